@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/config.h - \godwit\godwit.conf as a plain struct.  docs/config.md lists every key.
+ *
+ *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, key, cert, incoming, outgoing, downtime-limit-ms, max-jobs, dirty-log, nic
+ *   [peer NAME]      address, port, fingerprint
+ *   [vm NAME]        memory, cpus, kernel, initrd, cmdline, cpu, autostart, mac, pin
+ *
+ * Portable; a mistake costs the key or section it is in, never the rest. */
+#ifndef GODWIT_KERNEL_CONFIG_H
+#define GODWIT_KERNEL_CONFIG_H
+
+#include "kernel/types.h"
+
+#define CONFIG_MAX_PEERS 16
+#define CONFIG_MAX_VMS   16
+#define CONFIG_NAME_LEN  32             /* letters, digits, '-', '_', '.'; not starting with '-' */
+#define CONFIG_PATH_LEN  64
+#define CONFIG_CMDLINE_LEN 1024
+#define CONFIG_DEFAULT_PORT 7420
+
+enum dirty_mech { DIRTY_AUTO, DIRTY_WP, DIRTY_AD, DIRTY_PML };  /* write protection; accessed/dirty bits; Intel page-modification log */
+
+struct peer_config {
+    char name[CONFIG_NAME_LEN];
+    uint8_t ip[4];
+    uint16_t port;
+    uint8_t fingerprint[32];            /* SHA-256 of the DER certificate */
+};
+struct vm_config {
+    char name[CONFIG_NAME_LEN];
+    uint64_t memory_bytes;              /* multiple of 2 MiB, at least 16 MiB */
+    unsigned n_cpus;                    /* 1..8 */
+    char kernel[CONFIG_PATH_LEN], initrd[CONFIG_PATH_LEN];      /* file names in \godwit\ ; initrd may be "" */
+    char cmdline[CONFIG_CMDLINE_LEN];
+    char cpu[32];                       /* CPUID baseline: "host", later "x86-64-v1".."v4", "pool" */
+    bool autostart;
+    uint8_t mac[6];                     /* announced after a move; derived from the name when not given */
+    int pin;                            /* pCPU for every vCPU, -1: any */
+};
+struct host_config {
+    char name[CONFIG_NAME_LEN];
+    bool dhcp;
+    uint8_t ip[4], gateway[4];
+    unsigned prefix_len;
+    uint16_t port;
+    char key[CONFIG_PATH_LEN], cert[CONFIG_PATH_LEN];           /* DER files in \godwit\ */
+    bool incoming, outgoing;
+    unsigned downtime_limit_ms;         /* default 300 */
+    unsigned max_jobs;                  /* simultaneous moves, default 2 */
+    enum dirty_mech dirty_mech;
+    bool verify;                        /* hash all guest memory at the stop and compare before the handoff (costs blackout) */
+    bool lz4;                           /* default on */
+};
+struct config {
+    struct host_config host;
+    struct peer_config peers[CONFIG_MAX_PEERS];
+    unsigned n_peers;
+    struct vm_config vms[CONFIG_MAX_VMS];
+    unsigned n_vms;
+    unsigned n_errors;
+};
+
+/** Called for each mistake: line (1-based, 0: whole file), section and key as written ("" where none), and what was expected. */
+typedef void config_error_fn(void *ctx, unsigned line, const char *section, const char *key, const char *expected);
+
+/** Parse text[0..len) into out (fully overwritten; defaults where nothing valid is given).  Never fails: mistakes go to on_error and are
+ *  counted in out->n_errors.  A [vm] without valid memory or kernel, a [peer] without address or fingerprint, are reported and dropped. */
+void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
+
+const struct peer_config *config_peer(const struct config *c, const char *name);     /* NULL: no such */
+
+#endif

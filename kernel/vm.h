@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm.h - a virtual machine: memory, vCPUs, devices, life cycle.
+ *
+ * Field letters: [c] const after create  [m] mem_lock  [d] dev_lock  [s] service pCPU only  [a] atomic.
+ * dev_lock is the one big lock of the VM's device models: io_bus dispatch takes it around every device access, so a device model itself
+ * needs no lock; whoever enters a device from outside (UART input, timers, vm_state) takes it too. */
+#ifndef GODWIT_KERNEL_VM_H
+#define GODWIT_KERNEL_VM_H
+
+#include <stdatomic.h>
+#include "kernel/config.h"
+#include "kernel/dirty.h"
+#include "kernel/guest_mem.h"
+#include "kernel/lock.h"
+#include "kernel/s2.h"
+#include "kernel/vcpu.h"
+
+#define VM_MAX_VCPUS 8
+
+struct devices;                         /* kernel/devices.h: every device model of one VM */
+struct cpuid_table;                     /* kernel/cpuid.h: what the guest's CPUID says, fixed at creation */
+
+enum vm_state {
+    VM_STOPPED,                         /* defined in the configuration, uses no memory */
+    VM_RUNNING,
+    VM_PAUSED,                          /* vCPUs frozen by the operator or a move */
+    VM_CRASHED,                         /* stopped by what its guest did; memory kept for inspection */
+    VM_INCOMING,                        /* being received; must not run before COMMIT */
+};
+const char *vm_state_name(enum vm_state s);
+
+struct vm {
+    struct vm_config config;            /* [c] */
+    uint8_t uuid[16];                   /* [c] made at start, moves with the guest */
+    atomic_uint state;                  /* [a] enum vm_state */
+    struct spinlock mem_lock, dev_lock;
+    struct guest_mem mem;
+    struct s2 s2;
+    struct dirty_log dirty;
+    unsigned n_vcpus;                   /* [c] */
+    struct vcpu *vcpus[VM_MAX_VCPUS];   /* [c] owned */
+    struct devices *devices;            /* [d] owned */
+    struct cpuid_table *cpuid;          /* [c] owned */
+    int64_t tsc_offset;                 /* [s] guest TSC = host TSC + this */
+    uint64_t tsc_hz;                    /* [c] the frequency that the guest was told */
+    atomic_uint power_request;          /* [a] enum vm_power: what the guest asked for; the service loop acts */
+    char crash_reason[160];             /* why CRASHED */
+};
+enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };
+
+/** The guest asks to be powered off or reset; vCPUs leave guest mode soon and the service loop acts.  Any pCPU. */
+void vm_power_request(struct vm *vm, enum vm_power what);
+/** Guest TSC now. */
+uint64_t vm_guest_tsc(const struct vm *vm);
+
+#endif

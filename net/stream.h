@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * net/stream.h - an ordered, encrypted, mutually authenticated byte stream to a peer: what migrate/ and management talk over.
+ *
+ * Nothing blocks.  net_poll() moves frames, TCP and TLS on; reads and writes take what is there or fits.  One pCPU (the service loop's)
+ * calls everything here.  An unknown peer never becomes a stream: its handshake ends in a TLS alert and a log line with its fingerprint. */
+#ifndef GODWIT_NET_STREAM_H
+#define GODWIT_NET_STREAM_H
+
+#include "kernel/config.h"
+#include "kernel/err.h"
+#include "kernel/types.h"
+
+struct stream;
+enum stream_status { STREAM_CONNECTING, STREAM_OPEN, STREAM_CLOSED, STREAM_FAILED };
+
+/** Files and settings the network needs; all borrowed, live for ever. */
+struct net_params {
+    const struct config *config;
+    const uint8_t *cert_der; size_t cert_len;
+    const uint8_t *key_der;  size_t key_len;     /* EC P-256 private key, PKCS#8 or SEC1 DER */
+    void (*on_accept)(struct stream *s);         /* an authenticated incoming stream; the callee owns it now */
+};
+/** Find NICs, bring lwIP up, listen on config->host.port.  A missing NIC, key or certificate is logged with its fix; the host comes up
+ *  without what depends on it.  HV_E_NOENT: no usable NIC; HV_E_AUTH: no usable key or certificate; HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err net_init(const struct net_params *p);
+/** One bounded turn: receive, timers, TLS, send.  Returns true if anything moved.  Call again at once then. */
+bool net_poll(void);
+/** When net_poll() must be called again at the latest, in µs of clock_us(); frames arriving earlier interrupt where the NIC can. */
+uint64_t net_next_us(void);
+/** Does some NIC in use have no interrupt, so that frames are found by polling only? */
+bool net_needs_polling(void);
+bool net_is_up(void);                            /* has an IP address */
+void net_describe(void (*print)(const char *fmt, ...));          /* NICs, addresses, counters, for `host` */
+/** Announce mac on the wire (RARP broadcast), now and repeated over the next second. */
+void net_announce_mac(const uint8_t mac[6]);
+
+/** Start connecting to peer; the stream is CONNECTING.  HV_E_NOMEM; HV_E_UNSUPP: network not up. */
+HV_MUST_CHECK enum hv_err stream_connect(const struct peer_config *peer, struct stream **out);
+enum stream_status stream_status(const struct stream *s);
+/** Why a FAILED stream failed: an hv_err (HV_E_TIMEOUT, HV_E_AUTH, HV_E_CLOSED, HV_E_REFUSED, ...) and a sentence with the cause and the fix. */
+enum hv_err stream_error(const struct stream *s);
+const char *stream_reason(const struct stream *s);
+const struct peer_config *stream_peer(const struct stream *s);   /* the authenticated peer; valid from OPEN on */
+
+size_t stream_read(struct stream *s, void *buf, size_t cap);     /* bytes taken; 0: none now */
+size_t stream_write(struct stream *s, const void *buf, size_t len);  /* bytes accepted (maybe fewer); 0: full now */
+void stream_flush(struct stream *s);                             /* seal what was written into a record now, do not wait for more */
+size_t stream_unsent(const struct stream *s);                    /* bytes accepted but not acknowledged by the peer's TCP */
+uint64_t stream_wire_tx(const struct stream *s);                 /* bytes on the wire so far, TLS and TCP/IP/Ethernet headers included */
+uint64_t stream_wire_rx(const struct stream *s);
+/** Close: what was written is still delivered if the peer reads; afterwards the stream frees itself.  s is invalid from now on. */
+void stream_close(struct stream *s);
+
+#endif
