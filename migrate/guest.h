@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * migrate/guest.h - what the migration engine asks of a guest: one table for the host that it leaves, one for the host that it goes to.
+ *
+ * The engine knows frames by number and contents, and nothing else: state and offer are opaque bytes that the kernel writes and reads.
+ * All members are mandatory.  ctx is the pointer given with the table.  Every callback is made from mig_*_step(), _cancel(), _link_lost()
+ * or _destroy(), by the one pCPU that pumps the machine; none may block or pump a machine. */
+#ifndef GODWIT_MIGRATE_GUEST_H
+#define GODWIT_MIGRATE_GUEST_H
+
+#include "kernel/err.h"
+#include "kernel/types.h"
+
+#define MIG_NAME_MAX  64                /* guest name, bytes with the final NUL */
+#define MIG_TEXT_MAX  2048              /* reasons and error texts, bytes with the final NUL */
+#define MIG_OFFER_MAX (16 * 1024)       /* opaque offer */
+#define MIG_STATE_MAX (128 * 1024)      /* opaque machine state */
+#define MIG_GFN_BITS  40                /* frame numbers on the wire */
+
+struct mig_id { uint8_t b[16]; };       /* one job, random, never used again */
+
+/** Source side. */
+struct mig_src_ops {
+    /** One more than the highest guest frame number that can be backed.  Constant over the job; at most 2^MIG_GFN_BITS. */
+    uint64_t (*n_pages)(void *ctx);
+    /** The 4096 bytes of frame gfn (8-byte aligned), or NULL if the guest has never touched it (it then reads as zero).  The guest may be
+     *  writing the page: the engine reads each word once. */
+    const void *(*page)(void *ctx, uint64_t gfn);
+    /** From now on every first write to a page since the last harvest is logged.  HV_E_NOMEM: no log, nothing changed. */
+    enum hv_err (*log_start)(void *ctx);
+    /** Set bit gfn of bitmap (n_pages bits) for every page written, or touched for the first time, since the last harvest or log_start, and
+     *  arm these pages again *before* returning: what is written after the return is reported by the next harvest. */
+    void (*log_harvest)(void *ctx, uint64_t *bitmap);
+    /** Stop logging; give large pages back.  Also called when log_start was not. */
+    void (*log_stop)(void *ctx);
+    /** Ask all vCPUs and devices to stand still; true once they do (then no page and no state changes).  Called again until true. */
+    bool (*pause)(void *ctx);
+    /** Undo pause, also a pause that was not complete yet. */
+    void (*resume)(void *ctx);
+    /** Write the paused machine's state, at most cap (>= MIG_STATE_MAX) bytes, *len of them.  May itself write guest memory only before
+     *  the engine's last harvest, that is never: flush such writes in pause.  An error fails the move and the guest runs on here. */
+    enum hv_err (*state_save)(void *ctx, void *buf, size_t cap, size_t *len);
+    /** Write the offer: all that the destination must be able to provide.  At most cap (>= MIG_OFFER_MAX) bytes. */
+    enum hv_err (*describe)(void *ctx, void *buf, size_t cap, size_t *len);
+    /** Let the vCPUs run only (100 - percent) % of the time; 0 = full speed. */
+    void (*throttle)(void *ctx, unsigned percent);
+    /** The destination runs the guest: free everything here.  The last call made with ctx. */
+    void (*release)(void *ctx);
+};
+
+/** What admission is asked to judge.  All borrowed for the call. */
+struct mig_offer {
+    struct mig_id id;
+    const char *name;                   /* guest name, NUL-terminated, printable ASCII without blanks */
+    uint64_t n_pages;
+    const uint8_t *bytes; size_t len;   /* what describe() wrote */
+};
+/** Collects reasons for a refusal, one per line. */
+struct mig_reasons { char *text; size_t cap, len; unsigned n; };
+/** Add one reason (no newline at the end).  Text that does not fit is cut, the count goes on. */
+void mig_reason_add(struct mig_reasons *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/** Destination side. */
+struct mig_dst_ops {
+    /** Can this guest run here, and is there memory for it?  Adds *every* reason against it.  No reason added = admitted: the guest exists
+     *  now (not running, memory zero), and the other calls refer to it.  With reasons added nothing is left behind. */
+    void (*admit)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons);
+    /** The 4096 bytes of frame gfn (< n_pages; 8-byte aligned), backed and zeroed if they were not; NULL: out of memory or not RAM. */
+    void *(*page_for_write)(void *ctx, uint64_t gfn);
+    /** Is gfn backed?  If not it reads as zero. */
+    bool (*page_is_present)(void *ctx, uint64_t gfn);
+    /** Check the whole state, then apply it.  On an error fill why. */
+    enum hv_err (*state_load)(void *ctx, const void *buf, size_t len, char *why, size_t why_cap);
+    /** Allocate all that running still needs, so that run() cannot fail. */
+    enum hv_err (*ready)(void *ctx, char *why, size_t why_cap);
+    /** Run.  From here on the guest lives here, and drop() is not called any more. */
+    void (*run)(void *ctx);
+    /** Free the admitted guest.  Not called after run(). */
+    void (*drop)(void *ctx);
+};
+
+#endif
