@@ -68,7 +68,7 @@ struct vcpu_exit {
     };
 };
 
-enum vcpu_state { VCPU_FROZEN, VCPU_RUNNABLE, VCPU_RUNNING, VCPU_HALTED };
+enum vcpu_state { VCPU_FROZEN, VCPU_RUNNABLE, VCPU_RUNNING };   /* HLT is v->halted, not a state */
 enum { VCPU_REQ_FREEZE = 1, VCPU_REQ_FLUSH = 2, VCPU_REQ_NMI = 4, VCPU_REQ_INIT = 8, VCPU_REQ_SIPI = 16 };
 
 struct vcpu {
@@ -80,6 +80,7 @@ struct vcpu {
     uint64_t gpr[GPR_COUNT];            /* [o] always current outside guest mode, RSP included */
     uint64_t rip, rflags;               /* [o] likewise */
     uint64_t cr8;                       /* [o] task priority; the lapic's TPR >> 4 */
+    bool halted;                        /* [o] executed HLT and nothing woke it; kept while FROZEN and across a move */
     bool tlb_flush;                     /* [o] flush this vCPU's guest TLB at the next entry */
     void *xsave;                        /* owned: XSAVE area, standard format, fpu_save_area_size bytes */
     uint64_t xcr0;                      /* [o] the guest's XCR0, current when not loaded */
@@ -94,7 +95,7 @@ struct vcpu {
 };
 
 /* What the core uses (kernel/vcpu.c). */
-void vcpu_kick(struct vcpu *v);                          /* leave guest mode or wake from HALTED soon; any context */
+void vcpu_kick(struct vcpu *v);                          /* leave guest mode or look again at v->halted soon; any context */
 void vcpu_request(struct vcpu *v, unsigned req);         /* set request bits and kick */
 /** rip += length of the current instruction (x->insn_len, or decoded when 0), and the interrupt shadow ends.  Owner pCPU. */
 void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/sched.h - which vCPU runs where and for how long. */
+#ifndef GODWIT_KERNEL_SCHED_H
+#define GODWIT_KERNEL_SCHED_H
+
+#include "kernel/vcpu.h"
+
+#define SCHED_SLICE_US   10000          /* a guest run ends after this at the latest */
+#define SCHED_MAX_VCPUS  64             /* per pCPU */
+
+/** Give a FROZEN vCPU to a pCPU (pin, or the least loaded; the boot CPU, which has the service loop, last) without thawing it.
+ *  HV_E_NOMEM: every pCPU has SCHED_MAX_VCPUS.  Service pCPU. */
+HV_MUST_CHECK enum hv_err sched_add(struct vcpu *v, int pin);
+/** Take a FROZEN vCPU away from its pCPU.  Service pCPU. */
+void sched_remove(struct vcpu *v);
+/** FROZEN -> RUNNABLE.  Service pCPU. */
+void sched_thaw(struct vcpu *v);
+/** Ask v to freeze; true once it is FROZEN (call again until then).  Service pCPU. */
+bool sched_freeze(struct vcpu *v);
+
+/** The loop of every pCPU, for ever: service work (boot CPU), then a slice of a runnable vCPU, else idle. */
+void sched_run(void) HV_NORETURN;
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/service.c - one turn of the service loop, see sched_run().  Nothing here blocks. */
+#include "kernel/service.h"
+
+#include "kernel/clock.h"
+#include "kernel/console.h"
+#include "kernel/migration.h"
+#include "kernel/vm_manage.h"
+#include "net/stream.h"
+
+bool service_step(uint64_t *wake)
+{
+    bool busy = net_poll();
+    busy |= migration_step();
+    busy |= console_step();
+    busy |= vm_service();
+
+    uint64_t now = clock_us(), next = now + (net_needs_polling() ? SERVICE_POLL_US : SERVICE_TICK_US);
+    next = MIN(next, net_next_us());
+    *wake = tsc_read() + (next > now ? clock_us_to_tsc(next - now) : 0);
+    return busy;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vcpu_run.h - running a vCPU for a slice; for the scheduler only. */
+#ifndef GODWIT_KERNEL_VCPU_RUN_H
+#define GODWIT_KERNEL_VCPU_RUN_H
+
+#include "kernel/vcpu.h"
+
+/** Run v (state RUNNING, set by the scheduler) until TSC end, or until it halts, is asked to freeze, its VM leaves RUNNING, or the service
+ *  loop of this pCPU has work.  Leaves it RUNNABLE or FROZEN.  Owner pCPU, IF=0. */
+void vcpu_run_slice(struct vcpu *v, uint64_t end);
+/** A halted vCPU: is there a reason to wake?  Clears v->halted then.  Owner pCPU. */
+bool vcpu_wake(struct vcpu *v);
+
+#endif
