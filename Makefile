@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Godwit - one command does it all: `make` builds build/godwit.efi, `make test` tests it, `make demo` shows a migration.  `make help` lists more.
+#
+# Sources are found by wildcard: a new .c or .S file in one of the folders below is built without a change here.  The same portable
+# sources are built again for the host, with sanitizers, when a unit test or fuzz target names them in its first lines:
+#   /* unit-sources: kernel/config.c tests/fakes/log.c */     /* unit-deps: inih */       in tests/unit/test_*.c
+#   /* fuzz-sources: kernel/config.c */                       /* fuzz-deps: inih */       in tests/fuzz/fuzz_*.c
+# Variables: V=1 shows commands · NO_INSTALL=1 lists missing Debian packages instead of installing them · FUZZ_SECONDS=n per fuzz target
+#            · EXTRA_CFLAGS=... for our own freestanding code (mutants) · BUILD=dir for another build folder
+
+BUILD        ?= build
+FUZZ_SECONDS ?= 10
+CC           := gcc
+CLANG        := clang
+DEPS         := build/deps
+Q            := $(if $(V),,@)
+say           = $(if $(V),:,printf '  %-7s %s\n')
+SHELL        := /bin/bash
+.SHELLFLAGS  := -o pipefail -c
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+MAKEFLAGS    += --no-builtin-rules
+
+.PHONY: all deps setup test unit fuzz fuzz-build unit-build guest system demo bench run gdb lint soak test-mutants clean distclean help
+all: $(BUILD)/godwit.efi
+
+help:
+	@sed -n '2,12s/^# \{0,1\}//p' Makefile
+	@printf '%s\n' '' 'make            build/godwit.efi (and build/godwit.elf with debug information)' \
+	  'make demo       two emulated hosts, a running Linux guest moves there and back' \
+	  'make test       unit tests, short fuzzing, system tests; also one by one: make unit, make fuzz, make system' \
+	  'make bench      the figures, beside the peer'"'"'s' \
+	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x); make gdb: the same, waiting for gdb' \
+	  'make guest      guest programs and initramfs for the tests' \
+	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail' \
+	  'make lint       which folder includes which, checked against the rules' \
+	  'make setup      install missing Debian packages; make deps: also fetch third-party sources' \
+	  'make clean      forget what was built; make distclean: also what was fetched'
+
+# ---- set-up: once, remade when the lists change.  make includes this file and so makes it before anything else. -------------------------
+ifneq ($(filter-out clean distclean help lint setup,$(or $(MAKECMDGOALS),all)),)
+include $(DEPS)/ready.mk
+endif
+$(DEPS)/ready.mk: tools/deps.lock tools/setup.sh tools/fetch-deps.sh
+	$(Q)tools/setup.sh
+	$(Q)tools/fetch-deps.sh $(DEPS)
+	$(Q)echo '# made by the Makefile: packages are installed and third-party sources are here' > $@
+setup:
+	$(Q)tools/setup.sh
+deps: $(DEPS)/ready.mk
+
+# ---- third-party libraries: sources, include folders, settings ------------------------------------------------------------------------
+LIBS := lwip bearssl lz4 zydis inih
+src_lwip    := $(wildcard $(addprefix $(DEPS)/lwip/src/,core/*.c core/ipv4/*.c netif/ethernet.c))
+src_bearssl := $(wildcard $(DEPS)/bearssl/src/*.c $(DEPS)/bearssl/src/*/*.c)
+src_lz4     := $(DEPS)/lz4/lib/lz4.c
+src_zydis   := $(addprefix $(DEPS)/zydis/src/,Decoder.c DecoderData.c SharedData.c Register.c Utils.c)
+src_inih    := $(DEPS)/inih/ini.c
+
+inc_lwip    := -Inet/port -I$(DEPS)/lwip/src/include
+inc_bearssl := -I$(DEPS)/bearssl/inc -I$(DEPS)/bearssl/src
+inc_lz4     := -I$(DEPS)/lz4/lib
+inc_zydis   := -I$(DEPS)/zydis/include -I$(DEPS)/zydis/src -I$(DEPS)/zycore/include \
+               -DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYAN_NO_LIBC
+inc_inih    := -I$(DEPS)/inih -DINI_USE_STACK=1 -DINI_MAX_LINE=1400 -DINI_HANDLER_LINENO=1 -DINI_CALL_HANDLER_ON_NEW_SECTION=1 \
+               -DINI_ALLOW_MULTILINE=0 -DINI_ALLOW_NO_VALUE=1 -DINI_STOP_ON_FIRST_ERROR=0
+LIB_INC     := $(foreach l,$(LIBS),$(inc_$(l)))
+
+def_bearssl := -DBR_USE_UNIX_TIME=0 -DBR_USE_URANDOM=0 -DBR_USE_WIN32_TIME=0 -DBR_USE_WIN32_RAND=0 -DBR_RDRAND=1 -D_MM_MALLOC_H_INCLUDED
+def_lz4     := -DLZ4_FREESTANDING=1 -DLZ4_memcpy=__builtin_memcpy -DLZ4_memmove=__builtin_memmove '-DLZ4_memset(p,v,s)=__builtin_memset((p),(v),(s))'
+# inih's file functions are unused: give them something to compile against; --gc-sections drops them.
+def_inih    := -DFILE=void '-Dfopen(a,b)=((void *)0)' '-Dfclose(a)=((void)0)' -Dfgets=0
+
+# ---- flags ----------------------------------------------------------------------------------------------------------------------------
+FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem $(shell $(CC) -print-file-name=include) -I. -Ikernel/libc -mno-red-zone \
+        -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing -ffunction-sections \
+        -fdata-sections -fvisibility=hidden -U_FORTIFY_SOURCE -mgeneral-regs-only -fpie -mcmodel=small -fno-omit-frame-pointer
+WARN := -Wall -Wextra -Werror
+EFI  := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64 -DGNU_EFI_USE_MS_ABI -maccumulate-outgoing-args -fshort-wchar
+HOST := -std=gnu11 -g -I. $(LIB_INC) -DGODWIT_HOST=1 -fno-omit-frame-pointer
+SAN  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+DEPGEN = -MMD -MP -MF $(@:.o=.d)
+
+# ---- godwit.efi -----------------------------------------------------------------------------------------------------------------------
+DIRS := boot kernel kernel/x86 kernel/libc svm vmx net net/port migrate
+SRC  := $(foreach d,$(DIRS),$(wildcard $(d)/*.c $(d)/*.S))
+OBJ  := $(addprefix $(BUILD)/obj/,$(addsuffix .o,$(SRC)))
+LIBA := $(foreach l,$(LIBS),$(BUILD)/lib/lib$(l).a)
+
+$(BUILD)/obj/boot/%.c.o: boot/%.c
+	@$(say) CC $<; mkdir -p $(@D)
+	$(Q)$(CC) $(FREE) $(WARN) $(EFI) $(EXTRA_CFLAGS) $(DEPGEN) -c $< -o $@
+$(BUILD)/obj/%.c.o: %.c
+	@$(say) CC $<; mkdir -p $(@D)
+	$(Q)$(CC) $(FREE) $(WARN) $(LIB_INC) $(EXTRA_CFLAGS) $(DEPGEN) -c $< -o $@
+$(BUILD)/obj/%.S.o: %.S
+	@$(say) AS $<; mkdir -p $(@D)
+	$(Q)$(CC) $(FREE) $(WARN) $(EXTRA_CFLAGS) $(DEPGEN) -c $< -o $@
+
+# Two links: the second one holds a table of the first one's function names, for backtraces.  It comes after the code, so the code does not move.
+LD_EFI = ld -nostdlib -znocombreloc -pie --no-dynamic-linker -z norelro -z noexecstack --no-warn-rwx-segments --gc-sections --build-id=none \
+         -T linker.ld /usr/lib/crt0-efi-x86_64.o $(OBJ) $(1) --start-group $(LIBA) --end-group /usr/lib/libgnuefi.a
+$(BUILD)/symtab0.S: tools/symtab
+	$(Q)mkdir -p $(@D); tools/symtab < /dev/null > $@
+$(BUILD)/symtab1.S: $(BUILD)/godwit.pass1.elf tools/symtab
+	$(Q)nm -n $< | tools/symtab > $@
+$(BUILD)/symtab%.o: $(BUILD)/symtab%.S
+	$(Q)$(CC) -c $< -o $@
+$(BUILD)/godwit.pass1.elf: $(OBJ) $(LIBA) linker.ld $(BUILD)/symtab0.o
+	@$(say) LD "$@ (first pass)"
+	$(Q)$(call LD_EFI,$(BUILD)/symtab0.o) -o $@
+$(BUILD)/godwit.elf: $(BUILD)/godwit.pass1.elf $(BUILD)/symtab1.o
+	@$(say) LD $@
+	$(Q)$(call LD_EFI,$(BUILD)/symtab1.o) -o $@
+$(BUILD)/godwit.efi: $(BUILD)/godwit.elf
+	@$(say) EFI "$@"
+	$(Q)objcopy -j .text -j .rodata -j .data -j .bss -j .reloc --target=efi-app-x86_64 $< $@
+	@printf '%s: %s bytes\n' $@ $$(stat -c %s $@)
+
+# Third-party objects, for godwit.efi and once more for host programs.  Warnings there are not ours.
+define lib_rules
+$(BUILD)/lib/$(1)/%.o: $(DEPS)/$(1)/%.c $(DEPS)/ready.mk
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(FREE) -w $$(inc_$(1)) $$(def_$(1)) $$(DEPGEN) -c $$< -o $$@
+$(BUILD)/host/lib/$(1)/%.o: $(DEPS)/$(1)/%.c $(DEPS)/ready.mk
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) -O2 -w $$(HOST) $$(if $$(filter lz4 inih,$(1)),,$$(def_$(1))) $$(DEPGEN) -c $$< -o $$@
+$(BUILD)/lib/lib$(1).a: $$(patsubst $(DEPS)/$(1)/%.c,$(BUILD)/lib/$(1)/%.o,$$(src_$(1)))
+	@$$(say) AR $$@; rm -f $$@
+	$$(Q)ar rcs $$@ $$^
+$(BUILD)/host/lib/lib$(1).a: $$(patsubst $(DEPS)/$(1)/%.c,$(BUILD)/host/lib/$(1)/%.o,$$(src_$(1)))
+	@$$(say) AR $$@; rm -f $$@
+	$$(Q)ar rcs $$@ $$^
+-include $$(patsubst $(DEPS)/$(1)/%.c,$(BUILD)/lib/$(1)/%.d,$$(src_$(1)))
+endef
+$(foreach l,$(LIBS),$(eval $(call lib_rules,$(l))))
+-include $(OBJ:.o=.d)
+
+# ---- unit tests and fuzz targets --------------------------------------------------------------------------------------------------------
+UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+# $(call named,file,word): what the comment "word: ..." at the top of file lists
+named = $(shell head -c 4000 $(1) | tr '\n' ' ' | sed -n 's/.*$(2):\([^:]*\)/\1 */p' | sed 's/\*\/.*//')
+
+$(BUILD)/host/%.c.o: %.c $(DEPS)/ready.mk
+	@$(say) HOSTCC $<; mkdir -p $(@D)
+	$(Q)$(CC) $(HOST) $(SAN) $(WARN) $(HOST_CFLAGS) $(DEPGEN) -c $< -o $@
+$(BUILD)/fuzz/%.c.o: %.c $(DEPS)/ready.mk
+	@$(say) FUZZCC $<; mkdir -p $(@D)
+	$(Q)$(CLANG) $(HOST) -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -w $(DEPGEN) -c $< -o $@
+
+define unit_rule
+$(BUILD)/unit/$(1): $(addprefix $(BUILD)/host/,$(addsuffix .o,tests/unit/$(1).c $(filter %.c,$(call named,tests/unit/$(1).c,unit-sources)))) \
+                    $(foreach l,$(filter $(LIBS),$(call named,tests/unit/$(1).c,unit-deps)),$(BUILD)/host/lib/lib$(l).a)
+	@$$(say) HOSTLD $$@; mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(SAN) $$^ -lcmocka -lm -o $$@
+endef
+define fuzz_rule
+$(BUILD)/fuzz/$(1): $(addprefix $(BUILD)/fuzz/,$(addsuffix .o,tests/fuzz/$(1).c $(filter %.c,$(call named,tests/fuzz/$(1).c,fuzz-sources)))) \
+                    $(foreach l,$(filter $(LIBS),$(call named,tests/fuzz/$(1).c,fuzz-deps) $(call named,tests/fuzz/$(1).c,unit-deps)),$(BUILD)/host/lib/lib$(l).a)
+	@$$(say) FUZZLD $$@; mkdir -p $$(@D)
+	$$(Q)$$(CLANG) -fsanitize=fuzzer,address,undefined $$^ -o $$@
+endef
+ifneq ($(filter unit% fuzz% test soak $(BUILD)/unit/% $(BUILD)/fuzz/%,$(MAKECMDGOALS)),)
+$(foreach t,$(UNIT),$(eval $(call unit_rule,$(t))))
+$(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$(t))))
+-include $(shell find $(BUILD)/host $(BUILD)/fuzz -name '*.d' 2>/dev/null)
+endif
+
+unit-build: $(addprefix $(BUILD)/unit/,$(UNIT))
+fuzz-build: $(addprefix $(BUILD)/fuzz/,$(FUZZ))
+unit: unit-build
+	$(Q)tools/run-unit.sh $(BUILD)/results/unit.txt $(addprefix $(BUILD)/unit/,$(UNIT))
+fuzz: fuzz-build
+	$(Q)tools/run-fuzz.sh $(BUILD)/results/fuzz.txt $(FUZZ_SECONDS) $(addprefix $(BUILD)/fuzz/,$(FUZZ))
+
+# ---- emulated hosts ---------------------------------------------------------------------------------------------------------------------
+-include tests/guest/guest.mk
+guest:
+system: all guest
+	$(Q)tests/system/run.py
+demo: all guest
+	$(Q)tools/demo
+bench: all guest
+	$(Q)tools/bench
+soak: all guest
+	$(Q)tests/system/run.py --soak
+test-mutants: all guest
+	$(Q)tests/system/mutants.py
+run: all guest
+	$(Q)tools/run-host.sh
+gdb: all guest
+	$(Q)tools/run-host.sh --gdb
+# All stages, also when one fails; the last line is the sum of build/results/*.txt.
+test: $(DEPS)/ready.mk
+	$(Q)tools/test.sh unit fuzz system
+
+lint:
+	$(Q)tools/lint.sh
+
+clean:
+	rm -rf $(filter-out $(DEPS),$(wildcard $(BUILD)/*))
+distclean:
+	rm -rf $(BUILD) $(DEPS)

@@ -1,0 +1,22 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# tools/run-unit.sh RESULT PROGRAM... - run cmocka test programs, print a line for each, show the output of those that fail, and write
+# "unit passed failed skipped" (test functions) to RESULT.  A program that crashes, hangs or counts nothing is one more failure.
+set -uo pipefail
+result=$1; shift
+passed=0; failed=0; skipped=0
+count() { sed -n "s/^\[ *$1 *\] \([0-9]*\) test.*/\1/p" "$log" | awk '{n += $1} END {print n + 0}'; }
+log=$(mktemp); trap 'rm -f "$log"' EXIT
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+for program in "$@"; do
+    timeout -s KILL 180 "$program" >"$log" 2>&1 </dev/null; rc=$?
+    p=$(count PASSED); f=$(count FAILED); s=$(count SKIPPED)
+    if [ $rc != 0 ] && [ "$f" = 0 ]; then f=1; why=" (exit code $rc before the end of its tests)"; 
+    elif [ $((p + f + s)) = 0 ]; then f=1; why=" (ran no test)"; else why=; fi
+    printf '  %-28s %3d passed %2d failed %2d skipped%s\n' "${program##*/}" "$p" "$f" "$s" "$why"
+    [ "$f" = 0 ] || sed 's/^/    | /' "$log" | grep -Ev '\[ +(OK|RUN) ' | tail -60
+    passed=$((passed + p)); failed=$((failed + f)); skipped=$((skipped + s))
+done
+mkdir -p "$(dirname "$result")"
+echo "unit $passed $failed $skipped" > "$result"
+[ $failed = 0 ]

@@ -1,0 +1,62 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# tools/setup.sh - install the Debian packages that building, testing and the demo need and this machine lacks.
+#
+# Says what and why first.  Uses sudo when not root.  NO_INSTALL=1: only list, exit 2 when something is missing.
+# With nothing missing it does nothing and needs no network.
+set -euo pipefail
+
+# package: why
+PACKAGES='
+gcc: the compiler
+make: the build
+binutils: linker and objcopy, which makes the EFI program
+gnu-efi: EFI headers and start-up code, linked into godwit.efi
+dpkg-dev: dpkg-source, unpacks the third-party sources
+xz-utils: unpacks them
+bzip2: unpacks them
+patch: applies Debian patches to them
+python3: image, test and bench tools
+libcmocka-dev: unit tests
+clang: fuzz targets
+libclang-rt-14-dev: fuzz targets (libFuzzer)
+qemu-system-x86: emulated AMD hosts for tests, demo and bench
+ovmf: UEFI firmware for them
+mtools: disk images without root
+dosfstools: disk images (mkfs.fat)
+openssl: keys and certificates of hosts
+cpio: the test guests'"'"' initramfs
+zstd: packing test data
+gdb: make gdb
+'
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "setup: this is not a Debian system.  Install by other means what tools/setup.sh lists, then: touch build/deps/ready.mk" >&2
+    exit 2
+fi
+missing=()
+while IFS=: read -r package why; do
+    [ -n "$package" ] || continue
+    if [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+        [ ${#missing[@]} -gt 0 ] || echo "setup: missing Debian packages:"
+        printf '  %-20s %s\n' "$package" "${why# }"
+        missing+=("$package")
+    fi
+done <<< "$PACKAGES"
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+install=(apt-get install -y -q --no-install-recommends "${missing[@]}")
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+if [ "${NO_INSTALL:-0}" != 0 ]; then
+    echo "setup: NO_INSTALL is set.  To install: ${as_root[*]} ${install[*]}"
+    exit 2
+fi
+if [ ${#as_root[@]} -gt 0 ] && ! command -v sudo >/dev/null; then
+    echo "setup: not root and no sudo.  As root, run: ${install[*]}" >&2
+    exit 2
+fi
+echo "setup: installing them${as_root:+ with sudo}"
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -q || echo "setup: apt-get update failed for some archive; trying to install all the same" >&2
+"${as_root[@]}" "${install[@]}" </dev/null || { echo "setup: can't install: ${missing[*]} (see above; network or apt configuration?)" >&2; exit 1; }
