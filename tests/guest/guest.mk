@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# tests/guest/guest.mk - the test guest's initramfs: Debian's busybox, our init, our programs.  Included by the Makefile.
+#
+# Gives: GUEST_INITRD (a file), GUEST_KERNEL (a file), target `guest`.
+
+BUILD ?= build
+GUEST_SRC     := tests/guest
+GUEST_OUT     := $(BUILD)/guest
+GUEST_KERNEL  := $(BUILD)/deps/linux/vmlinuz
+GUEST_BUSYBOX := $(BUILD)/deps/busybox/busybox
+GUEST_INITRD  := $(GUEST_OUT)/initramfs.cpio.gz
+GUEST_CC      ?= gcc
+GUEST_CFLAGS  := -std=gnu11 -static -O2 -Wall -Wextra -Werror -s
+GUEST_PAYLOAD_SRC := $(addprefix $(GUEST_SRC)/,payload.c dirtier.c fpcheck.c probe.c)
+GUEST_APPLETS := sh mount umount insmod setsid cttyhack cat echo ls ps kill sleep date dmesg free grep head tail wc top uptime uname reboot \
+                 poweroff halt devmem hexdump ip ifconfig stty taskset test time true false usleep vi
+# The MSR driver, where the fetch keeps it: `probe msr` needs it and says so when it is missing.
+GUEST_MSR_KO  := $(wildcard $(BUILD)/deps/linux/msr.ko)
+
+.PHONY: guest
+guest: $(GUEST_INITRD)
+
+$(GUEST_OUT)/payload: $(GUEST_PAYLOAD_SRC) $(GUEST_SRC)/payload.h $(GUEST_SRC)/guest.mk
+	@mkdir -p $(@D)
+	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -o $@ $(GUEST_PAYLOAD_SRC)
+
+$(GUEST_INITRD): $(GUEST_OUT)/payload $(GUEST_SRC)/init $(GUEST_SRC)/mkinitramfs.py $(GUEST_SRC)/guest.mk $(GUEST_BUSYBOX) $(GUEST_MSR_KO)
+	@mkdir -p $(@D)
+	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ init=$(GUEST_SRC)/init bin/busybox=$(GUEST_BUSYBOX) \
+	    $(foreach a,$(GUEST_APPLETS),bin/$(a)@busybox) bin/payload=$(GUEST_OUT)/payload \
+	    $(foreach p,dirtier fpcheck probe,bin/$(p)@payload) $(if $(GUEST_MSR_KO),msr.ko=$(GUEST_MSR_KO))

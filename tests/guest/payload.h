@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/guest/payload.h - the test guest's programs: one static binary, called by several names (dirtier, fpcheck, probe).
+ *
+ * One file instead of three keeps the initramfs small: the guest boots under two levels of emulation, where every page counts. */
+#ifndef GODWIT_TESTS_GUEST_PAYLOAD_H
+#define GODWIT_TESTS_GUEST_PAYLOAD_H
+
+#include <stdint.h>
+#include <time.h>
+
+int dirtier_main(int argc, char **argv);
+int fpcheck_main(int argc, char **argv);
+int probe_main(int argc, char **argv);
+
+static inline uint64_t clock_ns(clockid_t id)
+{
+    struct timespec t;
+    clock_gettime(id, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+#endif
