@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/cpuid.h - what a guest's CPUID says: one table, built when the VM starts, moved with it, never changed.
+ *
+ * Each value is (host AND allowed) OR forced, from the policy table in cpuid.c, so a bit that we do not know is not shown.  Values that differ
+ * between vCPUs (APIC id) or in time (OSXSAVE, XSAVE size) are filled in at the exit. */
+#ifndef GODWIT_KERNEL_CPUID_H
+#define GODWIT_KERNEL_CPUID_H
+
+#include "kernel/bytes.h"
+#include "kernel/vcpu.h"
+
+#define CPUID_MAX_ENTRIES 64
+enum cpuid_reg { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
+
+struct cpuid_entry { uint32_t leaf, subleaf, reg[4]; };
+struct cpuid_table {
+    unsigned n;
+    uint64_t xcr0_allowed;              /* 1: no XSAVE */
+    uint32_t xsave_bytes;               /* standard-format area for xcr0_allowed */
+    struct { uint32_t offset, size; } xcomp[64];        /* by XCR0 bit, 0..1 inside the legacy area */
+    struct cpuid_entry e[CPUID_MAX_ENTRIES];
+};
+
+typedef void cpuid_fn(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);        /* this processor's */
+
+/** Build the "host" baseline for a VM of n_vcpus from what read() says.  tsc_hz for the frequency leaf. */
+void cpuid_build(struct cpuid_table *t, cpuid_fn *read, unsigned n_vcpus, uint64_t tsc_hz);
+const struct cpuid_entry *cpuid_find(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf);    /* NULL: no such */
+/** Is bit of reg in leaf/subleaf shown? */
+bool cpuid_has(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf, enum cpuid_reg reg, unsigned bit);
+/** Execute CPUID for v: EAX, ECX in v->gpr in, EAX to EDX out.  cr4_osxsave: CR4 bit 18 now. */
+void cpuid_exit(struct vcpu *v, bool cr4_osxsave);
+/** Is this XCR0 value legal for the guest (SDM 1 "Enabling the XSAVE Feature Set")? */
+bool cpuid_xcr0_ok(const struct cpuid_table *t, uint64_t xcr0);
+/** Bytes of a standard-format XSAVE area holding the components of xcr0. */
+uint32_t cpuid_xsave_bytes(const struct cpuid_table *t, uint64_t xcr0);
+unsigned cpuid_phys_bits(const struct cpuid_table *t);
+
+void cpuid_save(const struct cpuid_table *t, struct wr *w);
+HV_MUST_CHECK enum hv_err cpuid_load(struct cpuid_table *t, struct rd *r);     /* HV_E_PROTO: malformed or inconsistent */
+
+typedef void reason_fn(void *ctx, const char *text);
+/** Can a host that could offer `host` run a guest that was promised `guest`?  One reason per missing bit or value, by name; returns their number. */
+unsigned cpuid_check(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add, void *ctx);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/devices.h - all device models of a VM, by value: copyable, comparable, without pointers into itself. */
+#ifndef GODWIT_KERNEL_DEVICES_H
+#define GODWIT_KERNEL_DEVICES_H
+
+#include "kernel/cpuid.h"
+#include "kernel/io_bus.h"
+#include "kernel/ioapic.h"
+#include "kernel/lapic.h"
+#include "kernel/msr.h"
+#include "kernel/pic.h"
+#include "kernel/pit.h"
+#include "kernel/pm.h"
+#include "kernel/pvclock.h"
+#include "kernel/rtc.h"
+#include "kernel/uart.h"
+#include "kernel/vm.h"
+
+struct devices {
+    struct ioapic ioapic;
+    struct pic pic;
+    struct pit pit;
+    struct rtc rtc;
+    struct pm pm;
+    struct uart uart;
+    struct guest_time time;
+    struct pvclock pvclock[VM_MAX_VCPUS];
+    struct msr_bank msr[VM_MAX_VCPUS];  /* [o] of each vCPU */
+    struct io_explain explain;
+};
+
+/** Allocate and power on vm->devices, every vCPU's lapic, and vm->cpuid (the host baseline, unless vm_offer_adopt() has set it); starts the
+ *  guest's clock.  vm->config, vm->vcpus and vm->n_vcpus are set; sets vm->tsc_hz and vm->tsc_offset (the caller passes the offset on to
+ *  the vendor).  HV_E_NOMEM: nothing is kept. */
+HV_MUST_CHECK enum hv_err devices_create(struct vm *vm);
+void devices_destroy(struct vm *vm);            /* frees what devices_create allocated; harmless when it failed */
+/** As after the reset button: lapics and device registers; clocks go on.  vCPUs frozen.  vCPU registers are the caller's (linux_boot_load). */
+void devices_reset(struct vm *vm);
+/** Drive ISA interrupt irq (0..15) at the PIC and the IOAPIC (IRQ 0 is pin 2).  dev_lock held. */
+void devices_irq_set(struct vm *vm, unsigned irq, bool level);
+
+#endif

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/exit.h - the core's decision for every guest exit, the same for both vendors. */
+#ifndef GODWIT_KERNEL_EXIT_H
+#define GODWIT_KERNEL_EXIT_H
+
+#include "kernel/vcpu.h"
+
+/** Decide and do what exit x of v asks for.  Afterwards v is RUNNING as before, or VCPU_HALTED (HLT with nothing pending), or its VM has a
+ *  power_request or was crashed.  Does not touch n_exits.  Owner pCPU, v loaded, no lock held. */
+void exit_handle(struct vcpu *v, const struct vcpu_exit *x);
+
+#endif
