@@ -71,9 +71,12 @@ void sched_remove(struct vcpu *v)
 
 void sched_thaw(struct vcpu *v)
 {
+    while ((atomic_load(&v->requests) & VCPU_REQ_FREEZE) && !sched_freeze(v))
+        __builtin_ia32_pause();                         /* a freeze under way ends first: its pCPU is about to store FROZEN */
     atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_FREEZE);
-    atomic_store(&v->state, VCPU_RUNNABLE);
-    vcpu_kick(v);
+    unsigned frozen = VCPU_FROZEN;
+    if (atomic_compare_exchange_strong(&v->state, &frozen, VCPU_RUNNABLE))
+        vcpu_kick(v);
 }
 
 bool sched_freeze(struct vcpu *v)
@@ -105,7 +108,7 @@ static bool runnable(struct vcpu *v, uint64_t now, uint64_t *wake, uint64_t *run
 {
     if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
         atomic_store(&v->state, VCPU_FROZEN);
-    if (atomic_load(&v->state) != VCPU_RUNNABLE)
+    if (atomic_load(&v->state) != VCPU_RUNNABLE || atomic_load(&v->vm->power_request) != VM_POWER_NONE)
         return false;
     uint64_t pause_end = throttled_until(v, now, run_end);
     if (pause_end) {

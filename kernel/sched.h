@@ -13,7 +13,7 @@
 HV_MUST_CHECK enum hv_err sched_add(struct vcpu *v, int pin);
 /** Take a FROZEN vCPU away from its pCPU.  Service pCPU. */
 void sched_remove(struct vcpu *v);
-/** FROZEN -> RUNNABLE.  Service pCPU. */
+/** FROZEN -> RUNNABLE; also ends a freeze that was asked for and is not complete.  No-op when it runs.  Service pCPU. */
 void sched_thaw(struct vcpu *v);
 /** Ask v to freeze; true once it is FROZEN (call again until then).  Service pCPU. */
 bool sched_freeze(struct vcpu *v);

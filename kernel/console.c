@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/console.c - COM1 is in one of three modes: typing a command, watching a job, or attached to a guest's serial port.
+ *
+ * Guests' output is taken from their UARTs at every turn whether somebody looks or not; the last KIB of each is kept, and shown when one
+ * attaches.  Log lines go to COM1 too, except while a guest is attached. */
+#include "kernel/console.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "kernel/clock.h"
+#include "kernel/cpu_ops.h"
+#include "kernel/log.h"
+#include "kernel/migration.h"
+#include "kernel/page.h"
+#include "kernel/pcpu.h"
+#include "kernel/serial.h"
+#include "kernel/uart.h"
+#include "kernel/vm_manage.h"
+#include "net/stream.h"
+
+#define LINE_MAX       256
+#define ARGS_MAX       8
+#define BACKLOG        4096             /* bytes of guest output kept per VM slot; power of two */
+#define PROGRESS_US    250000
+#define KEY_CTRL_C     0x03
+#define KEY_CTRL_U     0x15
+#define KEY_DETACH     0x1d             /* Ctrl-] */
+
+static const struct config *conf;
+static const struct boot_info *boot;
+static char line[LINE_MAX];
+static size_t line_len;
+static struct vm *attached;
+static const struct job *watched;
+static uint64_t progress_due;
+static struct { char ring[BACKLOG]; size_t total; } backlog[VM_MAX];
+
+static void print(const char *fmt, ...) HV_PRINTF(1, 2);
+static void print(const char *fmt, ...)
+{
+    char buf[512];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(buf, sizeof(buf) - 2, fmt, ap);
+    va_end(ap);
+    size_t len = MIN((size_t)MAX(n, 0), sizeof(buf) - 3);
+    memcpy(buf + len, "\r\n", 2);
+    serial_write(buf, len + 2);
+}
+
+static void write_text(const char *s) { serial_write(s, strlen(s)); }
+
+static void prompt(void)
+{
+    char buf[64];
+    snprintf(buf, sizeof(buf), "godwit %s> ", conf->host.name);
+    write_text(buf);
+}
+
+/* ---- guest consoles ---- */
+
+static void backlog_show(unsigned slot)
+{
+    size_t n = MIN(backlog[slot].total, BACKLOG);
+    for (size_t i = backlog[slot].total - n; i < backlog[slot].total; i++)
+        serial_write(&backlog[slot].ring[i % BACKLOG], 1);
+}
+
+static bool guest_output(unsigned slot, struct vm *vm)
+{
+    char buf[512];
+    size_t n = vm->devices ? uart_take_output(vm, buf, sizeof(buf)) : 0;
+    for (size_t i = 0; i < n; i++)
+        backlog[slot].ring[backlog[slot].total++ % BACKLOG] = buf[i];
+    if (n && vm == attached)
+        serial_write(buf, n);
+    return n > 0;
+}
+
+static bool all_guest_output(void)
+{
+    bool moved = false;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (vm_at(i))
+            moved |= guest_output(i, vm_at(i));
+    return moved;
+}
+
+void console_attach(struct vm *vm)
+{
+    print("console of %s; Ctrl-] leaves it", vm->config.name);
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (vm_at(i) == vm)
+            backlog_show(i);
+    log_com1_enable(false);
+    attached = vm;
+}
+
+static void detach(void)
+{
+    log_com1_enable(true);
+    print("");
+    print("left the console of %s", attached->config.name);
+    attached = NULL;
+    prompt();
+}
+
+/* The guest stopped, crashed or moved away while somebody looked at it. */
+static void check_attached(void)
+{
+    enum vm_state s = (enum vm_state)atomic_load(&attached->state);
+    if (s == VM_STOPPED || s == VM_CRASHED) {
+        print("");
+        print("%s is %s here now%s%s", attached->config.name, vm_state_name(s), attached->crash_reason[0] ? ": " : "",
+              attached->crash_reason);
+        detach();
+    }
+}
+
+static void attached_key(char c)
+{
+    if (c == KEY_DETACH)
+        detach();
+    else if (attached->devices)
+        (void)uart_put_input(attached, &c, 1);
+}
+
+/* ---- watching a job ---- */
+
+static bool job_ended(const struct job *j) { return j->state == JOB_DONE || j->state == JOB_FAILED; }
+
+static void watch_step(void)
+{
+    char text[160];
+    if (job_ended(watched)) {
+        print("");
+        migration_report(watched, print);
+        watched = NULL;
+        prompt();
+    } else if (clock_us() >= progress_due) {
+        progress_due = clock_us() + PROGRESS_US;
+        migration_progress(watched, text, sizeof(text));
+        write_text("\r");
+        write_text(text);
+        write_text("\033[K");
+    }
+}
+
+/* ---- commands ---- */
+
+static struct vm *need_vm(const char *name)
+{
+    struct vm *vm = vm_find(name);
+    if (!vm)
+        print("no guest is named \"%s\"; `vm list` shows those that there are", name);
+    return vm;
+}
+
+static void cmd_help(int argc, char **argv);
+
+static void cmd_host(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    struct page_stats p = page_stats();
+    print("name: %s", conf->host.name);
+    print("version: Godwit %s", GODWIT_VERSION);
+    print("processor: %s, %u CPUs (from %s), TSC %llu kHz", cpu_ops ? cpu_ops->name : "no virtualization", pcpu_count, boot->cpu_source,
+          (unsigned long long)(clock_tsc_hz / 1000));
+    print("memory_total_kib: %llu", (unsigned long long)(p.total_bytes / KIB));
+    print("memory_free_kib: %llu", (unsigned long long)(p.free_bytes / KIB));
+    print("memory_promised_kib: %llu", (unsigned long long)(vm_memory_promised() / KIB));
+    print("uptime_ms: %llu", (unsigned long long)(clock_us() / 1000));
+    for (unsigned i = 0; i < pcpu_count; i++) {
+        const struct pcpu *c = pcpu_get(i);
+        print("cpu %u: %s, timer %llu kick %llu device %llu interrupts, idle %llu ms", i, atomic_load(&c->online) ? "online" : "off",
+              (unsigned long long)c->n_timer, (unsigned long long)c->n_kick, (unsigned long long)c->n_device,
+              (unsigned long long)(c->idle_us / 1000));
+    }
+    net_describe(print);
+    for (unsigned i = 0; i < conf->n_peers; i++)
+        print("peer %s: %u.%u.%u.%u:%u", conf->peers[i].name, conf->peers[i].ip[0], conf->peers[i].ip[1], conf->peers[i].ip[2],
+              conf->peers[i].ip[3], conf->peers[i].port);
+}
+
+static void cmd_vm_list(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    print("%-20s %-9s %8s %5s", "NAME", "STATE", "MEMORY", "CPUS");
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        struct vm *vm = vm_at(i);
+        if (vm)
+            print("%-20s %-9s %4llu MiB %5u%s%s", vm->config.name, vm_state_name((enum vm_state)atomic_load(&vm->state)),
+                  (unsigned long long)(vm->config.memory_bytes / MIB), vm->config.n_cpus,
+                  migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason);
+    }
+}
+
+static void cmd_vm_start(int argc, char **argv)
+{
+    (void)argc;
+    char why[256];
+    struct vm *vm = need_vm(argv[0]);
+    if (!vm)
+        return;
+    if (vm_start(vm, why, sizeof(why)) == HV_OK)
+        print("%s started", vm->config.name);
+    else
+        print("error: %s", why);
+}
+
+static void cmd_vm_stop(int argc, char **argv)
+{
+    (void)argc;
+    struct vm *vm = need_vm(argv[0]);
+    if (!vm)
+        return;
+    if (migration_is_moving(vm->config.name)) {
+        print("error: %s is moving; `migrate cancel %s` first", argv[0], argv[0]);
+        return;
+    }
+    vm_stop(vm);
+    print("%s stopped", vm->config.name);
+}
+
+static void cmd_vm_inspect(int argc, char **argv)
+{
+    (void)argc;
+    struct vm *vm = need_vm(argv[0]);
+    if (vm)
+        vm_inspect(vm, print);
+}
+
+static void cmd_vm_console(int argc, char **argv)
+{
+    (void)argc;
+    struct vm *vm = need_vm(argv[0]);
+    if (vm && atomic_load(&vm->state) == VM_STOPPED)
+        print("error: %s is stopped; `vm start %s` first", argv[0], argv[0]);
+    else if (vm)
+        console_attach(vm);
+}
+
+static void cmd_migrate(int argc, char **argv)
+{
+    (void)argc;
+    char why[256];
+    struct vm *vm = need_vm(argv[0]);
+    const struct peer_config *peer = config_peer(conf, argv[1]);
+    if (vm && !peer)
+        print("error: no [peer %s] in godwit.conf; `host` lists the peers", argv[1]);
+    if (!vm || !peer)
+        return;
+    if (migration_start(vm, peer, &watched, why, sizeof(why)) != HV_OK)
+        print("error: %s", why);
+    progress_due = 0;
+}
+
+static void cmd_migrate_status(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    char text[160];
+    const struct job *j = migration_job(0);
+    if (!j)
+        print("no move has been asked for since this host started");
+    for (unsigned i = 0; (j = migration_job(i)); i++) {
+        if (job_ended(j))
+            print("job %u %s -> %s: %s%s%s", j->number, j->guest, j->peer, j->state == JOB_DONE ? "moved" : "failed: ", j->text,
+                  "");
+        else
+            migration_progress(j, text, sizeof(text)), print("job %u %s", j->number, text);
+    }
+}
+
+static void cmd_migrate_report(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    if (migration_job(0))
+        migration_report(migration_job(0), print);
+}
+
+static void cmd_migrate_cancel(int argc, char **argv)
+{
+    (void)argc;
+    enum hv_err e = migration_cancel(argv[0], "cancelled by the operator");
+    if (e == HV_OK)
+        print("cancelled; %s runs on here", argv[0]);
+    else if (e == HV_E_NOENT)
+        print("error: %s is not moving", argv[0]);
+    else
+        print("error: too late to cancel: the destination may run %s already", argv[0]);
+}
+
+static void cmd_log(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    char buf[512];
+    for (size_t at = 0, n; (n = log_ring_copy(at, buf, sizeof(buf))); at += n)
+        for (size_t i = 0; i < n; i++)
+            serial_write(buf[i] == '\n' ? "\r\n" : &buf[i], buf[i] == '\n' ? 2 : 1);
+}
+
+/* Neither command takes guests down by mistake. */
+static bool may_go_down(int argc, char **argv)
+{
+    unsigned running = 0;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        running += vm_at(i) && atomic_load(&vm_at(i)->state) != VM_STOPPED;
+    if (!running || (argc > 0 && !strcmp(argv[0], "--force")))
+        return true;
+    print("error: %u guest(s) run here: move or stop them first, or add --force", running);
+    return false;
+}
+
+static void cmd_poweroff(int argc, char **argv)
+{
+    if (!may_go_down(argc, argv))
+        return;
+    log_info("host", "powers off");
+    serial_flush();
+    power_off();
+}
+
+static void cmd_reboot(int argc, char **argv)
+{
+    if (!may_go_down(argc, argv))
+        return;
+    log_info("host", "reboots");
+    serial_flush();
+    power_reset();
+}
+
+/* Longest command first where one begins like another. */
+static const struct command {
+    const char *words[2];               /* [1] NULL: a one-word command */
+    unsigned min_args, max_args;
+    const char *args, *help;
+    void (*run)(int argc, char **argv);
+} commands[] = {
+    { { "help", NULL }, 0, 1, "", "this list", cmd_help },
+    { { "host", NULL }, 0, 0, "", "this host: processor, memory, network, peers", cmd_host },
+    { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list },
+    { { "vm", "start" }, 1, 1, "NAME", "start a stopped guest", cmd_vm_start },
+    { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
+    { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect },
+    { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console },
+    { { "migrate", "status" }, 0, 0, "", "all jobs, newest first", cmd_migrate_status },
+    { { "migrate", "report" }, 0, 0, "", "the figures of the newest job", cmd_migrate_report },
+    { { "migrate", "cancel" }, 1, 1, "NAME", "stop a move; the guest runs on here", cmd_migrate_cancel },
+    { { "migrate", NULL }, 2, 2, "NAME HOST", "move a running guest and watch; Ctrl-C stops watching only", cmd_migrate },
+    { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log },
+    { { "poweroff", NULL }, 0, 1, "[--force]", "power this host off", cmd_poweroff },
+    { { "reboot", NULL }, 0, 1, "[--force]", "restart this host", cmd_reboot },
+};
+
+static void cmd_help(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        char left[48];
+        const struct command *c = &commands[i];
+        snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "", c->args);
+        print("  %-26s %s", left, c->help);
+    }
+}
+
+static int split(char *s, char **argv)
+{
+    int n = 0;
+    while (*s) {
+        while (*s == ' ' || *s == '\t')
+            *s++ = 0;
+        if (!*s || n == ARGS_MAX)
+            break;
+        argv[n++] = s;
+        while (*s && *s != ' ' && *s != '\t')
+            s++;
+    }
+    return n;
+}
+
+static void execute(char *text)
+{
+    char *argv[ARGS_MAX];
+    int argc = split(text, argv);
+    for (size_t i = 0; argc && i < ARRAY_SIZE(commands); i++) {
+        const struct command *c = &commands[i];
+        int words = c->words[1] ? 2 : 1, args = argc - words;
+        if (args < 0 || strcmp(argv[0], c->words[0]) || (c->words[1] && strcmp(argv[1], c->words[1])))
+            continue;
+        if ((unsigned)args < c->min_args || (unsigned)args > c->max_args)
+            print("usage: %s %s%s%s", c->words[0], c->words[1] ? c->words[1] : "", c->words[1] ? " " : "", c->args);
+        else
+            c->run(args, argv + words);
+        return;
+    }
+    if (argc)
+        print("no such command: \"%s\"; `help` lists them", argv[0]);
+}
+
+static void typed_key(char c)
+{
+    if (c == '\r' || c == '\n') {
+        write_text("\r\n");
+        line[line_len] = 0;
+        line_len = 0;
+        execute(line);
+        if (!attached && !watched)
+            prompt();
+    } else if (c == 0x7f || c == 0x08) {
+        if (line_len)
+            line_len--, write_text("\b \b");
+    } else if (c == KEY_CTRL_U || c == KEY_CTRL_C) {
+        line_len = 0;
+        write_text("\r\033[K");
+        prompt();
+    } else if (c >= ' ' && c < 0x7f && line_len < LINE_MAX - 1) {
+        line[line_len++] = c;
+        serial_write(&c, 1);
+    }
+}
+
+static void watching_key(char c)
+{
+    if (c != KEY_CTRL_C)
+        return;
+    print("");
+    print("the move goes on; `migrate status` shows it");
+    watched = NULL;
+    prompt();
+}
+
+bool console_step(void)
+{
+    bool moved = all_guest_output();
+    for (int c; (c = serial_getc()) >= 0; moved = true) {
+        if (attached)
+            attached_key((char)c);
+        else if (watched)
+            watching_key((char)c);
+        else
+            typed_key((char)c);
+    }
+    if (attached)
+        check_attached();
+    if (watched)
+        watch_step();
+    return moved;
+}
+
+void console_init(const struct config *c, const struct boot_info *bi)
+{
+    conf = c;
+    boot = bi;
+    print("");
+    print("Godwit %s on %s.  `help` lists the commands.", GODWIT_VERSION, c->host.name);
+    prompt();
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/main.c - the one place that joins the parts: every init call in order, the vendor's operations, the network's peer for moves. */
+#include <stdio.h>
+#include <string.h>
+#include "kernel/acpi.h"
+#include "kernel/boot_info.h"
+#include "kernel/clock.h"
+#include "kernel/config.h"
+#include "kernel/console.h"
+#include "kernel/cpu_ops.h"
+#include "kernel/framebuffer.h"
+#include "kernel/log.h"
+#include "kernel/migration.h"
+#include "kernel/page.h"
+#include "kernel/pci.h"
+#include "kernel/pcpu.h"
+#include "kernel/sched.h"
+#include "kernel/serial.h"
+#include "kernel/vm_manage.h"
+#include "kernel/x86/fpu.h"
+#include "kernel/x86/paging.h"
+#include "net/stream.h"
+
+#define CONFIG_FILE "godwit.conf"
+
+extern const struct cpu_ops svm_cpu_ops;
+
+const struct cpu_ops *cpu_ops;
+struct cpu_caps cpu_caps;
+static struct config config;
+
+static const struct boot_file *file_find(const struct boot_info *bi, const char *name)
+{
+    for (unsigned i = 0; i < bi->n_files; i++)
+        if (!strcmp(bi->files[i].name, name))
+            return &bi->files[i];
+    return NULL;
+}
+
+static void config_error(void *ctx, unsigned line, const char *section, const char *key, const char *expected)
+{
+    (void)ctx;
+    log_error("config", "\\godwit\\%s:%u: [%s] %s: %s", CONFIG_FILE, line, section, key, expected);
+}
+
+static void config_load(const struct boot_info *bi)
+{
+    const struct boot_file *f = file_find(bi, CONFIG_FILE);
+    if (!f)
+        log_error("config", "no \\godwit\\%s on the boot disk: this host has no name, network or guests until it gets one", CONFIG_FILE);
+    config_parse(f ? (const char *)(uintptr_t)f->base : "", f ? f->len : 0, &config, config_error, NULL);
+    log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms, config.n_errors);
+}
+
+/* The first vendor whose probe says yes; without one the host comes up all the same, and says why it runs no guests. */
+static void choose_vendor(void)
+{
+    static const struct cpu_ops *const vendors[] = { &svm_cpu_ops };
+    const char *why = "";
+    for (size_t i = 0; i < ARRAY_SIZE(vendors) && !cpu_ops; i++)
+        if (vendors[i]->probe(&cpu_caps, &why) == HV_OK)
+            cpu_ops = vendors[i];
+    if (cpu_ops)
+        log_info("cpu", "%s, %s, ASIDs %u, next-RIP %s", cpu_ops->name, cpu_ops->s2_format->name, cpu_caps.n_asids,
+                 cpu_caps.next_rip ? "yes" : "no");
+    else
+        log_error("cpu", "no guest can run: %s", why);
+}
+
+static void enable_virtualization(void)
+{
+    if (cpu_ops && cpu_ops->pcpu_enable() != HV_OK)
+        panic("virtualization cannot be turned on for CPU %u, and was probed on CPU 0", this_pcpu()->index);
+}
+
+static void ap_main(void)
+{
+    enable_virtualization();
+    sched_run();
+}
+
+static void network_up(const struct boot_info *bi)
+{
+    const struct boot_file *cert = file_find(bi, config.host.cert), *key = file_find(bi, config.host.key);
+    struct net_params p = { .config = &config, .on_accept = migration_accept };
+    if (cert)
+        p.cert_der = (const uint8_t *)(uintptr_t)cert->base, p.cert_len = cert->len;
+    if (key)
+        p.key_der = (const uint8_t *)(uintptr_t)key->base, p.key_len = key->len;
+    enum hv_err e = net_init(&p);
+    if (e)
+        log_error("net", "this host cannot move guests: %s", hv_err_text(e));
+}
+
+static void autostart(void)
+{
+    char why[256];
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        struct vm *vm = vm_at(i);
+        if (!vm || !vm->config.autostart)
+            continue;
+        if (!cpu_ops)
+            log_error("vm", "%s is not started: no virtualization here", vm->config.name);
+        else if (vm_start(vm, why, sizeof(why)) != HV_OK)
+            log_error("vm", "%s is not started: %s", vm->config.name, why);
+    }
+}
+
+void kernel_entry(struct boot_info *bi)
+{
+    serial_init();
+    page_init(bi);
+    paging_init(bi);
+    pcpu_init_boot(bi);
+    framebuffer_init(&bi->fb);
+    clock_init(bi);
+    log_info("host", "Godwit %s, image at 0x%llx, %u CPUs by %s", GODWIT_VERSION, (unsigned long long)bi->image_base, bi->n_cpus,
+             bi->cpu_source);
+    acpi_init(bi);
+    pci_init();
+    config_load(bi);
+    choose_vendor();
+    enable_virtualization();
+    pcpu_start_all(bi, ap_main);
+    log_info("host", "%u of %u CPUs run, %llu MiB memory", pcpu_count, bi->n_cpus, (unsigned long long)(page_stats().total_bytes / MIB));
+    migration_init(&config);
+    network_up(bi);
+    vm_manage_init(&config, bi);
+    autostart();
+    log_info("host", "up %llu us after entry", (unsigned long long)clock_tsc_to_us(tsc_read() - bi->entry_tsc));
+    console_init(&config, bi);
+    sched_run();
+}

@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/migration.c - pumps the engine's machines: bytes between stream and machine, callbacks to the guest, outcome into the job.
+ *
+ * Who owns what: a job owns its stream and its machine until it ends; the machine decides when the guest is paused, resumed or released,
+ * through the callbacks below, and nobody else may (vm_service() leaves a paused guest alone). */
+#include "kernel/migration.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/clock.h"
+#include "kernel/guest_mem.h"
+#include "kernel/log.h"
+#include "kernel/page.h"
+#include "kernel/random.h"
+#include "kernel/vm_manage.h"
+#include "kernel/vm_state.h"
+#include "migrate/mig.h"
+
+#define RECONNECT_US     1000000        /* between two attempts to ask a peer in doubt */
+#define INCOMING_MAX     8
+#define OUT_TURNS        4              /* engine steps per turn of the service loop, at most */
+
+struct outgoing {
+    struct job job;
+    struct vm *vm;                      /* borrowed: VM slots live for ever */
+    const struct peer_config *peer;
+    struct stream *stream;              /* owned, or NULL */
+    struct mig_tx *m;                   /* owned, or NULL */
+    uint64_t retry_us;
+    uint64_t wire_before;               /* wire bytes of streams that are gone */
+    struct mig_policy policy;
+};
+struct incoming {
+    struct stream *stream;              /* owned; NULL: stream gone or slot free */
+    struct mig_rx *m;                   /* owned; NULL: slot free */
+    struct vm *vm;                      /* set by admit */
+    char peer[CONFIG_NAME_LEN];
+};
+
+static struct outgoing outgoing[MIGRATION_JOBS];
+static struct incoming incoming[INCOMING_MAX];
+static struct mig_ids finished_ids;
+static const struct config *conf;
+static unsigned last_number;
+
+static void *engine_alloc(size_t len) { return mem_alloc(len); }
+static void engine_free(void *p, size_t len) { mem_free(p, len); }
+static const struct mig_mem engine_mem = { engine_alloc, engine_free };
+
+/* ---- the source's callbacks ---- */
+
+static uint64_t src_n_pages(void *ctx) { return ((struct outgoing *)ctx)->vm->mem.n_gfns; }
+static const void *src_page(void *ctx, uint64_t gfn) { return guest_page(((struct outgoing *)ctx)->vm, gfn); }
+static enum hv_err src_log_start(void *ctx) { return dirty_start(((struct outgoing *)ctx)->vm, conf->host.dirty_mech); }
+static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(((struct outgoing *)ctx)->vm, bitmap); }
+static void src_log_stop(void *ctx) { dirty_stop(((struct outgoing *)ctx)->vm); }
+static bool src_pause(void *ctx) { return vm_pause(((struct outgoing *)ctx)->vm); }
+
+static void src_throttle(void *ctx, unsigned percent)
+{
+    struct vm *vm = ((struct outgoing *)ctx)->vm;
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        vm->vcpus[i]->throttle_percent = percent;
+}
+
+static void src_resume(void *ctx) { vm_run(((struct outgoing *)ctx)->vm); }
+
+/* A guest that asked for power-off or reset just before it stopped gets that here; moving it would lose the request. */
+static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len)
+{
+    struct vm *vm = ((struct outgoing *)ctx)->vm;
+    if (atomic_load(&vm->power_request) != VM_POWER_NONE)
+        return HV_FAIL(HV_E_GUEST);
+    return vm_state_save(vm, buf, cap, len);
+}
+static enum hv_err src_describe(void *ctx, void *buf, size_t cap, size_t *len)
+{
+    return vm_offer_write(((struct outgoing *)ctx)->vm, buf, cap, len);
+}
+static void src_release(void *ctx) { vm_stop(((struct outgoing *)ctx)->vm); }
+
+static const struct mig_src_ops src_ops = {
+    .n_pages = src_n_pages, .page = src_page, .log_start = src_log_start, .log_harvest = src_log_harvest, .log_stop = src_log_stop,
+    .pause = src_pause, .resume = src_resume, .state_save = src_state_save, .describe = src_describe, .throttle = src_throttle,
+    .release = src_release,
+};
+
+/* ---- the destination's callbacks ---- */
+
+static void add_reason(void *reasons, const char *text) { mig_reason_add(reasons, "%s", text); }
+
+static void dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)
+{
+    struct incoming *in = ctx;
+    static struct vm_offer o;                           /* large; service pCPU only */
+    char why[200];
+    if (!conf->host.incoming)
+        mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", conf->host.name);
+    if (vm_offer_parse(offer->bytes, offer->len, &o, why, sizeof(why)) != HV_OK) {
+        mig_reason_add(reasons, "%s", why);
+        return;
+    }
+    vm_offer_check(&o, vm_memory_promisable(), add_reason, reasons);
+    if (strcmp(o.config.name, offer->name))
+        mig_reason_add(reasons, "the offer is for another guest than announced");
+    if (reasons->n)
+        return;
+    if (vm_incoming(&o, &in->vm, why, sizeof(why)) != HV_OK) {
+        mig_reason_add(reasons, "%s", why);
+    } else if (in->vm->mem.n_gfns != offer->n_pages) {
+        mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
+        vm_stop(in->vm);
+    } else {
+        log_info("mig", "%s: arriving from %s", o.config.name, in->peer);
+    }
+}
+
+static void *dst_page_for_write(void *ctx, uint64_t gfn) { return guest_page_for_write(((struct incoming *)ctx)->vm, gfn); }
+static bool dst_page_is_present(void *ctx, uint64_t gfn) { return guest_page(((struct incoming *)ctx)->vm, gfn) != NULL; }
+
+static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, char *why, size_t why_cap)
+{
+    return vm_state_load(((struct incoming *)ctx)->vm, buf, len, why, why_cap);
+}
+
+/* Map all that came, so that the first accesses do not fault one by one. */
+static enum hv_err dst_ready(void *ctx, char *why, size_t why_cap)
+{
+    struct vm *vm = ((struct incoming *)ctx)->vm;
+    for (uint64_t b = 0; b < vm->mem.n_blocks; b++) {
+        if (!guest_page(vm, b * PAGES_PER_BLOCK))
+            continue;
+        enum hv_err e = guest_mem_fault(vm, gpa(b * BLOCK_SIZE), true);
+        if (e) {
+            snprintf(why, why_cap, "no memory for the page tables of %s", vm->config.name);
+            return e;
+        }
+    }
+    return HV_OK;
+}
+
+static void dst_run(void *ctx)
+{
+    struct vm *vm = ((struct incoming *)ctx)->vm;
+    vm_run(vm);
+    net_announce_mac(vm->config.mac);
+    log_info("mig", "%s: runs here now", vm->config.name);
+}
+
+static void dst_drop(void *ctx)
+{
+    struct incoming *in = ctx;
+    log_warn("mig", "%s: dropped, it does not run here", in->vm->config.name);
+    vm_stop(in->vm);
+}
+
+static const struct mig_dst_ops dst_ops = {
+    .admit = dst_admit, .page_for_write = dst_page_for_write, .page_is_present = dst_page_is_present, .state_load = dst_state_load,
+    .ready = dst_ready, .run = dst_run, .drop = dst_drop,
+};
+
+/* ---- bytes between stream and machine ---- */
+
+static bool pump_in(struct mig_io *io, struct stream *s)
+{
+    size_t room, n;
+    uint8_t *p = mig_fifo_space(&io->in, 1, &room);
+    n = room ? stream_read(s, p, room) : 0;
+    if (n)
+        mig_fifo_commit(&io->in, n);
+    return n > 0;
+}
+
+static bool pump_out(struct mig_io *io, struct stream *s, bool more_follows)
+{
+    size_t len, n;
+    const uint8_t *p = mig_fifo_data(&io->out, &len);
+    n = len ? stream_write(s, p, len) : 0;
+    if (n)
+        mig_fifo_consume(&io->out, n);
+    if (n == len && !more_follows)
+        stream_flush(s);
+    return n > 0;
+}
+
+static bool stream_gone(const struct stream *s)
+{
+    enum stream_status st = stream_status(s);
+    return st == STREAM_CLOSED || st == STREAM_FAILED;
+}
+
+static enum hv_err gone_error(const struct stream *s)
+{
+    return stream_status(s) == STREAM_CLOSED || stream_error(s) == HV_OK ? HV_E_CLOSED : stream_error(s);
+}
+
+/* ---- outgoing jobs ---- */
+
+static void job_drop_stream(struct outgoing *o)
+{
+    if (!o->stream)
+        return;
+    o->wire_before += stream_wire_tx(o->stream);
+    stream_close(o->stream);
+    o->stream = NULL;
+}
+
+static void job_end(struct outgoing *o, enum hv_err err, const char *text)
+{
+    struct job *j = &o->job;
+    if (o->m)
+        mig_tx_stats(o->m, &j->stats);
+    j->stats.text = "";
+    j->err = err;
+    snprintf(j->text, sizeof(j->text), "%s", text);
+    j->state = err ? JOB_FAILED : JOB_DONE;
+    j->ended_us = clock_us();
+    job_drop_stream(o);
+    j->wire_bytes = o->wire_before;
+    if (o->m)
+        mig_tx_destroy(o->m);
+    o->m = NULL;
+    if (err)
+        log_warn("mig", "%s -> %s: failed, the guest runs on here: %s", j->guest, j->peer, text);
+    else
+        log_info("mig", "%s -> %s: moved in %llu ms, blackout %llu us", j->guest, j->peer,
+                 (unsigned long long)((j->ended_us - j->started_us) / 1000), (unsigned long long)j->stats.blackout.total);
+}
+
+static enum hv_err create_machine(struct outgoing *o)
+{
+    struct mig_tx_params p = { .ops = &src_ops, .ctx = o, .mem = engine_mem, .name = o->job.guest, .now_us = clock_us() };
+    mig_opts_default(&p.opts);
+    p.opts.verify = conf->host.verify;
+    p.opts.lz4 = conf->host.lz4;
+    p.opts.policy.downtime_limit_us = conf->host.downtime_limit_ms * 1000ull;
+    random_bytes(&p.id, sizeof(p.id));
+    random_bytes(p.key, sizeof(p.key));
+    return mig_tx_create(&p, &o->m);
+}
+
+static bool connecting_step(struct outgoing *o)
+{
+    if (stream_gone(o->stream)) {
+        char text[256];
+        enum hv_err e = gone_error(o->stream);
+        snprintf(text, sizeof(text), "%s", stream_reason(o->stream));
+        job_end(o, e, text);
+        return true;
+    }
+    if (stream_status(o->stream) != STREAM_OPEN)
+        return false;
+    enum hv_err e = create_machine(o);
+    if (e)
+        job_end(o, e, "no memory on this host for the move's own tables");
+    else
+        o->job.state = JOB_MOVING;
+    return true;
+}
+
+static void lost_link(struct outgoing *o)
+{
+    enum hv_err e = gone_error(o->stream);
+    char text[256];
+    snprintf(text, sizeof(text), "%s", stream_reason(o->stream));
+    job_drop_stream(o);
+    mig_tx_link_lost(o->m, e, text, clock_us());
+}
+
+/* The engine has the last word: ended well, ended badly, or in doubt and in need of a new stream. */
+static void after_step(struct outgoing *o, struct mig_wait w)
+{
+    enum mig_tx_state s = mig_tx_state(o->m);
+    if (w.kind == MIG_WAIT_DONE) {
+        if (o->stream)
+            pump_out(mig_tx_io(o->m), o->stream, false);
+        if (s == MIG_TX_RELEASED)
+            job_end(o, HV_OK, "");
+        else
+            job_end(o, mig_tx_error(o->m) ? mig_tx_error(o->m) : HV_E_CANCEL, mig_tx_text(o->m));
+    } else if (w.kind == MIG_WAIT_LINK && o->job.state == JOB_MOVING) {
+        log_warn("mig", "%s -> %s: the connection broke after COMMIT; the guest stays stopped here until %s answers", o->job.guest,
+                 o->job.peer, o->job.peer);
+        job_drop_stream(o);
+        o->job.state = JOB_RECONNECTING;
+        o->retry_us = 0;
+    }
+}
+
+static bool moving_step(struct outgoing *o)
+{
+    struct mig_wait w = { .kind = MIG_WAIT_MORE };
+    bool moved = false;
+    for (unsigned turn = 0; turn < OUT_TURNS && w.kind == MIG_WAIT_MORE; turn++) {
+        moved |= pump_in(mig_tx_io(o->m), o->stream);
+        w = mig_tx_step(o->m, clock_us());
+        moved |= w.kind == MIG_WAIT_MORE || w.kind == MIG_WAIT_GUEST;
+        moved |= pump_out(mig_tx_io(o->m), o->stream, w.kind == MIG_WAIT_MORE);
+    }
+    if (stream_gone(o->stream) && w.kind != MIG_WAIT_DONE && !moved) {
+        lost_link(o);
+        w = mig_tx_step(o->m, clock_us());
+    }
+    mig_tx_stats(o->m, &o->job.stats);
+    o->job.stats.text = "";
+    o->job.wire_bytes = o->wire_before + (o->stream ? stream_wire_tx(o->stream) : 0);
+    after_step(o, w);
+    return moved;
+}
+
+static bool reconnecting_step(struct outgoing *o)
+{
+    if (!o->stream) {
+        if (clock_us() < o->retry_us)
+            return false;
+        o->retry_us = clock_us() + RECONNECT_US;
+        if (stream_connect(o->peer, &o->stream) != HV_OK)
+            o->stream = NULL;
+        return false;
+    }
+    if (stream_gone(o->stream)) {
+        job_drop_stream(o);
+        return false;
+    }
+    if (stream_status(o->stream) == STREAM_OPEN) {
+        mig_tx_reconnected(o->m, clock_us());
+        o->job.state = JOB_MOVING;
+        return true;
+    }
+    return false;
+}
+
+static bool job_step(struct outgoing *o)
+{
+    switch (o->job.state) {
+    case JOB_CONNECTING: return connecting_step(o);
+    case JOB_MOVING: return moving_step(o);
+    case JOB_RECONNECTING: return reconnecting_step(o);
+    case JOB_FREE: case JOB_DONE: case JOB_FAILED: break;
+    }
+    return false;
+}
+
+static bool job_active(const struct outgoing *o)
+{
+    return o->job.state == JOB_CONNECTING || o->job.state == JOB_MOVING || o->job.state == JOB_RECONNECTING;
+}
+
+static struct outgoing *job_of(const char *guest)
+{
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        if (job_active(&outgoing[i]) && !strcmp(outgoing[i].job.guest, guest))
+            return &outgoing[i];
+    return NULL;
+}
+
+bool migration_is_moving(const char *guest) { return job_of(guest) != NULL; }
+
+/* A free slot, or the oldest ended job's. */
+static struct outgoing *job_slot(void)
+{
+    struct outgoing *best = NULL;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++) {
+        struct outgoing *o = &outgoing[i];
+        if (!job_active(o) && (!best || o->job.number < best->job.number))
+            best = o;
+    }
+    return best;
+}
+
+static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
+{
+    unsigned active = 0;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        active += job_active(&outgoing[i]);
+    if (!conf->host.outgoing) {
+        snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", conf->host.name);
+        return HV_FAIL(HV_E_REFUSED);
+    }
+    if (atomic_load(&vm->state) != VM_RUNNING || migration_is_moving(vm->config.name)) {
+        snprintf(why, why_len, "%s is %s; only a running guest can be moved, once at a time", vm->config.name,
+                 migration_is_moving(vm->config.name) ? "moving already" : vm_state_name((enum vm_state)atomic_load(&vm->state)));
+        return HV_FAIL(HV_E_BUSY);
+    }
+    if (active >= conf->host.max_jobs) {
+        snprintf(why, why_len, "%u moves are under way, the limit of this host ([host] max-jobs)", active);
+        return HV_FAIL(HV_E_BUSY);
+    }
+    return HV_OK;
+}
+
+enum hv_err migration_start(struct vm *vm, const struct peer_config *peer, const struct job **out, char *why, size_t why_len)
+{
+    enum hv_err e = may_start(vm, why, why_len);
+    if (e)
+        return e;
+    struct outgoing *o = job_slot();
+    if (!o)
+        return HV_FAIL(HV_E_BUSY);
+    memset(o, 0, sizeof(*o));
+    e = stream_connect(peer, &o->stream);
+    if (e) {
+        snprintf(why, why_len, "no connection can be opened: %s", hv_err_text(e));
+        return e;
+    }
+    o->vm = vm;
+    o->peer = peer;
+    o->job.number = ++last_number;
+    o->job.state = JOB_CONNECTING;
+    o->job.started_us = clock_us();
+    o->job.stats.phase = "CONNECT";
+    o->job.stats.text = "";
+    snprintf(o->job.guest, sizeof(o->job.guest), "%s", vm->config.name);
+    snprintf(o->job.peer, sizeof(o->job.peer), "%s", peer->name);
+    log_info("mig", "%s -> %s: job %u starts", o->job.guest, o->job.peer, o->job.number);
+    *out = &o->job;
+    return HV_OK;
+}
+
+enum hv_err migration_cancel(const char *guest, const char *reason)
+{
+    struct outgoing *o = job_of(guest);
+    if (!o)
+        return HV_FAIL(HV_E_NOENT);
+    if (o->m) {
+        enum hv_err e = mig_tx_cancel(o->m, reason, clock_us());
+        if (e)
+            return e;
+        if (o->stream)
+            pump_out(mig_tx_io(o->m), o->stream, false);
+    }
+    job_end(o, HV_E_CANCEL, reason);
+    return HV_OK;
+}
+
+/* ---- incoming machines ---- */
+
+static void settle(void *ctx, const struct mig_id *id)
+{
+    (void)ctx;
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
+        if (incoming[i].m)
+            mig_rx_settle(incoming[i].m, id);
+}
+
+void migration_accept(struct stream *s)
+{
+    for (unsigned i = 0; i < INCOMING_MAX; i++) {
+        struct incoming *in = &incoming[i];
+        if (in->m)
+            continue;
+        struct mig_rx_params p = { .ops = &dst_ops, .ctx = in, .mem = engine_mem, .ids = &finished_ids, .settle = settle,
+                                   .now_us = clock_us() };
+        memset(in, 0, sizeof(*in));
+        snprintf(in->peer, sizeof(in->peer), "%s", stream_peer(s)->name);
+        if (mig_rx_create(&p, &in->m) != HV_OK)
+            break;
+        in->stream = s;
+        return;
+    }
+    log_warn("mig", "connection from %s closed: %u moves arrive already, or no memory", stream_peer(s)->name, INCOMING_MAX);
+    stream_close(s);
+}
+
+static void incoming_end(struct incoming *in)
+{
+    if (mig_rx_state(in->m) == MIG_RX_DROPPED)
+        log_warn("mig", "%s from %s: not taken: %s", mig_rx_name(in->m), in->peer, mig_rx_text(in->m));
+    mig_rx_destroy(in->m);
+    in->m = NULL;
+    if (in->stream)
+        stream_close(in->stream);
+    in->stream = NULL;
+}
+
+static bool incoming_step(struct incoming *in)
+{
+    bool moved = pump_in(mig_rx_io(in->m), in->stream);
+    struct mig_wait w = mig_rx_step(in->m, clock_us());
+    moved |= pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
+    if (w.kind != MIG_WAIT_DONE && !moved && stream_gone(in->stream)) {
+        mig_rx_link_lost(in->m, gone_error(in->stream), stream_reason(in->stream), clock_us());
+        w = mig_rx_step(in->m, clock_us());
+    }
+    if (w.kind == MIG_WAIT_DONE && (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream)))
+        incoming_end(in);
+    return moved;
+}
+
+bool migration_step(void)
+{
+    bool moved = false;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        moved |= job_step(&outgoing[i]);
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
+        if (incoming[i].m)
+            moved |= incoming_step(&incoming[i]);
+    return moved;
+}
+
+void migration_init(const struct config *c) { conf = c; }
+
+/* ---- telling people ---- */
+
+const struct job *migration_job(unsigned i)
+{
+    for (unsigned k = 0; k < MIGRATION_JOBS; k++)
+        if (outgoing[k].job.number && outgoing[k].job.number == last_number - i)
+            return &outgoing[k].job;
+    return NULL;
+}
+
+void migration_progress(const struct job *j, char *line, size_t len)
+{
+    const struct mig_stats *s = &j->stats;
+    snprintf(line, len, "%s -> %s: %s round %u %u%% %llu.%llu MB/s dirty %llu pages/s%s eta %llu.%llu s", j->guest, j->peer,
+             j->state == JOB_CONNECTING ? "CONNECT" : s->phase, s->round, s->percent, (unsigned long long)(s->bytes_per_s / 1000000),
+             (unsigned long long)(s->bytes_per_s / 100000 % 10), (unsigned long long)s->dirty_pages_per_s, s->throttle ? " throttled" : "",
+             (unsigned long long)(s->eta_us / 1000000), (unsigned long long)(s->eta_us / 100000 % 10));
+}
+
+static void report_round(unsigned i, const struct mig_round *r, void (*print)(const char *fmt, ...))
+{
+    print("round %u: pages=%llu bytes=%llu ms=%llu.%llu start_ms=%llu dirty=%llu pages/s dirty_pages=%llu estimate_ms=%llu throttle=%u", i + 1,
+          (unsigned long long)r->pages, (unsigned long long)r->bytes, (unsigned long long)(r->us / 1000),
+          (unsigned long long)(r->us / 100 % 10), (unsigned long long)(r->start_us / 1000), (unsigned long long)r->dirty_per_s,
+          (unsigned long long)r->dirty_pages, (unsigned long long)(r->estimate_us / 1000), r->throttle);
+}
+
+static void report_blackout(const struct mig_blackout *b, void (*print)(const char *fmt, ...))
+{
+    print("blackout_ms: %llu.%llu", (unsigned long long)(b->total / 1000), (unsigned long long)(b->total / 100 % 10));
+    print("blackout_parts: stop=%llu pages=%llu verify=%llu state=%llu prepare=%llu commit=%llu rx_prepare=%llu rx_run=%llu us, "
+          "final_pages=%llu final_bytes=%llu", (unsigned long long)b->stop, (unsigned long long)b->pages, (unsigned long long)b->verify,
+          (unsigned long long)b->state, (unsigned long long)b->prepare, (unsigned long long)b->commit, (unsigned long long)b->rx_prepare,
+          (unsigned long long)b->rx_run, (unsigned long long)b->final_pages, (unsigned long long)b->final_bytes);
+}
+
+void migration_report(const struct job *j, void (*print)(const char *fmt, ...))
+{
+    const struct mig_stats *s = &j->stats;
+    print("job: %u %s -> %s", j->number, j->guest, j->peer);
+    print("outcome: %s", j->state == JOB_DONE ? "moved" : j->state == JOB_FAILED ? "failed" : "under way");
+    if (j->state == JOB_FAILED)
+        print("reason: %s %s", hv_err_name(j->err), j->text);
+    print("total_ms: %llu", (unsigned long long)(((j->ended_us ? j->ended_us : clock_us()) - j->started_us) / 1000));
+    report_blackout(&s->blackout, print);
+    print("wire_bytes: %llu", (unsigned long long)j->wire_bytes);
+    print("stream_bytes: %llu (lz4 %llu, raw %llu, delta %llu, rest %llu)", (unsigned long long)s->bytes_tx,
+          (unsigned long long)s->bytes_full_lz4, (unsigned long long)s->bytes_full_raw, (unsigned long long)s->bytes_delta,
+          (unsigned long long)s->bytes_meta);
+    print("rounds: %u", s->n_rounds);
+    print("pages_zero: %llu", (unsigned long long)s->pages.zero);
+    print("pages_lz4: %llu", (unsigned long long)s->pages.full_lz4);
+    print("pages_raw: %llu", (unsigned long long)s->pages.full_raw);
+    print("pages_delta: %llu", (unsigned long long)s->pages.delta);
+    print("pages_same: %llu", (unsigned long long)s->pages.same);
+    print("pages_skipped: %llu", (unsigned long long)s->pages.skipped);
+    print("throttle: %u", s->throttle);
+    for (unsigned i = 0; i < s->n_rounds; i++)
+        report_round(i, &s->rounds[i], print);
+}

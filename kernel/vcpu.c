@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vcpu.c - one slice of a vCPU: requests, events in, guest, exit out.
+ *
+ * The order before each entry matters: first what others asked (freeze, NMI), then timers (they may raise an interrupt), then the
+ * interrupt to inject, then the host timer that bounds the run.  All of it with interrupts off: what arrives after we looked is pending in
+ * the local APIC and makes the entry exit at once. */
+#include "kernel/vcpu.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include "kernel/clock.h"
+#include "kernel/cpu_ops.h"
+#include "kernel/exit.h"
+#include "kernel/insn.h"
+#include "kernel/lapic.h"
+#include "kernel/log.h"
+#include "kernel/pcpu.h"
+#include "kernel/vcpu_run.h"
+#include "kernel/vm.h"
+#include "kernel/x86/fpu.h"
+
+#define RFLAGS_IF BIT64(9)
+
+const char *const vcpu_exit_names[VCPU_EXIT_COUNT] = {
+    [VCPU_EXIT_INTR] = "host-interrupt", [VCPU_EXIT_IRQ_WINDOW] = "irq-window", [VCPU_EXIT_HLT] = "hlt", [VCPU_EXIT_CPUID] = "cpuid",
+    [VCPU_EXIT_IO] = "port", [VCPU_EXIT_MSR] = "msr", [VCPU_EXIT_S2_FAULT] = "memory", [VCPU_EXIT_XSETBV] = "xsetbv",
+    [VCPU_EXIT_HYPERCALL] = "hypercall", [VCPU_EXIT_INVD] = "cache", [VCPU_EXIT_UD] = "undefined", [VCPU_EXIT_LOG_FULL] = "log-full",
+    [VCPU_EXIT_SHUTDOWN] = "triple-fault", [VCPU_EXIT_ENTRY_FAIL] = "entry-failed", [VCPU_EXIT_UNKNOWN] = "unknown",
+};
+
+void vcpu_kick(struct vcpu *v)
+{
+    pcpu_kick(v->pcpu);
+}
+
+void vcpu_request(struct vcpu *v, unsigned req)
+{
+    atomic_fetch_or(&v->requests, req);         /* seq_cst: before the kick, and before the target's next look */
+    vcpu_kick(v);
+}
+
+void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x)
+{
+    v->rip += x->insn_len ? x->insn_len : insn_length(v);
+    cpu_ops->shadow_clear(v);
+}
+
+void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
+{
+    cpu_ops->inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error, error });
+}
+
+void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
+{
+    struct vm *vm = v->vm;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(vm->crash_reason, sizeof(vm->crash_reason), fmt, ap);
+    va_end(ap);
+    log_error("vm", "%s: vCPU %u at rip 0x%llx: %s", vm->config.name, v->index, (unsigned long long)v->rip, vm->crash_reason);
+    vm_power_request(vm, VM_POWER_CRASH);
+}
+
+bool vcpu_wake(struct vcpu *v)
+{
+    lapic_timer_poll(v);
+    bool irq = (v->rflags & RFLAGS_IF) && lapic_pending(v) >= 0;
+    if (irq || (atomic_load(&v->requests) & VCPU_REQ_NMI))
+        v->halted = false;
+    return !v->halted;
+}
+
+static void inject_nmi(struct vcpu *v)
+{
+    if (!(atomic_load(&v->requests) & VCPU_REQ_NMI) || !cpu_ops->nmi_ready(v))
+        return;
+    atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_NMI);
+    cpu_ops->inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
+}
+
+/* Hand over the highest pending interrupt if the guest can take it; while one waits, ask for the exit that says when it can. */
+static void inject_irq(struct vcpu *v)
+{
+    int vector = lapic_pending(v);
+    if (vector >= 0 && cpu_ops->irq_ready(v)) {
+        lapic_accept(v, (uint8_t)vector);
+        cpu_ops->inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = (uint8_t)vector });
+        vector = lapic_pending(v);
+    }
+    cpu_ops->irq_window_set(v, vector >= 0);
+}
+
+static void run_once(struct vcpu *v, uint64_t end)
+{
+    struct vcpu_exit x;
+    lapic_timer_poll(v);
+    inject_nmi(v);
+    inject_irq(v);
+    uint64_t deadline = lapic_timer_deadline(v);
+    pcpu_timer_set(deadline ? MIN(end, deadline) : end);
+
+    uint64_t entered = tsc_read();
+    cpu_ops->run(v, &x);
+    uint64_t left = tsc_read();
+    exit_handle(v, &x);
+    v->n_exits[x.kind]++;
+    v->guest_tsc_ticks += left - entered;
+    v->exit_tsc[x.kind] += tsc_read() - left;
+}
+
+static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t end)
+{
+    if (me->kicked || me->timer_fired) {        /* both are looked at here: requests, deadlines, the slice's end */
+        me->kicked = me->timer_fired = false;
+        if (tsc_read() >= end)
+            return false;
+    }
+    if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
+        return false;
+    if (v->halted && !vcpu_wake(v))
+        return false;
+    if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed))
+        return false;
+    return atomic_load_explicit(&v->vm->power_request, memory_order_relaxed) == VM_POWER_NONE;
+}
+
+void vcpu_run_slice(struct vcpu *v, uint64_t end)
+{
+    struct pcpu *me = this_pcpu();
+    me->running = v;
+    cpu_ops->vcpu_load(v);
+    fpu_guest_load(v->xsave, v->xcr0);
+    while (slice_goes_on(v, me, end))
+        run_once(v, end);
+    fpu_guest_save(v->xsave, &v->xcr0);
+    cpu_ops->vcpu_unload(v);
+    me->running = NULL;
+    bool freeze = atomic_load(&v->requests) & VCPU_REQ_FREEZE;
+    /* Release: whoever sees FROZEN sees all registers. */
+    atomic_store(&v->state, freeze ? VCPU_FROZEN : VCPU_RUNNABLE);
+}

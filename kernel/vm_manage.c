@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm_manage.c - the table of VMs and their life cycle.
+ *
+ * Memory is promised when a VM is built and backed when the guest touches it: a start or an arrival is refused unless all promises of all
+ * VMs fit into what is free, so that a running guest never meets an empty pool. */
+#include "kernel/vm_manage.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/clock.h"
+#include "kernel/cpu_ops.h"
+#include "kernel/devices.h"
+#include "kernel/lapic.h"
+#include "kernel/linux_boot.h"
+#include "kernel/log.h"
+#include "kernel/migration.h"
+#include "kernel/page.h"
+#include "kernel/random.h"
+#include "kernel/sched.h"
+#include "kernel/x86/fpu.h"
+
+#define HOST_RESERVE_BYTES (32 * MIB)   /* never promised to guests: tables, network buffers, moves */
+
+static struct vm vms[VM_MAX];
+static bool used[VM_MAX];               /* the slot has a VM, defined here or arrived */
+static const struct boot_info *files;   /* borrowed: lives for ever */
+
+const char *vm_state_name(enum vm_state s)
+{
+    switch (s) {
+    case VM_STOPPED: return "stopped";
+    case VM_RUNNING: return "running";
+    case VM_PAUSED: return "paused";
+    case VM_CRASHED: return "crashed";
+    case VM_INCOMING: return "incoming";
+    }
+    return "?";
+}
+
+static enum vm_state state_of(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
+
+struct vm *vm_at(unsigned i) { return used[i] ? &vms[i] : NULL; }
+
+struct vm *vm_find(const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (used[i] && !strcmp(vms[i].config.name, name))
+            return &vms[i];
+    return NULL;
+}
+
+void vm_manage_init(const struct config *c, const struct boot_info *bi)
+{
+    files = bi;
+    for (unsigned i = 0; i < c->n_vms && i < VM_MAX; i++) {
+        vms[i].config = c->vms[i];
+        used[i] = true;
+    }
+}
+
+static const struct boot_file *file_find(const char *name)
+{
+    for (unsigned i = 0; i < files->n_files; i++)
+        if (!strcmp(files->files[i].name, name))
+            return &files->files[i];
+    return NULL;
+}
+
+/* ---- building and tearing down ---- */
+
+uint64_t vm_memory_promised(void)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (used[i] && state_of(&vms[i]) != VM_STOPPED)
+            sum += vms[i].mem.size_bytes;
+    return sum;
+}
+
+/* Free memory less what was promised and is not backed yet. */
+uint64_t vm_memory_promisable(void)
+{
+    uint64_t owed = HOST_RESERVE_BYTES;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (used[i] && state_of(&vms[i]) != VM_STOPPED)
+            owed += vms[i].mem.size_bytes - vms[i].mem.n_backed * BLOCK_SIZE;
+    uint64_t have = page_stats().free_blocks * BLOCK_SIZE;
+    return have > owed ? have - owed : 0;
+}
+
+static void vcpu_teardown(struct vcpu *v)
+{
+    sched_remove(v);
+    mem_free(v->xsave, fpu_save_area_size);
+    cpu_ops->vcpu_destroy(v);
+}
+
+/* Free all that build() made, also half-made.  vCPUs FROZEN. */
+static void teardown(struct vm *vm)
+{
+    dirty_stop(vm);
+    devices_destroy(vm);
+    while (vm->n_vcpus)
+        vcpu_teardown(vm->vcpus[--vm->n_vcpus]);
+    s2_fini(&vm->s2);
+    guest_mem_fini(&vm->mem);
+    atomic_store(&vm->power_request, VM_POWER_NONE);
+    atomic_store(&vm->state, VM_STOPPED);
+}
+
+static enum hv_err build_vcpu(struct vm *vm, unsigned index)
+{
+    struct vcpu *v = cpu_ops->vcpu_create(vm, index);
+    if (!v)
+        return HV_FAIL(HV_E_NOMEM);
+    v->xcr0 = 1;
+    v->xsave = mem_alloc(fpu_save_area_size);
+    enum hv_err e = v->xsave ? sched_add(v, vm->config.pin) : HV_E_NOMEM;
+    if (e) {
+        mem_free(v->xsave, fpu_save_area_size);
+        cpu_ops->vcpu_destroy(v);
+        return e;
+    }
+    fpu_area_init(v->xsave);
+    vm->vcpus[vm->n_vcpus++] = v;
+    return HV_OK;
+}
+
+static enum hv_err build_parts(struct vm *vm)
+{
+    enum hv_err e = guest_mem_init(&vm->mem, vm->config.memory_bytes);
+    if (!e)
+        e = s2_init(&vm->s2, cpu_ops->s2_format);
+    for (unsigned i = 0; !e && i < vm->config.n_cpus; i++)
+        e = build_vcpu(vm, i);
+    if (!e)
+        e = devices_create(vm);
+    for (unsigned i = 0; !e && i < vm->n_vcpus; i++)
+        cpu_ops->tsc_offset_set(vm->vcpus[i], vm->tsc_offset);
+    return e;
+}
+
+/* Memory, tables, vCPUs (FROZEN, power-on state) and devices for vm->config. */
+static enum hv_err build(struct vm *vm, char *why, size_t why_len)
+{
+    uint64_t room = vm_memory_promisable();
+    if (vm->config.memory_bytes > room) {
+        snprintf(why, why_len, "%s needs %llu MiB, this host can promise %llu MiB: stop another guest or give the host more memory",
+                 vm->config.name, (unsigned long long)(vm->config.memory_bytes / MIB), (unsigned long long)(room / MIB));
+        return HV_FAIL(HV_E_NOMEM);
+    }
+    atomic_store(&vm->power_request, VM_POWER_NONE);
+    vm->crash_reason[0] = 0;
+    vm->n_vcpus = 0;
+    enum hv_err e = build_parts(vm);
+    if (e) {
+        snprintf(why, why_len, "%s could not be built: %s", vm->config.name, hv_err_text(e));
+        teardown(vm);
+    }
+    return e;
+}
+
+/* ---- start, stop, pause, run ---- */
+
+static enum hv_err load_kernel(struct vm *vm, char *why, size_t why_len)
+{
+    const struct vm_config *c = &vm->config;
+    const struct boot_file *kernel = file_find(c->kernel), *initrd = c->initrd[0] ? file_find(c->initrd) : NULL;
+    if (!kernel || (c->initrd[0] && !initrd)) {
+        snprintf(why, why_len, "%s: file \\godwit\\%s is not on this host's boot disk", c->name, kernel ? c->initrd : c->kernel);
+        return HV_FAIL(HV_E_NOENT);
+    }
+    static struct vcpu_regs regs;       /* large; service pCPU only */
+    cpu_ops->regs_get(vm->vcpus[0], &regs);
+    enum hv_err e = linux_boot_load(vm, (const uint8_t *)(uintptr_t)kernel->base, kernel->len,
+                                    initrd ? (const uint8_t *)(uintptr_t)initrd->base : NULL, initrd ? initrd->len : 0, c->cmdline, &regs,
+                                    why, why_len);
+    if (!e)
+        cpu_ops->regs_set(vm->vcpus[0], &regs);
+    return e;
+}
+
+enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
+{
+    if (state_of(vm) != VM_STOPPED) {
+        snprintf(why, why_len, "%s is %s; only a stopped guest can be started", vm->config.name, vm_state_name(state_of(vm)));
+        return HV_FAIL(HV_E_BUSY);
+    }
+    enum hv_err e = build(vm, why, why_len);
+    if (e)
+        return e;
+    atomic_store(&vm->state, VM_PAUSED);
+    random_bytes(vm->uuid, sizeof(vm->uuid));
+    e = load_kernel(vm, why, why_len);
+    if (e) {
+        teardown(vm);
+        return e;
+    }
+    vm_run(vm);
+    log_info("vm", "%s: started, %llu MiB, %u vCPU(s), first guest instruction follows at TSC %llu", vm->config.name,
+             (unsigned long long)(vm->config.memory_bytes / MIB), vm->n_vcpus, (unsigned long long)tsc_read());
+    return HV_OK;
+}
+
+bool vm_pause(struct vm *vm)
+{
+    bool frozen = true;
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        frozen &= sched_freeze(vm->vcpus[i]);
+    if (frozen && state_of(vm) == VM_RUNNING)
+        atomic_store(&vm->state, VM_PAUSED);
+    return frozen;
+}
+
+void vm_run(struct vm *vm)
+{
+    atomic_store(&vm->state, VM_RUNNING);
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        sched_thaw(vm->vcpus[i]);
+}
+
+void vm_stop(struct vm *vm)
+{
+    if (state_of(vm) == VM_STOPPED)
+        return;
+    while (!vm_pause(vm))               /* ends: every pCPU leaves its guest at the kick */
+        __builtin_ia32_pause();
+    teardown(vm);
+}
+
+static struct vm *slot_for(const char *name)
+{
+    struct vm *vm = vm_find(name);
+    for (unsigned i = 0; !vm && i < VM_MAX; i++)
+        if (!used[i]) {
+            used[i] = true;
+            memset(&vms[i], 0, sizeof(vms[i]));
+            vm = &vms[i];
+        }
+    return vm;
+}
+
+enum hv_err vm_incoming(const struct vm_offer *offer, struct vm **out, char *why, size_t why_len)
+{
+    struct vm *vm = slot_for(offer->config.name);
+    if (!vm) {
+        snprintf(why, why_len, "this host knows %u guests already, which is its limit", VM_MAX);
+        return HV_FAIL(HV_E_NOMEM);
+    }
+    if (state_of(vm) != VM_STOPPED) {
+        snprintf(why, why_len, "a guest named %s is %s here", vm->config.name, vm_state_name(state_of(vm)));
+        return HV_FAIL(HV_E_BUSY);
+    }
+    struct vm_config local = vm->config;
+    enum hv_err e = vm_offer_adopt(vm, offer);
+    if (local.name[0]) {                                /* defined here too: files, autostart and pin are this host's own */
+        memcpy(vm->config.kernel, local.kernel, sizeof(local.kernel));
+        memcpy(vm->config.initrd, local.initrd, sizeof(local.initrd));
+        vm->config.autostart = local.autostart;
+        vm->config.pin = local.pin;
+    }
+    if (!e)
+        e = build(vm, why, why_len);
+    if (e)
+        return e;
+    atomic_store(&vm->state, VM_INCOMING);
+    *out = vm;
+    return HV_OK;
+}
+
+/* ---- what guests ask for ---- */
+
+void vm_power_request(struct vm *vm, enum vm_power what)
+{
+    atomic_store(&vm->power_request, what);
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        vcpu_kick(vm->vcpus[i]);
+    pcpu_kick(0);                       /* the service loop acts */
+}
+
+uint64_t vm_guest_tsc(const struct vm *vm)
+{
+    return tsc_read() + (uint64_t)vm->tsc_offset;
+}
+
+static void vm_reset(struct vm *vm)
+{
+    char why[200];
+    vm_stop(vm);
+    if (vm_start(vm, why, sizeof(why)) != HV_OK)
+        log_error("vm", "%s asked for a reset and cannot be started again: %s", vm->config.name, why);
+}
+
+static void power_act(struct vm *vm, enum vm_power what)
+{
+    if (migration_is_moving(vm->config.name) && migration_cancel(vm->config.name, "the guest powered off, was reset or crashed") != HV_OK)
+        return;                         /* the destination may run it already: the job decides */
+    switch (what) {
+    case VM_POWER_NONE:
+        break;
+    case VM_POWER_OFF:
+        log_info("vm", "%s: powered itself off", vm->config.name);
+        vm_stop(vm);
+        break;
+    case VM_POWER_RESET:
+        log_info("vm", "%s: resets itself", vm->config.name);
+        vm_reset(vm);
+        break;
+    case VM_POWER_CRASH:
+        while (!vm_pause(vm))
+            __builtin_ia32_pause();
+        atomic_store(&vm->state, VM_CRASHED);
+        atomic_store(&vm->power_request, VM_POWER_NONE);
+        break;
+    }
+}
+
+bool vm_service(void)
+{
+    bool acted = false;
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        enum vm_power what = used[i] ? (enum vm_power)atomic_load(&vms[i].power_request) : VM_POWER_NONE;
+        if (what == VM_POWER_NONE || state_of(&vms[i]) != VM_RUNNING)
+            continue;
+        power_act(&vms[i], what);
+        acted = true;
+    }
+    return acted;
+}
+
+/* ---- inspection ---- */
+
+static void inspect_vcpu(struct vcpu *v, void (*print)(const char *fmt, ...))
+{
+    static const char *const states[] = { "frozen", "runnable", "running" };
+    print("vCPU %u: pCPU %u, %s%s, rip 0x%llx rflags 0x%llx, guest time %llu ms", v->index, v->pcpu, states[atomic_load(&v->state)],
+          v->halted ? ", halted" : "", (unsigned long long)v->rip, (unsigned long long)v->rflags,
+          (unsigned long long)(clock_tsc_to_us(v->guest_tsc_ticks) / 1000));
+    print("  pending interrupt %d, requests 0x%x, timer due %s", lapic_pending(v), atomic_load(&v->requests),
+          lapic_timer_deadline(v) ? "yes" : "no");
+    for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++)
+        if (v->n_exits[k])
+            print("  exits %-14s %10llu  %6llu ticks each", vcpu_exit_names[k], (unsigned long long)v->n_exits[k],
+                  (unsigned long long)(v->exit_tsc[k] / v->n_exits[k]));
+    cpu_ops->dump(v, print);
+}
+
+void vm_inspect(struct vm *vm, void (*print)(const char *fmt, ...))
+{
+    print("%s: %s%s%s", vm->config.name, vm_state_name(state_of(vm)), vm->crash_reason[0] ? ": " : "", vm->crash_reason);
+    if (state_of(vm) == VM_STOPPED)
+        return;
+    print("memory %llu MiB, backed %llu MiB, %s tables %llu, blocks whole %llu split %llu",
+          (unsigned long long)(vm->mem.size_bytes / MIB), (unsigned long long)(vm->mem.n_backed * BLOCK_SIZE / MIB), vm->s2.fmt->name,
+          (unsigned long long)vm->s2.n_tables, (unsigned long long)vm->s2.n_large, (unsigned long long)vm->s2.n_split);
+    print("dirty log %s, faults %llu, harvests %llu in %llu us", atomic_load(&vm->dirty.on) ? "on" : "off",
+          (unsigned long long)vm->dirty.n_faults, (unsigned long long)vm->dirty.n_harvests, (unsigned long long)vm->dirty.harvest_us);
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        inspect_vcpu(vm->vcpus[i], print);
+}

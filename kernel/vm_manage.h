@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm_manage.h - the table of this host's VMs and their life cycle.  Service pCPU only, all of it.
+ *
+ *   STOPPED --start--> RUNNING <--pause/resume--> PAUSED         any --stop--> STOPPED (memory freed)
+ *   STOPPED --incoming--> INCOMING --run--> RUNNING              RUNNING --what its guest did--> CRASHED (memory kept) */
+#ifndef GODWIT_KERNEL_VM_MANAGE_H
+#define GODWIT_KERNEL_VM_MANAGE_H
+
+#include "kernel/boot_info.h"
+#include "kernel/vm.h"
+#include "kernel/vm_state.h"
+
+#define VM_MAX 16
+
+/** Define the VMs of the configuration (all STOPPED); bi's files are where kernels and initrds come from. */
+void vm_manage_init(const struct config *c, const struct boot_info *bi);
+struct vm *vm_find(const char *name);           /* NULL: no such */
+struct vm *vm_at(unsigned i);                   /* i < VM_MAX; NULL: empty slot */
+
+/** Build, load the kernel, run.  On an error nothing is left behind and why says cause and fix.
+ *  HV_E_BUSY: not STOPPED; HV_E_NOENT: kernel or initrd file missing; HV_E_INVAL: damaged kernel; HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err vm_start(struct vm *vm, char *why, size_t why_len);
+/** Power it off at once and free everything.  No-op when STOPPED. */
+void vm_stop(struct vm *vm);
+
+/** All vCPUs stand still?  Asks them to, call again until true; then the VM is PAUSED. */
+bool vm_pause(struct vm *vm);
+/** Run (again): from PAUSED, from a pause not complete yet, or from INCOMING. */
+void vm_run(struct vm *vm);
+
+/** An empty VM for a guest that arrives, state INCOMING, as the offer describes it.  HV_E_BUSY: a VM of that name is not STOPPED here;
+ *  HV_E_NOMEM with why. */
+HV_MUST_CHECK enum hv_err vm_incoming(const struct vm_offer *offer, struct vm **out, char *why, size_t why_len);
+
+/** Memory promised to guests that are not STOPPED, backed or not; and how much may still be promised. */
+uint64_t vm_memory_promised(void);
+uint64_t vm_memory_promisable(void);
+/** Act on what guests asked for (power-off, reset, crash).  Part of the service loop. */
+bool vm_service(void);
+void vm_inspect(struct vm *vm, void (*print)(const char *fmt, ...));
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/x86/random.c - identifiers and hash keys from RDRAND, or from timing where there is none. */
+#include "kernel/random.h"
+
+#include <stdatomic.h>
+#include "kernel/clock.h"
+#include "kernel/x86/x86.h"
+
+#define CPUID_1_ECX_RDRAND BIT32(30)
+#define RDRAND_TRIES 10                 /* SDM 1 "RDRAND": ten failures in a row mean that it is broken */
+
+static uint64_t hardware_random(void)
+{
+    uint64_t v = 0;
+    uint8_t ok = 0;
+    if (!(cpuid(1).ecx & CPUID_1_ECX_RDRAND))
+        return 0;
+    for (unsigned i = 0; i < RDRAND_TRIES && !ok; i++)
+        asm volatile("rdrand %0; setc %1" : "=r"(v), "=qm"(ok) : : "cc");
+    return v;
+}
+
+/* A bijective mixer (multiply, shift, xor), so that equal low bits of two TSC readings do not stay equal. */
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 31)) * UINT64_C(0x9fb21c651e98df25);
+    return x ^ (x >> 29);
+}
+
+void random_bytes(void *buf, size_t len)
+{
+    static atomic_ullong counter;
+    uint8_t *out = buf;
+    for (size_t i = 0; i < len; i++) {
+        uint64_t v = mix(hardware_random() ^ mix(tsc_read() + atomic_fetch_add(&counter, 1)));
+        out[i] = (uint8_t)(v >> 56);
+    }
+}
