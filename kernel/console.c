@@ -11,6 +11,7 @@
 #include "kernel/clock.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/log.h"
+#include "kernel/log_sink.h"
 #include "kernel/migration.h"
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
@@ -100,7 +101,7 @@ void console_attach(struct vm *vm)
 static void detach(void)
 {
     log_com1_enable(true);
-    print("");
+    write_text("\r\n");
     print("left the console of %s", attached->config.name);
     attached = NULL;
     prompt();
@@ -111,7 +112,7 @@ static void check_attached(void)
 {
     enum vm_state s = (enum vm_state)atomic_load(&attached->state);
     if (s == VM_STOPPED || s == VM_CRASHED) {
-        print("");
+        write_text("\r\n");
         print("%s is %s here now%s%s", attached->config.name, vm_state_name(s), attached->crash_reason[0] ? ": " : "",
               attached->crash_reason);
         detach();
@@ -134,7 +135,7 @@ static void watch_step(void)
 {
     char text[160];
     if (job_ended(watched)) {
-        print("");
+        write_text("\r\n");
         migration_report(watched, print);
         watched = NULL;
         prompt();
@@ -294,10 +295,11 @@ static void cmd_migrate_cancel(int argc, char **argv)
 static void cmd_log(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    char buf[512];
-    for (size_t at = 0, n; (n = log_ring_copy(at, buf, sizeof(buf))); at += n)
-        for (size_t i = 0; i < n; i++)
-            serial_write(buf[i] == '\n' ? "\r\n" : &buf[i], buf[i] == '\n' ? 2 : 1);
+    char *text = mem_alloc(LOG_RING_SIZE);
+    size_t n = text ? log_ring_copy(text, LOG_RING_SIZE) : 0;
+    for (size_t i = 0; i < n; i++)
+        serial_write(text[i] == '\n' ? "\r\n" : &text[i], text[i] == '\n' ? 2 : 1);
+    mem_free(text, LOG_RING_SIZE);
 }
 
 /* Neither command takes guests down by mistake. */
@@ -424,7 +426,7 @@ static void watching_key(char c)
 {
     if (c != KEY_CTRL_C)
         return;
-    print("");
+    write_text("\r\n");
     print("the move goes on; `migrate status` shows it");
     watched = NULL;
     prompt();
@@ -452,7 +454,7 @@ void console_init(const struct config *c, const struct boot_info *bi)
 {
     conf = c;
     boot = bi;
-    print("");
+    write_text("\r\n");
     print("Godwit %s on %s.  `help` lists the commands.", GODWIT_VERSION, c->host.name);
     prompt();
 }

@@ -8,16 +8,14 @@
 #include "kernel/config.h"
 #include "kernel/console.h"
 #include "kernel/cpu_ops.h"
-#include "kernel/framebuffer.h"
 #include "kernel/log.h"
+#include "kernel/log_sink.h"
 #include "kernel/migration.h"
 #include "kernel/page.h"
 #include "kernel/pci.h"
 #include "kernel/pcpu.h"
 #include "kernel/sched.h"
-#include "kernel/serial.h"
 #include "kernel/vm_manage.h"
-#include "kernel/x86/fpu.h"
 #include "kernel/x86/paging.h"
 #include "net/stream.h"
 
@@ -108,11 +106,10 @@ static void autostart(void)
 
 void kernel_entry(struct boot_info *bi)
 {
-    serial_init();
+    log_init(bi);
     page_init(bi);
     paging_init(bi);
     pcpu_init_boot(bi);
-    framebuffer_init(&bi->fb);
     clock_init(bi);
     log_info("host", "Godwit %s, image at 0x%llx, %u CPUs by %s", GODWIT_VERSION, (unsigned long long)bi->image_base, bi->n_cpus,
              bi->cpu_source);

@@ -15,6 +15,7 @@
 #include "kernel/log.h"
 #include "kernel/migration.h"
 #include "kernel/page.h"
+#include "kernel/pcpu.h"
 #include "kernel/random.h"
 #include "kernel/sched.h"
 #include "kernel/x86/fpu.h"
