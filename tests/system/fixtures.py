@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What checks are given by parameter name.  One set of hosts is alive at a time: this runs on small machines.
+
+solo    one host with guests "guest" (dirtier 32 MiB, 1000 pages/s; runs) and "shell" (a shell; stopped)
+pair    two hosts that know each other; "guest" runs on a (or on b, if a check left it there: use pair.home())
+own     a function Host(...) whose hosts end with the check
+"""
+import os
+import sys
+
+from emulator import kill_all
+from host import RUNS, Host, Link, vm
+
+VERBOSE = False
+DIRTIER = "godwit.run=dirtier,32,1000"
+
+
+class Skip(Exception):
+    """Raised by a check that cannot run here; the text says why."""
+
+
+def narrate(host):
+    """With -v: show a host's console, each line with its name before it."""
+    if VERBOSE:
+        host.serial.echo = lambda text: sys.stderr.write(text.replace("\n", f"\n{host.name}| "))
+    return host
+
+
+class Pair:
+    """Hosts a and b on one link; a has the guests.  Keyword arguments: for both hosts."""
+
+    def __init__(self, vms=None, **both):
+        self.link = Link()
+        vms = vms or {"guest": vm(DIRTIER), "shell": vm(autostart=False)}
+        self.a = narrate(Host("a", self.link, vms=vms, peers=["b"], tag="pair", **both).boot(wait=False))
+        self.b = narrate(Host("b", self.link, peers=["a"], tag="pair", **both).boot(wait=False))
+        self.a.wait_prompt()
+        self.b.wait_prompt()
+        self.b_is_plain = True
+        self.at = None
+
+    def new_b(self, plain=False, **kw):
+        """Replace host b, as after a power failure, by one that differs; returns it.  The guest must be on a."""
+        self.guest_on_a()
+        self.b.kill()
+        self.b = narrate(Host("b", self.link, tag="pair", **{"peers": ["a"], **kw}).boot(wait=False))
+        self.b.wait_prompt()
+        self.b_is_plain = plain
+        return self.b
+
+    def plain_b(self):
+        """Make sure that b is alive and an ordinary destination."""
+        if not self.b_is_plain or not self.b.machine.alive():
+            self.new_b(plain=True)
+        return self.b
+
+    def guest_on_a(self):
+        if self.home()[0] is not self.a:
+            self.move()
+        return self.a
+
+    def home(self):
+        """The host that runs "guest" and the other one; waits for the guest's first ticks when it is fresh."""
+        if self.at is None:
+            self.at = self.a
+            with self.a.guest("guest") as g:
+                g.expect(r"^(tick|dirtier ready) .*\n", 90)
+                g.ticks(3)
+        return (self.a, self.b) if self.at is self.a else (self.b, self.a)
+
+    def move(self, **kw):
+        """Move "guest" to the other host; returns the report."""
+        src, dst = self.home()
+        report = src.migrate("guest", dst.name, **kw)
+        self.at = dst
+        return report
+
+    def close(self):
+        self.a.kill()
+        self.b.kill()
+
+
+class Solo:
+    def __init__(self):
+        vms = {"guest": vm(DIRTIER), "shell": vm(autostart=False)}
+        self.host = narrate(Host("a", Link(), vms=vms, tag="solo").boot())
+
+    def close(self):
+        self.host.kill()
+
+
+class Own:
+    """Hosts for one check only."""
+
+    def __init__(self):
+        self.made = []
+
+    def __call__(self, name, link=None, **kw):
+        host = Host(name, link, tag="own", **kw)
+        self.made.append(host)
+        narrate(host.boot(wait=False))
+        host.wait_prompt()
+        return host
+
+    def pair(self, **kw):
+        self.made.append(Pair(**kw))
+        return self.made[-1]
+
+    def close(self):
+        for host in self.made:
+            host.close()
+
+
+class Live:
+    """The fixture that is alive now."""
+    MAKERS = {"pair": Pair, "solo": Solo, "own": Own}
+
+    def __init__(self):
+        self.name, self.value = None, None
+
+    def get(self, names):
+        """Keyword arguments for a check that wants these fixtures (one at most)."""
+        if not names:
+            self.spoil()
+            return {}
+        (name,) = names
+        if name == "own" or name != self.name:
+            self.spoil()
+            os.makedirs(RUNS, exist_ok=True)
+            self.name = name
+            self.value = self.MAKERS[name]()
+        return {name: self.value}
+
+    def spoil(self):
+        if self.value:
+            self.value.close()
+        kill_all()                                  # also what a fixture's half-done set-up left
+        self.name, self.value = None, None

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A Godwit host in an emulator: its configuration and ESP image, its console commands, and the guest behind `vm console`.
+
+    link = Link()
+    a = Host("a", link, vms={"guest": vm("godwit.run=dirtier,32,1000")}, peers=["b"]);  a.boot()
+    with a.guest("guest") as g:
+        g.expect("guest ready", 60)
+    report = a.migrate("guest", "b")
+"""
+import os
+import re
+import subprocess
+import time
+
+from emulator import BUILD, ROOT, Died, Emulator, Timeout, free_port
+
+MKHOST = os.path.join(ROOT, "tools", "mkhost")
+KEYS = os.path.join(BUILD, "system", "keys")
+RUNS = os.path.join(BUILD, "system", "run")
+KERNEL = os.path.join(BUILD, "deps", "linux", "vmlinuz")
+INITRD = os.path.join(BUILD, "guest", "initramfs.cpio.gz")
+NUMBERS = {"a": 1, "b": 2, "c": 3, "d": 4}                      # host name -> last byte of its addresses
+
+LOG_LINE = re.compile(r"^\[ *\d+\.\d{6}\] (debug|info|warn|error) +\S+: .*$", re.M)
+PROGRESS = re.compile(r"^(?:migrate )?\S+ -> \S+: \S+.* (\d+)% .*$", re.M)
+BOOT_S, READY_S, MOVE_S = 60, 90, 90                            # generous: for a machine that others use as well
+
+
+def address(name):
+    return f"10.7.0.{NUMBERS[name]}"
+
+
+def mac(name):
+    return f"52:54:00:67:00:{NUMBERS[name]:02x}"
+
+
+class Link:
+    """A cable between two hosts: the first end listens, the second connects.  A host may leave and come back."""
+
+    def __init__(self):
+        self.port, self.listener = free_port(), None
+
+    def netdev(self, name):
+        self.listener = self.listener or name
+        return f"socket,id=n0,{'listen' if self.listener == name else 'connect'}=127.0.0.1:{self.port}"
+
+
+class UserNet:
+    """QEMU's own little network with a DHCP server and nothing behind it."""
+
+    def netdev(self, _):
+        return "user,id=n0,restrict=on"
+
+
+def vm(cmdline="", memory="256M", cpus=1, autostart=True, **more):
+    """A [vm] section; more: further keys, with _ for -."""
+    keys = {"memory": memory, "cpus": cpus, "kernel": "vmlinuz", "initrd": "initramfs.cpio.gz",
+            "cmdline": ("console=ttyS0 quiet " + cmdline).strip(), "autostart": "yes" if autostart else "no"}
+    keys.update({k.replace("_", "-"): v for k, v in more.items()})
+    return {k: v for k, v in keys.items() if v is not None}
+
+
+def mkhost(*args):
+    run = subprocess.run([MKHOST, *args], capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise RuntimeError(f"{MKHOST} {' '.join(args)} failed:\n{run.stdout}{run.stderr}")
+    return run.stdout
+
+
+_fingerprints = {}
+
+
+def fingerprint(name):
+    """Make host name's key and certificate if need be; returns the certificate's SHA-256 in hexadecimal."""
+    if name not in _fingerprints:
+        os.makedirs(KEYS, exist_ok=True)
+        mkhost("--name", name, "--keydir", KEYS)
+        found = re.search(r"[0-9a-fA-F]{2}(:?[0-9a-fA-F]{2}){31}", mkhost("--name", name, "--keydir", KEYS, "--fingerprint"))
+        if not found:
+            raise RuntimeError("mkhost --fingerprint prints no SHA-256")
+        _fingerprints[name] = found.group(0)
+    return _fingerprints[name]
+
+
+class Report(dict):
+    """The lines "key: value" that `migrate` prints at its end; rounds: one dict for each "round N: ..." line."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.round_list = text, []
+        for line in text.splitlines():
+            numbered = re.match(r"\s*round (\d+): (.*)$", line)
+            plain = re.match(r"\s*([a-z][a-z0-9_-]*): +(.*?)\s*$", line)
+            if numbered:
+                fields = {k: float(v) for k, v in re.findall(r"(\w+)=([0-9.]+)", numbered.group(2))}
+                self.round_list.append({"round": int(numbered.group(1)), **fields})
+            elif plain and not LOG_LINE.match(line):
+                self.setdefault(plain.group(1), plain.group(2))
+
+    def number(self, key):
+        """The first number in a value ("182 ms (stop 3, ...)" -> 182.0)."""
+        found = re.search(r"-?\d+(\.\d+)?", self.get(key, ""))
+        if not found:
+            raise AssertionError(f"the report has no number for {key}:\n{self.text}")
+        return float(found.group(0))
+
+    @property
+    def ok(self):
+        return self.get("outcome") == "moved"
+
+    def parts(self):
+        """The pieces of the blackout in µs: {"stop": 210.0, "pages": ...}."""
+        return {k: float(v) for k, v in re.findall(r"(\w+)=([0-9.]+)", self.get("blackout_parts", ""))}
+
+
+class Guest:
+    """The guest's serial console.  Leaves with Ctrl-] when the with-block ends."""
+
+    def __init__(self, host, name):
+        self.host, self.name = host, name
+
+    def __enter__(self):
+        self.host.serial.mark()
+        self.host.serial.send(f"vm console {self.name}\r")
+        self.host.serial.expect(rf"vm console {re.escape(self.name)}\n", 10)
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None or not issubclass(kind, (Died, Timeout)):
+            self.host.leave_console()
+
+    def send(self, line):
+        self.host.serial.send(line + "\r")
+
+    def expect(self, pattern, timeout=20):
+        return self.host.serial.expect(pattern, timeout)
+
+    def ask(self, line, pattern, timeout=20):
+        self.host.serial.mark()
+        self.send(line)
+        return self.expect(pattern, timeout)
+
+    # -- the dirtier's commands (tests/guest/dirtier.c)
+    def ready(self, timeout=READY_S):
+        self.expect(r"^guest ready .*\n", timeout)
+
+    def ticks(self, n=3, timeout=30):
+        """Wait for n tick lines; returns them as dicts of numbers."""
+        out = []
+        for _ in range(n):
+            m = self.expect(r"^tick (\d+) t=(\d+) gap=(\d+) dirtied=(\d+)(?: backwards=(\S+))?\n", timeout)
+            out.append({"n": int(m[1]), "t_ms": int(m[2]), "gap_us": int(m[3]), "dirtied": int(m[4]), "backwards": m[5]})
+        return out
+
+    def verify(self, timeout=60):
+        """Have every word of the dirtier's buffer checked; AssertionError with the first bad words if any is wrong."""
+        start = self.host.serial.mark()
+        m = self.ask("verify", r"^VERIFY (ok|FAILED) pages=(\d+) words=(\d+) bad=(\d+).*\n", timeout)
+        if m[1] != "ok":
+            bad = [line for line in self.host.serial.text[start:].splitlines() if line.startswith("VERIFY")]
+            raise AssertionError("the guest's memory is wrong:\n" + "\n".join("    " + b for b in bad[:10]))
+        return int(m[3])
+
+    def gap_ms(self):
+        """The guest's longest blackout since the last call, in ms."""
+        return int(self.ask("gap", r"^gap max=(\d+) .*\n")[1]) / 1000
+
+    def wall(self):
+        m = self.ask("wall", r"^wall real=([0-9.]+) mono=([0-9.]+)\n")
+        return float(m[1]), float(m[2])
+
+    def shell(self, line, pattern, timeout=20):
+        """At the guest's shell prompt."""
+        return self.ask(line, pattern, timeout)
+
+
+class Host:
+    """One Godwit host.  Made from keyword arguments, so that a test says only what differs:
+
+    vms        {name: vm(...)}           peers   names of hosts that it knows, or {name: {key: value}} to lie about one
+    host_keys  further keys of [host]    conf    the whole configuration file instead
+    cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet dump)"""
+
+    def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, conf=None, cpus=2, memory_mib=1536, nic="virtio-net-pci",
+                 extra=(), reboot=False, files=None, pcap=None, limit_s=900, tag=""):
+        self.name, self.link, self.vms, self.peers = name, link, vms or {}, peers
+        self.host_keys, self.conf, self.files = host_keys or {}, conf, files or {}
+        self.cpus, self.memory_mib, self.nic, self.extra, self.reboot = cpus, memory_mib, nic, list(extra), reboot
+        self.pcap, self.limit_s = pcap, limit_s
+        self.folder = os.path.join(RUNS, tag or name)
+        self.machine = None
+        self.prompt = re.compile(rf"^godwit {re.escape(name)}> \Z", re.M)
+
+    # -- image ----------------------------------------------------------------------------------------------------------------------
+    def configuration(self):
+        if self.conf is not None:
+            return self.conf
+        sections = [("host", {"name": self.name, "ip": f"{address(self.name)}/24", **self.host_keys})]
+        lies = self.peers if isinstance(self.peers, dict) else {}
+        for peer in self.peers:
+            keys = {"address": address(peer), "fingerprint": fingerprint(peer), **lies.get(peer, {})}
+            sections.append((f"peer {peer}", keys))
+        sections += [(f"vm {name}", keys) for name, keys in self.vms.items()]
+        return "\n".join(f"[{title}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for title, keys in sections)
+
+    def image(self):
+        fingerprint(self.name)
+        os.makedirs(self.folder, exist_ok=True)
+        conf, image = (os.path.join(self.folder, f"{self.name}.{kind}") for kind in ("conf", "img"))
+        with open(conf, "w", encoding="utf-8") as f:
+            f.write(self.configuration())
+        files = {"vmlinuz": KERNEL, "initramfs.cpio.gz": INITRD, **self.files} if self.vms or self.files else {}
+        args = [arg for name, path in files.items() if path for arg in ("--file", f"{path}={name}")]
+        mkhost("--name", self.name, "--keydir", KEYS, "--conf", conf, *args, "--out", image)
+        return image
+
+    # -- life -----------------------------------------------------------------------------------------------------------------------
+    def boot(self, wait=True):
+        net = []
+        if self.link:
+            net = ["-netdev", self.link.netdev(self.name), "-device", f"{self.nic},netdev=n0,mac={mac(self.name)},romfile="]
+            if self.pcap:
+                net += ["-object", f"filter-dump,id=f0,netdev=n0,file={self.pcap},maxlen=65536"]
+        self.machine = Emulator(self.name, self.image(), self.folder, self.cpus, self.memory_mib, net, self.limit_s, self.reboot, self.extra)
+        if wait:
+            self.wait_prompt()
+        return self
+
+    def wait_prompt(self, timeout=BOOT_S):
+        self.serial.expect(self.prompt, timeout)
+
+    @property
+    def serial(self):
+        return self.machine.serial
+
+    def log(self):
+        """The whole log so far (port 0xE9)."""
+        return self.machine.e9_text()
+
+    def wait_log(self, pattern, timeout=20):
+        deadline = time.monotonic() + timeout
+        while True:
+            found = re.search(pattern, self.log(), re.M)
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.name}: nothing in the log matches /{pattern}/; its tail:\n"
+                                     + "\n".join("    | " + line for line in self.log().splitlines()[-15:]))
+            time.sleep(0.1)
+
+    def kill(self):
+        if self.machine:
+            self.machine.kill()
+
+    close = kill
+
+    def poweroff(self, timeout=30):
+        self.serial.mark()
+        self.serial.send("poweroff\r")
+        return self.machine.wait_exit(timeout)
+
+    # -- console --------------------------------------------------------------------------------------------------------------------
+    def command(self, line, timeout=20):
+        """Run a console command; returns its lines without echo, log lines and prompt."""
+        start = self.serial.mark()
+        self.serial.send(line + "\r")
+        self.serial.expect(rf"{re.escape(line)} *\n", timeout)
+        self.serial.expect(self.prompt, timeout)
+        return self.answer(start)
+
+    def answer(self, start):
+        text = self.serial.text[start:self.serial.pos]
+        text = text.split("\n", 1)[1] if "\n" in text else text
+        return "\n".join(line for line in text.splitlines() if not LOG_LINE.match(line) and not line.startswith(f"godwit {self.name}> "))
+
+    def leave_console(self):
+        self.serial.mark()
+        self.serial.send("\x1d")
+        self.serial.expect(self.prompt, 10)
+
+    def guest(self, name):
+        return Guest(self, name)
+
+    def has_vm(self, name):
+        """Is the VM running here, by `vm list`?"""
+        return re.search(rf"^\s*{re.escape(name)}\s.*\brunning\b", self.command("vm list"), re.M) is not None
+
+    # -- migration ------------------------------------------------------------------------------------------------------------------
+    def migrate_start(self, name, to):
+        start = self.serial.mark()
+        self.serial.send(f"migrate {name} {to}\r")
+        return start
+
+    def migrate_progress(self, percent, timeout=MOVE_S):
+        """Wait until the progress line shows at least this percentage; returns the line."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            m = self.serial.expect(PROGRESS.pattern + r"\n|^\s*outcome: .*\n", timeout)
+            if m[1] is None:
+                raise AssertionError(f"the move ended before {percent} %: {m[0].strip()}")
+            if int(m[1]) >= percent:
+                return m[0].strip()
+        raise Timeout(f"{self.name}: the move did not reach {percent} %; last output:\n{self.serial.tail()}")
+
+    def migrate_finish(self, start, timeout=MOVE_S):
+        self.serial.expect(r"^\s*outcome: .*\n", timeout, since=start)
+        self.serial.expect(self.prompt, 20)
+        return Report(PROGRESS.sub("", self.answer(start)))
+
+    def migrate(self, name, to, timeout=MOVE_S, must=True):
+        """Move a VM and wait for the report; must: AssertionError unless it worked."""
+        report = self.migrate_finish(self.migrate_start(name, to), timeout)
+        if must and not report.ok:
+            raise AssertionError(f"migrate {name} {to}:\n{report.text}")
+        return report

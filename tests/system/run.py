@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""System tests: Godwit hosts in QEMU under TCG, real guests, moves, failures.
+
+usage: run.py [-k PATTERN] [--list] [-v] [--keep-going-after-hang]
+  -k   only checks whose name matches the regular expression      -v   show hosts' consoles while they run
+
+A check is a function test_* in tests/system/test_*.py.  Its parameters name fixtures (fixtures.py); checks with the same fixture share one
+boot, in the order written.  A check that fails, or hangs, spoils its fixture: the next check gets a new one.  A hang (Timeout, Died) is
+printed with what the machines were doing, and tried once more.
+"""
+import argparse
+import importlib
+import inspect
+import os
+import re
+import sys
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+import emulator                                                     # noqa: E402  (needs the path above)
+import fixtures                                                     # noqa: E402
+
+
+def discover(pattern):
+    """All checks as (name, function), grouped by fixture in order of first appearance."""
+    checks = []
+    for file in sorted(os.listdir(HERE)):
+        if re.fullmatch(r"test_\w+\.py", file):
+            module = importlib.import_module(file[:-3])
+            for name, function in vars(module).items():
+                if name.startswith("test_") and callable(function) and re.search(pattern, f"{file[5:-3]}.{name[5:]}"):
+                    checks.append((f"{file[5:-3]}.{name[5:]}", function))
+    groups = list(dict.fromkeys(wanted(f) for _, f in checks))
+    return sorted(checks, key=lambda c: groups.index(wanted(c[1])))     # stable: order within a group stays
+
+
+def wanted(function):
+    return tuple(inspect.signature(function).parameters)
+
+
+def describe_hang(error):
+    print(f"        hang: {error}")
+    for machine in list(emulator.running):
+        print(f"    {machine.name}:\n{machine.dump()}")
+        print(f"    console:\n{machine.serial.tail(12)}")
+
+
+def run_check(function, live, hangs):
+    """Run one check, twice if it hangs; returns (result, reason)."""
+    for attempt in (1, 2):
+        try:
+            function(**live.get(wanted(function)))
+            return "ok", ""
+        except fixtures.Skip as skip:
+            return "skip", str(skip)
+        except (emulator.Timeout, emulator.Died) as error:
+            describe_hang(error)
+            live.spoil()
+            hangs.append(str(error).splitlines()[0])
+            reason = str(error)
+            if attempt == 1:
+                print("        retrying once in fresh hosts", flush=True)
+        except Exception as error:                                  # a check failed: say where, go on with the next
+            live.spoil()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            test = [f for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename).startswith("test_")]
+            where = test[-1] if test else where
+            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+            return "FAIL", f"{os.path.basename(where.filename)}:{where.lineno}: {where.line}\n{kind}{error}"
+    return "FAIL", reason
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("-k", default="", metavar="PATTERN")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("--soak", action="store_true", help="move one loaded guest back and forth for SOAK_SECONDS (default 600)")
+    args = parser.parse_args()
+    emulator.die_on_signals()
+    sys.stdout.reconfigure(line_buffering=True)
+    fixtures.VERBOSE = args.verbose
+    checks = discover(r"\.soak$" if args.soak else args.k or r"^(?!.*\.soak$)")
+    if args.list:
+        print("\n".join(f"{name}  ({', '.join(wanted(f)) or 'own hosts'})" for name, f in checks))
+        return 0
+    count, hangs, live = {"ok": 0, "FAIL": 0, "skip": 0}, [], fixtures.Live()
+    started = time.monotonic()
+    for name, function in checks:
+        begin = time.monotonic()
+        result, reason = run_check(function, live, hangs)
+        count[result] += 1
+        print(f"{result:4} {name} ({time.monotonic() - begin:.1f} s)" + (f": {reason}" if result == "skip" else ""))
+        if result == "FAIL":
+            print("\n".join("        " + line for line in reason.splitlines()))
+    live.spoil()
+    os.makedirs(os.path.join(emulator.BUILD, "results"), exist_ok=True)
+    with open(os.path.join(emulator.BUILD, "results", "system.txt"), "w", encoding="utf-8") as f:
+        f.write(f"system {count['ok']} {count['FAIL']} {count['skip']}\n")
+    for hang in hangs:
+        print(f"hang, tried again: {hang}")
+    print(f"system tests took {time.monotonic() - started:.0f} s, {len(hangs)} hangs")
+    print(f"{count['ok']} passed, {count['FAIL']} failed, {count['skip']} skipped")
+    return 1 if count["FAIL"] or not count["ok"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

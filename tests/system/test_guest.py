@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A guest on one host: console, clocks, registers, power, and guests that misbehave.  The guest's side: tests/guest/."""
+import re
+import time
+
+from host import vm
+
+SHELL = r"guest# "
+
+
+def start_shell(host):
+    """Have the VM "shell" at its prompt; leaves no console attached."""
+    if not host.has_vm("shell"):
+        host.command("vm start shell")
+        with host.guest("shell") as g:
+            g.ready()
+            g.expect(SHELL)
+    return host.guest("shell")
+
+
+def test_boots_to_guest_ready(solo):
+    with start_shell(solo.host) as g:
+        g.shell("cat /proc/version", r"Linux version 6\.1\.")
+
+
+def test_console_both_ways(solo):
+    with start_shell(solo.host) as g:
+        g.shell("echo x$((6*7))y", r"^x42y\n")
+        long = "".join(chr(ord("a") + i % 26) for i in range(300))      # longer than any FIFO on the way
+        g.shell(f"echo {long} | wc -c", r"^301\n")
+        g.shell("i=0; while [ $i -lt 200 ]; do echo line $i of many; i=$((i+1)); done", r"^line 199 of many\n")
+
+
+def test_console_output_is_complete(solo):
+    with start_shell(solo.host) as g:
+        start = solo.host.serial.mark()
+        g.shell("i=0; while [ $i -lt 300 ]; do echo n$i; i=$((i+1)); done; echo e''nd", r"^end\n", 30)
+        seen = re.findall(r"^n(\d+)$", solo.host.serial.text[start:], re.M)
+        assert seen == [str(i) for i in range(300)], f"lines lost or mixed: {len(seen)} of 300"
+
+
+def test_clock_is_right(solo):
+    with start_shell(solo.host) as g:
+        wall = int(g.shell("date +%s", r"^(\d{10})\n")[1])
+        assert abs(wall - time.time()) < 2, f"the guest's date is {wall - time.time():+.1f} s off"
+        source = g.shell("cat /sys/devices/system/clocksource/clocksource0/current_clocksource", r"^(\S+)\n")[1]
+        assert source == "kvm-clock", f"clock source is {source}"
+
+
+def test_clock_goes_at_the_right_speed(solo):
+    with start_shell(solo.host) as g:
+        up1, t1 = float(g.shell("cat /proc/uptime", r"^([0-9.]+) [0-9.]+\n")[1]), time.monotonic()
+        time.sleep(6)
+        up2, t2 = float(g.shell("cat /proc/uptime", r"^([0-9.]+) [0-9.]+\n")[1]), time.monotonic()
+        assert abs((up2 - up1) - (t2 - t1)) < 0.4, f"{up2 - up1:.2f} guest seconds in {t2 - t1:.2f}"
+        wall = int(g.shell("date +%s; sleep 2; echo slept", r"^(\d{10})\n")[1])
+        g.expect("^slept\n", 10)
+        assert abs(wall - time.time()) < 5
+
+
+def test_vector_registers(solo):
+    with start_shell(solo.host) as g:
+        assert g.shell("fpcheck 30", r"^fpcheck (ok|FAILED) .*avx=(\d)\n", 60).group(1, 2) == ("ok", "1")
+
+
+def test_dirtier_verifies_and_can_fail(solo):
+    with solo.host.guest("guest") as g:
+        g.ticks(3)
+        assert g.verify() == 32 * 256 * 512
+        g.ask("poke 99", r"^poked page=99 word=77\n")
+        assert g.ask("verify", r"^VERIFY (ok|FAILED) pages=.* bad=(\d+)").group(1, 2) == ("FAILED", "1"), "a flipped bit was not found"
+        g.ask("poke 99", r"^poked page=99 word=77\n")
+        g.verify()
+
+
+def test_idle_guest_idles_the_cpu(solo):
+    """HLT gives the CPU back: a guest asleep must not have grown much CPU time."""
+    start_shell(solo.host).__enter__()
+    solo.host.leave_console()
+    spent = [int(m) for m in re.findall(r"guest time (\d+) ms", solo.host.command("vm inspect shell"))]
+    time.sleep(4)
+    later = [int(m) for m in re.findall(r"guest time (\d+) ms", solo.host.command("vm inspect shell"))]
+    assert spent and later and sum(later) - sum(spent) < 1500, f"{sum(later) - sum(spent)} ms of CPU in 4 s asleep"
+
+
+def test_unknown_ports(solo):
+    with start_shell(solo.host) as g:
+        g.shell("probe ports", r"port 0ea0: in8=ff in16=ffff in32=ffffffff\n(.*\n)*probe ports done", 30)
+    solo.host.wait_log(r"port 0x0*ea0\b")
+
+
+def test_unknown_addresses(solo):
+    with start_shell(solo.host) as g:
+        g.shell("probe mem 0xd0000000", r"^mem d0000000: before=ffffffff .*after=ffffffff\n", 30)
+        g.shell("echo still $((40+2))", "^still 42\n")
+    solo.host.wait_log(r"0x0*d0000")
+
+
+def test_unknown_msrs(solo):
+    with start_shell(solo.host) as g:
+        m = g.shell("probe msr 0x4b564dee", r"^(msr 4b564dee refused|probe msr: /dev/cpu/0/msr: No such).*\n", 30)
+        if m[1].startswith("msr"):
+            g.shell("probe msr 0x4b564dee 1", r"^msr 4b564dee refused")
+        g.shell("echo still $((40+2))", "^still 42\n")
+    solo.host.wait_log(r"MSR 0x")                   # Linux itself asks for several at boot
+
+
+def test_reboot_restarts(solo):
+    with start_shell(solo.host) as g:
+        g.send("reboot -f")
+        g.ready()
+        g.expect(SHELL)
+    solo.host.wait_log(r"shell: .*reset")
+
+
+def test_poweroff_ends_the_vm(solo):
+    with start_shell(solo.host) as g:
+        g.send("poweroff -f")
+        solo.host.wait_log(r"shell: powered itself off")
+    assert not solo.host.has_vm("shell")
+
+
+def test_triple_fault_hurts_only_itself(solo):
+    with start_shell(solo.host) as g:
+        g.shell("probe triple", r"^probe triple: now\n")
+        solo.host.wait_log(r"shell: .*(triple|shutdown)", 20)
+    assert not solo.host.has_vm("shell")
+    with solo.host.guest("guest") as g:
+        g.ticks(5)
+        g.verify()
+
+
+def test_stop_start_inspect(solo):
+    solo.host.command("vm stop guest")
+    assert not solo.host.has_vm("guest")
+    assert solo.host.command("vm stop guest") is not None
+    solo.host.command("vm start guest")
+    assert solo.host.has_vm("guest")
+    assert "exits" in solo.host.command("vm inspect guest")
+    with solo.host.guest("guest") as g:
+        g.ready()
+        g.ticks(3)
+
+
+def test_two_vcpus(own):
+    host = own("a", vms={"guest": vm("godwit.run=dirtier,16,500", cpus=2)})
+    with host.guest("guest") as g:
+        assert int(g.expect(r"^guest ready .*cpus=(\d+)", 120)[1]) == 2
+        g.ticks(5)
+        g.verify()
