@@ -28,6 +28,7 @@ struct s2 {
     atomic_ullong gen;                  /* [a] raised by s2_flush; vCPUs compare at entry */
     uint64_t n_tables;                  /* [m] table pages in use, for `vm inspect` */
     uint64_t n_large, n_split;          /* [m] blocks mapped whole / as pages */
+    uint64_t *retired;                  /* [m] tables that are unlinked but may still be walked by a processor; see s2_reap() */
 };
 
 HV_MUST_CHECK enum hv_err s2_init(struct s2 *s, const struct s2_format *fmt);
@@ -36,7 +37,8 @@ void s2_fini(struct s2 *s);             /* frees the tables, not what they map *
  *  gpa, host: multiples of 2 MiB.  HV_E_EXIST, HV_E_NOMEM: nothing changed.  vm->mem_lock held. */
 HV_MUST_CHECK enum hv_err s2_map_block(struct s2 *s, gpa_t gpa, hpa_t host, bool split, bool writable);
 void s2_unmap_block(struct s2 *s, gpa_t gpa);
-/** Make every access to [gpa, +2 MiB) go through 512 leaves; writable and D as given for all of them.  HV_E_NOMEM: still whole. */
+/** Make every access to [gpa, +2 MiB) go through 512 leaves; writable as given and D clear for all of them.  HV_E_NOMEM: still whole;
+ *  HV_E_NOENT: not mapped. */
 HV_MUST_CHECK enum hv_err s2_split_block(struct s2 *s, gpa_t gpa, bool writable);
 void s2_merge_block(struct s2 *s, gpa_t gpa);            /* back to one writable large leaf; no-op when whole */
 void s2_page_writable(struct s2 *s, gpa_t gpa, bool writable);   /* a split page's write permission */
@@ -48,5 +50,8 @@ uint64_t s2_lookup(struct s2 *s, gpa_t gpa, unsigned *level);
  *  guest mode and waits until each has left it (or entered again with the new generation).  vm->mem_lock may be held; not from guest exits of the
  *  VM's own vCPU with in_guest set. */
 void s2_flush(struct vm *vm);
+/** Free the tables that merging and unmapping unlinked.  Only after an s2_flush() that came after them: until then a processor may still walk
+ *  them (and set bits in them).  vm->mem_lock held since they were unlinked. */
+void s2_reap(struct s2 *s);
 
 #endif

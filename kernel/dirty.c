@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/dirty.c - which guest pages changed since the last harvest.
+ *
+ * A page's change is known from one of two places, and a harvest empties both:
+ *   the live bitmap    our own writes (dirty_mark), and with DIRTY_WP also the guest's first store to each page, which faults
+ *   D bits             with DIRTY_AD, the guest's stores: the processor sets D in the second stage
+ *
+ * The rule of a harvest: retire (clear D, or protect again), then flush, then report.  A processor that still has the old translation cached
+ * stores without setting D or faulting, but only until the flush returns; the caller copies the pages after that.  So each store is in the copy
+ * or in the next harvest.  Invariant with DIRTY_WP: a writable page is in the live bitmap, or retired and not yet flushed.
+ *
+ * A block that is first touched while the log is on is mapped split from the start (kernel/guest_mem.c). */
+#include "kernel/dirty.h"
+
+#include "kernel/clock.h"
+#include "kernel/cpu_ops.h"
+#include "kernel/log.h"
+#include "kernel/page.h"
+#include "kernel/vm.h"
+
+#define WORDS_PER_BLOCK (PAGES_PER_BLOCK / 64)
+
+void dirty_mark(struct vm *vm, uint64_t gfn)
+{
+    struct dirty_log *d = &vm->dirty;
+    if (!atomic_load_explicit(&d->on, memory_order_acquire))    /* pairs with the release in dirty_start(): live is there */
+        return;
+    if (gfn < vm->mem.n_gfns)
+        atomic_fetch_or(&d->live[gfn / 64], BIT64(gfn % 64));
+}
+
+static enum hv_err mech_resolve(enum dirty_mech want, enum dirty_mech *out)
+{
+    switch (want) {
+    case DIRTY_AUTO: *out = cpu_caps.s2_ad ? DIRTY_AD : DIRTY_WP; return HV_OK;
+    case DIRTY_WP: *out = DIRTY_WP; return HV_OK;
+    case DIRTY_AD: *out = DIRTY_AD; return cpu_caps.s2_ad ? HV_OK : HV_FAIL(HV_E_UNSUPP);
+    case DIRTY_PML: return HV_FAIL(HV_E_UNSUPP);                /* Intel's; vmx/ has none of it yet */
+    }
+    return HV_FAIL(HV_E_INVAL);
+}
+
+static void merge_all(struct vm *vm)
+{
+    for (uint64_t i = 0; i < vm->mem.n_blocks; i++)
+        if (vm->mem.block[i])
+            s2_merge_block(&vm->s2, gpa(i * BLOCK_SIZE));
+    s2_flush(vm);
+    s2_reap(&vm->s2);
+}
+
+static enum hv_err split_all(struct vm *vm, bool writable)
+{
+    for (uint64_t i = 0; i < vm->mem.n_blocks; i++) {
+        enum hv_err e = vm->mem.block[i] ? s2_split_block(&vm->s2, gpa(i * BLOCK_SIZE), writable) : HV_OK;
+        if (e)
+            return e;
+    }
+    return HV_OK;
+}
+
+static enum hv_err start_locked(struct vm *vm, enum dirty_mech mech)
+{
+    struct dirty_log *d = &vm->dirty;
+    if (atomic_load(&d->on))
+        return HV_FAIL(HV_E_BUSY);
+    size_t n_words = DIV_ROUND_UP(vm->mem.n_gfns, 64);
+    _Atomic uint64_t *live = mem_alloc(n_words * sizeof(*live));
+    enum hv_err e = live ? split_all(vm, mech != DIRTY_WP) : HV_FAIL(HV_E_NOMEM);
+    if (e) {
+        merge_all(vm);
+        mem_free((void *)live, n_words * sizeof(*live));
+        return e;
+    }
+    *d = (struct dirty_log){ .mech = mech, .live = live, .n_words = n_words };
+    atomic_store_explicit(&d->on, true, memory_order_release);
+    s2_flush(vm);                                               /* from here on each store is seen */
+    return HV_OK;
+}
+
+enum hv_err dirty_start(struct vm *vm, enum dirty_mech want)
+{
+    enum dirty_mech mech = want;
+    enum hv_err e = mech_resolve(want, &mech);
+    if (e)
+        return e;
+    spin_lock(&vm->mem_lock);
+    e = start_locked(vm, mech);
+    spin_unlock(&vm->mem_lock);
+    return e;
+}
+
+static void protect_again(struct vm *vm, uint64_t block, const uint64_t bits[WORDS_PER_BLOCK])
+{
+    for (unsigned w = 0; w < WORDS_PER_BLOCK; w++)
+        for (uint64_t left = bits[w]; left; left &= left - 1) {
+            unsigned page = w * 64 + (unsigned)__builtin_ctzll(left);
+            s2_page_writable(&vm->s2, gpa(block * BLOCK_SIZE + page * PAGE_SIZE), false);
+        }
+}
+
+/* Retire one backed block into its part of the caller's bitmap; how many bits are new there. */
+static uint64_t harvest_block(struct vm *vm, uint64_t block, uint64_t *out)
+{
+    struct dirty_log *d = &vm->dirty;
+    uint64_t bits[WORDS_PER_BLOCK] = { 0 }, n_new = 0;
+    if (d->mech == DIRTY_AD)
+        s2_harvest_dirty(&vm->s2, gpa(block * BLOCK_SIZE), bits);
+    for (unsigned w = 0; w < WORDS_PER_BLOCK; w++) {
+        _Atomic uint64_t *live = &d->live[block * WORDS_PER_BLOCK + w];
+        if (atomic_load_explicit(live, memory_order_relaxed))
+            bits[w] |= atomic_exchange(live, 0);
+    }
+    if (d->mech == DIRTY_WP)
+        protect_again(vm, block, bits);
+    for (unsigned w = 0; w < WORDS_PER_BLOCK; w++) {
+        n_new += (uint64_t)__builtin_popcountll(bits[w] & ~out[w]);
+        out[w] |= bits[w];
+    }
+    return n_new;
+}
+
+uint64_t dirty_harvest(struct vm *vm, uint64_t *bitmap)
+{
+    struct dirty_log *d = &vm->dirty;
+    uint64_t n_new = 0, begin = clock_us();
+    ASSERT(atomic_load(&d->on));
+    spin_lock(&vm->mem_lock);
+    for (uint64_t i = 0; i < vm->mem.n_blocks; i++)
+        if (vm->mem.block[i])                                   /* untouched: cannot be dirty */
+            n_new += harvest_block(vm, i, &bitmap[i * WORDS_PER_BLOCK]);
+    s2_flush(vm);
+    spin_unlock(&vm->mem_lock);
+    d->n_harvests++;
+    d->harvest_us += clock_us() - begin;
+    return n_new;
+}
+
+/* Who reads `on` as set and then marks may do so while we take the bitmap away: give the live bitmap back only when no vCPU runs that could.
+ * The callers of dirty_mark are vCPUs in exits (their pCPUs hold no reference across an entry) and the service pCPU, which is us. */
+void dirty_stop(struct vm *vm)
+{
+    struct dirty_log *d = &vm->dirty;
+    if (!atomic_load(&d->on))
+        return;
+    spin_lock(&vm->mem_lock);
+    atomic_store(&d->on, false);
+    merge_all(vm);
+    mem_free((void *)d->live, d->n_words * sizeof(*d->live));
+    d->live = NULL;
+    spin_unlock(&vm->mem_lock);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/guest_mem.c - a guest's RAM: who backs it, who maps it, and our own reads and writes.
+ *
+ * A 2 MiB block is in one of two states, and changes only once, under mem_lock:
+ *   untouched   block[i] is NULL, the second stage has no mapping, all readers see zeros
+ *   backed      block[i] is a zeroed host block, and the second stage maps it: whole, or split while the dirty log is on
+ * It is mapped before block[i] is stored, so that whoever sees it backed can rely on the mapping.
+ *
+ * guest_write() copies first and marks the page dirty after: the other way round, a harvest in between would retire the mark, the page
+ * would be sent without our bytes, and nobody would ever send it again. */
+#include "kernel/guest_mem.h"
+
+#include <string.h>
+#include "kernel/log.h"
+#include "kernel/page.h"
+#include "kernel/vm.h"
+
+#define HIGH_BASE (4 * GIB)
+
+typedef void *_Atomic block_slot;
+
+enum hv_err guest_mem_init(struct guest_mem *m, uint64_t size)
+{
+    *m = (struct guest_mem){ .size_bytes = size, .low_bytes = MIN(size, GUEST_LOW_RAM_MAX) };
+    if (!size || size % BLOCK_SIZE)
+        return HV_FAIL(HV_E_INVAL);
+    m->high_bytes = size - m->low_bytes;
+    m->n_gfns = (m->high_bytes ? HIGH_BASE + m->high_bytes : m->low_bytes) >> PAGE_SHIFT;
+    m->n_blocks = m->n_gfns / PAGES_PER_BLOCK;
+    m->block = mem_alloc(m->n_blocks * sizeof(m->block[0]));
+    return m->block ? HV_OK : HV_FAIL(HV_E_NOMEM);
+}
+
+void guest_mem_fini(struct guest_mem *m)
+{
+    for (uint64_t i = 0; m->block && i < m->n_blocks; i++)
+        block_free(m->block[i]);
+    mem_free(m->block, m->n_blocks * sizeof(m->block[0]));
+    *m = (struct guest_mem){ 0 };
+}
+
+static bool gfn_is_ram(const struct guest_mem *m, uint64_t gfn)
+{
+    return gfn < m->low_bytes >> PAGE_SHIFT || (gfn >= HIGH_BASE >> PAGE_SHIFT && gfn < m->n_gfns);
+}
+
+bool guest_is_ram(const struct vm *vm, gpa_t a)
+{
+    return gfn_is_ram(&vm->mem, gpa_gfn(a));
+}
+
+/* Slots are plain pointers in the header; they are accessed as atomics here and nowhere else. */
+static void *block_get(const struct guest_mem *m, uint64_t i)
+{
+    return atomic_load_explicit((block_slot *)&m->block[i], memory_order_acquire);      /* pairs with the release in block_back() */
+}
+
+const void *guest_page(const struct vm *vm, uint64_t gfn)
+{
+    if (gfn >= vm->mem.n_gfns)
+        return NULL;
+    const char *b = block_get(&vm->mem, gfn / PAGES_PER_BLOCK);
+    return b ? b + gfn % PAGES_PER_BLOCK * PAGE_SIZE : NULL;
+}
+
+/* Give block i memory and a mapping.  While the log is on: as pages; with write protection read-only, so that the first store faults. */
+static enum hv_err block_back(struct vm *vm, uint64_t i)
+{
+    void *b = block_alloc();
+    if (!b)
+        return HV_FAIL(HV_E_NOMEM);
+    bool log = atomic_load_explicit(&vm->dirty.on, memory_order_relaxed);
+    enum hv_err e = s2_map_block(&vm->s2, gpa(i * BLOCK_SIZE), ptr_hpa(b), log, !(log && vm->dirty.mech == DIRTY_WP));
+    if (e) {
+        block_free(b);
+        return e;
+    }
+    atomic_store_explicit((block_slot *)&vm->mem.block[i], b, memory_order_release);
+    vm->mem.n_backed++;
+    return HV_OK;
+}
+
+/* Back gfn's block if nobody has.  HV_E_RANGE, HV_E_NOMEM. */
+static enum hv_err page_back(struct vm *vm, uint64_t gfn)
+{
+    enum hv_err e = HV_OK;
+    uint64_t i = gfn / PAGES_PER_BLOCK;
+    if (!gfn_is_ram(&vm->mem, gfn))
+        return HV_FAIL(HV_E_RANGE);
+    if (block_get(&vm->mem, i))
+        return HV_OK;
+    spin_lock(&vm->mem_lock);
+    if (!block_get(&vm->mem, i))                                /* another pCPU may have been faster */
+        e = block_back(vm, i);
+    spin_unlock(&vm->mem_lock);
+    return e;
+}
+
+void *guest_page_for_write(struct vm *vm, uint64_t gfn)
+{
+    if (page_back(vm, gfn))
+        return NULL;
+    dirty_mark(vm, gfn);
+    return (void *)guest_page(vm, gfn);
+}
+
+/* All of [a, a+len) is RAM, and does not wrap. */
+static bool range_is_ram(const struct vm *vm, gpa_t a, size_t len)
+{
+    if (!len)
+        return true;
+    if (a.v + (len - 1) < a.v)
+        return false;
+    for (uint64_t gfn = gpa_gfn(a); gfn <= gpa_gfn(gpa_add(a, len - 1)); gfn++)
+        if (!gfn_is_ram(&vm->mem, gfn))
+            return false;
+    return true;
+}
+
+enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
+{
+    char *out = buf;
+    if (!range_is_ram(vm, a, len))
+        return HV_FAIL(HV_E_RANGE);
+    while (len) {
+        size_t off = a.v % PAGE_SIZE, n = MIN(len, PAGE_SIZE - off);
+        const char *page = guest_page(vm, gpa_gfn(a));
+        if (page)
+            memcpy(out, page + off, n);
+        else
+            memset(out, 0, n);
+        a = gpa_add(a, n), out += n, len -= n;
+    }
+    return HV_OK;
+}
+
+enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
+{
+    const char *in = buf;
+    if (!range_is_ram(vm, a, len))
+        return HV_FAIL(HV_E_RANGE);
+    while (len) {
+        size_t off = a.v % PAGE_SIZE, n = MIN(len, PAGE_SIZE - off);
+        enum hv_err e = page_back(vm, gpa_gfn(a));
+        if (e)
+            return e;
+        memcpy((char *)guest_page(vm, gpa_gfn(a)) + off, in, n);
+        dirty_mark(vm, gpa_gfn(a));                             /* after the copy: see above */
+        a = gpa_add(a, n), in += n, len -= n;
+    }
+    return HV_OK;
+}
+
+/* A store to a page that is write-protected for the log: log it, let it through.  Marked first, so that no harvest sees a writable
+ * page that is not in the log. */
+static void log_unprotect(struct vm *vm, gpa_t a)
+{
+    spin_lock(&vm->mem_lock);
+    if (atomic_load_explicit(&vm->dirty.on, memory_order_relaxed) && vm->dirty.mech == DIRTY_WP) {
+        dirty_mark(vm, gpa_gfn(a));
+        vm->dirty.n_faults++;
+        s2_page_writable(&vm->s2, a, true);
+    }
+    spin_unlock(&vm->mem_lock);
+}
+
+enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write)
+{
+    enum hv_err e = page_back(vm, gpa_gfn(a));
+    if (!e && write && atomic_load_explicit(&vm->dirty.on, memory_order_relaxed))
+        log_unprotect(vm, a);
+    return e;                                                   /* mapped and permitted by now: somebody was faster, try again */
+}

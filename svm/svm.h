@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * svm/svm.h - what the files of svm/ share; outside only svm_cpu_ops is used (kernel/main.c). */
+#ifndef GODWIT_SVM_SVM_H
+#define GODWIT_SVM_SVM_H
+
+#include "kernel/cpu_ops.h"
+#include "kernel/s2.h"
+#include "kernel/vcpu.h"
+#include "svm/vmcb.h"
+
+#define MSR_EFER          0xc0000080u
+#define MSR_VM_CR         0xc0010114u
+#define VM_CR_SVMDIS      BIT64(4)
+#define VM_CR_LOCK        BIT64(3)
+#define MSR_VM_HSAVE_PA   0xc0010117u
+#define MSR_TSC_AUX       0xc0000103u
+
+#define RFLAGS_IF         BIT64(9)
+#define RFLAGS_FIXED      BIT64(1)      /* reads as one, always */
+
+struct svm_vcpu {
+    struct vcpu v;
+    struct vmcb *vmcb;                  /* [c] owned page */
+    uint64_t dr[4];                     /* [o] the guest's DR0-3 while not loaded (VMRUN does not switch them) */
+    bool loaded;                        /* [o] between vcpu_load and vcpu_unload */
+    unsigned ran_on;                    /* [o] pCPU of the last entry; ~0u: none yet */
+    uint32_t asid_gen;                  /* [o] generation of ran_on that our ASID belongs to */
+    bool nmi_blocked;                   /* [o] from injection to the IRET after it */
+    bool iret_pending;                  /* [o] that IRET is at iret_rip and has not executed yet */
+    uint64_t iret_rip;
+    bool triple_fault;                  /* [o] an injection made one: the next run() reports SHUTDOWN */
+};
+static inline struct svm_vcpu *to_svm(struct vcpu *v) { return container_of(v, struct svm_vcpu, v); }
+
+/** Features that cpu_ops' caps do not name.  Const after probe. */
+struct svm_features { bool pause_filter, rdtscp, sysenter_64; };
+extern struct svm_features svm_features;
+
+extern const struct cpu_ops svm_cpu_ops;
+extern const struct s2_format npt_format;               /* npt.c */
+
+/* svm_msr.c */
+/** Fill the 8 KiB MSR permission map: intercept all but what may pass through. */
+void svm_msrpm_init(uint8_t *msrpm);
+enum hv_err svm_msr_get(struct vcpu *v, uint32_t msr, uint64_t *val);
+enum hv_err svm_msr_set(struct vcpu *v, uint32_t msr, uint64_t val);
+
+/* svm.c */
+struct svm_perm_maps { uint8_t *iopm, *msrpm; };        /* owned, shared by all vCPUs, const after the first pcpu_enable */
+extern struct svm_perm_maps svm_perm_maps;
+/** Physical address of this pCPU's host save VMCB. */
+uint64_t svm_host_vmcb_pa(void);
+
+/* svm_vcpu.c */
+struct vcpu *svm_vcpu_create(struct vm *vm, unsigned index);
+void svm_vcpu_destroy(struct vcpu *v);
+void svm_vcpu_load(struct vcpu *v);
+void svm_vcpu_unload(struct vcpu *v);
+void svm_regs_get(struct vcpu *v, struct vcpu_regs *r);
+void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r);
+void svm_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl);
+struct seg svm_seg_get(struct vcpu *v, enum seg_id id);
+void svm_dump(struct vcpu *v, void (*print)(const char *fmt, ...));
+void svm_tsc_offset_set(struct vcpu *v, int64_t offset);
+
+/* svm_run.c, svm_exit.c */
+void svm_run(struct vcpu *v, struct vcpu_exit *x);
+/** What the VMCB's exit code and information mean, in the core's words. */
+void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x);
+
+/* svm_irq.c */
+bool svm_irq_ready(struct vcpu *v);
+void svm_irq_window_set(struct vcpu *v, bool want);
+bool svm_nmi_ready(struct vcpu *v);
+void svm_inject(struct vcpu *v, const struct vcpu_event *e);
+void svm_shadow_clear(struct vcpu *v);
+/** After an exit: make what the exit cut off pending again; see svm_irq.c. */
+void svm_event_recover(struct svm_vcpu *s);
+/** The guest is about to execute IRET with NMIs blocked. */
+void svm_iret_seen(struct svm_vcpu *s);
+void svm_nmi_blocked_set(struct svm_vcpu *s, bool blocked);
+uint64_t svm_event_encode(const struct vcpu_event *e);
+struct vcpu_event svm_event_decode(uint64_t event_inj);
+
+/* svm_check.c */
+/** Which rule of VMRUN's consistency checks (APM 2 15.5.1) does b break?  Writes one sentence (field, value, rule) to why, or returns true
+ *  when none is.  phys_bits: of the host, bounds the addresses. */
+bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, char *why, size_t why_len);
+
+#endif

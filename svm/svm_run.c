@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * svm/svm_run.c - one entry into the guest and the exit that ends it.
+ *
+ * TLB.  Guest translations are tagged with an address space id.  Each pCPU hands out ASIDs by counting up; when they run out it flushes all
+ * and begins a new generation, which takes every vCPU's ASID there away.  A vCPU that is new on a pCPU gets a new ASID, since what it left
+ * behind there is stale.  A flush of one vCPU is FLUSH_ASID where the processor has it and a new ASID where not: old tags are never used
+ * again within the generation.  ASID 0 is the host's.
+ *
+ * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/s2.c):
+ *     us:      in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  VMRUN ...  in_guest = 0
+ *     flusher: change tables; s2.gen++;    wait while (in_guest && seen < gen)
+ * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and kicks.  The kick is an
+ * interrupt; it stays pending while IF=0, so one that comes after in_guest was set ends the guest at once. */
+#include "svm/svm.h"
+
+#include "kernel/log.h"
+#include "kernel/page.h"
+#include "kernel/pcpu.h"
+#include "kernel/vm.h"
+#include "svm/svm_insn.h"
+
+struct asid_pool { uint32_t gen, next; };
+static struct asid_pool pools[PCPU_MAX];                        /* each touched by its own pCPU only */
+
+/* A fresh ASID on this pCPU; all the TLB goes when none is left. */
+static void asid_take(struct svm_vcpu *s, struct asid_pool *p)
+{
+    uint8_t flush = TLB_CONTROL_NONE;
+    if (!p->gen || p->next >= cpu_caps.n_asids) {
+        p->gen++;
+        p->next = 1;
+        flush = TLB_CONTROL_FLUSH_ALL;
+    }
+    vmcb_set_asid(s->vmcb, p->next++);
+    s->asid_gen = p->gen;
+    s->vmcb->ctl.tlb_control = flush;
+}
+
+static void tlb_prepare(struct svm_vcpu *s)
+{
+    struct vcpu *v = &s->v;
+    struct asid_pool *p = &pools[s->ran_on];
+    uint64_t gen = atomic_load(&v->vm->s2.gen);                 /* seq_cst, after in_guest; pairs with s2_flush() */
+    bool flush = v->tlb_flush || gen != atomic_load_explicit(&v->s2_gen_seen, memory_order_relaxed);
+    v->tlb_flush = false;
+    if (s->asid_gen != p->gen || !p->gen || (flush && !cpu_caps.flush_by_asid))
+        asid_take(s, p);
+    else
+        s->vmcb->ctl.tlb_control = flush ? TLB_CONTROL_FLUSH_ASID : TLB_CONTROL_NONE;
+    atomic_store(&v->s2_gen_seen, gen);
+}
+
+static void state_to_vmcb(struct svm_vcpu *s)
+{
+    const struct vcpu *v = &s->v;
+    struct vmcb *b = s->vmcb;
+    b->save.rax = v->gpr[GPR_RAX];
+    b->save.rsp = v->gpr[GPR_RSP];
+    b->save.rip = v->rip;
+    b->save.rflags = v->rflags;
+    vmcb_set_vintr(b, (b->ctl.vintr & ~VINTR_TPR) | (v->cr8 & 0xf));
+}
+
+static void state_from_vmcb(struct svm_vcpu *s)
+{
+    struct vcpu *v = &s->v;
+    const struct vmcb *b = s->vmcb;
+    v->gpr[GPR_RAX] = b->save.rax;
+    v->gpr[GPR_RSP] = b->save.rsp;
+    v->rip = b->save.rip;
+    v->rflags = b->save.rflags;
+    v->cr8 = b->ctl.vintr & 0xf;
+}
+
+static void entry_failed(struct svm_vcpu *s)
+{
+    char why[160];
+    unsigned phys_bits = svm_cpuid(0x80000008).eax & 0xff;
+    if (svm_vmcb_check(s->vmcb, phys_bits, cpu_caps.n_asids, why, sizeof(why)))
+        log_error("svm", "vCPU %u: VMRUN refused the VMCB, but it breaks no rule of APM 2 15.5.1 that we know", s->v.index);
+    else
+        log_error("svm", "vCPU %u: VMRUN refused the VMCB: %s", s->v.index, why);
+}
+
+void svm_run(struct vcpu *v, struct vcpu_exit *x)
+{
+    struct svm_vcpu *s = to_svm(v);
+    struct vmcb *b = s->vmcb;
+    if (s->triple_fault) {
+        s->triple_fault = false;
+        *x = (struct vcpu_exit){ .kind = VCPU_EXIT_SHUTDOWN, .hw = { .reason = SVM_EXIT_SHUTDOWN } };
+        return;
+    }
+    state_to_vmcb(s);
+    atomic_store(&v->in_guest, true);
+    tlb_prepare(s);
+    svm_enter(ptr_hpa(b).v, v->gpr, svm_host_vmcb_pa());
+    atomic_store_explicit(&v->in_guest, false, memory_order_release);   /* pairs with the loads in s2_flush() */
+    b->ctl.clean = cpu_caps.vmcb_clean ? CLEAN_ALL : 0;
+    if (b->ctl.exit_code == SVM_EXIT_INVALID) {
+        entry_failed(s);                                        /* the guest did not run: v still has its state */
+    } else {
+        state_from_vmcb(s);
+        svm_event_recover(s);
+    }
+    svm_exit_decode(s, x);
+}
