@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/panic.c - the end of the world: one CPU tells why, all others stop. */
+#include "kernel/panic.h"
+#include <stdarg.h>
+#include <stdatomic.h>
+#include "kernel/fmt.h"
+#include "kernel/log.h"
+#include "kernel/log_sink.h"
+#include "kernel/pcpu.h"
+#include "kernel/x86/apic.h"
+#include "kernel/x86/trap.h"
+#include "kernel/x86/x86.h"
+
+static atomic_bool active;
+
+bool panic_active(void) { return atomic_load_explicit(&active, memory_order_acquire); }
+
+void panic_halt(void)
+{
+    for (;;) {
+        cli();
+        hlt();
+    }
+}
+
+void panic_enter(void)
+{
+    if (atomic_exchange_explicit(&active, true, memory_order_acq_rel))
+        panic_halt();
+    log_panic_mode();
+    apic_stop_others();
+}
+
+void panic(const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+
+    cli();
+    panic_enter();
+    va_start(ap, fmt);
+    fmt_vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    log_error("panic", "%s", text);
+    trap_backtrace((uintptr_t)__builtin_return_address(0), *(uint64_t *)__builtin_frame_address(0));
+    log_error("panic", "stopped; switch the machine off or reset it");
+    panic_halt();
+}

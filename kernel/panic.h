@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/panic.h - what panic() and the exception handler share. */
+#ifndef GODWIT_KERNEL_PANIC_H
+#define GODWIT_KERNEL_PANIC_H
+
+#include "kernel/types.h"
+
+/** First to come: claim the end of the world for this CPU, stop the others by NMI, put the log into its lock-free mode.  Another CPU, or a
+ *  second fault on this one, is halted here for ever. */
+void panic_enter(void);
+/** Is a panic going on?  Then an NMI means "stop". */
+bool panic_active(void);
+/** The last instruction of this CPU. */
+void panic_halt(void) HV_NORETURN;
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/x86/cpu.h - bringing one CPU from the firmware's (or reset) state into ours, and starting the others. */
+#ifndef GODWIT_KERNEL_X86_CPU_H
+#define GODWIT_KERNEL_X86_CPU_H
+
+#include "kernel/pcpu.h"
+
+/** Everything that each CPU needs, in order: control registers, FPU, descriptor tables, GS base = p, local APIC.  p->arch is set. */
+void cpu_setup(struct pcpu *p, bool boot_cpu);
+
+/** Start the CPU p->apic_id with INIT-SIPI-SIPI through the code page at `trampoline`; it arrives in entry(p) on the stack that ends at
+ *  stack_top, on our page tables, with IF=0 and nothing else set up.  Returns whether p->online came true within a second; if not, the
+ *  CPU is put back to sleep.  Boot CPU. */
+HV_MUST_CHECK bool cpu_start(struct pcpu *p, uint64_t trampoline, void *stack_top, void (*entry)(struct pcpu *p));
+
+#endif

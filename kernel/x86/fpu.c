@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/x86/fpu.c - switching FPU and SIMD state, in XSAVE's standard format (SDM 1 "Managing State Using the XSAVE Feature Set"). */
+#include "kernel/x86/fpu.h"
+#include "kernel/log.h"
+#include "kernel/x86/x86.h"
+
+#define KNOWN (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_BNDREGS | XCR0_BNDCSR | XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM | XCR0_PKRU)
+#define FXSAVE_SIZE 512
+
+uint64_t fpu_host_xcr0;
+uint32_t fpu_save_area_size = FXSAVE_SIZE;
+
+void fpu_init(void)
+{
+    bool have_xsave = cpuid(1).ecx & BIT32(26);
+
+    write_cr0((read_cr0() & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE);
+    write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT | (have_xsave ? CR4_OSXSAVE : 0));
+    asm volatile("fninit");
+    if (!have_xsave)
+        return;
+    struct cpuid c = cpuidex(0xd, 0);
+    uint64_t xcr0 = ((uint64_t)c.edx << 32 | c.eax) & KNOWN;
+    xsetbv(0, xcr0);
+    fpu_host_xcr0 = xcr0;               /* every CPU writes the same value */
+    fpu_save_area_size = cpuidex(0xd, 0).ebx;
+}
+
+void fpu_area_init(void *area)
+{
+    *(uint16_t *)area = 0x037f;                         /* FCW */
+    *(uint32_t *)((uint8_t *)area + 24) = 0x1f80;       /* MXCSR; all else in its initial state: XSTATE_BV is 0 */
+}
+
+void fpu_guest_load(const void *area, uint64_t guest_xcr0)
+{
+    if (!fpu_host_xcr0) {
+        fxrstor(area);
+        return;
+    }
+    xrstor(area, fpu_host_xcr0);
+    if (guest_xcr0 != fpu_host_xcr0)
+        xsetbv(0, guest_xcr0);
+}
+
+void fpu_guest_save(void *area, uint64_t *guest_xcr0_out)
+{
+    if (!fpu_host_xcr0) {
+        *guest_xcr0_out = XCR0_X87;
+        fxsave(area);
+        return;
+    }
+    *guest_xcr0_out = xgetbv(0);
+    if (*guest_xcr0_out != fpu_host_xcr0)
+        xsetbv(0, fpu_host_xcr0);
+    xsave(area, fpu_host_xcr0);
+}

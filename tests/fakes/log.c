@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/log.c - the log on the host: lines go to stderr, a panic aborts so that the sanitizer prints the stack. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "kernel/log.h"
+
+void log_line(enum log_level level, const char *subject, const char *fmt, ...)
+{
+    static const char *const names[] = { "debug", "info", "warn", "error" };
+    va_list ap;
+
+    fprintf(stderr, "%s %s: ", names[level], subject);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+}
+
+void panic(const char *fmt, ...)
+{
+    va_list ap;
+
+    fprintf(stderr, "panic: ");
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+    abort();
+}
