@@ -69,8 +69,6 @@ LIB_INC     := $(foreach l,$(LIBS),$(inc_$(l)))
 
 def_bearssl := -DBR_USE_UNIX_TIME=0 -DBR_USE_URANDOM=0 -DBR_USE_WIN32_TIME=0 -DBR_USE_WIN32_RAND=0 -DBR_RDRAND=1 -D_MM_MALLOC_H_INCLUDED
 def_lz4     := -DLZ4_FREESTANDING=1 -DLZ4_memcpy=__builtin_memcpy -DLZ4_memmove=__builtin_memmove '-DLZ4_memset(p,v,s)=__builtin_memset((p),(v),(s))'
-# inih's file functions are unused: give them something to compile against; --gc-sections drops them.
-def_inih    := -DFILE=void '-Dfopen(a,b)=((void *)0)' '-Dfclose(a)=((void)0)' -Dfgets=0
 
 # ---- flags ----------------------------------------------------------------------------------------------------------------------------
 FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem $(shell $(CC) -print-file-name=include) -I. -Ikernel/libc -mno-red-zone \
@@ -115,7 +113,7 @@ $(BUILD)/godwit.elf: $(BUILD)/godwit.pass1.elf $(BUILD)/symtab1.o
 	$(Q)$(call LD_EFI,$(BUILD)/symtab1.o) -o $@
 $(BUILD)/godwit.efi: $(BUILD)/godwit.elf
 	@$(say) EFI "$@"
-	$(Q)objcopy -j .text -j .rodata -j .data -j .bss -j .reloc --target=efi-app-x86_64 $< $@
+	$(Q)objcopy $(addprefix -j ,.text .rodata .rela .symtab_blob .reloc .data .dynamic .bss) --target=efi-app-x86_64 $< $@
 	@printf '%s: %s bytes\n' $@ $$(stat -c %s $@)
 
 # Third-party objects, for godwit.efi and once more for host programs.  Warnings there are not ours.
