@@ -23,10 +23,12 @@
 void dirty_mark(struct vm *vm, uint64_t gfn)
 {
     struct dirty_log *d = &vm->dirty;
-    if (!atomic_load_explicit(&d->on, memory_order_acquire))    /* pairs with the release in dirty_start(): live is there */
+    if (!atomic_load_explicit(&d->on, memory_order_relaxed))
         return;
-    if (gfn < vm->mem.n_gfns)
+    atomic_fetch_add(&d->n_marking, 1);                         /* seq_cst with dirty_stop(): it sees us, or we see the log off */
+    if (atomic_load(&d->on) && gfn < vm->mem.n_gfns)
         atomic_fetch_or(&d->live[gfn / 64], BIT64(gfn % 64));
+    atomic_fetch_sub(&d->n_marking, 1);
 }
 
 static enum hv_err mech_resolve(enum dirty_mech want, enum dirty_mech *out)
@@ -72,8 +74,11 @@ static enum hv_err start_locked(struct vm *vm, enum dirty_mech mech)
         mem_free((void *)live, n_words * sizeof(*live));
         return e;
     }
-    *d = (struct dirty_log){ .mech = mech, .live = live, .n_words = n_words };
-    atomic_store_explicit(&d->on, true, memory_order_release);
+    d->mech = mech;
+    d->live = live;
+    d->n_words = n_words;
+    d->n_faults = d->n_harvests = d->harvest_us = 0;
+    atomic_store(&d->on, true);
     s2_flush(vm);                                               /* from here on each store is seen */
     return HV_OK;
 }
@@ -114,7 +119,8 @@ static uint64_t harvest_block(struct vm *vm, uint64_t block, uint64_t *out)
     if (d->mech == DIRTY_WP)
         protect_again(vm, block, bits);
     for (unsigned w = 0; w < WORDS_PER_BLOCK; w++) {
-        n_new += (uint64_t)__builtin_popcountll(bits[w] & ~out[w]);
+        for (uint64_t left = bits[w] & ~out[w]; left; left &= left - 1)
+            n_new++;
         out[w] |= bits[w];
     }
     return n_new;
@@ -136,8 +142,6 @@ uint64_t dirty_harvest(struct vm *vm, uint64_t *bitmap)
     return n_new;
 }
 
-/* Who reads `on` as set and then marks may do so while we take the bitmap away: give the live bitmap back only when no vCPU runs that could.
- * The callers of dirty_mark are vCPUs in exits (their pCPUs hold no reference across an entry) and the service pCPU, which is us. */
 void dirty_stop(struct vm *vm)
 {
     struct dirty_log *d = &vm->dirty;
@@ -146,6 +150,8 @@ void dirty_stop(struct vm *vm)
     spin_lock(&vm->mem_lock);
     atomic_store(&d->on, false);
     merge_all(vm);
+    while (atomic_load(&d->n_marking))                          /* on other pCPUs, a few instructions each; they take no lock */
+        __builtin_ia32_pause();
     mem_free((void *)d->live, d->n_words * sizeof(*d->live));
     d->live = NULL;
     spin_unlock(&vm->mem_lock);

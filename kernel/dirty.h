@@ -18,6 +18,7 @@ struct dirty_log {
     enum dirty_mech mech;               /* [m] resolved: never AUTO while on */
     _Atomic uint64_t *live;             /* owned while on: one bit per gfn, set by dirty_mark and write-protect faults */
     size_t n_words;
+    atomic_uint n_marking;              /* [a] dirty_mark calls under way: dirty_stop waits for them before it frees live */
     uint64_t n_faults, n_harvests, harvest_us;   /* cost, for `vm inspect` */
 };
 

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * svm/svm_check.c - why did VMRUN refuse this VMCB?
+ *
+ * The processor only says VMEXIT_INVALID.  This goes through the rules of APM 2 15.5.1 "Canonicalization and Consistency Checks" (and those
+ * of event injection, 15.20) and names the first that is broken.  Pure function over a VMCB: the unit test breaks the fields one by one. */
+#include <stdio.h>
+#include "svm/svm.h"
+
+#define CR0_PE BIT64(0)
+#define CR0_NW BIT64(29)
+#define CR0_CD BIT64(30)
+#define CR0_PG BIT64(31)
+#define CR4_PAE BIT64(5)
+#define CR4_MBZ 0xffffffffff000000ull   /* no processor defines a bit above 23 (CET) */
+#define EFER_MBZ 0xffffffffff800000ull  /* bit 22 (extended LBR) is the highest in use */
+#define ATTR_L  0x200u
+#define ATTR_D  0x400u
+#define IOPM_LAST  0x2fffull
+#define MSRPM_LAST 0x1fffull
+
+struct rule { bool broken; const char *field; uint64_t value; const char *says; };
+
+static bool injection_ok(uint64_t inj)
+{
+    unsigned type = (unsigned)FIELD_GET(EVENTINJ_TYPE, inj), vector = (unsigned)(inj & EVENTINJ_VECTOR);
+    if (!(inj & EVENTINJ_VALID))
+        return true;
+    if (type == EVENTINJ_TYPE_EXC)
+        return vector < 32 && vector != 2;
+    return type == EVENTINJ_TYPE_INTR || type == EVENTINJ_TYPE_NMI || type == EVENTINJ_TYPE_SOFT;
+}
+
+static bool report(const struct rule *rules, size_t n, char *why, size_t why_len)
+{
+    for (size_t i = 0; i < n; i++)
+        if (rules[i].broken) {
+            snprintf(why, why_len, "%s is 0x%llx: %s", rules[i].field, (unsigned long long)rules[i].value, rules[i].says);
+            return false;
+        }
+    return true;
+}
+
+static bool control_check(const struct vmcb_ctl *c, uint64_t phys_end, unsigned n_asids, char *why, size_t why_len)
+{
+    const struct rule rules[] = {
+        { !(c->icept4 & ICEPT4_VMRUN), "intercept word 4", c->icept4, "the VMRUN intercept (bit 0) must be set" },
+        { c->asid == 0, "ASID", c->asid, "0 is the host's" },
+        { c->asid >= n_asids, "ASID", c->asid, "must be below the number of ASIDs (CPUID 8000_000A EBX)" },
+        { c->iopm_pa + IOPM_LAST >= phys_end, "IOPM_BASE_PA", c->iopm_pa, "the I/O map must lie below the physical address limit" },
+        { c->msrpm_pa + MSRPM_LAST >= phys_end, "MSRPM_BASE_PA", c->msrpm_pa, "the MSR map must lie below the physical address limit" },
+        { (c->np_enable & 1) && (c->n_cr3 >= phys_end || c->n_cr3 & 0xfe7), "N_CR3", c->n_cr3, "reserved bits must be zero" },
+        { c->tlb_control > 7, "TLB_CONTROL", c->tlb_control, "reserved encoding" },
+        { !injection_ok(c->event_inj), "EVENTINJ", c->event_inj, "type or vector cannot be injected (APM 2 15.20)" },
+    };
+    return report(rules, ARRAY_SIZE(rules), why, why_len);
+}
+
+static bool pat_ok(uint64_t pat)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        unsigned type = pat >> 8 * i & 0xff;
+        if (type > 7 || type == 2 || type == 3)
+            return false;
+    }
+    return true;
+}
+
+static bool save_check(const struct vmcb *b, uint64_t phys_end, char *why, size_t why_len)
+{
+    const struct vmcb_save *m = &b->save;
+    bool paging = m->cr0 & CR0_PG, long_mode = (m->efer & EFER_LME) && paging;
+    const struct rule rules[] = {
+        { !(m->efer & EFER_SVME), "EFER", m->efer, "SVME (bit 12) must be set" },
+        { m->efer & EFER_MBZ, "EFER", m->efer, "reserved bits must be zero" },
+        { !(m->cr0 & CR0_CD) && (m->cr0 & CR0_NW), "CR0", m->cr0, "NW (bit 29) needs CD (bit 30)" },
+        { m->cr0 >> 32, "CR0", m->cr0, "bits 32-63 must be zero" },
+        { paging && !(m->cr0 & CR0_PE), "CR0", m->cr0, "PG (bit 31) needs PE (bit 0)" },
+        { long_mode && m->cr3 >= phys_end, "CR3", m->cr3, "beyond the physical address limit" },
+        { m->cr4 & CR4_MBZ, "CR4", m->cr4, "reserved bits must be zero" },
+        { long_mode && !(m->cr4 & CR4_PAE), "CR4", m->cr4, "EFER.LME with CR0.PG needs PAE (bit 5)" },
+        { long_mode && (m->cs.attr & ATTR_L) && (m->cs.attr & ATTR_D), "CS attributes", m->cs.attr, "L and D cannot both be set in long mode" },
+        { m->dr6 >> 32, "DR6", m->dr6, "bits 32-63 must be zero" },
+        { m->dr7 >> 32, "DR7", m->dr7, "bits 32-63 must be zero" },
+        { (b->ctl.np_enable & 1) && !pat_ok(m->g_pat), "G_PAT", m->g_pat, "holds a reserved memory type" },
+    };
+    return report(rules, ARRAY_SIZE(rules), why, why_len);
+}
+
+bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, char *why, size_t why_len)
+{
+    uint64_t phys_end = BIT64(phys_bits < 63 ? phys_bits : 63);
+    return control_check(&b->ctl, phys_end, n_asids, why, why_len) && save_check(b, phys_end, why, why_len);
+}
