@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * net/entropy.c - unpredictable bytes: HMAC-DRBG (SHA-256) seeded by the processor.
+ *
+ * RDSEED and RDRAND may fail (carry clear) and have been seen to return a constant after a suspend on some processors; so each word is
+ * tried several times, and a run of equal words counts as a failure.  Jitter of the TSC is mixed in: it cannot make the seed worse. */
+#include "net/entropy.h"
+
+#include <bearssl.h>
+#include <cpuid.h>
+#include <string.h>
+#include "kernel/clock.h"
+#include "kernel/log.h"
+
+#define SEED_WORDS 16                           /* 1024 bits from the processor for a 256-bit generator */
+#define MAX_TRIES  1000
+
+static br_hmac_drbg_context drbg;
+static const char *source = "none";
+static bool have_rdrand, have_rdseed;
+
+__attribute__((target("rdrnd"))) static bool rdrand64(uint64_t *out)
+{
+    unsigned long long v;
+    bool ok = __builtin_ia32_rdrand64_step(&v);
+    *out = v;
+    return ok;
+}
+__attribute__((target("rdseed"))) static bool rdseed64(uint64_t *out)
+{
+    unsigned long long v;
+    bool ok = __builtin_ia32_rdseed_di_step(&v);
+    *out = v;
+    return ok;
+}
+
+static bool word_get(bool (*step)(uint64_t *), uint64_t *out)
+{
+    for (unsigned i = 0; i < MAX_TRIES; i++) {
+        if (step(out)) return true;
+        __builtin_ia32_pause();
+    }
+    return false;
+}
+
+/** SEED_WORDS words into the generator; false if the instruction fails or repeats itself. */
+static bool seed_from(bool (*step)(uint64_t *))
+{
+    uint64_t w[SEED_WORDS];
+    unsigned n_equal = 0;
+    for (unsigned i = 0; i < SEED_WORDS; i++) {
+        if (!word_get(step, &w[i])) return false;
+        if (i && w[i] == w[i - 1]) n_equal++;
+    }
+    if (n_equal > 1) return false;
+    br_hmac_drbg_update(&drbg, w, sizeof w);
+    return true;
+}
+
+static void seed_jitter(void)
+{
+    uint64_t t[64];
+    for (unsigned i = 0; i < ARRAY_SIZE(t); i++) t[i] = tsc_read();
+    br_hmac_drbg_update(&drbg, t, sizeof t);
+}
+
+static void cpu_probe(void)
+{
+    unsigned a, b, c, d;
+    have_rdrand = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_RDRND);
+    have_rdseed = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_RDSEED);
+}
+
+enum hv_err entropy_init(void)
+{
+    br_hmac_drbg_init(&drbg, &br_sha256_vtable, "godwit", 6);
+    seed_jitter();
+    cpu_probe();
+    bool seed = have_rdseed && seed_from(rdseed64);
+    bool rand = have_rdrand && seed_from(rdrand64);
+    source = seed && rand ? "rdseed+rdrand" : seed ? "rdseed" : rand ? "rdrand" : "none";
+    if (seed || rand) return HV_OK;
+    log_error("net", "no source of randomness: this processor's RDRAND and RDSEED are %s, so no connection could be encrypted safely. "
+              "Use a processor (or emulator CPU model) with RDRAND", have_rdrand || have_rdseed ? "failing" : "missing");
+    return HV_FAIL(HV_E_UNSUPP);
+}
+
+void entropy_bytes(void *buf, size_t len)
+{
+    uint64_t t = tsc_read();
+    br_hmac_drbg_update(&drbg, &t, sizeof t);
+    br_hmac_drbg_generate(&drbg, buf, len);
+}
+
+uint32_t net_random32(void)
+{
+    static uint32_t pool[32];
+    static unsigned left;
+    if (!left) {
+        entropy_bytes(pool, sizeof pool);
+        left = ARRAY_SIZE(pool);
+    }
+    return pool[--left];
+}
+
+const char *entropy_source(void)
+{
+    return source;
+}

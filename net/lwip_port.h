@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * net/lwip_port.h - the host's own network interface: lwIP on one side, a port of the virtual switch on the other. */
+#ifndef GODWIT_NET_LWIP_PORT_H
+#define GODWIT_NET_LWIP_PORT_H
+
+#include "kernel/config.h"
+#include "net/vswitch.h"
+
+/** Start lwIP and join sw with this MAC; mtu 576..9000.  Static address or DHCP as host says.  HV_E_NOMEM.  Service pCPU, once. */
+HV_MUST_CHECK enum hv_err host_if_init(struct vswitch *sw, const uint8_t mac[6], unsigned mtu, const struct host_config *host);
+/** lwIP's timers. */
+void host_if_poll(void);
+/** µs of clock_us() when host_if_poll() has something to do again. */
+uint64_t host_if_next_us(void);
+bool host_if_is_up(void);
+/** "10.0.0.1/24 via 10.0.0.254 (static), MTU 1500", or what is missing; static storage. */
+const char *host_if_text(void);
+/** Called for every frame of the host's interface, for accounting. */
+extern void (*host_if_on_frame)(const uint8_t *frame, size_t len, bool tx);
+
+#endif

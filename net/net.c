@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * net/net.c - the network as a whole: joins cards, switch, host interface and streams, and turns the crank. */
+#include "net/net_internal.h"
+
+#include "kernel/clock.h"
+#include "kernel/log.h"
+#include "net/announce.h"
+#include "net/entropy.h"
+#include "net/heap.h"
+#include "net/lwip_port.h"
+#include "net/nic.h"
+#include "net/stream.h"
+#include "net/tls.h"
+#include "net/vswitch.h"
+
+#define FRAMES_PER_POLL 128
+
+static struct vswitch host_switch;
+static struct vswitch_port uplink;
+static struct nic *nic;                         /* the card in use; NULL: none */
+static bool ready;                              /* net_init went through */
+
+struct vswitch *net_switch(void)
+{
+    return &host_switch;
+}
+
+static enum hv_err uplink_deliver(struct vswitch_port *p, const uint8_t *frame, size_t len)
+{
+    struct nic *n = p->ctx;
+    return n->ops->tx(n, frame, len);
+}
+
+static void uplink_receive(void *ctx, const uint8_t *frame, size_t len)
+{
+    (void)vswitch_input(&host_switch, ctx, frame, len, clock_us());     /* a full guest port drops, as a wire does */
+}
+
+/** Of several cards the first with a link is the uplink: joining two would make a loop when both hang on one network. */
+static struct nic *nic_choose(void)
+{
+    struct nic *all[NIC_MAX];
+    unsigned n = nic_probe_all(all);
+    struct nic *best = n ? all[0] : NULL;
+    for (unsigned i = 0; i < n; i++) {
+        if (!all[i]->ops->link_up(all[i])) continue;
+        best = all[i];
+        break;
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (all[i] != best) log_info("net", "card %u (%s) stays unused: one uplink is enough so far", i, all[i]->ops->name);
+    return best;
+}
+
+static enum hv_err uplink_join(void)
+{
+    nic = nic_choose();
+    if (!nic) {
+        log_error("net", "no usable network card: migration and remote control are off. Give the machine a virtio-net, e1000 or e1000e card");
+        return HV_FAIL(HV_E_NOENT);
+    }
+    if (!nic->ops->link_up(nic)) log_warn("net", "the network card has no link: check the cable");
+    uplink = (struct vswitch_port){ .name = "uplink", .deliver = uplink_deliver, .ctx = nic };
+    announce_init(&uplink);
+    return vswitch_attach(&host_switch, &uplink);
+}
+
+enum hv_err net_init(const struct net_params *p)
+{
+    const struct host_config *h = &p->config->host;
+    const char *why = "";
+    vswitch_init(&host_switch);
+    enum hv_err e = net_heap_init();
+    if (e != HV_OK) return e;
+    enum hv_err auth = tls_init(p->cert_der, p->cert_len, h->cert[0] ? h->cert : "the certificate ([host] cert)", p->key_der, p->key_len,
+                                h->key[0] ? h->key : "the key ([host] key)", &why);
+    if (auth != HV_OK) log_error("net", "no encrypted connections: %s", why);
+    e = uplink_join();
+    if (e != HV_OK) return e;
+    e = host_if_init(&host_switch, nic->mac, nic->mtu, h);
+    if (e != HV_OK) return e;
+    if (auth == HV_OK) {
+        char fp[TLS_FP_TEXT_LEN];
+        tls_fp_text(tls_own_fingerprint(), fp);
+        log_info("net", "this host's certificate fingerprint is %s", fp);
+        e = streams_init(p);
+    }
+    ready = e == HV_OK;
+    return auth != HV_OK ? HV_FAIL(HV_E_AUTH) : e;
+}
+
+bool net_poll(void)
+{
+    if (!ready) return false;
+    bool moved = nic->ops->poll(nic, FRAMES_PER_POLL, uplink_receive, &uplink) != 0;
+    host_if_poll();
+    moved |= streams_poll();
+    moved |= announce_poll(clock_us());
+    nic->ops->tx_kick(nic);
+    return moved;
+}
+
+uint64_t net_next_us(void)
+{
+    if (!ready) return UINT64_MAX;
+    return MIN(MIN(host_if_next_us(), streams_next_us()), announce_next_us());
+}
+
+bool net_needs_polling(void)
+{
+    return ready && !nic->irq_vector;
+}
+
+bool net_is_up(void)
+{
+    return ready && host_if_is_up();
+}
+
+void net_announce_mac(const uint8_t mac[6])
+{
+    if (!nic) return;
+    announce_start(mac, clock_us());
+    nic->ops->tx_kick(nic);
+}
+
+void net_describe(void (*print)(const char *fmt, ...))
+{
+    if (!nic) {
+        print("network: none\n");
+        return;
+    }
+    const uint8_t *m = nic->mac;
+    print("network: %s %02x:%02x:%02x:%02x:%02x:%02x, %s, %s; %s\n", nic->ops->name, m[0], m[1], m[2], m[3], m[4], m[5],
+          nic->ops->link_up(nic) ? "link up" : "NO LINK", nic->irq_vector ? "MSI" : "polled", host_if_text());
+    print("  received %llu frames, %llu bytes, %llu bad; sent %llu frames, %llu bytes\n", (unsigned long long)nic->rx_frames,
+          (unsigned long long)nic->rx_bytes, (unsigned long long)nic->rx_bad, (unsigned long long)nic->tx_frames,
+          (unsigned long long)nic->tx_bytes);
+    for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
+        const struct vswitch_port *p = host_switch.ports[i];
+        if (p) print("  switch port %s: in %llu, out %llu, held back %llu\n", p->name, (unsigned long long)p->rx_frames,
+                     (unsigned long long)p->tx_frames, (unsigned long long)p->tx_refused);
+    }
+    print("  packet memory %llu KiB; randomness from %s\n", (unsigned long long)(net_heap_held() / KIB), entropy_source());
+    streams_describe(print);
+}

@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * net/stream.c - TLS over TCP: the byte streams of net/stream.h.
+ *
+ * lwIP's callbacks only note what happened (a queue of received buffers, a few flags); all work is done in streams_poll() and in the
+ * stream_* calls.  So no callback ever closes, frees or calls the owner, and the order of events within one poll does not matter.
+ *
+ *   owner --stream_write--> [tls] --records--> tcp_write (copies) --> lwIP's queue, at most 1 MiB until acknowledged
+ *   owner <--stream_read--- [tls] <--records-- rxq: buffers that TCP accepted; the window opens as TLS consumes them
+ *
+ * States: CONNECTING (TCP, then TLS) -> OPEN -> CLOSED | FAILED.  Who owns it: an outgoing stream its caller from the start; an incoming
+ * one we, until it is authenticated and handed to on_accept.  A stream without owner is LEAVING: it delivers what is still queued, then frees
+ * itself, at the latest when its time limit ends.
+ *
+ * A dead peer is noticed by keepalive: nothing heard for 2 s, then a probe each second, four unanswered ones end the connection; that
+ * holds also while data is outstanding. */
+#include "net/net_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <lwip/tcp.h>
+#include <lwip/priv/tcp_priv.h>
+#include "kernel/clock.h"
+#include "kernel/log.h"
+#include "net/heap.h"
+#include "net/lwip_port.h"
+#include "net/tls.h"
+
+#define CONNECT_US       (5u * 1000 * 1000)
+#define HANDSHAKE_US     (10u * 1000 * 1000)
+#define LEAVE_US         (10u * 1000 * 1000)    /* without progress */
+#define REFUSE_US        (1u * 1000 * 1000)     /* let the alert arrive before the connection goes */
+#define MAX_INCOMING     16
+#define MAX_UNKNOWN      4                      /* of these, not authenticated yet */
+#define MAX_STREAMS      32
+#define OUTPUT_BATCH     (64 * 1024)            /* hand TCP's queue to the card at least so often */
+#define RXQ_LEN          1024                   /* power of two; a window of full segments is 720 */
+
+enum owner { OWNER_US, OWNER_USER, OWNER_NONE };
+
+struct stream {
+    struct stream *next;
+    struct tcp_pcb *pcb;                        /* lwIP's; NULL once it is gone */
+    struct tls *tls;                            /* owned; NULL until TCP is connected */
+    enum stream_status status;
+    enum owner owner;
+    bool incoming, connected, fin, close_sent, unsent_output;
+    err_t tcp_error;                            /* what lwIP's error callback said; ERR_OK: nothing */
+    struct peer_config dial;                    /* whom we dialled; a copy */
+    const struct peer_config *peer;
+    uint8_t ip[4];
+    uint16_t remote_port, local_port;
+    uint64_t deadline_us;                       /* for the phase; UINT64_MAX: none */
+    uint64_t wire_tx, wire_rx;
+    size_t unsealed, output_pending;            /* bytes in TLS's open record; bytes given to TCP since tcp_output */
+    struct pbuf *rxq[RXQ_LEN];
+    unsigned rx_head, rx_tail;                  /* take from tail, put at head; free-running */
+    unsigned rx_off;                            /* consumed bytes of rxq[tail] */
+    enum hv_err error;
+    char reason[320];
+};
+
+static struct stream *streams;
+static unsigned n_streams;
+static const struct net_params *params;
+static struct tcp_pcb *listener;
+static bool activity;                           /* a callback noted something since the last poll */
+static uint64_t n_accepted, n_refused, n_busy;
+
+/* --- failing and freeing --- */
+
+static void pcb_forget(struct stream *s)
+{
+    if (!s->pcb) return;
+    tcp_arg(s->pcb, NULL);
+    tcp_recv(s->pcb, NULL);
+    tcp_sent(s->pcb, NULL);
+    tcp_err(s->pcb, NULL);
+}
+
+static void pcb_abort(struct stream *s)
+{
+    pcb_forget(s);
+    if (s->pcb) tcp_abort(s->pcb);
+    s->pcb = NULL;
+}
+
+static void rxq_drop(struct stream *s)
+{
+    while (s->rx_tail != s->rx_head) {
+        struct pbuf *p = s->rxq[s->rx_tail++ % RXQ_LEN];
+        if (s->pcb) tcp_recved(s->pcb, (u16_t)(p->tot_len - s->rx_off));
+        s->rx_off = 0;
+        pbuf_free(p);
+    }
+}
+
+static void stream_free(struct stream *s)
+{
+    for (struct stream **l = &streams; *l; l = &(*l)->next) {
+        if (*l != s) continue;
+        *l = s->next;
+        break;
+    }
+    n_streams--;
+    rxq_drop(s);
+    pcb_forget(s);
+    if (s->pcb && tcp_close(s->pcb) != ERR_OK) tcp_abort(s->pcb);
+    tls_free(s->tls);
+    net_heap_free(s);
+}
+
+HV_PRINTF(3, 4) static void stream_fail(struct stream *s, enum hv_err e, const char *fmt, ...)
+{
+    if (s->status == STREAM_FAILED || s->status == STREAM_CLOSED) return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(s->reason, sizeof s->reason, fmt, ap);
+    va_end(ap);
+    s->status = STREAM_FAILED;
+    s->error = e;
+    s->deadline_us = clock_us() + REFUSE_US;
+    if (s->owner != OWNER_US) return;
+    s->owner = OWNER_NONE;
+    n_refused++;
+    log_warn("net", "connection from %u.%u.%u.%u refused: %s", s->ip[0], s->ip[1], s->ip[2], s->ip[3], s->reason);
+}
+
+#define PEER_FMT     "%u.%u.%u.%u:%u"
+#define PEER_ARGS(s) (s)->ip[0], (s)->ip[1], (s)->ip[2], (s)->ip[3], (s)->remote_port
+
+static void tcp_failed(struct stream *s)
+{
+    err_t e = s->tcp_error;
+    if (s->status == STREAM_CONNECTING && !s->incoming && !s->connected && e == ERR_RST)
+        stream_fail(s, HV_E_REFUSED, PEER_FMT " refuses connections: does Godwit run there, and is this its [host] port?", PEER_ARGS(s));
+    else if (e == ERR_RST)
+        stream_fail(s, HV_E_CLOSED, PEER_FMT " reset the connection: that host stopped, restarted or dropped this session", PEER_ARGS(s));
+    else if (!s->connected)
+        stream_fail(s, HV_E_TIMEOUT, "no answer from " PEER_FMT ": is the host on, and on this network?", PEER_ARGS(s));
+    else
+        stream_fail(s, HV_E_TIMEOUT, "nothing heard from " PEER_FMT " for 6 s: that host or the network between is down", PEER_ARGS(s));
+}
+
+/* --- lwIP's callbacks: take notes only --- */
+
+static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
+{
+    struct stream *s = arg;
+    (void)pcb;
+    (void)err;
+    activity = true;
+    if (!p) {
+        s->fin = true;
+        return ERR_OK;
+    }
+    if (s->rx_head - s->rx_tail == RXQ_LEN) return ERR_MEM;     /* lwIP keeps p and offers it again */
+    s->rxq[s->rx_head++ % RXQ_LEN] = p;
+    return ERR_OK;
+}
+
+static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
+{
+    (void)arg;
+    (void)pcb;
+    (void)len;
+    activity = true;
+    return ERR_OK;
+}
+
+static void on_error(void *arg, err_t err)
+{
+    struct stream *s = arg;
+    activity = true;
+    s->pcb = NULL;                              /* freed by lwIP already */
+    s->tcp_error = err;
+}
+
+static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+    struct stream *s = arg;
+    (void)pcb;
+    (void)err;
+    activity = true;
+    s->connected = true;
+    return ERR_OK;
+}
+
+static void pcb_adopt(struct stream *s, struct tcp_pcb *pcb)
+{
+    s->pcb = pcb;
+    tcp_arg(pcb, s);
+    tcp_recv(pcb, on_recv);
+    tcp_sent(pcb, on_sent);
+    tcp_err(pcb, on_error);
+    tcp_nagle_disable(pcb);
+    ip_set_option(pcb, SOF_KEEPALIVE);
+    pcb->keep_idle = 2000;
+    pcb->keep_intvl = 1000;
+    pcb->keep_cnt = 4;
+}
+
+static void addresses_note(struct stream *s, const struct tcp_pcb *pcb)
+{
+    memcpy(s->ip, &ip_2_ip4(&pcb->remote_ip)->addr, 4);
+    s->remote_port = pcb->remote_port;
+    s->local_port = pcb->local_port;
+}
+
+static struct stream *stream_create(void)
+{
+    if (n_streams == MAX_STREAMS) return NULL;
+    struct stream *s = net_heap_calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->next = streams;
+    streams = s;
+    n_streams++;
+    return s;
+}
+
+static bool may_accept(void)
+{
+    unsigned n_in = 0, n_unknown = 0;
+    for (const struct stream *s = streams; s; s = s->next) {
+        n_in += s->incoming;
+        n_unknown += s->incoming && s->owner != OWNER_USER;
+    }
+    return n_in < MAX_INCOMING && n_unknown < MAX_UNKNOWN;
+}
+
+static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+    (void)arg;
+    if (err != ERR_OK || !pcb) return ERR_VAL;
+    struct stream *s = may_accept() ? stream_create() : NULL;
+    if (!s) {
+        n_busy++;
+        tcp_abort(pcb);
+        return ERR_ABRT;
+    }
+    s->incoming = s->connected = true;
+    s->owner = OWNER_US;
+    s->deadline_us = clock_us() + HANDSHAKE_US;
+    pcb_adopt(s, pcb);
+    addresses_note(s, pcb);
+    activity = true;
+    return ERR_OK;
+}
+
+/* --- moving bytes --- */
+
+static void output_now(struct stream *s)
+{
+    s->output_pending = 0;
+    if (s->pcb) tcp_output(s->pcb);
+}
+
+/** Sealed records into TCP's queue, as far as they fit. */
+static bool pump_out(struct stream *s)
+{
+    size_t n;
+    const uint8_t *p;
+    bool moved = false;
+    while (s->pcb && s->connected && (p = tls_out_peek(s->tls, &n))) {
+        size_t room = tcp_sndbuf(s->pcb);
+        n = MIN(MIN(n, room), (size_t)UINT16_MAX);
+        if (!n || tcp_write(s->pcb, p, (u16_t)n, TCP_WRITE_FLAG_COPY) != ERR_OK) break;
+        tls_out_done(s->tls, n);
+        s->output_pending += n;
+        moved = true;
+        if (s->output_pending >= OUTPUT_BATCH) output_now(s);
+    }
+    if (moved && !tls_out_peek(s->tls, &n)) s->unsealed = 0;
+    return moved;
+}
+
+/** Received bytes into TLS, as far as it takes them. */
+static bool pump_in(struct stream *s)
+{
+    bool moved = false;
+    size_t room;
+    uint8_t *to;
+    while (s->rx_tail != s->rx_head && (to = tls_in_room(s->tls, &room))) {
+        struct pbuf *p = s->rxq[s->rx_tail % RXQ_LEN];
+        u16_t n = pbuf_copy_partial(p, to, (u16_t)MIN(room, 0xffffu), (u16_t)s->rx_off);
+        tls_in_done(s->tls, n);
+        s->rx_off += n;
+        moved = true;
+        if (s->pcb) tcp_recved(s->pcb, n);
+        if (s->rx_off < p->tot_len) continue;
+        s->rx_tail++;
+        s->rx_off = 0;
+        pbuf_free(p);
+    }
+    return moved;
+}
+
+/* --- one stream's turn --- */
+
+static void tls_begin(struct stream *s)
+{
+    s->tls = s->incoming ? tls_server(params->config->peers, params->config->n_peers) : tls_client(&s->dial);
+    if (!s->tls) stream_fail(s, HV_E_NOMEM, "not enough memory for a TLS session");
+    else s->deadline_us = clock_us() + HANDSHAKE_US;
+}
+
+static void opened(struct stream *s)
+{
+    s->status = STREAM_OPEN;
+    s->deadline_us = UINT64_MAX;
+    const struct peer_config *found = tls_peer(s->tls);
+    s->peer = found;
+    log_info("net", "%s %s (" PEER_FMT "), %s", s->incoming ? "connected from" : "connected to", s->peer->name, PEER_ARGS(s),
+             tls_suite_name(s->tls));
+    if (s->owner != OWNER_US) return;
+    s->owner = OWNER_USER;
+    n_accepted++;
+    params->on_accept(s);                       /* may close it at once; s is not touched after this */
+}
+
+/** TLS's state into the stream's. */
+static void status_update(struct stream *s)
+{
+    switch (tls_state(s->tls)) {
+    case TLS_HANDSHAKE: break;
+    case TLS_OPEN:
+        if (s->status == STREAM_CONNECTING && s->owner != OWNER_NONE) opened(s);
+        break;
+    case TLS_CLOSED:
+        if (s->status != STREAM_FAILED) s->status = STREAM_CLOSED;
+        break;
+    case TLS_FAILED:
+        if (s->peer) stream_fail(s, tls_error(s->tls), "session with %s: %s", s->peer->name, tls_reason(s->tls));
+        else stream_fail(s, tls_error(s->tls), "%s", tls_reason(s->tls));
+        break;
+    }
+}
+
+static void deadline_check(struct stream *s, uint64_t now)
+{
+    if (now < s->deadline_us || s->status == STREAM_OPEN || s->status == STREAM_FAILED) return;
+    if (!s->connected)
+        stream_fail(s, HV_E_TIMEOUT, "no answer from " PEER_FMT " within 5 s: is the host on, and on this network?", PEER_ARGS(s));
+    else
+        stream_fail(s, HV_E_TIMEOUT, "the TLS handshake with " PEER_FMT " did not end within 10 s", PEER_ARGS(s));
+    if (!s->connected) pcb_abort(s);
+}
+
+/** A stream that nobody owns: free it when nothing is left to deliver, or when it has had its time. */
+static void leave_step(struct stream *s, uint64_t now, bool moved)
+{
+    size_t n;
+    bool out_left = s->tls && tls_out_peek(s->tls, &n);
+    if (s->status == STREAM_OPEN && !s->close_sent && !out_left) {
+        tls_close(s->tls);
+        s->close_sent = true;
+        pump_out(s);
+        output_now(s);
+        out_left = tls_out_peek(s->tls, &n);
+    }
+    if (s->status == STREAM_FAILED) rxq_drop(s);
+    if (moved && s->status == STREAM_OPEN) s->deadline_us = now + LEAVE_US;
+    bool done = s->status == STREAM_CLOSED && !out_left && !(s->pcb && s->pcb->unsent);
+    if (!s->pcb || s->fin || done) {
+        stream_free(s);
+    } else if (now >= s->deadline_us) {
+        pcb_abort(s);
+        stream_free(s);
+    }
+}
+
+static bool stream_step(struct stream *s, uint64_t now)
+{
+    bool moved = false;
+    if (s->pcb && s->connected && !s->tls && s->status == STREAM_CONNECTING) {
+        addresses_note(s, s->pcb);
+        tls_begin(s);
+        moved = true;
+    }
+    if (s->tls) {
+        while (pump_in(s) | pump_out(s)) moved = true;
+        enum stream_status before = s->status;
+        status_update(s);
+        moved |= before != s->status;
+        if (s->status == STREAM_FAILED && before != STREAM_FAILED) pump_out(s);     /* the alert */
+    }
+    if (s->pcb && (s->output_pending || s->pcb->unsent)) output_now(s);
+    if (s->tcp_error != ERR_OK && s->rx_tail == s->rx_head) tcp_failed(s);
+    if (s->fin && s->rx_tail == s->rx_head && !(s->tls && tls_state(s->tls) != TLS_HANDSHAKE && tls_state(s->tls) != TLS_OPEN))
+        stream_fail(s, HV_E_CLOSED, PEER_FMT " closed the connection without ending the session", PEER_ARGS(s));
+    deadline_check(s, now);
+    return moved;
+}
+
+bool streams_poll(void)
+{
+    bool moved = activity;
+    activity = false;
+    uint64_t now = clock_us();
+    for (struct stream *s = streams, *next; s; s = next) {
+        bool m = stream_step(s, now);
+        next = s->next;                         /* on_accept may have made streams, but only before s in the list */
+        moved |= m;
+        if (s->owner == OWNER_NONE) leave_step(s, now, m);
+    }
+    return moved;
+}
+
+uint64_t streams_next_us(void)
+{
+    uint64_t next = UINT64_MAX;
+    for (const struct stream *s = streams; s; s = s->next)
+        if (s->status != STREAM_OPEN || s->owner == OWNER_NONE) next = MIN(next, s->deadline_us);
+    return next;
+}
+
+/** Which stream does a frame belong to?  Ports are compared in wire order. */
+static void frame_account(const uint8_t *f, size_t len, bool tx)
+{
+    if (len < 54 || f[12] != 8 || f[13] != 0 || f[23] != 6) return;             /* IPv4, TCP */
+    const uint8_t *tcp = f + 14 + 4 * (f[14] & 15), *remote_ip = f + (tx ? 30 : 26);
+    if (tcp + 4 > f + len) return;
+    uint16_t sport = (uint16_t)(tcp[0] << 8 | tcp[1]), dport = (uint16_t)(tcp[2] << 8 | tcp[3]);
+    uint16_t local = tx ? sport : dport, remote = tx ? dport : sport;
+    for (struct stream *s = streams; s; s = s->next) {
+        if (s->local_port != local || s->remote_port != remote || memcmp(s->ip, remote_ip, 4) != 0) continue;
+        if (tx) s->wire_tx += len;
+        else s->wire_rx += len;
+        return;
+    }
+}
+
+enum hv_err streams_init(const struct net_params *p)
+{
+    params = p;
+    host_if_on_frame = frame_account;
+    struct tcp_pcb *pcb = tcp_new();
+    if (!pcb) return HV_FAIL(HV_E_NOMEM);
+    err_t e = tcp_bind(pcb, IP_ANY_TYPE, p->config->host.port);
+    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, MAX_UNKNOWN) : NULL;
+    if (!l) {
+        tcp_close(pcb);
+        return HV_FAIL(e == ERR_USE ? HV_E_EXIST : HV_E_NOMEM);
+    }
+    listener = l;
+    tcp_accept(listener, on_accept);
+    return HV_OK;
+}
+
+void streams_describe(void (*print)(const char *fmt, ...))
+{
+    static const char *const names[] = { "connecting", "open", "closed", "failed" };
+    print("  connections: %llu accepted, %llu refused, %llu turned away busy\n", (unsigned long long)n_accepted,
+          (unsigned long long)n_refused, (unsigned long long)n_busy);
+    for (const struct stream *s = streams; s; s = s->next)
+        print("  %s %s " PEER_FMT ": %s, wire out %llu, in %llu\n", s->incoming ? "from" : "to", s->peer ? s->peer->name : "?",
+              PEER_ARGS(s), names[s->status], (unsigned long long)s->wire_tx, (unsigned long long)s->wire_rx);
+}
+
+/* --- the owner's calls --- */
+
+enum hv_err stream_connect(const struct peer_config *peer, struct stream **out)
+{
+    if (!listener || !host_if_is_up()) return HV_FAIL(HV_E_UNSUPP);
+    struct stream *s = stream_create();
+    struct tcp_pcb *pcb = s ? tcp_new() : NULL;
+    if (!pcb) {
+        if (s) stream_free(s);
+        return HV_FAIL(HV_E_NOMEM);
+    }
+    s->dial = *peer;
+    s->owner = OWNER_USER;
+    s->deadline_us = clock_us() + CONNECT_US;
+    pcb_adopt(s, pcb);
+    ip_addr_t ip;
+    IP_ADDR4(&ip, peer->ip[0], peer->ip[1], peer->ip[2], peer->ip[3]);
+    memcpy(s->ip, peer->ip, 4);
+    s->remote_port = peer->port;
+    err_t e = tcp_connect(pcb, &ip, peer->port, on_connected);
+    if (e == ERR_OK) {
+        s->local_port = pcb->local_port;
+    } else {
+        pcb_abort(s);
+        stream_fail(s, HV_E_UNSUPP, "no route to " PEER_FMT ": check [host] ip and gateway", PEER_ARGS(s));
+    }
+    *out = s;
+    return HV_OK;
+}
+
+enum stream_status stream_status(const struct stream *s)          { return s->status; }
+enum hv_err stream_error(const struct stream *s)                  { return s->error; }
+const char *stream_reason(const struct stream *s)                 { return s->reason; }
+const struct peer_config *stream_peer(const struct stream *s)     { return s->peer; }
+uint64_t stream_wire_tx(const struct stream *s)                   { return s->wire_tx; }
+uint64_t stream_wire_rx(const struct stream *s)                   { return s->wire_rx; }
+
+size_t stream_read(struct stream *s, void *buf, size_t cap)
+{
+    size_t got = 0;
+    if (!s->tls) return 0;
+    while (got < cap) {
+        size_t n = tls_read(s->tls, (uint8_t *)buf + got, cap - got);
+        got += n;
+        if (!n && !pump_in(s)) break;
+    }
+    return got;
+}
+
+size_t stream_write(struct stream *s, const void *buf, size_t len)
+{
+    size_t put = 0;
+    if (s->status != STREAM_OPEN) return 0;
+    while (put < len) {
+        size_t n = tls_write(s->tls, (const uint8_t *)buf + put, len - put);
+        put += n;
+        s->unsealed += n;
+        if (!pump_out(s) && !n) break;
+    }
+    return put;
+}
+
+void stream_flush(struct stream *s)
+{
+    if (s->status != STREAM_OPEN) return;
+    tls_flush(s->tls);
+    pump_out(s);
+    output_now(s);
+}
+
+size_t stream_unsent(const struct stream *s)
+{
+    return s->unsealed + (s->pcb ? TCP_SND_BUF - tcp_sndbuf(s->pcb) : 0);
+}
+
+void stream_close(struct stream *s)
+{
+    s->owner = OWNER_NONE;
+    if (s->status == STREAM_OPEN) {
+        tls_flush(s->tls);
+        pump_out(s);
+        s->deadline_us = clock_us() + LEAVE_US;
+    } else if (s->status == STREAM_CONNECTING) {
+        pcb_abort(s);                           /* nobody waits for it */
+    }
+    activity = true;                            /* streams_poll sees to the rest */
+}
