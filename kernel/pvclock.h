@@ -48,15 +48,19 @@ uint64_t guest_ticks_to_ns(const struct vm *vm, uint64_t ticks);
 /** Host TSC when the guest's reads guest_tsc; never 0. */
 uint64_t guest_tsc_to_host(const struct vm *vm, uint64_t guest_tsc);
 
+/** Let the guest's time jump forward by ns: what a move took and this host could not see (the state's way here).  vCPUs frozen; sets vm->tsc_offset,
+ *  the caller passes it to the vendor. */
+void guest_time_advance(struct vm *vm, uint64_t ns);
+
 /** MSR writes: fill the page that the guest names.  HV_E_GUEST: #GP. */
 HV_MUST_CHECK enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val);
 HV_MUST_CHECK enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val);
 /** Rewrite every enabled clock page: after a move (vm_state_load does), or when the guest's clock was set anew.  vCPUs not running. */
 void pvclock_update_all(struct vm *vm);
 
-/** Save and load time.  Loading sets vm->tsc_offset so that the guest TSC goes on from the saved value plus blackout_ns.  (The caller passes the
- *  offset to the vendor: cpu_ops->tsc_offset_set for each vCPU, as vm_state_load does.) */
+/** Save and load time.  Loading sets vm->tsc_offset so that the guest TSC goes on from the saved value; apply false: only check.  (The caller
+ *  passes the offset to the vendor: cpu_ops->tsc_offset_set for each vCPU, as vm_state_load does.)  HV_E_PROTO: not a legal time. */
 void vm_time_save(const struct vm *vm, struct wr *w);
-HV_MUST_CHECK enum hv_err vm_time_load(struct vm *vm, struct rd *r, uint64_t blackout_ns, bool apply);
+HV_MUST_CHECK enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply);
 
 #endif
