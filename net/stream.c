@@ -57,7 +57,7 @@ struct stream {
     unsigned rx_head, rx_tail;                  /* take from tail, put at head; free-running */
     unsigned rx_off;                            /* consumed bytes of rxq[tail] */
     enum hv_err error;
-    char reason[320];
+    char reason[400];
 };
 
 static struct stream *streams;

@@ -47,7 +47,7 @@ struct tls {
     struct peer_check check;
     bool is_client, opened, closing, failed;
     enum hv_err error;
-    char reason[240];
+    char reason[320];
     uint8_t alert[ALERT_LEN];
     unsigned alert_sent, alert_len;
     uint8_t in[IN_LEN], out[OUT_LEN];

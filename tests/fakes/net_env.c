@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/net_env.c - memory, clock and pCPU for net/ on the host. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <x86intrin.h>
+#include "kernel/clock.h"
+#include "kernel/err.h"
+#include "kernel/page.h"
+#include "kernel/pcpu.h"
+
+uint64_t clock_tsc_hz = 1000000000;
+uint64_t fake_clock_skip_us;                    /* tests add to it to let time pass */
+
+void *mem_alloc(size_t len)
+{
+    void *p = aligned_alloc(PAGE_SIZE, ALIGN_UP(len, PAGE_SIZE));
+    if (p) memset(p, 0, ALIGN_UP(len, PAGE_SIZE));
+    return p;
+}
+
+void mem_free(void *p, size_t len)
+{
+    (void)len;
+    free(p);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t tsc_read(void)  { return now_ns(); }
+uint64_t clock_us(void)  { return now_ns() / 1000 + fake_clock_skip_us; }
+
+struct pcpu *this_pcpu(void)
+{
+    static struct pcpu one;
+    return &one;
+}
