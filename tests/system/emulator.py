@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One emulated machine: QEMU under TCG, its monitor, its serial line, and the certainty that it ends.
 
-Every emulator has a hard time limit, dies with this process (setpriv --pdeathsig), and is killed at exit.  Nothing here knows Godwit.
+Every emulator has a hard time limit, dies with the process that started it (setpriv --pdeathsig), and is killed at exit.  Nothing here knows Godwit.
 A Timeout carries what the machine was doing: registers of every CPU by the monitor, and the tail of the serial line.
 """
 import atexit
@@ -130,6 +130,15 @@ class Serial:
                 self._changed.wait(min(left, 1))
         raise Timeout(f"{self.owner.name}: no /{regex.pattern}/ within {timeout * SLOWNESS:.0f} s; last output:\n{self.tail()}")
 
+    def settle(self, quiet=0.06, most=1.0):
+        """Wait until nothing was received for `quiet` seconds, `most` seconds at the longest."""
+        end = time.monotonic() + most
+        while time.monotonic() < end:
+            before = len(self.text)
+            time.sleep(quiet)
+            if len(self.text) == before:
+                return
+
     def tail(self, n_lines=25):
         return "\n".join("    | " + line for line in self.text.splitlines()[-n_lines:])
 
@@ -145,9 +154,7 @@ class Emulator:
         firmware = os.path.join(folder, f"{name}.vars.fd")
         shutil.copy(OVMF_VARS, firmware)
         com1, monitor = (os.path.join(self.sockets, s) for s in ("com1", "monitor"))
-        command = ["setpriv", "--pdeathsig", "KILL", "timeout", "-s", "KILL", str(int(limit_s * SLOWNESS)),
-                   "setpriv", "--pdeathsig", "KILL",
-                   QEMU, *ACCEL, "-machine", "q35", "-cpu", "EPYC", "-smp", str(cpus), "-m", str(memory_mib),
+        command = ["setpriv", "--pdeathsig", "KILL", QEMU, *ACCEL, "-machine", "q35", "-cpu", "EPYC", "-smp", str(cpus), "-m", str(memory_mib),
                    "-nodefaults", "-display", "none", *([] if reboot else ["-no-reboot"]),
                    "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
                    "-drive", f"if=pflash,format=raw,unit=1,file={firmware}",
@@ -164,6 +171,9 @@ class Emulator:
         with open(self.stderr_path, "wb") as err:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, start_new_session=True)
         running.append(self)
+        self._limit = threading.Timer(limit_s * SLOWNESS, self._out_of_time)
+        self._limit.daemon = True
+        self._limit.start()
         self.monitor_path = monitor
         self.serial = Serial(self._connect(com1), self)
 
@@ -232,13 +242,15 @@ class Emulator:
         self.kill()
         return code
 
+    def _out_of_time(self):
+        print(f"{self.name}: killed, it ran longer than its hard limit", file=sys.stderr)
+        self.process.kill()
+
     def kill(self):
         """End QEMU at once, as a power failure would."""
         if self in running:
             running.remove(self)
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
+        self._limit.cancel()
+        self.process.kill()
         self.process.wait()
         shutil.rmtree(self.sockets, ignore_errors=True)

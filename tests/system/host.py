@@ -17,11 +17,12 @@ from emulator import BUILD, ROOT, Died, Emulator, Timeout, free_port
 MKHOST = os.path.join(ROOT, "tools", "mkhost")
 KEYS = os.path.join(BUILD, "system", "keys")
 RUNS = os.path.join(BUILD, "system", "run")
+EFI = os.environ.get("GODWIT_EFI", os.path.join(BUILD, "godwit.efi"))
 KERNEL = os.path.join(BUILD, "deps", "linux", "vmlinuz")
 INITRD = os.path.join(BUILD, "guest", "initramfs.cpio.gz")
 NUMBERS = {"a": 1, "b": 2, "c": 3, "d": 4}                      # host name -> last byte of its addresses
 
-LOG_LINE = re.compile(r"^\[ *\d+\.\d{6}\] (debug|info|warn|error) +\S+: .*$", re.M)
+LOG_LINE = re.compile(r"^(?:godwit \S+> )?\[ *\d+\.\d{6}\] (debug|info|warn|error) +\S+: .*$", re.M)
 PROGRESS = re.compile(r"^(?:migrate )?\S+ -> \S+: \S+.* (\d+)% .*$", re.M)
 BOOT_S, READY_S, MOVE_S = 60, 90, 90                            # generous: for a machine that others use as well
 
@@ -73,12 +74,7 @@ _fingerprints = {}
 def fingerprint(name):
     """Make host name's key and certificate if need be; returns the certificate's SHA-256 in hexadecimal."""
     if name not in _fingerprints:
-        os.makedirs(KEYS, exist_ok=True)
-        mkhost("--name", name, "--keydir", KEYS)
-        found = re.search(r"[0-9a-fA-F]{2}(:?[0-9a-fA-F]{2}){31}", mkhost("--name", name, "--keydir", KEYS, "--fingerprint"))
-        if not found:
-            raise RuntimeError("mkhost --fingerprint prints no SHA-256")
-        _fingerprints[name] = found.group(0)
+        _fingerprints[name] = mkhost("--key", name, "--keydir", KEYS).strip()
     return _fingerprints[name]
 
 
@@ -122,12 +118,13 @@ class Guest:
     def __enter__(self):
         self.host.serial.mark()
         self.host.serial.send(f"vm console {self.name}\r")
-        self.host.serial.expect(rf"vm console {re.escape(self.name)}\n", 10)
+        self.start = self.host.serial.expect(rf"^console of {re.escape(self.name)}; .*\n", 10).end()
+        self.host.serial.settle()           # the backlog has come: ask() and ticks() must not take old lines for answers
         return self
 
     def __exit__(self, kind, *_):
         if kind is None or not issubclass(kind, (Died, Timeout)):
-            self.host.leave_console()
+            self.host.leave_console(self.name, self.start)
 
     def send(self, line):
         self.host.serial.send(line + "\r")
@@ -145,7 +142,8 @@ class Guest:
         self.expect(r"^guest ready .*\n", timeout)
 
     def ticks(self, n=3, timeout=30):
-        """Wait for n tick lines; returns them as dicts of numbers."""
+        """Wait for n new tick lines; returns them as dicts of numbers."""
+        self.host.serial.mark()
         out = []
         for _ in range(n):
             m = self.expect(r"^tick (\d+) t=(\d+) gap=(\d+) dirtied=(\d+)(?: backwards=(\S+))?\n", timeout)
@@ -179,17 +177,18 @@ class Host:
 
     vms        {name: vm(...)}           peers   names of hosts that it knows, or {name: {key: value}} to lie about one
     host_keys  further keys of [host]    conf    the whole configuration file instead
-    cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet dump)"""
+    cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet dump),
+    key_name  whose key and certificate it has (default its own)"""
 
     def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, conf=None, cpus=2, memory_mib=1536, nic="virtio-net-pci",
-                 extra=(), reboot=False, files=None, pcap=None, limit_s=900, tag=""):
+                 extra=(), reboot=False, files=None, pcap=None, limit_s=900, tag="", key_name=None):
         self.name, self.link, self.vms, self.peers = name, link, vms or {}, peers
         self.host_keys, self.conf, self.files = host_keys or {}, conf, files or {}
         self.cpus, self.memory_mib, self.nic, self.extra, self.reboot = cpus, memory_mib, nic, list(extra), reboot
-        self.pcap, self.limit_s = pcap, limit_s
+        self.pcap, self.limit_s, self.key_name = pcap, limit_s, key_name or name
         self.folder = os.path.join(RUNS, tag or name)
         self.machine = None
-        self.prompt = re.compile(rf"^godwit {re.escape(name)}> \Z", re.M)
+        self.prompt = re.compile(rf"^godwit {re.escape(name)}> ", re.M)
 
     # -- image ----------------------------------------------------------------------------------------------------------------------
     def configuration(self):
@@ -204,14 +203,13 @@ class Host:
         return "\n".join(f"[{title}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for title, keys in sections)
 
     def image(self):
-        fingerprint(self.name)
         os.makedirs(self.folder, exist_ok=True)
         conf, image = (os.path.join(self.folder, f"{self.name}.{kind}") for kind in ("conf", "img"))
         with open(conf, "w", encoding="utf-8") as f:
             f.write(self.configuration())
         files = {"vmlinuz": KERNEL, "initramfs.cpio.gz": INITRD, **self.files} if self.vms or self.files else {}
         args = [arg for name, path in files.items() if path for arg in ("--file", f"{path}={name}")]
-        mkhost("--name", self.name, "--keydir", KEYS, "--conf", conf, *args, "--out", image)
+        mkhost("--name", self.key_name, "--keydir", KEYS, "--efi", EFI, "--conf", conf, *args, "--out", image)
         return image
 
     # -- life -----------------------------------------------------------------------------------------------------------------------
@@ -256,7 +254,7 @@ class Host:
 
     def poweroff(self, timeout=30):
         self.serial.mark()
-        self.serial.send("poweroff\r")
+        self.serial.send("poweroff --force\r")
         return self.machine.wait_exit(timeout)
 
     # -- console --------------------------------------------------------------------------------------------------------------------
@@ -273,9 +271,9 @@ class Host:
         text = text.split("\n", 1)[1] if "\n" in text else text
         return "\n".join(line for line in text.splitlines() if not LOG_LINE.match(line) and not line.startswith(f"godwit {self.name}> "))
 
-    def leave_console(self):
-        self.serial.mark()
-        self.serial.send("\x1d")
+    def leave_console(self, name, since):
+        self.serial.send("\x1d")                # at the prompt, where a guest that ended has brought us, it means nothing
+        self.serial.expect(rf"^left the console of {re.escape(name)}\n", 10, since=since)
         self.serial.expect(self.prompt, 10)
 
     def guest(self, name):
@@ -284,6 +282,9 @@ class Host:
     def has_vm(self, name):
         """Is the VM running here, by `vm list`?"""
         return re.search(rf"^\s*{re.escape(name)}\s.*\brunning\b", self.command("vm list"), re.M) is not None
+
+    def free_kib(self):
+        return int(re.search(r"^memory_free_kib: (\d+)", self.command("host"), re.M)[1])
 
     # -- migration ------------------------------------------------------------------------------------------------------------------
     def migrate_start(self, name, to):
@@ -303,9 +304,20 @@ class Host:
         raise Timeout(f"{self.name}: the move did not reach {percent} %; last output:\n{self.serial.tail()}")
 
     def migrate_finish(self, start, timeout=MOVE_S):
-        self.serial.expect(r"^\s*outcome: .*\n", timeout, since=start)
+        """Wait for the report; a move that did not even start has outcome "refused" and the console's message as reason."""
+        m = self.serial.expect(r"^\s*outcome: .*\n|^error: (.*)\n", timeout, since=start)
         self.serial.expect(self.prompt, 20)
-        return Report(PROGRESS.sub("", self.answer(start)))
+        if m[1]:
+            return Report(f"outcome: refused\nreason: {m[1]}\n")
+        return Report("\n".join(line for line in self.answer(start).splitlines() if line.strip() and not PROGRESS.match(line)))
+
+    def migrate_cancel(self, name):
+        """Stop watching, cancel, and fetch the report."""
+        self.serial.mark()
+        self.serial.send("\x03")
+        self.serial.expect(self.prompt, 10)
+        said = self.command(f"migrate cancel {name}")
+        return said, Report(self.command("migrate report"))
 
     def migrate(self, name, to, timeout=MOVE_S, must=True):
         """Move a VM and wait for the report; must: AssertionError unless it worked."""

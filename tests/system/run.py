@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """System tests: Godwit hosts in QEMU under TCG, real guests, moves, failures.
 
-usage: run.py [-k PATTERN] [--list] [-v] [--keep-going-after-hang]
+usage: run.py [-k PATTERN] [--list] [-v] [--soak]
   -k   only checks whose name matches the regular expression      -v   show hosts' consoles while they run
 
 A check is a function test_* in tests/system/test_*.py.  Its parameters name fixtures (fixtures.py); checks with the same fixture share one
@@ -61,7 +61,7 @@ def run_check(function, live, hangs):
             describe_hang(error)
             live.spoil()
             hangs.append(str(error).splitlines()[0])
-            reason = str(error)
+            reason = str(error).splitlines()[0] + " (twice)"
             if attempt == 1:
                 print("        retrying once in fresh hosts", flush=True)
         except Exception as error:                                  # a check failed: say where, go on with the next

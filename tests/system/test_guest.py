@@ -75,8 +75,8 @@ def test_dirtier_verifies_and_can_fail(solo):
 
 def test_idle_guest_idles_the_cpu(solo):
     """HLT gives the CPU back: a guest asleep must not have grown much CPU time."""
-    start_shell(solo.host).__enter__()
-    solo.host.leave_console()
+    with start_shell(solo.host):
+        pass
     spent = [int(m) for m in re.findall(r"guest time (\d+) ms", solo.host.command("vm inspect shell"))]
     time.sleep(4)
     later = [int(m) for m in re.findall(r"guest time (\d+) ms", solo.host.command("vm inspect shell"))]

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What goes wrong must be said clearly and must not cost a guest: bad configuration and files, unknown, absent, full and dying peers."""
+import os
+import re
+import time
+
+import tiny_kernel
+from fixtures import DIRTIER
+from host import KERNEL, RUNS, address, fingerprint, vm
+
+
+def unharmed(pair):
+    """The guest runs on a as if nothing had been: ticks, full rate, right memory."""
+    with pair.a.guest("guest") as g:
+        ticks = g.ticks(5)
+        g.verify()
+    assert all(t["backwards"] is None for t in ticks)
+    assert sum(t["dirtied"] for t in ticks[1:]) > 4 * 100 * 0.5, f"the guest dirties slower than before: {ticks}"
+    assert pair.a.has_vm("guest")
+    assert "dirty log off" in pair.a.command("vm inspect guest")
+
+
+def fails(pair, pattern, host="b", timeout=90):
+    """A move of "guest" must fail with a reason that matches."""
+    report = pair.a.migrate("guest", host, timeout, must=False)
+    assert report.get("outcome") in ("failed", "refused"), f"this move should have failed:\n{report.text}"
+    assert re.search(pattern, report.get("reason", ""), re.I), f"the reason does not match /{pattern}/:\n{report.text}"
+    unharmed(pair)
+
+
+# -- moves that must fail and harm nobody --------------------------------------------------------------------------------------------
+
+def test_unknown_guest_and_host(pair):
+    pair.guest_on_a()
+    assert "nobody" in pair.a.command("migrate nobody b")
+    assert "nowhere" in pair.a.command("migrate guest nowhere")
+
+
+def test_cancel_midway(pair):
+    pair.plain_b()
+    host = pair.guest_on_a()
+    host.migrate_start("guest", "b")
+    host.migrate_progress(20)
+    said, report = host.migrate_cancel("guest")
+    assert "cancelled" in said, said
+    assert report.get("outcome") == "failed" and "cancel" in report.get("reason", "").lower(), report.text
+    unharmed(pair)
+    assert not pair.b.has_vm("guest")
+    pair.move()                                         # and b is not left in a state that refuses it
+    pair.guest_on_a()
+
+
+def destination_killed_at(pair, percent):
+    pair.plain_b()
+    host = pair.guest_on_a()
+    start = host.migrate_start("guest", "b")
+    line = host.migrate_progress(percent)
+    pair.b.kill()
+    report = host.migrate_finish(start, 120)
+    print(f"        killed at: {line}")
+    print(f"        told: {report.get('reason')}")
+    assert report.get("outcome") == "failed", report.text
+    unharmed(pair)
+
+
+def test_destination_killed_at_10_percent(pair):
+    destination_killed_at(pair, 10)
+
+
+def test_destination_absent(pair):
+    if pair.b.machine.alive():
+        pair.guest_on_a()
+        pair.b.kill()
+    fails(pair, r"timeout|timed out|no answer|unreachable|not reach|connect")
+
+
+def test_destination_killed_at_50_percent(pair):
+    destination_killed_at(pair, 50)
+
+
+def test_destination_killed_at_95_percent(pair):
+    destination_killed_at(pair, 95)
+
+
+def test_destination_refuses_incoming(pair):
+    pair.new_b(host_keys={"incoming": "no"})
+    fails(pair, r"incoming|refus")
+
+
+def test_destination_has_too_little_memory(pair):
+    pair.new_b(memory_mib=300)
+    fails(pair, r"memory|MiB")
+
+
+def test_destination_has_a_guest_of_that_name(pair):
+    pair.new_b(vms={"guest": vm("godwit.run=dirtier,4,100")})
+    fails(pair, r"guest.*(running|already)")
+
+
+def test_source_is_unknown_to_destination(pair):
+    b = pair.new_b(peers={"a": {"fingerprint": "00" * 32}})
+    fails(pair, r"alert|auth|unknown|certificate|trust|fingerprint")
+    assert fingerprint("a") in b.log().replace(":", "").lower(), "b's log does not show the fingerprint of the stranger"
+
+
+def test_destination_is_not_who_it_should_be(pair):
+    pair.new_b(key_name="stranger")
+    fails(pair, r"alert|auth|unknown|certificate|trust|fingerprint")
+    assert fingerprint("stranger") in pair.a.log().replace(":", "").lower(), "a's log does not show the fingerprint of the stranger"
+
+
+def test_works_again_after_all_that(pair):
+    pair.plain_b()
+    pair.move()
+    with pair.b.guest("guest") as g:
+        g.verify()
+
+
+# -- configuration and files ---------------------------------------------------------------------------------------------------------
+
+def test_configuration_mistakes_are_named(own):
+    """Each mistake is reported with file, line, key and what was expected; what is right still works."""
+    conf = f"""[host]
+name = a
+ip = 10.7.0.1/99
+colour = green
+[peer b]
+address = {address("b")}
+fingerprint = 1234
+[vm good]
+memory = 64M
+cpus = 1
+kernel = vmlinuz
+initrd = initramfs.cpio.gz
+cmdline = console=ttyS0 quiet
+[vm bad]
+memory = lots
+kernel = vmlinuz
+[vm nokernel]
+memory = 64M
+[zoo]
+"""
+    host = own("a", conf=conf, vms={"good": None})
+    log = host.log()
+    for line, key in ((3, "ip"), (4, "colour"), (7, "fingerprint"), (15, "memory"), (19, "zoo")):
+        assert re.search(rf"godwit\.conf:{line}\b.*{key}", log), f"the log does not name line {line}, {key}:\n{log[-2500:]}"
+    listed = host.command("vm list")
+    assert "good" in listed and "bad" not in listed, listed
+    host.command("vm start good")
+    with host.guest("good") as g:
+        g.ready()
+
+
+def spoiled_kernel(name, spoil):
+    path = os.path.join(RUNS, name)
+    with open(KERNEL, "rb") as f:
+        data = bytearray(f.read())
+    with open(path, "wb") as f:
+        f.write(spoil(data))
+    return path
+
+
+def test_damaged_missing_and_too_big(own):
+    """A kernel that is none, one cut short, one with a wrong header, a missing file, more memory than there is: all explained, host unharmed."""
+    os.makedirs(RUNS, exist_ok=True)
+    files = {"text.img": spoiled_kernel("text.img", lambda d: b"this is no kernel\n" * 100),
+             "short.img": spoiled_kernel("short.img", lambda d: d[:200000]),
+             "header.img": spoiled_kernel("header.img", lambda d: d[:0x202] + b"XXXX" + d[0x206:])}
+    vms = {name[:-4]: vm(autostart=False, kernel=name) for name in files}
+    vms.update(missing=vm(autostart=False, kernel="not-there"), noinitrd=vm(autostart=False, initrd="not-there"),
+               huge=vm(autostart=False, memory="16G"), good=vm(DIRTIER, autostart=False))
+    host = own("a", vms=vms, files=files)
+    for name, words in (("text", "kernel|bzImage|text.img"), ("short", "short|truncated|incomplete|kernel"), ("header", "kernel|header|bzImage"),
+                        ("missing", "not-there"), ("noinitrd", "not-there"), ("huge", "memory|MiB")):
+        said = host.command(f"vm start {name}")
+        assert re.search(words, said) and "error" in said, f"vm start {name}: {said}"
+        assert not host.has_vm(name)
+    host.command("vm start good")
+    with host.guest("good") as g:
+        g.ready()
+        g.ticks(2)
+
+
+def test_no_network_card(own):
+    """Without a NIC the host comes up, its guests run, and a move says why not."""
+    host = own("a", vms={"guest": vm("godwit.run=dirtier,4,100")}, peers=["b"])
+    assert re.search(r"warn|error", host.log()), "nobody was told that there is no network"
+    report = host.migrate("guest", "b", must=False)
+    assert not report.ok and re.search("network|connect", report.get("reason", "")), report.text
+    with host.guest("guest") as g:
+        g.ticks(3)
+
+
+def test_tiny_bad_guests(own):
+    """Guests that spin or halt for ever with interrupts off, fault at once, or try AMD-V themselves: on a host with one CPU, beside a good one."""
+    os.makedirs(RUNS, exist_ok=True)
+    kernels = {"spin": tiny_kernel.SPIN_WITH_INTERRUPTS_OFF, "halt": tiny_kernel.HALT_WITH_INTERRUPTS_OFF,
+               "triple": tiny_kernel.TRIPLE_FAULT, "vmrun": tiny_kernel.USE_AMD_V}
+    files = {}
+    for name, code in kernels.items():
+        files[f"{name}.img"] = os.path.join(RUNS, f"{name}.img")
+        with open(files[f"{name}.img"], "wb") as f:
+            f.write(tiny_kernel.bzimage(code))
+    vms = {name: vm(memory="16M", kernel=f"{name}.img", initrd=None, autostart=False) for name in kernels}
+    host = own("a", cpus=1, files=files, vms={**vms, "good": vm("godwit.run=dirtier,4,100")})
+    for name in kernels:
+        assert "started" in host.command(f"vm start {name}")
+    host.wait_log(r"triple: .*(triple|shutdown)")
+    host.wait_log(r"vmrun: ")
+    with host.guest("good") as g:
+        g.ready(180)
+        g.ticks(3)
+    for name in ("spin", "halt"):
+        began = time.monotonic()
+        host.command(f"vm stop {name}")
+        assert time.monotonic() - began < 5, f"stopping {name} took {time.monotonic() - began:.0f} s"
+        assert not host.has_vm(name)
+    with host.guest("good") as g:
+        g.verify()
