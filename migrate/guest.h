@@ -30,16 +30,16 @@ struct mig_src_ops {
     /** Set bit gfn of bitmap (n_pages bits) for every page written, or touched for the first time, since the last harvest or log_start, and
      *  arm these pages again *before* returning: what is written after the return is reported by the next harvest. */
     void (*log_harvest)(void *ctx, uint64_t *bitmap);
-    /** Stop logging; give large pages back.  Also called when log_start was not. */
+    /** Stop logging; give large pages back.  Called once after each log_start that succeeded, unless release() comes instead. */
     void (*log_stop)(void *ctx);
     /** Ask all vCPUs and devices to stand still; true once they do (then no page and no state changes).  Called again until true. */
     bool (*pause)(void *ctx);
     /** Undo pause, also a pause that was not complete yet. */
     void (*resume)(void *ctx);
-    /** Write the paused machine's state, at most cap (>= MIG_STATE_MAX) bytes, *len of them.  May itself write guest memory only before
-     *  the engine's last harvest, that is never: flush such writes in pause.  An error fails the move and the guest runs on here. */
+    /** Write the paused machine's state, at most cap (= MIG_STATE_MAX) bytes, *len of them.  Must not write guest memory: the last harvest
+     *  is over, so flush such writes in pause.  An error fails the move and the guest runs on here. */
     enum hv_err (*state_save)(void *ctx, void *buf, size_t cap, size_t *len);
-    /** Write the offer: all that the destination must be able to provide.  At most cap (>= MIG_OFFER_MAX) bytes. */
+    /** Write the offer: all that the destination must be able to provide.  At most cap (= MIG_OFFER_MAX) bytes. */
     enum hv_err (*describe)(void *ctx, void *buf, size_t cap, size_t *len);
     /** Let the vCPUs run only (100 - percent) % of the time; 0 = full speed. */
     void (*throttle)(void *ctx, unsigned percent);

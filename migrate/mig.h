@@ -91,10 +91,11 @@ struct mig_tx_params {
     const char *name;                   /* guest, copied */
     struct mig_opts opts;
     uint64_t now_us;
+    uint64_t (*clock_us)(void);         /* optional, the clock that now_us comes from: measures parts of a step; NULL: step times do */
 };
 /** A new job in state HELLO: the guest is not touched yet.  HV_E_NOMEM; HV_E_INVAL (name, options, n_pages).  On an error *out is NULL. */
 HV_MUST_CHECK enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out);
-/** Free the machine.  A job before COMMIT is cancelled first (the guest runs on).  Not allowed in IN_DOUBT: resolve first. */
+/** Free the machine.  A job before COMMIT is cancelled first (the guest runs on).  In IN_DOUBT the guest stays stopped: resolve first. */
 void mig_tx_destroy(struct mig_tx *m);
 struct mig_io *mig_tx_io(struct mig_tx *m);
 /** One bounded turn.  now_us: any clock that never goes back. */
@@ -130,6 +131,7 @@ struct mig_rx_params {
     void (*settle)(void *settle_ctx, const struct mig_id *id);
     void *settle_ctx;
     uint64_t now_us;
+    uint64_t (*clock_us)(void);         /* optional, as in mig_tx_params */
 };
 /** A machine for one incoming stream, whatever it turns out to carry (a move, or a question).  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * migrate/policy.c - when to stop the guest.
+ *
+ * Model.  Sending what is left takes left_us = max(bytes / B, pages / P): the link and the processor each have a throughput, and the slower
+ * one counts.  The blackout would be estimate = left_us + F.  If a further round is made instead, then meanwhile the guest dirties
+ * D * left_us, so the next estimate is about next = F + left_us * (D / B).
+ *
+ *   row  estimate         then                                                              decision
+ *   A    <= goal                                                                            STOP: nothing to gain
+ *   B    <= limit         next round would at least halve what is above F, and the last     CONTINUE: cheap, and the blackout gets shorter
+ *                         rounds did help
+ *   C    <= limit         otherwise                                                         STOP
+ *   D    > limit          out of rounds or time, force                                      STOP
+ *   E    > limit          out of rounds or time                                             GIVE_UP
+ *   F    > limit          estimate falls by a tenth or more per round, or too early to say  CONTINUE
+ *   G    > limit          throttle not at its maximum                                       THROTTLE one step more
+ *   H    > limit          otherwise (fully throttled and still not converging)              CONTINUE until row D or E, which comes soon */
+#include "migrate/policy.h"
+
+#define HARD_ROUNDS 3                   /* row H: at full throttle a round counts as so many */
+
+void mig_policy_default(struct mig_policy *p)
+{
+    *p = (struct mig_policy){
+        .downtime_limit_us = 300 * 1000,
+        .downtime_goal_us = 30 * 1000,
+        .max_rounds = 40,
+        .max_us = UINT64_C(30) * 60 * 1000 * 1000,
+        .max_throttle = 90,
+    };
+}
+
+/* a * b / c without leaving 64 bits; what does not fit is "far above any limit". */
+#define FAR (UINT64_C(1) << 40)
+static uint64_t mul_div(uint64_t a, uint64_t b, uint64_t c)
+{
+    if (!a || !b) return 0;
+    if (!c || a > UINT64_MAX / b) return FAR;
+    return MIN(a * b / c, FAR);
+}
+static uint64_t us_for(uint64_t amount, uint64_t per_s) { return mul_div(amount, 1000000, per_s); }
+
+static uint64_t left_us(const struct mig_policy_in *in)
+{
+    return MAX(us_for(in->remaining_bytes, in->bytes_per_s), us_for(in->remaining_pages, in->pages_per_s));
+}
+
+uint64_t mig_policy_estimate(const struct mig_policy_in *in) { return left_us(in) + in->fixed_us; }
+
+/* What would be left, in µs, after one more round that takes left µs (and a round trip, within F). */
+static uint64_t next_left_us(const struct mig_policy_in *in, uint64_t left)
+{
+    uint64_t round_us = left + in->fixed_us;
+    uint64_t by_link = us_for(in->dirty_bytes_per_s, in->bytes_per_s), by_cpu = us_for(in->dirty_pages_per_s, in->pages_per_s);
+    return mul_div(MAX(by_link, by_cpu), round_us, 1000000);
+}
+
+static unsigned throttle_step(unsigned now, unsigned max)
+{
+    unsigned next = now ? now + (100 - now) / 2 : 30;     /* 30, 65, 82, ...: halves the guest's share each time */
+    return MIN(next, max);
+}
+
+struct mig_policy_out mig_policy_decide(const struct mig_policy *p, const struct mig_policy_in *in)
+{
+    uint64_t left = left_us(in), estimate = left + in->fixed_us, next = next_left_us(in, left);
+    struct mig_policy_out out = { MIG_CONTINUE, in->throttle, estimate };
+    bool out_of_patience = in->round >= p->max_rounds || in->elapsed_us >= p->max_us;
+    bool falling = !in->last_estimate_us || estimate <= in->last_estimate_us - in->last_estimate_us / 10;
+
+    if (estimate <= p->downtime_limit_us) {
+        bool worth = estimate > p->downtime_goal_us && next < left / 2 && falling;
+        if (!worth || out_of_patience) out.decision = MIG_STOP;                                             /* A, C */
+        return out;                                                                                        /* B */
+    }
+    if (out_of_patience) {
+        out.decision = p->force ? MIG_STOP : MIG_GIVE_UP;                                                   /* D, E */
+        return out;
+    }
+    if (in->round < 2 || falling) return out;                                                               /* F */
+    if (in->throttle < p->max_throttle) {                                                                   /* G */
+        out.decision = MIG_THROTTLE;
+        out.throttle = throttle_step(in->throttle, p->max_throttle);
+        return out;
+    }
+    if (in->round * HARD_ROUNDS >= p->max_rounds) out.decision = p->force ? MIG_STOP : MIG_GIVE_UP;         /* H */
+    return out;
+}

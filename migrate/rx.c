@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * migrate/rx.c - the destination's machine: admit, load, prepare, and run when told to.
+ *
+ * Everything that comes is hostile until checked, although the peer is authenticated: lengths and ranges by wire.c, the order of records by
+ * the state, contents by the digest.  Before COMMIT the guest may be dropped at any time, for any reason, and then its id is remembered as
+ * refused *before* anything is said, so that whoever asks later gets the same answer.
+ *
+ *   record     in state      does
+ *   OFFER      WAIT_OFFER    admit -> LOADING, ACCEPT; or FAIL with all reasons
+ *   QUERY      WAIT_OFFER    settle -> ANSWERED, ANSWER
+ *   BATCH      LOADING       write pages
+ *   ROUND_END  LOADING       ACK
+ *   STATE      LOADING       digest, state, ready -> LOADED -> PREPARED
+ *   COMMIT     PREPARED      RUNNING
+ *   FAIL       any of these  drop
+ * Anything else is a broken protocol: drop. */
+#include <stdarg.h>
+#include <stdio.h>
+#include "migrate/batch.h"
+#include "migrate/tx_impl.h"
+
+#define RX_OUT_CAP     (32 * 1024)
+#define RX_OUT_MIN     (8 * 1024)       /* no record is taken in unless its answer fits */
+#define STEP_RECORDS   4                /* per step; a batch is at most 64 KiB of pages */
+#define VERIFY_PAGES   256              /* per step */
+
+/* No byte from the peer for so long = it is gone.  PREPARED is short: the source either commits at once or has lost its link. */
+#define HELLO_US    (30 * 1000000ull)
+#define LOADING_US  (60 * 1000000ull)
+#define PREPARED_US (20 * 1000000ull)
+
+struct mig_rx {
+    const struct mig_dst_ops *ops; void *ctx;       /* borrowed */
+    struct mig_mem mem;
+    struct mig_ids *ids;                /* borrowed */
+    void (*settle)(void *, const struct mig_id *);
+    void *settle_ctx;
+    uint64_t (*clock_us)(void);
+
+    enum mig_rx_state state;
+    enum hv_err err;
+    char text[MIG_TEXT_MAX];
+    char name[MIG_NAME_MAX];
+    struct mig_id id;
+    bool have_id, verify;
+    struct mig_io io;
+    uint8_t *scratch;                   /* owned, MIG_BATCH_DATA_MAX */
+    struct mig_store store;
+    uint64_t bytes, acked_bytes;        /* consumed from the stream; as of the last ACK */
+    uint64_t verify_gfn, state_us;      /* verify: next to look at; time when STATE was seen first, 0: not yet */
+    uint64_t now, progress_us, progress_in;
+    struct mig_rx_stats st;
+};
+
+static const uint16_t rx_edges[] = {
+    [MIG_RX_HELLO]      = BIT32(MIG_RX_WAIT_OFFER) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_WAIT_OFFER] = BIT32(MIG_RX_LOADING) | BIT32(MIG_RX_ANSWERED) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_LOADING]    = BIT32(MIG_RX_LOADED) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_LOADED]     = BIT32(MIG_RX_PREPARED) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_PREPARED]   = BIT32(MIG_RX_RUNNING) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_RUNNING]    = 0,
+    [MIG_RX_DROPPED]    = 0,
+    [MIG_RX_ANSWERED]   = 0,
+};
+
+static uint64_t timeout_us(enum mig_rx_state s)
+{
+    switch (s) {
+    case MIG_RX_HELLO:
+    case MIG_RX_WAIT_OFFER: return HELLO_US;
+    case MIG_RX_LOADING:
+    case MIG_RX_LOADED:     return LOADING_US;
+    case MIG_RX_PREPARED:   return PREPARED_US;
+    case MIG_RX_RUNNING:
+    case MIG_RX_DROPPED:
+    case MIG_RX_ANSWERED:   break;
+    }
+    return UINT64_MAX / 2;
+}
+
+static void rx_goto(struct mig_rx *m, enum mig_rx_state s)
+{
+    if (!(rx_edges[m->state] & BIT32(s))) __builtin_trap();      /* our bug: better no host than two */
+    m->state = s;
+    m->progress_us = m->now;
+}
+
+static bool is_over(const struct mig_rx *m)
+{
+    return m->state == MIG_RX_RUNNING || m->state == MIG_RX_DROPPED || m->state == MIG_RX_ANSWERED;
+}
+static uint64_t rx_now(const struct mig_rx *m) { return m->clock_us ? m->clock_us() : m->now; }
+
+/* ---- the end without a guest ---- */
+
+static void rx_fail(struct mig_rx *m, enum hv_err err, bool tell, const char *fmt, ...)
+{
+    bool admitted = m->state == MIG_RX_LOADING || m->state == MIG_RX_LOADED || m->state == MIG_RX_PREPARED;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(m->text, sizeof m->text, fmt, ap);
+    va_end(ap);
+    mig_text_clean(m->text);
+    m->err = err;
+    rx_goto(m, MIG_RX_DROPPED);
+    if (m->have_id) mig_ids_put(m->ids, &m->id, MIG_V_REFUSED, m->text);
+    if (admitted) m->ops->drop(m->ctx);
+    mig_store_fini(&m->store);
+    if (!tell || mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX) return;
+    mig_text_put(&m->io.out, MIG_REC_FAIL, &(struct mig_p_text){ m->id, err, m->text, strlen(m->text) });
+}
+
+static void peer_broke(struct mig_rx *m, enum hv_err err, const char *what)
+{
+    rx_fail(m, err, true, "the source broke the protocol (%s in state %s)", what, mig_rx_state_name(m->state));
+}
+
+/* ---- records from the source ---- */
+
+static void on_preamble(struct mig_rx *m)
+{
+    size_t len;
+    const uint8_t *p = mig_fifo_data(&m->io.in, &len);
+    struct rd r = rd_init(p, len);
+    uint16_t version, min = 0, max = 0;
+
+    enum hv_err e = mig_preamble_get(&r, &version, &min, &max);
+    if (e == HV_E_SHORT) return;
+    mig_fifo_consume(&m->io.in, MIG_PREAMBLE_LEN);
+    m->bytes += MIG_PREAMBLE_LEN;
+    if (e == HV_OK)
+        rx_goto(m, MIG_RX_WAIT_OFFER);
+    else if (e == HV_E_VERSION)
+        rx_fail(m, e, true, "the source talks migration versions %u to %u, this host %u to %u: update the older one", min, max,
+                MIG_VERSION_MIN, MIG_VERSION_MAX);
+    else
+        peer_broke(m, e, "preamble");
+}
+
+static void on_offer(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_offer o;
+    if (m->state != MIG_RX_WAIT_OFFER || mig_offer_get(r, &o)) {
+        peer_broke(m, HV_E_PROTO, "OFFER");
+        return;
+    }
+    if (mig_ids_get(m->ids, &o.id, NULL) != MIG_V_UNKNOWN) {     /* have_id stays false: the old verdict holds */
+        rx_fail(m, HV_E_EXIST, true, "this job is finished here already");
+        return;
+    }
+    m->id = o.id;
+    m->have_id = true;
+    m->verify = o.flags & MIG_OFFER_VERIFY;
+    memcpy(m->name, o.name, sizeof m->name);
+
+    char text[MIG_TEXT_MAX] = "";
+    struct mig_reasons reasons = { text, sizeof text, 0, 0 };
+    struct mig_offer offer = { o.id, m->name, o.n_pages, o.offer, o.offer_len };
+    m->ops->admit(m->ctx, &offer, &reasons);
+    if (reasons.n) {
+        rx_fail(m, HV_E_REFUSED, true, "%s", text);
+        return;
+    }
+    rx_goto(m, MIG_RX_LOADING);
+    if (mig_store_init(&m->store, &m->mem, o.n_pages, o.key)) {
+        rx_fail(m, HV_E_NOMEM, true, "the destination has no memory for page hashes");
+        return;
+    }
+    mig_id_put(&m->io.out, MIG_REC_ACCEPT, &m->id);
+}
+
+static void on_query(struct mig_rx *m, struct rd *r)
+{
+    struct mig_id id;
+    const char *why;
+    if (m->state != MIG_RX_WAIT_OFFER || mig_id_get(r, &id)) {
+        peer_broke(m, HV_E_PROTO, "QUERY");
+        return;
+    }
+    if (m->settle) m->settle(m->settle_ctx, &id);
+    enum mig_verdict v = mig_ids_get(m->ids, &id, &why);
+    mig_text_put(&m->io.out, MIG_REC_ANSWER, &(struct mig_p_text){ id, v, why, strlen(why) });
+    rx_goto(m, MIG_RX_ANSWERED);
+}
+
+static void on_batch(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_batch b;
+    if (m->state != MIG_RX_LOADING || m->state_us || mig_batch_get(r, &b)) {
+        peer_broke(m, HV_E_PROTO, "BATCH");
+        return;
+    }
+    enum hv_err e = mig_batch_apply(&b, &m->store, m->ops, m->ctx, m->scratch, &m->st.pages, &m->st.pages_zero);
+    m->st.batches++;
+    if (e == HV_E_NOMEM) rx_fail(m, e, true, "the destination ran out of memory after %llu pages", (unsigned long long)m->st.pages);
+    else if (e) peer_broke(m, e, "BATCH contents");
+}
+
+static void ack(struct mig_rx *m, uint32_t round)
+{
+    mig_ack_put(&m->io.out, &(struct mig_p_ack){ round, m->bytes });
+    m->acked_bytes = m->bytes;
+}
+
+static void on_round_end(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_round p;
+    if (m->state != MIG_RX_LOADING || mig_round_get(r, &p)) {
+        peer_broke(m, HV_E_PROTO, "ROUND_END");
+        return;
+    }
+    m->st.rounds++;
+    ack(m, p.round);
+}
+
+/* Option verify: hash memory again.  True when done; on a difference the job is dropped. */
+static bool verify_some(struct mig_rx *m)
+{
+    uint64_t end = MIN(m->verify_gfn + VERIFY_PAGES, m->store.n_pages), gfn = m->verify_gfn;
+    for (; gfn < end; gfn++) {
+        const void *page = m->ops->page_is_present(m->ctx, gfn) ? m->ops->page_for_write(m->ctx, gfn) : NULL;
+        if (mig_store_matches(&m->store, gfn, page)) continue;
+        rx_fail(m, HV_E_DIGEST, true, "verify: page gfn 0x%llx in the destination's memory is not what was received",
+                (unsigned long long)gfn);
+        return true;
+    }
+    m->verify_gfn = gfn;
+    m->progress_us = m->now;
+    return gfn == m->store.n_pages;
+}
+
+static void prepare(struct mig_rx *m, const struct mig_p_state *p)
+{
+    char why[256] = "";
+    if (p->digest.a != m->store.digest.a || p->digest.b != m->store.digest.b) {
+        rx_fail(m, HV_E_DIGEST, true, "memory digest differs: pages were damaged or lost on the way");
+        return;
+    }
+    if (p->check != mig_hash_bytes(&m->store.key, p->state, p->len)) {
+        rx_fail(m, HV_E_DIGEST, true, "the guest's state was damaged on the way");
+        return;
+    }
+    enum hv_err e = m->ops->state_load(m->ctx, p->state, p->len, why, sizeof why);
+    if (e) {
+        rx_fail(m, e, true, "the guest's state cannot be loaded: %s", why[0] ? why : hv_err_text(e));
+        return;
+    }
+    rx_goto(m, MIG_RX_LOADED);
+    e = m->ops->ready(m->ctx, why, sizeof why);
+    if (e) {
+        rx_fail(m, e, true, "the guest is loaded but cannot be made ready: %s", why[0] ? why : hv_err_text(e));
+        return;
+    }
+    rx_goto(m, MIG_RX_PREPARED);
+    m->st.rx_prepare_us = rx_now(m) - m->state_us;
+    mig_prepared_put(&m->io.out, &(struct mig_p_prepared){ m->id, m->store.digest, m->st.rx_prepare_us });
+}
+
+/* False: not done with it, the record stays in the queue. */
+static bool on_state(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_state p;
+    if (m->state != MIG_RX_LOADING || mig_state_get(r, &p)) {
+        peer_broke(m, HV_E_PROTO, "STATE");
+        return true;
+    }
+    if (!m->state_us) m->state_us = MAX(rx_now(m), 1u);
+    if (m->verify && !verify_some(m)) return false;
+    if (m->state == MIG_RX_LOADING) prepare(m, &p);
+    return true;
+}
+
+static void on_commit(struct mig_rx *m, struct rd *r)
+{
+    struct mig_id id;
+    if (m->state != MIG_RX_PREPARED || mig_id_get(r, &id) || !mig_id_eq(&id, &m->id)) {
+        peer_broke(m, HV_E_PROTO, "COMMIT");
+        return;
+    }
+    uint64_t t = rx_now(m);
+    mig_ids_put(m->ids, &m->id, MIG_V_RUNNING, "");              /* before it runs: the truth from now on */
+    rx_goto(m, MIG_RX_RUNNING);
+    m->ops->run(m->ctx);
+    m->st.rx_run_us = rx_now(m) - t;
+    mig_running_put(&m->io.out, &(struct mig_p_running){ m->id, m->st.rx_run_us });
+}
+
+static void on_fail(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_text p;
+    if (mig_text_get(r, MIG_REC_FAIL, &p)) peer_broke(m, HV_E_PROTO, "FAIL");
+    else rx_fail(m, (enum hv_err)p.code, false, "ended by the source: %.*s", (int)p.len, p.text);
+}
+
+static bool on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *payload)
+{
+    switch (rec->type) {
+    case MIG_REC_OFFER:     on_offer(m, payload); break;
+    case MIG_REC_QUERY:     on_query(m, payload); break;
+    case MIG_REC_BATCH:     on_batch(m, payload); break;
+    case MIG_REC_ROUND_END: on_round_end(m, payload); break;
+    case MIG_REC_STATE:     return on_state(m, payload);
+    case MIG_REC_COMMIT:    on_commit(m, payload); break;
+    case MIG_REC_FAIL:      on_fail(m, payload); break;
+    default:
+        if (rec->type < MIG_REC_OPTIONAL) peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
+        break;
+    }
+    return true;
+}
+
+/* ---- the turn ---- */
+
+/* One record, if there is a whole one. */
+static enum mig_wait_kind input_one(struct mig_rx *m)
+{
+    size_t len;
+    const uint8_t *p = mig_fifo_data(&m->io.in, &len);
+    struct rd r = rd_init(p, len);
+    struct mig_rec rec;
+
+    if (mig_fifo_free(&m->io.out) < RX_OUT_MIN) return MIG_WAIT_OUTPUT;
+    enum hv_err e = mig_rec_get(&r, &rec);
+    if (e == HV_E_SHORT) return MIG_WAIT_INPUT;
+    if (e) {
+        peer_broke(m, e, e == HV_E_VERSION ? "unknown record" : "record header");
+        return MIG_WAIT_DONE;
+    }
+    struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
+    uint64_t whole = MIG_REC_HDR_LEN + rec.len;
+    m->bytes += whole;                                           /* so that an ACK counts the record it answers */
+    if (!on_record(m, &rec, &payload)) {
+        m->bytes -= whole;
+        return MIG_WAIT_MORE;
+    }
+    mig_fifo_consume(&m->io.in, (size_t)whole);
+    if (m->state == MIG_RX_LOADING && m->bytes - m->acked_bytes >= MIG_ACK_EVERY) ack(m, 0);
+    return MIG_WAIT_MORE;
+}
+
+struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
+{
+    enum mig_wait_kind kind = MIG_WAIT_INPUT;
+
+    m->now = now_us;
+    if (m->io.in.total_in != m->progress_in) m->progress_us = now_us;
+    m->progress_in = m->io.in.total_in;
+    if (m->state == MIG_RX_HELLO) on_preamble(m);
+    if (m->state != MIG_RX_HELLO)
+        for (unsigned i = 0; i < STEP_RECORDS && !is_over(m); i++) {
+            kind = input_one(m);
+            if (kind != MIG_WAIT_MORE) break;
+        }
+    if (!is_over(m) && m->now - m->progress_us >= timeout_us(m->state))
+        rx_fail(m, HV_E_TIMEOUT, true, "nothing came from the source for %u s in state %s", (unsigned)(timeout_us(m->state) / 1000000),
+                mig_rx_state_name(m->state));
+    if (is_over(m)) return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
+    return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->progress_us + timeout_us(m->state) };
+}
+
+/* ---- calls from outside ---- */
+
+enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out)
+{
+    *out = NULL;
+    struct mig_rx *m = p->mem.alloc(sizeof *m);
+    if (!m) return HV_FAIL(HV_E_NOMEM);
+    m->ops = p->ops;
+    m->ctx = p->ctx;
+    m->mem = p->mem;
+    m->ids = p->ids;
+    m->settle = p->settle;
+    m->settle_ctx = p->settle_ctx;
+    m->clock_us = p->clock_us;
+    m->now = m->progress_us = p->now_us;
+    m->io.in = (struct mig_fifo){ .buf = m->mem.alloc(MIG_IN_CAP), .cap = MIG_IN_CAP };
+    m->io.out = (struct mig_fifo){ .buf = m->mem.alloc(RX_OUT_CAP), .cap = RX_OUT_CAP };
+    m->scratch = m->mem.alloc(MIG_BATCH_DATA_MAX);
+    if (!m->io.in.buf || !m->io.out.buf || !m->scratch) {
+        m->state = MIG_RX_DROPPED;
+        mig_rx_destroy(m);
+        return HV_FAIL(HV_E_NOMEM);
+    }
+    mig_preamble_put(&m->io.out);
+    *out = m;
+    return HV_OK;
+}
+
+void mig_rx_destroy(struct mig_rx *m)
+{
+    if (!m) return;
+    if (!is_over(m)) rx_fail(m, HV_E_CANCEL, false, "given up");
+    struct mig_mem mem = m->mem;
+    mig_store_fini(&m->store);
+    if (m->io.in.buf) mem.free(m->io.in.buf, MIG_IN_CAP);
+    if (m->io.out.buf) mem.free(m->io.out.buf, RX_OUT_CAP);
+    if (m->scratch) mem.free(m->scratch, MIG_BATCH_DATA_MAX);
+    mem.free(m, sizeof *m);
+}
+
+void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64_t now_us)
+{
+    m->now = now_us;
+    if (!is_over(m))
+        rx_fail(m, err, false, "the link was lost in state %s: %s", mig_rx_state_name(m->state), why ? why : hv_err_text(err));
+}
+
+enum hv_err mig_rx_cancel(struct mig_rx *m, const char *why, uint64_t now_us)
+{
+    m->now = now_us;
+    if (m->state == MIG_RX_RUNNING) return HV_FAIL(HV_E_BUSY);
+    if (!is_over(m)) rx_fail(m, HV_E_CANCEL, true, "cancelled on the destination%s%s", why && *why ? ": " : "", why ? why : "");
+    return HV_OK;
+}
+
+void mig_rx_settle(struct mig_rx *m, const struct mig_id *id)
+{
+    if (!is_over(m) && m->have_id && mig_id_eq(&m->id, id)) rx_fail(m, HV_E_CANCEL, true, "the source asked on a new link before COMMIT came");
+}
+
+struct mig_io *mig_rx_io(struct mig_rx *m) { return &m->io; }
+enum mig_rx_state mig_rx_state(const struct mig_rx *m) { return m->state; }
+enum hv_err mig_rx_error(const struct mig_rx *m) { return m->err; }
+const char *mig_rx_text(const struct mig_rx *m) { return m->text; }
+const char *mig_rx_name(const struct mig_rx *m) { return m->name; }
+
+void mig_rx_stats(const struct mig_rx *m, struct mig_rx_stats *out)
+{
+    *out = m->st;
+    out->bytes_rx = m->bytes;
+}

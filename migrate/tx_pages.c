@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * migrate/tx_pages.c - pre-copy rounds, the stop, and the figures about them.
+ *
+ * Invariant, while the dirty log is on: a page whose contents the receiver may not have is in todo, late or next, or was written since the last
+ * harvest and is in the guest's log.  A page leaves todo or late only when it was encoded *after* the harvest that put it there; if the
+ * guest writes it meanwhile, the log says so.  After the stop the log is harvested once more and then all four sets are empty.
+ *
+ *   harvest -> next ;  a round begins: last = todo = next, next = {} ; late = pages of todo that were in the round before as well
+ *   round 1: todo = every frame; frames that the guest never touched have no page and cost a look
+ *
+ * Within a round the log is harvested again every PEEK_US, and a page that is known to be dirty again is left to the next round, but only if
+ * the receiver has some version of it: what it then still needs is a delta, whereas a page never sent would come whole, maybe in the
+ * blackout. */
+#include <stdio.h>
+#include "migrate/tx_impl.h"
+
+#define PEEK_US       250000            /* a harvest costs milliseconds and a fault per hot page, so not more often */
+#define COST_PAGE     16                /* work units of a step: a page encoded; a frame merely looked at is 1 */
+#define B_BYTES_MIN   (128 * 1024)      /* rounds smaller than this say nothing about throughput */
+#define P_PAGES_MIN   64
+#define F_GUESS_US    5000              /* saving and loading the state */
+#define REGRETS_MAX   3
+
+static bool bit_get(const uint64_t *map, uint64_t i) { return map[i / 64] >> (i % 64) & 1; }
+static void bit_clear(uint64_t *map, uint64_t i) { map[i / 64] &= ~BIT64(i % 64); }
+
+static uint64_t count(const uint64_t *map, uint64_t n_words)
+{
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < n_words; i++)
+        if (map[i]) n += mig_popcount(map[i]);
+    return n;
+}
+
+static unsigned lowest_bit(uint64_t x) { return mig_popcount((x & -x) - 1); }
+
+/* First set bit at or after i, or n_words * 64. */
+static uint64_t bit_next(const uint64_t *map, uint64_t i, uint64_t n_words)
+{
+    uint64_t w = i / 64;
+    if (w >= n_words) return n_words * 64;
+    uint64_t x = map[w] & (~UINT64_C(0) << (i % 64));
+    while (!x && ++w < n_words) x = map[w];
+    return w < n_words ? w * 64 + lowest_bit(x) : n_words * 64;
+}
+
+enum hv_err tx_pages_init(struct mig_tx *m)
+{
+    size_t len = m->n_words * sizeof(uint64_t);
+    m->todo = m->mem.alloc(len);
+    m->late = m->mem.alloc(len);
+    m->next = m->mem.alloc(len);
+    m->last = m->mem.alloc(len);
+    return m->todo && m->late && m->next && m->last ? HV_OK : HV_FAIL(HV_E_NOMEM);
+}
+
+void tx_pages_fini(struct mig_tx *m)
+{
+    size_t len = m->n_words * sizeof(uint64_t);
+    if (m->todo) m->mem.free(m->todo, len);
+    if (m->late) m->mem.free(m->late, len);
+    if (m->next) m->mem.free(m->next, len);
+    if (m->last) m->mem.free(m->last, len);
+}
+
+/* ---- rounds ---- */
+
+static void round_reset(struct mig_tx *m)
+{
+    m->cursor = 0;
+    m->second_pass = false;
+    m->round_pages = 0;
+    m->round_bytes0 = m->io.out.total_in;
+    m->round_us0 = m->peek_us = tx_now(m);
+    m->sub = TX_SEND;
+    m->st.round++;
+}
+
+void tx_precopy_begin(struct mig_tx *m)
+{
+    enum hv_err e = m->ops->log_start(m->ctx);
+    if (e) {
+        tx_fail(m, e, true, "the dirty log cannot be started: %s", hv_err_text(e));
+        return;
+    }
+    m->logging = true;
+    for (uint64_t w = 0; w < m->n_words; w++) m->todo[w] = ~UINT64_C(0);
+    if (m->n_pages % 64) m->todo[m->n_words - 1] = BIT64(m->n_pages % 64) - 1;
+    m->round_left = m->n_pages;
+    m->bytes_per_page = PAGE_SIZE;
+    tx_goto(m, MIG_TX_PRECOPY, TX_SEND);
+    round_reset(m);
+    m->pages_first_us = m->round_us0;
+}
+
+static void next_round(struct mig_tx *m)
+{
+    m->round_left = 0;
+    for (uint64_t w = 0; w < m->n_words; w++) {
+        uint64_t now = m->next[w];
+        m->late[w] = now & m->last[w];
+        m->todo[w] = now & ~m->last[w];
+        m->last[w] = now;
+        m->next[w] = 0;
+        if (now) m->round_left += mig_popcount(now);
+    }
+    round_reset(m);
+}
+
+static void harvest(struct mig_tx *m)
+{
+    uint64_t t = tx_now(m);
+    m->ops->log_harvest(m->ctx, m->next);
+    m->peek_us = tx_now(m);
+    m->harvest_us = m->peek_us - t;
+}
+
+/* ---- sending ---- */
+
+static void count_page(struct mig_tx *m, enum mig_enc_kind k)
+{
+    switch (k) {
+    case MIG_ENC_ZERO:     m->st.pages.zero++; break;
+    case MIG_ENC_SAME:     m->st.pages.same++; break;
+    case MIG_ENC_FULL_LZ4: m->st.pages.full_lz4++; break;
+    case MIG_ENC_FULL_RAW: m->st.pages.full_raw++; break;
+    case MIG_ENC_DELTA:    m->st.pages.delta++; break;
+    case MIG_ENC_NOMEM:    break;
+    }
+    m->round_pages++;
+    if (m->st.round == 1 && m->state == MIG_TX_PRECOPY) m->st.total_pages++;
+}
+
+static bool receiver_has_some(const struct mig_tx *m, uint64_t gfn)
+{
+    const uint64_t *h = mig_store_peek(&m->store, gfn);
+    uint64_t any = 0;
+    for (unsigned i = 0; h && i < MIG_CHUNKS_PER_PAGE; i++) any |= h[i];
+    return any != 0;
+}
+
+/* Put one page; returns its cost, 0: out of memory. */
+static unsigned send_page(struct mig_tx *m, uint64_t gfn)
+{
+    if (m->state == MIG_TX_PRECOPY && bit_get(m->next, gfn) && receiver_has_some(m, gfn)) {
+        m->st.pages.skipped++;
+        return 1;
+    }
+    const void *page = m->ops->page(m->ctx, gfn);
+    if (!page && !mig_store_peek(&m->store, gfn)) return 1;
+    enum mig_enc_kind k = mig_enc_page(&m->enc, gfn, page);
+    if (k == MIG_ENC_NOMEM) return 0;
+    count_page(m, k);
+    return COST_PAGE;
+}
+
+enum send_result { SENT_SOME, SENT_ALL, SENT_FULL, SENT_FAILED };
+
+/* Encode from todo, then late, until the step's share is used, the queue is full, or both are empty. */
+static enum send_result send_some(struct mig_tx *m)
+{
+    unsigned budget = m->opts.step_pages * COST_PAGE, used = 0;
+    while (used < budget) {
+        uint64_t *map = m->second_pass ? m->late : m->todo;
+        uint64_t gfn = bit_next(map, m->cursor, m->n_words);
+        if (gfn >= m->n_pages) {
+            if (m->second_pass) return SENT_ALL;
+            m->second_pass = true;
+            m->cursor = 0;
+            continue;
+        }
+        if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE) return SENT_FULL;
+        unsigned cost = send_page(m, gfn);
+        if (!cost) return SENT_FAILED;
+        bit_clear(map, gfn);
+        m->cursor = gfn + 1;
+        m->round_left--;
+        used += cost;
+    }
+    return SENT_SOME;
+}
+
+static struct mig_wait wait_for(enum mig_wait_kind kind) { return (struct mig_wait){ kind, 0 }; }
+
+static struct mig_wait out_of_memory(struct mig_tx *m)
+{
+    tx_fail(m, HV_E_NOMEM, true, "the source is out of memory for page hashes (%u KiB per 2 MiB of guest memory)", (unsigned)(MIG_SEG_LEN / KIB));
+    return wait_for(MIG_WAIT_DONE);
+}
+
+/* ---- the end of a round ---- */
+
+static void rates(struct mig_tx *m, uint64_t us)
+{
+    uint64_t bytes = m->io.out.total_in - m->round_bytes0;
+    if (!us) us = 1;
+    if (bytes >= B_BYTES_MIN || !m->st.bytes_per_s) m->st.bytes_per_s = bytes * 1000000 / us;
+    if (m->round_pages >= P_PAGES_MIN || !m->st.pages_per_s) m->st.pages_per_s = m->round_pages * 1000000 / us;
+    if (m->round_pages >= 16) m->bytes_per_page = MAX(bytes / m->round_pages, 8u);
+    m->st.dirty_pages_per_s = m->st.remaining_pages * 1000000 / us;
+    m->st.remaining_bytes = m->st.remaining_pages * m->bytes_per_page;
+}
+
+static struct mig_policy_in policy_in(const struct mig_tx *m)
+{
+    return (struct mig_policy_in){
+        .round = m->st.round,
+        .elapsed_us = tx_now(m) - m->pages_first_us,
+        .remaining_pages = m->st.remaining_pages,
+        .remaining_bytes = m->st.remaining_bytes,
+        .bytes_per_s = m->st.bytes_per_s,
+        .pages_per_s = m->st.pages_per_s,
+        .dirty_pages_per_s = m->st.dirty_pages_per_s,
+        .dirty_bytes_per_s = m->st.dirty_pages_per_s * m->bytes_per_page,
+        .fixed_us = m->st.fixed_us,
+        .last_estimate_us = m->last_estimate_us,
+        .throttle = m->st.throttle,
+    };
+}
+
+static void round_record(struct mig_tx *m, uint64_t us, uint64_t estimate_us)
+{
+    unsigned i = MIN(m->st.n_rounds, (unsigned)MIG_ROUNDS_KEPT - 1);
+    m->st.rounds[i] = (struct mig_round){
+        .start_us = m->round_us0 - m->start_us, .us = us, .pages = m->round_pages, .bytes = m->io.out.total_in - m->round_bytes0,
+        .dirty_pages = m->st.remaining_pages, .dirty_per_s = m->st.dirty_pages_per_s, .estimate_us = estimate_us, .throttle = m->st.throttle,
+    };
+    m->st.n_rounds = i + 1;
+}
+
+static struct mig_wait give_up(struct mig_tx *m, uint64_t estimate_us)
+{
+    const struct mig_stats *s = &m->st;
+    tx_fail(m, HV_E_BUSY, true,
+            "did not converge in %u rounds: the guest dirties %llu pages/s (%llu KiB/s on the wire), the link takes %llu KiB/s; "
+            "a stop now would last %llu ms, the limit is %llu ms",
+            s->round, (unsigned long long)s->dirty_pages_per_s, (unsigned long long)(s->dirty_pages_per_s * m->bytes_per_page / KIB),
+            (unsigned long long)(s->bytes_per_s / KIB), (unsigned long long)(estimate_us / 1000),
+            (unsigned long long)(m->opts.policy.downtime_limit_us / 1000));
+    return wait_for(MIG_WAIT_DONE);
+}
+
+/* All of the round is acknowledged: look what is dirty now and decide. */
+static struct mig_wait round_decide(struct mig_tx *m)
+{
+    harvest(m);
+    uint64_t us = tx_now(m) - m->round_us0;
+    m->st.remaining_pages = count(m->next, m->n_words);
+    m->st.fixed_us = m->harvest_us + 2 * m->st.rtt_us + F_GUESS_US;
+    rates(m, us);
+
+    struct mig_policy_in in = policy_in(m);
+    struct mig_policy_out out = mig_policy_decide(&m->opts.policy, &in);
+    round_record(m, us, out.estimate_us);
+    m->last_estimate_us = out.estimate_us;
+    switch (out.decision) {
+    case MIG_GIVE_UP:
+        return give_up(m, out.estimate_us);
+    case MIG_STOP:
+        m->stop_us = m->mark_us = tx_now(m);
+        tx_goto(m, MIG_TX_STOPPING, TX_SEND);
+        return tx_stopping(m);
+    case MIG_THROTTLE:
+        m->st.throttle = out.throttle;
+        m->ops->throttle(m->ctx, out.throttle);
+        break;
+    case MIG_CONTINUE:
+        break;
+    }
+    next_round(m);
+    return wait_for(MIG_WAIT_MORE);
+}
+
+void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
+{
+    if (ack->round && ack->round == m->st.round && m->state == MIG_TX_PRECOPY && m->sub == TX_WAIT_ACK) {
+        uint64_t rtt = m->now - m->round_sent_us;
+        if (!m->st.rtt_us || rtt < m->st.rtt_us) m->st.rtt_us = MAX(rtt, 1u);
+        m->sub = TX_HARVEST;
+    } else if (m->st.round == 1 && ack->bytes > m->ack_bytes && m->now > m->ack_us + 200000) {
+        m->st.bytes_per_s = (ack->bytes - m->ack_bytes) * 1000000 / (m->now - m->ack_us);    /* live, until a round has ended */
+        m->ack_bytes = ack->bytes;
+        m->ack_us = m->now;
+    }
+}
+
+static struct mig_wait round_sent(struct mig_tx *m)
+{
+    mig_enc_flush(&m->enc);
+    mig_round_put(&m->io.out, &(struct mig_p_round){ m->st.round, m->round_pages });
+    m->round_sent_us = m->now;
+    m->sub = TX_WAIT_ACK;
+    return wait_for(MIG_WAIT_INPUT);
+}
+
+struct mig_wait tx_precopy(struct mig_tx *m)
+{
+    if (m->sub == TX_WAIT_ACK) return wait_for(MIG_WAIT_INPUT);
+    if (m->sub == TX_HARVEST) return round_decide(m);
+
+    if (m->now - m->peek_us >= PEEK_US) harvest(m);
+    switch (send_some(m)) {
+    case SENT_SOME:   return wait_for(MIG_WAIT_MORE);
+    case SENT_FULL:   return wait_for(MIG_WAIT_OUTPUT);
+    case SENT_FAILED: return out_of_memory(m);
+    case SENT_ALL:    break;
+    }
+    if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE) return wait_for(MIG_WAIT_OUTPUT);
+    return round_sent(m);
+}
+
+/* ---- the stop ---- */
+
+struct mig_wait tx_stopping(struct mig_tx *m)
+{
+    m->pausing = true;
+    if (!m->ops->pause(m->ctx)) return wait_for(MIG_WAIT_GUEST);
+    m->st.blackout.stop = tx_now(m) - m->mark_us;
+    m->mark_us = tx_now(m);
+    tx_goto(m, MIG_TX_STOPPED, TX_FINAL_HARVEST);
+    return tx_stopped(m);
+}
+
+/* The stop was decided on an estimate.  If now far more is dirty than it said, the limit would be broken for nothing: run on. */
+static bool regret(struct mig_tx *m)
+{
+    struct mig_policy_in in = policy_in(m);
+    in.remaining_pages = m->round_left;
+    in.remaining_bytes = m->round_left * m->bytes_per_page;
+    if (m->opts.policy.force || m->regrets >= REGRETS_MAX) return false;
+    if (mig_policy_estimate(&in) <= 2 * m->opts.policy.downtime_limit_us) return false;
+    m->regrets++;
+    m->ops->resume(m->ctx);
+    m->pausing = false;
+    m->sub = TX_SEND;
+    tx_goto(m, MIG_TX_PRECOPY, TX_SEND);
+    return true;
+}
+
+static struct mig_wait final_harvest(struct mig_tx *m)
+{
+    harvest(m);
+    next_round(m);
+    if (regret(m)) return wait_for(MIG_WAIT_MORE);
+    m->st.round--;                                   /* the blackout is not a round */
+    m->st.blackout.final_pages = m->round_left;
+    m->sub = TX_SEND;
+    return wait_for(MIG_WAIT_MORE);
+}
+
+static void final_pages_sent(struct mig_tx *m)
+{
+    mig_enc_flush(&m->enc);
+    m->st.blackout.final_bytes = m->io.out.total_in - m->round_bytes0;
+    m->st.blackout.pages = tx_now(m) - m->mark_us;
+    m->mark_us = tx_now(m);
+    m->cursor = 0;
+    m->sub = m->opts.verify ? TX_VERIFY : TX_STATE;
+}
+
+/* Option verify: everything that the guest has is hashed again.  A difference is a page that changed and was not marked dirty. */
+static struct mig_wait verify_some(struct mig_tx *m)
+{
+    uint64_t end = MIN(m->cursor + 4 * m->opts.step_pages, m->n_pages);
+    for (; m->cursor < end; m->cursor++) {
+        if (mig_store_matches(&m->store, m->cursor, m->ops->page(m->ctx, m->cursor))) continue;
+        if (m->verify_bad < ARRAY_SIZE(m->verify_gfn)) m->verify_gfn[m->verify_bad] = m->cursor;
+        m->verify_bad++;
+    }
+    m->progress_us = m->now;
+    if (m->cursor < m->n_pages) return wait_for(MIG_WAIT_MORE);
+    m->st.blackout.verify = tx_now(m) - m->mark_us;
+    m->mark_us = tx_now(m);
+    m->sub = TX_STATE;
+    if (!m->verify_bad) return wait_for(MIG_WAIT_MORE);
+
+    char list[ARRAY_SIZE(m->verify_gfn) * 20] = "";
+    for (size_t i = 0, at = 0; i < MIN(m->verify_bad, ARRAY_SIZE(m->verify_gfn)); i++)
+        at += (size_t)snprintf(list + at, sizeof list - at, " 0x%llx", (unsigned long long)m->verify_gfn[i]);
+    tx_fail(m, HV_E_DIGEST, true, "verify: %llu pages changed without a dirty mark, first gfns:%s", (unsigned long long)m->verify_bad, list);
+    return wait_for(MIG_WAIT_DONE);
+}
+
+/* The state goes straight into the queue: save behind the fields, then write the fields before it. */
+static struct mig_wait send_state(struct mig_tx *m)
+{
+    if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + MIG_REC_LEN_MAX + MIG_RESERVE) return wait_for(MIG_WAIT_OUTPUT);
+    struct wr w = mig_rec_begin(&m->io.out, MIG_REC_LEN_MAX);
+    uint8_t *state = w.p + MIG_REC_HDR_LEN + 32;
+    size_t len = 0;
+    enum hv_err e = m->ops->state_save(m->ctx, state, MIG_STATE_MAX, &len);
+    if (!e && (len == 0 || len > MIG_STATE_MAX)) e = HV_E_RANGE;
+    if (e) {
+        tx_fail(m, e, true, "the guest's state cannot be saved: %s", hv_err_text(e));
+        return wait_for(MIG_WAIT_DONE);
+    }
+    wr_u64(&w, m->store.digest.a);
+    wr_u64(&w, m->store.digest.b);
+    wr_u64(&w, mig_hash_bytes(&m->store.key, state, len));
+    wr_u32(&w, (uint32_t)len);
+    wr_u32(&w, 0);
+    w.len += len;
+    mig_rec_end(&m->io.out, &w, MIG_REC_STATE);
+    m->st.blackout.state = tx_now(m) - m->mark_us;
+    m->mark_us = tx_now(m);
+    m->sub = TX_WAIT_PREPARED;
+    return wait_for(MIG_WAIT_INPUT);
+}
+
+static struct mig_wait final_send(struct mig_tx *m)
+{
+    switch (send_some(m)) {
+    case SENT_SOME:   return wait_for(MIG_WAIT_MORE);
+    case SENT_FULL:   return wait_for(MIG_WAIT_OUTPUT);
+    case SENT_FAILED: return out_of_memory(m);
+    case SENT_ALL:    break;
+    }
+    if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE) return wait_for(MIG_WAIT_OUTPUT);
+    final_pages_sent(m);
+    return wait_for(MIG_WAIT_MORE);
+}
+
+struct mig_wait tx_stopped(struct mig_tx *m)
+{
+    struct mig_wait w = wait_for(MIG_WAIT_MORE);
+    enum tx_sub was;
+    do {                                             /* several small parts may fit into one turn */
+        was = m->sub;
+        switch (m->sub) {
+        case TX_FINAL_HARVEST: w = final_harvest(m); break;
+        case TX_SEND:          w = final_send(m); break;
+        case TX_VERIFY:        w = verify_some(m); break;
+        case TX_STATE:         w = send_state(m); break;
+        case TX_WAIT_PREPARED: w = wait_for(MIG_WAIT_INPUT); break;
+        case TX_WAIT_ACK:
+        case TX_HARVEST:       break;                /* pre-copy only */
+        }
+    } while (m->state == MIG_TX_STOPPED && m->sub != was);
+    return w;
+}
+
+/* ---- figures ---- */
+
+unsigned tx_percent(const struct mig_tx *m)
+{
+    switch (m->state) {
+    case MIG_TX_HELLO:
+    case MIG_TX_VALIDATE: return 0;
+    case MIG_TX_PRECOPY:
+        if (m->st.round <= 1) return 1 + (unsigned)((m->n_pages - m->round_left) * 79 / m->n_pages);
+        return MIN(80 + 3 * (m->st.round - 1), 95u);
+    case MIG_TX_STOPPING: return 96;
+    case MIG_TX_STOPPED:  return 97;
+    case MIG_TX_IN_DOUBT: return 99;
+    case MIG_TX_RELEASED: return 100;
+    case MIG_TX_FAILED:   break;
+    }
+    return m->st.percent;
+}
+
+/* Until the stop: what is left of this round at its own pace; later rounds are shorter and are not guessed. */
+static uint64_t eta_us(const struct mig_tx *m)
+{
+    uint64_t us = m->now - m->round_us0;
+    if (m->state != MIG_TX_PRECOPY || !m->cursor || us < 100000) return 0;
+    if (m->st.round == 1) return us * (m->n_pages - m->cursor) / m->cursor;
+    return m->st.pages_per_s ? m->round_left * 1000000 / m->st.pages_per_s : 0;
+}
+
+void mig_tx_stats(const struct mig_tx *m, struct mig_stats *out)
+{
+    *out = m->st;
+    out->phase = mig_tx_state_name(m->state);
+    out->err = m->err;
+    out->text = m->text;
+    out->bytes_tx = m->io.out.total_in;
+    out->bytes_rx = m->io.in.total_in;
+    out->bytes_full_lz4 = m->enc.bytes_full_lz4;
+    out->bytes_full_raw = m->enc.bytes_full_raw;
+    out->bytes_delta = m->enc.bytes_delta;
+    out->bytes_meta = m->enc.bytes_meta;
+    out->bytes_plain = m->enc.bytes_plain;
+    out->eta_us = eta_us(m);
+    if (m->state == MIG_TX_PRECOPY && m->sub == TX_SEND) {
+        out->remaining_pages = m->round_left;
+        out->remaining_bytes = m->round_left * m->bytes_per_page;
+    }
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * migrate/wire.c - records to bytes and back.
+ *
+ * Every _get reads all fields with the sticky cursor, checks once, and accepts only a payload that is used up to its last byte: what a
+ * peer may say is exactly what the tables in wire.h say. */
+#include "migrate/wire.h"
+
+const char *mig_rec_name(unsigned type)
+{
+    switch (type) {
+#define X(name, value, dir, text) case value: return #name;
+    MIG_REC_LIST(X)
+#undef X
+    }
+    return "?";
+}
+
+/* ---- preamble, header ---- */
+
+void mig_preamble_put(struct mig_fifo *out)
+{
+    size_t room;
+    uint8_t *p = mig_fifo_space(out, MIG_PREAMBLE_LEN, &room);
+    struct wr w = wr_init(p, MIG_PREAMBLE_LEN);
+
+    wr_bytes(&w, MIG_MAGIC, 8);
+    wr_u16(&w, MIG_VERSION_MIN);
+    wr_u16(&w, MIG_VERSION_MAX);
+    wr_u32(&w, 0);
+    mig_fifo_commit(out, w.len);
+}
+
+enum hv_err mig_preamble_get(struct rd *in, uint16_t *version, uint16_t *min, uint16_t *max)
+{
+    if (rd_left(in) < MIG_PREAMBLE_LEN) return HV_E_SHORT;
+    const uint8_t *magic = rd_ref(in, 8);
+    *min = rd_u16(in);
+    *max = rd_u16(in);
+    uint32_t reserved = rd_u32(in);
+
+    if (memcmp(magic, MIG_MAGIC, 8) != 0 || reserved || *min == 0 || *max < *min) return HV_FAIL(HV_E_PROTO);
+    *version = MIN(*max, (uint16_t)MIG_VERSION_MAX);
+    return *version < MAX(*min, (uint16_t)MIG_VERSION_MIN) ? HV_FAIL(HV_E_VERSION) : HV_OK;
+}
+
+void mig_rec_put(uint8_t out[MIG_REC_HDR_LEN], const struct mig_rec *r)
+{
+    struct wr w = wr_init(out, MIG_REC_HDR_LEN);
+    wr_u16(&w, r->type);
+    wr_u16(&w, r->version);
+    wr_u32(&w, r->flags);
+    wr_u64(&w, r->len);
+}
+
+enum hv_err mig_rec_get(struct rd *in, struct mig_rec *out)
+{
+    if (rd_left(in) < MIG_REC_HDR_LEN) return HV_E_SHORT;
+    struct rd r = *in;
+    out->type = rd_u16(&r);
+    out->version = rd_u16(&r);
+    out->flags = rd_u32(&r);
+    out->len = rd_u64(&r);
+
+    if (out->type == 0 || out->len > MIG_REC_LEN_MAX) return HV_FAIL(HV_E_PROTO);
+    if (out->type < MIG_REC_OPTIONAL) {
+        if (mig_rec_name(out->type)[0] == '?' || out->version != 1) return HV_FAIL(HV_E_VERSION);
+        if (out->flags) return HV_FAIL(HV_E_PROTO);
+    }
+    if (rd_left(&r) < out->len) return HV_E_SHORT;
+    *in = r;
+    return HV_OK;
+}
+
+struct wr mig_rec_begin(struct mig_fifo *out, size_t max)
+{
+    size_t room;
+    uint8_t *p = mig_fifo_space(out, MIG_REC_HDR_LEN + max, &room);
+    struct wr w = wr_init(p, MIN(room, MIG_REC_HDR_LEN + max));
+    if (w.cap < MIG_REC_HDR_LEN) w.bad = true;
+    else w.len = MIG_REC_HDR_LEN;
+    return w;
+}
+
+void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type)
+{
+    if (w->bad) return;
+    mig_rec_put(w->p, &(struct mig_rec){ (uint16_t)type, 1, 0, w->len - MIG_REC_HDR_LEN });
+    mig_fifo_commit(out, w->len);
+}
+
+/* A payload is good when all fields were there and nothing is left. */
+static enum hv_err whole(const struct rd *r)
+{
+    return r->bad || r->pos != r->len ? HV_FAIL(HV_E_PROTO) : HV_OK;
+}
+
+/* ---- OFFER ---- */
+
+static bool name_ok(const uint8_t *s, size_t len)
+{
+    if (len == 0 || len >= MIG_NAME_MAX) return false;
+    for (size_t i = 0; i < len; i++)
+        if (s[i] <= ' ' || s[i] > '~') return false;
+    return true;
+}
+
+void mig_offer_put(struct mig_fifo *out, const struct mig_p_offer *p)
+{
+    size_t n = strlen(p->name);
+    struct wr w = mig_rec_begin(out, 56 + n + p->offer_len);
+    wr_bytes(&w, p->id.b, 16);
+    wr_bytes(&w, p->key, 16);
+    wr_u64(&w, p->n_pages);
+    wr_u32(&w, p->flags);
+    wr_u16(&w, (uint16_t)n);
+    wr_u16(&w, 0);
+    wr_u32(&w, (uint32_t)p->offer_len);
+    wr_u32(&w, 0);
+    wr_bytes(&w, p->name, n);
+    wr_bytes(&w, p->offer, p->offer_len);
+    mig_rec_end(out, &w, MIG_REC_OFFER);
+}
+
+enum hv_err mig_offer_get(struct rd *r, struct mig_p_offer *p)
+{
+    rd_bytes(r, p->id.b, 16);
+    rd_bytes(r, p->key, 16);
+    p->n_pages = rd_u64(r);
+    p->flags = rd_u32(r);
+    size_t n = rd_u16(r);
+    uint64_t reserved = rd_u16(r);
+    p->offer_len = rd_u32(r);
+    reserved |= rd_u32(r);
+    const uint8_t *name = rd_ref(r, n);
+    p->offer = rd_ref(r, p->offer_len);
+
+    if (whole(r) || reserved || (p->flags & ~MIG_OFFER_VERIFY) || !name_ok(name, n)) return HV_FAIL(HV_E_PROTO);
+    if (p->n_pages == 0 || p->n_pages > BIT64(MIG_GFN_BITS) || p->offer_len > MIG_OFFER_MAX) return HV_FAIL(HV_E_PROTO);
+    memcpy(p->name, name, n);
+    p->name[n] = '\0';
+    return HV_OK;
+}
+
+/* ---- small records ---- */
+
+void mig_id_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_id *id)
+{
+    struct wr w = mig_rec_begin(out, 16);
+    wr_bytes(&w, id->b, 16);
+    mig_rec_end(out, &w, type);
+}
+
+enum hv_err mig_id_get(struct rd *r, struct mig_id *id)
+{
+    rd_bytes(r, id->b, 16);
+    return whole(r);
+}
+
+void mig_round_put(struct mig_fifo *out, const struct mig_p_round *p)
+{
+    struct wr w = mig_rec_begin(out, 16);
+    wr_u32(&w, p->round);
+    wr_u32(&w, 0);
+    wr_u64(&w, p->pages);
+    mig_rec_end(out, &w, MIG_REC_ROUND_END);
+}
+
+enum hv_err mig_round_get(struct rd *r, struct mig_p_round *p)
+{
+    p->round = rd_u32(r);
+    uint32_t reserved = rd_u32(r);
+    p->pages = rd_u64(r);
+    return reserved || p->round == 0 ? HV_FAIL(HV_E_PROTO) : whole(r);
+}
+
+void mig_ack_put(struct mig_fifo *out, const struct mig_p_ack *p)
+{
+    struct wr w = mig_rec_begin(out, 16);
+    wr_u32(&w, p->round);
+    wr_u32(&w, 0);
+    wr_u64(&w, p->bytes);
+    mig_rec_end(out, &w, MIG_REC_ACK);
+}
+
+enum hv_err mig_ack_get(struct rd *r, struct mig_p_ack *p)
+{
+    p->round = rd_u32(r);
+    uint32_t reserved = rd_u32(r);
+    p->bytes = rd_u64(r);
+    return reserved ? HV_FAIL(HV_E_PROTO) : whole(r);
+}
+
+void mig_prepared_put(struct mig_fifo *out, const struct mig_p_prepared *p)
+{
+    struct wr w = mig_rec_begin(out, 40);
+    wr_bytes(&w, p->id.b, 16);
+    wr_u64(&w, p->digest.a);
+    wr_u64(&w, p->digest.b);
+    wr_u64(&w, p->us);
+    mig_rec_end(out, &w, MIG_REC_PREPARED);
+}
+
+enum hv_err mig_prepared_get(struct rd *r, struct mig_p_prepared *p)
+{
+    rd_bytes(r, p->id.b, 16);
+    p->digest.a = rd_u64(r);
+    p->digest.b = rd_u64(r);
+    p->us = rd_u64(r);
+    return whole(r);
+}
+
+void mig_running_put(struct mig_fifo *out, const struct mig_p_running *p)
+{
+    struct wr w = mig_rec_begin(out, 24);
+    wr_bytes(&w, p->id.b, 16);
+    wr_u64(&w, p->us);
+    mig_rec_end(out, &w, MIG_REC_RUNNING);
+}
+
+enum hv_err mig_running_get(struct rd *r, struct mig_p_running *p)
+{
+    rd_bytes(r, p->id.b, 16);
+    p->us = rd_u64(r);
+    return whole(r);
+}
+
+/* ---- STATE ---- */
+
+void mig_state_put(struct mig_fifo *out, const struct mig_p_state *p)
+{
+    struct wr w = mig_rec_begin(out, 32 + p->len);
+    wr_u64(&w, p->digest.a);
+    wr_u64(&w, p->digest.b);
+    wr_u64(&w, p->check);
+    wr_u32(&w, (uint32_t)p->len);
+    wr_u32(&w, 0);
+    wr_bytes(&w, p->state, p->len);
+    mig_rec_end(out, &w, MIG_REC_STATE);
+}
+
+enum hv_err mig_state_get(struct rd *r, struct mig_p_state *p)
+{
+    p->digest.a = rd_u64(r);
+    p->digest.b = rd_u64(r);
+    p->check = rd_u64(r);
+    p->len = rd_u32(r);
+    uint32_t reserved = rd_u32(r);
+    p->state = rd_ref(r, p->len);
+    return reserved || p->len == 0 || p->len > MIG_STATE_MAX ? HV_FAIL(HV_E_PROTO) : whole(r);
+}
+
+/* ---- FAIL, ANSWER ---- */
+
+void mig_text_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_p_text *p)
+{
+    size_t len = MIN(p->len, (size_t)MIG_TEXT_MAX - 1);
+    struct wr w = mig_rec_begin(out, 24 + len);
+    wr_bytes(&w, p->id.b, 16);
+    wr_u32(&w, (uint32_t)p->code);
+    wr_u16(&w, (uint16_t)len);
+    wr_u16(&w, 0);
+    wr_bytes(&w, p->text, len);
+    mig_rec_end(out, &w, type);
+}
+
+enum hv_err mig_text_get(struct rd *r, enum mig_rec_type type, struct mig_p_text *p)
+{
+    rd_bytes(r, p->id.b, 16);
+    p->code = (int32_t)rd_u32(r);
+    p->len = rd_u16(r);
+    uint16_t reserved = rd_u16(r);
+    p->text = (const char *)rd_ref(r, p->len);
+
+    if (whole(r) || reserved || p->len >= MIG_TEXT_MAX) return HV_FAIL(HV_E_PROTO);
+    if (type == MIG_REC_FAIL) return p->code < 0 ? HV_OK : HV_FAIL(HV_E_PROTO);
+    return p->code >= MIG_V_UNKNOWN && p->code <= MIG_V_REFUSED ? HV_OK : HV_FAIL(HV_E_PROTO);
+}
+
+void mig_text_clean(char *text)
+{
+    for (; *text; text++)
+        if (*text != '\n' && (*text < ' ' || *text > '~')) *text = '?';
+}
+
+/* ---- BATCH (built in batch.c) ---- */
+
+static enum hv_err batch_entries_check(const struct mig_p_batch *p)
+{
+    uint64_t chunks = 0;
+    for (uint32_t i = 0; i < p->n_entries; i++) {
+        uint64_t e = mig_entry(p, i), map = e >> MIG_ENTRY_MAP_SHIFT;
+        if (e & ~MIG_ENTRY_GFN_MASK & ~(UINT64_C(0xffff) << MIG_ENTRY_MAP_SHIFT)) return HV_FAIL(HV_E_PROTO);
+        chunks += mig_popcount(map);
+    }
+    return chunks * MIG_CHUNK_SIZE == p->data_len ? HV_OK : HV_FAIL(HV_E_PROTO);
+}
+
+enum hv_err mig_batch_get(struct rd *r, struct mig_p_batch *p)
+{
+    p->n_entries = rd_u32(r);
+    p->data_len = rd_u32(r);
+    p->codec = rd_u8(r);
+    uint64_t reserved = rd_uint(r, 7);
+
+    if (r->bad || reserved || p->n_entries == 0 || p->n_entries > MIG_BATCH_PAGES_MAX || p->data_len > MIG_BATCH_DATA_MAX)
+        return HV_FAIL(HV_E_PROTO);
+    if (rd_left(r) < 8 * (size_t)p->n_entries) return HV_FAIL(HV_E_PROTO);
+    p->stored_len = rd_left(r) - 8 * (size_t)p->n_entries;
+    p->data = rd_ref(r, p->stored_len);
+    p->entries = rd_ref(r, 8 * (size_t)p->n_entries);
+
+    switch (p->codec) {
+    case MIG_CODEC_RAW: if (p->stored_len != p->data_len) return HV_FAIL(HV_E_PROTO); break;
+    case MIG_CODEC_LZ4: if (p->stored_len == 0 || p->stored_len >= p->data_len) return HV_FAIL(HV_E_PROTO); break;
+    default: return HV_FAIL(HV_E_PROTO);
+    }
+    return batch_entries_check(p);
+}
