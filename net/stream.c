@@ -369,6 +369,14 @@ static void leave_step(struct stream *s, uint64_t now, bool moved)
     }
 }
 
+/** Nothing came in this turn: send the acknowledgement that TCP would keep back for 250 ms, so that the peer's queue empties. */
+static void ack_now(struct stream *s)
+{
+    if (!s->pcb || !(s->pcb->flags & TF_ACK_DELAY)) return;
+    tcp_ack_now(s->pcb);
+    tcp_output(s->pcb);
+}
+
 static bool stream_step(struct stream *s, uint64_t now)
 {
     bool moved = false;
@@ -389,6 +397,7 @@ static bool stream_step(struct stream *s, uint64_t now)
     if (s->fin && s->rx_tail == s->rx_head && !(s->tls && tls_state(s->tls) != TLS_HANDSHAKE && tls_state(s->tls) != TLS_OPEN))
         stream_fail(s, HV_E_CLOSED, PEER_FMT " closed the connection without ending the session", PEER_ARGS(s));
     deadline_check(s, now);
+    if (!moved) ack_now(s);
     return moved;
 }
 
@@ -437,7 +446,7 @@ enum hv_err streams_init(const struct net_params *p)
     struct tcp_pcb *pcb = tcp_new();
     if (!pcb) return HV_FAIL(HV_E_NOMEM);
     err_t e = tcp_bind(pcb, IP_ANY_TYPE, p->config->host.port);
-    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, MAX_UNKNOWN) : NULL;
+    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, MAX_INCOMING) : NULL;
     if (!l) {
         tcp_close(pcb);
         return HV_FAIL(e == ERR_USE ? HV_E_EXIST : HV_E_NOMEM);
@@ -529,7 +538,7 @@ void stream_flush(struct stream *s)
 
 size_t stream_unsent(const struct stream *s)
 {
-    return s->unsealed + (s->pcb ? TCP_SND_BUF - tcp_sndbuf(s->pcb) : 0);
+    return s->unsealed + (s->pcb ? TCP_SND_BUF - s->pcb->snd_buf : 0);     /* tcp_sndbuf() would say at most 64 KiB */
 }
 
 void stream_close(struct stream *s)

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* unit-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/heap.c net/checksum.c net/lwip_port.c net/vswitch.c
+ *   net/announce.c kernel/err.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c */
+/* unit-deps: bearssl lwip */
+/* tests/unit/test_net.c - two whole network stacks in two processes on one wire: streams that work, and every way in which they fail.
+ *
+ * lwIP exists once per process, so each test forks: the child is host B (10.0.0.2, listening, identity b), the parent's first fork host A
+ * (10.0.0.1, identity a).  A decides: its exit code is the test's result. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include <bearssl.h>
+#include "kernel/clock.h"
+#include "net/stream.h"
+#include "tests/fakes/nic_socket.h"
+#include "tests/unit/net_keys.h"
+
+#define CHECK(x) do { if (!(x)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); _exit(1); } } while (0)
+
+struct scene {
+    void (*host_a)(void);
+    void (*host_b)(void);
+    unsigned mtu, lose, push_back;
+    bool b_knows_a, a_knows_b, b_is_c;          /* b_is_c: host B shows identity c */
+};
+
+static struct config conf;
+static struct stream *accepted;
+static pid_t pid_b;
+
+static void on_accept(struct stream *s)
+{
+    accepted = s;
+}
+
+static void fp_of(const uint8_t *cert, size_t len, uint8_t out[32])
+{
+    br_sha256_context h;
+    br_sha256_init(&h);
+    br_sha256_update(&h, cert, len);
+    br_sha256_out(&h, out);
+}
+
+static void host_start(bool is_a, const struct scene *sc, int fd)
+{
+    nic_socket_fd = fd;
+    nic_socket_mtu = sc->mtu;
+    nic_socket_lose = sc->lose;
+    nic_socket_push_back = sc->push_back;
+    nic_socket_mac[5] = is_a ? 1 : 2;
+    conf.host = (struct host_config){ .name = "x", .ip = { 10, 0, 0, is_a ? 1 : 2 }, .prefix_len = 24, .port = 7420, .cert = "host.crt",
+                                      .key = "host.key" };
+    struct peer_config *p = &conf.peers[0];
+    *p = (struct peer_config){ .name = "peer", .ip = { 10, 0, 0, is_a ? 2 : 1 }, .port = 7420 };
+    conf.n_peers = 1;
+    if (is_a && sc->a_knows_b) fp_of(cert_b, sizeof cert_b, p->fingerprint);
+    if (!is_a && sc->b_knows_a) fp_of(cert_a, sizeof cert_a, p->fingerprint);
+    struct net_params np = { .config = &conf, .on_accept = on_accept, .cert_der = is_a ? cert_a : sc->b_is_c ? cert_c : cert_b,
+                             .cert_len = is_a ? sizeof cert_a : sc->b_is_c ? sizeof cert_c : sizeof cert_b,
+                             .key_der = is_a ? key_a : sc->b_is_c ? key_c : key_b,
+                             .key_len = is_a ? sizeof key_a : sc->b_is_c ? sizeof key_c : sizeof key_b };
+    static struct net_params kept;
+    kept = np;
+    CHECK(net_init(&kept) == HV_OK);
+    CHECK(net_is_up());
+}
+
+static void run_scene(const struct scene *sc)
+{
+    int fd[2], status, big = 1 << 20;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fd), 0);
+    for (int i = 0; i < 2; i++) setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &big, sizeof big);
+    fflush(NULL);
+    pid_b = fork();
+    if (!pid_b) {
+        close(fd[0]);
+        alarm(60);
+        host_start(false, sc, fd[1]);
+        sc->host_b();
+        _exit(0);
+    }
+    pid_t a = fork();
+    if (!a) {
+        close(fd[1]);
+        alarm(60);
+        host_start(true, sc, fd[0]);
+        sc->host_a();
+        _exit(0);
+    }
+    close(fd[0]);
+    close(fd[1]);
+    assert_int_equal(waitpid(a, &status, 0), a);
+    kill(pid_b, SIGKILL);
+    waitpid(pid_b, NULL, 0);
+    assert_int_equal(status, 0);
+}
+
+static void turn(void)
+{
+    if (!net_poll()) usleep(50);
+}
+
+static void turn_for(uint64_t us)
+{
+    for (uint64_t end = clock_us() + us; clock_us() < end; ) turn();
+}
+
+static struct stream *dial(void)
+{
+    struct stream *s;
+    CHECK(stream_connect(&conf.peers[0], &s) == HV_OK);
+    while (stream_status(s) == STREAM_CONNECTING) turn();
+    return s;
+}
+
+static uint8_t pattern(size_t i)
+{
+    return (uint8_t)(i * 31 + (i >> 8) * 7 + (i >> 17));
+}
+
+/* --- host B's ways to behave --- */
+
+static void b_echo(void)                        /* sends back what it gets, until told goodbye; then waits for the next */
+{
+    static uint8_t buf[65536];
+    size_t have = 0, sent = 0;
+    for (;;) {
+        turn();
+        struct stream *s = accepted;
+        if (!s) continue;
+        if (sent == have) {
+            have = stream_read(s, buf, sizeof buf);
+            sent = 0;
+        }
+        if (sent < have) {
+            sent += stream_write(s, buf + sent, have - sent);
+            stream_flush(s);
+        } else if (stream_status(s) != STREAM_OPEN) {
+            stream_close(s);
+            accepted = NULL;
+        }
+    }
+}
+
+static void b_poll(void)
+{
+    for (;;) turn();
+}
+
+/* --- host A's tests --- */
+
+#define BULK (48 * MIB)
+
+static void a_bulk(void)
+{
+    static uint8_t out[128 * KIB], in[128 * KIB];
+    struct stream *s = dial();
+    CHECK(stream_status(s) == STREAM_OPEN && strcmp(stream_peer(s)->name, "peer") == 0);
+    size_t n_out = 0, n_in = 0, bulk = nic_socket_lose ? 2 * MIB : BULK;
+    uint64_t start = clock_us();
+    while (n_in < bulk) {
+        size_t n = MIN(sizeof out, bulk - n_out);
+        for (size_t i = 0; i < n; i++) out[i] = pattern(n_out + i);
+        n_out += stream_write(s, out, n);
+        if (n_out == bulk) stream_flush(s);
+        size_t got = stream_read(s, in, sizeof in);
+        for (size_t i = 0; i < got; i++) CHECK(in[i] == pattern(n_in + i));
+        n_in += got;
+        turn();
+        CHECK(stream_status(s) == STREAM_OPEN);
+    }
+    fprintf(stderr, "echoed %zu MiB in %llu ms, wire out %llu in %llu\n", bulk >> 20, (unsigned long long)(clock_us() - start) / 1000,
+            (unsigned long long)stream_wire_tx(s), (unsigned long long)stream_wire_rx(s));
+    CHECK(stream_wire_tx(s) > bulk && stream_wire_tx(s) < bulk * 12 / 10);
+    CHECK(stream_wire_rx(s) > bulk && stream_wire_rx(s) < bulk * 12 / 10);
+    turn_for(nic_socket_lose ? 2000000 : 20000);
+    CHECK(stream_unsent(s) == 0);
+    stream_close(s);
+    turn_for(100000);
+    s = dial();                                 /* and once more: nothing was left behind */
+    CHECK(stream_status(s) == STREAM_OPEN);
+}
+
+/* A large write followed by close: everything arrives (B echoes it; we cannot read it any more, so B's counters must tell).  Here: many
+ * short sessions, more than there are places for streams. */
+static void a_many(void)
+{
+    for (unsigned i = 0; i < 40; i++) {
+        struct stream *s = dial();
+        CHECK(stream_status(s) == STREAM_OPEN);
+        CHECK(stream_write(s, "ping", 4) == 4);
+        stream_flush(s);
+        uint8_t buf[8];
+        while (!stream_read(s, buf, sizeof buf)) turn();
+        CHECK(memcmp(buf, "ping", 4) == 0);
+        stream_close(s);
+        turn_for(2000);
+    }
+}
+
+static void a_round_trip(void)
+{
+    struct stream *s = dial();
+    uint8_t buf[64];
+    uint64_t worst = 0;
+    for (unsigned i = 0; i < 200; i++) {
+        uint64_t t = clock_us();
+        CHECK(stream_write(s, buf, 64) == 64);
+        stream_flush(s);
+        for (size_t n = 0; n < 64; n += stream_read(s, buf, 64 - n)) turn();
+        if (i >= 20) worst = MAX(worst, clock_us() - t);
+    }
+    fprintf(stderr, "worst round trip %llu us\n", (unsigned long long)worst);
+    CHECK(worst < 150000);                      /* a delayed acknowledgement or Nagle would cost 200 ms and more */
+}
+
+static void expect_failure(enum hv_err e, const char *words)
+{
+    struct stream *s = dial();
+    turn_for(200000);
+    fprintf(stderr, "%s: %s\n", hv_err_name(stream_error(s)), stream_reason(s));
+    CHECK(stream_status(s) == STREAM_FAILED && stream_error(s) == e && strstr(stream_reason(s), words));
+    CHECK(stream_write(s, "x", 1) == 0);
+    stream_close(s);
+    turn_for(1500000);
+}
+
+static void a_expect_distrust(void)     { expect_failure(HV_E_AUTH, "does not trust this host"); }
+static void a_expect_wrong_server(void) { expect_failure(HV_E_AUTH, "showed a certificate with fingerprint"); }
+
+static void a_expect_absent(void)
+{
+    conf.peers[0].ip[3] = 77;
+    uint64_t t = clock_us();
+    expect_failure(HV_E_TIMEOUT, "no answer from 10.0.0.77:7420");
+    CHECK(clock_us() - t < 8000000);
+}
+
+static void a_expect_no_port(void)
+{
+    conf.peers[0].port = 7;
+    expect_failure(HV_E_REFUSED, "10.0.0.2:7 refuses");
+}
+
+static void a_expect_no_route(void)
+{
+    conf.peers[0].ip[0] = 99;
+    struct stream *s = dial();
+    CHECK(stream_status(s) == STREAM_FAILED);
+    fprintf(stderr, "%s\n", stream_reason(s));
+}
+
+static void expect_death(bool busy)
+{
+    struct stream *s = dial();
+    CHECK(stream_status(s) == STREAM_OPEN);
+    nic_socket_cut = true;
+    if (busy) CHECK(stream_write(s, "lost", 4) == 4);
+    stream_flush(s);
+    uint64_t t = clock_us();
+    while (stream_status(s) == STREAM_OPEN) turn();
+    fprintf(stderr, "after %llu ms %s: %s\n", (unsigned long long)(clock_us() - t) / 1000, hv_err_name(stream_error(s)), stream_reason(s));
+    CHECK(stream_error(s) == HV_E_TIMEOUT && clock_us() - t < 9000000 && clock_us() - t > 3000000);
+    stream_close(s);
+    turn_for(10000);
+}
+
+static void a_expect_death_idle(void) { expect_death(false); }
+static void a_expect_death_busy(void) { expect_death(true); }
+
+/* A peer that connects and says nothing, or too many: they cost a place for 10 s at most, and never keep an authenticated one out. */
+static void a_connect_many_unknown(void)
+{
+    struct stream *s[6];
+    for (unsigned i = 0; i < 6; i++) CHECK(stream_connect(&conf.peers[0], &s[i]) == HV_OK);
+    turn_for(4000000);
+    unsigned n_auth = 0, n_turned = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        CHECK(stream_status(s[i]) == STREAM_FAILED);
+        n_auth += stream_error(s[i]) == HV_E_AUTH;
+        n_turned += stream_error(s[i]) == HV_E_CLOSED || stream_error(s[i]) == HV_E_REFUSED;
+    }
+    fprintf(stderr, "%u told, %u turned away\n", n_auth, n_turned);
+    CHECK(n_auth + n_turned == 6 && n_auth >= 1);
+}
+
+#define KNOWN .b_knows_a = true, .a_knows_b = true
+static void test_bulk(void **s)        { (void)s; run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 1500, KNOWN }); }
+static void test_jumbo(void **s)       { (void)s; run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 9000, KNOWN }); }
+static void test_push_back(void **s)   { (void)s; run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 1500, .push_back = 3, KNOWN }); }
+static void test_loss(void **s)        { (void)s; run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 1500, .lose = 500, KNOWN }); }
+static void test_many(void **s)        { (void)s; run_scene(&(struct scene){ a_many, b_echo, .mtu = 1500, KNOWN }); }
+static void test_round_trip(void **s)  { (void)s; run_scene(&(struct scene){ a_round_trip, b_echo, .mtu = 1500, KNOWN }); }
+static void test_distrust(void **s)    { (void)s; run_scene(&(struct scene){ a_expect_distrust, b_poll, .mtu = 1500, .a_knows_b = true }); }
+static void test_wrong_server(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_expect_wrong_server, b_poll, .mtu = 1500, .b_is_c = true, KNOWN });
+}
+static void test_absent(void **s)      { (void)s; run_scene(&(struct scene){ a_expect_absent, b_poll, .mtu = 1500, KNOWN }); }
+static void test_no_port(void **s)     { (void)s; run_scene(&(struct scene){ a_expect_no_port, b_poll, .mtu = 1500, KNOWN }); }
+static void test_no_route(void **s)    { (void)s; run_scene(&(struct scene){ a_expect_no_route, b_poll, .mtu = 1500, KNOWN }); }
+static void test_death_idle(void **s)  { (void)s; run_scene(&(struct scene){ a_expect_death_idle, b_poll, .mtu = 1500, KNOWN }); }
+static void test_death_busy(void **s)  { (void)s; run_scene(&(struct scene){ a_expect_death_busy, b_poll, .mtu = 1500, KNOWN }); }
+static void test_many_unknown(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_connect_many_unknown, b_poll, .mtu = 1500, .a_knows_b = true });
+}
+
+static void test_no_card(void **state)
+{
+    (void)state;
+    pid_t p = fork();
+    if (!p) {
+        struct net_params np = { .config = &conf, .cert_der = cert_a, .cert_len = sizeof cert_a, .key_der = key_a, .key_len = sizeof key_a };
+        struct stream *s;
+        CHECK(net_init(&np) == HV_E_NOENT);
+        CHECK(!net_poll() && !net_is_up() && net_next_us() == UINT64_MAX);
+        CHECK(stream_connect(&conf.peers[0], &s) == HV_E_UNSUPP);
+        net_announce_mac(nic_socket_mac);
+        _exit(0);
+    }
+    int status;
+    waitpid(p, &status, 0);
+    assert_int_equal(status, 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bulk), cmocka_unit_test(test_jumbo), cmocka_unit_test(test_push_back), cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_many), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_distrust),
+        cmocka_unit_test(test_wrong_server), cmocka_unit_test(test_absent), cmocka_unit_test(test_no_port), cmocka_unit_test(test_no_route),
+        cmocka_unit_test(test_death_idle), cmocka_unit_test(test_death_busy), cmocka_unit_test(test_many_unknown),
+        cmocka_unit_test(test_no_card),
+    };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
