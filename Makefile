@@ -3,8 +3,8 @@
 #
 # Sources are found by wildcard: a new .c or .S file in one of the folders below is built without a change here.  The same portable
 # sources are built again for the host, with sanitizers, when a unit test or fuzz target names them in its first lines:
-#   /* unit-sources: kernel/config.c tests/fakes/log.c */     /* unit-deps: inih */       in tests/unit/test_*.c
-#   /* fuzz-sources: kernel/config.c */                       /* fuzz-deps: inih */       in tests/fuzz/fuzz_*.c
+#   /* unit-sources: kernel/config.c tests/fakes/log.c */     /* unit-deps: lz4 */        in tests/unit/test_*.c
+#   /* fuzz-sources: kernel/config.c */                       /* fuzz-deps: lz4 */        in tests/fuzz/fuzz_*.c
 # Variables: V=1 shows commands · NO_INSTALL=1 lists missing Debian packages instead of installing them · FUZZ_SECONDS=n per fuzz target
 #            · EXTRA_CFLAGS=... for our own freestanding code (mutants) · BUILD=dir for another build folder
 
@@ -51,20 +51,17 @@ setup:
 deps: $(DEPS)/ready.mk
 
 # ---- third-party libraries: sources, include folders, settings ------------------------------------------------------------------------
-LIBS := lwip bearssl lz4 zydis inih
+LIBS := lwip bearssl lz4 zydis
 src_lwip    := $(wildcard $(addprefix $(DEPS)/lwip/src/,core/*.c core/ipv4/*.c netif/ethernet.c))
 src_bearssl := $(wildcard $(DEPS)/bearssl/src/*.c $(DEPS)/bearssl/src/*/*.c)
 src_lz4     := $(DEPS)/lz4/lib/lz4.c
 src_zydis   := $(addprefix $(DEPS)/zydis/src/,Decoder.c DecoderData.c SharedData.c Register.c Utils.c)
-src_inih    := $(DEPS)/inih/ini.c
 
 inc_lwip    := -Inet/port -I$(DEPS)/lwip/src/include
 inc_bearssl := -I$(DEPS)/bearssl/inc -I$(DEPS)/bearssl/src
 inc_lz4     := -I$(DEPS)/lz4/lib
 inc_zydis   := -I$(DEPS)/zydis/include -I$(DEPS)/zydis/src -I$(DEPS)/zycore/include \
                -DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYAN_NO_LIBC
-inc_inih    := -I$(DEPS)/inih -DINI_USE_STACK=1 -DINI_MAX_LINE=1400 -DINI_HANDLER_LINENO=1 -DINI_CALL_HANDLER_ON_NEW_SECTION=1 \
-               -DINI_ALLOW_MULTILINE=0 -DINI_ALLOW_NO_VALUE=1 -DINI_STOP_ON_FIRST_ERROR=0
 LIB_INC     := $(foreach l,$(LIBS),$(inc_$(l)))
 
 def_bearssl := -DBR_USE_UNIX_TIME=0 -DBR_USE_URANDOM=0 -DBR_USE_WIN32_TIME=0 -DBR_USE_WIN32_RAND=0 -DBR_RDRAND=1 -D_MM_MALLOC_H_INCLUDED
@@ -123,7 +120,7 @@ $(BUILD)/lib/$(1)/%.o: $(DEPS)/$(1)/%.c $(DEPS)/ready.mk
 	$$(Q)$$(CC) $$(FREE) -w $$(inc_$(1)) $$(def_$(1)) $$(DEPGEN) -c $$< -o $$@
 $(BUILD)/host/lib/$(1)/%.o: $(DEPS)/$(1)/%.c $(DEPS)/ready.mk
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) -O2 -w $$(HOST) $$(if $$(filter lz4 inih,$(1)),,$$(def_$(1))) $$(DEPGEN) -c $$< -o $$@
+	$$(Q)$$(CC) -O2 -w $$(HOST) $$(if $$(filter lz4,$(1)),,$$(def_$(1))) $$(DEPGEN) -c $$< -o $$@
 $(BUILD)/lib/lib$(1).a: $$(patsubst $(DEPS)/$(1)/%.c,$(BUILD)/lib/$(1)/%.o,$$(src_$(1)))
 	@$$(say) AR $$@; rm -f $$@
 	$$(Q)ar rcs $$@ $$^

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fuzz/fuzz_config.c - any bytes as godwit.conf: no crash, and whatever is accepted keeps the promises of config.h. */
+/* fuzz-sources: kernel/config.c */
+#include <stdlib.h>
+#include <string.h>
+#include "kernel/config.h"
+
+static unsigned n_heard;
+static void hear(void *ctx, unsigned line, const char *section, const char *key, const char *expected)
+{
+    (void)ctx;
+    (void)line;
+    n_heard++;
+    if (strlen(section) + strlen(key) > 4000 || !expected[0])
+        abort();
+}
+
+#define CHECK(x) do { if (!(x)) abort(); } while (0)
+static bool terminated(const char *s, size_t cap) { return memchr(s, 0, cap) != NULL; }
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static struct config c;
+    n_heard = 0;
+    config_parse((const char *)data, len, &c, hear, NULL);
+    CHECK(c.n_errors == n_heard);
+    CHECK(c.n_vms <= CONFIG_MAX_VMS && c.n_peers <= CONFIG_MAX_PEERS);
+    CHECK(c.host.port && c.host.max_jobs && c.host.downtime_limit_ms && terminated(c.host.name, sizeof(c.host.name)));
+    CHECK(c.host.dhcp || (c.host.prefix_len >= 1 && c.host.prefix_len <= 30));
+    for (unsigned i = 0; i < c.n_vms; i++) {
+        const struct vm_config *v = &c.vms[i];
+        CHECK(v->memory_bytes >= 16 * MIB && v->memory_bytes % BLOCK_SIZE == 0 && v->n_cpus >= 1 && v->n_cpus <= 8);
+        CHECK(v->name[0] && terminated(v->name, sizeof(v->name)) && v->kernel[0] && terminated(v->kernel, sizeof(v->kernel)));
+        CHECK(terminated(v->initrd, sizeof(v->initrd)) && terminated(v->cmdline, sizeof(v->cmdline)) && terminated(v->cpu, sizeof(v->cpu)));
+        CHECK(v->pin >= -1 && v->pin < 64 && !(v->mac[0] & 1));
+    }
+    for (unsigned i = 0; i < c.n_peers; i++)
+        CHECK(c.peers[i].port && c.peers[i].ip[0] && config_peer(&c, c.peers[i].name) == &c.peers[i]);
+    return 0;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_config.c - every key of godwit.conf with good and bad values, and what a mistake costs. */
+/* unit-sources: kernel/config.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/config.h"
+
+/* The last mistake and their number. */
+struct heard { unsigned n, line; char section[64], key[64], expected[160]; };
+
+static void hear(void *ctx, unsigned line, const char *section, const char *key, const char *expected)
+{
+    struct heard *h = ctx;
+    h->n++;
+    h->line = line;
+    snprintf(h->section, sizeof(h->section), "%s", section);
+    snprintf(h->key, sizeof(h->key), "%s", key);
+    snprintf(h->expected, sizeof(h->expected), "%s", expected);
+}
+
+static struct config c;
+static struct heard heard;
+
+static void parse(const char *text)
+{
+    memset(&heard, 0, sizeof(heard));
+    config_parse(text, strlen(text), &c, hear, &heard);
+    assert_int_equal(c.n_errors, heard.n);
+}
+
+#define FP_A "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF"
+#define FP_B "0f112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    parse("");
+    assert_int_equal(heard.n, 0);
+    assert_string_equal(c.host.name, "godwit");
+    assert_true(c.host.dhcp);
+    assert_int_equal(c.host.port, 7420);
+    assert_string_equal(c.host.key, "host.key");
+    assert_string_equal(c.host.cert, "host.crt");
+    assert_true(c.host.incoming && c.host.outgoing && c.host.lz4 && !c.host.verify);
+    assert_int_equal(c.host.downtime_limit_ms, 300);
+    assert_int_equal(c.host.max_jobs, 2);
+    assert_int_equal(c.host.dirty_mech, DIRTY_AUTO);
+    assert_int_equal(c.n_vms + c.n_peers, 0);
+}
+
+static void test_full_file(void **state)
+{
+    (void)state;
+    parse("; a comment\n"
+          "[host]\r\n"
+          "name = alpha\r\n"
+          "ip = 10.1.2.3/24   ; inline comment\n"
+          "gateway = 10.1.2.1\n"
+          "port=7000\nkey = a.key\ncert = a.crt\nincoming = no\noutgoing=off\n"
+          "downtime-limit-ms = 150\nmax-jobs = 4\ndirty-log = wp\nverify = yes\nlz4 = no\n"
+          "# another comment\n"
+          "[peer beta]\naddress = 10.1.2.4\nport = 7001\nfingerprint = " FP_A "\n"
+          "[vm  one]\nmemory = 256M\ncpus = 2\nkernel = vmlinuz\ninitrd = initrd.gz\n"
+          "cmdline = console=ttyS0 a=b:c\ncpu = host\nautostart = yes\nmac = 02:00:00:00:00:01\npin = 3\n"
+          "[vm two]\nkernel = vmlinuz\nmemory = 2 GiB");
+    assert_int_equal(heard.n, 0);
+    assert_string_equal(c.host.name, "alpha");
+    assert_false(c.host.dhcp);
+    assert_memory_equal(c.host.ip, ((uint8_t[]){ 10, 1, 2, 3 }), 4);
+    assert_memory_equal(c.host.gateway, ((uint8_t[]){ 10, 1, 2, 1 }), 4);
+    assert_int_equal(c.host.prefix_len, 24);
+    assert_int_equal(c.host.port, 7000);
+    assert_string_equal(c.host.key, "a.key");
+    assert_string_equal(c.host.cert, "a.crt");
+    assert_true(!c.host.incoming && !c.host.outgoing && !c.host.lz4 && c.host.verify);
+    assert_int_equal(c.host.downtime_limit_ms, 150);
+    assert_int_equal(c.host.max_jobs, 4);
+    assert_int_equal(c.host.dirty_mech, DIRTY_WP);
+
+    assert_int_equal(c.n_peers, 1);
+    const struct peer_config *p = config_peer(&c, "beta");
+    assert_non_null(p);
+    assert_null(config_peer(&c, "gamma"));
+    assert_memory_equal(p->ip, ((uint8_t[]){ 10, 1, 2, 4 }), 4);
+    assert_int_equal(p->port, 7001);
+    assert_int_equal(p->fingerprint[1], 0x11);
+    assert_int_equal(p->fingerprint[31], 0xff);
+
+    assert_int_equal(c.n_vms, 2);
+    const struct vm_config *v = &c.vms[0];
+    assert_string_equal(v->name, "one");
+    assert_int_equal(v->memory_bytes, 256 * MIB);
+    assert_int_equal(v->n_cpus, 2);
+    assert_string_equal(v->kernel, "vmlinuz");
+    assert_string_equal(v->initrd, "initrd.gz");
+    assert_string_equal(v->cmdline, "console=ttyS0 a=b:c");
+    assert_string_equal(v->cpu, "host");
+    assert_true(v->autostart);
+    assert_memory_equal(v->mac, ((uint8_t[]){ 2, 0, 0, 0, 0, 1 }), 6);
+    assert_int_equal(v->pin, 3);
+
+    v = &c.vms[1];
+    assert_int_equal(v->memory_bytes, 2 * GIB);
+    assert_int_equal(v->n_cpus, 1);
+    assert_int_equal(v->pin, -1);
+    assert_false(v->autostart);
+    assert_string_equal(v->initrd, "");
+    assert_int_equal(v->mac[0], 2);
+}
+
+/* One key in an otherwise good section: is it taken, and if not, is exactly it reported? */
+struct value_case { const char *section, *key, *value; bool good; };
+static const struct value_case value_cases[] = {
+    { "host", "name", "a", true }, { "host", "name", "Node_1.lab-2", true }, { "host", "name", "", false }, { "host", "name", "-a", false },
+    { "host", "name", "a b", false }, { "host", "name", "a/b", false }, { "host", "name", "0123456789012345678901234567890", true },
+    { "host", "name", "01234567890123456789012345678901", false },
+    { "host", "ip", "dhcp", true }, { "host", "ip", "1.2.3.4/30", true }, { "host", "ip", "1.2.3.4", false }, { "host", "ip", "1.2.3/24", false },
+    { "host", "ip", "1.2.3.256/24", false }, { "host", "ip", "1.2.3.4/31", false }, { "host", "ip", "1.2.3.4/0", false },
+    { "host", "ip", "1.2.3.4/24x", false }, { "host", "ip", "224.0.0.1/24", false }, { "host", "ip", "", false },
+    { "host", "ip", "0.1.2.3/24", false }, { "host", "ip", "127.0.0.1/8", false }, { "host", "ip", "1.2.3.4.5/24", false },
+    { "host", "gateway", "10.0.0.1", true }, { "host", "gateway", "10.0.0", false }, { "host", "gateway", "10.0.0.1/24", false },
+    { "host", "gateway", "255.255.255.255", false },
+    { "host", "port", "1", true }, { "host", "port", "65535", true }, { "host", "port", "0", false }, { "host", "port", "65536", false },
+    { "host", "port", "-1", false }, { "host", "port", "7420 ", true }, { "host", "port", "0x10", false },
+    { "host", "port", "99999999999999999999999", false },
+    { "host", "key", "k.der", true }, { "host", "key", "a/b", false }, { "host", "key", "a\\b", false }, { "host", "key", "", false },
+    { "host", "cert", "c.der", true }, { "host", "cert", "/c", false },
+    { "host", "incoming", "yes", true }, { "host", "incoming", "maybe", false }, { "host", "outgoing", "0", true },
+    { "host", "outgoing", "", false }, { "host", "verify", "true", true }, { "host", "verify", "2", false }, { "host", "lz4", "on", true },
+    { "host", "lz4", "ON", false },
+    { "host", "downtime-limit-ms", "1", true }, { "host", "downtime-limit-ms", "60000", true },
+    { "host", "downtime-limit-ms", "0", false }, { "host", "downtime-limit-ms", "60001", false }, { "host", "downtime-limit-ms", "300ms", false },
+    { "host", "max-jobs", "16", true }, { "host", "max-jobs", "17", false }, { "host", "max-jobs", "0", false },
+    { "host", "dirty-log", "auto", true }, { "host", "dirty-log", "wp", true }, { "host", "dirty-log", "ad", true },
+    { "host", "dirty-log", "pml", true }, { "host", "dirty-log", "fast", false },
+    { "host", "no-such-key", "1", false }, { "host", "memory", "256M", false },
+    { "peer p", "address", "10.0.0.2", true }, { "peer p", "address", "ten", false }, { "peer p", "address", "10.0.0.2.", false },
+    { "peer p", "address", "0.0.0.0", false },
+    { "peer p", "port", "7421", true }, { "peer p", "port", "seven", false },
+    { "peer p", "fingerprint", FP_A, true }, { "peer p", "fingerprint", FP_A "00", false }, { "peer p", "fingerprint", "0011", false },
+    { "peer p", "fingerprint", "zz112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF", false },
+    { "peer p", "fingerprint",
+      "00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF", true },
+    { "vm v", "memory", "16M", true }, { "vm v", "memory", "1024G", true }, { "vm v", "memory", "1025G", false }, { "vm v", "memory", "14M", false },
+    { "vm v", "memory", "17M", false }, { "vm v", "memory", "256", false }, { "vm v", "memory", "256MB", false }, { "vm v", "memory", "", false },
+    { "vm v", "memory", "99999999999999999999G", false }, { "vm v", "memory", "512 MiB", true }, { "vm v", "memory", "-2G", false },
+    { "vm v", "cpus", "8", true }, { "vm v", "cpus", "9", false }, { "vm v", "cpus", "0", false }, { "vm v", "cpus", "two", false },
+    { "vm v", "kernel", "bzImage", true }, { "vm v", "kernel", "boot/bzImage", false }, { "vm v", "kernel", "", false },
+    { "vm v", "initrd", "i.gz", true }, { "vm v", "initrd", "", true }, { "vm v", "initrd", "a\\b", false },
+    { "vm v", "cmdline", "quiet splash", true }, { "vm v", "cmdline", "", true }, { "vm v", "cmdline", "a\tb", false },
+    { "vm v", "cpu", "host", true }, { "vm v", "cpu", "pentium", false }, { "vm v", "autostart", "yes", true }, { "vm v", "autostart", "later", false },
+    { "vm v", "mac", "02:aa:Bb:00:00:01", true }, { "vm v", "mac", "03:aa:bb:00:00:01", false }, { "vm v", "mac", "02aabb000001", false },
+    { "vm v", "mac", "02:aa:bb:00:00", false }, { "vm v", "mac", "02:aa:bb:00:00:01:02", false },
+    { "vm v", "pin", "any", true }, { "vm v", "pin", "63", true }, { "vm v", "pin", "64", false }, { "vm v", "pin", "-1", false },
+};
+
+static void test_each_value(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(value_cases); i++) {
+        const struct value_case *t = &value_cases[i];
+        char text[512];
+        bool is_vm = !strncmp(t->section, "vm", 2), is_peer = !strncmp(t->section, "peer", 4);
+        snprintf(text, sizeof(text), "[%s]\n%s = %s\n%s%s%s%s", t->section, t->key, t->value,
+                 is_vm && strcmp(t->key, "memory") ? "memory = 64M\n" : "", is_vm && strcmp(t->key, "kernel") ? "kernel = k\n" : "",
+                 is_peer && strcmp(t->key, "address") ? "address = 10.0.0.9\n" : "",
+                 is_peer && strcmp(t->key, "fingerprint") ? "fingerprint = " FP_B "\n" : "");
+        struct heard first = { 0 };
+        config_parse(text, strlen(text), &c, NULL, NULL);           /* without a listener mistakes are still counted */
+        if ((c.n_errors == 0) != t->good)
+            fail_msg("[%s] %s = \"%s\": %u mistakes, expected %s", t->section, t->key, t->value, c.n_errors, t->good ? "none" : "one");
+        parse(text);
+        first = heard;
+        if (!t->good) {
+            assert_string_equal(first.key, t->key);
+            assert_string_equal(first.section, t->section);
+            assert_true(first.line == 2 || first.line == 1);        /* 1: the dropped section, said last */
+            assert_true(strlen(first.expected) > 5);
+        }
+    }
+}
+
+static void test_mistakes_cost_only_themselves(void **state)
+{
+    (void)state;
+    parse("[host]\nname = ok\nport = none\nmax-jobs = 3\n"
+          "[vm bad]\ncpus = 2\n"
+          "[vm good]\nmemory = 64M\nkernel = k\n"
+          "[peer bad]\naddress = 10.0.0.1\n"
+          "[peer good]\naddress = 10.0.0.2\nfingerprint = " FP_A "\n");
+    assert_string_equal(c.host.name, "ok");
+    assert_int_equal(c.host.port, 7420);
+    assert_int_equal(c.host.max_jobs, 3);
+    assert_int_equal(c.n_vms, 1);
+    assert_string_equal(c.vms[0].name, "good");
+    assert_int_equal(c.n_peers, 1);
+    assert_string_equal(c.peers[0].name, "good");
+    assert_int_equal(heard.n, 4);           /* port; memory and kernel of vm bad; fingerprint of peer bad */
+    assert_int_equal(heard.line, 10);
+    assert_string_equal(heard.section, "peer bad");
+    assert_string_equal(heard.key, "fingerprint");
+}
+
+static void test_last_section_is_checked(void **state)
+{
+    (void)state;
+    parse("[vm v]\nmemory = 64M\n");
+    assert_int_equal(c.n_vms, 0);
+    assert_int_equal(heard.n, 1);
+    assert_string_equal(heard.key, "kernel");
+}
+
+struct text_case { const char *text; unsigned n_errors, line; };
+static void test_structure(void **state)
+{
+    (void)state;
+    static const struct text_case cases[] = {
+        { "name = a\n", 1, 1 },                                     /* before any section */
+        { "[host]\n\nname\n", 1, 3 },                               /* no '=' */
+        { "[hosts]\nname = a\nfoo = b\n", 1, 1 },                   /* unknown section: one message */
+        { "[host\nname = a\n", 1, 1 },                              /* no ']' */
+        { "[host]\n[vm a\nmemory = 1\n[vm b\n", 2, 4 },
+        { "[vm]\nmemory = 64M\n", 1, 1 },
+        { "[vm -x]\n", 1, 1 },
+        { "[vmx]\n", 1, 1 },
+        { "[peer]\n", 1, 1 },
+        { "[host]\nname = a\nname = b\n", 1, 3 },
+        { "[vm a]\nmemory=64M\nkernel=k\n[vm a]\nmemory=32M\nkernel=k\n", 1, 4 },
+        { "[peer a]\naddress=1.2.3.4\nfingerprint=" FP_A "\n[peer b]\naddress=1.2.3.5\nfingerprint=" FP_A "\n", 1, 4 },
+        { "[host]\nip = 10.0.0.1/24\ngateway = 10.0.1.1\n", 1, 3 },
+        { "[host]\ngateway = 10.0.1.1\nip = 10.0.0.1/23\n", 0, 0 },
+        { "[host]\n= 5\n", 1, 2 },
+        { "[host] name = a\n", 1, 1 },
+        { "  [ vm x ]  ; comment\n memory = 64M;x\nkernel = k\n", 2, 1 },
+        { "\xef\xbb\xbf[host]\nname = bom\n", 0, 0 },
+        { "\n\n  ; only comments\n# here", 0, 0 },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        parse(cases[i].text);
+        if (heard.n != cases[i].n_errors || heard.line != cases[i].line)
+            fail_msg("case %zu: %u mistakes, last in line %u (%s: %s)", i, heard.n, heard.line, heard.key, heard.expected);
+    }
+}
+
+static void test_long_lines(void **state)
+{
+    (void)state;
+    static char text[4096];
+    for (unsigned n = 1000; n <= 1500; n += 1) {
+        int at = snprintf(text, sizeof(text), "[vm v]\nmemory = 64M\nkernel = k\ncmdline = ");
+        memset(text + at, 'x', n);
+        snprintf(text + at + n, sizeof(text) - (size_t)at - n, "\ncpus = 2\n");
+        parse(text);
+        assert_int_equal(c.n_vms, 1);
+        assert_int_equal(c.vms[0].n_cpus, 2);
+        assert_int_equal(strlen(c.vms[0].cmdline), n <= 1023 ? n : 0);
+        assert_int_equal(heard.n, n > 1023);
+    }
+}
+
+static void test_bytes_that_are_no_text(void **state)
+{
+    (void)state;
+    static const char text[] = "[host]\nname = a\0b\nport = 7\n";
+    memset(&heard, 0, sizeof(heard));
+    config_parse(text, sizeof(text) - 1, &c, hear, &heard);
+    assert_int_equal(heard.n, 1);
+    assert_int_equal(heard.line, 2);
+    assert_int_equal(c.host.port, 7);
+}
+
+static void test_too_many(void **state)
+{
+    (void)state;
+    static char text[8192];
+    size_t at = 0;
+    for (unsigned i = 0; i < CONFIG_MAX_VMS + 2; i++)
+        at += (size_t)snprintf(text + at, sizeof(text) - at, "[vm v%u]\nmemory = 64M\nkernel = k\n", i);
+    for (unsigned i = 0; i < CONFIG_MAX_PEERS + 1; i++)
+        at += (size_t)snprintf(text + at, sizeof(text) - at, "[peer p%u]\naddress = 10.0.0.%u\nfingerprint = %064u\n", i, i + 1, i);
+    parse(text);
+    assert_int_equal(c.n_vms, CONFIG_MAX_VMS);
+    assert_int_equal(c.n_peers, CONFIG_MAX_PEERS);
+    assert_int_equal(heard.n, 3);
+}
+
+static void test_mac_follows_the_name(void **state)
+{
+    (void)state;
+    uint8_t first[6];
+    parse("[vm a]\nmemory=64M\nkernel=k\n[vm b]\nmemory=64M\nkernel=k\n");
+    memcpy(first, c.vms[0].mac, 6);
+    assert_memory_not_equal(c.vms[0].mac, c.vms[1].mac, 6);
+    parse("[vm z]\nmemory=64M\nkernel=k\n[vm a]\nmemory=64M\nkernel=k\n");
+    assert_memory_equal(first, c.vms[1].mac, 6);
+}
+
+/* The example in docs/config.md must be accepted as it stands. */
+static void test_documented_example(void **state)
+{
+    (void)state;
+    static char doc[65536];
+    FILE *f = fopen("docs/config.md", "r");
+    assert_non_null(f);
+    size_t n = fread(doc, 1, sizeof(doc) - 1, f);
+    fclose(f);
+    doc[n] = 0;
+    char *start = strstr(doc, "```ini\n");
+    assert_non_null(start);
+    start += strlen("```ini\n");
+    char *end = strstr(start, "```");
+    assert_non_null(end);
+    *end = 0;
+    parse(start);
+    if (heard.n)
+        fail_msg("line %u [%s] %s: expected %s", heard.line, heard.section, heard.key, heard.expected);
+    assert_int_equal(c.n_vms, 1);
+    assert_int_equal(c.n_peers, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_full_file),
+        cmocka_unit_test(test_each_value),
+        cmocka_unit_test(test_mistakes_cost_only_themselves),
+        cmocka_unit_test(test_last_section_is_checked),
+        cmocka_unit_test(test_structure),
+        cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_bytes_that_are_no_text),
+        cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_mac_follows_the_name),
+        cmocka_unit_test(test_documented_example),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
