@@ -11,9 +11,10 @@
 #include "kernel/x86/trap.h"
 #include "kernel/x86/x86.h"
 
-static atomic_bool active;
+static _Atomic uint64_t owner;                  /* APIC ID + 1 of the CPU that stops the world; 0: none */
+static bool again;                              /* [owner] */
 
-bool panic_active(void) { return atomic_load_explicit(&active, memory_order_acquire); }
+bool panic_active(void) { return atomic_load_explicit(&owner, memory_order_acquire); }
 
 void panic_halt(void)
 {
@@ -25,10 +26,18 @@ void panic_halt(void)
 
 void panic_enter(void)
 {
-    if (atomic_exchange_explicit(&active, true, memory_order_acq_rel))
-        panic_halt();
-    log_panic_mode();
-    apic_stop_others();
+    uint64_t me = apic_id() + UINT64_C(1), nobody = 0;
+
+    if (atomic_compare_exchange_strong_explicit(&owner, &nobody, me, memory_order_acq_rel, memory_order_acquire)) {
+        log_panic_mode();
+        apic_stop_others();
+        return;
+    }
+    if (nobody == me && !again) {
+        again = true;
+        log_error("panic", "a second fault on the way; stopped");
+    }
+    panic_halt();
 }
 
 void panic(const char *fmt, ...)

@@ -6,8 +6,8 @@
 #include <string.h>
 
 extern const char image_start[], image_text_start[], image_text_end[];      /* linker.ld */
-extern const uint8_t symtab_data[] __attribute__((visibility("hidden")));   /* tools/symtab */
-extern const uint32_t symtab_len __attribute__((visibility("hidden")));
+extern const uint8_t symtab_data[];            /* tools/symtab */
+extern const uint32_t symtab_len;
 
 static uint32_t table_u32(uint32_t at)
 {
