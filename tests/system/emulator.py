@@ -61,8 +61,8 @@ class Serial:
     """A serial line: everything received is kept in `text`, with escape sequences removed and every line end made \\n.
 
     A lone carriage return (progress lines) counts as a line end.  `pos` is how far expect() has read."""
-    ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|[@-Z\\^_])")
-    HELD_BACK = re.compile(r"(\r+|\x1b(\[[0-9;?]*)?)\Z")        # may be the first half of something
+    ESCAPE = re.compile(r"\x1b(\[[0-9;?=]*[ -/]*[@-~]|[@-Z\\^_])")
+    HELD_BACK = re.compile(r"(\r+|\x1b(\[[0-9;?=]*)?)\Z")        # may be the first half of something
 
     def __init__(self, sock, owner):
         self.sock, self.owner = sock, owner
