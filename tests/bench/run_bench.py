@@ -75,7 +75,8 @@ def beside(value, goal, peer, fmt="{:.1f}"):
 
 def table(rows):
     none = (None, None, None)
-    head = f"{'case':<14}{'total s ≤goal (peer)':<24}{'guest gap ms ≤goal (peer)':<28}{'blackout ms':<13}{'wire MB ≤goal (peer)':<25}rounds  dirty/s  throttle"
+    head = (f"{'case':<14}{'total s ≤goal (peer)':<24}{'guest gap ms ≤goal (peer)':<28}{'blackout ms':<13}{'wire MB ≤goal (peer)':<25}"
+            "rounds  dirty/s  throttle")
     lines = [head, "-" * len(head)]
     for row in rows:
         peer, goal = next((p or none, g or none) for n, _, p, g in CASES if n == row["case"])
