@@ -15,7 +15,7 @@
 #include "migrate/batch.h"
 
 /* Random bytes have 101 different values among 128 on average, with a deviation of 4; code and text have 30 to 80. */
-#define DENSE_DISTINCT 92
+#define DENSE_DISTINCT 88
 
 bool mig_page_is_dense(const void *page)
 {

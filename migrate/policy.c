@@ -8,7 +8,7 @@
  *   row  estimate         then                                                              decision
  *   A    <= goal                                                                            STOP: nothing to gain
  *   B    <= limit         next round would at least halve what is above F, and the last     CONTINUE: cheap, and the blackout gets shorter
- *                         rounds did help
+ *                         one did help; or only round 1 is known, when pages were whole
  *   C    <= limit         otherwise                                                         STOP
  *   D    > limit          out of rounds or time, force                                      STOP
  *   E    > limit          out of rounds or time                                             GIVE_UP
@@ -69,7 +69,7 @@ struct mig_policy_out mig_policy_decide(const struct mig_policy *p, const struct
     bool falling = !in->last_estimate_us || estimate <= in->last_estimate_us - in->last_estimate_us / 10;
 
     if (estimate <= p->downtime_limit_us) {
-        bool worth = estimate > p->downtime_goal_us && next < left / 2 && falling;
+        bool worth = estimate > p->downtime_goal_us && (in->round < 2 || (next < left / 2 && falling));
         if (!worth || out_of_patience) out.decision = MIG_STOP;                                             /* A, C */
         return out;                                                                                        /* B */
     }

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/fake_guest.c - see fake_guest.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "tests/fakes/fake_guest.h"
+
+int64_t fake_mem_bytes, fake_mem_limit;
+
+static void *mem_alloc(size_t len)
+{
+    if (len > (1u << 30) || (fake_mem_limit && fake_mem_bytes + (int64_t)len > fake_mem_limit)) return NULL;
+    void *p = calloc(1, len);
+    if (p) fake_mem_bytes += (int64_t)len;
+    return p;
+}
+static void mem_free(void *p, size_t len)
+{
+    fake_mem_bytes -= (int64_t)len;
+    free(p);
+}
+const struct mig_mem fake_mem = { mem_alloc, mem_free };
+
+uint64_t fake_rand(uint64_t *rng)
+{
+    *rng ^= *rng << 13;
+    *rng ^= *rng >> 7;
+    *rng ^= *rng << 17;
+    return *rng * 0x2545f4914f6cdd1dull;
+}
+
+static void fill(struct fake_guest *g, uint8_t *p, unsigned kind)
+{
+    static const char text[] = "the bar-tailed godwit flies eleven days without a stop over the Pacific; ";
+    switch (kind) {
+    case 0: memset(p, 0, 4096); break;
+    case 1: for (unsigned i = 0; i < 4096; i++) p[i] = (uint8_t)text[(i + kind) % (sizeof text - 1)]; p[77] = (uint8_t)fake_rand(&g->rng); break;
+    case 2: for (unsigned i = 0; i < 4096; i += 8) { uint64_t x = fake_rand(&g->rng); memcpy(p + i, &x, 8); } break;
+    default: memset(p, 0, 4096); p[fake_rand(&g->rng) % 4096] = 0x5a; break;
+    }
+}
+
+static uint8_t *backed(struct fake_guest *g, uint64_t gfn)
+{
+    if (!g->page[gfn]) {
+        g->page[gfn] = aligned_alloc(64, 4096);
+        memset(g->page[gfn], 0, 4096);
+        g->present++;
+    }
+    return g->page[gfn];
+}
+
+static void make(struct fake_guest *g, uint64_t n_pages)
+{
+    g->n_pages = n_pages;
+    g->page = calloc(n_pages, sizeof *g->page);
+    g->dirty = calloc(n_pages / 64 + 1, 8);
+    g->exists = true;
+}
+
+void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed)
+{
+    memset(g, 0, sizeof *g);
+    make(g, n_pages);
+    g->rng = seed * 2 + 1;
+    g->state_len = sizeof g->state;
+    for (size_t i = 0; i < sizeof g->state; i++) g->state[i] = (uint8_t)fake_rand(&g->rng);
+    for (uint64_t i = 0; i < n_pages; i++)
+        if (fake_rand(&g->rng) % 2) fill(g, backed(g, i), (unsigned)(fake_rand(&g->rng) % 4));
+    g->running = true;
+}
+
+void fake_dest_init(struct fake_guest *g) { memset(g, 0, sizeof *g); }
+
+void fake_guest_fini(struct fake_guest *g)
+{
+    for (uint64_t i = 0; g->page && i < g->n_pages; i++)
+        if (!(g->alias && i == 3)) free(g->page[i]);
+    free(g->page);
+    free(g->dirty);
+    g->page = NULL;
+    g->dirty = NULL;
+}
+
+static void mark(struct fake_guest *g, uint64_t gfn)
+{
+    if (!g->logging) return;
+    g->writes++;
+    if (g->writes == g->forget_after) return;
+    g->dirty[gfn / 64] |= 1ull << (gfn % 64);
+}
+
+void fake_guest_write(struct fake_guest *g, uint64_t gfn, size_t off, const void *src, size_t len)
+{
+    memcpy(backed(g, gfn) + off, src, len);
+    mark(g, gfn);
+}
+
+void fake_guest_run(struct fake_guest *g, unsigned n)
+{
+    if (!g->running) return;
+    n = n * (100 - g->throttle) / 100;
+    while (n--) {
+        uint8_t buf[4096];
+        uint64_t r = fake_rand(&g->rng), gfn = (r >> 20) % g->n_pages;
+        enum fake_writer w = g->writer == W_MIXED ? (enum fake_writer)(W_BYTE + r % 5) : g->writer;
+        switch (w) {
+        case W_NONE: case W_MIXED: return;
+        case W_BYTE: buf[0] = (uint8_t)(r >> 50); fake_guest_write(g, gfn, r % 4096, buf, 1); break;
+        case W_HOT: buf[0] = (uint8_t)(r >> 50); fake_guest_write(g, gfn % 16, r % 4096, buf, 1); break;
+        case W_PAGE: fill(g, buf, 1 + r % 2); fake_guest_write(g, gfn, 0, buf, 4096); break;
+        case W_ZERO: fill(g, buf, 0); fake_guest_write(g, gfn, 0, buf, 4096); break;
+        case W_REWRITE: memcpy(buf, backed(g, gfn), 4096); fake_guest_write(g, gfn, 0, buf, 4096); break;
+        }
+    }
+}
+
+bool fake_guest_equal(const struct fake_guest *a, const struct fake_guest *b, uint64_t *gfn)
+{
+    static const uint8_t zero[4096];
+    if (a->n_pages != b->n_pages || a->state_len != b->state_len || memcmp(a->state, b->state, a->state_len)) {
+        *gfn = UINT64_MAX;
+        return false;
+    }
+    for (*gfn = 0; *gfn < a->n_pages; ++*gfn)
+        if (memcmp(a->page[*gfn] ? a->page[*gfn] : zero, b->page[*gfn] ? b->page[*gfn] : zero, 4096)) return false;
+    return true;
+}
+
+/* ---- source ---- */
+
+static uint64_t src_n_pages(void *c) { return ((struct fake_guest *)c)->n_pages; }
+static const void *src_page(void *c, uint64_t gfn) { return ((struct fake_guest *)c)->page[gfn]; }
+static enum hv_err src_log_start(void *c)
+{
+    struct fake_guest *g = c;
+    if (g->fail_log) return HV_E_NOMEM;
+    g->log_starts++;
+    g->logging = true;
+    memset(g->dirty, 0, (g->n_pages / 64 + 1) * 8);
+    return HV_OK;
+}
+static void src_harvest(void *c, uint64_t *bitmap)
+{
+    struct fake_guest *g = c;
+    for (uint64_t i = 0; i < (g->n_pages + 63) / 64; i++) {
+        bitmap[i] |= g->dirty[i];
+        g->dirty[i] = 0;
+    }
+}
+static void src_log_stop(void *c)
+{
+    struct fake_guest *g = c;
+    g->logging = false;
+    g->log_stops++;
+}
+static bool src_pause(void *c)
+{
+    struct fake_guest *g = c;
+    if (g->pause_polls) {
+        g->pause_polls--;
+        return false;
+    }
+    g->running = false;
+    return true;
+}
+static void src_resume(void *c)
+{
+    struct fake_guest *g = c;
+    g->running = true;
+    g->resumes++;
+}
+static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len)
+{
+    struct fake_guest *g = c;
+    if (g->fail_save || cap < g->state_len) return HV_E_IO;
+    memcpy(buf, g->state, g->state_len);
+    *len = g->state_len;
+    return HV_OK;
+}
+static enum hv_err src_describe(void *c, void *buf, size_t cap, size_t *len)
+{
+    (void)c;
+    *len = (size_t)snprintf(buf, cap, "fake offer");
+    return HV_OK;
+}
+static void src_throttle(void *c, unsigned percent) { ((struct fake_guest *)c)->throttle = percent; }
+static void src_release(void *c) { ((struct fake_guest *)c)->released = true; }
+
+const struct mig_src_ops fake_src_ops = {
+    src_n_pages, src_page, src_log_start, src_harvest, src_log_stop, src_pause, src_resume, src_save, src_describe, src_throttle, src_release
+};
+
+/* ---- destination ---- */
+
+static void dst_admit(void *c, const struct mig_offer *o, struct mig_reasons *r)
+{
+    struct fake_guest *g = c;
+    if (o->len != 10 || memcmp(o->bytes, "fake offer", 10)) mig_reason_add(r, "the offer is not understood");
+    if (o->n_pages > 1 << 20) mig_reason_add(r, "too large: %llu pages", (unsigned long long)o->n_pages);
+    for (unsigned i = 0; i < g->refuse; i++) mig_reason_add(r, "reason %u", i + 1);
+    if (!r->n) make(g, o->n_pages);
+}
+static void *dst_page(void *c, uint64_t gfn)
+{
+    struct fake_guest *g = c;
+    if (g->alias && gfn == 3) g->page[3] = backed(g, 2);
+    if (!g->page[gfn] && g->page_limit && g->present >= g->page_limit) return NULL;
+    return backed(g, gfn);
+}
+static bool dst_present(void *c, uint64_t gfn) { return ((struct fake_guest *)c)->page[gfn] != NULL; }
+static enum hv_err dst_load(void *c, const void *buf, size_t len, char *why, size_t cap)
+{
+    struct fake_guest *g = c;
+    if (g->fail_load || len > sizeof g->state) {
+        snprintf(why, cap, "register 7 is out of range");
+        return HV_E_RANGE;
+    }
+    memcpy(g->state, buf, len);
+    g->state_len = len;
+    return HV_OK;
+}
+static enum hv_err dst_ready(void *c, char *why, size_t cap)
+{
+    struct fake_guest *g = c;
+    (void)why, (void)cap;
+    return g->fail_ready ? HV_E_NOMEM : HV_OK;
+}
+static void dst_run(void *c) { ((struct fake_guest *)c)->running = true; }
+static void dst_drop(void *c)
+{
+    struct fake_guest *g = c;
+    g->drops++;
+    fake_guest_fini(g);
+    g->exists = false;
+    g->present = 0;
+}
+
+const struct mig_dst_ops fake_dst_ops = { dst_admit, dst_page, dst_present, dst_load, dst_ready, dst_run, dst_drop };

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/fake_guest.h - a guest for the migration engine: pages in host memory, a dirty log, and writers with several habits. */
+#ifndef GODWIT_TESTS_FAKE_GUEST_H
+#define GODWIT_TESTS_FAKE_GUEST_H
+
+#include "migrate/mig.h"
+
+enum fake_writer { W_NONE, W_BYTE, W_HOT, W_PAGE, W_ZERO, W_REWRITE, W_MIXED };
+
+struct fake_guest {
+    uint64_t n_pages;
+    uint8_t **page;                     /* NULL: never touched */
+    uint64_t *dirty;
+    bool exists, logging, running, released;
+    unsigned throttle, log_starts, log_stops, resumes, drops;
+    unsigned pause_polls;               /* pause() says "not yet" so many times */
+    uint64_t rng, writes;
+    enum fake_writer writer;
+    uint64_t forget_after;              /* mutant: the n-th write while logging is not marked; 0: none */
+    uint64_t page_limit;                /* destination: page_for_write fails after so many pages; 0: no limit */
+    uint64_t present;
+    uint8_t state[3000]; size_t state_len;
+    bool fail_save, fail_load, fail_ready, fail_log;
+    unsigned refuse;                    /* admission: number of reasons against */
+    bool alias;                         /* mutant: destination gives gfn 3 the memory of gfn 2 */
+};
+
+extern const struct mig_src_ops fake_src_ops;
+extern const struct mig_dst_ops fake_dst_ops;
+extern const struct mig_mem fake_mem;
+extern int64_t fake_mem_bytes;          /* allocated through fake_mem and not freed */
+extern int64_t fake_mem_limit;          /* allocations beyond fail; 0: no limit */
+
+/** n_pages, half of them touched: zero pages, text, random bytes, sparse pages; running. */
+void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed);
+/** An empty place for a guest to come. */
+void fake_dest_init(struct fake_guest *g);
+void fake_guest_fini(struct fake_guest *g);
+/** Let the guest write `n` times in its manner, if it is running. */
+void fake_guest_run(struct fake_guest *g, unsigned n);
+void fake_guest_write(struct fake_guest *g, uint64_t gfn, size_t off, const void *src, size_t len);
+/** Equal memory (untouched = zero) and state?  First difference in *gfn. */
+bool fake_guest_equal(const struct fake_guest *a, const struct fake_guest *b, uint64_t *gfn);
+uint64_t fake_rand(uint64_t *rng);
+
+#endif
