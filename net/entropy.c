@@ -14,6 +14,12 @@
 #define SEED_WORDS 16                           /* 1024 bits from the processor for a 256-bit generator */
 #define MAX_TRIES  1000
 
+#ifdef __clang__                                /* the compilers do not agree on this one's name */
+#define RDSEED64 __builtin_ia32_rdseed64_step
+#else
+#define RDSEED64 __builtin_ia32_rdseed_di_step
+#endif
+
 static br_hmac_drbg_context drbg;
 static const char *source = "none";
 static bool have_rdrand, have_rdseed;
@@ -28,7 +34,7 @@ __attribute__((target("rdrnd"))) static bool rdrand64(uint64_t *out)
 __attribute__((target("rdseed"))) static bool rdseed64(uint64_t *out)
 {
     unsigned long long v;
-    bool ok = __builtin_ia32_rdseed_di_step(&v);
+    bool ok = RDSEED64(&v);
     *out = v;
     return ok;
 }
