@@ -97,6 +97,8 @@ void svm_run(struct vcpu *v, struct vcpu_exit *x)
     svm_enter(ptr_hpa(b).v, v->gpr, svm_host_vmcb_pa());
     atomic_store_explicit(&v->in_guest, false, memory_order_release);   /* pairs with the loads in s2_flush() */
     b->ctl.clean = cpu_caps.vmcb_clean ? CLEAN_ALL : 0;
+    if ((uint32_t)b->ctl.exit_code == (uint32_t)SVM_EXIT_INVALID)
+        b->ctl.exit_code = SVM_EXIT_INVALID;                    /* QEMU writes 32 bits of -1 */
     if (b->ctl.exit_code == SVM_EXIT_INVALID) {
         entry_failed(s);                                        /* the guest did not run: v still has its state */
     } else {
