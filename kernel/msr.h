@@ -9,7 +9,7 @@
 #include "kernel/vcpu.h"
 
 #define MSR_N_STORED 40
-struct msr_bank { uint64_t val[MSR_N_STORED]; uint64_t tsc_adjust; };     /* per vCPU; index: position in msr.c's table */
+struct msr_bank { uint64_t val[MSR_N_STORED]; };         /* per vCPU; index: position in msr.c's table */
 
 void msr_bank_reset(struct msr_bank *b);
 /** HV_E_GUEST: #GP(0), already explained in the log where that helps.  Owner pCPU, dev_lock not held. */
