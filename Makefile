@@ -93,9 +93,11 @@ $(BUILD)/obj/%.S.o: %.S
 	@$(say) AS $<; mkdir -p $(@D)
 	$(Q)$(CC) $(FREE) $(WARN) $(EXTRA_CFLAGS) $(DEPGEN) -c $< -o $@
 
+# libgcc: the few functions that gcc calls where x86-64-v1 has no instruction (__popcountdi2).
+LIBGCC := $(shell $(CC) -print-libgcc-file-name)
 # Two links: the second one holds a table of the first one's function names, for backtraces.  It comes after the code, so the code does not move.
 LD_EFI = ld -nostdlib -znocombreloc -pie --no-dynamic-linker -z norelro -z noexecstack --no-warn-rwx-segments --gc-sections --build-id=none \
-         -T linker.ld /usr/lib/crt0-efi-x86_64.o $(OBJ) $(1) --start-group $(LIBA) --end-group /usr/lib/libgnuefi.a
+         -T linker.ld /usr/lib/crt0-efi-x86_64.o $(OBJ) $(1) --start-group $(LIBA) --end-group /usr/lib/libgnuefi.a $(LIBGCC)
 $(BUILD)/symtab0.S: tools/symtab
 	$(Q)mkdir -p $(@D); tools/symtab < /dev/null > $@
 $(BUILD)/symtab1.S: $(BUILD)/godwit.pass1.elf tools/symtab

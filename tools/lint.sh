@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# tools/lint.sh - which folder includes which?  Prints each edge with its number of lines and fails on one that is not allowed.
+#
+# The rules: dependencies point at kernel/ only.  boot/ takes nothing but kernel/boot_info.h, migrate/ no hardware (kernel/x86/), and only
+# the files named below join the parts.  Also: every C file and script of ours says its licence, and source files have < 1000 lines.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+# Files of kernel/ that may reach into other folders: main.c joins the parts; the rest is the glue between a VM and the engine or streams.
+JOINERS='^kernel/(main|migration|service|console|vm_manage)\.[ch]$'
+PARTS='boot|kernel|vmx|svm|net|migrate|tests|tools'
+bad=0
+complain() { echo "lint: $*"; bad=1; }
+
+# "file folder-included header" for every #include "folder/..." of ours
+includes() {
+    git ls-files -- 'boot/*.[chS]' 'kernel/*.[chS]' 'vmx/*.[chS]' 'svm/*.[chS]' 'net/*.[chS]' 'migrate/*.[chS]' | sort -u |
+        xargs grep -HnE "^[[:space:]]*#[[:space:]]*include[[:space:]]+\"($PARTS)/" |
+        sed -E 's/^([^:]+):([0-9]+):[^"]*"([^"]+)".*/\1 \2 \3/'
+}
+
+echo "includes between folders (lines):"
+includes | awk '{ split($1, from, "/"); split($3, to, "/"); if (from[1] != to[1]) n[from[1] " -> " to[1]]++ }
+                END { for (e in n) printf "  %-20s %d\n", e, n[e] }' | sort
+
+while read -r file line header; do
+    from=${file%%/*}; to=${header%%/*}
+    [ "$from" = "$to" ] && continue
+    case "$from $to" in
+    "boot kernel") [ "$header" = kernel/boot_info.h ] || complain "$file:$line: boot/ may include kernel/boot_info.h only, not $header" ;;
+    "migrate kernel") [ "${header#kernel/x86/}" = "$header" ] || complain "$file:$line: migrate/ is portable: not $header" ;;
+    "vmx kernel"|"svm kernel"|"net kernel") ;;
+    kernel*) [[ $file =~ $JOINERS ]] || complain "$file:$line: kernel/ does not depend on $to/ (only main.c and the glue named in tools/lint.sh)" ;;
+    *) complain "$file:$line: $from/ may not include $header" ;;
+    esac
+done < <(includes)
+
+while read -r file; do
+    head -3 "$file" | grep -q 'SPDX-License-Identifier: BSD-2-Clause' || complain "$file: no SPDX line"
+    case $file in *.c|*.h|*.S)
+        [ "$(wc -l < "$file")" -lt 1000 ] || complain "$file: 1000 lines or more"
+    esac
+done < <(git ls-files -- '*.c' '*.h' '*.S' '*.sh' '*.py' '*.ld' Makefile)
+[ $bad = 0 ] && echo "lint: ok"
+exit $bad
