@@ -17,7 +17,7 @@ typedef uint64_t __attribute__((may_alias, aligned(1))) word_t;
 static inline uint64_t get(const uint8_t *p) { return *(const word_t *)p; }
 static inline void put(uint8_t *p, uint64_t v) { *(word_t *)p = v; }
 
-static void copy_up(uint8_t *d, const uint8_t *s, size_t n)
+static inline __attribute__((always_inline)) void copy_up(uint8_t *d, const uint8_t *s, size_t n)
 {
     for (; n >= 32; d += 32, s += 32, n -= 32) {
         uint64_t a = get(s), b = get(s + 8), c = get(s + 16), e = get(s + 24);
