@@ -7,7 +7,11 @@
 set -uo pipefail
 result=$1; seconds=$2; shift 2
 passed=0; failed=0
+if [ "${BUILT:-1}" = 0 ]; then echo "  FAILED: not everything was built, see above"; failed=1; fi
 for target in "$@"; do
+    if [ ! -x "$target" ]; then
+        printf '  %-28s FAILED: did not build\n' "${target##*/}"; failed=$((failed + 1)); continue
+    fi
     name=${target##*/fuzz_}; dir=$(dirname "$target")
     log=$dir/$name.log; corpus=$dir/corpus/$name
     mkdir -p "$corpus"

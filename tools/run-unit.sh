@@ -1,14 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # tools/run-unit.sh RESULT PROGRAM... - run cmocka test programs, print a line for each, show the output of those that fail, and write
-# "unit passed failed skipped" (test functions) to RESULT.  A program that crashes, hangs or counts nothing is one more failure.
+# "unit passed failed skipped" (test functions) to RESULT.  A program that is missing, crashes, hangs or counts nothing is one more failure.
 set -uo pipefail
 result=$1; shift
 passed=0; failed=0; skipped=0
+# BUILT=0: make could not build all; an old program may be left where the new one failed, so that alone is a failure.
+if [ "${BUILT:-1}" = 0 ]; then echo "  FAILED: not everything was built, see above"; failed=1; fi
 count() { sed -n "s/^\[ *$1 *\] \([0-9]*\) test.*/\1/p" "$log" | awk '{n += $1} END {print n + 0}'; }
 log=$(mktemp); trap 'rm -f "$log"' EXIT
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 for program in "$@"; do
+    if [ ! -x "$program" ]; then
+        printf '  %-28s FAILED: did not build\n' "${program##*/}"; failed=$((failed + 1)); continue
+    fi
     timeout -s KILL 180 "$program" >"$log" 2>&1 </dev/null; rc=$?
     p=$(count PASSED); f=$(count FAILED); s=$(count SKIPPED)
     if [ $rc != 0 ] && [ "$f" = 0 ]; then f=1; why=" (exit code $rc before the end of its tests)"; 
