@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_mig_policy.c - each row of policy.c's table. */
+/* unit-sources: migrate/policy.c */
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include "migrate/policy.h"
+
+/* 10 MB/s, 10000 pages/s; 2 MB left = 200 ms; F = 20 ms. */
+static const struct mig_policy_in BASE = {
+    .round = 3, .elapsed_us = 5000000, .remaining_pages = 500, .remaining_bytes = 2000000, .bytes_per_s = 10000000, .pages_per_s = 10000,
+    .dirty_pages_per_s = 100, .dirty_bytes_per_s = 400000, .fixed_us = 20000, .last_estimate_us = 900000,
+};
+
+static void test_rows(void **s)
+{
+    (void)s;
+    struct mig_policy p;
+    struct mig_policy_in in;
+    mig_policy_default(&p);
+#define EXPECT(want) assert_int_equal(mig_policy_decide(&p, &in).decision, want)
+    in = BASE; assert_int_equal(mig_policy_estimate(&in), 220000);
+    in = BASE; EXPECT(MIG_CONTINUE);                                                            /* B: below the limit, but cheap to improve */
+    in = BASE; in.remaining_bytes = 50000; in.remaining_pages = 12; EXPECT(MIG_STOP);            /* A */
+    in = BASE; in.dirty_bytes_per_s = 9000000; EXPECT(MIG_STOP);                                 /* C: the next round gains nothing */
+    in = BASE; in.last_estimate_us = 225000; EXPECT(MIG_STOP);                                   /* C: the last round did not help */
+    in = BASE; in.round = 1; in.dirty_bytes_per_s = 9000000; EXPECT(MIG_CONTINUE);               /* B: only whole pages known */
+    in = BASE; in.remaining_bytes = 5000000; EXPECT(MIG_CONTINUE);                               /* F */
+    in.last_estimate_us = 520000; EXPECT(MIG_THROTTLE);                                         /* G */
+    assert_int_equal(mig_policy_decide(&p, &in).throttle, 30);
+    in.throttle = 30; assert_int_equal(mig_policy_decide(&p, &in).throttle, 65);
+    in.throttle = 90; EXPECT(MIG_CONTINUE);                                                     /* H */
+    in.round = 14; EXPECT(MIG_GIVE_UP);
+    in.round = 40; in.throttle = 0; EXPECT(MIG_GIVE_UP);                                        /* E */
+    p.force = true; EXPECT(MIG_STOP);                                                           /* D */
+    p.force = false; in.round = 5; in.elapsed_us = p.max_us; EXPECT(MIG_GIVE_UP);
+    in = BASE; in.pages_per_s = 100; in.remaining_pages = 500; assert_int_equal(mig_policy_estimate(&in), 5020000);  /* the processor limits */
+}
+
+static void test_extremes(void **s)
+{
+    (void)s;
+    struct mig_policy p;
+    mig_policy_default(&p);
+    struct mig_policy_in in = { .round = 1 };
+    EXPECT(MIG_STOP);                                                                           /* nothing dirty, nothing known */
+    in = (struct mig_policy_in){ .round = 1, .remaining_pages = 5, .remaining_bytes = 5 * 4096 };
+    EXPECT(MIG_CONTINUE);                                                                       /* rates unknown: never a stop */
+    in = (struct mig_policy_in){ UINT32_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, 1, 1, UINT64_MAX, UINT64_MAX, 0, 1, 90 };
+    EXPECT(MIG_GIVE_UP);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_extremes) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

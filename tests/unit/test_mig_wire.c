@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_mig_wire.c - the wire format: round trips, every truncation, every reserved byte, and one golden file. */
+/* unit-sources: migrate/wire.c kernel/err.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include "migrate/wire.h"
+
+static uint8_t buf[1 << 16];
+static const struct mig_id ID = { { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 } };
+
+/* One of each record, in the order of a move. */
+static struct mig_fifo sample(void)
+{
+    struct mig_fifo f = { .buf = buf, .cap = sizeof buf };
+    static const uint8_t offer[] = { 0xaa, 0xbb, 0xcc };
+    struct mig_p_offer o = { .id = ID, .key = { 9, 8, 7 }, .n_pages = 65536, .flags = MIG_OFFER_VERIFY, .name = "web-1", .offer = offer,
+                             .offer_len = sizeof offer };
+
+    memset(buf, 0, sizeof buf);
+    mig_preamble_put(&f);
+    mig_offer_put(&f, &o);
+    mig_id_put(&f, MIG_REC_ACCEPT, &ID);
+
+    struct wr w = mig_rec_begin(&f, 1024);           /* BATCH: one page with chunk 3, one zero page, raw */
+    wr_u32(&w, 2);
+    wr_u32(&w, 256);
+    wr_u8(&w, MIG_CODEC_RAW);
+    wr_uint(&w, 0, 7);
+    for (unsigned i = 0; i < 256; i++) wr_u8(&w, (uint8_t)i);
+    wr_u64(&w, 0x1234 | UINT64_C(8) << MIG_ENTRY_MAP_SHIFT);
+    wr_u64(&w, 0x77);
+    mig_rec_end(&f, &w, MIG_REC_BATCH);
+
+    mig_round_put(&f, &(struct mig_p_round){ 1, 4711 });
+    mig_ack_put(&f, &(struct mig_p_ack){ 1, 123456789 });
+    mig_state_put(&f, &(struct mig_p_state){ { 0x1111, 0x2222 }, 0x3333, (const uint8_t *)"state", 5 });
+    mig_prepared_put(&f, &(struct mig_p_prepared){ ID, { 0x1111, 0x2222 }, 1500 });
+    mig_id_put(&f, MIG_REC_COMMIT, &ID);
+    mig_running_put(&f, &(struct mig_p_running){ ID, 250 });
+    mig_text_put(&f, MIG_REC_FAIL, &(struct mig_p_text){ ID, HV_E_NOMEM, "no memory", 9 });
+    mig_id_put(&f, MIG_REC_QUERY, &ID);
+    mig_text_put(&f, MIG_REC_ANSWER, &(struct mig_p_text){ ID, MIG_V_REFUSED, "dropped", 7 });
+    return f;
+}
+
+static enum hv_err parse(const struct mig_rec *rec, struct rd r)
+{
+    static union { struct mig_p_offer offer; struct mig_id id; struct mig_p_batch batch; struct mig_p_round round; struct mig_p_ack ack;
+                   struct mig_p_state state; struct mig_p_prepared prepared; struct mig_p_running running; struct mig_p_text text; } u;
+    switch ((enum mig_rec_type)rec->type) {
+    case MIG_REC_OFFER:     return mig_offer_get(&r, &u.offer);
+    case MIG_REC_ACCEPT: case MIG_REC_COMMIT: case MIG_REC_QUERY: return mig_id_get(&r, &u.id);
+    case MIG_REC_BATCH:     return mig_batch_get(&r, &u.batch);
+    case MIG_REC_ROUND_END: return mig_round_get(&r, &u.round);
+    case MIG_REC_ACK:       return mig_ack_get(&r, &u.ack);
+    case MIG_REC_STATE:     return mig_state_get(&r, &u.state);
+    case MIG_REC_PREPARED:  return mig_prepared_get(&r, &u.prepared);
+    case MIG_REC_RUNNING:   return mig_running_get(&r, &u.running);
+    case MIG_REC_FAIL: case MIG_REC_ANSWER: return mig_text_get(&r, (enum mig_rec_type)rec->type, &u.text);
+    case MIG_REC_OPTIONAL:  break;
+    }
+    return HV_E_PROTO;
+}
+
+/* Whole records parse; every truncation of the stream is HV_E_SHORT; every shorter payload is HV_E_PROTO. */
+static void test_truncation(void **s)
+{
+    (void)s;
+    struct mig_fifo f = sample();
+    struct rd r = rd_init(f.buf, f.tail);
+    uint16_t v, min, max;
+    for (size_t n = 0; n < MIG_PREAMBLE_LEN; n++) {
+        struct rd t = rd_init(f.buf, n);
+        assert_int_equal(mig_preamble_get(&t, &v, &min, &max), HV_E_SHORT);
+    }
+    assert_int_equal(mig_preamble_get(&r, &v, &min, &max), HV_OK);
+    unsigned types = 0;
+    while (rd_left(&r)) {
+        size_t at = r.pos;
+        struct mig_rec rec;
+        assert_int_equal(mig_rec_get(&r, &rec), HV_OK);
+        for (size_t n = at; n < r.pos + rec.len; n++) {
+            struct rd t = { f.buf, n, at, false };
+            struct mig_rec again;
+            assert_int_equal(mig_rec_get(&t, &again), HV_E_SHORT);
+        }
+        uint8_t *copy = malloc(rec.len);             /* exactly as long, so that the sanitizer sees a read behind the end */
+        memcpy(copy, f.buf + r.pos, rec.len);
+        assert_int_equal(parse(&rec, rd_init(copy, rec.len)), HV_OK);
+        free(copy);
+        for (size_t n = 0; n < rec.len; n++) {
+            copy = malloc(n ? n : 1);
+            memcpy(copy, f.buf + r.pos, n);
+            assert_int_equal(parse(&rec, rd_init(copy, n)), HV_E_PROTO);
+            free(copy);
+        }
+        types |= BIT32(rec.type);
+        r.pos += rec.len;
+    }
+    assert_int_equal(types, 0x1ffe);                 /* every type was there */
+}
+
+static void test_golden(void **s)
+{
+    (void)s;
+    struct mig_fifo f = sample();
+    uint8_t want[sizeof buf / 8];
+    const char *name = "tests/unit/golden/mig_stream_v1.bin";
+    if (getenv("GOLDEN_WRITE")) {
+        FILE *o = fopen(name, "wb");
+        assert_non_null(o);
+        fwrite(f.buf, 1, f.tail, o);
+        fclose(o);
+    }
+    FILE *i = fopen(name, "rb");
+    if (!i) fail_msg("%s cannot be read: run from the repository's root", name);
+    size_t n = fread(want, 1, sizeof want, i);
+    fclose(i);
+    assert_int_equal(n, f.tail);
+    assert_memory_equal(want, f.buf, n);
+}
+
+static void test_header(void **s)
+{
+    (void)s;
+    uint8_t h[MIG_REC_HDR_LEN];
+    struct { struct mig_rec rec; enum hv_err want; } t[] = {
+        { { 0, 1, 0, 0 }, HV_E_PROTO }, { { MIG_REC_COMMIT, 1, 1, 0 }, HV_E_PROTO }, { { MIG_REC_COMMIT, 2, 0, 0 }, HV_E_VERSION },
+        { { 13, 1, 0, 0 }, HV_E_VERSION }, { { 0x7fff, 1, 0, 0 }, HV_E_VERSION }, { { 0x8000, 9, 77, 0 }, HV_OK },
+        { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX + 1 }, HV_E_PROTO }, { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX }, HV_E_SHORT },
+        { { 0x8000, 1, 0, UINT64_MAX }, HV_E_PROTO },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+        struct mig_rec out;
+        mig_rec_put(h, &t[i].rec);
+        struct rd r = rd_init(h, sizeof h);
+        assert_int_equal(mig_rec_get(&r, &out), t[i].want);
+    }
+}
+
+static void test_versions(void **s)
+{
+    (void)s;
+    struct { uint16_t min, max; enum hv_err want; } t[] = {
+        { 1, 1, HV_OK }, { 1, 5, HV_OK }, { 2, 5, HV_E_VERSION }, { 0, 1, HV_E_PROTO }, { 3, 2, HV_E_PROTO },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+        uint8_t p[MIG_PREAMBLE_LEN];
+        struct wr w = wr_init(p, sizeof p);
+        uint16_t v = 0, min, max;
+        wr_bytes(&w, MIG_MAGIC, 8);
+        wr_u16(&w, t[i].min);
+        wr_u16(&w, t[i].max);
+        wr_u32(&w, 0);
+        struct rd r = rd_init(p, sizeof p);
+        assert_int_equal(mig_preamble_get(&r, &v, &min, &max), t[i].want);
+        if (!t[i].want) assert_int_equal(v, 1);
+        p[12] = 1;
+        r = rd_init(p, sizeof p);
+        assert_int_equal(mig_preamble_get(&r, &v, &min, &max), HV_E_PROTO);
+    }
+}
+
+/* Each field of a batch out of its range. */
+static void test_batch_ranges(void **s)
+{
+    (void)s;
+    struct { uint32_t entries, data; uint8_t codec, reserved; uint64_t entry; size_t stored; enum hv_err want; } t[] = {
+        { 1, 256, 0, 0, UINT64_C(1) << 63, 256, HV_OK },
+        { 1, 256, 1, 0, UINT64_C(1) << 63, 20, HV_OK },
+        { 1, 0, 0, 0, 5, 0, HV_OK },
+        { 0, 0, 0, 0, 5, 0, HV_E_PROTO },
+        { MIG_BATCH_PAGES_MAX + 1, 0, 0, 0, 5, 0, HV_E_PROTO },
+        { 2, 256, 0, 0, UINT64_C(1) << 63, 256, HV_E_PROTO },                /* an entry missing */
+        { 1, 512, 0, 0, UINT64_C(1) << 63, 512, HV_E_PROTO },                /* more data than map bits */
+        { 1, 256, 0, 0, UINT64_C(3) << 62, 256, HV_E_PROTO },                /* fewer */
+        { 1, 256, 0, 0, UINT64_C(1) << 63, 255, HV_E_PROTO },
+        { 1, 256, 1, 0, UINT64_C(1) << 63, 256, HV_E_PROTO },                /* LZ4 must shrink */
+        { 1, 256, 1, 0, UINT64_C(1) << 63, 0, HV_E_PROTO },
+        { 1, 256, 2, 0, UINT64_C(1) << 63, 256, HV_E_PROTO },
+        { 1, 256, 0, 1, UINT64_C(1) << 63, 256, HV_E_PROTO },
+        { 1, 256, 0, 0, UINT64_C(1) << 63 | UINT64_C(1) << 40, 256, HV_E_PROTO },
+        { 1, MIG_BATCH_DATA_MAX + 256, 0, 0, UINT64_C(1) << 63, MIG_BATCH_DATA_MAX + 256, HV_E_PROTO },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+        static uint8_t p[MIG_BATCH_DATA_MAX + 1024];
+        struct wr w = wr_init(p, sizeof p);
+        struct mig_p_batch b;
+        wr_u32(&w, t[i].entries);
+        wr_u32(&w, t[i].data);
+        wr_u8(&w, t[i].codec);
+        wr_uint(&w, t[i].reserved, 7);
+        w.len += t[i].stored;
+        wr_u64(&w, t[i].entry);
+        struct rd r = rd_init(p, w.len);
+        assert_int_equal(mig_batch_get(&r, &b), t[i].want);
+    }
+}
+
+static void test_text(void **s)
+{
+    (void)s;
+    char t[] = "a\x1b[2J\nb\xff";
+    mig_text_clean(t);
+    assert_string_equal(t, "a?[2J\nb?");
+    struct mig_fifo f = { .buf = buf, .cap = sizeof buf };
+    for (int code = -2; code <= 4; code++)
+        for (int fail = 0; fail < 2; fail++) {
+            struct mig_rec rec;
+            f.head = f.tail = 0;
+            mig_text_put(&f, fail ? MIG_REC_FAIL : MIG_REC_ANSWER, &(struct mig_p_text){ ID, code, "x", 1 });
+            struct rd r = rd_init(f.buf, f.tail);
+            assert_int_equal(mig_rec_get(&r, &rec), HV_OK);
+            bool good = fail ? code < 0 : code >= 0 && code <= 2;
+            assert_int_equal(parse(&rec, rd_init(f.buf + MIG_REC_HDR_LEN, rec.len)), good ? HV_OK : HV_E_PROTO);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_truncation), cmocka_unit_test(test_golden), cmocka_unit_test(test_header), cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_batch_ranges), cmocka_unit_test(test_text),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
