@@ -8,6 +8,7 @@
 #include <string.h>
 #include "kernel/log.h"
 #include "kernel/page.h"
+#include "kernel/x86/apic.h"
 #include "kernel/x86/paging.h"
 
 #define HEADER_LEN      36
@@ -61,11 +62,10 @@ static const uint8_t *table_at(uint64_t addr, uint32_t *len)
 
 const struct boot_info *acpi_boot_info(void) { return boot; }
 
-void acpi_init(const struct boot_info *bi)
+static void find_root(const struct boot_info *bi)
 {
     const uint8_t *rsdp = hpa_ptr(hpa(bi->rsdp));
 
-    boot = bi;
     if (!bi->rsdp || !paging_is_mapped(bi->rsdp) || memcmp(rsdp, "RSD PTR ", 8) != 0 || !sum_is_zero(rsdp, 20)) {
         log_info("acpi", "no ACPI here");
         return;
@@ -73,6 +73,13 @@ void acpi_init(const struct boot_info *bi)
     bool xsdt = rsdp[15] >= 2 && get(rsdp + 24, 8);
     root_entry_len = xsdt ? 8 : 4;
     root = table_at(xsdt ? get(rsdp + 24, 8) : get(rsdp + 16, 4), &root_len);
+}
+
+void acpi_init(const struct boot_info *bi)
+{
+    boot = bi;
+    find_root(bi);
+    apic_mask_ioapics();
 }
 
 const uint8_t *acpi_table_find(const char signature[4], uint32_t *len)

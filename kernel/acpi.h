@@ -7,7 +7,8 @@
 #include "kernel/boot_info.h"
 #include "kernel/types.h"
 
-/** Find the root table and log what there is; also remembers bi for power_off() and power_reset().  Boot CPU, after paging_init(). */
+/** Find the root table, mask the I/O APICs that the tables name, remember bi for power_off() and power_reset().  Boot CPU, once, after
+ *  pcpu_init_boot() and before interrupts are let in. */
 void acpi_init(const struct boot_info *bi);
 /** The boot_info of acpi_init(), NULL before it. */
 const struct boot_info *acpi_boot_info(void);

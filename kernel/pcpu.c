@@ -116,8 +116,14 @@ static bool can_start(const struct boot_info *bi)
 
 void pcpu_start_all(const struct boot_info *bi, void (*entry)(void))
 {
+    uint32_t n = can_start(bi) ? MIN(bi->n_cpus, PCPU_MAX) : 0;
+
     ap_work = entry;
-    for (uint32_t i = 0; can_start(bi) && i < bi->n_cpus && i < PCPU_MAX; i++)
+    for (uint32_t i = 0; i < n; i++)
+        if (bi->cpu_apic_id[i] != cpus[0].apic_id)
+            cpu_halt(bi->cpu_apic_id[i]);
+    cpu_halt_wait();
+    for (uint32_t i = 0; i < n; i++)
         if (bi->cpu_apic_id[i] != cpus[0].apic_id)
             start_one(bi, bi->cpu_apic_id[i]);
     log_info("cpu", "%u of %u CPUs running (list from %s)", pcpu_count, bi->n_cpus, bi->cpu_source);
@@ -144,15 +150,15 @@ void pcpu_irq(unsigned vector)
 {
     struct pcpu *p = this_pcpu();
 
-    if (vector == IRQ_VEC_SPURIOUS || vector < IRQ_VEC_DEVICE)
+    if (vector == IRQ_VEC_SPURIOUS || (vector < IRQ_VEC_DEVICE && !apic_in_service(vector)))
         return;                                 /* spurious, also of the masked PICs: no EOI */
-    apic_eoi();
+    apic_eoi();                                 /* also for what the firmware left pending */
     if (vector == IRQ_VEC_TIMER) {
         timer_irq(p);
     } else if (vector == IRQ_VEC_KICK) {
         p->n_kick++;
         p->kicked = true;
-    } else if (vector <= IRQ_VEC_DEVICE_MAX) {
+    } else if (vector >= IRQ_VEC_DEVICE && vector <= IRQ_VEC_DEVICE_MAX) {
         p->n_device++;
         atomic_fetch_or_explicit(&cpus[0].irq_pending, BIT32(vector - IRQ_VEC_DEVICE), memory_order_release);
         if (p->index)

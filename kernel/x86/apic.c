@@ -5,6 +5,8 @@
  * TSC matters here, and that is measured once: counts = tsc_ticks * ratio / 2^32.  A pause of an emulated CPU during the measurement makes
  * the ratio too small, so that the timer fires early; pcpu.c arms it again then. */
 #include "kernel/x86/apic.h"
+#include <string.h>
+#include "kernel/acpi.h"
 #include "kernel/log.h"
 #include "kernel/pci.h"
 #include "kernel/pcpu.h"
@@ -12,7 +14,7 @@
 
 /* Register offsets of the MMIO page; x2APIC's MSR is 0x800 + offset/16. */
 enum {
-    APIC_ID = 0x020, APIC_TPR = 0x080, APIC_EOI = 0x0b0, APIC_SVR = 0x0f0, APIC_ESR = 0x280, APIC_ICR = 0x300, APIC_ICR_HI = 0x310,
+    APIC_ID = 0x020, APIC_TPR = 0x080, APIC_EOI = 0x0b0, APIC_SVR = 0x0f0, APIC_ISR = 0x100, APIC_ICR = 0x300, APIC_ICR_HI = 0x310,
     APIC_LVT_TIMER = 0x320, APIC_LVT_THERMAL = 0x330, APIC_LVT_PERF = 0x340, APIC_LVT_LINT0 = 0x350, APIC_LVT_LINT1 = 0x360,
     APIC_LVT_ERROR = 0x370, APIC_TIMER_INIT = 0x380, APIC_TIMER_CUR = 0x390, APIC_TIMER_DIV = 0x3e0,
 };
@@ -22,6 +24,8 @@ enum {
 #define LVT_TSC_DEADLINE    BIT32(18)
 #define ICR_PENDING         BIT32(12)
 #define TIMER_DIV_16        0x3u
+#define IOAPIC_DEFAULT      UINT64_C(0xfec00000)
+#define MADT_IOAPIC         1                       /* ACPI 5.2.12 */
 #define CALIBRATE_TICKS     UINT64_C(20000000)       /* of the TSC: 4 to 20 ms */
 
 static uint8_t *regs;                           /* const after apic_init on the boot CPU; unused in x2APIC mode */
@@ -50,6 +54,8 @@ uint32_t apic_id(void)
 }
 
 void apic_eoi(void) { reg_write(APIC_EOI, 0); }
+
+bool apic_in_service(unsigned vector) { return reg_read(APIC_ISR + vector / 32 * 16) & BIT32(vector & 31); }
 
 void apic_send(uint32_t to, uint32_t icr)
 {
@@ -121,6 +127,34 @@ static void mask_pics(void)
     outb(0xa1, 0x01);
     outb(0x21, 0xff);
     outb(0xa1, 0xff);
+}
+
+/* 82093AA: an index and a data register; entry n of the redirection table is registers 0x10 + 2n and 0x11 + 2n. */
+static void ioapic_mask(uint64_t addr)
+{
+    uint8_t *p = mmio_map(hpa(addr), PAGE_SIZE);
+
+    mmio_write32(p, 0x01);
+    uint32_t version = mmio_read32(p + 0x10);
+    for (unsigned i = 0; version != UINT32_MAX && i <= (version >> 16 & 0xff); i++) {
+        mmio_write32(p, 0x10 + 2 * i);
+        mmio_write32(p + 0x10, mmio_read32(p + 0x10) | LVT_MASKED);
+    }
+}
+
+void apic_mask_ioapics(void)
+{
+    uint32_t len, addr;
+    const uint8_t *madt = acpi_table_find("APIC", &len);
+
+    if (!madt)
+        ioapic_mask(IOAPIC_DEFAULT);
+    for (uint32_t at = 44; madt && at + 2 <= len && madt[at + 1] >= 2 && at + madt[at + 1] <= len; at += madt[at + 1]) {
+        if (madt[at] != MADT_IOAPIC || madt[at + 1] < 12)
+            continue;
+        memcpy(&addr, madt + at + 4, sizeof(addr));
+        ioapic_mask(addr);
+    }
 }
 
 static void apic_find(void)

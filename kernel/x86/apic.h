@@ -15,6 +15,11 @@
 void apic_init(bool boot_cpu);
 uint32_t apic_id(void);                         /* of the CPU that this runs on; any context */
 void apic_eoi(void);
+/** Is vector in service in this CPU's local APIC, so that it wants an EOI? */
+bool apic_in_service(unsigned vector);
+/** Mask every pin of every I/O APIC: the host's devices interrupt by MSI or are polled, and the firmware may have left pins open.
+ *  Boot CPU, by acpi_init(). */
+void apic_mask_ioapics(void);
 /** Send an interrupt: icr is the low half of the command register (mode and vector). */
 void apic_send(uint32_t to_apic_id, uint32_t icr);
 /** NMI to every other CPU that is online.  Any context. */

@@ -59,12 +59,15 @@ static void prepare_page(uint64_t page, const struct trampoline_args *args)
 {
     size_t len = (size_t)(trampoline_end - trampoline_start);
 
-    ASSERT(len + sizeof(*args) <= PAGE_SIZE - TRAMPOLINE_ARGS + sizeof(*args) && len <= TRAMPOLINE_ARGS);
+    ASSERT(len <= TRAMPOLINE_ARGS);
     paging_map(page, PAGE_SIZE, MAP_RW);
     memcpy(hpa_ptr(hpa(page)), trampoline_start, len);
     memcpy(hpa_ptr(hpa(page + TRAMPOLINE_ARGS)), args, sizeof(*args));
     paging_map(page, PAGE_SIZE, MAP_RX);
 }
+
+void cpu_halt(uint32_t id) { apic_send(id, ICR_INIT | ICR_ASSERT); }
+void cpu_halt_wait(void) { wait_us(10000); }            /* SDM 3A "MP Initialization Protocol": INIT, 10 ms, SIPI, 200 us, SIPI */
 
 bool cpu_start(struct pcpu *p, uint64_t page, void *stack_top, void (*entry)(struct pcpu *p))
 {
@@ -74,8 +77,6 @@ bool cpu_start(struct pcpu *p, uint64_t page, void *stack_top, void (*entry)(str
     };
 
     prepare_page(page, &args);
-    apic_send(p->apic_id, ICR_INIT | ICR_ASSERT);
-    wait_us(10000);                                     /* SDM 3A "MP Initialization Protocol": 10 ms, then twice with 200 us between */
     apic_send(p->apic_id, ICR_STARTUP | ICR_ASSERT | (uint32_t)(page >> PAGE_SHIFT));
     bool up = wait_online(p, 200);
     if (!up) {
@@ -83,7 +84,7 @@ bool cpu_start(struct pcpu *p, uint64_t page, void *stack_top, void (*entry)(str
         up = wait_online(p, 1000000);
     }
     if (!up)
-        apic_send(p->apic_id, ICR_INIT | ICR_ASSERT);   /* or it might wander in later, with the next one's stack */
+        cpu_halt(p->apic_id);                           /* or it might wander in later, with the next one's stack */
     paging_map(page, PAGE_SIZE, MAP_RW);
     return up;
 }
