@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tools/mig-dump.c - print one direction of a captured or saved migration stream, record by record.
+ *
+ *   mig-dump [-p] [-s N] FILE        -p: also every page entry;  -s: skip N bytes first (the fuzzer's seeds begin with one of their own)
+ *
+ * Parses with migrate/wire.c, so it cannot disagree with the engine.  Exit code 0: the stream is well formed and ends with a whole record;
+ * 1: it is not, and the last line says where and why; 2: usage.
+ * tool-sources: migrate/wire.c kernel/err.c */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "migrate/wire.h"
+
+static bool show_pages;
+
+static void print_id(const struct mig_id *id)
+{
+    printf(" id ");
+    for (unsigned i = 0; i < sizeof id->b; i++) printf("%02x", id->b[i]);
+}
+
+static void print_text(const struct mig_p_text *p)
+{
+    char text[MIG_TEXT_MAX];
+    memcpy(text, p->text, p->len);
+    text[p->len] = '\0';
+    mig_text_clean(text);
+    print_id(&p->id);
+    printf(" code %d \"%s\"", p->code, text);
+}
+
+static enum hv_err print_batch(struct rd *r)
+{
+    struct mig_p_batch b;
+    unsigned zero = 0, full = 0, part = 0;
+    enum hv_err e = mig_batch_get(r, &b);
+    if (e) return e;
+    for (uint32_t i = 0; i < b.n_entries; i++) {
+        uint64_t map = mig_entry(&b, i) >> MIG_ENTRY_MAP_SHIFT;
+        if (!map) zero++;
+        else if (map == 0xffff) full++;
+        else part++;
+    }
+    printf(" %s %u -> %zu bytes, pages: %u full %u delta %u zero", b.codec == MIG_CODEC_LZ4 ? "lz4" : "raw", b.data_len, b.stored_len, full,
+           part, zero);
+    for (uint32_t i = 0; show_pages && i < b.n_entries; i++) {
+        uint64_t entry = mig_entry(&b, i);
+        printf("\n             gfn 0x%" PRIx64 " chunks %04" PRIx64, entry & MIG_ENTRY_GFN_MASK, entry >> MIG_ENTRY_MAP_SHIFT);
+    }
+    return HV_OK;
+}
+
+static enum hv_err print_offer(struct rd *r)
+{
+    struct mig_p_offer p;
+    enum hv_err e = mig_offer_get(r, &p);
+    if (e) return e;
+    print_id(&p.id);
+    printf(" guest \"%s\" %" PRIu64 " pages (%" PRIu64 " MiB)%s, offer %zu bytes", p.name, p.n_pages, p.n_pages / 256,
+           p.flags & MIG_OFFER_VERIFY ? " verify" : "", p.offer_len);
+    return HV_OK;
+}
+
+static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
+{
+    union { struct mig_id id; struct mig_p_round round; struct mig_p_ack ack; struct mig_p_state state; struct mig_p_prepared prepared;
+            struct mig_p_running running; struct mig_p_text text; } u;
+    enum hv_err e = HV_E_PROTO;
+    switch (type) {
+    case MIG_REC_OFFER: return print_offer(r);
+    case MIG_REC_BATCH: return print_batch(r);
+    case MIG_REC_ACCEPT:
+    case MIG_REC_COMMIT:
+    case MIG_REC_QUERY:
+        if (!(e = mig_id_get(r, &u.id))) print_id(&u.id);
+        break;
+    case MIG_REC_ROUND_END:
+        if (!(e = mig_round_get(r, &u.round))) printf(" round %u, %" PRIu64 " pages looked at", u.round.round, u.round.pages);
+        break;
+    case MIG_REC_ACK:
+        if (!(e = mig_ack_get(r, &u.ack))) printf(" round %u, %" PRIu64 " bytes consumed", u.ack.round, u.ack.bytes);
+        break;
+    case MIG_REC_STATE:
+        if (!(e = mig_state_get(r, &u.state)))
+            printf(" digest %016" PRIx64 "%016" PRIx64 ", state %zu bytes, check %016" PRIx64, u.state.digest.a, u.state.digest.b, u.state.len,
+                   u.state.check);
+        break;
+    case MIG_REC_PREPARED:
+        if (!(e = mig_prepared_get(r, &u.prepared))) {
+            print_id(&u.prepared.id);
+            printf(" digest %016" PRIx64 "%016" PRIx64 ", %" PRIu64 " us", u.prepared.digest.a, u.prepared.digest.b, u.prepared.us);
+        }
+        break;
+    case MIG_REC_RUNNING:
+        if (!(e = mig_running_get(r, &u.running))) {
+            print_id(&u.running.id);
+            printf(" %" PRIu64 " us", u.running.us);
+        }
+        break;
+    case MIG_REC_FAIL:
+    case MIG_REC_ANSWER:
+        if (!(e = mig_text_get(r, type, &u.text))) print_text(&u.text);
+        break;
+    case MIG_REC_OPTIONAL: break;
+    }
+    return e;
+}
+
+static int stop(size_t at, enum hv_err e)
+{
+    printf("\n%10zu  %s\n", at, e == HV_E_SHORT ? "the stream ends within a record" : hv_err_text(e));
+    return 1;
+}
+
+static int dump(const uint8_t *p, size_t len)
+{
+    struct rd r = rd_init(p, len);
+    uint16_t version, min, max;
+    enum hv_err e = mig_preamble_get(&r, &version, &min, &max);
+    if (e && e != HV_E_VERSION) return stop(0, e);
+    printf("%10d  preamble, versions %u to %u\n", 0, min, max);
+    while (rd_left(&r)) {
+        size_t at = r.pos;
+        struct mig_rec rec;
+        if ((e = mig_rec_get(&r, &rec))) return stop(at, e);
+        printf("%10zu  %-9s %7" PRIu64, at, mig_rec_name(rec.type), rec.len);
+        if (rec.type < MIG_REC_OPTIONAL) {
+            struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
+            if ((e = print_payload((enum mig_rec_type)rec.type, &payload))) return stop(at, e);
+        }
+        printf("\n");
+        r.pos += (size_t)rec.len;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    size_t skip = 0, len = 0, cap = 0;
+    uint8_t *buf = NULL;
+    int c;
+
+    while ((c = getopt(argc, argv, "ps:")) != -1) {
+        if (c == 'p') show_pages = true;
+        else if (c == 's') skip = strtoul(optarg, NULL, 0);
+        else return 2;
+    }
+    if (optind + 1 != argc) return fprintf(stderr, "usage: mig-dump [-p] [-s N] FILE\n"), 2;
+    FILE *f = fopen(argv[optind], "rb");
+    if (!f) return perror(argv[optind]), 2;
+    for (;;) {
+        if (len == cap) {
+            uint8_t *more = realloc(buf, cap = cap ? 2 * cap : 1 << 20);
+            if (!more) return perror("memory"), 2;
+            buf = more;
+        }
+        size_t n = fread(buf + len, 1, cap - len, f);
+        if (!n) break;
+        len += n;
+    }
+    fclose(f);
+    int rc = skip <= len ? dump(buf + skip, len - skip) : stop(0, HV_E_SHORT);
+    free(buf);
+    return rc;
+}
