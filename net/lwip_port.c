@@ -146,7 +146,8 @@ const char *host_if_text(void)
     if (!conf) return "no network";
     const uint8_t *a = (const uint8_t *)netif_ip4_addr(&netif), *g = (const uint8_t *)netif_ip4_gw(&netif);
     if (!host_if_is_up()) return conf->dhcp ? "no address yet (DHCP)" : "no address: set [host] ip";
-    unsigned len = (unsigned)__builtin_popcount(netif_ip4_netmask(&netif)->addr);
+    unsigned len = 0;
+    for (uint32_t mask = netif_ip4_netmask(&netif)->addr; mask; mask &= mask - 1) len++;
     int n = snprintf(text, sizeof text, "%u.%u.%u.%u/%u", a[0], a[1], a[2], a[3], len);
     if (g[0]) n += snprintf(text + n, sizeof text - (size_t)n, " via %u.%u.%u.%u", g[0], g[1], g[2], g[3]);
     snprintf(text + n, sizeof text - (size_t)n, " (%s), MTU %u", conf->dhcp ? "DHCP" : "static", netif.mtu);

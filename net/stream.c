@@ -62,7 +62,7 @@ struct stream {
 
 static struct stream *streams;
 static unsigned n_streams;
-static const struct net_params *params;
+static struct net_params params;                /* a copy; what it points to lives for ever */
 static struct tcp_pcb *listener;
 static bool activity;                           /* a callback noted something since the last poll */
 static uint64_t n_accepted, n_refused, n_busy;
@@ -299,7 +299,7 @@ static bool pump_in(struct stream *s)
 
 static void tls_begin(struct stream *s)
 {
-    s->tls = s->incoming ? tls_server(params->config->peers, params->config->n_peers) : tls_client(&s->dial);
+    s->tls = s->incoming ? tls_server(params.config->peers, params.config->n_peers) : tls_client(&s->dial);
     if (!s->tls) stream_fail(s, HV_E_NOMEM, "not enough memory for a TLS session");
     else s->deadline_us = clock_us() + HANDSHAKE_US;
 }
@@ -315,7 +315,7 @@ static void opened(struct stream *s)
     if (s->owner != OWNER_US) return;
     s->owner = OWNER_USER;
     n_accepted++;
-    params->on_accept(s);                       /* may close it at once; s is not touched after this */
+    params.on_accept(s);                       /* may close it at once; s is not touched after this */
 }
 
 /** TLS's state into the stream's. */
@@ -441,7 +441,7 @@ static void frame_account(const uint8_t *f, size_t len, bool tx)
 
 enum hv_err streams_init(const struct net_params *p)
 {
-    params = p;
+    params = *p;
     host_if_on_frame = frame_account;
     struct tcp_pcb *pcb = tcp_new();
     if (!pcb) return HV_FAIL(HV_E_NOMEM);
