@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm_offer.c - what a source tells about a VM before moving it, and the destination's answer: every reason why not.
+ *
+ * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · 0 u16 · memory u64 · tsc_hz u64 · xcr0 u64 ·
+ * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · CPUID table (cpuid_save) · n u16 and n times (section u16, version u16).
+ * The sections are the devices of the state to come; one that this host does not know is a reason to refuse, before any page is sent. */
+#include <stdio.h>
+#include "kernel/clock.h"
+#include "kernel/devices.h"
+#include "kernel/log.h"
+#include "kernel/page.h"
+#include "kernel/vm_state.h"
+#include "kernel/x86/fpu.h"
+
+#define OFFER_MAGIC 0x4f565747u         /* "GWVO" */
+#define TSC_NOTICE_PPM 1000             /* beyond this, another TSC rate is worth a word */
+
+/* VMS_SEC_* with the versions that vm_state.c writes and reads. */
+static const struct { uint16_t section, version; } devices_known[] = {
+    { VMS_SEC_REGS, 1 }, { VMS_SEC_XSAVE, 1 }, { VMS_SEC_MSRS, 1 }, { VMS_SEC_LAPIC, 1 }, { VMS_SEC_TIME, 1 }, { VMS_SEC_PVCLOCK, 1 },
+    { VMS_SEC_IOAPIC, 1 }, { VMS_SEC_PIC, 1 }, { VMS_SEC_PIT, 1 }, { VMS_SEC_RTC, 1 }, { VMS_SEC_PM, 1 }, { VMS_SEC_UART, 1 },
+};
+
+static void wr_text(struct wr *w, const char *s)
+{
+    size_t n = strlen(s);
+    wr_u16(w, (uint16_t)n);
+    wr_bytes(w, s, n);
+}
+
+/* A text shorter than cap, printable ASCII only: it goes to logs and consoles. */
+static bool rd_text(struct rd *r, char *out, size_t cap)
+{
+    size_t n = rd_u16(r);
+    const uint8_t *p = n < cap ? rd_ref(r, n) : NULL;
+    if (!p) return false;
+    for (size_t i = 0; i < n; i++)
+        if (p[i] < 0x20 || p[i] > 0x7e) return false;
+    memcpy(out, p, n);
+    out[n] = 0;
+    return true;
+}
+
+static bool name_ok(const char *s)
+{
+    if (!*s || *s == '-') return false;
+    for (; *s; s++) {
+        bool letter = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9');
+        if (!letter && *s != '-' && *s != '_' && *s != '.') return false;
+    }
+    return true;
+}
+
+enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
+{
+    struct wr w = wr_init(buf, cap);
+    wr_u32(&w, OFFER_MAGIC); wr_u16(&w, VM_STATE_FORMAT); wr_u16(&w, 0);
+    wr_u8(&w, (uint8_t)cpu_ops->vendor); wr_u8(&w, (uint8_t)vm->n_vcpus); wr_u16(&w, 0);
+    wr_bytes(&w, vm->uuid, sizeof vm->uuid);
+    wr_bytes(&w, vm->config.mac, sizeof vm->config.mac); wr_u16(&w, 0);
+    wr_u64(&w, vm->mem.size_bytes); wr_u64(&w, vm->tsc_hz); wr_u64(&w, vm->cpuid->xcr0_allowed);
+    wr_text(&w, vm->config.name); wr_text(&w, vm->config.kernel); wr_text(&w, vm->config.initrd);
+    wr_text(&w, vm->config.cmdline); wr_text(&w, vm->config.cpu);
+    cpuid_save(vm->cpuid, &w);
+    wr_u16(&w, ARRAY_SIZE(devices_known));
+    for (unsigned i = 0; i < ARRAY_SIZE(devices_known); i++) { wr_u16(&w, devices_known[i].section); wr_u16(&w, devices_known[i].version); }
+    *len = w.len;
+    return w.bad ? HV_FAIL(HV_E_RANGE) : HV_OK;
+}
+
+struct why { char *text; size_t len; };
+#define REFUSE(err, ...) (snprintf(why->text, why->len, __VA_ARGS__), HV_FAIL(err))
+
+static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why)
+{
+    uint8_t vendor = rd_u8(r), n_cpus = rd_u8(r);
+    unsigned zero = rd_u16(r);
+    rd_bytes(r, o->uuid, sizeof o->uuid);
+    rd_bytes(r, o->config.mac, sizeof o->config.mac);
+    zero |= rd_u16(r);
+    o->config.memory_bytes = rd_u64(r);
+    o->tsc_hz = rd_u64(r);
+    o->xcr0 = rd_u64(r);
+    if (r->bad || zero) return REFUSE(HV_E_PROTO, "the offer is cut off or malformed");
+    if (vendor != CPU_VENDOR_AMD && vendor != CPU_VENDOR_INTEL) return REFUSE(HV_E_PROTO, "the offer names an unknown processor vendor, %u", vendor);
+    if (n_cpus < 1 || n_cpus > VM_MAX_VCPUS) return REFUSE(HV_E_PROTO, "the offer is for %u processors; 1 to %u are possible", n_cpus, VM_MAX_VCPUS);
+    if (o->config.memory_bytes % BLOCK_SIZE || o->config.memory_bytes < 16 * MIB || o->config.memory_bytes > BIT64(46))
+        return REFUSE(HV_E_PROTO, "the offer has an impossible memory size, %llu bytes", (unsigned long long)o->config.memory_bytes);
+    if (o->tsc_hz < 1000000 || o->tsc_hz > UINT64_C(100000000000)) return REFUSE(HV_E_PROTO, "the offer has an impossible TSC frequency");
+    o->vendor = (enum cpu_vendor)vendor;
+    o->config.n_cpus = n_cpus;
+    return HV_OK;
+}
+
+static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, struct why *why)
+{
+    struct vm_config *c = &o->config;
+    if (!rd_text(r, c->name, sizeof c->name) || !rd_text(r, c->kernel, sizeof c->kernel) || !rd_text(r, c->initrd, sizeof c->initrd) ||
+        !rd_text(r, c->cmdline, sizeof c->cmdline) || !rd_text(r, c->cpu, sizeof c->cpu) || !name_ok(c->name))
+        return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
+    if (cpuid_load(&o->cpuid, r) != HV_OK || o->cpuid.xcr0_allowed != o->xcr0) return REFUSE(HV_E_PROTO, "the offer's CPUID table is malformed");
+    o->n_devices = rd_u16(r);
+    if (o->n_devices > ARRAY_SIZE(o->device)) return REFUSE(HV_E_VERSION, "the offer lists %u device states, this host knows %zu", o->n_devices,
+                                                            ARRAY_SIZE(devices_known));
+    for (unsigned i = 0; i < o->n_devices; i++) { o->device[i].section = rd_u16(r); o->device[i].version = rd_u16(r); }
+    return r->bad || rd_left(r) ? REFUSE(HV_E_PROTO, "the offer is cut off or has bytes behind its end") : HV_OK;
+}
+
+enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, char *why_text, size_t why_len)
+{
+    struct why why_val = { why_text, why_len }, *why = &why_val;
+    struct rd r = rd_init(buf, len);
+    memset(o, 0, sizeof *o);
+    o->config.pin = -1;
+    uint32_t magic = rd_u32(&r);
+    o->format = rd_u16(&r);
+    unsigned zero = rd_u16(&r);
+    if (r.bad || magic != OFFER_MAGIC || zero) return REFUSE(HV_E_PROTO, "this is not the offer of a VM");
+    if (o->format != VM_STATE_FORMAT)
+        return REFUSE(HV_E_VERSION, "the source offers state format %u, this host knows format %u: run the same version on both", o->format, VM_STATE_FORMAT);
+    enum hv_err e = parse_fixed(&r, o, why);
+    return e ? e : parse_rest(&r, o, why);
+}
+
+static unsigned check_devices(const struct vm_offer *o, reason_fn *add, void *ctx)
+{
+    unsigned n = 0;
+    char text[160];
+    for (unsigned i = 0; i < o->n_devices; i++) {
+        bool known = o->device[i].section & VMS_SEC_OPTIONAL;
+        for (unsigned k = 0; k < ARRAY_SIZE(devices_known); k++)
+            known = known || (devices_known[k].section == o->device[i].section && devices_known[k].version == o->device[i].version);
+        if (known) continue;
+        snprintf(text, sizeof text, "the guest has device state %u of version %u, which this host does not know: update this host", o->device[i].section,
+                 o->device[i].version);
+        add(ctx, text);
+        n++;
+    }
+    return n;
+}
+
+static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *ctx)
+{
+    static struct cpuid_table host;     /* large; service pCPU only */
+    unsigned n = 0;
+    char text[200];
+    if (o->vendor != cpu_ops->vendor) {
+        snprintf(text, sizeof text, "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
+                 o->vendor == CPU_VENDOR_AMD ? "AMD" : "Intel", cpu_ops->vendor == CPU_VENDOR_AMD ? "AMD" : "Intel");
+        add(ctx, text);
+        return 1;                       /* comparing features would only add noise */
+    }
+    cpuid_build(&host, cpuid_host, o->config.n_cpus, clock_tsc_hz);
+    n += cpuid_check(&host, &o->cpuid, add, ctx);
+    if (o->cpuid.xsave_bytes > fpu_save_area_size) {
+        snprintf(text, sizeof text, "the guest's FPU state has %u bytes, this host keeps %u", o->cpuid.xsave_bytes, fpu_save_area_size);
+        add(ctx, text);
+        n++;
+    }
+    return n;
+}
+
+unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
+{
+    char text[200];
+    unsigned n = check_processor(o, add, ctx) + check_devices(o, add, ctx);
+    if (o->config.memory_bytes > free_bytes) {
+        snprintf(text, sizeof text, "the guest has %llu MiB of memory, this host can give %llu MiB: stop another guest here or choose another host",
+                 (unsigned long long)(o->config.memory_bytes / MIB), (unsigned long long)(free_bytes / MIB));
+        add(ctx, text);
+        n++;
+    }
+    uint64_t diff = o->tsc_hz > clock_tsc_hz ? o->tsc_hz - clock_tsc_hz : clock_tsc_hz - o->tsc_hz;
+    if (diff > clock_tsc_hz / 1000000 * TSC_NOTICE_PPM)
+        log_warn(o->config.name, "its TSC was promised %llu kHz, this host's runs at %llu kHz: its KVM clock stays right, a bare TSC clock would not",
+                 (unsigned long long)(o->tsc_hz / 1000), (unsigned long long)(clock_tsc_hz / 1000));
+    return n;
+}
+
+enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o)
+{
+    struct cpuid_table *t = mem_alloc(sizeof *t);
+    if (!t) return HV_FAIL(HV_E_NOMEM);
+    *t = o->cpuid;
+    vm->cpuid = t;
+    vm->config = o->config;
+    memcpy(vm->uuid, o->uuid, sizeof vm->uuid);
+    vm->tsc_hz = o->tsc_hz;
+    return HV_OK;
+}
