@@ -22,7 +22,7 @@ SHELL        := /bin/bash
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules
 
-.PHONY: all deps setup test unit fuzz fuzz-build unit-build guest system demo bench run gdb lint soak test-mutants clean distclean help
+.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system demo bench run gdb lint soak test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
 
 help:
@@ -32,7 +32,8 @@ help:
 	  'make test       unit tests, short fuzzing, system tests; also one by one: make unit, make fuzz, make system' \
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x); make gdb: the same, waiting for gdb' \
-	  'make guest      guest programs and initramfs for the tests' \
+	  'make tools      host programs (build/tools/), e.g. mig-dump' \
+  'make guest      guest programs and initramfs for the tests' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail' \
 	  'make lint       which folder includes which, checked against the rules' \
 	  'make setup      install missing Debian packages; make deps: also fetch third-party sources' \
@@ -173,6 +174,17 @@ unit:
 	$(Q)$(MAKE) --no-print-directory -k unit-build && built=1; BUILT=$${built:-0} tools/run-unit.sh $(BUILD)/results/unit.txt $(addprefix $(BUILD)/unit/,$(UNIT))
 fuzz:
 	$(Q)$(MAKE) --no-print-directory -k fuzz-build && built=1; BUILT=$${built:-0} tools/run-fuzz.sh $(BUILD)/results/fuzz.txt $(FUZZ_SECONDS) $(addprefix $(BUILD)/fuzz/,$(FUZZ))
+
+# ---- host programs: tools/NAME.c with "tool-sources: ..." (and "tool-deps: ...") at its top becomes build/tools/NAME ---------------------
+TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/*.c))
+define tool_rule
+$(BUILD)/tools/$(1): tools/$(1).c $(filter %.c,$(call named,tools/$(1).c,tool-sources)) \
+                     $(foreach l,$(filter $(LIBS),$(call named,tools/$(1).c,tool-deps)),$(BUILD)/host/lib/lib$(l).a) $(DEPS)/ready.mk
+	@$$(say) HOSTCC $$@; mkdir -p $$(@D)
+	$$(Q)$$(CC) -O2 $$(HOST) $$(WARN) $$(filter %.c %.a,$$^) -lm -o $$@
+endef
+$(foreach t,$(TOOLS),$(eval $(call tool_rule,$(t))))
+tools: $(addprefix $(BUILD)/tools/,$(TOOLS))
 
 # ---- emulated hosts ---------------------------------------------------------------------------------------------------------------------
 -include tests/guest/guest.mk

@@ -99,6 +99,7 @@ get_source() {      # name package version sha
 }
 
 # ---- binary packages: unpacked here, never installed ------------------------------------------------------------------------------
+PICK=2              # raise when a pick_ function below takes other files, so that packages are unpacked again
 resolve() {         # package or meta:package -> real package
     case $1 in meta:*) ;; *) echo "$1"; return ;; esac
     apt-cache "${apt_options[@]}" depends --important "${1#meta:}" | awk '/Depends:/ {print $2; exit}'
@@ -106,7 +107,7 @@ resolve() {         # package or meta:package -> real package
 
 get_binary() {      # name package version|* sha|-
     local name=$1 pkg=$2 ver=$3 sha=$4 out=$DEST/$1 real deb
-    if [ "$(cat "$out/.complete" 2>/dev/null)" != "$ver $sha" ]; then
+    if [ "$(cat "$out/.complete" 2>/dev/null)" != "$ver $sha $PICK" ]; then
         apt_update
         real=$(resolve "$pkg"); [ -n "$real" ] || die "the archive has no $pkg in $SUITE"
         [ "$ver" = '*' ] || real=$real=$ver
@@ -119,13 +120,14 @@ get_binary() {      # name package version|* sha|-
         dpkg-deb -f "$deb" Package Version > "$out.tmp/VERSION"
         pick_"$name" "$out.tmp"
         rm -rf "$out.tmp/pkg" "$deb"
-        echo "$ver $sha" > "$out.tmp/.complete"; mv "$out.tmp" "$out"
+        echo "$ver $sha $PICK" > "$out.tmp/.complete"; mv "$out.tmp" "$out"
     fi
     echo "$name $(awk '{print $2}' "$out/VERSION" | paste -sd' ')"
 }
 pick_linux() {      # the guest kernel: tests rely on 6.1 (newer ones crash under the emulator by themselves)
     grep -q '^Version: 6\.1\.' "$1/VERSION" || die "the archive's cloud kernel is not 6.1: $(paste -sd' ' "$1/VERSION")"
     cp "$1"/pkg/boot/vmlinuz-* "$1/vmlinuz"
+    cp "$1"/pkg/lib/modules/*/kernel/arch/x86/kernel/msr.ko "$1/msr.ko" || die "the cloud kernel has no msr.ko any more (tests/guest/probe needs it)"
 }
 pick_zycore() { cp -r "$1/pkg/usr/include" "$1/include"; cp "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
 pick_busybox() { cp "$1/pkg/bin/busybox" "$1/busybox"; }
