@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_guest_mem.c - lazily backed RAM with its hole, and the guest's page tables walked in software. */
+/* unit-sources: kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "tests/fakes/page.h"
+#include "tests/fakes/vcpu.h"
+
+extern const struct s2_format npt_format;
+static struct vm vm;
+static struct vcpu v;
+
+static void begin(uint64_t bytes)
+{
+    fake_page_fail_after = -1;
+    fake_vcpu_init(&vm, &v);
+    assert_int_equal(guest_mem_init(&vm.mem, bytes), HV_OK);
+    assert_int_equal(s2_init(&vm.s2, &npt_format), HV_OK);
+}
+static void end(void)
+{
+    s2_fini(&vm.s2);
+    guest_mem_fini(&vm.mem);
+    assert_int_equal(fake_page_outstanding, 0);
+}
+
+static void test_layout_with_hole(void **state)
+{
+    (void)state;
+    begin(5 * GIB);
+    assert_int_equal(vm.mem.low_bytes, 3 * GIB);
+    assert_int_equal(vm.mem.high_bytes, 2 * GIB);
+    assert_int_equal(vm.mem.n_gfns, 6 * GIB / PAGE_SIZE);
+    assert_true(guest_is_ram(&vm, gpa(3 * GIB - 1)));
+    assert_false(guest_is_ram(&vm, gpa(3 * GIB)));
+    assert_false(guest_is_ram(&vm, gpa(4 * GIB - 1)));
+    assert_true(guest_is_ram(&vm, gpa(4 * GIB)));
+    assert_true(guest_is_ram(&vm, gpa(6 * GIB - 1)));
+    assert_false(guest_is_ram(&vm, gpa(6 * GIB)));
+    assert_false(guest_is_ram(&vm, gpa(~0ull)));
+    assert_int_equal(guest_mem_fault(&vm, gpa(0xfee00000), true), HV_E_RANGE);
+    assert_null(guest_page_for_write(&vm, 3 * GIB / PAGE_SIZE));
+    end();
+    struct guest_mem m;
+    assert_int_equal(guest_mem_init(&m, BLOCK_SIZE + PAGE_SIZE), HV_E_INVAL);
+}
+
+static void test_untouched_reads_zero_and_stays_untouched(void **state)
+{
+    char buf[100];
+    (void)state;
+    begin(8 * BLOCK_SIZE);
+    memset(buf, 1, sizeof(buf));
+    assert_int_equal(guest_read(&vm, gpa(BLOCK_SIZE - 50), buf, sizeof(buf)), HV_OK);
+    for (unsigned i = 0; i < sizeof(buf); i++)
+        assert_int_equal(buf[i], 0);
+    assert_int_equal(vm.mem.n_backed, 0);
+    assert_int_equal(guest_mem_fault(&vm, gpa(BLOCK_SIZE + 5), false), HV_OK);
+    assert_int_equal(guest_mem_fault(&vm, gpa(BLOCK_SIZE + 5), true), HV_OK);
+    assert_int_equal(vm.mem.n_backed, 1);
+    assert_int_equal(vm.s2.n_large, 1);
+    end();
+}
+
+static void test_write_crosses_blocks_or_not_at_all(void **state)
+{
+    char buf[8] = "abcdefg", back[8];
+    (void)state;
+    begin(4 * BLOCK_SIZE);
+    assert_int_equal(guest_write(&vm, gpa(BLOCK_SIZE - 3), buf, 8), HV_OK);
+    assert_int_equal(vm.mem.n_backed, 2);
+    assert_int_equal(guest_read(&vm, gpa(BLOCK_SIZE - 3), back, 8), HV_OK);
+    assert_memory_equal(buf, back, 8);
+    assert_memory_equal((const char *)guest_page(&vm, 512) , "defg", 5);
+    assert_int_equal(guest_write(&vm, gpa(4 * BLOCK_SIZE - 3), buf, 8), HV_E_RANGE);
+    assert_int_equal(vm.mem.n_backed, 2);
+    assert_int_equal(guest_read(&vm, gpa(~0ull - 3), back, 8), HV_E_RANGE);
+    fake_page_fail_after = 0;
+    assert_int_equal(guest_write(&vm, gpa(3 * BLOCK_SIZE), buf, 8), HV_E_NOMEM);
+    assert_int_equal(guest_mem_fault(&vm, gpa(3 * BLOCK_SIZE), true), HV_E_NOMEM);
+    end();
+}
+
+/* ---- the guest's page tables ------------------------------------------------------------------------------------------------------- */
+#define P 1ull
+#define W 2ull
+#define U 4ull
+#define A 0x20ull
+#define D 0x40ull
+#define PS 0x80ull
+#define XD BIT64(63)
+
+static void put8(uint64_t at, uint64_t e) { assert_int_equal(guest_write(&vm, gpa(at), &e, 8), HV_OK); }
+static void put4(uint64_t at, uint32_t e) { assert_int_equal(guest_write(&vm, gpa(at), &e, 4), HV_OK); }
+static uint64_t get8(uint64_t at) { uint64_t e; assert_int_equal(guest_read(&vm, gpa(at), &e, 8), HV_OK); return e; }
+
+#define OK(va, write, exec, want) do { gpa_t a_; uint32_t e_;                                                     \
+    assert_int_equal(guest_translate(&v, gva(va), write, exec, &a_, &e_), HV_OK); assert_int_equal(a_.v, want); } while (0)
+#define FAULT(va, write, exec, want) do { gpa_t a_; uint32_t e_;                                                  \
+    assert_int_equal(guest_translate(&v, gva(va), write, exec, &a_, &e_), HV_E_GUEST); assert_int_equal(e_, want); } while (0)
+
+static void user(bool on) { fake_regs.seg[SEG_SS].ar = on ? 0xc0f3 : 0xc093; }
+
+static void test_4_level(void **state)
+{
+    const uint64_t va = 0xffff888012345678;
+    (void)state;
+    begin(8 * BLOCK_SIZE);
+    fake_regs = (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x1000, .cr4 = BIT64(5), .efer = BIT64(10) | BIT64(11) };
+    put8(0x1000 + 8 * (va >> 39 & 511), 0x2000 | P | W | U);
+    put8(0x2000 + 8 * (va >> 30 & 511), 0x3000 | P | W | U);
+    put8(0x3000 + 8 * (va >> 21 & 511), 0x4000 | P | W);
+    put8(0x4000 + 8 * (va >> 12 & 511), 0xabc000 | P | XD);
+    OK(va, false, false, 0xabc678);
+    assert_int_equal(get8(0x4000 + 8 * (va >> 12 & 511)), 0xabc000 | P | XD | A);
+    assert_int_equal(get8(0x1000 + 8 * (va >> 39 & 511)), 0x2000 | P | W | U | A);
+    OK(va, true, false, 0xabc678);                              /* a supervisor store without CR0.WP */
+    assert_true(get8(0x4000 + 8 * (va >> 12 & 511)) & D);
+    fake_regs.cr0 |= BIT64(16);
+    FAULT(va, true, false, 3);
+    FAULT(va, false, true, 0x11);
+    user(true);
+    FAULT(va, false, false, 5);
+    user(false);
+    FAULT(va + BIT64(12), false, false, 0);
+    put8(0x3000 + 8 * (va >> 21 & 511), 0x400000 | P | W | U | PS);
+    OK(va, true, true, 0x400000 | (va & 0x1fffff));
+    fake_regs.cr4 |= BIT64(20) | BIT64(21);                     /* SMEP, SMAP */
+    FAULT(va, false, false, 1);
+    FAULT(va, false, true, 0x11);
+    v.rflags |= BIT64(18);
+    OK(va, false, false, 0x400000 | (va & 0x1fffff));
+    user(true);
+    OK(va, true, true, 0x400000 | (va & 0x1fffff));
+    put8(0x2000 + 8 * (va >> 30 & 511), 0x40000000 | P | W | U | PS);
+    OK(va, false, false, 0x40000000 | (va & 0x3fffffff));
+    end();
+}
+
+static void test_5_level(void **state)
+{
+    const uint64_t va = 0x00ab123456789abc;
+    (void)state;
+    begin(8 * BLOCK_SIZE);
+    fake_regs = (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x1000, .cr4 = BIT64(5) | BIT64(12), .efer = BIT64(10) };
+    put8(0x1000 + 8 * (va >> 48 & 511), 0x2000 | P | W);
+    put8(0x2000 + 8 * (va >> 39 & 511), 0x3000 | P | W);
+    put8(0x3000 + 8 * (va >> 30 & 511), 0x4000 | P | W);
+    put8(0x4000 + 8 * (va >> 21 & 511), 0x200000 | P | W | PS);
+    OK(va, true, true, 0x200000 | (va & 0x1fffff));
+    end();
+}
+
+static void test_pae_32bit_and_none(void **state)
+{
+    (void)state;
+    begin(8 * BLOCK_SIZE);
+    fake_regs = (struct vcpu_regs){ .cr0 = 1 };
+    OK(0x123456789, true, true, 0x23456789);                    /* no paging: 32 bits */
+    fake_regs = (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x1020, .cr4 = BIT64(5) };
+    put8(0x1020 + 8 * 2, 0x2000 | P);                           /* no rights at the top level */
+    put8(0x2000 + 8 * 1, 0x3000 | P | W | U);
+    put8(0x3000 + 8 * 3, 0x5000 | P | W | U);
+    OK(0x80203004, true, true, 0x5004);
+    assert_int_equal(get8(0x1020 + 8 * 2), 0x2000 | P);
+    FAULT(0xc0203004, false, false, 0);
+    fake_regs = (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x6000, .cr4 = BIT64(4) };
+    put4(0x6000 + 4 * 0x200, 0x7000 | 7);
+    put4(0x7000 + 4 * 5, 0x9000 | 3);
+    put4(0x6000 + 4 * 0x201, 0x00c00000 | 0x2000 | 0x83);       /* 4 MiB page; PSE-36 bit 32 */
+    OK(0x80005abc, true, false, 0x9abc);
+    OK(0x80712345, true, false, 0x100f12345);
+    user(true);
+    FAULT(0x80005abc, true, true, 7);
+    end();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layout_with_hole), cmocka_unit_test(test_untouched_reads_zero_and_stays_untouched),
+        cmocka_unit_test(test_write_crosses_blocks_or_not_at_all), cmocka_unit_test(test_4_level), cmocka_unit_test(test_5_level),
+        cmocka_unit_test(test_pae_32bit_and_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
