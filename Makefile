@@ -119,10 +119,10 @@ $(BUILD)/godwit.efi: $(BUILD)/godwit.elf
 
 # Third-party objects, for godwit.efi and once more for host programs.  Warnings there are not ours.
 define lib_rules
-$(BUILD)/lib/$(1)/%.o: $(DEPS)/$(1)/%.c $(DEPS)/ready.mk
+$(BUILD)/lib/$(1)/%.o: $(DEPS)/$(1)/%.c tools/deps.lock | $(DEPS)/ready.mk
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(FREE) -w $$(inc_$(1)) $$(def_$(1)) $$(DEPGEN) -c $$< -o $$@
-$(BUILD)/host/lib/$(1)/%.o: $(DEPS)/$(1)/%.c $(DEPS)/ready.mk
+$(BUILD)/host/lib/$(1)/%.o: $(DEPS)/$(1)/%.c tools/deps.lock | $(DEPS)/ready.mk
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) -O2 -w $$(HOST) $$(if $$(filter lz4,$(1)),,$$(def_$(1))) $$(DEPGEN) -c $$< -o $$@
 $(BUILD)/lib/lib$(1).a: $$(patsubst $(DEPS)/$(1)/%.c,$(BUILD)/lib/$(1)/%.o,$$(src_$(1)))
@@ -142,10 +142,10 @@ FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 # $(call named,file,word): what the comment "word: ..." at the top of file lists
 named = $(shell head -c 4000 $(1) | tr '\n' ' ' | sed -n 's/.*$(2):\([^:]*\)/\1 */p' | sed 's/\*\/.*//')
 
-$(BUILD)/host/%.c.o: %.c $(DEPS)/ready.mk
+$(BUILD)/host/%.c.o: %.c | $(DEPS)/ready.mk
 	@$(say) HOSTCC $<; mkdir -p $(@D)
 	$(Q)$(CC) $(HOST) $(SAN) $(WARN) $(if $(filter tests/unit/%,$<),$(CMOCKA)) $(HOST_CFLAGS) $(DEPGEN) -c $< -o $@
-$(BUILD)/fuzz/%.c.o: %.c $(DEPS)/ready.mk
+$(BUILD)/fuzz/%.c.o: %.c | $(DEPS)/ready.mk
 	@$(say) FUZZCC $<; mkdir -p $(@D)
 	$(Q)$(CLANG) $(HOST) -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -w $(DEPGEN) -c $< -o $@
 
@@ -179,7 +179,7 @@ fuzz:
 TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/*.c))
 define tool_rule
 $(BUILD)/tools/$(1): tools/$(1).c $(filter %.c,$(call named,tools/$(1).c,tool-sources)) \
-                     $(foreach l,$(filter $(LIBS),$(call named,tools/$(1).c,tool-deps)),$(BUILD)/host/lib/lib$(l).a) $(DEPS)/ready.mk
+                     $(foreach l,$(filter $(LIBS),$(call named,tools/$(1).c,tool-deps)),$(BUILD)/host/lib/lib$(l).a) | $(DEPS)/ready.mk
 	@$$(say) HOSTCC $$@; mkdir -p $$(@D)
 	$$(Q)$$(CC) -O2 $$(HOST) $$(WARN) $$(filter %.c %.a,$$^) -lm -o $$@
 endef
