@@ -16,7 +16,7 @@
 #include "kernel/x86/trap.h"
 #include "kernel/x86/x86.h"
 
-#define AP_STACK_SIZE (64 * KIB)                /* its lowest page is not mapped */
+#define STACK_SIZE (64 * KIB)                   /* its lowest page is not mapped */
 
 unsigned pcpu_count;
 static struct pcpu *cpus;                       /* owned, for ever: array of PCPU_MAX, const after pcpu_start_all but for [owner] fields */
@@ -48,6 +48,14 @@ static void *must_alloc(size_t len_bytes)
         panic("out of memory for processor data");
     return p;
 }
+
+static void stack_alloc(struct pcpu *p)
+{
+    p->arch->stack = must_alloc(STACK_SIZE);
+    paging_map((uintptr_t)p->arch->stack, PAGE_SIZE, MAP_NONE);
+}
+
+static void *stack_top(const struct pcpu *p) { return (uint8_t *)p->arch->stack + STACK_SIZE; }
 
 static void pcpu_prepare(struct pcpu *p, unsigned index, uint32_t id)
 {
@@ -87,15 +95,14 @@ static void start_one(const struct boot_info *bi, uint32_t id)
     struct pcpu *p = &cpus[pcpu_count];
 
     pcpu_prepare(p, pcpu_count, id);
-    p->arch->stack = must_alloc(AP_STACK_SIZE);
-    paging_map((uintptr_t)p->arch->stack, PAGE_SIZE, MAP_NONE);
-    if (cpu_start(p, bi->ap_trampoline, (uint8_t *)p->arch->stack + AP_STACK_SIZE, ap_entry)) {
+    stack_alloc(p);
+    if (cpu_start(p, bi->ap_trampoline, stack_top(p), ap_entry)) {
         pcpu_count++;
         return;
     }
     log_warn("cpu", "the CPU with APIC ID %u did not start within a second; going on without it", id);
     paging_map((uintptr_t)p->arch->stack, PAGE_SIZE, MAP_RW);
-    mem_free(p->arch->stack, AP_STACK_SIZE);
+    mem_free(p->arch->stack, STACK_SIZE);
     mem_free(p->arch->ist_stacks, (IST_COUNT - 1) * IST_STACK_SIZE);
     mem_free(p->arch, sizeof(*p->arch));
     *p = (struct pcpu){ 0 };
@@ -128,6 +135,15 @@ void pcpu_start_all(const struct boot_info *bi, void (*entry)(void))
             start_one(bi, bi->cpu_apic_id[i]);
     log_info("cpu", "%u of %u CPUs running (list from %s)", pcpu_count, bi->n_cpus, bi->cpu_source);
     atomic_store_explicit(&all_started, true, memory_order_release);
+}
+
+void pcpu_run(void (*work)(void))
+{
+    struct pcpu *p = this_pcpu();
+
+    if (!p->arch->stack)
+        stack_alloc(p);
+    cpu_stack_switch(stack_top(p), work);
 }
 
 /* ---- interrupts ---- */

@@ -45,6 +45,10 @@ void pcpu_init_boot(const struct boot_info *bi);
  *  up within 1 s is reported and left out.  Boot CPU. */
 void pcpu_start_all(const struct boot_info *bi, void (*entry)(void));
 
+/** Go on in work() on a stack of this pCPU's own that has an unmapped page below; the stack so far is abandoned.  For the boot CPU, whose
+ *  stack comes from the loader: the last call of kernel_entry(). */
+void pcpu_run(void (*work)(void)) HV_NORETURN;
+
 /** Fire this pCPU's timer at TSC value tsc (now, if past); 0 disarms.  Cheap when nothing changes.  Sets timer_fired. */
 void pcpu_timer_set(uint64_t tsc);
 /** Interrupt pCPU index so that it leaves the guest or idle soon.  Any context; also for this pCPU itself (then it just sets kicked). */

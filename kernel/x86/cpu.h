@@ -8,6 +8,9 @@
 /** Everything that each CPU needs, in order: control registers, FPU, descriptor tables, GS base = p, local APIC.  p->arch is set. */
 void cpu_setup(struct pcpu *p, bool boot_cpu);
 
+/** Call work() on the stack that ends at top; for ever. */
+void cpu_stack_switch(void *top, void (*work)(void)) HV_NORETURN;
+
 /** INIT: the CPU with this APIC ID stops and waits for cpu_start().  After all of them, cpu_halt_wait() once. */
 void cpu_halt(uint32_t apic_id);
 void cpu_halt_wait(void);

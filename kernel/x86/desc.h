@@ -29,7 +29,7 @@ struct pcpu_arch {
     uint64_t gdt[5];                    /* null, code, data, TSS (two entries) */
     struct tss tss;
     uint64_t timer_hw_tsc;              /* [owner] when the hardware timer will fire; 0: it is not running */
-    void *stack;                        /* owned; NULL on the boot CPU, which stays on the loader's stack */
+    void *stack;                        /* owned; NULL on the boot CPU until pcpu_run() */
     uint8_t *ist_stacks;                /* owned: IST_COUNT-1 stacks */
 };
 

@@ -83,6 +83,14 @@ msr_fault:
         xorl    %eax, %eax
         ret
 
+/* void cpu_stack_switch(void *top, void (*work)(void)): the zero return address and frame pointer end backtraces. */
+        .globl  cpu_stack_switch
+cpu_stack_switch:
+        movq    %rdi, %rsp
+        xorl    %ebp, %ebp
+        call    *%rsi
+        ud2
+
 /* void desc_load(const void *gdtr, const void *idtr): descriptor tables, segments, task register.  FS and GS become null here;
  * their bases are set by MSR afterwards. */
         .globl  desc_load

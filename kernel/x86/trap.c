@@ -3,8 +3,10 @@
 #include "kernel/x86/trap.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
+#include "kernel/pcpu.h"
 #include "kernel/symbols.h"
 #include "kernel/x86/apic.h"
+#include "kernel/x86/desc.h"
 #include "kernel/x86/paging.h"
 #include "kernel/x86/x86.h"
 
@@ -50,6 +52,20 @@ void trap_backtrace(uint64_t rip, uint64_t rbp)
 }
 
 #define U(x) ((unsigned long long)(x))
+
+/* A function that has not built its frame yet, or never does, has its return address on top of the stack. */
+static void print_frameless_caller(const struct trap_frame *f)
+{
+    uint64_t off, top;
+
+    if ((f->rsp & 7) || !paging_is_mapped(f->rsp))
+        return;
+    top = *(const uint64_t *)(uintptr_t)f->rsp;
+    const char *name = symbol_find(top - 1, &off);
+    if (name)
+        log_error("panic", "top of stack: %016llx %s+0x%llx", U(top), name, U(off + 1));
+}
+
 void trap_dump(const struct trap_frame *f)
 {
     log_error("panic", "rax %016llx rbx %016llx rcx %016llx rdx %016llx", U(f->rax), U(f->rbx), U(f->rcx), U(f->rdx));
@@ -59,6 +75,7 @@ void trap_dump(const struct trap_frame *f)
     log_error("panic", "rip %016llx rflags %llx cs %llx ss %llx", U(f->rip), U(f->rflags), U(f->cs), U(f->ss));
     log_error("panic", "cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx", U(read_cr0()), U(read_cr2()), U(read_cr3()), U(read_cr4()),
               U(rdmsr(MSR_EFER)));
+    print_frameless_caller(f);
     trap_backtrace(f->rip, f->rbp);
 }
 
@@ -68,6 +85,21 @@ static bool repair(struct trap_frame *f)
         return false;
     f->rip = (uintptr_t)msr_fault;
     return true;
+}
+
+static void explain(const struct trap_frame *f)
+{
+    uint64_t addr = read_cr2();
+
+    if (f->vector != EXC_PF)
+        return;
+    if (addr < PAGE_SIZE)
+        log_error("panic", "a null pointer was used");
+    for (unsigned i = 0; i < pcpu_count; i++) {
+        uint64_t guard = (uintptr_t)pcpu_get(i)->arch->stack;
+        if (guard && addr - guard < PAGE_SIZE)
+            log_error("panic", "the stack of CPU %u is full", i);
+    }
 }
 
 void trap_dispatch(struct trap_frame *f)
@@ -83,6 +115,7 @@ void trap_dispatch(struct trap_frame *f)
     panic_enter();
     log_error("panic", "exception %llu (#%s), error code 0x%llx, on the CPU with APIC ID %u", U(f->vector),
               exception_name((unsigned)f->vector), U(f->error), apic_id());
+    explain(f);
     trap_dump(f);
     log_error("panic", "stopped; switch the machine off or reset it");
     panic_halt();
