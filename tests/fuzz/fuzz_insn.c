@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fuzz/fuzz_insn.c - random bytes as guest code with random registers: decode and emulate.  Nothing may crash, and an instruction that
+ * was not carried out must have changed nothing.
+ * Input: 1 byte mode and direction, 16 x 2 bytes that make registers, then code. */
+/* fuzz-sources: kernel/insn.c kernel/insn_exec.c kernel/insn_mem.c kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c svm/npt.c
+   tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c */
+/* fuzz-deps: zydis */
+#include <stdlib.h>
+#include <string.h>
+#include "kernel/insn.h"
+#include "tests/fakes/mmio.h"
+#include "tests/fakes/vcpu.h"
+
+extern const struct s2_format npt_format;
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define CODE 0x1000u
+static struct vm vm;
+static struct vcpu v;
+
+static void mode_set(unsigned mode)
+{
+    if (mode == 0)
+        return;                                                 /* 64-bit, as fake_vcpu_init() leaves it */
+    fake_regs.efer = 0;
+    fake_regs.seg[SEG_CS].ar = mode == 1 ? 0xc09b : 0x9b;
+    if (mode == 3) {                                            /* paging with garbage tables: operands fault */
+        fake_regs.efer = BIT64(10), fake_regs.cr0 = BIT64(31) | 1, fake_regs.cr4 = BIT64(5), fake_regs.cr3 = 0x2000;
+        fake_regs.seg[SEG_CS].ar = 0xa09b;
+    }
+}
+
+/* Registers near interesting places: RAM, its end, the device, the ends of the address space. */
+static uint64_t spread(uint8_t place, uint8_t low)
+{
+    static const uint64_t places[] = { 0, 0x1000, BLOCK_SIZE - 128, FAKE_MMIO_BASE, FAKE_MMIO_BASE - 128, 0xffffff80, 0x7fffffffff80, ~0ull - 255 };
+    return places[place % ARRAY_SIZE(places)] + low;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 34)
+        return 0;
+    fake_vcpu_init(&vm, &v);
+    if (guest_mem_init(&vm.mem, BLOCK_SIZE) || s2_init(&vm.s2, &npt_format))
+        abort();
+    mode_set(data[0] & 3);
+    for (unsigned i = 0; i < GPR_COUNT; i++)
+        v.gpr[i] = spread(data[1 + 2 * i], data[2 + 2 * i]);
+    v.rflags = 2 | (data[33] & 4 ? BIT64(10) : 0);
+    v.rip = CODE;
+    if (guest_write(&vm, gpa(CODE), data + 34, size - 34 < 64 ? size - 34 : 64))
+        abort();
+    struct vcpu before = v;
+    enum hv_err e;
+    if (data[0] & 8) {
+        struct vcpu_exit x = { .kind = VCPU_EXIT_IO, .io = { 0x3f8, (uint8_t)(1 << (data[33] & 1)), data[0] & 4, true, data[33] & 2 } };
+        e = insn_emulate_string_io(&v, &x);
+    } else {
+        e = insn_emulate_mmio(&v, gpa(FAKE_MMIO_BASE + data[33]), data[0] & 4);
+    }
+    if (e && (memcmp(v.gpr, before.gpr, sizeof(v.gpr)) || v.rip != before.rip || v.rflags != before.rflags))
+        abort();
+    v.rip = CODE;
+    if (insn_length(&v) > 15 || insn_len_known(&v, (const uint8_t *)"\x0f\xa2", 2) > 15)
+        abort();
+    s2_fini(&vm.s2);
+    guest_mem_fini(&vm.mem);
+    return 0;
+}

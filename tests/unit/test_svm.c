@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_svm.c - the AMD-V back end over a scripted VMRUN: probe, state in and out, exits, events, TLB rules, VMCB rules. */
+/* unit-sources: svm/svm.c svm/svm_vcpu.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c svm/svm_check.c svm/npt.c
+   kernel/insn.c kernel/insn_exec.c kernel/insn_mem.c kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c
+   tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/svm_insn.c */
+/* unit-deps: zydis */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/page.h"
+#include "svm/svm.h"
+#include "tests/fakes/page.h"
+#include "tests/fakes/svm_insn.h"
+#include "tests/fakes/vcpu.h"
+
+static struct vm vm;
+static struct vcpu *v;
+static struct vmcb *b;
+static struct vcpu_exit x;
+
+static void probe_and_enable(void)
+{
+    const char *why = "";
+    assert_int_equal(svm_cpu_ops.probe(&cpu_caps, &why), HV_OK);
+    assert_int_equal(svm_cpu_ops.pcpu_enable(), HV_OK);
+}
+
+static int setup(void **state)
+{
+    struct vcpu unused;
+    (void)state;
+    fake_vcpu_init(&vm, &unused);
+    cpu_ops = &svm_cpu_ops;
+    fake_cpuid_svm = (struct svm_cpuid){ .ebx = 4, .edx = BIT32(0) };
+    fake_pcpu.index = 0;
+    fake_guest = NULL;
+    probe_and_enable();
+    assert_int_equal(guest_mem_init(&vm.mem, 4 * BLOCK_SIZE), HV_OK);
+    assert_int_equal(s2_init(&vm.s2, svm_cpu_ops.s2_format), HV_OK);
+    v = svm_cpu_ops.vcpu_create(&vm, 0);
+    assert_non_null(v);
+    vm.vcpus[0] = v;
+    b = to_svm(v)->vmcb;
+    svm_cpu_ops.vcpu_load(v);
+    return 0;
+}
+static int teardown(void **state)
+{
+    (void)state;
+    svm_cpu_ops.vcpu_destroy(v);
+    s2_fini(&vm.s2);
+    guest_mem_fini(&vm.mem);
+    page_free(fake_pcpu.vendor_area);
+    page_free(fake_pcpu.vendor_area2);
+    mem_free(svm_perm_maps.iopm, 3 * PAGE_SIZE);
+    mem_free(svm_perm_maps.msrpm, 2 * PAGE_SIZE);
+    svm_perm_maps = (struct svm_perm_maps){ 0 };
+    fake_pcpu.vendor_area = fake_pcpu.vendor_area2 = NULL;
+    assert_int_equal(fake_page_outstanding, 0);
+    return 0;
+}
+
+static uint64_t exit_code, exit_info1, exit_info2, exit_int_info, seen_event;
+static uint8_t seen_tlb;
+static uint32_t seen_asid, seen_clean;
+static void script(struct vmcb *g, uint64_t *gpr)
+{
+    (void)gpr;
+    assert_true(atomic_load(&v->in_guest));
+    assert_int_equal(atomic_load(&v->s2_gen_seen), atomic_load(&vm.s2.gen));
+    seen_event = g->ctl.event_inj, seen_tlb = g->ctl.tlb_control, seen_asid = g->ctl.asid, seen_clean = g->ctl.clean;
+    g->ctl.exit_code = exit_code, g->ctl.exit_info1 = exit_info1, g->ctl.exit_info2 = exit_info2, g->ctl.exit_int_info = exit_int_info;
+}
+static enum vcpu_exit_kind run(uint64_t code, uint64_t info1, uint64_t info2)
+{
+    fake_guest = script;
+    exit_code = code, exit_info1 = info1, exit_info2 = info2;
+    svm_cpu_ops.run(v, &x);
+    assert_false(atomic_load(&v->in_guest));
+    return x.kind;
+}
+
+static void test_probe_says_why(void **state)
+{
+    const char *why = "";
+    struct cpu_caps caps;
+    (void)state;
+    fake_cpuid_svm.edx = 0;
+    assert_int_equal(svm_cpu_ops.probe(&caps, &why), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "nested paging"));
+    fake_msr_vm_cr = VM_CR_SVMDIS | VM_CR_LOCK;
+    assert_int_equal(svm_cpu_ops.probe(&caps, &why), HV_E_BUSY);
+    assert_non_null(strstr(why, "firmware"));
+    fake_msr_vm_cr = 0;
+    fake_cpuid_ext1.ecx = 0;
+    assert_int_equal(svm_cpu_ops.probe(&caps, &why), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "AMD-V"));
+    fake_cpuid_ext1.ecx = BIT32(2);
+    assert_true(fake_msr_efer & EFER_SVME);
+    assert_int_equal(fake_msr_hsave, ptr_hpa(fake_pcpu.vendor_area).v);
+}
+
+static void test_power_on_state(void **state)
+{
+    struct vcpu_regs r;
+    (void)state;
+    svm_cpu_ops.regs_get(v, &r);
+    assert_int_equal(r.seg[SEG_CS].sel, 0xf000);
+    assert_int_equal(r.seg[SEG_CS].base, 0xffff0000);
+    assert_int_equal(r.rip, 0xfff0);
+    assert_int_equal(r.rflags, 2);
+    assert_int_equal(r.cr0, 0x60000010);
+    assert_int_equal(r.efer, 0);
+    assert_int_equal(r.gpr[GPR_RDX], 0x00800f12);
+    assert_int_equal(r.pending.type, EVENT_NONE);
+    assert_int_equal(b->save.efer, EFER_SVME);
+    char why[160];
+    assert_int_equal(run(SVM_EXIT_INTR, 0, 0), VCPU_EXIT_INTR);
+    if (!svm_vmcb_check(b, 48, 4, why, sizeof(why)))
+        fail_msg("%s", why);
+}
+
+/* Fill every byte of the state with something, and get it back. */
+static void fill(struct vcpu_regs *r)
+{
+    uint64_t k = 0x1010101010101010;
+    *r = (struct vcpu_regs){ .rip = 0xffffffff81000000, .rflags = 0x202, .cr0 = 0x80050033, .cr2 = k++, .cr3 = 0x1000, .cr4 = 0x6f0, .cr8 = 5,
+        .xcr0 = 7, .dr = { k, k + 1, k + 2, k + 3 }, .dr6 = 0xffff0ff1, .dr7 = 0x401, .efer = 0xd01, .star = k += 8, .lstar = k += 8,
+        .cstar = k += 8, .sfmask = k += 8, .kernel_gs_base = k += 8, .sysenter_cs = k += 8, .sysenter_esp = k += 8, .sysenter_eip = k += 8,
+        .pat = 0x0007040600070406, .tsc_aux = 3, .debugctl = 1, .irq_shadow = true, .nmi_blocked = true,
+        .gdtr = { 0x7f, k += 8 }, .idtr = { 0xfff, k += 8 },
+        .pending = { .type = EVENT_EXCEPTION, .vector = 14, .has_error = true, .error = 0x12345 } };
+    for (unsigned i = 0; i < GPR_COUNT; i++)
+        r->gpr[i] = k += 8;
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        r->seg[i] = (struct seg){ .sel = (uint16_t)(8 * i), .ar = 0xc0f3, .limit = ~0u - i, .base = k += 8 };
+    r->seg[SEG_CS].ar = 0xa0fb;
+    r->seg[SEG_GS].ar = 0x13 | SEG_AR_UNUSABLE;
+}
+
+static void test_state_round_trip(void **state)
+{
+    struct vcpu_regs r, back;
+    (void)state;
+    memset(&r, 0, sizeof(r));
+    fill(&r);
+    svm_cpu_ops.regs_set(v, &r);
+    assert_int_equal(b->ctl.clean, 0);
+    assert_int_equal(b->save.cpl, 3);
+    assert_int_equal(b->save.cs.attr, 0xafb);
+    assert_int_equal(b->save.efer, r.efer | EFER_SVME);
+    assert_int_equal(fake_dr[2], r.dr[2]);
+    assert_int_equal(fake_msr_tsc_aux, 3);
+    svm_cpu_ops.regs_get(v, &back);
+    assert_int_equal(back.pending.error, 0x12345);
+    assert_true(back.nmi_blocked && back.irq_shadow);
+    for (unsigned i = 0; i < SEG_COUNT; i++) {
+        assert_int_equal(back.seg[i].ar, r.seg[i].ar);
+        assert_int_equal(back.seg[i].base, r.seg[i].base);
+        assert_int_equal(back.seg[i].sel, r.seg[i].sel);
+    }
+    assert_memory_equal(back.gpr, r.gpr, sizeof(r.gpr));
+    assert_memory_equal(back.dr, r.dr, sizeof(r.dr));
+    assert_int_equal(back.gdtr.base, r.gdtr.base);
+    assert_int_equal(back.idtr.limit, r.idtr.limit);
+    assert_memory_equal(&back.efer, &r.efer, offsetof(struct vcpu_regs, irq_shadow) - offsetof(struct vcpu_regs, efer));
+    assert_memory_equal(&back.cr0, &r.cr0, offsetof(struct vcpu_regs, efer) - offsetof(struct vcpu_regs, cr0));
+    fake_dr[1] = 77;                                            /* the guest wrote DR1 */
+    svm_cpu_ops.vcpu_unload(v);
+    fake_dr[1] = 0;
+    svm_cpu_ops.regs_get(v, &back);
+    assert_int_equal(back.dr[1], 77);
+}
+
+static void guest_changes_all(struct vmcb *g, uint64_t *gpr)
+{
+    assert_int_equal(g->save.rax, 1);
+    assert_int_equal(g->save.rsp, 2);
+    assert_int_equal(g->save.rip, 3);
+    assert_int_equal(g->ctl.vintr & 0xff, 9);
+    g->save.rax = 11, g->save.rsp = 12, g->save.rip = 13, g->save.rflags = 0x246, gpr[GPR_R15] = 15;
+    g->ctl.vintr = (g->ctl.vintr & ~VINTR_TPR) | 4;
+    g->ctl.exit_code = SVM_EXIT_HLT;
+}
+static void test_run_moves_state(void **state)
+{
+    (void)state;
+    v->gpr[GPR_RAX] = 1, v->gpr[GPR_RSP] = 2, v->rip = 3, v->cr8 = 9;
+    fake_guest = guest_changes_all;
+    svm_cpu_ops.run(v, &x);
+    assert_int_equal(v->gpr[GPR_RAX], 11);
+    assert_int_equal(v->gpr[GPR_RSP], 12);
+    assert_int_equal(v->gpr[GPR_R15], 15);
+    assert_int_equal(v->rip, 13);
+    assert_int_equal(v->rflags, 0x246);
+    assert_int_equal(v->cr8, 4);
+    assert_int_equal(x.kind, VCPU_EXIT_HLT);
+}
+
+static void code_at_rip(const char *bytes, unsigned n)
+{
+    struct vcpu_regs r;
+    svm_cpu_ops.regs_get(v, &r);
+    r.seg[SEG_CS].base = 0, r.rip = 0x1000;
+    svm_cpu_ops.regs_set(v, &r);
+    assert_int_equal(guest_write(&vm, gpa(0x1000), bytes, n), HV_OK);
+}
+
+static void test_exit_kinds(void **state)
+{
+    static const struct { uint64_t code, info1; enum vcpu_exit_kind kind; const char *insn; uint8_t len; } t[] = {
+        { SVM_EXIT_INTR, 0, VCPU_EXIT_INTR, "", 0 }, { SVM_EXIT_NMI, 0, VCPU_EXIT_INTR, "", 0 }, { SVM_EXIT_SMI, 0, VCPU_EXIT_INTR, "", 0 },
+        { SVM_EXIT_PAUSE, 0, VCPU_EXIT_INTR, "", 0 }, { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\x0f\xa2", 2 },
+        { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\xf3\x66\x0f\xa2", 4 }, { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\x90", 0 },
+        { SVM_EXIT_HLT, 0, VCPU_EXIT_HLT, "\xf4", 1 }, { SVM_EXIT_MSR, 0, VCPU_EXIT_MSR, "\x0f\x32", 2 },
+        { SVM_EXIT_MSR, 1, VCPU_EXIT_MSR, "\x0f\x30", 2 }, { SVM_EXIT_VMMCALL, 0, VCPU_EXIT_HYPERCALL, "\x0f\x01\xd9", 3 },
+        { SVM_EXIT_XSETBV, 0, VCPU_EXIT_XSETBV, "\x0f\x01\xd1", 3 }, { SVM_EXIT_INVD, 0, VCPU_EXIT_INVD, "\x0f\x08", 2 },
+        { SVM_EXIT_WBINVD, 0, VCPU_EXIT_INVD, "\x0f\x09", 2 }, { SVM_EXIT_VMRUN, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_VMLOAD, 0, VCPU_EXIT_UD, "", 0 }, { SVM_EXIT_STGI, 0, VCPU_EXIT_UD, "", 0 }, { SVM_EXIT_SKINIT, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_MONITOR, 0, VCPU_EXIT_UD, "", 0 }, { SVM_EXIT_MWAIT, 0, VCPU_EXIT_UD, "", 0 }, { SVM_EXIT_RSM, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_SHUTDOWN, 0, VCPU_EXIT_SHUTDOWN, "", 0 }, { SVM_EXIT_INVALID, 0, VCPU_EXIT_ENTRY_FAIL, "", 0 },
+        { 0xffffffff, 0, VCPU_EXIT_ENTRY_FAIL, "", 0 }, { SVM_EXIT_EXC(18), 0, VCPU_EXIT_UNKNOWN, "", 0 }, { 0x7d, 0, VCPU_EXIT_UNKNOWN, "", 0 },
+    };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+        code_at_rip(t[i].insn, (unsigned)strlen(t[i].insn));
+        if (run(t[i].code, t[i].info1, 0) != t[i].kind || x.insn_len != t[i].len)
+            fail_msg("exit 0x%llx: kind %d, length %u", (unsigned long long)t[i].code, x.kind, x.insn_len);
+    }
+    code_at_rip("\x6e", 1);
+    assert_int_equal(run(SVM_EXIT_IOIO, 0x3f8u << 16 | BIT32(4) | IOIO_STR | IOIO_REP | IOIO_IN, 0x1002), VCPU_EXIT_IO);
+    assert_int_equal(x.io.port, 0x3f8);
+    assert_int_equal(x.io.size, 1);
+    assert_true(x.io.in && x.io.string && x.io.rep);
+    assert_int_equal(x.insn_len, 2);
+    assert_int_equal(run(SVM_EXIT_IOIO, 0xcf8u << 16 | BIT32(6), 0x1001), VCPU_EXIT_IO);
+    assert_int_equal(x.io.size, 4);
+    assert_false(x.io.in || x.io.string || x.io.rep);
+    assert_int_equal(run(SVM_EXIT_NPF, NPF_WRITE | BIT64(32), 0xfee000b0), VCPU_EXIT_S2_FAULT);
+    assert_int_equal(x.s2.gpa.v, 0xfee000b0);
+    assert_true(x.s2.write && !x.s2.exec && !x.s2.table_walk);
+    assert_int_equal(run(SVM_EXIT_NPF, NPF_TABLE_WALK, 0x1000), VCPU_EXIT_S2_FAULT);
+    assert_true(x.s2.write && x.s2.table_walk);
+    assert_int_equal(run(SVM_EXIT_NPF, NPF_FETCH, 0x1000), VCPU_EXIT_S2_FAULT);
+    assert_true(!x.s2.write && x.s2.exec);
+}
+
+static uint64_t inj(unsigned type, unsigned vector) { return EVENTINJ_VALID | type << 8 | vector; }
+
+static void test_cut_events_are_delivered_again(void **state)
+{
+    (void)state;
+    svm_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = 0x40 });
+    assert_false(svm_cpu_ops.irq_ready(v));
+    exit_int_info = inj(EVENTINJ_TYPE_INTR, 0x40);
+    run(SVM_EXIT_NPF, 0, 0x5000);
+    assert_int_equal(seen_event, inj(EVENTINJ_TYPE_INTR, 0x40));
+    exit_int_info = 0;
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(seen_event, inj(EVENTINJ_TYPE_INTR, 0x40));       /* row A */
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(seen_event, 0);
+    exit_int_info = inj(EVENTINJ_TYPE_EXC, 14) | EVENTINJ_EV | 7ull << 32;
+    run(SVM_EXIT_NPF, 0, 0x5000);
+    assert_int_equal(b->ctl.event_inj, exit_int_info);
+    static const uint64_t by_insn[] = { 0x400 | 0x80, 0x300 | 3, 0x300 | 4 };   /* row B: INT 80h, INT3, INTO */
+    for (unsigned i = 0; i < 3; i++) {
+        exit_int_info = EVENTINJ_VALID | by_insn[i];
+        run(SVM_EXIT_NPF, 0, 0x5000);
+        assert_int_equal(b->ctl.event_inj, 0);
+    }
+    exit_int_info = 0;
+}
+
+static void exception(uint8_t vector) { svm_cpu_ops.inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, vector >= 8 && vector != 16, 0 }); }
+
+static void test_double_and_triple_faults(void **state)
+{
+    static const struct { uint8_t first, second, result; } t[] = { { 13, 13, 8 }, { 14, 13, 8 }, { 14, 14, 8 }, { 13, 14, 14 }, { 1, 13, 13 },
+        { 6, 14, 14 }, { 0, 11, 8 }, { 14, 6, 6 }, { 17, 13, 13 } };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+        b->ctl.event_inj = 0;
+        exception(t[i].first), exception(t[i].second);
+        assert_int_equal(b->ctl.event_inj & EVENTINJ_VECTOR, t[i].result);
+    }
+    b->ctl.event_inj = 0;
+    unsigned before = fake_n_entries;
+    exception(8), exception(13);
+    svm_cpu_ops.run(v, &x);
+    assert_int_equal(x.kind, VCPU_EXIT_SHUTDOWN);
+    assert_int_equal(fake_n_entries, before);
+}
+
+static void test_reflected_exceptions(void **state)
+{
+    (void)state;
+    assert_int_equal(run(SVM_EXIT_EXC(1), 0, 0), VCPU_EXIT_INTR);
+    assert_int_equal(b->ctl.event_inj, inj(EVENTINJ_TYPE_EXC, 1));
+    b->ctl.event_inj = 0;
+    assert_int_equal(run(SVM_EXIT_EXC(17), 0, 0), VCPU_EXIT_INTR);
+    assert_int_equal(b->ctl.event_inj, inj(EVENTINJ_TYPE_EXC, 17) | EVENTINJ_EV);
+    assert_int_equal(run(SVM_EXIT_RDPMC, 0, 0), VCPU_EXIT_INTR);
+    assert_int_equal(b->ctl.event_inj & EVENTINJ_VECTOR, 13);
+}
+
+static void test_irq_window(void **state)
+{
+    (void)state;
+    v->rflags = RFLAGS_IF | 2;
+    assert_true(svm_cpu_ops.irq_ready(v));
+    b->ctl.int_shadow = 1;
+    assert_false(svm_cpu_ops.irq_ready(v));
+    svm_cpu_ops.shadow_clear(v);
+    assert_true(svm_cpu_ops.irq_ready(v));
+    v->rflags = 2;
+    assert_false(svm_cpu_ops.irq_ready(v));
+    b->ctl.clean = CLEAN_ALL;
+    svm_cpu_ops.irq_window_set(v, true);
+    assert_true((b->ctl.vintr & VINTR_IRQ) && (b->ctl.icept3 & ICEPT3_VINTR));
+    assert_int_equal(b->ctl.clean, CLEAN_ALL & ~(CLEAN_I | CLEAN_TPR));
+    b->ctl.clean = CLEAN_ALL;
+    svm_cpu_ops.irq_window_set(v, true);
+    assert_int_equal(b->ctl.clean, CLEAN_ALL);                  /* nothing changed */
+    assert_int_equal(run(SVM_EXIT_VINTR, 0, 0), VCPU_EXIT_IRQ_WINDOW);
+    assert_false((b->ctl.vintr & VINTR_IRQ) || (b->ctl.icept3 & ICEPT3_VINTR));
+}
+
+static void test_nmi_blocks_until_iret_is_done(void **state)
+{
+    (void)state;
+    assert_true(svm_cpu_ops.nmi_ready(v));
+    svm_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
+    assert_int_equal(b->ctl.event_inj, inj(EVENTINJ_TYPE_NMI, 2));
+    v->rip = 0x100;
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_false(svm_cpu_ops.nmi_ready(v));
+    assert_true(b->ctl.icept3 & ICEPT3_IRET);
+    run(SVM_EXIT_IRET, 0, 0);
+    assert_false(svm_cpu_ops.nmi_ready(v));                     /* not executed yet */
+    assert_false(b->ctl.icept3 & ICEPT3_IRET);
+    run(SVM_EXIT_NPF, 0, 0x3000);                               /* its stack was not mapped: RIP is still there */
+    assert_false(svm_cpu_ops.nmi_ready(v));
+    v->rip = 0x200;
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_true(svm_cpu_ops.nmi_ready(v));
+}
+
+static void test_tlb_rules(void **state)
+{
+    (void)state;
+    run(SVM_EXIT_INTR, 0, 0);
+    uint32_t asid = seen_asid;
+    assert_in_range(asid, 1, 3);
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(seen_asid, asid);
+    assert_int_equal(seen_tlb, TLB_CONTROL_NONE);
+    s2_flush(&vm);
+    for (unsigned i = 0, full = 0; i < 9; i++) {                /* without FLUSH_ASID each flush takes a new one; 3 there are */
+        run(SVM_EXIT_INTR, 0, 0);
+        assert_true(seen_asid != asid || seen_tlb == TLB_CONTROL_FLUSH_ALL);
+        assert_in_range(seen_asid, 1, 3);
+        full += seen_tlb == TLB_CONTROL_FLUSH_ALL;
+        asid = seen_asid;
+        i & 1 ? (void)(v->tlb_flush = true) : s2_flush(&vm);
+        if (i == 8)
+            assert_int_equal(full, 3);
+    }
+    cpu_caps.flush_by_asid = true;
+    run(SVM_EXIT_INTR, 0, 0);
+    asid = seen_asid;
+    s2_flush(&vm);
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(seen_asid, asid);
+    assert_int_equal(seen_tlb, TLB_CONTROL_FLUSH_ASID);
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(seen_tlb, TLB_CONTROL_NONE);
+}
+
+static void test_another_pcpu_trusts_nothing(void **state)
+{
+    (void)state;
+    cpu_caps.vmcb_clean = true;
+    run(SVM_EXIT_INTR, 0, 0);
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(seen_clean, CLEAN_ALL);
+    svm_cpu_ops.vcpu_unload(v);
+    svm_cpu_ops.vcpu_load(v);                                   /* same pCPU: still clean */
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(seen_clean, CLEAN_ALL);
+    uint32_t asid = seen_asid;
+    svm_cpu_ops.vcpu_unload(v);
+    fake_pcpu.index = 1;
+    svm_cpu_ops.vcpu_load(v);
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(seen_clean, 0);
+    svm_cpu_ops.vcpu_unload(v);
+    fake_pcpu.index = 0;
+    svm_cpu_ops.vcpu_load(v);
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_true(seen_asid != asid || seen_tlb == TLB_CONTROL_FLUSH_ALL);    /* what the first visit left behind is stale */
+}
+
+static bool passes(uint32_t msr, bool write)
+{
+    unsigned bit = (msr >= 0xc0010000 ? 2u : msr >= 0xc0000000 ? 1u : 0u) * 0x4000 + (msr & 0x1fff) * 2 + write;
+    return !(svm_perm_maps.msrpm[bit / 8] >> bit % 8 & 1);
+}
+
+static void test_msrs(void **state)
+{
+    static const uint32_t pass[] = { 0x174, 0x175, 0x176, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
+    unsigned n = 0;
+    uint64_t val;
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(pass); i++)
+        assert_true(passes(pass[i], false) && passes(pass[i], true));
+    for (uint32_t m = 0; m < 0x2000; m++)
+        for (unsigned w = 0; w < 2; w++)
+            n += passes(m, w) + passes(0xc0000000 + m, w) + passes(0xc0010000 + m, w);
+    assert_int_equal(n, 2 * ARRAY_SIZE(pass));
+    assert_int_equal(svm_cpu_ops.msr_set(v, 0xc0000080, 0xd01), HV_OK);
+    assert_int_equal(svm_cpu_ops.msr_get(v, 0xc0000080, &val), HV_OK);
+    assert_int_equal(val, 0x901);                               /* LMA is the processor's; SVME is hidden */
+    assert_int_equal(b->save.efer, 0x901 | EFER_SVME);
+    b->ctl.clean = CLEAN_ALL;
+    assert_int_equal(svm_cpu_ops.msr_set(v, 0x277, 0x0606060606060606), HV_OK);
+    assert_int_equal(b->save.g_pat, 0x0606060606060606);
+    assert_false(b->ctl.clean & CLEAN_NP);
+    assert_int_equal(svm_cpu_ops.msr_set(v, 0xc0000103, 42), HV_OK);
+    assert_int_equal(fake_msr_tsc_aux, 42);
+    assert_int_equal(svm_cpu_ops.msr_get(v, 0x10, &val), HV_E_NOENT);
+    assert_int_equal(svm_cpu_ops.msr_set(v, 0x1b, 0), HV_E_NOENT);
+}
+
+/* One rule broken at a time: the checker names that field, and nothing else is wrong. */
+static void test_vmcb_check(void **state)
+{
+    char why[160];
+    struct vmcb good;
+    (void)state;
+    run(SVM_EXIT_INTR, 0, 0);
+    good = *b;
+    good.save.efer = EFER_SVME | 0x501, good.save.cr0 = 0x80050033, good.save.cr4 = 0x6f0, good.save.cs.attr = 0xa9b, good.save.cr3 = 0x1000;
+    good.ctl.iopm_pa = 0x10000, good.ctl.msrpm_pa = 0x20000, good.ctl.n_cr3 = 0x30000;
+    if (!svm_vmcb_check(&good, 40, 16, why, sizeof(why)))
+        fail_msg("%s", why);
+#define BREAK(change, names) do { struct vmcb bad = good; bad.change;                                    \
+    assert_false(svm_vmcb_check(&bad, 40, 16, why, sizeof(why)));                                           \
+    if (strncmp(why, names, strlen(names))) fail_msg("%s broken, but: %s", #change, why); } while (0)
+    BREAK(ctl.icept4 &= ~ICEPT4_VMRUN, "intercept");
+    BREAK(ctl.asid = 0, "ASID");
+    BREAK(ctl.asid = 16, "ASID");
+    BREAK(ctl.iopm_pa = BIT64(40) - 0x2000, "IOPM");
+    BREAK(ctl.msrpm_pa = BIT64(40), "MSRPM");
+    BREAK(ctl.n_cr3 = BIT64(40), "N_CR3");
+    BREAK(ctl.tlb_control = 9, "TLB_CONTROL");
+    BREAK(ctl.event_inj = inj(EVENTINJ_TYPE_EXC, 2), "EVENTINJ");
+    BREAK(ctl.event_inj = inj(EVENTINJ_TYPE_EXC, 32), "EVENTINJ");
+    BREAK(ctl.event_inj = inj(1, 5), "EVENTINJ");
+    BREAK(save.efer &= ~EFER_SVME, "EFER");
+    BREAK(save.efer |= BIT64(40), "EFER");
+    BREAK(save.cr0 |= BIT64(29), "CR0");
+    BREAK(save.cr0 |= BIT64(32), "CR0");
+    BREAK(save.cr0 &= ~1ull, "CR0");
+    BREAK(save.cr3 = BIT64(45), "CR3");
+    BREAK(save.cr4 |= BIT64(40), "CR4");
+    BREAK(save.cr4 &= ~BIT64(5), "CR4");
+    BREAK(save.cs.attr |= 0x400, "CS");
+    BREAK(save.dr6 |= BIT64(32), "DR6");
+    BREAK(save.dr7 |= BIT64(33), "DR7");
+    BREAK(save.g_pat = 2, "G_PAT");
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = { T(test_probe_says_why), T(test_power_on_state), T(test_state_round_trip), T(test_run_moves_state),
+        T(test_exit_kinds), T(test_cut_events_are_delivered_again), T(test_double_and_triple_faults), T(test_reflected_exceptions),
+        T(test_irq_window), T(test_nmi_blocks_until_iret_is_done), T(test_tlb_rules), T(test_another_pcpu_trusts_nothing), T(test_msrs),
+        T(test_vmcb_check) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
