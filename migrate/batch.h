@@ -36,7 +36,7 @@ enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page
 void mig_enc_settle(struct mig_enc *e);
 /** Close both batches. */
 void mig_enc_flush(struct mig_enc *e);
-/** Does a page look as if LZ4 would gain nothing?  Judged by 128 sampled bytes. */
+/** Does a page look as if LZ4 would gain nothing?  Judged by 64 sampled bytes. */
 bool mig_page_is_dense(const void *page);
 
 /** Write a checked batch into guest memory by ops, keeping store up to date.  scratch: MIG_BATCH_DATA_MAX bytes.

@@ -253,10 +253,6 @@ static void test_stats(void **s)
     assert_true(st.pages.full_lz4 && st.pages.full_raw && st.pages.zero && st.pages.delta);
     assert_int_equal(st.bytes_tx, w.sd.bytes);
     assert_in_range(st.bytes_full_lz4 + st.bytes_full_raw + st.bytes_delta + st.bytes_meta, st.bytes_tx * 9 / 10, st.bytes_tx);
-    for (unsigned i = 0; i < st.n_rounds; i++)
-        print_message("round %u: %llu pages %llu bytes %llu us, dirty %llu, estimate %llu us\n", i + 1, (unsigned long long)st.rounds[i].pages,
-                      (unsigned long long)st.rounds[i].bytes, (unsigned long long)st.rounds[i].us,
-                      (unsigned long long)st.rounds[i].dirty_pages, (unsigned long long)st.rounds[i].estimate_us);
     assert_int_equal(st.n_rounds, st.round);
     assert_true(st.round >= 2);
     assert_true(st.blackout.total >= st.blackout.pages + st.blackout.prepare + st.blackout.commit);
@@ -591,6 +587,41 @@ static void test_resolve(void **s)
     }
 }
 
+/* Everything at random; MIG_SOAK=n for more. */
+static void test_soak(void **s)
+{
+    (void)s;
+    unsigned n = getenv("MIG_SOAK") ? (unsigned)atoi(getenv("MIG_SOAK")) : 80, moved = 0;
+    uint64_t rng = getenv("MIG_SEED") ? strtoull(getenv("MIG_SEED"), NULL, 0) : 4711;
+    for (unsigned i = 0; i < n; i++) {
+        struct world w;
+        struct mig_opts o;
+        mig_opts_default(&o);
+        o.verify = fake_rand(&rng) % 4 == 0;
+        o.lz4 = fake_rand(&rng) % 4 != 0;
+        o.lz4_acceleration = 1 + fake_rand(&rng) % 16;
+        o.step_pages = 1 + fake_rand(&rng) % 200;
+        o.policy.downtime_limit_us = 5000 + fake_rand(&rng) % 100000;
+        o.policy.downtime_goal_us = fake_rand(&rng) % 30000;
+        o.policy.max_rounds = 2 + fake_rand(&rng) % 40;
+        o.policy.force = fake_rand(&rng) % 2;
+        world_init(&w, 20 + fake_rand(&rng) % 3000, 1 + fake_rand(&rng) % 1000000, &o);
+        w.a.writer = (enum fake_writer)(fake_rand(&rng) % 7);
+        w.a.pause_polls = fake_rand(&rng) % 5;
+        w.writes_per_turn = fake_rand(&rng) % 40;
+        if (fake_rand(&rng) % 3 == 0) w.sd.cut_at = 1 + fake_rand(&rng) % 3000000;
+        if (fake_rand(&rng) % 5 == 0) w.ds.cut_at = 1 + fake_rand(&rng) % 400;
+        if (fake_rand(&rng) % 9 == 0) w.cancel_tx = true, w.cancel_in = (enum mig_tx_state)(fake_rand(&rng) % 6);
+        if (fake_rand(&rng) % 9 == 0) w.cancel_rx = true, w.cancel_rx_in = (enum mig_rx_state)(fake_rand(&rng) % 6);
+        run(&w);
+        reconnect(&w);
+        assert_exactly_one(&w);
+        moved += w.b.running;
+        world_fini(&w);
+    }
+    assert_in_range(moved, n / 10, n);
+}
+
 static void test_ids(void **s)
 {
     (void)s;
@@ -613,7 +644,7 @@ int main(void)
         cmocka_unit_test(test_cut_everywhere), cmocka_unit_test(test_flip), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_failures), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
         cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts),
-        cmocka_unit_test(test_resolve), cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_resolve), cmocka_unit_test(test_soak), cmocka_unit_test(test_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
