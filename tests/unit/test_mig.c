@@ -171,8 +171,8 @@ static void run(struct world *w)
     fail_msg("no end: tx %s rx %s", mig_tx_state_name(mig_tx_state(w->tx)), mig_rx_state_name(mig_rx_state(rx)));
 }
 
-/* A new link, if the source asks for one; then everything is decided. */
-static void reconnect(struct world *w)
+/* A new link, if the source asks for one; it breaks after cut_sd or cut_ds bytes. */
+static void reconnect_cut(struct world *w, uint64_t cut_sd, uint64_t cut_ds)
 {
     if (mig_tx_state(w->tx) != MIG_TX_IN_DOUBT) return;
     assert_int_equal(mig_tx_step(w->tx, w->now).kind, MIG_WAIT_LINK);
@@ -180,12 +180,16 @@ static void reconnect(struct world *w)
     w->link_up = w->second = true;
     memset(&w->sd, 0, sizeof w->sd);
     memset(&w->ds, 0, sizeof w->ds);
-    w->sd.cut_at = w->ds.cut_at = w->sd.flip_at = w->ds.flip_at = UINT64_MAX;
+    w->sd.flip_at = w->ds.flip_at = UINT64_MAX;
+    w->sd.cut_at = cut_sd;
+    w->ds.cut_at = cut_ds;
     mig_rx_destroy(w->rx2);
     w->rx2 = new_rx(w);
     mig_tx_reconnected(w->tx, w->now);
     run(w);
 }
+/* A good one: then everything is decided. */
+static void reconnect(struct world *w) { reconnect_cut(w, UINT64_MAX, UINT64_MAX); }
 
 static void assert_runs_on_source(struct world *w)
 {
@@ -337,6 +341,64 @@ static void test_cut_everywhere(void **s)
     for (uint64_t at = total_sd - 40; at <= total_sd; at++) cut_once(7, at, UINT64_MAX);     /* every byte of COMMIT */
     uint64_t rng = 99;
     for (int i = 0; i < 150; i++) cut_once(7, 1 + fake_rand(&rng) % total_sd, UINT64_MAX);
+}
+
+/* Until COMMIT is in the source's queue, and not carried. */
+static void until_commit(struct world *w)
+{
+    for (;;) {
+        mig_tx_step(w->tx, w->now += 1000);
+        if (mig_tx_state(w->tx) == MIG_TX_IN_DOUBT) return;
+        carry(&w->sd, &mig_tx_io(w->tx)->out, &mig_rx_io(w->rx)->in, 1 << 20);
+        mig_rx_step(w->rx, w->now);
+        carry(&w->ds, &mig_rx_io(w->rx)->out, &mig_tx_io(w->tx)->in, 1 << 20);
+    }
+}
+
+/* The second link breaks as well, at every byte, and the third is good; COMMIT arrived or did not. */
+static void test_cut_query(void **s)
+{
+    (void)s;
+    for (int arrived = 0; arrived < 2; arrived++)
+        for (uint64_t at = 0; at < 160; at++) {
+            struct world w;
+            world_init(&w, 60, 3, NULL);
+            until_commit(&w);
+            if (arrived) {
+                carry(&w.sd, &mig_tx_io(w.tx)->out, &mig_rx_io(w.rx)->in, 1 << 20);
+                mig_rx_step(w.rx, w.now);
+            }
+            mig_tx_link_lost(w.tx, HV_E_CLOSED, "cut", w.now);
+            mig_rx_link_lost(w.rx, HV_E_CLOSED, "cut", w.now);
+            reconnect_cut(&w, at & 1 ? at / 2 : UINT64_MAX, at & 1 ? UINT64_MAX : at / 2);
+            reconnect(&w);
+            assert_int_equal(w.b.running, arrived);
+            assert_exactly_one(&w);
+            world_fini(&w);
+        }
+}
+
+/* The source has lost its link, the destination has not noticed: the question ends the old machine, and a late COMMIT is void. */
+static void test_half_open(void **s)
+{
+    (void)s;
+    struct world w;
+    uint8_t commit[32];
+    size_t len;
+    world_init(&w, 60, 3, NULL);
+    until_commit(&w);
+    memcpy(commit, mig_fifo_data(&mig_tx_io(w.tx)->out, &len), sizeof commit);
+    assert_int_equal(len, sizeof commit);
+    assert_int_equal(mig_rx_state(w.rx), MIG_RX_PREPARED);
+    mig_tx_link_lost(w.tx, HV_E_TIMEOUT, "silence", w.now);
+    reconnect(&w);
+    assert_runs_on_source(&w);
+    assert_int_equal(mig_rx_state(w.rx), MIG_RX_DROPPED);
+    memcpy(mig_fifo_space(&mig_rx_io(w.rx)->in, sizeof commit, &len), commit, sizeof commit);
+    mig_fifo_commit(&mig_rx_io(w.rx)->in, sizeof commit);
+    mig_rx_step(w.rx, w.now);
+    assert_runs_on_source(&w);
+    world_fini(&w);
 }
 
 /* Any damaged byte: the guest is on exactly one side, and if it moved, it is right. */
@@ -564,13 +626,7 @@ static void test_resolve(void **s)
     for (int here = 0; here < 2; here++) {
         struct world w;
         world_init(&w, 100, 3, NULL);
-        for (;;) {
-            mig_tx_step(w.tx, w.now += 1000);
-            if (mig_tx_state(w.tx) == MIG_TX_IN_DOUBT) break;
-            carry(&w.sd, &mig_tx_io(w.tx)->out, &mig_rx_io(w.rx)->in, 1 << 20);
-            mig_rx_step(w.rx, w.now);
-            carry(&w.ds, &mig_rx_io(w.rx)->out, &mig_tx_io(w.tx)->in, 1 << 20);
-        }
+        until_commit(&w);
         assert_int_equal(mig_tx_cancel(w.tx, "", w.now), HV_E_BUSY);
         mig_tx_link_lost(w.tx, HV_E_CLOSED, "restarted", w.now);
         mig_rx_link_lost(w.rx, HV_E_CLOSED, "restarted", w.now);
@@ -641,7 +697,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_stats), cmocka_unit_test(test_delta_cost),
-        cmocka_unit_test(test_cut_everywhere), cmocka_unit_test(test_flip), cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cut_everywhere), cmocka_unit_test(test_cut_query), cmocka_unit_test(test_half_open), cmocka_unit_test(test_flip), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_failures), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
         cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_resolve), cmocka_unit_test(test_soak), cmocka_unit_test(test_ids),
