@@ -62,7 +62,8 @@ inc_lwip    := -Inet/port -I$(DEPS)/lwip/src/include
 inc_bearssl := -I$(DEPS)/bearssl/inc -I$(DEPS)/bearssl/src
 inc_lz4     := -I$(DEPS)/lz4/lib
 inc_zydis   := -I$(DEPS)/zydis/include -I$(DEPS)/zydis/src -I$(DEPS)/zycore/include \
-               -DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYAN_NO_LIBC
+               -DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER \
+               -DZYDIS_DISABLE_AVX512 -DZYDIS_DISABLE_KNC -DZYAN_NO_LIBC
 LIB_INC     := $(foreach l,$(LIBS),$(inc_$(l)))
 
 def_bearssl := -DBR_USE_UNIX_TIME=0 -DBR_USE_URANDOM=0 -DBR_USE_WIN32_TIME=0 -DBR_USE_WIN32_RAND=0 -DBR_RDRAND=1 -D_MM_MALLOC_H_INCLUDED
