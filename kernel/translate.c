@@ -68,10 +68,11 @@ static unsigned shift_of(const struct paging *p, unsigned level)
 static bool entry_read(const struct vm *vm, gpa_t at, unsigned len, uint64_t *out)
 {
     const char *page = guest_page(vm, gpa_gfn(at));             /* untouched or no RAM: not present */
+    if (!page)
+        return false;
     const void *e = page + at.v % PAGE_SIZE;
-    if (page)
-        *out = len == 8 ? *(const volatile uint64_t *)e : *(const volatile uint32_t *)e;
-    return page;
+    *out = len == 8 ? *(const volatile uint64_t *)e : *(const volatile uint32_t *)e;
+    return true;
 }
 
 /* Set A (and D) as the processor does, if the entry is still what we read. */

@@ -37,13 +37,32 @@ static uint64_t spread(uint8_t place, uint8_t low)
     return places[place % ARRAY_SIZE(places)] + low;
 }
 
+/* One VM for all runs: memory is made zero again where the dirty log says that it was written. */
+static void vm_fresh(void)
+{
+    static struct vm made;
+    static uint64_t dirty[PAGES_PER_BLOCK / 64];
+    if (!made.mem.size_bytes) {
+        fake_vcpu_init(&made, &v);
+        if (guest_mem_init(&made.mem, BLOCK_SIZE) || s2_init(&made.s2, &npt_format) || dirty_start(&made, DIRTY_WP))
+            abort();
+    } else {
+        memset(dirty, 0, sizeof(dirty));
+        dirty_harvest(&vm, dirty);
+        for (unsigned page = 0; page < PAGES_PER_BLOCK; page++)
+            if (dirty[page / 64] >> page % 64 & 1)
+                memset((char *)vm.mem.block[0] + page * PAGE_SIZE, 0, PAGE_SIZE);
+        memcpy(&made, &vm, sizeof(vm));
+    }
+    fake_vcpu_init(&vm, &v);
+    memcpy(&vm, &made, sizeof(vm));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 34)
         return 0;
-    fake_vcpu_init(&vm, &v);
-    if (guest_mem_init(&vm.mem, BLOCK_SIZE) || s2_init(&vm.s2, &npt_format))
-        abort();
+    vm_fresh();
     mode_set(data[0] & 3);
     for (unsigned i = 0; i < GPR_COUNT; i++)
         v.gpr[i] = spread(data[1 + 2 * i], data[2 + 2 * i]);
@@ -64,7 +83,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     v.rip = CODE;
     if (insn_length(&v) > 15 || insn_len_known(&v, (const uint8_t *)"\x0f\xa2", 2) > 15)
         abort();
-    s2_fini(&vm.s2);
-    guest_mem_fini(&vm.mem);
     return 0;
 }
