@@ -89,6 +89,11 @@ enum hv_err net_init(const struct net_params *p)
     return auth != HV_OK ? HV_FAIL(HV_E_AUTH) : e;
 }
 
+void net_kick(void)
+{
+    if (ready) nic->ops->tx_kick(nic);
+}
+
 bool net_poll(void)
 {
     if (!ready) return false;

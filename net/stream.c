@@ -253,6 +253,7 @@ static void output_now(struct stream *s)
 {
     s->output_pending = 0;
     if (s->pcb) tcp_output(s->pcb);
+    net_kick();
 }
 
 /** Sealed records into TCP's queue, as far as they fit. */
