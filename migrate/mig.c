@@ -36,7 +36,7 @@ const char *mig_rx_state_name(enum mig_rx_state s)
 
 void mig_opts_default(struct mig_opts *o)
 {
-    *o = (struct mig_opts){ .lz4 = true, .lz4_acceleration = 1, .step_pages = 32 };
+    *o = (struct mig_opts){ .lz4 = true, .lz4_acceleration = 1, .step_pages = 16 };
     mig_policy_default(&o->policy);
 }
 

@@ -9,7 +9,7 @@
  *           if the queue is empty now and w.kind != MIG_WAIT_MORE: stream_flush(s)
  *
  * and what it waits for is in w.  When the stream closes or fails the glue passes on all bytes that still came, steps, and then calls
- * mig_tx_link_lost() / mig_rx_link_lost().  A step does a bounded amount of work (opts.step_pages pages at most) and no step blocks.
+ * mig_tx_link_lost() / mig_rx_link_lost().  A step does a bounded amount of work (opts.step_pages) and no step blocks.
  *
  *   source                                                   destination
  *   HELLO      preambles: magic, versions                    HELLO
@@ -77,9 +77,9 @@ struct mig_opts {
     bool verify;                        /* at the stop hash all touched memory again and compare with what was sent (debugging, slow) */
     bool lz4;                           /* false: everything raw */
     int lz4_acceleration;               /* 1..64, 1 packs best */
-    unsigned step_pages;                /* pages per step, 1..1024 */
+    unsigned step_pages;                /* pages packed by LZ4 per step, 1..1024; pages that cost less count for less */
 };
-/** Policy default, no verify, LZ4 at 1, 32 pages per step. */
+/** Policy default, no verify, LZ4 at 1, 16 pages (one batch) per step. */
 void mig_opts_default(struct mig_opts *o);
 
 struct mig_tx;
