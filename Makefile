@@ -18,7 +18,6 @@ say           = $(if $(V),:,printf '  %-7s %s\n')
 SHELL        := /bin/bash
 .SHELLFLAGS  := -o pipefail -c
 .DELETE_ON_ERROR:
-.SECONDARY:
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules
 
