@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/acpi.h - the host's ACPI tables: finding them, and what is needed of the FADT.  ACPI specification 6.x, chapter 5.  There is no AML
- * interpreter.  A machine without ACPI (Bochs) is fine: nothing is found. */
+ * kernel/acpi.h - the host's ACPI tables: finding them, and what is needed of the FADT.
+ *
+ * ACPI specification 6.x, chapter 5.  There is no AML interpreter.  A machine without ACPI (Bochs) is fine: nothing is found. */
 #ifndef GODWIT_KERNEL_ACPI_H
 #define GODWIT_KERNEL_ACPI_H
 

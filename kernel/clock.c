@@ -3,8 +3,8 @@
  *
  * Its frequency comes from the first source that tells: the hypervisor below us (CPUID 0x40000010), the processor (CPUID 0x15), or a
  * measurement against channel 2 of the PIT, which every PC and emulator has.  An emulated CPU may lose the processor between any two
- * instructions, so a PIT reading is taken many times and the one between the closest pair of TSC values is believed.  Conversions are 128-bit multiplications by
- * a fixed-point factor: no division and no drift. */
+ * instructions, so a PIT reading is taken many times and the one between the closest pair of TSC values is believed.  Conversions are
+ * 128-bit multiplications by a fixed-point factor: no division and no drift. */
 #include "kernel/clock.h"
 #include "kernel/log.h"
 #include "kernel/x86/x86.h"

@@ -96,12 +96,8 @@ void log_line(enum log_level level, const char *subject, const char *fmt, ...)
 size_t log_ring_copy(char *buf, size_t cap)
 {
     spin_lock(&lock);
-    uint64_t n = MIN(MIN(ring_end, LOG_RING_SIZE), cap), at = ring_end - n;
-    while (at > 0 && at < ring_end && ring[(at - 1) % LOG_RING_SIZE] != '\n')       /* not from the middle of a line */
-        at++;
-    if (at < ring_end && ring_end > LOG_RING_SIZE && at == ring_end - LOG_RING_SIZE)
-        at++;                                   /* the byte before the oldest is gone: it cannot be known to end a line */
-    while (at > 0 && at < ring_end && ring[(at - 1) % LOG_RING_SIZE] != '\n')
+    uint64_t n = MIN(MIN(ring_end, LOG_RING_SIZE - 1), cap), at = ring_end - n;        /* -1: the byte before is still there to look at */
+    while (at > 0 && at < ring_end && ring[(at - 1) % LOG_RING_SIZE] != '\n')          /* not from the middle of a line */
         at++;
     n = ring_end - at;
     for (uint64_t i = 0; i < n; i++)

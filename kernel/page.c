@@ -6,7 +6,8 @@
  * and highest free page says whether the page heads a free block, and of which order: that is all that merging needs to know.
  * Invariant: two free buddies are never both in a list: they were merged.
  *
- * Memory below 1 MiB is left alone: firmware and CPU start-up code use it.  Zeroing is done outside the lock by the CPU that wants the memory. */
+ * Memory below 1 MiB is left alone: firmware and CPU start-up code use it.  Zeroing is done outside the lock, by the CPU that wants the
+ * memory. */
 #include "kernel/page.h"
 #include <string.h>
 #include "kernel/lock.h"

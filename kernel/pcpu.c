@@ -129,7 +129,8 @@ void pcpu_start_all(const struct boot_info *bi, void (*entry)(void))
     for (uint32_t i = 0; i < n; i++)
         if (bi->cpu_apic_id[i] != cpus[0].apic_id)
             cpu_halt(bi->cpu_apic_id[i]);
-    cpu_halt_wait();
+    if (n > 1)
+        cpu_halt_wait();
     for (uint32_t i = 0; i < n; i++)
         if (bi->cpu_apic_id[i] != cpus[0].apic_id)
             start_one(bi, bi->cpu_apic_id[i]);

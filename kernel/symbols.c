@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/symbols.c - function names for backtraces, from the table that the second link puts into the image (tools/symtab).
  *
- * Table: u32 count; count x { u32 offset from image_start, u32 name_offset from the table's start }, ascending; names, each with its NUL. */
+ * Table: u32 count; count x { u32 offset from image_start, u32 name_offset from the table's start }, ascending; then the names, each with
+ * its NUL. */
 #include "kernel/symbols.h"
 #include <string.h>
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/x86/trap.c - exceptions: the two that we provoke are repaired, all others are our bugs and end in a dump.  Interrupts go to pcpu.c. */
+ * kernel/x86/trap.c - exceptions: the two that we provoke are repaired, all others are our bugs and end in a dump.
+ *
+ * Interrupts go to pcpu.c. */
 #include "kernel/x86/trap.h"
 #include "kernel/log.h"
 #include "kernel/panic.h"
