@@ -194,7 +194,7 @@ system: all guest
 demo: all guest
 	$(Q)tools/demo
 bench: all guest
-	$(Q)tools/bench
+	$(Q)python3 tests/bench/run_bench.py
 soak: all guest
 	$(Q)tests/system/run.py --soak
 test-mutants: all guest

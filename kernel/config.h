@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/config.h - \godwit\godwit.conf as a plain struct.  docs/config.md lists every key.
  *
- *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, key, cert, incoming, outgoing, downtime-limit-ms, max-jobs, dirty-log, nic
+ *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, key, cert, incoming, outgoing, downtime-limit-ms, max-jobs, dirty-log, verify, lz4
  *   [peer NAME]      address, port, fingerprint
  *   [vm NAME]        memory, cpus, kernel, initrd, cmdline, cpu, autostart, mac, pin
  *

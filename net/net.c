@@ -131,20 +131,20 @@ void net_announce_mac(const uint8_t mac[6])
 void net_describe(void (*print)(const char *fmt, ...))
 {
     if (!nic) {
-        print("network: none\n");
+        print("network: none");
         return;
     }
     const uint8_t *m = nic->mac;
-    print("network: %s %02x:%02x:%02x:%02x:%02x:%02x, %s, %s; %s\n", nic->ops->name, m[0], m[1], m[2], m[3], m[4], m[5],
+    print("network: %s %02x:%02x:%02x:%02x:%02x:%02x, %s, %s; %s", nic->ops->name, m[0], m[1], m[2], m[3], m[4], m[5],
           nic->ops->link_up(nic) ? "link up" : "NO LINK", nic->irq_vector ? "MSI" : "polled", host_if_text());
-    print("  received %llu frames, %llu bytes, %llu bad; sent %llu frames, %llu bytes\n", (unsigned long long)nic->rx_frames,
+    print("  received %llu frames, %llu bytes, %llu bad; sent %llu frames, %llu bytes", (unsigned long long)nic->rx_frames,
           (unsigned long long)nic->rx_bytes, (unsigned long long)nic->rx_bad, (unsigned long long)nic->tx_frames,
           (unsigned long long)nic->tx_bytes);
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
         const struct vswitch_port *p = host_switch.ports[i];
-        if (p) print("  switch port %s: in %llu, out %llu, held back %llu\n", p->name, (unsigned long long)p->rx_frames,
+        if (p) print("  switch port %s: in %llu, out %llu, held back %llu", p->name, (unsigned long long)p->rx_frames,
                      (unsigned long long)p->tx_frames, (unsigned long long)p->tx_refused);
     }
-    print("  packet memory %llu KiB; randomness from %s\n", (unsigned long long)(net_heap_held() / KIB), entropy_source());
+    print("  packet memory %llu KiB; randomness from %s", (unsigned long long)(net_heap_held() / KIB), entropy_source());
     streams_describe(print);
 }

@@ -460,10 +460,10 @@ enum hv_err streams_init(const struct net_params *p)
 void streams_describe(void (*print)(const char *fmt, ...))
 {
     static const char *const names[] = { "connecting", "open", "closed", "failed" };
-    print("  connections: %llu accepted, %llu refused, %llu turned away busy\n", (unsigned long long)n_accepted,
+    print("  connections: %llu accepted, %llu refused, %llu turned away busy", (unsigned long long)n_accepted,
           (unsigned long long)n_refused, (unsigned long long)n_busy);
     for (const struct stream *s = streams; s; s = s->next)
-        print("  %s %s " PEER_FMT ": %s, wire out %llu, in %llu\n", s->incoming ? "from" : "to", s->peer ? s->peer->name : "?",
+        print("  %s %s " PEER_FMT ": %s, wire out %llu, in %llu", s->incoming ? "from" : "to", s->peer ? s->peer->name : "?",
               PEER_ARGS(s), names[s->status], (unsigned long long)s->wire_tx, (unsigned long long)s->wire_rx);
 }
 

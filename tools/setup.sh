@@ -25,7 +25,7 @@ ovmf: UEFI firmware for them
 mtools: disk images without root
 dosfstools: disk images (mkfs.fat)
 openssl: keys and certificates of hosts
-cpio: the test guests'"'"' initramfs
+libc6-dev: C library for tests and (static) for the guests'"'"' programs
 zstd: packing test data
 gdb: make gdb
 '
