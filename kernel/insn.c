@@ -44,7 +44,12 @@ static unsigned fetch(struct vcpu *v, uint64_t linear, uint8_t *buf, unsigned ma
         uint32_t error;
         uint64_t va = linear + got;
         unsigned n = (unsigned)MIN(max - got, PAGE_SIZE - va % PAGE_SIZE);
-        if (guest_translate(v, gva(va), false, true, &a, &error) || guest_read(v->vm, a, buf + got, n))
+        if (guest_translate(v, gva(va), false, true, &a, &error))
+            break;
+        const char *page = guest_page(v->vm, gpa_gfn(a));       /* nearly always there: it was executed */
+        if (page)
+            memcpy(buf + got, page + a.v % PAGE_SIZE, n);
+        else if (guest_read(v->vm, a, buf + got, n))
             break;
         got += n;
     }

@@ -38,34 +38,33 @@
 #define PF_U     BIT32(2)
 #define PF_I     BIT32(4)
 
-struct paging { uint64_t cr0, cr3, cr4, efer; unsigned cpl, levels, bits, entry_len; bool pae; };
+struct paging { uint64_t cr0, cr3, cr4, efer; unsigned cpl; };
 struct access { bool write, exec; };
 
 static struct paging paging_of(struct vcpu *v)
 {
-    struct paging p = { 0 };
+    struct paging p;
     cpu_ops->paging_get(v, &p.cr0, &p.cr3, &p.cr4, &p.efer, &p.cpl);
-    bool lma = p.efer & EFER_LMA;
-    p.pae = p.cr4 & CR4_PAE;
-    p.levels = lma ? (p.cr4 & CR4_LA57 ? 5 : 4) : p.pae ? 3 : 2;
-    p.bits = p.pae ? 9 : 10;
-    p.entry_len = p.pae ? 8 : 4;
     return p;
 }
 
-static gpa_t root_of(const struct paging *p)
+/* Functions that take `levels` are inlined into one walk per mode, where it is a constant: length by decoding is on the path of every CPUID. */
+#define PER_MODE static inline __attribute__((always_inline))
+#define IS_PAE(levels) ((levels) > 2)
+
+PER_MODE gpa_t root_of(const struct paging *p, unsigned levels)
 {
-    if (p->levels == 3)
+    if (levels == 3)
         return gpa(p->cr3 & 0xffffffe0);
-    return gpa(p->levels == 2 ? p->cr3 & 0xfffff000 : p->cr3 & PTE_ADDR);
+    return gpa(levels == 2 ? p->cr3 & 0xfffff000 : p->cr3 & PTE_ADDR);
 }
 
-static unsigned shift_of(const struct paging *p, unsigned level)
+PER_MODE unsigned shift_of(unsigned levels, unsigned level)
 {
-    return PAGE_SHIFT + p->bits * (level - 1);
+    return PAGE_SHIFT + (IS_PAE(levels) ? 9 : 10) * (level - 1);
 }
 
-static bool entry_read(const struct vm *vm, gpa_t at, unsigned len, uint64_t *out)
+PER_MODE bool entry_read(const struct vm *vm, gpa_t at, unsigned len, uint64_t *out)
 {
     const char *page = guest_page(vm, gpa_gfn(at));             /* untouched or no RAM: not present */
     if (!page)
@@ -76,23 +75,26 @@ static bool entry_read(const struct vm *vm, gpa_t at, unsigned len, uint64_t *ou
 }
 
 /* Set A (and D) as the processor does, if the entry is still what we read. */
-static void entry_touch(struct vm *vm, gpa_t at, unsigned len, uint64_t seen, uint64_t bits)
+static void entry_set_bits(struct vm *vm, gpa_t at, unsigned len, uint64_t seen, uint64_t bits)
 {
-    if ((seen & bits) == bits)
-        return;
     char *page = guest_page_for_write(vm, gpa_gfn(at));
+    uint32_t seen32 = (uint32_t)seen;
     if (!page)
         return;
-    uint32_t seen32 = (uint32_t)seen;
     if (len == 8)
         atomic_compare_exchange_strong((_Atomic uint64_t *)(page + at.v % PAGE_SIZE), &seen, seen | bits);
     else
         atomic_compare_exchange_strong((_Atomic uint32_t *)(page + at.v % PAGE_SIZE), &seen32, seen32 | (uint32_t)bits);
     dirty_mark(vm, gpa_gfn(at));                                /* after the store, like guest_write() */
 }
+PER_MODE void entry_touch(struct vm *vm, gpa_t at, unsigned len, uint64_t seen, uint64_t bits)
+{
+    if ((seen & bits) != bits)
+        entry_set_bits(vm, at, len, seen, bits);
+}
 
 /* rights: AND of R/W and U/S over all levels; xd: OR. */
-static bool allowed(const struct vcpu *v, const struct paging *p, struct access a, uint64_t rights, bool xd)
+PER_MODE bool allowed(const struct vcpu *v, const struct paging *p, struct access a, uint64_t rights, bool xd)
 {
     bool user_page = rights & PTE_U, user = p->cpl == 3;
     if (user && !user_page)
@@ -106,68 +108,71 @@ static bool allowed(const struct vcpu *v, const struct paging *p, struct access 
 
 static uint32_t pf_error_of(const struct paging *p, struct access a, bool present)
 {
-    bool tells_fetch = (p->pae && (p->efer & EFER_NXE)) || (p->cr4 & CR4_SMEP);
+    bool tells_fetch = ((p->cr4 & CR4_PAE) && (p->efer & EFER_NXE)) || (p->cr4 & CR4_SMEP);
     return (present ? PF_P : 0) | (a.write ? PF_W : 0) | (p->cpl == 3 ? PF_U : 0) | (a.exec && tells_fetch ? PF_I : 0);
 }
 
-static bool is_large(const struct paging *p, uint64_t e, unsigned level)
+PER_MODE bool is_large(const struct paging *p, uint64_t e, unsigned levels, unsigned level)
 {
     if (!(e & PTE_PS) || level == 1)
         return false;
-    if (p->levels == 2)
+    if (levels == 2)
         return p->cr4 & CR4_PSE;
-    return level == 2 || (level == 3 && p->levels >= 4);
+    return level == 2 || (level == 3 && levels >= 4);
 }
 
 /* Base of the page that leaf e at level maps. */
-static uint64_t leaf_base(const struct paging *p, uint64_t e, unsigned level)
+PER_MODE uint64_t leaf_base(uint64_t e, unsigned levels, unsigned level)
 {
-    uint64_t base = ALIGN_DOWN(p->pae ? e & PTE_ADDR : e & 0xfffff000, BIT64(shift_of(p, level)));
-    if (p->levels == 2 && level == 2)
+    uint64_t base = ALIGN_DOWN(IS_PAE(levels) ? e & PTE_ADDR : e & 0xfffff000, BIT64(shift_of(levels, level)));
+    if (levels == 2 && level == 2)
         base |= (e >> 13 & 0xff) << 32;                         /* PSE-36 */
     return base;
 }
 
-static enum hv_err walk(struct vcpu *v, const struct paging *p, uint64_t va, struct access a, gpa_t *out, uint32_t *pf_error)
+PER_MODE enum hv_err walk(struct vcpu *v, const struct paging *p, unsigned levels, uint64_t va, struct access a, gpa_t *out, uint32_t *pf_error)
 {
-    gpa_t table = root_of(p);
-    uint64_t rights = PTE_W | PTE_U, e = 0;
-    bool xd = false;
-    for (unsigned level = p->levels; ; level--) {
-        uint64_t index = va >> shift_of(p, level) & (BIT64(p->levels == 3 && level == 3 ? 2 : p->bits) - 1);
-        gpa_t at = gpa_add(table, index * p->entry_len);
-        if (!entry_read(v->vm, at, p->entry_len, &e) || !(e & PTE_P)) {
+    const unsigned entry_len = IS_PAE(levels) ? 8 : 4;
+    gpa_t table = root_of(p, levels);
+    uint64_t rights = PTE_W | PTE_U, xd = 0, e = 0;
+    for (unsigned level = levels; ; level--) {
+        bool pae_root = levels == 3 && level == 3;
+        uint64_t index = va >> shift_of(levels, level) & (pae_root ? 3 : IS_PAE(levels) ? 511 : 1023);
+        gpa_t at = gpa_add(table, index * entry_len);
+        if (!entry_read(v->vm, at, entry_len, &e) || !(e & PTE_P)) {
             *pf_error = pf_error_of(p, a, false);
             return HV_E_GUEST;
         }
-        bool no_rights = p->levels == 3 && level == 3;
-        if (!no_rights) {
+        if (!pae_root) {
             rights &= e;
-            xd |= p->pae && (e & PTE_XD);
+            xd |= IS_PAE(levels) ? e & PTE_XD : 0;
         }
-        if (level == 1 || is_large(p, e, level)) {
-            if (!allowed(v, p, a, rights, xd)) {
-                *pf_error = pf_error_of(p, a, true);
-                return HV_E_GUEST;
-            }
-            entry_touch(v->vm, at, p->entry_len, e, PTE_A | (a.write ? PTE_D : 0));
-            *out = gpa(leaf_base(p, e, level) | (va & (BIT64(shift_of(p, level)) - 1)));
+        bool leaf = level == 1 || is_large(p, e, levels, level);
+        if (leaf && !allowed(v, p, a, rights, xd)) {
+            *pf_error = pf_error_of(p, a, true);
+            return HV_E_GUEST;
+        }
+        if (!pae_root)
+            entry_touch(v->vm, at, entry_len, e, PTE_A | (leaf && a.write ? PTE_D : 0));
+        if (leaf) {
+            *out = gpa(leaf_base(e, levels, level) | (va & (BIT64(shift_of(levels, level)) - 1)));
             return HV_OK;
         }
-        if (!no_rights)
-            entry_touch(v->vm, at, p->entry_len, e, PTE_A);
-        table = gpa(p->pae ? e & PTE_ADDR : e & 0xfffff000);
+        table = gpa(IS_PAE(levels) ? e & PTE_ADDR : e & 0xfffff000);
     }
 }
 
 enum hv_err guest_translate(struct vcpu *v, gva_t va, bool want_write, bool want_exec, gpa_t *out, uint32_t *pf_error)
 {
     struct paging p = paging_of(v);
+    const struct access a = { want_write, want_exec };
     uint64_t linear = p.efer & EFER_LMA ? va.v : va.v & 0xffffffff;
     *pf_error = 0;
     if (!(p.cr0 & CR0_PG)) {
         *out = gpa(linear);
         return HV_OK;
     }
-    return walk(v, &p, linear, (struct access){ want_write, want_exec }, out, pf_error);
+    if (!(p.efer & EFER_LMA))
+        return p.cr4 & CR4_PAE ? walk(v, &p, 3, linear, a, out, pf_error) : walk(v, &p, 2, linear, a, out, pf_error);
+    return p.cr4 & CR4_LA57 ? walk(v, &p, 5, linear, a, out, pf_error) : walk(v, &p, 4, linear, a, out, pf_error);
 }
