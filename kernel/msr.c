@@ -40,6 +40,8 @@ static const struct { uint32_t first, last; uint64_t reset; } stored[] = {      
     { MTRR_DEF_TYPE, MTRR_DEF_TYPE, 0x806 },            /* enabled, all write-back: what firmware sets up in a VM */
     { 0xc0010010, 0xc0010010, 0 },                      /* SYSCFG */
     { 0xc0010015, 0xc0010015, BIT64(24) },              /* HWCR: TSC runs at P0 frequency */
+    { 0xc001001f, 0xc001001f, 0 },                      /* NB_CFG */
+    { 0xc0011028, 0xc0011028, 0 },                      /* FP_CFG: Linux sets bits against Zen 1 errata in both, and looks whether they stick */
     { 0xc0011029, 0xc0011029, BIT64(1) },               /* DE_CFG: LFENCE is serializing */
 };
 
@@ -54,7 +56,6 @@ static const struct { uint32_t first, last; uint64_t val; } constant[] = {
     { 0x1db, 0x1de, 0 },                                /* last branch and exception addresses */
     { 0xc0010000, 0xc0010007, 0 },                      /* K7 performance counters: always there by family, counting nothing */
     { 0xc001001a, 0xc001001a, 0 }, { 0xc001001d, 0xc001001d, 0 },               /* TOP_MEM, TOM2 */
-    { 0xc001001f, 0xc001001f, 0 },                      /* NB_CFG */
     { 0xc0010055, 0xc0010055, 0 }, { 0xc0010058, 0xc0010058, 0 },               /* interrupt pending message, MMIO configuration base: none */
     { 0xc0010061, 0xc0010064, 0 },                      /* P-state limit, control, status, definition */
     { 0xc0010112, 0xc0010113, 0 },                      /* TSEG base and mask */
@@ -230,7 +231,8 @@ static enum hv_err other_write(struct vcpu *v, uint32_t msr, uint64_t val)
     }
     if (cpu_ops->msr_set(v, msr, val) == HV_OK) return HV_OK;
     if (constant_get(msr, &now)) {
-        if (val && val != now) explain(v, msr, true, val, "the register is constant here, ignored");
+        bool counter = msr >= 0xc0010000 && msr <= 0xc0010007;                  /* Linux tries whether they count: they do not */
+        if (val && val != now && !counter) explain(v, msr, true, val, "the register is constant here, ignored");
         return HV_OK;
     }
     explain(v, msr, true, val, "there is no such register, the guest gets #GP");

@@ -4,6 +4,7 @@
  * The transmitter is always empty when the guest looks, so the THRE interrupt is pending from the write of a byte (or the enabling of the
  * interrupt) until IIR has named it or another byte comes.  Receiving: bytes wait in the input ring, the FIFO is its head. */
 #include "kernel/devices.h"
+#include "kernel/pcpu.h"
 
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
 #define IER_RX       0x01
@@ -54,6 +55,7 @@ static void irq_update(struct vm *vm)
 
 static void out_put(struct uart *u, uint8_t c)
 {
+    if (u->out_head == u->out_tail) pcpu_kick(0);               /* the boot CPU's service loop has a console to feed */
     if (u->out_head - u->out_tail == UART_OUT_SIZE) { u->out_tail++; u->n_lost++; }
     u->out[u->out_head++ % UART_OUT_SIZE] = c;
 }
