@@ -45,6 +45,7 @@ struct tx_desc { uint64_t addr; uint16_t len; uint8_t cso, cmd, status, css; uin
 
 #define RING    256                             /* the length in bytes must be a multiple of 128 */
 #define BUF_LEN 2048
+#define BURST   64                              /* Bochs' wire is a datagram socket without back-pressure, and loss costs TCP dearly */
 
 struct e1000 {
     struct nic nic;
@@ -203,6 +204,7 @@ static enum hv_err device_start(struct e1000 *e)
     e->tx_buf = mem_alloc(RING * BUF_LEN);
     if (!e->rx || !e->tx || !e->rx_buf || !e->tx_buf) return HV_FAIL(HV_E_NOMEM);
     e->nic.mtu = 1500;
+    e->nic.burst_frames = BURST;
     rx_start(e);
     tx_start(e);
     tx_reclaim(e);

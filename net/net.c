@@ -94,6 +94,11 @@ void net_kick(void)
     if (ready) nic->ops->tx_kick(nic);
 }
 
+size_t net_flight_max(void)
+{
+    return nic && nic->burst_frames ? nic->burst_frames * (size_t)(nic->mtu - 40) : SIZE_MAX;
+}
+
 bool net_poll(void)
 {
     if (!ready) return false;

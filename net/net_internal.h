@@ -11,6 +11,9 @@ struct vswitch *net_switch(void);               /* where guests' cards join */
 /** Ring the card's doorbell for what was queued.  net_poll() does it, too; this lets the card work while we go on encrypting. */
 void net_kick(void);
 
+/** How many bytes a connection may have in flight over the card in use. */
+size_t net_flight_max(void);
+
 /** Listen on p->config's port.  HV_E_NOMEM; HV_E_EXIST: port taken. */
 HV_MUST_CHECK enum hv_err streams_init(const struct net_params *p);
 bool streams_poll(void);                        /* one turn for every stream; true if bytes moved or a state changed */

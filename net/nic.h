@@ -33,6 +33,7 @@ struct nic {
     uint8_t mac[6];                             /* [c] */
     unsigned mtu;                               /* [c] payload of a frame, 1500..NIC_MTU_MAX */
     uint8_t irq_vector;                         /* [c] 0: none, must be polled */
+    unsigned burst_frames;                      /* [c] TCP keeps at most so many in flight, for wires that drop what comes faster; 0: any */
     unsigned tx_free;                           /* frames that tx() takes at once, as of the last poll or tx */
     uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, rx_bad;
 };

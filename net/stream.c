@@ -223,7 +223,7 @@ static bool may_accept(void)
     unsigned n_in = 0, n_unknown = 0;
     for (const struct stream *s = streams; s; s = s->next) {
         n_in += s->incoming;
-        n_unknown += s->incoming && s->owner != OWNER_USER;
+        n_unknown += s->incoming && !s->peer;
     }
     return n_in < MAX_INCOMING && n_unknown < MAX_UNKNOWN;
 }
@@ -256,6 +256,13 @@ static void output_now(struct stream *s)
     net_kick();
 }
 
+/** How much TCP takes now: what fits into its queue, and no more in flight than the card's wire bears. */
+static size_t tcp_room(const struct stream *s)
+{
+    size_t queued = TCP_SND_BUF - s->pcb->snd_buf, max = net_flight_max();
+    return queued >= max ? 0 : MIN(tcp_sndbuf(s->pcb), max - queued);
+}
+
 /** Sealed records into TCP's queue, as far as they fit. */
 static bool pump_out(struct stream *s)
 {
@@ -263,8 +270,7 @@ static bool pump_out(struct stream *s)
     const uint8_t *p;
     bool moved = false;
     while (s->pcb && s->connected && (p = tls_out_peek(s->tls, &n))) {
-        size_t room = tcp_sndbuf(s->pcb);
-        n = MIN(MIN(n, room), (size_t)UINT16_MAX);
+        n = MIN(MIN(n, tcp_room(s)), (size_t)UINT16_MAX);
         if (!n || tcp_write(s->pcb, p, (u16_t)n, TCP_WRITE_FLAG_COPY) != ERR_OK) break;
         tls_out_done(s->tls, n);
         s->output_pending += n;
