@@ -126,5 +126,5 @@ void kernel_entry(struct boot_info *bi)
     autostart();
     log_info("host", "up %llu us after entry", (unsigned long long)clock_tsc_to_us(tsc_read() - bi->entry_tsc));
     console_init(&config, bi);
-    sched_run();
+    pcpu_run(sched_run);
 }
