@@ -4,6 +4,8 @@
 /* unit-deps: lz4 */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <cmocka.h>
 #include "migrate/batch.h"
@@ -63,6 +65,34 @@ static void test_no_collisions(void **s)
     }
     for (unsigned i = 0; i < N; i++)
         for (unsigned j = i + 1; j < MIN(i + 200u, (unsigned)N); j++) assert_true(seen[i] != seen[j]);
+}
+
+/* A guest writes the chunk all the time: what is returned is the hash of what was copied. */
+static uint64_t live[32];
+static atomic_bool stop_writing;
+static void *writer(void *arg)
+{
+    for (uint64_t x = 1; !atomic_load_explicit(&stop_writing, memory_order_relaxed); x++) *(volatile uint64_t *)&live[x * 7 % 32] = x;
+    return arg;
+}
+static void test_written_meanwhile(void **s)
+{
+    (void)s;
+    struct mig_key k;
+    pthread_t t;
+    unsigned changes = 0;
+    uint64_t copy[32], last = 0;
+    mig_key_init(&k, SEED);
+    assert_int_equal(pthread_create(&t, NULL, writer, NULL), 0);
+    for (unsigned i = 0; i < 2000000 && changes < 3000; i++) {
+        uint64_t h = mig_hash_copy(&k, copy, live);
+        assert_true(h == mig_hash_chunk(&k, copy));
+        changes += h != last;
+        last = h;
+    }
+    atomic_store(&stop_writing, true);
+    pthread_join(t, NULL);
+    assert_true(changes > 1);
 }
 
 static void test_bytes(void **s)
@@ -178,7 +208,7 @@ static void test_encode_apply(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_avalanche), cmocka_unit_test(test_no_collisions), cmocka_unit_test(test_bytes), cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_avalanche), cmocka_unit_test(test_no_collisions), cmocka_unit_test(test_written_meanwhile), cmocka_unit_test(test_bytes), cmocka_unit_test(test_digest),
         cmocka_unit_test(test_zero_and_dense), cmocka_unit_test(test_encode_apply),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
