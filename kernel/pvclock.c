@@ -12,16 +12,15 @@
  * A new VM.  TSC 0, clock 0 at creation; wall_base_ns is the host's wall clock then, and never looked at again: from here on the guest's own time
  * keeping (NTP) owns its wall clock.
  *
- * A move.  The source saves (tsc, clock, wall_base) at one instant after the last vCPU stopped.  The destination sets
+ * A move.  The source saves its TSC at one instant after the last vCPU stopped, and the line (base, rate, wall_base).  The destination sets
  *         tsc_offset = saved tsc - its own TSC at load          (1)
- *         base       = (saved tsc, saved clock), mul and shift by its own TSC frequency
- * and both hosts' wall clocks play no part.  From (1) on guest time runs, though no vCPU does, so the wait for COMMIT counts as time.  What the
+ * and keeps the line, so the guest's clock pages are right as they came with its memory.  Both hosts' wall clocks play no part.  From (1) on guest time runs, though no vCPU does, so the wait for COMMIT counts as time.  What the
  * destination cannot see is the state's way from save to load; whoever can estimate it (the migration engine, from its round-trip times) adds it
  * with guest_time_advance().  Every step adds zero or more, hence no backward jump.
  *
  * Frequency.  Two hosts of one frequency measure it slightly differently at boot.  Within RATE_NOISE_PPM the saved rate is kept, as the same crystal
- * is more likely than a different one; beyond it the clock page is rewritten with the new rate and the guest's clock stays right, while a
- * guest that uses the bare TSC as its clock would see another speed: vm_offer_check() mentions that case.
+ * is more likely than a different one; beyond it a new line starts at (saved tsc, clock then) with the new rate, and the clock pages are rewritten:
+ * the guest's clock stays right, while a guest that uses the bare TSC as its clock sees another speed: vm_offer_check() mentions that case.
  *
  * The clock page (Linux Documentation/virt/kvm/x86/msr.rst): version is odd while we write.  All vCPUs get the same (base_tsc, base_ns), so the
  * page may carry the "stable" flag, and readers on different vCPUs need no common maximum. */
@@ -157,6 +156,8 @@ enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val)
 
 void pvclock_update_all(struct vm *vm)
 {
+    if (!vm->devices->time.pages_stale) return;
+    vm->devices->time.pages_stale = false;
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         struct pvclock *c = &vm->devices->pvclock[i];
         if (!(c->system_time_msr & PVCLOCK_ENABLED)) continue;
@@ -170,11 +171,12 @@ void pvclock_update_all(struct vm *vm)
 
 void vm_time_save(const struct vm *vm, struct wr *w)
 {
-    uint64_t tsc = vm_guest_tsc(vm);
-    wr_u64(w, tsc);
-    wr_u64(w, guest_clock_ns_at(&vm->devices->time, tsc));
-    wr_u64(w, vm->devices->time.wall_base_ns);
-    wr_u64(w, vm->devices->time.tick_hz);
+    const struct guest_time *t = &vm->devices->time;
+    wr_u64(w, vm_guest_tsc(vm));
+    wr_u64(w, t->base_tsc);
+    wr_u64(w, t->base_ns);
+    wr_u64(w, t->tick_hz);
+    wr_u64(w, t->wall_base_ns);
     wr_u64(w, clock_wall_ns());                 /* for people: how far the hosts' clocks are apart; never used to set time */
 }
 
@@ -186,15 +188,23 @@ static bool rate_is_noise(uint64_t a, uint64_t b)
 
 enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply)
 {
-    uint64_t tsc = rd_u64(r), ns = rd_u64(r), wall = rd_u64(r), hz = rd_u64(r), source_wall = rd_u64(r);
-    if (r->bad || ns > CLOCK_MAX_NS || wall > CLOCK_MAX_NS || hz < TSC_HZ_MIN || hz > TSC_HZ_MAX) return HV_E_PROTO;
-    (void)source_wall;
+    struct guest_time t = { 0 };
+    uint64_t tsc = rd_u64(r);
+    t.base_tsc = rd_u64(r);
+    t.base_ns = rd_u64(r);
+    uint64_t hz = rd_u64(r);
+    t.wall_base_ns = rd_u64(r);
+    (void)rd_u64(r);                            /* the source's wall clock */
+    if (r->bad || t.base_tsc > tsc || t.base_ns > CLOCK_MAX_NS || t.wall_base_ns > CLOCK_MAX_NS || hz < TSC_HZ_MIN || hz > TSC_HZ_MAX) return HV_E_PROTO;
     if (!apply) return HV_OK;
-    struct guest_time *t = &vm->devices->time;
-    t->base_tsc = tsc;
-    t->base_ns = ns;
-    t->wall_base_ns = wall;
-    rate_set(t, rate_is_noise(hz, clock_tsc_hz) ? hz : clock_tsc_hz);
+    rate_set(&t, hz);
+    if (!rate_is_noise(hz, clock_tsc_hz)) {
+        t.base_ns = guest_clock_ns_at(&t, tsc);
+        t.base_tsc = tsc;
+        rate_set(&t, clock_tsc_hz);
+        t.pages_stale = true;
+    }
+    vm->devices->time = t;
     vm->tsc_offset = (int64_t)(tsc - tsc_read());
     return HV_OK;
 }

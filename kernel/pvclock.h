@@ -23,6 +23,7 @@ struct guest_time {
     int8_t shift;
     uint64_t tick_hz;                   /* how fast the guest TSC really runs on this host */
     uint64_t wall_base_ns;              /* guest wall clock (ns since 1970) when the guest clock was 0 */
+    bool pages_stale;                   /* loaded with another rate: the clock pages in guest memory must be rewritten */
 };
 struct pvclock {                        /* per vCPU */
     uint64_t system_time_msr;           /* guest-physical address of the clock page, bit 0: enabled */
@@ -55,7 +56,7 @@ void guest_time_advance(struct vm *vm, uint64_t ns);
 /** MSR writes: fill the page that the guest names.  HV_E_GUEST: #GP. */
 HV_MUST_CHECK enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val);
 HV_MUST_CHECK enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val);
-/** Rewrite every enabled clock page: after a move (vm_state_load does), or when the guest's clock was set anew.  vCPUs not running. */
+/** Rewrite every enabled clock page if they are stale: after a move to a host with another TSC rate (vm_state_load calls this).  vCPUs not running. */
 void pvclock_update_all(struct vm *vm);
 
 /** Save and load time.  Loading sets vm->tsc_offset so that the guest TSC goes on from the saved value; apply false: only check.  (The caller

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/machine.c - see machine.h. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernel/clock.h"
+#include "kernel/insn.h"
+#include "kernel/pcpu.h"
+#include "kernel/x86/fpu.h"
+#include "tests/fakes/machine.h"
+
+uint64_t fake_tsc, fake_wall_ns;
+struct vcpu *fake_running;
+
+uint64_t clock_tsc_hz = 3000000000;
+uint32_t fpu_save_area_size = 4096;
+uint64_t tsc_read(void) { return fake_tsc; }
+uint64_t clock_wall_ns(void) { return fake_wall_ns; }
+
+static struct pcpu pcpu;
+struct pcpu *this_pcpu(void) { pcpu.running = fake_running; return &pcpu; }
+void pcpu_kick(unsigned index) { (void)index; }
+
+static struct machine *machine_of(struct vm *vm) { return container_of(vm, struct machine, vm); }
+
+/* ---- vCPUs ---- */
+
+void vcpu_kick(struct vcpu *v) { machine_of(v->vm)->n_kicks++; }
+void vcpu_request(struct vcpu *v, unsigned req) { atomic_fetch_or(&v->requests, req); vcpu_kick(v); }
+void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x) { v->rip += x->insn_len; }
+void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
+{
+    cpu_ops->inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error, error });
+}
+void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(v->vm->crash_reason, sizeof v->vm->crash_reason, fmt, ap);
+    va_end(ap);
+    vm_power_request(v->vm, VM_POWER_CRASH);
+}
+void vm_power_request(struct vm *vm, enum vm_power what) { atomic_store(&vm->power_request, what); }
+uint64_t vm_guest_tsc(const struct vm *vm) { return fake_tsc + (uint64_t)vm->tsc_offset; }
+
+enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t a, bool write) { (void)v, (void)a, (void)write; return HV_E_UNSUPP; }
+enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x) { (void)v, (void)x; return HV_E_UNSUPP; }
+
+static struct vcpu_regs *regs_of(struct vcpu *v) { return &machine_of(v->vm)->regs[v->index]; }
+static void regs_get(struct vcpu *v, struct vcpu_regs *r)
+{
+    *r = *regs_of(v);
+    memcpy(r->gpr, v->gpr, sizeof r->gpr);
+    r->rip = v->rip, r->rflags = v->rflags, r->cr8 = v->cr8, r->xcr0 = v->xcr0, r->tsc_aux = v->tsc_aux;
+}
+static void regs_set(struct vcpu *v, const struct vcpu_regs *r)
+{
+    *regs_of(v) = *r;
+    memcpy(v->gpr, r->gpr, sizeof r->gpr);
+    v->rip = r->rip, v->rflags = r->rflags, v->cr8 = r->cr8, v->xcr0 = r->xcr0, v->tsc_aux = r->tsc_aux;
+}
+static void inject(struct vcpu *v, const struct vcpu_event *e)
+{
+    machine_of(v->vm)->injected = *e;
+    machine_of(v->vm)->n_injected++;
+}
+static void tsc_offset_set(struct vcpu *v, int64_t offset) { machine_of(v->vm)->hw_tsc_offset[v->index] = offset; }
+static enum hv_err msr_get(struct vcpu *v, uint32_t msr, uint64_t *val)
+{
+    if (msr == 0xc0000080) *val = regs_of(v)->efer;
+    else if (msr == 0xc0000082) *val = regs_of(v)->lstar;
+    else return HV_E_NOENT;
+    return HV_OK;
+}
+static enum hv_err msr_set(struct vcpu *v, uint32_t msr, uint64_t val)
+{
+    if (msr == 0xc0000080) regs_of(v)->efer = val;
+    else if (msr == 0xc0000082) regs_of(v)->lstar = val;
+    else return HV_E_NOENT;
+    return HV_OK;
+}
+static void paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl)
+{
+    const struct vcpu_regs *r = regs_of(v);
+    *cr0 = r->cr0, *cr3 = r->cr3, *cr4 = r->cr4, *efer = r->efer;
+    *cpl = r->seg[SEG_SS].ar >> 5 & 3;
+}
+static const struct cpu_ops ops = { .name = "fake", .vendor = CPU_VENDOR_AMD, .regs_get = regs_get, .regs_set = regs_set, .inject = inject,
+                                    .tsc_offset_set = tsc_offset_set, .msr_get = msr_get, .msr_set = msr_set, .paging_get = paging_get };
+const struct cpu_ops *cpu_ops = &ops;
+
+/* ---- memory ---- */
+
+bool guest_is_ram(const struct vm *vm, gpa_t a) { return a.v < vm->mem.size_bytes; }
+static bool in_ram(const struct vm *vm, gpa_t a, size_t len) { return a.v <= vm->mem.size_bytes && len <= vm->mem.size_bytes - a.v; }
+enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
+{
+    if (!in_ram(vm, a, len)) return HV_E_RANGE;
+    memcpy(buf, container_of(vm, struct machine, vm)->ram + a.v, len);
+    return HV_OK;
+}
+enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
+{
+    if (!in_ram(vm, a, len)) return HV_E_RANGE;
+    memcpy(machine_of(vm)->ram + a.v, buf, len);
+    return HV_OK;
+}
+enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write) { (void)write; return guest_is_ram(vm, a) ? HV_OK : HV_E_RANGE; }
+
+/* ---- all together ---- */
+
+void machine_init_bare(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes)
+{
+    memset(m, 0, sizeof *m);
+    m->ram = calloc(1, ram_bytes);
+    m->vm.mem.size_bytes = m->vm.mem.low_bytes = m->vm.config.memory_bytes = ram_bytes;
+    strcpy(m->vm.config.name, "test");
+    m->vm.config.n_cpus = m->vm.n_vcpus = n_vcpus;
+    for (unsigned i = 0; i < n_vcpus; i++) {
+        struct vcpu *v = m->vm.vcpus[i] = &m->vcpu[i];
+        v->vm = &m->vm;
+        v->index = i;
+        v->rflags = 2;
+        v->xsave = aligned_alloc(64, 4096);
+        memset(v->xsave, 0, 4096);
+        vcpu_regs_reset(&m->regs[i]);
+        regs_set(v, &m->regs[i]);
+    }
+    fake_running = NULL;
+}
+
+void machine_init(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes)
+{
+    machine_init_bare(m, n_vcpus, ram_bytes);
+    if (devices_create(&m->vm) != HV_OK) abort();
+}
+
+void machine_fini(struct machine *m)
+{
+    devices_destroy(&m->vm);
+    for (unsigned i = 0; i < m->vm.n_vcpus; i++) free(m->vcpu[i].xsave);
+    free(m->ram);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/machine.h - a whole VM for the device models: flat RAM, vCPUs with plain registers, a clock that the test moves. */
+#ifndef GODWIT_TESTS_FAKES_MACHINE_H
+#define GODWIT_TESTS_FAKES_MACHINE_H
+
+#include "kernel/cpu_ops.h"
+#include "kernel/devices.h"
+#include "kernel/vm.h"
+#include "kernel/vm_state.h"
+
+struct machine {
+    struct vm vm;
+    struct vcpu vcpu[VM_MAX_VCPUS];
+    struct vcpu_regs regs[VM_MAX_VCPUS];
+    int64_t hw_tsc_offset[VM_MAX_VCPUS];
+    struct vcpu_event injected;
+    unsigned n_injected, n_kicks;
+    uint8_t *ram;
+};
+
+extern uint64_t fake_tsc;               /* what tsc_read() says */
+extern uint64_t fake_wall_ns;           /* what clock_wall_ns() says */
+extern struct vcpu *fake_running;       /* whose slice "this pCPU" is in */
+
+/** n vCPUs, FROZEN, ram_bytes of RAM (all below 3 GiB); devices created. */
+void machine_init(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes);
+/** The same without devices, to adopt an offer. */
+void machine_init_bare(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes);
+void machine_fini(struct machine *m);
+
+#endif

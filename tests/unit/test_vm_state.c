@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_vm_state.c - state and offer: round trip, every truncation, every flipped byte, all-or-nothing; time across a move. */
+/* unit-sources: kernel/vm_state.c kernel/vm_offer.c kernel/devices.c kernel/io_bus.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/clock.h"
+#include "tests/fakes/machine.h"
+#include "tests/fakes/page.h"
+
+#define RAM (16 * MIB)
+static struct machine a, b;
+static uint8_t state[VM_STATE_MAX], again[VM_STATE_MAX], offer[VM_OFFER_MAX];
+static size_t state_len, offer_len;
+static char why[300];
+static unsigned n_reasons;
+static char reasons[4000];
+
+static void add_reason(void *ctx, const char *text)
+{
+    (void)ctx;
+    n_reasons++;
+    snprintf(reasons + strlen(reasons), sizeof reasons - strlen(reasons), "%s\n", text);
+}
+
+/* A machine whose every register differs from the reset value. */
+static void stir(struct machine *m)
+{
+    for (unsigned i = 0; i < m->vm.n_vcpus; i++) {
+        struct vcpu *v = m->vm.vcpus[i];
+        struct vcpu_regs r;
+        cpu_ops->regs_get(v, &r);
+        for (unsigned k = 0; k < GPR_COUNT; k++) r.gpr[k] = UINT64_C(0x1111111111111111) * k + i;
+        r.rip = 0xffffffff81000000 + i, r.rflags = 0x246, r.cr0 = 0x80050033, r.cr3 = 0x1234000, r.cr4 = 0x3006f0, r.efer = 0xd01;
+        r.xcr0 = m->vm.cpuid->xcr0_allowed;
+        r.lstar = 0xffffffff81800000, r.star = 0x23001000000000, r.kernel_gs_base = 0xffff888000000000, r.cr8 = 3, r.cr2 = 0xdead000;
+        r.seg[SEG_CS] = (struct seg){ 0x10, 0xa09b, 0xffffffff, 0 };
+        r.seg[SEG_TR] = (struct seg){ 0x40, 0x8b, 0x206f, 0xfffffe0000003000 };
+        r.irq_shadow = true, r.nmi_blocked = true;
+        r.pending = (struct vcpu_event){ EVENT_EXCEPTION, 14, true, 2 };
+        cpu_ops->regs_set(v, &r);
+        v->halted = i == 1;
+        for (unsigned k = 0; k < 512; k++) ((uint8_t *)v->xsave)[k] = (uint8_t)(k * 7);
+        memset((uint8_t *)v->xsave + 24, 0, 4);
+        ((uint8_t *)v->xsave)[512] = 7;
+        memset((uint8_t *)v->xsave + 576, 0x5a, 256);
+        v->lapic->svr = 0x1ff;
+        lapic_irq_set(v, 0x41, false);
+        lapic_irq_set(v, 0x52, true);
+        v->lapic->lvt[LVT_TIMER] = 0x400ec;
+        lapic_tsc_deadline_write(v, 123456789);
+        assert_int_equal(msr_write(v, 0x200, 0x6), HV_OK);
+        assert_int_equal(pvclock_system_time_write(v, (0x5000 + 64 * i) | 1), HV_OK);
+    }
+    struct vcpu *v = m->vm.vcpus[0];
+    for (const char *s = "unsent"; *s; s++) pio_write(v, 0x3f8, 1, (uint8_t)*s);
+    assert_int_equal(uart_put_input(&m->vm, "typed", 5), 5);
+    mmio_write(v, gpa(IOAPIC_BASE), 4, 0x18);
+    mmio_write(v, gpa(IOAPIC_BASE + 0x10), 4, 0x8034);
+    pio_write(v, 0x43, 1, 0x34), pio_write(v, 0x40, 1, 0), pio_write(v, 0x40, 1, 16);
+    pio_write(v, 0x70, 1, 0x40), pio_write(v, 0x71, 1, 0x77);
+    pio_write(v, 0x604, 2, 0x1400 & ~0x2000);
+}
+
+static void begin(unsigned n)
+{
+    fake_tsc = 5000000000, fake_wall_ns = 1700000000000000000;
+    machine_init(&a, n, RAM);
+    stir(&a);
+    fake_tsc += 3000000000;
+    assert_int_equal(vm_state_save(&a.vm, state, sizeof state, &state_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    machine_init(&b, n, RAM);
+}
+static void end(void)
+{
+    machine_fini(&a);
+    machine_fini(&b);
+    assert_int_equal(fake_page_outstanding, 0);
+}
+
+static void test_round_trip(void **unused)
+{
+    (void)unused;
+    begin(2);
+    size_t len;
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, again, sizeof again, &len), HV_OK);
+    assert_int_equal(len, state_len);
+    assert_memory_equal(state, again, len);
+    struct vcpu_regs x, y;
+    for (unsigned i = 0; i < 2; i++) {
+        memset(&x, 0, sizeof x), memset(&y, 0, sizeof y);
+        cpu_ops->regs_get(a.vm.vcpus[i], &x), cpu_ops->regs_get(b.vm.vcpus[i], &y);
+        assert_memory_equal(&x, &y, sizeof x);
+        assert_memory_equal(a.vcpu[i].xsave, b.vcpu[i].xsave, 832);
+        assert_int_equal(b.vcpu[i].halted, i == 1);
+        assert_int_equal(lapic_pending(a.vm.vcpus[i]), lapic_pending(b.vm.vcpus[i]));
+    }
+    char out[16] = "";
+    assert_int_equal(uart_take_output(&b.vm, out, sizeof out), 6);
+    assert_string_equal(out, "unsent");
+    end();
+}
+
+/* The guest's own reading of its clock page, at its TSC now. */
+static uint64_t page_ns(struct machine *m, uint64_t *base_tsc)
+{
+    uint8_t page[32];
+    assert_int_equal(guest_read(&m->vm, gpa(0x5000), page, sizeof page), HV_OK);
+    struct rd r = rd_init(page, sizeof page);
+    assert_int_equal(rd_u64(&r) & 1, 0);                /* version even, padding */
+    *base_tsc = rd_u64(&r);
+    uint64_t ns = rd_u64(&r), mul = rd_u32(&r), d = vm_guest_tsc(&m->vm) - *base_tsc;
+    int8_t shift = (int8_t)rd_u8(&r);
+    assert_int_equal(rd_u8(&r), 1);
+    d = shift < 0 ? d >> -shift : d << shift;
+    return ns + (uint64_t)((unsigned __int128)d * mul >> 32);
+}
+
+static void test_other_frequency(void **unused)
+{
+    (void)unused;
+    begin(1);
+    uint64_t tsc = vm_guest_tsc(&a.vm), ns = guest_clock_ns(&a.vm), base_tsc;
+    fake_tsc = 10;
+    clock_tsc_hz = 2000000000;
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(guest_clock_ns(&b.vm), ns);
+    assert_int_equal(page_ns(&b, &base_tsc), ns);       /* rewritten */
+    assert_int_equal(base_tsc, tsc);
+    fake_tsc += 2000000000;
+    assert_in_range(guest_clock_ns(&b.vm), ns + 999999990, ns + 1000000010);
+    assert_int_equal(page_ns(&b, &base_tsc), guest_clock_ns(&b.vm));
+    clock_tsc_hz = 3000000000;
+    end();
+}
+
+static void test_time_goes_on(void **unused)
+{
+    (void)unused;
+    begin(1);
+    uint64_t tsc = vm_guest_tsc(&a.vm), ns = guest_clock_ns(&a.vm), wall = guest_wall_ns(&a.vm);
+    fake_tsc = 77;                                      /* another host: booted just now, its wall clock is years off */
+    fake_wall_ns = 0;
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_guest_tsc(&b.vm), tsc);
+    assert_int_equal(guest_clock_ns(&b.vm), ns);
+    assert_int_equal(guest_wall_ns(&b.vm), wall);
+    assert_int_equal(b.hw_tsc_offset[0], b.vm.tsc_offset);
+    fake_tsc += 3000000;
+    assert_in_range(guest_clock_ns(&b.vm), ns + 999000, ns + 1001000);
+    guest_time_advance(&b.vm, 5000000);
+    assert_in_range(guest_clock_ns(&b.vm), ns + 5999000, ns + 6001000);
+    uint64_t base_tsc;
+    assert_int_equal(pvclock_system_time_write(b.vm.vcpus[0], 0x5001), HV_OK);
+    assert_in_range(page_ns(&b, &base_tsc), guest_clock_ns(&b.vm), guest_clock_ns(&b.vm));
+    assert_int_equal(base_tsc, 0);                      /* the same line as on the source: its page would have been right as well */
+    end();
+}
+
+static void test_every_truncation_is_refused_and_changes_nothing(void **unused)
+{
+    (void)unused;
+    begin(2);
+    size_t len;
+    assert_int_equal(vm_state_save(&b.vm, again, sizeof again, &len), HV_OK);
+    static uint8_t now[VM_STATE_MAX];
+    for (size_t n = 0; n < state_len; n++) {
+        uint8_t *exact = malloc(n ? n : 1);             /* so that ASan sees a read beyond */
+        memcpy(exact, state, n);
+        why[0] = 0;
+        assert_int_not_equal(vm_state_load(&b.vm, exact, n, why, sizeof why), HV_OK);
+        assert_true(why[0]);
+        free(exact);
+    }
+    assert_int_equal(vm_state_save(&b.vm, now, sizeof now, &len), HV_OK);
+    assert_memory_equal(now, again, len);
+    for (size_t n = 0; n < offer_len; n++) {
+        struct vm_offer o;
+        assert_int_not_equal(vm_offer_parse(offer, n, &o, why, sizeof why), HV_OK);
+    }
+    end();
+}
+
+static void test_flipped_bytes_never_hurt(void **unused)
+{
+    (void)unused;
+    begin(1);
+    for (size_t at = 0; at < state_len; at++) {
+        state[at] ^= 0xff;
+        if (vm_state_load(&b.vm, state, state_len, why, sizeof why) != HV_OK) assert_true(why[0]);
+        state[at] ^= 0xff;
+        lapic_timer_poll(b.vm.vcpus[0]);
+        (void)lapic_timer_deadline(b.vm.vcpus[0]);
+    }
+    for (size_t at = 0; at < offer_len; at++) {
+        struct vm_offer o;
+        offer[at] ^= 0xff;
+        if (vm_offer_parse(offer, offer_len, &o, why, sizeof why) == HV_OK) (void)vm_offer_check(&o, GIB, add_reason, NULL);
+        offer[at] ^= 0xff;
+        reasons[0] = 0;
+    }
+    end();
+}
+
+static void test_illegal_values_are_named(void **unused)
+{
+    (void)unused;
+    begin(1);
+    struct vcpu_regs r;
+    size_t len;
+    cpu_ops->regs_get(a.vm.vcpus[0], &r);
+    r.efer |= BIT64(12);                                /* SVME: a peer must not hand it to a guest */
+    cpu_ops->regs_set(a.vm.vcpus[0], &r);
+    assert_int_equal(vm_state_save(&a.vm, again, sizeof again, &len), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, again, len, why, sizeof why), HV_E_PROTO);
+    assert_non_null(strstr(why, "registers"));
+    state[8] = 99;                                      /* a section from the future */
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_E_VERSION);
+    assert_non_null(strstr(why, "99"));
+    end();
+}
+
+static void test_optional_section_is_skipped(void **unused)
+{
+    (void)unused;
+    begin(1);
+    struct wr w = wr_init(state + state_len, sizeof state - state_len);
+    wr_u16(&w, VMS_SEC_OPTIONAL | 77), wr_u16(&w, 3), wr_u32(&w, 0), wr_u32(&w, 4), wr_u32(&w, 1);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len + w.len, why, sizeof why), HV_OK);
+    end();
+}
+
+static void test_offer(void **unused)
+{
+    (void)unused;
+    begin(2);
+    struct vm_offer o;
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_OK);
+    assert_string_equal(o.config.name, "test");
+    assert_int_equal(o.config.memory_bytes, RAM);
+    assert_int_equal(o.config.n_cpus, 2);
+    n_reasons = 0, reasons[0] = 0;
+    assert_int_equal(vm_offer_check(&o, RAM, add_reason, NULL), 0);
+    assert_int_equal(vm_offer_check(&o, RAM - 1, add_reason, NULL), 1);
+    assert_non_null(strstr(reasons, "16 MiB"));
+    for (unsigned i = 0; i < o.cpuid.n; i++)
+        if (o.cpuid.e[i].leaf == 7) o.cpuid.e[i].reg[CPUID_EDX] |= BIT32(31);
+    o.device[0].version = 9;
+    n_reasons = 0, reasons[0] = 0;
+    assert_int_equal(vm_offer_check(&o, 0, add_reason, NULL), 3);       /* all reasons at once */
+    assert_int_equal(n_reasons, 3);
+    struct machine c;
+    machine_init_bare(&c, 2, RAM);
+    assert_int_equal(vm_offer_adopt(&c.vm, &o), HV_OK);
+    assert_int_equal(devices_create(&c.vm), HV_OK);
+    assert_true(cpuid_has(c.vm.cpuid, 7, 0, CPUID_EDX, 31));
+    machine_fini(&c);
+    end();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_time_goes_on), cmocka_unit_test(test_other_frequency),
+        cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing), cmocka_unit_test(test_flipped_bytes_never_hurt),
+        cmocka_unit_test(test_illegal_values_are_named), cmocka_unit_test(test_optional_section_is_skipped), cmocka_unit_test(test_offer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
