@@ -6,9 +6,8 @@
  * around each step, so the other machine and the copy do not count.
  *
  *   mig_bench [-m MiB] [-i image-file] [-p zero%] [-r random] [-a acceleration] [-n (no lz4)] [-d pages dirtied per 1000 steps]
- * Build: make build/bench/mig_bench, or by hand with the sources in the next line, -O2.
- * bench-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c
- *                migrate/policy.c kernel/err.c;  bench-deps: lz4 */
+ * Build and run, after `make deps`:
+ *   gcc -O2 -I. -Ibuild/deps/lz4/lib tests/bench/mig_bench.c migrate/[a-z]*.c kernel/err.c build/deps/lz4/lib/lz4.c -o build/mig_bench && build/mig_bench */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
