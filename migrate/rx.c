@@ -49,6 +49,7 @@ struct mig_rx {
     uint64_t bytes, acked_bytes;        /* consumed from the stream; as of the last ACK */
     uint64_t verify_gfn, state_us;      /* verify: next to look at; time when STATE was seen first, 0: not yet */
     uint64_t now, progress_us, progress_in;
+    uint64_t idle_us, idle_total;       /* for mig_idle_put */
     struct mig_rx_stats st;
 };
 
@@ -356,6 +357,7 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
         rx_fail(m, HV_E_TIMEOUT, true, "nothing came from the source for %u s in state %s", (unsigned)(timeout_us(m->state) / 1000000),
                 mig_rx_state_name(m->state));
     if (is_over(m)) return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
+    if (m->state_us && m->state == MIG_RX_LOADING) mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
     return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->progress_us + timeout_us(m->state) };
 }
 
@@ -373,7 +375,7 @@ enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out)
     m->settle = p->settle;
     m->settle_ctx = p->settle_ctx;
     m->clock_us = p->clock_us;
-    m->now = m->progress_us = p->now_us;
+    m->now = m->progress_us = m->idle_us = p->now_us;
     m->io.in = (struct mig_fifo){ .buf = m->mem.alloc(MIG_IN_CAP), .cap = MIG_IN_CAP };
     m->io.out = (struct mig_fifo){ .buf = m->mem.alloc(RX_OUT_CAP), .cap = RX_OUT_CAP };
     m->scratch = m->mem.alloc(MIG_BATCH_DATA_MAX);

@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include "migrate/tx_impl.h"
 
-/* Timeouts count from the last progress: entry of the state, bytes taken from the outbound queue, or a record from the peer. */
+/* Timeouts count from the last progress: entry of the state, pages looked at, bytes taken from the outbound queue, or a record from the
+ * peer (IDLE at least, while it is busy). */
 #define HELLO_US    (20 * 1000000ull)   /* a peer that has accepted the stream answers at once; emulated hosts are slow */
 #define VALIDATE_US (60 * 1000000ull)   /* the destination may have to find memory */
 #define PRECOPY_US  (30 * 1000000ull)   /* TCP gives up later than this; the guest runs, so there is no hurry */
@@ -164,6 +165,8 @@ static void on_ack(struct mig_tx *m, struct rd *r)
     bool expected = m->state == MIG_TX_PRECOPY || m->state == MIG_TX_STOPPING || m->state == MIG_TX_STOPPED ||
                     (m->state == MIG_TX_IN_DOUBT && !m->asking);
     if (mig_ack_get(r, &ack) || !expected) peer_broke(m, HV_E_PROTO, "ACK");
+    else if (ack.round && (m->state != MIG_TX_PRECOPY || m->sub != TX_WAIT_ACK || ack.round != m->st.round))
+        peer_broke(m, HV_E_PROTO, "ACK of another round");
     else tx_on_ack(m, &ack);
 }
 
@@ -322,6 +325,7 @@ struct mig_wait mig_tx_step(struct mig_tx *m, uint64_t now_us)
     if (!is_over(m)) check_timeout(m);
     struct mig_wait w = work(m);
     mig_enc_settle(&m->enc);
+    if (w.kind == MIG_WAIT_MORE) mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
     m->st.now_us = m->now - m->start_us;
     m->st.percent = MAX(m->st.percent, tx_percent(m));
     if (is_over(m)) return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
@@ -365,7 +369,7 @@ enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out)
     m->clock_us = p->clock_us;
     m->n_pages = n_pages;
     m->n_words = DIV_ROUND_UP(n_pages, 64);
-    m->now = m->start_us = m->progress_us = p->now_us;
+    m->now = m->start_us = m->progress_us = m->idle_us = p->now_us;
     m->link_ok = true;
     if (io_init(m) || mig_store_init(&m->store, &m->mem, n_pages, m->key) || tx_pages_init(m) ||
         mig_enc_init(&m->enc, &m->mem, &m->store, &m->io.out, m->opts.lz4, m->opts.lz4_acceleration)) {

@@ -45,6 +45,7 @@ struct mig_tx {
 
     /* Time and figures, all µs of the caller's clock. */
     uint64_t now, start_us, progress_us, progress_mark;
+    uint64_t idle_us, idle_total;       /* for mig_idle_put */
     uint64_t harvest_us, ack_us, ack_bytes;
     uint64_t pages_first_us;
     uint64_t bytes_per_page;            /* expected of a dirty page */
@@ -69,6 +70,7 @@ void tx_precopy_begin(struct mig_tx *m);
 struct mig_wait tx_precopy(struct mig_tx *m);
 struct mig_wait tx_stopping(struct mig_tx *m);
 struct mig_wait tx_stopped(struct mig_tx *m);
+/** A checked ACK; with a round it is the one waited for. */
 void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack);
 unsigned tx_percent(const struct mig_tx *m);
 

@@ -176,6 +176,7 @@ static enum send_result send_some(struct mig_tx *m)
         bit_clear(map, gfn);
         m->cursor = gfn + 1;
         m->round_left--;
+        m->progress_us = m->now;
         used += cost;
     }
     return SENT_SOME;
@@ -274,7 +275,7 @@ static struct mig_wait round_decide(struct mig_tx *m)
 
 void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
 {
-    if (ack->round && ack->round == m->st.round && m->state == MIG_TX_PRECOPY && m->sub == TX_WAIT_ACK) {
+    if (ack->round) {
         uint64_t rtt = m->now - m->round_sent_us;
         if (!m->st.rtt_us || rtt < m->st.rtt_us) m->st.rtt_us = MAX(rtt, 1u);
         m->sub = TX_HARVEST;

@@ -11,6 +11,7 @@ const char *mig_rec_name(unsigned type)
 #define X(name, value, dir, text) case value: return #name;
     MIG_REC_LIST(X)
 #undef X
+    case MIG_REC_IDLE: return "IDLE";
     }
     return "?";
 }
@@ -86,6 +87,17 @@ void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type)
     if (w->bad) return;
     mig_rec_put(w->p, &(struct mig_rec){ (uint16_t)type, 1, 0, w->len - MIG_REC_HDR_LEN });
     mig_fifo_commit(out, w->len);
+}
+
+void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uint64_t *total_in)
+{
+    if (out->total_in == *total_in && now_us - *since_us < MIG_IDLE_US) return;
+    if (out->total_in == *total_in && !mig_fifo_len(out)) {
+        struct wr w = mig_rec_begin(out, 0);
+        mig_rec_end(out, &w, MIG_REC_IDLE);
+    }
+    *total_in = out->total_in;
+    *since_us = now_us;
 }
 
 /* A payload is good when all fields were there and nothing is left. */

@@ -58,8 +58,10 @@ enum mig_rec_type {
 #define X(name, value, dir, text) MIG_REC_##name = value,
     MIG_REC_LIST(X)
 #undef X
-    MIG_REC_OPTIONAL = 0x8000
+    MIG_REC_OPTIONAL = 0x8000,
+    MIG_REC_IDLE = 0x8000               /* <> no payload: busy with something long (never while waiting); resets the peer's timeout */
 };
+#define MIG_IDLE_US (5 * 1000000ull)    /* said after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
 const char *mig_rec_name(unsigned type);
 
@@ -78,6 +80,8 @@ HV_MUST_CHECK enum hv_err mig_rec_get(struct rd *in, struct mig_rec *out);
  * MIG_REC_HDR_LEN + max free; nothing else may use the fifo in between. */
 struct wr mig_rec_begin(struct mig_fifo *out, size_t max);
 void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type);
+/** Put IDLE if nothing was put since *since_us (as *total_in shows) for MIG_IDLE_US; keeps both up to date. */
+void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uint64_t *total_in);
 
 /* Payloads.  _put appends the whole record to out; _get parses a payload of exactly r->len bytes, HV_E_PROTO if anything is out of range.
  * Pointers in what _get fills point into the payload. */

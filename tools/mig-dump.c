@@ -102,7 +102,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
     case MIG_REC_ANSWER:
         if (!(e = mig_text_get(r, type, &u.text))) print_text(&u.text);
         break;
-    case MIG_REC_OPTIONAL: break;
+    case MIG_REC_IDLE: break;
     }
     return e;
 }

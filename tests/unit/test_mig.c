@@ -621,6 +621,31 @@ static void test_timeouts(void **s)
     }
 }
 
+/* Long work without a byte to send is no reason for a timeout: a large empty guest, hashed on both sides, a slow clock. */
+static void test_long_silence(void **s)
+{
+    (void)s;
+    struct world w;
+    struct mig_opts o;
+    mig_opts_default(&o);
+    o.verify = true;
+    o.step_pages = 1;
+    o.policy.downtime_limit_us = 10000000;           /* a round trip takes 600 ms here */
+    world_init(&w, 6000, 3, &o);
+    for (uint64_t i = 0; i < 6000; i++) free(w.a.page[i]), w.a.page[i] = NULL;
+    uint64_t start = w.now;
+    while (!tx_over(&w)) {
+        w.now += 600000;
+        mig_tx_step(w.tx, w.now);
+        carry(&w.sd, &mig_tx_io(w.tx)->out, &mig_rx_io(w.rx)->in, 1 << 20);
+        mig_rx_step(w.rx, w.now);
+        carry(&w.ds, &mig_rx_io(w.rx)->out, &mig_tx_io(w.tx)->in, 1 << 20);
+    }
+    assert_moved(&w);
+    assert_true(w.now - start > 400 * 1000000ull && w.sd.bytes < 9000);
+    world_fini(&w);
+}
+
 /* The destination was restarted: unknown.  The guest stays stopped until a person decides. */
 static void test_resolve(void **s)
 {
@@ -701,7 +726,7 @@ int main(void)
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_stats), cmocka_unit_test(test_delta_cost),
         cmocka_unit_test(test_cut_everywhere), cmocka_unit_test(test_cut_query), cmocka_unit_test(test_half_open), cmocka_unit_test(test_flip), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_failures), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
-        cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts),
+        cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts), cmocka_unit_test(test_long_silence),
         cmocka_unit_test(test_resolve), cmocka_unit_test(test_soak), cmocka_unit_test(test_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,7 +60,7 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
     case MIG_REC_PREPARED:  return mig_prepared_get(&r, &u.prepared);
     case MIG_REC_RUNNING:   return mig_running_get(&r, &u.running);
     case MIG_REC_FAIL: case MIG_REC_ANSWER: return mig_text_get(&r, (enum mig_rec_type)rec->type, &u.text);
-    case MIG_REC_OPTIONAL:  break;
+    case MIG_REC_IDLE:      break;
     }
     return HV_E_PROTO;
 }
