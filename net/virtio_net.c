@@ -43,6 +43,7 @@ struct vq_used { uint16_t flags, idx; struct vq_used_elem ring[]; };
 #define USED_NO_NOTIFY 1
 
 #define VQ_MAX   256
+#define VQ_BYTES MIB                            /* buffers of one queue: with jumbo frames the ring is shorter, so that start-up stays short */
 #define NET_HDR  12                             /* struct virtio_net_hdr with num_buffers, as VERSION_1 always has it */
 
 struct vq {
@@ -129,9 +130,10 @@ static enum hv_err vq_init(struct virtio_net *v, struct vq *q, uint16_t number, 
     mmio_write16(v->common + C_QSELECT, number);
     unsigned size = MIN(mmio_read16(v->common + C_QSIZE), VQ_MAX);
     if (!size || (size & (size - 1))) return HV_FAIL(HV_E_UNSUPP);
+    q->buf_len = ALIGN_UP(buf_len, 64);
+    while (size * q->buf_len > VQ_BYTES) size /= 2;
     q->size = size;
     q->number = number;
-    q->buf_len = ALIGN_UP(buf_len, 64);
     q->desc = mem_alloc(size * sizeof(struct vq_desc));
     q->avail = mem_alloc(sizeof(struct vq_avail) + 2 * size + 2);
     q->used = mem_alloc(sizeof(struct vq_used) + size * sizeof(struct vq_used_elem) + 2);
