@@ -10,6 +10,7 @@
 #include "kernel/clock.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
+#include "kernel/x86/x86.h"
 
 #define INTEL_VENDOR 0x8086
 enum { DEV_82540EM = 0x100e, DEV_82545EM = 0x100f, DEV_82574L = 0x10d3 };
