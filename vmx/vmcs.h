@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmcs.h - the virtual machine control structure: its fields, their bits, and typed access.
  *
- * A VMCS has no layout that software may know; VMREAD and VMWRITE reach its fields by number.  Bits 14:13 of the number say how wide the
- * field is (SDM 3C App. B "Field Encoding in VMCS"), and an accessor of another width is our bug: vmcs_read32(VMCS_GUEST_RIP) stops the host
- * instead of cutting an address in half.  The list below is an X-macro, so the checker prints names and the fake VMCS of the unit
- * tests knows exactly the fields that exist. */
+ * A VMCS has no layout that software may know; VMREAD and VMWRITE reach its fields by number.  Bits 14:13 of the number say how
+ * wide the field is (SDM 3C App. B "Field Encoding in VMCS"), and an accessor of another width is our bug:
+ * vmcs_read32(VMCS_GUEST_RIP) stops the host instead of cutting an address in half.  The list below is an X-macro, so the
+ * checker prints names and the fake VMCS of the unit tests knows exactly the fields that exist. */
 #ifndef GODWIT_VMX_VMCS_H
 #define GODWIT_VMX_VMCS_H
 
@@ -147,7 +147,8 @@ static inline void vmcs_writen(enum vmcs_field f, uint64_t x)  { ASSERT(VMCS_WID
 #define PENDING_DBG_BITS    (0xfull | BIT64(12) | BIT64(14) | BIT64(16))
 enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI };
 
-/* "VM-Entry Controls for Event Injection", "Information for VM Exits Due to Vectored Events": one layout for entry, exit and IDT-vectoring. */
+/* "VM-Entry Controls for Event Injection", "Information for VM Exits Due to Vectored Events": one layout for entry, exit and
+ * IDT-vectoring. */
 #define INTR_VECTOR         0xffu
 #define INTR_TYPE           0x700u
 #define INTR_ERROR_VALID    BIT32(11)

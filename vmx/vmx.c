@@ -66,7 +66,8 @@ static enum hv_err caps_usable(const char **why)
         return HV_FAIL(HV_E_UNSUPP);
     }
     if (vmx_ctls_choose(c, &c->ctl, missing, sizeof(missing)) || vmx_ept_check(c->ept_vpid, missing, sizeof(missing))) {
-        snprintf(why_not, sizeof(why_not), "this processor's VT-x lacks %s: use one with EPT and unrestricted guest (Intel since 2010)", missing);
+        snprintf(why_not, sizeof(why_not), "this processor's VT-x lacks %s: use one with EPT and unrestricted guest (Intel since 2010)",
+                 missing);
         return HV_FAIL(HV_E_UNSUPP);
     }
     return HV_OK;
@@ -80,7 +81,8 @@ static enum hv_err probe(struct cpu_caps *caps, const char **why)
     }
     uint64_t fc = vmx_rdmsr(MSR_FEATURE_CONTROL);
     if ((fc & FEATURE_CONTROL_LOCK) && !(fc & FEATURE_CONTROL_VMXON)) {
-        *why = "VT-x is disabled and locked by the firmware (IA32_FEATURE_CONTROL): enable Intel Virtualization Technology in the firmware setup";
+        *why = "VT-x is disabled and locked by the firmware (IA32_FEATURE_CONTROL): enable Intel Virtualization "
+               "Technology in the firmware setup";
         return HV_FAIL(HV_E_BUSY);
     }
     caps_read(&vmx_caps);
@@ -150,7 +152,8 @@ static enum hv_err pcpu_enable(void)
         log_error("vmx", "CPU %u: VMXON failed, though VT-x is enabled: is another hypervisor active on this CPU?", p->index);
         return HV_FAIL(HV_E_IO);
     }
-    /* What an earlier VMX operation left in the TLB under our VPIDs and EPT roots; without these types, each vCPU's first load does it. */
+    /* What an earlier VMX operation left in the TLB under our VPIDs and EPT roots; without these types, each vCPU's first load
+     * does it. */
     if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_ALL)
         vmx_invept(INVEPT_ALL, 0);
     if ((vmx_caps.ctl.proc2 & PROC2_VPID) && (vmx_caps.ept_vpid & EPT_CAP_INVVPID_ALL))

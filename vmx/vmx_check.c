@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_check.c - why did the processor refuse this VMCS?  Control fields and host state; the guest's half is vmx_check_guest.c.
  *
- * The processor says VM-instruction error 7 or 8, or exit reason 33, and no more.  This goes through the checks of SDM 3C "VM Entries" in the manual's
- * order and names the first field that breaks one.  It reads the current VMCS and changes nothing; the unit test breaks the fields
- * one by one.  It knows the features that we use: rules about others (posted interrupts, SMM, SGX, Intel PT) say that they must be off. */
+ * The processor says VM-instruction error 7 or 8, or exit reason 33, and no more.  This goes through the checks of SDM 3C "VM
+ * Entries" in the manual's order and names the first field that breaks one.  It reads the current VMCS and changes nothing; the
+ * unit test breaks the fields one by one.  It knows the features that we use: rules about others (posted interrupts, SMM, SGX,
+ * Intel PT) say that they must be off. */
 #include <stdio.h>
 #include "kernel/page.h"
 #include "vmx/vmx_check.h"
@@ -35,7 +36,8 @@ bool check_pat(uint64_t pat)
     return true;
 }
 
-#define CTL_RULE(f, cap) RULE(f, check_fixed(check_read(f), (cap).must, (cap).may), "a bit that must be set is clear, or one that may not be set is set")
+#define CTL_RULE(f, cap) RULE(f, check_fixed(check_read(f), (cap).must, (cap).may), \
+                              "a bit that must be set is clear, or one that may not be set is set")
 
 static bool exec_ctls(struct check *c)
 {
@@ -50,13 +52,16 @@ static bool exec_ctls(struct check *c)
     RULE(VMCS_CR3_TARGET_COUNT, vmcs_read32(VMCS_CR3_TARGET_COUNT) <= 4, "there are 4 CR3 targets");
     RULE(VMCS_PROC_CTL, !(proc & PROC_IO_BITMAPS), "I/O bitmaps are not in use here");
     if (proc & PROC_MSR_BITMAPS)
-        RULE(VMCS_MSR_BITMAP, check_address(c, vmcs_read64(VMCS_MSR_BITMAP), PAGE_SIZE), "must be 4 KiB aligned and a physical address");
+        RULE(VMCS_MSR_BITMAP, check_address(c, vmcs_read64(VMCS_MSR_BITMAP), PAGE_SIZE),
+             "must be 4 KiB aligned and a physical address");
     RULE(VMCS_PIN_CTL, (pin & PIN_NMI) || !(pin & PIN_VIRTUAL_NMIS), "virtual NMIs want NMI exiting");
     RULE(VMCS_PROC_CTL, (pin & PIN_VIRTUAL_NMIS) || !(proc & PROC_NMI_WINDOW), "NMI-window exiting wants virtual NMIs");
     RULE(VMCS_PROC2_CTL, (proc & PROC_TPR_SHADOW) || !(proc2 & (PROC2_X2APIC | PROC2_APIC_REGS | PROC2_VIRT_IRQ)),
          "APIC virtualization wants the TPR shadow");
-    RULE(VMCS_PROC2_CTL, !(proc2 & PROC2_X2APIC) || !(proc2 & PROC2_APIC_ACCESS), "virtualize x2APIC mode or APIC accesses, not both");
-    RULE(VMCS_PIN_CTL, !(proc2 & PROC2_VIRT_IRQ) || (pin & PIN_EXTINT), "virtual-interrupt delivery wants external-interrupt exiting");
+    RULE(VMCS_PROC2_CTL, !(proc2 & PROC2_X2APIC) || !(proc2 & PROC2_APIC_ACCESS),
+         "virtualize x2APIC mode or APIC accesses, not both");
+    RULE(VMCS_PIN_CTL, !(proc2 & PROC2_VIRT_IRQ) || (pin & PIN_EXTINT),
+         "virtual-interrupt delivery wants external-interrupt exiting");
     RULE(VMCS_PROC2_CTL, !(proc2 & PROC2_UNRESTRICTED) || (proc2 & PROC2_EPT), "unrestricted guest wants EPT");
     RULE(VMCS_PROC2_CTL, !(proc2 & PROC2_PML) || (proc2 & PROC2_EPT), "PML wants EPT");
     if (proc2 & PROC2_VPID)
@@ -72,7 +77,8 @@ static bool tpr_shadow(struct check *c)
     uint32_t threshold = vmcs_read32(VMCS_TPR_THRESHOLD);
     RULE(VMCS_VIRT_APIC_PAGE, page && check_address(c, page, PAGE_SIZE), "must be 4 KiB aligned and a physical address");
     RULE(VMCS_TPR_THRESHOLD, threshold <= 0xf, "bits 31:4 must be 0");
-    RULE(VMCS_TPR_THRESHOLD, threshold <= ((const uint8_t *)hpa_ptr(hpa(page)))[0x80] >> 4, "must not be above bits 7:4 of the virtual TPR");
+    RULE(VMCS_TPR_THRESHOLD, threshold <= ((const uint8_t *)hpa_ptr(hpa(page)))[0x80] >> 4,
+         "must not be above bits 7:4 of the virtual TPR");
     return true;
 }
 
@@ -87,7 +93,8 @@ static bool ept(struct check *c)
         RULE(VMCS_EPTP, !(eptp & 0xf80) && !(eptp >> c->caps->phys_bits), "reserved bits must be 0");
     }
     if (proc2 & PROC2_PML)
-        RULE(VMCS_PML_ADDRESS, check_address(c, vmcs_read64(VMCS_PML_ADDRESS), PAGE_SIZE), "must be 4 KiB aligned and a physical address");
+        RULE(VMCS_PML_ADDRESS, check_address(c, vmcs_read64(VMCS_PML_ADDRESS), PAGE_SIZE),
+             "must be 4 KiB aligned and a physical address");
     return true;
 }
 
@@ -118,7 +125,8 @@ static bool injection(struct check *c)
     RULE(VMCS_ENTRY_INTR_INFO, !(info & 0x7ffff000), "bits 30:12 are reserved");
     bool has = type == INTR_TYPE_HW_EXC && (vector == EXC_DF || (vector >= EXC_TS && vector <= EXC_PF) || vector == EXC_AC);
     bool want = has && (vmcs_readn(VMCS_GUEST_CR0) & CR0_PE);
-    RULE(VMCS_ENTRY_INTR_INFO, want == !!(info & INTR_ERROR_VALID), "an error code goes with #DF, #TS, #NP, #SS, #GP, #PF, #AC in protected mode, and "
+    RULE(VMCS_ENTRY_INTR_INFO, want == !!(info & INTR_ERROR_VALID),
+         "an error code goes with #DF, #TS, #NP, #SS, #GP, #PF, #AC in protected mode, and "
          "with nothing else");
     if (info & INTR_ERROR_VALID)
         RULE(VMCS_ENTRY_EXC_ERROR, !(vmcs_read32(VMCS_ENTRY_EXC_ERROR) >> 16), "bits 31:16 must be 0");
@@ -142,8 +150,10 @@ static bool entry_ctls(struct check *c)
 static bool host_registers(struct check *c)
 {
     c->section = "Checks on Host Control Registers, MSRs, and SSP";
-    RULE(VMCS_HOST_CR0, check_fixed(vmcs_readn(VMCS_HOST_CR0), c->caps->cr0_fixed0, c->caps->cr0_fixed1), "a bit differs from what VMX operation fixes");
-    RULE(VMCS_HOST_CR4, check_fixed(vmcs_readn(VMCS_HOST_CR4), c->caps->cr4_fixed0, c->caps->cr4_fixed1), "a bit differs from what VMX operation fixes");
+    RULE(VMCS_HOST_CR0, check_fixed(vmcs_readn(VMCS_HOST_CR0), c->caps->cr0_fixed0, c->caps->cr0_fixed1),
+         "a bit differs from what VMX operation fixes");
+    RULE(VMCS_HOST_CR4, check_fixed(vmcs_readn(VMCS_HOST_CR4), c->caps->cr4_fixed0, c->caps->cr4_fixed1),
+         "a bit differs from what VMX operation fixes");
     RULE(VMCS_HOST_CR3, !(vmcs_readn(VMCS_HOST_CR3) >> c->caps->phys_bits), "bits beyond the physical-address width must be 0");
     CANONICAL(VMCS_HOST_SYSENTER_ESP);
     CANONICAL(VMCS_HOST_SYSENTER_EIP);
@@ -152,7 +162,8 @@ static bool host_registers(struct check *c)
     if (vmcs_read32(VMCS_EXIT_CTL) & EXIT_LOAD_EFER) {
         uint64_t efer = vmcs_read64(VMCS_HOST_EFER);
         RULE(VMCS_HOST_EFER, !(efer & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)), "reserved bits must be 0");
-        RULE(VMCS_HOST_EFER, (efer & (EFER_LME | EFER_LMA)) == (EFER_LME | EFER_LMA), "LME and LMA must be 1 as \"host address-space size\" is");
+        RULE(VMCS_HOST_EFER, (efer & (EFER_LME | EFER_LMA)) == (EFER_LME | EFER_LMA),
+             "LME and LMA must be 1 as \"host address-space size\" is");
     }
     return true;
 }
@@ -172,7 +183,8 @@ static bool host_segments(struct check *c)
     CANONICAL(VMCS_HOST_GDTR_BASE);
     CANONICAL(VMCS_HOST_IDTR_BASE);
     c->section = "Checks Related to Address-Space Size";
-    RULE(VMCS_EXIT_CTL, vmcs_read32(VMCS_EXIT_CTL) & EXIT_HOST_64, "\"host address-space size\" must be 1: the host is in long mode");
+    RULE(VMCS_EXIT_CTL, vmcs_read32(VMCS_EXIT_CTL) & EXIT_HOST_64,
+         "\"host address-space size\" must be 1: the host is in long mode");
     RULE(VMCS_HOST_CR4, vmcs_readn(VMCS_HOST_CR4) & CR4_PAE, "PAE must be 1 in long mode");
     CANONICAL(VMCS_HOST_RIP);
     return true;

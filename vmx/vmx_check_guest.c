@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_check_guest.c - the other half of vmx_check.c: SDM 3C "Checking and Loading Guest State", for a guest that may be unrestricted. */
+ * vmx/vmx_check_guest.c - the other half of vmx_check.c: SDM 3C "Checking and Loading Guest State", for a guest that may be
+ * unrestricted. */
 #include "vmx/vmx_check.h"
 
 #define AR_TYPE     0xfu
@@ -70,7 +71,8 @@ static bool seg_selectors_bases(struct check *c)
         RULE(VMCS_GUEST_BASE(i), vmcs_readn(VMCS_GUEST_BASE(i)) == (uint64_t)vmcs_read16(VMCS_GUEST_SEL(i)) << 4,
              "in virtual-8086 mode it is the selector times 16");
     for (enum seg_id i = SEG_FS; i <= SEG_TR; i++)
-        RULE(VMCS_GUEST_BASE(i), (i == SEG_LDTR && !usable(i)) || check_canonical(vmcs_readn(VMCS_GUEST_BASE(i))), "must be canonical");
+        RULE(VMCS_GUEST_BASE(i), (i == SEG_LDTR && !usable(i)) || check_canonical(vmcs_readn(VMCS_GUEST_BASE(i))),
+             "must be canonical");
     for (enum seg_id i = SEG_ES; i <= SEG_DS; i++)
         RULE(VMCS_GUEST_BASE(i), (i != SEG_CS && !usable(i)) || !(vmcs_readn(VMCS_GUEST_BASE(i)) >> 32), "bits 63:32 must be 0");
     return true;
@@ -96,7 +98,8 @@ static bool cs_ss(struct check *c)
          "type must be accessed code (or, unrestricted, accessed writable data)");
     RULE(VMCS_GUEST_CS_AR, type != 3 || !AR_DPL(cs), "with a data type DPL must be 0");
     RULE(VMCS_GUEST_CS_AR, (type != 9 && type != 11) || AR_DPL(cs) == AR_DPL(ss), "non-conforming code: DPL must equal that of SS");
-    RULE(VMCS_GUEST_CS_AR, (type != 13 && type != 15) || AR_DPL(cs) <= AR_DPL(ss), "conforming code: DPL must not be above that of SS");
+    RULE(VMCS_GUEST_CS_AR, (type != 13 && type != 15) || AR_DPL(cs) <= AR_DPL(ss),
+         "conforming code: DPL must not be above that of SS");
     RULE(VMCS_GUEST_CS_AR, !long_mode() || !(cs & AR_L) || !(cs & AR_D), "L and D cannot both be 1");
     bool real = type == 3 || !(vmcs_readn(VMCS_GUEST_CR0) & CR0_PE);
     RULE(VMCS_GUEST_SS_AR, !real || !AR_DPL(ss), "DPL must be 0 in real mode");
@@ -154,7 +157,8 @@ static bool tables_rip_rflags(struct check *c)
     RULE(VMCS_GUEST_RIP, code64 || !(rip >> 32), "outside 64-bit code bits 63:32 must be 0");
     RULE(VMCS_GUEST_RIP, !code64 || check_canonical(rip), "must be canonical");
     RULE(VMCS_GUEST_RFLAGS, !(rflags & RFLAGS_RESERVED) && (rflags & RFLAGS_FIXED1), "bit 1 must be 1, the other reserved bits 0");
-    RULE(VMCS_GUEST_RFLAGS, !(rflags & RFLAGS_VM) || (!long_mode() && (vmcs_readn(VMCS_GUEST_CR0) & CR0_PE)), "VM must be 0 in long and in real mode");
+    RULE(VMCS_GUEST_RFLAGS, !(rflags & RFLAGS_VM) || (!long_mode() && (vmcs_readn(VMCS_GUEST_CR0) & CR0_PE)),
+         "VM must be 0 in long and in real mode");
     RULE(VMCS_GUEST_RFLAGS, !injects(INTR_TYPE_EXTINT) || (rflags & RFLAGS_IF), "IF must be 1 to inject an external interrupt");
     return true;
 }
@@ -187,7 +191,8 @@ static bool non_register(struct check *c)
     RULE(VMCS_GUEST_PENDING_DBG, !(dbg & ~PENDING_DBG_BITS), "reserved bits must be 0");
     bool step = (vmcs_readn(VMCS_GUEST_RFLAGS) & RFLAGS_TF) && !(vmcs_read64(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF);
     bool matters = (b & BLOCKED_SHADOW) || activity == ACTIVITY_HLT;
-    RULE(VMCS_GUEST_PENDING_DBG, !matters || step == !!(dbg & PENDING_DBG_BS), "under an interrupt shadow BS must be 1 just if RFLAGS.TF steps instructions");
+    RULE(VMCS_GUEST_PENDING_DBG, !matters || step == !!(dbg & PENDING_DBG_BS),
+         "under an interrupt shadow BS must be 1 just if RFLAGS.TF steps instructions");
     RULE(VMCS_LINK_POINTER, vmcs_read64(VMCS_LINK_POINTER) == ~UINT64_C(0), "without VMCS shadowing it must be all ones");
     return true;
 }

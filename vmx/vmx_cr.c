@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_cr.c - the guest's CR0 and CR4: what it sees, what is real, and its writes that exit.  (SVM needs none of this: there all bits are
- * the guest's.)
+ * vmx/vmx_cr.c - the guest's CR0 and CR4: what it sees, what is real, and its writes that exit.  (SVM needs none of this: there
+ * all bits are the guest's.)
  *
- * For each bit the guest/host mask says whose it is.  The guest reads and writes its own bits in the real register; of the host's bits it reads
- * the shadow, and a write that would differ from the shadow exits (SDM 3C "Guest/Host Masks and Read Shadows for CR0 and CR4").
+ * For each bit the guest/host mask says whose it is.  The guest reads and writes its own bits in the real register; of the
+ * host's bits it reads the shadow, and a write that would differ from the shadow exits (SDM 3C "Guest/Host Masks and Read
+ * Shadows for CR0 and CR4").
  *
  *   bit                         real            why the host's
  *   CR0.NE, CR4.VMXE            1               VMX operation fixes them; the guest sees its own NE, and VMXE as 0

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_ctl.c - the VM-execution, exit and entry controls, from what the processor allows.
  *
- * For each control register a capability MSR says which bits must be set and which may (SDM 3D App. A.3 to A.5).  Bits that we do not name are
- * set only where they must be: those are the "default1" bits that have no meaning of their own.  Three lists for each register:
+ * For each control register a capability MSR says which bits must be set and which may (SDM 3D App. A.3 to A.5).  Bits that we
+ * do not name are set only where they must be: those are the "default1" bits that have no meaning of their own.  Three lists for
+ * each register:
  *   need     we do not run without: UNSUPP names them all
  *   want     set where possible
  *   refuse   default1 bits with a meaning, exits that we do not handle: they must be clearable (they are wherever there are TRUE MSRs) */
@@ -12,14 +13,18 @@
 
 struct named { uint32_t bit; const char *name; };
 
-static const struct named need_pin[] = { { PIN_EXTINT, "external-interrupt exiting" }, { PIN_NMI, "NMI exiting" }, { PIN_VIRTUAL_NMIS, "virtual NMIs" } };
+static const struct named need_pin[] = {
+    { PIN_EXTINT, "external-interrupt exiting" }, { PIN_NMI, "NMI exiting" }, { PIN_VIRTUAL_NMIS, "virtual NMIs" },
+};
 static const struct named need_proc[] = {
-    { PROC_IRQ_WINDOW, "interrupt-window exiting" }, { PROC_TSC_OFFSET, "TSC offsetting" }, { PROC_HLT, "HLT exiting" }, { PROC_MWAIT, "MWAIT exiting" },
-    { PROC_RDPMC, "RDPMC exiting" }, { PROC_TPR_SHADOW, "TPR shadow" }, { PROC_NMI_WINDOW, "NMI-window exiting" },
+    { PROC_IRQ_WINDOW, "interrupt-window exiting" }, { PROC_TSC_OFFSET, "TSC offsetting" }, { PROC_HLT, "HLT exiting" },
+    { PROC_MWAIT, "MWAIT exiting" }, { PROC_RDPMC, "RDPMC exiting" }, { PROC_TPR_SHADOW, "TPR shadow" }, { PROC_NMI_WINDOW, "NMI-window exiting" },
     { PROC_IO, "unconditional I/O exiting" }, { PROC_MSR_BITMAPS, "MSR bitmaps" }, { PROC_MONITOR, "MONITOR exiting" },
     { PROC_SECONDARY, "secondary controls" },
 };
-static const struct named need_proc2[] = { { PROC2_EPT, "EPT" }, { PROC2_UNRESTRICTED, "unrestricted guest" }, { PROC2_WBINVD, "WBINVD exiting" } };
+static const struct named need_proc2[] = {
+    { PROC2_EPT, "EPT" }, { PROC2_UNRESTRICTED, "unrestricted guest" }, { PROC2_WBINVD, "WBINVD exiting" },
+};
 static const struct named need_exit[] = {
     { EXIT_SAVE_DEBUG, "save debug controls" }, { EXIT_HOST_64, "host address-space size" }, { EXIT_SAVE_PAT, "save PAT" },
     { EXIT_LOAD_PAT, "load PAT on exit" }, { EXIT_SAVE_EFER, "save EFER" }, { EXIT_LOAD_EFER, "load EFER on exit" },
@@ -30,8 +35,10 @@ static const struct named need_entry[] = {
 };
 static const struct named refuse_pin[] = { { PIN_PREEMPT_TIMER, "preemption timer" }, { PIN_POSTED, "posted interrupts" } };
 static const struct named refuse_proc[] = {
-    { PROC_INVLPG, "INVLPG exiting" }, { PROC_RDTSC, "RDTSC exiting" }, { PROC_CR3_LOAD, "CR3-load exiting" }, { PROC_CR3_STORE, "CR3-store exiting" },
-    { PROC_CR8_LOAD, "CR8-load exiting" }, { PROC_CR8_STORE, "CR8-store exiting" }, { PROC_MOV_DR, "MOV-DR exiting" }, { PROC_MTF, "monitor trap flag" },
+    { PROC_INVLPG, "INVLPG exiting" }, { PROC_RDTSC, "RDTSC exiting" }, { PROC_CR3_LOAD, "CR3-load exiting" },
+    { PROC_CR3_STORE, "CR3-store exiting" },
+    { PROC_CR8_LOAD, "CR8-load exiting" }, { PROC_CR8_STORE, "CR8-store exiting" },
+    { PROC_MOV_DR, "MOV-DR exiting" }, { PROC_MTF, "monitor trap flag" },
 };
 static const struct named refuse_exit[] = { { EXIT_ACK_IRQ, "acknowledge interrupt on exit" } };
 static const struct named refuse_entry[] = { { ENTRY_SMM, "entry to SMM" }, { ENTRY_DUAL_MONITOR, "deactivate dual-monitor treatment" } };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_exit.c - what an exit reason means, in the core's words.
  *
- * Instruction lengths: the VMCS says them for every exit that an instruction causes, but for none of those that memory accesses cause (EPT
- * violations): 0 there, and the core decodes (SDM 3C "Information for VM Exits Due to Instruction Execution"). */
+ * Instruction lengths: the VMCS says them for every exit that an instruction causes, but for none of those that memory accesses
+ * cause (EPT violations): 0 there, and the core decodes (SDM 3C "Information for VM Exits Due to Instruction Execution"). */
 #include "vmx/vmx.h"
 
 #include "kernel/log.h"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_irq.c - events into the guest: injection, delivery that was cut, windows, NMI blocking.
  *
- * One place holds the event to deliver: s->pending.  The core puts one there (inject), and the next entry delivers it before the guest's first
- * instruction; the processor forgets it at the exit.  When the delivery itself causes an exit (an EPT violation on the stack or IDT), the
- * IDT-vectoring information names the event that was cut off, and vmx_event_recover() puts it back (SDM 3C "Information for VM Exits That Occur
- * During Event Delivery"):
+ * One place holds the event to deliver: s->pending.  The core puts one there (inject), and the next entry delivers it before the
+ * guest's first instruction; the processor forgets it at the exit.  When the delivery itself causes an exit (an EPT violation on
+ * the stack or IDT), the IDT-vectoring information names the event that was cut off, and vmx_event_recover() puts it back (SDM
+ * 3C "Information for VM Exits That Occur During Event Delivery"):
  *   A  external interrupt, NMI, exception    pending again; nothing is lost, nothing runs twice
  *   B  INT n, INT3, INTO, INT1               dropped: RIP still points at the instruction, and executing it again raises it again
  *
@@ -12,8 +12,8 @@
  *   C  an NMI whose delivery was cut has set it already, and an entry that injects an NMI wants it clear
  *   D  an IRET that faulted has cleared it already and will be executed again: it must be set again
  *
- * Windows: two controls, each an exit at the first instruction boundary where the event could be taken.  The NMI window has no operation in
- * cpu_ops: asking vmx_nmi_ready() in vain opens it. */
+ * Windows: two controls, each an exit at the first instruction boundary where the event could be taken.  The NMI window has no
+ * operation in cpu_ops: asking vmx_nmi_ready() in vain opens it. */
 #include "vmx/vmx.h"
 
 #include "kernel/event.h"
@@ -91,12 +91,15 @@ static void pending_dbg_fix(struct vmx_vcpu *s)
         vmcs_writen(VMCS_GUEST_PENDING_DBG, want);
 }
 
-/* Whether an error code is pushed is not ours to choose: it is for these exceptions, and never in real mode (SDM 3C "VM-Entry Control Fields"). */
+/* Whether an error code is pushed is not ours to choose: it is for these exceptions, and never in real mode (SDM 3C "VM-Entry
+ * Control Fields"). */
 static bool pushes_error(uint32_t info)
 {
-    static const uint32_t with_error = BIT32(EXC_DF) | BIT32(EXC_TS) | BIT32(EXC_NP) | BIT32(EXC_SS) | BIT32(EXC_GP) | BIT32(EXC_PF) | BIT32(EXC_AC);
+    static const uint32_t with_error = BIT32(EXC_DF) | BIT32(EXC_TS) | BIT32(EXC_NP) | BIT32(EXC_SS) | BIT32(EXC_GP) |
+                                       BIT32(EXC_PF) | BIT32(EXC_AC);
     uint32_t vector = info & INTR_VECTOR;
-    return FIELD_GET(INTR_TYPE, info) == INTR_TYPE_HW_EXC && vector < 32 && (with_error & BIT32(vector)) && (vmcs_readn(VMCS_GUEST_CR0) & CR0_PE);
+    return FIELD_GET(INTR_TYPE, info) == INTR_TYPE_HW_EXC && vector < 32 && (with_error & BIT32(vector)) &&
+           (vmcs_readn(VMCS_GUEST_CR0) & CR0_PE);
 }
 
 void vmx_event_deliver(struct vmx_vcpu *s)
@@ -108,6 +111,8 @@ void vmx_event_deliver(struct vmx_vcpu *s)
     }
     if (info)
         vmcs_write32(VMCS_ENTRY_INTR_INFO, info);
+    if (!(s->v.rflags & RFLAGS_IF))
+        s->blocked &= ~BLOCKED_STI;                             /* the core changed RFLAGS; an entry with both is refused */
     if (s->blocked & BLOCKED_SHADOW)
         pending_dbg_fix(s);
     if (s->blocked != s->hw_blocked)
@@ -126,7 +131,8 @@ void vmx_irq_window_set(struct vcpu *v, bool want)
     s->ctl.proc = want ? s->ctl.proc | PROC_IRQ_WINDOW : s->ctl.proc & ~PROC_IRQ_WINDOW;
 }
 
-/* STI does not hold back an NMI, and the NMI window opens under it: were we to wait for its end, we would meet the same exit again and again. */
+/* STI does not hold back an NMI, and the NMI window opens under it: were we to wait for its end, we would meet the same exit
+ * again and again. */
 bool vmx_nmi_ready(struct vcpu *v)
 {
     struct vmx_vcpu *s = to_vmx(v);

@@ -6,8 +6,8 @@
  *   the processor   STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE, XSS: nothing in the host uses them, so they stay the guest's for as long as
  *                   its vCPU is loaded, and no MSR area is needed
  *   struct vcpu     TSC_AUX, copied to the processor
- * Passed through are those of the first two whose values the processor itself checks and nobody else needs to know.  EFER exits: LMA and the
- * "IA-32e mode guest" control must agree; PAT and DEBUGCTL exit, for the core knows which bits the guest has. */
+ * Passed through are those of the first two whose values the processor itself checks and nobody else needs to know.  EFER exits:
+ * LMA and the "IA-32e mode guest" control must agree; PAT and DEBUGCTL exit, for the core knows which bits the guest has. */
 #include "vmx/vmx.h"
 
 #include <string.h>
@@ -47,8 +47,8 @@ static enum vmcs_field field_of(uint32_t msr)
 }
 
 static const struct { uint32_t msr; size_t at; } in_processor[] = {
-    { MSR_STAR, offsetof(struct vmx_vcpu, star) }, { MSR_LSTAR, offsetof(struct vmx_vcpu, lstar) }, { MSR_CSTAR, offsetof(struct vmx_vcpu, cstar) },
-    { MSR_SFMASK, offsetof(struct vmx_vcpu, sfmask) }, { MSR_KERNEL_GS_BASE, offsetof(struct vmx_vcpu, kernel_gs_base) },
+    { MSR_STAR, offsetof(struct vmx_vcpu, star) }, { MSR_LSTAR, offsetof(struct vmx_vcpu, lstar) },
+    { MSR_CSTAR, offsetof(struct vmx_vcpu, cstar) }, { MSR_SFMASK, offsetof(struct vmx_vcpu, sfmask) }, { MSR_KERNEL_GS_BASE, offsetof(struct vmx_vcpu, kernel_gs_base) },
     { MSR_XSS, offsetof(struct vmx_vcpu, xss) },        /* last: not on every processor */
 };
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_pml.c - page-modification logging: the processor writes down which guest pages get their EPT D bit set.
  *
- * The log is a page of 512 guest-physical addresses, filled from its end; the index field points at the next free entry and becomes FFFFh when
- * the page is full, and the next store that wants to log exits instead (SDM 3C "Page-Modification Logging").  How kernel/dirty.c uses this, and why
- * nothing is lost, is in vmx_pml.h.  The guest's own page tables are logged as well: with A/D bits on, walking them counts as writing. */
+ * The log is a page of 512 guest-physical addresses, filled from its end; the index field points at the next free entry and
+ * becomes FFFFh when the page is full, and the next store that wants to log exits instead (SDM 3C "Page-Modification Logging"). 
+ * How kernel/dirty.c uses this, and why nothing is lost, is in vmx_pml.h.  The guest's own page tables are logged as well: with
+ * A/D bits on, walking them counts as writing. */
 #include "vmx/vmx.h"
 
 #include "kernel/dirty.h"

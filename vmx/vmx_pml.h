@@ -5,9 +5,10 @@
  *   harvest:  take (exchange with 0) the words of d->live;  clear the D bits of just those pages;  s2_flush(vm);  copy.
  *   stop:     vmx_pml_set(v, false) for each vCPU;  s2_flush(vm).
  *
- * Nobody else touches a vCPU's buffer: its owner empties it at every exit by dirty_mark().  An entry that is still in a buffer when a harvest
- * takes the bitmap is marked at the exit that s2_flush() causes and belongs to the next harvest; its D bit is still set then, and was not
- * cleared because the page was not in the bitmap.  So each page with D set is in the bitmap, in a buffer, or retired and not yet flushed. */
+ * Nobody else touches a vCPU's buffer: its owner empties it at every exit by dirty_mark().  An entry that is still in a buffer
+ * when a harvest takes the bitmap is marked at the exit that s2_flush() causes and belongs to the next harvest; its D bit is
+ * still set then, and was not cleared because the page was not in the bitmap.  So each page with D set is in the bitmap, in a
+ * buffer, or retired and not yet flushed. */
 #ifndef GODWIT_VMX_VMX_PML_H
 #define GODWIT_VMX_VMX_PML_H
 

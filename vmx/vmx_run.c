@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_run.c - one entry into the guest and the exit that ends it.
  *
- * TLB.  The processor keeps three kinds of translations (SDM 3C "VPIDs and TLBs"): linear ones by VPID, guest-physical ones by EPT root, and
- * combined ones by both.
+ * TLB.  The processor keeps three kinds of translations (SDM 3C "VPIDs and TLBs"): linear ones by VPID, guest-physical ones by
+ * EPT root, and combined ones by both.
  *   the guest's paging changed behind the processor's back (v->tlb_flush)    INVVPID, single context: linear and combined of this vCPU
  *   second-stage entries changed (s2.gen)                                    INVEPT, single context: guest-physical and combined of this VM
  *   new on this pCPU                                                         both: what is here is of an earlier stay, or of a former owner
- * Both instructions act on the pCPU that executes them only, so each vCPU does its own before it enters.  Without VPID an entry flushes the linear
- * ones by itself.  More permission needs no flush: the EPT violation that asked for it removed what was cached.
+ * Both instructions act on the pCPU that executes them only, so each vCPU does its own before it enters.  Without VPID an entry
+ * flushes the linear ones by itself.  More permission needs no flush: the EPT violation that asked for it removed what was
+ * cached.
  *
  * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/s2.c):
  *     us:      in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  VMLAUNCH ...  in_guest = 0
  *     flusher: change tables; s2.gen++;    wait while (in_guest && seen < gen)
- * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and kicks.  The kick is an interrupt; it
- * stays pending while IF=0, so one that comes after in_guest was set ends the guest at once. */
+ * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and kicks.  The kick is an
+ * interrupt; it stays pending while IF=0, so one that comes after in_guest was set ends the guest at once. */
 #include "vmx/vmx.h"
 
 #include "kernel/log.h"

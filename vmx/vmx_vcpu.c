@@ -8,9 +8,9 @@
  *   the processor      CR2, DR0-3, DR6, STAR family, KERNEL_GS_BASE, TSC_AUX while the vCPU is loaded (the host uses none of them)
  *   XSAVE area         the core's (kernel/x86/fpu.h), with XCR0
  *
- * A VMCS is active on a processor only while its vCPU is loaded there: vcpu_unload clears it (VMCLEAR writes back what the processor caches,
- * SDM 3C "Software Use of Virtual-Machine Control Structures").  So a vCPU may be loaded anywhere next, and anyone may open one that is not
- * loaded.  The price is a VMLAUNCH instead of a VMRESUME once a slice. */
+ * A VMCS is active on a processor only while its vCPU is loaded there: vcpu_unload clears it (VMCLEAR writes back what the
+ * processor caches, SDM 3C "Software Use of Virtual-Machine Control Structures").  So a vCPU may be loaded anywhere next, and
+ * anyone may open one that is not loaded.  The price is a VMLAUNCH instead of a VMRESUME once a slice. */
 #include "vmx/vmx.h"
 
 #include <string.h>
@@ -220,7 +220,8 @@ void vmx_vcpu_destroy(struct vcpu *v)
 
 /* ---- loading ---- */
 
-/* Where a VM exit returns to: all of this pCPU's own (SDM 3C "Host-State Area").  FS, GS selectors null, as desc_load() leaves them. */
+/* Where a VM exit returns to: all of this pCPU's own (SDM 3C "Host-State Area").  FS, GS selectors null, as desc_load() leaves
+ * them. */
 static void host_state_write(void)
 {
     struct pcpu *me = this_pcpu();
@@ -277,6 +278,7 @@ void vmx_vcpu_unload(struct vcpu *v)
 {
     struct vmx_vcpu *s = to_vmx(v);
     struct vmx_table gdtr, idtr;
+    ASSERT(s->loaded && current[this_pcpu()->index] == s);
     vmx_msrs_unload(s);
     s->cr2 = vmx_cr_read(2);
     for (unsigned i = 0; i < 4; i++)
