@@ -21,6 +21,7 @@ enum { REG_ID = 0x02, REG_VERSION, REG_TPR = 0x08, REG_APR, REG_PPR, REG_EOI, RE
 #define SVR_ENABLE        BIT32(8)
 #define LVT_MASKED        BIT32(16)
 #define LVT_MODE          (7u << 8)
+#define LVT_READ_ONLY     (BIT32(12) | BIT32(14))     /* delivery status, remote IRR: written as read, by Linux at least */
 #define LVT_TIMER_MODE    (3u << 17)
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 #define ESR_SEND_ILLEGAL  BIT32(5)
@@ -275,7 +276,7 @@ uint64_t lapic_timer_deadline(struct vcpu *v)
     uint64_t pit_ns = v->index == 0 ? v->vm->devices->pit.irq_ns : 0;
     if (pit_ns) {
         uint64_t now_ns = guest_clock_ns(v->vm);
-        uint64_t pit_tsc = vm_guest_tsc(v->vm) + (pit_ns > now_ns ? guest_ns_to_ticks(v->vm, pit_ns - now_ns) : 0);
+        uint64_t pit_tsc = vm_guest_tsc(v->vm) + (pit_ns > now_ns ? guest_ns_to_ticks(v->vm, pit_ns - now_ns + 1) + 1 : 0);
         uint64_t pit_host = guest_tsc_to_host(v->vm, pit_tsc);
         if (!when || pit_host < when) when = pit_host;
     }
@@ -439,7 +440,7 @@ enum hv_err lapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 static bool x2apic_value_ok(unsigned reg, uint64_t val)
 {
     if (val >> 32) return false;
-    if (is_lvt(reg)) return !(val & ~(uint64_t)(lvt_writable[lvt_of(reg)] | LVT_MASKED | BIT32(12)));
+    if (is_lvt(reg)) return !(val & ~(uint64_t)(lvt_writable[lvt_of(reg)] | LVT_READ_ONLY));
     switch (reg) {
     case REG_TPR: return val <= 0xff;
     case REG_EOI: case REG_ESR: return val == 0;

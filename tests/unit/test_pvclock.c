@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_pvclock.c - guest time: the rate's precision, monotony, conversions, and the pages that the guest reads. */
+/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/clock.h"
+#include "tests/fakes/machine.h"
+
+static struct machine m;
+static struct vcpu *v;
+
+static int begin(void **state)
+{
+    (void)state;
+    fake_tsc = 1000000;
+    fake_wall_ns = 1700000000123456789;         /* Tue Nov 14 22:13:20 2023 */
+    machine_init(&m, 2, 16 * MIB);
+    v = m.vm.vcpus[0];
+    v->lapic->svr = m.vm.vcpus[1]->lapic->svr = 0x1ff;
+    return 0;
+}
+static int end(void **state) { (void)state; machine_fini(&m); return 0; }
+
+static void test_rate_precision(void **state)
+{
+    static const uint64_t hz[] = { 1000000, 999999937, 1000000000, 1000000007, 2100000000, 2596142000, 3999999999, 5200000000, 100000000000 };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(hz); i++) {
+        clock_tsc_hz = hz[i];
+        guest_time_start(&m.vm);
+        struct guest_time *t = &m.vm.devices->time;
+        assert_true(t->mul >> 31);
+        uint64_t hour = guest_clock_ns_at(t, hz[i] * 3600);
+        assert_in_range(hour, UINT64_C(3600000000000) - 2000, UINT64_C(3600000000000) + 2000);
+        assert_int_equal(guest_clock_ns(&m.vm), 0);
+    }
+    clock_tsc_hz = 3000000000;
+}
+
+static void test_muldiv(void **state)
+{
+    (void)state;
+    for (uint64_t a = 1; a < UINT64_C(1) << 53; a = a * 3 + 7)
+        assert_int_equal(muldiv_u64(a, 3579545, 1000000000), (uint64_t)((unsigned __int128)a * 3579545 / 1000000000));
+    assert_int_equal(muldiv_u64(~UINT64_C(0), 1, 1), ~UINT64_C(0));
+    assert_int_equal(muldiv_u64(~UINT64_C(0), 4000000000u, 4000000001u), (uint64_t)((unsigned __int128)~UINT64_C(0) * 4000000000u / 4000000001u));
+}
+
+static void test_clock_and_wall(void **state)
+{
+    (void)state;
+    uint64_t last = 0, wall = fake_wall_ns;
+    for (unsigned i = 0; i < 1000; i++) {
+        fake_tsc += i % 7;
+        assert_true(guest_clock_ns(&m.vm) >= last);
+        last = guest_clock_ns(&m.vm);
+    }
+    fake_wall_ns = 5;                                   /* the host's clock jumps: the guest does not care */
+    assert_int_equal(guest_wall_ns(&m.vm), wall + last);
+    assert_int_equal(guest_tsc_to_host(&m.vm, vm_guest_tsc(&m.vm)), fake_tsc);
+}
+
+static void test_pages(void **state)
+{
+    uint8_t page[32];
+    (void)state;
+    memset(m.ram + 0x3000, 0xee, 64);
+    assert_int_equal(msr_write(v, MSR_KVM_WALL_CLOCK_NEW, 0x3000), HV_OK);
+    struct rd r = rd_init(m.ram + 0x3000, 12);
+    assert_int_equal(rd_u32(&r) & 1, 0);
+    assert_int_equal(rd_u32(&r), 1700000000);
+    assert_int_equal(rd_u32(&r), 123456789);
+    assert_int_equal(m.ram[0x300c], 0xee);
+    assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, 0x4001), HV_OK);
+    memcpy(page, m.ram + 0x4000, 32);
+    assert_int_equal(page[0] & 1, 0);
+    assert_true(page[0]);
+    assert_int_equal(page[29], 1);                      /* stable */
+    assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, 0x4003), HV_E_GUEST);
+    assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, (16 * MIB - 16) | 1), HV_E_GUEST);
+    assert_int_equal(msr_write(v, MSR_KVM_WALL_CLOCK_NEW, UINT64_C(0xfffffffffffffffc)), HV_E_GUEST);
+    assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, 0), HV_OK);
+    assert_int_equal(msr_write(v, 0x12, 0x4001), HV_E_GUEST);   /* the old numbers are not advertised */
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
+    const struct CMUnitTest tests[] = { T(test_rate_precision), T(test_muldiv), T(test_clock_and_wall), T(test_pages) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
