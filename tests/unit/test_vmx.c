@@ -4,6 +4,9 @@
 /* unit-sources: vmx/vmx.c vmx/vmx_ctl.c vmx/vmx_vcpu.c vmx/vmx_run.c vmx/vmx_exit.c vmx/vmx_irq.c vmx/vmx_msr.c vmx/vmx_cr.c vmx/vmx_pml.c
    vmx/vmx_check.c vmx/vmx_check_guest.c vmx/ept.c kernel/event.c kernel/cpuid.c
    kernel/s2.c kernel/guest_mem.c kernel/dirty.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/vmcs.c */
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "tests/unit/vmx_fixture.h"
 
 /* ---- probe, enable, controls ---- */
@@ -793,6 +796,117 @@ static void test_msrs(void **state)
     assert_int_equal(val, EFER_SCE);                            /* LMA is read-only */
 }
 
+/* ---- whatever the core and the guest do, the processor accepts the next entry ---- */
+
+static uint64_t rng = 88172645463325252ull;
+static unsigned roll(unsigned n)
+{
+    rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;
+    return (unsigned)(rng >> 11) % n;
+}
+
+/* What a guest can do between entry and exit: flags, shadows, code segments, and a delivery that is cut. */
+static void guest_at_random(uint64_t *gpr)
+{
+    (void)gpr;
+    uint64_t rflags = 2 | (roll(2) ? RFLAGS_IF : 0) | (roll(4) ? 0 : RFLAGS_TF);
+    uint32_t b = (uint32_t)fake_get(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKED_NMI;
+    bool lma = fake_get(VMCS_GUEST_EFER) & EFER_LMA;
+    if (b && !roll(3))
+        b = 0;                                                  /* IRET */
+    b |= roll(3) ? 0 : roll(2) && (rflags & RFLAGS_IF) ? BLOCKED_STI : BLOCKED_MOV_SS;
+    fake_put(VMCS_GUEST_RFLAGS, rflags);
+    fake_put(VMCS_GUEST_INTERRUPTIBILITY, b);
+    fake_put(VMCS_GUEST_CS_AR, lma && roll(2) ? 0xa09b : 0x9b);
+    fake_put(VMCS_GUEST_CS_LIMIT, fake_get(VMCS_GUEST_CS_AR) == 0x9b ? 0xffff : 0xffffffff);
+    fake_put(VMCS_GUEST_PENDING_DBG, (b & BLOCKED_SHADOW) && (rflags & RFLAGS_TF) ? PENDING_DBG_BS : 0);
+    fake_put(VMCS_GUEST_RIP, 0x1000 + roll(4096));
+    s->virt_apic[0x80] = (uint8_t)(roll(16) << 4);
+    fake_put(VMCS_EXIT_REASON, exit_reason);
+    fake_put(VMCS_EXIT_QUALIFICATION, exit_qual);
+    fake_put(VMCS_EXIT_INSN_LEN, 3);
+    if (exit_reason != VMX_EXIT_EPT_VIOLATION || roll(2))
+        return;
+    static const uint32_t cut[] = { 0x202, 0x30e | INTR_ERROR_VALID, 0x480, 0x603, 0x301 };
+    uint32_t info = cut[roll(ARRAY_SIZE(cut))];
+    if (info == 0x202)
+        fake_put(VMCS_GUEST_INTERRUPTIBILITY, BLOCKED_NMI);
+    else if ((rflags & RFLAGS_IF) && !roll(3))
+        info = 0x40, fake_put(VMCS_GUEST_INTERRUPTIBILITY, 0);
+    fake_put(VMCS_IDT_VECTORING_INFO, INTR_VALID | info);
+}
+
+static void core_at_random(void)
+{
+    static struct vcpu_regs r;
+    switch (roll(9)) {
+    case 0: if (vmx_cpu_ops.irq_ready(v)) vmx_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = 0x30 }); break;
+    case 1: if (vmx_cpu_ops.nmi_ready(v)) vmx_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 }); break;
+    case 2: exception((uint8_t[]){ 0, 1, 3, 6, 8, 13, 14, 17 }[roll(8)]); break;
+    case 3: vmx_cpu_ops.irq_window_set(v, roll(2)); break;
+    case 4: v->rip += 2, vmx_cpu_ops.shadow_clear(v); break;
+    case 5: vmx_cpu_ops.regs_get(v, &r), vmx_cpu_ops.regs_set(v, &r); break;
+    case 6: if (!(cr0() & CR0_PG)) vmx_cpu_ops.msr_set(v, MSR_EFER, (roll(2) ? EFER_LME : 0) | (roll(2) ? EFER_NXE : 0)); break;
+    case 7:
+        vmx_cpu_ops.vcpu_unload(v);
+        vmx_cpu_ops.regs_get(v, &r), vmx_cpu_ops.regs_set(v, &r);
+        fake_cpu = roll(2);
+        vmx_cpu_ops.vcpu_load(v);
+        break;
+    case 8: v->cr8 = roll(16); break;
+    }
+}
+
+static void test_every_entry_is_accepted(void **state)
+{
+    static const uint64_t cr0_bits[] = { CR0_PE, CR0_PG, CR0_CD, CR0_NW, CR0_NE, CR0_WP, CR0_TS, CR0_MP };
+    static const uint64_t cr4_bits[] = { CR4_PAE, CR4_PSE, CR4_PGE, CR4_PCIDE, CR4_SMEP, CR4_MCE, CR4_OSXSAVE, CR4_VMXE };
+    static unsigned n_modes[4];
+    (void)state;
+    fake_guest = guest_at_random;
+    for (unsigned i = 0; i < 60000; i++) {
+        static const uint32_t reasons[] = { VMX_EXIT_EXTINT, VMX_EXIT_CPUID, VMX_EXIT_EPT_VIOLATION, VMX_EXIT_CR, VMX_EXIT_CR };
+        exit_reason = reasons[roll(5)];
+        exit_qual = (roll(2) ? 4 : 0) | GPR_RBX << 8;
+        v->gpr[GPR_RBX] = exit_qual & 4 ? cr4() : cr0();
+        for (unsigned n = roll(4); n; n--)
+            v->gpr[GPR_RBX] ^= exit_qual & 4 ? cr4_bits[roll(8)] : cr0_bits[roll(8)];
+        if (!roll(3) && !(exit_qual & 4))
+            v->gpr[GPR_RBX] |= CR0_PE | CR0_PG;
+        vmx_cpu_ops.run(v, &x);
+        if (fake_check_why[0])
+            fail_msg("step %u: %s", i, fake_check_why);
+        if (exit_reason == VMX_EXIT_EPT_VIOLATION)
+            exit_qual = roll(4) ? 0 : QUAL_NMI_UNBLOCKED;
+        n_modes[vmx_pae_paging() ? 2 : (fake_get(VMCS_GUEST_EFER) & EFER_LMA) ? 3 : cr0() & CR0_PG ? 1 : 0]++;
+        core_at_random();
+    }
+    for (unsigned m = 0; m < 4; m++)
+        assert_true(n_modes[m] > 100);                          /* no paging, 32-bit, PAE, long mode were all there */
+}
+
+static void width_mismatch(void) { (void)vmcs_read32(VMCS_GUEST_RIP); }
+static void width_mismatch_write(void) { vmcs_write16(VMCS_PROC_CTL, 1); }
+static void use_after_vmclear(void) { vmx_cpu_ops.vcpu_unload(v); (void)vmcs_readn(VMCS_GUEST_RIP); }
+
+/* Our own bugs stop the host: in a child process, by abort(). */
+static void test_accessors_reject_our_bugs(void **state)
+{
+    static void (*const bug[])(void) = { width_mismatch, width_mismatch_write, use_after_vmclear };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(bug); i++) {
+        pid_t child = fork();
+        if (!child) {
+            signal(SIGABRT, SIG_DFL);
+            bug[i]();
+            _exit(0);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    }
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -804,7 +918,8 @@ int main(void)
         T(test_host_nmi_and_reflected_exceptions), T(test_entry_failures_are_explained), T(test_cut_events_are_delivered_again),
         T(test_no_error_code_in_real_mode), T(test_double_and_triple_faults), T(test_irq_window), T(test_nmi_blocking),
         T(test_single_step), T(test_into_long_mode_and_out), T(test_cr0_faults), T(test_clts_lmsw), T(test_cr4_follows_cpuid),
-        T(test_pae_entries), T(test_tlb_rules), T(test_flush_waits_for_the_guest), T(test_pml), T(test_msrs),
+        T(test_pae_entries), T(test_tlb_rules), T(test_flush_waits_for_the_guest), T(test_pml), T(test_msrs), T(test_every_entry_is_accepted),
+        T(test_accessors_reject_our_bugs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
