@@ -77,7 +77,6 @@ static void debug_regs_update(struct vmx_vcpu *s)
     vmx_dr_write(6, (vmx_dr_read(6) & ~0xfull) | (s->exit_qual & QUAL_DB_BITS));
     vmcs_writen(VMCS_GUEST_DR7, vmcs_readn(VMCS_GUEST_DR7) & ~BIT64(13));               /* GD */
     vmcs_write64(VMCS_GUEST_DEBUGCTL, vmcs_read64(VMCS_GUEST_DEBUGCTL) & ~BIT64(0));    /* LBR */
-    vmcs_writen(VMCS_GUEST_PENDING_DBG, 0);
 }
 
 /* #DB and #AC exit only to let the host's interrupts in between (vmx_vcpu.c): the guest gets them. */

@@ -474,6 +474,8 @@ static void test_irq_window(void **state)
     assert_true(vmx_cpu_ops.irq_ready(v));
     v->rflags = 2;
     assert_false(vmx_cpu_ops.irq_ready(v));
+    s->blocked = BLOCKED_STI;                                   /* the core cleared IF: an entry with both would be refused */
+    run(VMX_EXIT_EXTINT, 0);
     vmx_cpu_ops.irq_window_set(v, true);
     vmx_cpu_ops.irq_window_set(v, true);
     run(VMX_EXIT_EXTINT, 0);
