@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "kernel/clock.h"
 #include "kernel/insn.h"
 #include "kernel/pcpu.h"
@@ -113,7 +114,8 @@ enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write) { (void)write; r
 void machine_init_bare(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes)
 {
     memset(m, 0, sizeof *m);
-    m->ram = calloc(1, ram_bytes);
+    m->ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m->ram == MAP_FAILED) abort();
     m->vm.mem.size_bytes = m->vm.mem.low_bytes = m->vm.config.memory_bytes = ram_bytes;
     strcpy(m->vm.config.name, "test");
     m->vm.config.n_cpus = m->vm.n_vcpus = n_vcpus;
@@ -140,5 +142,5 @@ void machine_fini(struct machine *m)
 {
     devices_destroy(&m->vm);
     for (unsigned i = 0; i < m->vm.n_vcpus; i++) free(m->vcpu[i].xsave);
-    free(m->ram);
+    munmap(m->ram, m->vm.mem.size_bytes);
 }

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fuzz/fuzz_vm_state.c - a peer's state and offer: hostile bytes.  Refused, or taken; then the machine must work and save again to what loads again.
+ *
+ * Input: byte 0 bit 0: patches to a good state (or offer) instead of raw bytes; bit 1: offer.  A patch is 3 bytes: offset (2), value. */
+/* fuzz-sources: kernel/vm_state.c kernel/vm_offer.c kernel/devices.c kernel/io_bus.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
+#include <stdlib.h>
+#include <string.h>
+#include "tests/fakes/machine.h"
+
+#define CHECK(x) do { if (!(x)) abort(); } while (0)
+static struct machine m;
+static uint8_t good_state[VM_STATE_MAX], good_offer[VM_OFFER_MAX], buf[VM_STATE_MAX];
+static size_t state_len, offer_len;
+
+static void begin(void)
+{
+    fake_tsc = 1000000000;
+    machine_init(&m, 2, 16 * MIB);
+    CHECK(pvclock_system_time_write(m.vm.vcpus[1], 0x5001) == HV_OK);
+    CHECK(uart_put_input(&m.vm, "x", 1) == 1);
+    CHECK(vm_state_save(&m.vm, good_state, sizeof good_state, &state_len) == HV_OK);
+    CHECK(vm_offer_write(&m.vm, good_offer, sizeof good_offer, &offer_len) == HV_OK);
+}
+
+static size_t input_make(const uint8_t *data, size_t size)
+{
+    bool patch = data[0] & 1, offer = data[0] & 2;
+    size_t len = size - 1;
+    if (!patch) { memcpy(buf, data + 1, len); return len; }
+    len = offer ? offer_len : state_len;
+    memcpy(buf, offer ? good_offer : good_state, len);
+    for (size_t i = 1; i + 3 <= size; i += 3) buf[(data[i] | data[i + 1] << 8) % len] = data[i + 2];
+    return len;
+}
+
+/* Everything that the run loop and a guest could touch next. */
+static void use(void)
+{
+    static const uint16_t ports[] = { 0x20, 0x21, 0xa0, 0x40, 0x42, 0x61, 0x71, 0x3f8, 0x3fa, 0x3fd, 0x608, 0x4d0 };
+    uint32_t val;
+    for (unsigned i = 0; i < 2; i++) {
+        struct vcpu *v = m.vm.vcpus[i];
+        fake_tsc += 12345678;
+        lapic_timer_poll(v);
+        (void)lapic_timer_deadline(v);
+        int vec = lapic_pending(v);
+        if (vec >= 0) lapic_accept(v, (uint8_t)vec);
+        (void)lapic_has_wakeup(v);
+        for (uint32_t off = 0; off < 0x400; off += 16) (void)lapic_mmio_read(v, off);
+        lapic_mmio_write(v, 0xb0, 0);
+        lapic_mmio_write(v, 0x380, 1000);
+        for (unsigned k = 0; k < ARRAY_SIZE(ports); k++) pio_read(v, ports[k], 1, &val), pio_write(v, ports[k], 1, (uint8_t)k);
+    }
+    (void)guest_wall_ns(&m.vm);
+    char out[64];
+    (void)uart_take_output(&m.vm, out, sizeof out);
+}
+
+static void ignore(void *ctx, const char *text) { (void)ctx; CHECK(strlen(text) > 5); }
+
+static void try_offer(const uint8_t *p, size_t len)
+{
+    static struct vm_offer o;
+    char why[200] = "";
+    if (vm_offer_parse(p, len, &o, why, sizeof why) != HV_OK) { CHECK(why[0]); return; }
+    (void)vm_offer_check(&o, GIB, ignore, NULL);
+    CHECK(memchr(o.config.name, 0, sizeof o.config.name) && memchr(o.config.cmdline, 0, sizeof o.config.cmdline));
+    CHECK(o.config.n_cpus >= 1 && o.config.n_cpus <= VM_MAX_VCPUS);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char why[200] = "";
+    size_t again;
+    if (size < 1 || size > 60000) return 0;
+    begin();
+    size_t len = input_make(data, size);
+    uint8_t *exact = malloc(len + !len);                /* ASan sees what is read beyond */
+    CHECK(exact);
+    memcpy(exact, buf, len);
+    if (data[0] & 2) {
+        try_offer(exact, len);
+    } else if (vm_state_load(&m.vm, exact, len, why, sizeof why) != HV_OK) {
+        CHECK(why[0]);
+        CHECK(vm_state_save(&m.vm, buf, sizeof buf, &again) == HV_OK);
+        CHECK(again == state_len && !memcmp(buf, good_state, again));   /* refused: nothing changed */
+    } else {
+        CHECK(vm_state_save(&m.vm, buf, sizeof buf, &again) == HV_OK);
+        CHECK(vm_state_load(&m.vm, buf, again, why, sizeof why) == HV_OK);
+        use();
+    }
+    free(exact);
+    machine_fini(&m);
+    return 0;
+}
