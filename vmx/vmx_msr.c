@@ -127,9 +127,20 @@ static void field_set(struct vmx_vcpu *s, enum vmcs_field f, uint64_t val)
     vmx_close(s);
 }
 
+/* Bits that are reserved here but not with the other vendor: WRMSR would #GP in the host, or the entry be refused. */
+static uint64_t defined_bits(uint32_t msr, uint64_t val)
+{
+    switch (msr) {
+    case MSR_SFMASK: return (uint32_t)val;
+    case MSR_DEBUGCTL: return val & 3;                          /* LBR, BTF; the others are for what guests do not have */
+    default: return val;
+    }
+}
+
 enum hv_err vmx_msr_set(struct vcpu *v, uint32_t msr, uint64_t val)
 {
     struct vmx_vcpu *s = to_vmx(v);
+    val = defined_bits(msr, val);
     if (field_of(msr)) {
         field_set(s, field_of(msr), val);
         return HV_OK;

@@ -774,7 +774,7 @@ static void test_pml(void **state)
 
 static void test_msrs(void **state)
 {
-    static const uint32_t held[] = { 0x174, 0x175, 0x176, 0x1d9, 0x277, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101,
+    static const uint32_t held[] = { 0x174, 0x175, 0x176, 0x277, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101,
                                      0xc0000102, 0xc0000103, 0xda0 };
     uint64_t val;
     (void)state;
@@ -789,13 +789,18 @@ static void test_msrs(void **state)
             vmx_cpu_ops.vcpu_unload(v);                         /* second round: not loaded */
     }
     vmx_cpu_ops.vcpu_load(v);
-    assert_int_equal(fake_msr_get(MSR_TSC_AUX), 0x10c);
-    assert_int_equal(fake_msr_get(MSR_STAR), 0x105);
+    assert_int_equal(fake_msr_get(MSR_TSC_AUX), 0x10b);
+    assert_int_equal(fake_msr_get(MSR_STAR), 0x104);
     assert_int_equal(vmx_cpu_ops.msr_get(v, 0x1b, &val), HV_E_NOENT);
     assert_int_equal(vmx_cpu_ops.msr_set(v, 0x3a, 0), HV_E_NOENT);
     assert_int_equal(vmx_cpu_ops.msr_set(v, MSR_EFER, EFER_LMA | EFER_SCE), HV_OK);
     assert_int_equal(vmx_cpu_ops.msr_get(v, MSR_EFER, &val), HV_OK);
     assert_int_equal(val, EFER_SCE);                            /* LMA is read-only */
+    assert_int_equal(vmx_cpu_ops.msr_set(v, MSR_DEBUGCTL, 0x3f), HV_OK);
+    assert_int_equal(vmx_cpu_ops.msr_set(v, MSR_SFMASK, ~UINT64_C(0)), HV_OK);
+    assert_int_equal(fake_msr_get(MSR_SFMASK), 0xffffffff);
+    assert_int_equal(vmx_cpu_ops.msr_set(v, MSR_PAT, 0x0007040600070406), HV_OK);
+    run(VMX_EXIT_EXTINT, 0);                                    /* accepted */
 }
 
 /* ---- whatever the core and the guest do, the processor accepts the next entry ---- */

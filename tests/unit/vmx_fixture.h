@@ -112,7 +112,7 @@ static inline void fill(struct vcpu_regs *r)
     memset(r, 0, sizeof(*r));
     *r = (struct vcpu_regs){ .rip = 0xffffffff81000000, .rflags = 0x202, .cr0 = 0x80050033, .cr2 = k++, .cr3 = 0x1000, .cr4 = 0x6f0, .cr8 = 5,
         .xcr0 = 7, .dr = { k, k + 1, k + 2, k + 3 }, .dr6 = 0xffff0ff1, .dr7 = 0x401, .efer = 0xd01, .star = k += 8, .lstar = k += 8,
-        .cstar = k += 8, .sfmask = k += 8, .kernel_gs_base = k += 8, .sysenter_cs = 0x10, .sysenter_esp = k += 8, .sysenter_eip = k += 8,
+        .cstar = k += 8, .sfmask = 0x47700, .kernel_gs_base = k += 8, .sysenter_cs = 0x10, .sysenter_esp = k += 8, .sysenter_eip = k += 8,
         .pat = 0x0007040600070406, .tsc_aux = 3, .debugctl = 1, .irq_shadow = true, .nmi_blocked = true,
         .gdtr = { 0x7f, k += 8 }, .idtr = { 0xfff, k += 8 } };
     for (unsigned i = 0; i < GPR_COUNT; i++)
