@@ -18,7 +18,7 @@
 
 #define RECONNECT_US     1000000        /* between two attempts to ask a peer in doubt */
 #define INCOMING_MAX     8
-#define OUT_TURNS        4              /* engine steps per turn of the service loop, at most */
+#define OUT_TURNS        2              /* engine steps per turn of the service loop, at most */
 
 struct outgoing {
     struct job job;
@@ -229,7 +229,8 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 
 static enum hv_err create_machine(struct outgoing *o)
 {
-    struct mig_tx_params p = { .ops = &src_ops, .ctx = o, .mem = engine_mem, .name = o->job.guest, .now_us = clock_us() };
+    struct mig_tx_params p = { .ops = &src_ops, .ctx = o, .mem = engine_mem, .name = o->job.guest, .now_us = clock_us(),
+                               .clock_us = clock_us };
     mig_opts_default(&p.opts);
     p.opts.verify = conf->host.verify;
     p.opts.lz4 = conf->host.lz4;
@@ -450,7 +451,7 @@ void migration_accept(struct stream *s)
         if (in->m)
             continue;
         struct mig_rx_params p = { .ops = &dst_ops, .ctx = in, .mem = engine_mem, .ids = &finished_ids, .settle = settle,
-                                   .now_us = clock_us() };
+                                   .now_us = clock_us(), .clock_us = clock_us };
         memset(in, 0, sizeof(*in));
         snprintf(in->peer, sizeof(in->peer), "%s", stream_peer(s)->name);
         if (mig_rx_create(&p, &in->m) != HV_OK)

@@ -161,6 +161,7 @@ void sched_run(void)
     struct runqueue *q = &queues[me->index];
     for (;;) {
         me->kicked = me->timer_fired = false;           /* what they announced is looked at below */
+        atomic_store(&me->irq_pending, 0);
         uint64_t service_wake = ~UINT64_C(0);
         bool busy = me->index == 0 && service_step(&service_wake);
         uint64_t now = tsc_read(), wake = service_wake;

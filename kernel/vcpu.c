@@ -19,8 +19,6 @@
 #include "kernel/vm.h"
 #include "kernel/x86/fpu.h"
 
-#define RFLAGS_IF BIT64(9)
-
 const char *const vcpu_exit_names[VCPU_EXIT_COUNT] = {
     [VCPU_EXIT_INTR] = "host-interrupt", [VCPU_EXIT_IRQ_WINDOW] = "irq-window", [VCPU_EXIT_HLT] = "hlt", [VCPU_EXIT_CPUID] = "cpuid",
     [VCPU_EXIT_IO] = "port", [VCPU_EXIT_MSR] = "msr", [VCPU_EXIT_S2_FAULT] = "memory", [VCPU_EXIT_XSETBV] = "xsetbv",
@@ -61,11 +59,19 @@ void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
     vm_power_request(vm, VM_POWER_CRASH);
 }
 
+/* Both may have come since the last look; a SIPI that follows its INIT closely finds it taken first. */
+static void take_init_sipi(struct vcpu *v)
+{
+    const unsigned both = VCPU_REQ_INIT | VCPU_REQ_SIPI;
+    if (atomic_load(&v->requests) & both)
+        lapic_take_init_sipi(v, atomic_fetch_and(&v->requests, ~both) & both);
+}
+
 bool vcpu_wake(struct vcpu *v)
 {
+    take_init_sipi(v);
     lapic_timer_poll(v);
-    bool irq = (v->rflags & RFLAGS_IF) && lapic_pending(v) >= 0;
-    if (irq || (atomic_load(&v->requests) & VCPU_REQ_NMI))
+    if (v->halted && lapic_has_wakeup(v))
         v->halted = false;
     return !v->halted;
 }
@@ -117,6 +123,7 @@ static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t end)
     }
     if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
         return false;
+    take_init_sipi(v);
     if (v->halted && !vcpu_wake(v))
         return false;
     if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed))
