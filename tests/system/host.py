@@ -39,11 +39,12 @@ class Link:
     """A cable between two hosts: the first end listens, the second connects.  A host may leave and come back."""
 
     def __init__(self):
-        self.port, self.listener = free_port(), None
+        os.makedirs(RUNS, exist_ok=True)
+        self.path, self.listener = os.path.join(RUNS, f"link-{os.getpid()}-{id(self):x}"), None
 
     def netdev(self, name):
         self.listener = self.listener or name
-        return f"socket,id=n0,{'listen' if self.listener == name else 'connect'}=127.0.0.1:{self.port}"
+        return f"stream,id=n0,server={'on' if self.listener == name else 'off'},addr.type=unix,addr.path={self.path}"
 
 
 class UserNet:
