@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/clock.h"
+#include "kernel/cpu_ops.h"
 #include "kernel/guest_mem.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
+#include "kernel/pvclock.h"
 #include "kernel/random.h"
 #include "kernel/vm_manage.h"
 #include "kernel/vm_state.h"
@@ -118,9 +120,17 @@ static void dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
 static void *dst_page_for_write(void *ctx, uint64_t gfn) { return guest_page_for_write(((struct incoming *)ctx)->vm, gfn); }
 static bool dst_page_is_present(void *ctx, uint64_t gfn) { return guest_page(((struct incoming *)ctx)->vm, gfn) != NULL; }
 
-static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, char *why, size_t why_cap)
+/* Guest time runs from the load on; the state's way here is added, so that the guest's clocks count the whole blackout. */
+static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64_t age_us, char *why, size_t why_cap)
 {
-    return vm_state_load(((struct incoming *)ctx)->vm, buf, len, why, why_cap);
+    struct vm *vm = ((struct incoming *)ctx)->vm;
+    enum hv_err e = vm_state_load(vm, buf, len, why, why_cap);
+    if (e)
+        return e;
+    guest_time_advance(vm, age_us * 1000);
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        cpu_ops->tsc_offset_set(vm->vcpus[i], vm->tsc_offset);
+    return HV_OK;
 }
 
 /* Map all that came, so that the first accesses do not fault one by one. */

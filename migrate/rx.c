@@ -19,6 +19,7 @@
 #include "migrate/batch.h"
 #include "migrate/tx_impl.h"
 
+#define AGE_MAX_US 60000000            /* a state older than this is a mistake of some clock */
 #define RX_OUT_CAP     (32 * 1024)
 #define RX_OUT_MIN     (8 * 1024)       /* no record is taken in unless its answer fits */
 #define STEP_RECORDS   4                /* per step; a batch is at most 64 KiB of pages */
@@ -200,7 +201,7 @@ static void on_batch(struct mig_rx *m, struct rd *r)
 
 static void ack(struct mig_rx *m, uint32_t round)
 {
-    mig_ack_put(&m->io.out, &(struct mig_p_ack){ round, m->bytes });
+    mig_ack_put(&m->io.out, &(struct mig_p_ack){ round, m->bytes, rx_now(m) });
     m->acked_bytes = m->bytes;
 }
 
@@ -231,6 +232,13 @@ static bool verify_some(struct mig_rx *m)
     return gfn == m->store.n_pages;
 }
 
+/* How long the state was on its way: the guest's clock owes it.  A source cannot claim more than AGE_MAX_US. */
+static uint64_t state_age_us(const struct mig_rx *m, const struct mig_p_state *p)
+{
+    uint64_t now = rx_now(m);
+    return p->saved_us && p->saved_us < now ? MIN(now - p->saved_us, AGE_MAX_US) : 0;
+}
+
 static void prepare(struct mig_rx *m, const struct mig_p_state *p)
 {
     char why[256] = "";
@@ -242,7 +250,7 @@ static void prepare(struct mig_rx *m, const struct mig_p_state *p)
         rx_fail(m, HV_E_DIGEST, true, "the guest's state was damaged on the way");
         return;
     }
-    enum hv_err e = m->ops->state_load(m->ctx, p->state, p->len, why, sizeof why);
+    enum hv_err e = m->ops->state_load(m->ctx, p->state, p->len, state_age_us(m, p), why, sizeof why);
     if (e) {
         rx_fail(m, e, true, "the guest's state cannot be loaded: %s", why[0] ? why : hv_err_text(e));
         return;

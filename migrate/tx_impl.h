@@ -47,6 +47,8 @@ struct mig_tx {
     uint64_t now, start_us, progress_us, progress_mark;
     uint64_t idle_us, idle_total;       /* for mig_idle_put */
     uint64_t harvest_us, ack_us, ack_bytes;
+    int64_t rx_clock_lead_us;           /* receiver's clock less ours: the largest seen, so the one of the fastest answer */
+    bool rx_clock_known;
     uint64_t pages_first_us;
     uint64_t bytes_per_page;            /* expected of a dirty page */
     uint64_t last_estimate_us;

@@ -273,8 +273,17 @@ static struct mig_wait round_decide(struct mig_tx *m)
     return wait_for(MIG_WAIT_MORE);
 }
 
+/* An answer that took t makes the lead look t too small: the largest is the truest, too small by the shortest way back only. */
+static void learn_rx_clock(struct mig_tx *m, uint64_t rx_us)
+{
+    int64_t lead = (int64_t)(rx_us - tx_now(m));
+    if (!m->rx_clock_known || lead > m->rx_clock_lead_us) m->rx_clock_lead_us = lead;
+    m->rx_clock_known = true;
+}
+
 void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
 {
+    learn_rx_clock(m, ack->clock_us);
     if (ack->round) {
         uint64_t rtt = m->now - m->round_sent_us;
         if (!m->st.rtt_us || rtt < m->st.rtt_us) m->st.rtt_us = MAX(rtt, 1u);
@@ -388,8 +397,9 @@ static struct mig_wait send_state(struct mig_tx *m)
 {
     if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + MIG_REC_LEN_MAX + MIG_RESERVE) return wait_for(MIG_WAIT_OUTPUT);
     struct wr w = mig_rec_begin(&m->io.out, MIG_REC_LEN_MAX);
-    uint8_t *state = w.p + MIG_REC_HDR_LEN + 32;
+    uint8_t *state = w.p + MIG_REC_HDR_LEN + MIG_STATE_FIXED;
     size_t len = 0;
+    uint64_t saved_us = tx_now(m);
     enum hv_err e = m->ops->state_save(m->ctx, state, MIG_STATE_MAX, &len);
     if (!e && (len == 0 || len > MIG_STATE_MAX)) e = HV_E_RANGE;
     if (e) {
@@ -401,6 +411,7 @@ static struct mig_wait send_state(struct mig_tx *m)
     wr_u64(&w, mig_hash_bytes(&m->store.key, state, len));
     wr_u32(&w, (uint32_t)len);
     wr_u32(&w, 0);
+    wr_u64(&w, m->rx_clock_known ? saved_us + (uint64_t)m->rx_clock_lead_us : 0);
     w.len += len;
     mig_rec_end(&m->io.out, &w, MIG_REC_STATE);
     m->st.blackout.state = tx_now(m) - m->mark_us;

@@ -187,10 +187,11 @@ enum hv_err mig_round_get(struct rd *r, struct mig_p_round *p)
 
 void mig_ack_put(struct mig_fifo *out, const struct mig_p_ack *p)
 {
-    struct wr w = mig_rec_begin(out, 16);
+    struct wr w = mig_rec_begin(out, 24);
     wr_u32(&w, p->round);
     wr_u32(&w, 0);
     wr_u64(&w, p->bytes);
+    wr_u64(&w, p->clock_us);
     mig_rec_end(out, &w, MIG_REC_ACK);
 }
 
@@ -199,6 +200,7 @@ enum hv_err mig_ack_get(struct rd *r, struct mig_p_ack *p)
     p->round = rd_u32(r);
     uint32_t reserved = rd_u32(r);
     p->bytes = rd_u64(r);
+    p->clock_us = rd_u64(r);
     return reserved ? HV_FAIL(HV_E_PROTO) : whole(r);
 }
 
@@ -240,12 +242,13 @@ enum hv_err mig_running_get(struct rd *r, struct mig_p_running *p)
 
 void mig_state_put(struct mig_fifo *out, const struct mig_p_state *p)
 {
-    struct wr w = mig_rec_begin(out, 32 + p->len);
+    struct wr w = mig_rec_begin(out, MIG_STATE_FIXED + p->len);
     wr_u64(&w, p->digest.a);
     wr_u64(&w, p->digest.b);
     wr_u64(&w, p->check);
     wr_u32(&w, (uint32_t)p->len);
     wr_u32(&w, 0);
+    wr_u64(&w, p->saved_us);
     wr_bytes(&w, p->state, p->len);
     mig_rec_end(out, &w, MIG_REC_STATE);
 }
@@ -257,6 +260,7 @@ enum hv_err mig_state_get(struct rd *r, struct mig_p_state *p)
     p->check = rd_u64(r);
     p->len = rd_u32(r);
     uint32_t reserved = rd_u32(r);
+    p->saved_us = rd_u64(r);
     p->state = rd_ref(r, p->len);
     return reserved || p->len == 0 || p->len > MIG_STATE_MAX ? HV_FAIL(HV_E_PROTO) : whole(r);
 }

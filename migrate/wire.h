@@ -105,14 +105,17 @@ struct mig_p_round { uint32_t round; uint64_t pages; };
 void mig_round_put(struct mig_fifo *out, const struct mig_p_round *p);
 HV_MUST_CHECK enum hv_err mig_round_get(struct rd *r, struct mig_p_round *p);
 
-/* ACK:  0 4 round just completed, 0: none · 4 4 reserved · 8 8 stream bytes consumed so far, preamble included */
-struct mig_p_ack { uint32_t round; uint64_t bytes; };
+/* ACK:  0 4 round just completed, 0: none · 4 4 reserved · 8 8 stream bytes consumed so far, preamble included
+ *       16 8 the receiver's own clock, µs: lets the source say in STATE when the guest stopped, in terms that the receiver knows */
+struct mig_p_ack { uint32_t round; uint64_t bytes, clock_us; };
 void mig_ack_put(struct mig_fifo *out, const struct mig_p_ack *p);
 HV_MUST_CHECK enum hv_err mig_ack_get(struct rd *r, struct mig_p_ack *p);
 
-/* STATE:  0 16 digest · 16 8 check: keyed hash of the state bytes · 24 4 state_len 1..MIG_STATE_MAX · 28 4 reserved · 32 state */
+/* STATE:  0 16 digest · 16 8 check: keyed hash of the state bytes · 24 4 state_len 1..MIG_STATE_MAX · 28 4 reserved
+ *         32 8 when the state was saved, by the receiver's clock as estimated from its ACKs, 0: unknown · 40 state */
+#define MIG_STATE_FIXED 40
 struct mig_digest { uint64_t a, b; };
-struct mig_p_state { struct mig_digest digest; uint64_t check; const uint8_t *state; size_t len; };
+struct mig_p_state { struct mig_digest digest; uint64_t check, saved_us; const uint8_t *state; size_t len; };
 void mig_state_put(struct mig_fifo *out, const struct mig_p_state *p);
 HV_MUST_CHECK enum hv_err mig_state_get(struct rd *r, struct mig_p_state *p);
 

@@ -209,7 +209,7 @@ static void *dst_page(void *c, uint64_t gfn)
     return backed(g, gfn);
 }
 static bool dst_present(void *c, uint64_t gfn) { return ((struct fake_guest *)c)->page[gfn] != NULL; }
-static enum hv_err dst_load(void *c, const void *buf, size_t len, char *why, size_t cap)
+static enum hv_err dst_load(void *c, const void *buf, size_t len, uint64_t age_us, char *why, size_t cap)
 {
     struct fake_guest *g = c;
     if (g->fail_load || len > sizeof g->state) {
@@ -218,6 +218,7 @@ static enum hv_err dst_load(void *c, const void *buf, size_t len, char *why, siz
     }
     memcpy(g->state, buf, len);
     g->state_len = len;
+    g->age_us = age_us;
     return HV_OK;
 }
 static enum hv_err dst_ready(void *c, char *why, size_t cap)

@@ -20,6 +20,7 @@ struct fake_guest {
     uint64_t page_limit;                /* destination: page_for_write fails after so many pages; 0: no limit */
     uint64_t present;
     uint8_t state[3000]; size_t state_len;
+    uint64_t age_us;                    /* as told to state_load */
     bool fail_save, fail_load, fail_ready, fail_log;
     unsigned refuse;                    /* admission: number of reasons against */
     bool alias;                         /* mutant: destination gives gfn 3 the memory of gfn 2 */

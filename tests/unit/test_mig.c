@@ -28,6 +28,7 @@ struct world {
     struct mig_ids ids;
     struct wire sd, ds;
     uint64_t now, rng;
+    uint64_t rx_lead;                                /* the receiver's clock is this much ahead */
     unsigned writes_per_turn, max_turns;
     bool link_up, second;
     enum mig_tx_state cancel_in; bool cancel_tx, cancel_rx; enum mig_rx_state cancel_rx_in;
@@ -147,14 +148,14 @@ static void run(struct world *w)
         w->wait = mig_tx_step(w->tx, w->now);
         one_runner_at_most(w);
         if (w->link_up && !carry(&w->sd, &mig_tx_io(w->tx)->out, &mig_rx_io(rx)->in, some(w))) w->link_up = false;
-        mig_rx_step(rx, w->now);
+        mig_rx_step(rx, w->now + w->rx_lead);
         one_runner_at_most(w);
         if (w->link_up && !carry(&w->ds, &mig_rx_io(rx)->out, &mig_tx_io(w->tx)->in, some(w))) w->link_up = false;
         if (!w->link_up) {
-            for (int i = 0; i < 400; i++) mig_rx_step(rx, w->now), mig_tx_step(w->tx, w->now);      /* what came before the cut */
+            for (int i = 0; i < 400; i++) mig_rx_step(rx, w->now + w->rx_lead), mig_tx_step(w->tx, w->now);      /* what came before the cut */
             one_runner_at_most(w);
             mig_tx_link_lost(w->tx, HV_E_CLOSED, "cut", w->now);
-            mig_rx_link_lost(rx, HV_E_CLOSED, "cut", w->now);
+            mig_rx_link_lost(rx, HV_E_CLOSED, "cut", w->now + w->rx_lead);
             return;
         }
         size_t left, left2;
@@ -163,8 +164,8 @@ static void run(struct world *w)
         if (tx_over(w) && rx_over(rx) && !left && !left2) return;
         if (w->wait.kind == MIG_WAIT_LINK) return;
         if (tx_over(w) && !left) {                   /* the glue closes the stream when the machine is done */
-            mig_rx_step(rx, w->now);
-            if (!rx_over(rx) && mig_fifo_len(&mig_rx_io(rx)->in) < 16) mig_rx_link_lost(rx, HV_E_CLOSED, "closed", w->now);
+            mig_rx_step(rx, w->now + w->rx_lead);
+            if (!rx_over(rx) && mig_fifo_len(&mig_rx_io(rx)->in) < 16) mig_rx_link_lost(rx, HV_E_CLOSED, "closed", w->now + w->rx_lead);
         }
         fake_guest_run(&w->a, w->writes_per_turn);
     }
@@ -705,6 +706,26 @@ static void test_soak(void **s)
     assert_in_range(moved, n / 10, n);
 }
 
+/* The receiver learns how old the state is, whatever its clock shows: the guest's clock owes that time. */
+static void test_state_age(void **s)
+{
+    (void)s;
+    uint64_t first = 0;
+    const uint64_t leads[] = { 0, 1, 1000000000, UINT64_C(1) << 50 };
+    for (size_t i = 0; i < ARRAY_SIZE(leads); i++) {
+        struct world w;
+        world_init(&w, 600, 12, NULL);
+        w.a.writer = W_MIXED;
+        w.rx_lead = leads[i];
+        run(&w);
+        assert_moved(&w);
+        assert_in_range(w.b.age_us, 500, 100000);    /* the way takes at least a turn, and the state some of them */
+        if (i == 0) first = w.b.age_us;
+        assert_int_equal(w.b.age_us, first);
+        world_fini(&w);
+    }
+}
+
 static void test_ids(void **s)
 {
     (void)s;
@@ -727,7 +748,7 @@ int main(void)
         cmocka_unit_test(test_cut_everywhere), cmocka_unit_test(test_cut_query), cmocka_unit_test(test_half_open), cmocka_unit_test(test_flip), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_failures), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
         cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts), cmocka_unit_test(test_long_silence),
-        cmocka_unit_test(test_resolve), cmocka_unit_test(test_soak), cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_resolve), cmocka_unit_test(test_soak), cmocka_unit_test(test_state_age), cmocka_unit_test(test_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

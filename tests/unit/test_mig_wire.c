@@ -35,8 +35,8 @@ static struct mig_fifo sample(void)
     mig_rec_end(&f, &w, MIG_REC_BATCH);
 
     mig_round_put(&f, &(struct mig_p_round){ 1, 4711 });
-    mig_ack_put(&f, &(struct mig_p_ack){ 1, 123456789 });
-    mig_state_put(&f, &(struct mig_p_state){ { 0x1111, 0x2222 }, 0x3333, (const uint8_t *)"state", 5 });
+    mig_ack_put(&f, &(struct mig_p_ack){ 1, 123456789, 987654321 });
+    mig_state_put(&f, &(struct mig_p_state){ { 0x1111, 0x2222 }, 0x3333, 0x4444, (const uint8_t *)"state", 5 });
     mig_prepared_put(&f, &(struct mig_p_prepared){ ID, { 0x1111, 0x2222 }, 1500 });
     mig_id_put(&f, MIG_REC_COMMIT, &ID);
     mig_running_put(&f, &(struct mig_p_running){ ID, 250 });
