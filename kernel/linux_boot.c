@@ -18,7 +18,7 @@
 enum {
     HDR_SETUP_SECTS = 0x1f1, HDR_SYSSIZE = 0x1f4, HDR_BOOT_FLAG = 0x1fe, HDR_JUMP_LEN = 0x201, HDR_MAGIC = 0x202, HDR_VERSION = 0x206,
     HDR_LOADER = 0x210, HDR_LOADFLAGS = 0x211, HDR_RAMDISK_IMAGE = 0x218, HDR_RAMDISK_SIZE = 0x21c, HDR_CMDLINE_PTR = 0x228,
-    HDR_INITRD_MAX = 0x22c, HDR_ALIGNMENT = 0x230, HDR_RELOCATABLE = 0x234, HDR_XLOADFLAGS = 0x236, HDR_CMDLINE_SIZE = 0x238,
+    HDR_INITRD_MAX = 0x22c, HDR_ALIGNMENT = 0x230, HDR_XLOADFLAGS = 0x236, HDR_CMDLINE_SIZE = 0x238,
     HDR_PAYLOAD_OFFSET = 0x248, HDR_PAYLOAD_LEN = 0x24c, HDR_PREF_ADDRESS = 0x258, HDR_INIT_SIZE = 0x260, HDR_END_MIN = 0x264,
     BP_RSDP = 0x070, BP_E820_ENTRIES = 0x1e8, BP_HEADER_END_MAX = 0x290, BP_E820_TABLE = 0x2d0,
 };
@@ -42,7 +42,6 @@ struct image {                          /* what the header says, checked against
     size_t file_len, payload_off, payload_len, header_end;
     uint64_t pref_address, init_size, alignment, initrd_max;
     uint32_t cmdline_max;
-    bool relocatable;
 };
 struct why { char *text; size_t len; };
 
@@ -108,7 +107,6 @@ static enum hv_err image_parse(const uint8_t *file, size_t len, struct image *im
     im->alignment = field(file, HDR_ALIGNMENT, 4);
     im->initrd_max = field(file, HDR_INITRD_MAX, 4);
     im->cmdline_max = (uint32_t)field(file, HDR_CMDLINE_SIZE, 4);
-    im->relocatable = file[HDR_RELOCATABLE];
     if (im->init_size < im->payload_len || im->init_size > GIB || !im->alignment || (im->alignment & (im->alignment - 1)) || im->alignment > GIB ||
         im->pref_address < MIB || im->pref_address > GUEST_LOW_RAM_MAX || im->pref_address % PAGE_SIZE)
         return BAD("the kernel image is damaged: load address %#llx, size in memory %#llx or alignment %#llx make no sense; copy it again",
@@ -127,11 +125,12 @@ static enum hv_err no_room(struct why *why, const struct vm *vm, uint64_t need)
     return HV_FAIL(HV_E_NOMEM);
 }
 
+/* Loading a relocatable kernel lower would not save memory: it unpacks itself to pref_address or above all the same (boot.rst,
+ * "init_size"), and its stack is at the end of init_size from there. */
 static enum hv_err place(const struct vm *vm, const struct image *im, size_t initrd_len, struct layout *at, struct why *why)
 {
     uint64_t top = vm->mem.low_bytes;
     at->kernel = im->pref_address;
-    if (at->kernel + im->init_size > top && im->relocatable) at->kernel = ALIGN_UP(BLOCK_SIZE, im->alignment);
     uint64_t kernel_end = at->kernel + im->init_size;
     uint64_t need = ALIGN_UP(kernel_end, PAGE_SIZE) + ALIGN_UP(initrd_len, PAGE_SIZE);
     if (initrd_len > GUEST_LOW_RAM_MAX || need > top) return no_room(why, vm, need);

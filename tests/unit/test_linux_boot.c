@@ -145,11 +145,12 @@ static void test_too_little_memory(void **state)
     put(0x260, 100 * MIB, 4);
     assert_int_equal(load(sizeof image), HV_E_NOMEM);
     assert_non_null(strstr(why, "64 MiB"));
-    put(0x260, 55 * MIB, 4);                            /* not at 16 MiB, but at 2 MiB */
-    assert_int_equal(load(sizeof image), HV_OK);
-    assert_int_equal(regs.rip, 2 * MIB + 0x200);
-    put(0x234, 0, 1);                                   /* not relocatable */
+    put(0x260, 49 * MIB, 4);                            /* 16 + 49: a relocatable kernel needs its room above pref_address, too */
     assert_int_equal(load(sizeof image), HV_E_NOMEM);
+    assert_non_null(strstr(why, "at least 66 MiB"));
+    put(0x260, 47 * MIB, 4);
+    assert_int_equal(load(sizeof image), HV_OK);
+    assert_int_equal(regs.rip, 16 * MIB + 0x200);
 }
 
 static void test_real_kernel(void **state)
