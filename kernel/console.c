@@ -292,6 +292,23 @@ static void cmd_migrate_cancel(int argc, char **argv)
         print("error: too late to cancel: the destination may run %s already", argv[0]);
 }
 
+/* The one command that can make two runners of one guest, so it says what is known and wants the last word typed. */
+static void cmd_migrate_resolve(int argc, char **argv)
+{
+    bool here = !strcmp(argv[1], "here");
+    if (!here && strcmp(argv[1], "there")) {
+        print("usage: migrate resolve NAME here|there --sure");
+    } else if (argc < 3 || strcmp(argv[2], "--sure")) {
+        print("%s was committed to the destination and no answer came since.  If it runs there, `here` makes a second copy run, with the same",
+              argv[0]);
+        print("disks and addresses; if it does not, `there` loses it.  Look at the destination first, then repeat with --sure.");
+    } else if (migration_resolve(argv[0], here) != HV_OK) {
+        print("error: no move of %s is in doubt", argv[0]);
+    } else {
+        print("%s: %s", argv[0], here ? "resumed here" : "forgotten here");
+    }
+}
+
 static void cmd_log(int argc, char **argv)
 {
     (void)argc, (void)argv;
@@ -349,6 +366,7 @@ static const struct command {
     { { "migrate", "status" }, 0, 0, "", "all jobs, newest first", cmd_migrate_status },
     { { "migrate", "report" }, 0, 0, "", "the figures of the newest job", cmd_migrate_report },
     { { "migrate", "cancel" }, 1, 1, "NAME", "stop a move; the guest runs on here", cmd_migrate_cancel },
+    { { "migrate", "resolve" }, 2, 3, "NAME here|there", "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
     { { "migrate", NULL }, 2, 2, "NAME HOST", "move a running guest and watch; Ctrl-C stops watching only", cmd_migrate },
     { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log },
     { { "poweroff", NULL }, 0, 1, "[--force]", "power this host off", cmd_poweroff },
@@ -362,7 +380,7 @@ static void cmd_help(int argc, char **argv)
         char left[48];
         const struct command *c = &commands[i];
         snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "", c->args);
-        print("  %-26s %s", left, c->help);
+        print("  %-32s %s", left, c->help);
     }
 }
 

@@ -444,6 +444,19 @@ enum hv_err migration_cancel(const char *guest, const char *reason)
     return HV_OK;
 }
 
+enum hv_err migration_resolve(const char *guest, bool here)
+{
+    struct outgoing *o = job_of(guest);
+    if (!o || !o->m || mig_tx_state(o->m) != MIG_TX_IN_DOUBT)
+        return HV_FAIL(HV_E_NOENT);
+    enum hv_err e = mig_tx_resolve(o->m, here, clock_us());
+    if (e)
+        return e;
+    log_warn("mig", "%s -> %s: an operator decided that the guest runs %s", guest, o->job.peer, here ? "here" : "there");
+    job_end(o, here ? HV_E_CANCEL : HV_OK, here ? "in doubt after COMMIT; an operator resumed the guest here" : "");
+    return HV_OK;
+}
+
 /* ---- incoming machines ---- */
 
 static void settle(void *ctx, const struct mig_id *id)

@@ -44,6 +44,8 @@ struct vm {
     int64_t tsc_offset;                 /* [s] guest TSC = host TSC + this */
     uint64_t tsc_hz;                    /* [c] the frequency that the guest was told */
     atomic_uint power_request;          /* [a] enum vm_power: what the guest asked for; the service loop acts */
+    uint64_t started_us;                /* [s] clock_us() of the last start */
+    unsigned quick_resets;              /* [s] resets in a row, each soon after its start */
     char crash_reason[160];             /* why CRASHED */
 };
 enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };

@@ -20,6 +20,8 @@
 #include "kernel/sched.h"
 #include "kernel/x86/fpu.h"
 
+#define QUICK_RESET_US     2000000      /* a guest that resets itself sooner after its start than this ... */
+#define QUICK_RESETS_MAX   5            /* ... so many times in a row will not get anywhere by another try */
 #define HOST_RESERVE_BYTES (32 * MIB)   /* never promised to guests: tables, network buffers, moves */
 
 static struct vm vms[VM_MAX];
@@ -197,6 +199,8 @@ enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
         teardown(vm);
         return e;
     }
+    vm->started_us = clock_us();
+    vm->quick_resets = 0;
     vm_run(vm);
     log_info("vm", "%s: started, %llu MiB, %u vCPU(s), first guest instruction follows at TSC %llu", vm->config.name,
              (unsigned long long)(vm->config.memory_bytes / MIB), vm->n_vcpus, (unsigned long long)tsc_read());
@@ -284,12 +288,30 @@ uint64_t vm_guest_tsc(const struct vm *vm)
     return tsc_read() + (uint64_t)vm->tsc_offset;
 }
 
+static void crash(struct vm *vm)
+{
+    while (!vm_pause(vm))
+        __builtin_ia32_pause();
+    atomic_store(&vm->state, VM_CRASHED);
+    atomic_store(&vm->power_request, VM_POWER_NONE);
+}
+
+/* A guest that triple-faults at once, for ever, must not fill the log and a processor: it is stopped with its last state kept. */
 static void vm_reset(struct vm *vm)
 {
     char why[200];
+    unsigned quick = clock_us() - vm->started_us < QUICK_RESET_US ? vm->quick_resets + 1 : 0;
+    if (quick >= QUICK_RESETS_MAX) {
+        snprintf(vm->crash_reason, sizeof(vm->crash_reason), "reset itself %u times in a row, each within %u s of its start",
+                 quick, QUICK_RESET_US / 1000000);
+        log_error("vm", "%s: %s; not started again", vm->config.name, vm->crash_reason);
+        crash(vm);
+        return;
+    }
     vm_stop(vm);
     if (vm_start(vm, why, sizeof(why)) != HV_OK)
         log_error("vm", "%s asked for a reset and cannot be started again: %s", vm->config.name, why);
+    vm->quick_resets = quick;
 }
 
 static void power_act(struct vm *vm, enum vm_power what)
@@ -308,10 +330,7 @@ static void power_act(struct vm *vm, enum vm_power what)
         vm_reset(vm);
         break;
     case VM_POWER_CRASH:
-        while (!vm_pause(vm))
-            __builtin_ia32_pause();
-        atomic_store(&vm->state, VM_CRASHED);
-        atomic_store(&vm->power_request, VM_POWER_NONE);
+        crash(vm);
         break;
     }
 }
