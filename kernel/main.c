@@ -21,7 +21,7 @@
 
 #define CONFIG_FILE "godwit.conf"
 
-extern const struct cpu_ops svm_cpu_ops;
+extern const struct cpu_ops svm_cpu_ops, vmx_cpu_ops;
 
 const struct cpu_ops *cpu_ops;
 struct cpu_caps cpu_caps;
@@ -50,19 +50,28 @@ static void config_load(const struct boot_info *bi)
     log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms, config.n_errors);
 }
 
-/* The first vendor whose probe says yes; without one the host comes up all the same, and says why it runs no guests. */
+/* The first vendor whose probe says yes; without one the host comes up all the same, and says why it runs no guests.  A vendor that knows this
+ * processor but is locked out knows the cause better than the others, which only say "not mine". */
 static void choose_vendor(void)
 {
-    static const struct cpu_ops *const vendors[] = { &svm_cpu_ops };
-    const char *why = "";
-    for (size_t i = 0; i < ARRAY_SIZE(vendors) && !cpu_ops; i++)
-        if (vendors[i]->probe(&cpu_caps, &why) == HV_OK)
+    static const struct cpu_ops *const vendors[] = { &svm_cpu_ops, &vmx_cpu_ops };
+    const char *why[ARRAY_SIZE(vendors)] = { "", "" };
+    const char *locked = NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(vendors) && !cpu_ops; i++) {
+        enum hv_err e = vendors[i]->probe(&cpu_caps, &why[i]);
+        if (e == HV_OK)
             cpu_ops = vendors[i];
+        else if (e == HV_E_BUSY)
+            locked = why[i];
+    }
     if (cpu_ops)
         log_info("cpu", "%s, %s, ASIDs %u, next-RIP %s", cpu_ops->name, cpu_ops->s2_format->name, cpu_caps.n_asids,
                  cpu_caps.next_rip ? "yes" : "no");
+    else if (locked)
+        log_error("cpu", "no guest can run: %s", locked);
     else
-        log_error("cpu", "no guest can run: %s", why);
+        for (size_t i = 0; i < ARRAY_SIZE(vendors); i++)
+            log_error("cpu", "no guest can run: %s", why[i]);
 }
 
 static void enable_virtualization(void)

@@ -21,7 +21,10 @@ libcmocka-dev: unit tests
 clang: fuzz targets
 libclang-rt-14-dev: fuzz targets (libFuzzer)
 qemu-system-x86: emulated AMD hosts for tests, demo and bench
-ovmf: UEFI firmware for them
+bochs: emulated Intel hosts for tests and demo (QEMU emulates no VT-x)
+bochs-term: the plug-in package that pulls a terminal display in instead of X
+vgabios: video BIOS for them
+ovmf: UEFI firmware for both
 mtools: disk images without root
 dosfstools: disk images (mkfs.fat)
 openssl: keys and certificates of hosts
