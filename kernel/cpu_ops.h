@@ -60,6 +60,10 @@ struct cpu_ops {
     /** Current privilege level, and what address translation in software needs. */
     void (*paging_get)(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl);
     struct seg (*seg_get)(struct vcpu *v, enum seg_id id);
+    /** Let the hardware write down (Intel PML) which pages v dirties, by dirty_mark() at each of its exits, or no more; from v's next entry on,
+     *  so an s2_flush() afterwards makes it certain.  Only where cpu_caps.pml.  Any pCPU; v may be in the guest.  HV_E_UNSUPP, HV_E_NOMEM:
+     *  only when on. */
+    enum hv_err (*hw_log_set)(struct vcpu *v, bool on);
     /** Print vendor details for `vm inspect`. */
     void (*dump)(struct vcpu *v, void (*print)(const char *fmt, ...));
 };

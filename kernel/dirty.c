@@ -4,10 +4,14 @@
  * A page's change is known from one of two places, and a harvest empties both:
  *   the live bitmap    our own writes (dirty_mark), and with DIRTY_WP also the guest's first store to each page, which faults
  *   D bits             with DIRTY_AD, the guest's stores: the processor sets D in the second stage
+ * With DIRTY_PML the processor also writes down each page whose D bit it sets, and the vendor marks those pages in the live bitmap at every exit:
+ * a harvest looks at no page that is not dirty.
  *
  * The rule of a harvest: retire (clear D, or protect again), then flush, then report.  A processor that still has the old translation cached
  * stores without setting D or faulting, but only until the flush returns; the caller copies the pages after that.  So each store is in the copy
- * or in the next harvest.  Invariant with DIRTY_WP: a writable page is in the live bitmap, or retired and not yet flushed.
+ * or in the next harvest.  Invariant with DIRTY_WP: a writable page is in the live bitmap, or retired and not yet flushed.  With DIRTY_PML: a page
+ * with D set is in the live bitmap, in a vCPU's log, or retired and not yet flushed.  A vCPU's log is emptied before s2_flush() sees it leave the
+ * guest; what it has when a harvest takes the bitmap stays dirty, D included, for the next one.
  *
  * A block that is first touched while the log is on is mapped split from the start (kernel/guest_mem.c). */
 #include "kernel/dirty.h"
@@ -34,10 +38,10 @@ void dirty_mark(struct vm *vm, uint64_t gfn)
 static enum hv_err mech_resolve(enum dirty_mech want, enum dirty_mech *out)
 {
     switch (want) {
-    case DIRTY_AUTO: *out = cpu_caps.s2_ad ? DIRTY_AD : DIRTY_WP; return HV_OK;
+    case DIRTY_AUTO: *out = cpu_caps.pml ? DIRTY_PML : cpu_caps.s2_ad ? DIRTY_AD : DIRTY_WP; return HV_OK;
     case DIRTY_WP: *out = DIRTY_WP; return HV_OK;
     case DIRTY_AD: *out = DIRTY_AD; return cpu_caps.s2_ad ? HV_OK : HV_FAIL(HV_E_UNSUPP);
-    case DIRTY_PML: return HV_FAIL(HV_E_UNSUPP);                /* Intel's; vmx/ has none of it yet */
+    case DIRTY_PML: *out = DIRTY_PML; return cpu_caps.pml ? HV_OK : HV_FAIL(HV_E_UNSUPP);
     }
     return HV_FAIL(HV_E_INVAL);
 }
@@ -61,6 +65,29 @@ static enum hv_err split_all(struct vm *vm, bool writable)
     return HV_OK;
 }
 
+static enum hv_err hw_log_all(struct vm *vm, bool on)
+{
+    for (unsigned i = 0; i < vm->n_vcpus; i++) {
+        enum hv_err e = cpu_ops->hw_log_set(vm->vcpus[i], on);
+        if (e)
+            return e;
+    }
+    return HV_OK;
+}
+
+/* A page is written down only when its D bit becomes set, so the bits that were set since the split by processors that did not log yet must go.
+ * Whatever the guest stored until the flush returns was before the start. */
+static void discard_early(struct vm *vm)
+{
+    uint64_t bits[WORDS_PER_BLOCK];
+    for (size_t w = 0; w < vm->dirty.n_words; w++)
+        atomic_store(&vm->dirty.live[w], 0);
+    for (uint64_t i = 0; i < vm->mem.n_blocks; i++)
+        if (vm->mem.block[i])
+            s2_harvest_dirty(&vm->s2, gpa(i * BLOCK_SIZE), bits);
+    s2_flush(vm);
+}
+
 static enum hv_err start_locked(struct vm *vm, enum dirty_mech mech)
 {
     struct dirty_log *d = &vm->dirty;
@@ -69,7 +96,11 @@ static enum hv_err start_locked(struct vm *vm, enum dirty_mech mech)
     size_t n_words = DIV_ROUND_UP(vm->mem.n_gfns, 64);
     _Atomic uint64_t *live = mem_alloc(n_words * sizeof(*live));
     enum hv_err e = live ? split_all(vm, mech != DIRTY_WP) : HV_FAIL(HV_E_NOMEM);
+    if (!e && mech == DIRTY_PML)
+        e = hw_log_all(vm, true);
     if (e) {
+        if (mech == DIRTY_PML)
+            (void)hw_log_all(vm, false);
         merge_all(vm);
         mem_free((void *)live, n_words * sizeof(*live));
         return e;
@@ -80,6 +111,8 @@ static enum hv_err start_locked(struct vm *vm, enum dirty_mech mech)
     d->n_faults = d->n_harvests = d->harvest_us = 0;
     atomic_store(&d->on, true);
     s2_flush(vm);                                               /* from here on each store is seen */
+    if (mech == DIRTY_PML)
+        discard_early(vm);
     return HV_OK;
 }
 
@@ -116,6 +149,8 @@ static uint64_t harvest_block(struct vm *vm, uint64_t block, uint64_t *out)
         if (atomic_load_explicit(live, memory_order_relaxed))
             bits[w] |= atomic_exchange(live, 0);
     }
+    if (d->mech == DIRTY_PML)
+        s2_clear_dirty(&vm->s2, gpa(block * BLOCK_SIZE), bits);
     if (d->mech == DIRTY_WP)
         protect_again(vm, block, bits);
     for (unsigned w = 0; w < WORDS_PER_BLOCK; w++) {
@@ -149,6 +184,8 @@ void dirty_stop(struct vm *vm)
         return;
     spin_lock(&vm->mem_lock);
     atomic_store(&d->on, false);
+    if (d->mech == DIRTY_PML)
+        (void)hw_log_all(vm, false);                            /* switching off cannot fail */
     merge_all(vm);
     while (atomic_load(&d->n_marking))                          /* on other pCPUs, a few instructions each; they take no lock */
         __builtin_ia32_pause();

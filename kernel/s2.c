@@ -243,6 +243,14 @@ unsigned s2_harvest_dirty(struct s2 *s, gpa_t a, uint64_t out[PAGES_PER_BLOCK / 
     return n;
 }
 
+void s2_clear_dirty(struct s2 *s, gpa_t a, const uint64_t bits[PAGES_PER_BLOCK / 64])
+{
+    entry_t *pages = block_pages(s, a);
+    for (unsigned w = 0; pages && w < PAGES_PER_BLOCK / 64; w++)
+        for (uint64_t left = bits[w]; left; left &= left - 1)
+            atomic_fetch_and(&pages[w * 64 + (unsigned)__builtin_ctzll(left)], ~s->fmt->dirty);
+}
+
 uint64_t s2_lookup(struct s2 *s, gpa_t a, unsigned *level)
 {
     entry_t *e = block_mapped(s, a), *pages = block_pages(s, a);

@@ -44,6 +44,8 @@ void s2_merge_block(struct s2 *s, gpa_t gpa);            /* back to one writable
 void s2_page_writable(struct s2 *s, gpa_t gpa, bool writable);   /* a split page's write permission */
 /** Fetch-and-clear the D bits of the split block at gpa: bit n of out[n/64] = page n was dirty.  Returns how many. */
 unsigned s2_harvest_dirty(struct s2 *s, gpa_t gpa, uint64_t out[PAGES_PER_BLOCK / 64]);
+/** Clear the D bits of just those pages of the split block at gpa whose bits are set. */
+void s2_clear_dirty(struct s2 *s, gpa_t gpa, const uint64_t bits[PAGES_PER_BLOCK / 64]);
 /** Leaf entry that translates gpa, or 0; *level: 1 page, 2 block. */
 uint64_t s2_lookup(struct s2 *s, gpa_t gpa, unsigned *level);
 /** Every translation changed before this call is gone from every TLB when it returns: raises the generation, kicks the vCPUs that are in

@@ -99,6 +99,13 @@ uint64_t svm_host_vmcb_pa(void)
     return ptr_hpa(this_pcpu()->vendor_area2).v;
 }
 
+/* AMD-V has no log of dirtied pages. */
+static enum hv_err hw_log_set(struct vcpu *v, bool on)
+{
+    (void)v;
+    return on ? HV_FAIL(HV_E_UNSUPP) : HV_OK;
+}
+
 const struct cpu_ops svm_cpu_ops = {
     .name = "AMD-V", .vendor = CPU_VENDOR_AMD, .s2_format = &npt_format,
     .probe = probe, .pcpu_enable = pcpu_enable, .pcpu_disable = pcpu_disable,
@@ -106,5 +113,5 @@ const struct cpu_ops svm_cpu_ops = {
     .run = svm_run, .regs_get = svm_regs_get, .regs_set = svm_regs_set,
     .irq_ready = svm_irq_ready, .irq_window_set = svm_irq_window_set, .nmi_ready = svm_nmi_ready, .inject = svm_inject,
     .shadow_clear = svm_shadow_clear, .tsc_offset_set = svm_tsc_offset_set, .msr_get = svm_msr_get, .msr_set = svm_msr_set,
-    .paging_get = svm_paging_get, .seg_get = svm_seg_get, .dump = svm_dump,
+    .paging_get = svm_paging_get, .seg_get = svm_seg_get, .hw_log_set = hw_log_set, .dump = svm_dump,
 };

@@ -14,10 +14,8 @@
  * again only when RIP has moved on from there.  An NMI that waits for that goes in at the next exit, at the latest at the end of the slice. */
 #include "svm/svm.h"
 
+#include "kernel/event.h"
 #include "kernel/log.h"
-
-#define VECTOR_DF 8
-#define VECTOR_PF 14
 
 uint64_t svm_event_encode(const struct vcpu_event *e)
 {
@@ -106,27 +104,12 @@ void svm_iret_seen(struct svm_vcpu *s)
     svm_nmi_blocked_set(s, true);                               /* still, but no more exits: it must execute now */
 }
 
-/* SDM 3A table "Interrupt and Exception Classes", APM 2 8.2.9: these, met while delivering one another, make a double fault. */
-static bool contributory(uint8_t vector)
-{
-    return vector == 0 || (vector >= 10 && vector <= 13);
-}
-
-static struct vcpu_event combine(const struct vcpu_event *first, const struct vcpu_event *second, bool *triple)
-{
-    bool pf = first->vector == VECTOR_PF, df;
-    *triple = first->vector == VECTOR_DF && (contributory(second->vector) || second->vector == VECTOR_PF);
-    df = (contributory(first->vector) && contributory(second->vector)) ||
-         (pf && (contributory(second->vector) || second->vector == VECTOR_PF));
-    return df ? (struct vcpu_event){ .type = EVENT_EXCEPTION, .vector = VECTOR_DF, .has_error = true } : *second;
-}
-
 void svm_inject(struct vcpu *v, const struct vcpu_event *e)
 {
     struct svm_vcpu *s = to_svm(v);
     struct vcpu_event now = *e, pending = svm_event_decode(s->vmcb->ctl.event_inj);
     if (e->type == EVENT_EXCEPTION && pending.type == EVENT_EXCEPTION)
-        now = combine(&pending, e, &s->triple_fault);
+        now = event_combine(&pending, e, &s->triple_fault);
     else if (e->type != EVENT_EXCEPTION)
         ASSERT(!event_pending(s));                              /* the caller asked irq_ready() or nmi_ready() */
     s->vmcb->ctl.event_inj = svm_event_encode(&now);

@@ -37,7 +37,7 @@
     X(GUEST_GDTR_LIMIT, 0x4810) X(GUEST_IDTR_LIMIT, 0x4812)                                                                  \
     X(GUEST_ES_AR, 0x4814) X(GUEST_CS_AR, 0x4816) X(GUEST_SS_AR, 0x4818) X(GUEST_DS_AR, 0x481a)                              \
     X(GUEST_FS_AR, 0x481c) X(GUEST_GS_AR, 0x481e) X(GUEST_LDTR_AR, 0x4820) X(GUEST_TR_AR, 0x4822)                            \
-    X(GUEST_INTERRUPTIBILITY, 0x4824) X(GUEST_ACTIVITY, 0x4826) X(GUEST_SYSENTER_CS, 0x482a)                                 \
+    X(GUEST_INTERRUPTIBILITY, 0x4824) X(GUEST_ACTIVITY, 0x4826) X(GUEST_SYSENTER_CS, 0x482a) X(GUEST_PREEMPT_TIMER, 0x482e)  \
     X(HOST_SYSENTER_CS, 0x4c00)                                                                                              \
     X(CR0_MASK, 0x6000) X(CR4_MASK, 0x6002) X(CR0_SHADOW, 0x6004) X(CR4_SHADOW, 0x6006)                                      \
     X(EXIT_QUALIFICATION, 0x6400) X(GUEST_LINEAR_ADDR, 0x640a)                                                               \

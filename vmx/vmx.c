@@ -19,6 +19,7 @@
 #define BASIC_MEMORY_TYPE       (0xfull << 50)
 #define BASIC_TRUE_MSRS         BIT64(55)
 #define MEMORY_TYPE_WB          6
+#define MISC_PREEMPT_SHIFT      0x1full /* IA32_VMX_MISC, A.6 */
 
 struct vmx_caps vmx_caps;
 uint8_t *vmx_msr_bitmap;
@@ -45,6 +46,7 @@ static void caps_read(struct vmx_caps *c)
         c->proc2 = ctl_cap(MSR_VMX_PROCBASED_CTLS2);
     if (c->proc2.may & PROC2_EPT)
         c->ept_vpid = vmx_rdmsr(MSR_VMX_EPT_VPID_CAP);
+    c->preempt_shift = vmx_rdmsr(MSR_VMX_MISC) & MISC_PREEMPT_SHIFT;
     c->cr0_fixed0 = vmx_rdmsr(MSR_VMX_CR0_FIXED0);
     c->cr0_fixed1 = vmx_rdmsr(MSR_VMX_CR0_FIXED1);
     c->cr4_fixed0 = vmx_rdmsr(MSR_VMX_CR4_FIXED0);
@@ -174,5 +176,5 @@ const struct cpu_ops vmx_cpu_ops = {
     .run = vmx_run, .regs_get = vmx_regs_get, .regs_set = vmx_regs_set,
     .irq_ready = vmx_irq_ready, .irq_window_set = vmx_irq_window_set, .nmi_ready = vmx_nmi_ready, .inject = vmx_inject,
     .shadow_clear = vmx_shadow_clear, .tsc_offset_set = vmx_tsc_offset_set, .msr_get = vmx_msr_get, .msr_set = vmx_msr_set,
-    .paging_get = vmx_paging_get, .seg_get = vmx_seg_get, .dump = vmx_dump,
+    .paging_get = vmx_paging_get, .seg_get = vmx_seg_get, .hw_log_set = vmx_pml_set, .dump = vmx_dump,
 };

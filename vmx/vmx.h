@@ -37,6 +37,7 @@ struct vmx_caps {
     uint64_t ept_vpid;                  /* EPT_CAP_* */
     unsigned phys_bits;
     bool rdtscp;                        /* there is an IA32_TSC_AUX */
+    unsigned preempt_shift;             /* the preemption timer counts once per 2^this TSC ticks */
     struct vmx_ctls ctl;                /* what every vCPU starts with */
 };
 extern struct vmx_caps vmx_caps;

@@ -33,7 +33,7 @@ static const struct named need_entry[] = {
     { ENTRY_LOAD_DEBUG, "load debug controls" }, { ENTRY_IA32E, "IA-32e mode guest" }, { ENTRY_LOAD_PAT, "load PAT on entry" },
     { ENTRY_LOAD_EFER, "load EFER on entry" },
 };
-static const struct named refuse_pin[] = { { PIN_PREEMPT_TIMER, "preemption timer" }, { PIN_POSTED, "posted interrupts" } };
+static const struct named refuse_pin[] = { { PIN_POSTED, "posted interrupts" } };
 static const struct named refuse_proc[] = {
     { PROC_INVLPG, "INVLPG exiting" }, { PROC_RDTSC, "RDTSC exiting" }, { PROC_CR3_LOAD, "CR3-load exiting" },
     { PROC_CR3_STORE, "CR3-store exiting" },
@@ -45,6 +45,7 @@ static const struct named refuse_entry[] = { { ENTRY_SMM, "entry to SMM" }, { EN
 
 /* Set only while somebody asks for them. */
 #define PROC_ON_DEMAND   (PROC_IRQ_WINDOW | PROC_NMI_WINDOW)
+#define PIN_WANT         PIN_PREEMPT_TIMER
 #define PROC2_WANT       (PROC2_RDTSCP | PROC2_VPID | PROC2_INVPCID | PROC2_XSAVES | PROC2_PLE)
 
 struct text { char *p; size_t len, used; };
@@ -87,7 +88,7 @@ enum hv_err vmx_ctls_choose(const struct vmx_caps *c, struct vmx_ctls *out, char
 {
     struct text t = { missing, missing_len, 0 };
     missing[0] = 0;
-    out->pin = choose(c->pin, LIST(need_pin), LIST(refuse_pin), 0, &t);
+    out->pin = choose(c->pin, LIST(need_pin), LIST(refuse_pin), PIN_WANT, &t);
     out->proc = choose(c->proc, LIST(need_proc), LIST(refuse_proc), 0, &t) & ~(PROC_ON_DEMAND & ~c->proc.must);
     out->proc2 = choose(c->proc2, LIST(need_proc2), NO_LIST, proc2_usable(c), &t);
     out->exit = choose(c->exit, LIST(need_exit), LIST(refuse_exit), 0, &t);

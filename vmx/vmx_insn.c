@@ -16,6 +16,13 @@ void vmx_wrmsr(uint32_t msr, uint64_t val)
     __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)val), "d"((uint32_t)(val >> 32)) : "memory");
 }
 
+uint64_t vmx_rdtsc(void)
+{
+    uint32_t lo, hi;
+    __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+    return (uint64_t)hi << 32 | lo;
+}
+
 struct vmx_cpuid vmx_cpuid(uint32_t leaf, uint32_t subleaf)
 {
     struct vmx_cpuid r;

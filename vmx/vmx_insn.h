@@ -11,6 +11,7 @@ struct vmx_table { uint16_t limit; uint64_t base; };
 
 uint64_t vmx_rdmsr(uint32_t msr);
 void vmx_wrmsr(uint32_t msr, uint64_t val);
+uint64_t vmx_rdtsc(void);
 struct vmx_cpuid vmx_cpuid(uint32_t leaf, uint32_t subleaf);
 uint64_t vmx_cr_read(unsigned n);                       /* n: 0, 2, 3, 4 */
 void vmx_cr_write(unsigned n, uint64_t val);            /* n: 0, 2, 4 */

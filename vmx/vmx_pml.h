@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_pml.h - dirty logging by Intel's page-modification log, for kernel/dirty.c (by way of cpu_ops).
  *
- *   start:    split the blocks with D clear;  vmx_pml_set(v, true) for each vCPU;  s2_flush(vm).   When it returns, each store is logged.
+ *   start:    split the blocks with D clear;  vmx_pml_set(v, true) for each vCPU;  s2_flush(vm);  clear all D bits once more, those that
+ *             were set by stores that nobody logged;  s2_flush(vm).  When it returns, each store is logged.
  *   harvest:  take (exchange with 0) the words of d->live;  clear the D bits of just those pages;  s2_flush(vm);  copy.
  *   stop:     vmx_pml_set(v, false) for each vCPU;  s2_flush(vm).
  *

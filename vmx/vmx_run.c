@@ -18,6 +18,7 @@
 #include "vmx/vmx.h"
 
 #include "kernel/log.h"
+#include "kernel/pcpu.h"
 #include "kernel/vm.h"
 
 #define VIRT_APIC_TPR 0x80
@@ -53,6 +54,18 @@ static void state_to_vmcs(struct vmx_vcpu *s)
         vmx_pdptes_clear();
     s->pdptes_stale = false;
     vmx_event_deliver(s);
+}
+
+/* The host's timer interrupt ends the guest when its time is up.  The preemption timer says the same a second time, from the same deadline, since
+ * an interrupt may be late: Bochs leaves interrupts masked when both host and guest have IF=0 at the entry, until the guest changes its IF.
+ * Rounded up, so that the interrupt is due when the timer's exit lets interrupts in. */
+static void preempt_timer_set(const struct vmx_vcpu *s)
+{
+    if (!(s->ctl.pin & PIN_PREEMPT_TIMER))
+        return;
+    uint64_t deadline = this_pcpu()->timer_tsc, now = vmx_rdtsc();
+    uint64_t left = deadline > now ? (deadline - now) >> vmx_caps.preempt_shift : 0;
+    vmcs_write32(VMCS_GUEST_PREEMPT_TIMER, deadline ? (uint32_t)MIN(left + 1, UINT32_MAX) : UINT32_MAX);
 }
 
 static void state_from_vmcs(struct vmx_vcpu *s)
@@ -94,7 +107,7 @@ static void entry_failed(struct vmx_vcpu *s, struct vcpu_exit *x)
 static void host_events(const struct vmx_vcpu *s)
 {
     uint32_t reason = s->exit_reason & EXIT_REASON_BASIC;
-    if (reason == VMX_EXIT_EXTINT)
+    if (reason == VMX_EXIT_EXTINT || reason == VMX_EXIT_PREEMPT)
         vmx_take_interrupts();
     else if (reason == VMX_EXIT_EXCEPTION_NMI && FIELD_GET(INTR_TYPE, vmcs_read32(VMCS_EXIT_INTR_INFO)) == INTR_TYPE_NMI)
         vmx_take_nmi();
@@ -112,6 +125,7 @@ void vmx_run(struct vcpu *v, struct vcpu_exit *x)
     atomic_store(&v->in_guest, true);
     vmx_pml_prepare(s);
     tlb_prepare(s);
+    preempt_timer_set(s);
     unsigned fail = vmx_enter(v->gpr, s->launched);
     if (s->pml_on && !fail)
         vmx_pml_drain(s);               /* before in_guest says that we are out: s2_flush() then means that the log is complete */

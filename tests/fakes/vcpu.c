@@ -65,8 +65,14 @@ static void shadow_clear(struct vcpu *v)
     fake_regs.irq_shadow = false;
 }
 
+enum hv_err (*fake_on_hw_log)(struct vcpu *v, bool on);
+static enum hv_err hw_log_set(struct vcpu *v, bool on)
+{
+    return fake_on_hw_log ? fake_on_hw_log(v, on) : HV_E_UNSUPP;
+}
+
 const struct cpu_ops fake_cpu_ops = { .name = "fake", .regs_get = regs_get, .regs_set = regs_set, .inject = inject,
-                                      .paging_get = paging_get, .seg_get = seg_get, .shadow_clear = shadow_clear };
+                                      .paging_get = paging_get, .seg_get = seg_get, .shadow_clear = shadow_clear, .hw_log_set = hw_log_set };
 
 void fake_vcpu_init(struct vm *vm, struct vcpu *v)
 {
@@ -85,4 +91,5 @@ void fake_vcpu_init(struct vm *vm, struct vcpu *v)
     fake_regs.seg[SEG_CS].ar = 0xa09b;
     fake_n_injected = 0;
     fake_on_kick = NULL;
+    fake_on_hw_log = NULL;
 }

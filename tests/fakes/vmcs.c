@@ -25,7 +25,7 @@ unsigned fake_cpu;
 struct pcpu fake_pcpus[2];
 void (*fake_guest)(uint64_t *gpr);
 unsigned fake_n_entries, fake_n_invept, fake_n_invvpid, fake_n_take_irq, fake_n_take_nmi;
-uint64_t fake_invept_type, fake_invept_eptp, fake_invvpid_type, fake_invvpid_vpid, fake_cr[5], fake_dr[8];
+uint64_t fake_tsc, fake_invept_type, fake_invept_eptp, fake_invvpid_type, fake_invvpid_vpid, fake_cr[5], fake_dr[8];
 uint32_t fake_injected_info, fake_injected_error;
 char fake_check_why[300];
 struct vmx_table fake_gdtr, fake_idtr;
@@ -78,7 +78,7 @@ void fake_vmx_reset(void)
         { MSR_VMX_PROCBASED_CTLS2, 0x0217fcff00000000 },
         { MSR_VMX_EXIT_CTLS, 0x01ffffff00036dff }, { MSR_VMX_TRUE_EXIT_CTLS, 0x01ffffff00036dfb },
         { MSR_VMX_ENTRY_CTLS, 0x0003ffff000011ff }, { MSR_VMX_TRUE_ENTRY_CTLS, 0x0003ffff000011fb },
-        { MSR_VMX_EPT_VPID_CAP, 0x00000f0106734141 }, { MSR_VMX_CR0_FIXED0, 0x80000021 }, { MSR_VMX_CR0_FIXED1, 0xffffffff },
+        { MSR_VMX_MISC, 0x7004c1e7 }, { MSR_VMX_EPT_VPID_CAP, 0x00000f0106734141 }, { MSR_VMX_CR0_FIXED0, 0x80000021 }, { MSR_VMX_CR0_FIXED1, 0xffffffff },
         { MSR_VMX_CR4_FIXED0, 0x2000 }, { MSR_VMX_CR4_FIXED1, 0x00772fff },
         { MSR_EFER, EFER_LME | EFER_LMA | EFER_NXE }, { MSR_PAT, 0x0007040600070406 }, { MSR_FS_BASE, 0 }, { MSR_TSC_AUX, 0 }, { MSR_STAR, 0 },
         { MSR_LSTAR, 0 }, { MSR_CSTAR, 0 }, { MSR_SFMASK, 0 }, { MSR_KERNEL_GS_BASE, 0 }, { MSR_XSS, 0 },
@@ -102,6 +102,8 @@ void fake_vmx_reset(void)
     fake_idtr = (struct vmx_table){ 4095, 0x7000 };
     fake_n_entries = fake_n_invept = fake_n_invvpid = fake_n_take_irq = fake_n_take_nmi = 0;
 }
+
+uint64_t vmx_rdtsc(void) { return fake_tsc; }
 
 struct vmx_cpuid vmx_cpuid(uint32_t leaf, uint32_t subleaf)
 {

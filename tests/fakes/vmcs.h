@@ -16,7 +16,7 @@ extern unsigned fake_cpu;               /* the pCPU that "runs" the test: 0 or 1
 extern struct pcpu fake_pcpus[2];
 extern void (*fake_guest)(uint64_t *gpr);       /* what the guest does until its VM exit; sets exit fields by fake_put() */
 extern unsigned fake_n_entries, fake_n_invept, fake_n_invvpid, fake_n_take_irq, fake_n_take_nmi;
-extern uint64_t fake_invept_type, fake_invept_eptp, fake_invvpid_type, fake_invvpid_vpid;
+extern uint64_t fake_tsc, fake_invept_type, fake_invept_eptp, fake_invvpid_type, fake_invvpid_vpid;
 extern uint32_t fake_injected_info, fake_injected_error;        /* of the last entry; 0: none */
 extern char fake_check_why[300];        /* what the checker said of the last entry; "" if nothing */
 extern uint64_t fake_cr[5], fake_dr[8];

@@ -21,6 +21,29 @@ static struct vcpu v;
 static unsigned char *copy;             /* the receiver's memory */
 static bool tlb_valid[N_PAGES], tlb_writable[N_PAGES], tlb_dirty[N_PAGES];
 static unsigned long n_faults;
+static bool log_wanted, log_on;         /* the processor's log of pages (PML): what the host asked for, what is in force since the last entry */
+static uint64_t log_page[6];            /* small, so that it is full often */
+static unsigned log_n;
+
+/* The vendor's half: an exit empties the log, an entry makes what the host asked for take effect. */
+static void log_drain(void)
+{
+    for (unsigned i = 0; i < log_n; i++)
+        dirty_mark(&vm, log_page[i]);
+    log_n = 0;
+}
+static void leave(void)
+{
+    log_drain();
+    atomic_store(&v.in_guest, false);
+}
+static void tlb_check(void);
+static void enter(void)
+{
+    atomic_store(&v.in_guest, true);
+    log_on = log_wanted;
+    tlb_check();
+}
 
 /* The vCPU's half of the flush protocol, as in svm/svm_run.c. */
 static void tlb_check(void)
@@ -42,6 +65,14 @@ static bool tlb_fill(uint64_t page)
         uint64_t *t = vm.s2.root;
         for (int shift = 39; shift > 12; shift -= 9)
             t = (uint64_t *)(uintptr_t)(t[page << 12 >> shift & 511] & npt_format.addr);
+        if (log_on && !(t[page & 511] & npt_format.dirty)) {
+            if (log_n == ARRAY_SIZE(log_page)) {                /* full: exit, and the store is tried again */
+                leave();
+                enter();
+                return tlb_fill(page);
+            }
+            log_page[log_n++] = page;
+        }
         t[page & 511] |= npt_format.dirty;
     }
     tlb_valid[page] = tlb_writable[page] = tlb_dirty[page] = true;
@@ -53,10 +84,9 @@ static void store_in_guest(uint64_t page)
     if (!tlb_valid[page] || !tlb_writable[page] || !tlb_dirty[page])
         while (!tlb_fill(page)) {
             n_faults++;
-            atomic_store(&v.in_guest, false);
+            leave();
             assert_int_equal(guest_mem_fault(&vm, gfn_gpa(page), true), HV_OK);
-            atomic_store(&v.in_guest, true);
-            tlb_check();
+            enter();
         }
     unsigned char *p = (unsigned char *)vm.mem.block[page / 512] + page % 512 * PAGE_SIZE;
     p[rand() % (int)PAGE_SIZE]++;
@@ -64,10 +94,9 @@ static void store_in_guest(uint64_t page)
 
 static void guest_store(uint64_t page)
 {
-    atomic_store(&v.in_guest, true);
-    tlb_check();
+    enter();
     store_in_guest(page);
-    atomic_store(&v.in_guest, false);
+    leave();
 }
 
 /* While a flush waits, the guest still stores through what it has cached. */
@@ -77,7 +106,23 @@ static void stores_until_kicked(struct vcpu *kicked)
     for (unsigned i = 0; i < ARRAY_SIZE(late_page); i++)
         if (tlb_valid[late_page[i]])
             store_in_guest(late_page[i]);
-    atomic_store(&kicked->in_guest, false);
+    (void)kicked;
+    leave();
+}
+
+/* The guest runs on another processor while logging is being switched: stores before and after, in and out of the guest. */
+static bool log_fails;
+static enum hv_err log_switch(struct vcpu *which, bool on)
+{
+    (void)which;
+    for (unsigned i = 0; i < 8; i++)
+        guest_store((uint64_t)rand() % 1024);
+    if (on && log_fails)
+        return HV_E_NOMEM;
+    log_wanted = on;
+    for (unsigned i = 0; i < 8; i++)
+        guest_store((uint64_t)rand() % 1024);
+    return HV_OK;
 }
 
 static uint64_t harvest_and_copy(bool guest_runs)
@@ -87,11 +132,10 @@ static uint64_t harvest_and_copy(bool guest_runs)
     for (unsigned i = 0; i < ARRAY_SIZE(late_page); i++)
         late_page[i] = (uint64_t)rand() % N_PAGES;
     if (guest_runs) {
-        atomic_store(&v.in_guest, true);
-        tlb_check();
+        enter();
     }
     uint64_t n = dirty_harvest(&vm, bitmap), seen = 0;
-    atomic_store(&v.in_guest, false);
+    leave();
     for (uint64_t page = 0; page < N_PAGES; page++)
         if (bitmap[page / 64] >> page % 64 & 1) {
             const void *p = guest_page(&vm, page);
@@ -114,6 +158,10 @@ static void begin(void)
 {
     fake_vcpu_init(&vm, &v);
     fake_on_kick = stores_until_kicked;
+    fake_on_hw_log = log_switch;
+    log_wanted = log_on = log_fails = false;
+    log_n = 0;
+    cpu_caps.pml = true;
     cpu_caps.s2_ad = true;
     memset(tlb_valid, 0, sizeof(tlb_valid));
     assert_int_equal(guest_mem_init(&vm.mem, GUEST_BYTES), HV_OK);
@@ -187,12 +235,20 @@ static void test_write_protection(void **state)
         run_random(DIRTY_WP, seed);
 }
 
+static void test_hardware_log(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed < 20; seed++)
+        run_random(DIRTY_PML, seed);
+    assert_false(log_wanted);
+}
+
 static void test_exact_pages(void **state)
 {
     uint64_t bitmap[N_PAGES / 64] = { 0 };
-    static const enum dirty_mech mechs[] = { DIRTY_WP, DIRTY_AD };
+    static const enum dirty_mech mechs[] = { DIRTY_WP, DIRTY_AD, DIRTY_PML };
     (void)state;
-    for (unsigned m = 0; m < 2; m++) {
+    for (unsigned m = 0; m < 3; m++) {
         begin();
         guest_store(1), guest_store(2), guest_store(600);
         assert_int_equal(dirty_start(&vm, mechs[m]), HV_OK);
@@ -216,7 +272,19 @@ static void test_start_refusals(void **state)
     (void)state;
     begin();
     guest_store(0), guest_store(513);
+    log_fails = true;
+    assert_int_equal(dirty_start(&vm, DIRTY_AUTO), HV_E_NOMEM);
+    assert_false(atomic_load(&vm.dirty.on) || log_wanted || vm.s2.n_split);
+    log_fails = false;
+    assert_int_equal(dirty_start(&vm, DIRTY_AUTO), HV_OK);
+    assert_int_equal(vm.dirty.mech, DIRTY_PML);
+    dirty_stop(&vm);
+    assert_false(log_wanted);
+    cpu_caps.pml = false;
     assert_int_equal(dirty_start(&vm, DIRTY_PML), HV_E_UNSUPP);
+    assert_int_equal(dirty_start(&vm, DIRTY_AUTO), HV_OK);
+    assert_int_equal(vm.dirty.mech, DIRTY_AD);
+    dirty_stop(&vm);
     cpu_caps.s2_ad = false;
     assert_int_equal(dirty_start(&vm, DIRTY_AD), HV_E_UNSUPP);
     for (long after = 0; after < 3; after++) {                  /* the bitmap, the first split, the second split */
@@ -236,6 +304,6 @@ static void test_start_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_exact_pages), cmocka_unit_test(test_start_refusals), cmocka_unit_test(test_ad_bits),
-                                        cmocka_unit_test(test_write_protection) };
+                                        cmocka_unit_test(test_write_protection), cmocka_unit_test(test_hardware_log) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

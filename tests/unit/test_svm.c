@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_svm.c - the AMD-V back end over a scripted VMRUN: probe, state in and out, exits, events, TLB rules, VMCB rules. */
 /* unit-sources: svm/svm.c svm/svm_vcpu.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c svm/svm_check.c svm/npt.c
-   kernel/insn.c kernel/insn_exec.c kernel/insn_mem.c kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c
+   kernel/insn.c kernel/insn_exec.c kernel/insn_mem.c kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c kernel/event.c
    tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/svm_insn.c */
 /* unit-deps: zydis */
 #include <setjmp.h>

@@ -84,7 +84,7 @@ static void test_controls_from_capabilities(void **state)
     char missing[200];
     (void)state;
     assert_int_equal(vmx_ctls_choose(&c, &out, missing, sizeof(missing)), HV_OK);
-    assert_int_equal(out.pin, PIN_EXTINT | PIN_NMI | PIN_VIRTUAL_NMIS);
+    assert_int_equal(out.pin, PIN_EXTINT | PIN_NMI | PIN_VIRTUAL_NMIS | PIN_PREEMPT_TIMER);
     assert_int_equal(out.proc, PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_RDPMC | PROC_TPR_SHADOW | PROC_IO | PROC_MSR_BITMAPS |
                                PROC_MONITOR | PROC_SECONDARY);
     assert_int_equal(out.proc2, PROC2_EPT | PROC2_RDTSCP | PROC2_VPID | PROC2_WBINVD | PROC2_UNRESTRICTED | PROC2_PLE | PROC2_INVPCID | PROC2_XSAVES);
@@ -118,6 +118,27 @@ static void test_controls_follow_the_guests_cpuid(void **state)
     run(VMX_EXIT_EXTINT, 0);
     assert_false(fake_get(VMCS_PROC2_CTL) & (PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES));
     assert_true(fake_get(VMCS_PROC2_CTL) & PROC2_VPID);
+}
+
+/* A bound on every run in the guest: from the pCPU's timer, in units of 2^7 ticks here, never early; none without a deadline. */
+static void test_preemption_timer(void **state)
+{
+    (void)state;
+    run(VMX_EXIT_EXTINT, 0);
+    assert_true(fake_get(VMCS_PIN_CTL) & PIN_PREEMPT_TIMER);
+    assert_int_equal(fake_get(VMCS_GUEST_PREEMPT_TIMER), UINT32_MAX);
+    fake_tsc = 1000000;
+    fake_pcpus[0].timer_tsc = fake_tsc + 12800 + 5;
+    fake_n_take_irq = 0;
+    assert_int_equal(run(VMX_EXIT_PREEMPT, 0), VCPU_EXIT_INTR);
+    assert_int_equal(fake_n_take_irq, 1);
+    assert_int_equal(fake_get(VMCS_GUEST_PREEMPT_TIMER), 101);
+    fake_pcpus[0].timer_tsc = fake_tsc - 1;
+    run(VMX_EXIT_PREEMPT, 0);
+    assert_int_equal(fake_get(VMCS_GUEST_PREEMPT_TIMER), 1);
+    fake_pcpus[0].timer_tsc = UINT64_MAX;
+    run(VMX_EXIT_PREEMPT, 0);
+    assert_int_equal(fake_get(VMCS_GUEST_PREEMPT_TIMER), UINT32_MAX);
 }
 
 static void test_msr_bitmap(void **state)
@@ -919,7 +940,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_probe_says_why), T(test_caps_of_models), T(test_locked_on_one_cpu_only), T(test_controls_from_capabilities),
-        T(test_controls_follow_the_guests_cpuid), T(test_msr_bitmap), T(test_power_on_state_enters), T(test_state_round_trip),
+        T(test_controls_follow_the_guests_cpuid), T(test_msr_bitmap), T(test_preemption_timer), T(test_power_on_state_enters), T(test_state_round_trip),
         T(test_pending_nmi_round_trip), T(test_segments_are_made_fit), T(test_another_vcpu_is_opened_and_closed),
         T(test_out_of_memory), T(test_run_moves_state), T(test_exit_kinds), T(test_exit_details),
         T(test_host_nmi_and_reflected_exceptions), T(test_entry_failures_are_explained), T(test_cut_events_are_delivered_again),
