@@ -3,8 +3,9 @@
  *
  * Its frequency comes from the first source that tells: the hypervisor below us (CPUID 0x40000010), the processor (CPUID 0x15), or a
  * measurement against channel 2 of the PIT, which every PC and emulator has.  An emulated CPU may lose the processor between any two
- * instructions, so a PIT reading is taken many times and the one between the closest pair of TSC values is believed.  Conversions are
- * 128-bit multiplications by a fixed-point factor: no division and no drift. */
+ * instructions, so a PIT reading is taken many times and the one between the closest pair of TSC values is believed; and since it may lose it
+ * for longer than the counter takes to start over, a measurement counts only if the counter's output says that it did not.  Conversions
+ * are 128-bit multiplications by a fixed-point factor: no division and no drift. */
 #include "kernel/clock.h"
 #include "kernel/log.h"
 #include "kernel/x86/x86.h"
@@ -12,9 +13,11 @@
 #define PIT_HZ          1193182u
 #define PIT_CHANNEL2    0x42
 #define PIT_COMMAND     0x43
-#define PIT_GATE        0x61            /* bit 0: gate of channel 2, bit 1: speaker */
+#define PIT_GATE        0x61            /* bit 0: gate of channel 2, bit 1: speaker, bit 5: output of channel 2 */
+#define PIT_OUT2        0x20
 #define SAMPLE_READS    64
 #define PIT_WINDOW      47000u          /* PIT ticks between the two samples: 39 ms, within one period of 65536 */
+#define PIT_TRIES       50
 
 uint64_t clock_tsc_hz;
 static uint64_t us_factor;              /* microseconds per tick, 64 fraction bits */
@@ -49,10 +52,11 @@ static struct sample pit_sample(void)
     return best;
 }
 
-static uint64_t hz_by_pit(void)
+/* One measurement; 0: it took so long that the count says nothing. */
+static uint64_t hz_measure(void)
 {
     outb(PIT_GATE, (uint8_t)((inb(PIT_GATE) & ~2u) | 1u));
-    outb(PIT_COMMAND, 0xb4);            /* channel 2, both bytes, mode 2: counts down from 65536 and starts over */
+    outb(PIT_COMMAND, 0xb0);            /* channel 2, both bytes, mode 0: counts down from 65536, and its output rises at 0 and stays */
     outb(PIT_CHANNEL2, 0);
     outb(PIT_CHANNEL2, 0);
     struct sample a = pit_sample();
@@ -60,7 +64,19 @@ static uint64_t hz_by_pit(void)
         if (spins > 10000000)
             panic("the timer chip (PIT) does not count: the processor's speed cannot be measured");
     struct sample b = pit_sample();
+    if (inb(PIT_GATE) & PIT_OUT2)
+        return 0;
     return div128(0, (b.tsc - a.tsc) * PIT_HZ, (uint16_t)(a.pit - b.pit));
+}
+
+static uint64_t hz_by_pit(void)
+{
+    for (unsigned i = 0; i < PIT_TRIES; i++) {
+        uint64_t hz = hz_measure();
+        if (hz)
+            return hz;
+    }
+    panic("this machine stands still too often: in %u tries there was no moment of 50 ms to measure the processor's speed in", PIT_TRIES);
 }
 
 static uint64_t hz_by_hypervisor(void)

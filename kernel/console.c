@@ -465,7 +465,7 @@ bool console_step(void)
         check_attached();
     if (watched)
         watch_step();
-    return moved;
+    return serial_step() || moved;
 }
 
 void console_init(const struct config *c, const struct boot_info *bi)

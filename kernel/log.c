@@ -34,7 +34,11 @@ void log_init(const struct boot_info *bi)
 
 void log_com1_enable(bool on) { atomic_store_explicit(&com1_on, on, memory_order_relaxed); }
 void log_level_set(int level) { atomic_store_explicit(&min_level, level, memory_order_relaxed); }
-void log_panic_mode(void) { atomic_store_explicit(&panic_mode, true, memory_order_release); }
+void log_panic_mode(void)
+{
+    atomic_store_explicit(&panic_mode, true, memory_order_release);
+    serial_alone();
+}
 
 static void ring_write(const char *s, size_t len)
 {
