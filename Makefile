@@ -21,19 +21,19 @@ SHELL        := /bin/bash
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules
 
-.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system demo bench run gdb lint soak test-mutants clean distclean help
+.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system demo bench run gdb lint soak mutants test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
 
 help:
 	@sed -n '2,12s/^# \{0,1\}//p' Makefile
 	@printf '%s\n' '' 'make            build/godwit.efi (and build/godwit.elf with debug information)' \
 	  'make demo       two emulated hosts, a running Linux guest moves there and back' \
-	  'make test       unit tests, short fuzzing, system tests; also one by one: make unit, make fuzz, make system' \
+	  'make test       unit tests, mutants, short fuzzing, system tests; also one by one: make unit, make mutants, make fuzz, make system' \
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/), e.g. mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
-	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail' \
+	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
 	  'make lint       which folder includes which, checked against the rules' \
 	  'make setup      install missing Debian packages; make deps: also fetch third-party sources' \
 	  'make clean      forget what was built; make distclean: also what was fetched'
@@ -161,7 +161,7 @@ $(BUILD)/fuzz/$(1): $(addprefix $(BUILD)/fuzz/,$(addsuffix .o,tests/fuzz/$(1).c 
 	@$$(say) FUZZLD $$@; mkdir -p $$(@D)
 	$$(Q)$$(CLANG) -fsanitize=fuzzer,address,undefined $$^ -o $$@
 endef
-ifneq ($(filter unit% fuzz% test soak $(BUILD)/unit/% $(BUILD)/fuzz/%,$(MAKECMDGOALS)),)
+ifneq ($(filter unit% fuzz% mutants test-mutants test soak $(BUILD)/unit/% $(BUILD)/fuzz/%,$(MAKECMDGOALS)),)
 $(foreach t,$(UNIT),$(eval $(call unit_rule,$(t))))
 $(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$(t))))
 -include $(shell find $(BUILD)/host $(BUILD)/fuzz -name '*.d' 2>/dev/null)
@@ -197,15 +197,17 @@ bench: all guest
 	$(Q)python3 tests/bench/run_bench.py
 soak: all guest
 	$(Q)tests/system/run.py --soak
-test-mutants: all guest
+test-mutants: all guest unit-build
 	$(Q)tests/system/mutants.py
+mutants: unit-build
+	$(Q)tests/system/mutants.py --fast
 run: all guest
 	$(Q)tools/run-host.sh
 gdb: all guest
 	$(Q)tools/run-host.sh --gdb
 # All stages, also when one fails; the last line is the sum of build/results/*.txt.
 test: $(DEPS)/ready.mk
-	$(Q)tools/test.sh unit fuzz system
+	$(Q)tools/test.sh unit mutants fuzz system
 
 lint:
 	$(Q)tools/lint.sh

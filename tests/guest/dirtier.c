@@ -54,7 +54,7 @@ static struct {
 
 static struct {
     uint64_t prev_mono, prev_real, back_mono, back_real;
-    uint64_t tick_gap, max_gap, max_at, since;              /* ns */
+    uint64_t tick_gap, max_gap, second_gap, max_at, since;  /* ns */
     uint64_t n_ticks, next_tick;
     uint64_t ticked_total;
 } c;
@@ -229,19 +229,28 @@ static void verify_step(uint64_t now)
 
 /* -- time ------------------------------------------------------------------------------------------------------------------------------ */
 
+static void gap_note(uint64_t gap, uint64_t now)
+{
+    if (gap > c.tick_gap)
+        c.tick_gap = gap;
+    if (gap > c.max_gap) {
+        c.second_gap = c.max_gap;
+        c.max_gap = gap;
+        c.max_at = now;
+    } else if (gap > c.second_gap) {
+        c.second_gap = gap;
+    }
+}
+
 static uint64_t clock_look(void)
 {
     uint64_t real = clock_ns(CLOCK_REALTIME), now = clock_ns(CLOCK_MONOTONIC);
     if (now < c.prev_mono)
         c.back_mono++;
-    else if (now - c.prev_mono > c.tick_gap)
-        c.tick_gap = now - c.prev_mono;
+    else
+        gap_note(now - c.prev_mono, now);
     if (real < c.prev_real)
         c.back_real++;
-    if (c.tick_gap > c.max_gap) {
-        c.max_gap = c.tick_gap;
-        c.max_at = now;
-    }
     c.prev_mono = now;
     c.prev_real = real;
     return now;
@@ -275,9 +284,10 @@ static void cmd_verify(const char *arg)
 static void cmd_gap(const char *arg)
 {
     (void)arg;
-    say("gap max=%llu at=%llu since=%llu now=%llu\n", (unsigned long long)(c.max_gap / 1000), (unsigned long long)(c.max_at / 1000000),
-        (unsigned long long)(c.since / 1000000), (unsigned long long)(c.prev_mono / 1000000));
-    c.max_gap = 0;
+    say("gap max=%llu second=%llu at=%llu since=%llu now=%llu\n", (unsigned long long)(c.max_gap / 1000),
+        (unsigned long long)(c.second_gap / 1000), (unsigned long long)(c.max_at / 1000000), (unsigned long long)(c.since / 1000000),
+        (unsigned long long)(c.prev_mono / 1000000));
+    c.max_gap = c.second_gap = 0;
     c.since = c.prev_mono;
 }
 static void cmd_rate(const char *arg)

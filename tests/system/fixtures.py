@@ -27,12 +27,13 @@ def narrate(host):
 
 
 class Pair:
-    """Hosts a and b on one link; a has the guests.  Keyword arguments: for both hosts."""
+    """Hosts a and b on one link; a has the guests.  b_keys: further keys of b's [host] section.  More keyword arguments: for both hosts."""
 
-    def __init__(self, vms=None, **both):
+    def __init__(self, vms=None, b_keys=None, **both):
         self.link = Link()
         vms = vms or {"guest": vm(DIRTIER), "shell": vm(autostart=False)}
         self.a = narrate(Host("a", self.link, vms=vms, peers=["b"], tag="pair", **both).boot(wait=False))
+        both["host_keys"] = b_keys or both.get("host_keys")
         self.b = narrate(Host("b", self.link, peers=["a"], tag="pair", **both).boot(wait=False))
         self.a.wait_prompt()
         self.b.wait_prompt()

@@ -131,7 +131,11 @@ class Guest:
         self.host.serial.send(line + "\r")
 
     def expect(self, pattern, timeout=20):
-        return self.host.serial.expect(pattern, timeout)
+        """As Serial.expect(); AssertionError at once if the guest ends instead."""
+        m = self.host.serial.expect(rf"(?:{pattern})|^(?P<ended>{re.escape(self.name)} is (?:stopped|crashed) here now.*)\n", timeout)
+        if m["ended"]:
+            raise AssertionError(f"the guest ended: {m['ended']}\n{self.host.serial.tail(12)}")
+        return m
 
     def ask(self, line, pattern, timeout=20):
         self.host.serial.mark()
@@ -160,13 +164,19 @@ class Guest:
             raise AssertionError("the guest's memory is wrong:\n" + "\n".join("    " + b for b in bad[:10]))
         return int(m[3])
 
+    def gaps_ms(self):
+        """The longest and second longest time for which the guest did not run since the last call, in ms."""
+        m = self.ask("gap", r"^gap max=(\d+) second=(\d+) .*\n")
+        return int(m[1]) / 1000, int(m[2]) / 1000
+
     def gap_ms(self):
-        """The guest's longest blackout since the last call, in ms."""
-        return int(self.ask("gap", r"^gap max=(\d+) .*\n")[1]) / 1000
+        return self.gaps_ms()[0]
 
     def wall(self):
+        """The guest's clocks, and when that was here: (real, monotonic, not before, not after)."""
+        before = time.time()
         m = self.ask("wall", r"^wall real=([0-9.]+) mono=([0-9.]+)\n")
-        return float(m[1]), float(m[2])
+        return float(m[1]), float(m[2]), before, time.time()
 
     def shell(self, line, pattern, timeout=20):
         """At the guest's shell prompt."""

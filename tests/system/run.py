@@ -42,14 +42,26 @@ def wanted(function):
     return tuple(inspect.signature(function).parameters)
 
 
-def describe_hang(error):
-    print(f"        hang: {error}")
-    for machine in list(emulator.running):
-        print(f"    {machine.name}:\n{machine.dump()}")
-        print(f"    console:\n{machine.serial.tail(12)}")
+HANG_LINES = 40                         # so much of what is known about a hang goes to the output; all of it into a file
 
 
-def run_check(function, live, hangs):
+def describe_hang(name, error):
+    """Say what the machines were doing: everything in a file, the least that tells a standstill from a loop here."""
+    path = os.path.join(emulator.BUILD, "system", f"hang-{name}.txt")
+    machines = [(m, m.dump()) for m in list(emulator.running)]
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(f"{error}\n")
+        for machine, dump in machines:
+            f.write(f"\n{machine.name}:\n{dump}\nlog:\n{machine.e9_text()}\nconsole:\n{machine.serial.text}\n")
+    lines = [f"hang: {str(error).splitlines()[0]}; all of it is in {os.path.relpath(path)}"]
+    for machine, dump in machines:
+        where = re.findall(r"RIP=([0-9a-f]+) .*HLT=(\d)", dump)
+        lines.append(f"{machine.name}: " + ", ".join(f"rip {rip}{' halted' if halted == '1' else ''}" for rip, halted in where))
+        lines += [line.strip() for line in machine.serial.tail(30 // len(machines)).splitlines()]
+    print("\n".join("        " + line[:180] for line in lines[:HANG_LINES]))
+
+
+def run_check(name, function, live, hangs):
     """Run one check, twice if it hangs; returns (result, reason)."""
     for attempt in (1, 2):
         try:
@@ -58,7 +70,7 @@ def run_check(function, live, hangs):
         except fixtures.Skip as skip:
             return "skip", str(skip)
         except (emulator.Timeout, emulator.Died) as error:
-            describe_hang(error)
+            describe_hang(name, error)
             live.spoil()
             hangs.append(str(error).splitlines()[0])
             reason = str(error).splitlines()[0] + " (twice)"
@@ -92,7 +104,7 @@ def main():
     started = time.monotonic()
     for name, function in checks:
         begin = time.monotonic()
-        result, reason = run_check(function, live, hangs)
+        result, reason = run_check(name, function, live, hangs)
         count[result] += 1
         print(f"{result:4} {name} ({time.monotonic() - begin:.1f} s)" + (f": {reason}" if result == "skip" else ""))
         if result == "FAIL":

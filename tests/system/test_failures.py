@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What goes wrong must be said clearly and must not cost a guest: bad configuration and files, unknown, absent, full and dying peers."""
+"""What goes wrong must be said clearly and must not cost a guest: bad configuration and files, unknown, absent, full and dying peers.
+
+A destination of another version is not here, since there is only one Godwit yet: tests/unit/test_mig.c test_version has the engine meet
+peers that speak versions 7 to 9 only, from both ends.  Links cut at every record boundary and after COMMIT: test_mig.c test_cut_everywhere,
+test_cut_query."""
 import os
 import re
 import time
@@ -9,15 +13,31 @@ from fixtures import DIRTIER
 from host import KERNEL, RUNS, address, fingerprint, vm
 
 
+RATE = 1000                             # pages per second that the guest "guest" dirties
+RATE_TRIES = 4                          # a busy machine may steal from a guest for a second; a throttled or tracked guest stays slow
+
+
+def full_speed(g):
+    """The dirtier reaches its rate again."""
+    seen = []
+    for _ in range(RATE_TRIES):
+        ticks = g.ticks(6)
+        assert all(t["backwards"] is None for t in ticks), "a clock went backwards"
+        seen.append(1000 * sum(t["dirtied"] for t in ticks[1:]) / (ticks[-1]["t_ms"] - ticks[0]["t_ms"]))
+        if seen[-1] >= 0.9 * RATE:
+            return
+    raise AssertionError(f"the guest dirties only {', '.join(f'{s:.0f}' for s in seen)} pages/s, it was asked for {RATE}")
+
+
 def unharmed(pair):
-    """The guest runs on a as if nothing had been: ticks, full rate, right memory."""
+    """The guest runs on a as if nothing had been: ticks, full rate, right memory, dirty log off, large pages whole."""
     with pair.a.guest("guest") as g:
-        ticks = g.ticks(5)
+        full_speed(g)
         g.verify()
-    assert all(t["backwards"] is None for t in ticks)
-    assert sum(t["dirtied"] for t in ticks[1:]) > 4 * 100 * 0.5, f"the guest dirties slower than before: {ticks}"
     assert pair.a.has_vm("guest")
-    assert "dirty log off" in pair.a.command("vm inspect guest")
+    shown = pair.a.command("vm inspect guest")
+    assert "dirty log off" in shown and re.search(r"blocks whole [1-9]\d* split 0\b", shown), shown
+    assert not re.search(r"panic|assertion failed", pair.a.log(), re.I)
 
 
 def fails(pair, pattern, host="b", timeout=90):
@@ -61,6 +81,7 @@ def destination_killed_at(pair, percent):
     print(f"        told: {report.get('reason')}")
     assert report.get("outcome") == "failed", report.text
     unharmed(pair)
+    return line
 
 
 def test_destination_killed_at_10_percent(pair):
@@ -78,8 +99,12 @@ def test_destination_killed_at_50_percent(pair):
     destination_killed_at(pair, 50)
 
 
-def test_destination_killed_at_95_percent(pair):
-    destination_killed_at(pair, 95)
+def test_destination_killed_at_95_percent(own):
+    """The guest stands still already: with verify = yes the stop takes long enough to be hit surely, and COMMIT is not out."""
+    pair = own.pair(host_keys={"verify": "yes"}, vms={"guest": vm("godwit.run=dirtier,96,1000")})
+    pair.home()
+    line = destination_killed_at(pair, 95)
+    assert "STOPPED" in line, f"not killed during the stop: {line}"
 
 
 def test_destination_refuses_incoming(pair):
@@ -97,9 +122,30 @@ def test_destination_has_a_guest_of_that_name(pair):
     fails(pair, r"guest.*(running|already)")
 
 
+def test_only_so_many_moves_at_once(own):
+    """max-jobs: one move more is refused with the reason; the first goes on.  A guest moves once at a time."""
+    small = {"memory": "96M"}
+    pair = own.pair(host_keys={"max-jobs": "1"}, vms={"guest": vm("godwit.run=dirtier,32,1000"), "other": vm("godwit.run=dirtier,4,100", **small)})
+    pair.home()
+    start = pair.a.migrate_start("guest", "b")
+    pair.a.migrate_progress(1)
+    pair.a.serial.send("\x03")
+    pair.a.serial.expect(pair.a.prompt, 10)
+    assert "max-jobs" in pair.a.command("migrate other b")
+    assert "moving already" in pair.a.command("migrate guest b")
+    assert pair.a.has_vm("other")
+    deadline = time.monotonic() + 60
+    while "moved" not in pair.a.command("migrate status") and time.monotonic() < deadline:
+        time.sleep(0.3)
+    assert pair.b.has_vm("guest"), pair.a.serial.text[start:]
+    with pair.b.guest("guest") as g:
+        g.verify()
+
+
 def test_source_is_unknown_to_destination(pair):
     b = pair.new_b(peers={"a": {"fingerprint": "00" * 32}})
     fails(pair, r"alert|auth|unknown|certificate|trust|fingerprint")
+    assert not b.has_vm("guest")
     assert fingerprint("a") in b.log().replace(":", "").lower(), "b's log does not show the fingerprint of the stranger"
 
 
@@ -128,11 +174,14 @@ colour = green
 address = {address("b")}
 fingerprint = 1234
 [vm good]
-memory = 64M
+memory = 96M
 cpus = 1
 kernel = vmlinuz
 initrd = initramfs.cpio.gz
 cmdline = console=ttyS0 quiet
+[vm small]
+memory = 64M
+kernel = vmlinuz
 [vm bad]
 memory = lots
 kernel = vmlinuz
@@ -142,10 +191,11 @@ memory = 64M
 """
     host = own("a", conf=conf, vms={"good": None})
     log = host.log()
-    for line, key in ((3, "ip"), (4, "colour"), (7, "fingerprint"), (15, "memory"), (19, "zoo")):
+    for line, key in ((3, "ip"), (4, "colour"), (7, "fingerprint"), (18, "memory"), (22, "zoo")):
         assert re.search(rf"godwit\.conf:{line}\b.*{key}", log), f"the log does not name line {line}, {key}:\n{log[-2500:]}"
     listed = host.command("vm list")
     assert "good" in listed and "bad" not in listed, listed
+    assert "raise `memory`" in host.command("vm start small"), "too little memory for the kernel is not explained"
     host.command("vm start good")
     with host.guest("good") as g:
         g.ready()
@@ -205,8 +255,11 @@ def test_tiny_bad_guests(own):
     host = own("a", cpus=1, files=files, vms={**vms, "good": vm("godwit.run=dirtier,4,100")})
     for name in kernels:
         assert "started" in host.command(f"vm start {name}")
-    host.wait_log(r"triple: .*(triple|shutdown)")
-    host.wait_log(r"vmrun: ")
+    for name in ("triple", "vmrun"):                    # no use in starting these over and over: the fifth quick reset is the last
+        host.wait_log(rf"{name}: .*triple fault")
+        host.wait_log(rf"{name}: reset itself 5 times in a row", 30)
+        assert re.search(rf"^{name} +crashed .*reset itself 5 times", host.command("vm list"), re.M), host.command("vm list")
+    assert len(host.log()) < 100000, "those guests flood the log"
     with host.guest("good") as g:
         g.ready(180)
         g.ticks(3)

@@ -7,34 +7,43 @@ import time
 from fixtures import DIRTIER
 from host import RUNS, vm
 
-SLACK_MS = 120                  # a tick line and the guest's own scheduling may add this to the blackout
+CLOCK_S = 0.05                  # two hosts' idea of a second may differ by so much over a move (their clocks are calibrated at boot)
+SLACK_MS = 20                   # the guest's own scheduling and interrupts may add this to the blackout, on top of the machine's noise
+NOISE_S = 2                     # the noise is watched for so long before a move
 
 
-def check_after_move(pair, report, fresh_gap=True):
-    """The guest ticks on at its new host, all memory is right, its longest gap is the blackout that the hosts measured."""
+def watch_noise(pair):
+    """How long the emulated machine keeps the guest from running although nobody moves it, in ms; the gap is measured from here on."""
+    with pair.home()[0].guest("guest") as g:
+        g.gaps_ms()
+        time.sleep(NOISE_S)
+        return g.gaps_ms()[0]
+
+
+def check_after_move(pair, report, noise=None):
+    """The guest ticks on at its new host, all memory is right, its longest gap is the blackout that the hosts measured.
+
+    noise: what watch_noise() saw before the move; None: the gap is not judged.  A busy machine also takes the emulator's threads away during
+    the move, so the second longest gap since then counts as noise as well; the blackout is one gap, so it cannot hide there."""
     src, dst = pair.b if pair.at is pair.a else pair.a, pair.at
     with dst.guest("guest") as g:
+        gap, second = g.gaps_ms()
         assert all(t["backwards"] is None for t in g.ticks(3)), "a clock went backwards"
         g.verify()
-        gap = g.gap_ms()
     blackout = report.number("blackout_ms")
-    if fresh_gap:
-        assert gap <= blackout + SLACK_MS, f"the guest saw a gap of {gap} ms, the hosts a blackout of {blackout} ms"
-        assert gap >= blackout * 0.3, f"the guest saw {gap} ms only, the hosts {blackout} ms: one of them measures wrong"
+    if noise is not None:
+        told = f"the guest saw a gap of {gap:.1f} ms, the hosts a blackout of {blackout:.1f} ms; noise {noise:.1f} ms before, {second:.1f} ms during the move"
+        print(f"        {told}")
+        assert gap <= blackout + max(noise, second) + SLACK_MS, told
+        assert gap >= blackout * 0.3, told + ": one of them measures wrong"
     assert not src.has_vm("guest"), "the source still runs the guest"
     assert dst.has_vm("guest")
-    return gap
-
-
-def reset_gap(pair):
-    with pair.home()[0].guest("guest") as g:
-        g.gap_ms()
 
 
 def test_a_to_b_under_load(pair):
-    reset_gap(pair)
+    noise = watch_noise(pair)
     report = pair.move()
-    check_after_move(pair, report)
+    check_after_move(pair, report, noise)
     sent = report.number("pages_lz4") + report.number("pages_raw")
     assert sent >= 32 * 256, f"only {sent} pages were sent, the dirtied buffer alone has {32 * 256}"
     assert report.number("rounds") >= 1 and len(report.round_list) == report.number("rounds")
@@ -42,29 +51,32 @@ def test_a_to_b_under_load(pair):
 
 
 def test_b_to_a_under_load(pair):
-    reset_gap(pair)
-    check_after_move(pair, pair.move())
+    noise = watch_noise(pair)
+    check_after_move(pair, pair.move(), noise)
 
 
 def test_clocks_after_moves(pair):
+    """What a clock shows may be off by the blackout after a move, and by the time that the question takes, and by no more; never backwards."""
     host, _ = pair.home()
     with host.guest("guest") as g:
-        wall, mono, real = *g.wall(), time.time()
-    pair.move()
+        was = min((g.wall() for _ in range(3)), key=lambda w: w[3] - w[2])
+    blackout_s = pair.move().number("blackout_ms") / 1000
     with pair.at.guest("guest") as g:
-        wall2, mono2, real2 = *g.wall(), time.time()
+        now = min((g.wall() for _ in range(3)), key=lambda w: w[3] - w[2])
         assert all(t["backwards"] is None for t in g.ticks(2)), "a clock went backwards"
-    assert abs(wall2 - real2) < 2, f"the guest's date is {wall2 - real2:+.2f} s off after the move"
-    assert abs((wall2 - wall) - (real2 - real)) < 1 and abs((mono2 - mono) - (real2 - real)) < 1, \
-        f"in {real2 - real:.2f} s the guest's clocks went on by {wall2 - wall:.2f} (real) and {mono2 - mono:.2f} s (monotonic)"
+    assert abs(now[0] - now[3]) < 2, f"the guest's date is {now[0] - now[3]:+.2f} s off after the move"
+    least, most = now[2] - was[3], now[3] - was[2]              # so much time went by between the two answers
+    for clock, went in (("real", now[0] - was[0]), ("monotonic", now[1] - was[1])):
+        told = f"the guest's {clock} clock went on by {went:.3f} s in {least:.3f} to {most:.3f} s with a blackout of {blackout_s:.3f} s"
+        print(f"        {told}")
+        assert least - blackout_s - CLOCK_S <= went <= most + blackout_s + CLOCK_S, told
 
 
 def test_incompressible_fill(pair):
     with pair.home()[0].guest("guest") as g:
         g.ask("mode fill", "^mode fill\n")
-        g.gap_ms()
-    report = pair.move()
-    check_after_move(pair, report)
+    noise = watch_noise(pair)
+    check_after_move(pair, pair.move(), noise)
     with pair.at.guest("guest") as g:
         g.ask("mode word", "^mode word\n")
 
@@ -80,8 +92,8 @@ def test_idle_costs_little(pair):
     assert final < 2000, f"{final:.0f} pages were left for the blackout of an idle guest"
 
 
-def test_there_and_back_five_times(pair):
-    for _ in range(5):
+def test_there_and_back(pair):
+    for _ in range(3):
         pair.move()
     with pair.at.guest("guest") as g:
         g.ticks(2)
@@ -108,21 +120,20 @@ def test_vector_registers_over_a_move(pair):
 
 
 def test_memory_stays_bounded_on_both_hosts(pair):
-    """What the moves used was given back: `host` shows no growth over three more round trips."""
+    """What the moves used was given back: `host` shows no growth over one more round trip."""
     pair.guest_on_a()
     before = [h.free_kib() >> 10 for h in (pair.a, pair.b)]
-    for _ in range(4):
+    for _ in range(2):
         pair.move()
     after = [h.free_kib() >> 10 for h in (pair.a, pair.b)]
-    assert all(abs(x - y) <= 8 for x, y in zip(before, after)), f"free memory a, b: {before} MiB, after four moves {after}"
+    assert all(abs(x - y) <= 4 for x, y in zip(before, after)), f"free memory a, b: {before} MiB, after two moves {after}"
 
 
 def whole_move(pair, cpus=1):
     """One move of a fresh pair made for one check, all verified."""
-    pair.home()
-    reset_gap(pair)
+    noise = watch_noise(pair)
     report = pair.move()
-    check_after_move(pair, report, fresh_gap=cpus == 1)
+    check_after_move(pair, report, noise if cpus == 1 else None)
     return report
 
 
@@ -130,16 +141,19 @@ def test_e1000_and_one_cpu_each(own):
     whole_move(own.pair(nic="e1000", cpus=1, vms={"guest": vm("godwit.run=dirtier,8,200")}))
 
 
-def test_dirty_log_by_write_protection(own):
-    whole_move(own.pair(host_keys={"dirty-log": "wp", "verify": "yes"}))
+def test_both_dirty_logs_with_verify(own):
+    """a finds written pages by write protection, b by D bits.  verify = yes: at the stop the source hashes all memory again and refuses to
+    move if a page changed without a dirty mark."""
+    pair = own.pair(host_keys={"dirty-log": "wp", "verify": "yes"}, b_keys={"dirty-log": "ad", "verify": "yes"})
+    for _ in range(2):
+        report = whole_move(pair)
+        assert report.parts()["verify"] > 0, f"nothing was verified:\n{report.text}"
 
 
-def test_dirty_log_by_d_bits(own):
-    whole_move(own.pair(host_keys={"dirty-log": "ad", "verify": "yes"}))
-
-
-def test_two_vcpus_move(own):
-    whole_move(own.pair(vms={"guest": vm("godwit.run=dirtier,16,500", cpus=2)}), cpus=2)
+def test_two_vcpus_on_four_cpus_each(own):
+    pair = own.pair(cpus=4, vms={"guest": vm("godwit.run=dirtier,16,500", cpus=2)})
+    whole_move(pair, cpus=2)
+    assert "vCPU 1:" in pair.b.command("vm inspect guest")
 
 
 def test_nothing_in_plaintext_on_the_wire(own):

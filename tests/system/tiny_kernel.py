@@ -33,6 +33,6 @@ def bzimage(code):
     put(0x235, "B", 21)                 # min_alignment
     put(0x236, "H", 1)                  # xloadflags: has a 64-bit entry
     put(0x238, "I", 2047)               # cmdline_size
-    put(0x258, "Q", 0x1000000)          # pref_address
+    put(0x258, "Q", 0x200000)          # pref_address
     put(0x260, "I", 0x100000)           # init_size
     return bytes(setup) + body
