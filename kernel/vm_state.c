@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include "kernel/devices.h"
 #include "kernel/log.h"
+#include "kernel/x86/fpu.h"
 
 #define STATE_MAGIC 0x53565747u         /* "GWVS" */
 #define XSAVE_LEGACY 512u
@@ -175,14 +176,15 @@ static bool xsave_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     struct rd mxcsr = rd_init(legacy + 24, 4);
     if (rd_u32(&mxcsr) & 0xffff0000) return false;              /* XRSTOR would fault: reserved MXCSR bits */
     if (apply) memcpy(area, legacy, XSAVE_LEGACY);
-    if (!(t->xcr0_allowed & 2)) return !rd_left(in);
-    uint64_t bv = rd_u64(in);
-    if (bv & ~t->xcr0_allowed) return false;
-    if (apply) {
+    bool fxsave = !(t->xcr0_allowed & 2);
+    uint64_t bv = fxsave ? 3 : rd_u64(in);                      /* FXSAVE's area is all in use; XSTATE_BV 0 would have XRSTOR ignore it */
+    if (bv & ~(t->xcr0_allowed | 3)) return false;
+    if (apply && fpu_save_area_size > XSAVE_LEGACY) {
         struct wr head = wr_init(area + XSAVE_LEGACY, XSAVE_HEADER);
         memset(area + XSAVE_LEGACY, 0, XSAVE_HEADER);
         wr_u64(&head, bv);
     }
+    if (fxsave) return !rd_left(in);
     for (unsigned bit = 2; bit < 64; bit++) {
         if (!(t->xcr0_allowed & BIT64(bit))) continue;
         const uint8_t *part = rd_ref(in, t->xcomp[bit].size);

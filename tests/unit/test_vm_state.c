@@ -237,6 +237,29 @@ static void test_optional_section_is_skipped(void **unused)
     end();
 }
 
+static bool without_xsave(struct machine *x)
+{
+    machine_init_bare(x, 1, RAM);
+    strcpy(x->vm.config.cpu, "x86-64-v2");
+    return devices_create(&x->vm) == HV_OK && !(x->vm.cpuid->xcr0_allowed & 2);
+}
+
+/* A guest that knows FXSAVE only, between hosts that use XSAVE: its registers are in use whatever XSTATE_BV says, or XRSTOR would clear them. */
+static void test_guest_without_xsave_keeps_its_registers(void **unused)
+{
+    (void)unused;
+    if (!without_xsave(&a)) skip();
+    for (unsigned k = 0; k < 512; k++) ((uint8_t *)a.vcpu[0].xsave)[k] = (uint8_t)(k * 5);
+    memset((uint8_t *)a.vcpu[0].xsave + 24, 0, 4);
+    a.regs[0].xcr0 = a.vcpu[0].xcr0 = 1;
+    assert_int_equal(vm_state_save(&a.vm, state, sizeof state, &state_len), HV_OK);
+    assert_true(without_xsave(&b));
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_memory_equal(a.vcpu[0].xsave, b.vcpu[0].xsave, 512);
+    assert_int_equal(((uint8_t *)b.vcpu[0].xsave)[512], 3);
+    end();
+}
+
 static void test_offer(void **unused)
 {
     (void)unused;
@@ -270,7 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_time_goes_on), cmocka_unit_test(test_other_frequency),
         cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing), cmocka_unit_test(test_flipped_bytes_never_hurt),
-        cmocka_unit_test(test_illegal_values_are_named), cmocka_unit_test(test_optional_section_is_skipped), cmocka_unit_test(test_offer),
+        cmocka_unit_test(test_illegal_values_are_named), cmocka_unit_test(test_optional_section_is_skipped), cmocka_unit_test(test_offer), cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
