@@ -234,6 +234,7 @@ static bool host_name(struct parser *p, const char *v)     { return name(v, p->c
 static bool host_port(struct parser *p, const char *v)     { return set_port(v, &p->c->host.port); }
 static bool host_key(struct parser *p, const char *v)      { return file_name(v, p->c->host.key); }
 static bool host_cert(struct parser *p, const char *v)     { return file_name(v, p->c->host.cert); }
+static bool host_pool(struct parser *p, const char *v)     { return file_name(v, p->c->host.pool_cpuid); }
 static bool host_incoming(struct parser *p, const char *v) { return boolean(v, &p->c->host.incoming); }
 static bool host_outgoing(struct parser *p, const char *v) { return boolean(v, &p->c->host.outgoing); }
 static bool host_downtime(struct parser *p, const char *v) { return set_unsigned(v, 1, 60000, &p->c->host.downtime_limit_ms); }
@@ -253,7 +254,11 @@ static bool vm_cmdline(struct parser *p, const char *v)    { return text(v, p->v
 static bool vm_autostart(struct parser *p, const char *v)  { return boolean(v, &p->vm->autostart); }
 static bool vm_cpu(struct parser *p, const char *v)
 {
-    return !strcmp(v, "host") && text(v, p->vm->cpu, sizeof(p->vm->cpu), false);
+    static const char *const words[] = { "host", "x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v4", "pool" };
+    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+        if (!strcmp(v, words[i]))
+            return text(v, p->vm->cpu, sizeof(p->vm->cpu), false);
+    return false;
 }
 static bool vm_mac(struct parser *p, const char *v)
 {
@@ -286,6 +291,7 @@ static const struct key host_keys[] = {
     { "port", host_port, "a TCP port, 1 to 65535" },
     { "key", host_key, FILE_NAME },
     { "cert", host_cert, FILE_NAME },
+    { "pool-cpuid", host_pool, FILE_NAME },
     { "incoming", host_incoming, YES_NO },
     { "outgoing", host_outgoing, YES_NO },
     { "downtime-limit-ms", host_downtime, "milliseconds, 1 to 60000" },
@@ -307,7 +313,7 @@ static const struct key vm_keys[] = {
     [VM_KERNEL] = { "kernel", vm_kernel, FILE_NAME },
     [VM_INITRD] = { "initrd", vm_initrd, FILE_NAME },
     [VM_CMDLINE] = { "cmdline", vm_cmdline, "text of at most 1023 characters" },
-    [VM_CPU] = { "cpu", vm_cpu, "host (the only baseline so far)" },
+    [VM_CPU] = { "cpu", vm_cpu, "host, x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or pool" },
     [VM_AUTOSTART] = { "autostart", vm_autostart, YES_NO },
     [VM_MAC] = { "mac", vm_mac, "a unicast address like 02:47:57:00:00:01" },
     [VM_PIN] = { "pin", vm_pin, "any, or the number of a CPU, 0 to 63" },
@@ -323,6 +329,7 @@ static void host_defaults(struct host_config *h)
     h->port = CONFIG_DEFAULT_PORT;
     memcpy(h->key, "host.key", sizeof("host.key"));
     memcpy(h->cert, "host.crt", sizeof("host.crt"));
+    memcpy(h->pool_cpuid, "pool-cpuid.txt", sizeof("pool-cpuid.txt"));
     h->incoming = h->outgoing = true;
     h->downtime_limit_ms = 300;
     h->max_jobs = 2;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/config.h - \godwit\godwit.conf as a plain struct.  docs/config.md lists every key.
  *
- *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, key, cert, incoming, outgoing, downtime-limit-ms, max-jobs, dirty-log, verify, lz4
+ *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, key, cert, incoming, outgoing, downtime-limit-ms, max-jobs, dirty-log, verify, lz4,
+ *                    pool-cpuid
  *   [peer NAME]      address, port, fingerprint
  *   [vm NAME]        memory, cpus, kernel, initrd, cmdline, cpu, autostart, mac, pin
  *
@@ -32,7 +33,7 @@ struct vm_config {
     unsigned n_cpus;                    /* 1..8 */
     char kernel[CONFIG_PATH_LEN], initrd[CONFIG_PATH_LEN];      /* file names in \godwit\ ; initrd may be "" */
     char cmdline[CONFIG_CMDLINE_LEN];
-    char cpu[32];                       /* CPUID baseline: "host", later "x86-64-v1".."v4", "pool" */
+    char cpu[32];                       /* CPUID baseline: "host", "x86-64-v1".."x86-64-v4", "pool" (docs/cpuid.md) */
     bool autostart;
     uint8_t mac[6];                     /* announced after a move; derived from the name when not given */
     int pin;                            /* pCPU for every vCPU, -1: any */
@@ -44,6 +45,7 @@ struct host_config {
     unsigned prefix_len;
     uint16_t port;
     char key[CONFIG_PATH_LEN], cert[CONFIG_PATH_LEN];           /* DER files in \godwit\ */
+    char pool_cpuid[CONFIG_PATH_LEN];                           /* text in \godwit\: the processors of the pool's hosts, for cpu = pool */
     bool incoming, outgoing;
     unsigned downtime_limit_ms;         /* default 300 */
     unsigned max_jobs;                  /* simultaneous moves, default 2 */

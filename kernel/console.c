@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/clock.h"
+#include "kernel/cpu_baseline.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/log.h"
 #include "kernel/log_sink.h"
@@ -23,7 +24,7 @@
 #define LINE_MAX       256
 #define ARGS_MAX       8
 #define BACKLOG        4096             /* bytes of guest output kept per VM slot; power of two */
-#define PROGRESS_US    250000
+#define PROGRESS_US    100000
 #define KEY_CTRL_C     0x03
 #define KEY_CTRL_U     0x15
 #define KEY_DETACH     0x1d             /* Ctrl-] */
@@ -182,6 +183,12 @@ static void cmd_host(int argc, char **argv)
     for (unsigned i = 0; i < conf->n_peers; i++)
         print("peer %s: %u.%u.%u.%u:%u", conf->peers[i].name, conf->peers[i].ip[0], conf->peers[i].ip[1], conf->peers[i].ip[2],
               conf->peers[i].ip[3], conf->peers[i].port);
+}
+
+static void cmd_host_cpuid(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    cpu_pool_print(conf->host.name, cpuid_host, print);
 }
 
 static void cmd_vm_list(int argc, char **argv)
@@ -357,6 +364,7 @@ static const struct command {
     void (*run)(int argc, char **argv);
 } commands[] = {
     { { "help", NULL }, 0, 1, "", "this list", cmd_help },
+    { { "host", "cpuid" }, 0, 0, "", "this host's processor, as lines for the file of [host] pool-cpuid", cmd_host_cpuid },
     { { "host", NULL }, 0, 0, "", "this host: processor, memory, network, peers", cmd_host },
     { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list },
     { { "vm", "start" }, 1, 1, "NAME", "start a stopped guest", cmd_vm_start },

@@ -6,6 +6,11 @@
 #include "kernel/log.h"
 #include "kernel/page.h"
 
+static void unavailable(void *ctx, const char *name)
+{
+    log_error(((struct vm *)ctx)->config.name, "cpu = %s: this host lacks %s", ((struct vm *)ctx)->config.cpu, name);
+}
+
 static enum hv_err allocate(struct vm *vm)
 {
     vm->devices = mem_alloc(sizeof *vm->devices);
@@ -17,8 +22,8 @@ static enum hv_err allocate(struct vm *vm)
     if (vm->cpuid) return ok ? HV_OK : HV_E_NOMEM;              /* adopted with the offer */
     vm->cpuid = mem_alloc(sizeof *vm->cpuid);
     if (!ok || !vm->cpuid) return HV_FAIL(HV_E_NOMEM);
-    cpuid_build(vm->cpuid, cpuid_host, vm->n_vcpus, clock_tsc_hz);
-    return HV_OK;
+    struct cpuid_spec spec = { vm->config.cpu[0] ? vm->config.cpu : "host", vm->n_vcpus, vm->config.memory_bytes, clock_tsc_hz };
+    return cpuid_build_for(vm->cpuid, &spec, cpuid_host, unavailable, vm);
 }
 
 enum hv_err devices_create(struct vm *vm)

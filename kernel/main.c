@@ -7,6 +7,7 @@
 #include "kernel/clock.h"
 #include "kernel/config.h"
 #include "kernel/console.h"
+#include "kernel/cpu_baseline.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/log.h"
 #include "kernel/log_sink.h"
@@ -47,6 +48,8 @@ static void config_load(const struct boot_info *bi)
     if (!f)
         log_error("config", "no \\godwit\\%s on the boot disk: this host has no name, network or guests until it gets one", CONFIG_FILE);
     config_parse(f ? (const char *)(uintptr_t)f->base : "", f ? f->len : 0, &config, config_error, NULL);
+    const struct boot_file *pool = file_find(bi, config.host.pool_cpuid);
+    cpu_pool_load(&config, cpuid_host, pool ? (const char *)(uintptr_t)pool->base : NULL, pool ? pool->len : 0);
     log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms, config.n_errors);
 }
 

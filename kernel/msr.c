@@ -170,19 +170,14 @@ static enum hv_err efer_write(struct vcpu *v, uint64_t val)
     return cpu_ops->msr_set(v, IA32_EFER, val);
 }
 
-static bool has_tsc_aux(const struct vcpu *v)
-{
-    return cpuid_has(v->vm->cpuid, 0x80000001, 0, CPUID_EDX, 27) || cpuid_has(v->vm->cpuid, 7, 0, CPUID_ECX, 22);
-}
-
 /* Is val legal for a register that the vendor holds?  Numbers that it does not know are refused by it. */
-static bool vendor_value_ok(const struct vcpu *v, uint32_t msr, uint64_t val)
+static bool vendor_value_ok(uint32_t msr, uint64_t val)
 {
     switch (msr) {
     case IA32_LSTAR: case IA32_CSTAR: case IA32_FS_BASE: case IA32_GS_BASE: case IA32_KGS_BASE: case IA32_SYSENTER_ESP: case IA32_SYSENTER_EIP:
         return msr_value_is_canonical(val);
     case IA32_PAT_MSR:     return bytes_are_types(val, 0xf3);
-    case IA32_TSC_AUX_MSR: return has_tsc_aux(v) && !(val >> 32);
+    case IA32_TSC_AUX_MSR: return !(val >> 32);
     case IA32_DEBUGCTL:    return !(val & ~UINT64_C(0x3f));
     default:               return true;
     }
@@ -213,11 +208,11 @@ enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
     case IA32_TSC_DEADLINE_MSR: lapic_timer_poll(v); *val = v->lapic->tsc_deadline; return HV_OK;
     case MSR_KVM_SYSTEM_TIME_NEW: *val = d->pvclock[v->index].system_time_msr; return HV_OK;
     case MSR_KVM_WALL_CLOCK_NEW: *val = 0; return HV_OK;
-    case IA32_TSC_AUX_MSR: if (!has_tsc_aux(v)) return HV_E_GUEST; break;
     }
     int i = stored_index(msr);
     if (i >= 0) { *val = d->msr[v->index].val[i]; return HV_OK; }
-    if (cpu_ops->msr_get(v, msr, val) == HV_OK || constant_get(msr, val)) return HV_OK;
+    bool exists = cpuid_msr_exists(v->vm->cpuid, msr);
+    if (exists && (cpu_ops->msr_get(v, msr, val) == HV_OK || constant_get(msr, val))) return HV_OK;
     explain(v, msr, false, 0, "there is no such register, the guest gets #GP");
     return HV_E_GUEST;
 }
@@ -225,7 +220,11 @@ enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 static enum hv_err other_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
     uint64_t now;
-    if (!vendor_value_ok(v, msr, val)) {
+    if (!cpuid_msr_exists(v->vm->cpuid, msr)) {
+        explain(v, msr, true, val, "the guest's CPUID does not show the feature of this register, the guest gets #GP");
+        return HV_E_GUEST;
+    }
+    if (!vendor_value_ok(msr, val)) {
         explain(v, msr, true, val, "no legal value, the guest gets #GP");
         return HV_E_GUEST;
     }

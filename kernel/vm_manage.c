@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/clock.h"
+#include "kernel/cpu_baseline.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/devices.h"
 #include "kernel/lapic.h"
@@ -189,7 +190,9 @@ enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
         snprintf(why, why_len, "%s is %s; only a stopped guest can be started", vm->config.name, vm_state_name(state_of(vm)));
         return HV_FAIL(HV_E_BUSY);
     }
-    enum hv_err e = build(vm, why, why_len);
+    enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why, why_len);
+    if (!e)
+        e = build(vm, why, why_len);
     if (e)
         return e;
     atomic_store(&vm->state, VM_PAUSED);

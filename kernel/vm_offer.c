@@ -160,6 +160,16 @@ static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *
     return n;
 }
 
+/* The TSC is not scaled (kernel/pvclock.c), so the guest's rate changes with the host's. */
+static bool tsc_differs(const struct vm_offer *o, char *text, size_t len)
+{
+    uint64_t diff = o->tsc_hz > clock_tsc_hz ? o->tsc_hz - clock_tsc_hz : clock_tsc_hz - o->tsc_hz;
+    if (diff <= clock_tsc_hz / 1000000 * TSC_NOTICE_PPM) return false;
+    snprintf(text, len, "note: the guest was promised a TSC of %llu kHz, this host's runs at %llu kHz: its KVM clock stays right, a bare TSC clock would not",
+             (unsigned long long)(o->tsc_hz / 1000), (unsigned long long)(clock_tsc_hz / 1000));
+    return true;
+}
+
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
 {
     char text[200];
@@ -170,10 +180,10 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
         add(ctx, text);
         n++;
     }
-    uint64_t diff = o->tsc_hz > clock_tsc_hz ? o->tsc_hz - clock_tsc_hz : clock_tsc_hz - o->tsc_hz;
-    if (diff > clock_tsc_hz / 1000000 * TSC_NOTICE_PPM)
-        log_warn(o->config.name, "its TSC was promised %llu kHz, this host's runs at %llu kHz: its KVM clock stays right, a bare TSC clock would not",
-                 (unsigned long long)(o->tsc_hz / 1000), (unsigned long long)(clock_tsc_hz / 1000));
+    if (tsc_differs(o, text, sizeof text)) {
+        log_warn(o->config.name, "%s", text);
+        if (n) add(ctx, text);          /* no reason by itself, but part of the whole answer */
+    }
     return n;
 }
 

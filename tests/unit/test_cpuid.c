@@ -112,8 +112,7 @@ static void test_comparison_names_every_missing_bit(void **state)
     hide_leaf7_ebx = 0;
     reasons[0] = 0;
     assert_int_equal(cpuid_check(&u, &t, add_reason, NULL), 2);
-    assert_non_null(strstr(reasons, " avx2 "));
-    assert_non_null(strstr(reasons, " smap "));
+    assert_string_equal(reasons, "this host's processor lacks 2 features that the guest was promised: avx2, smap\n");
     assert_int_equal(cpuid_check(&t, &u, add_reason, NULL), 0);         /* the other way is fine */
     cpuid_build(&u, nothing, 1, 3000000000);
     reasons[0] = 0;
