@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """tests/bench/run_bench.py - the figures of a move on emulated AMD hosts, beside the peer's on the same emulated hardware.
 
-usage: run_bench.py [-k PATTERN] [--repeat N]       cases whose name matches; N moves of each, the middle one by blackout is shown
+usage: run_bench.py [-k PATTERN] [--repeat N]       cases whose name matches ("exits" is one); N moves of each, the middle one by blackout is shown
 
 Each case starts a fresh guest (256 MiB, 1 vCPU) on host a, lets its program (tests/guest/dirtier.c) run for some seconds, and moves it to b.
 total, wire bytes and blackout are the source's report; "guest gap" is the longest step that the guest saw in a tight loop over its clock.
 The peer is Linux + KVM + QEMU in the same emulated machines, downtime limit 300 ms, *without* encryption; with TLS, as here, it needs 19.3 s
 when idle and does not finish 32-1000 in 60 s.  Wall times of a busy machine are rough: the table says how busy it was.
+The cost of exits (exits.py) does not depend on it.
 """
 import argparse
 import json
@@ -20,6 +21,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
 
 import emulator                                                     # noqa: E402  (needs the path above)
+import exits                                                        # noqa: E402
 from host import EFI, Host, Link, vm                                # noqa: E402
 
 # name, dirtier's arguments, peer (total s, gap ms, MB) and goal (total s, gap ms, MB); None: not measured, no goal
@@ -88,6 +90,8 @@ def table(rows):
 
 def run(pattern, repeat):
     cases = [c for c in CASES if re.search(pattern, c[0])]
+    if not cases:
+        return []
     link = Link()
     vms = {name: vm(f"godwit.run=dirtier,{args}", autostart=False) for name, args, _, _ in cases}
     a = Host("a", link, vms=vms, peers=["b"], tag="bench", limit_s=3600).boot(wait=False)
@@ -110,20 +114,23 @@ def main():
     parser.add_argument("--repeat", type=int, default=1)
     args = parser.parse_args()
     emulator.die_on_signals()
-    load = os.getloadavg()[0]
+    load, start = os.getloadavg()[0], time.monotonic()
     figures, rows = host_figures(), run(args.k, args.repeat)
+    counts = exits.measure() if re.search(args.k, "exits") else None
+    took = time.monotonic() - start
     out = [table(rows), "", "(peer): Linux + KVM + QEMU without encryption (with TLS: idle 19.3 s, 32-1000 not in 60 s); ! goal missed",
-           f"machine: {os.cpu_count()} CPUs, load {load:.1f} before, {os.getloadavg()[0]:.1f} after",
+           f"machine: {os.cpu_count()} CPUs, load {load:.1f} before, {os.getloadavg()[0]:.1f} after; the bench took {took:.0f} s{'' if took < 600 else ' (goal < 600, missed)'}",
            f"godwit.efi: {figures['efi_bytes']} bytes (goal ≤ {1 << 20}{', missed' if figures['efi_bytes'] > 1 << 20 else ''})",
            f"entry of godwit.efi to the guest's first instruction: {figures['boot_to_guest_us'] / 1000:.1f} ms",
            f"host memory in use without guests: {figures['host_memory_mib']} MiB of 1536"]
+    out += ["", exits.table(counts)] if counts else []
     print("\n".join([""] + out))
     folder = os.path.join(emulator.BUILD, "bench")
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "bench.txt"), "w", encoding="utf-8") as f:
         f.write("\n".join(out) + "\n")
     with open(os.path.join(folder, "bench.json"), "w", encoding="utf-8") as f:
-        json.dump({"figures": figures, "rows": rows}, f, indent=1)
+        json.dump({"figures": figures, "rows": rows, "exits": counts, "bench_s": took}, f, indent=1)
     return 0
 
 

@@ -22,6 +22,9 @@ QEMU = os.environ.get("GODWIT_QEMU", "qemu-system-x86_64")
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 ACCEL = ["-accel", "tcg,thread=multi,tb-size=512"]
+# `extra` for counting: the TSC counts instructions, so that a figure does not depend on the machine.  One thread only, one CPU.
+ICOUNT = ["-icount", "shift=0,sleep=off"]
+ACCEL_ICOUNT = ["-accel", "tcg,thread=single,tb-size=512"]
 
 # Everything waits this much longer on a slow or busy machine.
 SLOWNESS = float(os.environ.get("GODWIT_SLOWNESS", "1"))
@@ -154,7 +157,8 @@ class Emulator:
         firmware = os.path.join(folder, f"{name}.vars.fd")
         shutil.copy(OVMF_VARS, firmware)
         com1, monitor = (os.path.join(self.sockets, s) for s in ("com1", "monitor"))
-        command = ["setpriv", "--pdeathsig", "KILL", QEMU, *ACCEL, "-machine", "q35", "-cpu", "EPYC", "-smp", str(cpus), "-m", str(memory_mib),
+        accel = ACCEL_ICOUNT if "-icount" in extra else ACCEL
+        command = ["setpriv", "--pdeathsig", "KILL", QEMU, *accel, "-machine", "q35", "-cpu", "EPYC", "-smp", str(cpus), "-m", str(memory_mib),
                    "-nodefaults", "-display", "none", *([] if reboot else ["-no-reboot"]),
                    "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
                    "-drive", f"if=pflash,format=raw,unit=1,file={firmware}",

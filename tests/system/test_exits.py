@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What an exit costs, in instructions (tests/bench/exits.py): no kind may become dearer by more than 15 % unnoticed."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bench"))
+
+import exits                                                        # noqa: E402  (needs the path above)
+
+# As measured when this was last looked at; the count does not depend on the machine.  Lower them when a path gets shorter.
+MEASURED = {"cpuid": 863, "rdmsr-apic-base": 850, "vmmcall": 800, "in-pic": 635, "out-uart": 603, "out-unused": 604, "lapic-mmio-read": 1039,
+            "x2apic-eoi": 940, "tsc-deadline": 891, "self-ipi": 2254, "first-touch": 706}
+
+
+def test_exit_instructions():
+    counts = exits.measure()
+    dear = [f"{kind}: {counts[kind][1]}, was {was}" for kind, was in MEASURED.items() if counts[kind][1] > was * 1.15]
+    assert not dear, "exits take more instructions than they did:\n" + "\n".join(dear) + "\n" + exits.table(counts, spread=True)
