@@ -35,22 +35,27 @@ static struct code code_of(struct vcpu *v)
     return (struct code){ wide ? 32 : 16, (uint32_t)(cs.base + v->rip) };
 }
 
+/* The instruction bytes at linear, and how many there are to the end of the page; NULL: unmapped, or no RAM. */
+static const uint8_t *code_at(struct vcpu *v, uint64_t linear, unsigned *n)
+{
+    gpa_t a;
+    *n = (unsigned)(PAGE_SIZE - linear % PAGE_SIZE);
+    if (guest_translate_code(v, gva(linear), &a))
+        return NULL;
+    const uint8_t *page = guest_page(v->vm, gpa_gfn(a));        /* backed: it was executed */
+    return page ? page + a.v % PAGE_SIZE : NULL;
+}
+
 /* Copy up to max instruction bytes, fewer when the second page cannot be had.  Returns how many. */
 static unsigned fetch(struct vcpu *v, uint64_t linear, uint8_t *buf, unsigned max)
 {
-    unsigned got = 0;
+    unsigned got = 0, n;
     while (got < max) {
-        gpa_t a;
-        uint32_t error;
-        uint64_t va = linear + got;
-        unsigned n = (unsigned)MIN(max - got, PAGE_SIZE - va % PAGE_SIZE);
-        if (guest_translate(v, gva(va), false, true, &a, &error))
+        const uint8_t *p = code_at(v, linear + got, &n);
+        if (!p)
             break;
-        const char *page = guest_page(v->vm, gpa_gfn(a));       /* nearly always there: it was executed */
-        if (page)
-            memcpy(buf + got, page + a.v % PAGE_SIZE, n);
-        else if (guest_read(v->vm, a, buf + got, n))
-            break;
+        n = MIN(n, max - got);
+        memcpy(buf + got, p, n);
         got += n;
     }
     return got;
@@ -68,11 +73,10 @@ unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
 {
     uint8_t buf[INSN_MAX];
     struct code code = code_of(v);
-    unsigned n = fetch(v, code.linear, buf, n_op), skip = 0;
-    if (n < n_op)
-        return 0;
-    if (!memcmp(buf, op, n_op))
-        return n_op;                                            /* no prefix: nearly always */
+    unsigned n, skip = 0;
+    const uint8_t *p = code_at(v, code.linear, &n);
+    if (p && n >= n_op && !memcmp(p, op, n_op))
+        return n_op;                                            /* no prefix, on one page: nearly always */
     n = fetch(v, code.linear, buf, INSN_MAX);
     while (skip + n_op < n && is_prefix(buf[skip], code.mode))
         skip++;

@@ -61,6 +61,10 @@ void lapic_reset(struct vcpu *v, bool keep_base)
 
 static int highest_irr(struct lapic *l)
 {
+    uint32_t any = 0;
+    for (unsigned i = 0; i < 8; i += 2)                         /* at most exits nothing is pending: no branch for each word */
+        any |= atomic_load_explicit(&l->irr[i], memory_order_relaxed) | atomic_load_explicit(&l->irr[i + 1], memory_order_relaxed);
+    if (!any) return -1;
     for (int i = 7; i >= 0; i--) {
         uint32_t w = atomic_load_explicit(&l->irr[i], memory_order_acquire);   /* pairs with lapic_irq_set */
         if (w) return i * 32 + 31 - __builtin_clz(w);

@@ -39,7 +39,7 @@
 #define PF_I     BIT32(4)
 
 struct paging { uint64_t cr0, cr3, cr4, efer; unsigned cpl; };
-struct access { bool write, exec; };
+struct access { bool write, exec, made; };       /* made: by the processor itself, so rights, A and D are right already */
 
 static struct paging paging_of(struct vcpu *v)
 {
@@ -148,11 +148,11 @@ PER_MODE enum hv_err walk(struct vcpu *v, const struct paging *p, unsigned level
             xd |= IS_PAE(levels) ? e & PTE_XD : 0;
         }
         bool leaf = level == 1 || is_large(p, e, levels, level);
-        if (leaf && !allowed(v, p, a, rights, xd)) {
+        if (leaf && !a.made && !allowed(v, p, a, rights, xd)) {
             *pf_error = pf_error_of(p, a, true);
             return HV_E_GUEST;
         }
-        if (!pae_root)
+        if (!pae_root && !a.made)
             entry_touch(v->vm, at, entry_len, e, PTE_A | (leaf && a.write ? PTE_D : 0));
         if (leaf) {
             *out = gpa(leaf_base(e, levels, level) | (va & (BIT64(shift_of(levels, level)) - 1)));
@@ -165,7 +165,7 @@ PER_MODE enum hv_err walk(struct vcpu *v, const struct paging *p, unsigned level
 enum hv_err guest_translate(struct vcpu *v, gva_t va, bool want_write, bool want_exec, gpa_t *out, uint32_t *pf_error)
 {
     struct paging p = paging_of(v);
-    const struct access a = { want_write, want_exec };
+    const struct access a = { want_write, want_exec, false };
     uint64_t linear = p.efer & EFER_LMA ? va.v : va.v & 0xffffffff;
     *pf_error = 0;
     if (!(p.cr0 & CR0_PG)) {
@@ -175,4 +175,13 @@ enum hv_err guest_translate(struct vcpu *v, gva_t va, bool want_write, bool want
     if (!(p.efer & EFER_LMA))
         return p.cr4 & CR4_PAE ? walk(v, &p, 3, linear, a, out, pf_error) : walk(v, &p, 2, linear, a, out, pf_error);
     return p.cr4 & CR4_LA57 ? walk(v, &p, 5, linear, a, out, pf_error) : walk(v, &p, 4, linear, a, out, pf_error);
+}
+
+enum hv_err guest_translate_code(struct vcpu *v, gva_t va, gpa_t *out)
+{
+    struct paging p = paging_of(v);
+    uint32_t error;
+    if (!(p.efer & EFER_LMA) || !(p.cr0 & CR0_PG) || (p.cr4 & CR4_LA57))
+        return guest_translate(v, va, false, true, out, &error);
+    return walk(v, &p, 4, va.v, (struct access){ .exec = true, .made = true }, out, &error);
 }

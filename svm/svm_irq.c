@@ -56,9 +56,13 @@ struct vcpu_event svm_event_decode(uint64_t inj)
 void svm_event_recover(struct svm_vcpu *s)
 {
     struct vmcb_ctl *c = &s->vmcb->ctl;
-    struct vcpu_event cut = svm_event_decode(c->exit_int_info);
-    bool by_insn = cut.type == EVENT_SOFT_INT || (cut.type == EVENT_EXCEPTION && (cut.vector == 3 || cut.vector == 4));
-    c->event_inj = by_insn ? 0 : svm_event_encode(&cut);        /* rows B and A; 0 when nothing was cut */
+    c->event_inj = 0;
+    if (c->exit_int_info & EVENTINJ_VALID) {
+        struct vcpu_event cut = svm_event_decode(c->exit_int_info);
+        bool by_insn = cut.type == EVENT_SOFT_INT || (cut.type == EVENT_EXCEPTION && (cut.vector == 3 || cut.vector == 4));
+        if (!by_insn)                                           /* row A; row B stays dropped */
+            c->event_inj = svm_event_encode(&cut);
+    }
     if (s->iret_pending && s->v.rip != s->iret_rip) {
         s->iret_pending = false;
         svm_nmi_blocked_set(s, false);

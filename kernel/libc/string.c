@@ -40,14 +40,14 @@ static void copy_down(uint8_t *d, const uint8_t *s, size_t n)
         d[n - 1] = s[n - 1];
 }
 
-void *memcpy(void *restrict dst, const void *restrict src, size_t n)
+void *(memcpy)(void *restrict dst, const void *restrict src, size_t n)
 {
     copy_up(dst, src, n);
     return dst;
 }
 
 /* Upward copying in 32-byte steps reads each step whole before it writes it, so it is right whenever dst is below src. */
-void *memmove(void *dst, const void *src, size_t n)
+void *(memmove)(void *dst, const void *src, size_t n)
 {
     if ((uintptr_t)dst - (uintptr_t)src >= n)
         copy_up(dst, src, n);
@@ -56,7 +56,7 @@ void *memmove(void *dst, const void *src, size_t n)
     return dst;
 }
 
-void *memset(void *dst, int c, size_t n)
+void *(memset)(void *dst, int c, size_t n)
 {
     uint8_t *d = dst;
     uint64_t v = (uint8_t)c * UINT64_C(0x0101010101010101);
@@ -78,7 +78,7 @@ void *memset(void *dst, int c, size_t n)
     return dst;
 }
 
-int memcmp(const void *a, const void *b, size_t n)
+int (memcmp)(const void *a, const void *b, size_t n)
 {
     const uint8_t *p = a, *q = b;
 
