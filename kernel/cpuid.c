@@ -5,7 +5,7 @@
  * bit has a name and no unknown bit slips through; FORCED ones are emulated and shown always.  `level` is the first of the baselines x86-64-v1
  * to v4 (x86-64 psABI, "Micro-Architecture Levels") that has the feature: a guest on level n gets exactly the rows with 1 <= level <= n, and
  * a host without one of them refuses it; level 0 is in no level: "host" shows it where it is, "pool" where all hosts of the pool have it.  What
- * belongs to a feature follows from the bits: XSAVE components (`xsave_parts`), MSRs (`feature_msrs`), sizes.
+ * belongs to a feature follows from the bits: XSAVE components (`xsave_parts`), MSRs (`feature_msrs`), bits of CR4 (`feature_cr4`) and EFER, sizes.
  *
  * All other registers are values (family, caches, topology, sizes), made by the functions below.  Left out on purpose, beside what nobody
  * virtualizes here (SVM, VMX, MONITOR, PMU, MCE, SPEC_CTRL and friends, XSAVES, protection keys): the invariant-TSC bit, because a move may bring
@@ -89,6 +89,14 @@ static const struct { uint32_t first, last, leaf; uint8_t sub, reg, bit; } featu
     { 0xc0000100, 0xc0000102, 0x80000001, 0, CPUID_EDX, 29 },   /* FS_BASE, GS_BASE, KERNEL_GS_BASE */
     { 0xc0000103, 0xc0000103, 0x80000001, 0, CPUID_EDX, 27 },   /* TSC_AUX: rdtscp, or ... */
     { 0xc0000103, 0xc0000103, 7, 0, CPUID_ECX, 22 },            /* ... rdpid */
+};
+
+/* CR4 bits that exist only where their feature is shown (SDM 3A "Control Registers"); the others every 64-bit processor has. */
+#define CR4_COMMON UINT64_C(0x7ff)      /* VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT */
+static const struct { uint8_t cr4, reg, bit; uint32_t leaf; } feature_cr4[] = {
+    { 11, CPUID_ECX, 2, 7 }, { 12, CPUID_ECX, 16, 7 }, { 16, CPUID_EBX, 0, 7 }, { 17, CPUID_ECX, 17, 1 },       /* UMIP LA57 FSGSBASE PCIDE */
+    { 18, CPUID_ECX, 26, 1 }, { 20, CPUID_EBX, 7, 7 }, { 21, CPUID_EBX, 20, 7 }, { 22, CPUID_ECX, 3, 7 },       /* OSXSAVE SMEP SMAP PKE */
+    { 23, CPUID_ECX, 7, 7 },                                                                                    /* CET */
 };
 
 #define KVM_FEATURES (BIT32(1) | BIT32(3) | BIT32(24))  /* no delays on port I/O; clock page MSRs 4b564d00h/01h; its stable flag is true */
@@ -392,6 +400,22 @@ bool cpuid_msr_exists(const struct cpuid_table *t, uint32_t msr)
         listed = true;
     }
     return !listed;
+}
+
+uint64_t cpuid_cr4_allowed(const struct cpuid_table *t)
+{
+    uint64_t allowed = CR4_COMMON;
+    for (unsigned i = 0; i < ARRAY_SIZE(feature_cr4); i++)
+        if (cpuid_has(t, feature_cr4[i].leaf, 0, feature_cr4[i].reg, feature_cr4[i].bit)) allowed |= BIT64(feature_cr4[i].cr4);
+    return allowed;
+}
+
+uint64_t cpuid_efer_allowed(const struct cpuid_table *t)
+{
+    uint64_t allowed = BIT64(0) | BIT64(8) | BIT64(10);         /* SCE, LME, LMA */
+    if (cpuid_has(t, 0x80000001, 0, CPUID_EDX, 20)) allowed |= BIT64(11);       /* NXE */
+    if (cpuid_has(t, 0x80000001, 0, CPUID_EDX, 25)) allowed |= BIT64(14);       /* FFXSR */
+    return allowed;
 }
 
 static bool has_subleaves(uint32_t leaf) { return leaf == 4 || leaf == 7 || leaf == 0xb || leaf == 0xd; }

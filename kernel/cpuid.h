@@ -52,6 +52,9 @@ uint32_t cpuid_xsave_bytes(const struct cpuid_table *t, uint64_t xcr0);
 unsigned cpuid_phys_bits(const struct cpuid_table *t);
 /** May the guest know of this MSR?  false: it belongs to a feature that its CPUID does not show, so RDMSR and WRMSR are #GP. */
 bool cpuid_msr_exists(const struct cpuid_table *t, uint32_t msr);
+/** Bits of CR4 and EFER that this guest may set: the others are reserved for it, so that setting one is #GP where the write can be seen. */
+uint64_t cpuid_cr4_allowed(const struct cpuid_table *t);
+uint64_t cpuid_efer_allowed(const struct cpuid_table *t);
 
 void cpuid_save(const struct cpuid_table *t, struct wr *w);
 HV_MUST_CHECK enum hv_err cpuid_load(struct cpuid_table *t, struct rd *r);     /* HV_E_PROTO: malformed or inconsistent */

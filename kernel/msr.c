@@ -25,11 +25,7 @@ enum {
 #define IA32_KGS_BASE   0xc0000102u
 #define IA32_TSC_AUX_MSR 0xc0000103u
 
-#define EFER_BIT_SCE   BIT64(0)
 #define EFER_BIT_LME   BIT64(8)
-#define EFER_BIT_LMA   BIT64(10)
-#define EFER_BIT_NXE   BIT64(11)
-#define EFER_BIT_FFXSR BIT64(14)
 
 #define MTRR_CAP_VALUE 0x508u           /* 8 variable ranges, fixed ranges, write-combining */
 
@@ -159,12 +155,9 @@ enum hv_err msr_stored_set(struct msr_bank *b, uint32_t msr, uint64_t val)
 
 static enum hv_err efer_write(struct vcpu *v, uint64_t val)
 {
-    uint64_t cr0, cr3, cr4, efer, allowed = EFER_BIT_SCE | EFER_BIT_LME | EFER_BIT_LMA;
+    uint64_t cr0, cr3, cr4, efer;
     unsigned cpl;
-    const struct cpuid_table *t = v->vm->cpuid;
-    if (cpuid_has(t, 0x80000001, 0, CPUID_EDX, 20)) allowed |= EFER_BIT_NXE;
-    if (cpuid_has(t, 0x80000001, 0, CPUID_EDX, 25)) allowed |= EFER_BIT_FFXSR;
-    if (val & ~allowed) return HV_E_GUEST;
+    if (val & ~cpuid_efer_allowed(v->vm->cpuid)) return HV_E_GUEST;
     cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
     if (((val ^ efer) & EFER_BIT_LME) && (cr0 & BIT64(31))) return HV_E_GUEST;  /* not while paging is on */
     return cpu_ops->msr_set(v, IA32_EFER, val);

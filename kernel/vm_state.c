@@ -114,11 +114,10 @@ static bool reg_take(struct vcpu_regs *r, bool *halted, unsigned id, uint64_t va
 /* What the processor would refuse, or what must never reach it from a peer. */
 static bool regs_legal(const struct vm *vm, const struct vcpu_regs *r)
 {
-    const uint64_t efer_known = BIT64(0) | BIT64(8) | BIT64(10) | BIT64(11) | BIT64(14);
     bool paging = r->cr0 & BIT64(31);
-    if ((r->cr0 >> 32) || (r->cr4 >> 32) || (r->cr4 & BIT64(13)) || r->cr8 > 15) return false;          /* CR4.VMXE is nobody's */
+    if ((r->cr0 >> 32) || r->cr8 > 15) return false;
+    if ((r->cr4 & ~cpuid_cr4_allowed(vm->cpuid)) || (r->efer & ~cpuid_efer_allowed(vm->cpuid))) return false;  /* this host may not have it */
     if ((paging && !(r->cr0 & 1)) || ((r->cr0 & BIT64(29)) && !(r->cr0 & BIT64(30)))) return false;     /* PG needs PE, NW needs CD */
-    if (r->efer & ~efer_known) return false;
     if (!!(r->efer & BIT64(10)) != (paging && (r->efer & BIT64(8)))) return false;                      /* LMA = LME and PG */
     if ((r->efer & BIT64(10)) && !(r->cr4 & BIT64(5))) return false;                                    /* long mode needs PAE */
     if ((r->dr6 >> 32) || (r->dr7 >> 32) || r->xss || (r->tsc_aux >> 32)) return false;

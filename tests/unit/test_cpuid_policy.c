@@ -251,6 +251,20 @@ static void test_msrs_follow_the_features(void **state)
     }
 }
 
+static void test_control_bits_follow_the_features(void **state)
+{
+    static const struct { unsigned cpu; const char *baseline; uint64_t cr4, efer; } cases[] = {
+        { SKYLAKE, "x86-64-v2", 0x7ff, 0xd01 }, { SKYLAKE, "x86-64-v4", 0x407ff, 0xd01 }, { SKYLAKE, "host", 0x3707ff, 0xd01 },
+        { ZEN1, "host", 0x350fff, 0xd01 }, { K10, "x86-64-v1", 0x7ff, 0xd01 },
+    };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        assert_int_equal(make(&t, cases[i].cpu, cases[i].baseline), HV_OK);
+        assert_int_equal(cpuid_cr4_allowed(&t), cases[i].cr4);
+        assert_int_equal(cpuid_efer_allowed(&t), cases[i].efer);
+    }
+}
+
 /* ---- moves ---- */
 
 static void test_a_level_moves_wherever_the_level_is(void **state)
@@ -443,6 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_levels_by_host), cmocka_unit_test(test_missing_is_named), cmocka_unit_test(test_level_is_the_same_everywhere),
         cmocka_unit_test(test_leaves_agree), cmocka_unit_test(test_phys_bits_follow_the_guest), cmocka_unit_test(test_msrs_follow_the_features),
+        cmocka_unit_test(test_control_bits_follow_the_features),
         cmocka_unit_test(test_a_level_moves_wherever_the_level_is), cmocka_unit_test(test_refusals_name_everything),
         cmocka_unit_test(test_offer_answer), cmocka_unit_test(test_pool_is_what_all_have), cmocka_unit_test(test_pool_mistakes),
     };

@@ -36,7 +36,7 @@ static void stir(struct machine *m)
         struct vcpu_regs r;
         cpu_ops->regs_get(v, &r);
         for (unsigned k = 0; k < GPR_COUNT; k++) r.gpr[k] = UINT64_C(0x1111111111111111) * k + i;
-        r.rip = 0xffffffff81000000 + i, r.rflags = 0x246, r.cr0 = 0x80050033, r.cr3 = 0x1234000, r.cr4 = 0x3006f0, r.efer = 0xd01;
+        r.rip = 0xffffffff81000000 + i, r.rflags = 0x246, r.cr0 = 0x80050033, r.cr3 = 0x1234000, r.cr4 = 0x6f0, r.efer = 0xd01;
         r.xcr0 = m->vm.cpuid->xcr0_allowed;
         r.lstar = 0xffffffff81800000, r.star = 0x23001000000000, r.kernel_gs_base = 0xffff888000000000, r.cr8 = 3, r.cr2 = 0xdead000;
         r.seg[SEG_CS] = (struct seg){ 0x10, 0xa09b, 0xffffffff, 0 };

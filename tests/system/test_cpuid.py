@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which processor a guest sees: a level, a pool of hosts, what this host lacks; and that a guest with less than the host moves all the same."""
+import os
+import re
+
+from fixtures import RUNS
+from host import Link, vm
+
+SHELL = r"guest# "
+ABOVE_V2 = {"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "xsave", "abm", "aes", "smep", "rdtscp", "rdrand"}
+V2 = {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3", "cmov", "fxsr", "sse2", "nx", "lm"}
+
+
+def flags(g):
+    return set(g.shell("grep -m1 ^flags /proc/cpuinfo", r"^flags\s*:\s*(.*)\n")[1].split())
+
+
+def started(host, name):
+    host.command(f"vm start {name}")
+    g = host.guest(name)
+    with g:
+        g.ready()
+        g.expect(SHELL)
+    return g
+
+
+def test_levels_and_pool(own):
+    link = Link()
+    b = own("b", link, peers=["a"])
+    lines = b.command("host cpuid")
+    assert len(re.findall(r"^cpuid b [0-9a-f]{8}\.[0-9a-f]+( [0-9a-f]{8}){4}$", lines, re.M)) > 6, lines
+    without = re.sub(r"^(cpuid b 00000007\.0 \S+) \S+", r"\1 00000000", lines, flags=re.M)      # as if b had nothing of leaf 7 EBX
+    pool = os.path.join(RUNS, "pool-cpuid.txt")
+    with open(pool, "w", encoding="ascii") as f:
+        f.write(without + "\n")
+    shells = {cpu: vm(autostart=False, memory="128M", cpu=cpu) for cpu in ("x86-64-v2", "x86-64-v4", "pool")}
+    a = own("a", link, peers=["b"], vms=shells, files={"pool-cpuid.txt": pool})
+
+    said = a.command("vm start x86-64-v4")
+    assert re.search(r"this host lacks avx512f, avx512dq, avx512cd, avx512bw, avx512vl, XSAVE component 5", said), said
+
+    with started(a, "pool") as g:
+        shown = flags(g)
+        assert {"avx", "fma", "xsave", "aes"} <= shown and not {"avx2", "bmi1", "smep", "smap", "fsgsbase"} & shown, shown
+    a.command("vm stop pool")
+
+    with started(a, "x86-64-v2") as g:
+        shown = flags(g)
+        assert V2 <= shown and not ABOVE_V2 & shown, shown
+        assert g.shell("grep -m1 ^address /proc/cpuinfo", r"^address sizes\s*: (\d+) bits physical, (\d+)").group(1, 2) == ("36", "48")
+        g.shell("fpcheck", r"^fpcheck ok rounds=\d+ bad=0 avx=0\n", 60)
+    a.migrate("x86-64-v2", "b")
+    with b.guest("x86-64-v2") as g:                                     # its SSE and x87 registers came with it, over and over written
+        for _ in range(3):
+            g.expect(r"^fpcheck ok rounds=(\d+) bad=0 avx=0\n", 60)
+        g.send("\x03")
+        g.expect(SHELL)
+        assert flags(g) == shown, "the guest's processor changed with the move"
+    b.migrate("x86-64-v2", "a")
+    assert a.has_vm("x86-64-v2") and not b.has_vm("x86-64-v2")
