@@ -265,6 +265,18 @@ static void test_control_bits_follow_the_features(void **state)
     }
 }
 
+/* A host that shows AVX in leaf 1 but not in XCR0 (it was switched off there) has no use for whatever needs its registers. */
+static void test_features_without_their_registers_are_not_shown(void **state)
+{
+    (void)state;
+    now = cpus[SKYLAKE];
+    now.xcr0 = 3;
+    cpuid_build(&t, read_now, 4, 0);
+    check_consistent(4);
+    assert_int_equal(cpuid_find(&t, 1, 0)->reg[CPUID_ECX], 0x81200000 | C1_V2 | BIT32(17) | BIT32(22) | BIT32(25) | BIT32(26));
+    assert_int_equal(cpuid_find(&t, 7, 0)->reg[CPUID_EBX], BIT32(0) | BIT32(3) | BIT32(7) | BIT32(8) | BIT32(10) | BIT32(20));
+}
+
 /* ---- moves ---- */
 
 static void test_a_level_moves_wherever_the_level_is(void **state)
@@ -421,6 +433,22 @@ static void test_pool_is_what_all_have(void **state)
     assert_string_equal(why, "web: cpu = pool: peer zen1 has a processor of another vendor");
 }
 
+/* Components that two hosts keep at different places are nobody's, and neither are the features that need them. */
+static void test_pool_drops_components_at_other_places(void **state)
+{
+    static const unsigned zen4[] = { ZEN4 };
+    (void)state;
+    file[0] = 0;
+    now = cpus[ZEN4];
+    now.avx512_at = 1088;
+    cpu_pool_print("zen4", read_now, print);
+    assert_int_equal(pool_of(ZEN4, 1, zen4), HV_OK);
+    assert_int_equal(make(&t, ZEN4, "pool"), HV_OK);
+    check_consistent(4);
+    assert_int_equal(t.xcr0_allowed, 7);
+    assert_int_equal(cpuid_find(&t, 7, 0)->reg[CPUID_EBX], B7_V3 | BIT32(7));
+}
+
 static void test_pool_mistakes(void **state)
 {
     static const unsigned sandy[] = { SANDY };
@@ -459,7 +487,8 @@ int main(void)
         cmocka_unit_test(test_leaves_agree), cmocka_unit_test(test_phys_bits_follow_the_guest), cmocka_unit_test(test_msrs_follow_the_features),
         cmocka_unit_test(test_control_bits_follow_the_features),
         cmocka_unit_test(test_a_level_moves_wherever_the_level_is), cmocka_unit_test(test_refusals_name_everything),
-        cmocka_unit_test(test_offer_answer), cmocka_unit_test(test_pool_is_what_all_have), cmocka_unit_test(test_pool_mistakes),
+        cmocka_unit_test(test_offer_answer), cmocka_unit_test(test_pool_is_what_all_have), cmocka_unit_test(test_pool_drops_components_at_other_places),
+        cmocka_unit_test(test_features_without_their_registers_are_not_shown), cmocka_unit_test(test_pool_mistakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
