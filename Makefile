@@ -21,14 +21,14 @@ SHELL        := /bin/bash
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules
 
-.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system demo bench run gdb lint soak mutants test-mutants clean distclean help
+.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system demo bench run gdb lint soak model mutants test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
 
 help:
 	@sed -n '2,12s/^# \{0,1\}//p' Makefile
 	@printf '%s\n' '' 'make            build/godwit.efi (and build/godwit.elf with debug information)' \
 	  'make demo       two emulated hosts, a running Linux guest moves there and back' \
-	  'make test       unit tests, mutants, short fuzzing, system tests; also one by one: make unit, make mutants, make fuzz, make system' \
+	  'make test       unit tests, model check, mutants, short fuzzing, system tests; one by one: make unit, model, mutants, fuzz, system' \
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/), e.g. mig-dump' \
@@ -201,13 +201,16 @@ test-mutants: all guest unit-build
 	$(Q)tests/system/mutants.py
 mutants: unit-build
 	$(Q)tests/system/mutants.py --fast
+# The handoff protocol, checked by Spin: docs/handoff.md.
+model:
+	$(Q)tests/model/run.py
 run: all guest
 	$(Q)tools/run-host.sh
 gdb: all guest
 	$(Q)tools/run-host.sh --gdb
 # All stages, also when one fails; the last line is the sum of build/results/*.txt.
 test: $(DEPS)/ready.mk
-	$(Q)tools/test.sh unit mutants fuzz system
+	$(Q)tools/test.sh unit model mutants fuzz system
 
 lint:
 	$(Q)tools/lint.sh

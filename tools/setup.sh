@@ -31,6 +31,7 @@ openssl: keys and certificates of hosts
 libc6-dev: C library for tests and (static) for the guests'"'"' programs
 zstd: packing test data
 gdb: make gdb
+spin: checks the model of the handoff protocol
 '
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

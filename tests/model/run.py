@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""tests/model/run.py - checks the handoff model with Spin, the model against the code, and that the check can fail.
+
+usage: run.py [-k PATTERN] [--deep] [--list]
+  --deep   three attempts to move instead of two (minutes)
+
+Three properties (see handoff.pml), each a full search; then `reached`: no transition of the model is dead; `code`: each state change of the
+code's tables is a transition of the model and the other way round, and docs/handoff.md names a function that exists for each; then
+mutants: the model with one mistake, which has to be found, and for the reason named here.  A failure leaves its trail in build/model/NAME/.
+"""
+import argparse
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MODEL = os.path.join(ROOT, "tests", "model", "handoff.pml")
+DOC = os.path.join(ROOT, "docs", "handoff.md")
+WORK = os.path.join(ROOT, "build", "model")
+RESULT = os.path.join(ROOT, "build", "results", "model.txt")
+LIMIT_S = 120                           # one search; usual are seconds
+MEM_MIB = 1500
+CC = "clang" if shutil.which("clang") else "gcc"        # half the time of gcc for a program that runs for seconds
+
+TWO, LOST, PULLED, STUCK = "two runners", "guest lost", "nothing to run", "never ends"
+SAYS = {TWO: "assertion violated  !(((guest_a==3)&&(guest_b==3)))", LOST: "assertion violated (((guest_a>=2)||(guest_b==3))||lost)",
+        PULLED: "assertion violated (guest_b!=0)", STUCK: "acceptance cycle"}
+PROPERTIES = [
+    ("safe", "never two runners, never lost"),
+    ("ends", "each job ends, then one host runs the guest (with an operator)"),
+    ("alone", "the same without an operator, while B remembers"),
+]
+# name, the mistake, property that finds it, how, text in the model (must be there once), replacement
+MUTANTS = [
+    ("resume-on-loss", "A resumes when the link is lost after COMMIT", "safe", TWO,
+     "tx == TX_IN_DOUBT && A_MAY_LOSE ->            /* T a_doubt: IN_DOUBT -> IN_DOUBT, the link is given up */\n        a_close()",
+     "tx == TX_IN_DOUBT && A_MAY_LOSE ->\n        tx_fail()"),
+    ("cancel-after-commit", "A's cancel works after COMMIT too", "safe", TWO,
+     "!calm && tx != OFF && tx < TX_IN_DOUBT ->", "!calm && tx != OFF ->"),
+    ("run-at-state", "B runs the guest when it is loaded, not at COMMIT", "safe", TWO,
+     "b_send(l, PREPARED, id)\n", "b_send(l, PREPARED, id); guest_b = RUN; guest_check()\n"),
+    ("no-settle", "B answers refused and leaves the older machine alive", "safe", TWO,
+     "rx_settle(0, id);\n        rx_settle(1, id);\n        rx_settle(LINKS - 1, id);\n",
+     "if\n :: verdict[id] == UNKNOWN -> verdict[id] = REFUSED\n :: else\n fi;\n"),
+    ("fail-without-drop", "B says FAIL at its timeout and keeps the guest", "safe", TWO,
+     ":: true -> b_send(l, FAIL, rx_job[l])",
+     ":: rx[l] == RX_PREPARED && len(ba[l]) == 0 -> b_send(l, FAIL, rx_job[l]); goto end"),
+    ("unknown-is-refused", "A resumes when B does not know the job (B may have forgotten and run it)", "safe", TWO,
+     ":: arg == UNKNOWN -> a_close()", ":: arg == UNKNOWN -> tx_fail()"),
+    ("unknown-is-running", "A frees the guest when B does not know the job", "safe", LOST,
+     ":: arg == UNKNOWN -> a_close()", ":: arg == UNKNOWN -> tx_release()"),
+    ("operator-overlooks-arriving", "the operator resumes on A while the guest is still arriving on B", "safe", TWO,
+     "tx == TX_IN_DOUBT && guest_b == GONE -> tx_fail()", "tx == TX_IN_DOUBT && guest_b != RUN -> tx_fail()"),
+    ("autostart", "A starts the guest again when it comes back from a crash", "safe", TWO,
+     ":: atomic { !up_a -> up_a = true }", ":: atomic { !up_a -> up_a = true; guest_a = RUN; guest_check() }"),
+    ("stop-arriving", "`vm stop` on B tears a guest down that B's machine still works on", "safe", PULLED,
+     ":: atomic { !up_b -> up_b = true }", ":: atomic { !up_b -> up_b = true }\n :: atomic { guest_b == INCOMING -> guest_b = GONE }"),
+    ("no-operator", "B's memory is lost and no operator comes", "ends", STUCK,
+     "        run Operator()\n", "        skip\n"),
+    ("never-asks", "A does not make a new link after COMMIT", "alone", STUCK,
+     "tx == TX_IN_DOUBT && link == NO && up_b", "tx == TX_IN_DOUBT && link == NO && false"),
+    ("running-forgotten", "B does not remember that it runs the guest", "alone", STUCK, "        verdict[id] = RUNS;\n", ""),
+    ("refusal-forgotten", "B does not remember that it dropped the guest", "alone", STUCK, "verdict[rx_job[l]] = REFUSED", "skip"),
+]
+
+
+def edges(side):
+    """{(from, to)} of the code's table of allowed state changes."""
+    with open(os.path.join(ROOT, "migrate", side + ".c")) as f:
+        table = re.search(rf"{side}_edges\[\] = \{{(.*?)\n\}};", f.read(), re.S)[1]
+    up = side.upper()
+    return {(a, b) for a, row in re.findall(rf"\[MIG_{up}_(\w+)\]\s*=([^\n]*)", table) for b in re.findall(rf"BIT32\(MIG_{up}_(\w+)\)", row)}
+
+
+def model_text():
+    """The model with the code's tables in front."""
+    with open(MODEL) as f:
+        text = f.read()
+    head = ""
+    for side in ("tx", "rx"):
+        up = side.upper()
+        pairs = " || ".join(f"((from) == {up}_{a} && (to) == {up}_{b})" for a, b in sorted(edges(side)))
+        head += f"#define {up}_EDGE(from, to) ({pairs})\n"
+    return head + text
+
+
+def limit_memory():
+    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+
+
+def search(name, prop, text, jobs=2):
+    """Run Spin on text.  Returns (output of the search, seconds); raises RuntimeError when there is none."""
+    folder = os.path.join(WORK, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    with open(os.path.join(folder, "handoff.pml"), "w") as f:
+        f.write(text)
+    begin = time.time()
+    spin = ["spin", "-a", "-o3"] + ([] if prop == "safe" else [f"-DCHECK_{prop.upper()}"]) + [f"-DJOBS={jobs}", "handoff.pml"]
+    cc = [CC, "-O1" if jobs > 2 else "-O0", "-w", f"-DMEMLIM={MEM_MIB}", "-o", "pan", "pan.c"]
+    cc += ["-DSAFETY", "-DNOCLAIM"] if prop == "safe" else ["-DNFAIR=3"]
+    pan = ["./pan", "-m100000", "-w24" if jobs > 2 else "-w21"] + ([] if prop == "safe" else ["-a", "-f"])
+    for command in (spin, cc, pan):
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
+                              timeout=LIMIT_S * (10 if jobs > 2 else 1), preexec_fn=limit_memory)
+        if command is not pan and done.returncode:
+            raise RuntimeError(f"{command[0]} failed:\n{done.stdout}")
+    out = done.stdout
+    for word in ("errors:", "elapsed time"):
+        if word not in out:
+            raise RuntimeError(f"the search did not end well:\n{out[-2000:]}")
+    return out, time.time() - begin
+
+
+def figures(out):
+    states, depth, mib = (re.search(p, out) for p in (r"(\d+) states, stored", r"depth reached (\d+)", r"([\d.]+)\s+total actual memory"))
+    return f"{int(states[1]):>8} states, depth {depth[1]:>4}, {float(mib[1]):4.0f} MiB"
+
+
+def check_property(name, text, deep):
+    out, seconds = search(name, name, text, 3 if deep else 2)
+    if "errors: 0" in out and "max search depth too small" not in out and "Search not completed" not in out:
+        return f"{figures(out)}, {seconds:.1f} s", out
+    trail = subprocess.run(["spin", "-t", "-p", "-g"] + ([] if name == "safe" else [f"-DCHECK_{name.upper()}"]) + ["handoff.pml"],
+                           cwd=os.path.join(WORK, name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=60).stdout
+    with open(os.path.join(WORK, name, "trail.txt"), "w") as f:
+        f.write(trail)
+    raise RuntimeError(f"{out[:600]}\nthe way there is in build/model/{name}/trail.txt; its end:\n{trail[-3000:]}")
+
+
+def check_reached(out):
+    """No line of the model that the full search never came to."""
+    dead = [line.strip() for line in out.splitlines() if re.match(r"\s+handoff\.pml:\d+, state", line) and '"-end-"' not in line]
+    if dead:
+        raise RuntimeError("never reached:\n  " + "\n  ".join(dead))
+    return "each transition is taken somewhere"
+
+
+def transitions():
+    """name -> [(from, to)] of the comments "T name: FROM -> TO, FROM -> TO"."""
+    with open(MODEL) as f:
+        marks = re.findall(r"/\* T (\w+): ([^*]*)\*/", f.read())
+    return {name: re.findall(r"(any before IN_DOUBT|any|\w+)(?: of the same id)? -> (\w+)", what) for name, what in marks}
+
+
+def check_code():
+    """The code's tables and the model's transitions agree, and docs/handoff.md maps the latter to functions."""
+    marks, wrong = transitions(), []
+    for side, prefix in (("tx", "a_"), ("rx", "b_")):
+        table = edges(side)
+        pairs = {p for name, ps in marks.items() if name.startswith(prefix) for p in ps}
+        covered = {(a, b) for a, b in table if (a, b) in pairs or ("any", b) in pairs or ("any before IN_DOUBT", b) in pairs and a != "IN_DOUBT"}
+        wrong += [f"migrate/{side}.c has {a} -> {b}, the model not" for a, b in sorted(table - covered)]
+        wrong += [f"the model has {a} -> {b}, migrate/{side}.c not" for a, b in sorted(pairs - table) if a != b and not a.startswith("any")]
+    with open(DOC) as f:
+        rows = re.findall(r"^\| `([ab]_\w+)` \|(.*)\|$", f.read(), re.M)
+    wrong += [f"docs/handoff.md does not have {name}" for name in sorted(set(marks) - {r[0] for r in rows})]
+    wrong += [f"docs/handoff.md has {name}, the model not" for name in sorted({r[0] for r in rows} - set(marks))]
+    functions = 0
+    for name, rest in rows:
+        found = re.findall(r"`(\w+)\(\)` \(`([\w/.]+)`\)", rest)
+        if not found:
+            wrong.append(f"docs/handoff.md names no function for {name}")
+        for function, file in found:
+            with open(os.path.join(ROOT, file)) as f:
+                if not re.search(rf"^[a-z][^\n;=]*\b{function}\([^\n;]*(\)|,)$", f.read(), re.M):
+                    wrong.append(f"docs/handoff.md: {name}: no function {function} in {file}")
+            functions += 1
+    if wrong:
+        raise RuntimeError("\n".join(wrong))
+    return f"{len(marks)} transitions, {functions} functions, {len(edges('tx')) + len(edges('rx'))} state changes in the code's tables"
+
+
+def check_mutant(mutant, text):
+    name, _, prop, how, old, new = mutant
+    if text.count(old) != 1:
+        raise RuntimeError(f"its text is {text.count(old)} times in the model, must be once: mend the list in tests/model/run.py")
+    out, seconds = search("mutant-" + name, prop, text.replace(old, new), jobs=1)
+    if "errors: 0" in out:
+        raise RuntimeError(f"not found by {prop}")
+    if SAYS[how] not in out:
+        raise RuntimeError(f"found for another reason than '{how}':\n{out[:400]}")
+    return f"found: {how}, {seconds:.1f} s"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("-k", default="", metavar="PATTERN")
+    p.add_argument("--deep", action="store_true")
+    p.add_argument("--list", action="store_true")
+    args = p.parse_args()
+    text, outputs = model_text(), {}
+
+    def prop_check(name):
+        def run():
+            said, outputs[name] = check_property(name, text, args.deep)
+            return said
+        return run
+    checks = [(name, what, prop_check(name)) for name, what in PROPERTIES]
+    checks += [("reached", "no transition of the model is dead", lambda: check_reached(outputs.get("safe") or check_property("safe", text, False)[1])),
+               ("code", "model, code and docs/handoff.md agree", check_code)]
+    checks += [("mutant " + m[0], m[1], lambda m=m: check_mutant(m, text)) for m in MUTANTS]
+    checks = [c for c in checks if args.k in c[0]]
+    if args.list:
+        for name, what, _ in checks:
+            print(f"{name}: {what}")
+        return 0
+    passed = failed = 0
+    begin = time.time()
+    for name, what, check in checks:
+        try:
+            said = check()
+            passed += 1
+        except (RuntimeError, OSError, subprocess.TimeoutExpired) as e:
+            said = f"FAILED: {e}"
+            failed += 1
+        print(f"  {name:<36} {said}\n  {'':<36}   {what}", flush=True)
+    print(f"model: {passed} passed, {failed} failed, {time.time() - begin:.0f} s")
+    os.makedirs(os.path.dirname(RESULT), exist_ok=True)
+    with open(RESULT, "w") as f:
+        f.write(f"model {passed} {failed} 0\n")
+    return 1 if failed or not checks else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
