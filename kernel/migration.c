@@ -28,7 +28,8 @@ struct outgoing {
     const struct peer_config *peer;
     struct stream *stream;              /* owned, or NULL */
     struct mig_tx *m;                   /* owned, or NULL */
-    uint64_t retry_us;
+    uint64_t retry_us;                  /* no attempt to reconnect before this */
+    unsigned n_doubts;                  /* how often it lost the stream after COMMIT; counts to 2 */
     uint64_t wire_before;               /* wire bytes of streams that are gone */
     struct mig_policy policy;
 };
@@ -290,11 +291,15 @@ static void after_step(struct outgoing *o, struct mig_wait w)
         else
             job_end(o, mig_tx_error(o->m) ? mig_tx_error(o->m) : HV_E_CANCEL, mig_tx_text(o->m));
     } else if (w.kind == MIG_WAIT_LINK && o->job.state == JOB_MOVING) {
-        log_warn("mig", "%s -> %s: the connection broke after COMMIT; the guest stays stopped here until %s answers", o->job.guest,
-                 o->job.peer, o->job.peer);
+        if (!o->n_doubts)
+            log_warn("mig", "%s -> %s: the connection broke after COMMIT; the guest stays stopped here until %s answers", o->job.guest,
+                     o->job.peer, o->job.peer);
+        else if (o->n_doubts == 1)
+            log_warn("mig", "%s -> %s: still in doubt, asking again each second (`migrate resolve` decides by hand): %s", o->job.guest,
+                     o->job.peer, mig_tx_text(o->m));
+        o->n_doubts += o->n_doubts < 2;
         job_drop_stream(o);
-        o->job.state = JOB_RECONNECTING;
-        o->retry_us = 0;
+        o->job.state = JOB_RECONNECTING;                /* retry_us stays: the first time at once, later not more often than it says */
     }
 }
 
