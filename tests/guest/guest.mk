@@ -23,7 +23,7 @@ guest: $(GUEST_INITRD) $(GUEST_OUT)/exits.bin
 # A guest without a kernel: measures exits.  tests/system/tiny_kernel.py puts the header before it.
 $(GUEST_OUT)/exits.bin: $(GUEST_SRC)/exits/exits.c $(GUEST_SRC)/exits/exits.ld $(GUEST_SRC)/guest.mk
 	@mkdir -p $(@D)
-	$(Q)$(GUEST_CC) -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-pic -no-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
+	$(Q)$(GUEST_CC) -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fpie -no-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
 	    -fcf-protection=none -fno-asynchronous-unwind-tables -nostdlib -static -Wl,--build-id=none,--no-warn-rwx-segments,-T,$(word 2,$^) -o $(@:.bin=.elf) $<
 	$(Q)objcopy -O binary $(@:.bin=.elf) $@
 
