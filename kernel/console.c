@@ -227,6 +227,13 @@ static void cmd_vm_stop(int argc, char **argv)
         print("error: %s is moving; `migrate cancel %s` first", argv[0], argv[0]);
         return;
     }
+    if (atomic_load(&vm->state) == VM_INCOMING) {       /* only its job may free it: the source must learn that it does not run here */
+        if (migration_turn_away(vm, "turned away by the operator of the destination") == HV_OK)
+            print("%s is turned away; it runs on where it comes from", argv[0]);
+        else
+            print("error: %s has just started to run here; repeat the command to stop it", argv[0]);
+        return;
+    }
     vm_stop(vm);
     print("%s stopped", vm->config.name);
 }
@@ -306,7 +313,7 @@ static void cmd_migrate_resolve(int argc, char **argv)
     if (!here && strcmp(argv[1], "there")) {
         print("usage: migrate resolve NAME here|there --sure");
     } else if (argc < 3 || strcmp(argv[2], "--sure")) {
-        print("%s was committed to the destination and no answer came since.  If it runs there, `here` makes a second copy run, with the same",
+        print("%s was committed to the destination and no answer came since.  If it runs or is incoming there, `here` makes a second copy run, with the same",
               argv[0]);
         print("disks and addresses; if it does not, `there` loses it.  Look at the destination first, then repeat with --sure.");
     } else if (migration_resolve(argv[0], here) != HV_OK) {

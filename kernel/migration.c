@@ -20,6 +20,7 @@
 
 #define RECONNECT_US     1000000        /* between two attempts to ask a peer in doubt */
 #define INCOMING_MAX     8
+#define LAST_WORD_US     10000000       /* a peer that does not read our last record for so long will not read it */
 #define OUT_TURNS        2              /* engine steps per turn of the service loop, at most */
 
 struct outgoing {
@@ -38,6 +39,7 @@ struct incoming {
     struct mig_rx *m;                   /* owned; NULL: slot free */
     struct vm *vm;                      /* set by admit */
     char peer[CONFIG_NAME_LEN];
+    uint64_t done_us;                   /* when the machine was over; 0: it is not */
 };
 
 static struct outgoing outgoing[MIGRATION_JOBS];
@@ -491,6 +493,14 @@ void migration_accept(struct stream *s)
     stream_close(s);
 }
 
+enum hv_err migration_turn_away(const struct vm *vm, const char *reason)
+{
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
+        if (incoming[i].m && incoming[i].vm == vm)
+            return mig_rx_cancel(incoming[i].m, reason, clock_us());
+    return HV_FAIL(HV_E_NOENT);
+}
+
 static void incoming_end(struct incoming *in)
 {
     if (mig_rx_state(in->m) == MIG_RX_DROPPED)
@@ -511,7 +521,9 @@ static bool incoming_step(struct incoming *in)
         mig_rx_link_lost(in->m, gone_error(in->stream), stream_reason(in->stream), clock_us());
         w = mig_rx_step(in->m, clock_us());
     }
-    if (w.kind == MIG_WAIT_DONE && (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream)))
+    if (w.kind == MIG_WAIT_DONE && !in->done_us)
+        in->done_us = clock_us();
+    if (in->done_us && (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream) || clock_us() > in->done_us + LAST_WORD_US))
         incoming_end(in);
     return moved;
 }

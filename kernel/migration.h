@@ -29,6 +29,8 @@ void migration_init(const struct config *c);
 HV_MUST_CHECK enum hv_err migration_start(struct vm *vm, const struct peer_config *peer, const struct job **out, char *why, size_t why_len);
 /** Cancel the guest's move.  HV_E_NOENT: it is not moving; HV_E_BUSY: too late, the destination may run it. */
 HV_MUST_CHECK enum hv_err migration_cancel(const char *guest, const char *reason);
+/** Stop vm's arrival: it is dropped here and runs on at its source.  HV_E_NOENT: it is not arriving; HV_E_BUSY: it runs here already. */
+HV_MUST_CHECK enum hv_err migration_turn_away(const struct vm *vm, const char *reason);
 /** A person says where a guest in doubt lives: here, so that it resumes; or not, so that this host forgets it.  HV_E_NOENT: no move of it is in doubt. */
 HV_MUST_CHECK enum hv_err migration_resolve(const char *guest, bool here);
 /** Is the guest being moved away?  Then only the job stops or frees it. */
