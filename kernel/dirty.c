@@ -125,6 +125,9 @@ enum hv_err dirty_start(struct vm *vm, enum dirty_mech want)
     spin_lock(&vm->mem_lock);
     e = start_locked(vm, mech);
     spin_unlock(&vm->mem_lock);
+    static const char *const how[] = { [DIRTY_WP] = "write protection", [DIRTY_AD] = "D bits", [DIRTY_PML] = "the processor's log (PML)" };
+    if (!e)
+        log_info("dirty", "%s: changed pages are found by %s", vm->config.name, how[mech]);
     return e;
 }
 

@@ -184,6 +184,15 @@ class BochsHost(Host):
         return super().wait_log(pattern, timeout * PATIENCE)
 
 
+def write_file(name, content):
+    """A file for a host's disk; returns its path."""
+    path = os.path.join(RUNS, "bochs-files", name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(content)
+    return path
+
+
 def available():
     """None, or why Bochs cannot run here."""
     missing = [p for p in (OVMF, VGABIOS) if not os.path.exists(p)] + ([] if shutil.which(BOCHS) else [BOCHS])

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/guest/walker.c - a guest without an operating system: dirties pages and checks every word of them, for ever.
+ *
+ * For emulators too slow to boot Linux for each check.  Entered by the 64-bit Linux boot protocol at start(), which the linker puts first for its section
+ * (tests/system/tiny_guest.py makes a bzImage of it): flat memory, interrupts off, nothing else set up.  Page p's 512 words all hold
+ * visits[p] * a pattern of p; a visit checks them and raises the count.  Lines on COM1, about every 100 ms of its TSC:
+ *
+ *     tick N visits=V sweeps=S bad=B gap=G        G: most TSC ticks between two visits since the last line, in thousands
+ */
+typedef unsigned long long u64;
+
+#define BUFFER   ((volatile u64 *)0x1800000)
+#define VISITS   ((volatile unsigned *)0x1700000)
+#define N_PAGES  2048u
+#define WORDS    512u
+#define SWEEP    1024u                      /* visits between two checks of everything */
+#define COM1     0x3f8
+
+static void main(u64 ticks_per_visit);
+
+/* RSI: boot_params; the command line (offset 0x228) begins with how many TSC ticks a visit takes at least. */
+__attribute__((section(".text.unlikely.start"), used)) void start(void *unused, const unsigned char *boot_params)
+{
+    const unsigned char *cmdline = (const unsigned char *)(u64) * (const unsigned *)(boot_params + 0x228);
+    u64 n = 0;
+    (void)unused;
+    while (*cmdline >= '0' && *cmdline <= '9')
+        n = n * 10 + *cmdline++ - '0';
+    main(n);
+}
+
+static void outb(unsigned short port, unsigned char v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port)); }
+
+static unsigned char inb(unsigned short port)
+{
+    unsigned char v;
+    __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+
+static u64 rdtsc(void)
+{
+    unsigned lo, hi;
+    __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+    return (u64)hi << 32 | lo;
+}
+
+static void put(char c)
+{
+    while (!(inb(COM1 + 5) & 0x20))
+        __asm__ volatile("pause");
+    outb(COM1, (unsigned char)c);
+}
+
+static void put_number(u64 n)
+{
+    if (n >= 10)
+        put_number(n / 10);
+    put((char)('0' + n % 10));
+}
+
+/* Not a string in memory: the program must not need relocation. */
+#define PUT4(a, b, c, d) (put(a), put(b), put(c), put(d))
+
+static u64 pattern(unsigned page, unsigned visits) { return (page + 1) * 0x9e3779b97f4a7c15ull * visits; }
+
+static unsigned check(unsigned page)
+{
+    u64 want = pattern(page, VISITS[page]);
+    unsigned bad = 0;
+    for (unsigned w = 0; w < WORDS; w++)
+        bad += BUFFER[page * WORDS + w] != want;
+    return bad;
+}
+
+static unsigned visit(unsigned page)
+{
+    unsigned bad = check(page);
+    u64 next = pattern(page, ++VISITS[page]);
+    for (unsigned w = 0; w < WORDS; w++)
+        BUFFER[page * WORDS + w] = next;
+    return bad;
+}
+
+static void main(u64 ticks_per_visit)
+{
+    unsigned page = 0, bad = 0, sweeps = 0;
+    u64 n = 0, last = rdtsc(), due = last, gap = 0;
+    for (u64 visits = 1;; visits++) {
+        page = (page * 5 + 1) % N_PAGES;    /* all of them, in no order */
+        bad += visit(page);
+        if (visits % SWEEP == 0) {
+            for (unsigned p = 0; p < N_PAGES; p++)
+                bad += check(p);
+            sweeps++;
+        }
+        u64 now = rdtsc();
+        gap = now - last > gap ? now - last : gap;
+        last = now;
+        if (now - due > 100 * ticks_per_visit) {
+            PUT4('t', 'i', 'c', 'k'), put(' '), put_number(n++);
+            put(' '), PUT4('v', 'i', 's', 'i'), PUT4('t', 's', '=', ' '), put_number(visits);
+            put(' '), PUT4('s', 'w', 'e', 'e'), PUT4('p', 's', '=', ' '), put_number(sweeps);
+            put(' '), PUT4('b', 'a', 'd', '='), put_number(bad);
+            put(' '), PUT4('g', 'a', 'p', '='), put_number(gap / 1000), put('\n');
+            gap = 0;
+            due = last = rdtsc();
+        }
+        while (rdtsc() - now < ticks_per_visit)
+            __asm__ volatile("pause");
+    }
+}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Intel: hosts in Bochs with VT-x and EPT.  Boot, guests, and a move by each way to find changed pages.
+
+Bochs runs some 40 million instructions a second, so most checks move tests/guest/walker.c, which verifies its own memory; one moves Linux."""
+import re
+
+import bochs
+from bochs import BochsHost, BochsLink
+from fixtures import Skip, narrate
+from host import vm
+from tiny_guest import TICK, read_tick, walker
+from tiny_kernel import SPIN_WITH_INTERRUPTS_OFF, bzimage
+
+SKYLAKE, HASWELL, SANDY_BRIDGE = "corei7_skylake_x", "corei7_haswell_4770", "corei7_sandy_bridge_2600k"
+NO_LINUX = {"vmlinuz": None, "initramfs.cpio.gz": None}
+
+
+def walker_vm(ticks_per_visit=40000):
+    return {**vm(memory="40M", kernel="walker", initrd=None), "cmdline": str(ticks_per_visit)}
+
+
+class Hosts:
+    """A with-block's hosts: `with Hosts() as hosts: a = hosts("a", ...)`."""
+
+    def __enter__(self):
+        why = bochs.available()
+        if why:
+            raise Skip(why)
+        self.made = []
+        return self
+
+    def __call__(self, name, link=None, wait=True, **kw):
+        self.made.append(BochsHost(name, link, tag="intel", **kw))
+        return narrate(self.made[-1].boot(wait))
+
+    def pair(self, model, vms, model_b=None, **kw):
+        link = BochsLink()
+        a = self("a", link, wait=False, model=model, vms=vms, peers=["b"], **kw)
+        b = self("b", link, wait=False, model=model_b or model, peers=["a"], **kw)
+        a.wait_prompt()
+        b.wait_prompt()
+        return a, b
+
+    def __exit__(self, *_):
+        for host in self.made:
+            host.kill()
+
+
+def ticks(host, name="guest", n=2, timeout=30):
+    """The last of n new tick lines of the walker; AssertionError if it found wrong words."""
+    with host.guest(name) as g:
+        for _ in range(n):
+            tick = read_tick(g.expect(TICK, timeout)[0])
+    assert tick["bad"] == 0, f"{tick['bad']} words of the guest's memory are wrong: {tick}"
+    return tick
+
+
+def move(src, dst, by=None, name="guest"):
+    """Move the walker and have it check all of its memory at the new place."""
+    before = ticks(src, name)
+    report = src.migrate(name, dst.name)
+    assert not src.has_vm(name) and dst.has_vm(name)
+    if by:
+        assert f"changed pages are found by {by}" in src.log(), f"not by {by}:\n{src.log()[-800:]}"
+    after = ticks(dst, name)
+    while after["sweeps"] < before["sweeps"] + 2:
+        after = ticks(dst, name)
+    assert report.number("rounds") >= 2, f"a guest that writes all the time needs more than one round:\n{report.text}"
+    return report
+
+
+def test_boot_with_two_cpus_and_guests():
+    """VT-x on both CPUs; a guest that never leaves by itself (interrupts off) stops neither the console nor the other guest."""
+    spin = bochs.write_file("spin", bzimage(SPIN_WITH_INTERRUPTS_OFF))
+    with Hosts() as hosts:
+        a = hosts("a", cpus=2, files={"walker": walker(), "spin": spin, **NO_LINUX},
+                  vms={"guest": walker_vm(), "spin": vm(memory="40M", kernel="spin", initrd=None)})
+        assert re.search(r"VT-x, EPT, ASIDs \d+, next-RIP yes", a.log()) and "2 of 2 CPUs run" in a.log(), a.log()[-1500:]
+        assert re.search(r"spin .*running", a.command("vm list"))
+        ticks(a, n=3)
+        shown = a.command("vm inspect spin")
+        assert re.search(r"host-interrupt +[1-9]", shown), shown
+        assert "VMCS" in shown
+        assert a.poweroff() == 0
+
+
+def move_there_and_back(model, by):
+    with Hosts() as hosts:
+        a, b = hosts.pair(model, {"guest": walker_vm()}, files={"walker": walker(), **NO_LINUX}, host_keys={"verify": "yes"})
+        move(a, b, by)
+        move(b, a, by)
+
+
+def test_move_by_pml():
+    move_there_and_back(SKYLAKE, "the processor's log (PML)")
+
+
+def test_move_by_d_bits():
+    move_there_and_back(HASWELL, "D bits")
+
+
+def test_move_by_write_protection():
+    move_there_and_back(SANDY_BRIDGE, "write protection")
+
+
+def test_linux_moves_there_and_back():
+    with Hosts() as hosts:
+        a, b = hosts.pair(SKYLAKE, {"guest": vm("godwit.run=dirtier,4,100", memory="96M")})
+        with a.guest("guest") as g:
+            g.expect(r"^tick 3 .*\n", 80)
+        for src, dst in ((a, b), (b, a)):
+            assert src.migrate("guest", dst.name).ok
+            with dst.guest("guest") as g:
+                assert all(t["backwards"] is None for t in g.ticks(3)), "a clock went backwards"
+                g.verify()
