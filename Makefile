@@ -27,10 +27,10 @@ all: $(BUILD)/godwit.efi
 help:
 	@sed -n '2,12s/^# \{0,1\}//p' Makefile
 	@printf '%s\n' '' 'make            build/godwit.efi (and build/godwit.elf with debug information)' \
-	  'make demo       two emulated hosts, a running Linux guest moves there and back' \
+	  'make demo       two emulated hosts, a running Linux guest moves there and back; make demo VENDOR=intel: VT-x in Bochs (minutes)' \
 	  'make test       unit tests, model check, mutants, short fuzzing, system tests; one by one: make unit, model, mutants, fuzz, system' \
 	  'make bench      the figures, beside the peer'"'"'s' \
-	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x); make gdb: the same, waiting for gdb' \
+	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/), e.g. mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \

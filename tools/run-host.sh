@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # tools/run-host.sh [--gdb] - one Godwit host in QEMU, its serial port (console and guest) on this terminal.  Leave with Ctrl-A x.
 #
+# VENDOR=intel: in Bochs, which emulates VT-x (tools/run-bochs.py); no network, a guest of 128 MiB, and patience.
 # BUILD=folder of godwit.efi · CONF=file: another configuration · CPUS=n, MEMORY=megabytes of the host · KERNEL=, INITRD= guest files · QEMU_ARGS= more arguments
 # --gdb: Godwit waits after loading; gdb starts here with its symbols loaded at the right address, the console is in build/run/console.
 set -euo pipefail
@@ -11,10 +12,11 @@ dir=$build/run; mkdir -p $dir
 kernel=${KERNEL:-build/deps/linux/vmlinuz}
 initrd=${INITRD:-$(ls build/guest/initrd.gz build/guest/*.cpio.gz 2>/dev/null | head -1 || true)}
 conf=${CONF:-}
+memory=256M; [ "${VENDOR:-amd}" != intel ] || memory=128M
 if [ -z "$conf" ]; then
     conf=$dir/godwit.conf
     {
-        printf '[host]\nname = alpha\nip = dhcp\n\n[vm demo]\nmemory = 256M\nkernel = vmlinuz\n'
+        printf '[host]\nname = alpha\nip = dhcp\n\n[vm demo]\nmemory = %s\nkernel = vmlinuz\n' $memory
         [ -z "$initrd" ] || printf 'initrd = initrd.gz\n'
         printf 'cmdline = console=ttyS0 panic=-1\nautostart = yes\n'
     } > $conf
@@ -24,6 +26,10 @@ files=(--file "$kernel=vmlinuz")
 gdb=0; [ "${1:-}" = --gdb ] && gdb=1
 if [ $gdb = 1 ]; then : > $dir/empty; files+=(--file "$dir/empty=gdb"); fi
 tools/mkhost --efi $build/godwit.efi --name alpha --conf "$conf" "${files[@]}" --out $dir/alpha.img
+if [ "${VENDOR:-amd}" = intel ]; then
+    [ $gdb = 0 ] || { echo "make gdb is for QEMU only: Bochs has its own debugger, see docs/hacking.md" >&2; exit 2; }
+    exec tools/run-bochs.py $dir/alpha.img $dir
+fi
 cp /usr/share/OVMF/OVMF_VARS_4M.fd $dir/vars.fd
 
 qemu=(qemu-system-x86_64 -accel tcg,thread=multi,tb-size=512 -machine q35 -cpu EPYC -smp "${CPUS:-2}" -m "${MEMORY:-1536}"
