@@ -61,6 +61,7 @@ static const struct { uint32_t first, last; uint64_t val; } constant[] = {
 static const struct { uint32_t first, last; } refused[] = {
     { 0x48, 0x49 }, { 0x10a, 0x10b }, { 0x122, 0x123 }, /* SPEC_CTRL, PRED_CMD, ARCH_CAPABILITIES, FLUSH_CMD, TSX_CTRL, MCU_OPT_CTRL */
     { 0x3b, 0x3b }, { 0x34, 0x34 }, { 0x606, 0x606 }, { 0xe7, 0xe8 },           /* TSC_ADJUST, SMI count, RAPL units, MPERF/APERF */
+    { 0x4e, 0x4e }, { 0x140, 0x140 }, { 0x64e, 0x64e }, /* Intel: PPIN_CTL, MISC_FEATURES_ENABLES, PPERF */
     { 0xc0010140, 0xc0010141 }, { 0xc0010299, 0xc0010299 },                     /* OSVW, RAPL units */
     { 0xc0011020, 0xc0011020 },                         /* LS_CFG: with it, Linux would switch SSBD by it */
 };
