@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/acpi_guest.c - ACPI tables, assembled byte by byte: RSDP -> XSDT -> FADT (-> FACS, DSDT), MADT.
+ * kernel/acpi_guest.c - ACPI tables, assembled byte by byte: RSDP -> XSDT -> FADT (-> FACS, DSDT), MADT, MCFG.
  *
  * Full (not hardware-reduced) ACPI with the registers of pm.h and no SMI command port, so ACPI mode is always on.  No 8042, no VGA: the boot flags
  * say so and kernels skip their slow probes.  Manual: ACPI specification 6.4, chapters "ACPI Software Programming Model" and "AML". */
@@ -13,6 +13,9 @@
 #define OEM_ID     "GODWIT"
 #define OEM_TABLE  "GODWITVM"
 
+#define LE16(x) (uint8_t)(x), (uint8_t)((x) >> 8)
+#define LE32(x) LE16(x), LE16((x) >> 16)
+
 /* DefinitionBlock { Name(\_S5, Package { 5, 5, 0, 0 })   Scope(\_SB) { Device(COM1) { ... } } }.  Package lengths count from their own byte. */
 static const uint8_t dsdt_aml[] = {
     0x08, '\\', '_', 'S', '5', '_',             /* NameOp: the sleep type for "off" */
@@ -25,6 +28,24 @@ static const uint8_t dsdt_aml[] = {
     0x47, 0x01, UART_PORT & 0xff, UART_PORT >> 8, UART_PORT & 0xff, UART_PORT >> 8, 1, 8,      /* 8 ports */
     0x22, 1 << UART_IRQ, 0,                     /* IRQ */
     0x79, 0,                                    /* end; checksum 0: not used */
+    /* Scope(_SB) { Device(PCI0) { ... } Device(ECAM) { ... } }: lengths in two bytes, low 4 bits first */
+    0x10, 0x4e, 0x09, '_', 'S', 'B', '_',
+    0x5b, 0x82, 0x4e, 0x06, 'P', 'C', 'I', '0',
+    0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0a, 0x08,     /* EISAID("PNP0A08"): PCI Express, so with ECAM */
+    0x08, '_', 'C', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0a, 0x03,
+    0x08, '_', 'U', 'I', 'D', 0x00,
+    0x08, '_', 'C', 'R', 'S', 0x11, 0x48, 0x04, 0x0a, 0x44,
+    0x88, 13, 0, 2, 0x0c, 0, LE16(0), LE16(0), LE16(0), LE16(0), LE16(1),                       /* bus 0 */
+    0x47, 1, LE16(PCI_CF8), LE16(PCI_CF8), 1, 8,                                                /* its own ports */
+    0x88, 13, 0, 1, 0x0c, 3, LE16(0), LE16(PCI_IO_BASE), LE16(PCI_IO_BASE + PCI_IO_LEN - 1), LE16(0), LE16(PCI_IO_LEN),
+    0x87, 23, 0, 0, 0x0c, 1, LE32(0), LE32(PCI_WINDOW_BASE), LE32(PCI_ECAM_BASE + PCI_REGION_LEN - 1), LE32(0),
+                             LE32(PCI_ECAM_BASE + PCI_REGION_LEN - PCI_WINDOW_BASE),
+    0x79, 0,
+    0x5b, 0x82, 38, 'E', 'C', 'A', 'M',         /* the configuration space is taken: kernels use it only when a device says so */
+    0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0c, 0x02,     /* EISAID("PNP0C02") */
+    0x08, '_', 'C', 'R', 'S', 0x11, 17, 0x0a, 14,
+    0x86, 9, 0, 1, LE32(PCI_ECAM_BASE), LE32(PCI_ECAM_LEN),
+    0x79, 0,
 };
 
 static size_t align_to(struct wr *w, size_t a)
@@ -137,6 +158,18 @@ static void madt(struct wr *w, unsigned n_vcpus)
     table_end(w, at);
 }
 
+/* PCI Firmware Specification 3.2, 4.1.2: where the buses' configuration spaces lie. */
+static void mcfg(struct wr *w)
+{
+    size_t at = table_begin(w, "MCFG", 1);
+    wr_u64(w, 0);
+    wr_u64(w, PCI_ECAM_BASE);
+    wr_u16(w, 0);                               /* segment */
+    wr_u8(w, 0); wr_u8(w, 0);                   /* first and last bus */
+    wr_u32(w, 0);
+    table_end(w, at);
+}
+
 static void rsdp(uint8_t *p, uint64_t xsdt)
 {
     struct wr w = wr_init(p, 36);
@@ -168,9 +201,12 @@ size_t acpi_tables_build(uint8_t *buf, size_t cap, uint64_t base, unsigned n_vcp
     fadt(&w, base + facs, base + dsdt);
     size_t madt_at = align_to(&w, 16);
     madt(&w, n_vcpus);
+    size_t mcfg_at = align_to(&w, 16);
+    mcfg(&w);
     size_t xsdt = table_begin(&w, "XSDT", 1);
     wr_u64(&w, base + fadt_at);
     wr_u64(&w, base + madt_at);
+    wr_u64(&w, base + mcfg_at);
     table_end(&w, xsdt);
     ASSERT(!w.bad);
     rsdp(buf, base + xsdt);

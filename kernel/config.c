@@ -158,7 +158,7 @@ static bool text(const char *s, char *out, size_t cap, bool path)
 }
 static bool file_name(const char *s, char out[CONFIG_PATH_LEN]) { return *s && text(s, out, CONFIG_PATH_LEN, true); }
 
-static bool memory_size(const char *s, uint64_t *out)
+static bool memory_size(const char *s, uint64_t min, uint64_t *out)
 {
     static const struct { const char *unit; uint64_t bytes; } units[] =
         { { "M", MIB }, { "MiB", MIB }, { "G", GIB }, { "GiB", GIB } };
@@ -169,7 +169,7 @@ static bool memory_size(const char *s, uint64_t *out)
         s++;
     for (unsigned i = 0; i < ARRAY_SIZE(units); i++)
         if (!strcmp(s, units[i].unit)) {
-            if (n > MEMORY_MAX / units[i].bytes || n * units[i].bytes < MEMORY_MIN || n * units[i].bytes % BLOCK_SIZE)
+            if (n > MEMORY_MAX / units[i].bytes || n * units[i].bytes < min || n * units[i].bytes % BLOCK_SIZE)
                 return false;
             *out = n * units[i].bytes;
             return true;
@@ -246,12 +246,29 @@ static bool peer_address(struct parser *p, const char *v)  { return host_ip4(v, 
 static bool peer_port(struct parser *p, const char *v)     { return set_port(v, &p->peer->port); }
 static bool peer_fingerprint(struct parser *p, const char *v) { return hex_bytes(v, p->peer->fingerprint, 32, false); }
 
-static bool vm_memory(struct parser *p, const char *v)     { return memory_size(v, &p->vm->memory_bytes); }
+static bool vm_memory(struct parser *p, const char *v)     { return memory_size(v, MEMORY_MIN, &p->vm->memory_bytes); }
 static bool vm_cpus(struct parser *p, const char *v)       { return set_unsigned(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
 static bool vm_kernel(struct parser *p, const char *v)     { return file_name(v, p->vm->kernel); }
 static bool vm_initrd(struct parser *p, const char *v)     { return text(v, p->vm->initrd, CONFIG_PATH_LEN, true); }
 static bool vm_cmdline(struct parser *p, const char *v)    { return text(v, p->vm->cmdline, CONFIG_CMDLINE_LEN, false); }
 static bool vm_autostart(struct parser *p, const char *v)  { return boolean(v, &p->vm->autostart); }
+static bool vm_nic(struct parser *p, const char *v)        { return boolean(v, &p->vm->nic); }
+static bool vm_rng(struct parser *p, const char *v)        { return boolean(v, &p->vm->rng); }
+static bool vm_balloon(struct parser *p, const char *v)    { return boolean(v, &p->vm->balloon); }
+static bool vm_disk(struct parser *p, const char *v)
+{
+    if (strncmp(v, "ram:", 4))
+        return false;
+    return memory_size(v + 4, BLOCK_SIZE, &p->vm->disk_bytes) || file_name(v + 4, p->vm->disk_file);
+}
+static bool vm_console(struct parser *p, const char *v)
+{
+    bool both = !strcmp(v, "virtio");
+    if (!both && strcmp(v, "serial"))
+        return false;
+    p->vm->hvc = both;
+    return true;
+}
 static bool vm_cpu(struct parser *p, const char *v)
 {
     static const char *const words[] = { "host", "x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v4", "pool" };
@@ -306,7 +323,8 @@ static const struct key peer_keys[] = {
     [PEER_PORT] = { "port", peer_port, "a TCP port, 1 to 65535" },
     [PEER_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `tools/mkhost --fingerprint NAME` prints them" },
 };
-enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_MAC, VM_PIN };
+enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_MAC, VM_PIN, VM_NIC, VM_DISK, VM_RNG,
+       VM_BALLOON, VM_CONSOLE };
 static const struct key vm_keys[] = {
     [VM_MEMORY] = { "memory", vm_memory, "a size like 256M or 2G: a multiple of 2M, from 16M to 1024G" },
     [VM_CPUS] = { "cpus", vm_cpus, "a number, 1 to 8" },
@@ -317,6 +335,11 @@ static const struct key vm_keys[] = {
     [VM_AUTOSTART] = { "autostart", vm_autostart, YES_NO },
     [VM_MAC] = { "mac", vm_mac, "a unicast address like 02:47:57:00:00:01" },
     [VM_PIN] = { "pin", vm_pin, "any, or the number of a CPU, 0 to 63" },
+    [VM_NIC] = { "nic", vm_nic, YES_NO },
+    [VM_DISK] = { "disk", vm_disk, "ram:SIZE (like ram:64M, a multiple of 2M) or ram:FILE, a file in \\godwit\\" },
+    [VM_RNG] = { "rng", vm_rng, YES_NO },
+    [VM_BALLOON] = { "balloon", vm_balloon, YES_NO },
+    [VM_CONSOLE] = { "console", vm_console, "serial or virtio" },
 };
 
 /* ---- sections --------------------------------------------------------------------------------------------------------------------- */
@@ -354,6 +377,7 @@ static void vm_defaults(struct vm_config *v, const char *vm_name)
     v->n_cpus = 1;
     memcpy(v->cpu, "host", sizeof("host"));
     v->pin = -1;
+    v->rng = v->balloon = true;
     mac_from_name(vm_name, v->mac);
 }
 

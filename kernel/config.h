@@ -4,7 +4,7 @@
  *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, key, cert, incoming, outgoing, downtime-limit-ms, max-jobs, dirty-log, verify, lz4,
  *                    pool-cpuid
  *   [peer NAME]      address, port, fingerprint
- *   [vm NAME]        memory, cpus, kernel, initrd, cmdline, cpu, autostart, mac, pin
+ *   [vm NAME]        memory, cpus, kernel, initrd, cmdline, cpu, autostart, mac, pin, nic, disk, rng, balloon, console
  *
  * Portable; a mistake costs the key or section it is in, never the rest. */
 #ifndef GODWIT_KERNEL_CONFIG_H
@@ -37,6 +37,10 @@ struct vm_config {
     bool autostart;
     uint8_t mac[6];                     /* announced after a move; derived from the name when not given */
     int pin;                            /* pCPU for every vCPU, -1: any */
+    bool nic, rng, balloon;             /* virtio devices; defaults no, yes, yes */
+    bool hvc;                           /* a virtio console beside the serial port */
+    uint64_t disk_bytes;                /* virtio disk in memory, multiple of 2 MiB; 0: none, or the size of disk_file */
+    char disk_file[CONFIG_PATH_LEN];    /* its contents at start, a file in \godwit\ ; "": blank */
 };
 struct host_config {
     char name[CONFIG_NAME_LEN];

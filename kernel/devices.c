@@ -34,6 +34,7 @@ enum hv_err devices_create(struct vm *vm)
         return e;
     }
     guest_time_start(vm);
+    vdev_create_all(vm);
     devices_reset(vm);
     return HV_OK;
 }
@@ -75,6 +76,7 @@ void devices_reset(struct vm *vm)
     rtc_reset(vm);
     pm_reset(&d->pm);
     uart_reset(&d->uart);
+    vdev_reset_all(vm);
 }
 
 void devices_irq_set(struct vm *vm, unsigned irq, bool level)

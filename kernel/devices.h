@@ -8,12 +8,14 @@
 #include "kernel/ioapic.h"
 #include "kernel/lapic.h"
 #include "kernel/msr.h"
+#include "kernel/pci_guest.h"
 #include "kernel/pic.h"
 #include "kernel/pit.h"
 #include "kernel/pm.h"
 #include "kernel/pvclock.h"
 #include "kernel/rtc.h"
 #include "kernel/uart.h"
+#include "kernel/vdev.h"
 #include "kernel/vm.h"
 
 struct devices {
@@ -23,6 +25,8 @@ struct devices {
     struct rtc rtc;
     struct pm pm;
     struct uart uart;
+    struct pci_guest pci;
+    struct vdevs vdevs;
     struct guest_time time;
     struct pvclock pvclock[VM_MAX_VCPUS];
     struct msr_bank msr[VM_MAX_VCPUS];  /* [o] of each vCPU */

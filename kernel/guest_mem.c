@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/guest_mem.c - a guest's RAM: who backs it, who maps it, and our own reads and writes.
  *
- * A 2 MiB block is in one of two states, and changes only once, under mem_lock:
+ * A 2 MiB block is in one of two states, and changes under mem_lock:
  *   untouched   block[i] is NULL, the second stage has no mapping, all readers see zeros
  *   backed      block[i] is a zeroed host block, and the second stage maps it: whole, or split while the dirty log is on
- * It is mapped before block[i] is stored, so that whoever sees it backed can rely on the mapping.
+ * It is mapped before block[i] is stored, so that whoever sees it backed can rely on the mapping.  Back to untouched: guest_mem_drop().
  *
  * guest_write() copies first and marks the page dirty after: the other way round, a harvest in between would retire the mark, the page
  * would be sent without our bytes, and nobody would ever send it again. */
@@ -19,17 +19,20 @@
 
 typedef void *_Atomic block_slot;
 
-enum hv_err guest_mem_init(struct guest_mem *m, uint64_t size)
+enum hv_err guest_mem_init_hidden(struct guest_mem *m, uint64_t size, uint64_t hidden)
 {
-    *m = (struct guest_mem){ .size_bytes = size, .low_bytes = MIN(size, GUEST_LOW_RAM_MAX) };
-    if (!size || size % BLOCK_SIZE)
+    uint64_t all = size + hidden;
+    *m = (struct guest_mem){ .size_bytes = all, .low_bytes = MIN(size, GUEST_LOW_RAM_MAX) };
+    if (!size || size % BLOCK_SIZE || hidden % BLOCK_SIZE)
         return HV_FAIL(HV_E_INVAL);
     m->high_bytes = size - m->low_bytes;
-    m->n_gfns = (m->high_bytes ? HIGH_BASE + m->high_bytes : m->low_bytes) >> PAGE_SHIFT;
+    m->n_gfns = (all > GUEST_LOW_RAM_MAX ? HIGH_BASE + all - GUEST_LOW_RAM_MAX : all) >> PAGE_SHIFT;
     m->n_blocks = m->n_gfns / PAGES_PER_BLOCK;
     m->block = mem_alloc(m->n_blocks * sizeof(m->block[0]));
     return m->block ? HV_OK : HV_FAIL(HV_E_NOMEM);
 }
+
+enum hv_err guest_mem_init(struct guest_mem *m, uint64_t size) { return guest_mem_init_hidden(m, size, 0); }
 
 void guest_mem_fini(struct guest_mem *m)
 {
@@ -41,7 +44,7 @@ void guest_mem_fini(struct guest_mem *m)
 
 static bool gfn_is_ram(const struct guest_mem *m, uint64_t gfn)
 {
-    return gfn < m->low_bytes >> PAGE_SHIFT || (gfn >= HIGH_BASE >> PAGE_SHIFT && gfn < m->n_gfns);
+    return gfn < MIN(m->size_bytes, GUEST_LOW_RAM_MAX) >> PAGE_SHIFT || (gfn >= HIGH_BASE >> PAGE_SHIFT && gfn < m->n_gfns);
 }
 
 bool guest_is_ram(const struct vm *vm, gpa_t a)
@@ -141,10 +144,14 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
         return HV_FAIL(HV_E_RANGE);
     while (len) {
         size_t off = a.v % PAGE_SIZE, n = MIN(len, PAGE_SIZE - off);
-        enum hv_err e = page_back(vm, gpa_gfn(a));
-        if (e)
-            return e;
-        memcpy((char *)guest_page(vm, gpa_gfn(a)) + off, in, n);
+        char *page = NULL;
+        while (!page) {                                         /* again, when guest_mem_drop() was faster */
+            enum hv_err e = page_back(vm, gpa_gfn(a));
+            if (e)
+                return e;
+            page = (char *)guest_page(vm, gpa_gfn(a));
+        }
+        memcpy(page + off, in, n);
         dirty_mark(vm, gpa_gfn(a));                             /* after the copy: see above */
         a = gpa_add(a, n), in += n, len -= n;
     }
@@ -170,4 +177,55 @@ enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write)
     if (!e && write && atomic_load_explicit(&vm->dirty.on, memory_order_relaxed))
         log_unprotect(vm, a);
     return e;                                                   /* mapped and permitted by now: somebody was faster, try again */
+}
+
+/* ---- giving memory back ----
+ *
+ * After the mapping is gone and flushed no guest instruction reaches the block, but an exit handler on another pCPU may have looked
+ * block[i] up just before and be copying.  It has let go when its vCPU has left the handler: entered the guest, or ended its slice. */
+
+static void handlers_wait(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n_vcpus; i++) {
+        const struct vcpu *v = vm->vcpus[i];
+        const volatile uint64_t *ticks = &v->guest_tsc_ticks;   /* changes at each exit, before its handler */
+        uint64_t before = *ticks;
+        while (atomic_load(&v->state) == VCPU_RUNNING && !atomic_load(&v->in_guest) && *ticks == before)
+            __builtin_ia32_pause();
+    }
+}
+
+static void *block_take(struct vm *vm, uint64_t i)
+{
+    void *b = i < vm->mem.n_blocks ? block_get(&vm->mem, i) : NULL;
+    if (!b)
+        return NULL;
+    s2_unmap_block(&vm->s2, gpa(i * BLOCK_SIZE));
+    atomic_store((block_slot *)&vm->mem.block[i], NULL);        /* seq_cst: before the look at in_guest */
+    vm->mem.n_backed--;
+    return b;
+}
+
+#define DROP_MAX 64u
+
+unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n)
+{
+    void *taken[DROP_MAX];
+    unsigned n_taken = 0;
+    spin_lock(&vm->mem_lock);
+    bool log = atomic_load(&vm->dirty.on);
+    for (unsigned i = 0; !log && i < n && n_taken < DROP_MAX; i++) {
+        taken[n_taken] = block_take(vm, block[i]);
+        n_taken += taken[n_taken] != NULL;
+    }
+    if (n_taken) {
+        s2_flush(vm);
+        s2_reap(&vm->s2);
+    }
+    spin_unlock(&vm->mem_lock);
+    if (n_taken)
+        handlers_wait(vm);
+    for (unsigned i = 0; i < n_taken; i++)
+        block_free(taken[i]);
+    return n_taken;
 }

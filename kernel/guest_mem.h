@@ -2,7 +2,10 @@
  * kernel/guest_mem.h - a guest's RAM: lazily backed 2 MiB blocks, and the only way by which the hypervisor reads or writes it.
  *
  * RAM is at [0, min(size, 3 GiB)) and, for the rest, from 4 GiB up.  A block that nobody touched has no host memory, reads as zero and is
- * never sent in a move.  guest_write() marks every page that it touches in the dirty log, always. */
+ * never sent in a move.  guest_write() marks every page that it touches in the dirty log, always.
+ *
+ * Behind the RAM that the guest is told of there may be hidden memory, for what belongs to the guest and moves with it, like a disk in
+ * memory.  A guest that finds it harms only itself. */
 #ifndef GODWIT_KERNEL_GUEST_MEM_H
 #define GODWIT_KERNEL_GUEST_MEM_H
 
@@ -13,9 +16,9 @@
 
 struct vm;
 struct guest_mem {
-    uint64_t size_bytes;                /* [c] RAM, multiple of 2 MiB */
-    uint64_t low_bytes, high_bytes;     /* [c] below 3 GiB / from 4 GiB */
-    uint64_t n_gfns;                    /* [c] highest RAM gfn + 1, hole included: the size of bitmaps */
+    uint64_t size_bytes;                /* [c] all of it, multiple of 2 MiB */
+    uint64_t low_bytes, high_bytes;     /* [c] RAM that the guest is told of: below 3 GiB / from 4 GiB */
+    uint64_t n_gfns;                    /* [c] highest gfn + 1, hole included: the size of bitmaps */
     uint64_t n_blocks;                  /* [c] n_gfns / 512 */
     void **block;                       /* [m for writes; reads are atomic] owned: host block per 2 MiB of gfn space, NULL: untouched or hole */
     uint64_t n_backed;                  /* [m] blocks with memory */
@@ -23,6 +26,16 @@ struct guest_mem {
 
 /** Set up RAM of size bytes (multiple of 2 MiB); backs nothing yet.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err guest_mem_init(struct guest_mem *m, uint64_t size_bytes);
+/** The same with hidden_bytes (multiple of 2 MiB) behind them. */
+HV_MUST_CHECK enum hv_err guest_mem_init_hidden(struct guest_mem *m, uint64_t size_bytes, uint64_t hidden_bytes);
+/** Where byte off of the hidden memory lies. */
+static inline gpa_t guest_hidden(const struct guest_mem *m, uint64_t off)
+{
+    uint64_t pos = m->low_bytes + m->high_bytes + off;
+    return gpa(pos < GUEST_LOW_RAM_MAX ? pos : pos - GUEST_LOW_RAM_MAX + 4 * GIB);
+}
+/** Is a in the RAM that the guest was told of? */
+static inline bool guest_is_told_ram(const struct guest_mem *m, gpa_t a) { return a.v < m->low_bytes || a.v - 4 * GIB < m->high_bytes; }
 void guest_mem_fini(struct guest_mem *m);
 bool guest_is_ram(const struct vm *vm, gpa_t a);
 
@@ -40,6 +53,10 @@ HV_MUST_CHECK enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, s
 /** A second-stage fault at a (write: a store).  Backs and maps, or unprotects and logs, so that the access can be retried.
  *  HV_E_RANGE: not RAM (device or nothing); HV_E_NOMEM: host memory is exhausted. */
 HV_MUST_CHECK enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write);
+
+/** The guest does not need what is in these n blocks (numbers gpa / 2 MiB): take their host memory away, they read as zero.  Not while the dirty log
+ *  is on: then nothing happens.  Returns how many went.  Service pCPU; waits for vCPUs that may still use them, so no lock is held. */
+unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n);
 
 /** Translate guest-virtual by the vCPU's own page tables, in software (SDM 3A "Paging"): all four modes (none, 32-bit, PAE, 4/5-level).
  *  want_write/want_exec/user: the access to check.  HV_E_GUEST: it would #PF; *pf_error is the error code then. */

@@ -23,6 +23,7 @@ struct pio_range {
 
 static const struct pio_range pio_ranges[] = {
     BYTES(UART_PORT, UART_PORT + 7, uart_port_read, uart_port_write),
+    { PCI_IO_BASE, PCI_IO_BASE + PCI_IO_LEN - 1, NULL, NULL, pci_guest_port_read, pci_guest_port_write },    /* doorbells */
     BYTES(0x20, 0x21, pic_read, pic_write),
     BYTES(0xa0, 0xa1, pic_read, pic_write),
     BYTES(0x4d0, 0x4d1, pic_read, pic_write),
@@ -32,6 +33,8 @@ static const struct pio_range pio_ranges[] = {
     BYTES(0x64, 0x64, pm_reset_port_read, pm_reset_port_write),
     BYTES(0x92, 0x92, pm_reset_port_read, pm_reset_port_write),
     BYTES(PM_RESET_PORT, PM_RESET_PORT, pm_reset_port_read, pm_reset_port_write),
+    { PCI_CF8, PCI_CF8, NULL, NULL, pci_guest_port_read, pci_guest_port_write },
+    { PCI_CFC, PCI_CFC + 3, NULL, NULL, pci_guest_port_read, pci_guest_port_write },
     { PM1A_EVENT_PORT, PM_TIMER_PORT + 3, NULL, NULL, pm_port_read, pm_port_write },
     ABSENT(0x00, 0x1f), ABSENT(0x80, 0x8f), ABSENT(0xc0, 0xdf),                 /* DMA controllers; 80h is also the delay port */
     ABSENT(0x60, 0x60), ABSENT(0x62, 0x63), ABSENT(0x65, 0x66),                 /* keyboard and embedded controllers */
@@ -40,7 +43,7 @@ static const struct pio_range pio_ranges[] = {
     ABSENT(0x201, 0x201), ABSENT(0x278, 0x27f), ABSENT(0x378, 0x37f),           /* game port, printers */
     ABSENT(0x2e8, 0x2ef), ABSENT(0x2f8, 0x2ff), ABSENT(0x3e8, 0x3ef),           /* other serial ports */
     ABSENT(0x3b0, 0x3df), ABSENT(0x3f0, 0x3f7),                                 /* VGA, floppy */
-    ABSENT(0xcf8, 0xcff),                                                       /* PCI configuration: no bus there */
+    ABSENT(0xcf8, 0xcfb),                                                       /* PCI address: whole DWORDs only */
     ABSENT(0x2e, 0x2f), ABSENT(0x4e, 0x4f), ABSENT(0x22, 0x23), ABSENT(0xa20, 0xa2f),
 };
 
@@ -139,6 +142,7 @@ static const struct mmio_range *mmio_find(uint64_t a)
 }
 
 static bool is_lapic(uint64_t a) { return a - LAPIC_BASE < 0x1000; }
+static bool is_pci(uint64_t a) { return a - PCI_ECAM_BASE < PCI_REGION_LEN; }
 
 /* APIC registers are 32 bits wide at multiples of 16; narrower or odd accesses are undefined there, and get what lies under them. */
 static uint64_t dword_part(uint32_t dword, uint64_t a, unsigned size)
@@ -151,6 +155,12 @@ void mmio_read(struct vcpu *v, gpa_t a, unsigned size, uint64_t *val)
 {
     if (is_lapic(a.v)) {
         *val = dword_part(lapic_mmio_read(v, (uint32_t)(a.v & 0xfff)), a.v, size);
+        return;
+    }
+    if (is_pci(a.v)) {
+        spin_lock(&v->vm->dev_lock);
+        *val = pci_guest_mmio_read(v->vm, a.v, size);
+        spin_unlock(&v->vm->dev_lock);
         return;
     }
     const struct mmio_range *r = mmio_find(a.v);
@@ -166,6 +176,12 @@ void mmio_write(struct vcpu *v, gpa_t a, unsigned size, uint64_t val)
 {
     if (is_lapic(a.v)) {
         if (!(a.v & 15)) lapic_mmio_write(v, (uint32_t)(a.v & 0xfff), (uint32_t)val);
+        return;
+    }
+    if (is_pci(a.v)) {
+        spin_lock(&v->vm->dev_lock);
+        pci_guest_mmio_write(v->vm, a.v, size, val);
+        spin_unlock(&v->vm->dev_lock);
         return;
     }
     const struct mmio_range *r = mmio_find(a.v);

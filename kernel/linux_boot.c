@@ -190,6 +190,7 @@ static unsigned e820_write(const struct vm *vm, uint8_t *table, size_t cap)
     e820_add(&w, &n, LOW_RAM_END, 0xa0000, E820_RESERVED);
     e820_add(&w, &n, ACPI_AREA_BASE, ACPI_AREA_BASE + ACPI_AREA_LEN, E820_RESERVED);
     e820_add(&w, &n, MIB, vm->mem.low_bytes, E820_RAM);
+    e820_add(&w, &n, PCI_ECAM_BASE, PCI_ECAM_BASE + PCI_ECAM_LEN, E820_RESERVED);
     e820_add(&w, &n, IOAPIC_BASE, IOAPIC_BASE + PAGE_SIZE, E820_RESERVED);
     e820_add(&w, &n, LAPIC_BASE, LAPIC_BASE + PAGE_SIZE, E820_RESERVED);
     e820_add(&w, &n, 4 * GIB, 4 * GIB + vm->mem.high_bytes, E820_RAM);

@@ -4,14 +4,25 @@
 
 #include "kernel/clock.h"
 #include "kernel/console.h"
+#include "kernel/guest_net.h"
 #include "kernel/migration.h"
+#include "kernel/pcpu.h"
 #include "kernel/vm_manage.h"
 #include "net/stream.h"
+
+#define IRQ_PENDING_SERVICE BIT32(31)           /* no device vector is that high: ends a guest's slice on the boot CPU */
+
+void service_wanted(void)
+{
+    atomic_fetch_or(&pcpu_get(0)->irq_pending, IRQ_PENDING_SERVICE);
+    pcpu_kick(0);
+}
 
 bool service_step(uint64_t *wake)
 {
     bool busy = net_poll();
     busy |= migration_step();
+    busy |= guest_devices_step();
     busy |= console_step();
     busy |= vm_service();
 

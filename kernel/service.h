@@ -11,5 +11,7 @@
 
 /** One bounded turn of everything.  True: something moved, call again soon.  *wake: TSC value at which it wants the next turn at the latest. */
 bool service_step(uint64_t *wake);
+/** There is work for it, found in a guest exit: the next turn comes soon.  Any pCPU. */
+void service_wanted(void);
 
 #endif

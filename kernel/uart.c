@@ -30,7 +30,7 @@ void uart_reset(struct uart *u)
 {
     u->ier = u->fcr = u->lcr = u->mcr = u->msr = u->scr = u->dlm = 0;
     u->dll = 12;                        /* 9600 */
-    u->thre_pending = u->overrun = u->line = false;
+    u->thre_pending = u->overrun = u->line = u->bypassed = false;
     u->in_tail = u->in_head;
 }
 
@@ -39,7 +39,7 @@ static uint32_t in_len(const struct uart *u) { return u->in_head - u->in_tail; }
 static uint8_t iir_source(const struct uart *u)
 {
     if ((u->ier & IER_LINE) && u->overrun) return IIR_LINE;
-    if ((u->ier & IER_RX) && in_len(u)) return IIR_RX;
+    if ((u->ier & IER_RX) && in_len(u) && !u->bypassed) return IIR_RX;
     if ((u->ier & IER_THRE) && u->thre_pending) return IIR_THRE;
     return IIR_NONE;
 }
@@ -69,7 +69,7 @@ static bool in_put(struct uart *u, uint8_t c)
 
 static uint8_t data_read(struct uart *u)
 {
-    return in_len(u) ? u->in[u->in_tail++ % UART_IN_SIZE] : 0;
+    return in_len(u) && !u->bypassed ? u->in[u->in_tail++ % UART_IN_SIZE] : 0;
 }
 
 static void data_write(struct vm *vm, uint8_t val)
@@ -78,6 +78,7 @@ static void data_write(struct vm *vm, uint8_t val)
     if (u->mcr & MCR_LOOP) {
         if (!in_put(u, val)) u->overrun = true;
     } else {
+        u->bypassed = false;
         out_put(u, val);
     }
     u->thre_pending = true;
@@ -100,7 +101,7 @@ static uint8_t iir_read(struct uart *u)
 
 static uint8_t lsr_read(struct uart *u)
 {
-    uint8_t v = (uint8_t)(LSR_EMPTY | (in_len(u) ? LSR_DATA : 0) | (u->overrun ? LSR_OVERRUN : 0));
+    uint8_t v = (uint8_t)(LSR_EMPTY | (in_len(u) && !u->bypassed ? LSR_DATA : 0) | (u->overrun ? LSR_OVERRUN : 0));
     u->overrun = false;
     return v;
 }
@@ -152,6 +153,27 @@ void uart_port_write(struct vm *vm, uint16_t port, uint8_t val)
     irq_update(vm);
 }
 
+void uart_console_out(struct vm *vm, const void *buf, size_t len)
+{
+    struct uart *u = &vm->devices->uart;
+    for (size_t i = 0; i < len; i++) out_put(u, ((const uint8_t *)buf)[i]);
+    u->bypassed = true;
+    irq_update(vm);
+}
+
+size_t uart_console_waiting(const struct vm *vm)
+{
+    return vm->devices->uart.bypassed ? in_len(&vm->devices->uart) : 0;
+}
+
+size_t uart_console_in(struct vm *vm, void *buf, size_t cap)
+{
+    struct uart *u = &vm->devices->uart;
+    size_t n = 0;
+    while (n < cap && uart_console_waiting(vm)) ((uint8_t *)buf)[n++] = u->in[u->in_tail++ % UART_IN_SIZE];
+    return n;
+}
+
 size_t uart_take_output(struct vm *vm, void *buf, size_t cap)
 {
     struct uart *u = &vm->devices->uart;
@@ -167,6 +189,8 @@ size_t uart_put_input(struct vm *vm, const void *buf, size_t len)
     size_t n = 0;
     spin_lock(&vm->dev_lock);
     while (n < len && in_put(&vm->devices->uart, ((const uint8_t *)buf)[n])) n++;
+    struct vdev *hvc = vm->devices->uart.bypassed ? vdev_find(vm, VDEV_CONSOLE) : NULL;
+    if (hvc) vdev_defer(vm, hvc);
     irq_update(vm);
     spin_unlock(&vm->dev_lock);
     return n;

@@ -20,6 +20,7 @@ struct uart {
     bool thre_pending;                  /* THR became empty since IIR told so */
     bool overrun;
     bool line;                          /* level of IRQ 4 as last set */
+    bool bypassed;                      /* the guest wrote to the virtio console last: input is for that */
     uint32_t out_head, out_tail, in_head, in_tail;      /* free-running; head - tail bytes are in the ring */
     uint64_t n_lost;                    /* output bytes overwritten unread */
     uint8_t out[UART_OUT_SIZE], in[UART_IN_SIZE];
@@ -28,6 +29,11 @@ struct uart {
 void uart_reset(struct uart *u);        /* registers only: output stays readable across a guest's reset */
 uint8_t uart_port_read(struct vm *vm, uint16_t port);            /* dev_lock held */
 void uart_port_write(struct vm *vm, uint16_t port, uint8_t val); /* dev_lock held */
+
+/* For the virtio console, dev_lock held: output into the same ring; input that was typed, while the virtio console is the one in use. */
+void uart_console_out(struct vm *vm, const void *buf, size_t len);
+size_t uart_console_in(struct vm *vm, void *buf, size_t cap);
+size_t uart_console_waiting(const struct vm *vm);
 
 /** Move up to cap bytes of the guest's output to buf; returns how many.  Any pCPU; takes dev_lock. */
 size_t uart_take_output(struct vm *vm, void *buf, size_t cap);

@@ -132,7 +132,7 @@ static enum hv_err build_vcpu(struct vm *vm, unsigned index)
 
 static enum hv_err build_parts(struct vm *vm)
 {
-    enum hv_err e = guest_mem_init(&vm->mem, vm->config.memory_bytes);
+    enum hv_err e = guest_mem_init_hidden(&vm->mem, vm->config.memory_bytes, vm->config.disk_bytes);
     if (!e)
         e = s2_init(&vm->s2, cpu_ops->s2_format);
     for (unsigned i = 0; !e && i < vm->config.n_cpus; i++)
@@ -148,9 +148,9 @@ static enum hv_err build_parts(struct vm *vm)
 static enum hv_err build(struct vm *vm, char *why, size_t why_len)
 {
     uint64_t room = vm_memory_promisable();
-    if (vm->config.memory_bytes > room) {
+    if (vm->config.memory_bytes + vm->config.disk_bytes > room) {
         snprintf(why, why_len, "%s needs %llu MiB, this host can promise %llu MiB: stop another guest or give the host more memory",
-                 vm->config.name, (unsigned long long)(vm->config.memory_bytes / MIB), (unsigned long long)(room / MIB));
+                 vm->config.name, (unsigned long long)((vm->config.memory_bytes + vm->config.disk_bytes) / MIB), (unsigned long long)(room / MIB));
         return HV_FAIL(HV_E_NOMEM);
     }
     atomic_store(&vm->power_request, VM_POWER_NONE);
@@ -184,13 +184,44 @@ static enum hv_err load_kernel(struct vm *vm, char *why, size_t why_len)
     return e;
 }
 
+/* A disk that starts from a file has the file's size, rounded up to a block. */
+static enum hv_err disk_find(struct vm *vm, const struct boot_file **out, char *why, size_t why_len)
+{
+    struct vm_config *c = &vm->config;
+    *out = c->disk_file[0] ? file_find(c->disk_file) : NULL;
+    if (c->disk_file[0] && !*out) {
+        snprintf(why, why_len, "%s: file \\godwit\\%s, its disk, is not on this host's boot disk", c->name, c->disk_file);
+        return HV_FAIL(HV_E_NOENT);
+    }
+    if (*out)
+        c->disk_bytes = ALIGN_UP((*out)->len, BLOCK_SIZE);
+    return HV_OK;
+}
+
+/* Pages of zeros need no memory. */
+static enum hv_err disk_fill(struct vm *vm, const struct boot_file *f)
+{
+    static const uint8_t zero[PAGE_SIZE];
+    const uint8_t *from = f ? (const uint8_t *)(uintptr_t)f->base : NULL;
+    for (uint64_t off = 0; f && off < f->len; off += PAGE_SIZE) {
+        size_t n = MIN(PAGE_SIZE, f->len - off);
+        enum hv_err e = memcmp(from + off, zero, n) ? guest_write(vm, guest_hidden(&vm->mem, off), from + off, n) : HV_OK;
+        if (e)
+            return e;
+    }
+    return HV_OK;
+}
+
 enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
 {
     if (state_of(vm) != VM_STOPPED) {
         snprintf(why, why_len, "%s is %s; only a stopped guest can be started", vm->config.name, vm_state_name(state_of(vm)));
         return HV_FAIL(HV_E_BUSY);
     }
+    const struct boot_file *disk = NULL;
     enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why, why_len);
+    if (!e)
+        e = disk_find(vm, &disk, why, why_len);
     if (!e)
         e = build(vm, why, why_len);
     if (e)
@@ -198,6 +229,8 @@ enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
     atomic_store(&vm->state, VM_PAUSED);
     random_bytes(vm->uuid, sizeof(vm->uuid));
     e = load_kernel(vm, why, why_len);
+    if (!e)
+        e = disk_fill(vm, disk);
     if (e) {
         teardown(vm);
         return e;
@@ -264,6 +297,7 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct vm **out, char *why
     if (local.name[0]) {                                /* defined here too: files, autostart and pin are this host's own */
         memcpy(vm->config.kernel, local.kernel, sizeof(local.kernel));
         memcpy(vm->config.initrd, local.initrd, sizeof(local.initrd));
+        memcpy(vm->config.disk_file, local.disk_file, sizeof(local.disk_file));
         vm->config.autostart = local.autostart;
         vm->config.pin = local.pin;
     }
@@ -378,6 +412,7 @@ void vm_inspect(struct vm *vm, void (*print)(const char *fmt, ...))
           (unsigned long long)vm->s2.n_tables, (unsigned long long)vm->s2.n_large, (unsigned long long)vm->s2.n_split);
     print("dirty log %s, faults %llu, harvests %llu in %llu us", atomic_load(&vm->dirty.on) ? "on" : "off",
           (unsigned long long)vm->dirty.n_faults, (unsigned long long)vm->dirty.n_harvests, (unsigned long long)vm->dirty.harvest_us);
+    vdev_describe(vm, print);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         inspect_vcpu(vm->vcpus[i], print);
 }

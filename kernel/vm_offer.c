@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm_offer.c - what a source tells about a VM before moving it, and the destination's answer: every reason why not.
  *
- * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · 0 u16 · memory u64 · tsc_hz u64 · xcr0 u64 ·
+ * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory u64 · disk u64 · tsc_hz u64 · xcr0 u64 ·
  * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · CPUID table (cpuid_save) · n u16 and n times (section u16, version u16).
+ * virtio: which devices it has, OFFER_* bits.  disk: bytes of its ram: disk, 0 without.
  * The sections are the devices of the state to come; one that this host does not know is a reason to refuse, before any page is sent. */
 #include <stdio.h>
 #include "kernel/clock.h"
@@ -13,12 +14,14 @@
 #include "kernel/x86/fpu.h"
 
 #define OFFER_MAGIC 0x4f565747u         /* "GWVO" */
+enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_ALL = 15 };
 #define TSC_NOTICE_PPM 1000             /* beyond this, another TSC rate is worth a word */
 
 /* VMS_SEC_* with the versions that vm_state.c writes and reads. */
 static const struct { uint16_t section, version; } devices_known[] = {
     { VMS_SEC_REGS, 1 }, { VMS_SEC_XSAVE, 1 }, { VMS_SEC_MSRS, 1 }, { VMS_SEC_LAPIC, 1 }, { VMS_SEC_TIME, 1 }, { VMS_SEC_PVCLOCK, 1 },
     { VMS_SEC_IOAPIC, 1 }, { VMS_SEC_PIC, 1 }, { VMS_SEC_PIT, 1 }, { VMS_SEC_RTC, 1 }, { VMS_SEC_PM, 1 }, { VMS_SEC_UART, 1 },
+    { VMS_SEC_PCI, 1 }, { VMS_SEC_VIRTIO, 1 },
 };
 
 static void wr_text(struct wr *w, const char *s)
@@ -51,14 +54,19 @@ static bool name_ok(const char *s)
     return true;
 }
 
+static unsigned virtio_bits(const struct vm_config *c)
+{
+    return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) | (c->hvc ? OFFER_HVC : 0u);
+}
+
 enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
 {
     struct wr w = wr_init(buf, cap);
     wr_u32(&w, OFFER_MAGIC); wr_u16(&w, VM_STATE_FORMAT); wr_u16(&w, 0);
     wr_u8(&w, (uint8_t)cpu_ops->vendor); wr_u8(&w, (uint8_t)vm->n_vcpus); wr_u16(&w, 0);
     wr_bytes(&w, vm->uuid, sizeof vm->uuid);
-    wr_bytes(&w, vm->config.mac, sizeof vm->config.mac); wr_u16(&w, 0);
-    wr_u64(&w, vm->mem.size_bytes); wr_u64(&w, vm->tsc_hz); wr_u64(&w, vm->cpuid->xcr0_allowed);
+    wr_bytes(&w, vm->config.mac, sizeof vm->config.mac); wr_u16(&w, (uint16_t)virtio_bits(&vm->config));
+    wr_u64(&w, vm->config.memory_bytes); wr_u64(&w, vm->config.disk_bytes); wr_u64(&w, vm->tsc_hz); wr_u64(&w, vm->cpuid->xcr0_allowed);
     wr_text(&w, vm->config.name); wr_text(&w, vm->config.kernel); wr_text(&w, vm->config.initrd);
     wr_text(&w, vm->config.cmdline); wr_text(&w, vm->config.cpu);
     cpuid_save(vm->cpuid, &w);
@@ -77,8 +85,9 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why
     unsigned zero = rd_u16(r);
     rd_bytes(r, o->uuid, sizeof o->uuid);
     rd_bytes(r, o->config.mac, sizeof o->config.mac);
-    zero |= rd_u16(r);
+    unsigned virtio = rd_u16(r);
     o->config.memory_bytes = rd_u64(r);
+    o->config.disk_bytes = rd_u64(r);
     o->tsc_hz = rd_u64(r);
     o->xcr0 = rd_u64(r);
     if (r->bad || zero) return REFUSE(HV_E_PROTO, "the offer is cut off or malformed");
@@ -87,6 +96,9 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why
     if (o->config.memory_bytes % BLOCK_SIZE || o->config.memory_bytes < 16 * MIB || o->config.memory_bytes > BIT64(46))
         return REFUSE(HV_E_PROTO, "the offer has an impossible memory size, %llu bytes", (unsigned long long)o->config.memory_bytes);
     if (o->tsc_hz < 1000000 || o->tsc_hz > UINT64_C(100000000000)) return REFUSE(HV_E_PROTO, "the offer has an impossible TSC frequency");
+    if (virtio & ~(unsigned)OFFER_ALL) return REFUSE(HV_E_VERSION, "the guest has virtio devices (bits %#x) that this host does not know: update this host", virtio);
+    if (o->config.disk_bytes % BLOCK_SIZE || o->config.disk_bytes > BIT64(46)) return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
+    o->config.nic = virtio & OFFER_NIC, o->config.rng = virtio & OFFER_RNG, o->config.balloon = virtio & OFFER_BALLOON, o->config.hvc = virtio & OFFER_HVC;
     o->vendor = (enum cpu_vendor)vendor;
     o->config.n_cpus = n_cpus;
     return HV_OK;
@@ -174,9 +186,10 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
 {
     char text[200];
     unsigned n = check_processor(o, add, ctx) + check_devices(o, add, ctx);
-    if (o->config.memory_bytes > free_bytes) {
-        snprintf(text, sizeof text, "the guest has %llu MiB of memory, this host can give %llu MiB: stop another guest here or choose another host",
-                 (unsigned long long)(o->config.memory_bytes / MIB), (unsigned long long)(free_bytes / MIB));
+    if (o->config.memory_bytes + o->config.disk_bytes > free_bytes) {
+        snprintf(text, sizeof text, "the guest has %llu MiB of memory%s, this host can give %llu MiB: stop another guest here or choose another host",
+                 (unsigned long long)((o->config.memory_bytes + o->config.disk_bytes) / MIB), o->config.disk_bytes ? " and disk" : "",
+                 (unsigned long long)(free_bytes / MIB));
         add(ctx, text);
         n++;
     }

@@ -432,7 +432,7 @@ static void uart_save(struct vm *vm, unsigned i, struct wr *w)
     const struct uart *u = &vm->devices->uart;
     (void)i;
     wr_u8(w, u->ier); wr_u8(w, u->fcr); wr_u8(w, u->lcr); wr_u8(w, u->mcr); wr_u8(w, u->msr); wr_u8(w, u->scr); wr_u8(w, u->dll); wr_u8(w, u->dlm);
-    wr_u8(w, (uint8_t)(u->thre_pending | u->overrun << 1 | u->line << 2));
+    wr_u8(w, (uint8_t)(u->thre_pending | u->overrun << 1 | u->line << 2 | u->bypassed << 3));
     ring_save(w, u->out, UART_OUT_SIZE, u->out_tail, u->out_head);
     ring_save(w, u->in, UART_IN_SIZE, u->in_tail, u->in_head);
 }
@@ -460,9 +460,14 @@ static bool uart_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     if (!ring_load(in, u->in, UART_IN_SIZE, &u->in_tail, &u->in_head, apply)) return false;
     if (!apply) return true;
     u->ier = reg[0] & 0xf; u->fcr = reg[1]; u->lcr = reg[2]; u->mcr = reg[3] & 0x1f; u->msr = reg[4]; u->scr = reg[5]; u->dll = reg[6]; u->dlm = reg[7];
-    u->thre_pending = reg[8] & 1; u->overrun = reg[8] & 2; u->line = reg[8] & 4;
+    u->thre_pending = reg[8] & 1; u->overrun = reg[8] & 2; u->line = reg[8] & 4; u->bypassed = reg[8] & 8;
     return true;
 }
+
+static void pci_save(struct vm *vm, unsigned i, struct wr *w) { (void)i; pci_guest_save(&vm->devices->pci, w); }
+static bool pci_load(struct vm *vm, unsigned i, struct rd *in, bool apply) { (void)i; return pci_guest_load(&vm->devices->pci, in, apply); }
+static void virtio_save(struct vm *vm, unsigned i, struct wr *w) { (void)i; vdev_save(vm, w); }
+static bool virtio_load(struct vm *vm, unsigned i, struct rd *in, bool apply) { (void)i; return vdev_load(vm, in, apply); }
 
 /* ---- the list ---- */
 
@@ -485,6 +490,8 @@ static const struct section {
     { VMS_SEC_RTC,     1, false, "RTC",           rtc_save,     rtc_load },
     { VMS_SEC_PM,      1, false, "ACPI power",    pm_save,      pm_load },
     { VMS_SEC_UART,    1, false, "serial port",   uart_save,    uart_load },
+    { VMS_SEC_PCI,     1, false, "PCI bus",       pci_save,     pci_load },
+    { VMS_SEC_VIRTIO,  1, false, "virtio devices", virtio_save, virtio_load },
 };
 
 static void section_save(struct vm *vm, const struct section *s, unsigned i, struct wr *w)

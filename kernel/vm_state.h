@@ -16,7 +16,7 @@
 #include "kernel/cpuid.h"
 #include "kernel/err.h"
 
-#define VM_STATE_FORMAT 1
+#define VM_STATE_FORMAT 2
 #define VM_STATE_MAX    (256 * 1024u)
 #define VM_OFFER_MAX    8192u
 
@@ -25,6 +25,7 @@ struct vm;
 enum vms_section {
     VMS_SEC_REGS = 1, VMS_SEC_XSAVE, VMS_SEC_MSRS, VMS_SEC_LAPIC,                        /* one per vCPU */
     VMS_SEC_TIME = 16, VMS_SEC_PVCLOCK, VMS_SEC_IOAPIC, VMS_SEC_PIC, VMS_SEC_PIT, VMS_SEC_RTC, VMS_SEC_PM, VMS_SEC_UART,
+    VMS_SEC_PCI, VMS_SEC_VIRTIO,
     VMS_SEC_OPTIONAL = 0x8000,
 };
 

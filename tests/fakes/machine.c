@@ -8,6 +8,8 @@
 #include "kernel/clock.h"
 #include "kernel/insn.h"
 #include "kernel/pcpu.h"
+#include "kernel/random.h"
+#include "kernel/service.h"
 #include "kernel/x86/fpu.h"
 #include "tests/fakes/machine.h"
 
@@ -22,6 +24,9 @@ uint64_t clock_wall_ns(void) { return fake_wall_ns; }
 static struct pcpu pcpu;
 struct pcpu *this_pcpu(void) { pcpu.running = fake_running; return &pcpu; }
 void pcpu_kick(unsigned index) { (void)index; }
+unsigned fake_service_wanted;
+void service_wanted(void) { fake_service_wanted++; }
+void random_bytes(void *buf, size_t len) { for (size_t i = 0; i < len; i++) ((uint8_t *)buf)[i] = (uint8_t)(i * 37 + 11); }
 
 static struct machine *machine_of(struct vm *vm) { return container_of(vm, struct machine, vm); }
 
@@ -106,6 +111,19 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
     if (!in_ram(vm, a, len)) return HV_E_RANGE;
     memcpy(machine_of(vm)->ram + a.v, buf, len);
     return HV_OK;
+}
+const void *guest_page(const struct vm *vm, uint64_t gfn)
+{
+    return gfn < vm->mem.size_bytes / PAGE_SIZE ? container_of(vm, struct machine, vm)->ram + gfn * PAGE_SIZE : NULL;
+}
+unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if ((block[i] + 1) * BLOCK_SIZE > vm->mem.size_bytes) abort();
+        memset(machine_of(vm)->ram + block[i] * BLOCK_SIZE, 0, BLOCK_SIZE);
+    }
+    machine_of(vm)->n_dropped += n;
+    return n;
 }
 enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write) { (void)write; return guest_is_ram(vm, a) ? HV_OK : HV_E_RANGE; }
 

@@ -14,12 +14,13 @@ struct machine {
     struct vcpu_regs regs[VM_MAX_VCPUS];
     int64_t hw_tsc_offset[VM_MAX_VCPUS];
     struct vcpu_event injected;
-    unsigned n_injected, n_kicks;
+    unsigned n_injected, n_kicks, n_dropped;
     uint8_t *ram;
 };
 
 extern uint64_t fake_tsc;               /* what tsc_read() says */
 extern uint64_t fake_wall_ns;           /* what clock_wall_ns() says */
+extern unsigned fake_service_wanted;    /* calls of service_wanted() */
 extern struct vcpu *fake_running;       /* whose slice "this pCPU" is in */
 
 /** n vCPUs, FROZEN, ram_bytes of RAM (all below 3 GiB); devices created. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_acpi_guest.c - the guest's ACPI tables: reachable, checksummed, and taken apart by iasl when it is installed. */
-/* unit-sources: kernel/acpi_guest.c kernel/devices.c kernel/io_bus.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/acpi_guest.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,7 +43,8 @@ static void test_chain(void **state)
         check_sum(ACPI_AREA_BASE, 20);
         check_sum(ACPI_AREA_BASE, 36);
         table(get(ACPI_AREA_BASE + 24, 8), "XSDT");
-        uint64_t fadt = table(entry(0), "FACP"), madt = table(entry(1), "APIC");
+        uint64_t fadt = table(entry(0), "FACP"), madt = table(entry(1), "APIC"), mcfg = table(entry(2), "MCFG");
+        assert_int_equal(get(mcfg + 44, 8), PCI_ECAM_BASE);
         table(get(fadt + 40, 4), "DSDT");
         assert_int_equal(get(fadt + 140, 8), get(fadt + 40, 4));
         assert_int_equal(get(fadt + 36, 4) % 64, 0);
@@ -63,7 +64,7 @@ static void test_iasl_understands_the_dsdt(void **state)
 {
     (void)state;
     if (system("command -v iasl >/dev/null 2>&1")) skip();
-    char dir[] = "/tmp/godwit-acpi-XXXXXX", cmd[300], path[100];
+    char dir[] = "/tmp/godwit-acpi-XXXXXX", cmd[500], path[100];
     assert_non_null(mkdtemp(dir));
     len = acpi_tables_build(buf, sizeof buf, ACPI_AREA_BASE, 2);
     uint64_t fadt = entry(0), at[] = { get(fadt + 40, 4), fadt, entry(1) };
@@ -74,7 +75,7 @@ static void test_iasl_understands_the_dsdt(void **state)
         fclose(f);
     }
     snprintf(cmd, sizeof cmd, "cd %s && iasl -d t0.aml >out 2>&1 && iasl -d t1.aml >>out 2>&1 && iasl -d t2.aml >>out 2>&1 && "
-             "grep -q PNP0501 t0.dsl && grep -q _S5 t0.dsl && grep -q 0x03F8 t0.dsl && iasl t0.dsl >>out 2>&1 && ! grep -qi '[1-9] errors' out", dir);
+             "grep -q PNP0501 t0.dsl && grep -q _S5 t0.dsl && grep -q 0x03F8 t0.dsl && grep -q PNP0A08 t0.dsl && grep -q 0xE1000000 t0.dsl && grep -q 0xEFFFFFFF t0.dsl && iasl t0.dsl >>out 2>&1 && ! grep -qi '[1-9] errors' out", dir);
     int rc = system(cmd);
     if (rc) { snprintf(cmd, sizeof cmd, "cat %s/out %s/t0.dsl >&2", dir, dir); rc |= system(cmd); }
     snprintf(cmd, sizeof cmd, "rm -r %s", dir);

@@ -159,8 +159,27 @@ static const struct value_case value_cases[] = {
     { "host", "pool-cpuid", "pool.txt", true }, { "host", "pool-cpuid", "a\\b", false }, { "vm v", "autostart", "yes", true }, { "vm v", "autostart", "later", false },
     { "vm v", "mac", "02:aa:Bb:00:00:01", true }, { "vm v", "mac", "03:aa:bb:00:00:01", false }, { "vm v", "mac", "02aabb000001", false },
     { "vm v", "mac", "02:aa:bb:00:00", false }, { "vm v", "mac", "02:aa:bb:00:00:01:02", false },
+    { "vm v", "nic", "yes", true }, { "vm v", "nic", "e1000", false }, { "vm v", "rng", "no", true }, { "vm v", "rng", "", false },
+    { "vm v", "balloon", "off", true }, { "vm v", "balloon", "1G", false }, { "vm v", "console", "virtio", true }, { "vm v", "console", "serial", true },
+    { "vm v", "console", "hvc0", false }, { "vm v", "disk", "ram:64M", true }, { "vm v", "disk", "ram:2M", true }, { "vm v", "disk", "ram:image.raw", true },
+    { "vm v", "disk", "ram:", false }, { "vm v", "disk", "image.raw", false }, { "vm v", "disk", "ram:a/b", false }, { "vm v", "disk", "", false },
     { "vm v", "pin", "any", true }, { "vm v", "pin", "63", true }, { "vm v", "pin", "64", false }, { "vm v", "pin", "-1", false },
 };
+
+static void test_devices(void **state)
+{
+    (void)state;
+    const char *text = "[vm a]\nmemory = 64M\nkernel = k\n"
+                       "[vm b]\nmemory = 64M\nkernel = k\nnic = yes\nrng = no\nballoon = no\nconsole = virtio\ndisk = ram:6M\n"
+                       "[vm c]\nmemory = 64M\nkernel = k\ndisk = ram:7M\n";
+    config_parse(text, strlen(text), &c, NULL, NULL);
+    assert_int_equal(c.n_errors, 0);
+    const struct vm_config *a = &c.vms[0], *b = &c.vms[1];
+    assert_true(a->rng && a->balloon && !a->nic && !a->hvc && !a->disk_bytes && !a->disk_file[0]);
+    assert_true(b->nic && b->hvc && !b->rng && !b->balloon);
+    assert_int_equal(b->disk_bytes, 6 * MIB);
+    assert_string_equal(c.vms[2].disk_file, "7M");                  /* no size that a disk can have: a file's name */
+}
 
 static void test_each_value(void **state)
 {
@@ -331,7 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_full_file),
-        cmocka_unit_test(test_each_value),
+        cmocka_unit_test(test_devices), cmocka_unit_test(test_each_value),
         cmocka_unit_test(test_mistakes_cost_only_themselves),
         cmocka_unit_test(test_last_section_is_checked),
         cmocka_unit_test(test_structure),
