@@ -29,8 +29,8 @@ def narrate(host):
 class Pair:
     """Hosts a and b on one link; a has the guests.  b_keys: further keys of b's [host] section.  More keyword arguments: for both hosts."""
 
-    def __init__(self, vms=None, b_keys=None, **both):
-        self.link = Link()
+    def __init__(self, vms=None, b_keys=None, link=None, **both):
+        self.link = link or Link()
         vms = vms or {"guest": vm(DIRTIER), "shell": vm(autostart=False)}
         self.a = narrate(Host("a", self.link, vms=vms, peers=["b"], tag="pair", **both).boot(wait=False))
         both["host_keys"] = b_keys or both.get("host_keys")
@@ -43,6 +43,10 @@ class Pair:
     def new_b(self, plain=False, **kw):
         """Replace host b, as after a power failure, by one that differs; returns it.  The guest must be on a."""
         self.guest_on_a()
+        return self.boot_b(plain, **kw)
+
+    def boot_b(self, plain=True, **kw):
+        """The same, wherever the guest is."""
         self.b.kill()
         self.b = narrate(Host("b", self.link, tag="pair", **{"peers": ["a"], **kw}).boot(wait=False))
         self.b.wait_prompt()

@@ -8,8 +8,11 @@
     report = a.migrate("guest", "b")
 """
 import os
+import queue
 import re
+import socket
 import subprocess
+import threading
 import time
 
 from emulator import BUILD, ROOT, Died, Emulator, Timeout, free_port
@@ -45,6 +48,51 @@ class Link:
     def netdev(self, name):
         self.listener = self.listener or name
         return f"stream,id=n0,server={'on' if self.listener == name else 'off'},addr.type=unix,addr.path={self.path}"
+
+
+class SlowLink:
+    """A cable on which each frame takes `delay` seconds; that may be changed at any time, so that a short phase of a move becomes a long one.
+    When a host dies, what it sent and is still under way is lost."""
+
+    def __init__(self):
+        os.makedirs(RUNS, exist_ok=True)
+        self.path, self.delay = os.path.join(RUNS, f"slow-{os.getpid()}-{id(self):x}"), 0.0
+        self.ends = {}                                          # host name -> its listening socket
+        self.wires = {}                                         # host name -> its connection
+        self.queues = {}                                        # host name -> frames for it, each with its time
+
+    def netdev(self, name):
+        if name not in self.ends:
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(f"{self.path}-{name}")
+            listener.listen(1)
+            self.ends[name], self.queues[name] = listener, queue.Queue()
+            for work in (self._receive, self._deliver):
+                threading.Thread(target=work, args=(name,), daemon=True).start()
+        return f"stream,id=n0,server=off,addr.type=unix,addr.path={self.path}-{name}"
+
+    def _receive(self, name):
+        while True:
+            self.wires[name] = self.ends[name].accept()[0]
+            stream = self.wires[name].makefile("rb")
+            while True:
+                head = stream.read(4)                           # QEMU's framing: length, frame
+                body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+                if not body:
+                    break
+                for other in self.queues.keys() - {name}:
+                    self.queues[other].put((time.monotonic() + self.delay, name, head + body))
+            self.wires.pop(name).close()
+
+    def _deliver(self, name):
+        while True:
+            due, sender, frame = self.queues[name].get()
+            time.sleep(max(due - time.monotonic(), 0))
+            if sender in self.wires and name in self.wires:
+                try:
+                    self.wires[name].sendall(frame)
+                except OSError:
+                    pass                                        # that host died just now
 
 
 class UserNet:

@@ -9,6 +9,7 @@ from host import RUNS, vm
 
 CLOCK_S = 0.05                  # two hosts' idea of a second may differ by so much over a move (their clocks are calibrated at boot)
 SLACK_MS = 20                   # the guest's own scheduling and interrupts may add this to the blackout, on top of the machine's noise
+BUSY_MS, MOVES_MORE = 60, 2     # a machine with more noise than this may have as many moves more
 NOISE_S = 2                     # the noise is watched for so long before a move
 
 
@@ -24,20 +25,34 @@ def check_after_move(pair, report, noise=None):
     """The guest ticks on at its new host, all memory is right, its longest gap is the blackout that the hosts measured.
 
     noise: what watch_noise() saw before the move; None: the gap is not judged.  A busy machine also takes the emulator's threads away during
-    the move, so the second longest gap since then counts as noise as well; the blackout is one gap, so it cannot hide there."""
-    src, dst = pair.b if pair.at is pair.a else pair.a, pair.at
-    with dst.guest("guest") as g:
-        gap, second = g.gaps_ms()
-        assert all(t["backwards"] is None for t in g.ticks(3)), "a clock went backwards"
-        g.verify()
-    blackout = report.number("blackout_ms")
-    if noise is not None:
+    the move, so the second longest gap since then counts as noise as well; the blackout is one gap, so it cannot hide there.  If the
+    longest gap is too long on a machine that was that busy, another move (there and back) decides; on a quiet one it does not."""
+    gap, second = look_after_move(pair)
+    for again in range(MOVES_MORE + 1):
+        blackout = report.number("blackout_ms")
+        if noise is None:
+            return
         told = f"the guest saw a gap of {gap:.1f} ms, the hosts a blackout of {blackout:.1f} ms; noise {noise:.1f} ms before, {second:.1f} ms during the move"
         print(f"        {told}")
-        assert gap <= blackout + max(noise, second) + SLACK_MS, told
         assert gap >= blackout * 0.3, told + ": one of them measures wrong"
+        if gap <= blackout + max(noise, second) + SLACK_MS:
+            return
+        assert again < MOVES_MORE and max(noise, second) > BUSY_MS, told
+        pair.move()
+        noise = watch_noise(pair)
+        report = pair.move()
+        gap, second = look_after_move(pair)
+
+
+def look_after_move(pair):
+    src, dst = pair.b if pair.at is pair.a else pair.a, pair.at
+    with dst.guest("guest") as g:
+        gaps = g.gaps_ms()
+        assert all(t["backwards"] is None for t in g.ticks(3)), "a clock went backwards"
+        g.verify()
     assert not src.has_vm("guest"), "the source still runs the guest"
     assert dst.has_vm("guest")
+    return gaps
 
 
 def test_a_to_b_under_load(pair):
