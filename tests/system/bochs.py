@@ -165,6 +165,21 @@ class BochsLink:
                         pass                                    # that host is not there now
 
 
+class MixedLink:
+    """A cable between one host in Bochs and one in QEMU, which speak the same datagrams."""
+
+    def __init__(self):
+        sock, self.port = BochsLink._open()
+        sock.close()                                            # QEMU takes its place
+
+    def config(self, name):
+        return f"e1000: enabled=1, mac={mac(name)}, ethmod=socket, ethdev={self.port}\n"
+
+    def netdev(self, _):
+        return (f"dgram,id=n0,local.type=inet,local.host=127.0.0.1,local.port={self.port + 1},"
+                f"remote.type=inet,remote.host=127.0.0.1,remote.port={self.port}")
+
+
 class BochsHost(Host):
     """A Godwit host in Bochs.  Further keyword arguments: model, ips.  nic, extra, reboot and pcap do not apply."""
 

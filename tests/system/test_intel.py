@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Intel: hosts in Bochs with VT-x and EPT.  Boot, guests, and a move by each way to find changed pages.
+"""Intel: hosts in Bochs with VT-x and EPT.  Boot, guests, a move by each way to find changed pages, moves between unlike processors; and
+AMD-V as Bochs emulates it (with next-RIP), a second opinion beside QEMU's.
 
 Bochs runs some 40 million instructions a second, so most checks move tests/guest/walker.c, which verifies its own memory; one moves Linux."""
 import re
 
 import bochs
-from bochs import BochsHost, BochsLink
+from bochs import BochsHost, BochsLink, MixedLink
 from fixtures import Skip, narrate
-from host import vm
+from host import Host, vm
 from tiny_guest import TICK, read_tick, walker
 from tiny_kernel import SPIN_WITH_INTERRUPTS_OFF, bzimage
 
 # The ways to find changed pages: PML, D bits, neither.  (Sandy Bridge has neither as well, but no RDRAND, so it cannot encrypt and does not move.)
+RYZEN = "ryzen"
 SKYLAKE, HASWELL, IVY_BRIDGE = "corei7_skylake_x", "corei7_haswell_4770", "corei7_ivy_bridge_3770k"
 NO_LINUX = {"vmlinuz": None, "initramfs.cpio.gz": None}
 
 
-def walker_vm(ticks_per_visit=40000):
-    return {**vm(memory="40M", kernel="walker", initrd=None), "cmdline": str(ticks_per_visit)}
+def walker_vm(ticks_per_visit=40000, **more):
+    return {**vm(memory="40M", kernel="walker", initrd=None, **more), "cmdline": str(ticks_per_visit)}
 
 
 class Hosts:
@@ -33,6 +35,10 @@ class Hosts:
     def __call__(self, name, link=None, wait=True, **kw):
         self.made.append(BochsHost(name, link, tag="intel", **kw))
         return narrate(self.made[-1].boot(wait))
+
+    def in_qemu(self, name, link, **kw):
+        self.made.append(Host(name, link, tag="intel", nic="e1000", **kw))
+        return narrate(self.made[-1].boot())
 
     def pair(self, model, vms, model_b=None, **kw):
         link = BochsLink()
@@ -114,3 +120,40 @@ def test_linux_moves_there_and_back():
             with dst.guest("guest") as g:
                 assert all(t["backwards"] is None for t in g.ticks(3)), "a clock went backwards"
                 g.verify()
+
+
+def refused(src, dst_name, name, words):
+    report = src.migrate(name, dst_name, must=False)
+    assert not report.ok and report.number("wire_bytes") < 200000, f"not refused at validation:\n{report.text}"
+    for word in words:
+        assert word in report.text, f"the refusal does not name {word}:\n{report.text}"
+    ticks(src, name)
+
+
+def test_moves_between_models():
+    """A guest that was promised all of Skylake-X cannot move to Ivy Bridge, and each missing feature is named; one on a level both have can."""
+    with Hosts() as hosts:
+        a, b = hosts.pair(SKYLAKE, {"guest": walker_vm(), "level": walker_vm(cpu="x86-64-v2")}, model_b=IVY_BRIDGE,
+                          files={"walker": walker(), **NO_LINUX})
+        refused(a, "b", "guest", ("avx2", "avx512f", "bmi1", "fma", "clwb", "XSAVE"))
+        move(a, b, "the processor's log (PML)", "level")
+        move(b, a, "write protection", "level")
+
+
+def test_amd_and_intel_do_not_mix():
+    """QEMU with AMD-V and Bochs with VT-x on one cable: a move is refused both ways, and the guests run on."""
+    with Hosts() as hosts:
+        link = MixedLink()
+        files = {"walker": walker(), **NO_LINUX}
+        b = hosts("b", link, peers=["a"], files=files, vms={"other": walker_vm()})
+        a = hosts.in_qemu("a", link, peers=["b"], files=files, vms={"guest": walker_vm(1000000)})
+        refused(a, "b", "guest", ("runs on AMD, this host is Intel",))
+        refused(b, "a", "other", ("runs on Intel, this host is AMD",))
+
+
+def test_amd_in_bochs():
+    with Hosts() as hosts:
+        a, b = hosts.pair(RYZEN, {"guest": walker_vm()}, files={"walker": walker(), **NO_LINUX}, host_keys={"verify": "yes"})
+        assert re.search(r"AMD-V, NPT, ASIDs \d+, next-RIP yes", a.log()), a.log()[-1500:]
+        move(a, b, "D bits")
+        move(b, a, "D bits")
