@@ -99,7 +99,7 @@ get_source() {      # name package version sha
 }
 
 # ---- binary packages: unpacked here, never installed ------------------------------------------------------------------------------
-PICK=2              # raise when a pick_ function below takes other files, so that packages are unpacked again
+PICK=3              # raise when a pick_ function below takes other files, so that packages are unpacked again
 resolve() {         # package or meta:package -> real package
     case $1 in meta:*) ;; *) echo "$1"; return ;; esac
     apt-cache "${apt_options[@]}" depends --important "${1#meta:}" | awk '/Depends:/ {print $2; exit}'
@@ -128,6 +128,12 @@ pick_linux() {      # the guest kernel: tests rely on 6.1 (newer ones crash unde
     grep -q '^Version: 6\.1\.' "$1/VERSION" || die "the archive's cloud kernel is not 6.1: $(paste -sd' ' "$1/VERSION")"
     cp "$1"/pkg/boot/vmlinuz-* "$1/vmlinuz"
     cp "$1"/pkg/lib/modules/*/kernel/arch/x86/kernel/msr.ko "$1/msr.ko" || die "the cloud kernel has no msr.ko any more (tests/guest/probe needs it)"
+    local m n=10                                    # in the order in which they are loaded
+    mkdir "$1/virtio"
+    for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio-rng virtio_balloon virtio_blk failover net_failover \
+             virtio_net virtio_console; do
+        find "$1"/pkg/lib/modules -name $m.ko -exec cp {} "$1/virtio/$n-$m.ko" \; ; n=$((n + 1))
+    done
 }
 pick_zycore() { cp -r "$1/pkg/usr/include" "$1/include"; cp "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
 pick_busybox() { cp "$1/pkg/bin/busybox" "$1/busybox"; }

@@ -14,11 +14,15 @@ GUEST_CFLAGS  := -std=gnu11 -static -O2 -Wall -Wextra -Werror -s
 GUEST_PAYLOAD_SRC := $(addprefix $(GUEST_SRC)/,payload.c dirtier.c fpcheck.c probe.c)
 GUEST_APPLETS := sh mount umount insmod setsid cttyhack cat echo ls ps kill sleep date dmesg free grep head tail wc top uptime uname reboot \
                  poweroff halt devmem hexdump ip ifconfig stty taskset test time true false usleep vi
+# Debian's virtio drivers are modules: a second initramfs has them, and some applets to try them with.
+GUEST_VIRTIO_INITRD := $(GUEST_OUT)/initramfs-virtio.cpio.gz
+GUEST_VIRTIO_KO := $(wildcard $(BUILD)/deps/linux/virtio/*.ko)
+GUEST_VIRTIO_APPLETS := dd ping md5sum cmp od blkdiscard mke2fs sync rm
 # The MSR driver, where the fetch keeps it: `probe msr` needs it and says so when it is missing.
 GUEST_MSR_KO  := $(wildcard $(BUILD)/deps/linux/msr.ko)
 
 .PHONY: guest
-guest: $(GUEST_INITRD) $(GUEST_OUT)/exits.bin
+guest: $(GUEST_INITRD) $(GUEST_VIRTIO_INITRD) $(GUEST_OUT)/exits.bin
 
 # A guest without a kernel: measures exits.  tests/system/tiny_kernel.py puts the header before it.
 $(GUEST_OUT)/exits.bin: $(GUEST_SRC)/exits/exits.c $(GUEST_SRC)/exits/exits.ld $(GUEST_SRC)/guest.mk
@@ -36,3 +40,8 @@ $(GUEST_INITRD): $(GUEST_OUT)/payload $(GUEST_SRC)/init $(GUEST_SRC)/mkinitramfs
 	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ init=$(GUEST_SRC)/init bin/busybox=$(GUEST_BUSYBOX) \
 	    $(foreach a,$(GUEST_APPLETS),bin/$(a)@busybox) bin/payload=$(GUEST_OUT)/payload \
 	    $(foreach p,dirtier fpcheck probe,bin/$(p)@payload) $(if $(GUEST_MSR_KO),msr.ko=$(GUEST_MSR_KO))
+
+$(GUEST_VIRTIO_INITRD): $(GUEST_INITRD) $(GUEST_VIRTIO_KO)
+	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ tmp/ mnt/ virtio/ init=$(GUEST_SRC)/init bin/busybox=$(GUEST_BUSYBOX) \
+	    $(foreach a,$(GUEST_APPLETS) $(GUEST_VIRTIO_APPLETS),bin/$(a)@busybox) bin/payload=$(GUEST_OUT)/payload \
+	    $(foreach p,dirtier fpcheck probe,bin/$(p)@payload) $(foreach k,$(GUEST_VIRTIO_KO),virtio/$(notdir $(k))=$(k))

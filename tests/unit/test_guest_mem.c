@@ -179,12 +179,69 @@ static void test_pae_32bit_and_none(void **state)
     end();
 }
 
+static void test_hidden_memory(void **state)
+{
+    (void)state;
+    struct guest_mem m;
+    assert_int_equal(guest_mem_init_hidden(&m, 4 * BLOCK_SIZE, 2 * BLOCK_SIZE), HV_OK);
+    assert_int_equal(m.low_bytes, 4 * BLOCK_SIZE);
+    assert_int_equal(m.n_gfns, 6 * PAGES_PER_BLOCK);
+    assert_int_equal(guest_hidden(&m, 5).v, 4 * BLOCK_SIZE + 5);
+    assert_true(guest_is_told_ram(&m, gpa(4 * BLOCK_SIZE - 1)));
+    assert_false(guest_is_told_ram(&m, gpa(4 * BLOCK_SIZE)));
+    guest_mem_fini(&m);
+    assert_int_equal(guest_mem_init_hidden(&m, 3 * GIB - BLOCK_SIZE, 2 * BLOCK_SIZE), HV_OK);   /* jumps over the hole */
+    assert_int_equal(guest_hidden(&m, 0).v, 3 * GIB - BLOCK_SIZE);
+    assert_int_equal(guest_hidden(&m, BLOCK_SIZE).v, 4 * GIB);
+    assert_false(guest_is_told_ram(&m, gpa(4 * GIB)));
+    guest_mem_fini(&m);
+}
+
+static bool left_guest;
+static void leave_guest(struct vcpu *x)
+{
+    left_guest = true;
+    atomic_store(&x->in_guest, false);
+    atomic_store(&x->state, VCPU_RUNNABLE);                   /* its slice ended too: nothing to wait for */
+}
+
+static void test_dropped_blocks(void **state)
+{
+    (void)state;
+    uint64_t all[] = { 1, 2, 3, 77 };
+    begin(4 * BLOCK_SIZE);
+    long before = fake_page_outstanding;
+    assert_int_equal(guest_write(&vm, gpa(BLOCK_SIZE + 5), "abc", 3), HV_OK);
+    assert_int_equal(guest_write(&vm, gpa(3 * BLOCK_SIZE), "def", 3), HV_OK);
+    atomic_store(&v.state, VCPU_RUNNING);
+    atomic_store(&v.in_guest, true);                            /* must be flushed out before the memory goes */
+    fake_on_kick = leave_guest;
+    left_guest = false;
+    assert_int_equal(guest_mem_drop(&vm, all, 4), 2);           /* 2 was never touched, 77 does not exist */
+    assert_true(left_guest);
+    atomic_store(&v.state, VCPU_FROZEN);
+    fake_on_kick = NULL;
+    assert_null(guest_page(&vm, PAGES_PER_BLOCK));
+    unsigned level;
+    assert_int_equal(s2_lookup(&vm.s2, gpa(BLOCK_SIZE), &level), 0);
+    assert_int_equal(vm.mem.n_backed, 0);
+    assert_in_range(fake_page_outstanding, before, before + 3);  /* tables only */
+    char c = 1;
+    assert_int_equal(guest_read(&vm, gpa(BLOCK_SIZE + 5), &c, 1), HV_OK);
+    assert_int_equal(c, 0);
+    assert_int_equal(guest_mem_fault(&vm, gpa(BLOCK_SIZE), true), HV_OK);       /* and can be touched again */
+    assert_int_equal(dirty_start(&vm, DIRTY_WP), HV_OK);
+    assert_int_equal(guest_mem_drop(&vm, all, 4), 0);           /* a move is under way */
+    dirty_stop(&vm);
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout_with_hole), cmocka_unit_test(test_untouched_reads_zero_and_stays_untouched),
         cmocka_unit_test(test_write_crosses_blocks_or_not_at_all), cmocka_unit_test(test_4_level), cmocka_unit_test(test_5_level),
-        cmocka_unit_test(test_pae_32bit_and_none),
+        cmocka_unit_test(test_pae_32bit_and_none), cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_dropped_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

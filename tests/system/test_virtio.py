@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Virtio devices as Debian's unmodified kernel finds them on the guest's PCI bus, and with their driver at work over moves."""
+import os
+import re
+import time
+
+from host import BUILD, Link, vm
+
+INITRD = os.path.join(BUILD, "guest", "initramfs-virtio.cpio.gz")
+FILES = {"initramfs-virtio.cpio.gz": INITRD}
+ALL = {"nic": "yes", "disk": "ram:16M", "console": "virtio"}
+IDS = {"0x1b36 0x0008", "0x1af4 0x1044", "0x1af4 0x1045", "0x1af4 0x1041", "0x1af4 0x1042", "0x1af4 0x1043"}
+
+
+def guest_vm(number, **more):
+    return vm(f"godwit.ip=10.7.0.{number}/24", initrd="initramfs-virtio.cpio.gz", **more)
+
+
+def sh(guest, line, timeout=60):
+    """Run a line at the guest's shell; returns what it printed."""
+    guest.host.serial.mark()
+    start = guest.host.serial.pos
+    guest.send(line + "; echo done=$?")
+    guest.expect(r"^done=\d+\n", timeout)
+    text = guest.host.serial.text[start:guest.host.serial.pos]
+    return text.split("echo done=$?", 1)[-1]
+
+
+def pings(text):
+    return set(map(int, re.findall(r"seq=(\d+)", text)))
+
+
+def test_devices_work(own):
+    host = own("a", Link(), vms={"guest": guest_vm(11, **ALL), "other": guest_vm(12, memory="128M", nic="yes")}, files=FILES)
+    with host.guest("other") as g:
+        g.ready()
+    with host.guest("guest") as g:
+        g.ready()
+        found = sh(g, "for d in /sys/bus/pci/devices/*; do read v <$d/vendor; read i <$d/device; echo $v $i; done")
+        assert IDS <= set(re.findall(r"0x\w{4} 0x\w{4}", found)), f"the guest's PCI bus:\n{found}"
+        assert len(set(re.findall(r"virtio\d-\w+", sh(g, "cat /proc/interrupts")))) >= 8, "virtio interrupts are missing"
+        assert len(re.findall(r"\b[0-9a-f]{2}\b", sh(g, "od -An -tx1 -N16 /dev/hwrng"))) == 16, "/dev/hwrng gives nothing"
+        for name, ip in ("the host", "10.7.0.1"), ("the other guest", "10.7.0.12"):
+            got = pings(sh(g, f"ping -c 5 {ip}"))
+            assert len(got) >= 4, f"pings to {name}: only {got} of 5 came back"
+        text = sh(g, "dd if=/dev/urandom of=/tmp/r bs=64k count=64; dd if=/tmp/r of=/dev/vda bs=64k oflag=direct; "
+                     "dd if=/dev/vda bs=64k count=64 iflag=direct | cmp - /tmp/r && echo same=$?; blkdiscard /dev/vda; "
+                     "dd if=/dev/vda bs=64k iflag=direct | md5sum; dd if=/dev/zero bs=64k count=256 | md5sum")
+        assert "same=0" in text, f"the disk does not give back what was written:\n{text}"
+        sums = re.findall(r"^([0-9a-f]{32})", text, re.M)
+        assert len(sums) == 2 and sums[0] == sums[1], f"a discarded disk is not empty:\n{text}"
+        assert "over-hvc" in sh(g, "echo over-hvc >/dev/hvc0")
+    shown = host.command("vm inspect guest")
+    assert len(re.findall(r"^virtio \w+ +slot \d, live", shown, re.M)) == 5, f"not every device is live:\n{shown}"
+    assert not re.search(r"broken [1-9]", shown), shown
+
+
+def test_disk_and_network_move(own):
+    """There and back with the disk written and pings running: contents right, nothing lost but what the blackout covers."""
+    link = Link()
+    keys = {"host_keys": {"verify": "yes"}}
+    a = own("a", link, vms={"guest": guest_vm(11, **ALL)}, peers=["b"], files=FILES, **keys)
+    b = own("b", link, vms={"other": guest_vm(12, memory="128M", nic="yes")}, peers=["a"], files=FILES, **keys)
+    with b.guest("other") as g:
+        g.ready()
+    with a.guest("guest") as g:
+        g.ready()
+        text = sh(g, "dd if=/dev/urandom of=/dev/vda bs=64k count=64 oflag=direct 2>/dev/null; dd if=/dev/vda bs=64k count=64 iflag=direct 2>/dev/null | md5sum")
+        before = re.search(r"^[0-9a-f]{32}", text, re.M)[0]
+        sh(g, "ping 10.7.0.12 >/tmp/pings & (while :; do dd if=/dev/urandom of=/dev/vda bs=64k seek=100 count=4 conv=notrunc oflag=direct 2>/dev/null; done) & true")
+    time.sleep(3)
+    for src, dst in (a, b), (b, a):
+        report = src.migrate("guest", dst.name)
+        print(f"        {src.name} -> {dst.name}: blackout {report.number('blackout_ms')} ms with a hash of all memory, {report.number('wire_bytes') / 1e6:.1f} MB")
+        time.sleep(3)
+        with dst.guest("guest") as g:
+            text = sh(g, "dd if=/dev/vda bs=64k count=64 iflag=direct 2>/dev/null | md5sum; od -An -tx1 -N4 /dev/hwrng; cat /tmp/pings")
+        assert before in text, f"the disk's contents changed on the way to {dst.name}:\n{text[:300]}"
+        got = pings(text)
+        lost = set(range(max(got))) - got
+        assert len(lost) <= 1, f"pings lost: {sorted(lost)}"
+        shown = dst.command("vm inspect guest")
+        assert not re.search(r"needs reset|broken [1-9]", shown), shown
+
+
+def test_free_memory_is_not_moved(own):
+    """What the guest reports as free loses its memory and costs nothing on the wire."""
+    link = Link()
+    a = own("a", link, vms={"with": guest_vm(11), "without": guest_vm(12, balloon="no")}, peers=["b"], files=FILES, memory_mib=2048)
+    own("b", link, peers=["a"], memory_mib=2048)
+    wire = {}
+    for name in "without", "with":
+        with a.guest(name) as g:
+            g.ready()
+            sh(g, "dd if=/dev/urandom of=/tmp/x bs=1M count=64 2>/dev/null; rm /tmp/x; sleep 6")
+        wire[name] = a.migrate(name, "b").number("wire_bytes")
+    print(f"        64 MiB of random data freed before the move: {wire['with'] / 1e6:.1f} MB on the wire with free-page reporting, {wire['without'] / 1e6:.1f} MB without")
+    assert wire["with"] < wire["without"] - 40e6, wire
