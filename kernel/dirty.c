@@ -88,6 +88,14 @@ static void discard_early(struct vm *vm)
     s2_flush(vm);
 }
 
+static uint64_t log_full_exits(const struct vm *vm)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        n += vm->vcpus[i]->n_exits[VCPU_EXIT_LOG_FULL];
+    return n;
+}
+
 static enum hv_err start_locked(struct vm *vm, enum dirty_mech mech)
 {
     struct dirty_log *d = &vm->dirty;
@@ -108,7 +116,8 @@ static enum hv_err start_locked(struct vm *vm, enum dirty_mech mech)
     d->mech = mech;
     d->live = live;
     d->n_words = n_words;
-    d->n_faults = d->n_harvests = d->harvest_us = 0;
+    d->n_faults = d->n_harvests = d->harvest_us = d->n_reported = 0;
+    d->full_before = log_full_exits(vm);
     atomic_store(&d->on, true);
     s2_flush(vm);                                               /* from here on each store is seen */
     if (mech == DIRTY_PML)
@@ -175,6 +184,7 @@ uint64_t dirty_harvest(struct vm *vm, uint64_t *bitmap)
             n_new += harvest_block(vm, i, &bitmap[i * WORDS_PER_BLOCK]);
     s2_flush(vm);
     spin_unlock(&vm->mem_lock);
+    d->n_reported += n_new;
     d->n_harvests++;
     d->harvest_us += clock_us() - begin;
     return n_new;
@@ -195,4 +205,6 @@ void dirty_stop(struct vm *vm)
     mem_free((void *)d->live, d->n_words * sizeof(*d->live));
     d->live = NULL;
     spin_unlock(&vm->mem_lock);
+    log_info("dirty", "%s: %llu changed pages found in %llu harvests, which took %llu us; %llu exits", vm->config.name, (unsigned long long)d->n_reported,
+             (unsigned long long)d->n_harvests, (unsigned long long)d->harvest_us, (unsigned long long)(d->n_faults + log_full_exits(vm) - d->full_before));
 }

@@ -20,6 +20,7 @@ struct dirty_log {
     size_t n_words;
     atomic_uint n_marking;              /* [a] dirty_mark calls under way: dirty_stop waits for them before it frees live */
     uint64_t n_faults, n_harvests, harvest_us;   /* cost, for `vm inspect` */
+    uint64_t n_reported, full_before;   /* pages that harvests found; log-full exits before the start */
 };
 
 /** Start logging with mech (AUTO: the best that this CPU has).  Nothing is reported as dirty yet.  HV_E_BUSY: on already; HV_E_UNSUPP: mech

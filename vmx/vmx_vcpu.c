@@ -413,18 +413,28 @@ void vmx_tsc_offset_set(struct vcpu *v, int64_t offset)
     vmx_close(s);
 }
 
+/* May we open its VMCS?  Not while another pCPU may have it active: the owner may, and anyone once it is FROZEN. */
+static bool may_open(const struct vcpu *v)
+{
+    return v->pcpu == this_pcpu()->index || atomic_load(&v->state) == VCPU_FROZEN;
+}
+
 void vmx_dump(struct vcpu *v, void (*print)(const char *fmt, ...))
 {
     struct vmx_vcpu *s = to_vmx(v);
 #define LL(x) ((unsigned long long)(x))
-    vmx_open(s);
-    print("VMCS %p: VPID %u on pCPU %d, EPTP 0x%llx, controls pin 0x%x proc 0x%x 0x%x exit 0x%x entry 0x%x\n", s->vmcs, s->vpid, (int)s->ran_on,
-          LL(s->eptp), s->ctl.pin, s->ctl.proc, s->ctl.proc2, s->ctl.exit, vmcs_read32(VMCS_ENTRY_CTL));
-    print("last exit 0x%x qualification 0x%llx; to inject 0x%x; blocked 0x%x\n", s->exit_reason, LL(s->exit_qual), vmx_event_encode(&s->pending),
+    print("VMCS %p: VPID %u on pCPU %d, EPTP 0x%llx, controls pin 0x%x proc 0x%x 0x%x exit 0x%x entry 0x%x", s->vmcs, s->vpid, (int)s->ran_on,
+          LL(s->eptp), s->ctl.pin, s->ctl.proc, s->ctl.proc2, s->ctl.exit, s->ctl.entry);
+    print("last exit 0x%x qualification 0x%llx; to inject 0x%x; blocked 0x%x", s->exit_reason, LL(s->exit_qual), vmx_event_encode(&s->pending),
           s->blocked);
-    print("cr0 %llx (real %llx) cr3 %llx cr4 %llx (real %llx) efer %llx\n", LL(vmx_cr0_get()), LL(vmcs_readn(VMCS_GUEST_CR0)),
+    if (!may_open(v)) {
+        print("control registers: not now, it belongs to pCPU %u", v->pcpu);
+        return;
+    }
+    vmx_open(s);
+    print("cr0 %llx (real %llx) cr3 %llx cr4 %llx (real %llx) efer %llx", LL(vmx_cr0_get()), LL(vmcs_readn(VMCS_GUEST_CR0)),
           LL(vmcs_readn(VMCS_GUEST_CR3)), LL(vmx_cr4_get()), LL(vmcs_readn(VMCS_GUEST_CR4)), LL(vmcs_read64(VMCS_GUEST_EFER)));
-    print("tsc_offset %lld, PML %s\n", (long long)vmcs_read64(VMCS_TSC_OFFSET), s->pml_on ? "on" : "off");
+    print("tsc_offset %lld, PML %s", (long long)vmcs_read64(VMCS_TSC_OFFSET), s->pml_on ? "on" : "off");
     vmx_close(s);
 #undef LL
 }

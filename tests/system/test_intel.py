@@ -40,10 +40,10 @@ class Hosts:
         self.made.append(Host(name, link, tag="intel", nic="e1000", **kw))
         return narrate(self.made[-1].boot())
 
-    def pair(self, model, vms, model_b=None, **kw):
+    def pair(self, model, vms, model_b=None, keys_b=None, **kw):
         link = BochsLink()
         a = self("a", link, wait=False, model=model, vms=vms, peers=["b"], **kw)
-        b = self("b", link, wait=False, model=model_b or model, peers=["a"], **kw)
+        b = self("b", link, wait=False, model=model_b or model, peers=["a"], **{**kw, "host_keys": keys_b or kw.get("host_keys")})
         a.wait_prompt()
         b.wait_prompt()
         return a, b
@@ -73,7 +73,19 @@ def move(src, dst, by=None, name="guest"):
     while after["sweeps"] < before["sweeps"] + 2:
         after = ticks(dst, name)
     assert report.number("rounds") >= 2, f"a guest that writes all the time needs more than one round:\n{report.text}"
+    costs(src, name)
     return report
+
+
+def costs(src, name):
+    """Print what finding changed pages has cost on src in its last move: its own log line, by 1000 pages."""
+    lines = re.findall(rf"{name}: changed pages are found by (.*)\n(?:.*\n)*?.*{name}: (\d+) changed pages found in (\d+) harvests, "
+                       r"which took (\d+) us; (\d+) exits", src.log())
+    assert lines, f"no figures of the dirty log:\n{src.log()[-800:]}"
+    by, (pages, harvests, us, exits) = lines[-1][0], (int(n) for n in lines[-1][1:])
+    assert pages > 100, f"only {pages} changed pages"
+    print(f"        {src.model} by {by}: for 1000 changed pages {1000 * exits / pages:.1f} exits and {1000 * us / pages:.0f} us "
+          f"({pages} pages, {harvests} harvests)")
 
 
 def test_boot_with_two_cpus_and_guests():
@@ -108,6 +120,14 @@ def test_move_by_d_bits():
 
 def test_move_by_write_protection():
     move_there_and_back(IVY_BRIDGE, "write protection")
+
+
+def test_mechanism_by_configuration():
+    with Hosts() as hosts:
+        a, b = hosts.pair(SKYLAKE, {"guest": walker_vm()}, files={"walker": walker(), **NO_LINUX},
+                          host_keys={"dirty-log": "ad", "verify": "yes"}, keys_b={"dirty-log": "wp", "verify": "yes"})
+        move(a, b, "D bits")
+        move(b, a, "write protection")
 
 
 def test_linux_moves_there_and_back():

@@ -768,6 +768,37 @@ static unsigned n_marked(void)
     return n;
 }
 
+static char dumped[2000];
+static void dump_line(const char *fmt, ...)
+{
+    va_list ap;
+    size_t n = strlen(dumped);
+    va_start(ap, fmt);
+    vsnprintf(dumped + n, sizeof(dumped) - n, fmt, ap);
+    va_end(ap);
+}
+
+/* `vm inspect` comes from the boot CPU: of a vCPU that another CPU may have loaded it must leave the VMCS alone (the fake stops on a VMREAD
+ * without a current VMCS, and on one VMCS active on two CPUs). */
+static void test_dump_from_another_cpu(void **state)
+{
+    (void)state;
+    run(VMX_EXIT_EXTINT, 0);
+    atomic_store(&v->state, VCPU_RUNNING);
+    fake_cpu = 1, dumped[0] = 0;
+    vmx_cpu_ops.dump(v, dump_line);
+    assert_non_null(strstr(dumped, "belongs to pCPU 0"));
+    fake_cpu = 0, dumped[0] = 0;
+    vmx_cpu_ops.dump(v, dump_line);
+    assert_non_null(strstr(dumped, "efer"));
+    vmx_cpu_ops.vcpu_unload(v);
+    atomic_store(&v->state, VCPU_FROZEN);
+    fake_cpu = 1, dumped[0] = 0;
+    vmx_cpu_ops.dump(v, dump_line);
+    assert_non_null(strstr(dumped, "efer"));
+    fake_cpu = 0;
+}
+
 static void test_pml(void **state)
 {
     (void)state;
@@ -946,7 +977,7 @@ int main(void)
         T(test_host_nmi_and_reflected_exceptions), T(test_entry_failures_are_explained), T(test_cut_events_are_delivered_again),
         T(test_no_error_code_in_real_mode), T(test_double_and_triple_faults), T(test_irq_window), T(test_nmi_blocking),
         T(test_single_step), T(test_into_long_mode_and_out), T(test_cr0_faults), T(test_clts_lmsw), T(test_cr4_follows_cpuid),
-        T(test_pae_entries), T(test_tlb_rules), T(test_flush_waits_for_the_guest), T(test_pml), T(test_msrs), T(test_every_entry_is_accepted),
+        T(test_pae_entries), T(test_tlb_rules), T(test_flush_waits_for_the_guest), T(test_pml), T(test_dump_from_another_cpu), T(test_msrs), T(test_every_entry_is_accepted),
         T(test_accessors_reject_our_bugs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
