@@ -5,7 +5,8 @@
 /* fuzz-sources: kernel/vm_state.c kernel/vm_offer.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
 #include <stdlib.h>
 #include <string.h>
-#include "tests/fakes/machine.h"
+#include "kernel/vdev_net.h"
+#include "tests/fakes/virtio_driver.h"
 
 #define CHECK(x) do { if (!(x)) abort(); } while (0)
 static struct machine m;
@@ -15,7 +16,16 @@ static size_t state_len, offer_len;
 static void begin(void)
 {
     fake_tsc = 1000000000;
-    machine_init(&m, 2, 16 * MIB);
+    machine_init_bare(&m, 2, 18 * MIB);
+    m.vm.mem.low_bytes = m.vm.config.memory_bytes = 16 * MIB;
+    m.vm.config.disk_bytes = 2 * MIB;
+    m.vm.config.nic = m.vm.config.rng = m.vm.config.balloon = m.vm.config.hvc = true;
+    CHECK(devices_create(&m.vm) == HV_OK);
+    drv_start(&m, 1, VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX, 1);
+    drv_start(&m, 2, VIRTIO_F_VERSION_1, 3);
+    drv_start(&m, 3, VIRTIO_F_VERSION_1 | BIT64(15), 3);
+    drv_start(&m, 4, VIRTIO_F_VERSION_1, 1);
+    drv_start(&m, 5, VIRTIO_F_VERSION_1, 2);
     CHECK(pvclock_system_time_write(m.vm.vcpus[1], 0x5001) == HV_OK);
     CHECK(uart_put_input(&m.vm, "x", 1) == 1);
     CHECK(vm_state_save(&m.vm, good_state, sizeof good_state, &state_len) == HV_OK);
@@ -51,6 +61,16 @@ static void use(void)
         lapic_mmio_write(v, 0x380, 1000);
         for (unsigned k = 0; k < ARRAY_SIZE(ports); k++) pio_read(v, ports[k], 1, &val), pio_write(v, ports[k], 1, (uint8_t)k);
     }
+    for (unsigned slot = 1; slot <= 5; slot++)
+        for (unsigned q = 0; q < 3; q++) {
+            drv_desc(&m, DRV_RINGS(slot, q), 0, 0x200000, 512, q ? 0 : 2, 0);
+            drv_offer(&m, slot, q, 0);
+            drv_bell(&m, slot, q);
+        }
+    uint8_t frame[60] = { 0 };
+    (void)vdev_net_receive(&m.vm, frame, sizeof frame);
+    while (vdev_service(&m.vm)) ;
+    vdev_net_arrived(&m.vm);
     (void)guest_wall_ns(&m.vm);
     char out[64];
     (void)uart_take_output(&m.vm, out, sizeof out);

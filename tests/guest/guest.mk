@@ -17,7 +17,7 @@ GUEST_APPLETS := sh mount umount insmod setsid cttyhack cat echo ls ps kill slee
 # Debian's virtio drivers are modules: a second initramfs has them, and some applets to try them with.
 GUEST_VIRTIO_INITRD := $(GUEST_OUT)/initramfs-virtio.cpio.gz
 GUEST_VIRTIO_KO := $(wildcard $(BUILD)/deps/linux/virtio/*.ko)
-GUEST_VIRTIO_APPLETS := dd ping md5sum cmp od blkdiscard mke2fs sync rm
+GUEST_VIRTIO_APPLETS := dd ping md5sum cmp od blkdiscard mke2fs sync rm nc
 # The MSR driver, where the fetch keeps it: `probe msr` needs it and says so when it is missing.
 GUEST_MSR_KO  := $(wildcard $(BUILD)/deps/linux/msr.ko)
 
