@@ -24,7 +24,8 @@ enum { RX, TX, CONTROL };
 #define TURN_MAX       64u                      /* frames sent in one turn */
 
 static const struct vdev_net_backend *backend;
-static struct virtq_chain first, chain;         /* large; service pCPU only */
+/* Large; service pCPU only.  Sending has its own: while the switch works, another guest's card may receive. */
+static struct virtq_chain tx, first, further;
 
 void vdev_net_backend_set(const struct vdev_net_backend *b) { backend = b; }
 
@@ -71,13 +72,13 @@ static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
 /* The next frame into buf; false: none.  A request without a whole frame is answered and passed over. */
 static bool frame_take(struct vm *vm, struct vdev *d, uint8_t *buf, size_t *len)
 {
-    while (vdev_pop(vm, d, TX, &chain) == VIRTQ_GOT) {
-        if (chain.out_len >= HEADER_LEN + FRAME_MIN && chain.out_len <= HEADER_LEN + FRAME_MAX) {
-            *len = chain.out_len - HEADER_LEN;
-            return virtq_read(vm, &chain, HEADER_LEN, buf, *len) == *len;
+    while (vdev_pop(vm, d, TX, &tx) == VIRTQ_GOT) {
+        if (tx.out_len >= HEADER_LEN + FRAME_MIN && tx.out_len <= HEADER_LEN + FRAME_MAX) {
+            *len = tx.out_len - HEADER_LEN;
+            return virtq_read(vm, &tx, HEADER_LEN, buf, *len) == *len;
         }
         d->n_failed++;
-        vdev_push(vm, d, TX, chain.head, 0);
+        vdev_push(vm, d, TX, tx.head, 0);
     }
     return false;
 }
@@ -108,7 +109,7 @@ static bool service(struct vm *vm, struct vdev *d)
         }
         d->n_failed += e != HV_OK;
         d->n_bytes += len;
-        vdev_push(vm, d, TX, chain.head, 0);
+        vdev_push(vm, d, TX, tx.head, 0);
         sent++;
     }
     if (sent && vdev_live(d)) vdev_answered(vm, d, TX);
@@ -131,7 +132,7 @@ static enum hv_err buffers_fill(struct vm *vm, struct vdev *d, const uint8_t *fr
     bool merge = d->features & F_MRG_RXBUF;
     size_t done = 0;
     for (*n = 0; !*n || done < len; ++*n) {
-        struct virtq_chain *c = *n ? &chain : &first;
+        struct virtq_chain *c = *n ? &further : &first;
         if ((*n && !merge) || *n == d->q[RX].num || vdev_pop(vm, d, RX, c) != VIRTQ_GOT) return no_room(d, *n);
         size_t head = *n ? 0 : HEADER_LEN;
         if (c->in_len <= head) return no_room(d, *n + 1);

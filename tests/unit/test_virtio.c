@@ -295,6 +295,27 @@ static void test_net_sends(void **state)
     assert_int_equal(n_sent, 1);
 }
 
+/* The switch delivers to another guest, which takes the frame in two buffers, before the sender's request is answered. */
+static struct machine peer;
+static enum hv_err send_to_peer(struct vm *vm, const uint8_t *frame, size_t len) { (void)vm; return vdev_net_receive(&peer.vm, frame, len); }
+
+static void test_net_guest_to_guest(void **state)
+{
+    (void)state;
+    static const struct vdev_net_backend b = { send_to_peer };
+    vdev_net_backend_set(&b);
+    make(&peer);
+    drv_start(&peer, NET, V1 | BIT64(15), 3);
+    for (unsigned i = 0; i < 2; i++) drv_desc(&peer, DRV_RINGS(NET, 0), 8 + i, BUF + 1024 * i, 100, W, 0), drv_offer(&peer, NET, 0, 8 + i);
+    drv_start(&m, NET, V1, 3);
+    drv_desc(&m, DRV_RINGS(NET, 1), 3, BUF, 12 + 150, 0, 0), drv_offer(&m, NET, 1, 3), drv_bell(&m, NET, 1);
+    while (vdev_service(&m.vm)) ;
+    assert_int_equal(drv_used(&peer, NET, 0), 2);
+    assert_int_equal(drv_used(&m, NET, 1), 1);
+    assert_int_equal(drv_get(&m, DRV_RINGS(NET, 1) + DRV_USED + 4, 4), 3);     /* the sender's own request */
+    machine_fini(&peer);
+}
+
 static void test_net_receives(void **state)
 {
     (void)state;
@@ -407,7 +428,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
         T(test_bus), T(test_capabilities_and_window), T(test_negotiation), T(test_rng_and_interrupts), T(test_event_index),
-        T(test_hostile_rings_cost_the_device_only), T(test_blk), T(test_net_sends), T(test_net_receives), T(test_console), T(test_balloon),
+        T(test_hostile_rings_cost_the_device_only), T(test_blk), T(test_net_sends), T(test_net_receives), T(test_net_guest_to_guest), T(test_console), T(test_balloon),
         T(test_state_moves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
