@@ -20,6 +20,7 @@ extern struct cpu_caps cpu_caps;
 struct cpu_ops {
     const char *name;                   /* "AMD-V", "VT-x" */
     enum cpu_vendor vendor;
+    uint64_t microcode;                 /* what a guest reads in IA32_BIOS_SIGN_ID: some level, in this vendor's half */
     const struct s2_format *s2_format;
     /** Is this processor ours and usable?  Fills *caps.  HV_E_UNSUPP: not this vendor or no such feature; HV_E_BUSY: locked off by the
      *  firmware; *why then says the cause and the fix in one sentence. */

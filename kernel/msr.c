@@ -75,8 +75,8 @@ static bool is_refused(uint32_t msr)
 
 static bool constant_get(uint32_t msr, uint64_t *val)
 {
-    if (msr == IA32_BIOS_SIGN_ID) {                     /* microcode level: AMD in the low half, Intel in the high */
-        *val = cpu_ops->vendor == CPU_VENDOR_AMD ? 0x01000000 : BIT64(32);
+    if (msr == IA32_BIOS_SIGN_ID) {
+        *val = cpu_ops->microcode;
         return true;
     }
     for (unsigned i = 0; i < ARRAY_SIZE(constant); i++) {

@@ -11,7 +11,6 @@ Bochs stands in for QEMU (emulator.py) where VT-x is wanted, which QEMU's emulat
 - Its own findings (which check of a VM entry failed, triple faults, ...) are in NAME.bochs.log.
 """
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -130,7 +129,6 @@ class BochsLink:
     def __init__(self):
         self.ends = {}                                          # name -> (socket bound to P + 1, P)
         self.n_frames = 0
-        self.pcap = None
 
     def config(self, name):
         if name not in self.ends:
@@ -212,8 +210,3 @@ def available():
     """None, or why Bochs cannot run here."""
     missing = [p for p in (OVMF, VGABIOS) if not os.path.exists(p)] + ([] if shutil.which(BOCHS) else [BOCHS])
     return f"missing: {' '.join(missing)} (tools/setup.sh installs them)" if missing else None
-
-
-def entry_failures(host):
-    """What Bochs itself said about VM entries that failed."""
-    return re.findall(r".*VMENTER FAIL.*|.*VMFail.*", open(host.machine.bochs_log, encoding="latin-1").read())

@@ -83,7 +83,7 @@ def costs(src, name):
                        r"which took (\d+) us; (\d+) exits", src.log())
     assert lines, f"no figures of the dirty log:\n{src.log()[-800:]}"
     by, (pages, harvests, us, exits) = lines[-1][0], (int(n) for n in lines[-1][1:])
-    assert pages > 100, f"only {pages} changed pages"
+    assert pages, "a guest that writes all the time changed nothing"
     print(f"        {src.model} by {by}: for 1000 changed pages {1000 * exits / pages:.1f} exits and {1000 * us / pages:.0f} us "
           f"({pages} pages, {harvests} harvests)")
 
