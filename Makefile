@@ -21,7 +21,7 @@ SHELL        := /bin/bash
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules
 
-.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system demo bench run gdb lint soak model mutants test-mutants clean distclean help
+.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system system-long demo bench run gdb lint soak model mutants test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
 
 help:
@@ -33,6 +33,7 @@ help:
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/), e.g. mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
+	  'make system-long  Intel hosts in Bochs and virtio devices: minutes each' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
 	  'make lint       which folder includes which, checked against the rules' \
 	  'make setup      install missing Debian packages; make deps: also fetch third-party sources' \
@@ -195,6 +196,8 @@ demo: all guest
 	$(Q)tools/demo
 bench: all guest
 	$(Q)python3 tests/bench/run_bench.py
+system-long: all guest
+	$(Q)tests/system/run.py --long
 soak: all guest
 	$(Q)tests/system/run.py --soak
 test-mutants: all guest unit-build

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """System tests: Godwit hosts in QEMU under TCG, real guests, moves, failures.
 
-usage: run.py [-k PATTERN] [--list] [-v] [--soak]
+usage: run.py [-k PATTERN] [--list] [-v] [--long] [--soak]
   -k   only checks whose name matches the regular expression      -v   show hosts' consoles while they run
+  --long   the checks that take minutes each (Intel in Bochs, virtio devices), which a plain run leaves out
 
 A check is a function test_* in tests/system/test_*.py.  Its parameters name fixtures (fixtures.py); checks with the same fixture share one
 boot, in the order written.  A check that fails, or hangs, spoils its fixture: the next check gets a new one.  A hang (Timeout, Died) is
@@ -42,6 +43,7 @@ def wanted(function):
     return tuple(inspect.signature(function).parameters)
 
 
+LONG = r"^(intel|virtio)\."               # their modules; 20 minutes in all
 HANG_LINES = 40                         # so much of what is known about a hang goes to the output; all of it into a file
 
 
@@ -92,11 +94,12 @@ def main():
     parser.add_argument("--list", action="store_true")
     parser.add_argument("-v", "--verbose", action="store_true")
     parser.add_argument("--soak", action="store_true", help="move one loaded guest back and forth for SOAK_SECONDS (default 600)")
+    parser.add_argument("--long", action="store_true", help="the checks that take minutes each")
     args = parser.parse_args()
     emulator.die_on_signals()
     sys.stdout.reconfigure(line_buffering=True)
     fixtures.VERBOSE = args.verbose
-    checks = discover(r"\.soak$" if args.soak else args.k or r"^(?!.*\.soak$)")
+    checks = discover(r"\.soak$" if args.soak else args.k or (LONG if args.long else rf"^(?!.*\.soak$)(?!{LONG[1:]})"))
     if args.list:
         print("\n".join(f"{name}  ({', '.join(wanted(f)) or 'own hosts'})" for name, f in checks))
         return 0
