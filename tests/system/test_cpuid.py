@@ -47,7 +47,7 @@ def test_levels_and_pool(own):
     with started(a, "x86-64-v2") as g:
         shown = flags(g)
         assert V2 <= shown and not ABOVE_V2 & shown, shown
-        assert g.shell("grep -m1 ^address /proc/cpuinfo", r"^address sizes\s*: (\d+) bits physical, (\d+)").group(1, 2) == ("36", "48")
+        assert g.shell("grep -m1 ^address /proc/cpuinfo", r"^address sizes\s*: (\d+) bits physical, (\d+) bits virtual").group(1, 2) == ("36", "48")
         g.shell("fpcheck", r"^fpcheck ok rounds=\d+ bad=0 avx=0\n", 60)
     a.migrate("x86-64-v2", "b")
     with b.guest("x86-64-v2") as g:                                     # its SSE and x87 registers came with it, over and over written
