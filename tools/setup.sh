@@ -27,6 +27,7 @@ vgabios: video BIOS for them
 ovmf: UEFI firmware for both
 mtools: disk images without root
 dosfstools: disk images (mkfs.fat)
+acpica-tools: iasl, checks the guests'"'"' ACPI tables in a unit test
 openssl: keys and certificates of hosts
 libc6-dev: C library for tests and (static) for the guests'"'"' programs
 zstd: packing test data
