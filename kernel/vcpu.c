@@ -48,6 +48,16 @@ void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint3
     cpu_ops->inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error, error });
 }
 
+static void dump_line(const char *fmt, ...)
+{
+    char text[200];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    log_error("vm", "    %s", text);
+}
+
 void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
 {
     struct vm *vm = v->vm;
@@ -56,6 +66,7 @@ void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
     vsnprintf(vm->crash_reason, sizeof(vm->crash_reason), fmt, ap);
     va_end(ap);
     log_error("vm", "%s: vCPU %u at rip 0x%llx: %s", vm->config.name, v->index, (unsigned long long)v->rip, vm->crash_reason);
+    cpu_ops->dump(v, dump_line);                /* the processor's view, which nobody can ask for once the guest is stopped */
     vm_power_request(vm, VM_POWER_CRASH);
 }
 

@@ -182,7 +182,8 @@ class Guest:
         """As Serial.expect(); AssertionError at once if the guest ends instead."""
         m = self.host.serial.expect(rf"(?:{pattern})|^(?P<ended>{re.escape(self.name)} is (?:stopped|crashed) here now.*)\n", timeout)
         if m["ended"]:
-            raise AssertionError(f"the guest ended: {m['ended']}\n{self.host.serial.tail(12)}")
+            why = "\n".join(line for line in self.host.log().splitlines() if re.search(r"\b(warn|error) ", line))
+            raise AssertionError(f"the guest ended: {m['ended']}\n{why[-3000:]}\n{self.host.serial.tail(12)}")
         return m
 
     def ask(self, line, pattern, timeout=20):
