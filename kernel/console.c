@@ -62,6 +62,14 @@ static void prompt(void)
 
 /* ---- guest consoles ---- */
 
+static unsigned vm_slot(const struct vm *vm)
+{
+    unsigned i = 0;
+    while (vm_at(i) != vm)
+        i++;
+    return i;
+}
+
 static void backlog_show(unsigned slot)
 {
     size_t n = MIN(backlog[slot].total, BACKLOG);
@@ -92,9 +100,7 @@ static bool all_guest_output(void)
 void console_attach(struct vm *vm)
 {
     print("console of %s; Ctrl-] leaves it", vm->config.name);
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_at(i) == vm)
-            backlog_show(i);
+    backlog_show(vm_slot(vm));
     log_com1_enable(false);
     attached = vm;
 }
@@ -211,10 +217,12 @@ static void cmd_vm_start(int argc, char **argv)
     struct vm *vm = need_vm(argv[0]);
     if (!vm)
         return;
-    if (vm_start(vm, why, sizeof(why)) == HV_OK)
-        print("%s started", vm->config.name);
-    else
+    if (vm_start(vm, why, sizeof(why)) != HV_OK) {
         print("error: %s", why);
+        return;
+    }
+    backlog[vm_slot(vm)].total = 0;     /* a new life: whoever looks must not take the old one's last lines for it */
+    print("%s started", vm->config.name);
 }
 
 static void cmd_vm_stop(int argc, char **argv)

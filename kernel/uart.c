@@ -176,11 +176,17 @@ size_t uart_console_in(struct vm *vm, void *buf, size_t cap)
     return n;
 }
 
+bool uart_has_output(const struct vm *vm)
+{
+    const struct uart *u = &vm->devices->uart;
+    return __atomic_load_n(&u->out_head, __ATOMIC_RELAXED) != __atomic_load_n(&u->out_tail, __ATOMIC_RELAXED);
+}
+
 size_t uart_take_output(struct vm *vm, void *buf, size_t cap)
 {
     struct uart *u = &vm->devices->uart;
     size_t n = 0;
-    if (__atomic_load_n(&u->out_head, __ATOMIC_RELAXED) == u->out_tail) return 0;      /* most looks find nothing: they cost the guest nothing */
+    if (!uart_has_output(vm)) return 0;                         /* most looks find nothing: they cost the guest nothing */
     spin_lock(&vm->dev_lock);
     while (n < cap && u->out_tail != u->out_head) ((uint8_t *)buf)[n++] = u->out[u->out_tail++ % UART_OUT_SIZE];
     spin_unlock(&vm->dev_lock);

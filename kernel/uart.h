@@ -35,6 +35,8 @@ void uart_console_out(struct vm *vm, const void *buf, size_t len);
 size_t uart_console_in(struct vm *vm, void *buf, size_t cap);
 size_t uart_console_waiting(const struct vm *vm);
 
+/** Is there output that nobody has taken?  Any pCPU, no lock. */
+bool uart_has_output(const struct vm *vm);
 /** Move up to cap bytes of the guest's output to buf; returns how many.  Service pCPU; takes dev_lock if there is any. */
 size_t uart_take_output(struct vm *vm, void *buf, size_t cap);
 /** Give the guest input; returns how many bytes there was room for.  Any pCPU; takes dev_lock. */

@@ -379,8 +379,9 @@ bool vm_service(void)
         enum vm_power what = used[i] ? (enum vm_power)atomic_load(&vms[i].power_request) : VM_POWER_NONE;
         if (what == VM_POWER_NONE || state_of(&vms[i]) != VM_RUNNING)
             continue;
-        power_act(&vms[i], what);
         acted = true;
+        if (!uart_has_output(&vms[i]))  /* its last words first: the console takes them in the next turn, and it runs no more meanwhile */
+            power_act(&vms[i], what);
     }
     return acted;
 }
