@@ -158,6 +158,26 @@ static bool text(const char *s, char *out, size_t cap, bool path)
 }
 static bool file_name(const char *s, char out[CONFIG_PATH_LEN]) { return *s && text(s, out, CONFIG_PATH_LEN, true); }
 
+/* "all", or numbers and ranges of CPUs with commas between: a bit for each. */
+static bool cpu_list(const char *s, uint64_t *out)
+{
+    uint64_t mask = 0, from, to;
+    if (!strcmp(s, "all")) {
+        *out = UINT64_MAX;
+        return true;
+    }
+    do {
+        if (!digits(&s, 63, &from))
+            return false;
+        to = from;
+        if (*s == '-' && (s++, !digits(&s, 63, &to) || to < from))
+            return false;
+        mask |= (UINT64_MAX >> (63 - (to - from))) << from;
+    } while (*s == ',' && s++);
+    *out = mask;
+    return !*s;
+}
+
 static bool memory_size(const char *s, uint64_t min, uint64_t *out)
 {
     static const struct { const char *unit; uint64_t bytes; } units[] =
@@ -239,6 +259,7 @@ static bool host_incoming(struct parser *p, const char *v) { return boolean(v, &
 static bool host_outgoing(struct parser *p, const char *v) { return boolean(v, &p->c->host.outgoing); }
 static bool host_downtime(struct parser *p, const char *v) { return set_unsigned(v, 1, 60000, &p->c->host.downtime_limit_ms); }
 static bool host_max_jobs(struct parser *p, const char *v) { return set_unsigned(v, 1, 16, &p->c->host.max_jobs); }
+static bool host_guest_cpus(struct parser *p, const char *v) { return cpu_list(v, &p->c->host.guest_cpus); }
 static bool host_verify(struct parser *p, const char *v)   { return boolean(v, &p->c->host.verify); }
 static bool host_lz4(struct parser *p, const char *v)      { return boolean(v, &p->c->host.lz4); }
 
@@ -314,6 +335,7 @@ static const struct key host_keys[] = {
     { "downtime-limit-ms", host_downtime, "milliseconds, 1 to 60000" },
     { "max-jobs", host_max_jobs, "a number, 1 to 16" },
     { "dirty-log", host_dirty_log, "auto, wp, ad or pml" },
+    { "guest-cpus", host_guest_cpus, "all, or numbers of CPUs from 0 to 63: 1-3,5" },
     { "verify", host_verify, YES_NO },
     { "lz4", host_lz4, YES_NO },
 };
@@ -356,6 +378,7 @@ static void host_defaults(struct host_config *h)
     h->incoming = h->outgoing = true;
     h->downtime_limit_ms = 300;
     h->max_jobs = 2;
+    h->guest_cpus = UINT64_MAX;
     h->dirty_mech = DIRTY_AUTO;
     h->lz4 = true;
 }

@@ -54,6 +54,7 @@ struct host_config {
     unsigned downtime_limit_ms;         /* default 300 */
     unsigned max_jobs;                  /* simultaneous moves, default 2 */
     enum dirty_mech dirty_mech;
+    uint64_t guest_cpus;                /* bit n: pCPU n may run guests; default all */
     bool verify;                        /* hash all guest memory at the stop and compare before the handoff (costs blackout) */
     bool lz4;                           /* default on */
 };

@@ -134,6 +134,7 @@ void kernel_entry(struct boot_info *bi)
     log_info("host", "%u of %u CPUs run, %llu MiB memory", pcpu_count, bi->n_cpus, (unsigned long long)(page_stats().total_bytes / MIB));
     migration_init(&config);
     network_up(bi);
+    sched_guest_cpus_set(config.host.guest_cpus);
     vm_manage_init(&config, bi);
     autostart();
     log_info("host", "up %llu us after entry", (unsigned long long)clock_tsc_to_us(tsc_read() - bi->entry_tsc));

@@ -25,6 +25,22 @@ struct runqueue {
     unsigned n, next;
 };
 static struct runqueue queues[PCPU_MAX];
+static uint64_t guest_cpus = UINT64_MAX;        /* [c] */
+
+static bool may_run_guests(unsigned cpu)
+{
+    return atomic_load(&pcpu_get(cpu)->online) && (guest_cpus >> cpu & 1);
+}
+
+void sched_guest_cpus_set(uint64_t mask)
+{
+    guest_cpus = mask;
+    for (unsigned i = 0; i < pcpu_count; i++)
+        if (may_run_guests(i))
+            return;
+    log_warn("sched", "none of the CPUs of [host] guest-cpus is online: guests run on all of them");
+    guest_cpus = UINT64_MAX;
+}
 
 /* The least loaded pCPU, the boot CPU counted as one heavier. */
 static unsigned pick_pcpu(int pin)
@@ -34,7 +50,7 @@ static unsigned pick_pcpu(int pin)
         return (unsigned)pin;
     for (unsigned i = 0; i < pcpu_count; i++) {
         unsigned load = 2 * queues[i].n + (i == 0);
-        if (atomic_load(&pcpu_get(i)->online) && load < best_load) {
+        if (may_run_guests(i) && load < best_load) {
             best = i;
             best_load = load;
         }

@@ -8,6 +8,9 @@
 #define SCHED_SLICE_US   10000          /* a guest run ends after this at the latest */
 #define SCHED_MAX_VCPUS  64             /* per pCPU */
 
+/** Only the pCPUs whose bits are set run guests from now on (a pinned VM runs where it is pinned).  None of them online: all do, and the log
+ *  says so.  Before the first sched_add(). */
+void sched_guest_cpus_set(uint64_t mask);
 /** Give a FROZEN vCPU to a pCPU (pin, or the least loaded; the boot CPU, which has the service loop, last) without thawing it.
  *  HV_E_NOMEM: every pCPU has SCHED_MAX_VCPUS.  Service pCPU. */
 HV_MUST_CHECK enum hv_err sched_add(struct vcpu *v, int pin);

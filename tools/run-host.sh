@@ -12,11 +12,15 @@ dir=$build/run; mkdir -p $dir
 kernel=${KERNEL:-build/deps/linux/vmlinuz}
 initrd=${INITRD:-$(ls build/guest/initrd.gz build/guest/*.cpio.gz 2>/dev/null | head -1 || true)}
 conf=${CONF:-}
+cpus=${CPUS:-2}
 memory=256M; [ "${VENDOR:-amd}" != intel ] || memory=128M
 if [ -z "$conf" ]; then
     conf=$dir/godwit.conf
     {
-        printf '[host]\nname = alpha\nip = dhcp\n\n[vm demo]\nmemory = %s\nkernel = vmlinuz\n' $memory
+        printf '[host]\nname = alpha\nip = dhcp\n'
+        # Several threads emulate QEMU's CPUs, and the first one must run no guests: docs/hacking.md
+        [ "${VENDOR:-amd}" = intel ] || [ "$cpus" = 1 ] || printf 'guest-cpus = 1-%d\n' $((cpus - 1))
+        printf '\n[vm demo]\nmemory = %s\nkernel = vmlinuz\n' $memory
         [ -z "$initrd" ] || printf 'initrd = initrd.gz\n'
         printf 'cmdline = console=ttyS0 panic=-1\nautostart = yes\n'
     } > $conf
@@ -32,7 +36,7 @@ if [ "${VENDOR:-amd}" = intel ]; then
 fi
 cp /usr/share/OVMF/OVMF_VARS_4M.fd $dir/vars.fd
 
-qemu=(qemu-system-x86_64 -accel tcg,thread=multi,tb-size=512 -machine q35 -cpu EPYC -smp "${CPUS:-2}" -m "${MEMORY:-1536}"
+qemu=(qemu-system-x86_64 -accel tcg,thread=multi,tb-size=512 -machine q35 -cpu EPYC -smp "$cpus" -m "${MEMORY:-1536}"
     -nodefaults -no-reboot -display none -debugcon file:$dir/debug.log
     -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd -drive if=pflash,format=raw,file=$dir/vars.fd
     -drive format=raw,file=$dir/alpha.img -netdev user,id=n0 -device virtio-net-pci,netdev=n0 ${QEMU_ARGS:-})

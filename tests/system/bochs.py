@@ -186,6 +186,9 @@ class BochsHost(Host):
         self.model, self.ips = model, ips
         self.folder = os.path.join(RUNS, "bochs" + (("-" + kw["tag"]) if kw.get("tag") else ""))
 
+    def machine_keys(self):
+        return {}                                               # one thread emulates all CPUs: nothing races
+
     def boot(self, wait=True):
         net = self.link.config(self.name) if self.link else ""
         self.machine = Bochs(self.name, self.image(), self.folder, self.cpus, self.memory_mib, net, self.limit_s, self.model, self.ips)

@@ -232,6 +232,12 @@ class Guest:
         return self.ask(line, pattern, timeout)
 
 
+def keep_cpu0_free(cpus):
+    """QEMU's threads race for the first CPU's AMD-V flags: any CPU that loads FPU state may undo a change of them, and then CPU 0 translates the
+    host's addresses by a guest's tables, or takes no interrupt any more (docs/hacking.md).  So where there are more, CPU 0 runs no guests."""
+    return {"guest-cpus": f"1-{cpus - 1}"} if cpus > 1 else {}
+
+
 class Host:
     """One Godwit host.  Made from keyword arguments, so that a test says only what differs:
 
@@ -254,13 +260,17 @@ class Host:
     def configuration(self):
         if self.conf is not None:
             return self.conf
-        sections = [("host", {"name": self.name, "ip": f"{address(self.name)}/24", **self.host_keys})]
+        sections = [("host", {"name": self.name, "ip": f"{address(self.name)}/24", **self.machine_keys(), **self.host_keys})]
         lies = self.peers if isinstance(self.peers, dict) else {}
         for peer in self.peers:
             keys = {"address": address(peer), "fingerprint": fingerprint(peer), **lies.get(peer, {})}
             sections.append((f"peer {peer}", keys))
         sections += [(f"vm {name}", keys) for name, keys in self.vms.items()]
         return "\n".join(f"[{title}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for title, keys in sections)
+
+    def machine_keys(self):
+        """Keys of [host] that this kind of machine asks for."""
+        return keep_cpu0_free(self.cpus)
 
     def image(self):
         os.makedirs(self.folder, exist_ok=True)

@@ -146,8 +146,9 @@ def test_stop_start_inspect(solo):
 
 
 def test_two_vcpus(own):
-    host = own("a", vms={"guest": vm("godwit.run=dirtier,16,500", cpus=2)})
+    host = own("a", cpus=3, vms={"guest": vm("godwit.run=dirtier,16,500", cpus=2)})
     with host.guest("guest") as g:
         assert int(g.expect(r"^guest ready .*cpus=(\d+)", 120)[1]) == 2
         g.ticks(5)
         g.verify()
+    assert sorted(re.findall(r"^vCPU \d: pCPU (\d)", host.command("vm inspect guest"), re.M)) == ["1", "2"], "[host] guest-cpus = 1-2 was not kept"

@@ -163,8 +163,23 @@ static const struct value_case value_cases[] = {
     { "vm v", "balloon", "off", true }, { "vm v", "balloon", "1G", false }, { "vm v", "console", "virtio", true }, { "vm v", "console", "serial", true },
     { "vm v", "console", "hvc0", false }, { "vm v", "disk", "ram:64M", true }, { "vm v", "disk", "ram:2M", true }, { "vm v", "disk", "ram:image.raw", true },
     { "vm v", "disk", "ram:", false }, { "vm v", "disk", "image.raw", false }, { "vm v", "disk", "ram:a/b", false }, { "vm v", "disk", "", false },
+    { "host", "guest-cpus", "all", true }, { "host", "guest-cpus", "1-3,5", true }, { "host", "guest-cpus", "0-63", true }, { "host", "guest-cpus", "64", false },
+    { "host", "guest-cpus", "3-1", false }, { "host", "guest-cpus", "1,", false }, { "host", "guest-cpus", "", false }, { "host", "guest-cpus", "1-", false },
     { "vm v", "pin", "any", true }, { "vm v", "pin", "63", true }, { "vm v", "pin", "64", false }, { "vm v", "pin", "-1", false },
 };
+
+static void test_guest_cpus(void **state)
+{
+    (void)state;
+    static const struct { const char *text; uint64_t mask; } cases[] = {
+        { "[host]\nguest-cpus = 1-3,5\n", 0x2e }, { "[host]\nguest-cpus = 0-63\n", UINT64_MAX }, { "[host]\nguest-cpus = 63\n", UINT64_C(1) << 63 },
+        { "[host]\nname = a\n", UINT64_MAX }, { "[host]\nguest-cpus = 2\nguest-cpus = nonsense\n", 4 },
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        config_parse(cases[i].text, strlen(cases[i].text), &c, NULL, NULL);
+        assert_true(c.host.guest_cpus == cases[i].mask);
+    }
+}
 
 static void test_devices(void **state)
 {
@@ -350,7 +365,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_full_file),
-        cmocka_unit_test(test_devices), cmocka_unit_test(test_each_value),
+        cmocka_unit_test(test_guest_cpus), cmocka_unit_test(test_devices), cmocka_unit_test(test_each_value),
         cmocka_unit_test(test_mistakes_cost_only_themselves),
         cmocka_unit_test(test_last_section_is_checked),
         cmocka_unit_test(test_structure),
