@@ -181,8 +181,8 @@ static void cmd_host(int argc, char **argv)
     print("uptime_ms: %llu", (unsigned long long)(clock_us() / 1000));
     for (unsigned i = 0; i < pcpu_count; i++) {
         const struct pcpu *c = pcpu_get(i);
-        print("cpu %u: %s, timer %llu kick %llu device %llu interrupts, idle %llu ms", i, atomic_load(&c->online) ? "online" : "off",
-              (unsigned long long)c->n_timer, (unsigned long long)c->n_kick, (unsigned long long)c->n_device,
+        print("cpu %u: %s, timer %llu (%llu late) kick %llu device %llu interrupts, idle %llu ms", i, atomic_load(&c->online) ? "online" : "off",
+              (unsigned long long)c->n_timer, (unsigned long long)c->n_timer_late, (unsigned long long)c->n_kick, (unsigned long long)c->n_device,
               (unsigned long long)(c->idle_us / 1000));
     }
     net_describe(print);

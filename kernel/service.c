@@ -25,6 +25,7 @@ bool service_step(uint64_t *wake)
     busy |= guest_devices_step();
     busy |= console_step();
     busy |= vm_service();
+    pcpu_watch_timers();
 
     uint64_t now = clock_us(), next = now + (net_needs_polling() ? SERVICE_POLL_US : SERVICE_TICK_US);
     next = MIN(next, net_next_us());
