@@ -56,10 +56,19 @@ static const struct mig_mem engine_mem = { engine_alloc, engine_free };
 
 static uint64_t src_n_pages(void *ctx) { return ((struct outgoing *)ctx)->vm->mem.n_gfns; }
 static const void *src_page(void *ctx, uint64_t gfn) { return guest_page(((struct outgoing *)ctx)->vm, gfn); }
-static enum hv_err src_log_start(void *ctx) { return dirty_start(((struct outgoing *)ctx)->vm, conf->host.dirty_mech); }
+static enum hv_err src_log_start(void *ctx)
+{
+    (void)vcpu_watch(((struct outgoing *)ctx)->vm, true);
+    return dirty_start(((struct outgoing *)ctx)->vm, conf->host.dirty_mech);
+}
 static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(((struct outgoing *)ctx)->vm, bitmap); }
 static void src_log_stop(void *ctx) { dirty_stop(((struct outgoing *)ctx)->vm); }
-static bool src_pause(void *ctx) { return vm_pause(((struct outgoing *)ctx)->vm); }
+static bool src_pause(void *ctx)
+{
+    struct outgoing *o = ctx;
+    o->job.waits = vcpu_watch(o->vm, false);
+    return vm_pause(o->vm);
+}
 
 static void src_throttle(void *ctx, unsigned percent)
 {
@@ -586,6 +595,8 @@ void migration_report(const struct job *j, void (*print)(const char *fmt, ...))
         print("reason: %s %s", hv_err_name(j->err), j->text);
     print("total_ms: %llu", (unsigned long long)(((j->ended_us ? j->ended_us : clock_us()) - j->started_us) / 1000));
     report_blackout(&s->blackout, print);
+    print("kept_out_ms: %llu.%llu", (unsigned long long)(j->waits.out_us / 1000), (unsigned long long)(j->waits.out_us / 100 % 10));
+    print("timer_late_ms: %llu.%llu", (unsigned long long)(j->waits.late_us / 1000), (unsigned long long)(j->waits.late_us / 100 % 10));
     print("wire_bytes: %llu", (unsigned long long)j->wire_bytes);
     print("stream_bytes: %llu (lz4 %llu, raw %llu, delta %llu, rest %llu)", (unsigned long long)s->bytes_tx,
           (unsigned long long)s->bytes_full_lz4, (unsigned long long)s->bytes_full_raw, (unsigned long long)s->bytes_delta,

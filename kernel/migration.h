@@ -20,6 +20,7 @@ struct job {
     char text[512];                     /* why it failed */
     struct mig_stats stats;             /* stats.text is not kept */
     uint64_t wire_bytes;                /* sent on the wire, all headers included */
+    struct vcpu_waits waits;            /* from the start of the dirty log to the stop */
     uint64_t started_us, ended_us;
 };
 

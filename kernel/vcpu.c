@@ -37,6 +37,19 @@ void vcpu_request(struct vcpu *v, unsigned req)
     vcpu_kick(v);
 }
 
+struct vcpu_waits vcpu_watch(struct vm *vm, bool reset)
+{
+    struct vcpu_waits w = { 0 };
+    for (unsigned i = 0; i < vm->n_vcpus; i++) {
+        struct vcpu *v = vm->vcpus[i];
+        w.out_us = MAX(w.out_us, clock_tsc_to_us(v->out_max));
+        w.late_us = MAX(w.late_us, clock_tsc_to_us(v->late_max));
+        if (reset)
+            v->out_max = v->late_max = 0;
+    }
+    return w;
+}
+
 void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x)
 {
     v->rip += x->insn_len ? x->insn_len : insn_length(v);
@@ -114,12 +127,16 @@ static uint64_t run_once(struct vcpu *v, uint64_t end)
     lapic_timer_poll(v);
     inject_nmi(v);
     inject_irq(v);
-    uint64_t deadline = lapic_timer_deadline(v);
-    pcpu_timer_set(deadline ? MIN(end, deadline) : end);
+    uint64_t deadline = lapic_timer_deadline(v), due = deadline ? MIN(end, deadline) : end;
+    pcpu_timer_set(due);
 
     uint64_t entered = tsc_read();
+    if (v->left_tsc)
+        v->out_max = MAX(v->out_max, entered - v->left_tsc);
     cpu_ops->run(v, &x);
-    uint64_t left = tsc_read();
+    uint64_t left = v->left_tsc = tsc_read();
+    if (left > due)
+        v->late_max = MAX(v->late_max, left - MAX(due, entered));
     exit_handle(v, &x);
     v->n_exits[x.kind]++;
     v->guest_tsc_ticks += left - entered;
@@ -136,8 +153,10 @@ static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_
     if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
         return false;
     take_init_sipi(v);
-    if (v->halted && !vcpu_wake(v))
+    if (v->halted && !vcpu_wake(v)) {
+        v->left_tsc = 0;
         return false;
+    }
     if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed))
         return false;
     return atomic_load_explicit(&v->vm->power_request, memory_order_relaxed) == VM_POWER_NONE;
@@ -156,6 +175,8 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
     cpu_ops->vcpu_unload(v);
     me->running = NULL;
     bool freeze = atomic_load(&v->requests) & VCPU_REQ_FREEZE;
+    if (freeze)
+        v->left_tsc = 0;
     /* Release: whoever sees FROZEN sees all registers. */
     atomic_store(&v->state, freeze ? VCPU_FROZEN : VCPU_RUNNABLE);
 }

@@ -91,10 +91,16 @@ struct vcpu {
     uint64_t n_exits[VCPU_EXIT_COUNT];  /* [o] read by anyone, torn values do no harm */
     uint64_t exit_tsc[VCPU_EXIT_COUNT]; /* [o] TSC ticks spent handling, by kind */
     uint64_t guest_tsc_ticks;           /* [o] TSC ticks spent in guest mode */
+    uint64_t left_tsc;                  /* [o] when it left the guest last; 0: it halted, or was frozen, since */
+    uint64_t out_max, late_max;         /* [o] TSC ticks since vcpu_watch(): longest from an exit to the next entry; longest in the guest past the timer */
     unsigned throttle_percent;          /* [a-ish] share of each slice to sit out, 0..99 */
 };
 
 /* What the core uses (kernel/vcpu.c). */
+/** What a guest that could run had to wait for: the longest that this host kept it out, and the longest that the processor stayed in it although a timer was
+ *  due (on hardware microseconds; an emulator stands still now and then).  Since the last vcpu_watch() with reset.  Any context, roughly. */
+struct vcpu_waits { uint64_t out_us, late_us; };
+struct vcpu_waits vcpu_watch(struct vm *vm, bool reset);
 void vcpu_kick(struct vcpu *v);                          /* leave guest mode or look again at v->halted soon; any context */
 void vcpu_request(struct vcpu *v, unsigned req);         /* set request bits and kick */
 /** rip += length of the current instruction (x->insn_len, or decoded when 0), and the interrupt shadow ends.  Owner pCPU. */

@@ -396,6 +396,8 @@ static void inspect_vcpu(struct vcpu *v, void (*print)(const char *fmt, ...))
           (unsigned long long)(clock_tsc_to_us(v->guest_tsc_ticks) / 1000));
     print("  pending interrupt %d, requests 0x%x, timer due %s", lapic_pending(v), atomic_load(&v->requests),
           lapic_timer_deadline(v) ? "yes" : "no");
+    print("  longest kept out %llu us, timer late by %llu us", (unsigned long long)clock_tsc_to_us(v->out_max),
+          (unsigned long long)clock_tsc_to_us(v->late_max));
     for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++)
         if (v->n_exits[k])
             print("  exits %-14s %10llu  %6llu ticks each", vcpu_exit_names[k], (unsigned long long)v->n_exits[k],

@@ -9,7 +9,7 @@ from host import RUNS, vm
 
 CLOCK_S = 0.05                  # two hosts' idea of a second may differ by so much over a move (their clocks are calibrated at boot)
 SLACK_MS = 30                   # may come on top of blackout and noise
-MOVES_MORE = 2                  # a move whose gap is longer is repeated so often: what Godwit does to a guest, it does in every move
+MOVES_MORE = 2                  # a move whose gap is longer is repeated so often
 NOISE_S = 2                     # the noise is watched for so long before a move
 
 
@@ -26,17 +26,19 @@ def check_after_move(pair, report, noise=None):
 
     noise: what watch_noise() saw before the move; None: the gap is not judged.  A busy machine also takes the emulator's threads away during
     the move, so the second longest gap since then counts as noise as well; the blackout is one gap, so it cannot hide there.  The emulator
-    also stops a CPU in the middle of its guest, for 100 ms once in most first moves, by a lock of its own (docs/hacking.md): if the longest
-    gap is too long, another move (there and back) decides."""
+    also stops a CPU in the middle of its guest, by a lock of its own (docs/hacking.md); Godwit sees that as a timer that comes late.  If the
+    longest gap is too long all the same, another move (there and back) decides: what Godwit does to a guest, it does in every move."""
     gap, second = look_after_move(pair)
     for again in range(MOVES_MORE + 1):
         blackout = report.number("blackout_ms")
         if noise is None:
             return
-        told = f"the guest saw a gap of {gap:.1f} ms, the hosts a blackout of {blackout:.1f} ms; noise {noise:.1f} ms before, {second:.1f} ms during the move"
+        late, out = report.number("timer_late_ms"), report.number("kept_out_ms")
+        told = (f"the guest saw a gap of {gap:.1f} ms, the hosts a blackout of {blackout:.1f} ms; noise {noise:.1f} ms before, {second:.1f} ms during the move;"
+                f" kept out for {out:.1f} ms at most, timer late by {late:.1f} ms")
         print(f"        {told}")
         assert gap >= blackout * 0.3, told + ": one of them measures wrong"
-        if gap <= blackout + max(noise, second) + SLACK_MS:
+        if gap <= blackout + max(noise, second, late) + SLACK_MS:
             return
         assert again < MOVES_MORE, told
         print("        too long; another move decides")
