@@ -12,8 +12,10 @@ enum cpu_vendor { CPU_VENDOR_AMD = 1, CPU_VENDOR_INTEL = 2 };    /* values trave
 
 struct s2_format;
 struct cpu_caps {                       /* read once by probe(), const afterwards, printed at boot */
-    bool next_rip, flush_by_asid, vmcb_clean, tsc_scaling, large_1g, s2_ad, pml;
+    bool next_rip, flush_by_asid, vmcb_clean, large_1g, s2_ad, pml;
     unsigned n_asids;
+    unsigned tsc_frac_bits;             /* of a TSC ratio (kernel/tsc_scale.h); 0: this processor does not scale a guest's TSC */
+    uint64_t tsc_ratio_max;
 };
 extern struct cpu_caps cpu_caps;
 
@@ -52,8 +54,9 @@ struct cpu_ops {
     void (*inject)(struct vcpu *v, const struct vcpu_event *e);
     /** The interrupt shadow ends (an instruction was emulated). */
     void (*shadow_clear)(struct vcpu *v);
-    /** Guest TSC = host TSC + offset from the next entry on. */
-    void (*tsc_offset_set)(struct vcpu *v, int64_t offset);
+    /** From the next entry on the guest's TSC is (host TSC * ratio >> cpu_caps.tsc_frac_bits) + offset, or host TSC + offset with ratio 0, the only
+     *  one without cpu_caps.tsc_frac_bits.  Owner pCPU, or anyone while FROZEN and unloaded. */
+    void (*tsc_set)(struct vcpu *v, uint64_t ratio, int64_t offset);
     /** MSRs that live in vendor structures (EFER, STAR family, FS/GS base, SYSENTER, PAT, DEBUGCTL, ...): value known to be legal is
      *  checked by the core.  HV_E_NOENT: not one of these. */
     enum hv_err (*msr_get)(struct vcpu *v, uint32_t msr, uint64_t *val);

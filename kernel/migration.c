@@ -103,11 +103,11 @@ static const struct mig_src_ops src_ops = {
 
 static void add_reason(void *reasons, const char *text) { mig_reason_add(reasons, "%s", text); }
 
-static void dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)
+static void dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes)
 {
     struct incoming *in = ctx;
     static struct vm_offer o;                           /* large; service pCPU only */
-    char why[200];
+    char why[200];                                      /* or what to note */
     if (!conf->host.incoming)
         mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", conf->host.name);
     if (vm_offer_parse(offer->bytes, offer->len, &o, why, sizeof(why)) != HV_OK) {
@@ -126,6 +126,10 @@ static void dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         vm_stop(in->vm);
     } else {
         log_info("mig", "%s: arriving from %s", o.config.name, in->peer);
+        if (vm_offer_note(&o, why, sizeof(why))) {
+            log_info("mig", "%s: %s", o.config.name, why);
+            mig_reason_add(notes, "%s", why);
+        }
     }
 }
 
@@ -140,8 +144,6 @@ static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64
     if (e)
         return e;
     guest_time_advance(vm, age_us * 1000);
-    for (unsigned i = 0; i < vm->n_vcpus; i++)
-        cpu_ops->tsc_offset_set(vm->vcpus[i], vm->tsc_offset);
     return HV_OK;
 }
 
@@ -230,8 +232,10 @@ static void job_drop_stream(struct outgoing *o)
 static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
-    if (o->m)
+    if (o->m) {
         mig_tx_stats(o->m, &j->stats);
+        snprintf(j->note, sizeof(j->note), "%s", mig_tx_note(o->m));
+    }
     j->stats.text = "";
     j->err = err;
     snprintf(j->text, sizeof(j->text), "%s", text);
@@ -593,6 +597,8 @@ void migration_report(const struct job *j, void (*print)(const char *fmt, ...))
     print("outcome: %s", j->state == JOB_DONE ? "moved" : j->state == JOB_FAILED ? "failed" : "under way");
     if (j->state == JOB_FAILED)
         print("reason: %s %s", hv_err_name(j->err), j->text);
+    if (j->note[0])
+        print("%s", j->note);
     print("total_ms: %llu", (unsigned long long)(((j->ended_us ? j->ended_us : clock_us()) - j->started_us) / 1000));
     report_blackout(&s->blackout, print);
     print("kept_out_ms: %llu.%llu", (unsigned long long)(j->waits.out_us / 1000), (unsigned long long)(j->waits.out_us / 100 % 10));

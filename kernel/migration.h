@@ -6,6 +6,7 @@
 #define GODWIT_KERNEL_MIGRATION_H
 
 #include "kernel/vm.h"
+#include "migrate/guest.h"
 #include "migrate/stats.h"
 #include "net/stream.h"
 
@@ -18,6 +19,7 @@ struct job {
     char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN];
     enum hv_err err;
     char text[512];                     /* why it failed */
+    char note[MIG_NOTE_MAX];            /* what the destination notes on the guest: lines of the report, or "" */
     struct mig_stats stats;             /* stats.text is not kept */
     uint64_t wire_bytes;                /* sent on the wire, all headers included */
     struct vcpu_waits waits;            /* from the start of the dirty log to the stop */

@@ -5,7 +5,7 @@
  * each other, never run backwards, and survive a move to a host whose TSC has another value, whose oscillator is a little different, and whose
  * wall clock is wrong.
  *
- * Model.  There is one source: the guest TSC = host TSC + vm->tsc_offset.  The guest clock is a linear function of it (struct guest_time), with
+ * Model.  There is one source: the guest TSC = host TSC, scaled by vm->tsc_ratio where that is not 0, + vm->tsc_offset.  The guest clock is a linear function of it (struct guest_time), with
  * the same 32.32 multiplication that the guest itself does with the clock page, so that both round alike; the wall clock is the guest clock plus a
  * constant.  Devices compute from the guest clock and hold no other time.
  *
@@ -13,14 +13,19 @@
  * keeping (NTP) owns its wall clock.
  *
  * A move.  The source saves its TSC at one instant after the last vCPU stopped, and the line (base, rate, wall_base).  The destination sets
- *         tsc_offset = saved tsc - its own TSC at load          (1)
+ *         tsc_offset = saved tsc - its own (scaled) TSC at load          (1)
  * and keeps the line, so the guest's clock pages are right as they came with its memory.  Both hosts' wall clocks play no part.  From (1) on guest time runs, though no vCPU does, so the wait for COMMIT counts as time.  What the
  * destination cannot see is the state's way from save to load; whoever can estimate it (the migration engine, from its round-trip times) adds it
  * with guest_time_advance().  Every step adds zero or more, hence no backward jump.
  *
- * Frequency.  Two hosts of one frequency measure it slightly differently at boot.  Within RATE_NOISE_PPM the saved rate is kept, as the same crystal
- * is more likely than a different one; beyond it a new line starts at (saved tsc, clock then) with the new rate, and the clock pages are rewritten:
- * the guest's clock stays right, while a guest that uses the bare TSC as its clock sees another speed: vm_offer_check() mentions that case.
+ * Frequency.  A guest is promised one when it starts, vm->tsc_hz; row by row, as guest_tsc_fit() finds it:
+ *    A  this host's is the same within RATE_NOISE_PPM: two hosts of one frequency measure it slightly differently at boot, and the same crystal is
+ *       more likely than a different one.  The TSC is the host's plus the offset.
+ *    B  the processor can scale: the guest's TSC runs at the promised rate.
+ *    C  it cannot: the guest's TSC runs at this host's rate from now on.  Its clock stays right, by the clock pages, while a guest that takes the bare
+ *       TSC for its clock sees another speed; whoever asked for the move is told (vm_offer_note).
+ * The saved rate is what the TSC had on the source, which is not the promised one after a move with C.  When it changes, a new line starts at (saved
+ * tsc, clock then) with the new rate, and the clock pages are rewritten; else the saved line goes on.
  *
  * The clock page (Linux Documentation/virt/kvm/x86/msr.rst): version is odd while we write.  All vCPUs get the same (base_tsc, base_ns), so the
  * page may carry the "stable" flag, and readers on different vCPUs need no common maximum. */
@@ -29,6 +34,7 @@
 #include "kernel/cpu_ops.h"
 #include "kernel/devices.h"
 #include "kernel/log.h"
+#include "kernel/tsc_scale.h"
 
 #define NS_PER_S       1000000000u
 #define RATE_NOISE_PPM 250
@@ -67,11 +73,25 @@ static void rate_set(struct guest_time *t, uint64_t hz)
 void guest_time_start(struct vm *vm)
 {
     struct guest_time *t = &vm->devices->time;
+    vm->tsc_ratio = 0;
     vm->tsc_offset = -(int64_t)tsc_read();
     if (!vm->tsc_hz) vm->tsc_hz = clock_tsc_hz;
     t->base_tsc = t->base_ns = 0;
     rate_set(t, clock_tsc_hz);
     t->wall_base_ns = clock_wall_ns();
+}
+
+static uint64_t host_tsc_scaled(const struct vm *vm)
+{
+    uint64_t tsc = tsc_read();
+    return vm->tsc_ratio ? tsc_scale(tsc, vm->tsc_ratio, cpu_caps.tsc_frac_bits) : tsc;
+}
+
+uint64_t vm_guest_tsc(const struct vm *vm) { return host_tsc_scaled(vm) + (uint64_t)vm->tsc_offset; }
+
+void vm_tsc_apply(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n_vcpus; i++) cpu_ops->tsc_set(vm->vcpus[i], vm->tsc_ratio, vm->tsc_offset);
 }
 
 uint64_t guest_clock_ns_at(const struct guest_time *t, uint64_t tsc)
@@ -93,12 +113,14 @@ uint64_t guest_ticks_to_ns(const struct vm *vm, uint64_t ticks)
 uint64_t guest_tsc_to_host(const struct vm *vm, uint64_t guest_tsc)
 {
     uint64_t host = guest_tsc - (uint64_t)vm->tsc_offset;
+    if (vm->tsc_ratio) host = tsc_unscale(host, vm->tsc_ratio, cpu_caps.tsc_frac_bits);
     return host ? host : 1;
 }
 
 void guest_time_advance(struct vm *vm, uint64_t ns)
 {
     vm->tsc_offset += (int64_t)guest_ns_to_ticks(vm, ns);
+    vm_tsc_apply(vm);
 }
 
 /* ---- the pages that the guest gave us ---- */
@@ -186,6 +208,17 @@ static bool rate_is_noise(uint64_t a, uint64_t b)
     return diff <= a / 1000000 * RATE_NOISE_PPM;
 }
 
+static uint64_t ratio_for(uint64_t hz)
+{
+    return cpu_caps.tsc_frac_bits ? tsc_ratio(hz, clock_tsc_hz, cpu_caps.tsc_frac_bits, cpu_caps.tsc_ratio_max) : 0;
+}
+
+enum tsc_fit guest_tsc_fit(uint64_t promised_hz)
+{
+    if (rate_is_noise(promised_hz, clock_tsc_hz)) return TSC_FITS;
+    return ratio_for(promised_hz) ? TSC_SCALED : TSC_CHANGES;
+}
+
 enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply)
 {
     struct guest_time t = { 0 };
@@ -198,13 +231,16 @@ enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply)
     if (r->bad || t.base_tsc > tsc || t.base_ns > CLOCK_MAX_NS || t.wall_base_ns > CLOCK_MAX_NS || hz < TSC_HZ_MIN || hz > TSC_HZ_MAX) return HV_E_PROTO;
     if (!apply) return HV_OK;
     rate_set(&t, hz);
-    if (!rate_is_noise(hz, clock_tsc_hz)) {
+    enum tsc_fit fit = guest_tsc_fit(vm->tsc_hz);
+    uint64_t rate = fit == TSC_SCALED ? vm->tsc_hz : clock_tsc_hz;
+    if (!rate_is_noise(hz, rate)) {
         t.base_ns = guest_clock_ns_at(&t, tsc);
         t.base_tsc = tsc;
-        rate_set(&t, clock_tsc_hz);
+        rate_set(&t, rate);
         t.pages_stale = true;
     }
     vm->devices->time = t;
-    vm->tsc_offset = (int64_t)(tsc - tsc_read());
+    vm->tsc_ratio = fit == TSC_SCALED ? ratio_for(t.tick_hz) : 0;
+    vm->tsc_offset = (int64_t)(tsc - host_tsc_scaled(vm));
     return HV_OK;
 }

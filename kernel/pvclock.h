@@ -39,7 +39,7 @@ static inline uint64_t muldiv_u64(uint64_t a, uint32_t mul, uint32_t div)
     return (hi / div << 32) + lo / div;
 }
 
-/** Start the clock of a new VM: guest TSC 0 is now (sets vm->tsc_offset), wall clock from the host's, vm->tsc_hz from the host's. */
+/** Start the clock of a new VM: guest TSC 0 is now (sets vm->tsc_offset, not scaled), wall clock from the host's, vm->tsc_hz from the host's. */
 void guest_time_start(struct vm *vm);
 uint64_t guest_clock_ns(const struct vm *vm);                   /* now; never goes back */
 uint64_t guest_clock_ns_at(const struct guest_time *t, uint64_t guest_tsc);
@@ -49,8 +49,14 @@ uint64_t guest_ticks_to_ns(const struct vm *vm, uint64_t ticks);
 /** Host TSC when the guest's reads guest_tsc; never 0. */
 uint64_t guest_tsc_to_host(const struct vm *vm, uint64_t guest_tsc);
 
-/** Let the guest's time jump forward by ns: what a move took and this host could not see (the state's way here).  vCPUs frozen; sets vm->tsc_offset,
- *  the caller passes it to the vendor. */
+/** Tell the vendor of each vCPU vm->tsc_ratio and vm->tsc_offset.  vCPUs frozen. */
+void vm_tsc_apply(struct vm *vm);
+/** How a guest that was promised a TSC of promised_hz gets it on this host: rows A, B and C of pvclock.c. */
+enum tsc_fit { TSC_FITS, TSC_SCALED, TSC_CHANGES };
+enum tsc_fit guest_tsc_fit(uint64_t promised_hz);
+
+/** Let the guest's time jump forward by ns: what a move took and this host could not see (the state's way here).  vCPUs frozen; sets vm->tsc_offset
+ *  and tells the vendor. */
 void guest_time_advance(struct vm *vm, uint64_t ns);
 
 /** MSR writes: fill the page that the guest names.  HV_E_GUEST: #GP. */
@@ -59,8 +65,8 @@ HV_MUST_CHECK enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val);
 /** Rewrite every enabled clock page if they are stale: after a move to a host with another TSC rate (vm_state_load calls this).  vCPUs not running. */
 void pvclock_update_all(struct vm *vm);
 
-/** Save and load time.  Loading sets vm->tsc_offset so that the guest TSC goes on from the saved value; apply false: only check.  (The caller
- *  passes the offset to the vendor: cpu_ops->tsc_offset_set for each vCPU, as vm_state_load does.)  HV_E_PROTO: not a legal time. */
+/** Save and load time.  Loading sets vm->tsc_offset and tsc_ratio so that the guest TSC goes on from the saved value, at the rate vm->tsc_hz where that
+ *  is possible; apply false: only check.  (The caller passes both to the vendor by vm_tsc_apply(), as vm_state_load does.)  HV_E_PROTO: not a legal time. */
 void vm_time_save(const struct vm *vm, struct wr *w);
 HV_MUST_CHECK enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply);
 

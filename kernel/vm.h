@@ -41,7 +41,8 @@ struct vm {
     struct vcpu *vcpus[VM_MAX_VCPUS];   /* [c] owned */
     struct devices *devices;            /* [d] owned */
     struct cpuid_table *cpuid;          /* [c] owned */
-    int64_t tsc_offset;                 /* [s] guest TSC = host TSC + this */
+    int64_t tsc_offset;                 /* [s] guest TSC = host TSC, scaled by tsc_ratio, + this */
+    uint64_t tsc_ratio;                 /* [s] 0: not scaled; as cpu_ops->tsc_set wants it */
     uint64_t tsc_hz;                    /* [c] the frequency that the guest was told */
     atomic_uint power_request;          /* [a] enum vm_power: what the guest asked for; the service loop acts */
     uint64_t started_us;                /* [s] clock_us() of the last start */
@@ -52,7 +53,7 @@ enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };
 
 /** The guest asks to be powered off or reset; vCPUs leave guest mode soon and the service loop acts.  Any pCPU. */
 void vm_power_request(struct vm *vm, enum vm_power what);
-/** Guest TSC now. */
+/** Guest TSC now (kernel/pvclock.c). */
 uint64_t vm_guest_tsc(const struct vm *vm);
 
 #endif

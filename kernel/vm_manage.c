@@ -139,8 +139,8 @@ static enum hv_err build_parts(struct vm *vm)
         e = build_vcpu(vm, i);
     if (!e)
         e = devices_create(vm);
-    for (unsigned i = 0; !e && i < vm->n_vcpus; i++)
-        cpu_ops->tsc_offset_set(vm->vcpus[i], vm->tsc_offset);
+    if (!e)
+        vm_tsc_apply(vm);
     return e;
 }
 
@@ -318,11 +318,6 @@ void vm_power_request(struct vm *vm, enum vm_power what)
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         vcpu_kick(vm->vcpus[i]);
     pcpu_kick(0);                       /* the service loop acts */
-}
-
-uint64_t vm_guest_tsc(const struct vm *vm)
-{
-    return tsc_read() + (uint64_t)vm->tsc_offset;
 }
 
 static void crash(struct vm *vm)

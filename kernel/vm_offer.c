@@ -15,7 +15,6 @@
 
 #define OFFER_MAGIC 0x4f565747u         /* "GWVO" */
 enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_ALL = 15 };
-#define TSC_NOTICE_PPM 1000             /* beyond this, another TSC rate is worth a word */
 
 /* VMS_SEC_* with the versions that vm_state.c writes and reads. */
 static const struct { uint16_t section, version; } devices_known[] = {
@@ -172,14 +171,16 @@ static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *
     return n;
 }
 
-/* The TSC is not scaled (kernel/pvclock.c), so the guest's rate changes with the host's. */
-static bool tsc_differs(const struct vm_offer *o, char *text, size_t len)
+bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
 {
-    uint64_t diff = o->tsc_hz > clock_tsc_hz ? o->tsc_hz - clock_tsc_hz : clock_tsc_hz - o->tsc_hz;
-    if (diff <= clock_tsc_hz / 1000000 * TSC_NOTICE_PPM) return false;
-    snprintf(text, len, "note: the guest was promised a TSC of %llu kHz, this host's runs at %llu kHz: its KVM clock stays right, a bare TSC clock would not",
-             (unsigned long long)(o->tsc_hz / 1000), (unsigned long long)(clock_tsc_hz / 1000));
-    return true;
+    unsigned long long promised = o->tsc_hz / 1000, here = clock_tsc_hz / 1000;
+    enum tsc_fit fit = guest_tsc_fit(o->tsc_hz);
+    if (fit == TSC_SCALED)
+        snprintf(text, len, "tsc: the guest keeps its %llu kHz, scaled from the destination's %llu kHz", promised, here);
+    if (fit == TSC_CHANGES)
+        snprintf(text, len, "tsc: the guest was promised %llu kHz, the destination runs at %llu kHz and cannot scale: the guest's KVM clock stays right, "
+                 "a bare TSC clock would not", promised, here);
+    return fit != TSC_FITS;
 }
 
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
@@ -193,10 +194,7 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
         add(ctx, text);
         n++;
     }
-    if (tsc_differs(o, text, sizeof text)) {
-        log_warn(o->config.name, "%s", text);
-        if (n) add(ctx, text);          /* no reason by itself, but part of the whole answer */
-    }
+    if (n && vm_offer_note(o, text, sizeof text)) add(ctx, text);       /* no reason by itself, but part of the whole answer */
     return n;
 }
 

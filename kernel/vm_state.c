@@ -581,7 +581,7 @@ enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, char *w
     enum hv_err e = sections_load(vm, in, false, why);
     if (!e) e = sections_load(vm, in, true, why);
     if (e) return e;
-    for (unsigned i = 0; i < vm->n_vcpus; i++) cpu_ops->tsc_offset_set(vm->vcpus[i], vm->tsc_offset);
+    vm_tsc_apply(vm);
     pvclock_update_all(vm);
     return HV_OK;
 }

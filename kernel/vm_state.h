@@ -54,6 +54,8 @@ HV_MUST_CHECK enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct 
 /** Could this host run it?  Adds every reason why not (each one sentence with cause and fix); returns their number.  free_bytes: host memory that may
  *  be used for it.  Does not look at names in use or policy: that is the caller's. */
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx);
+/** What whoever asked for the move should know although o is no reason to refuse: "tsc: ...", where the rates of the TSCs differ.  false: nothing. */
+bool vm_offer_note(const struct vm_offer *o, char *text, size_t len);
 /** Give a new VM (struct vm zeroed, not yet devices_create'd) the offered config, uuid, tsc_hz and CPUID table.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o);
 

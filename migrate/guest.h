@@ -12,6 +12,7 @@
 
 #define MIG_NAME_MAX  64                /* guest name, bytes with the final NUL */
 #define MIG_TEXT_MAX  2048              /* reasons and error texts, bytes with the final NUL */
+#define MIG_NOTE_MAX  256               /* a destination's notes on an admitted guest, likewise */
 #define MIG_OFFER_MAX (16 * 1024)       /* opaque offer */
 #define MIG_STATE_MAX (128 * 1024)      /* opaque machine state */
 #define MIG_GFN_BITS  40                /* frame numbers on the wire */
@@ -62,8 +63,9 @@ void mig_reason_add(struct mig_reasons *r, const char *fmt, ...) __attribute__((
 /** Destination side. */
 struct mig_dst_ops {
     /** Can this guest run here, and is there memory for it?  Adds *every* reason against it.  No reason added = admitted: the guest exists
-     *  now (not running, memory zero), and the other calls refer to it.  With reasons added nothing is left behind. */
-    void (*admit)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons);
+     *  now (not running, memory zero), and the other calls refer to it.  With reasons added nothing is left behind.  notes, likewise: what the
+     *  person who moves it should know though it is admitted, one "subject: text" each. */
+    void (*admit)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes);
     /** The 4096 bytes of frame gfn (< n_pages; 8-byte aligned), backed and zeroed if they were not; NULL: out of memory or not RAM. */
     void *(*page_for_write)(void *ctx, uint64_t gfn);
     /** Is gfn backed?  If not it reads as zero. */

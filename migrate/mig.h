@@ -112,6 +112,8 @@ enum mig_tx_state mig_tx_state(const struct mig_tx *m);
 /** Why it FAILED (or what the peer last said in IN_DOUBT): error and one or more lines of text, never NULL. */
 enum hv_err mig_tx_error(const struct mig_tx *m);
 const char *mig_tx_text(const struct mig_tx *m);
+/** What the destination notes on the guest that it admitted, "" if nothing: at most MIG_NOTE_MAX bytes, printable ASCII and newlines. */
+const char *mig_tx_note(const struct mig_tx *m);
 const struct mig_id *mig_tx_id(const struct mig_tx *m);
 void mig_tx_stats(const struct mig_tx *m, struct mig_stats *out);
 

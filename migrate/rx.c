@@ -156,10 +156,10 @@ static void on_offer(struct mig_rx *m, struct rd *r)
     m->verify = o.flags & MIG_OFFER_VERIFY;
     memcpy(m->name, o.name, sizeof m->name);
 
-    char text[MIG_TEXT_MAX] = "";
-    struct mig_reasons reasons = { text, sizeof text, 0, 0 };
+    char text[MIG_TEXT_MAX] = "", note[MIG_NOTE_MAX] = "";
+    struct mig_reasons reasons = { text, sizeof text, 0, 0 }, notes = { note, sizeof note, 0, 0 };
     struct mig_offer offer = { o.id, m->name, o.n_pages, o.offer, o.offer_len };
-    m->ops->admit(m->ctx, &offer, &reasons);
+    m->ops->admit(m->ctx, &offer, &reasons, &notes);
     if (reasons.n) {
         rx_fail(m, HV_E_REFUSED, true, "%s", text);
         return;
@@ -169,6 +169,7 @@ static void on_offer(struct mig_rx *m, struct rd *r)
         rx_fail(m, HV_E_NOMEM, true, "the destination has no memory for page hashes");
         return;
     }
+    if (notes.n) mig_text_put(&m->io.out, MIG_REC_NOTE, &(struct mig_p_text){ m->id, 0, note, strlen(note) });
     mig_id_put(&m->io.out, MIG_REC_ACCEPT, &m->id);
 }
 

@@ -159,6 +159,18 @@ static void on_accept(struct mig_tx *m, struct rd *r)
         tx_precopy_begin(m);
 }
 
+static void on_note(struct mig_tx *m, struct rd *r)
+{
+    struct mig_p_text p;
+    if (mig_text_get(r, MIG_REC_NOTE, &p) || !mig_id_eq(&p.id, &m->id) || m->state != MIG_TX_VALIDATE) {
+        peer_broke(m, HV_E_PROTO, "NOTE");
+        return;
+    }
+    memcpy(m->note, p.text, p.len);
+    m->note[p.len] = '\0';
+    mig_text_clean(m->note);
+}
+
 static void on_ack(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_ack ack;
@@ -239,6 +251,7 @@ static void on_record(struct mig_tx *m, const struct mig_rec *rec, struct rd *pa
     case MIG_REC_RUNNING:  on_running(m, payload); break;
     case MIG_REC_FAIL:     on_fail(m, payload); break;
     case MIG_REC_ANSWER:   on_answer(m, payload); break;
+    case MIG_REC_NOTE:     on_note(m, payload); break;
     default:
         if (rec->type < MIG_REC_OPTIONAL) peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
         break;
@@ -436,4 +449,5 @@ struct mig_io *mig_tx_io(struct mig_tx *m) { return &m->io; }
 enum mig_tx_state mig_tx_state(const struct mig_tx *m) { return m->state; }
 enum hv_err mig_tx_error(const struct mig_tx *m) { return m->err; }
 const char *mig_tx_text(const struct mig_tx *m) { return m->text; }
+const char *mig_tx_note(const struct mig_tx *m) { return m->note; }
 const struct mig_id *mig_tx_id(const struct mig_tx *m) { return &m->id; }

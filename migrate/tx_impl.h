@@ -27,6 +27,7 @@ struct mig_tx {
     enum tx_sub sub;
     enum hv_err err;
     char text[MIG_TEXT_MAX];
+    char note[MIG_NOTE_MAX];            /* the destination's */
     bool got_preamble, logging, pausing, link_ok, asking;   /* pausing: pause() was called and not undone; asking: QUERY is out */
     struct mig_io io;                   /* buffers owned */
     struct mig_store store;

@@ -12,6 +12,7 @@ const char *mig_rec_name(unsigned type)
     MIG_REC_LIST(X)
 #undef X
     case MIG_REC_IDLE: return "IDLE";
+    case MIG_REC_NOTE: return "NOTE";
     }
     return "?";
 }
@@ -289,6 +290,7 @@ enum hv_err mig_text_get(struct rd *r, enum mig_rec_type type, struct mig_p_text
 
     if (whole(r) || reserved || p->len >= MIG_TEXT_MAX) return HV_FAIL(HV_E_PROTO);
     if (type == MIG_REC_FAIL) return p->code < 0 ? HV_OK : HV_FAIL(HV_E_PROTO);
+    if (type == MIG_REC_NOTE) return !p->code && p->len < MIG_NOTE_MAX ? HV_OK : HV_FAIL(HV_E_PROTO);
     return p->code >= MIG_V_UNKNOWN && p->code <= MIG_V_REFUSED ? HV_OK : HV_FAIL(HV_E_PROTO);
 }
 

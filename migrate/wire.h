@@ -59,7 +59,8 @@ enum mig_rec_type {
     MIG_REC_LIST(X)
 #undef X
     MIG_REC_OPTIONAL = 0x8000,
-    MIG_REC_IDLE = 0x8000               /* <> no payload: busy with something long (never while waiting); resets the peer's timeout */
+    MIG_REC_IDLE = 0x8000,              /* <> no payload: busy with something long (never while waiting); resets the peer's timeout */
+    MIG_REC_NOTE = 0x8001               /* <- before ACCEPT: what the person who moves the guest should know about it */
 };
 #define MIG_IDLE_US (5 * 1000000ull)    /* said after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
@@ -130,7 +131,8 @@ void mig_running_put(struct mig_fifo *out, const struct mig_p_running *p);
 HV_MUST_CHECK enum hv_err mig_running_get(struct rd *r, struct mig_p_running *p);
 
 /* FAIL:    0 16 id (zero before OFFER) · 16 4 err, a negative hv_err · 20 2 text_len < MIG_TEXT_MAX · 22 2 reserved · 24 text (UTF-8)
- * ANSWER:  0 16 id · 16 4 verdict, MIG_V_* · 20 2 text_len · 22 2 reserved · 24 text */
+ * ANSWER:  0 16 id · 16 4 verdict, MIG_V_* · 20 2 text_len · 22 2 reserved · 24 text
+ * NOTE:    0 16 id · 16 4 reserved · 20 2 text_len < MIG_NOTE_MAX · 22 2 reserved · 24 text */
 struct mig_p_text { struct mig_id id; int32_t code; const char *text; size_t len; };      /* text is not NUL-terminated */
 void mig_text_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_p_text *p);
 HV_MUST_CHECK enum hv_err mig_text_get(struct rd *r, enum mig_rec_type type, struct mig_p_text *p);

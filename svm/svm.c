@@ -50,7 +50,7 @@ static enum hv_err probe(struct cpu_caps *caps, const char **why)
     }
     *caps = (struct cpu_caps){
         .next_rip = svm.edx & CPUID_SVM_NRIPS, .flush_by_asid = svm.edx & CPUID_SVM_FLUSH_ASID, .vmcb_clean = svm.edx & CPUID_SVM_CLEAN,
-        .tsc_scaling = svm.edx & CPUID_SVM_TSC_RATE, .large_1g = ext.edx & CPUID_EXT1_EDX_1G,
+        .tsc_frac_bits = svm.edx & CPUID_SVM_TSC_RATE ? TSC_RATIO_FRAC : 0, .tsc_ratio_max = TSC_RATIO_MAX, .large_1g = ext.edx & CPUID_EXT1_EDX_1G,
         .s2_ad = true,                  /* NPT is walked like ordinary page tables: always with A and D bits, APM 2 15.25.5 */
         .n_asids = svm.ebx,
     };
@@ -112,6 +112,6 @@ const struct cpu_ops svm_cpu_ops = {
     .vcpu_create = svm_vcpu_create, .vcpu_destroy = svm_vcpu_destroy, .vcpu_load = svm_vcpu_load, .vcpu_unload = svm_vcpu_unload,
     .run = svm_run, .regs_get = svm_regs_get, .regs_set = svm_regs_set,
     .irq_ready = svm_irq_ready, .irq_window_set = svm_irq_window_set, .nmi_ready = svm_nmi_ready, .inject = svm_inject,
-    .shadow_clear = svm_shadow_clear, .tsc_offset_set = svm_tsc_offset_set, .msr_get = svm_msr_get, .msr_set = svm_msr_set,
+    .shadow_clear = svm_shadow_clear, .tsc_set = svm_tsc_set, .msr_get = svm_msr_get, .msr_set = svm_msr_set,
     .paging_get = svm_paging_get, .seg_get = svm_seg_get, .hw_log_set = hw_log_set, .dump = svm_dump,
 };

@@ -14,6 +14,10 @@
 #define VM_CR_LOCK        BIT64(3)
 #define MSR_VM_HSAVE_PA   0xc0010117u
 #define MSR_TSC_AUX       0xc0000103u
+#define MSR_TSC_RATIO     0xc0000104u   /* for the guest only; bits 39:32 integer, 31:0 fraction.  APM 2 15.30.5 */
+#define TSC_RATIO_FRAC    32
+#define TSC_RATIO_ONE     BIT64(TSC_RATIO_FRAC)
+#define TSC_RATIO_MAX     (BIT64(40) - 1)
 
 #define RFLAGS_IF         BIT64(9)
 #define RFLAGS_FIXED      BIT64(1)      /* reads as one, always */
@@ -22,6 +26,7 @@ struct svm_vcpu {
     struct vcpu v;
     struct vmcb *vmcb;                  /* [c] owned page */
     uint64_t dr[4];                     /* [o] the guest's DR0-3 while not loaded (VMRUN does not switch them) */
+    uint64_t tsc_ratio;                 /* [o] 0: not scaled; in MSR_TSC_RATIO while loaded */
     bool loaded;                        /* [o] between vcpu_load and vcpu_unload */
     unsigned ran_on;                    /* [o] pCPU of the last entry; ~0u: none yet */
     uint32_t asid_gen;                  /* [o] generation of ran_on that our ASID belongs to */
@@ -61,7 +66,7 @@ void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r);
 void svm_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl);
 struct seg svm_seg_get(struct vcpu *v, enum seg_id id);
 void svm_dump(struct vcpu *v, void (*print)(const char *fmt, ...));
-void svm_tsc_offset_set(struct vcpu *v, int64_t offset);
+void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset);
 
 /* svm_run.c, svm_exit.c */
 void svm_run(struct vcpu *v, struct vcpu_exit *x);

@@ -4,7 +4,7 @@
  * Where state lives:
  *   struct vcpu        general registers, RIP, RFLAGS, CR8, TSC_AUX; svm_run() copies what VMRUN wants into the VMCB and back
  *   VMCB               everything that VMRUN or VMLOAD switch; always current outside guest mode
- *   the processor      DR0-3 and TSC_AUX while the vCPU is loaded
+ *   the processor      DR0-3, TSC_AUX and TSC_RATIO while the vCPU is loaded
  *   XSAVE area         the core's (kernel/x86/fpu.h), with XCR0
  *
  * EFER.SVME must be set in the VMCB and is nothing that the guest may see: it is added and taken away here and in svm_msr.c. */
@@ -121,6 +121,13 @@ void svm_vcpu_destroy(struct vcpu *v)
     page_free(s);
 }
 
+/* Of use to guests only, so unloading leaves it. */
+static void tsc_ratio_load(const struct svm_vcpu *s)
+{
+    if (cpu_caps.tsc_frac_bits)
+        svm_wrmsr(MSR_TSC_RATIO, s->tsc_ratio ? s->tsc_ratio : TSC_RATIO_ONE);
+}
+
 void svm_vcpu_load(struct vcpu *v)
 {
     struct svm_vcpu *s = to_svm(v);
@@ -134,6 +141,7 @@ void svm_vcpu_load(struct vcpu *v)
         svm_dr_write(i, s->dr[i]);
     if (svm_features.rdtscp)
         svm_wrmsr(MSR_TSC_AUX, v->tsc_aux);
+    tsc_ratio_load(s);
     s->loaded = true;
 }
 
@@ -217,9 +225,14 @@ void svm_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4,
     *cr0 = m->cr0, *cr3 = m->cr3, *cr4 = m->cr4, *efer = m->efer & ~EFER_SVME, *cpl = m->cpl;
 }
 
-void svm_tsc_offset_set(struct vcpu *v, int64_t offset)
+void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset)
 {
-    vmcb_set_tsc_offset(to_svm(v)->vmcb, (uint64_t)offset);
+    struct svm_vcpu *s = to_svm(v);
+    ASSERT(!ratio || cpu_caps.tsc_frac_bits);
+    vmcb_set_tsc_offset(s->vmcb, (uint64_t)offset);
+    s->tsc_ratio = ratio;
+    if (s->loaded)
+        tsc_ratio_load(s);
 }
 
 void svm_dump(struct vcpu *v, void (*print)(const char *fmt, ...))
@@ -234,6 +247,7 @@ void svm_dump(struct vcpu *v, void (*print)(const char *fmt, ...))
           LL(c->exit_info2), LL(c->exit_int_info), LL(c->event_inj));
     print("cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx cpl %u nCR3 %llx", LL(m->cr0), LL(m->cr2), LL(m->cr3), LL(m->cr4), LL(m->efer),
           m->cpl, LL(c->n_cr3));
-    print("nmi_blocked %d iret_pending %d tsc_offset %lld", s->nmi_blocked, s->iret_pending, (long long)c->tsc_offset);
+    print("nmi_blocked %d iret_pending %d tsc_offset %lld tsc_ratio 0x%llx%s", s->nmi_blocked, s->iret_pending, (long long)c->tsc_offset,
+          LL(s->tsc_ratio), s->tsc_ratio ? "" : " (not scaled)");
 #undef LL
 }

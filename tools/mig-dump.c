@@ -100,6 +100,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         break;
     case MIG_REC_FAIL:
     case MIG_REC_ANSWER:
+    case MIG_REC_NOTE:
         if (!(e = mig_text_get(r, type, &u.text))) print_text(&u.text);
         break;
     case MIG_REC_IDLE: break;
@@ -125,7 +126,7 @@ static int dump(const uint8_t *p, size_t len)
         struct mig_rec rec;
         if ((e = mig_rec_get(&r, &rec))) return stop(at, e);
         printf("%10zu  %-9s %7" PRIu64, at, mig_rec_name(rec.type), rec.len);
-        if (rec.type < MIG_REC_OPTIONAL) {
+        if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE) {
             struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
             if ((e = print_payload((enum mig_rec_type)rec.type, &payload))) return stop(at, e);
         }

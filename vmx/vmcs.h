@@ -22,6 +22,7 @@
     X(HOST_FS_SEL, 0x0c08) X(HOST_GS_SEL, 0x0c0a) X(HOST_TR_SEL, 0x0c0c)                                                     \
     X(MSR_BITMAP, 0x2004) X(EXIT_MSR_STORE, 0x2006) X(EXIT_MSR_LOAD, 0x2008) X(ENTRY_MSR_LOAD, 0x200a)                       \
     X(PML_ADDRESS, 0x200e) X(TSC_OFFSET, 0x2010) X(VIRT_APIC_PAGE, 0x2012) X(EPTP, 0x201a) X(XSS_EXITING, 0x202c)            \
+    X(TSC_MULTIPLIER, 0x2032)                                                                                                \
     X(GUEST_PHYS_ADDR, 0x2400)                                                                                               \
     X(LINK_POINTER, 0x2800) X(GUEST_DEBUGCTL, 0x2802) X(GUEST_PAT, 0x2804) X(GUEST_EFER, 0x2806)                             \
     X(GUEST_PDPTE0, 0x280a) X(GUEST_PDPTE1, 0x280c) X(GUEST_PDPTE2, 0x280e) X(GUEST_PDPTE3, 0x2810)                          \

@@ -96,7 +96,7 @@ static enum hv_err probe(struct cpu_caps *caps, const char **why)
     *caps = (struct cpu_caps){
         .next_rip = true,               /* the VM-exit instruction length */
         .flush_by_asid = c->ctl.proc2 & PROC2_VPID, .n_asids = c->ctl.proc2 & PROC2_VPID ? 0x10000 : 1,
-        .tsc_scaling = c->proc2.may & PROC2_TSC_SCALING, .large_1g = c->ept_vpid & EPT_CAP_1G, .s2_ad = ad,
+        .tsc_frac_bits = c->proc2.may & PROC2_TSC_SCALING ? 48 : 0, .tsc_ratio_max = UINT64_MAX, .large_1g = c->ept_vpid & EPT_CAP_1G, .s2_ad = ad,
         .pml = ad && (c->proc2.may & PROC2_PML),
     };
     return HV_OK;
@@ -175,6 +175,6 @@ const struct cpu_ops vmx_cpu_ops = {
     .vcpu_create = vmx_vcpu_create, .vcpu_destroy = vmx_vcpu_destroy, .vcpu_load = vmx_vcpu_load, .vcpu_unload = vmx_vcpu_unload,
     .run = vmx_run, .regs_get = vmx_regs_get, .regs_set = vmx_regs_set,
     .irq_ready = vmx_irq_ready, .irq_window_set = vmx_irq_window_set, .nmi_ready = vmx_nmi_ready, .inject = vmx_inject,
-    .shadow_clear = vmx_shadow_clear, .tsc_offset_set = vmx_tsc_offset_set, .msr_get = vmx_msr_get, .msr_set = vmx_msr_set,
+    .shadow_clear = vmx_shadow_clear, .tsc_set = vmx_tsc_set, .msr_get = vmx_msr_get, .msr_set = vmx_msr_set,
     .paging_get = vmx_paging_get, .seg_get = vmx_seg_get, .hw_log_set = vmx_pml_set, .dump = vmx_dump,
 };

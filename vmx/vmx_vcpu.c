@@ -405,11 +405,16 @@ void vmx_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4,
     vmx_close(s);
 }
 
-void vmx_tsc_offset_set(struct vcpu *v, int64_t offset)
+/* The control is written at the next entry: vmx_pml_prepare(). */
+void vmx_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset)
 {
     struct vmx_vcpu *s = to_vmx(v);
+    ASSERT(!ratio || cpu_caps.tsc_frac_bits);
+    s->ctl.proc2 = ratio ? s->ctl.proc2 | PROC2_TSC_SCALING : s->ctl.proc2 & ~PROC2_TSC_SCALING;
     vmx_open(s);
     vmcs_write64(VMCS_TSC_OFFSET, (uint64_t)offset);
+    if (ratio)
+        vmcs_write64(VMCS_TSC_MULTIPLIER, ratio);
     vmx_close(s);
 }
 
@@ -434,7 +439,9 @@ void vmx_dump(struct vcpu *v, void (*print)(const char *fmt, ...))
     vmx_open(s);
     print("cr0 %llx (real %llx) cr3 %llx cr4 %llx (real %llx) efer %llx", LL(vmx_cr0_get()), LL(vmcs_readn(VMCS_GUEST_CR0)),
           LL(vmcs_readn(VMCS_GUEST_CR3)), LL(vmx_cr4_get()), LL(vmcs_readn(VMCS_GUEST_CR4)), LL(vmcs_read64(VMCS_GUEST_EFER)));
-    print("tsc_offset %lld, PML %s", (long long)vmcs_read64(VMCS_TSC_OFFSET), s->pml_on ? "on" : "off");
+    bool scaled = s->ctl.proc2 & PROC2_TSC_SCALING;
+    print("tsc_offset %lld, multiplier 0x%llx%s, PML %s", (long long)vmcs_read64(VMCS_TSC_OFFSET), scaled ? LL(vmcs_read64(VMCS_TSC_MULTIPLIER)) : 0,
+          scaled ? "" : " (not scaled)", s->pml_on ? "on" : "off");
     vmx_close(s);
 #undef LL
 }

@@ -44,7 +44,7 @@ static void throttle(void *c, unsigned p) { (void)c, (void)p; }
 static void release(void *c) { (void)c; }
 static const struct mig_src_ops src = { n_pages, page, log_start, harvest, log_stop, pause_guest, resume, save, describe, throttle, release };
 
-static void admit(void *c, const struct mig_offer *o, struct mig_reasons *r) { (void)c, (void)o, (void)r; }
+static void admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes) { (void)c, (void)o, (void)r, (void)notes; }
 static void *page_for_write(void *c, uint64_t gfn) { return ((struct image *)c)->mem + gfn * 4096; }
 static bool present(void *c, uint64_t gfn) { (void)c, (void)gfn; return true; }
 static enum hv_err load(void *c, const void *b, size_t l, char *w, size_t n) { (void)c, (void)b, (void)l, (void)w, (void)n; return HV_OK; }

@@ -193,13 +193,14 @@ const struct mig_src_ops fake_src_ops = {
 
 /* ---- destination ---- */
 
-static void dst_admit(void *c, const struct mig_offer *o, struct mig_reasons *r)
+static void dst_admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
     struct fake_guest *g = c;
     if (o->len != 10 || memcmp(o->bytes, "fake offer", 10)) mig_reason_add(r, "the offer is not understood");
     if (o->n_pages > 1 << 20) mig_reason_add(r, "too large: %llu pages", (unsigned long long)o->n_pages);
     for (unsigned i = 0; i < g->refuse; i++) mig_reason_add(r, "reason %u", i + 1);
     if (!r->n) make(g, o->n_pages);
+    for (unsigned i = 0; i < g->n_notes; i++) mig_reason_add(notes, "tsc: note %u\a", i + 1);
 }
 static void *dst_page(void *c, uint64_t gfn)
 {

@@ -22,7 +22,7 @@ struct fake_guest {
     uint8_t state[3000]; size_t state_len;
     uint64_t age_us;                    /* as told to state_load */
     bool fail_save, fail_load, fail_ready, fail_log;
-    unsigned refuse;                    /* admission: number of reasons against */
+    unsigned refuse, n_notes;           /* admission: number of reasons against, of notes */
     bool alias;                         /* mutant: destination gives gfn 3 the memory of gfn 2 */
 };
 

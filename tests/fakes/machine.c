@@ -48,7 +48,6 @@ void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
     vm_power_request(v->vm, VM_POWER_CRASH);
 }
 void vm_power_request(struct vm *vm, enum vm_power what) { atomic_store(&vm->power_request, what); }
-uint64_t vm_guest_tsc(const struct vm *vm) { return fake_tsc + (uint64_t)vm->tsc_offset; }
 
 enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t a, bool write) { (void)v, (void)a, (void)write; return HV_E_UNSUPP; }
 enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x) { (void)v, (void)x; return HV_E_UNSUPP; }
@@ -71,7 +70,11 @@ static void inject(struct vcpu *v, const struct vcpu_event *e)
     machine_of(v->vm)->injected = *e;
     machine_of(v->vm)->n_injected++;
 }
-static void tsc_offset_set(struct vcpu *v, int64_t offset) { machine_of(v->vm)->hw_tsc_offset[v->index] = offset; }
+static void tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset)
+{
+    machine_of(v->vm)->hw_tsc_ratio[v->index] = ratio;
+    machine_of(v->vm)->hw_tsc_offset[v->index] = offset;
+}
 static enum hv_err msr_get(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
     if (msr == 0xc0000080) *val = regs_of(v)->efer;
@@ -93,8 +96,9 @@ static void paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *c
     *cpl = r->seg[SEG_SS].ar >> 5 & 3;
 }
 static const struct cpu_ops ops = { .name = "fake", .vendor = CPU_VENDOR_AMD, .microcode = 0x01000000, .regs_get = regs_get, .regs_set = regs_set, .inject = inject,
-                                    .tsc_offset_set = tsc_offset_set, .msr_get = msr_get, .msr_set = msr_set, .paging_get = paging_get };
+                                    .tsc_set = tsc_set, .msr_get = msr_get, .msr_set = msr_set, .paging_get = paging_get };
 const struct cpu_ops *cpu_ops = &ops;
+struct cpu_caps cpu_caps;
 
 /* ---- memory ---- */
 

@@ -13,6 +13,7 @@ struct machine {
     struct vcpu vcpu[VM_MAX_VCPUS];
     struct vcpu_regs regs[VM_MAX_VCPUS];
     int64_t hw_tsc_offset[VM_MAX_VCPUS];
+    uint64_t hw_tsc_ratio[VM_MAX_VCPUS];
     struct vcpu_event injected;
     unsigned n_injected, n_kicks, n_dropped;
     uint8_t *ram;

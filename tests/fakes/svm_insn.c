@@ -6,7 +6,7 @@
 
 void (*fake_guest)(struct vmcb *b, uint64_t *gpr);
 unsigned fake_n_entries;
-uint64_t fake_msr_efer = 0x501, fake_msr_vm_cr, fake_msr_hsave, fake_msr_tsc_aux, fake_dr[4];
+uint64_t fake_msr_efer = 0x501, fake_msr_vm_cr, fake_msr_hsave, fake_msr_tsc_aux, fake_msr_tsc_ratio, fake_dr[4];
 struct svm_cpuid fake_cpuid_ext1 = { .ecx = BIT32(2), .edx = BIT32(26) | BIT32(27) };
 struct svm_cpuid fake_cpuid_svm = { .ebx = 4, .edx = BIT32(0) };
 struct pcpu fake_pcpu;
@@ -30,6 +30,11 @@ void svm_wrmsr(uint32_t msr, uint64_t val)
     case 0xc0000080: fake_msr_efer = val; break;
     case 0xc0010117: fake_msr_hsave = val; break;
     case 0xc0000103: fake_msr_tsc_aux = val; break;
+    case 0xc0000104:                                            /* CPUID TscRateMsr only; bits 63:40 are reserved */
+        if (!(fake_cpuid_svm.edx & BIT32(4)) || val >> 40)
+            abort();
+        fake_msr_tsc_ratio = val;
+        break;
     default: abort();
     }
 }

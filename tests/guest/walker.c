@@ -5,8 +5,10 @@
  * (tests/system/tiny_guest.py makes a bzImage of it): flat memory, interrupts off, nothing else set up.  Page p's 512 words all hold
  * visits[p] * a pattern of p; a visit checks them and raises the count.  Lines on COM1, about every 100 ms of its TSC:
  *
- *     tick N visits=V sweeps=S bad=B gap=G        G: most TSC ticks between two visits since the last line, in thousands
- */
+ *     tick N visits= V sweeps= S bad=B gap=G khz=K skew=W
+ *
+ * G: most TSC ticks between two visits since the last line, in thousands.  K: the TSC's rate by the ACPI PM timer since the last line.  W: so often the
+ * TSC as MSR (the hypervisor computes it) was not between two TSCs read by RDTSC (the processor scales and offsets it), before and after. */
 typedef unsigned long long u64;
 
 #define BUFFER   ((volatile u64 *)0x1800000)
@@ -15,6 +17,8 @@ typedef unsigned long long u64;
 #define WORDS    512u
 #define SWEEP    1024u                      /* visits between two checks of everything */
 #define COM1     0x3f8
+#define PM_TIMER 0x608                      /* 32 bits at 3.579545 MHz */
+#define IA32_TSC 0x10
 
 static void main(u64 ticks_per_visit);
 
@@ -43,6 +47,26 @@ static u64 rdtsc(void)
     unsigned lo, hi;
     __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
     return (u64)hi << 32 | lo;
+}
+
+static u64 rdmsr(unsigned msr)
+{
+    unsigned lo, hi;
+    __asm__ volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
+    return (u64)hi << 32 | lo;
+}
+
+static unsigned pm_timer(void)
+{
+    unsigned v;
+    __asm__ volatile("inl %w1, %0" : "=a"(v) : "Nd"(PM_TIMER));
+    return v;
+}
+
+static unsigned skewed(void)
+{
+    u64 before = rdtsc(), msr = rdmsr(IA32_TSC), after = rdtsc();
+    return !(before <= msr && msr <= after);
 }
 
 static void put(char c)
@@ -84,8 +108,8 @@ static unsigned visit(unsigned page)
 
 static void main(u64 ticks_per_visit)
 {
-    unsigned page = 0, bad = 0, sweeps = 0;
-    u64 n = 0, last = rdtsc(), due = last, gap = 0;
+    unsigned page = 0, bad = 0, sweeps = 0, skew = 0, pm = pm_timer();
+    u64 n = 0, last = rdtsc(), due = last, gap = 0, pm_tsc = last;
     for (u64 visits = 1;; visits++) {
         page = (page * 5 + 1) % N_PAGES;    /* all of them, in no order */
         bad += visit(page);
@@ -97,12 +121,18 @@ static void main(u64 ticks_per_visit)
         u64 now = rdtsc();
         gap = now - last > gap ? now - last : gap;
         last = now;
+        skew += skewed();
         if (now - due > 100 * ticks_per_visit) {
+            unsigned pm_now = pm_timer();
+            u64 tsc = rdtsc(), khz = (tsc - pm_tsc) * 3579545 / ((unsigned)(pm_now - pm) + !(pm_now - pm)) / 1000;
+            pm = pm_now, pm_tsc = tsc;
             PUT4('t', 'i', 'c', 'k'), put(' '), put_number(n++);
             put(' '), PUT4('v', 'i', 's', 'i'), PUT4('t', 's', '=', ' '), put_number(visits);
             put(' '), PUT4('s', 'w', 'e', 'e'), PUT4('p', 's', '=', ' '), put_number(sweeps);
             put(' '), PUT4('b', 'a', 'd', '='), put_number(bad);
-            put(' '), PUT4('g', 'a', 'p', '='), put_number(gap / 1000), put('\n');
+            put(' '), PUT4('g', 'a', 'p', '='), put_number(gap / 1000);
+            put(' '), PUT4('k', 'h', 'z', '='), put_number(khz);
+            put(' '), PUT4('s', 'k', 'e', 'w'), put('='), put_number(skew), put('\n');
             gap = 0;
             due = last = rdtsc();
         }

@@ -59,6 +59,7 @@ def ticks(host, name="guest", n=2, timeout=30):
         for _ in range(n):
             tick = read_tick(g.expect(TICK, timeout)[0])
     assert tick["bad"] == 0, f"{tick['bad']} words of the guest's memory are wrong: {tick}"
+    assert tick["skew"] == 0, f"the processor's RDTSC and the hypervisor's idea of the guest's TSC differ: {tick}"
     return tick
 
 
@@ -177,3 +178,29 @@ def test_amd_in_bochs():
         assert re.search(r"AMD-V, NPT, ASIDs \d+, next-RIP yes", a.log()), a.log()[-1500:]
         move(a, b, "D bits")
         move(b, a, "D bits")
+
+
+def other_tsc_rate(model, says, khz_there):
+    """A host of 40 MHz and one of 30: the rate of the guest's TSC by its own PM timer, and what the report says of it."""
+    with Hosts() as hosts:
+        link = BochsLink()
+        common = {"model": model, "wait": False, "files": {"walker": walker(), **NO_LINUX}, "host_keys": {"verify": "yes"}}
+        a = hosts("a", link, vms={"guest": walker_vm()}, peers=["b"], ips=40000000, **common)
+        b = hosts("b", link, vms={}, peers=["a"], ips=30000000, **common)
+        a.wait_prompt()
+        b.wait_prompt()
+        assert abs(ticks(a)["khz"] - 40000) < 400
+        report = move(a, b)
+        assert re.search(r"^tsc: " + says, report.text, re.M), f"the report does not say {says}:\n{report.text}"
+        assert abs(ticks(b)["khz"] - khz_there) < khz_there / 100
+        back = move(b, a)
+        assert "tsc:" not in back.text, f"home, the TSC is as promised:\n{back.text}"
+        assert abs(ticks(a)["khz"] - 40000) < 400
+
+
+def test_tsc_is_scaled():
+    other_tsc_rate(SKYLAKE, r"the guest keeps its (39|40)\d+ kHz, scaled from the destination's (29|30)\d+ kHz", 40000)
+
+
+def test_tsc_without_scaling():
+    other_tsc_rate(HASWELL, r"the guest was promised (39|40)\d+ kHz, the destination runs at (29|30)\d+ kHz and cannot scale", 30000)

@@ -8,7 +8,7 @@ from emulator import BUILD, ROOT
 from tiny_kernel import bzimage
 
 SOURCE = os.path.join(ROOT, "tests", "guest", "walker.c")
-TICK = r"^tick (\d+) visits= (\d+) sweeps= (\d+) bad=(\d+) gap=(\d+)\n"
+TICK = r"^tick (\d+) visits= (\d+) sweeps= (\d+) bad=(\d+) gap=(\d+) khz=(\d+) skew=(\d+)\n"
 
 
 def walker():
@@ -27,4 +27,4 @@ def walker():
 
 def read_tick(text):
     m = re.search(TICK, text, re.M)
-    return {"n": int(m[1]), "visits": int(m[2]), "sweeps": int(m[3]), "bad": int(m[4]), "gap_k": int(m[5])}
+    return {"n": int(m[1]), "visits": int(m[2]), "sweeps": int(m[3]), "bad": int(m[4]), "gap_k": int(m[5]), "khz": int(m[6]), "skew": int(m[7])}

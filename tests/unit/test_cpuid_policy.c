@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include "kernel/clock.h"
 #include "kernel/cpu_baseline.h"
+#include "kernel/pvclock.h"
 #include "kernel/vm_state.h"
 #include "kernel/x86/fpu.h"
 
@@ -20,6 +21,8 @@ static struct cpu_ops fake_ops = { .vendor = CPU_VENDOR_INTEL };
 const struct cpu_ops *cpu_ops = &fake_ops;
 struct cpu_caps cpu_caps;
 uint64_t clock_tsc_hz = 2000000000;
+static enum tsc_fit other_rate;
+enum tsc_fit guest_tsc_fit(uint64_t hz) { return hz == clock_tsc_hz ? TSC_FITS : other_rate; }
 uint32_t fpu_save_area_size = 8192;
 uint64_t fpu_host_xcr0 = 7;
 
@@ -347,9 +350,16 @@ static void test_offer_answer(void **state)
     got[0] = 0, n_got = 0;
     assert_int_equal(vm_offer_check(&o, GIB, add, NULL), 0);
     assert_string_equal(got, "");
+    char note[200];
+    assert_false(vm_offer_note(&o, note, sizeof note));
     o.tsc_hz = 3000000000;                                              /* told, but no reason */
+    other_rate = TSC_SCALED;
     assert_int_equal(vm_offer_check(&o, GIB, add, NULL), 0);
     assert_string_equal(got, "");
+    assert_true(vm_offer_note(&o, note, sizeof note));
+    assert_string_equal(note, "tsc: the guest keeps its 3000000 kHz, scaled from the destination's 2000000 kHz");
+    other_rate = TSC_CHANGES;
+    assert_int_equal(vm_offer_check(&o, GIB, add, NULL), 0);
     for (unsigned i = 0; i < o.cpuid.n; i++) {
         if (o.cpuid.e[i].leaf == 0x80000008) o.cpuid.e[i].reg[CPUID_EAX] = (o.cpuid.e[i].reg[CPUID_EAX] & ~0xffu) | 60;
         if (o.cpuid.e[i].leaf == 1) o.cpuid.e[i].reg[CPUID_ECX] |= BIT32(5) | BIT32(18);
@@ -363,7 +373,8 @@ static void test_offer_answer(void **state)
              "CPUID 1h.0 ECX bit 18 (unknown to this version)|the guest was promised 60 physical address bits, this host has %u|"
              "the guest has device state %u of version 77, which this host does not know: update this host|"
              "the guest has 256 MiB of memory, this host can give 16 MiB: stop another guest here or choose another host|"
-             "note: the guest was promised a TSC of 3000000 kHz, this host's runs at 2000000 kHz: its KVM clock stays right, a bare TSC clock would not",
+             "tsc: the guest was promised 3000000 kHz, the destination runs at 2000000 kHz and cannot scale: the guest's KVM clock stays right, "
+             "a bare TSC clock would not",
              cpuid_phys_bits(&u), VMS_SEC_UART);
     assert_int_equal(vm_offer_check(&o, 16 * MIB, add, NULL), 5);
     assert_string_equal(got, want);

@@ -265,6 +265,29 @@ static void test_stats(void **s)
 }
 
 /* A page rewritten with the same contents, and zero pages, cost nothing; one byte costs one chunk. */
+/* The destination's notes reach the source, fit for a console, and stop nothing. */
+static void test_notes(void **s)
+{
+    (void)s;
+    struct world w;
+    world_init(&w, 300, 5, NULL);
+    run(&w);
+    assert_string_equal(mig_tx_note(w.tx), "");
+    world_fini(&w);
+    world_init(&w, 300, 5, NULL);
+    w.b.n_notes = 2;
+    run(&w);
+    assert_moved(&w);
+    assert_string_equal(mig_tx_note(w.tx), "tsc: note 1?\ntsc: note 2?");
+    world_fini(&w);
+    world_init(&w, 300, 5, NULL);
+    w.b.n_notes = 100;                          /* cut */
+    run(&w);
+    assert_moved(&w);
+    assert_int_equal(strlen(mig_tx_note(w.tx)), MIG_NOTE_MAX - 1);
+    world_fini(&w);
+}
+
 static void test_delta_cost(void **s)
 {
     (void)s;
@@ -744,7 +767,7 @@ static void test_ids(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_stats), cmocka_unit_test(test_delta_cost),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_stats), cmocka_unit_test(test_notes), cmocka_unit_test(test_delta_cost),
         cmocka_unit_test(test_cut_everywhere), cmocka_unit_test(test_cut_query), cmocka_unit_test(test_half_open), cmocka_unit_test(test_flip), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_failures), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
         cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts), cmocka_unit_test(test_long_silence),

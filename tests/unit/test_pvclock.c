@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "kernel/clock.h"
+#include "kernel/tsc_scale.h"
 #include "tests/fakes/machine.h"
 
 static struct machine m;
@@ -50,6 +51,58 @@ static void test_muldiv(void **state)
     assert_int_equal(muldiv_u64(~UINT64_C(0), 4000000000u, 4000000001u), (uint64_t)((unsigned __int128)~UINT64_C(0) * 4000000000u / 4000000001u));
 }
 
+typedef unsigned __int128 u128;
+
+/* Against the compiler's own 128-bit division (a library function, so not in the kernel), at the edges and all over. */
+static void test_division(void **state)
+{
+    static const uint64_t word[] = { 0, 1, 2, 3, 0x7fffffffffffffff, 0x8000000000000000, 0x8000000000000001, UINT64_MAX - 1, UINT64_MAX, 1000000000, 0x100000000 };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(word); i++)
+        for (unsigned j = 0; j < ARRAY_SIZE(word); j++)
+            for (unsigned k = 1; k < ARRAY_SIZE(word); k++) {
+                u128 n = (u128)word[i] << 64 | word[j], q = n / word[k];
+                assert_int_equal(tsc_div(n, word[k]), q >> 64 ? UINT64_MAX : (uint64_t)q);
+            }
+    uint64_t x = 88172645463325252;
+    for (unsigned i = 0; i < 100000; i++) {
+        uint64_t r[3];
+        for (unsigned k = 0; k < 3; k++) { x ^= x << 13; x ^= x >> 7; x ^= x << 17; r[k] = x >> (x & 63); }
+        u128 n = (u128)r[0] << 64 | r[1], q = n / (r[2] | 1);
+        assert_int_equal(tsc_div(n, r[2] | 1), q >> 64 ? UINT64_MAX : (uint64_t)q);
+    }
+}
+
+static void test_ratio(void **state)
+{
+    static const uint64_t hz[] = { 1000000, 40000000, 999999937, 2100000000, 2596142000, 5200000000, 100000000000 };
+    static const struct { unsigned frac; uint64_t max; } kind[] = { { 48, UINT64_MAX }, { 32, BIT64(40) - 1 } };
+    (void)state;
+    for (unsigned k = 0; k < 2; k++)
+        for (unsigned g = 0; g < ARRAY_SIZE(hz); g++)
+            for (unsigned h = 0; h < ARRAY_SIZE(hz); h++) {
+                unsigned frac = kind[k].frac;
+                u128 want = (((u128)hz[g] << frac) + hz[h] / 2) / hz[h];
+                uint64_t r = tsc_ratio(hz[g], hz[h], frac, kind[k].max);
+                assert_int_equal(r, want > kind[k].max ? 0 : (uint64_t)want);
+                if (!r) continue;
+                static const uint64_t at[] = { 0, 1, 2, 1000, 123456789123, BIT64(40) + 7, BIT64(53) - 1 };
+                for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {         /* the inverse is the first tick that is late enough */
+                    uint64_t t = tsc_unscale(at[i], r, frac);
+                    if (t == UINT64_MAX) continue;
+                    assert_true((u128)t * r >> frac >= at[i]);
+                    assert_true(!t || (u128)(t - 1) * r >> frac < at[i]);
+                    if (!((u128)t * r >> frac >> 64)) assert_true(tsc_scale(t, r, frac) >= at[i]);
+                }
+            }
+    assert_int_equal(tsc_ratio(1, 1000000, 4, UINT64_MAX), 0);                          /* too small */
+    assert_int_equal(tsc_ratio(3, 1, 48, UINT64_MAX), 3 * BIT64(48));
+    assert_int_equal(tsc_scale(UINT64_MAX, BIT64(48), 48), UINT64_MAX);
+    assert_int_equal(tsc_scale(UINT64_MAX, BIT64(47), 48), UINT64_MAX >> 1);
+    assert_int_equal(tsc_unscale(UINT64_MAX, BIT64(48), 48), UINT64_MAX);
+    assert_int_equal(tsc_unscale(UINT64_MAX, 1, 48), UINT64_MAX);                       /* never */
+}
+
 static void test_clock_and_wall(void **state)
 {
     (void)state;
@@ -90,6 +143,6 @@ static void test_pages(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-    const struct CMUnitTest tests[] = { T(test_rate_precision), T(test_muldiv), T(test_clock_and_wall), T(test_pages) };
+    const struct CMUnitTest tests[] = { T(test_rate_precision), T(test_muldiv), T(test_division), T(test_ratio), T(test_clock_and_wall), T(test_pages) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -437,6 +437,26 @@ static void test_msrs(void **state)
     assert_int_equal(svm_cpu_ops.msr_set(v, 0x1b, 0), HV_E_NOENT);
 }
 
+static void test_tsc_scaling(void **state)
+{
+    (void)state;
+    svm_cpu_ops.tsc_set(v, 0, -9);                              /* no such register on this processor: the fake would abort */
+    assert_int_equal(b->ctl.tsc_offset, (uint64_t)-9);
+    svm_cpu_ops.vcpu_unload(v);
+    fake_cpuid_svm.edx |= BIT32(4);
+    probe_and_enable();
+    assert_int_equal(cpu_caps.tsc_frac_bits, 32);
+    svm_cpu_ops.tsc_set(v, 3 * BIT64(31), 7);                   /* 1.5 */
+    fake_msr_tsc_ratio = 1;                                     /* another guest's, still */
+    svm_cpu_ops.vcpu_load(v);
+    assert_int_equal(fake_msr_tsc_ratio, 3 * BIT64(31));
+    b->ctl.clean = CLEAN_ALL;
+    svm_cpu_ops.tsc_set(v, 0, 8);
+    assert_int_equal(fake_msr_tsc_ratio, BIT64(32));            /* 1.0, not 0 */
+    assert_int_equal(b->ctl.tsc_offset, 8);
+    assert_false(b->ctl.clean & CLEAN_I);
+}
+
 /* One rule broken at a time: the checker names that field, and nothing else is wrong. */
 static void test_vmcb_check(void **state)
 {
@@ -481,7 +501,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(test_probe_says_why), T(test_power_on_state), T(test_state_round_trip), T(test_run_moves_state),
         T(test_exit_kinds), T(test_cut_events_are_delivered_again), T(test_double_and_triple_faults), T(test_reflected_exceptions),
-        T(test_irq_window), T(test_nmi_blocks_until_iret_is_done), T(test_tlb_rules), T(test_another_pcpu_trusts_nothing), T(test_msrs),
+        T(test_irq_window), T(test_nmi_blocks_until_iret_is_done), T(test_tlb_rules), T(test_another_pcpu_trusts_nothing), T(test_msrs), T(test_tsc_scaling),
         T(test_vmcb_check) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

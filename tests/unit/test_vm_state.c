@@ -10,6 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "kernel/clock.h"
+#include "kernel/tsc_scale.h"
 #include "tests/fakes/machine.h"
 #include "tests/fakes/page.h"
 
@@ -138,6 +139,93 @@ static void test_other_frequency(void **unused)
     assert_in_range(guest_clock_ns(&b.vm), ns + 999999990, ns + 1000000010);
     assert_int_equal(page_ns(&b, &base_tsc), guest_clock_ns(&b.vm));
     clock_tsc_hz = 3000000000;
+    end();
+}
+
+/* A host that scales: the guest's TSC keeps its rate, its clock keeps its line, and the timer's deadlines are still in guest ticks. */
+static void scaled(unsigned frac, uint64_t max, uint64_t host_hz)
+{
+    begin(2);
+    cpu_caps.tsc_frac_bits = frac, cpu_caps.tsc_ratio_max = max;
+    uint64_t tsc = vm_guest_tsc(&a.vm), ns = guest_clock_ns(&a.vm), base_tsc, val;
+    fake_tsc = 987654321, clock_tsc_hz = host_hz;
+    memcpy(b.ram, a.ram, RAM);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_guest_tsc(&b.vm), tsc);
+    assert_int_equal(guest_clock_ns(&b.vm), ns);
+    assert_int_equal(b.vm.devices->time.tick_hz, 3000000000);
+    assert_false(b.vm.devices->time.pages_stale);
+    assert_int_equal(page_ns(&b, &base_tsc), ns);
+    assert_int_equal(base_tsc, 0);                      /* the source's line */
+    assert_true(b.vm.tsc_ratio);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(b.hw_tsc_ratio[i], b.vm.tsc_ratio);
+        assert_int_equal(b.hw_tsc_offset[i], b.vm.tsc_offset);
+    }
+    guest_time_advance(&b.vm, 5000000);                 /* in guest ticks, and the vendor hears of it */
+    assert_int_equal(vm_guest_tsc(&b.vm), tsc + 15000000);
+    assert_int_equal(b.hw_tsc_offset[1], b.vm.tsc_offset);
+    struct vcpu *v = b.vm.vcpus[0];
+    b.vm.devices->pit.irq_ns = 0;
+    lapic_tsc_deadline_write(v, tsc + 15000000 + 3000000);              /* in 1 ms */
+    assert_in_range(lapic_timer_deadline(v), fake_tsc + host_hz / 1000 - 2, fake_tsc + host_hz / 1000 + 2);
+    fake_tsc = lapic_timer_deadline(v) - 1;
+    assert_true(vm_guest_tsc(&b.vm) < tsc + 18000000);
+    fake_tsc++;                                         /* the first host tick at which it is due */
+    assert_true(vm_guest_tsc(&b.vm) >= tsc + 18000000);
+    fake_tsc += 3600 * host_hz;
+    assert_int_equal(msr_read(v, 0x10, &val), HV_OK);
+    assert_int_equal(val, vm_guest_tsc(&b.vm));
+    assert_in_range(val, tsc + 18000000 + UINT64_C(10799999995000), tsc + 18000000 + UINT64_C(10800000005000));    /* an hour: 0.5 ppb */
+    end();
+}
+
+static void test_scaled_tsc(void **unused)
+{
+    static const uint64_t hz[] = { 2000000000, 2999000000, 3001000000, 40000000, 5300000000 };
+    (void)unused;
+    for (unsigned i = 0; i < ARRAY_SIZE(hz); i++) {
+        scaled(48, UINT64_MAX, hz[i]);
+        clock_tsc_hz = 3000000000;
+        scaled(32, BIT64(40) - 1, hz[i]);
+        clock_tsc_hz = 3000000000;
+    }
+    memset(&cpu_caps, 0, sizeof cpu_caps);
+}
+
+/* 3 GHz -> 2 GHz without scaling -> 2.5 GHz with it: the promised rate comes back, and the clock goes on all the while.  Then home, unscaled. */
+static void test_promised_rate_comes_back(void **unused)
+{
+    struct machine c;
+    uint64_t base_tsc;
+    (void)unused;
+    begin(1);
+    clock_tsc_hz = 2000000000;
+    assert_int_equal(guest_tsc_fit(3000000000), TSC_CHANGES);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    fake_tsc += 2000000000;
+    uint64_t ns = guest_clock_ns(&b.vm), tsc = vm_guest_tsc(&b.vm);
+    assert_int_equal(vm_state_save(&b.vm, state, sizeof state, &state_len), HV_OK);
+    machine_init(&c, 1, RAM);
+    c.vm.tsc_hz = 3000000000;
+    clock_tsc_hz = 2500000000, cpu_caps.tsc_frac_bits = 48, cpu_caps.tsc_ratio_max = UINT64_MAX;
+    assert_int_equal(guest_tsc_fit(3000000000), TSC_SCALED);
+    assert_int_equal(vm_state_load(&c.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_guest_tsc(&c.vm), tsc);
+    assert_int_equal(guest_clock_ns(&c.vm), ns);
+    assert_int_equal(page_ns(&c, &base_tsc), ns);
+    assert_int_equal(base_tsc, tsc);                            /* rewritten: the rate is another */
+    fake_tsc += 2500000000;
+    assert_in_range(vm_guest_tsc(&c.vm), tsc + 2999999999, tsc + 3000000001);
+    assert_in_range(guest_clock_ns(&c.vm), ns + 999999990, ns + 1000000010);
+    assert_int_equal(vm_state_save(&c.vm, state, sizeof state, &state_len), HV_OK);
+    clock_tsc_hz = 3000100000;                                  /* 33 ppm: the same crystal */
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(b.vm.tsc_ratio, 0);
+    assert_int_equal(b.hw_tsc_ratio[0], 0);
+    clock_tsc_hz = 3000000000;
+    memset(&cpu_caps, 0, sizeof cpu_caps);
+    machine_fini(&c);
     end();
 }
 
@@ -291,7 +379,7 @@ static void test_offer(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_time_goes_on), cmocka_unit_test(test_other_frequency),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_time_goes_on), cmocka_unit_test(test_other_frequency), cmocka_unit_test(test_scaled_tsc), cmocka_unit_test(test_promised_rate_comes_back),
         cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing), cmocka_unit_test(test_flipped_bytes_never_hurt),
         cmocka_unit_test(test_illegal_values_are_named), cmocka_unit_test(test_optional_section_is_skipped), cmocka_unit_test(test_offer), cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
     };
