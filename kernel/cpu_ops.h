@@ -8,8 +8,6 @@
 
 #include "kernel/vcpu.h"
 
-enum cpu_vendor { CPU_VENDOR_AMD = 1, CPU_VENDOR_INTEL = 2 };    /* values travel in migration offers */
-
 struct s2_format;
 struct cpu_caps {                       /* read once by probe(), const afterwards, printed at boot */
     bool next_rip, flush_by_asid, vmcb_clean, large_1g, s2_ad, pml;
@@ -21,7 +19,8 @@ extern struct cpu_caps cpu_caps;
 
 struct cpu_ops {
     const char *name;                   /* "AMD-V", "VT-x" */
-    enum cpu_vendor vendor;
+    const char *vendor_name;            /* who makes the processor */
+    uint8_t vendor;                     /* his number in migration offers, > 0: for ever the same */
     uint64_t microcode;                 /* what a guest reads in IA32_BIOS_SIGN_ID: some level, in this vendor's half */
     const struct s2_format *s2_format;
     /** Is this processor ours and usable?  Fills *caps.  HV_E_UNSUPP: not this vendor or no such feature; HV_E_BUSY: locked off by the
@@ -72,5 +71,8 @@ struct cpu_ops {
     void (*dump)(struct vcpu *v, void (*print)(const char *fmt, ...));
 };
 extern const struct cpu_ops *cpu_ops;   /* set once by kernel/main.c */
+
+/** The operations with this vendor number, also when they are not this host's; NULL: there are none (kernel/main.c). */
+const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor);
 
 #endif

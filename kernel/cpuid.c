@@ -19,7 +19,7 @@
 #include "kernel/x86/x86.h"
 
 #define FORCED 1u                       /* emulated */
-#define AMD    2u                       /* only AMD's processors define the bit: no level asks an Intel host for it */
+#define REPEAT 2u                       /* repeats a bit of leaf 1, on processors that do so (AMD's): no level asks others for it */
 #define YMM    4u                       /* of use only with the XSAVE component(s) of AVX ... */
 #define ZMM    8u                       /* ... of AVX-512 */
 
@@ -60,11 +60,11 @@ static const struct feature {
     CE1(0, 2, 0, "lahf"), CE1(4, 0, 0, "cr8-legacy"), CE1(5, 3, 0, "abm"), CE1(6, 0, 0, "sse4a"), CE1(7, 0, 0, "misalign-sse"),
     CE1(8, 0, 0, "3dnow-prefetch"), CE1(11, 0, YMM, "xop"), CE1(16, 0, YMM, "fma4"), CE1(21, 0, 0, "tbm"),
 #define DE1(bit, level, flags, name) { 0x80000001, 0, CPUID_EDX, bit, level, flags, name }
-    DE1(0, 1, AMD, "fpu(ext)"), DE1(1, 0, AMD, "vme(ext)"), DE1(2, 1, AMD, "de(ext)"), DE1(3, 1, AMD, "pse(ext)"),
-    DE1(4, 1, AMD, "tsc(ext)"), DE1(5, 1, AMD, "msr(ext)"), DE1(6, 1, AMD, "pae(ext)"), DE1(8, 1, AMD, "cmpxchg8b(ext)"),
-    DE1(9, 1, AMD, "apic(ext)"), DE1(11, 1, 0, "syscall"), DE1(12, 1, AMD, "mtrr(ext)"), DE1(13, 1, AMD, "pge(ext)"),
-    DE1(15, 1, AMD, "cmov(ext)"), DE1(16, 1, AMD, "pat(ext)"), DE1(17, 1, AMD, "pse36(ext)"), DE1(20, 1, 0, "nx"),
-    DE1(22, 0, 0, "mmxext"), DE1(23, 1, AMD, "mmx(ext)"), DE1(24, 1, AMD, "fxsr(ext)"), DE1(25, 0, 0, "ffxsr"),
+    DE1(0, 1, REPEAT, "fpu(ext)"), DE1(1, 0, REPEAT, "vme(ext)"), DE1(2, 1, REPEAT, "de(ext)"), DE1(3, 1, REPEAT, "pse(ext)"),
+    DE1(4, 1, REPEAT, "tsc(ext)"), DE1(5, 1, REPEAT, "msr(ext)"), DE1(6, 1, REPEAT, "pae(ext)"), DE1(8, 1, REPEAT, "cmpxchg8b(ext)"),
+    DE1(9, 1, REPEAT, "apic(ext)"), DE1(11, 1, 0, "syscall"), DE1(12, 1, REPEAT, "mtrr(ext)"), DE1(13, 1, REPEAT, "pge(ext)"),
+    DE1(15, 1, REPEAT, "cmov(ext)"), DE1(16, 1, REPEAT, "pat(ext)"), DE1(17, 1, REPEAT, "pse36(ext)"), DE1(20, 1, 0, "nx"),
+    DE1(22, 0, 0, "mmxext"), DE1(23, 1, REPEAT, "mmx(ext)"), DE1(24, 1, REPEAT, "fxsr(ext)"), DE1(25, 0, 0, "ffxsr"),
     DE1(26, 0, 0, "1gb-pages"), DE1(27, 0, 0, "rdtscp"), DE1(29, 1, 0, "long-mode"),
 #define BE8(bit, level, flags, name) { 0x80000008, 0, CPUID_EBX, bit, level, flags, name }
     BE8(0, 0, 0, "clzero"), BE8(2, 0, 0, "xsaveerptr"),
@@ -122,7 +122,7 @@ struct build {
     unsigned n_vcpus;
     unsigned level;                     /* 1..4: a level of x86-64 */
     const struct cpuid_table *pool;     /* or what a pool of hosts has in common; neither: all that this host has */
-    bool amd;
+    bool repeats;                       /* a processor of that kind: see repeats_leaf_1() */
 };
 
 static struct cpuid_table pool;
@@ -161,7 +161,14 @@ static struct cpuid_entry *add_features(const struct build *b, uint32_t leaf, ui
     return e;
 }
 
-static bool is_amd(const uint32_t leaf0[4]) { return leaf0[CPUID_EBX] == 0x68747541; }     /* "Auth" */
+/* Two families of processors lay out some leaves differently.  One (AMD's) repeats leaf 1's features in 8000_0001h EDX, FPU among them, and says with
+ * 8000_0001h and 8000_0008h what cores and caches there are; the other (Intel's) does neither and has leaves 2 and 4 for caches. */
+static bool repeats_leaf_1(cpuid_fn *read)
+{
+    uint32_t r[4];
+    read(0x80000001, 0, r);
+    return r[CPUID_EDX] & BIT32(0);
+}
 static unsigned id_bits(unsigned n) { unsigned b = 0; while (1u << b < n) b++; return b; }
 
 /* AVX-512 is three components that go together, and not without AVX (SDM 1 "Enabling the XSAVE Feature Set"). */
@@ -238,7 +245,7 @@ static void add_basic(const struct build *b, const uint32_t leaf0[4])
     e->reg[CPUID_EAX] = r[CPUID_EAX];
     e->reg[CPUID_EBX] = (r[CPUID_EBX] & 0xff00) | n << 16;
     if (n > 1) e->reg[CPUID_EDX] |= BIT32(28);                  /* HTT: the count above is valid */
-    if (!b->amd) {
+    if (!b->repeats) {
         b->read(2, 0, r);
         add(t, 2, 0, r[0], r[1], r[2], r[3]);
         add_cache_leaves(t, b->read, n);
@@ -264,12 +271,12 @@ static void add_extended(const struct build *b, unsigned phys_bits)
     struct cpuid_table *t = b->t;
     uint32_t r[4], max[4];
     b->read(0x80000000, 0, max);
-    if (b->amd) add(t, 0x80000000, 0, 0x80000008, max[CPUID_EBX], max[CPUID_ECX], max[CPUID_EDX]);
+    if (b->repeats) add(t, 0x80000000, 0, 0x80000008, max[CPUID_EBX], max[CPUID_ECX], max[CPUID_EDX]);
     else add(t, 0x80000000, 0, 0x80000008, 0, 0, 0);
     struct cpuid_entry *e = add_features(b, 0x80000001, 0);
     b->read(0x80000001, 0, r);
-    if (b->amd) e->reg[CPUID_EAX] = r[CPUID_EAX];
-    if (b->amd && b->n_vcpus > 1) e->reg[CPUID_ECX] |= BIT32(1);        /* CmpLegacy: the count in leaf 1 is cores */
+    if (b->repeats) e->reg[CPUID_EAX] = r[CPUID_EAX];
+    if (b->repeats && b->n_vcpus > 1) e->reg[CPUID_ECX] |= BIT32(1);        /* CmpLegacy: the count in leaf 1 is cores */
     for (uint32_t leaf = 0x80000002; leaf <= 0x80000006 && leaf <= max[CPUID_EAX]; leaf++) {
         b->read(leaf, 0, r);                                    /* name, caches and TLBs */
         add(t, leaf, 0, r[0], r[1], r[2], r[3]);
@@ -279,7 +286,7 @@ static void add_extended(const struct build *b, unsigned phys_bits)
     unsigned linear = there ? MIN(r[CPUID_EAX] >> 8 & 0xff, (uint32_t)LINEAR_BITS_MAX) : LINEAR_BITS_MAX;
     e = there ? add_features(b, 0x80000008, 0) : add(t, 0x80000008, 0, 0, 0, 0, 0);
     e->reg[CPUID_EAX] = phys_bits | linear << 8;
-    if (b->amd) e->reg[CPUID_ECX] = (b->n_vcpus - 1) | id_bits(b->n_vcpus) << 12;
+    if (b->repeats) e->reg[CPUID_ECX] = (b->n_vcpus - 1) | id_bits(b->n_vcpus) << 12;
 }
 
 static void build(struct build *b, unsigned phys_bits, uint64_t tsc_hz)
@@ -287,7 +294,7 @@ static void build(struct build *b, unsigned phys_bits, uint64_t tsc_hz)
     struct cpuid_table *t = b->t;
     uint32_t leaf0[4];
     b->read(0, 0, leaf0);
-    b->amd = is_amd(leaf0);
+    b->repeats = repeats_leaf_1(b->read);
     memset(t, 0, sizeof *t);
     t->xcr0_allowed = baseline_xcr0(b);
     t->xsave_bytes = 512;
@@ -335,11 +342,10 @@ static unsigned level_missing(unsigned level, unsigned phys_bits, cpuid_fn *read
     uint64_t no_part = level_xcr0(level) & ~host_xcr0(read);
     uint32_t r[4];
     char text[64];
-    read(0, 0, r);
-    bool amd = is_amd(r);
+    bool repeats = repeats_leaf_1(read);
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
         const struct feature *f = &features[i];
-        if (!f->level || f->level > level || ((f->flags & AMD) && !amd)) continue;
+        if (!f->level || f->level > level || ((f->flags & REPEAT) && !repeats)) continue;
         read(f->leaf & 0x80000000, 0, r);
         bool there = r[CPUID_EAX] >= f->leaf;
         if (there) read(f->leaf, f->sub, r);

@@ -23,6 +23,7 @@
 #define CONFIG_FILE "godwit.conf"
 
 extern const struct cpu_ops svm_cpu_ops, vmx_cpu_ops;
+static const struct cpu_ops *const vendors[] = { &svm_cpu_ops, &vmx_cpu_ops };
 
 const struct cpu_ops *cpu_ops;
 struct cpu_caps cpu_caps;
@@ -53,11 +54,18 @@ static void config_load(const struct boot_info *bi)
     log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms, config.n_errors);
 }
 
+const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(vendors); i++)
+        if (vendors[i]->vendor == vendor)
+            return vendors[i];
+    return NULL;
+}
+
 /* The first vendor whose probe says yes; without one the host comes up all the same, and says why it runs no guests.  A vendor that knows this
  * processor but is locked out knows the cause better than the others, which only say "not mine". */
 static void choose_vendor(void)
 {
-    static const struct cpu_ops *const vendors[] = { &svm_cpu_ops, &vmx_cpu_ops };
     const char *why[ARRAY_SIZE(vendors)] = { "", "" };
     const char *locked = NULL;
     for (size_t i = 0; i < ARRAY_SIZE(vendors) && !cpu_ops; i++) {

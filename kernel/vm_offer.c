@@ -62,7 +62,7 @@ enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t
 {
     struct wr w = wr_init(buf, cap);
     wr_u32(&w, OFFER_MAGIC); wr_u16(&w, VM_STATE_FORMAT); wr_u16(&w, 0);
-    wr_u8(&w, (uint8_t)cpu_ops->vendor); wr_u8(&w, (uint8_t)vm->n_vcpus); wr_u16(&w, 0);
+    wr_u8(&w, cpu_ops->vendor); wr_u8(&w, (uint8_t)vm->n_vcpus); wr_u16(&w, 0);
     wr_bytes(&w, vm->uuid, sizeof vm->uuid);
     wr_bytes(&w, vm->config.mac, sizeof vm->config.mac); wr_u16(&w, (uint16_t)virtio_bits(&vm->config));
     wr_u64(&w, vm->config.memory_bytes); wr_u64(&w, vm->config.disk_bytes); wr_u64(&w, vm->tsc_hz); wr_u64(&w, vm->cpuid->xcr0_allowed);
@@ -90,7 +90,7 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why
     o->tsc_hz = rd_u64(r);
     o->xcr0 = rd_u64(r);
     if (r->bad || zero) return REFUSE(HV_E_PROTO, "the offer is cut off or malformed");
-    if (vendor != CPU_VENDOR_AMD && vendor != CPU_VENDOR_INTEL) return REFUSE(HV_E_PROTO, "the offer names an unknown processor vendor, %u", vendor);
+    if (!cpu_ops_of_vendor(vendor)) return REFUSE(HV_E_PROTO, "the offer names an unknown processor vendor, %u", vendor);
     if (n_cpus < 1 || n_cpus > VM_MAX_VCPUS) return REFUSE(HV_E_PROTO, "the offer is for %u processors; 1 to %u are possible", n_cpus, VM_MAX_VCPUS);
     if (o->config.memory_bytes % BLOCK_SIZE || o->config.memory_bytes < 16 * MIB || o->config.memory_bytes > BIT64(46))
         return REFUSE(HV_E_PROTO, "the offer has an impossible memory size, %llu bytes", (unsigned long long)o->config.memory_bytes);
@@ -98,7 +98,7 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why
     if (virtio & ~(unsigned)OFFER_ALL) return REFUSE(HV_E_VERSION, "the guest has virtio devices (bits %#x) that this host does not know: update this host", virtio);
     if (o->config.disk_bytes % BLOCK_SIZE || o->config.disk_bytes > BIT64(46)) return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
     o->config.nic = virtio & OFFER_NIC, o->config.rng = virtio & OFFER_RNG, o->config.balloon = virtio & OFFER_BALLOON, o->config.hvc = virtio & OFFER_HVC;
-    o->vendor = (enum cpu_vendor)vendor;
+    o->vendor = vendor;
     o->config.n_cpus = n_cpus;
     return HV_OK;
 }
@@ -157,7 +157,7 @@ static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *
     char text[200];
     if (o->vendor != cpu_ops->vendor) {
         snprintf(text, sizeof text, "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
-                 o->vendor == CPU_VENDOR_AMD ? "AMD" : "Intel", cpu_ops->vendor == CPU_VENDOR_AMD ? "AMD" : "Intel");
+                 cpu_ops_of_vendor(o->vendor)->vendor_name, cpu_ops->vendor_name);
         add(ctx, text);
         return 1;                       /* comparing features would only add noise */
     }

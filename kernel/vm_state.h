@@ -38,7 +38,7 @@ HV_MUST_CHECK enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_
 
 struct vm_offer {                       /* what a source says of a VM before it moves it; every field was checked for form by vm_offer_parse */
     unsigned format;
-    enum cpu_vendor vendor;
+    unsigned vendor;                    /* one of cpu_ops_of_vendor() */
     uint8_t uuid[16];
     struct vm_config config;            /* pin, autostart: this host's defaults */
     uint64_t tsc_hz;

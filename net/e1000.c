@@ -12,7 +12,7 @@
 #include "kernel/page.h"
 #include "kernel/x86/x86.h"
 
-#define INTEL_VENDOR 0x8086
+#define PCI_VENDOR 0x8086
 enum { DEV_82540EM = 0x100e, DEV_82545EM = 0x100f, DEV_82574L = 0x10d3 };
 
 /* PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual (8254x), 13 "Register Descriptions". */
@@ -215,7 +215,7 @@ static enum hv_err device_start(struct e1000 *e)
 struct nic *e1000_probe(const struct pci_dev *d)
 {
     bool known = d->device == DEV_82540EM || d->device == DEV_82545EM || d->device == DEV_82574L;
-    if (d->vendor != INTEL_VENDOR || !known || n_cards == NIC_MAX) return NULL;
+    if (d->vendor != PCI_VENDOR || !known || n_cards == NIC_MAX) return NULL;
     struct e1000 *e = &cards[n_cards++];
     e->nic.ops = d->device == DEV_82574L ? &e1000e_ops : &e1000_ops;
     e->nic.pci = d;

@@ -107,7 +107,7 @@ static enum hv_err hw_log_set(struct vcpu *v, bool on)
 }
 
 const struct cpu_ops svm_cpu_ops = {
-    .name = "AMD-V", .vendor = CPU_VENDOR_AMD, .microcode = 0x01000000, .s2_format = &npt_format,
+    .name = "AMD-V", .vendor_name = "AMD", .vendor = 1, .microcode = 0x01000000, .s2_format = &npt_format,
     .probe = probe, .pcpu_enable = pcpu_enable, .pcpu_disable = pcpu_disable,
     .vcpu_create = svm_vcpu_create, .vcpu_destroy = svm_vcpu_destroy, .vcpu_load = svm_vcpu_load, .vcpu_unload = svm_vcpu_unload,
     .run = svm_run, .regs_get = svm_regs_get, .regs_set = svm_regs_set,

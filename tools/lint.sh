@@ -3,7 +3,7 @@
 # tools/lint.sh - which folder includes which?  Prints each edge with its number of lines and fails on one that is not allowed.
 #
 # The rules: dependencies point at kernel/ only.  boot/ takes nothing but kernel/boot_info.h, migrate/ no hardware (kernel/x86/), and only
-# the files named below join the parts.  Also: every C file and script of ours says its licence, and source files have < 1000 lines.
+# the files named below join the parts.  Also: no vendor by name in the core; every C file and script of ours says its licence, and source files have < 1000 lines.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,6 +35,14 @@ while read -r file line header; do
     *) complain "$file:$line: $from/ may not include $header" ;;
     esac
 done < <(includes)
+
+# The core knows no vendor: only main.c, which picks the operations, names one.  Comments may (manuals), and so may the hardware's own definitions in
+# kernel/x86/.  The numbers are what CPUID leaf 0 says in EBX.
+VENDORS='(^|[^a-z])(amd|intel|svm|vmx|vt-x|genuineintel|authenticamd|0x68747541|0x756e6547)'
+while read -r file; do
+    found=$(perl -0777 -pe 's{/\*.*?\*/|//[^\n]*}{$& =~ s/[^\n]//gr}gse' "$file" | grep -niE "$VENDORS") &&
+        complain "$file: names a vendor outside vmx/, svm/ and kernel/main.c; ask cpu_ops or cpu_caps: $found"
+done < <(git ls-files -- 'boot/*.[ch]' 'kernel/*.[ch]' 'net/*.[ch]' 'migrate/*.[ch]' | grep -vE '^kernel/(main\.c$|x86/)')
 
 while read -r file; do
     head -3 "$file" | grep -q 'SPDX-License-Identifier: BSD-2-Clause' || complain "$file: no SPDX line"

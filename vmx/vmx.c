@@ -170,7 +170,7 @@ static void pcpu_disable(void)
 }
 
 const struct cpu_ops vmx_cpu_ops = {
-    .name = "VT-x", .vendor = CPU_VENDOR_INTEL, .microcode = BIT64(32), .s2_format = &ept_format,
+    .name = "VT-x", .vendor_name = "Intel", .vendor = 2, .microcode = BIT64(32), .s2_format = &ept_format,
     .probe = probe, .pcpu_enable = pcpu_enable, .pcpu_disable = pcpu_disable,
     .vcpu_create = vmx_vcpu_create, .vcpu_destroy = vmx_vcpu_destroy, .vcpu_load = vmx_vcpu_load, .vcpu_unload = vmx_vcpu_unload,
     .run = vmx_run, .regs_get = vmx_regs_get, .regs_set = vmx_regs_set,

@@ -95,9 +95,10 @@ static void paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *c
     *cr0 = r->cr0, *cr3 = r->cr3, *cr4 = r->cr4, *efer = r->efer;
     *cpl = r->seg[SEG_SS].ar >> 5 & 3;
 }
-static const struct cpu_ops ops = { .name = "fake", .vendor = CPU_VENDOR_AMD, .microcode = 0x01000000, .regs_get = regs_get, .regs_set = regs_set, .inject = inject,
+static const struct cpu_ops ops = { .name = "fake", .vendor = 1, .vendor_name = "One", .microcode = 0x01000000, .regs_get = regs_get, .regs_set = regs_set, .inject = inject,
                                     .tsc_set = tsc_set, .msr_get = msr_get, .msr_set = msr_set, .paging_get = paging_get };
 const struct cpu_ops *cpu_ops = &ops;
+const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor) { return vendor == 1 ? &ops : NULL; }
 struct cpu_caps cpu_caps;
 
 /* ---- memory ---- */

@@ -112,33 +112,6 @@ static void test_controls_from_capabilities(void **state)
     assert_int_equal(strlen(missing), 4);
 }
 
-static void test_controls_follow_the_guests_cpuid(void **state)
-{
-    (void)state;
-    run(VMX_EXIT_EXTINT, 0);
-    assert_false(fake_get(VMCS_PROC2_CTL) & (PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES));
-    assert_true(fake_get(VMCS_PROC2_CTL) & PROC2_VPID);
-}
-
-static void test_tsc_scaling(void **state)
-{
-    (void)state;
-    run(VMX_EXIT_EXTINT, 0);
-    assert_false(fake_get(VMCS_PROC2_CTL) & PROC2_TSC_SCALING);
-    vmx_cpu_ops.tsc_set(v, 3 * BIT64(47), -77);                 /* 1.5 */
-    run(VMX_EXIT_EXTINT, 0);
-    assert_true(fake_get(VMCS_PROC2_CTL) & PROC2_TSC_SCALING);
-    assert_true(fake_get(VMCS_PROC_CTL) & PROC_TSC_OFFSET);     /* the processor scales only with this one as well */
-    assert_int_equal(fake_get(VMCS_TSC_MULTIPLIER), 3 * BIT64(47));
-    assert_int_equal(fake_get(VMCS_TSC_OFFSET), (uint64_t)-77);
-    vmx_cpu_ops.vcpu_unload(v);
-    vmx_cpu_ops.tsc_set(v, 0, 5);                               /* as a load of state does: not loaded */
-    vmx_cpu_ops.vcpu_load(v);
-    run(VMX_EXIT_EXTINT, 0);
-    assert_false(fake_get(VMCS_PROC2_CTL) & PROC2_TSC_SCALING);
-    assert_int_equal(fake_get(VMCS_TSC_OFFSET), 5);
-}
-
 /* A bound on every run in the guest: from the pCPU's timer, in units of 2^7 ticks here, never early; none without a deadline. */
 static void test_preemption_timer(void **state)
 {
@@ -990,7 +963,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_probe_says_why), T(test_caps_of_models), T(test_locked_on_one_cpu_only), T(test_controls_from_capabilities),
-        T(test_controls_follow_the_guests_cpuid), T(test_msr_bitmap), T(test_tsc_scaling), T(test_preemption_timer), T(test_power_on_state_enters), T(test_state_round_trip),
+        T(test_msr_bitmap), T(test_preemption_timer), T(test_power_on_state_enters), T(test_state_round_trip),
         T(test_pending_nmi_round_trip), T(test_segments_are_made_fit), T(test_another_vcpu_is_opened_and_closed),
         T(test_out_of_memory), T(test_run_moves_state), T(test_exit_kinds), T(test_exit_details),
         T(test_host_nmi_and_reflected_exceptions), T(test_entry_failures_are_explained), T(test_cut_events_are_delivered_again),
