@@ -416,6 +416,19 @@ uint64_t cpuid_cr4_allowed(const struct cpuid_table *t)
     return allowed;
 }
 
+uint64_t cpuid_cr4_of(cpuid_fn *read)
+{
+    uint64_t have = CR4_COMMON;
+    uint32_t max[4], r[4];
+    read(0, 0, max);
+    for (unsigned i = 0; i < ARRAY_SIZE(feature_cr4); i++) {
+        if (feature_cr4[i].leaf > max[CPUID_EAX]) continue;
+        read(feature_cr4[i].leaf, 0, r);
+        if (r[feature_cr4[i].reg] & BIT32(feature_cr4[i].bit)) have |= BIT64(feature_cr4[i].cr4);
+    }
+    return have;
+}
+
 uint64_t cpuid_efer_allowed(const struct cpuid_table *t)
 {
     uint64_t allowed = BIT64(0) | BIT64(8) | BIT64(10);         /* SCE, LME, LMA */

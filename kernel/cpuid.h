@@ -54,6 +54,8 @@ unsigned cpuid_phys_bits(const struct cpuid_table *t);
 bool cpuid_msr_exists(const struct cpuid_table *t, uint32_t msr);
 /** Bits of CR4 and EFER that this guest may set: the others are reserved for it, so that setting one is #GP where the write can be seen. */
 uint64_t cpuid_cr4_allowed(const struct cpuid_table *t);
+/** Bits of CR4 that the processor behind read() has, as far as this version knows. */
+uint64_t cpuid_cr4_of(cpuid_fn *read);
 uint64_t cpuid_efer_allowed(const struct cpuid_table *t);
 
 void cpuid_save(const struct cpuid_table *t, struct wr *w);

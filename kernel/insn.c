@@ -83,6 +83,24 @@ unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
     return skip + n_op <= n && !memcmp(buf + skip, op, n_op) ? skip + n_op : 0;
 }
 
+/* 0F 22 /r: reg is the control register, rm the general one, both extended by a REX prefix right before. */
+unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val)
+{
+    uint8_t buf[INSN_MAX];
+    struct code code = code_of(v);
+    unsigned n = fetch(v, code.linear, buf, INSN_MAX), at = 0;
+    while (at < n && is_prefix(buf[at], code.mode))
+        at++;
+    if (at + 3 > n || buf[at] != 0x0f || buf[at + 1] != 0x22)
+        return 0;
+    unsigned rex = code.mode == 64 && at && (buf[at - 1] & 0xf0) == 0x40 ? buf[at - 1] : 0, modrm = buf[at + 2];
+    if (((modrm >> 3 & 7) | (rex & 4) << 1) != cr)
+        return 0;
+    uint64_t gpr = v->gpr[(modrm & 7) | (rex & 1) << 3];
+    *val = code.mode == 64 ? gpr : (uint32_t)gpr;
+    return at + 3;
+}
+
 static void decoder_for(ZydisDecoder *d, unsigned mode)
 {
     switch (mode) {

@@ -20,6 +20,10 @@ unsigned insn_length(struct vcpu *v);
  *  ...): n_op plus its prefixes.  Some hundred instructions cheaper than insn_length.  0: something else is there, or it cannot be read. */
 unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op);
 
+/** The instruction at CS:RIP is known to be a MOV to control register cr: its length, and in *val what it writes (32 bits outside 64-bit code).
+ *  0: something else is there by now, or it cannot be read. */
+unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val);
+
 /** The instruction at CS:RIP accesses fault_gpa, which is no RAM (write: a store).  Carry it out with mmio_read/mmio_write for device
  *  addresses and guest_read/guest_write for RAM, and step over it.  A REP string instruction does a bounded number of elements per
  *  call; RIP stays until the last.  HV_OK also when it ended in a fault that was injected (its operand in RAM is not mapped).

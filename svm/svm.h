@@ -28,6 +28,7 @@ struct svm_vcpu {
     uint64_t dr[4];                     /* [o] the guest's DR0-3 while not loaded (VMRUN does not switch them) */
     uint64_t tsc_ratio;                 /* [o] 0: not scaled; in MSR_TSC_RATIO while loaded */
     bool loaded;                        /* [o] between vcpu_load and vcpu_unload */
+    bool features_masked;               /* [o] intercepts follow the guest's CPUID */
     unsigned ran_on;                    /* [o] pCPU of the last entry; ~0u: none yet */
     uint32_t asid_gen;                  /* [o] generation of ran_on that our ASID belongs to */
     bool nmi_blocked;                   /* [o] from injection to the IRET after it */
@@ -67,6 +68,12 @@ void svm_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4,
 struct seg svm_seg_get(struct vcpu *v, enum seg_id id);
 void svm_dump(struct vcpu *v, void (*print)(const char *fmt, ...));
 void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset);
+
+/* svm_cr.c */
+/** Intercept what the guest's CPUID does not show, this processor has and can intercept.  vm->cpuid is set. */
+void svm_features_mask(struct svm_vcpu *s);
+/** A write to CR4 was intercepted: carry it out, or inject #GP. */
+void svm_cr4_write(struct svm_vcpu *s);
 
 /* svm_run.c, svm_exit.c */
 void svm_run(struct vcpu *v, struct vcpu_exit *x);

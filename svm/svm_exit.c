@@ -85,8 +85,10 @@ void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x)
     case SVM_EXIT_RDPMC:                                        /* no performance counters: every index is out of range */
         svm_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, 13, true, 0 });
         break;
+    case SVM_EXIT_CR4_WRITE: svm_cr4_write(s); break;
     case SVM_EXIT_RSM: case SVM_EXIT_INVLPGA: case SVM_EXIT_VMRUN: case SVM_EXIT_VMLOAD: case SVM_EXIT_VMSAVE: case SVM_EXIT_STGI:
     case SVM_EXIT_CLGI: case SVM_EXIT_SKINIT: case SVM_EXIT_MONITOR: case SVM_EXIT_MWAIT: case SVM_EXIT_MWAIT_ARMED: case SVM_EXIT_RDPRU:
+    case SVM_EXIT_RDTSCP: case SVM_EXIT_INVPCID:
         x->kind = VCPU_EXIT_UD;
         break;
     case SVM_EXIT_SHUTDOWN: exit_hw(s, x, VCPU_EXIT_SHUTDOWN); break;

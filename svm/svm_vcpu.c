@@ -53,7 +53,7 @@ static void seg_set(struct vmcb *b, enum seg_id id, const struct seg *seg)
     b->ctl.clean &= ~CLEAN_SEG;
 }
 
-/* Intercepts that never change.  Not here: control registers (nested paging and V_TPR make them the guest's own), RDTSC (the offset does it),
+/* Intercepts that never change.  Not here: control registers (nested paging and V_TPR make them the guest's own; but see svm_cr.c), RDTSC (the offset does it),
  * task switches (the processor does them).  #MC is the host's.  #DB and #AC: a guest can make their delivery raise them again for ever inside
  * one instruction, where no interrupt gets in; an exit each time lets the host's in. */
 static void intercepts_init(struct vmcb_ctl *c)
@@ -142,6 +142,10 @@ void svm_vcpu_load(struct vcpu *v)
     if (svm_features.rdtscp)
         svm_wrmsr(MSR_TSC_AUX, v->tsc_aux);
     tsc_ratio_load(s);
+    if (!s->features_masked && v->vm->cpuid) {
+        svm_features_mask(s);
+        s->features_masked = true;
+    }
     s->loaded = true;
 }
 

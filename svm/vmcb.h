@@ -10,7 +10,8 @@
 #include "kernel/types.h"
 
 struct vmcb_ctl {                       /* APM 2 App. B "VMCB Layout", control area */
-    uint16_t icept_cr_read, icept_cr_write;
+    uint16_t icept_cr_read, icept_cr_write;     /* bit n: CRn */
+#define ICEPT_CR4         (1u << 4)
     uint16_t icept_dr_read, icept_dr_write;
     uint32_t icept_exc;                 /* 0x008 bit n: exception vector n */
     uint32_t icept3;                    /* 0x00c */
@@ -38,6 +39,7 @@ struct vmcb_ctl {                       /* APM 2 App. B "VMCB Layout", control a
 #define ICEPT4_STGI       BIT32(4)
 #define ICEPT4_CLGI       BIT32(5)
 #define ICEPT4_SKINIT     BIT32(6)
+#define ICEPT4_RDTSCP     BIT32(7)
 #define ICEPT4_WBINVD     BIT32(9)
 #define ICEPT4_MONITOR    BIT32(10)
 #define ICEPT4_MWAIT      BIT32(11)
@@ -45,6 +47,7 @@ struct vmcb_ctl {                       /* APM 2 App. B "VMCB Layout", control a
 #define ICEPT4_XSETBV     BIT32(13)
 #define ICEPT4_RDPRU      BIT32(14)
     uint32_t icept5;                    /* 0x014 */
+#define ICEPT5_INVPCID    BIT32(2)
     uint8_t  rsvd_018[0x3c - 0x18];
     uint16_t pause_threshold, pause_count;  /* 0x03c */
     uint64_t iopm_pa, msrpm_pa;         /* 0x040 */
@@ -163,6 +166,7 @@ VMCB_AT(struct vmcb_save, dbgctl, 0x270);
 _Static_assert(sizeof(struct vmcb) == 0x1000, "APM 2 App. B");
 
 /* Exit codes: APM 2 App. C "SVM Intercept Exit Codes". */
+#define SVM_EXIT_CR4_WRITE  0x14ull
 #define SVM_EXIT_EXC(n)     (0x40ull + (n))
 #define SVM_EXIT_INTR       0x60ull
 #define SVM_EXIT_NMI        0x61ull
@@ -187,12 +191,14 @@ _Static_assert(sizeof(struct vmcb) == 0x1000, "APM 2 App. B");
 #define SVM_EXIT_STGI       0x84ull
 #define SVM_EXIT_CLGI       0x85ull
 #define SVM_EXIT_SKINIT     0x86ull
+#define SVM_EXIT_RDTSCP     0x87ull
 #define SVM_EXIT_WBINVD     0x89ull
 #define SVM_EXIT_MONITOR    0x8aull
 #define SVM_EXIT_MWAIT      0x8bull
 #define SVM_EXIT_MWAIT_ARMED 0x8cull
 #define SVM_EXIT_XSETBV     0x8dull
 #define SVM_EXIT_RDPRU      0x8eull
+#define SVM_EXIT_INVPCID    0xa2ull
 #define SVM_EXIT_NPF        0x400ull
 #define SVM_EXIT_INVALID    (~0ull)
 

@@ -80,9 +80,9 @@ extern uint8_t *vmx_msr_bitmap;                         /* owned, shared by all 
 /** Choose all controls from the capabilities.  HV_E_UNSUPP: a control that we need cannot be set, or one that we cannot live with cannot be
  *  cleared; missing then lists all of them. */
 HV_MUST_CHECK enum hv_err vmx_ctls_choose(const struct vmx_caps *caps, struct vmx_ctls *out, char *missing, size_t missing_len);
-/** Take from *proc2 what enables instructions that guest CPUID table t does not show: they are #UD then. */
 struct cpuid_table;
-void vmx_ctls_mask(uint32_t *proc2, const struct cpuid_table *t);
+/** Take from *proc2 what enables instructions that guest CPUID table t does not show, and add what makes them exit, out of may: they are #UD then. */
+void vmx_ctls_mask(uint32_t *proc2, uint32_t may, const struct cpuid_table *t);
 /** The EPT and VPID features that we need and ept_vpid lacks, listed; "" when none. */
 HV_MUST_CHECK enum hv_err vmx_ept_check(uint64_t ept_vpid, char *missing, size_t missing_len);
 

@@ -22,7 +22,6 @@
 
 #define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define CR4_GUESTS  (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT)
-#define CR4_ALWAYS  (CR4_GUESTS | CR4_PSE | CR4_PAE | CR4_MCE)
 #define CR4_PAGING  (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57)
 #define SEG_AR_L    BIT32(13)
 #define PDPTE_P     BIT64(0)
@@ -142,25 +141,11 @@ static bool cr0_write(struct vmx_vcpu *s, uint64_t new)
     return true;
 }
 
-/* Bits of CR4 that this guest may set: those whose feature its CPUID shows. */
-static uint64_t cr4_allowed(const struct cpuid_table *t)
-{
-    static const struct { uint64_t cr4; uint32_t leaf; enum cpuid_reg reg; unsigned bit; } feature[] = {
-        { CR4_UMIP, 7, CPUID_ECX, 2 }, { CR4_LA57, 7, CPUID_ECX, 16 }, { CR4_FSGSBASE, 7, CPUID_EBX, 0 }, { CR4_PCIDE, 1, CPUID_ECX, 17 },
-        { CR4_OSXSAVE, 1, CPUID_ECX, 26 }, { CR4_SMEP, 7, CPUID_EBX, 7 }, { CR4_SMAP, 7, CPUID_EBX, 20 }, { CR4_PKE, 7, CPUID_ECX, 3 },
-    };
-    uint64_t allowed = CR4_ALWAYS;
-    for (unsigned i = 0; t && i < ARRAY_SIZE(feature); i++)
-        if (cpuid_has(t, feature[i].leaf, 0, feature[i].reg, feature[i].bit))
-            allowed |= feature[i].cr4;
-    return allowed & vmx_caps.cr4_fixed1;
-}
-
 static bool cr4_write(struct vmx_vcpu *s, uint64_t new)
 {
     uint64_t old = vmx_cr4_get(), cr0 = vmx_cr0_get(), turned = old ^ new;
     bool long_mode = vmcs_read64(VMCS_GUEST_EFER) & EFER_LMA;
-    if (new & ~cr4_allowed(s->v.vm->cpuid))
+    if (new & ~(cpuid_cr4_allowed(s->v.vm->cpuid) & vmx_caps.cr4_fixed1))
         return false;
     if (long_mode && (!(new & CR4_PAE) || (turned & CR4_LA57)))
         return false;

@@ -96,7 +96,7 @@ enum hv_err vmx_ctls_choose(const struct vmx_caps *c, struct vmx_ctls *out, char
     return t.used ? HV_FAIL(HV_E_UNSUPP) : HV_OK;
 }
 
-void vmx_ctls_mask(uint32_t *proc2, const struct cpuid_table *t)
+void vmx_ctls_mask(uint32_t *proc2, uint32_t may, const struct cpuid_table *t)
 {
     if (!cpuid_has(t, 0x80000001, 0, CPUID_EDX, 27) && !cpuid_has(t, 7, 0, CPUID_ECX, 22))
         *proc2 &= ~PROC2_RDTSCP;                        /* RDTSCP and RDPID */
@@ -104,6 +104,10 @@ void vmx_ctls_mask(uint32_t *proc2, const struct cpuid_table *t)
         *proc2 &= ~PROC2_INVPCID;
     if (!cpuid_has(t, 0xd, 1, CPUID_EAX, 3))
         *proc2 &= ~PROC2_XSAVES;
+    if (!cpuid_has(t, 1, 0, CPUID_ECX, 30))
+        *proc2 |= PROC2_RDRAND & may;
+    if (!cpuid_has(t, 7, 0, CPUID_EBX, 18))
+        *proc2 |= PROC2_RDSEED & may;
 }
 
 enum hv_err vmx_ept_check(uint64_t cap, char *missing, size_t missing_len)

@@ -264,7 +264,7 @@ void vmx_vcpu_load(struct vcpu *v)
     s->launched = false;
     host_state_write();
     if (!s->features_masked && v->vm->cpuid) {
-        vmx_ctls_mask(&s->ctl.proc2, v->vm->cpuid);
+        vmx_ctls_mask(&s->ctl.proc2, vmx_caps.proc2.may, v->vm->cpuid);
         s->features_masked = true;
     }
     vmx_cr_write(2, s->cr2);

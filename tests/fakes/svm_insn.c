@@ -7,6 +7,7 @@
 void (*fake_guest)(struct vmcb *b, uint64_t *gpr);
 unsigned fake_n_entries;
 uint64_t fake_msr_efer = 0x501, fake_msr_vm_cr, fake_msr_hsave, fake_msr_tsc_aux, fake_msr_tsc_ratio, fake_dr[4];
+struct svm_cpuid fake_cpuid_1 = { .eax = 0x00800f12 }, fake_cpuid_7;
 struct svm_cpuid fake_cpuid_ext1 = { .ecx = BIT32(2), .edx = BIT32(26) | BIT32(27) };
 struct svm_cpuid fake_cpuid_svm = { .ebx = 4, .edx = BIT32(0) };
 struct pcpu fake_pcpu;
@@ -42,7 +43,9 @@ void svm_wrmsr(uint32_t msr, uint64_t val)
 struct svm_cpuid svm_cpuid(uint32_t leaf)
 {
     switch (leaf) {
-    case 1: return (struct svm_cpuid){ .eax = 0x00800f12 };
+    case 0: return (struct svm_cpuid){ .eax = 0xd };
+    case 1: return fake_cpuid_1;
+    case 7: return fake_cpuid_7;
     case 0x80000000: return (struct svm_cpuid){ .eax = 0x8000001e };
     case 0x80000001: return fake_cpuid_ext1;
     case 0x80000008: return (struct svm_cpuid){ .eax = 0x3030 };

@@ -5,6 +5,7 @@ import re
 
 from fixtures import RUNS
 from host import Link, vm
+from tiny_guest import build, masked, masked_vm
 
 SHELL = r"guest# "
 ABOVE_V2 = {"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "xsave", "abm", "aes", "smep", "rdtscp", "rdrand"}
@@ -58,3 +59,19 @@ def test_levels_and_pool(own):
         assert flags(g) == shown, "the guest's processor changed with the move"
     b.migrate("x86-64-v2", "a")
     assert a.has_vm("x86-64-v2") and not b.has_vm("x86-64-v2")
+
+
+UD, GP = 6, 13
+CR4_BITS = ("fsgsbase", "osxsave", "smep", "smap", "tsd")
+
+
+def test_masked_features_fault(own):
+    """A guest that executes what its CPUID does not show: an exception wherever the processor can be made to raise one."""
+    a = own("a", vms={"all": masked_vm(vm, "host", CR4_BITS), "least": masked_vm(vm, "x86-64-v1", ("umip", "pcide") + CR4_BITS)},
+            files={"masked": build("masked")})
+    got = masked(a, "all")
+    assert not any(got[k] for k in ("rdrand", "xgetbv", "rdfsbase") + CR4_BITS), got
+    got = masked(a, "least")
+    want = {"xgetbv": UD, "rdfsbase": UD, "xsaves": UD, "monitor": UD, "umip": GP, "fsgsbase": GP, "pcide": GP, "osxsave": GP, "smep": GP, "smap": GP,
+            "tsd": 0}
+    assert {k: got[k] for k in want} == want, got                       # (this emulator has no intercept of RDTSCP)

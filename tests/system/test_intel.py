@@ -9,7 +9,7 @@ import bochs
 from bochs import BochsHost, BochsLink, MixedLink
 from fixtures import Skip, narrate
 from host import Host, vm
-from tiny_guest import TICK, read_tick, walker
+from tiny_guest import TICK, build, masked, masked_vm, read_tick, walker
 from tiny_kernel import SPIN_WITH_INTERRUPTS_OFF, bzimage
 
 # The ways to find changed pages: PML, D bits, neither.  (Sandy Bridge has neither as well, but no RDRAND, so it cannot encrypt and does not move.)
@@ -204,3 +204,25 @@ def test_tsc_is_scaled():
 
 def test_tsc_without_scaling():
     other_tsc_rate(HASWELL, r"the guest was promised (39|40)\d+ kHz, the destination runs at (29|30)\d+ kHz and cannot scale", 30000)
+
+
+def masked_features(model, also):
+    """A guest on the lowest level: #UD and #GP for what the host has and the guest is not shown, where the processor can raise them."""
+    cr4 = ("fsgsbase", "osxsave", "smep", "smap", "tsd")
+    with Hosts() as hosts:
+        a = hosts("a", model=model, vms={"all": masked_vm(vm, "host", cr4), "least": masked_vm(vm, "x86-64-v1", ("umip", "pcide") + cr4)},
+                  files={"masked": build("masked"), **NO_LINUX})
+        got = masked(a, "all")
+        assert not any(got[k] for k in ("rdtscp", "rdrand", "rdseed", "xgetbv", "rdfsbase") + cr4), got
+        got = masked(a, "least")
+        want = {"rdtscp": 6, "invpcid": 6, "monitor": 6, "xgetbv": 6, "rdfsbase": 6, "xsaves": 6, "umip": 13, "fsgsbase": 13, "pcide": 13,
+                "osxsave": 13, "smep": 13, "smap": 13, "tsd": 0, **also}
+        assert {k: got[k] for k in want} == want, got
+
+
+def test_masked_features_fault():
+    masked_features(SKYLAKE, {"rdrand": 6, "rdseed": 6})
+
+
+def test_masked_features_fault_on_amd():
+    masked_features(RYZEN, {"rdrand": 0, "rdseed": 0})                  # AMD-V has no intercept of them

@@ -15,7 +15,8 @@ USE_AMD_V = bytes.fromhex("0f01d8")
 def bzimage(code):
     """A kernel that consists of code."""
     setup = bytearray(1024)                                                 # boot sector + 1 setup sector
-    body = code.rjust(0x200 + len(code), b"\0").ljust(4096, b"\xcc")        # the 64-bit entry is at +0x200
+    body = code.rjust(0x200 + len(code), b"\0")                             # the 64-bit entry is at +0x200
+    body += b"\xcc" * (-len(body) % 4096)
 
     def put(offset, fmt, value):
         struct.pack_into("<" + fmt, setup, offset, value)

@@ -298,6 +298,36 @@ static void test_modes_and_lengths(void **state)
     assert_int_equal(v.rip, CODE - 0x800 + 3);
 }
 
+static void test_mov_to_cr(void **state)
+{
+    uint64_t val = 0;
+    (void)state;
+    for (unsigned i = 0; i < GPR_COUNT; i++) v.gpr[i] = UINT64_C(0xabc00000000) + i;
+    CODE_IS("\x0f\x22\xe0");                                     /* mov cr4, rax */
+    assert_int_equal(insn_mov_to_cr(&v, 4, &val), 3);
+    assert_int_equal(val, 0xabc00000000 + GPR_RAX);
+    assert_int_equal(insn_mov_to_cr(&v, 3, &val), 0);
+    CODE_IS("\x41\x0f\x22\xe7");                                 /* mov cr4, r15 */
+    assert_int_equal(insn_mov_to_cr(&v, 4, &val), 4);
+    assert_int_equal(val, 0xabc00000000 + GPR_R15);
+    CODE_IS("\x66\x49\x0f\x22\x21");                             /* operand size and mod are ignored */
+    assert_int_equal(insn_mov_to_cr(&v, 4, &val), 5);
+    assert_int_equal(val, 0xabc00000000 + GPR_R9);
+    CODE_IS("\x49\x66\x0f\x22\xe1");                             /* a REX that another prefix follows is none */
+    assert_int_equal(insn_mov_to_cr(&v, 4, &val), 5);
+    assert_int_equal(val, 0xabc00000000 + GPR_RCX);
+    CODE_IS("\x44\x0f\x22\xe0");                                 /* cr12 */
+    assert_int_equal(insn_mov_to_cr(&v, 4, &val), 0);
+    CODE_IS("\x0f\x20\xe0");                                     /* mov rax, cr4 */
+    assert_int_equal(insn_mov_to_cr(&v, 4, &val), 0);
+    fake_regs.seg[SEG_CS].ar = 0xc09b;                          /* 32-bit code */
+    CODE_IS("\x0f\x22\xe3");
+    assert_int_equal(insn_mov_to_cr(&v, 4, &val), 3);
+    assert_int_equal(val, GPR_RBX);
+    CODE_IS("\x41\x0f\x22\xe7");                                 /* inc ecx */
+    assert_int_equal(insn_mov_to_cr(&v, 4, &val), 0);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -317,6 +347,6 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(test_same_as_the_processor), T(test_bit_test_reaches_beyond), T(test_fast_forms), T(test_strings),
-        T(test_string_ports), T(test_faults_in_the_other_operand), T(test_crossing_into_a_device), T(test_modes_and_lengths), T(test_refusals) };
+        T(test_string_ports), T(test_faults_in_the_other_operand), T(test_crossing_into_a_device), T(test_modes_and_lengths), T(test_mov_to_cr), T(test_refusals) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_svm.c - the AMD-V back end over a scripted VMRUN: probe, state in and out, exits, events, TLB rules, VMCB rules. */
-/* unit-sources: svm/svm.c svm/svm_vcpu.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c svm/svm_check.c svm/npt.c
+/* unit-sources: svm/svm.c svm/svm_vcpu.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c svm/svm_cr.c svm/svm_check.c svm/npt.c
+   kernel/cpuid.c
    kernel/insn.c kernel/insn_exec.c kernel/insn_mem.c kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c kernel/event.c
    tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/svm_insn.c */
 /* unit-deps: zydis */
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "kernel/page.h"
+#include "kernel/cpuid.h"
 #include "svm/svm.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/svm_insn.h"
@@ -457,6 +459,114 @@ static void test_tsc_scaling(void **state)
     assert_false(b->ctl.clean & CLEAN_I);
 }
 
+/* ---- what the guest's CPUID does not show ---- */
+
+#define CR4_PAE      BIT64(5)
+#define CR4_PGE      BIT64(7)
+#define CR4_FSGSBASE BIT64(16)
+#define CR4_PCIDE    BIT64(17)
+#define CR4_OSXSAVE  BIT64(18)
+#define CR4_SMEP     BIT64(20)
+
+/* A guest that is shown XSAVE, PCID and SMEP. */
+static void cpuid_made_up(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    (void)subleaf;
+    memset(out, 0, 16);
+    switch (leaf) {
+    case 0: out[CPUID_EAX] = 7; break;
+    case 1: out[CPUID_ECX] = BIT32(17) | BIT32(26); break;
+    case 7: out[CPUID_EBX] = BIT32(7); break;
+    }
+}
+
+static void begin_features(uint32_t leaf_7_ebx)
+{
+    static struct cpuid_table shown;
+    cpuid_build(&shown, cpuid_made_up, 1, 1000000000);
+    vm.cpuid = &shown;
+    fake_cpuid_1.ecx = BIT32(17) | BIT32(26);
+    fake_cpuid_7.ebx = leaf_7_ebx;
+    svm_cpu_ops.vcpu_unload(v);
+    svm_cpu_ops.vcpu_load(v);
+}
+
+static void end_features(void)
+{
+    fake_cpuid_1.ecx = fake_cpuid_7.ebx = 0;
+    vm.cpuid = NULL;
+}
+
+static void test_intercepts_follow_the_guests_cpuid(void **state)
+{
+    (void)state;
+    assert_false(b->ctl.icept_cr_write || b->ctl.icept5 || (b->ctl.icept4 & ICEPT4_RDTSCP));
+    begin_features(BIT32(7));                                   /* the processor has no bit of CR4 beyond what the guest may know of */
+    assert_int_equal(b->ctl.icept_cr_write, 0);
+    assert_int_equal(b->ctl.icept5, 0);                         /* no INVPCID: nothing to intercept */
+    assert_true(b->ctl.icept4 & ICEPT4_RDTSCP);
+    to_svm(v)->features_masked = false;
+    begin_features(BIT32(0) | BIT32(7) | BIT32(10));
+    assert_int_equal(b->ctl.icept_cr_write, ICEPT_CR4);         /* FSGSBASE */
+    assert_int_equal(b->ctl.icept5, ICEPT5_INVPCID);
+    assert_int_equal(run(SVM_EXIT_RDTSCP, 0, 0), VCPU_EXIT_UD);
+    assert_int_equal(run(SVM_EXIT_INVPCID, 0, 0), VCPU_EXIT_UD);
+    end_features();
+}
+
+/* Execute MOV CR4, RAX: carried out? */
+static bool cr4_write(uint64_t val)
+{
+    uint64_t old = b->save.cr4;
+    b->ctl.event_inj = 0;
+    v->rip = 0x1000;
+    v->gpr[GPR_RAX] = val;
+    assert_int_equal(run(SVM_EXIT_CR4_WRITE, 0, 0), VCPU_EXIT_INTR);
+    if (v->rip == 0x1003) {
+        assert_int_equal(b->save.cr4, val);
+        return true;
+    }
+    assert_int_equal(v->rip, 0x1000);
+    assert_int_equal(b->save.cr4, old);
+    assert_int_equal(b->ctl.event_inj, EVENTINJ_VALID | EVENTINJ_EV | EVENTINJ_TYPE_EXC << 8 | 13);
+    return false;
+}
+
+static void test_cr4_writes(void **state)
+{
+    struct vcpu_regs r;
+    (void)state;
+    begin_features(BIT32(0) | BIT32(7));
+    code_at_rip("\x0f\x22\xe0", 3);
+    svm_cpu_ops.regs_get(v, &r);
+    r.cr0 = 0x11, r.cr4 = 0, r.efer = 0, r.seg[SEG_CS].ar = 0xc09b;             /* paging off: an address is its own translation */
+    svm_cpu_ops.regs_set(v, &r);
+    assert_true(cr4_write(CR4_PAE));
+    v->tlb_flush = false, b->ctl.clean = CLEAN_ALL;
+    assert_true(cr4_write(CR4_PAE | CR4_OSXSAVE));
+    assert_false(v->tlb_flush || (b->ctl.clean & CLEAN_CRX));
+    assert_true(cr4_write(CR4_PAE | CR4_OSXSAVE | CR4_SMEP | CR4_PGE));
+    assert_true(v->tlb_flush);
+    assert_false(cr4_write(CR4_PAE | CR4_FSGSBASE));            /* the processor has it, the guest's CPUID does not */
+    assert_false(cr4_write(CR4_PAE | BIT64(13)));
+    assert_false(cr4_write(CR4_PAE | CR4_PCIDE));               /* in long mode only */
+    b->save.efer |= EFER_LMA | EFER_LME;                        /* (CS.L is 0: compatibility mode) */
+    b->save.cr3 = 0x5018;
+    assert_false(cr4_write(CR4_PAE | CR4_PCIDE));               /* CR3 names a PCID already */
+    b->save.cr3 = 0x5000;
+    assert_true(cr4_write(CR4_PAE | CR4_PCIDE));
+    b->save.cr3 = 0x5018;
+    assert_true(cr4_write(CR4_PAE | CR4_PCIDE | CR4_OSXSAVE));  /* it stays set */
+    assert_false(cr4_write(CR4_PCIDE));                         /* long mode needs PAE */
+    b->save.efer &= ~(EFER_LMA | EFER_LME);
+    code_at_rip("\x90", 1);                                     /* another vCPU has changed the code: try again */
+    b->ctl.event_inj = 0;
+    assert_int_equal(run(SVM_EXIT_CR4_WRITE, 0, 0), VCPU_EXIT_INTR);
+    assert_int_equal(v->rip, 0x1000);
+    assert_int_equal(b->ctl.event_inj, 0);
+    end_features();
+}
+
 /* One rule broken at a time: the checker names that field, and nothing else is wrong. */
 static void test_vmcb_check(void **state)
 {
@@ -501,7 +611,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(test_probe_says_why), T(test_power_on_state), T(test_state_round_trip), T(test_run_moves_state),
         T(test_exit_kinds), T(test_cut_events_are_delivered_again), T(test_double_and_triple_faults), T(test_reflected_exceptions),
-        T(test_irq_window), T(test_nmi_blocks_until_iret_is_done), T(test_tlb_rules), T(test_another_pcpu_trusts_nothing), T(test_msrs), T(test_tsc_scaling),
+        T(test_irq_window), T(test_nmi_blocks_until_iret_is_done), T(test_tlb_rules), T(test_another_pcpu_trusts_nothing), T(test_msrs), T(test_tsc_scaling), T(test_intercepts_follow_the_guests_cpuid), T(test_cr4_writes),
         T(test_vmcb_check) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
