@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/lock.h - spin locks, and the one lock order:
  *
- *     vm_list < vm.mem < vcpu.req < page_pool < log < serial
+ *     vm_list < vm.mem < vcpu.req < page_pool < log < serial;    innermost: net/entropy.c's
  *
  * The hypervisor runs with interrupts off (IF=0) except while idle and while a guest runs, so a lock needs no irqsave variant: no
  * interrupt handler ever takes one (handlers only set flags).  No lock is held across guest entry or a wait for the network. */

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/entropy.c - unpredictable bytes: HMAC-DRBG (SHA-256) seeded by the processor.
  *
+ * At least one source of fresh entropy must work: RDSEED, RDRAND, or for a processor without both the jitter of its timing (jitter.c).  Mixed in
+ * besides, without credit: \godwit\seed, 64 random bytes from tools/mkhost.  What it is worth: who does not know it cannot predict the generator
+ * even if the fresh entropy is less than believed.  What it is not worth: Godwit does not write its disk, so the seed is the same at each boot; with
+ * nothing fresh the generator would repeat itself.  So a seed alone never makes up for a source.
+ *
  * RDSEED and RDRAND may fail (carry clear) and have been seen to return a constant after a suspend on some processors; so each word is
  * tried several times, and a run of equal words counts as a failure.  Jitter of the TSC is mixed in: it cannot make the seed worse. */
 #include "net/entropy.h"
@@ -9,10 +14,13 @@
 #include <cpuid.h>
 #include <string.h>
 #include "kernel/clock.h"
+#include "kernel/lock.h"
 #include "kernel/log.h"
+#include "net/jitter.h"
 
 #define SEED_WORDS 16                           /* 1024 bits from the processor for a 256-bit generator */
 #define MAX_TRIES  1000
+#define JITTER_BITS 512                         /* credited bits for the same generator */
 
 #ifdef __clang__                                /* the compilers do not agree on this one's name */
 #define RDSEED64 __builtin_ia32_rdseed64_step
@@ -20,7 +28,8 @@
 #define RDSEED64 __builtin_ia32_rdseed_di_step
 #endif
 
-static br_hmac_drbg_context drbg;
+static br_hmac_drbg_context drbg;                /* under lock, once guests take from it on other pCPUs */
+static struct spinlock lock;
 static const char *source = "none";
 static bool have_rdrand, have_rdseed;
 
@@ -62,12 +71,14 @@ static bool seed_from(bool (*step)(uint64_t *))
     return true;
 }
 
-static void seed_jitter(void)
+static void seed_clocks(void)
 {
-    uint64_t t[64];
-    for (unsigned i = 0; i < ARRAY_SIZE(t); i++) t[i] = tsc_read();
+    uint64_t t[64] = { clock_wall_ns() };
+    for (unsigned i = 1; i < ARRAY_SIZE(t); i++) t[i] = tsc_read();
     br_hmac_drbg_update(&drbg, t, sizeof t);
 }
+
+static void seed_take(const void *sample, size_t len) { br_hmac_drbg_update(&drbg, sample, len); }
 
 static void cpu_probe(void)
 {
@@ -76,25 +87,29 @@ static void cpu_probe(void)
     have_rdseed = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_RDSEED);
 }
 
-enum hv_err entropy_init(void)
+enum hv_err entropy_init(const void *seed_file, size_t seed_len)
 {
     br_hmac_drbg_init(&drbg, &br_sha256_vtable, "godwit", 6);
-    seed_jitter();
+    if (seed_file) br_hmac_drbg_update(&drbg, seed_file, seed_len);
+    seed_clocks();
     cpu_probe();
     bool seed = have_rdseed && seed_from(rdseed64);
     bool rand = have_rdrand && seed_from(rdrand64);
-    source = seed && rand ? "rdseed+rdrand" : seed ? "rdseed" : rand ? "rdrand" : "none";
-    if (seed || rand) return HV_OK;
-    log_error("net", "no source of randomness: this processor's RDRAND and RDSEED are %s, so no connection could be encrypted safely. "
-              "Use a processor (or emulator CPU model) with RDRAND", have_rdrand || have_rdseed ? "failing" : "missing");
+    bool jitter = !seed && !rand && jitter_gather(JITTER_BITS, seed_take) == HV_OK;
+    source = seed && rand ? "rdseed+rdrand" : seed ? "rdseed" : rand ? "rdrand" : jitter ? "jitter" : "none";
+    if (seed || rand || jitter) return HV_OK;
+    log_error("net", "no source of randomness: this processor's RDRAND and RDSEED are %s, and its timing is too regular to take randomness from, so no "
+              "connection could be encrypted safely. Use a processor (or emulator CPU model) with RDRAND", have_rdrand || have_rdseed ? "failing" : "missing");
     return HV_FAIL(HV_E_UNSUPP);
 }
 
 void entropy_bytes(void *buf, size_t len)
 {
     uint64_t t = tsc_read();
+    spin_lock(&lock);
     br_hmac_drbg_update(&drbg, &t, sizeof t);
     br_hmac_drbg_generate(&drbg, buf, len);
+    spin_unlock(&lock);
 }
 
 uint32_t net_random32(void)

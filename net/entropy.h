@@ -5,12 +5,13 @@
 
 #include "kernel/err.h"
 
-/** Seed the generator from the processor (RDSEED, RDRAND) and timing jitter.  HV_E_UNSUPP: the processor has neither instruction, or they
- *  fail: there must be no TLS then.  Service pCPU, once, before any other call here. */
-HV_MUST_CHECK enum hv_err entropy_init(void);
-/** Fill buf.  After a failed entropy_init the bytes are only jitter: fit for ports and timers, not for keys. */
+/** Seed the generator from the processor (RDSEED, RDRAND), or where it has neither from the jitter of its timing; and from seed, which may be NULL:
+ *  the seed file, secret and the same at each boot.  HV_E_UNSUPP: neither source works: there must be no TLS then, whatever the seed.  Service pCPU,
+ *  once, before any other call here. */
+HV_MUST_CHECK enum hv_err entropy_init(const void *seed, size_t seed_len);
+/** Fill buf.  After a failed entropy_init the bytes are only timing: fit for ports and timers, not for keys.  Any pCPU. */
 void entropy_bytes(void *buf, size_t len);
 uint32_t net_random32(void);
-const char *entropy_source(void);               /* "rdseed+rdrand", ..., "none" */
+const char *entropy_source(void);               /* "rdseed+rdrand", "jitter", ..., "none" */
 
 #endif

@@ -18,6 +18,7 @@ struct net_params {
     const struct config *config;
     const uint8_t *cert_der; size_t cert_len;
     const uint8_t *key_der;  size_t key_len;     /* EC P-256 private key, PKCS#8 or SEC1 DER */
+    const uint8_t *seed; size_t seed_len;       /* \godwit\seed or NULL: net/entropy.c */
     void (*on_accept)(struct stream *s);         /* an authenticated incoming stream; the callee owns it now */
 };
 /** Find NICs, bring lwIP up, listen on config->host.port.  A missing NIC, key or certificate is logged with its fix; the host comes up

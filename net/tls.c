@@ -17,6 +17,7 @@
 #include <string.h>
 #include "kernel/log.h"
 #include "kernel/page.h"
+#include "kernel/random.h"
 #include "net/cipher.h"
 #include "net/entropy.h"
 
@@ -168,7 +169,7 @@ static enum hv_err identity_fail(const char **why, enum hv_err e, const char *fi
 }
 
 enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name, const uint8_t *key, size_t key_len,
-                     const char *key_name, const char **why)
+                     const char *key_name, const void *seed, size_t seed_len, const char **why)
 {
     static br_x509_decoder_context dec;
     const char *text = cert_load(cert, cert_len, &dec);
@@ -176,10 +177,11 @@ enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name
     text = key_load(key, key_len);
     if (text) return identity_fail(why, HV_E_AUTH, key_name, text);
     if (!key_fits(&dec)) return identity_fail(why, HV_E_AUTH, key_name, "does not belong to the certificate");
-    if (entropy_init() != HV_OK) {
-        *why = "this processor has no working RDRAND or RDSEED, and keys must not be guessable";
+    if (entropy_init(seed, seed_len) != HV_OK) {
+        *why = "there is no source of randomness here, and keys must not be guessable";
         return HV_FAIL(HV_E_UNSUPP);
     }
+    random_source_set(entropy_bytes);
     own.cert = (br_x509_certificate){ (unsigned char *)(uintptr_t)cert, cert_len };     /* BearSSL's field lacks a const */
     br_sha256_context h;
     br_sha256_init(&h);

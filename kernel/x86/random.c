@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/x86/random.c - identifiers and hash keys from RDRAND, or from timing where there is none. */
+ * kernel/x86/random.c - identifiers, hash keys and guests' randomness from RDRAND, or from net/'s generator where there is none. */
 #include "kernel/random.h"
 
 #include <stdatomic.h>
@@ -9,11 +9,17 @@
 #define CPUID_1_ECX_RDRAND BIT32(30)
 #define RDRAND_TRIES 10                 /* SDM 1 "RDRAND": ten failures in a row mean that it is broken */
 
+static void (*_Atomic source)(void *buf, size_t len);
+
+void random_source_set(void (*fill)(void *buf, size_t len)) { atomic_store(&source, fill); }
+
+static bool have_rdrand(void) { return cpuid(1).ecx & CPUID_1_ECX_RDRAND; }
+
 static uint64_t hardware_random(void)
 {
     uint64_t v = 0;
     uint8_t ok = 0;
-    if (!(cpuid(1).ecx & CPUID_1_ECX_RDRAND))
+    if (!have_rdrand())
         return 0;
     for (unsigned i = 0; i < RDRAND_TRIES && !ok; i++)
         asm volatile("rdrand %0; setc %1" : "=r"(v), "=qm"(ok) : : "cc");
@@ -31,6 +37,11 @@ void random_bytes(void *buf, size_t len)
 {
     static atomic_ullong counter;
     uint8_t *out = buf;
+    void (*fill)(void *, size_t) = atomic_load(&source);
+    if (fill && !have_rdrand()) {
+        fill(buf, len);
+        return;
+    }
     for (size_t i = 0; i < len; i++) {
         uint64_t v = mix(hardware_random() ^ mix(tsc_read() + atomic_fetch_add(&counter, 1)));
         out[i] = (uint8_t)(v >> 56);

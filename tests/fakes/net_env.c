@@ -9,6 +9,7 @@
 #include "kernel/err.h"
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
+#include "kernel/random.h"
 
 uint64_t clock_tsc_hz = 1000000000;
 uint64_t fake_clock_skip_us;                    /* tests add to it to let time pass */
@@ -34,6 +35,7 @@ static uint64_t now_ns(void)
 }
 
 uint64_t tsc_read(void)  { return now_ns(); }
+uint64_t clock_wall_ns(void) { return 1700000000000000000 + now_ns(); }
 uint64_t clock_us(void)  { return now_ns() / 1000 + fake_clock_skip_us; }
 
 struct pcpu *this_pcpu(void)
@@ -41,3 +43,5 @@ struct pcpu *this_pcpu(void)
     static struct pcpu one;
     return &one;
 }
+
+void random_source_set(void (*fill)(void *buf, size_t len)) { (void)fill; }

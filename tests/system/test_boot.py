@@ -54,3 +54,10 @@ def test_dhcp(own):
 def test_log_has_no_error_or_panic(own):
     log = own("a", UserNet()).log()
     assert not re.search(r"^\[ *\d+\.\d{6}\] error|panic", log, re.M | re.I), log
+
+
+def test_without_rdrand(own):
+    """A processor without RDRAND and RDSEED: randomness comes from its timing, and connections are encrypted."""
+    a = own("a", UserNet(), extra=["-cpu", "EPYC,-rdrand,-rdseed"])
+    said = a.command("host")
+    assert re.search(r"randomness from jitter\b", said) and "fingerprint" in a.log() and "no encrypted connections" not in a.log(), said + a.log()

@@ -12,7 +12,8 @@ from host import Host, vm
 from tiny_guest import TICK, build, masked, masked_vm, read_tick, walker
 from tiny_kernel import SPIN_WITH_INTERRUPTS_OFF, bzimage
 
-# The ways to find changed pages: PML, D bits, neither.  (Sandy Bridge has neither as well, but no RDRAND, so it cannot encrypt and does not move.)
+# The ways to find changed pages: PML, D bits, neither.  (Sandy Bridge has neither as well, but no RDRAND, and Bochs's
+# timing has no randomness either, so it cannot encrypt and does not move.)
 RYZEN = "ryzen"
 SKYLAKE, HASWELL, IVY_BRIDGE = "corei7_skylake_x", "corei7_haswell_4770", "corei7_ivy_bridge_3770k"
 NO_LINUX = {"vmlinuz": None, "initramfs.cpio.gz": None}

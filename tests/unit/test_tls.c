@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: net/tls.c net/cipher.c net/entropy.c kernel/err.c tests/fakes/net_env.c tests/fakes/log.c */
+/* unit-sources: net/tls.c net/cipher.c net/entropy.c net/jitter.c kernel/err.c tests/fakes/net_env.c tests/fakes/log.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_tls.c - two sessions joined by memory: who is let in, who is not, and what damage does. */
 #include <setjmp.h>
@@ -16,7 +16,7 @@ static struct peer_config right, wrong;
 
 static enum hv_err init_with(const uint8_t *cert, size_t cl, const uint8_t *key, size_t kl, const char **why)
 {
-    return tls_init(cert, cl, "host.crt", key, kl, "host.key", why);
+    return tls_init(cert, cl, "host.crt", key, kl, "host.key", "seed", 4, why);
 }
 
 static int set_up(void **state)
