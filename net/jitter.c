@@ -4,7 +4,7 @@
  * Source.  A sample is the time, in TSC ticks, of a walk through memory that is larger than the first-level caches: WALK reads and writes, each at an
  * address that the ones before decide.  What varies is the state of caches, TLBs, prefetchers, buses, memory refresh and clock domains, which nobody
  * outside the processor sees.  The walk executes the same instructions each time, with no branch on data, so that a deterministic machine, which
- * counts instructions for a TSC (Bochs; QEMU with -icount), gives the same time again and again: it must fail, and it does, by the test below.
+ * counts instructions for a TSC (Bochs), gives the same time again and again: it must fail, and it does, by the test below.
  *
  * How much to believe.  The samples of a block, and the differences of neighbours (a slow drift is no entropy), are cut to a byte and guessed
  * by simple predictors: always the most common value (NIST SP 800-90B, 6.3.1), or the value seen 1 to LAGS samples ago.  The best one's rate of hits
