@@ -5,9 +5,9 @@
  * each other, never run backwards, and survive a move to a host whose TSC has another value, whose oscillator is a little different, and whose
  * wall clock is wrong.
  *
- * Model.  There is one source: the guest TSC = host TSC, scaled by vm->tsc_ratio where that is not 0, + vm->tsc_offset.  The guest clock is a linear function of it (struct guest_time), with
- * the same 32.32 multiplication that the guest itself does with the clock page, so that both round alike; the wall clock is the guest clock plus a
- * constant.  Devices compute from the guest clock and hold no other time.
+ * Model.  There is one source: the guest TSC = host TSC, scaled by vm->tsc_ratio where that is not 0, + vm->tsc_offset.  The guest clock is a linear
+ * function of it (struct guest_time), with the same 32.32 multiplication that the guest itself does with the clock page, so that both round alike; the
+ * wall clock is the guest clock plus a constant.  Devices compute from the guest clock and hold no other time.
  *
  * A new VM.  TSC 0, clock 0 at creation; wall_base_ns is the host's wall clock then, and never looked at again: from here on the guest's own time
  * keeping (NTP) owns its wall clock.

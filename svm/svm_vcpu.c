@@ -53,8 +53,8 @@ static void seg_set(struct vmcb *b, enum seg_id id, const struct seg *seg)
     b->ctl.clean &= ~CLEAN_SEG;
 }
 
-/* Intercepts that never change.  Not here: control registers (nested paging and V_TPR make them the guest's own; but see svm_cr.c), RDTSC (the offset does it),
- * task switches (the processor does them).  #MC is the host's.  #DB and #AC: a guest can make their delivery raise them again for ever inside
+/* Intercepts that never change.  Not here: control registers (nested paging and V_TPR make them the guest's own; but see svm_cr.c), RDTSC (the offset
+ * does it), task switches (the processor does them).  #MC is the host's.  #DB and #AC: a guest can make their delivery raise them again for ever inside
  * one instruction, where no interrupt gets in; an exit each time lets the host's in. */
 static void intercepts_init(struct vmcb_ctl *c)
 {

@@ -132,7 +132,8 @@ void vmx_exit_decode(struct vmx_vcpu *s, struct vcpu_exit *x)
     case VMX_EXIT_XSETBV: exit_insn(x, VCPU_EXIT_XSETBV); break;
     case VMX_EXIT_PML_FULL: x->kind = VCPU_EXIT_LOG_FULL; break;        /* vmx_run() has drained it */
     case VMX_EXIT_GETSEC: case VMX_EXIT_RSM: case VMX_EXIT_MWAIT: case VMX_EXIT_MONITOR: case VMX_EXIT_INVEPT: case VMX_EXIT_INVVPID:
-    case VMX_EXIT_VMFUNC: case VMX_EXIT_ENCLS: case VMX_EXIT_RDRAND: case VMX_EXIT_RDSEED: case VMX_EXIT_VMCLEAR ... VMX_EXIT_VMXON:       /* 19 to 27: all VMX instructions */
+    case VMX_EXIT_VMFUNC: case VMX_EXIT_ENCLS: case VMX_EXIT_RDRAND: case VMX_EXIT_RDSEED:
+    case VMX_EXIT_VMCLEAR ... VMX_EXIT_VMXON:       /* 19 to 27: all VMX instructions */
         x->kind = VCPU_EXIT_UD;
         break;
     default: exit_hw(s, x, VCPU_EXIT_UNKNOWN); break;
