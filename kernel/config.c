@@ -272,7 +272,15 @@ static bool vm_cpus(struct parser *p, const char *v)       { return set_unsigned
 static bool vm_kernel(struct parser *p, const char *v)     { return file_name(v, p->vm->kernel); }
 static bool vm_initrd(struct parser *p, const char *v)     { return text(v, p->vm->initrd, CONFIG_PATH_LEN, true); }
 static bool vm_cmdline(struct parser *p, const char *v)    { return text(v, p->vm->cmdline, CONFIG_CMDLINE_LEN, false); }
-static bool vm_autostart(struct parser *p, const char *v)  { return boolean(v, &p->vm->autostart); }
+static bool vm_autostart(struct parser *p, const char *v)
+{
+    bool yes = false;
+    bool always = !strcmp(v, "always");
+    if (!always && !boolean(v, &yes))
+        return false;
+    p->vm->autostart = always ? AUTOSTART_ALWAYS : yes ? AUTOSTART_YES : AUTOSTART_NO;
+    return true;
+}
 static bool vm_nic(struct parser *p, const char *v)        { return boolean(v, &p->vm->nic); }
 static bool vm_rng(struct parser *p, const char *v)        { return boolean(v, &p->vm->rng); }
 static bool vm_balloon(struct parser *p, const char *v)    { return boolean(v, &p->vm->balloon); }
@@ -354,7 +362,7 @@ static const struct key vm_keys[] = {
     [VM_INITRD] = { "initrd", vm_initrd, FILE_NAME },
     [VM_CMDLINE] = { "cmdline", vm_cmdline, "text of at most 1023 characters" },
     [VM_CPU] = { "cpu", vm_cpu, "host, x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or pool" },
-    [VM_AUTOSTART] = { "autostart", vm_autostart, YES_NO },
+    [VM_AUTOSTART] = { "autostart", vm_autostart, "yes, no or always" },
     [VM_MAC] = { "mac", vm_mac, "a unicast address like 02:47:57:00:00:01" },
     [VM_PIN] = { "pin", vm_pin, "any, or the number of a CPU, 0 to 63" },
     [VM_NIC] = { "nic", vm_nic, YES_NO },

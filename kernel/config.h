@@ -34,7 +34,7 @@ struct vm_config {
     char kernel[CONFIG_PATH_LEN], initrd[CONFIG_PATH_LEN];      /* file names in \godwit\ ; initrd may be "" */
     char cmdline[CONFIG_CMDLINE_LEN];
     char cpu[32];                       /* CPUID baseline: "host", "x86-64-v1".."x86-64-v4", "pool" (docs/cpuid.md) */
-    bool autostart;
+    enum autostart { AUTOSTART_NO, AUTOSTART_YES, AUTOSTART_ALWAYS } autostart;     /* YES: once no peer has it; ALWAYS: silent peers do not count */
     uint8_t mac[6];                     /* announced after a move; derived from the name when not given */
     int pin;                            /* pCPU for every vCPU, -1: any */
     bool nic, rng, balloon;             /* virtio devices; defaults no, yes, yes */

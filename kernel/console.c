@@ -17,6 +17,7 @@
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
 #include "kernel/serial.h"
+#include "kernel/start.h"
 #include "kernel/uart.h"
 #include "kernel/vm_manage.h"
 #include "net/stream.h"
@@ -35,6 +36,7 @@ static char line[LINE_MAX];
 static size_t line_len;
 static struct vm *attached;
 static const struct job *watched;
+static struct vm *starting;             /* `vm start` waits for the peers' word */
 static uint64_t progress_due;
 static struct { char ring[BACKLOG]; size_t total; } backlog[VM_MAX];
 
@@ -155,6 +157,26 @@ static void watch_step(void)
     }
 }
 
+/* Whoever looks must not take its last life's lines for this one's. */
+static void new_life(struct vm *vm)
+{
+    backlog[vm_slot(vm)].total = 0;
+    print("%s started", vm->config.name);
+}
+
+static void starting_step(void)
+{
+    struct start_status s = start_status(starting);
+    if (s.state == START_ASKING)
+        return;
+    if (s.state == START_STARTED)
+        new_life(starting);
+    else
+        print("error: %s", s.text);
+    starting = NULL;
+    prompt();
+}
+
 /* ---- commands ---- */
 
 static struct vm *need_vm(const char *name)
@@ -204,25 +226,30 @@ static void cmd_vm_list(int argc, char **argv)
     for (unsigned i = 0; i < VM_MAX; i++) {
         struct vm *vm = vm_at(i);
         if (vm)
-            print("%-20s %-9s %4llu MiB %5u%s%s", vm->config.name, vm_state_name((enum vm_state)atomic_load(&vm->state)),
+            print("%-20s %-9s %4llu MiB %5u%s%s%s%s", vm->config.name, vm_state_name((enum vm_state)atomic_load(&vm->state)),
                   (unsigned long long)(vm->config.memory_bytes / MIB), vm->config.n_cpus,
-                  migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason);
+                  migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason,
+                  start_status(vm).state == START_ASKING ? "  asks its peers before it starts: " : "",
+                  start_status(vm).state == START_ASKING ? start_status(vm).text : "");
     }
 }
 
 static void cmd_vm_start(int argc, char **argv)
 {
-    (void)argc;
-    char why[256];
+    char why[400];
     struct vm *vm = need_vm(argv[0]);
-    if (!vm)
+    bool force = argc > 1 && !strcmp(argv[1], "--force");
+    if (argc > 1 && !force)
+        print("usage: vm start NAME [--force]");
+    if (!vm || (argc > 1 && !force))
         return;
-    if (vm_start(vm, why, sizeof(why)) != HV_OK) {
+    enum hv_err e = start_request(vm, force ? START_FORCE : START_COMMAND, why, sizeof(why));
+    if (e == HV_OK)
+        new_life(vm);
+    else if (e == HV_E_AGAIN)
+        starting = vm;
+    else
         print("error: %s", why);
-        return;
-    }
-    backlog[vm_slot(vm)].total = 0;     /* a new life: whoever looks must not take the old one's last lines for it */
-    print("%s started", vm->config.name);
 }
 
 static void cmd_vm_stop(int argc, char **argv)
@@ -231,6 +258,10 @@ static void cmd_vm_stop(int argc, char **argv)
     struct vm *vm = need_vm(argv[0]);
     if (!vm)
         return;
+    if (start_cancel(vm) == HV_OK) {
+        print("%s is not waited for any more, it stays stopped", argv[0]);
+        return;
+    }
     if (migration_is_moving(vm->config.name)) {
         print("error: %s is moving; `migrate cancel %s` first", argv[0], argv[0]);
         return;
@@ -382,7 +413,7 @@ static const struct command {
     { { "host", "cpuid" }, 0, 0, "", "this host's processor, as lines for the file of [host] pool-cpuid", cmd_host_cpuid },
     { { "host", NULL }, 0, 0, "", "this host: processor, memory, network, peers", cmd_host },
     { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list },
-    { { "vm", "start" }, 1, 1, "NAME", "start a stopped guest", cmd_vm_start },
+    { { "vm", "start" }, 1, 2, "NAME [--force]", "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect },
     { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console },
@@ -403,7 +434,7 @@ static void cmd_help(int argc, char **argv)
         char left[48];
         const struct command *c = &commands[i];
         snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "", c->args);
-        print("  %-32s %s", left, c->help);
+        print("  %-36s %s", left, c->help);
     }
 }
 
@@ -448,7 +479,7 @@ static void typed_key(char c)
         line[line_len] = 0;
         line_len = 0;
         execute(line);
-        if (!attached && !watched)
+        if (!attached && !watched && !starting)
             prompt();
     } else if (c == 0x7f || c == 0x08) {
         if (line_len)
@@ -473,6 +504,12 @@ static void watching_key(char c)
     prompt();
 }
 
+static void starting_key(char c)
+{
+    if (c == KEY_CTRL_C)
+        (void)!start_cancel(starting);  /* starting_step() says the rest */
+}
+
 bool console_step(void)
 {
     bool moved = all_guest_output();
@@ -481,6 +518,8 @@ bool console_step(void)
             attached_key((char)c);
         else if (watched)
             watching_key((char)c);
+        else if (starting)
+            starting_key((char)c);
         else
             typed_key((char)c);
     }
@@ -488,6 +527,8 @@ bool console_step(void)
         check_attached();
     if (watched)
         watch_step();
+    if (starting)
+        starting_step();
     return serial_step() || moved;
 }
 

@@ -14,6 +14,8 @@
 #include "kernel/page.h"
 #include "kernel/pvclock.h"
 #include "kernel/random.h"
+#include "kernel/start.h"
+#include "kernel/stream_io.h"
 #include "kernel/vm_manage.h"
 #include "kernel/vm_state.h"
 #include "migrate/mig.h"
@@ -94,20 +96,28 @@ static const struct mig_src_ops src_ops = {
 
 static void add_reason(void *reasons, const char *text) { mig_reason_add(reasons, "%s", text); }
 
+/* Every reason against an offer that can be known without taking it in; parsed into *o. */
+static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struct mig_reasons *reasons)
+{
+    char why[200];
+    if (!conf->host.incoming)
+        mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", conf->host.name);
+    if (vm_offer_parse(offer->bytes, offer->len, o, why, sizeof(why)) != HV_OK) {
+        mig_reason_add(reasons, "%s", why);
+        return;
+    }
+    vm_offer_check(o, vm_memory_promisable(), add_reason, reasons);
+    if (strcmp(o->config.name, offer->name))
+        mig_reason_add(reasons, "the offer is for another guest than announced");
+    vm_incoming_check(o, add_reason, reasons);
+}
+
 static void dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)
 {
     struct incoming *in = ctx;
     static struct vm_offer o;                           /* large; service pCPU only */
     char why[200];
-    if (!conf->host.incoming)
-        mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", conf->host.name);
-    if (vm_offer_parse(offer->bytes, offer->len, &o, why, sizeof(why)) != HV_OK) {
-        mig_reason_add(reasons, "%s", why);
-        return;
-    }
-    vm_offer_check(&o, vm_memory_promisable(), add_reason, reasons);
-    if (strcmp(o.config.name, offer->name))
-        mig_reason_add(reasons, "the offer is for another guest than announced");
+    offer_judge(offer, &o, reasons);
     if (reasons->n)
         return;
     if (vm_incoming(&o, &in->vm, why, sizeof(why)) != HV_OK) {
@@ -167,45 +177,23 @@ static void dst_drop(void *ctx)
     vm_stop(in->vm);
 }
 
+static enum mig_find dst_find(void *ctx, const char *name, struct mig_id *ticket, char *why, size_t why_cap)
+{
+    return start_find(name, ((struct incoming *)ctx)->peer, ticket, why, why_cap);
+}
+
+static uint64_t dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)
+{
+    static struct vm_offer o;                           /* large; service pCPU only */
+    (void)ctx;
+    offer_judge(offer, &o, reasons);
+    return vm_memory_promisable();
+}
+
 static const struct mig_dst_ops dst_ops = {
     .admit = dst_admit, .page_for_write = dst_page_for_write, .page_is_present = dst_page_is_present, .state_load = dst_state_load,
-    .ready = dst_ready, .run = dst_run, .drop = dst_drop,
+    .ready = dst_ready, .run = dst_run, .drop = dst_drop, .find = dst_find, .probe = dst_probe,
 };
-
-/* ---- bytes between stream and machine ---- */
-
-static bool pump_in(struct mig_io *io, struct stream *s)
-{
-    size_t room, n;
-    uint8_t *p = mig_fifo_space(&io->in, 1, &room);
-    n = room ? stream_read(s, p, room) : 0;
-    if (n)
-        mig_fifo_commit(&io->in, n);
-    return n > 0;
-}
-
-static bool pump_out(struct mig_io *io, struct stream *s, bool more_follows)
-{
-    size_t len, n;
-    const uint8_t *p = mig_fifo_data(&io->out, &len);
-    n = len ? stream_write(s, p, len) : 0;
-    if (n)
-        mig_fifo_consume(&io->out, n);
-    if (n == len && !more_follows)
-        stream_flush(s);
-    return n > 0;
-}
-
-static bool stream_gone(const struct stream *s)
-{
-    enum stream_status st = stream_status(s);
-    return st == STREAM_CLOSED || st == STREAM_FAILED;
-}
-
-static enum hv_err gone_error(const struct stream *s)
-{
-    return stream_status(s) == STREAM_CLOSED || stream_error(s) == HV_OK ? HV_E_CLOSED : stream_error(s);
-}
 
 /* ---- outgoing jobs ---- */
 
@@ -257,7 +245,7 @@ static bool connecting_step(struct outgoing *o)
 {
     if (stream_gone(o->stream)) {
         char text[256];
-        enum hv_err e = gone_error(o->stream);
+        enum hv_err e = stream_gone_error(o->stream);
         snprintf(text, sizeof(text), "%s", stream_reason(o->stream));
         job_end(o, e, text);
         return true;
@@ -274,7 +262,7 @@ static bool connecting_step(struct outgoing *o)
 
 static void lost_link(struct outgoing *o)
 {
-    enum hv_err e = gone_error(o->stream);
+    enum hv_err e = stream_gone_error(o->stream);
     char text[256];
     snprintf(text, sizeof(text), "%s", stream_reason(o->stream));
     job_drop_stream(o);
@@ -287,7 +275,7 @@ static void after_step(struct outgoing *o, struct mig_wait w)
     enum mig_tx_state s = mig_tx_state(o->m);
     if (w.kind == MIG_WAIT_DONE) {
         if (o->stream)
-            pump_out(mig_tx_io(o->m), o->stream, false);
+            stream_pump_out(mig_tx_io(o->m), o->stream, false);
         if (s == MIG_TX_RELEASED)
             job_end(o, HV_OK, "");
         else
@@ -310,10 +298,10 @@ static bool moving_step(struct outgoing *o)
     struct mig_wait w = { .kind = MIG_WAIT_MORE };
     bool moved = false;
     for (unsigned turn = 0; turn < OUT_TURNS && w.kind == MIG_WAIT_MORE; turn++) {
-        moved |= pump_in(mig_tx_io(o->m), o->stream);
+        moved |= stream_pump_in(mig_tx_io(o->m), o->stream);
         w = mig_tx_step(o->m, clock_us());
         moved |= w.kind == MIG_WAIT_MORE || w.kind == MIG_WAIT_GUEST;
-        moved |= pump_out(mig_tx_io(o->m), o->stream, w.kind == MIG_WAIT_MORE);
+        moved |= stream_pump_out(mig_tx_io(o->m), o->stream, w.kind == MIG_WAIT_MORE);
     }
     if (stream_gone(o->stream) && w.kind != MIG_WAIT_DONE && !moved) {
         lost_link(o);
@@ -373,6 +361,18 @@ static struct outgoing *job_of(const char *guest)
 }
 
 bool migration_is_moving(const char *guest) { return job_of(guest) != NULL; }
+
+bool migration_left(const char *guest, const char *asker, uint64_t within_us, const char **to)
+{
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++) {
+        const struct job *j = &outgoing[i].job;
+        if (j->state != JOB_DONE || strcmp(j->guest, guest) || !strcmp(j->peer, asker) || clock_us() - j->ended_us > within_us)
+            continue;
+        *to = j->peer;
+        return true;
+    }
+    return false;
+}
 
 /* A free slot, or the oldest ended job's. */
 static struct outgoing *job_slot(void)
@@ -445,7 +445,7 @@ enum hv_err migration_cancel(const char *guest, const char *reason)
         if (e)
             return e;
         if (o->stream)
-            pump_out(mig_tx_io(o->m), o->stream, false);
+            stream_pump_out(mig_tx_io(o->m), o->stream, false);
     }
     job_end(o, HV_E_CANCEL, reason);
     return HV_OK;
@@ -481,7 +481,7 @@ void migration_accept(struct stream *s)
         if (in->m)
             continue;
         struct mig_rx_params p = { .ops = &dst_ops, .ctx = in, .mem = engine_mem, .ids = &finished_ids, .settle = settle,
-                                   .now_us = clock_us(), .clock_us = clock_us };
+                                   .source = (unsigned)(config_peer(conf, stream_peer(s)->name) - conf->peers), .now_us = clock_us(), .clock_us = clock_us };
         memset(in, 0, sizeof(*in));
         snprintf(in->peer, sizeof(in->peer), "%s", stream_peer(s)->name);
         if (mig_rx_create(&p, &in->m) != HV_OK)
@@ -514,11 +514,11 @@ static void incoming_end(struct incoming *in)
 
 static bool incoming_step(struct incoming *in)
 {
-    bool moved = pump_in(mig_rx_io(in->m), in->stream);
+    bool moved = stream_pump_in(mig_rx_io(in->m), in->stream);
     struct mig_wait w = mig_rx_step(in->m, clock_us());
-    moved |= pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
+    moved |= stream_pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
     if (w.kind != MIG_WAIT_DONE && !moved && stream_gone(in->stream)) {
-        mig_rx_link_lost(in->m, gone_error(in->stream), stream_reason(in->stream), clock_us());
+        mig_rx_link_lost(in->m, stream_gone_error(in->stream), stream_reason(in->stream), clock_us());
         w = mig_rx_step(in->m, clock_us());
     }
     if (w.kind == MIG_WAIT_DONE && !in->done_us)

@@ -35,6 +35,8 @@ HV_MUST_CHECK enum hv_err migration_turn_away(const struct vm *vm, const char *r
 HV_MUST_CHECK enum hv_err migration_resolve(const char *guest, bool here);
 /** Is the guest being moved away?  Then only the job stops or frees it. */
 bool migration_is_moving(const char *guest);
+/** Did the guest move away from here within the last within_us, to another peer than asker?  *to: that peer. */
+bool migration_left(const char *guest, const char *asker, uint64_t within_us, const char **to);
 /** One turn of all machines.  True: something moved. */
 bool migration_step(void);
 /** net's on_accept. */

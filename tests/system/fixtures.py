@@ -27,14 +27,15 @@ def narrate(host):
 
 
 class Pair:
-    """Hosts a and b on one link; a has the guests.  b_keys: further keys of b's [host] section.  More keyword arguments: for both hosts."""
+    """Hosts a and b on one link; a has the guests.  b_keys: further keys of b's [host] section.  b_vms: b's guests.
+    More keyword arguments: for both hosts."""
 
-    def __init__(self, vms=None, b_keys=None, link=None, **both):
+    def __init__(self, vms=None, b_keys=None, link=None, b_vms=None, **both):
         self.link = link or Link()
         vms = vms or {"guest": vm(DIRTIER), "shell": vm(autostart=False)}
         self.a = narrate(Host("a", self.link, vms=vms, peers=["b"], tag="pair", **both).boot(wait=False))
         both["host_keys"] = b_keys or both.get("host_keys")
-        self.b = narrate(Host("b", self.link, peers=["a"], tag="pair", **both).boot(wait=False))
+        self.b = narrate(Host("b", self.link, vms=b_vms, peers=["a"], tag="pair", **both).boot(wait=False))
         self.a.wait_prompt()
         self.b.wait_prompt()
         self.b_is_plain = True

@@ -105,7 +105,7 @@ class UserNet:
 def vm(cmdline="", memory="256M", cpus=1, autostart=True, **more):
     """A [vm] section; more: further keys, with _ for -."""
     keys = {"memory": memory, "cpus": cpus, "kernel": "vmlinuz", "initrd": "initramfs.cpio.gz",
-            "cmdline": ("console=ttyS0 quiet " + cmdline).strip(), "autostart": "yes" if autostart else "no"}
+            "cmdline": ("console=ttyS0 quiet " + cmdline).strip(), "autostart": {True: "yes", False: "no"}.get(autostart, autostart)}
     keys.update({k.replace("_", "-"): v for k, v in more.items()})
     return {k: v for k, v in keys.items() if v is not None}
 

@@ -160,7 +160,8 @@ def test_destination_has_too_little_memory(pair):
 
 
 def test_destination_has_a_guest_of_that_name(pair):
-    pair.new_b(vms={"guest": vm("godwit.run=dirtier,4,100")})
+    b = pair.new_b(vms={"guest": vm("godwit.run=dirtier,4,100", autostart=False)})
+    b.command("vm start guest --force")
     fails(pair, r"guest.*(running|already)")
 
 
@@ -275,7 +276,7 @@ def test_damaged_missing_and_too_big(own):
 
 def test_no_network_card(own):
     """Without a NIC the host comes up, its guests run, and a move says why not."""
-    host = own("a", vms={"guest": vm("godwit.run=dirtier,4,100")}, peers=["b"])
+    host = own("a", vms={"guest": vm("godwit.run=dirtier,4,100", autostart="always")}, peers=["b"])
     assert re.search(r"warn|error", host.log()), "nobody was told that there is no network"
     report = host.migrate("guest", "b", must=False)
     assert not report.ok and re.search("network|connect", report.get("reason", "")), report.text
