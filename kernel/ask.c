@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/clock.h"
+#include "kernel/dial.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/stream_io.h"
@@ -14,7 +15,9 @@
 #define LINK_IDLE_US 200000             /* a stream without questions is closed after so long */
 
 struct link {
-    struct stream *stream;              /* owned, or NULL */
+    bool dialling;
+    struct dial dial;
+    struct stream *stream;              /* owned, or NULL; open */
     struct mig_ask *m;                  /* owned, or NULL */
     struct ask *current;                /* whose question is out; NULL: none */
     unsigned round;                     /* its reply's, when it was put */
@@ -48,6 +51,7 @@ struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_
 
 static void link_close(struct link *l)
 {
+    dial_end(&l->dial);
     if (l->stream)
         stream_close(l->stream);
     mig_ask_destroy(l->m);
@@ -178,22 +182,29 @@ static bool link_step(unsigned i)
 {
     struct link *l = &links[i];
     if (!wanted(i)) {
-        if (l->stream && clock_us() - l->used_us > LINK_IDLE_US)
+        if ((l->stream || l->dialling) && clock_us() - l->used_us > LINK_IDLE_US)
             link_close(l);
         return false;
     }
-    if (!l->stream) {
-        enum hv_err e = stream_connect(&conf->peers[i], &l->stream);
-        l->used_us = clock_us();
-        if (e)
-            link_failed(i, e, e == HV_E_UNSUPP ? "this host has no network (yet)" : "");
-        return true;
-    }
-    if (stream_status(l->stream) == STREAM_OPEN)
+    if (l->stream)
         return open_step(i);
-    if (stream_gone(l->stream))
-        link_failed(i, stream_gone_error(l->stream), stream_reason(l->stream));
-    return false;
+    if (!l->dialling) {
+        dial_begin(&l->dial, conf, &conf->peers[i]);
+        l->dialling = true;
+        l->used_us = clock_us();
+    }
+    switch (dial_step(&l->dial)) {
+    case DIAL_WAIT:
+        return false;
+    case DIAL_FAILED:
+        link_failed(i, l->dial.err, l->dial.text);
+        return false;
+    case DIAL_OPEN:
+        l->stream = dial_take(&l->dial);
+        l->dialling = false;
+        break;
+    }
+    return true;
 }
 
 bool ask_step(void)

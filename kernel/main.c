@@ -5,11 +5,13 @@
 #include "kernel/acpi.h"
 #include "kernel/ask.h"
 #include "kernel/boot_info.h"
+#include "kernel/choose.h"
 #include "kernel/clock.h"
 #include "kernel/config.h"
 #include "kernel/console.h"
 #include "kernel/cpu_baseline.h"
 #include "kernel/cpu_ops.h"
+#include "kernel/evacuate.h"
 #include "kernel/log.h"
 #include "kernel/log_sink.h"
 #include "kernel/migration.h"
@@ -122,6 +124,8 @@ void kernel_entry(struct boot_info *bi)
     log_info("host", "%u of %u CPUs run, %llu MiB memory", pcpu_count, bi->n_cpus, (unsigned long long)(page_stats().total_bytes / MIB));
     migration_init(&config);
     ask_init(&config);
+    choose_init(&config);
+    evacuate_init(&config);
     start_init(&config);
     network_up(bi);
     sched_guest_cpus_set(config.host.guest_cpus);

@@ -5,6 +5,7 @@
 #include "kernel/ask.h"
 #include "kernel/clock.h"
 #include "kernel/console.h"
+#include "kernel/evacuate.h"
 #include "kernel/guest_net.h"
 #include "kernel/migration.h"
 #include "kernel/pcpu.h"
@@ -26,6 +27,7 @@ bool service_step(uint64_t *wake)
     busy |= ask_step();
     busy |= start_step();
     busy |= migration_step();
+    busy |= evacuate_step();
     busy |= guest_devices_step();
     busy |= console_step();
     busy |= vm_service();

@@ -9,6 +9,7 @@
 #include "kernel/ask.h"
 #include "kernel/clock.h"
 #include "kernel/cpu_ops.h"
+#include "kernel/evacuate.h"
 #include "kernel/log.h"
 #include "kernel/migration.h"
 #include "kernel/random.h"
@@ -224,6 +225,8 @@ static bool step(struct vm *vm, struct start *s)
 bool start_step(void)
 {
     bool decided = false;
+    if (evacuate_status()->active)
+        return false;                   /* not now: who leaves does not come */
     for (unsigned i = 0; i < VM_MAX; i++)
         if (starts[i].state == START_ASKING && starts[i].ask)
             decided |= step(vm_at(i), &starts[i]);

@@ -310,11 +310,12 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct vm **out, char *why
     }
     struct vm_config local = vm->config;
     enum hv_err e = vm_offer_adopt(vm, offer);
-    if (local.name[0]) {                                /* defined here too: files, autostart and pin are this host's own */
+    if (local.name[0]) {                                /* defined here too: files, autostart, on-shutdown and pin are this host's own */
         memcpy(vm->config.kernel, local.kernel, sizeof(local.kernel));
         memcpy(vm->config.initrd, local.initrd, sizeof(local.initrd));
         memcpy(vm->config.disk_file, local.disk_file, sizeof(local.disk_file));
         vm->config.autostart = local.autostart;
+        vm->config.on_shutdown = local.on_shutdown;
         vm->config.pin = local.pin;
     }
     if (!e)

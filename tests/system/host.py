@@ -165,6 +165,7 @@ class Guest:
         self.host, self.name = host, name
 
     def __enter__(self):
+        self.host.wait_started(self.name)
         self.host.serial.mark()
         self.host.serial.send(f"vm console {self.name}\r")
         self.start = self.host.serial.expect(rf"^console of {re.escape(self.name)}; .*\n", 10).end()
@@ -348,6 +349,11 @@ class Host:
 
     def guest(self, name):
         return Guest(self, name)
+
+    def wait_started(self, name, timeout=40):
+        """A guest with autostart starts when the host's peers have said that they do not have it."""
+        if self.vms.get(name) and self.vms[name].get("autostart") != "no" and f"vm: {name} is not started: " not in self.log():
+            self.wait_log(rf"vm: {re.escape(name)}: started|mig: {re.escape(name)}: runs here now|vm: {re.escape(name)} is not started: ", timeout)
 
     def has_vm(self, name):
         """Is the VM running here, by `vm list`?"""

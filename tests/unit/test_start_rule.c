@@ -21,7 +21,7 @@ struct host {
     uint64_t left_us, boot_us;          /* moved away to left_to at left_us; 0: not */
     unsigned left_to;
 };
-struct world { struct host h[HOSTS]; unsigned n; uint64_t now, rng; bool ignore_rounds, eager; };
+struct world { struct host h[HOSTS]; unsigned n; uint64_t now, rng; bool ignore_rounds, eager; unsigned move_odds; };
 
 static uint64_t rnd(struct world *w)
 {
@@ -139,7 +139,7 @@ static void move(struct world *w)
 
 static void world_init(struct world *w, unsigned n, uint64_t seed)
 {
-    *w = (struct world){ .n = n, .now = 1000000, .rng = seed * 7919 + 3 };
+    *w = (struct world){ .move_odds = 15, .n = n, .now = 1000000, .rng = seed * 7919 + 3 };
     for (unsigned i = 0; i < HOSTS; i++) w->h[i].reply = calloc(HOSTS - 1, sizeof(struct ask_reply));
 }
 static void world_fini(struct world *w)
@@ -155,11 +155,11 @@ static bool storm(struct world *w, uint64_t us)
         for (unsigned i = 0; i < w->n; i++) {
             struct host *h = &w->h[i];
             if (!h->up && w->now >= h->boot_us) boot(w, i);
-            if (h->up && !h->runs && !h->asking && rnd(w) % (w->eager ? 8 : 40) == 0) want(w, i);       /* an operator */
-            if (h->up && !w->eager && rnd(w) % 700 == 0) down(w, i);
-            if (h->runs && rnd(w) % (w->eager ? 4 : 200) == 0) h->runs = false;                              /* stopped, or powered itself off */
+            if (h->up && !h->runs && !h->asking && rnd(w) % (w->eager ? 8 : w->move_odds * 3) == 0) want(w, i); /* an operator */
+            if (h->up && !w->eager && rnd(w) % (w->move_odds * 45) == 0) down(w, i);
+            if (h->runs && rnd(w) % (w->eager ? 4 : w->move_odds * 13) == 0) h->runs = false;                              /* stopped, or powered itself off */
         }
-        if (!w->eager && rnd(w) % 15 == 0) move(w);
+        if (!w->eager && rnd(w) % w->move_odds == 0) move(w);
         if (runners(w) > 1) return true;
         for (unsigned k = 0, first = (unsigned)rnd(w) % w->n; k < w->n; k++)
             if (turn(w, (first + k) % w->n) && runners(w) > 1) return true;
@@ -171,16 +171,17 @@ static void test_never_two(void **s)
 {
     (void)s;
     unsigned starts = 0;
-    for (unsigned seed = 1; seed <= 60; seed++)
+    for (unsigned seed = 1; seed <= 150; seed++)
         for (unsigned n = 2; n <= HOSTS; n++) {
             struct world w;
             world_init(&w, n, seed * 10 + n);
             w.eager = seed % 3 == 0;
+            if (seed % 3 == 1) w.move_odds = 150;               /* rare enough for an answer to become stale */
             if (storm(&w, 200000000)) fail_msg("two runners, seed %u, %u hosts", seed, n);
             starts += runners(&w);
             world_fini(&w);
         }
-    assert_in_range(starts, 10, 180);   /* it was running somewhere at the end, often enough */
+    assert_in_range(starts, 30, 450);   /* it was running somewhere at the end, often enough */
 }
 
 /* The same world finds the mistake of taking an answer to a question that was put before we wanted (again). */
