@@ -54,7 +54,7 @@ MUTANTS = [
     ("start-on-void-answers", "a guest is started on an answer to a question that was put before the others knew", "kernel/start_rule.c",
      r"reply\[i\]\.round\+\+; +/\*.*?\*/", "", "test_start_rule"),
     ("verdicts-flooded", "refused offers push out what became of jobs in doubt", "migrate/mig.c",
-     r"if \(prepared && !old\)", "if (!old)", "test_mig"),
+     r"if \(prepared && !old\)", "if ((prepared || why) && !old)", "test_mig"),
     ("register-left-behind", "one register does not move", "kernel/vm_state.c",
      r"put_reg\(w, RID_NMI_BLOCKED, r\.nmi_blocked\);", "put_reg(w, RID_NMI_BLOCKED, 0);", "test_vm_state"),
     ("lost-in-harvest-emulated", "the same in godwit.efi: four pages of 512 are never in the log of a running Linux", "kernel/dirty.c",
