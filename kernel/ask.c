@@ -12,7 +12,7 @@
 #include "kernel/vm_state.h"
 #include "migrate/ask.h"
 
-#define LINK_IDLE_US 200000             /* a stream without questions is closed after so long */
+#define LINK_IDLE_US 1000000            /* a stream without questions is closed after so long */
 
 struct link {
     bool dialling;

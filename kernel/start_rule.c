@@ -34,6 +34,9 @@ static bool yields(struct start_rule *r, const struct ask_reply *reply, unsigned
 enum start_decision start_rule_step(struct start_rule *r, struct ask_reply *reply, unsigned n, uint64_t now_us, unsigned *peer)
 {
     bool all_none = true;
+    if (!r->begun_us)
+        r->begun_us = now_us;
+    uint64_t retry_us = now_us - r->begun_us < START_SLOW_AFTER_US ? START_RETRY_US : START_SLOW_US;
     for (unsigned i = 0; i < n; i++)
         if (reply[i].state == ASK_ANSWERED && reply[i].find == MIG_F_HERE) {
             *peer = i;
@@ -50,7 +53,7 @@ enum start_decision start_rule_step(struct start_rule *r, struct ask_reply *repl
         return START_WAIT;
     for (unsigned i = 0; i < n; i++) {
         all_none &= is_none(&reply[i]);
-        if (reply[i].state != ASK_WAITING && !is_none(&reply[i]) && now_us - reply[i].at_us >= START_RETRY_US)
+        if (reply[i].state != ASK_WAITING && !is_none(&reply[i]) && now_us - reply[i].at_us >= retry_us)
             reply[i].state = ASK_WAITING;
     }
     for (unsigned i = 0; all_none && i < n; i++)

@@ -19,11 +19,14 @@
 
 #define START_FRESH_US (5 * 1000000ull)     /* answers older than this are asked for again */
 #define START_LEFT_US  (10 * 1000000ull)    /* for how long a host says "left"; more than START_FRESH_US */
-#define START_RETRY_US 300000ull            /* before the next question to a peer that gave no good answer */
+#define START_RETRY_US 300000ull            /* before the next question to a peer that gave no good answer ... */
+#define START_SLOW_US  (3 * 1000000ull)     /* ... and when that has gone on for START_SLOW_AFTER_US */
+#define START_SLOW_AFTER_US (15 * 1000000ull)
 #define START_YIELD_US 1000000ull           /* the higher ticket stays away for so long */
 
 struct start_rule {
     struct mig_id ticket;               /* random */
+    uint64_t begun_us;                  /* first step; 0: not yet */
     bool wanted;                        /* say MIG_F_WANTED, with ticket, to those who ask */
     uint64_t yield_until_us;
 };
