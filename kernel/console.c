@@ -608,6 +608,8 @@ static void starting_key(char c)
 
 bool console_step(void)
 {
+    if (starting)
+        starting_step();                /* before the new life's first output is taken */
     bool moved = all_guest_output();
     for (int c; (c = serial_getc()) >= 0; moved = true) {
         if (attached)
@@ -623,8 +625,6 @@ bool console_step(void)
         check_attached();
     if (watched)
         watch_step();
-    if (starting)
-        starting_step();
     return serial_step() || moved;
 }
 
