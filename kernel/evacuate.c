@@ -33,12 +33,22 @@ static void item_over(struct evacuate_item *i, enum hv_err err)
     now.n_failed += err != HV_OK;
 }
 
+/* The move of a guest that is leaving already, by whoever's wish. */
+static const struct job *job_under_way(const char *guest)
+{
+    const struct job *j;
+    for (unsigned i = 0; (j = migration_job(i)); i++)
+        if (!migration_job_over(j) && !strcmp(j->guest, guest))
+            return j;
+    return NULL;
+}
+
 static void item_add(struct vm *vm)
 {
     struct evacuate_item *i = &now.item[now.n++];
-    const struct job *j;
+    const struct job *j = job_under_way(vm->config.name);
     snprintf(i->guest, sizeof(i->guest), "%s", vm->config.name);
-    enum hv_err e = migration_request(vm, NULL, NULL, &j, i->text, sizeof(i->text));
+    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, NULL, &j, i->text, sizeof(i->text));
     if (e)
         item_over(i, e);
     else
