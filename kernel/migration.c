@@ -721,7 +721,17 @@ void migration_init(const struct config *c)
 
 const struct job *migration_job(unsigned i)
 {
-    return i < last_number ? migration_job_numbered(last_number - i) : NULL;
+    const struct job *j = NULL;         /* numbers may have gaps: a job in doubt outlives later ones */
+    unsigned below = last_number + 1;
+    for (unsigned n = 0; n <= i; n++, below = j->number) {
+        j = NULL;
+        for (unsigned k = 0; k < MIGRATION_JOBS; k++)
+            if (outgoing[k].job.number < below && outgoing[k].job.number && (!j || outgoing[k].job.number > j->number))
+                j = &outgoing[k].job;
+        if (!j)
+            return NULL;
+    }
+    return j;
 }
 
 const struct job *migration_job_numbered(unsigned number)
