@@ -2,11 +2,14 @@
  * kernel/service.c - one turn of the service loop, see sched_run().  Nothing here blocks. */
 #include "kernel/service.h"
 
+#include "kernel/ask.h"
 #include "kernel/clock.h"
 #include "kernel/console.h"
+#include "kernel/evacuate.h"
 #include "kernel/guest_net.h"
 #include "kernel/migration.h"
 #include "kernel/pcpu.h"
+#include "kernel/start.h"
 #include "kernel/vm_manage.h"
 #include "net/stream.h"
 
@@ -21,7 +24,10 @@ void service_wanted(void)
 bool service_step(uint64_t *wake)
 {
     bool busy = net_poll();
+    busy |= ask_step();
+    busy |= start_step();
     busy |= migration_step();
+    busy |= evacuate_step();
     busy |= guest_devices_step();
     busy |= console_step();
     busy |= vm_service();

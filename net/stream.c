@@ -65,7 +65,7 @@ static unsigned n_streams;
 static struct net_params params;                /* a copy; what it points to lives for ever */
 static struct tcp_pcb *listener;
 static bool activity;                           /* a callback noted something since the last poll */
-static uint64_t n_accepted, n_refused, n_busy;
+static uint64_t n_accepted, n_refused, n_busy, n_foreign;      /* foreign: from outside [host] networks */
 
 /* --- failing and freeing --- */
 
@@ -232,6 +232,13 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 {
     (void)arg;
     if (err != ERR_OK || !pcb) return ERR_VAL;
+    if (config_network_rank(params.config, (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr) < 0) {
+        const uint8_t *ip = (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr;
+        if (!n_foreign++)               /* the first is news */
+            log_warn("net", "connection from %u.%u.%u.%u refused: it is in no network for moves ([host] networks)", ip[0], ip[1], ip[2], ip[3]);
+        tcp_abort(pcb);
+        return ERR_ABRT;
+    }
     struct stream *s = may_accept() ? stream_create() : NULL;
     if (!s) {
         n_busy++;
@@ -466,8 +473,8 @@ enum hv_err streams_init(const struct net_params *p)
 void streams_describe(void (*print)(const char *fmt, ...))
 {
     static const char *const names[] = { "connecting", "open", "closed", "failed" };
-    print("  connections: %llu accepted, %llu refused, %llu turned away busy", (unsigned long long)n_accepted,
-          (unsigned long long)n_refused, (unsigned long long)n_busy);
+    print("  connections: %llu accepted, %llu refused, %llu turned away busy, %llu from foreign networks", (unsigned long long)n_accepted,
+          (unsigned long long)n_refused, (unsigned long long)n_busy, (unsigned long long)n_foreign);
     for (const struct stream *s = streams; s; s = s->next)
         print("  %s %s " PEER_FMT ": %s, wire out %llu, in %llu", s->incoming ? "from" : "to", s->peer ? s->peer->name : "?",
               PEER_ARGS(s), names[s->status], (unsigned long long)s->wire_tx, (unsigned long long)s->wire_rx);
