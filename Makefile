@@ -21,7 +21,7 @@ SHELL        := /bin/bash
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules
 
-.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system system-long demo bench run gdb lint soak model mutants test-mutants clean distclean help
+.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system system-long demo bench run gdb lint soak soak-faults model mutants test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
 
 help:
@@ -35,6 +35,7 @@ help:
   'make guest      guest programs and initramfs for the tests' \
 	  'make system-long  Intel hosts in Bochs and virtio devices: minutes each' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
+	  'make soak-faults  faults injected into moves between emulated hosts, 50 for each vendor: VENDOR=amd takes a quarter of an hour, intel an hour' \
 	  'make lint       which folder includes which, checked against the rules' \
 	  'make setup      install missing Debian packages; make deps: also fetch third-party sources' \
 	  'make clean      forget what was built; make distclean: also what was fetched'
@@ -200,6 +201,9 @@ system-long: all guest
 	$(Q)tests/system/run.py --long
 soak: all guest
 	$(Q)tests/system/run.py --soak
+# VENDOR=amd|intel, FAULTS=n per vendor, SEED=n
+soak-faults: all
+	$(Q)tests/system/soak_faults.py $(if $(VENDOR),--vendor $(VENDOR)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED))
 test-mutants: all guest unit-build
 	$(Q)tests/system/mutants.py
 mutants: unit-build
