@@ -21,7 +21,7 @@ SHELL        := /bin/bash
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules
 
-.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system system-long demo bench run gdb lint soak soak-faults model mutants test-mutants clean distclean help
+.PHONY: all tools deps setup test unit fuzz fuzz-build fuzz-corpus unit-build guest system system-long demo bench run gdb lint soak soak-faults model mutants test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
 
 help:
@@ -29,6 +29,7 @@ help:
 	@printf '%s\n' '' 'make            build/godwit.efi (and build/godwit.elf with debug information)' \
 	  'make demo       two emulated hosts, a running Linux guest moves there and back; make demo VENDOR=intel: VT-x in Bochs (minutes)' \
 	  'make test       unit tests, model check, mutants, short fuzzing, system tests; one by one: make unit, model, mutants, fuzz, system' \
+	  'make fuzz FUZZ_SECONDS=n  n seconds for each fuzz target (10); seeds in tests/fuzz/corpus/, finds in build/fuzz/; make fuzz-corpus records seeds' \
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/), e.g. mig-dump' \
@@ -176,6 +177,10 @@ unit:
 	$(Q)$(MAKE) --no-print-directory -k unit-build && built=1; BUILT=$${built:-0} tools/run-unit.sh $(BUILD)/results/unit.txt $(addprefix $(BUILD)/unit/,$(UNIT))
 fuzz:
 	$(Q)$(MAKE) --no-print-directory -k fuzz-build && built=1; BUILT=$${built:-0} tools/run-fuzz.sh $(BUILD)/results/fuzz.txt $(FUZZ_SECONDS) $(addprefix $(BUILD)/fuzz/,$(FUZZ))
+
+# The seeds of fuzz_mig_stream: real moves, recorded again (after a change of the wire format).
+fuzz-corpus: $(BUILD)/fuzz/fuzz_mig_stream
+	$(Q)MIG_RECORD=tests/fuzz/corpus/mig_stream $<
 
 # ---- host programs: tools/NAME.c with "tool-sources: ..." (and "tool-deps: ...") at its top becomes build/tools/NAME ---------------------
 TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/*.c))

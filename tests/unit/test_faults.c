@@ -147,7 +147,7 @@ static void one(const struct ref *r, unsigned allowed, enum hv_err err, struct f
     struct world *w = calloc(1, sizeof *w);
     world_as(w, r);
     if (f.kind == F_RECONNECT) w->operator_us = 200 * S;
-    if (f.kind == F_DELAY && f.arg < 10 * S) w->opts.policy.downtime_limit_us = 60 * S;
+    if (f.kind == F_DELAY && f.arg < 20 * S) w->opts.policy.downtime_limit_us = 60 * S;
     world_fault(w, f);
     run_case(w, allowed, err);
 }
@@ -333,6 +333,8 @@ static void test_asking(void **s)
         two(r, O(came ? B_BY_HAND : A_BY_HAND), first, (struct fault){ F_GONE, AT_TO_B, .link = 1, .at = 20 });
     }
     EACH_REF(q) {
+        for (uint64_t at = q->commit + 1; at < q->commit_end; at += 6)       /* COMMIT comes after A has asked, and before B gives up */
+            one(q, O(ON_A), 0, (struct fault){ F_DELAY, AT_TO_B, .at = at, .arg = 12 * S + at % 6 * S });
         one(q, O(B_BY_HAND), 0, (struct fault){ F_FORGET, AT_RX, .at = MIG_RX_RUNNING, .arg = 100 * S });
         one(q, O(ON_A) | O(A_BY_HAND), 0, (struct fault){ F_FORGET, AT_TX, .at = MIG_TX_IN_DOUBT, .arg = 100 * S });
     }
