@@ -76,8 +76,11 @@ class SlowLink:
             self.wires[name] = self.ends[name].accept()[0]
             stream = self.wires[name].makefile("rb")
             while True:
-                head = stream.read(4)                           # QEMU's framing: length, frame
-                body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+                try:
+                    head = stream.read(4)                       # QEMU's framing: length, frame
+                    body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+                except OSError:
+                    body = b""                                  # killed before it had read all that was sent to it
                 if not body:
                     break
                 for other in self.queues.keys() - {name}:
