@@ -21,7 +21,7 @@ SHELL        := /bin/bash
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules
 
-.PHONY: all tools deps setup test unit fuzz fuzz-build unit-build guest system system-long demo bench run gdb lint soak model mutants test-mutants clean distclean help
+.PHONY: all tools deps setup test unit fuzz fuzz-build fuzz-corpus unit-build guest system system-long demo bench run gdb lint soak soak-faults model mutants test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
 
 help:
@@ -29,12 +29,14 @@ help:
 	@printf '%s\n' '' 'make            build/godwit.efi (and build/godwit.elf with debug information)' \
 	  'make demo       two emulated hosts, a running Linux guest moves there and back; make demo VENDOR=intel: VT-x in Bochs (minutes)' \
 	  'make test       unit tests, model check, mutants, short fuzzing, system tests; one by one: make unit, model, mutants, fuzz, system' \
+	  'make fuzz FUZZ_SECONDS=n  n seconds for each fuzz target (10); seeds in tests/fuzz/corpus/, finds in build/fuzz/; make fuzz-corpus records seeds' \
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/), e.g. mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
 	  'make system-long  Intel hosts in Bochs and virtio devices: minutes each' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
+	  'make soak-faults  faults injected into moves between emulated hosts, 50 for each vendor: VENDOR=amd takes a quarter of an hour, intel an hour' \
 	  'make lint       which folder includes which, checked against the rules' \
 	  'make setup      install missing Debian packages; make deps: also fetch third-party sources' \
 	  'make clean      forget what was built; make distclean: also what was fetched'
@@ -176,6 +178,10 @@ unit:
 fuzz:
 	$(Q)$(MAKE) --no-print-directory -k fuzz-build && built=1; BUILT=$${built:-0} tools/run-fuzz.sh $(BUILD)/results/fuzz.txt $(FUZZ_SECONDS) $(addprefix $(BUILD)/fuzz/,$(FUZZ))
 
+# The seeds of fuzz_mig_stream: real moves, recorded again (after a change of the wire format).
+fuzz-corpus: $(BUILD)/fuzz/fuzz_mig_stream
+	$(Q)MIG_RECORD=tests/fuzz/corpus/mig_stream $<
+
 # ---- host programs: tools/NAME.c with "tool-sources: ..." (and "tool-deps: ...") at its top becomes build/tools/NAME ---------------------
 TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/*.c))
 define tool_rule
@@ -200,6 +206,9 @@ system-long: all guest
 	$(Q)tests/system/run.py --long
 soak: all guest
 	$(Q)tests/system/run.py --soak
+# VENDOR=amd|intel, FAULTS=n per vendor, SEED=n
+soak-faults: all
+	$(Q)tests/system/soak_faults.py $(if $(VENDOR),--vendor $(VENDOR)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED))
 test-mutants: all guest unit-build
 	$(Q)tests/system/mutants.py
 mutants: unit-build

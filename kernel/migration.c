@@ -26,6 +26,7 @@
 
 #define RECONNECT_US     1000000        /* between two attempts to ask a peer in doubt */
 #define INCOMING_MAX     8
+#define FROM_PEER_MAX    6               /* of these, so that one peer alone does not keep the others out */
 #define LAST_WORD_US     10000000       /* a peer that does not read our last record for so long will not read it */
 #define OUT_TURNS        2              /* engine steps per turn of the service loop, at most */
 
@@ -657,9 +658,18 @@ static void settle(void *ctx, const struct mig_id *id)
             mig_rx_settle(incoming[i].m, id);
 }
 
+static unsigned incoming_from(const char *peer)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
+        n += incoming[i].m && !strcmp(incoming[i].peer, peer);
+    return n;
+}
+
 void migration_accept(struct stream *s)
 {
-    for (unsigned i = 0; i < INCOMING_MAX; i++) {
+    bool may = incoming_from(stream_peer(s)->name) < FROM_PEER_MAX;
+    for (unsigned i = 0; may && i < INCOMING_MAX; i++) {
         struct incoming *in = &incoming[i];
         if (in->m)
             continue;
@@ -672,7 +682,8 @@ void migration_accept(struct stream *s)
         in->stream = s;
         return;
     }
-    log_warn("mig", "connection from %s closed: %u moves arrive already, or no memory", stream_peer(s)->name, INCOMING_MAX);
+    log_warn("mig", "connection from %s closed: %u moves arrive already, %u from one peer, or no memory", stream_peer(s)->name, INCOMING_MAX,
+             FROM_PEER_MAX);
     stream_close(s);
 }
 

@@ -27,7 +27,8 @@
 #define STEP_RECORDS   4                /* per step; a batch is at most 64 KiB of pages */
 #define VERIFY_PAGES   256              /* per step */
 
-/* No byte from the peer for so long = it is gone.  PREPARED is short: the source either commits at once or has lost its link. */
+/* LOADING: no byte from the peer for so long = it is gone.  The other states wait for one short record and last so long at the most, else a
+ * peer that sends a byte now and then would keep its place for ever.  PREPARED: the source either commits at once or has lost its link. */
 #define HELLO_US    (30 * 1000000ull)
 #define LOADING_US  (60 * 1000000ull)
 #define PREPARED_US (20 * 1000000ull)
@@ -389,7 +390,7 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
     enum mig_wait_kind kind = MIG_WAIT_INPUT;
 
     m->now = now_us;
-    if (m->io.in.total_in != m->progress_in) m->progress_us = now_us;
+    if (m->io.in.total_in != m->progress_in && m->state == MIG_RX_LOADING) m->progress_us = now_us;
     m->progress_in = m->io.in.total_in;
     if (m->state == MIG_RX_HELLO) on_preamble(m);
     if (m->state != MIG_RX_HELLO)
@@ -398,7 +399,7 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
             if (kind != MIG_WAIT_MORE) break;
         }
     if (!is_over(m) && m->now - m->progress_us >= timeout_us(m->state))
-        rx_fail(m, HV_E_TIMEOUT, true, "nothing came from the source for %u s in state %s", (unsigned)(timeout_us(m->state) / 1000000),
+        rx_fail(m, HV_E_TIMEOUT, true, "nothing useful came from the source for %u s in state %s", (unsigned)(timeout_us(m->state) / 1000000),
                 mig_rx_state_name(m->state));
     if (is_over(m)) return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
     if (m->state_us && m->state == MIG_RX_LOADING) mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);

@@ -13,14 +13,16 @@
 #include <stdio.h>
 #include "migrate/tx_impl.h"
 
-/* Timeouts count from the last progress: entry of the state, pages looked at, bytes taken from the outbound queue, or a record from the
- * peer (IDLE at least, while it is busy). */
+/* Timeouts count from the last progress: entry of the state, pages looked at, bytes taken from the outbound queue, an ACK of more than was
+ * acknowledged before, or IDLE while the destination verifies.  Talk alone is no progress: else a destination could stop a guest for ever. */
 #define HELLO_US    (20 * 1000000ull)   /* a peer that has accepted the stream answers at once; emulated hosts are slow */
 #define VALIDATE_US (60 * 1000000ull)   /* the destination may have to find memory */
 #define PRECOPY_US  (30 * 1000000ull)   /* TCP gives up later than this; the guest runs, so there is no hurry */
 #define STOPPING_US (10 * 1000000ull)   /* a vCPU leaves the guest within milliseconds, or something is broken */
 #define STOPPED_US  (10 * 1000000ull)   /* the guest stands still: rather fail than wait */
 #define DOUBT_US    (10 * 1000000ull)   /* then look for a new link */
+/* Option verify: a destination that says IDLE may take so long to hash its memory, compared with what it took here. */
+#define PEER_VERIFY_US(here_us) (30 * 1000000ull + 10 * (here_us))
 
 static uint64_t timeout_us(enum mig_tx_state s)
 {
@@ -177,6 +179,7 @@ static void on_ack(struct mig_tx *m, struct rd *r)
     bool expected = m->state == MIG_TX_PRECOPY || m->state == MIG_TX_STOPPING || m->state == MIG_TX_STOPPED ||
                     (m->state == MIG_TX_IN_DOUBT && !m->asking);
     if (mig_ack_get(r, &ack) || !expected) peer_broke(m, HV_E_PROTO, "ACK");
+    else if (ack.bytes > m->io.out.total_in - mig_fifo_len(&m->io.out)) peer_broke(m, HV_E_PROTO, "ACK of bytes that were never sent");
     else if (ack.round && (m->state != MIG_TX_PRECOPY || m->sub != TX_WAIT_ACK || ack.round != m->st.round))
         peer_broke(m, HV_E_PROTO, "ACK of another round");
     else tx_on_ack(m, &ack);
@@ -242,6 +245,12 @@ static void on_answer(struct mig_tx *m, struct rd *r)
     }
 }
 
+static void on_idle(struct mig_tx *m)
+{
+    bool verifies = m->opts.verify && m->state == MIG_TX_STOPPED && m->sub == TX_WAIT_PREPARED;
+    if (verifies && tx_now(m) - m->mark_us < PEER_VERIFY_US(m->st.blackout.verify)) m->progress_us = m->now;
+}
+
 static void on_record(struct mig_tx *m, const struct mig_rec *rec, struct rd *payload)
 {
     switch (rec->type) {
@@ -254,6 +263,7 @@ static void on_record(struct mig_tx *m, const struct mig_rec *rec, struct rd *pa
     case MIG_REC_NOTE:     on_note(m, payload); break;
     default:
         if (rec->type < MIG_REC_OPTIONAL) peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
+        else if (rec->type == MIG_REC_IDLE) on_idle(m);
         break;
     }
 }
@@ -274,7 +284,6 @@ static void input(struct mig_tx *m)
             return;
         }
         struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
-        m->progress_us = m->now;
         on_record(m, &rec, &payload);
         mig_fifo_consume(&m->io.in, MIG_REC_HDR_LEN + (size_t)rec.len);
     }

@@ -47,7 +47,8 @@ struct mig_tx {
     /* Time and figures, all µs of the caller's clock. */
     uint64_t now, start_us, progress_us, progress_mark;
     uint64_t idle_us, idle_total;       /* for mig_idle_put */
-    uint64_t harvest_us, ack_us, ack_bytes;
+    uint64_t harvest_us, acked_bytes;   /* acked_bytes: the most that an ACK has said */
+    uint64_t ack_us, ack_bytes;         /* for the live throughput */
     int64_t rx_clock_lead_us;           /* receiver's clock less ours: the largest seen, so the one of the fastest answer */
     bool rx_clock_known;
     uint64_t pages_first_us;

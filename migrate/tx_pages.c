@@ -284,6 +284,8 @@ static void learn_rx_clock(struct mig_tx *m, uint64_t rx_us)
 void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
 {
     learn_rx_clock(m, ack->clock_us);
+    if (ack->bytes > m->acked_bytes) m->progress_us = m->now;
+    m->acked_bytes = MAX(m->acked_bytes, ack->bytes);
     if (ack->round) {
         uint64_t rtt = m->now - m->round_sent_us;
         if (!m->st.rtt_us || rtt < m->st.rtt_us) m->st.rtt_us = MAX(rtt, 1u);

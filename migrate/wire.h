@@ -63,7 +63,7 @@ enum mig_rec_type {
     MIG_REC_LIST(X)
 #undef X
     MIG_REC_OPTIONAL = 0x8000,
-    MIG_REC_IDLE = 0x8000,              /* <> no payload: busy with something long (never while waiting); resets the peer's timeout */
+    MIG_REC_IDLE = 0x8000,              /* <> no payload: busy with something long (never while waiting); keeps the peer patient */
     MIG_REC_NOTE = 0x8001               /* <- before ACCEPT: what the person who moves the guest should know about it */
 };
 #define MIG_IDLE_US (5 * 1000000ull)    /* said after so long without another record; timeouts are longer */

@@ -2,7 +2,8 @@
  * net/stream.c - TLS over TCP: the byte streams of net/stream.h.
  *
  * lwIP's callbacks only note what happened (a queue of received buffers, a few flags); all work is done in streams_poll() and in the
- * stream_* calls.  So no callback ever closes, frees or calls the owner, and the order of events within one poll does not matter.
+ * stream_* calls.  So no callback ever frees or calls the owner, and the order of events within one poll does not matter.  One closes:
+ * on_accept() aborts the connection of a stranger to make room for the new one.
  *
  *   owner --stream_write--> [tls] --records--> tcp_write (copies) --> lwIP's queue, at most 1 MiB until acknowledged
  *   owner <--stream_read--- [tls] <--records-- rxq: buffers that TCP accepted; the window opens as TLS consumes them
@@ -30,8 +31,9 @@
 #define HANDSHAKE_US     (10u * 1000 * 1000)
 #define LEAVE_US         (10u * 1000 * 1000)    /* without progress */
 #define REFUSE_US        (1u * 1000 * 1000)     /* let the alert arrive before the connection goes */
-#define MAX_INCOMING     16
-#define MAX_UNKNOWN      4                      /* of these, not authenticated yet */
+#define MAX_INCOMING     12                     /* authenticated */
+#define MAX_FROM_PEER    8                      /* of these, from one peer */
+#define MAX_UNKNOWN      4                      /* besides: not authenticated (yet) */
 #define MAX_STREAMS      32
 #define OUTPUT_BATCH     (64 * 1024)            /* hand TCP's queue to the card at least so often */
 #define RXQ_LEN          1024                   /* power of two; a window of full segments is 720 */
@@ -218,14 +220,42 @@ static struct stream *stream_create(void)
     return s;
 }
 
-static bool may_accept(void)
+/** Incoming connections of peer; NULL: of those that have not shown who they are. */
+static unsigned n_incoming(const struct peer_config *peer)
 {
-    unsigned n_in = 0, n_unknown = 0;
-    for (const struct stream *s = streams; s; s = s->next) {
-        n_in += s->incoming;
-        n_unknown += s->incoming && !s->peer;
+    unsigned n = 0;
+    for (const struct stream *s = streams; s; s = s->next) n += s->incoming && s->peer == peer && (peer || s->pcb);
+    return n;
+}
+
+static unsigned n_authenticated(void)
+{
+    unsigned n = 0;
+    for (const struct stream *s = streams; s; s = s->next) n += s->incoming && s->peer;
+    return n;
+}
+
+static unsigned n_unknown_from(const uint8_t ip[4])
+{
+    unsigned n = 0;
+    for (const struct stream *s = streams; s; s = s->next) n += s->incoming && !s->peer && memcmp(s->ip, ip, 4) == 0;
+    return n;
+}
+
+/** Who connects and does not authenticate keeps nobody out: when all places for strangers are taken, one that was refused already goes
+ *  first, then the oldest of the address that has the most.  Its place is free at once, the rest of it at its next turn. */
+static void displace_unknown(void)
+{
+    struct stream *victim = NULL;
+    unsigned most = 0;
+    for (struct stream *s = streams; s; s = s->next) {          /* the youngest is first */
+        if (!s->incoming || s->peer || !s->pcb) continue;
+        unsigned rank = s->owner == OWNER_NONE ? MAX_UNKNOWN + 1 : n_unknown_from(s->ip);
+        if (rank >= most) victim = s, most = rank;
     }
-    return n_in < MAX_INCOMING && n_unknown < MAX_UNKNOWN;
+    if (!victim) return;
+    stream_fail(victim, HV_E_BUSY, "others wanted its place before it had shown its certificate");
+    pcb_abort(victim);
 }
 
 static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
@@ -239,7 +269,8 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
         tcp_abort(pcb);
         return ERR_ABRT;
     }
-    struct stream *s = may_accept() ? stream_create() : NULL;
+    if (n_incoming(NULL) >= MAX_UNKNOWN) displace_unknown();
+    struct stream *s = n_incoming(NULL) < MAX_UNKNOWN ? stream_create() : NULL;
     if (!s) {
         n_busy++;
         tcp_abort(pcb);
@@ -323,6 +354,11 @@ static void opened(struct stream *s)
     s->status = STREAM_OPEN;
     s->deadline_us = UINT64_MAX;
     const struct peer_config *found = tls_peer(s->tls);
+    if (s->incoming && (n_authenticated() >= MAX_INCOMING || n_incoming(found) >= MAX_FROM_PEER)) {
+        n_busy++;
+        stream_fail(s, HV_E_BUSY, "%s has %u connections open already, %u are open in all", found->name, n_incoming(found), n_authenticated());
+        return;
+    }
     s->peer = found;
     log_info("net", "%s %s (" PEER_FMT "), %s", s->incoming ? "connected from" : "connected to", s->peer->name, PEER_ARGS(s),
              tls_suite_name(s->tls));
@@ -460,7 +496,7 @@ enum hv_err streams_init(const struct net_params *p)
     struct tcp_pcb *pcb = tcp_new();
     if (!pcb) return HV_FAIL(HV_E_NOMEM);
     err_t e = tcp_bind(pcb, IP_ANY_TYPE, p->config->host.port);
-    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, MAX_INCOMING) : NULL;
+    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, MAX_INCOMING + MAX_UNKNOWN) : NULL;
     if (!l) {
         tcp_close(pcb);
         return HV_FAIL(e == ERR_USE ? HV_E_EXIST : HV_E_NOMEM);

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# tools/run-unit.sh RESULT PROGRAM... - run cmocka test programs, print a line for each, show the output of those that fail, and write
-# "unit passed failed skipped" (test functions) to RESULT.  A program that is missing, crashes, hangs or counts nothing is one more failure.
+# tools/run-unit.sh RESULT PROGRAM... - run cmocka test programs, print a line for each and what it says in lines beginning with "> ", show
+# the output of those that fail, and write "unit passed failed skipped" (test functions) to RESULT.  A program that is missing, crashes, hangs
+# or counts nothing is one more failure.
 set -uo pipefail
 result=$1; shift
 passed=0; failed=0; skipped=0
@@ -19,6 +20,7 @@ for program in "$@"; do
     if [ $rc != 0 ] && [ "$f" = 0 ]; then f=1; why=" (exit code $rc before the end of its tests)"; 
     elif [ $((p + f + s)) = 0 ]; then f=1; why=" (ran no test)"; else why=; fi
     printf '  %-28s %3d passed %2d failed %2d skipped%s\n' "${program##*/}" "$p" "$f" "$s" "$why"
+    sed -n 's/^> /      /p' "$log"
     [ "$f" = 0 ] || sed 's/^/    | /' "$log" | grep -Ev '\[ +(OK|RUN) ' | tail -60
     passed=$((passed + p)); failed=$((failed + f)); skipped=$((skipped + s))
 done

@@ -80,7 +80,7 @@ class SlowLink:
                     head = stream.read(4)                       # QEMU's framing: length, frame
                     body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
                 except OSError:
-                    body = b""                                  # that host died just now
+                    body = b""                                  # killed before it had read all that was sent to it
                 if not body:
                     break
                 for other in self.queues.keys() - {name}:

@@ -3,7 +3,7 @@
 """tests/system/mutants.py - proves that the tests can fail: builds Godwit with one mistake at a time and sees that a test catches it.
 
 usage: mutants.py [--fast] [-k PATTERN] [--list]
-  --fast   only those that the host-side unit tests catch (a few seconds each; `make test` runs these)
+  --fast   only those that the host-side unit tests catch (a few seconds each; `make test` runs these), without those marked MORE
 
 A mutant is one replacement in one source file, made in a copy of the tree under build/mutants/.  The mistakes are those that a hypervisor with
 migration must fear: a write that is not in the dirty log, a translation that is not flushed, a page that is not sent, a register that stays
@@ -22,6 +22,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.path.join(ROOT, "build")
 TREE = ("Makefile", "linker.ld", "boot", "kernel", "svm", "vmx", "net", "migrate", "tests", "tools", "docs")
 SYSTEM = "system "                      # a test that starts so is a pattern for run.py -k; else a program of tests/unit/
+MORE = "more "                          # a program of tests/unit/ too, but not with --fast: one rule of several, and a test that takes longer
 LIMIT_S = 900
 
 # name, what is lost, file, regular expression (must match once), replacement, test
@@ -57,6 +58,36 @@ MUTANTS = [
      r"if \(prepared && !old\)", "if ((prepared || why) && !old)", "test_mig"),
     ("register-left-behind", "one register does not move", "kernel/vm_state.c",
      r"put_reg\(w, RID_NMI_BLOCKED, r\.nmi_blocked\);", "put_reg(w, RID_NMI_BLOCKED, 0);", "test_vm_state"),
+    # The handoff's rules.
+    ("resume-on-loss", "the source resumes the guest when the link is lost after COMMIT", "migrate/tx.c",
+     r'if \(m->state == MIG_TX_IN_DOUBT\) doubt\(m, err, "the link was lost', 'if (0) doubt(m, err, "the link was lost', "test_faults"),
+    ("cancel-after-commit", "a cancel resumes the guest after COMMIT too", "migrate/tx.c",
+     r"if \(m->state == MIG_TX_IN_DOUBT \|\| m->state == MIG_TX_RELEASED\) return", "if (m->state == MIG_TX_RELEASED) return", MORE + "test_faults"),
+    ("unknown-is-refused", "the source resumes when the destination does not know the job", "migrate/tx.c",
+     r"case MIG_V_UNKNOWN:\n +doubt\(m, HV_E_NOENT,", "case MIG_V_UNKNOWN:\n        tx_fail(m, HV_E_NOENT, false,", MORE + "test_faults"),
+    ("unknown-is-running", "the source frees the guest when the destination does not know the job", "migrate/tx.c",
+     r"case MIG_V_UNKNOWN:\n", "case MIG_V_UNKNOWN:\n        release(m);\n        return;\n", MORE + "test_faults"),
+    ("talk-is-progress", "a destination that only talks keeps a stopped guest stopped", "migrate/tx.c",
+     r"if \(verifies && [^;]*;", "(void)verifies; m->progress_us = m->now;", MORE + "test_faults"),
+    ("no-settle", "a question is answered with refused, and an older machine of the same job left alive", "migrate/rx.c",
+     r"if \(m->settle\) m->settle\(m->settle_ctx, &id\);",
+     'if (mig_ids_get(m->ids, &id, NULL) == MIG_V_UNKNOWN) mig_ids_put(m->ids, &id, MIG_V_REFUSED, "");', "test_faults"),
+    ("run-at-prepared", "the destination runs the guest before COMMIT", "migrate/rx.c",
+     r"rx_goto\(m, MIG_RX_PREPARED\);", "rx_goto(m, MIG_RX_PREPARED); m->ops->run(m->ctx);", MORE + "test_faults"),
+    ("running-forgotten", "the destination does not remember that it runs the guest", "migrate/rx.c",
+     r'mig_ids_put\(m->ids, &m->id, MIG_V_RUNNING, ""\);', "", MORE + "test_faults"),
+    ("refusal-forgotten", "the destination does not remember that it dropped the guest", "migrate/rx.c",
+     r"if \(m->have_id\) mig_ids_put\(m->ids, &m->id, MIG_V_REFUSED, m->text\);", "", MORE + "test_faults"),
+    ("not-dropped", "the destination says that it dropped the guest, and keeps it", "migrate/rx.c",
+     r"if \(admitted\) m->ops->drop\(m->ctx\);", "(void)admitted;", MORE + "test_faults"),
+    ("state-unchecked", "the destination runs a guest whose state was damaged on the way", "migrate/rx.c",
+     r"if \(p->check != [^;]*\) \{", "if (0) {", "test_faults"),
+    ("drips-are-patience", "a peer that sends a byte now and then keeps its place for ever", "migrate/rx.c",
+     r"m->progress_in && m->state == MIG_RX_LOADING\)", "m->progress_in)", MORE + "test_faults"),
+    ("edge-too-many", "the code's table lets a job in doubt go on", "migrate/tx.c",
+     r"(\[MIG_TX_IN_DOUBT\] = BIT32\(MIG_TX_RELEASED\))", r"\1 | BIT32(MIG_TX_PRECOPY)", "test_mig_edges"),
+    ("edges-unchecked", "a change of state is not checked against the table", "migrate/rx.c",
+     r"if \(!\(rx_edges\[m->state\] & BIT32\(s\)\)\) __builtin_trap\(\);[^\n]*", "", "test_mig_edges"),
     ("lost-in-harvest-emulated", "the same in godwit.efi: four pages of 512 are never in the log of a running Linux", "kernel/dirty.c",
      r"out\[w\] \|= bits\[w\];", "out[w] |= bits[w] & ~(w == 2 ? UINT64_C(0xf0) : 0);", SYSTEM + "migrate.a_to_b_under_load"),
 ]
@@ -121,7 +152,7 @@ def survives(tree, file, pattern, replacement, test):
     with open(path, "w", encoding="utf-8") as f:
         f.write(mutated(original, file, pattern, replacement))
     try:
-        return system_test(tree, test[len(SYSTEM):]) if test.startswith(SYSTEM) else unit_test(tree, test)
+        return system_test(tree, test[len(SYSTEM):]) if test.startswith(SYSTEM) else unit_test(tree, test.removeprefix(MORE))
     finally:
         with open(path, "w", encoding="utf-8") as f:            # newer than the mutant's object, so the next make compiles it again
             f.write(original)
@@ -133,7 +164,7 @@ def main():
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
-    chosen = [m for m in MUTANTS if re.search(args.k, m[0]) and not (args.fast and m[5].startswith(SYSTEM))]
+    chosen = [m for m in MUTANTS if re.search(args.k, m[0]) and not (args.fast and m[5].startswith((SYSTEM, MORE)))]
     if args.list:
         print("\n".join(f"{name:<26}{what} ({test})" for name, what, _, _, _, test in chosen))
         return 0

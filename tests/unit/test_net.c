@@ -18,6 +18,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include <bearssl.h>
+#undef BYTE_ORDER                               /* net/port/arch/cc.h says it again */
+#include <lwip/tcp.h>
 #include "kernel/clock.h"
 #include "net/stream.h"
 #include "tests/fakes/nic_socket.h"
@@ -33,6 +35,7 @@ struct scene {
     bool b_decides;                             /* host B's exit code counts, too */
 };
 
+extern uint64_t fake_clock_skip_us;            /* tests/fakes/net_env.c */
 static struct config conf;
 static struct stream *accepted;
 static pid_t pid_b;
@@ -303,6 +306,110 @@ static void expect_death(bool busy)
 static void a_expect_death_idle(void) { expect_death(false); }
 static void a_expect_death_busy(void) { expect_death(true); }
 
+/* Bare TCP connections to host B, as anybody on the network can make them. */
+static struct tcp_pcb *bare[8];
+static void bare_failed(void *arg, err_t e) { (void)e; *(struct tcp_pcb **)arg = NULL; }
+
+static void bare_connect(unsigned n)
+{
+    ip_addr_t ip;
+    IP_ADDR4(&ip, 10, 0, 0, 2);
+    for (unsigned i = 0; i < n; i++) {
+        CHECK(bare[i] = tcp_new());
+        tcp_arg(bare[i], &bare[i]);
+        tcp_err(bare[i], bare_failed);
+        CHECK(tcp_connect(bare[i], &ip, 7420, NULL) == ERR_OK);
+        turn_for(i ? 2000 : 50000);             /* the first one asks for B's address */
+    }
+}
+
+/* More silent connections than there are places: a peer that can authenticate gets in all the same, again and again. */
+static void a_past_a_crowd(void)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        bare_connect(8);
+        turn_for(100000);
+        unsigned alive = 0;
+        for (unsigned k = 0; k < 8; k++) alive += bare[k] != NULL;
+        CHECK(alive <= 4);
+        struct stream *s = dial();
+        fprintf(stderr, "%u silent ones, then: %s\n", alive, stream_status(s) == STREAM_OPEN ? "open" : stream_reason(s));
+        CHECK(stream_status(s) == STREAM_OPEN);
+        uint8_t buf[8];
+        CHECK(stream_write(s, "ping", 4) == 4);
+        stream_flush(s);
+        while (!stream_read(s, buf, sizeof buf)) turn();
+        stream_close(s);
+        turn_for(20000);
+    }
+}
+
+static void a_drip(void)
+{
+    bare_connect(3);
+    for (unsigned i = 0; i < 60; i++) {
+        turn_for(50000);
+        for (unsigned k = 0; k < 3; k++) if (bare[k] && i < 5) tcp_write(bare[k], "\x16\x03\x03\x40\x00" + i, 1, TCP_WRITE_FLAG_COPY), tcp_output(bare[k]);
+    }
+}
+
+static unsigned n_connecting;
+static void count_connecting(const char *fmt, ...)
+{
+    va_list ap;
+    char line[300];
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    n_connecting += strstr(line, "connecting") != NULL;
+}
+
+static unsigned connecting(void)
+{
+    n_connecting = 0;
+    net_describe(count_connecting);
+    return n_connecting;
+}
+
+/* A handshake that comes byte by byte ends after 10 s. */
+static void b_ends_slow_handshakes(void)
+{
+    while (connecting() < 3) turn();
+    for (unsigned s = 0; s < 4; s++) {
+        turn_for(60000);
+        fake_clock_skip_us += 2000000;
+    }
+    turn_for(60000);
+    CHECK(connecting() == 3);
+    fake_clock_skip_us += 2000000;
+    turn_for(60000);
+    CHECK(connecting() == 0);
+}
+
+/* One authenticated peer may have 8 connections: the ninth is told so by the end of the stream, the others go on. */
+static void a_too_many_from_one(void)
+{
+    struct stream *s[9];
+    for (unsigned i = 0; i < 9; i++) s[i] = dial();
+    turn_for(1500000);
+    for (unsigned i = 0; i < 8; i++) CHECK(stream_status(s[i]) == STREAM_OPEN);
+    CHECK(stream_status(s[8]) != STREAM_OPEN);
+    stream_close(s[0]);
+    turn_for(100000);
+    CHECK(stream_status(dial()) == STREAM_OPEN);
+}
+
+static void b_take_and_close(void)              /* owns all streams it gets, closes those that are closed */
+{
+    static struct stream *have[32];
+    for (unsigned n = 0;;) {
+        turn();
+        if (accepted) have[n++ % 32] = accepted, accepted = NULL;
+        for (unsigned i = 0; i < 32; i++)
+            if (have[i] && stream_status(have[i]) != STREAM_OPEN) stream_close(have[i]), have[i] = NULL;
+    }
+}
+
 /* A peer that connects and says nothing, or too many: they cost a place for 10 s at most, and never keep an authenticated one out. */
 static void a_connect_many_unknown(void)
 {
@@ -343,6 +450,14 @@ static void test_many_unknown(void **s)
     run_scene(&(struct scene){ a_connect_many_unknown, b_poll, .mtu = 1500, .a_knows_b = true });
 }
 
+static void test_past_a_crowd(void **s) { (void)s; run_scene(&(struct scene){ a_past_a_crowd, b_echo, .mtu = 1500, KNOWN }); }
+static void test_too_many_from_one(void **s) { (void)s; run_scene(&(struct scene){ a_too_many_from_one, b_take_and_close, .mtu = 1500, KNOWN }); }
+static void test_slow_handshake(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_drip, b_ends_slow_handshakes, .mtu = 1500, .b_decides = true, KNOWN });
+}
+
 static void test_close_delivers(void **s)
 {
     (void)s;
@@ -373,7 +488,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bulk), cmocka_unit_test(test_jumbo), cmocka_unit_test(test_push_back), cmocka_unit_test(test_loss),
         cmocka_unit_test(test_many), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_distrust),
         cmocka_unit_test(test_wrong_server), cmocka_unit_test(test_absent), cmocka_unit_test(test_no_port), cmocka_unit_test(test_no_route),
-        cmocka_unit_test(test_death_idle), cmocka_unit_test(test_death_busy), cmocka_unit_test(test_many_unknown),
+        cmocka_unit_test(test_death_idle), cmocka_unit_test(test_death_busy), cmocka_unit_test(test_many_unknown), cmocka_unit_test(test_past_a_crowd), cmocka_unit_test(test_slow_handshake),
+        cmocka_unit_test(test_too_many_from_one),
         cmocka_unit_test(test_close_delivers), cmocka_unit_test(test_no_card),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
