@@ -18,6 +18,7 @@
 #include "kernel/pcpu.h"
 #include "kernel/serial.h"
 #include "kernel/uart.h"
+#include "kernel/vm_disk.h"
 #include "kernel/vm_manage.h"
 #include "net/stream.h"
 
@@ -203,10 +204,12 @@ static void cmd_vm_list(int argc, char **argv)
     print("%-20s %-9s %8s %5s", "NAME", "STATE", "MEMORY", "CPUS");
     for (unsigned i = 0; i < VM_MAX; i++) {
         struct vm *vm = vm_at(i);
+        char waits[256];
         if (vm)
-            print("%-20s %-9s %4llu MiB %5u%s%s", vm->config.name, vm_state_name((enum vm_state)atomic_load(&vm->state)),
+            print("%-20s %-9s %4llu MiB %5u%s%s%s%s", vm->config.name, vm_state_name((enum vm_state)atomic_load(&vm->state)),
                   (unsigned long long)(vm->config.memory_bytes / MIB), vm->config.n_cpus,
-                  migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason);
+                  migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason,
+                  vm_disk_waiting(vm, waits, sizeof(waits)) ? "  " : "", waits);
     }
 }
 
@@ -222,7 +225,7 @@ static void cmd_vm_start(int argc, char **argv)
         return;
     }
     backlog[vm_slot(vm)].total = 0;     /* a new life: whoever looks must not take the old one's last lines for it */
-    print("%s started", vm->config.name);
+    print("%s %s", vm->config.name, vm->disk.waiting ? "starts when its disk can be reached; `vm list` shows it" : "started");
 }
 
 static void cmd_vm_stop(int argc, char **argv)

@@ -7,6 +7,7 @@
 #include "kernel/guest_net.h"
 #include "kernel/migration.h"
 #include "kernel/pcpu.h"
+#include "kernel/vm_disk.h"
 #include "kernel/vm_manage.h"
 #include "net/stream.h"
 
@@ -23,6 +24,7 @@ bool service_step(uint64_t *wake)
     bool busy = net_poll();
     busy |= migration_step();
     busy |= guest_devices_step();
+    busy |= vm_disk_step();
     busy |= console_step();
     busy |= vm_service();
     pcpu_watch_timers();
