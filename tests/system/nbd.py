@@ -26,9 +26,10 @@ class NbdServer:
         atexit.register(self.kill)
         self.start()
 
-    def start(self):
+    def start(self, parameters=()):
+        """parameters: of nbdkit's filters, like limit=1."""
         if self.kind == "nbdkit":
-            command = ["nbdkit", "-f", "-p", str(self.port), "-i", "127.0.0.1", *self.options, "file", self.file]
+            command = ["nbdkit", "-f", "-p", str(self.port), "-i", "127.0.0.1", *self.options, "file", self.file, *parameters]
         else:
             command = ["qemu-nbd", "-f", "raw", "-x", "disk", "-p", str(self.port), "-b", "127.0.0.1", "--shared=0", "--persistent", "--discard=unmap",
                        *self.options, self.file]

@@ -8,7 +8,7 @@ from host import Lan
 from nbd import NbdServer, missing
 from test_virtio import FILES, guest_vm, sh
 
-MIB = 24
+MIB = 8
 
 
 def server(name, kind="nbdkit", options=()):
