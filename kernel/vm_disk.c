@@ -12,7 +12,6 @@
 #include "kernel/vm_manage.h"
 #include "net/nbd.h"
 
-static bool runs(const struct vm *vm) { return atomic_load(&vm->state) == VM_RUNNING; }
 static uint64_t seconds_since(uint64_t us) { return (clock_us() - us) / 1000000; }
 
 /* ---- opening and closing ---- */
@@ -66,10 +65,11 @@ static bool one_step(struct vm *vm)
     struct disk *d = vm->disk.disk;
     bool was_known = d->known, moved = d->ops->poll(d);
     if (d->known && !was_known) vdev_blk_attach(vm, d);
-    if (vm->disk.calm != DISK_FLOWS) return moved;              /* a move has the guest */
+    enum vm_state s = (enum vm_state)atomic_load(&vm->state);
+    if (vm->disk.calm != DISK_FLOWS || (s != VM_RUNNING && s != VM_PAUSED)) return moved;       /* a move has the guest, or nobody */
     if (!stalled(d)) {
         if (vm->disk.waiting) wait_end(vm);
-    } else if (runs(vm)) {
+    } else if (s == VM_RUNNING) {
         if (!vm->disk.waiting) wait_begin(vm);
         (void)vm_pause(vm);                                     /* again in the next turn, until they all stand still */
     }
