@@ -43,7 +43,7 @@ def wanted(function):
     return tuple(inspect.signature(function).parameters)
 
 
-LONG = r"^(intel|virtio|nbd_long)\."               # their modules; 20 minutes in all
+LONG = r"^(intel|virtio)\."               # their modules; 20 minutes in all
 HANG_LINES = 40                         # so much of what is known about a hang goes to the output; all of it into a file
 
 
