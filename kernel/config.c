@@ -346,8 +346,32 @@ static bool vm_on_shutdown(struct parser *p, const char *v)
 static bool vm_nic(struct parser *p, const char *v)        { return boolean(v, &p->vm->nic); }
 static bool vm_rng(struct parser *p, const char *v)        { return boolean(v, &p->vm->rng); }
 static bool vm_balloon(struct parser *p, const char *v)    { return boolean(v, &p->vm->balloon); }
+/* HOST[:PORT]/EXPORT */
+static bool nbd_target(const char *s, struct nbd_config *out)
+{
+    struct nbd_config n = { .port = CONFIG_DEFAULT_NBD_PORT };
+    uint64_t port;
+    if (!ip4(&s, n.ip) || n.ip[0] == 0 || n.ip[0] == 127 || n.ip[0] >= 224)
+        return false;
+    if (*s == ':') {
+        s++;
+        if (!digits(&s, 65535, &port) || !port)
+            return false;
+        n.port = (uint16_t)port;
+    }
+    if (*s++ != '/' || strlen(s) >= sizeof(n.name))
+        return false;
+    for (const char *c = s; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return false;
+    memcpy(n.name, s, strlen(s));
+    *out = n;
+    return true;
+}
 static bool vm_disk(struct parser *p, const char *v)
 {
+    if (!strncmp(v, "nbd:", 4))
+        return nbd_target(v + 4, &p->vm->nbd);
     if (strncmp(v, "ram:", 4))
         return false;
     return memory_size(v + 4, BLOCK_SIZE, &p->vm->disk_bytes) || file_name(v + 4, p->vm->disk_file);
@@ -431,7 +455,7 @@ static const struct key vm_keys[] = {
     [VM_MAC] = { "mac", vm_mac, "a unicast address like 02:47:57:00:00:01" },
     [VM_PIN] = { "pin", vm_pin, "any, or the number of a CPU, 0 to 63" },
     [VM_NIC] = { "nic", vm_nic, YES_NO },
-    [VM_DISK] = { "disk", vm_disk, "ram:SIZE (like ram:64M, a multiple of 2M) or ram:FILE, a file in \\godwit\\" },
+    [VM_DISK] = { "disk", vm_disk, "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\) or nbd:ADDRESS[:PORT]/EXPORT (like nbd:192.168.1.5/web)" },
     [VM_RNG] = { "rng", vm_rng, YES_NO },
     [VM_BALLOON] = { "balloon", vm_balloon, YES_NO },
     [VM_CONSOLE] = { "console", vm_console, "serial or virtio" },

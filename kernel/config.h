@@ -31,6 +31,12 @@ struct peer_config {
     uint16_t port;
     uint8_t fingerprint[32];            /* SHA-256 of the DER certificate */
 };
+struct nbd_config {                     /* an export of an NBD server */
+    uint8_t ip[4];
+    uint16_t port;                      /* 0: none */
+    char name[CONFIG_PATH_LEN];         /* printable ASCII without blanks; "": the server's default export */
+};
+#define CONFIG_DEFAULT_NBD_PORT 10809
 struct vm_config {
     char name[CONFIG_NAME_LEN];
     uint64_t memory_bytes;              /* multiple of 2 MiB, at least 16 MiB */
@@ -46,6 +52,7 @@ struct vm_config {
     bool hvc;                           /* a virtio console beside the serial port */
     uint64_t disk_bytes;                /* virtio disk in memory, multiple of 2 MiB; 0: none, or the size of disk_file */
     char disk_file[CONFIG_PATH_LEN];    /* its contents at start, a file in \godwit\ ; "": blank */
+    struct nbd_config nbd;              /* virtio disk on a server; disk_bytes is 0 then */
 };
 struct host_config {
     char name[CONFIG_NAME_LEN];

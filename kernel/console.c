@@ -21,6 +21,7 @@
 #include "kernel/serial.h"
 #include "kernel/start.h"
 #include "kernel/uart.h"
+#include "kernel/vm_disk.h"
 #include "kernel/vm_manage.h"
 #include "net/stream.h"
 
@@ -161,7 +162,7 @@ static void watch_step(void)
 static void new_life(struct vm *vm)
 {
     backlog[vm_slot(vm)].total = 0;
-    print("%s started", vm->config.name);
+    print("%s %s", vm->config.name, vm->disk.waiting ? "starts when its disk can be reached; `vm list` shows it" : "started");
 }
 
 static void starting_step(void)
@@ -237,12 +238,13 @@ static void cmd_vm_list(int argc, char **argv)
     print("%-20s %-9s %8s %5s", "NAME", "STATE", "MEMORY", "CPUS");
     for (unsigned i = 0; i < VM_MAX; i++) {
         struct vm *vm = vm_at(i);
+        char waits[256];
         if (vm)
             print("%-20s %-9s %4llu MiB %5u%s%s%s%s", vm->config.name, vm_state_name((enum vm_state)atomic_load(&vm->state)),
                   (unsigned long long)(vm->config.memory_bytes / MIB), vm->config.n_cpus,
                   migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason,
-                  start_status(vm).state == START_ASKING ? "  asks its peers before it starts: " : "",
-                  start_status(vm).state == START_ASKING ? start_status(vm).text : "");
+                  start_status(vm).state == START_ASKING ? "  asks its peers before it starts: " : vm_disk_waiting(vm, waits, sizeof(waits)) ? "  " : "",
+                  start_status(vm).state == START_ASKING ? start_status(vm).text : waits);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "kernel/clock.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
+#include "kernel/vdev_blk.h"
 
 static void unavailable(void *ctx, const char *name)
 {
@@ -35,6 +36,10 @@ enum hv_err devices_create(struct vm *vm)
     }
     guest_time_start(vm);
     vdev_create_all(vm);
+    if (vdev_find(vm, VDEV_BLK) && vdev_blk_create(vm) != HV_OK) {
+        devices_destroy(vm);
+        return HV_FAIL(HV_E_NOMEM);
+    }
     devices_reset(vm);
     return HV_OK;
 }
@@ -45,6 +50,7 @@ void devices_destroy(struct vm *vm)
         mem_free(vm->vcpus[i]->lapic, sizeof(struct lapic));
         vm->vcpus[i]->lapic = NULL;
     }
+    vdev_blk_destroy(vm);
     if (vm->devices) mem_free(vm->devices, sizeof *vm->devices);
     if (vm->cpuid) mem_free(vm->cpuid, sizeof *vm->cpuid);
     vm->devices = NULL;

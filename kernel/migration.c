@@ -20,14 +20,17 @@
 #include "kernel/random.h"
 #include "kernel/start.h"
 #include "kernel/stream_io.h"
+#include "kernel/vm_disk.h"
 #include "kernel/vm_manage.h"
 #include "kernel/vm_state.h"
 #include "migrate/mig.h"
+#include "net/nbd.h"
 
 #define RECONNECT_US     1000000        /* between two attempts to ask a peer in doubt */
 #define INCOMING_MAX     8
 #define FROM_PEER_MAX    6               /* of these, so that one peer alone does not keep the others out */
 #define LAST_WORD_US     10000000       /* a peer that does not read our last record for so long will not read it */
+#define DISK_OPEN_US     12000000       /* a disk that does not open within this is out of the arriving guest's reach */
 #define OUT_TURNS        2              /* engine steps per turn of the service loop, at most */
 
 /* Sending is paid from a purse that fills at the limit's rate and holds at most PURSE_US of it. */
@@ -53,6 +56,8 @@ struct incoming {
     struct stream *stream;              /* owned; NULL: stream gone or slot free */
     struct mig_rx *m;                   /* owned; NULL: slot free */
     struct vm *vm;                      /* set by admit */
+    struct disk *disk;                  /* owned until the VM has it: being opened for admit; NULL: none */
+    uint64_t disk_since_us;
     char peer[CONFIG_NAME_LEN];
     uint64_t done_us;                   /* when the machine was over; 0: it is not */
 };
@@ -79,6 +84,7 @@ static enum hv_err src_log_start(void *ctx)
 }
 static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(((struct outgoing *)ctx)->vm, bitmap); }
 static void src_log_stop(void *ctx) { dirty_stop(((struct outgoing *)ctx)->vm); }
+static bool src_calm(void *ctx) { return vm_disk_calm(((struct outgoing *)ctx)->vm); }
 static bool src_pause(void *ctx)
 {
     struct outgoing *o = ctx;
@@ -93,7 +99,12 @@ static void src_throttle(void *ctx, unsigned percent)
         vm->vcpus[i]->throttle_percent = percent;
 }
 
-static void src_resume(void *ctx) { vm_run(((struct outgoing *)ctx)->vm); }
+static void src_resume(void *ctx)
+{
+    struct vm *vm = ((struct outgoing *)ctx)->vm;
+    vm_disk_flow(vm);
+    vm_run(vm);
+}
 
 /* A guest that asked for power-off or reset just before it stopped gets that here; moving it would lose the request. */
 static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len)
@@ -111,7 +122,7 @@ static void src_release(void *ctx) { vm_stop(((struct outgoing *)ctx)->vm); }
 
 static const struct mig_src_ops src_ops = {
     .n_pages = src_n_pages, .page = src_page, .log_start = src_log_start, .log_harvest = src_log_harvest, .log_stop = src_log_stop,
-    .pause = src_pause, .resume = src_resume, .state_save = src_state_save, .describe = src_describe, .throttle = src_throttle,
+    .calm = src_calm, .pause = src_pause, .resume = src_resume, .state_save = src_state_save, .describe = src_describe, .throttle = src_throttle,
     .release = src_release,
 };
 
@@ -137,17 +148,54 @@ static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struc
     vm_incoming_check(o, add_reason, reasons);
 }
 
-static void dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes)
+/* Can this host reach the guest's disk, and is it the same?  False: not known yet. */
+static bool disk_check(struct incoming *in, const struct vm_offer *o, struct mig_reasons *reasons)
+{
+    if (!o->config.nbd.port)
+        return true;
+    if (!in->disk) {
+        in->disk_since_us = clock_us();
+        if (nbd_open(&o->config.nbd, &in->disk) != HV_OK) {
+            mig_reason_add(reasons, "no memory for the connection to its disk");
+            return true;
+        }
+    }
+    struct disk *d = in->disk;
+    (void)d->ops->poll(d);
+    if (!d->known && !d->n_failed_tries && clock_us() - in->disk_since_us < DISK_OPEN_US)
+        return false;
+    if (!d->known)
+        mig_reason_add(reasons, "its disk %s cannot be opened from host %s: %s", d->name, conf->host.name, d->why);
+    else if (!disk_fits(&d->info, &o->disk))
+        mig_reason_add(reasons, "its disk %s has %llu bytes as host %s sees it and %llu at the source, or takes fewer operations: is it one and the same export?",
+                       d->name, (unsigned long long)d->info.bytes, conf->host.name, (unsigned long long)o->disk.bytes);
+    d->info = o->disk;                                  /* what the guest was told stays true */
+    return true;
+}
+
+static void disk_drop(struct incoming *in)
+{
+    if (in->disk)
+        in->disk->ops->close(in->disk);
+    in->disk = NULL;
+}
+
+static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes)
 {
     struct incoming *in = ctx;
     static struct vm_offer o;                           /* large; service pCPU only */
     char why[200];                                      /* or what to note */
     offer_judge(offer, &o, reasons);
+    if (!reasons->n && !disk_check(in, &o, reasons))
+        return false;
     if (reasons->n)
-        return;
-    if (vm_incoming(&o, &in->vm, why, sizeof(why)) != HV_OK) {
+        return true;
+    if (vm_incoming(&o, in->disk, &in->vm, why, sizeof(why)) != HV_OK) {
         mig_reason_add(reasons, "%s", why);
-    } else if (in->vm->mem.n_gfns != offer->n_pages) {
+        return true;
+    }
+    in->disk = NULL;                                    /* the VM's now */
+    if (in->vm->mem.n_gfns != offer->n_pages) {
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
         vm_stop(in->vm);
     } else {
@@ -157,6 +205,7 @@ static void dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
             mig_reason_add(notes, "%s", why);
         }
     }
+    return true;
 }
 
 static void *dst_page_for_write(void *ctx, uint64_t gfn) { return guest_page_for_write(((struct incoming *)ctx)->vm, gfn); }
@@ -451,6 +500,9 @@ static bool moving_step(struct outgoing *o)
         lost_link(o);
         w = mig_tx_step(o->m, clock_us());
     }
+    const char *trouble = mig_tx_state(o->m) == MIG_TX_STOPPING ? vm_disk_trouble(o->vm) : NULL;
+    if (trouble && mig_tx_cancel(o->m, trouble, clock_us()) == HV_OK)
+        w = mig_tx_step(o->m, clock_us());
     mig_tx_stats(o->m, &o->job.stats);
     o->job.stats.text = "";
     o->job.wire_bytes = o->wire_before + (o->stream ? stream_wire_tx(o->stream) : 0);
@@ -571,8 +623,11 @@ static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
         return HV_FAIL(HV_E_REFUSED);
     }
     if (atomic_load(&vm->state) != VM_RUNNING || migration_is_moving(vm->config.name)) {
-        snprintf(why, why_len, "%s is %s; only a running guest can be moved, once at a time", vm->config.name,
-                 migration_is_moving(vm->config.name) ? "moving already" : vm_state_name((enum vm_state)atomic_load(&vm->state)));
+        char waits[200];
+        bool waiting = vm_disk_waiting(vm, waits, sizeof(waits));
+        snprintf(why, why_len, "%s is %s%s%s; only a running guest can be moved, once at a time", vm->config.name,
+                 migration_is_moving(vm->config.name) ? "moving already" : vm_state_name((enum vm_state)atomic_load(&vm->state)),
+                 waiting ? ", " : "", waits);
         return HV_FAIL(HV_E_BUSY);
     }
     return HV_OK;
@@ -701,6 +756,7 @@ static void incoming_end(struct incoming *in)
         log_warn("mig", "%s from %s: not taken: %s", mig_rx_name(in->m), in->peer, mig_rx_text(in->m));
     mig_rx_destroy(in->m);
     in->m = NULL;
+    disk_drop(in);
     if (in->stream)
         stream_close(in->stream);
     in->stream = NULL;

@@ -10,6 +10,7 @@
 #include "kernel/migration.h"
 #include "kernel/pcpu.h"
 #include "kernel/start.h"
+#include "kernel/vm_disk.h"
 #include "kernel/vm_manage.h"
 #include "net/stream.h"
 
@@ -29,6 +30,7 @@ bool service_step(uint64_t *wake)
     busy |= migration_step();
     busy |= evacuate_step();
     busy |= guest_devices_step();
+    busy |= vm_disk_step();
     busy |= console_step();
     busy |= vm_service();
     pcpu_watch_timers();

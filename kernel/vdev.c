@@ -22,7 +22,7 @@ static bool configured(const struct vm_config *c, enum vdev_kind kind)
 {
     switch (kind) {
     case VDEV_NET:     return c->nic;
-    case VDEV_BLK:     return c->disk_bytes;
+    case VDEV_BLK:     return c->disk_bytes || c->nbd.port;
     case VDEV_CONSOLE: return c->hvc;
     case VDEV_RNG:     return c->rng;
     case VDEV_BALLOON: return c->balloon;

@@ -28,6 +28,7 @@ struct vdev {                                   /* [d] */
     uint8_t status, isr, config_generation;
     uint32_t offer_select, accept_select;       /* which half of the features the driver looks at */
     uint64_t features;                          /* accepted by the driver */
+    uint64_t lacks;                             /* of what its kind offers: what is behind this one cannot do it */
     uint16_t config_vector, queue_select;
     struct virtq q[VDEV_QUEUES];
     unsigned n_broken;                          /* not state: how often it had to be taken from its driver */

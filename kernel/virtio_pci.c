@@ -53,7 +53,7 @@ void virtio_pci_add(struct vm *vm, const struct vdev *d, uint32_t class_code, un
 
 static uint64_t offered(const struct vdev *d)
 {
-    return vdev_ops_of(d)->features | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
+    return (vdev_ops_of(d)->features & ~d->lacks) | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
 }
 
 static struct virtq *selected(struct vdev *d)

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include "kernel/config.h"
 #include "kernel/dirty.h"
+#include "kernel/disk.h"
 #include "kernel/guest_mem.h"
 #include "kernel/lock.h"
 #include "kernel/s2.h"
@@ -18,6 +19,7 @@
 #define VM_MAX_VCPUS 8
 
 struct devices;                         /* kernel/devices.h: every device model of one VM */
+struct blk;                             /* kernel/vdev_blk.c: requests that the disk has not answered */
 struct cpuid_table;                     /* kernel/cpuid.h: what the guest's CPUID says, fixed at creation */
 
 enum vm_state {
@@ -28,6 +30,16 @@ enum vm_state {
     VM_INCOMING,                        /* being received; must not run before COMMIT */
 };
 const char *vm_state_name(enum vm_state s);
+
+struct vm_disk {                        /* [s] a disk on a server, and what the guest has to do with it */
+    struct disk *disk;                  /* owned; NULL: none */
+    bool waiting;                       /* the guest is paused until the disk answers */
+    enum { DISK_FLOWS, DISK_DRAINS, DISK_FLUSHES, DISK_QUIET } calm;    /* on the way to a stop without requests */
+    uint64_t since_us;                  /* of waiting, or of the first step to calm */
+    struct disk_req flush;
+    bool flushing;                      /* flush is under way */
+    enum disk_status flushed;           /* how it ended */
+};
 
 struct vm {
     struct vm_config config;            /* [c] */
@@ -40,6 +52,8 @@ struct vm {
     unsigned n_vcpus;                   /* [c] */
     struct vcpu *vcpus[VM_MAX_VCPUS];   /* [c] owned */
     struct devices *devices;            /* [d] owned */
+    struct blk *blk;                    /* [d] owned; NULL: no disk */
+    struct vm_disk disk;                /* [s] kernel/vm_disk.h */
     struct cpuid_table *cpuid;          /* [c] owned */
     int64_t tsc_offset;                 /* [s] guest TSC = host TSC, scaled by tsc_ratio, + this */
     uint64_t tsc_ratio;                 /* [s] 0: not scaled; as cpu_ops->tsc_set wants it */

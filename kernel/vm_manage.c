@@ -19,6 +19,7 @@
 #include "kernel/pcpu.h"
 #include "kernel/random.h"
 #include "kernel/sched.h"
+#include "kernel/vm_disk.h"
 #include "kernel/x86/fpu.h"
 
 #define QUICK_RESET_US     2000000      /* a guest that resets itself sooner after its start than this ... */
@@ -103,6 +104,7 @@ static void vcpu_teardown(struct vcpu *v)
 static void teardown(struct vm *vm)
 {
     dirty_stop(vm);
+    vm_disk_close(vm);
     devices_destroy(vm);
     while (vm->n_vcpus)
         vcpu_teardown(vm->vcpus[--vm->n_vcpus]);
@@ -231,13 +233,16 @@ enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
     e = load_kernel(vm, why, why_len);
     if (!e)
         e = disk_fill(vm, disk);
+    if (!e)
+        e = vm_disk_open(vm);
     if (e) {
         teardown(vm);
         return e;
     }
     vm->started_us = clock_us();
     vm->quick_resets = 0;
-    vm_run(vm);
+    if (!vm->disk.waiting)              /* else it runs when its disk is there */
+        vm_run(vm);
     log_info("vm", "%s: started, %llu MiB, %u vCPU(s), first guest instruction follows at TSC %llu", vm->config.name,
              (unsigned long long)(vm->config.memory_bytes / MIB), vm->n_vcpus, (unsigned long long)tsc_read());
     return HV_OK;
@@ -297,7 +302,7 @@ static struct vm *slot_for(const char *name)
     return vm;
 }
 
-enum hv_err vm_incoming(const struct vm_offer *offer, struct vm **out, char *why, size_t why_len)
+enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct vm **out, char *why, size_t why_len)
 {
     struct vm *vm = slot_for(offer->config.name);
     if (!vm) {
@@ -322,6 +327,7 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct vm **out, char *why
         e = build(vm, why, why_len);
     if (e)
         return e;
+    vm_disk_adopt(vm, disk);
     atomic_store(&vm->state, VM_INCOMING);
     *out = vm;
     return HV_OK;
@@ -428,6 +434,7 @@ void vm_inspect(struct vm *vm, void (*print)(const char *fmt, ...))
     print("dirty log %s, faults %llu, harvests %llu in %llu us", atomic_load(&vm->dirty.on) ? "on" : "off",
           (unsigned long long)vm->dirty.n_faults, (unsigned long long)vm->dirty.n_harvests, (unsigned long long)vm->dirty.harvest_us);
     vdev_describe(vm, print);
+    vm_disk_describe(vm, print);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         inspect_vcpu(vm->vcpus[i], print);
 }

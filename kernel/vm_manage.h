@@ -28,9 +28,10 @@ bool vm_pause(struct vm *vm);
 /** Run (again): from PAUSED, from a pause not complete yet, or from INCOMING. */
 void vm_run(struct vm *vm);
 
-/** An empty VM for a guest that arrives, state INCOMING, as the offer describes it.  HV_E_BUSY: a VM of that name is not STOPPED here;
+/** An empty VM for a guest that arrives, state INCOMING, as the offer describes it.  disk: on a server, open, the VM's from now on unless there is
+ *  an error; NULL: it has none.  HV_E_BUSY: a VM of that name is not STOPPED here;
  *  HV_E_NOMEM with why. */
-HV_MUST_CHECK enum hv_err vm_incoming(const struct vm_offer *offer, struct vm **out, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct vm **out, char *why, size_t why_len);
 
 /** Every reason in the table of VMs against that arrival: a guest of that name that is not STOPPED, no slot. */
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx);

@@ -2,7 +2,8 @@
  * kernel/vm_offer.c - what a source tells about a VM before moving it, and the destination's answer: every reason why not.
  *
  * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory u64 · disk u64 · tsc_hz u64 · xcr0 u64 ·
- * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · CPUID table (cpuid_save) · n u16 and n times (section u16, version u16).
+ * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with OFFER_NBD: server 4 · port u16 · export name · size u64 · block size u32 ·
+ * DISK_* bits u32 · CPUID table (cpuid_save) · n u16 and n times (section u16, version u16).
  * virtio: which devices it has, OFFER_* bits.  disk: bytes of its ram: disk, 0 without.
  * The sections are the devices of the state to come; one that this host does not know is a reason to refuse, before any page is sent. */
 #include <stdio.h>
@@ -14,7 +15,8 @@
 #include "kernel/x86/fpu.h"
 
 #define OFFER_MAGIC 0x4f565747u         /* "GWVO" */
-enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_ALL = 15 };
+enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_NBD = 16, OFFER_ALL = 31 };
+enum { DISK_RO = 1, DISK_FLUSHES_IT = 2, DISK_DISCARDS = 4, DISK_WRITES_ZEROES = 8, DISK_ALL = 15 };
 
 /* VMS_SEC_* with the versions that vm_state.c writes and reads. */
 static const struct { uint16_t section, version; } devices_known[] = {
@@ -55,7 +57,32 @@ static bool name_ok(const char *s)
 
 static unsigned virtio_bits(const struct vm_config *c)
 {
-    return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) | (c->hvc ? OFFER_HVC : 0u);
+    return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) | (c->hvc ? OFFER_HVC : 0u) | (c->nbd.port ? OFFER_NBD : 0u);
+}
+
+static void nbd_write(struct wr *w, const struct vm *vm)
+{
+    static const struct disk_info unknown;
+    const struct nbd_config *n = &vm->config.nbd;
+    const struct disk_info *i = vm->disk.disk ? &vm->disk.disk->info : &unknown;
+    if (!n->port) return;
+    wr_bytes(w, n->ip, sizeof n->ip); wr_u16(w, n->port); wr_text(w, n->name);
+    wr_u64(w, i->bytes); wr_u32(w, i->block);
+    wr_u32(w, (i->read_only ? DISK_RO : 0u) | (i->flush ? DISK_FLUSHES_IT : 0u) | (i->discard ? DISK_DISCARDS : 0u) | (i->zeroes ? DISK_WRITES_ZEROES : 0u));
+}
+
+static bool nbd_parse(struct rd *r, struct vm_offer *o)
+{
+    struct nbd_config *n = &o->config.nbd;
+    rd_bytes(r, n->ip, sizeof n->ip);
+    n->port = rd_u16(r);
+    if (!rd_text(r, n->name, sizeof n->name)) return false;
+    o->disk.bytes = rd_u64(r);
+    o->disk.block = rd_u32(r);
+    uint32_t can = rd_u32(r), block = o->disk.block;
+    o->disk.read_only = can & DISK_RO, o->disk.flush = can & DISK_FLUSHES_IT, o->disk.discard = can & DISK_DISCARDS, o->disk.zeroes = can & DISK_WRITES_ZEROES;
+    return n->port && !(can & ~(uint32_t)DISK_ALL) && block >= DISK_SECTOR && block <= DISK_BLOCK_MAX && !(block & (block - 1)) &&
+           o->disk.bytes && o->disk.bytes % block == 0;
 }
 
 enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
@@ -68,6 +95,7 @@ enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t
     wr_u64(&w, vm->config.memory_bytes); wr_u64(&w, vm->config.disk_bytes); wr_u64(&w, vm->tsc_hz); wr_u64(&w, vm->cpuid->xcr0_allowed);
     wr_text(&w, vm->config.name); wr_text(&w, vm->config.kernel); wr_text(&w, vm->config.initrd);
     wr_text(&w, vm->config.cmdline); wr_text(&w, vm->config.cpu);
+    nbd_write(&w, vm);
     cpuid_save(vm->cpuid, &w);
     wr_u16(&w, ARRAY_SIZE(devices_known));
     for (unsigned i = 0; i < ARRAY_SIZE(devices_known); i++) { wr_u16(&w, devices_known[i].section); wr_u16(&w, devices_known[i].version); }
@@ -95,9 +123,10 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why
     if (o->config.memory_bytes % BLOCK_SIZE || o->config.memory_bytes < 16 * MIB || o->config.memory_bytes > BIT64(46))
         return REFUSE(HV_E_PROTO, "the offer has an impossible memory size, %llu bytes", (unsigned long long)o->config.memory_bytes);
     if (o->tsc_hz < 1000000 || o->tsc_hz > UINT64_C(100000000000)) return REFUSE(HV_E_PROTO, "the offer has an impossible TSC frequency");
-    if (virtio & ~(unsigned)OFFER_ALL) return REFUSE(HV_E_VERSION, "the guest has virtio devices (bits %#x) that this host does not know: update this host", virtio);
+    if (virtio & ~(unsigned)OFFER_ALL) return REFUSE(HV_E_VERSION, "the guest has virtio devices or disks (bits %#x) that this host does not know: update this host", virtio);
     if (o->config.disk_bytes % BLOCK_SIZE || o->config.disk_bytes > BIT64(46)) return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
     o->config.nic = virtio & OFFER_NIC, o->config.rng = virtio & OFFER_RNG, o->config.balloon = virtio & OFFER_BALLOON, o->config.hvc = virtio & OFFER_HVC;
+    o->config.nbd.port = !!(virtio & OFFER_NBD);                /* its address follows */
     o->vendor = vendor;
     o->config.n_cpus = n_cpus;
     return HV_OK;
@@ -109,6 +138,7 @@ static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, struct why *why)
     if (!rd_text(r, c->name, sizeof c->name) || !rd_text(r, c->kernel, sizeof c->kernel) || !rd_text(r, c->initrd, sizeof c->initrd) ||
         !rd_text(r, c->cmdline, sizeof c->cmdline) || !rd_text(r, c->cpu, sizeof c->cpu) || !name_ok(c->name))
         return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
+    if (c->nbd.port && !nbd_parse(r, o)) return REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed");
     if (cpuid_load(&o->cpuid, r) != HV_OK || o->cpuid.xcr0_allowed != o->xcr0) return REFUSE(HV_E_PROTO, "the offer's CPUID table is malformed");
     o->n_devices = rd_u16(r);
     if (o->n_devices > ARRAY_SIZE(o->device)) return REFUSE(HV_E_VERSION, "the offer lists %u device states, this host knows %zu", o->n_devices,

@@ -14,6 +14,7 @@
 #include "kernel/config.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/cpuid.h"
+#include "kernel/disk.h"
 #include "kernel/err.h"
 
 #define VM_STATE_FORMAT 2
@@ -41,6 +42,7 @@ struct vm_offer {                       /* what a source says of a VM before it 
     unsigned vendor;                    /* one of cpu_ops_of_vendor() */
     uint8_t uuid[16];
     struct vm_config config;            /* pin, autostart: this host's defaults */
+    struct disk_info disk;              /* its disk on a server, if config.nbd says so */
     uint64_t tsc_hz;
     uint64_t xcr0;                      /* components that the guest may have enabled */
     struct cpuid_table cpuid;

@@ -33,9 +33,12 @@ struct mig_src_ops {
     void (*log_harvest)(void *ctx, uint64_t *bitmap);
     /** Stop logging; give large pages back.  Called once after each log_start that succeeded, unless release() comes instead. */
     void (*log_stop)(void *ctx);
+    /** Have devices finish what they have begun with others (requests to a server of disks), and begin nothing more; the vCPUs run on.  Called
+     *  again until true, then pause(); undone by resume(). */
+    bool (*calm)(void *ctx);
     /** Ask all vCPUs and devices to stand still; true once they do (then no page and no state changes).  Called again until true. */
     bool (*pause)(void *ctx);
-    /** Undo pause, also a pause that was not complete yet. */
+    /** Undo calm and pause, also when they were not complete yet. */
     void (*resume)(void *ctx);
     /** Write the paused machine's state, at most cap (= MIG_STATE_MAX) bytes, *len of them.  Must not write guest memory: the last harvest
      *  is over, so flush such writes in pause.  An error fails the move and the guest runs on here. */
@@ -73,8 +76,9 @@ enum mig_find {
 struct mig_dst_ops {
     /** Can this guest run here, and is there memory for it?  Adds *every* reason against it.  No reason added = admitted: the guest exists
      *  now (not running, memory zero), and the other calls refer to it.  With reasons added nothing is left behind.  notes, likewise: what the
-     *  person who moves it should know though it is admitted, one "subject: text" each. */
-    void (*admit)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes);
+     *  person who moves it should know though it is admitted, one "subject: text" each.
+     *  False: it cannot tell yet (a disk is being opened), call again; reasons and notes are not looked at. */
+    bool (*admit)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes);
     /** The 4096 bytes of frame gfn (< n_pages; 8-byte aligned), backed and zeroed if they were not; NULL: out of memory or not RAM. */
     void *(*page_for_write)(void *ctx, uint64_t gfn);
     /** Is gfn backed?  If not it reads as zero. */

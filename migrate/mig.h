@@ -45,7 +45,7 @@ enum mig_wait_kind {
     MIG_WAIT_MORE,                      /* nothing: step again as soon as others had a turn */
     MIG_WAIT_INPUT,                     /* bytes in io.in */
     MIG_WAIT_OUTPUT,                    /* room in io.out */
-    MIG_WAIT_GUEST,                     /* the vCPUs to stand still: let them run out, step again soon */
+    MIG_WAIT_GUEST,                     /* the vCPUs to stand still, or the guest to be admitted: step again soon */
     MIG_WAIT_LINK,                      /* mig_tx_reconnected(): make a new stream to the same peer */
     MIG_WAIT_DONE                       /* nothing, for ever: look at the outcome, deliver io.out, destroy */
 };

@@ -145,16 +145,17 @@ static void on_preamble(struct mig_rx *m)
         peer_broke(m, e, "preamble");
 }
 
-static void on_offer(struct mig_rx *m, struct rd *r)
+/* False: not decided yet, the record stays in the queue. */
+static bool on_offer(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_offer o;
     if (m->state != MIG_RX_WAIT_OFFER || mig_offer_get(r, &o)) {
         peer_broke(m, HV_E_PROTO, "OFFER");
-        return;
+        return true;
     }
     if (mig_ids_get(m->ids, &o.id, NULL) != MIG_V_UNKNOWN) {     /* have_id stays false: the old verdict holds */
         rx_fail(m, HV_E_EXIST, true, "this job is finished here already");
-        return;
+        return true;
     }
     m->id = o.id;
     m->have_id = true;
@@ -164,18 +165,19 @@ static void on_offer(struct mig_rx *m, struct rd *r)
     char text[MIG_TEXT_MAX] = "", note[MIG_NOTE_MAX] = "";
     struct mig_reasons reasons = { text, sizeof text, 0, 0 }, notes = { note, sizeof note, 0, 0 };
     struct mig_offer offer = { o.id, m->name, o.n_pages, o.offer, o.offer_len };
-    m->ops->admit(m->ctx, &offer, &reasons, &notes);
+    if (!m->ops->admit(m->ctx, &offer, &reasons, &notes)) return false;
     if (reasons.n) {
         rx_fail(m, HV_E_REFUSED, true, "%s", text);
-        return;
+        return true;
     }
     rx_goto(m, MIG_RX_LOADING);
     if (mig_store_init(&m->store, &m->mem, o.n_pages, o.key)) {
         rx_fail(m, HV_E_NOMEM, true, "the destination has no memory for page hashes");
-        return;
+        return true;
     }
     if (notes.n) mig_text_put(&m->io.out, MIG_REC_NOTE, &(struct mig_p_text){ m->id, 0, note, strlen(note) });
     mig_id_put(&m->io.out, MIG_REC_ACCEPT, &m->id);
+    return true;
 }
 
 static void on_query(struct mig_rx *m, struct rd *r)
@@ -340,7 +342,7 @@ static void on_fail(struct mig_rx *m, struct rd *r)
 static bool on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *payload)
 {
     switch (rec->type) {
-    case MIG_REC_OFFER:     on_offer(m, payload); break;
+    case MIG_REC_OFFER:     return on_offer(m, payload);
     case MIG_REC_QUERY:     on_query(m, payload); break;
     case MIG_REC_FIND:      on_find(m, payload); break;
     case MIG_REC_PROBE:     on_probe(m, payload); break;
@@ -378,7 +380,7 @@ static enum mig_wait_kind input_one(struct mig_rx *m)
     m->bytes += whole;                                           /* so that an ACK counts the record it answers */
     if (!on_record(m, &rec, &payload)) {
         m->bytes -= whole;
-        return MIG_WAIT_MORE;
+        return m->state == MIG_RX_WAIT_OFFER ? MIG_WAIT_GUEST : MIG_WAIT_MORE;
     }
     mig_fifo_consume(&m->io.in, (size_t)whole);
     if (m->state == MIG_RX_LOADING && m->bytes - m->acked_bytes >= MIG_ACK_EVERY) ack(m, 0);

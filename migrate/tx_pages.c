@@ -259,7 +259,6 @@ static struct mig_wait round_decide(struct mig_tx *m)
     case MIG_GIVE_UP:
         return give_up(m, out.estimate_us);
     case MIG_STOP:
-        m->stop_us = m->mark_us = tx_now(m);
         tx_goto(m, MIG_TX_STOPPING, TX_SEND);
         return tx_stopping(m);
     case MIG_THROTTLE:
@@ -327,6 +326,9 @@ struct mig_wait tx_precopy(struct mig_tx *m)
 struct mig_wait tx_stopping(struct mig_tx *m)
 {
     m->pausing = true;
+    if (!m->calm && !m->ops->calm(m->ctx)) return wait_for(MIG_WAIT_GUEST);
+    if (!m->calm) m->stop_us = m->mark_us = tx_now(m);
+    m->calm = true;
     if (!m->ops->pause(m->ctx)) return wait_for(MIG_WAIT_GUEST);
     m->st.blackout.stop = tx_now(m) - m->mark_us;
     m->mark_us = tx_now(m);
@@ -344,7 +346,7 @@ static bool regret(struct mig_tx *m)
     if (mig_policy_estimate(&in) <= 2 * m->opts.policy.downtime_limit_us) return false;
     m->regrets++;
     m->ops->resume(m->ctx);
-    m->pausing = false;
+    m->pausing = m->calm = false;
     m->sub = TX_SEND;
     tx_goto(m, MIG_TX_PRECOPY, TX_SEND);
     return true;

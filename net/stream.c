@@ -46,6 +46,7 @@ struct stream {
     struct tls *tls;                            /* owned; NULL until TCP is connected */
     enum stream_status status;
     enum owner owner;
+    bool plain;                                 /* no TLS: bytes go to TCP and come from rxq as they are */
     bool incoming, connected, fin, close_sent, unsent_output;
     err_t tcp_error;                            /* what lwIP's error callback said; ERR_OK: nothing */
     struct peer_config dial;                    /* whom we dialled; a copy */
@@ -135,7 +136,8 @@ static void tcp_failed(struct stream *s)
 {
     err_t e = s->tcp_error;
     if (s->status == STREAM_CONNECTING && !s->incoming && !s->connected && e == ERR_RST)
-        stream_fail(s, HV_E_REFUSED, PEER_FMT " refuses connections: does Godwit run there, and is this its [host] port?", PEER_ARGS(s));
+        stream_fail(s, HV_E_REFUSED, PEER_FMT " refuses connections: %s", PEER_ARGS(s),
+                    s->plain ? "does the server run there, on this port?" : "does Godwit run there, and is this its [host] port?");
     else if (e == ERR_RST)
         stream_fail(s, HV_E_CLOSED, PEER_FMT " reset the connection: that host stopped, restarted or dropped this session", PEER_ARGS(s));
     else if (!s->connected)
@@ -340,6 +342,37 @@ static bool pump_in(struct stream *s)
     return moved;
 }
 
+/** The same two without TLS, from and to the owner's buffer. */
+static size_t plain_read(struct stream *s, uint8_t *to, size_t cap)
+{
+    size_t got = 0;
+    while (s->rx_tail != s->rx_head && got < cap) {
+        struct pbuf *p = s->rxq[s->rx_tail % RXQ_LEN];
+        u16_t n = pbuf_copy_partial(p, to + got, (u16_t)MIN(cap - got, 0xffffu), (u16_t)s->rx_off);
+        s->rx_off += n;
+        got += n;
+        if (s->pcb) tcp_recved(s->pcb, n);
+        if (s->rx_off < p->tot_len) continue;
+        s->rx_tail++;
+        s->rx_off = 0;
+        pbuf_free(p);
+    }
+    return got;
+}
+
+static size_t plain_write(struct stream *s, const uint8_t *from, size_t len)
+{
+    size_t put = 0;
+    while (s->pcb && put < len) {
+        size_t n = MIN(MIN(len - put, tcp_room(s)), (size_t)UINT16_MAX);
+        if (!n || tcp_write(s->pcb, from + put, (u16_t)n, TCP_WRITE_FLAG_COPY) != ERR_OK) break;
+        put += n;
+        s->output_pending += n;
+        if (s->output_pending >= OUTPUT_BATCH) output_now(s);
+    }
+    return put;
+}
+
 /* --- one stream's turn --- */
 
 static void tls_begin(struct stream *s)
@@ -427,10 +460,23 @@ static void ack_now(struct stream *s)
     tcp_output(s->pcb);
 }
 
+/** A bare stream has no more states than TCP has. */
+static bool plain_step(struct stream *s)
+{
+    enum stream_status before = s->status;
+    if (s->status == STREAM_CONNECTING && s->pcb && s->connected) {
+        addresses_note(s, s->pcb);
+        s->status = STREAM_OPEN;
+        s->deadline_us = UINT64_MAX;
+    }
+    if (s->fin && s->rx_tail == s->rx_head) stream_fail(s, HV_E_CLOSED, PEER_FMT " closed the connection", PEER_ARGS(s));
+    return before != s->status;
+}
+
 static bool stream_step(struct stream *s, uint64_t now)
 {
-    bool moved = false;
-    if (s->pcb && s->connected && !s->tls && s->status == STREAM_CONNECTING) {
+    bool moved = s->plain && plain_step(s);
+    if (s->pcb && s->connected && !s->tls && !s->plain && s->status == STREAM_CONNECTING) {
         addresses_note(s, s->pcb);
         tls_begin(s);
         moved = true;
@@ -444,7 +490,7 @@ static bool stream_step(struct stream *s, uint64_t now)
     }
     if (s->pcb && (s->output_pending || s->pcb->unsent)) output_now(s);
     if (s->tcp_error != ERR_OK && s->rx_tail == s->rx_head) tcp_failed(s);
-    if (s->fin && s->rx_tail == s->rx_head && !(s->tls && tls_state(s->tls) != TLS_HANDSHAKE && tls_state(s->tls) != TLS_OPEN))
+    if (s->fin && !s->plain && s->rx_tail == s->rx_head && !(s->tls && tls_state(s->tls) != TLS_HANDSHAKE && tls_state(s->tls) != TLS_OPEN))
         stream_fail(s, HV_E_CLOSED, PEER_FMT " closed the connection without ending the session", PEER_ARGS(s));
     deadline_check(s, now);
     if (!moved) ack_now(s);
@@ -518,9 +564,9 @@ void streams_describe(void (*print)(const char *fmt, ...))
 
 /* --- the owner's calls --- */
 
-enum hv_err stream_connect(const struct peer_config *peer, struct stream **out)
+static enum hv_err dial(const struct peer_config *peer, bool plain, struct stream **out)
 {
-    if (!listener || !host_if_is_up()) return HV_FAIL(HV_E_UNSUPP);
+    if (!host_if_is_up()) return HV_FAIL(HV_E_UNSUPP);
     struct stream *s = stream_create();
     struct tcp_pcb *pcb = s ? tcp_new() : NULL;
     if (!pcb) {
@@ -528,6 +574,7 @@ enum hv_err stream_connect(const struct peer_config *peer, struct stream **out)
         return HV_FAIL(HV_E_NOMEM);
     }
     s->dial = *peer;
+    s->plain = plain;
     s->owner = OWNER_USER;
     s->deadline_us = clock_us() + CONNECT_US;
     pcb_adopt(s, pcb);
@@ -546,6 +593,18 @@ enum hv_err stream_connect(const struct peer_config *peer, struct stream **out)
     return HV_OK;
 }
 
+enum hv_err stream_connect(const struct peer_config *peer, struct stream **out)
+{
+    return listener ? dial(peer, false, out) : HV_FAIL(HV_E_UNSUPP);
+}
+
+enum hv_err stream_connect_plain(const uint8_t ip[4], uint16_t port, struct stream **out)
+{
+    struct peer_config server = { .port = port };
+    memcpy(server.ip, ip, 4);
+    return dial(&server, true, out);
+}
+
 enum stream_status stream_status(const struct stream *s)          { return s->status; }
 enum hv_err stream_error(const struct stream *s)                  { return s->error; }
 const char *stream_reason(const struct stream *s)                 { return s->reason; }
@@ -556,6 +615,7 @@ uint64_t stream_wire_rx(const struct stream *s)                   { return s->wi
 size_t stream_read(struct stream *s, void *buf, size_t cap)
 {
     size_t got = 0;
+    if (s->plain) return plain_read(s, buf, cap);
     if (!s->tls) return 0;
     while (got < cap) {
         size_t n = tls_read(s->tls, (uint8_t *)buf + got, cap - got);
@@ -569,6 +629,7 @@ size_t stream_write(struct stream *s, const void *buf, size_t len)
 {
     size_t put = 0;
     if (s->status != STREAM_OPEN) return 0;
+    if (s->plain) return plain_write(s, buf, len);
     while (put < len) {
         size_t n = tls_write(s->tls, (const uint8_t *)buf + put, len - put);
         put += n;
@@ -581,8 +642,10 @@ size_t stream_write(struct stream *s, const void *buf, size_t len)
 void stream_flush(struct stream *s)
 {
     if (s->status != STREAM_OPEN) return;
-    tls_flush(s->tls);
-    pump_out(s);
+    if (s->tls) {
+        tls_flush(s->tls);
+        pump_out(s);
+    }
     output_now(s);
 }
 
@@ -594,7 +657,11 @@ size_t stream_unsent(const struct stream *s)
 void stream_close(struct stream *s)
 {
     s->owner = OWNER_NONE;
-    if (s->status == STREAM_OPEN) {
+    if (s->status == STREAM_OPEN && s->plain) {
+        output_now(s);
+        s->status = STREAM_CLOSED;              /* nothing more to say: TCP ends it once all was delivered */
+        s->deadline_us = clock_us() + LEAVE_US;
+    } else if (s->status == STREAM_OPEN) {
         tls_flush(s->tls);
         pump_out(s);
         s->deadline_us = clock_us() + LEAVE_US;
@@ -602,4 +669,12 @@ void stream_close(struct stream *s)
         pcb_abort(s);                           /* nobody waits for it */
     }
     activity = true;                            /* streams_poll sees to the rest */
+}
+
+void stream_abort(struct stream *s)
+{
+    s->owner = OWNER_NONE;
+    s->status = STREAM_CLOSED;
+    pcb_abort(s);                               /* without it streams_poll frees s */
+    activity = true;
 }

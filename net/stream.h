@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/stream.h - an ordered, encrypted, mutually authenticated byte stream to a peer: what migrate/ and management talk over.
+ * net/stream.h - an ordered, encrypted, mutually authenticated byte stream to a peer: what migrate/ and management talk over.  (And bare ones,
+ * to servers of disks.)
  *
  * Nothing blocks.  net_poll() moves frames, TCP and TLS on; reads and writes take what is there or fits.  One pCPU (the service loop's)
  * calls everything here.  An unknown peer never becomes a stream: its handshake ends in a TLS alert and a log line with its fingerprint. */
@@ -35,6 +36,9 @@ void net_describe(void (*print)(const char *fmt, ...));          /* NICs, addres
 /** Announce mac on the wire (RARP broadcast), now and repeated over the next second. */
 void net_announce_mac(const uint8_t mac[6]);
 
+/** Start connecting to a server that is no Godwit host (storage): a bare TCP stream, neither encrypted nor authenticated; it is OPEN when TCP is.
+ *  HV_E_NOMEM; HV_E_UNSUPP: network not up. */
+HV_MUST_CHECK enum hv_err stream_connect_plain(const uint8_t ip[4], uint16_t port, struct stream **out);
 /** Start connecting to peer; the stream is CONNECTING.  HV_E_NOMEM; HV_E_UNSUPP: network not up. */
 HV_MUST_CHECK enum hv_err stream_connect(const struct peer_config *peer, struct stream **out);
 enum stream_status stream_status(const struct stream *s);
@@ -51,5 +55,7 @@ uint64_t stream_wire_tx(const struct stream *s);                 /* bytes on the
 uint64_t stream_wire_rx(const struct stream *s);
 /** Close: what was written is still delivered if the peer reads; afterwards the stream frees itself.  s is invalid from now on. */
 void stream_close(struct stream *s);
+/** Cut the connection at once: what was not sent yet never will be.  s is invalid from now on. */
+void stream_abort(struct stream *s);
 
 #endif

@@ -32,6 +32,8 @@ openssl: keys and certificates of hosts
 libc6-dev: C library for tests and (static) for the guests'"'"' programs
 zstd: packing test data
 gdb: make gdb
+nbdkit: server of guests'"'"' disks in system tests
+qemu-utils: qemu-nbd, another one
 spin: checks the model of the handoff protocol
 '
 

@@ -42,9 +42,9 @@ static enum hv_err save(void *c, void *buf, size_t cap, size_t *len) { (void)c, 
 static enum hv_err describe(void *c, void *buf, size_t cap, size_t *len) { (void)c, (void)buf, (void)cap; *len = 0; return HV_OK; }
 static void throttle(void *c, unsigned p) { (void)c, (void)p; }
 static void release(void *c) { (void)c; }
-static const struct mig_src_ops src = { n_pages, page, log_start, harvest, log_stop, pause_guest, resume, save, describe, throttle, release };
+static const struct mig_src_ops src = { n_pages, page, log_start, harvest, log_stop, pause_guest, pause_guest, resume, save, describe, throttle, release };
 
-static void admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes) { (void)c, (void)o, (void)r, (void)notes; }
+static bool admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes) { (void)c, (void)o, (void)r, (void)notes; return true; }
 static void *page_for_write(void *c, uint64_t gfn) { return ((struct image *)c)->mem + gfn * 4096; }
 static bool present(void *c, uint64_t gfn) { (void)c, (void)gfn; return true; }
 static enum hv_err load(void *c, const void *b, size_t l, char *w, size_t n) { (void)c, (void)b, (void)l, (void)w, (void)n; return HV_OK; }

@@ -154,9 +154,18 @@ static void src_log_stop(void *c)
     g->logging = false;
     g->log_stops++;
 }
+static bool src_calm(void *c)
+{
+    struct fake_guest *g = c;
+    if (g->calm_polls) return !g->calm_polls--;
+    g->calm = true;
+    return true;
+}
+
 static bool src_pause(void *c)
 {
     struct fake_guest *g = c;
+    if (!g->calm) abort();
     if (g->pause_polls) {
         g->pause_polls--;
         return false;
@@ -168,6 +177,7 @@ static void src_resume(void *c)
 {
     struct fake_guest *g = c;
     g->running = true;
+    g->calm = false;
     g->resumes++;
 }
 static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len)
@@ -188,19 +198,21 @@ static void src_throttle(void *c, unsigned percent) { ((struct fake_guest *)c)->
 static void src_release(void *c) { ((struct fake_guest *)c)->released = true; }
 
 const struct mig_src_ops fake_src_ops = {
-    src_n_pages, src_page, src_log_start, src_harvest, src_log_stop, src_pause, src_resume, src_save, src_describe, src_throttle, src_release
+    src_n_pages, src_page, src_log_start, src_harvest, src_log_stop, src_calm, src_pause, src_resume, src_save, src_describe, src_throttle, src_release
 };
 
 /* ---- destination ---- */
 
-static void dst_admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
+static bool dst_admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
     struct fake_guest *g = c;
+    if (g->admit_later) return !g->admit_later--;
     if (o->len != 10 || memcmp(o->bytes, "fake offer", 10)) mig_reason_add(r, "the offer is not understood");
     if (o->n_pages > 1 << 20) mig_reason_add(r, "too large: %llu pages", (unsigned long long)o->n_pages);
     for (unsigned i = 0; i < g->refuse; i++) mig_reason_add(r, "reason %u", i + 1);
     if (!r->n) make(g, o->n_pages);
     for (unsigned i = 0; i < g->n_notes; i++) mig_reason_add(notes, "tsc: note %u\a", i + 1);
+    return true;
 }
 static void *dst_page(void *c, uint64_t gfn)
 {

@@ -13,6 +13,8 @@ struct fake_guest {
     uint64_t *dirty;
     bool exists, logging, running, released;
     unsigned throttle, log_starts, log_stops, resumes, drops;
+    unsigned calm_polls;                /* calm() says "not yet" so many times */
+    bool calm;                          /* it said yes, and no resume() since */
     unsigned pause_polls;               /* pause() says "not yet" so many times */
     uint64_t rng, writes;
     enum fake_writer writer;
@@ -24,6 +26,7 @@ struct fake_guest {
     bool fail_save, fail_load, fail_ready, fail_log;
     unsigned refuse, n_notes;           /* admission: number of reasons against, of notes */
     enum mig_find found;                /* the answer to FIND */
+    unsigned admit_later;               /* ... not known at the first so many questions */
     bool alias;                         /* mutant: destination gives gfn 3 the memory of gfn 2 */
 };
 

@@ -138,14 +138,14 @@ static bool pipe_get(struct pipe *p, struct mig_fifo *to, uint64_t now)
 
 static bool arrives(const struct conn *c) { return c->used && !c->stranger && c->g.exists; }
 
-static void b_admit(void *ctx, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
+static bool b_admit(void *ctx, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
     struct conn *c = ctx;
     if (c->w->b.exists && !c->stranger) mig_reason_add(r, "guest is here already");
     for (unsigned i = 0; i < WORLD_CONNS && !c->stranger; i++)
         if (arrives(&c->w->conn[i])) mig_reason_add(r, "guest is arriving already");
     if (o->n_pages != c->w->a.n_pages && !c->stranger) mig_reason_add(r, "the number of pages does not fit the offer");
-    if (!r->n) fake_dst_ops.admit(&c->g, o, r, notes);
+    return r->n || fake_dst_ops.admit(&c->g, o, r, notes);
 }
 static void *b_page(void *ctx, uint64_t gfn) { return fake_dst_ops.page_for_write(&((struct conn *)ctx)->g, gfn); }
 static bool b_present(void *ctx, uint64_t gfn) { return fake_dst_ops.page_is_present(&((struct conn *)ctx)->g, gfn); }
@@ -186,6 +186,7 @@ static const void *a_page(void *c, uint64_t gfn) { return fake_src_ops.page(&((s
 static enum hv_err a_log_start(void *c) { return fake_src_ops.log_start(&((struct world *)c)->a); }
 static void a_harvest(void *c, uint64_t *bitmap) { fake_src_ops.log_harvest(&((struct world *)c)->a, bitmap); }
 static void a_log_stop(void *c) { fake_src_ops.log_stop(&((struct world *)c)->a); }
+static bool a_calm(void *c) { return fake_src_ops.calm(&((struct world *)c)->a); }
 static bool a_pause(void *c)
 {
     struct world *w = c;
@@ -211,7 +212,7 @@ static enum hv_err a_describe(void *c, void *buf, size_t cap, size_t *len) { ret
 static void a_throttle(void *c, unsigned percent) { fake_src_ops.throttle(&((struct world *)c)->a, percent); }
 static void a_release(void *c) { fake_src_ops.release(&((struct world *)c)->a); }
 static const struct mig_src_ops a_ops = {
-    a_n_pages, a_page, a_log_start, a_harvest, a_log_stop, a_pause, a_resume, a_save, a_describe, a_throttle, a_release
+    a_n_pages, a_page, a_log_start, a_harvest, a_log_stop, a_calm, a_pause, a_resume, a_save, a_describe, a_throttle, a_release
 };
 
 /* ---- connections ---- */

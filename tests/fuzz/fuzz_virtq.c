@@ -4,9 +4,10 @@
  * Input: operations of 8 bytes: what, slot and queue, a 16-bit offset, a 32-bit value.  The devices are live with good rings at first, so that
  * a few bytes break them in interesting ways.  Whatever comes, only memory that is the guest's may change (ASan watches), a device is dead or
  * alive, each turn ends, and the state that results is one that another host takes. */
-/* fuzz-sources: kernel/vm_state.c kernel/vm_offer.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
+/* fuzz-sources: kernel/vm_state.c kernel/vm_offer.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/vdev_blk.h"
 #include "kernel/vdev_net.h"
 #include "tests/fakes/virtio_driver.h"
 
@@ -25,15 +26,44 @@ static enum hv_err fake_send(struct vm *vm, const uint8_t *frame, size_t len)
 }
 static const struct vdev_net_backend backend = { fake_send };
 
-static void make(void)
+/* A disk on a server: takes requests, and answers them when the input says so. */
+static struct disk_req *asked[64];
+static unsigned n_asked;
+static enum disk_status disk_submit(struct disk *d, struct disk_req *r)
+{
+    CHECK(n_asked < d->max_pending && r->offset + r->len <= DISK && r->len <= DISK_LEN_MAX && r->len % d->info.block == 0);
+    asked[n_asked++] = r;
+    return DISK_PENDING;
+}
+static const struct disk_ops disk_ops = { .submit = disk_submit };
+static struct disk disk = { .ops = &disk_ops, .max_pending = 64, .serial = "fuzz", .known = true,
+                            .info = { .bytes = DISK, .block = 512, .flush = true, .discard = true, .zeroes = true } };
+
+static void disk_answer(unsigned i)
+{
+    uint8_t buf[512];
+    if (!n_asked) return;
+    struct disk_req *r = asked[i %= n_asked];
+    memset(buf, 0x3c, sizeof buf);
+    for (uint64_t at = 0; at < r->len && at < 64 * 1024; at += 512)
+        if (r->op == DISK_READ) r->put(r, at, buf, 512);
+        else if (r->op == DISK_WRITE) (void)r->get(r, at, buf, 512);
+    asked[i] = asked[--n_asked];
+    r->done(r, i & 1 ? DISK_OK : DISK_ERROR);
+}
+
+static void make(bool remote)
 {
     fake_tsc = 1000000;
     machine_init_bare(&m, 1, RAM + DISK);
     m.vm.mem.low_bytes = m.vm.config.memory_bytes = RAM;
-    m.vm.config.disk_bytes = DISK;
+    m.vm.config.disk_bytes = remote ? 0 : DISK;
+    m.vm.config.nbd.port = remote;
+    n_asked = 0;
     m.vm.config.nic = m.vm.config.rng = m.vm.config.balloon = m.vm.config.hvc = true;
     CHECK(devices_create(&m.vm) == HV_OK);
     m.vcpu[0].lapic->svr = 0x1ff;
+    if (remote) vdev_blk_attach(&m.vm, &disk);
     vdev_net_backend_set(&backend);
 }
 
@@ -62,6 +92,9 @@ static void service(void)
 
 static void move(void)
 {
+    vdev_blk_hold(&m.vm, true);                                 /* as before a stop: nothing is on its way */
+    while (n_asked) disk_answer(0);
+    CHECK(vdev_blk_pending(&m.vm) == 0);
     static uint8_t state[VM_STATE_MAX], again[VM_STATE_MAX];
     size_t len, len2;
     char why[200];
@@ -69,6 +102,7 @@ static void move(void)
     CHECK(vm_state_load(&m.vm, state, len, why, sizeof why) == HV_OK);
     CHECK(vm_state_save(&m.vm, again, sizeof again, &len2) == HV_OK && len == len2 && !memcmp(state, again, len));
     vdev_net_arrived(&m.vm);
+    vdev_blk_hold(&m.vm, false);
 }
 
 static void step(const uint8_t *p)
@@ -88,7 +122,7 @@ static void step(const uint8_t *p)
     case 7: pio_write(&m.vcpu[0], 0xcf8, 4, val), pio_write(&m.vcpu[0], (uint16_t)(0xcfc + (off & 3)), MIN(size, 4u), val); break;
     case 8: (void)vdev_net_receive(&m.vm, frame, 14 + val % 1500); break;
     case 9: drv_put(&m, 0x200000 + slot * 0x10000 + q * 0x4000 + (off & 0xfff), val, 4); break;
-    case 10: if (val & 1) move(); else service(); break;
+    case 10: if (val & 1) move(); else if (val & 2) disk_answer(val >> 8); else service(); break;
     case 11: if (val & 1) start(slot, val & 2); else (void)uart_put_input(&m.vm, "abc", 3); break;
     }
 }
@@ -97,10 +131,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 8 || size > 8 * 64) return 0;
-    make();
+    make(data[0] & 0x40);
     for (unsigned slot = 1; slot <= 5; slot++) start(slot, data[0] & 0x80);
     for (size_t i = 0; i + 8 <= size; i += 8) step(data + i);
     service();
+    while (n_asked) disk_answer(0), service();
     move();
     machine_fini(&m);
     return 0;

@@ -7,6 +7,7 @@
         g.expect("guest ready", 60)
     report = a.migrate("guest", "b")
 """
+import atexit
 import os
 import queue
 import re
@@ -15,7 +16,7 @@ import subprocess
 import threading
 import time
 
-from emulator import BUILD, ROOT, Died, Emulator, Timeout, free_port
+from emulator import BUILD, QEMU, ROOT, Died, Emulator, Timeout, free_port
 
 MKHOST = os.path.join(ROOT, "tools", "mkhost")
 KEYS = os.path.join(BUILD, "system", "keys")
@@ -48,6 +49,60 @@ class Link:
     def netdev(self, name):
         self.listener = self.listener or name
         return f"stream,id=n0,server={'on' if self.listener == name else 'off'},addr.type=unix,addr.path={self.path}"
+
+
+class Lan:
+    """A switch with a cable for each host, and one to this machine, which they see as 10.7.0.100: what listens on 127.0.0.1 here is reached there.
+
+    This machine's end is a QEMU without a machine in it, for its user network.  That one takes every frame for its own, so only those for its
+    address may reach it: hence a switch, not a hub."""
+    GATEWAY = "10.7.0.100"
+
+    def __init__(self):
+        os.makedirs(RUNS, exist_ok=True)
+        self.path = os.path.join(RUNS, f"lan-{os.getpid()}-{id(self):x}")
+        self.ends, self.wires, self.locks, self.home = {}, {}, {}, {}
+        command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-monitor", "none",
+                   "-netdev", f"user,id=u,ipv6=off,net=10.7.0.0/24,host={self.GATEWAY},dns=10.7.0.101,dhcpstart=10.7.0.200",
+                   "-netdev", "hubport,id=hu,hubid=0,netdev=u", "-netdev", self.netdev("user"), "-netdev", "hubport,id=hn,hubid=0,netdev=n0"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        atexit.register(self.close)
+
+    def netdev(self, name):
+        if name not in self.ends:
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(f"{self.path}-{name}")
+            listener.listen(1)
+            self.ends[name], self.locks[name] = listener, threading.Lock()
+            threading.Thread(target=self._receive, args=(name,), daemon=True).start()
+        return f"stream,id=n0,server=off,addr.type=unix,addr.path={self.path}-{name}"
+
+    def _receive(self, name):
+        while True:
+            self.wires[name] = self.ends[name].accept()[0]
+            stream = self.wires[name].makefile("rb")
+            while True:
+                head = stream.read(4)                           # QEMU's framing: length, frame
+                body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+                if not body:
+                    break
+                self.home[body[6:12]] = name
+                known = self.home.get(body[:6])
+                for to in [known] if known else [w for w in list(self.wires) if body[0] & 1 or w != "user"]:
+                    if to != name:
+                        self._send(to, head + body)
+            self.wires.pop(name).close()
+
+    def _send(self, to, data):
+        try:
+            with self.locks[to]:
+                self.wires[to].sendall(data)
+        except (OSError, KeyError):
+            pass                                                # that host died just now
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
 
 
 class SlowLink:

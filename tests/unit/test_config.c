@@ -173,6 +173,9 @@ static const struct value_case value_cases[] = {
     { "vm v", "disk", "ram:", false }, { "vm v", "disk", "image.raw", false }, { "vm v", "disk", "ram:a/b", false }, { "vm v", "disk", "", false },
     { "host", "guest-cpus", "all", true }, { "host", "guest-cpus", "1-3,5", true }, { "host", "guest-cpus", "0-63", true }, { "host", "guest-cpus", "64", false },
     { "host", "guest-cpus", "3-1", false }, { "host", "guest-cpus", "1,", false }, { "host", "guest-cpus", "", false }, { "host", "guest-cpus", "1-", false },
+    { "vm v", "disk", "nbd:10.0.0.5/web", true }, { "vm v", "disk", "nbd:10.0.0.5:1/a/b", true }, { "vm v", "disk", "nbd:10.0.0.5/", true },
+    { "vm v", "disk", "nbd:10.0.0.5", false }, { "vm v", "disk", "nbd:server/web", false }, { "vm v", "disk", "nbd:10.0.0.5:0/web", false },
+    { "vm v", "disk", "nbd:10.0.0.5:65536/web", false }, { "vm v", "disk", "nbd:127.0.0.1/web", false }, { "vm v", "disk", "nbd:10.0.0.5/a b", false },
     { "vm v", "pin", "any", true }, { "vm v", "pin", "63", true }, { "vm v", "pin", "64", false }, { "vm v", "pin", "-1", false },
 };
 
@@ -194,7 +197,9 @@ static void test_devices(void **state)
     (void)state;
     const char *text = "[vm a]\nmemory = 64M\nkernel = k\n"
                        "[vm b]\nmemory = 64M\nkernel = k\nnic = yes\nrng = no\nballoon = no\nconsole = virtio\ndisk = ram:6M\n"
-                       "[vm c]\nmemory = 64M\nkernel = k\ndisk = ram:7M\n";
+                       "[vm c]\nmemory = 64M\nkernel = k\ndisk = ram:7M\n"
+                       "[vm d]\nmemory = 64M\nkernel = k\ndisk = nbd:10.0.0.5:10810/pool/web\n"
+                       "[vm e]\nmemory = 64M\nkernel = k\ndisk = nbd:10.0.0.5/\n";
     config_parse(text, strlen(text), &c, NULL, NULL);
     assert_int_equal(c.n_errors, 0);
     const struct vm_config *a = &c.vms[0], *b = &c.vms[1];
@@ -202,6 +207,10 @@ static void test_devices(void **state)
     assert_true(b->nic && b->hvc && !b->rng && !b->balloon);
     assert_int_equal(b->disk_bytes, 6 * MIB);
     assert_string_equal(c.vms[2].disk_file, "7M");                  /* no size that a disk can have: a file's name */
+    assert_memory_equal(c.vms[3].nbd.ip, "\x0a\0\0\5", 4);
+    assert_int_equal(c.vms[3].nbd.port, 10810);
+    assert_string_equal(c.vms[3].nbd.name, "pool/web");
+    assert_true(c.vms[4].nbd.port == CONFIG_DEFAULT_NBD_PORT && !c.vms[4].nbd.name[0] && !c.vms[4].disk_bytes);
 }
 
 static void test_each_value(void **state)

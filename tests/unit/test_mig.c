@@ -235,6 +235,7 @@ static void test_round_trip(void **s)
             world_init(&w, seed == 3 ? 4001 : 1500, seed, &o);
             w.a.writer = wr;
             w.a.pause_polls = seed;
+            w.a.calm_polls = 2 * seed;
             w.writes_per_turn = 1 + seed;
             run(&w);
             assert_moved(&w);
@@ -502,6 +503,24 @@ static void test_failures(void **s)
     world_init(&w, 800, 3, NULL); w.a.fail_save = true; run_failing(&w, HV_E_IO, "cannot be saved");
     world_init(&w, 800, 3, NULL); w.a.fail_log = true; run_failing(&w, HV_E_NOMEM, "dirty log");
     world_init(&w, 800, 3, NULL); mig_ids_put(&w.ids, mig_tx_id(w.tx), 0, true, MIG_V_REFUSED, "before"); run_failing(&w, HV_E_EXIST, "finished");
+}
+
+/* Admission that takes a while (a disk is being opened): the offer waits, and then it is a move like any other; or the link goes in between. */
+static void test_admission_takes_time(void **s)
+{
+    (void)s;
+    struct world w;
+    world_init(&w, 800, 3, NULL); w.b.admit_later = 5; w.b.refuse = 1; run_failing(&w, HV_E_REFUSED, "reason 1");
+    world_init(&w, 800, 3, NULL);
+    w.b.admit_later = 50;
+    run(&w);
+    assert_int_equal(w.b.admit_later, 0);
+    assert_true(mig_tx_state(w.tx) == MIG_TX_RELEASED && w.b.running);
+    world_fini(&w);
+    world_init(&w, 800, 3, NULL);
+    w.b.admit_later = 1000;
+    w.sd.cut_at = 1000;
+    run_failing(&w, HV_E_CLOSED, "link");
 }
 
 static void test_version(void **s)
@@ -818,7 +837,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_stats), cmocka_unit_test(test_notes), cmocka_unit_test(test_delta_cost),
         cmocka_unit_test(test_cut_everywhere), cmocka_unit_test(test_cut_query), cmocka_unit_test(test_half_open), cmocka_unit_test(test_flip), cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_failures), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
+        cmocka_unit_test(test_failures), cmocka_unit_test(test_admission_takes_time), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
         cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts), cmocka_unit_test(test_long_silence),
         cmocka_unit_test(test_resolve), cmocka_unit_test(test_soak), cmocka_unit_test(test_state_age), cmocka_unit_test(test_ids),
         cmocka_unit_test(test_ids_flood), cmocka_unit_test(test_flood_of_offers),

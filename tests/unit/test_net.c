@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c net/lwip_port.c net/vswitch.c
- *   net/announce.c kernel/config.c kernel/err.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c */
+ *   net/announce.c kernel/config.c kernel/err.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c tests/fakes/echo_server.c */
 /* unit-deps: bearssl lwip */
 /* tests/unit/test_net.c - two whole network stacks in two processes on one wire: streams that work, and every way in which they fail.
  *
@@ -22,6 +22,7 @@
 #include <lwip/tcp.h>
 #include "kernel/clock.h"
 #include "net/stream.h"
+#include "tests/fakes/echo_server.h"
 #include "tests/fakes/nic_socket.h"
 #include "tests/unit/net_keys.h"
 
@@ -175,7 +176,57 @@ static void b_take_all(void)                    /* slowly, so that the sender's 
     CHECK(stream_status(accepted) == STREAM_CLOSED && n == CLOSING_BYTES);
 }
 
+static void b_plain_echo(void)
+{
+    echo_server_start(10809);
+    for (;;) {
+        turn();
+        echo_server_turn();
+    }
+}
+
 /* --- host A's tests --- */
+
+static struct stream *dial_plain(uint16_t port)
+{
+    struct stream *s;
+    CHECK(stream_connect_plain(conf.peers[0].ip, port, &s) == HV_OK);
+    while (stream_status(s) == STREAM_CONNECTING) turn();
+    return s;
+}
+
+static void a_plain(void)
+{
+    enum { LEN = 700000 };
+    static uint8_t buf[5000];
+    struct stream *s = dial_plain(10809);
+    CHECK(stream_status(s) == STREAM_OPEN && !stream_peer(s));
+    for (size_t put = 0, got = 0; got < LEN;) {
+        size_t n = MIN(sizeof buf, LEN - put);
+        for (size_t i = 0; i < n; i++) buf[i] = pattern(put + i);
+        put += stream_write(s, buf, n);
+        stream_flush(s);
+        turn();
+        n = stream_read(s, buf, 1 + got % sizeof buf);
+        for (size_t i = 0; i < n; i++) CHECK(buf[i] == pattern(got + i));
+        got += n;
+        CHECK(stream_status(s) == STREAM_OPEN);
+    }
+    stream_close(s);
+    turn_for(200000);
+    s = dial_plain(7420);                       /* a server that ends the connection: here B's TLS, which wants no such bytes */
+    (void)stream_write(s, "GET / HTTP/1.0\r\n\r\n", 18);
+    stream_flush(s);
+    while (stream_status(s) == STREAM_OPEN) turn(), (void)stream_read(s, buf, sizeof buf);
+    CHECK(stream_status(s) == STREAM_FAILED && stream_error(s) == HV_E_CLOSED);
+    stream_close(s);
+    s = dial_plain(10810);
+    CHECK(stream_error(s) == HV_E_REFUSED && strstr(stream_reason(s), "does the server run there"));
+    stream_abort(s);
+    s = dial_plain(10809);
+    stream_abort(s);
+    turn_for(100000);
+}
 
 static void a_close_behind_data(void)
 {
@@ -464,6 +515,12 @@ static void test_close_delivers(void **s)
     run_scene(&(struct scene){ a_close_behind_data, b_take_all, .mtu = 1500, .b_decides = true, KNOWN });
 }
 
+static void test_plain(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_plain, b_plain_echo, .mtu = 1500, .push_back = 7, KNOWN });
+}
+
 static void test_no_card(void **state)
 {
     (void)state;
@@ -490,7 +547,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_wrong_server), cmocka_unit_test(test_absent), cmocka_unit_test(test_no_port), cmocka_unit_test(test_no_route),
         cmocka_unit_test(test_death_idle), cmocka_unit_test(test_death_busy), cmocka_unit_test(test_many_unknown), cmocka_unit_test(test_past_a_crowd), cmocka_unit_test(test_slow_handshake),
         cmocka_unit_test(test_too_many_from_one),
-        cmocka_unit_test(test_close_delivers), cmocka_unit_test(test_no_card),
+        cmocka_unit_test(test_close_delivers), cmocka_unit_test(test_plain), cmocka_unit_test(test_no_card),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);

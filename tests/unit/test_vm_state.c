@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_vm_state.c - state and offer: round trip, every truncation, every flipped byte, all-or-nothing; time across a move. */
-/* unit-sources: kernel/vm_state.c kernel/vm_offer.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/vm_state.c kernel/vm_offer.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -376,12 +376,37 @@ static void test_offer(void **unused)
     end();
 }
 
+/* A disk on a server: address and size travel in the offer, and nonsense there is refused. */
+static void test_offer_of_a_disk_on_a_server(void **unused)
+{
+    (void)unused;
+    begin(1);
+    struct disk disk = { .known = true, .info = { .bytes = 64 * MIB, .block = 4096, .flush = true, .zeroes = true } };
+    struct vm_offer o;
+    a.vm.config.nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .name = "web" };
+    a.vm.disk.disk = &disk;
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_OK);
+    assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof o.config.nbd);
+    assert_true(disk_fits(&disk.info, &o.disk) && disk_fits(&o.disk, &disk.info));
+    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, why, sizeof why), HV_OK);
+    disk.info.block = 3000;
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
+    disk.info.block = 4096, disk.info.bytes = 64 * MIB + 512;
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
+    a.vm.disk.disk = NULL;
+    a.vm.config.nbd.port = 0;
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_time_goes_on), cmocka_unit_test(test_other_frequency), cmocka_unit_test(test_scaled_tsc), cmocka_unit_test(test_promised_rate_comes_back),
         cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing), cmocka_unit_test(test_flipped_bytes_never_hurt),
-        cmocka_unit_test(test_illegal_values_are_named), cmocka_unit_test(test_optional_section_is_skipped), cmocka_unit_test(test_offer), cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
+        cmocka_unit_test(test_illegal_values_are_named), cmocka_unit_test(test_optional_section_is_skipped), cmocka_unit_test(test_offer), cmocka_unit_test(test_offer_of_a_disk_on_a_server), cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

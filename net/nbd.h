@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * net/nbd.h - a disk that is an export of an NBD server, over a bare TCP stream.
+ *
+ * Manual: the NBD project's doc/proto.md ("The NBD protocol"): fixed newstyle negotiation, NBD_OPT_GO, simple replies. */
+#ifndef GODWIT_NET_NBD_H
+#define GODWIT_NET_NBD_H
+
+#include "kernel/config.h"
+#include "kernel/disk.h"
+#include "kernel/err.h"
+
+/** Begin to reach the export; the disk is known once its server has said what it has.  ops->poll() does all the work.  Until ops->close() the
+ *  connection is made again whenever it is lost.  Service pCPU.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err nbd_open(const struct nbd_config *target, struct disk **out);
+
+#endif

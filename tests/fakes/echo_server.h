@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/echo_server.h - a server of bare TCP in the same lwIP: sends back what it gets, 1 MiB at most. */
+#ifndef GODWIT_TESTS_ECHO_SERVER_H
+#define GODWIT_TESTS_ECHO_SERVER_H
+
+#include "kernel/types.h"
+
+void echo_server_start(uint16_t port);
+void echo_server_turn(void);                    /* after each net_poll() */
+
+#endif

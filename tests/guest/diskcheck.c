@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/guest/diskcheck.c - writes and reads a disk for ever, remembers what must be where, and says at the end whether it is.
+ *
+ * usage: diskcheck DEVICE MIB        SIGTERM: stop, read everything back, print
+ *     DISK ok writes=W reads=R flushes=F slowest_ms=M bad=0 sum=S          (or "DISK FAILED ...")
+ *
+ * Blocks of 16 KiB, picked at random, are written without the page cache; every 8 writes a flush.  A block holds, in each of its sectors, a mark, its number,
+ * the number of the write, the sector's number, and then that write's number's low byte: so whoever has the disk's file can check it, too.  A block that
+ * was never written is not looked at.  sum: over all blocks, the last write's number times (2 block + 1), modulo 2^64. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "payload.h"
+
+enum { BLOCK = 16384, SECTOR = 512, FLUSH_EVERY = 8, READ_EVERY = 4 };
+#define MARK 0x5444474b53494421ull
+
+static volatile sig_atomic_t stop;
+static uint64_t *last, n_writes, n_reads, n_flushes, n_bad, slowest_ns;
+static uint8_t *buf, *want;
+static int fd;
+
+static void on_term(int sig) { (void)sig; stop = 1; }
+
+static void fill(uint8_t *b, uint64_t block, uint64_t write)
+{
+    memset(b, (int)(write & 0xff), BLOCK);
+    for (uint64_t s = 0; s < BLOCK / SECTOR; s++)
+        memcpy(b + s * SECTOR, (uint64_t[]){ MARK, block, write, s }, 32);
+}
+
+static void failed(const char *what, uint64_t block)
+{
+    perror(what);
+    printf("DISK error: %s of block %llu\n", what, (unsigned long long)block);
+    n_bad++;
+}
+
+static void check(uint64_t block)
+{
+    n_reads++;
+    if (pread(fd, buf, BLOCK, (off_t)(block * BLOCK)) != BLOCK) {
+        failed("read", block);
+        return;
+    }
+    fill(want, block, last[block]);
+    if (memcmp(buf, want, BLOCK) == 0) return;
+    uint64_t head[4];
+    memcpy(head, buf, sizeof head);
+    if (n_bad++ < 5)
+        printf("DISK bad: block %llu has mark %llx block %llu write %llu, should have write %llu\n", (unsigned long long)block, (unsigned long long)head[0],
+               (unsigned long long)head[1], (unsigned long long)head[2], (unsigned long long)last[block]);
+}
+
+static void write_one(uint64_t block)
+{
+    uint64_t before = clock_ns(CLOCK_MONOTONIC);
+    fill(buf, block, ++n_writes);
+    if (pwrite(fd, buf, BLOCK, (off_t)(block * BLOCK)) != BLOCK) failed("write", block);
+    last[block] = n_writes;
+    if (n_writes % FLUSH_EVERY == 0) {
+        if (fdatasync(fd)) failed("flush", block);
+        n_flushes++;
+    }
+    uint64_t took = clock_ns(CLOCK_MONOTONIC) - before;
+    if (took > slowest_ns) slowest_ns = took;
+}
+
+static uint64_t random_next(void)
+{
+    static uint64_t x = 88172645463325252ull;
+    x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+    return x;
+}
+
+int diskcheck_main(int argc, char **argv)
+{
+    uint64_t n = argc == 3 ? strtoull(argv[2], NULL, 10) * (1 << 20) / BLOCK : 0, sum = 0;
+    fd = n ? open(argv[1], O_RDWR | O_DIRECT) : -1;
+    if (fd < 0) {
+        fprintf(stderr, "usage: diskcheck DEVICE MIB\n");
+        return 2;
+    }
+    signal(SIGTERM, on_term);
+    last = calloc(n, sizeof *last);
+    buf = aligned_alloc(4096, BLOCK);
+    want = aligned_alloc(4096, BLOCK);
+    while (!stop && n_bad < 100) {
+        write_one(random_next() % n);
+        uint64_t b = random_next() % n;
+        if (n_writes % READ_EVERY == 0 && last[b]) check(b);
+    }
+    fdatasync(fd);
+    for (uint64_t b = 0; b < n; b++) {
+        if (last[b]) check(b);
+        sum += last[b] * (2 * b + 1);
+    }
+    printf("DISK %s writes=%llu reads=%llu flushes=%llu slowest_ms=%llu bad=%llu sum=%llu\n", n_bad ? "FAILED" : "ok", (unsigned long long)n_writes,
+           (unsigned long long)n_reads, (unsigned long long)n_flushes, (unsigned long long)(slowest_ns / 1000000), (unsigned long long)n_bad,
+           (unsigned long long)sum);
+    return n_bad != 0;
+}

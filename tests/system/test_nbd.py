@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Guests' disks on NBD servers: Debian's unmodified kernel writes to one while it moves, and while its server dies and comes back."""
+import re
+import time
+
+from fixtures import Skip
+from host import Lan
+from nbd import NbdServer, missing
+from test_virtio import FILES, guest_vm, sh
+
+MIB = 8
+
+
+def server(name, kind="nbdkit", options=()):
+    if missing():
+        raise Skip(missing())
+    return NbdServer(name, MIB, kind, options)
+
+
+def begin(guest):
+    """Start diskcheck in the guest."""
+    sh(guest, f"(diskcheck /dev/vda {MIB} >/tmp/disk & echo $! >/tmp/pid)")
+
+
+def end(guest, nbd, timeout=60):
+    """Stop it, and compare what it knows with what it reads and with the server's file; returns its figures."""
+    text = sh(guest, "read pid </tmp/pid; kill -TERM $pid; while [ -d /proc/$pid ]; do usleep 100000; done; sync; cat /tmp/disk", timeout)
+    line = re.search(r"^DISK (ok|FAILED) (.*)$", text, re.M)
+    assert line and line[1] == "ok", f"the guest's disk is wrong:\n{text}"
+    figures = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", line[2])}
+    assert nbd.sum() == figures["sum"], f"the server's file is not what the guest wrote: {figures}"
+    return figures
+
+
+def test_disk_moves_and_survives_its_server(own):
+    """The short form of all: a write load goes there and back, loses its server in the middle, stands still, goes on; every byte is compared."""
+    nbd, link = server("core"), Lan()
+    a = own("a", link, vms={"guest": guest_vm(11, disk=nbd.disk)}, peers=["b"], files=FILES)
+    b = own("b", link, peers=["a"], files=FILES)
+    with a.guest("guest") as g:
+        g.ready()
+        begin(g)
+    report = a.migrate("guest", "b")
+    print(f"        a -> b: blackout {report.number('blackout_ms')} ms")
+    nbd.kill()
+    b.wait_log("guest: stands still, waiting for its disk: nbd:.* unreachable", 20)
+    assert re.search(r"^guest +paused .*waiting for its disk: nbd:.* unreachable since \d+ s: .*refuses", b.command("vm list"), re.M), b.command("vm list")
+    refused = b.migrate("guest", "a", must=False)
+    assert "waiting for its disk" in refused["reason"], refused.text
+    nbd.start()
+    b.wait_log("guest: goes on, it waited", 20)
+    time.sleep(1)
+    report = b.migrate("guest", "a")
+    print(f"        b -> a: blackout {report.number('blackout_ms')} ms")
+    with a.guest("guest") as g:
+        figures = end(g, nbd)
+    assert figures["writes"] > 100, figures
+    assert figures["slowest_ms"] > 2000, "the guest saw nothing of the loss of its server"
+    shown = a.command("vm inspect guest")
+    assert re.search(r"^virtio disk +slot 4, live, .* 0 failed", shown, re.M), shown

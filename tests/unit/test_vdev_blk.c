@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_vdev_blk.c - a virtio disk whose backend takes its time: order, room, hold, and the guest's reset in the middle. */
+/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/vdev_blk.h"
+#include "tests/fakes/page.h"
+#include "tests/fakes/virtio_driver.h"
+
+enum { BLK = 4, VECTOR = 0x41 };
+#define RAM (16 * MIB)
+#define HEAD(i) (0x200000u + (i) * 0x1000u)     /* request i: header, status behind it */
+#define DATA(i) (0x400000u + (i) * 0x40000u)
+static struct machine m;
+static struct disk disk;
+static struct disk_req *pending[64];            /* what the fake disk was given, in order */
+static unsigned n_pending;
+
+static enum disk_status fake_submit(struct disk *d, struct disk_req *r)
+{
+    assert_true(d == &disk && n_pending < 64 && spin_is_locked(&m.vm.dev_lock));
+    pending[n_pending++] = r;
+    return DISK_PENDING;
+}
+static const struct disk_ops fake_ops = { .submit = fake_submit };
+
+static int begin(void **state)
+{
+    (void)state;
+    fake_tsc = 1000000;
+    n_pending = 0;
+    machine_init_bare(&m, 1, RAM);
+    m.vm.config.nbd.port = 10809;
+    assert_int_equal(devices_create(&m.vm), HV_OK);
+    m.vcpu[0].lapic->svr = 0x1ff;
+    disk = (struct disk){ .ops = &fake_ops, .max_pending = 64, .serial = "godwit-nbd", .known = true,
+                          .info = { .bytes = 8 * MIB, .block = 4096, .flush = true, .zeroes = true } };
+    vdev_blk_attach(&m.vm, &disk);
+    return 0;
+}
+static int end(void **state)
+{
+    (void)state;
+    machine_fini(&m);
+    assert_int_equal(fake_page_outstanding, 0);
+    return 0;
+}
+
+static void start(void) { drv_start(&m, BLK, VIRTIO_F_VERSION_1, 1); }
+static void service(void) { while (vdev_service(&m.vm)) ; }
+
+/* Request i with descriptors 3 i .. 3 i + 2. */
+static void offer(unsigned i, uint32_t type, uint64_t sector, uint32_t len, bool in)
+{
+    uint64_t t = DRV_RINGS(BLK, 0);
+    drv_put(&m, HEAD(i), type, 4), drv_put(&m, HEAD(i) + 4, 0, 4), drv_put(&m, HEAD(i) + 8, sector, 8), drv_put(&m, HEAD(i) + 16, 0xee, 1);
+    drv_desc(&m, t, 3 * i, HEAD(i), 16, 1, len ? 3 * i + 1 : 3 * i + 2);
+    drv_desc(&m, t, 3 * i + 1, DATA(i), len, 1 | (in ? 2 : 0), 3 * i + 2);
+    drv_desc(&m, t, 3 * i + 2, HEAD(i) + 16, 1, 2, 0);
+    drv_offer(&m, BLK, 0, 3 * i);
+    drv_bell(&m, BLK, 0);
+    service();
+}
+static unsigned status(unsigned i) { return (unsigned)drv_get(&m, HEAD(i) + 16, 1); }
+static unsigned used_head(unsigned at) { return (unsigned)drv_get(&m, DRV_RINGS(BLK, 0) + DRV_USED + 4 + 8 * at, 4); }
+static bool irq(void)
+{
+    uint32_t old = atomic_fetch_and(&m.vcpu[0].lapic->irr[VECTOR / 32], ~BIT32(VECTOR % 32));
+    return old & BIT32(VECTOR % 32);
+}
+
+static void test_answers_in_any_order(void **state)
+{
+    (void)state;
+    uint8_t buf[8192];
+    start();
+    assert_int_equal(drv_r(&m, BLK, 0, 4), 0);
+    drv_w(&m, BLK, 0, 4, 0);
+    assert_int_equal(drv_r(&m, BLK, 4, 4) & (BIT32(5) | BIT32(9) | BIT32(13) | BIT32(14)), BIT32(9) | BIT32(14));   /* what this disk can do */
+    assert_int_equal(drv_r(&m, BLK, 0x2000, 8), 8 * MIB / 512);
+    assert_int_equal(drv_r(&m, BLK, 0x2014, 4), 4096);
+    memset(m.ram + DATA(0), 0x5a, 8192);
+    offer(0, 1, 8, 8192, false);
+    offer(1, 0, 16, 4096, true);
+    offer(2, 4, 0, 0, false);
+    assert_int_equal(n_pending, 3);
+    assert_true(pending[0]->op == DISK_WRITE && pending[0]->offset == 4096 && pending[0]->len == 8192);
+    assert_true(pending[1]->op == DISK_READ && pending[1]->offset == 8192 && pending[1]->len == 4096 && pending[2]->op == DISK_FLUSH);
+    assert_true(pending[0]->get(pending[0], 100, buf, 8092) && buf[8091] == 0x5a);
+    memset(buf, 0xa5, 4096);
+    pending[1]->put(pending[1], 0, buf, 4096);
+    assert_int_equal(drv_used(&m, BLK, 0), 0);
+    assert_false(irq());
+    pending[1]->done(pending[1], DISK_OK);
+    assert_true(irq());
+    assert_int_equal(used_head(0), 3);
+    assert_int_equal(drv_used_len(&m, BLK, 0, 0), 4097);
+    assert_true(status(1) == 0 && m.ram[DATA(1) + 4095] == 0xa5 && status(0) == 0xee);
+    pending[2]->done(pending[2], DISK_OK);
+    pending[0]->done(pending[0], DISK_ERROR);
+    assert_true(status(2) == 0 && status(0) == 1 && drv_used(&m, BLK, 0) == 3 && vdev_blk_pending(&m.vm) == 0);
+}
+
+static void test_refused_without_the_disk(void **state)
+{
+    (void)state;
+    start();
+    offer(0, 1, 1, 4096, false);                /* no whole block */
+    offer(1, 0, 8, 512, true);
+    offer(2, 1, 8 * MIB / 512, 4096, false);    /* behind the end */
+    drv_put(&m, DATA(3), 8, 8), drv_put(&m, DATA(3) + 8, 8, 4), drv_put(&m, DATA(3) + 12, 0, 4);
+    offer(3, 11, 0, 16, false);                 /* discard: not offered */
+    assert_int_equal(n_pending, 0);
+    assert_true(status(0) == 1 && status(1) == 1 && status(2) == 1 && status(3) == 2);
+    offer(4, 8, 0, 20, true);
+    assert_string_equal((char *)m.ram + DATA(4), "godwit-nbd");
+}
+
+static void test_hold_leaves_requests_in_the_ring(void **state)
+{
+    (void)state;
+    static uint8_t saved[VM_STATE_MAX], ram[RAM];
+    start();
+    offer(0, 4, 0, 0, false);
+    vdev_blk_hold(&m.vm, true);
+    offer(1, 4, 0, 0, false);
+    assert_true(n_pending == 1 && vdev_blk_pending(&m.vm) == 1);
+    pending[0]->done(pending[0], DISK_OK);
+    service();
+    assert_true(n_pending == 1 && vdev_blk_pending(&m.vm) == 0 && drv_used(&m, BLK, 0) == 1);
+    struct wr w = wr_init(saved, sizeof saved); /* the ring's state, as it moves: request 1 is found at the destination */
+    vdev_save(&m.vm, &w);
+    memcpy(ram, m.ram, RAM);
+    machine_fini(&m);
+    begin(NULL);
+    memcpy(m.ram, ram, RAM);
+    struct rd r = rd_init(saved, w.len);
+    assert_true(vdev_load(&m.vm, &r, true));
+    service();
+    assert_true(n_pending == 1 && pending[0]->op == DISK_FLUSH);
+    pending[0]->done(pending[0], DISK_OK);
+    assert_true(used_head(1) == 3 && drv_used(&m, BLK, 0) == 2 && status(1) == 0);
+}
+
+static void test_released_hold(void **state)
+{
+    (void)state;
+    start();
+    vdev_blk_hold(&m.vm, true);
+    offer(0, 4, 0, 0, false);
+    assert_int_equal(n_pending, 0);
+    vdev_blk_hold(&m.vm, false);
+    service();
+    assert_int_equal(n_pending, 1);
+    pending[0]->done(pending[0], DISK_OK);
+}
+
+static void test_bytes_under_way_are_bounded(void **state)
+{
+    (void)state;
+    start();
+    for (unsigned i = 0; i < 5; i++) offer(i, 1, 8, 3 * MIB, false);
+    assert_int_equal(n_pending, 2);             /* 4 MiB are reached */
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(n_pending, MIN(i + 2, 5u));
+        pending[i]->done(pending[i], DISK_OK);
+        service();
+    }
+    assert_int_equal(drv_used(&m, BLK, 0), 5);
+}
+
+static void test_reset_makes_orphans(void **state)
+{
+    (void)state;
+    uint8_t buf[4096];
+    start();
+    memset(m.ram + DATA(1), 0, 4096);
+    offer(0, 1, 8, 4096, false);
+    offer(1, 0, 16, 4096, true);
+    start();                                    /* resets it first */
+    assert_false(pending[0]->get(pending[0], 0, buf, 4096));    /* its memory is the guest's again */
+    memset(buf, 0xff, sizeof buf);
+    pending[1]->put(pending[1], 0, buf, 4096);
+    assert_int_equal(m.ram[DATA(1)], 0);
+    offer(2, 1, 24, 4096, false);
+    assert_int_equal(n_pending, 2);             /* nothing new while old ones are under way */
+    pending[0]->done(pending[0], DISK_OK);
+    service();
+    assert_int_equal(n_pending, 2);
+    pending[1]->done(pending[1], DISK_OK);
+    service();
+    assert_int_equal(n_pending, 3);
+    assert_int_equal(drv_used(&m, BLK, 0), 0);
+    pending[2]->done(pending[2], DISK_OK);
+    assert_true(drv_used(&m, BLK, 0) == 1 && status(2) == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
+        T(test_answers_in_any_order), T(test_refused_without_the_disk), T(test_hold_leaves_requests_in_the_ring), T(test_released_hold),
+        T(test_bytes_under_way_are_bounded), T(test_reset_makes_orphans),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
