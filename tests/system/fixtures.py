@@ -3,7 +3,7 @@
 
 solo    one host with guests "guest" (dirtier 32 MiB, 1000 pages/s; runs) and "shell" (a shell; stopped)
 pair    two hosts that know each other; "guest" runs on a (or on b, if a check left it there: use pair.home())
-own     a function Host(...) whose hosts end with the check; own.bochs(...) and own.bochs_pair(...): in Bochs
+own     a function Host(...) whose hosts end with the check; own.in_bochs(...) and own.pair_in_bochs(...): in Bochs
 bed     a function bed(vendor): hosts of one vendor that find changed pages in different ways, with a guest without Linux (class Bed)
 intel   two hosts in Bochs with one CPU each; "guest" is a Linux with 2 vCPUs and runs on a
 """
@@ -130,16 +130,16 @@ class Own:
         self.made.append(Pair(**kw))
         return self.made[-1]
 
-    def bochs(self, name, link=None, wait=True, **kw):
+    def in_bochs(self, name, link=None, wait=True, **kw):
         need_bochs()
         self.made.append(BochsHost(name, link, tag="own", **kw))
         return narrate(self.made[-1].boot(wait))
 
-    def bochs_pair(self, model, b_keys=None, b_ips=bochs.IPS, **kw):
+    def pair_in_bochs(self, model, b_keys=None, b_ips=bochs.IPS, **kw):
         """Hosts a and b on one processor model, the walker on a.  b_keys: b's own host_keys; b_ips: its speed."""
         link, files = BochsLink(), walker_files()
-        a = self.bochs("a", link, wait=False, model=model, vms={"guest": walker_vm()}, files=files, peers=["b"], **kw)
-        b = self.bochs("b", link, wait=False, model=model, ips=b_ips, peers=["a"], **{**kw, "host_keys": b_keys or kw.get("host_keys")})
+        a = self.in_bochs("a", link, wait=False, model=model, vms={"guest": walker_vm()}, files=files, peers=["b"], **kw)
+        b = self.in_bochs("b", link, wait=False, model=model, ips=b_ips, peers=["a"], **{**kw, "host_keys": b_keys or kw.get("host_keys")})
         a.wait_prompt()
         b.wait_prompt()
         return a, b

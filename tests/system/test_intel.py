@@ -33,7 +33,7 @@ def test_amd_and_intel_do_not_mix(bed):
 def test_two_cpus_and_a_guest_that_never_leaves(own):
     """VT-x on both CPUs; a guest that has interrupts off for ever stops neither the console nor the other guest."""
     files = {**walker_files(), "spin": bochs.write_file("spin", bzimage(SPIN_WITH_INTERRUPTS_OFF))}
-    a = own.bochs("a", cpus=2, files=files, vms={"guest": walker_vm(), "spin": vm(memory="40M", kernel="spin", initrd=None)})
+    a = own.in_bochs("a", cpus=2, files=files, vms={"guest": walker_vm(), "spin": vm(memory="40M", kernel="spin", initrd=None)})
     assert re.search(r"VT-x, EPT, ASIDs \d+, next-RIP yes", a.log()) and "2 of 2 CPUs run" in a.log(), a.log()[-1500:]
     assert re.search(r"spin .*running", a.command("vm list"))
     ticks(a, n=3)
@@ -44,7 +44,7 @@ def test_two_cpus_and_a_guest_that_never_leaves(own):
 
 def test_mechanism_by_configuration(own):
     """A processor that has PML does without."""
-    a, b = own.bochs_pair(SKYLAKE, host_keys={"dirty-log": "ad", "verify": "yes"}, b_keys={"dirty-log": "wp", "verify": "yes"})
+    a, b = own.pair_in_bochs(SKYLAKE, host_keys={"dirty-log": "ad", "verify": "yes"}, b_keys={"dirty-log": "wp", "verify": "yes"})
     move(a, b, "ad")
     move(b, a, "wp")
 
@@ -52,7 +52,7 @@ def test_mechanism_by_configuration(own):
 def masked_features(own, model, also):
     """A guest on the lowest level: #UD and #GP for what the host has and the guest is not shown, where the processor can raise them."""
     cr4 = ("fsgsbase", "osxsave", "smep", "smap", "tsd")
-    a = own.bochs("a", model=model, vms={"all": masked_vm("host", cr4), "least": masked_vm("x86-64-v1", ("umip", "pcide") + cr4)},
+    a = own.in_bochs("a", model=model, vms={"all": masked_vm("host", cr4), "least": masked_vm("x86-64-v1", ("umip", "pcide") + cr4)},
                   files={"masked": build("masked"), **NO_LINUX})
     got = masked(a, "all")
     assert not any(got[k] for k in ("rdtscp", "rdrand", "rdseed", "xgetbv", "rdfsbase") + cr4), got

@@ -13,13 +13,13 @@ MODELS = {"pml": SKYLAKE, "ad": HASWELL, "wp": IVY_BRIDGE}
 @each({by: by for by in MODELS})
 def test_equal_processors(by, own):
     """`dirty-log` is auto: the best that the processor has."""
-    a, b = own.bochs_pair(MODELS[by], host_keys={"verify": "yes"})
+    a, b = own.pair_in_bochs(MODELS[by], host_keys={"verify": "yes"})
     move(a, b, by)
     move(b, a, by)
 
 
 def test_amd_in_bochs(own):
-    a, b = own.bochs_pair(RYZEN, host_keys={"verify": "yes"})
+    a, b = own.pair_in_bochs(RYZEN, host_keys={"verify": "yes"})
     assert re.search(r"AMD-V, NPT, ASIDs \d+, next-RIP yes", a.log()), a.log()[-1500:]
     move(a, b, "ad")
     move(b, a, "ad")
@@ -27,7 +27,7 @@ def test_amd_in_bochs(own):
 
 def other_tsc_rate(own, model, says, khz_there):
     """A host of 40 MHz and one of 30: the rate of the guest's TSC by its own PM timer, and what the report says of it."""
-    a, b = own.bochs_pair(model, host_keys={"verify": "yes"}, b_ips=30000000)
+    a, b = own.pair_in_bochs(model, host_keys={"verify": "yes"}, b_ips=30000000)
     assert abs(ticks(a)["khz"] - 40000) < 400
     report = move(a, b)
     assert re.search(r"^tsc: " + says, report.text, re.M), f"the report does not say {says}:\n{report.text}"

@@ -56,7 +56,7 @@ def walker_files():
     return {"walker": walker(), **NO_LINUX}
 
 
-BOCHS_TICKS, QEMU_TICKS = 20000, 500000                                # for walker_vm(): about 2000 pages a second
+BOCHS_TICKS, QEMU_TICKS = 20000, 500000                                # for walker_vm(): 2000 pages a second, if it gets the processor
 
 
 def walker_vm(ticks_per_visit=BOCHS_TICKS, **more):
