@@ -5,10 +5,10 @@ Bochs runs some 40 million instructions a second.  More of it: test_dirty.py (mo
 import re
 
 import bochs
-from bochs import RYZEN, SKYLAKE
+from bochs import SKYLAKE
 from fixtures import narrate
 from host import Host, vm
-from tiny_guest import NO_LINUX, QEMU_TICKS, build, masked, masked_vm, move, refused, ticks, walker_files, walker_vm
+from tiny_guest import QEMU_TICKS, masked_features, move, refused, ticks, walker_files, walker_vm
 from tiny_kernel import SPIN_WITH_INTERRUPTS_OFF, bzimage
 
 
@@ -49,25 +49,8 @@ def test_mechanism_by_configuration(own):
     move(b, a, "wp")
 
 
-def masked_features(own, model, also):
-    """A guest on the lowest level: #UD and #GP for what the host has and the guest is not shown, where the processor can raise them."""
-    cr4 = ("fsgsbase", "osxsave", "smep", "smap", "tsd")
-    a = own.in_bochs("a", model=model, vms={"all": masked_vm("host", cr4), "least": masked_vm("x86-64-v1", ("umip", "pcide") + cr4)},
-                  files={"masked": build("masked"), **NO_LINUX})
-    got = masked(a, "all")
-    assert not any(got[k] for k in ("rdtscp", "rdrand", "rdseed", "xgetbv", "rdfsbase") + cr4), got
-    got = masked(a, "least")
-    want = {"rdtscp": 6, "invpcid": 6, "monitor": 6, "xgetbv": 6, "rdfsbase": 6, "xsaves": 6, "umip": 13, "fsgsbase": 13, "pcide": 13,
-            "osxsave": 13, "smep": 13, "smap": 13, "tsd": 0, **also}
-    assert {k: got[k] for k in want} == want, got
-
-
 def test_masked_features_fault(own):
     masked_features(own, SKYLAKE, {"rdrand": 6, "rdseed": 6})
-
-
-def test_masked_features_fault_on_amd(own):
-    masked_features(own, RYZEN, {"rdrand": 0, "rdseed": 0})             # AMD-V has no intercept of them
 
 
 def test_linux_with_two_vcpus_moves_there_and_back(intel):

@@ -5,7 +5,7 @@ import re
 
 from bochs import HASWELL, IVY_BRIDGE, RYZEN, SKYLAKE
 from fixtures import each
-from tiny_guest import move, ticks
+from tiny_guest import masked_features, move, ticks
 
 MODELS = {"pml": SKYLAKE, "ad": HASWELL, "wp": IVY_BRIDGE}
 
@@ -43,3 +43,7 @@ def test_tsc_is_scaled(own):
 
 def test_tsc_without_scaling(own):
     other_tsc_rate(own, HASWELL, r"the guest was promised (39|40)\d+ kHz, the destination runs at (29|30)\d+ kHz and cannot scale", 30000)
+
+
+def test_masked_features_fault_on_amd(own):
+    masked_features(own, RYZEN, {"rdrand": 0, "rdseed": 0})             # AMD-V has no intercept of them

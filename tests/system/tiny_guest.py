@@ -47,6 +47,19 @@ def masked(host, name, timeout=30):
     return {names.get(k, k): int(v) for k, v in re.findall(r"(\S+)=(\d+)", line)}
 
 
+def masked_features(own, model, also):
+    """A guest on the lowest level: #UD and #GP for what the host has and the guest is not shown, where the processor can raise them."""
+    cr4 = ("fsgsbase", "osxsave", "smep", "smap", "tsd")
+    a = own.in_bochs("a", model=model, vms={"all": masked_vm("host", cr4), "least": masked_vm("x86-64-v1", ("umip", "pcide") + cr4)},
+                  files={"masked": build("masked"), **NO_LINUX})
+    got = masked(a, "all")
+    assert not any(got[k] for k in ("rdtscp", "rdrand", "rdseed", "xgetbv", "rdfsbase") + cr4), got
+    got = masked(a, "least")
+    want = {"rdtscp": 6, "invpcid": 6, "monitor": 6, "xgetbv": 6, "rdfsbase": 6, "xsaves": 6, "umip": 13, "fsgsbase": 13, "pcide": 13,
+            "osxsave": 13, "smep": 13, "smap": 13, "tsd": 0, **also}
+    assert {k: got[k] for k in want} == want, got
+
+
 def read_tick(text):
     m = re.search(TICK, text, re.M)
     return {"n": int(m[1]), "visits": int(m[2]), "sweeps": int(m[3]), "bad": int(m[4]), "gap_k": int(m[5]), "khz": int(m[6]), "skew": int(m[7])}
