@@ -154,7 +154,7 @@ class Bed:
 
     amd     in QEMU: a by D bits, b by write protection
     intel   in Bochs, three processors: a Skylake-X (PML), b Ivy Bridge (has no D bits: write protection), c Haswell (no PML: D bits).
-            (Sandy Bridge has no D bits as well, but no RDRAND, and Bochs's timing is no source of randomness, so it cannot encrypt and does not move.)
+            (Sandy Bridge has no D bits as well, but no RDRAND, and Bochs's timing is not random either: it cannot encrypt, and does not move.)
             "guest" was promised what all three have, "promised" all that a has.  A host d in QEMU may join the link."""
     WAYS = {"amd": {"a": "ad", "b": "wp"}, "intel": {"a": "pml", "b": "wp", "c": "ad"}}
     MODELS = {"a": bochs.SKYLAKE, "b": bochs.IVY_BRIDGE, "c": bochs.HASWELL}

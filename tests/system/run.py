@@ -7,8 +7,8 @@ usage: run.py [-k PATTERN] [--list] [-v] [--long] [--soak]
   --long   the checks that take minutes each (more of Intel in Bochs, virtio devices), which a plain run leaves out
 
 A check is a function test_* in tests/system/test_*.py.  Its parameters name fixtures (fixtures.py); checks with the same fixture share one
-boot, in the order written.  One marked with fixtures.each() is a check for each of its cases.  A check that fails, or hangs, spoils its fixture: the next check gets a new one.  A hang (Timeout, Died) is
-printed with what the machines were doing, and tried once more.
+boot, in the order written.  One marked with fixtures.each() is a check for each of its cases.  A check that fails, or hangs, spoils its
+fixture: the next check gets a new one.  A hang (Timeout, Died) is printed with what the machines were doing, and tried once more.
 """
 import argparse
 import functools

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every way to find changed pages, of both vendors: the same checks for each, and what each costs.
 
-The guest (tests/guest/walker.c) changes a page each millisecond and verifies every word of its memory for ever, so a change that is not found
-shows after the move; besides, `verify` has both hosts hash all memory at the stop."""
+The guest (tests/guest/walker.c) changes some 2000 pages a second and verifies every word of its memory for ever, so a change that is not
+found shows after the move; besides, `verify` has both hosts hash all memory at the stop."""
 from dataclasses import dataclass
 
 from fixtures import Skip, each
 from tiny_guest import BY, log_costs, move
 
-UNEXPECTED = 0.05               # so many exits for a page may be wrong: guests' first touches and pages found twice
+# Exits for a changed page, at least and at most: a page that is found again before it was sent is counted once, but cost another exit.
+EXITS = {"ad": (0), "wp": (0.95, 1.5), "pml": (0, 0.02)}
 
 
 @dataclass
@@ -18,14 +19,13 @@ class Way:
     on: str                     # the processor
     src: str                    # the host of the bed (fixtures.Bed) that does it so, and the next one
     dst: str
-    exits: int                  # for a page that changes
 
     def __str__(self):
         return f"{self.vendor}_{self.by}"
 
 
-WAYS = [Way("amd", "ad", "EPYC", "a", "b", 0), Way("amd", "wp", "EPYC", "b", "a", 1), Way("intel", "pml", "Skylake-X", "a", "b", 0),
-        Way("intel", "wp", "Ivy Bridge", "b", "c", 1), Way("intel", "ad", "Haswell", "c", "a", 0)]
+WAYS = [Way("amd", "ad", "EPYC", "a", "b"), Way("amd", "wp", "EPYC", "b", "a"), Way("intel", "pml", "Skylake-X", "a", "b"),
+        Way("intel", "wp", "Ivy Bridge", "b", "c"), Way("intel", "ad", "Haswell", "c", "a")]
 costs = {}                      # Way's name -> what log_costs() saw
 
 
@@ -36,8 +36,8 @@ def test_finds_every_change(way, bed):
     report = hosts.move(way.dst, way.by)
     assert report.parts()["verify"] > 0, f"nothing was verified:\n{report.text}"
     seen = costs[str(way)] = log_costs(hosts[way.src])
-    per_page = seen["exits"] / seen["pages"]
-    assert abs(per_page - way.exits) <= UNEXPECTED, f"{per_page:.3f} exits for a changed page, {way.exits} is what {BY[way.by]} takes"
+    least, most = EXITS[way.by]
+    assert least <= seen["exits"] / seen["pages"] <= most, f"{seen}: {BY[way.by]} takes {least} to {most} exits for a page"
 
 
 def test_what_each_costs(bed):
@@ -49,4 +49,5 @@ def test_what_each_costs(bed):
     for way in WAYS:
         c = costs[str(way)]
         exits, exit_us, harvest_us = (1000 * c[key] / c["pages"] for key in ("exits", "fault_us", "harvest_us"))
-        print(f"        {way.vendor:5}  {way.on:10}  {c['by']:25}{exits:7.1f}  {exit_us:10.0f}  {harvest_us:16.0f}    ({c['pages']}, {c['harvests']})")
+        print(f"        {way.vendor:5}  {way.on:10}  {c['by']:25}{exits:7.1f}  {exit_us:10.0f}  {harvest_us:16.0f}    "
+              f"({c['pages']}, {c['harvests']})")
