@@ -9,7 +9,7 @@ from fixtures import Skip, each
 from tiny_guest import BY, log_costs, move
 
 # Exits for a changed page, at least and at most: a page that is found again before it was sent is counted once, but cost another exit.
-EXITS = {"ad": (0), "wp": (0.95, 1.5), "pml": (0, 0.02)}
+EXITS = {"ad": (0, 0), "wp": (0.95, 1.5), "pml": (0, 0.02)}
 
 
 @dataclass
