@@ -116,7 +116,7 @@ static enum hv_err start_locked(struct vm *vm, enum dirty_mech mech)
     d->mech = mech;
     d->live = live;
     d->n_words = n_words;
-    d->n_faults = d->n_harvests = d->harvest_us = d->n_reported = 0;
+    d->n_faults = d->fault_us = d->n_harvests = d->harvest_us = d->n_reported = 0;
     d->full_before = log_full_exits(vm);
     atomic_store(&d->on, true);
     s2_flush(vm);                                               /* from here on each store is seen */
@@ -205,6 +205,7 @@ void dirty_stop(struct vm *vm)
     mem_free((void *)d->live, d->n_words * sizeof(*d->live));
     d->live = NULL;
     spin_unlock(&vm->mem_lock);
-    log_info("dirty", "%s: %llu changed pages found in %llu harvests, which took %llu us; %llu exits", vm->config.name, (unsigned long long)d->n_reported,
-             (unsigned long long)d->n_harvests, (unsigned long long)d->harvest_us, (unsigned long long)(d->n_faults + log_full_exits(vm) - d->full_before));
+    log_info("dirty", "%s: %llu changed pages found in %llu harvests, which took %llu us; %llu exits, %llu us in faults", vm->config.name,
+             (unsigned long long)d->n_reported, (unsigned long long)d->n_harvests, (unsigned long long)d->harvest_us,
+             (unsigned long long)(d->n_faults + log_full_exits(vm) - d->full_before), (unsigned long long)d->fault_us);
 }

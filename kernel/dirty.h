@@ -19,7 +19,7 @@ struct dirty_log {
     _Atomic uint64_t *live;             /* owned while on: one bit per gfn, set by dirty_mark and write-protect faults */
     size_t n_words;
     atomic_uint n_marking;              /* [a] dirty_mark calls under way: dirty_stop waits for them before it frees live */
-    uint64_t n_faults, n_harvests, harvest_us;   /* cost, for `vm inspect` */
+    uint64_t n_faults, fault_us, n_harvests, harvest_us;    /* [m] cost, for `vm inspect` and the log */
     uint64_t n_reported, full_before;   /* pages that harvests found; log-full exits before the start */
 };
 

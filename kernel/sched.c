@@ -178,10 +178,10 @@ void sched_run(void)
     for (;;) {
         me->kicked = me->timer_fired = false;           /* what they announced is looked at below */
         atomic_store(&me->irq_pending, 0);
-        uint64_t service_wake = ~UINT64_C(0);
+        uint64_t before = tsc_read(), service_wake = ~UINT64_C(0);
         bool busy = me->index == 0 && service_step(&service_wake);
-        uint64_t now = tsc_read(), wake = service_wake;
-        uint64_t run_end = MIN(now + clock_us_to_tsc(SCHED_SLICE_US), MAX(service_wake, now + clock_us_to_tsc(SERVICE_MIN_SLICE_US)));
+        uint64_t now = tsc_read(), wake = service_wake, least = MAX(clock_us_to_tsc(SERVICE_MIN_SLICE_US), now - before);
+        uint64_t run_end = now + MIN(clock_us_to_tsc(SCHED_SLICE_US), MAX(service_wake - MIN(service_wake, now), least));
         struct vcpu *v = pick(q, now, &wake, &run_end);
         if (v)
             vcpu_run_slice(v, run_end);

@@ -15,7 +15,7 @@ typedef unsigned long long u64;
 #define VISITS   ((volatile unsigned *)0x1700000)
 #define N_PAGES  2048u
 #define WORDS    512u
-#define SWEEP    1024u                      /* visits between two checks of everything */
+#define SWEEP    2u                         /* pages that a visit also checks, in order; when all were, that is a sweep */
 #define COM1     0x3f8
 #define PM_TIMER 0x608                      /* 32 bits at 3.579545 MHz */
 #define IA32_TSC 0x10
@@ -108,14 +108,15 @@ static unsigned visit(unsigned page)
 
 static void main(u64 ticks_per_visit)
 {
-    unsigned page = 0, bad = 0, sweeps = 0, skew = 0, pm = pm_timer();
+    unsigned page = 0, swept = 0, bad = 0, sweeps = 0, skew = 0, pm = pm_timer();
     u64 n = 0, last = rdtsc(), due = last, gap = 0, pm_tsc = last;
     for (u64 visits = 1;; visits++) {
         page = (page * 5 + 1) % N_PAGES;    /* all of them, in no order */
         bad += visit(page);
-        if (visits % SWEEP == 0) {
-            for (unsigned p = 0; p < N_PAGES; p++)
-                bad += check(p);
+        for (unsigned i = 0; i < SWEEP; i++)
+            bad += check(swept++);
+        if (swept == N_PAGES) {
+            swept = 0;
             sweeps++;
         }
         u64 now = rdtsc();

@@ -23,7 +23,8 @@ import emulator
 BOCHS = os.environ.get("GODWIT_BOCHS", "bochs-bin")
 OVMF = "/usr/share/ovmf/OVMF.fd"
 VGABIOS = "/usr/share/vgabios/vgabios.bin"
-MODEL = os.environ.get("GODWIT_BOCHS_CPU", "corei7_skylake_x")
+SKYLAKE, HASWELL, IVY_BRIDGE, RYZEN = "corei7_skylake_x", "corei7_haswell_4770", "corei7_ivy_bridge_3770k", "ryzen"
+MODEL = os.environ.get("GODWIT_BOCHS_CPU", SKYLAKE)
 # About the real speed: the clocks go as the wall's when idle, and somewhat slower when busy.
 IPS = int(os.environ.get("GODWIT_BOCHS_IPS", "40000000"))
 PATIENCE = float(os.environ.get("GODWIT_BOCHS_PATIENCE", "6"))    # how much longer than for QEMU everything is waited for
@@ -122,19 +123,31 @@ class Bochs(Emulator):
 
 
 class BochsLink:
-    """A cable between hosts in Bochs: passes raw frames, one per datagram, between their UDP ports.
+    """A switch that joins hosts in Bochs, and in QEMU (nic="e1000"): one datagram of UDP is one frame.  A frame whose destination was
+    seen as a source goes there only, any other to all.
 
-    A Bochs receives on its port P and sends to P + 1."""
+    A Bochs receives on its port P and sends to P + 1; QEMU is told to do the same."""
 
     def __init__(self):
-        self.ends = {}                                          # name -> (socket bound to P + 1, P)
+        self.ends = {}                                          # host name -> (socket bound to P + 1, P)
+        self.seen = {}                                          # Ethernet address -> host name
         self.n_frames = 0
 
-    def config(self, name):
+    def _port(self, name):
         if name not in self.ends:
             self.ends[name] = self._open()
             threading.Thread(target=self._relay, args=(name,), daemon=True).start()
-        return f"e1000: enabled=1, mac={mac(name)}, ethmod=socket, ethdev={self.ends[name][1]}\n"
+        return self.ends[name][1]
+
+    def config(self, name):
+        """For Bochs."""
+        return f"e1000: enabled=1, mac={mac(name)}, ethmod=socket, ethdev={self._port(name)}\n"
+
+    def netdev(self, name):
+        """For QEMU."""
+        port = self._port(name)
+        return (f"dgram,id=n0,local.type=inet,local.host=127.0.0.1,local.port={port},"
+                f"remote.type=inet,remote.host=127.0.0.1,remote.port={port + 1}")
 
     @staticmethod
     def _open():
@@ -153,29 +166,19 @@ class BochsLink:
     def _relay(self, name):
         sock = self.ends[name][0]
         while True:
-            frame = sock.recv(65536)
+            try:
+                frame = sock.recv(65536)
+            except ConnectionError:
+                continue                                        # what was sent before found nobody at home
             self.n_frames += 1
+            self.seen[frame[6:12]] = name
+            to = self.seen.get(frame[:6])
             for other, (_, port) in list(self.ends.items()):
-                if other != name:
+                if other != name and to in (other, None):
                     try:
                         sock.sendto(frame, ("127.0.0.1", port))
                     except OSError:
                         pass                                    # that host is not there now
-
-
-class MixedLink:
-    """A cable between one host in Bochs and one in QEMU, which speak the same datagrams."""
-
-    def __init__(self):
-        sock, self.port = BochsLink._open()
-        sock.close()                                            # QEMU takes its place
-
-    def config(self, name):
-        return f"e1000: enabled=1, mac={mac(name)}, ethmod=socket, ethdev={self.port}\n"
-
-    def netdev(self, _):
-        return (f"dgram,id=n0,local.type=inet,local.host=127.0.0.1,local.port={self.port + 1},"
-                f"remote.type=inet,remote.host=127.0.0.1,remote.port={self.port}")
 
 
 class BochsHost(Host):

@@ -3,13 +3,18 @@
 
 solo    one host with guests "guest" (dirtier 32 MiB, 1000 pages/s; runs) and "shell" (a shell; stopped)
 pair    two hosts that know each other; "guest" runs on a (or on b, if a check left it there: use pair.home())
-own     a function Host(...) whose hosts end with the check
+own     a function Host(...) whose hosts end with the check; own.in_bochs(...) and own.pair_in_bochs(...): in Bochs
+bed     a function bed(vendor): hosts of one vendor that find changed pages in different ways, with a guest without Linux (class Bed)
+intel   two hosts in Bochs with one CPU each; "guest" is a Linux with 2 vCPUs and runs on a
 """
 import os
 import sys
 
+import bochs
+from bochs import BochsHost, BochsLink
 from emulator import kill_all
 from host import RUNS, Host, Link, vm
+from tiny_guest import QEMU_TICKS, move, walker_files, walker_vm
 
 VERBOSE = False
 DIRTIER = "godwit.run=dirtier,32,1000"
@@ -17,6 +22,20 @@ DIRTIER = "godwit.run=dirtier,32,1000"
 
 class Skip(Exception):
     """Raised by a check that cannot run here; the text says why."""
+
+
+def each(cases):
+    """A check that is run once for each of cases, {name: value}; the value is its first argument."""
+    def mark(function):
+        function.cases = cases
+        return function
+    return mark
+
+
+def need_bochs():
+    why = bochs.available()
+    if why:
+        raise Skip(why)
 
 
 def narrate(host):
@@ -117,14 +136,109 @@ class Own:
         self.made.append(Pair(**kw))
         return self.made[-1]
 
+    def in_bochs(self, name, link=None, wait=True, **kw):
+        need_bochs()
+        self.made.append(BochsHost(name, link, tag="own", **kw))
+        return narrate(self.made[-1].boot(wait))
+
+    def pair_in_bochs(self, model, b_keys=None, b_ips=bochs.IPS, **kw):
+        """Hosts a and b on one processor model, the walker on a.  b_keys: b's own host_keys; b_ips: its speed."""
+        link, files = BochsLink(), walker_files()
+        a = self.in_bochs("a", link, wait=False, model=model, vms={"guest": walker_vm()}, files=files, peers=["b"], **kw)
+        b = self.in_bochs("b", link, wait=False, model=model, ips=b_ips, peers=["a"], **{**kw, "host_keys": b_keys or kw.get("host_keys")})
+        a.wait_prompt()
+        b.wait_prompt()
+        return a, b
+
     def close(self):
         for host in self.made:
             host.close()
 
 
+class Bed:
+    """Hosts of one vendor that find changed pages in different ways (`dirty-log`), all with `verify`.  The guest is the walker, on a at first.
+
+    amd     in QEMU: a by D bits, b by write protection
+    intel   in Bochs, three processors: a Skylake-X (PML), b Ivy Bridge (has no D bits: write protection), c Haswell (no PML: D bits).
+            (Sandy Bridge has no D bits as well, but no RDRAND, and Bochs's timing is not random either: it cannot encrypt, and does not move.)
+            "guest" was promised what all three have, "promised" all that a has.  A host d in QEMU may join the link."""
+    WAYS = {"amd": {"a": "ad", "b": "wp"}, "intel": {"a": "pml", "b": "wp", "c": "ad"}}
+    MODELS = {"a": bochs.SKYLAKE, "b": bochs.IVY_BRIDGE, "c": bochs.HASWELL}
+
+    def __init__(self, vendor):
+        self.vendor, self.at = vendor, "a"
+        if vendor == "intel":
+            need_bochs()
+            self.link, vms, names = BochsLink(), {"guest": walker_vm(cpu="x86-64-v2"), "promised": walker_vm()}, "abcd"
+        else:
+            self.link, vms, names = Link(), {"guest": walker_vm(QEMU_TICKS)}, "ab"
+        self.hosts = {}
+        for name, way in self.WAYS[vendor].items():
+            keys = {"peers": names.replace(name, ""), "host_keys": {"dirty-log": way, "verify": "yes"}, "tag": "bed"}
+            if name == "a":
+                keys.update(vms=vms, files=walker_files())
+            self.hosts[name] = BochsHost(name, self.link, model=self.MODELS[name], **keys) if vendor == "intel" else Host(name, self.link, **keys)
+            narrate(self.hosts[name].boot(wait=False))
+        for host in self.hosts.values():
+            host.wait_prompt()
+
+    def __getitem__(self, name):
+        return self.hosts[name]
+
+    def bring(self, name):
+        """Have "guest" on this host."""
+        if self.at != name:
+            self.move(name)
+
+    def move(self, to, by=None):
+        """Move "guest" and let it verify its memory (tiny_guest.move()); returns the report."""
+        report = move(self[self.at], self[to], by)
+        self.at = to
+        return report
+
+    def close(self):
+        for host in self.hosts.values():
+            host.close()
+
+
+class Beds:
+    """bed("amd"), bed("intel"): booted when first asked for, one at a time."""
+
+    def __init__(self):
+        self.bed = None
+
+    def __call__(self, vendor):
+        if not self.bed or self.bed.vendor != vendor:
+            self.close()
+            self.bed = Bed(vendor)
+        return self.bed
+
+    def close(self):
+        if self.bed:
+            self.bed.close()
+        self.bed = None
+
+
+class IntelPair:
+    """One CPU each: a Bochs with two emulates them in turns, and does not sleep when both are idle."""
+
+    def __init__(self):
+        need_bochs()
+        link, both = BochsLink(), {"tag": "intel", "host_keys": {"verify": "yes"}}
+        vms = {"guest": vm("godwit.run=dirtier,4,100 godwit.bg=fpcheck", memory="96M", cpus=2)}
+        self.a = narrate(BochsHost("a", link, vms=vms, peers=["b"], **both).boot(wait=False))
+        self.b = narrate(BochsHost("b", link, peers=["a"], **both).boot(wait=False))
+        self.a.wait_prompt()
+        self.b.wait_prompt()
+
+    def close(self):
+        self.a.kill()
+        self.b.kill()
+
+
 class Live:
     """The fixture that is alive now."""
-    MAKERS = {"pair": Pair, "solo": Solo, "own": Own}
+    MAKERS = {"pair": Pair, "solo": Solo, "own": Own, "bed": Beds, "intel": IntelPair}
 
     def __init__(self):
         self.name, self.value = None, None
@@ -138,8 +252,8 @@ class Live:
         if name == "own" or name != self.name:
             self.spoil()
             os.makedirs(RUNS, exist_ok=True)
-            self.name = name
             self.value = self.MAKERS[name]()
+            self.name = name
         return {name: self.value}
 
     def spoil(self):

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""System tests: Godwit hosts in QEMU under TCG, real guests, moves, failures.
+"""System tests: Godwit hosts in QEMU under TCG (AMD) and in Bochs (Intel), real guests, moves, failures.
 
 usage: run.py [-k PATTERN] [--list] [-v] [--long] [--soak]
   -k   only checks whose name matches the regular expression      -v   show hosts' consoles while they run
-  --long   the checks that take minutes each (Intel in Bochs, virtio devices), which a plain run leaves out
+  --long   the checks that take minutes each (more of Intel in Bochs, virtio devices), which a plain run leaves out
 
 A check is a function test_* in tests/system/test_*.py.  Its parameters name fixtures (fixtures.py); checks with the same fixture share one
-boot, in the order written.  A check that fails, or hangs, spoils its fixture: the next check gets a new one.  A hang (Timeout, Died) is
-printed with what the machines were doing, and tried once more.
+boot, in the order written.  One marked with fixtures.each() is a check for each of its cases.  A check that fails, or hangs, spoils its
+fixture: the next check gets a new one.  A hang (Timeout, Died) is printed with what the machines were doing, and tried once more.
 """
 import argparse
+import functools
 import importlib
 import inspect
 import os
@@ -33,17 +34,24 @@ def discover(pattern):
         if re.fullmatch(r"test_\w+\.py", file):
             module = importlib.import_module(file[:-3])
             for name, function in vars(module).items():
-                if name.startswith("test_") and callable(function) and re.search(pattern, f"{file[5:-3]}.{name[5:]}"):
-                    checks.append((f"{file[5:-3]}.{name[5:]}", function))
+                if name.startswith("test_") and callable(function):
+                    checks += cases(f"{file[5:-3]}.{name[5:]}", function)
+    checks = [c for c in checks if re.search(pattern, c[0])]
     groups = list(dict.fromkeys(wanted(f) for _, f in checks))
     return sorted(checks, key=lambda c: groups.index(wanted(c[1])))     # stable: order within a group stays
+
+
+def cases(name, function):
+    if not hasattr(function, "cases"):
+        return [(name, function)]
+    return [(f"{name}.{case}", functools.partial(function, value)) for case, value in function.cases.items()]
 
 
 def wanted(function):
     return tuple(inspect.signature(function).parameters)
 
 
-LONG = r"^(intel|virtio)\."               # their modules; 20 minutes in all
+LONG = r"^(intel_long|virtio)\."          # their modules
 HANG_LINES = 40                         # so much of what is known about a hang goes to the output; all of it into a file
 
 

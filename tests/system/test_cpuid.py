@@ -67,7 +67,7 @@ CR4_BITS = ("fsgsbase", "osxsave", "smep", "smap", "tsd")
 
 def test_masked_features_fault(own):
     """A guest that executes what its CPUID does not show: an exception wherever the processor can be made to raise one."""
-    a = own("a", vms={"all": masked_vm(vm, "host", CR4_BITS), "least": masked_vm(vm, "x86-64-v1", ("umip", "pcide") + CR4_BITS)},
+    a = own("a", vms={"all": masked_vm("host", CR4_BITS), "least": masked_vm("x86-64-v1", ("umip", "pcide") + CR4_BITS)},
             files={"masked": build("masked")})
     got = masked(a, "all")
     assert not any(got[k] for k in ("rdrand", "xgetbv", "rdfsbase") + CR4_BITS), got

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests of a few hundred bytes as bzImages, for emulators too slow for a Linux: tests/guest/walker.c checks its own memory, masked.c tries features."""
+"""Guests of a few hundred bytes as bzImages, for emulators too slow for a Linux: tests/guest/walker.c checks its own memory, masked.c tries features.
+And what checks do with the walker, and what finding its changed pages has cost a host."""
 import os
 import re
 import subprocess
 
 from emulator import BUILD, ROOT
+from host import vm
 from tiny_kernel import bzimage
 
+NO_LINUX = {"vmlinuz": None, "initramfs.cpio.gz": None}                 # a host's files without Debian's
 TICK = r"^tick (\d+) visits= (\d+) sweeps= (\d+) bad=(\d+) gap=(\d+) khz=(\d+) skew=(\d+)\n"
 
 
@@ -31,8 +34,8 @@ def walker():
 CR4 = {"tsd": 2, "umip": 11, "fsgsbase": 16, "pcide": 17, "osxsave": 18, "smep": 20, "smap": 21}
 
 
-def masked_vm(vm, cpu, cr4):
-    """A guest on baseline cpu that tries features and the named bits of CR4; vm: host.vm."""
+def masked_vm(cpu, cr4):
+    """A guest on baseline cpu that tries features and the named bits of CR4."""
     return {**vm(memory="40M", kernel="masked", initrd=None, cpu=cpu), "cmdline": str(sum(1 << CR4[bit] for bit in cr4))}
 
 
@@ -44,6 +47,77 @@ def masked(host, name, timeout=30):
     return {names.get(k, k): int(v) for k, v in re.findall(r"(\S+)=(\d+)", line)}
 
 
+def masked_features(own, model, also):
+    """A guest on the lowest level: #UD and #GP for what the host has and the guest is not shown, where the processor can raise them."""
+    cr4 = ("fsgsbase", "osxsave", "smep", "smap", "tsd")
+    a = own.in_bochs("a", model=model, vms={"all": masked_vm("host", cr4), "least": masked_vm("x86-64-v1", ("umip", "pcide") + cr4)},
+                  files={"masked": build("masked"), **NO_LINUX})
+    got = masked(a, "all")
+    assert not any(got[k] for k in ("rdtscp", "rdrand", "rdseed", "xgetbv", "rdfsbase") + cr4), got
+    got = masked(a, "least")
+    want = {"rdtscp": 6, "invpcid": 6, "monitor": 6, "xgetbv": 6, "rdfsbase": 6, "xsaves": 6, "umip": 13, "fsgsbase": 13, "pcide": 13,
+            "osxsave": 13, "smep": 13, "smap": 13, "tsd": 0, **also}
+    assert {k: got[k] for k in want} == want, got
+
+
 def read_tick(text):
     m = re.search(TICK, text, re.M)
     return {"n": int(m[1]), "visits": int(m[2]), "sweeps": int(m[3]), "bad": int(m[4]), "gap_k": int(m[5]), "khz": int(m[6]), "skew": int(m[7])}
+
+
+def walker_files():
+    return {"walker": walker(), **NO_LINUX}
+
+
+BOCHS_TICKS, QEMU_TICKS = 20000, 200000                                 # for walker_vm(): some 2000 pages a second, if it gets the CPU
+
+
+def walker_vm(ticks_per_visit=BOCHS_TICKS, **more):
+    """A [vm] section.  ticks_per_visit: of its TSC, which counts 40 million a second in Bochs, and as this machine's does in QEMU."""
+    return {**vm(memory="40M", kernel="walker", initrd=None, **more), "cmdline": str(ticks_per_visit)}
+
+
+def ticks(host, name="guest", n=2, timeout=30):
+    """The last of n new tick lines of the walker; AssertionError if it found wrong words."""
+    with host.guest(name) as g:
+        for _ in range(n):
+            tick = read_tick(g.expect(TICK, timeout)[0])
+    assert tick["bad"] == 0, f"{tick['bad']} words of the guest's memory are wrong: {tick}"
+    assert tick["skew"] == 0, f"the processor's RDTSC and the hypervisor's idea of the guest's TSC differ: {tick}"
+    return tick
+
+
+LEAST_PAGES = 50                                                        # move() expects so many changed pages to be found
+BY = {"pml": "the processor's log (PML)", "ad": "D bits", "wp": "write protection"}     # "dirty-log" -> what the host's log says
+
+
+def move(src, dst, by=None, name="guest"):
+    """Move the walker and have it check all of its memory twice at the new place.  by: how src must find changed pages, a key of BY."""
+    before = ticks(src, name)
+    report = src.migrate(name, dst.name)
+    assert not src.has_vm(name) and dst.has_vm(name)
+    after = ticks(dst, name)
+    while after["sweeps"] < before["sweeps"] + 2:
+        after = ticks(dst, name)
+    costs = log_costs(src, name)
+    assert costs["pages"] >= LEAST_PAGES, f"only {costs['pages']} changed pages found, of a guest that writes all the time:\n{report.text}"
+    assert by is None or costs["by"] == BY[by], f"not by {BY[by]}:\n{src.log()[-800:]}"
+    return report
+
+
+def log_costs(host, name="guest"):
+    """What finding changed pages has cost host in name's last move, by its own log: {"by": how, "pages": n, ...}."""
+    lines = re.findall(rf"{name}: changed pages are found by (.*)\n(?:.*\n)*?.*{name}: (\d+) changed pages found in (\d+) harvests, "
+                       r"which took (\d+) us; (\d+) exits, (\d+) us in faults", host.log())
+    assert lines, f"no figures of the dirty log:\n{host.log()[-800:]}"
+    by, *numbers = lines[-1]
+    return {"by": by, **dict(zip(("pages", "harvests", "harvest_us", "exits", "fault_us"), map(int, numbers)))}
+
+
+def refused(src, dst_name, name, words):
+    """The walker cannot move: refused before any page was sent, for reasons that have all of the words, and it runs on."""
+    report = src.migrate(name, dst_name, must=False)
+    assert not report.ok and report.number("wire_bytes") < 200000, f"not refused at validation:\n{report.text}"
+    for word in words:
+        assert word in report.text, f"the refusal does not name {word}:\n{report.text}"
+    ticks(src, name)
