@@ -52,10 +52,11 @@ setup:
 deps: $(DEPS)/ready.mk
 
 # ---- third-party libraries: sources, include folders, settings ------------------------------------------------------------------------
-LIBS := lwip bearssl lz4 zydis
+LIBS := lwip bearssl lz4 zydis llhttp
 src_lwip    := $(wildcard $(addprefix $(DEPS)/lwip/src/,core/*.c core/ipv4/*.c netif/ethernet.c))
 src_bearssl := $(wildcard $(DEPS)/bearssl/src/*.c $(DEPS)/bearssl/src/*/*.c)
 src_lz4     := $(DEPS)/lz4/lib/lz4.c
+src_llhttp  := $(addprefix $(DEPS)/llhttp/,llhttp.c http.c api.c)
 src_zydis   := $(addprefix $(DEPS)/zydis/src/,Decoder.c DecoderData.c SharedData.c Register.c Utils.c)
 
 inc_lwip    := -Inet/port -I$(DEPS)/lwip/src/include
@@ -64,9 +65,11 @@ inc_lz4     := -I$(DEPS)/lz4/lib
 inc_zydis   := -I$(DEPS)/zydis/include -I$(DEPS)/zydis/src -I$(DEPS)/zycore/include \
                -DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER \
                -DZYDIS_DISABLE_AVX512 -DZYDIS_DISABLE_KNC -DZYAN_NO_LIBC
-LIB_INC     := $(foreach l,$(LIBS),$(inc_$(l)))
+inc_llhttp  := -I$(DEPS)/llhttp
+LIB_INC     := $(foreach l,$(LIBS),$(inc_$(l))) -I$(DEPS)/jsmn      # jsmn is one header
 
 def_bearssl := -DBR_USE_UNIX_TIME=0 -DBR_USE_URANDOM=0 -DBR_USE_WIN32_TIME=0 -DBR_USE_WIN32_RAND=0 -DBR_RDRAND=1 -D_MM_MALLOC_H_INCLUDED
+def_llhttp  := -Os                               # 5 KB less; nobody waits for it
 def_lz4     := -DLZ4_FREESTANDING=1 -DLZ4_memcpy=__builtin_memcpy -DLZ4_memmove=__builtin_memmove '-DLZ4_memset(p,v,s)=__builtin_memset((p),(v),(s))'
 
 # ---- flags ----------------------------------------------------------------------------------------------------------------------------

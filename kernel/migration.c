@@ -47,6 +47,7 @@ static struct incoming incoming[INCOMING_MAX];
 static struct mig_ids finished_ids;
 static const struct config *conf;
 static unsigned last_number;
+static struct migration_counts counts;  /* all but active */
 
 static void *engine_alloc(size_t len) { return mem_alloc(len); }
 static void engine_free(void *p, size_t len) { mem_free(p, len); }
@@ -156,6 +157,7 @@ static void dst_run(void *ctx)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
     vm_run(vm);
+    counts.arrived++;
     net_announce_mac(vm->config.mac);
     log_info("mig", "%s: runs here now", vm->config.name);
 }
@@ -230,6 +232,8 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     j->ended_us = clock_us();
     job_drop_stream(o);
     j->wire_bytes = o->wire_before;
+    counts.wire_bytes += j->wire_bytes;
+    *(err ? &counts.failed : &counts.moved) += 1;
     if (o->m)
         mig_tx_destroy(o->m);
     o->m = NULL;
@@ -374,6 +378,21 @@ static struct outgoing *job_of(const char *guest)
 
 bool migration_is_moving(const char *guest) { return job_of(guest) != NULL; }
 
+static unsigned n_active(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        n += job_active(&outgoing[i]);
+    return n;
+}
+
+struct migration_counts migration_counts(void)
+{
+    struct migration_counts c = counts;
+    c.active = n_active();
+    return c;
+}
+
 /* A free slot, or the oldest ended job's. */
 static struct outgoing *job_slot(void)
 {
@@ -388,9 +407,7 @@ static struct outgoing *job_slot(void)
 
 static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
 {
-    unsigned active = 0;
-    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
-        active += job_active(&outgoing[i]);
+    unsigned active = n_active();
     if (!conf->host.outgoing) {
         snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", conf->host.name);
         return HV_FAIL(HV_E_REFUSED);

@@ -41,6 +41,9 @@ bool migration_step(void);
 void migration_accept(struct stream *s);
 /** The i-th newest job; NULL past the last. */
 const struct job *migration_job(unsigned i);
+/** Since boot: moves that ended well or badly, guests that came; moves under way now; wire bytes of those that ended. */
+struct migration_counts { uint64_t moved, failed, arrived, active, wire_bytes; };
+struct migration_counts migration_counts(void);
 /** Progress in one line; the whole report, line by line. */
 void migration_progress(const struct job *j, char *line, size_t len);
 void migration_report(const struct job *j, void (*print)(const char *fmt, ...));

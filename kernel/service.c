@@ -2,6 +2,7 @@
  * kernel/service.c - one turn of the service loop, see sched_run().  Nothing here blocks. */
 #include "kernel/service.h"
 
+#include "kernel/api.h"
 #include "kernel/clock.h"
 #include "kernel/console.h"
 #include "kernel/guest_net.h"
@@ -24,6 +25,7 @@ bool service_step(uint64_t *wake)
     busy |= migration_step();
     busy |= guest_devices_step();
     busy |= console_step();
+    busy |= api_step();
     busy |= vm_service();
 
     uint64_t now = clock_us(), next = now + (net_needs_polling() ? SERVICE_POLL_US : SERVICE_TICK_US);

@@ -30,16 +30,26 @@
 #define HANDSHAKE_US     (10u * 1000 * 1000)
 #define LEAVE_US         (10u * 1000 * 1000)    /* without progress */
 #define REFUSE_US        (1u * 1000 * 1000)     /* let the alert arrive before the connection goes */
-#define MAX_INCOMING     16
-#define MAX_UNKNOWN      4                      /* of these, not authenticated yet */
-#define MAX_STREAMS      32
+#define MAX_PEERS_IN     16                     /* incoming streams on the port for peers, and on the one for clients */
+#define MAX_CLIENTS_IN   8
+#define MAX_UNKNOWN      4                      /* of each of these, not authenticated yet */
+#define MAX_STREAMS      48                     /* leaves half of them for those that we open */
 #define OUTPUT_BATCH     (64 * 1024)            /* hand TCP's queue to the card at least so often */
 #define RXQ_LEN          1024                   /* power of two; a window of full segments is 720 */
 
 enum owner { OWNER_US, OWNER_USER, OWNER_NONE };
 
+/* A port that we listen on.  Each has its own limits, so that whoever floods one does not close the other. */
+struct service {
+    const char *section;                        /* of the configuration: who is let in */
+    const struct peer_config *known;            /* borrowed: the configuration lives for ever */
+    unsigned n_known, max_in;
+    void (*on_accept)(struct stream *s);
+};
+
 struct stream {
     struct stream *next;
+    const struct service *service;              /* that it came to; NULL: outgoing */
     struct tcp_pcb *pcb;                        /* lwIP's; NULL once it is gone */
     struct tls *tls;                            /* owned; NULL until TCP is connected */
     enum stream_status status;
@@ -62,8 +72,8 @@ struct stream {
 
 static struct stream *streams;
 static unsigned n_streams;
-static struct net_params params;                /* a copy; what it points to lives for ever */
-static struct tcp_pcb *listener;
+static struct service peers, clients;
+static struct tcp_pcb *listener;                /* for peers; NULL: no network */
 static bool activity;                           /* a callback noted something since the last poll */
 static uint64_t n_accepted, n_refused, n_busy;
 
@@ -218,27 +228,28 @@ static struct stream *stream_create(void)
     return s;
 }
 
-static bool may_accept(void)
+static bool may_accept(const struct service *sv)
 {
     unsigned n_in = 0, n_unknown = 0;
     for (const struct stream *s = streams; s; s = s->next) {
-        n_in += s->incoming;
-        n_unknown += s->incoming && !s->peer;
+        n_in += s->service == sv;
+        n_unknown += s->service == sv && !s->peer;
     }
-    return n_in < MAX_INCOMING && n_unknown < MAX_UNKNOWN;
+    return n_in < sv->max_in && n_unknown < MAX_UNKNOWN;
 }
 
 static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 {
-    (void)arg;
+    const struct service *sv = arg;
     if (err != ERR_OK || !pcb) return ERR_VAL;
-    struct stream *s = may_accept() ? stream_create() : NULL;
+    struct stream *s = may_accept(sv) ? stream_create() : NULL;
     if (!s) {
         n_busy++;
         tcp_abort(pcb);
         return ERR_ABRT;
     }
     s->incoming = s->connected = true;
+    s->service = sv;
     s->owner = OWNER_US;
     s->deadline_us = clock_us() + HANDSHAKE_US;
     pcb_adopt(s, pcb);
@@ -306,7 +317,7 @@ static bool pump_in(struct stream *s)
 
 static void tls_begin(struct stream *s)
 {
-    s->tls = s->incoming ? tls_server(params.config->peers, params.config->n_peers) : tls_client(&s->dial);
+    s->tls = s->incoming ? tls_server(s->service->known, s->service->n_known, s->service->section) : tls_client(&s->dial);
     if (!s->tls) stream_fail(s, HV_E_NOMEM, "not enough memory for a TLS session");
     else s->deadline_us = clock_us() + HANDSHAKE_US;
 }
@@ -322,7 +333,7 @@ static void opened(struct stream *s)
     if (s->owner != OWNER_US) return;
     s->owner = OWNER_USER;
     n_accepted++;
-    params.on_accept(s);                       /* may close it at once; s is not touched after this */
+    s->service->on_accept(s);                     /* may close it at once; s is not touched after this */
 }
 
 /** TLS's state into the stream's. */
@@ -446,21 +457,42 @@ static void frame_account(const uint8_t *f, size_t len, bool tx)
     }
 }
 
-enum hv_err streams_init(const struct net_params *p)
+static enum hv_err service_listen(struct service *sv, uint16_t port, struct tcp_pcb **out)
 {
-    params = *p;
-    host_if_on_frame = frame_account;
     struct tcp_pcb *pcb = tcp_new();
     if (!pcb) return HV_FAIL(HV_E_NOMEM);
-    err_t e = tcp_bind(pcb, IP_ANY_TYPE, p->config->host.port);
-    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, MAX_INCOMING) : NULL;
+    err_t e = tcp_bind(pcb, IP_ANY_TYPE, port);
+    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, (u8_t)sv->max_in) : NULL;
     if (!l) {
         tcp_close(pcb);
         return HV_FAIL(e == ERR_USE ? HV_E_EXIST : HV_E_NOMEM);
     }
-    listener = l;
-    tcp_accept(listener, on_accept);
+    tcp_arg(l, sv);
+    tcp_accept(l, on_accept);
+    *out = l;
     return HV_OK;
+}
+
+enum hv_err streams_init(const struct net_params *p)
+{
+    const struct config *c = p->config;
+    struct tcp_pcb *api;
+    host_if_on_frame = frame_account;
+    peers = (struct service){ "peer", c->peers, c->n_peers, MAX_PEERS_IN, p->on_accept };
+    clients = (struct service){ "client", c->clients, c->n_clients, MAX_CLIENTS_IN, p->on_client };
+    enum hv_err e = service_listen(&peers, c->host.port, &listener);
+    if (e || !p->on_client || !c->n_clients || !c->host.api_port) return e;
+    e = service_listen(&clients, c->host.api_port, &api);
+    if (e) log_error("net", "no management interface on port %u ([host] api-port): %s", c->host.api_port, hv_err_text(e));
+    else log_info("net", "management interface on port %u for %u clients", c->host.api_port, c->n_clients);
+    return HV_OK;
+}
+
+void streams_count(struct net_stats *out)
+{
+    out->accepted = n_accepted;
+    out->refused = n_refused;
+    out->busy = n_busy;
 }
 
 void streams_describe(void (*print)(const char *fmt, ...))
