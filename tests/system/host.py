@@ -243,15 +243,17 @@ class Host:
 
     vms        {name: vm(...)}           peers   names of hosts that it knows, or {name: {key: value}} to lie about one
     host_keys  further keys of [host]    conf    the whole configuration file instead
+    clients    {name: role}: who may use the management interface, which is then at 127.0.0.1:api_port of this machine
     cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet dump),
     key_name  whose key and certificate it has (default its own)"""
 
-    def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, conf=None, cpus=2, memory_mib=1536, nic="virtio-net-pci",
+    def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, clients=None, conf=None, cpus=2, memory_mib=1536, nic="virtio-net-pci",
                  extra=(), reboot=False, files=None, pcap=None, limit_s=900, tag="", key_name=None):
         self.name, self.link, self.vms, self.peers = name, link, vms or {}, peers
         self.host_keys, self.conf, self.files = host_keys or {}, conf, files or {}
         self.cpus, self.memory_mib, self.nic, self.extra, self.reboot = cpus, memory_mib, nic, list(extra), reboot
         self.pcap, self.limit_s, self.key_name = pcap, limit_s, key_name or name
+        self.clients, self.api_port = clients or {}, free_port() if clients else None
         self.folder = os.path.join(RUNS, tag or name)
         self.machine = None
         self.prompt = re.compile(rf"^godwit {re.escape(name)}> ", re.M)
@@ -265,6 +267,7 @@ class Host:
         for peer in self.peers:
             keys = {"address": address(peer), "fingerprint": fingerprint(peer), **lies.get(peer, {})}
             sections.append((f"peer {peer}", keys))
+        sections += [(f"client {name}", {"fingerprint": fingerprint(name), "role": role}) for name, role in self.clients.items()]
         sections += [(f"vm {name}", keys) for name, keys in self.vms.items()]
         return "\n".join(f"[{title}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for title, keys in sections)
 
@@ -286,13 +289,22 @@ class Host:
     def boot(self, wait=True):
         net = []
         if self.link:
-            net = ["-netdev", self.link.netdev(self.name), "-device", f"{self.nic},netdev=n0,mac={mac(self.name)},romfile="]
+            net = ["-netdev", self.link.netdev(self.name), "-device", f"{self.nic},netdev={'hub' if self.api_port else 'n0'},mac={mac(self.name)},romfile="]
+            if self.api_port:
+                net += self.way_in()
             if self.pcap:
                 net += ["-object", f"filter-dump,id=f0,netdev=n0,file={self.pcap},maxlen=65536"]
         self.machine = Emulator(self.name, self.image(), self.folder, self.cpus, self.memory_mib, net, self.limit_s, self.reboot, self.extra)
         if wait:
             self.wait_prompt()
         return self
+
+    def way_in(self):
+        """A hub between the host's card, the link, and a little network of QEMU's that leads from this machine to the API's port."""
+        n = NUMBERS[self.name]
+        return ["-netdev", f"user,id=u0,net=10.7.0.0/24,host=10.7.0.{200 + n},dhcpstart=10.7.0.220,restrict=on,"
+                           f"hostfwd=tcp:127.0.0.1:{self.api_port}-{address(self.name)}:7443",
+                "-netdev", "hubport,id=hub,hubid=0", "-netdev", "hubport,id=hubu,hubid=0,netdev=u0", "-netdev", "hubport,id=hubn,hubid=0,netdev=n0"]
 
     def wait_prompt(self, timeout=BOOT_S):
         self.serial.expect(self.prompt, timeout)
