@@ -179,13 +179,13 @@ unit:
 fuzz:
 	$(Q)$(MAKE) --no-print-directory -k fuzz-build && built=1; BUILT=$${built:-0} tools/run-fuzz.sh $(BUILD)/results/fuzz.txt $(FUZZ_SECONDS) $(addprefix $(BUILD)/fuzz/,$(FUZZ))
 
-# ---- host programs: tools/NAME.c with "tool-sources: ..." (and "tool-deps: ...") at its top becomes build/tools/NAME ---------------------
+# ---- host programs: tools/NAME.c with "tool-sources: ..." (and "tool-deps: ...", "tool-libs: -lX") at its top becomes build/tools/NAME -------
 TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/*.c))
 define tool_rule
-$(BUILD)/tools/$(1): tools/$(1).c $(filter %.c,$(call named,tools/$(1).c,tool-sources)) \
+$(BUILD)/tools/$(1): tools/$(1).c $(filter %.c,$(call named,tools/$(1).c,tool-sources)) $(wildcard tools/ctl/*.h) \
                      $(foreach l,$(filter $(LIBS),$(call named,tools/$(1).c,tool-deps)),$(BUILD)/host/lib/lib$(l).a) | $(DEPS)/ready.mk
 	@$$(say) HOSTCC $$@; mkdir -p $$(@D)
-	$$(Q)$$(CC) -O2 $$(HOST) $$(WARN) $$(filter %.c %.a,$$^) -lm -o $$@
+	$$(Q)$$(CC) -O2 $$(HOST) $$(WARN) $$(filter %.c %.a,$$^) $(filter -l%,$(call named,tools/$(1).c,tool-libs)) -lm -o $$@
 endef
 $(foreach t,$(TOOLS),$(eval $(call tool_rule,$(t))))
 tools: $(addprefix $(BUILD)/tools/,$(TOOLS))

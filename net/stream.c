@@ -328,7 +328,7 @@ static void opened(struct stream *s)
     s->deadline_us = UINT64_MAX;
     const struct peer_config *found = tls_peer(s->tls);
     s->peer = found;
-    log_info("net", "%s %s (" PEER_FMT "), %s", s->incoming ? "connected from" : "connected to", s->peer->name, PEER_ARGS(s),
+    log_line(s->service == &clients ? LOG_DEBUG : LOG_INFO, "net", "%s %s (" PEER_FMT "), %s", s->incoming ? "connected from" : "connected to", s->peer->name, PEER_ARGS(s),
              tls_suite_name(s->tls));
     if (s->owner != OWNER_US) return;
     s->owner = OWNER_USER;
