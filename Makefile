@@ -31,7 +31,7 @@ help:
 	  'make test       unit tests, model check, mutants, short fuzzing, system tests; one by one: make unit, model, mutants, fuzz, system' \
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
-	  'make tools      host programs (build/tools/), e.g. mig-dump' \
+	  'make tools      host programs (build/tools/): godwitctl, mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
 	  'make system-long  Intel hosts in Bochs and virtio devices: minutes each' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
@@ -193,7 +193,7 @@ tools: $(addprefix $(BUILD)/tools/,$(TOOLS))
 # ---- emulated hosts ---------------------------------------------------------------------------------------------------------------------
 -include tests/guest/guest.mk
 guest:
-system: all guest
+system: all guest $(BUILD)/tools/godwitctl
 	$(Q)tests/system/run.py
 demo: all guest
 	$(Q)tools/demo

@@ -58,5 +58,6 @@ void api_migration_show(struct api_call *c);
 void api_migration_start(struct api_call *c);
 void api_migration_cancel(struct api_call *c);
 void api_migration_resolve(struct api_call *c);
+void api_validate(struct api_call *c);
 
 #endif

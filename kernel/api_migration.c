@@ -5,7 +5,7 @@
 #include "kernel/api_call.h"
 #include "kernel/clock.h"
 #include "kernel/operate.h"
-#include "kernel/vm_manage.h"
+#include "kernel/validate.h"
 
 static const char *state_name(enum job_state s)
 {
@@ -197,4 +197,32 @@ void api_migration_resolve(struct api_call *c)
         enum hv_err e = operate_resolve(j->guest, here, sure, said, sizeof(said));
         api_said(c, e, said);
     }
+}
+
+void api_validate(struct api_call *c)
+{
+    char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], why[160];
+    static struct validation v;         /* large; service pCPU only */
+    if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
+        return;
+    enum hv_err e = validate(vm, to, &v, why, sizeof(why));
+    if (e) {
+        api_fail(c, e, 0, "%s", why);
+        return;
+    }
+    struct json *o = &c->out;
+    c->status = v.known ? 200 : 202;
+    json_object(o, NULL);
+    json_str(o, "vm", vm);
+    json_str(o, "to", to);
+    json_bool(o, "known", v.known);
+    json_bool(o, "would_move", v.known && v.would_move);
+    json_array(o, "reasons");
+    for (char *line = v.text, *end; v.known && *line; line = end) {
+        end = line + strcspn(line, "\n");
+        end += *end ? (*end = 0, 1) : 0;
+        json_str(o, NULL, line);
+    }
+    json_end(o);
+    json_end(o);
 }

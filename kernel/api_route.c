@@ -127,6 +127,7 @@ static const struct route routes[] = {
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/cancel", api_migration_cancel, false, "stop a move; the guest runs on here" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/resolve", api_migration_resolve, false,
       "decide where a guest in doubt lives: {\"here\": true|false, \"sure\": true}" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, false, "would a move work: {\"vm\": NAME, \"to\": PEER}; repeat while 202" },
     { HTTP_VERB_GET,  TRUST_READ,    "/metrics", api_metrics, false, "counters for Prometheus" },
 };
 

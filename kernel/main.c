@@ -18,6 +18,7 @@
 #include "kernel/pci.h"
 #include "kernel/pcpu.h"
 #include "kernel/sched.h"
+#include "kernel/validate.h"
 #include "kernel/vm_manage.h"
 #include "kernel/x86/paging.h"
 #include "net/stream.h"
@@ -136,6 +137,7 @@ void kernel_entry(struct boot_info *bi)
     log_info("host", "%u of %u CPUs run, %llu MiB memory", pcpu_count, bi->n_cpus, (unsigned long long)(page_stats().total_bytes / MIB));
     migration_init(&config);
     operate_init(&config);
+    validate_init(&config);
     api_init(&config, bi);
     network_up(bi);
     sched_guest_cpus_set(config.host.guest_cpus);

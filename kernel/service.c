@@ -8,6 +8,7 @@
 #include "kernel/guest_net.h"
 #include "kernel/migration.h"
 #include "kernel/pcpu.h"
+#include "kernel/validate.h"
 #include "kernel/vm_manage.h"
 #include "net/stream.h"
 
@@ -26,6 +27,7 @@ bool service_step(uint64_t *wake)
     busy |= guest_devices_step();
     busy |= console_step();
     busy |= api_step();
+    busy |= validate_step();
     busy |= vm_service();
 
     uint64_t now = clock_us(), next = now + (net_needs_polling() ? SERVICE_POLL_US : SERVICE_TICK_US);

@@ -38,6 +38,7 @@ static const struct command {
     { { "migration", "cancel" }, 1, 1, "MOVE", "stop a move; the guest runs on where it is", cmd_migration_cancel },
     { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard [--yes]", "decide where a guest in doubt lives, when its destination is gone for good",
       cmd_migration_resolve },
+    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "what would move where, and every reason why not; without NAME: all that run", cmd_validate },
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

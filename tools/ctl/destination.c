@@ -1,52 +1,161 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/destination.c - --to auto: the best destination for a guest. */
+ * tools/ctl/destination.c - godwitctl validate, and --to auto: where a guest can go, and every reason where it cannot.
+ *
+ * The guest's host asks each destination itself, with the offer that a move would begin with. */
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#define MIB 1048576
+#define MIB       1048576
+#define ASK_MS    50
+#define ASK_TURNS 400                   /* the host's own limits end the question much sooner */
 
-struct candidate { const char *name; unsigned long long free_bytes; };
+/* Would vm move from h to the peer to?  *out: the host's answer (owned). */
+static enum exit_code question(struct host *h, const char *vm, const char *to, json_t **out)
+{
+    const struct timespec pause = { .tv_nsec = ASK_MS * 1000000L };
+    for (unsigned turn = 0; turn < ASK_TURNS; turn++) {
+        struct answer a;
+        enum exit_code e = ask(h, "POST", "/v1/validate", json_pack("{s:s,s:s}", "vm", vm, "to", to), &a);
+        if (e)
+            return e;
+        *out = get_bool(a.json, "known") ? json_incref(a.json) : NULL;
+        answer_free(&a);
+        if (*out)
+            return EXIT_GOOD;
+        nanosleep(&pause, NULL);
+    }
+    return fail(EXIT_UNREACHABLE, "%s: no verdict on moving %s to %s came in time", h->name, vm, to);
+}
 
-/* Could the guest live on to?  Says why not. */
-static bool fits(struct host *to, const json_t *vm, const char *virtualization, struct candidate *best)
+static void say(FILE *f, const struct host *h, const json_t *verdict)
+{
+    size_t i;
+    json_t *reason;
+    fprintf(f, "%s %s -> %s: %s\n", get_str(verdict, "vm"), h->name, get_str(verdict, "to"), get_bool(verdict, "would_move") ? "would move" : "would not move");
+    json_array_foreach(json_object_get(verdict, "reasons"), i, reason)
+        fprintf(f, "    %s\n", json_string_value(reason));
+}
+
+/* Names of the peers of h, or just --to.  Owned by the caller. */
+static enum exit_code destinations(struct host *h, json_t **out)
 {
     struct answer a;
-    if (ask(to, "GET", "/v1/host", NULL, &a))
-        return false;
-    unsigned long long room = get_num(json_object_get(a.json, "memory"), "promisable_bytes");
-    const char *why = !get_bool(a.json, "incoming") ? "takes no incoming moves" : strcmp(get_str(a.json, "virtualization"), virtualization) ?
-                      "has a processor of another vendor" : room < get_num(vm, "memory_bytes") ? "has too little free memory" : NULL;
+    size_t i;
+    json_t *peer;
+    *out = json_array();
+    if (options.to && strcmp(options.to, "auto")) {
+        json_array_append_new(*out, json_string(options.to));
+        return EXIT_GOOD;
+    }
+    enum exit_code e = ask(h, "GET", "/v1/host", NULL, &a);
+    if (e)
+        return e;
+    json_array_foreach(json_object_get(a.json, "peers"), i, peer)
+        json_array_append(*out, json_object_get(peer, "name"));
     answer_free(&a);
-    if (why)
-        fprintf(stderr, "not %s: it %s\n", to->name, why);
-    else if (room > best->free_bytes)
-        *best = (struct candidate){ to->name, room };
-    return !why;
+    return EXIT_GOOD;
+}
+
+/* ---- validate ---- */
+
+struct verdicts { json_t *all; unsigned stuck; };               /* all: owned; stuck: guests that can go nowhere */
+
+static enum exit_code validate_vm(struct host *h, const char *vm, struct verdicts *v)
+{
+    json_t *to, *names, *verdict;
+    size_t i;
+    bool can = false;
+    enum exit_code e = destinations(h, &names);
+    for (i = 0; !e && i < json_array_size(names); i++) {
+        to = json_array_get(names, i);
+        e = question(h, vm, json_string_value(to), &verdict);
+        if (e)
+            break;
+        can |= get_bool(verdict, "would_move");
+        json_object_set_new(verdict, "host", json_string(h->name));
+        if (!options.json)
+            say(stdout, h, verdict);
+        json_array_append_new(v->all, verdict);
+    }
+    json_decref(names);
+    v->stuck += !e && !can;
+    return e;
+}
+
+static enum exit_code validate_host(struct host *h, void *ctx)
+{
+    struct answer a;
+    size_t i;
+    json_t *vm;
+    enum exit_code first = ask(h, "GET", "/v1/vms", NULL, &a);
+    if (first)
+        return first;
+    json_array_foreach(json_object_get(a.json, "vms"), i, vm) {
+        if (strcmp(get_str(vm, "state"), "running"))
+            continue;
+        enum exit_code e = validate_vm(h, get_str(vm, "name"), ctx);
+        first = first ? first : e;
+    }
+    answer_free(&a);
+    return first;
+}
+
+enum exit_code cmd_validate(int argc, char **argv)
+{
+    struct verdicts v = { .all = json_array() };
+    struct host *h;
+    json_t *vm;
+    enum exit_code e;
+    if (!argc) {
+        e = each_host(validate_host, &v);
+    } else if (!(e = find_vm(argv[0], &h, &vm))) {
+        json_decref(vm);
+        e = validate_vm(h, argv[0], &v);
+    }
+    if (options.json)
+        print_json(json_pack("{s:O}", "verdicts", v.all));
+    json_decref(v.all);
+    return e ? e : v.stuck ? EXIT_REFUSED : EXIT_GOOD;
+}
+
+/* ---- --to auto ---- */
+
+static unsigned long long free_bytes(const char *name)
+{
+    struct answer a;
+    struct host *h = config_host(name);
+    if (!h || ask(h, "GET", "/v1/host", NULL, &a))
+        return 1;                       /* not known, and still better than none */
+    unsigned long long n = get_num(json_object_get(a.json, "memory"), "promisable_bytes");
+    answer_free(&a);
+    return n;
 }
 
 enum exit_code choose_destination(struct host *h, const json_t *vm, char *to, size_t cap)
 {
-    struct answer a;
-    struct candidate best = { NULL, 0 };
-    size_t i;
-    json_t *peer;
-    enum exit_code e = ask(h, "GET", "/v1/host", NULL, &a);
+    unsigned long long best = 0;
+    json_t *names, *verdict;
+    enum exit_code e = destinations(h, &names);
+    for (size_t i = 0; !e && i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        e = question(h, get_str(vm, "name"), name, &verdict);
+        if (e)
+            break;
+        unsigned long long room = get_bool(verdict, "would_move") ? free_bytes(name) : 0;
+        if (room > best)
+            snprintf(to, cap, "%s", name), best = room;
+        if (!room)
+            say(stderr, h, verdict);
+        json_decref(verdict);
+    }
+    json_decref(names);
     if (e)
         return e;
-    json_array_foreach(json_object_get(a.json, "peers"), i, peer) {
-        struct host *p = config_host(get_str(peer, "name"));
-        if (!p)
-            fprintf(stderr, "not %s: %s does not name it, so its memory is not known\n", get_str(peer, "name"), settings.path);
-        else
-            fits(p, vm, get_str(a.json, "virtualization"), &best);
-    }
-    answer_free(&a);
-    if (!best.name)
+    if (!best)
         return fail(EXIT_REFUSED, "no destination for %s among the peers of %s; the reasons are above", get_str(vm, "name"), h->name);
-    snprintf(to, cap, "%s", best.name);
-    fprintf(stderr, "%s goes to %s: of the hosts that can take it, it has the most free memory, %llu MiB\n", get_str(vm, "name"), to,
-            best.free_bytes / MIB);
+    fprintf(stderr, "%s goes to %s: of the hosts that would take it, it has the most free memory, %llu MiB\n", get_str(vm, "name"), to, best / MIB);
     return EXIT_GOOD;
 }
