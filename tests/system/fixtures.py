@@ -3,7 +3,7 @@
 
 solo    one host with guests "guest" (dirtier 32 MiB, 1000 pages/s; runs) and "shell" (a shell; stopped)
 pair    two hosts that know each other; "guest" runs on a (or on b, if a check left it there: use pair.home())
-control a pair with management interfaces, and godwitctl with its configuration: control.ctl("vm", "list")
+api     a pair with management interfaces, and godwitctl with its configuration: api.ctl("vm", "list")
 own     a function Host(...) whose hosts end with the check
 """
 import json
@@ -98,13 +98,13 @@ class Solo:
         self.host.kill()
 
 
-class Control(Pair):
+class Api(Pair):
     """Clients "operator" and "reader".  ctl() runs godwitctl as one of them, curl() asks a host as curl does."""
     GODWITCTL = os.path.join(BUILD, "tools", "godwitctl")
 
     def __init__(self):
-        super().__init__(clients={"operator": "operate", "reader": "read"})
-        self.folder = os.path.join(RUNS, "control")
+        super().__init__(link=Link(way_in=True), clients={"operator": "operate", "reader": "read"})
+        self.folder = os.path.join(RUNS, "api")
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
         for name in ("operator", "reader", "a", "b", "c"):
@@ -169,7 +169,7 @@ class Own:
 
 class Live:
     """The fixture that is alive now."""
-    MAKERS = {"pair": Pair, "solo": Solo, "control": Control, "own": Own}
+    MAKERS = {"pair": Pair, "solo": Solo, "api": Api, "own": Own}
 
     def __init__(self):
         self.name, self.value = None, None
