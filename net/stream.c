@@ -33,6 +33,8 @@
 #define MAX_PEERS_IN     16                     /* incoming streams on the port for peers, and on the one for clients */
 #define MAX_CLIENTS_IN   8
 #define MAX_UNKNOWN      4                      /* of each of these, not authenticated yet */
+#define CLIENT_US        50000                  /* clients: 20 connections a second */
+#define BURST            40
 #define MAX_STREAMS      48                     /* leaves half of them for those that we open */
 #define OUTPUT_BATCH     (64 * 1024)            /* hand TCP's queue to the card at least so often */
 #define RXQ_LEN          1024                   /* power of two; a window of full segments is 720 */
@@ -45,6 +47,8 @@ struct service {
     const struct peer_config *known;            /* borrowed: the configuration lives for ever */
     unsigned n_known, max_in;
     void (*on_accept)(struct stream *s);
+    uint64_t per_us;                            /* one connection may come in each such time, and BURST at once; 0: no such limit */
+    uint64_t credit_us;                         /* when the burst would be used up, were it not for the time that passes */
 };
 
 struct stream {
@@ -228,19 +232,29 @@ static struct stream *stream_create(void)
     return s;
 }
 
-static bool may_accept(const struct service *sv)
+/* Strangers can make us do a handshake's arithmetic, some milliseconds: not more often than leaves time for the guests and their moves. */
+static bool too_often(struct service *sv)
+{
+    uint64_t now = clock_us();
+    sv->credit_us = MAX(sv->credit_us, now);
+    if (sv->credit_us > now + BURST * sv->per_us) return true;
+    sv->credit_us += sv->per_us;
+    return false;
+}
+
+static bool may_accept(struct service *sv)
 {
     unsigned n_in = 0, n_unknown = 0;
     for (const struct stream *s = streams; s; s = s->next) {
         n_in += s->service == sv;
         n_unknown += s->service == sv && !s->peer;
     }
-    return n_in < sv->max_in && n_unknown < MAX_UNKNOWN;
+    return n_in < sv->max_in && n_unknown < MAX_UNKNOWN && !too_often(sv);
 }
 
 static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 {
-    const struct service *sv = arg;
+    struct service *sv = arg;
     if (err != ERR_OK || !pcb) return ERR_VAL;
     struct stream *s = may_accept(sv) ? stream_create() : NULL;
     if (!s) {
@@ -478,8 +492,8 @@ enum hv_err streams_init(const struct net_params *p)
     const struct config *c = p->config;
     struct tcp_pcb *api;
     host_if_on_frame = frame_account;
-    peers = (struct service){ "peer", c->peers, c->n_peers, MAX_PEERS_IN, p->on_accept };
-    clients = (struct service){ "client", c->clients, c->n_clients, MAX_CLIENTS_IN, p->on_client };
+    peers = (struct service){ "peer", c->peers, c->n_peers, MAX_PEERS_IN, p->on_accept, 0, 0 };
+    clients = (struct service){ "client", c->clients, c->n_clients, MAX_CLIENTS_IN, p->on_client, CLIENT_US, 0 };
     enum hv_err e = service_listen(&peers, c->host.port, &listener);
     if (e || !p->on_client || !c->n_clients || !c->host.api_port) return e;
     e = service_listen(&clients, c->host.api_port, &api);

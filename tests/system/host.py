@@ -55,7 +55,7 @@ class Link:
         if not self.api_ports or self.listener != name:
             return end, "n0"
         forwards = "".join(f",hostfwd=tcp:127.0.0.1:{port}-{address(host)}:7443" for host, port in self.api_ports.items())
-        return end + ["-netdev", f"user,id=u0,net=10.7.0.0/24,host=10.7.0.200,dhcpstart=10.7.0.220,restrict=on{forwards}",
+        return end + ["-netdev", f"user,id=u0,net=10.7.0.192/27,host=10.7.0.200,restrict=on{forwards}",
                       "-netdev", "hubport,id=hub,hubid=0", "-netdev", "hubport,id=hubu,hubid=0,netdev=u0",
                       "-netdev", "hubport,id=hubn,hubid=0,netdev=n0"], "hub"
 
