@@ -124,11 +124,17 @@ static CURL *curl_for(struct host *h)
     return c;
 }
 
+void client_close(struct host *h)
+{
+    if (h->curl)
+        curl_easy_cleanup(h->curl);
+    h->curl = NULL;
+}
+
 void client_cleanup(void)
 {
     for (unsigned i = 0; i < settings.n_hosts; i++)
-        if (settings.hosts[i].curl)
-            curl_easy_cleanup(settings.hosts[i].curl);
+        client_close(&settings.hosts[i]);
 }
 
 /* ---- what went wrong ---- */

@@ -79,6 +79,7 @@ enum exit_code ask(struct host *h, const char *method, const char *path, json_t 
 enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len, struct answer *out);
 /** Connect and return the fingerprint of the certificate that the host shows, trusted or not. */
 enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN]);
+void client_close(struct host *h);      /* end the connection; the next request makes a new one */
 void client_cleanup(void);
 
 /* Fields of an object; "" and 0 when they are missing. */

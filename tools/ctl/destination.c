@@ -10,6 +10,7 @@
 
 #define MIB       1048576
 #define ASK_MS    50
+#define UNKNOWN   1                     /* free memory of a host that cannot be asked: better than none */
 #define ASK_TURNS 400                   /* the host's own limits end the question much sooner */
 
 /* Would vm move from h to the peer to?  *out: the host's answer (owned). */
@@ -128,7 +129,7 @@ static unsigned long long free_bytes(const char *name)
     struct answer a;
     struct host *h = config_host(name);
     if (!h || ask(h, "GET", "/v1/host", NULL, &a))
-        return 1;                       /* not known, and still better than none */
+        return UNKNOWN;
     unsigned long long n = get_num(json_object_get(a.json, "memory"), "promisable_bytes");
     answer_free(&a);
     return n;
@@ -156,6 +157,9 @@ enum exit_code choose_destination(struct host *h, const json_t *vm, char *to, si
         return e;
     if (!best)
         return fail(EXIT_REFUSED, "no destination for %s among the peers of %s; the reasons are above", get_str(vm, "name"), h->name);
-    fprintf(stderr, "%s goes to %s: of the hosts that would take it, it has the most free memory, %llu MiB\n", get_str(vm, "name"), to, best / MIB);
+    if (best == UNKNOWN)
+        fprintf(stderr, "%s goes to %s: it would take it, and no host of which more is known does\n", get_str(vm, "name"), to);
+    else
+        fprintf(stderr, "%s goes to %s: of the hosts that would take it, it has the most free memory, %llu MiB\n", get_str(vm, "name"), to, best / MIB);
     return EXIT_GOOD;
 }

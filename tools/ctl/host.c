@@ -154,6 +154,7 @@ enum exit_code cmd_host_add(int argc, char **argv)
     if (e)
         return e;
     enum exit_code let_in = ask_fingerprint(&h, h.fingerprint);
+    client_close(&h);
     if (let_in != EXIT_GOOD && let_in != EXIT_UNTRUSTED)
         return let_in;
     if (options.fingerprint && memcmp(wanted, h.fingerprint, FP_LEN))
@@ -164,6 +165,7 @@ enum exit_code cmd_host_add(int argc, char **argv)
         slot = &settings.hosts[settings.n_hosts++];
     if (e || !slot)
         return e ? e : fail(EXIT_CONFIG, "at most %u hosts", HOSTS_MAX);
+    client_close(slot);
     *slot = h;
     e = config_save();
     if (!e && !options.json)

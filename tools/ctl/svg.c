@@ -48,8 +48,8 @@ static void rounds(FILE *f, const struct scale *s, const json_t *job)
     json_t *r;
     json_array_foreach(json_object_get(job, "rounds"), i, r) {
         double x = x_of(s, (double)get_num(r, "start_us")), w = PLOT_W * get_num(r, "us") / s->us, h = PLOT_H * rate(r) / s->bytes_per_s;
-        fprintf(f, "<rect x='%.1f' y='%.1f' width='%.1f' height='%.1f' fill='#9cc4e8' stroke='#2a6fb0'><title>round %zu: %llu pages, %llu bytes, %llu ms</title>"
-                "</rect>\n", x, HEIGHT - BOTTOM - h, max(w, 0.5), h, i + 1, get_num(r, "pages"), get_num(r, "bytes"), get_num(r, "us") / 1000);
+        fprintf(f, "<rect x='%.1f' y='%.1f' width='%.1f' height='%.1f' fill='#9cc4e8' stroke='#2a6fb0'>"
+                "<title>round %zu: %llu pages, %llu bytes, %llu ms</title></rect>\n", x, HEIGHT - BOTTOM - h, max(w, 0.5), h, i + 1, get_num(r, "pages"), get_num(r, "bytes"), get_num(r, "us") / 1000);
     }
     fprintf(f, "<polyline fill='none' stroke='#b0502a' stroke-width='2' points='");
     json_array_foreach(json_object_get(job, "rounds"), i, r)
