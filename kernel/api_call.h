@@ -43,6 +43,9 @@ void api_dispatch(struct api_call *c, char *buf, size_t cap);
 /* The handlers, by file. */
 void api_host(struct api_call *c);                      /* api_host.c */
 void api_log(struct api_call *c);
+void api_evacuate_show(struct api_call *c);
+void api_evacuate_start(struct api_call *c);
+void api_evacuate_cancel(struct api_call *c);
 void api_metrics(struct api_call *c);                   /* api_metrics.c */
 void api_vm_list(struct api_call *c);                   /* api_vm.c */
 void api_vm_show(struct api_call *c);

@@ -5,6 +5,7 @@
 #include "kernel/clock.h"
 #include "kernel/console.h"
 #include "kernel/cpu_ops.h"
+#include "kernel/evacuate.h"
 #include "kernel/log_sink.h"
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
@@ -98,4 +99,55 @@ void api_log(struct api_call *c)
 {
     c->type = "text/plain; charset=utf-8";
     c->out.text.len = log_ring_copy(c->out.text.buf, MIN(c->out.text.cap, (size_t)LOG_RING_SIZE));
+}
+
+/* ---- evacuation ---- */
+
+void api_evacuate_show(struct api_call *c)
+{
+    const struct evacuation *e = evacuate_status();
+    struct json *j = &c->out;
+    json_object(j, NULL);
+    json_bool(j, "active", e->active);
+    json_bool(j, "ever", e->begun_us != 0);
+    json_num(j, "guests", e->n);
+    json_num(j, "over", e->n_over);
+    json_num(j, "failed", e->n_failed);
+    json_array(j, "items");
+    for (unsigned i = 0; i < e->n; i++) {
+        const struct evacuate_item *it = &e->item[i];
+        json_object(j, NULL);
+        json_str(j, "vm", it->guest);
+        json_num(j, "migration", it->job);
+        json_bool(j, "over", it->over);
+        json_bool(j, "gone", it->over && it->err == HV_OK);
+        if (it->over && it->err) {
+            json_str(j, "code", hv_err_name(it->err));
+            json_str(j, "message", evacuate_reason(it));
+        }
+        json_end(j);
+    }
+    json_end(j);
+    json_end(j);
+}
+
+void api_evacuate_start(struct api_call *c)
+{
+    char why[256];
+    enum hv_err e = evacuate_start(why, sizeof(why));
+    if (e) {
+        api_fail(c, e, e == HV_E_NOENT ? 409 : 0, "%s", why);
+        return;
+    }
+    c->status = 202;
+    api_evacuate_show(c);
+}
+
+void api_evacuate_cancel(struct api_call *c)
+{
+    enum hv_err e = evacuate_cancel();
+    if (e)
+        api_fail(c, e, 409, "no evacuation is going on");
+    else
+        api_said(c, HV_OK, "no further guest moves away; moves that were past recall end as moves do");
 }

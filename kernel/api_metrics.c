@@ -154,7 +154,7 @@ static void migration_progress_percent(struct text *t, const char *name)
 {
     const struct job *j;
     for (unsigned i = 0; (j = migration_job(i)); i++)
-        if (migration_is_moving(j->guest) && j->state != JOB_DONE && j->state != JOB_FAILED)
+        if (!migration_job_over(j))
             text_printf(t, "%s{vm=\"%s\",to=\"%s\"} %u.%02u\n", name, j->guest, j->peer, j->stats.percent / 100, j->stats.percent % 100);
 }
 

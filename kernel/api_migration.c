@@ -11,6 +11,8 @@ static const char *state_name(enum job_state s)
 {
     switch (s) {
     case JOB_FREE: return "free";
+    case JOB_QUEUED: return "queued";
+    case JOB_CHOOSING: return "choosing";
     case JOB_CONNECTING: return "connecting";
     case JOB_MOVING: return "moving";
     case JOB_RECONNECTING: return "in-doubt";
@@ -20,18 +22,16 @@ static const char *state_name(enum job_state s)
     return "?";
 }
 
-static bool ended(const struct job *j) { return j->state == JOB_DONE || j->state == JOB_FAILED; }
-
 /* The job that the path names by its number, or NULL and the call has failed. */
 static const struct job *need_job(struct api_call *c)
 {
-    const struct job *j;
-    for (unsigned i = 0; (j = migration_job(i)); i++) {
-        char number[16];
-        snprintf(number, sizeof(number), "%u", j->number);
-        if (!strcmp(number, c->arg))
-            return j;
-    }
+    unsigned number = 0;
+    const char *p = c->arg;
+    for (; *p >= '0' && *p <= '9' && number < 100000000; p++)
+        number = number * 10 + (unsigned)(*p - '0');
+    const struct job *j = *p ? NULL : migration_job_numbered(number);
+    if (j)
+        return j;
     api_fail(c, HV_E_NOENT, 0, "no move has the number %s, or it was long ago; GET /v1/migrations lists those that are known", c->arg);
     return NULL;
 }
@@ -44,11 +44,16 @@ static void put_job(struct json *o, const struct job *j)
     json_str(o, "vm", j->guest);
     json_str(o, "to", j->peer);
     json_str(o, "state", state_name(j->state));
-    json_bool(o, "ended", ended(j));
-    json_str(o, "phase", j->state == JOB_CONNECTING ? "CONNECT" : s->phase);
+    json_bool(o, "ended", migration_job_over(j));
+    json_num(o, "queue_position", migration_queue_position(j));
+    json_str(o, "phase", j->state == JOB_CONNECTING ? "CONNECT" : s->phase ? s->phase : "");
+    if (j->automatic)
+        json_str(o, "why_peer", j->why_peer);
+    json_str(o, "route", j->route);
     json_num(o, "percent", j->state == JOB_DONE ? 100 : s->percent);
     json_num(o, "round", s->round);
-    json_num(o, "elapsed_us", (j->ended_us ? j->ended_us : clock_us()) - j->started_us);
+    json_num(o, "waited_us", (j->started_us ? j->started_us : j->ended_us ? j->ended_us : clock_us()) - j->asked_us);
+    json_num(o, "elapsed_us", j->started_us ? (j->ended_us ? j->ended_us : clock_us()) - j->started_us : 0);
     json_num(o, "eta_us", s->eta_us);
     json_num(o, "bytes_per_s", s->bytes_per_s);
     json_num(o, "dirty_pages_per_s", s->dirty_pages_per_s);
@@ -150,13 +155,31 @@ void api_migration_show(struct api_call *c)
         put_all(&c->out, j);
 }
 
+/* False: a field is wrong, and the call has failed. */
+static bool options_read(struct api_call *c, struct migration_options *o)
+{
+    uint64_t downtime, limit;
+    migration_options_default(o);
+    downtime = o->downtime_limit_ms;
+    limit = o->bandwidth_limit_mb;
+    bool bad = json_get_bool(&c->in, "lz4", &o->lz4) == HV_E_INVAL || json_get_bool(&c->in, "verify", &o->verify) == HV_E_INVAL ||
+               json_get_num(&c->in, "downtime_limit_ms", 60000, &downtime) == HV_E_INVAL || !downtime ||
+               json_get_num(&c->in, "bandwidth_limit_mb", 100000, &limit) == HV_E_INVAL;
+    o->downtime_limit_ms = (unsigned)downtime;
+    o->bandwidth_limit_mb = (unsigned)limit;
+    if (bad)
+        api_fail(c, HV_E_INVAL, 0, "options: lz4, verify: true or false; downtime_limit_ms: 1 to 60000; bandwidth_limit_mb: up to 100000, 0: none");
+    return !bad;
+}
+
 void api_migration_start(struct api_call *c)
 {
+    struct migration_options options;
     char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], said[256];
     const struct job *job;
-    if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
+    if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)) || !options_read(c, &options))
         return;
-    enum hv_err e = operate_migrate(vm, to, &job, said, sizeof(said));
+    enum hv_err e = operate_migrate(vm, to, &options, &job, said, sizeof(said));
     if (e) {
         api_fail(c, e, 0, "%s", said);
         return;
@@ -172,7 +195,7 @@ void api_migration_cancel(struct api_call *c)
     const struct job *j = need_job(c);
     if (!j)
         return;
-    if (ended(j))
+    if (migration_job_over(j))
         api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, state_name(j->state));
     else {
         enum hv_err e = operate_cancel(j->guest, said, sizeof(said));
@@ -191,7 +214,7 @@ void api_migration_resolve(struct api_call *c)
         api_fail(c, HV_E_INVAL, 0, "the body must say \"here\": true or false, and \"sure\": true to have it done");
         return;
     }
-    if (ended(j))
+    if (migration_job_over(j))
         api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, state_name(j->state));
     else {
         enum hv_err e = operate_resolve(j->guest, here, sure, said, sizeof(said));
@@ -217,6 +240,7 @@ void api_validate(struct api_call *c)
     json_str(o, "to", to);
     json_bool(o, "known", v.known);
     json_bool(o, "would_move", v.known && v.would_move);
+    json_num(o, "free_bytes", v.known ? v.free_bytes : 0);
     json_array(o, "reasons");
     for (char *line = v.text, *end; v.known && *line; line = end) {
         end = line + strcspn(line, "\n");

@@ -111,6 +111,9 @@ static void list_routes(struct api_call *c);
 static const struct route routes[] = {
     { HTTP_VERB_GET,  TRUST_READ,    "/v1", list_routes, false, "this list" },
     { HTTP_VERB_GET,  TRUST_READ,    "/v1/host", api_host, false, "processor, memory, network, peers" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/host/evacuate", api_evacuate_show, false, "how the evacuation goes on, or went" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate", api_evacuate_start, false, "move every guest away, each to the best peer" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate/cancel", api_evacuate_cancel, false, "stop it; moves that can still be cancelled are" },
     { HTTP_VERB_GET,  TRUST_READ,    "/v1/log", api_log, false, "the last 64 KiB of the log, as text" },
     { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms", api_vm_list, false, "all guests" },
     { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms/*", api_vm_show, false, "one guest" },

@@ -5,6 +5,7 @@
 #include "kernel/clock.h"
 #include "kernel/console.h"
 #include "kernel/operate.h"
+#include "kernel/start.h"
 #include "kernel/uart.h"
 #include "kernel/vm_manage.h"
 
@@ -29,7 +30,11 @@ static void put_vm(struct json *j, const struct vm *vm)
     json_num(j, "memory_bytes", v->memory_bytes);
     json_num(j, "cpus", v->n_cpus);
     json_str(j, "cpu", v->cpu);
-    json_bool(j, "autostart", v->autostart);
+    json_bool(j, "autostart", v->autostart != AUTOSTART_NO);
+    struct start_status start = start_status(vm);
+    json_bool(j, "starting", start.state == START_ASKING);
+    if (start.state == START_ASKING || start.state == START_FAILED)
+        json_str(j, "start_text", start.text);
     if (vm->crash_reason[0])
         json_str(j, "crash_reason", vm->crash_reason);
 }
@@ -81,7 +86,27 @@ static void act(struct api_call *c, enum hv_err (*verb)(const char *vm, char *sa
         api_said(c, e, said);
 }
 
-void api_vm_start(struct api_call *c)  { act(c, operate_start); }
+/* 202: the peers are asked first whether they have it; the guest's object says how that goes on. */
+void api_vm_start(struct api_call *c)
+{
+    char said[480];
+    bool force = false;
+    if (!need_vm(c))
+        return;
+    if (json_get_bool(&c->in, "force", &force) == HV_E_INVAL) {
+        api_fail(c, HV_E_INVAL, 0, "\"force\" must be true or false");
+        return;
+    }
+    enum hv_err e = operate_start(c->arg, force, said, sizeof(said));
+    if (e == HV_E_NOENT) {                      /* of something else than the path names: a kernel's file */
+        api_fail(c, e, 409, "%s", said);
+        return;
+    }
+    api_said(c, e == HV_E_AGAIN ? HV_OK : e, said);
+    if (e == HV_E_AGAIN)
+        c->status = 202;
+}
+
 void api_vm_stop(struct api_call *c)   { act(c, operate_stop); }
 void api_vm_pause(struct api_call *c)  { act(c, operate_pause); }
 void api_vm_resume(struct api_call *c) { act(c, operate_resume); }

@@ -219,6 +219,43 @@ static bool set_port(const char *v, uint16_t *out)
     return true;
 }
 
+/* The next item of a list "a, b, c" at *s, without blanks around it, into item; false: none is left, or it is too long (then *s is not NULL). */
+static bool list_item(const char **s, char *item, size_t cap)
+{
+    if (!*s)
+        return false;
+    const char *comma = strchr(*s, ','), *begin = *s, *end = comma ? comma : begin + strlen(begin);
+    while (begin < end && (*begin == ' ' || *begin == '\t'))
+        begin++;
+    while (end > begin && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    if ((size_t)(end - begin) >= cap)
+        return false;
+    memcpy(item, begin, (size_t)(end - begin));
+    item[end - begin] = 0;
+    *s = comma ? comma + 1 : NULL;
+    return true;
+}
+
+static bool host_networks(struct parser *p, const char *v)
+{
+    struct host_config *h = &p->c->host, found = { .n_networks = 0 };
+    char item[24];
+    while (list_item(&v, item, sizeof(item))) {
+        const char *s = item;
+        uint64_t prefix_len;
+        if (found.n_networks == CONFIG_MAX_NETWORKS || !ip4(&s, found.networks[found.n_networks].ip) || *s++ != '/' ||
+            !number(s, 1, 32, &prefix_len))
+            return false;
+        found.networks[found.n_networks++].prefix_len = (unsigned)prefix_len;
+    }
+    if (v)
+        return false;
+    memcpy(h->networks, found.networks, sizeof(h->networks));
+    h->n_networks = found.n_networks;
+    return true;
+}
+
 static bool host_ip(struct parser *p, const char *v)
 {
     struct host_config *h = &p->c->host;
@@ -266,12 +303,27 @@ static bool host_pool(struct parser *p, const char *v)     { return file_name(v,
 static bool host_incoming(struct parser *p, const char *v) { return boolean(v, &p->c->host.incoming); }
 static bool host_outgoing(struct parser *p, const char *v) { return boolean(v, &p->c->host.outgoing); }
 static bool host_downtime(struct parser *p, const char *v) { return set_unsigned(v, 1, 60000, &p->c->host.downtime_limit_ms); }
+static bool host_bandwidth(struct parser *p, const char *v) { return set_unsigned(v, 0, 100000, &p->c->host.bandwidth_limit_mb); }
 static bool host_max_jobs(struct parser *p, const char *v) { return set_unsigned(v, 1, 16, &p->c->host.max_jobs); }
 static bool host_guest_cpus(struct parser *p, const char *v) { return cpu_list(v, &p->c->host.guest_cpus); }
 static bool host_verify(struct parser *p, const char *v)   { return boolean(v, &p->c->host.verify); }
 static bool host_lz4(struct parser *p, const char *v)      { return boolean(v, &p->c->host.lz4); }
 
-static bool peer_address(struct parser *p, const char *v)  { return host_ip4(v, p->peer->ip); }
+static bool peer_address(struct parser *p, const char *v)
+{
+    uint8_t ip[CONFIG_MAX_ADDRESSES][4];
+    unsigned n = 0;
+    char item[20];
+    while (list_item(&v, item, sizeof(item)))
+        if (n == CONFIG_MAX_ADDRESSES || !host_ip4(item, ip[n++]))
+            return false;
+    if (v)
+        return false;
+    memcpy(p->peer->ip, ip[0], 4);
+    memcpy(p->peer->other_ip, ip[1], (n - 1) * 4);
+    p->peer->n_other_ips = n - 1;
+    return true;
+}
 static bool peer_port(struct parser *p, const char *v)     { return set_port(v, &p->peer->port); }
 static bool peer_fingerprint(struct parser *p, const char *v) { return hex_bytes(v, p->peer->fingerprint, 32, false); }
 
@@ -289,7 +341,25 @@ static bool vm_cpus(struct parser *p, const char *v)       { return set_unsigned
 static bool vm_kernel(struct parser *p, const char *v)     { return file_name(v, p->vm->kernel); }
 static bool vm_initrd(struct parser *p, const char *v)     { return text(v, p->vm->initrd, CONFIG_PATH_LEN, true); }
 static bool vm_cmdline(struct parser *p, const char *v)    { return text(v, p->vm->cmdline, CONFIG_CMDLINE_LEN, false); }
-static bool vm_autostart(struct parser *p, const char *v)  { return boolean(v, &p->vm->autostart); }
+static bool vm_autostart(struct parser *p, const char *v)
+{
+    bool yes = false;
+    bool always = !strcmp(v, "always");
+    if (!always && !boolean(v, &yes))
+        return false;
+    p->vm->autostart = always ? AUTOSTART_ALWAYS : yes ? AUTOSTART_YES : AUTOSTART_NO;
+    return true;
+}
+static bool vm_on_shutdown(struct parser *p, const char *v)
+{
+    static const char *const words[] = { [ON_SHUTDOWN_REFUSE] = "refuse", [ON_SHUTDOWN_STOP] = "stop", [ON_SHUTDOWN_EVACUATE] = "evacuate" };
+    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+        if (!strcmp(v, words[i])) {
+            p->vm->on_shutdown = (enum on_shutdown)i;
+            return true;
+        }
+    return false;
+}
 static bool vm_nic(struct parser *p, const char *v)        { return boolean(v, &p->vm->nic); }
 static bool vm_rng(struct parser *p, const char *v)        { return boolean(v, &p->vm->rng); }
 static bool vm_balloon(struct parser *p, const char *v)    { return boolean(v, &p->vm->balloon); }
@@ -350,6 +420,8 @@ static const struct key host_keys[] = {
     { "pool-cpuid", host_pool, FILE_NAME },
     { "incoming", host_incoming, YES_NO },
     { "outgoing", host_outgoing, YES_NO },
+    { "networks", host_networks, "networks like 10.7.0.0/24, 192.168.0.0/16 (at most 8)" },
+    { "bandwidth-limit-mb", host_bandwidth, "megabytes per second, 0 (no limit) to 100000" },
     { "downtime-limit-ms", host_downtime, "milliseconds, 1 to 60000" },
     { "max-jobs", host_max_jobs, "a number, 1 to 16" },
     { "dirty-log", host_dirty_log, "auto, wp, ad or pml" },
@@ -359,7 +431,7 @@ static const struct key host_keys[] = {
 };
 enum { PEER_ADDRESS, PEER_PORT, PEER_FINGERPRINT };
 static const struct key peer_keys[] = {
-    [PEER_ADDRESS] = { "address", peer_address, "an address like 192.168.1.10" },
+    [PEER_ADDRESS] = { "address", peer_address, "an address like 192.168.1.10, or up to 4 with commas between" },
     [PEER_PORT] = { "port", peer_port, "a TCP port, 1 to 65535" },
     [PEER_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `tools/mkhost --fingerprint NAME` prints them" },
 };
@@ -368,7 +440,7 @@ static const struct key client_keys[] = {
     [CLIENT_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `godwitctl key` prints them" },
     [CLIENT_ROLE] = { "role", client_role, "read or operate" },
 };
-enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_MAC, VM_PIN, VM_NIC, VM_DISK, VM_RNG,
+enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_SHUTDOWN, VM_MAC, VM_PIN, VM_NIC, VM_DISK, VM_RNG,
        VM_BALLOON, VM_CONSOLE };
 static const struct key vm_keys[] = {
     [VM_MEMORY] = { "memory", vm_memory, "a size like 256M or 2G: a multiple of 2M, from 16M to 1024G" },
@@ -377,7 +449,8 @@ static const struct key vm_keys[] = {
     [VM_INITRD] = { "initrd", vm_initrd, FILE_NAME },
     [VM_CMDLINE] = { "cmdline", vm_cmdline, "text of at most 1023 characters" },
     [VM_CPU] = { "cpu", vm_cpu, "host, x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or pool" },
-    [VM_AUTOSTART] = { "autostart", vm_autostart, YES_NO },
+    [VM_AUTOSTART] = { "autostart", vm_autostart, "yes, no or always" },
+    [VM_SHUTDOWN] = { "on-shutdown", vm_on_shutdown, "refuse, stop or evacuate" },
     [VM_MAC] = { "mac", vm_mac, "a unicast address like 02:47:57:00:00:01" },
     [VM_PIN] = { "pin", vm_pin, "any, or the number of a CPU, 0 to 63" },
     [VM_NIC] = { "nic", vm_nic, YES_NO },
@@ -442,6 +515,18 @@ static struct peer_config *by_name(struct peer_config *list, unsigned n, const c
         if (!strcmp(list[i].name, wanted))
             return &list[i];
     return NULL;
+}
+
+int config_network_rank(const struct config *c, const uint8_t ip[4])
+{
+    for (unsigned i = 0; i < c->host.n_networks; i++) {
+        unsigned bit = 0;
+        while (bit < c->host.networks[i].prefix_len && !((c->host.networks[i].ip[bit / 8] ^ ip[bit / 8]) & (0x80 >> bit % 8)))
+            bit++;
+        if (bit == c->host.networks[i].prefix_len)
+            return (int)i;
+    }
+    return c->host.n_networks ? -1 : 0;
 }
 
 const struct peer_config *config_peer(const struct config *c, const char *peer_name)

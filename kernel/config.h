@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/config.h - \godwit\godwit.conf as a plain struct.  docs/config.md lists every key.
  *
- *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, api-port, key, cert, incoming, outgoing, downtime-limit-ms, max-jobs, dirty-log, verify, lz4,
- *                    pool-cpuid
+ *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, api-port, key, cert, incoming, outgoing, networks, bandwidth-limit-mb, downtime-limit-ms,
+ *                    max-jobs, dirty-log, verify, lz4, pool-cpuid
  *   [peer NAME]      address, port, fingerprint
  *   [client NAME]    fingerprint, role
- *   [vm NAME]        memory, cpus, kernel, initrd, cmdline, cpu, autostart, mac, pin, nic, disk, rng, balloon, console
+ *   [vm NAME]        memory, cpus, kernel, initrd, cmdline, cpu, autostart, on-shutdown, mac, pin, nic, disk, rng, balloon, console
  *
  * Portable; a mistake costs the key or section it is in, never the rest. */
 #ifndef GODWIT_KERNEL_CONFIG_H
@@ -21,6 +21,8 @@
 #define CONFIG_CMDLINE_LEN 1024
 #define CONFIG_DEFAULT_PORT 7420
 #define CONFIG_DEFAULT_API_PORT 7443
+#define CONFIG_MAX_ADDRESSES 4          /* of a peer */
+#define CONFIG_MAX_NETWORKS  8
 
 enum dirty_mech { DIRTY_AUTO, DIRTY_WP, DIRTY_AD, DIRTY_PML };  /* write protection; accessed/dirty bits; Intel page-modification log */
 
@@ -30,7 +32,9 @@ enum trust { TRUST_PEER, TRUST_READ, TRUST_OPERATE };
 struct peer_config {                    /* [peer] or [client] */
     char name[CONFIG_NAME_LEN];
     enum trust trust;
-    uint8_t ip[4];
+    uint8_t ip[4];                      /* the first address */
+    uint8_t other_ip[CONFIG_MAX_ADDRESSES - 1][4];              /* the others, in order */
+    unsigned n_other_ips;
     uint16_t port;
     uint8_t fingerprint[32];            /* SHA-256 of the DER certificate */
 };
@@ -41,7 +45,8 @@ struct vm_config {
     char kernel[CONFIG_PATH_LEN], initrd[CONFIG_PATH_LEN];      /* file names in \godwit\ ; initrd may be "" */
     char cmdline[CONFIG_CMDLINE_LEN];
     char cpu[32];                       /* CPUID baseline: "host", "x86-64-v1".."x86-64-v4", "pool" (docs/cpuid.md) */
-    bool autostart;
+    enum autostart { AUTOSTART_NO, AUTOSTART_YES, AUTOSTART_ALWAYS } autostart;     /* YES: once no peer has it; ALWAYS: silent peers do not count */
+    enum on_shutdown { ON_SHUTDOWN_REFUSE, ON_SHUTDOWN_STOP, ON_SHUTDOWN_EVACUATE } on_shutdown;   /* `poweroff` while it runs here */
     uint8_t mac[6];                     /* announced after a move; derived from the name when not given */
     int pin;                            /* pCPU for every vCPU, -1: any */
     bool nic, rng, balloon;             /* virtio devices; defaults no, yes, yes */
@@ -59,8 +64,11 @@ struct host_config {
     char key[CONFIG_PATH_LEN], cert[CONFIG_PATH_LEN];           /* DER files in \godwit\ */
     char pool_cpuid[CONFIG_PATH_LEN];                           /* text in \godwit\: the processors of the pool's hosts, for cpu = pool */
     bool incoming, outgoing;
+    struct { uint8_t ip[4]; unsigned prefix_len; } networks[CONFIG_MAX_NETWORKS];       /* for moves, best first; none: all */
+    unsigned n_networks;
+    unsigned bandwidth_limit_mb;        /* 10^6 bytes per second for all moves away together; 0: no limit */
     unsigned downtime_limit_ms;         /* default 300 */
-    unsigned max_jobs;                  /* simultaneous moves, default 2 */
+    unsigned max_jobs;                  /* simultaneous moves away, default 2; more wait */
     enum dirty_mech dirty_mech;
     uint64_t guest_cpus;                /* bit n: pCPU n may run guests; default all */
     bool verify;                        /* hash all guest memory at the stop and compare before the handoff (costs blackout) */
@@ -84,6 +92,8 @@ typedef void config_error_fn(void *ctx, unsigned line, const char *section, cons
  *  counted in out->n_errors.  A [vm] without valid memory or kernel, a [peer] without address or fingerprint, are reported and dropped. */
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
 
+/** How good is the network of a peer's address for moves: 0 best; -1: not to be used ([host] networks). */
+int config_network_rank(const struct config *c, const uint8_t ip[4]);
 const struct peer_config *config_peer(const struct config *c, const char *name);     /* NULL: no such */
 
 #endif

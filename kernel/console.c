@@ -11,6 +11,8 @@
 #include "kernel/clock.h"
 #include "kernel/cpu_baseline.h"
 #include "kernel/cpu_ops.h"
+#include "kernel/dial.h"
+#include "kernel/evacuate.h"
 #include "kernel/log.h"
 #include "kernel/log_sink.h"
 #include "kernel/migration.h"
@@ -18,12 +20,13 @@
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
 #include "kernel/serial.h"
+#include "kernel/start.h"
 #include "kernel/uart.h"
 #include "kernel/vm_manage.h"
 #include "net/stream.h"
 
 #define LINE_MAX       256
-#define ARGS_MAX       8
+#define ARGS_MAX       10
 #define BACKLOG        16384            /* bytes of guest output kept per VM slot; power of two */
 #define PROGRESS_US    100000
 #define KEY_CTRL_C     0x03
@@ -36,6 +39,7 @@ static char line[LINE_MAX];
 static size_t line_len;
 static struct vm *attached;
 static const struct job *watched;
+static struct vm *starting;             /* `vm start` waits for the peers' word */
 static uint64_t progress_due;
 static struct { char *ring; uint64_t total; } backlog[VM_MAX];   /* ring: owned, BACKLOG bytes, NULL until the guest says something */
 
@@ -152,12 +156,10 @@ static void attached_key(char c)
 
 /* ---- watching a job ---- */
 
-static bool job_ended(const struct job *j) { return j->state == JOB_DONE || j->state == JOB_FAILED; }
-
 static void watch_step(void)
 {
     char text[160];
-    if (job_ended(watched)) {
+    if (migration_job_over(watched)) {
         write_text("\r\n");
         migration_report(watched, print);
         watched = NULL;
@@ -171,6 +173,19 @@ static void watch_step(void)
     }
 }
 
+static void starting_step(void)
+{
+    struct start_status s = start_status(starting);
+    if (s.state == START_ASKING)
+        return;
+    if (s.state == START_STARTED)
+        print("%s started", starting->config.name);
+    else
+        print("error: %s", s.text);
+    starting = NULL;
+    prompt();
+}
+
 /* ---- commands ---- */
 
 static struct vm *need_vm(const char *name)
@@ -182,6 +197,19 @@ static struct vm *need_vm(const char *name)
 }
 
 static void cmd_help(int argc, char **argv);
+
+/* Its addresses, in the order in which they are tried. */
+static void print_peer(const struct peer_config *p)
+{
+    uint8_t ip[CONFIG_MAX_ADDRESSES][4];
+    char text[CONFIG_MAX_ADDRESSES * 18] = "";
+    unsigned n = dial_order(conf, p, ip);
+    for (unsigned i = 0; i < n; i++) {
+        size_t at = strlen(text);
+        snprintf(text + at, sizeof(text) - at, "%s%u.%u.%u.%u", i ? ", " : "", ip[i][0], ip[i][1], ip[i][2], ip[i][3]);
+    }
+    print("peer %s: %s:%u", p->name, n ? text : "no address in [host] networks", p->port);
+}
 
 static void cmd_host(int argc, char **argv)
 {
@@ -197,14 +225,13 @@ static void cmd_host(int argc, char **argv)
     print("uptime_ms: %llu", (unsigned long long)(clock_us() / 1000));
     for (unsigned i = 0; i < pcpu_count; i++) {
         const struct pcpu *c = pcpu_get(i);
-        print("cpu %u: %s, timer %llu kick %llu device %llu interrupts, idle %llu ms", i, atomic_load(&c->online) ? "online" : "off",
-              (unsigned long long)c->n_timer, (unsigned long long)c->n_kick, (unsigned long long)c->n_device,
+        print("cpu %u: %s, timer %llu (%llu late) kick %llu device %llu interrupts, idle %llu ms", i, atomic_load(&c->online) ? "online" : "off",
+              (unsigned long long)c->n_timer, (unsigned long long)c->n_timer_late, (unsigned long long)c->n_kick, (unsigned long long)c->n_device,
               (unsigned long long)(c->idle_us / 1000));
     }
     net_describe(print);
     for (unsigned i = 0; i < conf->n_peers; i++)
-        print("peer %s: %u.%u.%u.%u:%u", conf->peers[i].name, conf->peers[i].ip[0], conf->peers[i].ip[1], conf->peers[i].ip[2],
-              conf->peers[i].ip[3], conf->peers[i].port);
+        print_peer(&conf->peers[i]);
 }
 
 static void cmd_host_cpuid(int argc, char **argv)
@@ -220,9 +247,11 @@ static void cmd_vm_list(int argc, char **argv)
     for (unsigned i = 0; i < VM_MAX; i++) {
         struct vm *vm = vm_at(i);
         if (vm)
-            print("%-20s %-9s %4llu MiB %5u%s%s", vm->config.name, vm_state_name((enum vm_state)atomic_load(&vm->state)),
+            print("%-20s %-9s %4llu MiB %5u%s%s%s%s", vm->config.name, vm_state_name((enum vm_state)atomic_load(&vm->state)),
                   (unsigned long long)(vm->config.memory_bytes / MIB), vm->config.n_cpus,
-                  migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason);
+                  migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason,
+                  start_status(vm).state == START_ASKING ? "  asks its peers before it starts: " : "",
+                  start_status(vm).state == START_ASKING ? start_status(vm).text : "");
     }
 }
 
@@ -231,12 +260,26 @@ static void tell(enum hv_err e, const char *said) { print("%s%s", e ? "error: " 
 
 static void run_verb(enum hv_err (*verb)(const char *vm, char *said, size_t len), const char *vm)
 {
-    char said[256];
+    char said[480];
     enum hv_err e = verb(vm, said, sizeof(said));
     tell(e, said);
 }
 
-static void cmd_vm_start(int argc, char **argv)  { (void)argc, run_verb(operate_start, argv[0]); }
+static void cmd_vm_start(int argc, char **argv)
+{
+    char said[480];
+    bool force = argc > 1 && !strcmp(argv[1], "--force");
+    if (argc > 1 && !force) {
+        print("usage: vm start NAME [--force]");
+        return;
+    }
+    enum hv_err e = operate_start(argv[0], force, said, sizeof(said));
+    if (e == HV_E_AGAIN)
+        starting = vm_find(argv[0]);
+    else
+        tell(e, said);
+}
+
 static void cmd_vm_stop(int argc, char **argv)   { (void)argc, run_verb(operate_stop, argv[0]); }
 static void cmd_vm_pause(int argc, char **argv)  { (void)argc, run_verb(operate_pause, argv[0]); }
 static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_verb(operate_resume, argv[0]); }
@@ -259,37 +302,103 @@ static void cmd_vm_console(int argc, char **argv)
         console_attach(vm);
 }
 
+/* An option's number, argv[*i + 1]. */
+static bool option_number(int argc, char **argv, int *i, unsigned max, unsigned *out)
+{
+    uint64_t n = 0;
+    const char *s = *i + 1 < argc ? argv[++*i] : "";
+    const char *p = s;
+    for (; *p >= '0' && *p <= '9' && n <= max; p++)
+        n = n * 10 + (uint64_t)(*p - '0');
+    if (p == s || *p || n > max)
+        return false;
+    *out = (unsigned)n;
+    return true;
+}
+
+static bool migrate_options(int argc, char **argv, struct migration_options *o)
+{
+    migration_options_default(o);
+    for (int i = 0; i < argc; i++) {
+        bool good = true;
+        if (!strcmp(argv[i], "--plain"))
+            o->lz4 = false;
+        else if (!strcmp(argv[i], "--lz4"))
+            o->lz4 = true;
+        else if (!strcmp(argv[i], "--verify"))
+            o->verify = true;
+        else if (!strcmp(argv[i], "--limit"))
+            good = option_number(argc, argv, &i, 100000, &o->bandwidth_limit_mb);
+        else if (!strcmp(argv[i], "--downtime"))
+            good = option_number(argc, argv, &i, 60000, &o->downtime_limit_ms) && o->downtime_limit_ms;
+        else
+            good = false;
+        if (!good) {
+            print("usage: migrate NAME HOST|auto [--plain | --lz4] [--limit MB/S] [--downtime MS] [--verify]");
+            return false;
+        }
+    }
+    return true;
+}
+
 static void cmd_migrate(int argc, char **argv)
 {
-    (void)argc;
     char said[256];
-    enum hv_err e = operate_migrate(argv[0], argv[1], &watched, said, sizeof(said));
+    struct migration_options options;
+    if (!migrate_options(argc - 2, argv + 2, &options))
+        return;
+    enum hv_err e = operate_migrate(argv[0], argv[1], &options, &watched, said, sizeof(said));
     if (e)
         tell(e, said);
     progress_due = 0;
 }
 
+static void job_line(const struct job *j)
+{
+    char text[160];
+    if (j->state == JOB_DONE)
+        print("job %u %s -> %s: moved in %llu ms, blackout %llu.%llu ms, %llu bytes", j->number, j->guest, j->peer,
+              (unsigned long long)((j->ended_us - j->started_us) / 1000), (unsigned long long)(j->stats.blackout.total / 1000),
+              (unsigned long long)(j->stats.blackout.total / 100 % 10), (unsigned long long)j->wire_bytes);
+    else if (j->state == JOB_FAILED)
+        print("job %u %s -> %s: failed: %s", j->number, j->guest, j->peer, j->text);
+    else
+        migration_progress(j, text, sizeof(text)), print("job %u %s", j->number, text);
+}
+
 static void cmd_migrate_status(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    char text[160];
-    const struct job *j = migration_job(0);
-    if (!j)
+    const struct job *j;
+    unsigned n = 0;
+    for (unsigned i = 0; (j = migration_job(i)); i++)
+        if (!migration_job_over(j) || i == 0)           /* what goes on, and the newest in any case */
+            job_line(j), n++;
+    if (!n)
         print("no move has been asked for since this host started");
-    for (unsigned i = 0; (j = migration_job(i)); i++) {
-        if (job_ended(j))
-            print("job %u %s -> %s: %s%s%s", j->number, j->guest, j->peer, j->state == JOB_DONE ? "moved" : "failed: ", j->text,
-                  "");
-        else
-            migration_progress(j, text, sizeof(text)), print("job %u %s", j->number, text);
-    }
+}
+
+static void cmd_migrate_history(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    const struct job *j;
+    for (unsigned i = 0; (j = migration_job(i)); i++)
+        job_line(j);
 }
 
 static void cmd_migrate_report(int argc, char **argv)
 {
-    (void)argc, (void)argv;
-    if (migration_job(0))
-        migration_report(migration_job(0), print);
+    unsigned number = 0;
+    int before = -1;                                    /* option_number() reads the argument after it */
+    if (argc && !option_number(argc, argv, &before, 1000000000, &number)) {
+        print("usage: migrate report [NUMBER]; `migrate history` shows the numbers");
+        return;
+    }
+    const struct job *j = argc ? migration_job_numbered(number) : migration_job(0);
+    if (j)
+        migration_report(j, print);
+    else
+        print(argc ? "error: no such job is remembered; `migrate history` lists them" : "no move has been asked for since this host started");
 }
 
 static void cmd_migrate_cancel(int argc, char **argv) { (void)argc, run_verb(operate_cancel, argv[0]); }
@@ -316,35 +425,52 @@ static void cmd_log(int argc, char **argv)
     mem_free(text, LOG_RING_SIZE);
 }
 
-/* Neither command takes guests down by mistake. */
-static bool may_go_down(int argc, char **argv)
+static void evacuation_print(void)
 {
-    unsigned running = 0;
-    for (unsigned i = 0; i < VM_MAX; i++)
-        running += vm_at(i) && atomic_load(&vm_at(i)->state) != VM_STOPPED;
-    if (!running || (argc > 0 && !strcmp(argv[0], "--force")))
-        return true;
-    print("error: %u guest(s) run here: move or stop them first, or add --force", running);
-    return false;
+    const struct evacuation *e = evacuate_status();
+    if (!e->begun_us) {
+        print("no evacuation since this host started");
+        return;
+    }
+    print("evacuation: %s, %u of %u guest(s) gone, %u failed", e->active ? "goes on" : "over", e->n_over - e->n_failed, e->n, e->n_failed);
+    for (unsigned i = 0; i < e->n; i++) {
+        const struct evacuate_item *item = &e->item[i];
+        const struct job *j = item->job ? migration_job_numbered(item->job) : NULL;
+        if (item->err)
+            print("  %s stays: %s", item->guest, evacuate_reason(item));
+        else if (j && j->state == JOB_DONE)
+            print("  %s is at %s: %s", item->guest, j->peer, j->why_peer);
+        else if (j)
+            print("  %s: job %u, %s", item->guest, j->number, j->stats.phase);
+    }
 }
 
-static void cmd_poweroff(int argc, char **argv)
+static void cmd_host_evacuate(int argc, char **argv)
 {
-    if (!may_go_down(argc, argv))
-        return;
-    log_info("host", "powers off");
-    serial_flush();
-    power_off();
+    char why[256];
+    if (argc && !strcmp(argv[0], "cancel")) {
+        print(evacuate_cancel() == HV_OK ? "cancelled; moves past COMMIT end by themselves" : "error: no evacuation goes on");
+    } else if (argc && strcmp(argv[0], "status")) {
+        print("usage: host evacuate [status | cancel]");
+    } else if (!argc && evacuate_start(why, sizeof(why)) != HV_OK) {
+        print("error: %s", why);
+    } else {
+        evacuation_print();
+    }
 }
 
-static void cmd_reboot(int argc, char **argv)
+/* No guest is taken down by mistake. */
+static void go_down(enum evacuate_then how, int argc, char **argv)
 {
-    if (!may_go_down(argc, argv))
-        return;
-    log_info("host", "reboots");
-    serial_flush();
-    power_reset();
+    char why[400];
+    if (host_shutdown(how, argc > 0 && !strcmp(argv[0], "--force"), why, sizeof(why)) != HV_OK)
+        print("error: %s", why);
+    else if (evacuate_status()->n)
+        print("%u guest(s) are moved away first; `host evacuate status` shows how far, `host evacuate cancel` keeps the host up", evacuate_status()->n);
 }
+
+static void cmd_poweroff(int argc, char **argv) { go_down(EVACUATE_POWEROFF, argc, argv); }
+static void cmd_reboot(int argc, char **argv) { go_down(EVACUATE_REBOOT, argc, argv); }
 
 /* Longest command first where one begins like another. */
 static const struct command {
@@ -355,22 +481,24 @@ static const struct command {
 } commands[] = {
     { { "help", NULL }, 0, 1, "", "this list", cmd_help },
     { { "host", "cpuid" }, 0, 0, "", "this host's processor, as lines for the file of [host] pool-cpuid", cmd_host_cpuid },
+    { { "host", "evacuate" }, 0, 1, "[status|cancel]", "move all guests away, each to the best peer", cmd_host_evacuate },
     { { "host", NULL }, 0, 0, "", "this host: processor, memory, network, peers", cmd_host },
     { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list },
-    { { "vm", "start" }, 1, 1, "NAME", "start a stopped guest", cmd_vm_start },
+    { { "vm", "start" }, 1, 2, "NAME [--force]", "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
     { { "vm", "pause" }, 1, 1, "NAME", "let a running guest stand still", cmd_vm_pause },
     { { "vm", "resume" }, 1, 1, "NAME", "let a paused guest go on", cmd_vm_resume },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect },
     { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console },
-    { { "migrate", "status" }, 0, 0, "", "all jobs, newest first", cmd_migrate_status },
-    { { "migrate", "report" }, 0, 0, "", "the figures of the newest job", cmd_migrate_report },
+    { { "migrate", "status" }, 0, 0, "", "moves that wait or go on, and the newest", cmd_migrate_status },
+    { { "migrate", "history" }, 0, 0, "", "the last 64 moves, newest first", cmd_migrate_history },
+    { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; of the newest", cmd_migrate_report },
     { { "migrate", "cancel" }, 1, 1, "NAME", "stop a move; the guest runs on here", cmd_migrate_cancel },
     { { "migrate", "resolve" }, 2, 3, "NAME here|there", "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
-    { { "migrate", NULL }, 2, 2, "NAME HOST", "move a running guest and watch; Ctrl-C stops watching only", cmd_migrate },
+    { { "migrate", NULL }, 2, 8, "NAME HOST|auto [OPTIONS]", "move a running guest (auto: to the best peer) and watch; Ctrl-C stops watching only", cmd_migrate },
     { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log },
-    { { "poweroff", NULL }, 0, 1, "[--force]", "power this host off", cmd_poweroff },
-    { { "reboot", NULL }, 0, 1, "[--force]", "restart this host", cmd_reboot },
+    { { "poweroff", NULL }, 0, 1, "[--force]", "power this host off; what happens to guests: on-shutdown in their [vm]", cmd_poweroff },
+    { { "reboot", NULL }, 0, 1, "[--force]", "restart this host; likewise", cmd_reboot },
 };
 
 static void cmd_help(int argc, char **argv)
@@ -380,7 +508,7 @@ static void cmd_help(int argc, char **argv)
         char left[48];
         const struct command *c = &commands[i];
         snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "", c->args);
-        print("  %-32s %s", left, c->help);
+        print("  %-38s %s", left, c->help);
     }
 }
 
@@ -425,7 +553,7 @@ static void typed_key(char c)
         line[line_len] = 0;
         line_len = 0;
         execute(line);
-        if (!attached && !watched)
+        if (!attached && !watched && !starting)
             prompt();
     } else if (c == 0x7f || c == 0x08) {
         if (line_len)
@@ -450,14 +578,24 @@ static void watching_key(char c)
     prompt();
 }
 
+static void starting_key(char c)
+{
+    if (c == KEY_CTRL_C)
+        (void)!start_cancel(starting);  /* starting_step() says the rest */
+}
+
 bool console_step(void)
 {
+    if (starting)
+        starting_step();                /* before the new life's first output is taken */
     bool moved = all_guest_output();
     for (int c; (c = serial_getc()) >= 0; moved = true) {
         if (attached)
             attached_key((char)c);
         else if (watched)
             watching_key((char)c);
+        else if (starting)
+            starting_key((char)c);
         else
             typed_key((char)c);
     }

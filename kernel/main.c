@@ -4,12 +4,15 @@
 #include <string.h>
 #include "kernel/acpi.h"
 #include "kernel/api.h"
+#include "kernel/ask.h"
 #include "kernel/boot_info.h"
+#include "kernel/choose.h"
 #include "kernel/clock.h"
 #include "kernel/config.h"
 #include "kernel/console.h"
 #include "kernel/cpu_baseline.h"
 #include "kernel/cpu_ops.h"
+#include "kernel/evacuate.h"
 #include "kernel/log.h"
 #include "kernel/log_sink.h"
 #include "kernel/migration.h"
@@ -19,6 +22,7 @@
 #include "kernel/pcpu.h"
 #include "kernel/sched.h"
 #include "kernel/validate.h"
+#include "kernel/start.h"
 #include "kernel/vm_manage.h"
 #include "kernel/x86/paging.h"
 #include "net/stream.h"
@@ -105,20 +109,6 @@ static void network_up(const struct boot_info *bi)
         log_error("net", "this host cannot move guests: %s", hv_err_text(e));
 }
 
-static void autostart(void)
-{
-    char why[256];
-    for (unsigned i = 0; i < VM_MAX; i++) {
-        struct vm *vm = vm_at(i);
-        if (!vm || !vm->config.autostart)
-            continue;
-        if (!cpu_ops)
-            log_error("vm", "%s is not started: no virtualization here", vm->config.name);
-        else if (vm_start(vm, why, sizeof(why)) != HV_OK)
-            log_error("vm", "%s is not started: %s", vm->config.name, why);
-    }
-}
-
 void kernel_entry(struct boot_info *bi)
 {
     log_init(bi);
@@ -139,10 +129,14 @@ void kernel_entry(struct boot_info *bi)
     operate_init(&config);
     validate_init(&config);
     api_init(&config, bi);
+    ask_init(&config);
+    choose_init(&config);
+    evacuate_init(&config);
+    start_init(&config);
     network_up(bi);
     sched_guest_cpus_set(config.host.guest_cpus);
     vm_manage_init(&config, bi);
-    autostart();
+    start_all();
     log_info("host", "up %llu us after entry", (unsigned long long)clock_tsc_to_us(tsc_read() - bi->entry_tsc));
     console_init(&config, bi);
     pcpu_run(sched_run);

@@ -7,13 +7,19 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "kernel/choose.h"
 #include "kernel/clock.h"
 #include "kernel/cpu_ops.h"
+#include "kernel/dial.h"
+#include "kernel/evacuate.h"
 #include "kernel/guest_mem.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
+#include "kernel/panic.h"
 #include "kernel/pvclock.h"
 #include "kernel/random.h"
+#include "kernel/start.h"
+#include "kernel/stream_io.h"
 #include "kernel/vm_manage.h"
 #include "kernel/vm_state.h"
 #include "migrate/mig.h"
@@ -23,11 +29,19 @@
 #define LAST_WORD_US     10000000       /* a peer that does not read our last record for so long will not read it */
 #define OUT_TURNS        2              /* engine steps per turn of the service loop, at most */
 
+/* Sending is paid from a purse that fills at the limit's rate and holds at most PURSE_US of it. */
+#define PURSE_US  50000
+#define PURSE_MIN (64 * 1024)
+struct purse { uint64_t bytes, filled_us; };
+
 struct outgoing {
     struct job job;
     struct vm *vm;                      /* borrowed: VM slots live for ever */
-    const struct peer_config *peer;
-    struct stream *stream;              /* owned, or NULL */
+    const struct peer_config *peer;     /* NULL: to be chosen */
+    struct choice choice;
+    struct dial dial;
+    struct purse purse;
+    struct stream *stream;              /* owned, or NULL; open */
     struct mig_tx *m;                   /* owned, or NULL */
     uint64_t retry_us;                  /* no attempt to reconnect before this */
     unsigned n_doubts;                  /* how often it lost the stream after COMMIT; counts to 2 */
@@ -42,7 +56,8 @@ struct incoming {
     uint64_t done_us;                   /* when the machine was over; 0: it is not */
 };
 
-static struct outgoing outgoing[MIGRATION_JOBS];
+static struct outgoing *outgoing;       /* [MIGRATION_JOBS] */
+static struct purse host_purse;
 static struct incoming incoming[INCOMING_MAX];
 static struct mig_ids finished_ids;
 static const struct config *conf;
@@ -95,20 +110,30 @@ static const struct mig_src_ops src_ops = {
 
 static void add_reason(void *reasons, const char *text) { mig_reason_add(reasons, "%s", text); }
 
+/* Every reason against an offer that can be known without taking it in; parsed into *o. */
+static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struct mig_reasons *reasons)
+{
+    char why[200];
+    if (evacuate_status()->active)
+        mig_reason_add(reasons, "host %s is being evacuated", conf->host.name);
+    if (!conf->host.incoming)
+        mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", conf->host.name);
+    if (vm_offer_parse(offer->bytes, offer->len, o, why, sizeof(why)) != HV_OK) {
+        mig_reason_add(reasons, "%s", why);
+        return;
+    }
+    vm_offer_check(o, vm_memory_promisable(), add_reason, reasons);
+    if (strcmp(o->config.name, offer->name))
+        mig_reason_add(reasons, "the offer is for another guest than announced");
+    vm_incoming_check(o, add_reason, reasons);
+}
+
 static void dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)
 {
     struct incoming *in = ctx;
     static struct vm_offer o;                           /* large; service pCPU only */
     char why[200];
-    if (!conf->host.incoming)
-        mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", conf->host.name);
-    if (vm_offer_parse(offer->bytes, offer->len, &o, why, sizeof(why)) != HV_OK) {
-        mig_reason_add(reasons, "%s", why);
-        return;
-    }
-    vm_offer_check(&o, vm_memory_promisable(), add_reason, reasons);
-    if (strcmp(o.config.name, offer->name))
-        mig_reason_add(reasons, "the offer is for another guest than announced");
+    offer_judge(offer, &o, reasons);
     if (reasons->n)
         return;
     if (vm_incoming(&o, &in->vm, why, sizeof(why)) != HV_OK) {
@@ -169,45 +194,23 @@ static void dst_drop(void *ctx)
     vm_stop(in->vm);
 }
 
+static enum mig_find dst_find(void *ctx, const char *name, struct mig_id *ticket, char *why, size_t why_cap)
+{
+    return start_find(name, ((struct incoming *)ctx)->peer, ticket, why, why_cap);
+}
+
+static uint64_t dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)
+{
+    static struct vm_offer o;                           /* large; service pCPU only */
+    (void)ctx;
+    offer_judge(offer, &o, reasons);
+    return vm_memory_promisable();
+}
+
 static const struct mig_dst_ops dst_ops = {
     .admit = dst_admit, .page_for_write = dst_page_for_write, .page_is_present = dst_page_is_present, .state_load = dst_state_load,
-    .ready = dst_ready, .run = dst_run, .drop = dst_drop,
+    .ready = dst_ready, .run = dst_run, .drop = dst_drop, .find = dst_find, .probe = dst_probe,
 };
-
-/* ---- bytes between stream and machine ---- */
-
-static bool pump_in(struct mig_io *io, struct stream *s)
-{
-    size_t room, n;
-    uint8_t *p = mig_fifo_space(&io->in, 1, &room);
-    n = room ? stream_read(s, p, room) : 0;
-    if (n)
-        mig_fifo_commit(&io->in, n);
-    return n > 0;
-}
-
-static bool pump_out(struct mig_io *io, struct stream *s, bool more_follows)
-{
-    size_t len, n;
-    const uint8_t *p = mig_fifo_data(&io->out, &len);
-    n = len ? stream_write(s, p, len) : 0;
-    if (n)
-        mig_fifo_consume(&io->out, n);
-    if (n == len && !more_follows)
-        stream_flush(s);
-    return n > 0;
-}
-
-static bool stream_gone(const struct stream *s)
-{
-    enum stream_status st = stream_status(s);
-    return st == STREAM_CLOSED || st == STREAM_FAILED;
-}
-
-static enum hv_err gone_error(const struct stream *s)
-{
-    return stream_status(s) == STREAM_CLOSED || stream_error(s) == HV_OK ? HV_E_CLOSED : stream_error(s);
-}
 
 /* ---- outgoing jobs ---- */
 
@@ -220,16 +223,33 @@ static void job_drop_stream(struct outgoing *o)
     o->stream = NULL;
 }
 
+/* A peer that we chose cannot be reached or does not take it after all: another one may.  Other failures are the guest's, or an operator's. */
+static bool try_elsewhere(struct outgoing *o, enum hv_err err, const char *text)
+{
+    struct job *j = &o->job;
+    bool its_own = j->state == JOB_CONNECTING || err == HV_E_REFUSED || err == HV_E_CLOSED || err == HV_E_NOMEM;
+    if (!err || !its_own || !j->automatic || !o->peer || atomic_load(&o->vm->state) != VM_RUNNING)
+        return false;
+    choose_tried(&o->choice, o->peer, text);
+    log_warn("mig", "%s -> %s: failed, another peer is looked for: %s", j->guest, j->peer, text);
+    if (choose_begin(&o->choice, o->vm) != HV_OK)
+        return false;
+    o->peer = NULL;
+    snprintf(j->peer, sizeof(j->peer), "auto");
+    j->state = JOB_CHOOSING;
+    j->stats.phase = "CHOOSE";
+    return true;
+}
+
 static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
     if (o->m)
         mig_tx_stats(o->m, &j->stats);
     j->stats.text = "";
-    j->err = err;
-    snprintf(j->text, sizeof(j->text), "%s", text);
-    j->state = err ? JOB_FAILED : JOB_DONE;
-    j->ended_us = clock_us();
+    snprintf(j->text, sizeof(j->text), "%s", text);        /* text may be the machine's */
+    choose_end(&o->choice);
+    dial_end(&o->dial);
     job_drop_stream(o);
     j->wire_bytes = o->wire_before;
     counts.wire_bytes += j->wire_bytes;
@@ -237,11 +257,71 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     if (o->m)
         mig_tx_destroy(o->m);
     o->m = NULL;
+    if (try_elsewhere(o, err, j->text))
+        return;
+    j->err = err;
+    j->state = err ? JOB_FAILED : JOB_DONE;
+    j->ended_us = clock_us();
     if (err)
-        log_warn("mig", "%s -> %s: failed, the guest runs on here: %s", j->guest, j->peer, text);
+        log_warn("mig", "%s -> %s: failed, the guest runs on here: %s", j->guest, j->peer, j->text);
     else
         log_info("mig", "%s -> %s: moved in %llu ms, blackout %llu us", j->guest, j->peer,
                  (unsigned long long)((j->ended_us - j->started_us) / 1000), (unsigned long long)j->stats.blackout.total);
+}
+
+/* ---- phases of a job, in order ---- */
+
+static bool guest_ready(struct outgoing *o)
+{
+    if (atomic_load(&o->vm->state) == VM_RUNNING)
+        return true;
+    job_end(o, HV_E_BUSY, "the guest stopped running while its move waited");
+    return false;
+}
+
+static void connect_begin(struct outgoing *o)
+{
+    snprintf(o->job.peer, sizeof(o->job.peer), "%s", o->peer->name);
+    o->job.state = JOB_CONNECTING;
+    o->job.stats.phase = "CONNECT";
+    dial_begin(&o->dial, conf, o->peer);
+}
+
+static bool queued_start(struct outgoing *o)
+{
+    if (!guest_ready(o))
+        return true;
+    o->job.started_us = clock_us();
+    log_info("mig", "%s -> %s: job %u starts", o->job.guest, o->job.peer, o->job.number);
+    if (o->peer) {
+        connect_begin(o);
+        return true;
+    }
+    o->job.state = JOB_CHOOSING;
+    o->job.stats.phase = "CHOOSE";
+    enum hv_err e = choose_begin(&o->choice, o->vm);
+    if (e)
+        job_end(o, e, o->choice.reasons);
+    return true;
+}
+
+static bool choosing_step(struct outgoing *o)
+{
+    struct job *j = &o->job;
+    if (!guest_ready(o))
+        return true;
+    switch (choose_step(&o->choice, &o->peer, j->why_peer, sizeof(j->why_peer))) {
+    case CHOOSE_WAIT:
+        return false;
+    case CHOOSE_NONE:
+        job_end(o, HV_E_REFUSED, o->choice.reasons);
+        break;
+    case CHOOSE_DONE:
+        log_info("mig", "%s -> %s: chosen, because %s", j->guest, o->peer->name, j->why_peer);
+        connect_begin(o);
+        break;
+    }
+    return true;
 }
 
 static enum hv_err create_machine(struct outgoing *o)
@@ -249,25 +329,39 @@ static enum hv_err create_machine(struct outgoing *o)
     struct mig_tx_params p = { .ops = &src_ops, .ctx = o, .mem = engine_mem, .name = o->job.guest, .now_us = clock_us(),
                                .clock_us = clock_us };
     mig_opts_default(&p.opts);
-    p.opts.verify = conf->host.verify;
-    p.opts.lz4 = conf->host.lz4;
-    p.opts.policy.downtime_limit_us = conf->host.downtime_limit_ms * 1000ull;
+    p.opts.verify = o->job.options.verify;
+    p.opts.lz4 = o->job.options.lz4;
+    p.opts.policy.downtime_limit_us = o->job.options.downtime_limit_ms * 1000ull;
     random_bytes(&p.id, sizeof(p.id));
     random_bytes(p.key, sizeof(p.key));
     return mig_tx_create(&p, &o->m);
 }
 
+/* Say which way was taken when it is not the best one. */
+static void route_note(struct outgoing *o)
+{
+    char ip[16];
+    dial_address(&o->dial, ip, sizeof(ip));
+    snprintf(o->job.route, sizeof(o->job.route), "%s%s%s%s", ip, o->dial.text[0] ? " (" : "", o->dial.text, o->dial.text[0] ? ")" : "");
+    if (o->dial.text[0])
+        log_warn("mig", "%s -> %s: goes over %s, because: %s", o->job.guest, o->job.peer, ip, o->dial.text);
+}
+
 static bool connecting_step(struct outgoing *o)
 {
-    if (stream_gone(o->stream)) {
-        char text[256];
-        enum hv_err e = gone_error(o->stream);
-        snprintf(text, sizeof(text), "%s", stream_reason(o->stream));
-        job_end(o, e, text);
-        return true;
-    }
-    if (stream_status(o->stream) != STREAM_OPEN)
+    char text[sizeof(o->dial.text)];
+    switch (dial_step(&o->dial)) {
+    case DIAL_WAIT:
         return false;
+    case DIAL_FAILED:
+        snprintf(text, sizeof(text), "%s", o->dial.text);
+        job_end(o, o->dial.err, text);
+        return true;
+    case DIAL_OPEN:
+        route_note(o);
+        o->stream = dial_take(&o->dial);
+        break;
+    }
     enum hv_err e = create_machine(o);
     if (e)
         job_end(o, e, "no memory on this host for the move's own tables");
@@ -278,7 +372,7 @@ static bool connecting_step(struct outgoing *o)
 
 static void lost_link(struct outgoing *o)
 {
-    enum hv_err e = gone_error(o->stream);
+    enum hv_err e = stream_gone_error(o->stream);
     char text[256];
     snprintf(text, sizeof(text), "%s", stream_reason(o->stream));
     job_drop_stream(o);
@@ -291,7 +385,7 @@ static void after_step(struct outgoing *o, struct mig_wait w)
     enum mig_tx_state s = mig_tx_state(o->m);
     if (w.kind == MIG_WAIT_DONE) {
         if (o->stream)
-            pump_out(mig_tx_io(o->m), o->stream, false);
+            stream_pump_out(mig_tx_io(o->m), o->stream, false);
         if (s == MIG_TX_RELEASED)
             job_end(o, HV_OK, "");
         else
@@ -305,8 +399,32 @@ static void after_step(struct outgoing *o, struct mig_wait w)
                      o->job.peer, mig_tx_text(o->m));
         o->n_doubts += o->n_doubts < 2;
         job_drop_stream(o);
+        o->dial.n = 0;
         o->job.state = JOB_RECONNECTING;                /* retry_us stays: the first time at once, later not more often than it says */
     }
+}
+
+static uint64_t purse_fill(struct purse *p, unsigned limit_mb)
+{
+    uint64_t rate = limit_mb * UINT64_C(1000000), now = clock_us(), most = MAX(rate * PURSE_US / 1000000, (uint64_t)PURSE_MIN);
+    uint64_t us = MIN(now - p->filled_us, (uint64_t)PURSE_US);
+    if (!limit_mb)
+        return UINT64_MAX;
+    p->bytes = MIN(p->bytes + rate * us / 1000000, most);
+    p->filled_us = now;
+    return p->bytes;
+}
+
+/* Limits hold while the guest runs.  While it stands still, each byte held back would only make that longer. */
+static void pump_limited(struct outgoing *o, bool more_follows, bool *moved)
+{
+    enum mig_tx_state s = mig_tx_state(o->m);
+    uint64_t ours = purse_fill(&o->purse, o->job.options.bandwidth_limit_mb), all = purse_fill(&host_purse, conf->host.bandwidth_limit_mb);
+    bool limited = s == MIG_TX_PRECOPY;
+    size_t n = stream_pump_out_some(mig_tx_io(o->m), o->stream, more_follows, limited ? (size_t)MIN(ours, all) : SIZE_MAX);
+    o->purse.bytes -= MIN(n, o->purse.bytes);
+    host_purse.bytes -= MIN(n, host_purse.bytes);
+    *moved |= n > 0;
 }
 
 static bool moving_step(struct outgoing *o)
@@ -314,10 +432,10 @@ static bool moving_step(struct outgoing *o)
     struct mig_wait w = { .kind = MIG_WAIT_MORE };
     bool moved = false;
     for (unsigned turn = 0; turn < OUT_TURNS && w.kind == MIG_WAIT_MORE; turn++) {
-        moved |= pump_in(mig_tx_io(o->m), o->stream);
+        moved |= stream_pump_in(mig_tx_io(o->m), o->stream);
         w = mig_tx_step(o->m, clock_us());
         moved |= w.kind == MIG_WAIT_MORE || w.kind == MIG_WAIT_GUEST;
-        moved |= pump_out(mig_tx_io(o->m), o->stream, w.kind == MIG_WAIT_MORE);
+        pump_limited(o, w.kind == MIG_WAIT_MORE, &moved);
     }
     if (stream_gone(o->stream) && w.kind != MIG_WAIT_DONE && !moved) {
         lost_link(o);
@@ -332,24 +450,26 @@ static bool moving_step(struct outgoing *o)
 
 static bool reconnecting_step(struct outgoing *o)
 {
-    if (!o->stream) {
+    if (!o->dial.n) {
         if (clock_us() < o->retry_us)
             return false;
         o->retry_us = clock_us() + RECONNECT_US;
-        if (stream_connect(o->peer, &o->stream) != HV_OK)
-            o->stream = NULL;
+        dial_begin(&o->dial, conf, o->peer);
+    }
+    switch (dial_step(&o->dial)) {
+    case DIAL_WAIT:
         return false;
-    }
-    if (stream_gone(o->stream)) {
-        job_drop_stream(o);
+    case DIAL_FAILED:
+        o->dial.n = 0;                                  /* again, when it is time */
         return false;
+    case DIAL_OPEN:
+        break;
     }
-    if (stream_status(o->stream) == STREAM_OPEN) {
-        mig_tx_reconnected(o->m, clock_us());
-        o->job.state = JOB_MOVING;
-        return true;
-    }
-    return false;
+    o->stream = dial_take(&o->dial);
+    o->dial.n = 0;
+    mig_tx_reconnected(o->m, clock_us());
+    o->job.state = JOB_MOVING;
+    return true;
 }
 
 static bool job_step(struct outgoing *o)
@@ -358,14 +478,46 @@ static bool job_step(struct outgoing *o)
     case JOB_CONNECTING: return connecting_step(o);
     case JOB_MOVING: return moving_step(o);
     case JOB_RECONNECTING: return reconnecting_step(o);
-    case JOB_FREE: case JOB_DONE: case JOB_FAILED: break;
+    case JOB_CHOOSING: return choosing_step(o);
+    case JOB_FREE: case JOB_QUEUED: case JOB_DONE: case JOB_FAILED: break;
     }
     return false;
 }
 
-static bool job_active(const struct outgoing *o)
+bool migration_job_over(const struct job *j) { return j->state == JOB_DONE || j->state == JOB_FAILED; }
+
+static bool job_active(const struct outgoing *o) { return o->job.state != JOB_FREE && !migration_job_over(&o->job); }
+
+/* Those that take part in the limit.  A job in doubt only waits, and may do so for days. */
+static unsigned jobs_under_way(void)
 {
-    return o->job.state == JOB_CONNECTING || o->job.state == JOB_MOVING || o->job.state == JOB_RECONNECTING;
+    unsigned n = 0;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        n += outgoing[i].job.state == JOB_CHOOSING || outgoing[i].job.state == JOB_CONNECTING || outgoing[i].job.state == JOB_MOVING;
+    return n;
+}
+
+static struct outgoing *queue_head(void)
+{
+    struct outgoing *head = NULL;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        if (outgoing[i].job.state == JOB_QUEUED && (!head || outgoing[i].job.number < head->job.number))
+            head = &outgoing[i];
+    return head;
+}
+
+unsigned migration_queue_position(const struct job *j)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        n += outgoing[i].job.state == JOB_QUEUED && outgoing[i].job.number < j->number;
+    return j->state == JOB_QUEUED ? n : 0;
+}
+
+static bool queue_step(void)
+{
+    struct outgoing *head = queue_head();
+    return head && jobs_under_way() < conf->host.max_jobs && queued_start(head);
 }
 
 static struct outgoing *job_of(const char *guest)
@@ -393,6 +545,18 @@ struct migration_counts migration_counts(void)
     return c;
 }
 
+bool migration_left(const char *guest, const char *asker, uint64_t within_us, const char **to)
+{
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++) {
+        const struct job *j = &outgoing[i].job;
+        if (j->state != JOB_DONE || strcmp(j->guest, guest) || !strcmp(j->peer, asker) || clock_us() - j->ended_us > within_us)
+            continue;
+        *to = j->peer;
+        return true;
+    }
+    return false;
+}
+
 /* A free slot, or the oldest ended job's. */
 static struct outgoing *job_slot(void)
 {
@@ -407,7 +571,6 @@ static struct outgoing *job_slot(void)
 
 static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
 {
-    unsigned active = n_active();
     if (!conf->host.outgoing) {
         snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", conf->host.name);
         return HV_FAIL(HV_E_REFUSED);
@@ -417,39 +580,48 @@ static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
                  migration_is_moving(vm->config.name) ? "moving already" : vm_state_name((enum vm_state)atomic_load(&vm->state)));
         return HV_FAIL(HV_E_BUSY);
     }
-    if (active >= conf->host.max_jobs) {
-        snprintf(why, why_len, "%u moves are under way, the limit of this host ([host] max-jobs)", active);
-        return HV_FAIL(HV_E_BUSY);
-    }
     return HV_OK;
 }
 
-enum hv_err migration_start(struct vm *vm, const struct peer_config *peer, const struct job **out, char *why, size_t why_len)
+void migration_options_default(struct migration_options *o)
+{
+    *o = (struct migration_options){ .lz4 = conf->host.lz4, .verify = conf->host.verify, .downtime_limit_ms = conf->host.downtime_limit_ms };
+}
+
+enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct migration_options *options, const struct job **out,
+                              char *why, size_t why_len)
 {
     enum hv_err e = may_start(vm, why, why_len);
     if (e)
         return e;
     struct outgoing *o = job_slot();
-    if (!o)
+    if (!o) {
+        snprintf(why, why_len, "%u moves wait already, no more fit into the queue", MIGRATION_JOBS);
         return HV_FAIL(HV_E_BUSY);
-    memset(o, 0, sizeof(*o));
-    e = stream_connect(peer, &o->stream);
-    if (e) {
-        snprintf(why, why_len, "no connection can be opened: %s", hv_err_text(e));
-        return e;
     }
+    memset(o, 0, sizeof(*o));
     o->vm = vm;
     o->peer = peer;
     o->job.number = ++last_number;
-    o->job.state = JOB_CONNECTING;
-    o->job.started_us = clock_us();
-    o->job.stats.phase = "CONNECT";
+    o->job.state = JOB_QUEUED;
+    o->job.automatic = !peer;
+    o->job.asked_us = clock_us();
+    o->job.stats.phase = "QUEUED";
     o->job.stats.text = "";
+    migration_options_default(&o->job.options);
+    if (options)
+        o->job.options = *options;
     snprintf(o->job.guest, sizeof(o->job.guest), "%s", vm->config.name);
-    snprintf(o->job.peer, sizeof(o->job.peer), "%s", peer->name);
-    log_info("mig", "%s -> %s: job %u starts", o->job.guest, o->job.peer, o->job.number);
+    snprintf(o->job.peer, sizeof(o->job.peer), "%s", peer ? peer->name : "auto");
     *out = &o->job;
+    if (!queue_step() || o->job.state == JOB_QUEUED)
+        log_info("mig", "%s -> %s: job %u waits, %u go before it", o->job.guest, o->job.peer, o->job.number, migration_queue_position(&o->job));
     return HV_OK;
+}
+
+enum hv_err migration_start(struct vm *vm, const struct peer_config *peer, const struct job **out, char *why, size_t why_len)
+{
+    return migration_request(vm, peer, NULL, out, why, why_len);
 }
 
 enum hv_err migration_cancel(const char *guest, const char *reason)
@@ -462,7 +634,7 @@ enum hv_err migration_cancel(const char *guest, const char *reason)
         if (e)
             return e;
         if (o->stream)
-            pump_out(mig_tx_io(o->m), o->stream, false);
+            stream_pump_out(mig_tx_io(o->m), o->stream, false);
     }
     job_end(o, HV_E_CANCEL, reason);
     return HV_OK;
@@ -498,7 +670,7 @@ void migration_accept(struct stream *s)
         if (in->m)
             continue;
         struct mig_rx_params p = { .ops = &dst_ops, .ctx = in, .mem = engine_mem, .ids = &finished_ids, .settle = settle,
-                                   .now_us = clock_us(), .clock_us = clock_us };
+                                   .source = (unsigned)(config_peer(conf, stream_peer(s)->name) - conf->peers), .now_us = clock_us(), .clock_us = clock_us };
         memset(in, 0, sizeof(*in));
         snprintf(in->peer, sizeof(in->peer), "%s", stream_peer(s)->name);
         if (mig_rx_create(&p, &in->m) != HV_OK)
@@ -531,11 +703,11 @@ static void incoming_end(struct incoming *in)
 
 static bool incoming_step(struct incoming *in)
 {
-    bool moved = pump_in(mig_rx_io(in->m), in->stream);
+    bool moved = stream_pump_in(mig_rx_io(in->m), in->stream);
     struct mig_wait w = mig_rx_step(in->m, clock_us());
-    moved |= pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
+    moved |= stream_pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
     if (w.kind != MIG_WAIT_DONE && !moved && stream_gone(in->stream)) {
-        mig_rx_link_lost(in->m, gone_error(in->stream), stream_reason(in->stream), clock_us());
+        mig_rx_link_lost(in->m, stream_gone_error(in->stream), stream_reason(in->stream), clock_us());
         w = mig_rx_step(in->m, clock_us());
     }
     if (w.kind == MIG_WAIT_DONE && !in->done_us)
@@ -547,7 +719,7 @@ static bool incoming_step(struct incoming *in)
 
 bool migration_step(void)
 {
-    bool moved = false;
+    bool moved = queue_step();
     for (unsigned i = 0; i < MIGRATION_JOBS; i++)
         moved |= job_step(&outgoing[i]);
     for (unsigned i = 0; i < INCOMING_MAX; i++)
@@ -556,14 +728,35 @@ bool migration_step(void)
     return moved;
 }
 
-void migration_init(const struct config *c) { conf = c; }
+void migration_init(const struct config *c)
+{
+    conf = c;
+    outgoing = mem_alloc(MIGRATION_JOBS * sizeof(*outgoing));
+    if (!outgoing)
+        panic("no memory at boot for %u jobs", MIGRATION_JOBS);
+}
 
 /* ---- telling people ---- */
 
 const struct job *migration_job(unsigned i)
 {
+    const struct job *j = NULL;         /* numbers may have gaps: a job in doubt outlives later ones */
+    unsigned below = last_number + 1;
+    for (unsigned n = 0; n <= i; n++, below = j->number) {
+        j = NULL;
+        for (unsigned k = 0; k < MIGRATION_JOBS; k++)
+            if (outgoing[k].job.number < below && outgoing[k].job.number && (!j || outgoing[k].job.number > j->number))
+                j = &outgoing[k].job;
+        if (!j)
+            return NULL;
+    }
+    return j;
+}
+
+const struct job *migration_job_numbered(unsigned number)
+{
     for (unsigned k = 0; k < MIGRATION_JOBS; k++)
-        if (outgoing[k].job.number && outgoing[k].job.number == last_number - i)
+        if (number && outgoing[k].job.number == number)
             return &outgoing[k].job;
     return NULL;
 }
@@ -571,8 +764,12 @@ const struct job *migration_job(unsigned i)
 void migration_progress(const struct job *j, char *line, size_t len)
 {
     const struct mig_stats *s = &j->stats;
+    if (j->state == JOB_QUEUED) {
+        snprintf(line, len, "%s -> %s: QUEUED, %u before it", j->guest, j->peer, migration_queue_position(j));
+        return;
+    }
     snprintf(line, len, "%s -> %s: %s round %u %u%% %llu.%llu MB/s dirty %llu pages/s%s eta %llu.%llu s", j->guest, j->peer,
-             j->state == JOB_CONNECTING ? "CONNECT" : s->phase, s->round, s->percent, (unsigned long long)(s->bytes_per_s / 1000000),
+             s->phase, s->round, s->percent, (unsigned long long)(s->bytes_per_s / 1000000),
              (unsigned long long)(s->bytes_per_s / 100000 % 10), (unsigned long long)s->dirty_pages_per_s, s->throttle ? " throttled" : "",
              (unsigned long long)(s->eta_us / 1000000), (unsigned long long)(s->eta_us / 100000 % 10));
 }
@@ -601,7 +798,14 @@ void migration_report(const struct job *j, void (*print)(const char *fmt, ...))
     print("outcome: %s", j->state == JOB_DONE ? "moved" : j->state == JOB_FAILED ? "failed" : "under way");
     if (j->state == JOB_FAILED)
         print("reason: %s %s", hv_err_name(j->err), j->text);
-    print("total_ms: %llu", (unsigned long long)(((j->ended_us ? j->ended_us : clock_us()) - j->started_us) / 1000));
+    uint64_t end = j->ended_us ? j->ended_us : clock_us(), start = j->started_us ? j->started_us : end;
+    print("total_ms: %llu", (unsigned long long)((end - start) / 1000));
+    print("queued_ms: %llu", (unsigned long long)((start - j->asked_us) / 1000));
+    if (j->automatic)
+        print("chosen: %s", j->why_peer);
+    print("route: %s", j->route);
+    print("options: pages=%s downtime_limit_ms=%u bandwidth_limit_mb=%u verify=%s", j->options.lz4 ? "lz4" : "plain", j->options.downtime_limit_ms,
+          j->options.bandwidth_limit_mb, j->options.verify ? "yes" : "no");
     report_blackout(&s->blackout, print);
     print("wire_bytes: %llu", (unsigned long long)j->wire_bytes);
     print("stream_bytes: %llu (lz4 %llu, raw %llu, delta %llu, rest %llu)", (unsigned long long)s->bytes_tx,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/migration.h - moves as jobs: the glue between guests (vm_manage), the engine (migrate/) and streams (net/).  Service pCPU only.
  *
- * Outgoing jobs are kept after their end, newest first to be found, until their slot is needed again. */
+ * At most [host] max-jobs moves run at once, more wait in the order in which they were asked for.  Outgoing jobs are kept after their end, newest first
+ * to be found, until their slot is needed again: the last 64 with all their figures. */
 #ifndef GODWIT_KERNEL_MIGRATION_H
 #define GODWIT_KERNEL_MIGRATION_H
 
@@ -9,25 +10,41 @@
 #include "migrate/stats.h"
 #include "net/stream.h"
 
-#define MIGRATION_JOBS 16
+#define MIGRATION_JOBS 64               /* waiting, under way and ended: the history */
 
-enum job_state { JOB_FREE, JOB_CONNECTING, JOB_MOVING, JOB_RECONNECTING, JOB_DONE, JOB_FAILED };
+/*  QUEUED -> [CHOOSING, when the peer is left to us] -> CONNECTING -> MOVING <-> RECONNECTING (in doubt after COMMIT) -> DONE or FAILED
+ *  A move to a peer of our choice that fails goes back to CHOOSING while other peers are left. */
+enum job_state { JOB_FREE, JOB_QUEUED, JOB_CHOOSING, JOB_CONNECTING, JOB_MOVING, JOB_RECONNECTING, JOB_DONE, JOB_FAILED };
+struct migration_options {
+    bool lz4, verify;
+    unsigned downtime_limit_ms;
+    unsigned bandwidth_limit_mb;        /* for this move, beside the host's limit; 0: none */
+};
 struct job {
     unsigned number;                    /* 1, 2, ... as shown to people */
     enum job_state state;
-    char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN];
+    char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN];         /* peer: "auto" until one is chosen */
+    bool automatic;                     /* the peer was left to us */
+    char why_peer[160];                 /* automatic: why this one */
+    char route[480];                    /* the peer's address that was used; and why not a better one */
+    struct migration_options options;
     enum hv_err err;
-    char text[512];                     /* why it failed */
+    char text[1280];                    /* why it failed */
     struct mig_stats stats;             /* stats.text is not kept */
     uint64_t wire_bytes;                /* sent on the wire, all headers included */
-    uint64_t started_us, ended_us;
+    uint64_t asked_us, started_us, ended_us;    /* asked for; out of the queue, 0: not yet; over, 0: not yet */
 };
 
 void migration_init(const struct config *c);
-/** Queue a move of vm to peer; *out is the job to watch.  HV_E_REFUSED: outgoing moves are off; HV_E_BUSY: the guest is not running, or is moving,
- *  or too many jobs run; HV_E_UNSUPP: no network; each with why. */
+/** What [host] says. */
+void migration_options_default(struct migration_options *o);
+/** Queue a move of vm to peer (NULL: to the best one, kernel/choose.h) with options o (NULL: the default); *out is the job to watch.
+ *  HV_E_REFUSED: outgoing moves are off; HV_E_BUSY: the guest is not running, or is moving, or the queue is full; each with why. */
+HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct migration_options *o,
+                                            const struct job **out, char *why, size_t why_len);
+/** The same with the default options. */
 HV_MUST_CHECK enum hv_err migration_start(struct vm *vm, const struct peer_config *peer, const struct job **out, char *why, size_t why_len);
-/** Cancel the guest's move.  HV_E_NOENT: it is not moving; HV_E_BUSY: too late, the destination may run it. */
+/** Cancel the guest's move, also one that waits.  HV_E_NOENT: it is not moving; HV_E_BUSY: too late, the destination may run it. */
 HV_MUST_CHECK enum hv_err migration_cancel(const char *guest, const char *reason);
 /** Stop vm's arrival: it is dropped here and runs on at its source.  HV_E_NOENT: it is not arriving; HV_E_BUSY: it runs here already. */
 HV_MUST_CHECK enum hv_err migration_turn_away(const struct vm *vm, const char *reason);
@@ -35,6 +52,8 @@ HV_MUST_CHECK enum hv_err migration_turn_away(const struct vm *vm, const char *r
 HV_MUST_CHECK enum hv_err migration_resolve(const char *guest, bool here);
 /** Is the guest being moved away?  Then only the job stops or frees it. */
 bool migration_is_moving(const char *guest);
+/** Did the guest move away from here within the last within_us, to another peer than asker?  *to: that peer. */
+bool migration_left(const char *guest, const char *asker, uint64_t within_us, const char **to);
 /** One turn of all machines.  True: something moved. */
 bool migration_step(void);
 /** net's on_accept. */
@@ -44,6 +63,11 @@ const struct job *migration_job(unsigned i);
 /** Since boot: moves that ended well or badly, guests that came; moves under way now; wire bytes of those that ended. */
 struct migration_counts { uint64_t moved, failed, arrived, active, wire_bytes; };
 struct migration_counts migration_counts(void);
+/** The job of that number; NULL: never was, or forgotten. */
+const struct job *migration_job_numbered(unsigned number);
+bool migration_job_over(const struct job *j);
+/** How many jobs go before this one that waits; 0: it is next, or does not wait. */
+unsigned migration_queue_position(const struct job *j);
 /** Progress in one line; the whole report, line by line. */
 void migration_progress(const struct job *j, char *line, size_t len);
 void migration_report(const struct job *j, void (*print)(const char *fmt, ...));

@@ -3,8 +3,9 @@
 #include "kernel/operate.h"
 
 #include <stdio.h>
-#include "kernel/console.h"
+#include <string.h>
 #include "kernel/log.h"
+#include "kernel/start.h"
 #include "kernel/vm_manage.h"
 
 static const struct config *conf;
@@ -29,17 +30,17 @@ static bool moving(const char *name, char *said, size_t len)
     return migration_is_moving(name);
 }
 
-enum hv_err operate_start(const char *name, char *said, size_t len)
+enum hv_err operate_start(const char *name, bool force, char *said, size_t len)
 {
     struct vm *vm = find(name, said, len);
     if (!vm)
         return HV_FAIL(HV_E_NOENT);
-    enum hv_err e = vm_start(vm, said, len);
-    if (e)
-        return e;
-    console_begin(vm);
-    snprintf(said, len, "%s started", name);
-    return HV_OK;
+    enum hv_err e = start_request(vm, force ? START_FORCE : START_COMMAND, said, len);
+    if (!e)
+        snprintf(said, len, "%s started", name);
+    else if (e == HV_E_AGAIN)
+        snprintf(said, len, "%s starts as soon as its peers have said that they do not have it", name);
+    return e;
 }
 
 /* Only its job may free a guest that arrives: the source must learn that it does not run here. */
@@ -58,6 +59,10 @@ enum hv_err operate_stop(const char *name, char *said, size_t len)
     struct vm *vm = find(name, said, len);
     if (!vm)
         return HV_FAIL(HV_E_NOENT);
+    if (start_cancel(vm) == HV_OK) {
+        snprintf(said, len, "%s is not waited for any more, it stays stopped", name);
+        return HV_OK;
+    }
     if (moving(name, said, len))
         return HV_FAIL(HV_E_BUSY);
     if (state_of(vm) == VM_INCOMING)
@@ -105,15 +110,16 @@ enum hv_err operate_resume(const char *name, char *said, size_t len)
     return HV_OK;
 }
 
-enum hv_err operate_migrate(const char *name, const char *to, const struct job **job, char *said, size_t len)
+enum hv_err operate_migrate(const char *name, const char *to, const struct migration_options *o, const struct job **job, char *said, size_t len)
 {
+    bool automatic = !strcmp(to, "auto");
     struct vm *vm = find(name, said, len);
-    const struct peer_config *peer = config_peer(conf, to);
-    if (vm && !peer)
+    const struct peer_config *peer = automatic ? NULL : config_peer(conf, to);
+    if (vm && !peer && !automatic)
         snprintf(said, len, "no [peer %s] in godwit.conf; `host` lists the peers", to);
-    if (!vm || !peer)
+    if (!vm || (!peer && !automatic))
         return HV_FAIL(HV_E_NOENT);
-    enum hv_err e = migration_start(vm, peer, job, said, len);
+    enum hv_err e = migration_request(vm, peer, o, job, said, len);
     if (!e)
         snprintf(said, len, "%s moves to %s", name, to);
     return e;

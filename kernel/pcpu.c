@@ -17,6 +17,7 @@
 #include "kernel/x86/x86.h"
 
 #define STACK_SIZE (64 * KIB)                   /* its lowest page is not mapped */
+#define TIMER_LATE_US 20000                     /* a timer interrupt that is so late is lost */
 
 unsigned pcpu_count;
 static struct pcpu *cpus;                       /* owned, for ever: array of PCPU_MAX, const after pcpu_start_all but for [owner] fields */
@@ -201,8 +202,21 @@ void pcpu_timer_set(uint64_t tsc)
     if (tsc == p->timer_tsc)
         return;
     p->timer_tsc = tsc;
-    if (tsc && (!p->arch->timer_hw_tsc || tsc < p->arch->timer_hw_tsc))
+    uint64_t hw = p->arch->timer_hw_tsc;
+    if (tsc && (!hw || tsc < hw || hw < rdtsc()))       /* the last: it fired a moment ago, or its interrupt was lost */
         p->arch->timer_hw_tsc = apic_timer_arm(tsc);
+}
+
+void pcpu_watch_timers(void)
+{
+    uint64_t late = rdtsc() - clock_us_to_tsc(TIMER_LATE_US);
+    for (unsigned i = 1; i < pcpu_count; i++) {
+        const volatile uint64_t *hw = &cpus[i].arch->timer_hw_tsc, *wanted = &cpus[i].timer_tsc;
+        if (*wanted && *hw && *hw < late) {
+            cpus[i].n_timer_late++;
+            pcpu_kick(i);
+        }
+    }
 }
 
 void pcpu_kick(unsigned index)

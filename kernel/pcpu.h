@@ -28,6 +28,7 @@ struct pcpu {
     struct vcpu *running;           /* [a] the vCPU in its slice here, for kicks and dumps */
     atomic_bool online;
     uint64_t n_timer, n_kick, n_device, idle_us;
+    uint64_t n_timer_late;          /* [boot CPU] found by pcpu_watch_timers() */
     /* Vendor state. */
     void *vendor_area;              /* owned: VMXON region or host save area page */
     void *vendor_area2;             /* owned: AMD host VMCB for VMSAVE/VMLOAD */
@@ -51,6 +52,9 @@ void pcpu_run(void (*work)(void)) HV_NORETURN;
 
 /** Fire this pCPU's timer at TSC value tsc (now, if past); 0 disarms.  Cheap when nothing changes.  Sets timer_fired. */
 void pcpu_timer_set(uint64_t tsc);
+/** Kick every other pCPU whose timer interrupt is overdue by 20 ms: QEMU loses one now and then (docs/hacking.md), and its CPU would stay for ever
+ *  in a guest that causes no exits.  Boot CPU, now and then. */
+void pcpu_watch_timers(void);
 /** Interrupt pCPU index so that it leaves the guest or idle soon.  Any context; also for this pCPU itself (then it just sets kicked). */
 void pcpu_kick(unsigned index);
 /** HLT with interrupts on until one arrives; returns with IF=0.  Returns at once if kicked, timer_fired or a device bit is already set. */

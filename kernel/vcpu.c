@@ -107,7 +107,8 @@ static void inject_irq(struct vcpu *v)
     cpu_ops->irq_window_set(v, vector >= 0);
 }
 
-static void run_once(struct vcpu *v, uint64_t end)
+/* Returns when that was over (TSC). */
+static uint64_t run_once(struct vcpu *v, uint64_t end)
 {
     struct vcpu_exit x;
     lapic_timer_poll(v);
@@ -122,16 +123,16 @@ static void run_once(struct vcpu *v, uint64_t end)
     exit_handle(v, &x);
     v->n_exits[x.kind]++;
     v->guest_tsc_ticks += left - entered;
-    v->exit_tsc[x.kind] += tsc_read() - left;
+    uint64_t now = tsc_read();
+    v->exit_tsc[x.kind] += now - left;
+    return now;
 }
 
-static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t end)
+static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_t end)
 {
-    if (me->kicked || me->timer_fired) {        /* both are looked at here: requests, deadlines, the slice's end */
-        me->kicked = me->timer_fired = false;
-        if (tsc_read() >= end)
-            return false;
-    }
+    me->kicked = me->timer_fired = false;       /* both are looked at here: requests, deadlines, the slice's end */
+    if (now >= end)                             /* by the clock: a timer interrupt that was lost must not cost more than this slice */
+        return false;
     if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
         return false;
     take_init_sipi(v);
@@ -148,8 +149,9 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
     me->running = v;
     cpu_ops->vcpu_load(v);
     fpu_guest_load(v->xsave, v->xcr0);
-    while (slice_goes_on(v, me, end))
-        run_once(v, end);
+    uint64_t now = tsc_read();
+    while (slice_goes_on(v, me, now, end))
+        now = run_once(v, end);
     fpu_guest_save(v->xsave, &v->xcr0);
     cpu_ops->vcpu_unload(v);
     me->running = NULL;

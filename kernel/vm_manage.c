@@ -269,6 +269,22 @@ void vm_stop(struct vm *vm)
     teardown(vm);
 }
 
+void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
+{
+    char text[120];
+    const struct vm *vm = vm_find(offer->config.name);
+    unsigned n_used = 0;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        n_used += used[i];
+    if (vm && state_of(vm) != VM_STOPPED) {
+        snprintf(text, sizeof(text), "a guest named %s is %s here", vm->config.name, vm_state_name(state_of(vm)));
+        add(ctx, text);
+    } else if (!vm && n_used == VM_MAX) {
+        snprintf(text, sizeof(text), "this host knows %u guests already, which is its limit", VM_MAX);
+        add(ctx, text);
+    }
+}
+
 static struct vm *slot_for(const char *name)
 {
     struct vm *vm = vm_find(name);
@@ -294,11 +310,12 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct vm **out, char *why
     }
     struct vm_config local = vm->config;
     enum hv_err e = vm_offer_adopt(vm, offer);
-    if (local.name[0]) {                                /* defined here too: files, autostart and pin are this host's own */
+    if (local.name[0]) {                                /* defined here too: files, autostart, on-shutdown and pin are this host's own */
         memcpy(vm->config.kernel, local.kernel, sizeof(local.kernel));
         memcpy(vm->config.initrd, local.initrd, sizeof(local.initrd));
         memcpy(vm->config.disk_file, local.disk_file, sizeof(local.disk_file));
         vm->config.autostart = local.autostart;
+        vm->config.on_shutdown = local.on_shutdown;
         vm->config.pin = local.pin;
     }
     if (!e)

@@ -32,6 +32,9 @@ void vm_run(struct vm *vm);
  *  HV_E_NOMEM with why. */
 HV_MUST_CHECK enum hv_err vm_incoming(const struct vm_offer *offer, struct vm **out, char *why, size_t why_len);
 
+/** Every reason in the table of VMs against that arrival: a guest of that name that is not STOPPED, no slot. */
+void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx);
+
 /** Memory promised to guests that are not STOPPED, backed or not; and how much may still be promised. */
 uint64_t vm_memory_promised(void);
 uint64_t vm_memory_promisable(void);

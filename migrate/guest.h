@@ -59,6 +59,15 @@ struct mig_reasons { char *text; size_t cap, len; unsigned n; };
 /** Add one reason (no newline at the end).  Text that does not fit is cut, the count goes on. */
 void mig_reason_add(struct mig_reasons *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* Where a guest is, as a host answers that was asked by one that wants to start it (FIND).  Anything but NONE: do not start it now. */
+enum mig_find {
+    MIG_F_NONE,                         /* not here, as far as running goes */
+    MIG_F_HERE,                         /* runs here, or is kept stopped: by an operator, or in doubt after a move's COMMIT */
+    MIG_F_ARRIVING,                     /* may run here soon */
+    MIG_F_WANTED,                       /* this host is about to start it, too; the lower ticket goes first */
+    MIG_F_LEFT                          /* went to another host a moment ago: ask that one again */
+};
+
 /** Destination side. */
 struct mig_dst_ops {
     /** Can this guest run here, and is there memory for it?  Adds *every* reason against it.  No reason added = admitted: the guest exists
@@ -77,6 +86,10 @@ struct mig_dst_ops {
     void (*run)(void *ctx);
     /** Free the admitted guest.  Not called after run(). */
     void (*drop)(void *ctx);
+    /** A host that wants to start a guest of that name asks where it is.  WANTED: fill ticket with this host's own.  why: for people. */
+    enum mig_find (*find)(void *ctx, const char *name, struct mig_id *ticket, char *why, size_t why_cap);
+    /** Judge an offer as admit() does, but take nothing in.  Returns the bytes of memory that guests could still be promised. */
+    uint64_t (*probe)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons);
 };
 
 #endif

@@ -55,26 +55,52 @@ void mig_reason_add(struct mig_reasons *r, const char *fmt, ...)
 
 bool mig_id_eq(const struct mig_id *a, const struct mig_id *b) { return memcmp(a->b, b->b, sizeof a->b) == 0; }
 
-void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, enum mig_verdict v, const char *why)
+static struct mig_ids_entry *find(struct mig_ids_entry *e, unsigned n, const struct mig_id *id)
 {
-    unsigned i = 0;
-    while (i < MIG_IDS_MAX && !(ids->e[i].verdict && mig_id_eq(&ids->e[i].id, id))) i++;
-    if (i == MIG_IDS_MAX) {
-        i = ids->next;
-        ids->next = (ids->next + 1) % MIG_IDS_MAX;
+    for (unsigned i = 0; i < n; i++)
+        if (e[i].verdict && mig_id_eq(&e[i].id, id)) return &e[i];
+    return NULL;
+}
+
+static unsigned count_source(const struct mig_ids_entry *e, unsigned n, unsigned source)
+{
+    unsigned found = 0;
+    for (unsigned i = 0; i < n; i++) found += e[i].verdict && e[i].source == source;
+    return found;
+}
+
+/* A free place; else the oldest of the source that has most. */
+static struct mig_ids_entry *place(struct mig_ids_entry *e, unsigned n)
+{
+    struct mig_ids_entry *best = &e[0];
+    unsigned most = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (!e[i].verdict) return &e[i];
+        unsigned found = count_source(e, n, e[i].source);
+        if (found > most || (found == most && e[i].order < best->order)) best = &e[i];
+        most = MAX(most, found);
     }
-    ids->e[i].id = *id;
-    ids->e[i].verdict = (uint8_t)v;
-    snprintf(ids->e[i].why, sizeof ids->e[i].why, "%s", why ? why : "");
+    return best;
+}
+
+void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, unsigned source, bool prepared, enum mig_verdict v, const char *why)
+{
+    struct mig_ids_entry *old = find(ids->e, MIG_IDS_MAX, id), *e = old ? old : find(ids->early, MIG_IDS_EARLY_MAX, id);
+    if (prepared && !old) {
+        if (e) e->verdict = MIG_V_UNKNOWN;                       /* it moves to the other list */
+        e = place(ids->e, MIG_IDS_MAX);
+    } else if (!e) {
+        e = place(ids->early, MIG_IDS_EARLY_MAX);
+    }
+    *e = (struct mig_ids_entry){ .id = *id, .verdict = (uint8_t)v, .source = source, .order = ++ids->last_order };
+    snprintf(e->why, sizeof e->why, "%s", why ? why : "");
 }
 
 enum mig_verdict mig_ids_get(const struct mig_ids *ids, const struct mig_id *id, const char **why)
 {
-    for (unsigned i = 0; i < MIG_IDS_MAX; i++) {
-        if (!ids->e[i].verdict || !mig_id_eq(&ids->e[i].id, id)) continue;
-        if (why) *why = ids->e[i].why;
-        return (enum mig_verdict)ids->e[i].verdict;
-    }
-    if (why) *why = "";
-    return MIG_V_UNKNOWN;
+    struct mig_ids *all = (struct mig_ids *)(uintptr_t)ids;      /* find() changes nothing */
+    const struct mig_ids_entry *e = find(all->e, MIG_IDS_MAX, id);
+    if (!e) e = find(all->early, MIG_IDS_EARLY_MAX, id);
+    if (why) *why = e ? e->why : "";
+    return e ? (enum mig_verdict)e->verdict : MIG_V_UNKNOWN;
 }

@@ -52,15 +52,24 @@ enum mig_wait_kind {
 /** What a machine waits for.  It must be stepped again at until_us at the latest (UINT64_MAX: no deadline). */
 struct mig_wait { enum mig_wait_kind kind; uint64_t until_us; };
 
-/* Jobs that this host was the destination of: what became of them, so that a later QUERY gets the truth.  The oldest entry goes first. */
-#define MIG_IDS_MAX 64
+/* Jobs that this host was the destination of: what became of them, so that a later QUERY gets the truth.
+ *
+ * Only a source that has got PREPARED can ever be in doubt and ask.  So the verdicts on jobs that came so far are kept apart from those that were refused
+ * earlier, which serve only to refuse the same id twice: a flood of refused offers pushes out nothing but other refusals.  When
+ * the list of the former is full, the oldest entry of the source with the most entries goes: one source cannot push out another one's verdicts, as long as
+ * there are not more sources than places. */
+#define MIG_IDS_MAX       64
+#define MIG_IDS_EARLY_MAX 16
 enum mig_verdict { MIG_V_UNKNOWN = 0, MIG_V_RUNNING = 1, MIG_V_REFUSED = 2 };
-struct mig_ids {
-    struct { struct mig_id id; uint8_t verdict; char why[96]; } e[MIG_IDS_MAX];
-    unsigned next;                      /* all zero = empty */
+struct mig_ids_entry { struct mig_id id; uint8_t verdict; unsigned source; uint64_t order; char why[96]; };
+struct mig_ids {                        /* all zero = empty */
+    struct mig_ids_entry e[MIG_IDS_MAX];                    /* PREPARED was said */
+    struct mig_ids_entry early[MIG_IDS_EARLY_MAX];          /* refused before that */
+    uint64_t last_order;
 };
-/** Remember the verdict on id (replaces an older one).  why is cut to fit; NULL = "". */
-void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, enum mig_verdict v, const char *why);
+/** Remember the verdict on id (replaces an older one).  source: a number for the host that it came from.  prepared: PREPARED was said.
+ *  why is cut to fit; NULL = "". */
+void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, unsigned source, bool prepared, enum mig_verdict v, const char *why);
 /** The verdict on id; *why (may be NULL) points into ids. */
 enum mig_verdict mig_ids_get(const struct mig_ids *ids, const struct mig_id *id, const char **why);
 bool mig_id_eq(const struct mig_id *a, const struct mig_id *b);
@@ -127,6 +136,7 @@ struct mig_rx_params {
     const struct mig_dst_ops *ops; void *ctx;                /* borrowed until mig_rx_destroy */
     struct mig_mem mem;
     struct mig_ids *ids;                /* borrowed, the host's one record of finished jobs */
+    unsigned source;                    /* a number for the host at the other end, for ids */
     /** A QUERY about id came: end every other rx machine of this host that works on it, by mig_rx_settle(), so that ids tells the truth. */
     void (*settle)(void *settle_ctx, const struct mig_id *id);
     void *settle_ctx;

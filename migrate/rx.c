@@ -8,6 +8,8 @@
  *   record     in state      does
  *   OFFER      WAIT_OFFER    admit -> LOADING, ACCEPT; or FAIL with all reasons
  *   QUERY      WAIT_OFFER    settle -> ANSWERED, ANSWER
+ *   FIND       WAIT_OFFER    FOUND; more questions may follow, and when the asker closes the stream -> ANSWERED
+ *   PROBE      WAIT_OFFER    PROBED; likewise
  *   BATCH      LOADING       write pages
  *   ROUND_END  LOADING       ACK
  *   STATE      LOADING       digest, state, ready -> LOADED -> PREPARED
@@ -34,6 +36,7 @@ struct mig_rx {
     const struct mig_dst_ops *ops; void *ctx;       /* borrowed */
     struct mig_mem mem;
     struct mig_ids *ids;                /* borrowed */
+    unsigned source;
     void (*settle)(void *, const struct mig_id *);
     void *settle_ctx;
     uint64_t (*clock_us)(void);
@@ -43,7 +46,7 @@ struct mig_rx {
     char text[MIG_TEXT_MAX];
     char name[MIG_NAME_MAX];
     struct mig_id id;
-    bool have_id, verify;
+    bool have_id, verify, asked;        /* asked: questions were answered, so this stream need not bring a guest */
     struct mig_io io;
     uint8_t *scratch;                   /* owned, MIG_BATCH_DATA_MAX */
     struct mig_store store;
@@ -97,7 +100,8 @@ static uint64_t rx_now(const struct mig_rx *m) { return m->clock_us ? m->clock_u
 
 static void rx_fail(struct mig_rx *m, enum hv_err err, bool tell, const char *fmt, ...)
 {
-    bool admitted = m->state == MIG_RX_LOADING || m->state == MIG_RX_LOADED || m->state == MIG_RX_PREPARED;
+    bool prepared = m->state == MIG_RX_PREPARED;
+    bool admitted = m->state == MIG_RX_LOADING || m->state == MIG_RX_LOADED || prepared;
     va_list ap;
 
     va_start(ap, fmt);
@@ -106,7 +110,7 @@ static void rx_fail(struct mig_rx *m, enum hv_err err, bool tell, const char *fm
     mig_text_clean(m->text);
     m->err = err;
     rx_goto(m, MIG_RX_DROPPED);
-    if (m->have_id) mig_ids_put(m->ids, &m->id, MIG_V_REFUSED, m->text);
+    if (m->have_id) mig_ids_put(m->ids, &m->id, m->source, prepared, MIG_V_REFUSED, m->text);
     if (admitted) m->ops->drop(m->ctx);
     mig_store_fini(&m->store);
     if (!tell || mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX) return;
@@ -184,6 +188,35 @@ static void on_query(struct mig_rx *m, struct rd *r)
     enum mig_verdict v = mig_ids_get(m->ids, &id, &why);
     mig_text_put(&m->io.out, MIG_REC_ANSWER, &(struct mig_p_text){ id, v, why, strlen(why) });
     rx_goto(m, MIG_RX_ANSWERED);
+}
+
+static void on_find(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_find p;
+    struct mig_id ticket = { { 0 } };
+    char why[256] = "";
+    if (m->state != MIG_RX_WAIT_OFFER || mig_find_get(r, &p)) {
+        peer_broke(m, HV_E_PROTO, "FIND");
+        return;
+    }
+    enum mig_find f = m->ops->find(m->ctx, p.name, &ticket, why, sizeof why);
+    mig_text_put(&m->io.out, MIG_REC_FOUND, &(struct mig_p_text){ ticket, f, why, strlen(why) });
+    m->asked = true;
+}
+
+static void on_probe(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_offer o;
+    if (m->state != MIG_RX_WAIT_OFFER || mig_offer_get(r, &o)) {
+        peer_broke(m, HV_E_PROTO, "PROBE");
+        return;
+    }
+    char text[MIG_TEXT_MAX] = "";
+    struct mig_reasons reasons = { text, sizeof text, 0, 0 };
+    struct mig_offer offer = { o.id, o.name, o.n_pages, o.offer, o.offer_len };
+    uint64_t free_bytes = m->ops->probe(m->ctx, &offer, &reasons);
+    mig_probed_put(&m->io.out, &(struct mig_p_probed){ free_bytes, reasons.n, text, strlen(text) });
+    m->asked = true;
 }
 
 static void on_batch(struct mig_rx *m, struct rd *r)
@@ -288,7 +321,7 @@ static void on_commit(struct mig_rx *m, struct rd *r)
         return;
     }
     uint64_t t = rx_now(m);
-    mig_ids_put(m->ids, &m->id, MIG_V_RUNNING, "");              /* before it runs: the truth from now on */
+    mig_ids_put(m->ids, &m->id, m->source, true, MIG_V_RUNNING, "");              /* before it runs: the truth from now on */
     rx_goto(m, MIG_RX_RUNNING);
     m->ops->run(m->ctx);
     m->st.rx_run_us = rx_now(m) - t;
@@ -307,6 +340,8 @@ static bool on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *pa
     switch (rec->type) {
     case MIG_REC_OFFER:     on_offer(m, payload); break;
     case MIG_REC_QUERY:     on_query(m, payload); break;
+    case MIG_REC_FIND:      on_find(m, payload); break;
+    case MIG_REC_PROBE:     on_probe(m, payload); break;
     case MIG_REC_BATCH:     on_batch(m, payload); break;
     case MIG_REC_ROUND_END: on_round_end(m, payload); break;
     case MIG_REC_STATE:     return on_state(m, payload);
@@ -380,6 +415,7 @@ enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out)
     m->ctx = p->ctx;
     m->mem = p->mem;
     m->ids = p->ids;
+    m->source = p->source;
     m->settle = p->settle;
     m->settle_ctx = p->settle_ctx;
     m->clock_us = p->clock_us;
@@ -412,8 +448,9 @@ void mig_rx_destroy(struct mig_rx *m)
 void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64_t now_us)
 {
     m->now = now_us;
-    if (!is_over(m))
-        rx_fail(m, err, false, "the link was lost in state %s: %s", mig_rx_state_name(m->state), why ? why : hv_err_text(err));
+    if (is_over(m)) return;
+    if (m->asked && m->state == MIG_RX_WAIT_OFFER) rx_goto(m, MIG_RX_ANSWERED);
+    else rx_fail(m, err, false, "the link was lost in state %s: %s", mig_rx_state_name(m->state), why ? why : hv_err_text(err));
 }
 
 enum hv_err mig_rx_cancel(struct mig_rx *m, const char *why, uint64_t now_us)

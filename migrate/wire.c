@@ -116,7 +116,7 @@ static bool name_ok(const uint8_t *s, size_t len)
     return true;
 }
 
-void mig_offer_put(struct mig_fifo *out, const struct mig_p_offer *p)
+static void offer_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_p_offer *p)
 {
     size_t n = strlen(p->name);
     struct wr w = mig_rec_begin(out, 56 + n + p->offer_len);
@@ -130,8 +130,11 @@ void mig_offer_put(struct mig_fifo *out, const struct mig_p_offer *p)
     wr_u32(&w, 0);
     wr_bytes(&w, p->name, n);
     wr_bytes(&w, p->offer, p->offer_len);
-    mig_rec_end(out, &w, MIG_REC_OFFER);
+    mig_rec_end(out, &w, type);
 }
+
+void mig_offer_put(struct mig_fifo *out, const struct mig_p_offer *p) { offer_put(out, MIG_REC_OFFER, p); }
+void mig_probe_put(struct mig_fifo *out, const struct mig_p_offer *p) { offer_put(out, MIG_REC_PROBE, p); }
 
 enum hv_err mig_offer_get(struct rd *r, struct mig_p_offer *p)
 {
@@ -265,7 +268,55 @@ enum hv_err mig_state_get(struct rd *r, struct mig_p_state *p)
     return reserved || p->len == 0 || p->len > MIG_STATE_MAX ? HV_FAIL(HV_E_PROTO) : whole(r);
 }
 
-/* ---- FAIL, ANSWER ---- */
+/* ---- FIND, PROBED ---- */
+
+void mig_find_put(struct mig_fifo *out, const struct mig_p_find *p)
+{
+    size_t n = strlen(p->name);
+    struct wr w = mig_rec_begin(out, 24 + n);
+    wr_bytes(&w, p->ticket.b, 16);
+    wr_u16(&w, (uint16_t)n);
+    wr_uint(&w, 0, 6);
+    wr_bytes(&w, p->name, n);
+    mig_rec_end(out, &w, MIG_REC_FIND);
+}
+
+enum hv_err mig_find_get(struct rd *r, struct mig_p_find *p)
+{
+    rd_bytes(r, p->ticket.b, 16);
+    size_t n = rd_u16(r);
+    uint64_t reserved = rd_uint(r, 6);
+    const uint8_t *name = rd_ref(r, n);
+
+    if (whole(r) || reserved || !name_ok(name, n)) return HV_FAIL(HV_E_PROTO);
+    memcpy(p->name, name, n);
+    p->name[n] = '\0';
+    return HV_OK;
+}
+
+void mig_probed_put(struct mig_fifo *out, const struct mig_p_probed *p)
+{
+    size_t len = MIN(p->len, (size_t)MIG_TEXT_MAX - 1);
+    struct wr w = mig_rec_begin(out, 16 + len);
+    wr_u64(&w, p->free_bytes);
+    wr_u32(&w, p->n_reasons);
+    wr_u16(&w, (uint16_t)len);
+    wr_u16(&w, 0);
+    wr_bytes(&w, p->text, len);
+    mig_rec_end(out, &w, MIG_REC_PROBED);
+}
+
+enum hv_err mig_probed_get(struct rd *r, struct mig_p_probed *p)
+{
+    p->free_bytes = rd_u64(r);
+    p->n_reasons = rd_u32(r);
+    p->len = rd_u16(r);
+    uint16_t reserved = rd_u16(r);
+    p->text = (const char *)rd_ref(r, p->len);
+    return reserved || p->len >= MIG_TEXT_MAX ? HV_FAIL(HV_E_PROTO) : whole(r);
+}
+
+/* ---- FAIL, ANSWER, FOUND ---- */
 
 void mig_text_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_p_text *p)
 {
@@ -289,7 +340,7 @@ enum hv_err mig_text_get(struct rd *r, enum mig_rec_type type, struct mig_p_text
 
     if (whole(r) || reserved || p->len >= MIG_TEXT_MAX) return HV_FAIL(HV_E_PROTO);
     if (type == MIG_REC_FAIL) return p->code < 0 ? HV_OK : HV_FAIL(HV_E_PROTO);
-    return p->code >= MIG_V_UNKNOWN && p->code <= MIG_V_REFUSED ? HV_OK : HV_FAIL(HV_E_PROTO);
+    return p->code >= 0 && p->code <= (type == MIG_REC_FOUND ? (int)MIG_F_LEFT : (int)MIG_V_REFUSED) ? HV_OK : HV_FAIL(HV_E_PROTO);
 }
 
 void mig_text_clean(char *text)

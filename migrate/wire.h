@@ -52,7 +52,11 @@
     X(RUNNING,   9, "<-", "the guest runs here")                                                     \
     X(FAIL,     10, "<>", "the job ended; the guest is, or stays, on the source")                    \
     X(QUERY,    11, "->", "first record of a new stream: what became of this job?")                  \
-    X(ANSWER,   12, "<-", "running, refused or unknown")
+    X(ANSWER,   12, "<-", "running, refused or unknown")                                             \
+    X(FIND,     13, "->", "is a guest of this name with you?  Asked before a guest is started")      \
+    X(FOUND,    14, "<-", "none, here, arriving, wanted or left")                                    \
+    X(PROBE,    15, "->", "an offer without a job: would you take this guest?")                      \
+    X(PROBED,   16, "<-", "every reason against it, and how much memory is free")
 
 enum mig_rec_type {
 #define X(name, value, dir, text) MIG_REC_##name = value,
@@ -94,6 +98,8 @@ struct mig_p_offer {
     char name[MIG_NAME_MAX]; const uint8_t *offer; size_t offer_len;
 };
 void mig_offer_put(struct mig_fifo *out, const struct mig_p_offer *p);
+/** PROBE: as OFFER; id and key are 0 and mean nothing. */
+void mig_probe_put(struct mig_fifo *out, const struct mig_p_offer *p);
 HV_MUST_CHECK enum hv_err mig_offer_get(struct rd *r, struct mig_p_offer *p);
 
 /* ACCEPT, COMMIT, QUERY:  0 16 id */
@@ -130,10 +136,21 @@ void mig_running_put(struct mig_fifo *out, const struct mig_p_running *p);
 HV_MUST_CHECK enum hv_err mig_running_get(struct rd *r, struct mig_p_running *p);
 
 /* FAIL:    0 16 id (zero before OFFER) · 16 4 err, a negative hv_err · 20 2 text_len < MIG_TEXT_MAX · 22 2 reserved · 24 text (UTF-8)
- * ANSWER:  0 16 id · 16 4 verdict, MIG_V_* · 20 2 text_len · 22 2 reserved · 24 text */
+ * ANSWER:  0 16 id · 16 4 verdict, MIG_V_* · 20 2 text_len · 22 2 reserved · 24 text
+ * FOUND:   0 16 ticket, 0 unless WANTED · 16 4 MIG_F_* · 20 2 text_len · 22 2 reserved · 24 text */
 struct mig_p_text { struct mig_id id; int32_t code; const char *text; size_t len; };      /* text is not NUL-terminated */
 void mig_text_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_p_text *p);
 HV_MUST_CHECK enum hv_err mig_text_get(struct rd *r, enum mig_rec_type type, struct mig_p_text *p);
+/* FIND:  0 16 ticket · 16 2 name_len 1..63 · 18 6 reserved · 24 name (printable ASCII, no blank) */
+struct mig_p_find { struct mig_id ticket; char name[MIG_NAME_MAX]; };
+void mig_find_put(struct mig_fifo *out, const struct mig_p_find *p);
+HV_MUST_CHECK enum hv_err mig_find_get(struct rd *r, struct mig_p_find *p);
+
+/* PROBED:  0 8 bytes of memory that guests could still be promised · 8 4 number of reasons · 12 2 text_len · 14 2 reserved · 16 text */
+struct mig_p_probed { uint64_t free_bytes; uint32_t n_reasons; const char *text; size_t len; };
+void mig_probed_put(struct mig_fifo *out, const struct mig_p_probed *p);
+HV_MUST_CHECK enum hv_err mig_probed_get(struct rd *r, struct mig_p_probed *p);
+
 /** Make a peer's text fit for a console: control characters and bytes above ASCII become '?', newlines stay. */
 void mig_text_clean(char *text);
 

@@ -76,10 +76,11 @@ struct stream {
 
 static struct stream *streams;
 static unsigned n_streams;
+static const struct config *config;             /* borrowed: lives for ever */
 static struct service peers, clients;
 static struct tcp_pcb *listener;                /* for peers; NULL: no network */
 static bool activity;                           /* a callback noted something since the last poll */
-static uint64_t n_accepted, n_refused, n_busy;
+static uint64_t n_accepted, n_refused, n_busy, n_foreign;      /* foreign: from outside [host] networks */
 
 /* --- failing and freeing --- */
 
@@ -256,6 +257,13 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 {
     struct service *sv = arg;
     if (err != ERR_OK || !pcb) return ERR_VAL;
+    if (sv == &peers && config_network_rank(config, (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr) < 0) {
+        const uint8_t *ip = (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr;
+        if (!n_foreign++)               /* the first is news */
+            log_warn("net", "connection from %u.%u.%u.%u refused: it is in no network for moves ([host] networks)", ip[0], ip[1], ip[2], ip[3]);
+        tcp_abort(pcb);
+        return ERR_ABRT;
+    }
     struct stream *s = may_accept(sv) ? stream_create() : NULL;
     if (!s) {
         n_busy++;
@@ -489,7 +497,7 @@ static enum hv_err service_listen(struct service *sv, uint16_t port, struct tcp_
 
 enum hv_err streams_init(const struct net_params *p)
 {
-    const struct config *c = p->config;
+    const struct config *c = config = p->config;
     struct tcp_pcb *api;
     host_if_on_frame = frame_account;
     peers = (struct service){ "peer", c->peers, c->n_peers, MAX_PEERS_IN, p->on_accept, 0, 0 };
@@ -512,8 +520,8 @@ void streams_count(struct net_stats *out)
 void streams_describe(void (*print)(const char *fmt, ...))
 {
     static const char *const names[] = { "connecting", "open", "closed", "failed" };
-    print("  connections: %llu accepted, %llu refused, %llu turned away busy", (unsigned long long)n_accepted,
-          (unsigned long long)n_refused, (unsigned long long)n_busy);
+    print("  connections: %llu accepted, %llu refused, %llu turned away busy, %llu from foreign networks", (unsigned long long)n_accepted,
+          (unsigned long long)n_refused, (unsigned long long)n_busy, (unsigned long long)n_foreign);
     for (const struct stream *s = streams; s; s = s->next)
         print("  %s %s " PEER_FMT ": %s, wire out %llu, in %llu", s->incoming ? "from" : "to", s->peer ? s->peer->name : "?",
               PEER_ARGS(s), names[s->status], (unsigned long long)s->wire_tx, (unsigned long long)s->wire_rx);

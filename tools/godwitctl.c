@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c tools/ctl/console.c tools/ctl/migration.c
- *   tools/ctl/destination.c tools/ctl/svg.c
+ *   tools/ctl/validate.c tools/ctl/svg.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes what it talks to. */
 #include "tools/ctl/ctl.h"
@@ -23,9 +23,10 @@ static const struct command {
     { { "host", "list" }, 0, 0, "", "all hosts of the configuration", cmd_host_list },
     { { "host", "show" }, 0, 1, "[HOST]", "processor, memory, network, peers", cmd_host_show },
     { { "host", "log" }, 0, 1, "[HOST]", "the last 64 KiB of its log", cmd_host_log },
+    { { "host", "evacuate" }, 0, 1, "[HOST]", "move all its guests away, each to the best peer, and watch (--detach)", cmd_host_evacuate },
     { { "vm", "list" }, 0, 0, "", "all guests on all hosts", cmd_vm_list },
     { { "vm", "show" }, 1, 1, "NAME", "one guest", cmd_vm_show },
-    { { "vm", "start" }, 1, 1, "NAME", "start a stopped guest", cmd_vm_start },
+    { { "vm", "start" }, 1, 1, "NAME", "start a stopped guest, if no peer has it (--force: without asking them)", cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
     { { "vm", "pause" }, 1, 1, "NAME", "let a running guest stand still", cmd_vm_pause },
     { { "vm", "resume" }, 1, 1, "NAME", "let a paused guest go on", cmd_vm_resume },
@@ -59,7 +60,8 @@ static void help(FILE *f)
           "  -c, --config FILE    default $GODWITCTL_CONFIG or ~/.config/godwit/godwitctl.conf\n"
           "  -y, --yes            do not ask\n"
           "      --fingerprint HEX   host add: what the host must show; then nothing is asked\n"
-          "  -h, --help\n\n"
+          "  -h, --help\n"
+          "  vm migrate: --plain | --lz4, --verify, --limit MB/S, --downtime MS\n\n"
           "exit codes: 0 good, 1 the host refused (the message says why), 2 usage, 3 configuration or key, 4 no answer, 5 not trusted,\n"
           "  6 the move failed and the guest runs on where it was, 7 the move is in doubt\n\n"
           "examples:\n"
@@ -72,6 +74,7 @@ static void help(FILE *f)
           "  godwitctl --json vm list | jq '.vms[] | select(.state == \"running\").name'\n", f);
 }
 
+enum { OPT_FORCE = 300, OPT_PLAIN, OPT_LZ4, OPT_VERIFY, OPT_LIMIT, OPT_DOWNTIME };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
     { "host", required_argument, NULL, 'H' }, { "json", no_argument, NULL, 'j' }, { "quiet", no_argument, NULL, 'q' },
@@ -79,6 +82,8 @@ static const struct option long_options[] = {
     { "to", required_argument, NULL, OPT_TO }, { "detach", no_argument, NULL, OPT_DETACH }, { "svg", required_argument, NULL, OPT_SVG },
     { "fingerprint", required_argument, NULL, OPT_FINGERPRINT }, { "resume-here", no_argument, NULL, OPT_HERE },
     { "discard", no_argument, NULL, OPT_DISCARD }, { "print", no_argument, NULL, OPT_PRINT }, { "send", required_argument, NULL, OPT_SEND },
+    { "force", no_argument, NULL, OPT_FORCE }, { "plain", no_argument, NULL, OPT_PLAIN }, { "lz4", no_argument, NULL, OPT_LZ4 },
+    { "verify", no_argument, NULL, OPT_VERIFY }, { "limit", required_argument, NULL, OPT_LIMIT }, { "downtime", required_argument, NULL, OPT_DOWNTIME },
     { NULL, 0, NULL, 0 },
 };
 
@@ -101,6 +106,12 @@ static bool read_options(int argc, char **argv, const char **config, bool *want_
         case OPT_DISCARD: options.force_there = true; break;
         case OPT_PRINT: options.print_only = true; break;
         case OPT_SEND: options.send = optarg; break;
+        case OPT_FORCE: options.force = true; break;
+        case OPT_PLAIN: options.plain = true; break;
+        case OPT_LZ4: options.lz4 = true; break;
+        case OPT_VERIFY: options.verify = true; break;
+        case OPT_LIMIT: options.limit = optarg; break;
+        case OPT_DOWNTIME: options.downtime = optarg; break;
         default: return false;
         }
     }

@@ -62,13 +62,35 @@ static enum hv_err print_offer(struct rd *r)
     return HV_OK;
 }
 
+static enum hv_err print_find(struct rd *r)
+{
+    struct mig_p_find p;
+    enum hv_err e = mig_find_get(r, &p);
+    if (e) return e;
+    print_id(&p.ticket);
+    printf(" guest \"%s\"", p.name);
+    return HV_OK;
+}
+
+static enum hv_err print_probed(struct rd *r)
+{
+    struct mig_p_probed p;
+    enum hv_err e = mig_probed_get(r, &p);
+    if (e) return e;
+    printf(" free %" PRIu64 " MiB, %u reasons against", p.free_bytes >> 20, p.n_reasons);
+    return HV_OK;
+}
+
 static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
 {
     union { struct mig_id id; struct mig_p_round round; struct mig_p_ack ack; struct mig_p_state state; struct mig_p_prepared prepared;
             struct mig_p_running running; struct mig_p_text text; } u;
     enum hv_err e = HV_E_PROTO;
     switch (type) {
-    case MIG_REC_OFFER: return print_offer(r);
+    case MIG_REC_OFFER:
+    case MIG_REC_PROBE: return print_offer(r);
+    case MIG_REC_FIND: return print_find(r);
+    case MIG_REC_PROBED: return print_probed(r);
     case MIG_REC_BATCH: return print_batch(r);
     case MIG_REC_ACCEPT:
     case MIG_REC_COMMIT:
@@ -100,6 +122,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         break;
     case MIG_REC_FAIL:
     case MIG_REC_ANSWER:
+    case MIG_REC_FOUND:
         if (!(e = mig_text_get(r, type, &u.text))) print_text(&u.text);
         break;
     case MIG_REC_IDLE: break;

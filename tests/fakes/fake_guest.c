@@ -237,4 +237,19 @@ static void dst_drop(void *c)
     g->present = 0;
 }
 
-const struct mig_dst_ops fake_dst_ops = { dst_admit, dst_page, dst_present, dst_load, dst_ready, dst_run, dst_drop };
+static enum mig_find dst_find(void *c, const char *name, struct mig_id *ticket, char *why, size_t cap)
+{
+    struct fake_guest *g = c;
+    ticket->b[0] = g->found == MIG_F_WANTED ? 77 : 0;
+    snprintf(why, cap, "%s\x1b", name);
+    return g->found;
+}
+static uint64_t dst_probe(void *c, const struct mig_offer *o, struct mig_reasons *r)
+{
+    struct fake_guest *g = c;
+    if (o->len != 10 || memcmp(o->bytes, "fake offer", 10)) mig_reason_add(r, "the offer is not understood");
+    for (unsigned i = 0; i < g->refuse; i++) mig_reason_add(r, "reason %u of the test", i);
+    return 123456789;
+}
+
+const struct mig_dst_ops fake_dst_ops = { dst_admit, dst_page, dst_present, dst_load, dst_ready, dst_run, dst_drop, dst_find, dst_probe };

@@ -23,6 +23,7 @@ struct fake_guest {
     uint64_t age_us;                    /* as told to state_load */
     bool fail_save, fail_load, fail_ready, fail_log;
     unsigned refuse;                    /* admission: number of reasons against */
+    enum mig_find found;                /* the answer to FIND */
     bool alias;                         /* mutant: destination gives gfn 3 the memory of gfn 2 */
 };
 

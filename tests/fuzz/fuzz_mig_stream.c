@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fuzz/fuzz_mig_stream.c - any bytes, in any split, to the whole receiver; and as answers to a source that is in the middle of a move.
  *
- * Byte 0 of the input: bit 0 = which machine, the rest seeds the split.  The seed corpus (tests/fuzz/corpus/mig_stream) holds what a real move
+ * Byte 0 of the input: 254 = one who asks; else bit 0 = which machine of a move, the rest seeds the split.  The seed corpus (tests/fuzz/corpus/mig_stream) holds what a real move
  * sent; the source's job has a fixed id and key, so that a recorded answer fits it. */
-/* fuzz-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/err.c tests/fakes/fake_guest.c */
+/* fuzz-sources: migrate/ask.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/err.c tests/fakes/fake_guest.c */
 /* fuzz-deps: lz4 */
 #include <stdio.h>
 #include <stdlib.h>
 #include "migrate/wire.h"
+#include "migrate/ask.h"
 #include "tests/fakes/fake_guest.h"
 
 #define FUZZ_PAGES 40
@@ -85,10 +86,32 @@ static void fuzz_tx(const uint8_t *p, size_t len, uint64_t rng)
     check(fake_mem_bytes == 0);
 }
 
+/* One who asks, and answers of any kind. */
+static void fuzz_ask(const uint8_t *p, size_t len, uint64_t rng)
+{
+    static struct mig_answer answer;
+    struct mig_ask *ask;
+    check(mig_ask_create(&fake_mem, 0, &ask) == HV_OK);
+    uint64_t now = 0;
+    bool more = len > 0;
+    for (int idle = 0; idle < 4; now += 1000) {
+        if (more) more = feed(&mig_ask_io(ask)->in, &p, &len, &rng);
+        (void)!(rng & 64 ? mig_ask_find(ask, "g", &ID, now) : mig_ask_probe(ask, "g", 10, "fake offer", 10, now));
+        enum hv_err e = mig_ask_step(ask, now, &answer);
+        mig_ask_io(ask)->out.head = mig_ask_io(ask)->out.tail = 0;
+        if (e == HV_OK || (e != HV_E_AGAIN && e != HV_E_CLOSED)) check(memchr(answer.text, 0, sizeof answer.text) != NULL);
+        if (e && e != HV_E_AGAIN) break;
+        idle = more ? 0 : idle + 1;
+    }
+    mig_ask_destroy(ask);
+    check(fake_mem_bytes == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (len < 1) return 0;
-    if (data[0] & 1) fuzz_tx(data + 1, len - 1, data[0] | 1);
+    if (data[0] == 0xfe) fuzz_ask(data + 1, len - 1, len * 97 | 1);
+    else if (data[0] & 1) fuzz_tx(data + 1, len - 1, data[0] | 1);
     else fuzz_rx(data + 1, len - 1, data[0] | 1);
     return 0;
 }

@@ -23,7 +23,8 @@
  *     (tests/unit/test_mig.c).
  *   - Hostile hosts.  Both follow the protocol; TLS keeps others out.  That neither ever breaks it for the other is asserted.
  *   - Time: a timeout is a choice.  Who is right about durations is nothing that safety may depend on.
- *   - More guests, hosts, jobs at once: jobs share nothing but the list of ids, whose 64 places may run out: Env forgets verdicts.
+ *   - A peer that wants to start the guest, too: start.pml.  Here only A starts a copy, at any time, so also after a crash.
+ *   - More guests, hosts, jobs at once: jobs share nothing but the list of ids, whose 64 places may run out (not by refused offers): Env forgets verdicts.
  *   - LINKS connections at once instead of INCOMING_MAX; a place is used again when both ends have closed, so in all there is no limit. */
 
 #ifndef LINKS
@@ -90,6 +91,11 @@ byte guest_a = RUN, guest_b = GONE;
 bool up_a = true, up_b = true, calm;
 byte crashes_a, crashes_b;
 bool lost;                              /* a host crashed that held the guest, and the other one does not run it */
+byte find;                              /* A wants to start its own copy and asks B for it: FIND or FOUND on its way */
+#define NOT_ASKED 0
+#define ASKED     1
+#define IS_NONE   2
+#define IS_THERE  3
 bool amnesia;                           /* B forgot about the current job after STATE had been sent */
 
 #define settled (tx == OFF && guest_b != INCOMING && (lost || (guest_a == RUN) != (guest_b == RUN)))
@@ -243,6 +249,23 @@ inline tx_record()
     rec = 0; arg = 0
 }
 
+/* kernel/start.c: A starts a copy of the guest that it does not have, when B says that it has none either. */
+proctype Start()
+{
+end:do
+    :: atomic { up_a && tx == OFF && guest_a == GONE && find == NOT_ASKED -> find = ASKED }       /* T a_find: FIND */
+    :: atomic { find == IS_NONE && up_a && tx == OFF && guest_a == GONE ->                        /* T a_found_none: FOUND none: start it */
+        find = NOT_ASKED;
+        guest_a = RUN;
+        lost = false;
+        guest_check() }
+    :: atomic { find == IS_THERE -> find = NOT_ASKED }                      /* T a_found_there: FOUND here or arriving: not now */
+    :: atomic { find == ASKED && up_b ->                                    /* T b_find: FOUND */
+        find = (guest_b == GONE -> IS_NONE : IS_THERE) }
+    :: atomic { find != NOT_ASKED && !calm -> find = NOT_ASKED }            /* lost */
+    od
+}
+
 proctype A()
 {
     mtype rec; byte arg, p;
@@ -394,6 +417,7 @@ inline crash_a()
     fi;
     guest_a = GONE;
     tx = OFF;                           /* no word to anyone */
+    find = NOT_ASKED;
     job_end();
     up_a = false;
     crashes_a++;
@@ -468,6 +492,7 @@ init
         for (i : 0 .. LINKS - 1) { run B(i) }
         i = 0;
         run Env();
+        run Start();
 #ifndef CHECK_ALONE
         run Operator()
 #endif

@@ -19,6 +19,7 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+START = os.path.join(ROOT, "tests", "model", "start.pml")
 MODEL = os.path.join(ROOT, "tests", "model", "handoff.pml")
 DOC = os.path.join(ROOT, "docs", "handoff.md")
 WORK = os.path.join(ROOT, "build", "model")
@@ -56,8 +57,10 @@ MUTANTS = [
      ":: arg == UNKNOWN -> a_close()", ":: arg == UNKNOWN -> tx_release()"),
     ("operator-overlooks-arriving", "the operator resumes on A while the guest is still arriving on B", "safe", TWO,
      "tx == TX_IN_DOUBT && guest_b == GONE -> tx_fail()", "tx == TX_IN_DOUBT && guest_b != RUN -> tx_fail()"),
-    ("autostart", "A starts the guest again when it comes back from a crash", "safe", TWO,
+    ("autostart", "A starts the guest again when it comes back from a crash, without asking B", "safe", TWO,
      ":: atomic { !up_a -> up_a = true }", ":: atomic { !up_a -> up_a = true; guest_a = RUN; guest_check() }"),
+    ("found-arriving-is-none", "B says that it has no guest while one is arriving, and A starts its copy", "safe", TWO,
+     "(guest_b == GONE -> IS_NONE : IS_THERE)", "(guest_b != RUN -> IS_NONE : IS_THERE)"),
     ("stop-arriving", "`vm stop` on B tears a guest down that B's machine still works on", "safe", PULLED,
      ":: atomic { !up_b -> up_b = true }", ":: atomic { !up_b -> up_b = true }\n :: atomic { guest_b == INCOMING -> guest_b = GONE }"),
     ("no-operator", "B's memory is lost and no operator comes", "ends", STUCK,
@@ -66,6 +69,15 @@ MUTANTS = [
      "tx == TX_IN_DOUBT && link == NO && up_b", "tx == TX_IN_DOUBT && link == NO && false"),
     ("running-forgotten", "B does not remember that it runs the guest", "alone", STUCK, "        verdict[id] = RUNS;\n", ""),
     ("refusal-forgotten", "B does not remember that it dropped the guest", "alone", STUCK, "verdict[rx_job[l]] = REFUSED", "skip"),
+]
+
+
+# The rule by which two hosts do not both start a guest (start.pml): name, the mistake, text, replacement
+START_MUTANTS = [
+    ("start-unsaid", "a host that is about to start says none", "(wanted[me] -> WANTED : NONE)", "NONE"),
+    ("start-first-wins", "of two that want, the lower ticket starts without asking again", "me == 0 -> q[me] = NOT_ASKED", "me == 0 -> q[me] = NONE"),
+    ("start-stale", "an answer counts that was given before the host wanted again",
+     "wanted[me] = true; q[me] = NOT_ASKED }     /* ... and", "wanted[me] = true }\n    :: atomic { asking[me] && !wanted[me] -> q[me] = ASKED }     /* ... and"),
 ]
 
 
@@ -115,6 +127,22 @@ def search(name, prop, text, jobs=2):
         if word not in out:
             raise RuntimeError(f"the search did not end well:\n{out[-2000:]}")
     return out, time.time() - begin
+
+
+def check_start(name, text):
+    """Search start.pml; name: the mistake that text has, "" for none."""
+    out, seconds = search("start" if not name else "mutant-" + name, "safe", text)
+    found = "assertion violated  !(runs[(1-me)])" in out or "assertion violated !(runs[(1-me)])" in out
+    if found == (not name) or (not name and "errors: 0" not in out):
+        raise RuntimeError(f"{'two runners' if found else 'not found'}:\n{out[:600]}")
+    return f"found: {TWO}, {seconds:.1f} s" if name else f"{figures(out)}, {seconds:.1f} s"
+
+
+def check_start_mutant(mutant, text):
+    name, _, old, new = mutant
+    if text.count(old) != 1:
+        raise RuntimeError(f"its text is {text.count(old)} times in the model, must be once: mend the list in tests/model/run.py")
+    return check_start(name, text.replace(old, new))
 
 
 def figures(out):
@@ -207,6 +235,10 @@ def main():
                 lambda: check_reached(outputs.get("safe") or check_property("safe", text, False)[1])),
                ("code", "model, code and docs/handoff.md agree", check_code)]
     checks += [("mutant " + m[0], m[1], lambda m=m: check_mutant(m, text)) for m in MUTANTS]
+    with open(START) as f:
+        start = f.read()
+    checks += [("start", "of two hosts that may start the guest, never both do", lambda: check_start("", start))]
+    checks += [("mutant " + m[0], m[1], lambda m=m: check_start_mutant(m, start)) for m in START_MUTANTS]
     checks = [c for c in checks if args.k in c[0]]
     if args.list:
         for name, what, _ in checks:

@@ -31,16 +31,21 @@ def narrate(host):
 
 
 class Pair:
-    """Hosts a and b on one link; a has the guests.  b_keys: further keys of b's [host] section.  More keyword arguments: for both hosts."""
+    """Hosts a and b on one link; a has the guests.  b_keys: further keys of b's [host] section.  b_vms: b's guests.
+    a_peers: what a knows of b, if not the usual.
+    More keyword arguments: for both hosts."""
 
-    def __init__(self, vms=None, b_keys=None, link=None, **both):
+    def __init__(self, vms=None, b_keys=None, link=None, b_vms=None, a_peers=None, **both):
         self.link = link or Link()
         vms = vms or {"guest": vm(DIRTIER), "shell": vm(autostart=False)}
-        self.a = narrate(Host("a", self.link, vms=vms, peers=["b"], tag="pair", **both).boot(wait=False))
+        self.a = narrate(Host("a", self.link, vms=vms, peers=a_peers or ["b"], tag="pair", **both).boot(wait=False))
         both["host_keys"] = b_keys or both.get("host_keys")
-        self.b = narrate(Host("b", self.link, peers=["a"], tag="pair", **both).boot(wait=False))
+        self.b = narrate(Host("b", self.link, vms=b_vms, peers=["a"], tag="pair", **both).boot(wait=False))
         self.a.wait_prompt()
         self.b.wait_prompt()
+        for host in (self.a, self.b):
+            for name in host.vms:
+                host.wait_started(name)
         self.b_is_plain = True
         self.at = None
 
@@ -151,11 +156,12 @@ class Own:
     def __init__(self):
         self.made = []
 
-    def __call__(self, name, link=None, **kw):
+    def __call__(self, name, link=None, wait=True, **kw):
         host = Host(name, link, tag="own", **kw)
         self.made.append(host)
         narrate(host.boot(wait=False))
-        host.wait_prompt()
+        if wait:
+            host.wait_prompt()
         return host
 
     def pair(self, **kw):

@@ -90,8 +90,11 @@ class SlowLink:
             self.wires[name] = self.ends[name].accept()[0]
             stream = self.wires[name].makefile("rb")
             while True:
-                head = stream.read(4)                           # QEMU's framing: length, frame
-                body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+                try:
+                    head = stream.read(4)                       # QEMU's framing: length, frame
+                    body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+                except OSError:
+                    body = b""                                  # that host died just now
                 if not body:
                     break
                 for other in self.queues.keys() - {name}:
@@ -119,7 +122,7 @@ class UserNet:
 def vm(cmdline="", memory="256M", cpus=1, autostart=True, **more):
     """A [vm] section; more: further keys, with _ for -."""
     keys = {"memory": memory, "cpus": cpus, "kernel": "vmlinuz", "initrd": "initramfs.cpio.gz",
-            "cmdline": ("console=ttyS0 quiet " + cmdline).strip(), "autostart": "yes" if autostart else "no"}
+            "cmdline": ("console=ttyS0 quiet " + cmdline).strip(), "autostart": {True: "yes", False: "no"}.get(autostart, autostart)}
     keys.update({k.replace("_", "-"): v for k, v in more.items()})
     return {k: v for k, v in keys.items() if v is not None}
 
@@ -179,6 +182,7 @@ class Guest:
         self.host, self.name = host, name
 
     def __enter__(self):
+        self.host.wait_started(self.name)
         self.host.serial.mark()
         self.host.serial.send(f"vm console {self.name}\r")
         self.start = self.host.serial.expect(rf"^console of {re.escape(self.name)}; .*\n", 10).end()
@@ -370,6 +374,11 @@ class Host:
 
     def guest(self, name):
         return Guest(self, name)
+
+    def wait_started(self, name, timeout=40):
+        """A guest with autostart starts when the host's peers have said that they do not have it."""
+        if self.vms.get(name) and self.vms[name].get("autostart") != "no" and f"vm: {name} is not started: " not in self.log():
+            self.wait_log(rf"vm: {re.escape(name)}: started|mig: {re.escape(name)}: runs here now|vm: {re.escape(name)} is not started: ", timeout)
 
     def has_vm(self, name):
         """Is the VM running here, by `vm list`?"""

@@ -97,7 +97,7 @@ def test_verbs(api):
     while "VERIFY ok" not in api.ctl("vm", "console", "guest", "--print")[0]:
         assert time.monotonic() < deadline, "the guest did not get what was typed"
         time.sleep(0.2)
-    api.ctl("vm", "start", "shell")
+    api.ctl("vm", "start", "shell", "--force")
     assert {vm["name"]: vm["state"] for vm in api.json("vm", "list", "-H", "a")["vms"]} == {"guest": "running", "shell": "running"}
     api.ctl("vm", "stop", "shell")
 
@@ -117,7 +117,7 @@ def test_moves(api):
         g.verify()
     verdict, = api.json("validate", "guest")["verdicts"]
     assert verdict["would_move"] and verdict["host"] == "b" and verdict["to"] == "a", verdict
-    api.ctl("vm", "start", "guest", "-H", "a")      # a second guest of that name
+    api.ctl("vm", "start", "guest", "--force", "-H", "a")      # a second guest of that name
     verdict, = api.json("validate", "guest", "-H", "a", code=1)["verdicts"]
     assert not verdict["would_move"] and "a guest named guest is running here" in verdict["reasons"][0], verdict
     api.ctl("vm", "stop", "guest", "-H", "a")

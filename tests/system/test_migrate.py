@@ -8,8 +8,8 @@ from fixtures import DIRTIER
 from host import RUNS, vm
 
 CLOCK_S = 0.05                  # two hosts' idea of a second may differ by so much over a move (their clocks are calibrated at boot)
-SLACK_MS = 150                  # may come on top of blackout and noise: the emulator at the destination translates the guest's code anew
-BUSY_MS, MOVES_MORE = 60, 2     # a machine with more noise than this may have as many moves more
+SLACK_MS = 30                   # may come on top of blackout and noise
+MOVES_MORE = 2                  # a move whose gap is longer is repeated so often: what Godwit does to a guest, it does in every move
 NOISE_S = 2                     # the noise is watched for so long before a move
 
 
@@ -25,8 +25,9 @@ def check_after_move(pair, report, noise=None):
     """The guest ticks on at its new host, all memory is right, its longest gap is the blackout that the hosts measured.
 
     noise: what watch_noise() saw before the move; None: the gap is not judged.  A busy machine also takes the emulator's threads away during
-    the move, so the second longest gap since then counts as noise as well; the blackout is one gap, so it cannot hide there.  If the
-    longest gap is too long on a machine that was that busy, another move (there and back) decides; on a quiet one it does not."""
+    the move, so the second longest gap since then counts as noise as well; the blackout is one gap, so it cannot hide there.  The emulator
+    also stops a CPU in the middle of its guest, for 100 ms once in most first moves, by a lock of its own (docs/hacking.md): if the longest
+    gap is too long, another move (there and back) decides."""
     gap, second = look_after_move(pair)
     for again in range(MOVES_MORE + 1):
         blackout = report.number("blackout_ms")
@@ -37,7 +38,8 @@ def check_after_move(pair, report, noise=None):
         assert gap >= blackout * 0.3, told + ": one of them measures wrong"
         if gap <= blackout + max(noise, second) + SLACK_MS:
             return
-        assert again < MOVES_MORE and max(noise, second) > BUSY_MS, told
+        assert again < MOVES_MORE, told
+        print("        too long; another move decides")
         pair.move()
         noise = watch_noise(pair)
         report = pair.move()

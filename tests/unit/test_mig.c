@@ -478,7 +478,7 @@ static void test_failures(void **s)
     world_init(&w, 800, 3, NULL); w.b.fail_ready = true; run_failing(&w, HV_E_NOMEM, "made ready");
     world_init(&w, 800, 3, NULL); w.a.fail_save = true; run_failing(&w, HV_E_IO, "cannot be saved");
     world_init(&w, 800, 3, NULL); w.a.fail_log = true; run_failing(&w, HV_E_NOMEM, "dirty log");
-    world_init(&w, 800, 3, NULL); mig_ids_put(&w.ids, mig_tx_id(w.tx), MIG_V_REFUSED, "before"); run_failing(&w, HV_E_EXIST, "finished");
+    world_init(&w, 800, 3, NULL); mig_ids_put(&w.ids, mig_tx_id(w.tx), 0, true, MIG_V_REFUSED, "before"); run_failing(&w, HV_E_EXIST, "finished");
 }
 
 static void test_version(void **s)
@@ -732,13 +732,62 @@ static void test_ids(void **s)
     static struct mig_ids ids;
     const char *why;
     for (unsigned i = 0; i < MIG_IDS_MAX + 3; i++)
-        mig_ids_put(&ids, &(struct mig_id){ { (uint8_t)i, 1 } }, i & 1 ? MIG_V_RUNNING : MIG_V_REFUSED, "w");
+        mig_ids_put(&ids, &(struct mig_id){ { (uint8_t)i, 1 } }, 0, true, i & 1 ? MIG_V_RUNNING : MIG_V_REFUSED, "w");
     assert_int_equal(mig_ids_get(&ids, &(struct mig_id){ { 2, 1 } }, &why), MIG_V_UNKNOWN);
     assert_string_equal(why, "");
     assert_int_equal(mig_ids_get(&ids, &(struct mig_id){ { 5, 1 } }, &why), MIG_V_RUNNING);
-    mig_ids_put(&ids, &(struct mig_id){ { 5, 1 } }, MIG_V_REFUSED, "other");
+    mig_ids_put(&ids, &(struct mig_id){ { 5, 1 } }, 0, true, MIG_V_REFUSED, "other");
     assert_int_equal(mig_ids_get(&ids, &(struct mig_id){ { 5, 1 } }, &why), MIG_V_REFUSED);
     assert_string_equal(why, "other");
+}
+
+/* Verdicts that somebody may ask for stay, whatever number of offers is refused, and whatever another source does. */
+static void test_ids_flood(void **s)
+{
+    (void)s;
+    static struct mig_ids ids;
+    memset(&ids, 0, sizeof ids);
+    for (unsigned i = 0; i < 20; i++) mig_ids_put(&ids, &(struct mig_id){ { (uint8_t)i, 1 } }, 1, true, MIG_V_RUNNING, "");
+    for (unsigned i = 0; i < 1000; i++) mig_ids_put(&ids, &(struct mig_id){ { (uint8_t)i, 2, (uint8_t)(i >> 8) } }, 1, false, MIG_V_REFUSED, "no");
+    for (unsigned i = 0; i < 1000; i++) mig_ids_put(&ids, &(struct mig_id){ { (uint8_t)i, 3, (uint8_t)(i >> 8) } }, 2, true, MIG_V_REFUSED, "no");
+    for (unsigned i = 0; i < 20; i++) assert_int_equal(mig_ids_get(&ids, &(struct mig_id){ { (uint8_t)i, 1 } }, NULL), MIG_V_RUNNING);
+    assert_int_equal(mig_ids_get(&ids, &(struct mig_id){ { 999 & 255, 2, 999 >> 8 } }, NULL), MIG_V_REFUSED);     /* the newest refusals are known */
+    assert_int_equal(mig_ids_get(&ids, &(struct mig_id){ { 0, 2 } }, NULL), MIG_V_UNKNOWN);
+    mig_ids_put(&ids, &(struct mig_id){ { 999 & 255, 2, 999 >> 8 } }, 1, true, MIG_V_RUNNING, "");                  /* one place per id */
+    assert_int_equal(mig_ids_get(&ids, &(struct mig_id){ { 999 & 255, 2, 999 >> 8 } }, NULL), MIG_V_RUNNING);
+    unsigned of_one = 0;
+    for (unsigned i = 0; i < MIG_IDS_MAX; i++) of_one += ids.e[i].source == 1;
+    assert_int_equal(of_one, 21);
+}
+
+/* The same through the machine: a job is in doubt, the destination refuses a thousand other offers, and still knows the answer. */
+static void test_flood_of_offers(void **s)
+{
+    (void)s;
+    struct world w;
+    world_init(&w, 100, 3, NULL);
+    until_commit(&w);
+    carry(&w.sd, &mig_tx_io(w.tx)->out, &mig_rx_io(w.rx)->in, 1 << 20);
+    mig_rx_step(w.rx, w.now);
+    assert_int_equal(mig_rx_state(w.rx), MIG_RX_RUNNING);
+    mig_tx_link_lost(w.tx, HV_E_CLOSED, "cut before RUNNING came", w.now);
+    for (unsigned i = 0; i < 1000; i++) {
+        struct fake_guest other;
+        fake_dest_init(&other);
+        other.refuse = 1;
+        struct mig_rx *rx;
+        struct mig_rx_params p = { .ops = &fake_dst_ops, .ctx = &other, .mem = fake_mem, .ids = &w.ids, .now_us = w.now };
+        assert_int_equal(mig_rx_create(&p, &rx), HV_OK);
+        mig_preamble_put(&mig_rx_io(rx)->in);
+        mig_offer_put(&mig_rx_io(rx)->in, &(struct mig_p_offer){ .id = { { (uint8_t)i, 99, (uint8_t)(i >> 8) } }, .n_pages = 100, .name = "g",
+                                                                 .offer = (const uint8_t *)"fake offer", .offer_len = 10 });
+        mig_rx_step(rx, w.now);
+        assert_int_equal(mig_rx_state(rx), MIG_RX_DROPPED);
+        mig_rx_destroy(rx);
+    }
+    reconnect(&w);
+    assert_moved(&w);
+    world_fini(&w);
 }
 
 int main(void)
@@ -749,6 +798,7 @@ int main(void)
         cmocka_unit_test(test_failures), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
         cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts), cmocka_unit_test(test_long_silence),
         cmocka_unit_test(test_resolve), cmocka_unit_test(test_soak), cmocka_unit_test(test_state_age), cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_ids_flood), cmocka_unit_test(test_flood_of_offers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

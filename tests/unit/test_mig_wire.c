@@ -43,15 +43,20 @@ static struct mig_fifo sample(void)
     mig_text_put(&f, MIG_REC_FAIL, &(struct mig_p_text){ ID, HV_E_NOMEM, "no memory", 9 });
     mig_id_put(&f, MIG_REC_QUERY, &ID);
     mig_text_put(&f, MIG_REC_ANSWER, &(struct mig_p_text){ ID, MIG_V_REFUSED, "dropped", 7 });
+    mig_find_put(&f, &(struct mig_p_find){ ID, "web-1" });
+    mig_text_put(&f, MIG_REC_FOUND, &(struct mig_p_text){ ID, MIG_F_WANTED, "soon", 4 });
+    mig_probe_put(&f, &(struct mig_p_offer){ .n_pages = 65536, .name = "web-1", .offer = offer, .offer_len = sizeof offer });
+    mig_probed_put(&f, &(struct mig_p_probed){ 1 << 30, 2, "no\nno", 5 });
     return f;
 }
 
 static enum hv_err parse(const struct mig_rec *rec, struct rd r)
 {
     static union { struct mig_p_offer offer; struct mig_id id; struct mig_p_batch batch; struct mig_p_round round; struct mig_p_ack ack;
-                   struct mig_p_state state; struct mig_p_prepared prepared; struct mig_p_running running; struct mig_p_text text; } u;
+                   struct mig_p_state state; struct mig_p_prepared prepared; struct mig_p_running running; struct mig_p_text text;
+                   struct mig_p_find find; struct mig_p_probed probed; } u;
     switch ((enum mig_rec_type)rec->type) {
-    case MIG_REC_OFFER:     return mig_offer_get(&r, &u.offer);
+    case MIG_REC_OFFER: case MIG_REC_PROBE: return mig_offer_get(&r, &u.offer);
     case MIG_REC_ACCEPT: case MIG_REC_COMMIT: case MIG_REC_QUERY: return mig_id_get(&r, &u.id);
     case MIG_REC_BATCH:     return mig_batch_get(&r, &u.batch);
     case MIG_REC_ROUND_END: return mig_round_get(&r, &u.round);
@@ -59,7 +64,9 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
     case MIG_REC_STATE:     return mig_state_get(&r, &u.state);
     case MIG_REC_PREPARED:  return mig_prepared_get(&r, &u.prepared);
     case MIG_REC_RUNNING:   return mig_running_get(&r, &u.running);
-    case MIG_REC_FAIL: case MIG_REC_ANSWER: return mig_text_get(&r, (enum mig_rec_type)rec->type, &u.text);
+    case MIG_REC_FIND:      return mig_find_get(&r, &u.find);
+    case MIG_REC_PROBED:    return mig_probed_get(&r, &u.probed);
+    case MIG_REC_FAIL: case MIG_REC_ANSWER: case MIG_REC_FOUND: return mig_text_get(&r, (enum mig_rec_type)rec->type, &u.text);
     case MIG_REC_IDLE:      break;
     }
     return HV_E_PROTO;
@@ -100,7 +107,7 @@ static void test_truncation(void **s)
         types |= BIT32(rec.type);
         r.pos += rec.len;
     }
-    assert_int_equal(types, 0x1ffe);                 /* every type was there */
+    assert_int_equal(types, 0x1fffe);                 /* every type was there */
 }
 
 static void test_golden(void **s)
@@ -129,7 +136,7 @@ static void test_header(void **s)
     uint8_t h[MIG_REC_HDR_LEN];
     struct { struct mig_rec rec; enum hv_err want; } t[] = {
         { { 0, 1, 0, 0 }, HV_E_PROTO }, { { MIG_REC_COMMIT, 1, 1, 0 }, HV_E_PROTO }, { { MIG_REC_COMMIT, 2, 0, 0 }, HV_E_VERSION },
-        { { 13, 1, 0, 0 }, HV_E_VERSION }, { { 0x7fff, 1, 0, 0 }, HV_E_VERSION }, { { 0x8000, 9, 77, 0 }, HV_OK },
+        { { 17, 1, 0, 0 }, HV_E_VERSION }, { { 0x7fff, 1, 0, 0 }, HV_E_VERSION }, { { 0x8000, 9, 77, 0 }, HV_OK },
         { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX + 1 }, HV_E_PROTO }, { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX }, HV_E_SHORT },
         { { 0x8000, 1, 0, UINT64_MAX }, HV_E_PROTO },
     };
@@ -207,14 +214,15 @@ static void test_text(void **s)
     mig_text_clean(t);
     assert_string_equal(t, "a?[2J\nb?");
     struct mig_fifo f = { .buf = buf, .cap = sizeof buf };
-    for (int code = -2; code <= 4; code++)
-        for (int fail = 0; fail < 2; fail++) {
+    for (int code = -2; code <= 6; code++)
+        for (unsigned k = 0; k < 3; k++) {
+            static const enum mig_rec_type types[] = { MIG_REC_ANSWER, MIG_REC_FAIL, MIG_REC_FOUND };
             struct mig_rec rec;
             f.head = f.tail = 0;
-            mig_text_put(&f, fail ? MIG_REC_FAIL : MIG_REC_ANSWER, &(struct mig_p_text){ ID, code, "x", 1 });
+            mig_text_put(&f, types[k], &(struct mig_p_text){ ID, code, "x", 1 });
             struct rd r = rd_init(f.buf, f.tail);
             assert_int_equal(mig_rec_get(&r, &rec), HV_OK);
-            bool good = fail ? code < 0 : code >= 0 && code <= 2;
+            bool good = k == 1 ? code < 0 : code >= 0 && code <= (k == 0 ? 2 : 4);
             assert_int_equal(parse(&rec, rd_init(f.buf + MIG_REC_HDR_LEN, rec.len)), good ? HV_OK : HV_E_PROTO);
         }
 }

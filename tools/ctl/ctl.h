@@ -42,8 +42,8 @@ extern struct settings settings;
 
 /* What the command line said. */
 struct options {
-    bool json, detach, yes, force_here, force_there, print_only, quiet;
-    const char *host, *to, *svg, *fingerprint, *send;
+    bool json, detach, yes, force, plain, lz4, verify, force_here, force_there, print_only, quiet;
+    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime;
 };
 extern struct options options;
 
@@ -99,6 +99,7 @@ enum exit_code cmd_host_list(int argc, char **argv);
 enum exit_code cmd_host_show(int argc, char **argv);
 enum exit_code cmd_host_add(int argc, char **argv);
 enum exit_code cmd_host_log(int argc, char **argv);
+enum exit_code cmd_host_evacuate(int argc, char **argv);
 enum exit_code cmd_vm_list(int argc, char **argv);
 enum exit_code cmd_vm_show(int argc, char **argv);
 enum exit_code cmd_vm_start(int argc, char **argv);
@@ -120,8 +121,6 @@ enum exit_code cmd_validate(int argc, char **argv);
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm);
 /** Follow a move to its end with a progress bar; prints the outcome. */
 enum exit_code watch_move(struct host *h, unsigned long long id);
-/** The best destination for vm, which is on host: its name in to; says why. */
-enum exit_code choose_destination(struct host *h, const json_t *vm, char *to, size_t cap);
 /** Draw a move (the JSON of /v1/migrations/ID) into an SVG file. */
 enum exit_code svg_write(const char *path, const json_t *job);
 

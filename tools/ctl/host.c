@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MIB 1048576
 
@@ -173,4 +174,41 @@ enum exit_code cmd_host_add(int argc, char **argv)
     else if (!e)
         print_json(json_pack("{s:s,s:b}", "added", h.name, "let_in", let_in == EXIT_GOOD));
     return e;
+}
+
+/* ---- evacuation ---- */
+
+static void show_evacuation(const json_t *o)
+{
+    size_t i;
+    json_t *v;
+    json_array_foreach(json_object_get(o, "items"), i, v)
+        printf("%-20s %s%s\n", get_str(v, "vm"), !get_bool(v, "over") ? "on its way" : get_bool(v, "gone") ? "gone" : "cannot go: ", get_str(v, "message"));
+    printf("%llu guests, %llu over, %llu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
+}
+
+/* Wait for its end; 6 when a guest could not go. */
+enum exit_code cmd_host_evacuate(int argc, char **argv)
+{
+    struct host *h = NULL;
+    struct answer a;
+    const struct timespec pause = { .tv_nsec = 300000000 };
+    options.host = argc ? argv[0] : options.host;
+    enum exit_code e = one_host(&h);
+    if (!e)
+        e = ask(h, "POST", "/v1/host/evacuate", NULL, &a);
+    while (!e && get_bool(a.json, "active") && !options.detach) {
+        answer_free(&a);
+        nanosleep(&pause, NULL);
+        e = ask(h, "GET", "/v1/host/evacuate", NULL, &a);
+    }
+    if (e)
+        return e;
+    bool failed = get_num(a.json, "failed") != 0;
+    if (options.json)
+        print_json(json_incref(a.json));
+    else
+        show_evacuation(a.json);
+    answer_free(&a);
+    return failed ? EXIT_MOVE_FAILED : EXIT_GOOD;
 }

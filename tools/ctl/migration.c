@@ -32,6 +32,10 @@ static void bar(const json_t *j)
 {
     char text[BAR_WIDTH + 1];
     unsigned done = (unsigned)(get_num(j, "percent") * BAR_WIDTH / 100);
+    if (!strcmp(get_str(j, "state"), "queued")) {
+        fprintf(stderr, "\r%s -> %s waits, %llu before it\033[K", get_str(j, "vm"), get_str(j, "to"), get_num(j, "queue_position"));
+        return;
+    }
     for (unsigned i = 0; i < BAR_WIDTH; i++)
         text[i] = i < done ? '=' : i == done ? '>' : ' ';
     text[BAR_WIDTH] = 0;
@@ -49,6 +53,8 @@ static void summary(const struct host *h, const json_t *j)
                get_str(j, "to"), ms / 1000, ms % 1000, us / 1000, us / 100 % 10, kb / 1000, kb / 10 % 100, json_array_size(json_object_get(j, "rounds")));
     else
         printf("%s: %s\n", get_str(j, "vm"), get_str(j, "state"));
+    if (*get_str(j, "why_peer"))
+        printf("%s was chosen: %s\n", get_str(j, "to"), get_str(j, "why_peer"));
 }
 
 static enum exit_code outcome(struct host *h, const json_t *j)
@@ -94,24 +100,34 @@ enum exit_code watch_move(struct host *h, unsigned long long id)
     return e;
 }
 
+static json_t *move_request(const char *vm, const char *to)
+{
+    json_t *o = json_pack("{s:s,s:s}", "vm", vm, "to", to);
+    if (options.plain || options.lz4)
+        json_object_set_new(o, "lz4", json_boolean(options.lz4));
+    if (options.verify)
+        json_object_set_new(o, "verify", json_true());
+    if (options.limit)
+        json_object_set_new(o, "bandwidth_limit_mb", json_integer(atoll(options.limit)));
+    if (options.downtime)
+        json_object_set_new(o, "downtime_limit_ms", json_integer(atoll(options.downtime)));
+    return o;
+}
+
 enum exit_code cmd_vm_migrate(int argc, char **argv)
 {
     struct host *h;
     struct answer a;
     json_t *vm;
-    char to[NAME_MAX_LEN];
+    const char *to = options.to;
     (void)argc;
-    if (!options.to || strlen(options.to) >= sizeof(to))
+    if (!to)
         return fail(EXIT_USAGE, "where to?  godwitctl vm migrate NAME --to HOST|auto");
     enum exit_code e = find_vm(argv[0], &h, &vm);
     if (e)
         return e;
-    strcpy(to, options.to);
-    if (!strcmp(to, "auto"))
-        e = choose_destination(h, vm, to, sizeof(to));
     json_decref(vm);
-    if (!e)
-        e = ask(h, "POST", "/v1/migrations", json_pack("{s:s,s:s}", "vm", argv[0], "to", to), &a);
+    e = ask(h, "POST", "/v1/migrations", move_request(argv[0], to), &a);
     if (e)
         return e;
     unsigned long long id = get_num(a.json, "id");

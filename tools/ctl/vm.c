@@ -91,23 +91,25 @@ enum exit_code find_vm(const char *name, struct host **host, json_t **vm)
     return fail(EXIT_REFUSED, "no guest is named %s on %s; `godwitctl vm list` shows those that there are", name, options.host ? options.host : "any host");
 }
 
-static enum exit_code vm_ask(const char *name, const char *method, const char *verb, struct host **host, struct answer *a)
+static enum exit_code vm_ask(const char *name, const char *method, const char *verb, json_t *body, struct host **host, struct answer *a)
 {
     char path[256];
     json_t *vm;
     enum exit_code e = find_vm(name, host, &vm);
-    if (e)
+    if (e) {
+        json_decref(body);
         return e;
+    }
     json_decref(vm);
     snprintf(path, sizeof(path), "/v1/vms/%s%s%s", name, *verb ? "/" : "", verb);
-    return ask(*host, method, path, NULL, a);
+    return ask(*host, method, path, body, a);
 }
 
-static enum exit_code verb(const char *name, const char *what)
+static enum exit_code verb(const char *name, const char *what, json_t *body)
 {
     struct host *h;
     struct answer a;
-    enum exit_code e = vm_ask(name, "POST", what, &h, &a);
+    enum exit_code e = vm_ask(name, "POST", what, body, &h, &a);
     if (e)
         return e;
     if (options.json)
@@ -118,10 +120,15 @@ static enum exit_code verb(const char *name, const char *what)
     return EXIT_GOOD;
 }
 
-enum exit_code cmd_vm_start(int argc, char **argv)  { (void)argc; return verb(argv[0], "start"); }
-enum exit_code cmd_vm_stop(int argc, char **argv)   { (void)argc; return verb(argv[0], "stop"); }
-enum exit_code cmd_vm_pause(int argc, char **argv)  { (void)argc; return verb(argv[0], "pause"); }
-enum exit_code cmd_vm_resume(int argc, char **argv) { (void)argc; return verb(argv[0], "resume"); }
+enum exit_code cmd_vm_start(int argc, char **argv)
+{
+    (void)argc;
+    return verb(argv[0], "start", json_pack("{s:b}", "force", options.force));
+}
+
+enum exit_code cmd_vm_stop(int argc, char **argv)   { (void)argc; return verb(argv[0], "stop", NULL); }
+enum exit_code cmd_vm_pause(int argc, char **argv)  { (void)argc; return verb(argv[0], "pause", NULL); }
+enum exit_code cmd_vm_resume(int argc, char **argv) { (void)argc; return verb(argv[0], "resume", NULL); }
 
 /* Any object as "key: value" lines. */
 static void show(const json_t *o)
@@ -143,7 +150,7 @@ enum exit_code cmd_vm_show(int argc, char **argv)
     struct host *h;
     struct answer a;
     (void)argc;
-    enum exit_code e = vm_ask(argv[0], "GET", "", &h, &a);
+    enum exit_code e = vm_ask(argv[0], "GET", "", NULL, &h, &a);
     if (e)
         return e;
     json_object_set_new(a.json, "host", json_string(h->name));
@@ -162,7 +169,7 @@ enum exit_code cmd_vm_inspect(int argc, char **argv)
     size_t i;
     json_t *v;
     (void)argc;
-    enum exit_code e = vm_ask(argv[0], "GET", "inspect", &h, &a);
+    enum exit_code e = vm_ask(argv[0], "GET", "inspect", NULL, &h, &a);
     if (e)
         return e;
     if (options.json)

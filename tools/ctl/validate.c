@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/destination.c - godwitctl validate, and --to auto: where a guest can go, and every reason where it cannot.
+ * tools/ctl/validate.c - godwitctl validate: where a guest can go, and every reason where it cannot.
  *
  * The guest's host asks each destination itself, with the offer that a move would begin with. */
 #include "tools/ctl/ctl.h"
@@ -8,9 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#define MIB       1048576
 #define ASK_MS    50
-#define UNKNOWN   1                     /* free memory of a host that cannot be asked: better than none */
 #define ASK_TURNS 400                   /* the host's own limits end the question much sooner */
 
 /* Would vm move from h to the peer to?  *out: the host's answer (owned). */
@@ -120,46 +118,4 @@ enum exit_code cmd_validate(int argc, char **argv)
         print_json(json_pack("{s:O}", "verdicts", v.all));
     json_decref(v.all);
     return e ? e : v.stuck ? EXIT_REFUSED : EXIT_GOOD;
-}
-
-/* ---- --to auto ---- */
-
-static unsigned long long free_bytes(const char *name)
-{
-    struct answer a;
-    struct host *h = config_host(name);
-    if (!h || ask(h, "GET", "/v1/host", NULL, &a))
-        return UNKNOWN;
-    unsigned long long n = get_num(json_object_get(a.json, "memory"), "promisable_bytes");
-    answer_free(&a);
-    return n;
-}
-
-enum exit_code choose_destination(struct host *h, const json_t *vm, char *to, size_t cap)
-{
-    unsigned long long best = 0;
-    json_t *names, *verdict;
-    enum exit_code e = destinations(h, &names);
-    for (size_t i = 0; !e && i < json_array_size(names); i++) {
-        const char *name = json_string_value(json_array_get(names, i));
-        e = question(h, get_str(vm, "name"), name, &verdict);
-        if (e)
-            break;
-        unsigned long long room = get_bool(verdict, "would_move") ? free_bytes(name) : 0;
-        if (room > best)
-            snprintf(to, cap, "%s", name), best = room;
-        if (!room)
-            say(stderr, h, verdict);
-        json_decref(verdict);
-    }
-    json_decref(names);
-    if (e)
-        return e;
-    if (!best)
-        return fail(EXIT_REFUSED, "no destination for %s among the peers of %s; the reasons are above", get_str(vm, "name"), h->name);
-    if (best == UNKNOWN)
-        fprintf(stderr, "%s goes to %s: it would take it, and no host of which more is known does\n", get_str(vm, "name"), to);
-    else
-        fprintf(stderr, "%s goes to %s: of the hosts that would take it, it has the most free memory, %llu MiB\n", get_str(vm, "name"), to, best / MIB);
-    return EXIT_GOOD;
 }

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""tools/check-errors.py - does docs/errors.md have every error code, and every reason that a user can be told for a start or a move?
+
+usage: check-errors.py [--list]      --list: print the reasons as the document writes them, with their places
+
+Codes: the HV_E_* of kernel/err.h.  Reasons: the texts in the calls named below, in the files named below; a printf directive is written as …
+A reason of the document that is in no source any more is an error as well.  Part of `make lint`."""
+import os
+import re
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DOC = os.path.join(ROOT, "docs", "errors.md")
+# the functions by which a reason is born; a snprintf counts when it writes into one of these
+CALLS = r"\b(?:(?:tx_fail|rx_fail|doubt|peer_broke|mig_reason_add|stream_fail|REFUSE|link_failed|reply_failed|job_end|note|dead|BAD|identity_fail)\s*\(|" \
+        r"snprintf\((?:why|s->text|c->reasons|text|t->reason|why->text|why_text|vm->crash_reason),)"
+FILES = ["kernel/ask.c", "kernel/choose.c", "kernel/cpu_baseline.c", "kernel/cpuid.c", "kernel/dial.c", "kernel/evacuate.c", "kernel/linux_boot.c", "kernel/migration.c",
+         "kernel/start.c", "kernel/vm_manage.c", "kernel/vm_offer.c", "kernel/vm_state.c", "migrate/ask.c", "migrate/rx.c", "migrate/tx.c", "migrate/tx_pages.c",
+         "net/stream.c", "net/tls.c"]
+LITERAL = r'"((?:[^"\\]|\\.)*)"'
+
+
+def call_text(source, start):
+    """The text of a call up to its closing parenthesis."""
+    depth, i, quoted = 1, start, False
+    while depth and i < len(source):
+        c = source[i]
+        if quoted:
+            i += c == "\\"
+            quoted = c != '"'
+        elif c == '"':
+            quoted = True
+        else:
+            depth += (c == "(") - (c == ")")
+        i += 1
+    return source[start:i]
+
+
+def written(text):
+    """A format as the document writes it."""
+    text = re.sub(r"%[-0#]*[0-9*]*(?:\.\*?[0-9]*)?(?:ll|z|l)?[a-zA-Z]", "…", text.replace("%%", "%").replace('\\"', '"').replace("\\\\", "\\"))
+    return re.sub(r"(?:…[ :;]*)+$", "…", text).strip()
+
+
+def reasons():
+    """{reason: place} of all that says something by itself: at least three words."""
+    found = {}
+    for name in FILES:
+        with open(os.path.join(ROOT, name), encoding="utf-8") as f:
+            source = f.read()
+        source = source.replace('" PEER_FMT "', "%s").replace('PEER_FMT "', '"%s')
+        for m in re.finditer(CALLS, source):
+            body = call_text(source, m.end())
+            body = re.sub(r'"\s*\n\s*"', "", body)                     # one literal in pieces
+            for literal in re.findall(LITERAL, body):
+                text = written(literal)
+                if len(re.findall(r"[a-z]{2,}", text)) >= 3:
+                    found.setdefault(text, f"{name}:{source.count(chr(10), 0, m.start()) + 1}")
+    return found
+
+
+def main():
+    found = reasons()
+    if "--list" in sys.argv:
+        for text, place in found.items():
+            print(f"{place}\t{text}")
+        return 0
+    with open(DOC, encoding="utf-8") as f:
+        doc = f.read()
+    with open(os.path.join(ROOT, "kernel", "err.h"), encoding="utf-8") as f:
+        codes = dict(re.findall(r"X\((HV_E_\w+),\s*(-\d+),", f.read()))
+    listed = dict(re.findall(r"^\| `(HV_E_\w+)` \| (-\d+) \|", doc, re.M))
+    wrong = [f"docs/errors.md lacks {c} {codes[c]}, or has another number for it" for c in codes if listed.get(c) != codes[c]]
+    wrong += [f"docs/errors.md has {c}, kernel/err.h has not" for c in listed if c not in codes]
+    rows = re.findall(r"^\| “(.*?)” \|", doc, re.M)
+    wrong += [f"docs/errors.md lacks the reason of {place}: “{text}”" for text, place in found.items() if text not in rows]
+    wrong += [f"docs/errors.md has a reason that no source has: “{text}”" for text in rows if text not in found]
+    wrong += [f"docs/errors.md has a reason twice: “{text}”" for text in set(rows) if rows.count(text) > 1]
+    for w in wrong:
+        print(f"errors: {w}")
+    print(f"errors: {len(codes)} codes, {len(found)} reasons, {len(wrong)} mistakes")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
