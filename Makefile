@@ -32,7 +32,7 @@ help:
 	  'make fuzz FUZZ_SECONDS=n  n seconds for each fuzz target (10); seeds in tests/fuzz/corpus/, finds in build/fuzz/; make fuzz-corpus records seeds' \
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
-	  'make tools      host programs (build/tools/), e.g. mig-dump' \
+	  'make tools      host programs (build/tools/): godwitctl, mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
 	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, virtio devices' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
@@ -54,10 +54,11 @@ setup:
 deps: $(DEPS)/ready.mk
 
 # ---- third-party libraries: sources, include folders, settings ------------------------------------------------------------------------
-LIBS := lwip bearssl lz4 zydis
+LIBS := lwip bearssl lz4 zydis llhttp
 src_lwip    := $(wildcard $(addprefix $(DEPS)/lwip/src/,core/*.c core/ipv4/*.c netif/ethernet.c))
 src_bearssl := $(wildcard $(DEPS)/bearssl/src/*.c $(DEPS)/bearssl/src/*/*.c)
 src_lz4     := $(DEPS)/lz4/lib/lz4.c
+src_llhttp  := $(addprefix $(DEPS)/llhttp/,llhttp.c http.c api.c)
 src_zydis   := $(addprefix $(DEPS)/zydis/src/,Decoder.c DecoderData.c SharedData.c Register.c Utils.c)
 
 inc_lwip    := -Inet/port -I$(DEPS)/lwip/src/include
@@ -66,9 +67,11 @@ inc_lz4     := -I$(DEPS)/lz4/lib
 inc_zydis   := -I$(DEPS)/zydis/include -I$(DEPS)/zydis/src -I$(DEPS)/zycore/include \
                -DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER \
                -DZYDIS_DISABLE_AVX512 -DZYDIS_DISABLE_KNC -DZYAN_NO_LIBC
-LIB_INC     := $(foreach l,$(LIBS),$(inc_$(l)))
+inc_llhttp  := -I$(DEPS)/llhttp
+LIB_INC     := $(foreach l,$(LIBS),$(inc_$(l))) -I$(DEPS)/jsmn      # jsmn is one header
 
 def_bearssl := -DBR_USE_UNIX_TIME=0 -DBR_USE_URANDOM=0 -DBR_USE_WIN32_TIME=0 -DBR_USE_WIN32_RAND=0 -DBR_RDRAND=1 -D_MM_MALLOC_H_INCLUDED
+def_llhttp  := -Os                               # 5 KB less; nobody waits for it
 def_lz4     := -DLZ4_FREESTANDING=1 -DLZ4_memcpy=__builtin_memcpy -DLZ4_memmove=__builtin_memmove '-DLZ4_memset(p,v,s)=__builtin_memset((p),(v),(s))'
 
 # ---- flags ----------------------------------------------------------------------------------------------------------------------------
@@ -182,13 +185,13 @@ fuzz:
 fuzz-corpus: $(BUILD)/fuzz/fuzz_mig_stream
 	$(Q)MIG_RECORD=tests/fuzz/corpus/mig_stream $<
 
-# ---- host programs: tools/NAME.c with "tool-sources: ..." (and "tool-deps: ...") at its top becomes build/tools/NAME ---------------------
+# ---- host programs: tools/NAME.c with "tool-sources: ..." (and "tool-deps: ...", "tool-libs: -lX") at its top becomes build/tools/NAME -------
 TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/*.c))
 define tool_rule
-$(BUILD)/tools/$(1): tools/$(1).c $(filter %.c,$(call named,tools/$(1).c,tool-sources)) \
+$(BUILD)/tools/$(1): tools/$(1).c $(filter %.c,$(call named,tools/$(1).c,tool-sources)) $(wildcard tools/ctl/*.h) \
                      $(foreach l,$(filter $(LIBS),$(call named,tools/$(1).c,tool-deps)),$(BUILD)/host/lib/lib$(l).a) | $(DEPS)/ready.mk
 	@$$(say) HOSTCC $$@; mkdir -p $$(@D)
-	$$(Q)$$(CC) -O2 $$(HOST) $$(WARN) $$(filter %.c %.a,$$^) -lm -o $$@
+	$$(Q)$$(CC) -O2 $$(HOST) $$(WARN) $$(filter %.c %.a,$$^) $(filter -l%,$(call named,tools/$(1).c,tool-libs)) -lm -o $$@
 endef
 $(foreach t,$(TOOLS),$(eval $(call tool_rule,$(t))))
 tools: $(addprefix $(BUILD)/tools/,$(TOOLS))
@@ -196,7 +199,7 @@ tools: $(addprefix $(BUILD)/tools/,$(TOOLS))
 # ---- emulated hosts ---------------------------------------------------------------------------------------------------------------------
 -include tests/guest/guest.mk
 guest:
-system: all guest
+system: all guest $(BUILD)/tools/godwitctl
 	$(Q)tests/system/run.py
 demo: all guest
 	$(Q)tools/demo

@@ -13,7 +13,7 @@
 #define MEMORY_MAX   (1024 * GIB)
 #define N_CPUS_MAX   8
 
-enum section { SEC_NONE, SEC_IGNORED, SEC_HOST, SEC_PEER, SEC_VM };
+enum section { SEC_NONE, SEC_IGNORED, SEC_HOST, SEC_PEER, SEC_CLIENT, SEC_VM };
 
 struct parser {
     struct config *c;
@@ -23,7 +23,7 @@ struct parser {
     enum section section;
     unsigned section_line;
     char section_text[64];              /* as written, for messages */
-    struct peer_config *peer;           /* borrowed from c: the section being read */
+    struct peer_config *peer;           /* borrowed from c: the section being read, [peer] or [client] */
     struct vm_config *vm;
     uint32_t seen;                      /* bit i: key i of this section was given */
     uint32_t good;                      /* ... with a valid value */
@@ -289,6 +289,14 @@ static bool host_dirty_log(struct parser *p, const char *v)
 }
 static bool host_name(struct parser *p, const char *v)     { return name(v, p->c->host.name); }
 static bool host_port(struct parser *p, const char *v)     { return set_port(v, &p->c->host.port); }
+static bool host_api_port(struct parser *p, const char *v)
+{
+    uint64_t n;
+    if (!number(v, 0, 65535, &n))
+        return false;
+    p->c->host.api_port = (uint16_t)n;
+    return true;
+}
 static bool host_key(struct parser *p, const char *v)      { return file_name(v, p->c->host.key); }
 static bool host_cert(struct parser *p, const char *v)     { return file_name(v, p->c->host.cert); }
 static bool host_pool(struct parser *p, const char *v)     { return file_name(v, p->c->host.pool_cpuid); }
@@ -318,6 +326,15 @@ static bool peer_address(struct parser *p, const char *v)
 }
 static bool peer_port(struct parser *p, const char *v)     { return set_port(v, &p->peer->port); }
 static bool peer_fingerprint(struct parser *p, const char *v) { return hex_bytes(v, p->peer->fingerprint, 32, false); }
+
+static bool client_role(struct parser *p, const char *v)
+{
+    bool operate = !strcmp(v, "operate");
+    if (!operate && strcmp(v, "read"))
+        return false;
+    p->peer->trust = operate ? TRUST_OPERATE : TRUST_READ;
+    return true;
+}
 
 static bool vm_memory(struct parser *p, const char *v)     { return memory_size(v, MEMORY_MIN, &p->vm->memory_bytes); }
 static bool vm_cpus(struct parser *p, const char *v)       { return set_unsigned(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
@@ -421,6 +438,7 @@ static const struct key host_keys[] = {
     { "ip", host_ip, "dhcp, or address and prefix length like 192.168.1.10/24" },
     { "gateway", host_gateway, "an address like 192.168.1.1" },
     { "port", host_port, "a TCP port, 1 to 65535" },
+    { "api-port", host_api_port, "a TCP port, or 0 for none" },
     { "key", host_key, FILE_NAME },
     { "cert", host_cert, FILE_NAME },
     { "pool-cpuid", host_pool, FILE_NAME },
@@ -440,6 +458,11 @@ static const struct key peer_keys[] = {
     [PEER_ADDRESS] = { "address", peer_address, "an address like 192.168.1.10, or up to 4 with commas between" },
     [PEER_PORT] = { "port", peer_port, "a TCP port, 1 to 65535" },
     [PEER_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `tools/mkhost --fingerprint NAME` prints them" },
+};
+enum { CLIENT_FINGERPRINT, CLIENT_ROLE };
+static const struct key client_keys[] = {
+    [CLIENT_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `godwitctl key` prints them" },
+    [CLIENT_ROLE] = { "role", client_role, "read or operate" },
 };
 enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_SHUTDOWN, VM_MAC, VM_PIN, VM_NIC, VM_DISK, VM_RNG,
        VM_BALLOON, VM_CONSOLE };
@@ -469,6 +492,7 @@ static void host_defaults(struct host_config *h)
     memcpy(h->name, "godwit", sizeof("godwit"));
     h->dhcp = true;
     h->port = CONFIG_DEFAULT_PORT;
+    h->api_port = CONFIG_DEFAULT_API_PORT;
     memcpy(h->key, "host.key", sizeof("host.key"));
     memcpy(h->cert, "host.crt", sizeof("host.crt"));
     memcpy(h->pool_cpuid, "pool-cpuid.txt", sizeof("pool-cpuid.txt"));
@@ -509,11 +533,11 @@ static struct vm_config *vm_find(struct config *c, const char *vm_name)
     return NULL;
 }
 
-const struct peer_config *config_peer(const struct config *c, const char *peer_name)
+static struct peer_config *by_name(struct peer_config *list, unsigned n, const char *wanted)
 {
-    for (unsigned i = 0; i < c->n_peers; i++)
-        if (!strcmp(c->peers[i].name, peer_name))
-            return &c->peers[i];
+    for (unsigned i = 0; i < n; i++)
+        if (!strcmp(list[i].name, wanted))
+            return &list[i];
     return NULL;
 }
 
@@ -529,10 +553,16 @@ int config_network_rank(const struct config *c, const uint8_t ip[4])
     return c->host.n_networks ? -1 : 0;
 }
 
-static bool fingerprint_taken(const struct config *c, const struct peer_config *p)
+const struct peer_config *config_peer(const struct config *c, const char *peer_name)
 {
-    for (unsigned i = 0; i < c->n_peers; i++)
-        if (&c->peers[i] != p && !memcmp(c->peers[i].fingerprint, p->fingerprint, sizeof(p->fingerprint)))
+    return by_name((struct peer_config *)(uintptr_t)c->peers, c->n_peers, peer_name);
+}
+
+/* Has another one the fingerprint of the last of the n? */
+static bool fingerprint_taken(const struct peer_config *list, unsigned n)
+{
+    for (unsigned i = 0; i + 1 < n; i++)
+        if (!memcmp(list[i].fingerprint, list[n - 1].fingerprint, sizeof(list[i].fingerprint)))
             return true;
     return false;
 }
@@ -550,7 +580,7 @@ static void section_end(struct parser *p)
             p->c->n_vms--;
     } else if (p->section == SEC_PEER) {
         bool address = p->good & BIT32(PEER_ADDRESS), fingerprint = p->good & BIT32(PEER_FINGERPRINT);
-        bool taken = fingerprint && fingerprint_taken(p->c, p->peer);
+        bool taken = fingerprint && fingerprint_taken(p->c->peers, p->c->n_peers);
         if (!address)
             mistake(p, p->section_line, "address", "a valid address; this peer is left out");
         if (!fingerprint)
@@ -559,6 +589,13 @@ static void section_end(struct parser *p)
             mistake(p, p->section_line, "fingerprint", "a fingerprint that no other peer has; this peer is left out");
         if (!address || !fingerprint || taken)
             p->c->n_peers--;
+    } else if (p->section == SEC_CLIENT) {
+        bool fingerprint = p->good & BIT32(CLIENT_FINGERPRINT), taken = fingerprint && fingerprint_taken(p->c->clients, p->c->n_clients);
+        if (!fingerprint || taken) {
+            mistake(p, p->section_line, "fingerprint", taken ? "a fingerprint that no other client has; this client is left out"
+                                                             : "a valid fingerprint; this client is left out");
+            p->c->n_clients--;
+        }
     }
     p->section = SEC_NONE;
 }
@@ -613,6 +650,26 @@ static enum section peer_begin(struct parser *p, const char *given)
     return SEC_IGNORED;
 }
 
+static enum section client_begin(struct parser *p, const char *given)
+{
+    char client_name[CONFIG_NAME_LEN] = "";
+    struct config *c = p->c;
+    if (!name(given, client_name))
+        mistake(p, p->line, "", "[client NAME]; a name is " NAME);
+    else if (by_name(c->clients, c->n_clients, client_name))
+        mistake(p, p->line, "", "a name that no other client has");
+    else if (c->n_clients == CONFIG_MAX_CLIENTS)
+        mistake(p, p->line, "", "at most 16 clients");
+    else {
+        p->peer = &c->clients[c->n_clients++];
+        memset(p->peer, 0, sizeof(*p->peer));
+        memcpy(p->peer->name, client_name, CONFIG_NAME_LEN);
+        p->peer->trust = TRUST_READ;
+        return SEC_CLIENT;
+    }
+    return SEC_IGNORED;
+}
+
 static void section_begin(struct parser *p, const char *section)
 {
     const char *given;
@@ -629,8 +686,10 @@ static void section_begin(struct parser *p, const char *section)
         p->section = vm_begin(p, given);
     else if ((given = after_word(section, "peer")))
         p->section = peer_begin(p, given);
+    else if ((given = after_word(section, "client")))
+        p->section = client_begin(p, given);
     else {
-        mistake(p, p->line, "", "[host], [peer NAME] or [vm NAME]");
+        mistake(p, p->line, "", "[host], [peer NAME], [client NAME] or [vm NAME]");
         p->section = SEC_IGNORED;
     }
 }
@@ -666,6 +725,9 @@ static void on_key(struct parser *p, const char *key, const char *value)
         break;
     case SEC_PEER:
         key_set(p, peer_keys, ARRAY_SIZE(peer_keys), key, value);
+        break;
+    case SEC_CLIENT:
+        key_set(p, client_keys, ARRAY_SIZE(client_keys), key, value);
         break;
     case SEC_VM:
         key_set(p, vm_keys, ARRAY_SIZE(vm_keys), key, value);

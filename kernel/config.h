@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/config.h - \godwit\godwit.conf as a plain struct.  docs/config.md lists every key.
  *
- *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, key, cert, incoming, outgoing, networks, bandwidth-limit-mb, downtime-limit-ms,
+ *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, api-port, key, cert, incoming, outgoing, networks, bandwidth-limit-mb, downtime-limit-ms,
  *                    max-jobs, dirty-log, verify, lz4, pool-cpuid
  *   [peer NAME]      address, port, fingerprint
+ *   [client NAME]    fingerprint, role
  *   [vm NAME]        memory, cpus, kernel, initrd, cmdline, cpu, autostart, on-shutdown, mac, pin, nic, disk, rng, balloon, console
  *
  * Portable; a mistake costs the key or section it is in, never the rest. */
@@ -13,18 +14,24 @@
 #include "kernel/types.h"
 
 #define CONFIG_MAX_PEERS 16
+#define CONFIG_MAX_CLIENTS 16
 #define CONFIG_MAX_VMS   16
 #define CONFIG_NAME_LEN  32             /* letters, digits, '-', '_', '.'; not starting with '-' */
 #define CONFIG_PATH_LEN  64
 #define CONFIG_CMDLINE_LEN 1024
 #define CONFIG_DEFAULT_PORT 7420
+#define CONFIG_DEFAULT_API_PORT 7443
 #define CONFIG_MAX_ADDRESSES 4          /* of a peer */
 #define CONFIG_MAX_NETWORKS  8
 
 enum dirty_mech { DIRTY_AUTO, DIRTY_WP, DIRTY_AD, DIRTY_PML };  /* write protection; accessed/dirty bits; Intel page-modification log */
 
-struct peer_config {
+/* What a certificate is good for: to move guests; to look at the management interface; to use all of it. */
+enum trust { TRUST_PEER, TRUST_READ, TRUST_OPERATE };
+
+struct peer_config {                    /* [peer] or [client] */
     char name[CONFIG_NAME_LEN];
+    enum trust trust;
     uint8_t ip[4];                      /* the first address */
     uint8_t other_ip[CONFIG_MAX_ADDRESSES - 1][4];              /* the others, in order */
     unsigned n_other_ips;
@@ -60,6 +67,7 @@ struct host_config {
     uint8_t ip[4], gateway[4];
     unsigned prefix_len;
     uint16_t port;
+    uint16_t api_port;                  /* of the management interface; 0: off */
     char key[CONFIG_PATH_LEN], cert[CONFIG_PATH_LEN];           /* DER files in \godwit\ */
     char pool_cpuid[CONFIG_PATH_LEN];                           /* text in \godwit\: the processors of the pool's hosts, for cpu = pool */
     bool incoming, outgoing;
@@ -77,6 +85,8 @@ struct config {
     struct host_config host;
     struct peer_config peers[CONFIG_MAX_PEERS];
     unsigned n_peers;
+    struct peer_config clients[CONFIG_MAX_CLIENTS];     /* programs that may use the management interface; no address */
+    unsigned n_clients;
     struct vm_config vms[CONFIG_MAX_VMS];
     unsigned n_vms;
     unsigned n_errors;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/console.c - COM1 is in one of three modes: typing a command, watching a job, or attached to a guest's serial port.
  *
- * Guests' output is taken from their UARTs at every turn whether somebody looks or not; the last KIB of each is kept, and shown when one
- * attaches.  Log lines go to COM1 too, except while a guest is attached. */
+ * Guests' output is taken from their UARTs at every turn whether somebody looks or not; the last 16 KiB of each are kept, for those who
+ * attach and for console_read().  Log lines go to COM1 too, except while a guest is attached. */
 #include "kernel/console.h"
 
 #include <stdarg.h>
@@ -16,6 +16,7 @@
 #include "kernel/log.h"
 #include "kernel/log_sink.h"
 #include "kernel/migration.h"
+#include "kernel/operate.h"
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
 #include "kernel/serial.h"
@@ -27,7 +28,7 @@
 
 #define LINE_MAX       256
 #define ARGS_MAX       10
-#define BACKLOG        4096             /* bytes of guest output kept per VM slot; power of two */
+#define BACKLOG        16384            /* bytes of guest output kept per VM slot; power of two */
 #define PROGRESS_US    100000
 #define KEY_CTRL_C     0x03
 #define KEY_CTRL_U     0x15
@@ -41,7 +42,7 @@ static struct vm *attached;
 static const struct job *watched;
 static struct vm *starting;             /* `vm start` waits for the peers' word */
 static uint64_t progress_due;
-static struct { char ring[BACKLOG]; size_t total; } backlog[VM_MAX];
+static struct { char *ring; uint64_t total; } backlog[VM_MAX];   /* ring: owned, BACKLOG bytes, NULL until the guest says something */
 
 static void print(const char *fmt, ...) HV_PRINTF(1, 2);
 static void print(const char *fmt, ...)
@@ -77,8 +78,8 @@ static unsigned vm_slot(const struct vm *vm)
 
 static void backlog_show(unsigned slot)
 {
-    size_t n = MIN(backlog[slot].total, BACKLOG);
-    for (size_t i = backlog[slot].total - n; i < backlog[slot].total; i++)
+    uint64_t n = MIN(backlog[slot].total, BACKLOG);
+    for (uint64_t i = backlog[slot].total - n; i < backlog[slot].total; i++)
         serial_write(&backlog[slot].ring[i % BACKLOG], 1);
 }
 
@@ -86,11 +87,26 @@ static bool guest_output(unsigned slot, struct vm *vm)
 {
     char buf[512];
     size_t n = vm->devices ? uart_take_output(vm, buf, sizeof(buf)) : 0;
-    for (size_t i = 0; i < n; i++)
+    if (n && !backlog[slot].ring)
+        backlog[slot].ring = mem_alloc(BACKLOG);
+    for (size_t i = 0; i < n && backlog[slot].ring; i++)
         backlog[slot].ring[backlog[slot].total++ % BACKLOG] = buf[i];
     if (n && vm == attached)
         serial_write(buf, n);
     return n > 0;
+}
+
+void console_begin(const struct vm *vm) { backlog[vm_slot(vm)].total = 0; }
+
+size_t console_read(const struct vm *vm, uint64_t *at, char *buf, size_t cap)
+{
+    unsigned slot = vm_slot(vm);
+    uint64_t total = backlog[slot].total, oldest = total - MIN(total, BACKLOG);
+    *at = *at > total ? oldest : MAX(*at, oldest);      /* beyond the end: the caller counts in the guest's last life */
+    size_t n = MIN(cap, total - *at);
+    for (size_t i = 0; i < n; i++)
+        buf[i] = backlog[slot].ring[(*at)++ % BACKLOG];
+    return n;
 }
 
 static bool all_guest_output(void)
@@ -158,20 +174,13 @@ static void watch_step(void)
     }
 }
 
-/* Whoever looks must not take its last life's lines for this one's. */
-static void new_life(struct vm *vm)
-{
-    backlog[vm_slot(vm)].total = 0;
-    print("%s %s", vm->config.name, vm->disk.waiting ? "starts when its disk can be reached; `vm list` shows it" : "started");
-}
-
 static void starting_step(void)
 {
     struct start_status s = start_status(starting);
     if (s.state == START_ASKING)
         return;
     if (s.state == START_STARTED)
-        new_life(starting);
+        print("%s started", starting->config.name);
     else
         print("error: %s", s.text);
     starting = NULL;
@@ -248,48 +257,34 @@ static void cmd_vm_list(int argc, char **argv)
     }
 }
 
-static void cmd_vm_start(int argc, char **argv)
+/* What a verb of operate.h said, good or bad. */
+static void tell(enum hv_err e, const char *said) { print("%s%s", e ? "error: " : "", said); }
+
+static void run_verb(enum hv_err (*verb)(const char *vm, char *said, size_t len), const char *vm)
 {
-    char why[400];
-    struct vm *vm = need_vm(argv[0]);
-    bool force = argc > 1 && !strcmp(argv[1], "--force");
-    if (argc > 1 && !force)
-        print("usage: vm start NAME [--force]");
-    if (!vm || (argc > 1 && !force))
-        return;
-    enum hv_err e = start_request(vm, force ? START_FORCE : START_COMMAND, why, sizeof(why));
-    if (e == HV_OK)
-        new_life(vm);
-    else if (e == HV_E_AGAIN)
-        starting = vm;
-    else
-        print("error: %s", why);
+    char said[480];
+    enum hv_err e = verb(vm, said, sizeof(said));
+    tell(e, said);
 }
 
-static void cmd_vm_stop(int argc, char **argv)
+static void cmd_vm_start(int argc, char **argv)
 {
-    (void)argc;
-    struct vm *vm = need_vm(argv[0]);
-    if (!vm)
-        return;
-    if (start_cancel(vm) == HV_OK) {
-        print("%s is not waited for any more, it stays stopped", argv[0]);
+    char said[480];
+    bool force = argc > 1 && !strcmp(argv[1], "--force");
+    if (argc > 1 && !force) {
+        print("usage: vm start NAME [--force]");
         return;
     }
-    if (migration_is_moving(vm->config.name)) {
-        print("error: %s is moving; `migrate cancel %s` first", argv[0], argv[0]);
-        return;
-    }
-    if (atomic_load(&vm->state) == VM_INCOMING) {       /* only its job may free it: the source must learn that it does not run here */
-        if (migration_turn_away(vm, "turned away by the operator of the destination") == HV_OK)
-            print("%s is turned away; it runs on where it comes from", argv[0]);
-        else
-            print("error: %s has just started to run here; repeat the command to stop it", argv[0]);
-        return;
-    }
-    vm_stop(vm);
-    print("%s stopped", vm->config.name);
+    enum hv_err e = operate_start(argv[0], force, said, sizeof(said));
+    if (e == HV_E_AGAIN)
+        starting = vm_find(argv[0]);
+    else
+        tell(e, said);
 }
+
+static void cmd_vm_stop(int argc, char **argv)   { (void)argc, run_verb(operate_stop, argv[0]); }
+static void cmd_vm_pause(int argc, char **argv)  { (void)argc, run_verb(operate_pause, argv[0]); }
+static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_verb(operate_resume, argv[0]); }
 
 static void cmd_vm_inspect(int argc, char **argv)
 {
@@ -350,17 +345,13 @@ static bool migrate_options(int argc, char **argv, struct migration_options *o)
 
 static void cmd_migrate(int argc, char **argv)
 {
-    char why[256];
+    char said[256];
     struct migration_options options;
-    bool automatic = !strcmp(argv[1], "auto");
-    struct vm *vm = need_vm(argv[0]);
-    const struct peer_config *peer = automatic ? NULL : config_peer(conf, argv[1]);
-    if (vm && !peer && !automatic)
-        print("error: no [peer %s] in godwit.conf; `host` lists the peers", argv[1]);
-    if (!vm || (!peer && !automatic) || !migrate_options(argc - 2, argv + 2, &options))
+    if (!migrate_options(argc - 2, argv + 2, &options))
         return;
-    if (migration_request(vm, peer, &options, &watched, why, sizeof(why)) != HV_OK)
-        print("error: %s", why);
+    enum hv_err e = operate_migrate(argv[0], argv[1], &options, &watched, said, sizeof(said));
+    if (e)
+        tell(e, said);
     progress_due = 0;
 }
 
@@ -412,33 +403,18 @@ static void cmd_migrate_report(int argc, char **argv)
         print(argc ? "error: no such job is remembered; `migrate history` lists them" : "no move has been asked for since this host started");
 }
 
-static void cmd_migrate_cancel(int argc, char **argv)
-{
-    (void)argc;
-    enum hv_err e = migration_cancel(argv[0], "cancelled by the operator");
-    if (e == HV_OK)
-        print("cancelled; %s runs on here", argv[0]);
-    else if (e == HV_E_NOENT)
-        print("error: %s is not moving", argv[0]);
-    else
-        print("error: too late to cancel: the destination may run %s already", argv[0]);
-}
+static void cmd_migrate_cancel(int argc, char **argv) { (void)argc, run_verb(operate_cancel, argv[0]); }
 
-/* The one command that can make two runners of one guest, so it says what is known and wants the last word typed. */
 static void cmd_migrate_resolve(int argc, char **argv)
 {
-    bool here = !strcmp(argv[1], "here");
+    char said[480];
+    bool here = !strcmp(argv[1], "here"), sure = argc == 3 && !strcmp(argv[2], "--sure");
     if (!here && strcmp(argv[1], "there")) {
         print("usage: migrate resolve NAME here|there --sure");
-    } else if (argc < 3 || strcmp(argv[2], "--sure")) {
-        print("%s was committed to the destination and no answer came since.  If it runs or is incoming there, `here` makes a second copy run, with the same",
-              argv[0]);
-        print("disks and addresses; if it does not, `there` loses it.  Look at the destination first, then repeat with --sure.");
-    } else if (migration_resolve(argv[0], here) != HV_OK) {
-        print("error: no move of %s is in doubt", argv[0]);
-    } else {
-        print("%s: %s", argv[0], here ? "resumed here" : "forgotten here");
+        return;
     }
+    enum hv_err e = operate_resolve(argv[0], here, sure, said, sizeof(said));
+    tell(e == HV_E_AGAIN ? HV_OK : e, said);
 }
 
 static void cmd_log(int argc, char **argv)
@@ -512,6 +488,8 @@ static const struct command {
     { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list },
     { { "vm", "start" }, 1, 2, "NAME [--force]", "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
+    { { "vm", "pause" }, 1, 1, "NAME", "let a running guest stand still", cmd_vm_pause },
+    { { "vm", "resume" }, 1, 1, "NAME", "let a paused guest go on", cmd_vm_resume },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect },
     { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console },
     { { "migrate", "status" }, 0, 0, "", "moves that wait or go on, and the newest", cmd_migrate_status },

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/acpi.h"
+#include "kernel/api.h"
 #include "kernel/ask.h"
 #include "kernel/boot_info.h"
 #include "kernel/choose.h"
@@ -15,10 +16,12 @@
 #include "kernel/log.h"
 #include "kernel/log_sink.h"
 #include "kernel/migration.h"
+#include "kernel/operate.h"
 #include "kernel/page.h"
 #include "kernel/pci.h"
 #include "kernel/pcpu.h"
 #include "kernel/sched.h"
+#include "kernel/validate.h"
 #include "kernel/start.h"
 #include "kernel/vm_manage.h"
 #include "kernel/x86/paging.h"
@@ -105,7 +108,7 @@ static void ap_main(void)
 static void network_up(const struct boot_info *bi)
 {
     const struct boot_file *cert = file_find(bi, config.host.cert), *key = file_find(bi, config.host.key), *seed = file_find(bi, SEED_FILE);
-    struct net_params p = { .config = &config, .on_accept = migration_accept };
+    struct net_params p = { .config = &config, .on_accept = migration_accept, .on_client = api_accept };
     if (cert)
         p.cert_der = (const uint8_t *)(uintptr_t)cert->base, p.cert_len = cert->len;
     if (key)
@@ -134,6 +137,9 @@ void kernel_entry(struct boot_info *bi)
     pcpu_start_all(bi, ap_main);
     log_info("host", "%u of %u CPUs run, %llu MiB memory", pcpu_count, bi->n_cpus, (unsigned long long)(page_stats().total_bytes / MIB));
     migration_init(&config);
+    operate_init(&config);
+    validate_init(&config);
+    api_init(&config, bi);
     ask_init(&config);
     choose_init(&config);
     evacuate_init(&config);

@@ -68,6 +68,7 @@ static struct incoming incoming[INCOMING_MAX];
 static struct mig_ids finished_ids;
 static const struct config *conf;
 static unsigned last_number;
+static struct migration_counts counts;  /* all but active */
 
 static void *engine_alloc(size_t len) { return mem_alloc(len); }
 static void engine_free(void *p, size_t len) { mem_free(p, len); }
@@ -242,6 +243,7 @@ static void dst_run(void *ctx)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
     vm_run(vm);
+    counts.arrived++;
     net_announce_mac(vm->config.mac);
     log_info("mig", "%s: runs here now", vm->config.name);
 }
@@ -313,6 +315,8 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     dial_end(&o->dial);
     job_drop_stream(o);
     j->wire_bytes = o->wire_before;
+    counts.wire_bytes += j->wire_bytes;
+    *(err ? &counts.failed : &counts.moved) += 1;
     if (o->m)
         mig_tx_destroy(o->m);
     o->m = NULL;
@@ -591,6 +595,21 @@ static struct outgoing *job_of(const char *guest)
 }
 
 bool migration_is_moving(const char *guest) { return job_of(guest) != NULL; }
+
+static unsigned n_active(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        n += job_active(&outgoing[i]);
+    return n;
+}
+
+struct migration_counts migration_counts(void)
+{
+    struct migration_counts c = counts;
+    c.active = n_active();
+    return c;
+}
 
 bool migration_left(const char *guest, const char *asker, uint64_t within_us, const char **to)
 {

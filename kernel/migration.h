@@ -63,6 +63,9 @@ bool migration_step(void);
 void migration_accept(struct stream *s);
 /** The i-th newest job; NULL past the last. */
 const struct job *migration_job(unsigned i);
+/** Since boot: moves that ended well or badly, guests that came; moves under way now; wire bytes of those that ended. */
+struct migration_counts { uint64_t moved, failed, arrived, active, wire_bytes; };
+struct migration_counts migration_counts(void);
 /** The job of that number; NULL: never was, or forgotten. */
 const struct job *migration_job_numbered(unsigned number);
 bool migration_job_over(const struct job *j);

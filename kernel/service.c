@@ -2,6 +2,7 @@
  * kernel/service.c - one turn of the service loop, see sched_run().  Nothing here blocks. */
 #include "kernel/service.h"
 
+#include "kernel/api.h"
 #include "kernel/ask.h"
 #include "kernel/clock.h"
 #include "kernel/console.h"
@@ -9,6 +10,7 @@
 #include "kernel/guest_net.h"
 #include "kernel/migration.h"
 #include "kernel/pcpu.h"
+#include "kernel/validate.h"
 #include "kernel/start.h"
 #include "kernel/vm_disk.h"
 #include "kernel/vm_manage.h"
@@ -32,6 +34,8 @@ bool service_step(uint64_t *wake)
     busy |= guest_devices_step();
     busy |= vm_disk_step();
     busy |= console_step();
+    busy |= api_step();
+    busy |= validate_step();
     busy |= vm_service();
     pcpu_watch_timers();
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "kernel/ask.h"
 #include "kernel/clock.h"
+#include "kernel/console.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/evacuate.h"
 #include "kernel/log.h"
@@ -86,7 +87,10 @@ static enum hv_err finish(struct start *s, enum hv_err e)
 
 static enum hv_err start_now(struct vm *vm, struct start *s)
 {
-    return finish(s, vm_start(vm, s->text, sizeof(s->text)));
+    enum hv_err e = vm_start(vm, s->text, sizeof(s->text));
+    if (!e)
+        console_begin(vm);
+    return finish(s, e);
 }
 
 enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t why_len)

@@ -133,6 +133,19 @@ void net_announce_mac(const uint8_t mac[6])
     nic->ops->tx_kick(nic);
 }
 
+struct net_stats net_stats(void)
+{
+    struct net_stats st = { .heap_bytes = net_heap_held() };
+    if (!nic) return st;
+    st.rx_frames = nic->rx_frames;
+    st.rx_bytes = nic->rx_bytes;
+    st.rx_bad = nic->rx_bad;
+    st.tx_frames = nic->tx_frames;
+    st.tx_bytes = nic->tx_bytes;
+    streams_count(&st);
+    return st;
+}
+
 void net_describe(void (*print)(const char *fmt, ...))
 {
     if (!nic) {

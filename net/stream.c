@@ -31,17 +31,31 @@
 #define HANDSHAKE_US     (10u * 1000 * 1000)
 #define LEAVE_US         (10u * 1000 * 1000)    /* without progress */
 #define REFUSE_US        (1u * 1000 * 1000)     /* let the alert arrive before the connection goes */
-#define MAX_INCOMING     12                     /* authenticated */
-#define MAX_FROM_PEER    8                      /* of these, from one peer */
-#define MAX_UNKNOWN      4                      /* besides: not authenticated (yet) */
-#define MAX_STREAMS      32
+#define MAX_PEERS_IN     12                     /* authenticated: on the port for peers, and on the one for clients */
+#define MAX_CLIENTS_IN   8
+#define MAX_FROM_ONE     8                      /* of these, from one peer or client */
+#define MAX_UNKNOWN      4                      /* besides, on each of these ports: not authenticated (yet) */
+#define CLIENT_US        50000                  /* clients: 20 connections a second */
+#define BURST            40
+#define MAX_STREAMS      56                     /* leaves half of them for those that we open */
 #define OUTPUT_BATCH     (64 * 1024)            /* hand TCP's queue to the card at least so often */
 #define RXQ_LEN          1024                   /* power of two; a window of full segments is 720 */
 
 enum owner { OWNER_US, OWNER_USER, OWNER_NONE };
 
+/* A port that we listen on.  Each has its own limits, so that whoever floods one does not close the other. */
+struct service {
+    const char *section;                        /* of the configuration: who is let in */
+    const struct peer_config *known;            /* borrowed: the configuration lives for ever */
+    unsigned n_known, max_in;
+    void (*on_accept)(struct stream *s);
+    uint64_t per_us;                            /* one connection may come in each such time, and BURST at once; 0: no such limit */
+    uint64_t credit_us;                         /* when the burst would be used up, were it not for the time that passes */
+};
+
 struct stream {
     struct stream *next;
+    const struct service *service;              /* that it came to; NULL: outgoing */
     struct tcp_pcb *pcb;                        /* lwIP's; NULL once it is gone */
     struct tls *tls;                            /* owned; NULL until TCP is connected */
     enum stream_status status;
@@ -65,8 +79,9 @@ struct stream {
 
 static struct stream *streams;
 static unsigned n_streams;
-static struct net_params params;                /* a copy; what it points to lives for ever */
-static struct tcp_pcb *listener;
+static const struct config *config;             /* borrowed: lives for ever */
+static struct service peers, clients;
+static struct tcp_pcb *listener;                /* for peers; NULL: no network */
 static bool activity;                           /* a callback noted something since the last poll */
 static uint64_t n_accepted, n_refused, n_busy, n_foreign;      /* foreign: from outside [host] networks */
 
@@ -222,37 +237,37 @@ static struct stream *stream_create(void)
     return s;
 }
 
-/** Incoming connections of peer; NULL: of those that have not shown who they are. */
-static unsigned n_incoming(const struct peer_config *peer)
+/** Connections of peer that came to sv; NULL: of those that have not shown who they are. */
+static unsigned n_incoming(const struct service *sv, const struct peer_config *peer)
 {
     unsigned n = 0;
-    for (const struct stream *s = streams; s; s = s->next) n += s->incoming && s->peer == peer && (peer || s->pcb);
+    for (const struct stream *s = streams; s; s = s->next) n += s->service == sv && s->peer == peer && (peer || s->pcb);
     return n;
 }
 
-static unsigned n_authenticated(void)
+static unsigned n_authenticated(const struct service *sv)
 {
     unsigned n = 0;
-    for (const struct stream *s = streams; s; s = s->next) n += s->incoming && s->peer;
+    for (const struct stream *s = streams; s; s = s->next) n += s->service == sv && s->peer;
     return n;
 }
 
-static unsigned n_unknown_from(const uint8_t ip[4])
+static unsigned n_unknown_from(const struct service *sv, const uint8_t ip[4])
 {
     unsigned n = 0;
-    for (const struct stream *s = streams; s; s = s->next) n += s->incoming && !s->peer && memcmp(s->ip, ip, 4) == 0;
+    for (const struct stream *s = streams; s; s = s->next) n += s->service == sv && !s->peer && memcmp(s->ip, ip, 4) == 0;
     return n;
 }
 
 /** Who connects and does not authenticate keeps nobody out: when all places for strangers are taken, one that was refused already goes
  *  first, then the oldest of the address that has the most.  Its place is free at once, the rest of it at its next turn. */
-static void displace_unknown(void)
+static void displace_unknown(const struct service *sv)
 {
     struct stream *victim = NULL;
     unsigned most = 0;
     for (struct stream *s = streams; s; s = s->next) {          /* the youngest is first */
-        if (!s->incoming || s->peer || !s->pcb) continue;
-        unsigned rank = s->owner == OWNER_NONE ? MAX_UNKNOWN + 1 : n_unknown_from(s->ip);
+        if (s->service != sv || s->peer || !s->pcb) continue;
+        unsigned rank = s->owner == OWNER_NONE ? MAX_UNKNOWN + 1 : n_unknown_from(sv, s->ip);
         if (rank >= most) victim = s, most = rank;
     }
     if (!victim) return;
@@ -260,25 +275,43 @@ static void displace_unknown(void)
     pcb_abort(victim);
 }
 
+/* Strangers can make us do a handshake's arithmetic, some milliseconds: not more often than leaves time for the guests and their moves. */
+static bool too_often(struct service *sv)
+{
+    uint64_t now = clock_us();
+    sv->credit_us = MAX(sv->credit_us, now);
+    if (sv->credit_us > now + BURST * sv->per_us) return true;
+    sv->credit_us += sv->per_us;
+    return false;
+}
+
+/** Room for one more stranger? */
+static bool may_accept(struct service *sv)
+{
+    if (too_often(sv)) return false;
+    if (n_incoming(sv, NULL) >= MAX_UNKNOWN) displace_unknown(sv);
+    return n_incoming(sv, NULL) < MAX_UNKNOWN;
+}
+
 static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 {
-    (void)arg;
+    struct service *sv = arg;
     if (err != ERR_OK || !pcb) return ERR_VAL;
-    if (config_network_rank(params.config, (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr) < 0) {
+    if (sv == &peers && config_network_rank(config, (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr) < 0) {
         const uint8_t *ip = (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr;
         if (!n_foreign++)               /* the first is news */
             log_warn("net", "connection from %u.%u.%u.%u refused: it is in no network for moves ([host] networks)", ip[0], ip[1], ip[2], ip[3]);
         tcp_abort(pcb);
         return ERR_ABRT;
     }
-    if (n_incoming(NULL) >= MAX_UNKNOWN) displace_unknown();
-    struct stream *s = n_incoming(NULL) < MAX_UNKNOWN ? stream_create() : NULL;
+    struct stream *s = may_accept(sv) ? stream_create() : NULL;
     if (!s) {
         n_busy++;
         tcp_abort(pcb);
         return ERR_ABRT;
     }
     s->incoming = s->connected = true;
+    s->service = sv;
     s->owner = OWNER_US;
     s->deadline_us = clock_us() + HANDSHAKE_US;
     pcb_adopt(s, pcb);
@@ -377,7 +410,7 @@ static size_t plain_write(struct stream *s, const uint8_t *from, size_t len)
 
 static void tls_begin(struct stream *s)
 {
-    s->tls = s->incoming ? tls_server(params.config->peers, params.config->n_peers) : tls_client(&s->dial);
+    s->tls = s->incoming ? tls_server(s->service->known, s->service->n_known, s->service->section) : tls_client(&s->dial);
     if (!s->tls) stream_fail(s, HV_E_NOMEM, "not enough memory for a TLS session");
     else s->deadline_us = clock_us() + HANDSHAKE_US;
 }
@@ -387,18 +420,19 @@ static void opened(struct stream *s)
     s->status = STREAM_OPEN;
     s->deadline_us = UINT64_MAX;
     const struct peer_config *found = tls_peer(s->tls);
-    if (s->incoming && (n_authenticated() >= MAX_INCOMING || n_incoming(found) >= MAX_FROM_PEER)) {
+    const struct service *sv = s->service;
+    if (sv && (n_authenticated(sv) >= sv->max_in || n_incoming(sv, found) >= MAX_FROM_ONE)) {
         n_busy++;
-        stream_fail(s, HV_E_BUSY, "%s has %u connections open already, %u are open in all", found->name, n_incoming(found), n_authenticated());
+        stream_fail(s, HV_E_BUSY, "%s has %u connections open already, %u are open in all", found->name, n_incoming(sv, found), n_authenticated(sv));
         return;
     }
     s->peer = found;
-    log_info("net", "%s %s (" PEER_FMT "), %s", s->incoming ? "connected from" : "connected to", s->peer->name, PEER_ARGS(s),
+    log_line(s->service == &clients ? LOG_DEBUG : LOG_INFO, "net", "%s %s (" PEER_FMT "), %s", s->incoming ? "connected from" : "connected to", s->peer->name, PEER_ARGS(s),
              tls_suite_name(s->tls));
     if (s->owner != OWNER_US) return;
     s->owner = OWNER_USER;
     n_accepted++;
-    params.on_accept(s);                       /* may close it at once; s is not touched after this */
+    s->service->on_accept(s);                     /* may close it at once; s is not touched after this */
 }
 
 /** TLS's state into the stream's. */
@@ -535,21 +569,42 @@ static void frame_account(const uint8_t *f, size_t len, bool tx)
     }
 }
 
-enum hv_err streams_init(const struct net_params *p)
+static enum hv_err service_listen(struct service *sv, uint16_t port, struct tcp_pcb **out)
 {
-    params = *p;
-    host_if_on_frame = frame_account;
     struct tcp_pcb *pcb = tcp_new();
     if (!pcb) return HV_FAIL(HV_E_NOMEM);
-    err_t e = tcp_bind(pcb, IP_ANY_TYPE, p->config->host.port);
-    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, MAX_INCOMING + MAX_UNKNOWN) : NULL;
+    err_t e = tcp_bind(pcb, IP_ANY_TYPE, port);
+    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, (u8_t)(sv->max_in + MAX_UNKNOWN)) : NULL;
     if (!l) {
         tcp_close(pcb);
         return HV_FAIL(e == ERR_USE ? HV_E_EXIST : HV_E_NOMEM);
     }
-    listener = l;
-    tcp_accept(listener, on_accept);
+    tcp_arg(l, sv);
+    tcp_accept(l, on_accept);
+    *out = l;
     return HV_OK;
+}
+
+enum hv_err streams_init(const struct net_params *p)
+{
+    const struct config *c = config = p->config;
+    struct tcp_pcb *api;
+    host_if_on_frame = frame_account;
+    peers = (struct service){ "peer", c->peers, c->n_peers, MAX_PEERS_IN, p->on_accept, 0, 0 };
+    clients = (struct service){ "client", c->clients, c->n_clients, MAX_CLIENTS_IN, p->on_client, CLIENT_US, 0 };
+    enum hv_err e = service_listen(&peers, c->host.port, &listener);
+    if (e || !p->on_client || !c->n_clients || !c->host.api_port) return e;
+    e = service_listen(&clients, c->host.api_port, &api);
+    if (e) log_error("net", "no management interface on port %u ([host] api-port): %s", c->host.api_port, hv_err_text(e));
+    else log_info("net", "management interface on port %u for %u clients", c->host.api_port, c->n_clients);
+    return HV_OK;
+}
+
+void streams_count(struct net_stats *out)
+{
+    out->accepted = n_accepted;
+    out->refused = n_refused;
+    out->busy = n_busy;
 }
 
 void streams_describe(void (*print)(const char *fmt, ...))

@@ -37,6 +37,7 @@ struct peer_check {
     bool has_fingerprint, refused;
     const struct peer_config *peers;            /* borrowed: the configuration lives for ever */
     unsigned n_peers;
+    const char *section;                        /* of the configuration, that they are from */
     const struct peer_config *found;
 };
 struct tls {
@@ -257,12 +258,13 @@ struct tls *tls_client(const struct peer_config *want)
     return t;
 }
 
-struct tls *tls_server(const struct peer_config *peers, unsigned n_peers)
+struct tls *tls_server(const struct peer_config *known, unsigned n_known, const char *section)
 {
     static unsigned char any_dn[] = { 0x30, 0x00 };     /* an empty name: asks for a certificate without saying by whom */
     static const br_x500_name any = { any_dn, sizeof any_dn };
-    struct tls *t = tls_create(peers, n_peers);
+    struct tls *t = tls_create(known, n_known);
     if (!t) return NULL;
+    t->check.section = section;
     br_ssl_server_zero(&t->server);
     engine_set_up(t);
     br_ssl_server_set_single_ec(&t->server, &own.cert, 1, &own.key, BR_KEYTYPE_SIGN, BR_KEYTYPE_EC, &br_ec_p256_m31,
@@ -291,7 +293,7 @@ static void refusal_explain(struct tls *t)
         snprintf(t->reason, sizeof t->reason, "%s showed a certificate with fingerprint %s, not the one of its [peer %s] section; if that "
                  "host is right, correct the fingerprint", t->check.peers->name, fp, t->check.peers->name);
     else
-        snprintf(t->reason, sizeof t->reason, "no [peer] has the certificate fingerprint %s; if that host is to be trusted, add one", fp);
+        snprintf(t->reason, sizeof t->reason, "no [%s] has the certificate fingerprint %s; if it is to be trusted, add one", t->check.section, fp);
 }
 
 static void alert_explain(struct tls *t, int alert)

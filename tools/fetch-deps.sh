@@ -136,6 +136,9 @@ pick_linux() {      # the guest kernel: tests rely on 6.1 (newer ones crash unde
     done
 }
 pick_zycore() { cp -r "$1/pkg/usr/include" "$1/include"; cp "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
+pick_jsmn() { cp "$1/pkg/usr/include/jsmn.h" "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
+pick_llhttp() { cp "$1"/pkg/usr/share/llhttp/*.c "$1"/pkg/usr/share/include/llhttp/llhttp.h "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
+pick_promtool() { cp "$1/pkg/usr/bin/promtool" "$1/"; }
 pick_busybox() { cp "$1/pkg/bin/busybox" "$1/busybox"; }
 
 while read -r kind name pkg ver sha suite; do

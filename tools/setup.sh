@@ -18,6 +18,10 @@ bzip2: unpacks them
 patch: applies Debian patches to them
 python3: image, test and bench tools
 libcmocka-dev: unit tests
+libcurl4-openssl-dev: godwitctl, requests to hosts
+libjansson-dev: godwitctl, JSON
+libssl-dev: godwitctl, keys and fingerprints
+curl: tests of the management interface
 clang: fuzz targets
 libclang-rt-14-dev: fuzz targets (libFuzzer)
 qemu-system-x86: emulated AMD hosts for tests, demo and bench

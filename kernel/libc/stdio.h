@@ -13,6 +13,8 @@ typedef struct FILE FILE;
 int snprintf(char *buf, size_t cap, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int vsnprintf(char *buf, size_t cap, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
 
+extern FILE *stderr;
+int fprintf(FILE *f, const char *fmt, ...);
 FILE *fopen(const char *path, const char *mode);
 int fclose(FILE *f);
 char *fgets(char *buf, int cap, FILE *f);

@@ -76,7 +76,7 @@ uint32_t net_random32(void);
 #define LWIP_HOOK_TCP_ISN(lip, lport, rip, rport) net_random32()
 
 /* Limits: what the outside may make us hold. */
-#define MEMP_NUM_TCP_PCB        32
+#define MEMP_NUM_TCP_PCB        64
 #define MEMP_NUM_TCP_SEG        TCP_SND_QUEUELEN
 #define PBUF_POOL_BUFSIZE       1600
 

@@ -3,17 +3,21 @@
 
 solo    one host with guests "guest" (dirtier 32 MiB, 1000 pages/s; runs) and "shell" (a shell; stopped)
 pair    two hosts that know each other; "guest" runs on a (or on b, if a check left it there: use pair.home())
+api     a pair with management interfaces, and godwitctl with its configuration: api.ctl("vm", "list")
 own     a function Host(...) whose hosts end with the check; own.in_bochs(...) and own.pair_in_bochs(...): in Bochs
 bed     a function bed(vendor): hosts of one vendor that find changed pages in different ways, with a guest without Linux (class Bed)
 intel   two hosts in Bochs with one CPU each; "guest" is a Linux with 2 vCPUs and runs on a
 """
+import json
 import os
+import shutil
+import subprocess
 import sys
 
 import bochs
 from bochs import BochsHost, BochsLink
-from emulator import kill_all
-from host import RUNS, Host, Link, vm
+from emulator import BUILD, SLOWNESS, kill_all
+from host import KEYS, RUNS, Host, Link, fingerprint, vm
 from tiny_guest import QEMU_TICKS, move, walker_files, walker_vm
 
 VERBOSE = False
@@ -116,6 +120,53 @@ class Solo:
 
     def close(self):
         self.host.kill()
+
+
+class Api(Pair):
+    """Clients "operator" and "reader".  ctl() runs godwitctl as one of them, curl() asks a host as curl does."""
+    GODWITCTL = os.path.join(BUILD, "tools", "godwitctl")
+
+    def __init__(self):
+        super().__init__(link=Link(way_in=True), clients={"operator": "operate", "reader": "read"})
+        self.folder = os.path.join(RUNS, "api")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.makedirs(self.folder)
+        for name in ("operator", "reader", "a", "b", "c"):
+            fingerprint(name)                                   # made if need be
+            for kind, command in (("crt", "x509"), ("key", "pkey")):
+                subprocess.run(["openssl", command, "-inform", "DER", "-in", os.path.join(KEYS, f"{name}.{kind}"), "-out", self.pem(name, kind)], check=True)
+        for name in ("operator", "reader"):
+            with open(self.config(name), "w", encoding="utf-8") as f:
+                f.write(f"[client]\nname = {name}\nkey = {name}.key.pem\ncert = {name}.crt.pem\n")
+                for host in (self.a, self.b):
+                    f.write(f"[host {host.name}]\naddress = 127.0.0.1\nport = {host.api_port}\nfingerprint = {fingerprint(host.name)}\n")
+
+    def pem(self, name, kind):
+        return os.path.join(self.folder, f"{name}.{kind}.pem")
+
+    def config(self, who):
+        return os.path.join(self.folder, f"{who}.conf")
+
+    def ctl(self, *args, who="operator", config=None, code=0, stdin=None, timeout=60):
+        """Run godwitctl; AssertionError unless it ends with this code.  Returns (stdout, stderr)."""
+        run = subprocess.run([self.GODWITCTL, "--config", config or self.config(who), *args], capture_output=True, text=True, timeout=timeout * SLOWNESS, input=stdin,
+                             stdin=None if stdin else subprocess.DEVNULL, check=False)
+        if run.returncode != code:
+            raise AssertionError(f"godwitctl {' '.join(args)}: exit code {run.returncode}, not {code}\n{run.stdout}{run.stderr}")
+        return run.stdout, run.stderr
+
+    def json(self, *args, **kw):
+        return json.loads(self.ctl("--json", *args, **kw)[0])
+
+    def curl(self, path, *more, who="operator", host=None):
+        """Returns (curl's exit code, HTTP status, body); the host is checked by its certificate, as docs/api.md says."""
+        host = host or self.a
+        run = subprocess.run(["curl", "-sS", "-m", str(20 * SLOWNESS), "-w", "\n%{http_code}", "--cacert", self.pem(host.name, "crt"),
+                              "--connect-to", f"{host.name}:7443:127.0.0.1:{host.api_port}",
+                              *(["--cert", self.pem(who, "crt"), "--key", self.pem(who, "key")] if who else []),
+                              *more, f"https://{host.name}:7443{path}"], capture_output=True, text=True, check=False)
+        body, _, status = run.stdout.rpartition("\n")
+        return run.returncode, int(status or 0), body
 
 
 class Own:
@@ -238,7 +289,7 @@ class IntelPair:
 
 class Live:
     """The fixture that is alive now."""
-    MAKERS = {"pair": Pair, "solo": Solo, "own": Own, "bed": Beds, "intel": IntelPair}
+    MAKERS = {"pair": Pair, "solo": Solo, "api": Api, "own": Own, "bed": Beds, "intel": IntelPair}
 
     def __init__(self):
         self.name, self.value = None, None

@@ -40,11 +40,25 @@ def mac(name):
 
 
 class Link:
-    """A cable between two hosts: the first end listens, the second connects.  A host may leave and come back."""
+    """A cable between two hosts: the first end listens, the second connects.  A host may leave and come back.
 
-    def __init__(self):
+    way_in: the first end's emulator also joins a little network of its own to the cable, which leads from ports of this machine to the hosts' management
+    interfaces.  There can be one such network on a cable only: another one would answer what is meant for the first."""
+
+    def __init__(self, way_in=False):
         os.makedirs(RUNS, exist_ok=True)
         self.path, self.listener = os.path.join(RUNS, f"link-{os.getpid()}-{id(self):x}"), None
+        self.api_ports = {name: free_port() for name in NUMBERS} if way_in else {}
+
+    def devices(self, name):
+        """QEMU's arguments for a host's end; the host's card goes to what is returned second."""
+        end = ["-netdev", self.netdev(name)]
+        if not self.api_ports or self.listener != name:
+            return end, "n0"
+        forwards = "".join(f",hostfwd=tcp:127.0.0.1:{port}-{address(host)}:7443" for host, port in self.api_ports.items())
+        return end + ["-netdev", f"user,id=u0,net=10.7.0.192/27,host=10.7.0.200,restrict=on{forwards}",
+                      "-netdev", "hubport,id=hub,hubid=0", "-netdev", "hubport,id=hubu,hubid=0,netdev=u0",
+                      "-netdev", "hubport,id=hubn,hubid=0,netdev=n0"], "hub"
 
     def netdev(self, name):
         self.listener = self.listener or name
@@ -302,15 +316,17 @@ class Host:
 
     vms        {name: vm(...)}           peers   names of hosts that it knows, or {name: {key: value}} to lie about one
     host_keys  further keys of [host]    conf    the whole configuration file instead
+    clients    {name: role}: who may use the management interface, which is at 127.0.0.1:api_port of this machine if the link has a way in
     cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet dump),
     key_name  whose key and certificate it has (default its own)"""
 
-    def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, conf=None, cpus=2, memory_mib=1536, nic="virtio-net-pci",
+    def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, clients=None, conf=None, cpus=2, memory_mib=1536, nic="virtio-net-pci",
                  extra=(), reboot=False, files=None, pcap=None, limit_s=900, tag="", key_name=None):
         self.name, self.link, self.vms, self.peers = name, link, vms or {}, peers
         self.host_keys, self.conf, self.files = host_keys or {}, conf, files or {}
         self.cpus, self.memory_mib, self.nic, self.extra, self.reboot = cpus, memory_mib, nic, list(extra), reboot
         self.pcap, self.limit_s, self.key_name = pcap, limit_s, key_name or name
+        self.clients = clients or {}
         self.folder = os.path.join(RUNS, tag or name)
         self.machine = None
         self.prompt = re.compile(rf"^godwit {re.escape(name)}> ", re.M)
@@ -324,6 +340,7 @@ class Host:
         for peer in self.peers:
             keys = {"address": address(peer), "fingerprint": fingerprint(peer), **lies.get(peer, {})}
             sections.append((f"peer {peer}", keys))
+        sections += [(f"client {name}", {"fingerprint": fingerprint(name), "role": role}) for name, role in self.clients.items()]
         sections += [(f"vm {name}", keys) for name, keys in self.vms.items()]
         return "\n".join(f"[{title}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for title, keys in sections)
 
@@ -345,13 +362,18 @@ class Host:
     def boot(self, wait=True):
         net = []
         if self.link:
-            net = ["-netdev", self.link.netdev(self.name), "-device", f"{self.nic},netdev=n0,mac={mac(self.name)},romfile="]
+            net, card = self.link.devices(self.name) if isinstance(self.link, Link) else (["-netdev", self.link.netdev(self.name)], "n0")
+            net += ["-device", f"{self.nic},netdev={card},mac={mac(self.name)},romfile="]
             if self.pcap:
                 net += ["-object", f"filter-dump,id=f0,netdev=n0,file={self.pcap},maxlen=65536"]
         self.machine = Emulator(self.name, self.image(), self.folder, self.cpus, self.memory_mib, net, self.limit_s, self.reboot, self.extra)
         if wait:
             self.wait_prompt()
         return self
+
+    @property
+    def api_port(self):
+        return self.link.api_ports[self.name]
 
     def wait_prompt(self, timeout=BOOT_S):
         self.serial.expect(self.prompt, timeout)

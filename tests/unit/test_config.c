@@ -113,6 +113,25 @@ static void test_full_file(void **state)
     assert_int_equal(v->mac[0], 2);
 }
 
+static void test_clients(void **state)
+{
+    (void)state;
+    parse("[host]\napi-port = 0\n[client a]\nfingerprint = " FP_A "\nrole = operate\n[client b]\nfingerprint = " FP_B "\n");
+    assert_int_equal(heard.n, 0);
+    assert_int_equal(c.host.api_port, 0);
+    assert_int_equal(c.n_clients, 2);
+    assert_int_equal(c.clients[0].trust, TRUST_OPERATE);
+    assert_int_equal(c.clients[1].trust, TRUST_READ);
+    assert_string_equal(c.clients[1].name, "b");
+    assert_int_equal(c.clients[0].fingerprint[1], 0x11);
+    parse("[client a]\n[client b]\nfingerprint = " FP_A "\n[client c]\nfingerprint = " FP_A "\n[client b]\n[client d]\nrole = root\nfingerprint = 12\n"
+              "[peer p]\naddress = 10.0.0.1\nfingerprint = " FP_A "\n");
+    assert_int_equal(c.n_clients, 1);           /* a: none; c: the same; b: twice; d: not valid */
+    assert_int_equal(c.n_peers, 1);             /* a host may be both */
+    assert_int_equal(c.host.api_port, CONFIG_DEFAULT_API_PORT);
+    assert_int_equal(heard.n, 6);
+}
+
 /* One key in an otherwise good section: is it taken, and if not, is exactly it reported? */
 struct value_case { const char *section, *key, *value; bool good; };
 static const struct value_case value_cases[] = {
@@ -381,7 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_full_file),
+        cmocka_unit_test(test_full_file), cmocka_unit_test(test_clients),
         cmocka_unit_test(test_guest_cpus), cmocka_unit_test(test_devices), cmocka_unit_test(test_each_value),
         cmocka_unit_test(test_mistakes_cost_only_themselves),
         cmocka_unit_test(test_last_section_is_checked),

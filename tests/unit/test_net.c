@@ -34,6 +34,7 @@ struct scene {
     unsigned mtu, lose, push_back;
     bool b_knows_a, a_knows_b, b_is_c;          /* b_is_c: host B shows identity c */
     bool b_decides;                             /* host B's exit code counts, too */
+    bool api, b_has_client_a;                   /* A dials the management interface; B knows A as a client */
 };
 
 extern uint64_t fake_clock_skip_us;            /* tests/fakes/net_env.c */
@@ -44,6 +45,12 @@ static pid_t pid_b;
 static void on_accept(struct stream *s)
 {
     accepted = s;
+}
+
+static void on_wrong_port(struct stream *s)
+{
+    (void)s;
+    CHECK(!"a client came in on the port for peers, or a peer on the one for clients");
 }
 
 static void fp_of(const uint8_t *cert, size_t len, uint8_t out[32])
@@ -68,7 +75,14 @@ static void host_start(bool is_a, const struct scene *sc, int fd)
     conf.n_peers = 1;
     if (is_a && sc->a_knows_b) fp_of(cert_b, sizeof cert_b, p->fingerprint);
     if (!is_a && sc->b_knows_a) fp_of(cert_a, sizeof cert_a, p->fingerprint);
-    struct net_params np = { .config = &conf, .on_accept = on_accept, .cert_der = is_a ? cert_a : sc->b_is_c ? cert_c : cert_b,
+    if (sc->api) {
+        conf.host.api_port = 7443;
+        p->port = is_a ? 7443 : 7420;
+        conf.clients[0] = (struct peer_config){ .name = "client", .trust = TRUST_READ };
+        conf.n_clients = 1;
+        fp_of(sc->b_has_client_a ? cert_a : cert_c, sc->b_has_client_a ? sizeof cert_a : sizeof cert_c, conf.clients[0].fingerprint);
+    }
+    struct net_params np = { .config = &conf, .on_accept = sc->api ? on_wrong_port : on_accept, .on_client = on_accept, .cert_der = is_a ? cert_a : sc->b_is_c ? cert_c : cert_b,
                              .cert_len = is_a ? sizeof cert_a : sc->b_is_c ? sizeof cert_c : sizeof cert_b,
                              .key_der = is_a ? key_a : sc->b_is_c ? key_c : key_b,
                              .key_len = is_a ? sizeof key_a : sc->b_is_c ? sizeof key_c : sizeof key_b };
@@ -317,6 +331,26 @@ static void expect_failure(enum hv_err e, const char *words)
 static void a_expect_distrust(void)     { expect_failure(HV_E_AUTH, "does not trust this host"); }
 static void a_expect_wrong_server(void) { expect_failure(HV_E_AUTH, "showed a certificate with fingerprint"); }
 
+/* The management interface: its own certificates, and its own limits.  Connections that fill it leave the port for peers open. */
+static void a_is_client(void)
+{
+    struct stream *s = dial(), *full[12];
+    CHECK(stream_status(s) == STREAM_OPEN && strcmp(stream_peer(s)->name, "peer") == 0);
+    stream_close(s);
+    turn_for(100000);
+    for (unsigned i = 0; i < ARRAY_SIZE(full); i++) CHECK(stream_connect(&conf.peers[0], &full[i]) == HV_OK);
+    turn_for(1000000);
+    unsigned n_open = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(full); i++) n_open += stream_status(full[i]) == STREAM_OPEN;
+    fprintf(stderr, "%u of 12 clients open\n", n_open);
+    CHECK(n_open >= 1 && n_open <= 8);
+    conf.peers[0].port = 7420;
+    s = dial();
+    CHECK(stream_status(s) == STREAM_FAILED);   /* not let in (B has no [peer] for A), but heard: with the reason, not busy */
+    turn_for(200000);
+    CHECK(stream_error(s) == HV_E_AUTH);
+}
+
 static void a_expect_absent(void)
 {
     conf.peers[0].ip[3] = 77;
@@ -485,6 +519,16 @@ static void test_loss(void **s)        { (void)s; run_scene(&(struct scene){ a_b
 static void test_many(void **s)        { (void)s; run_scene(&(struct scene){ a_many, b_echo, .mtu = 1500, KNOWN }); }
 static void test_round_trip(void **s)  { (void)s; run_scene(&(struct scene){ a_round_trip, b_echo, .mtu = 1500, KNOWN }); }
 static void test_distrust(void **s)    { (void)s; run_scene(&(struct scene){ a_expect_distrust, b_poll, .mtu = 1500, .a_knows_b = true }); }
+static void test_client(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_is_client, b_poll, .mtu = 1500, .a_knows_b = true, .api = true, .b_has_client_a = true });
+}
+static void test_peer_is_no_client(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_expect_distrust, b_poll, .mtu = 1500, KNOWN, .api = true });
+}
 static void test_wrong_server(void **s)
 {
     (void)s;
@@ -544,7 +588,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bulk), cmocka_unit_test(test_jumbo), cmocka_unit_test(test_push_back), cmocka_unit_test(test_loss),
         cmocka_unit_test(test_many), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_distrust),
-        cmocka_unit_test(test_wrong_server), cmocka_unit_test(test_absent), cmocka_unit_test(test_no_port), cmocka_unit_test(test_no_route),
+        cmocka_unit_test(test_client), cmocka_unit_test(test_peer_is_no_client), cmocka_unit_test(test_wrong_server), cmocka_unit_test(test_absent), cmocka_unit_test(test_no_port), cmocka_unit_test(test_no_route),
         cmocka_unit_test(test_death_idle), cmocka_unit_test(test_death_busy), cmocka_unit_test(test_many_unknown), cmocka_unit_test(test_past_a_crowd), cmocka_unit_test(test_slow_handshake),
         cmocka_unit_test(test_too_many_from_one),
         cmocka_unit_test(test_close_delivers), cmocka_unit_test(test_plain), cmocka_unit_test(test_no_card),

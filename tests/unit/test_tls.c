@@ -59,7 +59,7 @@ struct pair { struct tls *client, *server; };
 
 static struct pair pair_make(const struct peer_config *want, const struct peer_config *known, unsigned n_known, size_t chunk)
 {
-    struct pair p = { tls_client(want), tls_server(known, n_known) };
+    struct pair p = { tls_client(want), tls_server(known, n_known, "peer") };
     assert_non_null(p.client);
     assert_non_null(p.server);
     exchange(p.client, p.server, chunk);
@@ -192,7 +192,7 @@ static void test_tampered_handshake(void **state)
 static void test_noise(void **state)
 {
     (void)state;
-    struct tls *t = tls_server(&right, 1);
+    struct tls *t = tls_server(&right, 1, "peer");
     size_t room;
     for (unsigned i = 0; i < 100; i++) {
         uint8_t *p = tls_in_room(t, &room);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/api_handlers.c - handlers for kernel/api_route.c that say which of them was called, with what. */
+#include "kernel/api_call.h"
+
+#include <string.h>
+
+static void echo(struct api_call *c, const char *name)
+{
+    char vm[32] = "";
+    uint64_t n = 0;
+    json_object(&c->out, NULL);
+    json_str(&c->out, "handler", name);
+    json_str(&c->out, "arg", c->arg);
+    if (json_get_str(&c->in, "vm", vm, sizeof(vm)) == HV_OK)
+        json_str(&c->out, "vm", vm);
+    if (json_get_num(&c->in, "n", 100, &n) == HV_OK)
+        json_num(&c->out, "n", n);
+    json_num(&c->out, "since", http_query_num(c->http, "since", 77));
+    json_end(&c->out);
+}
+
+#define HANDLER(name) void api_##name(struct api_call *c) { echo(c, #name); }
+HANDLER(host) HANDLER(vm_list) HANDLER(vm_show) HANDLER(vm_start) HANDLER(vm_stop) HANDLER(vm_pause) HANDLER(vm_resume)
+HANDLER(vm_console_read) HANDLER(vm_console_write) HANDLER(migration_list) HANDLER(migration_show) HANDLER(migration_cancel)
+HANDLER(evacuate_show) HANDLER(evacuate_start) HANDLER(evacuate_cancel) HANDLER(migration_resolve) HANDLER(validate)
+
+void api_migration_start(struct api_call *c)
+{
+    char vm[8];
+    if (api_need_str(c, "vm", vm, sizeof(vm)))
+        echo(c, "migration_start");
+}
+
+void api_vm_inspect(struct api_call *c)
+{
+    json_object(&c->out, NULL);
+    api_lines(c, "details");
+    api_print("line %u \"quoted\"", 1);
+    api_print("line %s", "two");
+    api_lines_end();
+    json_end(&c->out);
+}
+
+void api_log(struct api_call *c)
+{
+    c->type = "text/plain";
+    text_printf(&c->out.text, "plain\n");
+}
+
+void api_metrics(struct api_call *c)                   /* more than fits */
+{
+    c->type = "text/plain";
+    for (unsigned i = 0; i < 100000; i++)
+        text_printf(&c->out.text, "line %u\n", i);
+}

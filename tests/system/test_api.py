@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The management interface with curl, and godwitctl: who gets in, what it shows, and moves."""
+import json
+import os
+import re
+import socket
+import subprocess
+import threading
+import time
+
+from emulator import BUILD
+from fixtures import Skip
+
+# QEMU's user network sees every frame of the hub, and answers connections between the hosts with a reset.  A cable that shows it only what is for it
+# would do: a SlowLink without delay that looks at destination addresses, and an emulator of its own for the way in.
+WAY_IN = "moves cannot be tried while the way in to the hosts' management interface resets connections between them"
+PROMTOOL = os.path.join(BUILD, "deps", "promtool", "promtool")
+
+
+def test_curl_certificates(api):
+    """Guests as JSON with a certificate, nothing without, and no more than reading for a reader."""
+    code, status, body = api.curl("/v1/vms")
+    names = {vm["name"]: vm["state"] for vm in json.loads(body)["vms"]}
+    assert (code, status) == (0, 200) and names == {"guest": "running", "shell": "stopped"}, body
+    for who in (None, "c"):                             # no certificate; one that the host does not know
+        code, status, body = api.curl("/v1/vms", who=who)
+        assert code in (35, 56) and status == 0 and not body, (who, code, status, body)
+    code, status, body = api.curl("/v1/vms/guest/stop", "-XPOST", who="reader")
+    assert status == 403 and json.loads(body)["code"] == "HV_E_AUTH", body
+    assert api.curl("/v1/vms", who="reader")[1] == 200
+    assert api.a.has_vm("guest")
+
+
+def test_errors(api):
+    """What is asked wrongly gets an HTTP status and words, and the connection's next request its answer."""
+    for path, more, status, words in (
+            ("/v1/nothing", [], 404, "no path"), ("/v1/vms/nobody", [], 404, "no guest"), ("/v1/vms", ["-XDELETE"], 405, "method"),
+            ("/v1/migrations", ["-d", "{"], 400, "JSON"), ("/v1/migrations", ["-d", '{"vm":"guest"}'], 400, '"to"'),
+            ("/v1/migrations", ["-d", '{"vm":"guest","to":"nobody"}'], 404, "no [peer nobody]"), ("/v1/migrations/99", [], 404, "number"),
+            ("/v1/vms/shell/pause", ["-XPOST"], 409, "only a running guest"), ("/" + "x" * 600, [], 414, "512"),
+            ("/v1/vms/guest/console", ["-d", "x" * 9000], 413, "8192")):
+        code, got, body = api.curl(path, *more)
+        assert (code, got) == (0, status) and words in json.loads(body)["message"], (path, code, got, body)
+    run = api.curl("/v1/nothing", f"https://a:7443/v1/vms")       # both on one connection
+    assert run[0] == 0 and '"vms"' in run[2], run
+
+
+def test_metrics(api):
+    """/metrics counts, and promtool finds nothing to complain about."""
+    code, status, first = api.curl("/metrics")
+    assert (code, status) == (0, 200)
+    lint = subprocess.run([PROMTOOL, "check", "metrics"], input=first, capture_output=True, text=True, check=False)
+    assert lint.returncode == 0 and not lint.stderr, lint.stdout + lint.stderr
+    count = re.compile(r'^godwit_vm_exits_total\{vm="guest",reason="host-interrupt"\} (\d+)$', re.M)
+    time.sleep(0.5)
+    second = api.curl("/metrics")[2]
+    assert int(count.search(second)[1]) > int(count.search(first)[1])
+    assert 'godwit_vm_state{vm="guest",state="running"} 1' in second and 'godwit_vm_memory_bytes{vm="shell"} 268435456' in second
+
+
+def test_pairing(api):
+    """godwitctl makes a key, shows both fingerprints, and adds a host only for the fingerprint that was confirmed."""
+    conf = os.path.join(api.folder, "new", "godwitctl.conf")
+    out, _ = api.ctl("key", config=conf)
+    own = re.search(r"^fingerprint = ([0-9a-f]{64})$", out, re.M)[1]
+    there = f"127.0.0.1:{api.a.api_port}"
+    _, err = api.ctl("host", "add", "a", there, config=conf, code=5, stdin="no\n")
+    shown = re.search(r"fingerprint is ([0-9a-f]{64})", api.a.log())[1]
+    assert own in err and shown in err and "does not know it yet" in err, err
+    api.ctl("host", "add", "a", there, "--fingerprint", own, config=conf, code=5)
+    api.ctl("host", "list", config=conf, code=3)
+    api.ctl("host", "add", "a", there, config=conf, stdin="yes\n")
+    _, err = api.ctl("vm", "list", config=conf, code=5)
+    assert own in err and "does not let this client in" in err, err
+    with open(api.config("operator"), encoding="utf-8") as f:     # a host that is not who it was
+        lie = f.read().replace(shown, own)
+    with open(os.path.join(api.folder, "lie.conf"), "w", encoding="utf-8") as f:
+        f.write(lie)
+    _, err = api.ctl("host", "show", "a", config=os.path.join(api.folder, "lie.conf"), code=5)
+    assert shown in err and own in err, err
+
+
+def test_verbs(api):
+    """Pause and resume; a reader may not; start and stop; the console's bytes both ways."""
+    api.home()
+    api.ctl("vm", "pause", "guest", who="reader", code=1)
+    api.ctl("vm", "pause", "guest")
+    assert api.json("vm", "show", "guest")["state"] == "paused"
+    before = api.json("vm", "inspect", "guest")["vcpus"]
+    time.sleep(0.4)
+    assert api.json("vm", "inspect", "guest")["vcpus"] == before           # it stands still
+    _, err = api.ctl("vm", "migrate", "guest", "--to", "b", code=1)
+    assert "only a running guest can be moved" in err, err
+    api.ctl("vm", "resume", "guest")
+    with api.a.guest("guest") as g:
+        g.ticks(3)
+        g.verify()
+    assert "tick" in api.ctl("vm", "console", "guest", "--print")[0]
+    api.ctl("vm", "console", "guest", "--send", "verify")
+    deadline = time.monotonic() + 20
+    while "VERIFY ok" not in api.ctl("vm", "console", "guest", "--print")[0]:
+        assert time.monotonic() < deadline, "the guest did not get what was typed"
+        time.sleep(0.2)
+    api.ctl("vm", "start", "shell", "--force")
+    assert {vm["name"]: vm["state"] for vm in api.json("vm", "list", "-H", "a")["vms"]} == {"guest": "running", "shell": "running"}
+    api.ctl("vm", "stop", "shell")
+
+
+def test_moves(api):
+    """A move there by godwitctl, and back to where godwitctl chooses; figures and picture of it; one that is cancelled."""
+    raise Skip(WAY_IN)
+    api.home()
+    out, _ = api.ctl("vm", "migrate", "guest", "--to", "b")
+    assert re.search(r"^guest moved from a to b in [0-9.]+ s, blackout [0-9.]+ ms", out), out
+    picture = os.path.join(api.folder, "move.svg")
+    api.ctl("migration", "show", "guest", "--svg", picture)
+    job = api.json("migration", "show", "a/1")
+    assert job["state"] == "moved" and job["blackout_us"] > 0 and len(job["rounds"]) >= 1 and job["blackout"]["total_us"] == job["blackout_us"]
+    with open(picture, encoding="utf-8") as f:
+        assert f.read().count("<title>round ") == len(job["rounds"])
+    with api.b.guest("guest") as g:
+        g.verify()
+    verdict, = api.json("validate", "guest")["verdicts"]
+    assert verdict["would_move"] and verdict["host"] == "b" and verdict["to"] == "a", verdict
+    api.ctl("vm", "start", "guest", "--force", "-H", "a")      # a second guest of that name
+    verdict, = api.json("validate", "guest", "-H", "a", code=1)["verdicts"]
+    assert not verdict["would_move"] and "a guest named guest is running here" in verdict["reasons"][0], verdict
+    api.ctl("vm", "stop", "guest", "-H", "a")
+    move = api.ctl("vm", "migrate", "guest", "--to", "auto", "--detach")[0].strip()
+    assert move == "b/1", move
+    said, _ = api.ctl("migration", "cancel", move)
+    assert "runs on here" in said, said
+    api.ctl("migration", "watch", move, code=6)
+    moved = api.json("vm", "migrate", "guest", "--to", "auto")
+    assert moved["state"] == "moved" and moved["host"] == "b" and moved["to"] == "a"
+    assert api.curl("/metrics")[2].count('godwit_migrations_total{outcome="arrived"} 1\n') == 1
+    with api.a.guest("guest") as g:
+        g.verify()
+
+
+def babble(port):
+    """Connect again and again, and send bytes that are no TLS."""
+    for _ in range(40):
+        try:
+            with socket.create_connection(("127.0.0.1", port), 5) as s:
+                s.sendall(os.urandom(100000))
+        except OSError:
+            pass
+
+
+def test_hostile_clients(api):
+    """Connections that say nothing, say half a request, or flood: their slots come free again, and a move meanwhile works."""
+    raise Skip(WAY_IN)
+    api.home()
+    silent = [socket.create_connection(("127.0.0.1", api.a.api_port)) for _ in range(12)]
+    api.ctl("vm", "list", "-H", "b")
+    flood = threading.Thread(target=babble, args=(api.a.api_port,), daemon=True)
+    flood.start()
+    free = api.a.free_kib()
+    report = api.a.migrate("guest", "b")
+    api.at = api.b
+    assert report.number("total_ms") < 30000, report.text
+    flood.join(30)
+    for s in silent:
+        s.close()
+    deadline = time.monotonic() + 25
+    while api.curl("/v1/vms")[1] != 200:
+        assert time.monotonic() < deadline, "the management interface did not come back"
+        time.sleep(0.5)
+    assert api.a.free_kib() > free - 16 * 1024

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tools/ctl/client.c - requests to a host: libcurl over OpenSSL, and trust by the fingerprint of the host's certificate alone. */
+#include "tools/ctl/ctl.h"
+
+#include <curl/curl.h>
+#include <openssl/ssl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNECT_S 6L
+#define ANSWER_S  20L
+#define BODY_MAX  (1u << 20)
+
+static struct check {                   /* of the connection that is made now; one at a time */
+    const unsigned char *wanted;        /* NULL: any will do */
+    unsigned char seen[FP_LEN];
+    bool asked, refused;
+} check;
+
+enum exit_code fail(enum exit_code code, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "godwitctl: %s\n", text);
+    if (options.json)
+        print_json(json_pack("{s:{s:i,s:s}}", "error", "exit", (int)code, "message", text));
+    return code;
+}
+
+void print_json(json_t *o)
+{
+    json_dumpf(o, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(o);
+}
+
+const char *get_str(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return s ? s : "";
+}
+
+unsigned long long get_num(const json_t *o, const char *key) { return (unsigned long long)json_integer_value(json_object_get(o, key)); }
+bool get_bool(const json_t *o, const char *key) { return json_is_true(json_object_get(o, key)); }
+
+/* ---- TLS ---- */
+
+static int verify(X509_STORE_CTX *store, void *arg)
+{
+    (void)arg;
+    unsigned n = 0;
+    X509 *cert = X509_STORE_CTX_get0_cert(store);
+    check.asked = cert && X509_digest(cert, EVP_sha256(), check.seen, &n) && n == FP_LEN;
+    check.refused = !check.asked || (check.wanted && memcmp(check.wanted, check.seen, FP_LEN));
+    X509_STORE_CTX_set_error(store, check.refused ? X509_V_ERR_CERT_UNTRUSTED : X509_V_OK);
+    return !check.refused;
+}
+
+static CURLcode on_ssl_ctx(CURL *curl, void *ctx, void *arg)
+{
+    (void)curl;
+    SSL_CTX_set_cert_verify_callback(ctx, verify, arg);
+    return CURLE_OK;
+}
+
+/* ---- bytes ---- */
+
+static size_t on_body(char *p, size_t size, size_t n, void *arg)
+{
+    struct answer *a = arg;
+    char *grown = size * n > BODY_MAX - a->len ? NULL : realloc(a->text, a->len + size * n + 1);
+    if (!grown)
+        return 0;
+    a->text = grown;
+    memcpy(a->text + a->len, p, size * n);
+    a->len += size * n;
+    a->text[a->len] = 0;
+    return size * n;
+}
+
+static size_t on_header(char *p, size_t size, size_t n, void *arg)
+{
+    struct answer *a = arg;
+    char line[256];
+    snprintf(line, sizeof(line), "%.*s", (int)(size * n), p);
+    sscanf(line, "Godwit-Console-Next: %llu", &a->console_next);
+    sscanf(line, "Godwit-Vm-State: %15s", a->vm_state);
+    return size * n;
+}
+
+void answer_free(struct answer *a)
+{
+    json_decref(a->json);
+    free(a->text);
+    memset(a, 0, sizeof(*a));
+}
+
+static CURL *curl_for(struct host *h)
+{
+    CURL *c = h->curl;
+    if (c) {
+        curl_easy_reset(c);             /* keeps the connection */
+    } else {
+        curl_global_init(CURL_GLOBAL_DEFAULT);
+        c = h->curl = curl_easy_init();
+    }
+    if (!c)
+        return NULL;
+    curl_easy_setopt(c, CURLOPT_SSLCERT, settings.cert);
+    curl_easy_setopt(c, CURLOPT_SSLKEY, settings.key);
+    curl_easy_setopt(c, CURLOPT_CAINFO, settings.cert);                 /* any: verify() decides alone */
+    curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
+    curl_easy_setopt(c, CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
+    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
+    curl_easy_setopt(c, CURLOPT_TIMEOUT, ANSWER_S);
+    curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
+    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https");
+    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    return c;
+}
+
+void client_close(struct host *h)
+{
+    if (h->curl)
+        curl_easy_cleanup(h->curl);
+    h->curl = NULL;
+}
+
+void client_cleanup(void)
+{
+    for (unsigned i = 0; i < settings.n_hosts; i++)
+        client_close(&settings.hosts[i]);
+}
+
+/* ---- what went wrong ---- */
+
+static enum exit_code untrusted_host(const struct host *h)
+{
+    char seen[FP_TEXT_LEN], wanted[FP_TEXT_LEN];
+    fingerprint_text(check.seen, seen);
+    fingerprint_text(check.wanted, wanted);
+    return fail(EXIT_UNTRUSTED, "%s: the host at %s:%u shows a certificate with fingerprint %s, not %s as in %s; if it was made anew, correct that",
+                h->name, h->address, h->port, seen, wanted, settings.path);
+}
+
+static enum exit_code untrusted_client(const struct host *h)
+{
+    unsigned char fp[FP_LEN];
+    char text[FP_TEXT_LEN];
+    enum exit_code e = identity_fingerprint(fp);
+    if (e)
+        return e;
+    fingerprint_text(fp, text);
+    return fail(EXIT_UNTRUSTED, "%s: the host does not let this client in; its godwit.conf needs [client %s] with fingerprint = %s", h->name, settings.name,
+                text);
+}
+
+static enum exit_code transport_error(const struct host *h, CURLcode rc, const char *text)
+{
+    if (check.asked && check.refused)
+        return untrusted_host(h);
+    if (rc == CURLE_SSL_CERTPROBLEM || rc == CURLE_SSL_ENGINE_SETFAILED)
+        return fail(EXIT_CONFIG, "cannot use %s with %s: %s; `godwitctl key` makes both where there are none", settings.cert, settings.key, text);
+    if (check.asked && (rc == CURLE_SSL_CONNECT_ERROR || rc == CURLE_RECV_ERROR || rc == CURLE_GOT_NOTHING))
+        return untrusted_client(h);
+    return fail(EXIT_UNREACHABLE, "%s: no answer from %s:%u: %s; is the host on, and is this its [host] api-port?", h->name, h->address, h->port, text);
+}
+
+/* The host's own words. */
+static enum exit_code host_error(const struct host *h, const struct answer *a)
+{
+    const char *message = get_str(a->json, "message"), *code = get_str(a->json, "code");
+    fprintf(stderr, "godwitctl: %s: %s (%s)\n", h->name, *message ? message : a->text ? a->text : "", *code ? code : "no code");
+    if (options.json)
+        print_json(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code", code, "message", message, "status",
+                             (int)a->status));
+    return EXIT_REFUSED;
+}
+
+/* ---- requests ---- */
+
+static CURLcode perform(CURL *c, struct host *h, const char *path, struct answer *out, char error[CURL_ERROR_SIZE])
+{
+    char url[1024];
+    snprintf(url, sizeof(url), "https://%s:%u%s", h->address, h->port, path);
+    curl_easy_setopt(c, CURLOPT_URL, url);
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, out);
+    curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(c, CURLOPT_HEADERDATA, out);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, error);
+    error[0] = 0;
+    check.asked = check.refused = false;
+    CURLcode rc = curl_easy_perform(c);
+    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &out->status);
+    return rc;
+}
+
+enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len, struct answer *out)
+{
+    char error[CURL_ERROR_SIZE];
+    CURL *c = curl_for(h);
+    memset(out, 0, sizeof(*out));
+    if (!c)
+        return fail(EXIT_CONFIG, "libcurl cannot be used");
+    check.wanted = h->fingerprint;
+    if (!strcmp(method, "POST")) {
+        curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)len);
+        curl_easy_setopt(c, CURLOPT_POSTFIELDS, len ? raw : "");
+    }
+    CURLcode rc = perform(c, h, path, out, error);
+    if (rc != CURLE_OK) {
+        answer_free(out);
+        return transport_error(h, rc, *error ? error : curl_easy_strerror(rc));
+    }
+    char *type = NULL;
+    curl_easy_getinfo(c, CURLINFO_CONTENT_TYPE, &type);
+    if (out->text && type && !strncmp(type, "application/json", 16))
+        out->json = json_loadb(out->text, out->len, 0, NULL);
+    enum exit_code e = out->status >= 400 ? host_error(h, out) : EXIT_GOOD;
+    if (e)
+        answer_free(out);
+    return e;
+}
+
+enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out)
+{
+    char *raw = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    json_decref(body);
+    enum exit_code e = ask_raw(h, method, path, raw, raw ? strlen(raw) : 0, out);
+    free(raw);
+    return e;
+}
+
+enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN])
+{
+    char error[CURL_ERROR_SIZE];
+    struct answer a = { 0 };
+    CURL *c = curl_for(h);
+    if (!c)
+        return fail(EXIT_CONFIG, "libcurl cannot be used");
+    check.wanted = NULL;
+    CURLcode rc = perform(c, h, "/v1", &a, error);
+    answer_free(&a);
+    if (!check.asked)
+        return transport_error(h, rc, *error ? error : curl_easy_strerror(rc));
+    memcpy(out, check.seen, FP_LEN);
+    return rc == CURLE_OK ? EXIT_GOOD : EXIT_UNTRUSTED;
+}
+
+/* ---- which host ---- */
+
+enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void *ctx)
+{
+    enum exit_code first = EXIT_GOOD;
+    if (options.host && !config_host(options.host))
+        return fail(EXIT_CONFIG, "no host is named %s in %s; `godwitctl host add %s ADDRESS` adds it", options.host, settings.path, options.host);
+    if (!settings.n_hosts)
+        return fail(EXIT_CONFIG, "%s names no hosts; `godwitctl host add NAME ADDRESS` adds one", settings.path);
+    for (unsigned i = 0; i < settings.n_hosts; i++) {
+        if (options.host && strcmp(options.host, settings.hosts[i].name))
+            continue;
+        enum exit_code e = each(&settings.hosts[i], ctx);
+        first = first ? first : e;
+    }
+    return first;
+}
+
+static enum exit_code take(struct host *h, void *ctx)
+{
+    *(struct host **)ctx = h;
+    return EXIT_GOOD;
+}
+
+enum exit_code one_host(struct host **out)
+{
+    if (!options.host && settings.n_hosts > 1)
+        return fail(EXIT_USAGE, "which host?  Add --host NAME; `godwitctl host list` shows them");
+    return each_host(take, out);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tools/ctl/console.c - godwitctl vm console: a guest's serial port on this terminal, wherever the guest moves.
+ *
+ * The host is asked for what is new many times a second; each side counts the bytes, so nothing is lost or shown twice.  When the guest leaves that
+ * host, the one that it went to is looked for; its count begins anew there. */
+#include "tools/ctl/ctl.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define POLL_MS    60
+#define KEY_DETACH 0x1d                 /* Ctrl-] */
+
+static struct termios before;
+
+static bool raw_mode(void)
+{
+    if (tcgetattr(STDIN_FILENO, &before))
+        return false;
+    struct termios raw = before;
+    cfmakeraw(&raw);
+    return !tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+}
+
+/* What is new: shown.  *at goes on. */
+static enum exit_code output(struct host *h, const char *vm, unsigned long long *at, char state[16])
+{
+    char path[256];
+    struct answer a;
+    snprintf(path, sizeof(path), "/v1/vms/%s/console?since=%llu", vm, *at);
+    enum exit_code e = ask(h, "GET", path, NULL, &a);
+    if (e)
+        return e;
+    fwrite(a.text ? a.text : "", 1, a.len, stdout);
+    fflush(stdout);
+    *at = a.console_next;
+    memcpy(state, a.vm_state, sizeof(a.vm_state));
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
+static enum exit_code input(struct host *h, const char *vm, const char *keys, size_t len)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "/v1/vms/%s/console", vm);
+    while (len) {
+        struct answer a;
+        enum exit_code e = ask_raw(h, "POST", path, keys, len, &a);
+        if (e)
+            return e;
+        size_t taken = get_num(a.json, "taken");
+        answer_free(&a);
+        keys += taken;
+        len -= taken <= len ? taken : len;
+        if (len)
+            poll(NULL, 0, POLL_MS);     /* the guest reads slowly */
+    }
+    return EXIT_GOOD;
+}
+
+/* One turn: output, then keys.  *leave: Ctrl-] or the end of the input. */
+static enum exit_code turn(struct host *h, const char *vm, unsigned long long *at, char state[16], bool *leave)
+{
+    char keys[256];
+    struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+    enum exit_code e = output(h, vm, at, state);
+    if (e || poll(&p, 1, POLL_MS) <= 0)
+        return e;
+    ssize_t n = read(STDIN_FILENO, keys, sizeof(keys));
+    char *detach = n > 0 ? memchr(keys, KEY_DETACH, (size_t)n) : NULL;
+    *leave = n <= 0 || detach;
+    return n > 0 ? input(h, vm, keys, detach ? (size_t)(detach - keys) : (size_t)n) : EXIT_GOOD;
+}
+
+/* The guest does not run on *h any more: where is it?  *at is kept when it is where it was. */
+static enum exit_code follow(struct host **h, const char *vm, unsigned long long *at)
+{
+    json_t *found;
+    struct host *now;
+    enum exit_code e = find_vm(vm, &now, &found);
+    if (e)
+        return e;
+    json_decref(found);
+    if (now == *h)
+        return EXIT_GOOD;
+    fprintf(stderr, "\r\n[%s is on %s now]\r\n", vm, now->name);
+    *h = now;
+    *at = 0;
+    return EXIT_GOOD;
+}
+
+static enum exit_code attach(struct host *h, const char *vm)
+{
+    unsigned long long at = 0;
+    char state[16] = "";
+    bool leave = false, raw = raw_mode();
+    enum exit_code e = EXIT_GOOD;
+    fprintf(stderr, "console of %s on %s; Ctrl-] leaves it\r\n", vm, h->name);
+    while (!e && !leave) {
+        e = turn(h, vm, &at, state, &leave);
+        if (!e && !strcmp(state, "stopped")) {
+            e = follow(&h, vm, &at);
+            poll(NULL, 0, 5 * POLL_MS);
+        }
+    }
+    if (raw)
+        tcsetattr(STDIN_FILENO, TCSANOW, &before);
+    fprintf(stderr, "\nleft the console of %s\n", vm);
+    return e;
+}
+
+enum exit_code cmd_vm_console(int argc, char **argv)
+{
+    struct host *h;
+    json_t *vm;
+    unsigned long long at = 0;
+    char state[16];
+    (void)argc;
+    enum exit_code e = find_vm(argv[0], &h, &vm);
+    if (e)
+        return e;
+    json_decref(vm);
+    if (options.send) {
+        char line[1024];
+        snprintf(line, sizeof(line), "%s\r", options.send);
+        return input(h, argv[0], line, strlen(line));
+    }
+    if (options.print_only)
+        return output(h, argv[0], &at, state);
+    return attach(h, argv[0]);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tools/ctl/ctl.h - what the files of godwitctl share. */
+#ifndef GODWIT_TOOLS_CTL_H
+#define GODWIT_TOOLS_CTL_H
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define NAME_MAX_LEN 64
+#define HOSTS_MAX    64
+#define FP_LEN       32
+#define FP_TEXT_LEN  (2 * FP_LEN + 1)
+#define DEFAULT_PORT 7443
+
+/* Stable: scripts rely on them.  Documented in docs/api.md and --help. */
+enum exit_code {
+    EXIT_GOOD = 0,
+    EXIT_REFUSED = 1,                   /* the host said no: the message says why */
+    EXIT_USAGE = 2,
+    EXIT_CONFIG = 3,                    /* the configuration file, the key or the certificate */
+    EXIT_UNREACHABLE = 4,               /* no answer */
+    EXIT_UNTRUSTED = 5,                 /* host and client do not trust each other */
+    EXIT_MOVE_FAILED = 6,               /* the guest runs on where it was */
+    EXIT_IN_DOUBT = 7,                  /* the move was committed, and no answer came yet */
+};
+
+struct host {
+    char name[NAME_MAX_LEN], address[256];
+    unsigned port;
+    unsigned char fingerprint[FP_LEN];
+    void *curl;                         /* client.c's connection, kept for the next request */
+};
+struct settings {
+    char path[PATH_MAX];                /* of the configuration file */
+    char name[NAME_MAX_LEN], key[PATH_MAX], cert[PATH_MAX];
+    struct host hosts[HOSTS_MAX];
+    unsigned n_hosts;
+};
+extern struct settings settings;
+
+/* What the command line said. */
+struct options {
+    bool json, detach, yes, force, plain, lz4, verify, force_here, force_there, print_only, quiet;
+    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime;
+};
+extern struct options options;
+
+/** "godwitctl: ..." to standard error; with --json also {"error": {...}} to standard output.  Returns code. */
+enum exit_code fail(enum exit_code code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- config.c ---- */
+/** Read the file, which need not exist.  Messages name file and line. */
+enum exit_code config_load(const char *path);
+enum exit_code config_save(void);
+struct host *config_host(const char *name);                 /* NULL: no such */
+bool fingerprint_parse(const char *text, unsigned char out[FP_LEN]);
+void fingerprint_text(const unsigned char fp[FP_LEN], char out[FP_TEXT_LEN]);
+
+/* ---- identity.c ---- */
+/** Make key and certificate where the settings say, unless they are there. */
+enum exit_code identity_make(bool *made);
+enum exit_code identity_fingerprint(unsigned char out[FP_LEN]);
+
+/* ---- client.c ---- */
+struct answer {
+    long status;
+    json_t *json;                       /* owned; NULL when the answer is no JSON */
+    char *text;                         /* owned: the body, terminated */
+    size_t len;
+    unsigned long long console_next;
+    char vm_state[16];
+};
+void answer_free(struct answer *a);
+/** Ask host; method "GET" or "POST".  body: JSON (stolen) or NULL; raw: bytes instead.  An error, the host's included, is reported and its code
+ *  returned; *out is then empty. */
+enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out);
+enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len, struct answer *out);
+/** Connect and return the fingerprint of the certificate that the host shows, trusted or not. */
+enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN]);
+void client_close(struct host *h);      /* end the connection; the next request makes a new one */
+void client_cleanup(void);
+
+/* Fields of an object; "" and 0 when they are missing. */
+const char *get_str(const json_t *o, const char *key);
+unsigned long long get_num(const json_t *o, const char *key);
+bool get_bool(const json_t *o, const char *key);
+void print_json(json_t *o);             /* to standard output; o is stolen */
+
+/** Call each for every host that --host names, or for all; with errors go on.  Returns the first error. */
+enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void *ctx);
+/** The one host that is meant: --host, or the only one. */
+enum exit_code one_host(struct host **out);
+
+/* ---- commands: what argv holds is left of the command's words and options ---- */
+enum exit_code cmd_key(int argc, char **argv);
+enum exit_code cmd_host_list(int argc, char **argv);
+enum exit_code cmd_host_show(int argc, char **argv);
+enum exit_code cmd_host_add(int argc, char **argv);
+enum exit_code cmd_host_log(int argc, char **argv);
+enum exit_code cmd_host_evacuate(int argc, char **argv);
+enum exit_code cmd_vm_list(int argc, char **argv);
+enum exit_code cmd_vm_show(int argc, char **argv);
+enum exit_code cmd_vm_start(int argc, char **argv);
+enum exit_code cmd_vm_stop(int argc, char **argv);
+enum exit_code cmd_vm_pause(int argc, char **argv);
+enum exit_code cmd_vm_resume(int argc, char **argv);
+enum exit_code cmd_vm_inspect(int argc, char **argv);
+enum exit_code cmd_vm_console(int argc, char **argv);
+enum exit_code cmd_vm_migrate(int argc, char **argv);
+enum exit_code cmd_migration_list(int argc, char **argv);
+enum exit_code cmd_migration_show(int argc, char **argv);
+enum exit_code cmd_migration_watch(int argc, char **argv);
+enum exit_code cmd_migration_cancel(int argc, char **argv);
+enum exit_code cmd_migration_resolve(int argc, char **argv);
+enum exit_code cmd_validate(int argc, char **argv);
+
+/* ---- shared by commands ---- */
+/** Where is the guest?  The host that has it running (or paused, ...), else the one that has it stopped.  *vm: its object from the list (owned). */
+enum exit_code find_vm(const char *name, struct host **host, json_t **vm);
+/** Follow a move to its end with a progress bar; prints the outcome. */
+enum exit_code watch_move(struct host *h, unsigned long long id);
+/** Draw a move (the JSON of /v1/migrations/ID) into an SVG file. */
+enum exit_code svg_write(const char *path, const json_t *job);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tools/ctl/host.c - godwitctl host list|show|add|log. */
+#include "tools/ctl/ctl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MIB 1048576
+
+static enum exit_code list_one(struct host *h, void *ctx)
+{
+    struct answer a;
+    json_t *all = ctx;
+    enum exit_code e = ask(h, "GET", "/v1/host", NULL, &a);
+    if (e) {
+        if (!options.json)
+            printf("%-16s %-22s %s\n", h->name, h->address, e == EXIT_UNTRUSTED ? "untrusted" : "no answer");
+        return e;
+    }
+    const json_t *memory = json_object_get(a.json, "memory");
+    if (options.json)
+        json_array_append(all, a.json);
+    else
+        printf("%-16s %-22s %-8s %5zu %8llu %8llu MiB  %s\n", h->name, h->address, get_str(a.json, "virtualization"),
+               json_array_size(json_object_get(a.json, "cpus")), get_num(memory, "total_bytes") / MIB, get_num(memory, "promisable_bytes") / MIB,
+               get_str(a.json, "role"));
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
+enum exit_code cmd_host_list(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    json_t *all = json_array();
+    if (!options.json)
+        printf("%-16s %-22s %-8s %5s %8s %8s      %s\n", "HOST", "ADDRESS", "CPU", "CPUS", "MEMORY", "FREE", "ROLE");
+    enum exit_code e = each_host(list_one, all);
+    if (options.json)
+        print_json(json_pack("{s:o}", "hosts", all));
+    else
+        json_decref(all);
+    return e;
+}
+
+static void show(const json_t *o)
+{
+    size_t i;
+    json_t *v;
+    const json_t *memory = json_object_get(o, "memory");
+    printf("name: %s\nversion: Godwit %s\nvirtualization: %s\nuptime_s: %llu\n", get_str(o, "name"), get_str(o, "version"), get_str(o, "virtualization"),
+           get_num(o, "uptime_us") / 1000000);
+    printf("memory_mib: %llu total, %llu free, %llu promised to guests, %llu to be had\n", get_num(memory, "total_bytes") / MIB,
+           get_num(memory, "free_bytes") / MIB, get_num(memory, "promised_bytes") / MIB, get_num(memory, "promisable_bytes") / MIB);
+    printf("moves: in %s, out %s, at most %llu at once, blackout limit %llu ms\nyour role: %s\n", get_bool(o, "incoming") ? "yes" : "no",
+           get_bool(o, "outgoing") ? "yes" : "no", get_num(o, "max_jobs"), get_num(o, "downtime_limit_ms"), get_str(o, "role"));
+    json_array_foreach(json_object_get(o, "cpus"), i, v)
+        printf("cpu %zu: %s, idle %llu ms\n", i, get_bool(v, "online") ? "online" : "off", get_num(v, "idle_us") / 1000);
+    json_array_foreach(json_object_get(o, "peers"), i, v)
+        printf("peer %s: %s:%llu\n", get_str(v, "name"), get_str(v, "address"), get_num(v, "port"));
+    json_array_foreach(json_object_get(o, "details"), i, v)
+        printf("%s\n", json_string_value(v));
+}
+
+enum exit_code cmd_host_show(int argc, char **argv)
+{
+    struct host *h = NULL;
+    struct answer a;
+    if (argc)
+        options.host = argv[0];
+    enum exit_code e = one_host(&h);
+    if (!e)
+        e = ask(h, "GET", "/v1/host", NULL, &a);
+    if (e)
+        return e;
+    if (options.json)
+        print_json(json_incref(a.json));
+    else
+        show(a.json);
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
+enum exit_code cmd_host_log(int argc, char **argv)
+{
+    struct host *h = NULL;
+    struct answer a;
+    if (argc)
+        options.host = argv[0];
+    enum exit_code e = one_host(&h);
+    if (!e)
+        e = ask(h, "GET", "/v1/log", NULL, &a);
+    if (e)
+        return e;
+    fwrite(a.text, 1, a.len, stdout);
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
+/* ---- pairing ---- */
+
+static bool yes_typed(void)
+{
+    char line[16];
+    return options.yes || (fgets(line, sizeof(line), stdin) && (!strcmp(line, "yes\n") || !strcmp(line, "y\n")));
+}
+
+/* "ADDRESS" or "ADDRESS:PORT" */
+static bool address_parse(struct host *h, const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    size_t n = colon ? (size_t)(colon - text) : strlen(text);
+    char *end = "";
+    unsigned long port = colon ? strtoul(colon + 1, &end, 10) : DEFAULT_PORT;
+    if (!n || n >= sizeof(h->address) || *end || port < 1 || port > 65535)
+        return false;
+    memcpy(h->address, text, n);
+    h->address[n] = 0;
+    h->port = (unsigned)port;
+    return true;
+}
+
+/* Both sides' fingerprints: each is to be compared with what the other side's console or file says. */
+static enum exit_code confirm(struct host *h, enum exit_code let_in)
+{
+    unsigned char own[FP_LEN];
+    char host_text[FP_TEXT_LEN], own_text[FP_TEXT_LEN];
+    enum exit_code e = identity_fingerprint(own);
+    if (e)
+        return e;
+    fingerprint_text(h->fingerprint, host_text);
+    fingerprint_text(own, own_text);
+    fprintf(stderr, "host %s at %s:%u shows the fingerprint\n    %s\nits log says \"this host's certificate fingerprint is ...\": compare them.\n"
+            "This client's fingerprint is\n    %s\n%s\n", h->name, h->address, h->port, host_text, own_text,
+            let_in == EXIT_GOOD ? "and the host lets it in." : "and the host does not know it yet: its godwit.conf needs");
+    if (let_in != EXIT_GOOD)
+        fprintf(stderr, "    [client %s]\n    fingerprint = %s\n    role = operate\n", settings.name, own_text);
+    fprintf(stderr, "Is the host's fingerprint right? (yes/no) ");
+    return yes_typed() ? EXIT_GOOD : fail(EXIT_UNTRUSTED, "%s is not added", h->name);
+}
+
+enum exit_code cmd_host_add(int argc, char **argv)
+{
+    struct host h = { .port = DEFAULT_PORT };
+    unsigned char wanted[FP_LEN];
+    bool made;
+    (void)argc;
+    if (strlen(argv[0]) >= NAME_MAX_LEN || strpbrk(argv[0], "]/ \t\n") || !address_parse(&h, argv[1]))
+        return fail(EXIT_USAGE, "usage: godwitctl host add NAME ADDRESS[:PORT] [--fingerprint HEX] [--yes]");
+    if (options.fingerprint && !fingerprint_parse(options.fingerprint, wanted))
+        return fail(EXIT_USAGE, "a fingerprint has 64 hex digits");
+    strcpy(h.name, argv[0]);
+    enum exit_code e = identity_make(&made);
+    if (e)
+        return e;
+    enum exit_code let_in = ask_fingerprint(&h, h.fingerprint);
+    client_close(&h);
+    if (let_in != EXIT_GOOD && let_in != EXIT_UNTRUSTED)
+        return let_in;
+    if (options.fingerprint && memcmp(wanted, h.fingerprint, FP_LEN))
+        return fail(EXIT_UNTRUSTED, "the host at %s shows another fingerprint than the one given; it is not added", argv[1]);
+    e = options.fingerprint ? EXIT_GOOD : confirm(&h, let_in);
+    struct host *slot = config_host(h.name);
+    if (!slot && settings.n_hosts < HOSTS_MAX)
+        slot = &settings.hosts[settings.n_hosts++];
+    if (e || !slot)
+        return e ? e : fail(EXIT_CONFIG, "at most %u hosts", HOSTS_MAX);
+    client_close(slot);
+    *slot = h;
+    e = config_save();
+    if (!e && !options.json)
+        printf("%s added to %s%s\n", h.name, settings.path, let_in ? "; it does not let this client in yet" : "");
+    else if (!e)
+        print_json(json_pack("{s:s,s:b}", "added", h.name, "let_in", let_in == EXIT_GOOD));
+    return e;
+}
+
+/* ---- evacuation ---- */
+
+static void show_evacuation(const json_t *o)
+{
+    size_t i;
+    json_t *v;
+    json_array_foreach(json_object_get(o, "items"), i, v)
+        printf("%-20s %s%s\n", get_str(v, "vm"), !get_bool(v, "over") ? "on its way" : get_bool(v, "gone") ? "gone" : "cannot go: ", get_str(v, "message"));
+    printf("%llu guests, %llu over, %llu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
+}
+
+/* Wait for its end; 6 when a guest could not go. */
+enum exit_code cmd_host_evacuate(int argc, char **argv)
+{
+    struct host *h = NULL;
+    struct answer a;
+    const struct timespec pause = { .tv_nsec = 300000000 };
+    options.host = argc ? argv[0] : options.host;
+    enum exit_code e = one_host(&h);
+    if (!e)
+        e = ask(h, "POST", "/v1/host/evacuate", NULL, &a);
+    while (!e && get_bool(a.json, "active") && !options.detach) {
+        answer_free(&a);
+        nanosleep(&pause, NULL);
+        e = ask(h, "GET", "/v1/host/evacuate", NULL, &a);
+    }
+    if (e)
+        return e;
+    bool failed = get_num(a.json, "failed") != 0;
+    if (options.json)
+        print_json(json_incref(a.json));
+    else
+        show_evacuation(a.json);
+    answer_free(&a);
+    return failed ? EXIT_MOVE_FAILED : EXIT_GOOD;
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tools/ctl/migration.c - godwitctl vm migrate, migration list|show|watch|cancel|resolve.
+ *
+ * A move is known on its source only, by a number: HOST/NUMBER here, NUMBER with --host, or the guest's name for its newest move. */
+#define _GNU_SOURCE
+#include "tools/ctl/ctl.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WATCH_MS  150
+#define BAR_WIDTH 32
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int sig) { (void)sig, interrupted = 1; }
+
+/* ---- one move ---- */
+
+static enum exit_code get_job(struct host *h, unsigned long long id, struct answer *a)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/v1/migrations/%llu", id);
+    return ask(h, "GET", path, NULL, a);
+}
+
+static void bar(const json_t *j)
+{
+    char text[BAR_WIDTH + 1];
+    unsigned done = (unsigned)(get_num(j, "percent") * BAR_WIDTH / 100);
+    if (!strcmp(get_str(j, "state"), "queued")) {
+        fprintf(stderr, "\r%s -> %s waits, %llu before it\033[K", get_str(j, "vm"), get_str(j, "to"), get_num(j, "queue_position"));
+        return;
+    }
+    for (unsigned i = 0; i < BAR_WIDTH; i++)
+        text[i] = i < done ? '=' : i == done ? '>' : ' ';
+    text[BAR_WIDTH] = 0;
+    fprintf(stderr, "\r%s -> %s [%s] %3llu%% %s round %llu, %llu.%llu MB/s, dirty %llu pages/s, eta %llu s\033[K", get_str(j, "vm"), get_str(j, "to"), text,
+            get_num(j, "percent"), get_str(j, "phase"), get_num(j, "round"), get_num(j, "bytes_per_s") / 1000000, get_num(j, "bytes_per_s") / 100000 % 10,
+            get_num(j, "dirty_pages_per_s"), get_num(j, "eta_us") / 1000000);
+    fflush(stderr);
+}
+
+static void summary(const struct host *h, const json_t *j)
+{
+    unsigned long long ms = get_num(j, "elapsed_us") / 1000, us = get_num(j, "blackout_us"), kb = get_num(j, "wire_bytes") / 1000;
+    if (!strcmp(get_str(j, "state"), "moved"))
+        printf("%s moved from %s to %s in %llu.%03llu s, blackout %llu.%llu ms, %llu.%02llu MB on the wire, %zu rounds\n", get_str(j, "vm"), h->name,
+               get_str(j, "to"), ms / 1000, ms % 1000, us / 1000, us / 100 % 10, kb / 1000, kb / 10 % 100, json_array_size(json_object_get(j, "rounds")));
+    else
+        printf("%s: %s\n", get_str(j, "vm"), get_str(j, "state"));
+    if (*get_str(j, "why_peer"))
+        printf("%s was chosen: %s\n", get_str(j, "to"), get_str(j, "why_peer"));
+}
+
+static enum exit_code outcome(struct host *h, const json_t *j)
+{
+    const json_t *error = json_object_get(j, "error");
+    if (options.json) {
+        json_t *copy = json_copy((json_t *)j);
+        json_object_set_new(copy, "host", json_string(h->name));
+        print_json(copy);
+    } else if (!error) {
+        summary(h, j);
+    }
+    if (!strcmp(get_str(j, "state"), "in-doubt"))
+        return EXIT_IN_DOUBT;
+    if (error)
+        fprintf(stderr, "godwitctl: %s was not moved to %s, it runs on on %s: %s (%s)\n", get_str(j, "vm"), get_str(j, "to"), h->name,
+                get_str(error, "message"), get_str(error, "code"));
+    return error ? EXIT_MOVE_FAILED : EXIT_GOOD;
+}
+
+enum exit_code watch_move(struct host *h, unsigned long long id)
+{
+    struct answer a;
+    enum exit_code e;
+    bool show = isatty(STDERR_FILENO) && !options.quiet;
+    const struct timespec pause = { .tv_nsec = WATCH_MS * 1000000L };
+    signal(SIGINT, on_interrupt);
+    while (!(e = get_job(h, id, &a)) && !get_bool(a.json, "ended") && !interrupted) {
+        if (show)
+            bar(a.json);
+        answer_free(&a);
+        nanosleep(&pause, NULL);
+    }
+    signal(SIGINT, SIG_DFL);
+    if (show)
+        fprintf(stderr, "\r\033[K");
+    if (e)
+        return e;
+    if (interrupted)
+        fprintf(stderr, "the move goes on; `godwitctl migration watch %s/%llu` shows it\n", h->name, id);
+    e = interrupted ? EXIT_GOOD : outcome(h, a.json);
+    answer_free(&a);
+    return e;
+}
+
+static json_t *move_request(const char *vm, const char *to)
+{
+    json_t *o = json_pack("{s:s,s:s}", "vm", vm, "to", to);
+    if (options.plain || options.lz4)
+        json_object_set_new(o, "lz4", json_boolean(options.lz4));
+    if (options.verify)
+        json_object_set_new(o, "verify", json_true());
+    if (options.limit)
+        json_object_set_new(o, "bandwidth_limit_mb", json_integer(atoll(options.limit)));
+    if (options.downtime)
+        json_object_set_new(o, "downtime_limit_ms", json_integer(atoll(options.downtime)));
+    return o;
+}
+
+enum exit_code cmd_vm_migrate(int argc, char **argv)
+{
+    struct host *h;
+    struct answer a;
+    json_t *vm;
+    const char *to = options.to;
+    (void)argc;
+    if (!to)
+        return fail(EXIT_USAGE, "where to?  godwitctl vm migrate NAME --to HOST|auto");
+    enum exit_code e = find_vm(argv[0], &h, &vm);
+    if (e)
+        return e;
+    json_decref(vm);
+    e = ask(h, "POST", "/v1/migrations", move_request(argv[0], to), &a);
+    if (e)
+        return e;
+    unsigned long long id = get_num(a.json, "id");
+    if (options.detach && options.json)
+        print_json(json_pack("{s:s,s:I,s:s,s:s}", "host", h->name, "id", (json_int_t)id, "vm", argv[0], "to", to));
+    else if (options.detach)
+        printf("%s/%llu\n", h->name, id);
+    answer_free(&a);
+    return options.detach ? EXIT_GOOD : watch_move(h, id);
+}
+
+/* ---- which move ---- */
+
+struct search { const char *vm; struct host *host; unsigned long long id, age_us; bool active; };
+
+/* The newest of the guest's moves; one that is under way before any that has ended. */
+static enum exit_code search_one(struct host *h, void *ctx)
+{
+    struct search *s = ctx;
+    struct answer a;
+    size_t i;
+    json_t *v;
+    enum exit_code e = ask(h, "GET", "/v1/migrations", NULL, &a);
+    if (e)
+        return e;
+    json_array_foreach(json_object_get(a.json, "migrations"), i, v) {
+        bool active = !get_bool(v, "ended");
+        if (strcmp(get_str(v, "vm"), s->vm) || (s->host && (s->host == h || s->active >= active)))
+            continue;
+        s->host = h;
+        s->id = get_num(v, "id");
+        s->active = active;
+    }
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
+static enum exit_code find_job(const char *which, struct host **h, unsigned long long *id)
+{
+    char name[NAME_MAX_LEN];
+    const char *slash = strchr(which, '/'), *number = slash ? slash + 1 : which;
+    char *end;
+    *id = strtoull(number, &end, 10);
+    if (slash && (size_t)(slash - which) < sizeof(name)) {
+        snprintf(name, sizeof(name), "%.*s", (int)(slash - which), which);
+        options.host = name;
+    }
+    if (*number && !*end) {
+        enum exit_code e = one_host(h);
+        options.host = slash ? NULL : options.host;
+        return e;
+    }
+    struct search s = { .vm = which };
+    enum exit_code e = each_host(search_one, &s);
+    *h = s.host;
+    *id = s.id;
+    return s.host ? EXIT_GOOD : fail(e ? e : EXIT_REFUSED, "no move of %s is known; `godwitctl migration list` shows those that are", which);
+}
+
+/* ---- commands ---- */
+
+static enum exit_code list_one(struct host *h, void *ctx)
+{
+    struct answer a;
+    size_t i;
+    json_t *v;
+    enum exit_code e = ask(h, "GET", "/v1/migrations", NULL, &a);
+    if (e)
+        return e;
+    json_array_foreach(json_object_get(a.json, "migrations"), i, v) {
+        char id[NAME_MAX_LEN + 24];
+        json_object_set_new(v, "host", json_string(h->name));
+        json_array_append(ctx, v);
+        snprintf(id, sizeof(id), "%s/%llu", h->name, get_num(v, "id"));
+        if (!options.json)
+            printf("%-14s %-20s %-12s %-10s %4llu%% %7llu.%llu s %8llu ms  %s\n", id, get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"),
+                   get_num(v, "percent"), get_num(v, "elapsed_us") / 1000000, get_num(v, "elapsed_us") / 100000 % 10, get_num(v, "blackout_us") / 1000,
+                   get_str(json_object_get(v, "error"), "message"));
+    }
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
+enum exit_code cmd_migration_list(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    json_t *all = json_array();
+    if (!options.json)
+        printf("%-14s %-20s %-12s %-10s %5s %11s %11s\n", "MOVE", "GUEST", "TO", "STATE", "DONE", "TIME", "BLACKOUT");
+    enum exit_code e = each_host(list_one, all);
+    if (options.json)
+        print_json(json_pack("{s:o}", "migrations", all));
+    else
+        json_decref(all);
+    return e;
+}
+
+static void show_rounds(const json_t *j)
+{
+    size_t i;
+    json_t *r;
+    printf("%5s %10s %10s %12s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "PAGES", "DIRTY pages/s", "LEFT pages");
+    json_array_foreach(json_object_get(j, "rounds"), i, r)
+        printf("%5zu %10llu %10llu %12llu %8llu %14llu %12llu\n", i + 1, get_num(r, "start_us") / 1000, get_num(r, "us") / 1000, get_num(r, "bytes"),
+               get_num(r, "pages"), get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
+}
+
+static void show_parts(const char *title, const json_t *o)
+{
+    const char *key;
+    json_t *v;
+    printf("%s:", title);
+    json_object_foreach((json_t *)o, key, v)
+        printf(" %s=%lld", key, (long long)json_integer_value(v));
+    printf("\n");
+}
+
+enum exit_code cmd_migration_show(int argc, char **argv)
+{
+    struct host *h;
+    struct answer a;
+    unsigned long long id;
+    (void)argc;
+    enum exit_code e = find_job(argv[0], &h, &id);
+    if (!e)
+        e = get_job(h, id, &a);
+    if (e)
+        return e;
+    if (options.svg)
+        e = svg_write(options.svg, a.json);
+    if (options.json || options.svg) {
+        if (options.json)
+            print_json(json_incref(a.json));
+        answer_free(&a);
+        return e;
+    }
+    printf("move %s/%llu of %s to %s: %s, %s, %llu%%\n", h->name, id, get_str(a.json, "vm"), get_str(a.json, "to"), get_str(a.json, "state"),
+           get_str(a.json, "phase"), get_num(a.json, "percent"));
+    if (json_object_get(a.json, "error"))
+        printf("error: %s\n", get_str(json_object_get(a.json, "error"), "message"));
+    summary(h, a.json);
+    show_parts("blackout", json_object_get(a.json, "blackout"));
+    show_parts("pages", json_object_get(a.json, "pages"));
+    show_parts("stream bytes", json_object_get(a.json, "stream_bytes"));
+    show_rounds(a.json);
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
+enum exit_code cmd_migration_watch(int argc, char **argv)
+{
+    struct host *h;
+    unsigned long long id;
+    (void)argc;
+    enum exit_code e = find_job(argv[0], &h, &id);
+    return e ? e : watch_move(h, id);
+}
+
+static enum exit_code act(struct host *h, unsigned long long id, const char *verb, json_t *body)
+{
+    char path[64];
+    struct answer a;
+    snprintf(path, sizeof(path), "/v1/migrations/%llu/%s", id, verb);
+    enum exit_code e = ask(h, "POST", path, body, &a);
+    if (e)
+        return e;
+    if (options.json)
+        print_json(json_incref(a.json));
+    else
+        printf("%s: %s\n", h->name, get_str(a.json, "message"));
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
+enum exit_code cmd_migration_cancel(int argc, char **argv)
+{
+    struct host *h;
+    unsigned long long id;
+    (void)argc;
+    enum exit_code e = find_job(argv[0], &h, &id);
+    return e ? e : act(h, id, "cancel", NULL);
+}
+
+enum exit_code cmd_migration_resolve(int argc, char **argv)
+{
+    struct host *h;
+    unsigned long long id;
+    (void)argc;
+    if (options.force_here == options.force_there)
+        return fail(EXIT_USAGE, "say --resume-here (it does not run at the destination) or --discard (it does); with --yes it is done");
+    enum exit_code e = find_job(argv[0], &h, &id);
+    return e ? e : act(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", options.yes));
+}

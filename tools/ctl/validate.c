@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tools/ctl/validate.c - godwitctl validate: where a guest can go, and every reason where it cannot.
+ *
+ * The guest's host asks each destination itself, with the offer that a move would begin with. */
+#include "tools/ctl/ctl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define ASK_MS    50
+#define ASK_TURNS 400                   /* the host's own limits end the question much sooner */
+
+/* Would vm move from h to the peer to?  *out: the host's answer (owned). */
+static enum exit_code question(struct host *h, const char *vm, const char *to, json_t **out)
+{
+    const struct timespec pause = { .tv_nsec = ASK_MS * 1000000L };
+    for (unsigned turn = 0; turn < ASK_TURNS; turn++) {
+        struct answer a;
+        enum exit_code e = ask(h, "POST", "/v1/validate", json_pack("{s:s,s:s}", "vm", vm, "to", to), &a);
+        if (e)
+            return e;
+        *out = get_bool(a.json, "known") ? json_incref(a.json) : NULL;
+        answer_free(&a);
+        if (*out)
+            return EXIT_GOOD;
+        nanosleep(&pause, NULL);
+    }
+    return fail(EXIT_UNREACHABLE, "%s: no verdict on moving %s to %s came in time", h->name, vm, to);
+}
+
+static void say(FILE *f, const struct host *h, const json_t *verdict)
+{
+    size_t i;
+    json_t *reason;
+    fprintf(f, "%s %s -> %s: %s\n", get_str(verdict, "vm"), h->name, get_str(verdict, "to"), get_bool(verdict, "would_move") ? "would move" : "would not move");
+    json_array_foreach(json_object_get(verdict, "reasons"), i, reason)
+        fprintf(f, "    %s\n", json_string_value(reason));
+}
+
+/* Names of the peers of h, or just --to.  Owned by the caller. */
+static enum exit_code destinations(struct host *h, json_t **out)
+{
+    struct answer a;
+    size_t i;
+    json_t *peer;
+    *out = json_array();
+    if (options.to && strcmp(options.to, "auto")) {
+        json_array_append_new(*out, json_string(options.to));
+        return EXIT_GOOD;
+    }
+    enum exit_code e = ask(h, "GET", "/v1/host", NULL, &a);
+    if (e)
+        return e;
+    json_array_foreach(json_object_get(a.json, "peers"), i, peer)
+        json_array_append(*out, json_object_get(peer, "name"));
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
+/* ---- validate ---- */
+
+struct verdicts { json_t *all; unsigned stuck; };               /* all: owned; stuck: guests that can go nowhere */
+
+static enum exit_code validate_vm(struct host *h, const char *vm, struct verdicts *v)
+{
+    json_t *to, *names, *verdict;
+    size_t i;
+    bool can = false;
+    enum exit_code e = destinations(h, &names);
+    for (i = 0; !e && i < json_array_size(names); i++) {
+        to = json_array_get(names, i);
+        e = question(h, vm, json_string_value(to), &verdict);
+        if (e)
+            break;
+        can |= get_bool(verdict, "would_move");
+        json_object_set_new(verdict, "host", json_string(h->name));
+        if (!options.json)
+            say(stdout, h, verdict);
+        json_array_append_new(v->all, verdict);
+    }
+    json_decref(names);
+    v->stuck += !e && !can;
+    return e;
+}
+
+static enum exit_code validate_host(struct host *h, void *ctx)
+{
+    struct answer a;
+    size_t i;
+    json_t *vm;
+    enum exit_code first = ask(h, "GET", "/v1/vms", NULL, &a);
+    if (first)
+        return first;
+    json_array_foreach(json_object_get(a.json, "vms"), i, vm) {
+        if (strcmp(get_str(vm, "state"), "running"))
+            continue;
+        enum exit_code e = validate_vm(h, get_str(vm, "name"), ctx);
+        first = first ? first : e;
+    }
+    answer_free(&a);
+    return first;
+}
+
+enum exit_code cmd_validate(int argc, char **argv)
+{
+    struct verdicts v = { .all = json_array() };
+    struct host *h;
+    json_t *vm;
+    enum exit_code e;
+    if (!argc) {
+        e = each_host(validate_host, &v);
+    } else if (!(e = find_vm(argv[0], &h, &vm))) {
+        json_decref(vm);
+        e = validate_vm(h, argv[0], &v);
+    }
+    if (options.json)
+        print_json(json_pack("{s:O}", "verdicts", v.all));
+    json_decref(v.all);
+    return e ? e : v.stuck ? EXIT_REFUSED : EXIT_GOOD;
+}
