@@ -17,7 +17,7 @@ import sys
 import bochs
 from bochs import BochsHost, BochsLink
 from emulator import BUILD, SLOWNESS, kill_all
-from host import KEYS, RUNS, Host, Link, fingerprint, vm
+from host import KEYS, RUNS, Host, Lan, Link, fingerprint, vm
 from tiny_guest import QEMU_TICKS, move, walker_files, walker_vm
 
 VERBOSE = False
@@ -127,7 +127,7 @@ class Api(Pair):
     GODWITCTL = os.path.join(BUILD, "tools", "godwitctl")
 
     def __init__(self):
-        super().__init__(link=Link(way_in=True), clients={"operator": "operate", "reader": "read"})
+        super().__init__(link=Lan(), clients={"operator": "operate", "reader": "read"})
         self.folder = os.path.join(RUNS, "api")
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
@@ -140,6 +140,10 @@ class Api(Pair):
                 f.write(f"[client]\nname = {name}\nkey = {name}.key.pem\ncert = {name}.crt.pem\n")
                 for host in (self.a, self.b):
                     f.write(f"[host {host.name}]\naddress = 127.0.0.1\nport = {host.api_port}\nfingerprint = {fingerprint(host.name)}\n")
+
+    def close(self):
+        super().close()
+        self.link.close()
 
     def pem(self, name, kind):
         return os.path.join(self.folder, f"{name}.{kind}.pem")

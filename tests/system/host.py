@@ -40,25 +40,11 @@ def mac(name):
 
 
 class Link:
-    """A cable between two hosts: the first end listens, the second connects.  A host may leave and come back.
+    """A cable between two hosts: the first end listens, the second connects.  A host may leave and come back."""
 
-    way_in: the first end's emulator also joins a little network of its own to the cable, which leads from ports of this machine to the hosts' management
-    interfaces.  There can be one such network on a cable only: another one would answer what is meant for the first."""
-
-    def __init__(self, way_in=False):
+    def __init__(self):
         os.makedirs(RUNS, exist_ok=True)
         self.path, self.listener = os.path.join(RUNS, f"link-{os.getpid()}-{id(self):x}"), None
-        self.api_ports = {name: free_port() for name in NUMBERS} if way_in else {}
-
-    def devices(self, name):
-        """QEMU's arguments for a host's end; the host's card goes to what is returned second."""
-        end = ["-netdev", self.netdev(name)]
-        if not self.api_ports or self.listener != name:
-            return end, "n0"
-        forwards = "".join(f",hostfwd=tcp:127.0.0.1:{port}-{address(host)}:7443" for host, port in self.api_ports.items())
-        return end + ["-netdev", f"user,id=u0,net=10.7.0.192/27,host=10.7.0.200,restrict=on{forwards}",
-                      "-netdev", "hubport,id=hub,hubid=0", "-netdev", "hubport,id=hubu,hubid=0,netdev=u0",
-                      "-netdev", "hubport,id=hubn,hubid=0,netdev=n0"], "hub"
 
     def netdev(self, name):
         self.listener = self.listener or name
@@ -66,7 +52,8 @@ class Link:
 
 
 class Lan:
-    """A switch with a cable for each host, and one to this machine, which they see as 10.7.0.100: what listens on 127.0.0.1 here is reached there.
+    """A switch with a cable for each host, and one to this machine, which they see as 10.7.0.100: what listens on 127.0.0.1 here is reached there,
+    and api_ports[name] here leads to host name's management interface.
 
     This machine's end is a QEMU without a machine in it, for its user network.  That one takes every frame for its own, so only those for its
     address may reach it: hence a switch, not a hub."""
@@ -76,8 +63,10 @@ class Lan:
         os.makedirs(RUNS, exist_ok=True)
         self.path = os.path.join(RUNS, f"lan-{os.getpid()}-{id(self):x}")
         self.ends, self.wires, self.locks, self.home = {}, {}, {}, {}
+        self.api_ports = {name: free_port() for name in NUMBERS}
+        ways_in = "".join(f",hostfwd=tcp:127.0.0.1:{port}-{address(name)}:7443" for name, port in self.api_ports.items())
         command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-monitor", "none",
-                   "-netdev", f"user,id=u,ipv6=off,net=10.7.0.0/24,host={self.GATEWAY},dns=10.7.0.101,dhcpstart=10.7.0.200",
+                   "-netdev", f"user,id=u,ipv6=off,net=10.7.0.0/24,host={self.GATEWAY},dns=10.7.0.101,dhcpstart=10.7.0.200{ways_in}",
                    "-netdev", "hubport,id=hu,hubid=0,netdev=u", "-netdev", self.netdev("user"), "-netdev", "hubport,id=hn,hubid=0,netdev=n0"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         atexit.register(self.close)
@@ -316,7 +305,7 @@ class Host:
 
     vms        {name: vm(...)}           peers   names of hosts that it knows, or {name: {key: value}} to lie about one
     host_keys  further keys of [host]    conf    the whole configuration file instead
-    clients    {name: role}: who may use the management interface, which is at 127.0.0.1:api_port of this machine if the link has a way in
+    clients    {name: role}: who may use the management interface, which is at 127.0.0.1:api_port of this machine if the link is a Lan
     cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet dump),
     key_name  whose key and certificate it has (default its own)"""
 
@@ -362,8 +351,7 @@ class Host:
     def boot(self, wait=True):
         net = []
         if self.link:
-            net, card = self.link.devices(self.name) if isinstance(self.link, Link) else (["-netdev", self.link.netdev(self.name)], "n0")
-            net += ["-device", f"{self.nic},netdev={card},mac={mac(self.name)},romfile="]
+            net = ["-netdev", self.link.netdev(self.name), "-device", f"{self.nic},netdev=n0,mac={mac(self.name)},romfile="]
             if self.pcap:
                 net += ["-object", f"filter-dump,id=f0,netdev=n0,file={self.pcap},maxlen=65536"]
         self.machine = Emulator(self.name, self.image(), self.folder, self.cpus, self.memory_mib, net, self.limit_s, self.reboot, self.extra)

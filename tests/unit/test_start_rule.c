@@ -199,6 +199,26 @@ static void test_rounds_matter(void **s)
     assert_true(found);
 }
 
+/* A question that was put while we did not want, or whose answer is too old, belongs to a round that is over: its answer will not count. */
+static void test_void_rounds(void **s)
+{
+    (void)s;
+    struct start_rule r;
+    struct ask_reply reply = { .state = ASK_ANSWERED, .find = MIG_F_WANTED, .ticket = { { 1 } }, .at_us = 1000, .round = 7 };
+    unsigned peer;
+    start_rule_begin(&r, &(struct mig_id){ { 2 } });
+    assert_int_equal(start_rule_step(&r, &reply, 1, 1000, &peer), START_WAIT);
+    assert_false(r.wanted);
+    assert_int_equal(start_rule_step(&r, &reply, 1, 1000 + START_YIELD_US, &peer), START_WAIT);
+    assert_true(r.wanted);
+    assert_int_equal(reply.round, 8);
+    assert_int_equal(reply.state, ASK_WAITING);
+    reply = (struct ask_reply){ .state = ASK_ANSWERED, .find = MIG_F_NONE, .at_us = 1000, .round = 8 };
+    assert_int_equal(start_rule_step(&r, &reply, 1, 1001 + START_FRESH_US, &peer), START_WAIT);
+    assert_int_equal(reply.round, 9);
+    assert_int_equal(reply.state, ASK_WAITING);
+}
+
 /* All hosts come up at once and want it: exactly one gets it, soon. */
 static void test_all_at_once(void **s)
 {
@@ -251,7 +271,7 @@ static void test_nobody_to_ask(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_never_two), cmocka_unit_test(test_rounds_matter), cmocka_unit_test(test_all_at_once),
+        cmocka_unit_test(test_never_two), cmocka_unit_test(test_rounds_matter), cmocka_unit_test(test_void_rounds), cmocka_unit_test(test_all_at_once),
         cmocka_unit_test(test_silent_peer), cmocka_unit_test(test_nobody_to_ask),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
