@@ -38,6 +38,8 @@
 #define CLIENT_US        50000                  /* clients: 20 connections a second */
 #define BURST            40
 #define MAX_STREAMS      56                     /* leaves half of them for those that we open */
+#define REFUSALS_TOLD    4                      /* lines in the log in each ... */
+#define REFUSALS_US      (10u * 1000 * 1000)
 #define OUTPUT_BATCH     (64 * 1024)            /* hand TCP's queue to the card at least so often */
 #define RXQ_LEN          1024                   /* power of two; a window of full segments is 720 */
 
@@ -140,8 +142,16 @@ HV_PRINTF(3, 4) static void stream_fail(struct stream *s, enum hv_err e, const c
     s->deadline_us = clock_us() + REFUSE_US;
     if (s->owner != OWNER_US) return;
     s->owner = OWNER_NONE;
+    static uint64_t window_us;
+    static unsigned told;
     n_refused++;
-    log_warn("net", "connection from %u.%u.%u.%u refused: %s", s->ip[0], s->ip[1], s->ip[2], s->ip[3], s->reason);
+    if (clock_us() - window_us > REFUSALS_US) {
+        window_us = clock_us();
+        told = 0;
+    }
+    if (told++ < REFUSALS_TOLD)         /* strangers do not fill the log: `host` counts the others */
+        log_warn("net", "connection from %u.%u.%u.%u refused: %s%s", s->ip[0], s->ip[1], s->ip[2], s->ip[3], s->reason,
+                 told == REFUSALS_TOLD ? " (more of these are only counted for a while)" : "");
 }
 
 #define PEER_FMT     "%u.%u.%u.%u:%u"

@@ -150,6 +150,7 @@ def test_hostile_clients(api):
     api.ctl("vm", "list", "-H", "b")
     flood = threading.Thread(target=babble, args=(api.a.api_port,), daemon=True)
     flood.start()
+    time.sleep(3)                                       # the log tells of the first few, and must not tear what is typed
     free = api.a.free_kib()
     report = api.a.migrate("guest", "b")
     api.at = api.b
