@@ -586,10 +586,25 @@ static void starting_key(char c)
         (void)!start_cancel(starting);  /* starting_step() says the rest */
 }
 
+/* A log line came while somebody types: show again what is typed so far. */
+static void redraw(void)
+{
+    static unsigned seen;
+    unsigned lines = log_com1_lines();
+    if (lines == seen)
+        return;
+    seen = lines;
+    if (line_len && !attached && !watched && !starting) {
+        prompt();
+        serial_write(line, line_len);
+    }
+}
+
 bool console_step(void)
 {
     if (starting)
         starting_step();                /* before the new life's first output is taken */
+    redraw();
     bool moved = all_guest_output();
     for (int c; (c = serial_getc()) >= 0; moved = true) {
         if (attached)

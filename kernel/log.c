@@ -23,6 +23,7 @@ static char ring[LOG_RING_SIZE];                /* [log] */
 static uint64_t ring_end;                       /* [log] bytes ever written */
 static bool have_debug_port;                    /* const after log_init */
 static atomic_bool com1_on = true, panic_mode;
+static atomic_uint com1_lines;
 static atomic_int min_level = LOG_INFO;
 
 void log_init(const struct boot_info *bi)
@@ -33,6 +34,7 @@ void log_init(const struct boot_info *bi)
 }
 
 void log_com1_enable(bool on) { atomic_store_explicit(&com1_on, on, memory_order_relaxed); }
+unsigned log_com1_lines(void) { return atomic_load_explicit(&com1_lines, memory_order_relaxed); }
 void log_level_set(int level) { atomic_store_explicit(&min_level, level, memory_order_relaxed); }
 void log_panic_mode(void)
 {
@@ -60,6 +62,7 @@ static void emit(const char *s, size_t len)
     if (atomic_load_explicit(&com1_on, memory_order_relaxed) || atomic_load_explicit(&panic_mode, memory_order_relaxed)) {
         serial_write(s, len - 1);
         serial_write("\r\n", 2);
+        atomic_fetch_add_explicit(&com1_lines, 1, memory_order_relaxed);
     }
     fb_write(s, len);
 }

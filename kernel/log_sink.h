@@ -12,6 +12,8 @@
 void log_init(const struct boot_info *bi);
 /** Lines go to COM1 too (the default), or not while something else owns it.  Panics always do. */
 void log_com1_enable(bool on);
+/** How many lines went to COM1 so far: whoever is typing there wants his own line again after one.  Any context. */
+unsigned log_com1_lines(void);
 /** Lines below this level are dropped.  Default LOG_INFO. */
 void log_level_set(int level);
 /** Copy the newest lines, at most cap bytes, oldest first, starting at the beginning of a line.  Returns the number of bytes. */

@@ -156,6 +156,7 @@ int main(int argc, char **argv)
         return EXIT_GOOD;
     }
     enum exit_code e = execute(argc - optind, argv + optind, config);
+    print_json_error();
     client_cleanup();
     return e;
 }

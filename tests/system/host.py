@@ -85,8 +85,11 @@ class Lan:
             self.wires[name] = self.ends[name].accept()[0]
             stream = self.wires[name].makefile("rb")
             while True:
-                head = stream.read(4)                           # QEMU's framing: length, frame
-                body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+                try:
+                    head = stream.read(4)                       # QEMU's framing: length, frame
+                    body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+                except OSError:
+                    body = b""                                  # killed before it had read all that was sent to it
                 if not body:
                     break
                 self.home[body[6:12]] = name

@@ -55,6 +55,6 @@ def test_disk_moves_and_survives_its_server(own):
     with a.guest("guest") as g:
         figures = end(g, nbd)
     assert figures["writes"] > 100, figures
-    assert figures["slowest_ms"] > 2000, "the guest saw nothing of the loss of its server"
+    assert figures["slowest_ms"] > 2000, f"the guest saw nothing of the loss of its server: {figures}"
     shown = a.command("vm inspect guest")
     assert re.search(r"^virtio disk +slot 4, live, .* 0 failed", shown, re.M), shown

@@ -19,6 +19,23 @@ static struct check {                   /* of the connection that is made now; o
     bool asked, refused;
 } check;
 
+/* With --json the output is one document: what was asked for, or else the last error.  A host that does not answer is no error yet while others do. */
+static json_t *last_error;
+static bool printed;
+
+static void error_is(json_t *o)
+{
+    json_decref(last_error);
+    last_error = o;
+}
+
+void print_json_error(void)
+{
+    if (options.json && !printed && last_error)
+        json_dumpf(last_error, stdout, JSON_INDENT(2)), putchar('\n');
+    error_is(NULL);
+}
+
 enum exit_code fail(enum exit_code code, const char *fmt, ...)
 {
     char text[1024];
@@ -27,8 +44,7 @@ enum exit_code fail(enum exit_code code, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     fprintf(stderr, "godwitctl: %s\n", text);
-    if (options.json)
-        print_json(json_pack("{s:{s:i,s:s}}", "error", "exit", (int)code, "message", text));
+    error_is(json_pack("{s:{s:i,s:s}}", "error", "exit", (int)code, "message", text));
     return code;
 }
 
@@ -37,6 +53,7 @@ void print_json(json_t *o)
     json_dumpf(o, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(o);
+    printed = true;
 }
 
 const char *get_str(const json_t *o, const char *key)
@@ -176,9 +193,8 @@ static enum exit_code host_error(const struct host *h, const struct answer *a)
 {
     const char *message = get_str(a->json, "message"), *code = get_str(a->json, "code");
     fprintf(stderr, "godwitctl: %s: %s (%s)\n", h->name, *message ? message : a->text ? a->text : "", *code ? code : "no code");
-    if (options.json)
-        print_json(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code", code, "message", message, "status",
-                             (int)a->status));
+    error_is(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code", code, "message", message, "status",
+                       (int)a->status));
     return EXIT_REFUSED;
 }
 

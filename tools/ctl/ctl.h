@@ -86,7 +86,9 @@ void client_cleanup(void);
 const char *get_str(const json_t *o, const char *key);
 unsigned long long get_num(const json_t *o, const char *key);
 bool get_bool(const json_t *o, const char *key);
-void print_json(json_t *o);             /* to standard output; o is stolen */
+void print_json(json_t *o);              /* to standard output; o is stolen */
+/** At the end, with --json: the last error if nothing else was printed. */
+void print_json_error(void);
 
 /** Call each for every host that --host names, or for all; with errors go on.  Returns the first error. */
 enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void *ctx);
