@@ -21,9 +21,10 @@ def test_unlike_processor_refuses_and_names_every_feature(bed):
 def test_amd_and_intel_do_not_mix(bed):
     """QEMU with AMD-V on the same cable: a move is refused both ways, and the guests run on."""
     hosts = bed("intel")
-    d = Host("d", hosts.link, peers=["a"], nic="e1000", tag="bed", files=walker_files(), vms={"stray": walker_vm(QEMU_TICKS)})
+    d = Host("d", hosts.link, peers=["a"], nic="e1000", tag="bed", files=walker_files(), vms={"stray": walker_vm(QEMU_TICKS, autostart=False)})
     try:
         narrate(d.boot())
+        d.command("vm start stray --force")
         refused(d, "a", "stray", ("runs on AMD, this host is Intel",))
         refused(hosts["a"], "d", "promised", ("runs on Intel, this host is AMD",))
     finally:
