@@ -47,11 +47,13 @@ static const struct mig_src_ops src = { n_pages, page, log_start, harvest, log_s
 static bool admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes) { (void)c, (void)o, (void)r, (void)notes; return true; }
 static void *page_for_write(void *c, uint64_t gfn) { return ((struct image *)c)->mem + gfn * 4096; }
 static bool present(void *c, uint64_t gfn) { (void)c, (void)gfn; return true; }
-static enum hv_err load(void *c, const void *b, size_t l, char *w, size_t n) { (void)c, (void)b, (void)l, (void)w, (void)n; return HV_OK; }
+static enum hv_err load(void *c, const void *b, size_t l, uint64_t age_us, char *w, size_t n) { (void)c, (void)b, (void)l, (void)w, (void)n; return HV_OK; }
 static enum hv_err ready(void *c, char *w, size_t n) { (void)c, (void)w, (void)n; return HV_OK; }
 static void run(void *c) { ((struct image *)c)->running = true; }
 static void drop(void *c) { (void)c; }
-static const struct mig_dst_ops dst = { admit, page_for_write, present, load, ready, run, drop };
+static const struct mig_dst_ops dst = {
+    .admit = admit, .page_for_write = page_for_write, .page_is_present = present, .state_load = load, .ready = ready, .run = run, .drop = drop,
+};                                      /* nobody asks: no find, no probe */
 
 static void *alloc(size_t len) { return calloc(1, len); }
 static void release_mem(void *p, size_t len) { (void)len; free(p); }
