@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/x86/fpu.c - switching FPU and SIMD state, in XSAVE's standard format (SDM 1 "Managing State Using the XSAVE Feature Set"). */
 #include "kernel/x86/fpu.h"
+#include "kernel/cpuid.h"
 #include "kernel/log.h"
 #include "kernel/x86/x86.h"
 
@@ -9,6 +10,22 @@
 
 uint64_t fpu_host_xcr0;
 uint32_t fpu_save_area_size = FXSAVE_SIZE;
+
+/* Does XSAVEC put the AVX part after the header, and leave the header's reserved bytes alone (SDM 1 "Compacted Format for an XSAVE Area")?
+ * Bochs 2.7 puts it at byte 416, over the header: the next XRSTOR is #GP, and Linux then gives the program fresh registers without a word. */
+static bool xsavec_works(void)
+{
+    enum { HEADER = 512, RESERVED = HEADER + 16, AVX_PART = HEADER + 64 };
+    uint8_t area[AVX_PART + 256] __attribute__((aligned(64))) = { 0 };
+    static const uint8_t ones[32] = { [0 ... 31] = 0xff };
+    asm volatile("vzeroall; vmovdqu %0, %%ymm0" : : "m"(ones));
+    xsavec(area, XCR0_X87 | XCR0_SSE | XCR0_AVX);
+    asm volatile("vzeroall");
+    for (unsigned i = RESERVED; i < AVX_PART; i++)
+        if (area[i])
+            return false;
+    return area[AVX_PART] == 0xff && area[AVX_PART + 15] == 0xff && area[AVX_PART + 16] == 0;
+}
 
 void fpu_init(void)
 {
@@ -24,6 +41,10 @@ void fpu_init(void)
     xsetbv(0, xcr0);
     fpu_host_xcr0 = xcr0;               /* every CPU writes the same value */
     fpu_save_area_size = cpuidex(0xd, 0).ebx;
+    if (cpuidex(0xd, 1).eax & CPUID_D1_EAX_XSAVEC && xcr0 & XCR0_AVX && !cpuid_xsavec_broken && !xsavec_works()) {
+        cpuid_xsavec_broken = true;
+        log_warn("cpu", "XSAVEC of this processor spoils what it saves (Bochs before 2.8 does): guests do not get it");
+    }
 }
 
 void fpu_area_init(void *area)

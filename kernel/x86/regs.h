@@ -50,6 +50,8 @@
 #define RFLAGS_VM       BIT64(17)
 #define RFLAGS_AC       BIT64(18)
 
+#define CPUID_D1_EAX_XSAVEC BIT32(1)
+
 #define XCR0_X87        BIT64(0)
 #define XCR0_SSE        BIT64(1)
 #define XCR0_AVX        BIT64(2)

@@ -89,6 +89,10 @@ static inline void xsave(void *area, uint64_t mask)
 {
     asm volatile("xsave64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
 }
+static inline void xsavec(void *area, uint64_t mask)      /* the compacted format; the CPU must have it: CPUID 0Dh/1 EAX bit 1 */
+{
+    asm volatile("xsavec64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
+}
 static inline void xrstor(const void *area, uint64_t mask)
 {
     asm volatile("xrstor64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");

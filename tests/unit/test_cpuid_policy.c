@@ -340,6 +340,18 @@ static void test_refusals_name_everything(void **state)
     assert_string_equal(got, "this host's processor lacks 1 feature that the guest was promised: CPUID 7h.0 EDX bit 31 (unknown to this version)");
 }
 
+static void test_a_broken_xsavec_is_not_shown(void **state)
+{
+    uint32_t with[4], without[4];
+    (void)state;
+    cpuid_host(0xd, 1, with);
+    cpuid_xsavec_broken = true;
+    cpuid_host(0xd, 1, without);
+    cpuid_xsavec_broken = false;
+    with[CPUID_EAX] &= ~BIT32(1);
+    assert_memory_equal(with, without, sizeof with);
+}
+
 /* ---- the whole answer to an offer: cpuid_host is this machine's, so the guest is made from that ---- */
 
 static void test_offer_answer(void **state)
@@ -500,7 +512,7 @@ int main(void)
         cmocka_unit_test(test_leaves_agree), cmocka_unit_test(test_phys_bits_follow_the_guest), cmocka_unit_test(test_msrs_follow_the_features),
         cmocka_unit_test(test_control_bits_follow_the_features),
         cmocka_unit_test(test_a_level_moves_wherever_the_level_is), cmocka_unit_test(test_refusals_name_everything),
-        cmocka_unit_test(test_offer_answer), cmocka_unit_test(test_pool_is_what_all_have), cmocka_unit_test(test_pool_drops_components_at_other_places),
+        cmocka_unit_test(test_a_broken_xsavec_is_not_shown), cmocka_unit_test(test_offer_answer), cmocka_unit_test(test_pool_is_what_all_have), cmocka_unit_test(test_pool_drops_components_at_other_places),
         cmocka_unit_test(test_features_without_their_registers_are_not_shown), cmocka_unit_test(test_pool_mistakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
