@@ -19,7 +19,7 @@ SHELL        := /bin/bash
 .SHELLFLAGS  := -o pipefail -c
 .DELETE_ON_ERROR:
 .SUFFIXES:
-MAKEFLAGS    += --no-builtin-rules
+MAKEFLAGS    += --no-builtin-rules $(if $(filter 0,$(MAKELEVEL)),-j$(shell nproc))
 
 .PHONY: all tools deps setup test unit fuzz fuzz-build fuzz-corpus unit-build guest system system-long demo bench run gdb lint soak soak-faults model mutants test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
@@ -225,7 +225,7 @@ gdb: all guest
 	$(Q)tools/run-host.sh --gdb
 # All stages, also when one fails; the last line is the sum of build/results/*.txt.
 test: $(DEPS)/ready.mk
-	$(Q)tools/test.sh unit model mutants fuzz system
+	$(Q)tools/test.sh unit+model+mutants+fuzz system
 
 lint:
 	$(Q)tools/lint.sh

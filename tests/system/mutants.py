@@ -119,7 +119,7 @@ def mutated(text, file, pattern, replacement):
 def run(command, tree, **environment):
     """Run a command in the tree; returns its exit code and output."""
     done = subprocess.run(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=LIMIT_S, text=True,
-                          errors="replace", env={**os.environ, **environment})
+                          errors="replace", env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0", **environment})       # a make of its own
     return done.returncode, done.stdout
 
 
