@@ -106,6 +106,7 @@ void boot_files_read(EFI_HANDLE image, struct boot_info *bi)
         if (!(entry.info.Attribute & EFI_FILE_DIRECTORY))
             file_add(dir, &entry.info, bi);
     }
+    boot_seed_take(dir, bi);
     dir->Close(dir);
     if (!boot_file_find(bi, "godwit.conf"))
         boot_print("godwit: \\godwit\\godwit.conf is missing: nothing is configured; see docs/config.md\n");

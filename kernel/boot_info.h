@@ -5,12 +5,14 @@
 #ifndef GODWIT_KERNEL_BOOT_INFO_H
 #define GODWIT_KERNEL_BOOT_INFO_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define BOOT_MAX_MEM   512
 #define BOOT_MAX_CPUS  64
 #define BOOT_MAX_FILES 64
 #define BOOT_NAME_LEN  64
+#define BOOT_SEED_LEN  64
 
 enum boot_mem_kind {
     BOOT_MEM_FREE,          /* usable RAM, also the firmware's boot-services memory */
@@ -37,6 +39,8 @@ struct boot_info {
     uint64_t entry_tsc;                     /* RDTSC at the very start of efi_main */
     uint64_t wall_s;                        /* seconds since 1970 UTC by the firmware's clock at wall_tsc; 0: unknown */
     uint64_t wall_tsc;
+    uint8_t seed[BOOT_SEED_LEN];            /* random bytes of \godwit\seed, all 0: none */
+    bool seed_is_new;                       /* no other boot had them or will have them: boot/seed.c */
     char cpu_source[16];                    /* where the CPU list is from: "mp-services", "madt", "boot-cpu" */
 };
 

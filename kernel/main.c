@@ -28,7 +28,6 @@
 #include "net/stream.h"
 
 #define CONFIG_FILE "godwit.conf"
-#define SEED_FILE   "seed"
 
 extern const struct cpu_ops svm_cpu_ops, vmx_cpu_ops;
 static const struct cpu_ops *const vendors[] = { &svm_cpu_ops, &vmx_cpu_ops };
@@ -107,14 +106,13 @@ static void ap_main(void)
 
 static void network_up(const struct boot_info *bi)
 {
-    const struct boot_file *cert = file_find(bi, config.host.cert), *key = file_find(bi, config.host.key), *seed = file_find(bi, SEED_FILE);
-    struct net_params p = { .config = &config, .on_accept = migration_accept, .on_client = api_accept };
+    const struct boot_file *cert = file_find(bi, config.host.cert), *key = file_find(bi, config.host.key);
+    struct net_params p = { .config = &config, .on_accept = migration_accept, .on_client = api_accept,
+                            .seed = { bi->seed, sizeof bi->seed, bi->seed_is_new } };
     if (cert)
         p.cert_der = (const uint8_t *)(uintptr_t)cert->base, p.cert_len = cert->len;
     if (key)
         p.key_der = (const uint8_t *)(uintptr_t)key->base, p.key_len = key->len;
-    if (seed)
-        p.seed = (const uint8_t *)(uintptr_t)seed->base, p.seed_len = seed->len;
     enum hv_err e = net_init(&p);
     if (e)
         log_error("net", "this host cannot move guests: %s", hv_err_text(e));

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/entropy.c - unpredictable bytes: HMAC-DRBG (SHA-256) seeded by the processor.
  *
- * At least one source of fresh entropy must work: RDSEED, RDRAND, or for a processor without both the jitter of its timing (jitter.c).  Mixed in
- * besides, without credit: \godwit\seed, 64 random bytes from tools/mkhost.  What it is worth: who does not know it cannot predict the generator
- * even if the fresh entropy is less than believed.  What it is not worth: Godwit does not write its disk, so the seed is the same at each boot; with
- * nothing fresh the generator would repeat itself.  So a seed alone never makes up for a source.
+ * At least one source of fresh entropy must work: RDSEED, RDRAND, or for a processor without both the jitter of its timing (jitter.c) or bytes of
+ * \godwit\seed that no other boot has had (boot/seed.c).  The seed is mixed in in any case: who does not know it cannot predict the generator even
+ * if the other entropy is less than believed.  A seed that may have been used before, because the disk could not be written, never makes up for a
+ * source: with nothing fresh the generator would repeat itself.
  *
  * RDSEED and RDRAND may fail (carry clear) and have been seen to return a constant after a suspend on some processors; so each word is
  * tried several times, and a run of equal words counts as a failure.  Jitter of the TSC is mixed in: it cannot make the seed worse. */
@@ -20,6 +20,7 @@
 
 #define SEED_WORDS 16                           /* 1024 bits from the processor for a 256-bit generator */
 #define MAX_TRIES  1000
+#define SEED_FILE_MIN 48                        /* bytes; a generator of 256 bits with a half to spare */
 #define JITTER_BITS 512                         /* credited bits for the same generator */
 
 #ifdef __clang__                                /* the compilers do not agree on this one's name */
@@ -87,19 +88,21 @@ static void cpu_probe(void)
     have_rdseed = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_RDSEED);
 }
 
-enum hv_err entropy_init(const void *seed_file, size_t seed_len)
+enum hv_err entropy_init(const struct entropy_seed *file)
 {
     br_hmac_drbg_init(&drbg, &br_sha256_vtable, "godwit", 6);
-    if (seed_file) br_hmac_drbg_update(&drbg, seed_file, seed_len);
+    if (file->bytes) br_hmac_drbg_update(&drbg, file->bytes, file->len);
     seed_clocks();
     cpu_probe();
     bool seed = have_rdseed && seed_from(rdseed64);
     bool rand = have_rdrand && seed_from(rdrand64);
     bool jitter = !seed && !rand && jitter_gather(JITTER_BITS, seed_take) == HV_OK;
-    source = seed && rand ? "rdseed+rdrand" : seed ? "rdseed" : rand ? "rdrand" : jitter ? "jitter" : "none";
-    if (seed || rand || jitter) return HV_OK;
-    log_error("net", "no source of randomness: this processor's RDRAND and RDSEED are %s, and its timing is too regular to take randomness from, so no "
-              "connection could be encrypted safely. Use a processor (or emulator CPU model) with RDRAND", have_rdrand || have_rdseed ? "failing" : "missing");
+    bool disk = file->is_new && file->len >= SEED_FILE_MIN;
+    source = seed && rand ? "rdseed+rdrand" : seed ? "rdseed" : rand ? "rdrand" : jitter ? "jitter" : disk ? "seed file" : "none";
+    if (seed || rand || jitter || disk) return HV_OK;
+    log_error("net", "no source of randomness: this processor's RDRAND and RDSEED are %s, its timing is too regular, and \\godwit\\seed has no bytes that can be used "
+              "up, so no connection could be encrypted safely. Make the boot disk with tools/mkhost and let it be written to, or use a processor with RDRAND",
+              have_rdrand || have_rdseed ? "failing" : "missing");
     return HV_FAIL(HV_E_UNSUPP);
 }
 

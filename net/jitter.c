@@ -12,7 +12,7 @@
  * and nothing when p is above 0.917 (1/8 bit).  Cutting to a byte only lowers the estimate.  Each block is judged by itself, so a source that
  * gets stuck later earns no more.  A cleverer predictor than ours may exist: hence the quarter, and twice the bits that the generator needs.
  *
- * Raw samples go to HMAC-DRBG, which extracts.  Not here: the seed file (entropy.c), which is secret but the same at each boot. */
+ * Raw samples go to HMAC-DRBG, which extracts.  The seed file is no concern of this file: entropy.c. */
 #include "net/jitter.h"
 
 #include <string.h>

@@ -73,7 +73,7 @@ enum hv_err net_init(const struct net_params *p)
     enum hv_err e = net_heap_init();
     if (e != HV_OK) return e;
     enum hv_err auth = tls_init(p->cert_der, p->cert_len, h->cert[0] ? h->cert : "the certificate ([host] cert)", p->key_der, p->key_len,
-                                h->key[0] ? h->key : "the key ([host] key)", p->seed, p->seed_len, &why);
+                                h->key[0] ? h->key : "the key ([host] key)", &p->seed, &why);
     if (auth != HV_OK) log_error("net", "no encrypted connections: %s", why);
     e = uplink_join();
     if (e != HV_OK) return e;

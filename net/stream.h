@@ -10,6 +10,7 @@
 #include "kernel/config.h"
 #include "kernel/err.h"
 #include "kernel/types.h"
+#include "net/entropy.h"
 
 struct stream;
 enum stream_status { STREAM_CONNECTING, STREAM_OPEN, STREAM_CLOSED, STREAM_FAILED };
@@ -19,7 +20,7 @@ struct net_params {
     const struct config *config;
     const uint8_t *cert_der; size_t cert_len;
     const uint8_t *key_der;  size_t key_len;     /* EC P-256 private key, PKCS#8 or SEC1 DER */
-    const uint8_t *seed; size_t seed_len;       /* \godwit\seed or NULL: net/entropy.c */
+    struct entropy_seed seed;
     void (*on_accept)(struct stream *s);         /* an authenticated incoming stream of a [peer]; the callee owns it now */
     void (*on_client)(struct stream *s);         /* the same, of a [client] on the API's port; NULL: no such port */
 };

@@ -170,7 +170,7 @@ static enum hv_err identity_fail(const char **why, enum hv_err e, const char *fi
 }
 
 enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name, const uint8_t *key, size_t key_len,
-                     const char *key_name, const void *seed, size_t seed_len, const char **why)
+                     const char *key_name, const struct entropy_seed *seed, const char **why)
 {
     static br_x509_decoder_context dec;
     const char *text = cert_load(cert, cert_len, &dec);
@@ -178,7 +178,7 @@ enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name
     text = key_load(key, key_len);
     if (text) return identity_fail(why, HV_E_AUTH, key_name, text);
     if (!key_fits(&dec)) return identity_fail(why, HV_E_AUTH, key_name, "does not belong to the certificate");
-    if (entropy_init(seed, seed_len) != HV_OK) {
+    if (entropy_init(seed) != HV_OK) {
         *why = "there is no source of randomness here, and keys must not be guessable";
         return HV_FAIL(HV_E_UNSUPP);
     }

@@ -10,6 +10,7 @@
 
 #include "kernel/config.h"
 #include "kernel/err.h"
+#include "net/entropy.h"
 
 #define TLS_FP_LEN      32
 #define TLS_FP_TEXT_LEN (TLS_FP_LEN * 2 + 1)
@@ -20,7 +21,7 @@ struct tls;
 /** Take this host's certificate and key (DER; borrowed, live for ever), seed the generator, measure the ciphers.  HV_E_AUTH: a file is
  *  unusable, HV_E_UNSUPP: no randomness; *why then says file, cause and fix (static).  names: how the files are called in messages. */
 HV_MUST_CHECK enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name, const uint8_t *key, size_t key_len,
-                                   const char *key_name, const void *seed, size_t seed_len, const char **why);
+                                   const char *key_name, const struct entropy_seed *seed, const char **why);
 /** SHA-256 of our own certificate; valid after tls_init. */
 const uint8_t *tls_own_fingerprint(void);
 /** "8c1d..." into out. */

@@ -23,7 +23,7 @@ import emulator
 BOCHS = os.environ.get("GODWIT_BOCHS", "bochs-bin")
 OVMF = "/usr/share/ovmf/OVMF.fd"
 VGABIOS = "/usr/share/vgabios/vgabios.bin"
-SKYLAKE, HASWELL, IVY_BRIDGE, RYZEN = "corei7_skylake_x", "corei7_haswell_4770", "corei7_ivy_bridge_3770k", "ryzen"
+SKYLAKE, HASWELL, SANDY_BRIDGE, RYZEN = "corei7_skylake_x", "corei7_haswell_4770", "corei7_sandy_bridge_2600k", "ryzen"
 MODEL = os.environ.get("GODWIT_BOCHS_CPU", SKYLAKE)
 # About the real speed: the clocks go as the wall's when idle, and somewhat slower when busy.
 IPS = int(os.environ.get("GODWIT_BOCHS_IPS", "40000000"))

@@ -214,11 +214,10 @@ class Bed:
     """Hosts of one vendor that find changed pages in different ways (`dirty-log`), all with `verify`.  The guest is the walker, on a at first.
 
     amd     in QEMU: a by D bits, b by write protection
-    intel   in Bochs, three processors: a Skylake-X (PML), b Ivy Bridge (has no D bits: write protection), c Haswell (no PML: D bits).
-            (Sandy Bridge has no D bits as well, but no RDRAND, and Bochs's timing is not random either: it cannot encrypt, and does not move.)
+    intel   in Bochs, three processors: a Skylake-X (PML), b Sandy Bridge (has no D bits: write protection; no RDRAND: randomness from the seed file), c Haswell (no PML: D bits).
             "guest" was promised what all three have, "promised" all that a has.  A host d in QEMU may join the link."""
     WAYS = {"amd": {"a": "ad", "b": "wp"}, "intel": {"a": "pml", "b": "wp", "c": "ad"}}
-    MODELS = {"a": bochs.SKYLAKE, "b": bochs.IVY_BRIDGE, "c": bochs.HASWELL}
+    MODELS = {"a": bochs.SKYLAKE, "b": bochs.SANDY_BRIDGE, "c": bochs.HASWELL}
 
     def __init__(self, vendor):
         self.vendor, self.at = vendor, "a"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The host by itself: boot with 1, 2 and 4 CPUs, console, power-off, reset, DHCP, memory."""
+import os
 import re
+import subprocess
 
 from host import UserNet
 
@@ -61,3 +63,6 @@ def test_without_rdrand(own):
     a = own("a", UserNet(), extra=["-cpu", "EPYC,-rdrand,-rdseed"])
     said = a.command("host")
     assert re.search(r"randomness from jitter\b", said) and "fingerprint" in a.log() and "no encrypted connections" not in a.log(), said + a.log()
+    image = os.path.join(a.folder, "a.img")
+    pad = subprocess.run(["mtype", "-i", image, "::/godwit/seed"], check=True, capture_output=True).stdout
+    assert pad[:64] == bytes(64) and len(set(pad[64:4096])) > 200, "the boot left its piece of the seed file where it was"

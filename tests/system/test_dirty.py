@@ -25,7 +25,7 @@ class Way:
 
 
 WAYS = [Way("amd", "ad", "EPYC", "a", "b"), Way("amd", "wp", "EPYC", "b", "a"), Way("intel", "pml", "Skylake-X", "a", "b"),
-        Way("intel", "wp", "Ivy Bridge", "b", "c"), Way("intel", "ad", "Haswell", "c", "a")]
+        Way("intel", "wp", "Sandy Bridge", "b", "c"), Way("intel", "ad", "Haswell", "c", "a")]
 costs = {}                      # Way's name -> what log_costs() saw
 
 

@@ -3,11 +3,11 @@
 AMD-V as Bochs emulates it (with next-RIP), a second opinion beside QEMU's."""
 import re
 
-from bochs import HASWELL, IVY_BRIDGE, RYZEN, SKYLAKE
+from bochs import HASWELL, SANDY_BRIDGE, RYZEN, SKYLAKE
 from fixtures import each
 from tiny_guest import masked_features, move, ticks
 
-MODELS = {"pml": SKYLAKE, "ad": HASWELL, "wp": IVY_BRIDGE}
+MODELS = {"pml": SKYLAKE, "ad": HASWELL, "wp": SANDY_BRIDGE}
 
 
 @each({by: by for by in MODELS})

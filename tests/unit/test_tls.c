@@ -16,7 +16,7 @@ static struct peer_config right, wrong;
 
 static enum hv_err init_with(const uint8_t *cert, size_t cl, const uint8_t *key, size_t kl, const char **why)
 {
-    return tls_init(cert, cl, "host.crt", key, kl, "host.key", "seed", 4, why);
+    return tls_init(cert, cl, "host.crt", key, kl, "host.key", &(struct entropy_seed){ (const uint8_t *)"seed", 4, false }, why);
 }
 
 static int set_up(void **state)
