@@ -28,7 +28,6 @@ uint64_t boot_pages(uint64_t n, uint64_t max_address);
 void boot_files_read(EFI_HANDLE image, struct boot_info *bi);
 /** bi->seed and seed_is_new from the file "seed" among bi->files, which lies in dir; uses these bytes up on the disk. */
 void boot_seed_take(EFI_FILE_HANDLE dir, struct boot_info *bi);
-const struct boot_file *boot_file_find(const struct boot_info *bi, const char *name);
 
 /** The firmware's configuration table with this GUID, 0: none. */
 uint64_t boot_config_table(const EFI_GUID *guid);

@@ -111,15 +111,3 @@ void boot_files_read(EFI_HANDLE image, struct boot_info *bi)
     if (!boot_file_find(bi, "godwit.conf"))
         boot_print("godwit: \\godwit\\godwit.conf is missing: nothing is configured; see docs/config.md\n");
 }
-
-const struct boot_file *boot_file_find(const struct boot_info *bi, const char *name)
-{
-    for (uint32_t i = 0; i < bi->n_files; i++) {
-        const char *a = bi->files[i].name, *b = name;
-        for (; *a && (*a | 0x20) == (*b | 0x20); a++, b++)          /* FAT does not know case */
-            ;
-        if (!*a && !*b)
-            return &bi->files[i];
-    }
-    return NULL;
-}

@@ -44,6 +44,8 @@ struct boot_info {
     char cpu_source[16];                    /* where the CPU list is from: "mp-services", "madt", "boot-cpu" */
 };
 
+/** The file of \godwit\ with this name, in whatever case: FAT does not know case.  NULL: none. */
+const struct boot_file *boot_file_find(const struct boot_info *bi, const char *name);
 /** The hypervisor's entry, called by boot/ after ExitBootServices on the boot stack with interrupts off.  Never returns. */
 void kernel_entry(struct boot_info *bi) __attribute__((noreturn));
 

@@ -36,14 +36,6 @@ const struct cpu_ops *cpu_ops;
 struct cpu_caps cpu_caps;
 static struct config config;
 
-static const struct boot_file *file_find(const struct boot_info *bi, const char *name)
-{
-    for (unsigned i = 0; i < bi->n_files; i++)
-        if (!strcmp(bi->files[i].name, name))
-            return &bi->files[i];
-    return NULL;
-}
-
 static void config_error(void *ctx, unsigned line, const char *section, const char *key, const char *expected)
 {
     (void)ctx;
@@ -52,11 +44,11 @@ static void config_error(void *ctx, unsigned line, const char *section, const ch
 
 static void config_load(const struct boot_info *bi)
 {
-    const struct boot_file *f = file_find(bi, CONFIG_FILE);
+    const struct boot_file *f = boot_file_find(bi, CONFIG_FILE);
     if (!f)
         log_error("config", "no \\godwit\\%s on the boot disk: this host has no name, network or guests until it gets one", CONFIG_FILE);
     config_parse(f ? (const char *)(uintptr_t)f->base : "", f ? f->len : 0, &config, config_error, NULL);
-    const struct boot_file *pool = file_find(bi, config.host.pool_cpuid);
+    const struct boot_file *pool = boot_file_find(bi, config.host.pool_cpuid);
     cpu_pool_load(&config, cpuid_host, pool ? (const char *)(uintptr_t)pool->base : NULL, pool ? pool->len : 0);
     log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms, config.n_errors);
 }
@@ -106,7 +98,7 @@ static void ap_main(void)
 
 static void network_up(const struct boot_info *bi)
 {
-    const struct boot_file *cert = file_find(bi, config.host.cert), *key = file_find(bi, config.host.key);
+    const struct boot_file *cert = boot_file_find(bi, config.host.cert), *key = boot_file_find(bi, config.host.key);
     struct net_params p = { .config = &config, .on_accept = migration_accept, .on_client = api_accept,
                             .seed = { bi->seed, sizeof bi->seed, bi->seed_is_new } };
     if (cert)

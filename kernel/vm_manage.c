@@ -63,14 +63,6 @@ void vm_manage_init(const struct config *c, const struct boot_info *bi)
     }
 }
 
-static const struct boot_file *file_find(const char *name)
-{
-    for (unsigned i = 0; i < files->n_files; i++)
-        if (!strcmp(files->files[i].name, name))
-            return &files->files[i];
-    return NULL;
-}
-
 /* ---- building and tearing down ---- */
 
 uint64_t vm_memory_promised(void)
@@ -171,7 +163,7 @@ static enum hv_err build(struct vm *vm, char *why, size_t why_len)
 static enum hv_err load_kernel(struct vm *vm, char *why, size_t why_len)
 {
     const struct vm_config *c = &vm->config;
-    const struct boot_file *kernel = file_find(c->kernel), *initrd = c->initrd[0] ? file_find(c->initrd) : NULL;
+    const struct boot_file *kernel = boot_file_find(files, c->kernel), *initrd = c->initrd[0] ? boot_file_find(files, c->initrd) : NULL;
     if (!kernel || (c->initrd[0] && !initrd)) {
         snprintf(why, why_len, "%s: file \\godwit\\%s is not on this host's boot disk", c->name, kernel ? c->initrd : c->kernel);
         return HV_FAIL(HV_E_NOENT);
@@ -190,7 +182,7 @@ static enum hv_err load_kernel(struct vm *vm, char *why, size_t why_len)
 static enum hv_err disk_find(struct vm *vm, const struct boot_file **out, char *why, size_t why_len)
 {
     struct vm_config *c = &vm->config;
-    *out = c->disk_file[0] ? file_find(c->disk_file) : NULL;
+    *out = c->disk_file[0] ? boot_file_find(files, c->disk_file) : NULL;
     if (c->disk_file[0] && !*out) {
         snprintf(why, why_len, "%s: file \\godwit\\%s, its disk, is not on this host's boot disk", c->name, c->disk_file);
         return HV_FAIL(HV_E_NOENT);

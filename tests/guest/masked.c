@@ -1,30 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/masked.c - a guest without an operating system: executes features whether its CPUID shows them or not, and says what came of each.
  *
- * Entered like walker.c.  A line on COM1, over and over, each item 0 (it ran) or the vector of the exception that it raised:
+ * A line on COM1, over and over, each item 0 (it ran) or the vector of the exception that it raised:
  *
  *     masked rdtscp=0 invpcid=6 ... cr4.20=13 ;
  *
- * The command line begins with a number, the bits of CR4 to be tried: an emulator may let a guest set one that its processor lacks, and end it for that.
+ * Its number: the bits of CR4 to be tried: an emulator may let a guest set one that its processor lacks, and end it for that.
  * Exceptions end at the two handlers below, which leave their vector in R11 and go on at the address in RESUME. */
-typedef unsigned long long u64;
+#include "bare.h"
 
 #define RESUME   "0x1600000"
 #define IDT      ((volatile u64 *)0x1600100)
-#define COM1     0x3f8
-
-static void main(u64 cr4_bits);
-
-/* RSI: boot_params, with the command line's address at 0x228. */
-__attribute__((section(".text.unlikely.start"), used)) void start(void *unused, const unsigned char *boot_params)
-{
-    const unsigned char *cmdline = (const unsigned char *)(u64) * (const unsigned *)(boot_params + 0x228);
-    u64 n = 0;
-    (void)unused;
-    while (*cmdline >= '0' && *cmdline <= '9')
-        n = n * 10 + *cmdline++ - '0';
-    main(n);
-}
 
 __asm__(".text\n"
         "on_ud:  mov $6, %r11d; jmp go_on\n"
@@ -32,30 +18,7 @@ __asm__(".text\n"
         "go_on:  mov " RESUME ", %rax; mov %rax, (%rsp); iretq\n");
 __attribute__((visibility("hidden"))) void on_ud(void), on_gp(void);
 
-static void outb(unsigned short port, unsigned char v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port)); }
-
-static unsigned char inb(unsigned short port)
-{
-    unsigned char v;
-    __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
-    return v;
-}
-
-static void put(char c)
-{
-    while (!(inb(COM1 + 5) & 0x20))
-        __asm__ volatile("pause");
-    outb(COM1, (unsigned char)c);
-}
-
 static void say(const char *text) { while (*text) put(*text++); }
-
-static void put_number(unsigned n)
-{
-    if (n >= 10)
-        put((char)('0' + n / 10));
-    put((char)('0' + n % 10));
-}
 
 static void result(unsigned vector)
 {

@@ -1,46 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/walker.c - a guest without an operating system: dirties pages and checks every word of them, for ever.
  *
- * For emulators too slow to boot Linux for each check.  Entered by the 64-bit Linux boot protocol at start(), which the linker puts first for its section
- * (tests/system/tiny_guest.py makes a bzImage of it): flat memory, interrupts off, nothing else set up.  Page p's 512 words all hold
+ * For emulators too slow to boot Linux for each check.  Its number: how many TSC ticks a visit takes at least.  Page p's 512 words all hold
  * visits[p] * a pattern of p; a visit checks them and raises the count.  Lines on COM1, about every 100 ms of its TSC:
  *
  *     tick N visits= V sweeps= S bad=B gap=G khz=K skew=W
  *
  * G: most TSC ticks between two visits since the last line, in thousands.  K: the TSC's rate by the ACPI PM timer since the last line.  W: so often the
  * TSC as MSR (the hypervisor computes it) was not between two TSCs read by RDTSC (the processor scales and offsets it), before and after. */
-typedef unsigned long long u64;
+#include "bare.h"
 
 #define BUFFER   ((volatile u64 *)0x1800000)
 #define VISITS   ((volatile unsigned *)0x1700000)
 #define N_PAGES  2048u
 #define WORDS    512u
 #define SWEEP    2u                         /* pages that a visit also checks, in order; when all were, that is a sweep */
-#define COM1     0x3f8
 #define PM_TIMER 0x608                      /* 32 bits at 3.579545 MHz */
 #define IA32_TSC 0x10
-
-static void main(u64 ticks_per_visit);
-
-/* RSI: boot_params; the command line (offset 0x228) begins with how many TSC ticks a visit takes at least. */
-__attribute__((section(".text.unlikely.start"), used)) void start(void *unused, const unsigned char *boot_params)
-{
-    const unsigned char *cmdline = (const unsigned char *)(u64) * (const unsigned *)(boot_params + 0x228);
-    u64 n = 0;
-    (void)unused;
-    while (*cmdline >= '0' && *cmdline <= '9')
-        n = n * 10 + *cmdline++ - '0';
-    main(n);
-}
-
-static void outb(unsigned short port, unsigned char v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port)); }
-
-static unsigned char inb(unsigned short port)
-{
-    unsigned char v;
-    __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
-    return v;
-}
 
 static u64 rdtsc(void)
 {
@@ -69,21 +45,7 @@ static unsigned skewed(void)
     return !(before <= msr && msr <= after);
 }
 
-static void put(char c)
-{
-    while (!(inb(COM1 + 5) & 0x20))
-        __asm__ volatile("pause");
-    outb(COM1, (unsigned char)c);
-}
-
-static void put_number(u64 n)
-{
-    if (n >= 10)
-        put_number(n / 10);
-    put((char)('0' + n % 10));
-}
-
-/* Not a string in memory: the program must not need relocation. */
+/* Not a string in memory: that would need relocation. */
 #define PUT4(a, b, c, d) (put(a), put(b), put(c), put(d))
 
 static u64 pattern(unsigned page, unsigned visits) { return (page + 1) * 0x9e3779b97f4a7c15ull * visits; }

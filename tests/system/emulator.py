@@ -5,6 +5,7 @@ Every emulator has a hard time limit, dies with the process that started it (set
 A Timeout carries what the machine was doing: registers of every CPU by the monitor, and the tail of the serial line.
 """
 import atexit
+import glob
 import os
 import re
 import shutil
@@ -58,6 +59,38 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+class CpuWaits:
+    """with CpuWaits() as waits: ...; then waits.longest_ms is for how long a thread of a running emulator was ready and got no CPU of *this* machine:
+    the kernel's own count (/proc/PID/task/TID/schedstat, nanoseconds), which grows at the end of each wait."""
+    EVERY_S = 0.02
+
+    def __enter__(self):
+        self.longest_ms, self._before, self._done = 0.0, {}, threading.Event()
+        self._look()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._done.wait(self.EVERY_S):
+            self._look()
+
+    def _look(self):
+        for emulator in list(running):
+            for path in glob.glob(f"/proc/{emulator.process.pid}/task/*/schedstat"):
+                try:
+                    with open(path, encoding="ascii") as f:
+                        waited = int(f.read().split()[1])
+                except (OSError, IndexError):
+                    continue                                        # that thread has ended
+                self.longest_ms = max(self.longest_ms, (waited - self._before.get(path, waited)) / 1e6)
+                self._before[path] = waited
 
 
 class Serial:

@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 
-from emulator import BUILD, QEMU, ROOT, Died, Emulator, Timeout, free_port
+from emulator import BUILD, CpuWaits, Died, Emulator, QEMU, ROOT, Timeout, free_port
 
 MKHOST = os.path.join(ROOT, "tools", "mkhost")
 KEYS = os.path.join(BUILD, "system", "keys")
@@ -468,7 +468,9 @@ class Host:
 
     def migrate(self, name, to, timeout=MOVE_S, must=True):
         """Move a VM and wait for the report; must: AssertionError unless it worked."""
-        report = self.migrate_finish(self.migrate_start(name, to), timeout)
+        with CpuWaits() as waits:
+            report = self.migrate_finish(self.migrate_start(name, to), timeout)
+        report.waited_ms = waits.longest_ms
         if must and not report.ok:
             raise AssertionError(f"migrate {name} {to}:\n{report.text}")
         return report

@@ -26,7 +26,8 @@ def check_after_move(pair, report, noise=None):
 
     noise: what watch_noise() saw before the move; None: the gap is not judged.  A busy machine also takes the emulator's threads away during
     the move, so the second longest gap since then counts as noise as well; the blackout is one gap, so it cannot hide there.  The emulator
-    also stops a CPU in the middle of its guest, by a lock of its own (docs/hacking.md); Godwit sees that as a timer that comes late.  If the
+    also stops a CPU in the middle of its guest, by a lock of its own (docs/hacking.md); Godwit sees that as a timer that comes late, and what
+    this machine's own kernel says about threads without a CPU counts, too (emulator.CpuWaits).  If the
     longest gap is too long all the same, another move (there and back) decides: what Godwit does to a guest, it does in every move."""
     gap, second = look_after_move(pair)
     for again in range(MOVES_MORE + 1):
@@ -35,10 +36,10 @@ def check_after_move(pair, report, noise=None):
             return
         late, out = report.number("timer_late_ms"), report.number("kept_out_ms")
         told = (f"the guest saw a gap of {gap:.1f} ms, the hosts a blackout of {blackout:.1f} ms; noise {noise:.1f} ms before, {second:.1f} ms during the move;"
-                f" kept out for {out:.1f} ms at most, timer late by {late:.1f} ms")
+                f" kept out for {out:.1f} ms at most, timer late by {late:.1f} ms; a thread waited {report.waited_ms:.1f} ms for a CPU")
         print(f"        {told}")
         assert gap >= blackout * 0.3, told + ": one of them measures wrong"
-        if gap <= blackout + max(noise, second, late) + SLACK_MS:
+        if gap <= blackout + max(noise, second, late, report.waited_ms) + SLACK_MS:
             return
         assert again < MOVES_MORE, told
         print("        too long; another move decides")
