@@ -14,6 +14,7 @@
 #include "kernel/acpi_guest.h"
 #include "kernel/bytes.h"
 #include "kernel/devices.h"
+#include "kernel/e820.h"
 
 enum {
     HDR_SETUP_SECTS = 0x1f1, HDR_SYSSIZE = 0x1f4, HDR_BOOT_FLAG = 0x1fe, HDR_JUMP_LEN = 0x201, HDR_MAGIC = 0x202, HDR_VERSION = 0x206,
@@ -33,8 +34,6 @@ enum {
 #define STACK_TOP      0x9000u
 #define BOOT_PARAMS_AT 0x10000u
 #define CMDLINE_AT     0x20000u
-#define LOW_RAM_END    0x9fc00u
-enum { E820_RAM = 1, E820_RESERVED = 2 };
 enum { SEL_CODE = 0x10, SEL_DATA = 0x18 };      /* __BOOT_CS, __BOOT_DS */
 
 struct image {                          /* what the header says, checked against the file */
@@ -173,27 +172,16 @@ static enum hv_err gdt_write(struct vm *vm)
     return guest_write(vm, gpa(GDT_AT), gdt, sizeof gdt);
 }
 
-static void e820_add(struct wr *w, unsigned *n, uint64_t start, uint64_t end, uint32_t type)
-{
-    if (start >= end) return;
-    wr_u64(w, start);
-    wr_u64(w, end - start);
-    wr_u32(w, type);
-    (*n)++;
-}
-
 static unsigned e820_write(const struct vm *vm, uint8_t *table, size_t cap)
 {
-    unsigned n = 0;
+    struct e820 map[E820_MAX];
+    unsigned n = e820_build(vm, map);
     struct wr w = wr_init(table, cap);
-    e820_add(&w, &n, 0, LOW_RAM_END, E820_RAM);
-    e820_add(&w, &n, LOW_RAM_END, 0xa0000, E820_RESERVED);
-    e820_add(&w, &n, ACPI_AREA_BASE, ACPI_AREA_BASE + ACPI_AREA_LEN, E820_RESERVED);
-    e820_add(&w, &n, MIB, vm->mem.low_bytes, E820_RAM);
-    e820_add(&w, &n, PCI_ECAM_BASE, PCI_ECAM_BASE + PCI_ECAM_LEN, E820_RESERVED);
-    e820_add(&w, &n, IOAPIC_BASE, IOAPIC_BASE + PAGE_SIZE, E820_RESERVED);
-    e820_add(&w, &n, LAPIC_BASE, LAPIC_BASE + PAGE_SIZE, E820_RESERVED);
-    e820_add(&w, &n, 4 * GIB, 4 * GIB + vm->mem.high_bytes, E820_RAM);
+    for (unsigned i = 0; i < n; i++) {
+        wr_u64(&w, map[i].base);
+        wr_u64(&w, map[i].len);
+        wr_u32(&w, map[i].type);
+    }
     return n;
 }
 
@@ -213,7 +201,7 @@ static enum hv_err boot_params_write(struct vm *vm, const struct image *im, cons
     put(page, HDR_RAMDISK_SIZE, initrd_len, 4);
     put(page, HDR_CMDLINE_PTR, CMDLINE_AT, 4);
     put(page, BP_RSDP, ACPI_AREA_BASE, 8);
-    page[BP_E820_ENTRIES] = (uint8_t)e820_write(vm, page + BP_E820_TABLE, 16 * 20);
+    page[BP_E820_ENTRIES] = (uint8_t)e820_write(vm, page + BP_E820_TABLE, E820_MAX * 20);
     return guest_write(vm, gpa(BOOT_PARAMS_AT), page, sizeof page);
 }
 

@@ -11,6 +11,7 @@
 #include "kernel/cpu_baseline.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/devices.h"
+#include "kernel/elf_boot.h"
 #include "kernel/lapic.h"
 #include "kernel/linux_boot.h"
 #include "kernel/log.h"
@@ -170,9 +171,9 @@ static enum hv_err load_kernel(struct vm *vm, char *why, size_t why_len)
     }
     static struct vcpu_regs regs;       /* large; service pCPU only */
     cpu_ops->regs_get(vm->vcpus[0], &regs);
-    enum hv_err e = linux_boot_load(vm, (const uint8_t *)(uintptr_t)kernel->base, kernel->len,
-                                    initrd ? (const uint8_t *)(uintptr_t)initrd->base : NULL, initrd ? initrd->len : 0, c->cmdline, &regs,
-                                    why, why_len);
+    const uint8_t *image = (const uint8_t *)(uintptr_t)kernel->base;
+    enum hv_err e = (elf_boot_is_elf(image, kernel->len) ? elf_boot_load : linux_boot_load)(
+        vm, image, kernel->len, initrd ? (const uint8_t *)(uintptr_t)initrd->base : NULL, initrd ? initrd->len : 0, c->cmdline, &regs, why, why_len);
     if (!e)
         cpu_ops->regs_set(vm->vcpus[0], &regs);
     return e;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_linux_boot.c - a damaged or made-up kernel image: refused with a reason, or loaded inside the guest's memory.
+ * tests/fuzz/fuzz_linux_boot.c - a damaged or made-up kernel image, bzImage or ELF: refused with a reason, or loaded inside the guest's memory.
  *
  * Input: byte 0 bit 0: the marks that a fuzzer cannot guess are put in; bytes 1, 2: size of guest memory and initrd; then the image. */
-/* fuzz-sources: kernel/linux_boot.c kernel/acpi_guest.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
+/* fuzz-sources: kernel/linux_boot.c kernel/elf_boot.c kernel/e820.c kernel/acpi_guest.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/elf_boot.h"
 #include "kernel/linux_boot.h"
 #include "tests/fakes/machine.h"
 
@@ -45,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(image);
     memcpy(image, data + 3, len);
     if (data[0] & 1) marks_put(image, len);
-    enum hv_err e = linux_boot_load(&m.vm, image, len, initrd, data[2] * 1024u, "console=ttyS0", &regs, why, sizeof why);
+    enum hv_err e = (elf_boot_is_elf(image, len) ? elf_boot_load : linux_boot_load)(&m.vm, image, len, initrd, data[2] * 1024u, "console=ttyS0", &regs, why, sizeof why);
     if (e) CHECK(why[0]);
     else CHECK(regs.rip >= MIB && regs.rip < m.vm.mem.low_bytes);
     free(image);

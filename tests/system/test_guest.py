@@ -4,6 +4,7 @@ import re
 import time
 
 from host import vm
+from tiny_guest import elf_files, elf_kernels_run, elf_vms
 
 SHELL = r"guest# "
 
@@ -152,3 +153,10 @@ def test_two_vcpus(own):
         g.ticks(5)
         g.verify()
     assert sorted(re.findall(r"^vCPU \d: pCPU (\d)", host.command("vm inspect guest"), re.M)) == ["1", "2"], "[host] guest-cpus = 1-2 was not kept"
+
+
+def test_pvh_and_multiboot(own):
+    """ELF kernels by both protocols: memory map, module, command line, ACPI, zeroed memory."""
+    host = own("a", files=elf_files(), vms=elf_vms())
+    elf_kernels_run(host)
+    assert host.poweroff() == 0

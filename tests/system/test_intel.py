@@ -8,7 +8,7 @@ import bochs
 from bochs import SKYLAKE
 from fixtures import narrate
 from host import Host, vm
-from tiny_guest import QEMU_TICKS, masked_features, move, refused, ticks, walker_files, walker_vm
+from tiny_guest import QEMU_TICKS, elf_files, elf_kernels_run, elf_vms, masked_features, move, refused, ticks, walker_files, walker_vm
 from tiny_kernel import SPIN_WITH_INTERRUPTS_OFF, bzimage
 
 
@@ -33,12 +33,13 @@ def test_amd_and_intel_do_not_mix(bed):
 
 
 def test_two_cpus_and_a_guest_that_never_leaves(own):
-    """VT-x on both CPUs; a guest that has interrupts off for ever stops neither the console nor the other guest."""
-    files = {**walker_files(), "spin": bochs.write_file("spin", bzimage(SPIN_WITH_INTERRUPTS_OFF))}
-    a = own.in_bochs("a", cpus=2, files=files, vms={"guest": walker_vm(), "spin": vm(memory="40M", kernel="spin", initrd=None)})
+    """VT-x on both CPUs; a guest that has interrupts off for ever stops neither the console nor the other guests; PVH and Multiboot kernels."""
+    files = {**walker_files(), **elf_files(), "spin": bochs.write_file("spin", bzimage(SPIN_WITH_INTERRUPTS_OFF))}
+    a = own.in_bochs("a", cpus=2, files=files, vms={"guest": walker_vm(), **elf_vms(), "spin": vm(memory="40M", kernel="spin", initrd=None)})
     assert re.search(r"VT-x, EPT, ASIDs \d+, next-RIP yes", a.log()) and "2 of 2 CPUs run" in a.log(), a.log()[-1500:]
     assert re.search(r"spin .*running", a.command("vm list"))
     ticks(a, n=3)
+    elf_kernels_run(a)
     shown = a.command("vm inspect spin")
     assert re.search(r"host-interrupt +[1-9]", shown) and "VMCS" in shown, shown
     assert a.poweroff() == 0

@@ -31,6 +31,39 @@ def walker():
     return build("walker")
 
 
+def elf(protocol):
+    """tests/guest/elf.c as a kernel for "pvh" or "multiboot"; returns the path."""
+    source, out = os.path.join(ROOT, "tests", "guest", "elf"), os.path.join(BUILD, "guest", f"elf-{protocol}")
+    os.makedirs(os.path.dirname(out), exist_ok=True)
+    subprocess.run(["gcc", "-m32", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-fno-pie", "-static", "-no-pie", "-mgeneral-regs-only",
+                    "-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-fno-builtin",
+                    f"-Wl,--build-id=none,--no-warn-rwx-segments,-z,max-page-size=4096,-T,{source}.ld", *(["-DPVH"] if protocol == "pvh" else []), "-o", out, f"{source}.c"], check=True)
+    return out
+
+
+MODULE = bytes(i * 7 & 255 for i in range(10000))
+
+
+def elf_files():
+    files = {"pvh": elf("pvh"), "multiboot": elf("multiboot"), "module": os.path.join(BUILD, "guest", "module"), **NO_LINUX}
+    with open(files["module"], "wb") as f:
+        f.write(MODULE)
+    return files
+
+
+def elf_vms():
+    return {name: {**vm(memory="24M", kernel=name, initrd="module"), "cmdline": f"one two={name}"} for name in ("pvh", "multiboot")}
+
+
+def elf_kernels_run(host):
+    """Both kernels say that they were told the truth."""
+    for name in elf_vms():
+        with host.guest(name) as g:
+            said = g.expect(r"^elf .* ;\n", 30)[0]
+        want = f"elf {name} ram_kib={639 + 23 * 1024} module={len(MODULE)} sum={sum(MODULE)} cmdline=[one two={name}] acpi=1 bss=0 ;\n"
+        assert said == want, f"{said!r} is not {want!r}"
+
+
 CR4 = {"tsd": 2, "umip": 11, "fsgsbase": 16, "pcide": 17, "osxsave": 18, "smep": 20, "smap": 21}
 
 

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_elf_boot.c - ELF kernels: what PVH and Multiboot tell them, where all of it lies, and every kind of damage. */
+/* unit-sources: kernel/elf_boot.c kernel/e820.c kernel/acpi_guest.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/elf_boot.h"
+#include "tests/fakes/machine.h"
+
+enum { CODE = 0x1000, CODE_LEN = 5000, BSS_LEN = 9000, NOTE = 0x400, MB = 0x1010, LOAD_AT = 0x200000 };
+static struct machine m;
+static uint8_t image[CODE + CODE_LEN], module[6000];
+static struct vcpu_regs regs;
+static char why[300];
+
+static void put(unsigned off, uint64_t val, unsigned n)
+{
+    struct wr w = wr_init(image + off, n);
+    wr_uint(&w, val, n);
+}
+static uint64_t peek(uint64_t at, unsigned n)
+{
+    uint8_t b[8];
+    assert_int_equal(guest_read(&m.vm, gpa(at), b, n), HV_OK);
+    struct rd r = rd_init(b, n);
+    return rd_uint(&r, n);
+}
+
+/* Program header 0: the code with memory behind it; 1: a note.  In 64 or 32 bits. */
+static void headers_make(bool is64)
+{
+    unsigned at = is64 ? 64 : 52, w = is64 ? 8 : 4;
+    memcpy(image, "\177ELF", 4), put(4, is64 ? 2 : 1, 1), put(5, 1, 1), put(16, 2, 2), put(18, is64 ? 62 : 3, 2), put(24, LOAD_AT + 0x40, w);
+    put(is64 ? 32 : 28, at, w), put(is64 ? 54 : 42, is64 ? 56 : 32, 2), put(is64 ? 56 : 44, 2, 2);
+    for (unsigned i = 0; i < 2; i++, at += is64 ? 56 : 32) {
+        uint64_t off = i ? NOTE : CODE, file = i ? 20 : CODE_LEN, mem = i ? 20 : CODE_LEN + BSS_LEN, paddr = i ? 0 : LOAD_AT;
+        put(at, i ? 4 : 1, 4);
+        if (is64) put(at + 8, off, 8), put(at + 24, paddr, 8), put(at + 32, file, 8), put(at + 40, mem, 8);
+        else put(at + 4, off, 4), put(at + 12, paddr, 4), put(at + 16, file, 4), put(at + 20, mem, 4);
+    }
+}
+
+static void image_make(bool is64, bool pvh, bool multiboot)
+{
+    memset(image, 0, sizeof image);
+    for (size_t i = CODE; i < sizeof image; i++) image[i] = (uint8_t)(i * 31 + 1);
+    headers_make(is64);
+    put(NOTE, 4, 4), put(NOTE + 4, 4, 4), put(NOTE + 8, pvh ? 18 : 1, 4), memcpy(image + NOTE + 12, "Xen", 4), put(NOTE + 16, LOAD_AT + 0x100, 4);
+    if (multiboot) put(MB, 0x1badb002, 4), put(MB + 4, 3, 4), put(MB + 8, -(0x1badb002u + 3), 4);
+}
+
+static enum hv_err load(size_t len, size_t module_len)
+{
+    uint8_t *exact = malloc(len ? len : 1);             /* ASan sees reads beyond the file */
+    memcpy(exact, image, len);
+    why[0] = 0;
+    enum hv_err e = elf_boot_load(&m.vm, exact, len, module, module_len, "a b=c", &regs, why, sizeof why);
+    free(exact);
+    return e;
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    machine_init(&m, 1, 64 * MIB);
+    memset(m.ram + LOAD_AT, 0xee, 64 * KIB);
+    memset(module, 0x77, sizeof module);
+    return 0;
+}
+static int end(void **state) { (void)state; machine_fini(&m); return 0; }
+
+static void loaded(uint64_t entry)
+{
+    assert_memory_equal(m.ram + LOAD_AT, image + CODE, CODE_LEN);
+    for (unsigned i = 0; i < BSS_LEN; i++) assert_int_equal(m.ram[LOAD_AT + CODE_LEN + i], 0);
+    assert_int_equal(m.ram[LOAD_AT + CODE_LEN + BSS_LEN], 0xee);
+    assert_int_equal(regs.rip, entry);
+    assert_int_equal(regs.cr0 & 0x80000001, 1);
+    assert_int_equal(regs.efer, 0);
+    assert_int_equal(regs.seg[SEG_CS].ar, 0xc09b);
+    assert_int_equal(regs.seg[SEG_DS].limit, 0xffffffff);
+}
+
+static void module_at(uint64_t at, uint64_t len)
+{
+    assert_int_equal(len, sizeof module);
+    assert_int_equal(at % PAGE_SIZE, 0);
+    assert_true(at >= LOAD_AT + CODE_LEN + BSS_LEN && at + len <= 64 * MIB);
+    assert_memory_equal(m.ram + at, module, sizeof module);
+}
+
+static void test_pvh(void **state)
+{
+    (void)state;
+    for (unsigned is64 = 0; is64 < 2; is64++) {
+        image_make(is64, true, true);                   /* PVH goes before Multiboot */
+        assert_int_equal(load(sizeof image, sizeof module), HV_OK);
+        loaded(LOAD_AT + 0x100);
+        uint64_t info = regs.gpr[GPR_RBX], ram = 0;
+        assert_int_equal(peek(info, 4), 0x336ec578);
+        assert_int_equal(peek(info + 4, 4), 1);
+        assert_int_equal(peek(info + 12, 4), 1);
+        module_at(peek(peek(info + 16, 8), 8), peek(peek(info + 16, 8) + 8, 8));
+        assert_string_equal((char *)m.ram + peek(info + 24, 8), "a b=c");
+        assert_memory_equal(m.ram + peek(info + 32, 8), "RSD PTR ", 8);
+        for (unsigned i = 0; i < peek(info + 48, 4); i++)
+            if (peek(peek(info + 40, 8) + 24 * i + 16, 4) == 1) ram += peek(peek(info + 40, 8) + 24 * i + 8, 8);
+        assert_int_equal(ram, 63 * MIB + 0x9fc00);
+    }
+}
+
+static void test_multiboot(void **state)
+{
+    (void)state;
+    for (unsigned is64 = 0; is64 < 2; is64++) {
+        image_make(is64, false, true);
+        assert_int_equal(load(sizeof image, sizeof module), HV_OK);
+        loaded(LOAD_AT + 0x40);
+        assert_int_equal(regs.gpr[GPR_RAX], 0x2badb002);
+        uint64_t info = regs.gpr[GPR_RBX], mod = peek(info + 24, 4), ram = 0;
+        assert_int_equal(peek(info, 4), 0x24d);
+        assert_int_equal(peek(info + 4, 4), 639);
+        assert_int_equal(peek(info + 8, 4), 63 * 1024);
+        assert_string_equal((char *)m.ram + peek(info + 16, 4), "a b=c");
+        assert_int_equal(peek(info + 20, 4), 1);
+        module_at(peek(mod, 4), peek(mod + 4, 4) - peek(mod, 4));
+        assert_string_equal((char *)m.ram + peek(mod + 8, 4), "");
+        for (uint64_t at = peek(info + 48, 4), last = at + peek(info + 44, 4); at < last; at += peek(at, 4) + 4)
+            if (peek(at + 20, 4) == 1) ram += peek(at + 12, 8);
+        assert_int_equal(ram, 63 * MIB + 0x9fc00);
+        assert_int_equal(load(sizeof image, 0), HV_OK);
+        assert_int_equal(peek(info + 20, 4), 0);
+    }
+}
+
+static void test_damage_is_named(void **state)
+{
+    static const struct { unsigned off; uint64_t val; unsigned n; const char *word; } bad[] = {
+        { 4, 3, 1, "no x86 program" }, { 5, 2, 1, "no x86 program" }, { 16, 3, 2, "no x86 program" }, { 18, 40, 2, "no x86 program" },
+        { 42, 31, 2, "program headers" }, { 44, 65, 2, "program headers" }, { 44, 0xffff, 2, "program headers" }, { 28, ~0u, 4, "program headers" },
+        { 44, 0, 2, "anything to load" }, { 52 + 4, ~0u, 4, "segment 0 is not inside" }, { 52 + 16, 0x7fffffff, 4, "segment 0 is not inside" },
+        { 84 + 16, 0x7fffffff, 4, "segment 1 is not inside" }, { 52 + 12, 0x1000, 4, "above 1 MiB" }, { 52 + 20, 100, 4, "above 1 MiB" },
+        { MB, 0, 4, "without a PVH note" }, { MB + 8, 0, 4, "without a PVH note" }, { 24, LOAD_AT - 4, 4, "entry" }, { 24, LOAD_AT + CODE_LEN + BSS_LEN, 4, "entry" },
+    };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        image_make(false, false, true);
+        put(bad[i].off, bad[i].val, bad[i].n);
+        assert_int_equal(load(sizeof image, 0), HV_E_INVAL);
+        if (!strstr(why, bad[i].word)) fail_msg("case %u: %s", i, why);
+    }
+    image_make(false, false, true);
+    put(MB + 4, 0x10003, 4), put(MB + 8, -(0x1badb002u + 0x10003), 4);
+    assert_int_equal(load(sizeof image, 0), HV_E_INVAL);
+    assert_non_null(strstr(why, "flags 0x10003"));
+    for (unsigned pvh = 0; pvh < 2; pvh++) {
+        image_make(true, pvh, !pvh);
+        for (size_t n = 4; n < sizeof image; n += n < 1100 ? 1 : 511) {
+            assert_int_equal(load(n, 0), HV_E_INVAL);
+            assert_true(why[0]);
+        }
+    }
+}
+
+static void test_too_little_memory(void **state)
+{
+    (void)state;
+    image_make(true, true, false);
+    put(64 + 40, 70 * MIB, 8);
+    assert_int_equal(load(sizeof image, 0), HV_E_NOMEM);
+    assert_non_null(strstr(why, "raise `memory`"));
+    put(64 + 40, 62 * MIB - 4096, 8);
+    assert_int_equal(load(sizeof image, sizeof module), HV_E_NOMEM);
+    assert_non_null(strstr(why, "an initrd of 6000 bytes"));
+    assert_int_equal(load(sizeof image, 4096), HV_OK);
+    put(64 + 24, ~UINT64_C(0) - 100, 8);
+    assert_int_equal(load(sizeof image, 0), HV_E_NOMEM);
+}
+
+static void test_is_elf(void **state)
+{
+    (void)state;
+    assert_true(elf_boot_is_elf((const uint8_t *)"\177ELF", 4));
+    assert_false(elf_boot_is_elf((const uint8_t *)"\177ELF", 3));
+    assert_false(elf_boot_is_elf((const uint8_t *)"MZxx", 4));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_pvh, begin, end), cmocka_unit_test_setup_teardown(test_multiboot, begin, end),
+        cmocka_unit_test_setup_teardown(test_damage_is_named, begin, end), cmocka_unit_test_setup_teardown(test_too_little_memory, begin, end),
+        cmocka_unit_test(test_is_elf),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
