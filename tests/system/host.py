@@ -51,25 +51,18 @@ class Link:
         return f"stream,id=n0,server={'on' if self.listener == name else 'off'},addr.type=unix,addr.path={self.path}"
 
 
-class Lan:
-    """A switch with a cable for each host, and one to this machine, which they see as 10.7.0.100: what listens on 127.0.0.1 here is reached there,
-    and api_ports[name] here leads to host name's management interface.
+class Cables:
+    """What hosts' network cards are plugged into, when this program shall see every frame: a socket for each host.  A host may leave and come back.
 
-    This machine's end is a QEMU without a machine in it, for its user network.  That one takes every frame for its own, so only those for its
-    address may reach it: hence a switch, not a hub."""
-    GATEWAY = "10.7.0.100"
+    pass_on(name, frame) is what happens to a frame that host name has sent: send(to, frame), if at all, to whom it is for.  It is called by a
+    thread for each host.  plugged_in(name): once for each host, before its first frame."""
 
     def __init__(self):
         os.makedirs(RUNS, exist_ok=True)
-        self.path = os.path.join(RUNS, f"lan-{os.getpid()}-{id(self):x}")
-        self.ends, self.wires, self.locks, self.home = {}, {}, {}, {}
-        self.api_ports = {name: free_port() for name in NUMBERS}
-        ways_in = "".join(f",hostfwd=tcp:127.0.0.1:{port}-{address(name)}:7443" for name, port in self.api_ports.items())
-        command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-monitor", "none",
-                   "-netdev", f"user,id=u,ipv6=off,net=10.7.0.0/24,host={self.GATEWAY},dns=10.7.0.101,dhcpstart=10.7.0.200{ways_in}",
-                   "-netdev", "hubport,id=hu,hubid=0,netdev=u", "-netdev", self.netdev("user"), "-netdev", "hubport,id=hn,hubid=0,netdev=n0"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        atexit.register(self.close)
+        self.path = os.path.join(RUNS, f"cables-{os.getpid()}-{id(self):x}")
+        self.ends = {}                                          # host name -> its listening socket
+        self.wires = {}                                         # host name -> its connection
+        self.locks = {}                                         # host name -> who may send on it
 
     def netdev(self, name):
         if name not in self.ends:
@@ -77,6 +70,7 @@ class Lan:
             listener.bind(f"{self.path}-{name}")
             listener.listen(1)
             self.ends[name], self.locks[name] = listener, threading.Lock()
+            self.plugged_in(name)
             threading.Thread(target=self._receive, args=(name,), daemon=True).start()
         return f"stream,id=n0,server=off,addr.type=unix,addr.path={self.path}-{name}"
 
@@ -87,76 +81,88 @@ class Lan:
             while True:
                 try:
                     head = stream.read(4)                       # QEMU's framing: length, frame
-                    body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+                    frame = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
                 except OSError:
-                    body = b""                                  # killed before it had read all that was sent to it
-                if not body:
+                    frame = b""                                 # killed before it had read all that was sent to it
+                if not frame:
                     break
-                self.home[body[6:12]] = name
-                known = self.home.get(body[:6])
-                for to in [known] if known else [w for w in list(self.wires) if body[0] & 1 or w != "user"]:
-                    if to != name:
-                        self._send(to, head + body)
+                self.pass_on(name, frame)
             self.wires.pop(name).close()
 
-    def _send(self, to, data):
+    def send(self, to, frame):
         try:
             with self.locks[to]:
-                self.wires[to].sendall(data)
+                self.wires[to].sendall(len(frame).to_bytes(4, "big") + frame)
         except (OSError, KeyError):
             pass                                                # that host died just now
+
+    def plugged_in(self, name):
+        pass
+
+    def pass_on(self, name, frame):
+        raise NotImplementedError
+
+
+class Lan(Cables):
+    """A switch with a cable for each host, and one to this machine, which they see as 10.7.0.100: what listens on 127.0.0.1 here is reached there,
+    and api_ports[name] here leads to host name's management interface.  cut("a", "b"): nothing passes between these two any more, until heal().
+
+    This machine's end is a QEMU without a machine in it, for its user network.  That one takes every frame for its own, so only those for its
+    address may reach it: hence a switch, not a hub."""
+    GATEWAY = "10.7.0.100"
+
+    def __init__(self):
+        super().__init__()
+        self.home, self.apart = {}, set()                       # address -> the cable where it is; pairs of names that are cut off from each other
+        self.api_ports = {name: free_port() for name in NUMBERS}
+        ways_in = "".join(f",hostfwd=tcp:127.0.0.1:{port}-{address(name)}:7443" for name, port in self.api_ports.items())
+        command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-monitor", "none",
+                   "-netdev", f"user,id=u,ipv6=off,net=10.7.0.0/24,host={self.GATEWAY},dns=10.7.0.101,dhcpstart=10.7.0.200{ways_in}",
+                   "-netdev", "hubport,id=hu,hubid=0,netdev=u", "-netdev", self.netdev("user"), "-netdev", "hubport,id=hn,hubid=0,netdev=n0"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        atexit.register(self.close)
+
+    def cut(self, one, other):
+        self.apart.add(frozenset((one, other)))
+
+    def heal(self):
+        self.apart.clear()
+
+    def pass_on(self, name, frame):
+        self.home[frame[6:12]] = name
+        known = self.home.get(frame[:6])
+        for to in [known] if known else [w for w in list(self.wires) if frame[0] & 1 or w != "user"]:
+            if to != name and frozenset((name, to)) not in self.apart:
+                self.send(to, frame)
 
     def close(self):
         self.process.kill()
         self.process.wait()
 
 
-class SlowLink:
+class SlowLink(Cables):
     """A cable on which each frame takes `delay` seconds; that may be changed at any time, so that a short phase of a move becomes a long one.
     When a host dies, what it sent and is still under way is lost."""
 
     def __init__(self):
-        os.makedirs(RUNS, exist_ok=True)
-        self.path, self.delay = os.path.join(RUNS, f"slow-{os.getpid()}-{id(self):x}"), 0.0
-        self.ends = {}                                          # host name -> its listening socket
-        self.wires = {}                                         # host name -> its connection
-        self.queues = {}                                        # host name -> frames for it, each with its time
+        super().__init__()
+        self.delay = 0.0
+        self.queues = {}                                        # host name -> frames for it, each with its time and sender
 
-    def netdev(self, name):
-        if name not in self.ends:
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(f"{self.path}-{name}")
-            listener.listen(1)
-            self.ends[name], self.queues[name] = listener, queue.Queue()
-            for work in (self._receive, self._deliver):
-                threading.Thread(target=work, args=(name,), daemon=True).start()
-        return f"stream,id=n0,server=off,addr.type=unix,addr.path={self.path}-{name}"
+    def plugged_in(self, name):
+        self.queues[name] = queue.Queue()
+        threading.Thread(target=self._deliver, args=(name,), daemon=True).start()
 
-    def _receive(self, name):
-        while True:
-            self.wires[name] = self.ends[name].accept()[0]
-            stream = self.wires[name].makefile("rb")
-            while True:
-                try:
-                    head = stream.read(4)                       # QEMU's framing: length, frame
-                    body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
-                except OSError:
-                    body = b""                                  # killed before it had read all that was sent to it
-                if not body:
-                    break
-                for other in self.queues.keys() - {name}:
-                    self.queues[other].put((time.monotonic() + self.delay, name, head + body))
-            self.wires.pop(name).close()
+    def pass_on(self, name, frame):
+        for other in self.queues.keys() - {name}:
+            self.queues[other].put((time.monotonic() + self.delay, name, frame))
 
     def _deliver(self, name):
         while True:
             due, sender, frame = self.queues[name].get()
             time.sleep(max(due - time.monotonic(), 0))
-            if sender in self.wires and name in self.wires:
-                try:
-                    self.wires[name].sendall(frame)
-                except OSError:
-                    pass                                        # that host died just now
+            if sender in self.wires:
+                self.send(name, frame)
 
 
 class UserNet:

@@ -66,22 +66,10 @@ class TroubledLink(SlowLink):
         super().__init__()
         self.trouble = Trouble()
 
-    def _receive(self, name):
-        while True:
-            self.wires[name] = self.ends[name].accept()[0]
-            stream = self.wires[name].makefile("rb")
-            while True:
-                try:
-                    head = stream.read(4)
-                    body = stream.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
-                except OSError:                                 # killed before it had read all
-                    body = b""
-                if not body:
-                    break
-                for frame in self.trouble.pass_on(body):
-                    for other in self.queues.keys() - {name}:
-                        self.queues[other].put((time.monotonic() + self.trouble.delay, name, head + frame))
-            self.wires.pop(name).close()
+    def pass_on(self, name, frame):
+        self.delay = self.trouble.delay
+        for out in self.trouble.pass_on(frame):
+            super().pass_on(name, out)
 
 
 class TroubledBochsLink(BochsLink):
