@@ -50,17 +50,34 @@ static bool refused_here(const struct vm *vm, struct validation *out)
 
 static struct question *question_of(const struct vm *vm)
 {
-    struct question *free = NULL;
-    for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
+    for (unsigned i = 0; i < QUESTIONS_MAX; i++)
         if (questions[i].ask && questions[i].vm == vm)
             return &questions[i];
-        if (!questions[i].ask)
-            free = &questions[i];
+    return NULL;
+}
+
+/* A free place; or that of the answers that nobody has fetched for longest: they can be asked for again. */
+static struct question *place(void)
+{
+    struct question *best = NULL;
+    for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
+        struct question *q = &questions[i];
+        if (!q->ask)
+            return q;
+        if (ask_done(q->ask) && (!best || q->fetched_us < best->fetched_us))
+            best = q;
     }
-    if (!free)
+    return best;
+}
+
+static struct question *question_new(const struct vm *vm)
+{
+    struct question *q = place();
+    if (!q)
         return NULL;
-    *free = (struct question){ .vm = vm, .ask = ask_begin(ASK_PROBE, vm, NULL), .begun_us = clock_us() };
-    return free->ask ? free : NULL;
+    ask_end(q->ask);
+    *q = (struct question){ .vm = vm, .ask = ask_begin(ASK_PROBE, vm, NULL), .begun_us = clock_us() };
+    return q->ask ? q : NULL;
 }
 
 enum hv_err validate(const char *name, const char *to, struct validation *out, char *why, size_t why_len)
@@ -74,6 +91,8 @@ enum hv_err validate(const char *name, const char *to, struct validation *out, c
     if (refused_here(vm, out))
         return HV_OK;
     struct question *q = question_of(vm);
+    if (!q)
+        q = question_new(vm);
     if (!q) {
         snprintf(why, why_len, "%u guests are being asked for already, or there is no memory; ask again", QUESTIONS_MAX);
         return HV_FAIL(HV_E_BUSY);

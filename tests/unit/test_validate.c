@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_validate.c - questions about guests that might move: how many are open at once, and which answers make room for others. */
+/* unit-sources: kernel/validate.c kernel/config.c kernel/err.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/ask.h"
+#include "kernel/clock.h"
+#include "kernel/migration.h"
+#include "kernel/validate.h"
+#include "kernel/vm_manage.h"
+
+#define N_GUESTS 9
+
+static struct config conf = { .host = { .name = "a", .outgoing = true }, .peers = { { .name = "b" }, { .name = "c" } }, .n_peers = 2 };
+static struct vm guests[N_GUESTS];
+static struct ask *open_asks[64];
+static unsigned n_begun, n_open;
+static bool moving, no_memory;
+static uint64_t now;
+
+uint64_t clock_us(void) { return now += 1000; }
+bool migration_is_moving(const char *guest) { (void)guest; return moving; }
+const char *vm_state_name(enum vm_state s) { return s == VM_PAUSED ? "paused" : "other"; }
+struct vm *vm_find(const char *name)
+{
+    for (unsigned i = 0; i < N_GUESTS; i++) if (!strcmp(guests[i].config.name, name)) return &guests[i];
+    return NULL;
+}
+struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket)
+{
+    (void)vm, (void)ticket;
+    assert_int_equal(kind, ASK_PROBE);
+    if (no_memory) return NULL;
+    struct ask *a = calloc(1, sizeof *a);
+    a->n = 2;
+    open_asks[n_begun++] = a;
+    n_open++;
+    return a;
+}
+bool ask_done(const struct ask *a) { return a->reply[0].state != ASK_WAITING && a->reply[1].state != ASK_WAITING; }
+void ask_end(struct ask *a)
+{
+    if (!a) return;
+    for (unsigned i = 0; i < n_begun; i++) if (open_asks[i] == a) open_asks[i] = NULL;
+    n_open--;
+    free(a);
+}
+
+static struct validation v;
+static char why[200];
+
+static enum hv_err ask_for(unsigned guest, const char *to)
+{
+    char name[8];
+    snprintf(name, sizeof name, "g%u", guest);
+    return validate(name, to, &v, why, sizeof why);
+}
+
+/* Both peers answer all that is open: b takes the guest, c does not. */
+static void answer(void)
+{
+    for (unsigned i = 0; i < n_begun; i++)
+        if (open_asks[i]) {
+            open_asks[i]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 77 };
+            open_asks[i]->reply[1] = (struct ask_reply){ .state = ASK_ANSWERED, .n_reasons = 1, .text = "too small" };
+        }
+}
+
+static int set_up(void **s)
+{
+    (void)s;
+    for (unsigned i = 0; i < N_GUESTS; i++) {
+        snprintf(guests[i].config.name, sizeof guests[i].config.name, "g%u", i);
+        atomic_store(&guests[i].state, VM_RUNNING);
+    }
+    validate_init(&conf);
+    n_begun = 0;
+    moving = no_memory = false;
+    return 0;
+}
+
+static int tear_down(void **s)
+{
+    (void)s;
+    now += 60000000;
+    validate_step();
+    assert_int_equal(n_open, 0);
+    return 0;
+}
+
+/* A pool of more guests than there are places: each gets its verdicts, one after the other, without waiting for old answers to go stale. */
+static void test_many_guests(void **s)
+{
+    (void)s;
+    for (unsigned g = 0; g < N_GUESTS; g++) {
+        assert_int_equal(ask_for(g, "b"), HV_OK);
+        assert_false(v.known);
+        answer();
+        assert_int_equal(ask_for(g, "b"), HV_OK);
+        assert_true(v.known && v.would_move && v.free_bytes == 77);
+        assert_int_equal(ask_for(g, "c"), HV_OK);
+        assert_true(v.known && !v.would_move && !strcmp(v.text, "too small"));
+        assert_int_equal(n_begun, g + 1);
+        assert_in_range(n_open, 1, 4);
+    }
+    assert_int_equal(ask_for(N_GUESTS - 1, "b"), HV_OK);         /* the newest answers are kept */
+    assert_int_equal(n_begun, N_GUESTS);
+}
+
+/* Questions that are open are not given up for others. */
+static void test_all_open(void **s)
+{
+    (void)s;
+    for (unsigned g = 0; g < 4; g++) assert_int_equal(ask_for(g, "b"), HV_OK);
+    assert_int_equal(ask_for(4, "b"), HV_E_BUSY);
+    assert_non_null(strstr(why, "4 guests are being asked for already"));
+    answer();
+    assert_int_equal(ask_for(0, "b"), HV_OK);
+    assert_int_equal(ask_for(4, "b"), HV_OK);
+    assert_int_equal(n_open, 4);
+    no_memory = true;
+    answer();
+    assert_int_equal(ask_for(5, "b"), HV_E_BUSY);
+    assert_int_equal(n_open, 3);
+}
+
+static void test_refused_here(void **s)
+{
+    (void)s;
+    assert_int_equal(ask_for(3, "nobody"), HV_E_NOENT);
+    assert_non_null(strstr(why, "no [peer nobody]"));
+    assert_int_equal(validate("x", "b", &v, why, sizeof why), HV_E_NOENT);
+    assert_non_null(strstr(why, "no guest is named"));
+    atomic_store(&guests[1].state, VM_PAUSED);
+    assert_int_equal(ask_for(1, "b"), HV_OK);
+    assert_true(v.known && !v.would_move && strstr(v.text, "only a running guest can be moved"));
+    moving = true;
+    assert_int_equal(ask_for(2, "b"), HV_OK);
+    assert_true(v.known && strstr(v.text, "is moving already"));
+    conf.host.outgoing = false;
+    assert_int_equal(ask_for(2, "b"), HV_OK);
+    assert_true(v.known && strstr(v.text, "lets no guest out ([host] outgoing = no)"));
+    conf.host.outgoing = true;
+    assert_int_equal(n_begun, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(test_many_guests, set_up, tear_down),
+                                        cmocka_unit_test_setup_teardown(test_all_open, set_up, tear_down),
+                                        cmocka_unit_test_setup_teardown(test_refused_here, set_up, tear_down) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
