@@ -25,4 +25,7 @@ void choose_init(const struct config *conf);
 /** The best of n answers, without those in tried: *best; false: none would take it.  Portable, pure. */
 bool choose_best(const struct ask_reply *reply, unsigned n, uint32_t tried, unsigned *best, unsigned *n_could);
 
+/** Did a move fail for reasons of the peer or of the way there, so that another peer may do?  connecting: there was no connection yet.  Portable, pure. */
+bool choose_peers_fault(bool connecting, enum hv_err err);
+
 #endif
