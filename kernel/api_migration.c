@@ -86,6 +86,22 @@ static void put_blackout(struct json *o, const struct mig_blackout *b)
     json_end(o);
 }
 
+static void put_options(struct json *o, const struct move_options *opt)
+{
+    const uint8_t *ip = opt->network.ip;
+    json_object(o, "options");
+    json_bool(o, "lz4", opt->lz4);
+    json_bool(o, "live", opt->live);
+    if (opt->live)
+        json_str(o, "policy", mig_if_stuck_name(opt->if_stuck));
+    if (opt->network.prefix_len)
+        json_fmt(o, "network", "%u.%u.%u.%u/%u", ip[0], ip[1], ip[2], ip[3], opt->network.prefix_len);
+    json_num(o, "bandwidth_limit_mb", opt->bandwidth_limit_mb);
+    json_num(o, "downtime_limit_ms", opt->downtime_limit_ms);
+    json_bool(o, "verify", opt->verify);
+    json_end(o);
+}
+
 static void put_pages(struct json *o, const struct mig_stats *s)
 {
     json_object(o, "pages");
@@ -142,6 +158,7 @@ static void put_all(struct json *o, const struct job *j)
 {
     json_object(o, NULL);
     put_job(o, j);
+    put_options(o, &j->options);
     put_blackout(o, &j->stats.blackout);
     put_pages(o, &j->stats);
     put_rounds(o, &j->stats);
@@ -155,31 +172,17 @@ void api_migration_show(struct api_call *c)
         put_all(&c->out, j);
 }
 
-/* False: a field is wrong, and the call has failed. */
-static bool options_read(struct api_call *c, struct migration_options *o)
-{
-    uint64_t downtime, limit;
-    migration_options_default(o);
-    downtime = o->downtime_limit_ms;
-    limit = o->bandwidth_limit_mb;
-    bool bad = json_get_bool(&c->in, "lz4", &o->lz4) == HV_E_INVAL || json_get_bool(&c->in, "verify", &o->verify) == HV_E_INVAL ||
-               json_get_num(&c->in, "downtime_limit_ms", 60000, &downtime) == HV_E_INVAL || !downtime ||
-               json_get_num(&c->in, "bandwidth_limit_mb", 100000, &limit) == HV_E_INVAL;
-    o->downtime_limit_ms = (unsigned)downtime;
-    o->bandwidth_limit_mb = (unsigned)limit;
-    if (bad)
-        api_fail(c, HV_E_INVAL, 0, "options: lz4, verify: true or false; downtime_limit_ms: 1 to 60000; bandwidth_limit_mb: up to 100000, 0: none");
-    return !bad;
-}
-
 void api_migration_start(struct api_call *c)
 {
-    struct migration_options options;
+    struct move_options options;
     char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], said[256];
     const struct job *job;
-    if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)) || !options_read(c, &options))
+    migration_options(&options);
+    if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
         return;
-    enum hv_err e = operate_migrate(vm, to, &options, &job, said, sizeof(said));
+    enum hv_err e = move_options_json(&c->in, &options, said, sizeof(said));
+    if (!e)
+        e = operate_migrate(vm, to, &options, &job, said, sizeof(said));
     if (e) {
         api_fail(c, e, 0, "%s", said);
         return;

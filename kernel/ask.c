@@ -189,7 +189,7 @@ static bool link_step(unsigned i)
     if (l->stream)
         return open_step(i);
     if (!l->dialling) {
-        dial_begin(&l->dial, conf, &conf->peers[i]);
+        dial_begin(&l->dial, conf, &conf->peers[i], NULL);
         l->dialling = true;
         l->used_us = clock_us();
     }

@@ -56,7 +56,7 @@ static bool digits(const char **s, uint64_t max, uint64_t *out)
     return true;
 }
 
-static bool number(const char *s, uint64_t min, uint64_t max, uint64_t *out)
+bool config_number(const char *s, uint64_t min, uint64_t max, uint64_t *out)
 {
     uint64_t n;
     if (!digits(&s, max, &n) || *s || n < min)
@@ -86,6 +86,17 @@ static bool ip4(const char **s, uint8_t out[4])
         ip[i] = (uint8_t)n;
     }
     memcpy(out, ip, 4);
+    return true;
+}
+
+bool config_network_parse(const char *s, struct config_network *out)
+{
+    struct config_network n;
+    uint64_t prefix_len;
+    if (!ip4(&s, n.ip) || *s++ != '/' || !config_number(s, 1, 32, &prefix_len))
+        return false;
+    n.prefix_len = (unsigned)prefix_len;
+    *out = n;
     return true;
 }
 
@@ -205,7 +216,7 @@ struct key { const char *name; set_fn *set; const char *expected; };
 static bool set_unsigned(const char *v, unsigned min, unsigned max, unsigned *out)
 {
     uint64_t n;
-    if (!number(v, min, max, &n))
+    if (!config_number(v, min, max, &n))
         return false;
     *out = (unsigned)n;
     return true;
@@ -213,7 +224,7 @@ static bool set_unsigned(const char *v, unsigned min, unsigned max, unsigned *ou
 static bool set_port(const char *v, uint16_t *out)
 {
     uint64_t n;
-    if (!number(v, 1, 65535, &n))
+    if (!config_number(v, 1, 65535, &n))
         return false;
     *out = (uint16_t)n;
     return true;
@@ -242,12 +253,8 @@ static bool host_networks(struct parser *p, const char *v)
     struct host_config *h = &p->c->host, found = { .n_networks = 0 };
     char item[24];
     while (list_item(&v, item, sizeof(item))) {
-        const char *s = item;
-        uint64_t prefix_len;
-        if (found.n_networks == CONFIG_MAX_NETWORKS || !ip4(&s, found.networks[found.n_networks].ip) || *s++ != '/' ||
-            !number(s, 1, 32, &prefix_len))
+        if (found.n_networks == CONFIG_MAX_NETWORKS || !config_network_parse(item, &found.networks[found.n_networks++]))
             return false;
-        found.networks[found.n_networks++].prefix_len = (unsigned)prefix_len;
     }
     if (v)
         return false;
@@ -265,7 +272,7 @@ static bool host_ip(struct parser *p, const char *v)
         h->dhcp = true;
         return true;
     }
-    if (!ip4(&v, ip) || *v++ != '/' || !number(v, 1, 30, &prefix_len) || ip[0] == 0 || ip[0] == 127 || ip[0] >= 224)
+    if (!ip4(&v, ip) || *v++ != '/' || !config_number(v, 1, 30, &prefix_len) || ip[0] == 0 || ip[0] == 127 || ip[0] >= 224)
         return false;
     h->dhcp = false;
     memcpy(h->ip, ip, 4);
@@ -292,7 +299,7 @@ static bool host_port(struct parser *p, const char *v)     { return set_port(v, 
 static bool host_api_port(struct parser *p, const char *v)
 {
     uint64_t n;
-    if (!number(v, 0, 65535, &n))
+    if (!config_number(v, 0, 65535, &n))
         return false;
     p->c->host.api_port = (uint16_t)n;
     return true;
@@ -541,15 +548,19 @@ static struct peer_config *by_name(struct peer_config *list, unsigned n, const c
     return NULL;
 }
 
+bool config_network_has(const struct config_network *n, const uint8_t ip[4])
+{
+    unsigned bit = 0;
+    while (bit < n->prefix_len && !((n->ip[bit / 8] ^ ip[bit / 8]) & (0x80 >> bit % 8)))
+        bit++;
+    return bit == n->prefix_len;
+}
+
 int config_network_rank(const struct config *c, const uint8_t ip[4])
 {
-    for (unsigned i = 0; i < c->host.n_networks; i++) {
-        unsigned bit = 0;
-        while (bit < c->host.networks[i].prefix_len && !((c->host.networks[i].ip[bit / 8] ^ ip[bit / 8]) & (0x80 >> bit % 8)))
-            bit++;
-        if (bit == c->host.networks[i].prefix_len)
+    for (unsigned i = 0; i < c->host.n_networks; i++)
+        if (config_network_has(&c->host.networks[i], ip))
             return (int)i;
-    }
     return c->host.n_networks ? -1 : 0;
 }
 

@@ -61,6 +61,7 @@ struct vm_config {
     char disk_file[CONFIG_PATH_LEN];    /* its contents at start, a file in \godwit\ ; "": blank */
     struct nbd_config nbd;              /* virtio disk on a server; disk_bytes is 0 then */
 };
+struct config_network { uint8_t ip[4]; unsigned prefix_len; };     /* prefix_len 0: everything */
 struct host_config {
     char name[CONFIG_NAME_LEN];
     bool dhcp;
@@ -71,7 +72,7 @@ struct host_config {
     char key[CONFIG_PATH_LEN], cert[CONFIG_PATH_LEN];           /* DER files in \godwit\ */
     char pool_cpuid[CONFIG_PATH_LEN];                           /* text in \godwit\: the processors of the pool's hosts, for cpu = pool */
     bool incoming, outgoing;
-    struct { uint8_t ip[4]; unsigned prefix_len; } networks[CONFIG_MAX_NETWORKS];       /* for moves, best first; none: all */
+    struct config_network networks[CONFIG_MAX_NETWORKS];        /* for moves, best first; none: all */
     unsigned n_networks;
     unsigned bandwidth_limit_mb;        /* 10^6 bytes per second for all moves away together; 0: no limit */
     unsigned downtime_limit_ms;         /* default 300 */
@@ -99,6 +100,10 @@ typedef void config_error_fn(void *ctx, unsigned line, const char *section, cons
  *  counted in out->n_errors.  A [vm] without valid memory or kernel, a [peer] without address or fingerprint, are reported and dropped. */
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
 
+/** A decimal number in [min, max], or "A.B.C.D/1..32"; false: it is not one, *out is unchanged. */
+bool config_number(const char *s, uint64_t min, uint64_t max, uint64_t *out);
+bool config_network_parse(const char *s, struct config_network *out);
+bool config_network_has(const struct config_network *n, const uint8_t ip[4]);
 /** How good is the network of a peer's address for moves: 0 best; -1: not to be used ([host] networks). */
 int config_network_rank(const struct config *c, const uint8_t ip[4]);
 const struct peer_config *config_peer(const struct config *c, const char *name);     /* NULL: no such */

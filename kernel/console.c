@@ -27,7 +27,7 @@
 #include "net/stream.h"
 
 #define LINE_MAX       256
-#define ARGS_MAX       10
+#define ARGS_MAX       (4 + MOVE_OPTIONS_WORDS)     /* one more than any command takes */
 #define BACKLOG        16384            /* bytes of guest output kept per VM slot; power of two */
 #define PROGRESS_US    100000
 #define KEY_CTRL_C     0x03
@@ -204,7 +204,7 @@ static void print_peer(const struct peer_config *p)
 {
     uint8_t ip[CONFIG_MAX_ADDRESSES][4];
     char text[CONFIG_MAX_ADDRESSES * 18] = "";
-    unsigned n = dial_order(conf, p, ip);
+    unsigned n = dial_order(conf, p, NULL, ip);
     for (unsigned i = 0; i < n; i++) {
         size_t at = strlen(text);
         snprintf(text + at, sizeof(text) - at, "%s%u.%u.%u.%u", i ? ", " : "", ip[i][0], ip[i][1], ip[i][2], ip[i][3]);
@@ -304,52 +304,14 @@ static void cmd_vm_console(int argc, char **argv)
         console_attach(vm);
 }
 
-/* An option's number, argv[*i + 1]. */
-static bool option_number(int argc, char **argv, int *i, unsigned max, unsigned *out)
-{
-    uint64_t n = 0;
-    const char *s = *i + 1 < argc ? argv[++*i] : "";
-    const char *p = s;
-    for (; *p >= '0' && *p <= '9' && n <= max; p++)
-        n = n * 10 + (uint64_t)(*p - '0');
-    if (p == s || *p || n > max)
-        return false;
-    *out = (unsigned)n;
-    return true;
-}
-
-static bool migrate_options(int argc, char **argv, struct migration_options *o)
-{
-    migration_options_default(o);
-    for (int i = 0; i < argc; i++) {
-        bool good = true;
-        if (!strcmp(argv[i], "--plain"))
-            o->lz4 = false;
-        else if (!strcmp(argv[i], "--lz4"))
-            o->lz4 = true;
-        else if (!strcmp(argv[i], "--verify"))
-            o->verify = true;
-        else if (!strcmp(argv[i], "--limit"))
-            good = option_number(argc, argv, &i, 100000, &o->bandwidth_limit_mb);
-        else if (!strcmp(argv[i], "--downtime"))
-            good = option_number(argc, argv, &i, 60000, &o->downtime_limit_ms) && o->downtime_limit_ms;
-        else
-            good = false;
-        if (!good) {
-            print("usage: migrate NAME HOST|auto [--plain | --lz4] [--limit MB/S] [--downtime MS] [--verify]");
-            return false;
-        }
-    }
-    return true;
-}
-
 static void cmd_migrate(int argc, char **argv)
 {
     char said[256];
-    struct migration_options options;
-    if (!migrate_options(argc - 2, argv + 2, &options))
-        return;
-    enum hv_err e = operate_migrate(argv[0], argv[1], &options, &watched, said, sizeof(said));
+    struct move_options options;
+    migration_options(&options);
+    enum hv_err e = move_options_words(argc - 2, argv + 2, &options, said, sizeof(said));
+    if (!e)
+        e = operate_migrate(argv[0], argv[1], &options, &watched, said, sizeof(said));
     if (e)
         tell(e, said);
     progress_due = 0;
@@ -390,13 +352,12 @@ static void cmd_migrate_history(int argc, char **argv)
 
 static void cmd_migrate_report(int argc, char **argv)
 {
-    unsigned number = 0;
-    int before = -1;                                    /* option_number() reads the argument after it */
-    if (argc && !option_number(argc, argv, &before, 1000000000, &number)) {
+    uint64_t number = 0;
+    if (argc && !config_number(argv[0], 0, 1000000000, &number)) {
         print("usage: migrate report [NUMBER]; `migrate history` shows the numbers");
         return;
     }
-    const struct job *j = argc ? migration_job_numbered(number) : migration_job(0);
+    const struct job *j = argc ? migration_job_numbered((unsigned)number) : migration_job(0);
     if (j)
         migration_report(j, print);
     else
@@ -497,7 +458,8 @@ static const struct command {
     { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; of the newest", cmd_migrate_report },
     { { "migrate", "cancel" }, 1, 1, "NAME", "stop a move; the guest runs on here", cmd_migrate_cancel },
     { { "migrate", "resolve" }, 2, 3, "NAME here|there", "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
-    { { "migrate", NULL }, 2, 8, "NAME HOST|auto [OPTIONS]", "move a running guest (auto: to the best peer) and watch; Ctrl-C stops watching only", cmd_migrate },
+    { { "migrate", NULL }, 2, 2 + MOVE_OPTIONS_WORDS, "NAME HOST|auto [OPTIONS]",
+      "move a running guest (auto: to the best peer) and watch; Ctrl-C stops watching only; a wrong option lists all", cmd_migrate },
     { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log },
     { { "poweroff", NULL }, 0, 1, "[--force]", "power this host off; what happens to guests: on-shutdown in their [vm]", cmd_poweroff },
     { { "reboot", NULL }, 0, 1, "[--force]", "restart this host; likewise", cmd_reboot },

@@ -6,22 +6,22 @@
 #include <string.h>
 #include "kernel/stream_io.h"
 
-unsigned dial_order(const struct config *c, const struct peer_config *peer, uint8_t ip[CONFIG_MAX_ADDRESSES][4])
+unsigned dial_order(const struct config *c, const struct peer_config *peer, const struct config_network *only, uint8_t ip[CONFIG_MAX_ADDRESSES][4])
 {
     unsigned n = 0;
     for (int rank = 0; rank <= (int)c->host.n_networks; rank++)
         for (unsigned i = 0; i <= peer->n_other_ips; i++) {
             const uint8_t *a = i ? peer->other_ip[i - 1] : peer->ip;
-            if (config_network_rank(c, a) == rank)
+            if (config_network_rank(c, a) == rank && (!only || config_network_has(only, a)))
                 memcpy(ip[n++], a, 4);
         }
     return n;
 }
 
-void dial_begin(struct dial *d, const struct config *c, const struct peer_config *peer)
+void dial_begin(struct dial *d, const struct config *c, const struct peer_config *peer, const struct config_network *only)
 {
     *d = (struct dial){ .peer = peer };
-    d->n = dial_order(c, peer, d->ip);
+    d->n = dial_order(c, peer, only, d->ip);
 }
 
 static void note(struct dial *d, enum hv_err e, const char *why)
@@ -35,7 +35,7 @@ static enum dial_state try_next(struct dial *d)
 {
     if (d->next == d->n) {
         if (!d->n)
-            note(d, HV_E_REFUSED, "none of its addresses is in a network for moves ([host] networks)");
+            note(d, HV_E_REFUSED, "none of its addresses is in a network for moves ([host] networks, --network)");
         return DIAL_FAILED;
     }
     struct peer_config p = *d->peer;

@@ -17,9 +17,9 @@ struct dial {
     char text[400];                     /* why the addresses so far did not work, "" if there were none */
 };
 
-/** Which of peer's addresses may be used, in which order; returns their number. */
-unsigned dial_order(const struct config *c, const struct peer_config *peer, uint8_t ip[CONFIG_MAX_ADDRESSES][4]);
-void dial_begin(struct dial *d, const struct config *c, const struct peer_config *peer);
+/** Which of peer's addresses may be used, in which order; only: just those in this network (NULL: all).  Returns their number. */
+unsigned dial_order(const struct config *c, const struct peer_config *peer, const struct config_network *only, uint8_t ip[CONFIG_MAX_ADDRESSES][4]);
+void dial_begin(struct dial *d, const struct config *c, const struct peer_config *peer, const struct config_network *only);
 /** One turn.  DIAL_OPEN: d->stream is open. */
 enum dial_state dial_step(struct dial *d);
 /** The caller owns the open stream from now on. */

@@ -16,6 +16,7 @@
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/panic.h"
+#include "kernel/purse.h"
 #include "kernel/pvclock.h"
 #include "kernel/random.h"
 #include "kernel/start.h"
@@ -33,11 +34,6 @@
 #define DISK_OPEN_US     12000000       /* a disk that does not open within this is out of the arriving guest's reach */
 #define OUT_TURNS        2              /* engine steps per turn of the service loop, at most */
 
-/* Sending is paid from a purse that fills at the limit's rate and holds at most PURSE_US of it. */
-#define PURSE_US  50000
-#define PURSE_MIN (64 * 1024)
-struct purse { uint64_t bytes, filled_us; };
-
 struct outgoing {
     struct job job;
     struct vm *vm;                      /* borrowed: VM slots live for ever */
@@ -45,6 +41,7 @@ struct outgoing {
     struct choice choice;
     struct dial dial;
     struct purse purse;
+    uint64_t advance;                   /* bytes beside the purses, for a guest that stands still */
     struct stream *stream;              /* owned, or NULL; open */
     struct mig_tx *m;                   /* owned, or NULL */
     uint64_t retry_us;                  /* no attempt to reconnect before this */
@@ -288,8 +285,7 @@ static void job_drop_stream(struct outgoing *o)
 static bool try_elsewhere(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
-    bool its_own = j->state == JOB_CONNECTING || err == HV_E_REFUSED || err == HV_E_CLOSED || err == HV_E_NOMEM;
-    if (!err || !its_own || !j->automatic || !o->peer || atomic_load(&o->vm->state) != VM_RUNNING)
+    if (!err || !choose_peers_fault(j->state == JOB_CONNECTING, err) || !j->automatic || !o->peer || atomic_load(&o->vm->state) != VM_RUNNING)
         return false;
     choose_tried(&o->choice, o->peer, text);
     log_warn("mig", "%s -> %s: failed, another peer is looked for: %s", j->guest, j->peer, text);
@@ -347,7 +343,7 @@ static void connect_begin(struct outgoing *o)
     snprintf(o->job.peer, sizeof(o->job.peer), "%s", o->peer->name);
     o->job.state = JOB_CONNECTING;
     o->job.stats.phase = "CONNECT";
-    dial_begin(&o->dial, conf, o->peer);
+    dial_begin(&o->dial, conf, o->peer, &o->job.options.network);
 }
 
 static bool queued_start(struct outgoing *o)
@@ -394,7 +390,9 @@ static enum hv_err create_machine(struct outgoing *o)
     mig_opts_default(&p.opts);
     p.opts.verify = o->job.options.verify;
     p.opts.lz4 = o->job.options.lz4;
+    p.opts.stop_first = !o->job.options.live;
     p.opts.policy.downtime_limit_us = o->job.options.downtime_limit_ms * 1000ull;
+    mig_policy_if_stuck(&p.opts.policy, o->job.options.if_stuck);
     random_bytes(&p.id, sizeof(p.id));
     random_bytes(p.key, sizeof(p.key));
     return mig_tx_create(&p, &o->m);
@@ -467,26 +465,24 @@ static void after_step(struct outgoing *o, struct mig_wait w)
     }
 }
 
-static uint64_t purse_fill(struct purse *p, unsigned limit_mb)
-{
-    uint64_t rate = limit_mb * UINT64_C(1000000), now = clock_us(), most = MAX(rate * PURSE_US / 1000000, (uint64_t)PURSE_MIN);
-    uint64_t us = MIN(now - p->filled_us, (uint64_t)PURSE_US);
-    if (!limit_mb)
-        return UINT64_MAX;
-    p->bytes = MIN(p->bytes + rate * us / 1000000, most);
-    p->filled_us = now;
-    return p->bytes;
-}
-
-/* Limits hold while the guest runs.  While it stands still, each byte held back would only make that longer. */
+/* Pages are paid for.  What the limit lets through within the downtime limit may go at once when a live guest stands still: a stop is decided on by
+ * estimates that know no better than the limit, and to hold that little back would only make the blackout longer. */
 static void pump_limited(struct outgoing *o, bool more_follows, bool *moved)
 {
+    const struct move_options *opt = &o->job.options;
     enum mig_tx_state s = mig_tx_state(o->m);
-    uint64_t ours = purse_fill(&o->purse, o->job.options.bandwidth_limit_mb), all = purse_fill(&host_purse, conf->host.bandwidth_limit_mb);
-    bool limited = s == MIG_TX_PRECOPY;
-    size_t n = stream_pump_out_some(mig_tx_io(o->m), o->stream, more_follows, limited ? (size_t)MIN(ours, all) : SIZE_MAX);
-    o->purse.bytes -= MIN(n, o->purse.bytes);
-    host_purse.bytes -= MIN(n, host_purse.bytes);
+    uint64_t now = clock_us(), may = SIZE_MAX;
+    if (s == MIG_TX_PRECOPY)
+        o->advance = purse_advance(opt->bandwidth_limit_mb, conf->host.bandwidth_limit_mb, opt->downtime_limit_ms);
+    uint64_t paid = MIN(purse_fill(&o->purse, opt->bandwidth_limit_mb, now), purse_fill(&host_purse, conf->host.bandwidth_limit_mb, now));
+    if (s == MIG_TX_PRECOPY)
+        may = paid;
+    else if (s == MIG_TX_STOPPING || s == MIG_TX_STOPPED)
+        may = paid > SIZE_MAX - o->advance ? SIZE_MAX : paid + o->advance;
+    size_t n = stream_pump_out_some(mig_tx_io(o->m), o->stream, more_follows, (size_t)may);
+    o->advance -= MIN(o->advance, n > paid ? n - paid : 0);
+    purse_pay(&o->purse, n);
+    purse_pay(&host_purse, n);
     *moved |= n > 0;
 }
 
@@ -520,7 +516,7 @@ static bool reconnecting_step(struct outgoing *o)
         if (clock_us() < o->retry_us)
             return false;
         o->retry_us = clock_us() + RECONNECT_US;
-        dial_begin(&o->dial, conf, o->peer);
+        dial_begin(&o->dial, conf, o->peer, NULL);         /* to learn what became of the guest any way is good */
     }
     switch (dial_step(&o->dial)) {
     case DIAL_WAIT:
@@ -652,17 +648,34 @@ static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
     return HV_OK;
 }
 
-void migration_options_default(struct migration_options *o)
+void migration_options(struct move_options *o) { move_options_default(conf, o); }
+
+/* Is there a way to peer (NULL: to some peer) over the network that the options name? */
+static bool way_exists(const struct peer_config *peer, const struct move_options *o)
 {
-    *o = (struct migration_options){ .lz4 = conf->host.lz4, .verify = conf->host.verify, .downtime_limit_ms = conf->host.downtime_limit_ms };
+    uint8_t ip[CONFIG_MAX_ADDRESSES][4];
+    for (unsigned i = 0; i < conf->n_peers; i++)
+        if ((!peer || peer == &conf->peers[i]) && dial_order(conf, &conf->peers[i], &o->network, ip))
+            return true;
+    return !conf->n_peers;              /* said elsewhere */
 }
 
-enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct migration_options *options, const struct job **out,
+enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *options, const struct job **out,
                               char *why, size_t why_len)
 {
     enum hv_err e = may_start(vm, why, why_len);
     if (e)
         return e;
+    struct move_options opt;
+    move_options_default(conf, &opt);
+    if (options)
+        opt = *options;
+    if (opt.network.prefix_len && !way_exists(peer, &opt)) {
+        const uint8_t *n = opt.network.ip;
+        snprintf(why, why_len, "%s%s has no address in %u.%u.%u.%u/%u that is in [host] networks as well", peer ? "peer " : "no peer",
+                 peer ? peer->name : "", n[0], n[1], n[2], n[3], opt.network.prefix_len);
+        return HV_FAIL(HV_E_REFUSED);
+    }
     struct outgoing *o = job_slot();
     if (!o) {
         snprintf(why, why_len, "%u moves wait already, no more fit into the queue", MIGRATION_JOBS);
@@ -677,9 +690,7 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
     o->job.asked_us = clock_us();
     o->job.stats.phase = "QUEUED";
     o->job.stats.text = "";
-    migration_options_default(&o->job.options);
-    if (options)
-        o->job.options = *options;
+    o->job.options = opt;
     snprintf(o->job.guest, sizeof(o->job.guest), "%s", vm->config.name);
     snprintf(o->job.peer, sizeof(o->job.peer), "%s", peer ? peer->name : "auto");
     *out = &o->job;
@@ -886,8 +897,10 @@ void migration_report(const struct job *j, void (*print)(const char *fmt, ...))
     if (j->automatic)
         print("chosen: %s", j->why_peer);
     print("route: %s", j->route);
-    print("options: pages=%s downtime_limit_ms=%u bandwidth_limit_mb=%u verify=%s", j->options.lz4 ? "lz4" : "plain", j->options.downtime_limit_ms,
-          j->options.bandwidth_limit_mb, j->options.verify ? "yes" : "no");
+    print("options: pages=%s downtime_limit_ms=%u bandwidth_limit_mb=%u verify=%s %s", j->options.lz4 ? "lz4" : "plain", j->options.downtime_limit_ms,
+          j->options.bandwidth_limit_mb, j->options.verify ? "yes" : "no", j->options.live ? "live" : "paused");
+    if (j->options.live)
+        print("policy: %s", mig_if_stuck_name(j->options.if_stuck));
     report_blackout(&s->blackout, print);
     print("kept_out_ms: %llu.%llu", (unsigned long long)(j->waits.out_us / 1000), (unsigned long long)(j->waits.out_us / 100 % 10));
     print("timer_late_ms: %llu.%llu", (unsigned long long)(j->waits.late_us / 1000), (unsigned long long)(j->waits.late_us / 100 % 10));

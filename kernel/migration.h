@@ -6,6 +6,7 @@
 #ifndef GODWIT_KERNEL_MIGRATION_H
 #define GODWIT_KERNEL_MIGRATION_H
 
+#include "kernel/move_options.h"
 #include "kernel/vm.h"
 #include "migrate/guest.h"
 #include "migrate/stats.h"
@@ -16,11 +17,6 @@
 /*  QUEUED -> [CHOOSING, when the peer is left to us] -> CONNECTING -> MOVING <-> RECONNECTING (in doubt after COMMIT) -> DONE or FAILED
  *  A move to a peer of our choice that fails goes back to CHOOSING while other peers are left. */
 enum job_state { JOB_FREE, JOB_QUEUED, JOB_CHOOSING, JOB_CONNECTING, JOB_MOVING, JOB_RECONNECTING, JOB_DONE, JOB_FAILED };
-struct migration_options {
-    bool lz4, verify;
-    unsigned downtime_limit_ms;
-    unsigned bandwidth_limit_mb;        /* for this move, beside the host's limit; 0: none */
-};
 struct job {
     unsigned number;                    /* 1, 2, ... as shown to people */
     enum job_state state;
@@ -28,7 +24,7 @@ struct job {
     bool automatic;                     /* the peer was left to us */
     char why_peer[160];                 /* automatic: why this one */
     char route[480];                    /* the peer's address that was used; and why not a better one */
-    struct migration_options options;
+    struct move_options options;
     enum hv_err err;
     char text[1280];                    /* why it failed */
     char note[MIG_NOTE_MAX];            /* what the destination notes on the guest: lines of the report, or "" */
@@ -39,11 +35,11 @@ struct job {
 };
 
 void migration_init(const struct config *c);
-/** What [host] says. */
-void migration_options_default(struct migration_options *o);
+/** What [host] says, for one move to be changed. */
+void migration_options(struct move_options *o);
 /** Queue a move of vm to peer (NULL: to the best one, kernel/choose.h) with options o (NULL: the default); *out is the job to watch.
- *  HV_E_REFUSED: outgoing moves are off; HV_E_BUSY: the guest is not running, or is moving, or the queue is full; each with why. */
-HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct migration_options *o,
+ *  HV_E_REFUSED: outgoing moves are off, or the peer has no address that the options allow; HV_E_BUSY: the guest is not running, or is moving, or the queue is full; each with why. */
+HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
                                             const struct job **out, char *why, size_t why_len);
 /** The same with the default options. */
 HV_MUST_CHECK enum hv_err migration_start(struct vm *vm, const struct peer_config *peer, const struct job **out, char *why, size_t why_len);

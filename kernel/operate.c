@@ -110,7 +110,7 @@ enum hv_err operate_resume(const char *name, char *said, size_t len)
     return HV_OK;
 }
 
-enum hv_err operate_migrate(const char *name, const char *to, const struct migration_options *o, const struct job **job, char *said, size_t len)
+enum hv_err operate_migrate(const char *name, const char *to, const struct move_options *o, const struct job **job, char *said, size_t len)
 {
     bool automatic = !strcmp(to, "auto");
     struct vm *vm = find(name, said, len);

@@ -20,7 +20,7 @@ HV_MUST_CHECK enum hv_err operate_pause(const char *vm, char *said, size_t len);
 HV_MUST_CHECK enum hv_err operate_resume(const char *vm, char *said, size_t len);
 
 /** Move vm to the peer named to, or to the best one ("auto"), with these options; *job is the one to watch. */
-HV_MUST_CHECK enum hv_err operate_migrate(const char *vm, const char *to, const struct migration_options *o, const struct job **job, char *said,
+HV_MUST_CHECK enum hv_err operate_migrate(const char *vm, const char *to, const struct move_options *o, const struct job **job, char *said,
                                           size_t len);
 HV_MUST_CHECK enum hv_err operate_cancel(const char *vm, char *said, size_t len);
 /** The one act that can make two runners of one guest.  Not sure: HV_E_AGAIN, and said is what is known and must be weighed. */

@@ -85,6 +85,7 @@ struct mig_opts {
     struct mig_policy policy;
     bool verify;                        /* at the stop hash all touched memory again and compare with what was sent (debugging, slow) */
     bool lz4;                           /* false: everything raw */
+    bool stop_first;                    /* stop the guest before the first page: no rounds, the blackout is the whole move */
     int lz4_acceleration;               /* 1..64, 1 packs best */
     unsigned step_pages;                /* pages packed by LZ4 per step, 1..1024; pages that cost less count for less */
 };

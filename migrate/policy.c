@@ -14,8 +14,13 @@
  *   E    > limit          out of rounds or time                                             GIVE_UP
  *   F    > limit          estimate falls by a tenth or more per round, or too early to say  CONTINUE
  *   G    > limit          throttle not at its maximum                                       THROTTLE one step more
- *   H    > limit          otherwise (fully throttled and still not converging)              CONTINUE until row D or E, which comes soon */
+ *   H    > limit          otherwise (throttled as far as it may be, still not converging)   CONTINUE until row D or E, which comes soon
+ *
+ * An operator chooses what rows G and H do (mig_policy_if_stuck): throttle: as they stand.  wait: no throttle, no limit on rounds, so F and H go on
+ * until the guest is quieter or the time is over (E).  stop: no throttle, and D instead of E. */
 #include "migrate/policy.h"
+
+#include <string.h>
 
 #define HARD_ROUNDS 3                   /* row H: at full throttle a round counts as so many */
 
@@ -28,6 +33,27 @@ void mig_policy_default(struct mig_policy *p)
         .max_us = UINT64_C(30) * 60 * 1000 * 1000,
         .max_throttle = 90,
     };
+}
+
+void mig_policy_if_stuck(struct mig_policy *p, enum mig_if_stuck what)
+{
+    if (what != MIG_THROTTLE_IT) p->max_throttle = 0;
+    p->force = what == MIG_STOP_IT;
+    if (what == MIG_WAIT_FOR_IT) p->max_rounds = UINT32_MAX;     /* max_us is the limit */
+}
+
+static const char *const if_stuck_names[] = { [MIG_THROTTLE_IT] = "throttle", [MIG_WAIT_FOR_IT] = "wait", [MIG_STOP_IT] = "stop" };
+
+const char *mig_if_stuck_name(enum mig_if_stuck what) { return if_stuck_names[what]; }
+
+bool mig_if_stuck_named(const char *name, enum mig_if_stuck *out)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(if_stuck_names); i++)
+        if (!strcmp(name, if_stuck_names[i])) {
+            *out = (enum mig_if_stuck)i;
+            return true;
+        }
+    return false;
 }
 
 /* a * b / c without leaving 64 bits; what does not fit is "far above any limit". */
@@ -83,6 +109,6 @@ struct mig_policy_out mig_policy_decide(const struct mig_policy *p, const struct
         out.throttle = throttle_step(in->throttle, p->max_throttle);
         return out;
     }
-    if (in->round * HARD_ROUNDS >= p->max_rounds) out.decision = p->force ? MIG_STOP : MIG_GIVE_UP;         /* H */
+    if ((uint64_t)in->round * HARD_ROUNDS >= p->max_rounds) out.decision = p->force ? MIG_STOP : MIG_GIVE_UP;         /* H */
     return out;
 }

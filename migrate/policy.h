@@ -30,6 +30,9 @@ struct mig_policy {                     /* limits, constant over a job */
     unsigned max_throttle;              /* percent, 0: never throttle */
     bool force;                         /* when out of rounds or time: stop all the same */
 };
+/* What to do about a guest that dirties its memory faster than it can be sent: slow it down, and give up when that does not help; go on until it is
+ * quieter, or time is over; or stop it all the same, however long the blackout gets. */
+enum mig_if_stuck { MIG_THROTTLE_IT, MIG_WAIT_FOR_IT, MIG_STOP_IT };
 enum mig_decision { MIG_CONTINUE, MIG_STOP, MIG_THROTTLE, MIG_GIVE_UP };
 struct mig_policy_out {
     enum mig_decision decision;
@@ -39,6 +42,10 @@ struct mig_policy_out {
 
 /** Defaults: 300 ms limit, 30 ms goal, 40 rounds, 30 min, throttle up to 90 %, no force. */
 void mig_policy_default(struct mig_policy *p);
+void mig_policy_if_stuck(struct mig_policy *p, enum mig_if_stuck what);
+/** "throttle", "wait", "stop"; false: no such, *out is unchanged. */
+const char *mig_if_stuck_name(enum mig_if_stuck what);
+bool mig_if_stuck_named(const char *name, enum mig_if_stuck *out);
 /** Blackout if the guest were stopped now. */
 uint64_t mig_policy_estimate(const struct mig_policy_in *in);
 /** Decide. */

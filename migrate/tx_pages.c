@@ -93,6 +93,9 @@ void tx_precopy_begin(struct mig_tx *m)
     tx_goto(m, MIG_TX_PRECOPY, TX_SEND);
     round_reset(m);
     m->pages_first_us = m->round_us0;
+    if (!m->opts.stop_first) return;
+    memcpy(m->next, m->todo, m->n_words * sizeof(uint64_t));     /* the final harvest makes them the pages of the blackout */
+    tx_goto(m, MIG_TX_STOPPING, TX_SEND);
 }
 
 static void next_round(struct mig_tx *m)
@@ -342,7 +345,7 @@ static bool regret(struct mig_tx *m)
     struct mig_policy_in in = policy_in(m);
     in.remaining_pages = m->round_left;
     in.remaining_bytes = m->round_left * m->bytes_per_page;
-    if (m->opts.policy.force || m->regrets >= REGRETS_MAX) return false;
+    if (m->opts.policy.force || m->opts.stop_first || m->regrets >= REGRETS_MAX) return false;
     if (mig_policy_estimate(&in) <= 2 * m->opts.policy.downtime_limit_us) return false;
     m->regrets++;
     m->ops->resume(m->ctx);
@@ -458,8 +461,16 @@ struct mig_wait tx_stopped(struct mig_tx *m)
 
 /* ---- figures ---- */
 
+static unsigned percent_stopped_first(const struct mig_tx *m)
+{
+    bool sending = m->state == MIG_TX_STOPPED && m->sub == TX_SEND;
+    return sending ? 1 + (unsigned)((m->n_pages - m->round_left) * 95 / m->n_pages) : 0;
+}
+
 unsigned tx_percent(const struct mig_tx *m)
 {
+    if (m->opts.stop_first && (m->state == MIG_TX_STOPPING || (m->state == MIG_TX_STOPPED && m->sub <= TX_FINAL_HARVEST)))
+        return percent_stopped_first(m);
     switch (m->state) {
     case MIG_TX_HELLO:
     case MIG_TX_VALIDATE: return 0;
@@ -479,7 +490,8 @@ unsigned tx_percent(const struct mig_tx *m)
 static uint64_t eta_us(const struct mig_tx *m)
 {
     uint64_t us = m->now - m->round_us0;
-    if (m->state != MIG_TX_PRECOPY || !m->cursor || us < 100000) return 0;
+    bool sends = m->state == MIG_TX_PRECOPY || (m->opts.stop_first && m->state == MIG_TX_STOPPED && m->sub == TX_SEND);
+    if (!sends || !m->cursor || us < 100000) return 0;
     if (m->st.round == 1) return us * (m->n_pages - m->cursor) / m->cursor;
     return m->st.pages_per_s ? m->round_left * 1000000 / m->st.pages_per_s : 0;
 }

@@ -23,7 +23,7 @@ static const struct command {
     { { "host", "list" }, 0, 0, "", "all hosts of the configuration", cmd_host_list },
     { { "host", "show" }, 0, 1, "[HOST]", "processor, memory, network, peers", cmd_host_show },
     { { "host", "log" }, 0, 1, "[HOST]", "the last 64 KiB of its log", cmd_host_log },
-    { { "host", "evacuate" }, 0, 1, "[HOST]", "move all its guests away, each to the best peer, and watch (--detach)", cmd_host_evacuate },
+    { { "host", "evacuate" }, 0, 1, "[HOST]", "move all its guests away, each to the best peer, and watch (--detach: do not watch; --status: how far it is; --cancel)", cmd_host_evacuate },
     { { "vm", "list" }, 0, 0, "", "all guests on all hosts", cmd_vm_list },
     { { "vm", "show" }, 1, 1, "NAME", "one guest", cmd_vm_show },
     { { "vm", "start" }, 1, 1, "NAME", "start a stopped guest, if no peer has it (--force: without asking them)", cmd_vm_start },
@@ -61,7 +61,18 @@ static void help(FILE *f)
           "  -y, --yes            do not ask\n"
           "      --fingerprint HEX   host add: what the host must show; then nothing is asked\n"
           "  -h, --help\n"
-          "  vm migrate: --plain | --lz4, --verify, --limit MB/S, --downtime MS\n\n"
+          "\noptions of vm migrate, for this one move:\n"
+          "      --live           the guest runs while its memory is sent, and stands still for milliseconds (as without this option)\n"
+          "      --paused         it stands still from the first page to the last: each page is sent once; the blackout is the whole move\n"
+          "      --policy P       live, when the guest writes faster than the network sends.  throttle: slow it down step by step, give up if that\n"
+          "                       does not help (default); wait: go on until it writes less, 30 minutes at most; stop: move it all the same after\n"
+          "                       14 rounds, however long it then stands still\n"
+          "      --network A.B.C.D/N   only by addresses of the destination in this network (default: all in [host] networks, best first)\n"
+          "      --plain | --lz4  send pages as they are, or compressed where that pays (default: [host] lz4)\n"
+          "      --limit MB       at most so many MB (10^6 bytes) per second (default: only the host's bandwidth-limit-mb)\n"
+          "      --downtime MS    the longest blackout to plan with (default: [host] downtime-limit-ms)\n"
+          "      --verify         compare hashes of all memory before the handoff\n"
+          "      --to HOST|auto, --detach\n\n"
           "exit codes: 0 good, 1 the host refused (the message says why), 2 usage, 3 configuration or key, 4 no answer, 5 not trusted,\n"
           "  6 the move failed and the guest runs on where it was, 7 the move is in doubt\n\n"
           "examples:\n"
@@ -70,11 +81,12 @@ static void help(FILE *f)
           "  godwitctl vm list\n"
           "  godwitctl vm migrate web --to beta\n"
           "  godwitctl vm migrate web --to auto --detach\n"
+          "  godwitctl vm migrate db --to beta --policy stop --limit 100\n"
           "  godwitctl migration show web --svg move.svg\n"
           "  godwitctl --json vm list | jq '.vms[] | select(.state == \"running\").name'\n", f);
 }
 
-enum { OPT_FORCE = 300, OPT_PLAIN, OPT_LZ4, OPT_VERIFY, OPT_LIMIT, OPT_DOWNTIME };
+enum { OPT_FORCE = 300, OPT_PLAIN, OPT_LZ4, OPT_VERIFY, OPT_LIMIT, OPT_DOWNTIME, OPT_LIVE, OPT_PAUSED, OPT_POLICY, OPT_NETWORK, OPT_STATUS, OPT_CANCEL };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
     { "host", required_argument, NULL, 'H' }, { "json", no_argument, NULL, 'j' }, { "quiet", no_argument, NULL, 'q' },
@@ -84,6 +96,8 @@ static const struct option long_options[] = {
     { "discard", no_argument, NULL, OPT_DISCARD }, { "print", no_argument, NULL, OPT_PRINT }, { "send", required_argument, NULL, OPT_SEND },
     { "force", no_argument, NULL, OPT_FORCE }, { "plain", no_argument, NULL, OPT_PLAIN }, { "lz4", no_argument, NULL, OPT_LZ4 },
     { "verify", no_argument, NULL, OPT_VERIFY }, { "limit", required_argument, NULL, OPT_LIMIT }, { "downtime", required_argument, NULL, OPT_DOWNTIME },
+    { "live", no_argument, NULL, OPT_LIVE }, { "paused", no_argument, NULL, OPT_PAUSED }, { "policy", required_argument, NULL, OPT_POLICY },
+    { "network", required_argument, NULL, OPT_NETWORK }, { "status", no_argument, NULL, OPT_STATUS }, { "cancel", no_argument, NULL, OPT_CANCEL },
     { NULL, 0, NULL, 0 },
 };
 
@@ -112,6 +126,12 @@ static bool read_options(int argc, char **argv, const char **config, bool *want_
         case OPT_VERIFY: options.verify = true; break;
         case OPT_LIMIT: options.limit = optarg; break;
         case OPT_DOWNTIME: options.downtime = optarg; break;
+        case OPT_STATUS: options.status = true; break;
+        case OPT_CANCEL: options.cancel = true; break;
+        case OPT_LIVE: options.live = true; break;
+        case OPT_PAUSED: options.paused = true; break;
+        case OPT_POLICY: options.policy = optarg; break;
+        case OPT_NETWORK: options.network = optarg; break;
         default: return false;
         }
     }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/api_handlers.c - handlers for kernel/api_route.c that say which of them was called, with what. */
 #include "kernel/api_call.h"
+#include "kernel/log.h"
+#include "kernel/move_options.h"
 
 #include <string.h>
 
@@ -26,9 +28,17 @@ HANDLER(evacuate_show) HANDLER(evacuate_start) HANDLER(evacuate_cancel) HANDLER(
 
 void api_migration_start(struct api_call *c)
 {
-    char vm[8];
-    if (api_need_str(c, "vm", vm, sizeof(vm)))
-        echo(c, "migration_start");
+    char vm[8], why[256];
+    struct move_options o = { .live = true, .downtime_limit_ms = 300 };
+    if (!api_need_str(c, "vm", vm, sizeof(vm)))
+        return;
+    if (move_options_json(&c->in, &o, why, sizeof(why)) != HV_OK) {
+        api_fail(c, HV_E_INVAL, 0, "%s", why);
+        return;
+    }
+    ASSERT(o.downtime_limit_ms >= 1 && o.downtime_limit_ms <= 60000 && o.bandwidth_limit_mb <= 100000 && o.network.prefix_len <= 32);
+    ASSERT((o.live || o.if_stuck == MIG_THROTTLE_IT) && mig_if_stuck_name(o.if_stuck));
+    echo(c, "migration_start");
 }
 
 void api_vm_inspect(struct api_call *c)

@@ -58,7 +58,7 @@ static const char *order(const char *networks, const char *addresses)
     static char text[100];
     struct config c = parse(networks, addresses);
     uint8_t ip[CONFIG_MAX_ADDRESSES][4];
-    unsigned n = dial_order(&c, &c.peers[0], ip);
+    unsigned n = dial_order(&c, &c.peers[0], NULL, ip);
     text[0] = 0;
     for (unsigned i = 0; i < n; i++) snprintf(text + strlen(text), sizeof text - strlen(text), "%u.%u.%u.%u ", ip[i][0], ip[i][1], ip[i][2], ip[i][3]);
     return text;
@@ -74,10 +74,12 @@ static void test_order(void **s)
     assert_string_equal(order("10.0.0.2/32", "10.0.0.3, 10.0.0.2"), "10.0.0.2 ");
 }
 
+static const struct config_network *only;        /* what an operator has asked for */
+
 static enum dial_state dial(struct dial *d, const struct config *c)
 {
     enum dial_state st = DIAL_WAIT;
-    dial_begin(d, c, &c->peers[0]);
+    dial_begin(d, c, &c->peers[0], only);
     for (unsigned i = 0; i < 20 && st == DIAL_WAIT; i++) st = dial_step(d);
     return st;
 }
@@ -116,6 +118,40 @@ static void test_fallback(void **s)
     assert_non_null(strstr(d.text, "no network"));
 }
 
+/* One network was asked for: nothing else is tried, and not what [host] networks forbids. */
+static void test_only(void **s)
+{
+    (void)s;
+    struct dial d;
+    struct config_network n;
+    assert_true(config_network_parse("11.0.0.0/8", &n));
+    only = &n;
+    struct config c = parse(NULL, "10.0.0.2, 11.0.0.3");
+    answers = 2;
+    assert_int_equal(dial(&d, &c), DIAL_FAILED);
+    assert_string_equal(d.text, "no answer from .3");
+    c = parse("10.0.0.0/8", "10.0.0.2, 11.0.0.3");
+    assert_int_equal(dial(&d, &c), DIAL_FAILED);
+    assert_non_null(strstr(d.text, "none of its addresses is in a network for moves"));
+    n = (struct config_network){ .prefix_len = 0 };             /* any */
+    c = parse(NULL, "10.0.0.2, 11.0.0.3");
+    answers = 3;
+    assert_int_equal(dial(&d, &c), DIAL_OPEN);
+    dial_end(&d);
+    only = NULL;
+}
+
+static void test_peers_fault(void **s)
+{
+    (void)s;
+    static const enum hv_err its_own[] = { HV_E_REFUSED, HV_E_CLOSED, HV_E_TIMEOUT, HV_E_NOMEM };
+    static const enum hv_err not[] = { HV_E_CANCEL, HV_E_BUSY, HV_E_GUEST, HV_E_DIGEST };
+    for (unsigned i = 0; i < ARRAY_SIZE(its_own); i++) assert_true(choose_peers_fault(false, its_own[i]));
+    for (unsigned i = 0; i < ARRAY_SIZE(not); i++) assert_false(choose_peers_fault(false, not[i]));
+    assert_true(choose_peers_fault(true, HV_E_AUTH));
+    assert_false(choose_peers_fault(true, HV_OK) || choose_peers_fault(false, HV_OK));
+}
+
 static void test_best(void **s)
 {
     (void)s;
@@ -137,6 +173,7 @@ static void test_best(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_order), cmocka_unit_test(test_fallback), cmocka_unit_test(test_best) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_order), cmocka_unit_test(test_fallback), cmocka_unit_test(test_only), cmocka_unit_test(test_best),
+                                        cmocka_unit_test(test_peers_fault) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

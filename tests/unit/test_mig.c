@@ -609,6 +609,40 @@ static void test_no_convergence(void **s)
     }
 }
 
+/* Moves that begin with the stop: nothing is sent while the guest runs, every page once. */
+static void test_stopped_first(void **s)
+{
+    (void)s;
+    for (unsigned seed = 1; seed <= 6; seed++) {
+        struct world w;
+        struct mig_opts o;
+        struct mig_stats st;
+        mig_opts_default(&o);
+        o.stop_first = true;
+        o.verify = seed & 1;
+        o.policy.downtime_limit_us = 1;                          /* is not asked */
+        world_init(&w, 1500 + seed, seed, &o);
+        w.a.writer = W_PAGE;
+        w.a.pause_polls = seed % 3;
+        w.writes_per_turn = 60;
+        w.cancel_tx = seed == 6;
+        w.cancel_in = MIG_TX_STOPPED;
+        run(&w);
+        mig_tx_stats(w.tx, &st);
+        if (seed == 6) {
+            assert_runs_on_source(&w);
+        } else {
+            assert_moved(&w);
+            assert_int_equal(st.n_rounds, 0);
+            assert_int_equal(st.round, 1);
+            assert_int_equal(st.blackout.final_pages, 1500 + seed);
+            assert_int_equal(st.pages.skipped, 0);
+            assert_in_range(st.blackout.final_bytes, st.bytes_tx * 9 / 10, st.bytes_tx);
+        }
+        world_fini(&w);
+    }
+}
+
 /* No memory for the machines at any point: a clean failure. */
 static void test_no_memory(void **s)
 {
@@ -838,7 +872,7 @@ int main(void)
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_stats), cmocka_unit_test(test_notes), cmocka_unit_test(test_delta_cost),
         cmocka_unit_test(test_cut_everywhere), cmocka_unit_test(test_cut_query), cmocka_unit_test(test_half_open), cmocka_unit_test(test_flip), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_failures), cmocka_unit_test(test_admission_takes_time), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
-        cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts), cmocka_unit_test(test_long_silence),
+        cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_stopped_first), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts), cmocka_unit_test(test_long_silence),
         cmocka_unit_test(test_resolve), cmocka_unit_test(test_soak), cmocka_unit_test(test_state_age), cmocka_unit_test(test_ids),
         cmocka_unit_test(test_ids_flood), cmocka_unit_test(test_flood_of_offers),
     };

@@ -52,8 +52,35 @@ static void test_extremes(void **s)
     EXPECT(MIG_GIVE_UP);
 }
 
+/* An operator's choices: a guest that is not slowed down, and what then becomes of a move that does not converge. */
+static void test_if_stuck(void **s)
+{
+    (void)s;
+    struct mig_policy p;
+    struct mig_policy_in in;
+    enum mig_if_stuck what = MIG_STOP_IT;
+    assert_true(mig_if_stuck_named("throttle", &what) && what == MIG_THROTTLE_IT);
+    assert_true(mig_if_stuck_named("wait", &what) && what == MIG_WAIT_FOR_IT);
+    assert_true(mig_if_stuck_named("stop", &what) && what == MIG_STOP_IT);
+    assert_false(mig_if_stuck_named("", &what) || mig_if_stuck_named("Stop", &what) || mig_if_stuck_named("stopp", &what));
+    assert_int_equal(what, MIG_STOP_IT);
+    assert_string_equal(mig_if_stuck_name(MIG_WAIT_FOR_IT), "wait");
+
+    in = BASE; in.remaining_bytes = 100000000; in.round = 5; in.last_estimate_us = 1;           /* far above the limit, and not falling */
+    mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_THROTTLE_IT);
+    EXPECT(MIG_THROTTLE);
+    mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_WAIT_FOR_IT);
+    EXPECT(MIG_CONTINUE);
+    in.round = 5000; EXPECT(MIG_CONTINUE);
+    in.elapsed_us = p.max_us; EXPECT(MIG_GIVE_UP);
+    in.elapsed_us = BASE.elapsed_us; in.round = 5;
+    mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_STOP_IT);
+    EXPECT(MIG_CONTINUE);
+    in.round = 14; EXPECT(MIG_STOP);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_extremes) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_extremes), cmocka_unit_test(test_if_stuck) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,8 +42,8 @@ extern struct settings settings;
 
 /* What the command line said. */
 struct options {
-    bool json, detach, yes, force, plain, lz4, verify, force_here, force_there, print_only, quiet;
-    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime;
+    bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status, cancel;
+    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network;
 };
 extern struct options options;
 

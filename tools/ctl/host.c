@@ -187,7 +187,7 @@ static void show_evacuation(const json_t *o)
     printf("%llu guests, %llu over, %llu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
 }
 
-/* Wait for its end; 6 when a guest could not go. */
+/* Begin, look at or cancel it, and wait for its end; 6 when a guest could not go. */
 enum exit_code cmd_host_evacuate(int argc, char **argv)
 {
     struct host *h = NULL;
@@ -196,8 +196,9 @@ enum exit_code cmd_host_evacuate(int argc, char **argv)
     options.host = argc ? argv[0] : options.host;
     enum exit_code e = one_host(&h);
     if (!e)
-        e = ask(h, "POST", "/v1/host/evacuate", NULL, &a);
-    while (!e && get_bool(a.json, "active") && !options.detach) {
+        e = options.status ? ask(h, "GET", "/v1/host/evacuate", NULL, &a) :
+            ask(h, "POST", options.cancel ? "/v1/host/evacuate/cancel" : "/v1/host/evacuate", NULL, &a);
+    while (!e && get_bool(a.json, "active") && !options.detach && !options.status) {
         answer_free(&a);
         nanosleep(&pause, NULL);
         e = ask(h, "GET", "/v1/host/evacuate", NULL, &a);

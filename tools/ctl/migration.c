@@ -100,17 +100,37 @@ enum exit_code watch_move(struct host *h, unsigned long long id)
     return e;
 }
 
-static json_t *move_request(const char *vm, const char *to)
+/* An option that must be a number, as field key of o.  False: it is none. */
+static bool add_number(json_t *o, const char *key, const char *text)
+{
+    char *end = "";
+    long long n = text && *text >= '0' && *text <= '9' ? strtoll(text, &end, 10) : -1;
+    if (text && n >= 0 && !*end)
+        json_object_set_new(o, key, json_integer(n));
+    return !text || (n >= 0 && !*end);
+}
+
+/* The move as the options describe it; the host knows the limits of each.  NULL: an option is wrong, and why. */
+static json_t *move_request(const char *vm, const char *to, const char **why)
 {
     json_t *o = json_pack("{s:s,s:s}", "vm", vm, "to", to);
     if (options.plain || options.lz4)
         json_object_set_new(o, "lz4", json_boolean(options.lz4));
     if (options.verify)
         json_object_set_new(o, "verify", json_true());
-    if (options.limit)
-        json_object_set_new(o, "bandwidth_limit_mb", json_integer(atoll(options.limit)));
-    if (options.downtime)
-        json_object_set_new(o, "downtime_limit_ms", json_integer(atoll(options.downtime)));
+    if (options.live || options.paused)
+        json_object_set_new(o, "live", json_boolean(options.live));
+    if (options.policy)
+        json_object_set_new(o, "policy", json_string(options.policy));
+    if (options.network)
+        json_object_set_new(o, "network", json_string(options.network));
+    *why = options.plain && options.lz4 ? "--plain or --lz4, not both" : options.live && options.paused ? "--live or --paused, not both" :
+           !add_number(o, "bandwidth_limit_mb", options.limit) ? "--limit: a number of MB per second is expected" :
+           !add_number(o, "downtime_limit_ms", options.downtime) ? "--downtime: a number of milliseconds is expected" : NULL;
+    if (*why) {
+        json_decref(o);
+        return NULL;
+    }
     return o;
 }
 
@@ -119,15 +139,20 @@ enum exit_code cmd_vm_migrate(int argc, char **argv)
     struct host *h;
     struct answer a;
     json_t *vm;
-    const char *to = options.to;
+    const char *to = options.to, *why;
     (void)argc;
     if (!to)
         return fail(EXIT_USAGE, "where to?  godwitctl vm migrate NAME --to HOST|auto");
+    json_t *request = move_request(argv[0], to, &why);
+    if (!request)
+        return fail(EXIT_USAGE, "%s", why);
     enum exit_code e = find_vm(argv[0], &h, &vm);
-    if (e)
+    if (e) {
+        json_decref(request);
         return e;
+    }
     json_decref(vm);
-    e = ask(h, "POST", "/v1/migrations", move_request(argv[0], to), &a);
+    e = ask(h, "POST", "/v1/migrations", request, &a);
     if (e)
         return e;
     unsigned long long id = get_num(a.json, "id");
@@ -201,11 +226,14 @@ static enum exit_code list_one(struct host *h, void *ctx)
         char id[NAME_MAX_LEN + 24];
         json_object_set_new(v, "host", json_string(h->name));
         json_array_append(ctx, v);
+        char before[40] = "";
+        if (!strcmp(get_str(v, "state"), "queued"))
+            snprintf(before, sizeof(before), "%llu before it", get_num(v, "queue_position"));
         snprintf(id, sizeof(id), "%s/%llu", h->name, get_num(v, "id"));
         if (!options.json)
-            printf("%-14s %-20s %-12s %-10s %4llu%% %7llu.%llu s %8llu ms  %s\n", id, get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"),
+            printf("%-14s %-20s %-12s %-10s %4llu%% %7llu.%llu s %8llu ms  %s%s\n", id, get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"),
                    get_num(v, "percent"), get_num(v, "elapsed_us") / 1000000, get_num(v, "elapsed_us") / 100000 % 10, get_num(v, "blackout_us") / 1000,
-                   get_str(json_object_get(v, "error"), "message"));
+                   before, get_str(json_object_get(v, "error"), "message"));
     }
     answer_free(&a);
     return EXIT_GOOD;

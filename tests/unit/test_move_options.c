@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_move_options.c - the settings of one move, as words and as JSON; and the purse that a bandwidth limit is paid from. */
+/* unit-sources: kernel/move_options.c kernel/json.c kernel/text.c kernel/config.c kernel/err.c kernel/purse.c migrate/policy.c tests/fakes/log.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/move_options.h"
+#include "kernel/purse.h"
+
+static const struct move_options BASE = { .lz4 = true, .live = true, .downtime_limit_ms = 300 };
+static struct move_options got;
+static char why[256];
+
+static enum hv_err words(const char *text)
+{
+    static char copy[300];
+    char *argv[32];
+    int argc = 0;
+    snprintf(copy, sizeof copy, "%s", text);
+    for (char *w = strtok(copy, " "); w; w = strtok(NULL, " ")) argv[argc++] = w;
+    got = BASE;
+    return move_options_words(argc, argv, &got, why, sizeof why);
+}
+
+static enum hv_err json(const char *text)
+{
+    static struct json_in in;
+    const char *reason;
+    assert_int_equal(json_parse(&in, text, strlen(text), &reason), HV_OK);
+    got = BASE;
+    return move_options_json(&in, &got, why, sizeof why);
+}
+
+static void check(bool lz4, bool live, enum mig_if_stuck if_stuck, unsigned prefix_len, unsigned limit, unsigned downtime, bool verify)
+{
+    assert_int_equal(got.lz4, lz4);
+    assert_int_equal(got.live, live);
+    assert_int_equal(got.if_stuck, if_stuck);
+    assert_int_equal(got.network.prefix_len, prefix_len);
+    assert_int_equal(got.bandwidth_limit_mb, limit);
+    assert_int_equal(got.downtime_limit_ms, downtime);
+    assert_int_equal(got.verify, verify);
+}
+
+static void test_good(void **s)
+{
+    (void)s;
+    assert_int_equal(words(""), HV_OK);
+    check(true, true, MIG_THROTTLE_IT, 0, 0, 300, false);
+    assert_int_equal(words("--plain --live --policy stop --network 10.7.0.0/24 --limit 7 --downtime 60000 --verify"), HV_OK);
+    check(false, true, MIG_STOP_IT, 24, 7, 60000, true);
+    assert_int_equal(words("--paused --plain --lz4 --limit 0"), HV_OK);
+    check(true, false, MIG_THROTTLE_IT, 0, 0, 300, false);
+    assert_int_equal(json("{}"), HV_OK);
+    check(true, true, MIG_THROTTLE_IT, 0, 0, 300, false);
+    assert_int_equal(json("{\"vm\":\"x\",\"lz4\":false,\"policy\":\"wait\",\"network\":\"10.7.0.0/16\",\"bandwidth_limit_mb\":100000,\"downtime_limit_ms\":1,"
+                          "\"verify\":true}"), HV_OK);
+    check(false, true, MIG_WAIT_FOR_IT, 16, 100000, 1, true);
+    assert_memory_equal(got.network.ip, "\x0a\x07\0\0", 4);
+    assert_int_equal(json("{\"live\":false}"), HV_OK);
+    check(true, false, MIG_THROTTLE_IT, 0, 0, 300, false);
+}
+
+/* What is wrong is named, with what is expected. */
+static void test_bad(void **s)
+{
+    (void)s;
+    static const char *const bad[][3] = {               /* how it is written; what the message begins with; and holds */
+        { "--downtime 0", "--downtime: ", "from 1 to 60000" }, { "--downtime", "--downtime: ", "1 to 60000" }, { "--downtime 60001", "--downtime: ", "60000" },
+        { "--limit 100001", "--limit: ", "100000" }, { "--limit x", "--limit: ", "MB per second" }, { "--limit -1", "--limit: ", "MB per second" },
+        { "--policy maybe", "--policy: ", "throttle, wait or stop" }, { "--network 10.7.0.0", "--network: ", "10.7.0.0/24" },
+        { "--network 10.7.0.0/0", "--network: ", "10.7.0.0/24" }, { "--network 10.7.0.0/33", "--network: ", "10.7.0.0/24" },
+        { "--paused --policy wait", "--policy: ", "a live move" }, { "--fast", "--fast: ", "--plain" }, { "fast", "fast: ", "--plain" },
+        { "{\"downtime_limit_ms\":0}", "downtime_limit_ms: ", "60000" }, { "{\"downtime_limit_ms\":\"5\"}", "downtime_limit_ms: ", "60000" },
+        { "{\"bandwidth_limit_mb\":100001}", "bandwidth_limit_mb: ", "100000" }, { "{\"lz4\":1}", "lz4: ", "true or false" },
+        { "{\"verify\":\"yes\"}", "verify: ", "true or false" }, { "{\"live\":0}", "live: ", "true or false" },
+        { "{\"policy\":true}", "policy: ", "throttle, wait or stop" }, { "{\"policy\":\"throttlethrottlethrottle\"}", "policy: ", "wait" },
+        { "{\"network\":\"10.7.0.0/24 \"}", "network: ", "10.7.0.0/24" }, { "{\"live\":false,\"policy\":\"throttle\"}", "policy: ", "a live move" },
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        int e = bad[i][0][0] == '{' ? json(bad[i][0]) : words(bad[i][0]);
+        if (e != HV_E_INVAL || strncmp(why, bad[i][1], strlen(bad[i][1])) || !strstr(why, bad[i][2])) fail_msg("%s: %d %s", bad[i][0], e, why);
+    }
+}
+
+/* What a limit lets through in a second, when it is asked every 100 us or every 20 ms; a pause earns no burst. */
+static void test_purse(void **s)
+{
+    (void)s;
+    static const struct { unsigned limit, step_us; } cases[] = { { 1, 100 }, { 2, 20000 }, { 100, 100 }, { 100000, 1000 } };
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct purse p = { 0 };
+        uint64_t now = UINT64_C(1) << 40, sent = 0, most = MAX(cases[i].limit * UINT64_C(50000), UINT64_C(65536));
+        for (uint64_t end = now + 1000000; now < end; now += cases[i].step_us) {
+            uint64_t n = purse_fill(&p, cases[i].limit, now);
+            purse_pay(&p, n);
+            sent += n;
+        }
+        assert_in_range(sent, cases[i].limit * UINT64_C(999000), cases[i].limit * UINT64_C(1000000) + most);
+        assert_in_range(purse_fill(&p, cases[i].limit, now + 60000000), 1, most);
+    }
+    struct purse p = { 0 };
+    assert_true(purse_fill(&p, 0, 5) == UINT64_MAX);
+    purse_pay(&p, 1000);
+    assert_int_equal(p.bytes, 0);
+}
+
+static void test_advance(void **s)
+{
+    (void)s;
+    assert_int_equal(purse_advance(0, 0, 300), 0);
+    assert_int_equal(purse_advance(2, 0, 300), 600000);
+    assert_int_equal(purse_advance(0, 2, 300), 600000);
+    assert_int_equal(purse_advance(100, 2, 300), 600000);
+    assert_int_equal(purse_advance(100000, 100000, 60000), UINT64_C(6000000000000));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_bad), cmocka_unit_test(test_purse), cmocka_unit_test(test_advance) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
