@@ -4,6 +4,7 @@
 solo    one host with guests "guest" (dirtier 32 MiB, 1000 pages/s; runs) and "shell" (a shell; stopped)
 pair    two hosts that know each other; "guest" runs on a (or on b, if a check left it there: use pair.home())
 api     a pair with management interfaces, and godwitctl with its configuration: api.ctl("vm", "list")
+trio    three hosts with management interfaces, six guests without Linux on a; used by trio.ctl() alone
 own     a function Host(...) whose hosts end with the check; own.in_bochs(...) and own.pair_in_bochs(...): in Bochs
 bed     a function bed(vendor): hosts of one vendor that find changed pages in different ways, with a guest without Linux (class Bed)
 intel   two hosts in Bochs with one CPU each; "guest" is a Linux with 2 vCPUs and runs on a
@@ -122,12 +123,12 @@ class Solo:
         self.host.kill()
 
 
-class Api(Pair):
-    """Clients "operator" and "reader".  ctl() runs godwitctl as one of them, curl() asks a host as curl does."""
+class Clients:
+    """Programs that control hosts on a Lan: "operator" and "reader".  ctl() runs godwitctl as one of them, curl() asks a host as curl does."""
     GODWITCTL = os.path.join(BUILD, "tools", "godwitctl")
+    ROLES = {"operator": "operate", "reader": "read"}           # for a host's clients=
 
-    def __init__(self):
-        super().__init__(link=Lan(), clients={"operator": "operate", "reader": "read"})
+    def __init__(self, hosts):
         self.folder = os.path.join(RUNS, "api")
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
@@ -138,12 +139,8 @@ class Api(Pair):
         for name in ("operator", "reader"):
             with open(self.config(name), "w", encoding="utf-8") as f:
                 f.write(f"[client]\nname = {name}\nkey = {name}.key.pem\ncert = {name}.crt.pem\n")
-                for host in (self.a, self.b):
+                for host in hosts:
                     f.write(f"[host {host.name}]\naddress = 127.0.0.1\nport = {host.api_port}\nfingerprint = {fingerprint(host.name)}\n")
-
-    def close(self):
-        super().close()
-        self.link.close()
 
     def pem(self, name, kind):
         return os.path.join(self.folder, f"{name}.{kind}.pem")
@@ -162,15 +159,53 @@ class Api(Pair):
     def json(self, *args, **kw):
         return json.loads(self.ctl("--json", *args, **kw)[0])
 
-    def curl(self, path, *more, who="operator", host=None):
+    def curl(self, host, path, *more, who="operator"):
         """Returns (curl's exit code, HTTP status, body); the host is checked by its certificate, as docs/api.md says."""
-        host = host or self.a
         run = subprocess.run(["curl", "-sS", "-m", str(20 * SLOWNESS), "-w", "\n%{http_code}", "--cacert", self.pem(host.name, "crt"),
                               "--connect-to", f"{host.name}:7443:127.0.0.1:{host.api_port}",
                               *(["--cert", self.pem(who, "crt"), "--key", self.pem(who, "key")] if who else []),
                               *more, f"https://{host.name}:7443{path}"], capture_output=True, text=True, check=False)
         body, _, status = run.stdout.rpartition("\n")
         return run.returncode, int(status or 0), body
+
+
+class Api(Pair):
+    """A pair with management interfaces, and clients of both."""
+
+    def __init__(self):
+        super().__init__(link=Lan(), clients=Clients.ROLES)
+        self.clients = Clients([self.a, self.b])
+        self.folder, self.config, self.ctl, self.json = self.clients.folder, self.clients.config, self.clients.ctl, self.clients.json
+
+    def curl(self, path, *more, **kw):
+        return self.clients.curl(self.a, path, *more, **kw)
+
+    def close(self):
+        super().close()
+        self.link.close()
+
+
+class Trio:
+    """Hosts a, b and c with management interfaces, one CPU each; the guests w1 to w6 (walkers) run on a.  All else by ctl()."""
+    GUESTS = [f"w{i}" for i in range(1, 7)]
+    GUEST_MIB = 96
+    MEMORY_MIB = {"a": 800, "b": 800, "c": 400}                 # c has room for a few of them only
+
+    def __init__(self):
+        self.link, self.hosts = Lan(), {}
+        for name, memory in self.MEMORY_MIB.items():
+            more = {"host_keys": {"bandwidth-limit-mb": "4", "lz4": "no"}, "vms": {guest: {**walker_vm(4000000), "memory": f"{self.GUEST_MIB}M"} for guest in self.GUESTS}, "files": walker_files()} if name == "a" else {}
+            self.hosts[name] = narrate(Host(name, self.link, peers="abc".replace(name, ""), clients=Clients.ROLES, cpus=1, memory_mib=memory, tag="trio",
+                                            **more).boot(wait=False))
+        for host in self.hosts.values():
+            host.wait_prompt()
+        clients = Clients(self.hosts.values())
+        self.ctl, self.json = clients.ctl, clients.json
+
+    def close(self):
+        for host in self.hosts.values():
+            host.kill()
+        self.link.close()
 
 
 class Own:
@@ -295,7 +330,7 @@ class IntelPair:
 
 class Live:
     """The fixture that is alive now."""
-    MAKERS = {"pair": Pair, "solo": Solo, "api": Api, "own": Own, "bed": Beds, "intel": IntelPair}
+    MAKERS = {"pair": Pair, "solo": Solo, "api": Api, "trio": Trio, "own": Own, "bed": Beds, "intel": IntelPair}
 
     def __init__(self):
         self.name, self.value = None, None

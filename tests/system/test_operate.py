@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Three hosts and six guests in the hands of an operator who has godwitctl and nothing else: the queue, what would move where and why not, the best
+destination, settings of one move, and evacuations while the network between two hosts is cut, beforehand and in the middle of moves."""
+import re
+import time
+
+from tiny_guest import TICK, read_tick
+
+UNDER_WAY = ("choosing", "connecting", "moving")
+
+
+def states(trio):
+    """{guest: [(host, state), ...]} of all that are not stopped, on all hosts."""
+    found = {guest: [] for guest in trio.GUESTS}
+    for vm in trio.json("vm", "list")["vms"]:
+        if vm["state"] != "stopped":
+            found[vm["name"]].append((vm["host"], vm["state"]))
+    return found
+
+
+def where(trio):
+    """{guest: host}; AssertionError unless each runs on exactly one."""
+    found = states(trio)
+    assert all(len(at) == 1 and at[0][1] == "running" for at in found.values()), found
+    return {guest: at[0][0] for guest, at in found.items()}
+
+
+def last_tick(trio, guest, host):
+    """What the guest said last on its console; None: nothing yet."""
+    lines = [m[0] for m in re.finditer(TICK, trio.ctl("vm", "console", guest, "--print", "-H", host)[0].replace("\r", ""), re.M)]
+    return read_tick(lines[-1]) if lines else None
+
+
+def all_run(trio, timeout=60):
+    """Each guest runs on one host, goes on there, and all that it has ever written is right; returns {guest: host}."""
+    at, deadline = where(trio), time.monotonic() + timeout
+    first = {guest: last_tick(trio, guest, at[guest]) for guest in at}
+    for guest in at:
+        while True:
+            tick = last_tick(trio, guest, at[guest])
+            if tick and (not first[guest] or tick["visits"] != first[guest]["visits"]):
+                break
+            assert time.monotonic() < deadline, f"{guest} stands still on {at[guest]}: {tick}"
+            time.sleep(0.3)
+        assert tick["bad"] == 0, (guest, tick)
+    assert where(trio) == at
+    return at
+
+
+def moves(trio, host):
+    """The moves away from host, oldest first; AssertionError if more than two are under way."""
+    listed = trio.json("migration", "list", "-H", host)["migrations"][::-1]
+    assert sum(m["state"] in UNDER_WAY for m in listed) <= 2, listed
+    return listed
+
+
+def bring(trio, host):
+    """All guests to this host."""
+    for guest, at in where(trio).items():
+        if at != host:
+            trio.ctl("vm", "migrate", guest, "--to", host)
+
+
+def test_pool(trio):
+    """All hosts and guests are seen; the whole pool is asked what would move where."""
+    deadline = time.monotonic() + 60
+    while not all(states(trio).values()):                       # they start when both peers have said that they do not have them
+        assert time.monotonic() < deadline, states(trio)
+        time.sleep(0.3)
+    while any((last_tick(trio, guest, "a") or {"visits": 0})["visits"] < 700 for guest in trio.GUESTS):      # 2.8 MB to move
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert set(all_run(trio).values()) == {"a"}
+    hosts = {h["name"]: h["memory"]["promisable_bytes"] >> 20 for h in trio.json("host", "list")["hosts"]}
+    print(f"        memory to be had, in MiB: {hosts}")
+    verdicts = trio.json("validate")["verdicts"]
+    assert sorted((v["vm"], v["to"]) for v in verdicts) == sorted((g, h) for g in trio.GUESTS for h in "bc"), verdicts
+    assert all(v["would_move"] for v in verdicts), verdicts
+
+
+def test_queue(trio):
+    """Of six moves asked for at once two go on and four wait, each with its place.  One that waits and one that goes on are cancelled."""
+    ids = {guest: trio.ctl("vm", "migrate", guest, "--to", "b", "--limit", "2", "--plain", "--detach")[0].strip() for guest in trio.GUESTS}
+    assert list(ids.values()) == [f"a/{n}" for n in range(1, 7)], ids
+    now = moves(trio, "a")
+    assert [m["state"] in UNDER_WAY for m in now] == [True] * 2 + [False] * 4, now
+    assert [m["queue_position"] for m in now[2:]] == [0, 1, 2, 3] and all(m["state"] == "queued" for m in now[2:]), now
+    assert re.search(r"^a/6 +w6 +b +queued .* 3 before it$", trio.ctl("migration", "list")[0], re.M)
+    assert "runs on here" in trio.ctl("migration", "cancel", "w5")[0]
+    assert [m["queue_position"] for m in moves(trio, "a") if m["state"] == "queued"] == [0, 1, 2]
+    assert "runs on here" in trio.ctl("migration", "cancel", "a/1")[0]
+    while not all(m["ended"] for m in moves(trio, "a")):
+        time.sleep(0.3)
+    for guest, move in ids.items():
+        trio.ctl("migration", "watch", move, code=6 if guest in ("w1", "w5") else 0)
+    assert all_run(trio) == {guest: "a" if guest in ("w1", "w5") else "b" for guest in trio.GUESTS}
+
+
+def test_one_move(trio):
+    """The best destination with its reason; a limit that holds while the guest stands still; networks; what is wrong is said."""
+    out, _ = trio.ctl("vm", "migrate", "w1", "--to", "auto", "--live", "--policy", "wait", "--network", "10.7.0.0/24")
+    assert re.search(r"^[bc] was chosen: it can give \d+ MiB, the most of 2 peer", out, re.M), out
+    trio.ctl("vm", "migrate", "w5", "--to", "b", "--paused", "--plain", "--limit", "4")
+    job = trio.json("migration", "show", "w5")
+    rate = job["blackout"]["final_bytes"] / job["blackout_us"]
+    print(f"        paused: {job['blackout']['final_bytes'] / 1e6:.1f} MB in {job['blackout_us'] / 1e6:.2f} s, {rate:.2f} MB/s under a limit of 4")
+    assert not job["options"]["live"] and not job["rounds"] and job["blackout"]["final_bytes"] > 2.5e6 and rate < 4.2, job
+    for words, code, message in ((["--network", "10.9.0.0/24"], 1, "has no address in 10.9.0.0/24"), (["--policy", "maybe"], 1, "throttle, wait or stop"),
+                                 (["--paused", "--policy", "wait"], 1, "a live move"), (["--limit", "4x"], 2, "MB per second"),
+                                 (["--live", "--paused"], 2, "not both"), (["--streams", "2"], 2, "streams")):
+        _, err = trio.ctl("vm", "migrate", "w5", "--to", "a", *words, code=code)
+        assert message in err, err
+    all_run(trio)
+
+
+def test_evacuate_while_cut_off(trio):
+    """b is emptied while it cannot reach a: c takes those that it has room for, the others stay, with what stands against each peer."""
+    bring(trio, "b")
+    trio.link.cut("a", "b")
+    room = trio.json("host", "show", "c")["memory"]["promisable_bytes"] // (trio.GUEST_MIB << 20)
+    assert 1 <= room <= 4, f"c has room for {room}"
+    verdicts = trio.json("validate", "w1", code=0)["verdicts"]
+    assert [(v["to"], v["would_move"]) for v in verdicts] == [("a", False), ("c", True)] and "no answer from 10.7.0.1" in verdicts[0]["reasons"][0], verdicts
+    out, _ = trio.ctl("host", "evacuate", "b", code=6, timeout=120)
+    stay = dict(re.findall(r"^(w\d) +cannot go: (.*)$", out, re.M))
+    assert len(re.findall(r"^w\d +gone$", out, re.M)) == room and len(stay) == 6 - room, out
+    for reason in stay.values():
+        assert re.search(r"\ba: cannot be asked: no answer from 10\.7\.0\.1", reason), reason
+        assert re.search(r"\bc: the guest has \d+ MiB of memory.* this host can give", reason), reason
+    assert all_run(trio) == {guest: "b" if guest in stay else "c" for guest in trio.GUESTS}
+    trio.link.heal()
+    out, _ = trio.ctl("host", "evacuate", "b", timeout=120)
+    assert len(re.findall(r"^w\d +gone$", out, re.M)) == 6 - room and "cannot go" not in out, out
+    assert "b" not in all_run(trio).values()
+
+
+def test_cut_in_the_middle(trio):
+    """a is emptied, and loses b while guests are on their way to it: those go to c if it has room, or stay; nobody is lost, nobody runs twice."""
+    bring(trio, "a")
+    trio.ctl("host", "evacuate", "a", "--detach")
+    deadline = time.monotonic() + 60
+    while not any(m["to"] == "b" and m["state"] == "moving" and 3 <= m["percent"] <= 70 for m in moves(trio, "a")):
+        assert time.monotonic() < deadline, moves(trio, "a")
+    trio.link.cut("a", "b")
+    while not all(m["ended"] or m["state"] == "in-doubt" for m in moves(trio, "a")):
+        assert time.monotonic() < deadline + 60, moves(trio, "a")
+        time.sleep(0.3)
+    trio.link.heal()
+    while not all(m["ended"] for m in moves(trio, "a")):        # in doubt: the answer comes now
+        assert time.monotonic() < deadline + 90, moves(trio, "a")
+        time.sleep(0.3)
+    at, over = all_run(trio), trio.json("host", "evacuate", "a", "--status", code=6)
+    assert not over["active"] and {i["vm"]: i["gone"] for i in over["items"]} == {guest: host != "a" for guest, host in at.items()}, (over, at)
+    for item in over["items"]:
+        print(f"        {item['vm']}: {'gone to ' + at[item['vm']] if item['gone'] else item['message'][:150]}")
+        assert item["gone"] or re.search(r"b: .*10\.7\.0\.2", item["message"]), item
+    assert "c" in at.values() and "a" in at.values(), at
+    trio.ctl("host", "evacuate", "a", "--status", code=6)
+    trio.ctl("host", "evacuate", "a", timeout=120)
+    assert "a" not in all_run(trio).values()
