@@ -150,16 +150,16 @@ named = $(shell head -c 4000 $(1) | tr '\n' ' ' | sed -n 's/.*$(2):\([^:]*\)/\1 
 
 $(BUILD)/host/%.c.o: %.c | $(DEPS)/ready.mk
 	@$(say) HOSTCC $<; mkdir -p $(@D)
-	$(Q)$(CC) $(HOST) $(SAN) $(WARN) $(if $(filter tests/unit/%,$<),$(CMOCKA)) $(HOST_CFLAGS) $(DEPGEN) -c $< -o $@
+	$(Q)$(CC) $(HOST) $(SAN) $(WARN) $(if $(filter tests/unit/%,$<),$(CMOCKA)) $(HOST_CFLAGS) -fno-builtin-snprintf $(DEPGEN) -c $< -o $@
 $(BUILD)/fuzz/%.c.o: %.c | $(DEPS)/ready.mk
 	@$(say) FUZZCC $<; mkdir -p $(@D)
 	$(Q)$(CLANG) $(HOST) -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -w $(DEPGEN) -c $< -o $@
 
 define unit_rule
-$(BUILD)/unit/$(1): $(addprefix $(BUILD)/host/,$(addsuffix .o,tests/unit/$(1).c $(filter %.c,$(call named,tests/unit/$(1).c,unit-sources)))) \
+$(BUILD)/unit/$(1): $(addprefix $(BUILD)/host/,$(addsuffix .o,tests/unit/$(1).c tests/fakes/said.c $(filter %.c,$(call named,tests/unit/$(1).c,unit-sources)))) \
                     $(foreach l,$(filter $(LIBS),$(call named,tests/unit/$(1).c,unit-deps)),$(BUILD)/host/lib/lib$(l).a)
 	@$$(say) HOSTLD $$@; mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(SAN) $$^ -lcmocka -lm -o $$@
+	$$(Q)$$(CC) $$(SAN) -Wl,--wrap=snprintf,--wrap=vsnprintf $$^ -lcmocka -lm -o $$@
 endef
 define fuzz_rule
 $(BUILD)/fuzz/$(1): $(addprefix $(BUILD)/fuzz/,$(addsuffix .o,tests/fuzz/$(1).c $(filter %.c,$(call named,tests/fuzz/$(1).c,fuzz-sources)))) \

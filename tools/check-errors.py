@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools/check-errors.py - does docs/errors.md have every error code, and every reason that a user can be told for a start or a move?
+"""tools/check-errors.py - does docs/errors.md have every error code, and every reason that a user can be told for a start or a move?  Does a test
+provoke each?
 
-usage: check-errors.py [--list]      --list: print the reasons as the document writes them, with their places
+usage: check-errors.py [--list | --said FOLDER]
+  --list   print the reasons as the document writes them, with their places
+  --said   FOLDER has the texts that unit tests have made (tests/fakes/said.c): is each reason among them, or in tests/errors-elsewhere.txt?
 
 Codes: the HV_E_* of kernel/err.h.  Reasons: the texts in the calls named below, in the files named below; a printf directive is written as …
-A reason of the document that is in no source any more is an error as well.  Part of `make lint`."""
+A reason of the document that is in no source any more is an error as well.  Part of `make lint`; --said is the end of `make unit`."""
 import os
 import re
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOC = os.path.join(ROOT, "docs", "errors.md")
+ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
 # the functions by which a reason is born; a snprintf counts when it writes into one of these
 CALLS = r"\b(?:(?:tx_fail|rx_fail|doubt|peer_broke|mig_reason_add|stream_fail|REFUSE|link_failed|reply_failed|job_end|note|dead|BAD|identity_fail)\s*\(|" \
         r"snprintf\((?:why|s->text|c->reasons|text|t->reason|why->text|why_text|vm->crash_reason),)"
@@ -60,8 +64,65 @@ def reasons():
     return found
 
 
+# ---- which test provokes it ----
+
+def elsewhere(found):
+    """{reason: (check or "-", words or why)} of the table, and what is wrong with it."""
+    table, wrong = {}, []
+    with open(ELSEWHERE, encoding="utf-8") as f:
+        rows = [[part.strip() for part in line.split("|")] for line in f if line.strip() and line[0] != "#"]
+    for check, words, beginning in rows:
+        meant = [text for text in found if text.startswith(beginning)]
+        meant = [text for text in meant if text == beginning] or meant
+        if len(meant) != 1:
+            wrong.append(f"tests/errors-elsewhere.txt: {len(meant)} reasons begin with “{beginning}”")
+            continue
+        table[meant[0]] = (check, words)
+        if check != "-" and words not in meant[0]:
+            wrong.append(f"tests/errors-elsewhere.txt: “{words}” is not in the reason “{meant[0]}”")
+        if check != "-" and words not in source_of(check):
+            wrong.append(f"tests/errors-elsewhere.txt: there is no {check}, or it does not look for “{words}”")
+    return table, wrong
+
+
+def source_of(check):
+    """The source of FILE:FUNCTION in tests/system, regular expressions' backslashes taken away."""
+    file, _, function = check.partition(":")
+    path = os.path.join(ROOT, "tests", "system", file)
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as f:
+        body = re.search(rf"^def {function}\(.*?(?=^\S|\Z)", f.read(), re.M | re.S)
+    return body[0].replace("\\", "") if body else ""
+
+
+def said(folder, found):
+    """Compare what unit tests have made with the table."""
+    texts = []
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as f:
+            texts.append(f.read())
+    texts, (table, _) = "\0".join(texts), elsewhere(found)
+    wrong, by_unit = [], 0
+    for text, place in found.items():
+        pattern = "[^\0]*?".join(re.escape(part) for part in re.split("…+", text))
+        here = re.search(pattern, texts) is not None
+        by_unit += here
+        if here == (text in table):
+            wrong.append(f"{place}: “{text}” " + ("is provoked by unit tests: take it out of tests/errors-elsewhere.txt" if here else
+                                                  "is provoked by no unit test, and tests/errors-elsewhere.txt does not say by what else"))
+    for w in wrong:
+        print(f"errors: {w}")
+    by_system = sum(check != "-" for check, _ in table.values())
+    print(f"errors: of {len(found)} reasons {by_unit} are provoked by unit tests, {by_system} by system tests, {len(table) - by_system} by none "
+          f"(tests/errors-elsewhere.txt says why), {len(wrong)} mistakes")
+    return 1 if wrong else 0
+
+
 def main():
     found = reasons()
+    if "--said" in sys.argv:
+        return said(sys.argv[2], found)
     if "--list" in sys.argv:
         for text, place in found.items():
             print(f"{place}\t{text}")
@@ -77,6 +138,7 @@ def main():
     wrong += [f"docs/errors.md lacks the reason of {place}: “{text}”" for text, place in found.items() if text not in rows]
     wrong += [f"docs/errors.md has a reason that no source has: “{text}”" for text in rows if text not in found]
     wrong += [f"docs/errors.md has a reason twice: “{text}”" for text in set(rows) if rows.count(text) > 1]
+    wrong += elsewhere(found)[1]
     for w in wrong:
         print(f"errors: {w}")
     print(f"errors: {len(codes)} codes, {len(found)} reasons, {len(wrong)} mistakes")

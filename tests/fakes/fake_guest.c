@@ -190,7 +190,7 @@ static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len)
 }
 static enum hv_err src_describe(void *c, void *buf, size_t cap, size_t *len)
 {
-    (void)c;
+    if (((struct fake_guest *)c)->fail_describe) return HV_E_RANGE;
     *len = (size_t)snprintf(buf, cap, "fake offer");
     return HV_OK;
 }

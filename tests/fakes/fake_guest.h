@@ -23,7 +23,7 @@ struct fake_guest {
     uint64_t present;
     uint8_t state[3000]; size_t state_len;
     uint64_t age_us;                    /* as told to state_load */
-    bool fail_save, fail_load, fail_ready, fail_log;
+    bool fail_describe, fail_save, fail_load, fail_ready, fail_log;
     unsigned refuse, n_notes;           /* admission: number of reasons against, of notes */
     enum mig_find found;                /* the answer to FIND */
     unsigned admit_later;               /* ... not known at the first so many questions */

@@ -114,6 +114,7 @@ enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
 enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
 {
     if (!in_ram(vm, a, len)) return HV_E_RANGE;
+    if (machine_of(vm)->host_is_full) return HV_E_NOMEM;
     memcpy(machine_of(vm)->ram + a.v, buf, len);
     return HV_OK;
 }

@@ -17,6 +17,7 @@ struct machine {
     struct vcpu_event injected;
     unsigned n_injected, n_kicks, n_dropped;
     uint8_t *ram;
+    bool host_is_full;                  /* guest_write() finds no memory */
 };
 
 extern uint64_t fake_tsc;               /* what tsc_read() says */

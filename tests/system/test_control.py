@@ -111,7 +111,7 @@ def test_evacuate_and_going_down(own):
     for i in range(4):
         check_walker(b if b.has_vm(f"w{i}") else c, f"w{i}")
 
-    assert re.search(r"error: 1 guest.* big", a.command("poweroff"))      # on-shutdown = refuse is the default
+    assert re.search(r"error: 1 guest\(s\) run here: big", a.command("poweroff"))      # on-shutdown = refuse is the default
     a.command("vm stop big")
     for i in (0, 2):                                                      # back to a, one of each kind
         host = b if b.has_vm(f"w{i}") else c

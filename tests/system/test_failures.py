@@ -146,12 +146,13 @@ def test_destination_restarts_before_it_answers_commit(own):
     assert not host.has_vm("guest") and not pair.b.has_vm("guest"), "the guest must stand still while nobody knows where it lives"
     host.command("migrate resolve guest here --sure")
     assert host.has_vm("guest"), host.serial.text[start:][-1500:]
+    assert "an operator resumed the guest here" in host.command("migrate report")
     unharmed(pair, before)
 
 
 def test_destination_refuses_incoming(pair):
     pair.new_b(host_keys={"incoming": "no"})
-    fails(pair, r"incoming|refus")
+    fails(pair, r"takes no incoming moves")
 
 
 def test_destination_has_too_little_memory(pair):
@@ -241,14 +242,16 @@ def test_damaged_missing_and_too_big(own):
              "header.img": spoiled_kernel("header.img", lambda d: d[:0x202] + b"XXXX" + d[0x206:])}
     vms = {name[:-4]: vm(autostart=False, kernel=name) for name in files}
     vms.update(missing=vm(autostart=False, kernel="not-there"), noinitrd=vm(autostart=False, initrd="not-there"),
-               huge=vm(autostart=False, memory="16G"), good=vm(DIRTIER, autostart=False))
+               huge=vm(autostart=False, memory="16G"), nodisk=vm(autostart=False, disk="ram:not-there"), good=vm(DIRTIER, autostart=False))
     host = own("a", vms=vms, files=files)
     for name, words in (("text", "kernel|bzImage|text.img"), ("short", "short|truncated|incomplete|kernel"), ("header", "kernel|header|bzImage"),
-                        ("missing", "not-there"), ("noinitrd", "not-there"), ("huge", "memory|MiB")):
+                        ("missing", r"not-there is not on this host's boot disk"), ("noinitrd", "not-there"), ("nodisk", r", its disk, is not on this"),
+                        ("huge", r"this host can promise \d+ MiB")):
         said = host.command(f"vm start {name}")
         assert re.search(words, said) and "error" in said, f"vm start {name}: {said}"
         assert not host.has_vm(name)
     host.command("vm start good")
+    assert "only a stopped guest can be started" in host.command("vm start good")
     with host.guest("good") as g:
         g.ready()
         g.ticks(2)

@@ -121,7 +121,17 @@ def test_evacuate_while_cut_off(trio):
     assert 1 <= room <= 4, f"c has room for {room}"
     verdicts = trio.json("validate", "w1", code=0)["verdicts"]
     assert [(v["to"], v["would_move"]) for v in verdicts] == [("a", False), ("c", True)] and "no answer from 10.7.0.1" in verdicts[0]["reasons"][0], verdicts
-    out, _ = trio.ctl("host", "evacuate", "b", code=6, timeout=120)
+    trio.ctl("host", "evacuate", "b", "--detach")
+    while "c" not in [host for at in states(trio).values() for host, state in at if state == "running"]:
+        time.sleep(0.2)
+    gone = next(guest for guest, at in states(trio).items() if ("c", "running") in at)
+    verdict, = trio.json("validate", gone, "--to", "b", code=1)["verdicts"]
+    assert "host b is being evacuated" in verdict["reasons"][0], verdict
+    _, err = trio.ctl("host", "evacuate", "b", code=1)
+    assert "an evacuation goes on already" in err, err
+    while trio.json("host", "evacuate", "b", "--status", code=None)["active"]:
+        time.sleep(0.3)
+    out, _ = trio.ctl("host", "evacuate", "b", "--status", code=6)
     stay = dict(re.findall(r"^(w\d) +cannot go: (.*)$", out, re.M))
     assert len(re.findall(r"^w\d +gone$", out, re.M)) == room and len(stay) == 6 - room, out
     for reason in stay.values():

@@ -127,11 +127,12 @@ static void test_bad_answers(void **s)
 {
     (void)s;
     static struct mig_answer a;
-    for (unsigned kind = 0; kind < 7; kind++) {
+    for (unsigned kind = 0; kind < 8; kind++) {
         begin();
         struct mig_fifo *in = &mig_ask_io(ask)->in;
         assert_int_equal(mig_ask_find(ask, "g", &TICKET, now), HV_OK);
         if (kind != 6) mig_preamble_put(in);
+        if (kind == 7) in->buf[8] = 7, in->buf[10] = 9;          /* versions 7 to 9 */
         uint8_t hdr[MIG_REC_HDR_LEN];
         size_t room;
         switch (kind) {
@@ -146,7 +147,7 @@ static void test_bad_answers(void **s)
         case 5: now += MIG_ASK_US; break;
         case 6: memset(mig_fifo_space(in, 16, &room), 'x', 16); mig_fifo_commit(in, 16); break;
         }
-        static const enum hv_err want[] = { HV_E_VERSION, HV_E_PROTO, HV_E_PROTO, HV_E_PROTO, HV_E_PROTO, HV_E_TIMEOUT, HV_E_PROTO };
+        static const enum hv_err want[] = { HV_E_VERSION, HV_E_PROTO, HV_E_PROTO, HV_E_PROTO, HV_E_PROTO, HV_E_TIMEOUT, HV_E_PROTO, HV_E_VERSION };
         a.text[0] = 0;
         assert_int_equal(mig_ask_step(ask, now, &a), want[kind]);
         assert_true(a.text[0]);

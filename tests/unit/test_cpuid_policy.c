@@ -392,6 +392,12 @@ static void test_offer_answer(void **state)
              cpuid_phys_bits(&u), VMS_SEC_UART);
     assert_int_equal(vm_offer_check(&o, 16 * MIB, add, NULL), 5);
     assert_string_equal(got, want);
+    uint32_t area = o.cpuid.xsave_bytes;
+    o.cpuid.xsave_bytes = 99999;
+    got[0] = 0, n_got = 0;
+    assert_int_equal(vm_offer_check(&o, 16 * MIB, add, NULL), 6);
+    assert_non_null(strstr(got, "the guest's FPU state has 99999 bytes, this host keeps "));
+    o.cpuid.xsave_bytes = area;
     o.vendor = 1;
     got[0] = 0, n_got = 0, o.n_devices = 0, o.tsc_hz = clock_tsc_hz;
     assert_int_equal(vm_offer_check(&o, GIB, add, NULL), 1);
@@ -430,6 +436,16 @@ static enum hv_err pool_of(unsigned self, unsigned n, const unsigned *peers)
     cpu_pool_load(&conf, read_now, file, strlen(file));
     why[0] = 0;
     return cpu_baseline_check(&vm, read_now, why, sizeof why);
+}
+
+static void test_unknown_baseline(void **state)
+{
+    (void)state;
+    struct vm_config odd = vm;
+    now = cpus[0];
+    strcpy(odd.cpu, "x86-64-v9");
+    assert_int_not_equal(cpu_baseline_check(&odd, read_now, why, sizeof why), HV_OK);
+    assert_string_equal(why, "web: cpu = x86-64-v9 is no baseline that this host knows");
 }
 
 static void test_pool_is_what_all_have(void **state)
@@ -512,7 +528,7 @@ int main(void)
         cmocka_unit_test(test_leaves_agree), cmocka_unit_test(test_phys_bits_follow_the_guest), cmocka_unit_test(test_msrs_follow_the_features),
         cmocka_unit_test(test_control_bits_follow_the_features),
         cmocka_unit_test(test_a_level_moves_wherever_the_level_is), cmocka_unit_test(test_refusals_name_everything),
-        cmocka_unit_test(test_a_broken_xsavec_is_not_shown), cmocka_unit_test(test_offer_answer), cmocka_unit_test(test_pool_is_what_all_have), cmocka_unit_test(test_pool_drops_components_at_other_places),
+        cmocka_unit_test(test_a_broken_xsavec_is_not_shown), cmocka_unit_test(test_offer_answer), cmocka_unit_test(test_unknown_baseline), cmocka_unit_test(test_pool_is_what_all_have), cmocka_unit_test(test_pool_drops_components_at_other_places),
         cmocka_unit_test(test_features_without_their_registers_are_not_shown), cmocka_unit_test(test_pool_mistakes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

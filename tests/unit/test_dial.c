@@ -116,6 +116,11 @@ static void test_fallback(void **s)
     connect_error = HV_E_UNSUPP;
     assert_int_equal(dial(&d, &c), DIAL_FAILED);
     assert_non_null(strstr(d.text, "no network"));
+    c = parse(NULL, "10.0.0.2");
+    connect_error = HV_E_NOMEM;
+    assert_int_equal(dial(&d, &c), DIAL_FAILED);
+    assert_int_equal(d.err, HV_E_NOMEM);
+    assert_non_null(strstr(d.text, "not enough memory"));
 }
 
 /* One network was asked for: nothing else is tried, and not what [host] networks forbids. */

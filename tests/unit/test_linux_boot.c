@@ -153,6 +153,14 @@ static void test_too_little_memory(void **state)
     assert_int_equal(regs.rip, 16 * MIB + 0x200);
 }
 
+static void test_host_is_full(void **state)
+{
+    (void)state;
+    m.host_is_full = true;
+    assert_int_equal(load(sizeof image), HV_E_NOMEM);
+    assert_non_null(strstr(why, "the guest's memory could not be filled"));
+}
+
 static void test_real_kernel(void **state)
 {
     (void)state;
@@ -174,6 +182,6 @@ static void test_real_kernel(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-    const struct CMUnitTest tests[] = { T(test_layout), T(test_e820), T(test_damage_is_named), T(test_too_little_memory), T(test_real_kernel) };
+    const struct CMUnitTest tests[] = { T(test_layout), T(test_e820), T(test_damage_is_named), T(test_too_little_memory), T(test_host_is_full), T(test_real_kernel) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

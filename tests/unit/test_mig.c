@@ -503,6 +503,10 @@ static void test_failures(void **s)
     world_init(&w, 800, 3, NULL); w.a.fail_save = true; run_failing(&w, HV_E_IO, "cannot be saved");
     world_init(&w, 800, 3, NULL); w.a.fail_log = true; run_failing(&w, HV_E_NOMEM, "dirty log");
     world_init(&w, 800, 3, NULL); mig_ids_put(&w.ids, mig_tx_id(w.tx), 0, true, MIG_V_REFUSED, "before"); run_failing(&w, HV_E_EXIST, "finished");
+    world_init(&w, 800, 3, NULL); w.a.fail_describe = true; run_failing(&w, HV_E_RANGE, "cannot be described");
+    world_init(&w, 800, 3, NULL); w.a.pause_polls = 1000000; run_failing(&w, HV_E_TIMEOUT, "STOPPING: a vCPU of the guest does not stop");
+    struct mig_p_text lie = { { { 77 } }, HV_E_REFUSED, "x", 1 };
+    world_init(&w, 800, 3, NULL); mig_text_put(&mig_rx_io(w.rx)->out, MIG_REC_FAIL, &lie); run_failing(&w, HV_E_PROTO, "FAIL about another job");
 }
 
 /* Admission that takes a while (a disk is being opened): the offer waits, and then it is a move like any other; or the link goes in between. */

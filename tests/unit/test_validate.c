@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_validate.c - questions about guests that might move: how many are open at once, and which answers make room for others. */
-/* unit-sources: kernel/validate.c kernel/config.c kernel/err.c */
+ * tests/unit/test_validate.c - questions about guests that might move: how many are open at once, which answers make room for others; and what is
+ * said of the best destination, or of there being none. */
+/* unit-sources: kernel/validate.c kernel/choose.c kernel/choose_best.c kernel/config.c kernel/err.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/ask.h"
+#include "kernel/choose.h"
 #include "kernel/clock.h"
 #include "kernel/migration.h"
 #include "kernel/validate.h"
@@ -148,9 +149,42 @@ static void test_refused_here(void **s)
     assert_int_equal(n_begun, 0);
 }
 
+/* The best peer with its reason; none, with what stands against each; no question at all. */
+static void test_choice(void **s)
+{
+    (void)s;
+    struct choice c = { .ask = NULL };
+    const struct peer_config *peer;
+    choose_init(&conf);
+    assert_int_equal(choose_begin(&c, &guests[0]), HV_OK);
+    assert_int_equal(choose_step(&c, &peer, why, sizeof why), CHOOSE_WAIT);
+    open_asks[0]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 77 * MIB };
+    open_asks[0]->reply[1] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 99 * MIB };
+    assert_int_equal(choose_step(&c, &peer, why, sizeof why), CHOOSE_DONE);
+    assert_ptr_equal(peer, &conf.peers[1]);
+    assert_string_equal(why, "it can give 99 MiB, the most of 2 peer(s) that can take the guest");
+
+    choose_tried(&c, peer, "nothing heard");             /* it went silent on the way: the other one cannot be asked */
+    assert_int_equal(choose_begin(&c, &guests[0]), HV_OK);
+    open_asks[1]->reply[0] = (struct ask_reply){ .state = ASK_FAILED, .text = "no answer from it" };
+    now += 16000000;
+    assert_int_equal(choose_step(&c, &peer, why, sizeof why), CHOOSE_NONE);
+    assert_string_equal(c.reasons, "c: nothing heard | b: cannot be asked: no answer from it");
+
+    c = (struct choice){ .ask = NULL };
+    no_memory = true;
+    assert_int_equal(choose_begin(&c, &guests[0]), HV_E_NOMEM);
+    assert_string_equal(c.reasons, "no memory on this host to ask its peers");
+    struct config alone = { .n_peers = 0 };
+    choose_init(&alone);
+    assert_int_equal(choose_begin(&c, &guests[0]), HV_E_NOENT);
+    assert_string_equal(c.reasons, "this host has no [peer] in godwit.conf");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(test_many_guests, set_up, tear_down),
+    const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(test_choice, set_up, tear_down),
+                                        cmocka_unit_test_setup_teardown(test_many_guests, set_up, tear_down),
                                         cmocka_unit_test_setup_teardown(test_all_open, set_up, tear_down),
                                         cmocka_unit_test_setup_teardown(test_refused_here, set_up, tear_down) };
     return cmocka_run_group_tests(tests, NULL, NULL);

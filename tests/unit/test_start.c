@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_start.c - starting a guest: what is said while the peers are asked, when they answer, and to peers that ask. */
+/* unit-sources: kernel/start.c kernel/start_rule.c kernel/config.c kernel/err.c tests/fakes/log.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/ask.h"
+#include "kernel/clock.h"
+#include "kernel/console.h"
+#include "kernel/cpu_ops.h"
+#include "kernel/evacuate.h"
+#include "kernel/migration.h"
+#include "kernel/random.h"
+#include "kernel/start.h"
+#include "kernel/vm_manage.h"
+
+static struct config conf = { .host = { .name = "a" }, .peers = { { .name = "b" } }, .n_peers = 1 };
+static struct vm guest = { .config = { .name = "web" } };
+static struct evacuation evacuation;
+static const struct cpu_ops some_cpu;
+const struct cpu_ops *cpu_ops = &some_cpu;
+static struct ask *asked;               /* the one question */
+static bool left, no_memory;
+static uint64_t now;
+static unsigned n_started;
+
+uint64_t clock_us(void) { return now += 1000; }
+void random_bytes(void *buf, size_t len) { memset(buf, 5, len); }
+void console_begin(const struct vm *vm) { (void)vm; }
+const struct evacuation *evacuate_status(void) { return &evacuation; }
+bool migration_is_moving(const char *name) { (void)name; return false; }
+bool migration_left(const char *name, const char *asker, uint64_t within_us, const char **to)
+{
+    (void)name, (void)asker, (void)within_us;
+    *to = "c";
+    return left;
+}
+const char *vm_state_name(enum vm_state s) { return s == VM_RUNNING ? "running" : s == VM_INCOMING ? "incoming" : "other"; }
+struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &guest; }
+struct vm *vm_at(unsigned i) { return i ? NULL : &guest; }
+enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
+{
+    why[0] = why_len ? 0 : why[0];
+    n_started++;
+    atomic_store(&vm->state, VM_RUNNING);
+    return HV_OK;
+}
+struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket)
+{
+    (void)vm, (void)ticket;
+    assert_int_equal(kind, ASK_FIND);
+    if (no_memory) return NULL;
+    asked = calloc(1, sizeof *asked);
+    asked->n = 1;
+    return asked;
+}
+void ask_end(struct ask *a)
+{
+    if (a) asked = NULL;
+    free(a);
+}
+
+static char why[300];
+
+static int set_up(void **s)
+{
+    (void)s;
+    start_init(&conf);
+    atomic_store(&guest.state, VM_STOPPED);
+    n_started = 0;
+    left = no_memory = false;
+    return 0;
+}
+static int tear_down(void **s)
+{
+    (void)s;
+    (void)!start_cancel(&guest);
+    assert_null(asked);
+    return 0;
+}
+
+/* The peer's answer to what is asked now; then turns for so long. */
+static void answer(enum ask_state state, enum mig_find find, const char *text, unsigned ms)
+{
+    for (uint64_t end = now + ms * 1000ull; now < end; now += 50000) {
+        if (asked && asked->reply[0].state == ASK_WAITING) {
+            unsigned round = asked->reply[0].round;
+            asked->reply[0] = (struct ask_reply){ .state = state, .find = find, .at_us = now, .round = round };
+            snprintf(asked->reply[0].text, sizeof asked->reply[0].text, "%s", text);
+        }
+        start_step();
+    }
+}
+
+static void says(enum start_state state, enum hv_err err, const char *text)
+{
+    struct start_status st = start_status(&guest);
+    assert_int_equal(st.state, state);
+    if (state == START_FAILED) assert_int_equal(st.err, err);
+    if (!strstr(st.text, text)) fail_msg("said: %s", st.text);
+}
+
+static void test_nobody_has_it(void **s)
+{
+    (void)s;
+    assert_int_equal(start_request(&guest, START_COMMAND, why, sizeof why), HV_E_AGAIN);
+    start_step();
+    says(START_ASKING, 0, "b cannot be asked: no answer yet");
+    assert_int_equal(start_request(&guest, START_COMMAND, why, sizeof why), HV_E_BUSY);
+    assert_non_null(strstr(why, "web waits for its start already (b cannot be asked: no answer yet); `vm start web --force`"));
+    answer(ASK_ANSWERED, MIG_F_NONE, "", 8000);
+    says(START_STARTED, 0, "");
+    assert_int_equal(n_started, 1);
+}
+
+static void test_a_peer_has_it(void **s)
+{
+    (void)s;
+    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_AGAIN);
+    answer(ASK_ANSWERED, MIG_F_ARRIVING, "arriving", 1000);
+    says(START_ASKING, 0, "at b it is arriving");
+    answer(ASK_ANSWERED, MIG_F_HERE, "running", 5000);
+    says(START_FAILED, HV_E_EXIST, "web is running at b: a second copy would use the same disks and addresses");
+    assert_int_equal(n_started, 0);
+}
+
+static void test_a_peer_is_silent(void **s)
+{
+    (void)s;
+    assert_int_equal(start_request(&guest, START_COMMAND, why, sizeof why), HV_E_AGAIN);
+    answer(ASK_FAILED, MIG_F_NONE, "no route", 12000);
+    says(START_FAILED, HV_E_TIMEOUT, "it is not sure that web runs nowhere else: b cannot be asked: no route. If you know that it does not, `vm start web --force`");
+    assert_int_equal(start_request(&guest, START_AUTO_ALWAYS, why, sizeof why), HV_E_AGAIN);
+    answer(ASK_FAILED, MIG_F_NONE, "no route", 12000);
+    says(START_STARTED, 0, "");
+}
+
+static void test_overtaken_and_given_up(void **s)
+{
+    (void)s;
+    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_AGAIN);
+    atomic_store(&guest.state, VM_INCOMING);
+    start_step();
+    says(START_FAILED, HV_E_BUSY, "web is incoming here now");
+    atomic_store(&guest.state, VM_STOPPED);
+    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_AGAIN);
+    assert_int_equal(start_cancel(&guest), HV_OK);
+    says(START_FAILED, HV_E_CANCEL, "given up while the peers were asked");
+    no_memory = true;
+    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_NOMEM);
+    assert_non_null(strstr(why, "no memory on this host to ask its peers"));
+    cpu_ops = NULL;
+    assert_int_equal(start_request(&guest, START_FORCE, why, sizeof why), HV_E_UNSUPP);
+    assert_string_equal(why, "no virtualization here: the log says why");
+    cpu_ops = &some_cpu;
+    assert_int_equal(start_request(&guest, START_FORCE, why, sizeof why), HV_OK);
+    assert_int_equal(n_started, 1);
+}
+
+static void test_what_others_hear(void **s)
+{
+    (void)s;
+    struct mig_id ticket;
+    assert_int_equal(start_find("nobody", "b", &ticket, why, sizeof why), MIG_F_NONE);
+    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_NONE);
+    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_AGAIN);
+    start_step();
+    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_WANTED);
+    assert_string_equal(why, "about to be started there");
+    assert_int_equal(start_cancel(&guest), HV_OK);
+    left = true;
+    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_LEFT);
+    assert_string_equal(why, "just moved to c");
+    atomic_store(&guest.state, VM_RUNNING);
+    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_HERE);
+    assert_string_equal(why, "running");
+    atomic_store(&guest.state, VM_INCOMING);
+    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_ARRIVING);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+int main(void)
+{
+    const struct CMUnitTest tests[] = { T(test_nobody_has_it), T(test_a_peer_has_it), T(test_a_peer_is_silent), T(test_overtaken_and_given_up),
+                                        T(test_what_others_hear) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
