@@ -40,13 +40,14 @@ static const char *const kind_names[F_KINDS] = {
 /* A reference move, and the places in it. */
 struct ref {
     uint64_t n_pages, seed;
-    bool verify, raw;
+    bool verify, raw, paused;
     struct mark to_b[WORLD_MARKS], to_a[WORLD_MARKS];
     unsigned n_to_b, n_to_a;
     uint64_t offer, state, commit, commit_end, prepared_end, running_end, present;
     uint8_t bytes[1 << 20]; size_t n_bytes;
 };
-static struct ref refs[] = { { .n_pages = 60, .seed = 3 }, { .n_pages = 220, .seed = 7 }, { .n_pages = 120, .seed = 11, .verify = true, .raw = true } };
+static struct ref refs[] = { { .n_pages = 60, .seed = 3 }, { .n_pages = 220, .seed = 7 }, { .n_pages = 120, .seed = 11, .verify = true, .raw = true },
+                            { .n_pages = 50, .seed = 13, .paused = true } };
 
 static unsigned counts[F_KINDS][OUTCOMES], cases[F_KINDS], n_case, only_case, n_injected, n_wrong, n_combined;
 static uint64_t n_checks, longest_us;
@@ -58,6 +59,7 @@ static void world_as(struct world *w, const struct ref *r)
     world_init(w, r->n_pages, r->seed);
     w->opts.verify = r->verify;
     w->opts.lz4 = !r->raw;
+    w->opts.stop_first = r->paused;
 }
 
 static enum outcome observed(const struct world *w)
