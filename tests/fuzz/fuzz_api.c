@@ -77,6 +77,18 @@ static uint64_t feed(const uint8_t *data, size_t len, size_t chunk, bool operate
     return h;
 }
 
+/* What is too long is noticed at the end of a piece, and something else may be wrong in the same piece: then answers may differ. */
+static bool too_long(const uint8_t *data, size_t len)
+{
+    size_t word = 0;
+    for (size_t i = 0; i < len; i++) {
+        word = data[i] == ' ' || data[i] == '\n' ? 0 : word + 1;
+        if (word > HTTP_TARGET_MAX)
+            return true;
+    }
+    return len > 4096;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (len < 1)
@@ -84,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     bool operate = data[0] & 1;
     size_t chunk = (data[0] >> 1) + 1u;
     uint64_t a = feed(data + 1, len - 1, chunk, operate), b = feed(data + 1, len - 1, 1, operate);
-    if (len <= 4096)                                    /* what is too long is noticed at the end of a piece */
+    if (!too_long(data + 1, len - 1))
         CHECK(a == b);
     return 0;
 }
