@@ -440,9 +440,9 @@ class Host:
         return int(re.search(r"^memory_free_kib: (\d+)", self.command("host"), re.M)[1])
 
     # -- migration ------------------------------------------------------------------------------------------------------------------
-    def migrate_start(self, name, to):
+    def migrate_start(self, name, to, options=""):
         start = self.serial.mark()
-        self.serial.send(f"migrate {name} {to}\r")
+        self.serial.send(f"migrate {name} {to}{options}\r")
         return start
 
     def migrate_progress(self, percent, timeout=MOVE_S):

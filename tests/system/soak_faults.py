@@ -5,10 +5,10 @@
 usage: soak_faults.py [--vendor amd|intel|all] [--faults N] [--seed N] [--seconds N] [--kinds a,b] [-v]
 
 AMD hosts run in QEMU, Intel hosts in Bochs.  The guest is tests/guest/walker.c, which writes all the time and checks every word of its memory.
-Each fault strikes when the move has come so far, or at a moment, both from the seed.  Then the hosts are left alone until all is over, and the
-fault's outcome is compared with what the documentation says for what happened: did b run the guest, who was killed and when.  Killed
-hosts are booted again, without the guest.  A guest that is still on a must be as fast as before, its dirty log off, its large pages whole; it then
-goes on to the next fault.  One that is on b is moved back; one that was lost with its host is started anew.
+One move in four is a paused one.  Each fault strikes when the move has come so far, or at a moment, both from the seed.  Then the hosts are left
+alone until all is over, and the fault's outcome is compared with what the documentation says for what happened: did b run the guest, who was killed
+and when.  Killed hosts are booted again, without the guest.  A guest that is still on a must be as fast as before, its dirty log off, its large pages
+whole; it then goes on to the next fault.  One that is on b is moved back; one that was lost with its host is started anew.
 
 A run ends by itself: after N faults, after so many seconds, or at the third emulator that hangs.  A fault takes about 15 s for AMD and a
 minute for Intel on an idle machine with two cores.
@@ -269,10 +269,11 @@ def strike(bed, rng, kind):
     percent, pause = rng.choice(percents), rng.choice(pauses)
     if percent >= 80:                                           # a long way makes the short phases long
         bed.trouble.delay = 0.12
-    bed.a.migrate_start("guest", "b")
-    at = f"start, pause {pause} s"
+    paused = rng.random() < 0.25                                # the guest stands still from the first page on
+    bed.a.migrate_start("guest", "b", " --paused" if paused else "")
+    at = f"{'paused move, ' if paused else ''}start, pause {pause} s"
     if percent:
-        at = f"{bed.a.migrate_progress(percent, 60)}, pause {pause} s"
+        at = f"{'paused move, ' if paused else ''}{bed.a.migrate_progress(percent, 60)}, pause {pause} s"
     time.sleep(rng.random() * 0.2)
     bed.trouble.delay = 0.0
     function(bed, pause)
