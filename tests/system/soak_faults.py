@@ -115,6 +115,7 @@ class Bed:
         self.a.wait_prompt()
         self.b.wait_prompt()
         self.history = {"a": "", "b": ""}
+        self.cancelled = False                                  # the host has said so
         self.slow = 4 if vendor == "intel" else 1               # how much longer things take
         self.start_guest()
 
@@ -240,9 +241,10 @@ def f_hang_b(bed, pause):
 
 
 def f_cancel(bed, _):
+    bed.trouble.delay = 0.2                                     # else the move is over before all is typed
     bed.a.serial.send("\x03")
     bed.a.serial.expect(bed.a.prompt, 10)
-    bed.ask(bed.a, "migrate cancel guest")
+    bed.cancelled = "cancelled; guest runs on here" in bed.ask(bed.a, "migrate cancel guest")
 
 
 # name -> (function, pauses in s, the move is watched to this percentage first)
@@ -314,7 +316,7 @@ def truth(kind, ran_at_b, moved, ran_before_kill):
 
 def one_fault(bed, rng, kind, before):
     """Inject it, wait, judge; returns the outcome and a line about it."""
-    seen = {name: len(bed.logs(name)) for name in "ab"}
+    seen, bed.cancelled = {name: len(bed.logs(name)) for name in "ab"}, False
     try:
         at = strike(bed, rng, kind)
     except AssertionError as e:
@@ -328,6 +330,7 @@ def one_fault(bed, rng, kind, before):
     killed_b_log = bed.history["b"][seen["b"]:]
     allowed = truth(kind, "guest: runs here now" in log_b, "guest -> b: moved in" in log_a, "guest: runs here now" in killed_b_log)
     assert outcome in allowed, f"it ended '{outcome}', must be '{' or '.join(allowed)}' ({at})"
+    assert outcome == "on a" or not bed.cancelled, f"a said that the move was cancelled, and it ended '{outcome}' ({at})"
     for name in "ab":
         assert not re.search(r"panic|assertion failed", bed.logs(name)[seen[name]:], re.I), f"{name} panicked"
     why = re.search(r"^reason: (.*)$", bed.ask(bed.a, "migrate report"), re.M)
