@@ -182,6 +182,16 @@ static void test_too_little_memory(void **state)
     assert_int_equal(load(sizeof image, 0), HV_E_NOMEM);
 }
 
+static void test_long_command_line(void **state)
+{
+    (void)state;
+    static char line[8192];
+    image_make(true, true, false);
+    memset(line, 'x', sizeof line - 1);
+    assert_int_equal(elf_boot_load(&m.vm, image, sizeof image, NULL, 0, line, &regs, why, sizeof why), HV_E_INVAL);
+    assert_non_null(strstr(why, "the command line has 8191 characters, at most"));
+}
+
 static void test_is_elf(void **state)
 {
     (void)state;
@@ -194,7 +204,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_pvh, begin, end), cmocka_unit_test_setup_teardown(test_multiboot, begin, end),
-        cmocka_unit_test_setup_teardown(test_damage_is_named, begin, end), cmocka_unit_test_setup_teardown(test_too_little_memory, begin, end),
+        cmocka_unit_test_setup_teardown(test_damage_is_named, begin, end), cmocka_unit_test_setup_teardown(test_too_little_memory, begin, end), cmocka_unit_test_setup_teardown(test_long_command_line, begin, end),
         cmocka_unit_test(test_is_elf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
