@@ -28,6 +28,7 @@ help:
 	@sed -n '2,12s/^# \{0,1\}//p' Makefile
 	@printf '%s\n' '' 'make            build/godwit.efi (and build/godwit.elf with debug information)' \
 	  'make demo       two emulated hosts, a running Linux guest moves there and back; make demo VENDOR=intel: VT-x in Bochs (minutes)' \
+  'make demo GUEST=debian  the same with a Debian on a disk (systemd, sshd, a workload) and a client outside that is logged in all the time' \
 	  'make test       unit tests, model check, mutants, short fuzzing, system tests; one by one: make unit, model, mutants, fuzz, system' \
 	  'make fuzz FUZZ_SECONDS=n  n seconds for each fuzz target (10); seeds in tests/fuzz/corpus/, finds in build/fuzz/; make fuzz-corpus records seeds' \
 	  'make bench      the figures, beside the peer'"'"'s' \
@@ -201,8 +202,10 @@ tools: $(addprefix $(BUILD)/tools/,$(TOOLS))
 guest:
 system: all guest $(BUILD)/tools/godwitctl
 	$(Q)tests/system/run.py
-demo: all guest
-	$(Q)tools/demo
+demo: all guest $(if $(filter debian,$(GUEST)),$(BUILD)/debian/disk.img)
+	$(Q)GUEST=$(GUEST) tools/demo
+$(BUILD)/debian/disk.img: tools/mkdebian $(shell find tests/guest/debian -type f) | $(DEPS)/ready.mk
+	$(Q)tools/mkdebian $(@D)
 bench: all guest
 	$(Q)python3 tests/bench/run_bench.py
 system-long: all guest
