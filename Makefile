@@ -35,7 +35,7 @@ help:
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/): godwitctl, mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
-	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, virtio devices' \
+	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, virtio devices, a whole Debian' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
 	  'make soak-faults  faults injected into moves between emulated hosts, 50 for each vendor: VENDOR=amd takes a quarter of an hour, intel an hour' \
 	  'make lint       which folder includes which, checked against the rules' \
@@ -208,7 +208,7 @@ $(BUILD)/debian/disk.img: tools/mkdebian $(shell find tests/guest/debian -type f
 	$(Q)tools/mkdebian $(@D)
 bench: all guest
 	$(Q)python3 tests/bench/run_bench.py
-system-long: all guest
+system-long: all guest $(BUILD)/debian/disk.img
 	$(Q)tests/system/run.py --long
 soak: all guest
 	$(Q)tests/system/run.py --soak
