@@ -24,7 +24,8 @@ RATE = 400_000                                  # bytes/s of the transfer while 
 CALM_S = 5                                      # pings before the first move, to compare with, and around each
 MOST_SILENCE_MS = 2000                          # longer than this and a person or a monitor outside would have noticed
 
-NO_INTEL = "GUEST=debian is for VENDOR=amd: Bochs, which emulates VT-x, runs some 40 million instructions a second, and this Debian would need {} to its prompt there"
+NO_INTEL = ("GUEST=debian is for VENDOR=amd.  Bochs, which emulates VT-x, is 13 times slower than QEMU (a small Linux in a guest is up after 35 s, not 2.7 s), and its "
+            "network card receives 1.2 MB/s: this Debian would need some six minutes to its prompt and a minute for each login.  VENDOR=intel moves a smaller Linux")
 
 
 def guest_file(name):
