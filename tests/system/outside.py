@@ -139,8 +139,11 @@ class Ssh:
 
     def ask(self, line, timeout=60):
         """A connection of its own for one command; returns what that printed."""
-        done = subprocess.run([*self.command, line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              timeout=timeout * SLOWNESS, check=False)
+        try:
+            done = subprocess.run([*self.command, line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                  timeout=timeout * SLOWNESS, check=False)
+        except subprocess.TimeoutExpired:
+            raise Timeout(f"ssh ... {line!r} has no answer within {timeout * SLOWNESS:.0f} s") from None
         if done.returncode:
             raise AssertionError(f"ssh ... {line!r} ended with {done.returncode}: {done.stdout.strip()}")
         return done.stdout.strip()
