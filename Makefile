@@ -28,13 +28,14 @@ help:
 	@sed -n '2,12s/^# \{0,1\}//p' Makefile
 	@printf '%s\n' '' 'make            build/godwit.efi (and build/godwit.elf with debug information)' \
 	  'make demo       two emulated hosts, a running Linux guest moves there and back; make demo VENDOR=intel: VT-x in Bochs (minutes)' \
+  'make demo GUEST=debian  the same with a Debian on a disk (systemd, sshd, a workload) and a client outside that is logged in all the time' \
 	  'make test       unit tests, model check, mutants, short fuzzing, system tests; one by one: make unit, model, mutants, fuzz, system' \
 	  'make fuzz FUZZ_SECONDS=n  n seconds for each fuzz target (10); seeds in tests/fuzz/corpus/, finds in build/fuzz/; make fuzz-corpus records seeds' \
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/): godwitctl, mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
-	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, virtio devices' \
+	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, virtio devices, a whole Debian' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
 	  'make soak-faults  faults injected into moves between emulated hosts, 50 for each vendor: VENDOR=amd takes a quarter of an hour, intel an hour' \
 	  'make lint       which folder includes which, checked against the rules' \
@@ -201,11 +202,13 @@ tools: $(addprefix $(BUILD)/tools/,$(TOOLS))
 guest:
 system: all guest $(BUILD)/tools/godwitctl
 	$(Q)tests/system/run.py
-demo: all guest
-	$(Q)tools/demo
+demo: all guest $(if $(filter debian,$(GUEST)),$(BUILD)/debian/disk.img)
+	$(Q)GUEST=$(GUEST) tools/demo
+$(BUILD)/debian/disk.img: tools/mkdebian $(shell find tests/guest/debian -type f) | $(DEPS)/ready.mk
+	$(Q)tools/mkdebian $(@D)
 bench: all guest
 	$(Q)python3 tests/bench/run_bench.py
-system-long: all guest
+system-long: all guest $(BUILD)/debian/disk.img
 	$(Q)tests/system/run.py --long
 soak: all guest
 	$(Q)tests/system/run.py --soak

@@ -163,14 +163,6 @@ static struct vcpu *pick(struct runqueue *q, uint64_t now, uint64_t *wake, uint6
     return found;
 }
 
-static void idle_until(struct pcpu *me, uint64_t wake)
-{
-    uint64_t before = tsc_read();
-    pcpu_timer_set(wake);
-    pcpu_idle();
-    me->idle_us += clock_tsc_to_us(tsc_read() - before);
-}
-
 void sched_run(void)
 {
     struct pcpu *me = this_pcpu();
@@ -183,9 +175,11 @@ void sched_run(void)
         uint64_t now = tsc_read(), wake = service_wake, least = MAX(clock_us_to_tsc(SERVICE_MIN_SLICE_US), now - before);
         uint64_t run_end = now + MIN(clock_us_to_tsc(SCHED_SLICE_US), MAX(service_wake - MIN(service_wake, now), least));
         struct vcpu *v = pick(q, now, &wake, &run_end);
-        if (v)
+        if (v) {
             vcpu_run_slice(v, run_end);
-        else if (!busy)
-            idle_until(me, wake);
+        } else if (!busy) {
+            pcpu_timer_set(wake);
+            pcpu_idle();
+        }
     }
 }

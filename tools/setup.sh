@@ -38,6 +38,13 @@ zstd: packing test data
 gdb: make gdb
 nbdkit: server of guests'"'"' disks in system tests
 qemu-utils: qemu-nbd, another one
+mmdebstrap: the Debian guest of the demo
+uidmap: lets mmdebstrap work without root
+fakeroot: files that belong to root on that guest'"'"'s disk
+e2fsprogs: mke2fs, that disk
+iproute2: bridge and tap devices between emulated hosts and a client outside
+iputils-ping: that client
+openssh-client: that client
 spin: checks the model of the handoff protocol
 '
 

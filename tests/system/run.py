@@ -4,7 +4,7 @@
 
 usage: run.py [-k PATTERN] [--list] [-v] [--long] [--soak]
   -k   only checks whose name matches the regular expression      -v   show hosts' consoles while they run
-  --long   the checks that take minutes each (more of Intel in Bochs, virtio devices), which a plain run leaves out
+  --long   the checks that take minutes each (more of Intel in Bochs, virtio devices, a whole Debian), which a plain run leaves out
 
 A check is a function test_* in tests/system/test_*.py.  Its parameters name fixtures (fixtures.py); checks with the same fixture share one
 boot, in the order written.  One marked with fixtures.each() is a check for each of its cases.  A check that fails, or hangs, spoils its
@@ -51,7 +51,7 @@ def wanted(function):
     return tuple(inspect.signature(function).parameters)
 
 
-LONG = r"^(intel_long|virtio|nbd)\."          # their modules
+LONG = r"^(intel_long|virtio|nbd|debian)\."   # their modules
 HANG_LINES = 40                         # so much of what is known about a hang goes to the output; all of it into a file
 
 

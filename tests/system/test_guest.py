@@ -75,14 +75,23 @@ def test_dirtier_verifies_and_can_fail(solo):
         g.verify()
 
 
+def idle_and_uptime(host):
+    """What `host` says: each CPU's idle time, and how long the host has been up; all in ms."""
+    text = host.command("host")
+    return [int(m) for m in re.findall(r"^cpu \d+: .* idle (\d+) ms", text, re.M)], int(re.search(r"^uptime_ms: (\d+)", text, re.M)[1])
+
+
 def test_idle_guest_idles_the_cpu(solo):
-    """HLT gives the CPU back: a guest asleep must not have grown much CPU time."""
+    """HLT gives the CPU back: a guest asleep must not have grown much CPU time; and a CPU is not idle for longer than time passes."""
     with start_shell(solo.host):
         pass
+    idle, began = idle_and_uptime(solo.host)
     spent = [int(m) for m in re.findall(r"guest time (\d+) ms", solo.host.command("vm inspect shell"))]
     time.sleep(4)
     later = [int(m) for m in re.findall(r"guest time (\d+) ms", solo.host.command("vm inspect shell"))]
     assert spent and later and sum(later) - sum(spent) < 1500, f"{sum(later) - sum(spent)} ms of CPU in 4 s asleep"
+    idle_later, ended = idle_and_uptime(solo.host)
+    assert 0 < idle_later[0] - idle[0] <= ended - began + 5, f"CPU 0 was idle for {idle_later[0] - idle[0]} of {ended - began} ms"
 
 
 def test_unknown_ports(solo):
