@@ -404,6 +404,10 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
     a.vm.disk.disk = NULL;
     a.vm.config.nbd.port = 0;
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    offer[34] |= 32;                                            /* a fingerprint, of no server */
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
+    assert_non_null(strstr(why, "no such disk"));
     end();
 }
 
