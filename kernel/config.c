@@ -373,7 +373,7 @@ static bool vm_balloon(struct parser *p, const char *v)    { return boolean(v, &
 /* HOST[:PORT]/EXPORT */
 static bool nbd_target(const char *s, struct nbd_config *out)
 {
-    struct nbd_config n = { .port = CONFIG_DEFAULT_NBD_PORT };
+    struct nbd_config n = { .port = CONFIG_DEFAULT_NBD_PORT, .tls = out->tls };
     uint64_t port;
     if (!ip4(&s, n.ip) || n.ip[0] == 0 || n.ip[0] == 127 || n.ip[0] >= 224)
         return false;
@@ -389,8 +389,14 @@ static bool nbd_target(const char *s, struct nbd_config *out)
         if (*c <= ' ' || *c > '~')
             return false;
     memcpy(n.name, s, strlen(s));
+    memcpy(n.fingerprint, out->fingerprint, sizeof(n.fingerprint));
     *out = n;
     return true;
+}
+static bool vm_disk_fingerprint(struct parser *p, const char *v)
+{
+    p->vm->nbd.tls = hex_bytes(v, p->vm->nbd.fingerprint, 32, false);
+    return p->vm->nbd.tls;
 }
 static bool vm_disk(struct parser *p, const char *v)
 {
@@ -471,8 +477,8 @@ static const struct key client_keys[] = {
     [CLIENT_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `godwitctl key` prints them" },
     [CLIENT_ROLE] = { "role", client_role, "read or operate" },
 };
-enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_SHUTDOWN, VM_MAC, VM_PIN, VM_NIC, VM_DISK, VM_RNG,
-       VM_BALLOON, VM_CONSOLE };
+enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_SHUTDOWN, VM_MAC, VM_PIN, VM_NIC, VM_DISK, VM_DISK_FINGERPRINT,
+       VM_RNG, VM_BALLOON, VM_CONSOLE };
 static const struct key vm_keys[] = {
     [VM_MEMORY] = { "memory", vm_memory, "a size like 256M or 2G: a multiple of 2M, from 16M to 1024G" },
     [VM_CPUS] = { "cpus", vm_cpus, "a number, 1 to 8" },
@@ -486,6 +492,7 @@ static const struct key vm_keys[] = {
     [VM_PIN] = { "pin", vm_pin, "any, or the number of a CPU, 0 to 63" },
     [VM_NIC] = { "nic", vm_nic, YES_NO },
     [VM_DISK] = { "disk", vm_disk, "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\) or nbd:ADDRESS[:PORT]/EXPORT (like nbd:192.168.1.5/web)" },
+    [VM_DISK_FINGERPRINT] = { "disk-fingerprint", vm_disk_fingerprint, "64 hex digits: the SHA-256 of the certificate (DER) of the disk's NBD server" },
     [VM_RNG] = { "rng", vm_rng, YES_NO },
     [VM_BALLOON] = { "balloon", vm_balloon, YES_NO },
     [VM_CONSOLE] = { "console", vm_console, "serial or virtio" },
@@ -587,7 +594,10 @@ static void section_end(struct parser *p)
             mistake(p, p->section_line, "memory", "a valid memory; this VM is left out");
         if (!kernel)
             mistake(p, p->section_line, "kernel", "a valid kernel; this VM is left out");
-        if (!memory || !kernel)
+        bool secret = p->seen & BIT32(VM_DISK_FINGERPRINT), secured = p->vm->nbd.tls && p->vm->nbd.port;
+        if (secret && !secured)
+            mistake(p, p->section_line, "disk-fingerprint", "a valid one, with disk = nbd:...; this VM is left out, for its disk must not go unencrypted");
+        if (!memory || !kernel || (secret && !secured))
             p->c->n_vms--;
     } else if (p->section == SEC_PEER) {
         bool address = p->good & BIT32(PEER_ADDRESS), fingerprint = p->good & BIT32(PEER_FINGERPRINT);

@@ -42,6 +42,8 @@ struct nbd_config {                     /* an export of an NBD server */
     uint8_t ip[4];
     uint16_t port;                      /* 0: none */
     char name[CONFIG_PATH_LEN];         /* printable ASCII without blanks; "": the server's default export */
+    bool tls;                           /* only by TLS, and only from a server whose certificate has this fingerprint */
+    uint8_t fingerprint[32];
 };
 #define CONFIG_DEFAULT_NBD_PORT 10809
 struct vm_config {

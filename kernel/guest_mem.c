@@ -121,6 +121,44 @@ static bool range_is_ram(const struct vm *vm, gpa_t a, size_t len)
     return true;
 }
 
+/* Words that lie as words must are one access of the processor: memcpy may go byte by byte, and the guest has other processors. */
+#define IS_WORD(p, n, type) ((n) == sizeof(type) && (uintptr_t)(p) % sizeof(type) == 0)
+
+static void copy_from(void *out, const char *page, size_t n)
+{
+    if (IS_WORD(page, n, uint16_t)) {
+        uint16_t val = __atomic_load_n((const uint16_t *)page, __ATOMIC_RELAXED);
+        __builtin_memcpy(out, &val, sizeof(val));
+    } else if (IS_WORD(page, n, uint32_t)) {
+        uint32_t val = __atomic_load_n((const uint32_t *)page, __ATOMIC_RELAXED);
+        __builtin_memcpy(out, &val, sizeof(val));
+    } else if (IS_WORD(page, n, uint64_t)) {
+        uint64_t val = __atomic_load_n((const uint64_t *)page, __ATOMIC_RELAXED);
+        __builtin_memcpy(out, &val, sizeof(val));
+    } else {
+        memcpy(out, page, n);
+    }
+}
+
+static void copy_to(char *page, const void *in, size_t n)
+{
+    uint16_t val16;
+    uint32_t val32;
+    uint64_t val64;
+    if (IS_WORD(page, n, uint16_t)) {
+        __builtin_memcpy(&val16, in, sizeof(val16));
+        __atomic_store_n((uint16_t *)page, val16, __ATOMIC_RELAXED);
+    } else if (IS_WORD(page, n, uint32_t)) {
+        __builtin_memcpy(&val32, in, sizeof(val32));
+        __atomic_store_n((uint32_t *)page, val32, __ATOMIC_RELAXED);
+    } else if (IS_WORD(page, n, uint64_t)) {
+        __builtin_memcpy(&val64, in, sizeof(val64));
+        __atomic_store_n((uint64_t *)page, val64, __ATOMIC_RELAXED);
+    } else {
+        memcpy(page, in, n);
+    }
+}
+
 enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
 {
     char *out = buf;
@@ -130,7 +168,7 @@ enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
         size_t off = a.v % PAGE_SIZE, n = MIN(len, PAGE_SIZE - off);
         const char *page = guest_page(vm, gpa_gfn(a));
         if (page)
-            memcpy(out, page + off, n);
+            copy_from(out, page + off, n);
         else
             memset(out, 0, n);
         a = gpa_add(a, n), out += n, len -= n;
@@ -152,7 +190,7 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
                 return e;
             page = (char *)guest_page(vm, gpa_gfn(a));
         }
-        memcpy(page + off, in, n);
+        copy_to(page + off, in, n);
         dirty_mark(vm, gpa_gfn(a));                             /* after the copy: see above */
         a = gpa_add(a, n), in += n, len -= n;
     }

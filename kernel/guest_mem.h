@@ -45,7 +45,7 @@ const void *guest_page(const struct vm *vm, uint64_t gfn);
  *  The caller finishes writing before the guest's next harvest could miss it: on the pCPU that harvests, or with the VM stopped. */
 void *guest_page_for_write(struct vm *vm, uint64_t gfn);
 
-/** Copy len bytes from / to guest-physical memory; may cross pages.  HV_E_RANGE: some byte is not RAM (nothing read or written);
+/** Copy len bytes from / to guest-physical memory; may cross pages.  2, 4 or 8 bytes at a multiple of that are one access: never half old, half new.  HV_E_RANGE: some byte is not RAM (nothing read or written);
  *  HV_E_NOMEM.  Any pCPU; takes vm->mem_lock when a block must be backed. */
 HV_MUST_CHECK enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len);
 HV_MUST_CHECK enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len);

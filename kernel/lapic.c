@@ -143,6 +143,8 @@ void lapic_accept(struct vcpu *v, uint8_t vec)
     spin_unlock(&v->vm->dev_lock);
 }
 
+int lapic_in_service(const struct vcpu *v) { return highest_isr(v->lapic); }
+
 bool lapic_has_wakeup(struct vcpu *v)
 {
     unsigned req = atomic_load(&v->requests);

@@ -41,6 +41,8 @@ void lapic_reset(struct vcpu *v, bool keep_base);
 /* For the run loop, on v's pCPU. */
 /** Highest interrupt vector that can be delivered now given the priorities (not looking at RFLAGS.IF), or -1.  Cheap when none. */
 int lapic_pending(struct vcpu *v);
+/** The highest vector whose end (EOI) the guest has not said yet, or -1; for `vm inspect`. */
+int lapic_in_service(const struct vcpu *v);
 /** vec, as returned by lapic_pending(), is being injected: in service from now on (or acknowledged at the 8259 when it came from there). */
 void lapic_accept(struct vcpu *v, uint8_t vec);
 /** Would anything wake v from HLT: NMI, INIT or SIPI request, or a deliverable interrupt with RFLAGS.IF=1? */

@@ -169,6 +169,16 @@ bool virtq_wants_irq(struct vm *vm, struct virtq *q)
     return !valid || (uint16_t)(now - val - 1) < (uint16_t)(now - old);         /* 2.7.7.2 */
 }
 
+bool virtq_look(const struct vm *vm, const struct virtq *q, uint16_t *offered, uint16_t *wants)
+{
+    uint8_t idx[2], val[2];
+    uint64_t at = q->event_idx ? q->avail + 4 + 2ull * q->num : q->avail;
+    if (!q->enabled || guest_read(vm, gpa(q->avail + 2), idx, 2) != HV_OK || guest_read(vm, gpa(at), val, 2) != HV_OK) return false;
+    *offered = (uint16_t)(idx[0] | idx[1] << 8);
+    *wants = (uint16_t)(val[0] | val[1] << 8);
+    return true;
+}
+
 /* ---- data ---- */
 
 static size_t copy(struct vm *vm, const struct virtq_seg *seg, unsigned n, uint64_t off, uint8_t *buf, size_t len, bool write)

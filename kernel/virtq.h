@@ -52,6 +52,10 @@ bool virtq_publish(struct vm *vm, struct virtq *q, unsigned n);
 /** Does the guest want an interrupt for what was pushed since it was last asked? */
 bool virtq_wants_irq(struct vm *vm, struct virtq *q);
 
+/** What the guest's memory says about q at this moment, for `vm inspect`: its next request's index, and which of our answers it wants to hear of (event index; else
+ *  the flags of its ring).  False: not enabled, or not readable. */
+bool virtq_look(const struct vm *vm, const struct virtq *q, uint16_t *offered, uint16_t *wants);
+
 /** Copy between buf and the request's out-segments (read) or in-segments (write) at offset off.  Returns bytes copied, fewer than len only at
  *  the request's end. */
 size_t virtq_read(struct vm *vm, const struct virtq_chain *c, uint64_t off, void *buf, size_t len);

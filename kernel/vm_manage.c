@@ -405,7 +405,7 @@ static void inspect_vcpu(struct vcpu *v, void (*print)(const char *fmt, ...))
     print("vCPU %u: pCPU %u, %s%s, rip 0x%llx rflags 0x%llx, guest time %llu ms", v->index, v->pcpu, states[atomic_load(&v->state)],
           v->halted ? ", halted" : "", (unsigned long long)v->rip, (unsigned long long)v->rflags,
           (unsigned long long)(clock_tsc_to_us(v->guest_tsc_ticks) / 1000));
-    print("  pending interrupt %d, requests 0x%x, timer due %s", lapic_pending(v), atomic_load(&v->requests),
+    print("  pending interrupt %d, in service %d, requests 0x%x, timer due %s", lapic_pending(v), lapic_in_service(v), atomic_load(&v->requests),
           lapic_timer_deadline(v) ? "yes" : "no");
     print("  longest kept out %llu us, timer late by %llu us", (unsigned long long)clock_tsc_to_us(v->out_max),
           (unsigned long long)clock_tsc_to_us(v->late_max));

@@ -2,8 +2,8 @@
  * kernel/vm_offer.c - what a source tells about a VM before moving it, and the destination's answer: every reason why not.
  *
  * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory u64 · disk u64 · tsc_hz u64 · xcr0 u64 ·
- * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with OFFER_NBD: server 4 · port u16 · export name · size u64 · block size u32 ·
- * DISK_* bits u32 · CPUID table (cpuid_save) · n u16 and n times (section u16, version u16).
+ * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with OFFER_NBD: server 4 · port u16 · export name · with OFFER_NBD_TLS:
+ * fingerprint 32 · size u64 · block size u32 · DISK_* bits u32 · CPUID table (cpuid_save) · n u16 and n times (section u16, version u16).
  * virtio: which devices it has, OFFER_* bits.  disk: bytes of its ram: disk, 0 without.
  * The sections are the devices of the state to come; one that this host does not know is a reason to refuse, before any page is sent. */
 #include <stdio.h>
@@ -15,7 +15,7 @@
 #include "kernel/x86/fpu.h"
 
 #define OFFER_MAGIC 0x4f565747u         /* "GWVO" */
-enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_NBD = 16, OFFER_ALL = 31 };
+enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_NBD = 16, OFFER_NBD_TLS = 32, OFFER_ALL = 63 };
 enum { DISK_RO = 1, DISK_FLUSHES_IT = 2, DISK_DISCARDS = 4, DISK_WRITES_ZEROES = 8, DISK_ALL = 15 };
 
 /* VMS_SEC_* with the versions that vm_state.c writes and reads. */
@@ -57,7 +57,8 @@ static bool name_ok(const char *s)
 
 static unsigned virtio_bits(const struct vm_config *c)
 {
-    return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) | (c->hvc ? OFFER_HVC : 0u) | (c->nbd.port ? OFFER_NBD : 0u);
+    return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) | (c->hvc ? OFFER_HVC : 0u) |
+           (c->nbd.port ? OFFER_NBD : 0u) | (c->nbd.port && c->nbd.tls ? OFFER_NBD_TLS : 0u);
 }
 
 static void nbd_write(struct wr *w, const struct vm *vm)
@@ -67,6 +68,7 @@ static void nbd_write(struct wr *w, const struct vm *vm)
     const struct disk_info *i = vm->disk.disk ? &vm->disk.disk->info : &unknown;
     if (!n->port) return;
     wr_bytes(w, n->ip, sizeof n->ip); wr_u16(w, n->port); wr_text(w, n->name);
+    if (n->tls) wr_bytes(w, n->fingerprint, sizeof n->fingerprint);
     wr_u64(w, i->bytes); wr_u32(w, i->block);
     wr_u32(w, (i->read_only ? DISK_RO : 0u) | (i->flush ? DISK_FLUSHES_IT : 0u) | (i->discard ? DISK_DISCARDS : 0u) | (i->zeroes ? DISK_WRITES_ZEROES : 0u));
 }
@@ -77,6 +79,7 @@ static bool nbd_parse(struct rd *r, struct vm_offer *o)
     rd_bytes(r, n->ip, sizeof n->ip);
     n->port = rd_u16(r);
     if (!rd_text(r, n->name, sizeof n->name)) return false;
+    if (n->tls) rd_bytes(r, n->fingerprint, sizeof n->fingerprint);
     o->disk.bytes = rd_u64(r);
     o->disk.block = rd_u32(r);
     uint32_t can = rd_u32(r), block = o->disk.block;
@@ -127,6 +130,8 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why
     if (o->config.disk_bytes % BLOCK_SIZE || o->config.disk_bytes > BIT64(46)) return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
     o->config.nic = virtio & OFFER_NIC, o->config.rng = virtio & OFFER_RNG, o->config.balloon = virtio & OFFER_BALLOON, o->config.hvc = virtio & OFFER_HVC;
     o->config.nbd.port = !!(virtio & OFFER_NBD);                /* its address follows */
+    o->config.nbd.tls = virtio & OFFER_NBD_TLS;
+    if (o->config.nbd.tls && !o->config.nbd.port) return REFUSE(HV_E_PROTO, "the offer has a fingerprint for a disk's server, and no such disk");
     o->vendor = vendor;
     o->config.n_cpus = n_cpus;
     return HV_OK;

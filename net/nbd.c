@@ -2,7 +2,9 @@
  * net/nbd.c - NBD client: requests of a guest's disk to a server, and again to the server when it was away.
  *
  *   DOWN --time--> CONNECTING --TCP--> GREETING --magic, flags--> OPTION --export, ACK--> READY
- *     ^______________________ lost, or the server broke the protocol: `down()` ____________|
+ *     ^                        with a fingerprint |                   ^                         |
+ *     |                                           +--> STARTTLS --ACK--> SECURING --TLS--+      |
+ *     +______________________ lost, or the server broke the protocol: `down()` ________________|
  *
  * Requests are in a table in the order in which they came (their serial number, which is also the cookie on the wire):
  *
@@ -15,6 +17,9 @@
  *
  * A write that was answered and not flushed is in the server's hands, as with any disk that has a cache: it survives the server process, but
  * not the server's machine unless the guest flushed.  The guest is told of the cache (FLUSH is offered) and flushes what it promises to others.
+ *
+ * A disk with a fingerprint in its configuration is spoken to by TLS only: nothing but the greeting goes in the clear, and nothing that came in
+ * the clear is believed afterwards (what the server offers and its size come by TLS).  NBD's doc/proto.md, "TLS support", FORCEDTLS.
  *
  * The server is not trusted: each number is checked where it comes in, and what makes no sense costs the connection only. */
 #include "net/nbd.h"
@@ -40,7 +45,7 @@
 #define MAGIC_REQUEST  UINT32_C(0x25609513)
 #define MAGIC_SIMPLE   UINT32_C(0x67446698)
 enum { FIXED_NEWSTYLE = 1, NO_ZEROES = 2 };     /* handshake flags, both sides' */
-enum { OPT_GO = 7, INFO_EXPORT = 0, INFO_BLOCK_SIZE = 3 };
+enum { OPT_STARTTLS = 5, OPT_GO = 7, INFO_EXPORT = 0, INFO_BLOCK_SIZE = 3 };
 enum { REP_ACK = 1, REP_INFO = 3 };
 #define REP_ERROR      BIT32(31)
 enum { ERR_UNSUP = 1, ERR_POLICY, ERR_INVALID, ERR_PLATFORM, ERR_TLS_REQD, ERR_UNKNOWN, ERR_SHUTDOWN };
@@ -53,7 +58,7 @@ enum { NBD_ENOTSUP = 95, NBD_ESHUTDOWN = 108 };
 #define REQUEST_LEN    28u
 #define SIMPLE_LEN     16u
 
-enum state { DOWN, CONNECTING, GREETING, OPTION, READY };
+enum state { DOWN, CONNECTING, GREETING, STARTTLS, SECURING, OPTION, READY };
 enum slot_state { FREE, QUEUED, SENDING, SENT };
 struct slot { enum slot_state state; uint64_t serial, since_us; struct disk_req *r; };
 struct nbd {
@@ -65,6 +70,7 @@ struct nbd {
     struct disk_info offered;                   /* OPTION: what the server said so far */
     bool got_export;
     uint32_t max_block;
+    char server[24];                            /* its address, for messages */
     uint64_t last_serial;
     struct slot slot[SLOTS];                    /* serial n in slot n % SLOTS or where there was room; order is by serial */
     struct slot *sending, *reading;             /* into slot[]: whose data is under way now; NULL: between requests, replies */
@@ -131,7 +137,7 @@ static void check_stream(struct nbd *n)
     if (st == STREAM_FAILED || st == STREAM_CLOSED) {
         char why[160];
         snprintf(why, sizeof why, "%s", stream_reason(n->stream));
-        if (n->state == GREETING || n->state == OPTION) down(n, "%s in the middle of the handshake: does it serve one client only?", why);
+        if (n->state == GREETING || n->state == STARTTLS || n->state == OPTION) down(n, "%s in the middle of the handshake: does it serve one client only?", why);
         else down(n, "%s", why);
     } else if (n->state != READY && clock_us() > n->deadline_us) {
         down(n, "the server did not answer the NBD handshake within %u s: does it serve one client at a time (qemu-nbd: --shared=0)?",
@@ -150,16 +156,9 @@ static void connect(struct nbd *n)
     else n->state = CONNECTING;
 }
 
-static size_t greeting(struct nbd *n, const uint8_t *p, size_t len)
+static void ask_for_export(struct nbd *n)
 {
-    if (len < GREETING_LEN) return 0;
-    unsigned flags = (unsigned)num(p + 16, 2);
     size_t name_len = strlen(n->target.name);
-    if (num(p, 8) != MAGIC_INIT || num(p + 8, 8) != MAGIC_OPTION || !(flags & FIXED_NEWSTYLE)) {
-        broke(n, "its greeting is not that of a newstyle NBD server");
-        return 0;
-    }
-    put(n, FIXED_NEWSTYLE | (flags & NO_ZEROES), 4);
     put(n, MAGIC_OPTION, 8);
     put(n, OPT_GO, 4);
     put(n, 4 + name_len + 2 + 2, 4);
@@ -172,14 +171,49 @@ static size_t greeting(struct nbd *n, const uint8_t *p, size_t len)
     n->got_export = false;
     n->offered = (struct disk_info){ .block = DISK_SECTOR };
     n->max_block = 32 * MIB;                    /* what a server takes that does not say */
+}
+
+static void ask_for_tls(struct nbd *n)
+{
+    put(n, MAGIC_OPTION, 8);
+    put(n, OPT_STARTTLS, 4);
+    put(n, 0, 4);
+    n->state = STARTTLS;
+}
+
+static size_t greeting(struct nbd *n, const uint8_t *p, size_t len)
+{
+    if (len < GREETING_LEN) return 0;
+    unsigned flags = (unsigned)num(p + 16, 2);
+    if (num(p, 8) != MAGIC_INIT || num(p + 8, 8) != MAGIC_OPTION || !(flags & FIXED_NEWSTYLE)) {
+        broke(n, "its greeting is not that of a newstyle NBD server");
+        return 0;
+    }
+    put(n, FIXED_NEWSTYLE | (flags & NO_ZEROES), 4);
+    if (n->target.tls) ask_for_tls(n);
+    else ask_for_export(n);
     return GREETING_LEN;
+}
+
+/* Its whole answer is in p[0..have); what comes behind it was not said by TLS, and whoever said it wants us to take it for that. */
+static void starttls_reply(struct nbd *n, uint32_t type, bool more)
+{
+    if (type & REP_ERROR) {
+        down(n, "the server offers no TLS (NBD error %u), and this disk has a disk-fingerprint: set TLS up there", type & ~REP_ERROR);
+    } else if (type != REP_ACK || more || n->out_pos < n->out_len) {
+        broke(n, "its answer to NBD_OPT_STARTTLS");
+    } else {
+        enum hv_err e = stream_start_tls(n->stream, n->server, n->target.fingerprint);
+        if (e) down(n, "TLS to the server cannot begin (%s): has this host a key and a certificate?", hv_err_text(e));
+        else n->state = SECURING;
+    }
 }
 
 static void refused(struct nbd *n, uint32_t type)
 {
     switch (type & ~REP_ERROR) {
     case ERR_UNKNOWN:  down(n, "the server has no export named \"%s\"", n->target.name); break;
-    case ERR_TLS_REQD: down(n, "the server wants TLS, which this client does not speak: let it serve this network without"); break;
+    case ERR_TLS_REQD: down(n, "the server wants TLS: give the guest the fingerprint of its certificate (disk-fingerprint)"); break;
     case ERR_POLICY:   down(n, "the server forbids this client the export \"%s\"", n->target.name); break;
     case ERR_SHUTDOWN: down(n, "the server is shutting down"); break;
     case ERR_UNSUP:    down(n, "the server is too old: it does not know NBD_OPT_GO"); break;
@@ -241,13 +275,14 @@ static void negotiated(struct nbd *n)
 static size_t option_reply(struct nbd *n, const uint8_t *p, size_t have)
 {
     if (have < OPT_REPLY_LEN) return 0;
-    uint32_t type = (uint32_t)num(p + 12, 4), len = (uint32_t)num(p + 16, 4);
-    if (num(p, 8) != MAGIC_REPLY || num(p + 8, 4) != OPT_GO || len > BUF_LEN - OPT_REPLY_LEN) {
-        broke(n, "the answer to NBD_OPT_GO");
+    uint32_t type = (uint32_t)num(p + 12, 4), len = (uint32_t)num(p + 16, 4), asked = n->state == STARTTLS ? OPT_STARTTLS : OPT_GO;
+    if (num(p, 8) != MAGIC_REPLY || num(p + 8, 4) != asked || len > BUF_LEN - OPT_REPLY_LEN) {
+        broke(n, "the answer to an option");
         return 0;
     }
     if (have < OPT_REPLY_LEN + len) return 0;
-    if (type == REP_ACK) negotiated(n);
+    if (n->state == STARTTLS) starttls_reply(n, type, have > OPT_REPLY_LEN + len);
+    else if (type == REP_ACK) negotiated(n);
     else if (type == REP_INFO) take_info(n, p + OPT_REPLY_LEN, len);
     else if (type & REP_ERROR) refused(n, type);
     else broke(n, "an unknown answer to NBD_OPT_GO");
@@ -303,9 +338,9 @@ static size_t take_in(struct nbd *n, const uint8_t *p, size_t len)
 {
     switch (n->state) {
     case GREETING: return greeting(n, p, len);
-    case OPTION:   return option_reply(n, p, len);
+    case STARTTLS: case OPTION: return option_reply(n, p, len);
     case READY:    return n->reading ? read_data(n, p, len) : reply(n, p, len);
-    case DOWN: case CONNECTING: break;
+    case DOWN: case CONNECTING: case SECURING: break;
     }
     return 0;
 }
@@ -424,14 +459,17 @@ static void note_oldest(struct nbd *n)
     n->disk.oldest_us = us;
 }
 
+static bool talks(const struct nbd *n) { return n->state > CONNECTING && n->state != SECURING; }
+
 static bool poll(struct disk *d)
 {
     struct nbd *n = nbd_of(d);
     bool moved = false;
     if (n->state == DOWN) connect(n);
     if (n->state == CONNECTING && stream_status(n->stream) == STREAM_OPEN) n->state = GREETING;
-    if (n->state > CONNECTING) moved = receive(n);
-    if (n->state > CONNECTING) moved |= transmit(n);
+    if (n->state == SECURING && stream_status(n->stream) == STREAM_OPEN) ask_for_export(n);
+    if (talks(n)) moved = receive(n);
+    if (talks(n)) moved |= transmit(n);
     if (n->state != DOWN && !moved) check_stream(n);
     note_oldest(n);
     return moved;
@@ -467,7 +505,8 @@ enum hv_err nbd_open(const struct nbd_config *target, struct disk **out)
     d->max_pending = SLOTS;
     d->lost_us = MAX(clock_us(), 1u);
     snprintf(d->why, sizeof d->why, "not connected yet");
-    snprintf(d->name, sizeof d->name, "nbd:%u.%u.%u.%u:%u/%s", target->ip[0], target->ip[1], target->ip[2], target->ip[3], target->port, target->name);
+    snprintf(n->server, sizeof n->server, "%u.%u.%u.%u:%u", target->ip[0], target->ip[1], target->ip[2], target->ip[3], target->port);
+    snprintf(d->name, sizeof d->name, "nbd:%s/%s", n->server, target->name);
     *out = d;
     return HV_OK;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/nbd.h - a disk that is an export of an NBD server, over a bare TCP stream.
+ * net/nbd.h - a disk that is an export of an NBD server, over TCP, or TLS if its configuration has a fingerprint.
  *
- * Manual: the NBD project's doc/proto.md ("The NBD protocol"): fixed newstyle negotiation, NBD_OPT_GO, simple replies. */
+ * Manual: the NBD project's doc/proto.md ("The NBD protocol"): fixed newstyle negotiation, NBD_OPT_STARTTLS, NBD_OPT_GO, simple replies. */
 #ifndef GODWIT_NET_NBD_H
 #define GODWIT_NET_NBD_H
 

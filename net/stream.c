@@ -63,6 +63,7 @@ struct stream {
     enum stream_status status;
     enum owner owner;
     bool plain;                                 /* no TLS: bytes go to TCP and come from rxq as they are */
+    bool server;                                /* to a server that is no Godwit host */
     bool incoming, connected, fin, close_sent, unsent_output;
     err_t tcp_error;                            /* what lwIP's error callback said; ERR_OK: nothing */
     struct peer_config dial;                    /* whom we dialled; a copy */
@@ -420,7 +421,7 @@ static size_t plain_write(struct stream *s, const uint8_t *from, size_t len)
 
 static void tls_begin(struct stream *s)
 {
-    s->tls = s->incoming ? tls_server(s->service->known, s->service->n_known, s->service->section) : tls_client(&s->dial);
+    s->tls = s->incoming ? tls_server(s->service->known, s->service->n_known, s->service->section) : tls_client(&s->dial, s->server ? "disk" : "peer");
     if (!s->tls) stream_fail(s, HV_E_NOMEM, "not enough memory for a TLS session");
     else s->deadline_us = clock_us() + HANDSHAKE_US;
 }
@@ -639,7 +640,7 @@ static enum hv_err dial(const struct peer_config *peer, bool plain, struct strea
         return HV_FAIL(HV_E_NOMEM);
     }
     s->dial = *peer;
-    s->plain = plain;
+    s->plain = s->server = plain;
     s->owner = OWNER_USER;
     s->deadline_us = clock_us() + CONNECT_US;
     pcb_adopt(s, pcb);
@@ -668,6 +669,18 @@ enum hv_err stream_connect_plain(const uint8_t ip[4], uint16_t port, struct stre
     struct peer_config server = { .port = port };
     memcpy(server.ip, ip, 4);
     return dial(&server, true, out);
+}
+
+enum hv_err stream_start_tls(struct stream *s, const char *name, const uint8_t fingerprint[32])
+{
+    if (!listener || !s->plain || s->status != STREAM_OPEN || s->rx_tail != s->rx_head) return HV_FAIL(HV_E_UNSUPP);
+    snprintf(s->dial.name, sizeof s->dial.name, "%s", name);
+    memcpy(s->dial.fingerprint, fingerprint, sizeof s->dial.fingerprint);
+    s->plain = false;
+    s->status = STREAM_CONNECTING;
+    s->deadline_us = clock_us() + HANDSHAKE_US;
+    activity = true;                            /* the next turn begins the handshake */
+    return HV_OK;
 }
 
 enum stream_status stream_status(const struct stream *s)          { return s->status; }

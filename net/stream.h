@@ -43,6 +43,10 @@ void net_announce_mac(const uint8_t mac[6]);
 /** Start connecting to a server that is no Godwit host (storage): a bare TCP stream, neither encrypted nor authenticated; it is OPEN when TCP is.
  *  HV_E_NOMEM; HV_E_UNSUPP: network not up. */
 HV_MUST_CHECK enum hv_err stream_connect_plain(const uint8_t ip[4], uint16_t port, struct stream **out);
+/** From here on TLS on an OPEN bare stream from whose server nothing unread has come: it is CONNECTING again, then OPEN when the server has shown the certificate
+ *  with this fingerprint and its key.  name: of the server, for messages.  The server may ask for this host's certificate.  HV_E_UNSUPP: this host has none, or the
+ *  stream is not such a one (the stream stays as it was). */
+HV_MUST_CHECK enum hv_err stream_start_tls(struct stream *s, const char *name, const uint8_t fingerprint[32]);
 /** Start connecting to peer; the stream is CONNECTING.  HV_E_NOMEM; HV_E_UNSUPP: network not up. */
 HV_MUST_CHECK enum hv_err stream_connect(const struct peer_config *peer, struct stream **out);
 enum stream_status stream_status(const struct stream *s);

@@ -245,11 +245,12 @@ static struct tls *tls_create(const struct peer_config *peers, unsigned n_peers)
     return t;
 }
 
-struct tls *tls_client(const struct peer_config *want)
+struct tls *tls_client(const struct peer_config *want, const char *section)
 {
     struct tls *t = tls_create(want, 1);
     if (!t) return NULL;
     t->is_client = true;
+    t->check.section = section;
     br_ssl_client_zero(&t->client);
     engine_set_up(t);
     br_ssl_client_set_single_ec(&t->client, &own.cert, 1, &own.key, BR_KEYTYPE_SIGN, BR_KEYTYPE_EC, &br_ec_p256_m31,
@@ -284,12 +285,17 @@ void tls_free(struct tls *t)
 
 /* --- failing --- */
 
+static bool is_disk(const struct tls *t) { return t->is_client && !strcmp(t->check.section, "disk"); }
+
 static void refusal_explain(struct tls *t)
 {
     char fp[TLS_FP_TEXT_LEN];
     tls_fp_text(t->check.fingerprint, fp);
     t->error = HV_E_AUTH;
-    if (t->is_client)
+    if (is_disk(t))
+        snprintf(t->reason, sizeof t->reason, "%s showed a certificate with fingerprint %s, which is not the guest's disk-fingerprint; if that server is right, "
+                 "correct it", t->check.peers->name, fp);
+    else if (t->is_client)
         snprintf(t->reason, sizeof t->reason, "%s showed a certificate with fingerprint %s, not the one of its [peer %s] section; if that "
                  "host is right, correct the fingerprint", t->check.peers->name, fp, t->check.peers->name);
     else
@@ -302,7 +308,9 @@ static void alert_explain(struct tls *t, int alert)
     tls_fp_text(own.fingerprint, fp);
     bool cert = (alert >= ALERT_BAD_CERT && alert <= ALERT_CERT_UNKNOWN) || alert == ALERT_UNKNOWN_CA || alert == ALERT_ACCESS_DENIED;
     t->error = cert ? HV_E_AUTH : HV_E_PROTO;
-    if (cert)
+    if (cert && is_disk(t))
+        snprintf(t->reason, sizeof t->reason, "%s does not trust this host: it must know this host's certificate, fingerprint %s", t->check.peers->name, fp);
+    else if (cert)
         snprintf(t->reason, sizeof t->reason, "the peer does not trust this host; its configuration needs a [peer] with fingerprint %s", fp);
     else
         snprintf(t->reason, sizeof t->reason, "the peer ended the session with TLS alert %d%s", alert,
@@ -320,6 +328,7 @@ static void failure_explain(struct tls *t, int err)
                        err == BR_ERR_BAD_SIGNATURE ? "the peer showed a certificate without having its key" :
                        err == BR_ERR_BAD_VERSION || err == BR_ERR_UNSUPPORTED_VERSION ? "the other side does not speak TLS 1.2" :
                        "the other side does not follow TLS";
+    if (is_disk(t) && err == BR_ERR_X509_WRONG_KEY_TYPE) text = "the server's certificate is for another key than EC P-256, the only one that Godwit takes";
     snprintf(t->reason, sizeof t->reason, "%s (TLS error %d)", text, err);
 }
 

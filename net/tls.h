@@ -27,8 +27,8 @@ const uint8_t *tls_own_fingerprint(void);
 /** "8c1d..." into out. */
 void tls_fp_text(const uint8_t fp[TLS_FP_LEN], char out[TLS_FP_TEXT_LEN]);
 
-/** The side that dials: only want's certificate will do.  NULL: no memory. */
-struct tls *tls_client(const struct peer_config *want);
+/** The side that dials: only want's certificate will do.  section: "peer", or "disk" (a server that is no Godwit host), for messages.  NULL: no memory. */
+struct tls *tls_client(const struct peer_config *want, const char *section);
 /** The side that was called: any certificate of known will do.  section: "peer" or "client", for messages. */
 struct tls *tls_server(const struct peer_config *known, unsigned n_known, const char *section);
 void tls_free(struct tls *t);                   /* NULL is allowed; keys are wiped */

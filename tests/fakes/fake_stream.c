@@ -18,6 +18,7 @@ void fake_stream_reset(void)
     f->alive = false;
     f->n_connects = f->n_aborts = f->n_closes = 0;
     f->connect_error = HV_OK;
+    f->tls = f->tls_error = false;
     f->to_len = f->to_pos = f->from_len = 0;
     fake_stream.read_max = fake_stream.write_room = SIZE_MAX;
     fake_now_us = 1000000;
@@ -31,8 +32,19 @@ enum hv_err stream_connect_plain(const uint8_t ip[4], uint16_t port, struct stre
     if (fake_stream.connect_error) return fake_stream.connect_error;
     fake_stream.alive = true;
     fake_stream.status = STREAM_CONNECTING;
+    fake_stream.tls = false;
     fake_stream.to_len = fake_stream.to_pos = fake_stream.from_len = 0;
     *out = (struct stream *)(void *)&fake_stream;
+    return HV_OK;
+}
+enum hv_err stream_start_tls(struct stream *s, const char *name, const uint8_t fingerprint[32])
+{
+    struct fake_stream *f = &fake_stream;
+    check(s);
+    if (!name[0] || fingerprint[31] != 0xf1 || f->tls) abort();
+    if (f->tls_error || f->status != STREAM_OPEN || f->to_pos != f->to_len) return HV_E_UNSUPP;
+    f->tls = true;
+    f->status = STREAM_CONNECTING;
     return HV_OK;
 }
 enum stream_status stream_status(const struct stream *s) { check(s); return fake_stream.status; }

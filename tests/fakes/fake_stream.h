@@ -15,6 +15,8 @@ struct fake_stream {
     uint8_t from_client[FAKE_STREAM_CAP]; size_t from_len;             /* what the client wrote */
     size_t read_max, write_room;                /* bytes of one stream_read, bytes that fit in all until the test changes it */
     enum hv_err connect_error;
+    bool tls_error;
+    bool tls;                                   /* the client began TLS; the test sets the status to OPEN when that is done */
 };
 extern struct fake_stream fake_stream;          /* there is one at a time */
 extern uint64_t fake_now_us;                    /* what clock_us() says */

@@ -48,9 +48,21 @@ static void say(uint64_t val, unsigned bytes)
 {
     while (bytes-- && F.to_len < FAKE_STREAM_CAP) F.to_client[F.to_len++] = (uint8_t)(val >> (8 * bytes));
 }
+static bool tls;                                /* the disk has a fingerprint */
+static void turn(void)
+{
+    for (unsigned i = 0; d->ops->poll(d); i++) CHECK(i < 100000);
+}
 static void say_good_negotiation(void)
 {
     say(0x4e42444d41474943, 8); say(0x49484156454f5054, 8); say(3, 2);
+    if (tls) {
+        turn();
+        say(0x3e889045565a9, 8); say(5, 4); say(1, 4); say(0, 4);
+        turn();
+        if (!F.alive) return;
+        F.status = STREAM_OPEN;
+    }
     say(0x3e889045565a9, 8); say(7, 4); say(3, 4); say(12, 4); say(0, 2); say(SIZE, 8); say(101, 2);
     say(0x3e889045565a9, 8); say(7, 4); say(1, 4); say(0, 4);
 }
@@ -74,11 +86,8 @@ static size_t parsed;
 static bool answer_next(void)
 {
     const uint8_t *p = F.from_client + parsed;
-    if (parsed == 0 && F.from_len >= 4 && p[0] != 0x25) {       /* our flags and option come first */
-        if (F.from_len < 31) return false;
-        parsed = 4 + 16 + (p[19] | p[18] << 8);
-        p = F.from_client + parsed;
-    }
+    if (parsed == 0 && F.from_len >= 4 && p[0] != 0x25) parsed = 4;             /* our flags and options come first */
+    for (p = F.from_client + parsed; F.from_len >= parsed + 16 && !memcmp(p, "IHAVEOPT", 8); p = F.from_client + parsed) parsed += 16u + (unsigned)(p[15] | p[14] << 8);
     if (F.from_len < parsed + 28) return false;
     CHECK(p[0] == 0x25 && p[1] == 0x60 && p[2] == 0x95 && p[3] == 0x13);
     unsigned type = p[7], len = (unsigned)(p[24] << 24 | p[25] << 16 | p[26] << 8 | p[27]);
@@ -89,11 +98,6 @@ static bool answer_next(void)
     for (unsigned i = 0; i < 8; i++) say(p[8 + i], 1);
     for (unsigned i = 0; type == 0 && i < len; i++) say(i, 1);
     return true;
-}
-
-static void turn(void)
-{
-    for (unsigned i = 0; d->ops->poll(d); i++) CHECK(i < 100000);
 }
 
 static void finish_with_a_good_server(void)
@@ -118,7 +122,8 @@ static void finish_with_a_good_server(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct nbd_config c = { .ip = { 10, 0, 0, 9 }, .port = 10809, .name = "web" };
+    tls = size && data[0] >= 0xc0;
+    struct nbd_config c = { .ip = { 10, 0, 0, 9 }, .port = 10809, .name = "web", .tls = tls, .fingerprint = { [31] = 0xf1 } };
     fake_stream_reset();
     memset(req, 0, sizeof req);
     n_pending = 0;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/diskcheck.c - writes and reads a disk for ever, remembers what must be where, and says at the end whether it is.
  *
- * usage: diskcheck DEVICE MIB        SIGTERM: stop, read everything back, print
+ * usage: diskcheck DEVICE MIB        prints "DISK begun" when the first writes are flushed.  SIGTERM: stop, read everything back, print
  *     DISK ok writes=W reads=R flushes=F slowest_ms=M bad=0 sum=S          (or "DISK FAILED ...")
  *
  * Blocks of 16 KiB, picked at random, are written without the page cache; every 8 writes a flush.  A block holds, in each of its sectors, a mark, its number,
  * the number of the write, the sector's number, and then that write's number's low byte: so whoever has the disk's file can check it, too.  A block that
- * was never written is not looked at.  sum: over all blocks, the last write's number times (2 block + 1), modulo 2^64. */
+ * was never written is not looked at.  slowest: of all requests before the SIGTERM.  sum: over all blocks, the last write's number times (2 block + 1), modulo 2^64. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -58,14 +58,19 @@ static void check(uint64_t block)
 
 static void write_one(uint64_t block)
 {
-    uint64_t before = clock_ns(CLOCK_MONOTONIC);
     fill(buf, block, ++n_writes);
     if (pwrite(fd, buf, BLOCK, (off_t)(block * BLOCK)) != BLOCK) failed("write", block);
     last[block] = n_writes;
     if (n_writes % FLUSH_EVERY == 0) {
         if (fdatasync(fd)) failed("flush", block);
-        n_flushes++;
+        if (!n_flushes++) printf("DISK begun\n");
     }
+}
+
+static void timed(void (*request)(uint64_t block), uint64_t block)
+{
+    uint64_t before = clock_ns(CLOCK_MONOTONIC);
+    request(block);
     uint64_t took = clock_ns(CLOCK_MONOTONIC) - before;
     if (took > slowest_ns) slowest_ns = took;
 }
@@ -85,14 +90,15 @@ int diskcheck_main(int argc, char **argv)
         fprintf(stderr, "usage: diskcheck DEVICE MIB\n");
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGTERM, on_term);
     last = calloc(n, sizeof *last);
     buf = aligned_alloc(4096, BLOCK);
     want = aligned_alloc(4096, BLOCK);
     while (!stop && n_bad < 100) {
-        write_one(random_next() % n);
+        timed(write_one, random_next() % n);
         uint64_t b = random_next() % n;
-        if (n_writes % READ_EVERY == 0 && last[b]) check(b);
+        if (n_writes % READ_EVERY == 0 && last[b]) timed(check, b);
     }
     fdatasync(fd);
     for (uint64_t b = 0; b < n; b++) {

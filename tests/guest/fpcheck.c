@@ -6,10 +6,13 @@
  * One round loads known patterns, different in every round, into all sixteen YMM registers (XMM without AVX), an unusual MXCSR and x87
  * control word, then counts down for some milliseconds without a system call, then stores the registers again.  Interrupts, exits and
  * moves fall into the countdown; whoever loses or mixes up XSAVE state changes what comes back.  `corrupt` spoils one byte of each
- * round's expectation: the check can fail. */
+ * round's expectation: the check can fail.  stress.c uses the rounds, too, with system calls in place of the countdown. */
+#include "fpcheck.h"
 #include "payload.h"
 
 #include <cpuid.h>
+#include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +21,7 @@
 
 #define SPIN      2000000ul
 #define N_REGS    16
+#define TOLD_MAX  50u                   /* lines about wrong registers; the rest is only counted */
 #define MXCSR_ODD 0x7f80u               /* all masked, round toward zero */
 #define FCW_ODD   0x0e7fu               /* all masked, 53 bits, round toward zero */
 
@@ -39,19 +43,21 @@ static bool have_avx(void)
 #define STORE_XMM(n) "movdqu %%xmm" #n ", 32*" #n "(%[out])\n"
 #define CONTROL_LOAD  "ldmxcsr %[new_mxcsr]\n" "fldcw %[new_fcw]\n"
 #define CONTROL_STORE "stmxcsr %[got_mxcsr]\n" "fnstcw %[got_fcw]\n" "ldmxcsr %[old_mxcsr]\n" "fldcw %[old_fcw]\n"
-#define COUNTDOWN     "1: dec %[n]\n" "jnz 1b\n"
+#define WAIT "1: testq %%r12, %%r12\n" "js 2f\n" "movq %%r12, %%rax\n" "syscall\n" "2: dec %[n]\n" "jnz 1b\n"
 
 /* Load, wait, store in one asm block, so that the compiler has no chance to use a vector register in between. */
 #define ROUND(load, store, finish)                                                                                                    \
-    __asm__ volatile("stmxcsr %[old_mxcsr]\n" "fnstcw %[old_fcw]\n" CONTROL_LOAD EACH16(load) COUNTDOWN EACH16(store) CONTROL_STORE finish \
-        : [n] "+r"(spin), [got_mxcsr] "=m"(out->mxcsr), [got_fcw] "=m"(out->fcw), [old_mxcsr] "+m"(old_mxcsr), [old_fcw] "+m"(old_fcw) \
-        : [in] "r"(in), [out] "r"(out), [new_mxcsr] "m"(in->mxcsr), [new_fcw] "m"(in->fcw)                                              \
-        : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",    \
-          "xmm13", "xmm14", "xmm15")
+    __asm__ volatile("stmxcsr %[old_mxcsr]\n" "fnstcw %[old_fcw]\n" CONTROL_LOAD EACH16(load) WAIT EACH16(store) CONTROL_STORE finish  \
+        : [n] "+r"(n), [got_mxcsr] "=m"(out->mxcsr), [got_fcw] "=m"(out->fcw), [old_mxcsr] "+m"(old_mxcsr), [old_fcw] "+m"(old_fcw)    \
+        : [in] "r"(in), [out] "r"(out), [new_mxcsr] "m"(in->mxcsr), [new_fcw] "m"(in->fcw), "r"(nr), "D"(w->arg[0]), "S"(w->arg[1]),   \
+          "d"(w->arg[2])                                                                                                                \
+        : "memory", "cc", "rax", "rcx", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
+          "xmm11", "xmm12", "xmm13", "xmm14", "xmm15")
 
-static void round_run(const struct regs *in, struct regs *out, bool avx)
+static void round_run(const struct regs *in, struct regs *out, bool avx, const struct fp_wait *w)
 {
-    unsigned long spin = SPIN;
+    unsigned long n = w->times;
+    register long nr __asm__("r12") = w->syscall;
     uint32_t old_mxcsr = 0;
     uint16_t old_fcw = 0;
     if (avx)
@@ -70,36 +76,54 @@ static void pattern(struct regs *r, unsigned round, bool avx)
     r->fcw = FCW_ODD;
 }
 
+__attribute__((format(printf, 1, 2))) static void tell(const char *fmt, ...)
+{
+    static atomic_uint n_told;
+    va_list ap;
+    if (atomic_fetch_add(&n_told, 1) >= TOLD_MAX)
+        return;
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+}
+
 static bool compare(const struct regs *want, const struct regs *got)
 {
     bool good = want->mxcsr == got->mxcsr && want->fcw == got->fcw;
     if (!good)
-        printf("FPCHECK FAILED mxcsr want=%x got=%x fcw want=%x got=%x\n", want->mxcsr, got->mxcsr, want->fcw, got->fcw);
+        tell("FPCHECK FAILED mxcsr want=%x got=%x fcw want=%x got=%x\n", want->mxcsr, got->mxcsr, want->fcw, got->fcw);
     for (unsigned i = 0; i < N_REGS; i++)
         for (unsigned b = 0; b < 32; b++)
             if (want->reg[i][b] != got->reg[i][b]) {
-                printf("FPCHECK FAILED ymm%u byte=%u want=%02x got=%02x\n", i, b, want->reg[i][b], got->reg[i][b]);
+                tell("FPCHECK FAILED ymm%u byte=%u want=%02x got=%02x\n", i, b, want->reg[i][b], got->reg[i][b]);
                 good = false;
                 break;
             }
     return good;
 }
 
+bool fp_round(unsigned number, const struct fp_wait *wait, bool corrupt)
+{
+    struct regs want, got;
+    bool avx = have_avx();
+    pattern(&want, number, avx);
+    memset(&got, 0, sizeof(got));
+    round_run(&want, &got, avx, wait);
+    if (corrupt)
+        want.reg[number % N_REGS][5] ^= 1;
+    return compare(&want, &got);
+}
+
 int fpcheck_main(int argc, char **argv)
 {
+    static const struct fp_wait countdown = { .syscall = -1, .times = SPIN };
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 0) : 0, bad = 0;
     bool corrupt = argc > 2 && strcmp(argv[2], "corrupt") == 0, avx = have_avx();
     uint64_t told = clock_ns(CLOCK_MONOTONIC);
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (unsigned long n = 1; rounds == 0 || n <= rounds; n++) {
-        struct regs want, got;
-        pattern(&want, (unsigned)n, avx);
-        memset(&got, 0, sizeof(got));
-        round_run(&want, &got, avx);
-        if (corrupt)
-            want.reg[n % N_REGS][5] ^= 1;
-        if (!compare(&want, &got))
+        if (!fp_round((unsigned)n, &countdown, corrupt))
             bad++;
         if (n == rounds || clock_ns(CLOCK_MONOTONIC) - told > 500000000u) {
             printf("fpcheck %s rounds=%lu bad=%lu avx=%d\n", bad ? "FAILED" : "ok", n, bad, avx);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/payload.h - the test guest's programs: one static binary, called by several names (dirtier, fpcheck, probe, diskcheck).
+ * tests/guest/payload.h - the test guest's programs: one static binary, called by several names (dirtier, fpcheck, probe, diskcheck, stress).
  *
- * One file instead of four keeps the initramfs small: the guest boots under two levels of emulation, where every page counts. */
+ * One file instead of five keeps the initramfs small: the guest boots under two levels of emulation, where every page counts. */
 #ifndef GODWIT_TESTS_GUEST_PAYLOAD_H
 #define GODWIT_TESTS_GUEST_PAYLOAD_H
 
@@ -12,6 +12,7 @@ int dirtier_main(int argc, char **argv);
 int fpcheck_main(int argc, char **argv);
 int probe_main(int argc, char **argv);
 int diskcheck_main(int argc, char **argv);
+int stress_main(int argc, char **argv);
 
 static inline uint64_t clock_ns(clockid_t id)
 {

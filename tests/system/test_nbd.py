@@ -3,6 +3,7 @@
 import re
 import time
 
+from emulator import Timeout
 from fixtures import Skip
 from host import Lan
 from nbd import NbdServer, missing
@@ -17,9 +18,18 @@ def server(name, kind="nbdkit", options=()):
     return NbdServer(name, MIB, kind, options)
 
 
-def begin(guest):
-    """Start diskcheck in the guest."""
-    sh(guest, f"(diskcheck /dev/vda {MIB} >/tmp/disk & echo $! >/tmp/pid)")
+WHERE = "read pid </tmp/pid; cat /tmp/disk /proc/$pid/stat /proc/$pid/wchan /proc/interrupts /sys/block/vda/inflight /proc/diskstats; dmesg | tail -20"
+
+
+def begin(host):
+    """Start diskcheck in the guest, and see it at work.  If it does not begin: Timeout, with all that is known of guest, rings and server."""
+    with host.guest("guest") as g:
+        g.ready()
+        text = sh(g, f"(diskcheck /dev/vda {MIB} >/tmp/disk 2>&1 & echo $! >/tmp/pid); n=0; until grep begun /tmp/disk || [ $n = 200 ]; do usleep 50000; n=$((n+1)); done")
+        if "DISK begun" in text:
+            return
+        text = sh(g, WHERE)
+    raise Timeout(f"diskcheck does not begin\n{host.command('vm inspect guest')}\n{text}\n{host.log()[-2000:]}")
 
 
 def end(guest, nbd, timeout=60):
@@ -37,9 +47,7 @@ def test_disk_moves_and_survives_its_server(own):
     nbd, link = server("core"), Lan()
     a = own("a", link, vms={"guest": guest_vm(11, disk=nbd.disk)}, peers=["b"], files=FILES)
     b = own("b", link, peers=["a"], files=FILES)
-    with a.guest("guest") as g:
-        g.ready()
-        begin(g)
+    begin(a)
     report = a.migrate("guest", "b")
     print(f"        a -> b: blackout {report.number('blackout_ms')} ms")
     nbd.kill()

@@ -193,6 +193,7 @@ static const struct value_case value_cases[] = {
     { "host", "guest-cpus", "all", true }, { "host", "guest-cpus", "1-3,5", true }, { "host", "guest-cpus", "0-63", true }, { "host", "guest-cpus", "64", false },
     { "host", "guest-cpus", "3-1", false }, { "host", "guest-cpus", "1,", false }, { "host", "guest-cpus", "", false }, { "host", "guest-cpus", "1-", false },
     { "vm v", "disk", "nbd:10.0.0.5/web", true }, { "vm v", "disk", "nbd:10.0.0.5:1/a/b", true }, { "vm v", "disk", "nbd:10.0.0.5/", true },
+    { "vm v", "disk-fingerprint", "0011", false },
     { "vm v", "disk", "nbd:10.0.0.5", false }, { "vm v", "disk", "nbd:server/web", false }, { "vm v", "disk", "nbd:10.0.0.5:0/web", false },
     { "vm v", "disk", "nbd:10.0.0.5:65536/web", false }, { "vm v", "disk", "nbd:127.0.0.1/web", false }, { "vm v", "disk", "nbd:10.0.0.5/a b", false },
     { "vm v", "pin", "any", true }, { "vm v", "pin", "63", true }, { "vm v", "pin", "64", false }, { "vm v", "pin", "-1", false },
@@ -230,6 +231,26 @@ static void test_devices(void **state)
     assert_int_equal(c.vms[3].nbd.port, 10810);
     assert_string_equal(c.vms[3].nbd.name, "pool/web");
     assert_true(c.vms[4].nbd.port == CONFIG_DEFAULT_NBD_PORT && !c.vms[4].nbd.name[0] && !c.vms[4].disk_bytes);
+}
+
+/* A disk that is to be encrypted is never reached without: the VM is left out when its fingerprint is bad, or its disk is none that could be. */
+static void test_disk_fingerprint(void **state)
+{
+    (void)state;
+    static const char fp[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeef1";
+    for (unsigned kind = 0; kind < 6; kind++) {
+        char text[400];
+        snprintf(text, sizeof text, "[vm a]\nmemory = 64M\nkernel = k\n%s%s\n%s%s\n[vm b]\nmemory = 64M\nkernel = k\n", kind == 1 ? "" : "disk-fingerprint = ",
+                 kind == 1 ? "" : kind == 2 ? "12" : fp, kind == 3 ? "" : kind == 4 ? "disk = ram:64M" : "disk = nbd:10.0.0.5/web",
+                 kind == 5 ? "\ndisk-fingerprint = 12" : "");
+        config_parse(text, strlen(text), &c, NULL, NULL);
+        bool whole = kind <= 1 || kind == 5;                        /* 5: the second one is a mistake, the first stands */
+        assert_int_equal(c.n_vms, whole ? 2 : 1);
+        assert_int_equal(c.n_errors > 0, kind >= 2);
+        if (!whole) { assert_string_equal(c.vms[0].name, "b"); continue; }
+        assert_true(c.vms[0].nbd.tls == (kind != 1) && c.vms[0].nbd.port);
+        if (kind != 1) assert_true(c.vms[0].nbd.fingerprint[0] == 0 && c.vms[0].nbd.fingerprint[31] == 0xf1);
+    }
 }
 
 static void test_each_value(void **state)
@@ -401,7 +422,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_full_file), cmocka_unit_test(test_clients),
-        cmocka_unit_test(test_guest_cpus), cmocka_unit_test(test_devices), cmocka_unit_test(test_each_value),
+        cmocka_unit_test(test_guest_cpus), cmocka_unit_test(test_devices), cmocka_unit_test(test_disk_fingerprint), cmocka_unit_test(test_each_value),
         cmocka_unit_test(test_mistakes_cost_only_themselves),
         cmocka_unit_test(test_last_section_is_checked),
         cmocka_unit_test(test_structure),

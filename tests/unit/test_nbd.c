@@ -389,12 +389,87 @@ static void test_goodbye(void **state)
     assert_int_equal(nbd_open(&c, &d), HV_OK);                  /* for end() */
 }
 
+/* ---- TLS ---- */
+
+static void say_tls(uint32_t type) { say(0x3e889045565a9, 8); say(5, 4); say(type, 4); say(0, 4); }
+
+static int begin_tls(void **state)
+{
+    (void)begin(state);
+    (void)end(state);
+    struct nbd_config c = { .ip = { 10, 0, 0, 9 }, .port = 10809, .name = "web", .tls = true, .fingerprint = { [31] = 0xf1 } };
+    assert_int_equal(nbd_open(&c, &d), HV_OK);
+    return 0;
+}
+
+static void test_tls(void **state)
+{
+    (void)state;
+    static const uint8_t starttls[] = "\0\0\0\3" "IHAVEOPT" "\0\0\0\5" "\0\0\0\0";
+    static const uint8_t go[] = "IHAVEOPT" "\0\0\0\7" "\0\0\0\x0b" "\0\0\0\3" "web" "\0\1" "\0\3";
+    accept_client();
+    say_greeting();
+    turn();
+    assert_int_equal(F.from_len, sizeof starttls - 1);          /* not even the export's name in the clear */
+    assert_memory_equal(F.from_client, starttls, sizeof starttls - 1);
+    say_tls(1);
+    turn();
+    assert_true(F.tls && F.alive);
+    assert_int_equal(F.from_len, sizeof starttls - 1);
+    F.from_len = 0;
+    F.status = STREAM_OPEN;
+    turn();
+    assert_int_equal(F.from_len, sizeof go - 1);
+    assert_memory_equal(F.from_client, go, sizeof go - 1);
+    say_export(SIZE, FLAGS); say_ack();
+    turn();
+    assert_true(d->known && !d->lost_us);
+    F.from_len = 0;
+    size_t at = 0;
+    struct test_req *t = ask(0, DISK_WRITE, 4096, 512);
+    turn();
+    say_reply(heard(&at, 1, 4096, 512), 0);
+    turn();
+    assert_true(t->n_done == 1 && t->status == DISK_OK);
+    F.status = STREAM_FAILED;                                   /* a new connection begins in the clear, and with STARTTLS again */
+    turn();
+    accept_client();
+    say_greeting();
+    turn();
+    assert_true(!F.tls && F.from_len == sizeof starttls - 1 && !memcmp(F.from_client, starttls, sizeof starttls - 1));
+}
+
+static void test_tls_or_nothing(void **state)
+{
+    (void)state;
+    for (unsigned kind = 0; kind < 6; kind++) {
+        accept_client();
+        F.tls_error = kind == 4;
+        say_greeting();
+        if (kind == 5) { F.write_room = 10; turn(); say_tls(1); }       /* an answer to what we have not asked yet */
+        else turn();
+        switch (kind) {
+        case 0: say_tls(0x80000001); break;                     /* it knows no TLS */
+        case 1: say_export(SIZE, FLAGS); say_ack(); break;      /* it goes on without */
+        case 2: say_tls(1); say_export(SIZE, FLAGS); break;     /* somebody adds words that are to look like the server's */
+        case 3: say_tls(3); break;
+        case 4: say_tls(1); break;                              /* we cannot */
+        default: break;
+        }
+        turn();
+        assert_true(!F.alive && !d->known && d->why[0]);
+        F.write_room = SIZE_MAX;
+    }
+    assert_int_equal(F.n_aborts, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
         T(test_negotiation), T(test_operations), T(test_flush_waits_for_writes), T(test_lost_server_gets_all_again), T(test_half_written_is_written_again),
         T(test_requests_taken_back), T(test_export_must_stay_what_it_was), T(test_refusals_and_lies), T(test_replies_that_lie), T(test_goodbye),
+        cmocka_unit_test_setup_teardown(test_tls, begin_tls, end), cmocka_unit_test_setup_teardown(test_tls_or_nothing, begin_tls, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -242,6 +242,34 @@ static void a_plain(void)
     turn_for(100000);
 }
 
+/* A bare stream that goes on with TLS; B speaks TLS from the start, so nothing was said before. */
+static void a_tls_later(void)
+{
+    uint8_t wrong[32], buf[1000];
+    struct stream *s = dial_plain(7420);
+    CHECK(stream_status(s) == STREAM_OPEN && !stream_peer(s));
+    CHECK(stream_start_tls(s, "server", conf.peers[0].fingerprint) == HV_OK && stream_status(s) == STREAM_CONNECTING);
+    CHECK(stream_start_tls(s, "server", conf.peers[0].fingerprint) == HV_E_UNSUPP && stream_write(s, "x", 1) == 0);
+    while (stream_status(s) == STREAM_CONNECTING) turn();
+    CHECK(stream_status(s) == STREAM_OPEN && !strcmp(stream_peer(s)->name, "server"));
+    for (size_t i = 0; i < sizeof buf; i++) buf[i] = pattern(i);
+    CHECK(stream_write(s, buf, sizeof buf) == sizeof buf);
+    stream_flush(s);
+    memset(buf, 0, sizeof buf);
+    for (size_t n = 0; n < sizeof buf; n += stream_read(s, buf + n, sizeof buf - n)) turn();
+    for (size_t i = 0; i < sizeof buf; i++) CHECK(buf[i] == pattern(i));
+    stream_close(s);
+    turn_for(200000);
+    memcpy(wrong, conf.peers[0].fingerprint, 32);
+    wrong[0] ^= 1;
+    s = dial_plain(7420);
+    CHECK(stream_start_tls(s, "server", wrong) == HV_OK);
+    while (stream_status(s) == STREAM_CONNECTING) turn();
+    CHECK(stream_status(s) == STREAM_FAILED && stream_error(s) == HV_E_AUTH && strstr(stream_reason(s), "disk-fingerprint"));
+    stream_close(s);
+    turn_for(1500000);
+}
+
 static void a_close_behind_data(void)
 {
     static uint8_t out[CLOSING_BYTES];
@@ -565,6 +593,8 @@ static void test_plain(void **s)
     run_scene(&(struct scene){ a_plain, b_plain_echo, .mtu = 1500, .push_back = 7, KNOWN });
 }
 
+static void test_tls_later(void **s)   { (void)s; run_scene(&(struct scene){ a_tls_later, b_echo, .mtu = 1500, KNOWN }); }
+
 static void test_no_card(void **state)
 {
     (void)state;
@@ -591,7 +621,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_client), cmocka_unit_test(test_peer_is_no_client), cmocka_unit_test(test_wrong_server), cmocka_unit_test(test_absent), cmocka_unit_test(test_no_port), cmocka_unit_test(test_no_route),
         cmocka_unit_test(test_death_idle), cmocka_unit_test(test_death_busy), cmocka_unit_test(test_many_unknown), cmocka_unit_test(test_past_a_crowd), cmocka_unit_test(test_slow_handshake),
         cmocka_unit_test(test_too_many_from_one),
-        cmocka_unit_test(test_close_delivers), cmocka_unit_test(test_plain), cmocka_unit_test(test_no_card),
+        cmocka_unit_test(test_close_delivers), cmocka_unit_test(test_plain), cmocka_unit_test(test_tls_later), cmocka_unit_test(test_no_card),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);

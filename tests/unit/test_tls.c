@@ -59,7 +59,7 @@ struct pair { struct tls *client, *server; };
 
 static struct pair pair_make(const struct peer_config *want, const struct peer_config *known, unsigned n_known, size_t chunk)
 {
-    struct pair p = { tls_client(want), tls_server(known, n_known, "peer") };
+    struct pair p = { tls_client(want, "peer"), tls_server(known, n_known, "peer") };
     assert_non_null(p.client);
     assert_non_null(p.server);
     exchange(p.client, p.server, chunk);

@@ -390,6 +390,12 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof o.config.nbd);
     assert_true(disk_fits(&disk.info, &o.disk) && disk_fits(&o.disk, &disk.info));
     for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, why, sizeof why), HV_OK);
+    a.vm.config.nbd.tls = true, a.vm.config.nbd.fingerprint[31] = 0xf1;
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_OK);
+    assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof o.config.nbd);
+    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, why, sizeof why), HV_OK);
+    a.vm.config.nbd.tls = false;
     disk.info.block = 3000;
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
@@ -398,6 +404,10 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
     a.vm.disk.disk = NULL;
     a.vm.config.nbd.port = 0;
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    offer[34] |= 32;                                            /* a fingerprint, of no server */
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
+    assert_non_null(strstr(why, "no such disk"));
     end();
 }
 

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Guests of several CPUs, more of them than the host has or fewer, at everything at once (tests/guest/stress.c), over moves."""
+import re
+
+from host import Link, vm
+
+PHASES_THAT_FAIL = {"remap", "seal", "fill", "hop", "wake", "tick"}
+
+
+def line(guest, rounds=0, timeout=90):
+    """The program's next line with at least so many rounds, as {name: number}; AssertionError if it found anything wrong."""
+    guest.host.serial.mark()
+    while True:
+        m = guest.expect(r"^stress (ok|FAILED)(.*)\n", timeout)
+        assert m[1] == "ok", guest.host.serial.tail(30)
+        figures = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", m[2])}
+        if figures["rounds"] >= rounds:
+            return figures
+
+
+def stress_moves(own, vcpus, cpus_a, cpus_b, moves):
+    link = Link()
+    a = own("a", link, vms={"guest": vm("godwit.run=stress,1,corrupt", cpus=vcpus)}, peers=["b"], cpus=cpus_a)
+    b = own("b", link, peers=["a"], cpus=cpus_b)
+    with a.guest("guest") as g:
+        g.ready()
+        m = g.expect(r"^stress FAILED rounds=1 .*\n", 120)
+        want, found = PHASES_THAT_FAIL | ({"barrier"} if vcpus > 2 else set()), set(re.findall(r" (\w+):\d+", m[0]))     # barrier: the vectors of those that only watch
+        assert found == want, f"of the promises that were broken on purpose these were not missed: {want - found}"
+        g.expect("guest# ")
+        g.send("stress")
+        figures = line(g, 1)
+    at, to = a, b
+    for i in range(moves):
+        report = at.migrate("guest", to.name)
+        at, to = to, at
+        with at.guest("guest") as g:
+            figures = line(g, figures["rounds"] + 2)
+        print(f"        move {i + 1}, to {at.name}: blackout {report.number('blackout_ms')} ms, total {report.number('total_ms') / 1000:.1f} s, {figures['rounds']} rounds", flush=True)
+    assert figures["cpus"] == vcpus, figures
+    with at.guest("guest") as g:
+        g.send("\x03")
+        g.shell("cat /proc/interrupts; echo done=$?", r"^done=0\n")
+        used = {name: list(map(int, counts.split())) for name, counts in re.findall(r"^ *(LOC|RES|CAL|TLB): +((?:\d+ +)+)", at.serial.text, re.M)}
+    print(f"        {figures}\n        interrupts {used}")
+    assert all(len(n) == vcpus and min(n) > 0 for n in used.values()) and len(used) == 4, f"a vCPU had no such interrupt: {used}"
+
+
+def test_stress_over_moves(own):
+    """Four vCPUs on two CPUs, then on one, and back."""
+    stress_moves(own, 4, 3, 2, 2)
