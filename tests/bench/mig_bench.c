@@ -101,6 +101,32 @@ static void fill(struct image *g, const char *file, unsigned zero_percent, bool 
     if (f) fclose(f);
 }
 
+struct cost { double tx, rx; };         /* CPU seconds */
+
+/* The whole move; now and then the guest dirties up to dirty pages between two steps. */
+static struct cost move_all(struct image *a, struct mig_tx *tx, struct mig_rx *rx, unsigned dirty)
+{
+    struct cost t = { 0, 0 };
+    while (mig_tx_state(tx) != MIG_TX_RELEASED && mig_tx_state(tx) != MIG_TX_FAILED) {
+        double t0 = cpu();
+        mig_tx_step(tx, clock_us());
+        double t1 = cpu();
+        carry(&mig_tx_io(tx)->out, &mig_rx_io(rx)->in);
+        double t2 = cpu();
+        mig_rx_step(rx, clock_us());
+        double t3 = cpu();
+        carry(&mig_rx_io(rx)->out, &mig_tx_io(tx)->in);
+        t.tx += t1 - t0;
+        t.rx += t3 - t2;
+        for (unsigned i = 0; a->running && i < dirty && rnd() % 1000 < dirty; i++) {
+            uint64_t gfn = rnd() % a->n_pages;
+            a->mem[gfn * 4096 + rnd() % 4096]++;
+            a->dirty[gfn / 64] |= 1ull << (gfn % 64);
+        }
+    }
+    return t;
+}
+
 int main(int argc, char **argv)
 {
     unsigned mib = 512, zero = 61, dirty = 0;
@@ -139,30 +165,13 @@ int main(int argc, char **argv)
     tp.id.b[0] = tp.key[0] = 1;
     if (mig_tx_create(&tp, &tx) || mig_rx_create(&rp, &rx)) return 2;
 
-    double t_tx = 0, t_rx = 0;
-    while (mig_tx_state(tx) != MIG_TX_RELEASED && mig_tx_state(tx) != MIG_TX_FAILED) {
-        double t0 = cpu();
-        mig_tx_step(tx, clock_us());
-        double t1 = cpu();
-        carry(&mig_tx_io(tx)->out, &mig_rx_io(rx)->in);
-        double t2 = cpu();
-        mig_rx_step(rx, clock_us());
-        double t3 = cpu();
-        carry(&mig_rx_io(rx)->out, &mig_tx_io(tx)->in);
-        t_tx += t1 - t0;
-        t_rx += t3 - t2;
-        for (unsigned i = 0; a.running && i < dirty && rnd() % 1000 < dirty; i++) {
-            uint64_t gfn = rnd() % a.n_pages;
-            a.mem[gfn * 4096 + rnd() % 4096]++;
-            a.dirty[gfn / 64] |= 1ull << (gfn % 64);
-        }
-    }
+    struct cost t = move_all(&a, tx, rx, dirty);
     struct mig_stats s;
     mig_tx_stats(tx, &s);
     double gib = (double)mib / 1024;
     bool same = memcmp(a.mem, b.mem, a.n_pages * 4096) == 0;
     printf("%s %u MiB: sender %.2f, receiver %.2f CPU s/GiB, wire %.1f MB, blackout %llu us, rounds %u; zero %llu lz4 %llu raw %llu delta %llu same "
-           "%llu pages; memory %s\n", s.phase, mib, t_tx / gib, t_rx / gib, (double)s.bytes_tx / 1e6, (unsigned long long)s.blackout.total, s.round,
+           "%llu pages; memory %s\n", s.phase, mib, t.tx / gib, t.rx / gib, (double)s.bytes_tx / 1e6, (unsigned long long)s.blackout.total, s.round,
            (unsigned long long)s.pages.zero, (unsigned long long)s.pages.full_lz4, (unsigned long long)s.pages.full_raw,
            (unsigned long long)s.pages.delta, (unsigned long long)s.pages.same, same ? "equal" : "DIFFERS");
     mig_tx_destroy(tx);
