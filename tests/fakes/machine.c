@@ -168,11 +168,3 @@ void machine_fini(struct machine *m)
     for (unsigned i = 0; i < m->vm.n_vcpus; i++) free(m->vcpu[i].xsave);
     munmap(m->ram, m->vm.mem.size_bytes);
 }
-
-uint64_t machine_peek(const struct machine *m, uint64_t at, unsigned n)
-{
-    uint8_t b[8];
-    if (guest_read(&m->vm, gpa(at), b, n) != HV_OK) abort();
-    struct rd r = rd_init(b, n);
-    return rd_uint(&r, n);
-}

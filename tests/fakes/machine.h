@@ -30,7 +30,5 @@ void machine_init(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes);
 /** The same without devices, to adopt an offer. */
 void machine_init_bare(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes);
 void machine_fini(struct machine *m);
-/** The number in n bytes (1 to 8, little-endian) of guest memory; aborts unless all of it is RAM. */
-uint64_t machine_peek(const struct machine *m, uint64_t at, unsigned n);
 
 #endif

@@ -26,7 +26,13 @@ static void put(unsigned off, uint64_t val, unsigned n)
     struct wr w = wr_init(image + off, n);
     wr_uint(&w, val, n);
 }
-static uint64_t peek(uint64_t at, unsigned n) { return machine_peek(&m, at, n); }
+static uint64_t peek(uint64_t at, unsigned n)
+{
+    uint8_t b[8];
+    assert_int_equal(guest_read(&m.vm, gpa(at), b, n), HV_OK);
+    struct rd r = rd_init(b, n);
+    return rd_uint(&r, n);
+}
 
 static void image_make(void)
 {
