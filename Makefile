@@ -201,7 +201,7 @@ tools: $(addprefix $(BUILD)/tools/,$(TOOLS))
 -include tests/guest/guest.mk
 guest:
 system: all guest $(BUILD)/tools/godwitctl
-	$(Q)tests/system/run.py
+	$(Q)tests/system/run.py --lanes
 demo: all guest $(if $(filter debian,$(GUEST)),$(BUILD)/debian/disk.img)
 	$(Q)GUEST=$(GUEST) tools/demo
 $(BUILD)/debian/disk.img: tools/mkdebian $(shell find tests/guest/debian -type f) | $(DEPS)/ready.mk

@@ -19,6 +19,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
+LANE = os.environ.get("GODWIT_LANE", "")                        # set for a part of the system tests that runs beside another one (lanes.py)
+SYSTEM = os.path.join(BUILD, "system", LANE)                    # what they write: keys, disk images, logs
 QEMU = os.environ.get("GODWIT_QEMU", "qemu-system-x86_64")
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"

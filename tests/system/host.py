@@ -16,11 +16,11 @@ import subprocess
 import threading
 import time
 
-from emulator import BUILD, CpuWaits, Died, Emulator, QEMU, ROOT, Timeout, free_port
+from emulator import BUILD, CpuWaits, Died, Emulator, QEMU, ROOT, SYSTEM, Timeout, free_port
 
 MKHOST = os.path.join(ROOT, "tools", "mkhost")
-KEYS = os.path.join(BUILD, "system", "keys")
-RUNS = os.path.join(BUILD, "system", "run")
+KEYS = os.path.join(SYSTEM, "keys")
+RUNS = os.path.join(SYSTEM, "run")
 EFI = os.environ.get("GODWIT_EFI", os.path.join(BUILD, "godwit.efi"))
 KERNEL = os.path.join(BUILD, "deps", "linux", "vmlinuz")
 INITRD = os.path.join(BUILD, "guest", "initramfs.cpio.gz")

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """System tests: Godwit hosts in QEMU under TCG (AMD) and in Bochs (Intel), real guests, moves, failures.
 
-usage: run.py [-k PATTERN] [--list] [-v] [--long] [--soak]
+usage: run.py [-k PATTERN] [--list] [-v] [--long] [--soak] [--lanes]
   -k   only checks whose name matches the regular expression      -v   show hosts' consoles while they run
+  --lanes  two at a time where no times are judged (lanes.py)
   --long   the checks that take minutes each (more of Intel in Bochs, virtio devices, a whole Debian), which a plain run leaves out
 
 A check is a function test_* in tests/system/test_*.py.  Its parameters name fixtures (fixtures.py); checks with the same fixture share one
@@ -25,6 +26,7 @@ sys.path.insert(0, HERE)
 
 import emulator                                                     # noqa: E402  (needs the path above)
 import fixtures                                                     # noqa: E402
+import lanes                                                        # noqa: E402
 
 
 def discover(pattern):
@@ -96,13 +98,37 @@ def run_check(name, function, live, hangs):
     return "FAIL", reason
 
 
+def run_here(checks):
+    """Run checks one after the other in this process; returns their lanes.Sum."""
+    total, live = lanes.Sum(), fixtures.Live()
+    for name, function in checks:
+        begin = time.monotonic()
+        result, reason = run_check(name, function, live, total.hangs)
+        total.count[result] += 1
+        print(f"{result:4} {name} ({time.monotonic() - begin:.1f} s)" + (f": {reason}" if result == "skip" else ""))
+        if result == "FAIL":
+            print("\n".join("        " + line for line in reason.splitlines()))
+    live.spoil()
+    return total
+
+
+def write_results(count):
+    """For tools/test.sh.  A unit of a lane is a part only: its lane adds it up."""
+    if emulator.LANE:
+        return
+    os.makedirs(os.path.join(emulator.BUILD, "results"), exist_ok=True)
+    with open(os.path.join(emulator.BUILD, "results", "system.txt"), "w", encoding="utf-8") as f:
+        f.write(f"system {count['ok']} {count['FAIL']} {count['skip']}\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-k", default="", metavar="PATTERN")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("-v", "--verbose", action="store_true")
-    parser.add_argument("--soak", action="store_true", help="move one loaded guest back and forth for SOAK_SECONDS (default 600)")
+    parser.add_argument("--soak", action="store_true", help="move one loaded guest back and forth for a long time")
     parser.add_argument("--long", action="store_true", help="the checks that take minutes each")
+    parser.add_argument("--lanes", action="store_true", help="two at a time where no times are judged")
     args = parser.parse_args()
     emulator.die_on_signals()
     sys.stdout.reconfigure(line_buffering=True)
@@ -111,24 +137,19 @@ def main():
     if args.list:
         print("\n".join(f"{name}  ({', '.join(wanted(f)) or 'own hosts'})" for name, f in checks))
         return 0
-    count, hangs, live = {"ok": 0, "FAIL": 0, "skip": 0}, [], fixtures.Live()
-    started = time.monotonic()
-    for name, function in checks:
-        begin = time.monotonic()
-        result, reason = run_check(name, function, live, hangs)
-        count[result] += 1
-        print(f"{result:4} {name} ({time.monotonic() - begin:.1f} s)" + (f": {reason}" if result == "skip" else ""))
-        if result == "FAIL":
-            print("\n".join("        " + line for line in reason.splitlines()))
-    live.spoil()
-    os.makedirs(os.path.join(emulator.BUILD, "results"), exist_ok=True)
-    with open(os.path.join(emulator.BUILD, "results", "system.txt"), "w", encoding="utf-8") as f:
-        f.write(f"system {count['ok']} {count['FAIL']} {count['skip']}\n")
-    for hang in hangs:
+    started, total = time.monotonic(), lanes.Sum()
+    if args.lanes:
+        beside, checks = lanes.split(checks, wanted)
+        total = lanes.run_lanes(beside)
+        print(f"        the lanes took {time.monotonic() - started:.0f} s; from here on one check at a time")
+    alone = run_here(checks)
+    total.add(alone.count, alone.hangs)
+    write_results(total.count)
+    for hang in total.hangs:
         print(f"hang, tried again: {hang}")
-    print(f"system tests took {time.monotonic() - started:.0f} s, {len(hangs)} hangs")
-    print(f"{count['ok']} passed, {count['FAIL']} failed, {count['skip']} skipped")
-    return 1 if count["FAIL"] or not count["ok"] else 0
+    print(f"system tests took {time.monotonic() - started:.0f} s, {len(total.hangs)} hangs")
+    print("{ok} passed, {FAIL} failed, {skip} skipped".format_map(total.count))
+    return 1 if total.count["FAIL"] or not total.count["ok"] else 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from emulator import BUILD, ROOT
+from emulator import ROOT, SYSTEM
 from host import vm
 from tiny_kernel import bzimage
 
@@ -15,7 +15,7 @@ TICK = r"^tick (\d+) visits= (\d+) sweeps= (\d+) bad=(\d+) gap=(\d+) khz=(\d+) s
 
 def build(name):
     """Compile tests/guest/NAME.c; returns the path of the kernel image."""
-    folder = os.path.join(BUILD, "guest")
+    folder = os.path.join(SYSTEM, "guest")
     os.makedirs(folder, exist_ok=True)
     binary, image = (os.path.join(folder, f"{name}.{kind}") for kind in ("bin", "bzimage"))
     subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-fpie", "-static", "-no-pie", "-mgeneral-regs-only",
@@ -33,7 +33,7 @@ def walker():
 
 def elf(protocol):
     """tests/guest/elf.c as a kernel for "pvh" or "multiboot"; returns the path."""
-    source, out = os.path.join(ROOT, "tests", "guest", "elf"), os.path.join(BUILD, "guest", f"elf-{protocol}")
+    source, out = os.path.join(ROOT, "tests", "guest", "elf"), os.path.join(SYSTEM, "guest", f"elf-{protocol}")
     os.makedirs(os.path.dirname(out), exist_ok=True)
     subprocess.run(["gcc", "-m32", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-fno-pie", "-static", "-no-pie", "-mgeneral-regs-only",
                     "-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-fno-builtin",
@@ -45,7 +45,7 @@ MODULE = bytes(i * 7 & 255 for i in range(10000))
 
 
 def elf_files():
-    files = {"pvh": elf("pvh"), "multiboot": elf("multiboot"), "module": os.path.join(BUILD, "guest", "module"), **NO_LINUX}
+    files = {"pvh": elf("pvh"), "multiboot": elf("multiboot"), "module": os.path.join(SYSTEM, "guest", "module"), **NO_LINUX}
     with open(files["module"], "wb") as f:
         f.write(MODULE)
     return files

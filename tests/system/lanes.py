@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Checks in two lanes: what only asks for right or wrong runs beside something else, what judges times has the machine for itself afterwards.
+
+A check waits most of its time, so two lanes cost little more than one.  A unit is what must stay in one process: the checks of one fixture, or one
+check that has its own hosts.  Each unit of a lane is a run.py of its own, with its own folder (GODWIT_LANE) and patience for two (GODWIT_SLOWNESS);
+its output is printed when it has ended.  Checks in Bochs take a CPU for each host, so there is never more than one of them."""
+import os
+import re
+import subprocess
+import sys
+import threading
+
+from emulator import SLOWNESS
+
+ALONE = r"^(guest\.(?!two_vcpus|pvh)|migrate\.|nbd\.)"      # they judge gaps, speeds, idle time
+BOCHS = r"^(dirty|intel)\."
+PATIENCE = 2
+
+
+class Sum:
+    """What all units found."""
+
+    def __init__(self):
+        self.count, self.hangs = {"ok": 0, "FAIL": 0, "skip": 0}, []
+
+    def add(self, count, hangs):
+        for result, n in count.items():
+            self.count[result] += n
+        self.hangs += hangs
+
+
+def units(checks, wanted):
+    """[[(name, function), ...], ...]: what must stay together, in the order given."""
+    found = {}
+    for name, function in checks:
+        fixture = wanted(function)
+        found.setdefault(name if fixture == ("own",) else fixture, []).append((name, function))
+    return list(found.values())
+
+
+def any_of(pattern, unit):
+    return any(re.search(pattern, name) for name, _ in unit)
+
+
+def run_unit(unit, lane):
+    """Run a unit as a process; returns (output, counts, hangs).  One that ends without its last line is one failure more."""
+    names = "|".join(re.escape(name) for name, _ in unit)
+    env = {**os.environ, "GODWIT_LANE": lane, "GODWIT_SLOWNESS": str(SLOWNESS * PATIENCE)}
+    command = ["setpriv", "--pdeathsig", "TERM", sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "run.py"), "-k", f"^({names})$"]
+    text = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=env, check=False).stdout
+    last = re.search(r"^system tests took .*\n(\d+) passed, (\d+) failed, (\d+) skipped\n\Z", text, re.M)
+    if not last:
+        return text + f"FAIL {names}: its process ended in the middle\n", {"FAIL": 1}, []
+    hangs = re.findall(r"^hang, tried again: (.*)$", text, re.M)
+    return text[:last.start()], dict(zip(("ok", "FAIL", "skip"), map(int, last.groups()))), hangs
+
+
+def run_lanes(todo):
+    """Run these units two at a time; returns their Sum."""
+    total, lock = Sum(), threading.Lock()
+    bochs, others = [u for u in todo if any_of(BOCHS, u)], [u for u in todo if not any_of(BOCHS, u)]
+
+    def take(queues):
+        with lock:
+            return next((q.pop(0) for q in queues if q), None)
+
+    def work(lane, queues):
+        while unit := take(queues):
+            text, count, hangs = run_unit(unit, lane)
+            with lock:
+                print(text, end="", flush=True)
+                total.add(count, hangs)
+
+    lanes = [threading.Thread(target=work, args=("1", (bochs, others))), threading.Thread(target=work, args=("2", (others,)))]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    return total
+
+
+def split(checks, wanted):
+    """(units for lanes, checks that run alone)."""
+    every = units(checks, wanted)
+    return [u for u in every if not any_of(ALONE, u)], [check for u in every if any_of(ALONE, u) for check in u]
