@@ -45,13 +45,6 @@ def test_two_cpus_and_a_guest_that_never_leaves(own):
     assert a.poweroff() == 0
 
 
-def test_mechanism_by_configuration(own):
-    """A processor that has PML does without."""
-    a, b = own.pair_in_bochs(SKYLAKE, host_keys={"dirty-log": "ad", "verify": "yes"}, b_keys={"dirty-log": "wp", "verify": "yes"})
-    move(a, b, "ad")
-    move(b, a, "wp")
-
-
 def test_masked_features_fault(own):
     masked_features(own, SKYLAKE, {"rdrand": 6, "rdseed": 6})
 

@@ -47,3 +47,10 @@ def test_tsc_without_scaling(own):
 
 def test_masked_features_fault_on_amd(own):
     masked_features(own, RYZEN, {"rdrand": 0, "rdseed": 0})             # AMD-V has no intercept of them
+
+
+def test_mechanism_by_configuration(own):
+    """A processor that has PML does without."""
+    a, b = own.pair_in_bochs(SKYLAKE, host_keys={"dirty-log": "ad", "verify": "yes"}, b_keys={"dirty-log": "wp", "verify": "yes"})
+    move(a, b, "ad")
+    move(b, a, "wp")

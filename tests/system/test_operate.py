@@ -6,6 +6,7 @@ import time
 
 from tiny_guest import TICK, read_tick
 
+FAIR_S = 3
 UNDER_WAY = ("choosing", "connecting", "moving")
 
 
@@ -76,6 +77,22 @@ def test_pool(trio):
     verdicts = trio.json("validate")["verdicts"]
     assert sorted((v["vm"], v["to"]) for v in verdicts) == sorted((g, h) for g in trio.GUESTS for h in "bc"), verdicts
     assert all(v["would_move"] for v in verdicts), verdicts
+
+
+def guest_us(trio):
+    """For how long each guest has had a's only CPU."""
+    return {guest: trio.json("vm", "inspect", guest, "-H", "a")["vcpus"][0]["guest_us"] for guest in trio.GUESTS}
+
+
+def test_fair_shares(trio):
+    """Six guests that never sleep on one CPU: each gets a sixth."""
+    assert set(where(trio).values()) == {"a"}
+    before = guest_us(trio)
+    time.sleep(FAIR_S)
+    got = {guest: us - before[guest] for guest, us in guest_us(trio).items()}
+    mean = sum(got.values()) / len(got)
+    print(f"        ms of the CPU in {FAIR_S} s: " + ", ".join(f"{us / 1000:.0f}" for us in got.values()))
+    assert all(abs(us - mean) < 0.2 * mean for us in got.values()), got
 
 
 def test_queue(trio):
