@@ -4,7 +4,8 @@ AMD-V as Bochs emulates it (with next-RIP), a second opinion beside QEMU's."""
 import re
 
 from bochs import HASWELL, SANDY_BRIDGE, RYZEN, SKYLAKE
-from fixtures import each
+from fixtures import each, need_bochs
+from test_outside import tcp_and_pings_survive
 from tiny_guest import masked_features, move, ticks
 
 MODELS = {"pml": SKYLAKE, "ad": HASWELL, "wp": SANDY_BRIDGE}
@@ -47,6 +48,11 @@ def test_tsc_without_scaling(own):
 
 def test_masked_features_fault_on_amd(own):
     masked_features(own, RYZEN, {"rdrand": 0, "rdseed": 0})             # AMD-V has no intercept of them
+
+
+def test_tcp_and_pings_survive():
+    need_bochs()
+    tcp_and_pings_survive("intel", 900)
 
 
 def test_mechanism_by_configuration(own):
