@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 
-from emulator import BUILD, CpuWaits, Died, Emulator, QEMU, ROOT, SYSTEM, Timeout, free_port
+from emulator import BUILD, CpuWaits, Died, Emulator, QEMU, ROOT, SLOWNESS, SYSTEM, Timeout, free_port
 
 MKHOST = os.path.join(ROOT, "tools", "mkhost")
 KEYS = os.path.join(SYSTEM, "keys")
@@ -40,7 +40,8 @@ def mac(name):
 
 
 class Link:
-    """A cable between two hosts: the first end listens, the second connects.  A host may leave and come back."""
+    """A cable between two hosts: the first end listens, the second connects.  The second one may leave and come back; the first one may not,
+    since QEMU 7.2 does not connect again."""
 
     def __init__(self):
         os.makedirs(RUNS, exist_ok=True)
@@ -384,7 +385,7 @@ class Host:
         return self.machine.e9_text()
 
     def wait_log(self, pattern, timeout=20):
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * SLOWNESS
         while True:
             found = re.search(pattern, self.log(), re.M)
             if found:
