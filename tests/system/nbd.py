@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """NBD servers on this machine for guests' disks, and what diskcheck (tests/guest/diskcheck.c) leaves in their files."""
 import atexit
+import hashlib
 import os
 import shutil
 import struct
@@ -68,3 +69,15 @@ def missing():
     """A reason why these checks cannot run here, or None."""
     lacking = [p for p in ("nbdkit", "qemu-nbd") if not shutil.which(p)]
     return f"no {' and no '.join(lacking)} on this machine: tools/setup.sh installs them" if lacking else None
+
+
+def tls_files():
+    """A server's key and certificate (its own authority), as nbdkit wants them; returns the folder and the certificate's fingerprint."""
+    folder = os.path.join(RUNS, "nbd-tls")
+    os.makedirs(folder, exist_ok=True)
+    key, cert = os.path.join(folder, "server-key.pem"), os.path.join(folder, "server-cert.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", "30",
+                    "-subj", "/CN=nbd.test", "-addext", "basicConstraints=critical,CA:TRUE"], check=True, capture_output=True)
+    shutil.copy(cert, os.path.join(folder, "ca-cert.pem"))
+    der = subprocess.run(["openssl", "x509", "-in", cert, "-outform", "DER"], check=True, capture_output=True).stdout
+    return folder, hashlib.sha256(der).hexdigest()

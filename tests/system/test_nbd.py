@@ -4,9 +4,9 @@ import re
 import time
 
 from emulator import Timeout
-from fixtures import Skip
+from fixtures import Skip, each
 from host import Lan
-from nbd import NbdServer, missing
+from nbd import NbdServer, missing, tls_files
 from test_virtio import FILES, guest_vm, sh
 
 MIB = 8
@@ -42,10 +42,15 @@ def end(guest, nbd, timeout=60):
     return figures
 
 
-def test_disk_moves_and_survives_its_server(own):
+@each({"plain": False, "tls": True})
+def test_disk_moves_and_survives_its_server(tls, own):
     """The short form of all: a write load goes there and back, loses its server in the middle, stands still, goes on; every byte is compared."""
-    nbd, link = server("core"), Lan()
-    a = own("a", link, vms={"guest": guest_vm(11, disk=nbd.disk)}, peers=["b"], files=FILES)
+    options, keys = [], {}
+    if tls:
+        folder, keys["disk_fingerprint"] = tls_files()
+        options = ["--tls=require", f"--tls-certificates={folder}"]
+    nbd, link = server("core", options=options), Lan()
+    a = own("a", link, vms={"guest": guest_vm(11, disk=nbd.disk, **keys)}, peers=["b"], files=FILES)
     b = own("b", link, peers=["a"], files=FILES)
     begin(a)
     report = a.migrate("guest", "b")

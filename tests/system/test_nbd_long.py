@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Disks on NBD servers, the longer checks: another server, losses in the middle of moves, servers that hang, TLS, and what is refused."""
-import hashlib
 import os
 import re
-import shutil
 import signal
-import subprocess
 import time
 
 from host import RUNS, Lan
-from nbd import MARK
+from nbd import MARK, tls_files
 from test_nbd import begin, end, server
 from test_virtio import FILES, guest_vm, sh
 
@@ -89,18 +86,6 @@ def test_refusals(own):
     with a.guest("ro") as g:
         g.ready()
         assert "ro=1" in sh(g, "echo ro=$(cat /sys/block/vda/ro); dd if=/dev/zero of=/dev/vda bs=512 count=1")
-
-
-def tls_files():
-    """A server's key and certificate (its own authority), as nbdkit wants them; returns the folder and the certificate's fingerprint."""
-    folder = os.path.join(RUNS, "nbd-tls")
-    os.makedirs(folder, exist_ok=True)
-    key, cert = os.path.join(folder, "server-key.pem"), os.path.join(folder, "server-cert.pem")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", "30",
-                    "-subj", "/CN=nbd.test", "-addext", "basicConstraints=critical,CA:TRUE"], check=True, capture_output=True)
-    shutil.copy(cert, os.path.join(folder, "ca-cert.pem"))
-    der = subprocess.run(["openssl", "x509", "-in", cert, "-outform", "DER"], check=True, capture_output=True).stdout
-    return folder, hashlib.sha256(der).hexdigest()
 
 
 def test_tls(own):
