@@ -35,7 +35,7 @@ help:
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/): godwitctl, mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
-	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, virtio devices, a whole Debian' \
+	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, NBD disks, guests of many CPUs, a whole Debian' \
 	  'make soak       moves for a long time; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
 	  'make soak-faults  faults injected into moves between emulated hosts, 50 for each vendor: VENDOR=amd takes a quarter of an hour, intel an hour' \
 	  'make lint       which folder includes which, checked against the rules' \
