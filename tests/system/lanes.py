@@ -30,7 +30,7 @@ class Sum:
 
 
 def units(checks, wanted):
-    """[[(name, function), ...], ...]: what must stay together, in the order given."""
+    """[[(name, function), ...], ...]: what stays together, in the order given."""
     found = {}
     for name, function in checks:
         fixture = wanted(function)
@@ -38,8 +38,8 @@ def units(checks, wanted):
     return list(found.values())
 
 
-def any_of(pattern, unit):
-    return any(re.search(pattern, name) for name, _ in unit)
+def in_bochs(unit):
+    return any(re.search(BOCHS, name) for name, _ in unit)
 
 
 def run_unit(unit, lane):
@@ -58,7 +58,7 @@ def run_unit(unit, lane):
 def run_lanes(todo):
     """Run these units two at a time; returns their Sum."""
     total, lock = Sum(), threading.Lock()
-    bochs, others = [u for u in todo if any_of(BOCHS, u)], [u for u in todo if not any_of(BOCHS, u)]
+    bochs, others = [u for u in todo if in_bochs(u)], [u for u in todo if not in_bochs(u)]
 
     def take(queues):
         with lock:
@@ -81,5 +81,5 @@ def run_lanes(todo):
 
 def split(checks, wanted):
     """(units for lanes, checks that run alone)."""
-    every = units(checks, wanted)
-    return [u for u in every if not any_of(ALONE, u)], [check for u in every if any_of(ALONE, u) for check in u]
+    beside = [check for check in checks if not re.search(ALONE, check[0])]
+    return units(beside, wanted), [check for check in checks if check not in beside]
