@@ -40,10 +40,13 @@ static const struct job *need_job(struct api_call *c)
 static void put_job(struct json *o, const struct job *j)
 {
     const struct mig_stats *s = &j->stats;
+    const char *doubt = migration_job_doubt(j);
     json_num(o, "id", j->number);
     json_str(o, "vm", j->guest);
     json_str(o, "to", j->peer);
-    json_str(o, "state", state_name(j->state));
+    json_str(o, "state", doubt ? "in-doubt" : state_name(j->state));
+    if (doubt)
+        json_str(o, "doubt", doubt);
     json_bool(o, "ended", migration_job_over(j));
     json_num(o, "queue_position", migration_queue_position(j));
     json_str(o, "phase", j->state == JOB_CONNECTING ? "CONNECT" : s->phase ? s->phase : "");
@@ -208,7 +211,7 @@ void api_migration_cancel(struct api_call *c)
 
 void api_migration_resolve(struct api_call *c)
 {
-    char said[480];
+    char said[640];
     bool here, sure = false;
     const struct job *j = need_job(c);
     if (!j)

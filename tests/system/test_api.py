@@ -125,6 +125,7 @@ def test_moves(api):
     assert move == "b/1", move
     said, _ = api.ctl("migration", "cancel", move)
     assert "runs on here" in said, said
+    assert "move 1 has ended" in api.ctl("migration", "resolve", move, "--resume-here", code=1, stdin="yes\n")[1]
     api.ctl("migration", "watch", move, code=6)
     moved = api.json("vm", "migrate", "guest", "--to", "auto")
     assert moved["state"] == "moved" and moved["host"] == "b" and moved["to"] == "a"
