@@ -55,6 +55,7 @@ static void put_job(struct json *o, const struct job *j)
     json_str(o, "route", j->route);
     json_num(o, "percent", j->state == JOB_DONE ? 100 : s->percent);
     json_num(o, "round", s->round);
+    json_num(o, "age_us", clock_us() - j->asked_us);
     json_num(o, "waited_us", (j->started_us ? j->started_us : j->ended_us ? j->ended_us : clock_us()) - j->asked_us);
     json_num(o, "elapsed_us", j->started_us ? (j->ended_us ? j->ended_us : clock_us()) - j->started_us : 0);
     json_num(o, "eta_us", s->eta_us);

@@ -88,7 +88,8 @@ def test_readme():
         assert found, f"nothing matches /{pattern}/ in:\n{shown[at:][-2500:]}"
         at = found.end()
     with open(os.path.join(folder, "move.svg"), encoding="utf-8") as f:
-        assert "<title>round 1" in f.read()
+        drawn = f.read()
+    assert all(part in drawn for part in ("<title>round 1", "<polyline", "MB/s sent", "pages/s dirtied", "<title>blackout ")), drawn
     for number, name in ((1, "a"), (2, "b")):
         stick = os.path.join(folder, f"stick-{number}")
         for path, source in (("EFI/BOOT/BOOTX64.EFI", "build/godwit.efi"), ("godwit/godwit.conf", f"{name}.conf"), ("godwit/host.key", f"build/keys/{name}.key")):

@@ -192,11 +192,12 @@ static enum exit_code search_one(struct host *h, void *ctx)
     if (e)
         return e;
     json_array_foreach(json_object_get(a.json, "migrations"), i, v) {
-        bool active = !get_bool(v, "ended");
-        if (strcmp(get_str(v, "vm"), s->vm) || (s->host && (s->host == h || s->active >= active)))
+        bool active = !get_bool(v, "ended"), better = active != s->active ? active : get_num(v, "age_us") < s->age_us;
+        if (strcmp(get_str(v, "vm"), s->vm) || (s->host && !better))
             continue;
         s->host = h;
         s->id = get_num(v, "id");
+        s->age_us = get_num(v, "age_us");
         s->active = active;
     }
     answer_free(&a);
@@ -270,10 +271,10 @@ static void show_rounds(const json_t *j)
 {
     size_t i;
     json_t *r;
-    printf("%5s %10s %10s %12s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "PAGES", "DIRTY pages/s", "LEFT pages");
+    printf("%5s %10s %10s %12s %8s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "MB/s", "PAGES", "DIRTY pages/s", "LEFT pages");
     json_array_foreach(json_object_get(j, "rounds"), i, r)
-        printf("%5zu %10llu %10llu %12llu %8llu %14llu %12llu\n", i + 1, get_num(r, "start_us") / 1000, get_num(r, "us") / 1000, get_num(r, "bytes"),
-               get_num(r, "pages"), get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
+        printf("%5zu %10llu %10llu %12llu %8.1f %8llu %14llu %12llu\n", i + 1, get_num(r, "start_us") / 1000, get_num(r, "us") / 1000, get_num(r, "bytes"),
+               get_num(r, "us") ? (double)get_num(r, "bytes") / (double)get_num(r, "us") : 0.0, get_num(r, "pages"), get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
 }
 
 static void show_parts(const char *title, const json_t *o)
@@ -297,6 +298,7 @@ enum exit_code cmd_migration_show(int argc, char **argv)
         e = get_job(h, id, &a);
     if (e)
         return e;
+    json_object_set_new(a.json, "host", json_string(h->name));
     if (options.svg)
         e = svg_write(options.svg, a.json);
     if (options.svg && !options.json && !e)
