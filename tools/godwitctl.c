@@ -15,37 +15,47 @@ struct options options;
 static const struct command {
     const char *words[2];               /* [1] NULL: a one-word command */
     int min_args, max_args;
-    const char *args, *help, *example;  /* example: what follows "godwitctl ", one a line */
+    const char *args, *options;         /* options: the names of those that it takes, beside the common ones */
+    const char *help, *example;         /* example: what follows "godwitctl ", one a line */
     enum exit_code (*run)(int argc, char **argv);
 } commands[] = {
-    { { "key", NULL }, 0, 0, "", "make this client's key and certificate; print the [client] section that a host's godwit.conf needs", "key >> a.conf", cmd_key },
-    { { "host", "add" }, 2, 2, "NAME ADDRESS[:PORT]", "pair with a host: shows both fingerprints (--fingerprint HEX: what it must show; then nothing is asked)",
+    { { "key", NULL }, 0, 0, "", "",
+      "make this client's key and certificate; print the [client] section that a host's godwit.conf needs", "key >> a.conf", cmd_key },
+    { { "host", "add" }, 2, 2, "NAME ADDRESS[:PORT]", "fingerprint",
+      "pair with a host: shows both fingerprints (--fingerprint HEX: what it must show; then nothing is asked)",
       "host add alpha 192.168.1.11\nhost add alpha 192.168.1.11:7443 --fingerprint 8c1d...", cmd_host_add },
-    { { "host", "list" }, 0, 0, "", "all hosts of the configuration", "host list", cmd_host_list },
-    { { "host", "show" }, 0, 1, "[HOST]", "processor, memory, network, peers", "host show alpha", cmd_host_show },
-    { { "host", "log" }, 0, 1, "[HOST]", "the last 64 KiB of its log", "host log alpha | grep -w warn", cmd_host_log },
-    { { "host", "evacuate" }, 0, 1, "[HOST]", "move all its guests away, each to the best peer, and watch (--detach: do not watch; --status: how far it is; --cancel)",
+    { { "host", "list" }, 0, 0, "", "", "all hosts of the configuration", "host list", cmd_host_list },
+    { { "host", "show" }, 0, 1, "[HOST]", "", "processor, memory, network, peers", "host show alpha", cmd_host_show },
+    { { "host", "log" }, 0, 1, "[HOST]", "", "the last 64 KiB of its log", "host log alpha | grep -w warn", cmd_host_log },
+    { { "host", "evacuate" }, 0, 1, "[HOST]", "detach status cancel",
+      "move all its guests away, each to the best peer, and watch (--detach: do not watch; --status: how far it is; --cancel)",
       "host evacuate alpha\nhost evacuate alpha --status", cmd_host_evacuate },
-    { { "vm", "list" }, 0, 0, "", "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'", cmd_vm_list },
-    { { "vm", "show" }, 1, 1, "NAME", "one guest", "vm show web", cmd_vm_show },
-    { { "vm", "start" }, 1, 1, "NAME", "start a stopped guest, if no peer has it (--force: without asking them)", "vm start web --host alpha", cmd_vm_start },
-    { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", "vm stop web", cmd_vm_stop },
-    { { "vm", "pause" }, 1, 1, "NAME", "let a running guest stand still", "vm pause web", cmd_vm_pause },
-    { { "vm", "resume" }, 1, 1, "NAME", "let a paused guest go on", "vm resume web", cmd_vm_resume },
-    { { "vm", "inspect" }, 1, 1, "NAME", "memory, exits by reason, registers", "vm inspect web", cmd_vm_inspect },
-    { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves (--print: what is kept; --send LINE: type a line)",
+    { { "vm", "list" }, 0, 0, "", "",
+      "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'", cmd_vm_list },
+    { { "vm", "show" }, 1, 1, "NAME", "", "one guest", "vm show web", cmd_vm_show },
+    { { "vm", "start" }, 1, 1, "NAME", "force",
+      "start a stopped guest, if no peer has it (--force: without asking them)", "vm start web --host alpha", cmd_vm_start },
+    { { "vm", "stop" }, 1, 1, "NAME", "", "power a guest off at once", "vm stop web", cmd_vm_stop },
+    { { "vm", "pause" }, 1, 1, "NAME", "", "let a running guest stand still", "vm pause web", cmd_vm_pause },
+    { { "vm", "resume" }, 1, 1, "NAME", "", "let a paused guest go on", "vm resume web", cmd_vm_resume },
+    { { "vm", "inspect" }, 1, 1, "NAME", "", "memory, exits by reason, registers", "vm inspect web", cmd_vm_inspect },
+    { { "vm", "console" }, 1, 1, "NAME", "print send",
+      "its serial console; Ctrl-] leaves (--print: what is kept; --send LINE: type a line)",
       "vm console web\nvm console web --send 'date'\nvm console web --print | tail", cmd_vm_console },
-    { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto", "move a running guest and watch (--detach: do not watch)",
+    { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto", "to detach live paused policy network plain lz4 limit downtime verify",
+      "move a running guest and watch (--detach: do not watch)",
       "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate db --to beta --policy stop --limit 100", cmd_vm_migrate },
-    { { "migration", "list" }, 0, 0, "", "moves, newest first", "migration list --host alpha", cmd_migration_list },
-    { { "migration", "show" }, 1, 1, "MOVE [--svg FILE]", "all figures of a move; as a picture", "migration show web\nmigration show alpha/3 --svg move.svg",
-      cmd_migration_show },
-    { { "migration", "watch" }, 1, 1, "MOVE", "follow a move to its end", "migration watch alpha/3", cmd_migration_watch },
-    { { "migration", "cancel" }, 1, 1, "MOVE", "stop a move; the guest runs on where it is", "migration cancel web", cmd_migration_cancel },
-    { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "decide where a guest in doubt lives, when its destination is gone for good; asks first (--yes: does not)",
+    { { "migration", "list" }, 0, 0, "", "", "moves, newest first", "migration list --host alpha", cmd_migration_list },
+    { { "migration", "show" }, 1, 1, "MOVE [--svg FILE]", "svg",
+      "all figures of a move; as a picture", "migration show web\nmigration show alpha/3 --svg move.svg", cmd_migration_show },
+    { { "migration", "watch" }, 1, 1, "MOVE", "", "follow a move to its end", "migration watch alpha/3", cmd_migration_watch },
+    { { "migration", "cancel" }, 1, 1, "MOVE", "",
+      "stop a move; the guest runs on where it is", "migration cancel web", cmd_migration_cancel },
+    { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "resume-here discard",
+      "decide where a guest in doubt lives, when its destination is gone for good; asks first (--yes: does not)",
       "migration resolve web --resume-here", cmd_migration_resolve },
-    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "what would move where, and every reason why not; without NAME: all that run", "validate web --to beta\nvalidate",
-      cmd_validate },
+    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to",
+      "what would move where, and every reason why not; without NAME: all that run", "validate web --to beta\nvalidate", cmd_validate },
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -132,7 +142,8 @@ static void help(FILE *f)
           "more with `godwitctl COMMAND --help`\n", f);
 }
 
-enum { OPT_FORCE = 300, OPT_PLAIN, OPT_LZ4, OPT_VERIFY, OPT_LIMIT, OPT_DOWNTIME, OPT_LIVE, OPT_PAUSED, OPT_POLICY, OPT_NETWORK, OPT_STATUS, OPT_CANCEL, OPT_STREAMS };
+enum { OPT_FORCE = 300, OPT_PLAIN, OPT_LZ4, OPT_VERIFY, OPT_LIMIT, OPT_DOWNTIME, OPT_LIVE, OPT_PAUSED, OPT_POLICY, OPT_NETWORK,
+       OPT_STATUS, OPT_CANCEL, OPT_STREAMS };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
     { "host", required_argument, NULL, 'H' }, { "json", no_argument, NULL, 'j' }, { "quiet", no_argument, NULL, 'q' },
@@ -148,10 +159,15 @@ static const struct option long_options[] = {
     { NULL, 0, NULL, 0 },
 };
 
+static const char *used[32];            /* long options that were given; more than that is nonsense */
+static unsigned n_used;
+
 /* Options may stand anywhere. */
 static enum exit_code read_options(int argc, char **argv, const char **config, bool *want_help)
 {
-    for (int c; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, NULL)) != -1; ) {
+    for (int c, i; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, &i)) != -1; ) {
+        if (c >= OPT_TO && n_used < sizeof(used) / sizeof(used[0]))
+            used[n_used++] = long_options[i].name;
         switch (c) {
         case 'H': options.host = optarg; break;
         case 'j': options.json = true; break;
@@ -197,6 +213,26 @@ static const struct command *find(int argc, char **argv, int *n_words)
     return NULL;
 }
 
+/* Is word one of the words of list? */
+static bool among(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += n)
+        if ((at == list || at[-1] == ' ') && (!at[n] || at[n] == ' '))
+            return true;
+    return false;
+}
+
+/* An option that would do nothing is a mistake, and may be a dear one. */
+static enum exit_code check_options(const struct command *c)
+{
+    for (unsigned i = 0; i < n_used; i++)
+        if (!among(c->options, used[i]))
+            return fail(EXIT_USAGE, "--%s is no option of %s%s%s; add --help to see which it has", used[i], c->words[0], c->words[1] ? " " : "",
+                        c->words[1] ? c->words[1] : "");
+    return EXIT_GOOD;
+}
+
 static enum exit_code execute(int argc, char **argv, const char *config)
 {
     int n_words;
@@ -211,7 +247,9 @@ static enum exit_code execute(int argc, char **argv, const char *config)
     }
     if (argc - n_words < c->min_args || argc - n_words > c->max_args)
         return fail(EXIT_USAGE, "usage: godwitctl %s %s %s", c->words[0], c->words[1] ? c->words[1] : "", c->args);
-    enum exit_code e = config_load(config);
+    enum exit_code e = check_options(c);
+    if (!e)
+        e = config_load(config);
     return e ? e : c->run(argc - n_words, argv + n_words);
 }
 

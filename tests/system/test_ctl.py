@@ -109,7 +109,8 @@ def commands():
 
 def test_json_and_help_everywhere():
     """Each command that there is, with --json: one JSON document, on success and on failure; and its --help, with an example of itself."""
-    arguments = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"], "vm console": ["web", "--print"], "migration resolve": ["web", "--resume-here", "--yes"]}
+    arguments = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"], "vm console": ["web", "--print"],
+                 "migration resolve": ["web", "--resume-here", "--yes"]}
     with FakeHost() as a:
         conf = os.path.join(a.clients.folder, "json.conf")
         with open(a.clients.config("operator"), encoding="utf-8") as f, open(conf, "w", encoding="utf-8") as out:
@@ -147,6 +148,8 @@ def test_exit_codes():
         assert "b has too little memory\n    b is full" in a.ctl("validate", code=1)[0]
         for wrong in (["zoo"], ["vm"], ["vm", "stop"], ["--zoo"], ["vm", "migrate", "web"], ["migration", "resolve", "web"], ["--json", "vm", "console", "web"]):
             a.ctl(*wrong, code=2)
+        for words, option in ("vm stop web --to b", "to"), ("host evacuate a --limit 5", "limit"), ("vm migrate web --to b --force", "force"):
+            assert f"--{option} is no option of {' '.join(words.split()[:2])};" in a.ctl(*words.split(), code=2)[1]
         assert "one connection" in a.ctl("vm", "migrate", "web", "--to", "b", "--streams", "4", code=2)[1]
         a.ctl("vm", "list", config="/dev/null/none", code=3)
         a.ctl("vm", "list", "-H", "nobody", code=3)
@@ -164,7 +167,8 @@ def test_in_doubt():
         a.answers.update({"GET /v1/migrations/1": IN_DOUBT, "GET /v1/migrations": {"migrations": [IN_DOUBT]},
                           "POST /v1/migrations/1/resolve": lambda body: {"message": "web: resumed here"} if body["sure"] else (409, WEIGH)})
         began = time.monotonic()
-        watch = [subprocess.Popen([a.clients.GODWITCTL, "--config", a.clients.config("operator"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command, pipes = [a.clients.GODWITCTL, "--config", a.clients.config("operator")], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        watch = [subprocess.Popen([*command, *words], text=True, **pipes)
                  for words in (["vm", "migrate", "web", "--to", "b"], ["migration", "watch", "web"])]
 
         def posted():

@@ -92,7 +92,8 @@ def test_readme():
     assert all(part in drawn for part in ("<title>round 1", "<polyline", "MB/s sent", "pages/s dirtied", "<title>blackout ")), drawn
     for number, name in ((1, "a"), (2, "b")):
         stick = os.path.join(folder, f"stick-{number}")
-        for path, source in (("EFI/BOOT/BOOTX64.EFI", "build/godwit.efi"), ("godwit/godwit.conf", f"{name}.conf"), ("godwit/host.key", f"build/keys/{name}.key")):
+        for path, source in (("EFI/BOOT/BOOTX64.EFI", "build/godwit.efi"), ("godwit/godwit.conf", f"{name}.conf"),
+                             ("godwit/host.key", f"build/keys/{name}.key")):
             with open(os.path.join(stick, path), "rb") as f, open(os.path.join(folder, source), "rb") as g:
                 assert f.read() == g.read(), f"{path} on {name}'s stick is not {source}"
     assert os.path.exists(os.path.join(folder, "stick-1", "godwit", "vmlinuz"))

@@ -274,7 +274,8 @@ static void show_rounds(const json_t *j)
     printf("%5s %10s %10s %12s %8s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "MB/s", "PAGES", "DIRTY pages/s", "LEFT pages");
     json_array_foreach(json_object_get(j, "rounds"), i, r)
         printf("%5zu %10llu %10llu %12llu %8.1f %8llu %14llu %12llu\n", i + 1, get_num(r, "start_us") / 1000, get_num(r, "us") / 1000, get_num(r, "bytes"),
-               get_num(r, "us") ? (double)get_num(r, "bytes") / (double)get_num(r, "us") : 0.0, get_num(r, "pages"), get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
+               get_num(r, "us") ? (double)get_num(r, "bytes") / (double)get_num(r, "us") : 0.0, get_num(r, "pages"),
+               get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
 }
 
 static void show_parts(const char *title, const json_t *o)
