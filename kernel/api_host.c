@@ -7,6 +7,7 @@
 #include "kernel/cpu_ops.h"
 #include "kernel/evacuate.h"
 #include "kernel/log_sink.h"
+#include "kernel/migration.h"
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
 #include "kernel/vm_manage.h"
@@ -119,6 +120,8 @@ void api_evacuate_show(struct api_call *c)
         json_object(j, NULL);
         json_str(j, "vm", it->guest);
         json_num(j, "migration", it->job);
+        const struct job *job = it->job ? migration_job_numbered(it->job) : NULL;
+        json_str(j, "to", job ? job->peer : "");
         json_bool(j, "over", it->over);
         json_bool(j, "gone", it->over && it->err == HV_OK);
         if (it->over && it->err) {

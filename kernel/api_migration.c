@@ -40,10 +40,13 @@ static const struct job *need_job(struct api_call *c)
 static void put_job(struct json *o, const struct job *j)
 {
     const struct mig_stats *s = &j->stats;
+    const char *doubt = migration_job_doubt(j);
     json_num(o, "id", j->number);
     json_str(o, "vm", j->guest);
     json_str(o, "to", j->peer);
-    json_str(o, "state", state_name(j->state));
+    json_str(o, "state", doubt ? "in-doubt" : state_name(j->state));
+    if (doubt)
+        json_str(o, "doubt", doubt);
     json_bool(o, "ended", migration_job_over(j));
     json_num(o, "queue_position", migration_queue_position(j));
     json_str(o, "phase", j->state == JOB_CONNECTING ? "CONNECT" : s->phase ? s->phase : "");
@@ -52,6 +55,7 @@ static void put_job(struct json *o, const struct job *j)
     json_str(o, "route", j->route);
     json_num(o, "percent", j->state == JOB_DONE ? 100 : s->percent);
     json_num(o, "round", s->round);
+    json_num(o, "age_us", clock_us() - j->asked_us);
     json_num(o, "waited_us", (j->started_us ? j->started_us : j->ended_us ? j->ended_us : clock_us()) - j->asked_us);
     json_num(o, "elapsed_us", j->started_us ? (j->ended_us ? j->ended_us : clock_us()) - j->started_us : 0);
     json_num(o, "eta_us", s->eta_us);
@@ -208,7 +212,7 @@ void api_migration_cancel(struct api_call *c)
 
 void api_migration_resolve(struct api_call *c)
 {
-    char said[480];
+    char said[640];
     bool here, sure = false;
     const struct job *j = need_job(c);
     if (!j)

@@ -43,7 +43,7 @@ static void restart(struct api_call *c, unsigned status)
 
 void api_fail(struct api_call *c, enum hv_err e, unsigned status, const char *fmt, ...)
 {
-    char text[600];
+    char text[640];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);

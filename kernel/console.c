@@ -47,7 +47,7 @@ static struct { char *ring; uint64_t total; } backlog[VM_MAX];   /* ring: owned,
 static void print(const char *fmt, ...) HV_PRINTF(1, 2);
 static void print(const char *fmt, ...)
 {
-    char buf[512];
+    char buf[768];
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(buf, sizeof(buf) - 2, fmt, ap);
@@ -368,14 +368,16 @@ static void cmd_migrate_cancel(int argc, char **argv) { (void)argc, run_verb(ope
 
 static void cmd_migrate_resolve(int argc, char **argv)
 {
-    char said[480];
+    char said[640];
     bool here = !strcmp(argv[1], "here"), sure = argc == 3 && !strcmp(argv[2], "--sure");
-    if (!here && strcmp(argv[1], "there")) {
-        print("usage: migrate resolve NAME here|there --sure");
+    if ((!here && strcmp(argv[1], "there")) || (argc == 3 && !sure)) {
+        print("usage: migrate resolve NAME here|there [--sure]");
         return;
     }
     enum hv_err e = operate_resolve(argv[0], here, sure, said, sizeof(said));
     tell(e == HV_E_AGAIN ? HV_OK : e, said);
+    if (e == HV_E_AGAIN)
+        print("`migrate resolve %s %s --sure` does it", argv[0], argv[1]);
 }
 
 static void cmd_log(int argc, char **argv)
@@ -457,7 +459,7 @@ static const struct command {
     { { "migrate", "history" }, 0, 0, "", "the last 64 moves, newest first", cmd_migrate_history },
     { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; of the newest", cmd_migrate_report },
     { { "migrate", "cancel" }, 1, 1, "NAME", "stop a move; the guest runs on here", cmd_migrate_cancel },
-    { { "migrate", "resolve" }, 2, 3, "NAME here|there", "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
+    { { "migrate", "resolve" }, 2, 3, "NAME here|there [--sure]", "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
     { { "migrate", NULL }, 2, 2 + MOVE_OPTIONS_WORDS, "NAME HOST|auto [OPTIONS]",
       "move a running guest (auto: to the best peer) and watch; Ctrl-C stops watching only; a wrong option lists all", cmd_migrate },
     { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log },

@@ -548,6 +548,13 @@ static bool job_step(struct outgoing *o)
 
 bool migration_job_over(const struct job *j) { return j->state == JOB_DONE || j->state == JOB_FAILED; }
 
+const char *migration_job_doubt(const struct job *j)
+{
+    const struct outgoing *o = container_of(j, struct outgoing, job);
+    bool committed = !migration_job_over(j) && o->m && mig_tx_state(o->m) == MIG_TX_IN_DOUBT;
+    return committed && *mig_tx_text(o->m) ? mig_tx_text(o->m) : NULL;              /* no text: the answer is still on its way */
+}
+
 static bool job_active(const struct outgoing *o) { return o->job.state != JOB_FREE && !migration_job_over(&o->job); }
 
 /* Those that take part in the limit.  A job in doubt only waits, and may do so for days. */

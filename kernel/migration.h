@@ -65,6 +65,9 @@ struct migration_counts migration_counts(void);
 /** The job of that number; NULL: never was, or forgotten. */
 const struct job *migration_job_numbered(unsigned number);
 bool migration_job_over(const struct job *j);
+/** Committed, and the destination has not said what became of the guest: what is known of that (valid until the next migration_step()).
+ *  NULL: not in doubt. */
+const char *migration_job_doubt(const struct job *j);
 /** How many jobs go before this one that waits; 0: it is next, or does not wait. */
 unsigned migration_queue_position(const struct job *j);
 /** Progress in one line; the whole report, line by line. */

@@ -15,78 +15,135 @@ struct options options;
 static const struct command {
     const char *words[2];               /* [1] NULL: a one-word command */
     int min_args, max_args;
-    const char *args, *help;
+    const char *args, *options;         /* options: the names of those that it takes, beside the common ones */
+    const char *help, *example;         /* example: what follows "godwitctl ", one a line */
     enum exit_code (*run)(int argc, char **argv);
 } commands[] = {
-    { { "key", NULL }, 0, 0, "", "make this client's key and certificate, and show its fingerprint", cmd_key },
-    { { "host", "add" }, 2, 2, "NAME ADDRESS[:PORT]", "pair with a host: shows both fingerprints", cmd_host_add },
-    { { "host", "list" }, 0, 0, "", "all hosts of the configuration", cmd_host_list },
-    { { "host", "show" }, 0, 1, "[HOST]", "processor, memory, network, peers", cmd_host_show },
-    { { "host", "log" }, 0, 1, "[HOST]", "the last 64 KiB of its log", cmd_host_log },
-    { { "host", "evacuate" }, 0, 1, "[HOST]", "move all its guests away, each to the best peer, and watch (--detach: do not watch; --status: how far it is; --cancel)", cmd_host_evacuate },
-    { { "vm", "list" }, 0, 0, "", "all guests on all hosts", cmd_vm_list },
-    { { "vm", "show" }, 1, 1, "NAME", "one guest", cmd_vm_show },
-    { { "vm", "start" }, 1, 1, "NAME", "start a stopped guest, if no peer has it (--force: without asking them)", cmd_vm_start },
-    { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
-    { { "vm", "pause" }, 1, 1, "NAME", "let a running guest stand still", cmd_vm_pause },
-    { { "vm", "resume" }, 1, 1, "NAME", "let a paused guest go on", cmd_vm_resume },
-    { { "vm", "inspect" }, 1, 1, "NAME", "memory, exits by reason, registers", cmd_vm_inspect },
-    { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves (--print: what is kept; --send LINE: type a line)", cmd_vm_console },
-    { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto", "move a running guest and watch (--detach: do not watch)", cmd_vm_migrate },
-    { { "migration", "list" }, 0, 0, "", "moves, newest first", cmd_migration_list },
-    { { "migration", "show" }, 1, 1, "MOVE [--svg FILE]", "all figures of a move; as a picture", cmd_migration_show },
-    { { "migration", "watch" }, 1, 1, "MOVE", "follow a move to its end", cmd_migration_watch },
-    { { "migration", "cancel" }, 1, 1, "MOVE", "stop a move; the guest runs on where it is", cmd_migration_cancel },
-    { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard [--yes]", "decide where a guest in doubt lives, when its destination is gone for good",
-      cmd_migration_resolve },
-    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "what would move where, and every reason why not; without NAME: all that run", cmd_validate },
+    { { "key", NULL }, 0, 0, "", "",
+      "make this client's key and certificate; print the [client] section that a host's godwit.conf needs", "key >> a.conf", cmd_key },
+    { { "host", "add" }, 2, 2, "NAME ADDRESS[:PORT]", "fingerprint",
+      "pair with a host: shows both fingerprints (--fingerprint HEX: what it must show; then nothing is asked)",
+      "host add alpha 192.168.1.11\nhost add alpha 192.168.1.11:7443 --fingerprint 8c1d...", cmd_host_add },
+    { { "host", "list" }, 0, 0, "", "", "all hosts of the configuration", "host list", cmd_host_list },
+    { { "host", "show" }, 0, 1, "[HOST]", "", "processor, memory, network, peers", "host show alpha", cmd_host_show },
+    { { "host", "log" }, 0, 1, "[HOST]", "", "the last 64 KiB of its log", "host log alpha | grep -w warn", cmd_host_log },
+    { { "host", "evacuate" }, 0, 1, "[HOST]", "detach status cancel",
+      "move all its guests away, each to the best peer, and watch (--detach: do not watch; --status: how far it is; --cancel)",
+      "host evacuate alpha\nhost evacuate alpha --status", cmd_host_evacuate },
+    { { "vm", "list" }, 0, 0, "", "",
+      "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'", cmd_vm_list },
+    { { "vm", "show" }, 1, 1, "NAME", "", "one guest", "vm show web", cmd_vm_show },
+    { { "vm", "start" }, 1, 1, "NAME", "force",
+      "start a stopped guest, if no peer has it (--force: without asking them)", "vm start web --host alpha", cmd_vm_start },
+    { { "vm", "stop" }, 1, 1, "NAME", "", "power a guest off at once", "vm stop web", cmd_vm_stop },
+    { { "vm", "pause" }, 1, 1, "NAME", "", "let a running guest stand still", "vm pause web", cmd_vm_pause },
+    { { "vm", "resume" }, 1, 1, "NAME", "", "let a paused guest go on", "vm resume web", cmd_vm_resume },
+    { { "vm", "inspect" }, 1, 1, "NAME", "", "memory, exits by reason, registers", "vm inspect web", cmd_vm_inspect },
+    { { "vm", "console" }, 1, 1, "NAME", "print send",
+      "its serial console; Ctrl-] leaves (--print: what is kept; --send LINE: type a line)",
+      "vm console web\nvm console web --send 'date'\nvm console web --print | tail", cmd_vm_console },
+    { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto", "to detach live paused policy network plain lz4 limit downtime verify",
+      "move a running guest and watch (--detach: do not watch)",
+      "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate db --to beta --policy stop --limit 100", cmd_vm_migrate },
+    { { "migration", "list" }, 0, 0, "", "", "moves, newest first", "migration list --host alpha", cmd_migration_list },
+    { { "migration", "show" }, 1, 1, "MOVE [--svg FILE]", "svg",
+      "all figures of a move; as a picture", "migration show web\nmigration show alpha/3 --svg move.svg", cmd_migration_show },
+    { { "migration", "watch" }, 1, 1, "MOVE", "", "follow a move to its end", "migration watch alpha/3", cmd_migration_watch },
+    { { "migration", "cancel" }, 1, 1, "MOVE", "",
+      "stop a move; the guest runs on where it is", "migration cancel web", cmd_migration_cancel },
+    { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "resume-here discard",
+      "decide where a guest in doubt lives, when its destination is gone for good; asks first (--yes: does not)",
+      "migration resolve web --resume-here", cmd_migration_resolve },
+    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to",
+      "what would move where, and every reason why not; without NAME: all that run", "validate web --to beta\nvalidate", cmd_validate },
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
+static const char common_options[] =
+    "  -H, --host HOST      only this host (default: all; a guest is looked for on all)\n"
+    "  -j, --json           answers as JSON on standard output\n"
+    "  -q, --quiet          no progress bar\n"
+    "  -c, --config FILE    default $GODWITCTL_CONFIG or ~/.config/godwit/godwitctl.conf\n"
+    "  -y, --yes            do not ask\n"
+    "  -h, --help           of all, or after a command of this one\n";
+static const char move_options[] =
+    "      --to HOST|auto   where to; auto: the peer with most memory of those that can take it, and why that one\n"
+    "      --detach         do not watch; prints HOST/NUMBER of the move\n"
+    "      --live           the guest runs while its memory is sent, and stands still for milliseconds (as without this option)\n"
+    "      --paused         it stands still from the first page to the last: each page is sent once; the blackout is the whole move\n"
+    "      --policy P       live, when the guest writes faster than the network sends.  throttle: slow it down step by step, give up if that\n"
+    "                       does not help (default); wait: go on until it writes less, 30 minutes at most; stop: move it all the same after\n"
+    "                       14 rounds, however long it then stands still\n"
+    "      --network A.B.C.D/N   only by addresses of the destination in this network (default: all in [host] networks, best first)\n"
+    "      --plain | --lz4  send pages as they are, or compressed where that pays (default: [host] lz4)\n"
+    "      --limit MB       at most so many MB (10^6 bytes) per second (default: only the host's bandwidth-limit-mb)\n"
+    "      --downtime MS    the longest blackout to plan with (default: [host] downtime-limit-ms)\n"
+    "      --verify         compare hashes of all memory before the handoff\n";
+static const char which_move[] = "MOVE is HOST/NUMBER, NUMBER with --host, or a guest's name for its newest move.\n";
+
+/* argv: the words of one command, or the first word of several. */
+static bool belongs(const struct command *c, int argc, char **argv)
+{
+    return !argc || (!strcmp(argv[0], c->words[0]) && (argc == 1 || !c->words[1] || !strcmp(argv[1], c->words[1])));
+}
+
+static void help_line(FILE *f, const struct command *c)
+{
+    char left[80];
+    snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "", c->args);
+    fprintf(f, "  %-40s %s%s\n", left, strlen(left) > 40 ? "\n                                           " : "", c->help);
+}
+
+static void help_examples(FILE *f, const struct command *c)
+{
+    for (const char *line = c->example; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        fprintf(f, "  godwitctl %.*s\n", (int)strcspn(line, "\n"), line);
+}
+
+/* Help for the commands that begin with these words; false: there are none. */
+static bool help_some(FILE *f, int argc, char **argv)
+{
+    bool found = false, moves = false;
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        const struct command *c = &commands[i];
+        if (!belongs(c, argc, argv))
+            continue;
+        fputs(found ? "" : "usage: godwitctl [OPTION]... COMMAND\n\n", f);
+        help_line(f, c);
+        found = true;
+        moves |= !strncmp(c->args, "MOVE", 4);
+    }
+    if (!found)
+        return false;
+    fprintf(f, "%s%s\noptions:\n%s", moves ? "\n  " : "", moves ? which_move : "", common_options);
+    if (argc > 1 && !strcmp(argv[1], "migrate"))
+        fputs(move_options, f);
+    fputs("\nexamples:\n", f);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (belongs(&commands[i], argc, argv))
+            help_examples(f, &commands[i]);
+    return true;
+}
+
 static void help(FILE *f)
 {
-    fprintf(f, "usage: godwitctl [OPTION]... COMMAND\n\n");
-    for (size_t i = 0; i < N_COMMANDS; i++) {
-        char left[80];
-        const struct command *c = &commands[i];
-        snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "", c->args);
-        fprintf(f, "  %-40s %s%s\n", left, strlen(left) > 40 ? "\n                                           " : "", c->help);
-    }
-    fputs("\n  MOVE is HOST/NUMBER, NUMBER with --host, or a guest's name for its newest move.\n\n"
-          "options:\n"
-          "  -H, --host HOST      only this host (default: all; a guest is looked for on all)\n"
-          "  -j, --json           answers as JSON on standard output\n"
-          "  -q, --quiet          no progress bar\n"
-          "  -c, --config FILE    default $GODWITCTL_CONFIG or ~/.config/godwit/godwitctl.conf\n"
-          "  -y, --yes            do not ask\n"
-          "      --fingerprint HEX   host add: what the host must show; then nothing is asked\n"
-          "  -h, --help\n"
-          "\noptions of vm migrate, for this one move:\n"
-          "      --live           the guest runs while its memory is sent, and stands still for milliseconds (as without this option)\n"
-          "      --paused         it stands still from the first page to the last: each page is sent once; the blackout is the whole move\n"
-          "      --policy P       live, when the guest writes faster than the network sends.  throttle: slow it down step by step, give up if that\n"
-          "                       does not help (default); wait: go on until it writes less, 30 minutes at most; stop: move it all the same after\n"
-          "                       14 rounds, however long it then stands still\n"
-          "      --network A.B.C.D/N   only by addresses of the destination in this network (default: all in [host] networks, best first)\n"
-          "      --plain | --lz4  send pages as they are, or compressed where that pays (default: [host] lz4)\n"
-          "      --limit MB       at most so many MB (10^6 bytes) per second (default: only the host's bandwidth-limit-mb)\n"
-          "      --downtime MS    the longest blackout to plan with (default: [host] downtime-limit-ms)\n"
-          "      --verify         compare hashes of all memory before the handoff\n"
-          "      --to HOST|auto, --detach\n\n"
-          "exit codes: 0 good, 1 the host refused (the message says why), 2 usage, 3 configuration or key, 4 no answer, 5 not trusted,\n"
+    fputs("usage: godwitctl [OPTION]... COMMAND\n\n", f);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        help_line(f, &commands[i]);
+    fprintf(f, "\n  %s\noptions:\n%s\noptions of vm migrate, for this one move:\n%s", which_move, common_options, move_options);
+    fputs("\nexit codes: 0 good, 1 the host refused (the message says why), 2 usage, 3 configuration or key, 4 no answer, 5 not trusted,\n"
           "  6 the move failed and the guest runs on where it was, 7 the move is in doubt\n\n"
           "examples:\n"
           "  godwitctl key                                   # put what it prints into godwit.conf of each host\n"
           "  godwitctl host add alpha 192.168.1.11           # pair; then the same for beta\n"
           "  godwitctl vm list\n"
           "  godwitctl vm migrate web --to beta\n"
-          "  godwitctl vm migrate web --to auto --detach\n"
-          "  godwitctl vm migrate db --to beta --policy stop --limit 100\n"
           "  godwitctl migration show web --svg move.svg\n"
-          "  godwitctl --json vm list | jq '.vms[] | select(.state == \"running\").name'\n", f);
+          "more with `godwitctl COMMAND --help`\n", f);
 }
 
-enum { OPT_FORCE = 300, OPT_PLAIN, OPT_LZ4, OPT_VERIFY, OPT_LIMIT, OPT_DOWNTIME, OPT_LIVE, OPT_PAUSED, OPT_POLICY, OPT_NETWORK, OPT_STATUS, OPT_CANCEL };
+enum { OPT_FORCE = 300, OPT_PLAIN, OPT_LZ4, OPT_VERIFY, OPT_LIMIT, OPT_DOWNTIME, OPT_LIVE, OPT_PAUSED, OPT_POLICY, OPT_NETWORK,
+       OPT_STATUS, OPT_CANCEL, OPT_STREAMS };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
     { "host", required_argument, NULL, 'H' }, { "json", no_argument, NULL, 'j' }, { "quiet", no_argument, NULL, 'q' },
@@ -98,13 +155,19 @@ static const struct option long_options[] = {
     { "verify", no_argument, NULL, OPT_VERIFY }, { "limit", required_argument, NULL, OPT_LIMIT }, { "downtime", required_argument, NULL, OPT_DOWNTIME },
     { "live", no_argument, NULL, OPT_LIVE }, { "paused", no_argument, NULL, OPT_PAUSED }, { "policy", required_argument, NULL, OPT_POLICY },
     { "network", required_argument, NULL, OPT_NETWORK }, { "status", no_argument, NULL, OPT_STATUS }, { "cancel", no_argument, NULL, OPT_CANCEL },
+    { "streams", required_argument, NULL, OPT_STREAMS },
     { NULL, 0, NULL, 0 },
 };
 
-/* Options may stand anywhere.  False: an unknown one. */
-static bool read_options(int argc, char **argv, const char **config, bool *want_help)
+static const char *used[32];            /* long options that were given; more than that is nonsense */
+static unsigned n_used;
+
+/* Options may stand anywhere. */
+static enum exit_code read_options(int argc, char **argv, const char **config, bool *want_help)
 {
-    for (int c; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, NULL)) != -1; ) {
+    for (int c, i; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, &i)) != -1; ) {
+        if (c >= OPT_TO && n_used < sizeof(used) / sizeof(used[0]))
+            used[n_used++] = long_options[i].name;
         switch (c) {
         case 'H': options.host = optarg; break;
         case 'j': options.json = true; break;
@@ -132,10 +195,11 @@ static bool read_options(int argc, char **argv, const char **config, bool *want_
         case OPT_PAUSED: options.paused = true; break;
         case OPT_POLICY: options.policy = optarg; break;
         case OPT_NETWORK: options.network = optarg; break;
-        default: return false;
+        case OPT_STREAMS: return fail(EXIT_USAGE, "--streams: a move has one connection, there is no number to choose");
+        default: return fail(EXIT_USAGE, "godwitctl COMMAND --help lists the options");
         }
     }
-    return true;
+    return EXIT_GOOD;
 }
 
 static const struct command *find(int argc, char **argv, int *n_words)
@@ -149,10 +213,32 @@ static const struct command *find(int argc, char **argv, int *n_words)
     return NULL;
 }
 
+/* Is word one of the words of list? */
+static bool among(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += n)
+        if ((at == list || at[-1] == ' ') && (!at[n] || at[n] == ' '))
+            return true;
+    return false;
+}
+
+/* An option that would do nothing is a mistake, and may be a dear one. */
+static enum exit_code check_options(const struct command *c)
+{
+    for (unsigned i = 0; i < n_used; i++)
+        if (!among(c->options, used[i]))
+            return fail(EXIT_USAGE, "--%s is no option of %s%s%s; add --help to see which it has", used[i], c->words[0], c->words[1] ? " " : "",
+                        c->words[1] ? c->words[1] : "");
+    return EXIT_GOOD;
+}
+
 static enum exit_code execute(int argc, char **argv, const char *config)
 {
     int n_words;
     const struct command *c = find(argc, argv, &n_words);
+    if (!c && argc == 1 && help_some(stderr, argc, argv))
+        return EXIT_USAGE;
     if (!c && argc)
         return fail(EXIT_USAGE, "no such command: %s%s%s; godwitctl --help lists them", argv[0], argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
     if (!c) {
@@ -161,7 +247,9 @@ static enum exit_code execute(int argc, char **argv, const char *config)
     }
     if (argc - n_words < c->min_args || argc - n_words > c->max_args)
         return fail(EXIT_USAGE, "usage: godwitctl %s %s %s", c->words[0], c->words[1] ? c->words[1] : "", c->args);
-    enum exit_code e = config_load(config);
+    enum exit_code e = check_options(c);
+    if (!e)
+        e = config_load(config);
     return e ? e : c->run(argc - n_words, argv + n_words);
 }
 
@@ -169,13 +257,13 @@ int main(int argc, char **argv)
 {
     const char *config = getenv("GODWITCTL_CONFIG");
     bool want_help = false;
-    if (!read_options(argc, argv, &config, &want_help))
-        return EXIT_USAGE;
-    if (want_help) {
+    enum exit_code e = read_options(argc, argv, &config, &want_help);
+    if (!e && !want_help)
+        e = execute(argc - optind, argv + optind, config);
+    else if (!e && optind == argc)
         help(stdout);
-        return EXIT_GOOD;
-    }
-    enum exit_code e = execute(argc - optind, argv + optind, config);
+    else if (!e && !help_some(stdout, argc - optind, argv + optind))
+        e = fail(EXIT_USAGE, "no such command: %s; godwitctl --help lists them", argv[optind]);
     print_json_error();
     client_cleanup();
     return e;

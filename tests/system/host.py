@@ -105,20 +105,24 @@ class Cables:
 
 
 class Lan(Cables):
-    """A switch with a cable for each host, and one to this machine, which they see as 10.7.0.100: what listens on 127.0.0.1 here is reached there,
-    and api_ports[name] here leads to host name's management interface.  cut("a", "b"): nothing passes between these two any more, until heal().
+    """A switch with a cable for each host, and one to this machine, which they see at number 100 of their network: what listens on 127.0.0.1 here is
+    reached there, and ways_in[name] here, "ADDRESS:PORT", leads to host name's management interface.  cut("a", "b"): nothing passes between these two
+    any more, until heal().
 
     This machine's end is a QEMU without a machine in it, for its user network.  That one takes every frame for its own, so only those for its
     address may reach it: hence a switch, not a hub."""
     GATEWAY = "10.7.0.100"
 
-    def __init__(self):
+    def __init__(self, addresses=None, ways_in=None):
+        """addresses: {name: A.B.C.D, all in one network of 254}"""
         super().__init__()
         self.home, self.apart = {}, set()                       # address -> the cable where it is; pairs of names that are cut off from each other
-        self.api_ports = {name: free_port() for name in NUMBERS}
-        ways_in = "".join(f",hostfwd=tcp:127.0.0.1:{port}-{address(name)}:7443" for name, port in self.api_ports.items())
+        addresses = addresses or {name: address(name) for name in NUMBERS}
+        self.ways_in = ways_in or {name: f"127.0.0.1:{free_port()}" for name in addresses}
+        net = next(iter(addresses.values())).rpartition(".")[0]
+        forward = "".join(f",hostfwd=tcp:{self.ways_in[name]}-{there}:7443" for name, there in addresses.items())
         command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-monitor", "none",
-                   "-netdev", f"user,id=u,ipv6=off,net=10.7.0.0/24,host={self.GATEWAY},dns=10.7.0.101,dhcpstart=10.7.0.200{ways_in}",
+                   "-netdev", f"user,id=u,ipv6=off,net={net}.0/24,host={net}.100,dns={net}.101,dhcpstart={net}.200{forward}",
                    "-netdev", "hubport,id=hu,hubid=0,netdev=u", "-netdev", self.netdev("user"), "-netdev", "hubport,id=hn,hubid=0,netdev=n0"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         atexit.register(self.close)
@@ -371,7 +375,7 @@ class Host:
 
     @property
     def api_port(self):
-        return self.link.api_ports[self.name]
+        return int(self.link.ways_in[self.name].rpartition(":")[2])
 
     def wait_prompt(self, timeout=BOOT_S):
         self.serial.expect(self.prompt, timeout)

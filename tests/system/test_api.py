@@ -51,6 +51,7 @@ def test_metrics(api):
     time.sleep(0.5)
     second = api.curl("/metrics")[2]
     assert int(count.search(second)[1]) > int(count.search(first)[1])
+    assert re.search(r"^godwit_network_receive_bytes_total [1-9]", second, re.M) and "godwit_memory" in second, second
     assert 'godwit_vm_state{vm="guest",state="running"} 1' in second and 'godwit_vm_memory_bytes{vm="shell"} 268435456' in second
 
 
@@ -125,9 +126,19 @@ def test_moves(api):
     assert move == "b/1", move
     said, _ = api.ctl("migration", "cancel", move)
     assert "runs on here" in said, said
+    assert "move 1 has ended" in api.ctl("migration", "resolve", move, "--resume-here", code=1, stdin="yes\n")[1]
     api.ctl("migration", "watch", move, code=6)
+    move = api.ctl("vm", "migrate", "guest", "--to", "a", "--limit", "2", "--plain", "--detach")[0].strip()
+    deadline = time.monotonic() + 20
+    while api.json("vm", "show", "guest", "-H", "a")["state"] != "incoming":
+        assert time.monotonic() < deadline, "it does not arrive"
+        time.sleep(0.1)
+    assert "turned away; it runs on where it comes from" in api.ctl("vm", "stop", "guest", "-H", "a")[0]
+    assert "turned away by the operator of the destination" in api.ctl("migration", "watch", move, code=6)[1]
     moved = api.json("vm", "migrate", "guest", "--to", "auto")
     assert moved["state"] == "moved" and moved["host"] == "b" and moved["to"] == "a"
+    newest = api.json("migration", "show", "guest")             # not a/1, which is older
+    assert (newest["host"], newest["id"]) == ("b", moved["id"]), newest
     assert api.curl("/metrics")[2].count('godwit_migrations_total{outcome="arrived"} 1\n') == 1
     with api.a.guest("guest") as g:
         g.verify()

@@ -144,6 +144,9 @@ def test_destination_restarts_before_it_answers_commit(own):
     host.serial.send("\x03")
     host.serial.expect(host.prompt, 10)
     assert not host.has_vm("guest") and not pair.b.has_vm("guest"), "the guest must stand still while nobody knows where it lives"
+    said = host.command("migrate resolve guest here")
+    assert "committed to b, and it is not known what became of it: the destination does not know this job" in said and "--sure` does it" in said, said
+    assert not host.has_vm("guest"), "it was asked what is known, no more"
     host.command("migrate resolve guest here --sure")
     assert host.has_vm("guest"), host.serial.text[start:][-1500:]
     assert "an operator resumed the guest here" in host.command("migrate report")

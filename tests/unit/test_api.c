@@ -109,6 +109,24 @@ static void test_routes(void **state)
     expect(path, 404, "no path");
 }
 
+/* Every path that changes something, as GET /v1 lists them: not for a reader. */
+static void each_post_is_refused(void)
+{
+    static char list[sizeof(out)];
+    unsigned n = 0;
+    ask("GET /v1 HTTP/1.1\r\n\r\n");
+    strcpy(list, out);
+    for (char *at = list; (at = strstr(at, "\"method\":\"POST\",\"path\":\"")); n++) {
+        char request[200];
+        at += strlen("\"method\":\"POST\",\"path\":\"");
+        snprintf(request, sizeof(request), "POST %.*s HTTP/1.1\r\n\r\n", (int)strcspn(at, "\""), at);
+        for (char *star = strchr(request, '*'); star; star = strchr(star, '*'))
+            *star = '1';
+        expect(request, 403, "HV_E_AUTH");
+    }
+    assert_int_equal(n, 11);
+}
+
 static void test_roles(void **state)
 {
     (void)state;
@@ -117,6 +135,7 @@ static void test_roles(void **state)
     expect("POST /v1/vms/web/stop HTTP/1.1\r\n\r\n", 403, "client rd may only read");
     expect("POST /v1/migrations HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 403, "HV_E_AUTH");
     expect("POST /v1/vms/web/console HTTP/1.1\r\nContent-Length: 2\r\n\r\nls", 403, "HV_E_AUTH");
+    each_post_is_refused();
 }
 
 static void test_bodies(void **state)

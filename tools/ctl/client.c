@@ -56,6 +56,17 @@ void print_json(json_t *o)
     printed = true;
 }
 
+json_t *json_text(const char *text, size_t len)
+{
+    char *copy = len ? malloc(len) : NULL;
+    json_t *o = copy ? json_stringn(text, len) : json_string("");
+    for (size_t i = 0; !o && i < len; i++)
+        copy[i] = (unsigned char)text[i] < 128 ? text[i] : '?';
+    o = o ? o : json_stringn(copy, len);
+    free(copy);
+    return o;
+}
+
 const char *get_str(const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
@@ -198,6 +209,8 @@ static enum exit_code host_error(const struct host *h, const struct answer *a)
     return EXIT_REFUSED;
 }
 
+const char *refusal_code(void) { return get_str(json_object_get(last_error, "error"), "code"); }
+
 /* ---- requests ---- */
 
 static CURLcode perform(CURL *c, struct host *h, const char *path, struct answer *out, char error[CURL_ERROR_SIZE])
@@ -262,9 +275,12 @@ enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN])
         return fail(EXIT_CONFIG, "libcurl cannot be used");
     check.wanted = NULL;
     CURLcode rc = perform(c, h, "/v1", &a, error);
+    bool godwit = a.text && strstr(a.text, "/v1/migrations");
     answer_free(&a);
     if (!check.asked)
         return transport_error(h, rc, *error ? error : curl_easy_strerror(rc));
+    if (rc == CURLE_OK && !godwit)
+        return fail(EXIT_UNREACHABLE, "%s: what answers at %s:%u is no Godwit host; is this its address and [host] api-port?", h->name, h->address, h->port);
     memcpy(out, check.seen, FP_LEN);
     return rc == CURLE_OK ? EXIT_GOOD : EXIT_UNTRUSTED;
 }

@@ -35,7 +35,10 @@ static enum exit_code output(struct host *h, const char *vm, unsigned long long 
     enum exit_code e = ask(h, "GET", path, NULL, &a);
     if (e)
         return e;
-    fwrite(a.text ? a.text : "", 1, a.len, stdout);
+    if (options.json)
+        print_json(json_pack("{s:s,s:s,s:o}", "host", h->name, "vm", vm, "console", json_text(a.text, a.len)));
+    else
+        fwrite(a.text ? a.text : "", 1, a.len, stdout);
     fflush(stdout);
     *at = a.console_next;
     memcpy(state, a.vm_state, sizeof(a.vm_state));
@@ -120,6 +123,8 @@ enum exit_code cmd_vm_console(int argc, char **argv)
     unsigned long long at = 0;
     char state[16];
     (void)argc;
+    if (options.json && !options.send && !options.print_only)
+        return fail(EXIT_USAGE, "--json: only with --print or --send");
     enum exit_code e = find_vm(argv[0], &h, &vm);
     if (e)
         return e;
@@ -127,7 +132,10 @@ enum exit_code cmd_vm_console(int argc, char **argv)
     if (options.send) {
         char line[1024];
         snprintf(line, sizeof(line), "%s\r", options.send);
-        return input(h, argv[0], line, strlen(line));
+        e = input(h, argv[0], line, strlen(line));
+        if (!e && options.json)
+            print_json(json_pack("{s:s,s:s,s:s}", "host", h->name, "vm", argv[0], "sent", options.send));
+        return e;
     }
     if (options.print_only)
         return output(h, argv[0], &at, state);

@@ -77,7 +77,9 @@ void answer_free(struct answer *a);
  *  returned; *out is then empty. */
 enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out);
 enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len, struct answer *out);
-/** Connect and return the fingerprint of the certificate that the host shows, trusted or not. */
+/** The code of the last refusal, "HV_E_..."; "" if there was none. */
+const char *refusal_code(void);
+/** Connect and return the fingerprint of the certificate that the host shows, trusted or not.  EXIT_UNTRUSTED: it does not let us in. */
 enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN]);
 void client_close(struct host *h);      /* end the connection; the next request makes a new one */
 void client_cleanup(void);
@@ -87,6 +89,8 @@ const char *get_str(const json_t *o, const char *key);
 unsigned long long get_num(const json_t *o, const char *key);
 bool get_bool(const json_t *o, const char *key);
 void print_json(json_t *o);              /* to standard output; o is stolen */
+/** Text that a host or guest made, as a JSON string; bytes that are no UTF-8 make every byte beyond ASCII a "?". */
+json_t *json_text(const char *text, size_t len);
 /** At the end, with --json: the last error if nothing else was printed. */
 void print_json_error(void);
 
@@ -123,6 +127,8 @@ enum exit_code cmd_validate(int argc, char **argv);
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm);
 /** Follow a move to its end with a progress bar; prints the outcome. */
 enum exit_code watch_move(struct host *h, unsigned long long id);
+/** --yes, or the next line of standard input is "yes" or "y". */
+bool yes_typed(void);
 /** Draw a move (the JSON of /v1/migrations/ID) into an SVG file. */
 enum exit_code svg_write(const char *path, const json_t *job);
 

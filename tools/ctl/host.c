@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define MIB 1048576
 
@@ -93,16 +94,20 @@ enum exit_code cmd_host_log(int argc, char **argv)
         e = ask(h, "GET", "/v1/log", NULL, &a);
     if (e)
         return e;
-    fwrite(a.text, 1, a.len, stdout);
+    if (options.json)
+        print_json(json_pack("{s:s,s:o}", "host", h->name, "log", json_text(a.text, a.len)));
+    else
+        fwrite(a.text, 1, a.len, stdout);
     answer_free(&a);
     return EXIT_GOOD;
 }
 
 /* ---- pairing ---- */
 
-static bool yes_typed(void)
+bool yes_typed(void)
 {
     char line[16];
+    setvbuf(stdin, NULL, _IONBF, 0);    /* the next program's answers may come on it, too */
     return options.yes || (fgets(line, sizeof(line), stdin) && (!strcmp(line, "yes\n") || !strcmp(line, "y\n")));
 }
 
@@ -131,7 +136,7 @@ static enum exit_code confirm(struct host *h, enum exit_code let_in)
         return e;
     fingerprint_text(h->fingerprint, host_text);
     fingerprint_text(own, own_text);
-    fprintf(stderr, "host %s at %s:%u shows the fingerprint\n    %s\nits log says \"this host's certificate fingerprint is ...\": compare them.\n"
+    fprintf(stderr, "host %s at %s:%u shows the fingerprint\n    %s\nso must say its log, and mkhost --fingerprint where its stick was made: compare them.\n"
             "This client's fingerprint is\n    %s\n%s\n", h->name, h->address, h->port, host_text, own_text,
             let_in == EXIT_GOOD ? "and the host lets it in." : "and the host does not know it yet: its godwit.conf needs");
     if (let_in != EXIT_GOOD)
@@ -182,9 +187,29 @@ static void show_evacuation(const json_t *o)
 {
     size_t i;
     json_t *v;
-    json_array_foreach(json_object_get(o, "items"), i, v)
-        printf("%-20s %s%s\n", get_str(v, "vm"), !get_bool(v, "over") ? "on its way" : get_bool(v, "gone") ? "gone" : "cannot go: ", get_str(v, "message"));
-    printf("%llu guests, %llu over, %llu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
+    json_array_foreach(json_object_get(o, "items"), i, v) {
+        bool over = get_bool(v, "over"), gone = get_bool(v, "gone");
+        printf("%-20s %s%s\n", get_str(v, "vm"), !over ? "on its way to " : gone ? "gone to " : "cannot go: ", get_str(v, over && !gone ? "message" : "to"));
+    }
+    printf("%llu guest(s), %llu over, %llu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
+}
+
+/* Wait for its end, with a line that says how far it is; *a: the last answer. */
+static enum exit_code watch_evacuation(struct host *h, struct answer *a)
+{
+    const struct timespec pause = { .tv_nsec = 300000000 };
+    bool show = isatty(STDERR_FILENO) && !options.quiet;
+    enum exit_code e = EXIT_GOOD;
+    while (!e && get_bool(a->json, "active")) {
+        if (show)
+            fprintf(stderr, "\r%s: %llu of %llu guest(s) over\033[K", h->name, get_num(a->json, "over"), get_num(a->json, "guests"));
+        answer_free(a);
+        nanosleep(&pause, NULL);
+        e = ask(h, "GET", "/v1/host/evacuate", NULL, a);
+    }
+    if (show)
+        fprintf(stderr, "\r\033[K");
+    return e;
 }
 
 /* Begin, look at or cancel it, and wait for its end; 6 when a guest could not go. */
@@ -192,17 +217,13 @@ enum exit_code cmd_host_evacuate(int argc, char **argv)
 {
     struct host *h = NULL;
     struct answer a;
-    const struct timespec pause = { .tv_nsec = 300000000 };
     options.host = argc ? argv[0] : options.host;
     enum exit_code e = one_host(&h);
     if (!e)
         e = options.status ? ask(h, "GET", "/v1/host/evacuate", NULL, &a) :
             ask(h, "POST", options.cancel ? "/v1/host/evacuate/cancel" : "/v1/host/evacuate", NULL, &a);
-    while (!e && get_bool(a.json, "active") && !options.detach && !options.status) {
-        answer_free(&a);
-        nanosleep(&pause, NULL);
-        e = ask(h, "GET", "/v1/host/evacuate", NULL, &a);
-    }
+    if (!e && !options.detach && !options.status)
+        e = watch_evacuation(h, &a);
     if (e)
         return e;
     bool failed = get_num(a.json, "failed") != 0;

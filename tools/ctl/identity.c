@@ -96,7 +96,8 @@ enum exit_code cmd_key(int argc, char **argv)
     if (options.json)
         print_json(json_pack("{s:s,s:s,s:s,s:b}", "name", settings.name, "fingerprint", text, "cert", settings.cert, "made", made));
     else
-        printf("%s%s\n\nTo be let in, put this into godwit.conf of each host:\n\n[client %s]\nfingerprint = %s\nrole = operate\n",
-               made ? "made " : "", settings.cert, settings.name, text);
+        printf("[client %s]\nfingerprint = %s\nrole = operate\n", settings.name, text);
+    if (!options.json && isatty(STDOUT_FILENO))
+        fprintf(stderr, "\n%s%s.  Put these lines into godwit.conf of each host that shall let this client in.\n", made ? "made " : "this is ", settings.cert);
     return EXIT_GOOD;
 }

@@ -14,6 +14,7 @@
 
 #define WATCH_MS  150
 #define BAR_WIDTH 32
+#define DOUBT_MS  10000                 /* a destination that is up and can be reached has answered long before */
 
 static volatile sig_atomic_t interrupted;
 
@@ -28,12 +29,18 @@ static enum exit_code get_job(struct host *h, unsigned long long id, struct answ
     return ask(h, "GET", path, NULL, a);
 }
 
+static bool in_doubt(const json_t *j) { return !strcmp(get_str(j, "state"), "in-doubt"); }
+
 static void bar(const json_t *j)
 {
     char text[BAR_WIDTH + 1];
     unsigned done = (unsigned)(get_num(j, "percent") * BAR_WIDTH / 100);
     if (!strcmp(get_str(j, "state"), "queued")) {
         fprintf(stderr, "\r%s -> %s waits, %llu before it\033[K", get_str(j, "vm"), get_str(j, "to"), get_num(j, "queue_position"));
+        return;
+    }
+    if (in_doubt(j)) {
+        fprintf(stderr, "\r%s -> %s in doubt: %s\033[K", get_str(j, "vm"), get_str(j, "to"), get_str(j, "doubt"));
         return;
     }
     for (unsigned i = 0; i < BAR_WIDTH; i++)
@@ -64,11 +71,14 @@ static enum exit_code outcome(struct host *h, const json_t *j)
         json_t *copy = json_copy((json_t *)j);
         json_object_set_new(copy, "host", json_string(h->name));
         print_json(copy);
-    } else if (!error) {
+    } else if (!error && !in_doubt(j)) {
         summary(h, j);
     }
-    if (!strcmp(get_str(j, "state"), "in-doubt"))
+    if (in_doubt(j)) {
+        fprintf(stderr, "godwitctl: %s may run on %s or not, and stands still on %s until that is known: %s.  %s asks again each second; `godwitctl migration "
+                "resolve %s` decides\n", get_str(j, "vm"), get_str(j, "to"), h->name, get_str(j, "doubt"), h->name, get_str(j, "vm"));
         return EXIT_IN_DOUBT;
+    }
     if (error)
         fprintf(stderr, "godwitctl: %s was not moved to %s, it runs on on %s: %s (%s)\n", get_str(j, "vm"), get_str(j, "to"), h->name,
                 get_str(error, "message"), get_str(error, "code"));
@@ -80,11 +90,13 @@ enum exit_code watch_move(struct host *h, unsigned long long id)
     struct answer a;
     enum exit_code e;
     bool show = isatty(STDERR_FILENO) && !options.quiet;
+    unsigned doubt_ms = 0;
     const struct timespec pause = { .tv_nsec = WATCH_MS * 1000000L };
     signal(SIGINT, on_interrupt);
-    while (!(e = get_job(h, id, &a)) && !get_bool(a.json, "ended") && !interrupted) {
+    while (!(e = get_job(h, id, &a)) && !get_bool(a.json, "ended") && !interrupted && doubt_ms < DOUBT_MS) {
         if (show)
             bar(a.json);
+        doubt_ms = in_doubt(a.json) ? doubt_ms + WATCH_MS : 0;
         answer_free(&a);
         nanosleep(&pause, NULL);
     }
@@ -93,9 +105,10 @@ enum exit_code watch_move(struct host *h, unsigned long long id)
         fprintf(stderr, "\r\033[K");
     if (e)
         return e;
-    if (interrupted)
+    bool leave = interrupted && !in_doubt(a.json);
+    if (leave)
         fprintf(stderr, "the move goes on; `godwitctl migration watch %s/%llu` shows it\n", h->name, id);
-    e = interrupted ? EXIT_GOOD : outcome(h, a.json);
+    e = leave ? EXIT_GOOD : outcome(h, a.json);
     answer_free(&a);
     return e;
 }
@@ -179,11 +192,12 @@ static enum exit_code search_one(struct host *h, void *ctx)
     if (e)
         return e;
     json_array_foreach(json_object_get(a.json, "migrations"), i, v) {
-        bool active = !get_bool(v, "ended");
-        if (strcmp(get_str(v, "vm"), s->vm) || (s->host && (s->host == h || s->active >= active)))
+        bool active = !get_bool(v, "ended"), better = active != s->active ? active : get_num(v, "age_us") < s->age_us;
+        if (strcmp(get_str(v, "vm"), s->vm) || (s->host && !better))
             continue;
         s->host = h;
         s->id = get_num(v, "id");
+        s->age_us = get_num(v, "age_us");
         s->active = active;
     }
     answer_free(&a);
@@ -257,10 +271,11 @@ static void show_rounds(const json_t *j)
 {
     size_t i;
     json_t *r;
-    printf("%5s %10s %10s %12s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "PAGES", "DIRTY pages/s", "LEFT pages");
+    printf("%5s %10s %10s %12s %8s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "MB/s", "PAGES", "DIRTY pages/s", "LEFT pages");
     json_array_foreach(json_object_get(j, "rounds"), i, r)
-        printf("%5zu %10llu %10llu %12llu %8llu %14llu %12llu\n", i + 1, get_num(r, "start_us") / 1000, get_num(r, "us") / 1000, get_num(r, "bytes"),
-               get_num(r, "pages"), get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
+        printf("%5zu %10llu %10llu %12llu %8.1f %8llu %14llu %12llu\n", i + 1, get_num(r, "start_us") / 1000, get_num(r, "us") / 1000, get_num(r, "bytes"),
+               get_num(r, "us") ? (double)get_num(r, "bytes") / (double)get_num(r, "us") : 0.0, get_num(r, "pages"),
+               get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
 }
 
 static void show_parts(const char *title, const json_t *o)
@@ -284,14 +299,19 @@ enum exit_code cmd_migration_show(int argc, char **argv)
         e = get_job(h, id, &a);
     if (e)
         return e;
+    json_object_set_new(a.json, "host", json_string(h->name));
     if (options.svg)
         e = svg_write(options.svg, a.json);
+    if (options.svg && !options.json && !e)
+        printf("%s shows %s/%llu\n", options.svg, h->name, id);
     if (options.json || options.svg) {
         if (options.json)
             print_json(json_incref(a.json));
         answer_free(&a);
         return e;
     }
+    if (in_doubt(a.json))
+        printf("in doubt: %s\n", get_str(a.json, "doubt"));
     printf("move %s/%llu of %s to %s: %s, %s, %llu%%\n", h->name, id, get_str(a.json, "vm"), get_str(a.json, "to"), get_str(a.json, "state"),
            get_str(a.json, "phase"), get_num(a.json, "percent"));
     if (json_object_get(a.json, "error"))
@@ -339,13 +359,24 @@ enum exit_code cmd_migration_cancel(int argc, char **argv)
     return e ? e : act(h, id, "cancel", NULL);
 }
 
+/* Unless --yes says it all: the host tells what is known and what each answer may do, and a person decides. */
 enum exit_code cmd_migration_resolve(int argc, char **argv)
 {
     struct host *h;
     unsigned long long id;
     (void)argc;
     if (options.force_here == options.force_there)
-        return fail(EXIT_USAGE, "say --resume-here (it does not run at the destination) or --discard (it does); with --yes it is done");
+        return fail(EXIT_USAGE, "say --resume-here (it does not run at the destination) or --discard (it does)");
     enum exit_code e = find_job(argv[0], &h, &id);
-    return e ? e : act(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", options.yes));
+    if (e)
+        return e;
+    if (!options.yes) {
+        e = act(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", false));
+        if (strcmp(refusal_code(), "HV_E_AGAIN"))
+            return e;
+        fprintf(stderr, "%s Are you sure? (yes/no) ", options.force_here ? "It will be resumed here." : "It will be discarded here.");
+        if (!yes_typed())
+            return fail(EXIT_REFUSED, "nothing was changed; the move stays in doubt");
+    }
+    return act(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", true));
 }

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* unit-sources: kernel/operate.c kernel/err.c tests/fakes/log.c */
+/* tests/unit/test_operate.c - what an operator must confirm: `migrate resolve`, the one act that can make two runners of a guest. */
+#include <cmocka.h>
+#include <string.h>
+#include "kernel/operate.h"
+#include "kernel/start.h"
+#include "kernel/vm_manage.h"
+
+static struct job jobs[2];
+static const char *doubts[2];
+static unsigned n_resolved;
+static bool resolved_here;
+
+/* ---- the rest of the host ---- */
+
+const struct job *migration_job(unsigned i) { return i < 2 ? &jobs[i] : NULL; }
+const char *migration_job_doubt(const struct job *j) { return doubts[j - jobs]; }
+enum hv_err migration_resolve(const char *guest, bool here)
+{
+    assert_string_equal(guest, "web");
+    n_resolved++;
+    resolved_here = here;
+    return HV_OK;
+}
+
+/* None of these is called by what is checked here. */
+struct vm *vm_find(const char *name) { (void)name; fail(); return NULL; }
+void vm_stop(struct vm *vm) { (void)vm; fail(); }
+void vm_run(struct vm *vm) { (void)vm; fail(); }
+bool vm_pause(struct vm *vm) { (void)vm; fail(); return false; }
+const char *vm_state_name(enum vm_state s) { (void)s; fail(); return ""; }
+const struct peer_config *config_peer(const struct config *c, const char *name) { (void)c, (void)name; fail(); return NULL; }
+bool migration_is_moving(const char *guest) { (void)guest; fail(); return false; }
+enum hv_err migration_cancel(const char *guest, const char *reason) { (void)guest, (void)reason; fail(); return HV_OK; }
+enum hv_err migration_turn_away(const struct vm *vm, const char *reason) { (void)vm, (void)reason; fail(); return HV_OK; }
+enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o, const struct job **out, char *why, size_t len)
+{
+    (void)vm, (void)peer, (void)o, (void)out, (void)why, (void)len;
+    fail();
+    return HV_OK;
+}
+enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t len) { (void)vm, (void)how, (void)why, (void)len; fail(); return HV_OK; }
+enum hv_err start_cancel(const struct vm *vm) { (void)vm; fail(); return HV_OK; }
+
+/* ---- checks ---- */
+
+static char said[640];
+
+static void begin(const char *doubt)
+{
+    memset(jobs, 0, sizeof(jobs));
+    strcpy(jobs[0].guest, "db");
+    strcpy(jobs[0].peer, "c");
+    strcpy(jobs[1].guest, "web");
+    strcpy(jobs[1].peer, "b");
+    doubts[0] = "the link was lost";
+    doubts[1] = doubt;
+    n_resolved = 0;
+    said[0] = 0;
+}
+
+/* Not sure: nothing is done, and what is known is said: of this guest, its destination, what each answer may cost. */
+static void test_asks_first(void **s)
+{
+    (void)s;
+    begin("no answer to QUERY for 10 s");
+    for (int here = 0; here < 2; here++) {
+        assert_int_equal(operate_resolve("web", here, false, said, sizeof(said)), HV_E_AGAIN);
+        assert_non_null(strstr(said, "web was committed to b, and it is not known what became of it: no answer to QUERY for 10 s."));
+        assert_non_null(strstr(said, "a second copy run"));
+        assert_non_null(strstr(said, "loses it"));
+        assert_non_null(strstr(said, "Look at b first, then say that you are sure"));
+    }
+    assert_int_equal(n_resolved, 0);
+}
+
+static void test_does_it_when_sure(void **s)
+{
+    (void)s;
+    for (int here = 0; here < 2; here++) {
+        begin("the link was lost after COMMIT: reset");
+        assert_int_equal(operate_resolve("web", here, true, said, sizeof(said)), HV_OK);
+        assert_int_equal(n_resolved, 1);
+        assert_int_equal(resolved_here, here);
+        assert_string_equal(said, here ? "web: resumed here" : "web: forgotten here");
+    }
+}
+
+/* A move that goes well, or no move at all: nothing to resolve, and no talk of a COMMIT. */
+static void test_not_in_doubt(void **s)
+{
+    (void)s;
+    for (int sure = 0; sure < 2; sure++) {
+        begin(NULL);
+        assert_int_equal(operate_resolve("web", true, sure, said, sizeof(said)), HV_E_NOENT);
+        assert_string_equal(said, "no move of web is in doubt");
+        assert_int_equal(operate_resolve("nobody", true, sure, said, sizeof(said)), HV_E_NOENT);
+        assert_int_equal(n_resolved, 0);
+    }
+}
+
+/* The longest reason, names and all, fits what the console and the management interface give. */
+static void test_long_reason(void **s)
+{
+    (void)s;
+    char reason[2000];
+    memset(reason, 'x', sizeof(reason) - 1);
+    reason[sizeof(reason) - 1] = 0;
+    begin(reason);
+    memset(jobs[1].peer, 'p', CONFIG_NAME_LEN - 1);
+    assert_int_equal(operate_resolve("web", true, false, said, sizeof(said)), HV_E_AGAIN);
+    assert_string_equal(said + strlen(said) - 21, "say that you are sure");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_asks_first), cmocka_unit_test(test_does_it_when_sure), cmocka_unit_test(test_not_in_doubt),
+                                        cmocka_unit_test(test_long_reason) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
