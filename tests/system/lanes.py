@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Checks in two lanes: what only asks for right or wrong runs beside something else, what judges times has the machine for itself afterwards.
 
-A check waits most of its time, so two lanes cost little more than one.  A unit is what must stay in one process: the checks of one fixture, or one
-check that has its own hosts.  Each unit of a lane is a run.py of its own, with its own folder (GODWIT_LANE) and patience for two (GODWIT_SLOWNESS);
+A check waits most of its time, so two lanes cost little more than one.  A unit is what stays in one process: the checks of one fixture, or one
+check that makes its own hosts.  Each unit of a lane is a run.py of its own, with its own folder (GODWIT_LANE) and patience for two (GODWIT_SLOWNESS);
 its output is printed when it has ended.  Checks in Bochs take a CPU for each host, so there is never more than one of them."""
 import os
 import re
@@ -34,7 +34,7 @@ def units(checks, wanted):
     found = {}
     for name, function in checks:
         fixture = wanted(function)
-        found.setdefault(name if fixture == ("own",) else fixture, []).append((name, function))
+        found.setdefault(name if fixture in ((), ("own",)) else fixture, []).append((name, function))
     return list(found.values())
 
 
