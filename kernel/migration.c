@@ -213,10 +213,11 @@ static bool dst_page_is_present(void *ctx, uint64_t gfn) { return guest_page(((s
 static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64_t age_us, char *why, size_t why_cap)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
+    uint64_t now = tsc_read();
     enum hv_err e = vm_state_load(vm, buf, len, why, why_cap);
     if (e)
         return e;
-    guest_time_advance(vm, age_us * 1000);
+    guest_time_catch_up(vm, age_us, now);
     return HV_OK;
 }
 

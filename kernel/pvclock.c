@@ -14,9 +14,10 @@
  *
  * A move.  The source saves its TSC at one instant after the last vCPU stopped, and the line (base, rate, wall_base).  The destination sets
  *         tsc_offset = saved tsc - its own (scaled) TSC at load          (1)
- * and keeps the line, so the guest's clock pages are right as they came with its memory.  Both hosts' wall clocks play no part.  From (1) on guest time runs, though no vCPU does, so the wait for COMMIT counts as time.  What the
- * destination cannot see is the state's way from save to load; whoever can estimate it (the migration engine, from its round-trip times) adds it
- * with guest_time_advance().  Every step adds zero or more, hence no backward jump.
+ * and keeps the line, so the guest's clock pages are right as they came with its memory.  Both hosts' wall clocks play no part.  From (1) on guest time
+ * runs, though no vCPU does, so the wait for COMMIT counts as time.  What the destination cannot see is the state's way here.  Whoever can tell how
+ * old the state is (the migration engine, from what both clocks showed) adds that by guest_time_catch_up(), and with it what went by from there to the load:
+ * a state is checked before it is applied, which took 4 ms when it was the first (in an emulator).  Every step adds zero or more, hence no backward jump.
  *
  * Frequency.  A guest is promised one when it starts, vm->tsc_hz; row by row, as guest_tsc_fit() finds it:
  *    A  this host's is the same within RATE_NOISE_PPM: two hosts of one frequency measure it slightly differently at boot, and the same crystal is
@@ -81,13 +82,12 @@ void guest_time_start(struct vm *vm)
     t->wall_base_ns = clock_wall_ns();
 }
 
-static uint64_t host_tsc_scaled(const struct vm *vm)
+static uint64_t scaled(const struct vm *vm, uint64_t host_tsc)
 {
-    uint64_t tsc = tsc_read();
-    return vm->tsc_ratio ? tsc_scale(tsc, vm->tsc_ratio, cpu_caps.tsc_frac_bits) : tsc;
+    return vm->tsc_ratio ? tsc_scale(host_tsc, vm->tsc_ratio, cpu_caps.tsc_frac_bits) : host_tsc;
 }
 
-uint64_t vm_guest_tsc(const struct vm *vm) { return host_tsc_scaled(vm) + (uint64_t)vm->tsc_offset; }
+uint64_t vm_guest_tsc(const struct vm *vm) { return scaled(vm, tsc_read()) + (uint64_t)vm->tsc_offset; }
 
 void vm_tsc_apply(struct vm *vm)
 {
@@ -121,6 +121,12 @@ void guest_time_advance(struct vm *vm, uint64_t ns)
 {
     vm->tsc_offset += (int64_t)guest_ns_to_ticks(vm, ns);
     vm_tsc_apply(vm);
+}
+
+void guest_time_catch_up(struct vm *vm, uint64_t age_us, uint64_t at_tsc)
+{
+    uint64_t loading = vm->devices->time.loaded_tsc - at_tsc;
+    guest_time_advance(vm, age_us * 1000 + muldiv_u64(loading, 1000000, (uint32_t)(clock_tsc_hz / 1000)));
 }
 
 /* ---- the pages that the guest gave us ---- */
@@ -241,6 +247,7 @@ enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply)
     }
     vm->devices->time = t;
     vm->tsc_ratio = fit == TSC_SCALED ? ratio_for(t.tick_hz) : 0;
-    vm->tsc_offset = (int64_t)(tsc - host_tsc_scaled(vm));
+    vm->devices->time.loaded_tsc = tsc_read();
+    vm->tsc_offset = (int64_t)(tsc - scaled(vm, vm->devices->time.loaded_tsc));
     return HV_OK;
 }

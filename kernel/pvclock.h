@@ -24,6 +24,7 @@ struct guest_time {
     uint64_t tick_hz;                   /* how fast the guest TSC really runs on this host */
     uint64_t wall_base_ns;              /* guest wall clock (ns since 1970) when the guest clock was 0 */
     bool pages_stale;                   /* loaded with another rate: the clock pages in guest memory must be rewritten */
+    uint64_t loaded_tsc;                /* the host TSC at which vm_time_load() let this go on */
 };
 struct pvclock {                        /* per vCPU */
     uint64_t system_time_msr;           /* guest-physical address of the clock page, bit 0: enabled */
@@ -55,9 +56,11 @@ void vm_tsc_apply(struct vm *vm);
 enum tsc_fit { TSC_FITS, TSC_SCALED, TSC_CHANGES };
 enum tsc_fit guest_tsc_fit(uint64_t promised_hz);
 
-/** Let the guest's time jump forward by ns: what a move took and this host could not see (the state's way here).  vCPUs frozen; sets vm->tsc_offset
- *  and tells the vendor. */
+/** Let the guest's time jump forward by ns.  vCPUs frozen; sets vm->tsc_offset and tells the vendor. */
 void guest_time_advance(struct vm *vm, uint64_t ns);
+/** After vm_time_load(): let the guest's time jump forward by what it missed on its way.  age_us: how old the state was when this host's TSC was at_tsc,
+ *  which was before the load.  As guest_time_advance(). */
+void guest_time_catch_up(struct vm *vm, uint64_t age_us, uint64_t at_tsc);
 
 /** MSR writes: fill the page that the guest names.  HV_E_GUEST: #GP. */
 HV_MUST_CHECK enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val);

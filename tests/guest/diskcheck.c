@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/diskcheck.c - writes and reads a disk for ever, remembers what must be where, and says at the end whether it is.
+ * tests/guest/diskcheck.c - writes and reads a disk for ever, remembers what must be where, and says whether it is when asked.
  *
- * usage: diskcheck DEVICE MIB        prints "DISK begun" when the first writes are flushed.  SIGTERM: stop, read everything back, print
- *     DISK ok writes=W reads=R flushes=F slowest_ms=M bad=0 sum=S          (or "DISK FAILED ...")
+ * usage: diskcheck DEVICE MIB        prints "DISK begun" when the first writes are flushed.  SIGTERM: flush, read everything back, print
+ *     DISK ok writes=W reads=R flushes=F slowest_ms=M bad=0 sum=S holds=H          (or "DISK FAILED ...")
+ * and end.  SIGUSR1: the same (H counts these), but stand still instead of ending; go on at the next SIGUSR1.
  *
  * Blocks of 16 KiB, picked at random, are written without the page cache; every 8 writes a flush.  A block holds, in each of its sectors, a mark, its number,
  * the number of the write, the sector's number, and then that write's number's low byte: so whoever has the disk's file can check it, too.  A block that
- * was never written is not looked at.  slowest: of all requests before the SIGTERM.  sum: over all blocks, the last write's number times (2 block + 1), modulo 2^64. */
+ * was never written is not looked at.  slowest: of all requests but those of reading everything back.  sum: over all blocks, the last write's number times (2 block + 1), modulo 2^64. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -19,12 +20,13 @@
 enum { BLOCK = 16384, SECTOR = 512, FLUSH_EVERY = 8, READ_EVERY = 4 };
 #define MARK 0x5444474b53494421ull
 
-static volatile sig_atomic_t stop;
-static uint64_t *last, n_writes, n_reads, n_flushes, n_bad, slowest_ns;
+static volatile sig_atomic_t stop, hold;
+static uint64_t *last, n_blocks, n_writes, n_reads, n_flushes, n_holds, n_bad, slowest_ns;
 static uint8_t *buf, *want;
 static int fd;
 
 static void on_term(int sig) { (void)sig; stop = 1; }
+static void on_usr1(int sig) { (void)sig; hold = !hold; }
 
 static void fill(uint8_t *b, uint64_t block, uint64_t write)
 {
@@ -82,31 +84,46 @@ static uint64_t random_next(void)
     return x;
 }
 
+/* Nothing is under way at the disk any more when this ends. */
+static void report(void)
+{
+    uint64_t sum = 0;
+    if (fdatasync(fd)) failed("flush", 0);
+    for (uint64_t b = 0; b < n_blocks; b++) {
+        if (last[b]) check(b);
+        sum += last[b] * (2 * b + 1);
+    }
+    printf("DISK %s writes=%llu reads=%llu flushes=%llu slowest_ms=%llu bad=%llu sum=%llu holds=%llu\n", n_bad ? "FAILED" : "ok", (unsigned long long)n_writes,
+           (unsigned long long)n_reads, (unsigned long long)n_flushes, (unsigned long long)(slowest_ns / 1000000), (unsigned long long)n_bad,
+           (unsigned long long)sum, (unsigned long long)n_holds);
+}
+
+static void work(void)
+{
+    timed(write_one, random_next() % n_blocks);
+    uint64_t b = random_next() % n_blocks;
+    if (n_writes % READ_EVERY == 0 && last[b]) timed(check, b);
+    if (!hold) return;
+    n_holds++;
+    report();
+    while (hold && !stop) usleep(10000);
+}
+
 int diskcheck_main(int argc, char **argv)
 {
-    uint64_t n = argc == 3 ? strtoull(argv[2], NULL, 10) * (1 << 20) / BLOCK : 0, sum = 0;
-    fd = n ? open(argv[1], O_RDWR | O_DIRECT) : -1;
+    n_blocks = argc == 3 ? strtoull(argv[2], NULL, 10) * (1 << 20) / BLOCK : 0;
+    fd = n_blocks ? open(argv[1], O_RDWR | O_DIRECT) : -1;
     if (fd < 0) {
         fprintf(stderr, "usage: diskcheck DEVICE MIB\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGTERM, on_term);
-    last = calloc(n, sizeof *last);
+    signal(SIGUSR1, on_usr1);
+    last = calloc(n_blocks, sizeof *last);
     buf = aligned_alloc(4096, BLOCK);
     want = aligned_alloc(4096, BLOCK);
-    while (!stop && n_bad < 100) {
-        timed(write_one, random_next() % n);
-        uint64_t b = random_next() % n;
-        if (n_writes % READ_EVERY == 0 && last[b]) timed(check, b);
-    }
-    fdatasync(fd);
-    for (uint64_t b = 0; b < n; b++) {
-        if (last[b]) check(b);
-        sum += last[b] * (2 * b + 1);
-    }
-    printf("DISK %s writes=%llu reads=%llu flushes=%llu slowest_ms=%llu bad=%llu sum=%llu\n", n_bad ? "FAILED" : "ok", (unsigned long long)n_writes,
-           (unsigned long long)n_reads, (unsigned long long)n_flushes, (unsigned long long)(slowest_ns / 1000000), (unsigned long long)n_bad,
-           (unsigned long long)sum);
+    while (!stop && n_bad < 100) work();
+    report();
     return n_bad != 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/payload.h - the test guest's programs: one static binary, called by several names (dirtier, fpcheck, probe, diskcheck, stress).
+ * tests/guest/payload.h - the test guest's programs: one static binary, called by several names (dirtier, fpcheck, probe, diskcheck, stress, mirror).
  *
- * One file instead of five keeps the initramfs small: the guest boots under two levels of emulation, where every page counts. */
+ * One file instead of six keeps the initramfs small: the guest boots under two levels of emulation, where every page counts. */
 #ifndef GODWIT_TESTS_GUEST_PAYLOAD_H
 #define GODWIT_TESTS_GUEST_PAYLOAD_H
 
@@ -13,6 +13,7 @@ int fpcheck_main(int argc, char **argv);
 int probe_main(int argc, char **argv);
 int diskcheck_main(int argc, char **argv);
 int stress_main(int argc, char **argv);
+int mirror_main(int argc, char **argv);
 
 static inline uint64_t clock_ns(clockid_t id)
 {

@@ -18,11 +18,12 @@ import sys
 import bochs
 from bochs import BochsHost, BochsLink
 from emulator import BUILD, SLOWNESS, kill_all
-from host import KEYS, RUNS, Host, Lan, Link, fingerprint, vm
+from host import KEYS, RUNS, Host, Lan, Link, clock_ahead, fingerprint, vm
 from tiny_guest import QEMU_TICKS, move, walker_files, walker_vm
 
 VERBOSE = False
 DIRTIER = "godwit.run=dirtier,32,1000"
+AHEAD_S = 3600                                  # the second host's clock: a guest that looked at it would be an hour off
 
 
 class Skip(Exception):
@@ -51,7 +52,7 @@ def narrate(host):
 
 
 class Pair:
-    """Hosts a and b on one link; a has the guests.  b_keys: further keys of b's [host] section.  b_vms: b's guests.
+    """Hosts a and b on one link; a has the guests.  b's own clock is an hour ahead.  b_keys: further keys of b's [host] section.  b_vms: b's guests.
     a_peers: what a knows of b, if not the usual.
     More keyword arguments: for both hosts."""
 
@@ -60,7 +61,7 @@ class Pair:
         vms = vms or {"guest": vm(DIRTIER), "shell": vm(autostart=False)}
         self.a = narrate(Host("a", self.link, vms=vms, peers=a_peers or ["b"], tag="pair", **both).boot(wait=False))
         both["host_keys"] = b_keys or both.get("host_keys")
-        self.b = narrate(Host("b", self.link, vms=b_vms, peers=["a"], tag="pair", **both).boot(wait=False))
+        self.b = narrate(Host("b", self.link, vms=b_vms, peers=["a"], tag="pair", extra=clock_ahead(AHEAD_S), **both).boot(wait=False))
         self.a.wait_prompt()
         self.b.wait_prompt()
         for host in (self.a, self.b):
@@ -77,7 +78,7 @@ class Pair:
     def boot_b(self, plain=True, **kw):
         """The same, wherever the guest is."""
         self.b.kill()
-        self.b = narrate(Host("b", self.link, tag="pair", **{"peers": ["a"], **kw}).boot(wait=False))
+        self.b = narrate(Host("b", self.link, tag="pair", extra=clock_ahead(AHEAD_S), **{"peers": ["a"], **kw}).boot(wait=False))
         self.b.wait_prompt()
         self.b_is_plain = plain
         return self.b

@@ -17,6 +17,7 @@ import threading
 import time
 
 from emulator import BUILD, CpuWaits, Died, Emulator, QEMU, ROOT, SLOWNESS, SYSTEM, Timeout, free_port
+from guest_clock import tsc
 
 MKHOST = os.path.join(ROOT, "tools", "mkhost")
 KEYS = os.path.join(SYSTEM, "keys")
@@ -170,6 +171,11 @@ class SlowLink(Cables):
                 self.send(name, frame)
 
 
+def clock_ahead(seconds):
+    """For Host's extra: the machine's own clock (RTC) is so far ahead of this machine's."""
+    return ["-rtc", "base=" + time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + seconds))]
+
+
 class UserNet:
     """QEMU's own little network with a DHCP server and nothing behind it."""
 
@@ -297,11 +303,11 @@ class Guest:
     def gap_ms(self):
         return self.gaps_ms()[0]
 
-    def wall(self):
-        """The guest's clocks, and when that was here: (real, monotonic, not before, not after)."""
-        before = time.time()
-        m = self.ask("wall", r"^wall real=([0-9.]+) mono=([0-9.]+)\n")
-        return float(m[1]), float(m[2]), before, time.time()
+    def clocks(self):
+        """A sample of the guest's clocks as guest_clock.py wants it: (before, monotonic, wall, after)."""
+        before = tsc()
+        m = self.ask("wall", r"^wall real=(\d+)\.(\d{9}) mono=(\d+)\.(\d{9})\n")
+        return before, int(m[3] + m[4]), int(m[1] + m[2]), tsc()
 
     def shell(self, line, pattern, timeout=20):
         """At the guest's shell prompt."""

@@ -84,6 +84,8 @@ MUTANTS = [
      r"if \(p->check != [^;]*\) \{", "if (0) {", "test_faults"),
     ("drips-are-patience", "a peer that sends a byte now and then keeps its place for ever", "migrate/rx.c",
      r"m->progress_in && m->state == MIG_RX_LOADING\)", "m->progress_in)", MORE + "test_faults"),
+    ("load-takes-no-time", "the guest's clock loses the time that checking its state takes", "kernel/pvclock.c",
+     r"age_us \* 1000 \+ muldiv_u64\(loading,[^;]*;", "age_us * 1000 + loading * 0);", MORE + "test_vm_state"),
     ("edge-too-many", "the code's table lets a job in doubt go on", "migrate/tx.c",
      r"(\[MIG_TX_IN_DOUBT\] = BIT32\(MIG_TX_RELEASED\))", r"\1 | BIT32(MIG_TX_PRECOPY)", "test_mig_edges"),
     ("edges-unchecked", "a change of state is not checked against the table", "migrate/rx.c",

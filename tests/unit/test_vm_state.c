@@ -245,6 +245,9 @@ static void test_time_goes_on(void **unused)
     assert_in_range(guest_clock_ns(&b.vm), ns + 999000, ns + 1001000);
     guest_time_advance(&b.vm, 5000000);
     assert_in_range(guest_clock_ns(&b.vm), ns + 5999000, ns + 6001000);
+    guest_time_catch_up(&b.vm, 2000, UINT64_C(77) - 9000000);           /* it was 2 ms old 3 ms before it was loaded; when that was is long ago now */
+    assert_in_range(guest_clock_ns(&b.vm), ns + 10999000, ns + 11001000);
+    assert_int_equal(b.hw_tsc_offset[0], b.vm.tsc_offset);
     uint64_t base_tsc;
     assert_int_equal(pvclock_system_time_write(b.vm.vcpus[0], 0x5001), HV_OK);
     assert_in_range(page_ns(&b, &base_tsc), guest_clock_ns(&b.vm), guest_clock_ns(&b.vm));

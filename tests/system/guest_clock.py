@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A guest's clock beside this machine's: how far has a move put it forward or back?
+
+The reference.  The emulated hosts are processes of this machine, and their TSC is its TSC (plus a constant for each).  A guest's nanoseconds are TSC
+ticks at the frequency that its first host measured at boot, and it takes these two along (kernel/pvclock.c).  So this machine's TSC divided by that
+frequency is a clock that goes exactly as the guest's does as long as it does not move, and whatever makes them part is a move's doing.  How wrong the host
+measured is another matter.
+
+Of one thing the reference must be kept free.  QEMU 7.2 has one TSC for all CPUs of a machine, which may not go back: when a thread reads one that is behind what another thread has
+read before, that difference is added for good (cpu_get_ticks()).  Two CPUs of this machine differ by 70 ns or read in another order than they lock, so two threads that read
+all the time make the emulated TSC go faster, by 300 ppm have been seen.  keep_on_cpu() has the threads of a host take turns on one CPU, where that does not happen.
+
+The estimate makes no assumption about delays, which are long and uneven in an emulator.  A sample is (before, guest, after): the guest's clock was read at some
+time between these two of ours, so it was ahead of ours by *at least* guest - after and by *at most* guest - before.  Each bound is true of its own; of many
+samples the best of each counts (a minimum filter, on both sides).  What comes out is an interval in which the truth is, as wide as the
+quickest ways there and back were long; a check that wants a value within a limit wants the whole interval there.
+"""
+import ctypes
+import mmap
+import os
+import re
+import socket
+import threading
+import time
+
+_code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+_code.write(bytes.fromhex("0faee8 0f31 48c1e220 4809d0 c3"))    # lfence; rdtsc; shl rdx, 32; or rax, rdx; ret
+tsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(_code)))
+
+
+def tsc_khz(host):
+    """What the host has measured."""
+    return int(re.search(r", TSC (\d+) kHz", host.command("host"))[1])
+
+
+def keep_on_cpu(host, cpu):
+    """All threads of the host's emulator run on one CPU of this machine from now on."""
+    for thread in os.listdir(f"/proc/{host.machine.process.pid}/task"):
+        try:
+            os.sched_setaffinity(int(thread), {cpu})
+        except ProcessLookupError:
+            pass                                                # it has ended
+
+
+def lead_ms(samples, khz):
+    """(at least, at most): the guest's clock is ahead of ours by so much.  Samples are (before, guest, after) in ticks, ns, ticks, with no move between them."""
+    return max(g / 1e6 - after / khz for _, g, after in samples), min(g / 1e6 - before / khz for before, g, _ in samples)
+
+
+def step_ms(before, after, khz):
+    """(at least, at most): the clock was put forward by so much between two sets of samples."""
+    (least0, most0), (least1, most1) = lead_ms(before, khz), lead_ms(after, khz)
+    assert least0 <= most0 and least1 <= most1, \
+        f"the guest's clock does not go as the TSC does, though nobody moved it: ahead by {least0:.2f} to {most0:.2f} ms, then by {least1:.2f} to {most1:.2f} ms"
+    return least1 - most0, most1 - least0
+
+
+class Mirror(threading.Thread):
+    """The other end of tests/guest/mirror.c: one TCP connection for as long as the guest lives, on which each EACH_S seconds a record of random bytes goes
+    there and must come back the same, with the guest's clocks.  samples: [(before, monotonic, wall, after)] in ticks, ns, ns, ticks.  error: what went
+    wrong, or None."""
+    EACH_S, RECORD, STAMPS = 0.02, 4096, 16
+    SILENCE_S = 60
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.samples, self.error, self.done = [], None, threading.Event()
+        self.start()
+
+    def run(self):
+        try:
+            connection = self.listener.accept()[0]
+            connection.settimeout(self.SILENCE_S)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with connection, connection.makefile("rb") as stream:
+                while not self.done.wait(self.EACH_S):
+                    self._exchange(connection, stream)
+        except (OSError, AssertionError) as error:
+            self.error = f"the guest's TCP connection, after {len(self.samples)} records: {error or type(error).__name__}"
+
+    def _exchange(self, connection, stream):
+        record, before = os.urandom(self.RECORD), tsc()
+        connection.sendall(record)
+        answer, after = stream.read(self.RECORD), tsc()
+        assert len(answer) == self.RECORD, f"the guest closed it, {len(answer)} bytes came"
+        assert answer[self.STAMPS:] == record[self.STAMPS:], "a record came back with other bytes than it was sent with"
+        mono, wall = (int.from_bytes(answer[i:i + 8], "little") for i in (0, 8))
+        if self.samples:
+            _, mono0, wall0, _ = self.samples[-1]
+            assert mono >= mono0, f"the guest's monotonic clock stepped back by {mono0 - mono} ns"
+            assert wall >= wall0, f"the guest's wall clock stepped back by {wall0 - wall} ns"
+        self.samples.append((before, mono, wall, after))
+
+    def alive(self):
+        assert self.error is None, self.error
+
+    def since(self, index, n, timeout=30):
+        """The samples from `index` on, at least n of them."""
+        end = time.monotonic() + timeout
+        while len(self.samples) < index + n:
+            self.alive()
+            assert time.monotonic() < end, f"only {len(self.samples) - index} of {n} records came back over the guest's TCP connection within {timeout} s"
+            time.sleep(self.EACH_S)
+        return self.samples[index:]
+
+    def close(self):
+        self.done.set()
+        self.listener.close()
+
+
+def clocks(samples):
+    """Samples (before, monotonic, wall, after) as those of each clock: {"monotonic": [(before, guest, after)], "wall": ...}."""
+    return {"monotonic": [(b, m, a) for b, m, _, a in samples], "wall": [(b, w, a) for b, _, w, a in samples]}
