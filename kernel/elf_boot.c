@@ -7,9 +7,8 @@
  * The file may be cut or damaged: every number in it is checked against the file, then against the guest's memory, and a mistake is named. */
 #include "kernel/elf_boot.h"
 
-#include <stdio.h>
 #include "kernel/acpi_guest.h"
-#include "kernel/bytes.h"
+#include "kernel/boot_image.h"
 #include "kernel/devices.h"
 #include "kernel/e820.h"
 
@@ -31,9 +30,6 @@ enum { MB_MEM = 1, MB_CMDLINE = 4, MB_MODS = 8, MB_MMAP = 64, MB_NAME = 512 };
 #define CMDLINE_AT 0x20000u
 #define CMDLINE_MAX 4095u
 
-struct why { char *text; size_t len; };
-#define BAD(...) (snprintf(why->text, why->len, __VA_ARGS__), HV_FAIL(HV_E_INVAL))
-
 struct elf {
     const uint8_t *file;
     size_t len;
@@ -42,12 +38,6 @@ struct elf {
     unsigned ph_size, n_ph;
 };
 struct segment { uint32_t type; uint64_t off, paddr, file_len, mem_len; };
-
-static uint64_t field(const uint8_t *at, unsigned n)
-{
-    struct rd r = rd_init(at, n);
-    return rd_uint(&r, n);
-}
 
 bool elf_boot_is_elf(const uint8_t *file, size_t len)
 {
@@ -94,11 +84,9 @@ static enum hv_err segments_check(struct elf *f, const struct vm *vm, struct why
         if (s.file_len > s.mem_len || s.paddr < MIB)
             return BAD("the kernel file is damaged, or for another loader: its segment %u (%#llx bytes at %#llx) does not lie above 1 MiB", i,
                        (unsigned long long)s.mem_len, (unsigned long long)s.paddr);
-        if (s.paddr > vm->mem.low_bytes || s.mem_len > vm->mem.low_bytes - s.paddr) {
-            snprintf(why->text, why->len, "the guest has %llu MiB of memory, its kernel's segment %u (%#llx bytes at %#llx) lies beyond: raise `memory` in its section",
-                     (unsigned long long)(vm->mem.low_bytes / MIB), i, (unsigned long long)s.mem_len, (unsigned long long)s.paddr);
-            return HV_FAIL(HV_E_NOMEM);
-        }
+        if (s.paddr > vm->mem.low_bytes || s.mem_len > vm->mem.low_bytes - s.paddr)
+            return REFUSE(HV_E_NOMEM, "the guest has %llu MiB of memory, its kernel's segment %u (%#llx bytes at %#llx) lies beyond: raise `memory` in its section",
+                          (unsigned long long)(vm->mem.low_bytes / MIB), i, (unsigned long long)s.mem_len, (unsigned long long)s.paddr);
         f->end = MAX(f->end, s.paddr + s.mem_len);
         n_load++;
     }
@@ -294,16 +282,9 @@ enum hv_err elf_boot_load(struct vm *vm, const uint8_t *kernel, size_t kernel_le
     if (e) return e;
     if (strlen(cmdline) > CMDLINE_MAX) return BAD("the command line has %zu characters, at most %u fit: shorten `cmdline`", strlen(cmdline), CMDLINE_MAX);
     uint64_t room = ALIGN_DOWN(vm->mem.low_bytes, PAGE_SIZE) - ALIGN_UP(f.end, PAGE_SIZE);
-    if (ALIGN_UP(f.end, PAGE_SIZE) > vm->mem.low_bytes || ALIGN_UP((uint64_t)initrd_len, PAGE_SIZE) > room) {
-        snprintf(why_text, why_len, "the guest has %llu MiB of memory, too little for its kernel and an initrd of %zu bytes: raise `memory` in its section",
-                 (unsigned long long)(vm->mem.low_bytes / MIB), initrd_len);
-        return HV_FAIL(HV_E_NOMEM);
-    }
-    e = write_all(vm, &f, ALIGN_DOWN(vm->mem.low_bytes - initrd_len, PAGE_SIZE), initrd, initrd_len, cmdline);
-    if (e) {
-        snprintf(why_text, why_len, "the guest's memory could not be filled: %s", hv_err_text(e));
-        return e;
-    }
+    if (ALIGN_UP(f.end, PAGE_SIZE) > vm->mem.low_bytes || ALIGN_UP((uint64_t)initrd_len, PAGE_SIZE) > room)
+        return REFUSE(HV_E_NOMEM, "the guest has %llu MiB of memory, too little for its kernel and an initrd of %zu bytes: raise `memory` in its section",
+                      (unsigned long long)(vm->mem.low_bytes / MIB), initrd_len);
     entry_regs(out, &f);
-    return HV_OK;
+    return memory_filled(write_all(vm, &f, ALIGN_DOWN(vm->mem.low_bytes - initrd_len, PAGE_SIZE), initrd, initrd_len, cmdline), why);
 }

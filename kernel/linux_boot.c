@@ -10,9 +10,8 @@
  * and a mistake is named.  Manual: Linux Documentation/x86/boot.rst (offsets below are its "The Real-Mode Kernel Header"), zero-page.rst. */
 #include "kernel/linux_boot.h"
 
-#include <stdio.h>
 #include "kernel/acpi_guest.h"
-#include "kernel/bytes.h"
+#include "kernel/boot_image.h"
 #include "kernel/devices.h"
 #include "kernel/e820.h"
 
@@ -42,15 +41,6 @@ struct image {                          /* what the header says, checked against
     uint64_t pref_address, init_size, alignment, initrd_max;
     uint32_t cmdline_max;
 };
-struct why { char *text; size_t len; };
-
-static uint64_t field(const uint8_t *file, unsigned off, unsigned n)
-{
-    struct rd r = rd_init(file + off, n);
-    return rd_uint(&r, n);
-}
-
-#define BAD(...) (snprintf(why->text, why->len, __VA_ARGS__), HV_FAIL(HV_E_INVAL))
 
 static bool known_compression(const uint8_t *p)
 {
@@ -64,7 +54,7 @@ static bool known_compression(const uint8_t *p)
 /* The compressed kernel inside the payload must lie in it and begin as a compressed file does: cheap, and finds most damage. */
 static enum hv_err payload_check(const struct image *im, struct why *why)
 {
-    uint64_t off = field(im->file, HDR_PAYLOAD_OFFSET, 4), len = field(im->file, HDR_PAYLOAD_LEN, 4);
+    uint64_t off = field(im->file + HDR_PAYLOAD_OFFSET, 4), len = field(im->file + HDR_PAYLOAD_LEN, 4);
     if (!off && !len) return HV_OK;
     if (off > im->payload_len || len > im->payload_len - off || len < 8)
         return BAD("the kernel image is damaged: its compressed part (offset %#llx, length %#llx) is not inside the file; copy it again",
@@ -78,12 +68,12 @@ static enum hv_err payload_check(const struct image *im, struct why *why)
 static enum hv_err header_check(const uint8_t *file, size_t len, struct why *why)
 {
     if (len < 1024) return BAD("the kernel image has only %zu bytes: it is cut off or not a Linux kernel", len);
-    if (field(file, HDR_BOOT_FLAG, 2) != 0xaa55 || field(file, HDR_MAGIC, 4) != MAGIC_HDRS)
+    if (field(file + HDR_BOOT_FLAG, 2) != 0xaa55 || field(file + HDR_MAGIC, 4) != MAGIC_HDRS)
         return BAD("the kernel image is no bzImage (boot flag 0xaa55 at 0x1fe and \"HdrS\" at 0x202 are not there): give a vmlinuz for x86-64, or copy it again");
-    unsigned version = (unsigned)field(file, HDR_VERSION, 2);
+    unsigned version = (unsigned)field(file + HDR_VERSION, 2);
     if (version < VERSION_64BIT)
         return BAD("the kernel speaks boot protocol %u.%02u; 2.12 (Linux 3.8) or later is needed for the 64-bit entry", version >> 8, version & 0xff);
-    if (!(field(file, HDR_XLOADFLAGS, 2) & XLF_KERNEL_64)) return BAD("the kernel is a 32-bit one (no XLF_KERNEL_64): an x86-64 kernel is needed");
+    if (!(field(file + HDR_XLOADFLAGS, 2) & XLF_KERNEL_64)) return BAD("the kernel is a 32-bit one (no XLF_KERNEL_64): an x86-64 kernel is needed");
     if (!(file[HDR_LOADFLAGS] & LOADED_HIGH)) return BAD("the kernel is a zImage, to be loaded low: a bzImage is needed");
     return HV_OK;
 }
@@ -94,18 +84,18 @@ static enum hv_err image_parse(const uint8_t *file, size_t len, struct image *im
     if (e) return e;
     unsigned sects = file[HDR_SETUP_SECTS] ? file[HDR_SETUP_SECTS] : 4;
     *im = (struct image){ .file = file, .file_len = len, .payload_off = (sects + 1) * 512u, .header_end = HDR_MAGIC + file[HDR_JUMP_LEN] };
-    uint64_t code = field(file, HDR_SYSSIZE, 4) * 16;
+    uint64_t code = field(file + HDR_SYSSIZE, 4) * 16;
     if (im->payload_off >= len || code > ALIGN_UP(len - im->payload_off, 16))
         return BAD("the kernel image is cut off: its header promises %llu bytes, the file has %zu; copy it again",
                    (unsigned long long)(im->payload_off + code), len);
     if (im->header_end < HDR_END_MIN || im->header_end > BP_HEADER_END_MAX)
         return BAD("the kernel image is damaged: its header ends at %#zx, which no boot protocol allows; copy it again", im->header_end);
     im->payload_len = len - im->payload_off;
-    im->pref_address = field(file, HDR_PREF_ADDRESS, 8);
-    im->init_size = field(file, HDR_INIT_SIZE, 4);
-    im->alignment = field(file, HDR_ALIGNMENT, 4);
-    im->initrd_max = field(file, HDR_INITRD_MAX, 4);
-    im->cmdline_max = (uint32_t)field(file, HDR_CMDLINE_SIZE, 4);
+    im->pref_address = field(file + HDR_PREF_ADDRESS, 8);
+    im->init_size = field(file + HDR_INIT_SIZE, 4);
+    im->alignment = field(file + HDR_ALIGNMENT, 4);
+    im->initrd_max = field(file + HDR_INITRD_MAX, 4);
+    im->cmdline_max = (uint32_t)field(file + HDR_CMDLINE_SIZE, 4);
     if (im->init_size < im->payload_len || im->init_size > GIB || !im->alignment || (im->alignment & (im->alignment - 1)) || im->alignment > GIB ||
         im->pref_address < MIB || im->pref_address > GUEST_LOW_RAM_MAX || im->pref_address % PAGE_SIZE)
         return BAD("the kernel image is damaged: load address %#llx, size in memory %#llx or alignment %#llx make no sense; copy it again",
@@ -117,13 +107,6 @@ static enum hv_err image_parse(const uint8_t *file, size_t len, struct image *im
 
 struct layout { uint64_t kernel, initrd; };
 
-static enum hv_err no_room(struct why *why, const struct vm *vm, uint64_t need)
-{
-    snprintf(why->text, why->len, "the guest has %llu MiB of memory, kernel and initrd need at least %llu MiB to start: raise `memory` in its section",
-             (unsigned long long)(vm->mem.size_bytes / MIB), (unsigned long long)DIV_ROUND_UP(need, MIB));
-    return HV_FAIL(HV_E_NOMEM);
-}
-
 /* Loading a relocatable kernel lower would not save memory: it unpacks itself to pref_address or above all the same (boot.rst,
  * "init_size"), and its stack is at the end of init_size from there. */
 static enum hv_err place(const struct vm *vm, const struct image *im, size_t initrd_len, struct layout *at, struct why *why)
@@ -132,7 +115,9 @@ static enum hv_err place(const struct vm *vm, const struct image *im, size_t ini
     at->kernel = im->pref_address;
     uint64_t kernel_end = at->kernel + im->init_size;
     uint64_t need = ALIGN_UP(kernel_end, PAGE_SIZE) + ALIGN_UP(initrd_len, PAGE_SIZE);
-    if (initrd_len > GUEST_LOW_RAM_MAX || need > top) return no_room(why, vm, need);
+    if (initrd_len > GUEST_LOW_RAM_MAX || need > top)
+        return REFUSE(HV_E_NOMEM, "the guest has %llu MiB of memory, kernel and initrd need at least %llu MiB to start: raise `memory` in its section",
+                      (unsigned long long)(vm->mem.size_bytes / MIB), (unsigned long long)DIV_ROUND_UP(need, MIB));
     if (im->initrd_max && top > im->initrd_max + 1) top = im->initrd_max + 1;
     at->initrd = initrd_len ? ALIGN_DOWN(top - MIN(top, initrd_len), PAGE_SIZE) : 0;
     if (initrd_len && at->initrd < kernel_end)
@@ -249,11 +234,6 @@ enum hv_err linux_boot_load(struct vm *vm, const uint8_t *kernel, size_t kernel_
         return BAD("the command line has %zu characters, this kernel takes %u: shorten `cmdline`", strlen(cmdline), im.cmdline_max);
     e = place(vm, &im, initrd_len, &at, why);
     if (e) return e;
-    e = write_all(vm, &im, &at, initrd, initrd_len, cmdline);
-    if (e) {
-        snprintf(why_text, why_len, "the guest's memory could not be filled: %s", hv_err_text(e));
-        return e;
-    }
     entry_regs(out, at.kernel);
-    return HV_OK;
+    return memory_filled(write_all(vm, &im, &at, initrd, initrd_len, cmdline), why);
 }

@@ -12,6 +12,7 @@
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/vm_state.h"
+#include "kernel/why.h"
 #include "kernel/x86/fpu.h"
 
 #define OFFER_MAGIC 0x4f565747u         /* "GWVO" */
@@ -105,9 +106,6 @@ enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t
     *len = w.len;
     return w.bad ? HV_FAIL(HV_E_RANGE) : HV_OK;
 }
-
-struct why { char *text; size_t len; };
-#define REFUSE(err, ...) (snprintf(why->text, why->len, __VA_ARGS__), HV_FAIL(err))
 
 static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why)
 {
