@@ -4,7 +4,19 @@
 #define GODWIT_KERNEL_BOOT_IMAGE_H
 
 #include "kernel/bytes.h"
+#include "kernel/config.h"
 #include "kernel/why.h"
+
+struct boot_module { const uint8_t *data; size_t len; const char *string; };    /* string: never NULL */
+
+/* What a guest is started from; all of it borrowed for the call.  The initrd is a module without a string, the first. */
+struct boot_image {
+    const uint8_t *kernel;
+    size_t kernel_len;
+    const char *cmdline;
+    struct boot_module module[1 + CONFIG_MAX_MODULES];
+    unsigned n_modules;
+};
 
 #define BAD(...) REFUSE(HV_E_INVAL, __VA_ARGS__)        /* the file's or the configuration's fault */
 

@@ -6,6 +6,9 @@
  *      0x9fc00    end of low RAM   0xe0000          ACPI tables
  *      pref_address (16 MiB)       kernel, then its init_size of room     ...      initrd, as high as may be
  *
+ * Several modules become one initrd, as GRUB's `initrd A B` makes of them: Linux unpacks archives that stand one behind the other, each beginning
+ * at a multiple of 4, with zeros between (Linux Documentation/driver-api/early-userspace/buffer-format.rst).
+ *
  * The image comes from a file that may be cut or damaged: every number in it is checked against the file, then against the guest's memory,
  * and a mistake is named.  Manual: Linux Documentation/x86/boot.rst (offsets below are its "The Real-Mode Kernel Header"), zero-page.rst. */
 #include "kernel/linux_boot.h"
@@ -27,6 +30,7 @@ enum {
 #define XLF_KERNEL_64  BIT32(0)
 #define LOADED_HIGH    BIT32(0)
 #define ENTRY_64       0x200u
+#define ARCHIVE_ALIGN  4u
 
 #define GDT_AT         0x500u
 #define PML4_AT        0x2000u
@@ -109,7 +113,7 @@ struct layout { uint64_t kernel, initrd; };
 
 /* Loading a relocatable kernel lower would not save memory: it unpacks itself to pref_address or above all the same (boot.rst,
  * "init_size"), and its stack is at the end of init_size from there. */
-static enum hv_err place(const struct vm *vm, const struct image *im, size_t initrd_len, struct layout *at, struct why *why)
+static enum hv_err place(const struct vm *vm, const struct image *im, uint64_t initrd_len, struct layout *at, struct why *why)
 {
     uint64_t top = vm->mem.low_bytes;
     at->kernel = im->pref_address;
@@ -121,8 +125,8 @@ static enum hv_err place(const struct vm *vm, const struct image *im, size_t ini
     if (im->initrd_max && top > im->initrd_max + 1) top = im->initrd_max + 1;
     at->initrd = initrd_len ? ALIGN_DOWN(top - MIN(top, initrd_len), PAGE_SIZE) : 0;
     if (initrd_len && at->initrd < kernel_end)
-        return BAD("the initrd has %zu bytes, more than fit between the kernel and the highest address that it allows (%#llx)", initrd_len,
-                   (unsigned long long)im->initrd_max);
+        return BAD("the initrd has %llu bytes, more than fit between the kernel and the highest address that it allows (%#llx)",
+                   (unsigned long long)initrd_len, (unsigned long long)im->initrd_max);
     return HV_OK;
 }
 
@@ -176,7 +180,7 @@ static void put(uint8_t *page, unsigned off, uint64_t val, unsigned n)
     wr_uint(&w, val, n);
 }
 
-static enum hv_err boot_params_write(struct vm *vm, const struct image *im, const struct layout *at, size_t initrd_len)
+static enum hv_err boot_params_write(struct vm *vm, const struct image *im, const struct layout *at, uint64_t initrd_len)
 {
     uint8_t page[PAGE_SIZE];
     memset(page, 0, sizeof page);
@@ -209,12 +213,34 @@ static void entry_regs(struct vcpu_regs *r, uint64_t kernel)
     r->efer = 0x500;                                    /* LMA, LME */
 }
 
-static enum hv_err write_all(struct vm *vm, const struct image *im, const struct layout *at, const uint8_t *initrd, size_t initrd_len,
-                             const char *cmdline)
+static enum hv_err initrd_len_get(const struct boot_image *b, uint64_t *out, struct why *why)
+{
+    *out = 0;
+    for (unsigned i = 0; i < b->n_modules; i++) {
+        if (b->module[i].string[0])
+            return BAD("a `module` has the string \"%.100s\" behind its file, and the kernel is a bzImage, which takes modules as parts of its initrd, without "
+                       "strings: delete the string, or give an ELF kernel", b->module[i].string);
+        *out = ALIGN_UP(*out, ARCHIVE_ALIGN) + b->module[i].len;
+    }
+    return HV_OK;
+}
+
+static enum hv_err initrd_write(struct vm *vm, uint64_t at, const struct boot_image *b)
+{
+    enum hv_err e = HV_OK;
+    for (unsigned i = 0; !e && i < b->n_modules; i++) {
+        at = ALIGN_UP(at, ARCHIVE_ALIGN);
+        e = guest_write(vm, gpa(at), b->module[i].data, b->module[i].len);
+        at += b->module[i].len;
+    }
+    return e;
+}
+
+static enum hv_err write_all(struct vm *vm, const struct image *im, const struct layout *at, const struct boot_image *b, uint64_t initrd_len)
 {
     enum hv_err e = guest_write(vm, gpa(at->kernel), im->file + im->payload_off, im->payload_len);
-    if (!e && initrd_len) e = guest_write(vm, gpa(at->initrd), initrd, initrd_len);
-    if (!e) e = guest_write(vm, gpa(CMDLINE_AT), cmdline, strlen(cmdline) + 1);
+    if (!e) e = initrd_write(vm, at->initrd, b);
+    if (!e) e = guest_write(vm, gpa(CMDLINE_AT), b->cmdline, strlen(b->cmdline) + 1);
     if (!e) e = boot_params_write(vm, im, at, initrd_len);
     if (!e) e = page_tables_write(vm);
     if (!e) e = gdt_write(vm);
@@ -222,18 +248,19 @@ static enum hv_err write_all(struct vm *vm, const struct image *im, const struct
     return e;
 }
 
-enum hv_err linux_boot_load(struct vm *vm, const uint8_t *kernel, size_t kernel_len, const uint8_t *initrd, size_t initrd_len,
-                            const char *cmdline, struct vcpu_regs *out, char *why_text, size_t why_len)
+enum hv_err linux_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, char *why_text, size_t why_len)
 {
     struct why why_val = { why_text, why_len }, *why = &why_val;
     struct image im;
     struct layout at;
-    enum hv_err e = image_parse(kernel, kernel_len, &im, why);
+    uint64_t initrd_len;
+    enum hv_err e = image_parse(b->kernel, b->kernel_len, &im, why);
     if (e) return e;
-    if (strlen(cmdline) > im.cmdline_max)
-        return BAD("the command line has %zu characters, this kernel takes %u: shorten `cmdline`", strlen(cmdline), im.cmdline_max);
-    e = place(vm, &im, initrd_len, &at, why);
+    if (strlen(b->cmdline) > im.cmdline_max)
+        return BAD("the command line has %zu characters, this kernel takes %u: shorten `cmdline`", strlen(b->cmdline), im.cmdline_max);
+    e = initrd_len_get(b, &initrd_len, why);
+    if (!e) e = place(vm, &im, initrd_len, &at, why);
     if (e) return e;
     entry_regs(out, at.kernel);
-    return memory_filled(write_all(vm, &im, &at, initrd, initrd_len, cmdline), why);
+    return memory_filled(write_all(vm, &im, &at, b, initrd_len), why);
 }
