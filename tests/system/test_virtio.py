@@ -2,9 +2,12 @@
 """Virtio devices as Debian's unmodified kernel finds them on the guest's PCI bus, and with their driver at work over moves."""
 import os
 import re
+import subprocess
+import sys
 import time
 
-from host import BUILD, Link, vm
+from fixtures import each
+from host import BUILD, ROOT, Link, vm
 
 INITRD = os.path.join(BUILD, "guest", "initramfs-virtio.cpio.gz")
 FILES = {"initramfs-virtio.cpio.gz": INITRD}
@@ -14,6 +17,26 @@ IDS = {"0x1b36 0x0008", "0x1af4 0x1044", "0x1af4 0x1045", "0x1af4 0x1041", "0x1a
 
 def guest_vm(number, **more):
     return vm(f"godwit.ip=10.7.0.{number}/24", initrd="initramfs-virtio.cpio.gz", **more)
+
+
+def generic_files():
+    """Debian's generic kernel, fetched when it is missing, and its modules, which Linux unpacks over those of the cloud kernel."""
+    deps, archive = os.path.join(BUILD, "deps"), os.path.join(BUILD, "guest", "generic.cpio.gz")
+    folder = os.path.join(deps, "linux-generic")
+    subprocess.run([os.path.join(ROOT, "tools", "fetch-deps.sh"), deps, os.path.join(ROOT, "tools", "deps-long.lock")], check=True, capture_output=True)
+    modules = [f"virtio/{name}={folder}/virtio/{name}" for name in sorted(os.listdir(os.path.join(folder, "virtio")))]
+    subprocess.run([sys.executable, os.path.join(ROOT, "tests", "guest", "mkinitramfs.py"), archive, *modules], check=True)
+    return {**FILES, "vmlinuz": os.path.join(folder, "vmlinuz"), "generic.cpio.gz": archive}
+
+
+BOTH_KERNELS = each({"cloud": (lambda: FILES, "-cloud-amd64", {}), "generic": (generic_files, r"\d-amd64", {"module": "generic.cpio.gz"})})
+
+
+def ready(guest, version):
+    """The guest is up, and with that kernel."""
+    kernel = guest.expect(r"^guest ready kernel=(\S+) .*\n", 120)[1]
+    assert re.search(version + "$", kernel), f"the guest runs {kernel}"
+    guest.expect("guest# ")
 
 
 def sh(guest, line, timeout=60):
@@ -30,12 +53,14 @@ def pings(text):
     return set(map(int, re.findall(r"seq=(\d+)", text)))
 
 
-def test_devices_work(own):
-    host = own("a", Link(), vms={"guest": guest_vm(11, **ALL), "other": guest_vm(12, memory="128M", nic="yes")}, files=FILES)
+@BOTH_KERNELS
+def test_devices_work(kernel, own):
+    files, version, more = kernel
+    host = own("a", Link(), vms={"guest": guest_vm(11, **ALL, **more), "other": guest_vm(12, memory="128M", nic="yes", **more)}, files=files())
     with host.guest("other") as g:
-        g.ready()
+        ready(g, version)
     with host.guest("guest") as g:
-        g.ready()
+        ready(g, version)
         found = sh(g, "for d in /sys/bus/pci/devices/*; do read v <$d/vendor; read i <$d/device; echo $v $i; done")
         assert IDS <= set(re.findall(r"0x\w{4} 0x\w{4}", found)), f"the guest's PCI bus:\n{found}"
         assert len(set(re.findall(r"virtio\d-\w+", sh(g, "cat /proc/interrupts")))) >= 8, "virtio interrupts are missing"
@@ -55,16 +80,18 @@ def test_devices_work(own):
     assert not re.search(r"broken [1-9]", shown), shown
 
 
-def test_disk_and_network_move(own):
+@BOTH_KERNELS
+def test_disk_and_network_move(kernel, own):
     """There and back with the disk written and pings running: contents right, nothing lost but what the blackout covers."""
     link = Link()
-    keys = {"host_keys": {"verify": "yes"}}
-    a = own("a", link, vms={"guest": guest_vm(11, **ALL)}, peers=["b"], files=FILES, **keys)
-    b = own("b", link, vms={"other": guest_vm(12, memory="128M", nic="yes")}, peers=["a"], files=FILES, **keys)
+    files, version, more = kernel
+    keys = {"host_keys": {"verify": "yes"}, "files": files()}
+    a = own("a", link, vms={"guest": guest_vm(11, **ALL, **more)}, peers=["b"], **keys)
+    b = own("b", link, vms={"other": guest_vm(12, memory="128M", nic="yes", **more)}, peers=["a"], **keys)
     with b.guest("other") as g:
-        g.ready()
+        ready(g, version)
     with a.guest("guest") as g:
-        g.ready()
+        ready(g, version)
         text = sh(g, "dd if=/dev/urandom of=/dev/vda bs=64k count=64 oflag=direct 2>/dev/null; dd if=/dev/vda bs=64k count=64 iflag=direct 2>/dev/null | md5sum")
         before = re.search(r"^[0-9a-f]{32}", text, re.M)[0]
         sh(g, "ping 10.7.0.12 >/tmp/pings & (while :; do dd if=/dev/urandom of=/dev/vda bs=64k seek=100 count=4 conv=notrunc oflag=direct 2>/dev/null; done) & true")
