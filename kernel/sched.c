@@ -169,6 +169,8 @@ void sched_urgent(struct vcpu *v)
 
 void sched_yield_turn(struct vcpu *v)
 {
+    if (!queues[v->pcpu].shared)
+        return;
     v->turn_left = MIN(v->turn_left, 0);
     atomic_store(&this_pcpu()->pick_again, true);
 }
