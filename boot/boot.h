@@ -26,11 +26,13 @@ uint64_t boot_pages(uint64_t n, uint64_t max_address);
 
 /** Read every file of \godwit\ on the volume that `image` was loaded from.  What is missing or unreadable is reported and left out. */
 void boot_files_read(EFI_HANDLE image, struct boot_info *bi);
-/** bi->seed and seed_is_new from the file "seed" among bi->files, which lies in dir; uses these bytes up on the disk. */
+/** bi->seed and seed_is_new from the file "seed" among bi->files, which lies in dir; on a processor without RDRAND uses these bytes up on the disk. */
 void boot_seed_take(EFI_FILE_HANDLE dir, struct boot_info *bi);
 
 /** The firmware's configuration table with this GUID, 0: none. */
 uint64_t boot_config_table(const EFI_GUID *guid);
+struct boot_cpuid { uint32_t eax, ebx, ecx, edx; };
+struct boot_cpuid boot_cpuid(uint32_t leaf);
 /** bi->rsdp: ACPI 2.0 root pointer, else 1.0, else 0. */
 void boot_acpi_find(struct boot_info *bi);
 /** bi->cpu_apic_id, n_cpus, cpu_source: by MP Services, else the MADT of bi->rsdp, else just this CPU. */

@@ -33,12 +33,14 @@ void boot_acpi_find(struct boot_info *bi)
         bi->rsdp = boot_config_table(&acpi10_guid);
 }
 
-static uint32_t own_apic_id(void)
+struct boot_cpuid boot_cpuid(uint32_t leaf)
 {
-    uint32_t a = 1, b, c = 0, d;
-    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return b >> 24;
+    struct boot_cpuid r = { .eax = leaf };
+    __asm__("cpuid" : "+a"(r.eax), "=b"(r.ebx), "+c"(r.ecx), "=d"(r.edx));
+    return r;
 }
+
+static uint32_t own_apic_id(void) { return boot_cpuid(1).ebx >> 24; }
 
 static void cpu_add(struct boot_info *bi, uint32_t apic_id)
 {

@@ -54,6 +54,16 @@ void api_vm_list(struct api_call *c)
     json_end(&c->out);
 }
 
+static void put_modules(struct json *j, const struct vm_config *v)
+{
+    char file[CONFIG_PATH_LEN];
+    const char *string;
+    json_array(j, "modules");
+    for (const char *m = NULL; (m = config_module_next(v, m, file, &string));)
+        json_str(j, NULL, m);
+    json_end(j);
+}
+
 void api_vm_show(struct api_call *c)
 {
     const struct vm *vm = need_vm(c);
@@ -66,6 +76,7 @@ void api_vm_show(struct api_call *c)
     json_fmt(j, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", v->mac[0], v->mac[1], v->mac[2], v->mac[3], v->mac[4], v->mac[5]);
     json_str(j, "kernel", v->kernel);
     json_str(j, "initrd", v->initrd);
+    put_modules(j, v);
     json_str(j, "cmdline", v->cmdline);
     json_bool(j, "nic", v->nic);
     json_num(j, "disk_bytes", v->disk_bytes);

@@ -40,7 +40,7 @@ struct boot_info {
     uint64_t wall_s;                        /* seconds since 1970 UTC by the firmware's clock at wall_tsc; 0: unknown */
     uint64_t wall_tsc;
     uint8_t seed[BOOT_SEED_LEN];            /* random bytes of \godwit\seed, all 0: none */
-    bool seed_is_new;                       /* no other boot had them or will have them: boot/seed.c */
+    bool seed_is_new;                       /* no other boot depends on them or will: boot/seed.c */
     char cpu_source[16];                    /* where the CPU list is from: "mp-services", "madt", "boot-cpu" */
 };
 

@@ -169,6 +169,36 @@ static bool text(const char *s, char *out, size_t cap, bool path)
 }
 static bool file_name(const char *s, char out[CONFIG_PATH_LEN]) { return *s && text(s, out, CONFIG_PATH_LEN, true); }
 
+const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN], const char **string)
+{
+    m = m ? m + strlen(m) + 1 : v->modules;
+    if (!*m)
+        return NULL;
+    size_t n = strcspn(m, " ");
+    memcpy(file, m, n);
+    file[n] = 0;
+    *string = m + n + strspn(m + n, " ");
+    return m;
+}
+
+bool config_module_add(struct vm_config *v, const char *given)
+{
+    char word[CONFIG_PATH_LEN], file[CONFIG_PATH_LEN];
+    const char *string;
+    size_t used = 0, name_len = strcspn(given, " ");
+    unsigned n = 0;
+    for (const char *m = NULL; (m = config_module_next(v, m, file, &string)); n++)
+        used += strlen(m) + 1;
+    if (n == CONFIG_MAX_MODULES || name_len >= sizeof(word))
+        return false;
+    memcpy(word, given, name_len);
+    word[name_len] = 0;
+    if (!file_name(word, file) || !text(given, v->modules + used, sizeof(v->modules) - used - 1, false))
+        return false;
+    v->modules[used + strlen(given) + 1] = 0;
+    return true;
+}
+
 /* "all", or numbers and ranges of CPUs with commas between: a bit for each. */
 static bool cpu_list(const char *s, uint64_t *out)
 {
@@ -347,6 +377,7 @@ static bool vm_memory(struct parser *p, const char *v)     { return memory_size(
 static bool vm_cpus(struct parser *p, const char *v)       { return set_unsigned(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
 static bool vm_kernel(struct parser *p, const char *v)     { return file_name(v, p->vm->kernel); }
 static bool vm_initrd(struct parser *p, const char *v)     { return text(v, p->vm->initrd, CONFIG_PATH_LEN, true); }
+static bool vm_module(struct parser *p, const char *v)     { return config_module_add(p->vm, v); }
 static bool vm_cmdline(struct parser *p, const char *v)    { return text(v, p->vm->cmdline, CONFIG_CMDLINE_LEN, false); }
 static bool vm_autostart(struct parser *p, const char *v)
 {
@@ -477,13 +508,14 @@ static const struct key client_keys[] = {
     [CLIENT_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `godwitctl key` prints them" },
     [CLIENT_ROLE] = { "role", client_role, "read or operate" },
 };
-enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_SHUTDOWN, VM_MAC, VM_PIN, VM_NIC, VM_DISK, VM_DISK_FINGERPRINT,
+enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_MODULE, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_SHUTDOWN, VM_MAC, VM_PIN, VM_NIC, VM_DISK, VM_DISK_FINGERPRINT,
        VM_RNG, VM_BALLOON, VM_CONSOLE };
 static const struct key vm_keys[] = {
     [VM_MEMORY] = { "memory", vm_memory, "a size like 256M or 2G: a multiple of 2M, from 16M to 1024G" },
     [VM_CPUS] = { "cpus", vm_cpus, "a number, 1 to 8" },
     [VM_KERNEL] = { "kernel", vm_kernel, FILE_NAME },
     [VM_INITRD] = { "initrd", vm_initrd, FILE_NAME },
+    [VM_MODULE] = { "module", vm_module, "a file name in \\godwit\\ without folder, and a string for it if wanted, like `module = vmlinuz root=/dev/vda`; at most 16 modules, and 1000 characters in all" },
     [VM_CMDLINE] = { "cmdline", vm_cmdline, "text of at most 1023 characters" },
     [VM_CPU] = { "cpu", vm_cpu, "host, x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or pool" },
     [VM_AUTOSTART] = { "autostart", vm_autostart, "yes, no or always" },
@@ -720,7 +752,7 @@ static void key_set(struct parser *p, const struct key *keys, unsigned n, const 
     for (unsigned i = 0; i < n; i++) {
         if (strcmp(keys[i].name, key))
             continue;
-        if (p->seen & BIT32(i))
+        if ((p->seen & BIT32(i)) && keys[i].set != vm_module)          /* the one key that makes a list */
             mistake(p, p->line, key, "this key only once in a section");
         else if (!value || !keys[i].set(p, value))
             mistake(p, p->line, key, keys[i].expected);

@@ -5,7 +5,7 @@
  *                    max-jobs, dirty-log, verify, lz4, pool-cpuid
  *   [peer NAME]      address, port, fingerprint
  *   [client NAME]    fingerprint, role
- *   [vm NAME]        memory, cpus, kernel, initrd, cmdline, cpu, autostart, on-shutdown, mac, pin, nic, disk, rng, balloon, console
+ *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, on-shutdown, mac, pin, nic, disk, rng, balloon, console
  *
  * Portable; a mistake costs the key or section it is in, never the rest. */
 #ifndef GODWIT_KERNEL_CONFIG_H
@@ -19,6 +19,7 @@
 #define CONFIG_NAME_LEN  32             /* letters, digits, '-', '_', '.'; not starting with '-' */
 #define CONFIG_PATH_LEN  64
 #define CONFIG_CMDLINE_LEN 1024
+#define CONFIG_MAX_MODULES 16
 #define CONFIG_DEFAULT_PORT 7420
 #define CONFIG_DEFAULT_API_PORT 7443
 #define CONFIG_MAX_ADDRESSES 4          /* of a peer */
@@ -52,6 +53,7 @@ struct vm_config {
     unsigned n_cpus;                    /* 1..8 */
     char kernel[CONFIG_PATH_LEN], initrd[CONFIG_PATH_LEN];      /* file names in \godwit\ ; initrd may be "" */
     char cmdline[CONFIG_CMDLINE_LEN];
+    char modules[CONFIG_CMDLINE_LEN];   /* "FILE" or "FILE STRING" of each, one behind the other with a 0 after each, and one more: see config_module_next() */
     char cpu[32];                       /* CPUID baseline: "host", "x86-64-v1".."x86-64-v4", "pool" (docs/cpuid.md) */
     enum autostart { AUTOSTART_NO, AUTOSTART_YES, AUTOSTART_ALWAYS } autostart;     /* YES: once no peer has it; ALWAYS: silent peers do not count */
     enum on_shutdown { ON_SHUTDOWN_REFUSE, ON_SHUTDOWN_STOP, ON_SHUTDOWN_EVACUATE } on_shutdown;   /* `poweroff` while it runs here */
@@ -101,6 +103,12 @@ typedef void config_error_fn(void *ctx, unsigned line, const char *section, cons
 /** Parse text[0..len) into out (fully overwritten; defaults where nothing valid is given).  Never fails: mistakes go to on_error and are
  *  counted in out->n_errors.  A [vm] without valid memory or kernel, a [peer] without address or fingerprint, are reported and dropped. */
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
+
+/** Add a module to v, given as "FILE" or "FILE STRING" (printable, FILE without folder).  False, and v unchanged: it is not that, or v has
+ *  CONFIG_MAX_MODULES, or no room for so many characters. */
+bool config_module_add(struct vm_config *v, const char *text);
+/** The module of v after m (NULL: the first) as it was given; NULL: there is none.  Its file's name into file, its string ("": none) is *string. */
+const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN], const char **string);
 
 /** A decimal number in [min, max], or "A.B.C.D/1..32"; false: it is not one, *out is unchanged. */
 bool config_number(const char *s, uint64_t min, uint64_t max, uint64_t *out);

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/elf_boot.c - kernels as ELF files, by PVH or Multiboot 1.
  *
- *      0x10000    what the kernel is told, its list of modules, its memory map      0x20000   command line
- *      1 MiB ...  the file's loadable segments, at their physical addresses         ...       the module, as high as may be
+ *      0x10000    what the kernel is told: list of modules, memory map, strings     0x20000   command line
+ *      1 MiB ...  the file's loadable segments, at their physical addresses         ...       the modules, as high as may be, each on pages of its own
  *
  * The file may be cut or damaged: every number in it is checked against the file, then against the guest's memory, and a mistake is named. */
 #include "kernel/elf_boot.h"
 
-#include <stdio.h>
 #include "kernel/acpi_guest.h"
-#include "kernel/bytes.h"
+#include "kernel/boot_image.h"
 #include "kernel/devices.h"
 #include "kernel/e820.h"
 
@@ -28,11 +27,9 @@ enum { MB_MEM = 1, MB_CMDLINE = 4, MB_MODS = 8, MB_MMAP = 64, MB_NAME = 512 };
 #define MODS_AT    0x11000u
 #define MMAP_AT    0x12000u
 #define NAME_AT    0x13000u
+#define STRINGS_AT 0x14000u             /* the modules' */
 #define CMDLINE_AT 0x20000u
 #define CMDLINE_MAX 4095u
-
-struct why { char *text; size_t len; };
-#define BAD(...) (snprintf(why->text, why->len, __VA_ARGS__), HV_FAIL(HV_E_INVAL))
 
 struct elf {
     const uint8_t *file;
@@ -42,12 +39,6 @@ struct elf {
     unsigned ph_size, n_ph;
 };
 struct segment { uint32_t type; uint64_t off, paddr, file_len, mem_len; };
-
-static uint64_t field(const uint8_t *at, unsigned n)
-{
-    struct rd r = rd_init(at, n);
-    return rd_uint(&r, n);
-}
 
 bool elf_boot_is_elf(const uint8_t *file, size_t len)
 {
@@ -94,11 +85,9 @@ static enum hv_err segments_check(struct elf *f, const struct vm *vm, struct why
         if (s.file_len > s.mem_len || s.paddr < MIB)
             return BAD("the kernel file is damaged, or for another loader: its segment %u (%#llx bytes at %#llx) does not lie above 1 MiB", i,
                        (unsigned long long)s.mem_len, (unsigned long long)s.paddr);
-        if (s.paddr > vm->mem.low_bytes || s.mem_len > vm->mem.low_bytes - s.paddr) {
-            snprintf(why->text, why->len, "the guest has %llu MiB of memory, its kernel's segment %u (%#llx bytes at %#llx) lies beyond: raise `memory` in its section",
-                     (unsigned long long)(vm->mem.low_bytes / MIB), i, (unsigned long long)s.mem_len, (unsigned long long)s.paddr);
-            return HV_FAIL(HV_E_NOMEM);
-        }
+        if (s.paddr > vm->mem.low_bytes || s.mem_len > vm->mem.low_bytes - s.paddr)
+            return REFUSE(HV_E_NOMEM, "the guest has %llu MiB of memory, its kernel's segment %u (%#llx bytes at %#llx) lies beyond: raise `memory` in its section",
+                          (unsigned long long)(vm->mem.low_bytes / MIB), i, (unsigned long long)s.mem_len, (unsigned long long)s.paddr);
         f->end = MAX(f->end, s.paddr + s.mem_len);
         n_load++;
     }
@@ -207,64 +196,76 @@ static enum hv_err mmap_write(struct vm *vm, bool pvh, unsigned *n_out)
     return guest_write(vm, gpa(MMAP_AT), buf, *n_out * 24);
 }
 
-/* struct hvm_start_info, version 1, and its hvm_modlist_entry. */
-static enum hv_err pvh_info_write(struct vm *vm, uint64_t module, size_t module_len, unsigned n_map)
+/* The modules from at upwards, their strings, and the list of both: hvm_modlist_entry, or Multiboot's "module structure". */
+static enum hv_err modules_write(struct vm *vm, bool pvh, const struct boot_image *b, uint64_t at)
 {
-    uint8_t info[56], mod[32];
-    struct wr w = wr_init(info, sizeof info), m = wr_init(mod, sizeof mod);
+    uint8_t list[ARRAY_SIZE(b->module) * 32];
+    struct wr w = wr_init(list, sizeof list);
+    uint64_t string_at = STRINGS_AT;
+    enum hv_err e = HV_OK;
+    for (unsigned i = 0; !e && i < b->n_modules; i++) {
+        const struct boot_module *m = &b->module[i];
+        unsigned width = pvh ? 8 : 4;
+        wr_uint(&w, at, width);
+        wr_uint(&w, pvh ? m->len : at + m->len, width);
+        wr_uint(&w, string_at, width);
+        wr_uint(&w, 0, width);
+        e = guest_write(vm, gpa(at), m->data, m->len);
+        if (!e) e = text_write(vm, string_at, m->string);
+        at += ALIGN_UP(m->len, PAGE_SIZE);
+        string_at += strlen(m->string) + 1;
+    }
+    return e ? e : guest_write(vm, gpa(MODS_AT), list, w.len);
+}
+
+/* struct hvm_start_info, version 1. */
+static enum hv_err pvh_info_write(struct vm *vm, unsigned n_modules, unsigned n_map)
+{
+    uint8_t info[56];
+    struct wr w = wr_init(info, sizeof info);
     wr_u32(&w, PVH_MAGIC);
     wr_u32(&w, 1);
     wr_u32(&w, 0);
-    wr_u32(&w, module_len ? 1 : 0);
-    wr_u64(&w, module_len ? MODS_AT : 0);
+    wr_u32(&w, n_modules);
+    wr_u64(&w, n_modules ? MODS_AT : 0);
     wr_u64(&w, CMDLINE_AT);
     wr_u64(&w, ACPI_AREA_BASE);
     wr_u64(&w, MMAP_AT);
     wr_u32(&w, n_map);
     wr_u32(&w, 0);
-    wr_u64(&m, module);
-    wr_u64(&m, module_len);
-    wr_u64(&m, 0);
-    wr_u64(&m, 0);
-    enum hv_err e = guest_write(vm, gpa(MODS_AT), mod, sizeof mod);
-    return e ? e : guest_write(vm, gpa(INFO_AT), info, sizeof info);
+    return guest_write(vm, gpa(INFO_AT), info, sizeof info);
 }
 
 /* The Multiboot information structure, up to its boot loader's name. */
-static enum hv_err multiboot_info_write(struct vm *vm, uint64_t module, size_t module_len, unsigned n_map)
+static enum hv_err multiboot_info_write(struct vm *vm, unsigned n_modules, unsigned n_map)
 {
-    uint8_t info[120], mod[16];
-    struct wr w = wr_init(info, sizeof info), m = wr_init(mod, sizeof mod);
+    uint8_t info[120];
+    struct wr w = wr_init(info, sizeof info);
     memset(info, 0, sizeof info);
     wr_u32(&w, MB_MEM | MB_CMDLINE | MB_MODS | MB_MMAP | MB_NAME);
     wr_u32(&w, LOW_RAM_END / KIB);
     wr_u32(&w, (uint32_t)((vm->mem.low_bytes - MIB) / KIB));
     wr_u32(&w, 0);                                      /* boot device: not valid, see the flags */
     wr_u32(&w, CMDLINE_AT);
-    wr_u32(&w, module_len ? 1 : 0);
+    wr_u32(&w, n_modules);
     wr_u32(&w, MODS_AT);
     for (unsigned i = 0; i < 4; i++) wr_u32(&w, 0);     /* symbols */
     wr_u32(&w, n_map * 24);
     wr_u32(&w, MMAP_AT);
     for (unsigned i = 0; i < 3; i++) wr_u32(&w, 0);     /* drives, configuration table */
     wr_u32(&w, NAME_AT);
-    wr_u32(&m, (uint32_t)module);
-    wr_u32(&m, (uint32_t)(module + module_len));
-    wr_u32(&m, NAME_AT + 6);                            /* its string: empty, the end of the name */
-    wr_u32(&m, 0);
-    enum hv_err e = guest_write(vm, gpa(MODS_AT), mod, sizeof mod);
-    if (!e) e = text_write(vm, NAME_AT, "Godwit");
+    enum hv_err e = text_write(vm, NAME_AT, "Godwit");
     return e ? e : guest_write(vm, gpa(INFO_AT), info, sizeof info);
 }
 
-static enum hv_err write_all(struct vm *vm, const struct elf *f, uint64_t module_at, const uint8_t *module, size_t module_len, const char *cmdline)
+static enum hv_err write_all(struct vm *vm, const struct elf *f, const struct boot_image *b, uint64_t modules_at)
 {
     unsigned n_map = 0;
     enum hv_err e = segments_write(vm, f);
-    if (!e && module_len) e = guest_write(vm, gpa(module_at), module, module_len);
-    if (!e) e = text_write(vm, CMDLINE_AT, cmdline);
+    if (!e) e = modules_write(vm, f->pvh, b, modules_at);
+    if (!e) e = text_write(vm, CMDLINE_AT, b->cmdline);
     if (!e) e = mmap_write(vm, f->pvh, &n_map);
-    if (!e) e = f->pvh ? pvh_info_write(vm, module_at, module_len, n_map) : multiboot_info_write(vm, module_at, module_len, n_map);
+    if (!e) e = f->pvh ? pvh_info_write(vm, b->n_modules, n_map) : multiboot_info_write(vm, b->n_modules, n_map);
     if (!e) e = acpi_guest_write(vm);
     return e;
 }
@@ -285,25 +286,19 @@ static void entry_regs(struct vcpu_regs *r, const struct elf *f)
     r->efer = 0;
 }
 
-enum hv_err elf_boot_load(struct vm *vm, const uint8_t *kernel, size_t kernel_len, const uint8_t *initrd, size_t initrd_len,
-                          const char *cmdline, struct vcpu_regs *out, char *why_text, size_t why_len)
+enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, char *why_text, size_t why_len)
 {
     struct why why_val = { why_text, why_len }, *why = &why_val;
-    struct elf f = { .file = kernel, .len = kernel_len };
+    struct elf f = { .file = b->kernel, .len = b->kernel_len };
     enum hv_err e = elf_parse(&f, vm, why);
     if (e) return e;
-    if (strlen(cmdline) > CMDLINE_MAX) return BAD("the command line has %zu characters, at most %u fit: shorten `cmdline`", strlen(cmdline), CMDLINE_MAX);
-    uint64_t room = ALIGN_DOWN(vm->mem.low_bytes, PAGE_SIZE) - ALIGN_UP(f.end, PAGE_SIZE);
-    if (ALIGN_UP(f.end, PAGE_SIZE) > vm->mem.low_bytes || ALIGN_UP((uint64_t)initrd_len, PAGE_SIZE) > room) {
-        snprintf(why_text, why_len, "the guest has %llu MiB of memory, too little for its kernel and an initrd of %zu bytes: raise `memory` in its section",
-                 (unsigned long long)(vm->mem.low_bytes / MIB), initrd_len);
-        return HV_FAIL(HV_E_NOMEM);
-    }
-    e = write_all(vm, &f, ALIGN_DOWN(vm->mem.low_bytes - initrd_len, PAGE_SIZE), initrd, initrd_len, cmdline);
-    if (e) {
-        snprintf(why_text, why_len, "the guest's memory could not be filled: %s", hv_err_text(e));
-        return e;
-    }
+    if (strlen(b->cmdline) > CMDLINE_MAX)
+        return BAD("the command line has %zu characters, at most %u fit: shorten `cmdline`", strlen(b->cmdline), CMDLINE_MAX);
+    uint64_t top = ALIGN_DOWN(vm->mem.low_bytes, PAGE_SIZE), end = ALIGN_UP(f.end, PAGE_SIZE), modules = 0;
+    for (unsigned i = 0; i < b->n_modules; i++) modules += ALIGN_UP((uint64_t)b->module[i].len, PAGE_SIZE);
+    if (end > top || modules > top - end)
+        return REFUSE(HV_E_NOMEM, "the guest has %llu MiB of memory, too little for its kernel and %llu KiB of modules: raise `memory` in its section",
+                      (unsigned long long)(vm->mem.low_bytes / MIB), (unsigned long long)(modules / KIB));
     entry_regs(out, &f);
-    return HV_OK;
+    return memory_filled(write_all(vm, &f, b, top - modules), why);
 }

@@ -8,15 +8,15 @@
 #include "kernel/err.h"
 #include "kernel/vcpu.h"
 
+struct boot_image;
 struct vm;
 
 /** Is this file for elf_boot_load()?  Else it is for linux_boot_load(). */
 bool elf_boot_is_elf(const uint8_t *file, size_t len);
 
-/** Load kernel (ELF, 32 or 64 bits, with a PVH note or a Multiboot header; PVH is taken where it has both) and initrd (may be NULL, 0: no module) into
- *  vm's memory, write what the protocol tells the kernel, memory map and ACPI tables, and set *out to vCPU 0's registers at the entry: 32-bit protected
- *  mode without paging.  Errors and context as linux_boot_load(). */
-HV_MUST_CHECK enum hv_err elf_boot_load(struct vm *vm, const uint8_t *kernel, size_t kernel_len, const uint8_t *initrd, size_t initrd_len,
-                                        const char *cmdline, struct vcpu_regs *out, char *why, size_t why_len);
+/** Load b's kernel (ELF, 32 or 64 bits, with a PVH note or a Multiboot header; PVH is taken where it has both) and its modules into vm's memory, write
+ *  what the protocol tells the kernel, memory map and ACPI tables, and set *out to vCPU 0's registers at the entry: 32-bit protected mode without paging.
+ *  Errors and context as linux_boot_load(). */
+HV_MUST_CHECK enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, char *why, size_t why_len);
 
 #endif

@@ -9,6 +9,7 @@
 #include "kernel/devices.h"
 #include "kernel/insn.h"
 #include "kernel/log.h"
+#include "kernel/sched.h"
 #include "kernel/x86/x86.h"
 
 enum { VEC_UD = 6, VEC_GP = 13 };
@@ -123,6 +124,7 @@ void exit_handle(struct vcpu *v, const struct vcpu_exit *x)
     switch (x->kind) {
     case VCPU_EXIT_INTR: case VCPU_EXIT_IRQ_WINDOW: case VCPU_EXIT_LOG_FULL: break;
     case VCPU_EXIT_HLT:        exit_hlt(v, x); break;
+    case VCPU_EXIT_PAUSE:      sched_yield_turn(v); break;
     case VCPU_EXIT_CPUID:      exit_cpuid(v, x); break;
     case VCPU_EXIT_IO:         exit_io(v, x); break;
     case VCPU_EXIT_MSR:        exit_msr(v, x); break;

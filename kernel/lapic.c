@@ -11,6 +11,7 @@
 #include "kernel/devices.h"
 #include "kernel/log.h"
 #include "kernel/pcpu.h"
+#include "kernel/sched.h"
 
 /* Register numbers: MMIO offset / 16.  SDM 3A table "Local APIC Register Address Map". */
 enum { REG_ID = 0x02, REG_VERSION, REG_TPR = 0x08, REG_APR, REG_PPR, REG_EOI, REG_LDR = 0x0d, REG_DFR, REG_SVR, REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20,
@@ -164,7 +165,10 @@ void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level)
     if (level) atomic_fetch_or_explicit(&l->tmr[vec / 32], bit, memory_order_relaxed);
     else atomic_fetch_and_explicit(&l->tmr[vec / 32], ~bit, memory_order_relaxed);
     uint32_t old = atomic_fetch_or_explicit(&l->irr[vec / 32], bit, memory_order_acq_rel);    /* pairs with highest_irr: TMR is seen with it */
-    if (!(old & bit) && this_pcpu()->running != v) vcpu_kick(v);
+    if (!(old & bit) && this_pcpu()->running != v) {
+        sched_urgent(v);
+        vcpu_kick(v);
+    }
 }
 
 static void deliver_one(struct vcpu *v, enum lapic_mode mode, uint8_t vector, bool level)

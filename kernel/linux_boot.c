@@ -6,13 +6,15 @@
  *      0x9fc00    end of low RAM   0xe0000          ACPI tables
  *      pref_address (16 MiB)       kernel, then its init_size of room     ...      initrd, as high as may be
  *
+ * Several modules become one initrd, as GRUB's `initrd A B` makes of them: Linux unpacks archives that stand one behind the other, each beginning
+ * at a multiple of 4, with zeros between (Linux Documentation/driver-api/early-userspace/buffer-format.rst).
+ *
  * The image comes from a file that may be cut or damaged: every number in it is checked against the file, then against the guest's memory,
  * and a mistake is named.  Manual: Linux Documentation/x86/boot.rst (offsets below are its "The Real-Mode Kernel Header"), zero-page.rst. */
 #include "kernel/linux_boot.h"
 
-#include <stdio.h>
 #include "kernel/acpi_guest.h"
-#include "kernel/bytes.h"
+#include "kernel/boot_image.h"
 #include "kernel/devices.h"
 #include "kernel/e820.h"
 
@@ -28,6 +30,7 @@ enum {
 #define XLF_KERNEL_64  BIT32(0)
 #define LOADED_HIGH    BIT32(0)
 #define ENTRY_64       0x200u
+#define ARCHIVE_ALIGN  4u
 
 #define GDT_AT         0x500u
 #define PML4_AT        0x2000u
@@ -42,15 +45,6 @@ struct image {                          /* what the header says, checked against
     uint64_t pref_address, init_size, alignment, initrd_max;
     uint32_t cmdline_max;
 };
-struct why { char *text; size_t len; };
-
-static uint64_t field(const uint8_t *file, unsigned off, unsigned n)
-{
-    struct rd r = rd_init(file + off, n);
-    return rd_uint(&r, n);
-}
-
-#define BAD(...) (snprintf(why->text, why->len, __VA_ARGS__), HV_FAIL(HV_E_INVAL))
 
 static bool known_compression(const uint8_t *p)
 {
@@ -64,7 +58,7 @@ static bool known_compression(const uint8_t *p)
 /* The compressed kernel inside the payload must lie in it and begin as a compressed file does: cheap, and finds most damage. */
 static enum hv_err payload_check(const struct image *im, struct why *why)
 {
-    uint64_t off = field(im->file, HDR_PAYLOAD_OFFSET, 4), len = field(im->file, HDR_PAYLOAD_LEN, 4);
+    uint64_t off = field(im->file + HDR_PAYLOAD_OFFSET, 4), len = field(im->file + HDR_PAYLOAD_LEN, 4);
     if (!off && !len) return HV_OK;
     if (off > im->payload_len || len > im->payload_len - off || len < 8)
         return BAD("the kernel image is damaged: its compressed part (offset %#llx, length %#llx) is not inside the file; copy it again",
@@ -78,12 +72,12 @@ static enum hv_err payload_check(const struct image *im, struct why *why)
 static enum hv_err header_check(const uint8_t *file, size_t len, struct why *why)
 {
     if (len < 1024) return BAD("the kernel image has only %zu bytes: it is cut off or not a Linux kernel", len);
-    if (field(file, HDR_BOOT_FLAG, 2) != 0xaa55 || field(file, HDR_MAGIC, 4) != MAGIC_HDRS)
+    if (field(file + HDR_BOOT_FLAG, 2) != 0xaa55 || field(file + HDR_MAGIC, 4) != MAGIC_HDRS)
         return BAD("the kernel image is no bzImage (boot flag 0xaa55 at 0x1fe and \"HdrS\" at 0x202 are not there): give a vmlinuz for x86-64, or copy it again");
-    unsigned version = (unsigned)field(file, HDR_VERSION, 2);
+    unsigned version = (unsigned)field(file + HDR_VERSION, 2);
     if (version < VERSION_64BIT)
         return BAD("the kernel speaks boot protocol %u.%02u; 2.12 (Linux 3.8) or later is needed for the 64-bit entry", version >> 8, version & 0xff);
-    if (!(field(file, HDR_XLOADFLAGS, 2) & XLF_KERNEL_64)) return BAD("the kernel is a 32-bit one (no XLF_KERNEL_64): an x86-64 kernel is needed");
+    if (!(field(file + HDR_XLOADFLAGS, 2) & XLF_KERNEL_64)) return BAD("the kernel is a 32-bit one (no XLF_KERNEL_64): an x86-64 kernel is needed");
     if (!(file[HDR_LOADFLAGS] & LOADED_HIGH)) return BAD("the kernel is a zImage, to be loaded low: a bzImage is needed");
     return HV_OK;
 }
@@ -94,18 +88,18 @@ static enum hv_err image_parse(const uint8_t *file, size_t len, struct image *im
     if (e) return e;
     unsigned sects = file[HDR_SETUP_SECTS] ? file[HDR_SETUP_SECTS] : 4;
     *im = (struct image){ .file = file, .file_len = len, .payload_off = (sects + 1) * 512u, .header_end = HDR_MAGIC + file[HDR_JUMP_LEN] };
-    uint64_t code = field(file, HDR_SYSSIZE, 4) * 16;
+    uint64_t code = field(file + HDR_SYSSIZE, 4) * 16;
     if (im->payload_off >= len || code > ALIGN_UP(len - im->payload_off, 16))
         return BAD("the kernel image is cut off: its header promises %llu bytes, the file has %zu; copy it again",
                    (unsigned long long)(im->payload_off + code), len);
     if (im->header_end < HDR_END_MIN || im->header_end > BP_HEADER_END_MAX)
         return BAD("the kernel image is damaged: its header ends at %#zx, which no boot protocol allows; copy it again", im->header_end);
     im->payload_len = len - im->payload_off;
-    im->pref_address = field(file, HDR_PREF_ADDRESS, 8);
-    im->init_size = field(file, HDR_INIT_SIZE, 4);
-    im->alignment = field(file, HDR_ALIGNMENT, 4);
-    im->initrd_max = field(file, HDR_INITRD_MAX, 4);
-    im->cmdline_max = (uint32_t)field(file, HDR_CMDLINE_SIZE, 4);
+    im->pref_address = field(file + HDR_PREF_ADDRESS, 8);
+    im->init_size = field(file + HDR_INIT_SIZE, 4);
+    im->alignment = field(file + HDR_ALIGNMENT, 4);
+    im->initrd_max = field(file + HDR_INITRD_MAX, 4);
+    im->cmdline_max = (uint32_t)field(file + HDR_CMDLINE_SIZE, 4);
     if (im->init_size < im->payload_len || im->init_size > GIB || !im->alignment || (im->alignment & (im->alignment - 1)) || im->alignment > GIB ||
         im->pref_address < MIB || im->pref_address > GUEST_LOW_RAM_MAX || im->pref_address % PAGE_SIZE)
         return BAD("the kernel image is damaged: load address %#llx, size in memory %#llx or alignment %#llx make no sense; copy it again",
@@ -117,27 +111,22 @@ static enum hv_err image_parse(const uint8_t *file, size_t len, struct image *im
 
 struct layout { uint64_t kernel, initrd; };
 
-static enum hv_err no_room(struct why *why, const struct vm *vm, uint64_t need)
-{
-    snprintf(why->text, why->len, "the guest has %llu MiB of memory, kernel and initrd need at least %llu MiB to start: raise `memory` in its section",
-             (unsigned long long)(vm->mem.size_bytes / MIB), (unsigned long long)DIV_ROUND_UP(need, MIB));
-    return HV_FAIL(HV_E_NOMEM);
-}
-
 /* Loading a relocatable kernel lower would not save memory: it unpacks itself to pref_address or above all the same (boot.rst,
  * "init_size"), and its stack is at the end of init_size from there. */
-static enum hv_err place(const struct vm *vm, const struct image *im, size_t initrd_len, struct layout *at, struct why *why)
+static enum hv_err place(const struct vm *vm, const struct image *im, uint64_t initrd_len, struct layout *at, struct why *why)
 {
     uint64_t top = vm->mem.low_bytes;
     at->kernel = im->pref_address;
     uint64_t kernel_end = at->kernel + im->init_size;
     uint64_t need = ALIGN_UP(kernel_end, PAGE_SIZE) + ALIGN_UP(initrd_len, PAGE_SIZE);
-    if (initrd_len > GUEST_LOW_RAM_MAX || need > top) return no_room(why, vm, need);
+    if (initrd_len > GUEST_LOW_RAM_MAX || need > top)
+        return REFUSE(HV_E_NOMEM, "the guest has %llu MiB of memory, kernel and initrd need at least %llu MiB to start: raise `memory` in its section",
+                      (unsigned long long)(vm->mem.size_bytes / MIB), (unsigned long long)DIV_ROUND_UP(need, MIB));
     if (im->initrd_max && top > im->initrd_max + 1) top = im->initrd_max + 1;
     at->initrd = initrd_len ? ALIGN_DOWN(top - MIN(top, initrd_len), PAGE_SIZE) : 0;
     if (initrd_len && at->initrd < kernel_end)
-        return BAD("the initrd has %zu bytes, more than fit between the kernel and the highest address that it allows (%#llx)", initrd_len,
-                   (unsigned long long)im->initrd_max);
+        return BAD("the initrd has %llu bytes, more than fit between the kernel and the highest address that it allows (%#llx)",
+                   (unsigned long long)initrd_len, (unsigned long long)im->initrd_max);
     return HV_OK;
 }
 
@@ -191,7 +180,7 @@ static void put(uint8_t *page, unsigned off, uint64_t val, unsigned n)
     wr_uint(&w, val, n);
 }
 
-static enum hv_err boot_params_write(struct vm *vm, const struct image *im, const struct layout *at, size_t initrd_len)
+static enum hv_err boot_params_write(struct vm *vm, const struct image *im, const struct layout *at, uint64_t initrd_len)
 {
     uint8_t page[PAGE_SIZE];
     memset(page, 0, sizeof page);
@@ -224,12 +213,34 @@ static void entry_regs(struct vcpu_regs *r, uint64_t kernel)
     r->efer = 0x500;                                    /* LMA, LME */
 }
 
-static enum hv_err write_all(struct vm *vm, const struct image *im, const struct layout *at, const uint8_t *initrd, size_t initrd_len,
-                             const char *cmdline)
+static enum hv_err initrd_len_get(const struct boot_image *b, uint64_t *out, struct why *why)
+{
+    *out = 0;
+    for (unsigned i = 0; i < b->n_modules; i++) {
+        if (b->module[i].string[0])
+            return BAD("a `module` has the string \"%.100s\" behind its file, and the kernel is a bzImage, which takes modules as parts of its initrd, without "
+                       "strings: delete the string, or give an ELF kernel", b->module[i].string);
+        *out = ALIGN_UP(*out, ARCHIVE_ALIGN) + b->module[i].len;
+    }
+    return HV_OK;
+}
+
+static enum hv_err initrd_write(struct vm *vm, uint64_t at, const struct boot_image *b)
+{
+    enum hv_err e = HV_OK;
+    for (unsigned i = 0; !e && i < b->n_modules; i++) {
+        at = ALIGN_UP(at, ARCHIVE_ALIGN);
+        e = guest_write(vm, gpa(at), b->module[i].data, b->module[i].len);
+        at += b->module[i].len;
+    }
+    return e;
+}
+
+static enum hv_err write_all(struct vm *vm, const struct image *im, const struct layout *at, const struct boot_image *b, uint64_t initrd_len)
 {
     enum hv_err e = guest_write(vm, gpa(at->kernel), im->file + im->payload_off, im->payload_len);
-    if (!e && initrd_len) e = guest_write(vm, gpa(at->initrd), initrd, initrd_len);
-    if (!e) e = guest_write(vm, gpa(CMDLINE_AT), cmdline, strlen(cmdline) + 1);
+    if (!e) e = initrd_write(vm, at->initrd, b);
+    if (!e) e = guest_write(vm, gpa(CMDLINE_AT), b->cmdline, strlen(b->cmdline) + 1);
     if (!e) e = boot_params_write(vm, im, at, initrd_len);
     if (!e) e = page_tables_write(vm);
     if (!e) e = gdt_write(vm);
@@ -237,23 +248,19 @@ static enum hv_err write_all(struct vm *vm, const struct image *im, const struct
     return e;
 }
 
-enum hv_err linux_boot_load(struct vm *vm, const uint8_t *kernel, size_t kernel_len, const uint8_t *initrd, size_t initrd_len,
-                            const char *cmdline, struct vcpu_regs *out, char *why_text, size_t why_len)
+enum hv_err linux_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, char *why_text, size_t why_len)
 {
     struct why why_val = { why_text, why_len }, *why = &why_val;
     struct image im;
     struct layout at;
-    enum hv_err e = image_parse(kernel, kernel_len, &im, why);
+    uint64_t initrd_len;
+    enum hv_err e = image_parse(b->kernel, b->kernel_len, &im, why);
     if (e) return e;
-    if (strlen(cmdline) > im.cmdline_max)
-        return BAD("the command line has %zu characters, this kernel takes %u: shorten `cmdline`", strlen(cmdline), im.cmdline_max);
-    e = place(vm, &im, initrd_len, &at, why);
+    if (strlen(b->cmdline) > im.cmdline_max)
+        return BAD("the command line has %zu characters, this kernel takes %u: shorten `cmdline`", strlen(b->cmdline), im.cmdline_max);
+    e = initrd_len_get(b, &initrd_len, why);
+    if (!e) e = place(vm, &im, initrd_len, &at, why);
     if (e) return e;
-    e = write_all(vm, &im, &at, initrd, initrd_len, cmdline);
-    if (e) {
-        snprintf(why_text, why_len, "the guest's memory could not be filled: %s", hv_err_text(e));
-        return e;
-    }
     entry_regs(out, at.kernel);
-    return HV_OK;
+    return memory_filled(write_all(vm, &im, &at, b, initrd_len), why);
 }

@@ -25,6 +25,7 @@ struct pcpu {
     bool timer_fired;               /* [owner] set by the timer interrupt */
     bool kicked;                    /* [owner] set by the kick interrupt */
     atomic_uint irq_pending;        /* [a] bit n: device vector IRQ_VEC_DEVICE+n fired (on any pCPU) */
+    atomic_bool pick_again;         /* [a] another vCPU of this pCPU may have to run now */
     struct vcpu *running;           /* [a] the vCPU in its slice here, for kicks and dumps */
     atomic_bool online;
     uint64_t n_timer, n_kick, n_device, idle_us;

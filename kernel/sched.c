@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/sched.c - vCPUs over pCPUs: a short round-robin list per pCPU, no migration of vCPUs between pCPUs while they run.
  *
- * There are no host threads.  Each pCPU loops: a turn of the service loop (boot CPU only), one slice of the next runnable vCPU, or idle.
+ * Fair, and soon.  While several can run, each gets SCHED_TURN_US, in order.  That alone is too slow for interrupts: a guest that answers packets
+ * beside two busy ones would do so 10 ms later.  So a vCPU that an interrupt comes for is urgent: it runs for SCHED_URGENT_US at once, in the middle
+ * of another's turn, which then goes on.  What it ran is taken off its next turn, and more than one turn cannot be taken in advance: interrupts move
+ * a vCPU's time forward, they do not make it more.  One that spins (PAUSE exits) ends its turn.
+ *
+ * There are no host threads.  Each pCPU loops: a turn of the service loop (boot CPU only), slices of runnable vCPUs, or idle.
  * A slice is a function call, vcpu_run_slice(), that comes back when the slice is over, the vCPU halts or somebody asks for it.
  *
  * Waking has no lost-wakeup window: a wake-up is data (IRR bit, request bit, deadline) followed by a kick IPI; this loop runs with
@@ -22,7 +27,9 @@
 struct runqueue {
     struct spinlock lock;               /* for the list; taken by the owner for a moment per turn, and by the service pCPU */
     struct vcpu *list[SCHED_MAX_VCPUS]; /* borrowed: sched_remove() comes before vcpu_destroy() */
-    unsigned n, next;
+    unsigned n, next;                   /* next: whose turn it is or comes first */
+    const struct vcpu *turn;            /* whose turn has begun; for comparison only */
+    bool shared;                        /* several could run when one was picked last */
 };
 static struct runqueue queues[PCPU_MAX];
 static uint64_t guest_cpus = UINT64_MAX;        /* [c] */
@@ -80,6 +87,7 @@ void sched_remove(struct vcpu *v)
     for (unsigned i = 0; i < q->n; i++)
         if (q->list[i] == v) {
             q->list[i] = q->list[--q->n];
+            q->turn = NULL;
             break;
         }
     spin_unlock(&q->lock);
@@ -120,64 +128,147 @@ static uint64_t throttled_until(const struct vcpu *v, uint64_t now, uint64_t *ru
 }
 
 /* Can v run now?  If only later, *wake is lowered to when. */
-static bool runnable(struct vcpu *v, uint64_t now, uint64_t *wake, uint64_t *run_end)
+static bool runnable(struct vcpu *v, uint64_t now, uint64_t *wake)
 {
+    uint64_t unused = 0;
     if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
         atomic_store(&v->state, VCPU_FROZEN);
     if (atomic_load(&v->state) != VCPU_RUNNABLE || atomic_load(&v->vm->power_request) != VM_POWER_NONE)
         return false;
-    uint64_t pause_end = throttled_until(v, now, run_end);
+    uint64_t pause_end = throttled_until(v, now, &unused);
     if (pause_end) {
         *wake = MIN(*wake, pause_end);
         return false;
     }
-    if (!v->halted || vcpu_wake(v))
+    if (!v->halted)
         return true;
+    if (vcpu_wake(v)) {
+        atomic_store(&v->urgent, true);
+        return true;
+    }
     uint64_t deadline = lapic_timer_deadline(v);
     if (deadline)
         *wake = MIN(*wake, deadline);
     return false;
 }
 
-/* Next vCPU that can run, after the one that ran last; NULL: none, and *wake says when the first of them wants to. */
+static int64_t turn_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_TURN_US); }
+static int64_t urgent_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_URGENT_US); }
+/* After one more urgent run there is still one left in its next turn. */
+static bool may_borrow(const struct vcpu *v) { return v->turn_left >= 2 * urgent_ticks() - turn_ticks(); }
+/* v's next turn comes, or would if it were awake: a sleeper saves nothing up, but what it took in advance is paid. */
+static void turn_refill(struct vcpu *v) { v->turn_left = MIN(v->turn_left, 0) + turn_ticks(); }
+
+void sched_urgent(struct vcpu *v)
+{
+    if (atomic_load(&v->state) != VCPU_RUNNABLE || !may_borrow(v))
+        return;
+    atomic_store(&v->urgent, true);
+    atomic_store(&pcpu_get(v->pcpu)->pick_again, true);
+}
+
+void sched_yield_turn(struct vcpu *v)
+{
+    if (!queues[v->pcpu].shared)
+        return;
+    v->turn_left = MIN(v->turn_left, 0);
+    atomic_store(&this_pcpu()->pick_again, true);
+}
+
+/* v may run until when?  Its turn begins if it has not. */
+static uint64_t turn_end(struct runqueue *q, struct vcpu *v, uint64_t now)
+{
+    if (q->turn != v) {
+        q->turn = v;
+        turn_refill(v);
+    }
+    return now + (uint64_t)MAX(v->turn_left, 0);
+}
+
+/* v ran for so long; while nobody else wants to, turns are not counted. */
+static void turn_charge(struct runqueue *q, struct vcpu *v, uint64_t ticks)
+{
+    if (!q->shared)
+        return;
+    v->turn_left -= (int64_t)ticks;
+    if (q->turn == v && v->turn_left <= 0) {
+        q->turn = NULL;
+        q->next++;
+    }
+}
+
+/* Those of q that can run now: *first, by turns; *urgent, the first of the others that is (NULL: none).  *wake: when the first of those that sleep can. */
+static void look(struct runqueue *q, uint64_t now, struct vcpu **first, struct vcpu **urgent, uint64_t *wake)
+{
+    unsigned n_ready = 0, start = q->next;
+    for (unsigned i = 0; i < q->n; i++) {
+        struct vcpu *v = q->list[(start + i) % q->n];
+        if (!runnable(v, now, wake)) {
+            if (!n_ready)
+                turn_refill(v);
+            continue;
+        }
+        if (!n_ready++) {
+            *first = v;
+            q->next = (start + i) % q->n;
+        } else if (!*urgent && atomic_load(&v->urgent) && may_borrow(v)) {
+            *urgent = v;
+        }
+    }
+    q->shared = n_ready > 1;
+}
+
+/* The vCPU to run, and lower *run_end to when it must stop; NULL: none, *wake is lowered to when the first wants to. */
 static struct vcpu *pick(struct runqueue *q, uint64_t now, uint64_t *wake, uint64_t *run_end)
 {
-    struct vcpu *found = NULL;
+    struct vcpu *first = NULL, *urgent = NULL;
+    uint64_t sleeper = ~UINT64_C(0), least = now + (uint64_t)urgent_ticks();
     spin_lock(&q->lock);
-    for (unsigned i = 0; i < q->n; i++) {
-        struct vcpu *v = q->list[(q->next + i) % q->n];
-        uint64_t end = *run_end;
-        if (!runnable(v, now, wake, &end))
-            continue;
-        if (found) {                                    /* somebody waits: the slice is a short one */
-            *run_end = MIN(*run_end, now + clock_us_to_tsc(SCHED_SLICE_US) / 2);
-            break;
-        }
-        atomic_store(&v->state, VCPU_RUNNING);
-        found = v;
-        *run_end = end;
+    look(q, now, &first, &urgent, &sleeper);
+    struct vcpu *found = urgent ? urgent : first;
+    if (found) {
+        uint64_t end = urgent ? least : q->shared ? turn_end(q, first, now) : *run_end;
+        *run_end = MIN(MIN(*run_end, end), MAX(sleeper, least));
+        (void)throttled_until(found, now, run_end);
+        atomic_store(&found->urgent, false);
+        atomic_store(&found->state, VCPU_RUNNING);
     }
-    if (found)
-        q->next = (q->next + 1) % q->n;
     spin_unlock(&q->lock);
+    *wake = MIN(*wake, sleeper);
     return found;
+}
+
+/* A turn of the service loop (boot CPU); returns until when guests run before the next: at least as long as it took.  *busy, *wake: service_step(). */
+static uint64_t service(struct pcpu *me, bool *busy, uint64_t *wake)
+{
+    uint64_t before = tsc_read();
+    *wake = ~UINT64_C(0);
+    *busy = me->index == 0 && service_step(wake);
+    uint64_t now = tsc_read(), least = MAX(clock_us_to_tsc(SERVICE_MIN_SLICE_US), now - before);
+    return now + MIN(clock_us_to_tsc(SCHED_SLICE_US), MAX(*wake - MIN(*wake, now), least));
 }
 
 void sched_run(void)
 {
     struct pcpu *me = this_pcpu();
     struct runqueue *q = &queues[me->index];
+    uint64_t slice_end = 0, service_wake = 0;
+    bool busy = false;
     for (;;) {
         me->kicked = me->timer_fired = false;           /* what they announced is looked at below */
-        atomic_store(&me->irq_pending, 0);
-        uint64_t before = tsc_read(), service_wake = ~UINT64_C(0);
-        bool busy = me->index == 0 && service_step(&service_wake);
-        uint64_t now = tsc_read(), wake = service_wake, least = MAX(clock_us_to_tsc(SERVICE_MIN_SLICE_US), now - before);
-        uint64_t run_end = now + MIN(clock_us_to_tsc(SCHED_SLICE_US), MAX(service_wake - MIN(service_wake, now), least));
+        atomic_store(&me->pick_again, false);
+        bool serve = atomic_exchange(&me->irq_pending, 0) || tsc_read() >= slice_end;
+        if (serve)
+            slice_end = service(me, &busy, &service_wake);
+        uint64_t now = tsc_read(), wake = service_wake, run_end = slice_end;
         struct vcpu *v = pick(q, now, &wake, &run_end);
         if (v) {
             vcpu_run_slice(v, run_end);
-        } else if (!busy) {
+            turn_charge(q, v, tsc_read() - now);
+            continue;
+        }
+        slice_end = 0;                                  /* nobody to run: serve, and if there is nothing to do either, idle */
+        if (serve && !busy) {
             pcpu_timer_set(wake);
             pcpu_idle();
         }

@@ -20,7 +20,7 @@
 #include "kernel/x86/fpu.h"
 
 const char *const vcpu_exit_names[VCPU_EXIT_COUNT] = {
-    [VCPU_EXIT_INTR] = "host-interrupt", [VCPU_EXIT_IRQ_WINDOW] = "irq-window", [VCPU_EXIT_HLT] = "hlt", [VCPU_EXIT_CPUID] = "cpuid",
+    [VCPU_EXIT_INTR] = "host-interrupt", [VCPU_EXIT_PAUSE] = "pause", [VCPU_EXIT_IRQ_WINDOW] = "irq-window", [VCPU_EXIT_HLT] = "hlt", [VCPU_EXIT_CPUID] = "cpuid",
     [VCPU_EXIT_IO] = "port", [VCPU_EXIT_MSR] = "msr", [VCPU_EXIT_S2_FAULT] = "memory", [VCPU_EXIT_XSETBV] = "xsetbv",
     [VCPU_EXIT_HYPERCALL] = "hypercall", [VCPU_EXIT_INVD] = "cache", [VCPU_EXIT_UD] = "undefined", [VCPU_EXIT_LOG_FULL] = "log-full",
     [VCPU_EXIT_SHUTDOWN] = "triple-fault", [VCPU_EXIT_ENTRY_FAIL] = "entry-failed", [VCPU_EXIT_UNKNOWN] = "unknown",
@@ -157,7 +157,7 @@ static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_
         v->left_tsc = 0;
         return false;
     }
-    if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed))
+    if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed) || atomic_load_explicit(&me->pick_again, memory_order_relaxed))
         return false;
     return atomic_load_explicit(&v->vm->power_request, memory_order_relaxed) == VM_POWER_NONE;
 }

@@ -45,6 +45,7 @@ struct vcpu_regs {
 
 enum vcpu_exit_kind {
     VCPU_EXIT_INTR,                     /* a host interrupt or NMI: nothing to do for the guest */
+    VCPU_EXIT_PAUSE,                    /* it spins: so many PAUSEs in one run are a lock whose holder may wait for this pCPU */
     VCPU_EXIT_IRQ_WINDOW,               /* the guest can take an interrupt now (asked by irq_window_set) */
     VCPU_EXIT_HLT, VCPU_EXIT_CPUID, VCPU_EXIT_IO, VCPU_EXIT_MSR, VCPU_EXIT_S2_FAULT, VCPU_EXIT_XSETBV, VCPU_EXIT_HYPERCALL,
     VCPU_EXIT_INVD,                     /* INVD, WBINVD: nothing to do, memory is coherent */
@@ -93,6 +94,8 @@ struct vcpu {
     uint64_t guest_tsc_ticks;           /* [o] TSC ticks spent in guest mode */
     uint64_t left_tsc;                  /* [o] when it left the guest last; 0: it halted, or was frozen, since */
     uint64_t out_max, late_max;         /* [o] TSC ticks since vcpu_watch(): longest from an exit to the next entry; longest in the guest past the timer */
+    int64_t turn_left;                  /* [o] TSC ticks of its turn, or less than 0: taken in advance (kernel/sched.c) */
+    atomic_bool urgent;                 /* [a] an interrupt came while it waited for its pCPU, or woke it */
     unsigned throttle_percent;          /* [a-ish] share of each slice to sit out, 0..99 */
 };
 

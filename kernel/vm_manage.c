@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "kernel/boot_image.h"
 #include "kernel/clock.h"
 #include "kernel/cpu_baseline.h"
 #include "kernel/cpu_ops.h"
@@ -161,19 +162,43 @@ static enum hv_err build(struct vm *vm, char *why, size_t why_len)
 
 /* ---- start, stop, pause, run ---- */
 
-static enum hv_err load_kernel(struct vm *vm, char *why, size_t why_len)
+/* A file of vm's as a module; false: why says that it is missing. */
+static bool file_find(const struct vm *vm, const char *name, const char *string, struct boot_module *out, struct why *why)
+{
+    const struct boot_file *f = boot_file_find(files, name);
+    if (!f) {
+        snprintf(why->text, why->len, "%s: file \\godwit\\%s is not on this host's boot disk", vm->config.name, name);
+        return false;
+    }
+    *out = (struct boot_module){ (const uint8_t *)(uintptr_t)f->base, f->len, string };
+    return true;
+}
+
+static bool files_find(const struct vm *vm, struct boot_image *b, struct why *why)
 {
     const struct vm_config *c = &vm->config;
-    const struct boot_file *kernel = boot_file_find(files, c->kernel), *initrd = c->initrd[0] ? boot_file_find(files, c->initrd) : NULL;
-    if (!kernel || (c->initrd[0] && !initrd)) {
-        snprintf(why, why_len, "%s: file \\godwit\\%s is not on this host's boot disk", c->name, kernel ? c->initrd : c->kernel);
-        return HV_FAIL(HV_E_NOENT);
-    }
+    struct boot_module kernel;
+    char file[CONFIG_PATH_LEN];
+    const char *string;
+    if (!file_find(vm, c->kernel, "", &kernel, why))
+        return false;
+    *b = (struct boot_image){ .kernel = kernel.data, .kernel_len = kernel.len, .cmdline = c->cmdline };
+    if (c->initrd[0] && !file_find(vm, c->initrd, "", &b->module[b->n_modules++], why))
+        return false;
+    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));)
+        if (!file_find(vm, file, string, &b->module[b->n_modules++], why))
+            return false;
+    return true;
+}
+
+static enum hv_err load_kernel(struct vm *vm, char *why, size_t why_len)
+{
     static struct vcpu_regs regs;       /* large; service pCPU only */
+    struct boot_image b;
+    if (!files_find(vm, &b, &(struct why){ why, why_len }))
+        return HV_FAIL(HV_E_NOENT);
     cpu_ops->regs_get(vm->vcpus[0], &regs);
-    const uint8_t *image = (const uint8_t *)(uintptr_t)kernel->base;
-    enum hv_err e = (elf_boot_is_elf(image, kernel->len) ? elf_boot_load : linux_boot_load)(
-        vm, image, kernel->len, initrd ? (const uint8_t *)(uintptr_t)initrd->base : NULL, initrd ? initrd->len : 0, c->cmdline, &regs, why, why_len);
+    enum hv_err e = (elf_boot_is_elf(b.kernel, b.kernel_len) ? elf_boot_load : linux_boot_load)(vm, &b, &regs, why, why_len);
     if (!e)
         cpu_ops->regs_set(vm->vcpus[0], &regs);
     return e;
@@ -311,6 +336,7 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct 
     if (local.name[0]) {                                /* defined here too: files, autostart, on-shutdown and pin are this host's own */
         memcpy(vm->config.kernel, local.kernel, sizeof(local.kernel));
         memcpy(vm->config.initrd, local.initrd, sizeof(local.initrd));
+        memcpy(vm->config.modules, local.modules, sizeof(local.modules));
         memcpy(vm->config.disk_file, local.disk_file, sizeof(local.disk_file));
         vm->config.autostart = local.autostart;
         vm->config.on_shutdown = local.on_shutdown;

@@ -18,7 +18,7 @@ struct vm *vm_find(const char *name);           /* NULL: no such */
 struct vm *vm_at(unsigned i);                   /* i < VM_MAX; NULL: empty slot */
 
 /** Build, load the kernel, run.  On an error nothing is left behind and why says cause and fix.
- *  HV_E_BUSY: not STOPPED; HV_E_NOENT: kernel or initrd file missing; HV_E_INVAL: damaged kernel; HV_E_NOMEM. */
+ *  HV_E_BUSY: not STOPPED; HV_E_NOENT: kernel, initrd or module file missing; HV_E_INVAL: damaged kernel; HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err vm_start(struct vm *vm, char *why, size_t why_len);
 /** Power it off at once and free everything.  No-op when STOPPED. */
 void vm_stop(struct vm *vm);

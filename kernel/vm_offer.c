@@ -3,8 +3,9 @@
  *
  * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory u64 · disk u64 · tsc_hz u64 · xcr0 u64 ·
  * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with OFFER_NBD: server 4 · port u16 · export name · with OFFER_NBD_TLS:
- * fingerprint 32 · size u64 · block size u32 · DISK_* bits u32 · CPUID table (cpuid_save) · n u16 and n times (section u16, version u16).
- * virtio: which devices it has, OFFER_* bits.  disk: bytes of its ram: disk, 0 without.
+ * fingerprint 32 · size u64 · block size u32 · DISK_* bits u32 · with OFFER_MODULES: n u16 and n times u16 length and bytes ·
+ * CPUID table (cpuid_save) · n u16 and n times (section u16, version u16).
+ * virtio: which devices it has, and what else follows, OFFER_* bits.  disk: bytes of its ram: disk, 0 without.
  * The sections are the devices of the state to come; one that this host does not know is a reason to refuse, before any page is sent. */
 #include <stdio.h>
 #include "kernel/clock.h"
@@ -12,10 +13,11 @@
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/vm_state.h"
+#include "kernel/why.h"
 #include "kernel/x86/fpu.h"
 
 #define OFFER_MAGIC 0x4f565747u         /* "GWVO" */
-enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_NBD = 16, OFFER_NBD_TLS = 32, OFFER_ALL = 63 };
+enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_NBD = 16, OFFER_NBD_TLS = 32, OFFER_MODULES = 64, OFFER_ALL = 127 };
 enum { DISK_RO = 1, DISK_FLUSHES_IT = 2, DISK_DISCARDS = 4, DISK_WRITES_ZEROES = 8, DISK_ALL = 15 };
 
 /* VMS_SEC_* with the versions that vm_state.c writes and reads. */
@@ -58,7 +60,7 @@ static bool name_ok(const char *s)
 static unsigned virtio_bits(const struct vm_config *c)
 {
     return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) | (c->hvc ? OFFER_HVC : 0u) |
-           (c->nbd.port ? OFFER_NBD : 0u) | (c->nbd.port && c->nbd.tls ? OFFER_NBD_TLS : 0u);
+           (c->nbd.port ? OFFER_NBD : 0u) | (c->nbd.port && c->nbd.tls ? OFFER_NBD_TLS : 0u) | (c->modules[0] ? OFFER_MODULES : 0u);
 }
 
 static void nbd_write(struct wr *w, const struct vm *vm)
@@ -88,6 +90,26 @@ static bool nbd_parse(struct rd *r, struct vm_offer *o)
            o->disk.bytes && o->disk.bytes % block == 0;
 }
 
+/* For a start over at the destination, if the guest resets itself there. */
+static void modules_write(struct wr *w, const struct vm_config *c)
+{
+    char file[CONFIG_PATH_LEN];
+    const char *string;
+    unsigned n = 0;
+    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));) n++;
+    if (n) wr_u16(w, (uint16_t)n);
+    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));) wr_text(w, m);
+}
+
+static bool modules_parse(struct rd *r, struct vm_config *c)
+{
+    char text[CONFIG_CMDLINE_LEN];
+    unsigned n = rd_u16(r);
+    for (unsigned i = 0; i < n; i++)
+        if (!rd_text(r, text, sizeof text) || !config_module_add(c, text)) return false;
+    return n != 0;
+}
+
 enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
 {
     struct wr w = wr_init(buf, cap);
@@ -99,6 +121,7 @@ enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t
     wr_text(&w, vm->config.name); wr_text(&w, vm->config.kernel); wr_text(&w, vm->config.initrd);
     wr_text(&w, vm->config.cmdline); wr_text(&w, vm->config.cpu);
     nbd_write(&w, vm);
+    modules_write(&w, &vm->config);
     cpuid_save(vm->cpuid, &w);
     wr_u16(&w, ARRAY_SIZE(devices_known));
     for (unsigned i = 0; i < ARRAY_SIZE(devices_known); i++) { wr_u16(&w, devices_known[i].section); wr_u16(&w, devices_known[i].version); }
@@ -106,16 +129,13 @@ enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t
     return w.bad ? HV_FAIL(HV_E_RANGE) : HV_OK;
 }
 
-struct why { char *text; size_t len; };
-#define REFUSE(err, ...) (snprintf(why->text, why->len, __VA_ARGS__), HV_FAIL(err))
-
-static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why)
+static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits, struct why *why)
 {
     uint8_t vendor = rd_u8(r), n_cpus = rd_u8(r);
     unsigned zero = rd_u16(r);
     rd_bytes(r, o->uuid, sizeof o->uuid);
     rd_bytes(r, o->config.mac, sizeof o->config.mac);
-    unsigned virtio = rd_u16(r);
+    unsigned virtio = *bits = rd_u16(r);
     o->config.memory_bytes = rd_u64(r);
     o->config.disk_bytes = rd_u64(r);
     o->tsc_hz = rd_u64(r);
@@ -126,7 +146,7 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why
     if (o->config.memory_bytes % BLOCK_SIZE || o->config.memory_bytes < 16 * MIB || o->config.memory_bytes > BIT64(46))
         return REFUSE(HV_E_PROTO, "the offer has an impossible memory size, %llu bytes", (unsigned long long)o->config.memory_bytes);
     if (o->tsc_hz < 1000000 || o->tsc_hz > UINT64_C(100000000000)) return REFUSE(HV_E_PROTO, "the offer has an impossible TSC frequency");
-    if (virtio & ~(unsigned)OFFER_ALL) return REFUSE(HV_E_VERSION, "the guest has virtio devices or disks (bits %#x) that this host does not know: update this host", virtio);
+    if (virtio & ~(unsigned)OFFER_ALL) return REFUSE(HV_E_VERSION, "the guest has virtio devices, disks or modules (bits %#x) that this host does not know: update this host", virtio);
     if (o->config.disk_bytes % BLOCK_SIZE || o->config.disk_bytes > BIT64(46)) return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
     o->config.nic = virtio & OFFER_NIC, o->config.rng = virtio & OFFER_RNG, o->config.balloon = virtio & OFFER_BALLOON, o->config.hvc = virtio & OFFER_HVC;
     o->config.nbd.port = !!(virtio & OFFER_NBD);                /* its address follows */
@@ -137,13 +157,14 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, struct why *why
     return HV_OK;
 }
 
-static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, struct why *why)
+static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, unsigned bits, struct why *why)
 {
     struct vm_config *c = &o->config;
     if (!rd_text(r, c->name, sizeof c->name) || !rd_text(r, c->kernel, sizeof c->kernel) || !rd_text(r, c->initrd, sizeof c->initrd) ||
         !rd_text(r, c->cmdline, sizeof c->cmdline) || !rd_text(r, c->cpu, sizeof c->cpu) || !name_ok(c->name))
         return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
     if (c->nbd.port && !nbd_parse(r, o)) return REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed");
+    if ((bits & OFFER_MODULES) && !modules_parse(r, c)) return REFUSE(HV_E_PROTO, "the offer's list of modules is malformed");
     if (cpuid_load(&o->cpuid, r) != HV_OK || o->cpuid.xcr0_allowed != o->xcr0) return REFUSE(HV_E_PROTO, "the offer's CPUID table is malformed");
     o->n_devices = rd_u16(r);
     if (o->n_devices > ARRAY_SIZE(o->device)) return REFUSE(HV_E_VERSION, "the offer lists %u device states, this host knows %zu", o->n_devices,
@@ -164,8 +185,9 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, c
     if (r.bad || magic != OFFER_MAGIC || zero) return REFUSE(HV_E_PROTO, "this is not the offer of a VM");
     if (o->format != VM_STATE_FORMAT)
         return REFUSE(HV_E_VERSION, "the source offers state format %u, this host knows format %u: run the same version on both", o->format, VM_STATE_FORMAT);
-    enum hv_err e = parse_fixed(&r, o, why);
-    return e ? e : parse_rest(&r, o, why);
+    unsigned bits;
+    enum hv_err e = parse_fixed(&r, o, &bits, why);
+    return e ? e : parse_rest(&r, o, bits, why);
 }
 
 static unsigned check_devices(const struct vm_offer *o, reason_fn *add, void *ctx)

@@ -10,9 +10,9 @@
  * Not in the state: guest memory (migrate/), the log's rate limiter, and what is computed (VM exit counters, second-stage tables). */
 #include "kernel/vm_state.h"
 
-#include <stdio.h>
 #include "kernel/devices.h"
 #include "kernel/log.h"
+#include "kernel/why.h"
 #include "kernel/x86/fpu.h"
 
 #define STATE_MAGIC 0x53565747u         /* "GWVS" */
@@ -522,9 +522,6 @@ enum hv_err vm_state_save(struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
 }
 
 /* ---- loading ---- */
-
-struct why { char *text; size_t len; };
-#define REFUSE(err, ...) (snprintf(why->text, why->len, __VA_ARGS__), HV_FAIL(err))
 
 static int section_index(uint16_t id)
 {

@@ -63,7 +63,8 @@ void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x)
 {
     *x = (struct vcpu_exit){ .kind = VCPU_EXIT_INTR };
     switch (s->vmcb->ctl.exit_code) {
-    case SVM_EXIT_INTR: case SVM_EXIT_NMI: case SVM_EXIT_SMI: case SVM_EXIT_INIT: case SVM_EXIT_PAUSE: break;
+    case SVM_EXIT_INTR: case SVM_EXIT_NMI: case SVM_EXIT_SMI: case SVM_EXIT_INIT: break;
+    case SVM_EXIT_PAUSE: x->kind = VCPU_EXIT_PAUSE; break;
     case SVM_EXIT_VINTR: svm_irq_window_set(&s->v, false); x->kind = VCPU_EXIT_IRQ_WINDOW; break;
     case SVM_EXIT_IRET: svm_iret_seen(s); break;
     case SVM_EXIT_EXC(1): reflect(s, 1, false); break;

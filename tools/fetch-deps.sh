@@ -125,9 +125,9 @@ get_binary() {      # name package version|* sha|-
     echo "$name $(awk '{print $2}' "$out/VERSION" | paste -sd' ')"
 }
 pick_linux() {      # the guest kernel: tests rely on 6.1 (newer ones crash under the emulator by themselves)
-    grep -q '^Version: 6\.1\.' "$1/VERSION" || die "the archive's cloud kernel is not 6.1: $(paste -sd' ' "$1/VERSION")"
+    grep -q '^Version: 6\.1\.' "$1/VERSION" || die "the archive's guest kernel is not 6.1: $(paste -sd' ' "$1/VERSION")"
     cp "$1"/pkg/boot/vmlinuz-* "$1/vmlinuz"
-    cp "$1"/pkg/lib/modules/*/kernel/arch/x86/kernel/msr.ko "$1/msr.ko" || die "the cloud kernel has no msr.ko any more (tests/guest/probe needs it)"
+    cp "$1"/pkg/lib/modules/*/kernel/arch/x86/kernel/msr.ko "$1/msr.ko" || die "the guest kernel has no msr.ko any more (tests/guest/probe needs it)"
     local m n=10                                    # in the order in which they are loaded
     mkdir "$1/virtio"
     for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio-rng virtio_balloon virtio_blk failover net_failover \
@@ -135,6 +135,7 @@ pick_linux() {      # the guest kernel: tests rely on 6.1 (newer ones crash unde
         find "$1"/pkg/lib/modules -name $m.ko -exec cp {} "$1/virtio/$n-$m.ko" \; ; n=$((n + 1))
     done
 }
+pick_linux-generic() { pick_linux "$1"; }
 pick_zycore() { cp -r "$1/pkg/usr/include" "$1/include"; cp "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
 pick_jsmn() { cp "$1/pkg/usr/include/jsmn.h" "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
 pick_llhttp() { cp "$1"/pkg/usr/share/llhttp/*.c "$1"/pkg/usr/share/include/llhttp/llhttp.h "$1"/pkg/usr/share/doc/*/copyright "$1/"; }

@@ -109,7 +109,8 @@ void vmx_exit_decode(struct vmx_vcpu *s, struct vcpu_exit *x)
 {
     *x = (struct vcpu_exit){ .kind = VCPU_EXIT_INTR };
     switch (s->exit_reason & EXIT_REASON_BASIC) {
-    case VMX_EXIT_EXTINT: case VMX_EXIT_INIT: case VMX_EXIT_PAUSE: case VMX_EXIT_PREEMPT: break;
+    case VMX_EXIT_EXTINT: case VMX_EXIT_INIT: case VMX_EXIT_PREEMPT: break;
+    case VMX_EXIT_PAUSE: x->kind = VCPU_EXIT_PAUSE; break;
     case VMX_EXIT_TPR: break;                                   /* the guest lowered its TPR: the core looks for interrupts again */
     case VMX_EXIT_EXCEPTION_NMI: exit_exception(s, x); break;
     case VMX_EXIT_TRIPLE_FAULT: exit_hw(s, x, VCPU_EXIT_SHUTDOWN); break;

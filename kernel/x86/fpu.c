@@ -39,9 +39,10 @@ void fpu_init(void)
     struct cpuid c = cpuidex(0xd, 0);
     uint64_t xcr0 = ((uint64_t)c.edx << 32 | c.eax) & KNOWN;
     xsetbv(0, xcr0);
-    fpu_host_xcr0 = xcr0;               /* every CPU writes the same value */
+    bool first = !fpu_host_xcr0;        /* the boot CPU; the others find the same */
+    fpu_host_xcr0 = xcr0;
     fpu_save_area_size = cpuidex(0xd, 0).ebx;
-    if (cpuidex(0xd, 1).eax & CPUID_D1_EAX_XSAVEC && xcr0 & XCR0_AVX && !cpuid_xsavec_broken && !xsavec_works()) {
+    if (first && cpuidex(0xd, 1).eax & CPUID_D1_EAX_XSAVEC && xcr0 & XCR0_AVX && !xsavec_works()) {
         cpuid_xsavec_broken = true;
         log_warn("cpu", "XSAVEC of this processor spoils what it saves (Bochs before 2.8 does): guests do not get it");
     }

@@ -9,6 +9,7 @@
 #include "kernel/insn.h"
 #include "kernel/pcpu.h"
 #include "kernel/random.h"
+#include "kernel/sched.h"
 #include "kernel/service.h"
 #include "kernel/x86/fpu.h"
 #include "tests/fakes/machine.h"
@@ -34,6 +35,8 @@ static struct machine *machine_of(struct vm *vm) { return container_of(vm, struc
 
 void vcpu_kick(struct vcpu *v) { machine_of(v->vm)->n_kicks++; }
 void vcpu_request(struct vcpu *v, unsigned req) { atomic_fetch_or(&v->requests, req); vcpu_kick(v); }
+void sched_urgent(struct vcpu *v) { (void)v; }
+void sched_yield_turn(struct vcpu *v) { (void)v; }
 void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x) { v->rip += x->insn_len; }
 void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
 {

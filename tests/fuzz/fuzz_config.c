@@ -18,6 +18,18 @@ static void hear(void *ctx, unsigned line, const char *section, const char *key,
 #define CHECK(x) do { if (!(x)) abort(); } while (0)
 static bool terminated(const char *s, size_t cap) { return memchr(s, 0, cap) != NULL; }
 
+/* At most so many, each with a file, all inside the array. */
+static bool modules_ok(const struct vm_config *v)
+{
+    char file[CONFIG_PATH_LEN];
+    const char *string;
+    unsigned n = 0;
+    for (const char *m = NULL; (m = config_module_next(v, m, file, &string)); n++)
+        if (!file[0] || strpbrk(file, "/\\ ") || string + strlen(string) >= v->modules + sizeof(v->modules) - 1)
+            return false;
+    return n <= CONFIG_MAX_MODULES;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct config c;
@@ -32,6 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         CHECK(v->memory_bytes >= 16 * MIB && v->memory_bytes % BLOCK_SIZE == 0 && v->n_cpus >= 1 && v->n_cpus <= 8);
         CHECK(v->name[0] && terminated(v->name, sizeof(v->name)) && v->kernel[0] && terminated(v->kernel, sizeof(v->kernel)));
         CHECK(terminated(v->initrd, sizeof(v->initrd)) && terminated(v->cmdline, sizeof(v->cmdline)) && terminated(v->cpu, sizeof(v->cpu)));
+        CHECK(modules_ok(v));
         CHECK(v->pin >= -1 && v->pin < 64 && !(v->mac[0] & 1));
     }
     for (unsigned i = 0; i < c.n_peers; i++)

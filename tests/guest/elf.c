@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/elf.c - a 32-bit ELF kernel with a Multiboot 1 header, and with -DPVH a PVH note, too: says on COM1, over and over, what it was told.
  *
- *     elf pvh ram_kib=N module=LEN sum=S cmdline=[...] acpi=1 bss=0 ;          (or "multiboot")
+ *     elf pvh ram_kib=N module=LEN sum=S [STRING] module=... cmdline=[...] acpi=1 bss=0 ;          (or "multiboot")
  *
- * sum: of the module's bytes.  acpi: the root pointer is where it should be.  bss: the sum of zeroed memory that the file does not contain. */
+ * sum: of a module's bytes.  acpi: the root pointer is where it should be.  bss: the sum of zeroed memory that the file does not contain. */
 typedef unsigned char u8;
 typedef unsigned u32;
 typedef unsigned long long u64;
@@ -49,14 +49,15 @@ static u32 sum(const u8 *p, u32 len)
     return s;
 }
 
-struct told { const char *by, *cmdline; const u8 *module, *rsdp; u32 module_len, ram_kib; };
+struct module { const u8 *data; u32 len; const char *string; };
+struct told { const char *by, *cmdline; const u8 *rsdp; u32 ram_kib, n_modules; struct module module[4]; };
 
 static struct told pvh_info(const u32 *info)
 {
-    struct told t = { "pvh", (const char *)info[6], 0, (const u8 *)info[8], 0, 0 };
-    if (info[3]) {
-        const u32 *mod = (const u32 *)info[4];
-        t.module = (const u8 *)mod[0], t.module_len = mod[2];
+    struct told t = { "pvh", (const char *)info[6], (const u8 *)info[8], 0, info[3], {} };
+    for (u32 i = 0; i < t.n_modules && i < 4; i++) {
+        const u32 *m = (const u32 *)info[4] + 8 * i;
+        t.module[i] = (struct module){ (const u8 *)m[0], m[2], (const char *)m[4] };
     }
     const u32 *map = (const u32 *)info[10];
     for (u32 i = 0; i < info[12]; i++, map += 6)
@@ -67,10 +68,10 @@ static struct told pvh_info(const u32 *info)
 
 static struct told multiboot_info(const u32 *info)
 {
-    struct told t = { "multiboot", info[0] & 4 ? (const char *)info[4] : "?", 0, (const u8 *)0xe0000, 0, 0 };
-    if (info[0] & 8 && info[5]) {
-        const u32 *mod = (const u32 *)info[6];
-        t.module = (const u8 *)mod[0], t.module_len = mod[1] - mod[0];
+    struct told t = { "multiboot", info[0] & 4 ? (const char *)info[4] : "?", (const u8 *)0xe0000, 0, info[0] & 8 ? info[5] : 0, {} };
+    for (u32 i = 0; i < t.n_modules && i < 4; i++) {
+        const u32 *m = (const u32 *)info[6] + 4 * i;
+        t.module[i] = (struct module){ (const u8 *)m[0], m[1] - m[0], (const char *)m[2] };
     }
     for (u32 at = info[12]; info[0] & 64 && at < info[12] + info[11]; at += *(const u32 *)at + 4)
         if (((const u32 *)at)[5] == 1)
@@ -80,14 +81,19 @@ static struct told multiboot_info(const u32 *info)
 
 __attribute__((used)) void kernel_main(u32 eax, const u32 *info)
 {
-    struct told t = eax == 0x2badb002 ? multiboot_info(info) : info[0] == 0x336ec578 ? pvh_info(info) : (struct told){ "nothing that is known", "", 0, 0, 0, 0 };
+    struct told t = eax == 0x2badb002 ? multiboot_info(info) : info[0] == 0x336ec578 ? pvh_info(info) : (struct told){ "nothing that is known", "", 0, 0, 0, {} };
     u32 bss = sum(zeroes, sizeof zeroes);
     for (;;) {
         say("elf ");
         say(t.by);
         say_number(" ram_kib=", t.ram_kib);
-        say_number(" module=", t.module_len);
-        say_number(" sum=", sum(t.module, t.module_len));
+        for (u32 i = 0; i < t.n_modules && i < 4; i++) {
+            say_number(" module=", t.module[i].len);
+            say_number(" sum=", sum(t.module[i].data, t.module[i].len));
+            say(" [");
+            say(t.module[i].string);
+            say("]");
+        }
         say(" cmdline=[");
         say(t.cmdline);
         say_number("] acpi=", t.rsdp && t.rsdp[0] == 'R' && t.rsdp[7] == ' ');

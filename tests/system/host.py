@@ -184,7 +184,7 @@ class UserNet:
 
 
 def vm(cmdline="", memory="256M", cpus=1, autostart=True, **more):
-    """A [vm] section; more: further keys, with _ for -."""
+    """A [vm] section; more: further keys, with _ for -; a list stands for a key that comes again."""
     keys = {"memory": memory, "cpus": cpus, "kernel": "vmlinuz", "initrd": "initramfs.cpio.gz",
             "cmdline": ("console=ttyS0 quiet " + cmdline).strip(), "autostart": {True: "yes", False: "no"}.get(autostart, autostart)}
     keys.update({k.replace("_", "-"): v for k, v in more.items()})
@@ -351,7 +351,8 @@ class Host:
             sections.append((f"peer {peer}", keys))
         sections += [(f"client {name}", {"fingerprint": fingerprint(name), "role": role}) for name, role in self.clients.items()]
         sections += [(f"vm {name}", keys) for name, keys in self.vms.items()]
-        return "\n".join(f"[{title}]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()) for title, keys in sections)
+        lines = ((title, [f"{k} = {one}\n" for k, v in keys.items() for one in (v if isinstance(v, list) else [v])]) for title, keys in sections)
+        return "\n".join(f"[{title}]\n" + "".join(text) for title, text in lines)
 
     def machine_keys(self):
         """Keys of [host] that this kind of machine asks for."""

@@ -53,9 +53,17 @@ def test_dhcp(own):
     host.wait_log(r"10\.0\.2\.15", 20)
 
 
+def seed_file(host):
+    image = os.path.join(host.folder, f"{host.name}.img")
+    return subprocess.run(["mtype", "-i", image, "::/godwit/seed"], check=True, capture_output=True).stdout
+
+
 def test_log_has_no_error_or_panic(own):
-    log = own("a", UserNet()).log()
-    assert not re.search(r"^\[ *\d+\.\d{6}\] error|panic", log, re.M | re.I), log
+    a = own("a", UserNet())
+    assert not re.search(r"^\[ *\d+\.\d{6}\] error|panic", a.log(), re.M | re.I), a.log()
+    said = a.command("host")
+    assert "randomness from rdrand" in said, said
+    assert any(seed_file(a)[:64]), "the disk was written to for a seed that is not needed"
 
 
 def test_without_rdrand(own):
@@ -63,6 +71,5 @@ def test_without_rdrand(own):
     a = own("a", UserNet(), extra=["-cpu", "EPYC,-rdrand,-rdseed"])
     said = a.command("host")
     assert re.search(r"randomness from jitter\b", said) and "fingerprint" in a.log() and "no encrypted connections" not in a.log(), said + a.log()
-    image = os.path.join(a.folder, "a.img")
-    pad = subprocess.run(["mtype", "-i", image, "::/godwit/seed"], check=True, capture_output=True).stdout
+    pad = seed_file(a)
     assert pad[:64] == bytes(64) and len(set(pad[64:4096])) > 200, "the boot left its piece of the seed file where it was"

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A whole Debian moves while a client outside is logged in: the demo itself is the check."""
+"""A whole Debian moves while a client outside is logged in: the demo itself is the check.  And Debian's generic kernel (all else runs the cloud kernel)."""
 import os
 import re
 import subprocess
 import sys
 
-from emulator import ROOT, SLOWNESS
+import test_virtio
+from emulator import BUILD, ROOT, SLOWNESS
 from fixtures import Skip
 
 
@@ -17,3 +18,22 @@ def test_demo():
         raise Skip(run.stdout.strip())
     print("\n".join("        " + line.strip() for line in run.stdout.splitlines() if re.match(r" +(SSH|TCP|pings|longest|guest blackout)", line)))
     assert run.returncode == 0, run.stdout[-4000:]
+
+
+def generic_kernel():
+    """For test_virtio.py: fetched when it is missing; its modules are an archive that Linux unpacks over those of the cloud kernel."""
+    deps, archive = os.path.join(BUILD, "deps"), os.path.join(BUILD, "guest", "generic.cpio.gz")
+    folder = os.path.join(deps, "linux-generic")
+    subprocess.run([os.path.join(ROOT, "tools", "fetch-deps.sh"), deps, os.path.join(ROOT, "tools", "deps-long.lock")], check=True, capture_output=True)
+    modules = [f"virtio/{name}={folder}/virtio/{name}" for name in sorted(os.listdir(os.path.join(folder, "virtio")))]
+    subprocess.run([sys.executable, os.path.join(ROOT, "tests", "guest", "mkinitramfs.py"), archive, *modules], check=True)
+    files = {**test_virtio.FILES, "vmlinuz": os.path.join(folder, "vmlinuz"), "generic.cpio.gz": archive}
+    return files, r"\d-amd64", {"module": "generic.cpio.gz"}
+
+
+def test_generic_kernel_has_its_devices(own):
+    test_virtio.devices_work(own, generic_kernel())
+
+
+def test_generic_kernel_moves(own):
+    test_virtio.disk_and_network_move(own, generic_kernel())

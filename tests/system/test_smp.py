@@ -18,10 +18,11 @@ def line(guest, rounds=0, timeout=90):
             return figures
 
 
-def stress_moves(own, vcpus, cpus_a, cpus_b, moves):
-    link = Link()
-    a = own("a", link, vms={"guest": vm("godwit.run=stress,1,corrupt", cpus=vcpus)}, peers=["b"], cpus=cpus_a)
-    b = own("b", link, peers=["a"], cpus=cpus_b)
+def stress_moves(own, vcpus, cpus_a, cpus_b, moves, rounds=2, limit_s=900):
+    """Hosts with so many CPUs, of which the first runs no guests; at least so many rounds of stress after each move."""
+    link, limit = Link(), {"limit_s": limit_s}
+    a = own("a", link, vms={"guest": vm("godwit.run=stress,1,corrupt", cpus=vcpus)}, peers=["b"], cpus=cpus_a, **limit)
+    b = own("b", link, peers=["a"], cpus=cpus_b, **limit)
     with a.guest("guest") as g:
         g.ready()
         m = g.expect(r"^stress FAILED rounds=1 .*\n", 120)
@@ -35,7 +36,7 @@ def stress_moves(own, vcpus, cpus_a, cpus_b, moves):
         report = at.migrate("guest", to.name)
         at, to = to, at
         with at.guest("guest") as g:
-            figures = line(g, figures["rounds"] + 2)
+            figures = line(g, figures["rounds"] + rounds)
         print(f"        move {i + 1}, to {at.name}: blackout {report.number('blackout_ms')} ms, total {report.number('total_ms') / 1000:.1f} s, {figures['rounds']} rounds", flush=True)
     assert figures["cpus"] == vcpus, figures
     with at.guest("guest") as g:

@@ -16,6 +16,16 @@ def guest_vm(number, **more):
     return vm(f"godwit.ip=10.7.0.{number}/24", initrd="initramfs-virtio.cpio.gz", **more)
 
 
+CLOUD_KERNEL = (FILES, "-cloud-amd64", {})      # files, end of its version, keys of [vm]
+
+
+def ready(guest, version):
+    """The guest is up, and with that kernel."""
+    kernel = guest.expect(r"^guest ready kernel=(\S+) .*\n", 120)[1]
+    assert re.search(version + "$", kernel), f"the guest runs {kernel}"
+    guest.expect("guest# ")
+
+
 def sh(guest, line, timeout=60):
     """Run a line at the guest's shell; returns what it printed."""
     guest.host.serial.mark()
@@ -31,11 +41,16 @@ def pings(text):
 
 
 def test_devices_work(own):
-    host = own("a", Link(), vms={"guest": guest_vm(11, **ALL), "other": guest_vm(12, memory="128M", nic="yes")}, files=FILES)
+    devices_work(own, CLOUD_KERNEL)
+
+
+def devices_work(own, kernel):
+    files, version, more = kernel
+    host = own("a", Link(), vms={"guest": guest_vm(11, **ALL, **more), "other": guest_vm(12, memory="128M", nic="yes", **more)}, files=files)
     with host.guest("other") as g:
-        g.ready()
+        ready(g, version)
     with host.guest("guest") as g:
-        g.ready()
+        ready(g, version)
         found = sh(g, "for d in /sys/bus/pci/devices/*; do read v <$d/vendor; read i <$d/device; echo $v $i; done")
         assert IDS <= set(re.findall(r"0x\w{4} 0x\w{4}", found)), f"the guest's PCI bus:\n{found}"
         assert len(set(re.findall(r"virtio\d-\w+", sh(g, "cat /proc/interrupts")))) >= 8, "virtio interrupts are missing"
@@ -56,15 +71,20 @@ def test_devices_work(own):
 
 
 def test_disk_and_network_move(own):
+    disk_and_network_move(own, CLOUD_KERNEL)
+
+
+def disk_and_network_move(own, kernel):
     """There and back with the disk written and pings running: contents right, nothing lost but what the blackout covers."""
     link = Link()
-    keys = {"host_keys": {"verify": "yes"}}
-    a = own("a", link, vms={"guest": guest_vm(11, **ALL)}, peers=["b"], files=FILES, **keys)
-    b = own("b", link, vms={"other": guest_vm(12, memory="128M", nic="yes")}, peers=["a"], files=FILES, **keys)
+    files, version, more = kernel
+    keys = {"host_keys": {"verify": "yes"}, "files": files}
+    a = own("a", link, vms={"guest": guest_vm(11, **ALL, **more)}, peers=["b"], **keys)
+    b = own("b", link, vms={"other": guest_vm(12, memory="128M", nic="yes", **more)}, peers=["a"], **keys)
     with b.guest("other") as g:
-        g.ready()
+        ready(g, version)
     with a.guest("guest") as g:
-        g.ready()
+        ready(g, version)
         text = sh(g, "dd if=/dev/urandom of=/dev/vda bs=64k count=64 oflag=direct 2>/dev/null; dd if=/dev/vda bs=64k count=64 iflag=direct 2>/dev/null | md5sum")
         before = re.search(r"^[0-9a-f]{32}", text, re.M)[0]
         sh(g, "ping 10.7.0.12 >/tmp/pings & (while :; do dd if=/dev/urandom of=/dev/vda bs=64k seek=100 count=4 conv=notrunc oflag=direct 2>/dev/null; done) & true")

@@ -41,18 +41,21 @@ def elf(protocol):
     return out
 
 
-MODULE = bytes(i * 7 & 255 for i in range(10000))
+MODULES = {"module": bytes(i * 7 & 255 for i in range(10000)), "module2": bytes(i * 5 & 255 for i in range(4097))}
 
 
 def elf_files():
-    files = {"pvh": elf("pvh"), "multiboot": elf("multiboot"), "module": os.path.join(SYSTEM, "guest", "module"), **NO_LINUX}
-    with open(files["module"], "wb") as f:
-        f.write(MODULE)
+    files = {"pvh": elf("pvh"), "multiboot": elf("multiboot"), **NO_LINUX}
+    for name, content in MODULES.items():
+        files[name] = os.path.join(SYSTEM, "guest", name)
+        with open(files[name], "wb") as f:
+            f.write(content)
     return files
 
 
 def elf_vms():
-    return {name: {**vm(memory="24M", kernel=name, initrd="module"), "cmdline": f"one two={name}"} for name in ("pvh", "multiboot")}
+    return {name: {**vm(memory="24M", kernel=name, initrd="module", module=["module2 x=1  y", "module"]), "cmdline": f"one two={name}"}
+            for name in ("pvh", "multiboot")}
 
 
 def elf_kernels_run(host):
@@ -60,7 +63,8 @@ def elf_kernels_run(host):
     for name in elf_vms():
         with host.guest(name) as g:
             said = g.expect(r"^elf .* ;\n", 30)[0]
-        want = f"elf {name} ram_kib={639 + 23 * 1024} module={len(MODULE)} sum={sum(MODULE)} cmdline=[one two={name}] acpi=1 bss=0 ;\n"
+        modules = " ".join(f"module={len(MODULES[m])} sum={sum(MODULES[m])} [{string}]" for m, string in (("module", ""), ("module2", "x=1  y"), ("module", "")))
+        want = f"elf {name} ram_kib={639 + 23 * 1024} {modules} cmdline=[one two={name}] acpi=1 bss=0 ;\n"
         assert said == want, f"{said!r} is not {want!r}"
 
 

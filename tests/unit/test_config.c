@@ -179,6 +179,8 @@ static const struct value_case value_cases[] = {
     { "vm v", "cpus", "8", true }, { "vm v", "cpus", "9", false }, { "vm v", "cpus", "0", false }, { "vm v", "cpus", "two", false },
     { "vm v", "kernel", "bzImage", true }, { "vm v", "kernel", "boot/bzImage", false }, { "vm v", "kernel", "", false },
     { "vm v", "initrd", "i.gz", true }, { "vm v", "initrd", "", true }, { "vm v", "initrd", "a\\b", false },
+    { "vm v", "module", "a.bin", true }, { "vm v", "module", "a.bin x=1 y,\"z\"", true }, { "vm v", "module", "a/b", false }, { "vm v", "module", "", false },
+    { "vm v", "module", "a.bin x\ty", false }, { "vm v", "module", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef x", false },
     { "vm v", "cmdline", "quiet splash", true }, { "vm v", "cmdline", "", true }, { "vm v", "cmdline", "a\tb", false },
     { "vm v", "cpu", "host", true }, { "vm v", "cpu", "pentium", false },
     { "vm v", "cpu", "x86-64-v1", true }, { "vm v", "cpu", "x86-64-v4", true }, { "vm v", "cpu", "pool", true },
@@ -234,6 +236,39 @@ static void test_devices(void **state)
 }
 
 /* A disk that is to be encrypted is never reached without: the VM is left out when its fingerprint is bad, or its disk is none that could be. */
+/* The one key that may come again; what is too much is refused line by line, the rest stands. */
+static void test_modules(void **state)
+{
+    (void)state;
+    char text[9000] = "[vm v]\nmemory = 16M\nkernel = k\nmodule = dom0   root=/dev/vda  ro ; the first\nmodule = a/b\nmodule = policy.bin\n", file[CONFIG_PATH_LEN];
+    const char *string, *m = NULL;
+    parse(text);
+    assert_int_equal(heard.n, 1);
+    assert_int_equal(heard.line, 5);
+    assert_string_equal(heard.key, "module");
+    assert_non_null(m = config_module_next(&c.vms[0], m, file, &string));
+    assert_string_equal(file, "dom0");
+    assert_string_equal(string, "root=/dev/vda  ro");
+    assert_non_null(m = config_module_next(&c.vms[0], m, file, &string));
+    assert_string_equal(file, "policy.bin");
+    assert_string_equal(string, "");
+    assert_null(config_module_next(&c.vms[0], m, file, &string));
+    for (unsigned i = 0; i < CONFIG_MAX_MODULES; i++) strcat(text, "module = more\n");
+    parse(text);
+    assert_int_equal(heard.n, 1 + 2);                           /* 2 + 16 are two too many */
+    parse("[vm v]\nmemory = 16M\nkernel = k\n");
+    memset(text, 'x', 1022);                                    /* a file, a blank, and its string up to the last character that fits */
+    memcpy(text, "a.bin ", 6);
+    text[1022] = 0;
+    assert_true(config_module_add(&c.vms[0], text));
+    assert_false(config_module_add(&c.vms[0], "b"));
+    assert_null(config_module_next(&c.vms[0], config_module_next(&c.vms[0], NULL, file, &string), file, &string));
+    memset(c.vms[0].modules, 0, sizeof c.vms[0].modules);
+    text[1022] = 'x', text[1023] = 0;
+    assert_false(config_module_add(&c.vms[0], text));
+    assert_null(config_module_next(&c.vms[0], NULL, file, &string));
+}
+
 static void test_disk_fingerprint(void **state)
 {
     (void)state;
@@ -422,7 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_full_file), cmocka_unit_test(test_clients),
-        cmocka_unit_test(test_guest_cpus), cmocka_unit_test(test_devices), cmocka_unit_test(test_disk_fingerprint), cmocka_unit_test(test_each_value),
+        cmocka_unit_test(test_guest_cpus), cmocka_unit_test(test_devices), cmocka_unit_test(test_modules), cmocka_unit_test(test_disk_fingerprint), cmocka_unit_test(test_each_value),
         cmocka_unit_test(test_mistakes_cost_only_themselves),
         cmocka_unit_test(test_last_section_is_checked),
         cmocka_unit_test(test_structure),

@@ -9,12 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "kernel/boot_image.h"
 #include "kernel/elf_boot.h"
 #include "tests/fakes/machine.h"
 
 enum { CODE = 0x1000, CODE_LEN = 5000, BSS_LEN = 9000, NOTE = 0x400, MB = 0x1010, LOAD_AT = 0x200000 };
 static struct machine m;
-static uint8_t image[CODE + CODE_LEN], module[6000];
+static uint8_t image[CODE + CODE_LEN], first[6000], second[PAGE_SIZE];
 static struct vcpu_regs regs;
 static char why[300];
 
@@ -54,13 +55,13 @@ static void image_make(bool is64, bool pvh, bool multiboot)
     if (multiboot) put(MB, 0x1badb002, 4), put(MB + 4, 3, 4), put(MB + 8, -(0x1badb002u + 3), 4);
 }
 
-static enum hv_err load(size_t len, size_t module_len)
+static enum hv_err load(size_t len, unsigned n_modules)
 {
-    uint8_t *exact = malloc(len ? len : 1);             /* ASan sees reads beyond the file */
-    memcpy(exact, image, len);
+    struct boot_image b = { malloc(len ? len : 1), len, "a b=c", { { first, sizeof first, "" }, { second, sizeof second, "x=1  y" } }, n_modules };
+    memcpy((void *)(uintptr_t)b.kernel, image, len);    /* ASan sees reads beyond the file */
     why[0] = 0;
-    enum hv_err e = elf_boot_load(&m.vm, exact, len, module, module_len, "a b=c", &regs, why, sizeof why);
-    free(exact);
+    enum hv_err e = elf_boot_load(&m.vm, &b, &regs, why, sizeof why);
+    free((void *)(uintptr_t)b.kernel);
     return e;
 }
 
@@ -69,7 +70,8 @@ static int begin(void **state)
     (void)state;
     machine_init(&m, 1, 64 * MIB);
     memset(m.ram + LOAD_AT, 0xee, 64 * KIB);
-    memset(module, 0x77, sizeof module);
+    memset(first, 0x77, sizeof first);
+    memset(second, 0x88, sizeof second);
     return 0;
 }
 static int end(void **state) { (void)state; machine_fini(&m); return 0; }
@@ -86,12 +88,21 @@ static void loaded(uint64_t entry)
     assert_int_equal(regs.seg[SEG_DS].limit, 0xffffffff);
 }
 
-static void module_at(uint64_t at, uint64_t len)
+/* The module list's entries of four words, and each page a module's own. */
+static void modules_at(uint64_t list, unsigned width)
 {
-    assert_int_equal(len, sizeof module);
-    assert_int_equal(at % PAGE_SIZE, 0);
-    assert_true(at >= LOAD_AT + CODE_LEN + BSS_LEN && at + len <= 64 * MIB);
-    assert_memory_equal(m.ram + at, module, sizeof module);
+    uint64_t end = LOAD_AT + CODE_LEN + BSS_LEN;
+    for (unsigned i = 0; i < 2; i++, list += 4 * width) {
+        uint64_t at = peek(list, width), len = i ? sizeof second : sizeof first;
+        assert_int_equal(peek(list + width, width), width == 4 ? at + len : len);
+        assert_string_equal((char *)m.ram + peek(list + 2 * width, width), i ? "x=1  y" : "");
+        assert_int_equal(peek(list + 3 * width, width), 0);
+        assert_int_equal(at % PAGE_SIZE, 0);
+        assert_true(at >= end && at + len <= 64 * MIB);
+        assert_memory_equal(m.ram + at, i ? second : first, len);
+        end = at + len;
+    }
+    assert_int_equal(end, 64 * MIB);
 }
 
 static void test_pvh(void **state)
@@ -99,13 +110,13 @@ static void test_pvh(void **state)
     (void)state;
     for (unsigned is64 = 0; is64 < 2; is64++) {
         image_make(is64, true, true);                   /* PVH goes before Multiboot */
-        assert_int_equal(load(sizeof image, sizeof module), HV_OK);
+        assert_int_equal(load(sizeof image, 2), HV_OK);
         loaded(LOAD_AT + 0x100);
         uint64_t info = regs.gpr[GPR_RBX], ram = 0;
         assert_int_equal(peek(info, 4), 0x336ec578);
         assert_int_equal(peek(info + 4, 4), 1);
-        assert_int_equal(peek(info + 12, 4), 1);
-        module_at(peek(peek(info + 16, 8), 8), peek(peek(info + 16, 8) + 8, 8));
+        assert_int_equal(peek(info + 12, 4), 2);
+        modules_at(peek(info + 16, 8), 8);
         assert_string_equal((char *)m.ram + peek(info + 24, 8), "a b=c");
         assert_memory_equal(m.ram + peek(info + 32, 8), "RSD PTR ", 8);
         for (unsigned i = 0; i < peek(info + 48, 4); i++)
@@ -119,17 +130,16 @@ static void test_multiboot(void **state)
     (void)state;
     for (unsigned is64 = 0; is64 < 2; is64++) {
         image_make(is64, false, true);
-        assert_int_equal(load(sizeof image, sizeof module), HV_OK);
+        assert_int_equal(load(sizeof image, 2), HV_OK);
         loaded(LOAD_AT + 0x40);
         assert_int_equal(regs.gpr[GPR_RAX], 0x2badb002);
-        uint64_t info = regs.gpr[GPR_RBX], mod = peek(info + 24, 4), ram = 0;
+        uint64_t info = regs.gpr[GPR_RBX], ram = 0;
         assert_int_equal(peek(info, 4), 0x24d);
         assert_int_equal(peek(info + 4, 4), 639);
         assert_int_equal(peek(info + 8, 4), 63 * 1024);
         assert_string_equal((char *)m.ram + peek(info + 16, 4), "a b=c");
-        assert_int_equal(peek(info + 20, 4), 1);
-        module_at(peek(mod, 4), peek(mod + 4, 4) - peek(mod, 4));
-        assert_string_equal((char *)m.ram + peek(mod + 8, 4), "");
+        assert_int_equal(peek(info + 20, 4), 2);
+        modules_at(peek(info + 24, 4), 4);
         for (uint64_t at = peek(info + 48, 4), last = at + peek(info + 44, 4); at < last; at += peek(at, 4) + 4)
             if (peek(at + 20, 4) == 1) ram += peek(at + 12, 8);
         assert_int_equal(ram, 63 * MIB + 0x9fc00);
@@ -174,10 +184,10 @@ static void test_too_little_memory(void **state)
     put(64 + 40, 70 * MIB, 8);
     assert_int_equal(load(sizeof image, 0), HV_E_NOMEM);
     assert_non_null(strstr(why, "raise `memory`"));
-    put(64 + 40, 62 * MIB - 4096, 8);
-    assert_int_equal(load(sizeof image, sizeof module), HV_E_NOMEM);
-    assert_non_null(strstr(why, "an initrd of 6000 bytes"));
-    assert_int_equal(load(sizeof image, 4096), HV_OK);
+    put(64 + 40, 62 * MIB - 8192, 8);
+    assert_int_equal(load(sizeof image, 2), HV_E_NOMEM);
+    assert_non_null(strstr(why, "12 KiB of modules"));
+    assert_int_equal(load(sizeof image, 1), HV_OK);
     put(64 + 24, ~UINT64_C(0) - 100, 8);
     assert_int_equal(load(sizeof image, 0), HV_E_NOMEM);
 }
@@ -188,7 +198,8 @@ static void test_long_command_line(void **state)
     static char line[8192];
     image_make(true, true, false);
     memset(line, 'x', sizeof line - 1);
-    assert_int_equal(elf_boot_load(&m.vm, image, sizeof image, NULL, 0, line, &regs, why, sizeof why), HV_E_INVAL);
+    struct boot_image b = { .kernel = image, .kernel_len = sizeof image, .cmdline = line };
+    assert_int_equal(elf_boot_load(&m.vm, &b, &regs, why, sizeof why), HV_E_INVAL);
     assert_non_null(strstr(why, "the command line has 8191 characters, at most"));
 }
 

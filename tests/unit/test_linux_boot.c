@@ -10,6 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "kernel/acpi_guest.h"
+#include "kernel/boot_image.h"
 #include "kernel/linux_boot.h"
 #include "tests/fakes/machine.h"
 
@@ -17,7 +18,9 @@
 #define SECTS   4
 #define CODE    (SECTS + 1) * 512
 static struct machine m;
-static uint8_t image[CODE + 0x10000], initrd[5000];
+static uint8_t image[CODE + 0x10000], initrd[5001];
+static unsigned n_more;                                 /* modules behind the initrd: the same again */
+static const char *string = "";
 static struct vcpu_regs regs;
 static char why[300];
 
@@ -47,11 +50,12 @@ static void image_make(void)
 
 static enum hv_err load(size_t len)
 {
-    uint8_t *exact = malloc(len ? len : 1);             /* ASan sees reads beyond the file */
-    memcpy(exact, image, len);
+    struct boot_module same = { initrd, sizeof initrd, "" }, last = { initrd, sizeof initrd, string };
+    struct boot_image b = { malloc(len ? len : 1), len, "console=ttyS0", { same, same, last }, 1 + n_more };
+    memcpy((void *)(uintptr_t)b.kernel, image, len);    /* ASan sees reads beyond the file */
     why[0] = 0;
-    enum hv_err e = linux_boot_load(&m.vm, exact, len, initrd, sizeof initrd, "console=ttyS0", &regs, why, sizeof why);
-    free(exact);
+    enum hv_err e = linux_boot_load(&m.vm, &b, &regs, why, sizeof why);
+    free((void *)(uintptr_t)b.kernel);
     return e;
 }
 
@@ -61,6 +65,7 @@ static int begin(void **state)
     machine_init(&m, 1, 64 * MIB);
     image_make();
     memset(initrd, 0x77, sizeof initrd);
+    n_more = 0, string = "";
     return 0;
 }
 static int end(void **state) { (void)state; machine_fini(&m); return 0; }
@@ -95,6 +100,21 @@ static void test_layout(void **state)
     assert_int_equal(walk(0xfee00000), 0xfee00000);
     assert_int_equal(regs.efer, 0x500);
     assert_int_equal(peek(regs.gdtr.base + regs.seg[SEG_CS].sel, 8) >> 53 & 1, 1);       /* L bit */
+}
+
+static void test_modules_are_parts_of_the_initrd(void **state)
+{
+    (void)state;
+    n_more = 2;
+    assert_int_equal(load(sizeof image), HV_OK);
+    uint64_t bp = regs.gpr[GPR_RSI], at = peek(bp + 0x218, 4), next = ALIGN_UP(sizeof initrd, 4);
+    assert_int_equal(peek(bp + 0x21c, 4), 2 * next + sizeof initrd);
+    for (unsigned i = 0; i < 3; i++) assert_memory_equal(m.ram + at + i * next, initrd, sizeof initrd);
+    for (uint64_t gap = sizeof initrd; gap < next; gap++) assert_int_equal(m.ram[at + gap], 0);
+    string = "console=hvc0";
+    assert_int_equal(load(sizeof image), HV_E_INVAL);
+    assert_non_null(strstr(why, "has the string \"console=hvc0\""));
+    assert_non_null(strstr(why, "delete the string"));
 }
 
 static void test_e820(void **state)
@@ -174,14 +194,16 @@ static void test_real_kernel(void **state)
     fclose(f);
     machine_fini(&m);
     machine_init(&m, 1, 128 * MIB);
-    assert_int_equal(linux_boot_load(&m.vm, file, (size_t)len, NULL, 0, "", &regs, why, sizeof why), HV_OK);
-    assert_int_equal(linux_boot_load(&m.vm, file, (size_t)len / 2, NULL, 0, "", &regs, why, sizeof why), HV_E_INVAL);
+    struct boot_image b = { .kernel = file, .kernel_len = (size_t)len, .cmdline = "" };
+    assert_int_equal(linux_boot_load(&m.vm, &b, &regs, why, sizeof why), HV_OK);
+    b.kernel_len /= 2;
+    assert_int_equal(linux_boot_load(&m.vm, &b, &regs, why, sizeof why), HV_E_INVAL);
     free(file);
 }
 
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-    const struct CMUnitTest tests[] = { T(test_layout), T(test_e820), T(test_damage_is_named), T(test_too_little_memory), T(test_host_is_full), T(test_real_kernel) };
+    const struct CMUnitTest tests[] = { T(test_layout), T(test_modules_are_parts_of_the_initrd), T(test_e820), T(test_damage_is_named), T(test_too_little_memory), T(test_host_is_full), T(test_real_kernel) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

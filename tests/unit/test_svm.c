@@ -216,7 +216,7 @@ static void test_exit_kinds(void **state)
 {
     static const struct { uint64_t code, info1; enum vcpu_exit_kind kind; const char *insn; uint8_t len; } t[] = {
         { SVM_EXIT_INTR, 0, VCPU_EXIT_INTR, "", 0 }, { SVM_EXIT_NMI, 0, VCPU_EXIT_INTR, "", 0 }, { SVM_EXIT_SMI, 0, VCPU_EXIT_INTR, "", 0 },
-        { SVM_EXIT_PAUSE, 0, VCPU_EXIT_INTR, "", 0 }, { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\x0f\xa2", 2 },
+        { SVM_EXIT_PAUSE, 0, VCPU_EXIT_PAUSE, "", 0 }, { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\x0f\xa2", 2 },
         { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\xf3\x66\x0f\xa2", 4 }, { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\x90", 0 },
         { SVM_EXIT_HLT, 0, VCPU_EXIT_HLT, "\xf4", 1 }, { SVM_EXIT_MSR, 0, VCPU_EXIT_MSR, "\x0f\x32", 2 },
         { SVM_EXIT_MSR, 1, VCPU_EXIT_MSR, "\x0f\x30", 2 }, { SVM_EXIT_VMMCALL, 0, VCPU_EXIT_HYPERCALL, "\x0f\x01\xd9", 3 },

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_vm_state.c - state and offer: round trip, every truncation, every flipped byte, all-or-nothing; time across a move. */
-/* unit-sources: kernel/vm_state.c kernel/vm_offer.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/vm_state.c kernel/vm_offer.c kernel/config.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -414,12 +414,29 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     end();
 }
 
+static void test_offer_with_modules(void **unused)
+{
+    (void)unused;
+    begin(1);
+    struct vm_offer o;
+    assert_true(config_module_add(&a.vm.config, "dom0 console=hvc0 root=/dev/vda") && config_module_add(&a.vm.config, "policy.bin"));
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_OK);
+    assert_memory_equal(o.config.modules, a.vm.config.modules, sizeof o.config.modules);
+    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, why, sizeof why), HV_OK);
+    for (size_t i = 0; i + 10 < offer_len; i++)
+        if (!memcmp(offer + i, "policy.bin", 10)) offer[i] = '/';
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
+    assert_non_null(strstr(why, "list of modules"));
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_time_goes_on), cmocka_unit_test(test_other_frequency), cmocka_unit_test(test_scaled_tsc), cmocka_unit_test(test_promised_rate_comes_back),
         cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing), cmocka_unit_test(test_flipped_bytes_never_hurt),
-        cmocka_unit_test(test_illegal_values_are_named), cmocka_unit_test(test_optional_section_is_skipped), cmocka_unit_test(test_offer), cmocka_unit_test(test_offer_of_a_disk_on_a_server), cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
+        cmocka_unit_test(test_illegal_values_are_named), cmocka_unit_test(test_optional_section_is_skipped), cmocka_unit_test(test_offer), cmocka_unit_test(test_offer_of_a_disk_on_a_server), cmocka_unit_test(test_offer_with_modules), cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -326,7 +326,7 @@ static void test_run_moves_state(void **state)
 static void test_exit_kinds(void **state)
 {
     static const struct { uint32_t reason; enum vcpu_exit_kind kind; uint8_t len; } t[] = {
-        { VMX_EXIT_EXTINT, VCPU_EXIT_INTR, 0 }, { VMX_EXIT_INIT, VCPU_EXIT_INTR, 0 }, { VMX_EXIT_PAUSE, VCPU_EXIT_INTR, 0 },
+        { VMX_EXIT_EXTINT, VCPU_EXIT_INTR, 0 }, { VMX_EXIT_INIT, VCPU_EXIT_INTR, 0 }, { VMX_EXIT_PAUSE, VCPU_EXIT_PAUSE, 0 },
         { VMX_EXIT_CPUID, VCPU_EXIT_CPUID, 2 }, { VMX_EXIT_HLT, VCPU_EXIT_HLT, 1 }, { VMX_EXIT_RDMSR, VCPU_EXIT_MSR, 2 },
         { VMX_EXIT_WRMSR, VCPU_EXIT_MSR, 3 }, { VMX_EXIT_VMCALL, VCPU_EXIT_HYPERCALL, 3 }, { VMX_EXIT_XSETBV, VCPU_EXIT_XSETBV, 3 },
         { VMX_EXIT_INVD, VCPU_EXIT_INVD, 2 }, { VMX_EXIT_WBINVD, VCPU_EXIT_INVD, 2 }, { VMX_EXIT_PML_FULL, VCPU_EXIT_LOG_FULL, 0 },
