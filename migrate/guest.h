@@ -83,8 +83,8 @@ struct mig_dst_ops {
     void *(*page_for_write)(void *ctx, uint64_t gfn);
     /** Is gfn backed?  If not it reads as zero. */
     bool (*page_is_present)(void *ctx, uint64_t gfn);
-    /** Check the whole state, then apply it.  age_us: how long ago it was saved, as far as the two hosts can tell (never too little by more
-     *  than the link's delay jitter); 0: not known.  On an error fill why. */
+    /** Check the whole state, then apply it.  age_us: how long ago it was saved, as far as the two hosts can tell (wrong by half of a round
+     *  trip at most, if the link's two ways are not equally long); 0: not known.  On an error fill why. */
     enum hv_err (*state_load)(void *ctx, const void *buf, size_t len, uint64_t age_us, char *why, size_t why_cap);
     /** Allocate all that running still needs, so that run() cannot fail. */
     enum hv_err (*ready)(void *ctx, char *why, size_t why_cap);

@@ -49,8 +49,9 @@ struct mig_tx {
     uint64_t idle_us, idle_total;       /* for mig_idle_put */
     uint64_t harvest_us, acked_bytes;   /* acked_bytes: the most that an ACK has said */
     uint64_t ack_us, ack_bytes;         /* for the live throughput */
-    int64_t rx_clock_lead_us;           /* receiver's clock less ours: the largest seen, so the one of the fastest answer */
-    bool rx_clock_known;
+    uint64_t rx_clock_lead_us;          /* receiver's clock less ours, mod 2^64 */
+    uint64_t rx_clock_rtt_us, rx_clock_at_us;   /* the exchange that this is from: how long it took (0: none yet), and when */
+    bool rx_clock_asked;                /* the stop is decided, and the clock was asked for */
     uint64_t pages_first_us;
     uint64_t bytes_per_page;            /* expected of a dirty page */
     uint64_t last_estimate_us;

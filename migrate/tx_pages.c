@@ -78,6 +78,36 @@ static void round_reset(struct mig_tx *m)
     m->st.round++;
 }
 
+/* ---- the receiver's clock ----
+ * The guest's clock owes the time that its state is on its way, so the source says when it stopped by the receiver's clock.  That clock comes with each
+ * ACK.  The end of a round is answered at once: half way between our sending it and the answer, if both ways take equally long; wrong by half of the round
+ * trip at most.  But behind a round's pages it waits, and the answer does not.  So before a stop, with nothing else on its way, the end of the round is said
+ * again.  The exchange with the shortest round trip counts, an old one less by what two clocks may drift apart. */
+
+#define CLOCK_DRIFT 4000                             /* 250 ppm, as in pvclock.c */
+
+static void rx_clock_learn(struct mig_tx *m, uint64_t rx_us)
+{
+    uint64_t now = tx_now(m), rtt = MAX(now - m->round_sent_us, 1u);
+    if (m->rx_clock_rtt_us && rtt > m->rx_clock_rtt_us + (now - m->rx_clock_at_us) / CLOCK_DRIFT) return;
+    m->rx_clock_lead_us = rx_us - now + rtt / 2;
+    m->rx_clock_rtt_us = rtt;
+    m->rx_clock_at_us = now;
+}
+
+static void round_end_put(struct mig_tx *m, uint64_t pages)
+{
+    mig_round_put(&m->io.out, &(struct mig_p_round){ m->st.round, pages });
+    m->round_sent_us = tx_now(m);
+    m->sub = TX_WAIT_ACK;
+}
+
+static void rx_clock_ask(struct mig_tx *m)
+{
+    m->rx_clock_asked = true;
+    round_end_put(m, 0);
+}
+
 void tx_precopy_begin(struct mig_tx *m)
 {
     enum hv_err e = m->ops->log_start(m->ctx);
@@ -95,7 +125,7 @@ void tx_precopy_begin(struct mig_tx *m)
     m->pages_first_us = m->round_us0;
     if (!m->opts.stop_first) return;
     memcpy(m->next, m->todo, m->n_words * sizeof(uint64_t));     /* the final harvest makes them the pages of the blackout */
-    tx_goto(m, MIG_TX_STOPPING, TX_SEND);
+    rx_clock_ask(m);
 }
 
 static void next_round(struct mig_tx *m)
@@ -262,8 +292,8 @@ static struct mig_wait round_decide(struct mig_tx *m)
     case MIG_GIVE_UP:
         return give_up(m, out.estimate_us);
     case MIG_STOP:
-        tx_goto(m, MIG_TX_STOPPING, TX_SEND);
-        return tx_stopping(m);
+        rx_clock_ask(m);
+        return wait_for(MIG_WAIT_INPUT);
     case MIG_THROTTLE:
         m->st.throttle = out.throttle;
         m->ops->throttle(m->ctx, out.throttle);
@@ -275,21 +305,13 @@ static struct mig_wait round_decide(struct mig_tx *m)
     return wait_for(MIG_WAIT_MORE);
 }
 
-/* An answer that took t makes the lead look t too small: the largest is the truest, too small by the shortest way back only. */
-static void learn_rx_clock(struct mig_tx *m, uint64_t rx_us)
-{
-    int64_t lead = (int64_t)(rx_us - tx_now(m));
-    if (!m->rx_clock_known || lead > m->rx_clock_lead_us) m->rx_clock_lead_us = lead;
-    m->rx_clock_known = true;
-}
-
 void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
 {
-    learn_rx_clock(m, ack->clock_us);
     if (ack->bytes > m->acked_bytes) m->progress_us = m->now;
     m->acked_bytes = MAX(m->acked_bytes, ack->bytes);
     if (ack->round) {
-        uint64_t rtt = m->now - m->round_sent_us;
+        rx_clock_learn(m, ack->clock_us);
+        uint64_t rtt = m->now - MIN(m->now, m->round_sent_us);
         if (!m->st.rtt_us || rtt < m->st.rtt_us) m->st.rtt_us = MAX(rtt, 1u);
         m->sub = TX_HARVEST;
     } else if (m->st.round == 1 && ack->bytes > m->ack_bytes && m->now > m->ack_us + 200000) {
@@ -302,16 +324,21 @@ void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
 static struct mig_wait round_sent(struct mig_tx *m)
 {
     mig_enc_flush(&m->enc);
-    mig_round_put(&m->io.out, &(struct mig_p_round){ m->st.round, m->round_pages });
-    m->round_sent_us = m->now;
-    m->sub = TX_WAIT_ACK;
+    round_end_put(m, m->round_pages);
     return wait_for(MIG_WAIT_INPUT);
+}
+
+static struct mig_wait stop(struct mig_tx *m)
+{
+    m->rx_clock_asked = false;
+    tx_goto(m, MIG_TX_STOPPING, TX_SEND);
+    return tx_stopping(m);
 }
 
 struct mig_wait tx_precopy(struct mig_tx *m)
 {
     if (m->sub == TX_WAIT_ACK) return wait_for(MIG_WAIT_INPUT);
-    if (m->sub == TX_HARVEST) return round_decide(m);
+    if (m->sub == TX_HARVEST) return m->rx_clock_asked ? stop(m) : round_decide(m);
 
     if (m->now - m->peek_us >= PEEK_US) harvest(m);
     switch (send_some(m)) {
@@ -418,7 +445,7 @@ static struct mig_wait send_state(struct mig_tx *m)
     wr_u64(&w, mig_hash_bytes(&m->store.key, state, len));
     wr_u32(&w, (uint32_t)len);
     wr_u32(&w, 0);
-    wr_u64(&w, m->rx_clock_known ? saved_us + (uint64_t)m->rx_clock_lead_us : 0);
+    wr_u64(&w, saved_us + m->rx_clock_lead_us);
     w.len += len;
     mig_rec_end(&m->io.out, &w, MIG_REC_STATE);
     m->st.blackout.state = tx_now(m) - m->mark_us;

@@ -186,6 +186,7 @@ static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len)
     if (g->fail_save || cap < g->state_len) return HV_E_IO;
     memcpy(buf, g->state, g->state_len);
     *len = g->state_len;
+    if (g->clock) g->saved_at = *g->clock;
     return HV_OK;
 }
 static enum hv_err src_describe(void *c, void *buf, size_t cap, size_t *len)
@@ -232,6 +233,7 @@ static enum hv_err dst_load(void *c, const void *buf, size_t len, uint64_t age_u
     memcpy(g->state, buf, len);
     g->state_len = len;
     g->age_us = age_us;
+    if (g->clock) g->loaded_at = *g->clock;
     return HV_OK;
 }
 static enum hv_err dst_ready(void *c, char *why, size_t cap)

@@ -23,6 +23,8 @@ struct fake_guest {
     uint64_t present;
     uint8_t state[3000]; size_t state_len;
     uint64_t age_us;                    /* as told to state_load */
+    const uint64_t *clock;              /* the test's, or NULL */
+    uint64_t saved_at, loaded_at;       /* what it showed when the state was saved, or loaded */
     bool fail_describe, fail_save, fail_load, fail_ready, fail_log;
     unsigned refuse, n_notes;           /* admission: number of reasons against, of notes */
     enum mig_find found;                /* the answer to FIND */
