@@ -473,7 +473,7 @@ static void pump_limited(struct outgoing *o, bool more_follows, bool *moved)
     const struct move_options *opt = &o->job.options;
     enum mig_tx_state s = mig_tx_state(o->m);
     uint64_t now = clock_us(), may = SIZE_MAX;
-    if (s == MIG_TX_PRECOPY)
+    if (s == MIG_TX_PRECOPY && opt->live)
         o->advance = purse_advance(opt->bandwidth_limit_mb, conf->host.bandwidth_limit_mb, opt->downtime_limit_ms);
     uint64_t paid = MIN(purse_fill(&o->purse, opt->bandwidth_limit_mb, now), purse_fill(&host_purse, conf->host.bandwidth_limit_mb, now));
     if (s == MIG_TX_PRECOPY)
