@@ -28,9 +28,7 @@ static const struct config *conf;
 static struct link links[CONFIG_MAX_PEERS];
 static struct ask *asks;
 
-static void *engine_alloc(size_t len) { return mem_alloc(len); }
-static void engine_free(void *p, size_t len) { mem_free(p, len); }
-static const struct mig_mem engine_mem = { engine_alloc, engine_free };
+static const struct mig_mem engine_mem = { mem_alloc, mem_free };
 
 void ask_init(const struct config *c) { conf = c; }
 

@@ -33,22 +33,14 @@ static void item_over(struct evacuate_item *i, enum hv_err err)
     now.n_failed += err != HV_OK;
 }
 
-/* The move of a guest that is leaving already, by whoever's wish. */
-static const struct job *job_under_way(const char *guest)
-{
-    const struct job *j;
-    for (unsigned i = 0; (j = migration_job(i)); i++)
-        if (!migration_job_over(j) && !strcmp(j->guest, guest))
-            return j;
-    return NULL;
-}
-
 static void item_add(struct vm *vm)
 {
     struct evacuate_item *i = &now.item[now.n++];
-    const struct job *j = job_under_way(vm->config.name);
+    const struct job *j = migration_of(vm->config.name);        /* it may be leaving already, by whoever's wish */
+    struct move_options options;
+    migration_options(&options);
     snprintf(i->guest, sizeof(i->guest), "%s", vm->config.name);
-    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, NULL, &j, i->text, sizeof(i->text));
+    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, &j, i->text, sizeof(i->text));
     if (e)
         item_over(i, e);
     else

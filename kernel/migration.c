@@ -67,10 +67,6 @@ static const struct config *conf;
 static unsigned last_number;
 static struct migration_counts counts;  /* all but active */
 
-static void *engine_alloc(size_t len) { return mem_alloc(len); }
-static void engine_free(void *p, size_t len) { mem_free(p, len); }
-static const struct mig_mem engine_mem = { engine_alloc, engine_free };
-
 /* ---- the source's callbacks ---- */
 
 static uint64_t src_n_pages(void *ctx) { return ((struct outgoing *)ctx)->vm->mem.n_gfns; }
@@ -169,13 +165,6 @@ static bool disk_check(struct incoming *in, const struct vm_offer *o, struct mig
                        d->name, (unsigned long long)d->info.bytes, conf->host.name, (unsigned long long)o->disk.bytes);
     d->info = o->disk;                                  /* what the guest was told stays true */
     return true;
-}
-
-static void disk_drop(struct incoming *in)
-{
-    if (in->disk)
-        in->disk->ops->close(in->disk);
-    in->disk = NULL;
 }
 
 static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes)
@@ -347,22 +336,21 @@ static void connect_begin(struct outgoing *o)
     dial_begin(&o->dial, conf, o->peer, &o->job.options.network);
 }
 
-static bool queued_start(struct outgoing *o)
+static void queued_start(struct outgoing *o)
 {
     if (!guest_ready(o))
-        return true;
+        return;
     o->job.started_us = clock_us();
     log_info("mig", "%s -> %s: job %u starts", o->job.guest, o->job.peer, o->job.number);
     if (o->peer) {
         connect_begin(o);
-        return true;
+        return;
     }
     o->job.state = JOB_CHOOSING;
     o->job.stats.phase = "CHOOSE";
     enum hv_err e = choose_begin(&o->choice, o->vm);
     if (e)
         job_end(o, e, o->choice.reasons);
-    return true;
 }
 
 static bool choosing_step(struct outgoing *o)
@@ -386,7 +374,7 @@ static bool choosing_step(struct outgoing *o)
 
 static enum hv_err create_machine(struct outgoing *o)
 {
-    struct mig_tx_params p = { .ops = &src_ops, .ctx = o, .mem = engine_mem, .name = o->job.guest, .now_us = clock_us(),
+    struct mig_tx_params p = { .ops = &src_ops, .ctx = o, .mem = { mem_alloc, mem_free }, .name = o->job.guest, .now_us = clock_us(),
                                .clock_us = clock_us };
     mig_opts_default(&p.opts);
     p.opts.verify = o->job.options.verify;
@@ -468,7 +456,7 @@ static void after_step(struct outgoing *o, struct mig_wait w)
 
 /* Pages are paid for.  What the limit lets through within the downtime limit may go at once when a live guest stands still: a stop is decided on by
  * estimates that know no better than the limit, and to hold that little back would only make the blackout longer. */
-static void pump_limited(struct outgoing *o, bool more_follows, bool *moved)
+static bool pump_limited(struct outgoing *o, bool more_follows)
 {
     const struct move_options *opt = &o->job.options;
     enum mig_tx_state s = mig_tx_state(o->m);
@@ -484,7 +472,7 @@ static void pump_limited(struct outgoing *o, bool more_follows, bool *moved)
     o->advance -= MIN(o->advance, n > paid ? n - paid : 0);
     purse_pay(&o->purse, n);
     purse_pay(&host_purse, n);
-    *moved |= n > 0;
+    return n > 0;
 }
 
 static bool moving_step(struct outgoing *o)
@@ -495,7 +483,7 @@ static bool moving_step(struct outgoing *o)
         moved |= stream_pump_in(mig_tx_io(o->m), o->stream);
         w = mig_tx_step(o->m, clock_us());
         moved |= w.kind == MIG_WAIT_MORE || w.kind == MIG_WAIT_GUEST;
-        pump_limited(o, w.kind == MIG_WAIT_MORE, &moved);
+        moved |= pump_limited(o, w.kind == MIG_WAIT_MORE);
     }
     if (stream_gone(o->stream) && w.kind != MIG_WAIT_DONE && !moved) {
         lost_link(o);
@@ -547,8 +535,6 @@ static bool job_step(struct outgoing *o)
     return false;
 }
 
-bool migration_job_over(const struct job *j) { return j->state == JOB_DONE || j->state == JOB_FAILED; }
-
 const char *migration_job_doubt(const struct job *j)
 {
     const struct outgoing *o = container_of(j, struct outgoing, job);
@@ -587,7 +573,10 @@ unsigned migration_queue_position(const struct job *j)
 static bool queue_step(void)
 {
     struct outgoing *head = queue_head();
-    return head && jobs_under_way() < conf->host.max_jobs && queued_start(head);
+    if (!head || jobs_under_way() >= conf->host.max_jobs)
+        return false;
+    queued_start(head);
+    return true;
 }
 
 static struct outgoing *job_of(const char *guest)
@@ -598,20 +587,17 @@ static struct outgoing *job_of(const char *guest)
     return NULL;
 }
 
-bool migration_is_moving(const char *guest) { return job_of(guest) != NULL; }
-
-static unsigned n_active(void)
+const struct job *migration_of(const char *guest)
 {
-    unsigned n = 0;
-    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
-        n += job_active(&outgoing[i]);
-    return n;
+    const struct outgoing *o = job_of(guest);
+    return o ? &o->job : NULL;
 }
 
 struct migration_counts migration_counts(void)
 {
     struct migration_counts c = counts;
-    c.active = n_active();
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        c.active += job_active(&outgoing[i]);
     return c;
 }
 
@@ -645,11 +631,12 @@ static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
         snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", conf->host.name);
         return HV_FAIL(HV_E_REFUSED);
     }
-    if (atomic_load(&vm->state) != VM_RUNNING || migration_is_moving(vm->config.name)) {
+    bool moving = migration_is_moving(vm->config.name);
+    if (atomic_load(&vm->state) != VM_RUNNING || moving) {
         char waits[200];
         bool waiting = vm_disk_waiting(vm, waits, sizeof(waits));
         snprintf(why, why_len, "%s is %s%s%s; only a running guest can be moved, once at a time", vm->config.name,
-                 migration_is_moving(vm->config.name) ? "moving already" : vm_state_name((enum vm_state)atomic_load(&vm->state)),
+                 moving ? "moving already" : vm_state_name((enum vm_state)atomic_load(&vm->state)),
                  waiting ? ", " : "", waits);
         return HV_FAIL(HV_E_BUSY);
     }
@@ -674,14 +661,10 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
     enum hv_err e = may_start(vm, why, why_len);
     if (e)
         return e;
-    struct move_options opt;
-    move_options_default(conf, &opt);
-    if (options)
-        opt = *options;
-    if (opt.network.prefix_len && !way_exists(peer, &opt)) {
-        const uint8_t *n = opt.network.ip;
+    if (options->network.prefix_len && !way_exists(peer, options)) {
+        const uint8_t *n = options->network.ip;
         snprintf(why, why_len, "%s%s has no address in %u.%u.%u.%u/%u that is in [host] networks as well", peer ? "peer " : "no peer",
-                 peer ? peer->name : "", n[0], n[1], n[2], n[3], opt.network.prefix_len);
+                 peer ? peer->name : "", n[0], n[1], n[2], n[3], options->network.prefix_len);
         return HV_FAIL(HV_E_REFUSED);
     }
     struct outgoing *o = job_slot();
@@ -698,18 +681,14 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
     o->job.asked_us = clock_us();
     o->job.stats.phase = "QUEUED";
     o->job.stats.text = "";
-    o->job.options = opt;
+    o->job.options = *options;
     snprintf(o->job.guest, sizeof(o->job.guest), "%s", vm->config.name);
     snprintf(o->job.peer, sizeof(o->job.peer), "%s", peer ? peer->name : "auto");
     *out = &o->job;
-    if (!queue_step() || o->job.state == JOB_QUEUED)
+    (void)queue_step();
+    if (o->job.state == JOB_QUEUED)
         log_info("mig", "%s -> %s: job %u waits, %u go before it", o->job.guest, o->job.peer, o->job.number, migration_queue_position(&o->job));
     return HV_OK;
-}
-
-enum hv_err migration_start(struct vm *vm, const struct peer_config *peer, const struct job **out, char *why, size_t why_len)
-{
-    return migration_request(vm, peer, NULL, out, why, why_len);
 }
 
 enum hv_err migration_cancel(const char *guest, const char *reason)
@@ -751,33 +730,35 @@ static void settle(void *ctx, const struct mig_id *id)
             mig_rx_settle(incoming[i].m, id);
 }
 
-static unsigned incoming_from(const char *peer)
+/* A free slot for one more machine of that peer, or NULL. */
+static struct incoming *incoming_slot(const char *peer)
 {
-    unsigned n = 0;
+    struct incoming *slot = NULL;
+    unsigned n_from = 0;
     for (unsigned i = 0; i < INCOMING_MAX; i++)
-        n += incoming[i].m && !strcmp(incoming[i].peer, peer);
-    return n;
+        if (!incoming[i].m)
+            slot = &incoming[i];
+        else
+            n_from += !strcmp(incoming[i].peer, peer);
+    return n_from < FROM_PEER_MAX ? slot : NULL;
 }
 
 void migration_accept(struct stream *s)
 {
-    bool may = incoming_from(stream_peer(s)->name) < FROM_PEER_MAX;
-    for (unsigned i = 0; may && i < INCOMING_MAX; i++) {
-        struct incoming *in = &incoming[i];
-        if (in->m)
-            continue;
-        struct mig_rx_params p = { .ops = &dst_ops, .ctx = in, .mem = engine_mem, .ids = &finished_ids, .settle = settle,
-                                   .source = (unsigned)(config_peer(conf, stream_peer(s)->name) - conf->peers), .now_us = clock_us(), .clock_us = clock_us };
+    const struct peer_config *peer = stream_peer(s);
+    struct incoming *in = incoming_slot(peer->name);
+    struct mig_rx_params p = { .ops = &dst_ops, .ctx = in, .mem = { mem_alloc, mem_free }, .ids = &finished_ids, .settle = settle,
+                               .source = (unsigned)(peer - conf->peers), .now_us = clock_us(), .clock_us = clock_us };
+    if (in)
         memset(in, 0, sizeof(*in));
-        snprintf(in->peer, sizeof(in->peer), "%s", stream_peer(s)->name);
-        if (mig_rx_create(&p, &in->m) != HV_OK)
-            break;
-        in->stream = s;
+    if (!in || mig_rx_create(&p, &in->m) != HV_OK) {
+        log_warn("mig", "connection from %s closed: %u moves arrive already, %u from one peer, or no memory", peer->name, INCOMING_MAX,
+                 FROM_PEER_MAX);
+        stream_close(s);
         return;
     }
-    log_warn("mig", "connection from %s closed: %u moves arrive already, %u from one peer, or no memory", stream_peer(s)->name, INCOMING_MAX,
-             FROM_PEER_MAX);
-    stream_close(s);
+    snprintf(in->peer, sizeof(in->peer), "%s", peer->name);
+    in->stream = s;
 }
 
 enum hv_err migration_turn_away(const struct vm *vm, const char *reason)
@@ -794,7 +775,9 @@ static void incoming_end(struct incoming *in)
         log_warn("mig", "%s from %s: not taken: %s", mig_rx_name(in->m), in->peer, mig_rx_text(in->m));
     mig_rx_destroy(in->m);
     in->m = NULL;
-    disk_drop(in);
+    if (in->disk)
+        in->disk->ops->close(in->disk);
+    in->disk = NULL;
     if (in->stream)
         stream_close(in->stream);
     in->stream = NULL;

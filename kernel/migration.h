@@ -37,20 +37,20 @@ struct job {
 void migration_init(const struct config *c);
 /** What [host] says, for one move to be changed. */
 void migration_options(struct move_options *o);
-/** Queue a move of vm to peer (NULL: to the best one, kernel/choose.h) with options o (NULL: the default); *out is the job to watch.
+/** Queue a move of vm to peer (NULL: to the best one, kernel/choose.h) with options o; *out is the job to watch.
  *  HV_E_REFUSED: outgoing moves are off, or the peer has no address that the options allow; HV_E_BUSY: the guest is not running, or is moving, or the queue is full; each with why. */
 HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
                                             const struct job **out, char *why, size_t why_len);
-/** The same with the default options. */
-HV_MUST_CHECK enum hv_err migration_start(struct vm *vm, const struct peer_config *peer, const struct job **out, char *why, size_t why_len);
 /** Cancel the guest's move, also one that waits.  HV_E_NOENT: it is not moving; HV_E_BUSY: too late, the destination may run it. */
 HV_MUST_CHECK enum hv_err migration_cancel(const char *guest, const char *reason);
 /** Stop vm's arrival: it is dropped here and runs on at its source.  HV_E_NOENT: it is not arriving; HV_E_BUSY: it runs here already. */
 HV_MUST_CHECK enum hv_err migration_turn_away(const struct vm *vm, const char *reason);
 /** A person says where a guest in doubt lives: here, so that it resumes; or not, so that this host forgets it.  HV_E_NOENT: no move of it is in doubt. */
 HV_MUST_CHECK enum hv_err migration_resolve(const char *guest, bool here);
+/** The guest's move that waits or is under way; NULL: there is none. */
+const struct job *migration_of(const char *guest);
 /** Is the guest being moved away?  Then only the job stops or frees it. */
-bool migration_is_moving(const char *guest);
+static inline bool migration_is_moving(const char *guest) { return migration_of(guest) != NULL; }
 /** Did the guest move away from here within the last within_us, to another peer than asker?  *to: that peer. */
 bool migration_left(const char *guest, const char *asker, uint64_t within_us, const char **to);
 /** One turn of all machines.  True: something moved. */
@@ -64,7 +64,7 @@ struct migration_counts { uint64_t moved, failed, arrived, active, wire_bytes; }
 struct migration_counts migration_counts(void);
 /** The job of that number; NULL: never was, or forgotten. */
 const struct job *migration_job_numbered(unsigned number);
-bool migration_job_over(const struct job *j);
+static inline bool migration_job_over(const struct job *j) { return j->state == JOB_DONE || j->state == JOB_FAILED; }
 /** Committed, and the destination has not said what became of the guest: what is known of that (valid until the next migration_step()).
  *  NULL: not in doubt. */
 const char *migration_job_doubt(const struct job *j);

@@ -137,25 +137,17 @@ enum hv_err operate_cancel(const char *name, char *said, size_t len)
     return e;
 }
 
-static const struct job *job_in_doubt(const char *name)
-{
-    const struct job *j;
-    for (unsigned i = 0; (j = migration_job(i)); i++)
-        if (!strcmp(j->guest, name) && migration_job_doubt(j))
-            return j;
-    return NULL;
-}
-
 enum hv_err operate_resolve(const char *name, bool here, bool sure, char *said, size_t len)
 {
-    const struct job *j = job_in_doubt(name);
-    if (j && !sure) {
+    const struct job *j = migration_of(name);
+    const char *doubt = j ? migration_job_doubt(j) : NULL;
+    if (doubt && !sure) {
         snprintf(said, len, "%s was committed to %s, and it is not known what became of it: %.200s.  If it runs or is arriving there, resuming it here makes a "
                  "second copy run, with the same disks and addresses; if it does not, discarding it here loses it.  Look at %s first, then say that you "
-                 "are sure", name, j->peer, migration_job_doubt(j), j->peer);
+                 "are sure", name, j->peer, doubt, j->peer);
         return HV_FAIL(HV_E_AGAIN);
     }
-    enum hv_err e = j ? migration_resolve(name, here) : HV_FAIL(HV_E_NOENT);
+    enum hv_err e = doubt ? migration_resolve(name, here) : HV_FAIL(HV_E_NOENT);
     if (e)
         snprintf(said, len, "no move of %s is in doubt", name);
     else

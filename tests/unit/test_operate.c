@@ -14,7 +14,11 @@ static bool resolved_here;
 
 /* ---- the rest of the host ---- */
 
-const struct job *migration_job(unsigned i) { return i < 2 ? &jobs[i] : NULL; }
+const struct job *migration_of(const char *guest)
+{
+    for (unsigned i = 0; i < 2; i++) if (!strcmp(jobs[i].guest, guest)) return &jobs[i];
+    return NULL;
+}
 const char *migration_job_doubt(const struct job *j) { return doubts[j - jobs]; }
 enum hv_err migration_resolve(const char *guest, bool here)
 {
@@ -31,7 +35,6 @@ void vm_run(struct vm *vm) { (void)vm; fail(); }
 bool vm_pause(struct vm *vm) { (void)vm; fail(); return false; }
 const char *vm_state_name(enum vm_state s) { (void)s; fail(); return ""; }
 const struct peer_config *config_peer(const struct config *c, const char *name) { (void)c, (void)name; fail(); return NULL; }
-bool migration_is_moving(const char *guest) { (void)guest; fail(); return false; }
 enum hv_err migration_cancel(const char *guest, const char *reason) { (void)guest, (void)reason; fail(); return HV_OK; }
 enum hv_err migration_turn_away(const struct vm *vm, const char *reason) { (void)vm, (void)reason; fail(); return HV_OK; }
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o, const struct job **out, char *why, size_t len)
