@@ -19,8 +19,9 @@ ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
 # the functions by which a reason is born; a snprintf counts when it writes into one of these
 CALLS = r"\b(?:(?:tx_fail|rx_fail|doubt|peer_broke|mig_reason_add|stream_fail|REFUSE|link_failed|reply_failed|job_end|note|dead|BAD|identity_fail)\s*\(|" \
         r"snprintf\((?:why|s->text|c->reasons|text|t->reason|why->text|why_text|vm->crash_reason),)"
-FILES = ["kernel/ask.c", "kernel/boot_image.h", "kernel/choose.c", "kernel/cpu_baseline.c", "kernel/cpuid.c", "kernel/dial.c", "kernel/elf_boot.c", "kernel/evacuate.c", "kernel/linux_boot.c", "kernel/migration.c",
-         "kernel/start.c", "kernel/vm_manage.c", "kernel/vm_offer.c", "kernel/vm_state.c", "migrate/ask.c", "migrate/rx.c", "migrate/tx.c", "migrate/tx_pages.c",
+FILES = ["kernel/ask.c", "kernel/boot_image.h", "kernel/choose.c", "kernel/cpu_baseline.c", "kernel/cpuid.c", "kernel/dial.c", "kernel/elf_boot.c",
+         "kernel/evacuate.c", "kernel/linux_boot.c", "kernel/migration.c", "kernel/migration_in.c", "kernel/migration_out.c", "kernel/start.c",
+         "kernel/vm_manage.c", "kernel/vm_offer.c", "kernel/vm_state.c", "migrate/ask.c", "migrate/rx.c", "migrate/tx.c", "migrate/tx_pages.c",
          "net/stream.c", "net/tls.c"]
 LITERAL = r'"((?:[^"\\]|\\.)*)"'
 

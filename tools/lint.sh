@@ -9,7 +9,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # Files of kernel/ that may reach into other folders: main.c joins the parts; the rest is the glue between a VM and the engine or streams.
-JOINERS='^kernel/(main|migration|service|console|vm_manage|vm_disk|guest_net|operate|validate|ask|start|start_rule|stream_io|dial|choose|evacuate|move_options|api[a-z_]*)\.[ch]$'
+JOINERS='^kernel/(main|migration[a-z_]*|service|console|vm_manage|vm_disk|guest_net|operate|validate|ask|start|start_rule|stream_io|dial|choose|evacuate|move_options|api[a-z_]*)\.[ch]$'
 PARTS='boot|kernel|vmx|svm|net|migrate|tests|tools'
 bad=0
 complain() { echo "lint: $*"; bad=1; }
