@@ -121,7 +121,7 @@ $(BUILD)/godwit.elf: $(BUILD)/godwit.pass1.elf $(BUILD)/symtab1.o
 	$(Q)$(call LD_EFI,$(BUILD)/symtab1.o) -o $@
 $(BUILD)/godwit.efi: $(BUILD)/godwit.elf
 	@$(say) EFI "$@"
-	$(Q)objcopy $(addprefix -j ,.text .rodata .rela .symtab_blob .reloc .data .dynamic .bss) --target=efi-app-x86_64 $< $@
+	$(Q)objcopy --strip-all $(addprefix -j ,.text .rodata .rela .symtab_blob .reloc .data .dynamic .bss) --target=efi-app-x86_64 $< $@
 	@printf '%s: %s bytes\n' $@ $$(stat -c %s $@)
 
 # Third-party objects, for godwit.efi and once more for host programs.  Warnings there are not ours.
