@@ -86,13 +86,15 @@ static void round_reset(struct mig_tx *m)
 
 #define CLOCK_DRIFT 4000                             /* 250 ppm, as in pvclock.c */
 
-static void rx_clock_learn(struct mig_tx *m, uint64_t rx_us)
+/* The answer to the end of a round, which says rx_us: learn from it, and return how long it took. */
+static uint64_t rx_clock_learn(struct mig_tx *m, uint64_t rx_us)
 {
     uint64_t now = tx_now(m), rtt = MAX(now - m->round_sent_us, 1u);
-    if (m->rx_clock_rtt_us && rtt > m->rx_clock_rtt_us + (now - m->rx_clock_at_us) / CLOCK_DRIFT) return;
+    if (m->rx_clock_rtt_us && rtt > m->rx_clock_rtt_us + (now - m->rx_clock_at_us) / CLOCK_DRIFT) return rtt;
     m->rx_clock_lead_us = rx_us - now + rtt / 2;
     m->rx_clock_rtt_us = rtt;
     m->rx_clock_at_us = now;
+    return rtt;
 }
 
 static void round_end_put(struct mig_tx *m, uint64_t pages)
@@ -310,9 +312,8 @@ void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
     if (ack->bytes > m->acked_bytes) m->progress_us = m->now;
     m->acked_bytes = MAX(m->acked_bytes, ack->bytes);
     if (ack->round) {
-        rx_clock_learn(m, ack->clock_us);
-        uint64_t rtt = m->now - MIN(m->now, m->round_sent_us);
-        if (!m->st.rtt_us || rtt < m->st.rtt_us) m->st.rtt_us = MAX(rtt, 1u);
+        uint64_t rtt = rx_clock_learn(m, ack->clock_us);
+        if (!m->st.rtt_us || rtt < m->st.rtt_us) m->st.rtt_us = rtt;
         m->sub = TX_HARVEST;
     } else if (m->st.round == 1 && ack->bytes > m->ack_bytes && m->now > m->ack_us + 200000) {
         m->st.bytes_per_s = (ack->bytes - m->ack_bytes) * 1000000 / (m->now - m->ack_us);    /* live, until a round has ended */
