@@ -303,6 +303,39 @@ enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void
     return first;
 }
 
+struct items { const char *path, *key; enum exit_code (*each)(struct host *h, json_t *item, void *ctx); void *ctx; };
+
+static enum exit_code items_of(struct host *h, void *ctx)
+{
+    const struct items *list = ctx;
+    struct answer a;
+    size_t i;
+    json_t *item;
+    enum exit_code first = ask(h, "GET", list->path, NULL, &a);
+    if (first)
+        return first;
+    json_array_foreach(json_object_get(a.json, list->key), i, item) {
+        json_object_set_new(item, "host", json_string(h->name));
+        enum exit_code e = list->each(h, item, list->ctx);
+        first = first ? first : e;
+    }
+    answer_free(&a);
+    return first;
+}
+
+enum exit_code each_item(const char *path, const char *key, enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx)
+{
+    return each_host(items_of, &(struct items){ path, key, each, ctx });
+}
+
+void print_list(const char *key, json_t *all)
+{
+    if (options.json)
+        print_json(json_pack("{s:o}", key, all));
+    else
+        json_decref(all);
+}
+
 static enum exit_code take(struct host *h, void *ctx)
 {
     *(struct host **)ctx = h;

@@ -96,6 +96,10 @@ void print_json_error(void);
 
 /** Call each for every host that --host names, or for all; with errors go on.  Returns the first error. */
 enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void *ctx);
+/** The same for every object of the array that GET path has under key; each object is told its "host". */
+enum exit_code each_item(const char *path, const char *key, enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx);
+/** With --json print {key: all}; all is stolen. */
+void print_list(const char *key, json_t *all);
 /** The one host that is meant: --host, or the only one. */
 enum exit_code one_host(struct host **out);
 

@@ -38,10 +38,7 @@ enum exit_code cmd_host_list(int argc, char **argv)
     if (!options.json)
         printf("%-16s %-22s %-8s %5s %8s %8s      %s\n", "HOST", "ADDRESS", "CPU", "CPUS", "MEMORY", "FREE", "ROLE");
     enum exit_code e = each_host(list_one, all);
-    if (options.json)
-        print_json(json_pack("{s:o}", "hosts", all));
-    else
-        json_decref(all);
+    print_list("hosts", all);
     return e;
 }
 
@@ -64,15 +61,19 @@ static void show(const json_t *o)
         printf("%s\n", json_string_value(v));
 }
 
+/* Ask the host that the command names, or the one that is meant. */
+static enum exit_code ask_named(int argc, char **argv, const char *method, const char *path, struct host **h, struct answer *a)
+{
+    options.host = argc ? argv[0] : options.host;
+    enum exit_code e = one_host(h);
+    return e ? e : ask(*h, method, path, NULL, a);
+}
+
 enum exit_code cmd_host_show(int argc, char **argv)
 {
     struct host *h = NULL;
     struct answer a;
-    if (argc)
-        options.host = argv[0];
-    enum exit_code e = one_host(&h);
-    if (!e)
-        e = ask(h, "GET", "/v1/host", NULL, &a);
+    enum exit_code e = ask_named(argc, argv, "GET", "/v1/host", &h, &a);
     if (e)
         return e;
     if (options.json)
@@ -87,11 +88,7 @@ enum exit_code cmd_host_log(int argc, char **argv)
 {
     struct host *h = NULL;
     struct answer a;
-    if (argc)
-        options.host = argv[0];
-    enum exit_code e = one_host(&h);
-    if (!e)
-        e = ask(h, "GET", "/v1/log", NULL, &a);
+    enum exit_code e = ask_named(argc, argv, "GET", "/v1/log", &h, &a);
     if (e)
         return e;
     if (options.json)
@@ -217,11 +214,8 @@ enum exit_code cmd_host_evacuate(int argc, char **argv)
 {
     struct host *h = NULL;
     struct answer a;
-    options.host = argc ? argv[0] : options.host;
-    enum exit_code e = one_host(&h);
-    if (!e)
-        e = options.status ? ask(h, "GET", "/v1/host/evacuate", NULL, &a) :
-            ask(h, "POST", options.cancel ? "/v1/host/evacuate/cancel" : "/v1/host/evacuate", NULL, &a);
+    bool cancel = options.cancel && !options.status;
+    enum exit_code e = ask_named(argc, argv, options.status ? "GET" : "POST", cancel ? "/v1/host/evacuate/cancel" : "/v1/host/evacuate", &h, &a);
     if (!e && !options.detach && !options.status)
         e = watch_evacuation(h, &a);
     if (e)

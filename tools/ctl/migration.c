@@ -182,25 +182,12 @@ enum exit_code cmd_vm_migrate(int argc, char **argv)
 struct search { const char *vm; struct host *host; unsigned long long id, age_us; bool active; };
 
 /* The newest of the guest's moves; one that is under way before any that has ended. */
-static enum exit_code search_one(struct host *h, void *ctx)
+static enum exit_code search_one(struct host *h, json_t *v, void *ctx)
 {
     struct search *s = ctx;
-    struct answer a;
-    size_t i;
-    json_t *v;
-    enum exit_code e = ask(h, "GET", "/v1/migrations", NULL, &a);
-    if (e)
-        return e;
-    json_array_foreach(json_object_get(a.json, "migrations"), i, v) {
-        bool active = !get_bool(v, "ended"), better = active != s->active ? active : get_num(v, "age_us") < s->age_us;
-        if (strcmp(get_str(v, "vm"), s->vm) || (s->host && !better))
-            continue;
-        s->host = h;
-        s->id = get_num(v, "id");
-        s->age_us = get_num(v, "age_us");
-        s->active = active;
-    }
-    answer_free(&a);
+    bool active = !get_bool(v, "ended"), better = active != s->active ? active : get_num(v, "age_us") < s->age_us;
+    if (!strcmp(get_str(v, "vm"), s->vm) && (!s->host || better))
+        *s = (struct search){ .vm = s->vm, .host = h, .id = get_num(v, "id"), .age_us = get_num(v, "age_us"), .active = active };
     return EXIT_GOOD;
 }
 
@@ -220,7 +207,7 @@ static enum exit_code find_job(const char *which, struct host **h, unsigned long
         return e;
     }
     struct search s = { .vm = which };
-    enum exit_code e = each_host(search_one, &s);
+    enum exit_code e = each_item("/v1/migrations", "migrations", search_one, &s);
     *h = s.host;
     *id = s.id;
     return s.host ? EXIT_GOOD : fail(e ? e : EXIT_REFUSED, "no move of %s is known; `godwitctl migration list` shows those that are", which);
@@ -228,28 +215,18 @@ static enum exit_code find_job(const char *which, struct host **h, unsigned long
 
 /* ---- commands ---- */
 
-static enum exit_code list_one(struct host *h, void *ctx)
+static enum exit_code list_one(struct host *h, json_t *v, void *all)
 {
-    struct answer a;
-    size_t i;
-    json_t *v;
-    enum exit_code e = ask(h, "GET", "/v1/migrations", NULL, &a);
-    if (e)
-        return e;
-    json_array_foreach(json_object_get(a.json, "migrations"), i, v) {
-        char id[NAME_MAX_LEN + 24];
-        json_object_set_new(v, "host", json_string(h->name));
-        json_array_append(ctx, v);
-        char before[40] = "";
-        if (!strcmp(get_str(v, "state"), "queued"))
-            snprintf(before, sizeof(before), "%llu before it", get_num(v, "queue_position"));
-        snprintf(id, sizeof(id), "%s/%llu", h->name, get_num(v, "id"));
-        if (!options.json)
-            printf("%-14s %-20s %-12s %-10s %4llu%% %7llu.%llu s %8llu ms  %s%s\n", id, get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"),
-                   get_num(v, "percent"), get_num(v, "elapsed_us") / 1000000, get_num(v, "elapsed_us") / 100000 % 10, get_num(v, "blackout_us") / 1000,
-                   before, get_str(json_object_get(v, "error"), "message"));
-    }
-    answer_free(&a);
+    char id[NAME_MAX_LEN + 24], before[40] = "";
+    json_array_append(all, v);
+    if (options.json)
+        return EXIT_GOOD;
+    if (!strcmp(get_str(v, "state"), "queued"))
+        snprintf(before, sizeof(before), "%llu before it", get_num(v, "queue_position"));
+    snprintf(id, sizeof(id), "%s/%llu", h->name, get_num(v, "id"));
+    printf("%-14s %-20s %-12s %-10s %4llu%% %7llu.%llu s %8llu ms  %s%s\n", id, get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"),
+           get_num(v, "percent"), get_num(v, "elapsed_us") / 1000000, get_num(v, "elapsed_us") / 100000 % 10, get_num(v, "blackout_us") / 1000,
+           before, get_str(json_object_get(v, "error"), "message"));
     return EXIT_GOOD;
 }
 
@@ -259,11 +236,8 @@ enum exit_code cmd_migration_list(int argc, char **argv)
     json_t *all = json_array();
     if (!options.json)
         printf("%-14s %-20s %-12s %-10s %5s %11s %11s\n", "MOVE", "GUEST", "TO", "STATE", "DONE", "TIME", "BLACKOUT");
-    enum exit_code e = each_host(list_one, all);
-    if (options.json)
-        print_json(json_pack("{s:o}", "migrations", all));
-    else
-        json_decref(all);
+    enum exit_code e = each_item("/v1/migrations", "migrations", list_one, all);
+    print_list("migrations", all);
     return e;
 }
 

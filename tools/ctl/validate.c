@@ -84,22 +84,9 @@ static enum exit_code validate_vm(struct host *h, const char *vm, struct verdict
     return e;
 }
 
-static enum exit_code validate_host(struct host *h, void *ctx)
+static enum exit_code validate_running(struct host *h, json_t *vm, void *ctx)
 {
-    struct answer a;
-    size_t i;
-    json_t *vm;
-    enum exit_code first = ask(h, "GET", "/v1/vms", NULL, &a);
-    if (first)
-        return first;
-    json_array_foreach(json_object_get(a.json, "vms"), i, vm) {
-        if (strcmp(get_str(vm, "state"), "running"))
-            continue;
-        enum exit_code e = validate_vm(h, get_str(vm, "name"), ctx);
-        first = first ? first : e;
-    }
-    answer_free(&a);
-    return first;
+    return strcmp(get_str(vm, "state"), "running") ? EXIT_GOOD : validate_vm(h, get_str(vm, "name"), ctx);
 }
 
 enum exit_code cmd_validate(int argc, char **argv)
@@ -109,13 +96,11 @@ enum exit_code cmd_validate(int argc, char **argv)
     json_t *vm;
     enum exit_code e;
     if (!argc) {
-        e = each_host(validate_host, &v);
+        e = each_item("/v1/vms", "vms", validate_running, &v);
     } else if (!(e = find_vm(argv[0], &h, &vm))) {
         json_decref(vm);
         e = validate_vm(h, argv[0], &v);
     }
-    if (options.json)
-        print_json(json_pack("{s:O}", "verdicts", v.all));
-    json_decref(v.all);
+    print_list("verdicts", v.all);
     return e ? e : v.stuck ? EXIT_REFUSED : EXIT_GOOD;
 }

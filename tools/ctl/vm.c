@@ -7,22 +7,12 @@
 
 #define MIB 1048576
 
-static enum exit_code list_one(struct host *h, void *ctx)
+static enum exit_code list_one(struct host *h, json_t *v, void *all)
 {
-    struct answer a;
-    size_t i;
-    json_t *v;
-    enum exit_code e = ask(h, "GET", "/v1/vms", NULL, &a);
-    if (e)
-        return e;
-    json_array_foreach(json_object_get(a.json, "vms"), i, v) {
-        json_object_set_new(v, "host", json_string(h->name));
-        json_array_append(ctx, v);
-        if (!options.json)
-            printf("%-20s %-12s %-9s %6llu MiB %5llu  %s%s\n", get_str(v, "name"), h->name, get_str(v, "state"), get_num(v, "memory_bytes") / MIB,
-                   get_num(v, "cpus"), get_bool(v, "moving") ? "moving" : "", get_str(v, "crash_reason"));
-    }
-    answer_free(&a);
+    json_array_append(all, v);
+    if (!options.json)
+        printf("%-20s %-12s %-9s %6llu MiB %5llu  %s%s\n", get_str(v, "name"), h->name, get_str(v, "state"), get_num(v, "memory_bytes") / MIB,
+               get_num(v, "cpus"), get_bool(v, "moving") ? "moving" : "", get_str(v, "crash_reason"));
     return EXIT_GOOD;
 }
 
@@ -32,11 +22,8 @@ enum exit_code cmd_vm_list(int argc, char **argv)
     json_t *all = json_array();
     if (!options.json)
         printf("%-20s %-12s %-9s %10s %5s\n", "NAME", "HOST", "STATE", "MEMORY", "CPUS");
-    enum exit_code e = each_host(list_one, all);
-    if (options.json)
-        print_json(json_pack("{s:o}", "vms", all));
-    else
-        json_decref(all);
+    enum exit_code e = each_item("/v1/vms", "vms", list_one, all);
+    print_list("vms", all);
     return e;
 }
 
@@ -46,7 +33,6 @@ struct search {
     const char *name;
     struct host *host;                  /* the best so far */
     json_t *vm;                         /* owned */
-    unsigned n_hosts_down;
 };
 
 /* A guest may be defined on several hosts, and is not stopped on one of them at most (while it moves: on two; the source is the one that answers for it). */
@@ -56,32 +42,21 @@ static int rank(const json_t *vm)
     return !strcmp(state, "stopped") ? 1 : !strcmp(state, "incoming") ? 2 : 3;
 }
 
-static enum exit_code search_one(struct host *h, void *ctx)
+static enum exit_code search_one(struct host *h, json_t *v, void *ctx)
 {
     struct search *s = ctx;
-    struct answer a;
-    size_t i;
-    json_t *v;
-    enum exit_code e = ask(h, "GET", "/v1/vms", NULL, &a);
-    if (e) {
-        s->n_hosts_down++;
-        return e;
-    }
-    json_array_foreach(json_object_get(a.json, "vms"), i, v) {
-        if (strcmp(get_str(v, "name"), s->name) || (s->vm && rank(v) <= rank(s->vm)))
-            continue;
-        json_decref(s->vm);
-        s->vm = json_incref(v);
-        s->host = h;
-    }
-    answer_free(&a);
+    if (strcmp(get_str(v, "name"), s->name) || (s->vm && rank(v) <= rank(s->vm)))
+        return EXIT_GOOD;
+    json_decref(s->vm);
+    s->vm = json_incref(v);
+    s->host = h;
     return EXIT_GOOD;
 }
 
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm)
 {
     struct search s = { .name = name };
-    enum exit_code e = each_host(search_one, &s);
+    enum exit_code e = each_item("/v1/vms", "vms", search_one, &s);
     *host = s.host;
     *vm = s.vm;
     if (s.host)
