@@ -36,6 +36,16 @@ static const struct job *need_job(struct api_call *c)
     return NULL;
 }
 
+/* The same, and it has not ended. */
+static const struct job *need_active_job(struct api_call *c)
+{
+    const struct job *j = need_job(c);
+    if (!j || !migration_job_over(j))
+        return j;
+    api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, state_name(j->state));
+    return NULL;
+}
+
 /* The fields of an object that is open. */
 static void put_job(struct json *o, const struct job *j)
 {
@@ -49,7 +59,7 @@ static void put_job(struct json *o, const struct job *j)
         json_str(o, "doubt", doubt);
     json_bool(o, "ended", migration_job_over(j));
     json_num(o, "queue_position", migration_queue_position(j));
-    json_str(o, "phase", j->state == JOB_CONNECTING ? "CONNECT" : s->phase ? s->phase : "");
+    json_str(o, "phase", s->phase);
     if (j->automatic)
         json_str(o, "why_peer", j->why_peer);
     json_str(o, "route", j->route);
@@ -199,34 +209,26 @@ void api_migration_start(struct api_call *c)
 void api_migration_cancel(struct api_call *c)
 {
     char said[256];
-    const struct job *j = need_job(c);
+    const struct job *j = need_active_job(c);
     if (!j)
         return;
-    if (migration_job_over(j))
-        api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, state_name(j->state));
-    else {
-        enum hv_err e = operate_cancel(j->guest, said, sizeof(said));
-        api_said(c, e, said);
-    }
+    enum hv_err e = operate_cancel(j->guest, said, sizeof(said));
+    api_said(c, e, said);
 }
 
 void api_migration_resolve(struct api_call *c)
 {
     char said[640];
     bool here, sure = false;
-    const struct job *j = need_job(c);
+    const struct job *j = need_active_job(c);
     if (!j)
         return;
     if (json_get_bool(&c->in, "here", &here) || (json_get_bool(&c->in, "sure", &sure) == HV_E_INVAL)) {
         api_fail(c, HV_E_INVAL, 0, "the body must say \"here\": true or false, and \"sure\": true to have it done");
         return;
     }
-    if (migration_job_over(j))
-        api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, state_name(j->state));
-    else {
-        enum hv_err e = operate_resolve(j->guest, here, sure, said, sizeof(said));
-        api_said(c, e, said);
-    }
+    enum hv_err e = operate_resolve(j->guest, here, sure, said, sizeof(said));
+    api_said(c, e, said);
 }
 
 void api_validate(struct api_call *c)
