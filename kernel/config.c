@@ -65,26 +65,62 @@ bool config_number(const char *s, uint64_t min, uint64_t max, uint64_t *out)
     return true;
 }
 
+static bool set_unsigned(const char *s, unsigned min, unsigned max, unsigned *out)
+{
+    uint64_t n;
+    if (!config_number(s, min, max, &n))
+        return false;
+    *out = (unsigned)n;
+    return true;
+}
+
+static bool set_port(const char *s, unsigned min, uint16_t *out)
+{
+    unsigned n;
+    if (!set_unsigned(s, min, 65535, &n))
+        return false;
+    *out = (uint16_t)n;
+    return true;
+}
+
+/* Which of the n words s is; -1: none. */
+static int word_index(const char *s, const char *const *words, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (!strcmp(s, words[i]))
+            return (int)i;
+    return -1;
+}
+
 static bool boolean(const char *s, bool *out)
 {
     static const char *const words[] = { "no", "yes", "off", "on", "false", "true", "0", "1" };
-    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
-        if (!strcmp(s, words[i])) {
-            *out = i & 1;
-            return true;
-        }
-    return false;
+    int i = word_index(s, words, ARRAY_SIZE(words));
+    if (i >= 0)
+        *out = i & 1;
+    return i >= 0;
 }
 
+/* The address at *s, which ends after it; false: none, and out is not of use. */
 static bool ip4(const char **s, uint8_t out[4])
 {
-    uint8_t ip[4];
     for (int i = 0; i < 4; i++) {
         uint64_t n;
         if ((i && *(*s)++ != '.') || !digits(s, 255, &n))
             return false;
-        ip[i] = (uint8_t)n;
+        out[i] = (uint8_t)n;
     }
+    return true;
+}
+
+/* One machine's address: not 0.x, not 127.x, not multicast or broadcast. */
+static bool is_machine(const uint8_t ip[4]) { return ip[0] != 0 && ip[0] != 127 && ip[0] < 224; }
+
+static bool host_ip4(const char *s, uint8_t out[4])
+{
+    uint8_t ip[4];
+    if (!ip4(&s, ip) || *s || !is_machine(ip))
+        return false;
     memcpy(out, ip, 4);
     return true;
 }
@@ -92,20 +128,9 @@ static bool ip4(const char **s, uint8_t out[4])
 bool config_network_parse(const char *s, struct config_network *out)
 {
     struct config_network n;
-    uint64_t prefix_len;
-    if (!ip4(&s, n.ip) || *s++ != '/' || !config_number(s, 1, 32, &prefix_len))
+    if (!ip4(&s, n.ip) || *s++ != '/' || !set_unsigned(s, 1, 32, &n.prefix_len))
         return false;
-    n.prefix_len = (unsigned)prefix_len;
     *out = n;
-    return true;
-}
-
-static bool host_ip4(const char *s, uint8_t out[4])      /* one machine's address: not 0.x, not 127.x, not multicast or broadcast */
-{
-    uint8_t ip[4];
-    if (!ip4(&s, ip) || *s || ip[0] == 0 || ip[0] == 127 || ip[0] >= 224)
-        return false;
-    memcpy(out, ip, 4);
     return true;
 }
 
@@ -243,23 +268,6 @@ static bool memory_size(const char *s, uint64_t min, uint64_t *out)
 typedef bool set_fn(struct parser *p, const char *v);
 struct key { const char *name; set_fn *set; const char *expected; };
 
-static bool set_unsigned(const char *v, unsigned min, unsigned max, unsigned *out)
-{
-    uint64_t n;
-    if (!config_number(v, min, max, &n))
-        return false;
-    *out = (unsigned)n;
-    return true;
-}
-static bool set_port(const char *v, uint16_t *out)
-{
-    uint64_t n;
-    if (!config_number(v, 1, 65535, &n))
-        return false;
-    *out = (uint16_t)n;
-    return true;
-}
-
 /* The next item of a list "a, b, c" at *s, without blanks around it, into item; false: none is left, or it is too long (then *s is not NULL). */
 static bool list_item(const char **s, char *item, size_t cap)
 {
@@ -296,17 +304,16 @@ static bool host_networks(struct parser *p, const char *v)
 static bool host_ip(struct parser *p, const char *v)
 {
     struct host_config *h = &p->c->host;
-    uint8_t ip[4];
-    uint64_t prefix_len;
+    struct config_network n;
     if (!strcmp(v, "dhcp")) {
         h->dhcp = true;
         return true;
     }
-    if (!ip4(&v, ip) || *v++ != '/' || !config_number(v, 1, 30, &prefix_len) || ip[0] == 0 || ip[0] == 127 || ip[0] >= 224)
+    if (!config_network_parse(v, &n) || n.prefix_len > 30 || !is_machine(n.ip))
         return false;
     h->dhcp = false;
-    memcpy(h->ip, ip, 4);
-    h->prefix_len = (unsigned)prefix_len;
+    memcpy(h->ip, n.ip, 4);
+    h->prefix_len = n.prefix_len;
     return true;
 }
 static bool host_gateway(struct parser *p, const char *v)
@@ -317,23 +324,14 @@ static bool host_gateway(struct parser *p, const char *v)
 static bool host_dirty_log(struct parser *p, const char *v)
 {
     static const char *const words[] = { [DIRTY_AUTO] = "auto", [DIRTY_WP] = "wp", [DIRTY_AD] = "ad", [DIRTY_PML] = "pml" };
-    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
-        if (!strcmp(v, words[i])) {
-            p->c->host.dirty_mech = (enum dirty_mech)i;
-            return true;
-        }
-    return false;
+    int i = word_index(v, words, ARRAY_SIZE(words));
+    if (i >= 0)
+        p->c->host.dirty_mech = (enum dirty_mech)i;
+    return i >= 0;
 }
 static bool host_name(struct parser *p, const char *v)     { return name(v, p->c->host.name); }
-static bool host_port(struct parser *p, const char *v)     { return set_port(v, &p->c->host.port); }
-static bool host_api_port(struct parser *p, const char *v)
-{
-    uint64_t n;
-    if (!config_number(v, 0, 65535, &n))
-        return false;
-    p->c->host.api_port = (uint16_t)n;
-    return true;
-}
+static bool host_port(struct parser *p, const char *v)     { return set_port(v, 1, &p->c->host.port); }
+static bool host_api_port(struct parser *p, const char *v) { return set_port(v, 0, &p->c->host.api_port); }
 static bool host_key(struct parser *p, const char *v)      { return file_name(v, p->c->host.key); }
 static bool host_cert(struct parser *p, const char *v)     { return file_name(v, p->c->host.cert); }
 static bool host_pool(struct parser *p, const char *v)     { return file_name(v, p->c->host.pool_cpuid); }
@@ -361,7 +359,7 @@ static bool peer_address(struct parser *p, const char *v)
     p->peer->n_other_ips = n - 1;
     return true;
 }
-static bool peer_port(struct parser *p, const char *v)     { return set_port(v, &p->peer->port); }
+static bool peer_port(struct parser *p, const char *v)     { return set_port(v, 1, &p->peer->port); }
 static bool peer_fingerprint(struct parser *p, const char *v) { return hex_bytes(v, p->peer->fingerprint, 32, false); }
 
 static bool client_role(struct parser *p, const char *v)
@@ -391,12 +389,10 @@ static bool vm_autostart(struct parser *p, const char *v)
 static bool vm_on_shutdown(struct parser *p, const char *v)
 {
     static const char *const words[] = { [ON_SHUTDOWN_REFUSE] = "refuse", [ON_SHUTDOWN_STOP] = "stop", [ON_SHUTDOWN_EVACUATE] = "evacuate" };
-    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
-        if (!strcmp(v, words[i])) {
-            p->vm->on_shutdown = (enum on_shutdown)i;
-            return true;
-        }
-    return false;
+    int i = word_index(v, words, ARRAY_SIZE(words));
+    if (i >= 0)
+        p->vm->on_shutdown = (enum on_shutdown)i;
+    return i >= 0;
 }
 static bool vm_nic(struct parser *p, const char *v)        { return boolean(v, &p->vm->nic); }
 static bool vm_rng(struct parser *p, const char *v)        { return boolean(v, &p->vm->rng); }
@@ -406,7 +402,7 @@ static bool nbd_target(const char *s, struct nbd_config *out)
 {
     struct nbd_config n = { .port = CONFIG_DEFAULT_NBD_PORT, .tls = out->tls };
     uint64_t port;
-    if (!ip4(&s, n.ip) || n.ip[0] == 0 || n.ip[0] == 127 || n.ip[0] >= 224)
+    if (!ip4(&s, n.ip) || !is_machine(n.ip))
         return false;
     if (*s == ':') {
         s++;
@@ -448,10 +444,7 @@ static bool vm_console(struct parser *p, const char *v)
 static bool vm_cpu(struct parser *p, const char *v)
 {
     static const char *const words[] = { "host", "x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v4", "pool" };
-    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
-        if (!strcmp(v, words[i]))
-            return text(v, p->vm->cpu, sizeof(p->vm->cpu), false);
-    return false;
+    return word_index(v, words, ARRAY_SIZE(words)) >= 0 && text(v, p->vm->cpu, sizeof(p->vm->cpu), false);
 }
 static bool vm_mac(struct parser *p, const char *v)
 {
@@ -617,38 +610,36 @@ static bool fingerprint_taken(const struct peer_config *list, unsigned n)
     return false;
 }
 
+/* Something is the matter with the whole section?  Then say so. */
+static bool lacks(struct parser *p, bool bad, const char *key, const char *expected)
+{
+    if (bad)
+        mistake(p, p->section_line, key, expected);
+    return bad;
+}
+
 /* What the section just read still lacks; without it the section is dropped. */
 static void section_end(struct parser *p)
 {
+    bool out = false;
     if (p->section == SEC_VM) {
-        bool memory = p->good & BIT32(VM_MEMORY), kernel = p->good & BIT32(VM_KERNEL);
-        if (!memory)
-            mistake(p, p->section_line, "memory", "a valid memory; this VM is left out");
-        if (!kernel)
-            mistake(p, p->section_line, "kernel", "a valid kernel; this VM is left out");
         bool secret = p->seen & BIT32(VM_DISK_FINGERPRINT), secured = p->vm->nbd.tls && p->vm->nbd.port;
-        if (secret && !secured)
-            mistake(p, p->section_line, "disk-fingerprint", "a valid one, with disk = nbd:...; this VM is left out, for its disk must not go unencrypted");
-        if (!memory || !kernel || (secret && !secured))
-            p->c->n_vms--;
+        out |= lacks(p, !(p->good & BIT32(VM_MEMORY)), "memory", "a valid memory; this VM is left out");
+        out |= lacks(p, !(p->good & BIT32(VM_KERNEL)), "kernel", "a valid kernel; this VM is left out");
+        out |= lacks(p, secret && !secured, "disk-fingerprint",
+                     "a valid one, with disk = nbd:...; this VM is left out, for its disk must not go unencrypted");
+        p->c->n_vms -= out;
     } else if (p->section == SEC_PEER) {
-        bool address = p->good & BIT32(PEER_ADDRESS), fingerprint = p->good & BIT32(PEER_FINGERPRINT);
-        bool taken = fingerprint && fingerprint_taken(p->c->peers, p->c->n_peers);
-        if (!address)
-            mistake(p, p->section_line, "address", "a valid address; this peer is left out");
-        if (!fingerprint)
-            mistake(p, p->section_line, "fingerprint", "a valid fingerprint; this peer is left out");
-        if (taken)
-            mistake(p, p->section_line, "fingerprint", "a fingerprint that no other peer has; this peer is left out");
-        if (!address || !fingerprint || taken)
-            p->c->n_peers--;
+        bool fingerprint = p->good & BIT32(PEER_FINGERPRINT), taken = fingerprint && fingerprint_taken(p->c->peers, p->c->n_peers);
+        out |= lacks(p, !(p->good & BIT32(PEER_ADDRESS)), "address", "a valid address; this peer is left out");
+        out |= lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this peer is left out");
+        out |= lacks(p, taken, "fingerprint", "a fingerprint that no other peer has; this peer is left out");
+        p->c->n_peers -= out;
     } else if (p->section == SEC_CLIENT) {
         bool fingerprint = p->good & BIT32(CLIENT_FINGERPRINT), taken = fingerprint && fingerprint_taken(p->c->clients, p->c->n_clients);
-        if (!fingerprint || taken) {
-            mistake(p, p->section_line, "fingerprint", taken ? "a fingerprint that no other client has; this client is left out"
-                                                             : "a valid fingerprint; this client is left out");
-            p->c->n_clients--;
-        }
+        out |= lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this client is left out");
+        out |= lacks(p, taken, "fingerprint", "a fingerprint that no other client has; this client is left out");
+        p->c->n_clients -= out;
     }
     p->section = SEC_NONE;
 }
@@ -683,42 +674,23 @@ static enum section vm_begin(struct parser *p, const char *given)
     return SEC_IGNORED;
 }
 
-static enum section peer_begin(struct parser *p, const char *given)
+/* [peer] or [client]: the one has an address, the other a role. */
+static enum section peer_begin(struct parser *p, const char *given, bool client)
 {
     char peer_name[CONFIG_NAME_LEN] = "";
-    struct config *c = p->c;
+    struct peer_config *list = client ? p->c->clients : p->c->peers;
+    unsigned *n = client ? &p->c->n_clients : &p->c->n_peers;
     if (!name(given, peer_name))
-        mistake(p, p->line, "", "[peer NAME]; a name is " NAME);
-    else if (config_peer(c, peer_name))
-        mistake(p, p->line, "", "a name that no other peer has");
-    else if (c->n_peers == CONFIG_MAX_PEERS)
-        mistake(p, p->line, "", "at most 16 peers");
+        mistake(p, p->line, "", client ? "[client NAME]; a name is " NAME : "[peer NAME]; a name is " NAME);
+    else if (by_name(list, *n, peer_name))
+        mistake(p, p->line, "", client ? "a name that no other client has" : "a name that no other peer has");
+    else if (*n == (client ? CONFIG_MAX_CLIENTS : CONFIG_MAX_PEERS))
+        mistake(p, p->line, "", client ? "at most 16 clients" : "at most 16 peers");
     else {
-        p->peer = &c->peers[c->n_peers++];
-        memset(p->peer, 0, sizeof(*p->peer));
+        p->peer = &list[(*n)++];
+        *p->peer = (struct peer_config){ .trust = client ? TRUST_READ : TRUST_PEER, .port = client ? 0 : CONFIG_DEFAULT_PORT };
         memcpy(p->peer->name, peer_name, CONFIG_NAME_LEN);
-        p->peer->port = CONFIG_DEFAULT_PORT;
-        return SEC_PEER;
-    }
-    return SEC_IGNORED;
-}
-
-static enum section client_begin(struct parser *p, const char *given)
-{
-    char client_name[CONFIG_NAME_LEN] = "";
-    struct config *c = p->c;
-    if (!name(given, client_name))
-        mistake(p, p->line, "", "[client NAME]; a name is " NAME);
-    else if (by_name(c->clients, c->n_clients, client_name))
-        mistake(p, p->line, "", "a name that no other client has");
-    else if (c->n_clients == CONFIG_MAX_CLIENTS)
-        mistake(p, p->line, "", "at most 16 clients");
-    else {
-        p->peer = &c->clients[c->n_clients++];
-        memset(p->peer, 0, sizeof(*p->peer));
-        memcpy(p->peer->name, client_name, CONFIG_NAME_LEN);
-        p->peer->trust = TRUST_READ;
-        return SEC_CLIENT;
+        return client ? SEC_CLIENT : SEC_PEER;
     }
     return SEC_IGNORED;
 }
@@ -738,9 +710,9 @@ static void section_begin(struct parser *p, const char *section)
     else if ((given = after_word(section, "vm")))
         p->section = vm_begin(p, given);
     else if ((given = after_word(section, "peer")))
-        p->section = peer_begin(p, given);
+        p->section = peer_begin(p, given, false);
     else if ((given = after_word(section, "client")))
-        p->section = client_begin(p, given);
+        p->section = peer_begin(p, given, true);
     else {
         mistake(p, p->line, "", "[host], [peer NAME], [client NAME] or [vm NAME]");
         p->section = SEC_IGNORED;
@@ -871,12 +843,12 @@ static void gateway_check(struct parser *p)
     struct host_config *h = &p->c->host;
     if (!p->gateway_line || h->dhcp)
         return;
-    for (unsigned bit = 0; bit < h->prefix_len; bit++)
-        if ((h->ip[bit / 8] ^ h->gateway[bit / 8]) & (0x80 >> bit % 8)) {
-            memset(h->gateway, 0, sizeof(h->gateway));
-            mistake(p, p->gateway_line, "gateway", "an address inside the network of ip");
-            return;
-        }
+    struct config_network own = { .prefix_len = h->prefix_len };
+    memcpy(own.ip, h->ip, sizeof(own.ip));
+    if (config_network_has(&own, h->gateway))
+        return;
+    memset(h->gateway, 0, sizeof(h->gateway));
+    mistake(p, p->gateway_line, "gateway", "an address inside the network of ip");
 }
 
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx)
