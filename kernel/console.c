@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/console.c - COM1 is in one of three modes: typing a command, watching a job, or attached to a guest's serial port.
+ * kernel/console.c - COM1 is in one of four modes: typing a command, waiting for a guest to start, watching a job, or attached to a guest's serial port.
  *
  * Guests' output is taken from their UARTs at every turn whether somebody looks or not; the last 16 KiB of each are kept, for those who
  * attach and for console_read().  Log lines go to COM1 too, except while a guest is attached. */
