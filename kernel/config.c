@@ -56,19 +56,10 @@ static bool digits(const char **s, uint64_t max, uint64_t *out)
     return true;
 }
 
-bool config_number(const char *s, uint64_t min, uint64_t max, uint64_t *out)
+bool config_number(const char *s, unsigned min, unsigned max, unsigned *out)
 {
     uint64_t n;
     if (!digits(&s, max, &n) || *s || n < min)
-        return false;
-    *out = n;
-    return true;
-}
-
-static bool set_unsigned(const char *s, unsigned min, unsigned max, unsigned *out)
-{
-    uint64_t n;
-    if (!config_number(s, min, max, &n))
         return false;
     *out = (unsigned)n;
     return true;
@@ -77,7 +68,7 @@ static bool set_unsigned(const char *s, unsigned min, unsigned max, unsigned *ou
 static bool set_port(const char *s, unsigned min, uint16_t *out)
 {
     unsigned n;
-    if (!set_unsigned(s, min, 65535, &n))
+    if (!config_number(s, min, 65535, &n))
         return false;
     *out = (uint16_t)n;
     return true;
@@ -128,7 +119,7 @@ static bool host_ip4(const char *s, uint8_t out[4])
 bool config_network_parse(const char *s, struct config_network *out)
 {
     struct config_network n;
-    if (!ip4(&s, n.ip) || *s++ != '/' || !set_unsigned(s, 1, 32, &n.prefix_len))
+    if (!ip4(&s, n.ip) || *s++ != '/' || !config_number(s, 1, 32, &n.prefix_len))
         return false;
     *out = n;
     return true;
@@ -337,9 +328,9 @@ static bool host_cert(struct parser *p, const char *v)     { return file_name(v,
 static bool host_pool(struct parser *p, const char *v)     { return file_name(v, p->c->host.pool_cpuid); }
 static bool host_incoming(struct parser *p, const char *v) { return boolean(v, &p->c->host.incoming); }
 static bool host_outgoing(struct parser *p, const char *v) { return boolean(v, &p->c->host.outgoing); }
-static bool host_downtime(struct parser *p, const char *v) { return set_unsigned(v, 1, 60000, &p->c->host.downtime_limit_ms); }
-static bool host_bandwidth(struct parser *p, const char *v) { return set_unsigned(v, 0, 100000, &p->c->host.bandwidth_limit_mb); }
-static bool host_max_jobs(struct parser *p, const char *v) { return set_unsigned(v, 1, 16, &p->c->host.max_jobs); }
+static bool host_downtime(struct parser *p, const char *v) { return config_number(v, 1, 60000, &p->c->host.downtime_limit_ms); }
+static bool host_bandwidth(struct parser *p, const char *v) { return config_number(v, 0, 100000, &p->c->host.bandwidth_limit_mb); }
+static bool host_max_jobs(struct parser *p, const char *v) { return config_number(v, 1, 16, &p->c->host.max_jobs); }
 static bool host_guest_cpus(struct parser *p, const char *v) { return cpu_list(v, &p->c->host.guest_cpus); }
 static bool host_verify(struct parser *p, const char *v)   { return boolean(v, &p->c->host.verify); }
 static bool host_lz4(struct parser *p, const char *v)      { return boolean(v, &p->c->host.lz4); }
@@ -372,7 +363,7 @@ static bool client_role(struct parser *p, const char *v)
 }
 
 static bool vm_memory(struct parser *p, const char *v)     { return memory_size(v, MEMORY_MIN, &p->vm->memory_bytes); }
-static bool vm_cpus(struct parser *p, const char *v)       { return set_unsigned(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
+static bool vm_cpus(struct parser *p, const char *v)       { return config_number(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
 static bool vm_kernel(struct parser *p, const char *v)     { return file_name(v, p->vm->kernel); }
 static bool vm_initrd(struct parser *p, const char *v)     { return text(v, p->vm->initrd, CONFIG_PATH_LEN, true); }
 static bool vm_module(struct parser *p, const char *v)     { return config_module_add(p->vm, v); }
@@ -461,7 +452,7 @@ static bool vm_pin(struct parser *p, const char *v)
         p->vm->pin = -1;
         return true;
     }
-    if (!set_unsigned(v, 0, 63, &n))
+    if (!config_number(v, 0, 63, &n))
         return false;
     p->vm->pin = (int)n;
     return true;

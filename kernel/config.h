@@ -111,7 +111,7 @@ bool config_module_add(struct vm_config *v, const char *text);
 const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN], const char **string);
 
 /** A decimal number in [min, max], or "A.B.C.D/1..32"; false: it is not one, *out is unchanged. */
-bool config_number(const char *s, uint64_t min, uint64_t max, uint64_t *out);
+bool config_number(const char *s, unsigned min, unsigned max, unsigned *out);
 bool config_network_parse(const char *s, struct config_network *out);
 bool config_network_has(const struct config_network *n, const uint8_t ip[4]);
 /** How good is the network of a peer's address for moves: 0 best; -1: not to be used ([host] networks). */

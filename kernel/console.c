@@ -352,12 +352,12 @@ static void cmd_migrate_history(int argc, char **argv)
 
 static void cmd_migrate_report(int argc, char **argv)
 {
-    uint64_t number = 0;
+    unsigned number = 0;
     if (argc && !config_number(argv[0], 0, 1000000000, &number)) {
         print("usage: migrate report [NUMBER]; `migrate history` shows the numbers");
         return;
     }
-    const struct job *j = argc ? migration_job_numbered((unsigned)number) : migration_job(0);
+    const struct job *j = argc ? migration_job_numbered(number) : migration_job(0);
     if (j)
         migration_report(j, print);
     else

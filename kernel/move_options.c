@@ -64,15 +64,6 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
 
 /* ---- words ---- */
 
-static bool number(const char *s, unsigned min, unsigned max, unsigned *out)
-{
-    uint64_t n;
-    if (!config_number(s, min, max, &n))
-        return false;
-    *out = (unsigned)n;
-    return true;
-}
-
 /* Options with a value; NULL: it is good, else what is expected. */
 static const char *value(const char *option, const char *v, struct move_options *o)
 {
@@ -81,9 +72,9 @@ static const char *value(const char *option, const char *v, struct move_options 
     if (!strcmp(option, "--network"))
         return config_network_parse(v, &o->network) ? NULL : NETWORK_EXPECTED;
     if (!strcmp(option, "--limit"))
-        return number(v, 0, LIMIT_MAX_MB, &o->bandwidth_limit_mb) ? NULL : LIMIT_EXPECTED;
+        return config_number(v, 0, LIMIT_MAX_MB, &o->bandwidth_limit_mb) ? NULL : LIMIT_EXPECTED;
     if (!strcmp(option, "--downtime"))
-        return number(v, 1, DOWNTIME_MAX_MS, &o->downtime_limit_ms) ? NULL : DOWNTIME_EXPECTED;
+        return config_number(v, 1, DOWNTIME_MAX_MS, &o->downtime_limit_ms) ? NULL : DOWNTIME_EXPECTED;
     return "one of " MOVE_OPTIONS_USAGE;
 }
 
