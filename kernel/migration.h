@@ -2,7 +2,9 @@
  * kernel/migration.h - moves as jobs: the glue between guests (vm_manage), the engine (migrate/) and streams (net/).  Service pCPU only.
  *
  * At most [host] max-jobs moves run at once, more wait in the order in which they were asked for.  Outgoing jobs are kept after their end, newest first
- * to be found, until their slot is needed again: the last 64 with all their figures. */
+ * to be found, until their slot is needed again: the last 64 with all their figures.
+ *
+ * Behind it: migration.c, the list of jobs; migration_out.c, what a job does; migration_in.c, what comes from peers; migration_report.c, a job in words. */
 #ifndef GODWIT_KERNEL_MIGRATION_H
 #define GODWIT_KERNEL_MIGRATION_H
 
