@@ -99,7 +99,9 @@ static const struct { uint8_t cr4, reg, bit; uint32_t leaf; } feature_cr4[] = {
     { 23, CPUID_ECX, 7, 7 },                                                                                    /* CET */
 };
 
-#define KVM_FEATURES (BIT32(1) | BIT32(3) | BIT32(24))  /* no delays on port I/O; clock page MSRs 4b564d00h/01h; its stable flag is true */
+/* No delays on port I/O; clock page MSRs 4b564d00h/01h, whose stable flag is true (24); steal time MSR 4b564d03h and its TLB flush (9); hypercalls for a
+ * spinlock that is free (7) and for a turn that is not needed (13). */
+#define KVM_FEATURES (BIT32(1) | BIT32(3) | BIT32(5) | BIT32(7) | BIT32(9) | BIT32(13) | BIT32(24))
 #define PHYS_BITS_MIN   36
 #define LINEAR_BITS_MAX 48              /* 57 need LA57, which is never shown */
 #define RAM_HOLE        GIB             /* guest RAM goes round 3..4 GiB */

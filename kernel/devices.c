@@ -73,6 +73,7 @@ void devices_reset(struct vm *vm)
         lapic_reset(vm->vcpus[i], false);
         msr_bank_reset(&d->msr[i]);
         d->pvclock[i] = (struct pvclock){ 0 };
+        d->steal_time[i] = (struct steal_time){ 0 };
     }
     virtual_wire(vm->vcpus[0]);
     d->ioapic.lines = 0;

@@ -14,6 +14,7 @@
 #include "kernel/pm.h"
 #include "kernel/pvclock.h"
 #include "kernel/rtc.h"
+#include "kernel/steal_time.h"
 #include "kernel/uart.h"
 #include "kernel/vdev.h"
 #include "kernel/vm.h"
@@ -29,6 +30,7 @@ struct devices {
     struct vdevs vdevs;
     struct guest_time time;
     struct pvclock pvclock[VM_MAX_VCPUS];
+    struct steal_time steal_time[VM_MAX_VCPUS];
     struct msr_bank msr[VM_MAX_VCPUS];  /* [o] of each vCPU */
     struct io_explain explain;
 };

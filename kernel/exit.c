@@ -14,7 +14,10 @@
 
 enum { VEC_UD = 6, VEC_GP = 13 };
 #define CR4_BIT_OSXSAVE BIT64(18)
-#define KVM_NO_SUCH_CALL (-(int64_t)1000)       /* KVM_ENOSYS */
+
+/* Linux Documentation/virt/kvm/x86/hypercalls.rst: number in RAX, arguments in RBX, RCX; result in RAX. */
+enum { KVM_HC_KICK_CPU = 5, KVM_HC_SCHED_YIELD = 11 };
+enum { KVM_NOT_ALLOWED = -1, KVM_NO_SUCH_CALL = -1000 };
 
 static void inject_gp(struct vcpu *v) { vcpu_inject_exception(v, VEC_GP, true, 0); }
 
@@ -87,7 +90,36 @@ static void exit_s2_fault(struct vcpu *v, const struct vcpu_exit *x)
 static void exit_hlt(struct vcpu *v, const struct vcpu_exit *x)
 {
     vcpu_skip_insn(v, x);
-    v->halted = !lapic_has_wakeup(v);
+    v->halted = !lapic_take_wakeup(v);
+}
+
+static struct vcpu *vcpu_of_apic(struct vm *vm, uint32_t id) { return id < vm->n_vcpus ? vm->vcpus[id] : NULL; }
+
+/* What guests ask of us where vCPUs outnumber CPUs, so that they need not spin: a vCPU that waits for a spinlock halts, with interrupts off perhaps, and
+ * whoever releases it kicks it; who waits for another vCPU to answer an interrupt lets it run first.  No such vCPU: nothing happens.
+ * 32 bits of each are all there is to them, and all that a 32-bit guest can set. */
+static int64_t hypercall(struct vcpu *v, uint32_t number, uint32_t arg0, uint32_t arg1)
+{
+    struct vcpu *other = vcpu_of_apic(v->vm, number == KVM_HC_KICK_CPU ? arg1 : arg0);
+    switch (number) {
+    case KVM_HC_KICK_CPU:
+        if (other) vcpu_request(other, VCPU_REQ_UNHALT);
+        if (other) sched_urgent(other);
+        return 0;
+    case KVM_HC_SCHED_YIELD:
+        if (other && other->pcpu == v->pcpu) sched_yield_turn(v);
+        return 0;
+    }
+    return KVM_NO_SUCH_CALL;
+}
+
+static void exit_hypercall(struct vcpu *v, const struct vcpu_exit *x)
+{
+    unsigned cpl;
+    guest_cr4(v, &cpl);
+    int64_t result = cpl ? KVM_NOT_ALLOWED : hypercall(v, (uint32_t)v->gpr[GPR_RAX], (uint32_t)v->gpr[GPR_RBX], (uint32_t)v->gpr[GPR_RCX]);
+    v->gpr[GPR_RAX] = (uint64_t)result;
+    vcpu_skip_insn(v, x);
 }
 
 /* SDM 2C "XSETBV". */
@@ -130,10 +162,7 @@ void exit_handle(struct vcpu *v, const struct vcpu_exit *x)
     case VCPU_EXIT_MSR:        exit_msr(v, x); break;
     case VCPU_EXIT_S2_FAULT:   exit_s2_fault(v, x); break;
     case VCPU_EXIT_XSETBV:     exit_xsetbv(v, x); break;
-    case VCPU_EXIT_HYPERCALL:
-        v->gpr[GPR_RAX] = (uint64_t)KVM_NO_SUCH_CALL;
-        vcpu_skip_insn(v, x);
-        break;
+    case VCPU_EXIT_HYPERCALL:  exit_hypercall(v, x); break;
     case VCPU_EXIT_INVD:       vcpu_skip_insn(v, x); break;
     case VCPU_EXIT_UD:         vcpu_inject_exception(v, VEC_UD, false, 0); break;
     case VCPU_EXIT_SHUTDOWN:   exit_shutdown(v); break;

@@ -176,6 +176,15 @@ enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
     return HV_OK;
 }
 
+/* *page: the page for a write, which dirty_mark() is to follow. */
+static enum hv_err page_to_write(struct vm *vm, uint64_t gfn, char **page)
+{
+    enum hv_err e = HV_OK;
+    for (*page = NULL; !e && !*page; *page = (char *)guest_page(vm, gfn))       /* again, when guest_mem_drop() was faster */
+        e = page_back(vm, gfn);
+    return e;
+}
+
 enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
 {
     const char *in = buf;
@@ -183,17 +192,25 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
         return HV_FAIL(HV_E_RANGE);
     while (len) {
         size_t off = a.v % PAGE_SIZE, n = MIN(len, PAGE_SIZE - off);
-        char *page = NULL;
-        while (!page) {                                         /* again, when guest_mem_drop() was faster */
-            enum hv_err e = page_back(vm, gpa_gfn(a));
-            if (e)
-                return e;
-            page = (char *)guest_page(vm, gpa_gfn(a));
-        }
+        char *page;
+        enum hv_err e = page_to_write(vm, gpa_gfn(a), &page);
+        if (e)
+            return e;
         copy_to(page + off, in, n);
         dirty_mark(vm, gpa_gfn(a));                             /* after the copy: see above */
         a = gpa_add(a, n), in += n, len -= n;
     }
+    return HV_OK;
+}
+
+enum hv_err guest_xchg_u8(struct vm *vm, gpa_t a, uint8_t val, uint8_t *old)
+{
+    char *page;
+    enum hv_err e = page_to_write(vm, gpa_gfn(a), &page);
+    if (e)
+        return e;
+    *old = __atomic_exchange_n((uint8_t *)page + a.v % PAGE_SIZE, val, __ATOMIC_SEQ_CST);
+    dirty_mark(vm, gpa_gfn(a));
     return HV_OK;
 }
 

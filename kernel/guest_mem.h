@@ -49,6 +49,8 @@ void *guest_page_for_write(struct vm *vm, uint64_t gfn);
  *  HV_E_NOMEM.  Any pCPU; takes vm->mem_lock when a block must be backed. */
 HV_MUST_CHECK enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len);
 HV_MUST_CHECK enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len);
+/** Put val into the byte at a, in one access; *old: what was there.  Errors as guest_write(). */
+HV_MUST_CHECK enum hv_err guest_xchg_u8(struct vm *vm, gpa_t a, uint8_t val, uint8_t *old);
 
 /** A second-stage fault at a (write: a store).  Backs and maps, or unprotects and logs, so that the access can be retried.
  *  HV_E_RANGE: not RAM (device or nothing); HV_E_NOMEM: host memory is exhausted. */

@@ -146,12 +146,13 @@ void lapic_accept(struct vcpu *v, uint8_t vec)
 
 int lapic_in_service(const struct vcpu *v) { return highest_isr(v->lapic); }
 
-bool lapic_has_wakeup(struct vcpu *v)
+bool lapic_take_wakeup(struct vcpu *v)
 {
     unsigned req = atomic_load(&v->requests);
     if (req & (VCPU_REQ_INIT | VCPU_REQ_SIPI)) return true;
     if (v->lapic->wait_for_sipi) return false;
-    return (req & VCPU_REQ_NMI) || ((v->rflags & BIT64(9)) && lapic_pending(v) >= 0);
+    if (req & VCPU_REQ_UNHALT) atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_UNHALT);
+    return (req & (VCPU_REQ_NMI | VCPU_REQ_UNHALT)) || ((v->rflags & BIT64(9)) && lapic_pending(v) >= 0);
 }
 
 /* ---- sending ---- */

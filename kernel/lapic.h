@@ -45,8 +45,8 @@ int lapic_pending(struct vcpu *v);
 int lapic_in_service(const struct vcpu *v);
 /** vec, as returned by lapic_pending(), is being injected: in service from now on (or acknowledged at the 8259 when it came from there). */
 void lapic_accept(struct vcpu *v, uint8_t vec);
-/** Would anything wake v from HLT: NMI, INIT or SIPI request, or a deliverable interrupt with RFLAGS.IF=1? */
-bool lapic_has_wakeup(struct vcpu *v);
+/** Does anything wake v from HLT: NMI, INIT or SIPI request, a deliverable interrupt with RFLAGS.IF=1, or a VCPU_REQ_UNHALT, which that uses up?  Owner pCPU. */
+bool lapic_take_wakeup(struct vcpu *v);
 /** Host TSC at which lapic_timer_poll() has something to do, 0: never.  vCPU 0's also covers the VM's own timer (PIT channel 0). */
 uint64_t lapic_timer_deadline(struct vcpu *v);
 /** Fire what is due.  Cheap when nothing is.  vCPU 0's also polls the PIT. */

@@ -202,6 +202,7 @@ enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
     case IA32_TSC_DEADLINE_MSR: lapic_timer_poll(v); *val = v->lapic->tsc_deadline; return HV_OK;
     case MSR_KVM_SYSTEM_TIME_NEW: *val = d->pvclock[v->index].system_time_msr; return HV_OK;
     case MSR_KVM_WALL_CLOCK_NEW: *val = 0; return HV_OK;
+    case MSR_KVM_STEAL_TIME: *val = d->steal_time[v->index].msr; return HV_OK;
     }
     int i = stored_index(msr);
     if (i >= 0) { *val = d->msr[v->index].val[i]; return HV_OK; }
@@ -241,6 +242,7 @@ enum hv_err msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
     case IA32_APIC_BASE_MSR: return lapic_base_write(v, val);
     case MSR_KVM_SYSTEM_TIME_NEW: return pvclock_system_time_write(v, val);
     case MSR_KVM_WALL_CLOCK_NEW: return pvclock_wall_clock_write(v->vm, val);
+    case MSR_KVM_STEAL_TIME: return steal_time_write(v, val);
     case IA32_TSC: explain(v, msr, true, val, "the TSC belongs to the whole VM and cannot be set, ignored"); return HV_OK;
     }
     if (stored_index(msr) < 0) return other_write(v, msr, val);

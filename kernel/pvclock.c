@@ -31,7 +31,6 @@
  * The clock page (Linux Documentation/virt/kvm/x86/msr.rst): version is odd while we write.  All vCPUs get the same (base_tsc, base_ns), so the
  * page may carry the "stable" flag, and readers on different vCPUs need no common maximum. */
 #include "kernel/pvclock.h"
-#include "kernel/clock.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/devices.h"
 #include "kernel/log.h"
@@ -125,8 +124,7 @@ void guest_time_advance(struct vm *vm, uint64_t ns)
 
 void guest_time_catch_up(struct vm *vm, uint64_t age_us, uint64_t at_tsc)
 {
-    uint64_t loading = vm->devices->time.loaded_tsc - at_tsc;
-    guest_time_advance(vm, age_us * 1000 + muldiv_u64(loading, 1000000, (uint32_t)(clock_tsc_hz / 1000)));
+    guest_time_advance(vm, age_us * 1000 + tsc_to_ns(vm->devices->time.loaded_tsc - at_tsc));
 }
 
 /* ---- the pages that the guest gave us ---- */

@@ -6,6 +6,7 @@
 #define GODWIT_KERNEL_PVCLOCK_H
 
 #include "kernel/bytes.h"
+#include "kernel/clock.h"
 #include "kernel/err.h"
 #include "kernel/types.h"
 
@@ -39,6 +40,9 @@ static inline uint64_t muldiv_u64(uint64_t a, uint32_t mul, uint32_t div)
     lo = (hi % div) << 32 | (lo & 0xffffffffu);
     return (hi / div << 32) + lo / div;
 }
+
+/** A duration in ticks of this host's TSC, in ns. */
+static inline uint64_t tsc_to_ns(uint64_t ticks) { return muldiv_u64(ticks, 1000000, (uint32_t)(clock_tsc_hz / 1000)); }
 
 /** Start the clock of a new VM: guest TSC 0 is now (sets vm->tsc_offset, not scaled), wall clock from the host's, vm->tsc_hz from the host's. */
 void guest_time_start(struct vm *vm);

@@ -15,6 +15,7 @@
 #include "kernel/lapic.h"
 #include "kernel/log.h"
 #include "kernel/pcpu.h"
+#include "kernel/steal_time.h"
 #include "kernel/vcpu_run.h"
 #include "kernel/vm.h"
 #include "kernel/x86/fpu.h"
@@ -95,8 +96,10 @@ bool vcpu_wake(struct vcpu *v)
 {
     take_init_sipi(v);
     lapic_timer_poll(v);
-    if (v->halted && lapic_has_wakeup(v))
+    if (v->halted && lapic_take_wakeup(v)) {
         v->halted = false;
+        v->left_tsc = tsc_read();
+    }
     return !v->halted;
 }
 
@@ -168,6 +171,7 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
     me->running = v;
     cpu_ops->vcpu_load(v);
     fpu_guest_load(v->xsave, v->xcr0);
+    steal_time_go(v);
     uint64_t now = tsc_read();
     while (slice_goes_on(v, me, now, end))
         now = run_once(v, end);
@@ -177,6 +181,8 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
     bool freeze = atomic_load(&v->requests) & VCPU_REQ_FREEZE;
     if (freeze)
         v->left_tsc = 0;
+    else if (!v->halted)
+        steal_time_wait(v);
     /* Release: whoever sees FROZEN sees all registers. */
     atomic_store(&v->state, freeze ? VCPU_FROZEN : VCPU_RUNNABLE);
 }

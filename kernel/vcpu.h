@@ -70,7 +70,8 @@ struct vcpu_exit {
 };
 
 enum vcpu_state { VCPU_FROZEN, VCPU_RUNNABLE, VCPU_RUNNING };   /* HLT is v->halted, not a state */
-enum { VCPU_REQ_FREEZE = 1, VCPU_REQ_FLUSH = 2, VCPU_REQ_NMI = 4, VCPU_REQ_INIT = 8, VCPU_REQ_SIPI = 16 };
+enum { VCPU_REQ_FREEZE = 1, VCPU_REQ_FLUSH = 2, VCPU_REQ_NMI = 4, VCPU_REQ_INIT = 8, VCPU_REQ_SIPI = 16,
+       VCPU_REQ_UNHALT = 32 /* its next HLT ends at once, or the one that it is in: kernel/exit.c */ };
 
 struct vcpu {
     struct vm *vm;                      /* [c] borrowed: the VM outlives its vCPUs */
@@ -92,7 +93,7 @@ struct vcpu {
     uint64_t n_exits[VCPU_EXIT_COUNT];  /* [o] read by anyone, torn values do no harm */
     uint64_t exit_tsc[VCPU_EXIT_COUNT]; /* [o] TSC ticks spent handling, by kind */
     uint64_t guest_tsc_ticks;           /* [o] TSC ticks spent in guest mode */
-    uint64_t left_tsc;                  /* [o] when it left the guest last; 0: it halted, or was frozen, since */
+    uint64_t left_tsc;                  /* [o] since when it could run and does not: it left the guest, or was woken; 0: it sleeps, or was frozen since */
     uint64_t out_max, late_max;         /* [o] TSC ticks since vcpu_watch(): longest from an exit to the next entry; longest in the guest past the timer */
     int64_t turn_left;                  /* [o] TSC ticks of its turn, or less than 0: taken in advance (kernel/sched.c) */
     atomic_bool urgent;                 /* [a] an interrupt came while it waited for its pCPU, or woke it */

@@ -220,6 +220,8 @@ static bool msrs_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
 
 /* ---- local APIC: registers by their xAPIC numbers would lose the timer's start; so one fixed record, version 1 ---- */
 
+#define REQUESTS_THAT_MOVE (VCPU_REQ_NMI | VCPU_REQ_INIT | VCPU_REQ_SIPI | VCPU_REQ_UNHALT)
+
 static void lapic_save(struct vm *vm, unsigned i, struct wr *w)
 {
     const struct lapic *l = vm->vcpus[i]->lapic;
@@ -236,7 +238,7 @@ static void lapic_save(struct vm *vm, unsigned i, struct wr *w)
     wr_u64(w, l->timer_start); wr_u64(w, l->timer_deadline); wr_u64(w, l->tsc_deadline);      /* guest TSC */
     wr_u32(w, atomic_load(&l->sipi_vector));
     wr_u8(w, l->wait_for_sipi);
-    wr_u32(w, atomic_load(&vm->vcpus[i]->requests) & (VCPU_REQ_NMI | VCPU_REQ_INIT | VCPU_REQ_SIPI));
+    wr_u32(w, atomic_load(&vm->vcpus[i]->requests) & REQUESTS_THAT_MOVE);
 }
 
 static bool lapic_legal(const struct vcpu *v, const struct lapic *l)
@@ -267,7 +269,7 @@ static bool lapic_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     atomic_store(&l.sipi_vector, rd_u32(in) & 0xff);
     l.wait_for_sipi = rd_u8(in) & 1;
     unsigned requests = rd_u32(in);
-    if (in->bad || !lapic_legal(v, &l) || (requests & ~(unsigned)(VCPU_REQ_NMI | VCPU_REQ_INIT | VCPU_REQ_SIPI))) return false;
+    if (in->bad || !lapic_legal(v, &l) || (requests & ~(unsigned)REQUESTS_THAT_MOVE)) return false;
     if (!apply) return true;
     *v->lapic = l;
     atomic_fetch_or(&v->requests, requests);
@@ -296,6 +298,16 @@ static bool pvclock_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     uint64_t page = c.system_time_msr & ~UINT64_C(1);
     if (in->bad || ((c.system_time_msr & 1) && (page % 4 || !guest_is_ram(vm, gpa(page)) || !guest_is_ram(vm, gpa(page + 31))))) return false;
     if (apply) vm->devices->pvclock[i] = c;
+    return true;
+}
+
+static void steal_time_save(struct vm *vm, unsigned i, struct wr *w) { wr_u64(w, vm->devices->steal_time[i].msr); }
+
+static bool steal_time_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
+{
+    struct steal_time s = { .msr = rd_u64(in) };
+    if (in->bad || !steal_time_legal(vm, s.msr)) return false;
+    if (apply) vm->devices->steal_time[i] = s;
     return true;
 }
 
@@ -484,6 +496,7 @@ static const struct section {
     { VMS_SEC_MSRS,    1, true,  "MSRs",          msrs_save,    msrs_load },
     { VMS_SEC_LAPIC,   1, true,  "local APIC",    lapic_save,   lapic_load },
     { VMS_SEC_PVCLOCK, 1, true,  "clock page",    pvclock_save, pvclock_load },
+    { VMS_SEC_STEAL_TIME, 1, true, "steal time",   steal_time_save, steal_time_load },
     { VMS_SEC_IOAPIC,  1, false, "IOAPIC",        ioapic_save,  ioapic_load },
     { VMS_SEC_PIC,     1, false, "8259",          pic_save,     pic_load },
     { VMS_SEC_PIT,     1, false, "8254",          pit_save,     pit_load },

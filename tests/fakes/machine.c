@@ -36,7 +36,7 @@ static struct machine *machine_of(struct vm *vm) { return container_of(vm, struc
 void vcpu_kick(struct vcpu *v) { machine_of(v->vm)->n_kicks++; }
 void vcpu_request(struct vcpu *v, unsigned req) { atomic_fetch_or(&v->requests, req); vcpu_kick(v); }
 void sched_urgent(struct vcpu *v) { (void)v; }
-void sched_yield_turn(struct vcpu *v) { (void)v; }
+void sched_yield_turn(struct vcpu *v) { machine_of(v->vm)->n_yields++; }
 void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x) { v->rip += x->insn_len; }
 void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
 {
@@ -120,6 +120,11 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
     if (machine_of(vm)->host_is_full) return HV_E_NOMEM;
     memcpy(machine_of(vm)->ram + a.v, buf, len);
     return HV_OK;
+}
+enum hv_err guest_xchg_u8(struct vm *vm, gpa_t a, uint8_t val, uint8_t *old)
+{
+    enum hv_err e = guest_read(vm, a, old, 1);
+    return e ? e : guest_write(vm, a, &val, 1);
 }
 const void *guest_page(const struct vm *vm, uint64_t gfn)
 {

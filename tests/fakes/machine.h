@@ -15,7 +15,7 @@ struct machine {
     int64_t hw_tsc_offset[VM_MAX_VCPUS];
     uint64_t hw_tsc_ratio[VM_MAX_VCPUS];
     struct vcpu_event injected;
-    unsigned n_injected, n_kicks, n_dropped;
+    unsigned n_injected, n_kicks, n_dropped, n_yields;
     uint8_t *ram;
     bool host_is_full;                  /* guest_write() finds no memory */
 };

@@ -41,9 +41,12 @@ def stress_moves(own, vcpus, cpus_a, cpus_b, moves, rounds=2, limit_s=900):
     assert figures["cpus"] == vcpus, figures
     with at.guest("guest") as g:
         g.send("\x03")
-        g.shell("cat /proc/interrupts; echo done=$?", r"^done=0\n")
+        g.shell("cat /proc/interrupts /proc/stat; echo done=$?", r"^done=0\n")
         used = {name: list(map(int, counts.split())) for name, counts in re.findall(r"^ *(LOC|RES|CAL|TLB): +((?:\d+ +)+)", at.serial.text, re.M)}
-    print(f"        {figures}\n        interrupts {used}")
+        stolen = [int(line.split()[8]) * 10 for line in re.findall(r"^cpu\d+ .*", at.serial.text, re.M)[-vcpus:]]      # ms
+    calls = sum(map(int, re.findall(r"exits hypercall +(\d+)", at.command("vm inspect guest"))))
+    print(f"        {figures}\n        interrupts {used}\n        ms that each vCPU waited for a CPU, as the guest knows it: {stolen}; {calls} hypercalls since the last move")
+    assert len(stolen) == vcpus and min(stolen) > 0, f"a vCPU that shares its CPU knows of no stolen time: {stolen}"
     assert all(len(n) == vcpus and min(n) > 0 for n in used.values()) and len(used) == 4, f"a vCPU had no such interrupt: {used}"
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_cpuid.c - the CPUID policy: what may never show, what always shows, sizes that agree, comparison of hosts; and MSR rules. */
-/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/exit.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/exit.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -191,13 +191,54 @@ static void test_msrs(void **state)
     machine_fini(&m);
 }
 
+static int64_t hypercall(struct vcpu *v, uint64_t number, uint64_t arg0, uint64_t arg1)
+{
+    uint64_t rip = v->rip;
+    v->gpr[GPR_RAX] = number, v->gpr[GPR_RBX] = arg0, v->gpr[GPR_RCX] = arg1;
+    exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_HYPERCALL, .insn_len = 3 });
+    assert_int_equal(v->rip, rip + 3);
+    return (int64_t)v->gpr[GPR_RAX];
+}
+
+static void hlt(struct vcpu *v) { exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_HLT, .insn_len = 1 }); }
+
+/* KVM's hypercalls: a kick ends one HLT of the vCPU that is named, also with interrupts off, also when it comes before. */
+static void test_hypercalls(void **state)
+{
+    (void)state;
+    machine_init(&m, 3, 16 * MIB);
+    struct vcpu *v = m.vm.vcpus[0], *other = m.vm.vcpus[2];
+    other->pcpu = 1, other->lapic->wait_for_sipi = false;
+    assert_int_equal(hypercall(v, 0, 0, 0), -1000);
+    assert_int_equal(hypercall(v, 5, 0, 2), 0);
+    hlt(other);
+    assert_false(other->halted);
+    hlt(other);
+    assert_true(other->halted);
+    assert_false(lapic_take_wakeup(other));
+    assert_int_equal(hypercall(v, 5, 0, 2), 0);
+    assert_false(lapic_take_wakeup(m.vm.vcpus[1]));
+    assert_true(lapic_take_wakeup(other));
+    assert_false(lapic_take_wakeup(other));
+    unsigned kicks = m.n_kicks;
+    assert_int_equal(hypercall(v, 5, 0, 3), 0);                         /* no such vCPU */
+    assert_int_equal(m.n_kicks, kicks);
+    assert_int_equal(hypercall(v, 11, 3, 0), 0);
+    assert_int_equal(hypercall(v, 11, 2, 0), 0);                        /* on another CPU: it runs without us */
+    assert_int_equal(m.n_yields, 0);
+    assert_int_equal(hypercall(v, 11, 1, 0), 0);
+    assert_int_equal(m.n_yields, 1);
+    m.regs[0].seg[SEG_SS].ar = 3 << 5;
+    assert_int_equal(hypercall(v, 11, 1, 0), -1);                       /* a program may not */
+    assert_int_equal(m.n_yields, 1);
+    machine_fini(&m);
+}
+
 static void test_other_exits(void **state)
 {
     (void)state;
     machine_init(&m, 1, 16 * MIB);
     struct vcpu *v = m.vm.vcpus[0];
-    exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_HYPERCALL, .insn_len = 3 });
-    assert_int_equal((int64_t)v->gpr[GPR_RAX], -1000);
     v->gpr[GPR_RAX] = UINT64_C(0x1122334455667788);
     exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_IO, .insn_len = 1, .io = { .port = 0x3fd, .size = 1, .in = true } });
     assert_int_equal(v->gpr[GPR_RAX], UINT64_C(0x1122334455667760));
@@ -225,7 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_never_and_always), cmocka_unit_test(test_xsave_sizes_agree), cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_comparison_names_every_missing_bit), cmocka_unit_test(test_exit_and_topology), cmocka_unit_test(test_msrs),
-        cmocka_unit_test(test_other_exits),
+        cmocka_unit_test(test_hypercalls), cmocka_unit_test(test_other_exits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,26 @@ static void test_write_crosses_blocks_or_not_at_all(void **state)
     end();
 }
 
+static void test_exchange(void **state)
+{
+    uint64_t bitmap[4 * PAGES_PER_BLOCK / 64] = { 0 };
+    uint8_t old = 9;
+    (void)state;
+    begin(4 * BLOCK_SIZE);
+    assert_int_equal(dirty_start(&vm, DIRTY_WP), HV_OK);
+    assert_int_equal(guest_xchg_u8(&vm, gpa(BLOCK_SIZE + PAGE_SIZE + 1), 5, &old), HV_OK);
+    assert_int_equal(old, 0);
+    (void)dirty_harvest(&vm, bitmap);
+    memset(bitmap, 0, sizeof(bitmap));
+    assert_int_equal(guest_xchg_u8(&vm, gpa(BLOCK_SIZE + PAGE_SIZE + 1), 6, &old), HV_OK);
+    assert_int_equal(old, 5);
+    assert_int_equal(dirty_harvest(&vm, bitmap), 1);
+    assert_int_equal(bitmap[PAGES_PER_BLOCK / 64], 2);
+    assert_int_equal(guest_xchg_u8(&vm, gpa(4 * BLOCK_SIZE), 6, &old), HV_E_RANGE);
+    dirty_stop(&vm);
+    end();
+}
+
 /* ---- the guest's page tables ------------------------------------------------------------------------------------------------------- */
 #define P 1ull
 #define W 2ull
@@ -240,7 +260,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout_with_hole), cmocka_unit_test(test_untouched_reads_zero_and_stays_untouched),
-        cmocka_unit_test(test_write_crosses_blocks_or_not_at_all), cmocka_unit_test(test_4_level), cmocka_unit_test(test_5_level),
+        cmocka_unit_test(test_write_crosses_blocks_or_not_at_all), cmocka_unit_test(test_exchange), cmocka_unit_test(test_4_level), cmocka_unit_test(test_5_level),
         cmocka_unit_test(test_pae_32bit_and_none), cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_dropped_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

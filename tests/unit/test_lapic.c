@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_lapic.c - the local APIC: priorities, EOI, IPIs, both register faces, timer modes, INIT and SIPI. */
-/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -189,9 +189,9 @@ static void test_tsc_deadline(void **state)
     assert_int_equal(msr_read(v, 0x6e0, &val), HV_OK);
     assert_int_equal(val, 0);
     v->rflags = 0x202;
-    assert_true(lapic_has_wakeup(v));
+    assert_true(lapic_take_wakeup(v));
     v->rflags = 2;
-    assert_false(lapic_has_wakeup(v));
+    assert_false(lapic_take_wakeup(v));
 }
 
 static void test_level_eoi_reaches_ioapic(void **state)

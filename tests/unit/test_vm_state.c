@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_vm_state.c - state and offer: round trip, every truncation, every flipped byte, all-or-nothing; time across a move. */
-/* unit-sources: kernel/vm_state.c kernel/vm_offer.c kernel/config.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/vm_state.c kernel/vm_offer.c kernel/config.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -57,6 +57,8 @@ static void stir(struct machine *m)
         lapic_tsc_deadline_write(v, 123456789);
         assert_int_equal(msr_write(v, 0x200, 0x6), HV_OK);
         assert_int_equal(pvclock_system_time_write(v, (0x5000 + 64 * i) | 1), HV_OK);
+        assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, (0x6000 + 64 * i) | 1), HV_OK);
+        atomic_fetch_or(&v->requests, VCPU_REQ_UNHALT);
     }
     struct vcpu *v = m->vm.vcpus[0];
     for (const char *s = "unsent"; *s; s++) pio_write(v, 0x3f8, 1, (uint8_t)*s);
