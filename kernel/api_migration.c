@@ -97,6 +97,7 @@ static void put_blackout(struct json *o, const struct mig_blackout *b)
     json_num(o, "receiver_run_us", b->rx_run);
     json_num(o, "final_pages", b->final_pages);
     json_num(o, "final_bytes", b->final_bytes);
+    json_num(o, "frames", b->frames);
     json_end(o);
 }
 

@@ -2,12 +2,16 @@
  * kernel/guest_net.c - guests' network cards on the virtual switch.
  *
  * One port per VM slot.  A guest that does not run gets no frames: a stopped guest's memory must not change under a move.  So a port exists
- * from the first time that its guest runs here until the VM is stopped, and refuses in between when the guest is paused. */
+ * from the first time that its guest runs here until the VM is stopped, and refuses in between when the guest is paused.
+ *
+ * A guest that is paused for a move is away for some 20 ms only, but who talks to it by TCP would wait 200 ms or a second before it sends a lost segment
+ * again.  So its frames are kept, and travel after it (migrate/wire.h, FRAME); if it comes to nothing it finds them here. */
 #include "kernel/guest_net.h"
 
 #include "kernel/clock.h"
 #include "kernel/devices.h"
 #include "kernel/log.h"
+#include "kernel/page.h"
 #include "kernel/vdev_net.h"
 #include "kernel/vm_manage.h"
 #include "net/net_internal.h"
@@ -17,12 +21,47 @@ static struct vswitch_port ports[VM_MAX];
 static bool joined[VM_MAX], refused[VM_MAX];
 static bool sent;                               /* frames went into the switch in this turn */
 
+/* Frames one behind the other, each with its length before it. */
+static struct held {
+    uint8_t *buf;                               /* owned, GUEST_NET_HELD_MAX; NULL: none are kept */
+    size_t pos, len;                            /* of what is still in it; len only grows, so that a flood ends */
+} held[VM_MAX];
+
 static bool runs(const struct vm *vm) { return atomic_load(&vm->state) == VM_RUNNING; }
+
+static bool held_put(struct held *h, const uint8_t *frame, size_t len)
+{
+    uint16_t n = (uint16_t)len;
+    if (!h->buf || len > UINT16_MAX || sizeof n + len > GUEST_NET_HELD_MAX - h->len) return false;
+    memcpy(h->buf + h->len, &n, sizeof n);
+    memcpy(h->buf + h->len + sizeof n, frame, len);
+    h->len += sizeof n + len;
+    return true;
+}
+
+/* The oldest, or NULL. */
+static const uint8_t *held_next(struct held *h, size_t *len)
+{
+    uint16_t n;
+    if (h->pos == h->len) return NULL;
+    memcpy(&n, h->buf + h->pos, sizeof n);
+    const uint8_t *frame = h->buf + h->pos + sizeof n;
+    h->pos += sizeof n + n;
+    *len = n;
+    return frame;
+}
+
+static void held_free(struct held *h)
+{
+    if (h->buf) mem_free(h->buf, GUEST_NET_HELD_MAX);
+    *h = (struct held){ 0 };
+}
 
 static enum hv_err deliver(struct vswitch_port *p, const uint8_t *frame, size_t len)
 {
     struct vm *vm = p->ctx;
-    return runs(vm) ? vdev_net_receive(vm, frame, len) : HV_FAIL(HV_E_BUSY);
+    if (runs(vm)) return vdev_net_receive(vm, frame, len);
+    return held_put(&held[p - ports], frame, len) ? HV_OK : HV_FAIL(HV_E_BUSY);
 }
 
 static enum hv_err send(struct vm *vm, const uint8_t *frame, size_t len)
@@ -52,6 +91,48 @@ static void leave(unsigned i)
 {
     if (joined[i]) vswitch_detach(net_switch(), &ports[i]);
     joined[i] = refused[i] = false;
+    held_free(&held[i]);
+}
+
+/* The guest runs on here: it gets what was kept. */
+static void flow(struct vm *vm, struct held *h)
+{
+    const uint8_t *frame;
+    size_t len;
+    while ((frame = held_next(h, &len)))
+        (void)vdev_net_receive(vm, frame, len); /* no room for it: dropped, as on any network */
+    held_free(h);
+}
+
+static struct held *held_of(const struct vm *vm)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (joined[i] && ports[i].ctx == vm) return &held[i];
+    return NULL;
+}
+
+void guest_net_hold(const struct vm *vm)
+{
+    struct held *h = held_of(vm);
+    if (h && !h->buf) h->buf = mem_alloc(GUEST_NET_HELD_MAX);
+}
+
+size_t guest_net_take(const struct vm *vm, void *buf, size_t cap)
+{
+    struct held *h = held_of(vm);
+    const uint8_t *frame;
+    size_t len;
+    while (h && (frame = held_next(h, &len))) {
+        if (len > cap) continue;
+        memcpy(buf, frame, len);
+        return len;
+    }
+    return 0;
+}
+
+void guest_net_put(struct vm *vm, const uint8_t *frame, size_t len)
+{
+    if (runs(vm)) (void)vdev_net_receive(vm, frame, len);
 }
 
 bool guest_devices_step(void)
@@ -63,6 +144,7 @@ bool guest_devices_step(void)
         bool here = vm && runs(vm);
         if (here && vm->config.nic && !joined[i]) join(i, vm);
         if ((!vm || atomic_load(&vm->state) == VM_STOPPED) && joined[i]) leave(i);
+        if (here && held[i].buf) flow(vm, &held[i]);
         if (here) busy |= vdev_service(vm);
     }
     if (sent) net_kick();

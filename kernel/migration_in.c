@@ -15,6 +15,7 @@
 #include "kernel/cpu_ops.h"
 #include "kernel/evacuate.h"
 #include "kernel/guest_mem.h"
+#include "kernel/guest_net.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/pvclock.h"
@@ -185,9 +186,17 @@ static uint64_t dst_probe(void *ctx, const struct mig_offer *offer, struct mig_r
     return vm_memory_promisable();
 }
 
+/* The slot of a guest that has gone meanwhile may be another's. */
+static void dst_frame(void *ctx, const uint8_t *frame, size_t len)
+{
+    const struct incoming *in = ctx;
+    if (!strcmp(in->vm->config.name, mig_rx_name(in->m)))
+        guest_net_put(in->vm, frame, len);
+}
+
 static const struct mig_dst_ops dst_ops = {
     .admit = dst_admit, .page_for_write = dst_page_for_write, .page_is_present = dst_page_is_present, .state_load = dst_state_load,
-    .ready = dst_ready, .run = dst_run, .drop = dst_drop, .find = dst_find, .probe = dst_probe,
+    .ready = dst_ready, .run = dst_run, .frame = dst_frame, .drop = dst_drop, .find = dst_find, .probe = dst_probe,
 };
 
 /* ---- machines ---- */

@@ -17,6 +17,7 @@
 #include <string.h>
 #include "kernel/clock.h"
 #include "kernel/guest_mem.h"
+#include "kernel/guest_net.h"
 #include "kernel/log.h"
 #include "kernel/page.h"
 #include "kernel/random.h"
@@ -59,6 +60,7 @@ static bool src_pause(void *ctx)
 {
     struct outgoing *o = ctx;
     o->job.waits = vcpu_watch(o->vm, false);
+    guest_net_hold(o->vm);
     return vm_pause(o->vm);
 }
 
@@ -86,12 +88,13 @@ static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len)
 }
 
 static enum hv_err src_describe(void *ctx, void *buf, size_t cap, size_t *len) { return vm_offer_write(vm_of(ctx), buf, cap, len); }
+static size_t src_frame_take(void *ctx, void *buf, size_t cap) { return guest_net_take(vm_of(ctx), buf, cap); }
 static void src_release(void *ctx) { vm_stop(vm_of(ctx)); }
 
 static const struct mig_src_ops src_ops = {
     .n_pages = src_n_pages, .page = src_page, .log_start = src_log_start, .log_harvest = src_log_harvest, .log_stop = src_log_stop,
     .calm = src_calm, .pause = src_pause, .resume = src_resume, .state_save = src_state_save, .describe = src_describe, .throttle = src_throttle,
-    .release = src_release,
+    .frame_take = src_frame_take, .release = src_release,
 };
 
 /* ---- the end of a job ---- */

@@ -31,9 +31,10 @@ static void report_blackout(const struct mig_blackout *b, void (*print)(const ch
 {
     print("blackout_ms: %llu.%llu", (unsigned long long)(b->total / 1000), (unsigned long long)(b->total / 100 % 10));
     print("blackout_parts: stop=%llu pages=%llu verify=%llu state=%llu prepare=%llu commit=%llu rx_prepare=%llu rx_run=%llu us, "
-          "final_pages=%llu final_bytes=%llu", (unsigned long long)b->stop, (unsigned long long)b->pages, (unsigned long long)b->verify,
+          "final_pages=%llu final_bytes=%llu frames=%llu", (unsigned long long)b->stop, (unsigned long long)b->pages, (unsigned long long)b->verify,
           (unsigned long long)b->state, (unsigned long long)b->prepare, (unsigned long long)b->commit, (unsigned long long)b->rx_prepare,
-          (unsigned long long)b->rx_run, (unsigned long long)b->final_pages, (unsigned long long)b->final_bytes);
+          (unsigned long long)b->rx_run, (unsigned long long)b->final_pages, (unsigned long long)b->final_bytes,
+          (unsigned long long)b->frames);
 }
 
 void migration_report(const struct job *j, void (*print)(const char *fmt, ...))

@@ -16,6 +16,8 @@
 #define MIG_OFFER_MAX (16 * 1024)       /* opaque offer */
 #define MIG_STATE_MAX (128 * 1024)      /* opaque machine state */
 #define MIG_GFN_BITS  40                /* frame numbers on the wire */
+#define MIG_FRAME_MIN 14                /* Ethernet: two addresses and a type */
+#define MIG_FRAME_MAX 9216
 
 struct mig_id { uint8_t b[16]; };       /* one job, random, never used again */
 
@@ -47,6 +49,9 @@ struct mig_src_ops {
     enum hv_err (*describe)(void *ctx, void *buf, size_t cap, size_t *len);
     /** Let the vCPUs run only (100 - percent) % of the time; 0 = full speed. */
     void (*throttle)(void *ctx, unsigned percent);
+    /** Give the next of the Ethernet frames that came for the guest since pause(), at most cap (= MIG_FRAME_MAX) bytes, and forget it.  0: none.
+     *  Between pause() and resume() these must be few, so that a move has an end: a limit for all of them. */
+    size_t (*frame_take)(void *ctx, void *buf, size_t cap);
     /** The destination runs the guest: free everything here.  The last call made with ctx. */
     void (*release)(void *ctx);
 };
@@ -90,6 +95,8 @@ struct mig_dst_ops {
     enum hv_err (*ready)(void *ctx, char *why, size_t why_cap);
     /** Run.  From here on the guest lives here, and drop() is not called any more. */
     void (*run)(void *ctx);
+    /** After run(): an Ethernet frame came for the guest while it stood still at the source. */
+    void (*frame)(void *ctx, const uint8_t *frame, size_t len);
     /** Free the admitted guest.  Not called after run(). */
     void (*drop)(void *ctx);
     /** A host that wants to start a guest of that name asks where it is.  WANTED: fill ticket with this host's own.  why: for people. */

@@ -15,7 +15,8 @@
  *   STATE      LOADING       digest, state, ready -> LOADED -> PREPARED
  *   COMMIT     PREPARED      RUNNING
  *   FAIL       any of these  drop
- * Anything else is a broken protocol: drop. */
+ *   FRAME      RUNNING       give it to the guest
+ * Anything else is a broken protocol: drop; or, when the guest runs, read no more. */
 #include <stdarg.h>
 #include <stdio.h>
 #include "migrate/batch.h"
@@ -32,6 +33,7 @@
 #define HELLO_US    (30 * 1000000ull)
 #define LOADING_US  (60 * 1000000ull)
 #define PREPARED_US (20 * 1000000ull)
+#define FRAMES_US   (2 * 1000000ull)    /* RUNNING: a source closes when it has read that; then nothing more can come */
 
 struct mig_rx {
     const struct mig_dst_ops *ops; void *ctx;       /* borrowed */
@@ -48,11 +50,13 @@ struct mig_rx {
     char name[MIG_NAME_MAX];
     struct mig_id id;
     bool have_id, verify, asked;        /* asked: questions were answered, so this stream need not bring a guest */
+    bool deaf;                          /* RUNNING: nothing more is read */
     struct mig_io io;
     uint8_t *scratch;                   /* owned, MIG_BATCH_DATA_MAX */
     struct mig_store store;
     uint64_t bytes, acked_bytes;        /* consumed from the stream; as of the last ACK */
     uint64_t verify_gfn, state_us;      /* verify: next to look at; time when STATE was seen first, 0: not yet */
+    uint64_t run_us;                    /* when it was RUNNING */
     uint64_t now, progress_us, progress_in;
     uint64_t idle_us, idle_total;       /* for mig_idle_put */
     struct mig_rx_stats st;
@@ -95,6 +99,7 @@ static bool is_over(const struct mig_rx *m)
 {
     return m->state == MIG_RX_RUNNING || m->state == MIG_RX_DROPPED || m->state == MIG_RX_ANSWERED;
 }
+static bool waits_for_frames(const struct mig_rx *m) { return m->state == MIG_RX_RUNNING && !m->deaf && m->now - m->run_us < FRAMES_US; }
 static uint64_t rx_now(const struct mig_rx *m) { return m->clock_us ? m->clock_us() : m->now; }
 
 /* ---- the end without a guest ---- */
@@ -120,7 +125,8 @@ static void rx_fail(struct mig_rx *m, enum hv_err err, bool tell, const char *fm
 
 static void peer_broke(struct mig_rx *m, enum hv_err err, const char *what)
 {
-    rx_fail(m, err, true, "the source broke the protocol (%s in state %s)", what, mig_rx_state_name(m->state));
+    if (m->state == MIG_RX_RUNNING) m->deaf = true;
+    else rx_fail(m, err, true, "the source broke the protocol (%s in state %s)", what, mig_rx_state_name(m->state));
 }
 
 /* ---- records from the source ---- */
@@ -328,6 +334,7 @@ static void on_commit(struct mig_rx *m, struct rd *r)
     mig_ids_put(m->ids, &m->id, m->source, true, MIG_V_RUNNING, "");              /* before it runs: the truth from now on */
     rx_goto(m, MIG_RX_RUNNING);
     m->ops->run(m->ctx);
+    m->run_us = m->now;
     m->st.rx_run_us = rx_now(m) - t;
     mig_running_put(&m->io.out, &(struct mig_p_running){ m->id, m->st.rx_run_us });
 }
@@ -335,8 +342,15 @@ static void on_commit(struct mig_rx *m, struct rd *r)
 static void on_fail(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_text p;
-    if (mig_text_get(r, MIG_REC_FAIL, &p)) peer_broke(m, HV_E_PROTO, "FAIL");
+    if (mig_text_get(r, MIG_REC_FAIL, &p) || m->state == MIG_RX_RUNNING) peer_broke(m, HV_E_PROTO, "FAIL");
     else rx_fail(m, (enum hv_err)p.code, false, "ended by the source: %.*s", (int)p.len, p.text);
+}
+
+static void on_frame(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_frame f;
+    if (m->state != MIG_RX_RUNNING || mig_frame_get(r, &f)) peer_broke(m, HV_E_PROTO, "FRAME");
+    else m->ops->frame(m->ctx, f.p, f.len);
 }
 
 static bool on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *payload)
@@ -351,6 +365,7 @@ static bool on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *pa
     case MIG_REC_STATE:     return on_state(m, payload);
     case MIG_REC_COMMIT:    on_commit(m, payload); break;
     case MIG_REC_FAIL:      on_fail(m, payload); break;
+    case MIG_REC_FRAME:     on_frame(m, payload); break;
     default:
         if (rec->type < MIG_REC_OPTIONAL) peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
         break;
@@ -396,13 +411,14 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
     m->progress_in = m->io.in.total_in;
     if (m->state == MIG_RX_HELLO) on_preamble(m);
     if (m->state != MIG_RX_HELLO)
-        for (unsigned i = 0; i < STEP_RECORDS && !is_over(m); i++) {
+        for (unsigned i = 0; i < STEP_RECORDS && (!is_over(m) || waits_for_frames(m)); i++) {
             kind = input_one(m);
             if (kind != MIG_WAIT_MORE) break;
         }
     if (!is_over(m) && m->now - m->progress_us >= timeout_us(m->state))
         rx_fail(m, HV_E_TIMEOUT, true, "nothing useful came from the source for %u s in state %s", (unsigned)(timeout_us(m->state) / 1000000),
                 mig_rx_state_name(m->state));
+    if (waits_for_frames(m)) return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->run_us + FRAMES_US };
     if (is_over(m)) return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
     if (m->state_us && m->state == MIG_RX_LOADING) mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
     return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->progress_us + timeout_us(m->state) };
@@ -452,6 +468,7 @@ void mig_rx_destroy(struct mig_rx *m)
 void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64_t now_us)
 {
     m->now = now_us;
+    m->deaf = true;
     if (is_over(m)) return;
     if (m->asked && m->state == MIG_RX_WAIT_OFFER) rx_goto(m, MIG_RX_ANSWERED);
     else rx_fail(m, err, false, "the link was lost in state %s: %s", mig_rx_state_name(m->state), why ? why : hv_err_text(err));

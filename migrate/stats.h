@@ -35,6 +35,7 @@ struct mig_blackout {                   /* µs; total = the guest asked to stop 
     uint64_t commit;                    /* COMMIT until RUNNING came back */
     uint64_t rx_prepare, rx_run;        /* the receiver's own share, as it says: STATE to PREPARED; COMMIT to running */
     uint64_t final_pages, final_bytes;  /* what was left for the blackout */
+    uint64_t frames;                    /* came for the guest meanwhile and were sent after it */
 };
 struct mig_stats {
     const char *phase;                  /* state name, e.g. "PRECOPY"; static */

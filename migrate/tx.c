@@ -203,6 +203,19 @@ static void on_prepared(struct mig_tx *m, struct rd *r)
     tx_goto(m, MIG_TX_IN_DOUBT, TX_SEND);
 }
 
+/* Ethernet frames that came while the guest stood still follow it, since nobody else would send them again soon: a TCP whose segment is lost
+ * waits for 200 ms or more, which is far longer than the blackout.  Should the guest come back after all, what was sent is lost, as a network may. */
+static void frames_send(struct mig_tx *m)
+{
+    struct mig_p_frame f = { .p = m->enc.packed_buf };
+    while (mig_fifo_free(&m->io.out) >= MIG_REC_HDR_LEN + MIG_FRAME_MAX) {
+        f.len = m->ops->frame_take(m->ctx, m->enc.packed_buf, MIG_FRAME_MAX);
+        if (!f.len) break;
+        mig_frame_put(&m->io.out, &f);
+        m->st.blackout.frames++;
+    }
+}
+
 static void on_running(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_running p;
@@ -211,6 +224,7 @@ static void on_running(struct mig_tx *m, struct rd *r)
         return;
     }
     m->st.blackout.rx_run = p.us;
+    frames_send(m);
     release(m);
 }
 
@@ -332,7 +346,10 @@ static struct mig_wait work(struct mig_tx *m)
     case MIG_TX_PRECOPY:  return tx_precopy(m);
     case MIG_TX_STOPPING: return tx_stopping(m);
     case MIG_TX_STOPPED:  return tx_stopped(m);
-    case MIG_TX_IN_DOUBT: if (!m->link_ok) return (struct mig_wait){ MIG_WAIT_LINK, UINT64_MAX }; break;
+    case MIG_TX_IN_DOUBT:
+        if (!m->link_ok) return (struct mig_wait){ MIG_WAIT_LINK, UINT64_MAX };
+        if (!m->asking) frames_send(m);
+        break;
     case MIG_TX_RELEASED:
     case MIG_TX_FAILED:   return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
     }

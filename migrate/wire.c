@@ -13,6 +13,7 @@ const char *mig_rec_name(unsigned type)
 #undef X
     case MIG_REC_IDLE: return "IDLE";
     case MIG_REC_NOTE: return "NOTE";
+    case MIG_REC_FRAME: return "FRAME";
     }
     return "?";
 }
@@ -349,6 +350,22 @@ void mig_text_clean(char *text)
 {
     for (; *text; text++)
         if (*text != '\n' && (*text < ' ' || *text > '~')) *text = '?';
+}
+
+/* ---- FRAME ---- */
+
+void mig_frame_put(struct mig_fifo *out, const struct mig_p_frame *p)
+{
+    struct wr w = mig_rec_begin(out, p->len);
+    wr_bytes(&w, p->p, p->len);
+    mig_rec_end(out, &w, MIG_REC_FRAME);
+}
+
+enum hv_err mig_frame_get(struct rd *r, struct mig_p_frame *p)
+{
+    p->len = rd_left(r);
+    p->p = rd_ref(r, p->len);
+    return whole(r) || p->len < MIG_FRAME_MIN || p->len > MIG_FRAME_MAX ? HV_FAIL(HV_E_PROTO) : HV_OK;
 }
 
 /* ---- BATCH (built in batch.c) ---- */

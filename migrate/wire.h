@@ -64,7 +64,8 @@ enum mig_rec_type {
 #undef X
     MIG_REC_OPTIONAL = 0x8000,
     MIG_REC_IDLE = 0x8000,              /* <> no payload: busy with something long (never while waiting); keeps the peer patient */
-    MIG_REC_NOTE = 0x8001               /* <- before ACCEPT: what the person who moves the guest should know about it */
+    MIG_REC_NOTE = 0x8001,              /* <- before ACCEPT: what the person who moves the guest should know about it */
+    MIG_REC_FRAME = 0x8002              /* -> after COMMIT: an Ethernet frame that came for the guest while it stood still */
 };
 #define MIG_IDLE_US (5 * 1000000ull)    /* said after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
@@ -155,6 +156,11 @@ HV_MUST_CHECK enum hv_err mig_probed_get(struct rd *r, struct mig_p_probed *p);
 
 /** Make a peer's text fit for a console: control characters and bytes above ASCII become '?', newlines stay. */
 void mig_text_clean(char *text);
+
+/* FRAME:  the frame, MIG_FRAME_MIN to MIG_FRAME_MAX bytes, without checksum */
+struct mig_p_frame { const uint8_t *p; size_t len; };
+void mig_frame_put(struct mig_fifo *out, const struct mig_p_frame *p);
+HV_MUST_CHECK enum hv_err mig_frame_get(struct rd *r, struct mig_p_frame *p);
 
 /* BATCH:  0 4 n_entries 1..MIG_BATCH_PAGES_MAX · 4 4 data_len <= MIG_BATCH_DATA_MAX, before LZ4 · 8 1 codec · 9 7 reserved
  *         16 data (raw: data_len bytes; LZ4: one block, 1 byte up to data_len-1) · entries, 8 bytes each

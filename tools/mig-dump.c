@@ -84,7 +84,7 @@ static enum hv_err print_probed(struct rd *r)
 static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
 {
     union { struct mig_id id; struct mig_p_round round; struct mig_p_ack ack; struct mig_p_state state; struct mig_p_prepared prepared;
-            struct mig_p_running running; struct mig_p_text text; } u;
+            struct mig_p_running running; struct mig_p_text text; struct mig_p_frame frame; } u;
     enum hv_err e = HV_E_PROTO;
     switch (type) {
     case MIG_REC_OFFER:
@@ -126,6 +126,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
     case MIG_REC_FOUND:
         if (!(e = mig_text_get(r, type, &u.text))) print_text(&u.text);
         break;
+    case MIG_REC_FRAME: e = mig_frame_get(r, &u.frame); break;
     case MIG_REC_IDLE: break;
     }
     return e;
@@ -149,7 +150,7 @@ static int dump(const uint8_t *p, size_t len)
         struct mig_rec rec;
         if ((e = mig_rec_get(&r, &rec))) return stop(at, e);
         printf("%10zu  %-9s %7" PRIu64, at, mig_rec_name(rec.type), rec.len);
-        if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE) {
+        if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE || rec.type == MIG_REC_FRAME) {
             struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
             if ((e = print_payload((enum mig_rec_type)rec.type, &payload))) return stop(at, e);
         }

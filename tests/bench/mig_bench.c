@@ -41,8 +41,10 @@ static void resume(void *c) { ((struct image *)c)->running = true; }
 static enum hv_err save(void *c, void *buf, size_t cap, size_t *len) { (void)c, (void)cap; memset(buf, 1, *len = 4096); return HV_OK; }
 static enum hv_err describe(void *c, void *buf, size_t cap, size_t *len) { (void)c, (void)buf, (void)cap; *len = 0; return HV_OK; }
 static void throttle(void *c, unsigned p) { (void)c, (void)p; }
+static size_t frame_take(void *c, void *buf, size_t cap) { (void)c, (void)buf, (void)cap; return 0; }
 static void release(void *c) { (void)c; }
-static const struct mig_src_ops src = { n_pages, page, log_start, harvest, log_stop, pause_guest, pause_guest, resume, save, describe, throttle, release };
+static const struct mig_src_ops src = { n_pages, page, log_start, harvest, log_stop, pause_guest, pause_guest, resume, save, describe, throttle,
+                                        frame_take, release };
 
 static bool admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes) { (void)c, (void)o, (void)r, (void)notes; return true; }
 static void *page_for_write(void *c, uint64_t gfn) { return ((struct image *)c)->mem + gfn * 4096; }

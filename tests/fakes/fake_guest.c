@@ -196,10 +196,21 @@ static enum hv_err src_describe(void *c, void *buf, size_t cap, size_t *len)
     return HV_OK;
 }
 static void src_throttle(void *c, unsigned percent) { ((struct fake_guest *)c)->throttle = percent; }
+/* Each of its own length and contents. */
+static size_t src_frame_take(void *c, void *buf, size_t cap)
+{
+    struct fake_guest *g = c;
+    if (g->running) abort();
+    if (!g->frames) return 0;
+    size_t len = MIN((size_t)MIG_FRAME_MIN + 500 * (g->frames - 1), cap);
+    memset(buf, (int)g->frames--, len);
+    return len;
+}
 static void src_release(void *c) { ((struct fake_guest *)c)->released = true; }
 
 const struct mig_src_ops fake_src_ops = {
-    src_n_pages, src_page, src_log_start, src_harvest, src_log_stop, src_calm, src_pause, src_resume, src_save, src_describe, src_throttle, src_release
+    src_n_pages, src_page, src_log_start, src_harvest, src_log_stop, src_calm, src_pause, src_resume, src_save, src_describe, src_throttle,
+    src_frame_take, src_release
 };
 
 /* ---- destination ---- */
@@ -243,6 +254,12 @@ static enum hv_err dst_ready(void *c, char *why, size_t cap)
     return g->fail_ready ? HV_E_NOMEM : HV_OK;
 }
 static void dst_run(void *c) { ((struct fake_guest *)c)->running = true; }
+static void dst_frame(void *c, const uint8_t *frame, size_t len)
+{
+    struct fake_guest *g = c;
+    if (!g->running || len != MIN(MIG_FRAME_MIN + 500 * (size_t)(frame[0] - 1), (size_t)MIG_FRAME_MAX) || frame[len - 1] != frame[0]) abort();
+    g->frames++;
+}
 static void dst_drop(void *c)
 {
     struct fake_guest *g = c;
@@ -267,4 +284,4 @@ static uint64_t dst_probe(void *c, const struct mig_offer *o, struct mig_reasons
     return 123456789;
 }
 
-const struct mig_dst_ops fake_dst_ops = { dst_admit, dst_page, dst_present, dst_load, dst_ready, dst_run, dst_drop, dst_find, dst_probe };
+const struct mig_dst_ops fake_dst_ops = { dst_admit, dst_page, dst_present, dst_load, dst_ready, dst_run, dst_frame, dst_drop, dst_find, dst_probe };

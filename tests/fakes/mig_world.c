@@ -172,12 +172,13 @@ static void b_run(void *ctx)
     w->b.running = w->b_ran = true;
     check(w);
 }
+static void b_frame(void *ctx, const uint8_t *frame, size_t len) { fake_dst_ops.frame(&((struct conn *)ctx)->w->b, frame, len); }
 static enum mig_find b_find(void *ctx, const char *name, struct mig_id *ticket, char *why, size_t cap)
 {
     return fake_dst_ops.find(&((struct conn *)ctx)->g, name, ticket, why, cap);
 }
 static uint64_t b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons *r) { return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r); }
-static const struct mig_dst_ops b_ops = { b_admit, b_page, b_present, b_load, b_ready, b_run, b_drop, b_find, b_probe };
+static const struct mig_dst_ops b_ops = { b_admit, b_page, b_present, b_load, b_ready, b_run, b_frame, b_drop, b_find, b_probe };
 
 /* ---- the guest on A ---- */
 
@@ -210,9 +211,10 @@ static enum hv_err a_save(void *c, void *buf, size_t cap, size_t *len)
 }
 static enum hv_err a_describe(void *c, void *buf, size_t cap, size_t *len) { return fake_src_ops.describe(&((struct world *)c)->a, buf, cap, len); }
 static void a_throttle(void *c, unsigned percent) { fake_src_ops.throttle(&((struct world *)c)->a, percent); }
+static size_t a_frame_take(void *c, void *buf, size_t cap) { return fake_src_ops.frame_take(&((struct world *)c)->a, buf, cap); }
 static void a_release(void *c) { fake_src_ops.release(&((struct world *)c)->a); }
 static const struct mig_src_ops a_ops = {
-    a_n_pages, a_page, a_log_start, a_harvest, a_log_stop, a_calm, a_pause, a_resume, a_save, a_describe, a_throttle, a_release
+    a_n_pages, a_page, a_log_start, a_harvest, a_log_stop, a_calm, a_pause, a_resume, a_save, a_describe, a_throttle, a_frame_take, a_release
 };
 
 /* ---- connections ---- */

@@ -81,7 +81,7 @@ def main(vendor):
     outside.enter()
     die_on_signals()
     a, b = hosts(vendor)
-    echo = Echo()
+    echo, frames = Echo(), 0
     for src, dst in ((a, b), (b, a)):
         pings, had = outside.Pings(GUEST), echo.blocks
         time.sleep(CALM_S)
@@ -90,8 +90,10 @@ def main(vendor):
         seen, blocks = pings.end(), echo.blocks - had
         print(f"{src.name} -> {dst.name}: pings lost {seen['lost']} of {seen['sent']}, longest silence {seen['silence_ms']:.0f} ms, blackout "
               f"{report.number('blackout_ms')} ms, {blocks} blocks of {BLOCK} bytes there and back by TCP", flush=True)
+        frames += int(re.search(r"frames=(\d+)", report.text)[1])
         assert seen["silence_ms"] < MOST_SILENCE_MS[vendor] and blocks > 0, seen
-    print(f"one TCP connection over both moves, {echo.end()} blocks, each as it was sent")
+    print(f"one TCP connection over both moves, {echo.end()} blocks, each as it was sent; {frames} frames came for the guest while it stood still, and followed it")
+    assert frames, "no frame followed the guest, though a ping comes each 10 ms and TCP waits for answers"
 
 
 def tcp_and_pings_survive(vendor, timeout_s):

@@ -483,6 +483,7 @@ static void test_combinations(void **s)
         const struct ref *r = &refs[fake_rand(&rng) % ARRAY_SIZE(refs)];
         struct world *w = calloc(1, sizeof *w);
         world_as(w, r);
+        w->a.frames = 3;
         w->operator_us = fake_rand(&rng) % 2 ? 5 * S : 60 * S;
         for (unsigned k = 2 + fake_rand(&rng) % 3; k; k--) world_fault(w, random_fault(r, &rng));
         run_case(w, ANY, 0);

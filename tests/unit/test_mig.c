@@ -890,6 +890,88 @@ static void test_flood_of_offers(void **s)
     world_fini(&w);
 }
 
+/* Frames that came while the guest stood still arrive behind it, each whole, and none before it runs: the fakes look. */
+static void test_frames(void **s)
+{
+    (void)s;
+    for (unsigned seed = 1; seed <= 4; seed++) {
+        struct world w;
+        struct mig_stats st;
+        world_init(&w, 300, seed, NULL);
+        w.a.frames = 21;                             /* the longest are cut to what a record takes */
+        run(&w);
+        assert_moved(&w);
+        for (unsigned i = 0; i < 10; i++) mig_rx_step(w.rx, rx_now(&w));
+        mig_tx_stats(w.tx, &st);
+        assert_int_equal(w.a.frames, 0);
+        assert_int_equal(w.b.frames, 21);
+        assert_int_equal(st.blackout.frames, 21);
+        world_fini(&w);
+    }
+}
+
+/* A guest that comes back takes none of them along, and a stream on which they come too early brings no guest. */
+static void test_frames_without_a_move(void **s)
+{
+    (void)s;
+    struct world w;
+    world_init(&w, 60, 3, NULL);
+    w.a.frames = 5;
+    w.a.pause_polls = 3;
+    w.cancel_tx = true, w.cancel_in = MIG_TX_STOPPING;
+    run(&w);
+    assert_runs_on_source(&w);
+    assert_int_equal(w.a.frames, 5);
+    world_fini(&w);
+
+    world_init(&w, 60, 3, NULL);
+    while (mig_rx_state(w.rx) != MIG_RX_LOADING) {
+        mig_tx_step(w.tx, w.now += 1000);
+        carry(&w.sd, &mig_tx_io(w.tx)->out, &mig_rx_io(w.rx)->in, 500);
+        mig_rx_step(w.rx, w.now);
+        carry(&w.ds, &mig_rx_io(w.rx)->out, &mig_tx_io(w.tx)->in, 1 << 20);
+    }
+    mig_rx_io(w.rx)->in.head = mig_rx_io(w.rx)->in.tail = 0;
+    mig_frame_put(&mig_rx_io(w.rx)->in, &(struct mig_p_frame){ (const uint8_t *)"fourteen bytes", 14 });
+    mig_rx_step(w.rx, w.now);
+    assert_int_equal(mig_rx_state(w.rx), MIG_RX_DROPPED);
+    world_fini(&w);
+}
+
+/* A guest that runs is out of the stream's reach, whatever comes; and the machine is done when nothing can come any more. */
+static void test_after_running(void **s)
+{
+    (void)s;
+    static const uint8_t fail_of_another[MIG_REC_HDR_LEN] = { MIG_REC_FAIL, 0, 1 };
+    for (unsigned what = 0; what < 6; what++) {
+        struct world w;
+        world_init(&w, 60, 3, NULL);
+        until_commit(&w);
+        carry(&w.sd, &mig_tx_io(w.tx)->out, &mig_rx_io(w.rx)->in, 1 << 20);
+        struct mig_wait wait = mig_rx_step(w.rx, w.now);
+        assert_int_equal(mig_rx_state(w.rx), MIG_RX_RUNNING);
+        assert_int_equal(wait.kind, MIG_WAIT_INPUT);
+        struct mig_fifo *in = &mig_rx_io(w.rx)->in;
+        size_t room;
+        if (what == 0) mig_id_put(in, MIG_REC_COMMIT, mig_tx_id(w.tx));
+        if (what == 1) mig_text_put(in, MIG_REC_FAIL, &(struct mig_p_text){ *mig_tx_id(w.tx), HV_E_NOMEM, "no", 2 });
+        if (what == 2) memcpy(mig_fifo_space(in, 16, &room), fail_of_another, 16), mig_fifo_commit(in, 16);
+        if (what == 3) mig_frame_put(in, &(struct mig_p_frame){ (const uint8_t *)"too short", 9 });
+        if (what == 4) mig_rx_link_lost(w.rx, HV_E_CLOSED, "closed", w.now);
+        if (what == 5) w.now += 2000000;             /* it says nothing */
+        wait = mig_rx_step(w.rx, w.now);
+        mig_frame_put(in, &(struct mig_p_frame){ (const uint8_t *)"fourteen bytes", 14 });      /* not looked at: the fake would not like it */
+        assert_int_equal(wait.kind, MIG_WAIT_DONE);
+        assert_int_equal(mig_rx_step(w.rx, w.now).kind, MIG_WAIT_DONE);
+        assert_int_equal(mig_rx_state(w.rx), MIG_RX_RUNNING);
+        assert_true(w.b.running);
+        carry(&w.ds, &mig_rx_io(w.rx)->out, &mig_tx_io(w.tx)->in, 1 << 20);
+        mig_tx_step(w.tx, w.now);
+        assert_moved(&w);
+        world_fini(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -899,6 +981,7 @@ int main(void)
         cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_stopped_first), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts), cmocka_unit_test(test_long_silence),
         cmocka_unit_test(test_resolve), cmocka_unit_test(test_soak), cmocka_unit_test(test_state_age), cmocka_unit_test(test_ids),
         cmocka_unit_test(test_ids_flood), cmocka_unit_test(test_flood_of_offers),
+        cmocka_unit_test(test_frames), cmocka_unit_test(test_frames_without_a_move), cmocka_unit_test(test_after_running),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
