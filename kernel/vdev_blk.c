@@ -32,7 +32,7 @@ enum { STATUS_OK, STATUS_IOERR, STATUS_UNSUPP };
 #define RANGE_SECTORS  (DISK_RANGE_MAX / DISK_SECTOR)
 #define SEG_MAX        (VIRTQ_SIZE_MAX - 2)     /* less header and status */
 #define TURN_BYTES     (512 * KIB)
-#define PENDING_MAX    64u
+#define PENDING_MAX    63u                      /* a disk takes one more: the flush before a stop (vm_disk.c), which goes on when the stop is called off */
 #define PENDING_BYTES  (4 * MIB)                /* a slow link drains so much in a time that a move can bear */
 #define ID_LEN         20u
 _Static_assert(SEG_MAX * DISK_BLOCK_MAX <= DISK_LEN_MAX, "a guest that keeps to size_max and seg_max makes no request that is too long");
@@ -289,7 +289,7 @@ void vdev_blk_attach(struct vm *vm, struct disk *disk)
 {
     struct vdev *d = vdev_find(vm, VDEV_BLK);
     const struct disk_info *i = &disk->info;
-    ASSERT(disk->known && disk->max_pending <= PENDING_MAX && vm->blk->n_pending == 0);
+    ASSERT(disk->known && (!disk->max_pending || disk->max_pending > PENDING_MAX) && vm->blk->n_pending == 0);
     vm->blk->disk = disk;
     d->lacks = (i->read_only ? 0 : F_RO) | (i->flush ? 0 : F_FLUSH) | (i->discard ? 0 : F_DISCARD) | (i->zeroes ? 0 : F_WRITE_ZEROES);
 }

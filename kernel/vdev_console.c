@@ -32,13 +32,14 @@ static void input(struct vm *vm, struct vdev *d)
     struct virtq_chain c;
     uint8_t buf[256];
     unsigned n = 0;
-    while (uart_console_waiting(vm) && vdev_pop(vm, d, INPUT, &c) == VIRTQ_GOT) {
+    while (n < TURN_MAX && uart_console_waiting(vm) && vdev_pop(vm, d, INPUT, &c) == VIRTQ_GOT) {
         size_t len = uart_console_in(vm, buf, MIN(c.in_len, sizeof buf));
         len = virtq_write(vm, &c, 0, buf, len);
         vdev_push(vm, d, INPUT, c.head, (uint32_t)len);
         n++;
     }
     if (n) vdev_answered(vm, d, INPUT);
+    if (n == TURN_MAX) vdev_defer(vm, d);
 }
 
 static void doorbell(struct vm *vm, struct vdev *d, unsigned q)

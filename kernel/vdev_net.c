@@ -21,7 +21,7 @@ enum { RX, TX, CONTROL };
 #define HEADER_LEN     12u
 #define FRAME_MIN      14u
 #define FRAME_MAX      1518u
-#define TURN_MAX       64u                      /* frames sent in one turn */
+#define TURN_MAX       64u                      /* requests to send, taken in one turn */
 
 static const struct vdev_net_backend *backend;
 /* Large; service pCPU only.  Sending has its own: while the switch works, another guest's card may receive. */
@@ -69,18 +69,13 @@ static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
 
 /* ---- sending ---- */
 
-/* The next frame into buf; false: none.  A request without a whole frame is answered and passed over. */
+/* The next request's frame into buf; false: there is no request.  *len is 0 for one without a whole frame. */
 static bool frame_take(struct vm *vm, struct vdev *d, uint8_t *buf, size_t *len)
 {
-    while (vdev_pop(vm, d, TX, &tx) == VIRTQ_GOT) {
-        if (tx.out_len >= HEADER_LEN + FRAME_MIN && tx.out_len <= HEADER_LEN + FRAME_MAX) {
-            *len = tx.out_len - HEADER_LEN;
-            return virtq_read(vm, &tx, HEADER_LEN, buf, *len) == *len;
-        }
-        d->n_failed++;
-        vdev_push(vm, d, TX, tx.head, 0);
-    }
-    return false;
+    if (vdev_pop(vm, d, TX, &tx) != VIRTQ_GOT) return false;
+    bool whole = tx.out_len >= HEADER_LEN + FRAME_MIN && tx.out_len <= HEADER_LEN + FRAME_MAX;
+    *len = whole ? tx.out_len - HEADER_LEN : 0;
+    return virtq_read(vm, &tx, HEADER_LEN, buf, *len) == *len;
 }
 
 static enum hv_err frame_send(struct vm *vm, const uint8_t *buf, size_t len)
@@ -100,7 +95,7 @@ static bool service(struct vm *vm, struct vdev *d)
         more = frame_take(vm, d, buf, &len);
         if (!more) break;
         spin_unlock(&vm->dev_lock);
-        enum hv_err e = frame_send(vm, buf, len);
+        enum hv_err e = len ? frame_send(vm, buf, len) : HV_E_RANGE;
         spin_lock(&vm->dev_lock);
         if (d->resets != resets) break;         /* the guest took its ring away meanwhile */
         if (e == HV_E_AGAIN) {
