@@ -55,7 +55,7 @@ static struct {
 static struct {
     uint64_t prev_mono, prev_real, back_mono, back_real;
     uint64_t tick_gap, max_gap, second_gap, max_at, since;  /* ns */
-    uint64_t n_ticks, next_tick;
+    uint64_t n_ticks, next_tick, every;                     /* every: ns from tick to tick, 0: none */
     uint64_t ticked_total;
 } c;
 
@@ -259,7 +259,7 @@ static uint64_t clock_look(void)
 static void tick_when_due(uint64_t now)
 {
     char back[64] = "";
-    if (now < c.next_tick)
+    if (!c.every || now < c.next_tick)
         return;
     if (c.back_mono || c.back_real)
         snprintf(back, sizeof(back), " backwards=%llu,%llu", (unsigned long long)c.back_mono, (unsigned long long)c.back_real);
@@ -267,9 +267,10 @@ static void tick_when_due(uint64_t now)
         (unsigned long long)(c.tick_gap / 1000), (unsigned long long)(d.total - c.ticked_total), back);
     c.ticked_total = d.total;
     c.tick_gap = 0;
-    c.next_tick += TICK_NS;
-    if (now > c.next_tick)
-        c.next_tick = now + TICK_NS;
+    c.next_tick += c.every;
+    now = clock_ns(CLOCK_MONOTONIC);
+    if (now > c.next_tick)                                  /* also when the console is slower than ticks come: it must not take all our time */
+        c.next_tick = now + c.every;
 }
 
 /* -- commands --------------------------------------------------------------------------------------------------------------------------- */
@@ -284,11 +285,17 @@ static void cmd_verify(const char *arg)
 static void cmd_gap(const char *arg)
 {
     (void)arg;
-    say("gap max=%llu second=%llu at=%llu since=%llu now=%llu\n", (unsigned long long)(c.max_gap / 1000),
+    say("gap max=%llu second=%llu at=%llu since=%llu now=%llu backwards=%llu,%llu\n", (unsigned long long)(c.max_gap / 1000),
         (unsigned long long)(c.second_gap / 1000), (unsigned long long)(c.max_at / 1000000), (unsigned long long)(c.since / 1000000),
-        (unsigned long long)(c.prev_mono / 1000000));
+        (unsigned long long)(c.prev_mono / 1000000), (unsigned long long)c.back_mono, (unsigned long long)c.back_real);
     c.max_gap = c.second_gap = 0;
     c.since = c.prev_mono;
+}
+static void cmd_every(const char *arg)                      /* a tick line each so many ms; 0: none, for a guest that is slow to print */
+{
+    c.every = strtoull(arg, NULL, 0) * 1000000u;
+    c.next_tick = c.prev_mono + c.every;
+    say("every %llu\n", (unsigned long long)(c.every / 1000000));
 }
 static void cmd_rate(const char *arg)
 {
@@ -336,8 +343,8 @@ static void cmd_quit(const char *arg)
 }
 
 static const struct { const char *name; void (*run)(const char *arg); } commands[] = {
-    { "verify", cmd_verify }, { "gap", cmd_gap },     { "rate", cmd_rate }, { "mode", cmd_mode }, { "pause", cmd_pause },
-    { "resume", cmd_resume }, { "wall", cmd_wall },   { "poke", cmd_poke }, { "quit", cmd_quit },
+    { "verify", cmd_verify }, { "gap", cmd_gap },     { "rate", cmd_rate }, { "mode", cmd_mode },   { "pause", cmd_pause },
+    { "resume", cmd_resume }, { "wall", cmd_wall },   { "poke", cmd_poke }, { "every", cmd_every }, { "quit", cmd_quit },
 };
 
 static void command(char *line)
@@ -351,7 +358,7 @@ static void command(char *line)
             return;
         }
     if (*line)
-        say("dirtier: no command '%s'; there are verify gap rate mode pause resume wall poke quit\n", line);
+        say("dirtier: no command '%s'; there are verify gap rate mode pause resume wall poke every quit\n", line);
 }
 
 static void stdin_look(void)
@@ -381,7 +388,8 @@ static void loop(void)
     uint64_t next_stdin = 0;
     c.prev_mono = c.since = clock_ns(CLOCK_MONOTONIC);
     c.prev_real = clock_ns(CLOCK_REALTIME);
-    c.next_tick = c.prev_mono + TICK_NS;
+    c.every = TICK_NS;
+    c.next_tick = c.prev_mono + c.every;
     d.next_write_ns = c.prev_mono;
     while (!d.quit) {
         uint64_t now = clock_look();

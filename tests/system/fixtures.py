@@ -18,12 +18,12 @@ import sys
 import bochs
 from bochs import BochsHost, BochsLink
 from emulator import BUILD, SLOWNESS, kill_all
+from guest_clock import AHEAD_S
 from host import KEYS, RUNS, Host, Lan, Link, clock_ahead, fingerprint, vm
 from tiny_guest import QEMU_TICKS, move, walker_files, walker_vm
 
 VERBOSE = False
 DIRTIER = "godwit.run=dirtier,32,1000"
-AHEAD_S = 3600                                  # the second host's clock: a guest that looked at it would be an hour off
 
 
 class Skip(Exception):

@@ -23,6 +23,10 @@ import socket
 import threading
 import time
 
+AHEAD_S = 3600                  # so far ahead is the own clock of a second host: a guest that looked at it would be an hour off
+CLOCK_MS = 10                   # a move may put a guest's clocks forward or back by its blackout and so much
+WIDTH_MS = 6                    # how well a clock should be known before and after a move: a wider interval may fail a check, never pass it
+
 _code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 _code.write(bytes.fromhex("0faee8 0f31 48c1e220 4809d0 c3"))    # lfence; rdtsc; shl rdx, 32; or rax, rdx; ret
 tsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(_code)))
@@ -53,6 +57,29 @@ def step_ms(before, after, khz):
     assert least0 <= most0 and least1 <= most1, \
         f"the guest's clock does not go as the TSC does, though nobody moved it: ahead by {least0:.2f} to {most0:.2f} ms, then by {least1:.2f} to {most1:.2f} ms"
     return least1 - most0, most1 - least0
+
+
+def clocks(samples):
+    """Samples (before, monotonic, wall, after) as those of each clock: {"monotonic": [(before, guest, after)], "wall": ...}."""
+    return {"monotonic": [(b, m, a) for b, m, _, a in samples], "wall": [(b, w, a) for b, _, w, a in samples]}
+
+
+def known(samples, khz):
+    """Is the guest's clock known to WIDTH_MS by these samples of both clocks?"""
+    least, most = lead_ms(clocks(samples)["monotonic"], khz)
+    return most - least <= WIDTH_MS
+
+
+def check_step(what, before, after, blackout_ms, khz):
+    """AssertionError if `what`, between two sets of samples of both clocks, put one of them forward or back by the blackout + CLOCK_MS.
+    Returns what is known, for people."""
+    said, limit = [], blackout_ms + CLOCK_MS
+    before, after = clocks(before), clocks(after)
+    for name in before:
+        least, most = step_ms(before[name], after[name], khz)
+        assert -limit < least and most < limit, f"{what} put the guest's {name} clock forward by {least:.2f} to {most:.2f} ms; {limit:.1f} ms are the limit"
+        said.append(f"{least:+.1f} to {most:+.1f} ms")
+    return said[0] if said[0] == said[1] else "; wall clock ".join(said)
 
 
 class Mirror(threading.Thread):
@@ -96,20 +123,17 @@ class Mirror(threading.Thread):
     def alive(self):
         assert self.error is None, self.error
 
-    def since(self, index, n, timeout=30):
-        """The samples from `index` on, at least n of them."""
+    def known_since(self, index, least, khz, timeout=60):
+        """The samples from `index` on, when they are `least` at least and so many that the clock is known()."""
         end = time.monotonic() + timeout
-        while len(self.samples) < index + n:
+        while True:
+            samples = self.samples[index:]
             self.alive()
-            assert time.monotonic() < end, f"only {len(self.samples) - index} of {n} records came back over the guest's TCP connection within {timeout} s"
+            if len(samples) >= least and known(samples, khz):
+                return samples
+            assert time.monotonic() < end, f"in {timeout} s {len(samples)} of {least} records came back, or the guest's clock is not known to {WIDTH_MS} ms"
             time.sleep(self.EACH_S)
-        return self.samples[index:]
 
     def close(self):
         self.done.set()
         self.listener.close()
-
-
-def clocks(samples):
-    """Samples (before, monotonic, wall, after) as those of each clock: {"monotonic": [(before, guest, after)], "wall": ...}."""
-    return {"monotonic": [(b, m, a) for b, m, _, a in samples], "wall": [(b, w, a) for b, _, w, a in samples]}

@@ -288,8 +288,16 @@ class Guest:
 
     def verify(self, timeout=60):
         """Have every word of the dirtier's buffer checked; AssertionError with the first bad words if any is wrong."""
+        return self.verify_end(self.verify_begin(), timeout)
+
+    def verify_begin(self):
+        """For those who have something else to do meanwhile, though not at the console; returns what verify_end() wants."""
         start = self.host.serial.mark()
-        m = self.ask("verify", r"^VERIFY (ok|FAILED) pages=(\d+) words=(\d+) bad=(\d+).*\n", timeout)
+        self.send("verify")
+        return start
+
+    def verify_end(self, start, timeout=60):
+        m = self.expect(r"^VERIFY (ok|FAILED) pages=(\d+) words=(\d+) bad=(\d+).*\n", timeout)
         if m[1] != "ok":
             bad = [line for line in self.host.serial.text[start:].splitlines() if line.startswith("VERIFY")]
             raise AssertionError("the guest's memory is wrong:\n" + "\n".join("    " + b for b in bad[:10]))
@@ -302,6 +310,11 @@ class Guest:
 
     def gap_ms(self):
         return self.gaps_ms()[0]
+
+    def clock_steps_back(self):
+        """How often the guest's (monotonic, wall) clock has stepped back since the dirtier began to look at them, which it does all the time."""
+        m = self.ask("gap", r"^gap .* backwards=(\d+),(\d+)\n")
+        return int(m[1]), int(m[2])
 
     def clocks(self):
         """A sample of the guest's clocks as guest_clock.py wants it: (before, monotonic, wall, after)."""

@@ -62,7 +62,12 @@ class NbdServer:
         return found
 
     def sum(self):
-        return sum(write * (2 * block + 1) for block, write in self.blocks().items()) % (1 << 64)
+        return sum_of(self.blocks())
+
+
+def sum_of(blocks):
+    """As diskcheck's `sum`."""
+    return sum(write * (2 * block + 1) for block, write in blocks.items()) % (1 << 64)
 
 
 def missing():

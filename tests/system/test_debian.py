@@ -31,9 +31,5 @@ def generic_kernel():
     return files, r"\d-amd64", {"module": "generic.cpio.gz"}
 
 
-def test_generic_kernel_has_its_devices(own):
-    test_virtio.devices_work(own, generic_kernel())
-
-
-def test_generic_kernel_moves(own):
-    test_virtio.disk_and_network_move(own, generic_kernel())
+def test_generic_kernel_has_its_devices_and_moves(own):
+    test_virtio.devices_work_and_move(own, generic_kernel())

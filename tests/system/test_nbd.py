@@ -18,6 +18,13 @@ def server(name, kind="nbdkit", options=()):
     return NbdServer(name, MIB, kind, options)
 
 
+def two_hosts(own, vms, pcaps=None, **more):
+    """Hosts a, with these guests, and b, where their servers can be reached.  pcaps: {host: path of a packet dump}; more: for a alone."""
+    link, pcaps = Lan(), pcaps or {}
+    a = own("a", link, vms=vms, peers=["b"], files=FILES, pcap=pcaps.get("a"), **more)
+    return a, own("b", link, peers=["a"], files=FILES, pcap=pcaps.get("b"))
+
+
 WHERE = "read pid </tmp/pid; cat /tmp/disk /proc/$pid/stat /proc/$pid/wchan /proc/interrupts /sys/block/vda/inflight /proc/diskstats; dmesg | tail -20"
 
 
@@ -49,9 +56,8 @@ def test_disk_moves_and_survives_its_server(tls, own):
     if tls:
         folder, keys["disk_fingerprint"] = tls_files()
         options = ["--tls=require", f"--tls-certificates={folder}"]
-    nbd, link = server("core", options=options), Lan()
-    a = own("a", link, vms={"guest": guest_vm(11, disk=nbd.disk, **keys)}, peers=["b"], files=FILES)
-    b = own("b", link, peers=["a"], files=FILES)
+    nbd = server("core", options=options)
+    a, b = two_hosts(own, {"guest": guest_vm(11, disk=nbd.disk, **keys)})
     begin(a)
     report = a.migrate("guest", "b")
     print(f"        a -> b: blackout {report.number('blackout_ms')} ms")

@@ -5,10 +5,10 @@ import re
 import signal
 import time
 
-from host import RUNS, Lan
+from host import RUNS
 from nbd import MARK, tls_files
-from test_nbd import begin, end, server
-from test_virtio import FILES, guest_vm, sh
+from test_nbd import begin, end, server, two_hosts
+from test_virtio import guest_vm, sh
 
 
 def other(host, a, b):
@@ -17,9 +17,8 @@ def other(host, a, b):
 
 def test_qemu_nbd_and_losses_in_moves(own):
     """Six moves with a write load; during four of them the server dies at some time and comes back: each move ends somehow, and every byte is right."""
-    nbd, link = server("qemu", "qemu-nbd"), Lan()
-    a = own("a", link, vms={"guest": guest_vm(11, disk=nbd.disk)}, peers=["b"], files=FILES)
-    b = own("b", link, peers=["a"], files=FILES)
+    nbd = server("qemu", "qemu-nbd")
+    a, b = two_hosts(own, {"guest": guest_vm(11, disk=nbd.disk)})
     begin(a)
     at, outcomes = a, []
     for kill_after, back_after in (None, 0), (0.3, 1), (0.8, 5), (1.5, 6), (0.1, 4.5), (None, 0):
@@ -46,9 +45,8 @@ def test_qemu_nbd_and_losses_in_moves(own):
 
 def test_server_that_hangs(own):
     """A server that takes requests and does not answer: a move gives up before the stop, the guest waits, and goes on when the server does."""
-    nbd, link = server("hang"), Lan()
-    a = own("a", link, vms={"guest": guest_vm(11, disk=nbd.disk)}, peers=["b"], files=FILES)
-    b = own("b", link, peers=["a"], files=FILES)
+    nbd = server("hang")
+    a, b = two_hosts(own, {"guest": guest_vm(11, disk=nbd.disk)})
     begin(a)
     start = a.migrate_start("guest", "b")
     a.serial.expect(r"PRECOPY round 1 ", 30)
@@ -66,14 +64,13 @@ def test_server_that_hangs(own):
 
 def test_refusals(own):
     """What cannot work says why: an export that is not there, a server for one client, a disk that is read-only."""
-    single, named, link = server("single", options=["--filter=limit"]), server("named", "qemu-nbd"), Lan()
+    single, named = server("single", options=["--filter=limit"]), server("named", "qemu-nbd")
     single.kill()
     single.start(("limit=1",))
     read_only = server("ro", options=["-r"])
     vms = {"guest": guest_vm(11, disk=single.disk), "lost": guest_vm(12, memory="128M", disk=named.disk + "x"),
            "ro": guest_vm(13, memory="128M", disk=read_only.disk)}
-    a = own("a", link, vms=vms, peers=["b"], files=FILES, memory_mib=2048)
-    own("b", link, peers=["a"], files=FILES)
+    a, _ = two_hosts(own, vms, memory_mib=2048)
     with a.guest("guest") as g:
         g.ready()
     assert re.search(r'^lost +paused .*waiting for its disk: .* the server has no export named "diskx"', a.command("vm list"), re.M), a.command("vm list")
@@ -91,13 +88,12 @@ def test_refusals(own):
 def test_tls(own):
     """A server that wants TLS: the guest's disk moves, loses its server, and none of its data goes in the clear.  A wrong certificate, or none, gets nothing."""
     folder, fingerprint = tls_files()
-    nbd, bare, link = server("tls", options=["--tls=require", f"--tls-certificates={folder}"]), server("bare"), Lan()
+    nbd, bare = server("tls", options=["--tls=require", f"--tls-certificates={folder}"]), server("bare")
     wrong = "00" + fingerprint[2:]
     vms = {"guest": guest_vm(11, disk=nbd.disk, disk_fingerprint=fingerprint), "wrong": guest_vm(12, memory="128M", disk=nbd.disk, disk_fingerprint=wrong),
            "bare": guest_vm(13, memory="128M", disk=bare.disk, disk_fingerprint=fingerprint), "trusting": guest_vm(14, memory="128M", disk=nbd.disk)}
     pcaps = {name: os.path.join(RUNS, f"nbd-tls-{name}.pcap") for name in "ab"}
-    a = own("a", link, vms=vms, peers=["b"], files=FILES, memory_mib=2048, pcap=pcaps["a"])
-    b = own("b", link, peers=["a"], files=FILES, pcap=pcaps["b"])
+    a, b = two_hosts(own, vms, pcaps, memory_mib=2048)
     begin(a)
     listed = a.command("vm list")
     for name, why in (("wrong", f"{fingerprint}, which is not the guest's"), ("bare", "the server offers no TLS"), ("trusting", "the server wants TLS")):

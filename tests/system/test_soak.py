@@ -3,12 +3,15 @@
 
 memory    every word of the buffer that the guest has been writing all along (tests/guest/dirtier.c)
 disk      a write load goes on during each move; then the guest reads all of its disk back, and what it wrote is compared with the NBD server's file
-network   one TCP connection from the guest to this machine carries random bytes there and back all the time, a second one a shell:
-          both live through all moves, and every byte is right
+network   one TCP connection from the guest to this machine carries random bytes there and back all the time, a second one a shell, a third one what the
+          disk's load says: they live through all moves, and every byte is right
 clocks    by how much has the move put the guest's monotonic and wall clock forward or back, measured whatever the delays (guest_clock.py)?  Less than
           its blackout + 10 ms; and all moves together less than the longest blackout + 10 ms, so that nothing adds up.  Neither ever steps back.
           Host b's own clock is an hour ahead
 host      the one that the guest has left has all of its memory back
+
+Memory and disk are verified at the same time, and the clocks with the records that went there and back meanwhile.  The guest forks nothing and prints
+nothing that nobody asked for: each host's CPUs take turns on one of this machine's, so both cost it whole seconds.
 
 The first failure ends it, and says how things stand.  The figures are printed in any case.
 """
@@ -21,141 +24,147 @@ import time
 import guest_clock
 from emulator import SYSTEM, Died, Timeout
 from host import RUNS, Lan, clock_ahead, vm
-from test_nbd import MIB, begin, server
+from nbd import sum_of
+from test_nbd import MIB, server
 from test_virtio import FILES, guest_vm, sh
 
-AHEAD_S = 3600                  # host b's clock
-CLOCK_MS = 10                   # on top of the blackout
-SAMPLES = 100                   # exchanges (2 s) at least, from which the clocks before or after a move are known
+SAMPLES = 100                   # records that go there and back between two moves, at least: a guest's stay is some seconds
 LEAK_KIB = 4096
 STATE = os.path.join(SYSTEM, "soak-state.txt")
 
 
-class Shell:
-    """A shell in the guest over a TCP connection that the guest has opened."""
+class Program:
+    """A program in the guest whose input and output is a TCP connection that the guest has opened."""
 
-    def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+    def __init__(self, name):
+        self.name, self.listener = name, socket.create_server(("127.0.0.1", 0))
+        self.command = f"nc {Lan.GATEWAY} {self.listener.getsockname()[1]} -e {name}"
 
     def accept(self, timeout=30):
         self.listener.settimeout(timeout)
         self.connection = self.listener.accept()[0]
         self.stream = self.connection.makefile("r", encoding="latin-1")
 
-    def ask(self, line, timeout=60):
-        """Returns what the line prints."""
-        self.connection.settimeout(timeout)
-        lines = []
+    def say(self, line):
         try:
-            self.connection.sendall(f"{line}; echo END\n".encode())
-            while not lines or lines[-1] != "END\n":
-                lines.append(self.stream.readline())
-                assert lines[-1], f"the guest closed the connection of its shell at: {line}"
+            self.connection.sendall(f"{line}\n".encode())
         except OSError as error:
-            raise AssertionError(f"the guest's shell, asked `{line}` over TCP: {error}") from error
-        return "".join(lines[:-1])
+            raise AssertionError(f"the guest's `{self.name}` cannot be told `{line}` over TCP: {error}") from error
+
+    def expect(self, pattern, timeout=60):
+        """Reads lines until one matches; returns the match and the lines before it."""
+        before = []
+        self.connection.settimeout(timeout)
+        try:
+            while True:
+                line = self.stream.readline()
+                assert line, f"the guest closed the connection of `{self.name}`, which had said:\n{''.join(before)}"
+                found = re.match(pattern, line)
+                if found:
+                    return found, "".join(before)
+                before.append(line)
+        except OSError as error:
+            raise AssertionError(f"the guest's `{self.name}` over TCP: {error}; it had said:\n{''.join(before)}") from error
 
 
 class Soak:
     def __init__(self, own):
-        self.nbd, self.mirror, self.shell, link = server("soak", "qemu-nbd"), guest_clock.Mirror(), Shell(), Lan()
+        self.nbd, self.mirror, link = server("soak", "qemu-nbd"), guest_clock.Mirror(), Lan()
+        self.shell, self.load = Program("sh"), Program(f"diskcheck /dev/vda {MIB}")
         guest = guest_vm(11, cpus=2, nic="yes", disk=self.nbd.disk)
         both = {"files": FILES, "cpus": 3, "limit_s": 14400}
         self.a = own("a", link, vms={"guest": guest}, peers=["b"], **both)
-        self.b = own("b", link, vms={"clock": vm(memory="128M")}, peers=["a"], extra=clock_ahead(AHEAD_S), **both)
+        self.b = own("b", link, vms={"clock": vm(memory="128M")}, peers=["a"], extra=clock_ahead(guest_clock.AHEAD_S), **both)
         for host, cpu in zip((self.a, self.b), sorted(os.sched_getaffinity(0))):
             guest_clock.keep_on_cpu(host, cpu)
         self.at, self.to = self.a, self.b
         self.empty_kib, self.holds, self.writes = {}, 0, 0
-        self.moves = []                                         # of each: {"blackout": ms, "total": s}
+        self.moves = []                                         # of each: {"blackout": ms, "total": s, "checked": s with all its checks}
 
     def begin(self):
         self.show_that_b_is_ahead()
-        begin(self.a)                                           # the load on the disk
         with self.a.guest("guest") as g:
-            sh(g, f"(mirror {Lan.GATEWAY} {self.mirror.port} >/tmp/mirror 2>&1 &); (nc {Lan.GATEWAY} {self.shell.port} -e sh &)")
+            g.ready()
+            sh(g, f"({self.shell.command} &)")
             self.shell.accept()
+            self.shell.say(f"mirror {Lan.GATEWAY} {self.mirror.port} >/tmp/mirror 2>&1 &")
+            self.shell.say(f"{self.load.command} & load=$!")
+            self.load.accept()
+            self.load.expect("DISK begun")
             g.send("dirtier 16 500")
             g.expect(r"^dirtier ready ", 60)
+            g.ask("every 0", "^every 0\n")
         self.khz = guest_clock.tsc_khz(self.a)
         self.verify(self.a)
-        self.calm = self.first_calm = self.mirror.since(0, SAMPLES)[-SAMPLES:]
+        self.first_stay = self.stay = self.mirror.known_since(0, SAMPLES, self.khz)     # samples of the guest's clocks since it came to where it is
 
     def show_that_b_is_ahead(self):
         with self.b.guest("clock") as g:
             g.ready()
             ahead = int(re.search(r"^(\d+)$", sh(g, "date +%s"), re.M)[1]) - time.time()
-        assert abs(ahead - AHEAD_S) < 60, f"host b's clock is {ahead:.0f} s ahead, which should be {AHEAD_S} s: then this check says nothing"
+        assert abs(ahead - guest_clock.AHEAD_S) < 60, f"host b's clock is {ahead:.0f} s ahead, which should be {guest_clock.AHEAD_S} s: then this check says nothing"
         self.b.command("vm stop clock")
 
     # -- one move
     def move(self):
-        begun = len(self.mirror.samples)
+        began, begun = time.monotonic(), len(self.mirror.samples)
         report = self.at.migrate("guest", self.to.name)
         self.at, self.to = self.to, self.at
-        self.moves.append({"blackout": report.number("blackout_ms"), "total": report.number("total_ms") / 1000})
+        blackout_ms, total_s = report.number("blackout_ms"), report.number("total_ms") / 1000
+        self.moves.append({"blackout": blackout_ms, "total": total_s})
         ended = len(self.mirror.samples) + 1                    # one may be under way
-        now = self.mirror.since(ended, SAMPLES)
-        answers = [after for _, _, _, after in self.mirror.samples[begun - 1:]]
-        silence = max(later - earlier for earlier, later in zip(answers, answers[1:])) / self.khz
-        stepped = self.check_clocks(f"move {len(self.moves)}", self.calm, now, report.number("blackout_ms"))
         done = self.verify(self.at)
-        self.calm = self.mirror.since(ended, SAMPLES)[-SAMPLES:]
-        print(f"        move {len(self.moves):2} to {self.at.name}: blackout {report.number('blackout_ms'):5.1f} ms, total {self.moves[-1]['total']:4.1f} s, "
-              f"network silent for {silence:3.0f} ms; clock {stepped}, {done}", flush=True)
-
-    def check_clocks(self, what, before, after, blackout_ms):
-        """Returns what is known of the clocks' steps between two sets of samples, for people."""
-        said, limit = [], blackout_ms + CLOCK_MS
-        before, after = guest_clock.clocks(before), guest_clock.clocks(after)
-        for name in before:
-            least, most = guest_clock.step_ms(before[name], after[name], self.khz)
-            assert -limit < least and most < limit, f"{what} put the guest's {name} clock forward by {least:.2f} to {most:.2f} ms; {limit:.1f} ms are the limit"
-            said.append(f"{least:+.1f} to {most:+.1f} ms")
-        return said[0] if said[0] == said[1] else "; wall clock ".join(said)
+        now = self.mirror.known_since(ended, SAMPLES, self.khz)
+        stepped = guest_clock.check_step(f"move {len(self.moves)}", self.stay, now, blackout_ms, self.khz)
+        self.stay = now
+        answers = [after for _, _, _, after in self.mirror.samples[begun - 1:ended + 1]]
+        silence = max(later - earlier for earlier, later in zip(answers, answers[1:])) / self.khz
+        self.moves[-1]["checked"] = time.monotonic() - began
+        print(f"        move {len(self.moves):2} to {self.at.name}: blackout {blackout_ms:5.1f} ms, total {total_s:4.1f} s, network silent for {silence:3.0f} ms; "
+              f"clock {stepped} by {len(now)} samples, {done}; {self.moves[-1]['checked']:.1f} s with all checks", flush=True)
 
     def check_all_moves(self):
         """What all moves together have done to the clocks, for people."""
-        last = self.mirror.since(len(self.mirror.samples), SAMPLES)
-        return self.check_clocks(f"{len(self.moves)} moves", self.first_calm, last, max(m["blackout"] for m in self.moves))
+        return guest_clock.check_step(f"{len(self.moves)} moves", self.first_stay, self.stay, max(m["blackout"] for m in self.moves), self.khz)
 
     def verify(self, host):
         """Memory, disk, network and the other host's memory.  Returns what was compared, for people."""
         other = self.b if host is self.a else self.a
         assert host.has_vm("guest") and not other.has_vm("guest"), f"the guest should run on {host.name} only"
         with host.guest("guest") as g:
-            assert all(t["backwards"] is None for t in g.ticks(2)), "a clock in the guest stepped back"
-            words = g.verify()
-        writes, blocks = self.verify_disk()
+            start = g.verify_begin()
+            blocks, writes = self.verify_disk()
+            words = g.verify_end(start)
+            back = g.clock_steps_back()
+        assert back == (0, 0), f"so often has the guest's (monotonic, wall) clock stepped back: {back}"
         self.mirror.alive()
         free = other.free_kib()
         lost = self.empty_kib.setdefault(other, free) - free
         assert lost < LEAK_KIB, f"host {other.name} without the guest has {lost} KiB less than the first time"
-        return f"{words} words, {blocks} blocks of {writes} writes, {len(self.mirror.samples)} records"
+        return f"{words} words, {blocks} blocks of {writes} writes"
 
     def verify_disk(self):
-        """The load stands still, all of the disk is compared, the load goes on.  Returns (writes since the last time, blocks that were written)."""
+        """The load stands still, all of the disk is compared, the load goes on.  Returns (blocks that were written, writes since the last time)."""
         self.holds += 1
-        text = self.shell.ask("kill -USR1 $(cat /tmp/pid); n=0; "
-                              f"until grep -e FAILED -e 'holds={self.holds}$' /tmp/disk || [ $n = 600 ]; do usleep 50000; n=$((n+1)); done; tail -n 5 /tmp/disk", 90)
-        line = re.search(r"^DISK ok (.*)$", text, re.M)
-        assert line, f"the guest's disk is wrong, or it does not stand still when asked:\n{text}"
-        figures = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", line[1])}
+        self.shell.say("kill -USR1 $load")
+        line, before = self.load.expect(r"DISK (ok|FAILED) (.*)")
+        assert line[1] == "ok", f"the guest's disk is wrong:\n{before}{line[0]}"
+        figures = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", line[2])}
+        assert figures["holds"] == self.holds, f"the disk's load has stood still {figures['holds']} times, was asked to {self.holds} times"
         blocks = self.nbd.blocks()
-        assert self.nbd.sum() == figures["sum"], f"the server's file is not what the guest wrote: {figures}"
-        self.shell.ask("kill -USR1 $(cat /tmp/pid)")
+        assert sum_of(blocks) == figures["sum"], f"the server's file is not what the guest wrote: {figures}"
+        self.shell.say("kill -USR1 $load")
         writes, self.writes = figures["writes"] - self.writes, figures["writes"]
         assert writes > 0, f"the guest wrote nothing to its disk since the last time: {figures}"
-        return writes, len(blocks)
+        return len(blocks), writes
 
     # -- for people
     def summary(self):
         if not self.moves:
             return "        no move was made"
         lines = [f"        {len(self.moves)} moves          min     median        max"]
-        for name, unit in ("blackout", "ms"), ("total", "s"):
-            values = [m[name] for m in self.moves]
+        for name, unit in ("blackout", "ms"), ("total", "s"), ("checked", "s"):
+            values = [m[name] for m in self.moves if name in m] or [float("nan")]
             lines.append(f"        {name + ', ' + unit:<14}" + "".join(f"{f(values):11.1f}" for f in (min, statistics.median, max)))
         return "\n".join(lines)
 

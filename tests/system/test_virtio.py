@@ -40,42 +40,31 @@ def pings(text):
     return set(map(int, re.findall(r"seq=(\d+)", text)))
 
 
-def test_devices_work(own):
-    devices_work(own, CLOUD_KERNEL)
+def devices_work(g):
+    """Each of the guest's devices does what it is for."""
+    found = sh(g, "for d in /sys/bus/pci/devices/*; do read v <$d/vendor; read i <$d/device; echo $v $i; done")
+    assert IDS <= set(re.findall(r"0x\w{4} 0x\w{4}", found)), f"the guest's PCI bus:\n{found}"
+    assert len(set(re.findall(r"virtio\d-\w+", sh(g, "cat /proc/interrupts")))) >= 8, "virtio interrupts are missing"
+    assert len(re.findall(r"\b[0-9a-f]{2}\b", sh(g, "od -An -tx1 -N16 /dev/hwrng"))) == 16, "/dev/hwrng gives nothing"
+    for name, ip in ("its host", "10.7.0.1"), ("the other host's guest", "10.7.0.12"):
+        got = pings(sh(g, f"ping -c 5 {ip}"))
+        assert len(got) >= 4, f"pings to {name}: only {got} of 5 came back"
+    text = sh(g, "dd if=/dev/urandom of=/tmp/r bs=64k count=64; dd if=/tmp/r of=/dev/vda bs=64k oflag=direct; "
+                 "dd if=/dev/vda bs=64k count=64 iflag=direct | cmp - /tmp/r && echo same=$?; blkdiscard /dev/vda; "
+                 "dd if=/dev/vda bs=64k iflag=direct | md5sum; dd if=/dev/zero bs=64k count=256 | md5sum")
+    assert "same=0" in text, f"the disk does not give back what was written:\n{text}"
+    sums = re.findall(r"^([0-9a-f]{32})", text, re.M)
+    assert len(sums) == 2 and sums[0] == sums[1], f"a discarded disk is not empty:\n{text}"
+    assert "over-hvc" in sh(g, "echo over-hvc >/dev/hvc0")
 
 
-def devices_work(own, kernel):
-    files, version, more = kernel
-    host = own("a", Link(), vms={"guest": guest_vm(11, **ALL, **more), "other": guest_vm(12, memory="128M", nic="yes", **more)}, files=files)
-    with host.guest("other") as g:
-        ready(g, version)
-    with host.guest("guest") as g:
-        ready(g, version)
-        found = sh(g, "for d in /sys/bus/pci/devices/*; do read v <$d/vendor; read i <$d/device; echo $v $i; done")
-        assert IDS <= set(re.findall(r"0x\w{4} 0x\w{4}", found)), f"the guest's PCI bus:\n{found}"
-        assert len(set(re.findall(r"virtio\d-\w+", sh(g, "cat /proc/interrupts")))) >= 8, "virtio interrupts are missing"
-        assert len(re.findall(r"\b[0-9a-f]{2}\b", sh(g, "od -An -tx1 -N16 /dev/hwrng"))) == 16, "/dev/hwrng gives nothing"
-        for name, ip in ("the host", "10.7.0.1"), ("the other guest", "10.7.0.12"):
-            got = pings(sh(g, f"ping -c 5 {ip}"))
-            assert len(got) >= 4, f"pings to {name}: only {got} of 5 came back"
-        text = sh(g, "dd if=/dev/urandom of=/tmp/r bs=64k count=64; dd if=/tmp/r of=/dev/vda bs=64k oflag=direct; "
-                     "dd if=/dev/vda bs=64k count=64 iflag=direct | cmp - /tmp/r && echo same=$?; blkdiscard /dev/vda; "
-                     "dd if=/dev/vda bs=64k iflag=direct | md5sum; dd if=/dev/zero bs=64k count=256 | md5sum")
-        assert "same=0" in text, f"the disk does not give back what was written:\n{text}"
-        sums = re.findall(r"^([0-9a-f]{32})", text, re.M)
-        assert len(sums) == 2 and sums[0] == sums[1], f"a discarded disk is not empty:\n{text}"
-        assert "over-hvc" in sh(g, "echo over-hvc >/dev/hvc0")
-    shown = host.command("vm inspect guest")
-    assert len(re.findall(r"^virtio \w+ +slot \d, live", shown, re.M)) == 5, f"not every device is live:\n{shown}"
-    assert not re.search(r"broken [1-9]", shown), shown
+def test_devices_work_and_move(own):
+    devices_work_and_move(own, CLOUD_KERNEL)
 
 
-def test_disk_and_network_move(own):
-    disk_and_network_move(own, CLOUD_KERNEL)
-
-
-def disk_and_network_move(own, kernel):
-    """There and back with the disk written and pings running: contents right, nothing lost but what the blackout covers."""
+def devices_work_and_move(own, kernel):
+    """All devices; then there and back with the disk written and pings running, to a guest on the other host and, there, on the same one: contents
+    right, nothing lost but what the blackout covers."""
     link = Link()
     files, version, more = kernel
     keys = {"host_keys": {"verify": "yes"}, "files": files}
@@ -85,6 +74,7 @@ def disk_and_network_move(own, kernel):
         ready(g, version)
     with a.guest("guest") as g:
         ready(g, version)
+        devices_work(g)
         text = sh(g, "dd if=/dev/urandom of=/dev/vda bs=64k count=64 oflag=direct 2>/dev/null; dd if=/dev/vda bs=64k count=64 iflag=direct 2>/dev/null | md5sum")
         before = re.search(r"^[0-9a-f]{32}", text, re.M)[0]
         sh(g, "ping 10.7.0.12 >/tmp/pings & (while :; do dd if=/dev/urandom of=/dev/vda bs=64k seek=100 count=4 conv=notrunc oflag=direct 2>/dev/null; done) & true")
@@ -100,6 +90,7 @@ def disk_and_network_move(own, kernel):
         lost = set(range(max(got))) - got
         assert len(lost) <= 1, f"pings lost: {sorted(lost)}"
         shown = dst.command("vm inspect guest")
+        assert len(re.findall(r"^virtio \w+ +slot \d, live", shown, re.M)) == 5, f"not every device is live:\n{shown}"
         assert not re.search(r"needs reset|broken [1-9]", shown), shown
 
 
