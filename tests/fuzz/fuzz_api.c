@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fuzz-sources: net/http.c kernel/json.c kernel/text.c kernel/api_route.c kernel/err.c kernel/move_options.c kernel/config.c migrate/policy.c tests/fakes/api_handlers.c */
+/* fuzz-sources: net/http.c kernel/json.c kernel/text.c kernel/api_route.c kernel/err.c kernel/move_options.c kernel/config.c kernel/config_keys.c migrate/policy.c tests/fakes/api_handlers.c */
 /* fuzz-deps: llhttp */
 /* tests/fuzz/fuzz_api.c - a client's bytes into the management interface, in pieces: HTTP, JSON, routes.
  *

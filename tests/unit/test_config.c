@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_config.c - every key of godwit.conf with good and bad values, and what a mistake costs. */
-/* unit-sources: kernel/config.c */
+/* unit-sources: kernel/config.c kernel/config_keys.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_cpuid_policy.c - the baselines host, x86-64-v1 to v4 and pool on made-up hosts of both vendors: what is shown, what a host lacks,
  * that the leaves agree with each other, what a destination answers, and the pool's file. */
-/* unit-sources: kernel/cpuid.c kernel/cpu_baseline.c kernel/vm_offer.c kernel/config.c kernel/err.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/cpuid.c kernel/cpu_baseline.c kernel/vm_offer.c kernel/config.c kernel/config_keys.c kernel/err.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_dial.c - which of a peer's addresses is tried when, and which destination is the best. */
-/* unit-sources: kernel/dial.c kernel/choose_best.c kernel/stream_io.c kernel/config.c kernel/err.c */
+/* unit-sources: kernel/dial.c kernel/choose_best.c kernel/stream_io.c kernel/config.c kernel/config_keys.c kernel/err.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_move_options.c - the settings of one move, as words and as JSON; and the purse that a bandwidth limit is paid from. */
-/* unit-sources: kernel/move_options.c kernel/json.c kernel/text.c kernel/config.c kernel/err.c kernel/purse.c migrate/policy.c tests/fakes/log.c */
+/* unit-sources: kernel/move_options.c kernel/json.c kernel/text.c kernel/config.c kernel/config_keys.c kernel/err.c kernel/purse.c migrate/policy.c tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_start.c - starting a guest: what is said while the peers are asked, when they answer, and to peers that ask. */
-/* unit-sources: kernel/start.c kernel/start_rule.c kernel/config.c kernel/err.c tests/fakes/log.c */
+/* unit-sources: kernel/start.c kernel/start_rule.c kernel/config.c kernel/config_keys.c kernel/err.c tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_validate.c - questions about guests that might move: how many are open at once, which answers make room for others; and what is
  * said of the best destination, or of there being none. */
-/* unit-sources: kernel/validate.c kernel/choose.c kernel/choose_best.c kernel/config.c kernel/err.c */
+/* unit-sources: kernel/validate.c kernel/choose.c kernel/choose_best.c kernel/config.c kernel/config_keys.c kernel/err.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
