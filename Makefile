@@ -36,7 +36,7 @@ help:
 	  'make tools      host programs (build/tools/): godwitctl, mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
 	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, NBD disks, guests of many CPUs, a whole Debian' \
-	  'make soak       a guest of 2 CPUs with disk and network moves SOAK_MOVES times (50: an hour), all of it verified after each; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
+	  'make soak       a guest of 2 CPUs with disk and network moves SOAK_MOVES times (50, each 13 s), all of it verified after each; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
 	  'make soak-faults  faults injected into moves between emulated hosts, 50 for each vendor: VENDOR=amd takes a quarter of an hour, intel an hour' \
 	  'make lint       which folder includes which, checked against the rules' \
 	  'make setup      install missing Debian packages; make deps: also fetch third-party sources' \
