@@ -19,7 +19,7 @@ import bochs
 from bochs import BochsHost, BochsLink
 from emulator import BUILD, SLOWNESS, kill_all
 from guest_clock import AHEAD_S
-from host import KEYS, RUNS, Host, Lan, Link, clock_ahead, fingerprint, vm
+from host import KEYS, RUNS, Host, Lan, Link, address, clock_ahead, fingerprint, vm
 from tiny_guest import QEMU_TICKS, move, walker_files, walker_vm
 
 VERBOSE = False
@@ -187,16 +187,19 @@ class Api(Pair):
 
 
 class Trio:
-    """Hosts a, b and c with management interfaces, one CPU each; the guests w1 to w6 (walkers) run on a.  All else by ctl()."""
+    """Hosts a, b and c with management interfaces, one CPU each; the guests w1 to w6 (walkers) run on a.  All else by ctl().
+    a may have more moves under way than is usual.  b has a second address, which c tries first and where nobody is."""
     GUESTS = [f"w{i}" for i in range(1, 7)]
     GUEST_MIB = 96
     MEMORY_MIB = {"a": 800, "b": 800, "c": 400}                 # c has room for a few of them only
+    MAX_JOBS = {"a": 3, "b": 2, "c": 2}                         # 2 is the default
 
     def __init__(self):
         self.link, self.hosts = Lan(), {}
         for name, memory in self.MEMORY_MIB.items():
-            more = {"host_keys": {"bandwidth-limit-mb": "4", "lz4": "no"}, "vms": {guest: {**walker_vm(4000000), "memory": f"{self.GUEST_MIB}M"} for guest in self.GUESTS}, "files": walker_files()} if name == "a" else {}
-            self.hosts[name] = narrate(Host(name, self.link, peers="abc".replace(name, ""), clients=Clients.ROLES, cpus=1, memory_mib=memory, tag="trio",
+            more = {"host_keys": {"bandwidth-limit-mb": "4", "lz4": "no", "max-jobs": str(self.MAX_JOBS["a"])}, "vms": {guest: {**walker_vm(4000000), "memory": f"{self.GUEST_MIB}M"} for guest in self.GUESTS}, "files": walker_files()} if name == "a" else {}
+            peers = {"a": {}, "b": {"address": f"10.7.0.77, {address('b')}"}} if name == "c" else "abc".replace(name, "")
+            self.hosts[name] = narrate(Host(name, self.link, peers=peers, clients=Clients.ROLES, cpus=1, memory_mib=memory, tag="trio",
                                             **more).boot(wait=False))
         for host in self.hosts.values():
             host.wait_prompt()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Steering moves: limits and the queue, networks in order of preference, options, the best destination, evacuation, history."""
+"""Steering moves from the console: networks, the best destination, evacuation.  Queue, options and history: test_operate.py."""
 import re
 
-from host import Report, SlowLink, vm
+from host import SlowLink, vm
 from tiny_guest import TICK, read_tick, walker
 
 NO_LINUX = {"vmlinuz": None, "initramfs.cpio.gz": None}
@@ -12,12 +12,6 @@ def walker_vm(**more):
     return {**vm(memory="40M", kernel="walker", initrd=None, **more), "cmdline": "8000000"}
 
 
-def bring_to_prompt(host):
-    """Stop watching a move."""
-    host.serial.send("\x03")
-    host.serial.expect(host.prompt, 10)
-
-
 def check_walker(host, name):
     """The guest runs on this host, and all it has ever written is right."""
     with host.guest(name) as g:
@@ -25,45 +19,6 @@ def check_walker(host, name):
         first = read_tick(g.expect(TICK, 60)[0])
         again = read_tick(g.expect(TICK, 60)[0])
     assert again["visits"] > first["visits"] and again["bad"] == 0, (first, again)
-
-
-def test_queue_networks_and_options(own):
-    """One move at a time: of three asked for, two wait with their places, one of them is cancelled and the other one follows.  b's first address
-    does not answer: the second is used, and the report says why.  A limit on bandwidth holds."""
-    vms = {name: walker_vm() for name in ("guest", "one", "two")}
-    pair = own.pair(host_keys={"max-jobs": "1"}, vms=vms, files={"walker": walker(), **NO_LINUX}, a_peers={"b": {"address": "10.7.0.77, 10.7.0.2"}})
-    a, b = pair.a, pair.b
-    with a.guest("guest") as g:
-        g.expect(r"^tick \d+ visits= \d+ sweeps= ([2-9]|\d\d) .*\n", 120)     # all its pages have been written
-    a.serial.send("migrate guest b --plain --limit 2 --downtime 2000\r")
-    a.wait_log("guest -> b: job 1 starts")
-    bring_to_prompt(a)
-    assert "moving already" in a.command("migrate guest b")
-    for name in ("one", "two"):
-        a.serial.mark()
-        a.serial.send(f"migrate {name} b\r")
-        a.serial.expect(rf"{name} -> b: QUEUED", 20)
-        bring_to_prompt(a)
-    status = a.command("migrate status")
-    assert re.search(r"job 3 two -> b: QUEUED, 1 before it", status) and re.search(r"job 2 one -> b: QUEUED, 0 before it", status), status
-    assert "cancelled" in a.command("migrate cancel one")
-    assert a.has_vm("one") and re.search("two -> b: QUEUED, 0 before it", a.command("migrate status"))
-    for name in ("guest", "two"):
-        a.wait_log(rf"{name} -> b: moved in", 90)
-    a.serial.settle()
-    report = a.command("migrate report 1")
-    assert re.search(r"route: 10\.7\.0\.2 \(.*10\.7\.0\.77", report), report
-    assert "pages=plain downtime_limit_ms=2000 bandwidth_limit_mb=2" in report, report
-    assert re.search(r"^pages_lz4: 0\b", report, re.M), report
-    first = Report(report).round_list[0]
-    rate = first["bytes"] / first["ms"] / 1000
-    print(f"        round 1: {first['bytes'] / 1e6:.1f} MB in {first['ms']:.0f} ms, {rate:.2f} MB/s under a limit of 2")
-    assert first["bytes"] > 4e6 and rate < 2.2, report
-    assert re.search(r"^job 2 one -> b: failed: cancelled", a.command("migrate history"), re.M)
-    assert re.search(r"queued_ms: [1-9]\d", a.command("migrate report 3"))
-    assert b.has_vm("guest") and b.has_vm("two") and not b.has_vm("one")
-    for host, name in ((a, "one"), (b, "two"), (b, "guest")):
-        check_walker(host, name)
 
 
 def test_networks_are_refused(own):
