@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/dirtier.c - dirties memory at a chosen rate, can prove every word of it, and sees its own blackouts.
  *
- * usage: dirtier [MIB [PAGES_PER_S [word|fill|marker [SEED]]]]       commands on stdin: see the table at the end
+ * usage: dirtier [MIB [PAGES_PER_S [word|fill|marker [SEED [REST_MS]]]]]       commands on stdin: see the table at the end
  *
  * The model: nothing that the buffer must hold is remembered from the buffer itself.  Of each page we keep two counters only, in memory of
  * their own: `fill`, how often the whole page was written, and `words`, how many single words were written since.  Every word follows:
@@ -13,7 +13,7 @@
  *
  * The clock: between writes the program does nothing but read CLOCK_MONOTONIC; the largest step between two readings is the longest time for
  * which this guest did not run (or its clock jumped).  Verification and writing are done in steps of one page, so they add
- * microseconds, not gaps. */
+ * microseconds, not gaps.  With REST_MS it sleeps so long at a time instead: for a machine that others want too, and who does not ask for gaps. */
 #include "payload.h"
 
 #include <poll.h>
@@ -48,6 +48,7 @@ static struct {
     enum mode mode;
     bool marker_base;                                       /* whole pages hold marker text instead of noise */
     bool paused, quit;
+    int rest_ms;                                            /* how long to sleep when there is nothing to do; 0: not at all */
     uint64_t walk, walk_mask;                               /* the pseudo-random cycle over the pages */
     uint64_t next_write_ns;
 } d;
@@ -161,9 +162,14 @@ static void dirty_one(void)
     }
 }
 
+static bool dirty_is_due(uint64_t now)
+{
+    return !d.paused && d.rate && now >= d.next_write_ns;
+}
+
 static void dirty_when_due(uint64_t now)
 {
-    if (d.paused || d.rate == 0 || now < d.next_write_ns)
+    if (!dirty_is_due(now))
         return;
     dirty_one();
     d.next_write_ns += 1000000000u / d.rate;
@@ -361,13 +367,13 @@ static void command(char *line)
         say("dirtier: no command '%s'; there are verify gap rate mode pause resume wall poke every quit\n", line);
 }
 
-static void stdin_look(void)
+static void stdin_look(int wait_ms)
 {
     static char line[80];
     static size_t n;
     struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
     char buf[80];
-    if (poll(&p, 1, 0) <= 0)
+    if (poll(&p, 1, wait_ms) <= 0)
         return;
     ssize_t got = read(STDIN_FILENO, buf, sizeof(buf));
     if (got <= 0)
@@ -396,9 +402,10 @@ static void loop(void)
         dirty_when_due(now);
         verify_step(now);
         tick_when_due(now);
-        if (now >= next_stdin) {
+        bool rest = d.rest_ms && !v.active && !dirty_is_due(now);
+        if (rest || now >= next_stdin) {
             next_stdin = now + STDIN_NS;
-            stdin_look();
+            stdin_look(rest ? d.rest_ms : 0);
         }
     }
 }
@@ -411,12 +418,13 @@ int dirtier_main(int argc, char **argv)
 
     d.rate = argc > 2 ? strtoull(argv[2], NULL, 0) : 1000;
     d.seed = argc > 4 ? strtoull(argv[4], NULL, 0) : 1;
+    d.rest_ms = argc > 5 ? atoi(argv[5]) : 0;
     for (unsigned m = 0; argc > 3 && m < sizeof(mode_names) / sizeof(mode_names[0]); m++)
         if (strcmp(argv[3], mode_names[m]) == 0)
             d.mode = (enum mode)m;
     d.marker_base = d.mode == MODE_MARKER;
     if (mib == 0 || mib > 1u << 20) {
-        say("usage: dirtier [MIB [PAGES_PER_S [word|fill|marker [SEED]]]]\n");
+        say("usage: dirtier [MIB [PAGES_PER_S [word|fill|marker [SEED [REST_MS]]]]]\n");
         return 2;
     }
     if (tty) {                                              /* no echo: it would land inside our lines */

@@ -19,11 +19,11 @@ import bochs
 from bochs import BochsHost, BochsLink
 from emulator import BUILD, SLOWNESS, kill_all
 from guest_clock import AHEAD_S
-from host import KEYS, RUNS, Host, Lan, Link, address, clock_ahead, fingerprint, vm
+from host import KEYS, RUNS, Host, Lan, Link, address, clock_ahead, dirtier, fingerprint, vm
 from tiny_guest import QEMU_TICKS, move, walker_files, walker_vm
 
 VERBOSE = False
-DIRTIER = "godwit.run=dirtier,32,1000"
+DIRTIER = dirtier(32, 1000)
 
 
 class Skip(Exception):

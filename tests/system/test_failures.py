@@ -10,7 +10,7 @@ import time
 
 import tiny_kernel
 from fixtures import DIRTIER
-from host import KERNEL, RUNS, SlowLink, address, fingerprint, vm
+from host import KERNEL, RUNS, SlowLink, address, dirtier, fingerprint, vm
 
 
 RATE_TRIES = 40                          # a busy machine may steal from a guest for seconds; a throttled or tracked guest stays slow
@@ -78,7 +78,7 @@ SLOW_S = 0.12                           # a frame's way on a link made slow: the
 
 def slow_pair(own):
     """The long way counts in the estimated downtime: with the usual limit this move would give up."""
-    return own.pair(link=SlowLink(), host_keys={"downtime-limit-ms": "5000"}, vms={"guest": vm("godwit.run=dirtier,8,1000")})
+    return own.pair(link=SlowLink(), host_keys={"downtime-limit-ms": "5000"}, vms={"guest": vm(dirtier(8, 1000))})
 
 
 def slow_down(pair):
@@ -164,7 +164,7 @@ def test_destination_has_too_little_memory(pair):
 
 
 def test_destination_has_a_guest_of_that_name(pair):
-    b = pair.new_b(vms={"guest": vm("godwit.run=dirtier,4,100", autostart=False)})
+    b = pair.new_b(vms={"guest": vm(dirtier(4, 100), autostart=False)})
     b.command("vm start guest --force")
     fails(pair, r"guest.*(running|already)")
 
@@ -262,7 +262,7 @@ def test_damaged_missing_and_too_big(own):
 
 def test_no_network_card(own):
     """Without a NIC the host comes up, its guests run, and a move says why not."""
-    host = own("a", vms={"guest": vm("godwit.run=dirtier,4,100", autostart="always")}, peers=["b"])
+    host = own("a", vms={"guest": vm(dirtier(4, 100), autostart="always")}, peers=["b"])
     assert re.search(r"warn|error", host.log()), "nobody was told that there is no network"
     host.wait_started("guest")
     report = host.migrate("guest", "b", must=False)
@@ -282,7 +282,7 @@ def test_tiny_bad_guests(own):
         with open(files[f"{name}.img"], "wb") as f:
             f.write(tiny_kernel.bzimage(code))
     vms = {name: vm(memory="16M", kernel=f"{name}.img", initrd=None, autostart=False) for name in kernels}
-    host = own("a", cpus=1, files=files, vms={**vms, "good": vm("godwit.run=dirtier,4,100")})
+    host = own("a", cpus=1, files=files, vms={**vms, "good": vm(dirtier(4, 100))})
     for name in ("spin", "halt"):
         assert "started" in host.command(f"vm start {name}")
     for name in ("triple", "vmrun"):                    # no use in starting these over and over: the fifth quick reset is the last

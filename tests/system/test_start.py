@@ -3,7 +3,7 @@
 import re
 import time
 
-from host import Link, SlowLink, vm
+from host import Link, SlowLink, dirtier, vm
 
 SMALL = {"memory": "96M"}
 
@@ -15,7 +15,7 @@ def runs_on(hosts, name="guest"):
 def test_autostart_asks_first(own):
     """Both hosts have the guest in their configuration, with autostart, and boot at once: one starts it.  It moves; the host that gave it away
     loses its power and comes back: not started there.  With the other one down it is not sure: not started either, unless somebody knows."""
-    link, vms = SlowLink(), {"guest": vm("godwit.run=dirtier,4,100", **SMALL)}
+    link, vms = SlowLink(), {"guest": vm(dirtier(4, 100), **SMALL)}
     pair = own.pair(link=link, vms=vms, b_vms=vms)
     deadline = time.monotonic() + 60
     while not runs_on((pair.a, pair.b)) and time.monotonic() < deadline:
