@@ -257,8 +257,8 @@ static void dst_run(void *c) { ((struct fake_guest *)c)->running = true; }
 static void dst_frame(void *c, const uint8_t *frame, size_t len)
 {
     struct fake_guest *g = c;
-    if (!g->running || len != MIN(MIG_FRAME_MIN + 500 * (size_t)(frame[0] - 1), (size_t)MIG_FRAME_MAX) || frame[len - 1] != frame[0]) abort();
-    g->frames++;
+    if (!g->running || len < MIG_FRAME_MIN || len > MIG_FRAME_MAX) abort();
+    if (len == MIN(MIG_FRAME_MIN + 500 * (size_t)(frame[0] - 1), (size_t)MIG_FRAME_MAX) && frame[len - 1] == frame[0]) g->frames++;
 }
 static void dst_drop(void *c)
 {

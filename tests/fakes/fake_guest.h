@@ -29,7 +29,7 @@ struct fake_guest {
     unsigned refuse, n_notes;           /* admission: number of reasons against, of notes */
     enum mig_find found;                /* the answer to FIND */
     unsigned admit_later;               /* ... not known at the first so many questions */
-    unsigned frames;                    /* source: so many came while it stood still; destination: were given to it */
+    unsigned frames;                    /* source: so many came while it stood still; destination: were given to it as they were sent */
     bool alias;                         /* mutant: destination gives gfn 3 the memory of gfn 2 */
 };
 

@@ -175,6 +175,7 @@ static void record(const char *folder, const char *name, bool lz4, bool verify, 
     tp.opts.verify = verify;
     fake_guest_init(&a, FUZZ_PAGES, 1);
     a.writer = writer;
+    a.frames = 3;
     fake_dest_init(&b);
     b.refuse = refuse;
     check(mig_tx_create(&tp, &tx) == HV_OK && mig_rx_create(&rp, &rx) == HV_OK);

@@ -890,7 +890,7 @@ static void test_flood_of_offers(void **s)
     world_fini(&w);
 }
 
-/* Frames that came while the guest stood still arrive behind it, each whole, and none before it runs: the fakes look. */
+/* Frames that came while the guest stood still arrive behind it, each whole, and none before it runs: the fake looks. */
 static void test_frames(void **s)
 {
     (void)s;
