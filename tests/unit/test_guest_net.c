@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_guest_net.c - a guest that stands still for a move: its frames are kept, and go with it or come back to it; each once, in order. */
+/* unit-sources: kernel/guest_net.c net/vswitch.c kernel/err.c tests/fakes/log.c tests/fakes/page.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "kernel/clock.h"
+#include "kernel/guest_net.h"
+#include "kernel/vdev.h"
+#include "kernel/vdev_net.h"
+#include "kernel/vm_manage.h"
+#include "net/net_internal.h"
+#include "net/vswitch.h"
+#include "tests/fakes/page.h"
+
+static struct vm vm = { .config = { .name = "guest", .nic = true, .mac = { 2, 0, 0, 0, 0, 1 } } };
+static struct vm *slot = &vm;
+static struct vswitch sw;
+static struct vswitch_port card;
+static unsigned got[400], n_got;                /* the number in each frame that the guest got */
+
+struct vm *vm_at(unsigned i) { return i ? NULL : slot; }
+struct vswitch *net_switch(void) { return &sw; }
+void net_kick(void) { }
+uint64_t clock_us(void) { return 0; }
+bool vdev_service(struct vm *v) { (void)v; return false; }
+void vdev_net_arrived(struct vm *v) { (void)v; }
+void vdev_net_backend_set(const struct vdev_net_backend *b) { (void)b; }
+enum hv_err vdev_net_receive(struct vm *v, const uint8_t *frame, size_t len)
+{
+    assert_ptr_equal(v, &vm);
+    assert_in_range(len, ETH_FRAME_MIN + 4, ETH_FRAME_MAX);
+    memcpy(&got[n_got++], frame + ETH_FRAME_MIN, 4);
+    return HV_OK;
+}
+
+static void frames(unsigned from, unsigned to, size_t len)
+{
+    uint8_t frame[1514] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9 };
+    for (unsigned i = from; i <= to; i++) {
+        memcpy(frame + ETH_FRAME_MIN, &i, 4);
+        (void)vswitch_input(&sw, &card, frame, len, 0);
+    }
+}
+
+static void assert_got(unsigned from, unsigned to)
+{
+    assert_int_equal(n_got, to - from + 1);
+    for (unsigned i = 0; i < n_got; i++) assert_int_equal(got[i], from + i);
+    n_got = 0;
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    n_got = 0;
+    vswitch_init(&sw);
+    assert_int_equal(vswitch_attach(&sw, &card), HV_OK);
+    atomic_store(&vm.state, VM_RUNNING);
+    (void)guest_devices_step();
+    frames(1, 2, 60);
+    assert_got(1, 2);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    atomic_store(&vm.state, VM_STOPPED);
+    (void)guest_devices_step();
+    assert_int_equal(fake_page_outstanding, 0);
+    return 0;
+}
+
+static void test_paused_by_a_person(void **state)
+{
+    (void)state;
+    atomic_store(&vm.state, VM_PAUSED);
+    frames(3, 4, 60);
+    atomic_store(&vm.state, VM_RUNNING);
+    (void)guest_devices_step();
+    assert_int_equal(n_got, 0);
+}
+
+static void test_comes_back(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 2; round++) {
+        guest_net_hold(&vm);
+        guest_net_hold(&vm);
+        atomic_store(&vm.state, VM_PAUSED);
+        frames(3, 9, 60);
+        (void)guest_devices_step();
+        assert_int_equal(n_got, 0);
+        atomic_store(&vm.state, VM_RUNNING);
+        (void)guest_devices_step();
+        assert_got(3, 9);
+        frames(10, 10, 60);
+        assert_got(10, 10);
+    }
+}
+
+/* Taken in order, each once; what is too long for the taker is skipped; the guest, should it come back, gets the rest. */
+static void test_taken(void **state)
+{
+    static const struct { unsigned n; size_t len; } want[] = { { 3, 60 }, { 5, 100 }, { 6, 100 } };
+    uint8_t buf[100];
+    unsigned n;
+    (void)state;
+    assert_int_equal(guest_net_take(&vm, buf, sizeof buf), 0);
+    guest_net_hold(&vm);
+    atomic_store(&vm.state, VM_PAUSED);
+    frames(3, 3, 60);
+    frames(4, 4, 101);
+    frames(5, 7, 100);
+    for (unsigned i = 0; i < ARRAY_SIZE(want); i++) {
+        assert_int_equal(guest_net_take(&vm, buf, sizeof buf), want[i].len);
+        memcpy(&n, buf + ETH_FRAME_MIN, 4);
+        assert_int_equal(n, want[i].n);
+    }
+    atomic_store(&vm.state, VM_RUNNING);
+    (void)guest_devices_step();
+    assert_got(7, 7);
+}
+
+/* However many come, and however fast they are taken: there is an end, and with it the engine's. */
+static void test_flood(void **state)
+{
+    uint8_t buf[1514];
+    unsigned n = 0;
+    (void)state;
+    guest_net_hold(&vm);
+    atomic_store(&vm.state, VM_PAUSED);
+    for (unsigned i = 0; i < 1000; i++) {
+        frames(i, i, sizeof buf);
+        if (guest_net_take(&vm, buf, sizeof buf)) n++;
+    }
+    assert_int_equal(n, GUEST_NET_HELD_MAX / (sizeof buf + 2));
+}
+
+static void test_no_memory(void **state)
+{
+    uint8_t buf[100];
+    (void)state;
+    fake_page_fail_after = 0;
+    guest_net_hold(&vm);
+    fake_page_fail_after = -1;
+    atomic_store(&vm.state, VM_PAUSED);
+    frames(3, 4, 60);
+    assert_int_equal(guest_net_take(&vm, buf, sizeof buf), 0);
+}
+
+/* A frame that came with the guest, or after it, when it has gone on. */
+static void test_put(void **state)
+{
+    uint8_t frame[60] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0, 77 };
+    (void)state;
+    guest_net_put(&vm, frame, sizeof frame);
+    assert_got(77, 77);
+    atomic_store(&vm.state, VM_PAUSED);
+    guest_net_put(&vm, frame, sizeof frame);
+    assert_int_equal(n_got, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_paused_by_a_person, begin, end), cmocka_unit_test_setup_teardown(test_comes_back, begin, end),
+        cmocka_unit_test_setup_teardown(test_taken, begin, end), cmocka_unit_test_setup_teardown(test_flood, begin, end),
+        cmocka_unit_test_setup_teardown(test_no_memory, begin, end), cmocka_unit_test_setup_teardown(test_put, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
