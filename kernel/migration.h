@@ -45,7 +45,7 @@ HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_con
                                             const struct job **out, char *why, size_t why_len);
 /** Cancel the guest's move, also one that waits.  HV_E_NOENT: it is not moving; HV_E_BUSY: too late, the destination may run it. */
 HV_MUST_CHECK enum hv_err migration_cancel(const char *guest, const char *reason);
-/** Stop vm's arrival: it is dropped here and runs on at its source.  HV_E_NOENT: it is not arriving; HV_E_BUSY: it runs here already. */
+/** Stop vm's arrival: it is dropped here and runs on at its source.  HV_E_NOENT: it is not arriving, or runs here already. */
 HV_MUST_CHECK enum hv_err migration_turn_away(const struct vm *vm, const char *reason);
 /** A person says where a guest in doubt lives: here, so that it resumes; or not, so that this host forgets it.  HV_E_NOENT: no move of it is in doubt. */
 HV_MUST_CHECK enum hv_err migration_resolve(const char *guest, bool here);

@@ -243,7 +243,7 @@ void migration_accept(struct stream *s)
 enum hv_err migration_turn_away(const struct vm *vm, const char *reason)
 {
     for (unsigned i = 0; i < INCOMING_MAX; i++)
-        if (incoming[i].m && incoming[i].vm == vm)
+        if (incoming[i].m && incoming[i].vm == vm && mig_rx_state(incoming[i].m) != MIG_RX_RUNNING)     /* such a one only has last words */
             return mig_rx_cancel(incoming[i].m, reason, clock_us());
     return HV_FAIL(HV_E_NOENT);
 }
