@@ -7,7 +7,7 @@
 #include "kernel/choose.h"
 #include "kernel/dial.h"
 #include "kernel/migration.h"
-#include "kernel/purse.h"
+#include "kernel/rate.h"
 #include "migrate/mig.h"
 
 /* A move away from this host.  All zero but for job, vm and peer when it is queued. */
@@ -17,8 +17,8 @@ struct outgoing {
     const struct peer_config *peer;     /* NULL: to be chosen */
     struct choice choice;
     struct dial dial;
-    struct purse purse;
-    uint64_t advance;                   /* bytes beside the purses, for a guest that stands still */
+    struct rate_limit rate;
+    uint64_t stopped_allowance;                   /* bytes beside the purses, for a guest that stands still */
     struct stream *stream;              /* owned, or NULL; open */
     struct mig_tx *m;                   /* owned, or NULL */
     uint64_t retry_us;                  /* no attempt to reconnect before this */

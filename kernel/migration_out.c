@@ -31,7 +31,7 @@
 
 static const struct config *conf;
 static struct migration_counts *counts;
-static struct purse host_purse;
+static struct rate_limit host_rate;
 
 void outgoing_init(const struct config *c, struct migration_counts *where)
 {
@@ -131,7 +131,7 @@ static enum hv_err choosing_begin(struct outgoing *o)
 static bool try_elsewhere(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
-    if (!err || !choose_peers_fault(j->state == JOB_CONNECTING, err) || !j->automatic || !o->peer || atomic_load(&o->vm->state) != VM_RUNNING)
+    if (!err || !choose_peers_fault(j->state == JOB_CONNECTING, err) || !j->automatic || !o->peer || vm_state(o->vm) != VM_RUNNING)
         return false;
     choose_tried(&o->choice, o->peer, text);
     log_warn("mig", "%s -> %s: failed, another peer is looked for: %s", j->guest, j->peer, text);
@@ -171,7 +171,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 
 static bool guest_ready(struct outgoing *o)
 {
-    if (atomic_load(&o->vm->state) == VM_RUNNING)
+    if (vm_state(o->vm) == VM_RUNNING)
         return true;
     job_end(o, HV_E_BUSY, "the guest stopped running while its move waited");
     return false;
@@ -309,16 +309,16 @@ static bool pump_limited(struct outgoing *o, bool more_follows)
     enum mig_tx_state s = mig_tx_state(o->m);
     uint64_t now = clock_us(), may = SIZE_MAX;
     if (s == MIG_TX_PRECOPY && opt->live)
-        o->advance = purse_advance(opt->bandwidth_limit_mb, conf->host.bandwidth_limit_mb, opt->downtime_limit_ms);
-    uint64_t paid = MIN(purse_fill(&o->purse, opt->bandwidth_limit_mb, now), purse_fill(&host_purse, conf->host.bandwidth_limit_mb, now));
+        o->stopped_allowance = rate_stopped_allowance(opt->bandwidth_limit_mb, conf->host.bandwidth_limit_mb, opt->downtime_limit_ms);
+    uint64_t paid = MIN(rate_refill(&o->rate, opt->bandwidth_limit_mb, now), rate_refill(&host_rate, conf->host.bandwidth_limit_mb, now));
     if (s == MIG_TX_PRECOPY)
         may = paid;
     else if (s == MIG_TX_STOPPING || s == MIG_TX_STOPPED)
-        may = paid > SIZE_MAX - o->advance ? SIZE_MAX : paid + o->advance;
+        may = paid > SIZE_MAX - o->stopped_allowance ? SIZE_MAX : paid + o->stopped_allowance;
     size_t n = stream_pump_out_some(mig_tx_io(o->m), o->stream, more_follows, (size_t)may);
-    o->advance -= MIN(o->advance, n > paid ? n - paid : 0);
-    purse_pay(&o->purse, n);
-    purse_pay(&host_purse, n);
+    o->stopped_allowance -= MIN(o->stopped_allowance, n > paid ? n - paid : 0);
+    rate_consume(&o->rate, n);
+    rate_consume(&host_rate, n);
     return n > 0;
 }
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_move_options.c - the settings of one move, as words and as JSON; and the purse that a bandwidth limit is paid from. */
-/* unit-sources: kernel/move_options.c kernel/json.c kernel/text.c kernel/config.c kernel/config_keys.c kernel/err.c kernel/purse.c migrate/policy.c tests/fakes/log.c */
+ * tests/unit/test_move_options.c - the settings of one move, as words and as JSON; and the bandwidth limit. */
+/* unit-sources: kernel/move_options.c kernel/json.c kernel/text.c kernel/config.c kernel/config_keys.c kernel/err.c kernel/rate.c migrate/policy.c tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 #include "kernel/move_options.h"
-#include "kernel/purse.h"
+#include "kernel/rate.h"
 
 static const struct move_options BASE = { .lz4 = true, .live = true, .downtime_limit_ms = 300 };
 static struct move_options got;
@@ -86,39 +86,39 @@ static void test_bad(void **s)
 }
 
 /* What a limit lets through in a second, when it is asked every 100 us or every 20 ms; a pause earns no burst. */
-static void test_purse(void **s)
+static void test_rate_limit(void **s)
 {
     (void)s;
     static const struct { unsigned limit, step_us; } cases[] = { { 1, 100 }, { 2, 20000 }, { 100, 100 }, { 100000, 1000 } };
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-        struct purse p = { 0 };
+        struct rate_limit p = { 0 };
         uint64_t now = UINT64_C(1) << 40, sent = 0, most = MAX(cases[i].limit * UINT64_C(50000), UINT64_C(65536));
         for (uint64_t end = now + 1000000; now < end; now += cases[i].step_us) {
-            uint64_t n = purse_fill(&p, cases[i].limit, now);
-            purse_pay(&p, n);
+            uint64_t n = rate_refill(&p, cases[i].limit, now);
+            rate_consume(&p, n);
             sent += n;
         }
         assert_in_range(sent, cases[i].limit * UINT64_C(999000), cases[i].limit * UINT64_C(1000000) + most);
-        assert_in_range(purse_fill(&p, cases[i].limit, now + 60000000), 1, most);
+        assert_in_range(rate_refill(&p, cases[i].limit, now + 60000000), 1, most);
     }
-    struct purse p = { 0 };
-    assert_true(purse_fill(&p, 0, 5) == UINT64_MAX);
-    purse_pay(&p, 1000);
+    struct rate_limit p = { 0 };
+    assert_true(rate_refill(&p, 0, 5) == UINT64_MAX);
+    rate_consume(&p, 1000);
     assert_int_equal(p.bytes, 0);
 }
 
 static void test_advance(void **s)
 {
     (void)s;
-    assert_int_equal(purse_advance(0, 0, 300), 0);
-    assert_int_equal(purse_advance(2, 0, 300), 600000);
-    assert_int_equal(purse_advance(0, 2, 300), 600000);
-    assert_int_equal(purse_advance(100, 2, 300), 600000);
-    assert_int_equal(purse_advance(100000, 100000, 60000), UINT64_C(6000000000000));
+    assert_int_equal(rate_stopped_allowance(0, 0, 300), 0);
+    assert_int_equal(rate_stopped_allowance(2, 0, 300), 600000);
+    assert_int_equal(rate_stopped_allowance(0, 2, 300), 600000);
+    assert_int_equal(rate_stopped_allowance(100, 2, 300), 600000);
+    assert_int_equal(rate_stopped_allowance(100000, 100000, 60000), UINT64_C(6000000000000));
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_bad), cmocka_unit_test(test_purse), cmocka_unit_test(test_advance) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_bad), cmocka_unit_test(test_rate_limit), cmocka_unit_test(test_advance) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
