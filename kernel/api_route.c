@@ -230,5 +230,6 @@ void api_dispatch(struct api_call *c, char *buf, size_t cap)
         run(c);
     bool text = c->type != NULL && strcmp(c->type, JSON_TYPE) != 0;
     if (text ? c->out.text.overflow : !json_good(&c->out))
-        api_fail(c, HV_E_NOMEM, 500, "the answer is larger than %u bytes", (unsigned)cap);
+        api_fail(c, HV_E_NOMEM, 500, "the answer is larger than %u bytes%s", (unsigned)cap,
+                 c->out.misused ? ", or no JSON: a fault of the hypervisor's" : "");
 }

@@ -7,8 +7,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/log.h"
-
 #define JSMN_STATIC
 #define JSMN_STRICT
 #define JSMN_PARENT_LINKS
@@ -69,7 +67,7 @@ static void put_string(struct json *j, const char *s)
 static void begin(struct json *j, const char *key)
 {
     bool in_object = j->depth && j->close[j->depth - 1] == '}';
-    ASSERT(in_object == (key != NULL));
+    j->misused |= in_object != (key != NULL);
     if (j->comma)
         put(j, ",");
     j->comma = true;
@@ -82,7 +80,10 @@ static void begin(struct json *j, const char *key)
 static void open(struct json *j, const char *key, const char *bracket, char close)
 {
     begin(j, key);
-    ASSERT(j->depth < JSON_DEPTH_MAX);
+    if (j->depth == JSON_DEPTH_MAX) {
+        j->misused = true;
+        return;
+    }
     put(j, bracket);
     j->close[j->depth++] = close;
     j->comma = false;
@@ -93,7 +94,10 @@ void json_array(struct json *j, const char *key)  { open(j, key, "[", ']'); }
 
 void json_end(struct json *j)
 {
-    ASSERT(j->depth);
+    if (!j->depth) {
+        j->misused = true;
+        return;
+    }
     text_put(&j->text, &j->close[--j->depth], 1);
     j->comma = true;
 }
@@ -126,7 +130,7 @@ void json_bool(struct json *j, const char *key, bool value)
     put(j, value ? "true" : "false");
 }
 
-bool json_good(const struct json *j) { return !j->depth && !j->text.overflow && j->text.len; }
+bool json_good(const struct json *j) { return !j->misused && !j->depth && !j->text.overflow && j->text.len; }
 
 /* ---- reading ---- */
 

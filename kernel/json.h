@@ -11,7 +11,8 @@
  *     json_end(&j);
  *     json_end(&j);                                    if (json_good(&j)) ... j.text.buf, j.text.len
  *
- * key is given inside an object and NULL inside an array or at the top: anything else is our bug and asserted. */
+ * key is given inside an object and NULL inside an array or at the top.  A document that breaks this, ends what was not begun or is nested too deeply is
+ * our bug: it is not json_good(), whatever comes after. */
 #ifndef GODWIT_KERNEL_JSON_H
 #define GODWIT_KERNEL_JSON_H
 
@@ -28,6 +29,7 @@ struct json {
     unsigned depth;
     char close[JSON_DEPTH_MAX];         /* of each open value: '}' or ']' */
     bool comma;                         /* the next value needs one before it */
+    bool misused;                       /* our bug: a key too many or missing, an end too many, too deep */
 };
 void json_init(struct json *j, char *buf, size_t cap);
 void json_object(struct json *j, const char *key);
@@ -37,7 +39,7 @@ void json_str(struct json *j, const char *key, const char *value);      /* bytes
 void json_fmt(struct json *j, const char *key, const char *fmt, ...) HV_PRINTF(3, 4);   /* a string of at most 639 bytes */
 void json_num(struct json *j, const char *key, uint64_t value);
 void json_bool(struct json *j, const char *key, bool value);
-bool json_good(const struct json *j);                                   /* complete, and it fitted */
+bool json_good(const struct json *j);                                   /* complete, used as above, and it fitted */
 
 /* ---- reading: one object, whose values are strings, numbers and booleans ---- */
 

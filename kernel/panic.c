@@ -3,6 +3,7 @@
 #include "kernel/panic.h"
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include "kernel/fmt.h"
 #include "kernel/log.h"
 #include "kernel/log_sink.h"
@@ -55,3 +56,5 @@ void panic(const char *fmt, ...)
     log_error("panic", "stopped; switch the machine off or reset it");
     panic_halt();
 }
+
+void abort(void) { panic("abort() called"); }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/libc/stdlib.c - number parsing with ISO C's rules (saturating), and abort. */
+ * kernel/libc/stdlib.c - number parsing with ISO C's rules (saturating); abort() is in kernel/panic.c. */
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -7,13 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "kernel/fmt.h"
-#include "kernel/log.h"
 
 int errno;
 
 int abs(int v) { return v < 0 ? -v : v; }
-
-void abort(void) { panic("abort() called"); }
 
 static int digit_value(char c)
 {

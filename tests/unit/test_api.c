@@ -264,6 +264,33 @@ static void test_json_write(void **state)
     }
 }
 
+/* Our own bugs: a document that is none is known for ever, and costs no host its guests. */
+static void test_json_misuse(void **state)
+{
+    (void)state;
+    char buf[256];
+    for (unsigned bug = 0; bug < 5; bug++) {
+        struct json j;
+        json_init(&j, buf, sizeof(buf));
+        json_object(&j, NULL);
+        if (bug == 0)
+            json_num(&j, NULL, 1);                              /* no key inside an object */
+        json_array(&j, "list");
+        if (bug == 1)
+            json_num(&j, "key", 1);
+        for (unsigned depth = 2; bug == 2 && depth <= JSON_DEPTH_MAX; depth++)
+            json_array(&j, NULL);
+        json_end(&j);
+        if (bug != 3)
+            json_end(&j);
+        if (bug == 4)
+            json_end(&j);
+        while (j.depth && bug != 3)
+            json_end(&j);
+        assert_false(json_good(&j));
+    }
+}
+
 static enum hv_err parse(struct json_in *in, const char *text)
 {
     const char *why;
@@ -320,7 +347,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bodies, set_up, tear_down), cmocka_unit_test_setup_teardown(test_bad_http, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_endless, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pipeline_and_splits, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_keep_alive, set_up, tear_down), cmocka_unit_test(test_json_write), cmocka_unit_test(test_json_read),
+        cmocka_unit_test_setup_teardown(test_keep_alive, set_up, tear_down), cmocka_unit_test(test_json_write), cmocka_unit_test(test_json_misuse), cmocka_unit_test(test_json_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
