@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include "kernel/api_call.h"
 #include "kernel/clock.h"
-#include "kernel/console.h"
+#include "kernel/guest_console.h"
 #include "kernel/operate.h"
 #include "kernel/start.h"
 #include "kernel/uart.h"
@@ -18,14 +18,12 @@ static struct vm *need_vm(struct api_call *c)
     return vm;
 }
 
-static enum vm_state state_of(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
-
 /* The fields of an object that is open. */
 static void put_vm(struct json *j, const struct vm *vm)
 {
     const struct vm_config *v = &vm->config;
     json_str(j, "name", v->name);
-    json_str(j, "state", vm_state_name(state_of(vm)));
+    json_str(j, "state", vm_state_name(vm_state(vm)));
     json_bool(j, "moving", migration_is_moving(v->name));
     json_num(j, "memory_bytes", v->memory_bytes);
     json_num(j, "cpus", v->n_cpus);
@@ -80,7 +78,7 @@ void api_vm_show(struct api_call *c)
     json_str(j, "cmdline", v->cmdline);
     json_bool(j, "nic", v->nic);
     json_num(j, "disk_bytes", v->disk_bytes);
-    if (state_of(vm) != VM_STOPPED)
+    if (vm_state(vm) != VM_STOPPED)
         json_num(j, "backed_bytes", vm->mem.n_backed * BLOCK_SIZE);
     json_end(j);
 }
@@ -149,7 +147,7 @@ void api_vm_inspect(struct api_call *c)
     struct json *j = &c->out;
     json_object(j, NULL);
     put_vm(j, vm);
-    if (state_of(vm) != VM_STOPPED) {
+    if (vm_state(vm) != VM_STOPPED) {
         json_num(j, "backed_bytes", vm->mem.n_backed * BLOCK_SIZE);
         json_bool(j, "dirty_log", atomic_load(&vm->dirty.on));
         put_exits(j, vm);
@@ -169,8 +167,8 @@ void api_vm_console_read(struct api_call *c)
         return;
     uint64_t at = http_query_num(c->http, "since", 0);
     c->type = "application/octet-stream";
-    c->out.text.len = console_read(vm, &at, c->out.text.buf, c->out.text.cap);
-    snprintf(c->extra, sizeof(c->extra), "Godwit-Console-Next: %llu\r\nGodwit-Vm-State: %s\r\n", (unsigned long long)at, vm_state_name(state_of(vm)));
+    c->out.text.len = guest_console_read(vm, &at, c->out.text.buf, c->out.text.cap);
+    snprintf(c->extra, sizeof(c->extra), "Godwit-Console-Next: %llu\r\nGodwit-Vm-State: %s\r\n", (unsigned long long)at, vm_state_name(vm_state(vm)));
 }
 
 void api_vm_console_write(struct api_call *c)
@@ -179,7 +177,7 @@ void api_vm_console_write(struct api_call *c)
     if (!vm)
         return;
     if (!vm->devices) {
-        api_fail(c, HV_E_BUSY, 0, "%s is %s; start it first", c->arg, vm_state_name(state_of(vm)));
+        api_fail(c, HV_E_BUSY, 0, "%s is %s; start it first", c->arg, vm_state_name(vm_state(vm)));
         return;
     }
     json_object(&c->out, NULL);

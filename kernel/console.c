@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/console.c - COM1 is in one of four modes: typing a command, waiting for a guest to start, watching a job, or attached to a guest's serial port.
- *
- * Guests' output is taken from their UARTs at every turn whether somebody looks or not; the last 16 KiB of each are kept, for those who
- * attach and for console_read().  Log lines go to COM1 too, except while a guest is attached. */
+ * Log lines go to COM1 too, except while a guest is attached. */
 #include "kernel/console.h"
 
 #include <stdarg.h>
@@ -13,6 +11,7 @@
 #include "kernel/cpu_ops.h"
 #include "kernel/dial.h"
 #include "kernel/evacuate.h"
+#include "kernel/guest_console.h"
 #include "kernel/log.h"
 #include "kernel/log_sink.h"
 #include "kernel/migration.h"
@@ -22,13 +21,13 @@
 #include "kernel/serial.h"
 #include "kernel/start.h"
 #include "kernel/uart.h"
+#include "kernel/version.h"
 #include "kernel/vm_disk.h"
 #include "kernel/vm_manage.h"
-#include "net/stream.h"
+#include "net/net.h"
 
 #define LINE_MAX       256
 #define ARGS_MAX       (4 + MOVE_OPTIONS_WORDS)     /* one more than any command takes */
-#define BACKLOG        16384            /* bytes of guest output kept per VM slot; power of two */
 #define PROGRESS_US    100000
 #define KEY_CTRL_C     0x03
 #define KEY_CTRL_U     0x15
@@ -39,10 +38,10 @@ static const struct boot_info *boot;
 static char line[LINE_MAX];
 static size_t line_len;
 static struct vm *attached;
+static uint64_t attached_at;            /* the next byte of its output: guest_console_read() */
 static const struct job *watched;
 static struct vm *starting;             /* `vm start` waits for the peers' word */
 static uint64_t progress_due;
-static struct { char *ring; uint64_t total; } backlog[VM_MAX];   /* ring: owned, BACKLOG bytes, NULL until the guest says something */
 
 static void print(const char *fmt, ...) HV_PRINTF(1, 2);
 static void print(const char *fmt, ...)
@@ -68,62 +67,20 @@ static void prompt(void)
 
 /* ---- guest consoles ---- */
 
-static unsigned vm_slot(const struct vm *vm)
-{
-    unsigned i = 0;
-    while (vm_at(i) != vm)
-        i++;
-    return i;
-}
-
-static void backlog_show(unsigned slot)
-{
-    uint64_t n = MIN(backlog[slot].total, BACKLOG);
-    for (uint64_t i = backlog[slot].total - n; i < backlog[slot].total; i++)
-        serial_write(&backlog[slot].ring[i % BACKLOG], 1);
-}
-
-static bool guest_output(unsigned slot, struct vm *vm)
+static void show_attached(void)
 {
     char buf[512];
-    size_t n = vm->devices ? uart_take_output(vm, buf, sizeof(buf)) : 0;
-    if (n && !backlog[slot].ring)
-        backlog[slot].ring = mem_alloc(BACKLOG);
-    for (size_t i = 0; i < n && backlog[slot].ring; i++)
-        backlog[slot].ring[backlog[slot].total++ % BACKLOG] = buf[i];
-    if (n && vm == attached)
+    for (size_t n; (n = guest_console_read(attached, &attached_at, buf, sizeof(buf)));)
         serial_write(buf, n);
-    return n > 0;
-}
-
-void console_begin(const struct vm *vm) { backlog[vm_slot(vm)].total = 0; }
-
-size_t console_read(const struct vm *vm, uint64_t *at, char *buf, size_t cap)
-{
-    unsigned slot = vm_slot(vm);
-    uint64_t total = backlog[slot].total, oldest = total - MIN(total, BACKLOG);
-    *at = *at > total ? oldest : MAX(*at, oldest);      /* beyond the end: the caller counts in the guest's last life */
-    size_t n = MIN(cap, total - *at);
-    for (size_t i = 0; i < n; i++)
-        buf[i] = backlog[slot].ring[(*at)++ % BACKLOG];
-    return n;
-}
-
-static bool all_guest_output(void)
-{
-    bool moved = false;
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_at(i))
-            moved |= guest_output(i, vm_at(i));
-    return moved;
 }
 
 void console_attach(struct vm *vm)
 {
     print("console of %s; Ctrl-] leaves it", vm->config.name);
-    backlog_show(vm_slot(vm));
     log_com1_enable(false);
     attached = vm;
+    attached_at = 0;
+    show_attached();
 }
 
 static void detach(void)
@@ -138,7 +95,7 @@ static void detach(void)
 /* The guest stopped, crashed or moved away while somebody looked at it. */
 static void check_attached(void)
 {
-    enum vm_state s = (enum vm_state)atomic_load(&attached->state);
+    enum vm_state s = vm_state(attached);
     if (s == VM_STOPPED || s == VM_CRASHED) {
         write_text("\r\n");
         print("%s is %s here now%s%s", attached->config.name, vm_state_name(s), attached->crash_reason[0] ? ": " : "",
@@ -249,7 +206,7 @@ static void cmd_vm_list(int argc, char **argv)
         struct vm *vm = vm_at(i);
         char waits[256];
         if (vm)
-            print("%-20s %-9s %4llu MiB %5u%s%s%s%s", vm->config.name, vm_state_name((enum vm_state)atomic_load(&vm->state)),
+            print("%-20s %-9s %4llu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
                   (unsigned long long)(vm->config.memory_bytes / MIB), vm->config.n_cpus,
                   migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason,
                   start_status(vm).state == START_ASKING ? "  asks its peers before it starts: " : vm_disk_waiting(vm, waits, sizeof(waits)) ? "  " : "",
@@ -298,7 +255,7 @@ static void cmd_vm_console(int argc, char **argv)
 {
     (void)argc;
     struct vm *vm = need_vm(argv[0]);
-    if (vm && atomic_load(&vm->state) == VM_STOPPED)
+    if (vm && vm_state(vm) == VM_STOPPED)
         print("error: %s is stopped; `vm start %s` first", argv[0], argv[0]);
     else if (vm)
         console_attach(vm);
@@ -569,7 +526,9 @@ bool console_step(void)
     if (starting)
         starting_step();                /* before the new life's first output is taken */
     redraw();
-    bool moved = all_guest_output();
+    bool moved = guest_console_step();
+    if (attached)
+        show_attached();
     for (int c; (c = serial_getc()) >= 0; moved = true) {
         if (attached)
             attached_key((char)c);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include "kernel/ask.h"
 #include "kernel/clock.h"
-#include "kernel/console.h"
+#include "kernel/guest_console.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/evacuate.h"
 #include "kernel/log.h"
@@ -39,8 +39,6 @@ static struct start *start_of(const struct vm *vm)
     return &starts[0];                  /* not reached: every VM is in the table */
 }
 
-static enum vm_state state_of(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
-
 /* ---- what others hear ---- */
 
 enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, char *why, size_t why_len)
@@ -50,10 +48,10 @@ enum mig_find start_find(const char *name, const char *asker, struct mig_id *tic
     why[0] = 0;
     if (!vm)
         return migration_left(name, asker, START_LEFT_US, &to) ? MIG_F_LEFT : MIG_F_NONE;
-    switch (state_of(vm)) {
+    switch (vm_state(vm)) {
     case VM_RUNNING:
     case VM_PAUSED:
-        snprintf(why, why_len, "%s%s", vm_state_name(state_of(vm)), migration_is_moving(name) ? ", moving" : "");
+        snprintf(why, why_len, "%s%s", vm_state_name(vm_state(vm)), migration_is_moving(name) ? ", moving" : "");
         return MIG_F_HERE;
     case VM_INCOMING:
         snprintf(why, why_len, "arriving");
@@ -89,7 +87,7 @@ static enum hv_err start_now(struct vm *vm, struct start *s)
 {
     enum hv_err e = vm_start(vm, s->text, sizeof(s->text));
     if (!e)
-        console_begin(vm);
+        guest_console_begin(vm);
     return finish(s, e);
 }
 
@@ -109,7 +107,7 @@ enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t w
     }
     ask_end(s->ask);
     *s = (struct start){ .state = START_ASKING, .how = how, .since_us = clock_us() };
-    if (!conf->n_peers || how == START_FORCE || state_of(vm) != VM_STOPPED) {
+    if (!conf->n_peers || how == START_FORCE || vm_state(vm) != VM_STOPPED) {
         e = start_now(vm, s);
     } else {
         random_bytes(&ticket, sizeof(ticket));
@@ -204,8 +202,8 @@ static void log_outcome(const struct vm *vm, const struct start *s)
 static bool step(struct vm *vm, struct start *s)
 {
     unsigned peer = 0;
-    if (state_of(vm) != VM_STOPPED) {
-        snprintf(s->text, sizeof(s->text), "%s is %s here now", vm->config.name, vm_state_name(state_of(vm)));
+    if (vm_state(vm) != VM_STOPPED) {
+        snprintf(s->text, sizeof(s->text), "%s is %s here now", vm->config.name, vm_state_name(vm_state(vm)));
         (void)finish(s, HV_FAIL(HV_E_BUSY));
         return true;
     }

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include "kernel/ask.h"
 #include "kernel/clock.h"
-#include "kernel/console.h"
+#include "kernel/guest_console.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/evacuate.h"
 #include "kernel/migration.h"
@@ -29,7 +29,7 @@ static unsigned n_started;
 
 uint64_t clock_us(void) { return now += 1000; }
 void random_bytes(void *buf, size_t len) { memset(buf, 5, len); }
-void console_begin(const struct vm *vm) { (void)vm; }
+void guest_console_begin(const struct vm *vm) { (void)vm; }
 const struct evacuation *evacuate_status(void) { return &evacuation; }
 const struct job *migration_of(const char *name) { (void)name; return NULL; }
 bool migration_left(const char *name, const char *asker, uint64_t within_us, const char **to)
