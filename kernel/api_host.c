@@ -3,7 +3,7 @@
 #include "kernel/api.h"
 #include "kernel/api_call.h"
 #include "kernel/clock.h"
-#include "kernel/console.h"
+#include "kernel/version.h"
 #include "kernel/cpu_ops.h"
 #include "kernel/evacuate.h"
 #include "kernel/log_sink.h"
@@ -11,7 +11,7 @@
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
 #include "kernel/vm_manage.h"
-#include "net/stream.h"
+#include "net/net.h"
 
 static const struct config *conf;
 static const struct boot_info *boot;

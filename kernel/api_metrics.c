@@ -4,7 +4,8 @@
  * A metric is a name, its kind and a function that writes its samples; nothing is written for one without samples. */
 #include "kernel/api_call.h"
 #include "kernel/clock.h"
-#include "kernel/console.h"
+#include "kernel/version.h"
+#include "net/net.h"
 #include "kernel/migration.h"
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
@@ -65,7 +66,7 @@ static void net_connections(struct text *t, const char *name)
 
 /* ---- guests ---- */
 
-static bool is_built(const struct vm *vm) { return vm && atomic_load(&vm->state) != VM_STOPPED; }
+static bool is_built(const struct vm *vm) { return vm && vm_state(vm) != VM_STOPPED; }
 
 static void vm_states(struct text *t, const char *name)
 {

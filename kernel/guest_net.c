@@ -14,7 +14,7 @@
 #include "kernel/page.h"
 #include "kernel/vdev_net.h"
 #include "kernel/vm_manage.h"
-#include "net/net_internal.h"
+#include "net/net.h"
 #include "net/vswitch.h"
 
 static struct vswitch_port ports[VM_MAX];
@@ -27,7 +27,7 @@ static struct held {
     size_t pos, len;                            /* of what is still in it; len only grows, so that a flood ends */
 } held[VM_MAX];
 
-static bool runs(const struct vm *vm) { return atomic_load(&vm->state) == VM_RUNNING; }
+static bool runs(const struct vm *vm) { return vm_state(vm) == VM_RUNNING; }
 
 static bool held_put(struct held *h, const uint8_t *frame, size_t len)
 {
@@ -143,7 +143,7 @@ bool guest_devices_step(void)
         struct vm *vm = vm_at(i);
         bool here = vm && runs(vm);
         if (here && vm->config.nic && !joined[i]) join(i, vm);
-        if ((!vm || atomic_load(&vm->state) == VM_STOPPED) && joined[i]) leave(i);
+        if ((!vm || vm_state(vm) == VM_STOPPED) && joined[i]) leave(i);
         if (here && held[i].buf) flow(vm, &held[i]);
         if (here) busy |= vdev_service(vm);
     }

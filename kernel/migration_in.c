@@ -24,6 +24,7 @@
 #include "kernel/vm_manage.h"
 #include "kernel/vm_state.h"
 #include "net/nbd.h"
+#include "net/net.h"
 
 #define INCOMING_MAX  8
 #define FROM_PEER_MAX 6                 /* of these, so that one peer alone does not keep the others out */

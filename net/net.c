@@ -9,7 +9,7 @@
 #include "net/heap.h"
 #include "net/lwip_port.h"
 #include "net/nic.h"
-#include "net/stream.h"
+#include "net/net.h"
 #include "net/tls.h"
 #include "net/vswitch.h"
 

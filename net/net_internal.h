@@ -3,13 +3,8 @@
 #ifndef GODWIT_NET_NET_INTERNAL_H
 #define GODWIT_NET_NET_INTERNAL_H
 
+#include "net/net.h"
 #include "net/stream.h"
-
-struct vswitch;
-struct vswitch *net_switch(void);               /* where guests' cards join */
-
-/** Ring the card's doorbell for what was queued.  net_poll() does it, too; this lets the card work while we go on encrypting. */
-void net_kick(void);
 
 /** How many bytes a connection may have in flight over the card in use. */
 size_t net_flight_max(void);

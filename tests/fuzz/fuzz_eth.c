@@ -12,6 +12,7 @@
 #include <string.h>
 #include "kernel/clock.h"
 #include "kernel/log.h"
+#include "net/net.h"
 #include "net/stream.h"
 #include "tests/fakes/nic_socket.h"
 #include "tests/unit/net_keys.h"

@@ -12,7 +12,7 @@
 #include "kernel/vdev.h"
 #include "kernel/vdev_net.h"
 #include "kernel/vm_manage.h"
-#include "net/net_internal.h"
+#include "net/net.h"
 #include "net/vswitch.h"
 #include "tests/fakes/page.h"
 

@@ -21,6 +21,7 @@
 #undef BYTE_ORDER                               /* net/port/arch/cc.h says it again */
 #include <lwip/tcp.h>
 #include "kernel/clock.h"
+#include "net/net.h"
 #include "net/stream.h"
 #include "tests/fakes/echo_server.h"
 #include "tests/fakes/nic_socket.h"
