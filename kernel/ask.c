@@ -113,7 +113,7 @@ static void question_put(unsigned i)
     enum hv_err e;
     if (a->kind == ASK_FIND)
         e = mig_ask_find(l->m, a->vm->config.name, &a->ticket, clock_us());
-    else if (atomic_load(&a->vm->state) == VM_STOPPED)
+    else if (vm_state(a->vm) == VM_STOPPED)
         e = HV_E_NOENT;
     else if (!(e = vm_offer_write(a->vm, offer, sizeof(offer), &len)))
         e = mig_ask_probe(l->m, a->vm->config.name, a->vm->mem.n_gfns, offer, len, clock_us());

@@ -70,9 +70,13 @@ struct cpu_ops {
     /** Print vendor details for `vm inspect`. */
     void (*dump)(struct vcpu *v, void (*print)(const char *fmt, ...));
 };
-extern const struct cpu_ops *cpu_ops;   /* set once by kernel/main.c */
+extern const struct cpu_ops *cpu_ops;   /* [c] this processor's; NULL: no guest can run here */
 
-/** The operations with this vendor number, also when they are not this host's; NULL: there are none (kernel/main.c). */
+/** Set cpu_ops and cpu_caps to the first of list whose probe accepts this processor.  Without one the host comes up all the same, and the log says why it
+ *  runs no guests.  list: every vendor that this program knows; borrowed for ever.  Boot CPU, once. */
+void cpu_ops_choose(const struct cpu_ops *const list[], unsigned n);
+
+/** The operations with this vendor number, also when they are not this host's; NULL: there are none. */
 const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor);
 
 #endif

@@ -16,6 +16,7 @@
 #include <string.h>
 #include "kernel/devices.h"
 #include "kernel/log.h"
+#include "kernel/x86/fpu.h"
 #include "kernel/x86/x86.h"
 
 #define FORCED 1u                       /* emulated */
@@ -106,8 +107,6 @@ static const struct { uint8_t cr4, reg, bit; uint32_t leaf; } feature_cr4[] = {
 #define LINEAR_BITS_MAX 48              /* 57 need LA57, which is never shown */
 #define RAM_HOLE        GIB             /* guest RAM goes round 3..4 GiB */
 
-bool cpuid_xsavec_broken;
-
 void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
     struct cpuid c = cpuidex(leaf, subleaf);
@@ -115,7 +114,7 @@ void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
     out[CPUID_EBX] = c.ebx;
     out[CPUID_ECX] = c.ecx;
     out[CPUID_EDX] = c.edx;
-    if (leaf == 0xd && subleaf == 1 && cpuid_xsavec_broken) out[CPUID_EAX] &= ~CPUID_D1_EAX_XSAVEC;
+    if (leaf == 0xd && subleaf == 1 && fpu_xsavec_broken) out[CPUID_EAX] &= ~CPUID_D1_EAX_XSAVEC;
 }
 
 /* ---- building ---- */

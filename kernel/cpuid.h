@@ -23,7 +23,6 @@ struct cpuid_table {
 
 typedef void cpuid_fn(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);        /* this processor's, without what it does wrong */
-extern bool cpuid_xsavec_broken;        /* found at boot by kernel/x86/fpu.c */
 
 typedef void reason_fn(void *ctx, const char *text);
 

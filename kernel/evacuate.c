@@ -23,8 +23,6 @@ const char *evacuate_reason(const struct evacuate_item *item)
     return j && j->err ? j->text : item->text;
 }
 
-static enum vm_state state_of(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
-
 static void item_over(struct evacuate_item *i, enum hv_err err)
 {
     i->over = true;
@@ -50,7 +48,7 @@ static void item_add(struct vm *vm)
 /* The guests that are to go: all, or those that say so. */
 static bool is_to_go(const struct vm *vm, enum evacuate_then then)
 {
-    return vm && state_of(vm) != VM_STOPPED && (then == EVACUATE_STAY || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
+    return vm && vm_state(vm) != VM_STOPPED && (then == EVACUATE_STAY || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
 }
 
 static enum hv_err begin(enum evacuate_then then, char *why, size_t why_len)
@@ -109,9 +107,9 @@ static unsigned names_in_the_way(char *names, size_t len)
     names[0] = 0;
     for (unsigned i = 0; i < VM_MAX; i++) {
         const struct vm *vm = vm_at(i);
-        if (!vm || state_of(vm) == VM_STOPPED)
+        if (!vm || vm_state(vm) == VM_STOPPED)
             continue;
-        bool arriving = state_of(vm) == VM_INCOMING, moving = migration_is_moving(vm->config.name);
+        bool arriving = vm_state(vm) == VM_INCOMING, moving = migration_is_moving(vm->config.name);
         if (!arriving && !moving && vm->config.on_shutdown != ON_SHUTDOWN_REFUSE)
             continue;
         size_t at = strlen(names);
@@ -158,7 +156,7 @@ static void end(void)
         return;
     }
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_at(i) && state_of(vm_at(i)) != VM_STOPPED) {
+        if (vm_at(i) && vm_state(vm_at(i)) != VM_STOPPED) {
             log_info("host", "%s is stopped, as its on-shutdown says", vm_at(i)->config.name);
             vm_stop(vm_at(i));
         }

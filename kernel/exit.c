@@ -10,6 +10,8 @@
 #include "kernel/insn.h"
 #include "kernel/log.h"
 #include "kernel/sched.h"
+#include "kernel/vcpu_run.h"
+#include "kernel/vm.h"
 #include "kernel/x86/x86.h"
 
 enum { VEC_UD = 6, VEC_GP = 13 };
@@ -95,6 +97,14 @@ static void exit_hlt(struct vcpu *v, const struct vcpu_exit *x)
 
 static struct vcpu *vcpu_of_apic(struct vm *vm, uint32_t id) { return id < vm->n_vcpus ? vm->vcpus[id] : NULL; }
 
+/* In this order: its pCPU may look as soon as it is kicked. */
+static void vcpu_unhalt(struct vcpu *v)
+{
+    atomic_fetch_or(&v->requests, VCPU_REQ_UNHALT);
+    vcpu_hurry(v);
+    vcpu_kick(v);
+}
+
 /* What guests ask of us where vCPUs outnumber CPUs, so that they need not spin: a vCPU that waits for a spinlock halts, with interrupts off perhaps, and
  * whoever releases it kicks it; who waits for another vCPU to answer an interrupt lets it run first.  No such vCPU: nothing happens.
  * 32 bits of each are all there is to them, and all that a 32-bit guest can set. */
@@ -103,8 +113,8 @@ static int64_t hypercall(struct vcpu *v, uint32_t number, uint32_t arg0, uint32_
     struct vcpu *other = vcpu_of_apic(v->vm, number == KVM_HC_KICK_CPU ? arg1 : arg0);
     switch (number) {
     case KVM_HC_KICK_CPU:
-        if (other) vcpu_request(other, VCPU_REQ_UNHALT);
-        if (other) sched_urgent(other);
+        if (other)
+            vcpu_unhalt(other);
         return 0;
     case KVM_HC_SCHED_YIELD:
         if (other && other->pcpu == v->pcpu) sched_yield_turn(v);

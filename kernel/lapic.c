@@ -11,7 +11,6 @@
 #include "kernel/devices.h"
 #include "kernel/log.h"
 #include "kernel/pcpu.h"
-#include "kernel/sched.h"
 
 /* Register numbers: MMIO offset / 16.  SDM 3A table "Local APIC Register Address Map". */
 enum { REG_ID = 0x02, REG_VERSION, REG_TPR = 0x08, REG_APR, REG_PPR, REG_EOI, REG_LDR = 0x0d, REG_DFR, REG_SVR, REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20,
@@ -167,7 +166,7 @@ void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level)
     else atomic_fetch_and_explicit(&l->tmr[vec / 32], ~bit, memory_order_relaxed);
     uint32_t old = atomic_fetch_or_explicit(&l->irr[vec / 32], bit, memory_order_acq_rel);    /* pairs with highest_irr: TMR is seen with it */
     if (!(old & bit) && this_pcpu()->running != v) {
-        sched_urgent(v);
+        vcpu_hurry(v);
         vcpu_kick(v);
     }
 }
@@ -495,24 +494,6 @@ enum hv_err lapic_base_write(struct vcpu *v, uint64_t val)
 }
 
 /* ---- INIT and SIPI ---- */
-
-void vcpu_regs_reset(struct vcpu_regs *r)
-{
-    memset(r, 0, sizeof *r);
-    r->rip = 0xfff0;
-    r->rflags = 2;
-    r->gpr[GPR_RDX] = 0x600;
-    for (unsigned i = 0; i < SEG_COUNT; i++) r->seg[i] = (struct seg){ .ar = 0x93, .limit = 0xffff };
-    r->seg[SEG_CS] = (struct seg){ .sel = 0xf000, .ar = 0x9b, .limit = 0xffff, .base = 0xffff0000 };
-    r->seg[SEG_LDTR].ar = 0x82;
-    r->seg[SEG_TR].ar = 0x8b;
-    r->gdtr.limit = r->idtr.limit = 0xffff;
-    r->cr0 = 0x60000010;
-    r->dr6 = 0xffff0ff0;
-    r->dr7 = 0x400;
-    r->xcr0 = 1;
-    r->pat = UINT64_C(0x0007040600070406);
-}
 
 void lapic_take_init_sipi(struct vcpu *v, unsigned req)
 {

@@ -56,8 +56,6 @@ void lapic_cr8_sync(struct vcpu *v);
 /** Take VCPU_REQ_INIT / VCPU_REQ_SIPI (bits of req, already cleared from v->requests by the caller): resets registers and lapic, or starts
  *  at the SIPI's page when waiting for one.  Sets v->halted.  Owner pCPU. */
 void lapic_take_init_sipi(struct vcpu *v, unsigned req);
-/** Registers after INIT, SDM 3A table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT". */
-void vcpu_regs_reset(struct vcpu_regs *r);
 
 /* For whoever sends interrupts; any pCPU. */
 /** Deliver to dest (logical: by LDR/DFR), 0xff / 0xffffffff is everyone.  NMI and INIT, SIPI become vCPU requests. */

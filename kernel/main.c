@@ -21,19 +21,19 @@
 #include "kernel/pci.h"
 #include "kernel/pcpu.h"
 #include "kernel/sched.h"
+#include "kernel/service.h"
 #include "kernel/validate.h"
 #include "kernel/start.h"
+#include "kernel/version.h"
 #include "kernel/vm_manage.h"
 #include "kernel/x86/paging.h"
-#include "net/stream.h"
+#include "net/net.h"
 
 #define CONFIG_FILE "godwit.conf"
 
 extern const struct cpu_ops svm_cpu_ops, vmx_cpu_ops;
 static const struct cpu_ops *const vendors[] = { &svm_cpu_ops, &vmx_cpu_ops };
 
-const struct cpu_ops *cpu_ops;
-struct cpu_caps cpu_caps;
 static struct config config;
 
 static void config_error(void *ctx, unsigned line, const char *section, const char *key, const char *expected)
@@ -51,37 +51,6 @@ static void config_load(const struct boot_info *bi)
     const struct boot_file *pool = boot_file_find(bi, config.host.pool_cpuid);
     cpu_pool_load(&config, cpuid_host, pool ? (const char *)(uintptr_t)pool->base : NULL, pool ? pool->len : 0);
     log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms, config.n_errors);
-}
-
-const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(vendors); i++)
-        if (vendors[i]->vendor == vendor)
-            return vendors[i];
-    return NULL;
-}
-
-/* The first vendor whose probe says yes; without one the host comes up all the same, and says why it runs no guests.  A vendor that knows this
- * processor but is locked out knows the cause better than the others, which only say "not mine". */
-static void choose_vendor(void)
-{
-    const char *why[ARRAY_SIZE(vendors)] = { "", "" };
-    const char *locked = NULL;
-    for (size_t i = 0; i < ARRAY_SIZE(vendors) && !cpu_ops; i++) {
-        enum hv_err e = vendors[i]->probe(&cpu_caps, &why[i]);
-        if (e == HV_OK)
-            cpu_ops = vendors[i];
-        else if (e == HV_E_BUSY)
-            locked = why[i];
-    }
-    if (cpu_ops)
-        log_info("cpu", "%s, %s, ASIDs %u, next-RIP %s", cpu_ops->name, cpu_ops->s2_format->name, cpu_caps.n_asids,
-                 cpu_caps.next_rip ? "yes" : "no");
-    else if (locked)
-        log_error("cpu", "no guest can run: %s", locked);
-    else
-        for (size_t i = 0; i < ARRAY_SIZE(vendors); i++)
-            log_error("cpu", "no guest can run: %s", why[i]);
 }
 
 static void enable_virtualization(void)
@@ -122,8 +91,9 @@ void kernel_entry(struct boot_info *bi)
     acpi_init(bi);
     pci_init();
     config_load(bi);
-    choose_vendor();
+    cpu_ops_choose(vendors, ARRAY_SIZE(vendors));
     enable_virtualization();
+    sched_service_set(service_step);
     pcpu_start_all(bi, ap_main);
     log_info("host", "%u of %u CPUs run, %llu MiB memory", pcpu_count, bi->n_cpus, (unsigned long long)(page_stats().total_bytes / MIB));
     migration_init(&config);
@@ -136,7 +106,7 @@ void kernel_entry(struct boot_info *bi)
     start_init(&config);
     network_up(bi);
     sched_guest_cpus_set(config.host.guest_cpus);
-    vm_manage_init(&config, bi);
+    vm_manage_init(&config, bi, migration_let_go);
     start_all();
     log_info("host", "up %llu us after entry", (unsigned long long)clock_tsc_to_us(tsc_read() - bi->entry_tsc));
     console_init(&config, bi);

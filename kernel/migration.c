@@ -159,11 +159,11 @@ static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
         return HV_FAIL(HV_E_REFUSED);
     }
     bool moving = migration_is_moving(vm->config.name);
-    if (atomic_load(&vm->state) != VM_RUNNING || moving) {
+    if (vm_state(vm) != VM_RUNNING || moving) {
         char waits[200];
         bool waiting = vm_disk_waiting(vm, waits, sizeof(waits));
         snprintf(why, why_len, "%s is %s%s%s; only a running guest can be moved, once at a time", vm->config.name,
-                 moving ? "moving already" : vm_state_name((enum vm_state)atomic_load(&vm->state)),
+                 moving ? "moving already" : vm_state_name(vm_state(vm)),
                  waiting ? ", " : "", waits);
         return HV_FAIL(HV_E_BUSY);
     }
@@ -228,4 +228,9 @@ enum hv_err migration_resolve(const char *guest, bool here)
 {
     struct outgoing *o = job_of(guest);
     return o ? outgoing_resolve(o, here) : HV_FAIL(HV_E_NOENT);
+}
+
+bool migration_let_go(const char *guest, const char *reason)
+{
+    return !migration_is_moving(guest) || migration_cancel(guest, reason) == HV_OK;
 }

@@ -20,8 +20,6 @@ static struct vm *find(const char *name, char *said, size_t len)
     return vm;
 }
 
-static enum vm_state state_of(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
-
 /* A move owns its guest: nobody else stops or starts its vCPUs. */
 static bool moving(const char *name, char *said, size_t len)
 {
@@ -65,7 +63,7 @@ enum hv_err operate_stop(const char *name, char *said, size_t len)
     }
     if (moving(name, said, len))
         return HV_FAIL(HV_E_BUSY);
-    if (state_of(vm) == VM_INCOMING)
+    if (vm_state(vm) == VM_INCOMING)
         return turn_away(vm, name, said, len);
     vm_stop(vm);
     snprintf(said, len, "%s stopped", name);
@@ -79,9 +77,9 @@ static enum hv_err change(const char *name, enum vm_state from, const char *verb
         return HV_FAIL(HV_E_NOENT);
     if (moving(name, said, len))
         return HV_FAIL(HV_E_BUSY);
-    if (state_of(vm) == from)
+    if (vm_state(vm) == from)
         return HV_OK;
-    snprintf(said, len, "%s is %s; only a %s guest can be %s", name, vm_state_name(state_of(vm)), vm_state_name(from), verb);
+    snprintf(said, len, "%s is %s; only a %s guest can be %s", name, vm_state_name(vm_state(vm)), vm_state_name(from), verb);
     return HV_FAIL(HV_E_BUSY);
 }
 

@@ -16,6 +16,8 @@
 #include "kernel/x86/trap.h"
 #include "kernel/x86/x86.h"
 
+#define IRQ_PENDING_SERVICE BIT32(31)           /* no device vector is that high: ends a guest's slice on the boot CPU */
+_Static_assert(IRQ_VEC_DEVICE_MAX - IRQ_VEC_DEVICE < 31, "a vector whose bit in irq_pending is the service loop's");
 #define STACK_SIZE (64 * KIB)                   /* its lowest page is not mapped */
 #define TIMER_LATE_US 20000                     /* a timer interrupt that is so late is lost */
 
@@ -33,10 +35,7 @@ struct pcpu *pcpu_get(unsigned index)
 
 struct pcpu *this_pcpu(void)
 {
-    struct pcpu *p;
-
-    asm("movq %%gs:0, %0" : "=r"(p));
-    return p;
+    return (struct pcpu *)read_gs0();
 }
 
 /* ---- set-up ---- */
@@ -227,6 +226,12 @@ void pcpu_kick(unsigned index)
         to->kicked = true;
     else
         apic_send(to->apic_id, IRQ_VEC_KICK | ICR_ASSERT);
+}
+
+void pcpu_service_wanted(void)
+{
+    atomic_fetch_or(&cpus[0].irq_pending, IRQ_PENDING_SERVICE);
+    pcpu_kick(0);
 }
 
 void pcpu_idle(void)

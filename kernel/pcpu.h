@@ -15,7 +15,7 @@
 struct vcpu;
 
 /* Host interrupt vectors; NIC vectors are handed out by pcpu_irq_alloc() from IRQ_VEC_DEVICE on. */
-enum { IRQ_VEC_DEVICE = 0x30, IRQ_VEC_DEVICE_MAX = 0x4f, IRQ_VEC_TIMER = 0xe0, IRQ_VEC_KICK = 0xe1, IRQ_VEC_SPURIOUS = 0xff };
+enum { IRQ_VEC_DEVICE = 0x30, IRQ_VEC_DEVICE_MAX = 0x4e, IRQ_VEC_TIMER = 0xe0, IRQ_VEC_KICK = 0xe1, IRQ_VEC_SPURIOUS = 0xff };
 
 struct pcpu {
     struct pcpu *self;              /* GS:0 */
@@ -58,6 +58,8 @@ void pcpu_timer_set(uint64_t tsc);
 void pcpu_watch_timers(void);
 /** Interrupt pCPU index so that it leaves the guest or idle soon.  Any context; also for this pCPU itself (then it just sets kicked). */
 void pcpu_kick(unsigned index);
+/** There is work for the service loop, found in a guest exit: the boot CPU's slice ends and its next turn comes soon.  Any pCPU. */
+void pcpu_service_wanted(void);
 /** HLT with interrupts on until one arrives; returns with IF=0.  Returns at once if kicked, timer_fired or a device bit is already set. */
 void pcpu_idle(void);
 

@@ -18,7 +18,6 @@
 #include "kernel/lock.h"
 #include "kernel/log.h"
 #include "kernel/pcpu.h"
-#include "kernel/service.h"
 #include "kernel/vcpu_run.h"
 #include "kernel/vm.h"
 
@@ -33,6 +32,21 @@ struct runqueue {
 };
 static struct runqueue queues[PCPU_MAX];
 static uint64_t guest_cpus = UINT64_MAX;        /* [c] */
+static bool (*service_step)(uint64_t *wake);    /* [c] */
+
+static int64_t turn_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_TURN_US); }
+static int64_t urgent_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_URGENT_US); }
+
+/* The one writer of turn_left, which belongs to the owner; vcpu_hurry() on other CPUs reads may_hurry instead. */
+static void turn_set(struct vcpu *v, int64_t ticks)
+{
+    v->turn_left = ticks;
+    /* After one more urgent run there is still one left in its next turn. */
+    atomic_store_explicit(&v->may_hurry, ticks >= 2 * urgent_ticks() - turn_ticks(), memory_order_relaxed);
+}
+
+/* v's next turn comes, or would if it were awake: a sleeper saves nothing up, but what it took in advance is paid. */
+static void turn_refill(struct vcpu *v) { turn_set(v, MIN(v->turn_left, 0) + turn_ticks()); }
 
 static bool may_run_guests(unsigned cpu)
 {
@@ -73,6 +87,7 @@ enum hv_err sched_add(struct vcpu *v, int pin)
     if (q->n == SCHED_MAX_VCPUS)
         return HV_FAIL(HV_E_NOMEM);
     v->pcpu = cpu;
+    turn_set(v, 0);
     spin_lock(&q->lock);
     q->list[q->n++] = v;
     spin_unlock(&q->lock);
@@ -152,26 +167,11 @@ static bool runnable(struct vcpu *v, uint64_t now, uint64_t *wake)
     return false;
 }
 
-static int64_t turn_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_TURN_US); }
-static int64_t urgent_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_URGENT_US); }
-/* After one more urgent run there is still one left in its next turn. */
-static bool may_borrow(const struct vcpu *v) { return v->turn_left >= 2 * urgent_ticks() - turn_ticks(); }
-/* v's next turn comes, or would if it were awake: a sleeper saves nothing up, but what it took in advance is paid. */
-static void turn_refill(struct vcpu *v) { v->turn_left = MIN(v->turn_left, 0) + turn_ticks(); }
-
-void sched_urgent(struct vcpu *v)
-{
-    if (atomic_load(&v->state) != VCPU_RUNNABLE || !may_borrow(v))
-        return;
-    atomic_store(&v->urgent, true);
-    atomic_store(&pcpu_get(v->pcpu)->pick_again, true);
-}
-
 void sched_yield_turn(struct vcpu *v)
 {
     if (!queues[v->pcpu].shared)
         return;
-    v->turn_left = MIN(v->turn_left, 0);
+    turn_set(v, MIN(v->turn_left, 0));
     atomic_store(&this_pcpu()->pick_again, true);
 }
 
@@ -190,7 +190,7 @@ static void turn_charge(struct runqueue *q, struct vcpu *v, uint64_t ticks)
 {
     if (!q->shared)
         return;
-    v->turn_left -= (int64_t)ticks;
+    turn_set(v, v->turn_left - (int64_t)ticks);
     if (q->turn == v && v->turn_left <= 0) {
         q->turn = NULL;
         q->next++;
@@ -211,7 +211,7 @@ static void look(struct runqueue *q, uint64_t now, struct vcpu **first, struct v
         if (!n_ready++) {
             *first = v;
             q->next = (start + i) % q->n;
-        } else if (!*urgent && atomic_load(&v->urgent) && may_borrow(v)) {
+        } else if (!*urgent && atomic_load(&v->urgent) && atomic_load(&v->may_hurry)) {
             *urgent = v;
         }
     }
@@ -238,15 +238,17 @@ static struct vcpu *pick(struct runqueue *q, uint64_t now, uint64_t *wake, uint6
     return found;
 }
 
-/* A turn of the service loop (boot CPU); returns until when guests run before the next: at least as long as it took.  *busy, *wake: service_step(). */
+/* A turn of the service loop (boot CPU); returns until when guests run before the next: at least as long as it took.  *busy, *wake: see sched_service_set(). */
 static uint64_t service(struct pcpu *me, bool *busy, uint64_t *wake)
 {
     uint64_t before = tsc_read();
     *wake = ~UINT64_C(0);
-    *busy = me->index == 0 && service_step(wake);
-    uint64_t now = tsc_read(), least = MAX(clock_us_to_tsc(SERVICE_MIN_SLICE_US), now - before);
+    *busy = me->index == 0 && service_step && service_step(wake);
+    uint64_t now = tsc_read(), least = MAX(clock_us_to_tsc(SCHED_MIN_SLICE_US), now - before);
     return now + MIN(clock_us_to_tsc(SCHED_SLICE_US), MAX(*wake - MIN(*wake, now), least));
 }
+
+void sched_service_set(bool (*step)(uint64_t *wake)) { service_step = step; }
 
 void sched_run(void)
 {

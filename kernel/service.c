@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/service.c - one turn of the service loop, see sched_run().  Nothing here blocks. */
+ * kernel/service.c - one turn of the service loop; sched_run() on the boot CPU calls it between slices (sched_service_set()).  Nothing here blocks. */
 #include "kernel/service.h"
 
 #include "kernel/api.h"
@@ -14,15 +14,7 @@
 #include "kernel/start.h"
 #include "kernel/vm_disk.h"
 #include "kernel/vm_manage.h"
-#include "net/stream.h"
-
-#define IRQ_PENDING_SERVICE BIT32(31)           /* no device vector is that high: ends a guest's slice on the boot CPU */
-
-void service_wanted(void)
-{
-    atomic_fetch_or(&pcpu_get(0)->irq_pending, IRQ_PENDING_SERVICE);
-    pcpu_kick(0);
-}
+#include "net/net.h"
 
 bool service_step(uint64_t *wake)
 {

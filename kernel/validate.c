@@ -24,7 +24,7 @@ bool validate_step(void)
     for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
         struct question *q = &questions[i];
         bool old = q->ask && (now > q->fetched_us + KEEP_US || (ask_done(q->ask) && now > q->begun_us + 4 * KEEP_US));
-        if (!q->ask || (!old && atomic_load(&q->vm->state) != VM_STOPPED))
+        if (!q->ask || (!old && vm_state(q->vm) != VM_STOPPED))
             continue;
         ask_end(q->ask);
         q->ask = NULL;
@@ -35,7 +35,7 @@ bool validate_step(void)
 /* What this host has against the move; false: nothing, and it can be asked on. */
 static bool refused_here(const struct vm *vm, struct validation *out)
 {
-    enum vm_state s = (enum vm_state)atomic_load(&vm->state);
+    enum vm_state s = vm_state(vm);
     const char *name = vm->config.name;
     memset(out, 0, sizeof(*out));
     if (!conf->host.outgoing)

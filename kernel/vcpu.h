@@ -95,7 +95,8 @@ struct vcpu {
     uint64_t guest_tsc_ticks;           /* [o] TSC ticks spent in guest mode */
     uint64_t left_tsc;                  /* [o] since when it could run and does not: it left the guest, or was woken; 0: it sleeps, or was frozen since */
     uint64_t out_max, late_max;         /* [o] TSC ticks since vcpu_watch(): longest from an exit to the next entry; longest in the guest past the timer */
-    int64_t turn_left;                  /* [o] TSC ticks of its turn, or less than 0: taken in advance (kernel/sched.c) */
+    int64_t turn_left;                  /* [o] TSC ticks left of its turn; negative: taken in advance (kernel/sched.c) */
+    atomic_bool may_hurry;              /* [a] written by the scheduler: its next turn can still pay for an urgent run */
     atomic_bool urgent;                 /* [a] an interrupt came while it waited for its pCPU, or woke it */
     unsigned throttle_percent;          /* [a-ish] share of each slice to sit out, 0..99 */
 };
@@ -107,8 +108,11 @@ struct vcpu_waits { uint64_t out_us, late_us; };
 struct vcpu_waits vcpu_watch(struct vm *vm, bool reset);
 void vcpu_kick(struct vcpu *v);                          /* leave guest mode or look again at v->halted soon; any context */
 void vcpu_request(struct vcpu *v, unsigned req);         /* set request bits and kick */
-/** rip += length of the current instruction (x->insn_len, or decoded when 0), and the interrupt shadow ends.  Owner pCPU. */
-void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x);
+/** An interrupt came for v: if v waits for its pCPU, it runs soon, ahead of its turn.  At most one turn can be taken in advance, so nothing happens
+ *  once may_hurry is false.  Does not kick: call vcpu_kick() afterwards.  Any context. */
+void vcpu_hurry(struct vcpu *v);
+/** Registers after INIT, SDM 3A table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT". */
+void vcpu_regs_reset(struct vcpu_regs *r);
 void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error);
 /** Stop the whole VM because of what its guest did; logs why (printf text).  Owner pCPU. */
 void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...) HV_PRINTF(2, 3);

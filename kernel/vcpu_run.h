@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vcpu_run.h - running a vCPU for a slice; for the scheduler only. */
+ * kernel/vcpu_run.h - running a vCPU for a slice, for the scheduler; and stepping over an instruction, for exits. */
 #ifndef GODWIT_KERNEL_VCPU_RUN_H
 #define GODWIT_KERNEL_VCPU_RUN_H
 
@@ -10,5 +10,8 @@
 void vcpu_run_slice(struct vcpu *v, uint64_t end);
 /** A halted vCPU: is there a reason to wake?  Clears v->halted then.  Owner pCPU. */
 bool vcpu_wake(struct vcpu *v);
+
+/** rip += length of the current instruction (x->insn_len, or decoded when 0), and the interrupt shadow ends.  Owner pCPU. */
+void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "kernel/devices.h"
 #include "kernel/log.h"
-#include "kernel/service.h"
+#include "kernel/pcpu.h"
 #include "kernel/vdev_ops.h"
 #include "kernel/virtio_pci.h"
 
@@ -110,7 +110,7 @@ void vdev_config_changed(struct vm *vm, struct vdev *d)
 void vdev_defer(struct vm *vm, const struct vdev *d)
 {
     atomic_fetch_or(&vm->devices->vdevs.deferred, BIT32(d->slot));
-    service_wanted();
+    pcpu_service_wanted();
 }
 
 bool vdev_service(struct vm *vm)

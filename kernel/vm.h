@@ -29,7 +29,7 @@ enum vm_state {
     VM_CRASHED,                         /* stopped by what its guest did; memory kept for inspection */
     VM_INCOMING,                        /* being received; must not run before COMMIT */
 };
-const char *vm_state_name(enum vm_state s);
+const char *vm_state_name(enum vm_state s);                     /* for people: "running" */
 
 struct vm_disk {                        /* [s] a disk on a server, and what the guest has to do with it */
     struct disk *disk;                  /* owned; NULL: none */
@@ -65,6 +65,7 @@ struct vm {
 };
 enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };
 
+static inline enum vm_state vm_state(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
 /** The guest asks to be powered off or reset; vCPUs leave guest mode soon and the service loop acts.  Any pCPU. */
 void vm_power_request(struct vm *vm, enum vm_power what);
 /** Guest TSC now (kernel/pvclock.c). */

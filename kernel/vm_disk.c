@@ -65,7 +65,7 @@ static bool one_step(struct vm *vm)
     struct disk *d = vm->disk.disk;
     bool was_known = d->known, moved = d->ops->poll(d);
     if (d->known && !was_known) vdev_blk_attach(vm, d);
-    enum vm_state s = (enum vm_state)atomic_load(&vm->state);
+    enum vm_state s = vm_state(vm);
     if (vm->disk.calm != DISK_FLOWS || (s != VM_RUNNING && s != VM_PAUSED)) return moved;       /* a move has the guest, or nobody */
     if (!stalled(d)) {
         if (vm->disk.waiting) wait_end(vm);

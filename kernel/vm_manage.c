@@ -16,7 +16,6 @@
 #include "kernel/lapic.h"
 #include "kernel/linux_boot.h"
 #include "kernel/log.h"
-#include "kernel/migration.h"
 #include "kernel/page.h"
 #include "kernel/pcpu.h"
 #include "kernel/random.h"
@@ -31,20 +30,7 @@
 static struct vm vms[VM_MAX];
 static bool used[VM_MAX];               /* the slot has a VM, defined here or arrived */
 static const struct boot_info *files;   /* borrowed: lives for ever */
-
-const char *vm_state_name(enum vm_state s)
-{
-    switch (s) {
-    case VM_STOPPED: return "stopped";
-    case VM_RUNNING: return "running";
-    case VM_PAUSED: return "paused";
-    case VM_CRASHED: return "crashed";
-    case VM_INCOMING: return "incoming";
-    }
-    return "?";
-}
-
-static enum vm_state state_of(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
+static vm_let_go_fn *let_go;            /* [c] */
 
 struct vm *vm_at(unsigned i) { return used[i] ? &vms[i] : NULL; }
 
@@ -56,9 +42,10 @@ struct vm *vm_find(const char *name)
     return NULL;
 }
 
-void vm_manage_init(const struct config *c, const struct boot_info *bi)
+void vm_manage_init(const struct config *c, const struct boot_info *bi, vm_let_go_fn *mover)
 {
     files = bi;
+    let_go = mover;
     for (unsigned i = 0; i < c->n_vms && i < VM_MAX; i++) {
         vms[i].config = c->vms[i];
         used[i] = true;
@@ -71,7 +58,7 @@ uint64_t vm_memory_promised(void)
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (used[i] && state_of(&vms[i]) != VM_STOPPED)
+        if (used[i] && vm_state(&vms[i]) != VM_STOPPED)
             sum += vms[i].mem.size_bytes;
     return sum;
 }
@@ -81,7 +68,7 @@ uint64_t vm_memory_promisable(void)
 {
     uint64_t owed = HOST_RESERVE_BYTES;
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (used[i] && state_of(&vms[i]) != VM_STOPPED)
+        if (used[i] && vm_state(&vms[i]) != VM_STOPPED)
             owed += vms[i].mem.size_bytes - vms[i].mem.n_backed * BLOCK_SIZE;
     uint64_t have = page_stats().free_blocks * BLOCK_SIZE;
     return have > owed ? have - owed : 0;
@@ -234,8 +221,8 @@ static enum hv_err disk_fill(struct vm *vm, const struct boot_file *f)
 
 enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
 {
-    if (state_of(vm) != VM_STOPPED) {
-        snprintf(why, why_len, "%s is %s; only a stopped guest can be started", vm->config.name, vm_state_name(state_of(vm)));
+    if (vm_state(vm) != VM_STOPPED) {
+        snprintf(why, why_len, "%s is %s; only a stopped guest can be started", vm->config.name, vm_state_name(vm_state(vm)));
         return HV_FAIL(HV_E_BUSY);
     }
     const struct boot_file *disk = NULL;
@@ -271,7 +258,7 @@ bool vm_pause(struct vm *vm)
     bool frozen = true;
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         frozen &= sched_freeze(vm->vcpus[i]);
-    if (frozen && state_of(vm) == VM_RUNNING)
+    if (frozen && vm_state(vm) == VM_RUNNING)
         atomic_store(&vm->state, VM_PAUSED);
     return frozen;
 }
@@ -285,7 +272,7 @@ void vm_run(struct vm *vm)
 
 void vm_stop(struct vm *vm)
 {
-    if (state_of(vm) == VM_STOPPED)
+    if (vm_state(vm) == VM_STOPPED)
         return;
     while (!vm_pause(vm))               /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
@@ -299,8 +286,8 @@ void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
     unsigned n_used = 0;
     for (unsigned i = 0; i < VM_MAX; i++)
         n_used += used[i];
-    if (vm && state_of(vm) != VM_STOPPED) {
-        snprintf(text, sizeof(text), "a guest named %s is %s here", vm->config.name, vm_state_name(state_of(vm)));
+    if (vm && vm_state(vm) != VM_STOPPED) {
+        snprintf(text, sizeof(text), "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
         add(ctx, text);
     } else if (!vm && n_used == VM_MAX) {
         snprintf(text, sizeof(text), "this host knows %u guests already, which is its limit", VM_MAX);
@@ -327,8 +314,8 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct 
         snprintf(why, why_len, "this host knows %u guests already, which is its limit", VM_MAX);
         return HV_FAIL(HV_E_NOMEM);
     }
-    if (state_of(vm) != VM_STOPPED) {
-        snprintf(why, why_len, "a guest named %s is %s here", vm->config.name, vm_state_name(state_of(vm)));
+    if (vm_state(vm) != VM_STOPPED) {
+        snprintf(why, why_len, "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
         return HV_FAIL(HV_E_BUSY);
     }
     struct vm_config local = vm->config;
@@ -353,14 +340,6 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct 
 }
 
 /* ---- what guests ask for ---- */
-
-void vm_power_request(struct vm *vm, enum vm_power what)
-{
-    atomic_store(&vm->power_request, what);
-    for (unsigned i = 0; i < vm->n_vcpus; i++)
-        vcpu_kick(vm->vcpus[i]);
-    pcpu_kick(0);                       /* the service loop acts */
-}
 
 static void crash(struct vm *vm)
 {
@@ -390,8 +369,8 @@ static void vm_reset(struct vm *vm)
 
 static void power_act(struct vm *vm, enum vm_power what)
 {
-    if (migration_is_moving(vm->config.name) && migration_cancel(vm->config.name, "the guest powered off, was reset or crashed") != HV_OK)
-        return;                         /* the destination may run it already: the job decides */
+    if (!let_go(vm->config.name, "the guest powered off, was reset or crashed"))
+        return;                         /* the destination may run it already: the move decides */
     switch (what) {
     case VM_POWER_NONE:
         break;
@@ -414,7 +393,7 @@ bool vm_service(void)
     bool acted = false;
     for (unsigned i = 0; i < VM_MAX; i++) {
         enum vm_power what = used[i] ? (enum vm_power)atomic_load(&vms[i].power_request) : VM_POWER_NONE;
-        if (what == VM_POWER_NONE || state_of(&vms[i]) != VM_RUNNING)
+        if (what == VM_POWER_NONE || vm_state(&vms[i]) != VM_RUNNING)
             continue;
         acted = true;
         if (!uart_has_output(&vms[i]))  /* its last words first: the console takes them in the next turn, and it runs no more meanwhile */
@@ -444,8 +423,8 @@ static void inspect_vcpu(struct vcpu *v, void (*print)(const char *fmt, ...))
 
 void vm_inspect(struct vm *vm, void (*print)(const char *fmt, ...))
 {
-    print("%s: %s%s%s", vm->config.name, vm_state_name(state_of(vm)), vm->crash_reason[0] ? ": " : "", vm->crash_reason);
-    if (state_of(vm) == VM_STOPPED)
+    print("%s: %s%s%s", vm->config.name, vm_state_name(vm_state(vm)), vm->crash_reason[0] ? ": " : "", vm->crash_reason);
+    if (vm_state(vm) == VM_STOPPED)
         return;
     print("memory %llu MiB, backed %llu MiB, %s tables %llu, blocks whole %llu split %llu",
           (unsigned long long)(vm->mem.size_bytes / MIB), (unsigned long long)(vm->mem.n_backed * BLOCK_SIZE / MIB), vm->s2.fmt->name,

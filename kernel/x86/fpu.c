@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/x86/fpu.c - switching FPU and SIMD state, in XSAVE's standard format (SDM 1 "Managing State Using the XSAVE Feature Set"). */
 #include "kernel/x86/fpu.h"
-#include "kernel/cpuid.h"
 #include "kernel/log.h"
 #include "kernel/x86/x86.h"
 
@@ -10,6 +9,7 @@
 
 uint64_t fpu_host_xcr0;
 uint32_t fpu_save_area_size = FXSAVE_SIZE;
+bool fpu_xsavec_broken;
 
 /* Does XSAVEC put the AVX part after the header, and leave the header's reserved bytes alone (SDM 1 "Compacted Format for an XSAVE Area")?
  * Bochs 2.7 puts it at byte 416, over the header: the next XRSTOR is #GP, and Linux then gives the program fresh registers without a word. */
@@ -43,7 +43,7 @@ void fpu_init(void)
     fpu_host_xcr0 = xcr0;
     fpu_save_area_size = cpuidex(0xd, 0).ebx;
     if (first && cpuidex(0xd, 1).eax & CPUID_D1_EAX_XSAVEC && xcr0 & XCR0_AVX && !xsavec_works()) {
-        cpuid_xsavec_broken = true;
+        fpu_xsavec_broken = true;
         log_warn("cpu", "XSAVEC of this processor spoils what it saves (Bochs before 2.8 does): guests do not get it");
     }
 }

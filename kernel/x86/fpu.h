@@ -12,6 +12,8 @@
 extern uint64_t fpu_host_xcr0;          /* [c] every component that CPU and we know; 0: no XSAVE, areas hold FXSAVE's 512 bytes */
 extern uint32_t fpu_save_area_size;     /* [c] bytes an area needs; areas are 64-byte aligned */
 
+extern bool fpu_xsavec_broken;          /* [c] this processor's XSAVEC spoils what it saves (tried at boot): guests must not use it */
+
 /** Switch FPU, SSE and XSAVE on, XCR0 = fpu_host_xcr0.  Each CPU once. */
 void fpu_init(void);
 /** Make area (fpu_save_area_size zeroed bytes) hold the state after reset. */

@@ -74,6 +74,9 @@ static inline void write_dr7(uint64_t v) { asm volatile("mov %0, %%dr7" : : "r"(
 
 static inline uint64_t read_rflags(void) { uint64_t v; asm volatile("pushfq; popq %0" : "=r"(v) : : "memory"); return v; }
 
+/* The 8 bytes at GS:0: struct pcpu points at itself there. */
+static inline uint64_t read_gs0(void) { uint64_t v; asm("movq %%gs:0, %0" : "=r"(v)); return v; }
+
 static inline uint64_t xgetbv(uint32_t xcr)
 {
     uint32_t lo, hi;

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/machine.c - see machine.h. */
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -10,7 +8,6 @@
 #include "kernel/pcpu.h"
 #include "kernel/random.h"
 #include "kernel/sched.h"
-#include "kernel/service.h"
 #include "kernel/x86/fpu.h"
 #include "tests/fakes/machine.h"
 
@@ -19,38 +16,26 @@ struct vcpu *fake_running;
 
 uint64_t clock_tsc_hz = 3000000000;
 uint32_t fpu_save_area_size = 4096;
+bool fpu_xsavec_broken;
 uint64_t tsc_read(void) { return fake_tsc; }
+uint64_t clock_tsc_to_us(uint64_t ticks) { return ticks / 3000; }
 uint64_t clock_wall_ns(void) { return fake_wall_ns; }
 
 static struct pcpu pcpu;
 struct pcpu *this_pcpu(void) { pcpu.running = fake_running; return &pcpu; }
-void pcpu_kick(unsigned index) { (void)index; }
+unsigned fake_n_kicks;
+void pcpu_kick(unsigned index) { (void)index, fake_n_kicks++; }
+struct pcpu *pcpu_get(unsigned index) { (void)index; return &pcpu; }
 unsigned fake_service_wanted;
-void service_wanted(void) { fake_service_wanted++; }
+void pcpu_service_wanted(void) { fake_service_wanted++; }
 void random_bytes(void *buf, size_t len) { for (size_t i = 0; i < len; i++) ((uint8_t *)buf)[i] = (uint8_t)(i * 37 + 11); }
 
 static struct machine *machine_of(struct vm *vm) { return container_of(vm, struct machine, vm); }
 
 /* ---- vCPUs ---- */
 
-void vcpu_kick(struct vcpu *v) { machine_of(v->vm)->n_kicks++; }
-void vcpu_request(struct vcpu *v, unsigned req) { atomic_fetch_or(&v->requests, req); vcpu_kick(v); }
-void sched_urgent(struct vcpu *v) { (void)v; }
 void sched_yield_turn(struct vcpu *v) { machine_of(v->vm)->n_yields++; }
 void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x) { v->rip += x->insn_len; }
-void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
-{
-    cpu_ops->inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error, error });
-}
-void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(v->vm->crash_reason, sizeof v->vm->crash_reason, fmt, ap);
-    va_end(ap);
-    vm_power_request(v->vm, VM_POWER_CRASH);
-}
-void vm_power_request(struct vm *vm, enum vm_power what) { atomic_store(&vm->power_request, what); }
 
 enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t a, bool write) { (void)v, (void)a, (void)write; return HV_E_UNSUPP; }
 enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x) { (void)v, (void)x; return HV_E_UNSUPP; }
@@ -98,8 +83,9 @@ static void paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *c
     *cr0 = r->cr0, *cr3 = r->cr3, *cr4 = r->cr4, *efer = r->efer;
     *cpl = r->seg[SEG_SS].ar >> 5 & 3;
 }
+static void dump(struct vcpu *v, void (*print)(const char *fmt, ...)) { (void)v, (void)print; }
 static const struct cpu_ops ops = { .name = "fake", .vendor = 1, .vendor_name = "One", .microcode = 0x01000000, .regs_get = regs_get, .regs_set = regs_set, .inject = inject,
-                                    .tsc_set = tsc_set, .msr_get = msr_get, .msr_set = msr_set, .paging_get = paging_get };
+                                    .tsc_set = tsc_set, .msr_get = msr_get, .msr_set = msr_set, .paging_get = paging_get, .dump = dump };
 const struct cpu_ops *cpu_ops = &ops;
 const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor) { return vendor == 1 ? &ops : NULL; }
 struct cpu_caps cpu_caps;

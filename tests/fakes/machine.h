@@ -15,14 +15,15 @@ struct machine {
     int64_t hw_tsc_offset[VM_MAX_VCPUS];
     uint64_t hw_tsc_ratio[VM_MAX_VCPUS];
     struct vcpu_event injected;
-    unsigned n_injected, n_kicks, n_dropped, n_yields;
+    unsigned n_injected, n_dropped, n_yields;
     uint8_t *ram;
     bool host_is_full;                  /* guest_write() finds no memory */
 };
 
 extern uint64_t fake_tsc;               /* what tsc_read() says */
 extern uint64_t fake_wall_ns;           /* what clock_wall_ns() says */
-extern unsigned fake_service_wanted;    /* calls of service_wanted() */
+extern unsigned fake_n_kicks;           /* calls of pcpu_kick() */
+extern unsigned fake_service_wanted;    /* calls of pcpu_service_wanted() */
 extern struct vcpu *fake_running;       /* whose slice "this pCPU" is in */
 
 /** n vCPUs, FROZEN, ram_bytes of RAM (all below 3 GiB); devices created. */

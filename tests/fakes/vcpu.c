@@ -2,8 +2,10 @@
  * tests/fakes/vcpu.c - see vcpu.h. */
 #include <string.h>
 #include "kernel/clock.h"
+#include "kernel/x86/fpu.h"
 #include "tests/fakes/vcpu.h"
 
+bool fpu_xsavec_broken;
 struct cpu_caps cpu_caps = { .s2_ad = true, .n_asids = 4 };
 const struct cpu_ops *cpu_ops = &fake_cpu_ops;
 struct vcpu_regs fake_regs;

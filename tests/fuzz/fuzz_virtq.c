@@ -4,7 +4,7 @@
  * Input: operations of 8 bytes: what, slot and queue, a 16-bit offset, a 32-bit value.  The devices are live with good rings at first, so that
  * a few bytes break them in interesting ways.  Whatever comes, only memory that is the guest's may change (ASan watches), a device is dead or
  * alive, each turn ends, and the state that results is one that another host takes. */
-/* fuzz-sources: kernel/vm_state.c kernel/vm_offer.c kernel/config.c kernel/config_keys.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
+/* fuzz-sources: kernel/vm_state.c kernel/vm_offer.c kernel/config.c kernel/config_keys.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c kernel/vcpu.c kernel/vm.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/vdev_blk.h"

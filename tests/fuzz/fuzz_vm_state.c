@@ -2,7 +2,7 @@
  * tests/fuzz/fuzz_vm_state.c - a peer's state and offer: hostile bytes.  Refused, or taken; then the machine must work and save again to what loads again.
  *
  * Input: byte 0 bit 0: patches to a good state (or offer) instead of raw bytes; bit 1: offer.  A patch is 3 bytes: offset (2), value. */
-/* fuzz-sources: kernel/vm_state.c kernel/vm_offer.c kernel/config.c kernel/config_keys.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
+/* fuzz-sources: kernel/vm_state.c kernel/vm_offer.c kernel/config.c kernel/config_keys.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c kernel/vcpu.c kernel/vm.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/vdev_net.h"

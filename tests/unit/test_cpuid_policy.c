@@ -10,6 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "kernel/clock.h"
+#include "kernel/x86/fpu.h"
 #include "kernel/cpu_baseline.h"
 #include "kernel/pvclock.h"
 #include "kernel/vm_state.h"
@@ -19,6 +20,8 @@
 
 static struct cpu_ops fake_ops = { .vendor = 2, .vendor_name = "Two" };
 const struct cpu_ops *cpu_ops = &fake_ops;
+bool fpu_xsavec_broken;
+
 const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor)
 {
     static const struct cpu_ops one = { .vendor = 1, .vendor_name = "One" };
@@ -345,9 +348,9 @@ static void test_a_broken_xsavec_is_not_shown(void **state)
     uint32_t with[4], without[4];
     (void)state;
     cpuid_host(0xd, 1, with);
-    cpuid_xsavec_broken = true;
+    fpu_xsavec_broken = true;
     cpuid_host(0xd, 1, without);
-    cpuid_xsavec_broken = false;
+    fpu_xsavec_broken = false;
     with[CPUID_EAX] &= ~BIT32(1);
     assert_memory_equal(with, without, sizeof with);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_lapic.c - the local APIC: priorities, EOI, IPIs, both register faces, timer modes, INIT and SIPI. */
-/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c kernel/vcpu.c kernel/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -90,16 +90,16 @@ static void test_x2apic_face(void **state)
 static void test_ipis(void **state)
 {
     (void)state;
-    m.n_kicks = 0;
+    fake_n_kicks = 0;
     fake_running = v;
     wr(0x310, 2u << 24);
     wr(0x300, 0x40);                                    /* physical, fixed, to 2 */
     assert_int_equal(lapic_pending(m.vm.vcpus[2]), 0x40);
     assert_int_equal(lapic_pending(m.vm.vcpus[1]), -1);
-    assert_int_equal(m.n_kicks, 1);
+    assert_int_equal(fake_n_kicks, 1);
     wr(0x300, 0x40 | 1u << 18);                         /* self: no kick needed on the own pCPU */
     assert_int_equal(lapic_pending(v), 0x40);
-    assert_int_equal(m.n_kicks, 1);
+    assert_int_equal(fake_n_kicks, 1);
     wr(0x300, 0x51 | 3u << 18);                         /* all but self */
     assert_int_equal(lapic_pending(v), 0x40);
     assert_int_equal(lapic_pending(m.vm.vcpus[3]), 0x51);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_pit.c - the 8254 by the guest's clock; also the RTC, the PM timer and the reset ports. */
-/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c kernel/vcpu.c kernel/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_sched.c - who runs on a pCPU, in simulated time: fair turns, interrupts soon and not for more than a fair share, spinners give way. */
-/* unit-sources: kernel/sched.c kernel/err.c tests/fakes/log.c */
+/* unit-sources: kernel/sched.c kernel/vcpu.c kernel/vm.c kernel/err.c tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,10 +9,10 @@
 #include <string.h>
 #include <cmocka.h>
 #include "kernel/clock.h"
+#include "kernel/cpu_ops.h"
 #include "kernel/lapic.h"
 #include "kernel/pcpu.h"
 #include "kernel/sched.h"
-#include "kernel/service.h"
 #include "kernel/vcpu_run.h"
 #include "kernel/vm.h"
 
@@ -37,9 +37,9 @@ struct pcpu *pcpu_get(unsigned index) { (void)index; return &cpu; }
 struct pcpu *this_pcpu(void) { return &cpu; }
 uint64_t tsc_read(void) { return now; }
 uint64_t clock_us_to_tsc(uint64_t us) { return us * US; }
-bool service_step(uint64_t *wake) { (void)wake; return false; }
-void vcpu_kick(struct vcpu *v) { (void)v; }
-void vcpu_request(struct vcpu *v, unsigned req) { (void)v; (void)req; }
+uint64_t clock_tsc_to_us(uint64_t ticks) { return ticks / US; }
+const struct cpu_ops *cpu_ops;
+void pcpu_kick(unsigned index) { (void)index; }
 uint64_t lapic_timer_deadline(struct vcpu *v) { (void)v; return 0; }
 void pcpu_timer_set(uint64_t tsc) { (void)tsc; }
 
@@ -68,7 +68,7 @@ static void time_to(uint64_t t)
         g[i].next_irq += g[i].period;
         if (atomic_load(&g[i].v.state) == VCPU_RUNNING) continue;
         if (!g[i].irq_since) g[i].irq_since = now;
-        sched_urgent(&g[i].v);
+        vcpu_hurry(&g[i].v);
     }
 }
 
