@@ -14,7 +14,7 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/devices.h"
+#include "kernel/vm.h"
 #include "kernel/log.h"
 #include "kernel/x86/fpu.h"
 #include "kernel/x86/x86.h"

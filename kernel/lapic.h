@@ -10,7 +10,6 @@
 #include "kernel/vcpu.h"
 
 #define LAPIC_BASE UINT64_C(0xfee00000)
-#define LAPIC_TIMER_HZ 1000000000u
 #define IA32_APIC_BASE_MSR 0x1bu
 #define APIC_BASE_BSP    BIT64(8)
 #define APIC_BASE_X2APIC BIT64(10)

@@ -13,6 +13,8 @@
 struct vm;
 struct lapic;
 
+#define LAPIC_TIMER_HZ 1000000000u      /* of each guest's local APIC timer: its model counts with it, CPUID tells it */
+
 /* General registers in the order of their encoding (SDM 2A / APM 3 "ModRM and SIB"). */
 enum gpr { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI, GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13,
            GPR_R14, GPR_R15, GPR_COUNT };
