@@ -3,8 +3,8 @@
 #
 # Sources are found by wildcard: a new .c or .S file in one of the folders below is built without a change here.  The same portable
 # sources are built again for the host, with sanitizers, when a unit test or fuzz target names them in its first lines:
-#   /* unit-sources: kernel/config.c tests/fakes/log.c */     /* unit-deps: lz4 */        in tests/unit/test_*.c
-#   /* fuzz-sources: kernel/config.c */                       /* fuzz-deps: lz4 */        in tests/fuzz/fuzz_*.c
+#   /* unit-sources: kernel/config/config.c tests/fakes/log.c */     /* unit-deps: lz4 */        in tests/unit/test_*.c
+#   /* fuzz-sources: kernel/config/config.c */                       /* fuzz-deps: lz4 */        in tests/fuzz/fuzz_*.c
 # Variables: V=1 shows commands · NO_INSTALL=1 lists missing Debian packages instead of installing them · FUZZ_SECONDS=n per fuzz target
 #            · EXTRA_CFLAGS=... for our own freestanding code (mutants) · BUILD=dir for another build folder
 
@@ -76,7 +76,7 @@ def_llhttp  := -Os                               # 5 KB less; nobody waits for i
 def_lz4     := -DLZ4_FREESTANDING=1 -DLZ4_memcpy=__builtin_memcpy -DLZ4_memmove=__builtin_memmove '-DLZ4_memset(p,v,s)=__builtin_memset((p),(v),(s))'
 
 # ---- flags ----------------------------------------------------------------------------------------------------------------------------
-FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem $(shell $(CC) -print-file-name=include) -I. -Ikernel/libc -mno-red-zone \
+FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem $(shell $(CC) -print-file-name=include) -I. -Ikernel/lib/libc -mno-red-zone \
         -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing -ffunction-sections \
         -fdata-sections -fvisibility=hidden -U_FORTIFY_SOURCE -mgeneral-regs-only -fpie -mcmodel=small -fno-omit-frame-pointer
 WARN := -Wall -Wextra -Werror
@@ -87,7 +87,8 @@ CMOCKA := $(addprefix -include ,stdarg.h stddef.h stdint.h setjmp.h)     # what 
 DEPGEN = -MMD -MP -MF $(@:.o=.d)
 
 # ---- godwit.efi -----------------------------------------------------------------------------------------------------------------------
-DIRS := boot kernel kernel/x86 kernel/libc svm vmx net net/port migrate
+ROOMS := lib lib/libc config host host/x86 core dev run vm peers manage
+DIRS := boot kernel $(addprefix kernel/,$(ROOMS)) svm vmx net net/port migrate
 SRC  := $(foreach d,$(DIRS),$(wildcard $(d)/*.c $(d)/*.S))
 OBJ  := $(addprefix $(BUILD)/obj/,$(addsuffix .o,$(SRC)))
 LIBA := $(foreach l,$(LIBS),$(BUILD)/lib/lib$(l).a)

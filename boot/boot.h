@@ -5,7 +5,7 @@
 
 #include <efi.h>
 #include <stdbool.h>
-#include "kernel/boot_info.h"
+#include "kernel/host/boot_info.h"
 
 #define BOOT_PAGE 4096ull
 

@@ -3,7 +3,7 @@
 #ifndef GODWIT_KERNEL_SERVICE_H
 #define GODWIT_KERNEL_SERVICE_H
 
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 #define SERVICE_TICK_US      5000       /* COM1 and guests' UARTs are looked at this often when nothing else happens */
 #define SERVICE_POLL_US      1000       /* ... and NICs without an interrupt this often */

@@ -9,7 +9,7 @@
 #define GODWIT_MIGRATE_FIFO_H
 
 #include <string.h>
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 struct mig_fifo {
     uint8_t *buf;                       /* owned by whoever embeds the fifo */

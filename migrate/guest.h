@@ -7,8 +7,8 @@
 #ifndef GODWIT_MIGRATE_GUEST_H
 #define GODWIT_MIGRATE_GUEST_H
 
-#include "kernel/err.h"
-#include "kernel/types.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
 
 #define MIG_NAME_MAX  64                /* guest name, bytes with the final NUL */
 #define MIG_TEXT_MAX  2048              /* reasons and error texts, bytes with the final NUL */

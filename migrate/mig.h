@@ -26,8 +26,8 @@
 #ifndef GODWIT_MIGRATE_MIG_H
 #define GODWIT_MIGRATE_MIG_H
 
-#include "kernel/err.h"
-#include "kernel/types.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
 #include "migrate/fifo.h"
 #include "migrate/guest.h"
 #include "migrate/policy.h"

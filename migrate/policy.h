@@ -6,7 +6,7 @@
 #ifndef GODWIT_MIGRATE_POLICY_H
 #define GODWIT_MIGRATE_POLICY_H
 
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 /** What is known at the end of a round.  Rates are 0 while unknown. */
 struct mig_policy_in {

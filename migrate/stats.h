@@ -3,8 +3,8 @@
 #ifndef GODWIT_MIGRATE_STATS_H
 #define GODWIT_MIGRATE_STATS_H
 
-#include "kernel/err.h"
-#include "kernel/types.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
 
 #define MIG_ROUNDS_KEPT 48              /* per-round figures kept; later rounds overwrite the last */
 

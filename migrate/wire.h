@@ -19,8 +19,8 @@
 #ifndef GODWIT_MIGRATE_WIRE_H
 #define GODWIT_MIGRATE_WIRE_H
 
-#include "kernel/bytes.h"
-#include "kernel/err.h"
+#include "kernel/lib/bytes.h"
+#include "kernel/lib/err.h"
 #include "migrate/fifo.h"
 #include "migrate/guest.h"
 #include "migrate/mig.h"

@@ -3,7 +3,7 @@
  *
  * One's-complement addition is associative and does not care about byte order or word size: 64-bit sums with their carries added back in,
  * folded to 16 bits at the end, give the same as 16-bit ones.  lwIP wants the sum itself, not its complement, in memory order. */
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 #include <string.h>
 

@@ -6,8 +6,8 @@
  * The client's order decides (the server takes the client's first that it knows): a migration's source is the client and works harder. */
 #include "net/cipher.h"
 
-#include "kernel/clock.h"
-#include "kernel/log.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
 
 #define SAMPLE_BYTES 4096
 #define RUNS         3                          /* the best counts: the first warms caches and translators */

@@ -4,7 +4,7 @@
 #define GODWIT_NET_CIPHER_H
 
 #include <bearssl.h>
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 struct cipher_choice {
     uint16_t suites[2];                         /* TLS suites, fastest first */

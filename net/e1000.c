@@ -7,10 +7,10 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include "kernel/clock.h"
-#include "kernel/log.h"
-#include "kernel/page.h"
-#include "kernel/x86/x86.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/x86/x86.h"
 
 #define PCI_VENDOR 0x8086
 enum { DEV_82540EM = 0x100e, DEV_82545EM = 0x100f, DEV_82574L = 0x10d3 };

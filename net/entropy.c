@@ -13,9 +13,9 @@
 #include <bearssl.h>
 #include <cpuid.h>
 #include <string.h>
-#include "kernel/clock.h"
-#include "kernel/lock.h"
-#include "kernel/log.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
 #include "net/jitter.h"
 
 #define SEED_WORDS 16                           /* 1024 bits from the processor for a 256-bit generator */

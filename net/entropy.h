@@ -3,8 +3,8 @@
 #ifndef GODWIT_NET_ENTROPY_H
 #define GODWIT_NET_ENTROPY_H
 
-#include "kernel/err.h"
-#include "kernel/types.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
 
 /** Random bytes from the boot disk.  is_new: no other boot had them or will have them.  bytes NULL: none. */
 struct entropy_seed { const uint8_t *bytes; size_t len; bool is_new; };

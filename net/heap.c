@@ -6,8 +6,8 @@
 #include "net/heap.h"
 
 #include <string.h>
-#include "kernel/log.h"
-#include "kernel/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
 
 #define CHUNK_BYTES (512 * KIB)
 #define MAGIC_USED  0x6e657455u

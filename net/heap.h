@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/heap.h - memory for packets, connections and lwIP: power-of-two-like size classes over pages of kernel/page.h. */
+ * net/heap.h - memory for packets, connections and lwIP: power-of-two-like size classes over pages of kernel/host/page.h. */
 #ifndef GODWIT_NET_HEAP_H
 #define GODWIT_NET_HEAP_H
 
-#include "kernel/err.h"
+#include "kernel/lib/err.h"
 
 #define NET_HEAP_MAX_BYTES (48 * MIB)           /* what the outside can make us hold, at most */
 #define NET_HEAP_MAX_ALLOC 16368                /* one piece, at most */

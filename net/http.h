@@ -9,7 +9,7 @@
 #define GODWIT_NET_HTTP_H
 
 #include <llhttp.h>
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 #define HTTP_TARGET_MAX 512             /* path and query */
 #define HTTP_HEAD_MAX   8192            /* request line and headers */

@@ -16,8 +16,8 @@
 #include "net/jitter.h"
 
 #include <string.h>
-#include "kernel/clock.h"
-#include "kernel/page.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/page.h"
 
 #define MEMORY     (256 * KIB)
 #define WALK       64

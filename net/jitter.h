@@ -3,8 +3,8 @@
 #ifndef GODWIT_NET_JITTER_H
 #define GODWIT_NET_JITTER_H
 
-#include "kernel/err.h"
-#include "kernel/types.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
 
 #define JITTER_BLOCK 1024               /* samples that are judged together */
 

@@ -13,9 +13,9 @@
 #include <lwip/init.h>
 #include <lwip/netif.h>
 #include <lwip/timeouts.h>
-#include "kernel/clock.h"
-#include "kernel/log.h"
-#include "kernel/pcpu.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/pcpu.h"
 
 static struct netif netif;
 static struct vswitch *sw;

@@ -3,7 +3,7 @@
 #ifndef GODWIT_NET_LWIP_PORT_H
 #define GODWIT_NET_LWIP_PORT_H
 
-#include "kernel/config.h"
+#include "kernel/config/config.h"
 #include "net/vswitch.h"
 
 /** Start lwIP and join sw with this MAC; mtu 576..9000.  Static address or DHCP as host says.  HV_E_NOMEM.  Service pCPU, once. */

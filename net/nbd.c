@@ -27,9 +27,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include "kernel/clock.h"
-#include "kernel/log.h"
-#include "kernel/page.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
 #include "net/stream.h"
 
 #define SLOTS          64u                      /* power of two */

@@ -5,9 +5,9 @@
 #ifndef GODWIT_NET_NBD_H
 #define GODWIT_NET_NBD_H
 
-#include "kernel/config.h"
-#include "kernel/disk.h"
-#include "kernel/err.h"
+#include "kernel/config/config.h"
+#include "kernel/core/disk.h"
+#include "kernel/lib/err.h"
 
 /** Begin to reach the export; the disk is known once its server has said what it has.  ops->poll() does all the work.  Until ops->close() the
  *  connection is made again whenever it is lost.  Service pCPU.  HV_E_NOMEM. */

@@ -2,8 +2,8 @@
  * net/net.c - the network as a whole: joins cards, switch, host interface and streams, and turns the crank. */
 #include "net/net_internal.h"
 
-#include "kernel/clock.h"
-#include "kernel/log.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
 #include "net/announce.h"
 #include "net/entropy.h"
 #include "net/heap.h"

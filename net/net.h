@@ -5,9 +5,9 @@
 #ifndef GODWIT_NET_NET_H
 #define GODWIT_NET_NET_H
 
-#include "kernel/config.h"
-#include "kernel/err.h"
-#include "kernel/types.h"
+#include "kernel/config/config.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
 #include "net/entropy.h"
 
 struct stream;

@@ -2,7 +2,7 @@
  * net/nic.c - which driver for which card. */
 #include "net/nic.h"
 
-#include "kernel/log.h"
+#include "kernel/lib/log.h"
 
 #define PCI_CLASS_NETWORK 2
 

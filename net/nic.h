@@ -6,8 +6,8 @@
 #ifndef GODWIT_NET_NIC_H
 #define GODWIT_NET_NIC_H
 
-#include "kernel/err.h"
-#include "kernel/pci.h"
+#include "kernel/lib/err.h"
+#include "kernel/host/pci.h"
 
 #define NIC_MAX       4
 #define NIC_MTU_MAX   9000

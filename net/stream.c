@@ -21,8 +21,8 @@
 #include <string.h>
 #include <lwip/tcp.h>
 #include <lwip/priv/tcp_priv.h>
-#include "kernel/clock.h"
-#include "kernel/log.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
 #include "net/heap.h"
 #include "net/lwip_port.h"
 #include "net/tls.h"

@@ -7,9 +7,9 @@
 #ifndef GODWIT_NET_STREAM_H
 #define GODWIT_NET_STREAM_H
 
-#include "kernel/config.h"
-#include "kernel/err.h"
-#include "kernel/types.h"
+#include "kernel/config/config.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
 
 struct stream;
 enum stream_status { STREAM_CONNECTING, STREAM_OPEN, STREAM_CLOSED, STREAM_FAILED };

@@ -15,9 +15,9 @@
 #include <bearssl.h>
 #include <stdio.h>
 #include <string.h>
-#include "kernel/log.h"
-#include "kernel/page.h"
-#include "kernel/random.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/random.h"
 #include "net/cipher.h"
 #include "net/entropy.h"
 

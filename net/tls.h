@@ -8,8 +8,8 @@
 #ifndef GODWIT_NET_TLS_H
 #define GODWIT_NET_TLS_H
 
-#include "kernel/config.h"
-#include "kernel/err.h"
+#include "kernel/config/config.h"
+#include "kernel/lib/err.h"
 #include "net/entropy.h"
 
 #define TLS_FP_LEN      32

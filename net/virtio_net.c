@@ -10,10 +10,10 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include "kernel/log.h"
-#include "kernel/page.h"
-#include "kernel/pcpu.h"
-#include "kernel/x86/x86.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/x86/x86.h"
 
 /* virtio 1.1, 4.1 "Virtio Over PCI Bus" and 5.1 "Network Device". */
 #define VIRTIO_VENDOR         0x1af4

@@ -5,7 +5,7 @@
 #ifndef GODWIT_NET_VSWITCH_H
 #define GODWIT_NET_VSWITCH_H
 
-#include "kernel/err.h"
+#include "kernel/lib/err.h"
 
 #define VSWITCH_MAX_PORTS  16
 #define VSWITCH_MAC_SLOTS  256                  /* power of two */

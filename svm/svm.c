@@ -3,10 +3,10 @@
 #include "svm/svm.h"
 
 #include <string.h>
-#include "kernel/lock.h"
-#include "kernel/log.h"
-#include "kernel/page.h"
-#include "kernel/pcpu.h"
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
 #include "svm/svm_insn.h"
 
 #define IOPM_BYTES  (3 * PAGE_SIZE)     /* one bit per port, and slack for accesses that start at 0xffff; APM 2 15.10.1 */

@@ -3,9 +3,9 @@
 #ifndef GODWIT_SVM_SVM_H
 #define GODWIT_SVM_SVM_H
 
-#include "kernel/cpu_ops.h"
-#include "kernel/s2.h"
-#include "kernel/vcpu.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/core/s2.h"
+#include "kernel/core/vcpu.h"
 #include "svm/vmcb.h"
 
 #define MSR_EFER          0xc0000080u

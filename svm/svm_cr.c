@@ -7,10 +7,10 @@
  * cannot be had: docs/cpuid.md.  (vmx_cr.c does the same, by masks.) */
 #include "svm/svm.h"
 
-#include "kernel/cpuid.h"
-#include "kernel/insn.h"
-#include "kernel/vm.h"
-#include "kernel/x86/regs.h"
+#include "kernel/core/cpuid.h"
+#include "kernel/run/insn.h"
+#include "kernel/core/vm.h"
+#include "kernel/host/x86/regs.h"
 #include "svm/svm_insn.h"
 
 #define CR4_PAGING (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57)

@@ -5,8 +5,8 @@
  * that is known by its exit code, insn_len_known() checks the two or three opcode bytes at RIP, which costs far less than decoding. */
 #include "svm/svm.h"
 
-#include "kernel/insn.h"
-#include "kernel/log.h"
+#include "kernel/run/insn.h"
+#include "kernel/lib/log.h"
 
 static uint8_t len_by_next_rip(const struct svm_vcpu *s, uint64_t next_rip)
 {

@@ -4,7 +4,7 @@
 #ifndef GODWIT_SVM_SVM_INSN_H
 #define GODWIT_SVM_SVM_INSN_H
 
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 struct svm_cpuid { uint32_t eax, ebx, ecx, edx; };
 

@@ -14,8 +14,8 @@
  * again only when RIP has moved on from there.  An NMI that waits for that goes in at the next exit, at the latest at the end of the slice. */
 #include "svm/svm.h"
 
-#include "kernel/event.h"
-#include "kernel/log.h"
+#include "kernel/core/event.h"
+#include "kernel/lib/log.h"
 
 uint64_t svm_event_encode(const struct vcpu_event *e)
 {

@@ -6,17 +6,17 @@
  * behind there is stale.  A flush of one vCPU is FLUSH_ASID where the processor has it and a new ASID where not: old tags are never used
  * again within the generation.  ASID 0 is the host's.
  *
- * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/s2.c):
+ * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/core/s2.c):
  *     us:      in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  VMRUN ...  in_guest = 0
  *     flusher: change tables; s2.gen++;    wait while (in_guest && seen < gen)
  * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and kicks.  The kick is an
  * interrupt; it stays pending while IF=0, so one that comes after in_guest was set ends the guest at once. */
 #include "svm/svm.h"
 
-#include "kernel/log.h"
-#include "kernel/page.h"
-#include "kernel/pcpu.h"
-#include "kernel/vm.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/core/vm.h"
 #include "svm/svm_insn.h"
 
 struct asid_pool { uint32_t gen, next; };

@@ -5,16 +5,16 @@
  *   struct vcpu        general registers, RIP, RFLAGS, CR8, TSC_AUX; svm_run() copies what VMRUN wants into the VMCB and back
  *   VMCB               everything that VMRUN or VMLOAD switch; always current outside guest mode
  *   the processor      DR0-3, TSC_AUX and TSC_RATIO while the vCPU is loaded
- *   XSAVE area         the core's (kernel/x86/fpu.h), with XCR0
+ *   XSAVE area         the core's (kernel/host/x86/fpu.h), with XCR0
  *
  * EFER.SVME must be set in the VMCB and is nothing that the guest may see: it is added and taken away here and in svm_msr.c. */
 #include "svm/svm.h"
 
 #include <string.h>
-#include "kernel/log.h"
-#include "kernel/page.h"
-#include "kernel/pcpu.h"
-#include "kernel/vm.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/core/vm.h"
 #include "svm/svm_insn.h"
 
 _Static_assert(sizeof(struct svm_vcpu) <= PAGE_SIZE, "svm_vcpu_create takes one page");

@@ -7,7 +7,7 @@
 #ifndef GODWIT_SVM_VMCB_H
 #define GODWIT_SVM_VMCB_H
 
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 struct vmcb_ctl {                       /* APM 2 App. B "VMCB Layout", control area */
     uint16_t icept_cr_read, icept_cr_write;     /* bit n: CRn */

@@ -7,7 +7,7 @@ usage: check-errors.py [--list | --said FOLDER]
   --list   print the reasons as the document writes them, with their places
   --said   FOLDER has the texts that unit tests have made (tests/fakes/said.c): is each reason among them, or in tests/errors-elsewhere.txt?
 
-Codes: the HV_E_* of kernel/err.h.  Reasons: the texts in the calls named below, in the files named below; a printf directive is written as …
+Codes: the HV_E_* of kernel/lib/err.h.  Reasons: the texts in the calls named below, in the files named below; a printf directive is written as …
 A reason of the document that is in no source any more is an error as well.  Part of `make lint`; --said is the end of `make unit`."""
 import os
 import re
@@ -19,9 +19,9 @@ ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
 # the functions by which a reason is born; a snprintf counts when it writes into one of these
 CALLS = r"\b(?:(?:tx_fail|rx_fail|doubt|peer_broke|mig_reason_add|stream_fail|REFUSE|link_failed|reply_failed|job_end|note|dead|BAD|identity_fail)\s*\(|" \
         r"snprintf\((?:why|s->text|c->reasons|text|t->reason|why->text|why_text|vm->crash_reason),)"
-FILES = ["kernel/ask.c", "kernel/boot_image.h", "kernel/choose.c", "kernel/cpu_baseline.c", "kernel/cpuid.c", "kernel/dial.c", "kernel/elf_boot.c",
-         "kernel/evacuate.c", "kernel/linux_boot.c", "kernel/migration.c", "kernel/migration_in.c", "kernel/migration_out.c", "kernel/start.c",
-         "kernel/vm_manage.c", "kernel/vm_offer.c", "kernel/vm_state.c", "migrate/ask.c", "migrate/rx.c", "migrate/tx.c", "migrate/tx_pages.c",
+FILES = ["kernel/peers/ask.c", "kernel/vm/boot_image.h", "kernel/peers/choose.c", "kernel/core/cpu_baseline.c", "kernel/core/cpuid.c", "kernel/peers/dial.c", "kernel/vm/elf_boot.c",
+         "kernel/peers/evacuate.c", "kernel/vm/linux_boot.c", "kernel/peers/migration.c", "kernel/peers/migration_in.c", "kernel/peers/migration_out.c", "kernel/peers/start.c",
+         "kernel/vm/vm_manage.c", "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "migrate/ask.c", "migrate/rx.c", "migrate/tx.c", "migrate/tx_pages.c",
          "net/stream.c", "net/tls.c"]
 LITERAL = r'"((?:[^"\\]|\\.)*)"'
 
@@ -130,11 +130,11 @@ def main():
         return 0
     with open(DOC, encoding="utf-8") as f:
         doc = f.read()
-    with open(os.path.join(ROOT, "kernel", "err.h"), encoding="utf-8") as f:
+    with open(os.path.join(ROOT, "kernel", "lib", "err.h"), encoding="utf-8") as f:
         codes = dict(re.findall(r"X\((HV_E_\w+),\s*(-\d+),", f.read()))
     listed = dict(re.findall(r"^\| `(HV_E_\w+)` \| (-\d+) \|", doc, re.M))
     wrong = [f"docs/errors.md lacks {c} {codes[c]}, or has another number for it" for c in codes if listed.get(c) != codes[c]]
-    wrong += [f"docs/errors.md has {c}, kernel/err.h has not" for c in listed if c not in codes]
+    wrong += [f"docs/errors.md has {c}, kernel/lib/err.h has not" for c in listed if c not in codes]
     rows = re.findall(r"^\| “(.*?)” \|", doc, re.M)
     wrong += [f"docs/errors.md lacks the reason of {place}: “{text}”" for text, place in found.items() if text not in rows]
     wrong += [f"docs/errors.md has a reason that no source has: “{text}”" for text in rows if text not in found]

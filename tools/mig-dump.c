@@ -5,7 +5,7 @@
  *
  * Parses with migrate/wire.c, so it cannot disagree with the engine.  Exit code 0: the stream is well formed and ends with a whole record;
  * 1: it is not, and the last line says where and why; 2: usage.
- * tool-sources: migrate/wire.c kernel/err.c */
+ * tool-sources: migrate/wire.c kernel/lib/err.c */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/ept.c - the entry format of extended page tables, for the walker in kernel/s2.c.
+ * vmx/ept.c - the entry format of extended page tables, for the walker in kernel/core/s2.c.
  *
  * An entry is in use when any of R, W, X is set (SDM 3C "EPT Translation Mechanism").  Memory type: write-back without "ignore
  * PAT", so the guest's own PAT is combined with it.  A and D are flags of the processor only while EPTP bit 6 says so, and

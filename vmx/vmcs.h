@@ -8,8 +8,8 @@
 #ifndef GODWIT_VMX_VMCS_H
 #define GODWIT_VMX_VMCS_H
 
-#include "kernel/log.h"
-#include "kernel/types.h"
+#include "kernel/lib/log.h"
+#include "kernel/lib/types.h"
 #include "vmx/vmx_insn.h"
 
 /* X(name, encoding), SDM 3C App. B, in its order. */

@@ -4,10 +4,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/lock.h"
-#include "kernel/log.h"
-#include "kernel/page.h"
-#include "kernel/pcpu.h"
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
 
 #define CPUID_1_ECX_VMX         BIT32(5)
 #define CPUID_EXT1_EDX_RDTSCP   BIT32(27)

@@ -4,11 +4,11 @@
 #define GODWIT_VMX_VMX_H
 
 #include <stdatomic.h>
-#include "kernel/cpu_ops.h"
-#include "kernel/s2.h"
-#include "kernel/vcpu.h"
-#include "kernel/x86/msr.h"
-#include "kernel/x86/regs.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/core/s2.h"
+#include "kernel/core/vcpu.h"
+#include "kernel/host/x86/msr.h"
+#include "kernel/host/x86/regs.h"
 #include "vmx/vmcs.h"
 #include "vmx/vmx_pml.h"
 

@@ -6,7 +6,7 @@
  * unit test breaks the fields one by one.  It knows the features that we use: rules about others (posted interrupts, SMM, SGX,
  * Intel PT) say that they must be off. */
 #include <stdio.h>
-#include "kernel/page.h"
+#include "kernel/host/page.h"
 #include "vmx/vmx_check.h"
 
 const char *vmcs_field_name(enum vmcs_field f)

@@ -16,9 +16,9 @@
  * CR3 is the guest's under EPT.  CR8: the TPR shadow (vmx_run.c). */
 #include "vmx/vmx.h"
 
-#include "kernel/cpuid.h"
-#include "kernel/guest_mem.h"
-#include "kernel/vm.h"
+#include "kernel/core/cpuid.h"
+#include "kernel/core/guest_mem.h"
+#include "kernel/core/vm.h"
 
 #define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define CR4_GUESTS  (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT)

@@ -8,7 +8,7 @@
  *   want     set where possible
  *   refuse   default1 bits with a meaning, exits that we do not handle: they must be clearable (they are wherever there are TRUE MSRs) */
 #include <stdio.h>
-#include "kernel/cpuid.h"
+#include "kernel/core/cpuid.h"
 #include "vmx/vmx.h"
 
 struct named { uint32_t bit; const char *name; };

@@ -5,8 +5,8 @@
  * cause (EPT violations): 0 there, and the core decodes (SDM 3C "Information for VM Exits Due to Instruction Execution"). */
 #include "vmx/vmx.h"
 
-#include "kernel/log.h"
-#include "kernel/vm.h"
+#include "kernel/lib/log.h"
+#include "kernel/core/vm.h"
 
 void vmx_skip_insn(struct vmx_vcpu *s)
 {

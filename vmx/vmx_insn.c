@@ -2,7 +2,7 @@
  * vmx/vmx_insn.c - one function per instruction; nothing else.  vmx_enter() is in vmx_entry.S. */
 #include "vmx/vmx_insn.h"
 
-#include "kernel/log.h"
+#include "kernel/lib/log.h"
 
 uint64_t vmx_rdmsr(uint32_t msr)
 {

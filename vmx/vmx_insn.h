@@ -4,7 +4,7 @@
 #ifndef GODWIT_VMX_VMX_INSN_H
 #define GODWIT_VMX_VMX_INSN_H
 
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 struct vmx_cpuid { uint32_t eax, ebx, ecx, edx; };
 struct vmx_table { uint16_t limit; uint64_t base; };

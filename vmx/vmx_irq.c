@@ -16,7 +16,7 @@
  * operation in cpu_ops: asking vmx_nmi_ready() in vain opens it. */
 #include "vmx/vmx.h"
 
-#include "kernel/event.h"
+#include "kernel/core/event.h"
 
 uint32_t vmx_event_encode(const struct vcpu_event *e)
 {

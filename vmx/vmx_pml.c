@@ -3,13 +3,13 @@
  *
  * The log is a page of 512 guest-physical addresses, filled from its end; the index field points at the next free entry and
  * becomes FFFFh when the page is full, and the next store that wants to log exits instead (SDM 3C "Page-Modification Logging"). 
- * How kernel/dirty.c uses this, and why nothing is lost, is in vmx_pml.h.  The guest's own page tables are logged as well: with
+ * How kernel/core/dirty.c uses this, and why nothing is lost, is in vmx_pml.h.  The guest's own page tables are logged as well: with
  * A/D bits on, walking them counts as writing. */
 #include "vmx/vmx.h"
 
-#include "kernel/dirty.h"
-#include "kernel/page.h"
-#include "kernel/vm.h"
+#include "kernel/core/dirty.h"
+#include "kernel/host/page.h"
+#include "kernel/core/vm.h"
 
 #define PML_ENTRIES 512u
 #define PML_EMPTY   (PML_ENTRIES - 1)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_pml.h - dirty logging by Intel's page-modification log, for kernel/dirty.c (by way of cpu_ops).
+ * vmx/vmx_pml.h - dirty logging by Intel's page-modification log, for kernel/core/dirty.c (by way of cpu_ops).
  *
  *   start:    split the blocks with D clear;  vmx_pml_set(v, true) for each vCPU;  s2_flush(vm);  clear all D bits once more, those that
  *             were set by stores that nobody logged;  s2_flush(vm).  When it returns, each store is logged.
@@ -13,7 +13,7 @@
 #ifndef GODWIT_VMX_VMX_PML_H
 #define GODWIT_VMX_VMX_PML_H
 
-#include "kernel/err.h"
+#include "kernel/lib/err.h"
 
 struct vcpu;
 struct vmx_vcpu;

@@ -10,16 +10,16 @@
  * flushes the linear ones by itself.  More permission needs no flush: the EPT violation that asked for it removed what was
  * cached.
  *
- * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/s2.c):
+ * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/core/s2.c):
  *     us:      in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  VMLAUNCH ...  in_guest = 0
  *     flusher: change tables; s2.gen++;    wait while (in_guest && seen < gen)
  * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and kicks.  The kick is an
  * interrupt; it stays pending while IF=0, so one that comes after in_guest was set ends the guest at once. */
 #include "vmx/vmx.h"
 
-#include "kernel/log.h"
-#include "kernel/pcpu.h"
-#include "kernel/vm.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/core/vm.h"
 
 #define VIRT_APIC_TPR 0x80
 

@@ -6,7 +6,7 @@
  *   VMCS               control registers, segments, SYSENTER, EFER, PAT, DR7, DEBUGCTL
  *   struct vmx_vcpu    the event to deliver, interruptibility, execution controls: written at entry when they changed
  *   the processor      CR2, DR0-3, DR6, STAR family, KERNEL_GS_BASE, TSC_AUX while the vCPU is loaded (the host uses none of them)
- *   XSAVE area         the core's (kernel/x86/fpu.h), with XCR0
+ *   XSAVE area         the core's (kernel/host/x86/fpu.h), with XCR0
  *
  * A VMCS is active on a processor only while its vCPU is loaded there: vcpu_unload clears it (VMCLEAR writes back what the
  * processor caches, SDM 3C "Software Use of Virtual-Machine Control Structures").  So a vCPU may be loaded anywhere next, and
@@ -14,12 +14,12 @@
 #include "vmx/vmx.h"
 
 #include <string.h>
-#include "kernel/lock.h"
-#include "kernel/log.h"
-#include "kernel/page.h"
-#include "kernel/pcpu.h"
-#include "kernel/vm.h"
-#include "kernel/x86/desc.h"
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/core/vm.h"
+#include "kernel/host/x86/desc.h"
 
 _Static_assert(sizeof(struct vmx_vcpu) <= PAGE_SIZE, "vmx_vcpu_create takes one page");
 

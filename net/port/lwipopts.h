@@ -3,7 +3,7 @@
 #ifndef GODWIT_NET_PORT_LWIPOPTS_H
 #define GODWIT_NET_PORT_LWIPOPTS_H
 
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 /* One pCPU in one loop calls everything. */
 #define NO_SYS                  1
@@ -24,7 +24,7 @@ void *net_heap_alloc(size_t len);
 void *net_heap_calloc(size_t count, size_t len);
 void net_heap_free(void *p);
 #define MEM_ALIGNMENT           8
-/* kernel/page.h has a mem_free, too.  So a file that includes lwIP cannot use page.h's; it takes memory from net/heap.h. */
+/* kernel/host/page.h has a mem_free, too.  So a file that includes lwIP cannot use page.h's; it takes memory from net/heap.h. */
 #define mem_free                lwip_mem_free
 
 /* Protocols. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/api_handlers.c - handlers for kernel/api_route.c that say which of them was called, with what. */
-#include "kernel/api_call.h"
-#include "kernel/log.h"
-#include "kernel/move_options.h"
+ * tests/fakes/api_handlers.c - handlers for kernel/manage/api_route.c that say which of them was called, with what. */
+#include "kernel/manage/api_call.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/move_options.h"
 
 #include <string.h>
 

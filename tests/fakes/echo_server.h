@@ -3,7 +3,7 @@
 #ifndef GODWIT_TESTS_ECHO_SERVER_H
 #define GODWIT_TESTS_ECHO_SERVER_H
 
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 void echo_server_start(uint16_t port);
 void echo_server_turn(void);                    /* after each net_poll() */

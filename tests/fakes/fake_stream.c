@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/clock.h"
+#include "kernel/host/clock.h"
 
 struct fake_stream fake_stream;
 uint64_t fake_now_us;

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "kernel/log.h"
+#include "kernel/lib/log.h"
 
 void log_line(enum log_level level, const char *subject, const char *fmt, ...)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/log_quiet.c - a log that nobody reads, for fuzzing; a panic still aborts. */
 #include <stdlib.h>
-#include "kernel/log.h"
+#include "kernel/lib/log.h"
 
 void log_line(enum log_level level, const char *subject, const char *fmt, ...)
 {

@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include "kernel/clock.h"
-#include "kernel/insn.h"
-#include "kernel/pcpu.h"
-#include "kernel/random.h"
-#include "kernel/sched.h"
-#include "kernel/x86/fpu.h"
+#include "kernel/host/clock.h"
+#include "kernel/run/insn.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/random.h"
+#include "kernel/run/sched.h"
+#include "kernel/host/x86/fpu.h"
 #include "tests/fakes/machine.h"
 
 uint64_t fake_tsc, fake_wall_ns;

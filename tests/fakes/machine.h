@@ -3,10 +3,10 @@
 #ifndef GODWIT_TESTS_FAKES_MACHINE_H
 #define GODWIT_TESTS_FAKES_MACHINE_H
 
-#include "kernel/cpu_ops.h"
-#include "kernel/devices.h"
-#include "kernel/vm.h"
-#include "kernel/vm_state.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/dev/devices.h"
+#include "kernel/core/vm.h"
+#include "kernel/vm/vm_state.h"
 
 struct machine {
     struct vm vm;

@@ -7,7 +7,7 @@
 #include "tests/fakes/mig_world_impl.h"
 
 #define PIPE_CAP     (256 * 1024)
-#define RETRY_US     1000000            /* as kernel/migration_out.c */
+#define RETRY_US     1000000            /* as kernel/peers/migration_out.c */
 #define LAST_WORD_US 10000000
 #define END_US       (400 * 1000000ull) /* a world that is not at rest so long after the last fault never is */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/mig_world.h - two hosts, links between them, and everything that can happen to these: the world of the fault injection.
  *
- * Host A has a guest and moves it to host B.  Both run the real engine and are pumped as kernel/migration_out.c and _in.c pump it: A has one job and
+ * Host A has a guest and moves it to host B.  Both run the real engine and are pumped as kernel/peers/migration_out.c and _in.c pump it: A has one job and
  * reconnects while it is in doubt; B has a machine per connection, a list of ids, one place for a guest of that name.  A crash takes all
  * that a host knows.  The clock is the test's own, and all choices come from a seed, so that a case can be run again.
  *

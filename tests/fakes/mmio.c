@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/mmio.c - kernel/io_bus.h over a page of memory. */
+ * tests/fakes/mmio.c - kernel/dev/io_bus.h over a page of memory. */
 #include <string.h>
-#include "kernel/io_bus.h"
+#include "kernel/dev/io_bus.h"
 #include "tests/fakes/mmio.h"
 
 uint8_t fake_mmio[PAGE_SIZE], fake_port_out[1024];

@@ -3,7 +3,7 @@
 #ifndef GODWIT_TESTS_FAKES_MMIO_H
 #define GODWIT_TESTS_FAKES_MMIO_H
 
-#include "kernel/types.h"
+#include "kernel/lib/types.h"
 
 #define FAKE_MMIO_BASE UINT64_C(0xfed00000)
 extern uint8_t fake_mmio[PAGE_SIZE];    /* addresses are taken modulo the page */

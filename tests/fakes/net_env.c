@@ -5,11 +5,11 @@
 #include <string.h>
 #include <time.h>
 #include <x86intrin.h>
-#include "kernel/clock.h"
-#include "kernel/err.h"
-#include "kernel/page.h"
-#include "kernel/pcpu.h"
-#include "kernel/random.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/err.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/random.h"
 
 uint64_t clock_tsc_hz = 1000000000;
 uint64_t fake_clock_skip_us;                    /* tests add to it to let time pass */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/svm_insn.c - see svm_insn.h.  Around the scripted guest it does what VMRUN and #VMEXIT promise. */
 #include <stdlib.h>
-#include "kernel/page.h"
+#include "kernel/host/page.h"
 #include "tests/fakes/svm_insn.h"
 
 void (*fake_guest)(struct vmcb *b, uint64_t *gpr);

@@ -3,7 +3,7 @@
 #ifndef GODWIT_TESTS_FAKES_SVM_INSN_H
 #define GODWIT_TESTS_FAKES_SVM_INSN_H
 
-#include "kernel/pcpu.h"
+#include "kernel/host/pcpu.h"
 #include "svm/svm_insn.h"
 #include "svm/vmcb.h"
 

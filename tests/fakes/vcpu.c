@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/vcpu.c - see vcpu.h. */
 #include <string.h>
-#include "kernel/clock.h"
-#include "kernel/x86/fpu.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/x86/fpu.h"
 #include "tests/fakes/vcpu.h"
 
 bool fpu_xsavec_broken;

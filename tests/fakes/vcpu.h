@@ -3,8 +3,8 @@
 #ifndef GODWIT_TESTS_FAKES_VCPU_H
 #define GODWIT_TESTS_FAKES_VCPU_H
 
-#include "kernel/cpu_ops.h"
-#include "kernel/vm.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/core/vm.h"
 
 extern struct vcpu_regs fake_regs;      /* what is not in struct vcpu */
 extern struct vcpu_event fake_injected; /* the last one */

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/page.h"
+#include "kernel/host/page.h"
 #include "tests/fakes/vmcs.h"
 
 #define N_VMCS 16

@@ -8,8 +8,8 @@
 #ifndef GODWIT_TESTS_FAKES_VMCS_H
 #define GODWIT_TESTS_FAKES_VMCS_H
 
-#include "kernel/pcpu.h"
-#include "kernel/x86/desc.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/x86/desc.h"
 #include "vmx/vmx.h"
 
 extern unsigned fake_cpu;               /* the pCPU that "runs" the test: 0 or 1 */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fuzz-sources: net/http.c kernel/json.c kernel/text.c kernel/api_route.c kernel/err.c kernel/move_options.c kernel/config.c kernel/config_keys.c migrate/policy.c tests/fakes/api_handlers.c */
+/* fuzz-sources: net/http.c kernel/lib/json.c kernel/lib/text.c kernel/manage/api_route.c kernel/lib/err.c kernel/peers/move_options.c kernel/config/config.c kernel/config/config_keys.c migrate/policy.c tests/fakes/api_handlers.c */
 /* fuzz-deps: llhttp */
 /* tests/fuzz/fuzz_api.c - a client's bytes into the management interface, in pieces: HTTP, JSON, routes.
  *
@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/api_call.h"
-#include "kernel/log.h"
+#include "kernel/manage/api_call.h"
+#include "kernel/lib/log.h"
 
 #define CHECK(x) do { if (!(x)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); abort(); } } while (0)
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fuzz/fuzz_config.c - any bytes as godwit.conf: no crash, and whatever is accepted keeps the promises of config.h. */
-/* fuzz-sources: kernel/config.c kernel/config_keys.c */
+/* fuzz-sources: kernel/config/config.c kernel/config/config_keys.c */
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/config.h"
+#include "kernel/config/config.h"
 
 static unsigned n_heard;
 static void hear(void *ctx, unsigned line, const char *section, const char *key, const char *expected)

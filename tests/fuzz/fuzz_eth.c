@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fuzz-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c net/lwip_port.c net/vswitch.c
- *   net/announce.c kernel/config.c kernel/config_keys.c kernel/err.c tests/fakes/net_env.c tests/fakes/nic_socket.c */
+ *   net/announce.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/net_env.c tests/fakes/nic_socket.c */
 /* fuzz-deps: bearssl lwip */
 /* tests/fuzz/fuzz_eth.c - frames from the wire into the whole host: switch, lwIP, TCP, TLS server.
  *
@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/clock.h"
-#include "kernel/log.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
 #include "net/net.h"
 #include "net/stream.h"
 #include "tests/fakes/nic_socket.h"

@@ -2,12 +2,12 @@
  * tests/fuzz/fuzz_insn.c - random bytes as guest code with random registers: decode and emulate.  Nothing may crash, and an instruction that
  * was not carried out must have changed nothing.
  * Input: 1 byte mode and direction, 16 x 2 bytes that make registers, then code. */
-/* fuzz-sources: kernel/insn.c kernel/insn_exec.c kernel/insn_mem.c kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c svm/npt.c
+/* fuzz-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_mem.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c
    tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c */
 /* fuzz-deps: zydis */
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/insn.h"
+#include "kernel/run/insn.h"
 #include "tests/fakes/mmio.h"
 #include "tests/fakes/vcpu.h"
 

@@ -3,12 +3,12 @@
  *
  * Input: byte 0 bit 0: the marks that a fuzzer cannot guess are put in, bits 1 to 3: so many modules more; bytes 1, 2: size of guest memory and of each
  * module; then the image. */
-/* fuzz-sources: kernel/linux_boot.c kernel/elf_boot.c kernel/e820.c kernel/acpi_guest.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c kernel/vcpu.c kernel/vm.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
+/* fuzz-sources: kernel/vm/linux_boot.c kernel/vm/elf_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/boot_image.h"
-#include "kernel/elf_boot.h"
-#include "kernel/linux_boot.h"
+#include "kernel/vm/boot_image.h"
+#include "kernel/vm/elf_boot.h"
+#include "kernel/vm/linux_boot.h"
 #include "tests/fakes/machine.h"
 
 #define CHECK(x) do { if (!(x)) abort(); } while (0)

@@ -4,7 +4,7 @@
  * Byte 0 of the input: 254 = one who asks; else bit 0 = which machine of a move; bit 1 = the source hears one record at a time, when it waits for one; all of it
  * seeds the split.  The seed corpus (tests/fuzz/corpus/mig_stream) holds what real moves sent, recorded here: `make fuzz-corpus` makes it anew after a change of the
  * format.  The source's job has a fixed id and key, so that a recorded answer fits it. */
-/* fuzz-sources: migrate/ask.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/err.c tests/fakes/fake_guest.c */
+/* fuzz-sources: migrate/ask.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */
 /* fuzz-deps: lz4 */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fuzz-sources: net/nbd.c kernel/err.c tests/fakes/fake_stream.c tests/fakes/page.c tests/fakes/log_quiet.c */
+/* fuzz-sources: net/nbd.c kernel/lib/err.c tests/fakes/fake_stream.c tests/fakes/page.c tests/fakes/log_quiet.c */
 /* tests/fuzz/fuzz_nbd.c - an NBD server that says anything, at any time, in any pieces.
  *
  * Input: operations of a byte and what they need: bytes from the server (raw, or a reply to a request that is really pending, or a whole good

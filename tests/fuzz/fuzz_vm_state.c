@@ -2,10 +2,10 @@
  * tests/fuzz/fuzz_vm_state.c - a peer's state and offer: hostile bytes.  Refused, or taken; then the machine must work and save again to what loads again.
  *
  * Input: byte 0 bit 0: patches to a good state (or offer) instead of raw bytes; bit 1: offer.  A patch is 3 bytes: offset (2), value. */
-/* fuzz-sources: kernel/vm_state.c kernel/vm_offer.c kernel/config.c kernel/config_keys.c kernel/devices.c kernel/io_bus.c kernel/pci_guest.c kernel/virtio_pci.c kernel/virtq.c kernel/vdev.c kernel/vdev_rng.c kernel/vdev_net.c kernel/vdev_blk.c kernel/disk_ram.c kernel/vdev_console.c kernel/vdev_balloon.c kernel/lapic.c kernel/ioapic.c kernel/pic.c kernel/pit.c kernel/rtc.c kernel/pm.c kernel/uart.c kernel/pvclock.c kernel/steal_time.c kernel/cpuid.c kernel/msr.c kernel/err.c kernel/vcpu.c kernel/vm.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
+/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/vdev_net.h"
+#include "kernel/dev/vdev_net.h"
 #include "tests/fakes/virtio_driver.h"
 
 #define CHECK(x) do { if (!(x)) abort(); } while (0)

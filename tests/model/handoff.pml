@@ -2,7 +2,7 @@
  * tests/model/handoff.pml - who runs the guest: the handoff of migrate/ as a Spin model.  tests/model/run.py checks it (`make model`).
  *
  * One guest, a host A that has it, a host B that may get it, up to JOBS attempts to move it.  A's machine (migrate/tx.c), B's machines, one
- * per connection (migrate/rx.c), and the glue that pumps them (kernel/migration_out.c, migration_in.c) are each one process here; what else can happen to them
+ * per connection (migrate/rx.c), and the glue that pumps them (kernel/peers/migration_out.c, migration_in.c) are each one process here; what else can happen to them
  * is in the processes Env and Operator.  States have the names that the code gives them, and each change of state is checked against the
  * code's own tables: run.py takes tx_edges and rx_edges out of the C files and puts them in front as TX_EDGE and RX_EDGE.  A comment
  * "T name: ..." marks a transition; docs/handoff.md says for each which function does it, and run.py checks that none is missing there.
@@ -249,7 +249,7 @@ inline tx_record()
     rec = 0; arg = 0
 }
 
-/* kernel/start.c: A starts a copy of the guest that it does not have, when B says that it has none either. */
+/* kernel/peers/start.c: A starts a copy of the guest that it does not have, when B says that it has none either. */
 proctype Start()
 {
 end:do

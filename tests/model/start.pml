@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/model/start.pml - two hosts that may both start their copy of one guest: the rule of kernel/start_rule.h as a Spin model.
+ * tests/model/start.pml - two hosts that may both start their copy of one guest: the rule of kernel/peers/start_rule.h as a Spin model.
  * tests/model/run.py checks it (`make model`): never two runners.
  *
  * Host 0 has the lower ticket.  Left out: time (an answer that became stale is one that is lost and asked for again), moves (handoff.pml), a third host

@@ -2,7 +2,7 @@
 """A guest's clock beside this machine's: how far has a move put it forward or back?
 
 The reference.  The emulated hosts are processes of this machine, and their TSC is its TSC (plus a constant for each).  A guest's nanoseconds are TSC
-ticks at the frequency that its first host measured at boot, and it takes these two along (kernel/pvclock.c).  So this machine's TSC divided by that
+ticks at the frequency that its first host measured at boot, and it takes these two along (kernel/dev/pvclock.c).  So this machine's TSC divided by that
 frequency is a clock that goes exactly as the guest's does as long as it does not move, and whatever makes them part is a move's doing.  How wrong the host
 measured is another matter.
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: net/http.c kernel/json.c kernel/text.c kernel/api_route.c kernel/err.c kernel/move_options.c kernel/config.c kernel/config_keys.c migrate/policy.c tests/fakes/api_handlers.c tests/fakes/log.c */
+/* unit-sources: net/http.c kernel/lib/json.c kernel/lib/text.c kernel/manage/api_route.c kernel/lib/err.c kernel/peers/move_options.c kernel/config/config.c kernel/config/config_keys.c migrate/policy.c tests/fakes/api_handlers.c tests/fakes/log.c */
 /* unit-deps: llhttp */
 /* tests/unit/test_api.c - from a client's bytes to the answer's: HTTP, JSON, paths, roles, limits. */
 #include <setjmp.h>
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/api_call.h"
+#include "kernel/manage/api_call.h"
 
 static struct http_conn *conn;
 static char answer_buf[8192];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_config.c - every key of godwit.conf with good and bad values, and what a mistake costs. */
-/* unit-sources: kernel/config.c kernel/config_keys.c */
+/* unit-sources: kernel/config/config.c kernel/config/config_keys.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/config.h"
+#include "kernel/config/config.h"
 
 /* The last mistake and their number. */
 struct heard { unsigned n, line; char section[64], key[64], expected[160]; };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_cpuid_policy.c - the baselines host, x86-64-v1 to v4 and pool on made-up hosts of both vendors: what is shown, what a host lacks,
  * that the leaves agree with each other, what a destination answers, and the pool's file. */
-/* unit-sources: kernel/cpuid.c kernel/cpu_baseline.c kernel/vm_offer.c kernel/config.c kernel/config_keys.c kernel/err.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,12 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/clock.h"
-#include "kernel/x86/fpu.h"
-#include "kernel/cpu_baseline.h"
-#include "kernel/pvclock.h"
-#include "kernel/vm_state.h"
-#include "kernel/x86/fpu.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/x86/fpu.h"
+#include "kernel/core/cpu_baseline.h"
+#include "kernel/dev/pvclock.h"
+#include "kernel/vm/vm_state.h"
+#include "kernel/host/x86/fpu.h"
 
 /* ---- what vm_offer.c wants of the rest ---- */
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_dial.c - which of a peer's addresses is tried when, and which destination is the best. */
-/* unit-sources: kernel/dial.c kernel/choose_best.c kernel/stream_io.c kernel/config.c kernel/config_keys.c kernel/err.c */
+/* unit-sources: kernel/peers/dial.c kernel/peers/choose_best.c kernel/peers/stream_io.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/choose.h"
-#include "kernel/dial.h"
+#include "kernel/peers/choose.h"
+#include "kernel/peers/dial.h"
 
 /* A stream of which only the address and the fate are known. */
 struct stream { enum stream_status status; uint8_t last; bool closed; };

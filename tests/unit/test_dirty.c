@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_dirty.c - dirty logging against a model: a guest processor with a TLB that obeys the tables, and a receiver that copies what
  * each harvest reports.  If one store is missed, the copy differs at the end. */
-/* unit-sources: kernel/s2.c kernel/guest_mem.c kernel/dirty.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
+/* unit-sources: kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_fmt.c - our printf against the host's, on every combination of flags, widths and values, and at every buffer length. */
-/* unit-sources: kernel/fmt.c */
+/* unit-sources: kernel/lib/fmt.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/fmt.h"
+#include "kernel/lib/fmt.h"
 
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 #pragma GCC diagnostic ignored "-Wformat-security"

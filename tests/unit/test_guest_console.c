@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_guest_console.c - what guests print is kept, numbered, and read without a gap, a repetition, or a word of an earlier life. */
-/* unit-sources: kernel/guest_console.c tests/fakes/page.c tests/fakes/log.c */
+/* unit-sources: kernel/vm/guest_console.c tests/fakes/page.c tests/fakes/log.c */
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/devices.h"
-#include "kernel/guest_console.h"
-#include "kernel/uart.h"
-#include "kernel/vm_manage.h"
+#include "kernel/dev/devices.h"
+#include "kernel/vm/guest_console.h"
+#include "kernel/dev/uart.h"
+#include "kernel/vm/vm_manage.h"
 
 static struct vm vm;
 static struct devices devices;

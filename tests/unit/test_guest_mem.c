@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_guest_mem.c - lazily backed RAM with its hole, and the guest's page tables walked in software. */
-/* unit-sources: kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
+/* unit-sources: kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_guest_net.c - a guest that stands still for a move: its frames are kept, and go with it or come back to it; each once, in order. */
-/* unit-sources: kernel/guest_net.c net/vswitch.c kernel/err.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/vm/guest_net.c net/vswitch.c kernel/lib/err.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/clock.h"
-#include "kernel/guest_net.h"
-#include "kernel/vdev.h"
-#include "kernel/vdev_net.h"
-#include "kernel/vm_manage.h"
+#include "kernel/host/clock.h"
+#include "kernel/vm/guest_net.h"
+#include "kernel/dev/vdev.h"
+#include "kernel/dev/vdev_net.h"
+#include "kernel/vm/vm_manage.h"
 #include "net/net.h"
 #include "net/vswitch.h"
 #include "tests/fakes/page.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_guest_words.c - what the guest and we share word by word (indices of rings, sequence counts) is never seen half written or half read.
  *
- * kernel/guest_mem.c with the worst memcpy that C allows: byte by byte, with the guest at work in between.  (Ours in kernel/string.c copies up to
+ * kernel/core/guest_mem.c with the worst memcpy that C allows: byte by byte, with the guest at work in between.  (Ours in kernel/string.c copies up to
  * seven bytes so.  A guest that saw a ring's index between the bytes of 00FFh and 0100h would believe 0000h.) */
-/* unit-sources: kernel/s2.c kernel/dirty.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
+/* unit-sources: kernel/core/s2.c kernel/core/dirty.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@ static void *slow_memcpy(void *to, const void *from, size_t n)
     return to;
 }
 #define memcpy slow_memcpy
-#include "kernel/guest_mem.c"
+#include "kernel/core/guest_mem.c"
 #undef memcpy
 
 extern const struct s2_format npt_format;

@@ -3,7 +3,7 @@
  *
  * Each instruction of a long list runs twice with the same registers, flags and memory: natively in a scratch buffer, and emulated with its
  * memory operand in a device.  Registers, defined flags and memory must agree.  The rest: lengths, faults, strings, modes. */
-/* unit-sources: kernel/insn.c kernel/insn_exec.c kernel/insn_mem.c kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c svm/npt.c
+/* unit-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_mem.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c
    tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c */
 /* unit-deps: zydis */
 #include <setjmp.h>
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <cmocka.h>
-#include "kernel/insn.h"
+#include "kernel/run/insn.h"
 #include "tests/fakes/mmio.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/vcpu.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_jitter.c - what timing is believed to be random: sources of known entropy, and ones that only look random to the eye. */
-/* unit-sources: net/jitter.c tests/fakes/page.c tests/fakes/log.c kernel/err.c */
+/* unit-sources: net/jitter.c tests/fakes/page.c tests/fakes/log.c kernel/lib/err.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 #include <cmocka.h>
-#include "kernel/clock.h"
+#include "kernel/host/clock.h"
 #include "net/jitter.h"
 #include "tests/fakes/page.h"
 

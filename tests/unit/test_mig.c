@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_mig.c - whole moves: both machines, a fake guest that keeps writing, and a link that is slow, cut, or lies. */
-/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/err.c tests/fakes/fake_guest.c */
+/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */
 /* unit-deps: lz4 */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_mig_hash.c - chunk hashes, digest, page store, and a page that changes while it is encoded. */
-/* unit-sources: migrate/hash.c migrate/batch.c migrate/wire.c kernel/err.c tests/fakes/fake_guest.c migrate/mig.c migrate/policy.c */
+/* unit-sources: migrate/hash.c migrate/batch.c migrate/wire.c kernel/lib/err.c tests/fakes/fake_guest.c migrate/mig.c migrate/policy.c */
 /* unit-deps: lz4 */
 #include <setjmp.h>
 #include <stdarg.h>

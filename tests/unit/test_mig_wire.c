@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_mig_wire.c - the wire format: round trips, every truncation, every reserved byte, and one golden file. */
-/* unit-sources: migrate/wire.c kernel/err.c */
+/* unit-sources: migrate/wire.c kernel/lib/err.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

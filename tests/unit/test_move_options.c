@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_move_options.c - the settings of one move, as words and as JSON; and the bandwidth limit. */
-/* unit-sources: kernel/move_options.c kernel/json.c kernel/text.c kernel/config.c kernel/config_keys.c kernel/err.c kernel/rate.c migrate/policy.c tests/fakes/log.c */
+/* unit-sources: kernel/peers/move_options.c kernel/lib/json.c kernel/lib/text.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c kernel/peers/rate.c migrate/policy.c tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/move_options.h"
-#include "kernel/rate.h"
+#include "kernel/peers/move_options.h"
+#include "kernel/peers/rate.h"
 
 static const struct move_options BASE = { .lz4 = true, .live = true, .downtime_limit_ms = 300 };
 static struct move_options got;

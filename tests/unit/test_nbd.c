@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_nbd.c - the NBD client against a server that is this test: right, slow, dying, lying. */
-/* unit-sources: net/nbd.c kernel/err.c tests/fakes/fake_stream.c tests/fakes/page.c tests/fakes/log.c */
+/* unit-sources: net/nbd.c kernel/lib/err.c tests/fakes/fake_stream.c tests/fakes/page.c tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c net/lwip_port.c net/vswitch.c
- *   net/announce.c kernel/config.c kernel/config_keys.c kernel/err.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c tests/fakes/echo_server.c */
+ *   net/announce.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c tests/fakes/echo_server.c */
 /* unit-deps: bearssl lwip */
 /* tests/unit/test_net.c - two whole network stacks in two processes on one wire: streams that work, and every way in which they fail.
  *
@@ -20,7 +20,7 @@
 #include <bearssl.h>
 #undef BYTE_ORDER                               /* net/port/arch/cc.h says it again */
 #include <lwip/tcp.h>
-#include "kernel/clock.h"
+#include "kernel/host/clock.h"
 #include "net/net.h"
 #include "net/stream.h"
 #include "tests/fakes/echo_server.h"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/operate.c kernel/err.c tests/fakes/log.c */
+/* unit-sources: kernel/manage/operate.c kernel/lib/err.c tests/fakes/log.c */
 /* tests/unit/test_operate.c - what an operator must confirm: `migrate resolve`, the one act that can make two runners of a guest. */
 #include <cmocka.h>
 #include <string.h>
-#include "kernel/operate.h"
-#include "kernel/start.h"
-#include "kernel/vm_manage.h"
+#include "kernel/manage/operate.h"
+#include "kernel/peers/start.h"
+#include "kernel/vm/vm_manage.h"
 
 static struct job jobs[2];
 static const char *doubts[2];

@@ -3,7 +3,7 @@
  *
  * The model knows which pages are handed out.  After each step: what was returned is aligned, zeroed, free in the model and inside a free
  * range; the count of free bytes is right; at the end, when all is back, everything has merged to what it was at the start. */
-/* unit-sources: kernel/page.c tests/fakes/log.c */
+/* unit-sources: kernel/host/page.c tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/lock.h"
-#include "kernel/page.h"
+#include "kernel/lib/lock.h"
+#include "kernel/host/page.h"
 
 #define ARENA       (64 * MIB)
 #define N_PAGES     (ARENA / PAGE_SIZE)

@@ -11,7 +11,7 @@
 
 static void stored(void);
 #define S2_STORED(entry) ((void)(entry), stored())
-#include "kernel/s2.c"
+#include "kernel/core/s2.c"
 #include "tests/fakes/page.h"
 #include "tests/fakes/vcpu.h"
 

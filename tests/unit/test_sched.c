@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_sched.c - who runs on a pCPU, in simulated time: fair turns, interrupts soon and not for more than a fair share, spinners give way. */
-/* unit-sources: kernel/sched.c kernel/vcpu.c kernel/vm.c kernel/err.c tests/fakes/log.c */
+/* unit-sources: kernel/run/sched.c kernel/core/vcpu.c kernel/core/vm.c kernel/lib/err.c tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/clock.h"
-#include "kernel/cpu_ops.h"
-#include "kernel/lapic.h"
-#include "kernel/pcpu.h"
-#include "kernel/sched.h"
-#include "kernel/vcpu_run.h"
-#include "kernel/vm.h"
+#include "kernel/host/clock.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/dev/lapic.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/run/sched.h"
+#include "kernel/run/vcpu_run.h"
+#include "kernel/core/vm.h"
 
 enum { GUESTS = 5, US = 1000 };                 /* a tick is a nanosecond */
 struct guest {

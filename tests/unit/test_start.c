@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_start.c - starting a guest: what is said while the peers are asked, when they answer, and to peers that ask. */
-/* unit-sources: kernel/start.c kernel/start_rule.c kernel/config.c kernel/config_keys.c kernel/err.c tests/fakes/log.c */
+/* unit-sources: kernel/peers/start.c kernel/peers/start_rule.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/ask.h"
-#include "kernel/clock.h"
-#include "kernel/guest_console.h"
-#include "kernel/cpu_ops.h"
-#include "kernel/evacuate.h"
-#include "kernel/migration.h"
-#include "kernel/random.h"
-#include "kernel/start.h"
-#include "kernel/vm_manage.h"
+#include "kernel/peers/ask.h"
+#include "kernel/host/clock.h"
+#include "kernel/vm/guest_console.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/peers/migration.h"
+#include "kernel/host/random.h"
+#include "kernel/peers/start.h"
+#include "kernel/vm/vm_manage.h"
 
 static struct config conf = { .host = { .name = "a" }, .peers = { { .name = "b" } }, .n_peers = 1 };
 static struct vm guest = { .config = { .name = "web" } };

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_start_rule.c - who may start a guest: hosts that boot, ask, answer late, crash and move the guest, at random; never two run it. */
-/* unit-sources: kernel/start_rule.c */
+/* unit-sources: kernel/peers/start_rule.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/start_rule.h"
+#include "kernel/peers/start_rule.h"
 
 #define HOSTS 4
 

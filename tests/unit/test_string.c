@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_string.c - kernel/libc/string.c against the host's C library: every small length, offset and overlap. */
+ * tests/unit/test_string.c - kernel/lib/libc/string.c against the host's C library: every small length, offset and overlap. */
 /* unit-sources: tests/fakes/log.c */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,8 +29,8 @@
 #define strspn our_strspn
 #define strcspn our_strcspn
 #define strpbrk our_strpbrk
-#include "kernel/libc/string.h"
-#include "kernel/libc/string.c"
+#include "kernel/lib/libc/string.h"
+#include "kernel/lib/libc/string.c"
 #undef memcpy
 #undef memmove
 #undef memset

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_svm.c - the AMD-V back end over a scripted VMRUN: probe, state in and out, exits, events, TLB rules, VMCB rules. */
 /* unit-sources: svm/svm.c svm/svm_vcpu.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c svm/svm_cr.c svm/svm_check.c svm/npt.c
-   kernel/cpuid.c
-   kernel/insn.c kernel/insn_exec.c kernel/insn_mem.c kernel/s2.c kernel/guest_mem.c kernel/dirty.c kernel/translate.c kernel/event.c
+   kernel/core/cpuid.c
+   kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_mem.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c kernel/core/event.c
    tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/svm_insn.c */
 /* unit-deps: zydis */
 #include <setjmp.h>
@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/page.h"
-#include "kernel/cpuid.h"
+#include "kernel/host/page.h"
+#include "kernel/core/cpuid.h"
 #include "svm/svm.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/svm_insn.h"

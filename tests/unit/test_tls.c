@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: net/tls.c net/cipher.c net/entropy.c net/jitter.c kernel/err.c tests/fakes/net_env.c tests/fakes/log.c */
+/* unit-sources: net/tls.c net/cipher.c net/entropy.c net/jitter.c kernel/lib/err.c tests/fakes/net_env.c tests/fakes/log.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_tls.c - two sessions joined by memory: who is let in, who is not, and what damage does. */
 #include <setjmp.h>

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_validate.c - questions about guests that might move: how many are open at once, which answers make room for others; and what is
  * said of the best destination, or of there being none. */
-/* unit-sources: kernel/validate.c kernel/choose.c kernel/choose_best.c kernel/config.c kernel/config_keys.c kernel/err.c */
+/* unit-sources: kernel/peers/validate.c kernel/peers/choose.c kernel/peers/choose_best.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/choose.h"
-#include "kernel/clock.h"
-#include "kernel/migration.h"
-#include "kernel/validate.h"
-#include "kernel/vm_manage.h"
+#include "kernel/peers/choose.h"
+#include "kernel/host/clock.h"
+#include "kernel/peers/migration.h"
+#include "kernel/peers/validate.h"
+#include "kernel/vm/vm_manage.h"
 
 #define N_GUESTS 9
 

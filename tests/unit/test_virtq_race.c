@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_virtq_race.c - no doorbell and no interrupt of a ring is lost, whatever the order in which guest and device see each other's stores.
  *
- * Both sides sleep by the rule "say what would wake me, then look once more", which needs a fence between the two.  kernel/virtq.c runs here on a
+ * Both sides sleep by the rule "say what would wake me, then look once more", which needs a fence between the two.  kernel/dev/virtq.c runs here on a
  * processor whose stores wait in a buffer as long as x86 lets them (in order, own loads see them, until a fence), with a guest that takes a step
  * at each of its memory accesses: Linux's driver (virtqueue_kick_prepare, virtqueue_enable_cb), whose fences are right.  Two threads on real
  * processors would do as well, if they met a million times a second. */
@@ -16,7 +16,7 @@
 static void buffer_drain(unsigned n);
 #undef atomic_thread_fence
 #define atomic_thread_fence(order) buffer_drain(~0u)
-#include "kernel/virtq.c"
+#include "kernel/dev/virtq.c"
 
 enum { NUM = 8, DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, DATA = 0x4000, RAM = 0x5000, ROUNDS = 50000, TURN = 4 };
 static uint8_t ram[RAM];

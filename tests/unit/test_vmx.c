@@ -2,8 +2,8 @@
  * tests/unit/test_vmx.c - the VT-x back end over a scripted VMLAUNCH: probe, state in and out, exits, events, control registers, TLB rules, PML.
  * Every entry passes through our own checker (tests/fakes/vmcs.c), so a state that a processor would refuse fails here, by name. */
 /* unit-sources: vmx/vmx.c vmx/vmx_ctl.c vmx/vmx_vcpu.c vmx/vmx_run.c vmx/vmx_exit.c vmx/vmx_irq.c vmx/vmx_msr.c vmx/vmx_cr.c vmx/vmx_pml.c
-   vmx/vmx_check.c vmx/vmx_check_guest.c vmx/ept.c kernel/event.c kernel/cpuid.c
-   kernel/s2.c kernel/guest_mem.c kernel/dirty.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/vmcs.c */
+   vmx/vmx_check.c vmx/vmx_check_guest.c vmx/ept.c kernel/core/event.c kernel/core/cpuid.c
+   kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/vmcs.c */
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
-#include "kernel/cpuid.h"
-#include "kernel/page.h"
+#include "kernel/core/cpuid.h"
+#include "kernel/host/page.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/vcpu.h"
 #include "tests/fakes/vmcs.h"

@@ -3,7 +3,7 @@
 #ifndef GODWIT_NET_PORT_CC_H
 #define GODWIT_NET_PORT_CC_H
 
-#include "kernel/log.h"
+#include "kernel/lib/log.h"
 
 #define BYTE_ORDER LITTLE_ENDIAN
 

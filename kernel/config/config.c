@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/config/config.c - reads \godwit\godwit.conf: lines, sections, and what a section lacks.  What each key takes is in config_keys.c.
+ *
+ * The section being read is always the last one in its array: an incomplete [vm] or [peer] is dropped at its end by counting one back.  A section that
+ * can't be used (unknown, twice, one too many) is read on as SEC_IGNORED, so that one mistake is one message. */
+#include "kernel/config/config_impl.h"
+
+#include <string.h>
+
+#define LINE_MAX_LEN 1300u              /* room for the longest command line */
+
+static void mistake(struct parser *p, unsigned line, const char *key, const char *expected)
+{
+    p->c->n_errors++;
+    if (p->on_error)
+        p->on_error(p->ctx, line, p->section_text, key, expected);
+}
+
+/* ---- sections --------------------------------------------------------------------------------------------------------------------- */
+
+static void host_defaults(struct host_config *h)
+{
+    memset(h, 0, sizeof(*h));
+    memcpy(h->name, "godwit", sizeof("godwit"));
+    h->dhcp = true;
+    h->port = CONFIG_DEFAULT_PORT;
+    h->api_port = CONFIG_DEFAULT_API_PORT;
+    memcpy(h->key, "host.key", sizeof("host.key"));
+    memcpy(h->cert, "host.crt", sizeof("host.crt"));
+    memcpy(h->pool_cpuid, "pool-cpuid.txt", sizeof("pool-cpuid.txt"));
+    h->incoming = h->outgoing = true;
+    h->downtime_limit_ms = 300;
+    h->max_jobs = 2;
+    h->guest_cpus = UINT64_MAX;
+    h->dirty_mech = DIRTY_AUTO;
+    h->lz4 = true;
+}
+
+/* 02 = locally administered; "GW"; 24 bits of FNV-1a over the name, so that a VM has the same address on every host. */
+static void mac_from_name(const char *s, uint8_t mac[6])
+{
+    uint32_t h = 2166136261u;
+    for (; *s; s++)
+        h = (h ^ (uint8_t)*s) * 16777619u;
+    const uint8_t m[6] = { 0x02, 'G', 'W', (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h };
+    memcpy(mac, m, 6);
+}
+
+static void vm_defaults(struct vm_config *v, const char *vm_name)
+{
+    memset(v, 0, sizeof(*v));
+    memcpy(v->name, vm_name, CONFIG_NAME_LEN);
+    v->n_cpus = 1;
+    memcpy(v->cpu, "host", sizeof("host"));
+    v->pin = -1;
+    v->rng = v->balloon = true;
+    mac_from_name(vm_name, v->mac);
+}
+
+static struct vm_config *vm_find(struct config *c, const char *vm_name)
+{
+    for (unsigned i = 0; i < c->n_vms; i++)
+        if (!strcmp(c->vms[i].name, vm_name))
+            return &c->vms[i];
+    return NULL;
+}
+
+static struct peer_config *by_name(struct peer_config *list, unsigned n, const char *wanted)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (!strcmp(list[i].name, wanted))
+            return &list[i];
+    return NULL;
+}
+
+bool config_network_has(const struct config_network *n, const uint8_t ip[4])
+{
+    unsigned bit = 0;
+    while (bit < n->prefix_len && !((n->ip[bit / 8] ^ ip[bit / 8]) & (0x80 >> bit % 8)))
+        bit++;
+    return bit == n->prefix_len;
+}
+
+int config_network_rank(const struct config *c, const uint8_t ip[4])
+{
+    for (unsigned i = 0; i < c->host.n_networks; i++)
+        if (config_network_has(&c->host.networks[i], ip))
+            return (int)i;
+    return c->host.n_networks ? -1 : 0;
+}
+
+const struct peer_config *config_peer(const struct config *c, const char *peer_name)
+{
+    return by_name((struct peer_config *)(uintptr_t)c->peers, c->n_peers, peer_name);
+}
+
+/* Has another one the fingerprint of the last of the n? */
+static bool fingerprint_taken(const struct peer_config *list, unsigned n)
+{
+    for (unsigned i = 0; i + 1 < n; i++)
+        if (!memcmp(list[i].fingerprint, list[n - 1].fingerprint, sizeof(list[i].fingerprint)))
+            return true;
+    return false;
+}
+
+/* Something is the matter with the whole section?  Then say so. */
+static bool lacks(struct parser *p, bool bad, const char *key, const char *expected)
+{
+    if (bad)
+        mistake(p, p->section_line, key, expected);
+    return bad;
+}
+
+/* What the section just read still lacks; without it the section is dropped. */
+static void section_end(struct parser *p)
+{
+    bool out = false;
+    if (p->section == SEC_VM) {
+        bool secret = p->seen & BIT32(VM_DISK_FINGERPRINT), secured = p->vm->nbd.tls && p->vm->nbd.port;
+        out |= lacks(p, !(p->good & BIT32(VM_MEMORY)), "memory", "a valid memory; this VM is left out");
+        out |= lacks(p, !(p->good & BIT32(VM_KERNEL)), "kernel", "a valid kernel; this VM is left out");
+        out |= lacks(p, secret && !secured, "disk-fingerprint",
+                     "a valid one, with disk = nbd:...; this VM is left out, for its disk must not go unencrypted");
+        p->c->n_vms -= out;
+    } else if (p->section == SEC_PEER) {
+        bool fingerprint = p->good & BIT32(PEER_FINGERPRINT), taken = fingerprint && fingerprint_taken(p->c->peers, p->c->n_peers);
+        out |= lacks(p, !(p->good & BIT32(PEER_ADDRESS)), "address", "a valid address; this peer is left out");
+        out |= lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this peer is left out");
+        out |= lacks(p, taken, "fingerprint", "a fingerprint that no other peer has; this peer is left out");
+        p->c->n_peers -= out;
+    } else if (p->section == SEC_CLIENT) {
+        bool fingerprint = p->good & BIT32(CLIENT_FINGERPRINT), taken = fingerprint && fingerprint_taken(p->c->clients, p->c->n_clients);
+        out |= lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this client is left out");
+        out |= lacks(p, taken, "fingerprint", "a fingerprint that no other client has; this client is left out");
+        p->c->n_clients -= out;
+    }
+    p->section = SEC_NONE;
+}
+
+/* The name in "vm NAME" or "peer NAME"; NULL when head is not the section's first word. */
+static const char *after_word(const char *section, const char *head)
+{
+    size_t n = strlen(head);
+    if (strncmp(section, head, n) || (section[n] && section[n] != ' ' && section[n] != '\t'))
+        return NULL;
+    section += n;
+    while (*section == ' ' || *section == '\t')
+        section++;
+    return section;
+}
+
+static enum section vm_begin(struct parser *p, const char *given)
+{
+    char vm_name[CONFIG_NAME_LEN] = "";
+    struct config *c = p->c;
+    if (!config_name(given, vm_name))
+        mistake(p, p->line, "", "[vm NAME]; a name is " NAME);
+    else if (vm_find(c, vm_name))
+        mistake(p, p->line, "", "a name that no other VM has");
+    else if (c->n_vms == CONFIG_MAX_VMS)
+        mistake(p, p->line, "", "at most 16 VMs");
+    else {
+        p->vm = &c->vms[c->n_vms++];
+        vm_defaults(p->vm, vm_name);
+        return SEC_VM;
+    }
+    return SEC_IGNORED;
+}
+
+/* [peer] or [client]: the one has an address, the other a role. */
+static enum section peer_begin(struct parser *p, const char *given, bool client)
+{
+    char peer_name[CONFIG_NAME_LEN] = "";
+    struct peer_config *list = client ? p->c->clients : p->c->peers;
+    unsigned *n = client ? &p->c->n_clients : &p->c->n_peers;
+    if (!config_name(given, peer_name))
+        mistake(p, p->line, "", client ? "[client NAME]; a name is " NAME : "[peer NAME]; a name is " NAME);
+    else if (by_name(list, *n, peer_name))
+        mistake(p, p->line, "", client ? "a name that no other client has" : "a name that no other peer has");
+    else if (*n == (client ? CONFIG_MAX_CLIENTS : CONFIG_MAX_PEERS))
+        mistake(p, p->line, "", client ? "at most 16 clients" : "at most 16 peers");
+    else {
+        p->peer = &list[(*n)++];
+        *p->peer = (struct peer_config){ .trust = client ? TRUST_READ : TRUST_PEER, .port = client ? 0 : CONFIG_DEFAULT_PORT };
+        memcpy(p->peer->name, peer_name, CONFIG_NAME_LEN);
+        return client ? SEC_CLIENT : SEC_PEER;
+    }
+    return SEC_IGNORED;
+}
+
+static void section_begin(struct parser *p, const char *section)
+{
+    const char *given;
+    section_end(p);
+    size_t n = MIN(strlen(section), sizeof(p->section_text) - 1);
+    memcpy(p->section_text, section, n);
+    p->section_text[n] = 0;
+    p->section_line = p->line;
+    p->seen = p->good = 0;
+
+    if (!strcmp(section, "host"))
+        p->section = SEC_HOST;
+    else if ((given = after_word(section, "vm")))
+        p->section = vm_begin(p, given);
+    else if ((given = after_word(section, "peer")))
+        p->section = peer_begin(p, given, false);
+    else if ((given = after_word(section, "client")))
+        p->section = peer_begin(p, given, true);
+    else {
+        mistake(p, p->line, "", "[host], [peer NAME], [client NAME] or [vm NAME]");
+        p->section = SEC_IGNORED;
+    }
+}
+
+/* value NULL: a line without '='. */
+static void on_key(struct parser *p, const char *key, const char *value)
+{
+    unsigned n;
+    const struct key *keys = config_keys(p->section, &n);
+    if (p->section == SEC_NONE)
+        mistake(p, p->line, key, "a section like [host] before the first key");
+    if (p->section == SEC_NONE || p->section == SEC_IGNORED)
+        return;
+    for (unsigned i = 0; i < n; i++) {
+        if (strcmp(keys[i].name, key))
+            continue;
+        bool many = p->section == SEC_VM && i == VM_MODULE;            /* the one key that makes a list */
+        if ((p->seen & BIT32(i)) && !many)
+            mistake(p, p->line, key, "this key only once in a section");
+        else if (!value || !keys[i].set(p, value))
+            mistake(p, p->line, key, keys[i].expected);
+        else
+            p->good |= BIT32(i);
+        p->seen |= BIT32(i);
+        return;
+    }
+    mistake(p, p->line, key, "a key of this section, see docs/config.md");
+}
+
+/* ---- lines ------------------------------------------------------------------------------------------------------------------------ */
+
+static bool blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
+
+/* s without blanks at both ends; changes s. */
+static char *trim(char *s)
+{
+    size_t n = strlen(s);
+    while (n && blank(s[n - 1]))
+        s[--n] = 0;
+    while (blank(*s))
+        s++;
+    return s;
+}
+
+/* A comment at the end of a line: ';' after a blank. */
+static void comment_cut(char *s)
+{
+    for (size_t i = 1; s[0] && s[i]; i++)
+        if (s[i] == ';' && blank(s[i - 1])) {
+            s[i] = 0;
+            return;
+        }
+}
+
+static void on_section(struct parser *p, char *s)               /* s: after the '[' */
+{
+    char *end = strchr(s, ']');
+    if (end && !end[1]) {
+        *end = 0;
+        section_begin(p, trim(s));
+        return;
+    }
+    section_end(p);
+    p->section = SEC_IGNORED;
+    p->section_text[0] = 0;
+    mistake(p, p->line, "", end ? "nothing after the section's ']'" : "']' after the section's name");
+}
+
+static void on_line(struct parser *p, char *s)
+{
+    comment_cut(s);
+    s = trim(s);
+    if (!*s || *s == ';' || *s == '#')
+        return;
+    if (*s == '[') {
+        on_section(p, s + 1);
+        return;
+    }
+    char *value = strchr(s, '=');
+    if (value)
+        *value++ = 0;
+    on_key(p, trim(s), value ? trim(value) : NULL);
+}
+
+/* Cut the text into lines; each is copied, so that it can be cut further. */
+static void lines_read(struct parser *p, const char *text, size_t len)
+{
+    static const char utf8_mark[] = "\xef\xbb\xbf";
+    char line[LINE_MAX_LEN + 1];
+    size_t pos = len >= 3 && !memcmp(text, utf8_mark, 3) ? 3 : 0;
+    while (pos < len) {
+        const char *start = text + pos;
+        const char *newline = memchr(start, '\n', len - pos);
+        size_t n = newline ? (size_t)(newline - start) : len - pos;
+        pos += n + 1;
+        p->line++;
+        if (n > LINE_MAX_LEN || memchr(start, 0, n)) {
+            mistake(p, p->line, "", "text lines of at most 1300 characters");
+            continue;
+        }
+        memcpy(line, start, n);
+        line[n] = 0;
+        on_line(p, line);
+    }
+}
+
+/* With a fixed address the gateway must be a neighbour. */
+static void gateway_check(struct parser *p)
+{
+    struct host_config *h = &p->c->host;
+    if (!p->gateway_line || h->dhcp)
+        return;
+    struct config_network own = { .prefix_len = h->prefix_len };
+    memcpy(own.ip, h->ip, sizeof(own.ip));
+    if (config_network_has(&own, h->gateway))
+        return;
+    memset(h->gateway, 0, sizeof(h->gateway));
+    mistake(p, p->gateway_line, "gateway", "an address inside the network of ip");
+}
+
+void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx)
+{
+    struct parser p = { .c = out, .on_error = on_error, .ctx = ctx };
+    memset(out, 0, sizeof(*out));
+    host_defaults(&out->host);
+    lines_read(&p, text, len);
+    section_end(&p);
+    memcpy(p.section_text, "host", sizeof("host"));
+    gateway_check(&p);
+}

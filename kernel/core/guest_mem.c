@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/core/guest_mem.c - a guest's RAM: who backs it, who maps it, and our own reads and writes.
+ *
+ * A 2 MiB block is in one of two states, and changes under mem_lock:
+ *   untouched   block[i] is NULL, the second stage has no mapping, all readers see zeros
+ *   backed      block[i] is a zeroed host block, and the second stage maps it: whole, or split while the dirty log is on
+ * It is mapped before block[i] is stored, so that whoever sees it backed can rely on the mapping.  Back to untouched: guest_mem_drop().
+ *
+ * guest_write() copies first and marks the page dirty after: the other way round, a harvest in between would retire the mark, the page
+ * would be sent without our bytes, and nobody would ever send it again. */
+#include "kernel/core/guest_mem.h"
+
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/core/vm.h"
+
+#define HIGH_BASE (4 * GIB)
+
+typedef void *_Atomic block_slot;
+
+enum hv_err guest_mem_init_hidden(struct guest_mem *m, uint64_t size, uint64_t hidden)
+{
+    uint64_t all = size + hidden;
+    *m = (struct guest_mem){ .size_bytes = all, .low_bytes = MIN(size, GUEST_LOW_RAM_MAX) };
+    if (!size || size % BLOCK_SIZE || hidden % BLOCK_SIZE)
+        return HV_FAIL(HV_E_INVAL);
+    m->high_bytes = size - m->low_bytes;
+    m->n_gfns = (all > GUEST_LOW_RAM_MAX ? HIGH_BASE + all - GUEST_LOW_RAM_MAX : all) >> PAGE_SHIFT;
+    m->n_blocks = m->n_gfns / PAGES_PER_BLOCK;
+    m->block = mem_alloc(m->n_blocks * sizeof(m->block[0]));
+    return m->block ? HV_OK : HV_FAIL(HV_E_NOMEM);
+}
+
+enum hv_err guest_mem_init(struct guest_mem *m, uint64_t size) { return guest_mem_init_hidden(m, size, 0); }
+
+void guest_mem_fini(struct guest_mem *m)
+{
+    for (uint64_t i = 0; m->block && i < m->n_blocks; i++)
+        block_free(m->block[i]);
+    mem_free(m->block, m->n_blocks * sizeof(m->block[0]));
+    *m = (struct guest_mem){ 0 };
+}
+
+static bool gfn_is_ram(const struct guest_mem *m, uint64_t gfn)
+{
+    return gfn < MIN(m->size_bytes, GUEST_LOW_RAM_MAX) >> PAGE_SHIFT || (gfn >= HIGH_BASE >> PAGE_SHIFT && gfn < m->n_gfns);
+}
+
+bool guest_is_ram(const struct vm *vm, gpa_t a)
+{
+    return gfn_is_ram(&vm->mem, gpa_gfn(a));
+}
+
+/* Slots are plain pointers in the header; they are accessed as atomics here and nowhere else. */
+static void *block_get(const struct guest_mem *m, uint64_t i)
+{
+    return atomic_load_explicit((block_slot *)&m->block[i], memory_order_acquire);      /* pairs with the release in block_back() */
+}
+
+const void *guest_page(const struct vm *vm, uint64_t gfn)
+{
+    if (gfn >= vm->mem.n_gfns)
+        return NULL;
+    const char *b = block_get(&vm->mem, gfn / PAGES_PER_BLOCK);
+    return b ? b + gfn % PAGES_PER_BLOCK * PAGE_SIZE : NULL;
+}
+
+/* Give block i memory and a mapping.  While the log is on: as pages; with write protection read-only, so that the first store faults. */
+static enum hv_err block_back(struct vm *vm, uint64_t i)
+{
+    void *b = block_alloc();
+    if (!b)
+        return HV_FAIL(HV_E_NOMEM);
+    bool log = atomic_load_explicit(&vm->dirty.on, memory_order_relaxed);
+    enum hv_err e = s2_map_block(&vm->s2, gpa(i * BLOCK_SIZE), ptr_hpa(b), log, !(log && vm->dirty.mech == DIRTY_WP));
+    if (e) {
+        block_free(b);
+        return e;
+    }
+    atomic_store_explicit((block_slot *)&vm->mem.block[i], b, memory_order_release);
+    vm->mem.n_backed++;
+    return HV_OK;
+}
+
+/* Back gfn's block if nobody has.  HV_E_RANGE, HV_E_NOMEM. */
+static enum hv_err page_back(struct vm *vm, uint64_t gfn)
+{
+    enum hv_err e = HV_OK;
+    uint64_t i = gfn / PAGES_PER_BLOCK;
+    if (!gfn_is_ram(&vm->mem, gfn))
+        return HV_FAIL(HV_E_RANGE);
+    if (block_get(&vm->mem, i))
+        return HV_OK;
+    spin_lock(&vm->mem_lock);
+    if (!block_get(&vm->mem, i))                                /* another pCPU may have been faster */
+        e = block_back(vm, i);
+    spin_unlock(&vm->mem_lock);
+    return e;
+}
+
+void *guest_page_for_write(struct vm *vm, uint64_t gfn)
+{
+    if (page_back(vm, gfn))
+        return NULL;
+    dirty_mark(vm, gfn);
+    return (void *)guest_page(vm, gfn);
+}
+
+/* All of [a, a+len) is RAM, and does not wrap. */
+static bool range_is_ram(const struct vm *vm, gpa_t a, size_t len)
+{
+    if (!len)
+        return true;
+    if (a.v + (len - 1) < a.v)
+        return false;
+    for (uint64_t gfn = gpa_gfn(a); gfn <= gpa_gfn(gpa_add(a, len - 1)); gfn++)
+        if (!gfn_is_ram(&vm->mem, gfn))
+            return false;
+    return true;
+}
+
+/* Words that lie as words must are one access of the processor: memcpy may go byte by byte, and the guest has other processors. */
+#define IS_WORD(p, n, type) ((n) == sizeof(type) && (uintptr_t)(p) % sizeof(type) == 0)
+
+static void copy_from(void *out, const char *page, size_t n)
+{
+    if (IS_WORD(page, n, uint16_t)) {
+        uint16_t val = __atomic_load_n((const uint16_t *)page, __ATOMIC_RELAXED);
+        __builtin_memcpy(out, &val, sizeof(val));
+    } else if (IS_WORD(page, n, uint32_t)) {
+        uint32_t val = __atomic_load_n((const uint32_t *)page, __ATOMIC_RELAXED);
+        __builtin_memcpy(out, &val, sizeof(val));
+    } else if (IS_WORD(page, n, uint64_t)) {
+        uint64_t val = __atomic_load_n((const uint64_t *)page, __ATOMIC_RELAXED);
+        __builtin_memcpy(out, &val, sizeof(val));
+    } else {
+        memcpy(out, page, n);
+    }
+}
+
+static void copy_to(char *page, const void *in, size_t n)
+{
+    uint16_t val16;
+    uint32_t val32;
+    uint64_t val64;
+    if (IS_WORD(page, n, uint16_t)) {
+        __builtin_memcpy(&val16, in, sizeof(val16));
+        __atomic_store_n((uint16_t *)page, val16, __ATOMIC_RELAXED);
+    } else if (IS_WORD(page, n, uint32_t)) {
+        __builtin_memcpy(&val32, in, sizeof(val32));
+        __atomic_store_n((uint32_t *)page, val32, __ATOMIC_RELAXED);
+    } else if (IS_WORD(page, n, uint64_t)) {
+        __builtin_memcpy(&val64, in, sizeof(val64));
+        __atomic_store_n((uint64_t *)page, val64, __ATOMIC_RELAXED);
+    } else {
+        memcpy(page, in, n);
+    }
+}
+
+enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
+{
+    char *out = buf;
+    if (!range_is_ram(vm, a, len))
+        return HV_FAIL(HV_E_RANGE);
+    while (len) {
+        size_t off = a.v % PAGE_SIZE, n = MIN(len, PAGE_SIZE - off);
+        const char *page = guest_page(vm, gpa_gfn(a));
+        if (page)
+            copy_from(out, page + off, n);
+        else
+            memset(out, 0, n);
+        a = gpa_add(a, n), out += n, len -= n;
+    }
+    return HV_OK;
+}
+
+/* *page: the page for a write, which dirty_mark() is to follow. */
+static enum hv_err page_to_write(struct vm *vm, uint64_t gfn, char **page)
+{
+    enum hv_err e = HV_OK;
+    for (*page = NULL; !e && !*page; *page = (char *)guest_page(vm, gfn))       /* again, when guest_mem_drop() was faster */
+        e = page_back(vm, gfn);
+    return e;
+}
+
+enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
+{
+    const char *in = buf;
+    if (!range_is_ram(vm, a, len))
+        return HV_FAIL(HV_E_RANGE);
+    while (len) {
+        size_t off = a.v % PAGE_SIZE, n = MIN(len, PAGE_SIZE - off);
+        char *page;
+        enum hv_err e = page_to_write(vm, gpa_gfn(a), &page);
+        if (e)
+            return e;
+        copy_to(page + off, in, n);
+        dirty_mark(vm, gpa_gfn(a));                             /* after the copy: see above */
+        a = gpa_add(a, n), in += n, len -= n;
+    }
+    return HV_OK;
+}
+
+enum hv_err guest_xchg_u8(struct vm *vm, gpa_t a, uint8_t val, uint8_t *old)
+{
+    char *page;
+    enum hv_err e = page_to_write(vm, gpa_gfn(a), &page);
+    if (e)
+        return e;
+    *old = __atomic_exchange_n((uint8_t *)page + a.v % PAGE_SIZE, val, __ATOMIC_SEQ_CST);
+    dirty_mark(vm, gpa_gfn(a));
+    return HV_OK;
+}
+
+/* A store to a page that is write-protected for the log: log it, let it through.  Marked first, so that no harvest sees a writable
+ * page that is not in the log. */
+static void log_unprotect(struct vm *vm, gpa_t a)
+{
+    uint64_t begin = clock_us();
+    spin_lock(&vm->mem_lock);
+    if (atomic_load_explicit(&vm->dirty.on, memory_order_relaxed) && vm->dirty.mech == DIRTY_WP) {
+        dirty_mark(vm, gpa_gfn(a));
+        s2_page_writable(&vm->s2, a, true);
+        vm->dirty.n_faults++;
+        vm->dirty.fault_us += clock_us() - begin;               /* most add 0 or 1; the sum is right all the same */
+    }
+    spin_unlock(&vm->mem_lock);
+}
+
+enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write)
+{
+    enum hv_err e = page_back(vm, gpa_gfn(a));
+    if (!e && write && atomic_load_explicit(&vm->dirty.on, memory_order_relaxed))
+        log_unprotect(vm, a);
+    return e;                                                   /* mapped and permitted by now: somebody was faster, try again */
+}
+
+/* ---- giving memory back ----
+ *
+ * After the mapping is gone and flushed no guest instruction reaches the block, but an exit handler on another pCPU may have looked
+ * block[i] up just before and be copying.  It has let go when its vCPU has left the handler: entered the guest, or ended its slice. */
+
+static void handlers_wait(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n_vcpus; i++) {
+        const struct vcpu *v = vm->vcpus[i];
+        const volatile uint64_t *ticks = &v->guest_tsc_ticks;   /* changes at each exit, before its handler */
+        uint64_t before = *ticks;
+        while (atomic_load(&v->state) == VCPU_RUNNING && !atomic_load(&v->in_guest) && *ticks == before)
+            __builtin_ia32_pause();
+    }
+}
+
+static void *block_take(struct vm *vm, uint64_t i)
+{
+    void *b = i < vm->mem.n_blocks ? block_get(&vm->mem, i) : NULL;
+    if (!b)
+        return NULL;
+    s2_unmap_block(&vm->s2, gpa(i * BLOCK_SIZE));
+    atomic_store((block_slot *)&vm->mem.block[i], NULL);        /* seq_cst: before the look at in_guest */
+    vm->mem.n_backed--;
+    return b;
+}
+
+#define DROP_MAX 64u
+
+unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n)
+{
+    void *taken[DROP_MAX];
+    unsigned n_taken = 0;
+    spin_lock(&vm->mem_lock);
+    bool log = atomic_load(&vm->dirty.on);
+    for (unsigned i = 0; !log && i < n && n_taken < DROP_MAX; i++) {
+        taken[n_taken] = block_take(vm, block[i]);
+        n_taken += taken[n_taken] != NULL;
+    }
+    if (n_taken) {
+        s2_flush(vm);
+        s2_reap(&vm->s2);
+    }
+    spin_unlock(&vm->mem_lock);
+    if (n_taken)
+        handlers_wait(vm);
+    for (unsigned i = 0; i < n_taken; i++)
+        block_free(taken[i]);
+    return n_taken;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/dev/disk_ram.c - a disk in memory (`disk = ram:...`).
+ *
+ * It lies in the guest's own memory, behind the RAM that it is told of (guest_mem.h, "hidden"): so its blocks are backed when they are
+ * first written, counted against what this host has promised, logged when they change and moved with the guest, with no code of their own.
+ * A request is done at once. */
+#include "kernel/core/disk.h"
+
+#include "kernel/core/vm.h"
+
+static const uint8_t zero[PAGE_SIZE];
+
+static size_t in_page(gpa_t a, uint64_t len) { return MIN(len, PAGE_SIZE - a.v % PAGE_SIZE); }
+
+static enum disk_status ram_read(struct vm *vm, struct disk_req *r)
+{
+    for (uint64_t done = 0; done < r->len;) {
+        gpa_t a = guest_hidden(&vm->mem, r->offset + done);
+        const uint8_t *page = guest_page(vm, gpa_gfn(a));
+        size_t n = in_page(a, r->len - done);
+        r->put(r, done, page ? page + a.v % PAGE_SIZE : zero, n);
+        done += n;
+    }
+    return DISK_OK;
+}
+
+static enum disk_status ram_write(struct vm *vm, struct disk_req *r)
+{
+    uint8_t buf[PAGE_SIZE];
+    for (uint64_t done = 0; done < r->len;) {
+        gpa_t a = guest_hidden(&vm->mem, r->offset + done);
+        size_t n = in_page(a, r->len - done);
+        if (!r->get(r, done, buf, n) || guest_write(vm, a, buf, n) != HV_OK) return DISK_ERROR;
+        done += n;
+    }
+    return DISK_OK;
+}
+
+/* What was never written stays without memory. */
+static enum disk_status ram_zero(struct vm *vm, const struct disk_req *r)
+{
+    for (uint64_t done = 0; done < r->len;) {
+        gpa_t a = guest_hidden(&vm->mem, r->offset + done);
+        size_t n = in_page(a, r->len - done);
+        if (guest_page(vm, gpa_gfn(a)) && guest_write(vm, a, zero, n) != HV_OK) return DISK_ERROR;
+        done += n;
+    }
+    return DISK_OK;
+}
+
+static enum disk_status submit(struct disk *d, struct disk_req *r)
+{
+    struct vm *vm = container_of(d, struct disk_ram, disk)->vm;
+    switch (r->op) {
+    case DISK_READ:    return ram_read(vm, r);
+    case DISK_WRITE:   return ram_write(vm, r);
+    case DISK_FLUSH:   return DISK_OK;
+    case DISK_DISCARD:
+    case DISK_ZEROES:  return ram_zero(vm, r);
+    }
+    return DISK_UNSUPP;
+}
+
+static void close(struct disk *d) { (void)d; }
+
+static const struct disk_ops ops = { .submit = submit, .close = close };
+
+void disk_ram_init(struct disk_ram *d, struct vm *vm)
+{
+    *d = (struct disk_ram){ .vm = vm, .disk = { .ops = &ops, .name = "ram", .serial = "godwit-ram", .known = true,
+        .info = { .bytes = vm->config.disk_bytes, .block = DISK_SECTOR, .flush = true, .discard = true, .zeroes = true } } };
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/dev/pm.h - ACPI fixed hardware: PM1a event and control, the PM timer; and the ports that reset a PC.
+ *
+ * S5 (SLP_TYP 5 with SLP_EN) powers off.  CF9h, 64h (command FEh) and 92h bit 0 reset.  dev_lock held.
+ * Manual: ACPI specification 6 "ACPI Register Model". */
+#ifndef GODWIT_KERNEL_DEV_PM_H
+#define GODWIT_KERNEL_DEV_PM_H
+
+#include "kernel/lib/types.h"
+
+#define PM1A_EVENT_PORT   0x600         /* status 2 bytes, enable 2 bytes */
+#define PM1A_CONTROL_PORT 0x604
+#define PM_TIMER_PORT     0x608
+#define PM_TIMER_HZ       3579545u
+#define PM_SCI_IRQ        9
+#define PM_SLP_TYP_S5     5
+#define PM_RESET_PORT     0xcf9
+#define PM_RESET_VALUE    0x06
+
+struct vm;
+
+struct pm {
+    uint16_t status, enable, control;
+    uint8_t reset_control;              /* CF9h */
+};
+
+void pm_reset(struct pm *pm);
+uint32_t pm_port_read(struct vm *vm, uint16_t port, unsigned size);
+void pm_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t val);
+/** Ports 64h (keyboard controller: absent but for its reset pulse), 92h and CF9h. */
+uint8_t pm_reset_port_read(struct vm *vm, uint16_t port);
+void pm_reset_port_write(struct vm *vm, uint16_t port, uint8_t val);
+
+#endif

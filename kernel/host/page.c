@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/host/page.c - buddy allocator over all free RAM.
+ *
+ * A free block of order n is 2^n pages, aligned to its size by address; its buddy is the block whose address differs in bit n only.
+ * Free blocks of one order form a doubly linked list whose links live in the blocks themselves.  One byte per page between the lowest
+ * and highest free page says whether the page heads a free block, and of which order: that is all that merging needs to know.
+ * Invariant: two free buddies are never both in a list: they were merged.
+ *
+ * Memory below 1 MiB is left alone: firmware and CPU start-up code use it.  Zeroing is done outside the lock, by the CPU that wants the
+ * memory. */
+#include "kernel/host/page.h"
+#include <string.h>
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
+
+#define ORDER_MAX 18                            /* 1 GiB */
+#define NOT_HEAD  0xff
+#define LOW_LIMIT MIB
+
+struct free_block { struct free_block *next, *prev; };
+
+static struct {
+    struct spinlock lock;
+    struct free_block *head[ORDER_MAX + 1];     /* [page_pool] */
+    uint64_t n_blocks[ORDER_MAX + 1];           /* [page_pool] */
+    uint8_t *state;                             /* [page_pool] owned: per page, order of the free block it heads or NOT_HEAD */
+    uint64_t first_pfn, n_pages;                /* [c] span that state covers */
+    uint64_t total_bytes;                       /* [c] */
+    uint64_t free_pages;                        /* [page_pool] */
+} pool;
+
+static unsigned order_of(size_t len_bytes)
+{
+    uint64_t n = DIV_ROUND_UP(len_bytes, PAGE_SIZE);
+
+    return n <= 1 ? 0 : 64 - (unsigned)__builtin_clzll(n - 1);
+}
+
+static struct free_block *pfn_block(uint64_t pfn) { return (struct free_block *)(uintptr_t)(pfn << PAGE_SHIFT); }
+static uint64_t block_pfn(const struct free_block *b) { return (uintptr_t)b >> PAGE_SHIFT; }
+
+static void list_add_locked(uint64_t pfn, unsigned order)
+{
+    struct free_block *b = pfn_block(pfn);
+
+    b->prev = NULL;
+    b->next = pool.head[order];
+    if (b->next)
+        b->next->prev = b;
+    pool.head[order] = b;
+    pool.n_blocks[order]++;
+    pool.state[pfn - pool.first_pfn] = (uint8_t)order;
+}
+
+static void list_del_locked(uint64_t pfn, unsigned order)
+{
+    struct free_block *b = pfn_block(pfn);
+
+    if (b->prev)
+        b->prev->next = b->next;
+    else
+        pool.head[order] = b->next;
+    if (b->next)
+        b->next->prev = b->prev;
+    pool.n_blocks[order]--;
+    pool.state[pfn - pool.first_pfn] = NOT_HEAD;
+}
+
+static bool is_free_head(uint64_t pfn, unsigned order)
+{
+    return pfn >= pool.first_pfn && pfn - pool.first_pfn < pool.n_pages && pool.state[pfn - pool.first_pfn] == order;
+}
+
+static void free_locked(uint64_t pfn, unsigned order)
+{
+    pool.free_pages += UINT64_C(1) << order;
+    for (; order < ORDER_MAX; order++) {
+        uint64_t buddy = pfn ^ (UINT64_C(1) << order);
+        if (!is_free_head(buddy, order))
+            break;
+        list_del_locked(buddy, order);
+        pfn &= buddy;
+    }
+    list_add_locked(pfn, order);
+}
+
+/* Cuts the smallest sufficient block; returns its page number or 0. */
+static uint64_t alloc_locked(unsigned order)
+{
+    unsigned have = order;
+
+    while (have <= ORDER_MAX && !pool.head[have])
+        have++;
+    if (have > ORDER_MAX)
+        return 0;
+    uint64_t pfn = block_pfn(pool.head[have]);
+    list_del_locked(pfn, have);
+    while (have > order) {
+        have--;
+        list_add_locked(pfn + (UINT64_C(1) << have), have);
+    }
+    pool.free_pages -= UINT64_C(1) << order;
+    return pfn;
+}
+
+static void add_range(uint64_t pfn, uint64_t end)
+{
+    while (pfn < end) {
+        unsigned order = 0;
+        while (order < ORDER_MAX && !(pfn & (UINT64_C(1) << order)) && pfn + (UINT64_C(2) << order) <= end)
+            order++;
+        free_locked(pfn, order);
+        pfn += UINT64_C(1) << order;
+    }
+}
+
+/* The usable part of a boot range, as page numbers [*pfn, *end); false if there is none. */
+static bool usable(const struct boot_mem *m, uint64_t *pfn, uint64_t *end)
+{
+    *pfn = MAX(m->base, LOW_LIMIT) >> PAGE_SHIFT;
+    *end = (m->base + m->len) >> PAGE_SHIFT;
+    return m->kind == BOOT_MEM_FREE && *pfn < *end;
+}
+
+/* The state bytes go at the end of the first range that is large enough. */
+static uint64_t place_state(const struct boot_info *bi, uint64_t need)
+{
+    uint64_t pfn, end;
+
+    for (uint32_t i = 0; i < bi->n_mem; i++)
+        if (usable(&bi->mem[i], &pfn, &end) && end - pfn >= need)
+            return end - need;
+    panic("no free memory range of %llu KiB for the page allocator", (unsigned long long)(need * PAGE_SIZE / KIB));
+}
+
+void page_init(const struct boot_info *bi)
+{
+    uint64_t pfn, end, first = UINT64_MAX, last = 0;
+
+    memset(&pool, 0, sizeof(pool));
+    for (uint32_t i = 0; i < bi->n_mem; i++) {
+        if (usable(&bi->mem[i], &pfn, &end)) {
+            first = MIN(first, pfn);
+            last = MAX(last, end);
+        }
+    }
+    if (first >= last)
+        panic("the firmware reports no free memory above 1 MiB");
+    pool.first_pfn = first;
+    pool.n_pages = last - first;
+    uint64_t need = DIV_ROUND_UP(pool.n_pages, PAGE_SIZE), at = place_state(bi, need);
+    pool.state = (uint8_t *)(uintptr_t)(at << PAGE_SHIFT);
+    memset(pool.state, NOT_HEAD, pool.n_pages);
+    for (uint32_t i = 0; i < bi->n_mem; i++) {
+        if (usable(&bi->mem[i], &pfn, &end))
+            add_range(pfn, at >= pfn && at < end ? at : end);
+    }
+    pool.total_bytes = pool.free_pages * PAGE_SIZE;
+}
+
+void *mem_alloc(size_t len_bytes)
+{
+    unsigned order = order_of(len_bytes);
+
+    if (order > ORDER_MAX)
+        return NULL;
+    spin_lock(&pool.lock);
+    uint64_t pfn = alloc_locked(order);
+    spin_unlock(&pool.lock);
+    return pfn ? memset(pfn_block(pfn), 0, PAGE_SIZE << order) : NULL;
+}
+
+void mem_free(void *p, size_t len_bytes)
+{
+    unsigned order = order_of(len_bytes);
+    uint64_t pfn = (uintptr_t)p >> PAGE_SHIFT;
+
+    if (!p)
+        return;
+    ASSERT_EQ((uintptr_t)p & ((PAGE_SIZE << order) - 1), 0);
+    ASSERT(pfn >= pool.first_pfn && pfn - pool.first_pfn + (UINT64_C(1) << order) <= pool.n_pages);
+    spin_lock(&pool.lock);
+    ASSERT_EQ(pool.state[pfn - pool.first_pfn], NOT_HEAD);      /* freed twice? */
+    free_locked(pfn, order);
+    spin_unlock(&pool.lock);
+}
+
+struct page_stats page_stats(void)
+{
+    struct page_stats s = { .total_bytes = pool.total_bytes };
+
+    spin_lock(&pool.lock);
+    s.free_bytes = pool.free_pages * PAGE_SIZE;
+    for (unsigned order = BLOCK_SHIFT - PAGE_SHIFT; order <= ORDER_MAX; order++)
+        s.free_blocks += pool.n_blocks[order] << (order - (BLOCK_SHIFT - PAGE_SHIFT));
+    spin_unlock(&pool.lock);
+    return s;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/host/panic.c - the end of the world: one CPU tells why, all others stop. */
+#include "kernel/host/panic.h"
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include "kernel/lib/fmt.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/log_sink.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/x86/apic.h"
+#include "kernel/host/x86/trap.h"
+#include "kernel/host/x86/x86.h"
+
+static _Atomic uint64_t owner;                  /* APIC ID + 1 of the CPU that stops the world; 0: none */
+static bool again;                              /* [owner] */
+
+bool panic_active(void) { return atomic_load_explicit(&owner, memory_order_acquire); }
+
+void panic_halt(void)
+{
+    for (;;) {
+        cli();
+        hlt();
+    }
+}
+
+void panic_enter(void)
+{
+    uint64_t me = apic_id() + UINT64_C(1), nobody = 0;
+
+    if (atomic_compare_exchange_strong_explicit(&owner, &nobody, me, memory_order_acq_rel, memory_order_acquire)) {
+        log_panic_mode();
+        apic_stop_others();
+        return;
+    }
+    if (nobody == me && !again) {
+        again = true;
+        log_error("panic", "a second fault on the way; stopped");
+    }
+    panic_halt();
+}
+
+void panic(const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+
+    cli();
+    panic_enter();
+    va_start(ap, fmt);
+    fmt_vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    log_error("panic", "%s", text);
+    trap_backtrace((uintptr_t)__builtin_return_address(0), *(uint64_t *)__builtin_frame_address(0));
+    log_error("panic", "stopped; switch the machine off or reset it");
+    panic_halt();
+}
+
+void abort(void) { panic("abort() called"); }

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/host/pcpu.c - the processors: their data, starting them, interrupts, the timer, idling.
+ *
+ * The timer is set at each guest entry, and arming the hardware is dear, so the hardware is left alone while it will fire early enough.
+ * The interrupt handler arms it again if the wanted time has not come.  So: timer_tsc is what is wanted, arch->timer_hw_tsc what the
+ * hardware will do, and whenever timer_tsc is set, 0 < timer_hw_tsc <= timer_tsc. */
+#include "kernel/host/pcpu.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/x86/apic.h"
+#include "kernel/host/x86/cpu.h"
+#include "kernel/host/x86/desc.h"
+#include "kernel/host/x86/fpu.h"
+#include "kernel/host/x86/paging.h"
+#include "kernel/host/x86/trap.h"
+#include "kernel/host/x86/x86.h"
+
+#define IRQ_PENDING_SERVICE BIT32(31)           /* no device vector is that high: ends a guest's slice on the boot CPU */
+_Static_assert(IRQ_VEC_DEVICE_MAX - IRQ_VEC_DEVICE < 31, "a vector whose bit in irq_pending is the service loop's");
+#define STACK_SIZE (64 * KIB)                   /* its lowest page is not mapped */
+#define TIMER_LATE_US 20000                     /* a timer interrupt that is so late is lost */
+
+unsigned pcpu_count;
+static struct pcpu *cpus;                       /* owned, for ever: array of PCPU_MAX, const after pcpu_start_all but for [owner] fields */
+static atomic_bool all_started;
+static void (*ap_work)(void);                   /* const once all_started */
+static uint32_t vectors_used;                   /* boot CPU only */
+
+struct pcpu *pcpu_get(unsigned index)
+{
+    ASSERT(index < pcpu_count);
+    return &cpus[index];
+}
+
+struct pcpu *this_pcpu(void)
+{
+    return (struct pcpu *)read_gs0();
+}
+
+/* ---- set-up ---- */
+
+static void *must_alloc(size_t len_bytes)
+{
+    void *p = mem_alloc(len_bytes);
+
+    if (!p)
+        panic("out of memory for processor data");
+    return p;
+}
+
+static void stack_alloc(struct pcpu *p)
+{
+    p->arch->stack = must_alloc(STACK_SIZE);
+    paging_map((uintptr_t)p->arch->stack, PAGE_SIZE, MAP_NONE);
+}
+
+static void *stack_top(const struct pcpu *p) { return (uint8_t *)p->arch->stack + STACK_SIZE; }
+
+static void pcpu_prepare(struct pcpu *p, unsigned index, uint32_t id)
+{
+    p->self = p;
+    p->index = index;
+    p->apic_id = id;
+    p->arch = must_alloc(sizeof(*p->arch));
+    p->arch->ist_stacks = must_alloc((IST_COUNT - 1) * IST_STACK_SIZE);
+}
+
+void pcpu_init_boot(const struct boot_info *bi)
+{
+    cpus = must_alloc(PCPU_MAX * sizeof(*cpus));
+    pcpu_prepare(&cpus[0], 0, bi->cpu_apic_id[0]);
+    cpu_setup(&cpus[0], true);
+    if (apic_id() != cpus[0].apic_id) {
+        log_warn("cpu", "boot CPU has APIC ID %u, the firmware says %u", apic_id(), cpus[0].apic_id);
+        cpus[0].apic_id = apic_id();
+    }
+    atomic_store_explicit(&cpus[0].online, true, memory_order_release);
+    pcpu_count = 1;
+}
+
+static void ap_entry(struct pcpu *p)
+{
+    paging_load();
+    cpu_setup(p, false);
+    atomic_store_explicit(&p->online, true, memory_order_release);          /* pairs with the acquire in cpu_start */
+    while (!atomic_load_explicit(&all_started, memory_order_acquire))       /* pairs with the release in pcpu_start_all */
+        cpu_relax();
+    ap_work();
+    panic("the work of CPU %u returned", p->index);
+}
+
+static void start_one(const struct boot_info *bi, uint32_t id)
+{
+    struct pcpu *p = &cpus[pcpu_count];
+
+    pcpu_prepare(p, pcpu_count, id);
+    stack_alloc(p);
+    if (cpu_start(p, bi->ap_trampoline, stack_top(p), ap_entry)) {
+        pcpu_count++;
+        return;
+    }
+    log_warn("cpu", "the CPU with APIC ID %u did not start within a second; going on without it", id);
+    paging_map((uintptr_t)p->arch->stack, PAGE_SIZE, MAP_RW);
+    mem_free(p->arch->stack, STACK_SIZE);
+    mem_free(p->arch->ist_stacks, (IST_COUNT - 1) * IST_STACK_SIZE);
+    mem_free(p->arch, sizeof(*p->arch));
+    *p = (struct pcpu){ 0 };
+}
+
+static bool can_start(const struct boot_info *bi)
+{
+    if (bi->n_cpus > 1 && (!bi->ap_trampoline || bi->ap_trampoline >= MIB)) {
+        log_warn("cpu", "no free page below 1 MiB to start other CPUs with; using one CPU");
+        return false;
+    }
+    if (paging_root() >> 32) {
+        log_warn("cpu", "loaded above 4 GiB, from where other CPUs cannot be started; using one CPU");
+        return false;
+    }
+    return true;
+}
+
+void pcpu_start_all(const struct boot_info *bi, void (*entry)(void))
+{
+    uint32_t n = can_start(bi) ? MIN(bi->n_cpus, PCPU_MAX) : 0;
+
+    ap_work = entry;
+    for (uint32_t i = 0; i < n; i++)
+        if (bi->cpu_apic_id[i] != cpus[0].apic_id)
+            cpu_halt(bi->cpu_apic_id[i]);
+    if (n > 1)
+        cpu_halt_wait();
+    for (uint32_t i = 0; i < n; i++)
+        if (bi->cpu_apic_id[i] != cpus[0].apic_id)
+            start_one(bi, bi->cpu_apic_id[i]);
+    log_info("cpu", "%u of %u CPUs running (list from %s)", pcpu_count, bi->n_cpus, bi->cpu_source);
+    atomic_store_explicit(&all_started, true, memory_order_release);
+}
+
+void pcpu_run(void (*work)(void))
+{
+    struct pcpu *p = this_pcpu();
+
+    if (!p->arch->stack)
+        stack_alloc(p);
+    cpu_stack_switch(stack_top(p), work);
+}
+
+/* ---- interrupts ---- */
+
+static void timer_irq(struct pcpu *p)
+{
+    p->n_timer++;
+    p->arch->timer_hw_tsc = 0;
+    if (!p->timer_tsc)
+        return;
+    if (rdtsc() < p->timer_tsc) {               /* it fired for an earlier wish, or the counter was too short */
+        p->arch->timer_hw_tsc = apic_timer_arm(p->timer_tsc);
+        return;
+    }
+    p->timer_tsc = 0;
+    p->timer_fired = true;
+}
+
+void pcpu_irq(unsigned vector)
+{
+    struct pcpu *p = this_pcpu();
+
+    if (vector == IRQ_VEC_SPURIOUS || (vector < IRQ_VEC_DEVICE && !apic_in_service(vector)))
+        return;                                 /* spurious, also of the masked PICs: no EOI */
+    apic_eoi();                                 /* also for what the firmware left pending */
+    if (vector == IRQ_VEC_TIMER) {
+        timer_irq(p);
+    } else if (vector == IRQ_VEC_KICK) {
+        p->n_kick++;
+        p->kicked = true;
+    } else if (vector >= IRQ_VEC_DEVICE && vector <= IRQ_VEC_DEVICE_MAX) {
+        p->n_device++;
+        atomic_fetch_or_explicit(&cpus[0].irq_pending, BIT32(vector - IRQ_VEC_DEVICE), memory_order_release);
+        if (p->index)
+            pcpu_kick(0);
+    }
+}
+
+uint8_t pcpu_irq_alloc(void)
+{
+    for (unsigned i = 0; i <= IRQ_VEC_DEVICE_MAX - IRQ_VEC_DEVICE; i++) {
+        if (!(vectors_used & BIT32(i))) {
+            vectors_used |= BIT32(i);
+            return (uint8_t)(IRQ_VEC_DEVICE + i);
+        }
+    }
+    return 0;
+}
+
+void pcpu_timer_set(uint64_t tsc)
+{
+    struct pcpu *p = this_pcpu();
+
+    if (tsc == p->timer_tsc)
+        return;
+    p->timer_tsc = tsc;
+    uint64_t hw = p->arch->timer_hw_tsc;
+    if (tsc && (!hw || tsc < hw || hw < rdtsc()))       /* the last: it fired a moment ago, or its interrupt was lost */
+        p->arch->timer_hw_tsc = apic_timer_arm(tsc);
+}
+
+void pcpu_watch_timers(void)
+{
+    uint64_t late = rdtsc() - clock_us_to_tsc(TIMER_LATE_US);
+    for (unsigned i = 1; i < pcpu_count; i++) {
+        const volatile uint64_t *hw = &cpus[i].arch->timer_hw_tsc, *wanted = &cpus[i].timer_tsc;
+        if (*wanted && *hw && *hw < late) {
+            cpus[i].n_timer_late++;
+            pcpu_kick(i);
+        }
+    }
+}
+
+void pcpu_kick(unsigned index)
+{
+    struct pcpu *to = pcpu_get(index);
+
+    if (to == this_pcpu())
+        to->kicked = true;
+    else
+        apic_send(to->apic_id, IRQ_VEC_KICK | ICR_ASSERT);
+}
+
+void pcpu_service_wanted(void)
+{
+    atomic_fetch_or(&cpus[0].irq_pending, IRQ_PENDING_SERVICE);
+    pcpu_kick(0);
+}
+
+void pcpu_idle(void)
+{
+    struct pcpu *p = this_pcpu();
+
+    if (p->kicked || p->timer_fired || atomic_load_explicit(&p->irq_pending, memory_order_acquire))
+        return;
+    uint64_t start = clock_us();
+    sti_hlt_cli();
+    p->idle_us += clock_us() - start;
+}

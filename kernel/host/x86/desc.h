@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/host/x86/desc.h - descriptor tables of one CPU: GDT, TSS and the shared IDT.  SDM 3A "Protected-Mode Memory Management". */
+#ifndef GODWIT_KERNEL_HOST_X86_DESC_H
+#define GODWIT_KERNEL_HOST_X86_DESC_H
+
+#include "kernel/lib/types.h"
+
+#define SEL_CODE 0x08
+#define SEL_DATA 0x10
+#define SEL_TSS  0x18
+
+/* Interrupt stacks: exceptions do not trust the stack that they interrupt. */
+enum { IST_NONE, IST_DF, IST_NMI, IST_MC, IST_EXC, IST_COUNT };
+#define IST_STACK_SIZE 8192ul
+
+struct tss {                            /* SDM 3A "64-Bit Task State Segment" */
+    uint32_t rsvd0;
+    uint32_t rsp[6];                    /* rsp0..2, low and high: ring 3 is not used */
+    uint32_t rsvd1[2];
+    uint32_t ist[14];                   /* ist1..7, low and high */
+    uint32_t rsvd2[2];
+    uint16_t rsvd3, io_map;
+};
+_Static_assert(sizeof(struct tss) == 104, "SDM 3A 64-bit TSS");
+_Static_assert(offsetof(struct tss, ist) == 36, "SDM 3A 64-bit TSS");
+
+/* Per CPU: what struct pcpu's arch points to. */
+struct pcpu_arch {
+    uint64_t gdt[5];                    /* null, code, data, TSS (two entries) */
+    struct tss tss;
+    uint64_t timer_hw_tsc;              /* [owner] when the hardware timer will fire; 0: it is not running */
+    void *stack;                        /* owned; NULL on the boot CPU until pcpu_run() */
+    uint8_t *ist_stacks;                /* owned: IST_COUNT-1 stacks */
+};
+
+/** Fill in a's GDT and TSS and load GDT, IDT, segments and TR.  GS base is lost.  a: has ist_stacks. */
+void desc_init(struct pcpu_arch *a);
+
+#endif

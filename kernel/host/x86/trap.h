@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/host/x86/trap.h - what an exception or interrupt leaves on the stack, and who handles it. */
+#ifndef GODWIT_KERNEL_HOST_X86_TRAP_H
+#define GODWIT_KERNEL_HOST_X86_TRAP_H
+
+#include "kernel/lib/types.h"
+
+/* Built by entry.S, lowest address first. */
+struct trap_frame {
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
+    uint64_t vector, error;
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+/** Called by entry.S for every vector, with IF=0. */
+void trap_dispatch(struct trap_frame *f);
+
+/** Print registers and a symbolized backtrace of f. */
+void trap_dump(const struct trap_frame *f);
+/** Print a backtrace that starts with code address rip and frame pointer rbp. */
+void trap_backtrace(uint64_t rip, uint64_t rbp);
+
+/** Handle host interrupt vector (>= 32): EOI and flags (kernel/host/pcpu.c). */
+void pcpu_irq(unsigned vector);
+
+#endif

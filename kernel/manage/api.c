@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/api.c - connections of the management interface: bytes between stream and HTTP machine, limits and times.
+ *
+ * A client can hold one connection slot, one TCP window and one answer's buffer for as long as it keeps asking; what it may not do is keep them and be
+ * silent.  net/ limits how many connections there are, and how long a handshake lasts. */
+#include "kernel/manage/api.h"
+
+#include <string.h>
+#include "kernel/manage/api_call.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "net/stream.h"
+
+#define CONNS_MAX    8
+#define IDLE_US      60000000u          /* between two requests */
+#define REQUEST_US   10000000u          /* from a request's first byte to its last; and for the client to take an answer */
+#define TURN_BYTES   4096               /* taken from one connection in one turn */
+
+struct conn {
+    struct stream *stream;              /* owned */
+    uint64_t deadline_us;
+    struct http_conn http;
+    char in[512];                       /* read and not yet taken by http */
+    size_t in_len;
+    char answer[API_ANSWER_MAX];
+};
+static struct conn *conns[CONNS_MAX];   /* owned */
+
+void api_accept(struct stream *s)
+{
+    unsigned i = 0;
+    while (i < CONNS_MAX && conns[i])
+        i++;
+    struct conn *c = i < CONNS_MAX ? mem_alloc(sizeof(*c)) : NULL;
+    if (!c) {
+        log_warn("api", "%s: turned away, %s", stream_peer(s)->name, i < CONNS_MAX ? "no memory" : "too many connections");
+        stream_close(s);
+        return;
+    }
+    c->stream = s;
+    c->deadline_us = clock_us() + IDLE_US;
+    http_init(&c->http);
+    conns[i] = c;
+}
+
+static void answer(struct conn *c)
+{
+    struct api_call call = { .http = &c->http, .client = stream_peer(c->stream) };
+    api_dispatch(&call, c->answer, sizeof(c->answer));
+    if (http_verb(&c->http) != HTTP_VERB_GET || call.status >= 400)
+        log_info("api", "%s: %s %s: %u", call.client->name, http_verb(&c->http) == HTTP_VERB_GET ? "GET" : "POST", http_path(&c->http), call.status);
+    http_answer(&c->http, call.status, call.type, call.extra, call.out.text.buf, call.out.text.len);
+    c->deadline_us = clock_us() + REQUEST_US;
+}
+
+/* Bytes of a request that comes before the answer to the last one is out stay in c->in, and in the stream. */
+static bool take_input(struct conn *c)
+{
+    size_t total = 0;
+    while (c->http.state == HTTP_READING && total < TURN_BYTES) {
+        if (!c->in_len)
+            c->in_len = stream_read(c->stream, c->in, sizeof(c->in));
+        if (!c->in_len)
+            break;
+        if (!c->http.n_read)
+            c->deadline_us = clock_us() + REQUEST_US;
+        size_t n = http_input(&c->http, c->in, c->in_len);
+        memmove(c->in, c->in + n, c->in_len -= n);
+        total += n;
+    }
+    return total > 0;
+}
+
+static bool give_output(struct conn *c)
+{
+    bool moved = false;
+    const char *p;
+    size_t len, n;
+    while ((p = http_output(&c->http, &len)) && (n = stream_write(c->stream, p, len))) {
+        http_output_done(&c->http, n);
+        c->deadline_us = clock_us() + (c->http.state == HTTP_READING ? IDLE_US : REQUEST_US);
+        moved = true;
+    }
+    if (moved)
+        stream_flush(c->stream);
+    return moved;
+}
+
+static bool conn_step(struct conn *c)
+{
+    bool moved = take_input(c);
+    if (c->http.state == HTTP_ASKED)
+        answer(c);
+    return give_output(c) || moved;
+}
+
+static bool conn_over(const struct conn *c)
+{
+    enum stream_status s = stream_status(c->stream);
+    return s == STREAM_CLOSED || s == STREAM_FAILED || c->http.state == HTTP_OVER || clock_us() >= c->deadline_us;
+}
+
+bool api_step(void)
+{
+    bool moved = false;
+    for (unsigned i = 0; i < CONNS_MAX; i++) {
+        if (!conns[i])
+            continue;
+        bool m = conn_step(conns[i]);
+        moved |= m;
+        if (m || !conn_over(conns[i]))
+            continue;
+        stream_close(conns[i]->stream);
+        mem_free(conns[i], sizeof(*conns[i]));
+        conns[i] = NULL;
+    }
+    return moved;
+}

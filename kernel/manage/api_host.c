@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/api_host.c - the host by the management interface: /v1/host and /v1/log. */
+#include "kernel/manage/api.h"
+#include "kernel/manage/api_call.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/version.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/host/log_sink.h"
+#include "kernel/peers/migration.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/vm/vm_manage.h"
+#include "net/net.h"
+
+static const struct config *conf;
+static const struct boot_info *boot;
+
+void api_init(const struct config *c, const struct boot_info *bi)
+{
+    conf = c;
+    boot = bi;
+}
+
+static void put_memory(struct json *j)
+{
+    struct page_stats p = page_stats();
+    json_object(j, "memory");
+    json_num(j, "total_bytes", p.total_bytes);
+    json_num(j, "free_bytes", p.free_bytes);
+    json_num(j, "promised_bytes", vm_memory_promised());
+    json_num(j, "promisable_bytes", vm_memory_promisable());
+    json_end(j);
+}
+
+static void put_cpus(struct json *j)
+{
+    json_array(j, "cpus");
+    for (unsigned i = 0; i < pcpu_count; i++) {
+        const struct pcpu *c = pcpu_get(i);
+        json_object(j, NULL);
+        json_bool(j, "online", atomic_load(&c->online));
+        json_num(j, "idle_us", c->idle_us);
+        json_end(j);
+    }
+    json_end(j);
+}
+
+static void put_peers(struct json *j)
+{
+    json_array(j, "peers");
+    for (unsigned i = 0; i < conf->n_peers; i++) {
+        const struct peer_config *p = &conf->peers[i];
+        json_object(j, NULL);
+        json_str(j, "name", p->name);
+        json_fmt(j, "address", "%u.%u.%u.%u", p->ip[0], p->ip[1], p->ip[2], p->ip[3]);
+        json_num(j, "port", p->port);
+        json_end(j);
+    }
+    json_end(j);
+}
+
+static void put_network(struct json *j)
+{
+    struct net_stats n = net_stats();
+    json_object(j, "network");
+    json_bool(j, "up", net_is_up());
+    json_num(j, "received_bytes", n.rx_bytes);
+    json_num(j, "sent_bytes", n.tx_bytes);
+    json_end(j);
+}
+
+void api_host(struct api_call *c)
+{
+    struct json *j = &c->out;
+    json_object(j, NULL);
+    json_str(j, "name", conf->host.name);
+    json_str(j, "version", GODWIT_VERSION);
+    json_str(j, "virtualization", cpu_ops ? cpu_ops->name : "none");
+    json_num(j, "tsc_khz", clock_tsc_hz / 1000);
+    json_num(j, "uptime_us", clock_us());
+    json_bool(j, "incoming", conf->host.incoming);
+    json_bool(j, "outgoing", conf->host.outgoing);
+    json_num(j, "max_jobs", conf->host.max_jobs);
+    json_num(j, "downtime_limit_ms", conf->host.downtime_limit_ms);
+    json_str(j, "client", c->client->name);
+    json_str(j, "role", c->client->trust == TRUST_OPERATE ? "operate" : "read");
+    put_memory(j);
+    put_cpus(j);
+    put_network(j);
+    put_peers(j);
+    api_lines(c, "details");
+    api_print("CPUs found by %s", boot->cpu_source);
+    net_describe(api_print);
+    api_lines_end();
+    json_end(j);
+}
+
+void api_log(struct api_call *c)
+{
+    c->type = "text/plain; charset=utf-8";
+    c->out.text.len = log_ring_copy(c->out.text.buf, MIN(c->out.text.cap, (size_t)LOG_RING_SIZE));
+}
+
+/* ---- evacuation ---- */
+
+void api_evacuate_show(struct api_call *c)
+{
+    const struct evacuation *e = evacuate_status();
+    struct json *j = &c->out;
+    json_object(j, NULL);
+    json_bool(j, "active", e->active);
+    json_bool(j, "ever", e->begun_us != 0);
+    json_num(j, "guests", e->n);
+    json_num(j, "over", e->n_over);
+    json_num(j, "failed", e->n_failed);
+    json_array(j, "items");
+    for (unsigned i = 0; i < e->n; i++) {
+        const struct evacuate_item *it = &e->item[i];
+        json_object(j, NULL);
+        json_str(j, "vm", it->guest);
+        json_num(j, "migration", it->job);
+        const struct job *job = it->job ? migration_job_numbered(it->job) : NULL;
+        json_str(j, "to", job ? job->peer : "");
+        json_bool(j, "over", it->over);
+        json_bool(j, "gone", it->over && it->err == HV_OK);
+        if (it->over && it->err) {
+            json_str(j, "code", hv_err_name(it->err));
+            json_str(j, "message", evacuate_reason(it));
+        }
+        json_end(j);
+    }
+    json_end(j);
+    json_end(j);
+}
+
+void api_evacuate_start(struct api_call *c)
+{
+    char why[256];
+    enum hv_err e = evacuate_start(why, sizeof(why));
+    if (e) {
+        api_fail(c, e, e == HV_E_NOENT ? 409 : 0, "%s", why);
+        return;
+    }
+    c->status = 202;
+    api_evacuate_show(c);
+}
+
+void api_evacuate_cancel(struct api_call *c)
+{
+    enum hv_err e = evacuate_cancel();
+    if (e)
+        api_fail(c, e, 409, "no evacuation is going on");
+    else
+        api_said(c, HV_OK, "no further guest moves away; moves that were past recall end as moves do");
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/api_metrics.c - /metrics: counters and gauges in Prometheus' text format 0.0.4.
+ *
+ * A metric is a name, its kind and a function that writes its samples; nothing is written for one without samples. */
+#include "kernel/manage/api_call.h"
+#include "kernel/host/clock.h"
+#include "kernel/lib/version.h"
+#include "net/net.h"
+#include "kernel/peers/migration.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/vm/vm_manage.h"
+
+typedef unsigned long long llu;
+typedef void sample_fn(struct text *t, const char *name);
+
+static void sample(struct text *t, const char *name, uint64_t value) { text_printf(t, "%s %llu\n", name, (llu)value); }
+
+static void sample_us(struct text *t, const char *name, const char *labels, uint64_t us)
+{
+    text_printf(t, "%s%s %llu.%06llu\n", name, labels, (llu)(us / 1000000), (llu)(us % 1000000));
+}
+
+/* ---- host ---- */
+
+static void build_info(struct text *t, const char *name) { text_printf(t, "%s{version=\"%s\"} 1\n", name, GODWIT_VERSION); }
+static void uptime(struct text *t, const char *name)          { sample_us(t, name, "", clock_us()); }
+static void memory_total(struct text *t, const char *name)    { sample(t, name, page_stats().total_bytes); }
+static void memory_free(struct text *t, const char *name)     { sample(t, name, page_stats().free_bytes); }
+static void memory_promised(struct text *t, const char *name) { sample(t, name, vm_memory_promised()); }
+
+static void cpu_idle(struct text *t, const char *name)
+{
+    for (unsigned i = 0; i < pcpu_count; i++) {
+        uint64_t us = pcpu_get(i)->idle_us;
+        text_printf(t, "%s{cpu=\"%u\"} %llu.%06llu\n", name, i, (llu)(us / 1000000), (llu)(us % 1000000));
+    }
+}
+
+static void cpu_interrupts(struct text *t, const char *name)
+{
+    for (unsigned i = 0; i < pcpu_count; i++) {
+        const struct pcpu *c = pcpu_get(i);
+        text_printf(t, "%s{cpu=\"%u\",kind=\"timer\"} %llu\n", name, i, (llu)c->n_timer);
+        text_printf(t, "%s{cpu=\"%u\",kind=\"kick\"} %llu\n", name, i, (llu)c->n_kick);
+        text_printf(t, "%s{cpu=\"%u\",kind=\"device\"} %llu\n", name, i, (llu)c->n_device);
+    }
+}
+
+/* ---- network ---- */
+
+static void net_rx_bytes(struct text *t, const char *name)   { sample(t, name, net_stats().rx_bytes); }
+static void net_tx_bytes(struct text *t, const char *name)   { sample(t, name, net_stats().tx_bytes); }
+static void net_rx_frames(struct text *t, const char *name)  { sample(t, name, net_stats().rx_frames); }
+static void net_tx_frames(struct text *t, const char *name)  { sample(t, name, net_stats().tx_frames); }
+static void net_rx_bad(struct text *t, const char *name)     { sample(t, name, net_stats().rx_bad); }
+static void net_heap(struct text *t, const char *name)       { sample(t, name, net_stats().heap_bytes); }
+
+static void net_connections(struct text *t, const char *name)
+{
+    struct net_stats n = net_stats();
+    text_printf(t, "%s{result=\"accepted\"} %llu\n", name, (llu)n.accepted);
+    text_printf(t, "%s{result=\"refused\"} %llu\n", name, (llu)n.refused);
+    text_printf(t, "%s{result=\"busy\"} %llu\n", name, (llu)n.busy);
+}
+
+/* ---- guests ---- */
+
+static bool is_built(const struct vm *vm) { return vm && vm_state(vm) != VM_STOPPED; }
+
+static void vm_states(struct text *t, const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        for (unsigned s = VM_STOPPED; vm_at(i) && s <= VM_INCOMING; s++)
+            text_printf(t, "%s{vm=\"%s\",state=\"%s\"} %u\n", name, vm_at(i)->config.name, vm_state_name((enum vm_state)s),
+                        atomic_load(&vm_at(i)->state) == s);
+}
+
+static void vm_memory(struct text *t, const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (vm_at(i))
+            text_printf(t, "%s{vm=\"%s\"} %llu\n", name, vm_at(i)->config.name, (llu)vm_at(i)->config.memory_bytes);
+}
+
+static void vm_backed(struct text *t, const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (is_built(vm_at(i)))
+            text_printf(t, "%s{vm=\"%s\"} %llu\n", name, vm_at(i)->config.name, (llu)(vm_at(i)->mem.n_backed * BLOCK_SIZE));
+}
+
+static void vm_dirty_faults(struct text *t, const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (is_built(vm_at(i)))
+            text_printf(t, "%s{vm=\"%s\"} %llu\n", name, vm_at(i)->config.name, (llu)vm_at(i)->dirty.n_faults);
+}
+
+static void vm_guest_time(struct text *t, const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        for (unsigned k = 0; is_built(vm_at(i)) && k < vm_at(i)->n_vcpus; k++) {
+            uint64_t us = clock_tsc_to_us(vm_at(i)->vcpus[k]->guest_tsc_ticks);
+            text_printf(t, "%s{vm=\"%s\",vcpu=\"%u\"} %llu.%06llu\n", name, vm_at(i)->config.name, k, (llu)(us / 1000000), (llu)(us % 1000000));
+        }
+}
+
+/* All vCPUs' sum: 16 guests with 8 vCPUs and 15 reasons each would fill the answer. */
+static void vm_exits_of(struct text *t, const char *name, const struct vm *vm, bool time)
+{
+    for (unsigned r = 0; r < VCPU_EXIT_COUNT; r++) {
+        uint64_t n = 0, ticks = 0;
+        for (unsigned k = 0; k < vm->n_vcpus; k++) {
+            n += vm->vcpus[k]->n_exits[r];
+            ticks += vm->vcpus[k]->exit_tsc[r];
+        }
+        uint64_t us = clock_tsc_to_us(ticks);
+        if (n && time)
+            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %llu.%06llu\n", name, vm->config.name, vcpu_exit_names[r], (llu)(us / 1000000),
+                        (llu)(us % 1000000));
+        else if (n)
+            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %llu\n", name, vm->config.name, vcpu_exit_names[r], (llu)n);
+    }
+}
+
+static void vm_exits(struct text *t, const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (is_built(vm_at(i)))
+            vm_exits_of(t, name, vm_at(i), false);
+}
+
+static void vm_exit_time(struct text *t, const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (is_built(vm_at(i)))
+            vm_exits_of(t, name, vm_at(i), true);
+}
+
+/* ---- moves ---- */
+
+static void migrations_total(struct text *t, const char *name)
+{
+    struct migration_counts m = migration_counts();
+    text_printf(t, "%s{outcome=\"moved\"} %llu\n", name, (llu)m.moved);
+    text_printf(t, "%s{outcome=\"failed\"} %llu\n", name, (llu)m.failed);
+    text_printf(t, "%s{outcome=\"arrived\"} %llu\n", name, (llu)m.arrived);
+}
+
+static void migrations_active(struct text *t, const char *name) { sample(t, name, migration_counts().active); }
+static void migration_bytes(struct text *t, const char *name)   { sample(t, name, migration_counts().wire_bytes); }
+
+static void migration_progress_percent(struct text *t, const char *name)
+{
+    const struct job *j;
+    for (unsigned i = 0; (j = migration_job(i)); i++)
+        if (!migration_job_over(j))
+            text_printf(t, "%s{vm=\"%s\",to=\"%s\"} %u.%02u\n", name, j->guest, j->peer, j->stats.percent / 100, j->stats.percent % 100);
+}
+
+static void last_blackout(struct text *t, const char *name)
+{
+    const struct job *j;
+    for (unsigned i = 0; (j = migration_job(i)); i++)
+        if (j->state == JOB_DONE) {
+            sample_us(t, name, "", j->stats.blackout.total);
+            return;
+        }
+}
+
+/* ---- all of them ---- */
+
+static const struct metric { const char *name, *kind, *help; sample_fn *samples; } metrics[] = {
+    { "godwit_build_info", "gauge", "Version of this hypervisor, as a label.", build_info },
+    { "godwit_uptime_seconds", "gauge", "Time since boot.", uptime },
+    { "godwit_memory_total_bytes", "gauge", "Host memory.", memory_total },
+    { "godwit_memory_free_bytes", "gauge", "Host memory that nobody uses.", memory_free },
+    { "godwit_memory_promised_bytes", "gauge", "Memory of guests that are not stopped, backed or not.", memory_promised },
+    { "godwit_cpu_idle_seconds_total", "counter", "Time that a processor waited.", cpu_idle },
+    { "godwit_cpu_interrupts_total", "counter", "Interrupts taken by the host.", cpu_interrupts },
+    { "godwit_network_receive_bytes_total", "counter", "Bytes from the network card.", net_rx_bytes },
+    { "godwit_network_receive_frames_total", "counter", "Frames from the network card.", net_rx_frames },
+    { "godwit_network_receive_errors_total", "counter", "Damaged frames from the network card.", net_rx_bad },
+    { "godwit_network_transmit_bytes_total", "counter", "Bytes to the network card.", net_tx_bytes },
+    { "godwit_network_transmit_frames_total", "counter", "Frames to the network card.", net_tx_frames },
+    { "godwit_network_connections_total", "counter", "Incoming connections of peers and clients.", net_connections },
+    { "godwit_network_heap_bytes", "gauge", "Memory that packets and connections hold.", net_heap },
+    { "godwit_vm_state", "gauge", "1 for the state that the guest is in.", vm_states },
+    { "godwit_vm_memory_bytes", "gauge", "Memory that the guest is told of.", vm_memory },
+    { "godwit_vm_backed_bytes", "gauge", "Host memory that the guest's memory takes.", vm_backed },
+    { "godwit_vm_guest_seconds_total", "counter", "Time that a vCPU ran guest code.", vm_guest_time },
+    { "godwit_vm_exits_total", "counter", "Exits from guest code.", vm_exits },
+    { "godwit_vm_exit_seconds_total", "counter", "Time spent handling exits.", vm_exit_time },
+    { "godwit_vm_dirty_log_faults_total", "counter", "Write faults that the dirty log has cost.", vm_dirty_faults },
+    { "godwit_migrations_total", "counter", "Moves that ended, and guests that arrived.", migrations_total },
+    { "godwit_migrations_active", "gauge", "Moves away from here that are under way.", migrations_active },
+    { "godwit_migration_wire_bytes_total", "counter", "Bytes that ended moves away from here put on the wire.", migration_bytes },
+    { "godwit_migration_progress_ratio", "gauge", "How far a move under way is.", migration_progress_percent },
+    { "godwit_migration_last_blackout_seconds", "gauge", "How long the last guest that moved away stood still.", last_blackout },
+};
+
+void api_metrics(struct api_call *c)
+{
+    struct text *t = &c->out.text;
+    c->type = "text/plain; version=0.0.4; charset=utf-8";
+    for (size_t i = 0; i < ARRAY_SIZE(metrics); i++) {
+        const struct metric *m = &metrics[i];
+        size_t before = t->len;
+        text_printf(t, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, m->kind);
+        size_t head = t->len;
+        m->samples(t, m->name);
+        if (t->len == head)
+            t->len = before;
+    }
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/api_migration.c - moves by the management interface: /v1/migrations. */
+#include <stdio.h>
+#include <string.h>
+#include "kernel/manage/api_call.h"
+#include "kernel/host/clock.h"
+#include "kernel/manage/operate.h"
+#include "kernel/peers/validate.h"
+
+static const char *state_name(enum job_state s)
+{
+    switch (s) {
+    case JOB_FREE: return "free";
+    case JOB_QUEUED: return "queued";
+    case JOB_CHOOSING: return "choosing";
+    case JOB_CONNECTING: return "connecting";
+    case JOB_MOVING: return "moving";
+    case JOB_RECONNECTING: return "in-doubt";
+    case JOB_DONE: return "moved";
+    case JOB_FAILED: return "failed";
+    }
+    return "?";
+}
+
+/* The job that the path names by its number, or NULL and the call has failed. */
+static const struct job *need_job(struct api_call *c)
+{
+    unsigned number = 0;
+    const char *p = c->arg;
+    for (; *p >= '0' && *p <= '9' && number < 100000000; p++)
+        number = number * 10 + (unsigned)(*p - '0');
+    const struct job *j = *p ? NULL : migration_job_numbered(number);
+    if (j)
+        return j;
+    api_fail(c, HV_E_NOENT, 0, "no move has the number %s, or it was long ago; GET /v1/migrations lists those that are known", c->arg);
+    return NULL;
+}
+
+/* The same, and it has not ended. */
+static const struct job *need_active_job(struct api_call *c)
+{
+    const struct job *j = need_job(c);
+    if (!j || !migration_job_over(j))
+        return j;
+    api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, state_name(j->state));
+    return NULL;
+}
+
+/* The fields of an object that is open. */
+static void put_job(struct json *o, const struct job *j)
+{
+    const struct mig_stats *s = &j->stats;
+    const char *doubt = migration_job_doubt(j);
+    json_num(o, "id", j->number);
+    json_str(o, "vm", j->guest);
+    json_str(o, "to", j->peer);
+    json_str(o, "state", doubt ? "in-doubt" : state_name(j->state));
+    if (doubt)
+        json_str(o, "doubt", doubt);
+    json_bool(o, "ended", migration_job_over(j));
+    json_num(o, "queue_position", migration_queue_position(j));
+    json_str(o, "phase", s->phase);
+    if (j->automatic)
+        json_str(o, "why_peer", j->why_peer);
+    json_str(o, "route", j->route);
+    json_num(o, "percent", j->state == JOB_DONE ? 100 : s->percent);
+    json_num(o, "round", s->round);
+    json_num(o, "age_us", clock_us() - j->asked_us);
+    json_num(o, "waited_us", (j->started_us ? j->started_us : j->ended_us ? j->ended_us : clock_us()) - j->asked_us);
+    json_num(o, "elapsed_us", j->started_us ? (j->ended_us ? j->ended_us : clock_us()) - j->started_us : 0);
+    json_num(o, "eta_us", s->eta_us);
+    json_num(o, "bytes_per_s", s->bytes_per_s);
+    json_num(o, "dirty_pages_per_s", s->dirty_pages_per_s);
+    json_num(o, "remaining_bytes", s->remaining_bytes);
+    json_num(o, "throttle_percent", s->throttle);
+    json_num(o, "wire_bytes", j->wire_bytes);
+    json_num(o, "blackout_us", s->blackout.total);
+    if (j->state != JOB_FAILED)
+        return;
+    json_object(o, "error");
+    json_str(o, "code", hv_err_name(j->err));
+    json_str(o, "message", j->text);
+    json_end(o);
+}
+
+static void put_blackout(struct json *o, const struct mig_blackout *b)
+{
+    json_object(o, "blackout");
+    json_num(o, "total_us", b->total);
+    json_num(o, "stop_us", b->stop);
+    json_num(o, "pages_us", b->pages);
+    json_num(o, "verify_us", b->verify);
+    json_num(o, "state_us", b->state);
+    json_num(o, "prepare_us", b->prepare);
+    json_num(o, "commit_us", b->commit);
+    json_num(o, "receiver_prepare_us", b->rx_prepare);
+    json_num(o, "receiver_run_us", b->rx_run);
+    json_num(o, "final_pages", b->final_pages);
+    json_num(o, "final_bytes", b->final_bytes);
+    json_num(o, "frames", b->frames);
+    json_end(o);
+}
+
+static void put_options(struct json *o, const struct move_options *opt)
+{
+    const uint8_t *ip = opt->network.ip;
+    json_object(o, "options");
+    json_bool(o, "lz4", opt->lz4);
+    json_bool(o, "live", opt->live);
+    if (opt->live)
+        json_str(o, "policy", mig_if_stuck_name(opt->if_stuck));
+    if (opt->network.prefix_len)
+        json_fmt(o, "network", "%u.%u.%u.%u/%u", ip[0], ip[1], ip[2], ip[3], opt->network.prefix_len);
+    json_num(o, "bandwidth_limit_mb", opt->bandwidth_limit_mb);
+    json_num(o, "downtime_limit_ms", opt->downtime_limit_ms);
+    json_bool(o, "verify", opt->verify);
+    json_end(o);
+}
+
+static void put_pages(struct json *o, const struct mig_stats *s)
+{
+    json_object(o, "pages");
+    json_num(o, "zero", s->pages.zero);
+    json_num(o, "lz4", s->pages.full_lz4);
+    json_num(o, "raw", s->pages.full_raw);
+    json_num(o, "delta", s->pages.delta);
+    json_num(o, "same", s->pages.same);
+    json_num(o, "skipped", s->pages.skipped);
+    json_end(o);
+    json_object(o, "stream_bytes");
+    json_num(o, "total", s->bytes_tx);
+    json_num(o, "lz4", s->bytes_full_lz4);
+    json_num(o, "raw", s->bytes_full_raw);
+    json_num(o, "delta", s->bytes_delta);
+    json_num(o, "other", s->bytes_meta);
+    json_end(o);
+}
+
+static void put_rounds(struct json *o, const struct mig_stats *s)
+{
+    json_array(o, "rounds");
+    for (unsigned i = 0; i < s->n_rounds; i++) {
+        const struct mig_round *r = &s->rounds[i];
+        json_object(o, NULL);
+        json_num(o, "start_us", r->start_us);
+        json_num(o, "us", r->us);
+        json_num(o, "pages", r->pages);
+        json_num(o, "bytes", r->bytes);
+        json_num(o, "dirty_pages", r->dirty_pages);
+        json_num(o, "dirty_pages_per_s", r->dirty_per_s);
+        json_num(o, "estimate_us", r->estimate_us);
+        json_num(o, "throttle_percent", r->throttle);
+        json_end(o);
+    }
+    json_end(o);
+}
+
+void api_migration_list(struct api_call *c)
+{
+    const struct job *j;
+    json_object(&c->out, NULL);
+    json_array(&c->out, "migrations");
+    for (unsigned i = 0; (j = migration_job(i)); i++) {
+        json_object(&c->out, NULL);
+        put_job(&c->out, j);
+        json_end(&c->out);
+    }
+    json_end(&c->out);
+    json_end(&c->out);
+}
+
+static void put_all(struct json *o, const struct job *j)
+{
+    json_object(o, NULL);
+    put_job(o, j);
+    put_options(o, &j->options);
+    put_blackout(o, &j->stats.blackout);
+    put_pages(o, &j->stats);
+    put_rounds(o, &j->stats);
+    json_end(o);
+}
+
+void api_migration_show(struct api_call *c)
+{
+    const struct job *j = need_job(c);
+    if (j)
+        put_all(&c->out, j);
+}
+
+void api_migration_start(struct api_call *c)
+{
+    struct move_options options;
+    char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], said[256];
+    const struct job *job;
+    migration_options(&options);
+    if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
+        return;
+    enum hv_err e = move_options_json(&c->in, &options, said, sizeof(said));
+    if (!e)
+        e = operate_migrate(vm, to, &options, &job, said, sizeof(said));
+    if (e) {
+        api_fail(c, e, 0, "%s", said);
+        return;
+    }
+    c->status = 202;
+    snprintf(c->extra, sizeof(c->extra), "Location: /v1/migrations/%u\r\n", job->number);
+    put_all(&c->out, job);
+}
+
+void api_migration_cancel(struct api_call *c)
+{
+    char said[256];
+    const struct job *j = need_active_job(c);
+    if (!j)
+        return;
+    enum hv_err e = operate_cancel(j->guest, said, sizeof(said));
+    api_said(c, e, said);
+}
+
+void api_migration_resolve(struct api_call *c)
+{
+    char said[640];
+    bool here, sure = false;
+    const struct job *j = need_active_job(c);
+    if (!j)
+        return;
+    if (json_get_bool(&c->in, "here", &here) || (json_get_bool(&c->in, "sure", &sure) == HV_E_INVAL)) {
+        api_fail(c, HV_E_INVAL, 0, "the body must say \"here\": true or false, and \"sure\": true to have it done");
+        return;
+    }
+    enum hv_err e = operate_resolve(j->guest, here, sure, said, sizeof(said));
+    api_said(c, e, said);
+}
+
+void api_validate(struct api_call *c)
+{
+    char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], why[160];
+    static struct validation v;         /* large; service pCPU only */
+    if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
+        return;
+    enum hv_err e = validate(vm, to, &v, why, sizeof(why));
+    if (e) {
+        api_fail(c, e, 0, "%s", why);
+        return;
+    }
+    struct json *o = &c->out;
+    c->status = v.known ? 200 : 202;
+    json_object(o, NULL);
+    json_str(o, "vm", vm);
+    json_str(o, "to", to);
+    json_bool(o, "known", v.known);
+    json_bool(o, "would_move", v.known && v.would_move);
+    json_num(o, "free_bytes", v.known ? v.free_bytes : 0);
+    json_array(o, "reasons");
+    for (char *line = v.text, *end; v.known && *line; line = end) {
+        end = line + strcspn(line, "\n");
+        end += *end ? (*end = 0, 1) : 0;
+        json_str(o, NULL, line);
+    }
+    json_end(o);
+    json_end(o);
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/api_route.c - from a request to its handler: paths, roles, bodies, errors.
+ *
+ * Portable: tests and the fuzzer link it with handlers of their own. */
+#include "kernel/manage/api_call.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define JSON_TYPE "application/json"
+
+struct route {
+    enum http_verb verb;
+    enum trust trust;                   /* the least that the client must be trusted with */
+    const char *path;                   /* one element may be '*' */
+    void (*handler)(struct api_call *c);
+    bool raw;                           /* the body is not JSON */
+    const char *what;
+};
+
+/* ---- answers ---- */
+
+static unsigned status_of(enum hv_err e)
+{
+    switch (e) {
+    case HV_OK: return 200;
+    case HV_E_INVAL: case HV_E_RANGE: case HV_E_PROTO: case HV_E_SHORT: case HV_E_VERSION: return 400;
+    case HV_E_AUTH: case HV_E_REFUSED: return 403;
+    case HV_E_NOENT: return 404;
+    case HV_E_EXIST: case HV_E_BUSY: case HV_E_AGAIN: case HV_E_CANCEL: case HV_E_GUEST: case HV_E_UNSUPP: return 409;
+    case HV_E_NOMEM: return 507;
+    case HV_E_CLOSED: case HV_E_TIMEOUT: case HV_E_IO: case HV_E_DIGEST: break;
+    }
+    return 500;
+}
+
+static void restart(struct api_call *c, unsigned status)
+{
+    json_init(&c->out, c->out.text.buf, c->out.text.cap);
+    c->type = JSON_TYPE;
+    c->status = status;
+}
+
+void api_fail(struct api_call *c, enum hv_err e, unsigned status, const char *fmt, ...)
+{
+    char text[640];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    restart(c, status ? status : status_of(e));
+    json_object(&c->out, NULL);
+    json_str(&c->out, "code", hv_err_name(e));
+    json_str(&c->out, "meaning", hv_err_text(e));
+    json_str(&c->out, "message", text);
+    json_end(&c->out);
+}
+
+void api_said(struct api_call *c, enum hv_err e, const char *said)
+{
+    if (e) {
+        api_fail(c, e, 0, "%s", said);
+        return;
+    }
+    json_object(&c->out, NULL);
+    json_str(&c->out, "message", said);
+    json_end(&c->out);
+}
+
+bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap)
+{
+    enum hv_err e = json_get_str(&c->in, key, out, cap);
+    if (e == HV_E_NOENT)
+        api_fail(c, HV_E_INVAL, 0, "the field \"%s\" is missing in the request's body", key);
+    else if (e)
+        api_fail(c, HV_E_INVAL, 0, "the field \"%s\" must be a string of at most %u bytes", key, (unsigned)cap - 1);
+    return !e;
+}
+
+/* ---- lines printed by functions that know nothing of us ---- */
+
+static struct api_call *lines_of;
+
+void api_lines(struct api_call *c, const char *key)
+{
+    json_array(&c->out, key);
+    lines_of = c;
+}
+
+void api_print(const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    json_str(&lines_of->out, NULL, text);
+}
+
+void api_lines_end(void)
+{
+    json_end(&lines_of->out);
+    lines_of = NULL;
+}
+
+/* ---- routes ---- */
+
+/* GET /v1: what there is. */
+static void list_routes(struct api_call *c);
+
+static const struct route routes[] = {
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1", list_routes, false, "this list" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/host", api_host, false, "processor, memory, network, peers" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/host/evacuate", api_evacuate_show, false, "how the evacuation goes on, or went" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate", api_evacuate_start, false, "move every guest away, each to the best peer" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate/cancel", api_evacuate_cancel, false, "stop it; moves that can still be cancelled are" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/log", api_log, false, "the last 64 KiB of the log, as text" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms", api_vm_list, false, "all guests" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms/*", api_vm_show, false, "one guest" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms/*/inspect", api_vm_inspect, false, "memory, exits by reason, registers" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/start", api_vm_start, false, "start a stopped guest" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/stop", api_vm_stop, false, "power a guest off at once" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/pause", api_vm_pause, false, "let a running guest stand still" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/resume", api_vm_resume, false, "let a paused guest go on" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms/*/console", api_vm_console_read, false, "what its console put out; ?since=BYTE" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, true, "input for its console, raw" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/migrations", api_migration_list, false, "moves away from here, newest first" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations", api_migration_start, false, "move a guest: {\"vm\": NAME, \"to\": PEER}" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/v1/migrations/*", api_migration_show, false, "one move, with all its figures" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/cancel", api_migration_cancel, false, "stop a move; the guest runs on here" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/resolve", api_migration_resolve, false,
+      "decide where a guest in doubt lives: {\"here\": true|false, \"sure\": true}" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, false, "would a move work: {\"vm\": NAME, \"to\": PEER}; repeat while 202" },
+    { HTTP_VERB_GET,  TRUST_READ,    "/metrics", api_metrics, false, "counters for Prometheus" },
+};
+
+static void list_routes(struct api_call *c)
+{
+    json_object(&c->out, NULL);
+    json_array(&c->out, "paths");
+    for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
+        json_object(&c->out, NULL);
+        json_str(&c->out, "method", routes[i].verb == HTTP_VERB_GET ? "GET" : "POST");
+        json_str(&c->out, "path", routes[i].path);
+        json_str(&c->out, "role", routes[i].trust == TRUST_READ ? "read" : "operate");
+        json_str(&c->out, "what", routes[i].what);
+        json_end(&c->out);
+    }
+    json_end(&c->out);
+    json_end(&c->out);
+}
+
+/* Does path fit the pattern?  The element at '*' goes into arg. */
+static bool matches(const char *pattern, const char *path, char arg[API_ARG_MAX])
+{
+    arg[0] = 0;
+    for (; *pattern; pattern++) {
+        if (*pattern != '*') {
+            if (*pattern != *path++)
+                return false;
+            continue;
+        }
+        size_t n = strcspn(path, "/");
+        if (!n || n >= API_ARG_MAX)
+            return false;
+        memcpy(arg, path, n);
+        arg[n] = 0;
+        path += n;
+    }
+    return !*path;
+}
+
+static const struct route *find_route(struct api_call *c)
+{
+    bool path_known = false;
+    for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
+        if (!matches(routes[i].path, http_path(c->http), c->arg))
+            continue;
+        path_known = true;
+        if (routes[i].verb == http_verb(c->http))
+            return &routes[i];
+    }
+    if (path_known)
+        api_fail(c, HV_E_UNSUPP, 405, "this path does not take this method; GET /v1 lists what there is");
+    else
+        api_fail(c, HV_E_NOENT, 0, "there is no path %s; GET /v1 lists those that there are", http_path(c->http));
+    return NULL;
+}
+
+static bool body_ok(struct api_call *c, const struct route *r)
+{
+    const char *why;
+    c->in.n = 0;
+    if (r->raw || !c->http->body_len)
+        return true;
+    enum hv_err e = json_parse(&c->in, c->http->body, c->http->body_len, &why);
+    if (e)
+        api_fail(c, HV_E_INVAL, 0, "the request's body is %s", why);
+    return !e;
+}
+
+static void refuse(struct api_call *c, unsigned status)
+{
+    const char *text = status == 413 ? "the body has more than 8192 bytes" : status == 414 ? "the path has more than 512 bytes" :
+                       status == 431 ? "the headers have more than 8192 bytes" : status == 505 ? "only HTTP/1.0 and 1.1 are spoken here" :
+                       status == 501 ? "no upgrade or tunnel here" : "this is no HTTP request";
+    api_fail(c, status == 505 ? HV_E_VERSION : status == 501 ? HV_E_UNSUPP : HV_E_PROTO, status, "%s", text);
+}
+
+static void run(struct api_call *c)
+{
+    const struct route *r = find_route(c);
+    if (!r)
+        return;
+    if (c->client->trust < r->trust)
+        api_fail(c, HV_E_AUTH, 403, "client %s may only read; [client %s] role = operate in this host's godwit.conf would allow it", c->client->name,
+                 c->client->name);
+    else if (body_ok(c, r))
+        r->handler(c);
+}
+
+void api_dispatch(struct api_call *c, char *buf, size_t cap)
+{
+    c->extra[0] = 0;
+    json_init(&c->out, buf, cap);
+    restart(c, 200);
+    if (http_refusal(c->http))
+        refuse(c, http_refusal(c->http));
+    else
+        run(c);
+    bool text = c->type != NULL && strcmp(c->type, JSON_TYPE) != 0;
+    if (text ? c->out.text.overflow : !json_good(&c->out))
+        api_fail(c, HV_E_NOMEM, 500, "the answer is larger than %u bytes%s", (unsigned)cap,
+                 c->out.misused ? ", or no JSON: a fault of the hypervisor's" : "");
+}

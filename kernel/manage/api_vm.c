@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/api_vm.c - guests by the management interface: /v1/vms. */
+#include <stdio.h>
+#include "kernel/manage/api_call.h"
+#include "kernel/host/clock.h"
+#include "kernel/vm/guest_console.h"
+#include "kernel/manage/operate.h"
+#include "kernel/peers/start.h"
+#include "kernel/dev/uart.h"
+#include "kernel/vm/vm_manage.h"
+
+/* The guest that the path names, or NULL and the call has failed. */
+static struct vm *need_vm(struct api_call *c)
+{
+    struct vm *vm = vm_find(c->arg);
+    if (!vm)
+        api_fail(c, HV_E_NOENT, 0, "no guest is named \"%s\"; GET /v1/vms lists those that there are", c->arg);
+    return vm;
+}
+
+/* The fields of an object that is open. */
+static void put_vm(struct json *j, const struct vm *vm)
+{
+    const struct vm_config *v = &vm->config;
+    json_str(j, "name", v->name);
+    json_str(j, "state", vm_state_name(vm_state(vm)));
+    json_bool(j, "moving", migration_is_moving(v->name));
+    json_num(j, "memory_bytes", v->memory_bytes);
+    json_num(j, "cpus", v->n_cpus);
+    json_str(j, "cpu", v->cpu);
+    json_bool(j, "autostart", v->autostart != AUTOSTART_NO);
+    struct start_status start = start_status(vm);
+    json_bool(j, "starting", start.state == START_ASKING);
+    if (start.state == START_ASKING || start.state == START_FAILED)
+        json_str(j, "start_text", start.text);
+    if (vm->crash_reason[0])
+        json_str(j, "crash_reason", vm->crash_reason);
+}
+
+void api_vm_list(struct api_call *c)
+{
+    json_object(&c->out, NULL);
+    json_array(&c->out, "vms");
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        if (!vm_at(i))
+            continue;
+        json_object(&c->out, NULL);
+        put_vm(&c->out, vm_at(i));
+        json_end(&c->out);
+    }
+    json_end(&c->out);
+    json_end(&c->out);
+}
+
+static void put_modules(struct json *j, const struct vm_config *v)
+{
+    char file[CONFIG_PATH_LEN];
+    const char *string;
+    json_array(j, "modules");
+    for (const char *m = NULL; (m = config_module_next(v, m, file, &string));)
+        json_str(j, NULL, m);
+    json_end(j);
+}
+
+void api_vm_show(struct api_call *c)
+{
+    const struct vm *vm = need_vm(c);
+    if (!vm)
+        return;
+    const struct vm_config *v = &vm->config;
+    struct json *j = &c->out;
+    json_object(j, NULL);
+    put_vm(j, vm);
+    json_fmt(j, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", v->mac[0], v->mac[1], v->mac[2], v->mac[3], v->mac[4], v->mac[5]);
+    json_str(j, "kernel", v->kernel);
+    json_str(j, "initrd", v->initrd);
+    put_modules(j, v);
+    json_str(j, "cmdline", v->cmdline);
+    json_bool(j, "nic", v->nic);
+    json_num(j, "disk_bytes", v->disk_bytes);
+    if (vm_state(vm) != VM_STOPPED)
+        json_num(j, "backed_bytes", vm->mem.n_backed * BLOCK_SIZE);
+    json_end(j);
+}
+
+static void act(struct api_call *c, enum hv_err (*verb)(const char *vm, char *said, size_t len))
+{
+    char said[256];
+    if (!need_vm(c))
+        return;
+    enum hv_err e = verb(c->arg, said, sizeof(said));
+    if (e == HV_E_NOENT)                        /* of something else than the path names: a kernel's file */
+        api_fail(c, e, 409, "%s", said);
+    else
+        api_said(c, e, said);
+}
+
+/* 202: the peers are asked first whether they have it; the guest's object says how that goes on. */
+void api_vm_start(struct api_call *c)
+{
+    char said[480];
+    bool force = false;
+    if (!need_vm(c))
+        return;
+    if (json_get_bool(&c->in, "force", &force) == HV_E_INVAL) {
+        api_fail(c, HV_E_INVAL, 0, "\"force\" must be true or false");
+        return;
+    }
+    enum hv_err e = operate_start(c->arg, force, said, sizeof(said));
+    if (e == HV_E_NOENT) {                      /* of something else than the path names: a kernel's file */
+        api_fail(c, e, 409, "%s", said);
+        return;
+    }
+    api_said(c, e == HV_E_AGAIN ? HV_OK : e, said);
+    if (e == HV_E_AGAIN)
+        c->status = 202;
+}
+
+void api_vm_stop(struct api_call *c)   { act(c, operate_stop); }
+void api_vm_pause(struct api_call *c)  { act(c, operate_pause); }
+void api_vm_resume(struct api_call *c) { act(c, operate_resume); }
+
+static void put_exits(struct json *j, const struct vm *vm)
+{
+    json_array(j, "vcpus");
+    for (unsigned i = 0; i < vm->n_vcpus; i++) {
+        const struct vcpu *v = vm->vcpus[i];
+        json_object(j, NULL);
+        json_num(j, "pcpu", v->pcpu);
+        json_bool(j, "halted", v->halted);
+        json_num(j, "guest_us", clock_tsc_to_us(v->guest_tsc_ticks));
+        json_object(j, "exits");
+        for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++)
+            if (v->n_exits[k])
+                json_num(j, vcpu_exit_names[k], v->n_exits[k]);
+        json_end(j);
+        json_end(j);
+    }
+    json_end(j);
+}
+
+void api_vm_inspect(struct api_call *c)
+{
+    struct vm *vm = need_vm(c);
+    if (!vm)
+        return;
+    struct json *j = &c->out;
+    json_object(j, NULL);
+    put_vm(j, vm);
+    if (vm_state(vm) != VM_STOPPED) {
+        json_num(j, "backed_bytes", vm->mem.n_backed * BLOCK_SIZE);
+        json_bool(j, "dirty_log", atomic_load(&vm->dirty.on));
+        put_exits(j, vm);
+    }
+    api_lines(c, "details");
+    vm_inspect(vm, api_print);
+    api_lines_end();
+    json_end(j);
+}
+
+/* ---- console: bytes as they are, since they need not be text ---- */
+
+void api_vm_console_read(struct api_call *c)
+{
+    const struct vm *vm = need_vm(c);
+    if (!vm)
+        return;
+    uint64_t at = http_query_num(c->http, "since", 0);
+    c->type = "application/octet-stream";
+    c->out.text.len = guest_console_read(vm, &at, c->out.text.buf, c->out.text.cap);
+    snprintf(c->extra, sizeof(c->extra), "Godwit-Console-Next: %llu\r\nGodwit-Vm-State: %s\r\n", (unsigned long long)at, vm_state_name(vm_state(vm)));
+}
+
+void api_vm_console_write(struct api_call *c)
+{
+    struct vm *vm = need_vm(c);
+    if (!vm)
+        return;
+    if (!vm->devices) {
+        api_fail(c, HV_E_BUSY, 0, "%s is %s; start it first", c->arg, vm_state_name(vm_state(vm)));
+        return;
+    }
+    json_object(&c->out, NULL);
+    json_num(&c->out, "taken", uart_put_input(vm, c->http->body, c->http->body_len));
+    json_end(&c->out);
+}

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/console.c - COM1 is in one of four modes: typing a command, waiting for a guest to start, watching a job, or attached to a guest's serial port.
+ * Log lines go to COM1 too, except while a guest is attached. */
+#include "kernel/manage/console.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/core/cpu_baseline.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/peers/dial.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/vm/guest_console.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/log_sink.h"
+#include "kernel/peers/migration.h"
+#include "kernel/manage/operate.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/serial.h"
+#include "kernel/peers/start.h"
+#include "kernel/dev/uart.h"
+#include "kernel/lib/version.h"
+#include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_manage.h"
+#include "net/net.h"
+
+#define LINE_MAX       256
+#define ARGS_MAX       (4 + MOVE_OPTIONS_WORDS)     /* one more than any command takes */
+#define PROGRESS_US    100000
+#define KEY_CTRL_C     0x03
+#define KEY_CTRL_U     0x15
+#define KEY_DETACH     0x1d             /* Ctrl-] */
+
+static const struct config *conf;
+static const struct boot_info *boot;
+static char line[LINE_MAX];
+static size_t line_len;
+static struct vm *attached;
+static uint64_t attached_at;            /* the next byte of its output: guest_console_read() */
+static const struct job *watched;
+static struct vm *starting;             /* `vm start` waits for the peers' word */
+static uint64_t progress_due;
+
+static void print(const char *fmt, ...) HV_PRINTF(1, 2);
+static void print(const char *fmt, ...)
+{
+    char buf[768];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(buf, sizeof(buf) - 2, fmt, ap);
+    va_end(ap);
+    size_t len = MIN((size_t)MAX(n, 0), sizeof(buf) - 3);
+    memcpy(buf + len, "\r\n", 2);
+    serial_write(buf, len + 2);
+}
+
+static void write_text(const char *s) { serial_write(s, strlen(s)); }
+
+static void prompt(void)
+{
+    char buf[64];
+    snprintf(buf, sizeof(buf), "godwit %s> ", conf->host.name);
+    write_text(buf);
+}
+
+/* ---- guest consoles ---- */
+
+static void show_attached(void)
+{
+    char buf[512];
+    for (size_t n; (n = guest_console_read(attached, &attached_at, buf, sizeof(buf)));)
+        serial_write(buf, n);
+}
+
+void console_attach(struct vm *vm)
+{
+    print("console of %s; Ctrl-] leaves it", vm->config.name);
+    log_com1_enable(false);
+    attached = vm;
+    attached_at = 0;
+    show_attached();
+}
+
+static void detach(void)
+{
+    log_com1_enable(true);
+    write_text("\r\n");
+    print("left the console of %s", attached->config.name);
+    attached = NULL;
+    prompt();
+}
+
+/* The guest stopped, crashed or moved away while somebody looked at it. */
+static void check_attached(void)
+{
+    enum vm_state s = vm_state(attached);
+    if (s == VM_STOPPED || s == VM_CRASHED) {
+        write_text("\r\n");
+        print("%s is %s here now%s%s", attached->config.name, vm_state_name(s), attached->crash_reason[0] ? ": " : "",
+              attached->crash_reason);
+        detach();
+    }
+}
+
+static void attached_key(char c)
+{
+    if (c == KEY_DETACH)
+        detach();
+    else if (attached->devices)
+        (void)uart_put_input(attached, &c, 1);
+}
+
+/* ---- watching a job ---- */
+
+static void watch_step(void)
+{
+    char text[160];
+    if (migration_job_over(watched)) {
+        write_text("\r\n");
+        migration_report(watched, print);
+        watched = NULL;
+        prompt();
+    } else if (clock_us() >= progress_due) {
+        progress_due = clock_us() + PROGRESS_US;
+        migration_progress(watched, text, sizeof(text));
+        write_text("\r");
+        write_text(text);
+        write_text("\033[K");
+    }
+}
+
+static void starting_step(void)
+{
+    struct start_status s = start_status(starting);
+    if (s.state == START_ASKING)
+        return;
+    if (s.state == START_STARTED)
+        print("%s started", starting->config.name);
+    else
+        print("error: %s", s.text);
+    starting = NULL;
+    prompt();
+}
+
+/* ---- commands ---- */
+
+static struct vm *need_vm(const char *name)
+{
+    struct vm *vm = vm_find(name);
+    if (!vm)
+        print("no guest is named \"%s\"; `vm list` shows those that there are", name);
+    return vm;
+}
+
+static void cmd_help(int argc, char **argv);
+
+/* Its addresses, in the order in which they are tried. */
+static void print_peer(const struct peer_config *p)
+{
+    uint8_t ip[CONFIG_MAX_ADDRESSES][4];
+    char text[CONFIG_MAX_ADDRESSES * 18] = "";
+    unsigned n = dial_order(conf, p, NULL, ip);
+    for (unsigned i = 0; i < n; i++) {
+        size_t at = strlen(text);
+        snprintf(text + at, sizeof(text) - at, "%s%u.%u.%u.%u", i ? ", " : "", ip[i][0], ip[i][1], ip[i][2], ip[i][3]);
+    }
+    print("peer %s: %s:%u", p->name, n ? text : "no address in [host] networks", p->port);
+}
+
+static void cmd_host(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    struct page_stats p = page_stats();
+    print("name: %s", conf->host.name);
+    print("version: Godwit %s", GODWIT_VERSION);
+    print("processor: %s, %u CPUs (from %s), TSC %llu kHz", cpu_ops ? cpu_ops->name : "no virtualization", pcpu_count, boot->cpu_source,
+          (unsigned long long)(clock_tsc_hz / 1000));
+    print("memory_total_kib: %llu", (unsigned long long)(p.total_bytes / KIB));
+    print("memory_free_kib: %llu", (unsigned long long)(p.free_bytes / KIB));
+    print("memory_promised_kib: %llu", (unsigned long long)(vm_memory_promised() / KIB));
+    print("uptime_ms: %llu", (unsigned long long)(clock_us() / 1000));
+    for (unsigned i = 0; i < pcpu_count; i++) {
+        const struct pcpu *c = pcpu_get(i);
+        print("cpu %u: %s, timer %llu (%llu late) kick %llu device %llu interrupts, idle %llu ms", i, atomic_load(&c->online) ? "online" : "off",
+              (unsigned long long)c->n_timer, (unsigned long long)c->n_timer_late, (unsigned long long)c->n_kick, (unsigned long long)c->n_device,
+              (unsigned long long)(c->idle_us / 1000));
+    }
+    net_describe(print);
+    for (unsigned i = 0; i < conf->n_peers; i++)
+        print_peer(&conf->peers[i]);
+}
+
+static void cmd_host_cpuid(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    cpu_pool_print(conf->host.name, cpuid_host, print);
+}
+
+static void cmd_vm_list(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    print("%-20s %-9s %8s %5s", "NAME", "STATE", "MEMORY", "CPUS");
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        struct vm *vm = vm_at(i);
+        char waits[256];
+        if (vm)
+            print("%-20s %-9s %4llu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
+                  (unsigned long long)(vm->config.memory_bytes / MIB), vm->config.n_cpus,
+                  migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason,
+                  start_status(vm).state == START_ASKING ? "  asks its peers before it starts: " : vm_disk_waiting(vm, waits, sizeof(waits)) ? "  " : "",
+                  start_status(vm).state == START_ASKING ? start_status(vm).text : waits);
+    }
+}
+
+/* What a verb of operate.h said, good or bad. */
+static void tell(enum hv_err e, const char *said) { print("%s%s", e ? "error: " : "", said); }
+
+static void run_verb(enum hv_err (*verb)(const char *vm, char *said, size_t len), const char *vm)
+{
+    char said[480];
+    enum hv_err e = verb(vm, said, sizeof(said));
+    tell(e, said);
+}
+
+static void cmd_vm_start(int argc, char **argv)
+{
+    char said[480];
+    bool force = argc > 1 && !strcmp(argv[1], "--force");
+    if (argc > 1 && !force) {
+        print("usage: vm start NAME [--force]");
+        return;
+    }
+    enum hv_err e = operate_start(argv[0], force, said, sizeof(said));
+    if (e == HV_E_AGAIN)
+        starting = vm_find(argv[0]);
+    else
+        tell(e, said);
+}
+
+static void cmd_vm_stop(int argc, char **argv)   { (void)argc, run_verb(operate_stop, argv[0]); }
+static void cmd_vm_pause(int argc, char **argv)  { (void)argc, run_verb(operate_pause, argv[0]); }
+static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_verb(operate_resume, argv[0]); }
+
+static void cmd_vm_inspect(int argc, char **argv)
+{
+    (void)argc;
+    struct vm *vm = need_vm(argv[0]);
+    if (vm)
+        vm_inspect(vm, print);
+}
+
+static void cmd_vm_console(int argc, char **argv)
+{
+    (void)argc;
+    struct vm *vm = need_vm(argv[0]);
+    if (vm && vm_state(vm) == VM_STOPPED)
+        print("error: %s is stopped; `vm start %s` first", argv[0], argv[0]);
+    else if (vm)
+        console_attach(vm);
+}
+
+static void cmd_migrate(int argc, char **argv)
+{
+    char said[256];
+    struct move_options options;
+    migration_options(&options);
+    enum hv_err e = move_options_words(argc - 2, argv + 2, &options, said, sizeof(said));
+    if (!e)
+        e = operate_migrate(argv[0], argv[1], &options, &watched, said, sizeof(said));
+    if (e)
+        tell(e, said);
+    progress_due = 0;
+}
+
+static void job_line(const struct job *j)
+{
+    char text[160];
+    if (j->state == JOB_DONE)
+        print("job %u %s -> %s: moved in %llu ms, blackout %llu.%llu ms, %llu bytes", j->number, j->guest, j->peer,
+              (unsigned long long)((j->ended_us - j->started_us) / 1000), (unsigned long long)(j->stats.blackout.total / 1000),
+              (unsigned long long)(j->stats.blackout.total / 100 % 10), (unsigned long long)j->wire_bytes);
+    else if (j->state == JOB_FAILED)
+        print("job %u %s -> %s: failed: %s", j->number, j->guest, j->peer, j->text);
+    else
+        migration_progress(j, text, sizeof(text)), print("job %u %s", j->number, text);
+}
+
+static void cmd_migrate_status(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    const struct job *j;
+    unsigned n = 0;
+    for (unsigned i = 0; (j = migration_job(i)); i++)
+        if (!migration_job_over(j) || i == 0)           /* what goes on, and the newest in any case */
+            job_line(j), n++;
+    if (!n)
+        print("no move has been asked for since this host started");
+}
+
+static void cmd_migrate_history(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    const struct job *j;
+    for (unsigned i = 0; (j = migration_job(i)); i++)
+        job_line(j);
+}
+
+static void cmd_migrate_report(int argc, char **argv)
+{
+    unsigned number = 0;
+    if (argc && !config_number(argv[0], 0, 1000000000, &number)) {
+        print("usage: migrate report [NUMBER]; `migrate history` shows the numbers");
+        return;
+    }
+    const struct job *j = argc ? migration_job_numbered(number) : migration_job(0);
+    if (j)
+        migration_report(j, print);
+    else
+        print(argc ? "error: no such job is remembered; `migrate history` lists them" : "no move has been asked for since this host started");
+}
+
+static void cmd_migrate_cancel(int argc, char **argv) { (void)argc, run_verb(operate_cancel, argv[0]); }
+
+static void cmd_migrate_resolve(int argc, char **argv)
+{
+    char said[640];
+    bool here = !strcmp(argv[1], "here"), sure = argc == 3 && !strcmp(argv[2], "--sure");
+    if ((!here && strcmp(argv[1], "there")) || (argc == 3 && !sure)) {
+        print("usage: migrate resolve NAME here|there [--sure]");
+        return;
+    }
+    enum hv_err e = operate_resolve(argv[0], here, sure, said, sizeof(said));
+    tell(e == HV_E_AGAIN ? HV_OK : e, said);
+    if (e == HV_E_AGAIN)
+        print("`migrate resolve %s %s --sure` does it", argv[0], argv[1]);
+}
+
+static void cmd_log(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    char *text = mem_alloc(LOG_RING_SIZE);
+    size_t n = text ? log_ring_copy(text, LOG_RING_SIZE) : 0;
+    for (size_t i = 0; i < n; i++)
+        serial_write(text[i] == '\n' ? "\r\n" : &text[i], text[i] == '\n' ? 2 : 1);
+    mem_free(text, LOG_RING_SIZE);
+}
+
+static void evacuation_print(void)
+{
+    const struct evacuation *e = evacuate_status();
+    if (!e->begun_us) {
+        print("no evacuation since this host started");
+        return;
+    }
+    print("evacuation: %s, %u of %u guest(s) gone, %u failed", e->active ? "goes on" : "over", e->n_over - e->n_failed, e->n, e->n_failed);
+    for (unsigned i = 0; i < e->n; i++) {
+        const struct evacuate_item *item = &e->item[i];
+        const struct job *j = item->job ? migration_job_numbered(item->job) : NULL;
+        if (item->err)
+            print("  %s stays: %s", item->guest, evacuate_reason(item));
+        else if (j && j->state == JOB_DONE)
+            print("  %s is at %s: %s", item->guest, j->peer, j->why_peer);
+        else if (j)
+            print("  %s: job %u, %s", item->guest, j->number, j->stats.phase);
+    }
+}
+
+static void cmd_host_evacuate(int argc, char **argv)
+{
+    char why[256];
+    if (argc && !strcmp(argv[0], "cancel")) {
+        print(evacuate_cancel() == HV_OK ? "cancelled; moves past COMMIT end by themselves" : "error: no evacuation goes on");
+    } else if (argc && strcmp(argv[0], "status")) {
+        print("usage: host evacuate [status | cancel]");
+    } else if (!argc && evacuate_start(why, sizeof(why)) != HV_OK) {
+        print("error: %s", why);
+    } else {
+        evacuation_print();
+    }
+}
+
+/* No guest is taken down by mistake. */
+static void go_down(enum evacuate_then how, int argc, char **argv)
+{
+    char why[400];
+    if (host_shutdown(how, argc > 0 && !strcmp(argv[0], "--force"), why, sizeof(why)) != HV_OK)
+        print("error: %s", why);
+    else if (evacuate_status()->n)
+        print("%u guest(s) are moved away first; `host evacuate status` shows how far, `host evacuate cancel` keeps the host up", evacuate_status()->n);
+}
+
+static void cmd_poweroff(int argc, char **argv) { go_down(EVACUATE_POWEROFF, argc, argv); }
+static void cmd_reboot(int argc, char **argv) { go_down(EVACUATE_REBOOT, argc, argv); }
+
+/* Longest command first where one begins like another. */
+static const struct command {
+    const char *words[2];               /* [1] NULL: a one-word command */
+    unsigned min_args, max_args;
+    const char *args, *help;
+    void (*run)(int argc, char **argv);
+} commands[] = {
+    { { "help", NULL }, 0, 1, "", "this list", cmd_help },
+    { { "host", "cpuid" }, 0, 0, "", "this host's processor, as lines for the file of [host] pool-cpuid", cmd_host_cpuid },
+    { { "host", "evacuate" }, 0, 1, "[status|cancel]", "move all guests away, each to the best peer", cmd_host_evacuate },
+    { { "host", NULL }, 0, 0, "", "this host: processor, memory, network, peers", cmd_host },
+    { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list },
+    { { "vm", "start" }, 1, 2, "NAME [--force]", "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start },
+    { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
+    { { "vm", "pause" }, 1, 1, "NAME", "let a running guest stand still", cmd_vm_pause },
+    { { "vm", "resume" }, 1, 1, "NAME", "let a paused guest go on", cmd_vm_resume },
+    { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect },
+    { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console },
+    { { "migrate", "status" }, 0, 0, "", "moves that wait or go on, and the newest", cmd_migrate_status },
+    { { "migrate", "history" }, 0, 0, "", "the last 64 moves, newest first", cmd_migrate_history },
+    { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; of the newest", cmd_migrate_report },
+    { { "migrate", "cancel" }, 1, 1, "NAME", "stop a move; the guest runs on here", cmd_migrate_cancel },
+    { { "migrate", "resolve" }, 2, 3, "NAME here|there [--sure]", "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
+    { { "migrate", NULL }, 2, 2 + MOVE_OPTIONS_WORDS, "NAME HOST|auto [OPTIONS]",
+      "move a running guest (auto: to the best peer) and watch; Ctrl-C stops watching only; a wrong option lists all", cmd_migrate },
+    { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log },
+    { { "poweroff", NULL }, 0, 1, "[--force]", "power this host off; what happens to guests: on-shutdown in their [vm]", cmd_poweroff },
+    { { "reboot", NULL }, 0, 1, "[--force]", "restart this host; likewise", cmd_reboot },
+};
+
+static void cmd_help(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        char left[48];
+        const struct command *c = &commands[i];
+        snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "", c->args);
+        print("  %-38s %s", left, c->help);
+    }
+}
+
+static int split(char *s, char **argv)
+{
+    int n = 0;
+    while (*s) {
+        while (*s == ' ' || *s == '\t')
+            *s++ = 0;
+        if (!*s || n == ARGS_MAX)
+            break;
+        argv[n++] = s;
+        while (*s && *s != ' ' && *s != '\t')
+            s++;
+    }
+    return n;
+}
+
+static void execute(char *text)
+{
+    char *argv[ARGS_MAX];
+    int argc = split(text, argv);
+    for (size_t i = 0; argc && i < ARRAY_SIZE(commands); i++) {
+        const struct command *c = &commands[i];
+        int words = c->words[1] ? 2 : 1, args = argc - words;
+        if (args < 0 || strcmp(argv[0], c->words[0]) || (c->words[1] && strcmp(argv[1], c->words[1])))
+            continue;
+        if ((unsigned)args < c->min_args || (unsigned)args > c->max_args)
+            print("usage: %s %s%s%s", c->words[0], c->words[1] ? c->words[1] : "", c->words[1] ? " " : "", c->args);
+        else
+            c->run(args, argv + words);
+        return;
+    }
+    if (argc)
+        print("no such command: \"%s\"; `help` lists them", argv[0]);
+}
+
+static void typed_key(char c)
+{
+    if (c == '\r' || c == '\n') {
+        write_text("\r\n");
+        line[line_len] = 0;
+        line_len = 0;
+        execute(line);
+        if (!attached && !watched && !starting)
+            prompt();
+    } else if (c == 0x7f || c == 0x08) {
+        if (line_len)
+            line_len--, write_text("\b \b");
+    } else if (c == KEY_CTRL_U || c == KEY_CTRL_C) {
+        line_len = 0;
+        write_text("\r\033[K");
+        prompt();
+    } else if (c >= ' ' && c < 0x7f && line_len < LINE_MAX - 1) {
+        line[line_len++] = c;
+        serial_write(&c, 1);
+    }
+}
+
+static void watching_key(char c)
+{
+    if (c != KEY_CTRL_C)
+        return;
+    write_text("\r\n");
+    print("the move goes on; `migrate status` shows it");
+    watched = NULL;
+    prompt();
+}
+
+static void starting_key(char c)
+{
+    if (c == KEY_CTRL_C)
+        (void)!start_cancel(starting);  /* starting_step() says the rest */
+}
+
+/* A log line came while somebody types: show again what is typed so far. */
+static void redraw(void)
+{
+    static unsigned seen;
+    unsigned lines = log_com1_lines();
+    if (lines == seen)
+        return;
+    seen = lines;
+    if (line_len && !attached && !watched && !starting) {
+        prompt();
+        serial_write(line, line_len);
+    }
+}
+
+bool console_step(void)
+{
+    if (starting)
+        starting_step();                /* before the new life's first output is taken */
+    redraw();
+    bool moved = guest_console_step();
+    if (attached)
+        show_attached();
+    for (int c; (c = serial_getc()) >= 0; moved = true) {
+        if (attached)
+            attached_key((char)c);
+        else if (watched)
+            watching_key((char)c);
+        else if (starting)
+            starting_key((char)c);
+        else
+            typed_key((char)c);
+    }
+    if (attached)
+        check_attached();
+    if (watched)
+        watch_step();
+    return serial_step() || moved;
+}
+
+void console_init(const struct config *c, const struct boot_info *bi)
+{
+    conf = c;
+    boot = bi;
+    write_text("\r\n");
+    print("Godwit %s on %s.  `help` lists the commands.", GODWIT_VERSION, c->host.name);
+    prompt();
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/ask.c - questions to peers: one stream and one asking machine (migrate/ask.c) per peer, shared by all questions. */
+#include "kernel/peers/ask.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/peers/dial.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/peers/stream_io.h"
+#include "kernel/vm/vm_state.h"
+#include "migrate/ask.h"
+
+#define LINK_IDLE_US 1000000            /* a stream without questions is closed after so long */
+
+struct link {
+    bool dialling;
+    struct dial dial;
+    struct stream *stream;              /* owned, or NULL; open */
+    struct mig_ask *m;                  /* owned, or NULL */
+    struct ask *current;                /* whose question is out; NULL: none */
+    unsigned round;                     /* its reply's, when it was put */
+    uint64_t put_us, used_us;
+};
+
+static const struct config *conf;
+static struct link links[CONFIG_MAX_PEERS];
+static struct ask *asks;
+
+static const struct mig_mem engine_mem = { mem_alloc, mem_free };
+
+void ask_init(const struct config *c) { conf = c; }
+
+struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket)
+{
+    struct ask *a = mem_alloc(sizeof(*a));
+    if (!a)
+        return NULL;
+    a->kind = kind;
+    a->vm = vm;
+    if (ticket)
+        a->ticket = *ticket;
+    a->n = conf->n_peers;
+    a->next = asks;
+    asks = a;
+    return a;
+}
+
+static void link_close(struct link *l)
+{
+    dial_end(&l->dial);
+    if (l->stream)
+        stream_close(l->stream);
+    mig_ask_destroy(l->m);
+    *l = (struct link){ .stream = NULL };
+}
+
+void ask_end(struct ask *a)
+{
+    if (!a)
+        return;
+    for (unsigned i = 0; i < conf->n_peers; i++)
+        if (links[i].current == a)
+            link_close(&links[i]);      /* its answer would be taken for another one's */
+    for (struct ask **p = &asks; *p; p = &(*p)->next)
+        if (*p == a) {
+            *p = a->next;
+            break;
+        }
+    mem_free(a, sizeof(*a));
+}
+
+bool ask_done(const struct ask *a)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->reply[i].state == ASK_WAITING)
+            return false;
+    return true;
+}
+
+static void reply_failed(struct ask_reply *r, enum hv_err e, const char *text)
+{
+    r->state = ASK_FAILED;
+    r->err = e;
+    r->find = MIG_F_NONE;
+    r->at_us = clock_us();
+    snprintf(r->text, sizeof(r->text), "%s", text[0] ? text : hv_err_text(e));
+}
+
+/* Peer i is no help now: all who wait for it hear that. */
+static void link_failed(unsigned i, enum hv_err e, const char *text)
+{
+    char why[400];
+    snprintf(why, sizeof(why), "%s", text);         /* text may be the stream's */
+    link_close(&links[i]);
+    for (struct ask *a = asks; a; a = a->next)
+        if (a->reply[i].state == ASK_WAITING)
+            reply_failed(&a->reply[i], e, why);
+}
+
+/* Put the next question to peer i; an answer that needs no asking is given at once. */
+static void question_put(unsigned i)
+{
+    static uint8_t offer[MIG_OFFER_MAX];            /* service pCPU only */
+    struct link *l = &links[i];
+    struct ask *a = asks;
+    size_t len;
+    while (a && a->reply[i].state != ASK_WAITING)
+        a = a->next;
+    if (!a)
+        return;
+    enum hv_err e;
+    if (a->kind == ASK_FIND)
+        e = mig_ask_find(l->m, a->vm->config.name, &a->ticket, clock_us());
+    else if (vm_state(a->vm) == VM_STOPPED)
+        e = HV_E_NOENT;
+    else if (!(e = vm_offer_write(a->vm, offer, sizeof(offer), &len)))
+        e = mig_ask_probe(l->m, a->vm->config.name, a->vm->mem.n_gfns, offer, len, clock_us());
+    if (e)
+        reply_failed(&a->reply[i], e, "");
+    else {
+        l->current = a;
+        l->round = a->reply[i].round;
+        l->put_us = clock_us();
+    }
+}
+
+static void answer_take(unsigned i, const struct mig_answer *answer)
+{
+    struct ask_reply *r = &links[i].current->reply[i];
+    links[i].current = NULL;
+    links[i].used_us = clock_us();
+    if (r->round != links[i].round)
+        return;
+    r->state = ASK_ANSWERED;
+    r->find = answer->find;
+    r->ticket = answer->ticket;
+    r->free_bytes = answer->free_bytes;
+    r->n_reasons = answer->n_reasons;
+    r->at_us = links[i].put_us;
+    snprintf(r->text, sizeof(r->text), "%s", answer->text);
+}
+
+static bool open_step(unsigned i)
+{
+    static struct mig_answer answer;                /* large; service pCPU only */
+    struct link *l = &links[i];
+    if (!l->m && mig_ask_create(&engine_mem, clock_us(), &l->m) != HV_OK) {
+        link_failed(i, HV_E_NOMEM, "no memory on this host for a question");
+        return false;
+    }
+    bool moved = stream_pump_in(mig_ask_io(l->m), l->stream);
+    if (!l->current)
+        question_put(i);
+    enum hv_err e = mig_ask_step(l->m, clock_us(), &answer);
+    if (e == HV_OK && l->current)
+        answer_take(i, &answer);
+    else if (e != HV_E_AGAIN) {
+        link_failed(i, e, answer.text);
+        return true;
+    }
+    moved |= stream_pump_out(mig_ask_io(l->m), l->stream, false);
+    if (!moved && stream_gone(l->stream)) {
+        link_failed(i, stream_gone_error(l->stream), stream_reason(l->stream));
+        return true;
+    }
+    return moved || e == HV_OK;
+}
+
+static bool wanted(unsigned i)
+{
+    for (const struct ask *a = asks; a; a = a->next)
+        if (a->reply[i].state == ASK_WAITING)
+            return true;
+    return false;
+}
+
+static bool link_step(unsigned i)
+{
+    struct link *l = &links[i];
+    if (!wanted(i)) {
+        if ((l->stream || l->dialling) && clock_us() - l->used_us > LINK_IDLE_US)
+            link_close(l);
+        return false;
+    }
+    if (l->stream)
+        return open_step(i);
+    if (!l->dialling) {
+        dial_begin(&l->dial, conf, &conf->peers[i], NULL);
+        l->dialling = true;
+        l->used_us = clock_us();
+    }
+    switch (dial_step(&l->dial)) {
+    case DIAL_WAIT:
+        return false;
+    case DIAL_FAILED:
+        link_failed(i, l->dial.err, l->dial.text);
+        return false;
+    case DIAL_OPEN:
+        l->stream = dial_take(&l->dial);
+        l->dialling = false;
+        break;
+    }
+    return true;
+}
+
+bool ask_step(void)
+{
+    bool moved = false;
+    for (unsigned i = 0; i < conf->n_peers; i++)
+        moved |= link_step(i);
+    return moved;
+}

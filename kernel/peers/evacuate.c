@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/evacuate.c - see evacuate.h. */
+#include "kernel/peers/evacuate.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/migration.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/serial.h"
+
+static struct evacuation now;
+static const struct config *conf;
+
+void evacuate_init(const struct config *c) { conf = c; }
+
+const struct evacuation *evacuate_status(void) { return &now; }
+
+const char *evacuate_reason(const struct evacuate_item *item)
+{
+    const struct job *j = item->job ? migration_job_numbered(item->job) : NULL;
+    return j && j->err ? j->text : item->text;
+}
+
+static void item_over(struct evacuate_item *i, enum hv_err err)
+{
+    i->over = true;
+    i->err = err;
+    now.n_over++;
+    now.n_failed += err != HV_OK;
+}
+
+static void item_add(struct vm *vm)
+{
+    struct evacuate_item *i = &now.item[now.n++];
+    const struct job *j = migration_of(vm->config.name);        /* it may be leaving already, by whoever's wish */
+    struct move_options options;
+    migration_options(&options);
+    snprintf(i->guest, sizeof(i->guest), "%s", vm->config.name);
+    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, &j, i->text, sizeof(i->text));
+    if (e)
+        item_over(i, e);
+    else
+        i->job = j->number;
+}
+
+/* The guests that are to go: all, or those that say so. */
+static bool is_to_go(const struct vm *vm, enum evacuate_then then)
+{
+    return vm && vm_state(vm) != VM_STOPPED && (then == EVACUATE_STAY || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
+}
+
+static enum hv_err begin(enum evacuate_then then, char *why, size_t why_len)
+{
+    if (now.active) {
+        snprintf(why, why_len, "an evacuation goes on already: `host evacuate status`");
+        return HV_FAIL(HV_E_BUSY);
+    }
+    now = (struct evacuation){ .active = true, .then = then, .begun_us = clock_us() };
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (is_to_go(vm_at(i), then))
+            item_add(vm_at(i));
+    log_info("host", "evacuation: %u guest(s) are to go", now.n);
+    return HV_OK;
+}
+
+enum hv_err evacuate_start(char *why, size_t why_len)
+{
+    if (!conf->host.outgoing) {
+        snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", conf->host.name);
+        return HV_FAIL(HV_E_REFUSED);
+    }
+    if (!conf->n_peers) {
+        snprintf(why, why_len, "this host has no [peer] in godwit.conf");
+        return HV_FAIL(HV_E_NOENT);
+    }
+    return begin(EVACUATE_STAY, why, why_len);
+}
+
+enum hv_err evacuate_cancel(void)
+{
+    if (!now.active)
+        return HV_FAIL(HV_E_NOENT);
+    now.then = EVACUATE_STAY;
+    for (unsigned i = 0; i < now.n; i++)
+        if (!now.item[i].over)
+            (void)!migration_cancel(now.item[i].guest, "the evacuation was cancelled");     /* too late: it ends by itself */
+    return HV_OK;
+}
+
+/* ---- going down ---- */
+
+static void go_down(enum evacuate_then how)
+{
+    log_info("host", "%s", how == EVACUATE_REBOOT ? "reboots" : "powers off");
+    serial_flush();
+    if (how == EVACUATE_REBOOT)
+        power_reset();
+    power_off();
+}
+
+/* Names of the guests that neither stop nor move when the host goes down. */
+static unsigned names_in_the_way(char *names, size_t len)
+{
+    unsigned n = 0;
+    names[0] = 0;
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        const struct vm *vm = vm_at(i);
+        if (!vm || vm_state(vm) == VM_STOPPED)
+            continue;
+        bool arriving = vm_state(vm) == VM_INCOMING, moving = migration_is_moving(vm->config.name);
+        if (!arriving && !moving && vm->config.on_shutdown != ON_SHUTDOWN_REFUSE)
+            continue;
+        size_t at = strlen(names);
+        snprintf(names + at, len - at, "%s%s%s", n ? ", " : "", vm->config.name, arriving ? " (arriving)" : moving ? " (moving)" : "");
+        n++;
+    }
+    return n;
+}
+
+enum hv_err host_shutdown(enum evacuate_then how, bool force, char *why, size_t why_len)
+{
+    char names[200];
+    unsigned n = names_in_the_way(names, sizeof(names));
+    if (force)
+        go_down(how);
+    if (n) {
+        snprintf(why, why_len, "%u guest(s) run here: %s. Move or stop them first (or say on-shutdown = stop or evacuate in their [vm]), or add --force", n,
+                 names);
+        return HV_FAIL(HV_E_BUSY);
+    }
+    return begin(how, why, why_len);
+}
+
+/* All that were to go are over. */
+static void end(void)
+{
+    char why[300];
+    enum evacuate_then then = now.then;
+    now.active = false;
+    now.ended_us = clock_us();
+    for (unsigned i = 0; i < now.n; i++)
+        if (now.item[i].err)
+            log_warn("host", "evacuation: %s stays here: %s", now.item[i].guest, evacuate_reason(&now.item[i]));
+    log_info("host", "evacuation: %u of %u guest(s) are gone, in %llu ms", now.n - now.n_failed, now.n,
+             (unsigned long long)((now.ended_us - now.begun_us) / 1000));
+    if (then == EVACUATE_STAY)
+        return;
+    if (now.n_failed) {
+        log_error("host", "does not go down: %u guest(s) could not be moved; move or stop them, or add --force", now.n_failed);
+        return;
+    }
+    if (names_in_the_way(why, sizeof(why))) {           /* started or changed meanwhile */
+        log_error("host", "does not go down, because of %s", why);
+        return;
+    }
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (vm_at(i) && vm_state(vm_at(i)) != VM_STOPPED) {
+            log_info("host", "%s is stopped, as its on-shutdown says", vm_at(i)->config.name);
+            vm_stop(vm_at(i));
+        }
+    go_down(then);
+}
+
+bool evacuate_step(void)
+{
+    if (!now.active)
+        return false;
+    for (unsigned k = 0; k < now.n; k++) {
+        struct evacuate_item *i = &now.item[k];
+        const struct job *j = i->over ? NULL : migration_job_numbered(i->job);
+        if (!i->over && (!j || migration_job_over(j)))
+            item_over(i, j ? j->err : HV_E_NOENT);
+    }
+    if (now.n_over < now.n)
+        return false;
+    end();
+    return true;
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/migration.c - the list of moves away from this host: those that wait, go on, and are over; and the turn of every move.
+ *
+ * A job has one of MIGRATION_JOBS places and keeps it after its end, with all its figures, until no place is free and no older job is over.  It waits
+ * until [host] max-jobs lets it begin, in the order of numbers; then it is migration_out.c's.  A guest has one job at a time that is not over.
+ *
+ * Elsewhere: what a job does (migration_out.c), guests that come (migration_in.c), a job in words (migration_report.c), several jobs at once and
+ * what becomes of the host then (evacuate.c). */
+#include "kernel/peers/migration_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/panic.h"
+#include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_manage.h"
+
+static const struct config *conf;
+static struct outgoing *outgoing;       /* [MIGRATION_JOBS] */
+static unsigned last_number;
+static struct migration_counts counts;  /* all but active */
+
+void migration_init(const struct config *c)
+{
+    conf = c;
+    outgoing = mem_alloc(MIGRATION_JOBS * sizeof(*outgoing));
+    if (!outgoing)
+        panic("no memory at boot for %u jobs", MIGRATION_JOBS);
+    outgoing_init(c, &counts);
+    incoming_init(c, &counts);
+}
+
+/* ---- the queue ---- */
+
+static bool job_active(const struct outgoing *o) { return o->job.state != JOB_FREE && !migration_job_over(&o->job); }
+
+/* Those that take part in the limit.  A job in doubt only waits, and may do so for days. */
+static unsigned jobs_under_way(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        n += outgoing[i].job.state == JOB_CHOOSING || outgoing[i].job.state == JOB_CONNECTING || outgoing[i].job.state == JOB_MOVING;
+    return n;
+}
+
+static struct outgoing *queue_head(void)
+{
+    struct outgoing *head = NULL;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        if (outgoing[i].job.state == JOB_QUEUED && (!head || outgoing[i].job.number < head->job.number))
+            head = &outgoing[i];
+    return head;
+}
+
+unsigned migration_queue_position(const struct job *j)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        n += outgoing[i].job.state == JOB_QUEUED && outgoing[i].job.number < j->number;
+    return j->state == JOB_QUEUED ? n : 0;
+}
+
+static bool queue_step(void)
+{
+    struct outgoing *head = queue_head();
+    if (!head || jobs_under_way() >= conf->host.max_jobs)
+        return false;
+    outgoing_start(head);
+    return true;
+}
+
+bool migration_step(void)
+{
+    bool moved = queue_step();
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        moved |= outgoing_step(&outgoing[i]);
+    return incoming_step() || moved;
+}
+
+/* ---- finding jobs ---- */
+
+static struct outgoing *job_of(const char *guest)
+{
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        if (job_active(&outgoing[i]) && !strcmp(outgoing[i].job.guest, guest))
+            return &outgoing[i];
+    return NULL;
+}
+
+const struct job *migration_of(const char *guest)
+{
+    const struct outgoing *o = job_of(guest);
+    return o ? &o->job : NULL;
+}
+
+struct migration_counts migration_counts(void)
+{
+    struct migration_counts c = counts;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+        c.active += job_active(&outgoing[i]);
+    return c;
+}
+
+bool migration_left(const char *guest, const char *asker, uint64_t within_us, const char **to)
+{
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++) {
+        const struct job *j = &outgoing[i].job;
+        if (j->state != JOB_DONE || strcmp(j->guest, guest) || !strcmp(j->peer, asker) || clock_us() - j->ended_us > within_us)
+            continue;
+        *to = j->peer;
+        return true;
+    }
+    return false;
+}
+
+const struct job *migration_job(unsigned i)
+{
+    const struct job *j = NULL;         /* numbers may have gaps: a job in doubt outlives later ones */
+    unsigned below = last_number + 1;
+    for (unsigned n = 0; n <= i; n++, below = j->number) {
+        j = NULL;
+        for (unsigned k = 0; k < MIGRATION_JOBS; k++)
+            if (outgoing[k].job.number < below && outgoing[k].job.number && (!j || outgoing[k].job.number > j->number))
+                j = &outgoing[k].job;
+        if (!j)
+            return NULL;
+    }
+    return j;
+}
+
+const struct job *migration_job_numbered(unsigned number)
+{
+    for (unsigned k = 0; k < MIGRATION_JOBS; k++)
+        if (number && outgoing[k].job.number == number)
+            return &outgoing[k].job;
+    return NULL;
+}
+
+/* ---- what people ask for ---- */
+
+/* A free slot, or the oldest ended job's. */
+static struct outgoing *job_slot(void)
+{
+    struct outgoing *best = NULL;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++) {
+        struct outgoing *o = &outgoing[i];
+        if (!job_active(o) && (!best || o->job.number < best->job.number))
+            best = o;
+    }
+    return best;
+}
+
+static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
+{
+    if (!conf->host.outgoing) {
+        snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", conf->host.name);
+        return HV_FAIL(HV_E_REFUSED);
+    }
+    bool moving = migration_is_moving(vm->config.name);
+    if (vm_state(vm) != VM_RUNNING || moving) {
+        char waits[200];
+        bool waiting = vm_disk_waiting(vm, waits, sizeof(waits));
+        snprintf(why, why_len, "%s is %s%s%s; only a running guest can be moved, once at a time", vm->config.name,
+                 moving ? "moving already" : vm_state_name(vm_state(vm)),
+                 waiting ? ", " : "", waits);
+        return HV_FAIL(HV_E_BUSY);
+    }
+    return HV_OK;
+}
+
+void migration_options(struct move_options *o) { move_options_default(conf, o); }
+
+/* Is there a way to peer (NULL: to some peer) over the network that the options name? */
+static bool way_exists(const struct peer_config *peer, const struct move_options *o)
+{
+    uint8_t ip[CONFIG_MAX_ADDRESSES][4];
+    for (unsigned i = 0; i < conf->n_peers; i++)
+        if ((!peer || peer == &conf->peers[i]) && dial_order(conf, &conf->peers[i], &o->network, ip))
+            return true;
+    return !conf->n_peers;              /* said elsewhere */
+}
+
+enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *options, const struct job **out,
+                              char *why, size_t why_len)
+{
+    enum hv_err e = may_start(vm, why, why_len);
+    if (e)
+        return e;
+    if (options->network.prefix_len && !way_exists(peer, options)) {
+        const uint8_t *n = options->network.ip;
+        snprintf(why, why_len, "%s%s has no address in %u.%u.%u.%u/%u that is in [host] networks as well", peer ? "peer " : "no peer",
+                 peer ? peer->name : "", n[0], n[1], n[2], n[3], options->network.prefix_len);
+        return HV_FAIL(HV_E_REFUSED);
+    }
+    struct outgoing *o = job_slot();
+    if (!o) {
+        snprintf(why, why_len, "%u moves wait already, no more fit into the queue", MIGRATION_JOBS);
+        return HV_FAIL(HV_E_BUSY);
+    }
+    memset(o, 0, sizeof(*o));
+    o->vm = vm;
+    o->peer = peer;
+    o->job.number = ++last_number;
+    o->job.state = JOB_QUEUED;
+    o->job.automatic = !peer;
+    o->job.asked_us = clock_us();
+    o->job.stats.phase = "QUEUED";
+    o->job.stats.text = "";
+    o->job.options = *options;
+    snprintf(o->job.guest, sizeof(o->job.guest), "%s", vm->config.name);
+    snprintf(o->job.peer, sizeof(o->job.peer), "%s", peer ? peer->name : "auto");
+    *out = &o->job;
+    (void)queue_step();
+    if (o->job.state == JOB_QUEUED)
+        log_info("mig", "%s -> %s: job %u waits, %u go before it", o->job.guest, o->job.peer, o->job.number, migration_queue_position(&o->job));
+    return HV_OK;
+}
+
+enum hv_err migration_cancel(const char *guest, const char *reason)
+{
+    struct outgoing *o = job_of(guest);
+    return o ? outgoing_cancel(o, reason) : HV_FAIL(HV_E_NOENT);
+}
+
+enum hv_err migration_resolve(const char *guest, bool here)
+{
+    struct outgoing *o = job_of(guest);
+    return o ? outgoing_resolve(o, here) : HV_FAIL(HV_E_NOENT);
+}
+
+bool migration_let_go(const char *guest, const char *reason)
+{
+    return !migration_is_moving(guest) || migration_cancel(guest, reason) == HV_OK;
+}

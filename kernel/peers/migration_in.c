@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/migration_in.c - what comes from peers: guests on their way here, and questions about guests.
+ *
+ * Each connection that a peer opens gets one of INCOMING_MAX places and a machine of the engine (migrate/mig.h), which finds out what it carries: a
+ * move, or a question (would you take this guest, have you got it, what became of it).  A guest exists here from dst_admit() on, in memory that is the
+ * VM's.  Until dst_run() the machine may drop it at any moment without harm, for it is the source that has it; afterwards it is a guest like any other
+ * and the machine only has a last word to deliver.
+ *
+ * What became of each move is kept in finished_ids, for a source that lost its connection after COMMIT and asks: its answer is in docs/handoff.md. */
+#include "kernel/peers/migration_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/core/guest_mem.h"
+#include "kernel/vm/guest_net.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/dev/pvclock.h"
+#include "kernel/peers/start.h"
+#include "kernel/peers/stream_io.h"
+#include "kernel/vm/vm_manage.h"
+#include "kernel/vm/vm_state.h"
+#include "net/nbd.h"
+#include "net/net.h"
+
+#define INCOMING_MAX  8
+#define FROM_PEER_MAX 6                 /* of these, so that one peer alone does not keep the others out */
+#define LAST_WORD_US  10000000          /* a peer that does not read our last record for so long will not read it */
+#define DISK_OPEN_US  12000000          /* a disk that does not open within this is out of the arriving guest's reach */
+
+struct incoming {
+    struct stream *stream;              /* owned; NULL: stream gone or slot free */
+    struct mig_rx *m;                   /* owned; NULL: slot free */
+    struct vm *vm;                      /* set by admit */
+    struct disk *disk;                  /* owned until the VM has it: being opened for admit; NULL: none */
+    uint64_t disk_since_us;
+    char peer[CONFIG_NAME_LEN];
+    uint64_t done_us;                   /* when the machine was over; 0: it is not */
+};
+
+static const struct config *conf;
+static struct migration_counts *counts;
+static struct incoming incoming[INCOMING_MAX];
+static struct mig_ids finished_ids;
+
+void incoming_init(const struct config *c, struct migration_counts *where)
+{
+    conf = c;
+    counts = where;
+}
+
+/* ---- the engine's callbacks ---- */
+
+static void add_reason(void *reasons, const char *text) { mig_reason_add(reasons, "%s", text); }
+
+/* Every reason against an offer that can be known without taking it in; parsed into *o. */
+static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struct mig_reasons *reasons)
+{
+    char why[200];
+    if (evacuate_status()->active)
+        mig_reason_add(reasons, "host %s is being evacuated", conf->host.name);
+    if (!conf->host.incoming)
+        mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", conf->host.name);
+    if (vm_offer_parse(offer->bytes, offer->len, o, why, sizeof(why)) != HV_OK) {
+        mig_reason_add(reasons, "%s", why);
+        return;
+    }
+    vm_offer_check(o, vm_memory_promisable(), add_reason, reasons);
+    if (strcmp(o->config.name, offer->name))
+        mig_reason_add(reasons, "the offer is for another guest than announced");
+    vm_incoming_check(o, add_reason, reasons);
+}
+
+/* Can this host reach the guest's disk, and is it the same?  False: not known yet. */
+static bool disk_check(struct incoming *in, const struct vm_offer *o, struct mig_reasons *reasons)
+{
+    if (!o->config.nbd.port)
+        return true;
+    if (!in->disk) {
+        in->disk_since_us = clock_us();
+        if (nbd_open(&o->config.nbd, &in->disk) != HV_OK) {
+            mig_reason_add(reasons, "no memory for the connection to its disk");
+            return true;
+        }
+    }
+    struct disk *d = in->disk;
+    (void)d->ops->poll(d);
+    if (!d->known && !d->n_failed_tries && clock_us() - in->disk_since_us < DISK_OPEN_US)
+        return false;
+    if (!d->known)
+        mig_reason_add(reasons, "its disk %s cannot be opened from host %s: %s", d->name, conf->host.name, d->why);
+    else if (!disk_fits(&d->info, &o->disk))
+        mig_reason_add(reasons, "its disk %s has %llu bytes as host %s sees it and %llu at the source, or takes fewer operations: is it one and the same export?",
+                       d->name, (unsigned long long)d->info.bytes, conf->host.name, (unsigned long long)o->disk.bytes);
+    d->info = o->disk;                                  /* what the guest was told stays true */
+    return true;
+}
+
+static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes)
+{
+    struct incoming *in = ctx;
+    static struct vm_offer o;                           /* large; service pCPU only */
+    char why[200];                                      /* or what to note */
+    offer_judge(offer, &o, reasons);
+    if (!reasons->n && !disk_check(in, &o, reasons))
+        return false;
+    if (reasons->n)
+        return true;
+    if (vm_incoming(&o, in->disk, &in->vm, why, sizeof(why)) != HV_OK) {
+        mig_reason_add(reasons, "%s", why);
+        return true;
+    }
+    in->disk = NULL;                                    /* the VM's now */
+    if (in->vm->mem.n_gfns != offer->n_pages) {
+        mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
+        vm_stop(in->vm);
+    } else {
+        log_info("mig", "%s: arriving from %s", o.config.name, in->peer);
+        if (vm_offer_note(&o, why, sizeof(why))) {
+            log_info("mig", "%s: %s", o.config.name, why);
+            mig_reason_add(notes, "%s", why);
+        }
+    }
+    return true;
+}
+
+static void *dst_page_for_write(void *ctx, uint64_t gfn) { return guest_page_for_write(((struct incoming *)ctx)->vm, gfn); }
+static bool dst_page_is_present(void *ctx, uint64_t gfn) { return guest_page(((struct incoming *)ctx)->vm, gfn) != NULL; }
+
+/* Guest time runs from the load on; the state's way here is added, so that the guest's clocks count the whole blackout. */
+static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64_t age_us, char *why, size_t why_cap)
+{
+    struct vm *vm = ((struct incoming *)ctx)->vm;
+    uint64_t now = tsc_read();
+    enum hv_err e = vm_state_load(vm, buf, len, why, why_cap);
+    if (e)
+        return e;
+    guest_time_catch_up(vm, age_us, now);
+    return HV_OK;
+}
+
+/* Map all that came, so that the first accesses do not fault one by one. */
+static enum hv_err dst_ready(void *ctx, char *why, size_t why_cap)
+{
+    struct vm *vm = ((struct incoming *)ctx)->vm;
+    for (uint64_t b = 0; b < vm->mem.n_blocks; b++) {
+        if (!guest_page(vm, b * PAGES_PER_BLOCK))
+            continue;
+        enum hv_err e = guest_mem_fault(vm, gpa(b * BLOCK_SIZE), true);
+        if (e) {
+            snprintf(why, why_cap, "no memory for the page tables of %s", vm->config.name);
+            return e;
+        }
+    }
+    return HV_OK;
+}
+
+static void dst_run(void *ctx)
+{
+    struct vm *vm = ((struct incoming *)ctx)->vm;
+    vm_run(vm);
+    counts->arrived++;
+    net_announce_mac(vm->config.mac);
+    log_info("mig", "%s: runs here now", vm->config.name);
+}
+
+static void dst_drop(void *ctx)
+{
+    struct incoming *in = ctx;
+    log_warn("mig", "%s: dropped, it does not run here", in->vm->config.name);
+    vm_stop(in->vm);
+}
+
+static enum mig_find dst_find(void *ctx, const char *name, struct mig_id *ticket, char *why, size_t why_cap)
+{
+    return start_find(name, ((struct incoming *)ctx)->peer, ticket, why, why_cap);
+}
+
+static uint64_t dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)
+{
+    static struct vm_offer o;                           /* large; service pCPU only */
+    (void)ctx;
+    offer_judge(offer, &o, reasons);
+    return vm_memory_promisable();
+}
+
+/* The slot of a guest that has gone meanwhile may be another's. */
+static void dst_frame(void *ctx, const uint8_t *frame, size_t len)
+{
+    const struct incoming *in = ctx;
+    if (!strcmp(in->vm->config.name, mig_rx_name(in->m)))
+        guest_net_put(in->vm, frame, len);
+}
+
+static const struct mig_dst_ops dst_ops = {
+    .admit = dst_admit, .page_for_write = dst_page_for_write, .page_is_present = dst_page_is_present, .state_load = dst_state_load,
+    .ready = dst_ready, .run = dst_run, .frame = dst_frame, .drop = dst_drop, .find = dst_find, .probe = dst_probe,
+};
+
+/* ---- machines ---- */
+
+static void settle(void *ctx, const struct mig_id *id)
+{
+    (void)ctx;
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
+        if (incoming[i].m)
+            mig_rx_settle(incoming[i].m, id);
+}
+
+/* A free slot for one more machine of that peer, or NULL. */
+static struct incoming *incoming_slot(const char *peer)
+{
+    struct incoming *slot = NULL;
+    unsigned n_from = 0;
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
+        if (!incoming[i].m)
+            slot = &incoming[i];
+        else
+            n_from += !strcmp(incoming[i].peer, peer);
+    return n_from < FROM_PEER_MAX ? slot : NULL;
+}
+
+void migration_accept(struct stream *s)
+{
+    const struct peer_config *peer = stream_peer(s);
+    struct incoming *in = incoming_slot(peer->name);
+    struct mig_rx_params p = { .ops = &dst_ops, .ctx = in, .mem = { mem_alloc, mem_free }, .ids = &finished_ids, .settle = settle,
+                               .source = (unsigned)(peer - conf->peers), .now_us = clock_us(), .clock_us = clock_us };
+    if (in)
+        memset(in, 0, sizeof(*in));
+    if (!in || mig_rx_create(&p, &in->m) != HV_OK) {
+        log_warn("mig", "connection from %s closed: %u moves arrive already, %u from one peer, or no memory", peer->name, INCOMING_MAX,
+                 FROM_PEER_MAX);
+        stream_close(s);
+        return;
+    }
+    snprintf(in->peer, sizeof(in->peer), "%s", peer->name);
+    in->stream = s;
+}
+
+enum hv_err migration_turn_away(const struct vm *vm, const char *reason)
+{
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
+        if (incoming[i].m && incoming[i].vm == vm && mig_rx_state(incoming[i].m) != MIG_RX_RUNNING)     /* such a one only has last words */
+            return mig_rx_cancel(incoming[i].m, reason, clock_us());
+    return HV_FAIL(HV_E_NOENT);
+}
+
+static void machine_end(struct incoming *in)
+{
+    if (mig_rx_state(in->m) == MIG_RX_DROPPED)
+        log_warn("mig", "%s from %s: not taken: %s", mig_rx_name(in->m), in->peer, mig_rx_text(in->m));
+    mig_rx_destroy(in->m);
+    in->m = NULL;
+    if (in->disk)
+        in->disk->ops->close(in->disk);
+    in->disk = NULL;
+    if (in->stream)
+        stream_close(in->stream);
+    in->stream = NULL;
+}
+
+static bool machine_step(struct incoming *in)
+{
+    bool moved = stream_pump_in(mig_rx_io(in->m), in->stream);
+    struct mig_wait w = mig_rx_step(in->m, clock_us());
+    moved |= stream_pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
+    if (w.kind != MIG_WAIT_DONE && !moved && stream_gone(in->stream)) {
+        mig_rx_link_lost(in->m, stream_gone_error(in->stream), stream_reason(in->stream), clock_us());
+        w = mig_rx_step(in->m, clock_us());
+    }
+    if (w.kind == MIG_WAIT_DONE && !in->done_us)
+        in->done_us = clock_us();
+    if (in->done_us && (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream) || clock_us() > in->done_us + LAST_WORD_US))
+        machine_end(in);
+    return moved;
+}
+
+bool incoming_step(void)
+{
+    bool moved = false;
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
+        if (incoming[i].m)
+            moved |= machine_step(&incoming[i]);
+    return moved;
+}

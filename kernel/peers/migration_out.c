@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/migration_out.c - one move away from this host: finds the way, pumps the engine, deals with the outcome.
+ *
+ * A job is a state machine (enum job_state, one function for each state) around the engine's own (migrate/mig.h).  choose.h looks for a peer if nobody
+ * named one, dial.h opens the stream, and from JOB_MOVING on the engine decides everything but two things: how many bytes it may send
+ * (pump_limited()), and when a stream that was lost is replaced.
+ *
+ * Who owns what: a job owns its stream and its machine until it ends; the machine decides when the guest is paused, resumed or released,
+ * through the callbacks below, and nobody else may (vm_service() leaves a paused guest alone).
+ *
+ * How it ends: job_end() is the one way out.  Before COMMIT any trouble ends the job and the guest runs on here; if the peer was our choice the job then
+ * begins again with another one.  After COMMIT a lost stream ends nothing: only an answer of the peer, or a person (outgoing_resolve()), does, so
+ * JOB_RECONNECTING asks for ever. */
+#include "kernel/peers/migration_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/core/guest_mem.h"
+#include "kernel/vm/guest_net.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/random.h"
+#include "kernel/peers/stream_io.h"
+#include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_manage.h"
+#include "kernel/vm/vm_state.h"
+
+#define RECONNECT_US 1000000            /* between two attempts to ask a peer in doubt */
+#define OUT_TURNS    2                  /* engine steps per turn of the service loop, at most */
+
+static const struct config *conf;
+static struct migration_counts *counts;
+static struct rate_limit host_rate;
+
+void outgoing_init(const struct config *c, struct migration_counts *where)
+{
+    conf = c;
+    counts = where;
+}
+
+/* ---- the engine's callbacks ---- */
+
+static struct vm *vm_of(void *ctx) { return ((struct outgoing *)ctx)->vm; }
+
+static uint64_t src_n_pages(void *ctx) { return vm_of(ctx)->mem.n_gfns; }
+static const void *src_page(void *ctx, uint64_t gfn) { return guest_page(vm_of(ctx), gfn); }
+
+static enum hv_err src_log_start(void *ctx)
+{
+    (void)vcpu_watch(vm_of(ctx), true);
+    return dirty_start(vm_of(ctx), conf->host.dirty_mech);
+}
+
+static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(vm_of(ctx), bitmap); }
+static void src_log_stop(void *ctx) { dirty_stop(vm_of(ctx)); }
+static bool src_calm(void *ctx) { return vm_disk_calm(vm_of(ctx)); }
+
+static bool src_pause(void *ctx)
+{
+    struct outgoing *o = ctx;
+    o->job.waits = vcpu_watch(o->vm, false);
+    guest_net_hold(o->vm);
+    return vm_pause(o->vm);
+}
+
+static void src_throttle(void *ctx, unsigned percent)
+{
+    struct vm *vm = vm_of(ctx);
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        vm->vcpus[i]->throttle_percent = percent;
+}
+
+static void src_resume(void *ctx)
+{
+    struct vm *vm = vm_of(ctx);
+    vm_disk_flow(vm);
+    vm_run(vm);
+}
+
+/* A guest that asked for power-off or reset just before it stopped gets that here; moving it would lose the request. */
+static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len)
+{
+    struct vm *vm = vm_of(ctx);
+    if (atomic_load(&vm->power_request) != VM_POWER_NONE)
+        return HV_FAIL(HV_E_GUEST);
+    return vm_state_save(vm, buf, cap, len);
+}
+
+static enum hv_err src_describe(void *ctx, void *buf, size_t cap, size_t *len) { return vm_offer_write(vm_of(ctx), buf, cap, len); }
+static size_t src_frame_take(void *ctx, void *buf, size_t cap) { return guest_net_take(vm_of(ctx), buf, cap); }
+static void src_release(void *ctx) { vm_stop(vm_of(ctx)); }
+
+static const struct mig_src_ops src_ops = {
+    .n_pages = src_n_pages, .page = src_page, .log_start = src_log_start, .log_harvest = src_log_harvest, .log_stop = src_log_stop,
+    .calm = src_calm, .pause = src_pause, .resume = src_resume, .state_save = src_state_save, .describe = src_describe, .throttle = src_throttle,
+    .frame_take = src_frame_take, .release = src_release,
+};
+
+/* ---- the end of a job ---- */
+
+/* The machine's figures so far.  Its text lives no longer than itself. */
+static void stats_take(struct outgoing *o)
+{
+    mig_tx_stats(o->m, &o->job.stats);
+    o->job.stats.text = "";
+}
+
+static void job_drop_stream(struct outgoing *o)
+{
+    if (!o->stream)
+        return;
+    o->wire_before += stream_wire_tx(o->stream);
+    stream_close(o->stream);
+    o->stream = NULL;
+}
+
+static enum hv_err choosing_begin(struct outgoing *o)
+{
+    o->job.stats.phase = "CHOOSE";
+    enum hv_err e = choose_begin(&o->choice, o->vm);
+    if (e)
+        return e;
+    o->peer = NULL;
+    snprintf(o->job.peer, sizeof(o->job.peer), "auto");
+    o->job.state = JOB_CHOOSING;
+    return HV_OK;
+}
+
+/* A peer that we chose cannot be reached or does not take it after all: another one may.  Other failures are the guest's, or an operator's. */
+static bool try_elsewhere(struct outgoing *o, enum hv_err err, const char *text)
+{
+    struct job *j = &o->job;
+    if (!err || !choose_peers_fault(j->state == JOB_CONNECTING, err) || !j->automatic || !o->peer || vm_state(o->vm) != VM_RUNNING)
+        return false;
+    choose_tried(&o->choice, o->peer, text);
+    log_warn("mig", "%s -> %s: failed, another peer is looked for: %s", j->guest, j->peer, text);
+    return choosing_begin(o) == HV_OK;
+}
+
+static void job_end(struct outgoing *o, enum hv_err err, const char *text)
+{
+    struct job *j = &o->job;
+    if (o->m) {
+        stats_take(o);
+        snprintf(j->note, sizeof(j->note), "%s", mig_tx_note(o->m));
+    }
+    snprintf(j->text, sizeof(j->text), "%s", text);        /* text may be the machine's */
+    choose_end(&o->choice);
+    dial_end(&o->dial);
+    job_drop_stream(o);
+    j->wire_bytes = o->wire_before;
+    counts->wire_bytes += j->wire_bytes;
+    *(err ? &counts->failed : &counts->moved) += 1;
+    if (o->m)
+        mig_tx_destroy(o->m);
+    o->m = NULL;
+    if (try_elsewhere(o, err, j->text))
+        return;
+    j->err = err;
+    j->state = err ? JOB_FAILED : JOB_DONE;
+    j->ended_us = clock_us();
+    if (err)
+        log_warn("mig", "%s -> %s: failed, the guest runs on here: %s", j->guest, j->peer, j->text);
+    else
+        log_info("mig", "%s -> %s: moved in %llu ms, blackout %llu us", j->guest, j->peer,
+                 (unsigned long long)((j->ended_us - j->started_us) / 1000), (unsigned long long)j->stats.blackout.total);
+}
+
+/* ---- a job from one state to the next, in order ---- */
+
+static bool guest_ready(struct outgoing *o)
+{
+    if (vm_state(o->vm) == VM_RUNNING)
+        return true;
+    job_end(o, HV_E_BUSY, "the guest stopped running while its move waited");
+    return false;
+}
+
+static void connect_begin(struct outgoing *o)
+{
+    snprintf(o->job.peer, sizeof(o->job.peer), "%s", o->peer->name);
+    o->job.state = JOB_CONNECTING;
+    o->job.stats.phase = "CONNECT";
+    dial_begin(&o->dial, conf, o->peer, &o->job.options.network);
+}
+
+void outgoing_start(struct outgoing *o)
+{
+    if (!guest_ready(o))
+        return;
+    o->job.started_us = clock_us();
+    log_info("mig", "%s -> %s: job %u starts", o->job.guest, o->job.peer, o->job.number);
+    if (o->peer) {
+        connect_begin(o);
+        return;
+    }
+    enum hv_err e = choosing_begin(o);
+    if (e)
+        job_end(o, e, o->choice.reasons);
+}
+
+static bool choosing_step(struct outgoing *o)
+{
+    struct job *j = &o->job;
+    if (!guest_ready(o))
+        return true;
+    switch (choose_step(&o->choice, &o->peer, j->why_peer, sizeof(j->why_peer))) {
+    case CHOOSE_WAIT:
+        return false;
+    case CHOOSE_NONE:
+        job_end(o, HV_E_REFUSED, o->choice.reasons);
+        break;
+    case CHOOSE_DONE:
+        log_info("mig", "%s -> %s: chosen, because %s", j->guest, o->peer->name, j->why_peer);
+        connect_begin(o);
+        break;
+    }
+    return true;
+}
+
+static enum hv_err create_machine(struct outgoing *o)
+{
+    struct mig_tx_params p = { .ops = &src_ops, .ctx = o, .mem = { mem_alloc, mem_free }, .name = o->job.guest, .now_us = clock_us(),
+                               .clock_us = clock_us };
+    mig_opts_default(&p.opts);
+    p.opts.verify = o->job.options.verify;
+    p.opts.lz4 = o->job.options.lz4;
+    p.opts.stop_first = !o->job.options.live;
+    p.opts.policy.downtime_limit_us = o->job.options.downtime_limit_ms * 1000ull;
+    mig_policy_if_stuck(&p.opts.policy, o->job.options.if_stuck);
+    random_bytes(&p.id, sizeof(p.id));
+    random_bytes(p.key, sizeof(p.key));
+    return mig_tx_create(&p, &o->m);
+}
+
+/* Say which way was taken when it is not the best one. */
+static void route_note(struct outgoing *o)
+{
+    char ip[16];
+    dial_address(&o->dial, ip, sizeof(ip));
+    snprintf(o->job.route, sizeof(o->job.route), "%s%s%s%s", ip, o->dial.text[0] ? " (" : "", o->dial.text, o->dial.text[0] ? ")" : "");
+    if (o->dial.text[0])
+        log_warn("mig", "%s -> %s: goes over %s, because: %s", o->job.guest, o->job.peer, ip, o->dial.text);
+}
+
+static bool connecting_step(struct outgoing *o)
+{
+    char text[sizeof(o->dial.text)];
+    switch (dial_step(&o->dial)) {
+    case DIAL_WAIT:
+        return false;
+    case DIAL_FAILED:
+        snprintf(text, sizeof(text), "%s", o->dial.text);
+        job_end(o, o->dial.err, text);
+        return true;
+    case DIAL_OPEN:
+        route_note(o);
+        o->stream = dial_take(&o->dial);
+        break;
+    }
+    enum hv_err e = create_machine(o);
+    if (e)
+        job_end(o, e, "no memory on this host for the move's own tables");
+    else
+        o->job.state = JOB_MOVING;
+    return true;
+}
+
+static void lost_link(struct outgoing *o)
+{
+    enum hv_err e = stream_gone_error(o->stream);
+    char text[256];
+    snprintf(text, sizeof(text), "%s", stream_reason(o->stream));
+    job_drop_stream(o);
+    mig_tx_link_lost(o->m, e, text, clock_us());
+}
+
+/* The engine has the last word: ended well, ended badly, or in doubt and in need of a new stream. */
+static void after_step(struct outgoing *o, struct mig_wait w)
+{
+    enum mig_tx_state s = mig_tx_state(o->m);
+    if (w.kind == MIG_WAIT_DONE) {
+        if (o->stream)
+            stream_pump_out(mig_tx_io(o->m), o->stream, false);
+        if (s == MIG_TX_RELEASED)
+            job_end(o, HV_OK, "");
+        else
+            job_end(o, mig_tx_error(o->m) ? mig_tx_error(o->m) : HV_E_CANCEL, mig_tx_text(o->m));
+    } else if (w.kind == MIG_WAIT_LINK && o->job.state == JOB_MOVING) {
+        if (!o->n_doubts)
+            log_warn("mig", "%s -> %s: the connection broke after COMMIT; the guest stays stopped here until %s answers", o->job.guest,
+                     o->job.peer, o->job.peer);
+        else if (o->n_doubts == 1)
+            log_warn("mig", "%s -> %s: still in doubt, asking again each second (`migrate resolve` decides by hand): %s", o->job.guest,
+                     o->job.peer, mig_tx_text(o->m));
+        o->n_doubts += o->n_doubts < 2;
+        job_drop_stream(o);
+        o->dial.n = 0;
+        o->job.state = JOB_RECONNECTING;                /* retry_us stays: the first time at once, later not more often than it says */
+    }
+}
+
+/* Pages are paid for.  What the limit lets through within the downtime limit may go at once when a live guest stands still: a stop is decided on by
+ * estimates that know no better than the limit, and to hold that little back would only make the blackout longer. */
+static bool pump_limited(struct outgoing *o, bool more_follows)
+{
+    const struct move_options *opt = &o->job.options;
+    enum mig_tx_state s = mig_tx_state(o->m);
+    uint64_t now = clock_us(), may = SIZE_MAX;
+    if (s == MIG_TX_PRECOPY && opt->live)
+        o->stopped_allowance = rate_stopped_allowance(opt->bandwidth_limit_mb, conf->host.bandwidth_limit_mb, opt->downtime_limit_ms);
+    uint64_t paid = MIN(rate_refill(&o->rate, opt->bandwidth_limit_mb, now), rate_refill(&host_rate, conf->host.bandwidth_limit_mb, now));
+    if (s == MIG_TX_PRECOPY)
+        may = paid;
+    else if (s == MIG_TX_STOPPING || s == MIG_TX_STOPPED)
+        may = paid > SIZE_MAX - o->stopped_allowance ? SIZE_MAX : paid + o->stopped_allowance;
+    size_t n = stream_pump_out_some(mig_tx_io(o->m), o->stream, more_follows, (size_t)may);
+    o->stopped_allowance -= MIN(o->stopped_allowance, n > paid ? n - paid : 0);
+    rate_consume(&o->rate, n);
+    rate_consume(&host_rate, n);
+    return n > 0;
+}
+
+static bool moving_step(struct outgoing *o)
+{
+    struct mig_wait w = { .kind = MIG_WAIT_MORE };
+    bool moved = false;
+    for (unsigned turn = 0; turn < OUT_TURNS && w.kind == MIG_WAIT_MORE; turn++) {
+        moved |= stream_pump_in(mig_tx_io(o->m), o->stream);
+        w = mig_tx_step(o->m, clock_us());
+        moved |= w.kind == MIG_WAIT_MORE || w.kind == MIG_WAIT_GUEST;
+        moved |= pump_limited(o, w.kind == MIG_WAIT_MORE);
+    }
+    if (stream_gone(o->stream) && w.kind != MIG_WAIT_DONE && !moved) {
+        lost_link(o);
+        w = mig_tx_step(o->m, clock_us());
+    }
+    const char *trouble = mig_tx_state(o->m) == MIG_TX_STOPPING ? vm_disk_trouble(o->vm) : NULL;
+    if (trouble && mig_tx_cancel(o->m, trouble, clock_us()) == HV_OK)
+        w = mig_tx_step(o->m, clock_us());
+    stats_take(o);
+    o->job.wire_bytes = o->wire_before + (o->stream ? stream_wire_tx(o->stream) : 0);
+    after_step(o, w);
+    return moved;
+}
+
+static bool reconnecting_step(struct outgoing *o)
+{
+    if (!o->dial.n) {
+        if (clock_us() < o->retry_us)
+            return false;
+        o->retry_us = clock_us() + RECONNECT_US;
+        dial_begin(&o->dial, conf, o->peer, NULL);         /* to learn what became of the guest any way is good */
+    }
+    switch (dial_step(&o->dial)) {
+    case DIAL_WAIT:
+        return false;
+    case DIAL_FAILED:
+        o->dial.n = 0;                                  /* again, when it is time */
+        return false;
+    case DIAL_OPEN:
+        break;
+    }
+    o->stream = dial_take(&o->dial);
+    o->dial.n = 0;
+    mig_tx_reconnected(o->m, clock_us());
+    o->job.state = JOB_MOVING;
+    return true;
+}
+
+/* ---- any job: its turn, and what people decide ---- */
+
+bool outgoing_step(struct outgoing *o)
+{
+    switch (o->job.state) {
+    case JOB_CONNECTING: return connecting_step(o);
+    case JOB_MOVING: return moving_step(o);
+    case JOB_RECONNECTING: return reconnecting_step(o);
+    case JOB_CHOOSING: return choosing_step(o);
+    case JOB_FREE: case JOB_QUEUED: case JOB_DONE: case JOB_FAILED: break;
+    }
+    return false;
+}
+
+enum hv_err outgoing_cancel(struct outgoing *o, const char *reason)
+{
+    if (o->m) {
+        enum hv_err e = mig_tx_cancel(o->m, reason, clock_us());
+        if (e)
+            return e;
+        if (o->stream)
+            stream_pump_out(mig_tx_io(o->m), o->stream, false);
+    }
+    job_end(o, HV_E_CANCEL, reason);
+    return HV_OK;
+}
+
+enum hv_err outgoing_resolve(struct outgoing *o, bool here)
+{
+    if (!o->m || mig_tx_state(o->m) != MIG_TX_IN_DOUBT)
+        return HV_FAIL(HV_E_NOENT);
+    enum hv_err e = mig_tx_resolve(o->m, here, clock_us());
+    if (e)
+        return e;
+    log_warn("mig", "%s -> %s: an operator decided that the guest runs %s", o->job.guest, o->job.peer, here ? "here" : "there");
+    job_end(o, here ? HV_E_CANCEL : HV_OK, here ? "in doubt after COMMIT; an operator resumed the guest here" : "");
+    return HV_OK;
+}
+
+const char *migration_job_doubt(const struct job *j)
+{
+    const struct outgoing *o = container_of(j, struct outgoing, job);
+    bool committed = !migration_job_over(j) && o->m && mig_tx_state(o->m) == MIG_TX_IN_DOUBT;
+    return committed && *mig_tx_text(o->m) ? mig_tx_text(o->m) : NULL;              /* no text: the answer is still on its way */
+}

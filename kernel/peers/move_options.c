@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/move_options.c - see move_options.h. */
+#include "kernel/peers/move_options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DOWNTIME_MAX_MS 60000
+#define LIMIT_MAX_MB    100000
+
+void move_options_default(const struct config *c, struct move_options *o)
+{
+    *o = (struct move_options){ .lz4 = c->host.lz4, .verify = c->host.verify, .live = true, .downtime_limit_ms = c->host.downtime_limit_ms };
+}
+
+static enum hv_err bad(char *why, size_t why_len, const char *what, const char *expected)
+{
+    snprintf(why, why_len, "%s: %s is expected", what, expected);
+    return HV_FAIL(HV_E_INVAL);
+}
+
+#define POLICY_EXPECTED   "throttle, wait or stop"
+#define NETWORK_EXPECTED  "a network like 10.7.0.0/24"
+#define DOWNTIME_EXPECTED "a number of milliseconds from 1 to 60000"
+#define LIMIT_EXPECTED    "a number of MB per second up to 100000, 0 for no limit,"
+#define PAUSED_EXPECTED   "a live move: a paused guest dirties nothing that has to converge; no policy"
+
+/* ---- JSON ---- */
+
+/* A string field: HV_E_NOENT, it is not there; a string that is too long is as wrong as one that means nothing. */
+static enum hv_err word(const struct json_in *in, const char *key, char *out, size_t cap)
+{
+    enum hv_err e = json_get_str(in, key, out, cap);
+    if (e == HV_E_INVAL)
+        out[0] = 0;
+    return e == HV_E_INVAL ? HV_OK : e;
+}
+
+enum hv_err move_options_json(const struct json_in *in, struct move_options *o, char *why, size_t why_len)
+{
+    uint64_t downtime = o->downtime_limit_ms, limit = o->bandwidth_limit_mb;
+    char policy[16], network[24];
+    bool has_policy = word(in, "policy", policy, sizeof(policy)) == HV_OK;
+    if (json_get_bool(in, "lz4", &o->lz4) == HV_E_INVAL)
+        return bad(why, why_len, "lz4", "true or false");
+    if (json_get_bool(in, "verify", &o->verify) == HV_E_INVAL)
+        return bad(why, why_len, "verify", "true or false");
+    if (json_get_bool(in, "live", &o->live) == HV_E_INVAL)
+        return bad(why, why_len, "live", "true or false");
+    if (has_policy && !mig_if_stuck_named(policy, &o->if_stuck))
+        return bad(why, why_len, "policy", POLICY_EXPECTED);
+    if (has_policy && !o->live)
+        return bad(why, why_len, "policy", PAUSED_EXPECTED);
+    if (word(in, "network", network, sizeof(network)) == HV_OK && !config_network_parse(network, &o->network))
+        return bad(why, why_len, "network", NETWORK_EXPECTED);
+    if (json_get_num(in, "downtime_limit_ms", DOWNTIME_MAX_MS, &downtime) == HV_E_INVAL || !downtime)
+        return bad(why, why_len, "downtime_limit_ms", DOWNTIME_EXPECTED);
+    if (json_get_num(in, "bandwidth_limit_mb", LIMIT_MAX_MB, &limit) == HV_E_INVAL)
+        return bad(why, why_len, "bandwidth_limit_mb", LIMIT_EXPECTED);
+    o->downtime_limit_ms = (unsigned)downtime;
+    o->bandwidth_limit_mb = (unsigned)limit;
+    return HV_OK;
+}
+
+/* ---- words ---- */
+
+/* Options with a value; NULL: it is good, else what is expected. */
+static const char *value(const char *option, const char *v, struct move_options *o)
+{
+    if (!strcmp(option, "--policy"))
+        return mig_if_stuck_named(v, &o->if_stuck) ? NULL : POLICY_EXPECTED;
+    if (!strcmp(option, "--network"))
+        return config_network_parse(v, &o->network) ? NULL : NETWORK_EXPECTED;
+    if (!strcmp(option, "--limit"))
+        return config_number(v, 0, LIMIT_MAX_MB, &o->bandwidth_limit_mb) ? NULL : LIMIT_EXPECTED;
+    if (!strcmp(option, "--downtime"))
+        return config_number(v, 1, DOWNTIME_MAX_MS, &o->downtime_limit_ms) ? NULL : DOWNTIME_EXPECTED;
+    return "one of " MOVE_OPTIONS_USAGE;
+}
+
+enum hv_err move_options_words(int argc, char **argv, struct move_options *o, char *why, size_t why_len)
+{
+    static const struct { const char *word; size_t at; bool on; } switches[] = {
+        { "--plain", offsetof(struct move_options, lz4), false }, { "--lz4", offsetof(struct move_options, lz4), true },
+        { "--paused", offsetof(struct move_options, live), false }, { "--live", offsetof(struct move_options, live), true },
+        { "--verify", offsetof(struct move_options, verify), true },
+    };
+    bool has_policy = false;
+    for (int i = 0; i < argc; i++) {
+        unsigned k = 0;
+        while (k < ARRAY_SIZE(switches) && strcmp(argv[i], switches[k].word))
+            k++;
+        if (k < ARRAY_SIZE(switches)) {
+            *(bool *)((char *)o + switches[k].at) = switches[k].on;
+            continue;
+        }
+        has_policy |= !strcmp(argv[i], "--policy");
+        const char *expected = value(argv[i], i + 1 < argc ? argv[i + 1] : "", o);
+        if (expected)
+            return bad(why, why_len, argv[i], expected);
+        i++;
+    }
+    return has_policy && !o->live ? bad(why, why_len, "--policy", PAUSED_EXPECTED) : HV_OK;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/move_options.h - the settings of one move, as operators give them: words on the console, JSON to the management interface.  Portable.
+ *
+ *   word                 JSON field              what it does                                                                     when not given
+ *   --plain | --lz4      lz4                     send pages as they are, or compressed where that pays                            [host] lz4
+ *   --live | --paused    live                    move while the guest runs, or stop it before the first page                      live
+ *   --policy P           policy                  live, when the rounds do not converge: enum mig_if_stuck                         throttle
+ *   --network A.B.C.D/N  network                 only addresses of the peer in this network are used                              all of [host] networks
+ *   --limit MB           bandwidth_limit_mb      10^6 bytes per second at most, beside the host's own limit; 0: no limit          0
+ *   --downtime MS        downtime_limit_ms       the longest blackout to plan with, 1 to 60000                                    [host] downtime-limit-ms
+ *   --verify             verify                  hash all memory at the stop and compare before the handoff                       [host] verify */
+#ifndef GODWIT_KERNEL_PEERS_MOVE_OPTIONS_H
+#define GODWIT_KERNEL_PEERS_MOVE_OPTIONS_H
+
+#include "kernel/config/config.h"
+#include "kernel/lib/json.h"
+#include "migrate/policy.h"
+
+#define MOVE_OPTIONS_USAGE "[--plain | --lz4] [--live | --paused] [--policy throttle|wait|stop] [--network A.B.C.D/N] [--limit MB/S] [--downtime MS] [--verify]"
+#define MOVE_OPTIONS_WORDS 11           /* so many at most */
+
+struct move_options {
+    bool lz4, verify, live;
+    enum mig_if_stuck if_stuck;
+    unsigned downtime_limit_ms;
+    unsigned bandwidth_limit_mb;
+    struct config_network network;      /* 0.0.0.0/0: any */
+};
+
+void move_options_default(const struct config *c, struct move_options *o);
+/** Overwrite *o by what the fields of in, or the words of a command, say; fields of other names are not looked at, other words are a mistake.
+ *  HV_E_INVAL: why says which one is wrong and what is expected. */
+HV_MUST_CHECK enum hv_err move_options_json(const struct json_in *in, struct move_options *o, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err move_options_words(int argc, char **argv, struct move_options *o, char *why, size_t why_len);
+
+#endif

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/start.c - starts that wait for the peers' word.
+ *
+ * A guest with an ASKING start is still STOPPED; one that arrives meanwhile makes the start void. */
+#include "kernel/peers/start.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/peers/ask.h"
+#include "kernel/host/clock.h"
+#include "kernel/vm/guest_console.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/migration.h"
+#include "kernel/host/random.h"
+#include "kernel/peers/start_rule.h"
+#include "kernel/vm/vm_manage.h"
+
+static struct start {
+    enum start_state state;
+    enum start_how how;
+    struct start_rule rule;
+    struct ask *ask;                    /* owned while ASKING */
+    uint64_t since_us;
+    bool told;                          /* START_AUTO: the log says what it waits for */
+    enum hv_err err;
+    char text[400];
+} starts[VM_MAX];
+static const struct config *conf;
+
+void start_init(const struct config *c) { conf = c; }
+
+static struct start *start_of(const struct vm *vm)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (vm_at(i) == vm)
+            return &starts[i];
+    return &starts[0];                  /* not reached: every VM is in the table */
+}
+
+/* ---- what others hear ---- */
+
+enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, char *why, size_t why_len)
+{
+    const struct vm *vm = vm_find(name);
+    const char *to;
+    why[0] = 0;
+    if (!vm)
+        return migration_left(name, asker, START_LEFT_US, &to) ? MIG_F_LEFT : MIG_F_NONE;
+    switch (vm_state(vm)) {
+    case VM_RUNNING:
+    case VM_PAUSED:
+        snprintf(why, why_len, "%s%s", vm_state_name(vm_state(vm)), migration_is_moving(name) ? ", moving" : "");
+        return MIG_F_HERE;
+    case VM_INCOMING:
+        snprintf(why, why_len, "arriving");
+        return MIG_F_ARRIVING;
+    case VM_CRASHED:                    /* it will not run again */
+    case VM_STOPPED:
+        break;
+    }
+    struct start *s = start_of(vm);
+    if (s->state == START_ASKING && s->rule.wanted) {
+        *ticket = s->rule.ticket;
+        snprintf(why, why_len, "about to be started there");
+        return MIG_F_WANTED;
+    }
+    if (!migration_left(name, asker, START_LEFT_US, &to))
+        return MIG_F_NONE;
+    snprintf(why, why_len, "just moved to %s", to);
+    return MIG_F_LEFT;
+}
+
+/* ---- starting ---- */
+
+static enum hv_err finish(struct start *s, enum hv_err e)
+{
+    ask_end(s->ask);
+    s->ask = NULL;
+    s->state = e ? START_FAILED : START_STARTED;
+    s->err = e;
+    return e;
+}
+
+static enum hv_err start_now(struct vm *vm, struct start *s)
+{
+    enum hv_err e = vm_start(vm, s->text, sizeof(s->text));
+    if (!e)
+        guest_console_begin(vm);
+    return finish(s, e);
+}
+
+enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t why_len)
+{
+    struct start *s = start_of(vm);
+    enum hv_err e = HV_E_AGAIN;
+    struct mig_id ticket;
+    if (!cpu_ops) {
+        snprintf(why, why_len, "no virtualization here: the log says why");
+        return HV_FAIL(HV_E_UNSUPP);
+    }
+    if (s->state == START_ASKING && how != START_FORCE) {
+        snprintf(why, why_len, "%s waits for its start already (%s); `vm start %s --force` starts it now, if you know that it runs nowhere else",
+                 vm->config.name, s->text, vm->config.name);
+        return HV_FAIL(HV_E_BUSY);
+    }
+    ask_end(s->ask);
+    *s = (struct start){ .state = START_ASKING, .how = how, .since_us = clock_us() };
+    if (!conf->n_peers || how == START_FORCE || vm_state(vm) != VM_STOPPED) {
+        e = start_now(vm, s);
+    } else {
+        random_bytes(&ticket, sizeof(ticket));
+        start_rule_begin(&s->rule, &ticket);    /* before anyone is asked */
+        s->ask = ask_begin(ASK_FIND, vm, &s->rule.ticket);
+        if (!s->ask) {
+            snprintf(s->text, sizeof(s->text), "no memory on this host to ask its peers");
+            e = finish(s, HV_FAIL(HV_E_NOMEM));
+        }
+    }
+    snprintf(why, why_len, "%s", s->text);
+    return e;
+}
+
+enum hv_err start_cancel(const struct vm *vm)
+{
+    struct start *s = start_of(vm);
+    if (s->state != START_ASKING)
+        return HV_FAIL(HV_E_NOENT);
+    snprintf(s->text, sizeof(s->text), "given up while the peers were asked");
+    (void)finish(s, HV_FAIL(HV_E_CANCEL));
+    return HV_OK;
+}
+
+struct start_status start_status(const struct vm *vm)
+{
+    const struct start *s = start_of(vm);
+    return (struct start_status){ s->state, s->err, s->text };
+}
+
+void start_all(void)
+{
+    char why[256];
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        struct vm *vm = vm_at(i);
+        if (!vm || vm->config.autostart == AUTOSTART_NO)
+            continue;
+        enum hv_err e = start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO, why, sizeof(why));
+        if (e && e != HV_E_AGAIN)
+            log_error("vm", "%s is not started: %s", vm->config.name, why);
+    }
+}
+
+/* ---- waiting for the peers ---- */
+
+/* What stands in the way, in words. */
+static void obstacle_text(const struct start *s, char *text, size_t len)
+{
+    unsigned i = start_rule_obstacle(s->ask->reply, s->ask->n);
+    const struct ask_reply *r = &s->ask->reply[i];
+    text[0] = 0;
+    if (i == s->ask->n)
+        return;
+    if (r->find != MIG_F_NONE)
+        snprintf(text, len, "at %s it is %s", conf->peers[i].name, r->text);
+    else
+        snprintf(text, len, "%s cannot be asked: %s", conf->peers[i].name, r->text[0] ? r->text : "no answer yet");
+}
+
+static void decided_here(const struct vm *vm, struct start *s, unsigned peer)
+{
+    snprintf(s->text, sizeof(s->text), "%s is %s at %s: a second copy would use the same disks and addresses. Move it here from there, or stop it there first",
+             vm->config.name, s->ask->reply[peer].text, conf->peers[peer].name);
+    (void)finish(s, HV_FAIL(HV_E_EXIST));
+}
+
+/* The time is over in which all peers should have answered. */
+static void too_long(struct vm *vm, struct start *s)
+{
+    char obstacle[300];
+    obstacle_text(s, obstacle, sizeof(obstacle));
+    if (s->how == START_AUTO_ALWAYS && start_rule_only_silence(s->ask->reply, s->ask->n)) {
+        log_warn("vm", "%s is started although %s (autostart = always)", vm->config.name, obstacle);
+        (void)start_now(vm, s);
+    } else if (s->how == START_COMMAND) {
+        snprintf(s->text, sizeof(s->text), "it is not sure that %s runs nowhere else: %s. If you know that it does not, `vm start %s --force`",
+                 vm->config.name, obstacle, vm->config.name);
+        (void)finish(s, HV_FAIL(HV_E_TIMEOUT));
+    } else if (!s->told) {
+        s->told = true;
+        log_warn("vm", "%s is not started yet: %s. It starts when that is settled; `vm start %s --force` starts it now, if you know that it runs nowhere else",
+                 vm->config.name, obstacle, vm->config.name);
+    }
+}
+
+static void log_outcome(const struct vm *vm, const struct start *s)
+{
+    if (s->state == START_FAILED && s->how != START_COMMAND)
+        log_error("vm", "%s is not started: %s", vm->config.name, s->text);
+}
+
+static bool step(struct vm *vm, struct start *s)
+{
+    unsigned peer = 0;
+    if (vm_state(vm) != VM_STOPPED) {
+        snprintf(s->text, sizeof(s->text), "%s is %s here now", vm->config.name, vm_state_name(vm_state(vm)));
+        (void)finish(s, HV_FAIL(HV_E_BUSY));
+        return true;
+    }
+    switch (start_rule_step(&s->rule, s->ask->reply, s->ask->n, clock_us(), &peer)) {
+    case START_GO:
+        (void)start_now(vm, s);
+        break;
+    case START_HERE:
+        decided_here(vm, s, peer);
+        break;
+    case START_WAIT:
+        obstacle_text(s, s->text, sizeof(s->text));
+        if (clock_us() - s->since_us >= START_TELL_US)
+            too_long(vm, s);
+        break;
+    }
+    log_outcome(vm, s);
+    return s->state != START_ASKING;
+}
+
+bool start_step(void)
+{
+    bool decided = false;
+    if (evacuate_status()->active)
+        return false;                   /* not now: who leaves does not come */
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (starts[i].state == START_ASKING && starts[i].ask)
+            decided |= step(vm_at(i), &starts[i]);
+    return decided;
+}

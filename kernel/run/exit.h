@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/run/exit.h - the core's decision for every guest exit, the same for both vendors. */
+#ifndef GODWIT_KERNEL_RUN_EXIT_H
+#define GODWIT_KERNEL_RUN_EXIT_H
+
+#include "kernel/core/vcpu.h"
+
+/** Decide and do what exit x of v asks for.  Afterwards v is RUNNING as before, v->halted may be set (HLT with nothing pending), or its VM has a
+ *  power_request or was crashed.  Does not touch n_exits.  Owner pCPU, v loaded, no lock held. */
+void exit_handle(struct vcpu *v, const struct vcpu_exit *x);
+
+#endif

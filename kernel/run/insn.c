@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/run/insn.c - the guest's current instruction: fetch, length, decode, and what becomes of an emulated one.
+ *
+ * Zydis decodes; insn_exec.c carries out.  Two shortcuts come before it, because they are most of what a guest does and decoding costs more than
+ * the rest of the exit: lengths of instructions known by their exit (insn_len_known), and 32-bit MOVs between a register or immediate
+ * and a device (mov_fast: every local APIC and IOAPIC access of Linux). */
+#include "kernel/run/insn.h"
+
+#include <string.h>
+#include "kernel/core/cpu_ops.h"
+#include "kernel/core/guest_mem.h"
+#include "kernel/run/insn_exec.h"
+#include "kernel/dev/io_bus.h"
+#include "kernel/lib/log.h"
+#include "kernel/core/vm.h"
+
+#define INSN_MAX ZYDIS_MAX_INSTRUCTION_LENGTH
+#define CR0_PE   BIT64(0)
+#define EFER_LMA BIT64(10)
+#define AR_L     BIT32(13)
+#define AR_D     BIT32(14)
+#define RFLAGS_VM BIT64(17)
+
+struct code { unsigned mode; uint64_t linear; };                /* 16, 32, 64; linear address of CS:RIP */
+
+static struct code code_of(struct vcpu *v)
+{
+    uint64_t cr0, cr3, cr4, efer;
+    unsigned cpl;
+    struct seg cs = cpu_ops->seg_get(v, SEG_CS);
+    cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
+    if ((efer & EFER_LMA) && (cs.ar & AR_L))
+        return (struct code){ 64, v->rip };
+    bool wide = (cs.ar & AR_D) && (cr0 & CR0_PE) && !(v->rflags & RFLAGS_VM);
+    return (struct code){ wide ? 32 : 16, (uint32_t)(cs.base + v->rip) };
+}
+
+/* The instruction bytes at linear, and how many there are to the end of the page; NULL: unmapped, or no RAM. */
+static const uint8_t *code_at(struct vcpu *v, uint64_t linear, unsigned *n)
+{
+    gpa_t a;
+    *n = (unsigned)(PAGE_SIZE - linear % PAGE_SIZE);
+    if (guest_translate_code(v, gva(linear), &a))
+        return NULL;
+    const uint8_t *page = guest_page(v->vm, gpa_gfn(a));        /* backed: it was executed */
+    return page ? page + a.v % PAGE_SIZE : NULL;
+}
+
+/* Copy up to max instruction bytes, fewer when the second page cannot be had.  Returns how many. */
+static unsigned fetch(struct vcpu *v, uint64_t linear, uint8_t *buf, unsigned max)
+{
+    unsigned got = 0, n;
+    while (got < max) {
+        const uint8_t *p = code_at(v, linear + got, &n);
+        if (!p)
+            break;
+        n = MIN(n, max - got);
+        memcpy(buf + got, p, n);
+        got += n;
+    }
+    return got;
+}
+
+static bool is_prefix(uint8_t b, unsigned mode)
+{
+    switch (b) {
+    case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65: case 0x66: case 0x67: case 0xf0: case 0xf2: case 0xf3: return true;
+    default: return mode == 64 && (b & 0xf0) == 0x40;           /* REX */
+    }
+}
+
+unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
+{
+    uint8_t buf[INSN_MAX];
+    struct code code = code_of(v);
+    unsigned n, skip = 0;
+    const uint8_t *p = code_at(v, code.linear, &n);
+    if (p && n >= n_op && !memcmp(p, op, n_op))
+        return n_op;                                            /* no prefix, on one page: nearly always */
+    n = fetch(v, code.linear, buf, INSN_MAX);
+    while (skip + n_op < n && is_prefix(buf[skip], code.mode))
+        skip++;
+    return skip + n_op <= n && !memcmp(buf + skip, op, n_op) ? skip + n_op : 0;
+}
+
+/* 0F 22 /r: reg is the control register, rm the general one, both extended by a REX prefix right before. */
+unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val)
+{
+    uint8_t buf[INSN_MAX];
+    struct code code = code_of(v);
+    unsigned n = fetch(v, code.linear, buf, INSN_MAX), at = 0;
+    while (at < n && is_prefix(buf[at], code.mode))
+        at++;
+    if (at + 3 > n || buf[at] != 0x0f || buf[at + 1] != 0x22)
+        return 0;
+    unsigned rex = code.mode == 64 && at && (buf[at - 1] & 0xf0) == 0x40 ? buf[at - 1] : 0, modrm = buf[at + 2];
+    if (((modrm >> 3 & 7) | (rex & 4) << 1) != cr)
+        return 0;
+    uint64_t gpr = v->gpr[(modrm & 7) | (rex & 1) << 3];
+    *val = code.mode == 64 ? gpr : (uint32_t)gpr;
+    return at + 3;
+}
+
+static void decoder_for(ZydisDecoder *d, unsigned mode)
+{
+    switch (mode) {
+    case 64: ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64); break;
+    case 32: ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32); break;
+    default: ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16); break;
+    }
+}
+
+unsigned insn_length(struct vcpu *v)
+{
+    uint8_t buf[INSN_MAX];
+    struct code code = code_of(v);
+    unsigned n = fetch(v, code.linear, buf, sizeof(buf));
+    ZydisDecoder d;
+    ZydisDecodedInstruction in;
+    decoder_for(&d, code.mode);
+    return n && ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&d, NULL, buf, n, &in)) ? in.length : 0;
+}
+
+static void step_over(struct vcpu *v, unsigned mode, unsigned len)
+{
+    v->rip += len;
+    if (mode != 64)
+        v->rip &= 0xffffffff;
+    cpu_ops->shadow_clear(v);
+}
+
+/* Length of ModRM, SIB and displacement at p for 32- and 64-bit addressing; 0: a register operand, or more than n bytes. */
+static unsigned modrm_mem_len(const uint8_t *p, unsigned n)
+{
+    if (n < 2 || p[0] >> 6 == 3)
+        return 0;
+    unsigned mod = p[0] >> 6, rm = p[0] & 7, base = rm == 4 ? p[1] & 7 : rm;
+    unsigned disp = mod == 1 ? 1 : mod == 2 || base == 5 ? 4 : 0, len = 1 + (rm == 4) + disp;
+    return len <= n ? len : 0;
+}
+
+/* [REX] 89 /r, 8B /r, C7 /0 imm32 with a 32-bit operand: the address need not be computed, the fault has told it.  False: not one of them.
+ * An operand at offset 0 of a page is left to the careful path: it may have begun on the page before. */
+static bool mov_fast(struct vcpu *v, const struct code *code, const uint8_t *b, unsigned n, gpa_t at, bool write)
+{
+    unsigned rex = code->mode == 64 && (b[0] & 0xf8) == 0x40, ext = rex && (b[0] & 4) ? 8 : 0;      /* REX without W */
+    if (code->mode == 16 || n < rex + 3 || at.v % PAGE_SIZE == 0 || at.v % PAGE_SIZE > PAGE_SIZE - 4)
+        return false;
+    const uint8_t op = b[rex], *modrm = b + rex + 1;
+    unsigned reg = (modrm[0] >> 3 & 7) + ext, len = modrm_mem_len(modrm, n - rex - 1), imm = op == 0xc7 ? 4 : 0;
+    uint64_t val;
+    if (!len || rex + 1 + len + imm > n || (op != 0x89 && op != 0x8b && !(op == 0xc7 && (modrm[0] & 0x38) == 0)))
+        return false;
+    if ((op == 0x8b) == write)
+        return false;
+    if (op == 0x8b) {
+        mmio_read(v, at, 4, &val);
+        v->gpr[reg] = (uint32_t)val;
+    } else {
+        uint32_t from_imm = 0;
+        if (imm)
+            memcpy(&from_imm, modrm + len, 4);
+        mmio_write(v, at, 4, imm ? from_imm : (uint32_t)v->gpr[reg]);
+    }
+    step_over(v, code->mode, rex + 1 + len + imm);
+    return true;
+}
+
+static void log_insn(const struct insn *c, const char *what)
+{
+    static const char hex[] = "0123456789abcdef";
+    char text[3 * INSN_MAX + 1] = "";
+    for (unsigned i = 0; i < c->n_bytes; i++) {
+        text[3 * i] = hex[c->bytes[i] >> 4];
+        text[3 * i + 1] = hex[c->bytes[i] & 15];
+        text[3 * i + 2] = ' ';
+        text[3 * i + 3] = 0;
+    }
+    log_warn("insn", "vCPU %u at rip 0x%llx (%u-bit), access to 0x%llx: %s; bytes: %s", c->v->index, (unsigned long long)c->v->rip, c->mode,
+             (unsigned long long)c->fault.v, what, text);
+}
+
+static enum hv_err decode(struct insn *c)
+{
+    ZydisDecoder d;
+    decoder_for(&d, c->mode);
+    if (c->n_bytes && ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, c->bytes, c->n_bytes, &c->in, c->op)))
+        return HV_OK;
+    log_insn(c, c->n_bytes ? "cannot be decoded" : "cannot be fetched");
+    return HV_FAIL(HV_E_GUEST);
+}
+
+static enum hv_err finish(struct insn *c, enum step r)
+{
+    switch (r) {
+    case STEP_OK: step_over(c->v, c->mode, c->in.length); return HV_OK;
+    case STEP_AGAIN: case STEP_FAULT: return HV_OK;
+    case STEP_UNSUPP: break;
+    }
+    log_insn(c, "not an instruction that Godwit carries out");
+    return HV_FAIL(HV_E_UNSUPP);
+}
+
+enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t fault_gpa, bool write)
+{
+    struct code code = code_of(v);
+    struct insn c;
+    c.v = v, c.mode = code.mode, c.direct = true, c.fault = fault_gpa;
+    c.n_bytes = fetch(v, code.linear, c.bytes, sizeof(c.bytes));
+    if (c.n_bytes && mov_fast(v, &code, c.bytes, c.n_bytes, fault_gpa, write))
+        return HV_OK;
+    enum hv_err e = decode(&c);
+    return e ? e : finish(&c, insn_exec(&c));
+}
+
+enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x)
+{
+    struct code code = code_of(v);
+    struct insn c;
+    c.v = v, c.mode = code.mode, c.direct = false, c.fault = gpa(x->io.port);
+    c.n_bytes = fetch(v, code.linear, c.bytes, sizeof(c.bytes));
+    enum hv_err e = decode(&c);
+    return e ? e : finish(&c, insn_exec_string_io(&c, x->io.port, x->io.size, x->io.in));
+}

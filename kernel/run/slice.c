@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/run/slice.c - one slice of a vCPU: requests, events in, guest, exit out.
+ *
+ * The order before each entry matters: first what others asked (freeze, NMI), then timers (they may raise an interrupt), then the
+ * interrupt to inject, then the host timer that bounds the run.  All of it with interrupts off: what arrives after we looked is pending in
+ * the local APIC and makes the entry exit at once. */
+#include "kernel/host/clock.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/run/exit.h"
+#include "kernel/run/insn.h"
+#include "kernel/dev/lapic.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/dev/steal_time.h"
+#include "kernel/run/vcpu_run.h"
+#include "kernel/core/vm.h"
+#include "kernel/host/x86/fpu.h"
+
+void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x)
+{
+    v->rip += x->insn_len ? x->insn_len : insn_length(v);
+    cpu_ops->shadow_clear(v);
+}
+
+/* Both may have come since the last look; a SIPI that follows its INIT closely finds it taken first. */
+static void take_init_sipi(struct vcpu *v)
+{
+    const unsigned both = VCPU_REQ_INIT | VCPU_REQ_SIPI;
+    if (atomic_load(&v->requests) & both)
+        lapic_take_init_sipi(v, atomic_fetch_and(&v->requests, ~both) & both);
+}
+
+bool vcpu_wake(struct vcpu *v)
+{
+    take_init_sipi(v);
+    lapic_timer_poll(v);
+    if (v->halted && lapic_take_wakeup(v)) {
+        v->halted = false;
+        v->left_tsc = tsc_read();
+    }
+    return !v->halted;
+}
+
+static void inject_nmi(struct vcpu *v)
+{
+    if (!(atomic_load(&v->requests) & VCPU_REQ_NMI) || !cpu_ops->nmi_ready(v))
+        return;
+    atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_NMI);
+    cpu_ops->inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
+}
+
+/* Hand over the highest pending interrupt if the guest can take it; while one waits, ask for the exit that says when it can. */
+static void inject_irq(struct vcpu *v)
+{
+    int vector = lapic_pending(v);
+    if (vector >= 0 && cpu_ops->irq_ready(v)) {
+        lapic_accept(v, (uint8_t)vector);
+        cpu_ops->inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = (uint8_t)vector });
+        vector = lapic_pending(v);
+    }
+    cpu_ops->irq_window_set(v, vector >= 0);
+}
+
+/* Returns when that was over (TSC). */
+static uint64_t run_once(struct vcpu *v, uint64_t end)
+{
+    struct vcpu_exit x;
+    lapic_timer_poll(v);
+    inject_nmi(v);
+    inject_irq(v);
+    uint64_t deadline = lapic_timer_deadline(v), due = deadline ? MIN(end, deadline) : end;
+    pcpu_timer_set(due);
+
+    uint64_t entered = tsc_read();
+    if (v->left_tsc)
+        v->out_max = MAX(v->out_max, entered - v->left_tsc);
+    cpu_ops->run(v, &x);
+    uint64_t left = v->left_tsc = tsc_read();
+    if (left > due)
+        v->late_max = MAX(v->late_max, left - MAX(due, entered));
+    exit_handle(v, &x);
+    v->n_exits[x.kind]++;
+    v->guest_tsc_ticks += left - entered;
+    uint64_t now = tsc_read();
+    v->exit_tsc[x.kind] += now - left;
+    return now;
+}
+
+static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_t end)
+{
+    me->kicked = me->timer_fired = false;       /* both are looked at here: requests, deadlines, the slice's end */
+    if (now >= end)                             /* by the clock: a timer interrupt that was lost must not cost more than this slice */
+        return false;
+    if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
+        return false;
+    take_init_sipi(v);
+    if (v->halted && !vcpu_wake(v)) {
+        v->left_tsc = 0;
+        return false;
+    }
+    if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed) || atomic_load_explicit(&me->pick_again, memory_order_relaxed))
+        return false;
+    return atomic_load_explicit(&v->vm->power_request, memory_order_relaxed) == VM_POWER_NONE;
+}
+
+void vcpu_run_slice(struct vcpu *v, uint64_t end)
+{
+    struct pcpu *me = this_pcpu();
+    me->running = v;
+    cpu_ops->vcpu_load(v);
+    fpu_guest_load(v->xsave, v->xcr0);
+    steal_time_go(v);
+    uint64_t now = tsc_read();
+    while (slice_goes_on(v, me, now, end))
+        now = run_once(v, end);
+    fpu_guest_save(v->xsave, &v->xcr0);
+    cpu_ops->vcpu_unload(v);
+    me->running = NULL;
+    bool freeze = atomic_load(&v->requests) & VCPU_REQ_FREEZE;
+    if (freeze)
+        v->left_tsc = 0;
+    else if (!v->halted)
+        steal_time_wait(v);
+    /* Release: whoever sees FROZEN sees all registers. */
+    atomic_store(&v->state, freeze ? VCPU_FROZEN : VCPU_RUNNABLE);
+}

@@ -1,8 +1,0 @@
-/* SPDX-License-Identifier: BSD-2-Clause
- * kernel/version.h - the release, as consoles, the API and metrics name it. */
-#ifndef GODWIT_KERNEL_VERSION_H
-#define GODWIT_KERNEL_VERSION_H
-
-#define GODWIT_VERSION "0.1"
-
-#endif

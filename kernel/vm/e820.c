@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm/e820.c - the memory map that a guest is given. */
+#include "kernel/vm/e820.h"
+
+#include "kernel/vm/acpi_guest.h"
+#include "kernel/dev/devices.h"
+
+static void add(struct e820 *map, unsigned *n, uint64_t start, uint64_t end, uint32_t type)
+{
+    if (start < end) map[(*n)++] = (struct e820){ start, end - start, type };
+}
+
+unsigned e820_build(const struct vm *vm, struct e820 map[E820_MAX])
+{
+    unsigned n = 0;
+    add(map, &n, 0, LOW_RAM_END, E820_RAM);
+    add(map, &n, LOW_RAM_END, 0xa0000, E820_RESERVED);
+    add(map, &n, ACPI_AREA_BASE, ACPI_AREA_BASE + ACPI_AREA_LEN, E820_RESERVED);
+    add(map, &n, MIB, vm->mem.low_bytes, E820_RAM);
+    add(map, &n, PCI_ECAM_BASE, PCI_ECAM_BASE + PCI_ECAM_LEN, E820_RESERVED);
+    add(map, &n, IOAPIC_BASE, IOAPIC_BASE + PAGE_SIZE, E820_RESERVED);
+    add(map, &n, LAPIC_BASE, LAPIC_BASE + PAGE_SIZE, E820_RESERVED);
+    add(map, &n, 4 * GIB, 4 * GIB + vm->mem.high_bytes, E820_RAM);
+    return n;
+}

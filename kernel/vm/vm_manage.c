@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm/vm_manage.c - the table of VMs and their life cycle.
+ *
+ * Memory is promised when a VM is built and backed when the guest touches it: a start or an arrival is refused unless all promises of all
+ * VMs fit into what is free, so that a running guest never meets an empty pool. */
+#include "kernel/vm/vm_manage.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/vm/boot_image.h"
+#include "kernel/host/clock.h"
+#include "kernel/core/cpu_baseline.h"
+#include "kernel/core/cpu_ops.h"
+#include "kernel/dev/devices.h"
+#include "kernel/vm/elf_boot.h"
+#include "kernel/dev/lapic.h"
+#include "kernel/vm/linux_boot.h"
+#include "kernel/lib/log.h"
+#include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/random.h"
+#include "kernel/run/sched.h"
+#include "kernel/vm/vm_disk.h"
+#include "kernel/host/x86/fpu.h"
+
+#define QUICK_RESET_US     2000000      /* a guest that resets itself sooner after its start than this ... */
+#define QUICK_RESETS_MAX   5            /* ... so many times in a row will not get anywhere by another try */
+#define HOST_RESERVE_BYTES (32 * MIB)   /* never promised to guests: tables, network buffers, moves */
+
+static struct vm vms[VM_MAX];
+static bool used[VM_MAX];               /* the slot has a VM, defined here or arrived */
+static const struct boot_info *files;   /* borrowed: lives for ever */
+static vm_let_go_fn *let_go;            /* [c] */
+
+struct vm *vm_at(unsigned i) { return used[i] ? &vms[i] : NULL; }
+
+struct vm *vm_find(const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (used[i] && !strcmp(vms[i].config.name, name))
+            return &vms[i];
+    return NULL;
+}
+
+void vm_manage_init(const struct config *c, const struct boot_info *bi, vm_let_go_fn *mover)
+{
+    files = bi;
+    let_go = mover;
+    for (unsigned i = 0; i < c->n_vms && i < VM_MAX; i++) {
+        vms[i].config = c->vms[i];
+        used[i] = true;
+    }
+}
+
+/* ---- building and tearing down ---- */
+
+uint64_t vm_memory_promised(void)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (used[i] && vm_state(&vms[i]) != VM_STOPPED)
+            sum += vms[i].mem.size_bytes;
+    return sum;
+}
+
+/* Free memory less what was promised and is not backed yet. */
+uint64_t vm_memory_promisable(void)
+{
+    uint64_t owed = HOST_RESERVE_BYTES;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (used[i] && vm_state(&vms[i]) != VM_STOPPED)
+            owed += vms[i].mem.size_bytes - vms[i].mem.n_backed * BLOCK_SIZE;
+    uint64_t have = page_stats().free_blocks * BLOCK_SIZE;
+    return have > owed ? have - owed : 0;
+}
+
+static void vcpu_teardown(struct vcpu *v)
+{
+    sched_remove(v);
+    mem_free(v->xsave, fpu_save_area_size);
+    cpu_ops->vcpu_destroy(v);
+}
+
+/* Free all that build() made, also half-made.  vCPUs FROZEN. */
+static void teardown(struct vm *vm)
+{
+    dirty_stop(vm);
+    vm_disk_close(vm);
+    devices_destroy(vm);
+    while (vm->n_vcpus)
+        vcpu_teardown(vm->vcpus[--vm->n_vcpus]);
+    s2_fini(&vm->s2);
+    guest_mem_fini(&vm->mem);
+    atomic_store(&vm->power_request, VM_POWER_NONE);
+    atomic_store(&vm->state, VM_STOPPED);
+}
+
+static enum hv_err build_vcpu(struct vm *vm, unsigned index)
+{
+    struct vcpu *v = cpu_ops->vcpu_create(vm, index);
+    if (!v)
+        return HV_FAIL(HV_E_NOMEM);
+    v->xcr0 = 1;
+    v->xsave = mem_alloc(fpu_save_area_size);
+    enum hv_err e = v->xsave ? sched_add(v, vm->config.pin) : HV_E_NOMEM;
+    if (e) {
+        mem_free(v->xsave, fpu_save_area_size);
+        cpu_ops->vcpu_destroy(v);
+        return e;
+    }
+    fpu_area_init(v->xsave);
+    vm->vcpus[vm->n_vcpus++] = v;
+    return HV_OK;
+}
+
+static enum hv_err build_parts(struct vm *vm)
+{
+    enum hv_err e = guest_mem_init_hidden(&vm->mem, vm->config.memory_bytes, vm->config.disk_bytes);
+    if (!e)
+        e = s2_init(&vm->s2, cpu_ops->s2_format);
+    for (unsigned i = 0; !e && i < vm->config.n_cpus; i++)
+        e = build_vcpu(vm, i);
+    if (!e)
+        e = devices_create(vm);
+    if (!e)
+        vm_tsc_apply(vm);
+    return e;
+}
+
+/* Memory, tables, vCPUs (FROZEN, power-on state) and devices for vm->config. */
+static enum hv_err build(struct vm *vm, char *why, size_t why_len)
+{
+    uint64_t room = vm_memory_promisable();
+    if (vm->config.memory_bytes + vm->config.disk_bytes > room) {
+        snprintf(why, why_len, "%s needs %llu MiB, this host can promise %llu MiB: stop another guest or give the host more memory",
+                 vm->config.name, (unsigned long long)((vm->config.memory_bytes + vm->config.disk_bytes) / MIB), (unsigned long long)(room / MIB));
+        return HV_FAIL(HV_E_NOMEM);
+    }
+    atomic_store(&vm->power_request, VM_POWER_NONE);
+    vm->crash_reason[0] = 0;
+    vm->n_vcpus = 0;
+    enum hv_err e = build_parts(vm);
+    if (e) {
+        snprintf(why, why_len, "%s could not be built: %s", vm->config.name, hv_err_text(e));
+        teardown(vm);
+    }
+    return e;
+}
+
+/* ---- start, stop, pause, run ---- */
+
+/* A file of vm's as a module; false: why says that it is missing. */
+static bool file_find(const struct vm *vm, const char *name, const char *string, struct boot_module *out, struct why *why)
+{
+    const struct boot_file *f = boot_file_find(files, name);
+    if (!f) {
+        snprintf(why->text, why->len, "%s: file \\godwit\\%s is not on this host's boot disk", vm->config.name, name);
+        return false;
+    }
+    *out = (struct boot_module){ (const uint8_t *)(uintptr_t)f->base, f->len, string };
+    return true;
+}
+
+static bool files_find(const struct vm *vm, struct boot_image *b, struct why *why)
+{
+    const struct vm_config *c = &vm->config;
+    struct boot_module kernel;
+    char file[CONFIG_PATH_LEN];
+    const char *string;
+    if (!file_find(vm, c->kernel, "", &kernel, why))
+        return false;
+    *b = (struct boot_image){ .kernel = kernel.data, .kernel_len = kernel.len, .cmdline = c->cmdline };
+    if (c->initrd[0] && !file_find(vm, c->initrd, "", &b->module[b->n_modules++], why))
+        return false;
+    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));)
+        if (!file_find(vm, file, string, &b->module[b->n_modules++], why))
+            return false;
+    return true;
+}
+
+static enum hv_err load_kernel(struct vm *vm, char *why, size_t why_len)
+{
+    static struct vcpu_regs regs;       /* large; service pCPU only */
+    struct boot_image b;
+    if (!files_find(vm, &b, &(struct why){ why, why_len }))
+        return HV_FAIL(HV_E_NOENT);
+    cpu_ops->regs_get(vm->vcpus[0], &regs);
+    enum hv_err e = (elf_boot_is_elf(b.kernel, b.kernel_len) ? elf_boot_load : linux_boot_load)(vm, &b, &regs, why, why_len);
+    if (!e)
+        cpu_ops->regs_set(vm->vcpus[0], &regs);
+    return e;
+}
+
+/* A disk that starts from a file has the file's size, rounded up to a block. */
+static enum hv_err disk_find(struct vm *vm, const struct boot_file **out, char *why, size_t why_len)
+{
+    struct vm_config *c = &vm->config;
+    *out = c->disk_file[0] ? boot_file_find(files, c->disk_file) : NULL;
+    if (c->disk_file[0] && !*out) {
+        snprintf(why, why_len, "%s: file \\godwit\\%s, its disk, is not on this host's boot disk", c->name, c->disk_file);
+        return HV_FAIL(HV_E_NOENT);
+    }
+    if (*out)
+        c->disk_bytes = ALIGN_UP((*out)->len, BLOCK_SIZE);
+    return HV_OK;
+}
+
+/* Pages of zeros need no memory. */
+static enum hv_err disk_fill(struct vm *vm, const struct boot_file *f)
+{
+    static const uint8_t zero[PAGE_SIZE];
+    const uint8_t *from = f ? (const uint8_t *)(uintptr_t)f->base : NULL;
+    for (uint64_t off = 0; f && off < f->len; off += PAGE_SIZE) {
+        size_t n = MIN(PAGE_SIZE, f->len - off);
+        enum hv_err e = memcmp(from + off, zero, n) ? guest_write(vm, guest_hidden(&vm->mem, off), from + off, n) : HV_OK;
+        if (e)
+            return e;
+    }
+    return HV_OK;
+}
+
+enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
+{
+    if (vm_state(vm) != VM_STOPPED) {
+        snprintf(why, why_len, "%s is %s; only a stopped guest can be started", vm->config.name, vm_state_name(vm_state(vm)));
+        return HV_FAIL(HV_E_BUSY);
+    }
+    const struct boot_file *disk = NULL;
+    enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why, why_len);
+    if (!e)
+        e = disk_find(vm, &disk, why, why_len);
+    if (!e)
+        e = build(vm, why, why_len);
+    if (e)
+        return e;
+    atomic_store(&vm->state, VM_PAUSED);
+    random_bytes(vm->uuid, sizeof(vm->uuid));
+    e = load_kernel(vm, why, why_len);
+    if (!e)
+        e = disk_fill(vm, disk);
+    if (!e)
+        e = vm_disk_open(vm);
+    if (e) {
+        teardown(vm);
+        return e;
+    }
+    vm->started_us = clock_us();
+    vm->quick_resets = 0;
+    if (!vm->disk.waiting)              /* else it runs when its disk is there */
+        vm_run(vm);
+    log_info("vm", "%s: started, %llu MiB, %u vCPU(s), first guest instruction follows at TSC %llu", vm->config.name,
+             (unsigned long long)(vm->config.memory_bytes / MIB), vm->n_vcpus, (unsigned long long)tsc_read());
+    return HV_OK;
+}
+
+bool vm_pause(struct vm *vm)
+{
+    bool frozen = true;
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        frozen &= sched_freeze(vm->vcpus[i]);
+    if (frozen && vm_state(vm) == VM_RUNNING)
+        atomic_store(&vm->state, VM_PAUSED);
+    return frozen;
+}
+
+void vm_run(struct vm *vm)
+{
+    atomic_store(&vm->state, VM_RUNNING);
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        sched_thaw(vm->vcpus[i]);
+}
+
+void vm_stop(struct vm *vm)
+{
+    if (vm_state(vm) == VM_STOPPED)
+        return;
+    while (!vm_pause(vm))               /* ends: every pCPU leaves its guest at the kick */
+        __builtin_ia32_pause();
+    teardown(vm);
+}
+
+void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
+{
+    char text[120];
+    const struct vm *vm = vm_find(offer->config.name);
+    unsigned n_used = 0;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        n_used += used[i];
+    if (vm && vm_state(vm) != VM_STOPPED) {
+        snprintf(text, sizeof(text), "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
+        add(ctx, text);
+    } else if (!vm && n_used == VM_MAX) {
+        snprintf(text, sizeof(text), "this host knows %u guests already, which is its limit", VM_MAX);
+        add(ctx, text);
+    }
+}
+
+static struct vm *slot_for(const char *name)
+{
+    struct vm *vm = vm_find(name);
+    for (unsigned i = 0; !vm && i < VM_MAX; i++)
+        if (!used[i]) {
+            used[i] = true;
+            memset(&vms[i], 0, sizeof(vms[i]));
+            vm = &vms[i];
+        }
+    return vm;
+}
+
+enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct vm **out, char *why, size_t why_len)
+{
+    struct vm *vm = slot_for(offer->config.name);
+    if (!vm) {
+        snprintf(why, why_len, "this host knows %u guests already, which is its limit", VM_MAX);
+        return HV_FAIL(HV_E_NOMEM);
+    }
+    if (vm_state(vm) != VM_STOPPED) {
+        snprintf(why, why_len, "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
+        return HV_FAIL(HV_E_BUSY);
+    }
+    struct vm_config local = vm->config;
+    enum hv_err e = vm_offer_adopt(vm, offer);
+    if (local.name[0]) {                                /* defined here too: files, autostart, on-shutdown and pin are this host's own */
+        memcpy(vm->config.kernel, local.kernel, sizeof(local.kernel));
+        memcpy(vm->config.initrd, local.initrd, sizeof(local.initrd));
+        memcpy(vm->config.modules, local.modules, sizeof(local.modules));
+        memcpy(vm->config.disk_file, local.disk_file, sizeof(local.disk_file));
+        vm->config.autostart = local.autostart;
+        vm->config.on_shutdown = local.on_shutdown;
+        vm->config.pin = local.pin;
+    }
+    if (!e)
+        e = build(vm, why, why_len);
+    if (e)
+        return e;
+    vm_disk_adopt(vm, disk);
+    atomic_store(&vm->state, VM_INCOMING);
+    *out = vm;
+    return HV_OK;
+}
+
+/* ---- what guests ask for ---- */
+
+static void crash(struct vm *vm)
+{
+    while (!vm_pause(vm))
+        __builtin_ia32_pause();
+    atomic_store(&vm->state, VM_CRASHED);
+    atomic_store(&vm->power_request, VM_POWER_NONE);
+}
+
+/* A guest that triple-faults at once, for ever, must not fill the log and a processor: it is stopped with its last state kept. */
+static void vm_reset(struct vm *vm)
+{
+    char why[200];
+    unsigned quick = clock_us() - vm->started_us < QUICK_RESET_US ? vm->quick_resets + 1 : 0;
+    if (quick >= QUICK_RESETS_MAX) {
+        snprintf(vm->crash_reason, sizeof(vm->crash_reason), "reset itself %u times in a row, each within %u s of its start",
+                 quick, QUICK_RESET_US / 1000000);
+        log_error("vm", "%s: %s; not started again", vm->config.name, vm->crash_reason);
+        crash(vm);
+        return;
+    }
+    vm_stop(vm);
+    if (vm_start(vm, why, sizeof(why)) != HV_OK)
+        log_error("vm", "%s asked for a reset and cannot be started again: %s", vm->config.name, why);
+    vm->quick_resets = quick;
+}
+
+static void power_act(struct vm *vm, enum vm_power what)
+{
+    if (!let_go(vm->config.name, "the guest powered off, was reset or crashed"))
+        return;                         /* the destination may run it already: the move decides */
+    switch (what) {
+    case VM_POWER_NONE:
+        break;
+    case VM_POWER_OFF:
+        log_info("vm", "%s: powered itself off", vm->config.name);
+        vm_stop(vm);
+        break;
+    case VM_POWER_RESET:
+        log_info("vm", "%s: resets itself", vm->config.name);
+        vm_reset(vm);
+        break;
+    case VM_POWER_CRASH:
+        crash(vm);
+        break;
+    }
+}
+
+bool vm_service(void)
+{
+    bool acted = false;
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        enum vm_power what = used[i] ? (enum vm_power)atomic_load(&vms[i].power_request) : VM_POWER_NONE;
+        if (what == VM_POWER_NONE || vm_state(&vms[i]) != VM_RUNNING)
+            continue;
+        acted = true;
+        if (!uart_has_output(&vms[i]))  /* its last words first: the console takes them in the next turn, and it runs no more meanwhile */
+            power_act(&vms[i], what);
+    }
+    return acted;
+}
+
+/* ---- inspection ---- */
+
+static void inspect_vcpu(struct vcpu *v, void (*print)(const char *fmt, ...))
+{
+    static const char *const states[] = { "frozen", "runnable", "running" };
+    print("vCPU %u: pCPU %u, %s%s, rip 0x%llx rflags 0x%llx, guest time %llu ms", v->index, v->pcpu, states[atomic_load(&v->state)],
+          v->halted ? ", halted" : "", (unsigned long long)v->rip, (unsigned long long)v->rflags,
+          (unsigned long long)(clock_tsc_to_us(v->guest_tsc_ticks) / 1000));
+    print("  pending interrupt %d, in service %d, requests 0x%x, timer due %s", lapic_pending(v), lapic_in_service(v), atomic_load(&v->requests),
+          lapic_timer_deadline(v) ? "yes" : "no");
+    print("  longest kept out %llu us, timer late by %llu us", (unsigned long long)clock_tsc_to_us(v->out_max),
+          (unsigned long long)clock_tsc_to_us(v->late_max));
+    for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++)
+        if (v->n_exits[k])
+            print("  exits %-14s %10llu  %6llu ticks each", vcpu_exit_names[k], (unsigned long long)v->n_exits[k],
+                  (unsigned long long)(v->exit_tsc[k] / v->n_exits[k]));
+    cpu_ops->dump(v, print);
+}
+
+void vm_inspect(struct vm *vm, void (*print)(const char *fmt, ...))
+{
+    print("%s: %s%s%s", vm->config.name, vm_state_name(vm_state(vm)), vm->crash_reason[0] ? ": " : "", vm->crash_reason);
+    if (vm_state(vm) == VM_STOPPED)
+        return;
+    print("memory %llu MiB, backed %llu MiB, %s tables %llu, blocks whole %llu split %llu",
+          (unsigned long long)(vm->mem.size_bytes / MIB), (unsigned long long)(vm->mem.n_backed * BLOCK_SIZE / MIB), vm->s2.fmt->name,
+          (unsigned long long)vm->s2.n_tables, (unsigned long long)vm->s2.n_large, (unsigned long long)vm->s2.n_split);
+    print("dirty log %s, faults %llu, harvests %llu in %llu us", atomic_load(&vm->dirty.on) ? "on" : "off",
+          (unsigned long long)vm->dirty.n_faults, (unsigned long long)vm->dirty.n_harvests, (unsigned long long)vm->dirty.harvest_us);
+    vdev_describe(vm, print);
+    vm_disk_describe(vm, print);
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        inspect_vcpu(vm->vcpus[i], print);
+}
