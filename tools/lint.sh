@@ -52,5 +52,6 @@ while read -r file; do
     esac
 done < <(git ls-files -- '*.c' '*.h' '*.S' '*.sh' '*.py' '*.ld' Makefile)
 tools/check-errors.py || bad=1
+tools/check-tour.py || bad=1
 [ $bad = 0 ] && echo "lint: ok"
 exit $bad
