@@ -4,10 +4,11 @@
 
 usage: check-tour.py [ROOT]
 
-Tour: in docs/tour.md each `function()` must be defined in the `file` named before it in the same step.  Each numbered step must name one, and
-there must be at least STEPS_MIN steps, so that an empty tour does not pass.
+Tour: in docs/tour.md each `function()` must be defined in the `file` named before it in the same step.  Each numbered
+step must name one.  There must be at least STEPS_MIN steps, so that an empty tour does not pass.
 Links: in README.md and docs/*.md each relative link must point at a file, and its #part at a heading of that file.
-Names: there, each name in backticks that begins with a folder of ours, such as `kernel/core/s2.c`, must exist; * and {a,b} are wildcards.
+Names: there, each name in backticks that begins with a folder of ours, such as `kernel/core/s2.c`, must exist.
+* and {a,b} are wildcards.
 Part of `make lint`."""
 import difflib
 import glob
@@ -28,7 +29,8 @@ def without_comments(source):
     """C source with comments and literals blanked; line breaks stay."""
     def blank(m):
         return re.sub(r"[^\n]", " ", m[0])
-    return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'', blank, source, flags=re.S)
+    literals = r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\''
+    return re.sub(r"/\*.*?\*/|//[^\n]*|" + literals, blank, source, flags=re.S)
 
 
 def closing(source, start):
@@ -46,14 +48,11 @@ def functions_of(path):
         source = f.read()
     if path.endswith(".S"):
         return set(re.findall(r"^(\w+):", source, re.M))
-    source, names = without_comments(source), set()
-    for m in re.finditer(r"^[A-Za-z_][^\n;{}()=#]*?\b(\w+)\s*\(", source, re.M):     # a definition begins in the first column
-        if re.match(r"\s*\{", source[closing(source, m.end()):]):
-            names.add(m[1])
-    for m in re.finditer(r"^[A-Za-z_][\w \t*]*\n(\w+)\s*\(", source, re.M):           # its type may be a line of its own
-        if re.match(r"\s*\{", source[closing(source, m.end()):]):
-            names.add(m[1])
-    return names
+    source = without_comments(source)
+    # A definition begins in the first column; its type may be a line of its own.
+    starts = list(re.finditer(r"^[A-Za-z_][^\n;{}()=#]*?\b(\w+)\s*\(", source, re.M))
+    starts += re.finditer(r"^[A-Za-z_][\w \t*]*\n(\w+)\s*\(", source, re.M)
+    return {m[1] for m in starts if re.match(r"\s*\{", source[closing(source, m.end()):])}
 
 
 class Sources:
@@ -72,7 +71,7 @@ class Sources:
         found = []
         for folder in FOLDERS:
             for here, _, files in os.walk(os.path.join(self.root, folder)):
-                names = [os.path.relpath(os.path.join(here, f), self.root) for f in files if f.endswith((".c", ".h", ".S"))]
+                names = [os.path.relpath(os.path.join(here, f), self.root) for f in files if re.search(r"\.[chS]$", f)]
                 found += [n for n in names if not n.startswith("tests/") and function in self.functions(n)]
         return sorted(found)
 
@@ -109,7 +108,7 @@ def where(sources, file, function):
     places = sources.elsewhere(function)
     likely = renamed_to(function, sources.functions(file) if file else ())
     says = [f"renamed there to {likely}()"] * bool(likely) + [f"moved to {' or '.join(places)}"] * bool(places)
-    return f"{', or '.join(says)}?  Write what is true now" if says else "nowhere else either: write what does its work now"
+    return f"{', or '.join(says)}?  Write what is true now" if says else "nor anywhere else: write what does its work now"
 
 
 def check_step(root, sources, line, words):
@@ -123,9 +122,10 @@ def check_step(root, sources, line, words):
         elif word.endswith("()"):
             pairs += 1
             if file is None:
-                wrong.append(f"{TOUR}:{n}: no file is named before {word} in this step: write `folder/file.c` before it")
+                wrong.append(f"{TOUR}:{n}: this step names no file before {word}: write `folder/file.c` before it")
             elif not file or word[:-2] not in sources.functions(file):
-                wrong.append(f"{TOUR}:{n}: {word} is not defined in {file or 'a file that exists'}: {where(sources, file, word[:-2])}")
+                place = file or "a file that exists"
+                wrong.append(f"{TOUR}:{n}: {word} is not defined in {place}: {where(sources, file, word[:-2])}")
     if not pairs:
         wrong.append(f"{TOUR}:{line}: this step names no function: write `folder/file.c` `function()` at its end")
     return wrong, pairs
@@ -144,7 +144,8 @@ def check_tour(root):
         wrong += bad
         total += pairs
     if len(steps) < STEPS_MIN:
-        wrong.append(f"{TOUR} has {len(steps)} numbered steps, at least {STEPS_MIN} are expected: was a part lost, or is it numbered otherwise?")
+        wrong.append(f"{TOUR} has {len(steps)} numbered steps, at least {STEPS_MIN} are expected: was a part lost, "
+                     "or is it numbered otherwise?")
     return wrong, len(steps), total
 
 
@@ -178,14 +179,17 @@ def check_link(root, page, n, target):
         return f"{page}:{n}: link to {target}: there is no {os.path.relpath(path, root)}: moved?  Mend the link"
     if part and path.endswith(".md") and part not in headings(path):
         near = difflib.get_close_matches(part, headings(path), 1, 0.4)
-        return f"{page}:{n}: link to {target}: that page has no heading for #{part}" + (f"; #{near[0]} it has" if near else "")
+        likely = f": renamed to #{near[0]}?" if near else ":"
+        return f"{page}:{n}: link to {target}: that page has no heading for #{part}{likely}  Mend the link"
     return None
 
 
 def expand(name):
     """The names that {a,b} stands for."""
     m = re.search(r"\{([^{}]*)\}", name)
-    return [name] if not m else [x for part in m[1].split(",") for x in expand(name[:m.start()] + part + name[m.end():])]
+    if not m:
+        return [name]
+    return [one for part in m[1].split(",") for one in expand(name[:m.start()] + part + name[m.end():])]
 
 
 def check_name(root, page, n, span):
@@ -193,13 +197,16 @@ def check_name(root, page, n, span):
     if re.search(PLACEHOLDER, name.replace("_", " ")):
         return None
     missing = [one for one in expand(name.split(":")[0]) if not glob.glob(os.path.join(root, one))]
-    return f"{page}:{n}: `{name}`: there is no {', '.join(missing)}: moved or renamed?  Write its present path" if missing else None
+    if not missing:
+        return None
+    return f"{page}:{n}: `{name}`: there is no {', '.join(missing)}: moved or renamed?  Write its present path"
 
 
 def check_pages(root):
     """(what is wrong, links, names) of README.md and docs/*.md."""
     wrong, links, names = [], 0, 0
-    for page in ["README.md"] + sorted(os.path.join("docs", f) for f in os.listdir(os.path.join(root, "docs")) if f.endswith(".md")):
+    pages = sorted(os.path.join("docs", f) for f in os.listdir(os.path.join(root, "docs")) if f.endswith(".md"))
+    for page in ["README.md"] + pages:
         with open(os.path.join(root, page), encoding="utf-8") as f:
             lines = prose(f.read())
         for n, line in lines:
@@ -215,12 +222,13 @@ def check_pages(root):
 
 
 def main():
-    root = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), ".."))
     wrong, steps, functions = check_tour(root)
     bad, links, names = check_pages(root)
     for w in wrong + bad:
         print(f"tour: {w}")
-    print(f"tour: {steps} steps, {functions} functions; {links} links and {names} names in README.md and docs/, {len(wrong + bad)} mistakes")
+    print(f"tour: {steps} steps, {functions} functions; {links} links and {names} names in README.md and docs/; "
+          f"{len(wrong + bad)} mistakes")
     return 1 if wrong or bad else 0
 
 
