@@ -100,7 +100,7 @@ def renamed_to(function, names):
     """Which of a file's functions is probably the one that had this name?  Or None."""
     words = set(function.split("_"))
     same = [n for n in sorted(names) if words <= set(n.split("_"))]             # more words, or in another order
-    return (same or difflib.get_close_matches(function, names, 1, 0.6) or [None])[0]
+    return (same or difflib.get_close_matches(function, names, 1, 0.8) or [None])[0]
 
 
 def where(sources, file, function):
@@ -108,7 +108,9 @@ def where(sources, file, function):
     places = sources.elsewhere(function)
     likely = renamed_to(function, sources.functions(file) if file else ())
     says = [f"renamed there to {likely}()"] * bool(likely) + [f"moved to {' or '.join(places)}"] * bool(places)
-    return f"{', or '.join(says)}?  Write what is true now" if says else "nor anywhere else: write what does its work now"
+    if not says:
+        return "it is nowhere else either: write what does its work now"
+    return f"{', or '.join(says)}?  Write what is true now"
 
 
 def check_step(root, sources, line, words):
@@ -178,7 +180,7 @@ def check_link(root, page, n, target):
     if not os.path.exists(path):
         return f"{page}:{n}: link to {target}: there is no {os.path.relpath(path, root)}: moved?  Mend the link"
     if part and path.endswith(".md") and part not in headings(path):
-        near = difflib.get_close_matches(part, headings(path), 1, 0.4)
+        near = difflib.get_close_matches(part, headings(path), 1)
         likely = f": renamed to #{near[0]}?" if near else ":"
         return f"{page}:{n}: link to {target}: that page has no heading for #{part}{likely}  Mend the link"
     return None
