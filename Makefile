@@ -21,7 +21,7 @@ SHELL        := /bin/bash
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules $(if $(filter 0,$(MAKELEVEL)),-j$(shell nproc))
 
-.PHONY: all tools deps setup test unit fuzz fuzz-build fuzz-corpus unit-build guest system system-long demo bench run gdb lint soak soak-faults model mutants test-mutants clean distclean help
+.PHONY: all tools deps setup test unit fuzz fuzz-build fuzz-corpus unit-build guest system system-long demo bench run gdb lint flags soak soak-faults model mutants test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
 
 help:
@@ -29,7 +29,7 @@ help:
 	@printf '%s\n' '' 'make            build/godwit.efi (and build/godwit.elf with debug information)' \
 	  'make demo       two emulated hosts, a running Linux guest moves there and back; make demo VENDOR=intel: VT-x in Bochs (minutes)' \
   'make demo GUEST=debian  the same with a Debian on a disk (systemd, sshd, a workload) and a client outside that is logged in all the time' \
-	  'make test       unit tests, model check, mutants, short fuzzing, system tests; one by one: make unit, model, mutants, fuzz, system' \
+	  'make test       unit tests, model check, mutants, short fuzzing, lint, system tests; one by one: make unit, model, mutants, fuzz, lint, system' \
 	  'make fuzz FUZZ_SECONDS=n  n seconds for each fuzz target (10); seeds in tests/fuzz/corpus/, finds in build/fuzz/; make fuzz-corpus records seeds' \
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in Bochs); make gdb: the same, waiting for gdb' \
@@ -38,12 +38,12 @@ help:
 	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, NBD disks, guests of many CPUs, a whole Debian' \
 	  'make soak       a guest of 2 CPUs with disk and network moves SOAK_MOVES times (50, each 13 s), all of it verified after each; make test-mutants: proves that the tests can fail (make mutants: only the quick ones)' \
 	  'make soak-faults  faults injected into moves between emulated hosts, 50 for each vendor: VENDOR=amd takes a quarter of an hour, intel an hour' \
-	  'make lint       which folder includes which, checked against the rules' \
+	  'make lint       the rules of the tree: rooms, headers, format, sizes; and a test that breaks each rule once' \
 	  'make setup      install missing Debian packages; make deps: also fetch third-party sources' \
 	  'make clean      forget what was built; make distclean: also what was fetched'
 
 # ---- set-up: once, remade when the lists change.  make includes this file and so makes it before anything else. -------------------------
-ifneq ($(filter-out clean distclean help lint setup,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean distclean help flags setup,$(or $(MAKECMDGOALS),all)),)
 include $(DEPS)/ready.mk
 endif
 $(DEPS)/ready.mk: tools/deps.lock tools/setup.sh tools/fetch-deps.sh
@@ -229,10 +229,15 @@ gdb: all guest
 	$(Q)tools/run-host.sh --gdb
 # All stages, also when one fails; the last line is the sum of build/results/*.txt.
 test: $(DEPS)/ready.mk
-	$(Q)tools/test.sh unit+model+mutants+fuzz system
+	$(Q)tools/test.sh unit+model+mutants+fuzz+lint system
 
-lint:
-	$(Q)tools/lint.sh
+# The linter reads which room calls which from the objects.
+lint: $(OBJ)
+	$(Q)tests/lint/run.py --obj $(BUILD)/obj
+# The flags that a header of each folder is compiled with, for tools/lint.py.
+flags:
+	@printf '%s\n' ': $(FREE) $(WARN) $(LIB_INC)' 'boot/: $(FREE) $(WARN) $(EFI)' 'tests/: $(HOST) $(WARN) $(CMOCKA)' 'tools/: $(HOST) $(WARN)' \
+	  'tests/guest/: $(GUEST_CFLAGS)'
 
 clean:
 	rm -rf $(filter-out $(DEPS),$(wildcard $(BUILD)/*))
