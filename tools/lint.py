@@ -8,7 +8,7 @@ usage: lint.py [--root DIR] [--obj DIR] [--only CHECK,...] [--figures] [--all] [
   --only       names from this list: {checks}
   --figures    the share of comments of each public header
   --all        every finding; without it, at most {shown} of each check
-  FILE...      only findings of these files (paths from the root of the tree)
+  FILE...      only findings of these files (paths from the root of the tree); a circle shows only when all its files are there
 
 The rooms are the data below.  A finding is one line: file:line, the cause, the fix.  The exit code is 1 when there is one.
 The test of this script is tests/lint/run.py: it breaks each rule once."""
@@ -17,7 +17,6 @@ import concurrent.futures
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 from collections import Counter, defaultdict, namedtuple
@@ -201,7 +200,7 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include\b[ \t]*(?:"([^"\n]*)"|<([^>\n]*)>|(
 
 def includes(tree):
     """(file, line, header, is it one of ours) of every #include."""
-    for file in tree.c_files:
+    for file in tree.chosen(tree.c_files):
         code = tree.code(file)
         for m in INCLUDE.finditer(code):
             header = m[1] or m[2] or ""
@@ -331,7 +330,7 @@ def check_calls(tree):
     for file in missing:
         yield Finding(f"{file}:1", f"has no object in {os.path.relpath(tree.obj, tree.root)}", "run make; if it stays so, its folder is missing in DIRS of the Makefile")
     edges = []
-    for file in sorted(wants):
+    for file in tree.chosen(sorted(wants)):
         source = room_of(file)
         for name in sorted(wants[file]):
             definers = sorted(defined.get(name, ()))
@@ -376,13 +375,13 @@ def check_headers(tree):
     def compiled(file):
         mine = next(f for folder, f in flags if file.startswith(folder))
         return subprocess.run(["gcc", *mine.split(), "-fsyntax-only", "-x", "c", "-include", file, os.devnull], cwd=tree.root, check=False,
-                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                              text=True, env={**os.environ, "LC_ALL": "C"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     headers = tree.chosen([f for f in tree.files if f.endswith(".h") and f not in NOT_ALONE])
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for file, done in zip(headers, pool.map(compiled, headers)):
             if done.returncode:
-                m = re.search(r"(?:(\S+?):(\d+):\d+: )?(?:fatal )?error: (.*)", done.stdout)
+                m = re.search(r"(?:(?:\./)?(\S+?):(\d+):\d+: )?(?:fatal )?error: (.*)", done.stdout)
                 where = f"{m[1]}:{m[2]}: " if m and m[1] and m[1] != file else ""
                 yield Finding(f"{file}:{m[2] if m and m[1] == file else 1}", f"does not compile alone: {where}{m[3] if m else done.stdout[:200]}",
                               "include what it uses, or declare it")
@@ -504,7 +503,9 @@ def check_scripts(tree):
             crashed = "Traceback (most recent call last)" in done.stdout
             tree.notes += [line for line in lines[-1:] if line and not crashed]
             if done.returncode:
-                yield from (Finding(f"{script}:1", line, "see its first lines") for line in (crashed and lines[-1:]) or lines[:-1] or lines)
+                for line in (crashed and lines[-1:]) or lines[:-1] or lines:
+                    m = re.match(r"\w+: (\S+?:\d+): (.*)", line)
+                    yield Finding(m[1] if m else f"{script}:1", m[2] if m else line, f"see {script}")
 
 
 # ---- figures ----
@@ -556,7 +557,7 @@ def print_figures(tree):
                 asserts.update(re.findall(r"\b(ASSERT|ASSERT_EQ|_Static_assert|lock_assert_held)\(", re.sub(r"(?m)^#define.*", "", tree.code(file))))
     n = asserts.total() - asserts["lock_assert_held"]
     print(f"asserts: {n} in {lines} lines, {1000 * n / max(lines, 1):.1f} per 1000, and {asserts['lock_assert_held']} of held locks; "
-          f"functions: {len(lengths)}, median {statistics.median(lengths or [0]):.0f} lines, longest {max(lengths, default=0)}")
+          f"functions: {len(lengths)}, median {sorted(lengths or [0])[len(lengths) // 2]} lines, longest {max(lengths, default=0)}")
 
 
 # ---- all of it ----
@@ -584,7 +585,7 @@ def main():
             found[name] = [f for f in CHECKS[name](tree) if tree.chosen([f.place.split(":")[0]])]
         except (LintError, OSError, subprocess.SubprocessError) as error:
             found[name] = [Finding("tools/lint.py:1", f"check {name}: {error}", "mend this first")]
-    if not args.files:
+    if not args.files and args.only == parser.get_default("only"):
         print_edges(tree)
         print_figures(tree)
     print("\n".join(tree.notes + (header_figures(tree) if args.figures else [])))
