@@ -100,7 +100,7 @@ class Tree:
 
     def __init__(self, root, obj, chosen=()):
         self.root, self.obj, self.only = root, obj, set(chosen)
-        self.notes, self.texts, self.split = [], {}, {}
+        self.notes, self.texts, self.codes = [], {}, {}
         self.edges = {}                                 # "includes" and "uses": [Edge], filled in by the checks
         if os.path.exists(os.path.join(root, ".git")):  # new files too, before they are added
             names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, check=True, text=True,
@@ -118,14 +118,9 @@ class Tree:
 
     def code(self, file):
         """The text without its comments; lines stay where they are."""
-        return self.parts(file)[0]
-
-    def parts(self, file):
-        """(code, comments) of a C file, each with as many lines as the file."""
-        if file not in self.split:
-            text = self.text(file)
-            self.split[file] = (TOKENS.sub(lambda m: blank(m[0]) if m[0].startswith("/") else m[0], text), comments(text))
-        return self.split[file]
+        if file not in self.codes:
+            self.codes[file] = TOKENS.sub(lambda m: blank(m[0]) if m[0].startswith("/") else m[0], self.text(file))
+        return self.codes[file]
 
     def chosen(self, files):
         """Those of the files that the user wants to know about."""
@@ -513,7 +508,7 @@ def check_scripts(tree):
 def comment_share(tree, file):
     """Lines with comment and lines that are not empty; the line of the licence does not count."""
     lines = tree.text(file).splitlines()
-    said = tree.parts(file)[1].split("\n")
+    said = comments(tree.text(file)).split("\n")
     rows = [i for i, line in enumerate(lines) if line.strip() and "SPDX-License-Identifier" not in line]
     return sum(bool(said[i].strip()) for i in rows), len(rows)
 
@@ -566,7 +561,7 @@ CHECKS = {"rooms": check_rooms, "calls": check_calls, "circles": check_circles, 
           "scripts": check_scripts, "comments": check_comments}
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1].format(checks=" ".join(CHECKS), shown=SHOWN))
     parser.add_argument("--root", default=os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     parser.add_argument("--obj")
@@ -574,7 +569,7 @@ def main():
     parser.add_argument("--figures", action="store_true")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("files", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     root = os.path.abspath(args.root)
     tree = Tree(root, os.path.abspath(args.obj) if args.obj else os.path.join(root, "build", "obj"), args.files)
     found = {}
