@@ -8,10 +8,10 @@ usage: lint.py [--root DIR] [--obj DIR] [--only CHECK,...] [--figures] [--all] [
   --only       names from this list: {checks}
   --figures    the share of comments of each public header
   --all        every finding; without it, at most {shown} of each check
-  FILE...      only findings of these files (paths from the root of the tree); a circle shows only when all its files are there
+  FILE...      only findings of these files (paths from the root of the tree); a circle needs all its files
 
-The rooms are the data below.  A finding is one line: file:line, the cause, the fix.  The exit code is 1 when there is one.
-The test of this script is tests/lint/run.py: it breaks each rule once."""
+The rooms are the data below.  A finding is one line: file:line, the cause, the fix.  The exit code is 1 when there is
+one.  The test of this script is tests/lint/run.py: it breaks each rule once."""
 import argparse
 import concurrent.futures
 import os
@@ -23,8 +23,8 @@ from collections import Counter, defaultdict, namedtuple
 
 # ---- the rules, as data ----
 
-# Room: what it may include and call besides itself.  "+ x" is x and all that x may include; "x/y.h" is that header only.
-# A room is the folder kernel/ROOM, or ROOM where KERNEL_ROOMS does not list it.  See the README for what each is for.
+# Room: what it may include and call besides itself.  "+ x" is x and all that x may include; "x/y.h" is that one header.
+# A room is the folder kernel/ROOM, or the folder ROOM when KERNEL_ROOMS does not list it.
 ROOMS = {
     "lib":     "",
     "config":  "lib",
@@ -55,12 +55,13 @@ LIBC = "kernel/lib/libc/"
 # What other rooms may include of net/; tests may include all of it.
 NET_PUBLIC = {"net/net.h", "net/stream.h", "net/vswitch.h", "net/nbd.h", "net/http.h"}
 
-# Beginning of a <header> of an imported library or of the compiler: the files and folders that may include it.  Tests and tools may include any.
+# How a <header> of an imported library or of the compiler begins: the files and folders that may include it.  Tests and
+# tools may include any.
 LIBRARIES = {
     "lwip/": "net/", "netif/": "net/", "bearssl": "net/", "llhttp.h": "net/http.h", "lz4": "migrate/batch.c",
     "jsmn.h": "kernel/lib/json.c", "Zydis/": "kernel/run/insn_exec.h", "efi": "boot/boot.h", "cpuid.h": "net/entropy.c",
 }
-STANDARD = {"stdarg.h", "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h", "limits.h"}         # the compiler's; LIBC has others
+STANDARD = {"limits.h", "stdarg.h", "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h"}     # the compiler's
 
 # A header that cannot compile alone, and why.
 NOT_ALONE = {"tests/guest/bare.h"}                      # calls main() of the program that includes it
@@ -73,6 +74,7 @@ VENDORS = re.compile(r"(?:^|[^a-z])(amd|intel|svm|vmx|vt-x|genuineintel|authenti
 VENDORS_NAMED_IN = ("kernel/main.c", "kernel/host/x86/")
 
 COLUMNS = 120
+COLUMNS_NOT = ".pml"                                    # tests/model/run.py quotes their lines
 FILE_LINES = 999
 FUNCTION_LINES = 60
 COMMENT_SHARE = (30, 50)                                # percent of a public header
@@ -82,7 +84,8 @@ SHOWN = 30                                              # findings of each check
 
 OURS = ("boot", "kernel", "vmx", "svm", "net", "migrate")
 INCLUDE_ROOTS = OURS + ("tests", "tools")
-# A public header is one that another room includes.  Not these: internal headers, the C library, names that the manuals explain.
+# A public header is one that another room includes.  Not these: internal headers, the C library, names that the manuals
+# explain.
 PUBLIC_NOT = re.compile(r"(_impl|_internal)\.h$|^kernel/lib/libc/|^kernel/host/x86/(msr|regs|x86)\.h$")
 
 Finding = namedtuple("Finding", "place cause fix")
@@ -154,6 +157,12 @@ def comments(text):
     return "".join(out) + re.sub(r"[^\n]+", "", text[at:])
 
 
+def run(root, *command):
+    """A finished command in this folder, with its output; a make in it is not part of the one that runs us."""
+    return subprocess.run(command, cwd=root, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env={**os.environ, "LC_ALL": "C.UTF-8", "MAKEFLAGS": "", "MAKELEVEL": "0"})
+
+
 def line_of(text, at):
     return text.count("\n", 0, at) + 1
 
@@ -161,7 +170,7 @@ def line_of(text, at):
 # ---- rooms: who may include whom ----
 
 def room_of(file):
-    """The room of a file; None: in no room.  Files outside the table (tests, docs) are in a room of their folder's name."""
+    """The room of a file; None: in no room.  Outside kernel/ it is the name of the folder, also without a rule."""
     folder = os.path.dirname(file)
     if file in ROOT_FILES:
         return "root"
@@ -206,7 +215,8 @@ def check_rooms(tree):
     """Each file of kernel/ is in a room; each include is allowed; no circle."""
     for file in tree.files:
         if room_of(file) is None:
-            yield Finding(f"{file}:1", "is in no room of kernel/", f"move it into one of: {' '.join(KERNEL_ROOMS)} (table ROOMS in tools/lint.py)")
+            yield Finding(f"{file}:1", "is in no room of kernel/",
+                          f"move it into one of: {' '.join(KERNEL_ROOMS)} (table ROOMS in tools/lint.py)")
     edges = []
     for file, line, header, ours, m in includes(tree):
         place, source = f"{file}:{line}", room_of(file)
@@ -242,8 +252,9 @@ def check_library(tree, place, file, header, quoted):
         yield Finding(place, f'includes "{header}"', "write its path from the root of the tree")
     elif places and not file.startswith(("tests/", *places.split())):
         yield Finding(place, f"includes <{header}>", f"only {places} may (LIBRARIES in tools/lint.py)")
-    elif not places and not quoted and header not in STANDARD and LIBC + header not in tree.files and header != "errno.h":
-        yield Finding(place, f"includes <{header}>, which this tree does not know", "add it to LIBRARIES in tools/lint.py, with the files that need it")
+    elif not places and not quoted and header not in STANDARD and LIBC + header not in tree.files:
+        yield Finding(place, f"includes <{header}>, which this tree does not know",
+                      "add it to LIBRARIES in tools/lint.py, with the files that need it")
 
 
 def circle_through(edge, edges):
@@ -262,14 +273,15 @@ def circle_through(edge, edges):
 
 def check_circles(tree):
     """No circle of includes and calls goes through two rooms.  One finding for each pair of rooms that closes one."""
-    edges = list({(e.source, e.target): e for kind in ("uses", "includes") for e in reversed(tree.edges.get(kind, [])) if e.target}.values())
-    edges.sort(key=lambda e: e.target in {room_of(x) if "/" in x else x for x in may_include(e.source)})    # forbidden ones close the circle
-    while edges:
+    known = [e for kind in ("includes", "uses") for e in tree.edges.get(kind, []) if e.target]
+    edges = list({(e.source, e.target): e for e in reversed(known)}.values())
+    edges.sort(key=lambda e: e.target in {room_of(x) if "/" in x else x for x in may_include(e.source)})
+    while edges:                                        # the forbidden ones come first: they close the circles
         edge = edges.pop(0)
         row = circle_through(edge, [edge] + edges)
         if row:
-            yield Finding(edge.place, "circle of rooms: " + " -> ".join([e.source for e in row] + [edge.source]) + " (" +
-                          "; ".join(f"{e.place} {e.what}" for e in row) + ")", "turn one of these around")
+            yield Finding(edge.place, f"circle of rooms: {' -> '.join(e.source for e in row)} -> {edge.source} "
+                          f"({'; '.join(f'{e.place} {e.what}' for e in row)})", "turn one of these around")
 
 
 # ---- calls: the same for the symbols in the objects ----
@@ -283,8 +295,10 @@ def symbols(tree):
     missing = [file for path, file in objects.items() if not os.path.exists(path)]
     present = [path for path in objects if os.path.exists(path)]
     wants, defined = defaultdict(set), defaultdict(set)
-    listed = subprocess.run(["nm", "-A", "-P", *present], check=True, text=True, stdout=subprocess.PIPE).stdout if present else ""
-    for line in listed.splitlines():
+    listed = run(tree.root, "nm", "-A", "-P", *present) if present else None
+    if listed and listed.returncode:
+        raise LintError(f"nm fails: {listed.stdout.strip()[-300:]}")
+    for line in listed.stdout.splitlines() if listed else ():
         path, name, kind = line.rsplit(":", 1)[0], *line.rsplit(":", 1)[1].split()[:2]
         if kind in "Uwv":
             wants[objects[path]].add(name)
@@ -313,17 +327,17 @@ def call_allowed(tree, source, name, definer):
     allowed = may_include(source)
     if target in allowed:
         return True
-    for header, definers in IMPLEMENTED_ABOVE.items():
-        if definer in definers and (room_of(header) in allowed or source == room_of(header)) and declares(tree, header, name):
-            return True
-    return any(declares(tree, header, name) for header in allowed if "/" in header)
+    headers = {h for h in allowed if "/" in h}
+    headers |= {h for h, by in IMPLEMENTED_ABOVE.items() if definer in by and room_of(h) in {source, *allowed}}
+    return any(declares(tree, header, name) for header in headers)
 
 
 def check_calls(tree):
     """Each symbol that a room uses is defined in a room that it may include."""
     wants, defined, missing = symbols(tree)
     for file in missing:
-        yield Finding(f"{file}:1", f"has no object in {os.path.relpath(tree.obj, tree.root)}", "run make; if it stays so, its folder is missing in DIRS of the Makefile")
+        yield Finding(f"{file}:1", f"has no object in {os.path.relpath(tree.obj, tree.root)}",
+                      "run make; if that does not help, add its folder to DIRS in the Makefile")
     edges = []
     for file in tree.chosen(sorted(wants)):
         source = room_of(file)
@@ -334,7 +348,8 @@ def check_calls(tree):
             definer = next((d for d in definers if call_allowed(tree, source, name, d)), None)
             place = call_place(tree, file, name)
             if definer is None:
-                yield Finding(place, f"{source} may not call {name} of {room_of(definers[0])}, defined in {definers[0]}",
+                cause = f"{source} may not call {name} of {room_of(definers[0])}, defined in {definers[0]}"
+                yield Finding(place, cause,
                               f"{rule(source)}; move the code, or have the upper room register a function")
             definer = definer or definers[0]
             above = any(definer in d and declares(tree, h, name) for h, d in IMPLEMENTED_ABOVE.items())
@@ -344,19 +359,18 @@ def check_calls(tree):
 
 
 def print_edges(tree):
-    count = {kind: Counter((e.source, e.target or "no room") for e in tree.edges.get(kind, [])) for kind in ("includes", "uses")}
+    count = [Counter((e.source, e.target or "no room") for e in tree.edges.get(k, [])) for k in ("includes", "uses")]
     order = [*ROOMS, "no room"]
     print("rooms and what they use: includes, symbols")
-    for source, target in sorted({**count["includes"], **count["uses"]}, key=lambda pair: [order.index(room) for room in pair]):
-        print(f"  {source + ' -> ' + target:<20}{count['includes'][source, target]:>4}{count['uses'][source, target]:>5}")
+    for pair in sorted({**count[0], **count[1]}, key=lambda pair: [order.index(room) for room in pair]):
+        print(f"  {' -> '.join(pair):<20}{count[0][pair]:>4}{count[1][pair]:>5}")
 
 
 # ---- headers, format ----
 
 def flags_of(tree):
     """[(folder, compiler flags)], the longest folder first: the Makefile knows them."""
-    done = subprocess.run(["make", "-s", "--no-print-directory", "flags"], cwd=tree.root, check=False, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"})
+    done = run(tree.root, "make", "-s", "--no-print-directory", "flags")
     rows = re.findall(r"^([\w/]*): (.*)$", done.stdout, re.M)
     if done.returncode or not rows:
         raise LintError(f"make flags fails: {done.stdout.strip()[:300]}")
@@ -369,8 +383,7 @@ def check_headers(tree):
 
     def compiled(file):
         mine = next(f for folder, f in flags if file.startswith(folder))
-        return subprocess.run(["gcc", *mine.split(), "-fsyntax-only", "-x", "c", "-include", file, os.devnull], cwd=tree.root, check=False,
-                              text=True, env={**os.environ, "LC_ALL": "C"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return run(tree.root, "gcc", *mine.split(), "-fsyntax-only", "-x", "c", "-include", file, os.devnull)
 
     headers = tree.chosen([f for f in tree.files if f.endswith(".h") and f not in NOT_ALONE])
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -378,7 +391,8 @@ def check_headers(tree):
             if done.returncode:
                 m = re.search(r"(?:(?:\./)?(\S+?):(\d+):\d+: )?(?:fatal )?error: (.*)", done.stdout)
                 where = f"{m[1]}:{m[2]}: " if m and m[1] and m[1] != file else ""
-                yield Finding(f"{file}:{m[2] if m and m[1] == file else 1}", f"does not compile alone: {where}{m[3] if m else done.stdout[:200]}",
+                yield Finding(f"{file}:{m[2] if m and m[1] == file else 1}",
+                              f"does not compile alone: {where}{m[3] if m else done.stdout[:200]}",
                               "include what it uses, or declare it")
 
 
@@ -393,21 +407,21 @@ def check_format(tree):
     files = tree.chosen([f for f in tree.files if f.endswith((".c", ".h"))])
     slices = [files[i::2 * os.cpu_count()] for i in range(2 * os.cpu_count())]
 
-    def run(part):
-        return subprocess.run([FORMATTER, "--dry-run", "-Werror", *part], cwd=tree.root, check=False, text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT) if part else None
+    def formatted(part):
+        return run(tree.root, FORMATTER, "--dry-run", "-Werror", *part) if part else None
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in pool.map(run, slices):
+        for done in pool.map(formatted, slices):
             if not done or not done.returncode:
                 continue
             places = defaultdict(list)
-            for file, line in re.findall(r"^(\S+?):(\d+):\d+: error: code should be clang-formatted", done.stdout, re.M):
-                places[file].append(line)
+            for m in re.finditer(r"^(\S+?):(\d+):\d+: error: code should be clang-formatted", done.stdout, re.M):
+                places[m[1]].append(m[2])
             if not places:
                 raise LintError(f"{FORMATTER} fails: {done.stdout.strip()[:300]}")
             for file, lines in places.items():
-                yield Finding(f"{file}:{lines[0]}", f"is not as {FORMATTER} formats it ({len(lines)} places)", f"{FORMATTER} -i {file}")
+                yield Finding(f"{file}:{lines[0]}", f"is not as {FORMATTER} formats it ({len(lines)} places)",
+                              f"{FORMATTER} -i {file}")
 
 
 # ---- sizes and texts ----
@@ -427,25 +441,26 @@ def functions(tree, file):
 
 
 def is_own_text(tree, file):
-    return file.endswith((".c", ".h", ".S", ".py", ".sh", ".mk", ".ld", ".pml")) or file == "Makefile" or tree.is_script(file)
+    return file.endswith((".c", ".h", ".S", ".py", ".sh", ".mk", ".ld", ".pml")) or file == "Makefile" or \
+        tree.is_script(file)
 
 
-TABLE = {"c": re.compile(r"/[/*]\s*clang-format (off|on)\b"), "script": re.compile(r"#\s*fmt: (off|on)\b")}
+# Lines between these marks are a table, in C and in scripts.
+TABLE = {True: re.compile(r"/[/*]\s*clang-format (off|on)\b"), False: re.compile(r"#\s*fmt: (off|on)\b")}
+# A row of a table or only a link, in Markdown.
+MARKDOWN_LONG = re.compile(r"\s*\||\s*(?:[-*]\s+)?\[[^]]*\]\(\S+\)[.,;]?$|\s*(\[\w+\]:\s*)?<?https?://\S+$")
 
 
 def long_lines(tree, file):
-    """(line number, columns) of each line that is too long and in no table: one between "clang-format off" and "on" (C), "fmt: off" and "on"
-    (scripts), a row of a table, a code block or only a link (Markdown)."""
-    if max(map(len, tree.text(file).splitlines()), default=0) <= COLUMNS and "\t" not in tree.text(file):
-        return
-    switch, off, markdown = TABLE["c" if file.endswith((".c", ".h", ".S")) else "script"], False, file.endswith(".md")
+    """(line number, columns) of each line that is too long and in no table or code block."""
+    markdown, off = file.endswith(".md"), False
     for number, line in enumerate(tree.text(file).splitlines(), 1):
         if markdown:
             off ^= line.lstrip().startswith("```")
-        elif m := switch.search(line):
+        elif m := TABLE[file.endswith((".c", ".h", ".S"))].search(line):
             off = m[1] == "off"
         columns = len(line.expandtabs(8))
-        if columns > COLUMNS and not off and not (markdown and re.match(r"\s*\||\s*(?:[-*]\s+)?\[[^]]*\]\(\S+\)[.,;]?$|\s*(\[\w+\]:\s*)?<?https?://\S+$", line)):
+        if columns > COLUMNS and not off and not (markdown and MARKDOWN_LONG.match(line)):
             yield number, columns
 
 
@@ -457,43 +472,48 @@ def check_size(tree):
         lines = len(tree.text(file).splitlines())
         if lines > FILE_LINES and not file.endswith(".md"):
             yield Finding(f"{file}:{lines}", f"has {lines} lines, the limit is {FILE_LINES}", "divide it by subject")
-        for number, columns in long_lines(tree, file):
+        for number, columns in long_lines(tree, file) if not file.endswith(COLUMNS_NOT) else ():
             yield Finding(f"{file}:{number}", f"has {columns} columns, the limit is {COLUMNS}", "break the line")
         if file.endswith((".c", ".h")):
             for name, line, length in functions(tree, file):
                 if length > FUNCTION_LINES:
-                    yield Finding(f"{file}:{line}", f"{name} has {length} lines, the limit is {FUNCTION_LINES}", "give a part of it a name")
+                    yield Finding(f"{file}:{line}", f"{name} has {length} lines, the limit is {FUNCTION_LINES}",
+                                  "give a part of it a name")
 
 
+LICENCE = "SPDX-License-Identifier: BSD-2-Clause"
+LONG_LONG_IN = (LIBC, "tests/unit/test_fmt.c")          # where long long is meant: strtoll() and its like
 LONG_LONG = re.compile(r"%[-+ #0-9.*]*ll[duxXo]|\((?:unsigned )?long long\)")
+
+
+def lines_with(tree, file, pattern):
+    """(place, match) of each line of code that has it."""
+    for number, line in enumerate(tree.code(file).split("\n"), 1):
+        if m := pattern.search(line):
+            yield f"{file}:{number}", m
 
 
 def check_text(tree):
     """Vendors' names in the core, licences, long long."""
     for file in tree.chosen(tree.files):
-        if is_own_text(tree, file) and not any("SPDX-License-Identifier: BSD-2-Clause" in line for line in tree.text(file).split("\n")[:3]):
-            yield Finding(f"{file}:1", "no SPDX line", "write SPDX-License-Identifier: BSD-2-Clause in a comment in the first three lines")
+        if is_own_text(tree, file) and LICENCE not in "\n".join(tree.text(file).split("\n")[:3]):
+            yield Finding(f"{file}:1", "no SPDX line", f"write {LICENCE} in a comment in the first three lines")
         if not file.endswith((".c", ".h")):
             continue
         if file.startswith(("boot/", "kernel/", "net/", "migrate/")) and not file.startswith(VENDORS_NAMED_IN):
-            for number, line in enumerate(tree.code(file).split("\n"), 1):
-                if m := VENDORS.search(line):
-                    yield Finding(f"{file}:{number}", f"names a vendor ({m[1]}) outside vmx/, svm/ and kernel/main.c", "ask cpu_ops or cpu_caps")
-        if file.startswith(tuple(d + "/" for d in INCLUDE_ROOTS)):
-            for number, line in enumerate(tree.code(file).split("\n"), 1):
-                if m := LONG_LONG.search(line):
-                    yield Finding(f"{file}:{number}", f"has {m[0]}", "uint64_t is unsigned long: %lu, and no cast")
+            for place, m in lines_with(tree, file, VENDORS):
+                yield Finding(place, f"names a vendor ({m[1]}) outside vmx/, svm/ and kernel/main.c",
+                              "ask cpu_ops or cpu_caps")
+        if file.startswith(tuple(d + "/" for d in INCLUDE_ROOTS)) and not file.startswith(LONG_LONG_IN):
+            for place, m in lines_with(tree, file, LONG_LONG):
+                yield Finding(place, f"has {m[0]}", "uint64_t is unsigned long: %lu, and no cast")
 
 
 def check_scripts(tree):
     """The checks that are scripts of their own."""
-    def run(script):
-        return subprocess.run([os.path.join(tree.root, script)], cwd=tree.root, check=False, text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT)
-
     present = [s for s in SCRIPTS if os.path.exists(os.path.join(tree.root, s))]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for script, done in zip(present, pool.map(run, present)):
+        for script, done in zip(present, pool.map(lambda s: run(tree.root, os.path.join(tree.root, s)), present)):
             lines = done.stdout.strip().split("\n")
             crashed = "Traceback (most recent call last)" in done.stdout
             tree.notes += [line for line in lines[-1:] if line and not crashed]
@@ -530,8 +550,8 @@ def check_comments(tree):
         shares = {h: round(100 * c / n) for h, (c, n) in mine.items()}
         wrong = {h: share for h, share in shares.items() if not low <= share <= high}
         pooled = 100 * sum(c for c, _ in mine.values()) / sum(n for _, n in mine.values())
-        tree.notes.append(f"comments in public headers of {room}: {pooled:.0f} % ({min(shares.values())} to {max(shares.values())} in "
-                          f"{len(mine)} headers, {len(wrong)} outside {low} to {high})")
+        tree.notes.append(f"comments in public headers of {room}: {pooled:.0f} % ({min(shares.values())} to "
+                          f"{max(shares.values())} in {len(mine)} headers, {len(wrong)} outside {low} to {high})")
         for file, share in wrong.items() if COMMENT_SHARE_FAILS else ():
             yield Finding(f"{file}:1", f"is {share} % comment, a public header has {low} to {high}",
                           "document what a caller must know, and only that")
@@ -542,23 +562,28 @@ def header_figures(tree):
     return [f"  {100 * said / lines:3.0f} % of {lines:3} lines: {file}" for file, said, lines in rows]
 
 
+ASSERTS = re.compile(r"\b(ASSERT|ASSERT_EQ|_Static_assert|lock_assert_held)\(")
+
+
 def print_figures(tree):
-    lines, asserts, lengths = 0, Counter(), []
+    lines, asserts, lengths = 0, Counter(), [0]
     for file in tree.c_files:
         if file.startswith(tuple(d + "/" for d in OURS)):
             lengths += [length for _, _, length in functions(tree, file)]
             if not file.startswith("boot/"):
                 lines += len(tree.text(file).splitlines())
-                asserts.update(re.findall(r"\b(ASSERT|ASSERT_EQ|_Static_assert|lock_assert_held)\(", re.sub(r"(?m)^#define.*", "", tree.code(file))))
-    n = asserts.total() - asserts["lock_assert_held"]
-    print(f"asserts: {n} in {lines} lines, {1000 * n / max(lines, 1):.1f} per 1000, and {asserts['lock_assert_held']} of held locks; "
-          f"functions: {len(lengths)}, median {sorted(lengths or [0])[len(lengths) // 2]} lines, longest {max(lengths, default=0)}")
+                asserts.update(ASSERTS.findall(re.sub(r"(?m)^#define.*", "", tree.code(file))))
+    held = asserts.pop("lock_assert_held", 0)
+    print(f"asserts: {asserts.total()} in {lines} lines, {1000 * asserts.total() / max(lines, 1):.1f} per 1000; "
+          f"lock_assert_held: {held}")
+    print(f"functions: {len(lengths) - 1}, median {sorted(lengths)[len(lengths) // 2]} lines, longest {max(lengths)}")
 
 
 # ---- all of it ----
 
-CHECKS = {"rooms": check_rooms, "calls": check_calls, "circles": check_circles, "headers": check_headers, "format": check_format, "size": check_size, "text": check_text,
-          "scripts": check_scripts, "comments": check_comments}
+CHECKS = {"rooms": check_rooms, "calls": check_calls, "circles": check_circles, "headers": check_headers,
+          "format": check_format, "size": check_size, "text": check_text, "scripts": check_scripts,
+          "comments": check_comments}
 
 
 def main(argv=None):
@@ -583,14 +608,16 @@ def main(argv=None):
     if not args.files and args.only == parser.get_default("only"):
         print_edges(tree)
         print_figures(tree)
-    print("\n".join(tree.notes + (header_figures(tree) if args.figures else [])))
+    for note in tree.notes + (header_figures(tree) if args.figures else []):
+        print(note)
     for name, findings in found.items():
         for f in findings if args.all else findings[:SHOWN]:
             print(f"{f.place}: {f.cause}: {f.fix}")
         if len(findings) > SHOWN and not args.all:
             print(f"... and {len(findings) - SHOWN} more of {name} (tools/lint.py --all --only {name})")
     total = sum(map(len, found.values()))
-    print("lint: " + (", ".join(f"{name} {len(f)}" for name, f in found.items() if f) + f": {total} findings" if total else "ok"))
+    by_check = ", ".join(f"{name} {len(f)}" for name, f in found.items() if f)
+    print(f"lint: {total} findings ({by_check})" if total else "lint: ok")
     return 1 if total else 0
 
 

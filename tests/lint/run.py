@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tests/lint/run.py - runs the linter on the tree, then proves that it can fail: breaks each rule once, in a copy of the tree.
+"""tests/lint/run.py - runs the linter on the tree, then proves that it can fail: breaks each rule once, in a copy.
 
 usage: run.py [--obj DIR] [-k PATTERN] [--list]
   --obj DIR   the objects of the tree (default: build/obj)
   -k PATTERN  only the cases whose name matches; the tree itself is not checked then
 
-A case changes some files of the copy and runs the checks that it names.  The linter must fail, with the message that the case names and that
-the copy did not have before.  A case without a message is no violation: the linter must find nothing new.
-The linter itself counts as one check, each case as another."""
+A case changes some files of the copy and runs the checks that it names.  The linter must fail with the case's message,
+which it does not print for the untouched copy.  A case without a message is no violation: the linter must find nothing
+new.  The linter's run on the tree counts as one check, each case as another."""
 import argparse
 import contextlib
 import importlib.util
@@ -32,77 +32,115 @@ def include(header):
     return "\n#include " + (header if header[0] in "<\"" else f'"{header}"') + "\n"
 
 
-# A change of a file: text to append, or (old, new): the first place that fits the regular expression, or {"new": text}: a new file.
-# name, checks, {file: change}, the message (a regular expression) or "" when nothing may be found
+# A change of a file is a text to append, or (regular expression, replacement) for its first match, or {"new": text} for
+# a new file.  A case: name, checks, {file: change}, the message as a regular expression or "" for none.
 CASES = [
     # rooms
-    ("include-of-upper-room", "rooms", {EVENT: include("kernel/run/sched.h")}, r"event\.c:\d+: core may not include kernel/run/sched\.h of run"),
+    ("include-of-upper-room", "rooms", {EVENT: include("kernel/run/sched.h")},
+     r"event\.c:\d+: core may not include kernel/run/sched\.h of run"),
     ("include-of-upper-room-by-header", "rooms", {"kernel/lib/err.h": include("kernel/host/page.h")},
      r"err\.h:\d+: lib may not include kernel/host/page\.h of host"),
     ("include-of-upper-room-by-assembly", "rooms", {"kernel/host/x86/entry.S": include("kernel/core/vm.h")},
      r"entry\.S:\d+: host may not include kernel/core/vm\.h"),
-    ("include-in-angle-brackets", "rooms", {EVENT: include("<kernel/run/sched.h>")}, r"core may not include kernel/run/sched\.h"),
-    ("include-after-comment-marks", "rooms", {EVENT: '\nstatic const char a[] = "/*";\n#/* */include "kernel/run/sched.h"\nstatic const char b[] = "*/";\n'},
+    ("include-in-angle-brackets", "rooms", {EVENT: include("<kernel/run/sched.h>")},
      r"core may not include kernel/run/sched\.h"),
-    ("include-in-comments", "rooms,circles", {EVENT: '\n/*\n#include "kernel/run/sched.h"\n*/\n// #include "kernel/run/sched.h"\n'}, ""),
+    ("include-after-comment-marks", "rooms",
+     {EVENT: '\nstatic const char a[] = "/*";\n#/* */include "kernel/run/sched.h"\nstatic const char b[] = "*/";\n'},
+     r"core may not include kernel/run/sched\.h"),
+    ("include-in-comments", "rooms,circles",
+     {EVENT: '\n/*\n#include "kernel/run/sched.h"\n*/\n// #include "kernel/run/sched.h"\n'},
+     ""),
     ("include-of-lower-room", "rooms,circles", {"kernel/run/insn.c": include("kernel/core/event.h")}, ""),
-    ("include-by-relative-path", "rooms", {EVENT: include("../run/sched.h")}, r"event\.c:\d+: includes \"\.\./run/sched\.h\": write its path"),
-    ("include-by-detour", "rooms", {EVENT: include("kernel/lib/../run/sched.h")}, r"event\.c:\d+: includes \"kernel/lib/\.\./run/sched\.h\""),
+    ("include-by-relative-path", "rooms", {EVENT: include("../run/sched.h")},
+     r"event\.c:\d+: includes \"\.\./run/sched\.h\": write its path"),
+    ("include-by-detour", "rooms", {EVENT: include("kernel/lib/../run/sched.h")},
+     r"event\.c:\d+: includes \"kernel/lib/\.\./run/sched\.h\""),
     ("include-by-macro", "rooms", {EVENT: "\n#include SOMETHING\n"}, r"event\.c:\d+: includes by a macro"),
-    ("include-of-net-below-vm", "rooms", {"kernel/run/exit.c": include("net/stream.h")}, r"exit\.c:\d+: run may not include net/stream\.h"),
-    ("include-of-migrate-below-peers", "rooms", {"kernel/vm/e820.c": include("migrate/wire.h")}, r"e820\.c:\d+: vm may not include migrate/wire\.h"),
-    ("include-of-main", "rooms", {"kernel/manage/api.c": include("kernel/service.h")}, r"api\.c:\d+: manage may not include kernel/service\.h of root"),
-    ("include-of-host-by-migrate", "rooms", {WIRE: include("kernel/host/page.h")}, r"wire\.c:\d+: migrate may not include kernel/host/page\.h"),
+    ("include-of-net-below-vm", "rooms", {"kernel/run/exit.c": include("net/stream.h")},
+     r"exit\.c:\d+: run may not include net/stream\.h"),
+    ("include-of-migrate-below-peers", "rooms", {"kernel/vm/e820.c": include("migrate/wire.h")},
+     r"e820\.c:\d+: vm may not include migrate/wire\.h"),
+    ("include-of-main", "rooms", {"kernel/manage/api.c": include("kernel/service.h")},
+     r"api\.c:\d+: manage may not include kernel/service\.h of root"),
+    ("include-of-host-by-migrate", "rooms", {WIRE: include("kernel/host/page.h")},
+     r"wire\.c:\d+: migrate may not include kernel/host/page\.h"),
     ("include-of-vendor-by-core", "rooms", {EVENT: include("svm/vmcb.h")}, r"core may not include svm/vmcb\.h"),
-    ("include-of-devices-by-vendor", "rooms", {"vmx/vmx_cr.c": include("kernel/dev/lapic.h")}, r"vmx_cr\.c:\d+: vmx may not include kernel/dev/lapic\.h"),
-    ("include-of-one-header-only", "rooms", {"net/nic.c": include("kernel/core/vm.h")}, r"nic\.c:\d+: net may not include kernel/core/vm\.h"),
-    ("include-of-log-by-boot", "rooms", {"boot/seed.c": include("kernel/lib/log.h")}, r"seed\.c:\d+: boot may not include kernel/lib/log\.h"),
-    ("include-of-internal-net-header", "rooms", {"kernel/vm/vm_disk.c": include("net/tls.h")}, r"vm_disk\.c:\d+: includes net/tls\.h, which is internal"),
-    ("include-of-library", "rooms", {"kernel/manage/api.c": include("<bearssl.h>")}, r"api\.c:\d+: includes <bearssl\.h>: only net/ may"),
-    ("include-of-unknown-library", "rooms", {EVENT: include("<zstd.h>")}, r"event\.c:\d+: includes <zstd\.h>, which this tree does not know"),
+    ("include-of-devices-by-vendor", "rooms", {"vmx/vmx_cr.c": include("kernel/dev/lapic.h")},
+     r"vmx_cr\.c:\d+: vmx may not include kernel/dev/lapic\.h"),
+    ("include-of-one-header-only", "rooms", {"net/nic.c": include("kernel/core/vm.h")},
+     r"nic\.c:\d+: net may not include kernel/core/vm\.h"),
+    ("include-of-log-by-boot", "rooms", {"boot/seed.c": include("kernel/lib/log.h")},
+     r"seed\.c:\d+: boot may not include kernel/lib/log\.h"),
+    ("include-of-internal-net-header", "rooms", {"kernel/vm/vm_disk.c": include("net/tls.h")},
+     r"vm_disk\.c:\d+: includes net/tls\.h, which is internal"),
+    ("include-of-library", "rooms", {"kernel/manage/api.c": include("<bearssl.h>")},
+     r"api\.c:\d+: includes <bearssl\.h>: only net/ may"),
+    ("include-of-unknown-library", "rooms", {EVENT: include("<zstd.h>")},
+     r"event\.c:\d+: includes <zstd\.h>, which this tree does not know"),
     ("file-in-root", "rooms", {"kernel/stray.c": {"new": SPDX}}, r"kernel/stray\.c:1: is in no room"),
-    ("file-in-unknown-folder", "rooms", {"kernel/misc/stray.h": {"new": SPDX}}, r"kernel/misc/stray\.h:1: is in no room"),
-    ("file-in-folder-of-room", "rooms", {"kernel/core/deep/stray.c": {"new": SPDX}}, r"kernel/core/deep/stray\.c:1: is in no room"),
+    ("file-in-unknown-folder", "rooms", {"kernel/misc/stray.h": {"new": SPDX}},
+     r"kernel/misc/stray\.h:1: is in no room"),
+    ("file-in-folder-of-room", "rooms", {"kernel/core/deep/stray.c": {"new": SPDX}},
+     r"kernel/core/deep/stray\.c:1: is in no room"),
     ("circle-of-includes", "rooms,circles", {FMT: include("kernel/config/config.h")},
      r"circle of rooms: lib -> config -> lib \(kernel/lib/fmt\.c:\d+ includes kernel/config/config\.h; "),
-    ("circle-of-three-rooms", "rooms,circles", {"kernel/config/config.h": include("net/stream.h"), "net/stream.h": include("kernel/host/page.h")},
+    ("circle-of-includes-in-header", "rooms,circles", {"kernel/config/config.h": include("net/stream.h")},
      r"circle of rooms: config -> net -> config \("),
     # calls
-    ("call-of-upper-room", "calls", {FMT: "\nunsigned long clock_us(void);\nunsigned long upward(void);\nunsigned long upward(void) { return clock_us(); }\n"},
+    ("call-of-upper-room", "calls",
+     {FMT: "\nunsigned long clock_us(void), upward(void);\nunsigned long upward(void) { return clock_us(); }\n"},
      r"fmt\.c:\d+: lib may not call clock_us of host, defined in kernel/host/clock\.c"),
-    ("variable-of-upper-room", "calls", {WIRE: "\nextern unsigned pcpu_count;\nunsigned upward(void);\nunsigned upward(void) { return pcpu_count; }\n"},
+    ("variable-of-upper-room", "calls",
+     {WIRE: "\nextern unsigned pcpu_count;\nunsigned upward(void);\nunsigned upward(void) { return pcpu_count; }\n"},
      r"wire\.c:\d+: migrate may not call pcpu_count of host, defined in kernel/host/pcpu\.c"),
-    ("circle-of-calls", "rooms,calls,circles", {FMT: "\nstruct config; struct config *config_parse(void);\nvoid *upward(void);\nvoid *upward(void) { return config_parse(); }\n"},
+    ("circle-of-calls", "rooms,calls,circles",
+     {FMT: "\nvoid *config_parse(void), *upward(void);\nvoid *upward(void) { return config_parse(); }\n"},
      r"circle of rooms: lib -> config -> lib \(kernel/lib/fmt\.c:\d+ uses config_parse of kernel/config/config\.c; "),
-    ("call-of-log", "calls", {WIRE: '\n#include "kernel/lib/log.h"\nvoid upward(int n);\nvoid upward(int n) { ASSERT(n); log_info("x", "y"); }\n'}, ""),
+    ("call-of-log", "calls",
+     {WIRE: '\n#include "kernel/lib/log.h"\nvoid up(int n);\nvoid up(int n) { ASSERT(n); log_info("x", "y"); }\n'},
+     ""),
     ("file-without-object", "calls", {"kernel/core/fresh.c": {"new": SPDX}}, r"kernel/core/fresh\.c:1: has no object"),
     # headers and format
-    ("header-not-alone", "headers", {"kernel/core/lone.h": {"new": SPDX + "uint64_t lone(void);\n"}}, r"kernel/core/lone\.h:2: does not compile alone"),
-    ("header-not-alone-boot", "headers", {"boot/lone.h": {"new": SPDX + "EFI_STATUS lone(void);\n"}}, r"boot/lone\.h:2: does not compile alone"),
-    ("header-not-alone-tests", "headers", {"tests/fakes/lone.h": {"new": SPDX + "FILE *lone(void);\n"}}, r"tests/fakes/lone\.h:2: does not compile alone"),
-    ("header-needs-firmware", "headers", {"kernel/core/lone.h": {"new": SPDX + "#include <efi.h>\n"}}, r"kernel/core/lone\.h:2: does not compile alone"),
-    ("header-alone", "headers", {"kernel/core/lone.h": {"new": SPDX + "#include <stdint.h>\nuint64_t lone(void);\n"}}, ""),
-    ("not-formatted", "format", {"kernel/core/ugly.c": {"new": SPDX + "int  x ;\n"}}, r"kernel/core/ugly\.c:2: is not as clang-format-19 formats it"),
+    ("header-not-alone", "headers", {"kernel/core/lone.h": {"new": SPDX + "uint64_t lone(void);\n"}},
+     r"kernel/core/lone\.h:2: does not compile alone"),
+    ("header-not-alone-boot", "headers", {"boot/lone.h": {"new": SPDX + "EFI_STATUS lone(void);\n"}},
+     r"boot/lone\.h:2: does not compile alone"),
+    ("header-not-alone-tests", "headers", {"tests/fakes/lone.h": {"new": SPDX + "FILE *lone(void);\n"}},
+     r"tests/fakes/lone\.h:2: does not compile alone"),
+    ("header-needs-firmware", "headers", {"kernel/core/lone.h": {"new": SPDX + "#include <efi.h>\n"}},
+     r"kernel/core/lone\.h:2: does not compile alone"),
+    ("header-alone", "headers", {"kernel/core/lone.h": {"new": SPDX + "#include <stdint.h>\nuint64_t lone(void);\n"}},
+     ""),
+    ("not-formatted", "format", {"kernel/core/ugly.c": {"new": SPDX + "int  x ;\n"}},
+     r"kernel/core/ugly\.c:2: is not as clang-format-19 formats it"),
     ("no-formatter", "format", {}, r"clang-format-19 is not installed: run tools/setup\.sh"),
     # sizes and texts
-    ("long-function", "size", {EVENT: "\nvoid endless(void)\n{\n" + "    ;\n" * 59 + "}\n"}, r"event\.c:\d+: endless has 61 lines, the limit is 60"),
+    ("long-function", "size", {EVENT: "\nvoid endless(void)\n{\n" + "    ;\n" * 59 + "}\n"},
+     r"event\.c:\d+: endless has 61 lines, the limit is 60"),
     ("function-of-60-lines", "size", {EVENT: "\nvoid endless(void)\n{\n" + "    ;\n" * 58 + "}\n"}, ""),
     ("long-line", "size", {EVENT: "\n/* " + "x" * 118 + "\n*/\n"}, r"event\.c:\d+: has 121 columns"),
-    ("long-line-script", "size", {"tests/lint/run.py": "\n#" + "x" * 320 + "\n"}, r"tests/lint/run\.py:\d+: has 321 columns"),
+    ("long-line-script", "size", {"tests/lint/run.py": "\n#" + "x" * 320 + "\n"},
+     r"tests/lint/run\.py:\d+: has 321 columns"),
     ("long-line-page", "size", {"README.md": "\n" + "word " * 99 + "\n"}, r"README\.md:\d+: has 495 columns"),
-    ("long-line-of-table", "size", {EVENT: "\n/* clang-format off */\n/* " + "x" * 118 + "\n*/\n/* clang-format on */\n",
-                                    "README.md": "\n| " + "word " * 25 + "|\n```\n" + "word " * 25 + "\n```\n"}, ""),
-    ("long-file", "size", {"kernel/core/long.c": {"new": SPDX + "\n" * 999}}, r"kernel/core/long\.c:1000: has 1000 lines"),
+    ("long-line-of-table", "size",
+     {EVENT: "\n/* clang-format off */\n/* " + "x" * 118 + "\n*/\n/* clang-format on */\n",
+      "README.md": "\n| " + "word " * 25 + "|\n```\n" + "word " * 25 + "\n```\n"}, ""),
+    ("long-file", "size", {"kernel/core/long.c": {"new": SPDX + "\n" * 999}},
+     r"kernel/core/long\.c:1000: has 1000 lines"),
     ("long-script", "size", {"tools/long.py": {"new": "\n" * 1000}}, r"tools/long\.py:1000: has 1000 lines"),
     ("vendor-in-core", "text", {EVENT: "\nstatic int amd_only;\n"}, r"event\.c:\d+: names a vendor \(amd\)"),
     ("vendor-in-comment", "text", {EVENT: "\n/* AMD's manual, Intel's as well */\n"}, ""),
     ("no-licence", "text", {EVENT: ("SPDX-License-Identifier: BSD-2-Clause", "")}, r"event\.c:1: no SPDX line"),
-    ("no-licence-script", "text", {"tools/mkhost": ("SPDX-License-Identifier: BSD-2-Clause", "")}, r"tools/mkhost:1: no SPDX line"),
+    ("no-licence-script", "text", {"tools/mkhost": ("SPDX-License-Identifier: BSD-2-Clause", "")},
+     r"tools/mkhost:1: no SPDX line"),
     ("long-long-format", "text", {EVENT: '\nstatic const char f[] = "%#llx";\n'}, r"event\.c:\d+: has %#llx"),
-    ("long-long-cast", "text", {EVENT: "\nstatic const unsigned long f = (unsigned long long)1;\n"}, r"event\.c:\d+: has \(unsigned long long\)"),
+    ("long-long-cast", "text", {EVENT: "\nstatic const unsigned long f = (unsigned long long)1;\n"},
+     r"event\.c:\d+: has \(unsigned long long\)"),
     # the scripts that it runs
-    ("error-not-documented", "scripts", {"docs/errors.md": (r"\n\| `HV_E_NOMEM` [^\n]*", "")}, r"docs/errors\.md lacks HV_E_NOMEM"),
-    ("tour-of-unknown-function", "scripts", {"docs/tour.md": (r"`dirty_start\(\)`", "`dirty_never()`")}, r"dirty_never\(\) is not defined in kernel/core/dirty\.c"),
+    ("error-not-documented", "scripts", {"docs/errors.md": (r"\n\| `HV_E_NOMEM` [^\n]*", "")},
+     r"docs/errors\.md lacks HV_E_NOMEM"),
+    ("tour-of-unknown-function", "scripts", {"docs/tour.md": (r"`dirty_start\(\)`", "`dirty_never()`")},
+     r"dirty_never\(\) is not defined in kernel/core/dirty\.c"),
 ]
 
 
@@ -116,15 +154,10 @@ class Broken(Exception):
     """A case does not fit the tree: mend the table CASES."""
 
 
-def files_of_tree():
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout
-    return [f for f in listed.splitlines() if os.path.isfile(os.path.join(ROOT, f))]
-
-
 def copy_tree(obj):
     """The sources, and the objects and imported headers as links."""
     shutil.rmtree(COPY, ignore_errors=True)
-    for file in files_of_tree():
+    for file in linter.Tree(ROOT, obj).files:
         os.makedirs(os.path.dirname(os.path.join(COPY, file)), exist_ok=True)
         shutil.copy2(os.path.join(ROOT, file), os.path.join(COPY, file))
     os.makedirs(os.path.join(COPY, "build"))
@@ -161,7 +194,7 @@ def change(file, how):
 
 
 def lint(checks, files=(), path=None):
-    """(exit code, findings) of the linter on the copy.  In this process: Python takes longer to start than most checks."""
+    """(exit code, findings) of the linter on the copy, in this process: Python takes long to start."""
     said, usual = io.StringIO(), os.environ["PATH"]
     os.environ["PATH"] = path or usual
     try:
@@ -175,12 +208,10 @@ def lint(checks, files=(), path=None):
 def compile_into_copy(file):
     """The object of a changed source, in place of the link to the tree's."""
     target = os.path.join(COPY, "build", "obj", file + ".o")
-    flags = subprocess.run(["make", "-s", "--no-print-directory", "flags"], cwd=COPY, check=True, text=True, stdout=subprocess.PIPE,
-                           env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"}).stdout
+    flags = dict(linter.flags_of(linter.Tree(COPY, "")))[""]
     link = os.readlink(target)
     os.unlink(target)
-    done = subprocess.run(["gcc", *re.search(r"^: (.*)", flags, re.M)[1].split(), "-c", file, "-o", target], cwd=COPY, check=False, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = linter.run(COPY, "gcc", *flags.split(), "-c", file, "-o", target)
     if done.returncode:
         os.symlink(link, target)
         raise Broken(f"{file} of this case does not compile: {done.stdout[:500]}")
@@ -196,14 +227,15 @@ def baseline(checks):
 
 def lines_of(output):
     """Findings without their line numbers, which move with a change."""
-    return {re.sub(r"(\.\w+):\d+", r"\1", line) for line in output.split("\n") if not line.startswith(("lint: ", "errors: ", "tour: "))}
+    lines = [line for line in output.split("\n") if not line.startswith(("lint: ", "errors: ", "tour: "))]
+    return {re.sub(r"(\.\w+):\d+", r"\1", line) for line in lines}
 
 
 def run_case(checks, changes, message):
     """What is wrong, or ""."""
     files = [] if "circles" in checks or "scripts" in checks else list(changes)
     path = os.path.join(COPY, "build") if not changes else None         # a folder without programs
-    before = baseline(checks) if changes and not files or any(os.path.exists(os.path.join(COPY, file)) for file in files) else ""
+    before = baseline(checks) if any(os.path.exists(os.path.join(COPY, file)) for file in changes) else ""
     saved = {file: read(file) if os.path.exists(os.path.join(COPY, file)) else None for file in changes}
     objects = []
     try:
@@ -228,7 +260,7 @@ def run_case(checks, changes, message):
         return f"the linter does not fail; it must say: {message}"
     if re.search(message, before):
         return f"the linter says this of the untouched tree as well: {message}"
-    return "" if re.search(message, after) else f"the linter does not say: {message}\n        but: " + "\n        ".join(new)
+    return "" if re.search(message, after) else "\n        ".join([f"the linter does not say: {message}, but:", *new])
 
 
 def main():
