@@ -106,10 +106,10 @@ class Tree:
         self.notes, self.texts, self.codes = [], {}, {}
         self.edges = {}                                 # "includes" and "uses": [Edge], filled in by the checks
         if os.path.exists(os.path.join(root, ".git")):  # new files too, before they are added
-            names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=root, check=True, text=True,
-                                   stdout=subprocess.PIPE).stdout.splitlines()
+            listed = run(root, "git", "ls-files", "-co", "--exclude-standard")
+            names = walk(root) if listed.returncode else listed.stdout.splitlines()
         else:
-            names = list(walk(root))
+            names = walk(root)
         self.files = sorted(n for n in set(names) if os.path.isfile(os.path.join(root, n)))
         self.c_files = [f for f in self.files if f.endswith((".c", ".h", ".S"))]
 

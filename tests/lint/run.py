@@ -73,6 +73,8 @@ CASES = [
      r"seed\.c:\d+: boot may not include kernel/lib/log\.h"),
     ("include-of-internal-net-header", "rooms", {"kernel/vm/vm_disk.c": include("net/tls.h")},
      r"vm_disk\.c:\d+: includes net/tls\.h, which is internal"),
+    ("include-of-core-by-tools", "rooms", {"tools/mig-dump.c": include("kernel/core/vm.h")},
+     r"mig-dump\.c:\d+: tools may not include kernel/core/vm\.h"),
     ("include-of-library", "rooms", {"kernel/manage/api.c": include("<bearssl.h>")},
      r"api\.c:\d+: includes <bearssl\.h>: only net/ may"),
     ("include-of-unknown-library", "rooms", {EVENT: include("<zstd.h>")},
@@ -136,6 +138,11 @@ CASES = [
     ("long-long-format", "text", {EVENT: '\nstatic const char f[] = "%#llx";\n'}, r"event\.c:\d+: has %#llx"),
     ("long-long-cast", "text", {EVENT: "\nstatic const unsigned long f = (unsigned long long)1;\n"},
      r"event\.c:\d+: has \(unsigned long long\)"),
+    ("no-comments", "comments",
+     {"kernel/lib/bare.h": {"new": SPDX + "int bare(void);\n"}, EVENT: include("kernel/lib/bare.h")},
+     r"kernel/lib/bare\.h:1: is 0 % comment, a public header has 30 to 50"),
+    ("only-comments", "comments", {"kernel/lib/bare.h": {"new": SPDX + "/* x */\n" * 9 + "int bare(void);\n"},
+                                   EVENT: include("kernel/lib/bare.h")}, r"kernel/lib/bare\.h:1: is 90 % comment"),
     # the scripts that it runs
     ("error-not-documented", "scripts", {"docs/errors.md": (r"\n\| `HV_E_NOMEM` [^\n]*", "")},
      r"docs/errors\.md lacks HV_E_NOMEM"),
@@ -147,6 +154,7 @@ CASES = [
 spec = importlib.util.spec_from_file_location("linter", LINT)
 linter = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(linter)
+linter.COMMENT_SHARE_FAILS = True       # so that its cases count, whatever the tree is like
 baselines = {}
 
 
@@ -233,7 +241,7 @@ def lines_of(output):
 
 def run_case(checks, changes, message):
     """What is wrong, or ""."""
-    files = [] if "circles" in checks or "scripts" in checks else list(changes)
+    files = [] if checks.endswith(("circles", "scripts", "comments")) else list(changes)
     path = os.path.join(COPY, "build") if not changes else None         # a folder without programs
     before = baseline(checks) if any(os.path.exists(os.path.join(COPY, file)) for file in changes) else ""
     saved = {file: read(file) if os.path.exists(os.path.join(COPY, file)) else None for file in changes}
