@@ -446,7 +446,7 @@ def is_own_text(tree, file):
 
 
 # Lines between these marks are a table, in C and in scripts.
-TABLE = {True: re.compile(r"/[/*]\s*clang-format (off|on)\b"), False: re.compile(r"#\s*fmt: (off|on)\b")}
+TABLE = {True: re.compile(r"^\s*/[/*]\s*clang-format (off|on)\b"), False: re.compile(r"^\s*# fmt: (off|on)\b")}
 # A row of a table or only a link, in Markdown.
 MARKDOWN_LONG = re.compile(r"\s*\||\s*(?:[-*]\s+)?\[[^]]*\]\(\S+\)[.,;]?$|\s*(\[\w+\]:\s*)?<?https?://\S+$")
 
@@ -457,7 +457,7 @@ def long_lines(tree, file):
     for number, line in enumerate(tree.text(file).splitlines(), 1):
         if markdown:
             off ^= line.lstrip().startswith("```")
-        elif m := TABLE[file.endswith((".c", ".h", ".S"))].search(line):
+        elif m := TABLE[file.endswith((".c", ".h", ".S"))].match(line):
             off = m[1] == "off"
         columns = len(line.expandtabs(8))
         if columns > COLUMNS and not off and not (markdown and MARKDOWN_LONG.match(line)):
