@@ -23,7 +23,10 @@ libjansson-dev: godwitctl, JSON
 libssl-dev: godwitctl, keys and fingerprints
 curl: tests of the management interface
 clang: fuzz targets
-libclang-rt-14-dev: fuzz targets (libFuzzer)
+libclang-rt-dev: fuzz targets (libFuzzer), of the version that clang has
+clang-format-19: the one formatter, checked by make lint
+git: make lint asks it which files are ours
+perl: make lint strips comments with it
 qemu-system-x86: emulated AMD hosts for tests, demo and bench
 bochs: emulated Intel hosts for tests and demo (QEMU emulates no VT-x)
 bochs-term: the plug-in package that pulls a terminal display in instead of X
