@@ -137,7 +137,7 @@ def check_tour(root):
     """(what is wrong, steps, functions)."""
     path = os.path.join(root, TOUR)
     if not os.path.exists(path):
-        return [f"{TOUR} is missing: write it, or take this check out of tools/lint.sh"], 0, 0
+        return [f"{TOUR} is missing: write it, or take this check out of tools/lint.py"], 0, 0
     with open(path, encoding="utf-8") as f:
         steps = steps_of(f.read())
     wrong, total, sources = [], 0, Sources(root)

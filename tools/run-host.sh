@@ -18,7 +18,7 @@ if [ -z "$conf" ]; then
     conf=$dir/godwit.conf
     {
         printf '[host]\nname = alpha\nip = dhcp\n'
-        # Several threads emulate QEMU's CPUs, and the first one must run no guests: docs/hacking.md
+        # Several threads emulate QEMU's CPUs, and the first one must run no guests: docs/emulators.md
         [ "${VENDOR:-amd}" = intel ] || [ "$cpus" = 1 ] || printf 'guest-cpus = 1-%d\n' $((cpus - 1))
         printf '\n[vm demo]\nmemory = %s\nkernel = vmlinuz\n' $memory
         [ -z "$initrd" ] || printf 'initrd = initrd.gz\n'

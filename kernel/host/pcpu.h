@@ -53,7 +53,7 @@ void pcpu_run(void (*work)(void)) HV_NORETURN;
 
 /** Fire this pCPU's timer at TSC value tsc (now, if past); 0 disarms.  Cheap when nothing changes.  Sets timer_fired. */
 void pcpu_timer_set(uint64_t tsc);
-/** Kick every other pCPU whose timer interrupt is overdue by 20 ms: QEMU loses one now and then (docs/hacking.md), and its CPU would stay for ever
+/** Kick every other pCPU whose timer interrupt is overdue by 20 ms: QEMU loses one now and then (docs/emulators.md), and its CPU would stay for ever
  *  in a guest that causes no exits.  Boot CPU, now and then. */
 void pcpu_watch_timers(void);
 /** Interrupt pCPU index so that it leaves the guest or idle soon.  Any context; also for this pCPU itself (then it just sets kicked). */
