@@ -42,12 +42,12 @@ struct vm *vm_find(const char *name)
     return NULL;
 }
 
-void vm_manage_init(const struct config *c, const struct boot_info *bi, vm_let_go_fn *mover)
+void vm_manage_init(const struct boot_info *bi, vm_let_go_fn *mover)
 {
     files = bi;
     let_go = mover;
-    for (unsigned i = 0; i < c->n_vms && i < VM_MAX; i++) {
-        vms[i].config = c->vms[i];
+    for (unsigned i = 0; i < host_config->n_vms && i < VM_MAX; i++) {
+        vms[i].config = host_config->vms[i];
         used[i] = true;
     }
 }

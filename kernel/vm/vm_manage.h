@@ -16,7 +16,7 @@
  *  destination may run it already, so the move decides and nothing may be done to it here. */
 typedef bool vm_let_go_fn(const char *guest, const char *reason);
 /** Define the VMs of the configuration (all STOPPED); bi's files are where kernels and initrds come from.  mover: who moves guests. */
-void vm_manage_init(const struct config *c, const struct boot_info *bi, vm_let_go_fn *mover);
+void vm_manage_init(const struct boot_info *bi, vm_let_go_fn *mover);
 struct vm *vm_find(const char *name);           /* NULL: no such */
 struct vm *vm_at(unsigned i);                   /* i < VM_MAX; NULL: empty slot */
 

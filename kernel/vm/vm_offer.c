@@ -20,12 +20,24 @@
 enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_NBD = 16, OFFER_NBD_TLS = 32, OFFER_MODULES = 64, OFFER_ALL = 127 };
 enum { DISK_RO = 1, DISK_FLUSHES_IT = 2, DISK_DISCARDS = 4, DISK_WRITES_ZEROES = 8, DISK_ALL = 15 };
 
-/* VMS_SEC_* with the versions that vm_state.c writes and reads. */
-static const struct { uint16_t section, version; } devices_known[] = {
-    { VMS_SEC_REGS, 1 }, { VMS_SEC_XSAVE, 1 }, { VMS_SEC_MSRS, 1 }, { VMS_SEC_LAPIC, 1 }, { VMS_SEC_TIME, 1 }, { VMS_SEC_PVCLOCK, 1 },
-    { VMS_SEC_IOAPIC, 1 }, { VMS_SEC_PIC, 1 }, { VMS_SEC_PIT, 1 }, { VMS_SEC_RTC, 1 }, { VMS_SEC_PM, 1 }, { VMS_SEC_UART, 1 },
-    { VMS_SEC_PCI, 1 }, { VMS_SEC_VIRTIO, 1 },
+static const struct { uint16_t section, version; bool listed; } sections[] = {
+#define SECTION(id, number, version, per_vcpu, listed, name, fn) { number, version, listed },
+    VM_SECTIONS(SECTION)
 };
+
+static void sections_write(struct wr *w)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(sections); i++)
+        n += sections[i].listed;
+    wr_u16(w, (uint16_t)n);
+    for (unsigned i = 0; i < ARRAY_SIZE(sections); i++) {
+        if (!sections[i].listed)
+            continue;
+        wr_u16(w, sections[i].section);
+        wr_u16(w, sections[i].version);
+    }
+}
 
 static void wr_text(struct wr *w, const char *s)
 {
@@ -123,8 +135,7 @@ enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t
     nbd_write(&w, vm);
     modules_write(&w, &vm->config);
     cpuid_save(vm->cpuid, &w);
-    wr_u16(&w, ARRAY_SIZE(devices_known));
-    for (unsigned i = 0; i < ARRAY_SIZE(devices_known); i++) { wr_u16(&w, devices_known[i].section); wr_u16(&w, devices_known[i].version); }
+    sections_write(&w);
     *len = w.len;
     return w.bad ? HV_FAIL(HV_E_RANGE) : HV_OK;
 }
@@ -168,7 +179,7 @@ static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, unsigned bits, s
     if (cpuid_load(&o->cpuid, r) != HV_OK || o->cpuid.xcr0_allowed != o->xcr0) return REFUSE(HV_E_PROTO, "the offer's CPUID table is malformed");
     o->n_devices = rd_u16(r);
     if (o->n_devices > ARRAY_SIZE(o->device)) return REFUSE(HV_E_VERSION, "the offer lists %u device states, this host knows %zu", o->n_devices,
-                                                            ARRAY_SIZE(devices_known));
+                                                            ARRAY_SIZE(sections));
     for (unsigned i = 0; i < o->n_devices; i++) { o->device[i].section = rd_u16(r); o->device[i].version = rd_u16(r); }
     return r->bad || rd_left(r) ? REFUSE(HV_E_PROTO, "the offer is cut off or has bytes behind its end") : HV_OK;
 }
@@ -196,8 +207,8 @@ static unsigned check_devices(const struct vm_offer *o, reason_fn *add, void *ct
     char text[160];
     for (unsigned i = 0; i < o->n_devices; i++) {
         bool known = o->device[i].section & VMS_SEC_OPTIONAL;
-        for (unsigned k = 0; k < ARRAY_SIZE(devices_known); k++)
-            known = known || (devices_known[k].section == o->device[i].section && devices_known[k].version == o->device[i].version);
+        for (unsigned k = 0; k < ARRAY_SIZE(sections); k++)
+            known = known || (sections[k].section == o->device[i].section && sections[k].version == o->device[i].version);
         if (known) continue;
         snprintf(text, sizeof text, "the guest has device state %u of version %u, which this host does not know: update this host", o->device[i].section,
                  o->device[i].version);

@@ -490,21 +490,8 @@ static const struct section {
     void (*save)(struct vm *vm, unsigned i, struct wr *w);
     bool (*load)(struct vm *vm, unsigned i, struct rd *in, bool apply);
 } sections[] = {
-    { VMS_SEC_TIME,    1, false, "time",          time_save,    time_load },        /* first: others may look at the clock */
-    { VMS_SEC_REGS,    1, true,  "registers",     regs_save,    regs_load },
-    { VMS_SEC_XSAVE,   1, true,  "FPU state",     xsave_save,   xsave_load },
-    { VMS_SEC_MSRS,    1, true,  "MSRs",          msrs_save,    msrs_load },
-    { VMS_SEC_LAPIC,   1, true,  "local APIC",    lapic_save,   lapic_load },
-    { VMS_SEC_PVCLOCK, 1, true,  "clock page",    pvclock_save, pvclock_load },
-    { VMS_SEC_STEAL_TIME, 1, true, "steal time",   steal_time_save, steal_time_load },
-    { VMS_SEC_IOAPIC,  1, false, "IOAPIC",        ioapic_save,  ioapic_load },
-    { VMS_SEC_PIC,     1, false, "8259",          pic_save,     pic_load },
-    { VMS_SEC_PIT,     1, false, "8254",          pit_save,     pit_load },
-    { VMS_SEC_RTC,     1, false, "RTC",           rtc_save,     rtc_load },
-    { VMS_SEC_PM,      1, false, "ACPI power",    pm_save,      pm_load },
-    { VMS_SEC_UART,    1, false, "serial port",   uart_save,    uart_load },
-    { VMS_SEC_PCI,     1, false, "PCI bus",       pci_save,     pci_load },
-    { VMS_SEC_VIRTIO,  1, false, "virtio devices", virtio_save, virtio_load },
+#define SECTION(id, number, version, per_vcpu, listed, name, fn) { VMS_SEC_##id, version, per_vcpu, name, fn##_save, fn##_load },
+    VM_SECTIONS(SECTION)
 };
 
 static void section_save(struct vm *vm, const struct section *s, unsigned i, struct wr *w)
