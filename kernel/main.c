@@ -4,9 +4,7 @@
 #include <string.h>
 #include "kernel/host/acpi.h"
 #include "kernel/manage/api.h"
-#include "kernel/peers/ask.h"
 #include "kernel/host/boot_info.h"
-#include "kernel/peers/choose.h"
 #include "kernel/host/clock.h"
 #include "kernel/config/config.h"
 #include "kernel/manage/console.h"
@@ -16,13 +14,11 @@
 #include "kernel/lib/log.h"
 #include "kernel/host/log_sink.h"
 #include "kernel/peers/migration.h"
-#include "kernel/manage/operate.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pci.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/run/sched.h"
 #include "kernel/service.h"
-#include "kernel/peers/validate.h"
 #include "kernel/peers/start.h"
 #include "kernel/lib/version.h"
 #include "kernel/vm/vm_manage.h"
@@ -48,6 +44,7 @@ static void config_load(const struct boot_info *bi)
     if (!f)
         log_error("config", "no \\godwit\\%s on the boot disk: this host has no name, network or guests until it gets one", CONFIG_FILE);
     config_parse(f ? (const char *)(uintptr_t)f->base : "", f ? f->len : 0, &config, config_error, NULL);
+    host_config = &config;
     const struct boot_file *pool = boot_file_find(bi, config.host.pool_cpuid);
     cpu_pool_load(&config, cpuid_host, pool ? (const char *)(uintptr_t)pool->base : NULL, pool ? pool->len : 0);
     log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms, config.n_errors);
@@ -96,19 +93,13 @@ void kernel_entry(struct boot_info *bi)
     sched_service_set(service_step);
     pcpu_start_all(bi, ap_main);
     log_info("host", "%u of %u CPUs run, %llu MiB memory", pcpu_count, bi->n_cpus, (unsigned long long)(page_stats().total_bytes / MIB));
-    migration_init(&config);
-    operate_init(&config);
-    validate_init(&config);
-    api_init(&config, bi);
-    ask_init(&config);
-    choose_init(&config);
-    evacuate_init(&config);
-    start_init(&config);
+    migration_init();
+    api_init(bi);
     network_up(bi);
     sched_guest_cpus_set(config.host.guest_cpus);
-    vm_manage_init(&config, bi, migration_let_go);
+    vm_manage_init(bi, migration_let_go);
     start_all();
     log_info("host", "up %llu us after entry", (unsigned long long)clock_tsc_to_us(tsc_read() - bi->entry_tsc));
-    console_init(&config, bi);
+    console_init(bi);
     pcpu_run(sched_run);
 }

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+const struct config *host_config;
+
 #define LINE_MAX_LEN 1300u              /* room for the longest command line */
 
 static void mistake(struct parser *p, unsigned line, const char *key, const char *expected)

@@ -97,6 +97,8 @@ struct config {
     unsigned n_errors;
 };
 
+extern const struct config *host_config;        /* [c] this host's godwit.conf; main sets it once, before anybody reads it */
+
 /** Called for each mistake: line (1-based, 0: whole file), section and key as written ("" where none), and what was expected. */
 typedef void config_error_fn(void *ctx, unsigned line, const char *section, const char *key, const char *expected);
 

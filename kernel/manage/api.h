@@ -11,8 +11,8 @@
 
 struct stream;
 
-/** Both borrowed for ever. */
-void api_init(const struct config *c, const struct boot_info *bi);
+/** bi: borrowed for ever. */
+void api_init(const struct boot_info *bi);
 /** net's on_client. */
 void api_accept(struct stream *s);
 /** One turn of all connections.  True: something moved. */

@@ -13,12 +13,10 @@
 #include "kernel/vm/vm_manage.h"
 #include "net/net.h"
 
-static const struct config *conf;
 static const struct boot_info *boot;
 
-void api_init(const struct config *c, const struct boot_info *bi)
+void api_init(const struct boot_info *bi)
 {
-    conf = c;
     boot = bi;
 }
 
@@ -49,8 +47,8 @@ static void put_cpus(struct json *j)
 static void put_peers(struct json *j)
 {
     json_array(j, "peers");
-    for (unsigned i = 0; i < conf->n_peers; i++) {
-        const struct peer_config *p = &conf->peers[i];
+    for (unsigned i = 0; i < host_config->n_peers; i++) {
+        const struct peer_config *p = &host_config->peers[i];
         json_object(j, NULL);
         json_str(j, "name", p->name);
         json_fmt(j, "address", "%u.%u.%u.%u", p->ip[0], p->ip[1], p->ip[2], p->ip[3]);
@@ -74,15 +72,15 @@ void api_host(struct api_call *c)
 {
     struct json *j = &c->out;
     json_object(j, NULL);
-    json_str(j, "name", conf->host.name);
+    json_str(j, "name", host_config->host.name);
     json_str(j, "version", GODWIT_VERSION);
     json_str(j, "virtualization", cpu_ops ? cpu_ops->name : "none");
     json_num(j, "tsc_khz", clock_tsc_hz / 1000);
     json_num(j, "uptime_us", clock_us());
-    json_bool(j, "incoming", conf->host.incoming);
-    json_bool(j, "outgoing", conf->host.outgoing);
-    json_num(j, "max_jobs", conf->host.max_jobs);
-    json_num(j, "downtime_limit_ms", conf->host.downtime_limit_ms);
+    json_bool(j, "incoming", host_config->host.incoming);
+    json_bool(j, "outgoing", host_config->host.outgoing);
+    json_num(j, "max_jobs", host_config->host.max_jobs);
+    json_num(j, "downtime_limit_ms", host_config->host.downtime_limit_ms);
     json_str(j, "client", c->client->name);
     json_str(j, "role", c->client->trust == TRUST_OPERATE ? "operate" : "read");
     put_memory(j);

@@ -33,7 +33,6 @@
 #define KEY_CTRL_U     0x15
 #define KEY_DETACH     0x1d             /* Ctrl-] */
 
-static const struct config *conf;
 static const struct boot_info *boot;
 static char line[LINE_MAX];
 static size_t line_len;
@@ -61,7 +60,7 @@ static void write_text(const char *s) { serial_write(s, strlen(s)); }
 static void prompt(void)
 {
     char buf[64];
-    snprintf(buf, sizeof(buf), "godwit %s> ", conf->host.name);
+    snprintf(buf, sizeof(buf), "godwit %s> ", host_config->host.name);
     write_text(buf);
 }
 
@@ -161,7 +160,7 @@ static void print_peer(const struct peer_config *p)
 {
     uint8_t ip[CONFIG_MAX_ADDRESSES][4];
     char text[CONFIG_MAX_ADDRESSES * 18] = "";
-    unsigned n = dial_order(conf, p, NULL, ip);
+    unsigned n = dial_order(host_config, p, NULL, ip);
     for (unsigned i = 0; i < n; i++) {
         size_t at = strlen(text);
         snprintf(text + at, sizeof(text) - at, "%s%u.%u.%u.%u", i ? ", " : "", ip[i][0], ip[i][1], ip[i][2], ip[i][3]);
@@ -173,7 +172,7 @@ static void cmd_host(int argc, char **argv)
 {
     (void)argc, (void)argv;
     struct page_stats p = page_stats();
-    print("name: %s", conf->host.name);
+    print("name: %s", host_config->host.name);
     print("version: Godwit %s", GODWIT_VERSION);
     print("processor: %s, %u CPUs (from %s), TSC %llu kHz", cpu_ops ? cpu_ops->name : "no virtualization", pcpu_count, boot->cpu_source,
           (unsigned long long)(clock_tsc_hz / 1000));
@@ -188,14 +187,14 @@ static void cmd_host(int argc, char **argv)
               (unsigned long long)(c->idle_us / 1000));
     }
     net_describe(print);
-    for (unsigned i = 0; i < conf->n_peers; i++)
-        print_peer(&conf->peers[i]);
+    for (unsigned i = 0; i < host_config->n_peers; i++)
+        print_peer(&host_config->peers[i]);
 }
 
 static void cmd_host_cpuid(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    cpu_pool_print(conf->host.name, cpuid_host, print);
+    cpu_pool_print(host_config->host.name, cpuid_host, print);
 }
 
 static void cmd_vm_list(int argc, char **argv)
@@ -546,11 +545,10 @@ bool console_step(void)
     return serial_step() || moved;
 }
 
-void console_init(const struct config *c, const struct boot_info *bi)
+void console_init(const struct boot_info *bi)
 {
-    conf = c;
     boot = bi;
     write_text("\r\n");
-    print("Godwit %s on %s.  `help` lists the commands.", GODWIT_VERSION, c->host.name);
+    print("Godwit %s on %s.  `help` lists the commands.", GODWIT_VERSION, host_config->host.name);
     prompt();
 }

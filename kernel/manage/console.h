@@ -8,8 +8,8 @@
 
 struct vm;
 
-/** Print the greeting and the first prompt.  Both borrowed for ever.  Service pCPU. */
-void console_init(const struct config *c, const struct boot_info *bi);
+/** Print the greeting and the first prompt.  bi: borrowed for ever.  Service pCPU. */
+void console_init(const struct boot_info *bi);
 /** Show the guest's console on COM1 from the start, as `make run` wants it. */
 void console_attach(struct vm *vm);
 /** One turn: typed characters, guest output, the progress line.  True: something moved. */

@@ -8,9 +8,6 @@
 #include "kernel/peers/start.h"
 #include "kernel/vm/vm_manage.h"
 
-static const struct config *conf;
-
-void operate_init(const struct config *c) { conf = c; }
 
 static struct vm *find(const char *name, char *said, size_t len)
 {
@@ -112,7 +109,7 @@ enum hv_err operate_migrate(const char *name, const char *to, const struct move_
 {
     bool automatic = !strcmp(to, "auto");
     struct vm *vm = find(name, said, len);
-    const struct peer_config *peer = automatic ? NULL : config_peer(conf, to);
+    const struct peer_config *peer = automatic ? NULL : config_peer(host_config, to);
     if (vm && !peer && !automatic)
         snprintf(said, len, "no [peer %s] in godwit.conf; `host` lists the peers", to);
     if (!vm || (!peer && !automatic))

@@ -8,8 +8,6 @@
 
 #include "kernel/peers/migration.h"
 
-/** Set up once; borrowed for ever. */
-void operate_init(const struct config *c);
 
 /** Start, if no peer has it (force: without asking them).  HV_E_AGAIN: they are being asked; start_status() tells the rest. */
 HV_MUST_CHECK enum hv_err operate_start(const char *vm, bool force, char *said, size_t len);

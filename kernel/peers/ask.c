@@ -24,13 +24,10 @@ struct link {
     uint64_t put_us, used_us;
 };
 
-static const struct config *conf;
 static struct link links[CONFIG_MAX_PEERS];
 static struct ask *asks;
 
 static const struct mig_mem engine_mem = { mem_alloc, mem_free };
-
-void ask_init(const struct config *c) { conf = c; }
 
 struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket)
 {
@@ -41,7 +38,7 @@ struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_
     a->vm = vm;
     if (ticket)
         a->ticket = *ticket;
-    a->n = conf->n_peers;
+    a->n = host_config->n_peers;
     a->next = asks;
     asks = a;
     return a;
@@ -60,7 +57,7 @@ void ask_end(struct ask *a)
 {
     if (!a)
         return;
-    for (unsigned i = 0; i < conf->n_peers; i++)
+    for (unsigned i = 0; i < host_config->n_peers; i++)
         if (links[i].current == a)
             link_close(&links[i]);      /* its answer would be taken for another one's */
     for (struct ask **p = &asks; *p; p = &(*p)->next)
@@ -187,7 +184,7 @@ static bool link_step(unsigned i)
     if (l->stream)
         return open_step(i);
     if (!l->dialling) {
-        dial_begin(&l->dial, conf, &conf->peers[i], NULL);
+        dial_begin(&l->dial, host_config, &host_config->peers[i], NULL);
         l->dialling = true;
         l->used_us = clock_us();
     }
@@ -208,7 +205,7 @@ static bool link_step(unsigned i)
 bool ask_step(void)
 {
     bool moved = false;
-    for (unsigned i = 0; i < conf->n_peers; i++)
+    for (unsigned i = 0; i < host_config->n_peers; i++)
         moved |= link_step(i);
     return moved;
 }

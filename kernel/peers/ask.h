@@ -33,7 +33,6 @@ struct ask {
     struct ask *next;                   /* ask.c's */
 };
 
-void ask_init(const struct config *c);
 /** Ask every peer; the replies change from ask_step() on.  NULL: no memory. */
 struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket);
 /** Stop asking and free it.  NULL is allowed. */

@@ -8,13 +8,10 @@
 
 #define CHOOSE_US (15 * 1000000ull)     /* who has not answered by then is left out */
 
-static const struct config *conf;
-
-void choose_init(const struct config *c) { conf = c; }
 
 enum hv_err choose_begin(struct choice *c, const struct vm *vm)
 {
-    if (!conf->n_peers) {
+    if (!host_config->n_peers) {
         snprintf(c->reasons, sizeof(c->reasons), "this host has no [peer] in godwit.conf");
         return HV_FAIL(HV_E_NOENT);
     }
@@ -43,7 +40,7 @@ static void reason_add(struct choice *c, const char *peer, const char *what, con
 
 void choose_tried(struct choice *c, const struct peer_config *peer, const char *reason)
 {
-    c->tried |= BIT32((unsigned)(peer - conf->peers));
+    c->tried |= BIT32((unsigned)(peer - host_config->peers));
     reason_add(c, peer->name, "", reason);
 }
 
@@ -54,7 +51,7 @@ enum choose_state choose_step(struct choice *c, const struct peer_config **peer,
     if (!ask_done(c->ask) && clock_us() - c->since_us < CHOOSE_US)
         return CHOOSE_WAIT;
     if (choose_best(r, c->ask->n, c->tried, &best, &n_could)) {
-        *peer = &conf->peers[best];
+        *peer = &host_config->peers[best];
         snprintf(why, why_len, "it can give %llu MiB, the most of %u peer(s) that can take the guest",
                  (unsigned long long)(r[best].free_bytes / MIB), n_could);
         choose_end(c);
@@ -62,7 +59,7 @@ enum choose_state choose_step(struct choice *c, const struct peer_config **peer,
     }
     for (unsigned i = 0; i < c->ask->n; i++)
         if (!(c->tried & BIT32(i)))
-            reason_add(c, conf->peers[i].name, r[i].state == ASK_ANSWERED ? "" : "cannot be asked: ",
+            reason_add(c, host_config->peers[i].name, r[i].state == ASK_ANSWERED ? "" : "cannot be asked: ",
                        r[i].state == ASK_WAITING ? "no answer" : r[i].text);
     choose_end(c);
     return CHOOSE_NONE;

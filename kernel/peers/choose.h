@@ -20,7 +20,6 @@ enum choose_state choose_step(struct choice *c, const struct peer_config **peer,
 void choose_end(struct choice *c);
 /** That peer did not take it: leave it out from now on. */
 void choose_tried(struct choice *c, const struct peer_config *peer, const char *reason);
-void choose_init(const struct config *conf);
 
 /** The best of n answers, without those in tried: *best; false: none would take it.  Portable, pure. */
 bool choose_best(const struct ask_reply *reply, unsigned n, uint32_t tried, unsigned *best, unsigned *n_could);

@@ -11,9 +11,6 @@
 #include "kernel/host/serial.h"
 
 static struct evacuation now;
-static const struct config *conf;
-
-void evacuate_init(const struct config *c) { conf = c; }
 
 const struct evacuation *evacuate_status(void) { return &now; }
 
@@ -67,11 +64,11 @@ static enum hv_err begin(enum evacuate_then then, char *why, size_t why_len)
 
 enum hv_err evacuate_start(char *why, size_t why_len)
 {
-    if (!conf->host.outgoing) {
-        snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", conf->host.name);
+    if (!host_config->host.outgoing) {
+        snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
         return HV_FAIL(HV_E_REFUSED);
     }
-    if (!conf->n_peers) {
+    if (!host_config->n_peers) {
         snprintf(why, why_len, "this host has no [peer] in godwit.conf");
         return HV_FAIL(HV_E_NOENT);
     }

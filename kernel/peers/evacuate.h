@@ -24,7 +24,6 @@ struct evacuation {
     struct evacuate_item item[VM_MAX];
 };
 
-void evacuate_init(const struct config *c);
 /** Move all guests away.  HV_E_BUSY: going on already; HV_E_REFUSED: [host] outgoing = no; HV_E_NOENT: no peers; each with why. */
 HV_MUST_CHECK enum hv_err evacuate_start(char *why, size_t why_len);
 /** Bring the host down as each guest's on-shutdown says: HV_OK: it will go down when the guests that evacuate are gone, which may be in this call.

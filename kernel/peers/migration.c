@@ -17,19 +17,17 @@
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
-static const struct config *conf;
 static struct outgoing *outgoing;       /* [MIGRATION_JOBS] */
 static unsigned last_number;
 static struct migration_counts counts;  /* all but active */
 
-void migration_init(const struct config *c)
+void migration_init(void)
 {
-    conf = c;
     outgoing = mem_alloc(MIGRATION_JOBS * sizeof(*outgoing));
     if (!outgoing)
         panic("no memory at boot for %u jobs", MIGRATION_JOBS);
-    outgoing_init(c, &counts);
-    incoming_init(c, &counts);
+    outgoing_init(&counts);
+    incoming_init(&counts);
 }
 
 /* ---- the queue ---- */
@@ -65,7 +63,7 @@ unsigned migration_queue_position(const struct job *j)
 static bool queue_step(void)
 {
     struct outgoing *head = queue_head();
-    if (!head || jobs_under_way() >= conf->host.max_jobs)
+    if (!head || jobs_under_way() >= host_config->host.max_jobs)
         return false;
     outgoing_start(head);
     return true;
@@ -154,8 +152,8 @@ static struct outgoing *job_slot(void)
 
 static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
 {
-    if (!conf->host.outgoing) {
-        snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", conf->host.name);
+    if (!host_config->host.outgoing) {
+        snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
         return HV_FAIL(HV_E_REFUSED);
     }
     bool moving = migration_is_moving(vm->config.name);
@@ -170,16 +168,16 @@ static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
     return HV_OK;
 }
 
-void migration_options(struct move_options *o) { move_options_default(conf, o); }
+void migration_options(struct move_options *o) { move_options_default(host_config, o); }
 
 /* Is there a way to peer (NULL: to some peer) over the network that the options name? */
 static bool way_exists(const struct peer_config *peer, const struct move_options *o)
 {
     uint8_t ip[CONFIG_MAX_ADDRESSES][4];
-    for (unsigned i = 0; i < conf->n_peers; i++)
-        if ((!peer || peer == &conf->peers[i]) && dial_order(conf, &conf->peers[i], &o->network, ip))
+    for (unsigned i = 0; i < host_config->n_peers; i++)
+        if ((!peer || peer == &host_config->peers[i]) && dial_order(host_config, &host_config->peers[i], &o->network, ip))
             return true;
-    return !conf->n_peers;              /* said elsewhere */
+    return !host_config->n_peers;              /* said elsewhere */
 }
 
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *options, const struct job **out,

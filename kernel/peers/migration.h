@@ -36,7 +36,8 @@ struct job {
     uint64_t asked_us, started_us, ended_us;    /* asked for; out of the queue, 0: not yet; over, 0: not yet */
 };
 
-void migration_init(const struct config *c);
+/** Allocate the jobs; panics without memory.  Boot CPU, once. */
+void migration_init(void);
 /** What [host] says, for one move to be changed. */
 void migration_options(struct move_options *o);
 /** Queue a move of vm to peer (NULL: to the best one, kernel/peers/choose.h) with options o; *out is the job to watch.

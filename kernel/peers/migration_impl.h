@@ -27,7 +27,7 @@ struct outgoing {
 };
 
 /** counts: where jobs that end are counted; outlives us. */
-void outgoing_init(const struct config *c, struct migration_counts *counts);
+void outgoing_init(struct migration_counts *counts);
 /** The job leaves the queue: JOB_QUEUED to any other state. */
 void outgoing_start(struct outgoing *o);
 /** One turn of a job in any state.  True: something moved. */
@@ -37,7 +37,7 @@ HV_MUST_CHECK enum hv_err outgoing_cancel(struct outgoing *o, const char *reason
 HV_MUST_CHECK enum hv_err outgoing_resolve(struct outgoing *o, bool here);
 
 /** counts: where guests that came are counted; outlives us. */
-void incoming_init(const struct config *c, struct migration_counts *counts);
+void incoming_init(struct migration_counts *counts);
 /** One turn of all that comes from peers.  True: something moved. */
 bool incoming_step(void);
 

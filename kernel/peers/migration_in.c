@@ -41,14 +41,12 @@ struct incoming {
     uint64_t done_us;                   /* when the machine was over; 0: it is not */
 };
 
-static const struct config *conf;
 static struct migration_counts *counts;
 static struct incoming incoming[INCOMING_MAX];
 static struct mig_ids finished_ids;
 
-void incoming_init(const struct config *c, struct migration_counts *where)
+void incoming_init(struct migration_counts *where)
 {
-    conf = c;
     counts = where;
 }
 
@@ -61,9 +59,9 @@ static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struc
 {
     char why[200];
     if (evacuate_status()->active)
-        mig_reason_add(reasons, "host %s is being evacuated", conf->host.name);
-    if (!conf->host.incoming)
-        mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", conf->host.name);
+        mig_reason_add(reasons, "host %s is being evacuated", host_config->host.name);
+    if (!host_config->host.incoming)
+        mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", host_config->host.name);
     if (vm_offer_parse(offer->bytes, offer->len, o, why, sizeof(why)) != HV_OK) {
         mig_reason_add(reasons, "%s", why);
         return;
@@ -91,10 +89,10 @@ static bool disk_check(struct incoming *in, const struct vm_offer *o, struct mig
     if (!d->known && !d->n_failed_tries && clock_us() - in->disk_since_us < DISK_OPEN_US)
         return false;
     if (!d->known)
-        mig_reason_add(reasons, "its disk %s cannot be opened from host %s: %s", d->name, conf->host.name, d->why);
+        mig_reason_add(reasons, "its disk %s cannot be opened from host %s: %s", d->name, host_config->host.name, d->why);
     else if (!disk_fits(&d->info, &o->disk))
         mig_reason_add(reasons, "its disk %s has %llu bytes as host %s sees it and %llu at the source, or takes fewer operations: is it one and the same export?",
-                       d->name, (unsigned long long)d->info.bytes, conf->host.name, (unsigned long long)o->disk.bytes);
+                       d->name, (unsigned long long)d->info.bytes, host_config->host.name, (unsigned long long)o->disk.bytes);
     d->info = o->disk;                                  /* what the guest was told stays true */
     return true;
 }
@@ -228,7 +226,7 @@ void migration_accept(struct stream *s)
     const struct peer_config *peer = stream_peer(s);
     struct incoming *in = incoming_slot(peer->name);
     struct mig_rx_params p = { .ops = &dst_ops, .ctx = in, .mem = { mem_alloc, mem_free }, .ids = &finished_ids, .settle = settle,
-                               .source = (unsigned)(peer - conf->peers), .now_us = clock_us(), .clock_us = clock_us };
+                               .source = (unsigned)(peer - host_config->peers), .now_us = clock_us(), .clock_us = clock_us };
     if (in)
         memset(in, 0, sizeof(*in));
     if (!in || mig_rx_create(&p, &in->m) != HV_OK) {

@@ -29,13 +29,11 @@
 #define RECONNECT_US 1000000            /* between two attempts to ask a peer in doubt */
 #define OUT_TURNS    2                  /* engine steps per turn of the service loop, at most */
 
-static const struct config *conf;
 static struct migration_counts *counts;
 static struct rate_limit host_rate;
 
-void outgoing_init(const struct config *c, struct migration_counts *where)
+void outgoing_init(struct migration_counts *where)
 {
-    conf = c;
     counts = where;
 }
 
@@ -49,7 +47,7 @@ static const void *src_page(void *ctx, uint64_t gfn) { return guest_page(vm_of(c
 static enum hv_err src_log_start(void *ctx)
 {
     (void)vcpu_watch(vm_of(ctx), true);
-    return dirty_start(vm_of(ctx), conf->host.dirty_mech);
+    return dirty_start(vm_of(ctx), host_config->host.dirty_mech);
 }
 
 static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(vm_of(ctx), bitmap); }
@@ -182,7 +180,7 @@ static void connect_begin(struct outgoing *o)
     snprintf(o->job.peer, sizeof(o->job.peer), "%s", o->peer->name);
     o->job.state = JOB_CONNECTING;
     o->job.stats.phase = "CONNECT";
-    dial_begin(&o->dial, conf, o->peer, &o->job.options.network);
+    dial_begin(&o->dial, host_config, o->peer, &o->job.options.network);
 }
 
 void outgoing_start(struct outgoing *o)
@@ -309,8 +307,8 @@ static bool pump_limited(struct outgoing *o, bool more_follows)
     enum mig_tx_state s = mig_tx_state(o->m);
     uint64_t now = clock_us(), may = SIZE_MAX;
     if (s == MIG_TX_PRECOPY && opt->live)
-        o->stopped_allowance = rate_stopped_allowance(opt->bandwidth_limit_mb, conf->host.bandwidth_limit_mb, opt->downtime_limit_ms);
-    uint64_t paid = MIN(rate_refill(&o->rate, opt->bandwidth_limit_mb, now), rate_refill(&host_rate, conf->host.bandwidth_limit_mb, now));
+        o->stopped_allowance = rate_stopped_allowance(opt->bandwidth_limit_mb, host_config->host.bandwidth_limit_mb, opt->downtime_limit_ms);
+    uint64_t paid = MIN(rate_refill(&o->rate, opt->bandwidth_limit_mb, now), rate_refill(&host_rate, host_config->host.bandwidth_limit_mb, now));
     if (s == MIG_TX_PRECOPY)
         may = paid;
     else if (s == MIG_TX_STOPPING || s == MIG_TX_STOPPED)
@@ -351,7 +349,7 @@ static bool reconnecting_step(struct outgoing *o)
         if (clock_us() < o->retry_us)
             return false;
         o->retry_us = clock_us() + RECONNECT_US;
-        dial_begin(&o->dial, conf, o->peer, NULL);         /* to learn what became of the guest any way is good */
+        dial_begin(&o->dial, host_config, o->peer, NULL);         /* to learn what became of the guest any way is good */
     }
     switch (dial_step(&o->dial)) {
     case DIAL_WAIT:

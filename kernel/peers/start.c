@@ -27,9 +27,6 @@ static struct start {
     enum hv_err err;
     char text[400];
 } starts[VM_MAX];
-static const struct config *conf;
-
-void start_init(const struct config *c) { conf = c; }
 
 static struct start *start_of(const struct vm *vm)
 {
@@ -107,7 +104,7 @@ enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t w
     }
     ask_end(s->ask);
     *s = (struct start){ .state = START_ASKING, .how = how, .since_us = clock_us() };
-    if (!conf->n_peers || how == START_FORCE || vm_state(vm) != VM_STOPPED) {
+    if (!host_config->n_peers || how == START_FORCE || vm_state(vm) != VM_STOPPED) {
         e = start_now(vm, s);
     } else {
         random_bytes(&ticket, sizeof(ticket));
@@ -162,15 +159,15 @@ static void obstacle_text(const struct start *s, char *text, size_t len)
     if (i == s->ask->n)
         return;
     if (r->find != MIG_F_NONE)
-        snprintf(text, len, "at %s it is %s", conf->peers[i].name, r->text);
+        snprintf(text, len, "at %s it is %s", host_config->peers[i].name, r->text);
     else
-        snprintf(text, len, "%s cannot be asked: %s", conf->peers[i].name, r->text[0] ? r->text : "no answer yet");
+        snprintf(text, len, "%s cannot be asked: %s", host_config->peers[i].name, r->text[0] ? r->text : "no answer yet");
 }
 
 static void decided_here(const struct vm *vm, struct start *s, unsigned peer)
 {
     snprintf(s->text, sizeof(s->text), "%s is %s at %s: a second copy would use the same disks and addresses. Move it here from there, or stop it there first",
-             vm->config.name, s->ask->reply[peer].text, conf->peers[peer].name);
+             vm->config.name, s->ask->reply[peer].text, host_config->peers[peer].name);
     (void)finish(s, HV_FAIL(HV_E_EXIST));
 }
 

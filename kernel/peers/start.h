@@ -22,7 +22,6 @@ struct start_status {
     const char *text;                   /* START_FAILED: why, with the fix; START_ASKING: what it waits for now, "" if nothing special */
 };
 
-void start_init(const struct config *c);
 /** Start vm as soon as it is sure that no peer has it; see start_status().  Without peers, or by START_FORCE, at once.
  *  HV_OK: it runs; HV_E_AGAIN: the peers are being asked; anything else: it will not start, why says why. */
 HV_MUST_CHECK enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t why_len);

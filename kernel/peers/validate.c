@@ -14,9 +14,6 @@
 
 struct question { const struct vm *vm; struct ask *ask; uint64_t begun_us, fetched_us; };       /* ask: owned; NULL: free */
 static struct question questions[QUESTIONS_MAX];
-static const struct config *conf;
-
-void validate_init(const struct config *c) { conf = c; }
 
 bool validate_step(void)
 {
@@ -38,8 +35,8 @@ static bool refused_here(const struct vm *vm, struct validation *out)
     enum vm_state s = vm_state(vm);
     const char *name = vm->config.name;
     memset(out, 0, sizeof(*out));
-    if (!conf->host.outgoing)
-        snprintf(out->text, sizeof(out->text), "host %s lets no guest out ([host] outgoing = no)", conf->host.name);
+    if (!host_config->host.outgoing)
+        snprintf(out->text, sizeof(out->text), "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
     else if (migration_is_moving(name))
         snprintf(out->text, sizeof(out->text), "%s is moving already", name);
     else if (s != VM_RUNNING)
@@ -83,7 +80,7 @@ static struct question *question_new(const struct vm *vm)
 enum hv_err validate(const char *name, const char *to, struct validation *out, char *why, size_t why_len)
 {
     const struct vm *vm = vm_find(name);
-    const struct peer_config *peer = config_peer(conf, to);
+    const struct peer_config *peer = config_peer(host_config, to);
     if (!vm || !peer) {
         snprintf(why, why_len, vm ? "no [peer %s] in godwit.conf" : "no guest is named \"%s\"", vm ? to : name);
         return HV_FAIL(HV_E_NOENT);
@@ -98,7 +95,7 @@ enum hv_err validate(const char *name, const char *to, struct validation *out, c
         return HV_FAIL(HV_E_BUSY);
     }
     q->fetched_us = clock_us();
-    const struct ask_reply *r = &q->ask->reply[peer - conf->peers];
+    const struct ask_reply *r = &q->ask->reply[peer - host_config->peers];
     out->known = r->state != ASK_WAITING;
     out->would_move = r->state == ASK_ANSWERED && !r->n_reasons;
     out->free_bytes = out->would_move ? r->free_bytes : 0;

@@ -15,7 +15,6 @@ struct validation {
     char text[1100];                    /* reasons why not, one a line */
 };
 
-void validate_init(const struct config *c);
 /** The verdict on moving vm to the peer named to.  The first call asks; call again until out->known, or the question is dropped.  An answer is good for
  *  some seconds.  HV_E_NOENT: no such guest or peer; HV_E_BUSY: too many questions under way, ask again; with why. */
 HV_MUST_CHECK enum hv_err validate(const char *vm, const char *to, struct validation *out, char *why, size_t why_len);

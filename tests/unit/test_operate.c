@@ -7,6 +7,7 @@
 #include "kernel/peers/start.h"
 #include "kernel/vm/vm_manage.h"
 
+const struct config *host_config;
 static struct job jobs[2];
 static const char *doubts[2];
 static unsigned n_resolved;

@@ -68,7 +68,7 @@ static char why[300];
 static int set_up(void **s)
 {
     (void)s;
-    start_init(&conf);
+    host_config = &conf;
     atomic_store(&guest.state, VM_STOPPED);
     n_started = 0;
     left = no_memory = false;

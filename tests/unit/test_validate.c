@@ -78,7 +78,7 @@ static int set_up(void **s)
         snprintf(guests[i].config.name, sizeof guests[i].config.name, "g%u", i);
         atomic_store(&guests[i].state, VM_RUNNING);
     }
-    validate_init(&conf);
+    host_config = &conf;
     n_begun = 0;
     moving = no_memory = false;
     return 0;
@@ -155,7 +155,7 @@ static void test_choice(void **s)
     (void)s;
     struct choice c = { .ask = NULL };
     const struct peer_config *peer;
-    choose_init(&conf);
+    host_config = &conf;
     assert_int_equal(choose_begin(&c, &guests[0]), HV_OK);
     assert_int_equal(choose_step(&c, &peer, why, sizeof why), CHOOSE_WAIT);
     open_asks[0]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 77 * MIB };
@@ -176,7 +176,7 @@ static void test_choice(void **s)
     assert_int_equal(choose_begin(&c, &guests[0]), HV_E_NOMEM);
     assert_string_equal(c.reasons, "no memory on this host to ask its peers");
     struct config alone = { .n_peers = 0 };
-    choose_init(&alone);
+    host_config = &alone;
     assert_int_equal(choose_begin(&c, &guests[0]), HV_E_NOENT);
     assert_string_equal(c.reasons, "this host has no [peer] in godwit.conf");
 }
