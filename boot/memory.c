@@ -40,7 +40,8 @@ static enum boot_mem_kind kind_of(UINT32 efi_type)
     case EfiACPIReclaimMemory:
     case EfiACPIMemoryNVS:
         return BOOT_MEM_FIRMWARE;
-    default:                            /* reserved, unusable, device memory, types that we do not know */
+    default:
+        /* reserved, unusable, device memory, types that we do not know */
         return BOOT_MEM_MMIO;
     }
 }

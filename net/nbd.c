@@ -8,7 +8,8 @@
  *
  * Requests are in a table in the order in which they came (their serial number, which is also the cookie on the wire):
  *
- *   QUEUED --header, data--> SENDING --all of it--> SENT --reply--> done, FREE         down(): SENDING and SENT are QUEUED again
+ *   QUEUED --header, data--> SENDING --all of it--> SENT --reply--> done, FREE
+ *   SENDING, SENT --down()--> QUEUED again
  *
  * So what no reply came for is sent again, in the old order, to the next connection: a write twice is the same as once.  A FLUSH is sent when
  * every write, discard and zeroing before it was answered.  The old connection is cut before a new one is made, and a server has executed or lost
@@ -211,13 +212,14 @@ static void starttls_reply(struct nbd *n, uint32_t type, bool more)
 
 static void refused(struct nbd *n, uint32_t type)
 {
-    switch (type & ~REP_ERROR) {
+    uint32_t error = type & ~REP_ERROR;
+    switch (error) {
     case ERR_UNKNOWN:  down(n, "the server has no export named \"%s\"", n->target.name); break;
     case ERR_TLS_REQD: down(n, "the server wants TLS: give the guest the fingerprint of its certificate (disk-fingerprint)"); break;
     case ERR_POLICY:   down(n, "the server forbids this client the export \"%s\"", n->target.name); break;
     case ERR_SHUTDOWN: down(n, "the server is shutting down"); break;
     case ERR_UNSUP:    down(n, "the server is too old: it does not know NBD_OPT_GO"); break;
-    default:           down(n, "the server refuses the export \"%s\" (NBD error %u)", n->target.name, type & ~REP_ERROR); break;
+    default:           down(n, "the server refuses the export \"%s\" (NBD error %u)", n->target.name, error); break;
     }
 }
 

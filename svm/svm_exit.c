@@ -59,6 +59,13 @@ static void reflect(struct svm_vcpu *s, uint8_t vector, bool has_error)
     svm_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error, has_error ? (uint32_t)s->vmcb->ctl.exit_info1 : 0 });
 }
 
+/* An instruction that always exits: what that means, and the instruction's length by its opcode of n bytes. */
+static void exit_insn(struct svm_vcpu *s, struct vcpu_exit *x, enum vcpu_exit_kind kind, const char *opcode, unsigned n)
+{
+    x->kind = kind;
+    x->insn_len = insn_len(s, opcode, n);
+}
+
 void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x)
 {
     *x = (struct vcpu_exit){ .kind = VCPU_EXIT_INTR };
@@ -70,8 +77,8 @@ void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x)
     case SVM_EXIT_EXC(1): reflect(s, 1, false); break;
     case SVM_EXIT_EXC(17): reflect(s, 17, true); break;
     case SVM_EXIT_EXC(18): log_error("svm", "machine check while a guest ran"); exit_hw(s, x, VCPU_EXIT_UNKNOWN); break;
-    case SVM_EXIT_CPUID: x->kind = VCPU_EXIT_CPUID; x->insn_len = insn_len(s, "\x0f\xa2", 2); break;
-    case SVM_EXIT_HLT: x->kind = VCPU_EXIT_HLT; x->insn_len = insn_len(s, "\xf4", 1); break;
+    case SVM_EXIT_CPUID: exit_insn(s, x, VCPU_EXIT_CPUID, "\x0f\xa2", 2); break;
+    case SVM_EXIT_HLT: exit_insn(s, x, VCPU_EXIT_HLT, "\xf4", 1); break;
     case SVM_EXIT_IOIO: exit_io(s, x); break;
     case SVM_EXIT_MSR:
         x->kind = VCPU_EXIT_MSR;
@@ -79,10 +86,10 @@ void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x)
         x->insn_len = insn_len(s, x->msr.write ? "\x0f\x30" : "\x0f\x32", 2);
         break;
     case SVM_EXIT_NPF: exit_npf(s, x); break;
-    case SVM_EXIT_VMMCALL: x->kind = VCPU_EXIT_HYPERCALL; x->insn_len = insn_len(s, "\x0f\x01\xd9", 3); break;
-    case SVM_EXIT_XSETBV: x->kind = VCPU_EXIT_XSETBV; x->insn_len = insn_len(s, "\x0f\x01\xd1", 3); break;
-    case SVM_EXIT_INVD: x->kind = VCPU_EXIT_INVD; x->insn_len = insn_len(s, "\x0f\x08", 2); break;
-    case SVM_EXIT_WBINVD: x->kind = VCPU_EXIT_INVD; x->insn_len = insn_len(s, "\x0f\x09", 2); break;
+    case SVM_EXIT_VMMCALL: exit_insn(s, x, VCPU_EXIT_HYPERCALL, "\x0f\x01\xd9", 3); break;
+    case SVM_EXIT_XSETBV: exit_insn(s, x, VCPU_EXIT_XSETBV, "\x0f\x01\xd1", 3); break;
+    case SVM_EXIT_INVD: exit_insn(s, x, VCPU_EXIT_INVD, "\x0f\x08", 2); break;
+    case SVM_EXIT_WBINVD: exit_insn(s, x, VCPU_EXIT_INVD, "\x0f\x09", 2); break;
     case SVM_EXIT_RDPMC:                                        /* no performance counters: every index is out of range */
         svm_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, 13, true, 0 });
         break;

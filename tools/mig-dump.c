@@ -81,10 +81,29 @@ static enum hv_err print_probed(struct rd *r)
     return HV_OK;
 }
 
+static enum hv_err print_state(struct rd *r)
+{
+    struct mig_p_state p;
+    enum hv_err e = mig_state_get(r, &p);
+    if (e) return e;
+    printf(" digest %016" PRIx64 "%016" PRIx64 ", state %zu bytes, check %016" PRIx64, p.digest.a, p.digest.b, p.len, p.check);
+    return HV_OK;
+}
+
+static enum hv_err print_prepared(struct rd *r)
+{
+    struct mig_p_prepared p;
+    enum hv_err e = mig_prepared_get(r, &p);
+    if (e) return e;
+    print_id(&p.id);
+    printf(" digest %016" PRIx64 "%016" PRIx64 ", %" PRIu64 " us", p.digest.a, p.digest.b, p.us);
+    return HV_OK;
+}
+
 static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
 {
-    union { struct mig_id id; struct mig_p_round round; struct mig_p_ack ack; struct mig_p_state state; struct mig_p_prepared prepared;
-            struct mig_p_running running; struct mig_p_text text; struct mig_p_frame frame; } u;
+    union { struct mig_id id; struct mig_p_round round; struct mig_p_ack ack; struct mig_p_running running;
+            struct mig_p_text text; struct mig_p_frame frame; } u;
     enum hv_err e = HV_E_PROTO;
     switch (type) {
     case MIG_REC_OFFER:
@@ -103,17 +122,8 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
     case MIG_REC_ACK:
         if (!(e = mig_ack_get(r, &u.ack))) printf(" round %u, %" PRIu64 " bytes consumed", u.ack.round, u.ack.bytes);
         break;
-    case MIG_REC_STATE:
-        if (!(e = mig_state_get(r, &u.state)))
-            printf(" digest %016" PRIx64 "%016" PRIx64 ", state %zu bytes, check %016" PRIx64, u.state.digest.a, u.state.digest.b, u.state.len,
-                   u.state.check);
-        break;
-    case MIG_REC_PREPARED:
-        if (!(e = mig_prepared_get(r, &u.prepared))) {
-            print_id(&u.prepared.id);
-            printf(" digest %016" PRIx64 "%016" PRIx64 ", %" PRIu64 " us", u.prepared.digest.a, u.prepared.digest.b, u.prepared.us);
-        }
-        break;
+    case MIG_REC_STATE: return print_state(r);
+    case MIG_REC_PREPARED: return print_prepared(r);
     case MIG_REC_RUNNING:
         if (!(e = mig_running_get(r, &u.running))) {
             print_id(&u.running.id);

@@ -129,6 +129,15 @@ static struct cost move_all(struct image *a, struct mig_tx *tx, struct mig_rx *r
     return t;
 }
 
+static void report(const struct mig_stats *s, unsigned mib, struct cost t, bool same)
+{
+    double gib = (double)mib / 1024;
+    printf("%s %u MiB: sender %.2f, receiver %.2f CPU s/GiB, wire %.1f MB, blackout %llu us, rounds %u; zero %llu lz4 %llu raw %llu delta %llu same "
+           "%llu pages; memory %s\n", s->phase, mib, t.tx / gib, t.rx / gib, (double)s->bytes_tx / 1e6, (unsigned long long)s->blackout.total, s->round,
+           (unsigned long long)s->pages.zero, (unsigned long long)s->pages.full_lz4, (unsigned long long)s->pages.full_raw,
+           (unsigned long long)s->pages.delta, (unsigned long long)s->pages.same, same ? "equal" : "DIFFERS");
+}
+
 int main(int argc, char **argv)
 {
     unsigned mib = 512, zero = 61, dirty = 0;
@@ -170,12 +179,8 @@ int main(int argc, char **argv)
     struct cost t = move_all(&a, tx, rx, dirty);
     struct mig_stats s;
     mig_tx_stats(tx, &s);
-    double gib = (double)mib / 1024;
     bool same = memcmp(a.mem, b.mem, a.n_pages * 4096) == 0;
-    printf("%s %u MiB: sender %.2f, receiver %.2f CPU s/GiB, wire %.1f MB, blackout %llu us, rounds %u; zero %llu lz4 %llu raw %llu delta %llu same "
-           "%llu pages; memory %s\n", s.phase, mib, t.tx / gib, t.rx / gib, (double)s.bytes_tx / 1e6, (unsigned long long)s.blackout.total, s.round,
-           (unsigned long long)s.pages.zero, (unsigned long long)s.pages.full_lz4, (unsigned long long)s.pages.full_raw,
-           (unsigned long long)s.pages.delta, (unsigned long long)s.pages.same, same ? "equal" : "DIFFERS");
+    report(&s, mib, t, same);
     mig_tx_destroy(tx);
     mig_rx_destroy(rx);
     return same ? 0 : 1;

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define NAME_MAX_LEN 64
 #define HOSTS_MAX    64

@@ -34,8 +34,14 @@ static void idt_fill(void)
 {
     for (unsigned i = 0; i < 256; i++) {
         uint64_t at = (uintptr_t)trap_entries + 16 * i;
-        idt[i] = (struct idt_gate){ (uint16_t)at, SEL_CODE, (uint8_t)ist_of(i), GATE_INTERRUPT, (uint16_t)(at >> 16),
-                                    (uint32_t)(at >> 32), 0 };
+        idt[i] = (struct idt_gate){
+            .off_lo = (uint16_t)at,
+            .sel = SEL_CODE,
+            .ist = (uint8_t)ist_of(i),
+            .type = GATE_INTERRUPT,
+            .off_mid = (uint16_t)(at >> 16),
+            .off_hi = (uint32_t)(at >> 32),
+        };
     }
 }
 

@@ -34,10 +34,10 @@ static const char *skip_prefix(const char *s, int *base)
 }
 
 /* Magnitude of the number at s; *neg its sign, *over whether it did not fit. */
-static unsigned long long parse(const char *s, char **end, int base, bool *neg, bool *over)
+static unsigned long parse(const char *s, char **end, int base, bool *neg, bool *over)
 {
     const char *start = s;
-    unsigned long long v = 0;
+    unsigned long v = 0;
     bool any = false;
 
     *over = false;
@@ -48,9 +48,9 @@ static unsigned long long parse(const char *s, char **end, int base, bool *neg, 
         s++;
     s = skip_prefix(s, &base);
     for (; digit_value(*s) < base; s++, any = true) {
-        unsigned long long next;
-        if (__builtin_mul_overflow(v, (unsigned long long)base, &next) ||
-            __builtin_add_overflow(next, (unsigned long long)digit_value(*s), &v))
+        unsigned long next;
+        if (__builtin_mul_overflow(v, (unsigned long)base, &next) ||
+            __builtin_add_overflow(next, (unsigned long)digit_value(*s), &v))
             *over = true;
     }
     if (end)
@@ -58,33 +58,31 @@ static unsigned long long parse(const char *s, char **end, int base, bool *neg, 
     return v;
 }
 
-unsigned long long strtoull(const char *restrict s, char **restrict end, int base)
+unsigned long strtoul(const char *restrict s, char **restrict end, int base)
 {
     bool neg, over;
-    unsigned long long v = parse(s, end, base, &neg, &over);
+    unsigned long v = parse(s, end, base, &neg, &over);
 
     if (over) {
         errno = ERANGE;
-        return ULLONG_MAX;
+        return ULONG_MAX;
     }
     return neg ? -v : v;
 }
 
-long long strtoll(const char *restrict s, char **restrict end, int base)
+long strtol(const char *restrict s, char **restrict end, int base)
 {
     bool neg, over;
-    unsigned long long v = parse(s, end, base, &neg, &over);
+    unsigned long v = parse(s, end, base, &neg, &over);
 
-    if (over || v > (unsigned long long)LLONG_MAX + neg) {
+    if (over || v > (unsigned long)LONG_MAX + neg) {
         errno = ERANGE;
-        return neg ? LLONG_MIN : LLONG_MAX;
+        return neg ? LONG_MIN : LONG_MAX;
     }
-    return (long long)(neg ? -v : v);
+    return (long)(neg ? -v : v);
 }
 
-unsigned long strtoul(const char *restrict s, char **restrict end, int base) { return strtoull(s, end, base); }
-long strtol(const char *restrict s, char **restrict end, int base) { return strtoll(s, end, base); }
-int atoi(const char *s) { return (int)strtoll(s, NULL, 10); }
+int atoi(const char *s) { return (int)strtol(s, NULL, 10); }
 
 int vsnprintf(char *buf, size_t cap, const char *fmt, va_list ap) { return fmt_vsnprintf(buf, cap, fmt, ap); }
 

@@ -12,8 +12,6 @@ int abs(int v);
 int atoi(const char *s);
 long strtol(const char *restrict s, char **restrict end, int base);
 unsigned long strtoul(const char *restrict s, char **restrict end, int base);
-long long strtoll(const char *restrict s, char **restrict end, int base);
-unsigned long long strtoull(const char *restrict s, char **restrict end, int base);
 void abort(void) __attribute__((noreturn));         /* panics */
 
 void *malloc(size_t n);
