@@ -5,16 +5,19 @@
  * one counts.  The blackout would be estimate = left_us + F.  If a further round is made instead, then meanwhile the guest dirties
  * D * left_us, so the next estimate is about next = F + left_us * (D / B).
  *
- *   row  estimate         then                                                              decision
- *   A    <= goal                                                                            STOP: nothing to gain
- *   B    <= limit         next round would at least halve what is above F, and the last     CONTINUE: cheap, and the blackout gets shorter
- *                         one did help; or only round 1 is known, when pages were whole
- *   C    <= limit         otherwise                                                         STOP
- *   D    > limit          out of rounds or time, force                                      STOP
- *   E    > limit          out of rounds or time                                             GIVE_UP
- *   F    > limit          estimate falls by a tenth or more per round, or too early to say  CONTINUE
- *   G    > limit          throttle not at its maximum                                       THROTTLE one step more
- *   H    > limit          otherwise (throttled as far as it may be, still not converging)   CONTINUE until row D or E, which comes soon
+ *   row  estimate  then                                              decision
+ *   A    <= goal                                                     STOP: nothing to gain
+ *   B    <= limit  next round would at least halve what is above F,  CONTINUE: cheap, and the blackout gets shorter
+ *                  and the last one did help; or only round 1 is
+ *                  known, when pages were whole
+ *   C    <= limit  otherwise                                         STOP
+ *   D    > limit   out of rounds or time, force                      STOP
+ *   E    > limit   out of rounds or time                             GIVE_UP
+ *   F    > limit   estimate falls by a tenth or more per round, or   CONTINUE
+ *                  too early to say
+ *   G    > limit   throttle not at its maximum                       THROTTLE one step more
+ *   H    > limit   otherwise (throttled as far as it may be, still   CONTINUE until row D or E, which comes soon
+ *                  not converging)
  *
  * An operator chooses what rows G and H do (mig_policy_if_stuck): throttle: as they stand.  wait: no throttle, no limit on rounds, so F and H go on
  * until the guest is quieter or the time is over (E).  stop: no throttle, and D instead of E. */

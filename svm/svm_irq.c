@@ -5,8 +5,9 @@
  * instruction.  When the delivery itself causes an exit (a nested page fault on the stack or IDT), EXITINTINFO names the event that was cut
  * off, and svm_event_recover() puts it back:
  *   A  external interrupt, NMI, exception    again into EVENTINJ; nothing is lost, nothing runs twice
- *   B  INT n, INT3, INTO                     dropped: RIP still points at the instruction, and executing it again raises it again.
- *                                            Injecting it would push that RIP as the return address (APM 2 15.20)
+ *   B  INT n, INT3, INTO                     dropped: RIP still points at the instruction, and executing it again
+ *                                            raises it again.  Injecting it would push that RIP as the return
+ *                                            address (APM 2 15.20)
  *
  * Interrupt window: there is no control for it, so a dummy virtual interrupt is posted and its delivery intercepted (APM 2 15.21.4).
  *

@@ -12,6 +12,7 @@
 
 struct options options;
 
+/* clang-format off */
 static const struct command {
     const char *words[2];               /* [1] NULL: a one-word command */
     int min_args, max_args;
@@ -20,21 +21,26 @@ static const struct command {
     enum exit_code (*run)(int argc, char **argv);
 } commands[] = {
     { { "key", NULL }, 0, 0, "", "",
-      "make this client's key and certificate; print the [client] section that a host's godwit.conf needs", "key >> a.conf", cmd_key },
+      "make this client's key and certificate; print the [client] section that a host's godwit.conf needs",
+      "key >> a.conf", cmd_key },
     { { "host", "add" }, 2, 2, "NAME ADDRESS[:PORT]", "fingerprint",
       "pair with a host: shows both fingerprints (--fingerprint HEX: what it must show; then nothing is asked)",
       "host add alpha 192.168.1.11\nhost add alpha 192.168.1.11:7443 --fingerprint 8c1d...", cmd_host_add },
     { { "host", "list" }, 0, 0, "", "", "all hosts of the configuration", "host list", cmd_host_list },
     { { "host", "show" }, 0, 1, "[HOST]", "", "processor, memory, network, peers", "host show alpha", cmd_host_show },
-    { { "host", "log" }, 0, 1, "[HOST]", "", "the last 64 KiB of its log", "host log alpha | grep -w warn", cmd_host_log },
+    { { "host", "log" }, 0, 1, "[HOST]", "", "the last 64 KiB of its log", "host log alpha | grep -w warn",
+      cmd_host_log },
     { { "host", "evacuate" }, 0, 1, "[HOST]", "detach status cancel",
-      "move all its guests away, each to the best peer, and watch (--detach: do not watch; --status: how far it is; --cancel)",
+      "move all its guests away, each to the best peer, and watch (--detach: do not watch; --status: how far it is; "
+      "--cancel)",
       "host evacuate alpha\nhost evacuate alpha --status", cmd_host_evacuate },
     { { "vm", "list" }, 0, 0, "", "",
-      "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'", cmd_vm_list },
+      "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'",
+      cmd_vm_list },
     { { "vm", "show" }, 1, 1, "NAME", "", "one guest", "vm show web", cmd_vm_show },
     { { "vm", "start" }, 1, 1, "NAME", "force",
-      "start a stopped guest, if no peer has it (--force: without asking them)", "vm start web --host alpha", cmd_vm_start },
+      "start a stopped guest, if no peer has it (--force: without asking them)", "vm start web --host alpha",
+      cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "", "power a guest off at once", "vm stop web", cmd_vm_stop },
     { { "vm", "pause" }, 1, 1, "NAME", "", "let a running guest stand still", "vm pause web", cmd_vm_pause },
     { { "vm", "resume" }, 1, 1, "NAME", "", "let a paused guest go on", "vm resume web", cmd_vm_resume },
@@ -42,21 +48,27 @@ static const struct command {
     { { "vm", "console" }, 1, 1, "NAME", "print send",
       "its serial console; Ctrl-] leaves (--print: what is kept; --send LINE: type a line)",
       "vm console web\nvm console web --send 'date'\nvm console web --print | tail", cmd_vm_console },
-    { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto", "to detach live paused policy network plain lz4 limit downtime verify",
+    { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto",
+      "to detach live paused policy network plain lz4 limit downtime verify",
       "move a running guest and watch (--detach: do not watch)",
-      "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate db --to beta --policy stop --limit 100", cmd_vm_migrate },
+      "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate db --to beta --policy stop --limit 100",
+      cmd_vm_migrate },
     { { "migration", "list" }, 0, 0, "", "", "moves, newest first", "migration list --host alpha", cmd_migration_list },
     { { "migration", "show" }, 1, 1, "MOVE [--svg FILE]", "svg",
-      "all figures of a move; as a picture", "migration show web\nmigration show alpha/3 --svg move.svg", cmd_migration_show },
-    { { "migration", "watch" }, 1, 1, "MOVE", "", "follow a move to its end", "migration watch alpha/3", cmd_migration_watch },
+      "all figures of a move; as a picture", "migration show web\nmigration show alpha/3 --svg move.svg",
+      cmd_migration_show },
+    { { "migration", "watch" }, 1, 1, "MOVE", "", "follow a move to its end", "migration watch alpha/3",
+      cmd_migration_watch },
     { { "migration", "cancel" }, 1, 1, "MOVE", "",
       "stop a move; the guest runs on where it is", "migration cancel web", cmd_migration_cancel },
     { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "resume-here discard",
       "decide where a guest in doubt lives, when its destination is gone for good; asks first (--yes: does not)",
       "migration resolve web --resume-here", cmd_migration_resolve },
     { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to",
-      "what would move where, and every reason why not; without NAME: all that run", "validate web --to beta\nvalidate", cmd_validate },
+      "what would move where, and every reason why not; without NAME: all that run", "validate web --to beta\nvalidate",
+      cmd_validate },
 };
+/* clang-format on */
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const char common_options[] =
@@ -195,6 +207,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, b
         case OPT_PAUSED: options.paused = true; break;
         case OPT_POLICY: options.policy = optarg; break;
         case OPT_NETWORK: options.network = optarg; break;
+        /* Known only to say why it is not. */
         case OPT_STREAMS: return fail(EXIT_USAGE, "--streams: a move has one connection, there is no number to choose");
         default: return fail(EXIT_USAGE, "godwitctl COMMAND --help lists the options");
         }

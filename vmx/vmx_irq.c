@@ -6,7 +6,8 @@
  * the stack or IDT), the IDT-vectoring information names the event that was cut off, and vmx_event_recover() puts it back (SDM
  * 3C "Information for VM Exits That Occur During Event Delivery"):
  *   A  external interrupt, NMI, exception    pending again; nothing is lost, nothing runs twice
- *   B  INT n, INT3, INTO, INT1               dropped: RIP still points at the instruction, and executing it again raises it again
+ *   B  INT n, INT3, INTO, INT1               dropped: RIP still points at the instruction, and executing it again
+ *                                            raises it again
  *
  * NMI blocking ("virtual NMIs"): the processor sets it when it delivers an NMI and clears it at IRET.  Two corners are ours:
  *   C  an NMI whose delivery was cut has set it already, and an entry that injects an NMI wants it clear

@@ -3,9 +3,10 @@
  *
  * TLB.  The processor keeps three kinds of translations (SDM 3C "VPIDs and TLBs"): linear ones by VPID, guest-physical ones by
  * EPT root, and combined ones by both.
- *   the guest's paging changed behind the processor's back (v->tlb_flush)    INVVPID, single context: linear and combined of this vCPU
- *   second-stage entries changed (s2.gen)                                    INVEPT, single context: guest-physical and combined of this VM
- *   new on this pCPU                                                         both: what is here is of an earlier stay, or of a former owner
+ *   the guest's paging changed behind the     INVVPID, single context: linear and combined of this vCPU
+ *   processor's back (v->tlb_flush)
+ *   second-stage entries changed (s2.gen)     INVEPT, single context: guest-physical and combined of this VM
+ *   new on this pCPU                          both: what is here is of an earlier stay, or of a former owner
  * Both instructions act on the pCPU that executes them only, so each vCPU does its own before it enters.  Without VPID an entry
  * flushes the linear ones by itself.  More permission needs no flush: the EPT violation that asked for it removed what was
  * cached.

@@ -27,49 +27,56 @@
 #define XCR0_AVX512_ALL UINT64_C(0xe0)
 #define XCR0_KNOWN      UINT64_C(0xe7)  /* x87, SSE, AVX, AVX-512 */
 
+/* clang-format off */
 static const struct feature {
     uint32_t leaf;
     uint8_t sub, reg, bit, level, flags;
     const char *name;
 } features[] = {
 #define C1(bit, level, flags, name) { 1, 0, CPUID_ECX, bit, level, flags, name }
-    C1(0, 2, 0, "sse3"), C1(1, 0, 0, "pclmulqdq"), C1(9, 2, 0, "ssse3"), C1(12, 3, YMM, "fma"), C1(13, 2, 0, "cmpxchg16b"),
-    C1(17, 0, 0, "pcid"), C1(19, 2, 0, "sse4.1"), C1(20, 2, 0, "sse4.2"), C1(22, 3, 0, "movbe"), C1(23, 2, 0, "popcnt"),
-    C1(25, 0, 0, "aes"), C1(26, 3, 0, "xsave"), C1(28, 3, YMM, "avx"), C1(29, 3, YMM, "f16c"), C1(30, 0, 0, "rdrand"),
-    C1(21, 0, FORCED, "x2apic"), C1(24, 0, FORCED, "tsc-deadline"), C1(31, 0, FORCED, "hypervisor"),
+    C1(0, 2, 0, "sse3"), C1(1, 0, 0, "pclmulqdq"), C1(9, 2, 0, "ssse3"), C1(12, 3, YMM, "fma"),
+    C1(13, 2, 0, "cmpxchg16b"), C1(17, 0, 0, "pcid"), C1(19, 2, 0, "sse4.1"), C1(20, 2, 0, "sse4.2"),
+    C1(22, 3, 0, "movbe"), C1(23, 2, 0, "popcnt"), C1(25, 0, 0, "aes"), C1(26, 3, 0, "xsave"), C1(28, 3, YMM, "avx"),
+    C1(29, 3, YMM, "f16c"), C1(30, 0, 0, "rdrand"), C1(21, 0, FORCED, "x2apic"), C1(24, 0, FORCED, "tsc-deadline"),
+    C1(31, 0, FORCED, "hypervisor"),
 #define D1(bit, level, flags, name) { 1, 0, CPUID_EDX, bit, level, flags, name }
-    D1(0, 1, 0, "fpu"), D1(1, 0, 0, "vme"), D1(2, 1, 0, "de"), D1(3, 1, 0, "pse"), D1(4, 1, 0, "tsc"), D1(5, 1, 0, "msr"),
-    D1(6, 1, 0, "pae"), D1(8, 1, 0, "cmpxchg8b"), D1(11, 1, 0, "sep"), D1(13, 1, 0, "pge"), D1(15, 1, 0, "cmov"),
-    D1(16, 1, 0, "pat"), D1(17, 1, 0, "pse36"), D1(19, 1, 0, "clflush"), D1(23, 1, 0, "mmx"), D1(24, 1, 0, "fxsr"),
-    D1(25, 1, 0, "sse"), D1(26, 1, 0, "sse2"), D1(27, 0, 0, "self-snoop"), D1(9, 0, FORCED, "apic"), D1(12, 0, FORCED, "mtrr"),
+    D1(0, 1, 0, "fpu"), D1(1, 0, 0, "vme"), D1(2, 1, 0, "de"), D1(3, 1, 0, "pse"), D1(4, 1, 0, "tsc"),
+    D1(5, 1, 0, "msr"), D1(6, 1, 0, "pae"), D1(8, 1, 0, "cmpxchg8b"), D1(11, 1, 0, "sep"), D1(13, 1, 0, "pge"),
+    D1(15, 1, 0, "cmov"), D1(16, 1, 0, "pat"), D1(17, 1, 0, "pse36"), D1(19, 1, 0, "clflush"), D1(23, 1, 0, "mmx"),
+    D1(24, 1, 0, "fxsr"), D1(25, 1, 0, "sse"), D1(26, 1, 0, "sse2"), D1(27, 0, 0, "self-snoop"),
+    D1(9, 0, FORCED, "apic"), D1(12, 0, FORCED, "mtrr"),
 #define A6(bit, level, flags, name) { 6, 0, CPUID_EAX, bit, level, flags, name }
     A6(2, 0, FORCED, "arat"),
 #define B7(bit, level, flags, name) { 7, 0, CPUID_EBX, bit, level, flags, name }
     B7(0, 0, 0, "fsgsbase"), B7(3, 3, 0, "bmi1"), B7(5, 3, YMM, "avx2"), B7(7, 0, 0, "smep"), B7(8, 3, 0, "bmi2"),
-    B7(9, 0, 0, "erms"), B7(10, 0, 0, "invpcid"), B7(16, 4, ZMM, "avx512f"), B7(17, 4, ZMM, "avx512dq"), B7(18, 0, 0, "rdseed"),
-    B7(19, 0, 0, "adx"), B7(20, 0, 0, "smap"), B7(21, 0, ZMM, "avx512ifma"), B7(23, 0, 0, "clflushopt"), B7(24, 0, 0, "clwb"),
-    B7(28, 4, ZMM, "avx512cd"), B7(29, 0, 0, "sha"), B7(30, 4, ZMM, "avx512bw"), B7(31, 4, ZMM, "avx512vl"),
+    B7(9, 0, 0, "erms"), B7(10, 0, 0, "invpcid"), B7(16, 4, ZMM, "avx512f"), B7(17, 4, ZMM, "avx512dq"),
+    B7(18, 0, 0, "rdseed"), B7(19, 0, 0, "adx"), B7(20, 0, 0, "smap"), B7(21, 0, ZMM, "avx512ifma"),
+    B7(23, 0, 0, "clflushopt"), B7(24, 0, 0, "clwb"), B7(28, 4, ZMM, "avx512cd"), B7(29, 0, 0, "sha"),
+    B7(30, 4, ZMM, "avx512bw"), B7(31, 4, ZMM, "avx512vl"),
 #define C7(bit, level, flags, name) { 7, 0, CPUID_ECX, bit, level, flags, name }
-    C7(1, 0, ZMM, "avx512vbmi"), C7(2, 0, 0, "umip"), C7(6, 0, ZMM, "avx512vbmi2"), C7(8, 0, 0, "gfni"), C7(9, 0, YMM, "vaes"),
-    C7(10, 0, YMM, "vpclmulqdq"), C7(11, 0, ZMM, "avx512vnni"), C7(12, 0, ZMM, "avx512bitalg"), C7(14, 0, ZMM, "avx512vpopcntdq"),
-    C7(22, 0, 0, "rdpid"),
+    C7(1, 0, ZMM, "avx512vbmi"), C7(2, 0, 0, "umip"), C7(6, 0, ZMM, "avx512vbmi2"), C7(8, 0, 0, "gfni"),
+    C7(9, 0, YMM, "vaes"), C7(10, 0, YMM, "vpclmulqdq"), C7(11, 0, ZMM, "avx512vnni"), C7(12, 0, ZMM, "avx512bitalg"),
+    C7(14, 0, ZMM, "avx512vpopcntdq"), C7(22, 0, 0, "rdpid"),
 #define D7(bit, level, flags, name) { 7, 0, CPUID_EDX, bit, level, flags, name }
     D7(4, 0, 0, "fsrm"), D7(10, 0, 0, "md-clear"),
 #define AD(bit, level, flags, name) { 0xd, 1, CPUID_EAX, bit, level, flags, name }
     AD(0, 0, 0, "xsaveopt"), AD(1, 0, 0, "xsavec"), AD(2, 0, 0, "xgetbv1"),
 #define CE1(bit, level, flags, name) { 0x80000001, 0, CPUID_ECX, bit, level, flags, name }
-    CE1(0, 2, 0, "lahf"), CE1(4, 0, 0, "cr8-legacy"), CE1(5, 3, 0, "abm"), CE1(6, 0, 0, "sse4a"), CE1(7, 0, 0, "misalign-sse"),
-    CE1(8, 0, 0, "3dnow-prefetch"), CE1(11, 0, YMM, "xop"), CE1(16, 0, YMM, "fma4"), CE1(21, 0, 0, "tbm"),
+    CE1(0, 2, 0, "lahf"), CE1(4, 0, 0, "cr8-legacy"), CE1(5, 3, 0, "abm"), CE1(6, 0, 0, "sse4a"),
+    CE1(7, 0, 0, "misalign-sse"), CE1(8, 0, 0, "3dnow-prefetch"), CE1(11, 0, YMM, "xop"), CE1(16, 0, YMM, "fma4"),
+    CE1(21, 0, 0, "tbm"),
 #define DE1(bit, level, flags, name) { 0x80000001, 0, CPUID_EDX, bit, level, flags, name }
-    DE1(0, 1, REPEAT, "fpu(ext)"), DE1(1, 0, REPEAT, "vme(ext)"), DE1(2, 1, REPEAT, "de(ext)"), DE1(3, 1, REPEAT, "pse(ext)"),
-    DE1(4, 1, REPEAT, "tsc(ext)"), DE1(5, 1, REPEAT, "msr(ext)"), DE1(6, 1, REPEAT, "pae(ext)"), DE1(8, 1, REPEAT, "cmpxchg8b(ext)"),
-    DE1(9, 1, REPEAT, "apic(ext)"), DE1(11, 1, 0, "syscall"), DE1(12, 1, REPEAT, "mtrr(ext)"), DE1(13, 1, REPEAT, "pge(ext)"),
-    DE1(15, 1, REPEAT, "cmov(ext)"), DE1(16, 1, REPEAT, "pat(ext)"), DE1(17, 1, REPEAT, "pse36(ext)"), DE1(20, 1, 0, "nx"),
-    DE1(22, 0, 0, "mmxext"), DE1(23, 1, REPEAT, "mmx(ext)"), DE1(24, 1, REPEAT, "fxsr(ext)"), DE1(25, 0, 0, "ffxsr"),
-    DE1(26, 0, 0, "1gb-pages"), DE1(27, 0, 0, "rdtscp"), DE1(29, 1, 0, "long-mode"),
+    DE1(0, 1, REPEAT, "fpu(ext)"), DE1(1, 0, REPEAT, "vme(ext)"), DE1(2, 1, REPEAT, "de(ext)"),
+    DE1(3, 1, REPEAT, "pse(ext)"), DE1(4, 1, REPEAT, "tsc(ext)"), DE1(5, 1, REPEAT, "msr(ext)"),
+    DE1(6, 1, REPEAT, "pae(ext)"), DE1(8, 1, REPEAT, "cmpxchg8b(ext)"), DE1(9, 1, REPEAT, "apic(ext)"),
+    DE1(11, 1, 0, "syscall"), DE1(12, 1, REPEAT, "mtrr(ext)"), DE1(13, 1, REPEAT, "pge(ext)"),
+    DE1(15, 1, REPEAT, "cmov(ext)"), DE1(16, 1, REPEAT, "pat(ext)"), DE1(17, 1, REPEAT, "pse36(ext)"),
+    DE1(20, 1, 0, "nx"), DE1(22, 0, 0, "mmxext"), DE1(23, 1, REPEAT, "mmx(ext)"), DE1(24, 1, REPEAT, "fxsr(ext)"),
+    DE1(25, 0, 0, "ffxsr"), DE1(26, 0, 0, "1gb-pages"), DE1(27, 0, 0, "rdtscp"), DE1(29, 1, 0, "long-mode"),
 #define BE8(bit, level, flags, name) { 0x80000008, 0, CPUID_EBX, bit, level, flags, name }
     BE8(0, 0, 0, "clzero"), BE8(2, 0, 0, "xsaveerptr"),
 };
+/* clang-format on */
 
 /* XSAVE components that a guest may enable, with the first level whose features need them. */
 static const struct { uint8_t bit, level; const char *name; } xsave_parts[] = {

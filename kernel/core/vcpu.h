@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/core/vcpu.h - one virtual CPU: its state in the architecture's words, its exits, and who may touch it when.
  *
- * A vCPU belongs to the pCPU that it is assigned to (v->pcpu).  Others never touch its registers unless it is FROZEN; they set a
- * request bit and vcpu_kick().  Field letters: [c] const after create  [o] owner pCPU, or anyone while FROZEN  [a] atomic. */
+ * A vCPU belongs to the pCPU that it is assigned to (v->pcpu).  Others never touch its registers unless it is FROZEN;
+ * they set a request bit and vcpu_kick().
+ *
+ * Field letters: [c] const after create  [o] owner pCPU, or anyone while FROZEN  [a] atomic. */
 #ifndef GODWIT_KERNEL_CORE_VCPU_H
 #define GODWIT_KERNEL_CORE_VCPU_H
 

@@ -2,6 +2,7 @@
  * kernel/core/vm.h - a virtual machine: memory, vCPUs, devices, life cycle.
  *
  * Field letters: [c] const after create  [m] mem_lock  [d] dev_lock  [s] service pCPU only  [a] atomic.
+ *
  * dev_lock is the one big lock of the VM's device models: io_bus dispatch takes it around every device access, so a device model itself
  * needs no lock; whoever enters a device from outside (UART input, timers, vm_state) takes it too. */
 #ifndef GODWIT_KERNEL_CORE_VM_H

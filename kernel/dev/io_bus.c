@@ -36,7 +36,8 @@ static const struct pio_range pio_ranges[] = {
     { PCI_CF8, PCI_CF8, NULL, NULL, pci_guest_port_read, pci_guest_port_write },
     { PCI_CFC, PCI_CFC + 3, NULL, NULL, pci_guest_port_read, pci_guest_port_write },
     { PM1A_EVENT_PORT, PM_TIMER_PORT + 3, NULL, NULL, pm_port_read, pm_port_write },
-    ABSENT(0x00, 0x1f), ABSENT(0x80, 0x8f), ABSENT(0xc0, 0xdf),                 /* DMA controllers; 80h is also the delay port */
+    /* clang-format off */
+    ABSENT(0x00, 0x1f), ABSENT(0x80, 0x8f), ABSENT(0xc0, 0xdf),                 /* DMA; 80h is also the delay port */
     ABSENT(0x60, 0x60), ABSENT(0x62, 0x63), ABSENT(0x65, 0x66),                 /* keyboard and embedded controllers */
     ABSENT(0xb2, 0xb3), ABSENT(0xed, 0xed), ABSENT(0xf0, 0xf1),                 /* SMI command, delay, coprocessor */
     ABSENT(0x170, 0x177), ABSENT(0x1f0, 0x1f7), ABSENT(0x376, 0x376),           /* IDE */
@@ -45,6 +46,7 @@ static const struct pio_range pio_ranges[] = {
     ABSENT(0x3b0, 0x3df), ABSENT(0x3f0, 0x3f7),                                 /* VGA, floppy */
     ABSENT(0xcf8, 0xcfb),                                                       /* PCI address: whole DWORDs only */
     ABSENT(0x2e, 0x2f), ABSENT(0x4e, 0x4f), ABSENT(0x22, 0x23), ABSENT(0xa20, 0xa2f),
+    /* clang-format on */
 };
 
 static const struct pio_range *pio_find(uint16_t port)

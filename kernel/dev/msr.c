@@ -29,7 +29,9 @@ enum {
 
 #define MTRR_CAP_VALUE 0x508u           /* 8 variable ranges, fixed ranges, write-combining */
 
-static const struct { uint32_t first, last; uint64_t reset; } stored[] = {      /* MSR_N_STORED registers together at most */
+/* clang-format off */
+/* MSR_N_STORED registers together at most. */
+static const struct { uint32_t first, last; uint64_t reset; } stored[] = {
     { 0x1a0, 0x1a0, 1 },                                /* MISC_ENABLE: fast strings */
     { MTRR_PHYS_FIRST, MTRR_PHYS_LAST, 0 },
     { 0x250, 0x250, 0 }, { 0x258, 0x259, 0 }, { 0x268, 0x26f, 0 },              /* fixed-range MTRRs */
@@ -37,7 +39,8 @@ static const struct { uint32_t first, last; uint64_t reset; } stored[] = {      
     { 0xc0010010, 0xc0010010, 0 },                      /* SYSCFG */
     { 0xc0010015, 0xc0010015, BIT64(24) },              /* HWCR: TSC runs at P0 frequency */
     { 0xc001001f, 0xc001001f, 0 },                      /* NB_CFG */
-    { 0xc0011028, 0xc0011028, 0 },                      /* FP_CFG: Linux sets bits against Zen 1 errata in both, and looks whether they stick */
+    /* In both Linux sets bits against Zen 1 errata, and looks whether they stick. */
+    { 0xc0011028, 0xc0011028, 0 },                      /* FP_CFG */
     { 0xc0011029, 0xc0011029, BIT64(1) },               /* DE_CFG: LFENCE is serializing */
 };
 
@@ -50,21 +53,25 @@ static const struct { uint32_t first, last; uint64_t val; } constant[] = {
     { 0xfe, 0xfe, MTRR_CAP_VALUE },
     { 0x179, 0x17a, 0 },                                /* MCG_CAP: no banks; MCG_STATUS */
     { 0x1db, 0x1de, 0 },                                /* last branch and exception addresses */
-    { 0xc0010000, 0xc0010007, 0 },                      /* K7 performance counters: always there by family, counting nothing */
+    { 0xc0010000, 0xc0010007, 0 },                      /* K7 performance counters: there by family, counting nothing */
     { 0xc001001a, 0xc001001a, 0 }, { 0xc001001d, 0xc001001d, 0 },               /* TOP_MEM, TOM2 */
-    { 0xc0010055, 0xc0010055, 0 }, { 0xc0010058, 0xc0010058, 0 },               /* interrupt pending message, MMIO configuration base: none */
+    { 0xc0010055, 0xc0010055, 0 },                      /* interrupt pending message: none */
+    { 0xc0010058, 0xc0010058, 0 },                      /* MMIO configuration base: none */
     { 0xc0010061, 0xc0010064, 0 },                      /* P-state limit, control, status, definition */
     { 0xc0010112, 0xc0010113, 0 },                      /* TSEG base and mask */
     { 0xc0011022, 0xc0011023, 0 }, { 0xc001102a, 0xc001102a, 0 },               /* DC_CFG, BU_CFG, BU_CFG2 */
 };
 
 static const struct { uint32_t first, last; } refused[] = {
-    { 0x48, 0x49 }, { 0x10a, 0x10b }, { 0x122, 0x123 }, /* SPEC_CTRL, PRED_CMD, ARCH_CAPABILITIES, FLUSH_CMD, TSX_CTRL, MCU_OPT_CTRL */
-    { 0x3b, 0x3b }, { 0x34, 0x34 }, { 0x606, 0x606 }, { 0xe7, 0xe8 },           /* TSC_ADJUST, SMI count, RAPL units, MPERF/APERF */
+    { 0x48, 0x49 }, { 0x10a, 0x10b },                   /* SPEC_CTRL, PRED_CMD, ARCH_CAPABILITIES, FLUSH_CMD */
+    { 0x122, 0x123 },                                   /* TSX_CTRL, MCU_OPT_CTRL */
+    { 0x3b, 0x3b }, { 0x34, 0x34 },                     /* TSC_ADJUST, SMI count */
+    { 0x606, 0x606 }, { 0xe7, 0xe8 },                   /* RAPL units, MPERF/APERF */
     { 0x4e, 0x4e }, { 0x140, 0x140 }, { 0x64e, 0x64e }, /* Intel: PPIN_CTL, MISC_FEATURES_ENABLES, PPERF */
     { 0xc0010140, 0xc0010141 }, { 0xc0010299, 0xc0010299 },                     /* OSVW, RAPL units */
     { 0xc0011020, 0xc0011020 },                         /* LS_CFG: with it, Linux would switch SSBD by it */
 };
+/* clang-format on */
 
 static bool is_refused(uint32_t msr)
 {

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/pci_guest.h - the PCI bus that a guest finds: one host bridge and the virtio devices of its configuration, all on bus 0.
  *
- *   E0000000h  1 MiB    configuration space by address (ECAM; the MCFG table names it)       CF8h/CFCh the same by ports
- *   E1000000h  240 MiB  window for the devices' memory BARs                                  C000h-CFFFh for their I/O BARs
+ *   E0000000h    1 MiB    configuration space by address (ECAM; the MCFG table names it)
+ *   E1000000h    240 MiB  window for the devices' memory BARs
+ *   CF8h, CFCh   ports    configuration space by ports
+ *   C000h-CFFFh  ports    for the devices' I/O BARs
  *
  * A device has BAR 0, 32 KiB of memory (virtio registers, MSI-X table and pending bits), and BAR 1, 64 ports (doorbells: a port exit
  * needs no instruction decoding).  BARs are set and decoding is on from the start, as firmware would leave them.  Interrupts are MSI-X only. */

@@ -32,7 +32,8 @@ void rtc_reset(struct vm *vm)
     r->ram[REG_D] = 0x80;               /* battery good */
 }
 
-/* ---- days and dates: proleptic Gregorian, counted from 1970-01-01 with years that start in March, so that the leap day is the last ---- */
+/* ---- days and dates ----
+ * Proleptic Gregorian, counted from 1970-01-01 with years that start in March, so that the leap day is the last. */
 
 static int64_t days_from_date(int64_t year, unsigned month, unsigned day)
 {

@@ -2,8 +2,8 @@
  * kernel/dev/virtq.c - split virtqueues.
  *
  *   descriptor table  num * 16   addr u64, len u32, flags u16, next u16
- *   available ring    6 + 2 num  flags u16, idx u16, ring[num] u16, used_event u16          written by the guest
- *   used ring         6 + 8 num  flags u16, idx u16, ring[num] (id u32, len u32), avail_event u16          written by us
+ *   available ring    6 + 2 num  flags u16, idx u16, ring[num] u16, used_event u16: written by the guest
+ *   used ring         6 + 8 num  flags u16, idx u16, ring[num] (id u32, len u32), avail_event u16: written by us
  *
  * A loop in a chain ends because a chain has at most VIRTQ_SIZE_MAX segments; a length beyond RAM, because a segment is checked when it is
  * read.  Order: x86 keeps our stores in order (answer, then index); only "publish, then look whether the other side sleeps" needs a fence. */
@@ -41,7 +41,8 @@ bool virtq_legal(const struct vm *vm, const struct virtq *q)
     return in_ram(vm, q->desc, 16 * n) && in_ram(vm, q->avail, 6 + 2 * n) && in_ram(vm, q->used, 6 + 8 * n);
 }
 
-/* ---- single values; what guest_read and guest_write refuse here was checked before, so it breaks the queue, at most ---- */
+/* ---- single values ----
+ * What guest_read and guest_write refuse here was checked before, so it breaks the queue, at most. */
 
 static bool get16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t *val)
 {

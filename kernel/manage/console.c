@@ -394,6 +394,7 @@ static void cmd_poweroff(int argc, char **argv) { go_down(EVACUATE_POWEROFF, arg
 static void cmd_reboot(int argc, char **argv) { go_down(EVACUATE_REBOOT, argc, argv); }
 
 /* Longest command first where one begins like another. */
+/* clang-format off */
 static const struct command {
     const char *words[2];               /* [1] NULL: a one-word command */
     unsigned min_args, max_args;
@@ -401,11 +402,14 @@ static const struct command {
     void (*run)(int argc, char **argv);
 } commands[] = {
     { { "help", NULL }, 0, 1, "", "this list", cmd_help },
-    { { "host", "cpuid" }, 0, 0, "", "this host's processor, as lines for the file of [host] pool-cpuid", cmd_host_cpuid },
-    { { "host", "evacuate" }, 0, 1, "[status|cancel]", "move all guests away, each to the best peer", cmd_host_evacuate },
+    { { "host", "cpuid" }, 0, 0, "", "this host's processor, as lines for the file of [host] pool-cpuid",
+      cmd_host_cpuid },
+    { { "host", "evacuate" }, 0, 1, "[status|cancel]", "move all guests away, each to the best peer",
+      cmd_host_evacuate },
     { { "host", NULL }, 0, 0, "", "this host: processor, memory, network, peers", cmd_host },
     { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list },
-    { { "vm", "start" }, 1, 2, "NAME [--force]", "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start },
+    { { "vm", "start" }, 1, 2, "NAME [--force]",
+      "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
     { { "vm", "pause" }, 1, 1, "NAME", "let a running guest stand still", cmd_vm_pause },
     { { "vm", "resume" }, 1, 1, "NAME", "let a paused guest go on", cmd_vm_resume },
@@ -415,13 +419,17 @@ static const struct command {
     { { "migrate", "history" }, 0, 0, "", "the last 64 moves, newest first", cmd_migrate_history },
     { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; of the newest", cmd_migrate_report },
     { { "migrate", "cancel" }, 1, 1, "NAME", "stop a move; the guest runs on here", cmd_migrate_cancel },
-    { { "migrate", "resolve" }, 2, 3, "NAME here|there [--sure]", "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
+    { { "migrate", "resolve" }, 2, 3, "NAME here|there [--sure]",
+      "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
     { { "migrate", NULL }, 2, 2 + MOVE_OPTIONS_WORDS, "NAME HOST|auto [OPTIONS]",
-      "move a running guest (auto: to the best peer) and watch; Ctrl-C stops watching only; a wrong option lists all", cmd_migrate },
+      "move a running guest (auto: to the best peer) and watch; Ctrl-C stops watching only; a wrong option lists all",
+      cmd_migrate },
     { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log },
-    { { "poweroff", NULL }, 0, 1, "[--force]", "power this host off; what happens to guests: on-shutdown in their [vm]", cmd_poweroff },
+    { { "poweroff", NULL }, 0, 1, "[--force]", "power this host off; what happens to guests: on-shutdown in their [vm]",
+      cmd_poweroff },
     { { "reboot", NULL }, 0, 1, "[--force]", "restart this host; likewise", cmd_reboot },
 };
+/* clang-format on */
 
 static void cmd_help(int argc, char **argv)
 {

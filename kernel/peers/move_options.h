@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/move_options.h - the settings of one move, as operators give them: words on the console, JSON to the management interface.  Portable.
  *
- *   word                 JSON field              what it does                                                                     when not given
- *   --plain | --lz4      lz4                     send pages as they are, or compressed where that pays                            [host] lz4
- *   --live | --paused    live                    move while the guest runs, or stop it before the first page                      live
- *   --policy P           policy                  live, when the rounds do not converge: enum mig_if_stuck                         throttle
- *   --network A.B.C.D/N  network                 only addresses of the peer in this network are used                              all of [host] networks
- *   --limit MB           bandwidth_limit_mb      10^6 bytes per second at most, beside the host's own limit; 0: no limit          0
- *   --downtime MS        downtime_limit_ms       the longest blackout to plan with, 1 to 60000                                    [host] downtime-limit-ms
- *   --verify             verify                  hash all memory at the stop and compare before the handoff                       [host] verify */
+ *   word                 JSON field          when not given     what it does
+ *   --plain | --lz4      lz4                 [host] lz4         send pages as they are, or compressed where that pays
+ *   --live | --paused    live                live               move while the guest runs, or stop it before page 1
+ *   --policy P           policy              throttle           live, when the rounds do not converge: mig_if_stuck
+ *   --network A.B.C.D/N  network             [host] networks    only addresses of the peer in this network are used
+ *   --limit MB           bandwidth_limit_mb  0: no limit        10^6 bytes per second at most, beside the host's limit
+ *   --downtime MS        downtime_limit_ms   [host]             the longest blackout to plan with, 1 to 60000
+ *                                            downtime-limit-ms
+ *   --verify             verify              [host] verify      hash all memory at the stop and compare before the
+ *                                                               handoff */
 #ifndef GODWIT_KERNEL_PEERS_MOVE_OPTIONS_H
 #define GODWIT_KERNEL_PEERS_MOVE_OPTIONS_H
 
@@ -16,7 +18,9 @@
 #include "kernel/lib/json.h"
 #include "migrate/policy.h"
 
-#define MOVE_OPTIONS_USAGE "[--plain | --lz4] [--live | --paused] [--policy throttle|wait|stop] [--network A.B.C.D/N] [--limit MB/S] [--downtime MS] [--verify]"
+#define MOVE_OPTIONS_USAGE \
+    "[--plain | --lz4] [--live | --paused] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
+    "[--limit MB/S] [--downtime MS] [--verify]"
 #define MOVE_OPTIONS_WORDS 11           /* so many at most */
 
 struct move_options {

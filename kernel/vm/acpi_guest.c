@@ -16,7 +16,9 @@
 #define LE16(x) (uint8_t)(x), (uint8_t)((x) >> 8)
 #define LE32(x) LE16(x), LE16((x) >> 16)
 
-/* DefinitionBlock { Name(\_S5, Package { 5, 5, 0, 0 })   Scope(\_SB) { Device(COM1) { ... } } }.  Package lengths count from their own byte. */
+/* DefinitionBlock { Name(\_S5, Package { 5, 5, 0, 0 }) Scope(\_SB) { Device(COM1) { ... } } }.  Package lengths count from
+ * their own byte. */
+/* clang-format off */
 static const uint8_t dsdt_aml[] = {
     0x08, '\\', '_', 'S', '5', '_',             /* NameOp: the sleep type for "off" */
     0x12, 8, 4, 0x0a, PM_SLP_TYP_S5, 0x0a, PM_SLP_TYP_S5, 0x00, 0x00,
@@ -41,12 +43,13 @@ static const uint8_t dsdt_aml[] = {
     0x87, 23, 0, 0, 0x0c, 1, LE32(0), LE32(PCI_WINDOW_BASE), LE32(PCI_ECAM_BASE + PCI_REGION_LEN - 1), LE32(0),
                              LE32(PCI_ECAM_BASE + PCI_REGION_LEN - PCI_WINDOW_BASE),
     0x79, 0,
-    0x5b, 0x82, 38, 'E', 'C', 'A', 'M',         /* the configuration space is taken: kernels use it only when a device says so */
+    0x5b, 0x82, 38, 'E', 'C', 'A', 'M',         /* the configuration space is taken: kernels use it only when told so */
     0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0c, 0x02,     /* EISAID("PNP0C02") */
     0x08, '_', 'C', 'R', 'S', 0x11, 17, 0x0a, 14,
     0x86, 9, 0, 1, LE32(PCI_ECAM_BASE), LE32(PCI_ECAM_LEN),
     0x79, 0,
 };
+/* clang-format on */
 
 static size_t align_to(struct wr *w, size_t a)
 {

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/elf_boot.c - kernels as ELF files, by PVH or Multiboot 1.
  *
- *      0x10000    what the kernel is told: list of modules, memory map, strings     0x20000   command line
- *      1 MiB ...  the file's loadable segments, at their physical addresses         ...       the modules, as high as may be, each on pages of its own
+ *      0x10000    what the kernel is told: list of modules, memory map, strings
+ *      0x20000    command line
+ *      1 MiB ...  the file's loadable segments, at their physical addresses
+ *      ...        the modules, as high as may be, each on pages of its own
  *
  * The file may be cut or damaged: every number in it is checked against the file, then against the guest's memory, and a mistake is named. */
 #include "kernel/vm/elf_boot.h"

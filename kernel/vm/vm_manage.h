@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/vm_manage.h - the table of this host's VMs and their life cycle.  Service pCPU only, all of it.
  *
- *   STOPPED --start--> RUNNING <--pause/resume--> PAUSED         any --stop--> STOPPED (memory freed)
- *   STOPPED --incoming--> INCOMING --run--> RUNNING              RUNNING --what its guest did--> CRASHED (memory kept) */
+ *   STOPPED --start--> RUNNING <--pause/resume--> PAUSED
+ *   STOPPED --incoming--> INCOMING --run--> RUNNING
+ *   RUNNING --what its guest did--> CRASHED (memory kept)
+ *   any --stop--> STOPPED (memory freed) */
 #ifndef GODWIT_KERNEL_VM_VM_MANAGE_H
 #define GODWIT_KERNEL_VM_VM_MANAGE_H
 

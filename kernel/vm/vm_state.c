@@ -218,7 +218,8 @@ static bool msrs_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     return true;
 }
 
-/* ---- local APIC: registers by their xAPIC numbers would lose the timer's start; so one fixed record, version 1 ---- */
+/* ---- local APIC ----
+ * Registers by their xAPIC numbers would lose the timer's start; so one fixed record, version 1. */
 
 #define REQUESTS_THAT_MOVE (VCPU_REQ_NMI | VCPU_REQ_INIT | VCPU_REQ_SIPI | VCPU_REQ_UNHALT)
 

@@ -7,7 +7,8 @@
  *       2   2  version   of this section's payload, 1..
  *       4   4  instance  vCPU index, or 0
  *       8   4  len       payload bytes, at most VM_STATE_MAX
- * Offer:  magic "GWVO" u32 · format u16 · 0 u16 · fields as in vm_state.c's table.   docs/wire-format.md refers here. */
+ * Offer:  magic "GWVO" u32 · format u16 · 0 u16 · fields as in vm_state.c's table.
+ * docs/wire-format.md refers here. */
 #ifndef GODWIT_KERNEL_VM_VM_STATE_H
 #define GODWIT_KERNEL_VM_VM_STATE_H
 

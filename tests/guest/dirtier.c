@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/dirtier.c - dirties memory at a chosen rate, can prove every word of it, and sees its own blackouts.
  *
- * usage: dirtier [MIB [PAGES_PER_S [word|fill|marker [SEED [REST_MS]]]]]       commands on stdin: see the table at the end
+ * usage: dirtier [MIB [PAGES_PER_S [word|fill|marker [SEED [REST_MS]]]]]; commands on stdin: see the table at the end
  *
  * The model: nothing that the buffer must hold is remembered from the buffer itself.  Of each page we keep two counters only, in memory of
  * their own: `fill`, how often the whole page was written, and `words`, how many single words were written since.  Every word follows:

@@ -36,6 +36,7 @@ static bool have_avx(void)
     return (lo & 6) == 6;
 }
 
+/* clang-format off */
 #define EACH16(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
 #define LOAD_YMM(n)  "vmovdqu 32*" #n "(%[in]), %%ymm" #n "\n"
 #define STORE_YMM(n) "vmovdqu %%ymm" #n ", 32*" #n "(%[out])\n"
@@ -46,13 +47,18 @@ static bool have_avx(void)
 #define WAIT "1: testq %%r12, %%r12\n" "js 2f\n" "movq %%r12, %%rax\n" "syscall\n" "2: dec %[n]\n" "jnz 1b\n"
 
 /* Load, wait, store in one asm block, so that the compiler has no chance to use a vector register in between. */
-#define ROUND(load, store, finish)                                                                                                    \
-    __asm__ volatile("stmxcsr %[old_mxcsr]\n" "fnstcw %[old_fcw]\n" CONTROL_LOAD EACH16(load) WAIT EACH16(store) CONTROL_STORE finish  \
-        : [n] "+r"(n), [got_mxcsr] "=m"(out->mxcsr), [got_fcw] "=m"(out->fcw), [old_mxcsr] "+m"(old_mxcsr), [old_fcw] "+m"(old_fcw)    \
-        : [in] "r"(in), [out] "r"(out), [new_mxcsr] "m"(in->mxcsr), [new_fcw] "m"(in->fcw), "r"(nr), "D"(w->arg[0]), "S"(w->arg[1]),   \
-          "d"(w->arg[2])                                                                                                                \
-        : "memory", "cc", "rax", "rcx", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
+#define ROUND(load, store, finish)                                                                                    \
+    __asm__ volatile("stmxcsr %[old_mxcsr]\n" "fnstcw %[old_fcw]\n" CONTROL_LOAD EACH16(load)                         \
+                     WAIT EACH16(store) CONTROL_STORE finish                                                          \
+        : [n] "+r"(n), [got_mxcsr] "=m"(out->mxcsr), [got_fcw] "=m"(out->fcw), [old_mxcsr] "+m"(old_mxcsr),           \
+          [old_fcw] "+m"(old_fcw)                                                                                     \
+        : [in] "r"(in), [out] "r"(out), [new_mxcsr] "m"(in->mxcsr), [new_fcw] "m"(in->fcw), "r"(nr),                  \
+          "D"(w->arg[0]), "S"(w->arg[1]),                                                                             \
+          "d"(w->arg[2])                                                                                              \
+        : "memory", "cc", "rax", "rcx", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",        \
+          "xmm8", "xmm9", "xmm10",                                                                                    \
           "xmm11", "xmm12", "xmm13", "xmm14", "xmm15")
+/* clang-format on */
 
 static void round_run(const struct regs *in, struct regs *out, bool avx, const struct fp_wait *w)
 {

@@ -8,14 +8,16 @@
  * One thread is bound to each CPU.  A round is every phase below, once with each thread as the one that changes things (the changer); the others
  * watch.  What is checked, and whose fault a wrong value would be:
  *
- *   remap     the changer puts other pages at an address       a watcher that still sees the old page has a stale TLB entry: a lost shootdown
- *   seal      ... write-protects a page                        so has one whose store still gets through
- *   barrier   ... replaces the watcher's memory fence by       both missed the other's store: the IPI came late or not at all
- *             membarrier(), which interrupts the other CPUs
- *   fill      all map, fill, give back and verify memory       wrong data: second stage, or a page that was lost in a move
- *   hop       all go from CPU to CPU with full vector registers  wrong bytes: FPU state; wrong CPU: task switch by IPI
- *   wake      a token goes around by futex                     no progress: a lost IPI
- *   tick      a periodic timer interrupts vector code          more ticks than time allows: clocks; none at all: a lost timer
+ *   remap    the changer puts other pages at an address         a watcher that still sees the old page has a stale TLB
+ *                                                               entry: a lost shootdown
+ *   seal     ... write-protects a page                          so has one whose store still gets through
+ *   barrier  ... replaces the watcher's memory fence by         both missed the other's store: the IPI came late or not
+ *            membarrier(), which interrupts the other CPUs      at all
+ *   fill     all map, fill, give back and verify memory         wrong data: second stage, or a page that was lost in a
+ *                                                               move
+ *   hop      all go from CPU to CPU with full vector registers  wrong bytes: FPU state; wrong CPU: task switch by IPI
+ *   wake     a token goes around by futex                       no progress: a lost IPI
+ *   tick     a periodic timer interrupts vector code            more ticks than time allows: clocks; none: a lost timer
  *
  * Beside that, no thread may see CLOCK_MONOTONIC before a time that another has seen.  `corrupt` breaks each promise on purpose (but barrier's): each check can fail. */
 #define _GNU_SOURCE

@@ -21,22 +21,25 @@ static void test_rows(void **s)
     struct mig_policy_in in;
     mig_policy_default(&p);
 #define EXPECT(want) assert_int_equal(mig_policy_decide(&p, &in).decision, want)
+    /* clang-format off */
     in = BASE; assert_int_equal(mig_policy_estimate(&in), 220000);
-    in = BASE; EXPECT(MIG_CONTINUE);                                                            /* B: below the limit, but cheap to improve */
-    in = BASE; in.remaining_bytes = 50000; in.remaining_pages = 12; EXPECT(MIG_STOP);            /* A */
-    in = BASE; in.dirty_bytes_per_s = 9000000; EXPECT(MIG_STOP);                                 /* C: the next round gains nothing */
-    in = BASE; in.last_estimate_us = 225000; EXPECT(MIG_STOP);                                   /* C: the last round did not help */
-    in = BASE; in.round = 1; in.dirty_bytes_per_s = 9000000; EXPECT(MIG_CONTINUE);               /* B: only whole pages known */
-    in = BASE; in.remaining_bytes = 5000000; EXPECT(MIG_CONTINUE);                               /* F */
-    in.last_estimate_us = 520000; EXPECT(MIG_THROTTLE);                                         /* G */
+    in = BASE; EXPECT(MIG_CONTINUE);                                            /* B: low, but cheap to improve */
+    in = BASE; in.remaining_bytes = 50000; in.remaining_pages = 12; EXPECT(MIG_STOP); /* A */
+    in = BASE; in.dirty_bytes_per_s = 9000000; EXPECT(MIG_STOP);                /* C: the next round gains nothing */
+    in = BASE; in.last_estimate_us = 225000; EXPECT(MIG_STOP);                  /* C: the last round did not help */
+    in = BASE; in.round = 1; in.dirty_bytes_per_s = 9000000; EXPECT(MIG_CONTINUE); /* B: only whole pages known */
+    in = BASE; in.remaining_bytes = 5000000; EXPECT(MIG_CONTINUE);              /* F */
+    in.last_estimate_us = 520000; EXPECT(MIG_THROTTLE);                         /* G */
     assert_int_equal(mig_policy_decide(&p, &in).throttle, 30);
     in.throttle = 30; assert_int_equal(mig_policy_decide(&p, &in).throttle, 65);
-    in.throttle = 90; EXPECT(MIG_CONTINUE);                                                     /* H */
+    in.throttle = 90; EXPECT(MIG_CONTINUE);                                     /* H */
     in.round = 14; EXPECT(MIG_GIVE_UP);
-    in.round = 40; in.throttle = 0; EXPECT(MIG_GIVE_UP);                                        /* E */
-    p.force = true; EXPECT(MIG_STOP);                                                           /* D */
+    in.round = 40; in.throttle = 0; EXPECT(MIG_GIVE_UP);                        /* E */
+    p.force = true; EXPECT(MIG_STOP);                                           /* D */
     p.force = false; in.round = 5; in.elapsed_us = p.max_us; EXPECT(MIG_GIVE_UP);
-    in = BASE; in.pages_per_s = 100; in.remaining_pages = 500; assert_int_equal(mig_policy_estimate(&in), 5020000);  /* the processor limits */
+    in = BASE; in.pages_per_s = 100; in.remaining_pages = 500;                 /* the processor limits */
+    assert_int_equal(mig_policy_estimate(&in), 5020000);
+    /* clang-format on */
 }
 
 static void test_extremes(void **s)
@@ -45,9 +48,9 @@ static void test_extremes(void **s)
     struct mig_policy p;
     mig_policy_default(&p);
     struct mig_policy_in in = { .round = 1 };
-    EXPECT(MIG_STOP);                                                                           /* nothing dirty, nothing known */
+    EXPECT(MIG_STOP);                                                           /* nothing dirty, nothing known */
     in = (struct mig_policy_in){ .round = 1, .remaining_pages = 5, .remaining_bytes = 5 * 4096 };
-    EXPECT(MIG_CONTINUE);                                                                       /* rates unknown: never a stop */
+    EXPECT(MIG_CONTINUE);                                                       /* rates unknown: never a stop */
     in = (struct mig_policy_in){ UINT32_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, 1, 1, UINT64_MAX, UINT64_MAX, 0, 1, 90 };
     EXPECT(MIG_GIVE_UP);
 }
@@ -66,7 +69,9 @@ static void test_if_stuck(void **s)
     assert_int_equal(what, MIG_STOP_IT);
     assert_string_equal(mig_if_stuck_name(MIG_WAIT_FOR_IT), "wait");
 
-    in = BASE; in.remaining_bytes = 100000000; in.round = 5; in.last_estimate_us = 1;           /* far above the limit, and not falling */
+    /* clang-format off */
+    /* Far above the limit, and not falling. */
+    in = BASE; in.remaining_bytes = 100000000; in.round = 5; in.last_estimate_us = 1;
     mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_THROTTLE_IT);
     EXPECT(MIG_THROTTLE);
     mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_WAIT_FOR_IT);
@@ -77,6 +82,7 @@ static void test_if_stuck(void **s)
     mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_STOP_IT);
     EXPECT(MIG_CONTINUE);
     in.round = 14; EXPECT(MIG_STOP);
+    /* clang-format on */
 }
 
 int main(void)

@@ -48,6 +48,7 @@ static inline struct cpuid cpuidex(uint32_t leaf, uint32_t subleaf)
 }
 static inline struct cpuid cpuid(uint32_t leaf) { return cpuidex(leaf, 0); }
 
+/* clang-format off */
 static inline uint64_t read_cr0(void) { uint64_t v; asm volatile("mov %%cr0, %0" : "=r"(v) : : "memory"); return v; }
 static inline uint64_t read_cr2(void) { uint64_t v; asm volatile("mov %%cr2, %0" : "=r"(v) : : "memory"); return v; }
 static inline uint64_t read_cr3(void) { uint64_t v; asm volatile("mov %%cr3, %0" : "=r"(v) : : "memory"); return v; }
@@ -71,6 +72,7 @@ static inline void write_dr2(uint64_t v) { asm volatile("mov %0, %%dr2" : : "r"(
 static inline void write_dr3(uint64_t v) { asm volatile("mov %0, %%dr3" : : "r"(v)); }
 static inline void write_dr6(uint64_t v) { asm volatile("mov %0, %%dr6" : : "r"(v)); }
 static inline void write_dr7(uint64_t v) { asm volatile("mov %0, %%dr7" : : "r"(v)); }
+/* clang-format on */
 
 static inline uint64_t read_rflags(void) { uint64_t v; asm volatile("pushfq; popq %0" : "=r"(v) : : "memory"); return v; }
 
