@@ -37,10 +37,10 @@ struct mig_src_ops {
     void (*log_stop)(void *ctx);
     /** Have devices finish what they have begun with others (requests to a server of disks), and begin nothing more; the vCPUs run on.  Called
      *  again until true, then pause(); undone by resume(). */
-    bool (*calm)(void *ctx);
+    bool (*quiesce)(void *ctx);
     /** Ask all vCPUs and devices to stand still; true once they do (then no page and no state changes).  Called again until true. */
     bool (*pause)(void *ctx);
-    /** Undo calm and pause, also when they were not complete yet. */
+    /** Undo quiesce and pause, also when they were not complete yet. */
     void (*resume)(void *ctx);
     /** Write the paused machine's state, at most cap (= MIG_STATE_MAX) bytes, *len of them.  Must not write guest memory: the last harvest
      *  is over, so flush such writes in pause.  An error fails the move and the guest runs on here. */

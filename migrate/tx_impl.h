@@ -56,7 +56,7 @@ struct mig_tx {
     uint64_t bytes_per_page;            /* expected of a dirty page */
     uint64_t last_estimate_us;
     unsigned regrets;                   /* stops undone, because much more was dirty than expected */
-    bool calm;                          /* the devices are; the stop began after that */
+    bool quiesced;                         /* the devices are; the stop began after that */
     uint64_t stop_us, mark_us;          /* blackout: its begin; begin of its current part */
     struct mig_stats st;
 };

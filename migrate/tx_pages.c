@@ -357,9 +357,9 @@ struct mig_wait tx_precopy(struct mig_tx *m)
 struct mig_wait tx_stopping(struct mig_tx *m)
 {
     m->pausing = true;
-    if (!m->calm && !m->ops->calm(m->ctx)) return wait_for(MIG_WAIT_GUEST);
-    if (!m->calm) m->stop_us = m->mark_us = tx_now(m);
-    m->calm = true;
+    if (!m->quiesced && !m->ops->quiesce(m->ctx)) return wait_for(MIG_WAIT_GUEST);
+    if (!m->quiesced) m->stop_us = m->mark_us = tx_now(m);
+    m->quiesced = true;
     if (!m->ops->pause(m->ctx)) return wait_for(MIG_WAIT_GUEST);
     m->st.blackout.stop = tx_now(m) - m->mark_us;
     m->mark_us = tx_now(m);
@@ -377,7 +377,7 @@ static bool regret(struct mig_tx *m)
     if (mig_policy_estimate(&in) <= 2 * m->opts.policy.downtime_limit_us) return false;
     m->regrets++;
     m->ops->resume(m->ctx);
-    m->pausing = m->calm = false;
+    m->pausing = m->quiesced = false;
     m->sub = TX_SEND;
     tx_goto(m, MIG_TX_PRECOPY, TX_SEND);
     return true;

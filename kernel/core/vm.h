@@ -35,8 +35,8 @@ const char *vm_state_name(enum vm_state s);                     /* for people: "
 struct vm_disk {                        /* [s] a disk on a server, and what the guest has to do with it */
     struct disk *disk;                  /* owned; NULL: none */
     bool waiting;                       /* the guest is paused until the disk answers */
-    enum { DISK_FLOWS, DISK_DRAINS, DISK_FLUSHES, DISK_QUIET } calm;    /* on the way to a stop without requests */
-    uint64_t since_us;                  /* of waiting, or of the first step to calm */
+    enum { DISK_RUNNING, DISK_DRAINING, DISK_FLUSHING, DISK_QUIET } quiesce;    /* on the way to a stop without requests */
+    uint64_t since_us;                  /* of waiting, or of the first step to quiesce */
     struct disk_req flush;
     bool flushing;                      /* flush is under way */
     enum disk_status flushed;           /* how it ended */

@@ -95,7 +95,7 @@ void vdev_push(struct vm *vm, struct vdev *d, unsigned q, uint16_t head, uint32_
     d->n_requests++;
 }
 
-void vdev_answered(struct vm *vm, struct vdev *d, unsigned q)
+void vdev_notify(struct vm *vm, struct vdev *d, unsigned q)
 {
     if (!virtq_wants_irq(vm, &d->q[q])) return;
     if (!pci_guest_irq(vm, d->slot, d->q[q].vector)) d->isr |= ISR_QUEUE;
@@ -134,8 +134,8 @@ static void queues_describe(const struct vm *vm, const struct vdev *d, void (*pr
     const struct pci_func *f = &vm->devices->pci.f[d->slot];
     for (unsigned i = 0; i < vdev_ops_of(d)->n_queues; i++) {
         const struct virtq *q = &d->q[i];
-        if (virtq_look(vm, q, &offered, &wants))
-            print("  queue %u: guest at %u, taken to %u, answered to %u, told of %u, guest %s %u, vector %u%s", i, offered, q->next_avail, q->next_used, q->told_used,
+        if (virtq_peek(vm, q, &offered, &wants))
+            print("  queue %u: guest at %u, taken to %u, answered to %u, told of %u, guest %s %u, vector %u%s", i, offered, q->next_avail, q->next_used, q->notified_used,
                   q->event_idx ? "waits for" : "has flags", wants, q->vector, f->pba & BIT32(q->vector % 32) ? " (masked, pending)" : "");
     }
 }
@@ -157,18 +157,18 @@ void vdev_describe(const struct vm *vm, void (*print)(const char *fmt, ...))
 static void queue_save(const struct virtq *q, struct wr *w)
 {
     wr_u16(w, q->num); wr_u16(w, q->vector);
-    wr_u8(w, (uint8_t)(q->enabled | q->broken << 1 | q->told_valid << 2));
+    wr_u8(w, (uint8_t)(q->enabled | q->broken << 1 | q->notified_valid << 2));
     wr_u64(w, q->desc); wr_u64(w, q->avail); wr_u64(w, q->used);
-    wr_u16(w, q->next_avail); wr_u16(w, q->next_used); wr_u16(w, q->told_used);
+    wr_u16(w, q->next_avail); wr_u16(w, q->next_used); wr_u16(w, q->notified_used);
 }
 
 static bool queue_load(const struct vm *vm, struct virtq *q, struct rd *r, uint64_t features)
 {
     *q = (struct virtq){ .num = rd_u16(r), .vector = rd_u16(r), .event_idx = features & VIRTIO_F_EVENT_IDX };
     uint8_t flags = rd_u8(r);
-    q->enabled = flags & 1, q->broken = flags & 2, q->told_valid = flags & 4;
+    q->enabled = flags & 1, q->broken = flags & 2, q->notified_valid = flags & 4;
     q->desc = rd_u64(r); q->avail = rd_u64(r); q->used = rd_u64(r);
-    q->next_avail = rd_u16(r); q->next_used = rd_u16(r); q->told_used = rd_u16(r);
+    q->next_avail = rd_u16(r); q->next_used = rd_u16(r); q->notified_used = rd_u16(r);
     return !r->bad && (!q->enabled || virtq_legal(vm, q));
 }
 

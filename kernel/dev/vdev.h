@@ -80,7 +80,7 @@ static inline bool vdev_live(const struct vdev *d)
 /** virtq_pop; a broken queue makes the device ask for its reset. */
 enum virtq_result vdev_pop(struct vm *vm, struct vdev *d, unsigned q, struct virtq_chain *c);
 /** Interrupt for queue q if the guest wants one for what was pushed. */
-void vdev_answered(struct vm *vm, struct vdev *d, unsigned q);
+void vdev_notify(struct vm *vm, struct vdev *d, unsigned q);
 /** virtq_push. */
 void vdev_push(struct vm *vm, struct vdev *d, unsigned q, uint16_t head, uint32_t written);
 /** Its configuration space has changed. */

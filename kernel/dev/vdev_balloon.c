@@ -86,7 +86,7 @@ static bool work(struct vm *vm, struct vdev *d, unsigned q)
     if (d->resets == resets) {
         d->n_bytes += n * BLOCK_SIZE;
         vdev_push(vm, d, q, chain.head, 0);
-        if (vdev_live(d)) vdev_answered(vm, d, q);
+        if (vdev_live(d)) vdev_notify(vm, d, q);
     }
     spin_unlock(&vm->dev_lock);
     return true;

@@ -204,7 +204,7 @@ static bool work(struct vm *vm, struct vdev *d)
             answered++;
         }
     }
-    if (answered && vdev_live(d)) vdev_answered(vm, d, 0);
+    if (answered && vdev_live(d)) vdev_notify(vm, d, 0);
     return bytes < TURN_BYTES && n < VIRTQ_SIZE_MAX;
 }
 
@@ -221,7 +221,7 @@ static void data_done(struct disk_req *r, enum disk_status s)
         b->n_orphans--;
     } else if (vdev_live(d)) {
         answer(vm, d, q, s);
-        if (vdev_live(d)) vdev_answered(vm, d, 0);
+        if (vdev_live(d)) vdev_notify(vm, d, 0);
     }
     q->used = q->orphan = false;
     vdev_defer(vm, d);                          /* there is room for what waits in the ring */

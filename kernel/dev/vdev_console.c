@@ -22,7 +22,7 @@ static void output(struct vm *vm, struct vdev *d)
         d->n_bytes += all;
         vdev_push(vm, d, OUTPUT, c.head, 0);
     }
-    if (n) vdev_answered(vm, d, OUTPUT);
+    if (n) vdev_notify(vm, d, OUTPUT);
     if (n == TURN_MAX) vdev_defer(vm, d);
 }
 
@@ -38,7 +38,7 @@ static void input(struct vm *vm, struct vdev *d)
         vdev_push(vm, d, INPUT, c.head, (uint32_t)len);
         n++;
     }
-    if (n) vdev_answered(vm, d, INPUT);
+    if (n) vdev_notify(vm, d, INPUT);
     if (n == TURN_MAX) vdev_defer(vm, d);
 }
 

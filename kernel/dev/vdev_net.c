@@ -58,7 +58,7 @@ static void control(struct vm *vm, struct vdev *d)
         vdev_push(vm, d, CONTROL, c.head, (uint32_t)written);
         n++;
     }
-    if (n) vdev_answered(vm, d, CONTROL);
+    if (n) vdev_notify(vm, d, CONTROL);
 }
 
 static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
@@ -107,7 +107,7 @@ static bool service(struct vm *vm, struct vdev *d)
         vdev_push(vm, d, TX, tx.head, 0);
         sent++;
     }
-    if (sent && vdev_live(d)) vdev_answered(vm, d, TX);
+    if (sent && vdev_live(d)) vdev_notify(vm, d, TX);
     spin_unlock(&vm->dev_lock);
     return more;
 }
@@ -150,7 +150,7 @@ static enum hv_err receive(struct vm *vm, struct vdev *d, const uint8_t *frame, 
     (void)virtq_publish(vm, &d->q[RX], n);
     d->n_requests++;
     d->n_bytes += len;
-    vdev_answered(vm, d, RX);
+    vdev_notify(vm, d, RX);
     return HV_OK;
 }
 

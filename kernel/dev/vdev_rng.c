@@ -22,7 +22,7 @@ static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
         vdev_push(vm, d, q, c.head, (uint32_t)len);
         n++;
     }
-    if (n) vdev_answered(vm, d, q);
+    if (n) vdev_notify(vm, d, q);
     if (n == TURN_MAX) vdev_defer(vm, d);
 }
 

@@ -159,18 +159,18 @@ bool virtq_push(struct vm *vm, struct virtq *q, uint16_t head, uint32_t written)
 
 bool virtq_wants_irq(struct vm *vm, struct virtq *q)
 {
-    uint16_t val, old = q->told_used, now = q->next_used;
-    bool valid = q->told_valid;
+    uint16_t val, old = q->notified_used, now = q->next_used;
+    bool valid = q->notified_valid;
     if (q->broken) return false;
     atomic_thread_fence(memory_order_seq_cst);                  /* our index is out before we look whether the guest sleeps */
     if (!get16(vm, q, q->event_idx ? q->avail + 4 + 2ull * q->num : q->avail, &val)) return false;
-    q->told_used = now;
-    q->told_valid = true;
+    q->notified_used = now;
+    q->notified_valid = true;
     if (!q->event_idx) return !(val & AVAIL_NO_INTERRUPT) && (!valid || now != old);
     return !valid || (uint16_t)(now - val - 1) < (uint16_t)(now - old);         /* 2.7.7.2 */
 }
 
-bool virtq_look(const struct vm *vm, const struct virtq *q, uint16_t *offered, uint16_t *wants)
+bool virtq_peek(const struct vm *vm, const struct virtq *q, uint16_t *offered, uint16_t *wants)
 {
     uint8_t idx[2], val[2];
     uint64_t at = q->event_idx ? q->avail + 4 + 2ull * q->num : q->avail;

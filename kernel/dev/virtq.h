@@ -22,8 +22,8 @@ struct virtq {                                  /* [d] */
     uint64_t desc, avail, used;                 /* guest-physical */
     uint16_t next_avail;                        /* ring index (free-running) of the next request to take */
     uint16_t next_used;                         /* ... of the next answer */
-    uint16_t told_used;                         /* next_used when the guest was last interrupted or spared */
-    bool told_valid;
+    uint16_t notified_used;                         /* next_used when the guest was last interrupted or spared */
+    bool notified_valid;
 };
 
 struct virtq_seg { uint64_t gpa; uint32_t len; };
@@ -54,7 +54,7 @@ bool virtq_wants_irq(struct vm *vm, struct virtq *q);
 
 /** What the guest's memory says about q at this moment, for `vm inspect`: its next request's index, and which of our answers it wants to hear of (event index; else
  *  the flags of its ring).  False: not enabled, or not readable. */
-bool virtq_look(const struct vm *vm, const struct virtq *q, uint16_t *offered, uint16_t *wants);
+bool virtq_peek(const struct vm *vm, const struct virtq *q, uint16_t *offered, uint16_t *wants);
 
 /** Copy between buf and the request's out-segments (read) or in-segments (write) at offset off.  Returns bytes copied, fewer than len only at
  *  the request's end. */

@@ -52,7 +52,7 @@ static enum hv_err src_log_start(void *ctx)
 
 static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(vm_of(ctx), bitmap); }
 static void src_log_stop(void *ctx) { dirty_stop(vm_of(ctx)); }
-static bool src_calm(void *ctx) { return vm_disk_calm(vm_of(ctx)); }
+static bool src_quiesce(void *ctx) { return vm_disk_quiesce(vm_of(ctx)); }
 
 static bool src_pause(void *ctx)
 {
@@ -72,7 +72,7 @@ static void src_throttle(void *ctx, unsigned percent)
 static void src_resume(void *ctx)
 {
     struct vm *vm = vm_of(ctx);
-    vm_disk_flow(vm);
+    vm_disk_unquiesce(vm);
     vm_run(vm);
 }
 
@@ -91,7 +91,7 @@ static void src_release(void *ctx) { vm_stop(vm_of(ctx)); }
 
 static const struct mig_src_ops src_ops = {
     .n_pages = src_n_pages, .page = src_page, .log_start = src_log_start, .log_harvest = src_log_harvest, .log_stop = src_log_stop,
-    .calm = src_calm, .pause = src_pause, .resume = src_resume, .state_save = src_state_save, .describe = src_describe, .throttle = src_throttle,
+    .quiesce = src_quiesce, .pause = src_pause, .resume = src_resume, .state_save = src_state_save, .describe = src_describe, .throttle = src_throttle,
     .frame_take = src_frame_take, .release = src_release,
 };
 
@@ -334,7 +334,7 @@ static bool moving_step(struct outgoing *o)
         lost_link(o);
         w = mig_tx_step(o->m, clock_us());
     }
-    const char *trouble = mig_tx_state(o->m) == MIG_TX_STOPPING ? vm_disk_trouble(o->vm) : NULL;
+    const char *trouble = mig_tx_state(o->m) == MIG_TX_STOPPING ? vm_disk_quiesce_error(o->vm) : NULL;
     if (trouble && mig_tx_cancel(o->m, trouble, clock_us()) == HV_OK)
         w = mig_tx_step(o->m, clock_us());
     stats_take(o);

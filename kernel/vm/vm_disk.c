@@ -2,7 +2,7 @@
  * kernel/vm/vm_disk.c - guests and their disks on servers.
  *
  * Two parties pause a guest: this file, while its disk does not answer (`waiting`), and a move.  A move that begins to stop the guest makes its
- * disk calm first (`calm` leaves DISK_FLOWS), and from then until it gives the guest back nothing here touches the vCPUs. */
+ * disk quiesced first (`quiesce` leaves DISK_RUNNING), and from then until it gives the guest back nothing here touches the vCPUs. */
 #include "kernel/vm/vm_disk.h"
 
 #include <stdio.h>
@@ -66,7 +66,7 @@ static bool one_step(struct vm *vm)
     bool was_known = d->known, moved = d->ops->poll(d);
     if (d->known && !was_known) vdev_blk_attach(vm, d);
     enum vm_state s = vm_state(vm);
-    if (vm->disk.calm != DISK_FLOWS || (s != VM_RUNNING && s != VM_PAUSED)) return moved;       /* a move has the guest, or nobody */
+    if (vm->disk.quiesce != DISK_RUNNING || (s != VM_RUNNING && s != VM_PAUSED)) return moved;       /* a move has the guest, or nobody */
     if (!stalled(d)) {
         if (vm->disk.waiting) wait_end(vm);
     } else if (s == VM_RUNNING) {
@@ -84,22 +84,22 @@ bool vm_disk_step(void)
     return moved;
 }
 
-/* ---- calm ---- */
+/* ---- quiesce ---- */
 
 static void flush_done(struct disk_req *r, enum disk_status s)
 {
     struct vm_disk *v = container_of(r, struct vm_disk, flush);
     v->flushing = false;
     v->flushed = s;
-    if (v->calm == DISK_FLUSHES && s == DISK_OK) v->calm = DISK_QUIET;
+    if (v->quiesce == DISK_FLUSHING && s == DISK_OK) v->quiesce = DISK_QUIET;
 }
 
 static void flush_begin(struct vm *vm)
 {
     struct vm_disk *v = &vm->disk;
-    v->calm = DISK_QUIET;
+    v->quiesce = DISK_QUIET;
     if (!v->disk->info.flush || v->disk->info.read_only) return;
-    v->calm = DISK_FLUSHES;
+    v->quiesce = DISK_FLUSHING;
     v->flushing = true;
     v->flushed = DISK_PENDING;
     v->flush = (struct disk_req){ .op = DISK_FLUSH, .done = flush_done };
@@ -108,32 +108,32 @@ static void flush_begin(struct vm *vm)
     spin_unlock(&vm->dev_lock);
 }
 
-bool vm_disk_calm(struct vm *vm)
+bool vm_disk_quiesce(struct vm *vm)
 {
     struct vm_disk *v = &vm->disk;
     if (!v->disk) return true;
-    if (v->calm == DISK_FLOWS) {
+    if (v->quiesce == DISK_RUNNING) {
         vdev_blk_hold(vm, true);
-        v->calm = DISK_DRAINS;
+        v->quiesce = DISK_DRAINING;
         v->since_us = clock_us();
         v->waiting = false;
     }
-    if (v->calm == DISK_DRAINS && !v->flushing && vdev_blk_pending(vm) == 0) flush_begin(vm);
-    return v->calm == DISK_QUIET;
+    if (v->quiesce == DISK_DRAINING && !v->flushing && vdev_blk_pending(vm) == 0) flush_begin(vm);
+    return v->quiesce == DISK_QUIET;
 }
 
-void vm_disk_flow(struct vm *vm)
+void vm_disk_unquiesce(struct vm *vm)
 {
-    if (!vm->disk.disk || vm->disk.calm == DISK_FLOWS) return;
-    vm->disk.calm = DISK_FLOWS;
+    if (!vm->disk.disk || vm->disk.quiesce == DISK_RUNNING) return;
+    vm->disk.quiesce = DISK_RUNNING;
     vdev_blk_hold(vm, false);
 }
 
-const char *vm_disk_trouble(const struct vm *vm)
+const char *vm_disk_quiesce_error(const struct vm *vm)
 {
     const struct vm_disk *v = &vm->disk;
-    if (!v->disk || v->calm == DISK_FLOWS || v->calm == DISK_QUIET) return NULL;
-    if (v->calm == DISK_FLUSHES && !v->flushing && v->flushed != DISK_OK) return "the server of its disk cannot flush what was written: look at its log";
+    if (!v->disk || v->quiesce == DISK_RUNNING || v->quiesce == DISK_QUIET) return NULL;
+    if (v->quiesce == DISK_FLUSHING && !v->flushing && v->flushed != DISK_OK) return "the server of its disk cannot flush what was written: look at its log";
     if (clock_us() - v->since_us > DISK_CALM_US) return "its disk does not answer: is the server up, and how busy is it?";
     return NULL;
 }

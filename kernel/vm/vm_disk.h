@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/vm_disk.h - a VM's disk on a server, over the VM's life: opened before the guest runs, calm before it stops for a move.
+ * kernel/vm/vm_disk.h - a VM's disk on a server, over the VM's life: opened before the guest runs, quiesced before it stops for a move.
  *
  * A guest whose disk does not answer for DISK_STALL_US stands still until it does, and never sees an error for it.  All of it service pCPU only, and
  * nothing but a no-op for VMs without such a disk. */
@@ -21,11 +21,11 @@ bool vm_disk_step(void);
 
 /** Before a stop: nothing more is taken from the guest, what was taken is answered, all is flushed.  The guest may run meanwhile.  Call again until
  *  true; from then on this host sends nothing to the server. */
-bool vm_disk_calm(struct vm *vm);
+bool vm_disk_quiesce(struct vm *vm);
 /** Undo it. */
-void vm_disk_flow(struct vm *vm);
-/** Why vm_disk_calm() will not come true; NULL: it may. */
-const char *vm_disk_trouble(const struct vm *vm);
+void vm_disk_unquiesce(struct vm *vm);
+/** Why vm_disk_quiesce() will not come true; NULL: it may. */
+const char *vm_disk_quiesce_error(const struct vm *vm);
 
 /** Does the guest wait for its disk?  Then text says so and why; "" if not. */
 bool vm_disk_waiting(const struct vm *vm, char *text, size_t len);

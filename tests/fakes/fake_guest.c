@@ -154,18 +154,18 @@ static void src_log_stop(void *c)
     g->logging = false;
     g->log_stops++;
 }
-static bool src_calm(void *c)
+static bool src_quiesce(void *c)
 {
     struct fake_guest *g = c;
-    if (g->calm_polls) return !g->calm_polls--;
-    g->calm = true;
+    if (g->quiesce_polls) return !g->quiesce_polls--;
+    g->quiesced = true;
     return true;
 }
 
 static bool src_pause(void *c)
 {
     struct fake_guest *g = c;
-    if (!g->calm) abort();
+    if (!g->quiesced) abort();
     if (g->pause_polls) {
         g->pause_polls--;
         return false;
@@ -177,7 +177,7 @@ static void src_resume(void *c)
 {
     struct fake_guest *g = c;
     g->running = true;
-    g->calm = false;
+    g->quiesced = false;
     g->resumes++;
 }
 static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len)
@@ -209,7 +209,7 @@ static size_t src_frame_take(void *c, void *buf, size_t cap)
 static void src_release(void *c) { ((struct fake_guest *)c)->released = true; }
 
 const struct mig_src_ops fake_src_ops = {
-    src_n_pages, src_page, src_log_start, src_harvest, src_log_stop, src_calm, src_pause, src_resume, src_save, src_describe, src_throttle,
+    src_n_pages, src_page, src_log_start, src_harvest, src_log_stop, src_quiesce, src_pause, src_resume, src_save, src_describe, src_throttle,
     src_frame_take, src_release
 };
 

@@ -13,8 +13,8 @@ struct fake_guest {
     uint64_t *dirty;
     bool exists, logging, running, released;
     unsigned throttle, log_starts, log_stops, resumes, drops;
-    unsigned calm_polls;                /* calm() says "not yet" so many times */
-    bool calm;                          /* it said yes, and no resume() since */
+    unsigned quiesce_polls;                /* quiesce() says "not yet" so many times */
+    bool quiesced;                         /* it said yes, and no resume() since */
     unsigned pause_polls;               /* pause() says "not yet" so many times */
     uint64_t rng, writes;
     enum fake_writer writer;

@@ -187,7 +187,7 @@ static const void *a_page(void *c, uint64_t gfn) { return fake_src_ops.page(&((s
 static enum hv_err a_log_start(void *c) { return fake_src_ops.log_start(&((struct world *)c)->a); }
 static void a_harvest(void *c, uint64_t *bitmap) { fake_src_ops.log_harvest(&((struct world *)c)->a, bitmap); }
 static void a_log_stop(void *c) { fake_src_ops.log_stop(&((struct world *)c)->a); }
-static bool a_calm(void *c) { return fake_src_ops.calm(&((struct world *)c)->a); }
+static bool a_quiesce(void *c) { return fake_src_ops.quiesce(&((struct world *)c)->a); }
 static bool a_pause(void *c)
 {
     struct world *w = c;
@@ -214,7 +214,7 @@ static void a_throttle(void *c, unsigned percent) { fake_src_ops.throttle(&((str
 static size_t a_frame_take(void *c, void *buf, size_t cap) { return fake_src_ops.frame_take(&((struct world *)c)->a, buf, cap); }
 static void a_release(void *c) { fake_src_ops.release(&((struct world *)c)->a); }
 static const struct mig_src_ops a_ops = {
-    a_n_pages, a_page, a_log_start, a_harvest, a_log_stop, a_calm, a_pause, a_resume, a_save, a_describe, a_throttle, a_frame_take, a_release
+    a_n_pages, a_page, a_log_start, a_harvest, a_log_stop, a_quiesce, a_pause, a_resume, a_save, a_describe, a_throttle, a_frame_take, a_release
 };
 
 /* ---- connections ---- */

@@ -17,7 +17,7 @@ static void test_round_trip(void **s)
             world_init(&w, seed == 3 ? 4001 : 1500, seed, &o);
             w.a.writer = wr;
             w.a.pause_polls = seed;
-            w.a.calm_polls = 2 * seed;
+            w.a.quiesce_polls = 2 * seed;
             w.writes_per_turn = 1 + seed;
             run(&w);
             assert_moved(&w);
