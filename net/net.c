@@ -146,23 +146,27 @@ struct net_stats net_stats(void)
     return st;
 }
 
-void net_describe(void (*print)(const char *fmt, ...))
+void net_describe(struct printer *out)
 {
     if (!nic) {
-        print("network: none");
+        print_line(out, "network: none");
         return;
     }
     const uint8_t *m = nic->mac;
-    print("network: %s %02x:%02x:%02x:%02x:%02x:%02x, %s, %s; %s", nic->ops->name, m[0], m[1], m[2], m[3], m[4], m[5],
-          nic->ops->link_up(nic) ? "link up" : "NO LINK", nic->irq_vector ? "MSI" : "polled", host_if_text());
-    print("  received %llu frames, %llu bytes, %llu bad; sent %llu frames, %llu bytes", (unsigned long long)nic->rx_frames,
-          (unsigned long long)nic->rx_bytes, (unsigned long long)nic->rx_bad, (unsigned long long)nic->tx_frames,
-          (unsigned long long)nic->tx_bytes);
+    print_line(out, "network: %s %02x:%02x:%02x:%02x:%02x:%02x, %s, %s; %s", nic->ops->name, m[0], m[1], m[2], m[3],
+               m[4], m[5], nic->ops->link_up(nic) ? "link up" : "NO LINK", nic->irq_vector ? "MSI" : "polled",
+               host_if_text());
+    print_line(out, "  received %llu frames, %llu bytes, %llu bad; sent %llu frames, %llu bytes",
+               (unsigned long long)nic->rx_frames, (unsigned long long)nic->rx_bytes, (unsigned long long)nic->rx_bad,
+               (unsigned long long)nic->tx_frames, (unsigned long long)nic->tx_bytes);
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
         const struct vswitch_port *p = host_switch.ports[i];
-        if (p) print("  switch port %s: in %llu, out %llu, held back %llu", p->name, (unsigned long long)p->rx_frames,
-                     (unsigned long long)p->tx_frames, (unsigned long long)p->tx_refused);
+        if (p)
+            print_line(out, "  switch port %s: in %llu, out %llu, held back %llu", p->name,
+                       (unsigned long long)p->rx_frames, (unsigned long long)p->tx_frames,
+                       (unsigned long long)p->tx_refused);
     }
-    print("  packet memory %llu KiB; randomness from %s", (unsigned long long)(net_heap_held() / KIB), entropy_source());
-    streams_describe(print);
+    print_line(out, "  packet memory %llu KiB; randomness from %s", (unsigned long long)(net_heap_held() / KIB),
+               entropy_source());
+    streams_describe(out);
 }

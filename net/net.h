@@ -7,6 +7,7 @@
 
 #include "kernel/config/config.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/print.h"
 #include "kernel/lib/types.h"
 #include "net/entropy.h"
 
@@ -33,7 +34,7 @@ bool net_needs_polling(void);
 bool net_is_up(void);                            /* has an IP address */
 struct net_stats { uint64_t rx_frames, rx_bytes, rx_bad, tx_frames, tx_bytes, accepted, refused, busy, heap_bytes; };
 struct net_stats net_stats(void);                /* since boot; all 0 without a network */
-void net_describe(void (*print)(const char *fmt, ...));          /* NICs, addresses, counters, for `host` */
+void net_describe(struct printer *out);          /* NICs, addresses, counters, for `host` */
 /** Announce mac on the wire (RARP broadcast), now and repeated over the next second. */
 void net_announce_mac(const uint8_t mac[6]);
 

@@ -14,6 +14,6 @@ HV_MUST_CHECK enum hv_err streams_init(const struct net_params *p);
 bool streams_poll(void);                        /* one turn for every stream; true if bytes moved or a state changed */
 uint64_t streams_next_us(void);                 /* the next time limit; UINT64_MAX: none */
 void streams_count(struct net_stats *out);       /* its part of net_stats() */
-void streams_describe(void (*print)(const char *fmt, ...));
+void streams_describe(struct printer *out);
 
 #endif

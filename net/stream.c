@@ -618,14 +618,16 @@ void streams_count(struct net_stats *out)
     out->busy = n_busy;
 }
 
-void streams_describe(void (*print)(const char *fmt, ...))
+void streams_describe(struct printer *out)
 {
     static const char *const names[] = { "connecting", "open", "closed", "failed" };
-    print("  connections: %llu accepted, %llu refused, %llu turned away busy, %llu from foreign networks", (unsigned long long)n_accepted,
-          (unsigned long long)n_refused, (unsigned long long)n_busy, (unsigned long long)n_foreign);
+    print_line(out, "  connections: %llu accepted, %llu refused, %llu turned away busy, %llu from foreign networks",
+               (unsigned long long)n_accepted, (unsigned long long)n_refused, (unsigned long long)n_busy,
+               (unsigned long long)n_foreign);
     for (const struct stream *s = streams; s; s = s->next)
-        print("  %s %s " PEER_FMT ": %s, wire out %llu, in %llu", s->incoming ? "from" : "to", s->peer ? s->peer->name : "?",
-              PEER_ARGS(s), names[s->status], (unsigned long long)s->wire_tx, (unsigned long long)s->wire_rx);
+        print_line(out, "  %s %s " PEER_FMT ": %s, wire out %llu, in %llu", s->incoming ? "from" : "to",
+                   s->peer ? s->peer->name : "?", PEER_ARGS(s), names[s->status], (unsigned long long)s->wire_tx,
+                   (unsigned long long)s->wire_rx);
 }
 
 /* --- the owner's calls --- */

@@ -66,7 +66,7 @@ void svm_regs_get(struct vcpu *v, struct vcpu_regs *r);
 void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r);
 void svm_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl);
 struct seg svm_seg_get(struct vcpu *v, enum seg_id id);
-void svm_dump(struct vcpu *v, void (*print)(const char *fmt, ...));
+void svm_dump(struct vcpu *v, struct printer *out);
 void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset);
 
 /* svm_cr.c */

@@ -239,19 +239,19 @@ void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset)
         tsc_ratio_load(s);
 }
 
-void svm_dump(struct vcpu *v, void (*print)(const char *fmt, ...))
+void svm_dump(struct vcpu *v, struct printer *out)
 {
     const struct svm_vcpu *s = to_svm(v);
     const struct vmcb_ctl *c = &s->vmcb->ctl;
     const struct vmcb_save *m = &s->vmcb->save;
 #define LL(x) ((unsigned long long)(x))
-    print("VMCB %p: asid %u on pCPU %d, clean 0x%x, tlb_control %u, vintr 0x%llx, shadow %llu", (void *)s->vmcb, c->asid, (int)s->ran_on,
-          c->clean, c->tlb_control, LL(c->vintr), LL(c->int_shadow));
-    print("last exit 0x%llx info1 0x%llx info2 0x%llx cut event 0x%llx; to inject 0x%llx", LL(c->exit_code), LL(c->exit_info1),
-          LL(c->exit_info2), LL(c->exit_int_info), LL(c->event_inj));
-    print("cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx cpl %u nCR3 %llx", LL(m->cr0), LL(m->cr2), LL(m->cr3), LL(m->cr4), LL(m->efer),
-          m->cpl, LL(c->n_cr3));
-    print("nmi_blocked %d iret_pending %d tsc_offset %lld tsc_ratio 0x%llx%s", s->nmi_blocked, s->iret_pending, (long long)c->tsc_offset,
-          LL(s->tsc_ratio), s->tsc_ratio ? "" : " (not scaled)");
+    print_line(out, "VMCB %p: asid %u on pCPU %d, clean 0x%x, tlb_control %u, vintr 0x%llx, shadow %llu",
+               (void *)s->vmcb, c->asid, (int)s->ran_on, c->clean, c->tlb_control, LL(c->vintr), LL(c->int_shadow));
+    print_line(out, "last exit 0x%llx info1 0x%llx info2 0x%llx cut event 0x%llx; to inject 0x%llx", LL(c->exit_code),
+               LL(c->exit_info1), LL(c->exit_info2), LL(c->exit_int_info), LL(c->event_inj));
+    print_line(out, "cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx cpl %u nCR3 %llx", LL(m->cr0), LL(m->cr2),
+               LL(m->cr3), LL(m->cr4), LL(m->efer), m->cpl, LL(c->n_cr3));
+    print_line(out, "nmi_blocked %d iret_pending %d tsc_offset %lld tsc_ratio 0x%llx%s", s->nmi_blocked,
+               s->iret_pending, (long long)c->tsc_offset, LL(s->tsc_ratio), s->tsc_ratio ? "" : " (not scaled)");
 #undef LL
 }

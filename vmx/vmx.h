@@ -95,7 +95,7 @@ void vmx_regs_get(struct vcpu *v, struct vcpu_regs *r);
 void vmx_regs_set(struct vcpu *v, const struct vcpu_regs *r);
 void vmx_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl);
 struct seg vmx_seg_get(struct vcpu *v, enum seg_id id);
-void vmx_dump(struct vcpu *v, void (*print)(const char *fmt, ...));
+void vmx_dump(struct vcpu *v, struct printer *out);
 void vmx_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset);
 /** Make s's VMCS current if it is not loaded, and put back what was.  Between the two nothing else may be opened.  VMREAD and VMWRITE reach only
  *  the current VMCS, and the core may look at a vCPU that is not loaded. */

@@ -424,24 +424,27 @@ static bool may_open(const struct vcpu *v)
     return v->pcpu == this_pcpu()->index || atomic_load(&v->state) == VCPU_FROZEN;
 }
 
-void vmx_dump(struct vcpu *v, void (*print)(const char *fmt, ...))
+void vmx_dump(struct vcpu *v, struct printer *out)
 {
     struct vmx_vcpu *s = to_vmx(v);
 #define LL(x) ((unsigned long long)(x))
-    print("VMCS %p: VPID %u on pCPU %d, EPTP 0x%llx, controls pin 0x%x proc 0x%x 0x%x exit 0x%x entry 0x%x", s->vmcs, s->vpid, (int)s->ran_on,
-          LL(s->eptp), s->ctl.pin, s->ctl.proc, s->ctl.proc2, s->ctl.exit, s->ctl.entry);
-    print("last exit 0x%x qualification 0x%llx; to inject 0x%x; blocked 0x%x", s->exit_reason, LL(s->exit_qual), vmx_event_encode(&s->pending),
-          s->blocked);
+    print_line(out, "VMCS %p: VPID %u on pCPU %d, EPTP 0x%llx, controls pin 0x%x proc 0x%x 0x%x exit 0x%x entry 0x%x",
+               s->vmcs, s->vpid, (int)s->ran_on, LL(s->eptp), s->ctl.pin, s->ctl.proc, s->ctl.proc2, s->ctl.exit,
+               s->ctl.entry);
+    print_line(out, "last exit 0x%x qualification 0x%llx; to inject 0x%x; blocked 0x%x", s->exit_reason,
+               LL(s->exit_qual), vmx_event_encode(&s->pending), s->blocked);
     if (!may_open(v)) {
-        print("control registers: not now, it belongs to pCPU %u", v->pcpu);
+        print_line(out, "control registers: not now, it belongs to pCPU %u", v->pcpu);
         return;
     }
     vmx_open(s);
-    print("cr0 %llx (real %llx) cr3 %llx cr4 %llx (real %llx) efer %llx", LL(vmx_cr0_get()), LL(vmcs_readn(VMCS_GUEST_CR0)),
-          LL(vmcs_readn(VMCS_GUEST_CR3)), LL(vmx_cr4_get()), LL(vmcs_readn(VMCS_GUEST_CR4)), LL(vmcs_read64(VMCS_GUEST_EFER)));
+    print_line(out, "cr0 %llx (real %llx) cr3 %llx cr4 %llx (real %llx) efer %llx", LL(vmx_cr0_get()),
+               LL(vmcs_readn(VMCS_GUEST_CR0)), LL(vmcs_readn(VMCS_GUEST_CR3)), LL(vmx_cr4_get()),
+               LL(vmcs_readn(VMCS_GUEST_CR4)), LL(vmcs_read64(VMCS_GUEST_EFER)));
     bool scaled = s->ctl.proc2 & PROC2_TSC_SCALING;
-    print("tsc_offset %lld, multiplier 0x%llx%s, PML %s", (long long)vmcs_read64(VMCS_TSC_OFFSET), scaled ? LL(vmcs_read64(VMCS_TSC_MULTIPLIER)) : 0,
-          scaled ? "" : " (not scaled)", s->pml_on ? "on" : "off");
+    print_line(out, "tsc_offset %lld, multiplier 0x%llx%s, PML %s", (long long)vmcs_read64(VMCS_TSC_OFFSET),
+               scaled ? LL(vmcs_read64(VMCS_TSC_MULTIPLIER)) : 0, scaled ? "" : " (not scaled)",
+               s->pml_on ? "on" : "off");
     vmx_close(s);
 #undef LL
 }

@@ -105,7 +105,7 @@ void cpu_pool_load(const struct config *c, cpuid_fn *read, const char *text, siz
         if (!peer_add(c, c->peers[i].name, text, len)) break;
 }
 
-void cpu_pool_print(const char *host, cpuid_fn *read, void (*print)(const char *fmt, ...))
+void cpu_pool_print(const char *host, cpuid_fn *read, struct printer *out)
 {
     uint32_t r[4];
     for (unsigned i = 0; i < ARRAY_SIZE(pool_leaves); i++)
@@ -114,7 +114,8 @@ void cpu_pool_print(const char *host, cpuid_fn *read, void (*print)(const char *
             read(pool_leaves[i].leaf & 0x80000000, 0, max);
             if (pool_leaves[i].leaf > max[0]) continue;
             read(pool_leaves[i].leaf, sub, r);
-            print("cpuid %s %08x.%x %08x %08x %08x %08x", host, pool_leaves[i].leaf, sub, r[0], r[1], r[2], r[3]);
+            print_line(out, "cpuid %s %08x.%x %08x %08x %08x %08x", host, pool_leaves[i].leaf, sub, r[0], r[1], r[2],
+                       r[3]);
         }
 }
 

@@ -10,6 +10,7 @@
 #include "kernel/config/config.h"
 #include "kernel/core/cpuid.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/print.h"
 
 /** Make the pool of this host and every configured peer from the file's text (NULL: there is no file).  What is wrong is kept, and told to whoever
  *  starts a guest on it.  At boot. */
@@ -20,6 +21,6 @@ void cpu_pool_load(const struct config *c, cpuid_fn *read, const char *text, siz
 HV_MUST_CHECK enum hv_err cpu_baseline_check(const struct vm_config *c, cpuid_fn *read, char *why, size_t why_len);
 
 /** Print this host's lines for a pool's file. */
-void cpu_pool_print(const char *host, cpuid_fn *read, void (*print)(const char *fmt, ...));
+void cpu_pool_print(const char *host, cpuid_fn *read, struct printer *out);
 
 #endif

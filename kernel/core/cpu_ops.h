@@ -7,6 +7,7 @@
 #define GODWIT_KERNEL_CORE_CPU_OPS_H
 
 #include "kernel/core/vcpu.h"
+#include "kernel/lib/print.h"
 
 struct s2_format;
 struct cpu_caps {                       /* read once by probe(), const afterwards, printed at boot */
@@ -68,7 +69,7 @@ struct cpu_ops {
      *  only when on. */
     enum hv_err (*hw_log_set)(struct vcpu *v, bool on);
     /** Print vendor details for `vm inspect`. */
-    void (*dump)(struct vcpu *v, void (*print)(const char *fmt, ...));
+    void (*dump)(struct vcpu *v, struct printer *out);
 };
 extern const struct cpu_ops *cpu_ops;   /* [c] this processor's; NULL: no guest can run here */
 

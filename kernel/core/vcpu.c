@@ -73,24 +73,21 @@ void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint3
     cpu_ops->inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error, error });
 }
 
-static void dump_line(const char *fmt, ...)
+static void vcpu_dump_line(struct printer *p, const char *text)
 {
-    char text[200];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
+    (void)p;
     log_error("vm", "    %s", text);
 }
 
 void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
 {
     struct vm *vm = v->vm;
+    struct printer lines = { vcpu_dump_line };
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(vm->crash_reason, sizeof(vm->crash_reason), fmt, ap);
     va_end(ap);
     log_error("vm", "%s: vCPU %u at rip 0x%llx: %s", vm->config.name, v->index, (unsigned long long)v->rip, vm->crash_reason);
-    cpu_ops->dump(v, dump_line);                /* the processor's view, which nobody can ask for once the guest is stopped */
+    cpu_ops->dump(v, &lines);       /* the processor's view, which nobody can ask for once the guest is stopped */
     vm_power_request(vm, VM_POWER_CRASH);
 }

@@ -128,27 +128,32 @@ bool vdev_service(struct vm *vm)
     return busy;
 }
 
-static void queues_describe(const struct vm *vm, const struct vdev *d, void (*print)(const char *fmt, ...))
+static void queues_describe(const struct vm *vm, const struct vdev *d, struct printer *out)
 {
     uint16_t offered, wants;
     const struct pci_func *f = &vm->devices->pci.f[d->slot];
     for (unsigned i = 0; i < vdev_ops_of(d)->n_queues; i++) {
         const struct virtq *q = &d->q[i];
         if (virtq_peek(vm, q, &offered, &wants))
-            print("  queue %u: guest at %u, taken to %u, answered to %u, told of %u, guest %s %u, vector %u%s", i, offered, q->next_avail, q->next_used, q->notified_used,
-                  q->event_idx ? "waits for" : "has flags", wants, q->vector, f->pba & BIT32(q->vector % 32) ? " (masked, pending)" : "");
+            print_line(out,
+                       "  queue %u: guest at %u, taken to %u, answered to %u, told of %u, guest %s %u, vector %u%s", i,
+                       offered, q->next_avail, q->next_used, q->notified_used, q->event_idx ? "waits for" : "has flags",
+                       wants, q->vector, f->pba & BIT32(q->vector % 32) ? " (masked, pending)" : "");
     }
 }
 
-void vdev_describe(const struct vm *vm, void (*print)(const char *fmt, ...))
+void vdev_describe(const struct vm *vm, struct printer *out)
 {
     for (unsigned i = 1; i < VDEV_SLOTS; i++) {
         const struct vdev *d = &vm->devices->vdevs.d[i];
         if (!d->kind) continue;
-        print("virtio %-8s slot %u, %s, features 0x%llx, %llu requests, %llu bytes, %llu failed, broken %u times", vdev_ops_of(d)->name, i,
-              d->status & VIRTIO_NEEDS_RESET ? "needs reset" : vdev_live(d) ? "live" : "no driver", (unsigned long long)d->features,
-              (unsigned long long)d->n_requests, (unsigned long long)d->n_bytes, (unsigned long long)d->n_failed, d->n_broken);
-        queues_describe(vm, d, print);
+        print_line(out,
+                   "virtio %-8s slot %u, %s, features 0x%llx, %llu requests, %llu bytes, %llu failed, broken %u times",
+                   vdev_ops_of(d)->name, i,
+                   d->status & VIRTIO_NEEDS_RESET ? "needs reset" : vdev_live(d) ? "live" : "no driver",
+                   (unsigned long long)d->features, (unsigned long long)d->n_requests, (unsigned long long)d->n_bytes,
+                   (unsigned long long)d->n_failed, d->n_broken);
+        queues_describe(vm, d, out);
     }
 }
 

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 #include "kernel/lib/bytes.h"
+#include "kernel/lib/print.h"
 #include "kernel/dev/virtq.h"
 
 #define VDEV_SLOTS      6                       /* slot 0 is the host bridge's */
@@ -89,7 +90,7 @@ void vdev_config_changed(struct vm *vm, struct vdev *d);
 void vdev_defer(struct vm *vm, const struct vdev *d);
 
 /** One line per device, for `vm inspect`. */
-void vdev_describe(const struct vm *vm, void (*print)(const char *fmt, ...));
+void vdev_describe(const struct vm *vm, struct printer *out);
 /** Deferred work of one running VM.  True: some was done.  Service pCPU. */
 bool vdev_service(struct vm *vm);
 

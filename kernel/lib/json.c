@@ -132,6 +132,11 @@ void json_bool(struct json *j, const char *key, bool value)
 
 bool json_good(const struct json *j) { return !j->misused && !j->depth && !j->text.overflow && j->text.len; }
 
+void json_line(struct printer *p, const char *text)
+{
+    json_str(container_of(p, struct json_printer, printer)->json, NULL, text);
+}
+
 /* ---- reading ---- */
 
 static const struct json_field *find(const struct json_in *in, const char *key, size_t key_len)

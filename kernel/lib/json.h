@@ -17,6 +17,7 @@
 #define GODWIT_KERNEL_LIB_JSON_H
 
 #include "kernel/lib/err.h"
+#include "kernel/lib/print.h"
 #include "kernel/lib/text.h"
 
 #define JSON_DEPTH_MAX  8
@@ -40,6 +41,14 @@ void json_fmt(struct json *j, const char *key, const char *fmt, ...) HV_PRINTF(3
 void json_num(struct json *j, const char *key, uint64_t value);
 void json_bool(struct json *j, const char *key, bool value);
 bool json_good(const struct json *j);                                   /* complete, used as above, and it fitted */
+
+/** A printer whose lines become strings of the innermost open array:
+ *      struct json_printer lines = { { json_line }, json };    print_line(&lines.printer, ...); */
+struct json_printer {
+    struct printer printer;
+    struct json *json;                  /* borrowed */
+};
+void json_line(struct printer *p, const char *text);
 
 /* ---- reading: one object, whose values are strings, numbers and booleans ---- */
 

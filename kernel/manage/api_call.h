@@ -32,10 +32,6 @@ void api_fail(struct api_call *c, enum hv_err e, unsigned status, const char *fm
 void api_said(struct api_call *c, enum hv_err e, const char *said);
 /** The body's string field key into out.  False: it is missing or unusable, and the call has failed with the reason. */
 bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap);
-/** For functions that print lines: an array of strings named key that collects what print_to() prints until api_lines_end(). */
-void api_lines(struct api_call *c, const char *key);
-void api_print(const char *fmt, ...) HV_PRINTF(1, 2);
-void api_lines_end(void);
 
 /** Find the route of c's request, check role and body, call the handler.  Whatever the request, afterwards c holds an answer. */
 void api_dispatch(struct api_call *c, char *buf, size_t cap);

@@ -71,6 +71,7 @@ static void put_network(struct json *j)
 void api_host(struct api_call *c)
 {
     struct json *j = &c->out;
+    struct json_printer lines = { { json_line }, j };
     json_object(j, NULL);
     json_str(j, "name", host_config->host.name);
     json_str(j, "version", GODWIT_VERSION);
@@ -87,10 +88,10 @@ void api_host(struct api_call *c)
     put_cpus(j);
     put_network(j);
     put_peers(j);
-    api_lines(c, "details");
-    api_print("CPUs found by %s", boot->cpu_source);
-    net_describe(api_print);
-    api_lines_end();
+    json_array(j, "details");
+    print_line(&lines.printer, "CPUs found by %s", boot->cpu_source);
+    net_describe(&lines.printer);
+    json_end(j);
     json_end(j);
 }
 

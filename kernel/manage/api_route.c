@@ -77,32 +77,6 @@ bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap)
     return !e;
 }
 
-/* ---- lines printed by functions that know nothing of us ---- */
-
-static struct api_call *lines_of;
-
-void api_lines(struct api_call *c, const char *key)
-{
-    json_array(&c->out, key);
-    lines_of = c;
-}
-
-void api_print(const char *fmt, ...)
-{
-    char text[512];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    json_str(&lines_of->out, NULL, text);
-}
-
-void api_lines_end(void)
-{
-    json_end(&lines_of->out);
-    lines_of = NULL;
-}
-
 /* ---- routes ---- */
 
 /* GET /v1: what there is. */

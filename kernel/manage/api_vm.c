@@ -145,6 +145,7 @@ void api_vm_inspect(struct api_call *c)
     if (!vm)
         return;
     struct json *j = &c->out;
+    struct json_printer lines = { { json_line }, j };
     json_object(j, NULL);
     put_vm(j, vm);
     if (vm_state(vm) != VM_STOPPED) {
@@ -152,9 +153,9 @@ void api_vm_inspect(struct api_call *c)
         json_bool(j, "dirty_log", atomic_load(&vm->dirty.on));
         put_exits(j, vm);
     }
-    api_lines(c, "details");
-    vm_inspect(vm, api_print);
-    api_lines_end();
+    json_array(j, "details");
+    vm_inspect(vm, &lines.printer);
+    json_end(j);
     json_end(j);
 }
 

@@ -3,7 +3,6 @@
  * Log lines go to COM1 too, except while a guest is attached. */
 #include "kernel/manage/console.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include "kernel/host/clock.h"
@@ -13,6 +12,7 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/lib/log.h"
+#include "kernel/lib/print.h"
 #include "kernel/host/log_sink.h"
 #include "kernel/peers/migration.h"
 #include "kernel/manage/operate.h"
@@ -42,18 +42,19 @@ static const struct job *watched;
 static struct vm *starting;             /* `vm start` waits for the peers' word */
 static uint64_t progress_due;
 
-static void print(const char *fmt, ...) HV_PRINTF(1, 2);
-static void print(const char *fmt, ...)
+/* One write for the text and its line end: a log line of another pCPU does not come between. */
+static void com1_line(struct printer *p, const char *text)
 {
-    char buf[768];
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(buf, sizeof(buf) - 2, fmt, ap);
-    va_end(ap);
-    size_t len = MIN((size_t)MAX(n, 0), sizeof(buf) - 3);
+    char buf[PRINT_LINE_MAX + 1];
+    size_t len = strlen(text);
+    (void)p;
+    memcpy(buf, text, len);
     memcpy(buf + len, "\r\n", 2);
     serial_write(buf, len + 2);
 }
+
+static struct printer com1 = { com1_line };
+#define print(...) print_line(&com1, __VA_ARGS__)
 
 static void write_text(const char *s) { serial_write(s, strlen(s)); }
 
@@ -118,7 +119,7 @@ static void watch_step(void)
     char text[160];
     if (migration_job_over(watched)) {
         write_text("\r\n");
-        migration_report(watched, print);
+        migration_report(watched, &com1);
         watched = NULL;
         prompt();
     } else if (clock_us() >= progress_due) {
@@ -186,7 +187,7 @@ static void cmd_host(int argc, char **argv)
               (unsigned long long)c->n_timer, (unsigned long long)c->n_timer_late, (unsigned long long)c->n_kick, (unsigned long long)c->n_device,
               (unsigned long long)(c->idle_us / 1000));
     }
-    net_describe(print);
+    net_describe(&com1);
     for (unsigned i = 0; i < host_config->n_peers; i++)
         print_peer(&host_config->peers[i]);
 }
@@ -194,7 +195,7 @@ static void cmd_host(int argc, char **argv)
 static void cmd_host_cpuid(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    cpu_pool_print(host_config->host.name, cpuid_host, print);
+    cpu_pool_print(host_config->host.name, cpuid_host, &com1);
 }
 
 static void cmd_vm_list(int argc, char **argv)
@@ -247,7 +248,7 @@ static void cmd_vm_inspect(int argc, char **argv)
     (void)argc;
     struct vm *vm = need_vm(argv[0]);
     if (vm)
-        vm_inspect(vm, print);
+        vm_inspect(vm, &com1);
 }
 
 static void cmd_vm_console(int argc, char **argv)
@@ -315,7 +316,7 @@ static void cmd_migrate_report(int argc, char **argv)
     }
     const struct job *j = argc ? migration_job_numbered(number) : migration_job(0);
     if (j)
-        migration_report(j, print);
+        migration_report(j, &com1);
     else
         print(argc ? "error: no such job is remembered; `migrate history` lists them" : "no move has been asked for since this host started");
 }

@@ -10,6 +10,7 @@
 
 #include "kernel/peers/move_options.h"
 #include "kernel/core/vm.h"
+#include "kernel/lib/print.h"
 #include "migrate/guest.h"
 #include "migrate/stats.h"
 #include "net/stream.h"
@@ -77,6 +78,6 @@ const char *migration_job_doubt(const struct job *j);
 unsigned migration_queue_position(const struct job *j);
 /** Progress in one line; the whole report, line by line. */
 void migration_progress(const struct job *j, char *line, size_t len);
-void migration_report(const struct job *j, void (*print)(const char *fmt, ...));
+void migration_report(const struct job *j, struct printer *out);
 
 #endif

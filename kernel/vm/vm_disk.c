@@ -153,14 +153,17 @@ bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
     return true;
 }
 
-void vm_disk_describe(const struct vm *vm, void (*print)(const char *fmt, ...))
+void vm_disk_describe(const struct vm *vm, struct printer *out)
 {
     const struct disk *d = vm->disk.disk;
     char text[256];
     if (!d) return;
-    if (vm_disk_waiting(vm, text, sizeof text)) print("%s", text);
-    print("disk %s: %llu bytes, blocks of %u,%s%s%s%s lost %llu times, %llu requests sent again", d->name, (unsigned long long)d->info.bytes,
-          d->info.block, d->info.read_only ? " read-only," : "", d->info.flush ? " flush," : "", d->info.discard ? " discard," : "",
-          d->info.zeroes ? " write zeroes," : "", (unsigned long long)d->n_losses, (unsigned long long)d->n_resent);
-    if (d->lost_us) print("disk unreachable since %llu s: %s", (unsigned long long)seconds_since(d->lost_us), d->why);
+    if (vm_disk_waiting(vm, text, sizeof text)) print_line(out, "%s", text);
+    print_line(out, "disk %s: %llu bytes, blocks of %u,%s%s%s%s lost %llu times, %llu requests sent again", d->name,
+               (unsigned long long)d->info.bytes, d->info.block, d->info.read_only ? " read-only," : "",
+               d->info.flush ? " flush," : "", d->info.discard ? " discard," : "",
+               d->info.zeroes ? " write zeroes," : "", (unsigned long long)d->n_losses,
+               (unsigned long long)d->n_resent);
+    if (d->lost_us)
+        print_line(out, "disk unreachable since %llu s: %s", (unsigned long long)seconds_since(d->lost_us), d->why);
 }

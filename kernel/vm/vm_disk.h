@@ -7,6 +7,7 @@
 #define GODWIT_KERNEL_VM_VM_DISK_H
 
 #include "kernel/core/vm.h"
+#include "kernel/lib/print.h"
 
 #define DISK_STALL_US 3000000u                  /* a request unanswered for so long stops the guest */
 #define DISK_CALM_US  4000000u                  /* a move waits no longer for requests on their way and the flush */
@@ -30,6 +31,6 @@ const char *vm_disk_quiesce_error(const struct vm *vm);
 /** Does the guest wait for its disk?  Then text says so and why; "" if not. */
 bool vm_disk_waiting(const struct vm *vm, char *text, size_t len);
 /** For `vm inspect`. */
-void vm_disk_describe(const struct vm *vm, void (*print)(const char *fmt, ...));
+void vm_disk_describe(const struct vm *vm, struct printer *out);
 
 #endif

@@ -404,35 +404,39 @@ bool vm_service(void)
 
 /* ---- inspection ---- */
 
-static void inspect_vcpu(struct vcpu *v, void (*print)(const char *fmt, ...))
+static void inspect_vcpu(struct vcpu *v, struct printer *out)
 {
     static const char *const states[] = { "frozen", "runnable", "running" };
-    print("vCPU %u: pCPU %u, %s%s, rip 0x%llx rflags 0x%llx, guest time %llu ms", v->index, v->pcpu, states[atomic_load(&v->state)],
-          v->halted ? ", halted" : "", (unsigned long long)v->rip, (unsigned long long)v->rflags,
-          (unsigned long long)(clock_tsc_to_us(v->guest_tsc_ticks) / 1000));
-    print("  pending interrupt %d, in service %d, requests 0x%x, timer due %s", lapic_pending(v), lapic_in_service(v), atomic_load(&v->requests),
-          lapic_timer_deadline(v) ? "yes" : "no");
-    print("  longest kept out %llu us, timer late by %llu us", (unsigned long long)clock_tsc_to_us(v->out_max),
-          (unsigned long long)clock_tsc_to_us(v->late_max));
+    print_line(out, "vCPU %u: pCPU %u, %s%s, rip 0x%llx rflags 0x%llx, guest time %llu ms", v->index, v->pcpu,
+               states[atomic_load(&v->state)], v->halted ? ", halted" : "", (unsigned long long)v->rip,
+               (unsigned long long)v->rflags, (unsigned long long)(clock_tsc_to_us(v->guest_tsc_ticks) / 1000));
+    print_line(out, "  pending interrupt %d, in service %d, requests 0x%x, timer due %s", lapic_pending(v),
+               lapic_in_service(v), atomic_load(&v->requests), lapic_timer_deadline(v) ? "yes" : "no");
+    print_line(out, "  longest kept out %llu us, timer late by %llu us",
+               (unsigned long long)clock_tsc_to_us(v->out_max), (unsigned long long)clock_tsc_to_us(v->late_max));
     for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++)
         if (v->n_exits[k])
-            print("  exits %-14s %10llu  %6llu ticks each", vcpu_exit_names[k], (unsigned long long)v->n_exits[k],
-                  (unsigned long long)(v->exit_tsc[k] / v->n_exits[k]));
-    cpu_ops->dump(v, print);
+            print_line(out, "  exits %-14s %10llu  %6llu ticks each", vcpu_exit_names[k],
+                       (unsigned long long)v->n_exits[k], (unsigned long long)(v->exit_tsc[k] / v->n_exits[k]));
+    cpu_ops->dump(v, out);
 }
 
-void vm_inspect(struct vm *vm, void (*print)(const char *fmt, ...))
+void vm_inspect(struct vm *vm, struct printer *out)
 {
-    print("%s: %s%s%s", vm->config.name, vm_state_name(vm_state(vm)), vm->crash_reason[0] ? ": " : "", vm->crash_reason);
+    print_line(out, "%s: %s%s%s", vm->config.name, vm_state_name(vm_state(vm)), vm->crash_reason[0] ? ": " : "",
+               vm->crash_reason);
     if (vm_state(vm) == VM_STOPPED)
         return;
-    print("memory %llu MiB, backed %llu MiB, %s tables %llu, blocks whole %llu split %llu",
-          (unsigned long long)(vm->mem.size_bytes / MIB), (unsigned long long)(vm->mem.n_backed * BLOCK_SIZE / MIB), vm->s2.fmt->name,
-          (unsigned long long)vm->s2.n_tables, (unsigned long long)vm->s2.n_large, (unsigned long long)vm->s2.n_split);
-    print("dirty log %s, faults %llu, harvests %llu in %llu us", atomic_load(&vm->dirty.on) ? "on" : "off",
-          (unsigned long long)vm->dirty.n_faults, (unsigned long long)vm->dirty.n_harvests, (unsigned long long)vm->dirty.harvest_us);
-    vdev_describe(vm, print);
-    vm_disk_describe(vm, print);
+    print_line(out, "memory %llu MiB, backed %llu MiB, %s tables %llu, blocks whole %llu split %llu",
+               (unsigned long long)(vm->mem.size_bytes / MIB),
+               (unsigned long long)(vm->mem.n_backed * BLOCK_SIZE / MIB), vm->s2.fmt->name,
+               (unsigned long long)vm->s2.n_tables, (unsigned long long)vm->s2.n_large,
+               (unsigned long long)vm->s2.n_split);
+    print_line(out, "dirty log %s, faults %llu, harvests %llu in %llu us", atomic_load(&vm->dirty.on) ? "on" : "off",
+               (unsigned long long)vm->dirty.n_faults, (unsigned long long)vm->dirty.n_harvests,
+               (unsigned long long)vm->dirty.harvest_us);
+    vdev_describe(vm, out);
+    vm_disk_describe(vm, out);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
-        inspect_vcpu(vm->vcpus[i], print);
+        inspect_vcpu(vm->vcpus[i], out);
 }

@@ -10,6 +10,7 @@
 
 #include "kernel/host/boot_info.h"
 #include "kernel/core/vm.h"
+#include "kernel/lib/print.h"
 #include "kernel/vm/vm_state.h"
 
 #define VM_MAX 16
@@ -46,6 +47,6 @@ uint64_t vm_memory_promised(void);
 uint64_t vm_memory_promisable(void);
 /** Act on what guests asked for (power-off, reset, crash).  Part of the service loop. */
 bool vm_service(void);
-void vm_inspect(struct vm *vm, void (*print)(const char *fmt, ...));
+void vm_inspect(struct vm *vm, struct printer *out);
 
 #endif

@@ -46,11 +46,12 @@ void api_migration_start(struct api_call *c)
 
 void api_vm_inspect(struct api_call *c)
 {
+    struct json_printer lines = { { json_line }, &c->out };
     json_object(&c->out, NULL);
-    api_lines(c, "details");
-    api_print("line %u \"quoted\"", 1);
-    api_print("line %s", "two");
-    api_lines_end();
+    json_array(&c->out, "details");
+    print_line(&lines.printer, "line %u \"quoted\"", 1);
+    print_line(&lines.printer, "line %s", "two");
+    json_end(&c->out);
     json_end(&c->out);
 }
 

@@ -83,7 +83,7 @@ static void paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *c
     *cr0 = r->cr0, *cr3 = r->cr3, *cr4 = r->cr4, *efer = r->efer;
     *cpl = r->seg[SEG_SS].ar >> 5 & 3;
 }
-static void dump(struct vcpu *v, void (*print)(const char *fmt, ...)) { (void)v, (void)print; }
+static void dump(struct vcpu *v, struct printer *out) { (void)v, (void)out; }
 static const struct cpu_ops ops = { .name = "fake", .vendor = 1, .vendor_name = "One", .microcode = 0x01000000, .regs_get = regs_get, .regs_set = regs_set, .inject = inject,
                                     .tsc_set = tsc_set, .msr_get = msr_get, .msr_set = msr_set, .paging_get = paging_get, .dump = dump };
 const struct cpu_ops *cpu_ops = &ops;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_cpuid_policy.c - the baselines host, x86-64-v1 to v4 and pool on made-up hosts of both vendors: what is shown, what a host lacks,
  * that the leaves agree with each other, what a destination answers, and the pool's file. */
-/* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c tests/fakes/page.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -410,19 +410,17 @@ static void test_offer_answer(void **state)
 /* ---- pool ---- */
 
 static char file[20000];
-static void print(const char *fmt, ...)
+static void file_line(struct printer *p, const char *text)
 {
-    va_list ap;
-    va_start(ap, fmt);
     size_t n = strlen(file);
-    vsnprintf(file + n, sizeof file - n, fmt, ap);
-    va_end(ap);
-    strcat(file, "\r\n");
+    (void)p;
+    snprintf(file + n, sizeof file - n, "%s\r\n", text);
 }
+static struct printer to_file = { file_line };
 static void describe(unsigned cpu)
 {
     now = cpus[cpu];
-    cpu_pool_print(now.name, read_now, print);
+    cpu_pool_print(now.name, read_now, &to_file);
 }
 
 static struct config conf;
@@ -456,7 +454,7 @@ static void test_pool_is_what_all_have(void **state)
     static const unsigned intel[] = { SKYLAKE, HASWELL, SANDY }, mixed[] = { ZEN1 };
     (void)state;
     file[0] = 0;
-    print("godwit haswell> host cpuid");
+    print_line(&to_file, "godwit haswell> host cpuid");
     for (unsigned c = 0; c < N_CPUS; c++) describe(c);
     assert_int_equal(pool_of(SKYLAKE, 2, intel + 1), HV_OK);
     assert_int_equal(make(&t, SKYLAKE, "pool"), HV_OK);
@@ -485,7 +483,7 @@ static void test_pool_drops_components_at_other_places(void **state)
     file[0] = 0;
     now = cpus[ZEN4];
     now.avx512_at = 1088;
-    cpu_pool_print("zen4", read_now, print);
+    cpu_pool_print("zen4", read_now, &to_file);
     assert_int_equal(pool_of(ZEN4, 1, zen4), HV_OK);
     assert_int_equal(make(&t, ZEN4, "pool"), HV_OK);
     check_consistent(4);

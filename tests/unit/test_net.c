@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c net/lwip_port.c net/vswitch.c
- *   net/announce.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c tests/fakes/echo_server.c */
+ *   net/announce.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c kernel/lib/print.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c tests/fakes/echo_server.c */
 /* unit-deps: bearssl lwip */
 /* tests/unit/test_net.c - two whole network stacks in two processes on one wire: streams that work, and every way in which they fail.
  *
@@ -467,22 +467,17 @@ static void a_drip(void)
     }
 }
 
-static unsigned n_connecting;
-static void count_connecting(const char *fmt, ...)
+struct counter { struct printer printer; unsigned n_connecting; };
+static void count_connecting(struct printer *p, const char *text)
 {
-    va_list ap;
-    char line[300];
-    va_start(ap, fmt);
-    vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    n_connecting += strstr(line, "connecting") != NULL;
+    container_of(p, struct counter, printer)->n_connecting += strstr(text, "connecting") != NULL;
 }
 
 static unsigned connecting(void)
 {
-    n_connecting = 0;
-    net_describe(count_connecting);
-    return n_connecting;
+    struct counter c = { { count_connecting }, 0 };
+    net_describe(&c.printer);
+    return c.n_connecting;
 }
 
 /* A handshake that comes byte by byte ends after 10 s. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_vmx.c - the VT-x back end over a scripted VMLAUNCH: state in and out, exits, events, control registers, TLB rules, PML.
  * Every entry passes through our own checker (tests/fakes/vmcs.c), so a state that a processor would refuse fails here, by name. */
-/* unit-sources: vmx/vmx.c vmx/vmx_ctl.c vmx/vmx_vcpu.c vmx/vmx_run.c vmx/vmx_exit.c vmx/vmx_irq.c vmx/vmx_msr.c vmx/vmx_cr.c vmx/vmx_pml.c
+/* unit-sources: vmx/vmx.c vmx/vmx_ctl.c vmx/vmx_vcpu.c kernel/lib/print.c vmx/vmx_run.c vmx/vmx_exit.c vmx/vmx_irq.c vmx/vmx_msr.c vmx/vmx_cr.c vmx/vmx_pml.c
    vmx/vmx_check.c vmx/vmx_check_guest.c vmx/ept.c kernel/core/event.c kernel/core/cpuid.c
    kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/vmcs.c */
 #include <signal.h>
@@ -622,32 +622,31 @@ static unsigned n_marked(void)
 }
 
 static char dumped[2000];
-static void dump_line(const char *fmt, ...)
+static void dump_line(struct printer *p, const char *text)
 {
-    va_list ap;
     size_t n = strlen(dumped);
-    va_start(ap, fmt);
-    vsnprintf(dumped + n, sizeof(dumped) - n, fmt, ap);
-    va_end(ap);
+    (void)p;
+    snprintf(dumped + n, sizeof(dumped) - n, "%s", text);
 }
 
 /* `vm inspect` comes from the boot CPU: of a vCPU that another CPU may have loaded it must leave the VMCS alone (the fake stops on a VMREAD
  * without a current VMCS, and on one VMCS active on two CPUs). */
 static void test_dump_from_another_cpu(void **state)
 {
+    struct printer lines = { dump_line };
     (void)state;
     run(VMX_EXIT_EXTINT, 0);
     atomic_store(&v->state, VCPU_RUNNING);
     fake_cpu = 1, dumped[0] = 0;
-    vmx_cpu_ops.dump(v, dump_line);
+    vmx_cpu_ops.dump(v, &lines);
     assert_non_null(strstr(dumped, "belongs to pCPU 0"));
     fake_cpu = 0, dumped[0] = 0;
-    vmx_cpu_ops.dump(v, dump_line);
+    vmx_cpu_ops.dump(v, &lines);
     assert_non_null(strstr(dumped, "efer"));
     vmx_cpu_ops.vcpu_unload(v);
     atomic_store(&v->state, VCPU_FROZEN);
     fake_cpu = 1, dumped[0] = 0;
-    vmx_cpu_ops.dump(v, dump_line);
+    vmx_cpu_ops.dump(v, &lines);
     assert_non_null(strstr(dumped, "efer"));
     fake_cpu = 0;
 }
