@@ -7,7 +7,7 @@
 #ifndef GODWIT_MIGRATE_GUEST_H
 #define GODWIT_MIGRATE_GUEST_H
 
-#include "kernel/lib/err.h"
+#include "kernel/lib/why.h"
 #include "kernel/lib/types.h"
 
 #define MIG_NAME_MAX  64                /* guest name, bytes with the final NUL */
@@ -90,9 +90,9 @@ struct mig_dst_ops {
     bool (*page_is_present)(void *ctx, uint64_t gfn);
     /** Check the whole state, then apply it.  age_us: how long ago it was saved, as far as the two hosts can tell (wrong by half of a round
      *  trip at most, if the link's two ways are not equally long); 0: not known.  On an error fill why. */
-    enum hv_err (*state_load)(void *ctx, const void *buf, size_t len, uint64_t age_us, char *why, size_t why_cap);
+    enum hv_err (*state_load)(void *ctx, const void *buf, size_t len, uint64_t age_us, struct why *why);
     /** Allocate all that running still needs, so that run() cannot fail. */
-    enum hv_err (*ready)(void *ctx, char *why, size_t why_cap);
+    enum hv_err (*ready)(void *ctx, struct why *why);
     /** Run.  From here on the guest lives here, and drop() is not called any more. */
     void (*run)(void *ctx);
     /** After run(): an Ethernet frame came for the guest while it stood still at the source. */
@@ -100,7 +100,7 @@ struct mig_dst_ops {
     /** Free the admitted guest.  Not called after run(). */
     void (*drop)(void *ctx);
     /** A host that wants to start a guest of that name asks where it is.  WANTED: fill ticket with this host's own.  why: for people. */
-    enum mig_find (*find)(void *ctx, const char *name, struct mig_id *ticket, char *why, size_t why_cap);
+    enum mig_find (*find)(void *ctx, const char *name, struct mig_id *ticket, struct why *why);
     /** Judge an offer as admit() does, but take nothing in.  Returns the bytes of memory that guests could still be promised. */
     uint64_t (*probe)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons);
 };

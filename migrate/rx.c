@@ -209,7 +209,7 @@ static void on_find(struct mig_rx *m, struct rd *r)
         peer_broke(m, HV_E_PROTO, "FIND");
         return;
     }
-    enum mig_find f = m->ops->find(m->ctx, p.name, &ticket, why, sizeof why);
+    enum mig_find f = m->ops->find(m->ctx, p.name, &ticket, WHY(why));
     mig_text_put(&m->io.out, MIG_REC_FOUND, &(struct mig_p_text){ ticket, f, why, strlen(why) });
     m->asked = true;
 }
@@ -293,13 +293,13 @@ static void prepare(struct mig_rx *m, const struct mig_p_state *p)
         rx_fail(m, HV_E_DIGEST, true, "the guest's state was damaged on the way");
         return;
     }
-    enum hv_err e = m->ops->state_load(m->ctx, p->state, p->len, state_age_us(m, p), why, sizeof why);
+    enum hv_err e = m->ops->state_load(m->ctx, p->state, p->len, state_age_us(m, p), WHY(why));
     if (e) {
         rx_fail(m, e, true, "the guest's state cannot be loaded: %s", why[0] ? why : hv_err_text(e));
         return;
     }
     rx_goto(m, MIG_RX_LOADED);
-    e = m->ops->ready(m->ctx, why, sizeof why);
+    e = m->ops->ready(m->ctx, WHY(why));
     if (e) {
         rx_fail(m, e, true, "the guest is loaded but cannot be made ready: %s", why[0] ? why : hv_err_text(e));
         return;

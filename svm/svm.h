@@ -6,6 +6,7 @@
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/s2.h"
 #include "kernel/core/vcpu.h"
+#include "kernel/lib/why.h"
 #include "svm/vmcb.h"
 
 #define MSR_EFER          0xc0000080u
@@ -97,6 +98,6 @@ struct vcpu_event svm_event_decode(uint64_t event_inj);
 /* svm_check.c */
 /** Which rule of VMRUN's consistency checks (APM 2 15.5.1) does b break?  Writes one sentence (field, value, rule) to why, or returns true
  *  when none is.  phys_bits: of the host, bounds the addresses. */
-bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, char *why, size_t why_len);
+bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, struct why *why);
 
 #endif

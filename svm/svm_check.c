@@ -3,7 +3,6 @@
  *
  * The processor only says VMEXIT_INVALID.  This goes through the rules of APM 2 15.5.1 "Canonicalization and Consistency Checks" (and those
  * of event injection, 15.20) and names the first that is broken.  Pure function over a VMCB: the unit test breaks the fields one by one. */
-#include <stdio.h>
 #include "svm/svm.h"
 
 #define CR0_PE BIT64(0)
@@ -30,17 +29,17 @@ static bool injection_ok(uint64_t inj)
     return type == EVENTINJ_TYPE_INTR || type == EVENTINJ_TYPE_NMI || type == EVENTINJ_TYPE_SOFT;
 }
 
-static bool report(const struct rule *rules, size_t n, char *why, size_t why_len)
+static bool report(const struct rule *rules, size_t n, struct why *why)
 {
     for (size_t i = 0; i < n; i++)
         if (rules[i].broken) {
-            snprintf(why, why_len, "%s is 0x%llx: %s", rules[i].field, (unsigned long long)rules[i].value, rules[i].says);
+            why_say(why, "%s is 0x%llx: %s", rules[i].field, (unsigned long long)rules[i].value, rules[i].says);
             return false;
         }
     return true;
 }
 
-static bool control_check(const struct vmcb_ctl *c, uint64_t phys_end, unsigned n_asids, char *why, size_t why_len)
+static bool control_check(const struct vmcb_ctl *c, uint64_t phys_end, unsigned n_asids, struct why *why)
 {
     const struct rule rules[] = {
         { !(c->icept4 & ICEPT4_VMRUN), "intercept word 4", c->icept4, "the VMRUN intercept (bit 0) must be set" },
@@ -52,7 +51,7 @@ static bool control_check(const struct vmcb_ctl *c, uint64_t phys_end, unsigned 
         { c->tlb_control > 7, "TLB_CONTROL", c->tlb_control, "reserved encoding" },
         { !injection_ok(c->event_inj), "EVENTINJ", c->event_inj, "type or vector cannot be injected (APM 2 15.20)" },
     };
-    return report(rules, ARRAY_SIZE(rules), why, why_len);
+    return report(rules, ARRAY_SIZE(rules), why);
 }
 
 static bool pat_ok(uint64_t pat)
@@ -65,7 +64,7 @@ static bool pat_ok(uint64_t pat)
     return true;
 }
 
-static bool save_check(const struct vmcb *b, uint64_t phys_end, char *why, size_t why_len)
+static bool save_check(const struct vmcb *b, uint64_t phys_end, struct why *why)
 {
     const struct vmcb_save *m = &b->save;
     bool paging = m->cr0 & CR0_PG, long_mode = (m->efer & EFER_LME) && paging;
@@ -83,11 +82,11 @@ static bool save_check(const struct vmcb *b, uint64_t phys_end, char *why, size_
         { m->dr7 >> 32, "DR7", m->dr7, "bits 32-63 must be zero" },
         { (b->ctl.np_enable & 1) && !pat_ok(m->g_pat), "G_PAT", m->g_pat, "holds a reserved memory type" },
     };
-    return report(rules, ARRAY_SIZE(rules), why, why_len);
+    return report(rules, ARRAY_SIZE(rules), why);
 }
 
-bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, char *why, size_t why_len)
+bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, struct why *why)
 {
     uint64_t phys_end = BIT64(phys_bits < 63 ? phys_bits : 63);
-    return control_check(&b->ctl, phys_end, n_asids, why, why_len) && save_check(b, phys_end, why, why_len);
+    return control_check(&b->ctl, phys_end, n_asids, why) && save_check(b, phys_end, why);
 }

@@ -17,8 +17,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOC = os.path.join(ROOT, "docs", "errors.md")
 ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
 # the functions by which a reason is born; a snprintf counts when it writes into one of these
-CALLS = r"\b(?:(?:tx_fail|rx_fail|doubt|peer_broke|mig_reason_add|stream_fail|REFUSE|link_failed|reply_failed|job_end|note|dead|BAD|identity_fail)\s*\(|" \
-        r"snprintf\((?:why|s->text|c->reasons|text|t->reason|why->text|why_text|vm->crash_reason),)"
+CALLS = r"\b(?:(?:tx_fail|rx_fail|doubt|peer_broke|mig_reason_add|stream_fail|why_say|REFUSE|" \
+        r"link_failed|reply_failed|job_end|note|dead|BAD|identity_fail)\s*\(|" \
+        r"snprintf\((?:s->text|c->reasons|text|t->reason|vm->crash_reason),)"
 FILES = ["kernel/peers/ask.c", "kernel/vm/boot_image.h", "kernel/peers/choose.c", "kernel/core/cpu_baseline.c", "kernel/core/cpuid.c", "kernel/peers/dial.c", "kernel/vm/elf_boot.c",
          "kernel/peers/evacuate.c", "kernel/vm/linux_boot.c", "kernel/peers/migration.c", "kernel/peers/migration_in.c", "kernel/peers/migration_out.c", "kernel/peers/start.c",
          "kernel/vm/vm_manage.c", "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "migrate/ask.c", "migrate/rx.c", "migrate/tx.c", "migrate/tx_pages.c",

@@ -9,6 +9,7 @@
 #include "kernel/core/vcpu.h"
 #include "kernel/host/x86/msr.h"
 #include "kernel/host/x86/regs.h"
+#include "kernel/lib/why.h"
 #include "vmx/vmcs.h"
 #include "vmx/vmx_pml.h"
 
@@ -152,9 +153,9 @@ struct vcpu_event vmx_event_decode(uint32_t info, uint32_t error);
 /* vmx_check.c, vmx_check_guest.c */
 /** Which rule of SDM 3C "VM Entries" does the current VMCS break?  Writes one sentence (field, value, rule, section) to why, or returns true when
  *  none is. */
-bool vmx_vmcs_check(const struct vmx_caps *caps, char *why, size_t why_len);
+bool vmx_vmcs_check(const struct vmx_caps *caps, struct why *why);
 /** Its halves: control and host-state fields (VMfail), guest state (exit reason 33). */
-bool vmx_check_controls(const struct vmx_caps *caps, char *why, size_t why_len);
-bool vmx_check_guest(const struct vmx_caps *caps, char *why, size_t why_len);
+bool vmx_check_controls(const struct vmx_caps *caps, struct why *why);
+bool vmx_check_guest(const struct vmx_caps *caps, struct why *why);
 
 #endif

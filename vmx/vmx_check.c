@@ -5,7 +5,6 @@
  * Entries" in the manual's order and names the first field that breaks one.  It reads the current VMCS and changes nothing; the
  * unit test breaks the fields one by one.  It knows the features that we use: rules about others (posted interrupts, SMM, SGX,
  * Intel PT) say that they must be off. */
-#include <stdio.h>
 #include "kernel/host/page.h"
 #include "vmx/vmx_check.h"
 
@@ -21,8 +20,8 @@ const char *vmcs_field_name(enum vmcs_field f)
 
 bool check_broken(const struct check *c, enum vmcs_field f, const char *rule)
 {
-    snprintf(c->why, c->why_len, "%s (0x%04x) is 0x%llx: %s [SDM 3C \"%s\"]", vmcs_field_name(f), (unsigned)f,
-             (unsigned long long)check_read(f), rule, c->section);
+    why_say(c->why, "%s (0x%04x) is 0x%llx: %s [SDM 3C \"%s\"]", vmcs_field_name(f), (unsigned)f,
+            (unsigned long long)check_read(f), rule, c->section);
     return false;
 }
 
@@ -190,13 +189,13 @@ static bool host_segments(struct check *c)
     return true;
 }
 
-bool vmx_check_controls(const struct vmx_caps *caps, char *why, size_t why_len)
+bool vmx_check_controls(const struct vmx_caps *caps, struct why *why)
 {
-    struct check c = { caps, "", why, why_len };
+    struct check c = { caps, "", why };
     return exec_ctls(&c) && tpr_shadow(&c) && ept(&c) && exit_ctls(&c) && entry_ctls(&c) && host_registers(&c) && host_segments(&c);
 }
 
-bool vmx_vmcs_check(const struct vmx_caps *caps, char *why, size_t why_len)
+bool vmx_vmcs_check(const struct vmx_caps *caps, struct why *why)
 {
-    return vmx_check_controls(caps, why, why_len) && vmx_check_guest(caps, why, why_len);
+    return vmx_check_controls(caps, why) && vmx_check_guest(caps, why);
 }

@@ -8,8 +8,7 @@
 struct check {
     const struct vmx_caps *caps;
     const char *section;                /* title in SDM 3C of the rules being checked */
-    char *why;
-    size_t why_len;
+    struct why *why;
 };
 
 /** Write "VMCS_X (0x..) is 0x..: rule [SDM 3C "section"]"; returns false. */

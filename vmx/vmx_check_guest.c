@@ -209,9 +209,9 @@ static bool pdptes(struct check *c)
     return true;
 }
 
-bool vmx_check_guest(const struct vmx_caps *caps, char *why, size_t why_len)
+bool vmx_check_guest(const struct vmx_caps *caps, struct why *why)
 {
-    struct check c = { caps, "", why, why_len };
+    struct check c = { caps, "", why };
     return control_registers(&c) && msrs(&c) && seg_selectors_bases(&c) && seg_rights(&c) && tr_ldtr(&c) && tables_rip_rflags(&c) &&
            non_register(&c) && pdptes(&c);
 }

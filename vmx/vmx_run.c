@@ -82,7 +82,7 @@ static void state_from_vmcs(struct vmx_vcpu *s)
 static void say_why(const struct vmx_vcpu *s, const char *what, uint64_t code)
 {
     char why[256];
-    if (vmx_vmcs_check(&vmx_caps, why, sizeof(why)))
+    if (vmx_vmcs_check(&vmx_caps, WHY(why)))
         log_error("vmx", "vCPU %u: %s 0x%llx, but the VMCS breaks no rule of SDM 3C \"VM Entries\" that we know", s->v.index, what,
                   (unsigned long long)code);
     else

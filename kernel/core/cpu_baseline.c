@@ -130,23 +130,19 @@ static void list_add(void *ctx, const char *name)
     if (n > 0) l->len = MIN(l->len + (size_t)n, sizeof l->text - 1);
 }
 
-enum hv_err cpu_baseline_check(const struct vm_config *c, cpuid_fn *read, char *why, size_t why_len)
+enum hv_err cpu_baseline_check(const struct vm_config *c, cpuid_fn *read, struct why *why)
 {
     static struct cpuid_table t;                        /* large; service pCPU only */
     static struct list missing;
     missing = (struct list){ .len = 0 };
-    if (!strcmp(c->cpu, "pool") && problem[0]) {
-        snprintf(why, why_len, "%s: cpu = pool: %s", c->name, problem);
-        return HV_FAIL(HV_E_UNSUPP);
-    }
+    if (!strcmp(c->cpu, "pool") && problem[0])
+        return REFUSE(HV_E_UNSUPP, "%s: cpu = pool: %s", c->name, problem);
     struct cpuid_spec spec = { c->cpu, c->n_cpus, c->memory_bytes, 1000 };
     enum hv_err e = cpuid_build_for(&t, &spec, read, list_add, &missing);
     if (!e) return HV_OK;
-    if (e != HV_E_UNSUPP) {
-        snprintf(why, why_len, "%s: cpu = %s is no baseline that this host knows", c->name, c->cpu);
-        return e;
-    }
-    if ((size_t)snprintf(why, why_len, "%s: cpu = %s: this host lacks %s", c->name, c->cpu, missing.text) >= why_len)
+    if (e != HV_E_UNSUPP)
+        return REFUSE(e, "%s: cpu = %s is no baseline that this host knows", c->name, c->cpu);
+    if ((size_t)why_say(why, "%s: cpu = %s: this host lacks %s", c->name, c->cpu, missing.text) >= why->len)
         log_error("vm", "%s: cpu = %s: this host lacks %s", c->name, c->cpu, missing.text);
     return e;
 }

@@ -9,16 +9,16 @@
 
 #include "kernel/config/config.h"
 #include "kernel/core/cpuid.h"
-#include "kernel/lib/err.h"
 #include "kernel/lib/print.h"
+#include "kernel/lib/why.h"
 
 /** Make the pool of this host and every configured peer from the file's text (NULL: there is no file).  What is wrong is kept, and told to whoever
  *  starts a guest on it.  At boot. */
 void cpu_pool_load(const struct config *c, cpuid_fn *read, const char *text, size_t len);
 
-/** Can a guest with this configuration start here?  HV_E_UNSUPP: why names the baseline and everything that this host lacks (cut to why_len; whole
- *  in the log).  Service pCPU. */
-HV_MUST_CHECK enum hv_err cpu_baseline_check(const struct vm_config *c, cpuid_fn *read, char *why, size_t why_len);
+/** Can a guest with this configuration start here?  HV_E_UNSUPP: why names the baseline and everything
+ *  that this host lacks (cut to fit; whole in the log).  Service pCPU. */
+HV_MUST_CHECK enum hv_err cpu_baseline_check(const struct vm_config *c, cpuid_fn *read, struct why *why);
 
 /** Print this host's lines for a pool's file. */
 void cpu_pool_print(const char *host, cpuid_fn *read, struct printer *out);

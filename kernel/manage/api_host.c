@@ -136,7 +136,7 @@ void api_evacuate_show(struct api_call *c)
 void api_evacuate_start(struct api_call *c)
 {
     char why[256];
-    enum hv_err e = evacuate_start(why, sizeof(why));
+    enum hv_err e = evacuate_start(WHY(why));
     if (e) {
         api_fail(c, e, e == HV_E_NOENT ? 409 : 0, "%s", why);
         return;

@@ -195,9 +195,9 @@ void api_migration_start(struct api_call *c)
     migration_options(&options);
     if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
         return;
-    enum hv_err e = move_options_json(&c->in, &options, said, sizeof(said));
+    enum hv_err e = move_options_json(&c->in, &options, WHY(said));
     if (!e)
-        e = operate_migrate(vm, to, &options, &job, said, sizeof(said));
+        e = operate_migrate(vm, to, &options, &job, WHY(said));
     if (e) {
         api_fail(c, e, 0, "%s", said);
         return;
@@ -213,7 +213,7 @@ void api_migration_cancel(struct api_call *c)
     const struct job *j = need_active_job(c);
     if (!j)
         return;
-    enum hv_err e = operate_cancel(j->guest, said, sizeof(said));
+    enum hv_err e = operate_cancel(j->guest, WHY(said));
     api_said(c, e, said);
 }
 
@@ -228,7 +228,7 @@ void api_migration_resolve(struct api_call *c)
         api_fail(c, HV_E_INVAL, 0, "the body must say \"here\": true or false, and \"sure\": true to have it done");
         return;
     }
-    enum hv_err e = operate_resolve(j->guest, here, sure, said, sizeof(said));
+    enum hv_err e = operate_resolve(j->guest, here, sure, WHY(said));
     api_said(c, e, said);
 }
 
@@ -238,7 +238,7 @@ void api_validate(struct api_call *c)
     static struct validation v;         /* large; service pCPU only */
     if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
         return;
-    enum hv_err e = validate(vm, to, &v, why, sizeof(why));
+    enum hv_err e = validate(vm, to, &v, WHY(why));
     if (e) {
         api_fail(c, e, 0, "%s", why);
         return;

@@ -83,12 +83,12 @@ void api_vm_show(struct api_call *c)
     json_end(j);
 }
 
-static void act(struct api_call *c, enum hv_err (*verb)(const char *vm, char *said, size_t len))
+static void act(struct api_call *c, enum hv_err (*verb)(const char *vm, struct why *why))
 {
     char said[256];
     if (!need_vm(c))
         return;
-    enum hv_err e = verb(c->arg, said, sizeof(said));
+    enum hv_err e = verb(c->arg, WHY(said));
     if (e == HV_E_NOENT)                        /* of something else than the path names: a kernel's file */
         api_fail(c, e, 409, "%s", said);
     else
@@ -106,7 +106,7 @@ void api_vm_start(struct api_call *c)
         api_fail(c, HV_E_INVAL, 0, "\"force\" must be true or false");
         return;
     }
-    enum hv_err e = operate_start(c->arg, force, said, sizeof(said));
+    enum hv_err e = operate_start(c->arg, force, WHY(said));
     if (e == HV_E_NOENT) {                      /* of something else than the path names: a kernel's file */
         api_fail(c, e, 409, "%s", said);
         return;

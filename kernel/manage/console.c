@@ -217,10 +217,10 @@ static void cmd_vm_list(int argc, char **argv)
 /* What a verb of operate.h said, good or bad. */
 static void tell(enum hv_err e, const char *said) { print("%s%s", e ? "error: " : "", said); }
 
-static void run_verb(enum hv_err (*verb)(const char *vm, char *said, size_t len), const char *vm)
+static void run_verb(enum hv_err (*verb)(const char *vm, struct why *why), const char *vm)
 {
     char said[480];
-    enum hv_err e = verb(vm, said, sizeof(said));
+    enum hv_err e = verb(vm, WHY(said));
     tell(e, said);
 }
 
@@ -232,7 +232,7 @@ static void cmd_vm_start(int argc, char **argv)
         print("usage: vm start NAME [--force]");
         return;
     }
-    enum hv_err e = operate_start(argv[0], force, said, sizeof(said));
+    enum hv_err e = operate_start(argv[0], force, WHY(said));
     if (e == HV_E_AGAIN)
         starting = vm_find(argv[0]);
     else
@@ -266,9 +266,9 @@ static void cmd_migrate(int argc, char **argv)
     char said[256];
     struct move_options options;
     migration_options(&options);
-    enum hv_err e = move_options_words(argc - 2, argv + 2, &options, said, sizeof(said));
+    enum hv_err e = move_options_words(argc - 2, argv + 2, &options, WHY(said));
     if (!e)
-        e = operate_migrate(argv[0], argv[1], &options, &watched, said, sizeof(said));
+        e = operate_migrate(argv[0], argv[1], &options, &watched, WHY(said));
     if (e)
         tell(e, said);
     progress_due = 0;
@@ -331,7 +331,7 @@ static void cmd_migrate_resolve(int argc, char **argv)
         print("usage: migrate resolve NAME here|there [--sure]");
         return;
     }
-    enum hv_err e = operate_resolve(argv[0], here, sure, said, sizeof(said));
+    enum hv_err e = operate_resolve(argv[0], here, sure, WHY(said));
     tell(e == HV_E_AGAIN ? HV_OK : e, said);
     if (e == HV_E_AGAIN)
         print("`migrate resolve %s %s --sure` does it", argv[0], argv[1]);
@@ -374,7 +374,7 @@ static void cmd_host_evacuate(int argc, char **argv)
         print(evacuate_cancel() == HV_OK ? "cancelled; moves past COMMIT end by themselves" : "error: no evacuation goes on");
     } else if (argc && strcmp(argv[0], "status")) {
         print("usage: host evacuate [status | cancel]");
-    } else if (!argc && evacuate_start(why, sizeof(why)) != HV_OK) {
+    } else if (!argc && evacuate_start(WHY(why)) != HV_OK) {
         print("error: %s", why);
     } else {
         evacuation_print();
@@ -385,7 +385,7 @@ static void cmd_host_evacuate(int argc, char **argv)
 static void go_down(enum evacuate_then how, int argc, char **argv)
 {
     char why[400];
-    if (host_shutdown(how, argc > 0 && !strcmp(argv[0], "--force"), why, sizeof(why)) != HV_OK)
+    if (host_shutdown(how, argc > 0 && !strcmp(argv[0], "--force"), WHY(why)) != HV_OK)
         print("error: %s", why);
     else if (evacuate_status()->n)
         print("%u guest(s) are moved away first; `host evacuate status` shows how far, `host evacuate cancel` keeps the host up", evacuate_status()->n);

@@ -44,7 +44,7 @@ void choose_tried(struct choice *c, const struct peer_config *peer, const char *
     reason_add(c, peer->name, "", reason);
 }
 
-enum choose_state choose_step(struct choice *c, const struct peer_config **peer, char *why, size_t why_len)
+enum choose_state choose_step(struct choice *c, const struct peer_config **peer, struct why *why)
 {
     const struct ask_reply *r = c->ask->reply;
     unsigned best = 0, n_could;
@@ -52,8 +52,8 @@ enum choose_state choose_step(struct choice *c, const struct peer_config **peer,
         return CHOOSE_WAIT;
     if (choose_best(r, c->ask->n, c->tried, &best, &n_could)) {
         *peer = &host_config->peers[best];
-        snprintf(why, why_len, "it can give %llu MiB, the most of %u peer(s) that can take the guest",
-                 (unsigned long long)(r[best].free_bytes / MIB), n_could);
+        why_say(why, "it can give %llu MiB, the most of %u peer(s) that can take the guest",
+                (unsigned long long)(r[best].free_bytes / MIB), n_could);
         choose_end(c);
         return CHOOSE_DONE;
     }

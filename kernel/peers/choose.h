@@ -3,6 +3,7 @@
 #ifndef GODWIT_KERNEL_PEERS_CHOOSE_H
 #define GODWIT_KERNEL_PEERS_CHOOSE_H
 
+#include "kernel/lib/why.h"
 #include "kernel/peers/ask.h"
 
 enum choose_state { CHOOSE_WAIT, CHOOSE_DONE, CHOOSE_NONE };
@@ -16,7 +17,7 @@ struct choice {
 /** Ask all peers.  HV_E_NOENT: there are none; HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err choose_begin(struct choice *c, const struct vm *vm);
 /** Look at the answers.  CHOOSE_DONE: *peer, and why it is the best; CHOOSE_NONE: c->reasons.  Both end it. */
-enum choose_state choose_step(struct choice *c, const struct peer_config **peer, char *why, size_t why_len);
+enum choose_state choose_step(struct choice *c, const struct peer_config **peer, struct why *why);
 void choose_end(struct choice *c);
 /** That peer did not take it: leave it out from now on. */
 void choose_tried(struct choice *c, const struct peer_config *peer, const char *reason);

@@ -35,7 +35,7 @@ static void item_add(struct vm *vm)
     struct move_options options;
     migration_options(&options);
     snprintf(i->guest, sizeof(i->guest), "%s", vm->config.name);
-    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, &j, i->text, sizeof(i->text));
+    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, &j, WHY(i->text));
     if (e)
         item_over(i, e);
     else
@@ -48,12 +48,10 @@ static bool is_to_go(const struct vm *vm, enum evacuate_then then)
     return vm && vm_state(vm) != VM_STOPPED && (then == EVACUATE_STAY || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
 }
 
-static enum hv_err begin(enum evacuate_then then, char *why, size_t why_len)
+static enum hv_err begin(enum evacuate_then then, struct why *why)
 {
-    if (now.active) {
-        snprintf(why, why_len, "an evacuation goes on already: `host evacuate status`");
-        return HV_FAIL(HV_E_BUSY);
-    }
+    if (now.active)
+        return REFUSE(HV_E_BUSY, "an evacuation goes on already: `host evacuate status`");
     now = (struct evacuation){ .active = true, .then = then, .begun_us = clock_us() };
     for (unsigned i = 0; i < VM_MAX; i++)
         if (is_to_go(vm_at(i), then))
@@ -62,17 +60,13 @@ static enum hv_err begin(enum evacuate_then then, char *why, size_t why_len)
     return HV_OK;
 }
 
-enum hv_err evacuate_start(char *why, size_t why_len)
+enum hv_err evacuate_start(struct why *why)
 {
-    if (!host_config->host.outgoing) {
-        snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
-        return HV_FAIL(HV_E_REFUSED);
-    }
-    if (!host_config->n_peers) {
-        snprintf(why, why_len, "this host has no [peer] in godwit.conf");
-        return HV_FAIL(HV_E_NOENT);
-    }
-    return begin(EVACUATE_STAY, why, why_len);
+    if (!host_config->host.outgoing)
+        return REFUSE(HV_E_REFUSED, "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
+    if (!host_config->n_peers)
+        return REFUSE(HV_E_NOENT, "this host has no [peer] in godwit.conf");
+    return begin(EVACUATE_STAY, why);
 }
 
 enum hv_err evacuate_cancel(void)
@@ -116,18 +110,16 @@ static unsigned names_in_the_way(char *names, size_t len)
     return n;
 }
 
-enum hv_err host_shutdown(enum evacuate_then how, bool force, char *why, size_t why_len)
+enum hv_err host_shutdown(enum evacuate_then how, bool force, struct why *why)
 {
     char names[200];
     unsigned n = names_in_the_way(names, sizeof(names));
     if (force)
         go_down(how);
-    if (n) {
-        snprintf(why, why_len, "%u guest(s) run here: %s. Move or stop them first (or say on-shutdown = stop or evacuate in their [vm]), or add --force", n,
-                 names);
-        return HV_FAIL(HV_E_BUSY);
-    }
-    return begin(how, why, why_len);
+    if (n)
+        return REFUSE(HV_E_BUSY, "%u guest(s) run here: %s. Move or stop them first (or say on-shutdown = stop or "
+                      "evacuate in their [vm]), or add --force", n, names);
+    return begin(how, why);
 }
 
 /* All that were to go are over. */

@@ -25,11 +25,11 @@ struct evacuation {
 };
 
 /** Move all guests away.  HV_E_BUSY: going on already; HV_E_REFUSED: [host] outgoing = no; HV_E_NOENT: no peers; each with why. */
-HV_MUST_CHECK enum hv_err evacuate_start(char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err evacuate_start(struct why *why);
 /** Bring the host down as each guest's on-shutdown says: HV_OK: it will go down when the guests that evacuate are gone, which may be in this call.
  *  HV_E_BUSY: a guest that is to stay stands in the way, or an evacuation goes on; why names the guests.  Stays up, with a report in
  *  evacuate_status(), when one that should have moved could not.  force: everything here is lost. */
-HV_MUST_CHECK enum hv_err host_shutdown(enum evacuate_then how, bool force, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err host_shutdown(enum evacuate_then how, bool force, struct why *why);
 /** Stop it: moves that wait or can still be cancelled are, the others end.  HV_E_NOENT: none goes on. */
 HV_MUST_CHECK enum hv_err evacuate_cancel(void);
 /** The present one, or the last. */

@@ -150,20 +150,16 @@ static struct outgoing *job_slot(void)
     return best;
 }
 
-static enum hv_err may_start(const struct vm *vm, char *why, size_t why_len)
+static enum hv_err may_start(const struct vm *vm, struct why *why)
 {
-    if (!host_config->host.outgoing) {
-        snprintf(why, why_len, "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
-        return HV_FAIL(HV_E_REFUSED);
-    }
+    if (!host_config->host.outgoing)
+        return REFUSE(HV_E_REFUSED, "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
     bool moving = migration_is_moving(vm->config.name);
     if (vm_state(vm) != VM_RUNNING || moving) {
         char waits[200];
         bool waiting = vm_disk_waiting(vm, waits, sizeof(waits));
-        snprintf(why, why_len, "%s is %s%s%s; only a running guest can be moved, once at a time", vm->config.name,
-                 moving ? "moving already" : vm_state_name(vm_state(vm)),
-                 waiting ? ", " : "", waits);
-        return HV_FAIL(HV_E_BUSY);
+        return REFUSE(HV_E_BUSY, "%s is %s%s%s; only a running guest can be moved, once at a time", vm->config.name,
+                      moving ? "moving already" : vm_state_name(vm_state(vm)), waiting ? ", " : "", waits);
     }
     return HV_OK;
 }
@@ -181,22 +177,20 @@ static bool way_exists(const struct peer_config *peer, const struct move_options
 }
 
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *options, const struct job **out,
-                              char *why, size_t why_len)
+                              struct why *why)
 {
-    enum hv_err e = may_start(vm, why, why_len);
+    enum hv_err e = may_start(vm, why);
     if (e)
         return e;
     if (options->network.prefix_len && !way_exists(peer, options)) {
         const uint8_t *n = options->network.ip;
-        snprintf(why, why_len, "%s%s has no address in %u.%u.%u.%u/%u that is in [host] networks as well", peer ? "peer " : "no peer",
-                 peer ? peer->name : "", n[0], n[1], n[2], n[3], options->network.prefix_len);
-        return HV_FAIL(HV_E_REFUSED);
+        return REFUSE(HV_E_REFUSED, "%s%s has no address in %u.%u.%u.%u/%u that is in [host] networks as well",
+                      peer ? "peer " : "no peer", peer ? peer->name : "", n[0], n[1], n[2], n[3],
+                      options->network.prefix_len);
     }
     struct outgoing *o = job_slot();
-    if (!o) {
-        snprintf(why, why_len, "%u moves wait already, no more fit into the queue", MIGRATION_JOBS);
-        return HV_FAIL(HV_E_BUSY);
-    }
+    if (!o)
+        return REFUSE(HV_E_BUSY, "%u moves wait already, no more fit into the queue", MIGRATION_JOBS);
     memset(o, 0, sizeof(*o));
     o->vm = vm;
     o->peer = peer;

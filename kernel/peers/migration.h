@@ -44,7 +44,7 @@ void migration_options(struct move_options *o);
 /** Queue a move of vm to peer (NULL: to the best one, kernel/peers/choose.h) with options o; *out is the job to watch.
  *  HV_E_REFUSED: outgoing moves are off, or the peer has no address that the options allow; HV_E_BUSY: the guest is not running, or is moving, or the queue is full; each with why. */
 HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
-                                            const struct job **out, char *why, size_t why_len);
+                                            const struct job **out, struct why *why);
 /** Cancel the guest's move, also one that waits.  HV_E_NOENT: it is not moving; HV_E_BUSY: too late, the destination may run it. */
 HV_MUST_CHECK enum hv_err migration_cancel(const char *guest, const char *reason);
 /** Stop vm's arrival: it is dropped here and runs on at its source.  HV_E_NOENT: it is not arriving, or runs here already. */

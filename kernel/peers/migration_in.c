@@ -62,7 +62,7 @@ static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struc
         mig_reason_add(reasons, "host %s is being evacuated", host_config->host.name);
     if (!host_config->host.incoming)
         mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", host_config->host.name);
-    if (vm_offer_parse(offer->bytes, offer->len, o, why, sizeof(why)) != HV_OK) {
+    if (vm_offer_parse(offer->bytes, offer->len, o, WHY(why)) != HV_OK) {
         mig_reason_add(reasons, "%s", why);
         return;
     }
@@ -107,7 +107,7 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         return false;
     if (reasons->n)
         return true;
-    if (vm_incoming(&o, in->disk, &in->vm, why, sizeof(why)) != HV_OK) {
+    if (vm_incoming(&o, in->disk, &in->vm, WHY(why)) != HV_OK) {
         mig_reason_add(reasons, "%s", why);
         return true;
     }
@@ -129,11 +129,11 @@ static void *dst_page_for_write(void *ctx, uint64_t gfn) { return guest_page_for
 static bool dst_page_is_present(void *ctx, uint64_t gfn) { return guest_page(((struct incoming *)ctx)->vm, gfn) != NULL; }
 
 /* Guest time runs from the load on; the state's way here is added, so that the guest's clocks count the whole blackout. */
-static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64_t age_us, char *why, size_t why_cap)
+static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64_t age_us, struct why *why)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
     uint64_t now = tsc_read();
-    enum hv_err e = vm_state_load(vm, buf, len, why, why_cap);
+    enum hv_err e = vm_state_load(vm, buf, len, why);
     if (e)
         return e;
     guest_time_catch_up(vm, age_us, now);
@@ -141,17 +141,15 @@ static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64
 }
 
 /* Map all that came, so that the first accesses do not fault one by one. */
-static enum hv_err dst_ready(void *ctx, char *why, size_t why_cap)
+static enum hv_err dst_ready(void *ctx, struct why *why)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
     for (uint64_t b = 0; b < vm->mem.n_blocks; b++) {
         if (!guest_page(vm, b * PAGES_PER_BLOCK))
             continue;
         enum hv_err e = guest_mem_fault(vm, gpa(b * BLOCK_SIZE), true);
-        if (e) {
-            snprintf(why, why_cap, "no memory for the page tables of %s", vm->config.name);
-            return e;
-        }
+        if (e)
+            return REFUSE(e, "no memory for the page tables of %s", vm->config.name);
     }
     return HV_OK;
 }
@@ -172,9 +170,9 @@ static void dst_drop(void *ctx)
     vm_stop(in->vm);
 }
 
-static enum mig_find dst_find(void *ctx, const char *name, struct mig_id *ticket, char *why, size_t why_cap)
+static enum mig_find dst_find(void *ctx, const char *name, struct mig_id *ticket, struct why *why)
 {
-    return start_find(name, ((struct incoming *)ctx)->peer, ticket, why, why_cap);
+    return start_find(name, ((struct incoming *)ctx)->peer, ticket, why);
 }
 
 static uint64_t dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)

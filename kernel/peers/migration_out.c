@@ -201,9 +201,10 @@ void outgoing_start(struct outgoing *o)
 static bool choosing_step(struct outgoing *o)
 {
     struct job *j = &o->job;
+    struct why why = { j->why_peer, sizeof(j->why_peer) };      /* not WHY(): kept until another peer is chosen */
     if (!guest_ready(o))
         return true;
-    switch (choose_step(&o->choice, &o->peer, j->why_peer, sizeof(j->why_peer))) {
+    switch (choose_step(&o->choice, &o->peer, &why)) {
     case CHOOSE_WAIT:
         return false;
     case CHOOSE_NONE:

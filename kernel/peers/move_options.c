@@ -2,7 +2,6 @@
  * kernel/peers/move_options.c - see move_options.h. */
 #include "kernel/peers/move_options.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define DOWNTIME_MAX_MS 60000
@@ -13,10 +12,9 @@ void move_options_default(const struct config *c, struct move_options *o)
     *o = (struct move_options){ .lz4 = c->host.lz4, .verify = c->host.verify, .live = true, .downtime_limit_ms = c->host.downtime_limit_ms };
 }
 
-static enum hv_err bad(char *why, size_t why_len, const char *what, const char *expected)
+static enum hv_err bad(struct why *why, const char *what, const char *expected)
 {
-    snprintf(why, why_len, "%s: %s is expected", what, expected);
-    return HV_FAIL(HV_E_INVAL);
+    return REFUSE(HV_E_INVAL, "%s: %s is expected", what, expected);
 }
 
 #define POLICY_EXPECTED   "throttle, wait or stop"
@@ -36,27 +34,27 @@ static enum hv_err word(const struct json_in *in, const char *key, char *out, si
     return e == HV_E_INVAL ? HV_OK : e;
 }
 
-enum hv_err move_options_json(const struct json_in *in, struct move_options *o, char *why, size_t why_len)
+enum hv_err move_options_json(const struct json_in *in, struct move_options *o, struct why *why)
 {
     uint64_t downtime = o->downtime_limit_ms, limit = o->bandwidth_limit_mb;
     char policy[16], network[24];
     bool has_policy = word(in, "policy", policy, sizeof(policy)) == HV_OK;
     if (json_get_bool(in, "lz4", &o->lz4) == HV_E_INVAL)
-        return bad(why, why_len, "lz4", "true or false");
+        return bad(why, "lz4", "true or false");
     if (json_get_bool(in, "verify", &o->verify) == HV_E_INVAL)
-        return bad(why, why_len, "verify", "true or false");
+        return bad(why, "verify", "true or false");
     if (json_get_bool(in, "live", &o->live) == HV_E_INVAL)
-        return bad(why, why_len, "live", "true or false");
+        return bad(why, "live", "true or false");
     if (has_policy && !mig_if_stuck_named(policy, &o->if_stuck))
-        return bad(why, why_len, "policy", POLICY_EXPECTED);
+        return bad(why, "policy", POLICY_EXPECTED);
     if (has_policy && !o->live)
-        return bad(why, why_len, "policy", PAUSED_EXPECTED);
+        return bad(why, "policy", PAUSED_EXPECTED);
     if (word(in, "network", network, sizeof(network)) == HV_OK && !config_network_parse(network, &o->network))
-        return bad(why, why_len, "network", NETWORK_EXPECTED);
+        return bad(why, "network", NETWORK_EXPECTED);
     if (json_get_num(in, "downtime_limit_ms", DOWNTIME_MAX_MS, &downtime) == HV_E_INVAL || !downtime)
-        return bad(why, why_len, "downtime_limit_ms", DOWNTIME_EXPECTED);
+        return bad(why, "downtime_limit_ms", DOWNTIME_EXPECTED);
     if (json_get_num(in, "bandwidth_limit_mb", LIMIT_MAX_MB, &limit) == HV_E_INVAL)
-        return bad(why, why_len, "bandwidth_limit_mb", LIMIT_EXPECTED);
+        return bad(why, "bandwidth_limit_mb", LIMIT_EXPECTED);
     o->downtime_limit_ms = (unsigned)downtime;
     o->bandwidth_limit_mb = (unsigned)limit;
     return HV_OK;
@@ -78,7 +76,7 @@ static const char *value(const char *option, const char *v, struct move_options 
     return "one of " MOVE_OPTIONS_USAGE;
 }
 
-enum hv_err move_options_words(int argc, char **argv, struct move_options *o, char *why, size_t why_len)
+enum hv_err move_options_words(int argc, char **argv, struct move_options *o, struct why *why)
 {
     static const struct { const char *word; size_t at; bool on; } switches[] = {
         { "--plain", offsetof(struct move_options, lz4), false }, { "--lz4", offsetof(struct move_options, lz4), true },
@@ -97,8 +95,8 @@ enum hv_err move_options_words(int argc, char **argv, struct move_options *o, ch
         has_policy |= !strcmp(argv[i], "--policy");
         const char *expected = value(argv[i], i + 1 < argc ? argv[i + 1] : "", o);
         if (expected)
-            return bad(why, why_len, argv[i], expected);
+            return bad(why, argv[i], expected);
         i++;
     }
-    return has_policy && !o->live ? bad(why, why_len, "--policy", PAUSED_EXPECTED) : HV_OK;
+    return has_policy && !o->live ? bad(why, "--policy", PAUSED_EXPECTED) : HV_OK;
 }

@@ -16,6 +16,7 @@
 
 #include "kernel/config/config.h"
 #include "kernel/lib/json.h"
+#include "kernel/lib/why.h"
 #include "migrate/policy.h"
 
 #define MOVE_OPTIONS_USAGE \
@@ -34,7 +35,7 @@ struct move_options {
 void move_options_default(const struct config *c, struct move_options *o);
 /** Overwrite *o by what the fields of in, or the words of a command, say; fields of other names are not looked at, other words are a mistake.
  *  HV_E_INVAL: why says which one is wrong and what is expected. */
-HV_MUST_CHECK enum hv_err move_options_json(const struct json_in *in, struct move_options *o, char *why, size_t why_len);
-HV_MUST_CHECK enum hv_err move_options_words(int argc, char **argv, struct move_options *o, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err move_options_json(const struct json_in *in, struct move_options *o, struct why *why);
+HV_MUST_CHECK enum hv_err move_options_words(int argc, char **argv, struct move_options *o, struct why *why);
 
 #endif

@@ -38,20 +38,19 @@ static struct start *start_of(const struct vm *vm)
 
 /* ---- what others hear ---- */
 
-enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, char *why, size_t why_len)
+enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, struct why *why)
 {
     const struct vm *vm = vm_find(name);
     const char *to;
-    why[0] = 0;
     if (!vm)
         return migration_left(name, asker, START_LEFT_US, &to) ? MIG_F_LEFT : MIG_F_NONE;
     switch (vm_state(vm)) {
     case VM_RUNNING:
     case VM_PAUSED:
-        snprintf(why, why_len, "%s%s", vm_state_name(vm_state(vm)), migration_is_moving(name) ? ", moving" : "");
+        why_say(why, "%s%s", vm_state_name(vm_state(vm)), migration_is_moving(name) ? ", moving" : "");
         return MIG_F_HERE;
     case VM_INCOMING:
-        snprintf(why, why_len, "arriving");
+        why_say(why, "arriving");
         return MIG_F_ARRIVING;
     case VM_CRASHED:                    /* it will not run again */
     case VM_STOPPED:
@@ -60,12 +59,12 @@ enum mig_find start_find(const char *name, const char *asker, struct mig_id *tic
     struct start *s = start_of(vm);
     if (s->state == START_ASKING && s->rule.wanted) {
         *ticket = s->rule.ticket;
-        snprintf(why, why_len, "about to be started there");
+        why_say(why, "about to be started there");
         return MIG_F_WANTED;
     }
     if (!migration_left(name, asker, START_LEFT_US, &to))
         return MIG_F_NONE;
-    snprintf(why, why_len, "just moved to %s", to);
+    why_say(why, "just moved to %s", to);
     return MIG_F_LEFT;
 }
 
@@ -82,26 +81,22 @@ static enum hv_err finish(struct start *s, enum hv_err e)
 
 static enum hv_err start_now(struct vm *vm, struct start *s)
 {
-    enum hv_err e = vm_start(vm, s->text, sizeof(s->text));
+    enum hv_err e = vm_start(vm, WHY(s->text));
     if (!e)
         guest_console_begin(vm);
     return finish(s, e);
 }
 
-enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t why_len)
+enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
 {
     struct start *s = start_of(vm);
     enum hv_err e = HV_E_AGAIN;
     struct mig_id ticket;
-    if (!cpu_ops) {
-        snprintf(why, why_len, "no virtualization here: the log says why");
-        return HV_FAIL(HV_E_UNSUPP);
-    }
-    if (s->state == START_ASKING && how != START_FORCE) {
-        snprintf(why, why_len, "%s waits for its start already (%s); `vm start %s --force` starts it now, if you know that it runs nowhere else",
-                 vm->config.name, s->text, vm->config.name);
-        return HV_FAIL(HV_E_BUSY);
-    }
+    if (!cpu_ops)
+        return REFUSE(HV_E_UNSUPP, "no virtualization here: the log says why");
+    if (s->state == START_ASKING && how != START_FORCE)
+        return REFUSE(HV_E_BUSY, "%s waits for its start already (%s); `vm start %s --force` starts it now, if you "
+                      "know that it runs nowhere else", vm->config.name, s->text, vm->config.name);
     ask_end(s->ask);
     *s = (struct start){ .state = START_ASKING, .how = how, .since_us = clock_us() };
     if (!host_config->n_peers || how == START_FORCE || vm_state(vm) != VM_STOPPED) {
@@ -115,7 +110,7 @@ enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t w
             e = finish(s, HV_FAIL(HV_E_NOMEM));
         }
     }
-    snprintf(why, why_len, "%s", s->text);
+    why_say(why, "%s", s->text);
     return e;
 }
 
@@ -142,7 +137,8 @@ void start_all(void)
         struct vm *vm = vm_at(i);
         if (!vm || vm->config.autostart == AUTOSTART_NO)
             continue;
-        enum hv_err e = start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO, why, sizeof(why));
+        enum hv_err e = start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO,
+                                      WHY(why));
         if (e && e != HV_E_AGAIN)
             log_error("vm", "%s is not started: %s", vm->config.name, why);
     }

@@ -24,14 +24,14 @@ struct start_status {
 
 /** Start vm as soon as it is sure that no peer has it; see start_status().  Without peers, or by START_FORCE, at once.
  *  HV_OK: it runs; HV_E_AGAIN: the peers are being asked; anything else: it will not start, why says why. */
-HV_MUST_CHECK enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why);
 struct start_status start_status(const struct vm *vm);
 /** Give a request up that is still asking.  HV_E_NOENT: there is none. */
 HV_MUST_CHECK enum hv_err start_cancel(const struct vm *vm);
 /** Start what has autostart. */
 void start_all(void);
 /** What this host answers when `asker`, a peer, wants to start a guest of that name.  *ticket: with MIG_F_WANTED. */
-enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, char *why, size_t why_len);
+enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, struct why *why);
 /** One turn.  True: something was decided. */
 bool start_step(void);
 

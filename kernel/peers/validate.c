@@ -77,23 +77,20 @@ static struct question *question_new(const struct vm *vm)
     return q->ask ? q : NULL;
 }
 
-enum hv_err validate(const char *name, const char *to, struct validation *out, char *why, size_t why_len)
+enum hv_err validate(const char *name, const char *to, struct validation *out, struct why *why)
 {
     const struct vm *vm = vm_find(name);
     const struct peer_config *peer = config_peer(host_config, to);
-    if (!vm || !peer) {
-        snprintf(why, why_len, vm ? "no [peer %s] in godwit.conf" : "no guest is named \"%s\"", vm ? to : name);
-        return HV_FAIL(HV_E_NOENT);
-    }
+    if (!vm || !peer)
+        return REFUSE(HV_E_NOENT, vm ? "no [peer %s] in godwit.conf" : "no guest is named \"%s\"", vm ? to : name);
     if (refused_here(vm, out))
         return HV_OK;
     struct question *q = question_of(vm);
     if (!q)
         q = question_new(vm);
-    if (!q) {
-        snprintf(why, why_len, "%u guests are being asked for already, or there is no memory; ask again", QUESTIONS_MAX);
-        return HV_FAIL(HV_E_BUSY);
-    }
+    if (!q)
+        return REFUSE(HV_E_BUSY, "%u guests are being asked for already, or there is no memory; ask again",
+                      QUESTIONS_MAX);
     q->fetched_us = clock_us();
     const struct ask_reply *r = &q->ask->reply[peer - host_config->peers];
     out->known = r->state != ASK_WAITING;

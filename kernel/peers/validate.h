@@ -6,7 +6,7 @@
 #define GODWIT_KERNEL_PEERS_VALIDATE_H
 
 #include "kernel/config/config.h"
-#include "kernel/lib/err.h"
+#include "kernel/lib/why.h"
 
 struct validation {
     bool known;                         /* false: the peer is still being asked */
@@ -17,7 +17,7 @@ struct validation {
 
 /** The verdict on moving vm to the peer named to.  The first call asks; call again until out->known, or the question is dropped.  An answer is good for
  *  some seconds.  HV_E_NOENT: no such guest or peer; HV_E_BUSY: too many questions under way, ask again; with why. */
-HV_MUST_CHECK enum hv_err validate(const char *vm, const char *to, struct validation *out, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err validate(const char *vm, const char *to, struct validation *out, struct why *why);
 /** One turn.  True: something moved. */
 bool validate_step(void);
 

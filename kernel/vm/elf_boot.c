@@ -288,9 +288,8 @@ static void entry_regs(struct vcpu_regs *r, const struct elf *f)
     r->efer = 0;
 }
 
-enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, char *why_text, size_t why_len)
+enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, struct why *why)
 {
-    struct why why_val = { why_text, why_len }, *why = &why_val;
     struct elf f = { .file = b->kernel, .len = b->kernel_len };
     enum hv_err e = elf_parse(&f, vm, why);
     if (e) return e;

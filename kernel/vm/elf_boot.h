@@ -5,7 +5,7 @@
 #ifndef GODWIT_KERNEL_VM_ELF_BOOT_H
 #define GODWIT_KERNEL_VM_ELF_BOOT_H
 
-#include "kernel/lib/err.h"
+#include "kernel/lib/why.h"
 #include "kernel/core/vcpu.h"
 
 struct boot_image;
@@ -17,6 +17,7 @@ bool elf_boot_is_elf(const uint8_t *file, size_t len);
 /** Load b's kernel (ELF, 32 or 64 bits, with a PVH note or a Multiboot header; PVH is taken where it has both) and its modules into vm's memory, write
  *  what the protocol tells the kernel, memory map and ACPI tables, and set *out to vCPU 0's registers at the entry: 32-bit protected mode without paging.
  *  Errors and context as linux_boot_load(). */
-HV_MUST_CHECK enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out,
+                                        struct why *why);
 
 #endif

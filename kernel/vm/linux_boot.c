@@ -248,9 +248,8 @@ static enum hv_err write_all(struct vm *vm, const struct image *im, const struct
     return e;
 }
 
-enum hv_err linux_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, char *why_text, size_t why_len)
+enum hv_err linux_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, struct why *why)
 {
-    struct why why_val = { why_text, why_len }, *why = &why_val;
     struct image im;
     struct layout at;
     uint64_t initrd_len;

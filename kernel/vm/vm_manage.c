@@ -128,78 +128,76 @@ static enum hv_err build_parts(struct vm *vm)
 }
 
 /* Memory, tables, vCPUs (FROZEN, power-on state) and devices for vm->config. */
-static enum hv_err build(struct vm *vm, char *why, size_t why_len)
+static enum hv_err build(struct vm *vm, struct why *why)
 {
     uint64_t room = vm_memory_promisable();
-    if (vm->config.memory_bytes + vm->config.disk_bytes > room) {
-        snprintf(why, why_len, "%s needs %llu MiB, this host can promise %llu MiB: stop another guest or give the host more memory",
-                 vm->config.name, (unsigned long long)((vm->config.memory_bytes + vm->config.disk_bytes) / MIB), (unsigned long long)(room / MIB));
-        return HV_FAIL(HV_E_NOMEM);
-    }
+    if (vm->config.memory_bytes + vm->config.disk_bytes > room)
+        return REFUSE(HV_E_NOMEM, "%s needs %llu MiB, this host can promise %llu MiB: stop another guest or give the "
+                      "host more memory", vm->config.name,
+                      (unsigned long long)((vm->config.memory_bytes + vm->config.disk_bytes) / MIB),
+                      (unsigned long long)(room / MIB));
     atomic_store(&vm->power_request, VM_POWER_NONE);
     vm->crash_reason[0] = 0;
     vm->n_vcpus = 0;
     enum hv_err e = build_parts(vm);
-    if (e) {
-        snprintf(why, why_len, "%s could not be built: %s", vm->config.name, hv_err_text(e));
-        teardown(vm);
-    }
-    return e;
+    if (!e)
+        return HV_OK;
+    teardown(vm);
+    return REFUSE(e, "%s could not be built: %s", vm->config.name, hv_err_text(e));
 }
 
 /* ---- start, stop, pause, run ---- */
 
-/* A file of vm's as a module; false: why says that it is missing. */
-static bool file_find(const struct vm *vm, const char *name, const char *string, struct boot_module *out, struct why *why)
+/* A file of vm's as a module. */
+static enum hv_err file_find(const struct vm *vm, const char *name, const char *string, struct boot_module *out,
+                             struct why *why)
 {
     const struct boot_file *f = boot_file_find(files, name);
-    if (!f) {
-        snprintf(why->text, why->len, "%s: file \\godwit\\%s is not on this host's boot disk", vm->config.name, name);
-        return false;
-    }
+    if (!f)
+        return REFUSE(HV_E_NOENT, "%s: file \\godwit\\%s is not on this host's boot disk", vm->config.name, name);
     *out = (struct boot_module){ (const uint8_t *)(uintptr_t)f->base, f->len, string };
-    return true;
+    return HV_OK;
 }
 
-static bool files_find(const struct vm *vm, struct boot_image *b, struct why *why)
+static enum hv_err files_find(const struct vm *vm, struct boot_image *b, struct why *why)
 {
     const struct vm_config *c = &vm->config;
     struct boot_module kernel;
     char file[CONFIG_PATH_LEN];
     const char *string;
-    if (!file_find(vm, c->kernel, "", &kernel, why))
-        return false;
+    enum hv_err e = file_find(vm, c->kernel, "", &kernel, why);
+    if (e)
+        return e;
     *b = (struct boot_image){ .kernel = kernel.data, .kernel_len = kernel.len, .cmdline = c->cmdline };
-    if (c->initrd[0] && !file_find(vm, c->initrd, "", &b->module[b->n_modules++], why))
-        return false;
-    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));)
-        if (!file_find(vm, file, string, &b->module[b->n_modules++], why))
-            return false;
-    return true;
+    if (c->initrd[0])
+        e = file_find(vm, c->initrd, "", &b->module[b->n_modules++], why);
+    for (const char *m = NULL; !e && (m = config_module_next(c, m, file, &string));)
+        e = file_find(vm, file, string, &b->module[b->n_modules++], why);
+    return e;
 }
 
-static enum hv_err load_kernel(struct vm *vm, char *why, size_t why_len)
+static enum hv_err load_kernel(struct vm *vm, struct why *why)
 {
     static struct vcpu_regs regs;       /* large; service pCPU only */
     struct boot_image b;
-    if (!files_find(vm, &b, &(struct why){ why, why_len }))
-        return HV_FAIL(HV_E_NOENT);
+    enum hv_err e = files_find(vm, &b, why);
+    if (e)
+        return e;
     cpu_ops->regs_get(vm->vcpus[0], &regs);
-    enum hv_err e = (elf_boot_is_elf(b.kernel, b.kernel_len) ? elf_boot_load : linux_boot_load)(vm, &b, &regs, why, why_len);
+    e = (elf_boot_is_elf(b.kernel, b.kernel_len) ? elf_boot_load : linux_boot_load)(vm, &b, &regs, why);
     if (!e)
         cpu_ops->regs_set(vm->vcpus[0], &regs);
     return e;
 }
 
 /* A disk that starts from a file has the file's size, rounded up to a block. */
-static enum hv_err disk_find(struct vm *vm, const struct boot_file **out, char *why, size_t why_len)
+static enum hv_err disk_find(struct vm *vm, const struct boot_file **out, struct why *why)
 {
     struct vm_config *c = &vm->config;
     *out = c->disk_file[0] ? boot_file_find(files, c->disk_file) : NULL;
-    if (c->disk_file[0] && !*out) {
-        snprintf(why, why_len, "%s: file \\godwit\\%s, its disk, is not on this host's boot disk", c->name, c->disk_file);
-        return HV_FAIL(HV_E_NOENT);
-    }
+    if (c->disk_file[0] && !*out)
+        return REFUSE(HV_E_NOENT, "%s: file \\godwit\\%s, its disk, is not on this host's boot disk", c->name,
+                      c->disk_file);
     if (*out)
         c->disk_bytes = ALIGN_UP((*out)->len, BLOCK_SIZE);
     return HV_OK;
@@ -219,23 +217,22 @@ static enum hv_err disk_fill(struct vm *vm, const struct boot_file *f)
     return HV_OK;
 }
 
-enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
+enum hv_err vm_start(struct vm *vm, struct why *why)
 {
-    if (vm_state(vm) != VM_STOPPED) {
-        snprintf(why, why_len, "%s is %s; only a stopped guest can be started", vm->config.name, vm_state_name(vm_state(vm)));
-        return HV_FAIL(HV_E_BUSY);
-    }
+    if (vm_state(vm) != VM_STOPPED)
+        return REFUSE(HV_E_BUSY, "%s is %s; only a stopped guest can be started", vm->config.name,
+                      vm_state_name(vm_state(vm)));
     const struct boot_file *disk = NULL;
-    enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why, why_len);
+    enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why);
     if (!e)
-        e = disk_find(vm, &disk, why, why_len);
+        e = disk_find(vm, &disk, why);
     if (!e)
-        e = build(vm, why, why_len);
+        e = build(vm, why);
     if (e)
         return e;
     atomic_store(&vm->state, VM_PAUSED);
     random_bytes(vm->uuid, sizeof(vm->uuid));
-    e = load_kernel(vm, why, why_len);
+    e = load_kernel(vm, why);
     if (!e)
         e = disk_fill(vm, disk);
     if (!e)
@@ -307,17 +304,13 @@ static struct vm *slot_for(const char *name)
     return vm;
 }
 
-enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct vm **out, char *why, size_t why_len)
+enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct vm **out, struct why *why)
 {
     struct vm *vm = slot_for(offer->config.name);
-    if (!vm) {
-        snprintf(why, why_len, "this host knows %u guests already, which is its limit", VM_MAX);
-        return HV_FAIL(HV_E_NOMEM);
-    }
-    if (vm_state(vm) != VM_STOPPED) {
-        snprintf(why, why_len, "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
-        return HV_FAIL(HV_E_BUSY);
-    }
+    if (!vm)
+        return REFUSE(HV_E_NOMEM, "this host knows %u guests already, which is its limit", VM_MAX);
+    if (vm_state(vm) != VM_STOPPED)
+        return REFUSE(HV_E_BUSY, "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
     struct vm_config local = vm->config;
     enum hv_err e = vm_offer_adopt(vm, offer);
     if (local.name[0]) {                                /* defined here too: files, autostart, on-shutdown and pin are this host's own */
@@ -330,7 +323,7 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct 
         vm->config.pin = local.pin;
     }
     if (!e)
-        e = build(vm, why, why_len);
+        e = build(vm, why);
     if (e)
         return e;
     vm_disk_adopt(vm, disk);
@@ -362,7 +355,7 @@ static void vm_reset(struct vm *vm)
         return;
     }
     vm_stop(vm);
-    if (vm_start(vm, why, sizeof(why)) != HV_OK)
+    if (vm_start(vm, WHY(why)) != HV_OK)
         log_error("vm", "%s asked for a reset and cannot be started again: %s", vm->config.name, why);
     vm->quick_resets = quick;
 }

@@ -25,7 +25,7 @@ struct vm *vm_at(unsigned i);                   /* i < VM_MAX; NULL: empty slot 
 
 /** Build, load the kernel, run.  On an error nothing is left behind and why says cause and fix.
  *  HV_E_BUSY: not STOPPED; HV_E_NOENT: kernel, initrd or module file missing; HV_E_INVAL: damaged kernel; HV_E_NOMEM. */
-HV_MUST_CHECK enum hv_err vm_start(struct vm *vm, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err vm_start(struct vm *vm, struct why *why);
 /** Power it off at once and free everything.  No-op when STOPPED. */
 void vm_stop(struct vm *vm);
 
@@ -37,7 +37,8 @@ void vm_run(struct vm *vm);
 /** An empty VM for a guest that arrives, state INCOMING, as the offer describes it.  disk: on a server, open, the VM's from now on unless there is
  *  an error; NULL: it has none.  HV_E_BUSY: a VM of that name is not STOPPED here;
  *  HV_E_NOMEM with why. */
-HV_MUST_CHECK enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct vm **out, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct vm **out,
+                                     struct why *why);
 
 /** Every reason in the table of VMs against that arrival: a guest of that name that is not STOPPED, no slot. */
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx);

@@ -184,9 +184,8 @@ static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, unsigned bits, s
     return r->bad || rd_left(r) ? REFUSE(HV_E_PROTO, "the offer is cut off or has bytes behind its end") : HV_OK;
 }
 
-enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, char *why_text, size_t why_len)
+enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, struct why *why)
 {
-    struct why why_val = { why_text, why_len }, *why = &why_val;
     struct rd r = rd_init(buf, len);
     memset(o, 0, sizeof *o);
     o->config.pin = -1;

@@ -567,9 +567,8 @@ static enum hv_err sections_load(struct vm *vm, struct rd in, bool apply, struct
     return HV_OK;
 }
 
-enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, char *why_text, size_t why_len)
+enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, struct why *why)
 {
-    struct why why_val = { why_text, why_len }, *why = &why_val;
     struct rd in = rd_init(buf, len);
     uint32_t magic = rd_u32(&in);
     uint16_t format = rd_u16(&in), zero = rd_u16(&in);

@@ -16,7 +16,7 @@
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/cpuid.h"
 #include "kernel/core/disk.h"
-#include "kernel/lib/err.h"
+#include "kernel/lib/why.h"
 
 #define VM_STATE_FORMAT 2
 #define VM_STATE_MAX    (256 * 1024u)
@@ -58,7 +58,7 @@ HV_MUST_CHECK enum hv_err vm_state_save(struct vm *vm, uint8_t *buf, size_t cap,
 /** Take over a state made by vm_state_save on a host whose offer was accepted.  Everything is checked before anything is applied.
  *  HV_E_VERSION: a section or version that we do not know; HV_E_PROTO: malformed or illegal values; why says which.  vm was created by
  *  vm_offer_adopt + devices_create, all its vCPUs FROZEN and unloaded.  Also sets vm->tsc_offset, tells it to the vendor, and rewrites the clock pages. */
-HV_MUST_CHECK enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, struct why *why);
 
 struct vm_offer {                       /* what a source says of a VM before it moves it; every field was checked for form by vm_offer_parse */
     unsigned format;
@@ -75,7 +75,7 @@ struct vm_offer {                       /* what a source says of a VM before it 
 /** Describe a running VM.  Any time after devices_create.  HV_E_RANGE: cap too small (VM_OFFER_MAX always does). */
 HV_MUST_CHECK enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len);
 /** HV_E_VERSION, HV_E_PROTO: not an offer of a format that we know; why says what is wrong. */
-HV_MUST_CHECK enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *out, char *why, size_t why_len);
+HV_MUST_CHECK enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *out, struct why *why);
 /** Could this host run it?  Adds every reason why not (each one sentence with cause and fix); returns their number.  free_bytes: host memory that may
  *  be used for it.  Does not look at names in use or policy: that is the caller's. */
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx);

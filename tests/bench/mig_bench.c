@@ -49,8 +49,12 @@ static const struct mig_src_ops src = { n_pages, page, log_start, harvest, log_s
 static bool admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes) { (void)c, (void)o, (void)r, (void)notes; return true; }
 static void *page_for_write(void *c, uint64_t gfn) { return ((struct image *)c)->mem + gfn * 4096; }
 static bool present(void *c, uint64_t gfn) { (void)c, (void)gfn; return true; }
-static enum hv_err load(void *c, const void *b, size_t l, uint64_t age_us, char *w, size_t n) { (void)c, (void)b, (void)l, (void)w, (void)n; return HV_OK; }
-static enum hv_err ready(void *c, char *w, size_t n) { (void)c, (void)w, (void)n; return HV_OK; }
+static enum hv_err load(void *c, const void *b, size_t l, uint64_t age_us, struct why *w)
+{
+    (void)c, (void)b, (void)l, (void)age_us, (void)w;
+    return HV_OK;
+}
+static enum hv_err ready(void *c, struct why *w) { (void)c, (void)w; return HV_OK; }
 static void run(void *c) { ((struct image *)c)->running = true; }
 static void drop(void *c) { (void)c; }
 static const struct mig_dst_ops dst = {

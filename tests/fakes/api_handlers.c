@@ -35,7 +35,7 @@ void api_migration_start(struct api_call *c)
     struct move_options o = { .live = true, .downtime_limit_ms = 300 };
     if (!api_need_str(c, "vm", vm, sizeof(vm)))
         return;
-    if (move_options_json(&c->in, &o, why, sizeof(why)) != HV_OK) {
+    if (move_options_json(&c->in, &o, WHY(why)) != HV_OK) {
         api_fail(c, HV_E_INVAL, 0, "%s", why);
         return;
     }

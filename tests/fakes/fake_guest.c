@@ -234,23 +234,20 @@ static void *dst_page(void *c, uint64_t gfn)
     return backed(g, gfn);
 }
 static bool dst_present(void *c, uint64_t gfn) { return ((struct fake_guest *)c)->page[gfn] != NULL; }
-static enum hv_err dst_load(void *c, const void *buf, size_t len, uint64_t age_us, char *why, size_t cap)
+static enum hv_err dst_load(void *c, const void *buf, size_t len, uint64_t age_us, struct why *why)
 {
     struct fake_guest *g = c;
-    if (g->fail_load || len > sizeof g->state) {
-        snprintf(why, cap, "register 7 is out of range");
-        return HV_E_RANGE;
-    }
+    if (g->fail_load || len > sizeof g->state) return REFUSE(HV_E_RANGE, "register 7 is out of range");
     memcpy(g->state, buf, len);
     g->state_len = len;
     g->age_us = age_us;
     if (g->clock) g->loaded_at = *g->clock;
     return HV_OK;
 }
-static enum hv_err dst_ready(void *c, char *why, size_t cap)
+static enum hv_err dst_ready(void *c, struct why *why)
 {
     struct fake_guest *g = c;
-    (void)why, (void)cap;
+    (void)why;
     return g->fail_ready ? HV_E_NOMEM : HV_OK;
 }
 static void dst_run(void *c) { ((struct fake_guest *)c)->running = true; }
@@ -269,11 +266,11 @@ static void dst_drop(void *c)
     g->present = 0;
 }
 
-static enum mig_find dst_find(void *c, const char *name, struct mig_id *ticket, char *why, size_t cap)
+static enum mig_find dst_find(void *c, const char *name, struct mig_id *ticket, struct why *why)
 {
     struct fake_guest *g = c;
     ticket->b[0] = g->found == MIG_F_WANTED ? 77 : 0;
-    snprintf(why, cap, "%s\x1b", name);
+    why_say(why, "%s\x1b", name);
     return g->found;
 }
 static uint64_t dst_probe(void *c, const struct mig_offer *o, struct mig_reasons *r)

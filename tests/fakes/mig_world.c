@@ -149,11 +149,11 @@ static bool b_admit(void *ctx, const struct mig_offer *o, struct mig_reasons *r,
 }
 static void *b_page(void *ctx, uint64_t gfn) { return fake_dst_ops.page_for_write(&((struct conn *)ctx)->g, gfn); }
 static bool b_present(void *ctx, uint64_t gfn) { return fake_dst_ops.page_is_present(&((struct conn *)ctx)->g, gfn); }
-static enum hv_err b_load(void *ctx, const void *buf, size_t len, uint64_t age_us, char *why, size_t cap)
+static enum hv_err b_load(void *ctx, const void *buf, size_t len, uint64_t age_us, struct why *why)
 {
-    return fake_dst_ops.state_load(&((struct conn *)ctx)->g, buf, len, age_us, why, cap);
+    return fake_dst_ops.state_load(&((struct conn *)ctx)->g, buf, len, age_us, why);
 }
-static enum hv_err b_ready(void *ctx, char *why, size_t cap) { return fake_dst_ops.ready(&((struct conn *)ctx)->g, why, cap); }
+static enum hv_err b_ready(void *ctx, struct why *why) { return fake_dst_ops.ready(&((struct conn *)ctx)->g, why); }
 static void b_drop(void *ctx)
 {
     struct conn *c = ctx;
@@ -173,9 +173,9 @@ static void b_run(void *ctx)
     check(w);
 }
 static void b_frame(void *ctx, const uint8_t *frame, size_t len) { fake_dst_ops.frame(&((struct conn *)ctx)->w->b, frame, len); }
-static enum mig_find b_find(void *ctx, const char *name, struct mig_id *ticket, char *why, size_t cap)
+static enum mig_find b_find(void *ctx, const char *name, struct mig_id *ticket, struct why *why)
 {
-    return fake_dst_ops.find(&((struct conn *)ctx)->g, name, ticket, why, cap);
+    return fake_dst_ops.find(&((struct conn *)ctx)->g, name, ticket, why);
 }
 static uint64_t b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons *r) { return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r); }
 static const struct mig_dst_ops b_ops = { b_admit, b_page, b_present, b_load, b_ready, b_run, b_frame, b_drop, b_find, b_probe };

@@ -271,12 +271,12 @@ unsigned vmx_enter(uint64_t *gpr, bool launched)
         fake_put(VMCS_INSN_ERROR, launched ? 5 : 4);
         return 2;
     }
-    if (!vmx_check_controls(&vmx_caps, fake_check_why, sizeof(fake_check_why))) {
+    if (!vmx_check_controls(&vmx_caps, WHY(fake_check_why))) {
         fake_put(VMCS_INSN_ERROR, 7);
         return 2;
     }
     fake_put(VMCS_EXIT_QUALIFICATION, 0);
-    if (!vmx_check_guest(&vmx_caps, fake_check_why, sizeof(fake_check_why))) {
+    if (!vmx_check_guest(&vmx_caps, WHY(fake_check_why))) {
         fake_put(VMCS_EXIT_REASON, VMX_EXIT_BAD_GUEST_STATE | EXIT_REASON_ENTRY_FAILED);
         return 0;
     }

@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (data[0] & 1) marks_put(image, len);
     struct boot_image b = { .kernel = image, .kernel_len = len, .cmdline = "console=ttyS0", .n_modules = 1 + (data[0] >> 1 & 7) };
     for (unsigned i = 0; i < b.n_modules; i++) b.module[i] = (struct boot_module){ initrd, data[2] * 1024u + i, "" };
-    enum hv_err e = (elf_boot_is_elf(image, len) ? elf_boot_load : linux_boot_load)(&m.vm, &b, &regs, why, sizeof why);
+    enum hv_err e = (elf_boot_is_elf(image, len) ? elf_boot_load : linux_boot_load)(&m.vm, &b, &regs, WHY(why));
     if (e) CHECK(why[0]);
     else CHECK(regs.rip >= MIB && regs.rip < m.vm.mem.low_bytes);
     free(image);

@@ -99,7 +99,7 @@ static void move(void)
     size_t len, len2;
     char why[200];
     CHECK(vm_state_save(&m.vm, state, sizeof state, &len) == HV_OK);
-    CHECK(vm_state_load(&m.vm, state, len, why, sizeof why) == HV_OK);
+    CHECK(vm_state_load(&m.vm, state, len, WHY(why)) == HV_OK);
     CHECK(vm_state_save(&m.vm, again, sizeof again, &len2) == HV_OK && len == len2 && !memcmp(state, again, len));
     vdev_net_arrived(&m.vm);
     vdev_blk_hold(&m.vm, false);

@@ -82,7 +82,7 @@ static void try_offer(const uint8_t *p, size_t len)
 {
     static struct vm_offer o;
     char why[200] = "";
-    if (vm_offer_parse(p, len, &o, why, sizeof why) != HV_OK) { CHECK(why[0]); return; }
+    if (vm_offer_parse(p, len, &o, WHY(why)) != HV_OK) { CHECK(why[0]); return; }
     (void)vm_offer_check(&o, GIB, ignore, NULL);
     CHECK(memchr(o.config.name, 0, sizeof o.config.name) && memchr(o.config.cmdline, 0, sizeof o.config.cmdline));
     CHECK(o.config.n_cpus >= 1 && o.config.n_cpus <= VM_MAX_VCPUS);
@@ -101,13 +101,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(exact, buf, len);
     if (data[0] & 2) {
         try_offer(exact, len);
-    } else if (vm_state_load(&m.vm, exact, len, why, sizeof why) != HV_OK) {
+    } else if (vm_state_load(&m.vm, exact, len, WHY(why)) != HV_OK) {
         CHECK(why[0]);
         CHECK(vm_state_save(&m.vm, buf, sizeof buf, &again) == HV_OK);
         CHECK(again == state_len && !memcmp(buf, good_state, again));   /* refused: nothing changed */
     } else {
         CHECK(vm_state_save(&m.vm, buf, sizeof buf, &again) == HV_OK);
-        CHECK(vm_state_load(&m.vm, buf, again, why, sizeof why) == HV_OK);
+        CHECK(vm_state_load(&m.vm, buf, again, WHY(why)) == HV_OK);
         use();
     }
     free(exact);

@@ -436,7 +436,7 @@ static enum hv_err pool_of(unsigned self, unsigned n, const unsigned *peers)
     now = cpus[self];
     cpu_pool_load(&conf, read_now, file, strlen(file));
     why[0] = 0;
-    return cpu_baseline_check(&vm, read_now, why, sizeof why);
+    return cpu_baseline_check(&vm, read_now, WHY(why));
 }
 
 static void test_unknown_baseline(void **state)
@@ -445,7 +445,7 @@ static void test_unknown_baseline(void **state)
     struct vm_config odd = vm;
     now = cpus[0];
     strcpy(odd.cpu, "x86-64-v9");
-    assert_int_not_equal(cpu_baseline_check(&odd, read_now, why, sizeof why), HV_OK);
+    assert_int_not_equal(cpu_baseline_check(&odd, read_now, WHY(why)), HV_OK);
     assert_string_equal(why, "web: cpu = x86-64-v9 is no baseline that this host knows");
 }
 
@@ -512,12 +512,12 @@ static void test_pool_mistakes(void **state)
     assert_int_equal(pool_of(SKYLAKE, 1, sandy), HV_E_UNSUPP);
     assert_non_null(strstr(why, "has not all lines of peer sandy"));
     cpu_pool_load(&conf, read_now, NULL, 0);
-    assert_int_equal(cpu_baseline_check(&vm, read_now, why, sizeof why), HV_E_UNSUPP);
+    assert_int_equal(cpu_baseline_check(&vm, read_now, WHY(why)), HV_E_UNSUPP);
     assert_non_null(strstr(why, "there is no \\godwit\\p.txt"));
     struct vm_config v4 = vm;
     strcpy(v4.cpu, "x86-64-v4");
     now = cpus[HASWELL];
-    assert_int_equal(cpu_baseline_check(&v4, read_now, why, sizeof why), HV_E_UNSUPP);
+    assert_int_equal(cpu_baseline_check(&v4, read_now, WHY(why)), HV_E_UNSUPP);
     assert_string_equal(why, "web: cpu = x86-64-v4: this host lacks avx512f, avx512dq, avx512cd, avx512bw, avx512vl, XSAVE component 5 (AVX-512 opmask), "
                         "XSAVE component 6 (AVX-512 ZMM_Hi256), XSAVE component 7 (AVX-512 Hi16_ZMM)");
 }

@@ -60,7 +60,7 @@ static enum hv_err load(size_t len, unsigned n_modules)
     struct boot_image b = { malloc(len ? len : 1), len, "a b=c", { { first, sizeof first, "" }, { second, sizeof second, "x=1  y" } }, n_modules };
     memcpy((void *)(uintptr_t)b.kernel, image, len);    /* ASan sees reads beyond the file */
     why[0] = 0;
-    enum hv_err e = elf_boot_load(&m.vm, &b, &regs, why, sizeof why);
+    enum hv_err e = elf_boot_load(&m.vm, &b, &regs, WHY(why));
     free((void *)(uintptr_t)b.kernel);
     return e;
 }
@@ -199,7 +199,7 @@ static void test_long_command_line(void **state)
     image_make(true, true, false);
     memset(line, 'x', sizeof line - 1);
     struct boot_image b = { .kernel = image, .kernel_len = sizeof image, .cmdline = line };
-    assert_int_equal(elf_boot_load(&m.vm, &b, &regs, why, sizeof why), HV_E_INVAL);
+    assert_int_equal(elf_boot_load(&m.vm, &b, &regs, WHY(why)), HV_E_INVAL);
     assert_non_null(strstr(why, "the command line has 8191 characters, at most"));
 }
 

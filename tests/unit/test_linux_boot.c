@@ -54,7 +54,7 @@ static enum hv_err load(size_t len)
     struct boot_image b = { malloc(len ? len : 1), len, "console=ttyS0", { same, same, last }, 1 + n_more };
     memcpy((void *)(uintptr_t)b.kernel, image, len);    /* ASan sees reads beyond the file */
     why[0] = 0;
-    enum hv_err e = linux_boot_load(&m.vm, &b, &regs, why, sizeof why);
+    enum hv_err e = linux_boot_load(&m.vm, &b, &regs, WHY(why));
     free((void *)(uintptr_t)b.kernel);
     return e;
 }
@@ -195,9 +195,9 @@ static void test_real_kernel(void **state)
     machine_fini(&m);
     machine_init(&m, 1, 128 * MIB);
     struct boot_image b = { .kernel = file, .kernel_len = (size_t)len, .cmdline = "" };
-    assert_int_equal(linux_boot_load(&m.vm, &b, &regs, why, sizeof why), HV_OK);
+    assert_int_equal(linux_boot_load(&m.vm, &b, &regs, WHY(why)), HV_OK);
     b.kernel_len /= 2;
-    assert_int_equal(linux_boot_load(&m.vm, &b, &regs, why, sizeof why), HV_E_INVAL);
+    assert_int_equal(linux_boot_load(&m.vm, &b, &regs, WHY(why)), HV_E_INVAL);
     free(file);
 }
 

@@ -21,7 +21,7 @@ static enum hv_err words(const char *text)
     snprintf(copy, sizeof copy, "%s", text);
     for (char *w = strtok(copy, " "); w; w = strtok(NULL, " ")) argv[argc++] = w;
     got = BASE;
-    return move_options_words(argc, argv, &got, why, sizeof why);
+    return move_options_words(argc, argv, &got, WHY(why));
 }
 
 static enum hv_err json(const char *text)
@@ -30,7 +30,7 @@ static enum hv_err json(const char *text)
     const char *reason;
     assert_int_equal(json_parse(&in, text, strlen(text), &reason), HV_OK);
     got = BASE;
-    return move_options_json(&in, &got, why, sizeof why);
+    return move_options_json(&in, &got, WHY(why));
 }
 
 static void check(bool lz4, bool live, enum mig_if_stuck if_stuck, unsigned prefix_len, unsigned limit, unsigned downtime, bool verify)

@@ -38,13 +38,19 @@ const char *vm_state_name(enum vm_state s) { (void)s; fail(); return ""; }
 const struct peer_config *config_peer(const struct config *c, const char *name) { (void)c, (void)name; fail(); return NULL; }
 enum hv_err migration_cancel(const char *guest, const char *reason) { (void)guest, (void)reason; fail(); return HV_OK; }
 enum hv_err migration_turn_away(const struct vm *vm, const char *reason) { (void)vm, (void)reason; fail(); return HV_OK; }
-enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o, const struct job **out, char *why, size_t len)
+enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
+                              const struct job **out, struct why *why)
 {
-    (void)vm, (void)peer, (void)o, (void)out, (void)why, (void)len;
+    (void)vm, (void)peer, (void)o, (void)out, (void)why;
     fail();
     return HV_OK;
 }
-enum hv_err start_request(struct vm *vm, enum start_how how, char *why, size_t len) { (void)vm, (void)how, (void)why, (void)len; fail(); return HV_OK; }
+enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
+{
+    (void)vm, (void)how, (void)why;
+    fail();
+    return HV_OK;
+}
 enum hv_err start_cancel(const struct vm *vm) { (void)vm; fail(); return HV_OK; }
 
 /* ---- checks ---- */
@@ -70,7 +76,7 @@ static void test_asks_first(void **s)
     (void)s;
     begin("no answer to QUERY for 10 s");
     for (int here = 0; here < 2; here++) {
-        assert_int_equal(operate_resolve("web", here, false, said, sizeof(said)), HV_E_AGAIN);
+        assert_int_equal(operate_resolve("web", here, false, WHY(said)), HV_E_AGAIN);
         assert_non_null(strstr(said, "web was committed to b, and it is not known what became of it: no answer to QUERY for 10 s."));
         assert_non_null(strstr(said, "a second copy run"));
         assert_non_null(strstr(said, "loses it"));
@@ -84,7 +90,7 @@ static void test_does_it_when_sure(void **s)
     (void)s;
     for (int here = 0; here < 2; here++) {
         begin("the link was lost after COMMIT: reset");
-        assert_int_equal(operate_resolve("web", here, true, said, sizeof(said)), HV_OK);
+        assert_int_equal(operate_resolve("web", here, true, WHY(said)), HV_OK);
         assert_int_equal(n_resolved, 1);
         assert_int_equal(resolved_here, here);
         assert_string_equal(said, here ? "web: resumed here" : "web: forgotten here");
@@ -97,9 +103,9 @@ static void test_not_in_doubt(void **s)
     (void)s;
     for (int sure = 0; sure < 2; sure++) {
         begin(NULL);
-        assert_int_equal(operate_resolve("web", true, sure, said, sizeof(said)), HV_E_NOENT);
+        assert_int_equal(operate_resolve("web", true, sure, WHY(said)), HV_E_NOENT);
         assert_string_equal(said, "no move of web is in doubt");
-        assert_int_equal(operate_resolve("nobody", true, sure, said, sizeof(said)), HV_E_NOENT);
+        assert_int_equal(operate_resolve("nobody", true, sure, WHY(said)), HV_E_NOENT);
         assert_int_equal(n_resolved, 0);
     }
 }
@@ -113,7 +119,7 @@ static void test_long_reason(void **s)
     reason[sizeof(reason) - 1] = 0;
     begin(reason);
     memset(jobs[1].peer, 'p', CONFIG_NAME_LEN - 1);
-    assert_int_equal(operate_resolve("web", true, false, said, sizeof(said)), HV_E_AGAIN);
+    assert_int_equal(operate_resolve("web", true, false, WHY(said)), HV_E_AGAIN);
     assert_string_equal(said + strlen(said) - 21, "say that you are sure");
 }
 

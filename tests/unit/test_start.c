@@ -41,9 +41,9 @@ bool migration_left(const char *name, const char *asker, uint64_t within_us, con
 const char *vm_state_name(enum vm_state s) { return s == VM_RUNNING ? "running" : s == VM_INCOMING ? "incoming" : "other"; }
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &guest; }
 struct vm *vm_at(unsigned i) { return i ? NULL : &guest; }
-enum hv_err vm_start(struct vm *vm, char *why, size_t why_len)
+enum hv_err vm_start(struct vm *vm, struct why *why)
 {
-    why[0] = why_len ? 0 : why[0];
+    (void)why;
     n_started++;
     atomic_store(&vm->state, VM_RUNNING);
     return HV_OK;
@@ -106,10 +106,10 @@ static void says(enum start_state state, enum hv_err err, const char *text)
 static void test_nobody_has_it(void **s)
 {
     (void)s;
-    assert_int_equal(start_request(&guest, START_COMMAND, why, sizeof why), HV_E_AGAIN);
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_AGAIN);
     start_step();
     says(START_ASKING, 0, "b cannot be asked: no answer yet");
-    assert_int_equal(start_request(&guest, START_COMMAND, why, sizeof why), HV_E_BUSY);
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_BUSY);
     assert_non_null(strstr(why, "web waits for its start already (b cannot be asked: no answer yet); `vm start web --force`"));
     answer(ASK_ANSWERED, MIG_F_NONE, "", 8000);
     says(START_STARTED, 0, "");
@@ -119,7 +119,7 @@ static void test_nobody_has_it(void **s)
 static void test_a_peer_has_it(void **s)
 {
     (void)s;
-    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_AGAIN);
+    assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_AGAIN);
     answer(ASK_ANSWERED, MIG_F_ARRIVING, "arriving", 1000);
     says(START_ASKING, 0, "at b it is arriving");
     answer(ASK_ANSWERED, MIG_F_HERE, "running", 5000);
@@ -130,10 +130,10 @@ static void test_a_peer_has_it(void **s)
 static void test_a_peer_is_silent(void **s)
 {
     (void)s;
-    assert_int_equal(start_request(&guest, START_COMMAND, why, sizeof why), HV_E_AGAIN);
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_AGAIN);
     answer(ASK_FAILED, MIG_F_NONE, "no route", 12000);
     says(START_FAILED, HV_E_TIMEOUT, "it is not sure that web runs nowhere else: b cannot be asked: no route. If you know that it does not, `vm start web --force`");
-    assert_int_equal(start_request(&guest, START_AUTO_ALWAYS, why, sizeof why), HV_E_AGAIN);
+    assert_int_equal(start_request(&guest, START_AUTO_ALWAYS, WHY(why)), HV_E_AGAIN);
     answer(ASK_FAILED, MIG_F_NONE, "no route", 12000);
     says(START_STARTED, 0, "");
 }
@@ -141,22 +141,22 @@ static void test_a_peer_is_silent(void **s)
 static void test_overtaken_and_given_up(void **s)
 {
     (void)s;
-    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_AGAIN);
+    assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_AGAIN);
     atomic_store(&guest.state, VM_INCOMING);
     start_step();
     says(START_FAILED, HV_E_BUSY, "web is incoming here now");
     atomic_store(&guest.state, VM_STOPPED);
-    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_AGAIN);
+    assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_AGAIN);
     assert_int_equal(start_cancel(&guest), HV_OK);
     says(START_FAILED, HV_E_CANCEL, "given up while the peers were asked");
     no_memory = true;
-    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_NOMEM);
+    assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_NOMEM);
     assert_non_null(strstr(why, "no memory on this host to ask its peers"));
     cpu_ops = NULL;
-    assert_int_equal(start_request(&guest, START_FORCE, why, sizeof why), HV_E_UNSUPP);
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_E_UNSUPP);
     assert_string_equal(why, "no virtualization here: the log says why");
     cpu_ops = &some_cpu;
-    assert_int_equal(start_request(&guest, START_FORCE, why, sizeof why), HV_OK);
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_OK);
     assert_int_equal(n_started, 1);
 }
 
@@ -164,21 +164,21 @@ static void test_what_others_hear(void **s)
 {
     (void)s;
     struct mig_id ticket;
-    assert_int_equal(start_find("nobody", "b", &ticket, why, sizeof why), MIG_F_NONE);
-    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_NONE);
-    assert_int_equal(start_request(&guest, START_AUTO, why, sizeof why), HV_E_AGAIN);
+    assert_int_equal(start_find("nobody", "b", &ticket, WHY(why)), MIG_F_NONE);
+    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_NONE);
+    assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_AGAIN);
     start_step();
-    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_WANTED);
+    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_WANTED);
     assert_string_equal(why, "about to be started there");
     assert_int_equal(start_cancel(&guest), HV_OK);
     left = true;
-    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_LEFT);
+    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_LEFT);
     assert_string_equal(why, "just moved to c");
     atomic_store(&guest.state, VM_RUNNING);
-    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_HERE);
+    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_HERE);
     assert_string_equal(why, "running");
     atomic_store(&guest.state, VM_INCOMING);
-    assert_int_equal(start_find("web", "b", &ticket, why, sizeof why), MIG_F_ARRIVING);
+    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_ARRIVING);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)

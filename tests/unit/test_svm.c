@@ -122,7 +122,7 @@ static void test_power_on_state(void **state)
     assert_int_equal(b->save.efer, EFER_SVME);
     char why[160];
     assert_int_equal(run(SVM_EXIT_INTR, 0, 0), VCPU_EXIT_INTR);
-    if (!svm_vmcb_check(b, 48, 4, why, sizeof(why)))
+    if (!svm_vmcb_check(b, 48, 4, WHY(why)))
         fail_msg("%s", why);
 }
 
@@ -577,10 +577,10 @@ static void test_vmcb_check(void **state)
     good = *b;
     good.save.efer = EFER_SVME | 0x501, good.save.cr0 = 0x80050033, good.save.cr4 = 0x6f0, good.save.cs.attr = 0xa9b, good.save.cr3 = 0x1000;
     good.ctl.iopm_pa = 0x10000, good.ctl.msrpm_pa = 0x20000, good.ctl.n_cr3 = 0x30000;
-    if (!svm_vmcb_check(&good, 40, 16, why, sizeof(why)))
+    if (!svm_vmcb_check(&good, 40, 16, WHY(why)))
         fail_msg("%s", why);
 #define BREAK(change, names) do { struct vmcb bad = good; bad.change;                                    \
-    assert_false(svm_vmcb_check(&bad, 40, 16, why, sizeof(why)));                                           \
+    assert_false(svm_vmcb_check(&bad, 40, 16, WHY(why)));                                           \
     if (strncmp(why, names, strlen(names))) fail_msg("%s broken, but: %s", #change, why); } while (0)
     BREAK(ctl.icept4 &= ~ICEPT4_VMRUN, "intercept");
     BREAK(ctl.asid = 0, "ASID");

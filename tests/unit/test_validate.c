@@ -58,7 +58,7 @@ static enum hv_err ask_for(unsigned guest, const char *to)
 {
     char name[8];
     snprintf(name, sizeof name, "g%u", guest);
-    return validate(name, to, &v, why, sizeof why);
+    return validate(name, to, &v, WHY(why));
 }
 
 /* Both peers answer all that is open: b takes the guest, c does not. */
@@ -134,7 +134,7 @@ static void test_refused_here(void **s)
     (void)s;
     assert_int_equal(ask_for(3, "nobody"), HV_E_NOENT);
     assert_non_null(strstr(why, "no [peer nobody]"));
-    assert_int_equal(validate("x", "b", &v, why, sizeof why), HV_E_NOENT);
+    assert_int_equal(validate("x", "b", &v, WHY(why)), HV_E_NOENT);
     assert_non_null(strstr(why, "no guest is named"));
     atomic_store(&guests[1].state, VM_PAUSED);
     assert_int_equal(ask_for(1, "b"), HV_OK);
@@ -157,10 +157,10 @@ static void test_choice(void **s)
     const struct peer_config *peer;
     host_config = &conf;
     assert_int_equal(choose_begin(&c, &guests[0]), HV_OK);
-    assert_int_equal(choose_step(&c, &peer, why, sizeof why), CHOOSE_WAIT);
+    assert_int_equal(choose_step(&c, &peer, WHY(why)), CHOOSE_WAIT);
     open_asks[0]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 77 * MIB };
     open_asks[0]->reply[1] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 99 * MIB };
-    assert_int_equal(choose_step(&c, &peer, why, sizeof why), CHOOSE_DONE);
+    assert_int_equal(choose_step(&c, &peer, WHY(why)), CHOOSE_DONE);
     assert_ptr_equal(peer, &conf.peers[1]);
     assert_string_equal(why, "it can give 99 MiB, the most of 2 peer(s) that can take the guest");
 
@@ -168,7 +168,7 @@ static void test_choice(void **s)
     assert_int_equal(choose_begin(&c, &guests[0]), HV_OK);
     open_asks[1]->reply[0] = (struct ask_reply){ .state = ASK_FAILED, .text = "no answer from it" };
     now += 16000000;
-    assert_int_equal(choose_step(&c, &peer, why, sizeof why), CHOOSE_NONE);
+    assert_int_equal(choose_step(&c, &peer, WHY(why)), CHOOSE_NONE);
     assert_string_equal(c.reasons, "c: nothing heard | b: cannot be asked: no answer from it");
 
     c = (struct choice){ .ask = NULL };

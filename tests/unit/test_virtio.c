@@ -406,7 +406,7 @@ static void test_state_moves(void **state)
     assert_int_equal(vm_state_save(&m.vm, buf, sizeof buf, &len), HV_OK);
     make(&b);
     memcpy(b.ram, m.ram, RAM + DISK);
-    assert_int_equal(vm_state_load(&b.vm, buf, len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, buf, len, WHY(why)), HV_OK);
     assert_int_equal(vm_state_save(&b.vm, again, sizeof again, &len2), HV_OK);
     assert_int_equal(len, len2);
     assert_memory_equal(buf, again, len);
@@ -424,7 +424,7 @@ static void test_state_moves(void **state)
     b.vm.config.nic = false;
     devices_destroy(&b.vm);
     assert_int_equal(devices_create(&b.vm), HV_OK);
-    assert_int_equal(vm_state_load(&b.vm, buf, len, why, sizeof why), HV_E_PROTO);      /* another set of devices */
+    assert_int_equal(vm_state_load(&b.vm, buf, len, WHY(why)), HV_E_PROTO);      /* another set of devices */
     machine_fini(&b);
 }
 

@@ -92,7 +92,7 @@ static void test_round_trip(void **unused)
     (void)unused;
     begin(2);
     size_t len;
-    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(vm_state_save(&b.vm, again, sizeof again, &len), HV_OK);
     assert_int_equal(len, state_len);
     assert_memory_equal(state, again, len);
@@ -133,7 +133,7 @@ static void test_other_frequency(void **unused)
     uint64_t tsc = vm_guest_tsc(&a.vm), ns = guest_clock_ns(&a.vm), base_tsc;
     fake_tsc = 10;
     clock_tsc_hz = 2000000000;
-    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(guest_clock_ns(&b.vm), ns);
     assert_int_equal(page_ns(&b, &base_tsc), ns);       /* rewritten */
     assert_int_equal(base_tsc, tsc);
@@ -152,7 +152,7 @@ static void scaled(unsigned frac, uint64_t max, uint64_t host_hz)
     uint64_t tsc = vm_guest_tsc(&a.vm), ns = guest_clock_ns(&a.vm), base_tsc, val;
     fake_tsc = 987654321, clock_tsc_hz = host_hz;
     memcpy(b.ram, a.ram, RAM);
-    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(vm_guest_tsc(&b.vm), tsc);
     assert_int_equal(guest_clock_ns(&b.vm), ns);
     assert_int_equal(b.vm.devices->time.tick_hz, 3000000000);
@@ -204,7 +204,7 @@ static void test_promised_rate_comes_back(void **unused)
     begin(1);
     clock_tsc_hz = 2000000000;
     assert_int_equal(guest_tsc_fit(3000000000), TSC_CHANGES);
-    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     fake_tsc += 2000000000;
     uint64_t ns = guest_clock_ns(&b.vm), tsc = vm_guest_tsc(&b.vm);
     assert_int_equal(vm_state_save(&b.vm, state, sizeof state, &state_len), HV_OK);
@@ -212,7 +212,7 @@ static void test_promised_rate_comes_back(void **unused)
     c.vm.tsc_hz = 3000000000;
     clock_tsc_hz = 2500000000, cpu_caps.tsc_frac_bits = 48, cpu_caps.tsc_ratio_max = UINT64_MAX;
     assert_int_equal(guest_tsc_fit(3000000000), TSC_SCALED);
-    assert_int_equal(vm_state_load(&c.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&c.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(vm_guest_tsc(&c.vm), tsc);
     assert_int_equal(guest_clock_ns(&c.vm), ns);
     assert_int_equal(page_ns(&c, &base_tsc), ns);
@@ -222,7 +222,7 @@ static void test_promised_rate_comes_back(void **unused)
     assert_in_range(guest_clock_ns(&c.vm), ns + 999999990, ns + 1000000010);
     assert_int_equal(vm_state_save(&c.vm, state, sizeof state, &state_len), HV_OK);
     clock_tsc_hz = 3000100000;                                  /* 33 ppm: the same crystal */
-    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(b.vm.tsc_ratio, 0);
     assert_int_equal(b.hw_tsc_ratio[0], 0);
     clock_tsc_hz = 3000000000;
@@ -238,7 +238,7 @@ static void test_time_goes_on(void **unused)
     uint64_t tsc = vm_guest_tsc(&a.vm), ns = guest_clock_ns(&a.vm), wall = guest_wall_ns(&a.vm);
     fake_tsc = 77;                                      /* another host: booted just now, its wall clock is years off */
     fake_wall_ns = 0;
-    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(vm_guest_tsc(&b.vm), tsc);
     assert_int_equal(guest_clock_ns(&b.vm), ns);
     assert_int_equal(guest_wall_ns(&b.vm), wall);
@@ -268,7 +268,7 @@ static void test_every_truncation_is_refused_and_changes_nothing(void **unused)
         uint8_t *exact = malloc(n ? n : 1);             /* so that ASan sees a read beyond */
         memcpy(exact, state, n);
         why[0] = 0;
-        assert_int_not_equal(vm_state_load(&b.vm, exact, n, why, sizeof why), HV_OK);
+        assert_int_not_equal(vm_state_load(&b.vm, exact, n, WHY(why)), HV_OK);
         assert_true(why[0]);
         free(exact);
     }
@@ -276,7 +276,7 @@ static void test_every_truncation_is_refused_and_changes_nothing(void **unused)
     assert_memory_equal(now, again, len);
     for (size_t n = 0; n < offer_len; n++) {
         struct vm_offer o;
-        assert_int_not_equal(vm_offer_parse(offer, n, &o, why, sizeof why), HV_OK);
+        assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     }
     end();
 }
@@ -287,7 +287,7 @@ static void test_flipped_bytes_never_hurt(void **unused)
     begin(1);
     for (size_t at = 0; at < state_len; at++) {
         state[at] ^= 0xff;
-        if (vm_state_load(&b.vm, state, state_len, why, sizeof why) != HV_OK) assert_true(why[0]);
+        if (vm_state_load(&b.vm, state, state_len, WHY(why)) != HV_OK) assert_true(why[0]);
         state[at] ^= 0xff;
         lapic_timer_poll(b.vm.vcpus[0]);
         (void)lapic_timer_deadline(b.vm.vcpus[0]);
@@ -295,7 +295,7 @@ static void test_flipped_bytes_never_hurt(void **unused)
     for (size_t at = 0; at < offer_len; at++) {
         struct vm_offer o;
         offer[at] ^= 0xff;
-        if (vm_offer_parse(offer, offer_len, &o, why, sizeof why) == HV_OK) (void)vm_offer_check(&o, GIB, add_reason, NULL);
+        if (vm_offer_parse(offer, offer_len, &o, WHY(why)) == HV_OK) (void)vm_offer_check(&o, GIB, add_reason, NULL);
         offer[at] ^= 0xff;
         reasons[0] = 0;
     }
@@ -312,10 +312,10 @@ static void test_illegal_values_are_named(void **unused)
     r.efer |= BIT64(12);                                /* SVME: a peer must not hand it to a guest */
     cpu_ops->regs_set(a.vm.vcpus[0], &r);
     assert_int_equal(vm_state_save(&a.vm, again, sizeof again, &len), HV_OK);
-    assert_int_equal(vm_state_load(&b.vm, again, len, why, sizeof why), HV_E_PROTO);
+    assert_int_equal(vm_state_load(&b.vm, again, len, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "registers"));
     state[8] = 99;                                      /* a section from the future */
-    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_E_VERSION);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "99"));
     end();
 }
@@ -326,7 +326,7 @@ static void test_optional_section_is_skipped(void **unused)
     begin(1);
     struct wr w = wr_init(state + state_len, sizeof state - state_len);
     wr_u16(&w, VMS_SEC_OPTIONAL | 77), wr_u16(&w, 3), wr_u32(&w, 0), wr_u32(&w, 4), wr_u32(&w, 1);
-    assert_int_equal(vm_state_load(&b.vm, state, state_len + w.len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len + w.len, WHY(why)), HV_OK);
     end();
 }
 
@@ -347,7 +347,7 @@ static void test_guest_without_xsave_keeps_its_registers(void **unused)
     a.regs[0].xcr0 = a.vcpu[0].xcr0 = 1;
     assert_int_equal(vm_state_save(&a.vm, state, sizeof state, &state_len), HV_OK);
     assert_true(without_xsave(&b));
-    assert_int_equal(vm_state_load(&b.vm, state, state_len, why, sizeof why), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_memory_equal(a.vcpu[0].xsave, b.vcpu[0].xsave, 512);
     assert_int_equal(((uint8_t *)b.vcpu[0].xsave)[512], 3);
     end();
@@ -358,7 +358,7 @@ static void test_offer(void **unused)
     (void)unused;
     begin(2);
     struct vm_offer o;
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_string_equal(o.config.name, "test");
     assert_int_equal(o.config.memory_bytes, RAM);
     assert_int_equal(o.config.n_cpus, 2);
@@ -389,7 +389,7 @@ static void test_offer_lists_what_the_state_holds(void **unused)
     struct vm_offer o;
     struct rd r = rd_init(state, state_len);
     unsigned n = 0, n_unlisted = 0;
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     for ((void)rd_u64(&r); rd_left(&r); n++) {
         uint16_t id = rd_u16(&r), version = rd_u16(&r);
         bool listed = false;
@@ -417,27 +417,27 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     a.vm.config.nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .name = "web" };
     a.vm.disk.disk = &disk;
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof o.config.nbd);
     assert_true(disk_fits(&disk.info, &o.disk) && disk_fits(&o.disk, &disk.info));
-    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, why, sizeof why), HV_OK);
+    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     a.vm.config.nbd.tls = true, a.vm.config.nbd.fingerprint[31] = 0xf1;
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof o.config.nbd);
-    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, why, sizeof why), HV_OK);
+    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     a.vm.config.nbd.tls = false;
     disk.info.block = 3000;
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     disk.info.block = 4096, disk.info.bytes = 64 * MIB + 512;
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     a.vm.disk.disk = NULL;
     a.vm.config.nbd.port = 0;
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
     offer[34] |= 32;                                            /* a fingerprint, of no server */
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "no such disk"));
     end();
 }
@@ -449,12 +449,12 @@ static void test_offer_with_modules(void **unused)
     struct vm_offer o;
     assert_true(config_module_add(&a.vm.config, "dom0 console=hvc0 root=/dev/vda") && config_module_add(&a.vm.config, "policy.bin"));
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(o.config.modules, a.vm.config.modules, sizeof o.config.modules);
-    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, why, sizeof why), HV_OK);
+    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     for (size_t i = 0; i + 10 < offer_len; i++)
         if (!memcmp(offer + i, "policy.bin", 10)) offer[i] = '/';
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, why, sizeof why), HV_E_PROTO);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "list of modules"));
     end();
 }

@@ -58,11 +58,11 @@ static void test_checker_names_the_field(void **state)
     (void)state;
     protected_mode();
     run(VMX_EXIT_EXTINT, 0);
-    assert_true(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_true(vmx_vmcs_check(&vmx_caps, WHY(why)));
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         uint64_t good = fake_get(bad[i].f);
         fake_put(bad[i].f, bad[i].val);
-        if (vmx_vmcs_check(&vmx_caps, why, sizeof(why)))
+        if (vmx_vmcs_check(&vmx_caps, WHY(why)))
             fail_msg("%u: %s = 0x%llx passes", i, vmcs_field_name(bad[i].f), (unsigned long long)bad[i].val);
         size_t n = strlen(vmcs_field_name(bad[i].f));
         if (strncmp(why, vmcs_field_name(bad[i].f), n) || why[n] != ' ')
@@ -70,7 +70,7 @@ static void test_checker_names_the_field(void **state)
         assert_non_null(strstr(why, "SDM 3C"));
         fake_put(bad[i].f, good);
     }
-    assert_true(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_true(vmx_vmcs_check(&vmx_caps, WHY(why)));
 }
 
 static void test_checker_combinations(void **state)
@@ -80,36 +80,36 @@ static void test_checker_combinations(void **state)
     protected_mode();
     run(VMX_EXIT_EXTINT, 0);
     fake_put(VMCS_GUEST_DS_LIMIT, 0xfffffffe);
-    assert_false(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     assert_non_null(strstr(why, "VMCS_GUEST_DS_AR"));           /* its G bit, says the manual */
     fake_put(VMCS_GUEST_DS_LIMIT, 0xffffffff);
     fake_put(VMCS_GUEST_RFLAGS, 2);
     fake_put(VMCS_ENTRY_INTR_INFO, INTR_VALID | 0x40);
-    assert_false(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     assert_non_null(strstr(why, "VMCS_GUEST_RFLAGS"));
     fake_put(VMCS_GUEST_RFLAGS, 0x202);
-    assert_true(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_true(vmx_vmcs_check(&vmx_caps, WHY(why)));
     fake_put(VMCS_GUEST_INTERRUPTIBILITY, BLOCKED_STI);
-    assert_false(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     assert_non_null(strstr(why, "VMCS_GUEST_INTERRUPTIBILITY"));
     fake_put(VMCS_ENTRY_INTR_INFO, INTR_VALID | 0x202);
     fake_put(VMCS_GUEST_INTERRUPTIBILITY, BLOCKED_NMI);
-    assert_false(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     fake_put(VMCS_ENTRY_INTR_INFO, 0);
     fake_put(VMCS_GUEST_INTERRUPTIBILITY, BLOCKED_STI);
     fake_put(VMCS_GUEST_RFLAGS, 0x302);
-    assert_false(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     assert_non_null(strstr(why, "VMCS_GUEST_PENDING_DBG"));
     fake_put(VMCS_GUEST_RFLAGS, 0x202);
     fake_put(VMCS_GUEST_INTERRUPTIBILITY, 0);
-    assert_true(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_true(vmx_vmcs_check(&vmx_caps, WHY(why)));
     fake_put(VMCS_GUEST_RFLAGS, 0x202 | RFLAGS_VM);
-    assert_false(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     assert_non_null(strstr(why, "virtual-8086"));
     fake_put(VMCS_GUEST_RFLAGS, 0x202);
     fake_put(VMCS_PROC2_CTL, fake_get(VMCS_PROC2_CTL) | PROC2_PML);
     fake_put(VMCS_PML_ADDRESS, 0x10);
-    assert_false(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     assert_non_null(strstr(why, "VMCS_PML_ADDRESS"));
     fake_put(VMCS_PML_ADDRESS, 0x1000);
     fake_put(VMCS_ENTRY_CTL, fake_get(VMCS_ENTRY_CTL) & ~(uint64_t)ENTRY_IA32E);       /* PAE paging now */
@@ -117,7 +117,7 @@ static void test_checker_combinations(void **state)
     fake_put(VMCS_GUEST_RIP, 0x1000);
     vmx_pdptes_clear();
     fake_put(VMCS_GUEST_PDPTE2, 0x3003);
-    assert_false(vmx_vmcs_check(&vmx_caps, why, sizeof(why)));
+    assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     if (!strstr(why, "VMCS_GUEST_PDPTE2"))
         fail_msg("%s", why);
     for (unsigned f = 0; f < 0x7000; f += 2)                    /* names are unique and known for the whole list */
