@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * svm/svm_entry.S - void svm_enter(uint64_t guest_pa, uint64_t *gpr, uint64_t host_pa): into the guest and out again.
  *
- * VMRUN and #VMEXIT switch RIP, RSP, RAX, RFLAGS, the control registers, GDTR, IDTR and CS/SS/DS/ES (APM 2 15.5).  The rest is ours:
+ * VMRUN and #VMEXIT switch RIP, RSP, RAX, RFLAGS, the control registers, GDTR, IDTR and CS/SS/DS/ES (APM 2
+ * 15.5).  The rest is ours:
  *   general registers                           here, from and to gpr[]
  *   FS, GS, LDTR, TR, STAR family, SYSENTER     VMLOAD and VMSAVE
  *
- * Interrupts.  GIF=0 from CLGI to STGI holds everything, NMI too, so no host handler runs on the guest's GS, TR or LSTAR.  IF=1 at VMRUN is
- * what lets a physical interrupt end the guest (with V_INTR_MASKING the host's IF decides, APM 2 15.21.1).  #VMEXIT leaves GIF=0 and IF=1
- * as it was; STGI then opens the window in which the host's handlers take what is pending, CLI closes it. */
+ * Interrupts.  GIF=0 from CLGI to STGI holds everything, NMI too, so no host handler runs on the guest's GS, TR or
+ * LSTAR.  IF=1 at VMRUN is what lets a physical interrupt end the guest (with V_INTR_MASKING the host's IF decides, APM
+ * 2 15.21.1).  #VMEXIT leaves GIF=0 and IF=1 as it was; STGI then opens the window in which the host's handlers take
+ * what is pending, CLI closes it. */
     .text
     .section .text.svm_enter, "ax", @progbits
     .globl  svm_enter

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools/check-errors.py - does docs/errors.md have every error code, and every reason that a user can be told for a start or a move?  Does a test
-provoke each?
+"""tools/check-errors.py - does docs/errors.md have every error code, and every reason that a user can be told for a
+start or a move?  Does a test provoke each?
 
 usage: check-errors.py [--list | --said FOLDER]
   --list   print the reasons as the document writes them, with their places
-  --said   FOLDER has the texts that unit tests have made (tests/fakes/said.c): is each reason among them, or in tests/errors-elsewhere.txt?
+  --said   FOLDER has the texts that unit tests have made (tests/fakes/said.c): is each reason among them, or in
+           tests/errors-elsewhere.txt?
 
-Codes: the HV_E_* of kernel/lib/err.h.  Reasons: the texts in the calls named below, in the files named below; a printf directive is written as …
-A reason of the document that is in no source any more is an error as well.  Part of `make lint`; --said is the end of `make unit`."""
+Codes: the HV_E_* of kernel/lib/err.h.  Reasons: the texts in the calls named below, in the files named below; a printf
+directive is written as … A reason of the document that is in no source any more is an error as well.  Part of `make
+lint`; --said is the end of `make unit`."""
 import os
 import re
 import sys
@@ -20,9 +22,12 @@ ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
 CALLS = r"\b(?:(?:tx_fail|rx_fail|doubt|peer_broke|mig_reason_add|stream_fail|why_say|REFUSE|" \
         r"link_failed|reply_failed|job_end|note|dead|BAD|identity_fail)\s*\(|" \
         r"snprintf\((?:s->text|c->reasons|text|t->reason|vm->crash_reason),)"
-FILES = ["kernel/peers/ask.c", "kernel/vm/boot_image.h", "kernel/peers/choose.c", "kernel/core/cpu_baseline.c", "kernel/core/cpuid.c", "kernel/peers/dial.c", "kernel/vm/elf_boot.c",
-         "kernel/peers/evacuate.c", "kernel/vm/linux_boot.c", "kernel/peers/migration.c", "kernel/peers/migration_in.c", "kernel/peers/migration_out.c", "kernel/peers/start.c",
-         "kernel/vm/vm_manage.c", "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "migrate/ask.c", "migrate/rx.c", "migrate/tx.c", "migrate/tx_pages.c",
+FILES = ["kernel/peers/ask.c", "kernel/vm/boot_image.h", "kernel/peers/choose.c", "kernel/core/cpu_baseline.c",
+         "kernel/core/cpuid.c", "kernel/peers/dial.c", "kernel/vm/elf_boot.c",
+         "kernel/peers/evacuate.c", "kernel/vm/linux_boot.c", "kernel/peers/migration.c", "kernel/peers/migration_in.c",
+         "kernel/peers/migration_out.c", "kernel/peers/start.c",
+         "kernel/vm/vm_manage.c", "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "migrate/ask.c", "migrate/rx.c",
+         "migrate/tx.c", "migrate/tx_pages.c",
          "net/stream.c", "net/tls.c"]
 LITERAL = r'"((?:[^"\\]|\\.)*)"'
 
@@ -45,7 +50,8 @@ def call_text(source, start):
 
 def written(text):
     """A format as the document writes it."""
-    text = re.sub(r"%[-0#]*[0-9*]*(?:\.\*?[0-9]*)?(?:ll|z|l)?[a-zA-Z]", "…", text.replace("%%", "%").replace('\\"', '"').replace("\\\\", "\\"))
+    text = re.sub(r"%[-0#]*[0-9*]*(?:\.\*?[0-9]*)?(?:ll|z|l)?[a-zA-Z]", "…",
+                  text.replace("%%", "%").replace('\\"', '"').replace("\\\\", "\\"))
     return re.sub(r"(?:…[ :;]*)+$", "…", text).strip()
 
 
@@ -111,12 +117,15 @@ def said(folder, found):
         here = re.search(pattern, texts) is not None
         by_unit += here
         if here == (text in table):
-            wrong.append(f"{place}: “{text}” " + ("is provoked by unit tests: take it out of tests/errors-elsewhere.txt" if here else
-                                                  "is provoked by no unit test, and tests/errors-elsewhere.txt does not say by what else"))
+            wrong.append(f"{place}: “{text}” " + ("is provoked by unit tests: take it out of tests/errors-elsewhere.txt"
+                                                  if here else
+                                                  "is provoked by no unit test, and tests/errors-elsewhere.txt does "
+                                                  "not say by what else"))
     for w in wrong:
         print(f"errors: {w}")
     by_system = sum(check != "-" for check, _ in table.values())
-    print(f"errors: of {len(found)} reasons {by_unit} are provoked by unit tests, {by_system} by system tests, {len(table) - by_system} by none "
+    print(f"errors: of {len(found)} reasons {by_unit} are provoked by unit tests, {by_system} by system tests, "
+          f"{len(table) - by_system} by none "
           f"(tests/errors-elsewhere.txt says why), {len(wrong)} mistakes")
     return 1 if wrong else 0
 
@@ -134,10 +143,12 @@ def main():
     with open(os.path.join(ROOT, "kernel", "lib", "err.h"), encoding="utf-8") as f:
         codes = dict(re.findall(r"X\((HV_E_\w+),\s*(-\d+),", f.read()))
     listed = dict(re.findall(r"^\| `(HV_E_\w+)` \| (-\d+) \|", doc, re.M))
-    wrong = [f"docs/errors.md lacks {c} {codes[c]}, or has another number for it" for c in codes if listed.get(c) != codes[c]]
+    wrong = [f"docs/errors.md lacks {c} {codes[c]}, or has another number for it" for c in codes
+             if listed.get(c) != codes[c]]
     wrong += [f"docs/errors.md has {c}, kernel/lib/err.h has not" for c in listed if c not in codes]
     rows = re.findall(r"^\| “(.*?)” \|", doc, re.M)
-    wrong += [f"docs/errors.md lacks the reason of {place}: “{text}”" for text, place in found.items() if text not in rows]
+    wrong += [f"docs/errors.md lacks the reason of {place}: “{text}”" for text, place in found.items()
+              if text not in rows]
     wrong += [f"docs/errors.md has a reason that no source has: “{text}”" for text in rows if text not in found]
     wrong += [f"docs/errors.md has a reason twice: “{text}”" for text in set(rows) if rows.count(text) > 1]
     wrong += elsewhere(found)[1]

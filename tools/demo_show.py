@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools/demo_show.py - what the demos share: telling what happens, hosts that boot, a move with its progress, report and timeline."""
+"""tools/demo_show.py - what the demos share: telling what happens, hosts that boot, a move with its progress, report
+and timeline."""
 import re
 import sys
 import time
@@ -27,7 +28,8 @@ def boot(*hosts):
     for host in hosts:
         host.wait_prompt()
         lines = host.command("host").splitlines()
-        tell("\n".join(f"   {host.name} | {line}" for line in lines if re.match(r"(version|processor|memory_total|peer)", line)))
+        tell("\n".join(f"   {host.name} | {line}" for line in lines
+                       if re.match(r"(version|processor|memory_total|peer)", line)))
     return hosts
 
 
@@ -49,7 +51,8 @@ def follow(src, start):
 
 
 def move(name, src, dst):
-    step(f"Live move {src.name} -> {dst.name}: `migrate {name} {dst.name}` on {src.name}; the guest goes on running while its pages are sent")
+    step(f"Live move {src.name} -> {dst.name}: `migrate {name} {dst.name}` on {src.name}; the guest goes on running "
+         "while its pages are sent")
     report = follow(src, src.migrate_start(name, dst.name))
     if not report.ok:
         raise Failure(f"the move {src.name} -> {dst.name} failed: {report.get('reason', report.text)}")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools/demo_timeline.py - a picture of a move: rounds and blackout over time, as text and as SVG.  Input: Report of tests/system/host.py."""
+"""tools/demo_timeline.py - a picture of a move: rounds and blackout over time, as text and as SVG.  Input: Report of
+tests/system/host.py."""
 from xml.sax.saxutils import escape
 
 WIDTH = 60                              # characters of the text picture
@@ -26,8 +27,10 @@ def text(report):
     for label, start, length, note, kind in bars(report):
         first = min(int(start / total * WIDTH), WIDTH - 1)
         n = min(max(1, round(length / total * WIDTH)), WIDTH - first)
-        lines.append(f"  {label:>9} |{' ' * first}{('#' if kind == 'blackout' else '=') * n}{' ' * (WIDTH - first - n)}| {note}")
-    lines.append(f"  {'':>9} 0{' ' * (WIDTH - 1)}{total / 1000:.2f} s    = guest runs, pages are sent   # guest stands still")
+        lines.append(f"  {label:>9} "
+                     f"|{' ' * first}{('#' if kind == 'blackout' else '=') * n}{' ' * (WIDTH - first - n)}| {note}")
+    lines.append(f"  {'':>9} 0{' ' * (WIDTH - 1)}{total / 1000:.2f} s    = guest runs, pages are sent   # guest stands "
+                 "still")
     return "\n".join(lines)
 
 
@@ -42,9 +45,11 @@ def svg(moves):
         for label, start, length, note, kind in bars(report):
             y += ROW
             x, width = LEFT + start / longest * PX, max(length / longest * PX, 2)
-            body.append(f'<text x="10" y="{y}">{label}</text><rect x="{x:.1f}" y="{y - 13}" width="{width:.1f}" height="16" class="{kind}"/>'
+            body.append(f'<text x="10" y="{y}">{label}</text><rect x="{x:.1f}" y="{y - 13}" width="{width:.1f}" '
+                        f'height="16" class="{kind}"/>'
                         f'<text x="{LEFT + PX + 10}" y="{y}">{escape(note)}</text>')
         y += ROW
     style = "text{font:12px sans-serif} .title{font-weight:bold} .round{fill:#4a90d9} .blackout{fill:#c0392b}"
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + PX + RIGHT}" height="{y + 10}"><style>{style}</style>'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + PX + RIGHT}" '
+            f'height="{y + 10}"><style>{style}</style>'
             f'<rect width="100%" height="100%" fill="white"/>{"".join(body)}</svg>\n')

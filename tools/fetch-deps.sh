@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # tools/fetch-deps.sh - fetch, verify and unpack what tools/deps.lock names into a build folder.
 #
-# Uses a private apt (own sources.list, lists and cache inside DEST) that knows the machine's Debian mirrors and proxy but changes nothing
-# outside DEST, so a plain user can run it.  apt checks signatures down to each file; the lock's checksum then pins source packages
-# for good.  What is complete is not fetched again; with nothing to fetch, the network is not touched.
+# Uses a private apt (own sources.list, lists and cache inside DEST) that knows the machine's Debian mirrors and proxy
+# but changes nothing outside DEST, so a plain user can run it.  apt checks signatures down to each file; the lock's
+# checksum then pins source packages for good.  What is complete is not fetched again; with nothing to fetch, the
+# network is not touched.
 #
 # usage: tools/fetch-deps.sh DEST [LOCKFILE]
 # environment: DEPS_MIRROR, DEPS_SECURITY_MIRROR  Debian archives to use instead of the machine's own
@@ -20,11 +21,12 @@ die() { say "$*"; exit 1; }
 entries() { grep -Ev '^[[:space:]]*(#|$)' "$LOCK"; }
 
 for tool in apt-get dpkg-source dpkg-deb sha256sum xz bzip2 patch; do
-    command -v $tool >/dev/null || die "$tool is missing: run tools/setup.sh (or apt-get install dpkg-dev xz-utils bzip2 patch)"
+    command -v $tool >/dev/null ||
+        die "$tool is missing: run tools/setup.sh (or apt-get install dpkg-dev xz-utils bzip2 patch)"
 done
 mkdir -p "$DL"
 
-# ---- the private apt, one per suite so that the suites do not mix ------------------------------------------------------------------
+# ---- the private apt, one per suite so that the suites do not mix ----------------------------------------------------
 use_suite() {       # suite: sets SUITE, APT and apt_options
     SUITE=$1; APT=$DEST/.apt/$1
     mkdir -p "$APT"/{lists/partial,cache/archives/partial,etc}
@@ -48,7 +50,8 @@ find_mirrors() {
         esac
     done < <(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sort -u || true)
     MAIN=${DEPS_MIRROR:-$main}; SECURITY=${DEPS_SECURITY_MIRROR:-$security}
-    [ -n "$MAIN" ] || die "this machine's apt knows no Debian archive: set DEPS_MIRROR=http://deb.debian.org/debian or your mirror"
+    [ -n "$MAIN" ] ||
+        die "this machine's apt knows no Debian archive: set DEPS_MIRROR=http://deb.debian.org/debian or your mirror"
 }
 
 updated=' '
@@ -59,13 +62,14 @@ apt_update() {      # once per suite and run, and only when something is missing
     [ -r $KEYRING ] && signed="[signed-by=$KEYRING]"
     printf '%s\n' "deb $signed $MAIN $SUITE main" "deb-src $signed $MAIN $SUITE main" > "$APT/etc/sources.list"
     [ -z "$SECURITY" ] ||
-        printf '%s\n' "deb $signed $SECURITY $SUITE-security main" "deb-src $signed $SECURITY $SUITE-security main" >> "$APT/etc/sources.list"
+        printf '%s\n' "deb $signed $SECURITY $SUITE-security main" \
+            "deb-src $signed $SECURITY $SUITE-security main" >> "$APT/etc/sources.list"
     apt-get "${apt_options[@]}" -qq update ||
         die "can't read the Debian archive at $MAIN: check the network and proxy, or set DEPS_MIRROR"
     updated+="$SUITE "
 }
 
-# ---- source packages: pinned ------------------------------------------------------------------------------------------------------
+# ---- source packages: pinned -----------------------------------------------------------------------------------------
 pinned() { [ -f "$1" ] && [ "$2" != - ] && echo "$2  $1" | sha256sum -c --status 2>/dev/null; }
 
 fetch_dsc() {       # package version sha -> .dsc and its tarballs in $DL
@@ -73,12 +77,18 @@ fetch_dsc() {       # package version sha -> .dsc and its tarballs in $DL
     pinned "$dsc" "$sha" && return 0
     apt_update
     (cd "$DL" && apt-get "${apt_options[@]}" -qq --download-only --only-source source "$pkg=$ver") || {
-        say "can't download $pkg $ver.  If $SUITE (below) has another version, this one left the archive; if it has the same, the mirror is incomplete."
-        apt-cache "${apt_options[@]}" showsrc --only-source "$pkg" | sed -n 's/^Version:/   '"$SUITE has"'/p' >&2 || true
-        die "move the pin in $LOCK: write the new version and '-' as checksum, run this again, review, enter the printed checksum"
+        say "can't download $pkg $ver.  If $SUITE (below) has another version, this one left the archive;" \
+            "if it has the same, the mirror is incomplete."
+        apt-cache "${apt_options[@]}" showsrc --only-source "$pkg" |
+            sed -n 's/^Version:/   '"$SUITE has"'/p' >&2 || true
+        die "move the pin in $LOCK: write the new version and '-' as checksum, run this again, review," \
+            "enter the printed checksum"
     }
-    if [ "$sha" = - ]; then say "not pinned: $pkg $ver has sha256 $(sha256sum < "$dsc" | cut -d' ' -f1); enter it in $LOCK"
-    else pinned "$dsc" "$sha" || die "$dsc is not the file pinned in $LOCK: the archive or the lock was changed; compare both"
+    if [ "$sha" = - ]; then
+        say "not pinned: $pkg $ver has sha256 $(sha256sum < "$dsc" | cut -d' ' -f1); enter it in $LOCK"
+    else
+        pinned "$dsc" "$sha" ||
+            die "$dsc is not the file pinned in $LOCK: the archive or the lock was changed; compare both"
     fi
 }
 
@@ -89,7 +99,8 @@ get_source() {      # name package version sha
     if [ "$(cat "$out/.complete" 2>/dev/null)" != "$ver $sha" ]; then
         fetch_dsc "$pkg" "$ver" "$sha"
         rm -rf "$out" "$out.tmp"
-        dpkg-source --no-copy -q --require-strong-checksums -x "$DL/${pkg}_${ver#*:}.dsc" "$out.tmp" 2>"$APT/dpkg-source.log" ||
+        dpkg-source --no-copy -q --require-strong-checksums -x "$DL/${pkg}_${ver#*:}.dsc" "$out.tmp" \
+            2>"$APT/dpkg-source.log" ||
             { cat "$APT/dpkg-source.log" >&2; die "can't unpack $pkg $ver (disk full? else delete $DL and run again)"; }
         echo "$ver $sha" > "$out.tmp/.complete"
         mv "$out.tmp" "$out"
@@ -98,7 +109,7 @@ get_source() {      # name package version sha
     echo "$name $ver"
 }
 
-# ---- binary packages: unpacked here, never installed ------------------------------------------------------------------------------
+# ---- binary packages: unpacked here, never installed -----------------------------------------------------------------
 PICK=3              # raise when a pick_ function below takes other files, so that packages are unpacked again
 resolve() {         # package or meta:package -> real package
     case $1 in meta:*) ;; *) echo "$1"; return ;; esac
@@ -115,7 +126,8 @@ get_binary() {      # name package version|* sha|-
         (cd "$out.tmp" && apt-get "${apt_options[@]}" -qq download "$real") ||
             die "can't download $real from $SUITE; if it left the archive, move the pin in $LOCK"
         deb=$(echo "$out.tmp"/*.deb)
-        [ "$sha" = - ] || pinned "$deb" "$sha" || die "$real is not the file pinned in $LOCK: the archive or the lock was changed"
+        [ "$sha" = - ] || pinned "$deb" "$sha" ||
+            die "$real is not the file pinned in $LOCK: the archive or the lock was changed"
         dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$out.tmp/pkg" || die "can't unpack $deb (disk full?)"
         dpkg-deb -f "$deb" Package Version > "$out.tmp/VERSION"
         pick_"$name" "$out.tmp"
@@ -127,18 +139,21 @@ get_binary() {      # name package version|* sha|-
 pick_linux() {      # the guest kernel: tests rely on 6.1 (newer ones crash under the emulator by themselves)
     grep -q '^Version: 6\.1\.' "$1/VERSION" || die "the archive's guest kernel is not 6.1: $(paste -sd' ' "$1/VERSION")"
     cp "$1"/pkg/boot/vmlinuz-* "$1/vmlinuz"
-    cp "$1"/pkg/lib/modules/*/kernel/arch/x86/kernel/msr.ko "$1/msr.ko" || die "the guest kernel has no msr.ko any more (tests/guest/probe needs it)"
+    cp "$1"/pkg/lib/modules/*/kernel/arch/x86/kernel/msr.ko "$1/msr.ko" ||
+        die "the guest kernel has no msr.ko any more (tests/guest/probe needs it)"
     local m n=10                                    # in the order in which they are loaded
     mkdir "$1/virtio"
-    for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio-rng virtio_balloon virtio_blk failover net_failover \
-             virtio_net virtio_console; do
+    for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio-rng \
+             virtio_balloon virtio_blk failover net_failover virtio_net virtio_console; do
         find "$1"/pkg/lib/modules -name $m.ko -exec cp {} "$1/virtio/$n-$m.ko" \; ; n=$((n + 1))
     done
 }
 pick_linux-generic() { pick_linux "$1"; }
 pick_zycore() { cp -r "$1/pkg/usr/include" "$1/include"; cp "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
 pick_jsmn() { cp "$1/pkg/usr/include/jsmn.h" "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
-pick_llhttp() { cp "$1"/pkg/usr/share/llhttp/*.c "$1"/pkg/usr/share/include/llhttp/llhttp.h "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
+pick_llhttp() {
+    cp "$1"/pkg/usr/share/llhttp/*.c "$1"/pkg/usr/share/include/llhttp/llhttp.h "$1"/pkg/usr/share/doc/*/copyright "$1/"
+}
 pick_promtool() { cp "$1/pkg/usr/bin/promtool" "$1/"; }
 pick_busybox() { cp "$1/pkg/bin/busybox" "$1/busybox"; }
 

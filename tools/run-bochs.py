@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools/run-bochs.py - one Godwit host with VT-x in Bochs, its serial port (console and guest) on this terminal.  Leave with Ctrl-A x.
+"""tools/run-bochs.py - one Godwit host with VT-x in Bochs, its serial port (console and guest) on this terminal.  Leave
+with Ctrl-A x.
 
 Called by tools/run-host.sh when VENDOR=intel.  usage: tools/run-bochs.py IMAGE FOLDER
-CPUS=n, MEMORY=megabytes of the host · GODWIT_BOCHS_CPU=model (default corei7_skylake_x), GODWIT_BOCHS_IPS=instructions per simulated second"""
+CPUS=n, MEMORY=megabytes of the host · GODWIT_BOCHS_CPU=model (default corei7_skylake_x), GODWIT_BOCHS_IPS=instructions
+per simulated second"""
 import os
 import select
 import sys
@@ -55,9 +57,11 @@ def main(argv):
     if len(argv) != 3 or why:
         sys.exit(why or __doc__)
     die_on_signals()
-    machine = Bochs("alpha", argv[1], argv[2], cpus=int(os.environ.get("CPUS", "1")), memory_mib=int(os.environ.get("MEMORY", "512")),
+    machine = Bochs("alpha", argv[1], argv[2], cpus=int(os.environ.get("CPUS", "1")),
+                    memory_mib=int(os.environ.get("MEMORY", "512")),
                     limit_s=24 * 3600)
-    print(f"Godwit's console is below, after some 15 s; 'help' lists commands; Ctrl-A x leaves.  Log: {machine.e9_path}", flush=True)
+    print("Godwit's console is below, after some 15 s; 'help' lists commands; Ctrl-A x leaves.  Log: "
+          f"{machine.e9_path}", flush=True)
     machine.serial.echo = lambda text: (sys.stdout.write(text.replace("\n", "\r\n")), sys.stdout.flush())
     with Raw():
         keys(machine)

@@ -1,10 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# tools/run-host.sh [--gdb] - one Godwit host in QEMU, its serial port (console and guest) on this terminal.  Leave with Ctrl-A x.
+# tools/run-host.sh [--gdb] - one Godwit host in QEMU, its serial port (console and guest) on this terminal.  Leave with
+# Ctrl-A x.
 #
 # VENDOR=intel: in Bochs, which emulates VT-x (tools/run-bochs.py); no network, a guest of 128 MiB, and patience.
-# BUILD=folder of godwit.efi · CONF=file: another configuration · CPUS=n, MEMORY=megabytes of the host · KERNEL=, INITRD= guest files · QEMU_ARGS= more arguments
-# --gdb: Godwit waits after loading; gdb starts here with its symbols loaded at the right address, the console is in build/run/console.
+# BUILD=folder of godwit.efi · CONF=file: another configuration · CPUS=n, MEMORY=megabytes of the host · KERNEL=,
+# INITRD= guest files · QEMU_ARGS= more arguments
+# --gdb: Godwit waits after loading; gdb starts here with its symbols loaded at the right address, the console is in
+# build/run/console.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
@@ -38,7 +41,8 @@ cp /usr/share/OVMF/OVMF_VARS_4M.fd $dir/vars.fd
 
 qemu=(qemu-system-x86_64 -accel tcg,thread=multi,tb-size=512 -machine q35 -cpu EPYC -smp "$cpus" -m "${MEMORY:-1536}"
     -nodefaults -no-reboot -display none -debugcon file:$dir/debug.log
-    -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd -drive if=pflash,format=raw,file=$dir/vars.fd
+    -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd
+    -drive if=pflash,format=raw,file=$dir/vars.fd
     -drive format=raw,file=$dir/alpha.img -netdev user,id=n0 -device virtio-net-pci,netdev=n0 ${QEMU_ARGS:-})
 rm -f $dir/debug.log
 if [ $gdb = 0 ]; then

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# tools/run-unit.sh RESULT PROGRAM... - run cmocka test programs, print a line for each and what it says in lines beginning with "> ", show
-# the output of those that fail, and write "unit passed failed skipped" (test functions) to RESULT.  A program that is missing, crashes, hangs
-# or counts nothing is one more failure.  One more test: is each reason of docs/errors.md provoked (tools/check-errors.py --said)?
+# tools/run-unit.sh RESULT PROGRAM... - run cmocka test programs, print a line for each and what it says in lines
+# beginning with "> ", show the output of those that fail, and write "unit passed failed skipped" (test functions) to
+# RESULT.  A program that is missing, crashes, hangs or counts nothing is one more failure.  One more test: is each
+# reason of docs/errors.md provoked (tools/check-errors.py --said)?
 set -uo pipefail
 result=$1; shift
 passed=0; failed=0; skipped=0
@@ -10,7 +11,7 @@ passed=0; failed=0; skipped=0
 if [ "${BUILT:-1}" = 0 ]; then echo "  FAILED: not everything was built, see above"; failed=1; fi
 count() { sed -n "s/^\[ *$1 *\] \([0-9]*\) test.*/\1/p" "$log" | awk '{n += $1} END {print n + 0}'; }
 log=$(mktemp); trap 'rm -f "$log"' EXIT
-said=$(dirname "$result")/said; rm -rf "$said"; mkdir -p "$said"        # all texts that the tests make: which errors do they provoke?
+said=$(dirname "$result")/said; rm -rf "$said"; mkdir -p "$said"     # all texts that the tests make: which errors?
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 for program in "$@"; do
     if [ ! -x "$program" ]; then

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_entry.S - unsigned vmx_enter(uint64_t *gpr, bool launched): into the guest and out again.
  *
- * VM entry and exit switch RIP, RSP, RFLAGS, CR0/3/4, DR7, all segments, GDTR, IDTR, SYSENTER, EFER and PAT (SDM 3C "Loading Guest State",
- * "Loading Host State").  Here: the other general registers, from and to gpr[].  CR2, DR0-3, DR6 and the syscall MSRs stay in the processor
- * for as long as a vCPU is loaded (vmx_vcpu.c).
+ * VM entry and exit switch RIP, RSP, RFLAGS, CR0/3/4, DR7, all segments, GDTR, IDTR, SYSENTER, EFER and PAT (SDM 3C
+ * "Loading Guest State", "Loading Host State").  Here: the other general registers, from and to gpr[].  CR2, DR0-3, DR6
+ * and the syscall MSRs stay in the processor for as long as a vCPU is loaded (vmx_vcpu.c).
  *
- * Interrupts.  IF=0 all the time.  External interrupts end the guest whatever IF is ("External-interrupt exiting") and, without
- * "acknowledge on exit", stay pending: vmx_run() lets them in.  A VM exit arrives at vmx_exit_point with RFLAGS=2 and RSP as it was written here. */
+ * Interrupts.  IF=0 all the time.  External interrupts end the guest whatever IF is ("External-interrupt exiting") and,
+ * without "acknowledge on exit", stay pending: vmx_run() lets them in.  A VM exit arrives at vmx_exit_point with
+ * RFLAGS=2 and RSP as it was written here. */
     .text
     .section .text.vmx_enter, "ax", @progbits
     .globl  vmx_enter, vmx_exit_point

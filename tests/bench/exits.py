@@ -4,8 +4,9 @@
 
 usage: exits.py [--all]         --all: also the smallest and largest count of each kind
 
-The guest is tests/guest/exits/exits.c, the machine QEMU with `-icount shift=0`: one TSC tick is one instruction, whatever else the computer does.
-The peer is Linux 6.1 with KVM in the same machine, with its default mitigations (and without); the goal is half of its first figure.
+The guest is tests/guest/exits/exits.c, the machine QEMU with `-icount shift=0`: one TSC tick is one instruction,
+whatever else the computer does.  The peer is Linux 6.1 with KVM in the same machine, with its default mitigations (and
+without); the goal is half of its first figure.
 """
 import argparse
 import os
@@ -42,8 +43,9 @@ def measure():
     kernel = os.path.join(RUNS, "exits.bzimage")
     with open(GUEST, "rb") as code, open(kernel, "wb") as f:
         f.write(tiny_kernel.bzimage(code.read()))
-    files = {"vmlinuz": None, "initramfs.cpio.gz": None, "exits": kernel}      # reading them would take the firmware long
-    host = Host("a", vms={"exits": vm(initrd=None, kernel="exits")}, files=files, cpus=1, memory_mib=512, extra=emulator.ICOUNT, tag="exits", limit_s=300)
+    files = {"vmlinuz": None, "initramfs.cpio.gz": None, "exits": kernel}  # reading them would take the firmware long
+    host = Host("a", vms={"exits": vm(initrd=None, kernel="exits")}, files=files, cpus=1, memory_mib=512,
+                extra=emulator.ICOUNT, tag="exits", limit_s=300)
     host.boot(wait=False)
     try:
         host.wait_prompt(200)
@@ -63,17 +65,19 @@ def measure():
 
 
 def table(counts, spread=False):
-    head = f"{'instructions of an exit':<39}{'Godwit':>8}{'goal':>8}{'peer':>8}{'peer, mitigations=off':>24}" + (f"{'min':>8}{'max':>8}" if spread else "")
+    head = f"{'instructions of an exit':<39}{'Godwit':>8}{'goal':>8}{'peer':>8}{'peer, mitigations=off':>24}" + (
+        f"{'min':>8}{'max':>8}" if spread else "")
     lines = [head, "-" * len(head)]
     for kind, name, peer, peer_off in KINDS:
         low, median, high = counts[kind]
-        lines.append(f"{name:<39}{median:>8}{'≤' + str(peer // 2):>8}{peer:>8}{peer_off:>24}" + (f"{low:>8}{high:>8}" if spread else "")
+        lines.append(f"{name:<39}{median:>8}{'≤' + str(peer // 2):>8}{peer:>8}{peer_off:>24}" +
+                     (f"{low:>8}{high:>8}" if spread else "")
                      + ("  goal missed" if median > peer // 2 else ""))
     return "\n".join(lines)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--all", action="store_true")
     args = parser.parse_args()
     emulator.die_on_signals()

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tests/bench/run_bench.py - the figures of a move on emulated AMD hosts, beside the peer's on the same emulated hardware.
+"""tests/bench/run_bench.py - the figures of a move on emulated AMD hosts, beside the peer's on the same emulated
+hardware.
 
-usage: run_bench.py [-k PATTERN] [--repeat N]       cases whose name matches ("exits" is one); N moves of each, the middle one by blackout is shown
+usage: run_bench.py [-k PATTERN] [--repeat N]
+  -k PATTERN   cases whose name matches ("exits" is one)
+  --repeat N   N moves of each, the middle one by blackout is shown
 
-Each case starts a fresh guest (256 MiB, 1 vCPU) on host a, lets its program (tests/guest/dirtier.c) run for some seconds, and moves it to b.
-total, wire bytes and blackout are the source's report; "guest gap" is the longest step that the guest saw in a tight loop over its clock.
-The peer is Linux + KVM + QEMU in the same emulated machines, downtime limit 300 ms, *without* encryption; with TLS, as here, it needs 19.3 s
-when idle and does not finish 32-1000 in 60 s.  Wall times of a busy machine are rough: the table says how busy it was.
-The cost of exits (exits.py) does not depend on it.
+Each case starts a fresh guest (256 MiB, 1 vCPU) on host a, lets its program (tests/guest/dirtier.c) run for some
+seconds, and moves it to b.  total, wire bytes and blackout are the source's report; "guest gap" is the longest step
+that the guest saw in a tight loop over its clock.  The peer is Linux + KVM + QEMU in the same emulated machines,
+downtime limit 300 ms, *without* encryption; with TLS, as here, it needs 19.3 s when idle and does not finish 32-1000 in
+60 s.  Wall times of a busy machine are rough: the table says how busy it was.  The cost of exits (exits.py) does not
+depend on it.
 """
 import argparse
 import json
@@ -49,21 +53,25 @@ def measure(a, b, name):
         g.verify(120)
     b.command(f"vm stop {name}")
     parts = report.parts()
-    return {"case": name, "total_s": report.number("total_ms") / 1000, "blackout_ms": report.number("blackout_ms"), "gap_ms": gap,
-            "wire_mb": report.number("wire_bytes") / 1e6, "rounds": int(report.number("rounds")), "dirty_pages_per_s": sum(dirtied),
+    return {"case": name, "total_s": report.number("total_ms") / 1000, "blackout_ms": report.number("blackout_ms"),
+            "gap_ms": gap,
+            "wire_mb": report.number("wire_bytes") / 1e6, "rounds": int(report.number("rounds")),
+            "dirty_pages_per_s": sum(dirtied),
             "throttle": report.get("throttle", ""), "parts_us": parts, "report": report.text,
             "pages": {k[6:]: report.number(k) for k in report if k.startswith("pages_")}}
 
 
 def host_figures():
-    """From a boot of its own: size of the image, time from its entry until a guest is started, memory in use with that guest stopped."""
+    """From a boot of its own: size of the image, time from its entry until a guest is started, memory in use with that
+    guest stopped."""
     a = Host("a", Link(), vms={"first": vm("godwit.run=dirtier,4,0")}, tag="bench").boot()
     up = a.wait_log(r"^\[ *([0-9.]+)\] .*: up (\d+) us after entry")
     started = a.wait_log(r"^\[ *([0-9.]+)\] .*: first: started")
     a.command("vm stop first")
     shown = {k: int(v) for k, v in re.findall(r"^(memory_\w+): (\d+)", a.command("host"), re.M)}
     a.poweroff()
-    return {"efi_bytes": os.path.getsize(EFI), "boot_to_guest_us": int(int(up[2]) - (float(up[1]) - float(started[1])) * 1e6),
+    return {"efi_bytes": os.path.getsize(EFI),
+            "boot_to_guest_us": int(int(up[2]) - (float(up[1]) - float(started[1])) * 1e6),
             "host_memory_mib": round((shown["memory_total_kib"] - shown["memory_free_kib"]) / 1024, 1)}
 
 
@@ -77,13 +85,16 @@ def beside(value, goal, peer, fmt="{:.1f}"):
 
 def table(rows):
     none = (None, None, None)
-    head = (f"{'case':<14}{'total s ≤goal (peer)':<24}{'guest gap ms ≤goal (peer)':<28}{'blackout ms':<13}{'wire MB ≤goal (peer)':<25}"
+    head = (f"{'case':<14}{'total s ≤goal (peer)':<24}{'guest gap ms ≤goal (peer)':<28}{'blackout ms':<13}"
+            f"{'wire MB ≤goal (peer)':<25}"
             "rounds  dirty/s  throttle")
     lines = [head, "-" * len(head)]
     for row in rows:
         peer, goal = next((p or none, g or none) for n, _, p, g in CASES if n == row["case"])
-        lines.append(f"{row['case']:<14}{beside(row['total_s'], goal[0], peer[0]):<24}{beside(row['gap_ms'], goal[1], peer[1]):<28}"
-                     f"{row['blackout_ms']:<13.1f}{beside(row['wire_mb'], goal[2], peer[2]):<25}{row['rounds']:<8}{row['dirty_pages_per_s']:<9}"
+        lines.append(f"{row['case']:<14}{beside(row['total_s'], goal[0], peer[0]):<24}"
+                     f"{beside(row['gap_ms'], goal[1], peer[1]):<28}"
+                     f"{row['blackout_ms']:<13.1f}{beside(row['wire_mb'], goal[2], peer[2]):<25}{row['rounds']:<8}"
+                     f"{row['dirty_pages_per_s']:<9}"
                      f"{row['throttle']}")
     return "\n".join(lines)
 
@@ -109,7 +120,7 @@ def run(pattern, repeat):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("-k", default="", metavar="PATTERN")
     parser.add_argument("--repeat", type=int, default=1)
     args = parser.parse_args()
@@ -118,9 +129,12 @@ def main():
     figures, rows = host_figures(), run(args.k, args.repeat)
     counts = exits.measure() if re.search(args.k, "exits") else None
     took = time.monotonic() - start
-    out = [table(rows), "", "(peer): Linux + KVM + QEMU without encryption (with TLS: idle 19.3 s, 32-1000 not in 60 s); ! goal missed",
-           f"machine: {os.cpu_count()} CPUs, load {load:.1f} before, {os.getloadavg()[0]:.1f} after; the bench took {took:.0f} s{'' if took < 600 else ' (goal < 600, missed)'}",
-           f"godwit.efi: {figures['efi_bytes']} bytes (goal ≤ {1 << 20}{', missed' if figures['efi_bytes'] > 1 << 20 else ''})",
+    out = [table(rows), "", "(peer): Linux + KVM + QEMU without encryption (with TLS: idle 19.3 s, 32-1000 not in 60 "
+                            "s); ! goal missed",
+           f"machine: {os.cpu_count()} CPUs, load {load:.1f} before, {os.getloadavg()[0]:.1f} after; the bench took "
+           f"{took:.0f} s{'' if took < 600 else ' (goal < 600, missed)'}",
+           f"godwit.efi: {figures['efi_bytes']} bytes (goal ≤ "
+           f"{1 << 20}{', missed' if figures['efi_bytes'] > 1 << 20 else ''})",
            f"entry of godwit.efi to the guest's first instruction: {figures['boot_to_guest_us'] / 1000:.1f} ms",
            f"host memory in use without guests: {figures['host_memory_mib']} MiB of 1536"]
     out += ["", exits.table(counts)] if counts else []

@@ -3,7 +3,9 @@
 """tests/guest/mkinitramfs.py - writes a Linux initramfs ("newc" cpio), byte for byte the same for the same input.
 
 usage: mkinitramfs.py OUT DIR/ PATH=FILE PATH@TARGET ...
-  DIR/         an empty folder          PATH=FILE   FILE's bytes at PATH, mode 755          PATH@TARGET   a symbolic link
+  DIR/         an empty folder
+  PATH=FILE    FILE's bytes at PATH, mode 755
+  PATH@TARGET  a symbolic link
 OUT ending in .gz is compressed.  The format: Linux Documentation/driver-api/early-userspace/buffer-format.rst.
 """
 import gzip

@@ -1,31 +1,42 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/model/handoff.pml - who runs the guest: the handoff of migrate/ as a Spin model.  tests/model/run.py checks it (`make model`).
+ * tests/model/handoff.pml - who runs the guest: the handoff of migrate/ as a Spin model.  tests/model/run.py
+ * checks it (`make model`).
  *
- * One guest, a host A that has it, a host B that may get it, up to JOBS attempts to move it.  A's machine (migrate/tx.c), B's machines, one
- * per connection (migrate/rx.c), and the glue that pumps them (kernel/peers/migration_out.c, migration_in.c) are each one process here; what else can happen to them
- * is in the processes Env and Operator.  States have the names that the code gives them, and each change of state is checked against the
- * code's own tables: run.py takes tx_edges and rx_edges out of the C files and puts them in front as TX_EDGE and RX_EDGE.  A comment
- * "T name: ..." marks a transition; docs/handoff.md says for each which function does it, and run.py checks that none is missing there.
+ * One guest, a host A that has it, a host B that may get it, up to JOBS attempts to move it.  A's machine
+ * (migrate/tx.c), B's machines, one per connection (migrate/rx.c), and the glue that pumps them
+ * (kernel/peers/migration_out.c, migration_in.c) are each one process here; what else can happen to them is in the
+ * processes Env and Operator.  States have the names that the code gives them, and each change of state is checked
+ * against the code's own tables: run.py takes tx_edges and rx_edges out of the C files and puts them in front as
+ * TX_EDGE and RX_EDGE.  A comment "T name: ..." marks a transition; docs/handoff.md says for each which function does
+ * it, and run.py checks that none is missing there.
  *
  * Properties
- *   safe   assertions in guest_check: never two runners; the guest is never nowhere, except when a host crashed that held it
- *   ends   once the world is calm (below) and an operator is there, each job ends, and then exactly one host runs the guest
+ *   safe   assertions in guest_check: never two runners; the guest is never nowhere, except when a
+ *          host crashed that held it
+ *   ends   once the world is calm (below) and an operator is there, each job ends, and then
+ *          exactly one host runs the guest
  *   alone  the same without an operator, unless B lost its memory of the job since STATE was sent to it
  *
- * The world is calm from some moment on that the checker picks: no more cuts, crashes, cancels; both hosts are up, and an answer comes
- * before the timeout that waits for it.  Before that moment any link loses what is in flight, in each direction on its own, any timeout
- * strikes at any time, either end of a link may notice its loss long before the other one (half-open), either host crashes and comes back.
+ * The world is calm from some moment on that the checker picks: no more cuts, crashes, cancels; both hosts are up, and
+ * an answer comes before the timeout that waits for it.  Before that moment any link loses what is in flight, in each
+ * direction on its own, any timeout strikes at any time, either end of a link may notice its loss long before the other
+ * one (half-open), either host crashes and comes back.
  *
  * What is left out, and why that is no loss here
- *   - Pages, rounds, ACK, IDLE, digests' arithmetic: PRECOPY is one state.  What damage causes is there (a digest that differs: fail).
+ *   - Pages, rounds, ACK, IDLE, digests' arithmetic: PRECOPY is one state.  What damage causes is there (a
+ *     digest that differs: fail).
  *   - Preambles: the link opens with them exchanged.  A failure in HELLO does what a failure in VALIDATE does.
- *   - Bytes: a record arrives whole or not at all.  That the code treats half a record as none is tested by cutting at each byte
- *     (tests/unit/test_mig.c).
- *   - Hostile hosts.  Both follow the protocol; TLS keeps others out.  That neither ever breaks it for the other is asserted.
+ *   - Bytes: a record arrives whole or not at all.  That the code treats half a record as none is tested by cutting at
+ *     each byte (tests/unit/test_mig_links.c).
+ *   - Hostile hosts.  Both follow the protocol; TLS keeps others out.  That neither ever breaks it
+ *     for the other is asserted.
  *   - Time: a timeout is a choice.  Who is right about durations is nothing that safety may depend on.
- *   - A peer that wants to start the guest, too: start.pml.  Here only A starts a copy, at any time, so also after a crash.
- *   - More guests, hosts, jobs at once: jobs share nothing but the list of ids, whose 64 places may run out (not by refused offers): Env forgets verdicts.
- *   - LINKS connections at once instead of INCOMING_MAX; a place is used again when both ends have closed, so in all there is no limit. */
+ *   - A peer that wants to start the guest, too: start.pml.  Here only A starts a copy, at any
+ *     time, so also after a crash.
+ *   - More guests, hosts, jobs at once: jobs share nothing but the list of ids, whose 64 places may run out (not by
+ *     refused offers): Env forgets verdicts.
+ *   - LINKS connections at once instead of INCOMING_MAX; a place is used again when both ends have closed, so in
+ *     all there is no limit. */
 
 #ifndef LINKS
 #define LINKS 3
@@ -77,14 +88,14 @@
 
 mtype = { OFFER, ACCEPT, STATE, PREPARED, COMMIT, RUNNING, FAIL, QUERY, ANSWER }
 
-/* A link: two queues of (record, id or for ANSWER the verdict).  cut: what is sent is lost from now on.  Its end at A is open while link
- * names it, its end at B while rx[] is not OFF. */
+/* A link: two queues of (record, id or for ANSWER the verdict).  cut: what is sent is lost from now on.  Its end at A
+ * is open while link names it, its end at B while rx[] is not OFF. */
 chan ab[LINKS] = [2] of { mtype, byte };
 chan ba[LINKS] = [2] of { mtype, byte };
 bool cut_ab[LINKS], cut_ba[LINKS];
 
 byte tx = OFF, job, link = NO;          /* job: id of the last attempt, 0: none yet */
-bool state_sent, asking, regretted;     /* STOPPED: waiting for PREPARED; IN_DOUBT: QUERY is out; STOPPED was undone once */
+bool state_sent, asking, regretted; /* STOPPED: waiting for PREPARED; IN_DOUBT: QUERY is out; STOPPED was undone once */
 byte rx[LINKS], rx_job[LINKS];          /* rx_job: 0 before OFFER */
 byte verdict[JOBS + 1];                 /* B's memory of ids */
 byte guest_a = RUN, guest_b = GONE;
@@ -235,7 +246,7 @@ inline tx_record()
         tx_release()
     :: rec == FAIL && (arg == job || tx <= TX_VALIDATE) ->                  /* T a_refused: any -> FAILED */
         tx_fail()
-    :: rec == FAIL && arg != job && tx > TX_VALIDATE ->                     /* T a_broke: IN_DOUBT -> IN_DOUBT, the link is given up */
+    :: rec == FAIL && arg != job && tx > TX_VALIDATE ->      /* T a_broke: IN_DOUBT -> IN_DOUBT, the link is given up */
         assert(tx == TX_IN_DOUBT && asking && arg == 0);
         a_close()
     :: rec == ANSWER ->
@@ -243,7 +254,7 @@ inline tx_record()
         if
         :: arg == RUNS -> tx_release()                              /* T a_answer_running: IN_DOUBT -> RELEASED */
         :: arg == REFUSED -> tx_fail()                              /* T a_answer_refused: IN_DOUBT -> FAILED */
-        :: arg == UNKNOWN -> a_close()                              /* T a_answer_unknown: IN_DOUBT -> IN_DOUBT, the link is given up */
+        :: arg == UNKNOWN -> a_close()              /* T a_answer_unknown: IN_DOUBT -> IN_DOUBT, the link is given up */
         fi
     fi;
     rec = 0; arg = 0
@@ -254,12 +265,12 @@ proctype Start()
 {
 end:do
     :: atomic { up_a && tx == OFF && guest_a == GONE && find == NOT_ASKED -> find = ASKED }       /* T a_find: FIND */
-    :: atomic { find == IS_NONE && up_a && tx == OFF && guest_a == GONE ->                        /* T a_found_none: FOUND none: start it */
+    :: atomic { find == IS_NONE && up_a && tx == OFF && guest_a == GONE ->    /* T a_found_none: FOUND none: start it */
         find = NOT_ASKED;
         guest_a = RUN;
         lost = false;
         guest_check() }
-    :: atomic { find == IS_THERE -> find = NOT_ASKED }                      /* T a_found_there: FOUND here or arriving: not now */
+    :: atomic { find == IS_THERE -> find = NOT_ASKED }            /* T a_found_there: FOUND here or arriving: not now */
     :: atomic { find == ASKED && up_b ->                                    /* T b_find: FOUND */
         find = (guest_b == GONE -> IS_NONE : IS_THERE) }
     :: atomic { find != NOT_ASKED && !calm -> find = NOT_ASKED }            /* lost */
@@ -275,7 +286,7 @@ end:do
         p = PLACE;
         if
         :: up_b && p != NO -> tx = TX_HELLO; tx_open()
-        :: !up_b || p == NO -> skip                                         /* no link: the job ends with nothing done */
+        :: !up_b || p == NO -> skip                                        /* no link: the job ends with nothing done */
         fi;
         p = 0 }
     :: atomic { tx == TX_HELLO -> tx_goto(TX_VALIDATE); a_send(OFFER) }     /* T a_offer: HELLO -> VALIDATE */
@@ -288,17 +299,20 @@ end:do
         guest_check();
         regretted = true;
         tx_goto(TX_PRECOPY) }
-    :: atomic { tx == TX_STOPPED && !state_sent -> a_send(STATE); state_sent = true } /* T a_state: STOPPED -> STOPPED */
+    /* T a_state: STOPPED -> STOPPED */
+    :: atomic { tx == TX_STOPPED && !state_sent -> a_send(STATE); state_sent = true }
     :: atomic { link != NO && len(ba[link]) > 0 -> tx_record() }
     :: atomic { link != NO && tx < TX_IN_DOUBT && A_MAY_LOSE ->
         if
-        :: skip                                                             /* T a_lost: any before IN_DOUBT -> FAILED */
-        :: true -> a_send(FAIL)                                             /* T a_timeout: any before IN_DOUBT -> FAILED */
+        :: skip                                                            /* T a_lost: any before IN_DOUBT -> FAILED */
+        :: true -> a_send(FAIL)                                         /* T a_timeout: any before IN_DOUBT -> FAILED */
         fi;
         tx_fail() }
-    :: atomic { link != NO && tx == TX_IN_DOUBT && A_MAY_LOSE ->            /* T a_doubt: IN_DOUBT -> IN_DOUBT, the link is given up */
+    /* T a_doubt: IN_DOUBT -> IN_DOUBT, the link is given up */
+    :: atomic { link != NO && tx == TX_IN_DOUBT && A_MAY_LOSE ->
         a_close() }
-    :: atomic { tx == TX_IN_DOUBT && link == NO && up_b && PLACE != NO ->   /* T a_query: IN_DOUBT -> IN_DOUBT, a new link */
+    /* T a_query: IN_DOUBT -> IN_DOUBT, a new link */
+    :: atomic { tx == TX_IN_DOUBT && link == NO && up_b && PLACE != NO ->
         p = PLACE;
         tx_open();
         p = 0;
@@ -311,7 +325,7 @@ end:do
 
 inline rx_goto(l, s) { assert(RX_EDGE(rx[l], s)); rx[l] = s }
 
-inline rx_over(l)                       /* b_send(l, FAIL, rx_job[l]) before it where the peer is told; it is one step */
+inline rx_over(l)                      /* b_send(l, FAIL, rx_job[l]) before it where the peer is told; it is one step */
 {
     if
     :: rx_job[l] -> verdict[rx_job[l]] = REFUSED
@@ -335,8 +349,9 @@ inline rx_fail(l)
 
 inline rx_settle(i, id)
 {
+    /* the code says FAIL too, to an end that A has closed */
     if
-    :: rx[i] != OFF && rx_job[i] == id -> assert(cut_ba[i]); rx_fail(i)      /* the code says FAIL too, to an end that A has closed */
+    :: rx[i] != OFF && rx_job[i] == id -> assert(cut_ba[i]); rx_fail(i)
     :: else
     fi
 }
@@ -347,7 +362,7 @@ inline rx_record(l)
     if
     :: rec == OFFER ->
         assert(rx[l] == RX_WAIT_OFFER);
-        assert(verdict[id] == UNKNOWN);                             /* an id is offered once (the code refuses a second time) */
+        assert(verdict[id] == UNKNOWN);                     /* an id is offered once (the code refuses a second time) */
         rx_job[l] = id;
         if
         :: guest_b == GONE ->                                       /* T b_admit: WAIT_OFFER -> LOADING */
@@ -360,12 +375,12 @@ inline rx_record(l)
     :: rec == STATE ->
         assert(rx[l] == RX_LOADING && id == rx_job[l]);
         if
-        :: rx_goto(l, RX_LOADED);                                   /* T b_prepare: LOADING -> LOADED, LOADED -> PREPARED */
+        :: rx_goto(l, RX_LOADED);                               /* T b_prepare: LOADING -> LOADED, LOADED -> PREPARED */
            rx_goto(l, RX_PREPARED);
            b_send(l, PREPARED, id)
         :: if
            :: skip                                                  /* T b_damaged: LOADING -> DROPPED */
-           :: rx_goto(l, RX_LOADED)                                 /* T b_not_ready: LOADING -> LOADED, LOADED -> DROPPED */
+           :: rx_goto(l, RX_LOADED)                            /* T b_not_ready: LOADING -> LOADED, LOADED -> DROPPED */
            fi;
            b_send(l, FAIL, id);
            rx_fail(l)
@@ -382,7 +397,7 @@ inline rx_record(l)
         b_close(l)
     :: rec == FAIL -> rx_fail(l)                                            /* T b_told: any -> DROPPED */
     :: rec == QUERY ->                                                      /* T b_answer: WAIT_OFFER -> ANSWERED */
-        assert(rx[l] == RX_WAIT_OFFER);                                     /* T b_settle: any of the same id -> DROPPED */
+        assert(rx[l] == RX_WAIT_OFFER);                                  /* T b_settle: any of the same id -> DROPPED */
         rx_settle(0, id);
         rx_settle(1, id);
         rx_settle(LINKS - 1, id);
@@ -457,7 +472,7 @@ end:do
     :: atomic { !calm && up_b && crashes_b < CRASHES_B -> crash_b() }
     :: atomic { !up_b -> up_b = true }
     :: atomic { !calm && up_a && up_b -> calm = true }
-    :: atomic { !calm && tx != OFF && tx < TX_IN_DOUBT ->                   /* T a_cancel: any before IN_DOUBT -> FAILED */
+    :: atomic { !calm && tx != OFF && tx < TX_IN_DOUBT ->                /* T a_cancel: any before IN_DOUBT -> FAILED */
         a_send(FAIL);
         tx_fail() }
     :: atomic { !calm ->
@@ -469,18 +484,19 @@ end:do
         :: else
         fi;
         i = 0 }
-    :: atomic { !calm && job && verdict[job] != UNKNOWN ->                  /* 64 other jobs have pushed this one out of B's list */
+    :: atomic { !calm && job && verdict[job] != UNKNOWN ->      /* 64 other jobs have pushed this one out of B's list */
         verdict[job] = UNKNOWN;
         amnesia = tx == TX_IN_DOUBT || state_sent }
     od
 }
 
-/* A person who looks at B before deciding: B is down or has no such guest, neither running nor *arriving*; or B runs it. */
+/* A person who looks at B before deciding: B is down or has no such guest, neither running nor
+ * *arriving*; or B runs it. */
 proctype Operator()
 {
 end:do
     :: atomic { tx == TX_IN_DOUBT && guest_b == GONE -> tx_fail() }         /* T a_resolve_here: IN_DOUBT -> FAILED */
-    :: atomic { tx == TX_IN_DOUBT && guest_b == RUN -> tx_release() }       /* T a_resolve_there: IN_DOUBT -> RELEASED */
+    :: atomic { tx == TX_IN_DOUBT && guest_b == RUN -> tx_release() }      /* T a_resolve_there: IN_DOUBT -> RELEASED */
     od
 }
 

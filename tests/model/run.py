@@ -5,9 +5,10 @@
 usage: run.py [-k PATTERN] [--deep] [--list]
   --deep   three attempts to move instead of two (minutes)
 
-Three properties (see handoff.pml), each a full search; then `reached`: no transition of the model is dead; `code`: each state change of the
-code's tables is a transition of the model and the other way round, and docs/handoff.md names a function that exists for each; then
-mutants: the model with one mistake, which has to be found, and for the reason named here.  A failure leaves its trail in build/model/NAME/.
+Three properties (see handoff.pml), each a full search; then `reached`: no transition of the model is dead; `code`: each
+state change of the code's tables is a transition of the model and the other way round, and docs/handoff.md names a
+function that exists for each; then mutants: the model with one mistake, which has to be found, and for the reason named
+here.  A failure leaves its trail in build/model/NAME/.
 """
 import argparse
 import os
@@ -29,7 +30,8 @@ MEM_MIB = 1500
 CC = "clang" if shutil.which("clang") else "gcc"        # half the time of gcc for a program that runs for seconds
 
 TWO, LOST, PULLED, STUCK = "two runners", "guest lost", "nothing to run", "never ends"
-SAYS = {TWO: "assertion violated  !(((guest_a==3)&&(guest_b==3)))", LOST: "assertion violated (((guest_a>=2)||(guest_b==3))||lost)",
+SAYS = {TWO: "assertion violated  !(((guest_a==3)&&(guest_b==3)))",
+        LOST: "assertion violated (((guest_a>=2)||(guest_b==3))||lost)",
         PULLED: "assertion violated (guest_b!=0)", STUCK: "acceptance cycle"}
 PROPERTIES = [
     ("safe", "never two runners, never lost"),
@@ -39,7 +41,7 @@ PROPERTIES = [
 # name, the mistake, property that finds it, how, text in the model (must be there once), replacement
 MUTANTS = [
     ("resume-on-loss", "A resumes when the link is lost after COMMIT", "safe", TWO,
-     "tx == TX_IN_DOUBT && A_MAY_LOSE ->            /* T a_doubt: IN_DOUBT -> IN_DOUBT, the link is given up */\n        a_close()",
+     "tx == TX_IN_DOUBT && A_MAY_LOSE ->\n        a_close()",
      "tx == TX_IN_DOUBT && A_MAY_LOSE ->\n        tx_fail()"),
     ("cancel-after-commit", "A's cancel works after COMMIT too", "safe", TWO,
      "!calm && tx != OFF && tx < TX_IN_DOUBT ->", "!calm && tx != OFF ->"),
@@ -62,22 +64,28 @@ MUTANTS = [
     ("found-arriving-is-none", "B says that it has no guest while one is arriving, and A starts its copy", "safe", TWO,
      "(guest_b == GONE -> IS_NONE : IS_THERE)", "(guest_b != RUN -> IS_NONE : IS_THERE)"),
     ("stop-arriving", "`vm stop` on B tears a guest down that B's machine still works on", "safe", PULLED,
-     ":: atomic { !up_b -> up_b = true }", ":: atomic { !up_b -> up_b = true }\n :: atomic { guest_b == INCOMING -> guest_b = GONE }"),
+     ":: atomic { !up_b -> up_b = true }", ":: atomic { !up_b -> up_b = true }\n :: atomic { guest_b == INCOMING -> "
+                                           "guest_b = GONE }"),
     ("no-operator", "B's memory is lost and no operator comes", "ends", STUCK,
      "        run Operator()\n", "        skip\n"),
     ("never-asks", "A does not make a new link after COMMIT", "alone", STUCK,
      "tx == TX_IN_DOUBT && link == NO && up_b", "tx == TX_IN_DOUBT && link == NO && false"),
-    ("running-forgotten", "B does not remember that it runs the guest", "alone", STUCK, "        verdict[id] = RUNS;\n", ""),
-    ("refusal-forgotten", "B does not remember that it dropped the guest", "alone", STUCK, "verdict[rx_job[l]] = REFUSED", "skip"),
+    ("running-forgotten", "B does not remember that it runs the guest", "alone", STUCK, "        verdict[id] = RUNS;\n",
+     ""),
+    ("refusal-forgotten", "B does not remember that it dropped the guest", "alone", STUCK,
+     "verdict[rx_job[l]] = REFUSED", "skip"),
 ]
 
 
 # The rule by which two hosts do not both start a guest (start.pml): name, the mistake, text, replacement
 START_MUTANTS = [
     ("start-unsaid", "a host that is about to start says none", "(wanted[me] -> WANTED : NONE)", "NONE"),
-    ("start-first-wins", "of two that want, the lower ticket starts without asking again", "me == 0 -> q[me] = NOT_ASKED", "me == 0 -> q[me] = NONE"),
+    ("start-first-wins", "of two that want, the lower ticket starts without asking again",
+     "me == 0 -> q[me] = NOT_ASKED", "me == 0 -> q[me] = NONE"),
     ("start-stale", "an answer counts that was given before the host wanted again",
-     "wanted[me] = true; q[me] = NOT_ASKED }     /* ... and", "wanted[me] = true }\n    :: atomic { asking[me] && !wanted[me] -> q[me] = ASKED }     /* ... and"),
+     "asking[me] && !wanted[me] -> wanted[me] = true; q[me] = NOT_ASKED }\n",
+     "asking[me] && !wanted[me] -> wanted[me] = true }\n    :: atomic { asking[me] && !wanted[me] -> q[me] = ASKED "
+     "}\n"),
 ]
 
 
@@ -86,7 +94,8 @@ def edges(side):
     with open(os.path.join(ROOT, "migrate", side + ".c")) as f:
         table = re.search(rf"{side}_edges\[\] = \{{(.*?)\n\}};", f.read(), re.S)[1]
     up = side.upper()
-    return {(a, b) for a, row in re.findall(rf"\[MIG_{up}_(\w+)\]\s*=([^\n]*)", table) for b in re.findall(rf"BIT32\(MIG_{up}_(\w+)\)", row)}
+    return {(a, b) for a, row in re.findall(rf"\[MIG_{up}_(\w+)\]\s*=([^\n]*)", table)
+            for b in re.findall(rf"BIT32\(MIG_{up}_(\w+)\)", row)}
 
 
 def model_text():
@@ -113,12 +122,14 @@ def search(name, prop, text, jobs=2):
     with open(os.path.join(folder, "handoff.pml"), "w") as f:
         f.write(text)
     begin = time.time()
-    spin = ["spin", "-a", "-o3"] + ([] if prop == "safe" else [f"-DCHECK_{prop.upper()}"]) + [f"-DJOBS={jobs}", "handoff.pml"]
+    spin = (["spin", "-a", "-o3"] + ([] if prop == "safe" else [f"-DCHECK_{prop.upper()}"]) + [f"-DJOBS={jobs}",
+            "handoff.pml"])
     cc = [CC, "-O1" if jobs > 2 else "-O0", "-w", f"-DMEMLIM={MEM_MIB}", "-o", "pan", "pan.c"]
     cc += ["-DSAFETY", "-DNOCLAIM"] if prop == "safe" else ["-DNFAIR=3"]
     pan = ["./pan", "-m100000", "-w24" if jobs > 2 else "-w21"] + ([] if prop == "safe" else ["-a", "-f"])
     for command in (spin, cc, pan):
-        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              stdin=subprocess.DEVNULL,
                               timeout=LIMIT_S * (10 if jobs > 2 else 1), preexec_fn=limit_memory)
         if command is not pan and done.returncode:
             raise RuntimeError(f"{command[0]} failed:\n{done.stdout}")
@@ -141,12 +152,14 @@ def check_start(name, text):
 def check_start_mutant(mutant, text):
     name, _, old, new = mutant
     if text.count(old) != 1:
-        raise RuntimeError(f"its text is {text.count(old)} times in the model, must be once: mend the list in tests/model/run.py")
+        raise RuntimeError(f"its text is {text.count(old)} times in the model, must be once: mend the list in "
+                           "tests/model/run.py")
     return check_start(name, text.replace(old, new))
 
 
 def figures(out):
-    states, depth, mib = (re.search(p, out) for p in (r"(\d+) states, stored", r"depth reached (\d+)", r"([\d.]+)\s+total actual memory"))
+    states, depth, mib = (re.search(p, out) for p in (r"(\d+) states, stored", r"depth reached (\d+)",
+                                                      r"([\d.]+)\s+total actual memory"))
     return f"{int(states[1]):>8} states, depth {depth[1]:>4}, {float(mib[1]):4.0f} MiB"
 
 
@@ -154,8 +167,11 @@ def check_property(name, text, deep):
     out, seconds = search(name, name, text, 3 if deep else 2)
     if "errors: 0" in out and "max search depth too small" not in out and "Search not completed" not in out:
         return f"{figures(out)}, {seconds:.1f} s", out
-    spin = ["spin", "-t", "-p", "-g"] + ([] if name == "safe" else [f"-DCHECK_{name.upper()}"]) + [f"-DJOBS={3 if deep else 2}", "handoff.pml"]
-    trail = subprocess.run(spin, cwd=os.path.join(WORK, name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    spin = ["spin", "-t", "-p", "-g"] + ([] if name == "safe"
+                                         else [f"-DCHECK_{name.upper()}"]) + [f"-DJOBS={3 if deep else 2}",
+                                                 "handoff.pml"]
+    trail = subprocess.run(spin, cwd=os.path.join(WORK, name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           text=True, errors="replace",
                            timeout=60).stdout
     with open(os.path.join(WORK, name, "trail.txt"), "w") as f:
         f.write(trail)
@@ -164,7 +180,8 @@ def check_property(name, text, deep):
 
 def check_reached(out):
     """No line of the model that the full search never came to."""
-    dead = [line.strip() for line in out.splitlines() if re.match(r"\s+handoff\.pml:\d+, state", line) and '"-end-"' not in line]
+    dead = [line.strip() for line in out.splitlines() if re.match(r"\s+handoff\.pml:\d+, state", line)
+            and '"-end-"' not in line]
     if dead:
         raise RuntimeError("never reached:\n  " + "\n  ".join(dead))
     return "each transition is taken somewhere"
@@ -174,7 +191,8 @@ def transitions():
     """name -> [(from, to)] of the comments "T name: FROM -> TO, FROM -> TO"."""
     with open(MODEL) as f:
         marks = re.findall(r"/\* T (\w+): ([^*]*)\*/", f.read())
-    return {name: re.findall(r"(any before IN_DOUBT|any|\w+)(?: of the same id)? -> (\w+)", what) for name, what in marks}
+    return {name: re.findall(r"(any before IN_DOUBT|any|\w+)(?: of the same id)? -> (\w+)", what)
+            for name, what in marks}
 
 
 def check_code():
@@ -183,9 +201,11 @@ def check_code():
     for side, prefix in (("tx", "a_"), ("rx", "b_")):
         table = edges(side)
         pairs = {p for name, ps in marks.items() if name.startswith(prefix) for p in ps}
-        covered = {(a, b) for a, b in table if (a, b) in pairs or ("any", b) in pairs or ("any before IN_DOUBT", b) in pairs and a != "IN_DOUBT"}
+        covered = {(a, b) for a, b in table if (a, b) in pairs or ("any", b) in pairs
+                   or ("any before IN_DOUBT", b) in pairs and a != "IN_DOUBT"}
         wrong += [f"migrate/{side}.c has {a} -> {b}, the model not" for a, b in sorted(table - covered)]
-        wrong += [f"the model has {a} -> {b}, migrate/{side}.c not" for a, b in sorted(pairs - table) if a != b and not a.startswith("any")]
+        wrong += [f"the model has {a} -> {b}, migrate/{side}.c not" for a, b in sorted(pairs - table) if a != b
+                  and not a.startswith("any")]
     with open(DOC) as f:
         rows = re.findall(r"^\| `([ab]_\w+)` \|(.*)\|$", f.read(), re.M)
     wrong += [f"docs/handoff.md does not have {name}" for name in sorted(set(marks) - {r[0] for r in rows})]
@@ -197,18 +217,20 @@ def check_code():
             wrong.append(f"docs/handoff.md names no function for {name}")
         for function, file in found:
             with open(os.path.join(ROOT, file)) as f:
-                if not re.search(rf"^[a-z][^\n;=]*\b{function}\([^\n;]*(\)|,)$", f.read(), re.M):
+                if not re.search(rf"^[a-z][^\n;=]*\b{function}\([^\n;]*(\)|,|\) \{{ .*\}})$", f.read(), re.M):
                     wrong.append(f"docs/handoff.md: {name}: no function {function} in {file}")
             functions += 1
     if wrong:
         raise RuntimeError("\n".join(wrong))
-    return f"{len(marks)} transitions, {functions} functions, {len(edges('tx')) + len(edges('rx'))} state changes in the code's tables"
+    return (f"{len(marks)} transitions, {functions} functions, {len(edges('tx')) + len(edges('rx'))} state changes in "
+            "the code's tables")
 
 
 def check_mutant(mutant, text):
     name, _, prop, how, old, new = mutant
     if text.count(old) != 1:
-        raise RuntimeError(f"its text is {text.count(old)} times in the model, must be once: mend the list in tests/model/run.py")
+        raise RuntimeError(f"its text is {text.count(old)} times in the model, must be once: mend the list in "
+                           "tests/model/run.py")
     out, seconds = search("mutant-" + name, prop, text.replace(old, new), jobs=1)
     if "errors: 0" in out:
         raise RuntimeError(f"not found by {prop}")

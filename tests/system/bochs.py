@@ -3,10 +3,12 @@
 
 Bochs stands in for QEMU (emulator.py) where VT-x is wanted, which QEMU's emulator does not have.  What differs:
 
-- Speed is about 50 million instructions a second.  Simulated time follows instructions, not the wall clock: `ips` instructions are one simulated
-  second.  sync=slowdown keeps an idle host's time from racing (ten simulated seconds per second otherwise, and so connections time out while the
-  other host computes).  One frame is received per simulated millisecond, so the network carries 1.4 MB per simulated second; see IPS.
-- The serial line is a TCP socket of ours that Bochs connects to; the log on port 0xE9 goes to Bochs's standard output, which is a file.
+- Speed is about 50 million instructions a second.  Simulated time follows instructions, not the wall clock: `ips`
+  instructions are one simulated second.  sync=slowdown keeps an idle host's time from racing (ten simulated seconds per
+  second otherwise, and so connections time out while the other host computes).  One frame is received per simulated
+  millisecond, so the network carries 1.4 MB per simulated second; see IPS.
+- The serial line is a TCP socket of ours that Bochs connects to; the log on port 0xE9 goes to Bochs's standard output,
+  which is a file.
 - The exit code is 1 in every case; SIGTERM is ignored; a disk image is locked by a file that outlives a killed Bochs.
 - Its own findings (which check of a VM entry failed, triple faults, ...) are in NAME.bochs.log.
 """
@@ -27,7 +29,7 @@ SKYLAKE, HASWELL, SANDY_BRIDGE, RYZEN = "corei7_skylake_x", "corei7_haswell_4770
 MODEL = os.environ.get("GODWIT_BOCHS_CPU", SKYLAKE)
 # About the real speed: the clocks go as the wall's when idle, and somewhat slower when busy.
 IPS = int(os.environ.get("GODWIT_BOCHS_IPS", "40000000"))
-PATIENCE = float(os.environ.get("GODWIT_BOCHS_PATIENCE", "6"))    # how much longer than for QEMU everything is waited for
+PATIENCE = float(os.environ.get("GODWIT_BOCHS_PATIENCE", "6"))  # how much longer than for QEMU everything is waited for
 
 CONFIG = """\
 display_library: rfb, options="timeout=0"
@@ -55,7 +57,8 @@ class PatientSerial(Serial):
 
 
 class Bochs(Emulator):
-    """Bochs with UEFI firmware, one disk image, one e1000, COM1 as `serial`, port 0xE9 into a file.  Same use as Emulator."""
+    """Bochs with UEFI firmware, one disk image, one e1000, COM1 as `serial`, port 0xE9 into a file.  Same use as
+    Emulator."""
 
     def __init__(self, name, image, folder, cpus=1, memory_mib=512, net="", limit_s=900, model=MODEL, ips=IPS):
         # not super().__init__: that starts QEMU
@@ -67,7 +70,8 @@ class Bochs(Emulator):
         listener = socket.create_server(("127.0.0.1", 0))
         rc, config = (os.path.join(folder, f"{name}.{kind}") for kind in ("rc", "bochsrc"))
         with open(config, "w", encoding="utf-8") as f:
-            f.write(CONFIG.format(OVMF=OVMF, VGABIOS=VGABIOS, memory_mib=memory_mib, model=model, cpus=cpus, ips=ips, image=image,
+            f.write(CONFIG.format(OVMF=OVMF, VGABIOS=VGABIOS, memory_mib=memory_mib, model=model, cpus=cpus, ips=ips,
+                                  image=image,
                                   com1=listener.getsockname()[1], log=self.bochs_log, net=net))
         with open(rc, "w", encoding="utf-8") as f:
             f.write("c\n")                                      # Debian's Bochs starts in its debugger: continue
@@ -76,7 +80,8 @@ class Bochs(Emulator):
                 os.unlink(stale)
         self.command = ["setpriv", "--pdeathsig", "KILL", BOCHS, "-q", "-f", config, "-rc", rc]
         with open(self.e9_path, "wb") as out, open(self.stderr_path, "wb") as err:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                            start_new_session=True)
         running.append(self)
         self._limit = threading.Timer(limit_s * emulator.SLOWNESS, self._out_of_time)
         self._limit.daemon = True
@@ -107,7 +112,8 @@ class Bochs(Emulator):
         return ""
 
     def dump(self):
-        return "\n".join(["    Bochs:", self.bochs_says(), "    log:"] + ["    | " + line for line in self.e9_text().splitlines()[-15:]])
+        return "\n".join(["    Bochs:", self.bochs_says(), "    log:"] +
+                         ["    | " + line for line in self.e9_text().splitlines()[-15:]])
 
     def wait_exit(self, timeout):
         """Wait for Bochs to end by itself.  0, as its own exit code says nothing."""
@@ -123,8 +129,8 @@ class Bochs(Emulator):
 
 
 class BochsLink:
-    """A switch that joins hosts in Bochs, and in QEMU (nic="e1000"): one datagram of UDP is one frame.  A frame whose destination was
-    seen as a source goes there only, any other to all.
+    """A switch that joins hosts in Bochs, and in QEMU (nic="e1000"): one datagram of UDP is one frame.  A frame whose
+    destination was seen as a source goes there only, any other to all.
 
     A Bochs receives on its port P and sends to P + 1; QEMU is told to do the same."""
 
@@ -153,7 +159,8 @@ class BochsLink:
     def _open():
         for port in range(20000 + os.getpid() % 10000, 60000, 2):
             try:
-                sock, probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                sock, probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET,
+                        socket.SOCK_DGRAM)
                 probe.bind(("127.0.0.1", port))
                 probe.close()
                 sock.bind(("127.0.0.1", port + 1))
@@ -194,7 +201,8 @@ class BochsHost(Host):
 
     def boot(self, wait=True):
         net = self.link.config(self.name) if self.link else ""
-        self.machine = Bochs(self.name, self.image(), self.folder, self.cpus, self.memory_mib, net, self.limit_s, self.model, self.ips)
+        self.machine = Bochs(self.name, self.image(), self.folder, self.cpus, self.memory_mib, net, self.limit_s,
+                             self.model, self.ips)
         if wait:
             self.wait_prompt()
         return self

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One emulated machine: QEMU under TCG, its monitor, its serial line, and the certainty that it ends.
 
-Every emulator has a hard time limit, dies with the process that started it (setpriv --pdeathsig), and is killed at exit.  Nothing here knows Godwit.
-A Timeout carries what the machine was doing: registers of every CPU by the monitor, and the tail of the serial line.
+Every emulator has a hard time limit, dies with the process that started it (setpriv --pdeathsig), and is killed at
+exit.  Nothing here knows Godwit.  A Timeout carries what the machine was doing: registers of every CPU by the monitor,
+and the tail of the serial line.
 """
 import atexit
 import glob
@@ -19,20 +20,21 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
-LANE = os.environ.get("GODWIT_LANE", "")                        # set for a part of the system tests that runs beside another one (lanes.py)
+LANE = os.environ.get("GODWIT_LANE", "")  # set for a part of the system tests that runs beside another one (lanes.py)
 SYSTEM = os.path.join(BUILD, "system", LANE)                    # what they write: keys, disk images, logs
 QEMU = os.environ.get("GODWIT_QEMU", "qemu-system-x86_64")
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 ACCEL = ["-accel", "tcg,thread=multi,tb-size=512"]
-# `extra` for counting: the TSC counts instructions, so that a figure does not depend on the machine.  One thread only, one CPU.
+# `extra` for counting: the TSC counts instructions, so that a figure does not depend on the machine.  One thread only,
+# one CPU.
 ICOUNT = ["-icount", "shift=0,sleep=off"]
 ACCEL_ICOUNT = ["-accel", "tcg,thread=single,tb-size=512"]
 
 # Everything waits this much longer on a slow or busy machine.
 SLOWNESS = float(os.environ.get("GODWIT_SLOWNESS", "1"))
 
-running = []                                                    # every emulator that this process started and that was not ended
+running = []  # every emulator that this process started and that was not ended
 
 
 class Timeout(Exception):
@@ -64,8 +66,9 @@ def free_port():
 
 
 class CpuWaits:
-    """with CpuWaits() as waits: ...; then waits.longest_ms is for how long a thread of a running emulator was ready and got no CPU of *this* machine:
-    the kernel's own count (/proc/PID/task/TID/schedstat, nanoseconds), which grows at the end of each wait."""
+    """with CpuWaits() as waits: ...; then waits.longest_ms is for how long a thread of a running emulator was ready and
+    got no CPU of *this* machine: the kernel's own count (/proc/PID/task/TID/schedstat, nanoseconds), which grows at the
+    end of each wait."""
     EVERY_S = 0.02
 
     def __enter__(self):
@@ -162,11 +165,13 @@ class Serial:
                     return match
                 left = deadline - time.monotonic()
                 if self.closed:
-                    raise Died(f"{self.owner.name}: ended while waiting for /{regex.pattern}/; last output:\n{self.tail()}")
+                    raise Died(f"{self.owner.name}: ended while waiting for /{regex.pattern}/; last "
+                               f"output:\n{self.tail()}")
                 if left <= 0:
                     break
                 self._changed.wait(min(left, 1))
-        raise Timeout(f"{self.owner.name}: no /{regex.pattern}/ within {timeout * SLOWNESS:.0f} s; last output:\n{self.tail()}")
+        raise Timeout(f"{self.owner.name}: no /{regex.pattern}/ within {timeout * SLOWNESS:.0f} s; last "
+                      f"output:\n{self.tail()}")
 
     def settle(self, quiet=0.06, most=1.0):
         """Wait until nothing was received for `quiet` seconds, `most` seconds at the longest."""
@@ -193,12 +198,14 @@ class Emulator:
         shutil.copy(OVMF_VARS, firmware)
         com1, monitor = (os.path.join(self.sockets, s) for s in ("com1", "monitor"))
         accel = ACCEL_ICOUNT if "-icount" in extra else ACCEL
-        command = ["setpriv", "--pdeathsig", "KILL", QEMU, *accel, "-machine", "q35", "-cpu", "EPYC", "-smp", str(cpus), "-m", str(memory_mib),
+        command = ["setpriv", "--pdeathsig", "KILL", QEMU, *accel, "-machine", "q35", "-cpu", "EPYC", "-smp", str(cpus),
+                   "-m", str(memory_mib),
                    "-nodefaults", "-display", "none", *([] if reboot else ["-no-reboot"]),
                    "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
                    "-drive", f"if=pflash,format=raw,unit=1,file={firmware}",
                    "-drive", f"format=raw,file={image}",
-                   "-chardev", f"socket,id=com1,path={com1},server=on,wait=on,logfile={os.path.join(folder, name + '.com1')}",
+                   "-chardev",
+                   f"socket,id=com1,path={com1},server=on,wait=on,logfile={os.path.join(folder, name + '.com1')}",
                    "-serial", "chardev:com1",
                    "-debugcon", f"file:{self.e9_path}", "-monitor", f"unix:{monitor},server=on,wait=off",
                    *net, *extra]
@@ -208,7 +215,8 @@ class Emulator:
                 os.unlink(stale)
         self.stderr_path = os.path.join(folder, f"{name}.stderr")
         with open(self.stderr_path, "wb") as err:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, start_new_session=True)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
+                                            start_new_session=True)
         running.append(self)
         self._limit = threading.Timer(limit_s * SLOWNESS, self._out_of_time)
         self._limit.daemon = True
@@ -250,7 +258,8 @@ class Emulator:
         except OSError:
             pass
         text = out.decode("latin-1")
-        return re.sub(r"\A.*?\n", "", Serial.ESCAPE.sub("", text).replace("\r", ""), count=1, flags=re.S).replace("(qemu) ", "")
+        return re.sub(r"\A.*?\n", "", Serial.ESCAPE.sub("", text).replace("\r", ""), count=1,
+                      flags=re.S).replace("(qemu) ", "")
 
     def dump(self):
         """What every CPU is doing, twice, so that a standstill can be told from a loop; and the log's tail."""
@@ -277,7 +286,8 @@ class Emulator:
         try:
             code = self.process.wait(timeout * SLOWNESS)
         except subprocess.TimeoutExpired:
-            raise Timeout(f"{self.name}: did not power off within {timeout * SLOWNESS:.0f} s; last output:\n{self.serial.tail()}") from None
+            raise Timeout(f"{self.name}: did not power off within {timeout * SLOWNESS:.0f} s; last "
+                          f"output:\n{self.serial.tail()}") from None
         self.kill()
         return code
 

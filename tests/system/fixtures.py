@@ -6,7 +6,8 @@ pair    two hosts that know each other; "guest" runs on a (or on b, if a check l
 api     a pair with management interfaces, and godwitctl with its configuration: api.ctl("vm", "list")
 trio    three hosts with management interfaces, six guests without Linux on a; used by trio.ctl() alone
 own     a function Host(...) whose hosts end with the check; own.in_bochs(...) and own.pair_in_bochs(...): in Bochs
-bed     a function bed(vendor): hosts of one vendor that find changed pages in different ways, with a guest without Linux (class Bed)
+bed     a function bed(vendor): hosts of one vendor that find changed pages in different ways, with a guest without
+        Linux (class Bed)
 intel   two hosts in Bochs with one CPU each; "guest" is a Linux with 2 vCPUs and runs on a
 """
 import json
@@ -52,8 +53,8 @@ def narrate(host):
 
 
 class Pair:
-    """Hosts a and b on one link; a has the guests.  b's own clock is an hour ahead.  b_keys: further keys of b's [host] section.  b_vms: b's guests.
-    a_peers: what a knows of b, if not the usual.
+    """Hosts a and b on one link; a has the guests.  b's own clock is an hour ahead.  b_keys: further keys of b's [host]
+    section.  b_vms: b's guests.  a_peers: what a knows of b, if not the usual.
     More keyword arguments: for both hosts."""
 
     def __init__(self, vms=None, b_keys=None, link=None, b_vms=None, a_peers=None, **both):
@@ -61,7 +62,8 @@ class Pair:
         vms = vms or {"guest": vm(DIRTIER), "shell": vm(autostart=False)}
         self.a = narrate(Host("a", self.link, vms=vms, peers=a_peers or ["b"], tag="pair", **both).boot(wait=False))
         both["host_keys"] = b_keys or both.get("host_keys")
-        self.b = narrate(Host("b", self.link, vms=b_vms, peers=["a"], tag="pair", extra=clock_ahead(AHEAD_S), **both).boot(wait=False))
+        self.b = narrate(Host("b", self.link, vms=b_vms, peers=["a"], tag="pair", extra=clock_ahead(AHEAD_S),
+                              **both).boot(wait=False))
         self.a.wait_prompt()
         self.b.wait_prompt()
         for host in (self.a, self.b):
@@ -78,7 +80,8 @@ class Pair:
     def boot_b(self, plain=True, **kw):
         """The same, wherever the guest is."""
         self.b.kill()
-        self.b = narrate(Host("b", self.link, tag="pair", extra=clock_ahead(AHEAD_S), **{"peers": ["a"], **kw}).boot(wait=False))
+        self.b = narrate(Host("b", self.link, tag="pair", extra=clock_ahead(AHEAD_S),
+                              **{"peers": ["a"], **kw}).boot(wait=False))
         self.b.wait_prompt()
         self.b_is_plain = plain
         return self.b
@@ -125,7 +128,8 @@ class Solo:
 
 
 class Clients:
-    """Programs that control hosts on a Lan: "operator" and "reader".  ctl() runs godwitctl as one of them, curl() asks a host as curl does."""
+    """Programs that control hosts on a Lan: "operator" and "reader".  ctl() runs godwitctl as one of them, curl() asks
+    a host as curl does."""
     GODWITCTL = os.path.join(BUILD, "tools", "godwitctl")
     ROLES = {"operator": "operate", "reader": "read"}           # for a host's clients=
 
@@ -136,12 +140,14 @@ class Clients:
         for name in ("operator", "reader", "a", "b", "c"):
             fingerprint(name)                                   # made if need be
             for kind, command in (("crt", "x509"), ("key", "pkey")):
-                subprocess.run(["openssl", command, "-inform", "DER", "-in", os.path.join(KEYS, f"{name}.{kind}"), "-out", self.pem(name, kind)], check=True)
+                subprocess.run(["openssl", command, "-inform", "DER", "-in", os.path.join(KEYS, f"{name}.{kind}"),
+                                "-out", self.pem(name, kind)], check=True)
         for name in ("operator", "reader"):
             with open(self.config(name), "w", encoding="utf-8") as f:
                 f.write(f"[client]\nname = {name}\nkey = {name}.key.pem\ncert = {name}.crt.pem\n")
                 for host in hosts:
-                    f.write(f"[host {host.name}]\naddress = 127.0.0.1\nport = {host.api_port}\nfingerprint = {fingerprint(host.name)}\n")
+                    f.write(f"[host {host.name}]\naddress = 127.0.0.1\nport = {host.api_port}\nfingerprint = "
+                            f"{fingerprint(host.name)}\n")
 
     def pem(self, name, kind):
         return os.path.join(self.folder, f"{name}.{kind}.pem")
@@ -151,18 +157,22 @@ class Clients:
 
     def ctl(self, *args, who="operator", config=None, code=0, stdin=None, timeout=60):
         """Run godwitctl; AssertionError unless it ends with this code (None: any).  Returns (stdout, stderr)."""
-        run = subprocess.run([self.GODWITCTL, "--config", config or self.config(who), *args], capture_output=True, text=True, timeout=timeout * SLOWNESS, input=stdin,
+        run = subprocess.run([self.GODWITCTL, "--config", config or self.config(who), *args], capture_output=True,
+                             text=True, timeout=timeout * SLOWNESS, input=stdin,
                              stdin=None if stdin else subprocess.DEVNULL, check=False)
         if code is not None and run.returncode != code:
-            raise AssertionError(f"godwitctl {' '.join(args)}: exit code {run.returncode}, not {code}\n{run.stdout}{run.stderr}")
+            raise AssertionError(f"godwitctl {' '.join(args)}: exit code {run.returncode}, not "
+                                 f"{code}\n{run.stdout}{run.stderr}")
         return run.stdout, run.stderr
 
     def json(self, *args, **kw):
         return json.loads(self.ctl("--json", *args, **kw)[0])
 
     def curl(self, host, path, *more, who="operator"):
-        """Returns (curl's exit code, HTTP status, body); the host is checked by its certificate, as docs/api.md says."""
-        run = subprocess.run(["curl", "-sS", "-m", str(20 * SLOWNESS), "-w", "\n%{http_code}", "--cacert", self.pem(host.name, "crt"),
+        """Returns (curl's exit code, HTTP status, body); the host is checked by its certificate, as docs/api.md
+        says."""
+        run = subprocess.run(["curl", "-sS", "-m", str(20 * SLOWNESS), "-w", "\n%{http_code}", "--cacert",
+                              self.pem(host.name, "crt"),
                               "--connect-to", f"{host.name}:7443:127.0.0.1:{host.api_port}",
                               *(["--cert", self.pem(who, "crt"), "--key", self.pem(who, "key")] if who else []),
                               *more, f"https://{host.name}:7443{path}"], capture_output=True, text=True, check=False)
@@ -176,7 +186,8 @@ class Api(Pair):
     def __init__(self):
         super().__init__(link=Lan(), clients=Clients.ROLES)
         self.clients = Clients([self.a, self.b])
-        self.folder, self.config, self.ctl, self.json = self.clients.folder, self.clients.config, self.clients.ctl, self.clients.json
+        self.folder, self.config, self.ctl, self.json = (self.clients.folder, self.clients.config, self.clients.ctl,
+                                                         self.clients.json)
 
     def curl(self, path, *more, **kw):
         return self.clients.curl(self.a, path, *more, **kw)
@@ -187,8 +198,9 @@ class Api(Pair):
 
 
 class Trio:
-    """Hosts a, b and c with management interfaces, one CPU each; the guests w1 to w6 (walkers) run on a.  All else by ctl().
-    a may have more moves under way than is usual.  b has a second address, which c tries first and where nobody is."""
+    """Hosts a, b and c with management interfaces, one CPU each; the guests w1 to w6 (walkers) run on a.  All else by
+    ctl().  a may have more moves under way than is usual.  b has a second address, which c tries first and where nobody
+    is."""
     GUESTS = [f"w{i}" for i in range(1, 7)]
     GUEST_MIB = 96
     MEMORY_MIB = {"a": 800, "b": 800, "c": 400}                 # c has room for a few of them only
@@ -197,9 +209,13 @@ class Trio:
     def __init__(self):
         self.link, self.hosts = Lan(), {}
         for name, memory in self.MEMORY_MIB.items():
-            more = {"host_keys": {"bandwidth-limit-mb": "4", "lz4": "no", "max-jobs": str(self.MAX_JOBS["a"])}, "vms": {guest: {**walker_vm(4000000), "memory": f"{self.GUEST_MIB}M"} for guest in self.GUESTS}, "files": walker_files()} if name == "a" else {}
-            peers = {"a": {}, "b": {"address": f"10.7.0.77, {address('b')}"}} if name == "c" else "abc".replace(name, "")
-            self.hosts[name] = narrate(Host(name, self.link, peers=peers, clients=Clients.ROLES, cpus=1, memory_mib=memory, tag="trio",
+            more = {"host_keys": {"bandwidth-limit-mb": "4", "lz4": "no", "max-jobs": str(self.MAX_JOBS["a"])},
+                    "vms": {guest: {**walker_vm(4000000), "memory": f"{self.GUEST_MIB}M"} for guest in self.GUESTS},
+                    "files": walker_files()} if name == "a" else {}
+            peers = ({"a": {}, "b": {"address": f"10.7.0.77, {address('b')}"}} if name == "c"
+                     else "abc".replace(name, ""))
+            self.hosts[name] = narrate(Host(name, self.link, peers=peers, clients=Clients.ROLES, cpus=1,
+                                            memory_mib=memory, tag="trio",
                                             **more).boot(wait=False))
         for host in self.hosts.values():
             host.wait_prompt()
@@ -238,8 +254,10 @@ class Own:
     def pair_in_bochs(self, model, b_keys=None, b_ips=bochs.IPS, **kw):
         """Hosts a and b on one processor model, the walker on a.  b_keys: b's own host_keys; b_ips: its speed."""
         link, files = BochsLink(), walker_files()
-        a = self.in_bochs("a", link, wait=False, model=model, vms={"guest": walker_vm()}, files=files, peers=["b"], **kw)
-        b = self.in_bochs("b", link, wait=False, model=model, ips=b_ips, peers=["a"], **{**kw, "host_keys": b_keys or kw.get("host_keys")})
+        a = self.in_bochs("a", link, wait=False, model=model, vms={"guest": walker_vm()}, files=files, peers=["b"],
+                          **kw)
+        b = self.in_bochs("b", link, wait=False, model=model, ips=b_ips, peers=["a"],
+                          **{**kw, "host_keys": b_keys or kw.get("host_keys")})
         a.wait_prompt()
         b.wait_prompt()
         return a, b
@@ -250,11 +268,13 @@ class Own:
 
 
 class Bed:
-    """Hosts of one vendor that find changed pages in different ways (`dirty-log`), all with `verify`.  The guest is the walker, on a at first.
+    """Hosts of one vendor that find changed pages in different ways (`dirty-log`), all with `verify`.  The guest is the
+    walker, on a at first.
 
     amd     in QEMU: a by D bits, b by write protection
-    intel   in Bochs, three processors: a Skylake-X (PML), b Sandy Bridge (has no D bits: write protection; no RDRAND: randomness from the seed file), c Haswell (no PML: D bits).
-            "guest" was promised what all three have, "promised" all that a has.  A host d in QEMU may join the link."""
+    intel   in Bochs, three processors: a Skylake-X (PML), b Sandy Bridge (has no D bits: write protection; no RDRAND:
+            randomness from the seed file), c Haswell (no PML: D bits).  "guest" was promised what all three have,
+            "promised" all that a has.  A host d in QEMU may join the link."""
     WAYS = {"amd": {"a": "ad", "b": "wp"}, "intel": {"a": "pml", "b": "wp", "c": "ad"}}
     MODELS = {"a": bochs.SKYLAKE, "b": bochs.SANDY_BRIDGE, "c": bochs.HASWELL}
 
@@ -262,7 +282,8 @@ class Bed:
         self.vendor, self.at = vendor, "a"
         if vendor == "intel":
             need_bochs()
-            self.link, vms, names = BochsLink(), {"guest": walker_vm(cpu="x86-64-v2", autostart=False), "promised": walker_vm(autostart=False)}, "abcd"
+            self.link, vms, names = (BochsLink(), {"guest": walker_vm(cpu="x86-64-v2", autostart=False),
+                                                   "promised": walker_vm(autostart=False)}, "abcd")
         else:
             self.link, vms, names = Link(), {"guest": walker_vm(QEMU_TICKS)}, "ab"
         self.hosts = {}
@@ -270,11 +291,12 @@ class Bed:
             keys = {"peers": names.replace(name, ""), "host_keys": {"dirty-log": way, "verify": "yes"}, "tag": "bed"}
             if name == "a":
                 keys.update(vms=vms, files=walker_files())
-            self.hosts[name] = BochsHost(name, self.link, model=self.MODELS[name], **keys) if vendor == "intel" else Host(name, self.link, **keys)
+            self.hosts[name] = BochsHost(name, self.link, model=self.MODELS[name],
+                                         **keys) if vendor == "intel" else Host(name, self.link, **keys)
             narrate(self.hosts[name].boot(wait=False))
         for host in self.hosts.values():
             host.wait_prompt()
-        if vendor == "intel":                   # a would ask d, too, which is not there (yet): nobody but us starts these guests
+        if vendor == "intel":  # a would ask d, too, which is not there (yet): nobody but us starts these guests
             for name in vms:
                 self["a"].command(f"vm start {name} --force")
 

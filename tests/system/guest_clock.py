@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A guest's clock beside this machine's: how far has a move put it forward or back?
 
-The reference.  The emulated hosts are processes of this machine, and their TSC is its TSC (plus a constant for each).  A guest's nanoseconds are TSC
-ticks at the frequency that its first host measured at boot, and it takes these two along (kernel/dev/pvclock.c).  So this machine's TSC divided by that
-frequency is a clock that goes exactly as the guest's does as long as it does not move, and whatever makes them part is a move's doing.  How wrong the host
-measured is another matter.
+The reference.  The emulated hosts are processes of this machine, and their TSC is its TSC (plus a constant for each).
+A guest's nanoseconds are TSC ticks at the frequency that its first host measured at boot, and it takes these two along
+(kernel/dev/pvclock.c).  So this machine's TSC divided by that frequency is a clock that goes exactly as the guest's
+does as long as it does not move, and whatever makes them part is a move's doing.  How wrong the host measured is
+another matter.
 
-Of one thing the reference must be kept free.  QEMU 7.2 has one TSC for all CPUs of a machine, which may not go back: when a thread reads one that is behind what another thread has
-read before, that difference is added for good (cpu_get_ticks()).  Two CPUs of this machine differ by 70 ns or read in another order than they lock, so two threads that read
-all the time make the emulated TSC go faster, by 300 ppm have been seen.  keep_on_cpu() has the threads of a host take turns on one CPU, where that does not happen.
+Of one thing the reference must be kept free.  QEMU 7.2 has one TSC for all CPUs of a machine, which may not go back:
+when a thread reads one that is behind what another thread has read before, that difference is added for good
+(cpu_get_ticks()).  Two CPUs of this machine differ by 70 ns or read in another order than they lock, so two threads
+that read all the time make the emulated TSC go faster, by 300 ppm have been seen.  keep_on_cpu() has the threads of a
+host take turns on one CPU, where that does not happen.
 
-The estimate makes no assumption about delays, which are long and uneven in an emulator.  A sample is (before, guest, after): the guest's clock was read at some
-time between these two of ours, so it was ahead of ours by *at least* guest - after and by *at most* guest - before.  Each bound is true of its own; of many
-samples the best of each counts (a minimum filter, on both sides).  What comes out is an interval in which the truth is, as wide as the
-quickest ways there and back were long; a check that wants a value within a limit wants the whole interval there.
+The estimate makes no assumption about delays, which are long and uneven in an emulator.  A sample is (before, guest,
+after): the guest's clock was read at some time between these two of ours, so it was ahead of ours by *at least* guest -
+after and by *at most* guest - before.  Each bound is true of its own; of many samples the best of each counts (a
+minimum filter, on both sides).  What comes out is an interval in which the truth is, as wide as the quickest ways there
+and back were long; a check that wants a value within a limit wants the whole interval there.
 """
 import ctypes
 import mmap
@@ -23,9 +27,10 @@ import socket
 import threading
 import time
 
-AHEAD_S = 3600                  # so far ahead is the own clock of a second host: a guest that looked at it would be an hour off
+AHEAD_S = 3600  # so far ahead is the own clock of a second host: a guest that looked at it would be an hour off
 CLOCK_MS = 10                   # a move may put a guest's clocks forward or back by its blackout and so much
-WIDTH_MS = 6                    # how well a clock should be known before and after a move: a wider interval may fail a check, never pass it
+# how well a clock should be known before and after a move: a wider interval may fail a check, never pass it
+WIDTH_MS = 6
 
 _code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 _code.write(bytes.fromhex("0faee8 0f31 48c1e220 4809d0 c3"))    # lfence; rdtsc; shl rdx, 32; or rax, rdx; ret
@@ -47,20 +52,24 @@ def keep_on_cpu(host, cpu):
 
 
 def lead_ms(samples, khz):
-    """(at least, at most): the guest's clock is ahead of ours by so much.  Samples are (before, guest, after) in ticks, ns, ticks, with no move between them."""
-    return max(g / 1e6 - after / khz for _, g, after in samples), min(g / 1e6 - before / khz for before, g, _ in samples)
+    """(at least, at most): the guest's clock is ahead of ours by so much.  Samples are (before, guest, after) in ticks,
+    ns, ticks, with no move between them."""
+    return (max(g / 1e6 - after / khz for _, g, after in samples),
+            min(g / 1e6 - before / khz for before, g, _ in samples))
 
 
 def step_ms(before, after, khz):
     """(at least, at most): the clock was put forward by so much between two sets of samples."""
     (least0, most0), (least1, most1) = lead_ms(before, khz), lead_ms(after, khz)
-    assert least0 <= most0 and least1 <= most1, \
-        f"the guest's clock does not go as the TSC does, though nobody moved it: ahead by {least0:.2f} to {most0:.2f} ms, then by {least1:.2f} to {most1:.2f} ms"
+    assert least0 <= most0 and least1 <= most1, (
+        f"the guest's clock does not go as the TSC does, though nobody moved it: ahead by {least0:.2f} to {most0:.2f} "
+        f"ms, then by {least1:.2f} to {most1:.2f} ms")
     return least1 - most0, most1 - least0
 
 
 def clocks(samples):
-    """Samples (before, monotonic, wall, after) as those of each clock: {"monotonic": [(before, guest, after)], "wall": ...}."""
+    """Samples (before, monotonic, wall, after) as those of each clock: {"monotonic": [(before, guest, after)], "wall":
+    ...}."""
     return {"monotonic": [(b, m, a) for b, m, _, a in samples], "wall": [(b, w, a) for b, _, w, a in samples]}
 
 
@@ -71,21 +80,23 @@ def known(samples, khz):
 
 
 def check_step(what, before, after, blackout_ms, khz):
-    """AssertionError if `what`, between two sets of samples of both clocks, put one of them forward or back by the blackout + CLOCK_MS.
-    Returns what is known, for people."""
+    """AssertionError if `what`, between two sets of samples of both clocks, put one of them forward or back by the
+    blackout + CLOCK_MS.  Returns what is known, for people."""
     said, limit = [], blackout_ms + CLOCK_MS
     before, after = clocks(before), clocks(after)
     for name in before:
         least, most = step_ms(before[name], after[name], khz)
-        assert -limit < least and most < limit, f"{what} put the guest's {name} clock forward by {least:.2f} to {most:.2f} ms; {limit:.1f} ms are the limit"
+        assert -limit < least and most < limit, (
+            f"{what} put the guest's {name} clock forward by {least:.2f} to {most:.2f} ms; {limit:.1f} ms are the "
+            "limit")
         said.append(f"{least:+.1f} to {most:+.1f} ms")
     return said[0] if said[0] == said[1] else "; wall clock ".join(said)
 
 
 class Mirror(threading.Thread):
-    """The other end of tests/guest/mirror.c: one TCP connection for as long as the guest lives, on which each EACH_S seconds a record of random bytes goes
-    there and must come back the same, with the guest's clocks.  samples: [(before, monotonic, wall, after)] in ticks, ns, ns, ticks.  error: what went
-    wrong, or None."""
+    """The other end of tests/guest/mirror.c: one TCP connection for as long as the guest lives, on which each EACH_S
+    seconds a record of random bytes goes there and must come back the same, with the guest's clocks.  samples:
+    [(before, monotonic, wall, after)] in ticks, ns, ns, ticks.  error: what went wrong, or None."""
     EACH_S, RECORD, STAMPS = 0.02, 4096, 16
     SILENCE_S = 60
 
@@ -105,7 +116,8 @@ class Mirror(threading.Thread):
                 while not self.done.wait(self.EACH_S):
                     self._exchange(connection, stream)
         except (OSError, AssertionError) as error:
-            self.error = f"the guest's TCP connection, after {len(self.samples)} records: {error or type(error).__name__}"
+            self.error = (f"the guest's TCP connection, after {len(self.samples)} records: "
+                          f"{error or type(error).__name__}")
 
     def _exchange(self, connection, stream):
         record, before = os.urandom(self.RECORD), tsc()
@@ -131,7 +143,8 @@ class Mirror(threading.Thread):
             self.alive()
             if len(samples) >= least and known(samples, khz):
                 return samples
-            assert time.monotonic() < end, f"in {timeout} s {len(samples)} of {least} records came back, or the guest's clock is not known to {WIDTH_MS} ms"
+            assert time.monotonic() < end, (f"in {timeout} s {len(samples)} of {least} records came back, or the "
+                                            f"guest's clock is not known to {WIDTH_MS} ms")
             time.sleep(self.EACH_S)
 
     def close(self):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A Godwit host in an emulator: its configuration and ESP image, its console commands, and the guest behind `vm console`.
+"""A Godwit host in an emulator: its configuration and ESP image, its console commands, and the guest behind `vm
+console`.
 
     link = Link()
     a = Host("a", link, vms={"guest": vm("godwit.run=dirtier,32,1000")}, peers=["b"]);  a.boot()
@@ -41,8 +42,8 @@ def mac(name):
 
 
 class Link:
-    """A cable between two hosts: the first end listens, the second connects.  The second one may leave and come back; the first one may not,
-    since QEMU 7.2 does not connect again."""
+    """A cable between two hosts: the first end listens, the second connects.  The second one may leave and come back;
+    the first one may not, since QEMU 7.2 does not connect again."""
 
     def __init__(self):
         os.makedirs(RUNS, exist_ok=True)
@@ -54,10 +55,11 @@ class Link:
 
 
 class Cables:
-    """What hosts' network cards are plugged into, when this program shall see every frame: a socket for each host.  A host may leave and come back.
+    """What hosts' network cards are plugged into, when this program shall see every frame: a socket for each host.  A
+    host may leave and come back.
 
-    pass_on(name, frame) is what happens to a frame that host name has sent: send(to, frame), if at all, to whom it is for.  It is called by a
-    thread for each host.  plugged_in(name): once for each host, before its first frame."""
+    pass_on(name, frame) is what happens to a frame that host name has sent: send(to, frame), if at all, to whom it is
+    for.  It is called by a thread for each host.  plugged_in(name): once for each host, before its first frame."""
 
     def __init__(self):
         os.makedirs(RUNS, exist_ok=True)
@@ -106,26 +108,31 @@ class Cables:
 
 
 class Lan(Cables):
-    """A switch with a cable for each host, and one to this machine, which they see at number 100 of their network: what listens on 127.0.0.1 here is
-    reached there, and ways_in[name] here, "ADDRESS:PORT", leads to host name's management interface.  cut("a", "b"): nothing passes between these two
-    any more, until heal().
+    """A switch with a cable for each host, and one to this machine, which they see at number 100 of their network: what
+    listens on 127.0.0.1 here is reached there, and ways_in[name] here, "ADDRESS:PORT", leads to host name's management
+    interface.  cut("a", "b"): nothing passes between these two any more, until heal().
 
-    This machine's end is a QEMU without a machine in it, for its user network.  That one takes every frame for its own, so only those for its
-    address may reach it: hence a switch, not a hub."""
+    This machine's end is a QEMU without a machine in it, for its user network.  That one takes every frame for its own,
+    so only those for its address may reach it: hence a switch, not a hub."""
     GATEWAY = "10.7.0.100"
 
     def __init__(self, addresses=None, ways_in=None):
         """addresses: {name: A.B.C.D, all in one network of 254}"""
         super().__init__()
-        self.home, self.apart = {}, set()                       # address -> the cable where it is; pairs of names that are cut off from each other
+        # address -> the cable where it is; pairs of names that are cut off from each other
+        self.home, self.apart = {}, set()
         addresses = addresses or {name: address(name) for name in NUMBERS}
         self.ways_in = ways_in or {name: f"127.0.0.1:{free_port()}" for name in addresses}
         net = next(iter(addresses.values())).rpartition(".")[0]
         forward = "".join(f",hostfwd=tcp:{self.ways_in[name]}-{there}:7443" for name, there in addresses.items())
-        command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-machine", "none", "-nodefaults", "-display", "none", "-monitor", "none",
-                   "-netdev", f"user,id=u,ipv6=off,net={net}.0/24,host={net}.100,dns={net}.101,dhcpstart={net}.200{forward}",
-                   "-netdev", "hubport,id=hu,hubid=0,netdev=u", "-netdev", self.netdev("user"), "-netdev", "hubport,id=hn,hubid=0,netdev=n0"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-machine", "none", "-nodefaults", "-display", "none",
+                   "-monitor", "none",
+                   "-netdev",
+                   f"user,id=u,ipv6=off,net={net}.0/24,host={net}.100,dns={net}.101,dhcpstart={net}.200{forward}",
+                   "-netdev", "hubport,id=hu,hubid=0,netdev=u", "-netdev", self.netdev("user"), "-netdev",
+                   "hubport,id=hn,hubid=0,netdev=n0"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                        start_new_session=True)
         atexit.register(self.close)
 
     def cut(self, one, other):
@@ -147,13 +154,13 @@ class Lan(Cables):
 
 
 class SlowLink(Cables):
-    """A cable on which each frame takes `delay` seconds; that may be changed at any time, so that a short phase of a move becomes a long one.
-    When a host dies, what it sent and is still under way is lost."""
+    """A cable on which each frame takes `delay` seconds; that may be changed at any time, so that a short phase of a
+    move becomes a long one.  When a host dies, what it sent and is still under way is lost."""
 
     def __init__(self):
         super().__init__()
         self.delay = 0.0
-        self.queues = {}                                        # host name -> frames for it, each with its time and sender
+        self.queues = {}  # host name -> frames for it, each with its time and sender
 
     def plugged_in(self, name):
         self.queues[name] = queue.Queue()
@@ -186,13 +193,15 @@ class UserNet:
 def vm(cmdline="", memory="256M", cpus=1, autostart=True, **more):
     """A [vm] section; more: further keys, with _ for -; a list stands for a key that comes again."""
     keys = {"memory": memory, "cpus": cpus, "kernel": "vmlinuz", "initrd": "initramfs.cpio.gz",
-            "cmdline": ("console=ttyS0 quiet " + cmdline).strip(), "autostart": {True: "yes", False: "no"}.get(autostart, autostart)}
+            "cmdline": ("console=ttyS0 quiet " + cmdline).strip(),
+            "autostart": {True: "yes", False: "no"}.get(autostart, autostart)}
     keys.update({k.replace("_", "-"): v for k, v in more.items()})
     return {k: v for k, v in keys.items() if v is not None}
 
 
 def dirtier(mib, rate):
-    """A command line for vm().  In a lane the dirtier sleeps 10 ms at a time, since another lane wants the CPU and no check there asks for its gaps."""
+    """A command line for vm().  In a lane the dirtier sleeps 10 ms at a time, since another lane wants the CPU and no
+    check there asks for its gaps."""
     return f"godwit.run=dirtier,{mib},{rate}" + (",word,1,10" if LANE else "")
 
 
@@ -255,7 +264,7 @@ class Guest:
         self.host.serial.mark()
         self.host.serial.send(f"vm console {self.name}\r")
         self.start = self.host.serial.expect(rf"^console of {re.escape(self.name)}; .*\n", 10).end()
-        self.host.serial.settle()           # the backlog has come: ask() and ticks() must not take old lines for answers
+        self.host.serial.settle()  # the backlog has come: ask() and ticks() must not take old lines for answers
         return self
 
     def __exit__(self, kind, *_):
@@ -267,7 +276,8 @@ class Guest:
 
     def expect(self, pattern, timeout=20):
         """As Serial.expect(); AssertionError at once if the guest ends instead."""
-        m = self.host.serial.expect(rf"(?:{pattern})|^(?P<ended>{re.escape(self.name)} is (?:stopped|crashed) here now.*)\n", timeout)
+        m = self.host.serial.expect(rf"(?:{pattern})|^(?P<ended>{re.escape(self.name)} is (?:stopped|crashed) here "
+                                    r"now.*)\n", timeout)
         if m["ended"]:
             why = "\n".join(line for line in self.host.log().splitlines() if re.search(r"\b(warn|error) ", line))
             raise AssertionError(f"the guest ended: {m['ended']}\n{why[-3000:]}\n{self.host.serial.tail(12)}")
@@ -288,7 +298,8 @@ class Guest:
         out = []
         for _ in range(n):
             m = self.expect(r"^tick (\d+) t=(\d+) gap=(\d+) dirtied=(\d+)(?: backwards=(\S+))?\n", timeout)
-            out.append({"n": int(m[1]), "t_ms": int(m[2]), "gap_us": int(m[3]), "dirtied": int(m[4]), "backwards": m[5]})
+            out.append({"n": int(m[1]), "t_ms": int(m[2]), "gap_us": int(m[3]), "dirtied": int(m[4]),
+                        "backwards": m[5]})
         return out
 
     def verify(self, timeout=60):
@@ -296,7 +307,8 @@ class Guest:
         return self.verify_end(self.verify_begin(), timeout)
 
     def verify_begin(self):
-        """For those who have something else to do meanwhile, though not at the console; returns what verify_end() wants."""
+        """For those who have something else to do meanwhile, though not at the console; returns what verify_end()
+        wants."""
         start = self.host.serial.mark()
         self.send("verify")
         return start
@@ -317,7 +329,8 @@ class Guest:
         return self.gaps_ms()[0]
 
     def clock_steps_back(self):
-        """How often the guest's (monotonic, wall) clock has stepped back since the dirtier began to look at them, which it does all the time."""
+        """How often the guest's (monotonic, wall) clock has stepped back since the dirtier began to look at them, which
+        it does all the time."""
         m = self.ask("gap", r"^gap .* backwards=(\d+),(\d+)\n")
         return int(m[1]), int(m[2])
 
@@ -343,11 +356,14 @@ class Host:
 
     vms        {name: vm(...)}           peers   names of hosts that it knows, or {name: {key: value}} to lie about one
     host_keys  further keys of [host]    conf    the whole configuration file instead
-    clients    {name: role}: who may use the management interface, which is at 127.0.0.1:api_port of this machine if the link is a Lan
-    cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet dump),
+    clients    {name: role}: who may use the management interface, which is at 127.0.0.1:api_port of this machine if the
+               link is a Lan
+    cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet
+    dump),
     key_name  whose key and certificate it has (default its own)"""
 
-    def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, clients=None, conf=None, cpus=2, memory_mib=1536, nic="virtio-net-pci",
+    def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, clients=None, conf=None, cpus=2,
+                 memory_mib=1536, nic="virtio-net-pci",
                  extra=(), reboot=False, files=None, pcap=None, limit_s=900, tag="", key_name=None):
         self.name, self.link, self.vms, self.peers = name, link, vms or {}, peers
         self.host_keys, self.conf, self.files = host_keys or {}, conf, files or {}
@@ -358,18 +374,21 @@ class Host:
         self.machine = None
         self.prompt = re.compile(rf"^godwit {re.escape(name)}> ", re.M)
 
-    # -- image ----------------------------------------------------------------------------------------------------------------------
+    # -- image ---------------------------------------------------------------------------------------------------------
     def configuration(self):
         if self.conf is not None:
             return self.conf
-        sections = [("host", {"name": self.name, "ip": f"{address(self.name)}/24", **self.machine_keys(), **self.host_keys})]
+        sections = [("host", {"name": self.name, "ip": f"{address(self.name)}/24", **self.machine_keys(),
+                              **self.host_keys})]
         lies = self.peers if isinstance(self.peers, dict) else {}
         for peer in self.peers:
             keys = {"address": address(peer), "fingerprint": fingerprint(peer), **lies.get(peer, {})}
             sections.append((f"peer {peer}", keys))
-        sections += [(f"client {name}", {"fingerprint": fingerprint(name), "role": role}) for name, role in self.clients.items()]
+        sections += [(f"client {name}", {"fingerprint": fingerprint(name), "role": role})
+                     for name, role in self.clients.items()]
         sections += [(f"vm {name}", keys) for name, keys in self.vms.items()]
-        lines = ((title, [f"{k} = {one}\n" for k, v in keys.items() for one in (v if isinstance(v, list) else [v])]) for title, keys in sections)
+        lines = ((title, [f"{k} = {one}\n" for k, v in keys.items() for one in (v if isinstance(v, list) else [v])])
+                 for title, keys in sections)
         return "\n".join(f"[{title}]\n" + "".join(text) for title, text in lines)
 
     def machine_keys(self):
@@ -386,14 +405,16 @@ class Host:
         mkhost("--name", self.key_name, "--keydir", KEYS, "--efi", EFI, "--conf", conf, *args, "--out", image)
         return image
 
-    # -- life -----------------------------------------------------------------------------------------------------------------------
+    # -- life ----------------------------------------------------------------------------------------------------------
     def boot(self, wait=True):
         net = []
         if self.link:
-            net = ["-netdev", self.link.netdev(self.name), "-device", f"{self.nic},netdev=n0,mac={mac(self.name)},romfile="]
+            net = ["-netdev", self.link.netdev(self.name), "-device",
+                   f"{self.nic},netdev=n0,mac={mac(self.name)},romfile="]
             if self.pcap:
                 net += ["-object", f"filter-dump,id=f0,netdev=n0,file={self.pcap},maxlen=65536"]
-        self.machine = Emulator(self.name, self.image(), self.folder, self.cpus, self.memory_mib, net, self.limit_s, self.reboot, self.extra)
+        self.machine = Emulator(self.name, self.image(), self.folder, self.cpus, self.memory_mib, net, self.limit_s,
+                                self.reboot, self.extra)
         if wait:
             self.wait_prompt()
         return self
@@ -435,7 +456,7 @@ class Host:
         self.serial.send("poweroff --force\r")
         return self.machine.wait_exit(timeout)
 
-    # -- console --------------------------------------------------------------------------------------------------------------------
+    # -- console -------------------------------------------------------------------------------------------------------
     def command(self, line, timeout=20):
         """Run a console command; returns its lines without echo, log lines and prompt."""
         start = self.serial.mark()
@@ -447,10 +468,11 @@ class Host:
     def answer(self, start):
         text = self.serial.text[start:self.serial.pos]
         text = text.split("\n", 1)[1] if "\n" in text else text
-        return "\n".join(line for line in text.splitlines() if not LOG_LINE.match(line) and not line.startswith(f"godwit {self.name}> "))
+        return "\n".join(line for line in text.splitlines() if not LOG_LINE.match(line)
+                         and not line.startswith(f"godwit {self.name}> "))
 
     def leave_console(self, name, since):
-        self.serial.send("\x1d")                # at the prompt, where a guest that ended has brought us, it means nothing
+        self.serial.send("\x1d")  # at the prompt, where a guest that ended has brought us, it means nothing
         self.serial.expect(rf"^left the console of {re.escape(name)}\n", 10, since=since)
         self.serial.expect(self.prompt, 10)
 
@@ -459,8 +481,10 @@ class Host:
 
     def wait_started(self, name, timeout=40):
         """A guest with autostart starts when the host's peers have said that they do not have it."""
-        if self.vms.get(name) and self.vms[name].get("autostart") != "no" and f"vm: {name} is not started: " not in self.log():
-            self.wait_log(rf"vm: {re.escape(name)}: started|mig: {re.escape(name)}: runs here now|vm: {re.escape(name)} is not started: ", timeout)
+        if (self.vms.get(name) and self.vms[name].get("autostart") != "no"
+            and f"vm: {name} is not started: " not in self.log()):
+            self.wait_log(rf"vm: {re.escape(name)}: started|mig: {re.escape(name)}: runs here now|vm: "
+                          rf"{re.escape(name)} is not started: ", timeout)
 
     def has_vm(self, name):
         """Is the VM running here, by `vm list`?"""
@@ -469,7 +493,7 @@ class Host:
     def free_kib(self):
         return int(re.search(r"^memory_free_kib: (\d+)", self.command("host"), re.M)[1])
 
-    # -- migration ------------------------------------------------------------------------------------------------------------------
+    # -- migration -----------------------------------------------------------------------------------------------------
     def migrate_start(self, name, to, options=""):
         start = self.serial.mark()
         self.serial.send(f"migrate {name} {to}{options}\r")
@@ -487,12 +511,14 @@ class Host:
         raise Timeout(f"{self.name}: the move did not reach {percent} %; last output:\n{self.serial.tail()}")
 
     def migrate_finish(self, start, timeout=MOVE_S):
-        """Wait for the report; a move that did not even start has outcome "refused" and the console's message as reason."""
+        """Wait for the report; a move that did not even start has outcome "refused" and the console's message as
+        reason."""
         m = self.serial.expect(r"^\s*outcome: .*\n|^error: (.*)\n", timeout, since=start)
         self.serial.expect(self.prompt, 20)
         if m[1]:
             return Report(f"outcome: refused\nreason: {m[1]}\n")
-        return Report("\n".join(line for line in self.answer(start).splitlines() if line.strip() and not PROGRESS.match(line)))
+        return Report("\n".join(line for line in self.answer(start).splitlines() if line.strip()
+                                and not PROGRESS.match(line)))
 
     def migrate_cancel(self, name):
         """Stop watching, cancel, and fetch the report."""

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Checks in two lanes: what only asks for right or wrong runs beside something else, what judges times has the machine for itself afterwards.
+"""Checks in two lanes: what only asks for right or wrong runs beside something else, what judges times has the machine
+for itself afterwards.
 
-A check waits most of its time, so two lanes cost little more than one.  A unit is what stays in one process: the checks of one fixture, or one
-check that makes its own hosts.  Each unit of a lane is a run.py of its own, with its own folder (GODWIT_LANE) and patience for two (GODWIT_SLOWNESS);
-its output is printed when it has ended.  Checks in Bochs take a CPU for each host, so there is never more than one of them."""
+A check waits most of its time, so two lanes cost little more than one.  A unit is what stays in one process: the checks
+of one fixture, or one check that makes its own hosts.  Each unit of a lane is a run.py of its own, with its own folder
+(GODWIT_LANE) and patience for two (GODWIT_SLOWNESS); its output is printed when it has ended.  Checks in Bochs take a
+CPU for each host, so there is never more than one of them."""
 import os
 import re
 import subprocess
@@ -13,7 +15,8 @@ import threading
 from emulator import SLOWNESS
 
 # They judge gaps, speeds, idle time.
-ALONE = r"^(guest\.(boots|clock|idle)|migrate\.(?!two_vcpus|nothing_in_plaintext|idle_costs|there_and_back|vector|memory_stays))"
+ALONE = (r"^(guest\.(boots|"
+         r"clock|idle)|migrate\.(?!two_vcpus|nothing_in_plaintext|idle_costs|there_and_back|vector|memory_stays))")
 BOCHS = r"^(dirty|intel)\."
 PATIENCE = 2
 
@@ -44,11 +47,14 @@ def in_bochs(unit):
 
 
 def run_unit(unit, lane):
-    """Run a unit as a process; returns (output, counts, hangs).  One that ends without its last line is one failure more."""
+    """Run a unit as a process; returns (output, counts, hangs).  One that ends without its last line is one failure
+    more."""
     names = "|".join(re.escape(name) for name, _ in unit)
     env = {**os.environ, "GODWIT_LANE": lane, "GODWIT_SLOWNESS": str(SLOWNESS * PATIENCE)}
-    command = ["setpriv", "--pdeathsig", "TERM", sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "run.py"), "-k", f"^({names})$"]
-    text = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=env, check=False).stdout
+    command = ["setpriv", "--pdeathsig", "TERM", sys.executable,
+               os.path.join(os.path.dirname(os.path.abspath(__file__)), "run.py"), "-k", f"^({names})$"]
+    text = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                          env=env, check=False).stdout
     last = re.search(r"^system tests took .*\n(\d+) passed, (\d+) failed, (\d+) skipped\n", text, re.M)
     if not last:
         return text + f"FAIL {names}: its process ended in the middle\n", {"FAIL": 1}, []
@@ -57,7 +63,8 @@ def run_unit(unit, lane):
 
 
 def run_lanes(todo):
-    """Run these units two at a time, those of many checks first, so that what one lane does when the other has ended is short; returns their Sum."""
+    """Run these units two at a time, those of many checks first, so that what one lane does when the other has ended is
+    short; returns their Sum."""
     total, lock = Sum(), threading.Lock()
     todo = sorted(todo, key=len, reverse=True)
     bochs, others = [u for u in todo if in_bochs(u)], [u for u in todo if not in_bochs(u)]
@@ -73,7 +80,8 @@ def run_lanes(todo):
                 print(text, end="", flush=True)
                 total.add(count, hangs)
 
-    lanes = [threading.Thread(target=work, args=("1", (bochs, others))), threading.Thread(target=work, args=("2", (others,)))]
+    lanes = [threading.Thread(target=work, args=("1", (bochs, others))),
+             threading.Thread(target=work, args=("2", (others,)))]
     for lane in lanes:
         lane.start()
     for lane in lanes:

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tests/system/mutants.py - proves that the tests can fail: builds Godwit with one mistake at a time and sees that a test catches it.
+"""tests/system/mutants.py - proves that the tests can fail: builds Godwit with one mistake at a time and sees that a
+test catches it.
 
 usage: mutants.py [--fast] [-k PATTERN] [--list]
-  --fast   only those that the host-side unit tests catch (a few seconds each; `make test` runs these), without those marked MORE
+  --fast   only those that the host-side unit tests catch (a few seconds each; `make test` runs these), without those
+           marked MORE
 
-A mutant is one replacement in one source file, made in a copy of the tree under build/mutants/.  The mistakes are those that a hypervisor with
-migration must fear: a write that is not in the dirty log, a translation that is not flushed, a page that is not sent, a register that stays
-behind.  Each names the test that should notice.  A replacement that no longer fits its file is a failure too: then mend the list below.
-Caught means: an assertion of that test failed.  A crash, a compiler error or a hang proves nothing and counts as a failure here.
+A mutant is one replacement in one source file, made in a copy of the tree under build/mutants/.  The mistakes are those
+that a hypervisor with migration must fear: a write that is not in the dirty log, a translation that is not flushed, a
+page that is not sent, a register that stays behind.  Each names the test that should notice.  A replacement that no
+longer fits its file is a failure too: then mend the list below.  Caught means: an assertion of that test failed.  A
+crash, a compiler error or a hang proves nothing and counts as a failure here.
 """
 import argparse
 import os
@@ -21,8 +24,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, "build")
 TREE = ("Makefile", "linker.ld", "boot", "kernel", "svm", "vmx", "net", "migrate", "tests", "tools", "docs")
-SYSTEM = "system "                      # a test that starts so is a pattern for run.py -k; else a program of tests/unit/
-MORE = "more "                          # a program of tests/unit/ too, but not with --fast: one rule of several, and a test that takes longer
+SYSTEM = "system "  # a test that starts so is a pattern for run.py -k; else a program of tests/unit/
+MORE = "more "  # a program of tests/unit/ too, but not with --fast: one rule of several, and a test that takes longer
 LIMIT_S = 900
 
 # name, what is lost, file, regular expression (must match once), replacement, test
@@ -33,26 +36,32 @@ MUTANTS = [
      r"dirty_mark\(vm, gfn\);", "", "test_dirty"),
     ("lost-in-harvest", "a harvest loses one page of 512", "kernel/core/dirty.c",
      r"out\[w\] \|= bits\[w\];", "out[w] |= bits[w] & ~(w == 2 ? BIT64(7) : 0);", "test_dirty"),
-    ("no-flush-after-harvest", "the guest goes on storing through stale translations after a harvest", "kernel/core/dirty.c",
+    ("no-flush-after-harvest", "the guest goes on storing through stale translations after a harvest",
+     "kernel/core/dirty.c",
      r"(harvest_block\(vm, i, [^;]*;\n)    s2_flush\(vm\);", r"\1", "test_dirty"),
-    ("no-flush-at-start", "the guest goes on storing through 2 MiB translations when the log starts", "kernel/core/dirty.c",
+    ("no-flush-at-start", "the guest goes on storing through 2 MiB translations when the log starts",
+     "kernel/core/dirty.c",
      r"s2_flush\(vm\); +/\* from here on each store is seen \*/", "", "test_dirty"),
     ("flush-not-waited-for", "a flush does not wait for the vCPUs that are in guest mode", "kernel/core/s2.c",
-     r"(for \(unsigned i = 0; i < vm->n_vcpus); i\+\+\) \{(?=\n        struct vcpu \*v = vm->vcpus\[i\];\n        for \(unsigned spin)",
+     r"(for \(unsigned i = 0; i < vm->n_vcpus); i\+\+\) \{(?=\n        struct vcpu \*v = vm->vcpus\[i\];\n        for "
+     r"\(unsigned spin)",
      r"\1 && !gen; i++) {", "test_s2"),
     ("flush-not-done-at-entry", "AMD-V: an entry after a flush keeps the old translations", "svm/svm_run.c",
      r"bool flush = v->tlb_flush \|\| gen != [^;]*;", "bool flush = v->tlb_flush;", "test_svm"),
     ("unsent-page", "the engine never sends one page of 64", "migrate/tx_pages.c",
-     r"(static unsigned send_page\(struct mig_tx \*m, uint64_t gfn\)\n\{\n)", r"\1    if (gfn % 64 == 13) return 1;\n", "test_mig"),
+     r"(static unsigned send_page\(struct mig_tx \*m, uint64_t gfn\)\n\{\n)", r"\1    if (gfn % 64 == 13) return 1;\n",
+     "test_mig"),
     ("no-final-harvest", "what was written just before the stop is not sent", "migrate/tx_pages.c",
      r"(static struct mig_wait final_harvest\(struct mig_tx \*m\)\n\{\n)    harvest\(m\);\n", r"\1", "test_mig"),
     ("no-resume", "a guest that was stopped when its move failed stays stopped", "migrate/tx.c",
      r"if \(m->pausing\)\s+m->ops->resume\(m->ctx\);", "", "test_mig"),
     ("log-left-on", "after a failed move the dirty log stays on", "migrate/tx.c",
      r"if \(m->logging\)\s+m->ops->log_stop\(m->ctx\);", "", "test_mig"),
-    ("start-on-stale-answers", "a guest is started on a peer's word from before it moved there", "kernel/peers/start_rule.c",
+    ("start-on-stale-answers", "a guest is started on a peer's word from before it moved there",
+     "kernel/peers/start_rule.c",
      r"now_us - reply\[i\]\.at_us > START_FRESH_US", "false", "test_start_rule"),
-    ("start-on-void-answers", "a guest is started on an answer to a question that was put before the others knew", "kernel/peers/start_rule.c",
+    ("start-on-void-answers", "a guest is started on an answer to a question that was put before the others knew",
+     "kernel/peers/start_rule.c",
      r"reply\[i\]\.round\+\+; +/\*.*?\*/", "", "test_start_rule"),
     ("verdicts-flooded", "refused offers push out what became of jobs in doubt", "migrate/mig.c",
      r"if \(prepared && !old\)", "if ((prepared || why) && !old)", "test_mig_links"),
@@ -60,24 +69,30 @@ MUTANTS = [
      r"put_reg\(w, RID_NMI_BLOCKED, r\.nmi_blocked\);", "put_reg(w, RID_NMI_BLOCKED, 0);", "test_vm_state"),
     # The handoff's rules.
     ("resume-on-loss", "the source resumes the guest when the link is lost after COMMIT", "migrate/tx.c",
-     r'if \(m->state == MIG_TX_IN_DOUBT\)\s+doubt\(m, err, "the link was lost', 'if (0) doubt(m, err, "the link was lost', "test_faults"),
+     r'if \(m->state == MIG_TX_IN_DOUBT\)\s+doubt\(m, err, "the link was lost',
+     'if (0) doubt(m, err, "the link was lost', "test_faults"),
     ("cancel-after-commit", "a cancel resumes the guest after COMMIT too", "migrate/tx.c",
-     r"if \(m->state == MIG_TX_IN_DOUBT \|\| m->state == MIG_TX_RELEASED\)\s+return", "if (m->state == MIG_TX_RELEASED) return", MORE + "test_faults"),
+     r"if \(m->state == MIG_TX_IN_DOUBT \|\| m->state == MIG_TX_RELEASED\)\s+return",
+     "if (m->state == MIG_TX_RELEASED) return", MORE + "test_faults"),
     ("unknown-is-refused", "the source resumes when the destination does not know the job", "migrate/tx.c",
-     r"case MIG_V_UNKNOWN:\n +doubt\(\s*m, HV_E_NOENT,", "case MIG_V_UNKNOWN:\n        tx_fail(m, HV_E_NOENT, false,", MORE + "test_faults"),
+     r"case MIG_V_UNKNOWN:\n +doubt\(\s*m, HV_E_NOENT,", "case MIG_V_UNKNOWN:\n        tx_fail(m, HV_E_NOENT, false,",
+     MORE + "test_faults"),
     ("unknown-is-running", "the source frees the guest when the destination does not know the job", "migrate/tx.c",
      r"case MIG_V_UNKNOWN:\n", "case MIG_V_UNKNOWN:\n        release(m);\n        return;\n", MORE + "test_faults"),
     ("talk-is-progress", "a destination that only talks keeps a stopped guest stopped", "migrate/tx.c",
      r"if \(verifies && [^;]*;", "(void)verifies; m->progress_us = m->now;", MORE + "test_faults"),
-    ("no-settle", "a question is answered with refused, and an older machine of the same job left alive", "migrate/rx.c",
+    ("no-settle", "a question is answered with refused, and an older machine of the same job left alive",
+     "migrate/rx.c",
      r"if \(m->settle\)\s+m->settle\(m->settle_ctx, &id\);",
-     'if (mig_ids_get(m->ids, &id, NULL) == MIG_V_UNKNOWN) mig_ids_put(m->ids, &id, m->source, true, MIG_V_REFUSED, "");', "test_faults"),
+     'if (mig_ids_get(m->ids, &id, NULL) == MIG_V_UNKNOWN) mig_ids_put(m->ids, &id, m->source, true, MIG_V_REFUSED, '
+     '"");', "test_faults"),
     ("run-at-prepared", "the destination runs the guest before COMMIT", "migrate/rx.c",
      r"rx_goto\(m, MIG_RX_PREPARED\);", "rx_goto(m, MIG_RX_PREPARED); m->ops->run(m->ctx);", MORE + "test_faults"),
     ("running-forgotten", "the destination does not remember that it runs the guest", "migrate/rx.c",
      r'mig_ids_put\(m->ids, &m->id, m->source, true, MIG_V_RUNNING, ""\);', "", MORE + "test_faults"),
     ("refusal-forgotten", "the destination does not remember that it dropped the guest", "migrate/rx.c",
-     r"if \(m->have_id\)\s+mig_ids_put\(m->ids, &m->id, m->source, prepared, MIG_V_REFUSED, m->text\);", "(void)prepared;", MORE + "test_faults"),
+     r"if \(m->have_id\)\s+mig_ids_put\(m->ids, &m->id, m->source, prepared, MIG_V_REFUSED, m->text\);",
+     "(void)prepared;", MORE + "test_faults"),
     ("not-dropped", "the destination says that it dropped the guest, and keeps it", "migrate/rx.c",
      r"if \(admitted\)\s+m->ops->drop\(m->ctx\);", "(void)admitted;", MORE + "test_faults"),
     ("state-unchecked", "the destination runs a guest whose state was damaged on the way", "migrate/rx.c",
@@ -90,8 +105,10 @@ MUTANTS = [
      r"(\[MIG_TX_IN_DOUBT\] = BIT32\(MIG_TX_RELEASED\))", r"\1 | BIT32(MIG_TX_PRECOPY)", "test_mig_edges"),
     ("edges-unchecked", "a change of state is not checked against the table", "migrate/rx.c",
      r"if \(!\(rx_edges\[m->state\] & BIT32\(s\)\)\)\s+__builtin_trap\(\);[^\n]*", "", "test_mig_edges"),
-    ("lost-in-harvest-emulated", "the same in godwit.efi: four pages of 512 are never in the log of a running Linux", "kernel/core/dirty.c",
-     r"out\[w\] \|= bits\[w\];", "out[w] |= bits[w] & ~(w == 2 ? UINT64_C(0xf0) : 0);", SYSTEM + "migrate.a_to_b_under_load"),
+    ("lost-in-harvest-emulated", "the same in godwit.efi: four pages of 512 are never in the log of a running Linux",
+     "kernel/core/dirty.c",
+     r"out\[w\] \|= bits\[w\];", "out[w] |= bits[w] & ~(w == 2 ? UINT64_C(0xf0) : 0);",
+     SYSTEM + "migrate.a_to_b_under_load"),
 ]
 
 
@@ -104,7 +121,8 @@ def copy_tree():
         if os.path.exists(os.path.join(ROOT, part)):
             subprocess.run(["cp", "-a", os.path.join(ROOT, part), tree], check=True)
     os.symlink(os.path.join(BUILD, "deps"), os.path.join(tree, "build", "deps"))
-    for part in ("host", "unit", "obj", "lib", "guest", "symtab0.S", "symtab0.o", "symtab1.S", "symtab1.o", "godwit.pass1.elf", "godwit.elf",
+    for part in ("host", "unit", "obj", "lib", "guest", "symtab0.S", "symtab0.o", "symtab1.S", "symtab1.o",
+                 "godwit.pass1.elf", "godwit.elf",
                  "godwit.efi"):
         if os.path.exists(os.path.join(BUILD, part)):
             subprocess.run(["cp", "-a", os.path.join(BUILD, part), os.path.join(tree, "build")], check=True)
@@ -114,14 +132,17 @@ def copy_tree():
 def mutated(text, file, pattern, replacement):
     changed, n = re.subn(pattern, replacement, text, flags=re.S)
     if n != 1:
-        raise RuntimeError(f"the replacement fits {file} {n} times, must be once: mend the list in tests/system/mutants.py")
+        raise RuntimeError(f"the replacement fits {file} {n} times, must be once: mend the list in "
+                           "tests/system/mutants.py")
     return changed
 
 
 def run(command, tree, **environment):
     """Run a command in the tree; returns its exit code and output."""
-    done = subprocess.run(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=LIMIT_S, text=True,
-                          errors="replace", env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0", **environment})       # a make of its own
+    done = subprocess.run(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                          timeout=LIMIT_S, text=True,
+                          # a make of its own
+                          errors="replace", env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0", **environment})
     return done.returncode, done.stdout
 
 
@@ -154,14 +175,17 @@ def survives(tree, file, pattern, replacement, test):
     with open(path, "w", encoding="utf-8") as f:
         f.write(mutated(original, file, pattern, replacement))
     try:
-        return system_test(tree, test[len(SYSTEM):]) if test.startswith(SYSTEM) else unit_test(tree, test.removeprefix(MORE))
+        if test.startswith(SYSTEM):
+            return system_test(tree, test[len(SYSTEM):])
+        return unit_test(tree, test.removeprefix(MORE))
     finally:
-        with open(path, "w", encoding="utf-8") as f:            # newer than the mutant's object, so the next make compiles it again
+        # newer than the mutant's object, so the next make compiles it again
+        with open(path, "w", encoding="utf-8") as f:
             f.write(original)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("-k", default="", metavar="PATTERN")
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--list", action="store_true")
@@ -183,7 +207,8 @@ def main():
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             why = str(error)
         failed += not by
-        print(f"{'ok  ' if by else 'FAIL'} {name}: {what} ({time.monotonic() - began:.1f} s)\n        " + (f"caught by {by}" if by else why),
+        print(f"{'ok  ' if by else 'FAIL'} {name}: {what} ({time.monotonic() - began:.1f} s)\n        " +
+              (f"caught by {by}" if by else why),
               flush=True)
     shutil.rmtree(tree)
     os.makedirs(os.path.join(BUILD, "results"), exist_ok=True)

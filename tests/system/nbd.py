@@ -19,7 +19,8 @@ class NbdServer:
 
     def __init__(self, name, mib, kind="nbdkit", options=()):
         os.makedirs(RUNS, exist_ok=True)
-        self.file, self.port, self.kind, self.options = os.path.join(RUNS, f"{name}.img"), free_port(), kind, list(options)
+        self.file, self.port, self.kind, self.options = (os.path.join(RUNS, f"{name}.img"), free_port(), kind,
+                                                         list(options))
         with open(self.file, "wb") as f:
             f.truncate(mib << 20)
         self.disk = f"nbd:{Lan.GATEWAY}:{self.port}/disk"
@@ -30,11 +31,14 @@ class NbdServer:
     def start(self, parameters=()):
         """parameters: of nbdkit's filters, like limit=1."""
         if self.kind == "nbdkit":
-            command = ["nbdkit", "-f", "-p", str(self.port), "-i", "127.0.0.1", *self.options, "file", self.file, *parameters]
+            command = ["nbdkit", "-f", "-p", str(self.port), "-i", "127.0.0.1", *self.options, "file", self.file,
+                       *parameters]
         else:
-            command = ["qemu-nbd", "-f", "raw", "-x", "disk", "-p", str(self.port), "-b", "127.0.0.1", "--shared=0", "--persistent", "--discard=unmap",
+            command = ["qemu-nbd", "-f", "raw", "-x", "disk", "-p", str(self.port), "-b", "127.0.0.1", "--shared=0",
+                       "--persistent", "--discard=unmap",
                        *self.options, self.file]
-        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, start_new_session=True)
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL,
+                                        start_new_session=True)
         time.sleep(0.3)
         if self.process.poll() is not None:
             raise RuntimeError(f"the NBD server does not start: {' '.join(command)}")
@@ -56,8 +60,10 @@ class NbdServer:
                 if mark != MARK:
                     assert not any(data), f"block {block} of the server's file is neither empty nor diskcheck's"
                     continue
-                want = b"".join(struct.pack("<4Q", MARK, block, write, s) + bytes([write & 0xff]) * (SECTOR - 32) for s in range(BLOCK // SECTOR))
-                assert number == block and data == want, f"block {block} of the server's file is torn: it says block {number}, write {write}"
+                want = b"".join(struct.pack("<4Q", MARK, block, write, s) + bytes([write & 0xff]) * (SECTOR - 32)
+                                for s in range(BLOCK // SECTOR))
+                assert number == block and data == want, (
+                    f"block {block} of the server's file is torn: it says block {number}, write {write}")
                 found[block] = write
         return found
 
@@ -77,12 +83,15 @@ def missing():
 
 
 def tls_files():
-    """A server's key and certificate (its own authority), as nbdkit wants them; returns the folder and the certificate's fingerprint."""
+    """A server's key and certificate (its own authority), as nbdkit wants them; returns the folder and the
+    certificate's fingerprint."""
     folder = os.path.join(RUNS, "nbd-tls")
     os.makedirs(folder, exist_ok=True)
     key, cert = os.path.join(folder, "server-key.pem"), os.path.join(folder, "server-cert.pem")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert, "-days", "30",
-                    "-subj", "/CN=nbd.test", "-addext", "basicConstraints=critical,CA:TRUE"], check=True, capture_output=True)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-keyout", key, "-out", cert, "-days", "30",
+                    "-subj", "/CN=nbd.test", "-addext", "basicConstraints=critical,CA:TRUE"], check=True,
+                   capture_output=True)
     shutil.copy(cert, os.path.join(folder, "ca-cert.pem"))
     der = subprocess.run(["openssl", "x509", "-in", cert, "-outform", "DER"], check=True, capture_output=True).stdout
     return folder, hashlib.sha256(der).hexdigest()

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The network outside of the hosts, made by Linux: a bridge as the switch, a tap device for each host's card, and clients with Linux's own TCP.
+"""The network outside of the hosts, made by Linux: a bridge as the switch, a tap device for each host's card, and
+clients with Linux's own TCP.
 
-All of it lies in a network namespace of this process (enter()), which ends with it: nothing is left behind, and no name or port can collide.
-The test machine is ADDRESS on that network.  Needs root, or a kernel that lets users make namespaces, and /dev/net/tun.
+All of it lies in a network namespace of this process (enter()), which ends with it: nothing is left behind, and no name
+or port can collide.  The test machine is ADDRESS on that network.  Needs root, or a kernel that lets users make
+namespaces, and /dev/net/tun.
 """
 import hashlib
 import os
@@ -27,7 +29,8 @@ class Missing(Exception):
 
 
 def run(*command):
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, check=False)
 
 
 def must(why, *command):
@@ -37,20 +40,24 @@ def must(why, *command):
 
 
 def enter():
-    """Start this program again in a network namespace of its own and with the bridge in it; returns there.  Missing if that may not be."""
+    """Start this program again in a network namespace of its own and with the bridge in it; returns there.  Missing if
+    that may not be."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     lacking = [tool for tool in ("unshare", "ip", "ping", "ssh", "qemu-nbd") if not shutil.which(tool)]
     if lacking:
         raise Missing(f"there is no {', no '.join(lacking)}: run tools/setup.sh")
     if os.environ.get(INSIDE) != str(os.getpid()):              # exec keeps the number
         unshare = ["unshare", "--net", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
-        must("make a network namespace (be root, or allow user namespaces: sysctl kernel.unprivileged_userns_clone=1)", *unshare, "true")
+        must("make a network namespace (be root, or allow user namespaces: sysctl kernel.unprivileged_userns_clone=1)",
+             *unshare, "true")
         os.environ[INSIDE] = str(os.getpid())
         os.execvp(unshare[0], [*unshare, sys.executable, *sys.argv])
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        raise Missing("can't open /dev/net/tun: be root, or have root run `modprobe tun; chmod 666 /dev/net/tun` (in a container: give it that device)")
+        raise Missing("can't open /dev/net/tun: be root, or have root run `modprobe tun; chmod 666 /dev/net/tun` (in a "
+                      "container: give it that device)")
     must("bring lo up", "ip", "link", "set", "lo", "up")
-    must("make a bridge (as root: modprobe bridge)", "ip", "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
+    must("make a bridge (as root: modprobe bridge)", "ip", "link", "add", "br0", "type", "bridge", "stp_state", "0",
+         "forward_delay", "0", "mcast_snooping", "0")
     must("give the bridge an address", "ip", "addr", "add", f"{ADDRESS}/24", "dev", "br0")
     must("bring the bridge up", "ip", "link", "set", "br0", "up")
 
@@ -62,7 +69,8 @@ class Bridge:
     def plug(name):
         tap = f"tap-{name}"
         must("make a tap device", "ip", "tuntap", "add", "dev", tap, "mode", "tap")
-        must("join it to the bridge", "ip", "link", "set", tap, "txqueuelen", "4000", "master", "br0", "up")      # a cable that loses nothing
+        # a cable that loses nothing
+        must("join it to the bridge", "ip", "link", "set", tap, "txqueuelen", "4000", "master", "br0", "up")
         return tap
 
     def netdev(self, name):
@@ -70,7 +78,8 @@ class Bridge:
 
 
 class BochsBridge(Bridge):
-    """The same for Bochs.  Its other modules drop what is for a guest's address, so guests in Bochs have no network but this one."""
+    """The same for Bochs.  Its other modules drop what is for a guest's address, so guests in Bochs have no network but
+    this one."""
 
     def config(self, name):
         return f"e1000: enabled=1, mac={mac(name)}, ethmod=tuntap, ethdev=/dev/net/tun:{self.plug(name)}\n"
@@ -81,7 +90,8 @@ class Program:
 
     def __init__(self, *command):
         self.command, self.lines, self.changed = command, [], threading.Condition()
-        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         text=True, bufsize=1)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -107,7 +117,8 @@ class Program:
                         return found
                 if time.monotonic() > deadline or not self.reader.is_alive():
                     tail = "\n".join(f"    | {line}" for _, line in self.lines[-10:])
-                    raise Timeout(f"{' '.join(self.command[:2])}: no /{pattern}/ {'before it ended' if self.process.poll() is not None else 'in time'}:\n{tail}")
+                    raise Timeout(f"{' '.join(self.command[:2])}: no /{pattern}/ "
+                                  f"{'before it ended' if self.process.poll() is not None else 'in time'}:\n{tail}")
                 self.changed.wait(0.5)
 
     def end(self, sig=signal.SIGKILL):
@@ -131,7 +142,8 @@ class Pings:
         self.program = Program("ping", "-n", "-D", "-i", str(self.EACH_S), address)
 
     def end(self):
-        """{"sent": n, "lost": n, "silence_ms": the longest time without an answer}; what is still on its way now is not lost."""
+        """{"sent": n, "lost": n, "silence_ms": the longest time without an answer}; what is still on its way now is not
+        lost."""
         ended = time.time()
         text = [line for _, line in self.program.end(signal.SIGINT)]
         answers = [re.match(r"\[(\d+\.\d+)\] \d+ bytes from .* icmp_seq=(\d+) ", line) for line in text]
@@ -139,20 +151,23 @@ class Pings:
         if not answers:
             raise AssertionError("ping had no answer at all:\n" + "\n".join(text[-5:]))
         sent = max(n for _, n in answers)
-        return {"sent": sent, "lost": sent - len({n for _, n in answers}), "silence_ms": 1000 * longest_gap(sorted(t for t, _ in answers) + [ended])}
+        return {"sent": sent, "lost": sent - len({n for _, n in answers}),
+                "silence_ms": 1000 * longest_gap(sorted(t for t, _ in answers) + [ended])}
 
 
 class Ssh:
     """How the guest is reached."""
 
     def __init__(self, address, key, known_hosts):
-        self.command = ["ssh", "-F", "/dev/null", "-i", key, "-o", f"UserKnownHostsFile={known_hosts}", "-o", "GlobalKnownHostsFile=/dev/null",
+        self.command = ["ssh", "-F", "/dev/null", "-i", key, "-o", f"UserKnownHostsFile={known_hosts}", "-o",
+                        "GlobalKnownHostsFile=/dev/null",
                         "-o", "BatchMode=yes", "-o", "ConnectTimeout=60", f"root@{address}"]
 
     def ask(self, line, timeout=60):
         """A connection of its own for one command; returns what that printed."""
         try:
-            done = subprocess.run([*self.command, line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            done = subprocess.run([*self.command, line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True,
                                   timeout=timeout * SLOWNESS, check=False)
         except subprocess.TimeoutExpired:
             raise Timeout(f"ssh ... {line!r} has no answer within {timeout * SLOWNESS:.0f} s") from None
@@ -163,7 +178,8 @@ class Ssh:
 
 class Session:
     """A login that stays: a program in it counts, ten times a second, and repeats what it is told."""
-    COUNTER = 'n=0; while :; do echo "count $n pid $$"; n=$((n + 1)); if read -r -t 0.1 word; then echo "heard $word"; fi; done'
+    COUNTER = ('n=0; while :; do echo "count $n pid $$"; n=$((n + 1)); if read -r -t 0.1 word; then echo "heard '
+               '$word"; fi; done')
 
     def __init__(self, ssh):
         self.program = Program(*ssh.command, f"exec bash -c '{self.COUNTER}'")
@@ -174,7 +190,8 @@ class Session:
         lines = [(t, re.match(r"count (\d+) pid (\d+)$", line)) for t, line in list(self.program.lines)]
         found = [(t, int(m[1]), m[2]) for t, m in lines if m]
         numbers = [n for _, n, _ in found]
-        assert numbers == list(range(len(numbers))), f"counts are missing in the session: {numbers[:5]}...{numbers[-5:]}, {len(numbers)} of them"
+        assert numbers == list(range(len(numbers))), (
+            f"counts are missing in the session: {numbers[:5]}...{numbers[-5:]}, {len(numbers)} of them")
         assert {pid for _, _, pid in found} <= {self.pid}, "another program counts in the session now"
         return [(t, n) for t, n, _ in found]
 
@@ -197,7 +214,7 @@ class Fetch(threading.Thread):
     def __init__(self, address, port, rate):
         super().__init__(daemon=True)
         self.sock, self.rate, self.hurry = socket.socket(), rate, threading.Event()
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)        # so that what is not read is not sent, either
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # so that what is not read is not sent, either
         self.sock.settimeout(30 * SLOWNESS)
         self.sock.connect((address, port))
         self.bytes, self.sum, self.error, self.done = 0, hashlib.sha256(), None, False
@@ -221,7 +238,8 @@ class Fetch(threading.Thread):
         self.hurry.set()
         self.join(timeout * SLOWNESS)
         if self.is_alive():
-            raise Timeout(f"the TCP transfer is not complete after {timeout * SLOWNESS:.0f} s more: {self.bytes} bytes came")
+            raise Timeout(f"the TCP transfer is not complete after {timeout * SLOWNESS:.0f} s more: {self.bytes} bytes "
+                          "came")
         if self.error:
             raise AssertionError(f"the TCP transfer broke after {self.bytes} bytes: {self.error}")
         return self.bytes, self.sum.hexdigest()
@@ -232,7 +250,8 @@ class DiskServer(Program):
     DISK = f"nbd:{ADDRESS}:10809/disk"
 
     def __init__(self, image):
-        super().__init__("qemu-nbd", "--snapshot", "-f", "raw", "-x", "disk", "-p", "10809", "-b", ADDRESS, "--shared=0", "--persistent", "--discard=unmap", image)
+        super().__init__("qemu-nbd", "--snapshot", "-f", "raw", "-x", "disk", "-p", "10809", "-b", ADDRESS,
+                         "--shared=0", "--persistent", "--discard=unmap", image)
         time.sleep(0.5)
         if self.process.poll() is not None:
             raise Missing("qemu-nbd does not start: " + "\n".join(line for _, line in self.end()))

@@ -5,11 +5,13 @@
 usage: run.py [-k PATTERN] [--list] [-v] [--long] [--soak] [--lanes]
   -k   only checks whose name matches the regular expression      -v   show hosts' consoles while they run
   --lanes  two at a time where no times are judged (lanes.py)
-  --long   the checks that take minutes each (more of Intel in Bochs, virtio devices, a whole Debian), which a plain run leaves out
+  --long   the checks that take minutes each (more of Intel in Bochs, virtio devices, a whole Debian), which a plain run
+           leaves out
 
-A check is a function test_* in tests/system/test_*.py.  Its parameters name fixtures (fixtures.py); checks with the same fixture share one
-boot, in the order written.  One marked with fixtures.each() is a check for each of its cases.  A check that fails, or hangs, spoils its
-fixture: the next check gets a new one.  A hang (Timeout, Died) is printed with what the machines were doing, and tried once more.
+A check is a function test_* in tests/system/test_*.py.  Its parameters name fixtures (fixtures.py); checks with the
+same fixture share one boot, in the order written.  One marked with fixtures.each() is a check for each of its cases.  A
+check that fails, or hangs, spoils its fixture: the next check gets a new one.  A hang (Timeout, Died) is printed with
+what the machines were doing, and tried once more.
 """
 import argparse
 import functools
@@ -54,7 +56,7 @@ def wanted(function):
 
 
 LONG = r"^(intel_long|nbd_long|smp_long|debian)\."      # their modules
-HANG_LINES = 40                         # so much of what is known about a hang goes to the output; all of it into a file
+HANG_LINES = 40  # so much of what is known about a hang goes to the output; all of it into a file
 
 
 def describe_hang(name, error):
@@ -68,7 +70,8 @@ def describe_hang(name, error):
     lines = [f"hang: {str(error).splitlines()[0]}; all of it is in {os.path.relpath(path)}"]
     for machine, dump in machines:
         where = re.findall(r"RIP=([0-9a-f]+) .*HLT=(\d)", dump)
-        lines.append(f"{machine.name}: " + ", ".join(f"rip {rip}{' halted' if halted == '1' else ''}" for rip, halted in where))
+        lines.append(f"{machine.name}: " + ", ".join(f"rip {rip}{' halted' if halted == '1' else ''}"
+                                                     for rip, halted in where))
         lines += [line.strip() for line in machine.serial.tail(30 // len(machines)).splitlines()]
     print("\n".join("        " + line[:180] for line in lines[:HANG_LINES]))
 
@@ -91,7 +94,8 @@ def run_check(name, function, live, hangs):
         except Exception as error:                                  # a check failed: say where, go on with the next
             live.spoil()
             where = traceback.extract_tb(error.__traceback__)[-1]
-            test = [f for f in traceback.extract_tb(error.__traceback__) if os.path.basename(f.filename).startswith("test_")]
+            test = [f for f in traceback.extract_tb(error.__traceback__)
+                    if os.path.basename(f.filename).startswith("test_")]
             where = test[-1] if test else where
             kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
             return "FAIL", f"{os.path.basename(where.filename)}:{where.lineno}: {where.line}\n{kind}{error}"
@@ -122,7 +126,7 @@ def write_results(count):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("-k", default="", metavar="PATTERN")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("-v", "--verbose", action="store_true")

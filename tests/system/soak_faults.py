@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Faults injected into moves between emulated hosts, one after the other, and whether each ended as docs/handoff.md says (make soak-faults).
+"""Faults injected into moves between emulated hosts, one after the other, and whether each ended as docs/handoff.md
+says (make soak-faults).
 
 usage: soak_faults.py [--vendor amd|intel|all] [--faults N] [--seed N] [--seconds N] [--kinds a,b] [-v]
 
-AMD hosts run in QEMU, Intel hosts in Bochs.  The guest is tests/guest/walker.c, which writes all the time and checks every word of its memory.
-One move in four is a paused one.  Each fault strikes when the move has come so far, or at a moment, both from the seed.  Then the hosts are left
-alone until all is over, and the fault's outcome is compared with what the documentation says for what happened: did b run the guest, who was killed
-and when.  Killed hosts are booted again, without the guest.  A guest that is still on a must be as fast as before, its dirty log off, its large pages
-whole; it then goes on to the next fault.  One that is on b is moved back; one that was lost with its host is started anew.
+AMD hosts run in QEMU, Intel hosts in Bochs.  The guest is tests/guest/walker.c, which writes all the time and checks
+every word of its memory.  One move in four is a paused one.  Each fault strikes when the move has come so far, or at a
+moment, both from the seed.  Then the hosts are left alone until all is over, and the fault's outcome is compared with
+what the documentation says for what happened: did b run the guest, who was killed and when.  Killed hosts are booted
+again, without the guest.  A guest that is still on a must be as fast as before, its dirty log off, its large pages
+whole; it then goes on to the next fault.  One that is on b is moved back; one that was lost with its host is started
+anew.
 
-A run ends by itself: after N faults, after so many seconds, or at the third emulator that hangs.  A fault takes about 15 s for AMD and a
-minute for Intel on an idle machine with two cores.
+A run ends by itself: after N faults, after so many seconds, or at the third emulator that hangs.  A fault takes about
+15 s for AMD and a minute for Intel on an idle machine with two cores.
 """
 import argparse
 import heapq
@@ -39,8 +42,8 @@ NO_LINUX = {"vmlinuz": None, "initramfs.cpio.gz": None}
 # ---- links that do what a fault says to each frame ----
 
 class Trouble:
-    """What a link does to frames: cut, delay (s), twice (each frame two times), swap (so many frames get two words exchanged, which the TCP
-    checksum does not notice, but TLS does)."""
+    """What a link does to frames: cut, delay (s), twice (each frame two times), swap (so many frames get two words
+    exchanged, which the TCP checksum does not notice, but TLS does)."""
 
     def __init__(self):
         self.good()
@@ -54,7 +57,7 @@ class Trouble:
             return []
         if self.swap and len(frame) > 1000:
             self.swap -= 1
-            n = 400                                             # within the payload, 16-bit aligned as the checksum sees it
+            n = 400  # within the payload, 16-bit aligned as the checksum sees it
             frame = frame[:n] + frame[n + 64:n + 66] + frame[n + 2:n + 64] + frame[n:n + 2] + frame[n + 66:]
         return [frame, frame] if self.twice else [frame]
 
@@ -123,9 +126,11 @@ class Bed:
         ticks = "40000" if self.vendor == "intel" else "1000000"
         # Longer than a blackout on a link with delays may be: the policy shall not give up.
         guest = {**vm(memory="40M", kernel="walker", initrd=None, autostart=False), "cmdline": ticks}
-        kw = {"vms": {"guest": guest}, "files": {"walker": walker(), **NO_LINUX}, "host_keys": {"downtime-limit-ms": "20000"}, "tag": "soak",
+        kw = {"vms": {"guest": guest}, "files": {"walker": walker(), **NO_LINUX},
+              "host_keys": {"downtime-limit-ms": "20000"}, "tag": "soak",
               "peers": ["b" if name == "a" else "a"], "limit_s": 14400, **kw}
-        host = BochsHost(name, self.link, **kw) if self.vendor == "intel" else Host(name, self.link, memory_mib=512, **kw)
+        host = (BochsHost(name, self.link, **kw) if self.vendor == "intel" else Host(name, self.link, memory_mib=512,
+                **kw))
         if self.verbose:
             host.boot(wait=False)
             host.serial.echo = lambda text: sys.stderr.write(text.replace("\n", f"\n{name}| "))
@@ -260,7 +265,8 @@ FAULTS = {
     "cancelled": (f_cancel, (0,), (0, 1, 40, 80, 95, 99)),
 }
 # So often in ten faults; what is slow to undo comes less often.
-WEIGHTS = {"link cut": 5, "b killed, booted again": 5, "a killed, booted again": 3, "both killed": 1, "b stops reading": 3}
+WEIGHTS = {"link cut": 5, "b killed, booted again": 5, "a killed, booted again": 3, "both killed": 1,
+           "b stops reading": 3}
 
 
 # ---- one fault ----
@@ -284,7 +290,8 @@ def strike(bed, rng, kind):
 
 
 def wait_for_the_end(bed, seen_a):
-    """Until a's job is over and nothing arrives on b; returns whether a person decided, and what the guest is on a and on b.
+    """Until a's job is over and nothing arrives on b; returns whether a person decided, and what the guest is on a and
+    on b.
 
     In doubt because b has forgotten: a person who sees that b has no such guest says "here"."""
     by_hand, deadline = False, time.monotonic() + END_S * bed.slow
@@ -300,7 +307,8 @@ def wait_for_the_end(bed, seen_a):
         assert not (at_a == "running" and at_b == "running"), "two runners"
         if over and at_a in ("running", "") and at_b in ("running", ""):
             return by_hand, at_a, at_b
-        assert time.monotonic() < deadline, f"not over after {END_S * bed.slow} s: the guest is '{at_a}' on a and '{at_b}' on b"
+        assert time.monotonic() < deadline, (f"not over after {END_S * bed.slow} s: the guest is '{at_a}' on a and "
+                                             f"'{at_b}' on b")
         time.sleep(1.5)
 
 
@@ -328,9 +336,11 @@ def one_fault(bed, rng, kind, before):
     outcome = "on a by hand" if at_a and by_hand else "on a" if at_a else "on b" if at_b else "lost with its host"
     log_b, log_a = bed.logs("b")[seen["b"]:], bed.logs("a")[seen["a"]:]
     killed_b_log = bed.history["b"][seen["b"]:]
-    allowed = truth(kind, "guest: runs here now" in log_b, "guest -> b: moved in" in log_a, "guest: runs here now" in killed_b_log)
+    allowed = truth(kind, "guest: runs here now" in log_b, "guest -> b: moved in" in log_a,
+                    "guest: runs here now" in killed_b_log)
     assert outcome in allowed, f"it ended '{outcome}', must be '{' or '.join(allowed)}' ({at})"
-    assert outcome == "on a" or not bed.cancelled, f"a said that the move was cancelled, and it ended '{outcome}' ({at})"
+    assert outcome == "on a" or not bed.cancelled, (
+        f"a said that the move was cancelled, and it ended '{outcome}' ({at})")
     for name in "ab":
         assert not re.search(r"panic|assertion failed", bed.logs(name)[seen[name]:], re.I), f"{name} panicked"
     why = re.search(r"^reason: (.*)$", bed.ask(bed.a, "migrate report"), re.M)
@@ -348,11 +358,14 @@ def after(bed, outcome, before):
     if outcome.startswith("on a"):
         bed.tick(bed.a)
         shown = bed.ask(bed.a, "vm inspect guest")
-        assert "dirty log off" in shown and re.search(r"blocks whole [1-9]\d* split 0\b", shown), f"the move left its traces:\n{shown}"
+        assert "dirty log off" in shown and re.search(r"blocks whole [1-9]\d* split 0\b", shown), (
+            f"the move left its traces:\n{shown}")
         faults = [memory_exits(bed) for _ in range(2) if not time.sleep(1)]
-        assert faults[0] == faults[1], f"a guest whose stores are not tracked has no memory exits, this one made {faults[1] - faults[0]} in a second"
+        assert faults[0] == faults[1], (
+            f"a guest whose stores are not tracked has no memory exits, this one made {faults[1] - faults[0]} in a "
+            "second")
         tries = [bed.speed(bed.a)]
-        while tries[-1] < 0.3 * before:                         # throttled is a tenth; a busy machine takes its share, too
+        while tries[-1] < 0.3 * before:  # throttled is a tenth; a busy machine takes its share, too
             assert len(tries) < 10, f"the guest made {before:.0f} visits/s before, and only {tries} now"
             tries.append(bed.speed(bed.a))
     elif outcome == "on b":
@@ -417,14 +430,16 @@ def table(vendor, counts, wrong, hangs, late, seconds):
         if any(row):
             print(f"{kind:<{width}}  " + "  ".join(f"{x:18}" for x in row))
     total = sum(counts.values())
-    print(f"{vendor}: {total} faults injected in {seconds:.0f} s ({late} more came after the move had ended), {hangs} emulators hung, {len(wrong)} violations of: "
-          "one runner at most; not lost while its host lives; every job ends; the outcome that docs/handoff.md says; speed as before")
+    print(f"{vendor}: {total} faults injected in {seconds:.0f} s ({late} more came after the move had ended), {hangs} "
+          f"emulators hung, {len(wrong)} violations of: "
+          "one runner at most; not lost while its host lives; every job ends; the outcome that docs/handoff.md says; "
+          "speed as before")
     for text in wrong:
         print(f"VIOLATION {text}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--vendor", choices=("amd", "intel", "all"), default="all")
     parser.add_argument("--faults", type=int, default=50, help="per vendor")
     parser.add_argument("--seconds", type=float, default=5400, help="per vendor, at the most")

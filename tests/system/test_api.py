@@ -30,9 +30,11 @@ def test_curl_certificates(api):
 def test_errors(api):
     """What is asked wrongly gets an HTTP status and words, and the connection's next request its answer."""
     for path, more, status, words in (
-            ("/v1/nothing", [], 404, "no path"), ("/v1/vms/nobody", [], 404, "no guest"), ("/v1/vms", ["-XDELETE"], 405, "method"),
+            ("/v1/nothing", [], 404, "no path"), ("/v1/vms/nobody", [], 404, "no guest"),
+            ("/v1/vms", ["-XDELETE"], 405, "method"),
             ("/v1/migrations", ["-d", "{"], 400, "JSON"), ("/v1/migrations", ["-d", '{"vm":"guest"}'], 400, '"to"'),
-            ("/v1/migrations", ["-d", '{"vm":"guest","to":"nobody"}'], 404, "no [peer nobody]"), ("/v1/migrations/99", [], 404, "number"),
+            ("/v1/migrations", ["-d", '{"vm":"guest","to":"nobody"}'], 404, "no [peer nobody]"),
+            ("/v1/migrations/99", [], 404, "number"),
             ("/v1/vms/shell/pause", ["-XPOST"], 409, "only a running guest"), ("/" + "x" * 600, [], 414, "512"),
             ("/v1/vms/guest/console", ["-d", "x" * 9000], 413, "8192")):
         code, got, body = api.curl(path, *more)
@@ -52,7 +54,8 @@ def test_metrics(api):
     second = api.curl("/metrics")[2]
     assert int(count.search(second)[1]) > int(count.search(first)[1])
     assert re.search(r"^godwit_network_receive_bytes_total [1-9]", second, re.M) and "godwit_memory" in second, second
-    assert 'godwit_vm_state{vm="guest",state="running"} 1' in second and 'godwit_vm_memory_bytes{vm="shell"} 268435456' in second
+    assert ('godwit_vm_state{vm="guest",state="running"} 1' in second and 'godwit_vm_memory_bytes{vm="shell"} '
+                                                                          '268435456' in second)
 
 
 def test_pairing(api):
@@ -99,19 +102,22 @@ def test_verbs(api):
         assert time.monotonic() < deadline, "the guest did not get what was typed"
         time.sleep(0.2)
     api.ctl("vm", "start", "shell", "--force")
-    assert {vm["name"]: vm["state"] for vm in api.json("vm", "list", "-H", "a")["vms"]} == {"guest": "running", "shell": "running"}
+    assert {vm["name"]: vm["state"] for vm in api.json("vm", "list", "-H", "a")["vms"]} == {"guest": "running",
+            "shell": "running"}
     api.ctl("vm", "stop", "shell")
 
 
 def test_moves(api):
-    """A move there by godwitctl, and back to where godwitctl chooses; figures and picture of it; one that is cancelled."""
+    """A move there by godwitctl, and back to where godwitctl chooses; figures and picture of it; one that is
+    cancelled."""
     api.home()
     out, _ = api.ctl("vm", "migrate", "guest", "--to", "b")
     assert re.search(r"^guest moved from a to b in [0-9.]+ s, blackout [0-9.]+ ms", out), out
     picture = os.path.join(api.folder, "move.svg")
     api.ctl("migration", "show", "guest", "--svg", picture)
     job = api.json("migration", "show", "a/1")
-    assert job["state"] == "moved" and job["blackout_us"] > 0 and len(job["rounds"]) >= 1 and job["blackout"]["total_us"] == job["blackout_us"]
+    assert (job["state"] == "moved" and job["blackout_us"] > 0 and len(job["rounds"]) >= 1
+            and job["blackout"]["total_us"] == job["blackout_us"])
     with open(picture, encoding="utf-8") as f:
         assert f.read().count("<title>round ") == len(job["rounds"])
     with api.b.guest("guest") as g:
@@ -155,13 +161,14 @@ def babble(port):
 
 
 def test_hostile_clients(api):
-    """Connections that say nothing, say half a request, or flood: their slots come free again, and a move meanwhile works."""
+    """Connections that say nothing, say half a request, or flood: their slots come free again, and a move meanwhile
+    works."""
     api.home()
     silent = [socket.create_connection(("127.0.0.1", api.a.api_port)) for _ in range(12)]
     api.ctl("vm", "list", "-H", "b")
     flood = threading.Thread(target=babble, args=(api.a.api_port,), daemon=True)
     flood.start()
-    time.sleep(3)                                       # the log tells of the first few, and must not tear what is typed
+    time.sleep(3)  # the log tells of the first few, and must not tear what is typed
     free = api.a.free_kib()
     report = api.a.migrate("guest", "b")
     api.at = api.b

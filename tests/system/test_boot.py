@@ -9,7 +9,8 @@ from host import UserNet
 
 def boot_and_power_off(own, cpus, meanwhile=lambda host: None):
     host = own("a", cpus=cpus)
-    assert f"{cpus} of {cpus} CPUs run" in host.log(), f"the log does not say that {cpus} CPUs came up:\n{host.log()[-1500:]}"
+    assert f"{cpus} of {cpus} CPUs run" in host.log(), (
+        f"the log does not say that {cpus} CPUs came up:\n{host.log()[-1500:]}")
     shown = host.command("host")
     assert f" {cpus} CPUs" in shown, f"`host` does not show {cpus} CPUs:\n{shown}"
     assert len(re.findall(r"^cpu \d+: online", shown, re.M)) == cpus, f"not all CPUs are online:\n{shown}"
@@ -45,7 +46,8 @@ def help_and_mistakes(host):
         assert host.command(wrong).strip(), f"`{wrong}` is answered with nothing"
     start = host.serial.mark()
     host.command("log")                                 # its answer are log lines, which command() leaves out
-    assert re.search(r"^\[ *\d+\.\d{6}\] info host: Godwit ", host.serial.text[start:], re.M), "`log` does not show the log"
+    assert re.search(r"^\[ *\d+\.\d{6}\] info host: Godwit ", host.serial.text[start:], re.M), (
+        "`log` does not show the log")
 
 
 def seed_file(host):
@@ -66,6 +68,8 @@ def test_without_rdrand(own):
     """A processor without RDRAND and RDSEED: randomness comes from its timing, and connections are encrypted."""
     a = own("a", UserNet(), extra=["-cpu", "EPYC,-rdrand,-rdseed"])
     said = a.command("host")
-    assert re.search(r"randomness from jitter\b", said) and "fingerprint" in a.log() and "no encrypted connections" not in a.log(), said + a.log()
+    assert re.search(r"randomness from jitter\b",
+                     said) and "fingerprint" in a.log() and "no encrypted connections" not in a.log(), said + a.log()
     pad = seed_file(a)
-    assert pad[:64] == bytes(64) and len(set(pad[64:4096])) > 200, "the boot left its piece of the seed file where it was"
+    assert pad[:64] == bytes(64) and len(set(pad[64:4096])) > 200, (
+        "the boot left its piece of the seed file where it was")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Steering moves from the console: networks, the best destination, evacuation.  Queue, options and history: test_operate.py."""
+"""Steering moves from the console: networks, the best destination, evacuation.  Queue, options and history:
+test_operate.py."""
 import re
 
 from host import SlowLink, vm
@@ -36,8 +37,8 @@ def test_networks_are_refused(own):
 
 
 def test_evacuate_and_going_down(own):
-    """Three hosts.  `auto` takes the one with most memory and says why.  An evacuation empties a host but for the guest that fits nowhere, whose
-    reasons it names; what on-shutdown says is done when the host powers off."""
+    """Three hosts.  `auto` takes the one with most memory and says why.  An evacuation empties a host but for the guest
+    that fits nowhere, whose reasons it names; what on-shutdown says is done when the host powers off."""
     link, files = SlowLink(), {"walker": walker(), **NO_LINUX}
     vms = {f"w{i}": walker_vm(on_shutdown="evacuate" if i < 2 else "stop") for i in range(4)}
     vms["big"] = {**walker_vm(autostart=False), "memory": "900M"}
@@ -66,7 +67,7 @@ def test_evacuate_and_going_down(own):
     for i in range(4):
         check_walker(b if b.has_vm(f"w{i}") else c, f"w{i}")
 
-    assert re.search(r"error: 1 guest\(s\) run here: big", a.command("poweroff"))      # on-shutdown = refuse is the default
+    assert re.search(r"error: 1 guest\(s\) run here: big", a.command("poweroff"))  # on-shutdown = refuse is the default
     a.command("vm stop big")
     for i in (0, 2):                                                      # back to a, one of each kind
         host = b if b.has_vm(f"w{i}") else c

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which processor a guest sees: a level, a pool of hosts, what this host lacks; and that a guest with less than the host moves all the same."""
+"""Which processor a guest sees: a level, a pool of hosts, what this host lacks; and that a guest with less than the
+host moves all the same."""
 import os
 import re
 
@@ -30,7 +31,8 @@ def test_levels_and_pool(own):
     b = own("b", link, peers=["a"])
     lines = b.command("host cpuid")
     assert len(re.findall(r"^cpuid b [0-9a-f]{8}\.[0-9a-f]+( [0-9a-f]{8}){4}$", lines, re.M)) > 6, lines
-    without = re.sub(r"^(cpuid b 00000007\.0 \S+) \S+", r"\1 00000000", lines, flags=re.M)      # as if b had nothing of leaf 7 EBX
+    # as if b had nothing of leaf 7 EBX
+    without = re.sub(r"^(cpuid b 00000007\.0 \S+) \S+", r"\1 00000000", lines, flags=re.M)
     pool = os.path.join(RUNS, "pool-cpuid.txt")
     with open(pool, "w", encoding="ascii") as f:
         f.write(without + "\n")
@@ -42,16 +44,19 @@ def test_levels_and_pool(own):
 
     with started(a, "pool") as g:
         shown = flags(g)
-        assert {"avx", "fma", "xsave", "aes"} <= shown and not {"avx2", "bmi1", "smep", "smap", "fsgsbase"} & shown, shown
+        assert {"avx", "fma", "xsave", "aes"} <= shown and not {"avx2", "bmi1", "smep", "smap", "fsgsbase"} & shown, (
+            shown)
     a.command("vm stop pool")
 
     with started(a, "x86-64-v2") as g:
         shown = flags(g)
         assert V2 <= shown and not ABOVE_V2 & shown, shown
-        assert g.shell("grep -m1 ^address /proc/cpuinfo", r"^address sizes\s*: (\d+) bits physical, (\d+) bits virtual").group(1, 2) == ("36", "48")
+        sizes = g.shell("grep -m1 ^address /proc/cpuinfo",
+                        r"^address sizes\s*: (\d+) bits physical, (\d+) bits virtual")
+        assert sizes.group(1, 2) == ("36", "48")
         g.shell("fpcheck", r"^fpcheck ok rounds=\d+ bad=0 avx=0\n", 60)
     a.migrate("x86-64-v2", "b")
-    with b.guest("x86-64-v2") as g:                                     # its SSE and x87 registers came with it, over and over written
+    with b.guest("x86-64-v2") as g:  # its SSE and x87 registers came with it, over and over written
         for _ in range(3):
             g.expect(r"^fpcheck ok rounds=(\d+) bad=0 avx=0\n", 60)
         g.send("\x03")
@@ -66,12 +71,15 @@ CR4_BITS = ("fsgsbase", "osxsave", "smep", "smap", "tsd")
 
 
 def test_masked_features_fault(own):
-    """A guest that executes what its CPUID does not show: an exception wherever the processor can be made to raise one."""
-    a = own("a", vms={"all": masked_vm("host", CR4_BITS), "least": masked_vm("x86-64-v1", ("umip", "pcide") + CR4_BITS)},
+    """A guest that executes what its CPUID does not show: an exception wherever the processor can be made to raise
+    one."""
+    a = own("a",
+            vms={"all": masked_vm("host", CR4_BITS), "least": masked_vm("x86-64-v1", ("umip", "pcide") + CR4_BITS)},
             files={"masked": build("masked")})
     got = masked(a, "all")
     assert not any(got[k] for k in ("rdrand", "xgetbv", "rdfsbase") + CR4_BITS), got
     got = masked(a, "least")
-    want = {"xgetbv": UD, "rdfsbase": UD, "xsaves": UD, "monitor": UD, "umip": GP, "fsgsbase": GP, "pcide": GP, "osxsave": GP, "smep": GP, "smap": GP,
+    want = {"xgetbv": UD, "rdfsbase": UD, "xsaves": UD, "monitor": UD, "umip": GP, "fsgsbase": GP, "pcide": GP,
+            "osxsave": GP, "smep": GP, "smap": GP,
             "tsd": 0}
     assert {k: got[k] for k in want} == want, got                       # (this emulator has no intercept of RDTSCP)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""godwitctl by itself: against a host made of Python, which answers what a check wants, also what real hosts say once in a blue moon.  What real
-hosts answer is test_api.py's and test_operate.py's."""
+"""godwitctl by itself: against a host made of Python, which answers what a check wants, also what real hosts say once
+in a blue moon.  What real hosts answer is test_api.py's and test_operate.py's."""
 import http.server
 import json
 import os
@@ -16,28 +16,36 @@ from emulator import ROOT
 from fixtures import Clients
 
 DOUBT = "no answer to COMMIT for 10 s"
-MOVE = {"id": 1, "vm": "web", "to": "b", "state": "moved", "ended": True, "percent": 100, "elapsed_us": 2000000, "blackout_us": 21000, "wire_bytes": 61000000,
-        "rounds": [{"start_us": 0, "us": 1900000, "bytes": 60000000, "pages": 14000, "dirty_pages": 174, "dirty_pages_per_s": 1000}], "blackout": {}, "pages": {}}
+MOVE = {"id": 1, "vm": "web", "to": "b", "state": "moved", "ended": True, "percent": 100, "elapsed_us": 2000000,
+        "blackout_us": 21000, "wire_bytes": 61000000,
+        "rounds": [{"start_us": 0, "us": 1900000, "bytes": 60000000, "pages": 14000, "dirty_pages": 174,
+                    "dirty_pages_per_s": 1000}], "blackout": {}, "pages": {}}
 IN_DOUBT = {**MOVE, "state": "in-doubt", "ended": False, "doubt": DOUBT}
 FAILED = {**MOVE, "state": "failed", "error": {"code": "HV_E_TIMEOUT", "message": "b does not answer"}}
 WEIGH = {"code": "HV_E_AGAIN", "meaning": "", "message": f"web was committed to b: {DOUBT}.  Look at b first"}
-EVACUATION = {"active": False, "guests": 1, "over": 1, "failed": 0, "items": [{"vm": "web", "migration": 1, "to": "b", "over": True, "gone": True}]}
+EVACUATION = {"active": False, "guests": 1, "over": 1, "failed": 0,
+              "items": [{"vm": "web", "migration": 1, "to": "b", "over": True, "gone": True}]}
 USUAL = {
-    "GET /v1": {"paths": [{"path": "/v1/migrations"}]}, "GET /v1/host": {"name": "a", "peers": [{"name": "b"}], "cpus": [], "memory": {}},
-    "GET /v1/log": b"caf\xe9 \xff\n", "GET /v1/vms": {"vms": [{"name": "web", "state": "running", "memory_bytes": 1 << 28, "cpus": 1}]},
-    "GET /v1/vms/web": {"name": "web", "state": "running"}, "GET /v1/vms/web/inspect": {"vcpus": [], "details": ["line"]},
+    "GET /v1": {"paths": [{"path": "/v1/migrations"}]}, "GET /v1/host": {"name": "a", "peers": [{"name": "b"}],
+                                                                         "cpus": [], "memory": {}},
+    "GET /v1/log": b"caf\xe9 \xff\n",
+    "GET /v1/vms": {"vms": [{"name": "web", "state": "running", "memory_bytes": 1 << 28, "cpus": 1}]},
+    "GET /v1/vms/web": {"name": "web", "state": "running"},
+    "GET /v1/vms/web/inspect": {"vcpus": [], "details": ["line"]},
     **{f"POST /v1/vms/web/{verb}": {"message": f"web: {verb}"} for verb in ("start", "stop", "pause", "resume")},
     "GET /v1/vms/web/console?since=0": b"tick\r\n\xff", "POST /v1/vms/web/console": {"taken": 5},
     "GET /v1/migrations": {"migrations": [MOVE]}, "POST /v1/migrations": MOVE, "GET /v1/migrations/1": MOVE,
-    "POST /v1/migrations/1/cancel": {"message": "cancelled"}, "POST /v1/migrations/1/resolve": {"message": "web: resumed here"},
+    "POST /v1/migrations/1/cancel": {"message": "cancelled"},
+    "POST /v1/migrations/1/resolve": {"message": "web: resumed here"},
     "GET /v1/host/evacuate": EVACUATION, "POST /v1/host/evacuate": EVACUATION,
     "POST /v1/validate": {"vm": "web", "to": "b", "known": True, "would_move": True, "reasons": []},
 }
 
 
 class FakeHost:
-    """An HTTPS server on 127.0.0.1 with host a's certificate.  answers: {"METHOD PATH": object, bytes, (status, object), or a function of the request's
-    body}; asked: what it was asked, with bodies.  let_in: whose certificate it knows."""
+    """An HTTPS server on 127.0.0.1 with host a's certificate.  answers: {"METHOD PATH": object, bytes, (status,
+    object), or a function of the request's body}; asked: what it was asked, with bodies.  let_in: whose certificate it
+    knows."""
     name = "a"
 
     def __init__(self):
@@ -108,15 +116,18 @@ def commands():
 
 
 def test_json_and_help_everywhere():
-    """Each command that there is, with --json: one JSON document, on success and on failure; and its --help, with an example of itself."""
-    arguments = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"], "vm console": ["web", "--print"],
+    """Each command that there is, with --json: one JSON document, on success and on failure; and its --help, with an
+    example of itself."""
+    arguments = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"],
+                 "vm console": ["web", "--print"],
                  "migration resolve": ["web", "--resume-here", "--yes"]}
     with FakeHost() as a:
         conf = os.path.join(a.clients.folder, "json.conf")
         with open(a.clients.config("operator"), encoding="utf-8") as f, open(conf, "w", encoding="utf-8") as out:
             out.write(f.read())
         for words in commands()[0]:
-            more = arguments.get(" ".join(words), ["web"] if words[0] in ("vm", "migration", "validate") and words[-1] != "list" else [])
+            more = arguments.get(" ".join(words), ["web"] if words[0] in ("vm", "migration", "validate")
+                                 and words[-1] != "list" else [])
             more = [m.format(there=f"127.0.0.1:{a.api_port}") for m in more]
             use = conf if words == ("host", "add") else None
             said = json.loads(a.ctl("--json", *words, *more, config=use)[0])
@@ -126,7 +137,8 @@ def test_json_and_help_everywhere():
             answers, a.answers = a.answers, {}
             out, err = a.ctl("--json", *words, *more, config=use, code=None)
             said = json.loads(out)
-            assert words[-1] in ("list", "validate") or said["error"]["message"] and said["error"]["exit"] > 0, (words, said)
+            assert words[-1] in ("list", "validate") or said["error"]["message"] and said["error"]["exit"] > 0, (words,
+                    said)
             assert err.startswith("godwitctl: "), (words, err)
             a.answers = answers
             shown, _ = a.ctl(*words, "--help")
@@ -139,16 +151,21 @@ def test_exit_codes():
     """Each code of docs/api.md, by what it is documented for; and --help names the same ones."""
     with open(os.path.join(ROOT, "docs", "api.md"), encoding="utf-8") as f:
         documented = re.findall(r"^\| (\d) \| ", f.read(), re.M)
-    assert documented == [str(n) for n in range(8)] == re.findall(r"(?<!\d)(\d) [a-z]", re.search(r"exit codes:(.*?)\n\n", commands()[1], re.S)[1]), documented
+    assert documented == [str(n) for n in range(8)] == re.findall(r"(?<!\d)(\d) [a-z]",
+                                                                  re.search(r"exit codes:(.*?)\n\n", commands()[1],
+                                                                            re.S)[1]), documented
     with FakeHost() as a:
         a.ctl("vm", "list", code=0)
         a.answers["POST /v1/vms/web/stop"] = (409, {"code": "HV_E_BUSY", "message": "web is moving"})
         assert "web is moving" in a.ctl("vm", "stop", "web", code=1)[1]
-        a.answers["POST /v1/validate"] = {**USUAL["POST /v1/validate"], "would_move": False, "reasons": ["b has too little memory", "b is full"]}
+        a.answers["POST /v1/validate"] = {**USUAL["POST /v1/validate"], "would_move": False,
+                                          "reasons": ["b has too little memory", "b is full"]}
         assert "b has too little memory\n    b is full" in a.ctl("validate", code=1)[0]
-        for wrong in (["zoo"], ["vm"], ["vm", "stop"], ["--zoo"], ["vm", "migrate", "web"], ["migration", "resolve", "web"], ["--json", "vm", "console", "web"]):
+        for wrong in (["zoo"], ["vm"], ["vm", "stop"], ["--zoo"], ["vm", "migrate", "web"],
+                      ["migration", "resolve", "web"], ["--json", "vm", "console", "web"]):
             a.ctl(*wrong, code=2)
-        for words, option in ("vm stop web --to b", "to"), ("host evacuate a --limit 5", "limit"), ("vm migrate web --to b --force", "force"):
+        for words, option in ("vm stop web --to b", "to"), ("host evacuate a --limit 5",
+                                                            "limit"), ("vm migrate web --to b --force", "force"):
             assert f"--{option} is no option of {' '.join(words.split()[:2])};" in a.ctl(*words.split(), code=2)[1]
         assert "one connection" in a.ctl("vm", "migrate", "web", "--to", "b", "--streams", "4", code=2)[1]
         a.ctl("vm", "list", config="/dev/null/none", code=3)
@@ -162,12 +179,15 @@ def test_exit_codes():
 
 
 def test_in_doubt():
-    """A move in doubt: watched for ten seconds, or until Ctrl-C, then code 7 and what is known.  `resolve` tells that, too, and asks before it acts."""
+    """A move in doubt: watched for ten seconds, or until Ctrl-C, then code 7 and what is known.  `resolve` tells that,
+    too, and asks before it acts."""
     with FakeHost() as a:
         a.answers.update({"GET /v1/migrations/1": IN_DOUBT, "GET /v1/migrations": {"migrations": [IN_DOUBT]},
-                          "POST /v1/migrations/1/resolve": lambda body: {"message": "web: resumed here"} if body["sure"] else (409, WEIGH)})
+                          "POST /v1/migrations/1/resolve": lambda body: {"message": "web: resumed here"} if body["sure"]
+                          else (409, WEIGH)})
         began = time.monotonic()
-        command, pipes = [a.clients.GODWITCTL, "--config", a.clients.config("operator")], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command, pipes = ([a.clients.GODWITCTL, "--config", a.clients.config("operator")],
+                          {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE})
         watch = [subprocess.Popen([*command, *words], text=True, **pipes)
                  for words in (["vm", "migrate", "web", "--to", "b"], ["migration", "watch", "web"])]
 
@@ -175,11 +195,13 @@ def test_in_doubt():
             return [json.loads(body) for question, body in a.asked if question.endswith("/resolve")]
 
         out, err = a.ctl("migration", "resolve", "web", "--resume-here", code=1, stdin="no\n")
-        assert DOUBT in err and "resumed here. Are you sure? (yes/no)" in err and "nothing was changed" in err and not out, err
+        assert (DOUBT in err and "resumed here. Are you sure? (yes/no)" in err and "nothing was changed" in err
+                and not out), err
         a.ctl("migration", "resolve", "web", "--discard", code=1)                    # nobody to answer
         assert [p["sure"] for p in posted()] == [False, False] and [p["here"] for p in posted()] == [True, False]
         out, _ = a.ctl("migration", "resolve", "a/1", "--resume-here", stdin="yes\n")
-        assert "web: resumed here" in out and posted()[2:] == [{"here": True, "sure": False}, {"here": True, "sure": True}]
+        assert ("web: resumed here" in out and posted()[2:] == [{"here": True, "sure": False},
+                                                                {"here": True, "sure": True}])
         a.ctl("migration", "resolve", "web", "--discard", "--yes")
         assert posted()[4:] == [{"here": False, "sure": True}]
         assert f"in doubt: {DOUBT}" in a.ctl("migration", "show", "web")[0]
@@ -189,19 +211,22 @@ def test_in_doubt():
         watch[1].send_signal(signal.SIGINT)
         for w, least in ((watch[1], 0), (watch[0], 9)):
             out, err = w.communicate(timeout=60)
-            assert w.returncode == 7 and DOUBT in err and "migration resolve web" in err and not out, (w.returncode, out, err)
+            assert w.returncode == 7 and DOUBT in err and "migration resolve web" in err and not out, (w.returncode,
+                    out, err)
             assert time.monotonic() - began > least
 
 
 def completed(*words):
     """What bash offers for the last of these words."""
     line = " ".join(f"'{w}'" for w in ("godwitctl", *words))
-    script = f"source tools/godwitctl.bash-completion; COMP_WORDS=({line}); COMP_CWORD={len(words)}; _godwitctl; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    script = (f"source tools/godwitctl.bash-completion; COMP_WORDS=({line}); COMP_CWORD={len(words)}; _godwitctl; "
+              f"printf '%s\\n' \"${{COMPREPLY[@]}}\"")
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as conf:
         conf.write("[host alpha]\n[host beta]\n")
         conf.flush()
         env = {**os.environ, "GODWITCTL_CONFIG": conf.name}
-        return subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, env=env).stdout.split()
+        return subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True,
+                              env=env).stdout.split()
 
 
 def test_completion():

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every way to find changed pages, of both vendors: the same checks for each, and what each costs.
 
-The guest (tests/guest/walker.c) changes some 2000 pages a second and verifies every word of its memory for ever, so a change that is not
-found shows after the move; besides, `verify` has both hosts hash all memory at the stop."""
+The guest (tests/guest/walker.c) changes some 2000 pages a second and verifies every word of its memory for ever, so a
+change that is not found shows after the move; besides, `verify` has both hosts hash all memory at the stop."""
 from dataclasses import dataclass
 
 from fixtures import Skip, each
 from tiny_guest import BY, log_costs, move
 
-# Exits for a changed page, at least and at most: a page that is found again before it was sent is counted once, but cost another exit.
+# Exits for a changed page, at least and at most: a page that is found again before it was sent is counted once, but
+# cost another exit.
 EXITS = {"ad": (0, 0), "wp": (0.95, 1.5), "pml": (0, 0.02)}
 
 
@@ -24,7 +25,8 @@ class Way:
         return f"{self.vendor}_{self.by}"
 
 
-WAYS = [Way("amd", "ad", "EPYC", "a", "b"), Way("amd", "wp", "EPYC", "b", "a"), Way("intel", "pml", "Skylake-X", "a", "b"),
+WAYS = [Way("amd", "ad", "EPYC", "a", "b"), Way("amd", "wp", "EPYC", "b", "a"),
+        Way("intel", "pml", "Skylake-X", "a", "b"),
         Way("intel", "wp", "Sandy Bridge", "b", "c"), Way("intel", "ad", "Haswell", "c", "a")]
 costs = {}                      # Way's name -> what log_costs() saw
 
@@ -37,7 +39,8 @@ def test_finds_every_change(way, bed):
     assert report.parts()["verify"] > 0, f"nothing was verified:\n{report.text}"
     seen = costs[str(way)] = log_costs(hosts[way.src])
     least, most = EXITS[way.by]
-    assert least <= seen["exits"] / seen["pages"] <= most, f"{seen}: {BY[way.by]} takes {least} to {most} exits for a page"
+    assert least <= seen["exits"] / seen["pages"] <= most, (
+        f"{seen}: {BY[way.by]} takes {least} to {most} exits for a page")
 
 
 def test_what_each_costs(bed):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What goes wrong must be said clearly and must not cost a guest: bad configuration and files, unknown, absent, full and dying peers.
+"""What goes wrong must be said clearly and must not cost a guest: bad configuration and files, unknown, absent, full
+and dying peers.
 
-A destination of another version is not here, since there is only one Godwit yet: tests/unit/test_mig.c test_version has the engine meet
-peers that speak versions 7 to 9 only, from both ends.  Links cut at every record boundary and after COMMIT: test_mig_links.c test_cut_everywhere,
-test_cut_query."""
+A destination of another version is not here, since there is only one Godwit yet: tests/unit/test_mig.c test_version has
+the engine meet peers that speak versions 7 to 9 only, from both ends.  Links cut at every record boundary and after
+COMMIT: test_mig_links.c test_cut_everywhere, test_cut_query."""
 import os
 import re
 import time
@@ -13,11 +14,12 @@ from fixtures import DIRTIER
 from host import KERNEL, RUNS, SlowLink, address, dirtier, fingerprint, vm
 
 
-RATE_TRIES = 40                          # a busy machine may steal from a guest for seconds; a throttled or tracked guest stays slow
+RATE_TRIES = 40  # a busy machine may steal from a guest for seconds; a throttled or tracked guest stays slow
 
 
 def speed(g):
-    """Pages per second that the guest dirties over half a second: what it was asked for, unless the machine is too busy."""
+    """Pages per second that the guest dirties over half a second: what it was asked for, unless the machine is too
+    busy."""
     ticks = g.ticks(6)
     assert all(t["backwards"] is None for t in ticks), "a clock went backwards"
     return 1000 * sum(t["dirtied"] for t in ticks[1:]) / (ticks[-1]["t_ms"] - ticks[0]["t_ms"])
@@ -29,7 +31,8 @@ def speed_before(pair):
 
 
 def unharmed(pair, before):
-    """The guest runs on a as if nothing had been: ticks, as fast as before, right memory, dirty log off, large pages whole."""
+    """The guest runs on a as if nothing had been: ticks, as fast as before, right memory, dirty log off, large pages
+    whole."""
     with pair.a.guest("guest") as g:
         seen = []
         while not seen or seen[-1] < 0.9 * before:
@@ -51,7 +54,7 @@ def fails(pair, pattern, host="b", timeout=90):
     unharmed(pair, before)
 
 
-# -- moves that must fail and harm nobody --------------------------------------------------------------------------------------------
+# -- moves that must fail and harm nobody ------------------------------------------------------------------------------
 
 def test_unknown_guest_and_host(pair):
     pair.guest_on_a()
@@ -73,7 +76,7 @@ def test_cancel_midway(pair):
     pair.guest_on_a()
 
 
-SLOW_S = 0.12                           # a frame's way on a link made slow: there and back is longer than the progress line's 100 ms
+SLOW_S = 0.12  # a frame's way on a link made slow: there and back is longer than the progress line's 100 ms
 
 
 def slow_pair(own):
@@ -98,7 +101,8 @@ def destination_killed_at(pair, percent):
     report = host.migrate_finish(start, 120)
     print(f"        killed at: {line}")
     print(f"        told: {report.get('reason')}")
-    assert report.get("outcome") == "failed" and re.search(r"link was lost|nothing heard", report.get("reason", "")), report.text
+    assert report.get("outcome") == "failed" and re.search(r"link was lost|nothing heard", report.get("reason", "")), (
+        report.text)
     unharmed(pair, before)
     return line
 
@@ -119,15 +123,17 @@ def test_destination_killed_at_50_percent(pair):
 
 
 def test_destination_killed_at_95_percent(own):
-    """The guest stands still already and PREPARED has not come; on a link that has become slow this takes long enough to be hit surely."""
+    """The guest stands still already and PREPARED has not come; on a link that has become slow this takes long enough
+    to be hit surely."""
     pair = slow_pair(own)
     line = destination_killed_at(pair, 95)
     assert re.search(r"STOPP(ING|ED) ", line), f"not killed during the stop: {line}"
 
 
 def test_destination_restarts_before_it_answers_commit(own):
-    """b dies when COMMIT is out: a cannot know whether the guest ran there, keeps it stopped, and asks b when it is back.  The new b knows
-    nothing, which proves nothing; a person who knows that b lost everything says so, and the guest runs on here."""
+    """b dies when COMMIT is out: a cannot know whether the guest ran there, keeps it stopped, and asks b when it is
+    back.  The new b knows nothing, which proves nothing; a person who knows that b lost everything says so, and the
+    guest runs on here."""
     pair = slow_pair(own)
     host, before = pair.guest_on_a(), speed_before(pair)
     start = host.migrate_start("guest", "b")
@@ -143,9 +149,11 @@ def test_destination_restarts_before_it_answers_commit(own):
     assert asked < 60, f"b was asked {asked} times"
     host.serial.send("\x03")
     host.serial.expect(host.prompt, 10)
-    assert not host.has_vm("guest") and not pair.b.has_vm("guest"), "the guest must stand still while nobody knows where it lives"
+    assert not host.has_vm("guest") and not pair.b.has_vm("guest"), (
+        "the guest must stand still while nobody knows where it lives")
     said = host.command("migrate resolve guest here")
-    assert "committed to b, and it is not known what became of it: the destination does not know this job" in said and "--sure` does it" in said, said
+    assert ("committed to b, and it is not known what became of it: the destination does not know this job" in said
+            and "--sure` does it" in said), said
     assert not host.has_vm("guest"), "it was asked what is known, no more"
     host.command("migrate resolve guest here --sure")
     assert host.has_vm("guest"), host.serial.text[start:][-1500:]
@@ -179,7 +187,8 @@ def test_source_is_unknown_to_destination(pair):
 def test_destination_is_not_who_it_should_be(pair):
     pair.new_b(key_name="stranger")
     fails(pair, r"alert|auth|unknown|certificate|trust|fingerprint")
-    assert fingerprint("stranger") in pair.a.log().replace(":", "").lower(), "a's log does not show the fingerprint of the stranger"
+    assert fingerprint("stranger") in pair.a.log().replace(":", "").lower(), (
+        "a's log does not show the fingerprint of the stranger")
 
 
 def test_works_again_after_all_that(pair):
@@ -189,7 +198,7 @@ def test_works_again_after_all_that(pair):
         g.verify()
 
 
-# -- configuration and files ---------------------------------------------------------------------------------------------------------
+# -- configuration and files -------------------------------------------------------------------------------------------
 
 def test_configuration_mistakes_are_named(own):
     """Each mistake is reported with file, line, key and what was expected; what is right still works."""
@@ -219,7 +228,8 @@ memory = 64M
     host = own("a", conf=conf, vms={"good": None})
     log = host.log()
     for line, key in ((3, "ip"), (4, "colour"), (7, "fingerprint"), (18, "memory"), (22, "zoo")):
-        assert re.search(rf"godwit\.conf:{line}\b.*{key}", log), f"the log does not name line {line}, {key}:\n{log[-2500:]}"
+        assert re.search(rf"godwit\.conf:{line}\b.*{key}", log), (
+            f"the log does not name line {line}, {key}:\n{log[-2500:]}")
     listed = host.command("vm list")
     assert "good" in listed and "bad" not in listed, listed
     assert "raise `memory`" in host.command("vm start small"), "too little memory for the kernel is not explained"
@@ -238,17 +248,21 @@ def spoiled_kernel(name, spoil):
 
 
 def test_damaged_missing_and_too_big(own):
-    """A kernel that is none, one cut short, one with a wrong header, a missing file, more memory than there is: all explained, host unharmed."""
+    """A kernel that is none, one cut short, one with a wrong header, a missing file, more memory than there is: all
+    explained, host unharmed."""
     os.makedirs(RUNS, exist_ok=True)
     files = {"text.img": spoiled_kernel("text.img", lambda d: b"this is no kernel\n" * 100),
              "short.img": spoiled_kernel("short.img", lambda d: d[:200000]),
              "header.img": spoiled_kernel("header.img", lambda d: d[:0x202] + b"XXXX" + d[0x206:])}
     vms = {name[:-4]: vm(autostart=False, kernel=name) for name in files}
     vms.update(missing=vm(autostart=False, kernel="not-there"), noinitrd=vm(autostart=False, initrd="not-there"),
-               huge=vm(autostart=False, memory="16G"), nodisk=vm(autostart=False, disk="ram:not-there"), good=vm(DIRTIER, autostart=False))
+               huge=vm(autostart=False, memory="16G"), nodisk=vm(autostart=False, disk="ram:not-there"),
+               good=vm(DIRTIER, autostart=False))
     host = own("a", vms=vms, files=files)
-    for name, words in (("text", "kernel|bzImage|text.img"), ("short", "short|truncated|incomplete|kernel"), ("header", "kernel|header|bzImage"),
-                        ("missing", r"not-there is not on this host's boot disk"), ("noinitrd", "not-there"), ("nodisk", r", its disk, is not on this"),
+    for name, words in (("text", "kernel|bzImage|text.img"), ("short", "short|truncated|incomplete|kernel"),
+                        ("header", "kernel|header|bzImage"),
+                        ("missing", r"not-there is not on this host's boot disk"), ("noinitrd", "not-there"),
+                        ("nodisk", r", its disk, is not on this"),
                         ("huge", r"this host can promise \d+ MiB")):
         said = host.command(f"vm start {name}")
         assert re.search(words, said) and "error" in said, f"vm start {name}: {said}"
@@ -272,7 +286,8 @@ def test_no_network_card(own):
 
 
 def test_tiny_bad_guests(own):
-    """Guests that spin or halt for ever with interrupts off, fault at once, or try AMD-V themselves: on a host with one CPU, beside a good one."""
+    """Guests that spin or halt for ever with interrupts off, fault at once, or try AMD-V themselves: on a host with one
+    CPU, beside a good one."""
     os.makedirs(RUNS, exist_ok=True)
     kernels = {"spin": tiny_kernel.SPIN_WITH_INTERRUPTS_OFF, "halt": tiny_kernel.HALT_WITH_INTERRUPTS_OFF,
                "triple": tiny_kernel.TRIPLE_FAULT, "vmrun": tiny_kernel.USE_AMD_V}
@@ -285,12 +300,13 @@ def test_tiny_bad_guests(own):
     host = own("a", cpus=1, files=files, vms={**vms, "good": vm(dirtier(4, 100))})
     for name in ("spin", "halt"):
         assert "started" in host.command(f"vm start {name}")
-    for name in ("triple", "vmrun"):                    # no use in starting these over and over: the fifth quick reset is the last
+    for name in ("triple", "vmrun"):  # no use in starting these over and over: the fifth quick reset is the last
         host.serial.send(f"vm start {name}\r")          # its log lines come at once, into the echo
         host.wait_log(rf"{name}: .*triple fault")
         host.wait_log(rf"{name}: reset itself 5 times in a row", 30)
         host.serial.settle()
-        assert re.search(rf"^{name} +crashed .*reset itself 5 times", host.command("vm list"), re.M), host.command("vm list")
+        assert re.search(rf"^{name} +crashed .*reset itself 5 times", host.command("vm list"), re.M), (
+            host.command("vm list"))
     assert len(host.log()) < 100000, "those guests flood the log"
     with host.guest("good") as g:
         g.ready(180)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A guest on one host: console, clocks, registers, power, and guests that misbehave.  The guest's side: tests/guest/."""
+"""A guest on one host: console, clocks, registers, power, and guests that misbehave.  The guest's side:
+tests/guest/."""
 import re
 import time
 
@@ -70,7 +71,8 @@ def test_dirtier_verifies_and_can_fail(solo):
         g.ticks(3)
         assert g.verify() == 32 * 256 * 512
         g.ask("poke 99", r"^poked page=99 word=77\n")
-        assert g.ask("verify", r"^VERIFY (ok|FAILED) pages=.* bad=(\d+)").group(1, 2) == ("FAILED", "1"), "a flipped bit was not found"
+        assert g.ask("verify", r"^VERIFY (ok|FAILED) pages=.* bad=(\d+)").group(1, 2) == ("FAILED", "1"), (
+            "a flipped bit was not found")
         g.ask("poke 99", r"^poked page=99 word=77\n")
         g.verify()
 
@@ -78,11 +80,13 @@ def test_dirtier_verifies_and_can_fail(solo):
 def idle_and_uptime(host):
     """What `host` says: each CPU's idle time, and how long the host has been up; all in ms."""
     text = host.command("host")
-    return [int(m) for m in re.findall(r"^cpu \d+: .* idle (\d+) ms", text, re.M)], int(re.search(r"^uptime_ms: (\d+)", text, re.M)[1])
+    return ([int(m) for m in re.findall(r"^cpu \d+: .* idle (\d+) ms", text, re.M)],
+            int(re.search(r"^uptime_ms: (\d+)", text, re.M)[1]))
 
 
 def test_idle_guest_idles_the_cpu(solo):
-    """HLT gives the CPU back: a guest asleep must not have grown much CPU time; and a CPU is not idle for longer than time passes."""
+    """HLT gives the CPU back: a guest asleep must not have grown much CPU time; and a CPU is not idle for longer than
+    time passes."""
     with start_shell(solo.host):
         pass
     idle, began = idle_and_uptime(solo.host)
@@ -91,7 +95,8 @@ def test_idle_guest_idles_the_cpu(solo):
     later = [int(m) for m in re.findall(r"guest time (\d+) ms", solo.host.command("vm inspect shell"))]
     assert spent and later and sum(later) - sum(spent) < 1500, f"{sum(later) - sum(spent)} ms of CPU in 4 s asleep"
     idle_later, ended = idle_and_uptime(solo.host)
-    assert 0 < idle_later[0] - idle[0] <= ended - began + 5, f"CPU 0 was idle for {idle_later[0] - idle[0]} of {ended - began} ms"
+    assert 0 < idle_later[0] - idle[0] <= ended - began + 5, (
+        f"CPU 0 was idle for {idle_later[0] - idle[0]} of {ended - began} ms")
 
 
 def test_unknown_ports(solo):
@@ -117,7 +122,7 @@ def test_unknown_msrs(solo):
 
 def test_reboot_restarts(solo):
     with start_shell(solo.host) as g:
-        solo.host.serial.mark()                     # the console shows what came before as well: that boot does not count
+        solo.host.serial.mark()  # the console shows what came before as well: that boot does not count
         g.send("reboot -f")
         g.ready()
         g.expect(SHELL)
@@ -161,7 +166,8 @@ def test_two_vcpus(own):
         assert int(g.expect(r"^guest ready .*cpus=(\d+)", 120)[1]) == 2
         g.ticks(5)
         g.verify()
-    assert sorted(re.findall(r"^vCPU \d: pCPU (\d)", host.command("vm inspect guest"), re.M)) == ["1", "2"], "[host] guest-cpus = 1-2 was not kept"
+    assert sorted(re.findall(r"^vCPU \d: pCPU (\d)", host.command("vm inspect guest"), re.M)) == ["1",
+            "2"], "[host] guest-cpus = 1-2 was not kept"
 
 
 def test_pvh_and_multiboot(own):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Intel in Bochs, what `make test` leaves out for its time: moves between equal processors by what each has, hosts with unlike TSC rates, and
-AMD-V as Bochs emulates it (with next-RIP), a second opinion beside QEMU's."""
+"""Intel in Bochs, what `make test` leaves out for its time: moves between equal processors by what each has, hosts with
+unlike TSC rates, and AMD-V as Bochs emulates it (with next-RIP), a second opinion beside QEMU's."""
 import re
 
 from bochs import HASWELL, SANDY_BRIDGE, RYZEN, SKYLAKE
@@ -27,7 +27,8 @@ def test_amd_in_bochs(own):
 
 
 def other_tsc_rate(own, model, says, khz_there):
-    """A host of 40 MHz and one of 30: the rate of the guest's TSC by its own PM timer, and what the report says of it."""
+    """A host of 40 MHz and one of 30: the rate of the guest's TSC by its own PM timer, and what the report says of
+    it."""
     a, b = own.pair_in_bochs(model, host_keys={"verify": "yes"}, b_ips=30000000)
     assert abs(ticks(a)["khz"] - 40000) < 400
     report = move(a, b)
@@ -39,11 +40,13 @@ def other_tsc_rate(own, model, says, khz_there):
 
 
 def test_tsc_is_scaled(own):
-    other_tsc_rate(own, SKYLAKE, r"the guest keeps its (39|40)\d+ kHz, scaled from the destination's (29|30)\d+ kHz", 40000)
+    other_tsc_rate(own, SKYLAKE, r"the guest keeps its (39|40)\d+ kHz, scaled from the destination's (29|30)\d+ kHz",
+                   40000)
 
 
 def test_tsc_without_scaling(own):
-    other_tsc_rate(own, HASWELL, r"the guest was promised (39|40)\d+ kHz, the destination runs at (29|30)\d+ kHz and cannot scale", 30000)
+    other_tsc_rate(own, HASWELL, r"the guest was promised (39|40)\d+ kHz, the destination runs at (29|30)\d+ kHz and "
+                                 r"cannot scale", 30000)
 
 
 def test_masked_features_fault_on_amd(own):
@@ -57,6 +60,7 @@ def test_tcp_and_pings_survive():
 
 def test_mechanism_by_configuration(own):
     """A processor that has PML does without."""
-    a, b = own.pair_in_bochs(SKYLAKE, host_keys={"dirty-log": "ad", "verify": "yes"}, b_keys={"dirty-log": "wp", "verify": "yes"})
+    a, b = own.pair_in_bochs(SKYLAKE, host_keys={"dirty-log": "ad", "verify": "yes"},
+                             b_keys={"dirty-log": "wp", "verify": "yes"})
     move(a, b, "ad")
     move(b, a, "wp")

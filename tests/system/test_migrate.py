@@ -16,7 +16,8 @@ NOISE_S = 2                     # the noise is watched for so long before a move
 
 
 def watch_noise(pair):
-    """How long the emulated machine keeps the guest from running although nobody moves it, in ms; the gap is measured from here on."""
+    """How long the emulated machine keeps the guest from running although nobody moves it, in ms; the gap is measured
+    from here on."""
     with pair.home()[0].guest("guest") as g:
         g.gaps_ms()
         time.sleep(NOISE_S)
@@ -37,8 +38,10 @@ def check_after_move(pair, report, noise=None):
         if noise is None:
             return
         late, out = report.number("timer_late_ms"), report.number("kept_out_ms")
-        told = (f"the guest saw a gap of {gap:.1f} ms, the hosts a blackout of {blackout:.1f} ms; noise {noise:.1f} ms before, {second:.1f} ms during the move;"
-                f" kept out for {out:.1f} ms at most, timer late by {late:.1f} ms; a thread waited {report.waited_ms:.1f} ms for a CPU")
+        told = (f"the guest saw a gap of {gap:.1f} ms, the hosts a blackout of {blackout:.1f} ms; noise {noise:.1f} ms "
+                f"before, {second:.1f} ms during the move;"
+                f" kept out for {out:.1f} ms at most, timer late by {late:.1f} ms; a thread waited "
+                f"{report.waited_ms:.1f} ms for a CPU")
         print(f"        {told}")
         assert gap >= blackout * 0.3, told + ": one of them measures wrong"
         if gap <= blackout + max(noise, second, late, report.waited_ms) + SLACK_MS:
@@ -79,8 +82,10 @@ def test_b_to_a_under_load(pair):
 
 def rtc_ahead_s(host):
     """By how much the machine's own clock is ahead of this machine's, as its emulator says."""
-    numbers = {k: int(v) for k, v in re.findall(r'"tm_(\w+)": (\d+)', host.machine.monitor("qom-get /machine rtc-time"))}
-    return calendar.timegm((1900 + numbers["year"], 1 + numbers["mon"], *(numbers[k] for k in ("mday", "hour", "min", "sec")))) - time.time()
+    numbers = {k: int(v) for k, v in re.findall(r'"tm_(\w+)": (\d+)',
+                                                host.machine.monitor("qom-get /machine rtc-time"))}
+    return calendar.timegm((1900 + numbers["year"], 1 + numbers["mon"],
+                            *(numbers[k] for k in ("mday", "hour", "min", "sec")))) - time.time()
 
 
 def clock_samples(host, khz):
@@ -94,7 +99,8 @@ def clock_samples(host, khz):
 
 
 def test_clocks_after_moves(pair):
-    """A move puts neither clock of the guest forward or back by more than its blackout + 10 ms (guest_clock.py), though host b's own clock is an hour ahead."""
+    """A move puts neither clock of the guest forward or back by more than its blackout + 10 ms (guest_clock.py), though
+    host b's own clock is an hour ahead."""
     assert abs(rtc_ahead_s(pair.b) - guest_clock.AHEAD_S) < 120
     khz = guest_clock.tsc_khz(pair.a)                           # which has started it
     before = clock_samples(pair.home()[0], khz)
@@ -160,7 +166,8 @@ def test_memory_stays_bounded_on_both_hosts(pair):
     for _ in range(2):
         pair.move()
     after = [h.free_kib() >> 10 for h in (pair.a, pair.b)]
-    assert all(abs(x - y) <= 4 for x, y in zip(before, after)), f"free memory a, b: {before} MiB, after two moves {after}"
+    assert all(abs(x - y) <= 4 for x, y in zip(before, after)), (
+        f"free memory a, b: {before} MiB, after two moves {after}")
 
 
 def whole_move(pair, cpus=1):
@@ -176,8 +183,8 @@ def test_e1000_and_one_cpu_each(own):
 
 
 def test_both_dirty_logs_with_verify(own):
-    """a finds written pages by write protection, b by D bits.  verify = yes: at the stop the source hashes all memory again and refuses to
-    move if a page changed without a dirty mark."""
+    """a finds written pages by write protection, b by D bits.  verify = yes: at the stop the source hashes all memory
+    again and refuses to move if a page changed without a dirty mark."""
     pair = own.pair(host_keys={"dirty-log": "wp", "verify": "yes"}, b_keys={"dirty-log": "ad", "verify": "yes"})
     for _ in range(2):
         report = whole_move(pair)
@@ -191,7 +198,8 @@ def test_two_vcpus_on_four_cpus_each(own):
 
 
 def test_nothing_in_plaintext_on_the_wire(own):
-    """The guest's memory is full of a marker and its name is a rare one: neither may be found in a packet dump of the whole move."""
+    """The guest's memory is full of a marker and its name is a rare one: neither may be found in a packet dump of the
+    whole move."""
     dump = os.path.join(RUNS, "plaintext.pcap")
     name = "canary-7f3a"
     pair = own.pair(vms={name: vm("godwit.run=dirtier,8,200,marker")}, pcap=dump)

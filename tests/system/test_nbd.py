@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests' disks on NBD servers: Debian's unmodified kernel writes to one while it moves, and while its server dies and comes back."""
+"""Guests' disks on NBD servers: Debian's unmodified kernel writes to one while it moves, and while its server dies and
+comes back."""
 import re
 import time
 
@@ -19,20 +20,24 @@ def server(name, kind="nbdkit", options=()):
 
 
 def two_hosts(own, vms, pcaps=None, **more):
-    """Hosts a, with these guests, and b, where their servers can be reached.  pcaps: {host: path of a packet dump}; more: for a alone."""
+    """Hosts a, with these guests, and b, where their servers can be reached.  pcaps: {host: path of a packet dump};
+    more: for a alone."""
     link, pcaps = Lan(), pcaps or {}
     a = own("a", link, vms=vms, peers=["b"], files=FILES, pcap=pcaps.get("a"), **more)
     return a, own("b", link, peers=["a"], files=FILES, pcap=pcaps.get("b"))
 
 
-WHERE = "read pid </tmp/pid; cat /tmp/disk /proc/$pid/stat /proc/$pid/wchan /proc/interrupts /sys/block/vda/inflight /proc/diskstats; dmesg | tail -20"
+WHERE = ("read pid </tmp/pid; cat /tmp/disk /proc/$pid/stat /proc/$pid/wchan /proc/interrupts /sys/block/vda/inflight "
+         "/proc/diskstats; dmesg | tail -20")
 
 
 def begin(host):
-    """Start diskcheck in the guest, and see it at work.  If it does not begin: Timeout, with all that is known of guest, rings and server."""
+    """Start diskcheck in the guest, and see it at work.  If it does not begin: Timeout, with all that is known of
+    guest, rings and server."""
     with host.guest("guest") as g:
         g.ready()
-        text = sh(g, f"(diskcheck /dev/vda {MIB} >/tmp/disk 2>&1 & echo $! >/tmp/pid); n=0; until grep begun /tmp/disk || [ $n = 200 ]; do usleep 50000; n=$((n+1)); done")
+        text = sh(g, f"(diskcheck /dev/vda {MIB} >/tmp/disk 2>&1 & echo $! >/tmp/pid); n=0; until grep begun /tmp/disk "
+                     "|| [ $n = 200 ]; do usleep 50000; n=$((n+1)); done")
         if "DISK begun" in text:
             return
         text = sh(g, WHERE)
@@ -41,7 +46,8 @@ def begin(host):
 
 def end(guest, nbd, timeout=60):
     """Stop it, and compare what it knows with what it reads and with the server's file; returns its figures."""
-    text = sh(guest, "read pid </tmp/pid; kill -TERM $pid; while [ -d /proc/$pid ]; do usleep 100000; done; sync; cat /tmp/disk", timeout)
+    text = sh(guest, "read pid </tmp/pid; kill -TERM $pid; while [ -d /proc/$pid ]; do usleep 100000; done; sync; cat "
+                     "/tmp/disk", timeout)
     line = re.search(r"^DISK (ok|FAILED) (.*)$", text, re.M)
     assert line and line[1] == "ok", f"the guest's disk is wrong:\n{text}"
     figures = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", line[2])}
@@ -51,7 +57,8 @@ def end(guest, nbd, timeout=60):
 
 @each({"plain": False, "tls": True})
 def test_disk_moves_and_survives_its_server(tls, own):
-    """The short form of all: a write load goes there and back, loses its server in the middle, stands still, goes on; every byte is compared."""
+    """The short form of all: a write load goes there and back, loses its server in the middle, stands still, goes on;
+    every byte is compared."""
     options, keys = [], {}
     if tls:
         folder, keys["disk_fingerprint"] = tls_files()
@@ -63,7 +70,8 @@ def test_disk_moves_and_survives_its_server(tls, own):
     print(f"        a -> b: blackout {report.number('blackout_ms')} ms")
     nbd.kill()
     b.wait_log("guest: stands still, waiting for its disk: nbd:.* unreachable", 20)
-    assert re.search(r"^guest +paused .*waiting for its disk: nbd:.* unreachable since \d+ s: .*refuses", b.command("vm list"), re.M), b.command("vm list")
+    assert re.search(r"^guest +paused .*waiting for its disk: nbd:.* unreachable since \d+ s: .*refuses",
+                     b.command("vm list"), re.M), b.command("vm list")
     refused = b.migrate("guest", "a", must=False)
     assert "waiting for its disk" in refused["reason"], refused.text
     nbd.start()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Disks on NBD servers, the longer checks: another server, losses in the middle of moves, servers that hang, TLS, and what is refused."""
+"""Disks on NBD servers, the longer checks: another server, losses in the middle of moves, servers that hang, TLS, and
+what is refused."""
 import os
 import re
 import signal
@@ -16,7 +17,8 @@ def other(host, a, b):
 
 
 def test_qemu_nbd_and_losses_in_moves(own):
-    """Six moves with a write load; during four of them the server dies at some time and comes back: each move ends somehow, and every byte is right."""
+    """Six moves with a write load; during four of them the server dies at some time and comes back: each move ends
+    somehow, and every byte is right."""
     nbd = server("qemu", "qemu-nbd")
     a, b = two_hosts(own, {"guest": guest_vm(11, disk=nbd.disk)})
     begin(a)
@@ -44,7 +46,8 @@ def test_qemu_nbd_and_losses_in_moves(own):
 
 
 def test_server_that_hangs(own):
-    """A server that takes requests and does not answer: a move gives up before the stop, the guest waits, and goes on when the server does."""
+    """A server that takes requests and does not answer: a move gives up before the stop, the guest waits, and goes on
+    when the server does."""
     nbd = server("hang")
     a, b = two_hosts(own, {"guest": guest_vm(11, disk=nbd.disk)})
     begin(a)
@@ -73,12 +76,15 @@ def test_refusals(own):
     a, _ = two_hosts(own, vms, memory_mib=2048)
     with a.guest("guest") as g:
         g.ready()
-    assert re.search(r'^lost +paused .*waiting for its disk: .* the server has no export named "diskx"', a.command("vm list"), re.M), a.command("vm list")
+    assert re.search(r'^lost +paused .*waiting for its disk: .* the server has no export named "diskx"',
+                     a.command("vm list"), re.M), a.command("vm list")
     assert "lost" in a.command("vm stop lost")
     report = a.migrate("guest", "b", must=False)
-    assert not report.ok and re.search(r"its disk nbd:\S+ cannot be opened from host b: .*in the middle of the handshake", report["reason"]), report.text
+    assert not report.ok and re.search(r"its disk nbd:\S+ cannot be opened from host b: .*in the middle of the "
+                                       r"handshake", report["reason"]), report.text
     with a.guest("guest") as g:
-        assert "same=0" in sh(g, "dd if=/dev/urandom of=/tmp/r bs=64k count=8 2>/dev/null; dd if=/tmp/r of=/dev/vda bs=64k conv=fsync 2>/dev/null; "
+        assert "same=0" in sh(g, "dd if=/dev/urandom of=/tmp/r bs=64k count=8 2>/dev/null; dd if=/tmp/r of=/dev/vda "
+                                 "bs=64k conv=fsync 2>/dev/null; "
                                  "dd if=/dev/vda bs=64k count=8 iflag=direct 2>/dev/null | cmp - /tmp/r; echo same=$?")
     with a.guest("ro") as g:
         g.ready()
@@ -86,17 +92,21 @@ def test_refusals(own):
 
 
 def test_tls(own):
-    """A server that wants TLS: the guest's disk moves, loses its server, and none of its data goes in the clear.  A wrong certificate, or none, gets nothing."""
+    """A server that wants TLS: the guest's disk moves, loses its server, and none of its data goes in the clear.  A
+    wrong certificate, or none, gets nothing."""
     folder, fingerprint = tls_files()
     nbd, bare = server("tls", options=["--tls=require", f"--tls-certificates={folder}"]), server("bare")
     wrong = "00" + fingerprint[2:]
-    vms = {"guest": guest_vm(11, disk=nbd.disk, disk_fingerprint=fingerprint), "wrong": guest_vm(12, memory="128M", disk=nbd.disk, disk_fingerprint=wrong),
-           "bare": guest_vm(13, memory="128M", disk=bare.disk, disk_fingerprint=fingerprint), "trusting": guest_vm(14, memory="128M", disk=nbd.disk)}
+    vms = {"guest": guest_vm(11, disk=nbd.disk, disk_fingerprint=fingerprint),
+           "wrong": guest_vm(12, memory="128M", disk=nbd.disk, disk_fingerprint=wrong),
+           "bare": guest_vm(13, memory="128M", disk=bare.disk, disk_fingerprint=fingerprint),
+           "trusting": guest_vm(14, memory="128M", disk=nbd.disk)}
     pcaps = {name: os.path.join(RUNS, f"nbd-tls-{name}.pcap") for name in "ab"}
     a, b = two_hosts(own, vms, pcaps, memory_mib=2048)
     begin(a)
     listed = a.command("vm list")
-    for name, why in (("wrong", f"{fingerprint}, which is not the guest's"), ("bare", "the server offers no TLS"), ("trusting", "the server wants TLS")):
+    for name, why in (("wrong", f"{fingerprint}, which is not the guest's"), ("bare", "the server offers no TLS"),
+                      ("trusting", "the server wants TLS")):
         assert re.search(rf"^{name} +paused .*waiting for its disk: .*{why}", listed, re.M), listed
         assert name in a.command(f"vm stop {name}")
     report = a.migrate("guest", "b")
@@ -113,4 +123,5 @@ def test_tls(own):
     for name, path in pcaps.items():
         with open(path, "rb") as f:
             seen = f.read()
-        assert len(seen) > figures["writes"] * 16384 / 4 and MARK.to_bytes(8, "little") not in seen, f"the guest's data is in the clear on host {name}'s wire"
+        assert len(seen) > figures["writes"] * 16384 / 4 and MARK.to_bytes(8, "little") not in seen, (
+            f"the guest's data is in the clear on host {name}'s wire")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Three hosts and six guests in the hands of an operator who has godwitctl and nothing else: the queue, what would move where and why not, the best
-destination, settings of one move, and evacuations while the network between two hosts is cut, beforehand and in the middle of moves."""
+"""Three hosts and six guests in the hands of an operator who has godwitctl and nothing else: the queue, what would move
+where and why not, the best destination, settings of one move, and evacuations while the network between two hosts is
+cut, beforehand and in the middle of moves."""
 import re
 import time
 
@@ -28,7 +29,8 @@ def where(trio):
 
 def last_tick(trio, guest, host):
     """What the guest said last on its console; None: nothing yet."""
-    lines = [m[0] for m in re.finditer(TICK, trio.ctl("vm", "console", guest, "--print", "-H", host)[0].replace("\r", ""), re.M)]
+    lines = [m[0] for m in re.finditer(TICK, trio.ctl("vm", "console", guest, "--print", "-H", host)[0].replace("\r",
+            ""), re.M)]
     return read_tick(lines[-1]) if lines else None
 
 
@@ -65,10 +67,11 @@ def bring(trio, host):
 def test_pool(trio):
     """All hosts and guests are seen; the whole pool is asked what would move where."""
     deadline = time.monotonic() + 60
-    while not all(states(trio).values()):                       # they start when both peers have said that they do not have them
+    while not all(states(trio).values()):  # they start when both peers have said that they do not have them
         assert time.monotonic() < deadline, states(trio)
         time.sleep(0.3)
-    while any((last_tick(trio, guest, "a") or {"visits": 0})["visits"] < 700 for guest in trio.GUESTS):      # 2.8 MB to move
+    # 2.8 MB to move
+    while any((last_tick(trio, guest, "a") or {"visits": 0})["visits"] < 700 for guest in trio.GUESTS):
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert set(all_run(trio).values()) == {"a"}
@@ -96,10 +99,11 @@ def test_fair_shares(trio):
 
 
 def test_queue(trio):
-    """Of six moves asked for at once three go on and three wait, each with its place.  One that waits and one that goes on are cancelled.
-    Status, history and report at the console say the same."""
+    """Of six moves asked for at once three go on and three wait, each with its place.  One that waits and one that goes
+    on are cancelled.  Status, history and report at the console say the same."""
     a = trio.hosts["a"]
-    ids = {guest: trio.ctl("vm", "migrate", guest, "--to", "b", "--limit", "2", "--plain", "--detach")[0].strip() for guest in trio.GUESTS}
+    ids = {guest: trio.ctl("vm", "migrate", guest, "--to", "b", "--limit", "2", "--plain", "--detach")[0].strip()
+           for guest in trio.GUESTS}
     assert list(ids.values()) == [f"a/{n}" for n in range(1, 7)], ids
     now = moves(trio, "a")
     assert [m["state"] in UNDER_WAY for m in now] == [True] * 3 + [False] * 3, now
@@ -121,26 +125,32 @@ def test_queue(trio):
 
 
 def test_one_move(trio):
-    """The best destination with its reason; a limit that holds while the guest stands still, and while it runs; an address that does not answer, and the
-    next one; networks; what is wrong is said."""
+    """The best destination with its reason; a limit that holds while the guest stands still, and while it runs; an
+    address that does not answer, and the next one; networks; what is wrong is said."""
     out, _ = trio.ctl("vm", "migrate", "w1", "--to", "auto", "--live", "--policy", "wait", "--network", "10.7.0.0/24")
     assert re.search(r"^[bc] was chosen: it can give \d+ MiB, the most of 2 peer", out, re.M), out
     trio.ctl("vm", "migrate", "w5", "--to", "b", "--paused", "--plain", "--limit", "4")
     job = trio.json("migration", "show", "w5")
     rate = job["blackout"]["final_bytes"] / job["blackout_us"]
-    print(f"        paused: {job['blackout']['final_bytes'] / 1e6:.1f} MB in {job['blackout_us'] / 1e6:.2f} s, {rate:.2f} MB/s under a limit of 4")
-    assert not job["options"]["live"] and not job["rounds"] and job["blackout"]["final_bytes"] > 2.5e6 and rate < 4.2, job
+    print(f"        paused: {job['blackout']['final_bytes'] / 1e6:.1f} MB in {job['blackout_us'] / 1e6:.2f} s, "
+          f"{rate:.2f} MB/s under a limit of 4")
+    assert not job["options"]["live"] and not job["rounds"] and job["blackout"]["final_bytes"] > 2.5e6 and rate < 4.2, (
+        job)
     trio.ctl("vm", "migrate", "w5", "--to", "c")
     trio.ctl("vm", "migrate", "w5", "--to", "b", "--plain", "--limit", "2", "--downtime", "2000")
     job = trio.json("migration", "show", "w5", "-H", "c")
     assert re.match(r"10\.7\.0\.2 \(.*10\.7\.0\.77", job["route"]), job
     first, options = job["rounds"][0], job["options"]
     rate = first["bytes"] / first["us"]
-    print(f"        live: {first['bytes'] / 1e6:.1f} MB in {first['us'] / 1e6:.2f} s, {rate:.2f} MB/s under a limit of 2")
-    assert (options["lz4"], options["downtime_limit_ms"], options["bandwidth_limit_mb"]) == (False, 2000, 2) and job["pages"]["lz4"] == 0, job
+    print(f"        live: {first['bytes'] / 1e6:.1f} MB in {first['us'] / 1e6:.2f} s, "
+          f"{rate:.2f} MB/s under a limit of 2")
+    assert (options["lz4"], options["downtime_limit_ms"], options["bandwidth_limit_mb"]) == (False, 2000, 2), job
+    assert job["pages"]["lz4"] == 0, job
     assert first["bytes"] > 2.5e6 and rate < 2.2, job
-    for words, code, message in ((["--network", "10.9.0.0/24"], 1, "has no address in 10.9.0.0/24"), (["--policy", "maybe"], 1, "throttle, wait or stop"),
-                                 (["--paused", "--policy", "wait"], 1, "a live move"), (["--limit", "4x"], 2, "MB per second"),
+    for words, code, message in ((["--network", "10.9.0.0/24"], 1, "has no address in 10.9.0.0/24"),
+                                 (["--policy", "maybe"], 1, "throttle, wait or stop"),
+                                 (["--paused", "--policy", "wait"], 1, "a live move"),
+                                 (["--limit", "4x"], 2, "MB per second"),
                                  (["--live", "--paused"], 2, "not both"), (["--streams", "2"], 2, "streams")):
         _, err = trio.ctl("vm", "migrate", "w5", "--to", "a", *words, code=code)
         assert message in err, err
@@ -148,13 +158,16 @@ def test_one_move(trio):
 
 
 def test_evacuate_while_cut_off(trio):
-    """b is emptied while it cannot reach a: c takes those that it has room for, the others stay, with what stands against each peer."""
+    """b is emptied while it cannot reach a: c takes those that it has room for, the others stay, with what stands
+    against each peer."""
     bring(trio, "b")
     trio.link.cut("a", "b")
     room = trio.json("host", "show", "c")["memory"]["promisable_bytes"] // (trio.GUEST_MIB << 20)
     assert 1 <= room <= 4, f"c has room for {room}"
     verdicts = trio.json("validate", "w1", code=0)["verdicts"]
-    assert [(v["to"], v["would_move"]) for v in verdicts] == [("a", False), ("c", True)] and "no answer from 10.7.0.1" in verdicts[0]["reasons"][0], verdicts
+    assert [(v["to"], v["would_move"]) for v in verdicts] == [("a", False),
+                                                              ("c", True)] and "no answer from 10.7.0.1" in verdicts[0][
+                                                                  "reasons"][0], verdicts
     trio.ctl("host", "evacuate", "b", "--detach")
     while "c" not in [host for at in states(trio).values() for host, state in at if state == "running"]:
         time.sleep(0.2)
@@ -179,7 +192,8 @@ def test_evacuate_while_cut_off(trio):
 
 
 def test_cut_in_the_middle(trio):
-    """a is emptied, and loses b while guests are on their way to it: those go to c if it has room, or stay; nobody is lost, nobody runs twice."""
+    """a is emptied, and loses b while guests are on their way to it: those go to c if it has room, or stay; nobody is
+    lost, nobody runs twice."""
     bring(trio, "a")
     trio.ctl("host", "evacuate", "a", "--detach")
     deadline = time.monotonic() + 60
@@ -194,7 +208,8 @@ def test_cut_in_the_middle(trio):
         assert time.monotonic() < deadline + 90, moves(trio, "a")
         time.sleep(0.3)
     at, over = all_run(trio), trio.json("host", "evacuate", "a", "--status", code=6)
-    assert not over["active"] and {i["vm"]: i["gone"] for i in over["items"]} == {guest: host != "a" for guest, host in at.items()}, (over, at)
+    assert not over["active"] and {i["vm"]: i["gone"] for i in over["items"]} == {guest: host != "a"
+            for guest, host in at.items()}, (over, at)
     for item in over["items"]:
         print(f"        {item['vm']}: {'gone to ' + at[item['vm']] if item['gone'] else item['message'][:150]}")
         assert item["gone"] or re.search(r"b: .*10\.7\.0\.2", item["message"]), item

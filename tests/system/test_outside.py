@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""A third machine on the network talks to a guest while that moves there and back: a TCP connection and a ping each 10 ms (outside.py).
+"""A third machine on the network talks to a guest while that moves there and back: a TCP connection and a ping each 10
+ms (outside.py).
 
-The small sister of `make demo GUEST=debian`.  The check starts this file as a program, since a network namespace is a process's own:
+The small sister of `make demo GUEST=debian`.  The check starts this file as a program, since a network namespace is a
+process's own:
 
 usage: test_outside.py amd|intel"""
 import os
@@ -27,7 +29,8 @@ MOST_SILENCE_MS = {"amd": 2000, "intel": 10000}             # Bochs is thirteen 
 
 
 class Echo(threading.Thread):
-    """One TCP connection to the guest, which sends all back: a block of random bytes each 20 ms, compared when it has come back."""
+    """One TCP connection to the guest, which sends all back: a block of random bytes each 20 ms, compared when it has
+    come back."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -64,8 +67,10 @@ class Echo(threading.Thread):
 
 def hosts(vendor):
     """Two of them, booted; "guest" runs on the first and sends back what it is sent."""
-    kind, link, memory = (Host, outside.Bridge(), "256M") if vendor == "amd" else (BochsHost, outside.BochsBridge(), "96M")
-    a = kind("a", link, vms={"guest": guest_vm(11, nic="yes", memory=memory)}, files=FILES, peers=["b"], tag="outside").boot(wait=False)
+    kind, link, memory = ((Host, outside.Bridge(), "256M") if vendor == "amd" else (BochsHost, outside.BochsBridge(),
+            "96M"))
+    a = kind("a", link, vms={"guest": guest_vm(11, nic="yes", memory=memory)}, files=FILES, peers=["b"],
+             tag="outside").boot(wait=False)
     b = kind("b", link, peers=["a"], files=FILES, vms={"stays": vm(autostart=False)}, tag="outside").boot(wait=False)
     for host in (a, b):
         host.wait_prompt()
@@ -73,7 +78,8 @@ def hosts(vendor):
     with a.guest("guest") as g:
         g.ready()
         g.send(f"nc -ll -p {PORT} -e cat &")
-        g.shell("until grep -q :1B58 /proc/net/tcp*; do usleep 50000; done; echo listens=$?", r"^listens=0\n", 20)      # 1B58h is 7000
+        # 1B58h is 7000
+        g.shell("until grep -q :1B58 /proc/net/tcp*; do usleep 50000; done; echo listens=$?", r"^listens=0\n", 20)
     return a, b
 
 
@@ -88,16 +94,19 @@ def main(vendor):
         report = src.migrate("guest", dst.name)
         time.sleep(CALM_S)
         seen, blocks = pings.end(), echo.blocks - had
-        print(f"{src.name} -> {dst.name}: pings lost {seen['lost']} of {seen['sent']}, longest silence {seen['silence_ms']:.0f} ms, blackout "
+        print(f"{src.name} -> {dst.name}: pings lost {seen['lost']} of {seen['sent']}, longest silence "
+              f"{seen['silence_ms']:.0f} ms, blackout "
               f"{report.number('blackout_ms')} ms, {blocks} blocks of {BLOCK} bytes there and back by TCP", flush=True)
         frames += int(re.search(r"frames=(\d+)", report.text)[1])
         assert seen["silence_ms"] < MOST_SILENCE_MS[vendor] and blocks > 0, seen
-    print(f"one TCP connection over both moves, {echo.end()} blocks, each as it was sent; {frames} frames came for the guest while it stood still, and followed it")
+    print(f"one TCP connection over both moves, {echo.end()} blocks, each as it was sent; {frames} frames came for the "
+          "guest while it stood still, and followed it")
     assert frames, "no frame followed the guest, though a ping comes each 10 ms and TCP waits for answers"
 
 
 def tcp_and_pings_survive(vendor, timeout_s):
-    run = subprocess.run([sys.executable, os.path.abspath(__file__), vendor], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    run = subprocess.run([sys.executable, os.path.abspath(__file__), vendor], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                          timeout=timeout_s * SLOWNESS, check=False)
     if run.returncode == 2:
         raise Skip(run.stdout.strip())

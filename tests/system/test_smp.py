@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests of several CPUs, more of them than the host has or fewer, at everything at once (tests/guest/stress.c), over moves."""
+"""Guests of several CPUs, more of them than the host has or fewer, at everything at once (tests/guest/stress.c), over
+moves."""
 import re
 
 from host import Link, vm
@@ -8,7 +9,8 @@ PHASES_THAT_FAIL = {"remap", "seal", "fill", "hop", "wake", "tick"}
 
 
 def line(guest, rounds=0, timeout=90):
-    """The program's next line with at least so many rounds, as {name: number}; AssertionError if it found anything wrong."""
+    """The program's next line with at least so many rounds, as {name: number}; AssertionError if it found anything
+    wrong."""
     guest.host.serial.mark()
     while True:
         m = guest.expect(r"^stress (ok|FAILED)(.*)\n", timeout)
@@ -26,7 +28,8 @@ def stress_moves(own, vcpus, cpus_a, cpus_b, moves, rounds=2, limit_s=900):
     with a.guest("guest") as g:
         g.ready()
         m = g.expect(r"^stress FAILED rounds=1 .*\n", 120)
-        want, found = PHASES_THAT_FAIL | ({"barrier"} if vcpus > 2 else set()), set(re.findall(r" (\w+):\d+", m[0]))     # barrier: the vectors of those that only watch
+        # barrier: the vectors of those that only watch
+        want, found = PHASES_THAT_FAIL | ({"barrier"} if vcpus > 2 else set()), set(re.findall(r" (\w+):\d+", m[0]))
         assert found == want, f"of the promises that were broken on purpose these were not missed: {want - found}"
         g.expect("guest# ")
         g.send("stress")
@@ -37,17 +40,21 @@ def stress_moves(own, vcpus, cpus_a, cpus_b, moves, rounds=2, limit_s=900):
         at, to = to, at
         with at.guest("guest") as g:
             figures = line(g, figures["rounds"] + rounds)
-        print(f"        move {i + 1}, to {at.name}: blackout {report.number('blackout_ms')} ms, total {report.number('total_ms') / 1000:.1f} s, {figures['rounds']} rounds", flush=True)
+        print(f"        move {i + 1}, to {at.name}: blackout {report.number('blackout_ms')} ms, total "
+              f"{report.number('total_ms') / 1000:.1f} s, {figures['rounds']} rounds", flush=True)
     assert figures["cpus"] == vcpus, figures
     with at.guest("guest") as g:
         g.send("\x03")
         g.shell("cat /proc/interrupts /proc/stat; echo done=$?", r"^done=0\n")
-        used = {name: list(map(int, counts.split())) for name, counts in re.findall(r"^ *(LOC|RES|CAL|TLB): +((?:\d+ +)+)", at.serial.text, re.M)}
-        stolen = [int(line.split()[8]) * 10 for line in re.findall(r"^cpu\d+ .*", at.serial.text, re.M)[-vcpus:]]      # ms
+        used = {name: list(map(int, counts.split()))
+                for name, counts in re.findall(r"^ *(LOC|RES|CAL|TLB): +((?:\d+ +)+)", at.serial.text, re.M)}
+        stolen = [int(line.split()[8]) * 10 for line in re.findall(r"^cpu\d+ .*", at.serial.text, re.M)[-vcpus:]]  # ms
     calls = sum(map(int, re.findall(r"exits hypercall +(\d+)", at.command("vm inspect guest"))))
-    print(f"        {figures}\n        interrupts {used}\n        ms that each vCPU waited for a CPU, as the guest knows it: {stolen}; {calls} hypercalls since the last move")
+    print(f"        {figures}\n        interrupts {used}\n        ms that each vCPU waited for a CPU, as the guest "
+          f"knows it: {stolen}; {calls} hypercalls since the last move")
     assert len(stolen) == vcpus and min(stolen) > 0, f"a vCPU that shares its CPU knows of no stolen time: {stolen}"
-    assert all(len(n) == vcpus and min(n) > 0 for n in used.values()) and len(used) == 4, f"a vCPU had no such interrupt: {used}"
+    assert all(len(n) == vcpus and min(n) > 0 for n in used.values()) and len(used) == 4, (
+        f"a vCPU had no such interrupt: {used}")
 
 
 def test_stress_over_moves(own):

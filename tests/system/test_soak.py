@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`make soak`: a guest of 2 vCPUs with a disk and network traffic moves back and forth SOAK_MOVES times (50), and after each move all of it is verified.
+"""`make soak`: a guest of 2 vCPUs with a disk and network traffic moves back and forth SOAK_MOVES times (50), and after
+each move all of it is verified.
 
 memory    every word of the buffer that the guest has been writing all along (tests/guest/dirtier.c)
-disk      a write load goes on during each move; then the guest reads all of its disk back, and what it wrote is compared with the NBD server's file
-network   one TCP connection from the guest to this machine carries random bytes there and back all the time, a second one a shell, a third one what the
-          disk's load says: they live through all moves, and every byte is right
-clocks    by how much has the move put the guest's monotonic and wall clock forward or back, measured whatever the delays (guest_clock.py)?  Less than
-          its blackout + 10 ms; and all moves together less than the longest blackout + 10 ms, so that nothing adds up.  Neither ever steps back.
-          Host b's own clock is an hour ahead
+disk      a write load goes on during each move; then the guest reads all of its disk back, and what it wrote is
+          compared with the NBD server's file
+network   one TCP connection from the guest to this machine carries random bytes there and back all the time, a second
+          one a shell, a third one what the disk's load says: they live through all moves, and every byte is right
+clocks    by how much has the move put the guest's monotonic and wall clock forward or back, measured whatever the
+          delays (guest_clock.py)?  Less than its blackout + 10 ms; and all moves together less than the longest
+          blackout + 10 ms, so that nothing adds up.  Neither ever steps back.  Host b's own clock is an hour ahead
 host      the one that the guest has left has all of its memory back
 
-Memory and disk are verified at the same time, and the clocks with the records that went there and back meanwhile.  The guest forks nothing and prints
-nothing that nobody asked for: each host's CPUs take turns on one of this machine's, so both cost it whole seconds.
+Memory and disk are verified at the same time, and the clocks with the records that went there and back meanwhile.  The
+guest forks nothing and prints nothing that nobody asked for: each host's CPUs take turns on one of this machine's, so
+both cost it whole seconds.
 
 The first failure ends it, and says how things stand.  The figures are printed in any case.
 """
@@ -28,7 +31,7 @@ from nbd import sum_of
 from test_nbd import MIB, server
 from test_virtio import FILES, guest_vm, sh
 
-SAMPLES = 100                   # records that go there and back between two moves, at least: a guest's stay is some seconds
+SAMPLES = 100  # records that go there and back between two moves, at least: a guest's stay is some seconds
 LEAK_KIB = 4096
 STATE = os.path.join(SYSTEM, "soak-state.txt")
 
@@ -64,7 +67,8 @@ class Program:
                     return found, "".join(before)
                 before.append(line)
         except OSError as error:
-            raise AssertionError(f"the guest's `{self.name}` over TCP: {error}; it had said:\n{''.join(before)}") from error
+            raise AssertionError(f"the guest's `{self.name}` over TCP: {error}; it had "
+                                 f"said:\n{''.join(before)}") from error
 
 
 class Soak:
@@ -74,12 +78,13 @@ class Soak:
         guest = guest_vm(11, cpus=2, nic="yes", disk=self.nbd.disk)
         both = {"files": FILES, "cpus": 3, "limit_s": 14400}
         self.a = own("a", link, vms={"guest": guest}, peers=["b"], **both)
-        self.b = own("b", link, vms={"clock": vm(memory="128M")}, peers=["a"], extra=clock_ahead(guest_clock.AHEAD_S), **both)
+        self.b = own("b", link, vms={"clock": vm(memory="128M")}, peers=["a"], extra=clock_ahead(guest_clock.AHEAD_S),
+                     **both)
         for host, cpu in zip((self.a, self.b), sorted(os.sched_getaffinity(0))):
             guest_clock.keep_on_cpu(host, cpu)
         self.at, self.to = self.a, self.b
         self.empty_kib, self.holds, self.writes = {}, 0, 0
-        self.moves = []                                         # of each: {"blackout": ms, "total": s, "checked": s with all its checks}
+        self.moves = []  # of each: {"blackout": ms, "total": s, "checked": s with all its checks}
 
     def begin(self):
         self.show_that_b_is_ahead()
@@ -96,13 +101,16 @@ class Soak:
             g.ask("every 0", "^every 0\n")
         self.khz = guest_clock.tsc_khz(self.a)
         self.verify(self.a)
-        self.first_stay = self.stay = self.mirror.known_since(0, SAMPLES, self.khz)     # samples of the guest's clocks since it came to where it is
+        # samples of the guest's clocks since it came to where it is
+        self.first_stay = self.stay = self.mirror.known_since(0, SAMPLES, self.khz)
 
     def show_that_b_is_ahead(self):
         with self.b.guest("clock") as g:
             g.ready()
             ahead = int(re.search(r"^(\d+)$", sh(g, "date +%s"), re.M)[1]) - time.time()
-        assert abs(ahead - guest_clock.AHEAD_S) < 60, f"host b's clock is {ahead:.0f} s ahead, which should be {guest_clock.AHEAD_S} s: then this check says nothing"
+        assert abs(ahead - guest_clock.AHEAD_S) < 60, (
+            f"host b's clock is {ahead:.0f} s ahead, which should be {guest_clock.AHEAD_S} s: then this check says "
+            "nothing")
         self.b.command("vm stop clock")
 
     # -- one move
@@ -120,12 +128,15 @@ class Soak:
         answers = [after for _, _, _, after in self.mirror.samples[begun - 1:ended + 1]]
         silence = max(later - earlier for earlier, later in zip(answers, answers[1:])) / self.khz
         self.moves[-1]["checked"] = time.monotonic() - began
-        print(f"        move {len(self.moves):2} to {self.at.name}: blackout {blackout_ms:5.1f} ms, total {total_s:4.1f} s, network silent for {silence:3.0f} ms; "
-              f"clock {stepped} by {len(now)} samples, {done}; {self.moves[-1]['checked']:.1f} s with all checks", flush=True)
+        print(f"        move {len(self.moves):2} to {self.at.name}: blackout {blackout_ms:5.1f} ms, total "
+              f"{total_s:4.1f} s, network silent for {silence:3.0f} ms; "
+              f"clock {stepped} by {len(now)} samples, {done}; {self.moves[-1]['checked']:.1f} s with all checks",
+              flush=True)
 
     def check_all_moves(self):
         """What all moves together have done to the clocks, for people."""
-        return guest_clock.check_step(f"{len(self.moves)} moves", self.first_stay, self.stay, max(m["blackout"] for m in self.moves), self.khz)
+        return guest_clock.check_step(f"{len(self.moves)} moves", self.first_stay, self.stay,
+                                      max(m["blackout"] for m in self.moves), self.khz)
 
     def verify(self, host):
         """Memory, disk, network and the other host's memory.  Returns what was compared, for people."""
@@ -144,13 +155,15 @@ class Soak:
         return f"{words} words, {blocks} blocks of {writes} writes"
 
     def verify_disk(self):
-        """The load stands still, all of the disk is compared, the load goes on.  Returns (blocks that were written, writes since the last time)."""
+        """The load stands still, all of the disk is compared, the load goes on.  Returns (blocks that were written,
+        writes since the last time)."""
         self.holds += 1
         self.shell.say("kill -USR1 $load")
         line, before = self.load.expect(r"DISK (ok|FAILED) (.*)")
         assert line[1] == "ok", f"the guest's disk is wrong:\n{before}{line[0]}"
         figures = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", line[2])}
-        assert figures["holds"] == self.holds, f"the disk's load has stood still {figures['holds']} times, was asked to {self.holds} times"
+        assert figures["holds"] == self.holds, (
+            f"the disk's load has stood still {figures['holds']} times, was asked to {self.holds} times")
         blocks = self.nbd.blocks()
         assert sum_of(blocks) == figures["sum"], f"the server's file is not what the guest wrote: {figures}"
         self.shell.say("kill -USR1 $load")
@@ -165,7 +178,8 @@ class Soak:
         lines = [f"        {len(self.moves)} moves          min     median        max"]
         for name, unit in ("blackout", "ms"), ("total", "s"), ("checked", "s"):
             values = [m[name] for m in self.moves if name in m] or [float("nan")]
-            lines.append(f"        {name + ', ' + unit:<14}" + "".join(f"{f(values):11.1f}" for f in (min, statistics.median, max)))
+            lines.append(f"        {name + ', ' + unit:<14}" +
+                         "".join(f"{f(values):11.1f}" for f in (min, statistics.median, max)))
         return "\n".join(lines)
 
     def state_of_affairs(self):
@@ -174,10 +188,12 @@ class Soak:
         with open(STATE, "w", encoding="utf-8") as f:
             for host in (self.a, self.b):
                 said += [f"host {host.name}: " + answer(host, "vm list").replace("\n", "\n        ")]
-                f.write(f"host {host.name}\n{said[-1]}\n{answer(host, 'vm inspect guest')}\n{answer(host, 'migrate report')}\n{host.machine.dump()}\n"
+                f.write(f"host {host.name}\n{said[-1]}\n{answer(host, 'vm inspect guest')}\n"
+                        f"{answer(host, 'migrate report')}\n{host.machine.dump()}\n"
                         f"log:\n{host.log()}\nconsole:\n{host.serial.text[-20000:]}\n")
         said += [f"guest's records: {len(self.mirror.samples)}, {self.mirror.error or 'connection open'}",
-                 f"NBD server: {'runs' if self.nbd.process.poll() is None else 'has ended'}", f"more in {STATE}; hosts' files in {RUNS}"]
+                 f"NBD server: {'runs' if self.nbd.process.poll() is None else 'has ended'}",
+                 f"more in {STATE}; hosts' files in {RUNS}"]
         return "\n".join(said)
 
 
@@ -201,7 +217,8 @@ def test_soak(own):
             soak.move()
         print(f"        clock after all moves: {soak.check_all_moves()}")
     except (AssertionError, Died, Timeout) as error:
-        raise AssertionError(f"after {len(soak.moves)} of {wanted} moves: {error}\n{soak.state_of_affairs()}") from error
+        raise AssertionError(f"after {len(soak.moves)} of {wanted} moves: "
+                             f"{error}\n{soak.state_of_affairs()}") from error
     finally:
         print(soak.summary(), flush=True)
         soak.mirror.close()

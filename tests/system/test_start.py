@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A guest that lives on another host is not started a second time, by autostart or by hand; docs/handoff.md "Starting a copy"."""
+"""A guest that lives on another host is not started a second time, by autostart or by hand; docs/handoff.md "Starting a
+copy"."""
 import re
 import time
 
@@ -13,8 +14,9 @@ def runs_on(hosts, name="guest"):
 
 
 def test_autostart_asks_first(own):
-    """Both hosts have the guest in their configuration, with autostart, and boot at once: one starts it.  It moves; the host that gave it away
-    loses its power and comes back: not started there.  With the other one down it is not sure: not started either, unless somebody knows."""
+    """Both hosts have the guest in their configuration, with autostart, and boot at once: one starts it.  It moves; the
+    host that gave it away loses its power and comes back: not started there.  With the other one down it is not sure:
+    not started either, unless somebody knows."""
     link, vms = SlowLink(), {"guest": vm(dirtier(4, 100), **SMALL)}
     pair = own.pair(link=link, vms=vms, b_vms=vms)
     deadline = time.monotonic() + 60
@@ -49,8 +51,10 @@ def test_autostart_asks_first(own):
 
 
 def test_start_command_and_always(own):
-    """With the only peer down: `vm start` gives up after ten seconds and says how to go on; autostart = always starts after as many."""
-    host = own("a", Link(), peers=["b"], vms={"sure": vm(autostart=False, **SMALL), "always": vm(autostart="always", **SMALL)})
+    """With the only peer down: `vm start` gives up after ten seconds and says how to go on; autostart = always starts
+    after as many."""
+    host = own("a", Link(), peers=["b"],
+               vms={"sure": vm(autostart=False, **SMALL), "always": vm(autostart="always", **SMALL)})
     began = time.monotonic()
     said = host.command("vm start sure", 40)
     assert re.search(r"error: it is not sure that sure runs nowhere else: b cannot be asked: .*--force", said), said

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Virtio devices as Debian's unmodified kernel finds them on the guest's PCI bus, and with their driver at work over moves."""
+"""Virtio devices as Debian's unmodified kernel finds them on the guest's PCI bus, and with their driver at work over
+moves."""
 import os
 import re
 import time
@@ -63,8 +64,8 @@ def test_devices_work_and_move(own):
 
 
 def devices_work_and_move(own, kernel):
-    """All devices; then there and back with the disk written and pings running, to a guest on the other host and, there, on the same one: contents
-    right, nothing lost but what the blackout covers."""
+    """All devices; then there and back with the disk written and pings running, to a guest on the other host and,
+    there, on the same one: contents right, nothing lost but what the blackout covers."""
     link = Link()
     files, version, more = kernel
     keys = {"host_keys": {"verify": "yes"}, "files": files}
@@ -75,16 +76,20 @@ def devices_work_and_move(own, kernel):
     with a.guest("guest") as g:
         ready(g, version)
         devices_work(g)
-        text = sh(g, "dd if=/dev/urandom of=/dev/vda bs=64k count=64 oflag=direct 2>/dev/null; dd if=/dev/vda bs=64k count=64 iflag=direct 2>/dev/null | md5sum")
+        text = sh(g, "dd if=/dev/urandom of=/dev/vda bs=64k count=64 oflag=direct 2>/dev/null; dd if=/dev/vda bs=64k "
+                     "count=64 iflag=direct 2>/dev/null | md5sum")
         before = re.search(r"^[0-9a-f]{32}", text, re.M)[0]
-        sh(g, "ping 10.7.0.12 >/tmp/pings & (while :; do dd if=/dev/urandom of=/dev/vda bs=64k seek=100 count=4 conv=notrunc oflag=direct 2>/dev/null; done) & true")
+        sh(g, "ping 10.7.0.12 >/tmp/pings & (while :; do dd if=/dev/urandom of=/dev/vda bs=64k seek=100 count=4 "
+              "conv=notrunc oflag=direct 2>/dev/null; done) & true")
     time.sleep(3)
     for src, dst in (a, b), (b, a):
         report = src.migrate("guest", dst.name)
-        print(f"        {src.name} -> {dst.name}: blackout {report.number('blackout_ms')} ms with a hash of all memory, {report.number('wire_bytes') / 1e6:.1f} MB")
+        print(f"        {src.name} -> {dst.name}: blackout {report.number('blackout_ms')} ms with a hash of all "
+              f"memory, {report.number('wire_bytes') / 1e6:.1f} MB")
         time.sleep(3)
         with dst.guest("guest") as g:
-            text = sh(g, "dd if=/dev/vda bs=64k count=64 iflag=direct 2>/dev/null | md5sum; od -An -tx1 -N4 /dev/hwrng; cat /tmp/pings")
+            text = sh(g, "dd if=/dev/vda bs=64k count=64 iflag=direct 2>/dev/null | md5sum; od -An -tx1 -N4 "
+                         "/dev/hwrng; cat /tmp/pings")
         assert before in text, f"the disk's contents changed on the way to {dst.name}:\n{text[:300]}"
         got = pings(text)
         lost = set(range(max(got))) - got
@@ -97,7 +102,8 @@ def devices_work_and_move(own, kernel):
 def test_free_memory_is_not_moved(own):
     """What the guest reports as free loses its memory and costs nothing on the wire."""
     link = Link()
-    a = own("a", link, vms={"with": guest_vm(11), "without": guest_vm(12, balloon="no")}, peers=["b"], files=FILES, memory_mib=2048)
+    a = own("a", link, vms={"with": guest_vm(11), "without": guest_vm(12, balloon="no")}, peers=["b"], files=FILES,
+            memory_mib=2048)
     own("b", link, peers=["a"], memory_mib=2048)
     wire = {}
     for name in "without", "with":
@@ -105,5 +111,6 @@ def test_free_memory_is_not_moved(own):
             g.ready()
             sh(g, "dd if=/dev/urandom of=/tmp/x bs=1M count=64 2>/dev/null; rm /tmp/x; sleep 6")
         wire[name] = a.migrate(name, "b").number("wire_bytes")
-    print(f"        64 MiB of random data freed before the move: {wire['with'] / 1e6:.1f} MB on the wire with free-page reporting, {wire['without'] / 1e6:.1f} MB without")
+    print(f"        64 MiB of random data freed before the move: {wire['with'] / 1e6:.1f} MB on the wire with "
+          f"free-page reporting, {wire['without'] / 1e6:.1f} MB without")
     assert wire["with"] < wire["without"] - 40e6, wire

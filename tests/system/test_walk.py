@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""README's way from nothing to a first move, as a new user types it: the `sh` blocks of that section, word for word, in a folder of their own."""
+"""README's way from nothing to a first move, as a new user types it: the `sh` blocks of that section, word for word, in
+a folder of their own."""
 import os
 import pty
 import re
@@ -15,8 +16,10 @@ SECTION = "From two USB sticks to a first move"
 SEEN = [r"^[0-9a-f]{64}$", r"^a is on: 192\.168\.1\.11, from here 127\.0\.0\.11", r"^b is on", r"^all are on",
         r"^host a at .* shows the fingerprint\n +[0-9a-f]{64}\n", "and the host lets it in", "a added to", "b added to",
         r"^a +127\.0\.0\.11 +AMD-V ", r"^b +127\.0\.0\.12 +AMD-V ", r"^web +a +running ", r"^web a -> b: would move$",
-        r"^web -> b \[=*>? *\] +\d+% .*MB/s", r"^web moved from a to b in [0-9.]+ s, blackout [0-9.]+ ms, ", r"^blackout: total_us=\d+ stop_us=",
-        r"^move\.svg shows a/1$", r"^VERIFY ok ", r"^b: \d of 1 guest\(s\) over", r"^web +gone to a$", r"^web +a +running "]
+        r"^web -> b \[=*>? *\] +\d+% .*MB/s", r"^web moved from a to b in [0-9.]+ s, blackout [0-9.]+ ms, ",
+        r"^blackout: total_us=\d+ stop_us=",
+        r"^move\.svg shows a/1$", r"^VERIFY ok ", r"^b: \d of 1 guest\(s\) over", r"^web +gone to a$",
+        r"^web +a +running "]
 
 
 def commands():
@@ -30,7 +33,8 @@ def commands():
 
 
 def fresh_folder():
-    """As after `git clone` and `make`, without what a user's own files would be written over; the sticks are folders."""
+    """As after `git clone` and `make`, without what a user's own files would be written over; the sticks are
+    folders."""
     folder = os.path.join(RUNS, "walk")
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("home", "stick-1", "stick-2"):
@@ -45,7 +49,8 @@ def fresh_folder():
 def sticks(script):
     """The one thing that is not at hand: two sticks, one after the other in the same place."""
     for number in (1, 2):
-        script = re.sub(r"/media/usb$(.*?)^umount /media/usb", rf"stick-{number}\1:", script, count=1, flags=re.M | re.S)
+        script = re.sub(r"/media/usb$(.*?)^umount /media/usb", rf"stick-{number}\1:", script, count=1,
+                        flags=re.M | re.S)
     assert "/media" not in script and "stick-2" in script, "README's commands for sticks have changed"
     return script
 
@@ -56,7 +61,8 @@ def type_all(script, folder, timeout):
         f.write(script)
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "GODWITCTL"))}
     terminal, end = pty.openpty()
-    shell = subprocess.Popen(["bash", "-e", "walk.sh"], cwd=folder, env={**env, "HOME": os.path.join(folder, "home"), "USER": "me", "EMULATE_SECONDS": "600"},
+    shell = subprocess.Popen(["bash", "-e", "walk.sh"], cwd=folder, env={**env, "HOME": os.path.join(folder, "home"),
+                                                                         "USER": "me", "EMULATE_SECONDS": "600"},
                              stdin=subprocess.PIPE, stdout=end, stderr=end)
     os.close(end)
     shell.stdin.write(b"yes\n" * 8)
@@ -89,7 +95,8 @@ def test_readme():
         at = found.end()
     with open(os.path.join(folder, "move.svg"), encoding="utf-8") as f:
         drawn = f.read()
-    assert all(part in drawn for part in ("<title>round 1", "<polyline", "MB/s sent", "pages/s dirtied", "<title>blackout ")), drawn
+    assert all(part in drawn for part in ("<title>round 1", "<polyline", "MB/s sent", "pages/s dirtied",
+                                          "<title>blackout ")), drawn
     for number, name in ((1, "a"), (2, "b")):
         stick = os.path.join(folder, f"stick-{number}")
         for path, source in (("EFI/BOOT/BOOTX64.EFI", "build/godwit.efi"), ("godwit/godwit.conf", f"{name}.conf"),

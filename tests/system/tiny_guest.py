@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests of a few hundred bytes as bzImages, for emulators too slow for a Linux: tests/guest/walker.c checks its own memory, masked.c tries features.
-And what checks do with the walker, and what finding its changed pages has cost a host."""
+"""Guests of a few hundred bytes as bzImages, for emulators too slow for a Linux: tests/guest/walker.c checks its own
+memory, masked.c tries features.  And what checks do with the walker, and what finding its changed pages has cost a
+host."""
 import os
 import re
 import subprocess
@@ -18,9 +19,12 @@ def build(name):
     folder = os.path.join(SYSTEM, "guest")
     os.makedirs(folder, exist_ok=True)
     binary, image = (os.path.join(folder, f"{name}.{kind}") for kind in ("bin", "bzimage"))
-    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-fpie", "-static", "-no-pie", "-mgeneral-regs-only",
-                    "-mno-red-zone", "-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-fno-builtin",
-                    "-Wl,-N,--build-id=none,--oformat=binary,-Ttext=0,-e0", "-o", binary, os.path.join(ROOT, "tests", "guest", f"{name}.c")],
+    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-fpie", "-static",
+                    "-no-pie", "-mgeneral-regs-only",
+                    "-mno-red-zone", "-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables",
+                    "-fno-builtin",
+                    "-Wl,-N,--build-id=none,--oformat=binary,-Ttext=0,-e0", "-o", binary,
+                    os.path.join(ROOT, "tests", "guest", f"{name}.c")],
                    check=True)
     with open(binary, "rb") as f, open(image, "wb") as out:
         out.write(bzimage(f.read()))
@@ -35,9 +39,11 @@ def elf(protocol):
     """tests/guest/elf.c as a kernel for "pvh" or "multiboot"; returns the path."""
     source, out = os.path.join(ROOT, "tests", "guest", "elf"), os.path.join(SYSTEM, "guest", f"elf-{protocol}")
     os.makedirs(os.path.dirname(out), exist_ok=True)
-    subprocess.run(["gcc", "-m32", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-fno-pie", "-static", "-no-pie", "-mgeneral-regs-only",
+    subprocess.run(["gcc", "-m32", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-fno-pie",
+                    "-static", "-no-pie", "-mgeneral-regs-only",
                     "-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-fno-builtin",
-                    f"-Wl,--build-id=none,--no-warn-rwx-segments,-z,max-page-size=4096,-T,{source}.ld", *(["-DPVH"] if protocol == "pvh" else []), "-o", out, f"{source}.c"], check=True)
+                    f"-Wl,--build-id=none,--no-warn-rwx-segments,-z,max-page-size=4096,-T,{source}.ld",
+                    *(["-DPVH"] if protocol == "pvh" else []), "-o", out, f"{source}.c"], check=True)
     return out
 
 
@@ -54,7 +60,8 @@ def elf_files():
 
 
 def elf_vms():
-    return {name: {**vm(memory="24M", kernel=name, initrd="module", module=["module2 x=1  y", "module"]), "cmdline": f"one two={name}"}
+    return {name: {**vm(memory="24M", kernel=name, initrd="module", module=["module2 x=1  y", "module"]),
+                   "cmdline": f"one two={name}"}
             for name in ("pvh", "multiboot")}
 
 
@@ -63,7 +70,8 @@ def elf_kernels_run(host):
     for name in elf_vms():
         with host.guest(name) as g:
             said = g.expect(r"^elf .* ;\n", 30)[0]
-        modules = " ".join(f"module={len(MODULES[m])} sum={sum(MODULES[m])} [{string}]" for m, string in (("module", ""), ("module2", "x=1  y"), ("module", "")))
+        modules = " ".join(f"module={len(MODULES[m])} sum={sum(MODULES[m])} [{string}]"
+                           for m, string in (("module", ""), ("module2", "x=1  y"), ("module", "")))
         want = f"elf {name} ram_kib={639 + 23 * 1024} {modules} cmdline=[one two={name}] acpi=1 bss=0 ;\n"
         assert said == want, f"{said!r} is not {want!r}"
 
@@ -73,7 +81,8 @@ CR4 = {"tsd": 2, "umip": 11, "fsgsbase": 16, "pcide": 17, "osxsave": 18, "smep":
 
 def masked_vm(cpu, cr4):
     """A guest on baseline cpu that tries features and the named bits of CR4."""
-    return {**vm(memory="40M", kernel="masked", initrd=None, cpu=cpu), "cmdline": str(sum(1 << CR4[bit] for bit in cr4))}
+    return {**vm(memory="40M", kernel="masked", initrd=None, cpu=cpu),
+            "cmdline": str(sum(1 << CR4[bit] for bit in cr4))}
 
 
 def masked(host, name, timeout=30):
@@ -85,32 +94,37 @@ def masked(host, name, timeout=30):
 
 
 def masked_features(own, model, also):
-    """A guest on the lowest level: #UD and #GP for what the host has and the guest is not shown, where the processor can raise them."""
+    """A guest on the lowest level: #UD and #GP for what the host has and the guest is not shown, where the processor
+    can raise them."""
     cr4 = ("fsgsbase", "osxsave", "smep", "smap", "tsd")
-    a = own.in_bochs("a", model=model, vms={"all": masked_vm("host", cr4), "least": masked_vm("x86-64-v1", ("umip", "pcide") + cr4)},
+    a = own.in_bochs("a", model=model,
+                     vms={"all": masked_vm("host", cr4), "least": masked_vm("x86-64-v1", ("umip", "pcide") + cr4)},
                   files={"masked": build("masked"), **NO_LINUX})
     got = masked(a, "all")
     assert not any(got[k] for k in ("rdtscp", "rdrand", "rdseed", "xgetbv", "rdfsbase") + cr4), got
     got = masked(a, "least")
-    want = {"rdtscp": 6, "invpcid": 6, "monitor": 6, "xgetbv": 6, "rdfsbase": 6, "xsaves": 6, "umip": 13, "fsgsbase": 13, "pcide": 13,
+    want = {"rdtscp": 6, "invpcid": 6, "monitor": 6, "xgetbv": 6, "rdfsbase": 6, "xsaves": 6, "umip": 13,
+            "fsgsbase": 13, "pcide": 13,
             "osxsave": 13, "smep": 13, "smap": 13, "tsd": 0, **also}
     assert {k: got[k] for k in want} == want, got
 
 
 def read_tick(text):
     m = re.search(TICK, text, re.M)
-    return {"n": int(m[1]), "visits": int(m[2]), "sweeps": int(m[3]), "bad": int(m[4]), "gap_k": int(m[5]), "khz": int(m[6]), "skew": int(m[7])}
+    return {"n": int(m[1]), "visits": int(m[2]), "sweeps": int(m[3]), "bad": int(m[4]), "gap_k": int(m[5]),
+            "khz": int(m[6]), "skew": int(m[7])}
 
 
 def walker_files():
     return {"walker": walker(), **NO_LINUX}
 
 
-BOCHS_TICKS, QEMU_TICKS = 20000, 200000                                 # for walker_vm(): some 2000 pages a second, if it gets the CPU
+BOCHS_TICKS, QEMU_TICKS = 20000, 200000  # for walker_vm(): some 2000 pages a second, if it gets the CPU
 
 
 def walker_vm(ticks_per_visit=BOCHS_TICKS, **more):
-    """A [vm] section.  ticks_per_visit: of its TSC, which counts 40 million a second in Bochs, and as this machine's does in QEMU."""
+    """A [vm] section.  ticks_per_visit: of its TSC, which counts 40 million a second in Bochs, and as this machine's
+    does in QEMU."""
     return {**vm(memory="40M", kernel="walker", initrd=None, **more), "cmdline": str(ticks_per_visit)}
 
 
@@ -124,12 +138,14 @@ def ticks(host, name="guest", n=2, timeout=30):
     return tick
 
 
-LEAST_PAGES = 50                                                        # move() expects so many changed pages to be found
-BY = {"pml": "the processor's log (PML)", "ad": "D bits", "wp": "write protection"}     # "dirty-log" -> what the host's log says
+LEAST_PAGES = 50  # move() expects so many changed pages to be found
+# "dirty-log" -> what the host's log says
+BY = {"pml": "the processor's log (PML)", "ad": "D bits", "wp": "write protection"}
 
 
 def move(src, dst, by=None, name="guest"):
-    """Move the walker and have it check all of its memory twice at the new place.  by: how src must find changed pages, a key of BY."""
+    """Move the walker and have it check all of its memory twice at the new place.  by: how src must find changed pages,
+    a key of BY."""
     before = ticks(src, name)
     report = src.migrate(name, dst.name)
     assert not src.has_vm(name) and dst.has_vm(name)
@@ -137,14 +153,16 @@ def move(src, dst, by=None, name="guest"):
     while after["sweeps"] < before["sweeps"] + 2:
         after = ticks(dst, name)
     costs = log_costs(src, name)
-    assert costs["pages"] >= LEAST_PAGES, f"only {costs['pages']} changed pages found, of a guest that writes all the time:\n{report.text}"
+    assert costs["pages"] >= LEAST_PAGES, (
+        f"only {costs['pages']} changed pages found, of a guest that writes all the time:\n{report.text}")
     assert by is None or costs["by"] == BY[by], f"not by {BY[by]}:\n{src.log()[-800:]}"
     return report
 
 
 def log_costs(host, name="guest"):
     """What finding changed pages has cost host in name's last move, by its own log: {"by": how, "pages": n, ...}."""
-    lines = re.findall(rf"{name}: changed pages are found by (.*)\n(?:.*\n)*?.*{name}: (\d+) changed pages found in (\d+) harvests, "
+    lines = re.findall(rf"{name}: changed pages are found by (.*)\n(?:.*\n)*?.*{name}: (\d+) changed pages found in "
+                       r"(\d+) harvests, "
                        r"which took (\d+) us; (\d+) exits, (\d+) us in faults", host.log())
     assert lines, f"no figures of the dirty log:\n{host.log()[-800:]}"
     by, *numbers = lines[-1]
@@ -152,7 +170,8 @@ def log_costs(host, name="guest"):
 
 
 def refused(src, dst_name, name, words):
-    """The walker cannot move: refused before any page was sent, for reasons that have all of the words, and it runs on."""
+    """The walker cannot move: refused before any page was sent, for reasons that have all of the words, and it runs
+    on."""
     report = src.migrate(name, dst_name, must=False)
     assert not report.ok and report.number("wire_bytes") < 200000, f"not refused at validation:\n{report.text}"
     for word in words:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Kernels of a few bytes in a valid bzImage: guests that do one bad thing at once.
 
-The code is entered by the 64-bit Linux boot protocol: long mode, interrupts off, flat memory below 4 GiB mapped (kernel.org "The Linux/x86
-Boot Protocol")."""
+The code is entered by the 64-bit Linux boot protocol: long mode, interrupts off, flat memory below 4 GiB mapped
+(kernel.org "The Linux/x86 Boot Protocol")."""
 import struct
 
 SPIN_WITH_INTERRUPTS_OFF = bytes.fromhex("fa ebfe")                         # cli; jmp .

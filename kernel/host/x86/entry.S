@@ -58,8 +58,8 @@ trap_common:
         addq    $16, %rsp
         iretq
 
-/* bool rdmsr_safe(uint32_t msr, uint64_t *out), bool wrmsr_safe(uint32_t msr, uint64_t v).  A #GP at one of the two labels
- * continues at msr_fault (trap.c). */
+/* bool rdmsr_safe(uint32_t msr, uint64_t *out), bool wrmsr_safe(uint32_t msr, uint64_t v).  A #GP at one of the two
+ * labels continues at msr_fault (trap.c). */
         .globl  rdmsr_safe, wrmsr_safe, rdmsr_safe_insn, wrmsr_safe_insn, msr_fault
 rdmsr_safe:
         movl    %edi, %ecx
@@ -91,8 +91,8 @@ cpu_stack_switch:
         call    *%rsi
         ud2
 
-/* void desc_load(const void *gdtr, const void *idtr): descriptor tables, segments, task register.  FS and GS become null here;
- * their bases are set by MSR afterwards. */
+/* void desc_load(const void *gdtr, const void *idtr): descriptor tables, segments, task register.  FS and GS become
+ * null here; their bases are set by MSR afterwards. */
         .globl  desc_load
 desc_load:
         lgdt    (%rdi)

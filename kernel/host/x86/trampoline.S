@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/trampoline.S - real mode to long mode, for a CPU that is started by SIPI.
  *
- * Runs from a copy in a page below 1 MiB, which it never writes: the page is mapped read-only and executable.  All addresses are offsets
- * from trampoline_start; far jumps go by way of RET so that none needs patching. */
+ * Runs from a copy in a page below 1 MiB, which it never writes: the page is mapped read-only and executable.  All
+ * addresses are offsets from trampoline_start; far jumps go by way of RET so that none needs patching. */
 #include "kernel/host/x86/trampoline.h"
 
 #define OFF(label) ((label) - trampoline_start)
@@ -17,7 +17,8 @@ trampoline_start:
         movw    %cs, %ax
         movw    %ax, %ds
         movl    TA_PAGE, %ebx                   /* the page's linear address, from now on in ebx */
-        /* GDT pointers need a linear base: build one on a stack at the end of this page (paging is off, so it can be written). */
+        /* GDT pointers need a linear base: build one on a stack at the end of this page (paging is off,
+         * so it can be written). */
         movw    %ax, %ss
         movl    $0x1000, %esp
         leal    OFF(gdt)(%ebx), %eax
