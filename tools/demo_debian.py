@@ -18,8 +18,8 @@ from host import Host, vm
 FOLDER = os.path.join(BUILD, "debian")
 ADDRESS, FILE_PORT = "10.7.0.50", 7000          # as in tests/guest/debian
 MEMORY = "384M"
-# norandmaps: QEMU translates a shared library again for each address that a process has it at, and overwriting a page with ten thousand
-# translations, as the host does that gets the guest back, takes it seconds (docs/emulators.md)
+# norandmaps: QEMU translates a shared library again for each address that a process has it at, and overwriting a page
+# with ten thousand translations, as the host does that gets the guest back, takes it seconds (docs/emulators.md)
 CMDLINE = "console=ttyS0 root=/dev/vda rw quiet norandmaps"
 LOGIN_S = 300                                   # a busy machine; some 40 s on an idle one
 RATE = 400_000  # bytes/s of the transfer while the guest moves: 32 MiB are enough for a minute and a half

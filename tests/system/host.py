@@ -346,8 +346,9 @@ class Guest:
 
 
 def keep_cpu0_free(cpus):
-    """QEMU's threads race for the first CPU's AMD-V flags: any CPU that loads FPU state may undo a change of them, and then CPU 0 translates the
-    host's addresses by a guest's tables, or takes no interrupt any more (docs/emulators.md).  So where there are more, CPU 0 runs no guests."""
+    """QEMU's threads race for the first CPU's AMD-V flags: any CPU that loads FPU state may undo a change of them, and
+    then CPU 0 translates the host's addresses by a guest's tables, or takes no interrupt any more (docs/emulators.md).
+    So where there are more, CPU 0 runs no guests."""
     return {"guest-cpus": f"1-{cpus - 1}"} if cpus > 1 else {}
 
 

@@ -27,11 +27,12 @@ def watch_noise(pair):
 def check_after_move(pair, report, noise=None):
     """The guest ticks on at its new host, all memory is right, its longest gap is the blackout that the hosts measured.
 
-    noise: what watch_noise() saw before the move; None: the gap is not judged.  A busy machine also takes the emulator's threads away during
-    the move, so the second longest gap since then counts as noise as well; the blackout is one gap, so it cannot hide there.  The emulator
-    also stops a CPU in the middle of its guest, by a lock of its own (docs/emulators.md); Godwit sees that as a timer that comes late, and what
-    this machine's own kernel says about threads without a CPU counts, too (emulator.CpuWaits).  If the
-    longest gap is too long all the same, another move (there and back) decides: what Godwit does to a guest, it does in every move."""
+    noise: what watch_noise() saw before the move; None: the gap is not judged.  A busy machine also takes the
+    emulator's threads away during the move, so the second longest gap since then counts as noise as well; the blackout
+    is one gap, so it cannot hide there.  The emulator also stops a CPU in the middle of its guest, by a lock of its own
+    (docs/emulators.md); Godwit sees that as a timer that comes late, and what this machine's own kernel says about
+    threads without a CPU counts, too (emulator.CpuWaits).  If the longest gap is too long all the same, another move
+    (there and back) decides: what Godwit does to a guest, it does in every move."""
     gap, second = look_after_move(pair)
     for again in range(MOVES_MORE + 1):
         blackout = report.number("blackout_ms")
