@@ -52,7 +52,8 @@ spin: checks the model of the handoff protocol
 '
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    echo "setup: this is not a Debian system.  Install by other means what tools/setup.sh lists, then: touch build/deps/ready.mk" >&2
+    echo "setup: this is not a Debian system.  Install by other means what tools/setup.sh lists," \
+        "then: touch build/deps/ready.mk" >&2
     exit 2
 fi
 missing=()
@@ -79,5 +80,7 @@ if [ ${#as_root[@]} -gt 0 ] && ! command -v sudo >/dev/null; then
 fi
 echo "setup: installing them${as_root:+ with sudo}"
 export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get update -q || echo "setup: apt-get update failed for some archive; trying to install all the same" >&2
-"${as_root[@]}" "${install[@]}" </dev/null || { echo "setup: can't install: ${missing[*]} (see above; network or apt configuration?)" >&2; exit 1; }
+"${as_root[@]}" apt-get update -q ||
+    echo "setup: apt-get update failed for some archive; trying to install all the same" >&2
+"${as_root[@]}" "${install[@]}" </dev/null ||
+    { echo "setup: can't install: ${missing[*]} (see above; network or apt configuration?)" >&2; exit 1; }

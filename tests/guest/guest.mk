@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# tests/guest/guest.mk - the test guest's initramfs: Debian's busybox, our init, our programs.  Included by the Makefile.
+# tests/guest/guest.mk - the test guest's initramfs: Debian's busybox, our init, our programs.  The Makefile has it in.
 #
 # Gives: GUEST_INITRD (a file), GUEST_KERNEL (a file), target `guest`.
 
@@ -12,7 +12,8 @@ GUEST_INITRD  := $(GUEST_OUT)/initramfs.cpio.gz
 GUEST_CC      ?= gcc
 GUEST_CFLAGS  := -std=gnu11 -static -O2 -Wall -Wextra -Werror -s
 GUEST_PAYLOAD_SRC := $(addprefix $(GUEST_SRC)/,payload.c dirtier.c fpcheck.c probe.c diskcheck.c stress.c mirror.c)
-GUEST_APPLETS := sh mount umount insmod setsid cttyhack cat echo ls ps kill sleep date dmesg free grep head tail wc top uptime uname reboot \
+GUEST_APPLETS := sh mount umount insmod setsid cttyhack cat echo ls ps kill sleep date dmesg free grep head tail wc \
+                 top uptime uname reboot \
                  poweroff halt devmem hexdump ip ifconfig stty taskset test time true false usleep vi
 # Debian's virtio drivers are modules: a second initramfs has them, and some applets to try them with.
 GUEST_VIRTIO_INITRD := $(GUEST_OUT)/initramfs-virtio.cpio.gz
@@ -27,21 +28,27 @@ guest: $(GUEST_INITRD) $(GUEST_VIRTIO_INITRD) $(GUEST_OUT)/exits.bin
 # A guest without a kernel: measures exits.  tests/system/tiny_kernel.py puts the header before it.
 $(GUEST_OUT)/exits.bin: $(GUEST_SRC)/exits/exits.c $(GUEST_SRC)/exits/exits.ld $(GUEST_SRC)/guest.mk
 	@mkdir -p $(@D)
-	$(Q)$(GUEST_CC) -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fpie -no-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
-	    -fcf-protection=none -fno-asynchronous-unwind-tables -nostdlib -static -Wl,--build-id=none,--no-warn-rwx-segments,-T,$(word 2,$^) -o $(@:.bin=.elf) $<
+	$(Q)$(GUEST_CC) -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fpie -no-pie -mno-red-zone \
+	    -mgeneral-regs-only \
+	    -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -nostdlib -static \
+	    -Wl,--build-id=none,--no-warn-rwx-segments,-T,$(word 2,$^) -o $(@:.bin=.elf) $<
 	$(Q)objcopy -O binary $(@:.bin=.elf) $@
 
 $(GUEST_OUT)/payload: $(GUEST_PAYLOAD_SRC) $(GUEST_SRC)/payload.h $(GUEST_SRC)/fpcheck.h $(GUEST_SRC)/guest.mk
 	@mkdir -p $(@D)
 	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -pthread -o $@ $(GUEST_PAYLOAD_SRC)
 
-$(GUEST_INITRD): $(GUEST_OUT)/payload $(GUEST_SRC)/init $(GUEST_SRC)/mkinitramfs.py $(GUEST_SRC)/guest.mk $(GUEST_BUSYBOX) $(GUEST_MSR_KO)
+$(GUEST_INITRD): $(GUEST_OUT)/payload $(GUEST_SRC)/init $(GUEST_SRC)/mkinitramfs.py $(GUEST_SRC)/guest.mk \
+        $(GUEST_BUSYBOX) $(GUEST_MSR_KO)
 	@mkdir -p $(@D)
-	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ init=$(GUEST_SRC)/init bin/busybox=$(GUEST_BUSYBOX) \
+	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ init=$(GUEST_SRC)/init \
+	    bin/busybox=$(GUEST_BUSYBOX) \
 	    $(foreach a,$(GUEST_APPLETS),bin/$(a)@busybox) bin/payload=$(GUEST_OUT)/payload \
 	    $(foreach p,dirtier fpcheck probe stress,bin/$(p)@payload) $(if $(GUEST_MSR_KO),msr.ko=$(GUEST_MSR_KO))
 
 $(GUEST_VIRTIO_INITRD): $(GUEST_INITRD) $(GUEST_VIRTIO_KO)
-	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ tmp/ mnt/ virtio/ init=$(GUEST_SRC)/init bin/busybox=$(GUEST_BUSYBOX) \
+	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ tmp/ mnt/ virtio/ init=$(GUEST_SRC)/init \
+	    bin/busybox=$(GUEST_BUSYBOX) \
 	    $(foreach a,$(GUEST_APPLETS) $(GUEST_VIRTIO_APPLETS),bin/$(a)@busybox) bin/payload=$(GUEST_OUT)/payload \
-	    $(foreach p,dirtier fpcheck probe stress diskcheck mirror,bin/$(p)@payload) $(foreach k,$(GUEST_VIRTIO_KO),virtio/$(notdir $(k))=$(k))
+	    $(foreach p,dirtier fpcheck probe stress diskcheck mirror,bin/$(p)@payload) \
+	    $(foreach k,$(GUEST_VIRTIO_KO),virtio/$(notdir $(k))=$(k))
