@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include "kernel/host/boot_info.h"
 
-#define BOOT_PAGE 4096ull
+#define BOOT_PAGE 4096ul
 
 extern EFI_SYSTEM_TABLE *boot_st;       /* firmware's tables; boot services only until boot_leave_firmware() */
 #define boot_bs (boot_st->BootServices)

@@ -7,7 +7,7 @@
  * firmware's page tables and stack lie in memory that the kernel will treat as free, so we leave both before it runs. */
 #include "boot/boot.h"
 
-#define BOOT_STACK_LEN (64 * 1024ull)
+#define BOOT_STACK_LEN (64 * 1024ul)
 
 extern uint8_t image_start[], image_end[];      /* linker.ld */
 static EFI_GUID gop_guid = EFI_GRAPHICS_OUTPUT_PROTOCOL_GUID;
@@ -30,7 +30,7 @@ static uint64_t days_since_1970(unsigned year, unsigned month, unsigned day)
 {
     unsigned y = month <= 2 ? year - 1 : year;
     unsigned m = (month + 9) % 12;
-    return 365ull * y + y / 4 - y / 100 + y / 400 + (m * 306 + 5) / 10 + day - 1 - 719468;
+    return 365ul * y + y / 4 - y / 100 + y / 400 + (m * 306 + 5) / 10 + day - 1 - 719468;
 }
 
 static void wall_clock_get(struct boot_info *bi)
@@ -59,11 +59,11 @@ static void framebuffer_get(struct boot_info *bi)
 /* The end of what must stay reachable on the way into the kernel: all RAM, at least the 4 GiB that hold the devices, the framebuffer. */
 static uint64_t identity_top(const struct boot_info *bi)
 {
-    uint64_t top = 4ull << 30;
+    uint64_t top = 4ul << 30;
     for (uint32_t i = 0; i < bi->n_mem; i++)
         if (bi->mem[i].kind != BOOT_MEM_MMIO && bi->mem[i].base + bi->mem[i].len > top)
             top = bi->mem[i].base + bi->mem[i].len;
-    uint64_t fb_end = bi->fb.base + 4ull * bi->fb.stride_px * bi->fb.height;
+    uint64_t fb_end = bi->fb.base + 4ul * bi->fb.stride_px * bi->fb.height;
     return bi->fb.base && fb_end > top ? fb_end : top;
 }
 

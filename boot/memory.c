@@ -90,9 +90,9 @@ bool boot_map_convert(struct boot_map *map, struct boot_info *bi)
     return true;
 }
 
-#define PTE_PRESENT_WRITE 0x3ull
-#define PTE_LARGE         0x80ull
-#define GIB_LEN           (1ull << 30)
+#define PTE_PRESENT_WRITE 0x3ul
+#define PTE_LARGE         0x80ul
+#define GIB_LEN           (1ul << 30)
 #define TABLE_LEN         512u
 
 static uint64_t *table_new(void)

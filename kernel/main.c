@@ -66,7 +66,7 @@ static void network_up(const struct boot_info *bi)
 {
     const struct boot_file *cert = boot_file_find(bi, config.host.cert), *key = boot_file_find(bi, config.host.key);
     struct net_params p = { .config = &config, .on_accept = migration_accept, .on_client = api_accept,
-                            .seed = { bi->seed, sizeof bi->seed, bi->seed_is_new } };
+                            .seed = { bi->seed, sizeof(bi->seed), bi->seed_is_new } };
     if (cert)
         p.cert_der = (const uint8_t *)(uintptr_t)cert->base, p.cert_len = cert->len;
     if (key)
@@ -83,7 +83,7 @@ void kernel_entry(struct boot_info *bi)
     paging_init(bi);
     pcpu_init_boot(bi);
     clock_init(bi);
-    log_info("host", "Godwit %s, image at 0x%llx, %u CPUs by %s", GODWIT_VERSION, (unsigned long long)bi->image_base, bi->n_cpus,
+    log_info("host", "Godwit %s, image at 0x%lx, %u CPUs by %s", GODWIT_VERSION, bi->image_base, bi->n_cpus,
              bi->cpu_source);
     acpi_init(bi);
     pci_init();
@@ -92,14 +92,14 @@ void kernel_entry(struct boot_info *bi)
     enable_virtualization();
     sched_service_set(service_step);
     pcpu_start_all(bi, ap_main);
-    log_info("host", "%u of %u CPUs run, %llu MiB memory", pcpu_count, bi->n_cpus, (unsigned long long)(page_stats().total_bytes / MIB));
+    log_info("host", "%u of %u CPUs run, %lu MiB memory", pcpu_count, bi->n_cpus, page_stats().total_bytes / MIB);
     migration_init();
     api_init(bi);
     network_up(bi);
     sched_guest_cpus_set(config.host.guest_cpus);
     vm_manage_init(bi, migration_let_go);
     start_all();
-    log_info("host", "up %llu us after entry", (unsigned long long)clock_tsc_to_us(tsc_read() - bi->entry_tsc));
+    log_info("host", "up %lu us after entry", clock_tsc_to_us(tsc_read() - bi->entry_tsc));
     console_init(bi);
     pcpu_run(sched_run);
 }

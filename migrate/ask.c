@@ -19,7 +19,7 @@ struct mig_ask {
 enum hv_err mig_ask_create(const struct mig_mem *mem, uint64_t now_us, struct mig_ask **out)
 {
     *out = NULL;
-    struct mig_ask *m = mem->alloc(sizeof *m);
+    struct mig_ask *m = mem->alloc(sizeof(*m));
     if (!m) return HV_FAIL(HV_E_NOMEM);
     m->mem = *mem;
     m->asked_us = now_us;
@@ -40,7 +40,7 @@ void mig_ask_destroy(struct mig_ask *m)
     struct mig_mem mem = m->mem;
     if (m->io.in.buf) mem.free(m->io.in.buf, ASK_IN_CAP);
     if (m->io.out.buf) mem.free(m->io.out.buf, ASK_OUT_CAP);
-    mem.free(m, sizeof *m);
+    mem.free(m, sizeof(*m));
 }
 
 struct mig_io *mig_ask_io(struct mig_ask *m) { return &m->io; }
@@ -91,7 +91,7 @@ static void text_take(struct mig_answer *out, const char *text, size_t len)
 static enum hv_err dead(struct mig_ask *m, enum hv_err e, struct mig_answer *out, const char *what)
 {
     m->dead = true;
-    snprintf(out->text, sizeof out->text, "%s", what);
+    snprintf(out->text, sizeof(out->text), "%s", what);
     return e;
 }
 

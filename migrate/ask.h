@@ -8,7 +8,7 @@
 
 #include "migrate/mig.h"
 
-#define MIG_ASK_US (10 * 1000000ull)    /* without an answer for so long, the peer is no help */
+#define MIG_ASK_US (10 * 1000000ul)    /* without an answer for so long, the peer is no help */
 
 struct mig_answer {
     enum mig_find find;                 /* answer to FIND */

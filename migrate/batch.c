@@ -61,7 +61,7 @@ static void batch_finish(struct mig_enc *e, struct mig_open_batch *b, uint8_t *r
     uint32_t len = 16 + stored + 8 * b->n_entries;
 
     mig_rec_put(hdr, &(struct mig_rec){ MIG_REC_BATCH, 1, 0, len });
-    wr_bytes(&head, hdr, sizeof hdr);
+    wr_bytes(&head, hdr, sizeof(hdr));
     wr_u32(&head, b->n_entries);
     wr_u32(&head, b->data_len);
     wr_u8(&head, (uint8_t)codec);
@@ -149,7 +149,7 @@ static enum mig_enc_kind enc_zero(struct mig_enc *e, uint64_t gfn)
 
     uint64_t *h = mig_store_page(e->store, gfn);
     mig_store_sub(e->store, gfn, h);
-    memset(h, 0, MIG_CHUNKS_PER_PAGE * sizeof *h);
+    memset(h, 0, MIG_CHUNKS_PER_PAGE * sizeof(*h));
     entry_add(batch_for(e, false), gfn, 0);
     return MIG_ENC_ZERO;
 }
@@ -174,7 +174,7 @@ enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page
     if (!map) return MIG_ENC_SAME;
 
     mig_store_sub(e->store, gfn, h);
-    __builtin_memcpy(h, now, sizeof now);
+    __builtin_memcpy(h, now, sizeof(now));
     mig_store_add(e->store, gfn, h);
     entry_add(b, gfn, map);
     uint32_t len = (uint32_t)(dst - (b->data + b->data_len));
@@ -195,7 +195,7 @@ static enum hv_err apply_zero(struct mig_store *store, const struct mig_dst_ops 
     if (!mig_store_peek(store, gfn)) return HV_OK;
     uint64_t *h = mig_store_page(store, gfn);
     mig_store_sub(store, gfn, h);
-    memset(h, 0, MIG_CHUNKS_PER_PAGE * sizeof *h);
+    memset(h, 0, MIG_CHUNKS_PER_PAGE * sizeof(*h));
     return HV_OK;
 }
 

@@ -92,7 +92,7 @@ uint64_t mig_hash_bytes(const struct mig_key *k, const void *src, size_t len)
     uint64_t h = fold((uint64_t)len ^ k->f[2], k->f[3]);
     while (len) {
         uint64_t chunk[MIG_CHUNK_SIZE / 8] = { 0 };
-        size_t n = MIN(len, sizeof chunk);
+        size_t n = MIN(len, sizeof(chunk));
         memcpy(chunk, p, n);
         h = fold(h ^ k->f[4], mig_hash_chunk(k, chunk) ^ k->f[5]) + h;
         p += n;
@@ -115,7 +115,7 @@ enum hv_err mig_store_init(struct mig_store *s, const struct mig_mem *mem, uint6
 {
     *s = (struct mig_store){ .mem = *mem, .n_pages = n_pages, .n_segs = DIV_ROUND_UP(n_pages, MIG_SEG_PAGES) };
     mig_key_init(&s->key, seed);
-    s->seg = mem->alloc(s->n_segs * sizeof *s->seg);
+    s->seg = mem->alloc(s->n_segs * sizeof(*s->seg));
     return s->seg ? HV_OK : HV_FAIL(HV_E_NOMEM);
 }
 
@@ -124,7 +124,7 @@ void mig_store_fini(struct mig_store *s)
     if (!s->seg) return;
     for (uint64_t i = 0; i < s->n_segs; i++)
         if (s->seg[i]) s->mem.free(s->seg[i], MIG_SEG_LEN);
-    s->mem.free(s->seg, s->n_segs * sizeof *s->seg);
+    s->mem.free(s->seg, s->n_segs * sizeof(*s->seg));
     s->seg = NULL;
 }
 

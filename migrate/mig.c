@@ -53,7 +53,7 @@ void mig_reason_add(struct mig_reasons *r, const char *fmt, ...)
     if (n > 0) r->len = MIN(r->len + (size_t)n, r->cap - 1);
 }
 
-bool mig_id_eq(const struct mig_id *a, const struct mig_id *b) { return memcmp(a->b, b->b, sizeof a->b) == 0; }
+bool mig_id_eq(const struct mig_id *a, const struct mig_id *b) { return memcmp(a->b, b->b, sizeof(a->b)) == 0; }
 
 static struct mig_ids_entry *find(struct mig_ids_entry *e, unsigned n, const struct mig_id *id)
 {
@@ -93,7 +93,7 @@ void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, unsigned source, 
         e = place(ids->early, MIG_IDS_EARLY_MAX);
     }
     *e = (struct mig_ids_entry){ .id = *id, .verdict = (uint8_t)v, .source = source, .order = ++ids->last_order };
-    snprintf(e->why, sizeof e->why, "%s", why ? why : "");
+    snprintf(e->why, sizeof(e->why), "%s", why ? why : "");
 }
 
 enum mig_verdict mig_ids_get(const struct mig_ids *ids, const struct mig_id *id, const char **why)

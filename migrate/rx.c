@@ -30,10 +30,10 @@
 
 /* LOADING: no byte from the peer for so long = it is gone.  The other states wait for one short record and last so long at the most, else a
  * peer that sends a byte now and then would keep its place for ever.  PREPARED: the source either commits at once or has lost its link. */
-#define HELLO_US    (30 * 1000000ull)
-#define LOADING_US  (60 * 1000000ull)
-#define PREPARED_US (20 * 1000000ull)
-#define FRAMES_US   (2 * 1000000ull)    /* RUNNING: a source closes when it has read that; then nothing more can come */
+#define HELLO_US    (30 * 1000000ul)
+#define LOADING_US  (60 * 1000000ul)
+#define PREPARED_US (20 * 1000000ul)
+#define FRAMES_US   (2 * 1000000ul)    /* RUNNING: a source closes when it has read that; then nothing more can come */
 
 struct mig_rx {
     const struct mig_dst_ops *ops; void *ctx;       /* borrowed */
@@ -111,7 +111,7 @@ static void rx_fail(struct mig_rx *m, enum hv_err err, bool tell, const char *fm
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(m->text, sizeof m->text, fmt, ap);
+    vsnprintf(m->text, sizeof(m->text), fmt, ap);
     va_end(ap);
     mig_text_clean(m->text);
     m->err = err;
@@ -166,10 +166,10 @@ static bool on_offer(struct mig_rx *m, struct rd *r)
     m->id = o.id;
     m->have_id = true;
     m->verify = o.flags & MIG_OFFER_VERIFY;
-    memcpy(m->name, o.name, sizeof m->name);
+    memcpy(m->name, o.name, sizeof(m->name));
 
     char text[MIG_TEXT_MAX] = "", note[MIG_NOTE_MAX] = "";
-    struct mig_reasons reasons = { text, sizeof text, 0, 0 }, notes = { note, sizeof note, 0, 0 };
+    struct mig_reasons reasons = { text, sizeof(text), 0, 0 }, notes = { note, sizeof(note), 0, 0 };
     struct mig_offer offer = { o.id, m->name, o.n_pages, o.offer, o.offer_len };
     if (!m->ops->admit(m->ctx, &offer, &reasons, &notes)) return false;
     if (reasons.n) {
@@ -222,7 +222,7 @@ static void on_probe(struct mig_rx *m, struct rd *r)
         return;
     }
     char text[MIG_TEXT_MAX] = "";
-    struct mig_reasons reasons = { text, sizeof text, 0, 0 };
+    struct mig_reasons reasons = { text, sizeof(text), 0, 0 };
     struct mig_offer offer = { o.id, o.name, o.n_pages, o.offer, o.offer_len };
     uint64_t free_bytes = m->ops->probe(m->ctx, &offer, &reasons);
     mig_probed_put(&m->io.out, &(struct mig_p_probed){ free_bytes, reasons.n, text, strlen(text) });
@@ -238,7 +238,7 @@ static void on_batch(struct mig_rx *m, struct rd *r)
     }
     enum hv_err e = mig_batch_apply(&b, &m->store, m->ops, m->ctx, m->scratch, &m->st.pages, &m->st.pages_zero);
     m->st.batches++;
-    if (e == HV_E_NOMEM) rx_fail(m, e, true, "the destination ran out of memory after %llu pages", (unsigned long long)m->st.pages);
+    if (e == HV_E_NOMEM) rx_fail(m, e, true, "the destination ran out of memory after %lu pages", m->st.pages);
     else if (e) peer_broke(m, e, "BATCH contents");
 }
 
@@ -266,8 +266,8 @@ static bool verify_some(struct mig_rx *m)
     for (; gfn < end; gfn++) {
         const void *page = m->ops->page_is_present(m->ctx, gfn) ? m->ops->page_for_write(m->ctx, gfn) : NULL;
         if (mig_store_matches(&m->store, gfn, page)) continue;
-        rx_fail(m, HV_E_DIGEST, true, "verify: page gfn 0x%llx in the destination's memory is not what was received",
-                (unsigned long long)gfn);
+        rx_fail(m, HV_E_DIGEST, true, "verify: page gfn 0x%lx in the destination's memory is not what was received",
+                gfn);
         return true;
     }
     m->verify_gfn = gfn;
@@ -429,7 +429,7 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
 enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out)
 {
     *out = NULL;
-    struct mig_rx *m = p->mem.alloc(sizeof *m);
+    struct mig_rx *m = p->mem.alloc(sizeof(*m));
     if (!m) return HV_FAIL(HV_E_NOMEM);
     m->ops = p->ops;
     m->ctx = p->ctx;
@@ -462,7 +462,7 @@ void mig_rx_destroy(struct mig_rx *m)
     if (m->io.in.buf) mem.free(m->io.in.buf, MIG_IN_CAP);
     if (m->io.out.buf) mem.free(m->io.out.buf, RX_OUT_CAP);
     if (m->scratch) mem.free(m->scratch, MIG_BATCH_DATA_MAX);
-    mem.free(m, sizeof *m);
+    mem.free(m, sizeof(*m));
 }
 
 void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64_t now_us)

@@ -15,14 +15,14 @@
 
 /* Timeouts count from the last progress: entry of the state, pages looked at, bytes taken from the outbound queue, an ACK of more than was
  * acknowledged before, or IDLE while the destination verifies.  Talk alone is no progress: else a destination could stop a guest for ever. */
-#define HELLO_US    (20 * 1000000ull)   /* a peer that has accepted the stream answers at once; emulated hosts are slow */
-#define VALIDATE_US (60 * 1000000ull)   /* the destination may have to find memory */
-#define PRECOPY_US  (30 * 1000000ull)   /* TCP gives up later than this; the guest runs, so there is no hurry */
-#define STOPPING_US (10 * 1000000ull)   /* a vCPU leaves the guest within milliseconds, or something is broken */
-#define STOPPED_US  (10 * 1000000ull)   /* the guest stands still: rather fail than wait */
-#define DOUBT_US    (10 * 1000000ull)   /* then look for a new link */
+#define HELLO_US    (20 * 1000000ul)   /* a peer that has accepted the stream answers at once; emulated hosts are slow */
+#define VALIDATE_US (60 * 1000000ul)   /* the destination may have to find memory */
+#define PRECOPY_US  (30 * 1000000ul)   /* TCP gives up later than this; the guest runs, so there is no hurry */
+#define STOPPING_US (10 * 1000000ul)   /* a vCPU leaves the guest within milliseconds, or something is broken */
+#define STOPPED_US  (10 * 1000000ul)   /* the guest stands still: rather fail than wait */
+#define DOUBT_US    (10 * 1000000ul)   /* then look for a new link */
 /* Option verify: a destination that says IDLE may take so long to hash its memory, compared with what it took here. */
-#define PEER_VERIFY_US(here_us) (30 * 1000000ull + 10 * (here_us))
+#define PEER_VERIFY_US(here_us) (30 * 1000000ul + 10 * (here_us))
 
 static uint64_t timeout_us(enum mig_tx_state s)
 {
@@ -86,7 +86,7 @@ static void say_fail(struct mig_tx *m)
 static void text_set(struct mig_tx *m, enum hv_err err, const char *fmt, va_list ap)
 {
     m->err = err;
-    vsnprintf(m->text, sizeof m->text, fmt, ap);
+    vsnprintf(m->text, sizeof(m->text), fmt, ap);
     mig_text_clean(m->text);
 }
 
@@ -314,8 +314,8 @@ static struct mig_wait tx_validate(struct mig_tx *m)
             tx_fail(m, e ? e : HV_E_RANGE, true, "the guest cannot be described: %s", hv_err_text(e ? e : HV_E_RANGE));
             return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
         }
-        memcpy(o.key, m->key, sizeof o.key);
-        memcpy(o.name, m->name, sizeof o.name);
+        memcpy(o.key, m->key, sizeof(o.key));
+        memcpy(o.name, m->name, sizeof(o.name));
         o.offer = m->enc.packed_buf;
         mig_offer_put(&m->io.out, &o);
         m->sub = TX_WAIT_ACK;
@@ -395,7 +395,7 @@ enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out)
     uint64_t n_pages = p->ops->n_pages(p->ctx);
     *out = NULL;
     if (!params_ok(p, n_pages)) return HV_FAIL(HV_E_INVAL);
-    struct mig_tx *m = p->mem.alloc(sizeof *m);
+    struct mig_tx *m = p->mem.alloc(sizeof(*m));
     if (!m) return HV_FAIL(HV_E_NOMEM);
 
     m->ops = p->ops;
@@ -403,7 +403,7 @@ enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out)
     m->mem = p->mem;
     m->opts = p->opts;
     m->id = p->id;
-    memcpy(m->key, p->key, sizeof m->key);
+    memcpy(m->key, p->key, sizeof(m->key));
     memcpy(m->name, p->name, strlen(p->name));
     m->clock_us = p->clock_us;
     m->n_pages = n_pages;
@@ -431,7 +431,7 @@ void mig_tx_destroy(struct mig_tx *m)
     tx_pages_fini(m);
     if (m->io.in.buf) mem.free(m->io.in.buf, MIG_IN_CAP);
     if (m->io.out.buf) mem.free(m->io.out.buf, MIG_OUT_CAP);
-    mem.free(m, sizeof *m);
+    mem.free(m, sizeof(*m));
 }
 
 void mig_tx_link_lost(struct mig_tx *m, enum hv_err err, const char *why, uint64_t now_us)

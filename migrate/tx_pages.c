@@ -269,11 +269,11 @@ static struct mig_wait give_up(struct mig_tx *m, uint64_t estimate_us)
 {
     const struct mig_stats *s = &m->st;
     tx_fail(m, HV_E_BUSY, true,
-            "did not converge in %u rounds: the guest dirties %llu pages/s (%llu KiB/s on the wire), the link takes %llu KiB/s; "
-            "a stop now would last %llu ms, the limit is %llu ms",
-            s->round, (unsigned long long)s->dirty_pages_per_s, (unsigned long long)(s->dirty_pages_per_s * m->bytes_per_page / KIB),
-            (unsigned long long)(s->bytes_per_s / KIB), (unsigned long long)(estimate_us / 1000),
-            (unsigned long long)(m->opts.policy.downtime_limit_us / 1000));
+            "did not converge in %u rounds: the guest dirties %lu pages/s (%lu KiB/s on the wire), the link takes %lu KiB/s; "
+            "a stop now would last %lu ms, the limit is %lu ms",
+            s->round, s->dirty_pages_per_s, s->dirty_pages_per_s * m->bytes_per_page / KIB,
+            s->bytes_per_s / KIB, estimate_us / 1000,
+            m->opts.policy.downtime_limit_us / 1000);
     return wait_for(MIG_WAIT_DONE);
 }
 
@@ -422,8 +422,8 @@ static struct mig_wait verify_some(struct mig_tx *m)
 
     char list[ARRAY_SIZE(m->verify_gfn) * 20] = "";
     for (size_t i = 0, at = 0; i < MIN(m->verify_bad, ARRAY_SIZE(m->verify_gfn)); i++)
-        at += (size_t)snprintf(list + at, sizeof list - at, " 0x%llx", (unsigned long long)m->verify_gfn[i]);
-    tx_fail(m, HV_E_DIGEST, true, "verify: %llu pages changed without a dirty mark, first gfns:%s", (unsigned long long)m->verify_bad, list);
+        at += (size_t)snprintf(list + at, sizeof(list) - at, " 0x%lx", m->verify_gfn[i]);
+    tx_fail(m, HV_E_DIGEST, true, "verify: %lu pages changed without a dirty mark, first gfns:%s", m->verify_bad, list);
     return wait_for(MIG_WAIT_DONE);
 }
 

@@ -67,7 +67,7 @@ enum mig_rec_type {
     MIG_REC_NOTE = 0x8001,              /* <- before ACCEPT: what the person who moves the guest should know about it */
     MIG_REC_FRAME = 0x8002              /* -> after COMMIT: an Ethernet frame that came for the guest while it stood still */
 };
-#define MIG_IDLE_US (5 * 1000000ull)    /* said after so long without another record; timeouts are longer */
+#define MIG_IDLE_US (5 * 1000000ul)    /* said after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
 const char *mig_rec_name(unsigned type);
 

@@ -18,7 +18,7 @@ void announce_frame(uint8_t out[ANNOUNCE_FRAME_LEN], const uint8_t mac[6])
     memset(out, 0, ANNOUNCE_FRAME_LEN);
     memset(out, 0xff, 6);
     memcpy(out + 6, mac, 6);
-    memcpy(out + 12, fixed, sizeof fixed);
+    memcpy(out + 12, fixed, sizeof(fixed));
     memcpy(out + 22, mac, 6);                   /* sender; its IP address stays 0 */
     memcpy(out + 32, mac, 6);                   /* target */
 }
@@ -48,7 +48,7 @@ bool announce_poll(uint64_t now_us)
         if (!j->active || now_us < j->start_us + at_us[j->sent]) continue;
         uint8_t frame[ANNOUNCE_FRAME_LEN];
         announce_frame(frame, j->mac);
-        if (port && port->deliver(port, frame, sizeof frame) == HV_E_AGAIN) continue;   /* card full: next poll */
+        if (port && port->deliver(port, frame, sizeof(frame)) == HV_E_AGAIN) continue;   /* card full: next poll */
         j->active = ++j->sent < ARRAY_SIZE(at_us);
         any = true;
     }

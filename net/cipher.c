@@ -26,7 +26,7 @@ static uint64_t time_aes(const br_block_ctr_class *c)
     br_aes_gen_ctr_keys k;
     c->init(&k.vtable, key, 16);
     uint64_t t = tsc_read();
-    c->run(&k.vtable, iv, 1, sample, sizeof sample);
+    c->run(&k.vtable, iv, 1, sample, sizeof(sample));
     return tsc_read() - t;
 }
 
@@ -34,7 +34,7 @@ static uint64_t time_ghash(br_ghash run)
 {
     uint8_t y[16] = { 1 }, h[16] = { 2, 3, 4 };
     uint64_t t = tsc_read();
-    run(y, h, sample, sizeof sample);
+    run(y, h, sample, sizeof(sample));
     return tsc_read() - t;
 }
 
@@ -42,7 +42,7 @@ static uint64_t time_chapol(br_chacha20_run chacha, br_poly1305_run poly)
 {
     uint8_t tag[16], aad[13] = { 0 };
     uint64_t t = tsc_read();
-    poly(key, iv, sample, sizeof sample, aad, sizeof aad, tag, chacha, 1);
+    poly(key, iv, sample, sizeof(sample), aad, sizeof(aad), tag, chacha, 1);
     return tsc_read() - t;
 }
 

@@ -68,7 +68,7 @@ static bool seed_from(bool (*step)(uint64_t *))
         if (i && w[i] == w[i - 1]) n_equal++;
     }
     if (n_equal > 1) return false;
-    br_hmac_drbg_update(&drbg, w, sizeof w);
+    br_hmac_drbg_update(&drbg, w, sizeof(w));
     return true;
 }
 
@@ -76,7 +76,7 @@ static void seed_clocks(void)
 {
     uint64_t t[64] = { clock_wall_ns() };
     for (unsigned i = 1; i < ARRAY_SIZE(t); i++) t[i] = tsc_read();
-    br_hmac_drbg_update(&drbg, t, sizeof t);
+    br_hmac_drbg_update(&drbg, t, sizeof(t));
 }
 
 static void seed_take(const void *sample, size_t len) { br_hmac_drbg_update(&drbg, sample, len); }
@@ -110,7 +110,7 @@ void entropy_bytes(void *buf, size_t len)
 {
     uint64_t t = tsc_read();
     spin_lock(&lock);
-    br_hmac_drbg_update(&drbg, &t, sizeof t);
+    br_hmac_drbg_update(&drbg, &t, sizeof(t));
     br_hmac_drbg_generate(&drbg, buf, len);
     spin_unlock(&lock);
 }
@@ -120,7 +120,7 @@ uint32_t net_random32(void)
     static uint32_t pool[32];
     static unsigned left;
     if (!left) {
-        entropy_bytes(pool, sizeof pool);
+        entropy_bytes(pool, sizeof(pool));
         left = ARRAY_SIZE(pool);
     }
     return pool[--left];

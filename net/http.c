@@ -175,8 +175,8 @@ uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if
 
 void http_answer(struct http_conn *c, unsigned status, const char *type, const char *extra, const char *body, size_t len)
 {
-    int n = snprintf(c->head_out, sizeof(c->head_out), "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %llu\r\nCache-Control: no-store\r\n%s%s\r\n",
-                     status, http_status_text(status), type, (unsigned long long)len, extra, c->keep_alive ? "" : "Connection: close\r\n");
+    int n = snprintf(c->head_out, sizeof(c->head_out), "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %lu\r\nCache-Control: no-store\r\n%s%s\r\n",
+                     status, http_status_text(status), type, len, extra, c->keep_alive ? "" : "Connection: close\r\n");
     c->head_len = MIN((size_t)MAX(n, 0), sizeof(c->head_out) - 1);
     c->out = body;
     c->out_len = len;

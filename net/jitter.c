@@ -83,16 +83,16 @@ static uint64_t walk(volatile uint8_t *memory, uint64_t *at)
 
 enum hv_err jitter_gather(unsigned bits, void (*take)(const void *sample, size_t len))
 {
-    uint64_t *sample = mem_alloc(JITTER_BLOCK * sizeof *sample), at = tsc_read();
+    uint64_t *sample = mem_alloc(JITTER_BLOCK * sizeof(*sample)), at = tsc_read();
     uint8_t *memory = mem_alloc(MEMORY);
     unsigned got = 0;
     for (unsigned block = 0; sample && memory && block < BLOCKS_MAX && got < bits; block++) {
         for (unsigned i = 0; i < JITTER_BLOCK; i++) sample[i] = walk(memory, &at);
         got += jitter_credit(sample);
-        take(sample, JITTER_BLOCK * sizeof *sample);
+        take(sample, JITTER_BLOCK * sizeof(*sample));
     }
     enum hv_err e = !sample || !memory ? HV_FAIL(HV_E_NOMEM) : got < bits ? HV_FAIL(HV_E_UNSUPP) : HV_OK;
-    if (sample) mem_free(sample, JITTER_BLOCK * sizeof *sample);
+    if (sample) mem_free(sample, JITTER_BLOCK * sizeof(*sample));
     if (memory) mem_free(memory, MEMORY);
     return e;
 }

@@ -40,7 +40,7 @@ static err_t frame_out(struct netif *n, struct pbuf *p)
     (void)n;
     const uint8_t *frame = p->payload;
     if (p->next) {                              /* rare: answers to ping, ARP-queued packets */
-        if (p->tot_len > sizeof flat) return ERR_BUF;
+        if (p->tot_len > sizeof(flat)) return ERR_BUF;
         pbuf_copy_partial(p, flat, p->tot_len, 0);
         frame = flat;
     }
@@ -132,7 +132,7 @@ void host_if_poll(void)
 uint64_t host_if_next_us(void)
 {
     uint32_t ms = sys_timeouts_sleeptime();
-    return ms == SYS_TIMEOUTS_SLEEPTIME_INFINITE ? UINT64_MAX : clock_us() + 1000ull * ms;
+    return ms == SYS_TIMEOUTS_SLEEPTIME_INFINITE ? UINT64_MAX : clock_us() + 1000ul * ms;
 }
 
 bool host_if_is_up(void)
@@ -148,8 +148,8 @@ const char *host_if_text(void)
     if (!host_if_is_up()) return conf->dhcp ? "no address yet (DHCP)" : "no address: set [host] ip";
     unsigned len = 0;
     for (uint32_t mask = netif_ip4_netmask(&netif)->addr; mask; mask &= mask - 1) len++;
-    int n = snprintf(text, sizeof text, "%u.%u.%u.%u/%u", a[0], a[1], a[2], a[3], len);
-    if (g[0]) n += snprintf(text + n, sizeof text - (size_t)n, " via %u.%u.%u.%u", g[0], g[1], g[2], g[3]);
-    snprintf(text + n, sizeof text - (size_t)n, " (%s), MTU %u", conf->dhcp ? "DHCP" : "static", netif.mtu);
+    int n = snprintf(text, sizeof(text), "%u.%u.%u.%u/%u", a[0], a[1], a[2], a[3], len);
+    if (g[0]) n += snprintf(text + n, sizeof(text) - (size_t)n, " via %u.%u.%u.%u", g[0], g[1], g[2], g[3]);
+    snprintf(text + n, sizeof(text) - (size_t)n, " (%s), MTU %u", conf->dhcp ? "DHCP" : "static", netif.mtu);
     return text;
 }

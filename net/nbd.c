@@ -113,7 +113,7 @@ HV_PRINTF(2, 3) static void down(struct nbd *n, const char *fmt, ...)
     struct disk *d = &n->disk;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(d->why, sizeof d->why, fmt, ap);
+    vsnprintf(d->why, sizeof(d->why), fmt, ap);
     va_end(ap);
     if (n->stream) stream_abort(n->stream);
     n->stream = NULL;
@@ -137,7 +137,7 @@ static void check_stream(struct nbd *n)
     enum stream_status st = stream_status(n->stream);
     if (st == STREAM_FAILED || st == STREAM_CLOSED) {
         char why[160];
-        snprintf(why, sizeof why, "%s", stream_reason(n->stream));
+        snprintf(why, sizeof(why), "%s", stream_reason(n->stream));
         if (n->state == GREETING || n->state == STARTTLS || n->state == OPTION) down(n, "%s in the middle of the handshake: does it serve one client only?", why);
         else down(n, "%s", why);
     } else if (n->state != READY && clock_us() > n->deadline_us) {
@@ -255,18 +255,18 @@ static void negotiated(struct nbd *n)
     }
     i->bytes -= i->bytes % i->block;
     if (i->block > DISK_BLOCK_MAX || n->max_block < DISK_LEN_MAX || !i->bytes || i->bytes > BIT64(62)) {
-        down(n, "this export cannot be a guest's disk: %llu bytes, blocks of %u to %u bytes (up to %u and from %u are possible)",
-             (unsigned long long)i->bytes, i->block, n->max_block, DISK_BLOCK_MAX, (unsigned)DISK_LEN_MAX);
+        down(n, "this export cannot be a guest's disk: %lu bytes, blocks of %u to %u bytes (up to %u and from %u are possible)",
+             i->bytes, i->block, n->max_block, DISK_BLOCK_MAX, (unsigned)DISK_LEN_MAX);
         return;
     }
     if (d->known && !disk_fits(i, &d->info)) {
-        down(n, "the export is not what it was (%llu bytes, was %llu; or it lost an ability): the guest waits for the old one",
-             (unsigned long long)i->bytes, (unsigned long long)d->info.bytes);
+        down(n, "the export is not what it was (%lu bytes, was %lu; or it lost an ability): the guest waits for the old one",
+             i->bytes, d->info.bytes);
         return;
     }
     if (!d->known) d->info = *i;
     if (d->n_losses || d->n_failed_tries)
-        log_info("disk", "%s is there (again) after %llu ms", d->name, (unsigned long long)((clock_us() - d->lost_us) / 1000));
+        log_info("disk", "%s is there (again) after %lu ms", d->name, (clock_us() - d->lost_us) / 1000);
     d->known = true;
     d->lost_us = 0;
     d->n_failed_tries = 0;
@@ -351,7 +351,7 @@ static bool receive(struct nbd *n)
 {
     size_t total = 0, len;
     do {
-        len = stream_read(n->stream, n->in + n->in_len, sizeof n->in - n->in_len);
+        len = stream_read(n->stream, n->in + n->in_len, sizeof(n->in) - n->in_len);
         n->in_len += len;
         total += len;
         size_t at = 0, used;
@@ -490,14 +490,14 @@ static void close(struct disk *d)
     } else if (n->stream) {
         stream_abort(n->stream);
     }
-    mem_free(n, sizeof *n);
+    mem_free(n, sizeof(*n));
 }
 
 static const struct disk_ops ops = { .submit = submit, .poll = poll, .close = close };
 
 enum hv_err nbd_open(const struct nbd_config *target, struct disk **out)
 {
-    struct nbd *n = mem_alloc(sizeof *n);
+    struct nbd *n = mem_alloc(sizeof(*n));
     if (!n) return HV_FAIL(HV_E_NOMEM);
     struct disk *d = &n->disk;
     n->target = *target;
@@ -506,9 +506,9 @@ enum hv_err nbd_open(const struct nbd_config *target, struct disk **out)
     d->serial = "godwit-nbd";
     d->max_pending = SLOTS;
     d->lost_us = MAX(clock_us(), 1u);
-    snprintf(d->why, sizeof d->why, "not connected yet");
-    snprintf(n->server, sizeof n->server, "%u.%u.%u.%u:%u", target->ip[0], target->ip[1], target->ip[2], target->ip[3], target->port);
-    snprintf(d->name, sizeof d->name, "nbd:%s/%s", n->server, target->name);
+    snprintf(d->why, sizeof(d->why), "not connected yet");
+    snprintf(n->server, sizeof(n->server), "%u.%u.%u.%u:%u", target->ip[0], target->ip[1], target->ip[2], target->ip[3], target->port);
+    snprintf(d->name, sizeof(d->name), "nbd:%s/%s", n->server, target->name);
     *out = d;
     return HV_OK;
 }

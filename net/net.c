@@ -156,17 +156,17 @@ void net_describe(struct printer *out)
     print_line(out, "network: %s %02x:%02x:%02x:%02x:%02x:%02x, %s, %s; %s", nic->ops->name, m[0], m[1], m[2], m[3],
                m[4], m[5], nic->ops->link_up(nic) ? "link up" : "NO LINK", nic->irq_vector ? "MSI" : "polled",
                host_if_text());
-    print_line(out, "  received %llu frames, %llu bytes, %llu bad; sent %llu frames, %llu bytes",
-               (unsigned long long)nic->rx_frames, (unsigned long long)nic->rx_bytes, (unsigned long long)nic->rx_bad,
-               (unsigned long long)nic->tx_frames, (unsigned long long)nic->tx_bytes);
+    print_line(out, "  received %lu frames, %lu bytes, %lu bad; sent %lu frames, %lu bytes",
+               nic->rx_frames, nic->rx_bytes, nic->rx_bad,
+               nic->tx_frames, nic->tx_bytes);
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
         const struct vswitch_port *p = host_switch.ports[i];
         if (p)
-            print_line(out, "  switch port %s: in %llu, out %llu, held back %llu", p->name,
-                       (unsigned long long)p->rx_frames, (unsigned long long)p->tx_frames,
-                       (unsigned long long)p->tx_refused);
+            print_line(out, "  switch port %s: in %lu, out %lu, held back %lu", p->name,
+                       p->rx_frames, p->tx_frames,
+                       p->tx_refused);
     }
-    print_line(out, "  packet memory %llu KiB; randomness from %s", (unsigned long long)(net_heap_held() / KIB),
+    print_line(out, "  packet memory %lu KiB; randomness from %s", net_heap_held() / KIB,
                entropy_source());
     streams_describe(out);
 }

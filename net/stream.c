@@ -136,7 +136,7 @@ HV_PRINTF(3, 4) static void stream_fail(struct stream *s, enum hv_err e, const c
     if (s->status == STREAM_FAILED || s->status == STREAM_CLOSED) return;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(s->reason, sizeof s->reason, fmt, ap);
+    vsnprintf(s->reason, sizeof(s->reason), fmt, ap);
     va_end(ap);
     s->status = STREAM_FAILED;
     s->error = e;
@@ -240,7 +240,7 @@ static void addresses_note(struct stream *s, const struct tcp_pcb *pcb)
 static struct stream *stream_create(void)
 {
     if (n_streams == MAX_STREAMS) return NULL;
-    struct stream *s = net_heap_calloc(1, sizeof *s);
+    struct stream *s = net_heap_calloc(1, sizeof(*s));
     if (!s) return NULL;
     s->next = streams;
     streams = s;
@@ -621,13 +621,13 @@ void streams_count(struct net_stats *out)
 void streams_describe(struct printer *out)
 {
     static const char *const names[] = { "connecting", "open", "closed", "failed" };
-    print_line(out, "  connections: %llu accepted, %llu refused, %llu turned away busy, %llu from foreign networks",
-               (unsigned long long)n_accepted, (unsigned long long)n_refused, (unsigned long long)n_busy,
-               (unsigned long long)n_foreign);
+    print_line(out, "  connections: %lu accepted, %lu refused, %lu turned away busy, %lu from foreign networks",
+               n_accepted, n_refused, n_busy,
+               n_foreign);
     for (const struct stream *s = streams; s; s = s->next)
-        print_line(out, "  %s %s " PEER_FMT ": %s, wire out %llu, in %llu", s->incoming ? "from" : "to",
-                   s->peer ? s->peer->name : "?", PEER_ARGS(s), names[s->status], (unsigned long long)s->wire_tx,
-                   (unsigned long long)s->wire_rx);
+        print_line(out, "  %s %s " PEER_FMT ": %s, wire out %lu, in %lu", s->incoming ? "from" : "to",
+                   s->peer ? s->peer->name : "?", PEER_ARGS(s), names[s->status], s->wire_tx,
+                   s->wire_rx);
 }
 
 /* --- the owner's calls --- */
@@ -676,8 +676,8 @@ enum hv_err stream_connect_plain(const uint8_t ip[4], uint16_t port, struct stre
 enum hv_err stream_start_tls(struct stream *s, const char *name, const uint8_t fingerprint[32])
 {
     if (!listener || !s->plain || s->status != STREAM_OPEN || s->rx_tail != s->rx_head) return HV_FAIL(HV_E_UNSUPP);
-    snprintf(s->dial.name, sizeof s->dial.name, "%s", name);
-    memcpy(s->dial.fingerprint, fingerprint, sizeof s->dial.fingerprint);
+    snprintf(s->dial.name, sizeof(s->dial.name), "%s", name);
+    memcpy(s->dial.fingerprint, fingerprint, sizeof(s->dial.fingerprint));
     s->plain = false;
     s->status = STREAM_CONNECTING;
     s->deadline_us = clock_us() + HANDSHAKE_US;

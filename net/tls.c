@@ -146,10 +146,10 @@ static const char *key_load(const uint8_t *key, size_t len)
     br_skey_decoder_push(&dec, key, len);
     const br_ec_private_key *k = br_skey_decoder_get_ec(&dec);
     if (!k) return "is no EC private key in DER form (PKCS#8 or SEC1, not encrypted)";
-    if (k->curve != BR_EC_secp256r1 || k->xlen > sizeof own.key_x) return "is no P-256 key";
+    if (k->curve != BR_EC_secp256r1 || k->xlen > sizeof(own.key_x)) return "is no P-256 key";
     memcpy(own.key_x, k->x, k->xlen);           /* k points into dec */
     own.key = (br_ec_private_key){ k->curve, own.key_x, k->xlen };
-    memset(&dec, 0, sizeof dec);
+    memset(&dec, 0, sizeof(dec));
     return NULL;
 }
 
@@ -164,7 +164,7 @@ static bool key_fits(br_x509_decoder_context *dec)
 
 static enum hv_err identity_fail(const char **why, enum hv_err e, const char *file, const char *text)
 {
-    snprintf(own.why, sizeof own.why, "%s %s. Make a key and a certificate with tools/mkhost and put both on the ESP", file, text);
+    snprintf(own.why, sizeof(own.why), "%s %s. Make a key and a certificate with tools/mkhost and put both on the ESP", file, text);
     *why = own.why;
     return HV_FAIL(e);
 }
@@ -228,16 +228,16 @@ static void engine_set_up(struct tls *t)
     br_ssl_engine_set_poly1305(e, c->poly1305);
     br_ssl_engine_set_x509(e, &t->check.vtable);
     br_ssl_engine_add_flags(e, BR_OPT_NO_RENEGOTIATION);
-    br_ssl_engine_set_buffers_bidi(e, t->in, sizeof t->in, t->out, sizeof t->out);
-    entropy_bytes(seed, sizeof seed);
-    br_ssl_engine_inject_entropy(e, seed, sizeof seed);
-    memset(seed, 0, sizeof seed);
+    br_ssl_engine_set_buffers_bidi(e, t->in, sizeof(t->in), t->out, sizeof(t->out));
+    entropy_bytes(seed, sizeof(seed));
+    br_ssl_engine_inject_entropy(e, seed, sizeof(seed));
+    memset(seed, 0, sizeof(seed));
 }
 
 static struct tls *tls_create(const struct peer_config *peers, unsigned n_peers)
 {
     ASSERT(own.ciphers);                        /* tls_init went well */
-    struct tls *t = mem_alloc(sizeof *t);
+    struct tls *t = mem_alloc(sizeof(*t));
     if (!t) return NULL;
     t->check.vtable = &check_vtable;
     t->check.peers = peers;
@@ -262,7 +262,7 @@ struct tls *tls_client(const struct peer_config *want, const char *section)
 struct tls *tls_server(const struct peer_config *known, unsigned n_known, const char *section)
 {
     static unsigned char any_dn[] = { 0x30, 0x00 };     /* an empty name: asks for a certificate without saying by whom */
-    static const br_x500_name any = { any_dn, sizeof any_dn };
+    static const br_x500_name any = { any_dn, sizeof(any_dn) };
     struct tls *t = tls_create(known, n_known);
     if (!t) return NULL;
     t->check.section = section;
@@ -279,8 +279,8 @@ void tls_free(struct tls *t)
 {
     if (!t) return;
     static void *(*const volatile wipe)(void *, int, size_t) = memset;      /* volatile: the compiler may not drop the call */
-    wipe(t, 0, sizeof *t);
-    mem_free(t, sizeof *t);
+    wipe(t, 0, sizeof(*t));
+    mem_free(t, sizeof(*t));
 }
 
 /* --- failing --- */
@@ -293,13 +293,13 @@ static void refusal_explain(struct tls *t)
     tls_fp_text(t->check.fingerprint, fp);
     t->error = HV_E_AUTH;
     if (is_disk(t))
-        snprintf(t->reason, sizeof t->reason, "%s showed a certificate with fingerprint %s, which is not the guest's disk-fingerprint; if that server is right, "
+        snprintf(t->reason, sizeof(t->reason), "%s showed a certificate with fingerprint %s, which is not the guest's disk-fingerprint; if that server is right, "
                  "correct it", t->check.peers->name, fp);
     else if (t->is_client)
-        snprintf(t->reason, sizeof t->reason, "%s showed a certificate with fingerprint %s, not the one of its [peer %s] section; if that "
+        snprintf(t->reason, sizeof(t->reason), "%s showed a certificate with fingerprint %s, not the one of its [peer %s] section; if that "
                  "host is right, correct the fingerprint", t->check.peers->name, fp, t->check.peers->name);
     else
-        snprintf(t->reason, sizeof t->reason, "no [%s] has the certificate fingerprint %s; if it is to be trusted, add one", t->check.section, fp);
+        snprintf(t->reason, sizeof(t->reason), "no [%s] has the certificate fingerprint %s; if it is to be trusted, add one", t->check.section, fp);
 }
 
 static void alert_explain(struct tls *t, int alert)
@@ -309,11 +309,11 @@ static void alert_explain(struct tls *t, int alert)
     bool cert = (alert >= ALERT_BAD_CERT && alert <= ALERT_CERT_UNKNOWN) || alert == ALERT_UNKNOWN_CA || alert == ALERT_ACCESS_DENIED;
     t->error = cert ? HV_E_AUTH : HV_E_PROTO;
     if (cert && is_disk(t))
-        snprintf(t->reason, sizeof t->reason, "%s does not trust this host: it must know this host's certificate, fingerprint %s", t->check.peers->name, fp);
+        snprintf(t->reason, sizeof(t->reason), "%s does not trust this host: it must know this host's certificate, fingerprint %s", t->check.peers->name, fp);
     else if (cert)
-        snprintf(t->reason, sizeof t->reason, "the peer does not trust this host; its configuration needs a [peer] with fingerprint %s", fp);
+        snprintf(t->reason, sizeof(t->reason), "the peer does not trust this host; its configuration needs a [peer] with fingerprint %s", fp);
     else
-        snprintf(t->reason, sizeof t->reason, "the peer ended the session with TLS alert %d%s", alert,
+        snprintf(t->reason, sizeof(t->reason), "the peer ended the session with TLS alert %d%s", alert,
                  alert == ALERT_HANDSHAKE_FAILURE ? " (handshake failure: another version?)" : "");
 }
 
@@ -329,15 +329,15 @@ static void failure_explain(struct tls *t, int err)
                        err == BR_ERR_BAD_VERSION || err == BR_ERR_UNSUPPORTED_VERSION ? "the other side does not speak TLS 1.2" :
                        "the other side does not follow TLS";
     if (is_disk(t) && err == BR_ERR_X509_WRONG_KEY_TYPE) text = "the server's certificate is for another key than EC P-256, the only one that Godwit takes";
-    snprintf(t->reason, sizeof t->reason, "%s (TLS error %d)", text, err);
+    snprintf(t->reason, sizeof(t->reason), "%s (TLS error %d)", text, err);
 }
 
 static void alert_queue(struct tls *t, uint8_t alert)
 {
     if (t->eng.out.vtable != &br_sslrec_out_clear_vtable) return;       /* encrypted already: a clear alert would not be understood */
     const uint8_t rec[ALERT_LEN] = { 21, 3, 3, 0, 2, 2, alert };
-    memcpy(t->alert, rec, sizeof rec);
-    t->alert_len = sizeof rec;
+    memcpy(t->alert, rec, sizeof(rec));
+    t->alert_len = sizeof(rec);
 }
 
 /** Notice what the engine came to; cheap, called after every step. */

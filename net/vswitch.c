@@ -29,7 +29,7 @@ static unsigned mac_hash(const uint8_t m[6])
 
 void vswitch_init(struct vswitch *sw)
 {
-    memset(sw, 0, sizeof *sw);
+    memset(sw, 0, sizeof(*sw));
 }
 
 enum hv_err vswitch_attach(struct vswitch *sw, struct vswitch_port *p)

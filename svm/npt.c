@@ -16,5 +16,5 @@
 extern const struct s2_format npt_format;
 const struct s2_format npt_format = {
     .name = "NPT", .present = NPT_P, .table = NPT_P | NPT_W | NPT_U | NPT_A, .leaf = NPT_P | NPT_U | NPT_A,
-    .writable = NPT_W, .large = NPT_PS, .accessed = NPT_A, .dirty = NPT_D, .addr = 0x000ffffffffff000ull,
+    .writable = NPT_W, .large = NPT_PS, .accessed = NPT_A, .dirty = NPT_D, .addr = 0x000ffffffffff000ul,
 };

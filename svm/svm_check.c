@@ -10,12 +10,12 @@
 #define CR0_CD BIT64(30)
 #define CR0_PG BIT64(31)
 #define CR4_PAE BIT64(5)
-#define CR4_MBZ 0xffffffffff000000ull   /* no processor defines a bit above 23 (CET) */
-#define EFER_MBZ 0xffffffffff800000ull  /* bit 22 (extended LBR) is the highest in use */
+#define CR4_MBZ 0xffffffffff000000ul   /* no processor defines a bit above 23 (CET) */
+#define EFER_MBZ 0xffffffffff800000ul  /* bit 22 (extended LBR) is the highest in use */
 #define ATTR_L  0x200u
 #define ATTR_D  0x400u
-#define IOPM_LAST  0x2fffull
-#define MSRPM_LAST 0x1fffull
+#define IOPM_LAST  0x2ffful
+#define MSRPM_LAST 0x1ffful
 
 struct rule { bool broken; const char *field; uint64_t value; const char *says; };
 
@@ -33,7 +33,7 @@ static bool report(const struct rule *rules, size_t n, struct why *why)
 {
     for (size_t i = 0; i < n; i++)
         if (rules[i].broken) {
-            why_say(why, "%s is 0x%llx: %s", rules[i].field, (unsigned long long)rules[i].value, rules[i].says);
+            why_say(why, "%s is 0x%lx: %s", rules[i].field, rules[i].value, rules[i].says);
             return false;
         }
     return true;

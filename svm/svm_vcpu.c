@@ -244,14 +244,12 @@ void svm_dump(struct vcpu *v, struct printer *out)
     const struct svm_vcpu *s = to_svm(v);
     const struct vmcb_ctl *c = &s->vmcb->ctl;
     const struct vmcb_save *m = &s->vmcb->save;
-#define LL(x) ((unsigned long long)(x))
-    print_line(out, "VMCB %p: asid %u on pCPU %d, clean 0x%x, tlb_control %u, vintr 0x%llx, shadow %llu",
-               (void *)s->vmcb, c->asid, (int)s->ran_on, c->clean, c->tlb_control, LL(c->vintr), LL(c->int_shadow));
-    print_line(out, "last exit 0x%llx info1 0x%llx info2 0x%llx cut event 0x%llx; to inject 0x%llx", LL(c->exit_code),
-               LL(c->exit_info1), LL(c->exit_info2), LL(c->exit_int_info), LL(c->event_inj));
-    print_line(out, "cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx cpl %u nCR3 %llx", LL(m->cr0), LL(m->cr2),
-               LL(m->cr3), LL(m->cr4), LL(m->efer), m->cpl, LL(c->n_cr3));
-    print_line(out, "nmi_blocked %d iret_pending %d tsc_offset %lld tsc_ratio 0x%llx%s", s->nmi_blocked,
-               s->iret_pending, (long long)c->tsc_offset, LL(s->tsc_ratio), s->tsc_ratio ? "" : " (not scaled)");
-#undef LL
+    print_line(out, "VMCB %p: asid %u on pCPU %d, clean 0x%x, tlb_control %u, vintr 0x%lx, shadow %lu",
+               (void *)s->vmcb, c->asid, (int)s->ran_on, c->clean, c->tlb_control, c->vintr, c->int_shadow);
+    print_line(out, "last exit 0x%lx info1 0x%lx info2 0x%lx cut event 0x%lx; to inject 0x%lx", c->exit_code,
+               c->exit_info1, c->exit_info2, c->exit_int_info, c->event_inj);
+    print_line(out, "cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx cpl %u nCR3 %lx", m->cr0, m->cr2,
+               m->cr3, m->cr4, m->efer, m->cpl, c->n_cr3);
+    print_line(out, "nmi_blocked %d iret_pending %d tsc_offset %ld tsc_ratio 0x%lx%s", s->nmi_blocked,
+               s->iret_pending, c->tsc_offset, s->tsc_ratio, s->tsc_ratio ? "" : " (not scaled)");
 }

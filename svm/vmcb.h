@@ -59,13 +59,13 @@ struct vmcb_ctl {                       /* APM 2 App. B "VMCB Layout", control a
 #define TLB_CONTROL_FLUSH_ASID 3        /* CPUID FlushByAsid */
     uint8_t  rsvd_05d[3];
     uint64_t vintr;                     /* 0x060 */
-#define VINTR_TPR         0xffull
+#define VINTR_TPR         0xfful
 #define VINTR_IRQ         BIT64(8)
-#define VINTR_PRIO        0xf0000ull
+#define VINTR_PRIO        0xf0000ul
 #define VINTR_IGN_TPR     BIT64(20)
 #define VINTR_MASKING     BIT64(24)     /* guest IF masks virtual interrupts only; CR8 is V_TPR */
 #define VINTR_AVIC        BIT64(31)
-#define VINTR_VECTOR      0xff00000000ull
+#define VINTR_VECTOR      0xff00000000ul
     uint64_t int_shadow;                /* 0x068 */
 #define INT_SHADOW        BIT64(0)
     uint64_t exit_code;                 /* 0x070 SVM_EXIT_* */
@@ -74,11 +74,11 @@ struct vmcb_ctl {                       /* APM 2 App. B "VMCB Layout", control a
     uint64_t np_enable;                 /* 0x090 */
     uint64_t avic_apic_bar, ghcb_pa;    /* 0x098 */
     uint64_t event_inj;                 /* 0x0a8 */
-#define EVENTINJ_VECTOR   0xffull
-#define EVENTINJ_TYPE     0x700ull
+#define EVENTINJ_VECTOR   0xfful
+#define EVENTINJ_TYPE     0x700ul
 #define EVENTINJ_EV       BIT64(11)     /* error code valid */
 #define EVENTINJ_VALID    BIT64(31)
-#define EVENTINJ_ERROR    0xffffffff00000000ull
+#define EVENTINJ_ERROR    0xffffffff00000000ul
 #define EVENTINJ_TYPE_INTR 0u
 #define EVENTINJ_TYPE_NMI  2u
 #define EVENTINJ_TYPE_EXC  3u
@@ -166,48 +166,48 @@ VMCB_AT(struct vmcb_save, dbgctl, 0x270);
 _Static_assert(sizeof(struct vmcb) == 0x1000, "APM 2 App. B");
 
 /* Exit codes: APM 2 App. C "SVM Intercept Exit Codes". */
-#define SVM_EXIT_CR4_WRITE  0x14ull
-#define SVM_EXIT_EXC(n)     (0x40ull + (n))
-#define SVM_EXIT_INTR       0x60ull
-#define SVM_EXIT_NMI        0x61ull
-#define SVM_EXIT_SMI        0x62ull
-#define SVM_EXIT_INIT       0x63ull
-#define SVM_EXIT_VINTR      0x64ull
-#define SVM_EXIT_RDPMC      0x6full
-#define SVM_EXIT_CPUID      0x72ull
-#define SVM_EXIT_RSM        0x73ull
-#define SVM_EXIT_IRET       0x74ull
-#define SVM_EXIT_INVD       0x76ull
-#define SVM_EXIT_PAUSE      0x77ull
-#define SVM_EXIT_HLT        0x78ull
-#define SVM_EXIT_INVLPGA    0x7aull
-#define SVM_EXIT_IOIO       0x7bull
-#define SVM_EXIT_MSR        0x7cull
-#define SVM_EXIT_SHUTDOWN   0x7full
-#define SVM_EXIT_VMRUN      0x80ull
-#define SVM_EXIT_VMMCALL    0x81ull
-#define SVM_EXIT_VMLOAD     0x82ull
-#define SVM_EXIT_VMSAVE     0x83ull
-#define SVM_EXIT_STGI       0x84ull
-#define SVM_EXIT_CLGI       0x85ull
-#define SVM_EXIT_SKINIT     0x86ull
-#define SVM_EXIT_RDTSCP     0x87ull
-#define SVM_EXIT_WBINVD     0x89ull
-#define SVM_EXIT_MONITOR    0x8aull
-#define SVM_EXIT_MWAIT      0x8bull
-#define SVM_EXIT_MWAIT_ARMED 0x8cull
-#define SVM_EXIT_XSETBV     0x8dull
-#define SVM_EXIT_RDPRU      0x8eull
-#define SVM_EXIT_INVPCID    0xa2ull
-#define SVM_EXIT_NPF        0x400ull
-#define SVM_EXIT_INVALID    (~0ull)
+#define SVM_EXIT_CR4_WRITE  0x14ul
+#define SVM_EXIT_EXC(n)     (0x40ul + (n))
+#define SVM_EXIT_INTR       0x60ul
+#define SVM_EXIT_NMI        0x61ul
+#define SVM_EXIT_SMI        0x62ul
+#define SVM_EXIT_INIT       0x63ul
+#define SVM_EXIT_VINTR      0x64ul
+#define SVM_EXIT_RDPMC      0x6ful
+#define SVM_EXIT_CPUID      0x72ul
+#define SVM_EXIT_RSM        0x73ul
+#define SVM_EXIT_IRET       0x74ul
+#define SVM_EXIT_INVD       0x76ul
+#define SVM_EXIT_PAUSE      0x77ul
+#define SVM_EXIT_HLT        0x78ul
+#define SVM_EXIT_INVLPGA    0x7aul
+#define SVM_EXIT_IOIO       0x7bul
+#define SVM_EXIT_MSR        0x7cul
+#define SVM_EXIT_SHUTDOWN   0x7ful
+#define SVM_EXIT_VMRUN      0x80ul
+#define SVM_EXIT_VMMCALL    0x81ul
+#define SVM_EXIT_VMLOAD     0x82ul
+#define SVM_EXIT_VMSAVE     0x83ul
+#define SVM_EXIT_STGI       0x84ul
+#define SVM_EXIT_CLGI       0x85ul
+#define SVM_EXIT_SKINIT     0x86ul
+#define SVM_EXIT_RDTSCP     0x87ul
+#define SVM_EXIT_WBINVD     0x89ul
+#define SVM_EXIT_MONITOR    0x8aul
+#define SVM_EXIT_MWAIT      0x8bul
+#define SVM_EXIT_MWAIT_ARMED 0x8cul
+#define SVM_EXIT_XSETBV     0x8dul
+#define SVM_EXIT_RDPRU      0x8eul
+#define SVM_EXIT_INVPCID    0xa2ul
+#define SVM_EXIT_NPF        0x400ul
+#define SVM_EXIT_INVALID    (~0ul)
 
 /* EXITINFO1 of IOIO (APM 2 15.10.2) and NPF (15.25.6). */
 #define IOIO_IN             BIT64(0)
 #define IOIO_STR            BIT64(2)
 #define IOIO_REP            BIT64(3)
-#define IOIO_SIZE           (7ull << 4) /* one bit each: 1, 2, 4 bytes; shifted down it is the size */
-#define IOIO_PORT           0xffff0000ull
+#define IOIO_SIZE           (7ul << 4) /* one bit each: 1, 2, 4 bytes; shifted down it is the size */
+#define IOIO_PORT           0xffff0000ul
 #define NPF_WRITE           BIT64(1)
 #define NPF_FETCH           BIT64(4)
 #define NPF_TABLE_WALK      BIT64(33)

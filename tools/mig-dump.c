@@ -6,7 +6,7 @@
  * Parses with migrate/wire.c, so it cannot disagree with the engine.  Exit code 0: the stream is well formed and ends with a whole record;
  * 1: it is not, and the last line says where and why; 2: usage.
  * tool-sources: migrate/wire.c kernel/lib/err.c */
-#include <inttypes.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -17,7 +17,7 @@ static bool show_pages;
 static void print_id(const struct mig_id *id)
 {
     printf(" id ");
-    for (unsigned i = 0; i < sizeof id->b; i++) printf("%02x", id->b[i]);
+    for (unsigned i = 0; i < sizeof(id->b); i++) printf("%02x", id->b[i]);
 }
 
 static void print_text(const struct mig_p_text *p)
@@ -46,7 +46,7 @@ static enum hv_err print_batch(struct rd *r)
            part, zero);
     for (uint32_t i = 0; show_pages && i < b.n_entries; i++) {
         uint64_t entry = mig_entry(&b, i);
-        printf("\n             gfn 0x%" PRIx64 " chunks %04" PRIx64, entry & MIG_ENTRY_GFN_MASK, entry >> MIG_ENTRY_MAP_SHIFT);
+        printf("\n             gfn 0x%lx chunks %04lx", entry & MIG_ENTRY_GFN_MASK, entry >> MIG_ENTRY_MAP_SHIFT);
     }
     return HV_OK;
 }
@@ -57,7 +57,7 @@ static enum hv_err print_offer(struct rd *r)
     enum hv_err e = mig_offer_get(r, &p);
     if (e) return e;
     print_id(&p.id);
-    printf(" guest \"%s\" %" PRIu64 " pages (%" PRIu64 " MiB)%s, offer %zu bytes", p.name, p.n_pages, p.n_pages / 256,
+    printf(" guest \"%s\" %lu pages (%lu MiB)%s, offer %zu bytes", p.name, p.n_pages, p.n_pages / 256,
            p.flags & MIG_OFFER_VERIFY ? " verify" : "", p.offer_len);
     return HV_OK;
 }
@@ -77,7 +77,7 @@ static enum hv_err print_probed(struct rd *r)
     struct mig_p_probed p;
     enum hv_err e = mig_probed_get(r, &p);
     if (e) return e;
-    printf(" free %" PRIu64 " MiB, %u reasons against", p.free_bytes >> 20, p.n_reasons);
+    printf(" free %lu MiB, %u reasons against", p.free_bytes >> 20, p.n_reasons);
     return HV_OK;
 }
 
@@ -86,7 +86,7 @@ static enum hv_err print_state(struct rd *r)
     struct mig_p_state p;
     enum hv_err e = mig_state_get(r, &p);
     if (e) return e;
-    printf(" digest %016" PRIx64 "%016" PRIx64 ", state %zu bytes, check %016" PRIx64, p.digest.a, p.digest.b, p.len, p.check);
+    printf(" digest %016lx%016lx, state %zu bytes, check %016lx", p.digest.a, p.digest.b, p.len, p.check);
     return HV_OK;
 }
 
@@ -96,7 +96,7 @@ static enum hv_err print_prepared(struct rd *r)
     enum hv_err e = mig_prepared_get(r, &p);
     if (e) return e;
     print_id(&p.id);
-    printf(" digest %016" PRIx64 "%016" PRIx64 ", %" PRIu64 " us", p.digest.a, p.digest.b, p.us);
+    printf(" digest %016lx%016lx, %lu us", p.digest.a, p.digest.b, p.us);
     return HV_OK;
 }
 
@@ -117,17 +117,17 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         if (!(e = mig_id_get(r, &u.id))) print_id(&u.id);
         break;
     case MIG_REC_ROUND_END:
-        if (!(e = mig_round_get(r, &u.round))) printf(" round %u, %" PRIu64 " pages looked at", u.round.round, u.round.pages);
+        if (!(e = mig_round_get(r, &u.round))) printf(" round %u, %lu pages looked at", u.round.round, u.round.pages);
         break;
     case MIG_REC_ACK:
-        if (!(e = mig_ack_get(r, &u.ack))) printf(" round %u, %" PRIu64 " bytes consumed", u.ack.round, u.ack.bytes);
+        if (!(e = mig_ack_get(r, &u.ack))) printf(" round %u, %lu bytes consumed", u.ack.round, u.ack.bytes);
         break;
     case MIG_REC_STATE: return print_state(r);
     case MIG_REC_PREPARED: return print_prepared(r);
     case MIG_REC_RUNNING:
         if (!(e = mig_running_get(r, &u.running))) {
             print_id(&u.running.id);
-            printf(" %" PRIu64 " us", u.running.us);
+            printf(" %lu us", u.running.us);
         }
         break;
     case MIG_REC_FAIL:
@@ -159,7 +159,7 @@ static int dump(const uint8_t *p, size_t len)
         size_t at = r.pos;
         struct mig_rec rec;
         if ((e = mig_rec_get(&r, &rec))) return stop(at, e);
-        printf("%10zu  %-9s %7" PRIu64, at, mig_rec_name(rec.type), rec.len);
+        printf("%10zu  %-9s %7lu", at, mig_rec_name(rec.type), rec.len);
         if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE || rec.type == MIG_REC_FRAME) {
             struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
             if ((e = print_payload((enum mig_rec_type)rec.type, &payload))) return stop(at, e);

@@ -10,12 +10,12 @@
 #define EPT_R  BIT64(0)
 #define EPT_W  BIT64(1)
 #define EPT_X  BIT64(2)
-#define EPT_WB (6ull << 3)
+#define EPT_WB (6ul << 3)
 #define EPT_PS BIT64(7)
 #define EPT_A  BIT64(8)
 #define EPT_D  BIT64(9)
 
 const struct s2_format ept_format = {
     .name = "EPT", .present = EPT_R | EPT_W | EPT_X, .table = EPT_R | EPT_W | EPT_X, .leaf = EPT_R | EPT_X | EPT_WB,
-    .writable = EPT_W, .large = EPT_PS, .accessed = EPT_A, .dirty = EPT_D, .addr = 0x000ffffffffff000ull,
+    .writable = EPT_W, .large = EPT_PS, .accessed = EPT_A, .dirty = EPT_D, .addr = 0x000ffffffffff000ul,
 };

@@ -152,7 +152,7 @@ static inline void vmcs_writen(enum vmcs_field f, uint64_t x)  { ASSERT(VMCS_WID
 #define BLOCKED_NMI         BIT32(3)
 #define BLOCKED_SHADOW      (BLOCKED_STI | BLOCKED_MOV_SS)
 #define PENDING_DBG_BS      BIT64(14)
-#define PENDING_DBG_BITS    (0xfull | BIT64(12) | BIT64(14) | BIT64(16))
+#define PENDING_DBG_BITS    (0xful | BIT64(12) | BIT64(14) | BIT64(16))
 enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI };
 
 /* "VM-Entry Controls for Event Injection", "Information for VM Exits Due to Vectored Events": one layout for entry, exit and
@@ -166,8 +166,8 @@ enum { INTR_TYPE_EXTINT = 0, INTR_TYPE_NMI = 2, INTR_TYPE_HW_EXC = 3, INTR_TYPE_
        INTR_TYPE_SW_EXC = 6, INTR_TYPE_OTHER = 7 };
 
 /* "Extended-Page-Table Pointer". */
-#define EPTP_WB             6ull
-#define EPTP_WALK_4         (3ull << 3)
+#define EPTP_WB             6ul
+#define EPTP_WALK_4         (3ul << 3)
 #define EPTP_AD             BIT64(6)
 
 /* Exit reasons: SDM 3D App. C "VMX Basic Exit Reasons". */
@@ -187,22 +187,22 @@ enum vmx_exit_reason {
 };
 
 /* "Exit Qualification": I/O instructions, EPT violations, control-register accesses, task switches, debug exceptions. */
-#define QUAL_IO_SIZE        7ull        /* bytes - 1 */
+#define QUAL_IO_SIZE        7ul        /* bytes - 1 */
 #define QUAL_IO_IN          BIT64(3)
 #define QUAL_IO_STRING      BIT64(4)
 #define QUAL_IO_REP         BIT64(5)
-#define QUAL_IO_PORT        0xffff0000ull
+#define QUAL_IO_PORT        0xffff0000ul
 #define QUAL_EPT_READ       BIT64(0)
 #define QUAL_EPT_WRITE      BIT64(1)
 #define QUAL_EPT_FETCH      BIT64(2)
 #define QUAL_EPT_LINEAR     BIT64(7)    /* the guest linear address is valid; then: */
 #define QUAL_EPT_FINAL      BIT64(8)    /* set: access to what it translates to; clear: to a paging structure */
 #define QUAL_NMI_UNBLOCKED  BIT64(12)   /* EPT violations and PML-full exits */
-#define QUAL_CR_NUMBER      0xfull
-#define QUAL_CR_TYPE        0x30ull
+#define QUAL_CR_NUMBER      0xful
+#define QUAL_CR_TYPE        0x30ul
 enum { CR_MOV_TO, CR_MOV_FROM, CR_CLTS, CR_LMSW };
-#define QUAL_CR_GPR         0xf00ull
-#define QUAL_CR_LMSW        0xffff0000ull
-#define QUAL_DB_BITS        0x600full   /* B0-3, BD, BS: as in DR6 */
+#define QUAL_CR_GPR         0xf00ul
+#define QUAL_CR_LMSW        0xffff0000ul
+#define QUAL_DB_BITS        0x600ful   /* B0-3, BD, BS: as in DR6 */
 
 #endif

@@ -14,12 +14,12 @@
 #define CPUID_7_ECX_RDPID       BIT32(22)
 
 /* IA32_VMX_BASIC, SDM 3D App. A.1. */
-#define BASIC_REVISION          0x7fffffffull
-#define BASIC_REGION_BYTES      (0x1fffull << 32)
-#define BASIC_MEMORY_TYPE       (0xfull << 50)
+#define BASIC_REVISION          0x7ffffffful
+#define BASIC_REGION_BYTES      (0x1ffful << 32)
+#define BASIC_MEMORY_TYPE       (0xful << 50)
 #define BASIC_TRUE_MSRS         BIT64(55)
 #define MEMORY_TYPE_WB          6
-#define MISC_PREEMPT_SHIFT      0x1full /* IA32_VMX_MISC, A.6 */
+#define MISC_PREEMPT_SHIFT      0x1ful /* IA32_VMX_MISC, A.6 */
 
 struct vmx_caps vmx_caps;
 uint8_t *vmx_msr_bitmap;
@@ -63,8 +63,8 @@ static enum hv_err caps_usable(const char **why)
     char missing[300];
     *why = why_not;
     if (FIELD_GET(BASIC_MEMORY_TYPE, basic) != MEMORY_TYPE_WB || FIELD_GET(BASIC_REGION_BYTES, basic) > PAGE_SIZE) {
-        snprintf(why_not, sizeof(why_not), "this processor's VT-x wants its VMCS uncached or larger than a page (IA32_VMX_BASIC 0x%llx), "
-                 "which no processor with EPT does", (unsigned long long)basic);
+        snprintf(why_not, sizeof(why_not), "this processor's VT-x wants its VMCS uncached or larger than a page (IA32_VMX_BASIC 0x%lx), "
+                 "which no processor with EPT does", basic);
         return HV_FAIL(HV_E_UNSUPP);
     }
     if (vmx_ctls_choose(c, &c->ctl, missing, sizeof(missing)) || vmx_ept_check(c->ept_vpid, missing, sizeof(missing))) {
@@ -125,8 +125,8 @@ static enum hv_err feature_control(void)
     }
     if (fc & FEATURE_CONTROL_VMXON)
         return HV_OK;
-    log_error("vmx", "CPU %u: VT-x is disabled and locked by the firmware (IA32_FEATURE_CONTROL 0x%llx) though CPU 0's is not: update the "
-              "firmware or enable Intel Virtualization Technology in its setup", this_pcpu()->index, (unsigned long long)fc);
+    log_error("vmx", "CPU %u: VT-x is disabled and locked by the firmware (IA32_FEATURE_CONTROL 0x%lx) though CPU 0's is not: update the "
+              "firmware or enable Intel Virtualization Technology in its setup", this_pcpu()->index, fc);
     return HV_FAIL(HV_E_BUSY);
 }
 

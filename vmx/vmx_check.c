@@ -20,8 +20,8 @@ const char *vmcs_field_name(enum vmcs_field f)
 
 bool check_broken(const struct check *c, enum vmcs_field f, const char *rule)
 {
-    why_say(c->why, "%s (0x%04x) is 0x%llx: %s [SDM 3C \"%s\"]", vmcs_field_name(f), (unsigned)f,
-            (unsigned long long)check_read(f), rule, c->section);
+    why_say(c->why, "%s (0x%04x) is 0x%lx: %s [SDM 3C \"%s\"]", vmcs_field_name(f), (unsigned)f,
+            check_read(f), rule, c->section);
     return false;
 }
 

@@ -12,9 +12,9 @@
 #define AR_D        BIT32(14)
 #define AR_G        BIT32(15)
 
-#define DEBUGCTL_DEFINED 0xdfc3ull      /* LBR, BTF, TR, BTS, BTINT, BTS_OFF, FREEZE, RTM */
+#define DEBUGCTL_DEFINED 0xdfc3ul      /* LBR, BTF, TR, BTS, BTINT, BTS_OFF, FREEZE, RTM */
 #define DEBUGCTL_BTF     BIT64(1)
-#define RFLAGS_RESERVED  (~0x3fffffull | BIT64(15) | BIT64(5) | BIT64(3))
+#define RFLAGS_RESERVED  (~0x3ffffful | BIT64(15) | BIT64(5) | BIT64(3))
 
 static bool long_mode(void) { return vmcs_read32(VMCS_ENTRY_CTL) & ENTRY_IA32E; }
 static bool v8086(void) { return vmcs_readn(VMCS_GUEST_RFLAGS) & RFLAGS_VM; }

@@ -25,7 +25,7 @@
 #define CR4_PAGING  (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57)
 #define SEG_AR_L    BIT32(13)
 #define PDPTE_P     BIT64(0)
-#define PDPTE_RSVD  (BIT64(1) | BIT64(2) | 0x1e0ull)
+#define PDPTE_RSVD  (BIT64(1) | BIT64(2) | 0x1e0ul)
 
 /* Unrestricted guest exempts PE and PG: SDM 3D App. A.7. */
 static uint64_t cr0_must(void)

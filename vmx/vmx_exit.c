@@ -58,8 +58,8 @@ static void exit_misconfig(struct vmx_vcpu *s, struct vcpu_exit *x)
     exit_hw(s, x, VCPU_EXIT_UNKNOWN);
     x->hw.info1 = at;
     x->hw.info2 = s2_lookup(&s->v.vm->s2, gpa(at), &level);
-    log_error("vmx", "vCPU %u: EPT misconfiguration at guest-physical 0x%llx: level-%u entry 0x%llx", s->v.index, (unsigned long long)at, level,
-              (unsigned long long)x->hw.info2);
+    log_error("vmx", "vCPU %u: EPT misconfiguration at guest-physical 0x%lx: level-%u entry 0x%lx", s->v.index, at, level,
+              x->hw.info2);
 }
 
 /* A task switch through a TSS or task gate always exits and the processor leaves all of it to us. */
@@ -74,7 +74,7 @@ static void exit_task_switch(struct vmx_vcpu *s, struct vcpu_exit *x)
  * "Exit Qualification for Debug Exceptions"). */
 static void debug_regs_update(struct vmx_vcpu *s)
 {
-    vmx_dr_write(6, (vmx_dr_read(6) & ~0xfull) | (s->exit_qual & QUAL_DB_BITS));
+    vmx_dr_write(6, (vmx_dr_read(6) & ~0xful) | (s->exit_qual & QUAL_DB_BITS));
     vmcs_writen(VMCS_GUEST_DR7, vmcs_readn(VMCS_GUEST_DR7) & ~BIT64(13));               /* GD */
     vmcs_write64(VMCS_GUEST_DEBUGCTL, vmcs_read64(VMCS_GUEST_DEBUGCTL) & ~BIT64(0));    /* LBR */
 }

@@ -135,7 +135,7 @@ void vmx_vmwrite(uint32_t field, uint64_t val)
     bool ok;
     __asm__ volatile("vmwrite %1, %2" : "=@cca"(ok) : "r"(val), "r"((uint64_t)field) : "memory");
     if (!ok)
-        panic("vmwrite 0x%x, 0x%llx failed: no such field on this processor, or no current VMCS", field, (unsigned long long)val);
+        panic("vmwrite 0x%x, 0x%lx failed: no such field on this processor, or no current VMCS", field, val);
 }
 
 struct inv_operand { uint64_t what, addr; };            /* SDM 3C "INVEPT", "INVVPID": 128-bit descriptor */
@@ -146,7 +146,7 @@ void vmx_invept(uint64_t type, uint64_t eptp)
     bool ok;
     __asm__ volatile("invept %1, %2" : "=@cca"(ok) : "m"(op), "r"(type) : "memory");
     if (!ok)
-        panic("invept type %llu, EPTP 0x%llx failed", (unsigned long long)type, (unsigned long long)eptp);
+        panic("invept type %lu, EPTP 0x%lx failed", type, eptp);
 }
 
 void vmx_invvpid(uint64_t type, uint16_t vpid)
@@ -155,7 +155,7 @@ void vmx_invvpid(uint64_t type, uint16_t vpid)
     bool ok;
     __asm__ volatile("invvpid %1, %2" : "=@cca"(ok) : "m"(op), "r"(type) : "memory");
     if (!ok)
-        panic("invvpid type %llu, VPID %u failed", (unsigned long long)type, vpid);
+        panic("invvpid type %lu, VPID %u failed", type, vpid);
 }
 
 extern char vmx_exit_point[] __attribute__((visibility("hidden")));     /* vmx_entry.S */

@@ -83,10 +83,10 @@ static void say_why(const struct vmx_vcpu *s, const char *what, uint64_t code)
 {
     char why[256];
     if (vmx_vmcs_check(&vmx_caps, WHY(why)))
-        log_error("vmx", "vCPU %u: %s 0x%llx, but the VMCS breaks no rule of SDM 3C \"VM Entries\" that we know", s->v.index, what,
-                  (unsigned long long)code);
+        log_error("vmx", "vCPU %u: %s 0x%lx, but the VMCS breaks no rule of SDM 3C \"VM Entries\" that we know", s->v.index, what,
+                  code);
     else
-        log_error("vmx", "vCPU %u: %s 0x%llx: %s", s->v.index, what, (unsigned long long)code, why);
+        log_error("vmx", "vCPU %u: %s 0x%lx: %s", s->v.index, what, code, why);
 }
 
 /* VMLAUNCH or VMRESUME did not get as far as the guest's state.  fail: 1, 2 as vmx_enter() returns. */

@@ -317,7 +317,7 @@ static void msrs_set(struct vcpu *v, const struct vcpu_regs *r)
     for (unsigned i = 0; i < ARRAY_SIZE(set); i++)
         ASSERT(vmx_msr_set(v, set[i].msr, set[i].val) == HV_OK);
     if (vmx_msr_set(v, MSR_XSS, r->xss) && r->xss)
-        log_warn("vmx", "vCPU %u: IA32_XSS 0x%llx is dropped: no XSAVES here", v->index, (unsigned long long)r->xss);
+        log_warn("vmx", "vCPU %u: IA32_XSS 0x%lx is dropped: no XSAVES here", v->index, r->xss);
 }
 
 void vmx_regs_get(struct vcpu *v, struct vcpu_regs *r)
@@ -427,24 +427,22 @@ static bool may_open(const struct vcpu *v)
 void vmx_dump(struct vcpu *v, struct printer *out)
 {
     struct vmx_vcpu *s = to_vmx(v);
-#define LL(x) ((unsigned long long)(x))
-    print_line(out, "VMCS %p: VPID %u on pCPU %d, EPTP 0x%llx, controls pin 0x%x proc 0x%x 0x%x exit 0x%x entry 0x%x",
-               s->vmcs, s->vpid, (int)s->ran_on, LL(s->eptp), s->ctl.pin, s->ctl.proc, s->ctl.proc2, s->ctl.exit,
+    print_line(out, "VMCS %p: VPID %u on pCPU %d, EPTP 0x%lx, controls pin 0x%x proc 0x%x 0x%x exit 0x%x entry 0x%x",
+               s->vmcs, s->vpid, (int)s->ran_on, s->eptp, s->ctl.pin, s->ctl.proc, s->ctl.proc2, s->ctl.exit,
                s->ctl.entry);
-    print_line(out, "last exit 0x%x qualification 0x%llx; to inject 0x%x; blocked 0x%x", s->exit_reason,
-               LL(s->exit_qual), vmx_event_encode(&s->pending), s->blocked);
+    print_line(out, "last exit 0x%x qualification 0x%lx; to inject 0x%x; blocked 0x%x", s->exit_reason,
+               s->exit_qual, vmx_event_encode(&s->pending), s->blocked);
     if (!may_open(v)) {
         print_line(out, "control registers: not now, it belongs to pCPU %u", v->pcpu);
         return;
     }
     vmx_open(s);
-    print_line(out, "cr0 %llx (real %llx) cr3 %llx cr4 %llx (real %llx) efer %llx", LL(vmx_cr0_get()),
-               LL(vmcs_readn(VMCS_GUEST_CR0)), LL(vmcs_readn(VMCS_GUEST_CR3)), LL(vmx_cr4_get()),
-               LL(vmcs_readn(VMCS_GUEST_CR4)), LL(vmcs_read64(VMCS_GUEST_EFER)));
+    print_line(out, "cr0 %lx (real %lx) cr3 %lx cr4 %lx (real %lx) efer %lx", vmx_cr0_get(),
+               vmcs_readn(VMCS_GUEST_CR0), vmcs_readn(VMCS_GUEST_CR3), vmx_cr4_get(),
+               vmcs_readn(VMCS_GUEST_CR4), vmcs_read64(VMCS_GUEST_EFER));
     bool scaled = s->ctl.proc2 & PROC2_TSC_SCALING;
-    print_line(out, "tsc_offset %lld, multiplier 0x%llx%s, PML %s", (long long)vmcs_read64(VMCS_TSC_OFFSET),
-               scaled ? LL(vmcs_read64(VMCS_TSC_MULTIPLIER)) : 0, scaled ? "" : " (not scaled)",
+    print_line(out, "tsc_offset %ld, multiplier 0x%lx%s, PML %s", vmcs_read64(VMCS_TSC_OFFSET),
+               scaled ? vmcs_read64(VMCS_TSC_MULTIPLIER) : 0, scaled ? "" : " (not scaled)",
                s->pml_on ? "on" : "off");
     vmx_close(s);
-#undef LL
 }

@@ -86,10 +86,10 @@ static bool peer_add(const struct config *c, const char *peer, const char *text,
     uint32_t max[4];
     unsigned bad = host_lines(text, len, peer);
     read_leaves(0, 0, max);
-    if (bad) snprintf(problem, sizeof problem, "\\godwit\\%s:%u is not a line that `host cpuid` prints", file, bad);
-    else if (!n_leaves) snprintf(problem, sizeof problem, "\\godwit\\%s has no lines of peer %s: add what `host cpuid` prints there", file, peer);
-    else if (!max[0]) snprintf(problem, sizeof problem, "\\godwit\\%s has not all lines of peer %s", file, peer);
-    else if (cpuid_pool_add(read_leaves) != HV_OK) snprintf(problem, sizeof problem, "peer %s has a processor of another vendor", peer);
+    if (bad) snprintf(problem, sizeof(problem), "\\godwit\\%s:%u is not a line that `host cpuid` prints", file, bad);
+    else if (!n_leaves) snprintf(problem, sizeof(problem), "\\godwit\\%s has no lines of peer %s: add what `host cpuid` prints there", file, peer);
+    else if (!max[0]) snprintf(problem, sizeof(problem), "\\godwit\\%s has not all lines of peer %s", file, peer);
+    else if (cpuid_pool_add(read_leaves) != HV_OK) snprintf(problem, sizeof(problem), "peer %s has a processor of another vendor", peer);
     else return true;
     return false;
 }
@@ -98,7 +98,7 @@ void cpu_pool_load(const struct config *c, cpuid_fn *read, const char *text, siz
 {
     problem[0] = 0;
     cpuid_pool_clear();
-    if (!text) snprintf(problem, sizeof problem, "there is no \\godwit\\%s on this host's boot disk: it holds what `host cpuid` prints on each peer",
+    if (!text) snprintf(problem, sizeof(problem), "there is no \\godwit\\%s on this host's boot disk: it holds what `host cpuid` prints on each peer",
                         c->host.pool_cpuid);
     enum hv_err e = cpuid_pool_add(read);         /* the first of a pool: always fits */
     for (unsigned i = 0; !e && !problem[0] && i < c->n_peers; i++)
@@ -126,8 +126,8 @@ struct list { char text[1024]; size_t len; };
 static void list_add(void *ctx, const char *name)
 {
     struct list *l = ctx;
-    int n = snprintf(l->text + l->len, sizeof l->text - l->len, "%s%s", l->len ? ", " : "", name);
-    if (n > 0) l->len = MIN(l->len + (size_t)n, sizeof l->text - 1);
+    int n = snprintf(l->text + l->len, sizeof(l->text) - l->len, "%s%s", l->len ? ", " : "", name);
+    if (n > 0) l->len = MIN(l->len + (size_t)n, sizeof(l->text) - 1);
 }
 
 enum hv_err cpu_baseline_check(const struct vm_config *c, cpuid_fn *read, struct why *why)

@@ -306,7 +306,7 @@ static void build(struct build *b, unsigned phys_bits, uint64_t tsc_hz)
     uint32_t leaf0[4];
     b->read(0, 0, leaf0);
     b->repeats = repeats_leaf_1(b->read);
-    memset(t, 0, sizeof *t);
+    memset(t, 0, sizeof(*t));
     t->xcr0_allowed = baseline_xcr0(b);
     t->xsave_bytes = 512;
     add_basic(b, leaf0);
@@ -327,7 +327,7 @@ void cpuid_build(struct cpuid_table *t, cpuid_fn *read, unsigned n_vcpus, uint64
 static unsigned level_of(const char *baseline)
 {
     static const char head[] = "x86-64-v";
-    size_t n = sizeof head - 1;
+    size_t n = sizeof(head) - 1;
     bool ok = !strncmp(baseline, head, n) && baseline[n] >= '1' && baseline[n] <= '4' && !baseline[n + 1];
     return ok ? (unsigned)(baseline[n] - '0') : 0;
 }
@@ -366,12 +366,12 @@ static unsigned level_missing(unsigned level, unsigned phys_bits, cpuid_fn *read
     }
     for (unsigned i = 0; i < ARRAY_SIZE(xsave_parts); i++) {
         if (!(no_part & BIT64(xsave_parts[i].bit))) continue;
-        snprintf(text, sizeof text, "XSAVE component %u (%s)", xsave_parts[i].bit, xsave_parts[i].name);
+        snprintf(text, sizeof(text), "XSAVE component %u (%s)", xsave_parts[i].bit, xsave_parts[i].name);
         add_name(ctx, text);
         n++;
     }
     if (phys_bits <= host_bits) return n;
-    snprintf(text, sizeof text, "%u physical address bits (it has %u)", phys_bits, host_bits);
+    snprintf(text, sizeof(text), "%u physical address bits (it has %u)", phys_bits, host_bits);
     add_name(ctx, text);
     return n + 1;
 }
@@ -468,7 +468,7 @@ void cpuid_exit(struct vcpu *v, bool cr4_osxsave)
     uint32_t leaf = (uint32_t)v->gpr[GPR_RAX], sub = has_subleaves(leaf) ? (uint32_t)v->gpr[GPR_RCX] : 0;
     const struct cpuid_entry *e = cpuid_find(t, leaf, sub);
     uint32_t r[4] = { 0, 0, 0, 0 };
-    if (e) memcpy(r, e->reg, sizeof r);
+    if (e) memcpy(r, e->reg, sizeof(r));
     switch (leaf) {
     case 1:
         r[CPUID_EBX] |= v->index << 24;
@@ -544,7 +544,7 @@ static bool derive_xsave(struct cpuid_table *t)
 
 enum hv_err cpuid_load(struct cpuid_table *t, struct rd *r)
 {
-    memset(t, 0, sizeof *t);
+    memset(t, 0, sizeof(*t));
     t->xcr0_allowed = rd_u64(r);
     uint32_t n = rd_u32(r);
     if (r->bad || n > CPUID_MAX_ENTRIES) return HV_E_PROTO;
@@ -620,8 +620,8 @@ struct names { char text[1400]; size_t len; unsigned n; };
 
 static void names_add(struct names *l, const char *name)
 {
-    int n = snprintf(l->text + l->len, sizeof l->text - l->len, "%s%s", l->n++ ? ", " : "", name);
-    if (n > 0) l->len = MIN(l->len + (size_t)n, sizeof l->text - 1);
+    int n = snprintf(l->text + l->len, sizeof(l->text) - l->len, "%s%s", l->n++ ? ", " : "", name);
+    if (n > 0) l->len = MIN(l->len + (size_t)n, sizeof(l->text) - 1);
 }
 
 static void missing_features(struct names *l, const struct cpuid_entry *g, const struct cpuid_entry *h)
@@ -633,7 +633,7 @@ static void missing_features(struct names *l, const struct cpuid_entry *g, const
         for (unsigned bit = 0; bit < 32; bit++) {
             if (!(missing & BIT32(bit))) continue;
             const char *name = feature_name(g->leaf, g->subleaf, reg, bit);
-            if (!name) snprintf(text, sizeof text, "CPUID %xh.%x %s bit %u (unknown to this version)", g->leaf, g->subleaf, reg_name[reg], bit);
+            if (!name) snprintf(text, sizeof(text), "CPUID %xh.%x %s bit %u (unknown to this version)", g->leaf, g->subleaf, reg_name[reg], bit);
             names_add(l, name ? name : text);
         }
     }
@@ -642,11 +642,11 @@ static void missing_features(struct names *l, const struct cpuid_entry *g, const
 static unsigned check_features(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add_reason, void *ctx)
 {
     static struct names l;                                      /* large; service pCPU only */
-    static char text[sizeof l.text + 100];
+    static char text[sizeof(l.text) + 100];
     l = (struct names){ .n = 0 };
     for (unsigned i = 0; i < guest->n; i++) missing_features(&l, &guest->e[i], cpuid_find(host, guest->e[i].leaf, guest->e[i].subleaf));
     if (!l.n) return 0;
-    snprintf(text, sizeof text, "this host's processor lacks %u feature%s that the guest was promised: %s", l.n, l.n == 1 ? "" : "s", l.text);
+    snprintf(text, sizeof(text), "this host's processor lacks %u feature%s that the guest was promised: %s", l.n, l.n == 1 ? "" : "s", l.text);
     add_reason(ctx, text);
     return l.n;
 }
@@ -662,9 +662,9 @@ static unsigned check_xsave(const struct cpuid_table *host, const struct cpuid_t
         const char *name = "unknown to this version";
         for (unsigned i = 0; i < ARRAY_SIZE(xsave_parts); i++)
             if (xsave_parts[i].bit == bit) name = xsave_parts[i].name;
-        if (there) snprintf(text, sizeof text, "the guest has XSAVE component %u (%s) at offset %u with %u bytes, this host at offset %u with %u bytes",
+        if (there) snprintf(text, sizeof(text), "the guest has XSAVE component %u (%s) at offset %u with %u bytes, this host at offset %u with %u bytes",
                             bit, name, guest->xcomp[bit].offset, guest->xcomp[bit].size, host->xcomp[bit].offset, host->xcomp[bit].size);
-        else snprintf(text, sizeof text, "the guest may use XSAVE component %u (%s), which this host does not have", bit, name);
+        else snprintf(text, sizeof(text), "the guest may use XSAVE component %u (%s), which this host does not have", bit, name);
         add_reason(ctx, text);
         n++;
     }
@@ -681,7 +681,7 @@ unsigned cpuid_check(const struct cpuid_table *host, const struct cpuid_table *g
     }
     n += check_features(host, guest, add_reason, ctx) + check_xsave(host, guest, add_reason, ctx);
     if (cpuid_phys_bits(guest) <= cpuid_phys_bits(host)) return n;
-    snprintf(text, sizeof text, "the guest was promised %u physical address bits, this host has %u", cpuid_phys_bits(guest), cpuid_phys_bits(host));
+    snprintf(text, sizeof(text), "the guest was promised %u physical address bits, this host has %u", cpuid_phys_bits(guest), cpuid_phys_bits(host));
     add_reason(ctx, text);
     return n + 1;
 }

@@ -205,7 +205,7 @@ void dirty_stop(struct vm *vm)
     mem_free((void *)d->live, d->n_words * sizeof(*d->live));
     d->live = NULL;
     spin_unlock(&vm->mem_lock);
-    log_info("dirty", "%s: %llu changed pages found in %llu harvests, which took %llu us; %llu exits, %llu us in faults", vm->config.name,
-             (unsigned long long)d->n_reported, (unsigned long long)d->n_harvests, (unsigned long long)d->harvest_us,
-             (unsigned long long)(d->n_faults + log_full_exits(vm) - d->full_before), (unsigned long long)d->fault_us);
+    log_info("dirty", "%s: %lu changed pages found in %lu harvests, which took %lu us; %lu exits, %lu us in faults", vm->config.name,
+             d->n_reported, d->n_harvests, d->harvest_us,
+             d->n_faults + log_full_exits(vm) - d->full_before, d->fault_us);
 }

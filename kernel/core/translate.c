@@ -31,7 +31,7 @@
 #define PTE_D    BIT64(6)
 #define PTE_PS   BIT64(7)
 #define PTE_XD   BIT64(63)
-#define PTE_ADDR 0x000ffffffffff000ull
+#define PTE_ADDR 0x000ffffffffff000ul
 
 #define PF_P     BIT32(0)
 #define PF_W     BIT32(1)

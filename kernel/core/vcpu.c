@@ -52,7 +52,7 @@ struct vcpu_waits vcpu_watch(struct vm *vm, bool reset)
 
 void vcpu_regs_reset(struct vcpu_regs *r)
 {
-    memset(r, 0, sizeof *r);
+    memset(r, 0, sizeof(*r));
     r->rip = 0xfff0;
     r->rflags = 2;
     r->gpr[GPR_RDX] = 0x600;
@@ -87,7 +87,7 @@ void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(vm->crash_reason, sizeof(vm->crash_reason), fmt, ap);
     va_end(ap);
-    log_error("vm", "%s: vCPU %u at rip 0x%llx: %s", vm->config.name, v->index, (unsigned long long)v->rip, vm->crash_reason);
+    log_error("vm", "%s: vCPU %u at rip 0x%lx: %s", vm->config.name, v->index, v->rip, vm->crash_reason);
     cpu_ops->dump(v, &lines);       /* the processor's view, which nobody can ask for once the guest is stopped */
     vm_power_request(vm, VM_POWER_CRASH);
 }

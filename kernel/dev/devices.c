@@ -14,14 +14,14 @@ static void unavailable(void *ctx, const char *name)
 
 static enum hv_err allocate(struct vm *vm)
 {
-    vm->devices = mem_alloc(sizeof *vm->devices);
+    vm->devices = mem_alloc(sizeof(*vm->devices));
     bool ok = vm->devices;
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         vm->vcpus[i]->lapic = mem_alloc(sizeof(struct lapic));
         ok = ok && vm->vcpus[i]->lapic;
     }
     if (vm->cpuid) return ok ? HV_OK : HV_E_NOMEM;              /* adopted with the offer */
-    vm->cpuid = mem_alloc(sizeof *vm->cpuid);
+    vm->cpuid = mem_alloc(sizeof(*vm->cpuid));
     if (!ok || !vm->cpuid) return HV_FAIL(HV_E_NOMEM);
     struct cpuid_spec spec = { vm->config.cpu[0] ? vm->config.cpu : "host", vm->n_vcpus, vm->config.memory_bytes, clock_tsc_hz };
     return cpuid_build_for(vm->cpuid, &spec, cpuid_host, unavailable, vm);
@@ -51,8 +51,8 @@ void devices_destroy(struct vm *vm)
         vm->vcpus[i]->lapic = NULL;
     }
     vdev_blk_destroy(vm);
-    if (vm->devices) mem_free(vm->devices, sizeof *vm->devices);
-    if (vm->cpuid) mem_free(vm->cpuid, sizeof *vm->cpuid);
+    if (vm->devices) mem_free(vm->devices, sizeof(*vm->devices));
+    if (vm->cpuid) mem_free(vm->cpuid, sizeof(*vm->cpuid));
     vm->devices = NULL;
     vm->cpuid = NULL;
     vm->tsc_hz = 0;

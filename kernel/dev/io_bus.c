@@ -70,9 +70,9 @@ static void explain(struct vcpu *v, enum io_strange kind, uint64_t where, unsign
 {
     struct io_explain *e = &v->vm->devices->explain;
     if (!io_explain_first(e, kind, where)) return;
-    log_info(v->vm->config.name, "vCPU %u at rip %#llx: %s of %u bytes %s %s %#llx, where nothing is: %s%s", v->index,
-             (unsigned long long)v->rip, write ? "write" : "read", size, write ? "to" : "from", kind == IO_STRANGE_PORT ? "port" : "address",
-             (unsigned long long)where, write ? "ignored" : "all ones", e->n_seen[kind] == IO_EXPLAIN_MAX ? " (the last one told)" : "");
+    log_info(v->vm->config.name, "vCPU %u at rip %#lx: %s of %u bytes %s %s %#lx, where nothing is: %s%s", v->index,
+             v->rip, write ? "write" : "read", size, write ? "to" : "from", kind == IO_STRANGE_PORT ? "port" : "address",
+             where, write ? "ignored" : "all ones", e->n_seen[kind] == IO_EXPLAIN_MAX ? " (the last one told)" : "");
 }
 
 /* ---- ports ---- */

@@ -194,9 +194,9 @@ static void explain(struct vcpu *v, uint32_t msr, bool write, uint64_t val, cons
     bool tell = io_explain_first(e, IO_STRANGE_MSR, (uint64_t)write << 32 | msr);
     spin_unlock(&v->vm->dev_lock);
     if (!tell) return;
-    if (write) log_info(v->vm->config.name, "vCPU %u at rip %#llx: WRMSR %#x, value %#llx: %s", v->index, (unsigned long long)v->rip, msr,
-                        (unsigned long long)val, what);
-    else log_info(v->vm->config.name, "vCPU %u at rip %#llx: RDMSR %#x: %s", v->index, (unsigned long long)v->rip, msr, what);
+    if (write) log_info(v->vm->config.name, "vCPU %u at rip %#lx: WRMSR %#x, value %#lx: %s", v->index, v->rip, msr,
+                        val, what);
+    else log_info(v->vm->config.name, "vCPU %u at rip %#lx: RDMSR %#x: %s", v->index, v->rip, msr, what);
 }
 
 enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)

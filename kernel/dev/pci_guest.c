@@ -43,7 +43,7 @@ static uint32_t get(const uint8_t *p, unsigned off, unsigned n)
 
 static void identity(struct pci_func *f, uint16_t vendor, uint16_t device, uint32_t class_code)
 {
-    memset(f, 0, sizeof *f);
+    memset(f, 0, sizeof(*f));
     f->present = true;
     put(f->cfg, CFG_VENDOR, vendor, 2);
     put(f->cfg, CFG_DEVICE, device, 2);
@@ -59,7 +59,7 @@ static void identity(struct pci_func *f, uint16_t vendor, uint16_t device, uint3
 
 void pci_guest_init(struct pci_guest *p)
 {
-    memset(p, 0, sizeof *p);
+    memset(p, 0, sizeof(*p));
     identity(&p->f[0], VENDOR_BRIDGE, DEVICE_BRIDGE, 0x060000);
 }
 
@@ -109,7 +109,7 @@ void pci_guest_reset(struct pci_guest *p)
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
         struct pci_func *f = &p->f[slot];
         if (!f->present) continue;
-        for (unsigned i = 0; i < sizeof f->cfg; i++) f->cfg[i] &= (uint8_t)~f->writable[i];
+        for (unsigned i = 0; i < sizeof(f->cfg); i++) f->cfg[i] &= (uint8_t)~f->writable[i];
         for (unsigned i = 0; i < PCI_MSIX_VECTORS; i++) f->msix[i] = (struct pci_msix){ .control = ENTRY_MASKED };
         f->pba = 0;
         if (!slot) continue;
@@ -185,13 +185,13 @@ static uint32_t cfg_read(struct vm *vm, unsigned slot, unsigned off, unsigned si
 {
     struct pci_func *f = &vm->devices->pci.f[slot];
     if (slot && off <= 0xff) virtio_pci_cfg_window(vm, slot, off, size, false);
-    return off + size <= sizeof f->cfg ? get(f->cfg, off, size) : 0;            /* no extended capabilities */
+    return off + size <= sizeof(f->cfg) ? get(f->cfg, off, size) : 0;            /* no extended capabilities */
 }
 
 static void cfg_write(struct vm *vm, unsigned slot, unsigned off, unsigned size, uint32_t val)
 {
     struct pci_func *f = &vm->devices->pci.f[slot];
-    if (off + size > sizeof f->cfg) return;
+    if (off + size > sizeof(f->cfg)) return;
     for (unsigned i = 0; i < size; i++) {
         uint8_t w = f->writable[off + i];
         f->cfg[off + i] = (uint8_t)((f->cfg[off + i] & ~w) | ((val >> (8 * i)) & w));
@@ -312,7 +312,7 @@ void pci_guest_save(const struct pci_guest *p, struct wr *w)
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
         const struct pci_func *f = &p->f[slot];
         if (!f->present) continue;
-        for (unsigned i = 0; i < sizeof f->cfg; i++)
+        for (unsigned i = 0; i < sizeof(f->cfg); i++)
             if (f->writable[i]) wr_u8(w, f->cfg[i] & f->writable[i]);
         if (!slot) continue;
         for (unsigned i = 0; i < PCI_MSIX_VECTORS; i++) {
@@ -325,7 +325,7 @@ void pci_guest_save(const struct pci_guest *p, struct wr *w)
 
 static void func_load(struct pci_func *f, struct rd *r, bool device)
 {
-    for (unsigned i = 0; i < sizeof f->cfg; i++)
+    for (unsigned i = 0; i < sizeof(f->cfg); i++)
         if (f->writable[i]) f->cfg[i] = (uint8_t)((f->cfg[i] & ~f->writable[i]) | (rd_u8(r) & f->writable[i]));
     if (!device) return;
     for (unsigned i = 0; i < PCI_MSIX_VECTORS; i++) {

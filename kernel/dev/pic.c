@@ -11,7 +11,7 @@ enum { MASTER, SLAVE, CASCADE_IRQ = 2 };
 static void chip_reset(struct pic_chip *c)
 {
     uint8_t lines = c->lines, elcr = c->elcr;
-    memset(c, 0, sizeof *c);
+    memset(c, 0, sizeof(*c));
     c->lines = lines;
     c->elcr = elcr;
     c->lowest = 7;
@@ -19,7 +19,7 @@ static void chip_reset(struct pic_chip *c)
 
 void pic_reset(struct pic *p)
 {
-    memset(p->chip, 0, sizeof p->chip);
+    memset(p->chip, 0, sizeof(p->chip));
     for (unsigned i = 0; i < 2; i++) {
         chip_reset(&p->chip[i]);
         p->chip[i].imr = 0xff;                  /* as firmware leaves it: all masked, the PC's usual vectors */

@@ -11,7 +11,7 @@ enum { ACCESS_LSB = 1, ACCESS_MSB, ACCESS_BOTH };
 void pit_reset(struct vm *vm)
 {
     struct pit *p = &vm->devices->pit;
-    memset(p, 0, sizeof *p);
+    memset(p, 0, sizeof(*p));
     for (unsigned i = 0; i < 3; i++) {
         p->ch[i].count = 0x10000;
         p->ch[i].mode = MODE_SQUARE;

@@ -146,7 +146,7 @@ static enum hv_err system_time_publish(struct vm *vm, struct pvclock *c)
 {
     const struct guest_time *t = &vm->devices->time;
     uint8_t page[32];                                                   /* struct pvclock_vcpu_time_info */
-    struct wr w = wr_init(page, sizeof page);
+    struct wr w = wr_init(page, sizeof(page));
     wr_u32(&w, 0); wr_u32(&w, 0);                                       /* version (page_publish), padding */
     wr_u64(&w, t->base_tsc);
     wr_u64(&w, t->base_ns);
@@ -154,7 +154,7 @@ static enum hv_err system_time_publish(struct vm *vm, struct pvclock *c)
     wr_u8(&w, (uint8_t)t->shift);
     wr_u8(&w, PVCLOCK_FLAG_STABLE);
     wr_u16(&w, 0);
-    return page_publish(vm, c->system_time_msr & ~PVCLOCK_ENABLED, &c->version, page, sizeof page);
+    return page_publish(vm, c->system_time_msr & ~PVCLOCK_ENABLED, &c->version, page, sizeof(page));
 }
 
 enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val)
@@ -173,11 +173,11 @@ enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val)
     uint64_t ns = vm->devices->time.wall_base_ns;
     uint32_t version = 0;
     uint8_t page[12];                                                   /* struct pvclock_wall_clock */
-    struct wr w = wr_init(page, sizeof page);
+    struct wr w = wr_init(page, sizeof(page));
     wr_u32(&w, 0);
     wr_u32(&w, (uint32_t)(ns / NS_PER_S));
     wr_u32(&w, (uint32_t)(ns % NS_PER_S));
-    return page_publish(vm, val, &version, page, sizeof page);
+    return page_publish(vm, val, &version, page, sizeof(page));
 }
 
 void pvclock_update_all(struct vm *vm)
@@ -188,8 +188,8 @@ void pvclock_update_all(struct vm *vm)
         struct pvclock *c = &vm->devices->pvclock[i];
         if (!(c->system_time_msr & PVCLOCK_ENABLED)) continue;
         enum hv_err e = system_time_publish(vm, c);
-        if (e) log_warn(vm->config.name, "vCPU %u's clock page at %#llx could not be updated (%s): its clock may be off until it registers a new one",
-                        i, (unsigned long long)c->system_time_msr, hv_err_text(e));
+        if (e) log_warn(vm->config.name, "vCPU %u's clock page at %#lx could not be updated (%s): its clock may be off until it registers a new one",
+                        i, c->system_time_msr, hv_err_text(e));
     }
 }
 

@@ -17,7 +17,7 @@ static const uint8_t date_regs[] = { SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONT
 
 static bool is_date(uint8_t reg)
 {
-    for (unsigned i = 0; i < sizeof date_regs; i++)
+    for (unsigned i = 0; i < sizeof(date_regs); i++)
         if (date_regs[i] == reg) return true;
     return false;
 }

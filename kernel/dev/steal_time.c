@@ -53,15 +53,15 @@ static enum hv_err add(struct vcpu *v, uint64_t ns)
 {
     uint64_t steal;
     uint32_t version;
-    enum hv_err e = guest_read(v->vm, field(v, OFF_STEAL), &steal, sizeof steal);
-    if (!e) e = guest_read(v->vm, field(v, OFF_VERSION), &version, sizeof version);
+    enum hv_err e = guest_read(v->vm, field(v, OFF_STEAL), &steal, sizeof(steal));
+    if (!e) e = guest_read(v->vm, field(v, OFF_VERSION), &version, sizeof(version));
     if (e) return e;
     steal += ns;
     version |= 1;
-    e = guest_write(v->vm, field(v, OFF_VERSION), &version, sizeof version);
-    if (!e) e = guest_write(v->vm, field(v, OFF_STEAL), &steal, sizeof steal);
+    e = guest_write(v->vm, field(v, OFF_VERSION), &version, sizeof(version));
+    if (!e) e = guest_write(v->vm, field(v, OFF_STEAL), &steal, sizeof(steal));
     version++;
-    return e ? e : guest_write(v->vm, field(v, OFF_VERSION), &version, sizeof version);
+    return e ? e : guest_write(v->vm, field(v, OFF_VERSION), &version, sizeof(version));
 }
 
 void steal_time_go(struct vcpu *v)
@@ -75,5 +75,5 @@ void steal_time_go(struct vcpu *v)
 void steal_time_wait(struct vcpu *v)
 {
     const uint8_t waits = WAITS;
-    if (*msr_of(v) & ENABLED) (void)!guest_write(v->vm, field(v, OFF_PREEMPTED), &waits, sizeof waits);
+    if (*msr_of(v) & ENABLED) (void)!guest_write(v->vm, field(v, OFF_PREEMPTED), &waits, sizeof(waits));
 }

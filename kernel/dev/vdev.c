@@ -148,11 +148,11 @@ void vdev_describe(const struct vm *vm, struct printer *out)
         const struct vdev *d = &vm->devices->vdevs.d[i];
         if (!d->kind) continue;
         print_line(out,
-                   "virtio %-8s slot %u, %s, features 0x%llx, %llu requests, %llu bytes, %llu failed, broken %u times",
+                   "virtio %-8s slot %u, %s, features 0x%lx, %lu requests, %lu bytes, %lu failed, broken %u times",
                    vdev_ops_of(d)->name, i,
                    d->status & VIRTIO_NEEDS_RESET ? "needs reset" : vdev_live(d) ? "live" : "no driver",
-                   (unsigned long long)d->features, (unsigned long long)d->n_requests, (unsigned long long)d->n_bytes,
-                   (unsigned long long)d->n_failed, d->n_broken);
+                   d->features, d->n_requests, d->n_bytes,
+                   d->n_failed, d->n_broken);
         queues_describe(vm, d, out);
     }
 }

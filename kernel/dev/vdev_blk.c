@@ -125,8 +125,8 @@ static enum disk_status range_begin(struct blk_req *q, struct disk *d)
     struct disk_req *r = &q->r;
     uint8_t b[RANGE_LEN] = { 0 };
     if (d->info.read_only || data_out(&q->c) != RANGE_LEN) return DISK_ERROR;
-    (void)virtq_read(q->vm, &q->c, HEADER_LEN, b, sizeof b);
-    struct rd in = rd_init(b, sizeof b);
+    (void)virtq_read(q->vm, &q->c, HEADER_LEN, b, sizeof(b));
+    struct rd in = rd_init(b, sizeof(b));
     uint64_t sector = rd_u64(&in), n = rd_u32(&in);
     uint32_t flags = rd_u32(&in);
     if (flags & ~RANGE_UNMAP || (r->op == DISK_DISCARD && flags)) return DISK_UNSUPP;
@@ -143,8 +143,8 @@ static enum disk_status begin(struct blk_req *q)
     struct disk *d = q->vm->blk->disk;
     uint8_t head[HEADER_LEN] = { 0 }, id[ID_LEN] = { 0 };
     if (!q->c.in_len || q->c.out_len < HEADER_LEN) return DISK_ERROR;
-    (void)virtq_read(q->vm, &q->c, 0, head, sizeof head);
-    struct rd in = rd_init(head, sizeof head);
+    (void)virtq_read(q->vm, &q->c, 0, head, sizeof(head));
+    struct rd in = rd_init(head, sizeof(head));
     uint32_t type = rd_u32(&in);
     (void)rd_u32(&in);
     uint64_t sector = rd_u64(&in);
@@ -157,8 +157,8 @@ static enum disk_status begin(struct blk_req *q)
     case REQ_WRITE_ZEROES: q->r.op = DISK_ZEROES; return range_begin(q, d);
     case REQ_FLUSH:        q->r.op = DISK_FLUSH; return d->info.flush ? d->ops->submit(d, &q->r) : DISK_UNSUPP;
     case REQ_GET_ID:
-        memcpy(id, d->serial, MIN(strlen(d->serial), sizeof id));
-        return virtq_write(q->vm, &q->c, 0, id, MIN(sizeof id, data_in(&q->c))) ? DISK_OK : DISK_ERROR;
+        memcpy(id, d->serial, MIN(strlen(d->serial), sizeof(id)));
+        return virtq_write(q->vm, &q->c, 0, id, MIN(sizeof(id), data_in(&q->c))) ? DISK_OK : DISK_ERROR;
     default:               return DISK_UNSUPP;
     }
 }

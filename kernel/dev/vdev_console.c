@@ -18,7 +18,7 @@ static void output(struct vm *vm, struct vdev *d)
     unsigned n = 0;
     for (; n < TURN_MAX && vdev_pop(vm, d, OUTPUT, &c) == VIRTQ_GOT; n++) {
         size_t len, all = 0;
-        for (uint64_t off = 0; off < OUT_MAX && (len = virtq_read(vm, &c, off, buf, sizeof buf)); off += len, all += len) uart_console_out(vm, buf, len);
+        for (uint64_t off = 0; off < OUT_MAX && (len = virtq_read(vm, &c, off, buf, sizeof(buf))); off += len, all += len) uart_console_out(vm, buf, len);
         d->n_bytes += all;
         vdev_push(vm, d, OUTPUT, c.head, 0);
     }
@@ -33,7 +33,7 @@ static void input(struct vm *vm, struct vdev *d)
     uint8_t buf[256];
     unsigned n = 0;
     while (n < TURN_MAX && uart_console_waiting(vm) && vdev_pop(vm, d, INPUT, &c) == VIRTQ_GOT) {
-        size_t len = uart_console_in(vm, buf, MIN(c.in_len, sizeof buf));
+        size_t len = uart_console_in(vm, buf, MIN(c.in_len, sizeof(buf)));
         len = virtq_write(vm, &c, 0, buf, len);
         vdev_push(vm, d, INPUT, c.head, (uint32_t)len);
         n++;

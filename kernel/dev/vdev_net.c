@@ -146,7 +146,7 @@ static enum hv_err receive(struct vm *vm, struct vdev *d, const uint8_t *frame, 
     if (e) return e;
     header[10] = (uint8_t)n;
     header[11] = (uint8_t)(n >> 8);
-    (void)virtq_write(vm, &first, 0, header, sizeof header);
+    (void)virtq_write(vm, &first, 0, header, sizeof(header));
     (void)virtq_publish(vm, &d->q[RX], n);
     d->n_requests++;
     d->n_bytes += len;

@@ -15,7 +15,7 @@ static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
     uint8_t bytes[REQUEST_MAX];
     unsigned n = 0;
     while (n < TURN_MAX && vdev_pop(vm, d, q, &c) == VIRTQ_GOT) {
-        size_t len = MIN(c.in_len, sizeof bytes);
+        size_t len = MIN(c.in_len, sizeof(bytes));
         random_bytes(bytes, len);
         len = virtq_write(vm, &c, 0, bytes, len);
         d->n_bytes += len;

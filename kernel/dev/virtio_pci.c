@@ -27,7 +27,7 @@ static struct vdev *at_slot(struct vm *vm, unsigned slot) { return &vm->devices-
 static void cap_add(struct pci_func *f, unsigned type, unsigned bar, uint32_t off, uint32_t len, bool notify)
 {
     uint8_t cap[20];
-    struct wr w = wr_init(cap, sizeof cap);
+    struct wr w = wr_init(cap, sizeof(cap));
     wr_u16(&w, 0); wr_u8(&w, 0); wr_u8(&w, (uint8_t)type);      /* id, next and length: pci_guest_cap_add */
     wr_u8(&w, (uint8_t)bar); wr_u8(&w, 0); wr_u16(&w, 0);
     wr_u32(&w, off); wr_u32(&w, len);
@@ -87,7 +87,7 @@ static void common_image(struct vdev *d, uint8_t img[COMMON_LEN + 4])
 static uint64_t common_read(struct vdev *d, uint32_t off, unsigned size)
 {
     uint8_t img[COMMON_LEN + 4];
-    if (off + size > sizeof img) return 0;
+    if (off + size > sizeof(img)) return 0;
     common_image(d, img);
     struct rd r = rd_init(img + off, size);
     return rd_uint(&r, size);
@@ -157,8 +157,8 @@ static void common_write(struct vm *vm, struct vdev *d, uint32_t off, uint32_t v
 static uint64_t device_read(struct vm *vm, struct vdev *d, uint32_t off, unsigned size)
 {
     uint8_t cfg[VDEV_CONFIG_LEN];
-    if (off + size > sizeof cfg) return 0;
-    memset(cfg, 0, sizeof cfg);
+    if (off + size > sizeof(cfg)) return 0;
+    memset(cfg, 0, sizeof(cfg));
     vdev_ops_of(d)->config_read(vm, d, cfg);
     struct rd r = rd_init(cfg + off, size);
     return rd_uint(&r, size);

@@ -63,8 +63,8 @@ static bool put16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t val)
 static bool get_desc(struct vm *vm, struct virtq *q, uint64_t table, unsigned i, struct desc *d)
 {
     uint8_t b[16];
-    if (guest_read(vm, gpa(table + 16ull * i), b, sizeof b) != HV_OK) { q->broken = true; return false; }
-    struct rd r = rd_init(b, sizeof b);
+    if (guest_read(vm, gpa(table + 16ul * i), b, sizeof(b)) != HV_OK) { q->broken = true; return false; }
+    struct rd r = rd_init(b, sizeof(b));
     *d = (struct desc){ rd_u64(&r), rd_u32(&r), rd_u16(&r), rd_u16(&r) };
     return true;
 }
@@ -105,7 +105,7 @@ static enum virtq_result available(struct vm *vm, struct virtq *q)
     uint16_t idx;
     if (q->broken || !q->enabled || !get16(vm, q, q->avail + 2, &idx)) return q->broken ? VIRTQ_BROKEN : VIRTQ_EMPTY;
     if (idx == q->next_avail && q->event_idx) {
-        if (!put16(vm, q, q->used + 4 + 8ull * q->num, q->next_avail)) return VIRTQ_BROKEN;
+        if (!put16(vm, q, q->used + 4 + 8ul * q->num, q->next_avail)) return VIRTQ_BROKEN;
         atomic_thread_fence(memory_order_seq_cst);              /* pairs with the guest's barrier between its index and its look at avail_event */
         if (!get16(vm, q, q->avail + 2, &idx)) return VIRTQ_BROKEN;
     }
@@ -121,7 +121,7 @@ enum virtq_result virtq_pop(struct vm *vm, struct virtq *q, struct virtq_chain *
     if (r != VIRTQ_GOT) return r;
     c->n_out = c->n_in = 0;
     c->out_len = c->in_len = 0;
-    if (!get16(vm, q, q->avail + 4 + 2ull * (q->next_avail % q->num), &c->head) ||
+    if (!get16(vm, q, q->avail + 4 + 2ul * (q->next_avail % q->num), &c->head) ||
         !table_walk(vm, q, c, q->desc, q->num, c->head, true)) {
         q->broken = true;
         return VIRTQ_BROKEN;
@@ -137,11 +137,11 @@ void virtq_unpop(struct virtq *q) { q->next_avail--; }
 bool virtq_fill(struct vm *vm, struct virtq *q, uint16_t head, uint32_t written, unsigned ahead)
 {
     uint8_t b[8];
-    struct wr w = wr_init(b, sizeof b);
+    struct wr w = wr_init(b, sizeof(b));
     wr_u32(&w, head);
     wr_u32(&w, written);
     uint64_t slot = (uint16_t)(q->next_used + ahead) % q->num;
-    if (guest_write(vm, gpa(q->used + 4 + 8 * slot), b, sizeof b) == HV_OK) return true;
+    if (guest_write(vm, gpa(q->used + 4 + 8 * slot), b, sizeof(b)) == HV_OK) return true;
     q->broken = true;
     return false;
 }
@@ -163,7 +163,7 @@ bool virtq_wants_irq(struct vm *vm, struct virtq *q)
     bool valid = q->notified_valid;
     if (q->broken) return false;
     atomic_thread_fence(memory_order_seq_cst);                  /* our index is out before we look whether the guest sleeps */
-    if (!get16(vm, q, q->event_idx ? q->avail + 4 + 2ull * q->num : q->avail, &val)) return false;
+    if (!get16(vm, q, q->event_idx ? q->avail + 4 + 2ul * q->num : q->avail, &val)) return false;
     q->notified_used = now;
     q->notified_valid = true;
     if (!q->event_idx) return !(val & AVAIL_NO_INTERRUPT) && (!valid || now != old);
@@ -173,7 +173,7 @@ bool virtq_wants_irq(struct vm *vm, struct virtq *q)
 bool virtq_peek(const struct vm *vm, const struct virtq *q, uint16_t *offered, uint16_t *wants)
 {
     uint8_t idx[2], val[2];
-    uint64_t at = q->event_idx ? q->avail + 4 + 2ull * q->num : q->avail;
+    uint64_t at = q->event_idx ? q->avail + 4 + 2ul * q->num : q->avail;
     if (!q->enabled || guest_read(vm, gpa(q->avail + 2), idx, 2) != HV_OK || guest_read(vm, gpa(at), val, 2) != HV_OK) return false;
     *offered = (uint16_t)(idx[0] | idx[1] << 8);
     *wants = (uint16_t)(val[0] | val[1] << 8);

@@ -54,7 +54,7 @@ static const uint8_t *table_at(uint64_t addr, uint32_t *len)
         return NULL;
     *len = (uint32_t)get(t + 4, 4);
     if (*len < HEADER_LEN || *len > TABLE_LEN_MAX || !paging_is_mapped(addr + *len - 1) || !sum_is_zero(t, *len)) {
-        log_warn("acpi", "table %.4s at 0x%llx is damaged and ignored", (const char *)t, (unsigned long long)addr);
+        log_warn("acpi", "table %.4s at 0x%lx is damaged and ignored", (const char *)t, addr);
         return NULL;
     }
     return t;

@@ -113,8 +113,8 @@ void clock_init(const struct boot_info *bi)
     wall_s = bi->wall_s;
     wall_tsc = bi->wall_tsc;
     base_tsc = rdtsc_ordered();
-    log_info("clock", "TSC %llu.%03llu MHz by %s", (unsigned long long)(clock_tsc_hz / 1000000),
-             (unsigned long long)(clock_tsc_hz / 1000 % 1000), source);
+    log_info("clock", "TSC %lu.%03lu MHz by %s", clock_tsc_hz / 1000000,
+             clock_tsc_hz / 1000 % 1000, source);
 }
 
 uint64_t tsc_read(void) { return rdtsc_ordered(); }

@@ -72,8 +72,8 @@ static size_t format(char line[LINE_MAX], enum log_level level, const char *subj
 {
     static const char names[][6] = { "debug", "info", "warn", "error" };
     uint64_t us = clock_us();
-    size_t n = (size_t)fmt_snprintf(line, LINE_MAX, "[%3llu.%06llu] %s %s: ", (unsigned long long)(us / 1000000),
-                                    (unsigned long long)(us % 1000000), names[level], subject);
+    size_t n = (size_t)fmt_snprintf(line, LINE_MAX, "[%3lu.%06lu] %s %s: ", us / 1000000,
+                                    us % 1000000, names[level], subject);
 
     n = MIN(n, LINE_MAX - 1);
     n += (size_t)fmt_vsnprintf(line + n, LINE_MAX - n, fmt, ap);

@@ -130,7 +130,7 @@ static uint64_t place_state(const struct boot_info *bi, uint64_t need)
     for (uint32_t i = 0; i < bi->n_mem; i++)
         if (usable(&bi->mem[i], &pfn, &end) && end - pfn >= need)
             return end - need;
-    panic("no free memory range of %llu KiB for the page allocator", (unsigned long long)(need * PAGE_SIZE / KIB));
+    panic("no free memory range of %lu KiB for the page allocator", need * PAGE_SIZE / KIB);
 }
 
 void page_init(const struct boot_info *bi)

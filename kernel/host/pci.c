@@ -131,8 +131,8 @@ static void log_dev(const struct pci_dev *d)
              d->class_code, d->subclass, d->prog_if);
     for (unsigned i = 0; i < PCI_MAX_BARS; i++)
         if (d->bar[i].len)
-            log_debug("pci", "  BAR %u: %s 0x%llx + 0x%llx", i, d->bar[i].io ? "ports" : "memory", (unsigned long long)d->bar[i].base,
-                      (unsigned long long)d->bar[i].len);
+            log_debug("pci", "  BAR %u: %s 0x%lx + 0x%lx", i, d->bar[i].io ? "ports" : "memory", d->bar[i].base,
+                      d->bar[i].len);
 }
 
 static void scan_bus(unsigned bus, unsigned depth);

@@ -121,7 +121,7 @@ void json_fmt(struct json *j, const char *key, const char *fmt, ...)
 void json_num(struct json *j, const char *key, uint64_t value)
 {
     begin(j, key);
-    text_printf(&j->text, "%llu", (unsigned long long)value);
+    text_printf(&j->text, "%lu", value);
 }
 
 void json_bool(struct json *j, const char *key, bool value)

@@ -22,7 +22,7 @@ void panic(const char *fmt, ...) HV_PRINTF(1, 2) HV_NORETURN;
 /* Kept in release builds; for our own invariants only, never for what a guest or a peer sent. */
 #define ASSERT(x) ((x) ? (void)0 : panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #x))
 #define ASSERT_EQ(a, b) do { uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b);                                     \
-    if (a_ != b_) panic("%s:%d: %s is 0x%llx, %s is 0x%llx", __FILE__, __LINE__, #a, (unsigned long long)a_, #b,  \
-                        (unsigned long long)b_); } while (0)
+    if (a_ != b_) panic("%s:%d: %s is 0x%lx, %s is 0x%lx", __FILE__, __LINE__, #a, a_, #b,  \
+                        b_); } while (0)
 
 #endif

@@ -11,14 +11,13 @@
 #include "kernel/host/pcpu.h"
 #include "kernel/vm/vm_manage.h"
 
-typedef unsigned long long llu;
 typedef void sample_fn(struct text *t, const char *name);
 
-static void sample(struct text *t, const char *name, uint64_t value) { text_printf(t, "%s %llu\n", name, (llu)value); }
+static void sample(struct text *t, const char *name, uint64_t value) { text_printf(t, "%s %lu\n", name, value); }
 
 static void sample_us(struct text *t, const char *name, const char *labels, uint64_t us)
 {
-    text_printf(t, "%s%s %llu.%06llu\n", name, labels, (llu)(us / 1000000), (llu)(us % 1000000));
+    text_printf(t, "%s%s %lu.%06lu\n", name, labels, us / 1000000, us % 1000000);
 }
 
 /* ---- host ---- */
@@ -33,7 +32,7 @@ static void cpu_idle(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < pcpu_count; i++) {
         uint64_t us = pcpu_get(i)->idle_us;
-        text_printf(t, "%s{cpu=\"%u\"} %llu.%06llu\n", name, i, (llu)(us / 1000000), (llu)(us % 1000000));
+        text_printf(t, "%s{cpu=\"%u\"} %lu.%06lu\n", name, i, us / 1000000, us % 1000000);
     }
 }
 
@@ -41,9 +40,9 @@ static void cpu_interrupts(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < pcpu_count; i++) {
         const struct pcpu *c = pcpu_get(i);
-        text_printf(t, "%s{cpu=\"%u\",kind=\"timer\"} %llu\n", name, i, (llu)c->n_timer);
-        text_printf(t, "%s{cpu=\"%u\",kind=\"kick\"} %llu\n", name, i, (llu)c->n_kick);
-        text_printf(t, "%s{cpu=\"%u\",kind=\"device\"} %llu\n", name, i, (llu)c->n_device);
+        text_printf(t, "%s{cpu=\"%u\",kind=\"timer\"} %lu\n", name, i, c->n_timer);
+        text_printf(t, "%s{cpu=\"%u\",kind=\"kick\"} %lu\n", name, i, c->n_kick);
+        text_printf(t, "%s{cpu=\"%u\",kind=\"device\"} %lu\n", name, i, c->n_device);
     }
 }
 
@@ -59,9 +58,9 @@ static void net_heap(struct text *t, const char *name)       { sample(t, name, n
 static void net_connections(struct text *t, const char *name)
 {
     struct net_stats n = net_stats();
-    text_printf(t, "%s{result=\"accepted\"} %llu\n", name, (llu)n.accepted);
-    text_printf(t, "%s{result=\"refused\"} %llu\n", name, (llu)n.refused);
-    text_printf(t, "%s{result=\"busy\"} %llu\n", name, (llu)n.busy);
+    text_printf(t, "%s{result=\"accepted\"} %lu\n", name, n.accepted);
+    text_printf(t, "%s{result=\"refused\"} %lu\n", name, n.refused);
+    text_printf(t, "%s{result=\"busy\"} %lu\n", name, n.busy);
 }
 
 /* ---- guests ---- */
@@ -80,21 +79,21 @@ static void vm_memory(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
         if (vm_at(i))
-            text_printf(t, "%s{vm=\"%s\"} %llu\n", name, vm_at(i)->config.name, (llu)vm_at(i)->config.memory_bytes);
+            text_printf(t, "%s{vm=\"%s\"} %lu\n", name, vm_at(i)->config.name, vm_at(i)->config.memory_bytes);
 }
 
 static void vm_backed(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
         if (is_built(vm_at(i)))
-            text_printf(t, "%s{vm=\"%s\"} %llu\n", name, vm_at(i)->config.name, (llu)(vm_at(i)->mem.n_backed * BLOCK_SIZE));
+            text_printf(t, "%s{vm=\"%s\"} %lu\n", name, vm_at(i)->config.name, vm_at(i)->mem.n_backed * BLOCK_SIZE);
 }
 
 static void vm_dirty_faults(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
         if (is_built(vm_at(i)))
-            text_printf(t, "%s{vm=\"%s\"} %llu\n", name, vm_at(i)->config.name, (llu)vm_at(i)->dirty.n_faults);
+            text_printf(t, "%s{vm=\"%s\"} %lu\n", name, vm_at(i)->config.name, vm_at(i)->dirty.n_faults);
 }
 
 static void vm_guest_time(struct text *t, const char *name)
@@ -102,7 +101,7 @@ static void vm_guest_time(struct text *t, const char *name)
     for (unsigned i = 0; i < VM_MAX; i++)
         for (unsigned k = 0; is_built(vm_at(i)) && k < vm_at(i)->n_vcpus; k++) {
             uint64_t us = clock_tsc_to_us(vm_at(i)->vcpus[k]->guest_tsc_ticks);
-            text_printf(t, "%s{vm=\"%s\",vcpu=\"%u\"} %llu.%06llu\n", name, vm_at(i)->config.name, k, (llu)(us / 1000000), (llu)(us % 1000000));
+            text_printf(t, "%s{vm=\"%s\",vcpu=\"%u\"} %lu.%06lu\n", name, vm_at(i)->config.name, k, us / 1000000, us % 1000000);
         }
 }
 
@@ -117,10 +116,10 @@ static void vm_exits_of(struct text *t, const char *name, const struct vm *vm, b
         }
         uint64_t us = clock_tsc_to_us(ticks);
         if (n && time)
-            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %llu.%06llu\n", name, vm->config.name, vcpu_exit_names[r], (llu)(us / 1000000),
-                        (llu)(us % 1000000));
+            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %lu.%06lu\n", name, vm->config.name, vcpu_exit_names[r], us / 1000000,
+                        us % 1000000);
         else if (n)
-            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %llu\n", name, vm->config.name, vcpu_exit_names[r], (llu)n);
+            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %lu\n", name, vm->config.name, vcpu_exit_names[r], n);
     }
 }
 
@@ -143,9 +142,9 @@ static void vm_exit_time(struct text *t, const char *name)
 static void migrations_total(struct text *t, const char *name)
 {
     struct migration_counts m = migration_counts();
-    text_printf(t, "%s{outcome=\"moved\"} %llu\n", name, (llu)m.moved);
-    text_printf(t, "%s{outcome=\"failed\"} %llu\n", name, (llu)m.failed);
-    text_printf(t, "%s{outcome=\"arrived\"} %llu\n", name, (llu)m.arrived);
+    text_printf(t, "%s{outcome=\"moved\"} %lu\n", name, m.moved);
+    text_printf(t, "%s{outcome=\"failed\"} %lu\n", name, m.failed);
+    text_printf(t, "%s{outcome=\"arrived\"} %lu\n", name, m.arrived);
 }
 
 static void migrations_active(struct text *t, const char *name) { sample(t, name, migration_counts().active); }

@@ -169,7 +169,7 @@ void api_vm_console_read(struct api_call *c)
     uint64_t at = http_query_num(c->http, "since", 0);
     c->type = "application/octet-stream";
     c->out.text.len = guest_console_read(vm, &at, c->out.text.buf, c->out.text.cap);
-    snprintf(c->extra, sizeof(c->extra), "Godwit-Console-Next: %llu\r\nGodwit-Vm-State: %s\r\n", (unsigned long long)at, vm_state_name(vm_state(vm)));
+    snprintf(c->extra, sizeof(c->extra), "Godwit-Console-Next: %lu\r\nGodwit-Vm-State: %s\r\n", at, vm_state_name(vm_state(vm)));
 }
 
 void api_vm_console_write(struct api_call *c)

@@ -175,17 +175,17 @@ static void cmd_host(int argc, char **argv)
     struct page_stats p = page_stats();
     print("name: %s", host_config->host.name);
     print("version: Godwit %s", GODWIT_VERSION);
-    print("processor: %s, %u CPUs (from %s), TSC %llu kHz", cpu_ops ? cpu_ops->name : "no virtualization", pcpu_count, boot->cpu_source,
-          (unsigned long long)(clock_tsc_hz / 1000));
-    print("memory_total_kib: %llu", (unsigned long long)(p.total_bytes / KIB));
-    print("memory_free_kib: %llu", (unsigned long long)(p.free_bytes / KIB));
-    print("memory_promised_kib: %llu", (unsigned long long)(vm_memory_promised() / KIB));
-    print("uptime_ms: %llu", (unsigned long long)(clock_us() / 1000));
+    print("processor: %s, %u CPUs (from %s), TSC %lu kHz", cpu_ops ? cpu_ops->name : "no virtualization", pcpu_count, boot->cpu_source,
+          clock_tsc_hz / 1000);
+    print("memory_total_kib: %lu", p.total_bytes / KIB);
+    print("memory_free_kib: %lu", p.free_bytes / KIB);
+    print("memory_promised_kib: %lu", vm_memory_promised() / KIB);
+    print("uptime_ms: %lu", clock_us() / 1000);
     for (unsigned i = 0; i < pcpu_count; i++) {
         const struct pcpu *c = pcpu_get(i);
-        print("cpu %u: %s, timer %llu (%llu late) kick %llu device %llu interrupts, idle %llu ms", i, atomic_load(&c->online) ? "online" : "off",
-              (unsigned long long)c->n_timer, (unsigned long long)c->n_timer_late, (unsigned long long)c->n_kick, (unsigned long long)c->n_device,
-              (unsigned long long)(c->idle_us / 1000));
+        print("cpu %u: %s, timer %lu (%lu late) kick %lu device %lu interrupts, idle %lu ms", i, atomic_load(&c->online) ? "online" : "off",
+              c->n_timer, c->n_timer_late, c->n_kick, c->n_device,
+              c->idle_us / 1000);
     }
     net_describe(&com1);
     for (unsigned i = 0; i < host_config->n_peers; i++)
@@ -206,8 +206,8 @@ static void cmd_vm_list(int argc, char **argv)
         struct vm *vm = vm_at(i);
         char waits[256];
         if (vm)
-            print("%-20s %-9s %4llu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
-                  (unsigned long long)(vm->config.memory_bytes / MIB), vm->config.n_cpus,
+            print("%-20s %-9s %4lu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
+                  vm->config.memory_bytes / MIB, vm->config.n_cpus,
                   migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason,
                   start_status(vm).state == START_ASKING ? "  asks its peers before it starts: " : vm_disk_waiting(vm, waits, sizeof(waits)) ? "  " : "",
                   start_status(vm).state == START_ASKING ? start_status(vm).text : waits);
@@ -278,9 +278,9 @@ static void job_line(const struct job *j)
 {
     char text[160];
     if (j->state == JOB_DONE)
-        print("job %u %s -> %s: moved in %llu ms, blackout %llu.%llu ms, %llu bytes", j->number, j->guest, j->peer,
-              (unsigned long long)((j->ended_us - j->started_us) / 1000), (unsigned long long)(j->stats.blackout.total / 1000),
-              (unsigned long long)(j->stats.blackout.total / 100 % 10), (unsigned long long)j->wire_bytes);
+        print("job %u %s -> %s: moved in %lu ms, blackout %lu.%lu ms, %lu bytes", j->number, j->guest, j->peer,
+              (j->ended_us - j->started_us) / 1000, j->stats.blackout.total / 1000,
+              j->stats.blackout.total / 100 % 10, j->wire_bytes);
     else if (j->state == JOB_FAILED)
         print("job %u %s -> %s: failed: %s", j->number, j->guest, j->peer, j->text);
     else

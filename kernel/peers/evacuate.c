@@ -132,8 +132,8 @@ static void end(void)
     for (unsigned i = 0; i < now.n; i++)
         if (now.item[i].err)
             log_warn("host", "evacuation: %s stays here: %s", now.item[i].guest, evacuate_reason(&now.item[i]));
-    log_info("host", "evacuation: %u of %u guest(s) are gone, in %llu ms", now.n - now.n_failed, now.n,
-             (unsigned long long)((now.ended_us - now.begun_us) / 1000));
+    log_info("host", "evacuation: %u of %u guest(s) are gone, in %lu ms", now.n - now.n_failed, now.n,
+             (now.ended_us - now.begun_us) / 1000);
     if (then == EVACUATE_STAY)
         return;
     if (now.n_failed) {

@@ -91,8 +91,8 @@ static bool disk_check(struct incoming *in, const struct vm_offer *o, struct mig
     if (!d->known)
         mig_reason_add(reasons, "its disk %s cannot be opened from host %s: %s", d->name, host_config->host.name, d->why);
     else if (!disk_fits(&d->info, &o->disk))
-        mig_reason_add(reasons, "its disk %s has %llu bytes as host %s sees it and %llu at the source, or takes fewer operations: is it one and the same export?",
-                       d->name, (unsigned long long)d->info.bytes, host_config->host.name, (unsigned long long)o->disk.bytes);
+        mig_reason_add(reasons, "its disk %s has %lu bytes as host %s sees it and %lu at the source, or takes fewer operations: is it one and the same export?",
+                       d->name, d->info.bytes, host_config->host.name, o->disk.bytes);
     d->info = o->disk;                                  /* what the guest was told stays true */
     return true;
 }

@@ -161,8 +161,8 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     if (err)
         log_warn("mig", "%s -> %s: failed, the guest runs on here: %s", j->guest, j->peer, j->text);
     else
-        log_info("mig", "%s -> %s: moved in %llu ms, blackout %llu us", j->guest, j->peer,
-                 (unsigned long long)((j->ended_us - j->started_us) / 1000), (unsigned long long)j->stats.blackout.total);
+        log_info("mig", "%s -> %s: moved in %lu ms, blackout %lu us", j->guest, j->peer,
+                 (j->ended_us - j->started_us) / 1000, j->stats.blackout.total);
 }
 
 /* ---- a job from one state to the next, in order ---- */
@@ -226,7 +226,7 @@ static enum hv_err create_machine(struct outgoing *o)
     p.opts.verify = o->job.options.verify;
     p.opts.lz4 = o->job.options.lz4;
     p.opts.stop_first = !o->job.options.live;
-    p.opts.policy.downtime_limit_us = o->job.options.downtime_limit_ms * 1000ull;
+    p.opts.policy.downtime_limit_us = o->job.options.downtime_limit_ms * 1000ul;
     mig_policy_if_stuck(&p.opts.policy, o->job.options.if_stuck);
     random_bytes(&p.id, sizeof(p.id));
     random_bytes(p.key, sizeof(p.key));

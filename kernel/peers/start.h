@@ -6,7 +6,7 @@
 #include "kernel/core/vm.h"
 #include "migrate/guest.h"
 
-#define START_TELL_US (10 * 1000000ull) /* a command gives up after so long; autostart says what it waits for, or with `always` starts */
+#define START_TELL_US (10 * 1000000ul) /* a command gives up after so long; autostart says what it waits for, or with `always` starts */
 
 enum start_how {
     START_AUTO,                         /* wait as long as it takes: autostart = yes */

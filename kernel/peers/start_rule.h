@@ -17,12 +17,12 @@
 
 #include "kernel/peers/ask.h"
 
-#define START_FRESH_US (5 * 1000000ull)     /* answers older than this are asked for again */
-#define START_LEFT_US  (10 * 1000000ull)    /* for how long a host says "left"; more than START_FRESH_US */
-#define START_RETRY_US 300000ull            /* before the next question to a peer that gave no good answer ... */
-#define START_SLOW_US  (3 * 1000000ull)     /* ... and when that has gone on for START_SLOW_AFTER_US */
-#define START_SLOW_AFTER_US (15 * 1000000ull)
-#define START_YIELD_US 1000000ull           /* the higher ticket stays away for so long */
+#define START_FRESH_US (5 * 1000000ul)     /* answers older than this are asked for again */
+#define START_LEFT_US  (10 * 1000000ul)    /* for how long a host says "left"; more than START_FRESH_US */
+#define START_RETRY_US 300000ul            /* before the next question to a peer that gave no good answer ... */
+#define START_SLOW_US  (3 * 1000000ul)     /* ... and when that has gone on for START_SLOW_AFTER_US */
+#define START_SLOW_AFTER_US (15 * 1000000ul)
+#define START_YIELD_US 1000000ul           /* the higher ticket stays away for so long */
 
 struct start_rule {
     struct mig_id ticket;               /* random */

@@ -74,19 +74,19 @@ static void exit_io(struct vcpu *v, const struct vcpu_exit *x)
 
 static void exit_s2_fault(struct vcpu *v, const struct vcpu_exit *x)
 {
-    unsigned long long where = x->s2.gpa.v;
+    uint64_t where = x->s2.gpa.v;
     enum hv_err e = guest_mem_fault(v->vm, x->s2.gpa, x->s2.write);
     if (e == HV_OK) return;
     if (e == HV_E_NOMEM) {
-        vcpu_guest_crash(v, "the host has no memory left for the guest's page at 0x%llx: stop another guest or give this one less memory", where);
+        vcpu_guest_crash(v, "the host has no memory left for the guest's page at 0x%lx: stop another guest or give this one less memory", where);
         return;
     }
     if (x->s2.exec || x->s2.table_walk) {
-        vcpu_guest_crash(v, "the guest %s at 0x%llx, where it has no memory", x->s2.exec ? "jumped to code" : "has page tables", where);
+        vcpu_guest_crash(v, "the guest %s at 0x%lx, where it has no memory", x->s2.exec ? "jumped to code" : "has page tables", where);
         return;
     }
     if (insn_emulate_mmio(v, x->s2.gpa, x->s2.write) != HV_OK)
-        vcpu_guest_crash(v, "the instruction that accesses address 0x%llx, a device or nothing, could not be carried out", where);
+        vcpu_guest_crash(v, "the instruction that accesses address 0x%lx, a device or nothing, could not be carried out", where);
 }
 
 static void exit_hlt(struct vcpu *v, const struct vcpu_exit *x)
@@ -149,16 +149,16 @@ static void exit_shutdown(struct vcpu *v)
     uint64_t cr0, cr3, cr4, efer;
     unsigned cpl;
     cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
-    log_warn(v->vm->config.name, "vCPU %u: triple fault at rip %#llx rsp %#llx cr0 %#llx cr3 %#llx cr4 %#llx efer %#llx: no handler could be entered; "
-             "some kernels reboot so.  Resetting the guest", v->index, (unsigned long long)v->rip, (unsigned long long)v->gpr[GPR_RSP],
-             (unsigned long long)cr0, (unsigned long long)cr3, (unsigned long long)cr4, (unsigned long long)efer);
+    log_warn(v->vm->config.name, "vCPU %u: triple fault at rip %#lx rsp %#lx cr0 %#lx cr3 %#lx cr4 %#lx efer %#lx: no handler could be entered; "
+             "some kernels reboot so.  Resetting the guest", v->index, v->rip, v->gpr[GPR_RSP],
+             cr0, cr3, cr4, efer);
     vm_power_request(v->vm, VM_POWER_RESET);
 }
 
 static void exit_refused(struct vcpu *v, const struct vcpu_exit *x, const char *what)
 {
-    vcpu_guest_crash(v, "%s (reason 0x%llx, info 0x%llx, 0x%llx): a fault of the hypervisor's, please report it with `vm inspect`", what,
-                     (unsigned long long)x->hw.reason, (unsigned long long)x->hw.info1, (unsigned long long)x->hw.info2);
+    vcpu_guest_crash(v, "%s (reason 0x%lx, info 0x%lx, 0x%lx): a fault of the hypervisor's, please report it with `vm inspect`", what,
+                     x->hw.reason, x->hw.info1, x->hw.info2);
 }
 
 void exit_handle(struct vcpu *v, const struct vcpu_exit *x)

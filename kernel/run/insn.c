@@ -176,8 +176,8 @@ static void log_insn(const struct insn *c, const char *what)
         text[3 * i + 2] = ' ';
         text[3 * i + 3] = 0;
     }
-    log_warn("insn", "vCPU %u at rip 0x%llx (%u-bit), access to 0x%llx: %s; bytes: %s", c->v->index, (unsigned long long)c->v->rip, c->mode,
-             (unsigned long long)c->fault.v, what, text);
+    log_warn("insn", "vCPU %u at rip 0x%lx (%u-bit), access to 0x%lx: %s; bytes: %s", c->v->index, c->v->rip, c->mode,
+             c->fault.v, what, text);
 }
 
 static enum hv_err decode(struct insn *c)

@@ -192,13 +192,13 @@ size_t acpi_tables_build(uint8_t *buf, size_t cap, uint64_t base, unsigned n_vcp
 {
     static const uint8_t rsdp_room[64];
     struct wr w = wr_init(buf, cap);
-    wr_bytes(&w, rsdp_room, sizeof rsdp_room);
+    wr_bytes(&w, rsdp_room, sizeof(rsdp_room));
     size_t facs = align_to(&w, 64);
     wr_bytes(&w, "FACS", 4);
     wr_u32(&w, 64);
     while (w.len < facs + 64 && !w.bad) wr_u8(&w, w.len == facs + 32 ? 2 : 0);  /* version 2, all else 0 */
     size_t dsdt = table_begin(&w, "DSDT", 2);
-    wr_bytes(&w, dsdt_aml, sizeof dsdt_aml);
+    wr_bytes(&w, dsdt_aml, sizeof(dsdt_aml));
     table_end(&w, dsdt);
     size_t fadt_at = align_to(&w, 16);
     fadt(&w, base + facs, base + dsdt);
@@ -219,6 +219,6 @@ size_t acpi_tables_build(uint8_t *buf, size_t cap, uint64_t base, unsigned n_vcp
 enum hv_err acpi_guest_write(struct vm *vm)
 {
     uint8_t buf[ACPI_TABLES_MAX];
-    size_t len = acpi_tables_build(buf, sizeof buf, ACPI_AREA_BASE, vm->n_vcpus);
+    size_t len = acpi_tables_build(buf, sizeof(buf), ACPI_AREA_BASE, vm->n_vcpus);
     return guest_write(vm, gpa(ACPI_AREA_BASE), buf, len);
 }

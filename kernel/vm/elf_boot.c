@@ -85,11 +85,11 @@ static enum hv_err segments_check(struct elf *f, const struct vm *vm, struct why
             return BAD("the kernel file is cut off: its segment %u is not inside it; copy it again", i);
         if (s.type != PT_LOAD || !s.mem_len) continue;
         if (s.file_len > s.mem_len || s.paddr < MIB)
-            return BAD("the kernel file is damaged, or for another loader: its segment %u (%#llx bytes at %#llx) does not lie above 1 MiB", i,
-                       (unsigned long long)s.mem_len, (unsigned long long)s.paddr);
+            return BAD("the kernel file is damaged, or for another loader: its segment %u (%#lx bytes at %#lx) does not lie above 1 MiB", i,
+                       s.mem_len, s.paddr);
         if (s.paddr > vm->mem.low_bytes || s.mem_len > vm->mem.low_bytes - s.paddr)
-            return REFUSE(HV_E_NOMEM, "the guest has %llu MiB of memory, its kernel's segment %u (%#llx bytes at %#llx) lies beyond: raise `memory` in its section",
-                          (unsigned long long)(vm->mem.low_bytes / MIB), i, (unsigned long long)s.mem_len, (unsigned long long)s.paddr);
+            return REFUSE(HV_E_NOMEM, "the guest has %lu MiB of memory, its kernel's segment %u (%#lx bytes at %#lx) lies beyond: raise `memory` in its section",
+                          vm->mem.low_bytes / MIB, i, s.mem_len, s.paddr);
         f->end = MAX(f->end, s.paddr + s.mem_len);
         n_load++;
     }
@@ -148,7 +148,7 @@ static enum hv_err elf_parse(struct elf *f, const struct vm *vm, struct why *why
     if (!e) e = segments_check(f, vm, why);
     if (!e && !pvh_find(f)) e = multiboot_check(f, why);
     if (e) return e;
-    return entry_is_inside(f) ? HV_OK : BAD("the kernel file is damaged: its entry %#llx is in none of its segments", (unsigned long long)f->entry);
+    return entry_is_inside(f) ? HV_OK : BAD("the kernel file is damaged: its entry %#lx is in none of its segments", f->entry);
 }
 
 /* ---- into the guest ---- */
@@ -158,7 +158,7 @@ static enum hv_err zero_fill(struct vm *vm, uint64_t at, uint64_t len)
     static const uint8_t zero[PAGE_SIZE];
     enum hv_err e = HV_OK;
     for (uint64_t n; !e && len; at += n, len -= n) {
-        n = MIN(len, (uint64_t)sizeof zero);
+        n = MIN(len, (uint64_t)sizeof(zero));
         e = guest_write(vm, gpa(at), zero, n);
     }
     return e;
@@ -186,7 +186,7 @@ static enum hv_err mmap_write(struct vm *vm, bool pvh, unsigned *n_out)
 {
     struct e820 map[E820_MAX];
     uint8_t buf[E820_MAX * 24];
-    struct wr w = wr_init(buf, sizeof buf);
+    struct wr w = wr_init(buf, sizeof(buf));
     *n_out = e820_build(vm, map);
     for (unsigned i = 0; i < *n_out; i++) {
         if (!pvh) wr_u32(&w, 20);
@@ -202,7 +202,7 @@ static enum hv_err mmap_write(struct vm *vm, bool pvh, unsigned *n_out)
 static enum hv_err modules_write(struct vm *vm, bool pvh, const struct boot_image *b, uint64_t at)
 {
     uint8_t list[ARRAY_SIZE(b->module) * 32];
-    struct wr w = wr_init(list, sizeof list);
+    struct wr w = wr_init(list, sizeof(list));
     uint64_t string_at = STRINGS_AT;
     enum hv_err e = HV_OK;
     for (unsigned i = 0; !e && i < b->n_modules; i++) {
@@ -224,7 +224,7 @@ static enum hv_err modules_write(struct vm *vm, bool pvh, const struct boot_imag
 static enum hv_err pvh_info_write(struct vm *vm, unsigned n_modules, unsigned n_map)
 {
     uint8_t info[56];
-    struct wr w = wr_init(info, sizeof info);
+    struct wr w = wr_init(info, sizeof(info));
     wr_u32(&w, PVH_MAGIC);
     wr_u32(&w, 1);
     wr_u32(&w, 0);
@@ -235,15 +235,15 @@ static enum hv_err pvh_info_write(struct vm *vm, unsigned n_modules, unsigned n_
     wr_u64(&w, MMAP_AT);
     wr_u32(&w, n_map);
     wr_u32(&w, 0);
-    return guest_write(vm, gpa(INFO_AT), info, sizeof info);
+    return guest_write(vm, gpa(INFO_AT), info, sizeof(info));
 }
 
 /* The Multiboot information structure, up to its boot loader's name. */
 static enum hv_err multiboot_info_write(struct vm *vm, unsigned n_modules, unsigned n_map)
 {
     uint8_t info[120];
-    struct wr w = wr_init(info, sizeof info);
-    memset(info, 0, sizeof info);
+    struct wr w = wr_init(info, sizeof(info));
+    memset(info, 0, sizeof(info));
     wr_u32(&w, MB_MEM | MB_CMDLINE | MB_MODS | MB_MMAP | MB_NAME);
     wr_u32(&w, LOW_RAM_END / KIB);
     wr_u32(&w, (uint32_t)((vm->mem.low_bytes - MIB) / KIB));
@@ -257,7 +257,7 @@ static enum hv_err multiboot_info_write(struct vm *vm, unsigned n_modules, unsig
     for (unsigned i = 0; i < 3; i++) wr_u32(&w, 0);     /* drives, configuration table */
     wr_u32(&w, NAME_AT);
     enum hv_err e = text_write(vm, NAME_AT, "Godwit");
-    return e ? e : guest_write(vm, gpa(INFO_AT), info, sizeof info);
+    return e ? e : guest_write(vm, gpa(INFO_AT), info, sizeof(info));
 }
 
 static enum hv_err write_all(struct vm *vm, const struct elf *f, const struct boot_image *b, uint64_t modules_at)
@@ -298,8 +298,8 @@ enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu
     uint64_t top = ALIGN_DOWN(vm->mem.low_bytes, PAGE_SIZE), end = ALIGN_UP(f.end, PAGE_SIZE), modules = 0;
     for (unsigned i = 0; i < b->n_modules; i++) modules += ALIGN_UP((uint64_t)b->module[i].len, PAGE_SIZE);
     if (end > top || modules > top - end)
-        return REFUSE(HV_E_NOMEM, "the guest has %llu MiB of memory, too little for its kernel and %llu KiB of modules: raise `memory` in its section",
-                      (unsigned long long)(vm->mem.low_bytes / MIB), (unsigned long long)(modules / KIB));
+        return REFUSE(HV_E_NOMEM, "the guest has %lu MiB of memory, too little for its kernel and %lu KiB of modules: raise `memory` in its section",
+                      vm->mem.low_bytes / MIB, modules / KIB);
     entry_regs(out, &f);
     return memory_filled(write_all(vm, &f, b, top - modules), why);
 }

@@ -32,10 +32,10 @@ static bool runs(const struct vm *vm) { return vm_state(vm) == VM_RUNNING; }
 static bool held_put(struct held *h, const uint8_t *frame, size_t len)
 {
     uint16_t n = (uint16_t)len;
-    if (!h->buf || len > UINT16_MAX || sizeof n + len > GUEST_NET_HELD_MAX - h->len) return false;
-    memcpy(h->buf + h->len, &n, sizeof n);
-    memcpy(h->buf + h->len + sizeof n, frame, len);
-    h->len += sizeof n + len;
+    if (!h->buf || len > UINT16_MAX || sizeof(n) + len > GUEST_NET_HELD_MAX - h->len) return false;
+    memcpy(h->buf + h->len, &n, sizeof(n));
+    memcpy(h->buf + h->len + sizeof(n), frame, len);
+    h->len += sizeof(n) + len;
     return true;
 }
 
@@ -44,9 +44,9 @@ static const uint8_t *held_next(struct held *h, size_t *len)
 {
     uint16_t n;
     if (h->pos == h->len) return NULL;
-    memcpy(&n, h->buf + h->pos, sizeof n);
-    const uint8_t *frame = h->buf + h->pos + sizeof n;
-    h->pos += sizeof n + n;
+    memcpy(&n, h->buf + h->pos, sizeof(n));
+    const uint8_t *frame = h->buf + h->pos + sizeof(n);
+    h->pos += sizeof(n) + n;
     *len = n;
     return frame;
 }
@@ -79,7 +79,7 @@ static const struct vdev_net_backend backend = { .send = send };
 static void join(unsigned i, struct vm *vm)
 {
     ports[i] = (struct vswitch_port){ .name = vm->config.name, .deliver = deliver, .ctx = vm };
-    memcpy(ports[i].mac, vm->config.mac, sizeof ports[i].mac);
+    memcpy(ports[i].mac, vm->config.mac, sizeof(ports[i].mac));
     vdev_net_backend_set(&backend);
     joined[i] = vswitch_attach(net_switch(), &ports[i]) == HV_OK;
     if (!joined[i] && !refused[i]) log_error("net", "%s has no network: all %u ports of the switch are taken", vm->config.name, VSWITCH_MAX_PORTS);

@@ -61,11 +61,11 @@ static enum hv_err payload_check(const struct image *im, struct why *why)
     uint64_t off = field(im->file + HDR_PAYLOAD_OFFSET, 4), len = field(im->file + HDR_PAYLOAD_LEN, 4);
     if (!off && !len) return HV_OK;
     if (off > im->payload_len || len > im->payload_len - off || len < 8)
-        return BAD("the kernel image is damaged: its compressed part (offset %#llx, length %#llx) is not inside the file; copy it again",
-                   (unsigned long long)off, (unsigned long long)len);
+        return BAD("the kernel image is damaged: its compressed part (offset %#lx, length %#lx) is not inside the file; copy it again",
+                   off, len);
     if (!known_compression(im->file + im->payload_off + off))
-        return BAD("the kernel image is damaged: its compressed part at offset %#llx begins with no known format's mark; copy it again",
-                   (unsigned long long)(im->payload_off + off));
+        return BAD("the kernel image is damaged: its compressed part at offset %#lx begins with no known format's mark; copy it again",
+                   im->payload_off + off);
     return HV_OK;
 }
 
@@ -90,8 +90,8 @@ static enum hv_err image_parse(const uint8_t *file, size_t len, struct image *im
     *im = (struct image){ .file = file, .file_len = len, .payload_off = (sects + 1) * 512u, .header_end = HDR_MAGIC + file[HDR_JUMP_LEN] };
     uint64_t code = field(file + HDR_SYSSIZE, 4) * 16;
     if (im->payload_off >= len || code > ALIGN_UP(len - im->payload_off, 16))
-        return BAD("the kernel image is cut off: its header promises %llu bytes, the file has %zu; copy it again",
-                   (unsigned long long)(im->payload_off + code), len);
+        return BAD("the kernel image is cut off: its header promises %lu bytes, the file has %zu; copy it again",
+                   im->payload_off + code, len);
     if (im->header_end < HDR_END_MIN || im->header_end > BP_HEADER_END_MAX)
         return BAD("the kernel image is damaged: its header ends at %#zx, which no boot protocol allows; copy it again", im->header_end);
     im->payload_len = len - im->payload_off;
@@ -102,8 +102,8 @@ static enum hv_err image_parse(const uint8_t *file, size_t len, struct image *im
     im->cmdline_max = (uint32_t)field(file + HDR_CMDLINE_SIZE, 4);
     if (im->init_size < im->payload_len || im->init_size > GIB || !im->alignment || (im->alignment & (im->alignment - 1)) || im->alignment > GIB ||
         im->pref_address < MIB || im->pref_address > GUEST_LOW_RAM_MAX || im->pref_address % PAGE_SIZE)
-        return BAD("the kernel image is damaged: load address %#llx, size in memory %#llx or alignment %#llx make no sense; copy it again",
-                   (unsigned long long)im->pref_address, (unsigned long long)im->init_size, (unsigned long long)im->alignment);
+        return BAD("the kernel image is damaged: load address %#lx, size in memory %#lx or alignment %#lx make no sense; copy it again",
+                   im->pref_address, im->init_size, im->alignment);
     return payload_check(im, why);
 }
 
@@ -120,13 +120,13 @@ static enum hv_err place(const struct vm *vm, const struct image *im, uint64_t i
     uint64_t kernel_end = at->kernel + im->init_size;
     uint64_t need = ALIGN_UP(kernel_end, PAGE_SIZE) + ALIGN_UP(initrd_len, PAGE_SIZE);
     if (initrd_len > GUEST_LOW_RAM_MAX || need > top)
-        return REFUSE(HV_E_NOMEM, "the guest has %llu MiB of memory, kernel and initrd need at least %llu MiB to start: raise `memory` in its section",
-                      (unsigned long long)(vm->mem.size_bytes / MIB), (unsigned long long)DIV_ROUND_UP(need, MIB));
+        return REFUSE(HV_E_NOMEM, "the guest has %lu MiB of memory, kernel and initrd need at least %lu MiB to start: raise `memory` in its section",
+                      vm->mem.size_bytes / MIB, DIV_ROUND_UP(need, MIB));
     if (im->initrd_max && top > im->initrd_max + 1) top = im->initrd_max + 1;
     at->initrd = initrd_len ? ALIGN_DOWN(top - MIN(top, initrd_len), PAGE_SIZE) : 0;
     if (initrd_len && at->initrd < kernel_end)
-        return BAD("the initrd has %llu bytes, more than fit between the kernel and the highest address that it allows (%#llx)",
-                   (unsigned long long)initrd_len, (unsigned long long)im->initrd_max);
+        return BAD("the initrd has %lu bytes, more than fit between the kernel and the highest address that it allows (%#lx)",
+                   initrd_len, im->initrd_max);
     return HV_OK;
 }
 
@@ -136,17 +136,17 @@ static enum hv_err page_tables_write(struct vm *vm)
 {
     uint8_t page[PAGE_SIZE];
     const uint64_t table = 3, leaf = 0x83;              /* present, writable; and large */
-    struct wr w = wr_init(page, sizeof page);
-    memset(page, 0, sizeof page);
+    struct wr w = wr_init(page, sizeof(page));
+    memset(page, 0, sizeof(page));
     wr_u64(&w, (PML4_AT + PAGE_SIZE) | table);
-    enum hv_err e = guest_write(vm, gpa(PML4_AT), page, sizeof page);
-    w = wr_init(page, sizeof page);
+    enum hv_err e = guest_write(vm, gpa(PML4_AT), page, sizeof(page));
+    w = wr_init(page, sizeof(page));
     for (unsigned i = 0; i < 4; i++) wr_u64(&w, (PML4_AT + (2 + i) * PAGE_SIZE) | table);
-    if (!e) e = guest_write(vm, gpa(PML4_AT + PAGE_SIZE), page, sizeof page);
+    if (!e) e = guest_write(vm, gpa(PML4_AT + PAGE_SIZE), page, sizeof(page));
     for (uint64_t i = 0; !e && i < 4; i++) {
-        w = wr_init(page, sizeof page);
+        w = wr_init(page, sizeof(page));
         for (uint64_t k = 0; k < 512; k++) wr_u64(&w, (i * 512 + k) * BLOCK_SIZE | leaf);
-        e = guest_write(vm, gpa(PML4_AT + (2 + i) * PAGE_SIZE), page, sizeof page);
+        e = guest_write(vm, gpa(PML4_AT + (2 + i) * PAGE_SIZE), page, sizeof(page));
     }
     return e;
 }
@@ -154,11 +154,11 @@ static enum hv_err page_tables_write(struct vm *vm)
 static enum hv_err gdt_write(struct vm *vm)
 {
     uint8_t gdt[32];
-    struct wr w = wr_init(gdt, sizeof gdt);
+    struct wr w = wr_init(gdt, sizeof(gdt));
     wr_u64(&w, 0); wr_u64(&w, 0);
     wr_u64(&w, UINT64_C(0x00af9b000000ffff));           /* 10h: 64-bit code */
     wr_u64(&w, UINT64_C(0x00cf93000000ffff));           /* 18h: flat data */
-    return guest_write(vm, gpa(GDT_AT), gdt, sizeof gdt);
+    return guest_write(vm, gpa(GDT_AT), gdt, sizeof(gdt));
 }
 
 static unsigned e820_write(const struct vm *vm, uint8_t *table, size_t cap)
@@ -183,7 +183,7 @@ static void put(uint8_t *page, unsigned off, uint64_t val, unsigned n)
 static enum hv_err boot_params_write(struct vm *vm, const struct image *im, const struct layout *at, uint64_t initrd_len)
 {
     uint8_t page[PAGE_SIZE];
-    memset(page, 0, sizeof page);
+    memset(page, 0, sizeof(page));
     memcpy(page + HDR_SETUP_SECTS, im->file + HDR_SETUP_SECTS, im->header_end - HDR_SETUP_SECTS);
     put(page, HDR_LOADER, 0xff, 1);
     put(page, HDR_RAMDISK_IMAGE, at->initrd, 4);
@@ -191,7 +191,7 @@ static enum hv_err boot_params_write(struct vm *vm, const struct image *im, cons
     put(page, HDR_CMDLINE_PTR, CMDLINE_AT, 4);
     put(page, BP_RSDP, ACPI_AREA_BASE, 8);
     page[BP_E820_ENTRIES] = (uint8_t)e820_write(vm, page + BP_E820_TABLE, E820_MAX * 20);
-    return guest_write(vm, gpa(BOOT_PARAMS_AT), page, sizeof page);
+    return guest_write(vm, gpa(BOOT_PARAMS_AT), page, sizeof(page));
 }
 
 /* ---- all of it ---- */

@@ -49,14 +49,14 @@ static void wait_begin(struct vm *vm)
     char text[256];
     vm->disk.waiting = true;
     vm->disk.since_us = clock_us();
-    (void)vm_disk_waiting(vm, text, sizeof text);
+    (void)vm_disk_waiting(vm, text, sizeof(text));
     log_warn("vm", "%s: stands still, %s", vm->config.name, text);
 }
 
 static void wait_end(struct vm *vm)
 {
     vm->disk.waiting = false;
-    log_info("vm", "%s: goes on, it waited %llu ms for its disk", vm->config.name, (unsigned long long)((clock_us() - vm->disk.since_us) / 1000));
+    log_info("vm", "%s: goes on, it waited %lu ms for its disk", vm->config.name, (clock_us() - vm->disk.since_us) / 1000);
     vm_run(vm);
 }
 
@@ -146,10 +146,10 @@ bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
     *text = '\0';
     if (!d || !vm->disk.waiting) return false;
     if (d->lost_us)
-        snprintf(text, len, "waiting for its disk: %s unreachable since %llu s: %s", d->name, (unsigned long long)seconds_since(d->lost_us), d->why);
+        snprintf(text, len, "waiting for its disk: %s unreachable since %lu s: %s", d->name, seconds_since(d->lost_us), d->why);
     else
-        snprintf(text, len, "waiting for its disk: %s has not answered a request for %llu s", d->name,
-                 (unsigned long long)(d->oldest_us ? seconds_since(d->oldest_us) : 0));
+        snprintf(text, len, "waiting for its disk: %s has not answered a request for %lu s", d->name,
+                 d->oldest_us ? seconds_since(d->oldest_us) : 0);
     return true;
 }
 
@@ -158,12 +158,12 @@ void vm_disk_describe(const struct vm *vm, struct printer *out)
     const struct disk *d = vm->disk.disk;
     char text[256];
     if (!d) return;
-    if (vm_disk_waiting(vm, text, sizeof text)) print_line(out, "%s", text);
-    print_line(out, "disk %s: %llu bytes, blocks of %u,%s%s%s%s lost %llu times, %llu requests sent again", d->name,
-               (unsigned long long)d->info.bytes, d->info.block, d->info.read_only ? " read-only," : "",
+    if (vm_disk_waiting(vm, text, sizeof(text))) print_line(out, "%s", text);
+    print_line(out, "disk %s: %lu bytes, blocks of %u,%s%s%s%s lost %lu times, %lu requests sent again", d->name,
+               d->info.bytes, d->info.block, d->info.read_only ? " read-only," : "",
                d->info.flush ? " flush," : "", d->info.discard ? " discard," : "",
-               d->info.zeroes ? " write zeroes," : "", (unsigned long long)d->n_losses,
-               (unsigned long long)d->n_resent);
+               d->info.zeroes ? " write zeroes," : "", d->n_losses,
+               d->n_resent);
     if (d->lost_us)
-        print_line(out, "disk unreachable since %llu s: %s", (unsigned long long)seconds_since(d->lost_us), d->why);
+        print_line(out, "disk unreachable since %lu s: %s", seconds_since(d->lost_us), d->why);
 }

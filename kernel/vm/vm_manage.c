@@ -132,10 +132,10 @@ static enum hv_err build(struct vm *vm, struct why *why)
 {
     uint64_t room = vm_memory_promisable();
     if (vm->config.memory_bytes + vm->config.disk_bytes > room)
-        return REFUSE(HV_E_NOMEM, "%s needs %llu MiB, this host can promise %llu MiB: stop another guest or give the "
+        return REFUSE(HV_E_NOMEM, "%s needs %lu MiB, this host can promise %lu MiB: stop another guest or give the "
                       "host more memory", vm->config.name,
-                      (unsigned long long)((vm->config.memory_bytes + vm->config.disk_bytes) / MIB),
-                      (unsigned long long)(room / MIB));
+                      (vm->config.memory_bytes + vm->config.disk_bytes) / MIB,
+                      room / MIB);
     atomic_store(&vm->power_request, VM_POWER_NONE);
     vm->crash_reason[0] = 0;
     vm->n_vcpus = 0;
@@ -245,8 +245,8 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     vm->quick_resets = 0;
     if (!vm->disk.waiting)              /* else it runs when its disk is there */
         vm_run(vm);
-    log_info("vm", "%s: started, %llu MiB, %u vCPU(s), first guest instruction follows at TSC %llu", vm->config.name,
-             (unsigned long long)(vm->config.memory_bytes / MIB), vm->n_vcpus, (unsigned long long)tsc_read());
+    log_info("vm", "%s: started, %lu MiB, %u vCPU(s), first guest instruction follows at TSC %lu", vm->config.name,
+             vm->config.memory_bytes / MIB, vm->n_vcpus, tsc_read());
     return HV_OK;
 }
 
@@ -400,17 +400,17 @@ bool vm_service(void)
 static void inspect_vcpu(struct vcpu *v, struct printer *out)
 {
     static const char *const states[] = { "frozen", "runnable", "running" };
-    print_line(out, "vCPU %u: pCPU %u, %s%s, rip 0x%llx rflags 0x%llx, guest time %llu ms", v->index, v->pcpu,
-               states[atomic_load(&v->state)], v->halted ? ", halted" : "", (unsigned long long)v->rip,
-               (unsigned long long)v->rflags, (unsigned long long)(clock_tsc_to_us(v->guest_tsc_ticks) / 1000));
+    print_line(out, "vCPU %u: pCPU %u, %s%s, rip 0x%lx rflags 0x%lx, guest time %lu ms", v->index, v->pcpu,
+               states[atomic_load(&v->state)], v->halted ? ", halted" : "", v->rip,
+               v->rflags, clock_tsc_to_us(v->guest_tsc_ticks) / 1000);
     print_line(out, "  pending interrupt %d, in service %d, requests 0x%x, timer due %s", lapic_pending(v),
                lapic_in_service(v), atomic_load(&v->requests), lapic_timer_deadline(v) ? "yes" : "no");
-    print_line(out, "  longest kept out %llu us, timer late by %llu us",
-               (unsigned long long)clock_tsc_to_us(v->out_max), (unsigned long long)clock_tsc_to_us(v->late_max));
+    print_line(out, "  longest kept out %lu us, timer late by %lu us",
+               clock_tsc_to_us(v->out_max), clock_tsc_to_us(v->late_max));
     for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++)
         if (v->n_exits[k])
-            print_line(out, "  exits %-14s %10llu  %6llu ticks each", vcpu_exit_names[k],
-                       (unsigned long long)v->n_exits[k], (unsigned long long)(v->exit_tsc[k] / v->n_exits[k]));
+            print_line(out, "  exits %-14s %10lu  %6lu ticks each", vcpu_exit_names[k],
+                       v->n_exits[k], v->exit_tsc[k] / v->n_exits[k]);
     cpu_ops->dump(v, out);
 }
 
@@ -420,14 +420,14 @@ void vm_inspect(struct vm *vm, struct printer *out)
                vm->crash_reason);
     if (vm_state(vm) == VM_STOPPED)
         return;
-    print_line(out, "memory %llu MiB, backed %llu MiB, %s tables %llu, blocks whole %llu split %llu",
-               (unsigned long long)(vm->mem.size_bytes / MIB),
-               (unsigned long long)(vm->mem.n_backed * BLOCK_SIZE / MIB), vm->s2.fmt->name,
-               (unsigned long long)vm->s2.n_tables, (unsigned long long)vm->s2.n_large,
-               (unsigned long long)vm->s2.n_split);
-    print_line(out, "dirty log %s, faults %llu, harvests %llu in %llu us", atomic_load(&vm->dirty.on) ? "on" : "off",
-               (unsigned long long)vm->dirty.n_faults, (unsigned long long)vm->dirty.n_harvests,
-               (unsigned long long)vm->dirty.harvest_us);
+    print_line(out, "memory %lu MiB, backed %lu MiB, %s tables %lu, blocks whole %lu split %lu",
+               vm->mem.size_bytes / MIB,
+               vm->mem.n_backed * BLOCK_SIZE / MIB, vm->s2.fmt->name,
+               vm->s2.n_tables, vm->s2.n_large,
+               vm->s2.n_split);
+    print_line(out, "dirty log %s, faults %lu, harvests %lu in %lu us", atomic_load(&vm->dirty.on) ? "on" : "off",
+               vm->dirty.n_faults, vm->dirty.n_harvests,
+               vm->dirty.harvest_us);
     vdev_describe(vm, out);
     vm_disk_describe(vm, out);
     for (unsigned i = 0; i < vm->n_vcpus; i++)

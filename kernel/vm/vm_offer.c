@@ -81,8 +81,8 @@ static void nbd_write(struct wr *w, const struct vm *vm)
     const struct nbd_config *n = &vm->config.nbd;
     const struct disk_info *i = vm->disk.disk ? &vm->disk.disk->info : &unknown;
     if (!n->port) return;
-    wr_bytes(w, n->ip, sizeof n->ip); wr_u16(w, n->port); wr_text(w, n->name);
-    if (n->tls) wr_bytes(w, n->fingerprint, sizeof n->fingerprint);
+    wr_bytes(w, n->ip, sizeof(n->ip)); wr_u16(w, n->port); wr_text(w, n->name);
+    if (n->tls) wr_bytes(w, n->fingerprint, sizeof(n->fingerprint));
     wr_u64(w, i->bytes); wr_u32(w, i->block);
     wr_u32(w, (i->read_only ? DISK_RO : 0u) | (i->flush ? DISK_FLUSHES_IT : 0u) | (i->discard ? DISK_DISCARDS : 0u) | (i->zeroes ? DISK_WRITES_ZEROES : 0u));
 }
@@ -90,10 +90,10 @@ static void nbd_write(struct wr *w, const struct vm *vm)
 static bool nbd_parse(struct rd *r, struct vm_offer *o)
 {
     struct nbd_config *n = &o->config.nbd;
-    rd_bytes(r, n->ip, sizeof n->ip);
+    rd_bytes(r, n->ip, sizeof(n->ip));
     n->port = rd_u16(r);
-    if (!rd_text(r, n->name, sizeof n->name)) return false;
-    if (n->tls) rd_bytes(r, n->fingerprint, sizeof n->fingerprint);
+    if (!rd_text(r, n->name, sizeof(n->name))) return false;
+    if (n->tls) rd_bytes(r, n->fingerprint, sizeof(n->fingerprint));
     o->disk.bytes = rd_u64(r);
     o->disk.block = rd_u32(r);
     uint32_t can = rd_u32(r), block = o->disk.block;
@@ -118,7 +118,7 @@ static bool modules_parse(struct rd *r, struct vm_config *c)
     char text[CONFIG_CMDLINE_LEN];
     unsigned n = rd_u16(r);
     for (unsigned i = 0; i < n; i++)
-        if (!rd_text(r, text, sizeof text) || !config_module_add(c, text)) return false;
+        if (!rd_text(r, text, sizeof(text)) || !config_module_add(c, text)) return false;
     return n != 0;
 }
 
@@ -127,8 +127,8 @@ enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t
     struct wr w = wr_init(buf, cap);
     wr_u32(&w, OFFER_MAGIC); wr_u16(&w, VM_STATE_FORMAT); wr_u16(&w, 0);
     wr_u8(&w, cpu_ops->vendor); wr_u8(&w, (uint8_t)vm->n_vcpus); wr_u16(&w, 0);
-    wr_bytes(&w, vm->uuid, sizeof vm->uuid);
-    wr_bytes(&w, vm->config.mac, sizeof vm->config.mac); wr_u16(&w, (uint16_t)virtio_bits(&vm->config));
+    wr_bytes(&w, vm->uuid, sizeof(vm->uuid));
+    wr_bytes(&w, vm->config.mac, sizeof(vm->config.mac)); wr_u16(&w, (uint16_t)virtio_bits(&vm->config));
     wr_u64(&w, vm->config.memory_bytes); wr_u64(&w, vm->config.disk_bytes); wr_u64(&w, vm->tsc_hz); wr_u64(&w, vm->cpuid->xcr0_allowed);
     wr_text(&w, vm->config.name); wr_text(&w, vm->config.kernel); wr_text(&w, vm->config.initrd);
     wr_text(&w, vm->config.cmdline); wr_text(&w, vm->config.cpu);
@@ -144,8 +144,8 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits,
 {
     uint8_t vendor = rd_u8(r), n_cpus = rd_u8(r);
     unsigned zero = rd_u16(r);
-    rd_bytes(r, o->uuid, sizeof o->uuid);
-    rd_bytes(r, o->config.mac, sizeof o->config.mac);
+    rd_bytes(r, o->uuid, sizeof(o->uuid));
+    rd_bytes(r, o->config.mac, sizeof(o->config.mac));
     unsigned virtio = *bits = rd_u16(r);
     o->config.memory_bytes = rd_u64(r);
     o->config.disk_bytes = rd_u64(r);
@@ -155,7 +155,7 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits,
     if (!cpu_ops_of_vendor(vendor)) return REFUSE(HV_E_PROTO, "the offer names an unknown processor vendor, %u", vendor);
     if (n_cpus < 1 || n_cpus > VM_MAX_VCPUS) return REFUSE(HV_E_PROTO, "the offer is for %u processors; 1 to %u are possible", n_cpus, VM_MAX_VCPUS);
     if (o->config.memory_bytes % BLOCK_SIZE || o->config.memory_bytes < 16 * MIB || o->config.memory_bytes > BIT64(46))
-        return REFUSE(HV_E_PROTO, "the offer has an impossible memory size, %llu bytes", (unsigned long long)o->config.memory_bytes);
+        return REFUSE(HV_E_PROTO, "the offer has an impossible memory size, %lu bytes", o->config.memory_bytes);
     if (o->tsc_hz < 1000000 || o->tsc_hz > UINT64_C(100000000000)) return REFUSE(HV_E_PROTO, "the offer has an impossible TSC frequency");
     if (virtio & ~(unsigned)OFFER_ALL) return REFUSE(HV_E_VERSION, "the guest has virtio devices, disks or modules (bits %#x) that this host does not know: update this host", virtio);
     if (o->config.disk_bytes % BLOCK_SIZE || o->config.disk_bytes > BIT64(46)) return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
@@ -171,8 +171,8 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits,
 static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, unsigned bits, struct why *why)
 {
     struct vm_config *c = &o->config;
-    if (!rd_text(r, c->name, sizeof c->name) || !rd_text(r, c->kernel, sizeof c->kernel) || !rd_text(r, c->initrd, sizeof c->initrd) ||
-        !rd_text(r, c->cmdline, sizeof c->cmdline) || !rd_text(r, c->cpu, sizeof c->cpu) || !name_ok(c->name))
+    if (!rd_text(r, c->name, sizeof(c->name)) || !rd_text(r, c->kernel, sizeof(c->kernel)) || !rd_text(r, c->initrd, sizeof(c->initrd)) ||
+        !rd_text(r, c->cmdline, sizeof(c->cmdline)) || !rd_text(r, c->cpu, sizeof(c->cpu)) || !name_ok(c->name))
         return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
     if (c->nbd.port && !nbd_parse(r, o)) return REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed");
     if ((bits & OFFER_MODULES) && !modules_parse(r, c)) return REFUSE(HV_E_PROTO, "the offer's list of modules is malformed");
@@ -187,7 +187,7 @@ static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, unsigned bits, s
 enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, struct why *why)
 {
     struct rd r = rd_init(buf, len);
-    memset(o, 0, sizeof *o);
+    memset(o, 0, sizeof(*o));
     o->config.pin = -1;
     uint32_t magic = rd_u32(&r);
     o->format = rd_u16(&r);
@@ -209,7 +209,7 @@ static unsigned check_devices(const struct vm_offer *o, reason_fn *add, void *ct
         for (unsigned k = 0; k < ARRAY_SIZE(sections); k++)
             known = known || (sections[k].section == o->device[i].section && sections[k].version == o->device[i].version);
         if (known) continue;
-        snprintf(text, sizeof text, "the guest has device state %u of version %u, which this host does not know: update this host", o->device[i].section,
+        snprintf(text, sizeof(text), "the guest has device state %u of version %u, which this host does not know: update this host", o->device[i].section,
                  o->device[i].version);
         add(ctx, text);
         n++;
@@ -223,7 +223,7 @@ static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *
     unsigned n = 0;
     char text[200];
     if (o->vendor != cpu_ops->vendor) {
-        snprintf(text, sizeof text, "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
+        snprintf(text, sizeof(text), "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
                  cpu_ops_of_vendor(o->vendor)->vendor_name, cpu_ops->vendor_name);
         add(ctx, text);
         return 1;                       /* comparing features would only add noise */
@@ -231,7 +231,7 @@ static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *
     cpuid_build(&host, cpuid_host, o->config.n_cpus, clock_tsc_hz);
     n += cpuid_check(&host, &o->cpuid, add, ctx);
     if (o->cpuid.xsave_bytes > fpu_save_area_size) {
-        snprintf(text, sizeof text, "the guest's FPU state has %u bytes, this host keeps %u", o->cpuid.xsave_bytes, fpu_save_area_size);
+        snprintf(text, sizeof(text), "the guest's FPU state has %u bytes, this host keeps %u", o->cpuid.xsave_bytes, fpu_save_area_size);
         add(ctx, text);
         n++;
     }
@@ -240,12 +240,12 @@ static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *
 
 bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
 {
-    unsigned long long promised = o->tsc_hz / 1000, here = clock_tsc_hz / 1000;
+    uint64_t promised = o->tsc_hz / 1000, here = clock_tsc_hz / 1000;
     enum tsc_fit fit = guest_tsc_fit(o->tsc_hz);
     if (fit == TSC_SCALED)
-        snprintf(text, len, "tsc: the guest keeps its %llu kHz, scaled from the destination's %llu kHz", promised, here);
+        snprintf(text, len, "tsc: the guest keeps its %lu kHz, scaled from the destination's %lu kHz", promised, here);
     if (fit == TSC_CHANGES)
-        snprintf(text, len, "tsc: the guest was promised %llu kHz, the destination runs at %llu kHz and cannot scale: the guest's KVM clock stays right, "
+        snprintf(text, len, "tsc: the guest was promised %lu kHz, the destination runs at %lu kHz and cannot scale: the guest's KVM clock stays right, "
                  "a bare TSC clock would not", promised, here);
     return fit != TSC_FITS;
 }
@@ -255,24 +255,24 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
     char text[200];
     unsigned n = check_processor(o, add, ctx) + check_devices(o, add, ctx);
     if (o->config.memory_bytes + o->config.disk_bytes > free_bytes) {
-        snprintf(text, sizeof text, "the guest has %llu MiB of memory%s, this host can give %llu MiB: stop another guest here or choose another host",
-                 (unsigned long long)((o->config.memory_bytes + o->config.disk_bytes) / MIB), o->config.disk_bytes ? " and disk" : "",
-                 (unsigned long long)(free_bytes / MIB));
+        snprintf(text, sizeof(text), "the guest has %lu MiB of memory%s, this host can give %lu MiB: stop another guest here or choose another host",
+                 (o->config.memory_bytes + o->config.disk_bytes) / MIB, o->config.disk_bytes ? " and disk" : "",
+                 free_bytes / MIB);
         add(ctx, text);
         n++;
     }
-    if (n && vm_offer_note(o, text, sizeof text)) add(ctx, text);       /* no reason by itself, but part of the whole answer */
+    if (n && vm_offer_note(o, text, sizeof(text))) add(ctx, text);       /* no reason by itself, but part of the whole answer */
     return n;
 }
 
 enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o)
 {
-    struct cpuid_table *t = mem_alloc(sizeof *t);
+    struct cpuid_table *t = mem_alloc(sizeof(*t));
     if (!t) return HV_FAIL(HV_E_NOMEM);
     *t = o->cpuid;
     vm->cpuid = t;
     vm->config = o->config;
-    memcpy(vm->uuid, o->uuid, sizeof vm->uuid);
+    memcpy(vm->uuid, o->uuid, sizeof(vm->uuid));
     vm->tsc_hz = o->tsc_hz;
     return HV_OK;
 }

@@ -57,7 +57,7 @@ static void regs_save(struct vm *vm, unsigned i, struct wr *w)
 {
     struct vcpu *v = vm->vcpus[i];
     struct vcpu_regs r;
-    memset(&r, 0, sizeof r);
+    memset(&r, 0, sizeof(r));
     cpu_ops->regs_get(v, &r);
     for (unsigned k = 0; k < GPR_COUNT; k++) put_reg(w, k, r.gpr[k]);
     for (unsigned k = 0; k < ARRAY_SIZE(reg64); k++) put_reg(w, reg64[k].id, *reg_at(&r, k));
@@ -134,8 +134,8 @@ static bool regs_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     uint8_t seen[N_REG_IDS / 8];
     bool halted = false;
     unsigned n = 0;
-    memset(&r, 0, sizeof r);
-    memset(seen, 0, sizeof seen);
+    memset(&r, 0, sizeof(r));
+    memset(seen, 0, sizeof(seen));
     for (; rd_left(in); n++) {
         unsigned id = rd_u16(in);
         uint64_t val = rd_u64(in);
@@ -255,7 +255,7 @@ static bool lapic_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
 {
     struct vcpu *v = vm->vcpus[i];
     struct lapic l;
-    memset(&l, 0, sizeof l);
+    memset(&l, 0, sizeof(l));
     l.base_msr = rd_u64(in);
     for (unsigned k = 0; k < 8; k++) {
         atomic_store(&l.irr[k], rd_u32(in));
@@ -348,7 +348,7 @@ static bool pic_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
 {
     struct pic p;
     (void)i;
-    memset(&p, 0, sizeof p);
+    memset(&p, 0, sizeof(p));
     for (unsigned k = 0; k < 2; k++) {
         struct pic_chip *c = &p.chip[k];
         c->irr = rd_u8(in); c->imr = rd_u8(in); c->isr = rd_u8(in); c->elcr = rd_u8(in); c->lines = rd_u8(in);
@@ -361,7 +361,7 @@ static bool pic_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     }
     bool out = rd_u8(in) & 1;
     if (apply && !in->bad) {
-        memcpy(vm->devices->pic.chip, p.chip, sizeof p.chip);
+        memcpy(vm->devices->pic.chip, p.chip, sizeof(p.chip));
         atomic_store(&vm->devices->pic.out, out);
     }
     return !in->bad;
@@ -384,7 +384,7 @@ static bool pit_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
 {
     struct pit p;
     (void)i;
-    memset(&p, 0, sizeof p);
+    memset(&p, 0, sizeof(p));
     for (unsigned k = 0; k < 3; k++) {
         struct pit_channel *c = &p.ch[k];
         c->count = rd_u32(in); c->start_ns = rd_u64(in); c->latch = rd_u16(in); c->status = rd_u8(in); c->mode = rd_u8(in); c->access = rd_u8(in);
@@ -403,7 +403,7 @@ static void rtc_save(struct vm *vm, unsigned i, struct wr *w)
 {
     (void)i;
     wr_u8(w, vm->devices->rtc.index);
-    wr_bytes(w, vm->devices->rtc.ram, sizeof vm->devices->rtc.ram);
+    wr_bytes(w, vm->devices->rtc.ram, sizeof(vm->devices->rtc.ram));
     wr_u64(w, (uint64_t)vm->devices->rtc.offset_s);
 }
 
@@ -412,7 +412,7 @@ static bool rtc_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     struct rtc r;
     (void)i;
     r.index = rd_u8(in) & 0x7f;
-    rd_bytes(in, r.ram, sizeof r.ram);
+    rd_bytes(in, r.ram, sizeof(r.ram));
     r.offset_s = (int64_t)rd_u64(in);
     if (in->bad || r.offset_s > INT64_C(1) << 40 || r.offset_s < -(INT64_C(1) << 40)) return false;
     if (apply) vm->devices->rtc = r;
@@ -468,7 +468,7 @@ static bool uart_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     struct uart *u = &vm->devices->uart;
     uint8_t reg[9];
     (void)i;
-    rd_bytes(in, reg, sizeof reg);
+    rd_bytes(in, reg, sizeof(reg));
     if (!ring_load(in, u->out, UART_OUT_SIZE, &u->out_tail, &u->out_head, apply)) return false;
     if (!ring_load(in, u->in, UART_IN_SIZE, &u->in_tail, &u->in_head, apply)) return false;
     if (!apply) return true;
@@ -555,7 +555,7 @@ static enum hv_err section_load(struct vm *vm, struct rd *in, uint8_t *seen, boo
 static enum hv_err sections_load(struct vm *vm, struct rd in, bool apply, struct why *why)
 {
     uint8_t seen[ARRAY_SIZE(sections)];
-    memset(seen, 0, sizeof seen);
+    memset(seen, 0, sizeof(seen));
     while (rd_left(&in)) {
         enum hv_err e = section_load(vm, &in, seen, apply, why);
         if (e) return e;

@@ -18,13 +18,13 @@
 
 struct image { uint64_t n_pages; uint8_t *mem; uint64_t *dirty; bool running; };
 
-static uint64_t rng = 88172645463325252ull;
+static uint64_t rng = 88172645463325252ul;
 static uint64_t rnd(void)
 {
     rng ^= rng << 13;
     rng ^= rng >> 7;
     rng ^= rng << 17;
-    return rng * 0x2545f4914f6cdd1dull;
+    return rng * 0x2545f4914f6cdd1dul;
 }
 
 static uint64_t n_pages(void *c) { return ((struct image *)c)->n_pages; }
@@ -127,7 +127,7 @@ static struct cost move_all(struct image *a, struct mig_tx *tx, struct mig_rx *r
         for (unsigned i = 0; a->running && i < dirty && rnd() % 1000 < dirty; i++) {
             uint64_t gfn = rnd() % a->n_pages;
             a->mem[gfn * 4096 + rnd() % 4096]++;
-            a->dirty[gfn / 64] |= 1ull << (gfn % 64);
+            a->dirty[gfn / 64] |= 1ul << (gfn % 64);
         }
     }
     return t;
@@ -136,10 +136,10 @@ static struct cost move_all(struct image *a, struct mig_tx *tx, struct mig_rx *r
 static void report(const struct mig_stats *s, unsigned mib, struct cost t, bool same)
 {
     double gib = (double)mib / 1024;
-    printf("%s %u MiB: sender %.2f, receiver %.2f CPU s/GiB, wire %.1f MB, blackout %llu us, rounds %u; zero %llu lz4 %llu raw %llu delta %llu same "
-           "%llu pages; memory %s\n", s->phase, mib, t.tx / gib, t.rx / gib, (double)s->bytes_tx / 1e6, (unsigned long long)s->blackout.total, s->round,
-           (unsigned long long)s->pages.zero, (unsigned long long)s->pages.full_lz4, (unsigned long long)s->pages.full_raw,
-           (unsigned long long)s->pages.delta, (unsigned long long)s->pages.same, same ? "equal" : "DIFFERS");
+    printf("%s %u MiB: sender %.2f, receiver %.2f CPU s/GiB, wire %.1f MB, blackout %lu us, rounds %u; zero %lu lz4 %lu raw %lu delta %lu same "
+           "%lu pages; memory %s\n", s->phase, mib, t.tx / gib, t.rx / gib, (double)s->bytes_tx / 1e6, s->blackout.total, s->round,
+           s->pages.zero, s->pages.full_lz4, s->pages.full_raw,
+           s->pages.delta, s->pages.same, same ? "equal" : "DIFFERS");
 }
 
 int main(int argc, char **argv)

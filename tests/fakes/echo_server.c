@@ -17,7 +17,7 @@ static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
         over = true;
         return ERR_OK;
     }
-    CHECK(have + p->tot_len <= sizeof buf);
+    CHECK(have + p->tot_len <= sizeof(buf));
     pbuf_copy_partial(p, buf + have, p->tot_len, 0);
     have += p->tot_len;
     tcp_recved(pcb, p->tot_len);

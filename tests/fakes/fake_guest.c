@@ -26,7 +26,7 @@ uint64_t fake_rand(uint64_t *rng)
     *rng ^= *rng << 13;
     *rng ^= *rng >> 7;
     *rng ^= *rng << 17;
-    return *rng * 0x2545f4914f6cdd1dull;
+    return *rng * 0x2545f4914f6cdd1dul;
 }
 
 static void fill(struct fake_guest *g, uint8_t *p, unsigned kind)
@@ -34,7 +34,7 @@ static void fill(struct fake_guest *g, uint8_t *p, unsigned kind)
     static const char text[] = "the bar-tailed godwit flies eleven days without a stop over the Pacific; ";
     switch (kind) {
     case 0: memset(p, 0, 4096); break;
-    case 1: for (unsigned i = 0; i < 4096; i++) p[i] = (uint8_t)text[(i + kind) % (sizeof text - 1)]; p[77] = (uint8_t)fake_rand(&g->rng); break;
+    case 1: for (unsigned i = 0; i < 4096; i++) p[i] = (uint8_t)text[(i + kind) % (sizeof(text) - 1)]; p[77] = (uint8_t)fake_rand(&g->rng); break;
     case 2: for (unsigned i = 0; i < 4096; i += 8) { uint64_t x = fake_rand(&g->rng); memcpy(p + i, &x, 8); } break;
     default: memset(p, 0, 4096); p[fake_rand(&g->rng) % 4096] = 0x5a; break;
     }
@@ -53,24 +53,24 @@ static uint8_t *backed(struct fake_guest *g, uint64_t gfn)
 static void make(struct fake_guest *g, uint64_t n_pages)
 {
     g->n_pages = n_pages;
-    g->page = calloc(n_pages, sizeof *g->page);
+    g->page = calloc(n_pages, sizeof(*g->page));
     g->dirty = calloc(n_pages / 64 + 1, 8);
     g->exists = true;
 }
 
 void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed)
 {
-    memset(g, 0, sizeof *g);
+    memset(g, 0, sizeof(*g));
     make(g, n_pages);
     g->rng = seed * 2 + 1;
-    g->state_len = sizeof g->state;
-    for (size_t i = 0; i < sizeof g->state; i++) g->state[i] = (uint8_t)fake_rand(&g->rng);
+    g->state_len = sizeof(g->state);
+    for (size_t i = 0; i < sizeof(g->state); i++) g->state[i] = (uint8_t)fake_rand(&g->rng);
     for (uint64_t i = 0; i < n_pages; i++)
         if (fake_rand(&g->rng) % 2) fill(g, backed(g, i), (unsigned)(fake_rand(&g->rng) % 4));
     g->running = true;
 }
 
-void fake_dest_init(struct fake_guest *g) { memset(g, 0, sizeof *g); }
+void fake_dest_init(struct fake_guest *g) { memset(g, 0, sizeof(*g)); }
 
 void fake_guest_fini(struct fake_guest *g)
 {
@@ -87,7 +87,7 @@ static void mark(struct fake_guest *g, uint64_t gfn)
     if (!g->logging) return;
     g->writes++;
     if (g->writes == g->forget_after) return;
-    g->dirty[gfn / 64] |= 1ull << (gfn % 64);
+    g->dirty[gfn / 64] |= 1ul << (gfn % 64);
 }
 
 void fake_guest_write(struct fake_guest *g, uint64_t gfn, size_t off, const void *src, size_t len)
@@ -220,7 +220,7 @@ static bool dst_admit(void *c, const struct mig_offer *o, struct mig_reasons *r,
     struct fake_guest *g = c;
     if (g->admit_later) return !g->admit_later--;
     if (o->len != 10 || memcmp(o->bytes, "fake offer", 10)) mig_reason_add(r, "the offer is not understood");
-    if (o->n_pages > 1 << 20) mig_reason_add(r, "too large: %llu pages", (unsigned long long)o->n_pages);
+    if (o->n_pages > 1 << 20) mig_reason_add(r, "too large: %lu pages", o->n_pages);
     for (unsigned i = 0; i < g->refuse; i++) mig_reason_add(r, "reason %u", i + 1);
     if (!r->n) make(g, o->n_pages);
     for (unsigned i = 0; i < g->n_notes; i++) mig_reason_add(notes, "tsc: note %u\a", i + 1);
@@ -237,7 +237,7 @@ static bool dst_present(void *c, uint64_t gfn) { return ((struct fake_guest *)c)
 static enum hv_err dst_load(void *c, const void *buf, size_t len, uint64_t age_us, struct why *why)
 {
     struct fake_guest *g = c;
-    if (g->fail_load || len > sizeof g->state) return REFUSE(HV_E_RANGE, "register 7 is out of range");
+    if (g->fail_load || len > sizeof(g->state)) return REFUSE(HV_E_RANGE, "register 7 is out of range");
     memcpy(g->state, buf, len);
     g->state_len = len;
     g->age_us = age_us;

@@ -63,7 +63,7 @@ size_t stream_write(struct stream *s, const void *buf, size_t len)
 {
     struct fake_stream *f = &fake_stream;
     check(s);
-    size_t n = f->status == STREAM_OPEN ? MIN(MIN(len, f->write_room), sizeof f->from_client - f->from_len) : 0;
+    size_t n = f->status == STREAM_OPEN ? MIN(MIN(len, f->write_room), sizeof(f->from_client) - f->from_len) : 0;
     memcpy(f->from_client + f->from_len, buf, n);
     f->from_len += n;
     if (f->write_room != SIZE_MAX) f->write_room -= n;

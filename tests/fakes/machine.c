@@ -44,13 +44,13 @@ static struct vcpu_regs *regs_of(struct vcpu *v) { return &machine_of(v->vm)->re
 static void regs_get(struct vcpu *v, struct vcpu_regs *r)
 {
     *r = *regs_of(v);
-    memcpy(r->gpr, v->gpr, sizeof r->gpr);
+    memcpy(r->gpr, v->gpr, sizeof(r->gpr));
     r->rip = v->rip, r->rflags = v->rflags, r->cr8 = v->cr8, r->xcr0 = v->xcr0, r->tsc_aux = v->tsc_aux;
 }
 static void regs_set(struct vcpu *v, const struct vcpu_regs *r)
 {
     *regs_of(v) = *r;
-    memcpy(v->gpr, r->gpr, sizeof r->gpr);
+    memcpy(v->gpr, r->gpr, sizeof(r->gpr));
     v->rip = r->rip, v->rflags = r->rflags, v->cr8 = r->cr8, v->xcr0 = r->xcr0, v->tsc_aux = r->tsc_aux;
 }
 static void inject(struct vcpu *v, const struct vcpu_event *e)
@@ -131,7 +131,7 @@ enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write) { (void)write; r
 
 void machine_init_bare(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes)
 {
-    memset(m, 0, sizeof *m);
+    memset(m, 0, sizeof(*m));
     m->ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (m->ram == MAP_FAILED) abort();
     m->vm.mem.size_bytes = m->vm.mem.low_bytes = m->vm.config.memory_bytes = ram_bytes;

@@ -100,7 +100,7 @@ static void kill_b(struct world *w, uint64_t boot_us)
     if (w->b.running) w->b_lost = true;
     fake_guest_fini(&w->b);
     fake_dest_init(&w->b);
-    memset(&w->ids, 0, sizeof w->ids);
+    memset(&w->ids, 0, sizeof(w->ids));
 }
 
 /* ---- memory runs out ---- */
@@ -134,7 +134,7 @@ static void put_idle(struct mig_fifo *f)
 static void flood(struct world *w, struct conn *c, uint64_t what)
 {
     static uint8_t buf[FLOOD_MAX];
-    struct mig_fifo f = { .buf = buf, .cap = sizeof buf };
+    struct mig_fifo f = { .buf = buf, .cap = sizeof(buf) };
     struct mig_id id = *mig_tx_id(w->tx);
     struct mig_p_offer o = { .id = id, .n_pages = w->a.n_pages, .name = "other", .offer = (const uint8_t *)"fake offer", .offer_len = 10 };
     switch (what) {
@@ -157,13 +157,13 @@ static void flood(struct world *w, struct conn *c, uint64_t what)
 bool babble_turn(struct world *w, struct conn *c)
 {
     uint8_t buf[64];
-    struct mig_fifo f = { .buf = buf, .cap = sizeof buf };
+    struct mig_fifo f = { .buf = buf, .cap = sizeof(buf) };
     if (w->now < c->babble_us) return false;
     c->babble_us = w->now + 3000000;
     if (c->babble == BABBLE_IDLE) put_idle(&f);
     else if (c->babble == BABBLE_ACK) mig_ack_put(&f, &(struct mig_p_ack){ 0, 20, w->now });
     else mig_rec_put(buf, &(struct mig_rec){ 0x8123, 1, 0, 0 }), f.tail = MIG_REC_HDR_LEN;
-    pipe_put(&c->to_a, &f, sizeof buf, w->now);
+    pipe_put(&c->to_a, &f, sizeof(buf), w->now);
     return false;
 }
 
@@ -194,17 +194,17 @@ static void stranger_begin(struct world *w, struct conn *c, struct mig_fifo *f)
 void stranger_turn(struct world *w, struct conn *c)
 {
     static uint8_t buf[4096];
-    struct mig_fifo f = { .buf = buf, .cap = sizeof buf };
+    struct mig_fifo f = { .buf = buf, .cap = sizeof(buf) };
     bool idles = w->stranger_kind == STRANGER_IDLE || w->stranger_kind == STRANGER_PREPARED;
     if (!w->stranger_us) stranger_begin(w, c, &f);
     else if (w->stranger_kind == STRANGER_NOISE)
-        while (f.tail < sizeof buf) buf[f.tail++] = (uint8_t)fake_rand(&w->frng);
+        while (f.tail < sizeof(buf)) buf[f.tail++] = (uint8_t)fake_rand(&w->frng);
     else if (w->now < w->stranger_next_us) return;
     else if (idles) put_idle(&f);
     else if (w->stranger_kind == STRANGER_DRIPS) buf[f.tail++] = 1;
     w->stranger_next_us = w->now + DRIP_US;
     w->stranger_life_us = w->now - w->stranger_us;
-    pipe_put(&c->to_b, &f, sizeof buf, w->now);
+    pipe_put(&c->to_b, &f, sizeof(buf), w->now);
 }
 
 /* ---- striking ---- */

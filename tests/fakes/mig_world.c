@@ -9,7 +9,7 @@
 #define PIPE_CAP     (256 * 1024)
 #define RETRY_US     1000000            /* as kernel/peers/migration_out.c */
 #define LAST_WORD_US 10000000
-#define END_US       (400 * 1000000ull) /* a world that is not at rest so long after the last fault never is */
+#define END_US       (400 * 1000000ul) /* a world that is not at rest so long after the last fault never is */
 
 struct cover world_cover[64];
 unsigned world_n_cover;
@@ -20,7 +20,7 @@ bool world_cover_load(const char *path)
     FILE *f = fopen(path, "r");
     if (!f) return false;
     world_n_cover = 0;
-    while (fgets(line, sizeof line, f) && world_n_cover < ARRAY_SIZE(world_cover)) {
+    while (fgets(line, sizeof(line), f) && world_n_cover < ARRAY_SIZE(world_cover)) {
         struct cover *c = &world_cover[world_n_cover];
         if (sscanf(line, "| `%23[ab_a-z]` |", c->name) == 1 && c->name[1] == '_') c->n = 0, world_n_cover++;
     }
@@ -44,7 +44,7 @@ void world_wrong(struct world *w, const char *fmt, ...)
     va_list ap;
     if (w->wrong[0]) return;
     va_start(ap, fmt);
-    vsnprintf(w->wrong, sizeof w->wrong, fmt, ap);
+    vsnprintf(w->wrong, sizeof(w->wrong), fmt, ap);
     va_end(ap);
 }
 
@@ -62,7 +62,7 @@ static void check(struct world *w)
 
 static void pipe_open(struct pipe *p)
 {
-    memset(p, 0, sizeof *p);
+    memset(p, 0, sizeof(*p));
     p->q = (struct mig_fifo){ .buf = malloc(PIPE_CAP), .cap = PIPE_CAP };
     p->stop_at = p->damage_at = NEVER;
     p->next_mark = MIG_PREAMBLE_LEN;
@@ -166,9 +166,9 @@ static void b_run(void *ctx)
     struct world *w = c->w;
     uint64_t gfn;
     if (c->stranger || w->b.exists) world_wrong(w, "B runs what nobody gave it");
-    if (!fake_guest_equal(&w->a, &c->g, &gfn)) world_wrong(w, "what B runs is not what A had, first at gfn %llx", (unsigned long long)gfn);
+    if (!fake_guest_equal(&w->a, &c->g, &gfn)) world_wrong(w, "what B runs is not what A had, first at gfn %lx", gfn);
     w->b = c->g;
-    memset(&c->g, 0, sizeof c->g);
+    memset(&c->g, 0, sizeof(c->g));
     w->b.running = w->b_ran = true;
     check(w);
 }
@@ -226,7 +226,7 @@ struct conn *conn_open(struct world *w, bool stranger)
     struct conn *c = w->conn;
     while (c < w->conn + WORLD_CONNS && c->used) c++;
     if (c == w->conn + WORLD_CONNS) return NULL;
-    memset(c, 0, sizeof *c);
+    memset(c, 0, sizeof(*c));
     *c = (struct conn){ .used = true, .a_open = true, .b_open = true, .stranger = stranger, .w = w, .a_notice_us = NEVER, .b_notice_us = NEVER };
     pipe_open(&c->to_b);
     pipe_open(&c->to_a);
@@ -242,7 +242,7 @@ static void conn_free_if_over(struct conn *c)
     free(c->to_b.q.buf);
     free(c->to_a.q.buf);
     fake_guest_fini(&c->g);
-    memset(c, 0, sizeof *c);
+    memset(c, 0, sizeof(*c));
 }
 
 /* Has the stream ended for this end: closed there and all of it read, or dead and noticed? */
@@ -280,7 +280,7 @@ static void job_end(struct world *w)
 {
     w->job.state = mig_tx_state(w->tx);
     w->job.err = mig_tx_error(w->tx);
-    snprintf(w->job.text, sizeof w->job.text, "%s", mig_tx_text(w->tx));
+    snprintf(w->job.text, sizeof(w->job.text), "%s", mig_tx_text(w->tx));
     a_close(w);
     mig_tx_destroy(w->tx);
     w->tx = NULL;
@@ -482,7 +482,7 @@ static bool b_turn(struct world *w)
 
 void world_init(struct world *w, uint64_t n_pages, uint64_t seed)
 {
-    memset(w, 0, sizeof *w);
+    memset(w, 0, sizeof(*w));
     fake_guest_init(&w->a, n_pages, seed);
     w->a.writer = W_MIXED;
     w->a.pause_polls = 3;
@@ -493,7 +493,7 @@ void world_init(struct world *w, uint64_t n_pages, uint64_t seed)
     w->now = 5000000;
     w->writes = 1;
     w->a_up = w->b_up = true;
-    w->operator_us = 45 * 1000000ull;
+    w->operator_us = 45 * 1000000ul;
     mig_opts_default(&w->opts);
     world_memory_good();
 }
@@ -550,7 +550,7 @@ void world_again(struct world *w)
     w->n_faults = 0;
     w->gone = false;
     w->hang_us = w->doubt_us = 0;
-    memset(w->reach, 0, sizeof w->reach);
+    memset(w->reach, 0, sizeof(w->reach));
     w->a.fail_log = w->a.fail_save = false;
     mig_opts_default(&w->opts);
     world_run(w);
@@ -568,5 +568,5 @@ void world_fini(struct world *w)
     mig_tx_destroy(w->tx);
     fake_guest_fini(&w->a);
     fake_guest_fini(&w->b);
-    if (world_memory_used() != 0) world_wrong(w, "%lld bytes were not freed", (long long)world_memory_used());
+    if (world_memory_used() != 0) world_wrong(w, "%ld bytes were not freed", world_memory_used());
 }

@@ -45,7 +45,7 @@ static unsigned fake_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx)
         got++;
     }
     while (nic_socket_fd >= 0 && got < max) {
-        ssize_t len = recv(nic_socket_fd, buf, sizeof buf, MSG_DONTWAIT);
+        ssize_t len = recv(nic_socket_fd, buf, sizeof(buf), MSG_DONTWAIT);
         if (len <= 0) break;
         got++;
         n->rx_frames++;
@@ -57,7 +57,7 @@ static unsigned fake_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx)
 
 void nic_socket_inject(const uint8_t *frame, size_t len)
 {
-    injected_len = MIN(len, sizeof injected);
+    injected_len = MIN(len, sizeof(injected));
     memcpy(injected, frame, injected_len);
 }
 

@@ -35,7 +35,7 @@ struct pcpu *this_pcpu(void) { return &fake_pcpus[fake_cpu]; }
 
 static void stop(const char *why, uint64_t what)
 {
-    fprintf(stderr, "fake VT-x: %s (0x%llx)\n", why, (unsigned long long)what);
+    fprintf(stderr, "fake VT-x: %s (0x%lx)\n", why, what);
     abort();
 }
 

@@ -108,7 +108,7 @@ static void start(void)
     nic_socket_tap = watch;
     conf.host = (struct host_config){ .name = "x", .ip = { 10, 0, 0, 1 }, .prefix_len = 24, .port = 7420 };
     conf.n_peers = 1;
-    np = (struct net_params){ &conf, cert_a, sizeof cert_a, key_a, sizeof key_a, on_accept };
+    np = (struct net_params){ &conf, cert_a, sizeof(cert_a), key_a, sizeof(key_a), on_accept };
     if (net_init(&np) != HV_OK) abort();
 }
 

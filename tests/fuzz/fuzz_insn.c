@@ -33,7 +33,7 @@ static void mode_set(unsigned mode)
 /* Registers near interesting places: RAM, its end, the device, the ends of the address space. */
 static uint64_t spread(uint8_t place, uint8_t low)
 {
-    static const uint64_t places[] = { 0, 0x1000, BLOCK_SIZE - 128, FAKE_MMIO_BASE, FAKE_MMIO_BASE - 128, 0xffffff80, 0x7fffffffff80, ~0ull - 255 };
+    static const uint64_t places[] = { 0, 0x1000, BLOCK_SIZE - 128, FAKE_MMIO_BASE, FAKE_MMIO_BASE - 128, 0xffffff80, 0x7fffffffff80, ~0ul - 255 };
     return places[place % ARRAY_SIZE(places)] + low;
 }
 

@@ -57,7 +57,7 @@ static void fuzz_rx(const uint8_t *p, size_t len, uint64_t rng)
     struct mig_rx *rx;
     struct mig_rx_params params = { .ops = &fake_dst_ops, .ctx = &g, .mem = fake_mem, .ids = &ids };
 
-    memset(&ids, 0, sizeof ids);
+    memset(&ids, 0, sizeof(ids));
     fake_dest_init(&g);
     g.page_limit = 5000;
     check(mig_rx_create(&params, &rx) == HV_OK);
@@ -132,7 +132,7 @@ static void carry(struct mig_fifo *from, struct mig_fifo *to, struct recorded *r
     const uint8_t *src = mig_fifo_data(from, &n);
     uint8_t *dst = mig_fifo_space(to, n, &room);
     n = MIN(n, room);
-    check(r->len + n <= sizeof r->bytes);
+    check(r->len + n <= sizeof(r->bytes));
     memcpy(dst, src, n);
     memcpy(r->bytes + r->len, src, n);
     r->len += n;
@@ -143,7 +143,7 @@ static void carry(struct mig_fifo *from, struct mig_fifo *to, struct recorded *r
 static void save(const char *folder, const char *name, const struct recorded *r, uint8_t first)
 {
     char path[300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
     FILE *f = fopen(path, "wb");
     check(f && fwrite(&first, 1, 1, f) == 1 && fwrite(r->bytes, 1, r->len, f) == r->len && fclose(f) == 0);
     printf("%s: %zu bytes\n", path, r->len + 1);
@@ -151,7 +151,7 @@ static void save(const char *folder, const char *name, const struct recorded *r,
 
 static void begin_answers(struct recorded *r)
 {
-    struct mig_fifo f = { .buf = r->bytes + r->len, .cap = sizeof r->bytes - r->len };
+    struct mig_fifo f = { .buf = r->bytes + r->len, .cap = sizeof(r->bytes) - r->len };
     mig_id_put(&f, MIG_REC_ACCEPT, &ID);             /* out of order: the source gives up this stream */
     mig_preamble_put(&f);
     r->len += f.tail;
@@ -168,7 +168,7 @@ static void record(const char *folder, const char *name, bool lz4, bool verify, 
     struct mig_tx_params tp = { .ops = &fake_src_ops, .ctx = &a, .mem = fake_mem, .id = ID, .key = "k", .name = "g" };
     struct mig_rx_params rp = { .ops = &fake_dst_ops, .ctx = &b, .mem = fake_mem, .ids = &ids };
 
-    memset(&ids, 0, sizeof ids);
+    memset(&ids, 0, sizeof(ids));
     to_a.len = to_b.len = 0;
     mig_opts_default(&tp.opts);
     tp.opts.lz4 = lz4;
@@ -200,7 +200,7 @@ static void record(const char *folder, const char *name, bool lz4, bool verify, 
         to_a.len -= MIG_REC_HDR_LEN + 24;
         for (int v = MIG_V_UNKNOWN; v <= MIG_V_RUNNING; v++) {
             begin_answers(&to_a);
-            struct mig_fifo f = { .buf = to_a.bytes + to_a.len, .cap = sizeof to_a.bytes - to_a.len };
+            struct mig_fifo f = { .buf = to_a.bytes + to_a.len, .cap = sizeof(to_a.bytes) - to_a.len };
             mig_text_put(&f, MIG_REC_ANSWER, &(struct mig_p_text){ ID, v, "", 0 });
             to_a.len += f.tail;
         }
@@ -235,7 +235,7 @@ static void fuzz_ask(const uint8_t *p, size_t len, uint64_t rng)
         (void)!(rng & 64 ? mig_ask_find(ask, "g", &ID, now) : mig_ask_probe(ask, "g", 10, "fake offer", 10, now));
         enum hv_err e = mig_ask_step(ask, now, &answer);
         mig_ask_io(ask)->out.head = mig_ask_io(ask)->out.tail = 0;
-        if (e == HV_OK || (e != HV_E_AGAIN && e != HV_E_CLOSED)) check(memchr(answer.text, 0, sizeof answer.text) != NULL);
+        if (e == HV_OK || (e != HV_E_AGAIN && e != HV_E_CLOSED)) check(memchr(answer.text, 0, sizeof(answer.text)) != NULL);
         if (e && e != HV_E_AGAIN) break;
         idle = more ? 0 : idle + 1;
     }

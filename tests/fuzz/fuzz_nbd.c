@@ -73,7 +73,7 @@ static void ask(uint8_t what)
     while (i < N_REQ && req[i].pending) i++;
     if (i == N_REQ || !d->known) return;
     enum disk_op op = (enum disk_op)(what % 5);
-    uint64_t len = op == DISK_FLUSH ? 0 : 512ull << (what / 5 % 8);
+    uint64_t len = op == DISK_FLUSH ? 0 : 512ul << (what / 5 % 8);
     req[i].r = (struct disk_req){ .op = op, .len = len, .offset = 0, .get = get, .put = put, .done = done };
     req[i].pending = true;
     req[i].gone = false;
@@ -125,7 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tls = size && data[0] >= 0xc0;
     struct nbd_config c = { .ip = { 10, 0, 0, 9 }, .port = 10809, .name = "web", .tls = tls, .fingerprint = { [31] = 0xf1 } };
     fake_stream_reset();
-    memset(req, 0, sizeof req);
+    memset(req, 0, sizeof(req));
     n_pending = 0;
     CHECK(nbd_open(&c, &d) == HV_OK);
     for (size_t i = 0; i + 1 < size; i += 2) {

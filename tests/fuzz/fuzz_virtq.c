@@ -44,7 +44,7 @@ static void disk_answer(unsigned i)
     uint8_t buf[512];
     if (!n_asked) return;
     struct disk_req *r = asked[i %= n_asked];
-    memset(buf, 0x3c, sizeof buf);
+    memset(buf, 0x3c, sizeof(buf));
     for (uint64_t at = 0; at < r->len && at < 64 * 1024; at += 512)
         if (r->op == DISK_READ) r->put(r, at, buf, 512);
         else if (r->op == DISK_WRITE) (void)r->get(r, at, buf, 512);
@@ -98,9 +98,9 @@ static void move(void)
     static uint8_t state[VM_STATE_MAX], again[VM_STATE_MAX];
     size_t len, len2;
     char why[200];
-    CHECK(vm_state_save(&m.vm, state, sizeof state, &len) == HV_OK);
+    CHECK(vm_state_save(&m.vm, state, sizeof(state), &len) == HV_OK);
     CHECK(vm_state_load(&m.vm, state, len, WHY(why)) == HV_OK);
-    CHECK(vm_state_save(&m.vm, again, sizeof again, &len2) == HV_OK && len == len2 && !memcmp(state, again, len));
+    CHECK(vm_state_save(&m.vm, again, sizeof(again), &len2) == HV_OK && len == len2 && !memcmp(state, again, len));
     vdev_net_arrived(&m.vm);
     vdev_blk_hold(&m.vm, false);
 }

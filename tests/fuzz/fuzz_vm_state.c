@@ -28,8 +28,8 @@ static void begin(void)
     drv_start(&m, 5, VIRTIO_F_VERSION_1, 2);
     CHECK(pvclock_system_time_write(m.vm.vcpus[1], 0x5001) == HV_OK);
     CHECK(uart_put_input(&m.vm, "x", 1) == 1);
-    CHECK(vm_state_save(&m.vm, good_state, sizeof good_state, &state_len) == HV_OK);
-    CHECK(vm_offer_write(&m.vm, good_offer, sizeof good_offer, &offer_len) == HV_OK);
+    CHECK(vm_state_save(&m.vm, good_state, sizeof(good_state), &state_len) == HV_OK);
+    CHECK(vm_offer_write(&m.vm, good_offer, sizeof(good_offer), &offer_len) == HV_OK);
 }
 
 static size_t input_make(const uint8_t *data, size_t size)
@@ -68,12 +68,12 @@ static void use(void)
             drv_bell(&m, slot, q);
         }
     uint8_t frame[60] = { 0 };
-    (void)vdev_net_receive(&m.vm, frame, sizeof frame);
+    (void)vdev_net_receive(&m.vm, frame, sizeof(frame));
     while (vdev_service(&m.vm)) ;
     vdev_net_arrived(&m.vm);
     (void)guest_wall_ns(&m.vm);
     char out[64];
-    (void)uart_take_output(&m.vm, out, sizeof out);
+    (void)uart_take_output(&m.vm, out, sizeof(out));
 }
 
 static void ignore(void *ctx, const char *text) { (void)ctx; CHECK(strlen(text) > 5); }
@@ -84,7 +84,7 @@ static void try_offer(const uint8_t *p, size_t len)
     char why[200] = "";
     if (vm_offer_parse(p, len, &o, WHY(why)) != HV_OK) { CHECK(why[0]); return; }
     (void)vm_offer_check(&o, GIB, ignore, NULL);
-    CHECK(memchr(o.config.name, 0, sizeof o.config.name) && memchr(o.config.cmdline, 0, sizeof o.config.cmdline));
+    CHECK(memchr(o.config.name, 0, sizeof(o.config.name)) && memchr(o.config.cmdline, 0, sizeof(o.config.cmdline)));
     CHECK(o.config.n_cpus >= 1 && o.config.n_cpus <= VM_MAX_VCPUS);
 }
 
@@ -103,10 +103,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_offer(exact, len);
     } else if (vm_state_load(&m.vm, exact, len, WHY(why)) != HV_OK) {
         CHECK(why[0]);
-        CHECK(vm_state_save(&m.vm, buf, sizeof buf, &again) == HV_OK);
+        CHECK(vm_state_save(&m.vm, buf, sizeof(buf), &again) == HV_OK);
         CHECK(again == state_len && !memcmp(buf, good_state, again));   /* refused: nothing changed */
     } else {
-        CHECK(vm_state_save(&m.vm, buf, sizeof buf, &again) == HV_OK);
+        CHECK(vm_state_save(&m.vm, buf, sizeof(buf), &again) == HV_OK);
         CHECK(vm_state_load(&m.vm, buf, again, WHY(why)) == HV_OK);
         use();
     }

@@ -3,7 +3,7 @@
  *
  * Entered by the 64-bit Linux boot protocol at start(), which the linker puts first for its section (tests/system/tiny_guest.py makes a bzImage of
  * it): flat memory, interrupts off, nothing else set up.  The program must not need relocation. */
-typedef unsigned long long u64;
+typedef unsigned long u64;
 
 #define COM1 0x3f8
 

@@ -188,7 +188,7 @@ static void buffer_init(uint64_t mib)
     d.mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     d.pages = mmap(NULL, state_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (d.mem == MAP_FAILED || d.pages == MAP_FAILED) {
-        say("dirtier: no memory for %llu MiB\n", (unsigned long long)mib);
+        say("dirtier: no memory for %lu MiB\n", mib);
         exit(1);
     }
     for (uint64_t p = 0; p < d.n_pages; p++)
@@ -202,8 +202,8 @@ static void verify_page(uint64_t page)
     for (unsigned w = 0; w < PAGE_WORDS; w++) {
         uint64_t want = expected_word(page, w), got = d.mem[page * PAGE_WORDS + w];
         if (want != got && v.bad_words++ < MAX_COMPLAINTS)
-            say("VERIFY FAILED page=%llu word=%u want=%016llx got=%016llx\n", (unsigned long long)page, w, (unsigned long long)want,
-                (unsigned long long)got);
+            say("VERIFY FAILED page=%lu word=%u want=%016lx got=%016lx\n", page, w, want,
+                got);
     }
     v.words += PAGE_WORDS;
 }
@@ -227,10 +227,10 @@ static void verify_step(uint64_t now)
     v.active = false;
     if (writes_counted() > d.total) {
         v.bad_words++;
-        say("VERIFY FAILED counters: pages say %llu writes, total is %llu\n", (unsigned long long)writes_counted(), (unsigned long long)d.total);
+        say("VERIFY FAILED counters: pages say %lu writes, total is %lu\n", writes_counted(), d.total);
     }
-    say("VERIFY %s pages=%llu words=%llu bad=%llu ms=%llu\n", v.bad_words ? "FAILED" : "ok", (unsigned long long)d.n_pages,
-        (unsigned long long)v.words, (unsigned long long)v.bad_words, (unsigned long long)((now - v.start_ns) / 1000000));
+    say("VERIFY %s pages=%lu words=%lu bad=%lu ms=%lu\n", v.bad_words ? "FAILED" : "ok", d.n_pages,
+        v.words, v.bad_words, (now - v.start_ns) / 1000000);
 }
 
 /* -- time ------------------------------------------------------------------------------------------------------------------------------ */
@@ -268,9 +268,9 @@ static void tick_when_due(uint64_t now)
     if (!c.every || now < c.next_tick)
         return;
     if (c.back_mono || c.back_real)
-        snprintf(back, sizeof(back), " backwards=%llu,%llu", (unsigned long long)c.back_mono, (unsigned long long)c.back_real);
-    say("tick %llu t=%llu gap=%llu dirtied=%llu%s\n", (unsigned long long)c.n_ticks++, (unsigned long long)(now / 1000000),
-        (unsigned long long)(c.tick_gap / 1000), (unsigned long long)(d.total - c.ticked_total), back);
+        snprintf(back, sizeof(back), " backwards=%lu,%lu", c.back_mono, c.back_real);
+    say("tick %lu t=%lu gap=%lu dirtied=%lu%s\n", c.n_ticks++, now / 1000000,
+        c.tick_gap / 1000, d.total - c.ticked_total, back);
     c.ticked_total = d.total;
     c.tick_gap = 0;
     c.next_tick += c.every;
@@ -291,25 +291,25 @@ static void cmd_verify(const char *arg)
 static void cmd_gap(const char *arg)
 {
     (void)arg;
-    say("gap max=%llu second=%llu at=%llu since=%llu now=%llu backwards=%llu,%llu\n", (unsigned long long)(c.max_gap / 1000),
-        (unsigned long long)(c.second_gap / 1000), (unsigned long long)(c.max_at / 1000000), (unsigned long long)(c.since / 1000000),
-        (unsigned long long)(c.prev_mono / 1000000), (unsigned long long)c.back_mono, (unsigned long long)c.back_real);
+    say("gap max=%lu second=%lu at=%lu since=%lu now=%lu backwards=%lu,%lu\n", c.max_gap / 1000,
+        c.second_gap / 1000, c.max_at / 1000000, c.since / 1000000,
+        c.prev_mono / 1000000, c.back_mono, c.back_real);
     c.max_gap = c.second_gap = 0;
     c.since = c.prev_mono;
 }
 static void cmd_every(const char *arg)                      /* a tick line each so many ms; 0: none, for a guest that is slow to print */
 {
-    c.every = strtoull(arg, NULL, 0) * 1000000u;
+    c.every = strtoul(arg, NULL, 0) * 1000000u;
     c.next_tick = c.prev_mono + c.every;
-    say("every %llu\n", (unsigned long long)(c.every / 1000000));
+    say("every %lu\n", c.every / 1000000);
 }
 static void cmd_rate(const char *arg)
 {
     if (*arg)
-        d.rate = strtoull(arg, NULL, 0);
+        d.rate = strtoul(arg, NULL, 0);
     d.paused = false;
     d.next_write_ns = c.prev_mono;
-    say("rate %llu\n", (unsigned long long)d.rate);
+    say("rate %lu\n", d.rate);
 }
 static void cmd_mode(const char *arg)
 {
@@ -333,14 +333,14 @@ static void cmd_wall(const char *arg)
 {
     (void)arg;
     uint64_t real = clock_ns(CLOCK_REALTIME), mono = clock_ns(CLOCK_MONOTONIC);
-    say("wall real=%llu.%09llu mono=%llu.%09llu\n", (unsigned long long)(real / 1000000000), (unsigned long long)(real % 1000000000),
-        (unsigned long long)(mono / 1000000000), (unsigned long long)(mono % 1000000000));
+    say("wall real=%lu.%09lu mono=%lu.%09lu\n", real / 1000000000, real % 1000000000,
+        mono / 1000000000, mono % 1000000000);
 }
 static void cmd_poke(const char *arg)                       /* proves that verify can fail: "poke PAGE" flips one bit there */
 {
-    uint64_t page = strtoull(arg, NULL, 0) % d.n_pages;
+    uint64_t page = strtoul(arg, NULL, 0) % d.n_pages;
     d.mem[page * PAGE_WORDS + 77] ^= 1u << 5;
-    say("poked page=%llu word=77\n", (unsigned long long)page);
+    say("poked page=%lu word=77\n", page);
 }
 static void cmd_quit(const char *arg)
 {
@@ -413,11 +413,11 @@ static void loop(void)
 int dirtier_main(int argc, char **argv)
 {
     struct termios old, quiet;
-    uint64_t mib = argc > 1 ? strtoull(argv[1], NULL, 0) : 32;
+    uint64_t mib = argc > 1 ? strtoul(argv[1], NULL, 0) : 32;
     bool tty = tcgetattr(STDIN_FILENO, &old) == 0;
 
-    d.rate = argc > 2 ? strtoull(argv[2], NULL, 0) : 1000;
-    d.seed = argc > 4 ? strtoull(argv[4], NULL, 0) : 1;
+    d.rate = argc > 2 ? strtoul(argv[2], NULL, 0) : 1000;
+    d.seed = argc > 4 ? strtoul(argv[4], NULL, 0) : 1;
     d.rest_ms = argc > 5 ? atoi(argv[5]) : 0;
     for (unsigned m = 0; argc > 3 && m < sizeof(mode_names) / sizeof(mode_names[0]); m++)
         if (strcmp(argv[3], mode_names[m]) == 0)
@@ -433,11 +433,11 @@ int dirtier_main(int argc, char **argv)
         tcsetattr(STDIN_FILENO, TCSANOW, &quiet);
     }
     buffer_init(mib);
-    say("dirtier ready mib=%llu rate=%llu mode=%s pages=%llu\n", (unsigned long long)mib, (unsigned long long)d.rate, mode_names[d.mode],
-        (unsigned long long)d.n_pages);
+    say("dirtier ready mib=%lu rate=%lu mode=%s pages=%lu\n", mib, d.rate, mode_names[d.mode],
+        d.n_pages);
     loop();
     if (tty)
         tcsetattr(STDIN_FILENO, TCSANOW, &old);
-    say("dirtier done dirtied=%llu\n", (unsigned long long)d.total);
+    say("dirtier done dirtied=%lu\n", d.total);
     return 0;
 }

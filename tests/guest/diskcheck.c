@@ -20,7 +20,7 @@
 #include "payload.h"
 
 enum { BLOCK = 16384, SECTOR = 512, FLUSH_EVERY = 8, READ_EVERY = 4, PIECE_BLOCKS = (1 << 20) / BLOCK };
-#define MARK 0x5444474b53494421ull
+#define MARK 0x5444474b53494421ul
 
 static volatile sig_atomic_t stop, hold;
 static uint64_t *last, n_blocks, n_writes, n_reads, n_flushes, n_holds, n_bad, slowest_ns;
@@ -40,7 +40,7 @@ static void fill(uint8_t *b, uint64_t block, uint64_t write)
 static void failed(const char *what, uint64_t block)
 {
     perror(what);
-    printf("DISK error: %s of block %llu\n", what, (unsigned long long)block);
+    printf("DISK error: %s of block %lu\n", what, block);
     n_bad++;
 }
 
@@ -58,10 +58,10 @@ static void compare(uint64_t block, const uint8_t *got)
     fill(want, block, last[block]);
     if (memcmp(got, want, BLOCK) == 0) return;
     uint64_t head[4];
-    memcpy(head, got, sizeof head);
+    memcpy(head, got, sizeof(head));
     if (n_bad++ < 5)
-        printf("DISK bad: block %llu has mark %llx block %llu write %llu, should have write %llu\n", (unsigned long long)block, (unsigned long long)head[0],
-               (unsigned long long)head[1], (unsigned long long)head[2], (unsigned long long)last[block]);
+        printf("DISK bad: block %lu has mark %lx block %lu write %lu, should have write %lu\n", block, head[0],
+               head[1], head[2], last[block]);
 }
 
 static void check(uint64_t block)
@@ -99,7 +99,7 @@ static void timed(void (*request)(uint64_t block), uint64_t block)
 
 static uint64_t random_next(void)
 {
-    static uint64_t x = 88172645463325252ull;
+    static uint64_t x = 88172645463325252ul;
     x ^= x << 13, x ^= x >> 7, x ^= x << 17;
     return x;
 }
@@ -111,9 +111,9 @@ static void report(void)
     if (fdatasync(fd)) failed("flush", 0);
     check_all();
     for (uint64_t b = 0; b < n_blocks; b++) sum += last[b] * (2 * b + 1);
-    printf("DISK %s writes=%llu reads=%llu flushes=%llu slowest_ms=%llu bad=%llu sum=%llu holds=%llu\n", n_bad ? "FAILED" : "ok", (unsigned long long)n_writes,
-           (unsigned long long)n_reads, (unsigned long long)n_flushes, (unsigned long long)(slowest_ns / 1000000), (unsigned long long)n_bad,
-           (unsigned long long)sum, (unsigned long long)n_holds);
+    printf("DISK %s writes=%lu reads=%lu flushes=%lu slowest_ms=%lu bad=%lu sum=%lu holds=%lu\n", n_bad ? "FAILED" : "ok", n_writes,
+           n_reads, n_flushes, slowest_ns / 1000000, n_bad,
+           sum, n_holds);
 }
 
 static void work(void)
@@ -129,7 +129,7 @@ static void work(void)
 
 int diskcheck_main(int argc, char **argv)
 {
-    n_blocks = argc == 3 ? strtoull(argv[2], NULL, 10) * (1 << 20) / BLOCK : 0;
+    n_blocks = argc == 3 ? strtoul(argv[2], NULL, 10) * (1 << 20) / BLOCK : 0;
     fd = n_blocks ? open(argv[1], O_RDWR | O_DIRECT) : -1;
     if (fd < 0) {
         fprintf(stderr, "usage: diskcheck DEVICE MIB\n");
@@ -138,7 +138,7 @@ int diskcheck_main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGTERM, on_term);
     signal(SIGUSR1, on_usr1);
-    last = calloc(n_blocks, sizeof *last);
+    last = calloc(n_blocks, sizeof(*last));
     buf = aligned_alloc(4096, PIECE_BLOCKS * BLOCK);
     want = aligned_alloc(4096, BLOCK);
     while (!stop && n_bad < 100) work();

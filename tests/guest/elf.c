@@ -82,7 +82,7 @@ static struct told multiboot_info(const u32 *info)
 __attribute__((used)) void kernel_main(u32 eax, const u32 *info)
 {
     struct told t = eax == 0x2badb002 ? multiboot_info(info) : info[0] == 0x336ec578 ? pvh_info(info) : (struct told){ "nothing that is known", "", 0, 0, 0, {} };
-    u32 bss = sum(zeroes, sizeof zeroes);
+    u32 bss = sum(zeroes, sizeof(zeroes));
     for (;;) {
         say("elf ");
         say(t.by);

@@ -54,7 +54,7 @@ static u64 cr4(void)
 /* The same with one bit of CR4 set, if that can be set. */
 #define TRY_IN_CR4(bit, insn) ({                                                                                            \
     u64 old = cr4();                                                                                                        \
-    TRY_WITH("mov %%rdi, %%cr4", old | 1ull << (bit));                                                                      \
+    TRY_WITH("mov %%rdi, %%cr4", old | 1ul << (bit));                                                                      \
     unsigned got = TRY(insn);                                                                                               \
     TRY_WITH("mov %%rdi, %%cr4", old);                                                                                      \
     got;                                                                                                                    \
@@ -63,7 +63,7 @@ static u64 cr4(void)
 static unsigned cr4_bit(unsigned bit)
 {
     u64 old = cr4();
-    unsigned vector = TRY_WITH("mov %%rdi, %%cr4", old | 1ull << bit);
+    unsigned vector = TRY_WITH("mov %%rdi, %%cr4", old | 1ul << bit);
     TRY_WITH("mov %%rdi, %%cr4", old);
     return vector;
 }
@@ -73,7 +73,7 @@ static void gate(unsigned vector, void (*handler)(void))
     unsigned short cs;
     u64 at = (u64)handler;
     __asm__ volatile("mov %%cs, %0" : "=r"(cs));
-    IDT[2 * vector] = (at & 0xffff) | (u64)cs << 16 | 0x8e00ull << 32 | (at >> 16 & 0xffff) << 48;
+    IDT[2 * vector] = (at & 0xffff) | (u64)cs << 16 | 0x8e00ul << 32 | (at >> 16 & 0xffff) << 48;
     IDT[2 * vector + 1] = at >> 32;
 }
 

@@ -42,13 +42,13 @@ int mirror_main(int argc, char **argv)
         fprintf(stderr, "usage: mirror ADDRESS PORT\n");
         return 2;
     }
-    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one)) {
+    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))) {
         perror("mirror");
         return 1;
     }
     while (whole(read, fd, record)) {
         uint64_t now[2] = { clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME) };
-        memcpy(record, now, sizeof now);
+        memcpy(record, now, sizeof(now));
         if (!whole(write_some, fd, record))
             break;
     }

@@ -42,15 +42,15 @@ static int probe_ports(void)
 static int probe_mem(const char *addr)
 {
     int fd = open("/dev/mem", O_RDWR | O_SYNC);
-    off_t gpa = (off_t)strtoull(addr, NULL, 0);
+    off_t gpa = (off_t)strtoul(addr, NULL, 0);
     volatile uint32_t *m = fd < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, gpa);
     if (m == MAP_FAILED) {
-        printf("probe mem: cannot map %llx: %s\n", (unsigned long long)gpa, strerror(errno));
+        printf("probe mem: cannot map %lx: %s\n", gpa, strerror(errno));
         return 1;
     }
     uint32_t before = m[4];
     m[4] = 0x600dcafe;
-    printf("mem %llx: before=%08x wrote=600dcafe after=%08x\n", (unsigned long long)gpa, before, m[4]);
+    printf("mem %lx: before=%08x wrote=600dcafe after=%08x\n", gpa, before, m[4]);
     puts("probe mem done");
     return 0;
 }
@@ -58,17 +58,17 @@ static int probe_mem(const char *addr)
 static int probe_msr(const char *number, const char *value)
 {
     int fd = open("/dev/cpu/0/msr", O_RDWR);
-    off_t msr = (off_t)strtoull(number, NULL, 0);
-    uint64_t val = value ? strtoull(value, NULL, 0) : 0;
+    off_t msr = (off_t)strtoul(number, NULL, 0);
+    uint64_t val = value ? strtoul(value, NULL, 0) : 0;
     if (fd < 0) {
         printf("probe msr: /dev/cpu/0/msr: %s\n", strerror(errno));
         return 1;
     }
     ssize_t n = value ? pwrite(fd, &val, 8, msr) : pread(fd, &val, 8, msr);
     if (n == 8)
-        printf("msr %llx %s %016llx\n", (unsigned long long)msr, value ? "written" : "is", (unsigned long long)val);
+        printf("msr %lx %s %016lx\n", msr, value ? "written" : "is", val);
     else
-        printf("msr %llx refused (%s)\n", (unsigned long long)msr, strerror(errno));
+        printf("msr %lx refused (%s)\n", msr, strerror(errno));
     puts("probe msr done");
     return 0;
 }

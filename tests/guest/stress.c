@@ -77,7 +77,7 @@ __attribute__((format(printf, 1, 2))) static void bad(const char *fmt, ...)
     struct phase *p = atomic_load(&phase);
     if (atomic_fetch_add(&p->n_bad, 1) >= TOLD_MAX) return;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     printf("STRESS %s, CPU %u, round %lu: %s\n", p->name, me->index, n_rounds, text);
 }
@@ -94,7 +94,7 @@ static void die(const char *what)
 static void look_at_clock(void)
 {
     uint64_t before = atomic_load(&latest_ns), now = clock_ns(CLOCK_MONOTONIC);
-    if (now < before) bad("the clock is %llu ns behind what another CPU saw", (unsigned long long)(before - now));
+    if (now < before) bad("the clock is %lu ns behind what another CPU saw", before - now);
     while (now > before && !atomic_compare_exchange_weak(&latest_ns, &before, now)) { }
 }
 
@@ -111,7 +111,7 @@ static volatile uint64_t *view;
 static int store_fd;
 static _Atomic uint64_t shown;
 
-static uint64_t *stored(uint64_t generation, unsigned page) { return store + (generation % GENERATIONS * VIEW_PAGES + page) * (PAGE / sizeof *store); }
+static uint64_t *stored(uint64_t generation, unsigned page) { return store + (generation % GENERATIONS * VIEW_PAGES + page) * (PAGE / sizeof(*store)); }
 
 static void view_set(uint64_t generation, unsigned pages)
 {
@@ -150,10 +150,10 @@ static void remap_watch(void)
     unsigned pages = me->round & 1 ? FEW_PAGES : VIEW_PAGES, p = me->index;
     do {
         p = (p + 1) % pages;
-        uint64_t before = atomic_load(&shown), seen = view[p * (PAGE / sizeof *view)], after = atomic_load(&shown);
+        uint64_t before = atomic_load(&shown), seen = view[p * (PAGE / sizeof(*view))], after = atomic_load(&shown);
         if (seen < before || seen > after + 1)
-            bad("page %u of the view is of generation %llu, and must be of %llu to %llu", p, (unsigned long long)seen, (unsigned long long)before,
-                (unsigned long long)after + 1);
+            bad("page %u of the view is of generation %lu, and must be of %lu to %lu", p, seen, before,
+                after + 1);
     } while (!atomic_load(&over));
 }
 
@@ -204,7 +204,7 @@ static void seal_watch(void)
         me->may_fault = 0;
         n = n + 1;
     } while (!atomic_load(&over));
-    if (counters[me->index] != n) bad("counted to %llu, the page has %llu", (unsigned long long)n, (unsigned long long)counters[me->index]);
+    if (counters[me->index] != n) bad("counted to %lu, the page has %lu", n, counters[me->index]);
 }
 
 /* ---- barrier: both store, then look at the other's; with a fence between at least one sees the other ---- */
@@ -256,13 +256,13 @@ static void fill(void)
     uint64_t seed = (uint64_t)me->round << 32 | me->index << 16, words = PAGE / sizeof(uint64_t);
     volatile uint64_t *m = mmap(NULL, FILL_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (m == MAP_FAILED) die("mmap");
-    for (uint64_t i = 0; i < FILL_PAGES * words; i++) m[i] = seed * 0x9e3779b97f4a7c15ull + i;
+    for (uint64_t i = 0; i < FILL_PAGES * words; i++) m[i] = seed * 0x9e3779b97f4a7c15ul + i;
     for (unsigned p = 1; p < FILL_PAGES; p += 2)
         if (madvise((void *)(uintptr_t)(m + p * words), PAGE, MADV_DONTNEED)) die("madvise");
     if (corrupt) m[me->round % (FILL_PAGES * words)] += 1;
     for (uint64_t i = 0; i < FILL_PAGES * words; i++) {
-        uint64_t want = i / words & 1 ? 0 : seed * 0x9e3779b97f4a7c15ull + i;
-        if (m[i] != want) bad("word %llu is %llx, must be %llx", (unsigned long long)i, (unsigned long long)m[i], (unsigned long long)want);
+        uint64_t want = i / words & 1 ? 0 : seed * 0x9e3779b97f4a7c15ul + i;
+        if (m[i] != want) bad("word %lu is %lx, must be %lx", i, m[i], want);
     }
     munmap((void *)(uintptr_t)m, FILL_PAGES * PAGE);
     atomic_fetch_add(&n_fills, 1);
@@ -277,7 +277,7 @@ static void hop(void)
         cpu_set_t set;
         CPU_ZERO(&set);
         CPU_SET(to, &set);
-        vectors(me->round + i, &(struct fp_wait){ SYS_sched_setaffinity, { 0, sizeof set, (long)&set }, 1 });
+        vectors(me->round + i, &(struct fp_wait){ SYS_sched_setaffinity, { 0, sizeof(set), (long)&set }, 1 });
         int at = sched_getcpu();
         if (at != (int)to) bad("asked to be on CPU %u, is on CPU %d", to, at);
         vectors(me->round + i + 1, &(struct fp_wait){ .syscall = SYS_sched_yield, .times = YIELDS });
@@ -325,7 +325,7 @@ static void tick(void)
     while (me->ticks < TICKS_WANTED) vectors(me->round + (unsigned)me->ticks, &countdown);
     timer_settime(timer, 0, &none, NULL);
     uint64_t allowed = (clock_ns(CLOCK_MONOTONIC) - start) / (corrupt ? 2 * TICK_NS : TICK_NS);
-    if ((uint64_t)me->ticks > allowed) bad("%d ticks in a time for %llu", (int)me->ticks, (unsigned long long)allowed);
+    if ((uint64_t)me->ticks > allowed) bad("%d ticks in a time for %lu", (int)me->ticks, allowed);
     timer_delete(timer);
     atomic_fetch_add(&n_ticks, (unsigned long)me->ticks);
 }
@@ -336,7 +336,7 @@ static struct phase phases[] = {
     { "remap", remap_change, remap_watch, 0 }, { "seal", seal_change, seal_watch, 0 }, { "barrier", barrier_change, barrier_watch, 0 },
     { "fill", fill, fill, 0 }, { "hop", hop, hop, 0 }, { "wake", wake, wake, 0 }, { "tick", tick, tick, 0 },
 };
-enum { N_PHASES = sizeof phases / sizeof phases[0] };
+enum { N_PHASES = sizeof(phases) / sizeof(phases[0]) };
 
 /* All threads; returns true in one of them. */
 static bool all_arrive(void)
@@ -366,7 +366,7 @@ static void bind_to(unsigned cpu)
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
-    if (sched_setaffinity(0, sizeof set, &set)) die("sched_setaffinity");
+    if (sched_setaffinity(0, sizeof(set), &set)) die("sched_setaffinity");
 }
 
 static void *work(void *arg)
@@ -390,7 +390,7 @@ static bool tell(void)
     for (unsigned p = 0, at = 0; p < N_PHASES; p++) {
         unsigned long n = atomic_load(&phases[p].n_bad);
         n_bad += n;
-        if (n) at += (unsigned)snprintf(where + at, sizeof where - at, " %s:%lu", phases[p].name, n);
+        if (n) at += (unsigned)snprintf(where + at, sizeof(where) - at, " %s:%lu", phases[p].name, n);
     }
     printf("stress %s rounds=%lu cpus=%u remaps=%lu seals=%lu barriers=%lu fills=%lu hops=%lu wakes=%lu ticks=%lu bad=%lu%s\n", n_bad ? "FAILED" : "ok", n_rounds,
            n_cpus, n_remaps, n_seals, n_barriers, n_fills, n_hops, n_wakes, n_ticks, n_bad, where);

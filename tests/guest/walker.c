@@ -48,7 +48,7 @@ static unsigned skewed(void)
 /* Not a string in memory: that would need relocation. */
 #define PUT4(a, b, c, d) (put(a), put(b), put(c), put(d))
 
-static u64 pattern(unsigned page, unsigned visits) { return (page + 1) * 0x9e3779b97f4a7c15ull * visits; }
+static u64 pattern(unsigned page, unsigned visits) { return (page + 1) * 0x9e3779b97f4a7c15ul * visits; }
 
 static unsigned check(unsigned page)
 {

@@ -53,7 +53,7 @@ static inline struct mig_rx *new_rx(struct world *w)
 
 static inline void world_init(struct world *w, uint64_t n_pages, uint64_t seed, const struct mig_opts *opts)
 {
-    memset(w, 0, sizeof *w);
+    memset(w, 0, sizeof(*w));
     fake_mem_bytes = 0;                              /* what a failed test left behind is its own failure */
     fake_guest_init(&w->a, n_pages, seed);
     fake_dest_init(&w->b);
@@ -185,8 +185,8 @@ static inline void reconnect_cut(struct world *w, uint64_t cut_sd, uint64_t cut_
     assert_int_equal(mig_tx_step(w->tx, w->now).kind, MIG_WAIT_LINK);
     assert_false(w->a.running);
     w->link_up = w->second = true;
-    memset(&w->sd, 0, sizeof w->sd);
-    memset(&w->ds, 0, sizeof w->ds);
+    memset(&w->sd, 0, sizeof(w->sd));
+    memset(&w->ds, 0, sizeof(w->ds));
     w->sd.flip_at = w->ds.flip_at = UINT64_MAX;
     w->sd.cut_at = cut_sd;
     w->ds.cut_at = cut_ds;
@@ -217,7 +217,7 @@ static inline void assert_moved(struct world *w)
     assert_true(w->a.released);
     assert_false(w->a.running);
     assert_true(w->b.running);
-    if (!fake_guest_equal(&w->a, &w->b, &gfn)) fail_msg("memory differs at gfn %llx", (unsigned long long)gfn);
+    if (!fake_guest_equal(&w->a, &w->b, &gfn)) fail_msg("memory differs at gfn %lx", gfn);
 }
 
 static inline void assert_exactly_one(struct world *w)

@@ -39,7 +39,7 @@ static void test_chain(void **state)
 {
     (void)state;
     for (unsigned n = 1; n <= VM_MAX_VCPUS; n++) {
-        len = acpi_tables_build(buf, sizeof buf, ACPI_AREA_BASE, n);
+        len = acpi_tables_build(buf, sizeof(buf), ACPI_AREA_BASE, n);
         check_sum(ACPI_AREA_BASE, 20);
         check_sum(ACPI_AREA_BASE, 36);
         table(get(ACPI_AREA_BASE + 24, 8), "XSDT");
@@ -66,19 +66,19 @@ static void test_iasl_understands_the_dsdt(void **state)
     if (system("command -v iasl >/dev/null 2>&1")) skip();
     char dir[] = "/tmp/godwit-acpi-XXXXXX", cmd[500], path[100];
     assert_non_null(mkdtemp(dir));
-    len = acpi_tables_build(buf, sizeof buf, ACPI_AREA_BASE, 2);
+    len = acpi_tables_build(buf, sizeof(buf), ACPI_AREA_BASE, 2);
     uint64_t fadt = entry(0), at[] = { get(fadt + 40, 4), fadt, entry(1) };
     for (unsigned i = 0; i < 3; i++) {
-        snprintf(path, sizeof path, "%s/t%u.aml", dir, i);
+        snprintf(path, sizeof(path), "%s/t%u.aml", dir, i);
         FILE *f = fopen(path, "wb");
         fwrite(buf + (at[i] - ACPI_AREA_BASE), 1, get(at[i] + 4, 4), f);
         fclose(f);
     }
-    snprintf(cmd, sizeof cmd, "cd %s && iasl -d t0.aml >out 2>&1 && iasl -d t1.aml >>out 2>&1 && iasl -d t2.aml >>out 2>&1 && "
+    snprintf(cmd, sizeof(cmd), "cd %s && iasl -d t0.aml >out 2>&1 && iasl -d t1.aml >>out 2>&1 && iasl -d t2.aml >>out 2>&1 && "
              "grep -q PNP0501 t0.dsl && grep -q _S5 t0.dsl && grep -q 0x03F8 t0.dsl && grep -q PNP0A08 t0.dsl && grep -q 0xE1000000 t0.dsl && grep -q 0xEFFFFFFF t0.dsl && iasl t0.dsl >>out 2>&1 && ! grep -qi '[1-9] errors' out", dir);
     int rc = system(cmd);
-    if (rc) { snprintf(cmd, sizeof cmd, "cat %s/out %s/t0.dsl >&2", dir, dir); rc |= system(cmd); }
-    snprintf(cmd, sizeof cmd, "rm -r %s", dir);
+    if (rc) { snprintf(cmd, sizeof(cmd), "cat %s/out %s/t0.dsl >&2", dir, dir); rc |= system(cmd); }
+    snprintf(cmd, sizeof(cmd), "rm -r %s", dir);
     rc |= system(cmd);
     assert_int_equal(rc, 0);
 }

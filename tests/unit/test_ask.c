@@ -111,13 +111,13 @@ static void test_bad_questions(void **s)
     static const uint8_t big[MIG_OFFER_MAX + 1];
     char name[MIG_NAME_MAX + 1];
     begin();
-    memset(name, 'x', sizeof name - 1);
-    name[sizeof name - 1] = 0;
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = 0;
     assert_int_equal(mig_ask_find(ask, "", &TICKET, now), HV_E_INVAL);
     assert_int_equal(mig_ask_find(ask, "a b", &TICKET, now), HV_E_INVAL);
     assert_int_equal(mig_ask_find(ask, name, &TICKET, now), HV_E_INVAL);
     assert_int_equal(mig_ask_probe(ask, "g", 0, big, 10, now), HV_E_INVAL);
-    assert_int_equal(mig_ask_probe(ask, "g", 1, big, sizeof big, now), HV_E_INVAL);
+    assert_int_equal(mig_ask_probe(ask, "g", 1, big, sizeof(big), now), HV_E_INVAL);
     assert_int_equal(mig_ask_probe(ask, "g", 1, big, MIG_OFFER_MAX, now), HV_OK);
     end();
 }
@@ -140,8 +140,8 @@ static void test_bad_answers(void **s)
         case 1: mig_id_put(in, MIG_REC_ACCEPT, &TICKET); break;
         case 2: mig_text_put(in, MIG_REC_FOUND, &(struct mig_p_text){ TICKET, 99, "x", 1 }); break;
         case 3: mig_rec_put(hdr, &(struct mig_rec){ MIG_REC_FOUND, 1, 0, MIG_REC_LEN_MAX });
-                memcpy(mig_fifo_space(in, sizeof hdr, &room), hdr, sizeof hdr);
-                mig_fifo_commit(in, sizeof hdr);
+                memcpy(mig_fifo_space(in, sizeof(hdr), &room), hdr, sizeof(hdr));
+                mig_fifo_commit(in, sizeof(hdr));
                 break;
         case 4: memset(mig_fifo_space(in, 16, &room), 0, 16); mig_fifo_commit(in, 16); break;
         case 5: now += MIG_ASK_US; break;

@@ -303,7 +303,7 @@ static void test_modules(void **state)
     assert_true(config_module_add(&c.vms[0], text));
     assert_false(config_module_add(&c.vms[0], "b"));
     assert_null(config_module_next(&c.vms[0], config_module_next(&c.vms[0], NULL, file, &string), file, &string));
-    memset(c.vms[0].modules, 0, sizeof c.vms[0].modules);
+    memset(c.vms[0].modules, 0, sizeof(c.vms[0].modules));
     text[1022] = 'x', text[1023] = 0;
     assert_false(config_module_add(&c.vms[0], text));
     assert_null(config_module_next(&c.vms[0], NULL, file, &string));
@@ -315,7 +315,7 @@ static void test_disk_fingerprint(void **state)
     static const char fp[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeef1";
     for (unsigned kind = 0; kind < 6; kind++) {
         char text[400];
-        snprintf(text, sizeof text, "[vm a]\nmemory = 64M\nkernel = k\n%s%s\n%s%s\n[vm b]\nmemory = 64M\nkernel = k\n", kind == 1 ? "" : "disk-fingerprint = ",
+        snprintf(text, sizeof(text), "[vm a]\nmemory = 64M\nkernel = k\n%s%s\n%s%s\n[vm b]\nmemory = 64M\nkernel = k\n", kind == 1 ? "" : "disk-fingerprint = ",
                  kind == 1 ? "" : kind == 2 ? "12" : fp, kind == 3 ? "" : kind == 4 ? "disk = ram:64M" : "disk = nbd:10.0.0.5/web",
                  kind == 5 ? "\ndisk-fingerprint = 12" : "");
         config_parse(text, strlen(text), &c, NULL, NULL);

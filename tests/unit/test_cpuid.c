@@ -90,12 +90,12 @@ static void test_bytes(void **state)
     uint8_t buf[4096];
     (void)state;
     cpuid_build(&t, everything, 8, 2500000000);
-    struct wr w = wr_init(buf, sizeof buf);
+    struct wr w = wr_init(buf, sizeof(buf));
     cpuid_save(&t, &w);
     assert_false(w.bad);
     struct rd r = rd_init(buf, w.len);
     assert_int_equal(cpuid_load(&u, &r), HV_OK);
-    assert_memory_equal(&t, &u, sizeof t);
+    assert_memory_equal(&t, &u, sizeof(t));
     for (size_t n = 0; n < w.len; n++) {
         r = rd_init(buf, n);
         assert_int_equal(cpuid_load(&u, &r), HV_E_PROTO);

@@ -228,11 +228,11 @@ static void test_leaves_agree(void **state)
                 assert_int_equal(make_sized(&t, c, l ? levels[l - 1] : "host", counts[i], 256 * MIB), HV_OK);
                 check_consistent(counts[i]);
                 uint8_t buf[VM_OFFER_MAX];
-                struct wr w = wr_init(buf, sizeof buf);
+                struct wr w = wr_init(buf, sizeof(buf));
                 cpuid_save(&t, &w);
                 struct rd r = rd_init(buf, w.len);
                 assert_int_equal(cpuid_load(&u, &r), HV_OK);
-                assert_memory_equal(&t, &u, sizeof t);
+                assert_memory_equal(&t, &u, sizeof(t));
             }
 }
 
@@ -352,7 +352,7 @@ static void test_a_broken_xsavec_is_not_shown(void **state)
     cpuid_host(0xd, 1, without);
     fpu_xsavec_broken = false;
     with[CPUID_EAX] &= ~BIT32(1);
-    assert_memory_equal(with, without, sizeof with);
+    assert_memory_equal(with, without, sizeof(with));
 }
 
 /* ---- the whole answer to an offer: cpuid_host is this machine's, so the guest is made from that ---- */
@@ -368,12 +368,12 @@ static void test_offer_answer(void **state)
     assert_int_equal(vm_offer_check(&o, GIB, add, NULL), 0);
     assert_string_equal(got, "");
     char note[200];
-    assert_false(vm_offer_note(&o, note, sizeof note));
+    assert_false(vm_offer_note(&o, note, sizeof(note)));
     o.tsc_hz = 3000000000;                                              /* told, but no reason */
     other_rate = TSC_SCALED;
     assert_int_equal(vm_offer_check(&o, GIB, add, NULL), 0);
     assert_string_equal(got, "");
-    assert_true(vm_offer_note(&o, note, sizeof note));
+    assert_true(vm_offer_note(&o, note, sizeof(note)));
     assert_string_equal(note, "tsc: the guest keeps its 3000000 kHz, scaled from the destination's 2000000 kHz");
     other_rate = TSC_CHANGES;
     assert_int_equal(vm_offer_check(&o, GIB, add, NULL), 0);
@@ -386,7 +386,7 @@ static void test_offer_answer(void **state)
     assert_int_equal(have, 60);
     cpuid_build(&u, cpuid_host, 1, 0);
     char want[2000];
-    snprintf(want, sizeof want, "this host's processor lacks 2 features that the guest was promised: CPUID 1h.0 ECX bit 5 (unknown to this version), "
+    snprintf(want, sizeof(want), "this host's processor lacks 2 features that the guest was promised: CPUID 1h.0 ECX bit 5 (unknown to this version), "
              "CPUID 1h.0 ECX bit 18 (unknown to this version)|the guest was promised 60 physical address bits, this host has %u|"
              "the guest has device state %u of version 77, which this host does not know: update this host|"
              "the guest has 256 MiB of memory, this host can give 16 MiB: stop another guest here or choose another host|"
@@ -414,7 +414,7 @@ static void file_line(struct printer *p, const char *text)
 {
     size_t n = strlen(file);
     (void)p;
-    snprintf(file + n, sizeof file - n, "%s\r\n", text);
+    snprintf(file + n, sizeof(file) - n, "%s\r\n", text);
 }
 static struct printer to_file = { file_line };
 static void describe(unsigned cpu)
@@ -430,7 +430,7 @@ static char why[256];
 /* This host is `self`, its peers are the others. */
 static enum hv_err pool_of(unsigned self, unsigned n, const unsigned *peers)
 {
-    memset(&conf, 0, sizeof conf);
+    memset(&conf, 0, sizeof(conf));
     strcpy(conf.host.pool_cpuid, "p.txt");
     for (unsigned i = 0; i < n; i++) strcpy(conf.peers[conf.n_peers++].name, cpus[peers[i]].name);
     now = cpus[self];

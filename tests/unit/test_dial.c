@@ -29,7 +29,7 @@ enum hv_err stream_error(const struct stream *s) { (void)s; return HV_E_TIMEOUT;
 const char *stream_reason(const struct stream *s)
 {
     static char text[32];
-    snprintf(text, sizeof text, "no answer from .%u", s->last);
+    snprintf(text, sizeof(text), "no answer from .%u", s->last);
     return text;
 }
 void stream_close(struct stream *s) { s->closed = true; }
@@ -41,7 +41,7 @@ static struct config parse(const char *networks, const char *addresses)
 {
     static struct config c;
     char text[400];
-    snprintf(text, sizeof text, "[host]\nname = a\n%s%s\n[peer b]\naddress = %s\nfingerprint = 0000000000000000000000000000000000000000000000000000000000000001\n",
+    snprintf(text, sizeof(text), "[host]\nname = a\n%s%s\n[peer b]\naddress = %s\nfingerprint = 0000000000000000000000000000000000000000000000000000000000000001\n",
              networks ? "networks = " : "", networks ? networks : "", addresses);
     config_parse(text, strlen(text), &c, NULL, NULL);
     assert_int_equal(c.n_errors, 0);
@@ -60,7 +60,7 @@ static const char *order(const char *networks, const char *addresses)
     uint8_t ip[CONFIG_MAX_ADDRESSES][4];
     unsigned n = dial_order(&c, &c.peers[0], NULL, ip);
     text[0] = 0;
-    for (unsigned i = 0; i < n; i++) snprintf(text + strlen(text), sizeof text - strlen(text), "%u.%u.%u.%u ", ip[i][0], ip[i][1], ip[i][2], ip[i][3]);
+    for (unsigned i = 0; i < n; i++) snprintf(text + strlen(text), sizeof(text) - strlen(text), "%u.%u.%u.%u ", ip[i][0], ip[i][1], ip[i][2], ip[i][3]);
     return text;
 }
 
@@ -93,7 +93,7 @@ static void test_fallback(void **s)
     answers = 3;
     assert_int_equal(dial(&d, &c), DIAL_OPEN);
     assert_string_equal(d.text, "no answer from .2");
-    dial_address(&d, text, sizeof text);
+    dial_address(&d, text, sizeof(text));
     assert_string_equal(text, "10.0.0.3");
     assert_ptr_equal(dial_take(&d), &made[1]);
     dial_end(&d);

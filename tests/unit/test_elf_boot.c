@@ -48,8 +48,8 @@ static void headers_make(bool is64)
 
 static void image_make(bool is64, bool pvh, bool multiboot)
 {
-    memset(image, 0, sizeof image);
-    for (size_t i = CODE; i < sizeof image; i++) image[i] = (uint8_t)(i * 31 + 1);
+    memset(image, 0, sizeof(image));
+    for (size_t i = CODE; i < sizeof(image); i++) image[i] = (uint8_t)(i * 31 + 1);
     headers_make(is64);
     put(NOTE, 4, 4), put(NOTE + 4, 4, 4), put(NOTE + 8, pvh ? 18 : 1, 4), memcpy(image + NOTE + 12, "Xen", 4), put(NOTE + 16, LOAD_AT + 0x100, 4);
     if (multiboot) put(MB, 0x1badb002, 4), put(MB + 4, 3, 4), put(MB + 8, -(0x1badb002u + 3), 4);
@@ -57,7 +57,7 @@ static void image_make(bool is64, bool pvh, bool multiboot)
 
 static enum hv_err load(size_t len, unsigned n_modules)
 {
-    struct boot_image b = { malloc(len ? len : 1), len, "a b=c", { { first, sizeof first, "" }, { second, sizeof second, "x=1  y" } }, n_modules };
+    struct boot_image b = { malloc(len ? len : 1), len, "a b=c", { { first, sizeof(first), "" }, { second, sizeof(second), "x=1  y" } }, n_modules };
     memcpy((void *)(uintptr_t)b.kernel, image, len);    /* ASan sees reads beyond the file */
     why[0] = 0;
     enum hv_err e = elf_boot_load(&m.vm, &b, &regs, WHY(why));
@@ -70,8 +70,8 @@ static int begin(void **state)
     (void)state;
     machine_init(&m, 1, 64 * MIB);
     memset(m.ram + LOAD_AT, 0xee, 64 * KIB);
-    memset(first, 0x77, sizeof first);
-    memset(second, 0x88, sizeof second);
+    memset(first, 0x77, sizeof(first));
+    memset(second, 0x88, sizeof(second));
     return 0;
 }
 static int end(void **state) { (void)state; machine_fini(&m); return 0; }
@@ -93,7 +93,7 @@ static void modules_at(uint64_t list, unsigned width)
 {
     uint64_t end = LOAD_AT + CODE_LEN + BSS_LEN;
     for (unsigned i = 0; i < 2; i++, list += 4 * width) {
-        uint64_t at = peek(list, width), len = i ? sizeof second : sizeof first;
+        uint64_t at = peek(list, width), len = i ? sizeof(second) : sizeof(first);
         assert_int_equal(peek(list + width, width), width == 4 ? at + len : len);
         assert_string_equal((char *)m.ram + peek(list + 2 * width, width), i ? "x=1  y" : "");
         assert_int_equal(peek(list + 3 * width, width), 0);
@@ -110,7 +110,7 @@ static void test_pvh(void **state)
     (void)state;
     for (unsigned is64 = 0; is64 < 2; is64++) {
         image_make(is64, true, true);                   /* PVH goes before Multiboot */
-        assert_int_equal(load(sizeof image, 2), HV_OK);
+        assert_int_equal(load(sizeof(image), 2), HV_OK);
         loaded(LOAD_AT + 0x100);
         uint64_t info = regs.gpr[GPR_RBX], ram = 0;
         assert_int_equal(peek(info, 4), 0x336ec578);
@@ -130,7 +130,7 @@ static void test_multiboot(void **state)
     (void)state;
     for (unsigned is64 = 0; is64 < 2; is64++) {
         image_make(is64, false, true);
-        assert_int_equal(load(sizeof image, 2), HV_OK);
+        assert_int_equal(load(sizeof(image), 2), HV_OK);
         loaded(LOAD_AT + 0x40);
         assert_int_equal(regs.gpr[GPR_RAX], 0x2badb002);
         uint64_t info = regs.gpr[GPR_RBX], ram = 0;
@@ -143,7 +143,7 @@ static void test_multiboot(void **state)
         for (uint64_t at = peek(info + 48, 4), last = at + peek(info + 44, 4); at < last; at += peek(at, 4) + 4)
             if (peek(at + 20, 4) == 1) ram += peek(at + 12, 8);
         assert_int_equal(ram, 63 * MIB + 0x9fc00);
-        assert_int_equal(load(sizeof image, 0), HV_OK);
+        assert_int_equal(load(sizeof(image), 0), HV_OK);
         assert_int_equal(peek(info + 20, 4), 0);
     }
 }
@@ -161,16 +161,16 @@ static void test_damage_is_named(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         image_make(false, false, true);
         put(bad[i].off, bad[i].val, bad[i].n);
-        assert_int_equal(load(sizeof image, 0), HV_E_INVAL);
+        assert_int_equal(load(sizeof(image), 0), HV_E_INVAL);
         if (!strstr(why, bad[i].word)) fail_msg("case %u: %s", i, why);
     }
     image_make(false, false, true);
     put(MB + 4, 0x10003, 4), put(MB + 8, -(0x1badb002u + 0x10003), 4);
-    assert_int_equal(load(sizeof image, 0), HV_E_INVAL);
+    assert_int_equal(load(sizeof(image), 0), HV_E_INVAL);
     assert_non_null(strstr(why, "flags 0x10003"));
     for (unsigned pvh = 0; pvh < 2; pvh++) {
         image_make(true, pvh, !pvh);
-        for (size_t n = 4; n < sizeof image; n += n < 1100 ? 1 : 511) {
+        for (size_t n = 4; n < sizeof(image); n += n < 1100 ? 1 : 511) {
             assert_int_equal(load(n, 0), HV_E_INVAL);
             assert_true(why[0]);
         }
@@ -182,14 +182,14 @@ static void test_too_little_memory(void **state)
     (void)state;
     image_make(true, true, false);
     put(64 + 40, 70 * MIB, 8);
-    assert_int_equal(load(sizeof image, 0), HV_E_NOMEM);
+    assert_int_equal(load(sizeof(image), 0), HV_E_NOMEM);
     assert_non_null(strstr(why, "raise `memory`"));
     put(64 + 40, 62 * MIB - 8192, 8);
-    assert_int_equal(load(sizeof image, 2), HV_E_NOMEM);
+    assert_int_equal(load(sizeof(image), 2), HV_E_NOMEM);
     assert_non_null(strstr(why, "12 KiB of modules"));
-    assert_int_equal(load(sizeof image, 1), HV_OK);
+    assert_int_equal(load(sizeof(image), 1), HV_OK);
     put(64 + 24, ~UINT64_C(0) - 100, 8);
-    assert_int_equal(load(sizeof image, 0), HV_E_NOMEM);
+    assert_int_equal(load(sizeof(image), 0), HV_E_NOMEM);
 }
 
 static void test_long_command_line(void **state)
@@ -197,8 +197,8 @@ static void test_long_command_line(void **state)
     (void)state;
     static char line[8192];
     image_make(true, true, false);
-    memset(line, 'x', sizeof line - 1);
-    struct boot_image b = { .kernel = image, .kernel_len = sizeof image, .cmdline = line };
+    memset(line, 'x', sizeof(line) - 1);
+    struct boot_image b = { .kernel = image, .kernel_len = sizeof(image), .cmdline = line };
     assert_int_equal(elf_boot_load(&m.vm, &b, &regs, WHY(why)), HV_E_INVAL);
     assert_non_null(strstr(why, "the command line has 8191 characters, at most"));
 }

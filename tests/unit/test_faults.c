@@ -26,7 +26,7 @@ enum outcome { ON_A, ON_B, A_BY_HAND, B_BY_HAND, LOST, OUTCOMES };
 #define O(x)   (1u << (x))
 #define ANY    (O(OUTCOMES) - 1)
 #define EITHER (O(ON_A) | O(ON_B))
-#define S      1000000ull
+#define S      1000000ul
 static const char *const outcome_names[OUTCOMES] = { "on A", "on B", "on A by hand", "on B by hand", "lost with its host" };
 static const char *const kind_names[F_KINDS] = {
     [F_NONE] = "none", [F_CUT] = "link cut", [F_CUT_TO_B] = "link cut towards B only", [F_CUT_TO_A] = "link cut towards A only",
@@ -105,7 +105,7 @@ static void judge(struct world *w, unsigned allowed, enum hv_err err)
     if (err && o == ON_A && w->job.err != err) world_wrong(w, "the error is %s (%s), not %s", hv_err_name(w->job.err), w->job.text, hv_err_name(err));
     if (o == ON_A || o == A_BY_HAND) unharmed(w);
     if (!w->hang_us && w->stranger_life_us > 31 * S)
-        world_wrong(w, "the third peer kept its connection for %llu s", (unsigned long long)(w->stranger_life_us / S));
+        world_wrong(w, "the third peer kept its connection for %lu s", w->stranger_life_us / S);
     if (!struck) return;
     counts[k][o]++;
     cases[k]++;
@@ -117,10 +117,10 @@ static void judge(struct world *w, unsigned allowed, enum hv_err err)
 static void tell(const struct world *w)
 {
     static const char *const where[] = { "A in state", "B in state", "towards B at byte", "towards A at byte" };
-    fprintf(stderr, "case %u (seed %llu, %llu pages): %s\n", n_case, (unsigned long long)w->seed, (unsigned long long)w->a.n_pages, w->wrong);
+    fprintf(stderr, "case %u (seed %lu, %lu pages): %s\n", n_case, w->seed, w->a.n_pages, w->wrong);
     for (unsigned i = 0; i < w->n_faults; i++)
-        fprintf(stderr, "    %s, %s %llu of link %u, argument %llu%s\n", kind_names[w->f[i].kind], where[w->f[i].where],
-                (unsigned long long)w->f[i].at, w->f[i].link, (unsigned long long)w->f[i].arg, w->f[i].done ? "" : " (did not strike)");
+        fprintf(stderr, "    %s, %s %lu of link %u, argument %lu%s\n", kind_names[w->f[i].kind], where[w->f[i].where],
+                w->f[i].at, w->f[i].link, w->f[i].arg, w->f[i].done ? "" : " (did not strike)");
     fprintf(stderr, "    again: FAULT_CASE=%u build/unit/test_faults\n", n_case);
 }
 
@@ -146,7 +146,7 @@ static void run_case(struct world *w, unsigned allowed, enum hv_err err)
 /* The reference's move with one fault; err: A's error if it ends ON_A, 0: any. */
 static void one(const struct ref *r, unsigned allowed, enum hv_err err, struct fault f)
 {
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = calloc(1, sizeof(*w));
     world_as(w, r);
     if (f.kind == F_RECONNECT) w->operator_us = 200 * S;
     if (f.kind == F_DELAY && f.arg < 20 * S) w->opts.policy.downtime_limit_us = 60 * S;
@@ -156,7 +156,7 @@ static void one(const struct ref *r, unsigned allowed, enum hv_err err, struct f
 
 static void two(const struct ref *r, unsigned allowed, struct fault f, struct fault g)
 {
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = calloc(1, sizeof(*w));
     world_as(w, r);
     world_fault(w, f);
     world_fault(w, g);
@@ -176,18 +176,18 @@ static const struct mark *find(const struct mark *m, unsigned n, unsigned type)
 /* Stops when both ends have closed: take the marks before. */
 static void reference(struct ref *r)
 {
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = calloc(1, sizeof(*w));
     world_as(w, r);
     w->record = r->bytes;
-    w->record_cap = sizeof r->bytes;
+    w->record_cap = sizeof(r->bytes);
     w->keep = true;
     world_run(w);
     assert_true(w->b.running);
     assert_string_equal(w->wrong, "");
     const struct conn *c = &w->conn[0];
     assert_in_range(c->to_b.n_marks, 5, WORLD_MARKS - 1);
-    memcpy(r->to_b, c->to_b.marks, sizeof r->to_b);
-    memcpy(r->to_a, c->to_a.marks, sizeof r->to_a);
+    memcpy(r->to_b, c->to_b.marks, sizeof(r->to_b));
+    memcpy(r->to_a, c->to_a.marks, sizeof(r->to_a));
     r->n_to_b = c->to_b.n_marks;
     r->n_to_a = c->to_a.n_marks;
     r->n_bytes = w->record_len;
@@ -433,14 +433,14 @@ static void test_regret_and_refusal(void **s)
 {
     (void)s;
     setup();
-    struct world *w = calloc(1, sizeof *w);
+    struct world *w = calloc(1, sizeof(*w));
     world_init(w, 2000, 5);
     w->a.writer = W_PAGE;
     w->burst = 150;
     w->a.pause_polls = 12;
     w->opts.policy.downtime_limit_us = 15000;
     run_case(w, EITHER, 0);
-    w = calloc(1, sizeof *w);
+    w = calloc(1, sizeof(*w));
     world_as(w, &refs[0]);
     fake_guest_init(&w->b, 8, 1);
     w->b.running = false;
@@ -478,10 +478,10 @@ static void test_combinations(void **s)
     (void)s;
     setup();
     unsigned n = getenv("FAULT_MORE") ? (unsigned)atoi(getenv("FAULT_MORE")) : 300;
-    uint64_t rng = getenv("FAULT_SEED") ? strtoull(getenv("FAULT_SEED"), NULL, 0) : 20261122;
+    uint64_t rng = getenv("FAULT_SEED") ? strtoul(getenv("FAULT_SEED"), NULL, 0) : 20261122;
     for (unsigned i = 0; i < n; i++) {
         const struct ref *r = &refs[fake_rand(&rng) % ARRAY_SIZE(refs)];
-        struct world *w = calloc(1, sizeof *w);
+        struct world *w = calloc(1, sizeof(*w));
         world_as(w, r);
         w->a.frames = 3;
         w->operator_us = fake_rand(&rng) % 2 ? 5 * S : 60 * S;
@@ -512,8 +512,8 @@ static void test_verdict(void **s)
         rows += world_cover[i].n > 0;
         if (!world_cover[i].n && !only_case) n_wrong++, fprintf(stderr, "docs/handoff.md: transition %s was never taken\n", world_cover[i].name);
     }
-    printf("> never two runners, never a guest lost while its host lives: held at each of %llu turns; every job ended, the slowest %llu s after the "
-           "last fault\n", (unsigned long long)n_checks, (unsigned long long)(longest_us / S));
+    printf("> never two runners, never a guest lost while its host lives: held at each of %lu turns; every job ended, the slowest %lu s after the "
+           "last fault\n", n_checks, longest_us / S);
     printf("> transitions of docs/handoff.md taken: %u of %u\n", rows, n_rows);
     printf("> faults: %u injected in %u cases, %u violations\n", n_injected, n_case, n_wrong);
     assert_int_equal(n_wrong, 0);

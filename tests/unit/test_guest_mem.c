@@ -41,7 +41,7 @@ static void test_layout_with_hole(void **state)
     assert_true(guest_is_ram(&vm, gpa(4 * GIB)));
     assert_true(guest_is_ram(&vm, gpa(6 * GIB - 1)));
     assert_false(guest_is_ram(&vm, gpa(6 * GIB)));
-    assert_false(guest_is_ram(&vm, gpa(~0ull)));
+    assert_false(guest_is_ram(&vm, gpa(~0ul)));
     assert_int_equal(guest_mem_fault(&vm, gpa(0xfee00000), true), HV_E_RANGE);
     assert_null(guest_page_for_write(&vm, 3 * GIB / PAGE_SIZE));
     end();
@@ -78,7 +78,7 @@ static void test_write_crosses_blocks_or_not_at_all(void **state)
     assert_memory_equal((const char *)guest_page(&vm, 512) , "defg", 5);
     assert_int_equal(guest_write(&vm, gpa(4 * BLOCK_SIZE - 3), buf, 8), HV_E_RANGE);
     assert_int_equal(vm.mem.n_backed, 2);
-    assert_int_equal(guest_read(&vm, gpa(~0ull - 3), back, 8), HV_E_RANGE);
+    assert_int_equal(guest_read(&vm, gpa(~0ul - 3), back, 8), HV_E_RANGE);
     fake_page_fail_after = 0;
     assert_int_equal(guest_write(&vm, gpa(3 * BLOCK_SIZE), buf, 8), HV_E_NOMEM);
     assert_int_equal(guest_mem_fault(&vm, gpa(3 * BLOCK_SIZE), true), HV_E_NOMEM);
@@ -106,12 +106,12 @@ static void test_exchange(void **state)
 }
 
 /* ---- the guest's page tables ------------------------------------------------------------------------------------------------------- */
-#define P 1ull
-#define W 2ull
-#define U 4ull
-#define A 0x20ull
-#define D 0x40ull
-#define PS 0x80ull
+#define P 1ul
+#define W 2ul
+#define U 4ul
+#define A 0x20ul
+#define D 0x40ul
+#define PS 0x80ul
 #define XD BIT64(63)
 
 static void put8(uint64_t at, uint64_t e) { assert_int_equal(guest_write(&vm, gpa(at), &e, 8), HV_OK); }

@@ -110,14 +110,14 @@ static void test_taken(void **state)
     uint8_t buf[100];
     unsigned n;
     (void)state;
-    assert_int_equal(guest_net_take(&vm, buf, sizeof buf), 0);
+    assert_int_equal(guest_net_take(&vm, buf, sizeof(buf)), 0);
     guest_net_hold(&vm);
     atomic_store(&vm.state, VM_PAUSED);
     frames(3, 3, 60);
     frames(4, 4, 101);
     frames(5, 7, 100);
     for (unsigned i = 0; i < ARRAY_SIZE(want); i++) {
-        assert_int_equal(guest_net_take(&vm, buf, sizeof buf), want[i].len);
+        assert_int_equal(guest_net_take(&vm, buf, sizeof(buf)), want[i].len);
         memcpy(&n, buf + ETH_FRAME_MIN, 4);
         assert_int_equal(n, want[i].n);
     }
@@ -135,10 +135,10 @@ static void test_flood(void **state)
     guest_net_hold(&vm);
     atomic_store(&vm.state, VM_PAUSED);
     for (unsigned i = 0; i < 1000; i++) {
-        frames(i, i, sizeof buf);
-        if (guest_net_take(&vm, buf, sizeof buf)) n++;
+        frames(i, i, sizeof(buf));
+        if (guest_net_take(&vm, buf, sizeof(buf))) n++;
     }
-    assert_int_equal(n, GUEST_NET_HELD_MAX / (sizeof buf + 2));
+    assert_int_equal(n, GUEST_NET_HELD_MAX / (sizeof(buf) + 2));
 }
 
 static void test_no_memory(void **state)
@@ -150,7 +150,7 @@ static void test_no_memory(void **state)
     fake_page_fail_after = -1;
     atomic_store(&vm.state, VM_PAUSED);
     frames(3, 4, 60);
-    assert_int_equal(guest_net_take(&vm, buf, sizeof buf), 0);
+    assert_int_equal(guest_net_take(&vm, buf, sizeof(buf)), 0);
 }
 
 /* A frame that came with the guest, or after it, when it has gone on. */
@@ -158,10 +158,10 @@ static void test_put(void **state)
 {
     uint8_t frame[60] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0, 77 };
     (void)state;
-    guest_net_put(&vm, frame, sizeof frame);
+    guest_net_put(&vm, frame, sizeof(frame));
     assert_got(77, 77);
     atomic_store(&vm.state, VM_PAUSED);
-    guest_net_put(&vm, frame, sizeof frame);
+    guest_net_put(&vm, frame, sizeof(frame));
     assert_int_equal(n_got, 0);
 }
 

@@ -34,7 +34,7 @@ static uint64_t before, after;
 static unsigned len;
 
 static uint64_t now(void) { return len == 8 ? *word : *word & ((UINT64_C(1) << 8 * len) - 1); }
-static void guest_looks(void) { if (now() != before && now() != after) fail_msg("%u bytes: the guest sees %llx", len, (unsigned long long)now()); }
+static void guest_looks(void) { if (now() != before && now() != after) fail_msg("%u bytes: the guest sees %lx", len, now()); }
 static void guest_stores(void) { *word = after; }
 
 static void begin(void)
@@ -70,7 +70,7 @@ static void test_no_half_words(void **state)
         assert_int_equal(guest_read(&vm, gpa(3 * PAGE_SIZE), b + 1, len), HV_OK);
         uint64_t got = 0;
         for (unsigned i = 0; i < len; i++) got |= (uint64_t)b[1 + i] << 8 * i;
-        if (got != before && got != after) fail_msg("%u bytes: we read %llx", len, (unsigned long long)got);
+        if (got != before && got != after) fail_msg("%u bytes: we read %lx", len, got);
     }
     end();
 }
@@ -80,12 +80,12 @@ static void test_other_lengths_are_copied_whole(void **state)
     (void)state;
     uint8_t in[40], out[40];
     begin();
-    for (unsigned i = 0; i < sizeof in; i++) in[i] = (uint8_t)(i * 7 + 1);
+    for (unsigned i = 0; i < sizeof(in); i++) in[i] = (uint8_t)(i * 7 + 1);
     for (unsigned off = 0; off < 9; off++)
         for (unsigned n = 0; n <= 20; n++) {
             gpa_t a = gpa(3 * PAGE_SIZE + 100 + off);
-            memset(out, 0, sizeof out);
-            assert_int_equal(guest_write(&vm, gpa(3 * PAGE_SIZE + 90), out, sizeof out), HV_OK);
+            memset(out, 0, sizeof(out));
+            assert_int_equal(guest_write(&vm, gpa(3 * PAGE_SIZE + 90), out, sizeof(out)), HV_OK);
             assert_int_equal(guest_write(&vm, a, in, n), HV_OK);
             assert_int_equal(guest_read(&vm, a, out, n + 1), HV_OK);
             assert_memory_equal(in, out, n);

@@ -111,7 +111,7 @@ static const struct { const char *bytes; unsigned n, undef; } insns[] = {
 
 static uint64_t random64(void)
 {
-    static const uint64_t edge[] = { 0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0x7fffffff, 0x80000000, 0xffffffff, ~0ull, 1ull << 63 };
+    static const uint64_t edge[] = { 0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0x7fffffff, 0x80000000, 0xffffffff, ~0ul, 1ul << 63 };
     uint64_t r = (uint64_t)rand() << 42 ^ (uint64_t)rand() << 21 ^ (uint64_t)rand();
     return rand() % 3 ? r : edge[(unsigned)rand() % ARRAY_SIZE(edge)];
 }
@@ -135,8 +135,8 @@ static void compare_one(void *buf, unsigned i, unsigned off)
     if (memcmp(mem, fake_mmio + off, sizeof(mem)) || v.gpr[GPR_RAX] != n.rax || v.gpr[GPR_RCX] != n.rcx || v.gpr[GPR_RDX] != n.rdx ||
         v.gpr[GPR_RBX] != n.rbx || v.gpr[GPR_RSI] != n.rsi || v.gpr[GPR_RDI] - AT(off) != n.rdi - (uint64_t)(uintptr_t)mem ||
         ((v.rflags ^ n.flags) & FLAGS_ALL & ~insns[i].undef) || v.rip != CODE + insns[i].n)
-        fail_msg("instruction %u (%02x %02x ...) differs from the processor: flags %llx, native %llx", i, (uint8_t)insns[i].bytes[0],
-                 (uint8_t)insns[i].bytes[1], (unsigned long long)v.rflags, (unsigned long long)n.flags);
+        fail_msg("instruction %u (%02x %02x ...) differs from the processor: flags %lx, native %lx", i, (uint8_t)insns[i].bytes[0],
+                 (uint8_t)insns[i].bytes[1], v.rflags, n.flags);
 }
 
 static void test_same_as_the_processor(void **state)
@@ -172,7 +172,7 @@ static void test_fast_forms(void **state)
     (void)state;
     fake_mmio[0x30] = 0x14, fake_mmio[0x31] = 0x00, fake_mmio[0x32] = 0x05, fake_mmio[0x33] = 0x80;
     CODE_IS("\x8b\x04\x25\x30\x00\xd0\xfe");                    /* mov eax, [abs32] */
-    v.gpr[GPR_RAX] = ~0ull;
+    v.gpr[GPR_RAX] = ~0ul;
     assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x30)), false), HV_OK);
     assert_int_equal(v.gpr[GPR_RAX], 0x80050014);
     assert_int_equal(v.rip, CODE + 7);

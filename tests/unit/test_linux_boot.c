@@ -39,8 +39,8 @@ static uint64_t peek(uint64_t at, unsigned n)
 
 static void image_make(void)
 {
-    memset(image, 0, sizeof image);
-    for (size_t i = CODE; i < sizeof image; i++) image[i] = (uint8_t)(i * 31);
+    memset(image, 0, sizeof(image));
+    for (size_t i = CODE; i < sizeof(image); i++) image[i] = (uint8_t)(i * 31);
     image[0x1f1] = SECTS;
     put(0x1f4, 0x10000 / 16, 4), put(0x1fe, 0xaa55, 2), put(0x200, 0x6aeb, 2), put(0x202, 0x53726448, 4), put(0x206, 0x20f, 2);
     put(0x211, 1, 1), put(0x22c, 0x7fffffff, 4), put(0x230, 0x200000, 4), put(0x234, 1, 1), put(0x236, 1, 2), put(0x238, 2047, 4);
@@ -50,7 +50,7 @@ static void image_make(void)
 
 static enum hv_err load(size_t len)
 {
-    struct boot_module same = { initrd, sizeof initrd, "" }, last = { initrd, sizeof initrd, string };
+    struct boot_module same = { initrd, sizeof(initrd), "" }, last = { initrd, sizeof(initrd), string };
     struct boot_image b = { malloc(len ? len : 1), len, "console=ttyS0", { same, same, last }, 1 + n_more };
     memcpy((void *)(uintptr_t)b.kernel, image, len);    /* ASan sees reads beyond the file */
     why[0] = 0;
@@ -64,7 +64,7 @@ static int begin(void **state)
     (void)state;
     machine_init(&m, 1, 64 * MIB);
     image_make();
-    memset(initrd, 0x77, sizeof initrd);
+    memset(initrd, 0x77, sizeof(initrd));
     n_more = 0, string = "";
     return 0;
 }
@@ -75,9 +75,9 @@ static uint64_t walk(uint64_t va)
 {
     uint64_t e = regs.cr3;
     for (int level = 3; level >= 1; level--) {
-        e = peek((e & ~0xfffull) + (va >> (12 + 9 * level) & 511) * 8, 8);
+        e = peek((e & ~0xffful) + (va >> (12 + 9 * level) & 511) * 8, 8);
         assert_true(e & 1);
-        if (e & 0x80) return (e & ~0x1fffffull) | (va & 0x1fffff);
+        if (e & 0x80) return (e & ~0x1ffffful) | (va & 0x1fffff);
     }
     fail();
     return 0;
@@ -86,13 +86,13 @@ static uint64_t walk(uint64_t va)
 static void test_layout(void **state)
 {
     (void)state;
-    assert_int_equal(load(sizeof image), HV_OK);
+    assert_int_equal(load(sizeof(image)), HV_OK);
     assert_int_equal(regs.rip, 16 * MIB + 0x200);
     assert_memory_equal(m.ram + 16 * MIB, image + CODE, 0x10000);
     uint64_t bp = regs.gpr[GPR_RSI], rd_at = peek(bp + 0x218, 4);
-    assert_memory_equal(m.ram + rd_at, initrd, sizeof initrd);
-    assert_true(rd_at + sizeof initrd <= 64 * MIB && rd_at % PAGE_SIZE == 0 && rd_at >= 36 * MIB);
-    assert_int_equal(peek(bp + 0x21c, 4), sizeof initrd);
+    assert_memory_equal(m.ram + rd_at, initrd, sizeof(initrd));
+    assert_true(rd_at + sizeof(initrd) <= 64 * MIB && rd_at % PAGE_SIZE == 0 && rd_at >= 36 * MIB);
+    assert_int_equal(peek(bp + 0x21c, 4), sizeof(initrd));
     assert_string_equal((char *)m.ram + peek(bp + 0x228, 4), "console=ttyS0");
     assert_int_equal(peek(bp + 0x202, 4), 0x53726448);
     assert_memory_equal(m.ram + peek(bp + 0x70, 8), "RSD PTR ", 8);
@@ -106,13 +106,13 @@ static void test_modules_are_parts_of_the_initrd(void **state)
 {
     (void)state;
     n_more = 2;
-    assert_int_equal(load(sizeof image), HV_OK);
-    uint64_t bp = regs.gpr[GPR_RSI], at = peek(bp + 0x218, 4), next = ALIGN_UP(sizeof initrd, 4);
-    assert_int_equal(peek(bp + 0x21c, 4), 2 * next + sizeof initrd);
-    for (unsigned i = 0; i < 3; i++) assert_memory_equal(m.ram + at + i * next, initrd, sizeof initrd);
-    for (uint64_t gap = sizeof initrd; gap < next; gap++) assert_int_equal(m.ram[at + gap], 0);
+    assert_int_equal(load(sizeof(image)), HV_OK);
+    uint64_t bp = regs.gpr[GPR_RSI], at = peek(bp + 0x218, 4), next = ALIGN_UP(sizeof(initrd), 4);
+    assert_int_equal(peek(bp + 0x21c, 4), 2 * next + sizeof(initrd));
+    for (unsigned i = 0; i < 3; i++) assert_memory_equal(m.ram + at + i * next, initrd, sizeof(initrd));
+    for (uint64_t gap = sizeof(initrd); gap < next; gap++) assert_int_equal(m.ram[at + gap], 0);
     string = "console=hvc0";
-    assert_int_equal(load(sizeof image), HV_E_INVAL);
+    assert_int_equal(load(sizeof(image)), HV_E_INVAL);
     assert_non_null(strstr(why, "has the string \"console=hvc0\""));
     assert_non_null(strstr(why, "delete the string"));
 }
@@ -120,7 +120,7 @@ static void test_modules_are_parts_of_the_initrd(void **state)
 static void test_e820(void **state)
 {
     (void)state;
-    assert_int_equal(load(sizeof image), HV_OK);
+    assert_int_equal(load(sizeof(image)), HV_OK);
     uint64_t bp = regs.gpr[GPR_RSI], ram = 0, last_end = 0;
     unsigned n = (unsigned)peek(bp + 0x1e8, 1);
     assert_in_range(n, 4, 16);
@@ -142,18 +142,18 @@ static void test_damage_is_named(void **state)
         { 0x1fe, 0, 2, "bzImage" }, { 0x202, 0, 4, "bzImage" }, { 0x206, 0x205, 2, "2.05" }, { 0x236, 0, 2, "32-bit" }, { 0x211, 0, 1, "zImage" },
         { 0x1f4, 0x100000, 4, "cut off" }, { 0x1f1, 255, 1, "cut off" }, { 0x201, 0, 1, "header" }, { 0x201, 0xff, 1, "header" },
         { 0x248, 0xffffffff, 4, "damaged" }, { 0x24c, 0xfffffff0, 4, "damaged" }, { CODE + 0x100, 0, 4, "damaged" }, { 0x260, 0, 4, "make no sense" },
-        { 0x230, 3, 4, "make no sense" }, { 0x230, 0, 4, "make no sense" }, { 0x258, 0, 8, "make no sense" }, { 0x258, ~0ull, 8, "make no sense" },
+        { 0x230, 3, 4, "make no sense" }, { 0x230, 0, 4, "make no sense" }, { 0x258, 0, 8, "make no sense" }, { 0x258, ~0ul, 8, "make no sense" },
         { 0x238, 4, 4, "command line" }, { 0x22c, 17 * MIB, 4, "initrd" },
     };
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         image_make();
         put(bad[i].off, bad[i].val, bad[i].n);
-        assert_int_equal(load(sizeof image), HV_E_INVAL);
+        assert_int_equal(load(sizeof(image)), HV_E_INVAL);
         if (!strstr(why, bad[i].word)) fail_msg("case %u: %s", i, why);
     }
     image_make();
-    for (size_t n = 0; n < sizeof image - 16; n += n < 1100 ? 1 : 511) {
+    for (size_t n = 0; n < sizeof(image) - 16; n += n < 1100 ? 1 : 511) {
         assert_int_equal(load(n), HV_E_INVAL);
         assert_true(why[0]);
     }
@@ -163,13 +163,13 @@ static void test_too_little_memory(void **state)
 {
     (void)state;
     put(0x260, 100 * MIB, 4);
-    assert_int_equal(load(sizeof image), HV_E_NOMEM);
+    assert_int_equal(load(sizeof(image)), HV_E_NOMEM);
     assert_non_null(strstr(why, "64 MiB"));
     put(0x260, 49 * MIB, 4);                            /* 16 + 49: a relocatable kernel needs its room above pref_address, too */
-    assert_int_equal(load(sizeof image), HV_E_NOMEM);
+    assert_int_equal(load(sizeof(image)), HV_E_NOMEM);
     assert_non_null(strstr(why, "at least 66 MiB"));
     put(0x260, 47 * MIB, 4);
-    assert_int_equal(load(sizeof image), HV_OK);
+    assert_int_equal(load(sizeof(image)), HV_OK);
     assert_int_equal(regs.rip, 16 * MIB + 0x200);
 }
 
@@ -177,7 +177,7 @@ static void test_host_is_full(void **state)
 {
     (void)state;
     m.host_is_full = true;
-    assert_int_equal(load(sizeof image), HV_E_NOMEM);
+    assert_int_equal(load(sizeof(image)), HV_E_NOMEM);
     assert_non_null(strstr(why, "the guest's memory could not be filled"));
 }
 

@@ -82,7 +82,7 @@ static void test_delta_cost(void **s)
     for (uint64_t g = 0; g < 64; g++) {
         for (int i = 0; i < 4096; i++) buf[i] = (uint8_t)fake_rand(&w.rng);
         fake_guest_write(&w.a, g, 0, buf, 4096);
-        memset(buf, 0, sizeof buf);
+        memset(buf, 0, sizeof(buf));
         fake_guest_write(&w.a, 100 + g, 0, buf, 4096);
     }
     w.a.writer = W_REWRITE;
@@ -375,7 +375,7 @@ static void test_long_silence(void **s)
         carry(&w.ds, &mig_rx_io(w.rx)->out, &mig_tx_io(w.tx)->in, 1 << 20);
     }
     assert_moved(&w);
-    assert_true(w.now - start > 400 * 1000000ull && w.sd.bytes < 9000);
+    assert_true(w.now - start > 400 * 1000000ul && w.sd.bytes < 9000);
     world_fini(&w);
 }
 
@@ -384,7 +384,7 @@ static void test_soak(void **s)
 {
     (void)s;
     unsigned n = getenv("MIG_SOAK") ? (unsigned)atoi(getenv("MIG_SOAK")) : 80, moved = 0;
-    uint64_t rng = getenv("MIG_SEED") ? strtoull(getenv("MIG_SEED"), NULL, 0) : 4711;
+    uint64_t rng = getenv("MIG_SEED") ? strtoul(getenv("MIG_SEED"), NULL, 0) : 4711;
     for (unsigned i = 0; i < n; i++) {
         struct world w;
         struct mig_opts o;

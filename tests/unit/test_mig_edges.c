@@ -41,7 +41,7 @@ static void read_model(void)
     char line[400], side, from[40], to[40];
     FILE *f = fopen(MODEL, "r");
     assert_non_null(f);
-    while (fgets(line, sizeof line, f)) {
+    while (fgets(line, sizeof(line), f)) {
         const char *p = strstr(line, "/* T ");
         int used;
         if (!p || sscanf(p, "/* T %c_%*[a-z_]:%n", &side, &used) != 1) continue;
@@ -62,7 +62,7 @@ static void on_trap(int sig) { (void)sig; siglongjmp(trapped, 1); }
 
 static bool tx_goes(unsigned from, unsigned to)
 {
-    struct mig_tx *m = calloc(1, sizeof *m);
+    struct mig_tx *m = calloc(1, sizeof(*m));
     volatile bool went = false;
     m->state = (enum mig_tx_state)from;
     if (!sigsetjmp(trapped, 1)) {
@@ -76,7 +76,7 @@ static bool tx_goes(unsigned from, unsigned to)
 
 static bool rx_goes(unsigned from, unsigned to)
 {
-    struct mig_rx *m = calloc(1, sizeof *m);
+    struct mig_rx *m = calloc(1, sizeof(*m));
     volatile bool went = false;
     m->state = (enum mig_rx_state)from;
     if (!sigsetjmp(trapped, 1)) {

@@ -29,8 +29,8 @@ static void test_avalanche(void **s)
     unsigned cases = 0;
     mig_key_init(&k, SEED);
     for (int kind = 0; kind < 2; kind++) {           /* around random contents and around zero */
-        if (kind) memset(chunk, 0, sizeof chunk);
-        else random_fill(chunk, sizeof chunk);
+        if (kind) memset(chunk, 0, sizeof(chunk));
+        else random_fill(chunk, sizeof(chunk));
         uint64_t h = mig_hash_chunk(&k, chunk);
         for (unsigned bit = 0; bit < 2048; bit++, cases++) {
             chunk[bit / 64] ^= BIT64(bit % 64);
@@ -54,7 +54,7 @@ static void test_no_collisions(void **s)
     mig_key_init(&k2, (const uint8_t *)"another key 1234");
     assert_int_equal(mig_hash_chunk(&k, chunk), 0);
     for (unsigned i = 0; i < N; i++) {
-        memset(chunk, 0, sizeof chunk);
+        memset(chunk, 0, sizeof(chunk));
         if (i % 3 == 0) chunk[0] = i + 1;
         else if (i % 3 == 1) chunk[i % 32] = (uint64_t)(i + 1) << 20;
         else chunk[31] = chunk[30] = i + 1;
@@ -120,10 +120,10 @@ static void test_digest(void **s)
     uint64_t h[3][16];
     assert_int_equal(mig_store_init(&a, &fake_mem, 2000, SEED), HV_OK);
     assert_int_equal(mig_store_init(&b, &fake_mem, 2000, SEED), HV_OK);
-    random_fill(h, sizeof h);
+    random_fill(h, sizeof(h));
     mig_store_add(&a, 5, h[0]), mig_store_add(&a, 900, h[1]);
     mig_store_add(&b, 900, h[1]), mig_store_add(&b, 5, h[2]), mig_store_sub(&b, 5, h[2]), mig_store_add(&b, 5, h[0]);
-    assert_memory_equal(&a.digest, &b.digest, sizeof a.digest);
+    assert_memory_equal(&a.digest, &b.digest, sizeof(a.digest));
     mig_store_sub(&b, 5, h[0]), mig_store_add(&b, 6, h[0]);
     assert_true(a.digest.a != b.digest.a && a.digest.b != b.digest.b);
     assert_null(mig_store_peek(&a, 1999));
@@ -146,7 +146,7 @@ static void test_zero_and_dense(void **s)
     }
     unsigned dense = 0;
     for (int i = 0; i < 1000; i++) {
-        random_fill(page, sizeof page);
+        random_fill(page, sizeof(page));
         dense += mig_page_is_dense(page);
     }
     assert_in_range(dense, 990, 1000);
@@ -162,7 +162,7 @@ static void test_encode_apply(void **s)
     struct mig_enc e;
     struct fake_guest g, h;
     static uint8_t buf[1 << 20], scratch[MIG_BATCH_DATA_MAX];
-    struct mig_fifo out = { .buf = buf, .cap = sizeof buf };
+    struct mig_fifo out = { .buf = buf, .cap = sizeof(buf) };
     uint64_t pages = 0, zero = 0;
 
     fake_guest_init(&g, 300, 4);
@@ -192,7 +192,7 @@ static void test_encode_apply(void **s)
         }
         uint64_t gfn;
         assert_true(fake_guest_equal(&g, &h, &gfn));
-        assert_memory_equal(&a.digest, &b.digest, sizeof a.digest);
+        assert_memory_equal(&a.digest, &b.digest, sizeof(a.digest));
         for (unsigned i = 0; i < 300; i++) assert_true(mig_store_matches(&b, i, h.page[i]));
         fake_guest_run(&g, 40);
     }

@@ -95,15 +95,15 @@ static void test_half_open(void **s)
     size_t len;
     world_init(&w, 60, 3, NULL);
     until_commit(&w);
-    memcpy(commit, mig_fifo_data(&mig_tx_io(w.tx)->out, &len), sizeof commit);
-    assert_int_equal(len, sizeof commit);
+    memcpy(commit, mig_fifo_data(&mig_tx_io(w.tx)->out, &len), sizeof(commit));
+    assert_int_equal(len, sizeof(commit));
     assert_int_equal(mig_rx_state(w.rx), MIG_RX_PREPARED);
     mig_tx_link_lost(w.tx, HV_E_TIMEOUT, "silence", w.now);
     reconnect(&w);
     assert_runs_on_source(&w);
     assert_int_equal(mig_rx_state(w.rx), MIG_RX_DROPPED);
-    memcpy(mig_fifo_space(&mig_rx_io(w.rx)->in, sizeof commit, &len), commit, sizeof commit);
-    mig_fifo_commit(&mig_rx_io(w.rx)->in, sizeof commit);
+    memcpy(mig_fifo_space(&mig_rx_io(w.rx)->in, sizeof(commit), &len), commit, sizeof(commit));
+    mig_fifo_commit(&mig_rx_io(w.rx)->in, sizeof(commit));
     mig_rx_step(w.rx, w.now);
     assert_runs_on_source(&w);
     world_fini(&w);
@@ -145,7 +145,7 @@ static void test_resolve(void **s)
         assert_int_equal(mig_tx_cancel(w.tx, "", w.now), HV_E_BUSY);
         mig_tx_link_lost(w.tx, HV_E_CLOSED, "restarted", w.now);
         mig_rx_link_lost(w.rx, HV_E_CLOSED, "restarted", w.now);
-        memset(&w.ids, 0, sizeof w.ids);
+        memset(&w.ids, 0, sizeof(w.ids));
         reconnect(&w);
         assert_int_equal(mig_tx_state(w.tx), MIG_TX_IN_DOUBT);
         assert_non_null(strstr(mig_tx_text(w.tx), "resolve by hand"));
@@ -178,7 +178,7 @@ static void test_ids_flood(void **s)
 {
     (void)s;
     static struct mig_ids ids;
-    memset(&ids, 0, sizeof ids);
+    memset(&ids, 0, sizeof(ids));
     for (unsigned i = 0; i < 20; i++) mig_ids_put(&ids, &(struct mig_id){ { (uint8_t)i, 1 } }, 1, true, MIG_V_RUNNING, "");
     for (unsigned i = 0; i < 1000; i++) mig_ids_put(&ids, &(struct mig_id){ { (uint8_t)i, 2, (uint8_t)(i >> 8) } }, 1, false, MIG_V_REFUSED, "no");
     for (unsigned i = 0; i < 1000; i++) mig_ids_put(&ids, &(struct mig_id){ { (uint8_t)i, 3, (uint8_t)(i >> 8) } }, 2, true, MIG_V_REFUSED, "no");

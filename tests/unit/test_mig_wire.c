@@ -14,12 +14,12 @@ static const struct mig_id ID = { { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 1
 /* One of each record, in the order of a move. */
 static struct mig_fifo sample(void)
 {
-    struct mig_fifo f = { .buf = buf, .cap = sizeof buf };
+    struct mig_fifo f = { .buf = buf, .cap = sizeof(buf) };
     static const uint8_t offer[] = { 0xaa, 0xbb, 0xcc };
     struct mig_p_offer o = { .id = ID, .key = { 9, 8, 7 }, .n_pages = 65536, .flags = MIG_OFFER_VERIFY, .name = "web-1", .offer = offer,
-                             .offer_len = sizeof offer };
+                             .offer_len = sizeof(offer) };
 
-    memset(buf, 0, sizeof buf);
+    memset(buf, 0, sizeof(buf));
     mig_preamble_put(&f);
     mig_offer_put(&f, &o);
     mig_id_put(&f, MIG_REC_ACCEPT, &ID);
@@ -46,7 +46,7 @@ static struct mig_fifo sample(void)
     mig_text_put(&f, MIG_REC_NOTE, &(struct mig_p_text){ ID, 0, "tsc: scaled", 11 });
     mig_find_put(&f, &(struct mig_p_find){ ID, "web-1" });
     mig_text_put(&f, MIG_REC_FOUND, &(struct mig_p_text){ ID, MIG_F_WANTED, "soon", 4 });
-    mig_probe_put(&f, &(struct mig_p_offer){ .n_pages = 65536, .name = "web-1", .offer = offer, .offer_len = sizeof offer });
+    mig_probe_put(&f, &(struct mig_p_offer){ .n_pages = 65536, .name = "web-1", .offer = offer, .offer_len = sizeof(offer) });
     mig_probed_put(&f, &(struct mig_p_probed){ 1 << 30, 2, "no\nno", 5 });
     mig_frame_put(&f, &(struct mig_p_frame){ (const uint8_t *)"\2\0\0\0\0\1" "\2\0\0\0\0\2" "\10", MIG_FRAME_MIN });      /* the shortest, so that any less is wrong */
     return f;
@@ -117,7 +117,7 @@ static void test_golden(void **s)
 {
     (void)s;
     struct mig_fifo f = sample();
-    uint8_t want[sizeof buf / 8];
+    uint8_t want[sizeof(buf) / 8];
     const char *name = "tests/unit/golden/mig_stream_v1.bin";
     if (getenv("GOLDEN_WRITE")) {
         FILE *o = fopen(name, "wb");
@@ -127,7 +127,7 @@ static void test_golden(void **s)
     }
     FILE *i = fopen(name, "rb");
     if (!i) fail_msg("%s cannot be read: run from the repository's root", name);
-    size_t n = fread(want, 1, sizeof want, i);
+    size_t n = fread(want, 1, sizeof(want), i);
     fclose(i);
     assert_int_equal(n, f.tail);
     assert_memory_equal(want, f.buf, n);
@@ -146,7 +146,7 @@ static void test_header(void **s)
     for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
         struct mig_rec out;
         mig_rec_put(h, &t[i].rec);
-        struct rd r = rd_init(h, sizeof h);
+        struct rd r = rd_init(h, sizeof(h));
         assert_int_equal(mig_rec_get(&r, &out), t[i].want);
     }
 }
@@ -159,17 +159,17 @@ static void test_versions(void **s)
     };
     for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
         uint8_t p[MIG_PREAMBLE_LEN];
-        struct wr w = wr_init(p, sizeof p);
+        struct wr w = wr_init(p, sizeof(p));
         uint16_t v = 0, min, max;
         wr_bytes(&w, MIG_MAGIC, 8);
         wr_u16(&w, t[i].min);
         wr_u16(&w, t[i].max);
         wr_u32(&w, 0);
-        struct rd r = rd_init(p, sizeof p);
+        struct rd r = rd_init(p, sizeof(p));
         assert_int_equal(mig_preamble_get(&r, &v, &min, &max), t[i].want);
         if (!t[i].want) assert_int_equal(v, 1);
         p[12] = 1;
-        r = rd_init(p, sizeof p);
+        r = rd_init(p, sizeof(p));
         assert_int_equal(mig_preamble_get(&r, &v, &min, &max), HV_E_PROTO);
     }
 }
@@ -197,7 +197,7 @@ static void test_batch_ranges(void **s)
     };
     for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
         static uint8_t p[MIG_BATCH_DATA_MAX + 1024];
-        struct wr w = wr_init(p, sizeof p);
+        struct wr w = wr_init(p, sizeof(p));
         struct mig_p_batch b;
         wr_u32(&w, t[i].entries);
         wr_u32(&w, t[i].data);
@@ -216,7 +216,7 @@ static void test_text(void **s)
     char t[] = "a\x1b[2J\nb\xff";
     mig_text_clean(t);
     assert_string_equal(t, "a?[2J\nb?");
-    struct mig_fifo f = { .buf = buf, .cap = sizeof buf };
+    struct mig_fifo f = { .buf = buf, .cap = sizeof(buf) };
     for (int code = -2; code <= 6; code++)
         for (unsigned k = 0; k < 3; k++) {
             static const enum mig_rec_type types[] = { MIG_REC_ANSWER, MIG_REC_FAIL, MIG_REC_FOUND };

@@ -18,7 +18,7 @@ static enum hv_err words(const char *text)
     static char copy[300];
     char *argv[32];
     int argc = 0;
-    snprintf(copy, sizeof copy, "%s", text);
+    snprintf(copy, sizeof(copy), "%s", text);
     for (char *w = strtok(copy, " "); w; w = strtok(NULL, " ")) argv[argc++] = w;
     got = BASE;
     return move_options_words(argc, argv, &got, WHY(why));

@@ -46,7 +46,7 @@ static int begin(void **state)
 {
     (void)state;
     fake_stream_reset();
-    memset(req, 0, sizeof req);
+    memset(req, 0, sizeof(req));
     n_order = 0;
     struct nbd_config c = { .ip = { 10, 0, 0, 9 }, .port = 10809, .name = "web" };
     assert_int_equal(nbd_open(&c, &d), HV_OK);
@@ -102,7 +102,7 @@ static struct test_req *ask(unsigned i, enum disk_op op, uint64_t offset, uint64
     struct test_req *t = &req[i];
     t->r = (struct disk_req){ .op = op, .offset = offset, .len = len, .get = get, .put = put, .done = done };
     t->n_done = 0;
-    for (size_t k = 0; k < sizeof t->data; k++) t->data[k] = op == DISK_WRITE ? (uint8_t)(k * 7 + i) : 0;
+    for (size_t k = 0; k < sizeof(t->data); k++) t->data[k] = op == DISK_WRITE ? (uint8_t)(k * 7 + i) : 0;
     assert_int_equal(d->ops->submit(d, &t->r), DISK_PENDING);
     return t;
 }
@@ -131,8 +131,8 @@ static void test_negotiation(void **state)
     accept_client();
     say_greeting();
     turn();
-    assert_int_equal(F.from_len, sizeof want - 1);
-    assert_memory_equal(F.from_client, want, sizeof want - 1);
+    assert_int_equal(F.from_len, sizeof(want) - 1);
+    assert_memory_equal(F.from_client, want, sizeof(want) - 1);
     say_export(SIZE + 100, FLAGS); say_blocks(4096, 32 * MIB);
     say_option(3, 6); say(1, 2); say(0x77656221, 4);            /* NBD_INFO_NAME, not asked for: skipped */
     turn();
@@ -169,7 +169,7 @@ static void test_operations(void **state)
     turn();
     static const unsigned want[] = { 3, 1, 2, 0 };
     assert_int_equal(n_order, 4);
-    assert_memory_equal(order, want, sizeof want);
+    assert_memory_equal(order, want, sizeof(want));
     for (size_t k = 0; k < r->r.len; k++) assert_int_equal(r->data[k], k * 3 & 0xff);
     assert_true(req[3].status == DISK_OK && r->status == DISK_OK && req[2].status == DISK_UNSUPP && w->status == DISK_ERROR);
     assert_int_equal(d->oldest_us, 0);
@@ -410,17 +410,17 @@ static void test_tls(void **state)
     accept_client();
     say_greeting();
     turn();
-    assert_int_equal(F.from_len, sizeof starttls - 1);          /* not even the export's name in the clear */
-    assert_memory_equal(F.from_client, starttls, sizeof starttls - 1);
+    assert_int_equal(F.from_len, sizeof(starttls) - 1);          /* not even the export's name in the clear */
+    assert_memory_equal(F.from_client, starttls, sizeof(starttls) - 1);
     say_tls(1);
     turn();
     assert_true(F.tls && F.alive);
-    assert_int_equal(F.from_len, sizeof starttls - 1);
+    assert_int_equal(F.from_len, sizeof(starttls) - 1);
     F.from_len = 0;
     F.status = STREAM_OPEN;
     turn();
-    assert_int_equal(F.from_len, sizeof go - 1);
-    assert_memory_equal(F.from_client, go, sizeof go - 1);
+    assert_int_equal(F.from_len, sizeof(go) - 1);
+    assert_memory_equal(F.from_client, go, sizeof(go) - 1);
     say_export(SIZE, FLAGS); say_ack();
     turn();
     assert_true(d->known && !d->lost_us);
@@ -436,7 +436,7 @@ static void test_tls(void **state)
     accept_client();
     say_greeting();
     turn();
-    assert_true(!F.tls && F.from_len == sizeof starttls - 1 && !memcmp(F.from_client, starttls, sizeof starttls - 1));
+    assert_true(!F.tls && F.from_len == sizeof(starttls) - 1 && !memcmp(F.from_client, starttls, sizeof(starttls) - 1));
 }
 
 static void test_tls_or_nothing(void **state)

@@ -74,19 +74,19 @@ static void host_start(bool is_a, const struct scene *sc, int fd)
     struct peer_config *p = &conf.peers[0];
     *p = (struct peer_config){ .name = "peer", .ip = { 10, 0, 0, is_a ? 2 : 1 }, .port = 7420 };
     conf.n_peers = 1;
-    if (is_a && sc->a_knows_b) fp_of(cert_b, sizeof cert_b, p->fingerprint);
-    if (!is_a && sc->b_knows_a) fp_of(cert_a, sizeof cert_a, p->fingerprint);
+    if (is_a && sc->a_knows_b) fp_of(cert_b, sizeof(cert_b), p->fingerprint);
+    if (!is_a && sc->b_knows_a) fp_of(cert_a, sizeof(cert_a), p->fingerprint);
     if (sc->api) {
         conf.host.api_port = 7443;
         p->port = is_a ? 7443 : 7420;
         conf.clients[0] = (struct peer_config){ .name = "client", .trust = TRUST_READ };
         conf.n_clients = 1;
-        fp_of(sc->b_has_client_a ? cert_a : cert_c, sc->b_has_client_a ? sizeof cert_a : sizeof cert_c, conf.clients[0].fingerprint);
+        fp_of(sc->b_has_client_a ? cert_a : cert_c, sc->b_has_client_a ? sizeof(cert_a) : sizeof(cert_c), conf.clients[0].fingerprint);
     }
     struct net_params np = { .config = &conf, .on_accept = sc->api ? on_wrong_port : on_accept, .on_client = on_accept, .cert_der = is_a ? cert_a : sc->b_is_c ? cert_c : cert_b,
-                             .cert_len = is_a ? sizeof cert_a : sc->b_is_c ? sizeof cert_c : sizeof cert_b,
+                             .cert_len = is_a ? sizeof(cert_a) : sc->b_is_c ? sizeof(cert_c) : sizeof(cert_b),
                              .key_der = is_a ? key_a : sc->b_is_c ? key_c : key_b,
-                             .key_len = is_a ? sizeof key_a : sc->b_is_c ? sizeof key_c : sizeof key_b };
+                             .key_len = is_a ? sizeof(key_a) : sc->b_is_c ? sizeof(key_c) : sizeof(key_b) };
     static struct net_params kept;
     kept = np;
     CHECK(net_init(&kept) == HV_OK);
@@ -97,7 +97,7 @@ static void run_scene(const struct scene *sc)
 {
     int fd[2], status, big = 1 << 20;
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fd), 0);
-    for (int i = 0; i < 2; i++) setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &big, sizeof big);
+    for (int i = 0; i < 2; i++) setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &big, sizeof(big));
     fflush(NULL);
     pid_b = fork();
     if (!pid_b) {
@@ -159,7 +159,7 @@ static void b_echo(void)                        /* sends back what it gets, unti
         struct stream *s = accepted;
         if (!s) continue;
         if (sent == have) {
-            have = stream_read(s, buf, sizeof buf);
+            have = stream_read(s, buf, sizeof(buf));
             sent = 0;
         }
         if (sent < have) {
@@ -185,7 +185,7 @@ static void b_take_all(void)                    /* slowly, so that the sender's 
     size_t n = 0;
     while (!accepted || stream_status(accepted) == STREAM_OPEN) {
         turn();
-        for (size_t got; accepted && (got = stream_read(accepted, buf, sizeof buf)); n += got)
+        for (size_t got; accepted && (got = stream_read(accepted, buf, sizeof(buf))); n += got)
             for (size_t i = 0; i < got; i++) CHECK(buf[i] == pattern(n + i));
     }
     CHECK(stream_status(accepted) == STREAM_CLOSED && n == CLOSING_BYTES);
@@ -217,12 +217,12 @@ static void a_plain(void)
     struct stream *s = dial_plain(10809);
     CHECK(stream_status(s) == STREAM_OPEN && !stream_peer(s));
     for (size_t put = 0, got = 0; got < LEN;) {
-        size_t n = MIN(sizeof buf, LEN - put);
+        size_t n = MIN(sizeof(buf), LEN - put);
         for (size_t i = 0; i < n; i++) buf[i] = pattern(put + i);
         put += stream_write(s, buf, n);
         stream_flush(s);
         turn();
-        n = stream_read(s, buf, 1 + got % sizeof buf);
+        n = stream_read(s, buf, 1 + got % sizeof(buf));
         for (size_t i = 0; i < n; i++) CHECK(buf[i] == pattern(got + i));
         got += n;
         CHECK(stream_status(s) == STREAM_OPEN);
@@ -232,7 +232,7 @@ static void a_plain(void)
     s = dial_plain(7420);                       /* a server that ends the connection: here B's TLS, which wants no such bytes */
     (void)stream_write(s, "GET / HTTP/1.0\r\n\r\n", 18);
     stream_flush(s);
-    while (stream_status(s) == STREAM_OPEN) turn(), (void)stream_read(s, buf, sizeof buf);
+    while (stream_status(s) == STREAM_OPEN) turn(), (void)stream_read(s, buf, sizeof(buf));
     CHECK(stream_status(s) == STREAM_FAILED && stream_error(s) == HV_E_CLOSED);
     stream_close(s);
     s = dial_plain(10810);
@@ -253,12 +253,12 @@ static void a_tls_later(void)
     CHECK(stream_start_tls(s, "server", conf.peers[0].fingerprint) == HV_E_UNSUPP && stream_write(s, "x", 1) == 0);
     while (stream_status(s) == STREAM_CONNECTING) turn();
     CHECK(stream_status(s) == STREAM_OPEN && !strcmp(stream_peer(s)->name, "server"));
-    for (size_t i = 0; i < sizeof buf; i++) buf[i] = pattern(i);
-    CHECK(stream_write(s, buf, sizeof buf) == sizeof buf);
+    for (size_t i = 0; i < sizeof(buf); i++) buf[i] = pattern(i);
+    CHECK(stream_write(s, buf, sizeof(buf)) == sizeof(buf));
     stream_flush(s);
-    memset(buf, 0, sizeof buf);
-    for (size_t n = 0; n < sizeof buf; n += stream_read(s, buf + n, sizeof buf - n)) turn();
-    for (size_t i = 0; i < sizeof buf; i++) CHECK(buf[i] == pattern(i));
+    memset(buf, 0, sizeof(buf));
+    for (size_t n = 0; n < sizeof(buf); n += stream_read(s, buf + n, sizeof(buf) - n)) turn();
+    for (size_t i = 0; i < sizeof(buf); i++) CHECK(buf[i] == pattern(i));
     stream_close(s);
     turn_for(200000);
     memcpy(wrong, conf.peers[0].fingerprint, 32);
@@ -274,9 +274,9 @@ static void a_tls_later(void)
 static void a_close_behind_data(void)
 {
     static uint8_t out[CLOSING_BYTES];
-    for (size_t i = 0; i < sizeof out; i++) out[i] = pattern(i);
+    for (size_t i = 0; i < sizeof(out); i++) out[i] = pattern(i);
     struct stream *s = dial();
-    for (size_t n = 0; n < sizeof out; n += stream_write(s, out + n, sizeof out - n)) turn();
+    for (size_t n = 0; n < sizeof(out); n += stream_write(s, out + n, sizeof(out) - n)) turn();
     stream_close(s);
     turn_for(1000000);
 }
@@ -291,18 +291,18 @@ static void a_bulk(void)
     size_t n_out = 0, n_in = 0, bulk = nic_socket_lose ? 2 * MIB : BULK;
     uint64_t start = clock_us();
     while (n_in < bulk) {
-        size_t n = MIN(sizeof out, bulk - n_out);
+        size_t n = MIN(sizeof(out), bulk - n_out);
         for (size_t i = 0; i < n; i++) out[i] = pattern(n_out + i);
         n_out += stream_write(s, out, n);
         if (n_out == bulk) stream_flush(s);
-        size_t got = stream_read(s, in, sizeof in);
+        size_t got = stream_read(s, in, sizeof(in));
         for (size_t i = 0; i < got; i++) CHECK(in[i] == pattern(n_in + i));
         n_in += got;
         turn();
         CHECK(stream_status(s) == STREAM_OPEN);
     }
-    fprintf(stderr, "echoed %zu MiB in %llu ms, wire out %llu in %llu\n", bulk >> 20, (unsigned long long)(clock_us() - start) / 1000,
-            (unsigned long long)stream_wire_tx(s), (unsigned long long)stream_wire_rx(s));
+    fprintf(stderr, "echoed %zu MiB in %lu ms, wire out %lu in %lu\n", bulk >> 20, (clock_us() - start) / 1000,
+            stream_wire_tx(s), stream_wire_rx(s));
     CHECK(stream_wire_tx(s) > bulk && stream_wire_tx(s) < bulk * 12 / 10);
     CHECK(stream_wire_rx(s) > bulk && stream_wire_rx(s) < bulk * 12 / 10);
     turn_for(nic_socket_lose ? 2000000 : 20000);
@@ -322,7 +322,7 @@ static void a_many(void)
         CHECK(stream_write(s, "ping", 4) == 4);
         stream_flush(s);
         uint8_t buf[8];
-        while (!stream_read(s, buf, sizeof buf)) turn();
+        while (!stream_read(s, buf, sizeof(buf))) turn();
         CHECK(memcmp(buf, "ping", 4) == 0);
         stream_close(s);
         turn_for(2000);
@@ -342,7 +342,7 @@ static void a_round_trip(void)
         for (size_t n = 0; n < 64; n += stream_read(s, buf, 64 - n)) turn();
     }
     uint64_t mean = (clock_us() - start) / (n_trips - n_warm);
-    fprintf(stderr, "mean round trip %llu us\n", (unsigned long long)mean);
+    fprintf(stderr, "mean round trip %lu us\n", mean);
     CHECK(mean < 50000);                        /* a delayed acknowledgement or Nagle would cost 100 ms and more, each time */
 }
 
@@ -411,7 +411,7 @@ static void expect_death(bool busy)
     stream_flush(s);
     uint64_t t = clock_us();
     while (stream_status(s) == STREAM_OPEN) turn();
-    fprintf(stderr, "after %llu ms %s: %s\n", (unsigned long long)(clock_us() - t) / 1000, hv_err_name(stream_error(s)), stream_reason(s));
+    fprintf(stderr, "after %lu ms %s: %s\n", (clock_us() - t) / 1000, hv_err_name(stream_error(s)), stream_reason(s));
     CHECK(stream_error(s) == HV_E_TIMEOUT && clock_us() - t < 9000000 && clock_us() - t > 3000000);
     stream_close(s);
     turn_for(10000);
@@ -452,7 +452,7 @@ static void a_past_a_crowd(void)
         uint8_t buf[8];
         CHECK(stream_write(s, "ping", 4) == 4);
         stream_flush(s);
-        while (!stream_read(s, buf, sizeof buf)) turn();
+        while (!stream_read(s, buf, sizeof(buf))) turn();
         stream_close(s);
         turn_for(20000);
     }
@@ -596,7 +596,7 @@ static void test_no_card(void **state)
     (void)state;
     pid_t p = fork();
     if (!p) {
-        struct net_params np = { .config = &conf, .cert_der = cert_a, .cert_len = sizeof cert_a, .key_der = key_a, .key_len = sizeof key_a };
+        struct net_params np = { .config = &conf, .cert_der = cert_a, .cert_len = sizeof(cert_a), .key_der = key_a, .key_len = sizeof(key_a) };
         struct stream *s;
         CHECK(net_init(&np) == HV_E_NOENT);
         CHECK(!net_poll() && !net_is_up() && net_next_us() == UINT64_MAX);

@@ -26,7 +26,7 @@ static void list_line(struct printer *p, const char *text)
 
 static void describe(struct printer *out)
 {
-    print_line(out, "%s: %u of %llu", "pages", 7u, 1ull << 40);
+    print_line(out, "%s: %u of %lu", "pages", 7u, 1ul << 40);
     print_line(out, "100%%");
     print_line(out, "%s", "");
 }

@@ -93,8 +93,8 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
 
 static void begin(unsigned n)
 {
-    memset(g, 0, sizeof g);
-    memset(&cpu, 0, sizeof cpu);
+    memset(g, 0, sizeof(g));
+    memset(&cpu, 0, sizeof(cpu));
     atomic_store(&cpu.online, true);
     now = 1;
     for (unsigned i = 0; i < n; i++) {

@@ -53,7 +53,7 @@ struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_
     (void)vm, (void)ticket;
     assert_int_equal(kind, ASK_FIND);
     if (no_memory) return NULL;
-    asked = calloc(1, sizeof *asked);
+    asked = calloc(1, sizeof(*asked));
     asked->n = 1;
     return asked;
 }
@@ -85,11 +85,11 @@ static int tear_down(void **s)
 /* The peer's answer to what is asked now; then turns for so long. */
 static void answer(enum ask_state state, enum mig_find find, const char *text, unsigned ms)
 {
-    for (uint64_t end = now + ms * 1000ull; now < end; now += 50000) {
+    for (uint64_t end = now + ms * 1000ul; now < end; now += 50000) {
         if (asked && asked->reply[0].state == ASK_WAITING) {
             unsigned round = asked->reply[0].round;
             asked->reply[0] = (struct ask_reply){ .state = state, .find = find, .at_us = now, .round = round };
-            snprintf(asked->reply[0].text, sizeof asked->reply[0].text, "%s", text);
+            snprintf(asked->reply[0].text, sizeof(asked->reply[0].text), "%s", text);
         }
         start_step();
     }

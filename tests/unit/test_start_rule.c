@@ -28,7 +28,7 @@ static uint64_t rnd(struct world *w)
     w->rng ^= w->rng << 13;
     w->rng ^= w->rng >> 7;
     w->rng ^= w->rng << 17;
-    return w->rng * 0x2545f4914f6cdd1dull >> 11;
+    return w->rng * 0x2545f4914f6cdd1dul >> 11;
 }
 /* A message's way: short, and now and then long. */
 static uint64_t delay(struct world *w) { return rnd(w) % (rnd(w) % 6 ? 300000 : 4000000); }
@@ -38,8 +38,8 @@ static void want(struct world *w, unsigned me)
 {
     struct host *h = &w->h[me];
     struct mig_id ticket = { { (uint8_t)rnd(w), (uint8_t)rnd(w), (uint8_t)me } };
-    memset(h->reply, 0, (HOSTS - 1) * sizeof *h->reply);
-    memset(h->msg, 0, sizeof h->msg);
+    memset(h->reply, 0, (HOSTS - 1) * sizeof(*h->reply));
+    memset(h->msg, 0, sizeof(h->msg));
     start_rule_begin(&h->rule, &ticket);
     h->asking = true;
 }

@@ -86,14 +86,14 @@ static void test_none(void **state)
     steal_time_go(v);
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD), HV_OK);
     steal_time_wait(v);
-    assert_memory_equal(m.ram, &zero, sizeof zero);
-    assert_memory_equal(record, &zero, sizeof zero);
+    assert_memory_equal(m.ram, &zero, sizeof(zero));
+    assert_memory_equal(record, &zero, sizeof(zero));
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD | 1), HV_OK);
     m.host_is_full = true;
     steal_time_wait(v);
     v->left_tsc = 1;
     steal_time_go(v);
-    assert_memory_equal(record, &zero, sizeof zero);
+    assert_memory_equal(record, &zero, sizeof(zero));
 }
 
 int main(void)

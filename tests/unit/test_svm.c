@@ -231,7 +231,7 @@ static void test_exit_kinds(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
         code_at_rip(t[i].insn, (unsigned)strlen(t[i].insn));
         if (run(t[i].code, t[i].info1, 0) != t[i].kind || x.insn_len != t[i].len)
-            fail_msg("exit 0x%llx: kind %d, length %u", (unsigned long long)t[i].code, x.kind, x.insn_len);
+            fail_msg("exit 0x%lx: kind %d, length %u", t[i].code, x.kind, x.insn_len);
     }
     code_at_rip("\x6e", 1);
     assert_int_equal(run(SVM_EXIT_IOIO, 0x3f8u << 16 | BIT32(4) | IOIO_STR | IOIO_REP | IOIO_IN, 0x1002), VCPU_EXIT_IO);
@@ -266,7 +266,7 @@ static void test_cut_events_are_delivered_again(void **state)
     assert_int_equal(seen_event, inj(EVENTINJ_TYPE_INTR, 0x40));       /* row A */
     run(SVM_EXIT_INTR, 0, 0);
     assert_int_equal(seen_event, 0);
-    exit_int_info = inj(EVENTINJ_TYPE_EXC, 14) | EVENTINJ_EV | 7ull << 32;
+    exit_int_info = inj(EVENTINJ_TYPE_EXC, 14) | EVENTINJ_EV | 7ul << 32;
     run(SVM_EXIT_NPF, 0, 0x5000);
     assert_int_equal(b->ctl.event_inj, exit_int_info);
     static const uint64_t by_insn[] = { 0x400 | 0x80, 0x300 | 3, 0x300 | 4 };   /* row B: INT 80h, INT3, INTO */
@@ -596,7 +596,7 @@ static void test_vmcb_check(void **state)
     BREAK(save.efer |= BIT64(40), "EFER");
     BREAK(save.cr0 |= BIT64(29), "CR0");
     BREAK(save.cr0 |= BIT64(32), "CR0");
-    BREAK(save.cr0 &= ~1ull, "CR0");
+    BREAK(save.cr0 &= ~1ul, "CR0");
     BREAK(save.cr3 = BIT64(45), "CR3");
     BREAK(save.cr4 |= BIT64(40), "CR4");
     BREAK(save.cr4 &= ~BIT64(5), "CR4");

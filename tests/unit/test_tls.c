@@ -23,7 +23,7 @@ static int set_up(void **state)
 {
     (void)state;
     const char *why = "";
-    if (init_with(cert_a, sizeof cert_a, key_a, sizeof key_a, &why) != HV_OK) return -1;
+    if (init_with(cert_a, sizeof(cert_a), key_a, sizeof(key_a), &why) != HV_OK) return -1;
     right = (struct peer_config){ .name = "right" };
     wrong = (struct peer_config){ .name = "wrong" };
     memcpy(right.fingerprint, tls_own_fingerprint(), TLS_FP_LEN);
@@ -84,21 +84,21 @@ static void test_data_both_ways(void **state)
         assert_string_equal(tls_peer(p.server)->name, "right");
         assert_string_equal(tls_peer(p.client)->name, "right");
         static uint8_t sent[100000], got[100000];
-        for (size_t i = 0; i < sizeof sent; i++) sent[i] = (uint8_t)(i * 7 + i / 256);
+        for (size_t i = 0; i < sizeof(sent); i++) sent[i] = (uint8_t)(i * 7 + i / 256);
         size_t n_sent = 0, n_got = 0;
-        while (n_got < sizeof sent) {
-            n_sent += tls_write(p.client, sent + n_sent, sizeof sent - n_sent);
+        while (n_got < sizeof(sent)) {
+            n_sent += tls_write(p.client, sent + n_sent, sizeof(sent) - n_sent);
             tls_flush(p.client);
             exchange(p.client, p.server, chunks[c]);
-            n_got += tls_read(p.server, got + n_got, sizeof got - n_got);
+            n_got += tls_read(p.server, got + n_got, sizeof(got) - n_got);
         }
-        assert_memory_equal(sent, got, sizeof sent);
+        assert_memory_equal(sent, got, sizeof(sent));
         assert_int_equal(tls_write(p.server, "hello", 5), 5);
         size_t n;
         assert_null(tls_out_peek(p.server, &n));                /* not sealed before the flush */
         tls_flush(p.server);
         exchange(p.client, p.server, chunks[c]);
-        assert_int_equal(tls_read(p.client, got, sizeof got), 5);
+        assert_int_equal(tls_read(p.client, got, sizeof(got)), 5);
         assert_memory_equal(got, "hello", 5);
         pair_free(p);
     }
@@ -114,7 +114,7 @@ static void test_goodbye(void **state)
     exchange(p.client, p.server, 4096);
     tls_close(p.client);
     exchange(p.client, p.server, 4096);
-    assert_int_equal(tls_read(p.server, buf, sizeof buf), 4);
+    assert_int_equal(tls_read(p.server, buf, sizeof(buf)), 4);
     exchange(p.client, p.server, 4096);
     assert_int_equal(tls_state(p.server), TLS_CLOSED);
     assert_int_equal(tls_state(p.client), TLS_CLOSED);
@@ -167,7 +167,7 @@ static void test_tampered_record(void **state)
         bool hit = damage_at < 0;
         damage_at = -1;
         if (hit) {
-            assert_int_equal(tls_read(p.server, buf, sizeof buf), 0);
+            assert_int_equal(tls_read(p.server, buf, sizeof(buf)), 0);
             assert_int_equal(tls_state(p.server), TLS_FAILED);
             assert_int_equal(tls_error(p.server), HV_E_DIGEST);
         }
@@ -209,16 +209,16 @@ static void test_bad_files(void **state)
 {
     (void)state;
     const char *why = "";
-    assert_int_equal(init_with(NULL, 0, key_a, sizeof key_a, &why), HV_E_AUTH);
+    assert_int_equal(init_with(NULL, 0, key_a, sizeof(key_a), &why), HV_E_AUTH);
     assert_non_null(strstr(why, "host.crt is missing"));
-    assert_int_equal(init_with(cert_a, sizeof cert_a, NULL, 0, &why), HV_E_AUTH);
+    assert_int_equal(init_with(cert_a, sizeof(cert_a), NULL, 0, &why), HV_E_AUTH);
     assert_non_null(strstr(why, "host.key is missing"));
     const char pem[] = "-----BEGIN CERTIFICATE-----";
-    assert_int_equal(init_with((const uint8_t *)pem, sizeof pem, key_a, sizeof key_a, &why), HV_E_AUTH);
+    assert_int_equal(init_with((const uint8_t *)pem, sizeof(pem), key_a, sizeof(key_a), &why), HV_E_AUTH);
     assert_non_null(strstr(why, "PEM"));
-    assert_int_equal(init_with(cert_a, sizeof cert_a - 90, key_a, sizeof key_a, &why), HV_E_AUTH);
-    assert_int_equal(init_with(cert_a, sizeof cert_a, key_a, 20, &why), HV_E_AUTH);
-    assert_int_equal(init_with(cert_a, sizeof cert_a, key_b, sizeof key_b, &why), HV_E_AUTH);
+    assert_int_equal(init_with(cert_a, sizeof(cert_a) - 90, key_a, sizeof(key_a), &why), HV_E_AUTH);
+    assert_int_equal(init_with(cert_a, sizeof(cert_a), key_a, 20, &why), HV_E_AUTH);
+    assert_int_equal(init_with(cert_a, sizeof(cert_a), key_b, sizeof(key_b), &why), HV_E_AUTH);
     assert_non_null(strstr(why, "does not belong"));
 }
 

@@ -94,9 +94,9 @@ static void test_rings(void **state)
     (void)state;
     for (unsigned i = 0; i < UART_OUT_SIZE + 5; i++) out(0, (uint8_t)i);
     assert_int_equal(m.vm.devices->uart.n_lost, 5);
-    assert_int_equal(uart_take_output(&m.vm, buf, sizeof buf), UART_OUT_SIZE);
+    assert_int_equal(uart_take_output(&m.vm, buf, sizeof(buf)), UART_OUT_SIZE);
     assert_int_equal((uint8_t)buf[0], 5);               /* the oldest went */
-    memset(buf, 'q', sizeof buf);
+    memset(buf, 'q', sizeof(buf));
     assert_int_equal(uart_put_input(&m.vm, buf, 5000), UART_IN_SIZE);
     out(2, 3);                                          /* clearing the receive FIFO drops its 16 bytes, not what waits behind */
     unsigned n = 0;

@@ -36,7 +36,7 @@ struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_
     (void)vm, (void)ticket;
     assert_int_equal(kind, ASK_PROBE);
     if (no_memory) return NULL;
-    struct ask *a = calloc(1, sizeof *a);
+    struct ask *a = calloc(1, sizeof(*a));
     a->n = 2;
     open_asks[n_begun++] = a;
     n_open++;
@@ -57,7 +57,7 @@ static char why[200];
 static enum hv_err ask_for(unsigned guest, const char *to)
 {
     char name[8];
-    snprintf(name, sizeof name, "g%u", guest);
+    snprintf(name, sizeof(name), "g%u", guest);
     return validate(name, to, &v, WHY(why));
 }
 
@@ -75,7 +75,7 @@ static int set_up(void **s)
 {
     (void)s;
     for (unsigned i = 0; i < N_GUESTS; i++) {
-        snprintf(guests[i].config.name, sizeof guests[i].config.name, "g%u", i);
+        snprintf(guests[i].config.name, sizeof(guests[i].config.name), "g%u", i);
         atomic_store(&guests[i].state, VM_RUNNING);
     }
     host_config = &conf;

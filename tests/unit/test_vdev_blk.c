@@ -132,7 +132,7 @@ static void test_hold_leaves_requests_in_the_ring(void **state)
     pending[0]->done(pending[0], DISK_OK);
     service();
     assert_true(n_pending == 1 && vdev_blk_pending(&m.vm) == 0 && drv_used(&m, BLK, 0) == 1);
-    struct wr w = wr_init(saved, sizeof saved); /* the ring's state, as it moves: request 1 is found at the destination */
+    struct wr w = wr_init(saved, sizeof(saved)); /* the ring's state, as it moves: request 1 is found at the destination */
     vdev_save(&m.vm, &w);
     memcpy(ram, m.ram, RAM);
     machine_fini(&m);
@@ -197,7 +197,7 @@ static void test_reset_makes_orphans(void **state)
     offer(1, 0, 16, 4096, true);
     start();                                    /* resets it first */
     assert_false(pending[0]->get(pending[0], 0, buf, 4096));    /* its memory is the guest's again */
-    memset(buf, 0xff, sizeof buf);
+    memset(buf, 0xff, sizeof(buf));
     pending[1]->put(pending[1], 0, buf, 4096);
     assert_int_equal(m.ram[DATA(1)], 0);
     offer(2, 1, 24, 4096, false);

@@ -325,7 +325,7 @@ static void test_net_receives(void **state)
 {
     (void)state;
     uint8_t frame[1514];
-    for (unsigned i = 0; i < sizeof frame; i++) frame[i] = (uint8_t)(i * 3);
+    for (unsigned i = 0; i < sizeof(frame); i++) frame[i] = (uint8_t)(i * 3);
     assert_int_equal(vdev_net_receive(&m.vm, frame, 60), HV_E_NOENT);
     drv_start(&m, NET, V1 | BIT64(15), 3);
     assert_int_equal(vdev_net_receive(&m.vm, frame, 60), HV_E_NOMEM);
@@ -353,7 +353,7 @@ static void test_console(void **state)
     drv_start(&m, HVC, V1, 2);
     memcpy(m.ram + BUF, "over virtio", 11);
     drv_desc(&m, DRV_RINGS(HVC, 1), 0, BUF, 11, 0, 0), drv_offer(&m, HVC, 1, 0), drv_bell(&m, HVC, 1);
-    assert_int_equal(uart_take_output(&m.vm, out, sizeof out), 11);
+    assert_int_equal(uart_take_output(&m.vm, out, sizeof(out)), 11);
     assert_string_equal(out, "over virtio");
     assert_int_equal(uart_put_input(&m.vm, "typed", 5), 5);
     (void)vdev_service(&m.vm);
@@ -403,11 +403,11 @@ static void test_state_moves(void **state)
     drv_start(&m, NET, V1 | BIT64(5) | BIT64(21) | BIT64(17), 3);
     drv_w(&m, NET, 16, 2, 0);                                   /* configuration changes on vector 0 */
     drv_desc(&m, DRV_RINGS(NET, 1), 0, BUF, 100, 0, 0), drv_offer(&m, NET, 1, 0), drv_bell(&m, NET, 1);        /* waits at the stop */
-    assert_int_equal(vm_state_save(&m.vm, buf, sizeof buf, &len), HV_OK);
+    assert_int_equal(vm_state_save(&m.vm, buf, sizeof(buf), &len), HV_OK);
     make(&b);
     memcpy(b.ram, m.ram, RAM + DISK);
     assert_int_equal(vm_state_load(&b.vm, buf, len, WHY(why)), HV_OK);
-    assert_int_equal(vm_state_save(&b.vm, again, sizeof again, &len2), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, again, sizeof(again), &len2), HV_OK);
     assert_int_equal(len, len2);
     assert_memory_equal(buf, again, len);
     while (vdev_service(&b.vm)) ;

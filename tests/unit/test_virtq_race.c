@@ -27,7 +27,7 @@ static unsigned n_bells, n_irqs;
 
 static unsigned random_below(unsigned n)
 {
-    static uint64_t x = 88172645463325252ull;
+    static uint64_t x = 88172645463325252ul;
     x ^= x << 13, x ^= x >> 7, x ^= x << 17;
     return (unsigned)(x >> 20) % n;
 }
@@ -42,7 +42,7 @@ static void buffer_drain(unsigned n)
     n = MIN(n, n_buffered);
     for (unsigned i = 0; i < n; i++) memcpy(ram + buffer[i].at, buffer[i].byte, buffer[i].len);
     n_buffered -= n;
-    memmove(buffer, buffer + n, n_buffered * sizeof buffer[0]);
+    memmove(buffer, buffer + n, n_buffered * sizeof(buffer[0]));
 }
 
 static unsigned guest_pause;                    /* its steps are so many accesses of ours apart */
@@ -162,7 +162,7 @@ static void guest_step(void)
 
 static void rings_make(bool event_idx, unsigned depth)
 {
-    memset(ram, 0, sizeof ram);
+    memset(ram, 0, sizeof(ram));
     for (unsigned i = 0; i < NUM; i++) {
         struct wr w = wr_init(ram + DESC + 16 * i, 16);
         wr_u64(&w, DATA); wr_u32(&w, 512); wr_u16(&w, DESC_WRITE); wr_u16(&w, 0);
@@ -172,7 +172,7 @@ static void rings_make(bool event_idx, unsigned depth)
     q.num = NUM, q.desc = DESC, q.avail = AVAIL, q.used = USED, q.event_idx = event_idx;
     assert_true(virtq_legal(&vm, &q));
     q.enabled = true;
-    memset(&g, 0, sizeof g);
+    memset(&g, 0, sizeof(g));
     g.depth = depth;
     bell = irq = false;
     n_bells = n_irqs = 0;

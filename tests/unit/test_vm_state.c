@@ -26,7 +26,7 @@ static void add_reason(void *ctx, const char *text)
 {
     (void)ctx;
     n_reasons++;
-    snprintf(reasons + strlen(reasons), sizeof reasons - strlen(reasons), "%s\n", text);
+    snprintf(reasons + strlen(reasons), sizeof(reasons) - strlen(reasons), "%s\n", text);
 }
 
 /* A machine whose every register differs from the reset value. */
@@ -76,8 +76,8 @@ static void begin(unsigned n)
     machine_init(&a, n, RAM);
     stir(&a);
     fake_tsc += 3000000000;
-    assert_int_equal(vm_state_save(&a.vm, state, sizeof state, &state_len), HV_OK);
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, state, sizeof(state), &state_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
     machine_init(&b, n, RAM);
 }
 static void end(void)
@@ -93,20 +93,20 @@ static void test_round_trip(void **unused)
     begin(2);
     size_t len;
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
-    assert_int_equal(vm_state_save(&b.vm, again, sizeof again, &len), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, again, sizeof(again), &len), HV_OK);
     assert_int_equal(len, state_len);
     assert_memory_equal(state, again, len);
     struct vcpu_regs x, y;
     for (unsigned i = 0; i < 2; i++) {
-        memset(&x, 0, sizeof x), memset(&y, 0, sizeof y);
+        memset(&x, 0, sizeof(x)), memset(&y, 0, sizeof(y));
         cpu_ops->regs_get(a.vm.vcpus[i], &x), cpu_ops->regs_get(b.vm.vcpus[i], &y);
-        assert_memory_equal(&x, &y, sizeof x);
+        assert_memory_equal(&x, &y, sizeof(x));
         assert_memory_equal(a.vcpu[i].xsave, b.vcpu[i].xsave, 832);
         assert_int_equal(b.vcpu[i].halted, i == 1);
         assert_int_equal(lapic_pending(a.vm.vcpus[i]), lapic_pending(b.vm.vcpus[i]));
     }
     char out[16] = "";
-    assert_int_equal(uart_take_output(&b.vm, out, sizeof out), 6);
+    assert_int_equal(uart_take_output(&b.vm, out, sizeof(out)), 6);
     assert_string_equal(out, "unsent");
     end();
 }
@@ -115,8 +115,8 @@ static void test_round_trip(void **unused)
 static uint64_t page_ns(struct machine *m, uint64_t *base_tsc)
 {
     uint8_t page[32];
-    assert_int_equal(guest_read(&m->vm, gpa(0x5000), page, sizeof page), HV_OK);
-    struct rd r = rd_init(page, sizeof page);
+    assert_int_equal(guest_read(&m->vm, gpa(0x5000), page, sizeof(page)), HV_OK);
+    struct rd r = rd_init(page, sizeof(page));
     assert_int_equal(rd_u64(&r) & 1, 0);                /* version even, padding */
     *base_tsc = rd_u64(&r);
     uint64_t ns = rd_u64(&r), mul = rd_u32(&r), d = vm_guest_tsc(&m->vm) - *base_tsc;
@@ -192,7 +192,7 @@ static void test_scaled_tsc(void **unused)
         scaled(32, BIT64(40) - 1, hz[i]);
         clock_tsc_hz = 3000000000;
     }
-    memset(&cpu_caps, 0, sizeof cpu_caps);
+    memset(&cpu_caps, 0, sizeof(cpu_caps));
 }
 
 /* 3 GHz -> 2 GHz without scaling -> 2.5 GHz with it: the promised rate comes back, and the clock goes on all the while.  Then home, unscaled. */
@@ -207,7 +207,7 @@ static void test_promised_rate_comes_back(void **unused)
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     fake_tsc += 2000000000;
     uint64_t ns = guest_clock_ns(&b.vm), tsc = vm_guest_tsc(&b.vm);
-    assert_int_equal(vm_state_save(&b.vm, state, sizeof state, &state_len), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, state, sizeof(state), &state_len), HV_OK);
     machine_init(&c, 1, RAM);
     c.vm.tsc_hz = 3000000000;
     clock_tsc_hz = 2500000000, cpu_caps.tsc_frac_bits = 48, cpu_caps.tsc_ratio_max = UINT64_MAX;
@@ -220,13 +220,13 @@ static void test_promised_rate_comes_back(void **unused)
     fake_tsc += 2500000000;
     assert_in_range(vm_guest_tsc(&c.vm), tsc + 2999999999, tsc + 3000000001);
     assert_in_range(guest_clock_ns(&c.vm), ns + 999999990, ns + 1000000010);
-    assert_int_equal(vm_state_save(&c.vm, state, sizeof state, &state_len), HV_OK);
+    assert_int_equal(vm_state_save(&c.vm, state, sizeof(state), &state_len), HV_OK);
     clock_tsc_hz = 3000100000;                                  /* 33 ppm: the same crystal */
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(b.vm.tsc_ratio, 0);
     assert_int_equal(b.hw_tsc_ratio[0], 0);
     clock_tsc_hz = 3000000000;
-    memset(&cpu_caps, 0, sizeof cpu_caps);
+    memset(&cpu_caps, 0, sizeof(cpu_caps));
     machine_fini(&c);
     end();
 }
@@ -262,7 +262,7 @@ static void test_every_truncation_is_refused_and_changes_nothing(void **unused)
     (void)unused;
     begin(2);
     size_t len;
-    assert_int_equal(vm_state_save(&b.vm, again, sizeof again, &len), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, again, sizeof(again), &len), HV_OK);
     static uint8_t now[VM_STATE_MAX];
     for (size_t n = 0; n < state_len; n++) {
         uint8_t *exact = malloc(n ? n : 1);             /* so that ASan sees a read beyond */
@@ -272,7 +272,7 @@ static void test_every_truncation_is_refused_and_changes_nothing(void **unused)
         assert_true(why[0]);
         free(exact);
     }
-    assert_int_equal(vm_state_save(&b.vm, now, sizeof now, &len), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, now, sizeof(now), &len), HV_OK);
     assert_memory_equal(now, again, len);
     for (size_t n = 0; n < offer_len; n++) {
         struct vm_offer o;
@@ -311,7 +311,7 @@ static void test_illegal_values_are_named(void **unused)
     cpu_ops->regs_get(a.vm.vcpus[0], &r);
     r.efer |= BIT64(12);                                /* SVME: a peer must not hand it to a guest */
     cpu_ops->regs_set(a.vm.vcpus[0], &r);
-    assert_int_equal(vm_state_save(&a.vm, again, sizeof again, &len), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, again, sizeof(again), &len), HV_OK);
     assert_int_equal(vm_state_load(&b.vm, again, len, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "registers"));
     state[8] = 99;                                      /* a section from the future */
@@ -324,7 +324,7 @@ static void test_optional_section_is_skipped(void **unused)
 {
     (void)unused;
     begin(1);
-    struct wr w = wr_init(state + state_len, sizeof state - state_len);
+    struct wr w = wr_init(state + state_len, sizeof(state) - state_len);
     wr_u16(&w, VMS_SEC_OPTIONAL | 77), wr_u16(&w, 3), wr_u32(&w, 0), wr_u32(&w, 4), wr_u32(&w, 1);
     assert_int_equal(vm_state_load(&b.vm, state, state_len + w.len, WHY(why)), HV_OK);
     end();
@@ -345,7 +345,7 @@ static void test_guest_without_xsave_keeps_its_registers(void **unused)
     for (unsigned k = 0; k < 512; k++) ((uint8_t *)a.vcpu[0].xsave)[k] = (uint8_t)(k * 5);
     memset((uint8_t *)a.vcpu[0].xsave + 24, 0, 4);
     a.regs[0].xcr0 = a.vcpu[0].xcr0 = 1;
-    assert_int_equal(vm_state_save(&a.vm, state, sizeof state, &state_len), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, state, sizeof(state), &state_len), HV_OK);
     assert_true(without_xsave(&b));
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_memory_equal(a.vcpu[0].xsave, b.vcpu[0].xsave, 512);
@@ -416,26 +416,26 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     struct vm_offer o;
     a.vm.config.nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .name = "web" };
     a.vm.disk.disk = &disk;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
-    assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof o.config.nbd);
+    assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof(o.config.nbd));
     assert_true(disk_fits(&disk.info, &o.disk) && disk_fits(&o.disk, &disk.info));
     for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     a.vm.config.nbd.tls = true, a.vm.config.nbd.fingerprint[31] = 0xf1;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
-    assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof o.config.nbd);
+    assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof(o.config.nbd));
     for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     a.vm.config.nbd.tls = false;
     disk.info.block = 3000;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     disk.info.block = 4096, disk.info.bytes = 64 * MIB + 512;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     a.vm.disk.disk = NULL;
     a.vm.config.nbd.port = 0;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
     offer[34] |= 32;                                            /* a fingerprint, of no server */
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "no such disk"));
@@ -448,9 +448,9 @@ static void test_offer_with_modules(void **unused)
     begin(1);
     struct vm_offer o;
     assert_true(config_module_add(&a.vm.config, "dom0 console=hvc0 root=/dev/vda") && config_module_add(&a.vm.config, "policy.bin"));
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof offer, &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
-    assert_memory_equal(o.config.modules, a.vm.config.modules, sizeof o.config.modules);
+    assert_memory_equal(o.config.modules, a.vm.config.modules, sizeof(o.config.modules));
     for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     for (size_t i = 0; i + 10 < offer_len; i++)
         if (!memcmp(offer + i, "policy.bin", 10)) offer[i] = '/';

@@ -709,7 +709,7 @@ static void test_msrs(void **state)
 
 /* ---- whatever the core and the guest do, the processor accepts the next entry ---- */
 
-static uint64_t rng = 88172645463325252ull;
+static uint64_t rng = 88172645463325252ul;
 static unsigned roll(unsigned n)
 {
     rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;

@@ -63,10 +63,10 @@ static void test_checker_names_the_field(void **state)
         uint64_t good = fake_get(bad[i].f);
         fake_put(bad[i].f, bad[i].val);
         if (vmx_vmcs_check(&vmx_caps, WHY(why)))
-            fail_msg("%u: %s = 0x%llx passes", i, vmcs_field_name(bad[i].f), (unsigned long long)bad[i].val);
+            fail_msg("%u: %s = 0x%lx passes", i, vmcs_field_name(bad[i].f), bad[i].val);
         size_t n = strlen(vmcs_field_name(bad[i].f));
         if (strncmp(why, vmcs_field_name(bad[i].f), n) || why[n] != ' ')
-            fail_msg("%u: %s = 0x%llx: %s", i, vmcs_field_name(bad[i].f), (unsigned long long)bad[i].val, why);
+            fail_msg("%u: %s = 0x%lx: %s", i, vmcs_field_name(bad[i].f), bad[i].val, why);
         assert_non_null(strstr(why, "SDM 3C"));
         fake_put(bad[i].f, good);
     }

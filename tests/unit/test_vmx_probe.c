@@ -22,11 +22,11 @@ static void test_probe_says_why(void **state)
     fake_msr_put(MSR_FEATURE_CONTROL, FEATURE_CONTROL_LOCK);
     refused(HV_E_BUSY, "firmware");
     fake_msr_put(MSR_FEATURE_CONTROL, 0);
-    fake_msr_put(MSR_VMX_PROCBASED_CTLS2, 0x000000ff00000000ull & ~((uint64_t)PROC2_UNRESTRICTED << 32));
+    fake_msr_put(MSR_VMX_PROCBASED_CTLS2, 0x000000ff00000000ul & ~((uint64_t)PROC2_UNRESTRICTED << 32));
     refused(HV_E_UNSUPP, "unrestricted guest");
-    fake_msr_put(MSR_VMX_PROCBASED_CTLS2, 0x000000ff00000000ull & ~((uint64_t)PROC2_EPT << 32));
+    fake_msr_put(MSR_VMX_PROCBASED_CTLS2, 0x000000ff00000000ul & ~((uint64_t)PROC2_EPT << 32));
     refused(HV_E_UNSUPP, "EPT");
-    fake_msr_put(MSR_VMX_PROCBASED_CTLS2, 0x000000ff00000000ull);
+    fake_msr_put(MSR_VMX_PROCBASED_CTLS2, 0x000000ff00000000ul);
     fake_msr_put(MSR_VMX_EPT_VPID_CAP, EPT_CAP_WB | EPT_CAP_WALK_4 | EPT_CAP_2M);
     refused(HV_E_UNSUPP, "INVEPT");
     fake_cpuid_1.ecx = 0;

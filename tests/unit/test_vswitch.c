@@ -17,7 +17,7 @@ static enum hv_err sink_deliver(struct vswitch_port *p, const uint8_t *frame, si
     struct sink *s = p->ctx;
     if (s->answer != HV_OK) return s->answer;
     s->n++;
-    memcpy(s->last, frame, MIN(len, sizeof s->last));
+    memcpy(s->last, frame, MIN(len, sizeof(s->last)));
     return HV_OK;
 }
 
@@ -43,7 +43,7 @@ static enum hv_err send(struct sink *from, const uint8_t dst[6], const uint8_t s
     uint8_t f[60] = { 0 };
     memcpy(f, dst, 6);
     memcpy(f + 6, src, 6);
-    return vswitch_input(&sw, &from->port, f, sizeof f, now);
+    return vswitch_input(&sw, &from->port, f, sizeof(f), now);
 }
 
 static void test_unknown_floods_known_does_not(void **state)
@@ -126,7 +126,7 @@ static void test_bad_frames(void **state)
     (void)state;
     static uint8_t big[ETH_FRAME_MAX + 1];
     assert_int_equal(vswitch_input(&sw, &a.port, big, 13, 1), HV_E_INVAL);
-    assert_int_equal(vswitch_input(&sw, &a.port, big, sizeof big, 1), HV_E_INVAL);
+    assert_int_equal(vswitch_input(&sw, &a.port, big, sizeof(big), 1), HV_E_INVAL);
     assert_int_equal(a.port.bad, 2);
 }
 

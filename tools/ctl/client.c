@@ -73,7 +73,7 @@ const char *get_str(const json_t *o, const char *key)
     return s ? s : "";
 }
 
-unsigned long long get_num(const json_t *o, const char *key) { return (unsigned long long)json_integer_value(json_object_get(o, key)); }
+uint64_t get_num(const json_t *o, const char *key) { return (uint64_t)json_integer_value(json_object_get(o, key)); }
 bool get_bool(const json_t *o, const char *key) { return json_is_true(json_object_get(o, key)); }
 
 /* ---- TLS ---- */
@@ -116,7 +116,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
     struct answer *a = arg;
     char line[256];
     snprintf(line, sizeof(line), "%.*s", (int)(size * n), p);
-    sscanf(line, "Godwit-Console-Next: %llu", &a->console_next);
+    sscanf(line, "Godwit-Console-Next: %lu", &a->console_next);
     sscanf(line, "Godwit-Vm-State: %15s", a->vm_state);
     return size * n;
 }

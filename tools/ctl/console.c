@@ -27,11 +27,11 @@ static bool raw_mode(void)
 }
 
 /* What is new: shown.  *at goes on. */
-static enum exit_code output(struct host *h, const char *vm, unsigned long long *at, char state[16])
+static enum exit_code output(struct host *h, const char *vm, uint64_t *at, char state[16])
 {
     char path[256];
     struct answer a;
-    snprintf(path, sizeof(path), "/v1/vms/%s/console?since=%llu", vm, *at);
+    snprintf(path, sizeof(path), "/v1/vms/%s/console?since=%lu", vm, *at);
     enum exit_code e = ask(h, "GET", path, NULL, &a);
     if (e)
         return e;
@@ -66,7 +66,7 @@ static enum exit_code input(struct host *h, const char *vm, const char *keys, si
 }
 
 /* One turn: output, then keys.  *leave: Ctrl-] or the end of the input. */
-static enum exit_code turn(struct host *h, const char *vm, unsigned long long *at, char state[16], bool *leave)
+static enum exit_code turn(struct host *h, const char *vm, uint64_t *at, char state[16], bool *leave)
 {
     char keys[256];
     struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
@@ -80,7 +80,7 @@ static enum exit_code turn(struct host *h, const char *vm, unsigned long long *a
 }
 
 /* The guest does not run on *h any more: where is it?  *at is kept when it is where it was. */
-static enum exit_code follow(struct host **h, const char *vm, unsigned long long *at)
+static enum exit_code follow(struct host **h, const char *vm, uint64_t *at)
 {
     json_t *found;
     struct host *now;
@@ -98,7 +98,7 @@ static enum exit_code follow(struct host **h, const char *vm, unsigned long long
 
 static enum exit_code attach(struct host *h, const char *vm)
 {
-    unsigned long long at = 0;
+    uint64_t at = 0;
     char state[16] = "";
     bool leave = false, raw = raw_mode();
     enum exit_code e = EXIT_GOOD;
@@ -120,7 +120,7 @@ enum exit_code cmd_vm_console(int argc, char **argv)
 {
     struct host *h;
     json_t *vm;
-    unsigned long long at = 0;
+    uint64_t at = 0;
     char state[16];
     (void)argc;
     if (options.json && !options.send && !options.print_only)

@@ -70,7 +70,7 @@ struct answer {
     json_t *json;                       /* owned; NULL when the answer is no JSON */
     char *text;                         /* owned: the body, terminated */
     size_t len;
-    unsigned long long console_next;
+    uint64_t console_next;
     char vm_state[16];
 };
 void answer_free(struct answer *a);
@@ -87,7 +87,7 @@ void client_cleanup(void);
 
 /* Fields of an object; "" and 0 when they are missing. */
 const char *get_str(const json_t *o, const char *key);
-unsigned long long get_num(const json_t *o, const char *key);
+uint64_t get_num(const json_t *o, const char *key);
 bool get_bool(const json_t *o, const char *key);
 void print_json(json_t *o);              /* to standard output; o is stolen */
 /** Text that a host or guest made, as a JSON string; bytes that are no UTF-8 make every byte beyond ASCII a "?". */
@@ -131,7 +131,7 @@ enum exit_code cmd_validate(int argc, char **argv);
 /** Where is the guest?  The host that has it running (or paused, ...), else the one that has it stopped.  *vm: its object from the list (owned). */
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm);
 /** Follow a move to its end with a progress bar; prints the outcome. */
-enum exit_code watch_move(struct host *h, unsigned long long id);
+enum exit_code watch_move(struct host *h, uint64_t id);
 /** --yes, or the next line of standard input is "yes" or "y". */
 bool yes_typed(void);
 /** Draw a move (the JSON of /v1/migrations/ID) into an SVG file. */

@@ -24,7 +24,7 @@ static enum exit_code list_one(struct host *h, void *ctx)
     if (options.json)
         json_array_append(all, a.json);
     else
-        printf("%-16s %-22s %-8s %5zu %8llu %8llu MiB  %s\n", h->name, h->address, get_str(a.json, "virtualization"),
+        printf("%-16s %-22s %-8s %5zu %8lu %8lu MiB  %s\n", h->name, h->address, get_str(a.json, "virtualization"),
                json_array_size(json_object_get(a.json, "cpus")), get_num(memory, "total_bytes") / MIB, get_num(memory, "promisable_bytes") / MIB,
                get_str(a.json, "role"));
     answer_free(&a);
@@ -47,16 +47,16 @@ static void show(const json_t *o)
     size_t i;
     json_t *v;
     const json_t *memory = json_object_get(o, "memory");
-    printf("name: %s\nversion: Godwit %s\nvirtualization: %s\nuptime_s: %llu\n", get_str(o, "name"), get_str(o, "version"), get_str(o, "virtualization"),
+    printf("name: %s\nversion: Godwit %s\nvirtualization: %s\nuptime_s: %lu\n", get_str(o, "name"), get_str(o, "version"), get_str(o, "virtualization"),
            get_num(o, "uptime_us") / 1000000);
-    printf("memory_mib: %llu total, %llu free, %llu promised to guests, %llu to be had\n", get_num(memory, "total_bytes") / MIB,
+    printf("memory_mib: %lu total, %lu free, %lu promised to guests, %lu to be had\n", get_num(memory, "total_bytes") / MIB,
            get_num(memory, "free_bytes") / MIB, get_num(memory, "promised_bytes") / MIB, get_num(memory, "promisable_bytes") / MIB);
-    printf("moves: in %s, out %s, at most %llu at once, blackout limit %llu ms\nyour role: %s\n", get_bool(o, "incoming") ? "yes" : "no",
+    printf("moves: in %s, out %s, at most %lu at once, blackout limit %lu ms\nyour role: %s\n", get_bool(o, "incoming") ? "yes" : "no",
            get_bool(o, "outgoing") ? "yes" : "no", get_num(o, "max_jobs"), get_num(o, "downtime_limit_ms"), get_str(o, "role"));
     json_array_foreach(json_object_get(o, "cpus"), i, v)
-        printf("cpu %zu: %s, idle %llu ms\n", i, get_bool(v, "online") ? "online" : "off", get_num(v, "idle_us") / 1000);
+        printf("cpu %zu: %s, idle %lu ms\n", i, get_bool(v, "online") ? "online" : "off", get_num(v, "idle_us") / 1000);
     json_array_foreach(json_object_get(o, "peers"), i, v)
-        printf("peer %s: %s:%llu\n", get_str(v, "name"), get_str(v, "address"), get_num(v, "port"));
+        printf("peer %s: %s:%lu\n", get_str(v, "name"), get_str(v, "address"), get_num(v, "port"));
     json_array_foreach(json_object_get(o, "details"), i, v)
         printf("%s\n", json_string_value(v));
 }
@@ -188,7 +188,7 @@ static void show_evacuation(const json_t *o)
         bool over = get_bool(v, "over"), gone = get_bool(v, "gone");
         printf("%-20s %s%s\n", get_str(v, "vm"), !over ? "on its way to " : gone ? "gone to " : "cannot go: ", get_str(v, over && !gone ? "message" : "to"));
     }
-    printf("%llu guest(s), %llu over, %llu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
+    printf("%lu guest(s), %lu over, %lu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
 }
 
 /* Wait for its end, with a line that says how far it is; *a: the last answer. */
@@ -199,7 +199,7 @@ static enum exit_code watch_evacuation(struct host *h, struct answer *a)
     enum exit_code e = EXIT_GOOD;
     while (!e && get_bool(a->json, "active")) {
         if (show)
-            fprintf(stderr, "\r%s: %llu of %llu guest(s) over\033[K", h->name, get_num(a->json, "over"), get_num(a->json, "guests"));
+            fprintf(stderr, "\r%s: %lu of %lu guest(s) over\033[K", h->name, get_num(a->json, "over"), get_num(a->json, "guests"));
         answer_free(a);
         nanosleep(&pause, NULL);
         e = ask(h, "GET", "/v1/host/evacuate", NULL, a);

@@ -22,10 +22,10 @@ static void on_interrupt(int sig) { (void)sig, interrupted = 1; }
 
 /* ---- one move ---- */
 
-static enum exit_code get_job(struct host *h, unsigned long long id, struct answer *a)
+static enum exit_code get_job(struct host *h, uint64_t id, struct answer *a)
 {
     char path[64];
-    snprintf(path, sizeof(path), "/v1/migrations/%llu", id);
+    snprintf(path, sizeof(path), "/v1/migrations/%lu", id);
     return ask(h, "GET", path, NULL, a);
 }
 
@@ -36,7 +36,7 @@ static void bar(const json_t *j)
     char text[BAR_WIDTH + 1];
     unsigned done = (unsigned)(get_num(j, "percent") * BAR_WIDTH / 100);
     if (!strcmp(get_str(j, "state"), "queued")) {
-        fprintf(stderr, "\r%s -> %s waits, %llu before it\033[K", get_str(j, "vm"), get_str(j, "to"), get_num(j, "queue_position"));
+        fprintf(stderr, "\r%s -> %s waits, %lu before it\033[K", get_str(j, "vm"), get_str(j, "to"), get_num(j, "queue_position"));
         return;
     }
     if (in_doubt(j)) {
@@ -46,7 +46,7 @@ static void bar(const json_t *j)
     for (unsigned i = 0; i < BAR_WIDTH; i++)
         text[i] = i < done ? '=' : i == done ? '>' : ' ';
     text[BAR_WIDTH] = 0;
-    fprintf(stderr, "\r%s -> %s [%s] %3llu%% %s round %llu, %llu.%llu MB/s, dirty %llu pages/s, eta %llu s\033[K", get_str(j, "vm"), get_str(j, "to"), text,
+    fprintf(stderr, "\r%s -> %s [%s] %3lu%% %s round %lu, %lu.%lu MB/s, dirty %lu pages/s, eta %lu s\033[K", get_str(j, "vm"), get_str(j, "to"), text,
             get_num(j, "percent"), get_str(j, "phase"), get_num(j, "round"), get_num(j, "bytes_per_s") / 1000000, get_num(j, "bytes_per_s") / 100000 % 10,
             get_num(j, "dirty_pages_per_s"), get_num(j, "eta_us") / 1000000);
     fflush(stderr);
@@ -54,9 +54,9 @@ static void bar(const json_t *j)
 
 static void summary(const struct host *h, const json_t *j)
 {
-    unsigned long long ms = get_num(j, "elapsed_us") / 1000, us = get_num(j, "blackout_us"), kb = get_num(j, "wire_bytes") / 1000;
+    uint64_t ms = get_num(j, "elapsed_us") / 1000, us = get_num(j, "blackout_us"), kb = get_num(j, "wire_bytes") / 1000;
     if (!strcmp(get_str(j, "state"), "moved"))
-        printf("%s moved from %s to %s in %llu.%03llu s, blackout %llu.%llu ms, %llu.%02llu MB on the wire, %zu rounds\n", get_str(j, "vm"), h->name,
+        printf("%s moved from %s to %s in %lu.%03lu s, blackout %lu.%lu ms, %lu.%02lu MB on the wire, %zu rounds\n", get_str(j, "vm"), h->name,
                get_str(j, "to"), ms / 1000, ms % 1000, us / 1000, us / 100 % 10, kb / 1000, kb / 10 % 100, json_array_size(json_object_get(j, "rounds")));
     else
         printf("%s: %s\n", get_str(j, "vm"), get_str(j, "state"));
@@ -85,7 +85,7 @@ static enum exit_code outcome(struct host *h, const json_t *j)
     return error ? EXIT_MOVE_FAILED : EXIT_GOOD;
 }
 
-enum exit_code watch_move(struct host *h, unsigned long long id)
+enum exit_code watch_move(struct host *h, uint64_t id)
 {
     struct answer a;
     enum exit_code e;
@@ -107,7 +107,7 @@ enum exit_code watch_move(struct host *h, unsigned long long id)
         return e;
     bool leave = interrupted && !in_doubt(a.json);
     if (leave)
-        fprintf(stderr, "the move goes on; `godwitctl migration watch %s/%llu` shows it\n", h->name, id);
+        fprintf(stderr, "the move goes on; `godwitctl migration watch %s/%lu` shows it\n", h->name, id);
     e = leave ? EXIT_GOOD : outcome(h, a.json);
     answer_free(&a);
     return e;
@@ -117,7 +117,7 @@ enum exit_code watch_move(struct host *h, unsigned long long id)
 static bool add_number(json_t *o, const char *key, const char *text)
 {
     char *end = "";
-    long long n = text && *text >= '0' && *text <= '9' ? strtoll(text, &end, 10) : -1;
+    int64_t n = text && *text >= '0' && *text <= '9' ? strtol(text, &end, 10) : -1;
     if (text && n >= 0 && !*end)
         json_object_set_new(o, key, json_integer(n));
     return !text || (n >= 0 && !*end);
@@ -168,18 +168,18 @@ enum exit_code cmd_vm_migrate(int argc, char **argv)
     e = ask(h, "POST", "/v1/migrations", request, &a);
     if (e)
         return e;
-    unsigned long long id = get_num(a.json, "id");
+    uint64_t id = get_num(a.json, "id");
     if (options.detach && options.json)
         print_json(json_pack("{s:s,s:I,s:s,s:s}", "host", h->name, "id", (json_int_t)id, "vm", argv[0], "to", to));
     else if (options.detach)
-        printf("%s/%llu\n", h->name, id);
+        printf("%s/%lu\n", h->name, id);
     answer_free(&a);
     return options.detach ? EXIT_GOOD : watch_move(h, id);
 }
 
 /* ---- which move ---- */
 
-struct search { const char *vm; struct host *host; unsigned long long id, age_us; bool active; };
+struct search { const char *vm; struct host *host; uint64_t id, age_us; bool active; };
 
 /* The newest of the guest's moves; one that is under way before any that has ended. */
 static enum exit_code search_one(struct host *h, json_t *v, void *ctx)
@@ -191,12 +191,12 @@ static enum exit_code search_one(struct host *h, json_t *v, void *ctx)
     return EXIT_GOOD;
 }
 
-static enum exit_code find_job(const char *which, struct host **h, unsigned long long *id)
+static enum exit_code find_job(const char *which, struct host **h, uint64_t *id)
 {
     char name[NAME_MAX_LEN];
     const char *slash = strchr(which, '/'), *number = slash ? slash + 1 : which;
     char *end;
-    *id = strtoull(number, &end, 10);
+    *id = strtoul(number, &end, 10);
     if (slash && (size_t)(slash - which) < sizeof(name)) {
         snprintf(name, sizeof(name), "%.*s", (int)(slash - which), which);
         options.host = name;
@@ -222,9 +222,9 @@ static enum exit_code list_one(struct host *h, json_t *v, void *all)
     if (options.json)
         return EXIT_GOOD;
     if (!strcmp(get_str(v, "state"), "queued"))
-        snprintf(before, sizeof(before), "%llu before it", get_num(v, "queue_position"));
-    snprintf(id, sizeof(id), "%s/%llu", h->name, get_num(v, "id"));
-    printf("%-14s %-20s %-12s %-10s %4llu%% %7llu.%llu s %8llu ms  %s%s\n", id, get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"),
+        snprintf(before, sizeof(before), "%lu before it", get_num(v, "queue_position"));
+    snprintf(id, sizeof(id), "%s/%lu", h->name, get_num(v, "id"));
+    printf("%-14s %-20s %-12s %-10s %4lu%% %7lu.%lu s %8lu ms  %s%s\n", id, get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"),
            get_num(v, "percent"), get_num(v, "elapsed_us") / 1000000, get_num(v, "elapsed_us") / 100000 % 10, get_num(v, "blackout_us") / 1000,
            before, get_str(json_object_get(v, "error"), "message"));
     return EXIT_GOOD;
@@ -247,7 +247,7 @@ static void show_rounds(const json_t *j)
     json_t *r;
     printf("%5s %10s %10s %12s %8s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "MB/s", "PAGES", "DIRTY pages/s", "LEFT pages");
     json_array_foreach(json_object_get(j, "rounds"), i, r)
-        printf("%5zu %10llu %10llu %12llu %8.1f %8llu %14llu %12llu\n", i + 1, get_num(r, "start_us") / 1000, get_num(r, "us") / 1000, get_num(r, "bytes"),
+        printf("%5zu %10lu %10lu %12lu %8.1f %8lu %14lu %12lu\n", i + 1, get_num(r, "start_us") / 1000, get_num(r, "us") / 1000, get_num(r, "bytes"),
                get_num(r, "us") ? (double)get_num(r, "bytes") / (double)get_num(r, "us") : 0.0, get_num(r, "pages"),
                get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
 }
@@ -258,7 +258,7 @@ static void show_parts(const char *title, const json_t *o)
     json_t *v;
     printf("%s:", title);
     json_object_foreach((json_t *)o, key, v)
-        printf(" %s=%lld", key, (long long)json_integer_value(v));
+        printf(" %s=%ld", key, (int64_t)json_integer_value(v));
     printf("\n");
 }
 
@@ -266,7 +266,7 @@ enum exit_code cmd_migration_show(int argc, char **argv)
 {
     struct host *h;
     struct answer a;
-    unsigned long long id;
+    uint64_t id;
     (void)argc;
     enum exit_code e = find_job(argv[0], &h, &id);
     if (!e)
@@ -277,7 +277,7 @@ enum exit_code cmd_migration_show(int argc, char **argv)
     if (options.svg)
         e = svg_write(options.svg, a.json);
     if (options.svg && !options.json && !e)
-        printf("%s shows %s/%llu\n", options.svg, h->name, id);
+        printf("%s shows %s/%lu\n", options.svg, h->name, id);
     if (options.json || options.svg) {
         if (options.json)
             print_json(json_incref(a.json));
@@ -286,7 +286,7 @@ enum exit_code cmd_migration_show(int argc, char **argv)
     }
     if (in_doubt(a.json))
         printf("in doubt: %s\n", get_str(a.json, "doubt"));
-    printf("move %s/%llu of %s to %s: %s, %s, %llu%%\n", h->name, id, get_str(a.json, "vm"), get_str(a.json, "to"), get_str(a.json, "state"),
+    printf("move %s/%lu of %s to %s: %s, %s, %lu%%\n", h->name, id, get_str(a.json, "vm"), get_str(a.json, "to"), get_str(a.json, "state"),
            get_str(a.json, "phase"), get_num(a.json, "percent"));
     if (json_object_get(a.json, "error"))
         printf("error: %s\n", get_str(json_object_get(a.json, "error"), "message"));
@@ -302,17 +302,17 @@ enum exit_code cmd_migration_show(int argc, char **argv)
 enum exit_code cmd_migration_watch(int argc, char **argv)
 {
     struct host *h;
-    unsigned long long id;
+    uint64_t id;
     (void)argc;
     enum exit_code e = find_job(argv[0], &h, &id);
     return e ? e : watch_move(h, id);
 }
 
-static enum exit_code act(struct host *h, unsigned long long id, const char *verb, json_t *body)
+static enum exit_code act(struct host *h, uint64_t id, const char *verb, json_t *body)
 {
     char path[64];
     struct answer a;
-    snprintf(path, sizeof(path), "/v1/migrations/%llu/%s", id, verb);
+    snprintf(path, sizeof(path), "/v1/migrations/%lu/%s", id, verb);
     enum exit_code e = ask(h, "POST", path, body, &a);
     if (e)
         return e;
@@ -327,7 +327,7 @@ static enum exit_code act(struct host *h, unsigned long long id, const char *ver
 enum exit_code cmd_migration_cancel(int argc, char **argv)
 {
     struct host *h;
-    unsigned long long id;
+    uint64_t id;
     (void)argc;
     enum exit_code e = find_job(argv[0], &h, &id);
     return e ? e : act(h, id, "cancel", NULL);
@@ -337,7 +337,7 @@ enum exit_code cmd_migration_cancel(int argc, char **argv)
 enum exit_code cmd_migration_resolve(int argc, char **argv)
 {
     struct host *h;
-    unsigned long long id;
+    uint64_t id;
     (void)argc;
     if (options.force_here == options.force_there)
         return fail(EXIT_USAGE, "say --resume-here (it does not run at the destination) or --discard (it does)");

@@ -49,7 +49,7 @@ static void rounds(FILE *f, const struct scale *s, const json_t *job)
     json_array_foreach(json_object_get(job, "rounds"), i, r) {
         double x = x_of(s, (double)get_num(r, "start_us")), w = PLOT_W * get_num(r, "us") / s->us, h = PLOT_H * rate(r) / s->bytes_per_s;
         fprintf(f, "<rect x='%.1f' y='%.1f' width='%.1f' height='%.1f' fill='#9cc4e8' stroke='#2a6fb0'>"
-                "<title>round %zu: %llu pages, %llu bytes, %llu ms</title></rect>\n", x, HEIGHT - BOTTOM - h, max(w, 0.5), h, i + 1, get_num(r, "pages"), get_num(r, "bytes"), get_num(r, "us") / 1000);
+                "<title>round %zu: %lu pages, %lu bytes, %lu ms</title></rect>\n", x, HEIGHT - BOTTOM - h, max(w, 0.5), h, i + 1, get_num(r, "pages"), get_num(r, "bytes"), get_num(r, "us") / 1000);
     }
     fprintf(f, "<polyline fill='none' stroke='#b0502a' stroke-width='2' points='");
     json_array_foreach(json_object_get(job, "rounds"), i, r)
@@ -61,13 +61,13 @@ static void rounds(FILE *f, const struct scale *s, const json_t *job)
 /* At the end: the guest stands still from the last harvest to the destination's answer. */
 static void blackout(FILE *f, const struct scale *s, const json_t *job)
 {
-    unsigned long long us = get_num(job, "blackout_us");
+    uint64_t us = get_num(job, "blackout_us");
     double w = max(PLOT_W * us / s->us, BLACKOUT_MIN);
     if (!us)
         return;
-    fprintf(f, "<rect x='%.1f' y='%d' width='%.1f' height='%d' fill='#c22' opacity='0.75'><title>blackout %llu us</title></rect>\n",
+    fprintf(f, "<rect x='%.1f' y='%d' width='%.1f' height='%d' fill='#c22' opacity='0.75'><title>blackout %lu us</title></rect>\n",
             x_of(s, s->us) - w, TOP, w, PLOT_H, us);
-    fprintf(f, "<text x='%d' y='%d' text-anchor='end' fill='#c22'>blackout %llu.%llu ms</text>\n", WIDTH - RIGHT, HEIGHT - 8, us / 1000, us / 100 % 10);
+    fprintf(f, "<text x='%d' y='%d' text-anchor='end' fill='#c22'>blackout %lu.%lu ms</text>\n", WIDTH - RIGHT, HEIGHT - 8, us / 1000, us / 100 % 10);
 }
 
 enum exit_code svg_write(const char *path, const json_t *job)

@@ -11,7 +11,7 @@ static enum exit_code list_one(struct host *h, json_t *v, void *all)
 {
     json_array_append(all, v);
     if (!options.json)
-        printf("%-20s %-12s %-9s %6llu MiB %5llu  %s%s\n", get_str(v, "name"), h->name, get_str(v, "state"), get_num(v, "memory_bytes") / MIB,
+        printf("%-20s %-12s %-9s %6lu MiB %5lu  %s%s\n", get_str(v, "name"), h->name, get_str(v, "state"), get_num(v, "memory_bytes") / MIB,
                get_num(v, "cpus"), get_bool(v, "moving") ? "moving" : "", get_str(v, "crash_reason"));
     return EXIT_GOOD;
 }
@@ -114,7 +114,7 @@ static void show(const json_t *o)
         if (json_is_string(v))
             printf("%s: %s\n", key, json_string_value(v));
         else if (json_is_integer(v))
-            printf("%s: %lld\n", key, (long long)json_integer_value(v));
+            printf("%s: %ld\n", key, (int64_t)json_integer_value(v));
         else if (json_is_boolean(v))
             printf("%s: %s\n", key, json_is_true(v) ? "yes" : "no");
     }

@@ -143,7 +143,7 @@ void paging_init(const struct boot_info *bi)
             paging_map(bi->mem[i].base, bi->mem[i].len, MAP_RW);
     if (bi->fb.base) {
         uint64_t base = ALIGN_DOWN(bi->fb.base, PAGE_SIZE);
-        paging_map(base, ALIGN_UP(bi->fb.base + 4ull * bi->fb.stride_px * bi->fb.height, PAGE_SIZE) - base, MAP_COMBINE);
+        paging_map(base, ALIGN_UP(bi->fb.base + 4ul * bi->fb.stride_px * bi->fb.height, PAGE_SIZE) - base, MAP_COMBINE);
     }
     map_image(bi);
     paging_map(0, PAGE_SIZE, MAP_NONE);

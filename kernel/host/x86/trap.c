@@ -31,10 +31,10 @@ static void print_frame_line(unsigned depth, uint64_t addr)
     const char *name = symbol_find(depth ? addr - 1 : addr, &off);      /* a return address may be past its function's end */
 
     if (name)
-        log_error("panic", "  #%u %016llx %s+0x%llx", depth, (unsigned long long)addr, name,
-                  (unsigned long long)(off + (depth ? 1 : 0)));
+        log_error("panic", "  #%u %016lx %s+0x%lx", depth, addr, name,
+                  off + (depth ? 1 : 0));
     else
-        log_error("panic", "  #%u %016llx", depth, (unsigned long long)addr);
+        log_error("panic", "  #%u %016lx", depth, addr);
 }
 
 void trap_backtrace(uint64_t rip, uint64_t rbp)
@@ -53,7 +53,6 @@ void trap_backtrace(uint64_t rip, uint64_t rbp)
     }
 }
 
-#define U(x) ((unsigned long long)(x))
 
 /* A function that has not built its frame yet, or never does, has its return address on top of the stack. */
 static void print_frameless_caller(const struct trap_frame *f)
@@ -65,18 +64,18 @@ static void print_frameless_caller(const struct trap_frame *f)
     top = *(const uint64_t *)(uintptr_t)f->rsp;
     const char *name = symbol_find(top - 1, &off);
     if (name)
-        log_error("panic", "top of stack: %016llx %s+0x%llx", U(top), name, U(off + 1));
+        log_error("panic", "top of stack: %016lx %s+0x%lx", top, name, off + 1);
 }
 
 void trap_dump(const struct trap_frame *f)
 {
-    log_error("panic", "rax %016llx rbx %016llx rcx %016llx rdx %016llx", U(f->rax), U(f->rbx), U(f->rcx), U(f->rdx));
-    log_error("panic", "rsi %016llx rdi %016llx rbp %016llx rsp %016llx", U(f->rsi), U(f->rdi), U(f->rbp), U(f->rsp));
-    log_error("panic", "r8  %016llx r9  %016llx r10 %016llx r11 %016llx", U(f->r8), U(f->r9), U(f->r10), U(f->r11));
-    log_error("panic", "r12 %016llx r13 %016llx r14 %016llx r15 %016llx", U(f->r12), U(f->r13), U(f->r14), U(f->r15));
-    log_error("panic", "rip %016llx rflags %llx cs %llx ss %llx", U(f->rip), U(f->rflags), U(f->cs), U(f->ss));
-    log_error("panic", "cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx", U(read_cr0()), U(read_cr2()), U(read_cr3()), U(read_cr4()),
-              U(rdmsr(MSR_EFER)));
+    log_error("panic", "rax %016lx rbx %016lx rcx %016lx rdx %016lx", f->rax, f->rbx, f->rcx, f->rdx);
+    log_error("panic", "rsi %016lx rdi %016lx rbp %016lx rsp %016lx", f->rsi, f->rdi, f->rbp, f->rsp);
+    log_error("panic", "r8  %016lx r9  %016lx r10 %016lx r11 %016lx", f->r8, f->r9, f->r10, f->r11);
+    log_error("panic", "r12 %016lx r13 %016lx r14 %016lx r15 %016lx", f->r12, f->r13, f->r14, f->r15);
+    log_error("panic", "rip %016lx rflags %lx cs %lx ss %lx", f->rip, f->rflags, f->cs, f->ss);
+    log_error("panic", "cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx", read_cr0(), read_cr2(), read_cr3(), read_cr4(),
+              rdmsr(MSR_EFER));
     print_frameless_caller(f);
     trap_backtrace(f->rip, f->rbp);
 }
@@ -115,8 +114,8 @@ void trap_dispatch(struct trap_frame *f)
     if (repair(f))
         return;
     panic_enter();
-    log_error("panic", "exception %llu (#%s), error code 0x%llx, on the CPU with APIC ID %u", U(f->vector),
-              exception_name((unsigned)f->vector), U(f->error), apic_id());
+    log_error("panic", "exception %lu (#%s), error code 0x%lx, on the CPU with APIC ID %u", f->vector,
+              exception_name((unsigned)f->vector), f->error, apic_id());
     explain(f);
     trap_dump(f);
     log_error("panic", "stopped; switch the machine off or reset it");

@@ -20,7 +20,7 @@
 #define ULONG_MAX  (2ul * LONG_MAX + 1ul)
 #define LLONG_MAX  __LONG_LONG_MAX__
 #define LLONG_MIN  (-LLONG_MAX - 1ll)
-#define ULLONG_MAX (2ull * LLONG_MAX + 1ull)
+#define ULLONG_MAX (2ul * LLONG_MAX + 1ul)
 #define SSIZE_MAX  LONG_MAX
 
 #endif

@@ -101,7 +101,7 @@ static __attribute__((naked)) void handler(void)
 static void interrupts_on(void)
 {
     uint64_t at = (uint64_t)handler;
-    struct { uint16_t limit; uint64_t base; } __attribute__((packed)) idtr = { sizeof idt - 1, (uint64_t)idt };
+    struct { uint16_t limit; uint64_t base; } __attribute__((packed)) idtr = { sizeof(idt) - 1, (uint64_t)idt };
     idt[VECTOR].low = (uint16_t)at;
     idt[VECTOR].sel = CODE_SEL;
     idt[VECTOR].attr = 0x8e00;
