@@ -11,10 +11,7 @@ void boot_console_init(EFI_SYSTEM_TABLE *st)
     firmware_present = true;
 }
 
-void boot_console_firmware_gone(void)
-{
-    firmware_present = false;
-}
+void boot_console_firmware_gone(void) { firmware_present = false; }
 
 static void put(char c)
 {
@@ -53,17 +50,17 @@ void boot_print_hex(uint64_t n)
 static const char *status_text(EFI_STATUS s)
 {
     switch (s) {
-    case EFI_SUCCESS:             return "ok";
-    case EFI_INVALID_PARAMETER:   return "invalid parameter";
-    case EFI_UNSUPPORTED:         return "unsupported";
-    case EFI_BUFFER_TOO_SMALL:    return "buffer too small";
-    case EFI_NOT_READY:           return "not ready";
-    case EFI_DEVICE_ERROR:        return "device error";
-    case EFI_OUT_OF_RESOURCES:    return "out of memory";
-    case EFI_VOLUME_CORRUPTED:    return "volume corrupted";
-    case EFI_NO_MEDIA:            return "no media";
-    case EFI_NOT_FOUND:           return "not found";
-    default:                      return "firmware error";
+    case EFI_SUCCESS:           return "ok";
+    case EFI_INVALID_PARAMETER: return "invalid parameter";
+    case EFI_UNSUPPORTED:       return "unsupported";
+    case EFI_BUFFER_TOO_SMALL:  return "buffer too small";
+    case EFI_NOT_READY:         return "not ready";
+    case EFI_DEVICE_ERROR:      return "device error";
+    case EFI_OUT_OF_RESOURCES:  return "out of memory";
+    case EFI_VOLUME_CORRUPTED:  return "volume corrupted";
+    case EFI_NO_MEDIA:          return "no media";
+    case EFI_NOT_FOUND:         return "not found";
+    default:                    return "firmware error";
     }
 }
 

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * boot/cpus.c - which CPUs are there?  Three sources, best first.
  *
- * EFI MP Services knows CPUs that work and needs no ACPI (Bochs has none).  The ACPI MADT lists what the firmware calls enabled.
- * When neither exists there is still the CPU that we run on.  The boot CPU comes first in the list. */
+ * EFI MP Services knows CPUs that work and needs no ACPI (Bochs has none).  The ACPI MADT lists what the firmware calls
+ * enabled.  When neither exists there is still the CPU that we run on.  The boot CPU comes first in the list. */
 #include "boot/boot.h"
 
 /* PI specification, volume 2, "MP Services Protocol".  Only the two members that are called have types. */
-struct mp_info { UINT64 processor_id; UINT32 status; UINT32 location[3]; UINT32 location2[6]; };
+struct mp_info {
+    UINT64 processor_id;
+    UINT32 status;
+    UINT32 location[3];
+    UINT32 location2[6];
+};
 #define MP_STATUS_ENABLED 2u
 #define MP_STATUS_HEALTHY 4u
 struct mp_services {
-    EFI_STATUS (EFIAPI *count_get)(struct mp_services *this, UINTN *n, UINTN *n_enabled);
-    EFI_STATUS (EFIAPI *info_get)(struct mp_services *this, UINTN index, struct mp_info *out);
+    EFI_STATUS(EFIAPI *count_get)(struct mp_services *this, UINTN *n, UINTN *n_enabled);
+    EFI_STATUS(EFIAPI *info_get)(struct mp_services *this, UINTN index, struct mp_info *out);
 };
 static EFI_GUID mp_services_guid = { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } };
 static EFI_GUID acpi20_guid = ACPI_20_TABLE_GUID, acpi10_guid = ACPI_TABLE_GUID;
@@ -57,7 +62,8 @@ static bool cpus_by_mp_services(struct boot_info *bi)
 {
     struct mp_services *mp;
     UINTN n, n_enabled;
-    if (EFI_ERROR(boot_bs->LocateProtocol(&mp_services_guid, NULL, (void **)&mp)) || EFI_ERROR(mp->count_get(mp, &n, &n_enabled)))
+    if (EFI_ERROR(boot_bs->LocateProtocol(&mp_services_guid, NULL, (void **)&mp)) ||
+        EFI_ERROR(mp->count_get(mp, &n, &n_enabled)))
         return false;
     for (UINTN i = 0; i < n; i++) {
         struct mp_info info = { 0 };
@@ -74,12 +80,9 @@ static uint32_t get32(uint64_t at)
     __builtin_memcpy(&v, (const void *)(uintptr_t)at, sizeof(v));
     return v;
 }
-static uint64_t get64(uint64_t at)
-{
-    return get32(at) | (uint64_t)get32(at + 4) << 32;
-}
-#define ACPI_HEADER_LEN 36u                     /* ACPI 6.5, 5.2.6: signature, length at 4, ... */
-#define SIGNATURE_MADT  0x43495041u             /* "APIC" */
+static uint64_t get64(uint64_t at) { return get32(at) | (uint64_t)get32(at + 4) << 32; }
+#define ACPI_HEADER_LEN 36u         /* ACPI 6.5, 5.2.6: signature, length at 4, ... */
+#define SIGNATURE_MADT  0x43495041u /* "APIC" */
 
 /* The MADT's address, by the XSDT (64-bit entries) or the RSDT; 0: none. */
 static uint64_t madt_find(uint64_t rsdp)
@@ -101,7 +104,8 @@ static uint64_t madt_find(uint64_t rsdp)
     return 0;
 }
 
-/* ACPI 6.5, 5.2.12: entries {u8 type, u8 length, ...}; type 0 is a local APIC, 9 a local x2APIC; flags bit 0: enabled. */
+/* ACPI 6.5, 5.2.12: entries {u8 type, u8 length, ...}; type 0 is a local APIC, 9 a local x2APIC;
+ * flags bit 0: enabled. */
 static bool cpus_by_madt(struct boot_info *bi)
 {
     uint64_t madt = madt_find(bi->rsdp);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * boot/efi_main.c - the UEFI program's entry: gathers what only the firmware can tell, leaves the firmware, starts the kernel.
+ * boot/efi_main.c - the UEFI program's entry: gathers what only the firmware can tell, leaves the
+ * firmware, starts the kernel.
  *
- * Order matters in three places.  Everything that allocates comes before the memory map is read for the last time, because each
- * allocation makes the map's key stale, and ExitBootServices refuses a stale key.  The firmware may change the map itself between the two
- * calls (a timer event), so a refused exit reads again and retries; no other service is called after the first refusal.  And the
- * firmware's page tables and stack lie in memory that the kernel will treat as free, so we leave both before it runs. */
+ * Order matters in three places.  Everything that allocates comes before the memory map is read for the last time,
+ * because each allocation makes the map's key stale, and ExitBootServices refuses a stale key.  The firmware may change
+ * the map itself between the two calls (a timer event), so a refused exit reads again and retries; no other service is
+ * called after the first refusal.  And the firmware's page tables and stack lie in memory that the kernel will treat as
+ * free, so we leave both before it runs. */
 #include "boot/boot.h"
 
 #define BOOT_STACK_LEN (64 * 1024ul)
 
-extern uint8_t image_start[], image_end[];      /* linker.ld */
+extern uint8_t image_start[], image_end[]; /* linker.ld */
 static EFI_GUID gop_guid = EFI_GRAPHICS_OUTPUT_PROTOCOL_GUID;
 
 static uint64_t rdtsc_now(void)
@@ -41,7 +43,7 @@ static void wall_clock_get(struct boot_info *bi)
     bi->wall_tsc = rdtsc_now();
     bi->wall_s = days_since_1970(t.Year, t.Month, t.Day) * 86400 + t.Hour * 3600u + t.Minute * 60u + t.Second;
     if (t.TimeZone != EFI_UNSPECIFIED_TIMEZONE)
-        bi->wall_s += (uint64_t)((int64_t)t.TimeZone * 60);         /* local = UTC - TimeZone minutes */
+        bi->wall_s += (uint64_t)((int64_t)t.TimeZone * 60); /* local = UTC - TimeZone minutes */
 }
 
 static void framebuffer_get(struct boot_info *bi)
@@ -50,13 +52,15 @@ static void framebuffer_get(struct boot_info *bi)
     if (EFI_ERROR(boot_bs->LocateProtocol(&gop_guid, NULL, (void **)&gop)) || !gop->Mode || !gop->Mode->Info)
         return;
     const EFI_GRAPHICS_OUTPUT_MODE_INFORMATION *m = gop->Mode->Info;
-    if (m->PixelFormat != PixelRedGreenBlueReserved8BitPerColor && m->PixelFormat != PixelBlueGreenRedReserved8BitPerColor)
+    if (m->PixelFormat != PixelRedGreenBlueReserved8BitPerColor &&
+        m->PixelFormat != PixelBlueGreenRedReserved8BitPerColor)
         return;
-    bi->fb = (struct boot_fb){ gop->Mode->FrameBufferBase, m->HorizontalResolution, m->VerticalResolution, m->PixelsPerScanLine,
-                               m->PixelFormat == PixelBlueGreenRedReserved8BitPerColor };
+    bi->fb = (struct boot_fb){ gop->Mode->FrameBufferBase, m->HorizontalResolution, m->VerticalResolution,
+                               m->PixelsPerScanLine, m->PixelFormat == PixelBlueGreenRedReserved8BitPerColor };
 }
 
-/* The end of what must stay reachable on the way into the kernel: all RAM, at least the 4 GiB that hold the devices, the framebuffer. */
+/* The end of what must stay reachable on the way into the kernel: all RAM, at least the 4 GiB that hold the
+ * devices, the framebuffer. */
 static uint64_t identity_top(const struct boot_info *bi)
 {
     uint64_t top = 4ul << 30;
@@ -67,7 +71,8 @@ static uint64_t identity_top(const struct boot_info *bi)
     return bi->fb.base && fb_end > top ? fb_end : top;
 }
 
-/* `make gdb` puts a file named "gdb" into \godwit\: wait until the debugger has loaded symbols and set boot_debugger_ready. */
+/* `make gdb` puts a file named "gdb" into \godwit\: wait until the debugger has loaded symbols and
+ * set boot_debugger_ready. */
 volatile uint32_t boot_debugger_ready;
 static void debugger_wait(const struct boot_info *bi)
 {
@@ -109,7 +114,9 @@ static EFI_STATUS leave_firmware(EFI_HANDLE image, struct boot_map *map)
 static void __attribute__((noreturn)) start_kernel(struct boot_info *bi, uint64_t page_root, uint64_t stack_top)
 {
     __asm__ volatile("cli; cld; mov %0, %%cr3; mov %1, %%rsp; xor %%ebp, %%ebp; push %%rbp; jmp *%3"
-                     : : "r"(page_root), "r"(stack_top), "D"(bi), "r"(kernel_entry) : "memory");
+                     :
+                     : "r"(page_root), "r"(stack_top), "D"(bi), "r"(kernel_entry)
+                     : "memory");
     __builtin_unreachable();
 }
 
@@ -146,7 +153,8 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
     struct boot_info *bi = gather(image, entry_tsc);
     uint64_t stack = boot_pages(BOOT_STACK_LEN / BOOT_PAGE, 0);
     if (!bi || !stack || EFI_ERROR(boot_map_alloc(&map)) || EFI_ERROR(boot_map_read(&map))) {
-        give_up("memory", EFI_OUT_OF_RESOURCES, "the firmware gave no memory; Godwit needs about 64 MiB besides its guests");
+        give_up("memory", EFI_OUT_OF_RESOURCES,
+                "the firmware gave no memory; Godwit needs about 64 MiB besides its guests");
         return EFI_OUT_OF_RESOURCES;
     }
     if (!boot_map_convert(&map, bi))
@@ -165,6 +173,6 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
         return s;
     }
     boot_console_firmware_gone();
-    boot_map_convert(&map, bi);         /* the map as it was at the exit, with all that we allocated */
+    boot_map_convert(&map, bi); /* the map as it was at the exit, with all that we allocated */
     start_kernel(bi, page_root, stack + BOOT_STACK_LEN);
 }

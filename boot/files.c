@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * boot/files.c - the contents of \godwit\ into memory: configuration, keys, guest kernels.
  *
- * After boot services are gone there is no file system, so everything that is in the folder is read now, and the kernel finds files by
- * name.  A missing folder or an unreadable file does not stop the boot: the kernel then reports what it misses. */
+ * After boot services are gone there is no file system, so everything that is in the folder is read now, and the
+ * kernel finds files by name.  A missing folder or an unreadable file does not stop the boot: the kernel then
+ * reports what it misses. */
 #include "boot/boot.h"
 
 static EFI_GUID loaded_image_guid = EFI_LOADED_IMAGE_PROTOCOL_GUID;
@@ -30,7 +31,7 @@ static bool name_copy(char dst[BOOT_NAME_LEN], const CHAR16 *src)
 static EFI_STATUS file_read_all(EFI_FILE_HANDLE f, uint64_t base, uint64_t len)
 {
     for (uint64_t done = 0; done < len;) {
-        UINTN n = len - done < 1 << 20 ? len - done : 1 << 20;      /* some firmware fails on very long reads */
+        UINTN n = len - done < 1 << 20 ? len - done : 1 << 20; /* some firmware fails on very long reads */
         EFI_STATUS s = f->Read(f, &n, (void *)(uintptr_t)(base + done));
         if (EFI_ERROR(s))
             return s;
@@ -47,7 +48,8 @@ static void file_add(EFI_FILE_HANDLE dir, EFI_FILE_INFO *info, struct boot_info 
     EFI_FILE_HANDLE f;
 
     if (bi->n_files == BOOT_MAX_FILES || !name_copy(out->name, info->FileName)) {
-        boot_print("godwit: a file in \\godwit\\ is left out: at most 64 files, names of at most 63 ASCII characters\n");
+        boot_print(
+            "godwit: a file in \\godwit\\ is left out: at most 64 files, names of at most 63 ASCII characters\n");
         return;
     }
     EFI_STATUS s = dir->Open(dir, &f, info->FileName, EFI_FILE_MODE_READ, 0);
@@ -61,7 +63,8 @@ static void file_add(EFI_FILE_HANDLE dir, EFI_FILE_INFO *info, struct boot_info 
     s = out->base ? file_read_all(f, out->base, out->len) : EFI_OUT_OF_RESOURCES;
     f->Close(f);
     if (EFI_ERROR(s))
-        boot_complain(out->name, s, out->base ? "can't read it; check the file system" : "the file does not fit into memory");
+        boot_complain(out->name, s,
+                      out->base ? "can't read it; check the file system" : "the file does not fit into memory");
     else
         bi->n_files++;
 }
@@ -87,11 +90,16 @@ static EFI_STATUS folder_open(EFI_HANDLE image, EFI_FILE_HANDLE *dir)
 
 void boot_files_read(EFI_HANDLE image, struct boot_info *bi)
 {
-    static union { EFI_FILE_INFO info; uint8_t room[1024]; } entry;
+    static union {
+        EFI_FILE_INFO info;
+        uint8_t room[1024];
+    } entry;
     EFI_FILE_HANDLE dir;
     EFI_STATUS s = folder_open(image, &dir);
     if (EFI_ERROR(s)) {
-        boot_complain("\\godwit", s, "no such folder beside \\EFI on the boot volume: no configuration and no guests; see tools/mkhost --help");
+        boot_complain("\\godwit", s,
+                      "no such folder beside \\EFI on the boot volume: no configuration and no guests; see "
+                      "tools/mkhost --help");
         return;
     }
     for (;;) {

@@ -2,7 +2,7 @@
  * boot/memory.c - the firmware's memory map becomes boot_info.mem; identity page tables for the hand-over. */
 #include "boot/boot.h"
 
-#define MAP_SLACK_LEN (64 * 64)         /* allocating the buffer itself, and events on the way, add a few entries */
+#define MAP_SLACK_LEN (64 * 64) /* allocating the buffer itself, and events on the way, add a few entries */
 
 static EFI_MEMORY_DESCRIPTOR *desc_at(const struct boot_map *map, UINTN i)
 {
@@ -22,7 +22,8 @@ EFI_STATUS boot_map_alloc(struct boot_map *map)
 EFI_STATUS boot_map_read(struct boot_map *map)
 {
     map->len = map->cap;
-    return boot_bs->GetMemoryMap(&map->len, (EFI_MEMORY_DESCRIPTOR *)map->buf, &map->key, &map->desc_len, &map->desc_version);
+    return boot_bs->GetMemoryMap(&map->len, (EFI_MEMORY_DESCRIPTOR *)map->buf, &map->key, &map->desc_len,
+                                 &map->desc_version);
 }
 
 static enum boot_mem_kind kind_of(UINT32 efi_type)
@@ -30,16 +31,13 @@ static enum boot_mem_kind kind_of(UINT32 efi_type)
     switch (efi_type) {
     case EfiConventionalMemory:
     case EfiBootServicesCode:
-    case EfiBootServicesData:
-        return BOOT_MEM_FREE;
-    case EfiLoaderCode:                 /* our image */
-    case EfiLoaderData:                 /* all that we allocated */
-        return BOOT_MEM_KEEP;
+    case EfiBootServicesData:    return BOOT_MEM_FREE;
+    case EfiLoaderCode:          /* our image */
+    case EfiLoaderData:          /* all that we allocated */ return BOOT_MEM_KEEP;
     case EfiRuntimeServicesCode:
     case EfiRuntimeServicesData:
     case EfiACPIReclaimMemory:
-    case EfiACPIMemoryNVS:
-        return BOOT_MEM_FIRMWARE;
+    case EfiACPIMemoryNVS:       return BOOT_MEM_FIRMWARE;
     default:
         /* reserved, unusable, device memory, types that we do not know */
         return BOOT_MEM_MMIO;
@@ -76,7 +74,7 @@ bool boot_map_convert(struct boot_map *map, struct boot_info *bi)
         uint32_t kind = kind_of(d->Type);
 
         if (last && base < last->base + last->len)
-            base = last->base + last->len;              /* firmware lists overlap: the first claim wins */
+            base = last->base + last->len; /* firmware lists overlap: the first claim wins */
         if (end <= base)
             continue;
         if (last && last->kind == kind && last->base + last->len == base) {

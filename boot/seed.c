@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * boot/seed.c - a piece of \godwit\seed for this boot, and for it alone where that matters.
  *
- * The file is a pad of random bytes.  On a processor without RDRAND each boot takes the first piece that is not zero, and before that piece is used its bytes on the disk are
- * overwritten with zeros, flushed, and read back.  So no two boots get the same bytes, which makes them a source of randomness of their own for a
- * machine without any (net/entropy.c), and who takes the disk later does not learn what was used.  A disk that cannot be written, or forgets
- * (an emulator's snapshot mode), gives the same piece again: the first is noticed here, the second cannot be.
+ * The file is a pad of random bytes.  On a processor without RDRAND each boot takes the first piece that is not zero,
+ * and before that piece is used its bytes on the disk are overwritten with zeros, flushed, and read back.  So no two
+ * boots get the same bytes, which makes them a source of randomness of their own for a machine without any
+ * (net/entropy.c), and who takes the disk later does not learn what was used.  A disk that cannot be written, or
+ * forgets (an emulator's snapshot mode), gives the same piece again: the first is noticed here, the second cannot be.
  *
- * With a working RDRAND no boot depends on the pad, so the disk is not written: the first piece is handed over all the same, as one that is not new,
- * to be mixed in.  What was mixed into RDRAND's bytes tells nobody the piece, so a boot without RDRAND may still take it later. */
+ * With a working RDRAND no boot depends on the pad, so the disk is not written: the first piece is handed over all the
+ * same, as one that is not new, to be mixed in.  What was mixed into RDRAND's bytes tells nobody the piece, so a boot
+ * without RDRAND may still take it later. */
 #include "boot/boot.h"
 
 static bool is_zero(const uint8_t *p)
@@ -18,7 +20,8 @@ static bool is_zero(const uint8_t *p)
     return !any;
 }
 
-/* Does RDRAND answer, and not always the same?  (Some processors have been seen to give ones for ever.)  Without an answer it gives 0. */
+/* Does RDRAND answer, and not always the same?  (Some processors have been seen to give ones for ever.)  Without
+ * an answer it gives 0. */
 static bool rdrand_works(void)
 {
     uint64_t word[2] = { 0, 0 };
@@ -78,5 +81,5 @@ void boot_seed_take(EFI_FILE_HANDLE dir, struct boot_info *bi)
         bi->seed_is_new = !EFI_ERROR(s);
     }
     __builtin_memcpy(bi->seed, pad + pos, BOOT_SEED_LEN);
-    __builtin_memset(pad, 0, file->len);                            /* the rest belongs to later boots */
+    __builtin_memset(pad, 0, file->len); /* the rest belongs to later boots */
 }

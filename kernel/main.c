@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/main.c - the one place that joins the parts: every init call in order, the vendor's operations, the network's peer for moves. */
+ * kernel/main.c - the one place that joins the parts: every init call in order, the vendor's operations, the
+ * network's peer for moves. */
 #include <stdio.h>
 #include <string.h>
-#include "kernel/host/acpi.h"
-#include "kernel/manage/api.h"
-#include "kernel/host/boot_info.h"
-#include "kernel/host/clock.h"
 #include "kernel/config/config.h"
-#include "kernel/manage/console.h"
 #include "kernel/core/cpu_baseline.h"
 #include "kernel/core/cpu_ops.h"
-#include "kernel/peers/evacuate.h"
-#include "kernel/lib/log.h"
+#include "kernel/host/acpi.h"
+#include "kernel/host/boot_info.h"
+#include "kernel/host/clock.h"
 #include "kernel/host/log_sink.h"
-#include "kernel/peers/migration.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pci.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/host/x86/paging.h"
+#include "kernel/lib/log.h"
+#include "kernel/lib/version.h"
+#include "kernel/manage/api.h"
+#include "kernel/manage/console.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/peers/migration.h"
+#include "kernel/peers/start.h"
 #include "kernel/run/sched.h"
 #include "kernel/service.h"
-#include "kernel/peers/start.h"
-#include "kernel/lib/version.h"
 #include "kernel/vm/vm_manage.h"
-#include "kernel/host/x86/paging.h"
 #include "net/net.h"
 
 #define CONFIG_FILE "godwit.conf"
@@ -42,12 +43,15 @@ static void config_load(const struct boot_info *bi)
 {
     const struct boot_file *f = boot_file_find(bi, CONFIG_FILE);
     if (!f)
-        log_error("config", "no \\godwit\\%s on the boot disk: this host has no name, network or guests until it gets one", CONFIG_FILE);
+        log_error("config",
+                  "no \\godwit\\%s on the boot disk: this host has no name, network or guests until it gets one",
+                  CONFIG_FILE);
     config_parse(f ? (const char *)(uintptr_t)f->base : "", f ? f->len : 0, &config, config_error, NULL);
     host_config = &config;
     const struct boot_file *pool = boot_file_find(bi, config.host.pool_cpuid);
     cpu_pool_load(&config, cpuid_host, pool ? (const char *)(uintptr_t)pool->base : NULL, pool ? pool->len : 0);
-    log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms, config.n_errors);
+    log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms,
+             config.n_errors);
 }
 
 static void enable_virtualization(void)
@@ -65,7 +69,9 @@ static void ap_main(void)
 static void network_up(const struct boot_info *bi)
 {
     const struct boot_file *cert = boot_file_find(bi, config.host.cert), *key = boot_file_find(bi, config.host.key);
-    struct net_params p = { .config = &config, .on_accept = migration_accept, .on_client = api_accept,
+    struct net_params p = { .config = &config,
+                            .on_accept = migration_accept,
+                            .on_client = api_accept,
                             .seed = { bi->seed, sizeof(bi->seed), bi->seed_is_new } };
     if (cert)
         p.cert_der = (const uint8_t *)(uintptr_t)cert->base, p.cert_len = cert->len;

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/service.c - one turn of the service loop; sched_run() on the boot CPU calls it between slices (sched_service_set()).  Nothing here blocks. */
+ * kernel/service.c - one turn of the service loop; sched_run() on the boot CPU calls it between slices
+ * (sched_service_set()).  Nothing here blocks. */
 #include "kernel/service.h"
 
-#include "kernel/manage/api.h"
-#include "kernel/peers/ask.h"
 #include "kernel/host/clock.h"
-#include "kernel/manage/console.h"
-#include "kernel/peers/evacuate.h"
-#include "kernel/vm/guest_net.h"
-#include "kernel/peers/migration.h"
 #include "kernel/host/pcpu.h"
-#include "kernel/peers/validate.h"
+#include "kernel/manage/api.h"
+#include "kernel/manage/console.h"
+#include "kernel/peers/ask.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/peers/migration.h"
 #include "kernel/peers/start.h"
+#include "kernel/peers/validate.h"
+#include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/net.h"

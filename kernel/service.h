@@ -5,10 +5,11 @@
 
 #include "kernel/lib/types.h"
 
-#define SERVICE_TICK_US      5000       /* COM1 and guests' UARTs are looked at this often when nothing else happens */
-#define SERVICE_POLL_US      1000       /* ... and NICs without an interrupt this often */
+#define SERVICE_TICK_US 5000 /* COM1 and guests' UARTs are looked at this often when nothing else happens */
+#define SERVICE_POLL_US 1000 /* ... and NICs without an interrupt this often */
 
-/** One bounded turn of everything.  True: something moved, call again soon.  *wake: TSC value at which it wants the next turn at the latest. */
+/** One bounded turn of everything.  True: something moved, call again soon.  *wake: TSC value at which it wants the
+ *  next turn at the latest. */
 bool service_step(uint64_t *wake);
 
 #endif

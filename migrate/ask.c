@@ -5,14 +5,14 @@
 #include <stdio.h>
 #include "migrate/wire.h"
 
-#define ASK_IN_CAP  (16 * 1024)                          /* the longest answer is MIG_TEXT_MAX and a head */
+#define ASK_IN_CAP  (16 * 1024) /* the longest answer is MIG_TEXT_MAX and a head */
 #define ASK_OUT_CAP (MIG_OFFER_MAX + 4096)
 
 struct mig_ask {
     struct mig_mem mem;
-    struct mig_io io;                   /* buffers owned */
+    struct mig_io io; /* buffers owned */
     bool got_preamble, dead;
-    enum mig_rec_type want;             /* the answer that is awaited; 0: none */
+    enum mig_rec_type want; /* the answer that is awaited; 0: none */
     uint64_t asked_us;
 };
 
@@ -20,7 +20,8 @@ enum hv_err mig_ask_create(const struct mig_mem *mem, uint64_t now_us, struct mi
 {
     *out = NULL;
     struct mig_ask *m = mem->alloc(sizeof(*m));
-    if (!m) return HV_FAIL(HV_E_NOMEM);
+    if (!m)
+        return HV_FAIL(HV_E_NOMEM);
     m->mem = *mem;
     m->asked_us = now_us;
     m->io.in = (struct mig_fifo){ .buf = mem->alloc(ASK_IN_CAP), .cap = ASK_IN_CAP };
@@ -36,10 +37,13 @@ enum hv_err mig_ask_create(const struct mig_mem *mem, uint64_t now_us, struct mi
 
 void mig_ask_destroy(struct mig_ask *m)
 {
-    if (!m) return;
+    if (!m)
+        return;
     struct mig_mem mem = m->mem;
-    if (m->io.in.buf) mem.free(m->io.in.buf, ASK_IN_CAP);
-    if (m->io.out.buf) mem.free(m->io.out.buf, ASK_OUT_CAP);
+    if (m->io.in.buf)
+        mem.free(m->io.in.buf, ASK_IN_CAP);
+    if (m->io.out.buf)
+        mem.free(m->io.out.buf, ASK_OUT_CAP);
     mem.free(m, sizeof(*m));
 }
 
@@ -49,10 +53,13 @@ struct mig_io *mig_ask_io(struct mig_ask *m) { return &m->io; }
 static enum hv_err may_ask(struct mig_ask *m, const char *name, size_t len)
 {
     size_t n = strlen(name);
-    if (n == 0 || n >= MIG_NAME_MAX) return HV_FAIL(HV_E_INVAL);
+    if (n == 0 || n >= MIG_NAME_MAX)
+        return HV_FAIL(HV_E_INVAL);
     for (size_t i = 0; i < n; i++)
-        if (name[i] <= ' ' || name[i] > '~') return HV_FAIL(HV_E_INVAL);
-    if (m->want || m->dead || mig_fifo_free(&m->io.out) < len + MIG_REC_HDR_LEN + MIG_NAME_MAX) return HV_FAIL(HV_E_BUSY);
+        if (name[i] <= ' ' || name[i] > '~')
+            return HV_FAIL(HV_E_INVAL);
+    if (m->want || m->dead || mig_fifo_free(&m->io.out) < len + MIG_REC_HDR_LEN + MIG_NAME_MAX)
+        return HV_FAIL(HV_E_BUSY);
     return HV_OK;
 }
 
@@ -60,7 +67,8 @@ enum hv_err mig_ask_find(struct mig_ask *m, const char *name, const struct mig_i
 {
     struct mig_p_find p = { .ticket = *ticket };
     enum hv_err e = may_ask(m, name, 24);
-    if (e) return e;
+    if (e)
+        return e;
     memcpy(p.name, name, strlen(name));
     mig_find_put(&m->io.out, &p);
     m->want = MIG_REC_FOUND;
@@ -68,12 +76,15 @@ enum hv_err mig_ask_find(struct mig_ask *m, const char *name, const struct mig_i
     return HV_OK;
 }
 
-enum hv_err mig_ask_probe(struct mig_ask *m, const char *name, uint64_t n_pages, const void *offer, size_t len, uint64_t now_us)
+enum hv_err mig_ask_probe(struct mig_ask *m, const char *name, uint64_t n_pages, const void *offer, size_t len,
+                          uint64_t now_us)
 {
     struct mig_p_offer p = { .n_pages = n_pages, .offer = offer, .offer_len = len };
-    if (len > MIG_OFFER_MAX || n_pages == 0 || n_pages > BIT64(MIG_GFN_BITS)) return HV_FAIL(HV_E_INVAL);
+    if (len > MIG_OFFER_MAX || n_pages == 0 || n_pages > BIT64(MIG_GFN_BITS))
+        return HV_FAIL(HV_E_INVAL);
     enum hv_err e = may_ask(m, name, 56 + len);
-    if (e) return e;
+    if (e)
+        return e;
     memcpy(p.name, name, strlen(name));
     mig_probe_put(&m->io.out, &p);
     m->want = MIG_REC_PROBED;
@@ -83,7 +94,7 @@ enum hv_err mig_ask_probe(struct mig_ask *m, const char *name, uint64_t n_pages,
 
 static void text_take(struct mig_answer *out, const char *text, size_t len)
 {
-    memcpy(out->text, text, len);       /* shorter than MIG_TEXT_MAX: wire.c has checked it */
+    memcpy(out->text, text, len); /* shorter than MIG_TEXT_MAX: wire.c has checked it */
     out->text[len] = '\0';
     mig_text_clean(out->text);
 }
@@ -103,8 +114,12 @@ static enum hv_err on_preamble(struct mig_ask *m, struct mig_answer *out)
     uint16_t version, min, max;
 
     enum hv_err e = mig_preamble_get(&r, &version, &min, &max);
-    if (e == HV_E_SHORT) return HV_E_AGAIN;
-    if (e) return dead(m, e, out, e == HV_E_VERSION ? "it talks other migration versions: update the older host" : "it does not talk Godwit's protocol");
+    if (e == HV_E_SHORT)
+        return HV_E_AGAIN;
+    if (e)
+        return dead(m, e, out,
+                    e == HV_E_VERSION ? "it talks other migration versions: update the older host"
+                                      : "it does not talk Godwit's protocol");
     mig_fifo_consume(&m->io.in, MIG_PREAMBLE_LEN);
     m->got_preamble = true;
     return HV_OK;
@@ -114,13 +129,15 @@ static enum hv_err on_record(struct mig_ask *m, const struct mig_rec *rec, struc
 {
     struct mig_p_text t;
     struct mig_p_probed p;
-    if (rec->type >= MIG_REC_OPTIONAL) return HV_E_AGAIN;
+    if (rec->type >= MIG_REC_OPTIONAL)
+        return HV_E_AGAIN;
     if (rec->type == MIG_REC_FAIL && !mig_text_get(r, MIG_REC_FAIL, &t)) {
         text_take(out, t.text, t.len);
         m->dead = true;
         return (enum hv_err)t.code;
     }
-    if (rec->type != m->want) return dead(m, HV_E_PROTO, out, "it answered what was not asked");
+    if (rec->type != m->want)
+        return dead(m, HV_E_PROTO, out, "it answered what was not asked");
     m->want = (enum mig_rec_type)0;
     if (rec->type == MIG_REC_FOUND && !mig_text_get(r, MIG_REC_FOUND, &t)) {
         out->find = (enum mig_find)t.code;
@@ -146,16 +163,22 @@ enum hv_err mig_ask_step(struct mig_ask *m, uint64_t now_us, struct mig_answer *
         struct rd r = rd_init(p, len);
         struct mig_rec rec;
         enum hv_err got = mig_rec_get(&r, &rec);
-        if (got == HV_E_SHORT && len < MIG_REC_HDR_LEN) break;
-        if (got == HV_E_SHORT && rec.len <= ASK_IN_CAP / 2) break;
-        if (got) return dead(m, HV_E_PROTO, out, "its answer is malformed");
+        if (got == HV_E_SHORT && len < MIG_REC_HDR_LEN)
+            break;
+        if (got == HV_E_SHORT && rec.len <= ASK_IN_CAP / 2)
+            break;
+        if (got)
+            return dead(m, HV_E_PROTO, out, "its answer is malformed");
         struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
         e = on_record(m, &rec, &payload, out);
         mig_fifo_consume(&m->io.in, MIG_REC_HDR_LEN + (size_t)rec.len);
-        if (e != HV_E_AGAIN) return e;
-        e = HV_OK;                      /* skipped: look at the next */
+        if (e != HV_E_AGAIN)
+            return e;
+        e = HV_OK; /* skipped: look at the next */
     }
-    if (e && e != HV_E_AGAIN) return e;
-    if (m->want && now_us - m->asked_us >= MIG_ASK_US) return dead(m, HV_E_TIMEOUT, out, "it does not answer the question");
+    if (e && e != HV_E_AGAIN)
+        return e;
+    if (m->want && now_us - m->asked_us >= MIG_ASK_US)
+        return dead(m, HV_E_TIMEOUT, out, "it does not answer the question");
     return HV_E_AGAIN;
 }

@@ -8,11 +8,12 @@
  *   some chunks differ                    their bits        these chunks          DELTA
  *   all chunks differ                     0xffff            the page              FULL_LZ4 or FULL_RAW
  *
- * Chunks are copied into the batch and hashed in one pass, and kept if the hash is not the one the receiver has: the stored hash is always
- * that of the bytes sent, also when the guest writes the page meanwhile (the page is then dirty again, and its next turn repairs it). */
+ * Chunks are copied into the batch and hashed in one pass, and kept if the hash is not the one the receiver has: the
+ * stored hash is always that of the bytes sent, also when the guest writes the page meanwhile (the page is then dirty
+ * again, and its next turn repairs it). */
 #define LZ4_STATIC_LINKING_ONLY
-#include <lz4.h>
 #include "migrate/batch.h"
+#include <lz4.h>
 
 /* Random bytes have 57 different values among 64 on average, with a deviation of 2.4; code and text have 20 to 40. */
 #define DENSE_DISTINCT 48
@@ -22,16 +23,18 @@ bool mig_page_is_dense(const void *page)
     const uint64_t *p = page;
     uint64_t seen[4] = { 0 };
     for (unsigned i = 0; i < 8; i++) {
-        uint64_t w = p[i * 64 + (i * 7) % 64];       /* one word in each two chunks, not always in the same column */
-        for (unsigned j = 0; j < 8; j++, w >>= 8) seen[(w >> 6) & 3] |= BIT64(w & 63);
+        uint64_t w = p[i * 64 + (i * 7) % 64]; /* one word in each two chunks, not always in the same column */
+        for (unsigned j = 0; j < 8; j++, w >>= 8)
+            seen[(w >> 6) & 3] |= BIT64(w & 63);
     }
-    return mig_popcount(seen[0]) + mig_popcount(seen[1]) + mig_popcount(seen[2]) + mig_popcount(seen[3]) >= DENSE_DISTINCT;
+    return mig_popcount(seen[0]) + mig_popcount(seen[1]) + mig_popcount(seen[2]) + mig_popcount(seen[3]) >=
+           DENSE_DISTINCT;
 }
 
 /* ---- encode ---- */
 
-enum hv_err mig_enc_init(struct mig_enc *e, const struct mig_mem *mem, struct mig_store *store, struct mig_fifo *out, bool lz4,
-                         int acceleration)
+enum hv_err mig_enc_init(struct mig_enc *e, const struct mig_mem *mem, struct mig_store *store, struct mig_fifo *out,
+                         bool lz4, int acceleration)
 {
     *e = (struct mig_enc){ .store = store, .out = out, .mem = *mem, .lz4 = lz4, .acceleration = acceleration };
     e->lz4_state_len = (size_t)LZ4_sizeofState();
@@ -47,14 +50,17 @@ enum hv_err mig_enc_init(struct mig_enc *e, const struct mig_mem *mem, struct mi
 
 void mig_enc_fini(struct mig_enc *e)
 {
-    if (e->lz4_state) e->mem.free(e->lz4_state, e->lz4_state_len);
-    if (e->packed_buf) e->mem.free(e->packed_buf, MIG_BATCH_DATA_MAX);
+    if (e->lz4_state)
+        e->mem.free(e->lz4_state, e->lz4_state_len);
+    if (e->packed_buf)
+        e->mem.free(e->packed_buf, MIG_BATCH_DATA_MAX);
     e->lz4_state = NULL;
     e->packed_buf = NULL;
 }
 
 /* A record is laid out in the queue as header, 16 bytes of batch header, data, entries; the data is there already. */
-static void batch_finish(struct mig_enc *e, struct mig_open_batch *b, uint8_t *rec, enum mig_codec codec, uint32_t stored)
+static void batch_finish(struct mig_enc *e, struct mig_open_batch *b, uint8_t *rec, enum mig_codec codec,
+                         uint32_t stored)
 {
     struct wr head = wr_init(rec, MIG_REC_HDR_LEN + 16);
     uint8_t hdr[MIG_REC_HDR_LEN];
@@ -68,7 +74,8 @@ static void batch_finish(struct mig_enc *e, struct mig_open_batch *b, uint8_t *r
     wr_uint(&head, 0, 7);
 
     struct wr tail = wr_init(rec + MIG_REC_HDR_LEN + 16 + stored, 8 * (size_t)b->n_entries);
-    for (uint32_t i = 0; i < b->n_entries; i++) wr_u64(&tail, b->entry[i]);
+    for (uint32_t i = 0; i < b->n_entries; i++)
+        wr_u64(&tail, b->entry[i]);
     mig_fifo_commit(e->out, MIG_REC_HDR_LEN + len);
 
     uint32_t delta = b->data_len ? (uint32_t)((uint64_t)stored * b->delta_len / b->data_len) : 0;
@@ -82,9 +89,11 @@ static void batch_finish(struct mig_enc *e, struct mig_open_batch *b, uint8_t *r
 
 static void raw_close(struct mig_enc *e)
 {
-    if (!e->raw.data) return;
+    if (!e->raw.data)
+        return;
     uint8_t *rec = e->raw.data - MIG_REC_HDR_LEN - 16;
-    if (e->raw.n_entries) batch_finish(e, &e->raw, rec, MIG_CODEC_RAW, e->raw.data_len);
+    if (e->raw.n_entries)
+        batch_finish(e, &e->raw, rec, MIG_CODEC_RAW, e->raw.data_len);
     e->raw.data = NULL;
 }
 
@@ -94,8 +103,9 @@ static void packed_close(struct mig_enc *e)
     size_t room;
     int n = 0;
 
-    if (!b->n_entries) return;
-    raw_close(e);                                    /* it lies at the end of the queue, where this one goes now */
+    if (!b->n_entries)
+        return;
+    raw_close(e); /* it lies at the end of the queue, where this one goes now */
     uint8_t *rec = mig_fifo_space(e->out, MIG_BATCH_REC_MAX, &room), *dst = rec + MIG_REC_HDR_LEN + 16;
     if (e->lz4 && b->data_len)
         n = LZ4_compress_fast_extState_fastReset(e->lz4_state, (const char *)b->data, (char *)dst, (int)b->data_len,
@@ -123,10 +133,13 @@ static struct mig_open_batch *batch_for(struct mig_enc *e, bool dense)
     size_t room;
 
     if (b->data_len + PAGE_SIZE > MIG_BATCH_DATA_MAX || b->n_entries == MIG_BATCH_PAGES_MAX) {
-        if (dense) raw_close(e);
-        else packed_close(e);
+        if (dense)
+            raw_close(e);
+        else
+            packed_close(e);
     }
-    if (!b->data) b->data = dense ? mig_fifo_space(e->out, MIG_BATCH_REC_MAX, &room) + MIG_REC_HDR_LEN + 16 : e->packed_buf;
+    if (!b->data)
+        b->data = dense ? mig_fifo_space(e->out, MIG_BATCH_REC_MAX, &room) + MIG_REC_HDR_LEN + 16 : e->packed_buf;
     return b;
 }
 
@@ -138,14 +151,16 @@ static void entry_add(struct mig_open_batch *b, uint64_t gfn, uint64_t map)
 static bool hashes_zero(const uint64_t *h)
 {
     uint64_t any = 0;
-    for (unsigned i = 0; i < MIG_CHUNKS_PER_PAGE; i++) any |= h[i];
+    for (unsigned i = 0; i < MIG_CHUNKS_PER_PAGE; i++)
+        any |= h[i];
     return any == 0;
 }
 
 static enum mig_enc_kind enc_zero(struct mig_enc *e, uint64_t gfn)
 {
     const uint64_t *old = mig_store_peek(e->store, gfn);
-    if (!old || hashes_zero(old)) return MIG_ENC_ZERO;
+    if (!old || hashes_zero(old))
+        return MIG_ENC_ZERO;
 
     uint64_t *h = mig_store_page(e->store, gfn);
     mig_store_sub(e->store, gfn, h);
@@ -156,10 +171,12 @@ static enum mig_enc_kind enc_zero(struct mig_enc *e, uint64_t gfn)
 
 enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page)
 {
-    if (!page || mig_page_is_zero(page)) return enc_zero(e, gfn);
+    if (!page || mig_page_is_zero(page))
+        return enc_zero(e, gfn);
 
     uint64_t *h = mig_store_page(e->store, gfn), now[MIG_CHUNKS_PER_PAGE];
-    if (!h) return MIG_ENC_NOMEM;
+    if (!h)
+        return MIG_ENC_NOMEM;
     bool dense = e->lz4 && mig_page_is_dense(page);
     struct mig_open_batch *b = batch_for(e, dense || !e->lz4);
     uint8_t *dst = b->data + b->data_len;
@@ -167,11 +184,13 @@ enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page
 
     for (unsigned i = 0; i < MIG_CHUNKS_PER_PAGE; i++) {
         now[i] = mig_hash_copy(&e->store->key, dst, (const uint8_t *)page + i * MIG_CHUNK_SIZE);
-        if (now[i] == h[i]) continue;
+        if (now[i] == h[i])
+            continue;
         map |= BIT64(i);
         dst += MIG_CHUNK_SIZE;
     }
-    if (!map) return MIG_ENC_SAME;
+    if (!map)
+        return MIG_ENC_SAME;
 
     mig_store_sub(e->store, gfn, h);
     __builtin_memcpy(h, now, sizeof(now));
@@ -179,7 +198,8 @@ enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page
     entry_add(b, gfn, map);
     uint32_t len = (uint32_t)(dst - (b->data + b->data_len));
     b->data_len += len;
-    if (map != 0xffff) b->delta_len += len;
+    if (map != 0xffff)
+        b->delta_len += len;
     return map != 0xffff ? MIG_ENC_DELTA : dense || !e->lz4 ? MIG_ENC_FULL_RAW : MIG_ENC_FULL_LZ4;
 }
 
@@ -189,10 +209,12 @@ static enum hv_err apply_zero(struct mig_store *store, const struct mig_dst_ops 
 {
     if (ops->page_is_present(ctx, gfn)) {
         void *page = ops->page_for_write(ctx, gfn);
-        if (!page) return HV_FAIL(HV_E_NOMEM);
+        if (!page)
+            return HV_FAIL(HV_E_NOMEM);
         memset(page, 0, PAGE_SIZE);
     }
-    if (!mig_store_peek(store, gfn)) return HV_OK;
+    if (!mig_store_peek(store, gfn))
+        return HV_OK;
     uint64_t *h = mig_store_page(store, gfn);
     mig_store_sub(store, gfn, h);
     memset(h, 0, MIG_CHUNKS_PER_PAGE * sizeof(*h));
@@ -200,16 +222,18 @@ static enum hv_err apply_zero(struct mig_store *store, const struct mig_dst_ops 
 }
 
 /* Write the chunks of map; returns the data after them, NULL if there is no memory. */
-static const uint8_t *apply_chunks(struct mig_store *store, const struct mig_dst_ops *ops, void *ctx, uint64_t gfn, uint64_t map,
-                                   const uint8_t *data)
+static const uint8_t *apply_chunks(struct mig_store *store, const struct mig_dst_ops *ops, void *ctx, uint64_t gfn,
+                                   uint64_t map, const uint8_t *data)
 {
     uint8_t *page = ops->page_for_write(ctx, gfn);
     uint64_t *h = page ? mig_store_page(store, gfn) : NULL;
-    if (!h) return NULL;
+    if (!h)
+        return NULL;
 
     mig_store_sub(store, gfn, h);
     for (unsigned i = 0; map; i++, map >>= 1) {
-        if (!(map & 1)) continue;
+        if (!(map & 1))
+            continue;
         memcpy(page + i * MIG_CHUNK_SIZE, data, MIG_CHUNK_SIZE);
         h[i] = mig_hash_chunk(&store->key, page + i * MIG_CHUNK_SIZE);
         data += MIG_CHUNK_SIZE;
@@ -218,25 +242,29 @@ static const uint8_t *apply_chunks(struct mig_store *store, const struct mig_dst
     return data;
 }
 
-enum hv_err mig_batch_apply(const struct mig_p_batch *b, struct mig_store *store, const struct mig_dst_ops *ops, void *ctx, uint8_t *scratch,
-                            uint64_t *pages, uint64_t *zero)
+enum hv_err mig_batch_apply(const struct mig_p_batch *b, struct mig_store *store, const struct mig_dst_ops *ops,
+                            void *ctx, uint8_t *scratch, uint64_t *pages, uint64_t *zero)
 {
     const uint8_t *data = b->data;
     if (b->codec == MIG_CODEC_LZ4) {
         int n = LZ4_decompress_safe((const char *)b->data, (char *)scratch, (int)b->stored_len, (int)b->data_len);
-        if (n != (int)b->data_len) return HV_FAIL(HV_E_PROTO);
+        if (n != (int)b->data_len)
+            return HV_FAIL(HV_E_PROTO);
         data = scratch;
     }
     for (uint32_t i = 0; i < b->n_entries; i++) {
         uint64_t e = mig_entry(b, i), gfn = e & MIG_ENTRY_GFN_MASK, map = e >> MIG_ENTRY_MAP_SHIFT;
-        if (gfn >= store->n_pages) return HV_FAIL(HV_E_PROTO);
+        if (gfn >= store->n_pages)
+            return HV_FAIL(HV_E_PROTO);
         if (!map) {
             enum hv_err err = apply_zero(store, ops, ctx, gfn);
-            if (err) return err;
+            if (err)
+                return err;
             (*zero)++;
         } else {
             data = apply_chunks(store, ops, ctx, gfn, map, data);
-            if (!data) return HV_FAIL(HV_E_NOMEM);
+            if (!data)
+                return HV_FAIL(HV_E_NOMEM);
         }
         (*pages)++;
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/fifo.h - a byte queue whose content is always contiguous, so that records are parsed and built in place.
  *
- * Not a ring: when the room behind the tail gets short the rest is moved to the front.  The capacity is several times the longest
- * record, so that the move is rare and, because a reader consumes whole records, short.
+ * Not a ring: when the room behind the tail gets short the rest is moved to the front.  The capacity is several times
+ * the longest record, so that the move is rare and, because a reader consumes whole records, short.
  *
  *     0 ....... head ======= content ======= tail ....... cap */
 #ifndef GODWIT_MIGRATE_FIFO_H
@@ -12,9 +12,9 @@
 #include "kernel/lib/types.h"
 
 struct mig_fifo {
-    uint8_t *buf;                       /* owned by whoever embeds the fifo */
+    uint8_t *buf; /* owned by whoever embeds the fifo */
     size_t head, tail, cap;
-    uint64_t total_in;                  /* bytes ever put in */
+    uint64_t total_in; /* bytes ever put in */
 };
 
 static inline size_t mig_fifo_len(const struct mig_fifo *f) { return f->tail - f->head; }
@@ -29,12 +29,14 @@ static inline const uint8_t *mig_fifo_data(const struct mig_fifo *f, size_t *len
 static inline void mig_fifo_consume(struct mig_fifo *f, size_t n)
 {
     f->head += n;
-    if (f->head == f->tail) f->head = f->tail = 0;
+    if (f->head == f->tail)
+        f->head = f->tail = 0;
 }
 /** Free bytes in all, whether or not they are in one piece now. */
 static inline size_t mig_fifo_free(const struct mig_fifo *f) { return f->cap - (f->tail - f->head); }
 
-/** Room for at least `want` bytes in one piece (or, if there is less, all there is): write there, then mig_fifo_commit(). */
+/** Room for at least `want` bytes in one piece (or, if there is less, all there is): write there,
+ *  then mig_fifo_commit(). */
 static inline uint8_t *mig_fifo_space(struct mig_fifo *f, size_t want, size_t *room)
 {
     if (f->cap - f->tail < want && f->head) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/hash.c - chunk hashes, their storage, and the digest.  The why is in hash.h.
  *
- * Cost: two loads, two adds, a multiplication and an add with carry per 16 bytes, that is about 4 instructions per word; four steps are
- * unrolled so that the loop adds little.  Words are taken in the machine's order, little-endian on every host that Godwit runs on. */
+ * Cost: two loads, two adds, a multiplication and an add with carry per 16 bytes, that is about 4 instructions per
+ * word; four steps are unrolled so that the loop adds little.  Words are taken in the machine's order, little-endian on
+ * every host that Godwit runs on. */
 #include "migrate/hash.h"
 
 typedef unsigned __int128 u128;
@@ -28,7 +29,8 @@ static inline uint64_t finish(const struct mig_key *k, u128 acc)
     return fold((uint64_t)acc ^ k->f[0], (uint64_t)(acc >> 64) ^ k->f[1]) ^ k->zero;
 }
 
-/* splitmix: every 64-bit word of the two halves of the seed gives its own full-period sequence; their sum is the key stream. */
+/* splitmix: every 64-bit word of the two halves of the seed gives its own full-period sequence; their
+ * sum is the key stream. */
 static uint64_t mix_next(uint64_t *x)
 {
     *x += 0x9e3779b97f4a7c15u;
@@ -43,9 +45,12 @@ void mig_key_init(struct mig_key *k, const uint8_t seed[16])
     uint64_t a = load64(seed), b = load64(seed + 8) ^ 0x6a09e667f3bcc908u;
     static const uint64_t zero_chunk[MIG_CHUNK_SIZE / 8];
 
-    for (size_t i = 0; i < ARRAY_SIZE(k->k); i++) k->k[i] = mix_next(&a) + mix_next(&b);
-    for (size_t i = 0; i < ARRAY_SIZE(k->d); i++) k->d[i] = mix_next(&a) + mix_next(&b);
-    for (size_t i = 0; i < ARRAY_SIZE(k->f); i++) k->f[i] = mix_next(&a) + mix_next(&b);
+    for (size_t i = 0; i < ARRAY_SIZE(k->k); i++)
+        k->k[i] = mix_next(&a) + mix_next(&b);
+    for (size_t i = 0; i < ARRAY_SIZE(k->d); i++)
+        k->d[i] = mix_next(&a) + mix_next(&b);
+    for (size_t i = 0; i < ARRAY_SIZE(k->f); i++)
+        k->f[i] = mix_next(&a) + mix_next(&b);
     k->zero = 0;
     k->zero = mig_hash_chunk(k, zero_chunk);
 }
@@ -65,11 +70,12 @@ uint64_t mig_hash_chunk(const struct mig_key *k, const void *src)
     return finish(k, acc);
 }
 
-#define NH_COPY(acc, i) do {                                             \
-        uint64_t a_ = load_once(s + (i)), b_ = load_once(s + (i) + 1);   \
-        __builtin_memcpy(d + 8 * (i), &a_, 8);                                     \
-        __builtin_memcpy(d + 8 * (i) + 8, &b_, 8);                                 \
-        NH(acc, a_, b_, i);                                              \
+#define NH_COPY(acc, i)                                                \
+    do {                                                               \
+        uint64_t a_ = load_once(s + (i)), b_ = load_once(s + (i) + 1); \
+        __builtin_memcpy(d + 8 * (i), &a_, 8);                         \
+        __builtin_memcpy(d + 8 * (i) + 8, &b_, 8);                     \
+        NH(acc, a_, b_, i);                                            \
     } while (0)
 
 uint64_t mig_hash_copy(const struct mig_key *k, void *dst, const void *src)
@@ -105,7 +111,8 @@ bool mig_page_is_zero(const void *page)
 {
     const uint64_t *p = page, *end = p + PAGE_SIZE / 8;
     for (; p < end; p += 8)
-        if (p[0] | p[1] | p[2] | p[3] | p[4] | p[5] | p[6] | p[7]) return false;
+        if (p[0] | p[1] | p[2] | p[3] | p[4] | p[5] | p[6] | p[7])
+            return false;
     return true;
 }
 
@@ -121,9 +128,11 @@ enum hv_err mig_store_init(struct mig_store *s, const struct mig_mem *mem, uint6
 
 void mig_store_fini(struct mig_store *s)
 {
-    if (!s->seg) return;
+    if (!s->seg)
+        return;
     for (uint64_t i = 0; i < s->n_segs; i++)
-        if (s->seg[i]) s->mem.free(s->seg[i], MIG_SEG_LEN);
+        if (s->seg[i])
+            s->mem.free(s->seg[i], MIG_SEG_LEN);
     s->mem.free(s->seg, s->n_segs * sizeof(*s->seg));
     s->seg = NULL;
 }
@@ -131,7 +140,8 @@ void mig_store_fini(struct mig_store *s)
 uint64_t *mig_store_page(struct mig_store *s, uint64_t gfn)
 {
     uint64_t **seg = &s->seg[gfn / MIG_SEG_PAGES];
-    if (!*seg) *seg = s->mem.alloc(MIG_SEG_LEN);
+    if (!*seg)
+        *seg = s->mem.alloc(MIG_SEG_LEN);
     return *seg ? *seg + (gfn % MIG_SEG_PAGES) * MIG_CHUNKS_PER_PAGE : NULL;
 }
 
@@ -150,7 +160,8 @@ static struct mig_digest page_digest(const struct mig_key *k, uint64_t gfn, cons
         any |= h[i] | h[i + 1];
         acc += (u128)(h[i] + k->d[i]) * (h[i + 1] + k->d[i + 1]);
     }
-    if (!any) return (struct mig_digest){ 0, 0 };
+    if (!any)
+        return (struct mig_digest){ 0, 0 };
     uint64_t lo = (uint64_t)acc, hi = (uint64_t)(acc >> 64), g = (gfn + 1) * 0x9e3779b97f4a7c15u;
     return (struct mig_digest){ fold(lo ^ g ^ k->f[2], hi ^ k->f[3]), fold(lo + k->f[4], (hi ^ g) + k->f[5]) };
 }
@@ -173,8 +184,10 @@ bool mig_store_matches(const struct mig_store *s, uint64_t gfn, const void *page
 {
     static const uint64_t zero[MIG_CHUNKS_PER_PAGE];
     const uint64_t *h = mig_store_peek(s, gfn);
-    if (!h) h = zero;
+    if (!h)
+        h = zero;
     for (unsigned i = 0; i < MIG_CHUNKS_PER_PAGE; i++)
-        if (h[i] != (page ? mig_hash_chunk(&s->key, (const uint8_t *)page + i * MIG_CHUNK_SIZE) : 0)) return false;
+        if (h[i] != (page ? mig_hash_chunk(&s->key, (const uint8_t *)page + i * MIG_CHUNK_SIZE) : 0))
+            return false;
     return true;
 }

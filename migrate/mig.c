@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/mig.c - what both machines share: state names, reasons, defaults, and the memory of finished jobs. */
+#include "migrate/mig.h"
 #include <stdarg.h>
 #include <stdio.h>
-#include "migrate/mig.h"
 
 const char *mig_tx_state_name(enum mig_tx_state s)
 {
@@ -45,12 +45,15 @@ void mig_reason_add(struct mig_reasons *r, const char *fmt, ...)
     va_list ap;
 
     r->n++;
-    if (r->len + 2 >= r->cap) return;
-    if (r->len) r->text[r->len++] = '\n';
+    if (r->len + 2 >= r->cap)
+        return;
+    if (r->len)
+        r->text[r->len++] = '\n';
     va_start(ap, fmt);
     int n = vsnprintf(r->text + r->len, r->cap - r->len, fmt, ap);
     va_end(ap);
-    if (n > 0) r->len = MIN(r->len + (size_t)n, r->cap - 1);
+    if (n > 0)
+        r->len = MIN(r->len + (size_t)n, r->cap - 1);
 }
 
 bool mig_id_eq(const struct mig_id *a, const struct mig_id *b) { return memcmp(a->b, b->b, sizeof(a->b)) == 0; }
@@ -58,14 +61,16 @@ bool mig_id_eq(const struct mig_id *a, const struct mig_id *b) { return memcmp(a
 static struct mig_ids_entry *find(struct mig_ids_entry *e, unsigned n, const struct mig_id *id)
 {
     for (unsigned i = 0; i < n; i++)
-        if (e[i].verdict && mig_id_eq(&e[i].id, id)) return &e[i];
+        if (e[i].verdict && mig_id_eq(&e[i].id, id))
+            return &e[i];
     return NULL;
 }
 
 static unsigned count_source(const struct mig_ids_entry *e, unsigned n, unsigned source)
 {
     unsigned found = 0;
-    for (unsigned i = 0; i < n; i++) found += e[i].verdict && e[i].source == source;
+    for (unsigned i = 0; i < n; i++)
+        found += e[i].verdict && e[i].source == source;
     return found;
 }
 
@@ -75,19 +80,23 @@ static struct mig_ids_entry *place(struct mig_ids_entry *e, unsigned n)
     struct mig_ids_entry *best = &e[0];
     unsigned most = 0;
     for (unsigned i = 0; i < n; i++) {
-        if (!e[i].verdict) return &e[i];
+        if (!e[i].verdict)
+            return &e[i];
         unsigned found = count_source(e, n, e[i].source);
-        if (found > most || (found == most && e[i].order < best->order)) best = &e[i];
+        if (found > most || (found == most && e[i].order < best->order))
+            best = &e[i];
         most = MAX(most, found);
     }
     return best;
 }
 
-void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, unsigned source, bool prepared, enum mig_verdict v, const char *why)
+void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, unsigned source, bool prepared, enum mig_verdict v,
+                 const char *why)
 {
     struct mig_ids_entry *old = find(ids->e, MIG_IDS_MAX, id), *e = old ? old : find(ids->early, MIG_IDS_EARLY_MAX, id);
     if (prepared && !old) {
-        if (e) e->verdict = MIG_V_UNKNOWN;                       /* it moves to the other list */
+        if (e)
+            e->verdict = MIG_V_UNKNOWN; /* it moves to the other list */
         e = place(ids->e, MIG_IDS_MAX);
     } else if (!e) {
         e = place(ids->early, MIG_IDS_EARLY_MAX);
@@ -98,9 +107,11 @@ void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, unsigned source, 
 
 enum mig_verdict mig_ids_get(const struct mig_ids *ids, const struct mig_id *id, const char **why)
 {
-    struct mig_ids *all = (struct mig_ids *)(uintptr_t)ids;      /* find() changes nothing */
+    struct mig_ids *all = (struct mig_ids *)(uintptr_t)ids; /* find() changes nothing */
     const struct mig_ids_entry *e = find(all->e, MIG_IDS_MAX, id);
-    if (!e) e = find(all->early, MIG_IDS_EARLY_MAX, id);
-    if (why) *why = e ? e->why : "";
+    if (!e)
+        e = find(all->early, MIG_IDS_EARLY_MAX, id);
+    if (why)
+        *why = e ? e->why : "";
     return e ? (enum mig_verdict)e->verdict : MIG_V_UNKNOWN;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/policy.c - when to stop the guest.
  *
- * Model.  Sending what is left takes left_us = max(bytes / B, pages / P): the link and the processor each have a throughput, and the slower
- * one counts.  The blackout would be estimate = left_us + F.  If a further round is made instead, then meanwhile the guest dirties
- * D * left_us, so the next estimate is about next = F + left_us * (D / B).
+ * Model.  Sending what is left takes left_us = max(bytes / B, pages / P): the link and the processor each have a
+ * throughput, and the slower one counts.  The blackout would be estimate = left_us + F.  If a further round is made
+ * instead, then meanwhile the guest dirties D * left_us, so the next estimate is about next = F + left_us * (D / B).
  *
  *   row  estimate  then                                              decision
  *   A    <= goal                                                     STOP: nothing to gain
@@ -19,13 +19,14 @@
  *   H    > limit   otherwise (throttled as far as it may be, still   CONTINUE until row D or E, which comes soon
  *                  not converging)
  *
- * An operator chooses what rows G and H do (mig_policy_if_stuck): throttle: as they stand.  wait: no throttle, no limit on rounds, so F and H go on
- * until the guest is quieter or the time is over (E).  stop: no throttle, and D instead of E. */
+ * An operator chooses what rows G and H do (mig_policy_if_stuck): throttle: as they stand.  wait: no
+ * throttle, no limit on rounds, so F and H go on until the guest is quieter or the time is over (E).  stop:
+ * no throttle, and D instead of E. */
 #include "migrate/policy.h"
 
 #include <string.h>
 
-#define HARD_ROUNDS 3                   /* row H: at full throttle a round counts as so many */
+#define HARD_ROUNDS 3 /* row H: at full throttle a round counts as so many */
 
 void mig_policy_default(struct mig_policy *p)
 {
@@ -40,12 +41,16 @@ void mig_policy_default(struct mig_policy *p)
 
 void mig_policy_if_stuck(struct mig_policy *p, enum mig_if_stuck what)
 {
-    if (what != MIG_THROTTLE_IT) p->max_throttle = 0;
+    if (what != MIG_THROTTLE_IT)
+        p->max_throttle = 0;
     p->force = what == MIG_STOP_IT;
-    if (what == MIG_WAIT_FOR_IT) p->max_rounds = UINT32_MAX;     /* max_us is the limit */
+    if (what == MIG_WAIT_FOR_IT)
+        p->max_rounds = UINT32_MAX; /* max_us is the limit */
 }
 
-static const char *const if_stuck_names[] = { [MIG_THROTTLE_IT] = "throttle", [MIG_WAIT_FOR_IT] = "wait", [MIG_STOP_IT] = "stop" };
+static const char *const if_stuck_names[] = {
+    [MIG_THROTTLE_IT] = "throttle", [MIG_WAIT_FOR_IT] = "wait", [MIG_STOP_IT] = "stop"
+};
 
 const char *mig_if_stuck_name(enum mig_if_stuck what) { return if_stuck_names[what]; }
 
@@ -63,8 +68,10 @@ bool mig_if_stuck_named(const char *name, enum mig_if_stuck *out)
 #define FAR (UINT64_C(1) << 40)
 static uint64_t mul_div(uint64_t a, uint64_t b, uint64_t c)
 {
-    if (!a || !b) return 0;
-    if (!c || a > UINT64_MAX / b) return FAR;
+    if (!a || !b)
+        return 0;
+    if (!c || a > UINT64_MAX / b)
+        return FAR;
     return MIN(a * b / c, FAR);
 }
 static uint64_t us_for(uint64_t amount, uint64_t per_s) { return mul_div(amount, 1000000, per_s); }
@@ -80,13 +87,14 @@ uint64_t mig_policy_estimate(const struct mig_policy_in *in) { return left_us(in
 static uint64_t next_left_us(const struct mig_policy_in *in, uint64_t left)
 {
     uint64_t round_us = left + in->fixed_us;
-    uint64_t by_link = us_for(in->dirty_bytes_per_s, in->bytes_per_s), by_cpu = us_for(in->dirty_pages_per_s, in->pages_per_s);
+    uint64_t by_link = us_for(in->dirty_bytes_per_s, in->bytes_per_s),
+             by_cpu = us_for(in->dirty_pages_per_s, in->pages_per_s);
     return mul_div(MAX(by_link, by_cpu), round_us, 1000000);
 }
 
 static unsigned throttle_step(unsigned now, unsigned max)
 {
-    unsigned next = now ? now + (100 - now) / 2 : 30;     /* 30, 65, 82, ...: halves the guest's share each time */
+    unsigned next = now ? now + (100 - now) / 2 : 30; /* 30, 65, 82, ...: halves the guest's share each time */
     return MIN(next, max);
 }
 
@@ -99,19 +107,22 @@ struct mig_policy_out mig_policy_decide(const struct mig_policy *p, const struct
 
     if (estimate <= p->downtime_limit_us) {
         bool worth = estimate > p->downtime_goal_us && (in->round < 2 || (next < left / 2 && falling));
-        if (!worth || out_of_patience) out.decision = MIG_STOP;                                             /* A, C */
-        return out;                                                                                        /* B */
+        if (!worth || out_of_patience)
+            out.decision = MIG_STOP; /* A, C */
+        return out;                  /* B */
     }
     if (out_of_patience) {
-        out.decision = p->force ? MIG_STOP : MIG_GIVE_UP;                                                   /* D, E */
+        out.decision = p->force ? MIG_STOP : MIG_GIVE_UP; /* D, E */
         return out;
     }
-    if (in->round < 2 || falling) return out;                                                               /* F */
-    if (in->throttle < p->max_throttle) {                                                                   /* G */
+    if (in->round < 2 || falling)
+        return out;                       /* F */
+    if (in->throttle < p->max_throttle) { /* G */
         out.decision = MIG_THROTTLE;
         out.throttle = throttle_step(in->throttle, p->max_throttle);
         return out;
     }
-    if ((uint64_t)in->round * HARD_ROUNDS >= p->max_rounds) out.decision = p->force ? MIG_STOP : MIG_GIVE_UP;         /* H */
+    if ((uint64_t)in->round * HARD_ROUNDS >= p->max_rounds)
+        out.decision = p->force ? MIG_STOP : MIG_GIVE_UP; /* H */
     return out;
 }

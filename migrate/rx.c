@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/rx.c - the destination's machine: admit, load, prepare, and run when told to.
  *
- * Everything that comes is hostile until checked, although the peer is authenticated: lengths and ranges by wire.c, the order of records by
- * the state, contents by the digest.  Before COMMIT the guest may be dropped at any time, for any reason, and then its id is remembered as
- * refused *before* anything is said, so that whoever asks later gets the same answer.
+ * Everything that comes is hostile until checked, although the peer is authenticated: lengths and ranges by
+ * wire.c, the order of records by the state, contents by the digest.  Before COMMIT the guest may be dropped at
+ * any time, for any reason, and then its id is remembered as refused *before* anything is said, so that whoever
+ * asks later gets the same answer.
  *
  *   record     in state      does
  *   OFFER      WAIT_OFFER    admit -> LOADING, ACCEPT; or FAIL with all reasons
@@ -22,23 +23,25 @@
 #include "migrate/batch.h"
 #include "migrate/tx_impl.h"
 
-#define AGE_MAX_US 60000000            /* a state older than this is a mistake of some clock */
-#define RX_OUT_CAP     (32 * 1024)
-#define RX_OUT_MIN     (8 * 1024)       /* no record is taken in unless its answer fits */
-#define STEP_RECORDS   4                /* per step; a batch is at most 64 KiB of pages */
-#define VERIFY_PAGES   256              /* per step */
+#define AGE_MAX_US   60000000 /* a state older than this is a mistake of some clock */
+#define RX_OUT_CAP   (32 * 1024)
+#define RX_OUT_MIN   (8 * 1024) /* no record is taken in unless its answer fits */
+#define STEP_RECORDS 4          /* per step; a batch is at most 64 KiB of pages */
+#define VERIFY_PAGES 256        /* per step */
 
-/* LOADING: no byte from the peer for so long = it is gone.  The other states wait for one short record and last so long at the most, else a
- * peer that sends a byte now and then would keep its place for ever.  PREPARED: the source either commits at once or has lost its link. */
+/* LOADING: no byte from the peer for so long = it is gone.  The other states wait for one short record and last so long
+ * at the most, else a peer that sends a byte now and then would keep its place for ever.  PREPARED: the source either
+ * commits at once or has lost its link. */
 #define HELLO_US    (30 * 1000000ul)
 #define LOADING_US  (60 * 1000000ul)
 #define PREPARED_US (20 * 1000000ul)
-#define FRAMES_US   (2 * 1000000ul)    /* RUNNING: a source closes when it has read that; then nothing more can come */
+#define FRAMES_US   (2 * 1000000ul) /* RUNNING: a source closes when it has read that; then nothing more can come */
 
 struct mig_rx {
-    const struct mig_dst_ops *ops; void *ctx;       /* borrowed */
+    const struct mig_dst_ops *ops;
+    void *ctx; /* borrowed */
     struct mig_mem mem;
-    struct mig_ids *ids;                /* borrowed */
+    struct mig_ids *ids; /* borrowed */
     unsigned source;
     void (*settle)(void *, const struct mig_id *);
     void *settle_ctx;
@@ -49,28 +52,28 @@ struct mig_rx {
     char text[MIG_TEXT_MAX];
     char name[MIG_NAME_MAX];
     struct mig_id id;
-    bool have_id, verify, asked;        /* asked: questions were answered, so this stream need not bring a guest */
-    bool deaf;                          /* RUNNING: nothing more is read */
+    bool have_id, verify, asked; /* asked: questions were answered, so this stream need not bring a guest */
+    bool deaf;                   /* RUNNING: nothing more is read */
     struct mig_io io;
-    uint8_t *scratch;                   /* owned, MIG_BATCH_DATA_MAX */
+    uint8_t *scratch; /* owned, MIG_BATCH_DATA_MAX */
     struct mig_store store;
-    uint64_t bytes, acked_bytes;        /* consumed from the stream; as of the last ACK */
-    uint64_t verify_gfn, state_us;      /* verify: next to look at; time when STATE was seen first, 0: not yet */
-    uint64_t run_us;                    /* when it was RUNNING */
+    uint64_t bytes, acked_bytes;   /* consumed from the stream; as of the last ACK */
+    uint64_t verify_gfn, state_us; /* verify: next to look at; time when STATE was seen first, 0: not yet */
+    uint64_t run_us;               /* when it was RUNNING */
     uint64_t now, progress_us, progress_in;
-    uint64_t idle_us, idle_total;       /* for mig_idle_put */
+    uint64_t idle_us, idle_total; /* for mig_idle_put */
     struct mig_rx_stats st;
 };
 
 static const uint16_t rx_edges[] = {
-    [MIG_RX_HELLO]      = BIT32(MIG_RX_WAIT_OFFER) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_HELLO] = BIT32(MIG_RX_WAIT_OFFER) | BIT32(MIG_RX_DROPPED),
     [MIG_RX_WAIT_OFFER] = BIT32(MIG_RX_LOADING) | BIT32(MIG_RX_ANSWERED) | BIT32(MIG_RX_DROPPED),
-    [MIG_RX_LOADING]    = BIT32(MIG_RX_LOADED) | BIT32(MIG_RX_DROPPED),
-    [MIG_RX_LOADED]     = BIT32(MIG_RX_PREPARED) | BIT32(MIG_RX_DROPPED),
-    [MIG_RX_PREPARED]   = BIT32(MIG_RX_RUNNING) | BIT32(MIG_RX_DROPPED),
-    [MIG_RX_RUNNING]    = 0,
-    [MIG_RX_DROPPED]    = 0,
-    [MIG_RX_ANSWERED]   = 0,
+    [MIG_RX_LOADING] = BIT32(MIG_RX_LOADED) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_LOADED] = BIT32(MIG_RX_PREPARED) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_PREPARED] = BIT32(MIG_RX_RUNNING) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_RUNNING] = 0,
+    [MIG_RX_DROPPED] = 0,
+    [MIG_RX_ANSWERED] = 0,
 };
 
 static uint64_t timeout_us(enum mig_rx_state s)
@@ -90,7 +93,8 @@ static uint64_t timeout_us(enum mig_rx_state s)
 
 static void rx_goto(struct mig_rx *m, enum mig_rx_state s)
 {
-    if (!(rx_edges[m->state] & BIT32(s))) __builtin_trap();      /* our bug: better no host than two */
+    if (!(rx_edges[m->state] & BIT32(s)))
+        __builtin_trap(); /* our bug: better no host than two */
     m->state = s;
     m->progress_us = m->now;
 }
@@ -99,7 +103,10 @@ static bool is_over(const struct mig_rx *m)
 {
     return m->state == MIG_RX_RUNNING || m->state == MIG_RX_DROPPED || m->state == MIG_RX_ANSWERED;
 }
-static bool waits_for_frames(const struct mig_rx *m) { return m->state == MIG_RX_RUNNING && !m->deaf && m->now - m->run_us < FRAMES_US; }
+static bool waits_for_frames(const struct mig_rx *m)
+{
+    return m->state == MIG_RX_RUNNING && !m->deaf && m->now - m->run_us < FRAMES_US;
+}
 static uint64_t rx_now(const struct mig_rx *m) { return m->clock_us ? m->clock_us() : m->now; }
 
 /* ---- the end without a guest ---- */
@@ -116,17 +123,22 @@ static void rx_fail(struct mig_rx *m, enum hv_err err, bool tell, const char *fm
     mig_text_clean(m->text);
     m->err = err;
     rx_goto(m, MIG_RX_DROPPED);
-    if (m->have_id) mig_ids_put(m->ids, &m->id, m->source, prepared, MIG_V_REFUSED, m->text);
-    if (admitted) m->ops->drop(m->ctx);
+    if (m->have_id)
+        mig_ids_put(m->ids, &m->id, m->source, prepared, MIG_V_REFUSED, m->text);
+    if (admitted)
+        m->ops->drop(m->ctx);
     mig_store_fini(&m->store);
-    if (!tell || mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX) return;
+    if (!tell || mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX)
+        return;
     mig_text_put(&m->io.out, MIG_REC_FAIL, &(struct mig_p_text){ m->id, err, m->text, strlen(m->text) });
 }
 
 static void peer_broke(struct mig_rx *m, enum hv_err err, const char *what)
 {
-    if (m->state == MIG_RX_RUNNING) m->deaf = true;
-    else rx_fail(m, err, true, "the source broke the protocol (%s in state %s)", what, mig_rx_state_name(m->state));
+    if (m->state == MIG_RX_RUNNING)
+        m->deaf = true;
+    else
+        rx_fail(m, err, true, "the source broke the protocol (%s in state %s)", what, mig_rx_state_name(m->state));
 }
 
 /* ---- records from the source ---- */
@@ -139,14 +151,15 @@ static void on_preamble(struct mig_rx *m)
     uint16_t version, min = 0, max = 0;
 
     enum hv_err e = mig_preamble_get(&r, &version, &min, &max);
-    if (e == HV_E_SHORT) return;
+    if (e == HV_E_SHORT)
+        return;
     mig_fifo_consume(&m->io.in, MIG_PREAMBLE_LEN);
     m->bytes += MIG_PREAMBLE_LEN;
     if (e == HV_OK)
         rx_goto(m, MIG_RX_WAIT_OFFER);
     else if (e == HV_E_VERSION)
-        rx_fail(m, e, true, "the source talks migration versions %u to %u, this host %u to %u: update the older one", min, max,
-                MIG_VERSION_MIN, MIG_VERSION_MAX);
+        rx_fail(m, e, true, "the source talks migration versions %u to %u, this host %u to %u: update the older one",
+                min, max, MIG_VERSION_MIN, MIG_VERSION_MAX);
     else
         peer_broke(m, e, "preamble");
 }
@@ -159,7 +172,7 @@ static bool on_offer(struct mig_rx *m, struct rd *r)
         peer_broke(m, HV_E_PROTO, "OFFER");
         return true;
     }
-    if (mig_ids_get(m->ids, &o.id, NULL) != MIG_V_UNKNOWN) {     /* have_id stays false: the old verdict holds */
+    if (mig_ids_get(m->ids, &o.id, NULL) != MIG_V_UNKNOWN) { /* have_id stays false: the old verdict holds */
         rx_fail(m, HV_E_EXIST, true, "this job is finished here already");
         return true;
     }
@@ -171,7 +184,8 @@ static bool on_offer(struct mig_rx *m, struct rd *r)
     char text[MIG_TEXT_MAX] = "", note[MIG_NOTE_MAX] = "";
     struct mig_reasons reasons = { text, sizeof(text), 0, 0 }, notes = { note, sizeof(note), 0, 0 };
     struct mig_offer offer = { o.id, m->name, o.n_pages, o.offer, o.offer_len };
-    if (!m->ops->admit(m->ctx, &offer, &reasons, &notes)) return false;
+    if (!m->ops->admit(m->ctx, &offer, &reasons, &notes))
+        return false;
     if (reasons.n) {
         rx_fail(m, HV_E_REFUSED, true, "%s", text);
         return true;
@@ -181,7 +195,8 @@ static bool on_offer(struct mig_rx *m, struct rd *r)
         rx_fail(m, HV_E_NOMEM, true, "the destination has no memory for page hashes");
         return true;
     }
-    if (notes.n) mig_text_put(&m->io.out, MIG_REC_NOTE, &(struct mig_p_text){ m->id, 0, note, strlen(note) });
+    if (notes.n)
+        mig_text_put(&m->io.out, MIG_REC_NOTE, &(struct mig_p_text){ m->id, 0, note, strlen(note) });
     mig_id_put(&m->io.out, MIG_REC_ACCEPT, &m->id);
     return true;
 }
@@ -194,7 +209,8 @@ static void on_query(struct mig_rx *m, struct rd *r)
         peer_broke(m, HV_E_PROTO, "QUERY");
         return;
     }
-    if (m->settle) m->settle(m->settle_ctx, &id);
+    if (m->settle)
+        m->settle(m->settle_ctx, &id);
     enum mig_verdict v = mig_ids_get(m->ids, &id, &why);
     mig_text_put(&m->io.out, MIG_REC_ANSWER, &(struct mig_p_text){ id, v, why, strlen(why) });
     rx_goto(m, MIG_RX_ANSWERED);
@@ -238,8 +254,10 @@ static void on_batch(struct mig_rx *m, struct rd *r)
     }
     enum hv_err e = mig_batch_apply(&b, &m->store, m->ops, m->ctx, m->scratch, &m->st.pages, &m->st.pages_zero);
     m->st.batches++;
-    if (e == HV_E_NOMEM) rx_fail(m, e, true, "the destination ran out of memory after %lu pages", m->st.pages);
-    else if (e) peer_broke(m, e, "BATCH contents");
+    if (e == HV_E_NOMEM)
+        rx_fail(m, e, true, "the destination ran out of memory after %lu pages", m->st.pages);
+    else if (e)
+        peer_broke(m, e, "BATCH contents");
 }
 
 static void ack(struct mig_rx *m, uint32_t round)
@@ -265,7 +283,8 @@ static bool verify_some(struct mig_rx *m)
     uint64_t end = MIN(m->verify_gfn + VERIFY_PAGES, m->store.n_pages), gfn = m->verify_gfn;
     for (; gfn < end; gfn++) {
         const void *page = m->ops->page_is_present(m->ctx, gfn) ? m->ops->page_for_write(m->ctx, gfn) : NULL;
-        if (mig_store_matches(&m->store, gfn, page)) continue;
+        if (mig_store_matches(&m->store, gfn, page))
+            continue;
         rx_fail(m, HV_E_DIGEST, true, "verify: page gfn 0x%lx in the destination's memory is not what was received",
                 gfn);
         return true;
@@ -317,9 +336,12 @@ static bool on_state(struct mig_rx *m, struct rd *r)
         peer_broke(m, HV_E_PROTO, "STATE");
         return true;
     }
-    if (!m->state_us) m->state_us = MAX(rx_now(m), 1u);
-    if (m->verify && !verify_some(m)) return false;
-    if (m->state == MIG_RX_LOADING) prepare(m, &p);
+    if (!m->state_us)
+        m->state_us = MAX(rx_now(m), 1u);
+    if (m->verify && !verify_some(m))
+        return false;
+    if (m->state == MIG_RX_LOADING)
+        prepare(m, &p);
     return true;
 }
 
@@ -331,7 +353,7 @@ static void on_commit(struct mig_rx *m, struct rd *r)
         return;
     }
     uint64_t t = rx_now(m);
-    mig_ids_put(m->ids, &m->id, m->source, true, MIG_V_RUNNING, "");              /* before it runs: the truth from now on */
+    mig_ids_put(m->ids, &m->id, m->source, true, MIG_V_RUNNING, ""); /* before it runs: the truth from now on */
     rx_goto(m, MIG_RX_RUNNING);
     m->ops->run(m->ctx);
     m->run_us = m->now;
@@ -342,15 +364,19 @@ static void on_commit(struct mig_rx *m, struct rd *r)
 static void on_fail(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_text p;
-    if (mig_text_get(r, MIG_REC_FAIL, &p) || m->state == MIG_RX_RUNNING) peer_broke(m, HV_E_PROTO, "FAIL");
-    else rx_fail(m, (enum hv_err)p.code, false, "ended by the source: %.*s", (int)p.len, p.text);
+    if (mig_text_get(r, MIG_REC_FAIL, &p) || m->state == MIG_RX_RUNNING)
+        peer_broke(m, HV_E_PROTO, "FAIL");
+    else
+        rx_fail(m, (enum hv_err)p.code, false, "ended by the source: %.*s", (int)p.len, p.text);
 }
 
 static void on_frame(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_frame f;
-    if (m->state != MIG_RX_RUNNING || mig_frame_get(r, &f)) peer_broke(m, HV_E_PROTO, "FRAME");
-    else m->ops->frame(m->ctx, f.p, f.len);
+    if (m->state != MIG_RX_RUNNING || mig_frame_get(r, &f))
+        peer_broke(m, HV_E_PROTO, "FRAME");
+    else
+        m->ops->frame(m->ctx, f.p, f.len);
 }
 
 static bool on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *payload)
@@ -367,7 +393,8 @@ static bool on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *pa
     case MIG_REC_FAIL:      on_fail(m, payload); break;
     case MIG_REC_FRAME:     on_frame(m, payload); break;
     default:
-        if (rec->type < MIG_REC_OPTIONAL) peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
+        if (rec->type < MIG_REC_OPTIONAL)
+            peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
         break;
     }
     return true;
@@ -383,22 +410,25 @@ static enum mig_wait_kind input_one(struct mig_rx *m)
     struct rd r = rd_init(p, len);
     struct mig_rec rec;
 
-    if (mig_fifo_free(&m->io.out) < RX_OUT_MIN) return MIG_WAIT_OUTPUT;
+    if (mig_fifo_free(&m->io.out) < RX_OUT_MIN)
+        return MIG_WAIT_OUTPUT;
     enum hv_err e = mig_rec_get(&r, &rec);
-    if (e == HV_E_SHORT) return MIG_WAIT_INPUT;
+    if (e == HV_E_SHORT)
+        return MIG_WAIT_INPUT;
     if (e) {
         peer_broke(m, e, e == HV_E_VERSION ? "unknown record" : "record header");
         return MIG_WAIT_DONE;
     }
     struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
     uint64_t whole = MIG_REC_HDR_LEN + rec.len;
-    m->bytes += whole;                                           /* so that an ACK counts the record it answers */
+    m->bytes += whole; /* so that an ACK counts the record it answers */
     if (!on_record(m, &rec, &payload)) {
         m->bytes -= whole;
         return m->state == MIG_RX_WAIT_OFFER ? MIG_WAIT_GUEST : MIG_WAIT_MORE;
     }
     mig_fifo_consume(&m->io.in, (size_t)whole);
-    if (m->state == MIG_RX_LOADING && m->bytes - m->acked_bytes >= MIG_ACK_EVERY) ack(m, 0);
+    if (m->state == MIG_RX_LOADING && m->bytes - m->acked_bytes >= MIG_ACK_EVERY)
+        ack(m, 0);
     return MIG_WAIT_MORE;
 }
 
@@ -407,20 +437,26 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
     enum mig_wait_kind kind = MIG_WAIT_INPUT;
 
     m->now = now_us;
-    if (m->io.in.total_in != m->progress_in && m->state == MIG_RX_LOADING) m->progress_us = now_us;
+    if (m->io.in.total_in != m->progress_in && m->state == MIG_RX_LOADING)
+        m->progress_us = now_us;
     m->progress_in = m->io.in.total_in;
-    if (m->state == MIG_RX_HELLO) on_preamble(m);
+    if (m->state == MIG_RX_HELLO)
+        on_preamble(m);
     if (m->state != MIG_RX_HELLO)
         for (unsigned i = 0; i < STEP_RECORDS && (!is_over(m) || waits_for_frames(m)); i++) {
             kind = input_one(m);
-            if (kind != MIG_WAIT_MORE) break;
+            if (kind != MIG_WAIT_MORE)
+                break;
         }
     if (!is_over(m) && m->now - m->progress_us >= timeout_us(m->state))
-        rx_fail(m, HV_E_TIMEOUT, true, "nothing useful came from the source for %u s in state %s", (unsigned)(timeout_us(m->state) / 1000000),
-                mig_rx_state_name(m->state));
-    if (waits_for_frames(m)) return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->run_us + FRAMES_US };
-    if (is_over(m)) return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
-    if (m->state_us && m->state == MIG_RX_LOADING) mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
+        rx_fail(m, HV_E_TIMEOUT, true, "nothing useful came from the source for %u s in state %s",
+                (unsigned)(timeout_us(m->state) / 1000000), mig_rx_state_name(m->state));
+    if (waits_for_frames(m))
+        return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->run_us + FRAMES_US };
+    if (is_over(m))
+        return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
+    if (m->state_us && m->state == MIG_RX_LOADING)
+        mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
     return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->progress_us + timeout_us(m->state) };
 }
 
@@ -430,7 +466,8 @@ enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out)
 {
     *out = NULL;
     struct mig_rx *m = p->mem.alloc(sizeof(*m));
-    if (!m) return HV_FAIL(HV_E_NOMEM);
+    if (!m)
+        return HV_FAIL(HV_E_NOMEM);
     m->ops = p->ops;
     m->ctx = p->ctx;
     m->mem = p->mem;
@@ -455,13 +492,18 @@ enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out)
 
 void mig_rx_destroy(struct mig_rx *m)
 {
-    if (!m) return;
-    if (!is_over(m)) rx_fail(m, HV_E_CANCEL, false, "given up");
+    if (!m)
+        return;
+    if (!is_over(m))
+        rx_fail(m, HV_E_CANCEL, false, "given up");
     struct mig_mem mem = m->mem;
     mig_store_fini(&m->store);
-    if (m->io.in.buf) mem.free(m->io.in.buf, MIG_IN_CAP);
-    if (m->io.out.buf) mem.free(m->io.out.buf, RX_OUT_CAP);
-    if (m->scratch) mem.free(m->scratch, MIG_BATCH_DATA_MAX);
+    if (m->io.in.buf)
+        mem.free(m->io.in.buf, MIG_IN_CAP);
+    if (m->io.out.buf)
+        mem.free(m->io.out.buf, RX_OUT_CAP);
+    if (m->scratch)
+        mem.free(m->scratch, MIG_BATCH_DATA_MAX);
     mem.free(m, sizeof(*m));
 }
 
@@ -469,22 +511,29 @@ void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64
 {
     m->now = now_us;
     m->deaf = true;
-    if (is_over(m)) return;
-    if (m->asked && m->state == MIG_RX_WAIT_OFFER) rx_goto(m, MIG_RX_ANSWERED);
-    else rx_fail(m, err, false, "the link was lost in state %s: %s", mig_rx_state_name(m->state), why ? why : hv_err_text(err));
+    if (is_over(m))
+        return;
+    if (m->asked && m->state == MIG_RX_WAIT_OFFER)
+        rx_goto(m, MIG_RX_ANSWERED);
+    else
+        rx_fail(m, err, false, "the link was lost in state %s: %s", mig_rx_state_name(m->state),
+                why ? why : hv_err_text(err));
 }
 
 enum hv_err mig_rx_cancel(struct mig_rx *m, const char *why, uint64_t now_us)
 {
     m->now = now_us;
-    if (m->state == MIG_RX_RUNNING) return HV_FAIL(HV_E_BUSY);
-    if (!is_over(m)) rx_fail(m, HV_E_CANCEL, true, "cancelled on the destination%s%s", why && *why ? ": " : "", why ? why : "");
+    if (m->state == MIG_RX_RUNNING)
+        return HV_FAIL(HV_E_BUSY);
+    if (!is_over(m))
+        rx_fail(m, HV_E_CANCEL, true, "cancelled on the destination%s%s", why && *why ? ": " : "", why ? why : "");
     return HV_OK;
 }
 
 void mig_rx_settle(struct mig_rx *m, const struct mig_id *id)
 {
-    if (!is_over(m) && m->have_id && mig_id_eq(&m->id, id)) rx_fail(m, HV_E_CANCEL, true, "the source asked on a new link before COMMIT came");
+    if (!is_over(m) && m->have_id && mig_id_eq(&m->id, id))
+        rx_fail(m, HV_E_CANCEL, true, "the source asked on a new link before COMMIT came");
 }
 
 struct mig_io *mig_rx_io(struct mig_rx *m) { return &m->io; }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * migrate/tx_impl.h - the inside of the source's machine, shared by tx.c (states, records) and tx_pages.c (rounds, pages, figures). */
+ * migrate/tx_impl.h - the inside of the source's machine, shared by tx.c (states, records) and tx_pages.c
+ * (rounds, pages, figures). */
 #ifndef GODWIT_MIGRATE_TX_IMPL_H
 #define GODWIT_MIGRATE_TX_IMPL_H
 
@@ -8,56 +9,61 @@
 
 #define MIG_OUT_CAP (4 * (MIG_REC_HDR_LEN + MIG_REC_LEN_MAX))
 #define MIG_IN_CAP  (4 * (MIG_REC_HDR_LEN + MIG_REC_LEN_MAX))
-#define MIG_RESERVE 8192                /* of the outbound queue, for control records: pages never fill it up */
+#define MIG_RESERVE 8192 /* of the outbound queue, for control records: pages never fill it up */
 
-/* What the state is busy with.  PRECOPY: SEND, WAIT_ACK, HARVEST; STOPPED: FINAL_HARVEST, SEND, VERIFY, STATE, WAIT_PREPARED. */
+/* What the state is busy with.  PRECOPY: SEND, WAIT_ACK, HARVEST; STOPPED: FINAL_HARVEST, SEND, VERIFY,
+ * STATE, WAIT_PREPARED. */
 enum tx_sub { TX_SEND, TX_WAIT_ACK, TX_HARVEST, TX_FINAL_HARVEST, TX_VERIFY, TX_STATE, TX_WAIT_PREPARED };
 
 struct mig_tx {
-    const struct mig_src_ops *ops; void *ctx;       /* borrowed */
+    const struct mig_src_ops *ops;
+    void *ctx; /* borrowed */
     struct mig_mem mem;
     struct mig_opts opts;
     struct mig_id id;
     uint8_t key[16];
     char name[MIG_NAME_MAX];
-    uint64_t (*clock_us)(void);         /* may be NULL */
+    uint64_t (*clock_us)(void); /* may be NULL */
     uint64_t n_pages, n_words;
 
     enum mig_tx_state state;
     enum tx_sub sub;
     enum hv_err err;
     char text[MIG_TEXT_MAX];
-    char note[MIG_NOTE_MAX];            /* the destination's */
-    bool got_preamble, logging, pausing, link_ok, asking;   /* pausing: pause() was called and not undone; asking: QUERY is out */
-    struct mig_io io;                   /* buffers owned */
+    char note[MIG_NOTE_MAX]; /* the destination's */
+    /* pausing: pause() was called and not undone; asking: QUERY is out */
+    bool got_preamble, logging, pausing, link_ok, asking;
+    struct mig_io io; /* buffers owned */
     struct mig_store store;
     struct mig_enc enc;
 
-    /* Pages.  A page that the receiver does not have as it is now is in one of: todo, late, next; or dirty in the log. */
-    uint64_t *todo;                     /* this round, first pass */
-    uint64_t *late;                     /* this round, second pass: was sent in the last round and dirty again, so likely hot */
-    uint64_t *next;                     /* found dirty since the round began */
-    uint64_t *last;                     /* all of this round; to find the late ones of the next */
-    uint64_t cursor;                    /* gfn */
+    /* Pages.  A page that the receiver does not have as it is now is in one of: todo, late,
+     * next; or dirty in the log. */
+    uint64_t *todo;  /* this round, first pass */
+    uint64_t *late;  /* this round, second pass: was sent in the last round and dirty again, so likely hot */
+    uint64_t *next;  /* found dirty since the round began */
+    uint64_t *last;  /* all of this round; to find the late ones of the next */
+    uint64_t cursor; /* gfn */
     bool second_pass;
-    uint64_t round_left;                /* bits in todo and late (round 1: in todo, untouched frames included) */
+    uint64_t round_left; /* bits in todo and late (round 1: in todo, untouched frames included) */
     uint64_t round_pages, round_bytes0, round_us0, round_sent_us, peek_us;
     uint64_t verify_bad, verify_gfn[4];
 
     /* Time and figures, all µs of the caller's clock. */
     uint64_t now, start_us, progress_us, progress_mark;
-    uint64_t idle_us, idle_total;       /* for mig_idle_put */
-    uint64_t harvest_us, acked_bytes;   /* acked_bytes: the most that an ACK has said */
-    uint64_t ack_us, ack_bytes;         /* for the live throughput */
-    uint64_t rx_clock_lead_us;          /* receiver's clock less ours, mod 2^64 */
-    uint64_t rx_clock_rtt_us, rx_clock_at_us;   /* the exchange that this is from: how long it took (0: none yet), and when */
-    bool rx_clock_asked;                /* the stop is decided, and the clock was asked for */
+    uint64_t idle_us, idle_total;     /* for mig_idle_put */
+    uint64_t harvest_us, acked_bytes; /* acked_bytes: the most that an ACK has said */
+    uint64_t ack_us, ack_bytes;       /* for the live throughput */
+    uint64_t rx_clock_lead_us;        /* receiver's clock less ours, mod 2^64 */
+    /* the exchange that this is from: how long it took (0: none yet), and when */
+    uint64_t rx_clock_rtt_us, rx_clock_at_us;
+    bool rx_clock_asked; /* the stop is decided, and the clock was asked for */
     uint64_t pages_first_us;
-    uint64_t bytes_per_page;            /* expected of a dirty page */
+    uint64_t bytes_per_page; /* expected of a dirty page */
     uint64_t last_estimate_us;
-    unsigned regrets;                   /* stops undone, because much more was dirty than expected */
-    bool quiesced;                         /* the devices are; the stop began after that */
-    uint64_t stop_us, mark_us;          /* blackout: its begin; begin of its current part */
+    unsigned regrets;          /* stops undone, because much more was dirty than expected */
+    bool quiesced;             /* the devices are; the stop began after that */
+    uint64_t stop_us, mark_us; /* blackout: its begin; begin of its current part */
     struct mig_stats st;
 };
 

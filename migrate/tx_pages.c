@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/tx_pages.c - pre-copy rounds, the stop, and the figures about them.
  *
- * Invariant, while the dirty log is on: a page whose contents the receiver may not have is in todo, late or next, or was written since the last
- * harvest and is in the guest's log.  A page leaves todo or late only when it was encoded *after* the harvest that put it there; if the
- * guest writes it meanwhile, the log says so.  After the stop the log is harvested once more and then all four sets are empty.
+ * Invariant, while the dirty log is on: a page whose contents the receiver may not have is in todo, late or next, or
+ * was written since the last harvest and is in the guest's log.  A page leaves todo or late only when it was encoded
+ * *after* the harvest that put it there; if the guest writes it meanwhile, the log says so.  After the stop the log is
+ * harvested once more and then all four sets are empty.
  *
- *   harvest -> next ;  a round begins: last = todo = next, next = {} ; late = pages of todo that were in the round before as well
- *   round 1: todo = every frame; frames that the guest never touched have no page and cost a look
+ *   harvest -> next ;  a round begins: last = todo = next, next = {} ; late = pages of todo that were in the round
+ *   before as well round 1: todo = every frame; frames that the guest never touched have no page and cost a look
  *
- * Within a round the log is harvested again every PEEK_US, and a page that is known to be dirty again is left to the next round, but only if
- * the receiver has some version of it: what it then still needs is a delta, whereas a page never sent would come whole, maybe in the
- * blackout. */
+ * Within a round the log is harvested again every PEEK_US, and a page that is known to be dirty again is left to the
+ * next round, but only if the receiver has some version of it: what it then still needs is a delta, whereas a page
+ * never sent would come whole, maybe in the blackout. */
 #include <stdio.h>
 #include "migrate/tx_impl.h"
 
-#define PEEK_US       250000            /* a harvest costs milliseconds and a fault per hot page, so not more often */
-#define COST_PAGE     16                /* work units of a step: a page that goes through LZ4 (about 12 instructions per byte) ... */
-#define COST_HASH     2                 /* ... a page hashed and copied, in part or whole (about 1.5) ... */
-#define COST_LOOK     1                 /* ... a zero page, or a frame merely looked at */
-#define B_BYTES_MIN   (128 * 1024)      /* rounds smaller than this say nothing about throughput */
-#define P_PAGES_MIN   64
-#define F_GUESS_US    5000              /* saving and loading the state */
-#define REGRETS_MAX   3
+#define PEEK_US     250000 /* a harvest costs milliseconds and a fault per hot page, so not more often */
+#define COST_PAGE   16     /* work units of a step: a page that goes through LZ4 (about 12 instructions per byte) ... */
+#define COST_HASH   2      /* ... a page hashed and copied, in part or whole (about 1.5) ... */
+#define COST_LOOK   1      /* ... a zero page, or a frame merely looked at */
+#define B_BYTES_MIN (128 * 1024) /* rounds smaller than this say nothing about throughput */
+#define P_PAGES_MIN 64
+#define F_GUESS_US  5000 /* saving and loading the state */
+#define REGRETS_MAX 3
 
 static bool bit_get(const uint64_t *map, uint64_t i) { return map[i / 64] >> (i % 64) & 1; }
 static void bit_clear(uint64_t *map, uint64_t i) { map[i / 64] &= ~BIT64(i % 64); }
@@ -30,7 +31,8 @@ static uint64_t count(const uint64_t *map, uint64_t n_words)
 {
     uint64_t n = 0;
     for (uint64_t i = 0; i < n_words; i++)
-        if (map[i]) n += mig_popcount(map[i]);
+        if (map[i])
+            n += mig_popcount(map[i]);
     return n;
 }
 
@@ -40,9 +42,11 @@ static unsigned lowest_bit(uint64_t x) { return mig_popcount((x & -x) - 1); }
 static uint64_t bit_next(const uint64_t *map, uint64_t i, uint64_t n_words)
 {
     uint64_t w = i / 64;
-    if (w >= n_words) return n_words * 64;
+    if (w >= n_words)
+        return n_words * 64;
     uint64_t x = map[w] & (~UINT64_C(0) << (i % 64));
-    while (!x && ++w < n_words) x = map[w];
+    while (!x && ++w < n_words)
+        x = map[w];
     return w < n_words ? w * 64 + lowest_bit(x) : n_words * 64;
 }
 
@@ -59,10 +63,14 @@ enum hv_err tx_pages_init(struct mig_tx *m)
 void tx_pages_fini(struct mig_tx *m)
 {
     size_t len = m->n_words * sizeof(uint64_t);
-    if (m->todo) m->mem.free(m->todo, len);
-    if (m->late) m->mem.free(m->late, len);
-    if (m->next) m->mem.free(m->next, len);
-    if (m->last) m->mem.free(m->last, len);
+    if (m->todo)
+        m->mem.free(m->todo, len);
+    if (m->late)
+        m->mem.free(m->late, len);
+    if (m->next)
+        m->mem.free(m->next, len);
+    if (m->last)
+        m->mem.free(m->last, len);
 }
 
 /* ---- rounds ---- */
@@ -79,18 +87,20 @@ static void round_reset(struct mig_tx *m)
 }
 
 /* ---- the receiver's clock ----
- * The guest's clock owes the time that its state is on its way, so the source says when it stopped by the receiver's clock.  That clock comes with each
- * ACK.  The end of a round is answered at once: half way between our sending it and the answer, if both ways take equally long; wrong by half of the round
- * trip at most.  But behind a round's pages it waits, and the answer does not.  So before a stop, with nothing else on its way, the end of the round is said
- * again.  The exchange with the shortest round trip counts, an old one less by what two clocks may drift apart. */
+ * The guest's clock owes the time that its state is on its way, so the source says when it stopped by the receiver's
+ * clock.  That clock comes with each ACK.  The end of a round is answered at once: half way between our sending it and
+ * the answer, if both ways take equally long; wrong by half of the round trip at most.  But behind a round's pages it
+ * waits, and the answer does not.  So before a stop, with nothing else on its way, the end of the round is said again.
+ * The exchange with the shortest round trip counts, an old one less by what two clocks may drift apart. */
 
-#define CLOCK_DRIFT 4000                             /* 250 ppm, as in pvclock.c */
+#define CLOCK_DRIFT 4000 /* 250 ppm, as in pvclock.c */
 
 /* The answer to the end of a round, which says rx_us: learn from it, and return how long it took. */
 static uint64_t rx_clock_learn(struct mig_tx *m, uint64_t rx_us)
 {
     uint64_t now = tx_now(m), rtt = MAX(now - m->round_sent_us, 1u);
-    if (m->rx_clock_rtt_us && rtt > m->rx_clock_rtt_us + (now - m->rx_clock_at_us) / CLOCK_DRIFT) return rtt;
+    if (m->rx_clock_rtt_us && rtt > m->rx_clock_rtt_us + (now - m->rx_clock_at_us) / CLOCK_DRIFT)
+        return rtt;
     m->rx_clock_lead_us = rx_us - now + rtt / 2;
     m->rx_clock_rtt_us = rtt;
     m->rx_clock_at_us = now;
@@ -118,15 +128,19 @@ void tx_precopy_begin(struct mig_tx *m)
         return;
     }
     m->logging = true;
-    for (uint64_t w = 0; w < m->n_words; w++) m->todo[w] = ~UINT64_C(0);
-    if (m->n_pages % 64) m->todo[m->n_words - 1] = BIT64(m->n_pages % 64) - 1;
+    for (uint64_t w = 0; w < m->n_words; w++)
+        m->todo[w] = ~UINT64_C(0);
+    if (m->n_pages % 64)
+        m->todo[m->n_words - 1] = BIT64(m->n_pages % 64) - 1;
     m->round_left = m->n_pages;
     m->bytes_per_page = PAGE_SIZE;
     tx_goto(m, MIG_TX_PRECOPY, TX_SEND);
     round_reset(m);
     m->pages_first_us = m->round_us0;
-    if (!m->opts.stop_first) return;
-    memcpy(m->next, m->todo, m->n_words * sizeof(uint64_t));     /* the final harvest makes them the pages of the blackout */
+    if (!m->opts.stop_first)
+        return;
+    /* the final harvest makes them the pages of the blackout */
+    memcpy(m->next, m->todo, m->n_words * sizeof(uint64_t));
     rx_clock_ask(m);
 }
 
@@ -139,7 +153,8 @@ static void next_round(struct mig_tx *m)
         m->todo[w] = now & ~m->last[w];
         m->last[w] = now;
         m->next[w] = 0;
-        if (now) m->round_left += mig_popcount(now);
+        if (now)
+            m->round_left += mig_popcount(now);
     }
     round_reset(m);
 }
@@ -158,7 +173,8 @@ static void harvest(struct mig_tx *m)
 static unsigned count_page(struct mig_tx *m, enum mig_enc_kind k)
 {
     m->round_pages++;
-    if (m->st.round == 1 && m->state == MIG_TX_PRECOPY) m->st.total_pages++;
+    if (m->st.round == 1 && m->state == MIG_TX_PRECOPY)
+        m->st.total_pages++;
     switch (k) {
     case MIG_ENC_ZERO:     m->st.pages.zero++; return COST_LOOK;
     case MIG_ENC_SAME:     m->st.pages.same++; return COST_HASH;
@@ -174,7 +190,8 @@ static bool receiver_has_some(const struct mig_tx *m, uint64_t gfn)
 {
     const uint64_t *h = mig_store_peek(&m->store, gfn);
     uint64_t any = 0;
-    for (unsigned i = 0; h && i < MIG_CHUNKS_PER_PAGE; i++) any |= h[i];
+    for (unsigned i = 0; h && i < MIG_CHUNKS_PER_PAGE; i++)
+        any |= h[i];
     return any != 0;
 }
 
@@ -186,7 +203,8 @@ static unsigned send_page(struct mig_tx *m, uint64_t gfn)
         return COST_LOOK;
     }
     const void *page = m->ops->page(m->ctx, gfn);
-    if (!page && !mig_store_peek(&m->store, gfn)) return COST_LOOK;
+    if (!page && !mig_store_peek(&m->store, gfn))
+        return COST_LOOK;
     return count_page(m, mig_enc_page(&m->enc, gfn, page));
 }
 
@@ -200,14 +218,17 @@ static enum send_result send_some(struct mig_tx *m)
         uint64_t *map = m->second_pass ? m->late : m->todo;
         uint64_t gfn = bit_next(map, m->cursor, m->n_words);
         if (gfn >= m->n_pages) {
-            if (m->second_pass) return SENT_ALL;
+            if (m->second_pass)
+                return SENT_ALL;
             m->second_pass = true;
             m->cursor = 0;
             continue;
         }
-        if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE) return SENT_FULL;
+        if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE)
+            return SENT_FULL;
         unsigned cost = send_page(m, gfn);
-        if (!cost) return SENT_FAILED;
+        if (!cost)
+            return SENT_FAILED;
         bit_clear(map, gfn);
         m->cursor = gfn + 1;
         m->round_left--;
@@ -221,7 +242,8 @@ static struct mig_wait wait_for(enum mig_wait_kind kind) { return (struct mig_wa
 
 static struct mig_wait out_of_memory(struct mig_tx *m)
 {
-    tx_fail(m, HV_E_NOMEM, true, "the source is out of memory for page hashes (%u KiB per 2 MiB of guest memory)", (unsigned)(MIG_SEG_LEN / KIB));
+    tx_fail(m, HV_E_NOMEM, true, "the source is out of memory for page hashes (%u KiB per 2 MiB of guest memory)",
+            (unsigned)(MIG_SEG_LEN / KIB));
     return wait_for(MIG_WAIT_DONE);
 }
 
@@ -230,10 +252,14 @@ static struct mig_wait out_of_memory(struct mig_tx *m)
 static void rates(struct mig_tx *m, uint64_t us)
 {
     uint64_t bytes = m->io.out.total_in - m->round_bytes0;
-    if (!us) us = 1;
-    if (bytes >= B_BYTES_MIN || !m->st.bytes_per_s) m->st.bytes_per_s = bytes * 1000000 / us;
-    if (m->round_pages >= P_PAGES_MIN || !m->st.pages_per_s) m->st.pages_per_s = m->round_pages * 1000000 / us;
-    if (m->round_pages >= 16) m->bytes_per_page = MAX(bytes / m->round_pages, 8u);
+    if (!us)
+        us = 1;
+    if (bytes >= B_BYTES_MIN || !m->st.bytes_per_s)
+        m->st.bytes_per_s = bytes * 1000000 / us;
+    if (m->round_pages >= P_PAGES_MIN || !m->st.pages_per_s)
+        m->st.pages_per_s = m->round_pages * 1000000 / us;
+    if (m->round_pages >= 16)
+        m->bytes_per_page = MAX(bytes / m->round_pages, 8u);
     m->st.dirty_pages_per_s = m->st.remaining_pages * 1000000 / us;
     m->st.remaining_bytes = m->st.remaining_pages * m->bytes_per_page;
 }
@@ -259,8 +285,14 @@ static void round_record(struct mig_tx *m, uint64_t us, uint64_t estimate_us)
 {
     unsigned i = MIN(m->st.n_rounds, (unsigned)MIG_ROUNDS_KEPT - 1);
     m->st.rounds[i] = (struct mig_round){
-        .start_us = m->round_us0 - m->start_us, .us = us, .pages = m->round_pages, .bytes = m->io.out.total_in - m->round_bytes0,
-        .dirty_pages = m->st.remaining_pages, .dirty_per_s = m->st.dirty_pages_per_s, .estimate_us = estimate_us, .throttle = m->st.throttle,
+        .start_us = m->round_us0 - m->start_us,
+        .us = us,
+        .pages = m->round_pages,
+        .bytes = m->io.out.total_in - m->round_bytes0,
+        .dirty_pages = m->st.remaining_pages,
+        .dirty_per_s = m->st.dirty_pages_per_s,
+        .estimate_us = estimate_us,
+        .throttle = m->st.throttle,
     };
     m->st.n_rounds = i + 1;
 }
@@ -269,11 +301,10 @@ static struct mig_wait give_up(struct mig_tx *m, uint64_t estimate_us)
 {
     const struct mig_stats *s = &m->st;
     tx_fail(m, HV_E_BUSY, true,
-            "did not converge in %u rounds: the guest dirties %lu pages/s (%lu KiB/s on the wire), the link takes %lu KiB/s; "
-            "a stop now would last %lu ms, the limit is %lu ms",
-            s->round, s->dirty_pages_per_s, s->dirty_pages_per_s * m->bytes_per_page / KIB,
-            s->bytes_per_s / KIB, estimate_us / 1000,
-            m->opts.policy.downtime_limit_us / 1000);
+            "did not converge in %u rounds: the guest dirties %lu pages/s (%lu KiB/s on the wire), the link takes %lu "
+            "KiB/s; a stop now would last %lu ms, the limit is %lu ms",
+            s->round, s->dirty_pages_per_s, s->dirty_pages_per_s * m->bytes_per_page / KIB, s->bytes_per_s / KIB,
+            estimate_us / 1000, m->opts.policy.downtime_limit_us / 1000);
     return wait_for(MIG_WAIT_DONE);
 }
 
@@ -291,17 +322,13 @@ static struct mig_wait round_decide(struct mig_tx *m)
     round_record(m, us, out.estimate_us);
     m->last_estimate_us = out.estimate_us;
     switch (out.decision) {
-    case MIG_GIVE_UP:
-        return give_up(m, out.estimate_us);
-    case MIG_STOP:
-        rx_clock_ask(m);
-        return wait_for(MIG_WAIT_INPUT);
+    case MIG_GIVE_UP: return give_up(m, out.estimate_us);
+    case MIG_STOP:    rx_clock_ask(m); return wait_for(MIG_WAIT_INPUT);
     case MIG_THROTTLE:
         m->st.throttle = out.throttle;
         m->ops->throttle(m->ctx, out.throttle);
         break;
-    case MIG_CONTINUE:
-        break;
+    case MIG_CONTINUE: break;
     }
     next_round(m);
     return wait_for(MIG_WAIT_MORE);
@@ -309,14 +336,17 @@ static struct mig_wait round_decide(struct mig_tx *m)
 
 void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
 {
-    if (ack->bytes > m->acked_bytes) m->progress_us = m->now;
+    if (ack->bytes > m->acked_bytes)
+        m->progress_us = m->now;
     m->acked_bytes = MAX(m->acked_bytes, ack->bytes);
     if (ack->round) {
         uint64_t rtt = rx_clock_learn(m, ack->clock_us);
-        if (!m->st.rtt_us || rtt < m->st.rtt_us) m->st.rtt_us = rtt;
+        if (!m->st.rtt_us || rtt < m->st.rtt_us)
+            m->st.rtt_us = rtt;
         m->sub = TX_HARVEST;
     } else if (m->st.round == 1 && ack->bytes > m->ack_bytes && m->now > m->ack_us + 200000) {
-        m->st.bytes_per_s = (ack->bytes - m->ack_bytes) * 1000000 / (m->now - m->ack_us);    /* live, until a round has ended */
+        /* live, until a round has ended */
+        m->st.bytes_per_s = (ack->bytes - m->ack_bytes) * 1000000 / (m->now - m->ack_us);
         m->ack_bytes = ack->bytes;
         m->ack_us = m->now;
     }
@@ -338,17 +368,21 @@ static struct mig_wait stop(struct mig_tx *m)
 
 struct mig_wait tx_precopy(struct mig_tx *m)
 {
-    if (m->sub == TX_WAIT_ACK) return wait_for(MIG_WAIT_INPUT);
-    if (m->sub == TX_HARVEST) return m->rx_clock_asked ? stop(m) : round_decide(m);
+    if (m->sub == TX_WAIT_ACK)
+        return wait_for(MIG_WAIT_INPUT);
+    if (m->sub == TX_HARVEST)
+        return m->rx_clock_asked ? stop(m) : round_decide(m);
 
-    if (m->now - m->peek_us >= PEEK_US) harvest(m);
+    if (m->now - m->peek_us >= PEEK_US)
+        harvest(m);
     switch (send_some(m)) {
     case SENT_SOME:   return wait_for(MIG_WAIT_MORE);
     case SENT_FULL:   return wait_for(MIG_WAIT_OUTPUT);
     case SENT_FAILED: return out_of_memory(m);
     case SENT_ALL:    break;
     }
-    if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE) return wait_for(MIG_WAIT_OUTPUT);
+    if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE)
+        return wait_for(MIG_WAIT_OUTPUT);
     return round_sent(m);
 }
 
@@ -357,24 +391,30 @@ struct mig_wait tx_precopy(struct mig_tx *m)
 struct mig_wait tx_stopping(struct mig_tx *m)
 {
     m->pausing = true;
-    if (!m->quiesced && !m->ops->quiesce(m->ctx)) return wait_for(MIG_WAIT_GUEST);
-    if (!m->quiesced) m->stop_us = m->mark_us = tx_now(m);
+    if (!m->quiesced && !m->ops->quiesce(m->ctx))
+        return wait_for(MIG_WAIT_GUEST);
+    if (!m->quiesced)
+        m->stop_us = m->mark_us = tx_now(m);
     m->quiesced = true;
-    if (!m->ops->pause(m->ctx)) return wait_for(MIG_WAIT_GUEST);
+    if (!m->ops->pause(m->ctx))
+        return wait_for(MIG_WAIT_GUEST);
     m->st.blackout.stop = tx_now(m) - m->mark_us;
     m->mark_us = tx_now(m);
     tx_goto(m, MIG_TX_STOPPED, TX_FINAL_HARVEST);
     return tx_stopped(m);
 }
 
-/* The stop was decided on an estimate.  If now far more is dirty than it said, the limit would be broken for nothing: run on. */
+/* The stop was decided on an estimate.  If now far more is dirty than it said, the limit would be
+ * broken for nothing: run on. */
 static bool regret(struct mig_tx *m)
 {
     struct mig_policy_in in = policy_in(m);
     in.remaining_pages = m->round_left;
     in.remaining_bytes = m->round_left * m->bytes_per_page;
-    if (m->opts.policy.force || m->opts.stop_first || m->regrets >= REGRETS_MAX) return false;
-    if (mig_policy_estimate(&in) <= 2 * m->opts.policy.downtime_limit_us) return false;
+    if (m->opts.policy.force || m->opts.stop_first || m->regrets >= REGRETS_MAX)
+        return false;
+    if (mig_policy_estimate(&in) <= 2 * m->opts.policy.downtime_limit_us)
+        return false;
     m->regrets++;
     m->ops->resume(m->ctx);
     m->pausing = m->quiesced = false;
@@ -387,8 +427,9 @@ static struct mig_wait final_harvest(struct mig_tx *m)
 {
     harvest(m);
     next_round(m);
-    if (regret(m)) return wait_for(MIG_WAIT_MORE);
-    m->st.round--;                                   /* the blackout is not a round */
+    if (regret(m))
+        return wait_for(MIG_WAIT_MORE);
+    m->st.round--; /* the blackout is not a round */
     m->st.blackout.final_pages = m->round_left;
     m->sub = TX_SEND;
     return wait_for(MIG_WAIT_MORE);
@@ -404,21 +445,26 @@ static void final_pages_sent(struct mig_tx *m)
     m->sub = m->opts.verify ? TX_VERIFY : TX_STATE;
 }
 
-/* Option verify: everything that the guest has is hashed again.  A difference is a page that changed and was not marked dirty. */
+/* Option verify: everything that the guest has is hashed again.  A difference is a page that changed and
+ * was not marked dirty. */
 static struct mig_wait verify_some(struct mig_tx *m)
 {
     uint64_t end = MIN(m->cursor + 4 * m->opts.step_pages, m->n_pages);
     for (; m->cursor < end; m->cursor++) {
-        if (mig_store_matches(&m->store, m->cursor, m->ops->page(m->ctx, m->cursor))) continue;
-        if (m->verify_bad < ARRAY_SIZE(m->verify_gfn)) m->verify_gfn[m->verify_bad] = m->cursor;
+        if (mig_store_matches(&m->store, m->cursor, m->ops->page(m->ctx, m->cursor)))
+            continue;
+        if (m->verify_bad < ARRAY_SIZE(m->verify_gfn))
+            m->verify_gfn[m->verify_bad] = m->cursor;
         m->verify_bad++;
     }
     m->progress_us = m->now;
-    if (m->cursor < m->n_pages) return wait_for(MIG_WAIT_MORE);
+    if (m->cursor < m->n_pages)
+        return wait_for(MIG_WAIT_MORE);
     m->st.blackout.verify = tx_now(m) - m->mark_us;
     m->mark_us = tx_now(m);
     m->sub = TX_STATE;
-    if (!m->verify_bad) return wait_for(MIG_WAIT_MORE);
+    if (!m->verify_bad)
+        return wait_for(MIG_WAIT_MORE);
 
     char list[ARRAY_SIZE(m->verify_gfn) * 20] = "";
     for (size_t i = 0, at = 0; i < MIN(m->verify_bad, ARRAY_SIZE(m->verify_gfn)); i++)
@@ -430,13 +476,15 @@ static struct mig_wait verify_some(struct mig_tx *m)
 /* The state goes straight into the queue: save behind the fields, then write the fields before it. */
 static struct mig_wait send_state(struct mig_tx *m)
 {
-    if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + MIG_REC_LEN_MAX + MIG_RESERVE) return wait_for(MIG_WAIT_OUTPUT);
+    if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + MIG_REC_LEN_MAX + MIG_RESERVE)
+        return wait_for(MIG_WAIT_OUTPUT);
     struct wr w = mig_rec_begin(&m->io.out, MIG_REC_LEN_MAX);
     uint8_t *state = w.p + MIG_REC_HDR_LEN + MIG_STATE_FIXED;
     size_t len = 0;
     uint64_t saved_us = tx_now(m);
     enum hv_err e = m->ops->state_save(m->ctx, state, MIG_STATE_MAX, &len);
-    if (!e && (len == 0 || len > MIG_STATE_MAX)) e = HV_E_RANGE;
+    if (!e && (len == 0 || len > MIG_STATE_MAX))
+        e = HV_E_RANGE;
     if (e) {
         tx_fail(m, e, true, "the guest's state cannot be saved: %s", hv_err_text(e));
         return wait_for(MIG_WAIT_DONE);
@@ -463,7 +511,8 @@ static struct mig_wait final_send(struct mig_tx *m)
     case SENT_FAILED: return out_of_memory(m);
     case SENT_ALL:    break;
     }
-    if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE) return wait_for(MIG_WAIT_OUTPUT);
+    if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE)
+        return wait_for(MIG_WAIT_OUTPUT);
     final_pages_sent(m);
     return wait_for(MIG_WAIT_MORE);
 }
@@ -472,7 +521,7 @@ struct mig_wait tx_stopped(struct mig_tx *m)
 {
     struct mig_wait w = wait_for(MIG_WAIT_MORE);
     enum tx_sub was;
-    do {                                             /* several small parts may fit into one turn */
+    do { /* several small parts may fit into one turn */
         was = m->sub;
         switch (m->sub) {
         case TX_FINAL_HARVEST: w = final_harvest(m); break;
@@ -481,7 +530,7 @@ struct mig_wait tx_stopped(struct mig_tx *m)
         case TX_STATE:         w = send_state(m); break;
         case TX_WAIT_PREPARED: w = wait_for(MIG_WAIT_INPUT); break;
         case TX_WAIT_ACK:
-        case TX_HARVEST:       break;                /* pre-copy only */
+        case TX_HARVEST:       break; /* pre-copy only */
         }
     } while (m->state == MIG_TX_STOPPED && m->sub != was);
     return w;
@@ -497,13 +546,15 @@ static unsigned percent_stopped_first(const struct mig_tx *m)
 
 unsigned tx_percent(const struct mig_tx *m)
 {
-    if (m->opts.stop_first && (m->state == MIG_TX_STOPPING || (m->state == MIG_TX_STOPPED && m->sub <= TX_FINAL_HARVEST)))
+    if (m->opts.stop_first &&
+        (m->state == MIG_TX_STOPPING || (m->state == MIG_TX_STOPPED && m->sub <= TX_FINAL_HARVEST)))
         return percent_stopped_first(m);
     switch (m->state) {
     case MIG_TX_HELLO:
     case MIG_TX_VALIDATE: return 0;
     case MIG_TX_PRECOPY:
-        if (m->st.round <= 1) return 1 + (unsigned)((m->n_pages - m->round_left) * 79 / m->n_pages);
+        if (m->st.round <= 1)
+            return 1 + (unsigned)((m->n_pages - m->round_left) * 79 / m->n_pages);
         return MIN(80 + 3 * (m->st.round - 1), 95u);
     case MIG_TX_STOPPING: return 96;
     case MIG_TX_STOPPED:  return 97;
@@ -519,8 +570,10 @@ static uint64_t eta_us(const struct mig_tx *m)
 {
     uint64_t us = m->now - m->round_us0;
     bool sends = m->state == MIG_TX_PRECOPY || (m->opts.stop_first && m->state == MIG_TX_STOPPED && m->sub == TX_SEND);
-    if (!sends || !m->cursor || us < 100000) return 0;
-    if (m->st.round == 1) return us * (m->n_pages - m->cursor) / m->cursor;
+    if (!sends || !m->cursor || us < 100000)
+        return 0;
+    if (m->st.round == 1)
+        return us * (m->n_pages - m->cursor) / m->cursor;
     return m->st.pages_per_s ? m->round_left * 1000000 / m->st.pages_per_s : 0;
 }
 

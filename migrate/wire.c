@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/wire.c - records to bytes and back.
  *
- * Every _get reads all fields with the sticky cursor, checks once, and accepts only a payload that is used up to its last byte: what a
- * peer may say is exactly what the tables in wire.h say. */
+ * Every _get reads all fields with the sticky cursor, checks once, and accepts only a payload that is used up to its
+ * last byte: what a peer may say is exactly what the tables in wire.h say. */
 #include "migrate/wire.h"
 
 const char *mig_rec_name(unsigned type)
 {
     switch (type) {
-#define X(name, value, dir, text) case value: return #name;
-    MIG_REC_LIST(X)
+#define X(name, value, dir, text) \
+    case value: return #name;
+        MIG_REC_LIST(X)
 #undef X
-    case MIG_REC_IDLE: return "IDLE";
-    case MIG_REC_NOTE: return "NOTE";
+    case MIG_REC_IDLE:  return "IDLE";
+    case MIG_REC_NOTE:  return "NOTE";
     case MIG_REC_FRAME: return "FRAME";
     }
     return "?";
@@ -35,13 +36,15 @@ void mig_preamble_put(struct mig_fifo *out)
 
 enum hv_err mig_preamble_get(struct rd *in, uint16_t *version, uint16_t *min, uint16_t *max)
 {
-    if (rd_left(in) < MIG_PREAMBLE_LEN) return HV_E_SHORT;
+    if (rd_left(in) < MIG_PREAMBLE_LEN)
+        return HV_E_SHORT;
     const uint8_t *magic = rd_ref(in, 8);
     *min = rd_u16(in);
     *max = rd_u16(in);
     uint32_t reserved = rd_u32(in);
 
-    if (memcmp(magic, MIG_MAGIC, 8) != 0 || reserved || *min == 0 || *max < *min) return HV_FAIL(HV_E_PROTO);
+    if (memcmp(magic, MIG_MAGIC, 8) != 0 || reserved || *min == 0 || *max < *min)
+        return HV_FAIL(HV_E_PROTO);
     *version = MIN(*max, (uint16_t)MIG_VERSION_MAX);
     return *version < MAX(*min, (uint16_t)MIG_VERSION_MIN) ? HV_FAIL(HV_E_VERSION) : HV_OK;
 }
@@ -57,19 +60,24 @@ void mig_rec_put(uint8_t out[MIG_REC_HDR_LEN], const struct mig_rec *r)
 
 enum hv_err mig_rec_get(struct rd *in, struct mig_rec *out)
 {
-    if (rd_left(in) < MIG_REC_HDR_LEN) return HV_E_SHORT;
+    if (rd_left(in) < MIG_REC_HDR_LEN)
+        return HV_E_SHORT;
     struct rd r = *in;
     out->type = rd_u16(&r);
     out->version = rd_u16(&r);
     out->flags = rd_u32(&r);
     out->len = rd_u64(&r);
 
-    if (out->type == 0 || out->len > MIG_REC_LEN_MAX) return HV_FAIL(HV_E_PROTO);
+    if (out->type == 0 || out->len > MIG_REC_LEN_MAX)
+        return HV_FAIL(HV_E_PROTO);
     if (out->type < MIG_REC_OPTIONAL) {
-        if (mig_rec_name(out->type)[0] == '?' || out->version != 1) return HV_FAIL(HV_E_VERSION);
-        if (out->flags) return HV_FAIL(HV_E_PROTO);
+        if (mig_rec_name(out->type)[0] == '?' || out->version != 1)
+            return HV_FAIL(HV_E_VERSION);
+        if (out->flags)
+            return HV_FAIL(HV_E_PROTO);
     }
-    if (rd_left(&r) < out->len) return HV_E_SHORT;
+    if (rd_left(&r) < out->len)
+        return HV_E_SHORT;
     *in = r;
     return HV_OK;
 }
@@ -79,21 +87,25 @@ struct wr mig_rec_begin(struct mig_fifo *out, size_t max)
     size_t room;
     uint8_t *p = mig_fifo_space(out, MIG_REC_HDR_LEN + max, &room);
     struct wr w = wr_init(p, MIN(room, MIG_REC_HDR_LEN + max));
-    if (w.cap < MIG_REC_HDR_LEN) w.bad = true;
-    else w.len = MIG_REC_HDR_LEN;
+    if (w.cap < MIG_REC_HDR_LEN)
+        w.bad = true;
+    else
+        w.len = MIG_REC_HDR_LEN;
     return w;
 }
 
 void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type)
 {
-    if (w->bad) return;
+    if (w->bad)
+        return;
     mig_rec_put(w->p, &(struct mig_rec){ (uint16_t)type, 1, 0, w->len - MIG_REC_HDR_LEN });
     mig_fifo_commit(out, w->len);
 }
 
 void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uint64_t *total_in)
 {
-    if (out->total_in == *total_in && now_us - *since_us < MIG_IDLE_US) return;
+    if (out->total_in == *total_in && now_us - *since_us < MIG_IDLE_US)
+        return;
     if (out->total_in == *total_in && !mig_fifo_len(out)) {
         struct wr w = mig_rec_begin(out, 0);
         mig_rec_end(out, &w, MIG_REC_IDLE);
@@ -103,18 +115,17 @@ void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uin
 }
 
 /* A payload is good when all fields were there and nothing is left. */
-static enum hv_err whole(const struct rd *r)
-{
-    return r->bad || r->pos != r->len ? HV_FAIL(HV_E_PROTO) : HV_OK;
-}
+static enum hv_err whole(const struct rd *r) { return r->bad || r->pos != r->len ? HV_FAIL(HV_E_PROTO) : HV_OK; }
 
 /* ---- OFFER ---- */
 
 static bool name_ok(const uint8_t *s, size_t len)
 {
-    if (len == 0 || len >= MIG_NAME_MAX) return false;
+    if (len == 0 || len >= MIG_NAME_MAX)
+        return false;
     for (size_t i = 0; i < len; i++)
-        if (s[i] <= ' ' || s[i] > '~') return false;
+        if (s[i] <= ' ' || s[i] > '~')
+            return false;
     return true;
 }
 
@@ -151,8 +162,10 @@ enum hv_err mig_offer_get(struct rd *r, struct mig_p_offer *p)
     const uint8_t *name = rd_ref(r, n);
     p->offer = rd_ref(r, p->offer_len);
 
-    if (whole(r) || reserved || (p->flags & ~MIG_OFFER_VERIFY) || !name_ok(name, n)) return HV_FAIL(HV_E_PROTO);
-    if (p->n_pages == 0 || p->n_pages > BIT64(MIG_GFN_BITS) || p->offer_len > MIG_OFFER_MAX) return HV_FAIL(HV_E_PROTO);
+    if (whole(r) || reserved || (p->flags & ~MIG_OFFER_VERIFY) || !name_ok(name, n))
+        return HV_FAIL(HV_E_PROTO);
+    if (p->n_pages == 0 || p->n_pages > BIT64(MIG_GFN_BITS) || p->offer_len > MIG_OFFER_MAX)
+        return HV_FAIL(HV_E_PROTO);
     memcpy(p->name, name, n);
     p->name[n] = '\0';
     return HV_OK;
@@ -290,7 +303,8 @@ enum hv_err mig_find_get(struct rd *r, struct mig_p_find *p)
     uint64_t reserved = rd_uint(r, 6);
     const uint8_t *name = rd_ref(r, n);
 
-    if (whole(r) || reserved || !name_ok(name, n)) return HV_FAIL(HV_E_PROTO);
+    if (whole(r) || reserved || !name_ok(name, n))
+        return HV_FAIL(HV_E_PROTO);
     memcpy(p->name, name, n);
     p->name[n] = '\0';
     return HV_OK;
@@ -340,16 +354,22 @@ enum hv_err mig_text_get(struct rd *r, enum mig_rec_type type, struct mig_p_text
     uint16_t reserved = rd_u16(r);
     p->text = (const char *)rd_ref(r, p->len);
 
-    if (whole(r) || reserved || p->len >= MIG_TEXT_MAX) return HV_FAIL(HV_E_PROTO);
-    if (type == MIG_REC_FAIL) return p->code < 0 ? HV_OK : HV_FAIL(HV_E_PROTO);
-    if (type == MIG_REC_NOTE) return !p->code && p->len < MIG_NOTE_MAX ? HV_OK : HV_FAIL(HV_E_PROTO);
-    return p->code >= 0 && p->code <= (type == MIG_REC_FOUND ? (int)MIG_F_LEFT : (int)MIG_V_REFUSED) ? HV_OK : HV_FAIL(HV_E_PROTO);
+    if (whole(r) || reserved || p->len >= MIG_TEXT_MAX)
+        return HV_FAIL(HV_E_PROTO);
+    if (type == MIG_REC_FAIL)
+        return p->code < 0 ? HV_OK : HV_FAIL(HV_E_PROTO);
+    if (type == MIG_REC_NOTE)
+        return !p->code && p->len < MIG_NOTE_MAX ? HV_OK : HV_FAIL(HV_E_PROTO);
+    return p->code >= 0 && p->code <= (type == MIG_REC_FOUND ? (int)MIG_F_LEFT : (int)MIG_V_REFUSED)
+               ? HV_OK
+               : HV_FAIL(HV_E_PROTO);
 }
 
 void mig_text_clean(char *text)
 {
     for (; *text; text++)
-        if (*text != '\n' && (*text < ' ' || *text > '~')) *text = '?';
+        if (*text != '\n' && (*text < ' ' || *text > '~'))
+            *text = '?';
 }
 
 /* ---- FRAME ---- */
@@ -375,7 +395,8 @@ static enum hv_err batch_entries_check(const struct mig_p_batch *p)
     uint64_t chunks = 0;
     for (uint32_t i = 0; i < p->n_entries; i++) {
         uint64_t e = mig_entry(p, i), map = e >> MIG_ENTRY_MAP_SHIFT;
-        if (e & ~MIG_ENTRY_GFN_MASK & ~(UINT64_C(0xffff) << MIG_ENTRY_MAP_SHIFT)) return HV_FAIL(HV_E_PROTO);
+        if (e & ~MIG_ENTRY_GFN_MASK & ~(UINT64_C(0xffff) << MIG_ENTRY_MAP_SHIFT))
+            return HV_FAIL(HV_E_PROTO);
         chunks += mig_popcount(map);
     }
     return chunks * MIG_CHUNK_SIZE == p->data_len ? HV_OK : HV_FAIL(HV_E_PROTO);
@@ -388,16 +409,24 @@ enum hv_err mig_batch_get(struct rd *r, struct mig_p_batch *p)
     p->codec = rd_u8(r);
     uint64_t reserved = rd_uint(r, 7);
 
-    if (r->bad || reserved || p->n_entries == 0 || p->n_entries > MIG_BATCH_PAGES_MAX || p->data_len > MIG_BATCH_DATA_MAX)
+    if (r->bad || reserved || p->n_entries == 0 || p->n_entries > MIG_BATCH_PAGES_MAX ||
+        p->data_len > MIG_BATCH_DATA_MAX)
         return HV_FAIL(HV_E_PROTO);
-    if (rd_left(r) < 8 * (size_t)p->n_entries) return HV_FAIL(HV_E_PROTO);
+    if (rd_left(r) < 8 * (size_t)p->n_entries)
+        return HV_FAIL(HV_E_PROTO);
     p->stored_len = rd_left(r) - 8 * (size_t)p->n_entries;
     p->data = rd_ref(r, p->stored_len);
     p->entries = rd_ref(r, 8 * (size_t)p->n_entries);
 
     switch (p->codec) {
-    case MIG_CODEC_RAW: if (p->stored_len != p->data_len) return HV_FAIL(HV_E_PROTO); break;
-    case MIG_CODEC_LZ4: if (p->stored_len == 0 || p->stored_len >= p->data_len) return HV_FAIL(HV_E_PROTO); break;
+    case MIG_CODEC_RAW:
+        if (p->stored_len != p->data_len)
+            return HV_FAIL(HV_E_PROTO);
+        break;
+    case MIG_CODEC_LZ4:
+        if (p->stored_len == 0 || p->stored_len >= p->data_len)
+            return HV_FAIL(HV_E_PROTO);
+        break;
     default: return HV_FAIL(HV_E_PROTO);
     }
     return batch_entries_check(p);

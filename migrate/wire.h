@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/wire.h - what travels between two engines: the tables here are the format, docs/wire-format.md explains it.
  *
- * A stream is, in each direction, a preamble and then records.  Little-endian, no padding; reserved = 0 and checked; type 0 invalid.
- * The record header, the preamble and FAIL are the same in every version.
+ * A stream is, in each direction, a preamble and then records.  Little-endian, no padding; reserved = 0 and checked;
+ * type 0 invalid.  The record header, the preamble and FAIL are the same in every version.
  *
  * Preamble, 16 bytes:       off len field        range
  *                            0   8  magic        "GODWITMG"
@@ -32,72 +32,83 @@
 #define MIG_REC_HDR_LEN  16
 #define MIG_REC_LEN_MAX  (MIG_STATE_MAX + 4096)
 
-#define MIG_CHUNK_SIZE      256         /* unit of a delta */
+#define MIG_CHUNK_SIZE      256 /* unit of a delta */
 #define MIG_CHUNKS_PER_PAGE 16
 #define MIG_BATCH_DATA_MAX  (64 * 1024) /* page bytes in a batch, before LZ4 */
 #define MIG_BATCH_PAGES_MAX 512         /* entries in a batch */
 #define MIG_BATCH_REC_MAX   (MIG_REC_HDR_LEN + 16 + MIG_BATCH_DATA_MAX + 8 * MIG_BATCH_PAGES_MAX)
-#define MIG_ACK_EVERY       (1024 * 1024)   /* the receiver acknowledges after so many bytes, and after each ROUND_END */
+#define MIG_ACK_EVERY       (1024 * 1024) /* the receiver acknowledges after so many bytes, and after each ROUND_END */
 
 /* X(name, value, direction, purpose) */
-#define MIG_REC_LIST(X)                                                                              \
-    X(OFFER,     1, "->", "a job: id, hash key, size, name, and what the guest needs")               \
-    X(ACCEPT,    2, "<-", "the guest is admitted, send pages")                                       \
-    X(BATCH,     3, "->", "pages")                                                                   \
-    X(ROUND_END, 4, "->", "a pre-copy round is complete")                                            \
-    X(ACK,       5, "<-", "bytes consumed so far; the answer to ROUND_END")                          \
-    X(STATE,     6, "->", "digest of all memory, and the machine state: the move is complete")       \
-    X(PREPARED,  7, "<-", "loaded, checked, everything allocated; can run")                          \
-    X(COMMIT,    8, "->", "run; the source will never resume by itself from here on")                \
-    X(RUNNING,   9, "<-", "the guest runs here")                                                     \
-    X(FAIL,     10, "<>", "the job ended; the guest is, or stays, on the source")                    \
-    X(QUERY,    11, "->", "first record of a new stream: what became of this job?")                  \
-    X(ANSWER,   12, "<-", "running, refused or unknown")                                             \
-    X(FIND,     13, "->", "is a guest of this name with you?  Asked before a guest is started")      \
-    X(FOUND,    14, "<-", "none, here, arriving, wanted or left")                                    \
-    X(PROBE,    15, "->", "an offer without a job: would you take this guest?")                      \
-    X(PROBED,   16, "<-", "every reason against it, and how much memory is free")
+#define MIG_REC_LIST(X)                                                                     \
+    X(OFFER, 1, "->", "a job: id, hash key, size, name, and what the guest needs")          \
+    X(ACCEPT, 2, "<-", "the guest is admitted, send pages")                                 \
+    X(BATCH, 3, "->", "pages")                                                              \
+    X(ROUND_END, 4, "->", "a pre-copy round is complete")                                   \
+    X(ACK, 5, "<-", "bytes consumed so far; the answer to ROUND_END")                       \
+    X(STATE, 6, "->", "digest of all memory, and the machine state: the move is complete")  \
+    X(PREPARED, 7, "<-", "loaded, checked, everything allocated; can run")                  \
+    X(COMMIT, 8, "->", "run; the source will never resume by itself from here on")          \
+    X(RUNNING, 9, "<-", "the guest runs here")                                              \
+    X(FAIL, 10, "<>", "the job ended; the guest is, or stays, on the source")               \
+    X(QUERY, 11, "->", "first record of a new stream: what became of this job?")            \
+    X(ANSWER, 12, "<-", "running, refused or unknown")                                      \
+    X(FIND, 13, "->", "is a guest of this name with you?  Asked before a guest is started") \
+    X(FOUND, 14, "<-", "none, here, arriving, wanted or left")                              \
+    X(PROBE, 15, "->", "an offer without a job: would you take this guest?")                \
+    X(PROBED, 16, "<-", "every reason against it, and how much memory is free")
 
 enum mig_rec_type {
 #define X(name, value, dir, text) MIG_REC_##name = value,
     MIG_REC_LIST(X)
 #undef X
-    MIG_REC_OPTIONAL = 0x8000,
-    MIG_REC_IDLE = 0x8000,              /* <> no payload: busy with something long (never while waiting); keeps the peer patient */
-    MIG_REC_NOTE = 0x8001,              /* <- before ACCEPT: what the person who moves the guest should know about it */
-    MIG_REC_FRAME = 0x8002              /* -> after COMMIT: an Ethernet frame that came for the guest while it stood still */
+        MIG_REC_OPTIONAL = 0x8000,
+    MIG_REC_IDLE = 0x8000, /* <> no payload: busy with something long (never while waiting); keeps the peer patient */
+    MIG_REC_NOTE = 0x8001, /* <- before ACCEPT: what the person who moves the guest should know about it */
+    MIG_REC_FRAME = 0x8002 /* -> after COMMIT: an Ethernet frame that came for the guest while it stood still */
 };
-#define MIG_IDLE_US (5 * 1000000ul)    /* said after so long without another record; timeouts are longer */
+#define MIG_IDLE_US (5 * 1000000ul) /* said after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
 const char *mig_rec_name(unsigned type);
 
-struct mig_rec { uint16_t type, version; uint32_t flags; uint64_t len; };
+struct mig_rec {
+    uint16_t type, version;
+    uint32_t flags;
+    uint64_t len;
+};
 
 void mig_preamble_put(struct mig_fifo *out);
-/** Read a peer's preamble and choose the version.  HV_E_SHORT: feed more; HV_E_PROTO: not this protocol; HV_E_VERSION: none in common
- *  (*min and *max are the peer's then, as always after HV_OK). */
+/** Read a peer's preamble and choose the version.  HV_E_SHORT: feed more; HV_E_PROTO: not this protocol; HV_E_VERSION:
+ *  none in common (*min and *max are the peer's then, as always after HV_OK). */
 HV_MUST_CHECK enum hv_err mig_preamble_get(struct rd *in, uint16_t *version, uint16_t *min, uint16_t *max);
 
 void mig_rec_put(uint8_t out[MIG_REC_HDR_LEN], const struct mig_rec *r);
-/** HV_E_SHORT: feed more (nothing consumed); HV_E_PROTO: fail; HV_E_VERSION: mandatory type or payload version not known here. */
+/** HV_E_SHORT: feed more (nothing consumed); HV_E_PROTO: fail; HV_E_VERSION: mandatory type or payload
+ *  version not known here. */
 HV_MUST_CHECK enum hv_err mig_rec_get(struct rd *in, struct mig_rec *out);
 
-/* Build a record in place at the end of a fifo: begin, put the payload into the cursor, end.  The caller has checked that the fifo has
- * MIG_REC_HDR_LEN + max free; nothing else may use the fifo in between. */
+/* Build a record in place at the end of a fifo: begin, put the payload into the cursor, end.  The caller has checked
+ * that the fifo has MIG_REC_HDR_LEN + max free; nothing else may use the fifo in between. */
 struct wr mig_rec_begin(struct mig_fifo *out, size_t max);
 void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type);
 /** Put IDLE if nothing was put since *since_us (as *total_in shows) for MIG_IDLE_US; keeps both up to date. */
 void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uint64_t *total_in);
 
-/* Payloads.  _put appends the whole record to out; _get parses a payload of exactly r->len bytes, HV_E_PROTO if anything is out of range.
- * Pointers in what _get fills point into the payload. */
+/* Payloads.  _put appends the whole record to out; _get parses a payload of exactly r->len bytes, HV_E_PROTO if
+ * anything is out of range.  Pointers in what _get fills point into the payload. */
 
-/* OFFER:  0 16 id · 16 16 key of the page hashes · 32 8 n_pages 1..2^40 · 40 4 flags MIG_OFFER_* · 44 2 name_len 1..63 · 46 2 reserved
- *         48 4 offer_len <= MIG_OFFER_MAX · 52 4 reserved · 56 name (printable ASCII, no blank) · offer */
-#define MIG_OFFER_VERIFY BIT32(0)       /* the receiver too hashes all its memory again before PREPARED */
+/* OFFER:  0 16 id · 16 16 key of the page hashes · 32 8 n_pages 1..2^40 · 40 4 flags MIG_OFFER_* · 44 2
+ *         name_len 1..63 · 46 2 reserved 48 4 offer_len <= MIG_OFFER_MAX · 52 4 reserved · 56 name (printable
+ *         ASCII, no blank) · offer */
+#define MIG_OFFER_VERIFY BIT32(0) /* the receiver too hashes all its memory again before PREPARED */
 struct mig_p_offer {
-    struct mig_id id; uint8_t key[16]; uint64_t n_pages; uint32_t flags;
-    char name[MIG_NAME_MAX]; const uint8_t *offer; size_t offer_len;
+    struct mig_id id;
+    uint8_t key[16];
+    uint64_t n_pages;
+    uint32_t flags;
+    char name[MIG_NAME_MAX];
+    const uint8_t *offer;
+    size_t offer_len;
 };
 void mig_offer_put(struct mig_fifo *out, const struct mig_p_offer *p);
 /** PROBE: as OFFER; id and key are 0 and mean nothing. */
@@ -109,48 +120,85 @@ void mig_id_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_i
 HV_MUST_CHECK enum hv_err mig_id_get(struct rd *r, struct mig_id *id);
 
 /* ROUND_END:  0 4 round, from 1 · 4 4 reserved · 8 8 pages looked at in the round */
-struct mig_p_round { uint32_t round; uint64_t pages; };
+struct mig_p_round {
+    uint32_t round;
+    uint64_t pages;
+};
 void mig_round_put(struct mig_fifo *out, const struct mig_p_round *p);
 HV_MUST_CHECK enum hv_err mig_round_get(struct rd *r, struct mig_p_round *p);
 
-/* ACK:  0 4 round just completed, 0: none · 4 4 reserved · 8 8 stream bytes consumed so far, preamble included
- *       16 8 the receiver's own clock, µs: lets the source say in STATE when the guest stopped, in terms that the receiver knows */
-struct mig_p_ack { uint32_t round; uint64_t bytes, clock_us; };
+/* ACK:  0 4 round just completed, 0: none · 4 4 reserved · 8 8 stream bytes consumed so far, preamble
+ *       included 16 8 the receiver's own clock, µs: lets the source say in STATE when the guest stopped, in
+ *       terms that the receiver knows */
+struct mig_p_ack {
+    uint32_t round;
+    uint64_t bytes, clock_us;
+};
 void mig_ack_put(struct mig_fifo *out, const struct mig_p_ack *p);
 HV_MUST_CHECK enum hv_err mig_ack_get(struct rd *r, struct mig_p_ack *p);
 
 /* STATE:  0 16 digest · 16 8 check: keyed hash of the state bytes · 24 4 state_len 1..MIG_STATE_MAX · 28 4 reserved
  *         32 8 when the state was saved, by the receiver's clock as estimated from its ACKs, 0: unknown · 40 state */
 #define MIG_STATE_FIXED 40
-struct mig_digest { uint64_t a, b; };
-struct mig_p_state { struct mig_digest digest; uint64_t check, saved_us; const uint8_t *state; size_t len; };
+struct mig_digest {
+    uint64_t a, b;
+};
+struct mig_p_state {
+    struct mig_digest digest;
+    uint64_t check, saved_us;
+    const uint8_t *state;
+    size_t len;
+};
 void mig_state_put(struct mig_fifo *out, const struct mig_p_state *p);
 HV_MUST_CHECK enum hv_err mig_state_get(struct rd *r, struct mig_p_state *p);
 
 /* PREPARED:  0 16 id · 16 16 digest of the receiver's memory · 32 8 µs since STATE arrived */
-struct mig_p_prepared { struct mig_id id; struct mig_digest digest; uint64_t us; };
+struct mig_p_prepared {
+    struct mig_id id;
+    struct mig_digest digest;
+    uint64_t us;
+};
 void mig_prepared_put(struct mig_fifo *out, const struct mig_p_prepared *p);
 HV_MUST_CHECK enum hv_err mig_prepared_get(struct rd *r, struct mig_p_prepared *p);
 
 /* RUNNING:  0 16 id · 16 8 µs from COMMIT to running */
-struct mig_p_running { struct mig_id id; uint64_t us; };
+struct mig_p_running {
+    struct mig_id id;
+    uint64_t us;
+};
 void mig_running_put(struct mig_fifo *out, const struct mig_p_running *p);
 HV_MUST_CHECK enum hv_err mig_running_get(struct rd *r, struct mig_p_running *p);
 
-/* FAIL:    0 16 id (zero before OFFER) · 16 4 err, a negative hv_err · 20 2 text_len < MIG_TEXT_MAX · 22 2 reserved · 24 text (UTF-8)
+/* FAIL:    0 16 id (zero before OFFER) · 16 4 err, a negative hv_err · 20 2 text_len < MIG_TEXT_MAX · 22 2
+ *          reserved · 24 text (UTF-8)
  * ANSWER:  0 16 id · 16 4 verdict, MIG_V_* · 20 2 text_len · 22 2 reserved · 24 text
  * NOTE:    0 16 id · 16 4 reserved · 20 2 text_len < MIG_NOTE_MAX · 22 2 reserved · 24 text
  * FOUND:   0 16 ticket, 0 unless WANTED · 16 4 MIG_F_* · 20 2 text_len · 22 2 reserved · 24 text */
-struct mig_p_text { struct mig_id id; int32_t code; const char *text; size_t len; };      /* text is not NUL-terminated */
+/* text is not NUL-terminated */
+struct mig_p_text {
+    struct mig_id id;
+    int32_t code;
+    const char *text;
+    size_t len;
+};
 void mig_text_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_p_text *p);
 HV_MUST_CHECK enum hv_err mig_text_get(struct rd *r, enum mig_rec_type type, struct mig_p_text *p);
 /* FIND:  0 16 ticket · 16 2 name_len 1..63 · 18 6 reserved · 24 name (printable ASCII, no blank) */
-struct mig_p_find { struct mig_id ticket; char name[MIG_NAME_MAX]; };
+struct mig_p_find {
+    struct mig_id ticket;
+    char name[MIG_NAME_MAX];
+};
 void mig_find_put(struct mig_fifo *out, const struct mig_p_find *p);
 HV_MUST_CHECK enum hv_err mig_find_get(struct rd *r, struct mig_p_find *p);
 
-/* PROBED:  0 8 bytes of memory that guests could still be promised · 8 4 number of reasons · 12 2 text_len · 14 2 reserved · 16 text */
-struct mig_p_probed { uint64_t free_bytes; uint32_t n_reasons; const char *text; size_t len; };
+/* PROBED:  0 8 bytes of memory that guests could still be promised · 8 4 number of reasons · 12 2 text_len ·
+ * 14 2 reserved · 16 text */
+struct mig_p_probed {
+    uint64_t free_bytes;
+    uint32_t n_reasons;
+    const char *text;
+    size_t len;
+};
 void mig_probed_put(struct mig_fifo *out, const struct mig_p_probed *p);
 HV_MUST_CHECK enum hv_err mig_probed_get(struct rd *r, struct mig_p_probed *p);
 
@@ -158,19 +206,29 @@ HV_MUST_CHECK enum hv_err mig_probed_get(struct rd *r, struct mig_p_probed *p);
 void mig_text_clean(char *text);
 
 /* FRAME:  the frame, MIG_FRAME_MIN to MIG_FRAME_MAX bytes, without checksum */
-struct mig_p_frame { const uint8_t *p; size_t len; };
+struct mig_p_frame {
+    const uint8_t *p;
+    size_t len;
+};
 void mig_frame_put(struct mig_fifo *out, const struct mig_p_frame *p);
 HV_MUST_CHECK enum hv_err mig_frame_get(struct rd *r, struct mig_p_frame *p);
 
-/* BATCH:  0 4 n_entries 1..MIG_BATCH_PAGES_MAX · 4 4 data_len <= MIG_BATCH_DATA_MAX, before LZ4 · 8 1 codec · 9 7 reserved
- *         16 data (raw: data_len bytes; LZ4: one block, 1 byte up to data_len-1) · entries, 8 bytes each
- * Entry:  bits 0-39 gfn < n_pages · 40-47 reserved · 48-63 chunk map: bit i set = bytes 256 i .. 256 i + 255 of the page are in the data,
- *         in order; the other chunks stay as the receiver has them.  Map 0: the page is all zero now.
+/* BATCH:  0 4 n_entries 1..MIG_BATCH_PAGES_MAX · 4 4 data_len <= MIG_BATCH_DATA_MAX, before LZ4 · 8 1 codec · 9 7
+ *         reserved 16 data (raw: data_len bytes; LZ4: one block, 1 byte up to data_len-1) · entries, 8 bytes each
+ * Entry:  bits 0-39 gfn < n_pages · 40-47 reserved · 48-63 chunk map: bit i set = bytes 256 i .. 256 i +
+ *         255 of the page are in the data, in order; the other chunks stay as the receiver has them.  Map
+ *         0: the page is all zero now.
  * data_len = 256 * number of map bits in all entries.  A receiver's memory is zero at first. */
 enum mig_codec { MIG_CODEC_RAW = 0, MIG_CODEC_LZ4 = 1 };
 #define MIG_ENTRY_MAP_SHIFT 48
 #define MIG_ENTRY_GFN_MASK  (BIT64(MIG_GFN_BITS) - 1)
-struct mig_p_batch { uint32_t n_entries, data_len; uint8_t codec; const uint8_t *data; size_t stored_len; const uint8_t *entries; };
+struct mig_p_batch {
+    uint32_t n_entries, data_len;
+    uint8_t codec;
+    const uint8_t *data;
+    size_t stored_len;
+    const uint8_t *entries;
+};
 /** Checks lengths and codec, and every entry except for gfn < n_pages. */
 HV_MUST_CHECK enum hv_err mig_batch_get(struct rd *r, struct mig_p_batch *p);
 static inline uint64_t mig_entry(const struct mig_p_batch *p, uint32_t i)

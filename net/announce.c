@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/announce.c - tell the physical switches where a guest's MAC address is now (RFC 903 frames, as other hypervisors do). */
+ * net/announce.c - tell the physical switches where a guest's MAC address is now (RFC 903 frames, as
+ * other hypervisors do). */
 #include "net/announce.h"
 
 #include <string.h>
 
 #define MAX_MACS 16
 
-struct job { uint8_t mac[6]; unsigned sent; uint64_t start_us; bool active; };
+struct job {
+    uint8_t mac[6];
+    unsigned sent;
+    uint64_t start_us;
+    bool active;
+};
 static const uint32_t at_us[] = { 0, 50000, 150000, 350000, 750000 };
 static struct job jobs[MAX_MACS];
 static struct vswitch_port *port;
@@ -19,21 +25,22 @@ void announce_frame(uint8_t out[ANNOUNCE_FRAME_LEN], const uint8_t mac[6])
     memset(out, 0xff, 6);
     memcpy(out + 6, mac, 6);
     memcpy(out + 12, fixed, sizeof(fixed));
-    memcpy(out + 22, mac, 6);                   /* sender; its IP address stays 0 */
-    memcpy(out + 32, mac, 6);                   /* target */
+    memcpy(out + 22, mac, 6); /* sender; its IP address stays 0 */
+    memcpy(out + 32, mac, 6); /* target */
 }
 
-void announce_init(struct vswitch_port *uplink)
-{
-    port = uplink;
-}
+void announce_init(struct vswitch_port *uplink) { port = uplink; }
 
 void announce_start(const uint8_t mac[6], uint64_t now_us)
 {
     struct job *j = &jobs[0];
     for (unsigned i = 0; i < MAX_MACS; i++) {
-        if (jobs[i].active && memcmp(jobs[i].mac, mac, 6) == 0) { j = &jobs[i]; break; }
-        if (!jobs[i].active) j = &jobs[i];
+        if (jobs[i].active && memcmp(jobs[i].mac, mac, 6) == 0) {
+            j = &jobs[i];
+            break;
+        }
+        if (!jobs[i].active)
+            j = &jobs[i];
     }
     *j = (struct job){ .start_us = now_us, .active = true };
     memcpy(j->mac, mac, 6);
@@ -45,10 +52,12 @@ bool announce_poll(uint64_t now_us)
     bool any = false;
     for (unsigned i = 0; i < MAX_MACS; i++) {
         struct job *j = &jobs[i];
-        if (!j->active || now_us < j->start_us + at_us[j->sent]) continue;
+        if (!j->active || now_us < j->start_us + at_us[j->sent])
+            continue;
         uint8_t frame[ANNOUNCE_FRAME_LEN];
         announce_frame(frame, j->mac);
-        if (port && port->deliver(port, frame, sizeof(frame)) == HV_E_AGAIN) continue;   /* card full: next poll */
+        if (port && port->deliver(port, frame, sizeof(frame)) == HV_E_AGAIN)
+            continue; /* card full: next poll */
         j->active = ++j->sent < ARRAY_SIZE(at_us);
         any = true;
     }
@@ -59,6 +68,7 @@ uint64_t announce_next_us(void)
 {
     uint64_t next = UINT64_MAX;
     for (unsigned i = 0; i < MAX_MACS; i++)
-        if (jobs[i].active) next = MIN(next, jobs[i].start_us + at_us[jobs[i].sent]);
+        if (jobs[i].active)
+            next = MIN(next, jobs[i].start_us + at_us[jobs[i].sent]);
     return next;
 }

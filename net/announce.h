@@ -7,7 +7,8 @@
 
 #define ANNOUNCE_FRAME_LEN 60
 
-/** The RARP request "who is mac?", broadcast with mac as its source: every bridge that it passes learns the way.  Portable. */
+/** The RARP request "who is mac?", broadcast with mac as its source: every bridge that it passes
+ *  learns the way.  Portable. */
 void announce_frame(uint8_t out[ANNOUNCE_FRAME_LEN], const uint8_t mac[6]);
 /** From now on announcements leave through uplink (borrowed; NULL: nowhere). */
 void announce_init(struct vswitch_port *uplink);
@@ -15,6 +16,6 @@ void announce_init(struct vswitch_port *uplink);
 void announce_start(const uint8_t mac[6], uint64_t now_us);
 /** Send what is due; true if anything was. */
 bool announce_poll(uint64_t now_us);
-uint64_t announce_next_us(void);                /* UINT64_MAX: nothing to do */
+uint64_t announce_next_us(void); /* UINT64_MAX: nothing to do */
 
 #endif

@@ -1,25 +1,38 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/cipher.c - which bulk cipher is fastest on this machine, found by trying.
  *
- * Encryption is most of what a migration costs the processor.  On real hardware AES-GCM with AES-NI wins by far; an emulator that
- * interprets AES-NI may turn that round.  No table of processors knows it, a few thousand bytes through each candidate do.
- * The client's order decides (the server takes the client's first that it knows): a migration's source is the client and works harder. */
+ * Encryption is most of what a migration costs the processor.  On real hardware AES-GCM with AES-NI wins by far; an
+ * emulator that interprets AES-NI may turn that round.  No table of processors knows it, a few thousand bytes through
+ * each candidate do.  The client's order decides (the server takes the client's first that it knows): a migration's
+ * source is the client and works harder. */
 #include "net/cipher.h"
 
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 
 #define SAMPLE_BYTES 4096
-#define RUNS         3                          /* the best counts: the first warms caches and translators */
+#define RUNS         3 /* the best counts: the first warms caches and translators */
 
 static struct cipher_choice choice;
 static uint8_t sample[SAMPLE_BYTES];
 static const uint8_t key[32], iv[16];
 
-struct aes_cand { const char *name; const br_block_ctr_class *ctr; };
-struct ghash_cand { const char *name; br_ghash run; };
-struct chacha_cand { const char *name; br_chacha20_run run; };
-struct poly_cand { const char *name; br_poly1305_run run; };
+struct aes_cand {
+    const char *name;
+    const br_block_ctr_class *ctr;
+};
+struct ghash_cand {
+    const char *name;
+    br_ghash run;
+};
+struct chacha_cand {
+    const char *name;
+    br_chacha20_run run;
+};
+struct poly_cand {
+    const char *name;
+    br_poly1305_run run;
+};
 
 static uint64_t time_aes(const br_block_ctr_class *c)
 {
@@ -52,28 +65,40 @@ static unsigned mb_per_s(uint64_t ticks)
     return (unsigned)(SAMPLE_BYTES * hz / (ticks ? ticks : 1));
 }
 
-#define BEST_OF_RUNS(best, expr)                                   \
-    do {                                                           \
-        for (unsigned run_ = 0; run_ < RUNS; run_++) {             \
-            uint64_t t_ = (expr);                                  \
-            if (t_ < (best)) (best) = t_;                          \
-        }                                                          \
+#define BEST_OF_RUNS(best, expr)                       \
+    do {                                               \
+        for (unsigned run_ = 0; run_ < RUNS; run_++) { \
+            uint64_t t_ = (expr);                      \
+            if (t_ < (best))                           \
+                (best) = t_;                           \
+        }                                              \
     } while (0)
 
 static void gcm_pick(void)
 {
-    const struct aes_cand aes[] = { { "aes-ni", br_aes_x86ni_ctr_get_vtable() }, { "aes-ct64", &br_aes_ct64_ctr_vtable } };
+    const struct aes_cand aes[] = { { "aes-ni", br_aes_x86ni_ctr_get_vtable() },
+                                    { "aes-ct64", &br_aes_ct64_ctr_vtable } };
     const struct ghash_cand gh[] = { { "pclmul", br_ghash_pclmul_get() }, { "ctmul64", br_ghash_ctmul64 } };
-    static const char *const names[2][2] = { { "aes-ni+pclmul", "aes-ni+ctmul64" }, { "aes-ct64+pclmul", "aes-ct64+ctmul64" } };
+    static const char *const names[2][2] = { { "aes-ni+pclmul", "aes-ni+ctmul64" },
+                                             { "aes-ct64+pclmul", "aes-ct64+ctmul64" } };
     uint64_t aes_best = UINT64_MAX, gh_best = UINT64_MAX;
     unsigned aes_i = 1, gh_i = 1;
     for (unsigned i = 0; i < 2; i++) {
         uint64_t t = UINT64_MAX, g = UINT64_MAX;
-        if (aes[i].ctr) BEST_OF_RUNS(t, time_aes(aes[i].ctr));
-        if (gh[i].run) BEST_OF_RUNS(g, time_ghash(gh[i].run));
-        if (t < aes_best) { aes_best = t; aes_i = i; }
-        if (g < gh_best) { gh_best = g; gh_i = i; }
-        log_debug("net", "%s %u MB/s, %s %u MB/s", aes[i].name, aes[i].ctr ? mb_per_s(t) : 0, gh[i].name, gh[i].run ? mb_per_s(g) : 0);
+        if (aes[i].ctr)
+            BEST_OF_RUNS(t, time_aes(aes[i].ctr));
+        if (gh[i].run)
+            BEST_OF_RUNS(g, time_ghash(gh[i].run));
+        if (t < aes_best) {
+            aes_best = t;
+            aes_i = i;
+        }
+        if (g < gh_best) {
+            gh_best = g;
+            gh_i = i;
+        }
+        log_debug("net", "%s %u MB/s, %s %u MB/s", aes[i].name, aes[i].ctr ? mb_per_s(t) : 0, gh[i].name,
+                  gh[i].run ? mb_per_s(g) : 0);
     }
     choice.aes_ctr = aes[aes_i].ctr;
     choice.ghash = gh[gh_i].run;
@@ -90,11 +115,13 @@ static void chapol_pick(void)
     uint64_t best = UINT64_MAX;
     for (unsigned c = 0; c < 2; c++) {
         for (unsigned p = 0; p < 2; p++) {
-            if (!ch[c].run || !po[p].run) continue;
+            if (!ch[c].run || !po[p].run)
+                continue;
             uint64_t t = UINT64_MAX;
             BEST_OF_RUNS(t, time_chapol(ch[c].run, po[p].run));
             log_debug("net", "%s %u MB/s", names[c][p], mb_per_s(t));
-            if (t >= best) continue;
+            if (t >= best)
+                continue;
             best = t;
             choice.chacha20 = ch[c].run;
             choice.poly1305 = po[p].run;
@@ -106,13 +133,14 @@ static void chapol_pick(void)
 
 const struct cipher_choice *cipher_measure(void)
 {
-    if (choice.suites[0]) return &choice;
+    if (choice.suites[0])
+        return &choice;
     gcm_pick();
     chapol_pick();
     bool gcm_first = choice.gcm_mb_s >= choice.chapol_mb_s;
     choice.suites[gcm_first ? 0 : 1] = BR_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
     choice.suites[gcm_first ? 1 : 0] = BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256;
-    log_info("net", "ciphers: AES-128-GCM (%s) %u MB/s, ChaCha20-Poly1305 (%s) %u MB/s; %s first", choice.gcm_name, choice.gcm_mb_s,
-             choice.chapol_name, choice.chapol_mb_s, gcm_first ? "AES-128-GCM" : "ChaCha20-Poly1305");
+    log_info("net", "ciphers: AES-128-GCM (%s) %u MB/s, ChaCha20-Poly1305 (%s) %u MB/s; %s first", choice.gcm_name,
+             choice.gcm_mb_s, choice.chapol_name, choice.chapol_mb_s, gcm_first ? "AES-128-GCM" : "ChaCha20-Poly1305");
     return &choice;
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/entropy.c - unpredictable bytes: HMAC-DRBG (SHA-256) seeded by the processor.
  *
- * At least one source of fresh entropy must work: RDSEED, RDRAND, or for a processor without both the jitter of its timing (jitter.c) or bytes of
- * \godwit\seed that no other boot has had (boot/seed.c).  The seed is mixed in in any case: who does not know it cannot predict the generator even
- * if the other entropy is less than believed.  A seed that may have been used before, because the disk could not be written, never makes up for a
- * source: with nothing fresh the generator would repeat itself.
+ * At least one source of fresh entropy must work: RDSEED, RDRAND, or for a processor without both the jitter of its
+ * timing (jitter.c) or bytes of \godwit\seed that no other boot has had (boot/seed.c).  The seed is mixed in in any
+ * case: who does not know it cannot predict the generator even if the other entropy is less than believed.  A seed that
+ * may have been used before, because the disk could not be written, never makes up for a source: with nothing fresh the
+ * generator would repeat itself.
  *
- * RDSEED and RDRAND may fail (carry clear) and have been seen to return a constant after a suspend on some processors; so each word is
- * tried several times, and a run of equal words counts as a failure.  Jitter of the TSC is mixed in: it cannot make the seed worse. */
+ * RDSEED and RDRAND may fail (carry clear) and have been seen to return a constant after a suspend on some processors;
+ * so each word is tried several times, and a run of equal words counts as a failure.  Jitter of the TSC is mixed in: it
+ * cannot make the seed worse. */
 #include "net/entropy.h"
 
 #include <bearssl.h>
@@ -18,18 +20,18 @@
 #include "kernel/lib/log.h"
 #include "net/jitter.h"
 
-#define SEED_WORDS 16                           /* 1024 bits from the processor for a 256-bit generator */
-#define MAX_TRIES  1000
-#define SEED_FILE_MIN 48                        /* bytes; a generator of 256 bits with a half to spare */
-#define JITTER_BITS 512                         /* credited bits for the same generator */
+#define SEED_WORDS    16 /* 1024 bits from the processor for a 256-bit generator */
+#define MAX_TRIES     1000
+#define SEED_FILE_MIN 48  /* bytes; a generator of 256 bits with a half to spare */
+#define JITTER_BITS   512 /* credited bits for the same generator */
 
-#ifdef __clang__                                /* the compilers do not agree on this one's name */
+#ifdef __clang__ /* the compilers do not agree on this one's name */
 #define RDSEED64 __builtin_ia32_rdseed64_step
 #else
 #define RDSEED64 __builtin_ia32_rdseed_di_step
 #endif
 
-static br_hmac_drbg_context drbg;                /* under lock, once guests take from it on other pCPUs */
+static br_hmac_drbg_context drbg; /* under lock, once guests take from it on other pCPUs */
 static struct spinlock lock;
 static const char *source = "none";
 static bool have_rdrand, have_rdseed;
@@ -52,7 +54,8 @@ __attribute__((target("rdseed"))) static bool rdseed64(uint64_t *out)
 static bool word_get(bool (*step)(uint64_t *), uint64_t *out)
 {
     for (unsigned i = 0; i < MAX_TRIES; i++) {
-        if (step(out)) return true;
+        if (step(out))
+            return true;
         __builtin_ia32_pause();
     }
     return false;
@@ -64,10 +67,13 @@ static bool seed_from(bool (*step)(uint64_t *))
     uint64_t w[SEED_WORDS];
     unsigned n_equal = 0;
     for (unsigned i = 0; i < SEED_WORDS; i++) {
-        if (!word_get(step, &w[i])) return false;
-        if (i && w[i] == w[i - 1]) n_equal++;
+        if (!word_get(step, &w[i]))
+            return false;
+        if (i && w[i] == w[i - 1])
+            n_equal++;
     }
-    if (n_equal > 1) return false;
+    if (n_equal > 1)
+        return false;
     br_hmac_drbg_update(&drbg, w, sizeof(w));
     return true;
 }
@@ -75,7 +81,8 @@ static bool seed_from(bool (*step)(uint64_t *))
 static void seed_clocks(void)
 {
     uint64_t t[64] = { clock_wall_ns() };
-    for (unsigned i = 1; i < ARRAY_SIZE(t); i++) t[i] = tsc_read();
+    for (unsigned i = 1; i < ARRAY_SIZE(t); i++)
+        t[i] = tsc_read();
     br_hmac_drbg_update(&drbg, t, sizeof(t));
 }
 
@@ -91,17 +98,26 @@ static void cpu_probe(void)
 enum hv_err entropy_init(const struct entropy_seed *file)
 {
     br_hmac_drbg_init(&drbg, &br_sha256_vtable, "godwit", 6);
-    if (file->bytes) br_hmac_drbg_update(&drbg, file->bytes, file->len);
+    if (file->bytes)
+        br_hmac_drbg_update(&drbg, file->bytes, file->len);
     seed_clocks();
     cpu_probe();
     bool seed = have_rdseed && seed_from(rdseed64);
     bool rand = have_rdrand && seed_from(rdrand64);
     bool jitter = !seed && !rand && jitter_gather(JITTER_BITS, seed_take) == HV_OK;
     bool disk = file->is_new && file->len >= SEED_FILE_MIN;
-    source = seed && rand ? "rdseed+rdrand" : seed ? "rdseed" : rand ? "rdrand" : jitter ? "jitter" : disk ? "seed file" : "none";
-    if (seed || rand || jitter || disk) return HV_OK;
-    log_error("net", "no source of randomness: this processor's RDRAND and RDSEED are %s, its timing is too regular, and \\godwit\\seed has no bytes that can be used "
-              "up, so no connection could be encrypted safely. Make the boot disk with tools/mkhost and let it be written to, or use a processor with RDRAND",
+    source = seed && rand ? "rdseed+rdrand"
+             : seed       ? "rdseed"
+             : rand       ? "rdrand"
+             : jitter     ? "jitter"
+             : disk       ? "seed file"
+                          : "none";
+    if (seed || rand || jitter || disk)
+        return HV_OK;
+    log_error("net",
+              "no source of randomness: this processor's RDRAND and RDSEED are %s, its timing is too regular, and "
+              "\\godwit\\seed has no bytes that can be used up, so no connection could be encrypted safely. Make the "
+              "boot disk with tools/mkhost and let it be written to, or use a processor with RDRAND",
               have_rdrand || have_rdseed ? "failing" : "missing");
     return HV_FAIL(HV_E_UNSUPP);
 }
@@ -126,7 +142,4 @@ uint32_t net_random32(void)
     return pool[--left];
 }
 
-const char *entropy_source(void)
-{
-    return source;
-}
+const char *entropy_source(void) { return source; }

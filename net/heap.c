@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/heap.c - memory for packets, connections and lwIP.
  *
- * Packets come and go by the hundred thousand, in three or four sizes.  So: a free list for each size class, refilled from a chunk that
- * page.h gave; nothing is split, merged or given back, every call is a few instructions, and the limit bounds what a peer can cost. */
+ * Packets come and go by the hundred thousand, in three or four sizes.  So: a free list for each size class, refilled
+ * from a chunk that page.h gave; nothing is split, merged or given back, every call is a few instructions, and the
+ * limit bounds what a peer can cost. */
 #include "net/heap.h"
 
 #include <string.h>
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
+#include "kernel/lib/log.h"
 
 #define CHUNK_BYTES (512 * KIB)
 #define MAGIC_USED  0x6e657455u
 #define MAGIC_FREE  0x6e657446u
 
-/* Each piece has this in front.  The classes are chosen so that piece and header fit what lwIP asks for: a full Ethernet frame and its
- * struct pbuf in 1728, a jumbo frame in 9216. */
+/* Each piece has this in front.  The classes are chosen so that piece and header fit what lwIP asks for: a full
+ * Ethernet frame and its struct pbuf in 1728, a jumbo frame in 9216. */
 struct piece {
     uint32_t magic, cls;
-    struct piece *next;                         /* while free */
+    struct piece *next; /* while free */
 };
 _Static_assert(sizeof(struct piece) == 16, "keeps pieces aligned to 16");
 
@@ -28,10 +29,12 @@ static size_t held_bytes;
 
 static bool chunk_refill(void)
 {
-    if (held_bytes + CHUNK_BYTES > NET_HEAP_MAX_BYTES) return false;
+    if (held_bytes + CHUNK_BYTES > NET_HEAP_MAX_BYTES)
+        return false;
     uint8_t *c = mem_alloc(CHUNK_BYTES);
-    if (!c) return false;
-    held_bytes += CHUNK_BYTES;                  /* the rest of the old chunk, at most 16 KiB, is forgone */
+    if (!c)
+        return false;
+    held_bytes += CHUNK_BYTES; /* the rest of the old chunk, at most 16 KiB, is forgone */
     chunk_next = c;
     chunk_end = c + CHUNK_BYTES;
     return true;
@@ -39,7 +42,8 @@ static bool chunk_refill(void)
 
 enum hv_err net_heap_init(void)
 {
-    if (held_bytes || chunk_refill()) return HV_OK;
+    if (held_bytes || chunk_refill())
+        return HV_OK;
     return HV_FAIL(HV_E_NOMEM);
 }
 
@@ -51,7 +55,8 @@ static struct piece *piece_take(unsigned cls)
         class_free[cls] = p->next;
         return p;
     }
-    if ((size_t)(chunk_end - chunk_next) < class_bytes[cls] && !chunk_refill()) return NULL;
+    if ((size_t)(chunk_end - chunk_next) < class_bytes[cls] && !chunk_refill())
+        return NULL;
     p = (struct piece *)chunk_next;
     chunk_next += class_bytes[cls];
     return p;
@@ -59,11 +64,14 @@ static struct piece *piece_take(unsigned cls)
 
 void *net_heap_alloc(size_t len)
 {
-    if (len > NET_HEAP_MAX_ALLOC) return NULL;
+    if (len > NET_HEAP_MAX_ALLOC)
+        return NULL;
     unsigned cls = 0;
-    while (class_bytes[cls] < len + sizeof(struct piece)) cls++;
+    while (class_bytes[cls] < len + sizeof(struct piece))
+        cls++;
     struct piece *p = piece_take(cls);
-    if (!p) return NULL;
+    if (!p)
+        return NULL;
     p->magic = MAGIC_USED;
     p->cls = cls;
     return p + 1;
@@ -71,23 +79,23 @@ void *net_heap_alloc(size_t len)
 
 void *net_heap_calloc(size_t count, size_t len)
 {
-    if (len && count > NET_HEAP_MAX_ALLOC / len) return NULL;
+    if (len && count > NET_HEAP_MAX_ALLOC / len)
+        return NULL;
     void *p = net_heap_alloc(count * len);
-    if (p) memset(p, 0, count * len);
+    if (p)
+        memset(p, 0, count * len);
     return p;
 }
 
 void net_heap_free(void *mem)
 {
-    if (!mem) return;
+    if (!mem)
+        return;
     struct piece *p = (struct piece *)mem - 1;
-    ASSERT_EQ(p->magic, MAGIC_USED);            /* else: freed twice, or overwritten by its neighbour */
+    ASSERT_EQ(p->magic, MAGIC_USED); /* else: freed twice, or overwritten by its neighbour */
     p->magic = MAGIC_FREE;
     p->next = class_free[p->cls];
     class_free[p->cls] = p;
 }
 
-size_t net_heap_held(void)
-{
-    return held_bytes;
-}
+size_t net_heap_held(void) { return held_bytes; }

@@ -5,15 +5,31 @@
 #include <stdio.h>
 #include <string.h>
 
-#define REQUEST_MAX (2 * HTTP_HEAD_MAX + 4 * HTTP_BODY_MAX)     /* chunk headers and trailers come on top of head and body */
+/* chunk headers and trailers come on top of head and body */
+#define REQUEST_MAX (2 * HTTP_HEAD_MAX + 4 * HTTP_BODY_MAX)
 
 const char *http_status_text(unsigned status)
 {
-    static const struct { unsigned status; const char *text; } rows[] = {
-        { 200, "OK" }, { 202, "Accepted" }, { 400, "Bad Request" }, { 403, "Forbidden" }, { 404, "Not Found" },
-        { 405, "Method Not Allowed" }, { 409, "Conflict" }, { 413, "Content Too Large" }, { 414, "URI Too Long" },
-        { 422, "Unprocessable Content" }, { 431, "Request Header Fields Too Large" }, { 500, "Internal Server Error" },
-        { 501, "Not Implemented" }, { 503, "Service Unavailable" }, { 505, "HTTP Version Not Supported" }, { 507, "Insufficient Storage" },
+    static const struct {
+        unsigned status;
+        const char *text;
+    } rows[] = {
+        { 200, "OK" },
+        { 202, "Accepted" },
+        { 400, "Bad Request" },
+        { 403, "Forbidden" },
+        { 404, "Not Found" },
+        { 405, "Method Not Allowed" },
+        { 409, "Conflict" },
+        { 413, "Content Too Large" },
+        { 414, "URI Too Long" },
+        { 422, "Unprocessable Content" },
+        { 431, "Request Header Fields Too Large" },
+        { 500, "Internal Server Error" },
+        { 501, "Not Implemented" },
+        { 503, "Service Unavailable" },
+        { 505, "HTTP Version Not Supported" },
+        { 507, "Insufficient Storage" },
     };
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
         if (rows[i].status == status)
@@ -70,7 +86,10 @@ static int on_message_complete(llhttp_t *p)
 }
 
 static const llhttp_settings_t settings = {
-    .on_url = on_url, .on_headers_complete = on_headers_complete, .on_body = on_body, .on_message_complete = on_message_complete,
+    .on_url = on_url,
+    .on_headers_complete = on_headers_complete,
+    .on_body = on_body,
+    .on_message_complete = on_message_complete,
 };
 
 /* ---- requests ---- */
@@ -126,14 +145,16 @@ static bool target_decode(struct http_conn *c)
 static void asked(struct http_conn *c)
 {
     c->state = HTTP_ASKED;
-    c->verb = c->parser.method == HTTP_GET ? HTTP_VERB_GET : c->parser.method == HTTP_POST ? HTTP_VERB_POST : HTTP_VERB_OTHER;
+    c->verb = c->parser.method == HTTP_GET    ? HTTP_VERB_GET
+              : c->parser.method == HTTP_POST ? HTTP_VERB_POST
+                                              : HTTP_VERB_OTHER;
     if (c->refusal || !target_decode(c)) {
         refuse(c, 400);
         c->target[0] = 0;
         c->query = "";
     }
     if (c->refusal)
-        c->keep_alive = false;                  /* where the next request begins is not known */
+        c->keep_alive = false; /* where the next request begins is not known */
 }
 
 size_t http_input(struct http_conn *c, const char *buf, size_t len)
@@ -173,9 +194,11 @@ uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if
 
 /* ---- answers ---- */
 
-void http_answer(struct http_conn *c, unsigned status, const char *type, const char *extra, const char *body, size_t len)
+void http_answer(struct http_conn *c, unsigned status, const char *type, const char *extra, const char *body,
+                 size_t len)
 {
-    int n = snprintf(c->head_out, sizeof(c->head_out), "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %lu\r\nCache-Control: no-store\r\n%s%s\r\n",
+    int n = snprintf(c->head_out, sizeof(c->head_out),
+                     "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %lu\r\nCache-Control: no-store\r\n%s%s\r\n",
                      status, http_status_text(status), type, len, extra, c->keep_alive ? "" : "Connection: close\r\n");
     c->head_len = MIN((size_t)MAX(n, 0), sizeof(c->head_out) - 1);
     c->out = body;

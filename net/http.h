@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/http.h - the server's side of one HTTP/1.1 connection; a machine without I/O.  llhttp parses, here are limits and answers.
+ * net/http.h - the server's side of one HTTP/1.1 connection; a machine without I/O.  llhttp parses,
+ * here are limits and answers.
  *
- *     bytes --http_input--> READING --whole request--> ASKED --http_answer--> ANSWERING --http_output--> bytes, then READING or OVER
+ *     bytes --http_input--> READING --whole request--> ASKED --http_answer--> ANSWERING --http_output-->
+ *     bytes, then READING or OVER
  *
- * A request that cannot be served (damaged, too large) is ASKED too, with http_refusal() the status to answer; the connection ends after it.
- * Input is taken while READING only, so that a client that does not read its answers stops sending requests.  Portable. */
+ * A request that cannot be served (damaged, too large) is ASKED too, with http_refusal() the status to answer; the
+ * connection ends after it.  Input is taken while READING only, so that a client that does not read its answers stops
+ * sending requests.  Portable. */
 #ifndef GODWIT_NET_HTTP_H
 #define GODWIT_NET_HTTP_H
 
 #include <llhttp.h>
 #include "kernel/lib/types.h"
 
-#define HTTP_TARGET_MAX 512             /* path and query */
-#define HTTP_HEAD_MAX   8192            /* request line and headers */
+#define HTTP_TARGET_MAX 512  /* path and query */
+#define HTTP_HEAD_MAX   8192 /* request line and headers */
 #define HTTP_BODY_MAX   8192
 
 enum http_state { HTTP_READING, HTTP_ASKED, HTTP_ANSWERING, HTTP_OVER };
@@ -22,16 +25,16 @@ struct http_conn {
     llhttp_t parser;
     enum http_state state;
     enum http_verb verb;
-    unsigned refusal;                   /* HTTP status, 0: the request is good */
+    unsigned refusal; /* HTTP status, 0: the request is good */
     bool keep_alive, head_done;
-    size_t n_read;                      /* bytes of this request so far */
+    size_t n_read; /* bytes of this request so far */
     size_t target_len, body_len;
-    char target[HTTP_TARGET_MAX + 1];   /* once ASKED: the decoded path, and the query behind it */
-    const char *query;                  /* into target; "" when there is none */
+    char target[HTTP_TARGET_MAX + 1]; /* once ASKED: the decoded path, and the query behind it */
+    const char *query;                /* into target; "" when there is none */
     char body[HTTP_BODY_MAX];
     char head_out[384];
     size_t head_len, out_sent;
-    const char *out;                    /* borrowed from the caller until it is sent */
+    const char *out; /* borrowed from the caller until it is sent */
     size_t out_len;
 };
 
@@ -44,8 +47,10 @@ static inline const char *http_path(const struct http_conn *c) { return c->targe
 static inline unsigned http_refusal(const struct http_conn *c) { return c->refusal; }
 /** The query's parameter `name` as a number, or if_none; a value that is no number counts as none. */
 uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if_none);
-/** ASKED: answer with body[0..len), which stays where it is until the state changes.  extra: header lines, each with its CRLF, or "". */
-void http_answer(struct http_conn *c, unsigned status, const char *type, const char *extra, const char *body, size_t len);
+/** ASKED: answer with body[0..len), which stays where it is until the state changes.  extra: header lines, each
+ *  with its CRLF, or "". */
+void http_answer(struct http_conn *c, unsigned status, const char *type, const char *extra, const char *body,
+                 size_t len);
 /** Bytes to be sent; NULL: none.  done: so many were. */
 const char *http_output(const struct http_conn *c, size_t *len);
 void http_output_done(struct http_conn *c, size_t len);

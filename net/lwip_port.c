@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/lwip_port.c - the host's own network interface: lwIP on one side, a port of the virtual switch on the other.
  *
- * lwIP calls out here (linkoutput) and is called in (deliver) on one pCPU only, and both may nest: a received frame makes lwIP answer
- * within the call.  Nothing between here and the card keeps state across such a call, so that is harmless.  A full card is reported to
- * lwIP as ERR_MEM: TCP then keeps the segment and tries again, nothing is lost. */
+ * lwIP calls out here (linkoutput) and is called in (deliver) on one pCPU only, and both may nest: a received
+ * frame makes lwIP answer within the call.  Nothing between here and the card keeps state across such a call,
+ * so that is harmless.  A full card is reported to lwIP as ERR_MEM: TCP then keeps the segment and tries
+ * again, nothing is lost. */
 #include "net/lwip_port.h"
 
-#include <stdio.h>
-#include <string.h>
 #include <lwip/dhcp.h>
 #include <lwip/etharp.h>
 #include <lwip/init.h>
 #include <lwip/netif.h>
 #include <lwip/timeouts.h>
+#include <stdio.h>
+#include <string.h>
 #include "kernel/host/clock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 
 static struct netif netif;
 static struct vswitch *sw;
@@ -23,42 +24,43 @@ static const struct host_config *conf;
 static struct vswitch_port port;
 void (*host_if_on_frame)(const uint8_t *frame, size_t len, bool tx);
 
-uint32_t sys_now(void);                         /* lwIP's clock, declared in lwip/sys.h when there are threads only */
-uint32_t sys_now(void)
-{
-    return (uint32_t)(clock_us() / 1000);
-}
+uint32_t sys_now(void); /* lwIP's clock, declared in lwip/sys.h when there are threads only */
+uint32_t sys_now(void) { return (uint32_t)(clock_us() / 1000); }
 
-void net_assert_core(void)
-{
-    ASSERT_EQ(this_pcpu()->index, 0);
-}
+void net_assert_core(void) { ASSERT_EQ(this_pcpu()->index, 0); }
 
 static err_t frame_out(struct netif *n, struct pbuf *p)
 {
     static uint8_t flat[ETH_FRAME_MAX];
     (void)n;
     const uint8_t *frame = p->payload;
-    if (p->next) {                              /* rare: answers to ping, ARP-queued packets */
-        if (p->tot_len > sizeof(flat)) return ERR_BUF;
+    if (p->next) { /* rare: answers to ping, ARP-queued packets */
+        if (p->tot_len > sizeof(flat))
+            return ERR_BUF;
         pbuf_copy_partial(p, flat, p->tot_len, 0);
         frame = flat;
     }
     enum hv_err e = vswitch_input(sw, &port, frame, p->tot_len, clock_us());
-    if (e == HV_E_AGAIN) return ERR_MEM;
-    if (e == HV_OK && host_if_on_frame) host_if_on_frame(frame, p->tot_len, true);
+    if (e == HV_E_AGAIN)
+        return ERR_MEM;
+    if (e == HV_OK && host_if_on_frame)
+        host_if_on_frame(frame, p->tot_len, true);
     return e == HV_OK ? ERR_OK : ERR_IF;
 }
 
 static enum hv_err frame_in(struct vswitch_port *p, const uint8_t *frame, size_t len)
 {
     (void)p;
-    if (!(frame[0] & 1) && memcmp(frame, netif.hwaddr, 6) != 0) return HV_OK;   /* flooded, not for us */
-    if (host_if_on_frame) host_if_on_frame(frame, len, false);
+    if (!(frame[0] & 1) && memcmp(frame, netif.hwaddr, 6) != 0)
+        return HV_OK; /* flooded, not for us */
+    if (host_if_on_frame)
+        host_if_on_frame(frame, len, false);
     struct pbuf *b = pbuf_alloc(PBUF_RAW, (u16_t)len, PBUF_RAM);
-    if (!b) return HV_E_NOMEM;
+    if (!b)
+        return HV_E_NOMEM;
     memcpy(b->payload, frame, len);
-    if (netif.input(b, &netif) != ERR_OK) pbuf_free(b);
+    if (netif.input(b, &netif) != ERR_OK)
+        pbuf_free(b);
     return HV_OK;
 }
 
@@ -75,7 +77,8 @@ static err_t netif_begin(struct netif *n)
 
 static void status_changed(struct netif *n)
 {
-    if (!ip4_addr_isany_val(*netif_ip4_addr(n))) log_info("net", "address %s", host_if_text());
+    if (!ip4_addr_isany_val(*netif_ip4_addr(n)))
+        log_info("net", "address %s", host_if_text());
 }
 
 static ip4_addr_t mask_of(unsigned prefix_len)
@@ -96,7 +99,8 @@ static void address_set(void)
 {
     if (conf->dhcp) {
         log_info("net", "asking for an address by DHCP");
-        if (dhcp_start(&netif) != ERR_OK) log_error("net", "DHCP could not start; set a fixed address in [host] ip");
+        if (dhcp_start(&netif) != ERR_OK)
+            log_error("net", "DHCP could not start; set a fixed address in [host] ip");
         return;
     }
     ip4_addr_t ip = addr_of(conf->ip), mask = mask_of(conf->prefix_len), gw = addr_of(conf->gateway);
@@ -108,13 +112,15 @@ enum hv_err host_if_init(struct vswitch *to, const uint8_t mac[6], unsigned mtu,
     sw = to;
     conf = host;
     lwip_init();
-    if (!netif_add_noaddr(&netif, NULL, netif_begin, netif_input)) return HV_FAIL(HV_E_NOMEM);
+    if (!netif_add_noaddr(&netif, NULL, netif_begin, netif_input))
+        return HV_FAIL(HV_E_NOMEM);
     memcpy(netif.hwaddr, mac, 6);
     netif.mtu = (u16_t)mtu;
     port = (struct vswitch_port){ .name = "host", .deliver = frame_in };
     memcpy(port.mac, mac, 6);
     enum hv_err e = vswitch_attach(sw, &port);
-    if (e != HV_OK) return e;
+    if (e != HV_OK)
+        return e;
     netif_set_hostname(&netif, conf->name);
     netif_set_status_callback(&netif, status_changed);
     netif_set_default(&netif);
@@ -124,10 +130,7 @@ enum hv_err host_if_init(struct vswitch *to, const uint8_t mac[6], unsigned mtu,
     return HV_OK;
 }
 
-void host_if_poll(void)
-{
-    sys_check_timeouts();
-}
+void host_if_poll(void) { sys_check_timeouts(); }
 
 uint64_t host_if_next_us(void)
 {
@@ -135,21 +138,22 @@ uint64_t host_if_next_us(void)
     return ms == SYS_TIMEOUTS_SLEEPTIME_INFINITE ? UINT64_MAX : clock_us() + 1000ul * ms;
 }
 
-bool host_if_is_up(void)
-{
-    return conf && netif_is_up(&netif) && !ip4_addr_isany_val(*netif_ip4_addr(&netif));
-}
+bool host_if_is_up(void) { return conf && netif_is_up(&netif) && !ip4_addr_isany_val(*netif_ip4_addr(&netif)); }
 
 const char *host_if_text(void)
 {
     static char text[96];
-    if (!conf) return "no network";
+    if (!conf)
+        return "no network";
     const uint8_t *a = (const uint8_t *)netif_ip4_addr(&netif), *g = (const uint8_t *)netif_ip4_gw(&netif);
-    if (!host_if_is_up()) return conf->dhcp ? "no address yet (DHCP)" : "no address: set [host] ip";
+    if (!host_if_is_up())
+        return conf->dhcp ? "no address yet (DHCP)" : "no address: set [host] ip";
     unsigned len = 0;
-    for (uint32_t mask = netif_ip4_netmask(&netif)->addr; mask; mask &= mask - 1) len++;
+    for (uint32_t mask = netif_ip4_netmask(&netif)->addr; mask; mask &= mask - 1)
+        len++;
     int n = snprintf(text, sizeof(text), "%u.%u.%u.%u/%u", a[0], a[1], a[2], a[3], len);
-    if (g[0]) n += snprintf(text + n, sizeof(text) - (size_t)n, " via %u.%u.%u.%u", g[0], g[1], g[2], g[3]);
+    if (g[0])
+        n += snprintf(text + n, sizeof(text) - (size_t)n, " via %u.%u.%u.%u", g[0], g[1], g[2], g[3]);
     snprintf(text + n, sizeof(text) - (size_t)n, " (%s), MTU %u", conf->dhcp ? "DHCP" : "static", netif.mtu);
     return text;
 }

@@ -6,8 +6,10 @@
 #include "kernel/config/config.h"
 #include "net/vswitch.h"
 
-/** Start lwIP and join sw with this MAC; mtu 576..9000.  Static address or DHCP as host says.  HV_E_NOMEM.  Service pCPU, once. */
-HV_MUST_CHECK enum hv_err host_if_init(struct vswitch *sw, const uint8_t mac[6], unsigned mtu, const struct host_config *host);
+/** Start lwIP and join sw with this MAC; mtu 576..9000.  Static address or DHCP as host says.
+ *  HV_E_NOMEM.  Service pCPU, once. */
+HV_MUST_CHECK enum hv_err host_if_init(struct vswitch *sw, const uint8_t mac[6], unsigned mtu,
+                                       const struct host_config *host);
 /** lwIP's timers. */
 void host_if_poll(void);
 /** µs of clock_us() when host_if_poll() has something to do again. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/nbd.h - a disk that is an export of an NBD server, over TCP, or TLS if its configuration has a fingerprint.
  *
- * Manual: the NBD project's doc/proto.md ("The NBD protocol"): fixed newstyle negotiation, NBD_OPT_STARTTLS, NBD_OPT_GO, simple replies. */
+ * Manual: the NBD project's doc/proto.md ("The NBD protocol"): fixed newstyle negotiation, NBD_OPT_STARTTLS,
+ * NBD_OPT_GO, simple replies. */
 #ifndef GODWIT_NET_NBD_H
 #define GODWIT_NET_NBD_H
 
@@ -9,8 +10,8 @@
 #include "kernel/core/disk.h"
 #include "kernel/lib/err.h"
 
-/** Begin to reach the export; the disk is known once its server has said what it has.  ops->poll() does all the work.  Until ops->close() the
- *  connection is made again whenever it is lost.  Service pCPU.  HV_E_NOMEM. */
+/** Begin to reach the export; the disk is known once its server has said what it has.  ops->poll() does all the work.
+ *  Until ops->close() the connection is made again whenever it is lost.  Service pCPU.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err nbd_open(const struct nbd_config *target, struct disk **out);
 
 #endif

@@ -8,8 +8,8 @@
 #include "net/entropy.h"
 #include "net/heap.h"
 #include "net/lwip_port.h"
-#include "net/nic.h"
 #include "net/net.h"
+#include "net/nic.h"
 #include "net/tls.h"
 #include "net/vswitch.h"
 
@@ -17,13 +17,10 @@
 
 static struct vswitch host_switch;
 static struct vswitch_port uplink;
-static struct nic *nic;                         /* the card in use; NULL: none */
-static bool ready;                              /* net_init went through */
+static struct nic *nic; /* the card in use; NULL: none */
+static bool ready;      /* net_init went through */
 
-struct vswitch *net_switch(void)
-{
-    return &host_switch;
-}
+struct vswitch *net_switch(void) { return &host_switch; }
 
 static enum hv_err uplink_deliver(struct vswitch_port *p, const uint8_t *frame, size_t len)
 {
@@ -33,22 +30,25 @@ static enum hv_err uplink_deliver(struct vswitch_port *p, const uint8_t *frame, 
 
 static void uplink_receive(void *ctx, const uint8_t *frame, size_t len)
 {
-    (void)vswitch_input(&host_switch, ctx, frame, len, clock_us());     /* a full guest port drops, as a wire does */
+    (void)vswitch_input(&host_switch, ctx, frame, len, clock_us()); /* a full guest port drops, as a wire does */
 }
 
-/** Of several cards the first with a link is the uplink: joining two would make a loop when both hang on one network. */
+/** Of several cards the first with a link is the uplink: joining two would make a loop when
+ *  both hang on one network. */
 static struct nic *nic_choose(void)
 {
     struct nic *all[NIC_MAX];
     unsigned n = nic_probe_all(all);
     struct nic *best = n ? all[0] : NULL;
     for (unsigned i = 0; i < n; i++) {
-        if (!all[i]->ops->link_up(all[i])) continue;
+        if (!all[i]->ops->link_up(all[i]))
+            continue;
         best = all[i];
         break;
     }
     for (unsigned i = 0; i < n; i++)
-        if (all[i] != best) log_info("net", "card %u (%s) stays unused: one uplink is enough so far", i, all[i]->ops->name);
+        if (all[i] != best)
+            log_info("net", "card %u (%s) stays unused: one uplink is enough so far", i, all[i]->ops->name);
     return best;
 }
 
@@ -56,10 +56,12 @@ static enum hv_err uplink_join(void)
 {
     nic = nic_choose();
     if (!nic) {
-        log_error("net", "no usable network card: migration and remote control are off. Give the machine a virtio-net, e1000 or e1000e card");
+        log_error("net", "no usable network card: migration and remote control are off. Give the machine a virtio-net, "
+                         "e1000 or e1000e card");
         return HV_FAIL(HV_E_NOENT);
     }
-    if (!nic->ops->link_up(nic)) log_warn("net", "the network card has no link: check the cable");
+    if (!nic->ops->link_up(nic))
+        log_warn("net", "the network card has no link: check the cable");
     uplink = (struct vswitch_port){ .name = "uplink", .deliver = uplink_deliver, .ctx = nic };
     announce_init(&uplink);
     return vswitch_attach(&host_switch, &uplink);
@@ -71,14 +73,18 @@ enum hv_err net_init(const struct net_params *p)
     const char *why = "";
     vswitch_init(&host_switch);
     enum hv_err e = net_heap_init();
-    if (e != HV_OK) return e;
-    enum hv_err auth = tls_init(p->cert_der, p->cert_len, h->cert[0] ? h->cert : "the certificate ([host] cert)", p->key_der, p->key_len,
-                                h->key[0] ? h->key : "the key ([host] key)", &p->seed, &why);
-    if (auth != HV_OK) log_error("net", "no encrypted connections: %s", why);
+    if (e != HV_OK)
+        return e;
+    enum hv_err auth = tls_init(p->cert_der, p->cert_len, h->cert[0] ? h->cert : "the certificate ([host] cert)",
+                                p->key_der, p->key_len, h->key[0] ? h->key : "the key ([host] key)", &p->seed, &why);
+    if (auth != HV_OK)
+        log_error("net", "no encrypted connections: %s", why);
     e = uplink_join();
-    if (e != HV_OK) return e;
+    if (e != HV_OK)
+        return e;
     e = host_if_init(&host_switch, nic->mac, nic->mtu, h);
-    if (e != HV_OK) return e;
+    if (e != HV_OK)
+        return e;
     if (auth == HV_OK) {
         char fp[TLS_FP_TEXT_LEN];
         tls_fp_text(tls_own_fingerprint(), fp);
@@ -91,7 +97,8 @@ enum hv_err net_init(const struct net_params *p)
 
 void net_kick(void)
 {
-    if (ready) nic->ops->tx_kick(nic);
+    if (ready)
+        nic->ops->tx_kick(nic);
 }
 
 size_t net_flight_max(void)
@@ -101,7 +108,8 @@ size_t net_flight_max(void)
 
 bool net_poll(void)
 {
-    if (!ready) return false;
+    if (!ready)
+        return false;
     bool moved = nic->ops->poll(nic, FRAMES_PER_POLL, uplink_receive, &uplink) != 0;
     host_if_poll();
     moved |= streams_poll();
@@ -112,23 +120,19 @@ bool net_poll(void)
 
 uint64_t net_next_us(void)
 {
-    if (!ready) return UINT64_MAX;
+    if (!ready)
+        return UINT64_MAX;
     return MIN(MIN(host_if_next_us(), streams_next_us()), announce_next_us());
 }
 
-bool net_needs_polling(void)
-{
-    return ready && !nic->irq_vector;
-}
+bool net_needs_polling(void) { return ready && !nic->irq_vector; }
 
-bool net_is_up(void)
-{
-    return ready && host_if_is_up();
-}
+bool net_is_up(void) { return ready && host_if_is_up(); }
 
 void net_announce_mac(const uint8_t mac[6])
 {
-    if (!nic) return;
+    if (!nic)
+        return;
     announce_start(mac, clock_us());
     nic->ops->tx_kick(nic);
 }
@@ -136,7 +140,8 @@ void net_announce_mac(const uint8_t mac[6])
 struct net_stats net_stats(void)
 {
     struct net_stats st = { .heap_bytes = net_heap_held() };
-    if (!nic) return st;
+    if (!nic)
+        return st;
     st.rx_frames = nic->rx_frames;
     st.rx_bytes = nic->rx_bytes;
     st.rx_bad = nic->rx_bad;
@@ -156,17 +161,14 @@ void net_describe(struct printer *out)
     print_line(out, "network: %s %02x:%02x:%02x:%02x:%02x:%02x, %s, %s; %s", nic->ops->name, m[0], m[1], m[2], m[3],
                m[4], m[5], nic->ops->link_up(nic) ? "link up" : "NO LINK", nic->irq_vector ? "MSI" : "polled",
                host_if_text());
-    print_line(out, "  received %lu frames, %lu bytes, %lu bad; sent %lu frames, %lu bytes",
-               nic->rx_frames, nic->rx_bytes, nic->rx_bad,
-               nic->tx_frames, nic->tx_bytes);
+    print_line(out, "  received %lu frames, %lu bytes, %lu bad; sent %lu frames, %lu bytes", nic->rx_frames,
+               nic->rx_bytes, nic->rx_bad, nic->tx_frames, nic->tx_bytes);
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
         const struct vswitch_port *p = host_switch.ports[i];
         if (p)
-            print_line(out, "  switch port %s: in %lu, out %lu, held back %lu", p->name,
-                       p->rx_frames, p->tx_frames,
+            print_line(out, "  switch port %s: in %lu, out %lu, held back %lu", p->name, p->rx_frames, p->tx_frames,
                        p->tx_refused);
     }
-    print_line(out, "  packet memory %lu KiB; randomness from %s", net_heap_held() / KIB,
-               entropy_source());
+    print_line(out, "  packet memory %lu KiB; randomness from %s", net_heap_held() / KIB, entropy_source());
     streams_describe(out);
 }

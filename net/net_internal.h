@@ -11,9 +11,9 @@ size_t net_flight_max(void);
 
 /** Listen on p->config's port.  HV_E_NOMEM; HV_E_EXIST: port taken. */
 HV_MUST_CHECK enum hv_err streams_init(const struct net_params *p);
-bool streams_poll(void);                        /* one turn for every stream; true if bytes moved or a state changed */
-uint64_t streams_next_us(void);                 /* the next time limit; UINT64_MAX: none */
-void streams_count(struct net_stats *out);       /* its part of net_stats() */
+bool streams_poll(void);                   /* one turn for every stream; true if bytes moved or a state changed */
+uint64_t streams_next_us(void);            /* the next time limit; UINT64_MAX: none */
+void streams_count(struct net_stats *out); /* its part of net_stats() */
 void streams_describe(struct printer *out);
 
 #endif

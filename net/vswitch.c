@@ -1,41 +1,34 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/vswitch.c - the virtual switch.
  *
- * The address table is open-addressed with a short probe: a flood of invented source addresses evicts the oldest of a few neighbours, so it
- * can cost precision (flooding) but never time or memory.  A port's own address is compared first and cannot be learnt away from it: a
- * guest that claims the host's MAC gets nothing of the host's traffic. */
+ * The address table is open-addressed with a short probe: a flood of invented source addresses evicts the oldest of a
+ * few neighbours, so it can cost precision (flooding) but never time or memory.  A port's own address is compared first
+ * and cannot be learnt away from it: a guest that claims the host's MAC gets nothing of the host's traffic. */
 #include "net/vswitch.h"
 
 #include <string.h>
 
 #define PROBE 8
 
-static bool mac_equal(const uint8_t a[6], const uint8_t b[6])
-{
-    return memcmp(a, b, 6) == 0;
-}
+static bool mac_equal(const uint8_t a[6], const uint8_t b[6]) { return memcmp(a, b, 6) == 0; }
 
-static bool mac_is_zero(const uint8_t m[6])
-{
-    return !(m[0] | m[1] | m[2] | m[3] | m[4] | m[5]);
-}
+static bool mac_is_zero(const uint8_t m[6]) { return !(m[0] | m[1] | m[2] | m[3] | m[4] | m[5]); }
 
 static unsigned mac_hash(const uint8_t m[6])
 {
     uint32_t h = 2166136261u;
-    for (unsigned i = 0; i < 6; i++) h = (h ^ m[i]) * 16777619u;
+    for (unsigned i = 0; i < 6; i++)
+        h = (h ^ m[i]) * 16777619u;
     return h ^ (h >> 15);
 }
 
-void vswitch_init(struct vswitch *sw)
-{
-    memset(sw, 0, sizeof(*sw));
-}
+void vswitch_init(struct vswitch *sw) { memset(sw, 0, sizeof(*sw)); }
 
 enum hv_err vswitch_attach(struct vswitch *sw, struct vswitch_port *p)
 {
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
-        if (sw->ports[i]) continue;
+        if (sw->ports[i])
+            continue;
         sw->ports[i] = p;
         return HV_OK;
     }
@@ -45,23 +38,27 @@ enum hv_err vswitch_attach(struct vswitch *sw, struct vswitch_port *p)
 static int port_index(const struct vswitch *sw, const struct vswitch_port *p)
 {
     for (int i = 0; i < VSWITCH_MAX_PORTS; i++)
-        if (sw->ports[i] == p) return i;
+        if (sw->ports[i] == p)
+            return i;
     return -1;
 }
 
 void vswitch_detach(struct vswitch *sw, struct vswitch_port *p)
 {
     int i = port_index(sw, p);
-    if (i < 0) return;
+    if (i < 0)
+        return;
     sw->ports[i] = NULL;
     for (unsigned m = 0; m < VSWITCH_MAC_SLOTS; m++)
-        if (sw->macs[m].port_plus_1 == i + 1) sw->macs[m].port_plus_1 = 0;
+        if (sw->macs[m].port_plus_1 == i + 1)
+            sw->macs[m].port_plus_1 = 0;
 }
 
 static struct vswitch_port *owner_of(const struct vswitch *sw, const uint8_t mac[6])
 {
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++)
-        if (sw->ports[i] && !mac_is_zero(sw->ports[i]->mac) && mac_equal(sw->ports[i]->mac, mac)) return sw->ports[i];
+        if (sw->ports[i] && !mac_is_zero(sw->ports[i]->mac) && mac_equal(sw->ports[i]->mac, mac))
+            return sw->ports[i];
     return NULL;
 }
 
@@ -70,23 +67,27 @@ static struct vswitch_mac *slot_of(struct vswitch *sw, const uint8_t mac[6])
     unsigned h = mac_hash(mac);
     for (unsigned i = 0; i < PROBE; i++) {
         struct vswitch_mac *m = &sw->macs[(h + i) & (VSWITCH_MAC_SLOTS - 1)];
-        if (m->port_plus_1 && mac_equal(m->mac, mac)) return m;
+        if (m->port_plus_1 && mac_equal(m->mac, mac))
+            return m;
     }
     return NULL;
 }
 
 static void mac_learn(struct vswitch *sw, const uint8_t mac[6], int port, uint64_t now_us)
 {
-    if ((mac[0] & 1) || mac_is_zero(mac) || owner_of(sw, mac)) return;
+    if ((mac[0] & 1) || mac_is_zero(mac) || owner_of(sw, mac))
+        return;
     struct vswitch_mac *m = slot_of(sw, mac);
     unsigned h = mac_hash(mac);
     for (unsigned i = 0; !m && i < PROBE; i++) {
         struct vswitch_mac *s = &sw->macs[(h + i) & (VSWITCH_MAC_SLOTS - 1)];
-        if (!s->port_plus_1) m = s;
+        if (!s->port_plus_1)
+            m = s;
     }
     for (unsigned i = 0; i < PROBE && (!m || (m->port_plus_1 && !mac_equal(m->mac, mac))); i++) {
         struct vswitch_mac *s = &sw->macs[(h + i) & (VSWITCH_MAC_SLOTS - 1)];
-        if (!m || s->seen_us < m->seen_us) m = s;
+        if (!m || s->seen_us < m->seen_us)
+            m = s;
     }
     memcpy(m->mac, mac, 6);
     m->port_plus_1 = (uint8_t)(port + 1);
@@ -96,7 +97,8 @@ static void mac_learn(struct vswitch *sw, const uint8_t mac[6], int port, uint64
 struct vswitch_port *vswitch_lookup(struct vswitch *sw, const uint8_t mac[6], uint64_t now_us)
 {
     struct vswitch_port *own = owner_of(sw, mac);
-    if (own) return own;
+    if (own)
+        return own;
     const struct vswitch_mac *m = slot_of(sw, mac);
     return m && now_us - m->seen_us < VSWITCH_AGE_US ? sw->ports[m->port_plus_1 - 1] : NULL;
 }
@@ -119,8 +121,10 @@ static void flood(struct vswitch *sw, const struct vswitch_port *from, const uin
 {
     sw->n_flooded++;
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
-        if (!sw->ports[i] || sw->ports[i] == from) continue;
-        if (port_send(sw, sw->ports[i], frame, len) == HV_E_AGAIN) sw->n_dropped++;
+        if (!sw->ports[i] || sw->ports[i] == from)
+            continue;
+        if (port_send(sw, sw->ports[i], frame, len) == HV_E_AGAIN)
+            sw->n_dropped++;
     }
 }
 
@@ -135,7 +139,8 @@ enum hv_err vswitch_input(struct vswitch *sw, struct vswitch_port *p, const uint
     p->rx_bytes += len;
     mac_learn(sw, frame + 6, from, now_us);
     struct vswitch_port *to = frame[0] & 1 ? NULL : vswitch_lookup(sw, frame, now_us);
-    if (to == p) return HV_OK;
+    if (to == p)
+        return HV_OK;
     if (!to) {
         flood(sw, p, frame, len);
         return HV_OK;

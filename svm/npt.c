@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * svm/npt.c - the entry format of nested page tables, for the walker in kernel/core/s2.c.
  *
- * They are ordinary long-mode page tables (APM 2 15.25.5).  Every guest access counts as a user access there, so all entries need U=1.  The
- * guest's own page-table pages are walked as stores: a walk sets their D bit, and a leaf without W faults even when the guest only reads.
- * No NX anywhere: the guest executes from all of its memory.  Memory type: write-back (PAT entry 0); the guest's PAT is combined with it. */
+ * They are ordinary long-mode page tables (APM 2 15.25.5).  Every guest access counts as a user access there, so all
+ * entries need U=1.  The guest's own page-table pages are walked as stores: a walk sets their D bit, and a leaf without
+ * W faults even when the guest only reads.  No NX anywhere: the guest executes from all of its memory.  Memory type:
+ * write-back (PAT entry 0); the guest's PAT is combined with it. */
 #include "kernel/core/s2.h"
 
 #define NPT_P  BIT64(0)
@@ -15,6 +16,13 @@
 
 extern const struct s2_format npt_format;
 const struct s2_format npt_format = {
-    .name = "NPT", .present = NPT_P, .table = NPT_P | NPT_W | NPT_U | NPT_A, .leaf = NPT_P | NPT_U | NPT_A,
-    .writable = NPT_W, .large = NPT_PS, .accessed = NPT_A, .dirty = NPT_D, .addr = 0x000ffffffffff000ul,
+    .name = "NPT",
+    .present = NPT_P,
+    .table = NPT_P | NPT_W | NPT_U | NPT_A,
+    .leaf = NPT_P | NPT_U | NPT_A,
+    .writable = NPT_W,
+    .large = NPT_PS,
+    .accessed = NPT_A,
+    .dirty = NPT_D,
+    .addr = 0x000ffffffffff000ul,
 };

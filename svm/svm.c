@@ -3,28 +3,28 @@
 #include "svm/svm.h"
 
 #include <string.h>
-#include "kernel/lib/lock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
 #include "svm/svm_insn.h"
 
-#define IOPM_BYTES  (3 * PAGE_SIZE)     /* one bit per port, and slack for accesses that start at 0xffff; APM 2 15.10.1 */
-#define MSRPM_BYTES (2 * PAGE_SIZE)     /* APM 2 15.11 */
+#define IOPM_BYTES  (3 * PAGE_SIZE) /* one bit per port, and slack for accesses that start at 0xffff; APM 2 15.10.1 */
+#define MSRPM_BYTES (2 * PAGE_SIZE) /* APM 2 15.11 */
 
 struct svm_features svm_features;
 struct svm_perm_maps svm_perm_maps;
-static struct spinlock enable_lock;     /* the first pCPU makes the maps */
+static struct spinlock enable_lock; /* the first pCPU makes the maps */
 
-#define CPUID_EXT1_ECX_SVM      BIT32(2)
-#define CPUID_EXT1_EDX_1G       BIT32(26)
-#define CPUID_EXT1_EDX_RDTSCP   BIT32(27)
-#define CPUID_SVM_NP            BIT32(0)
-#define CPUID_SVM_NRIPS         BIT32(3)
-#define CPUID_SVM_TSC_RATE      BIT32(4)
-#define CPUID_SVM_CLEAN         BIT32(5)
-#define CPUID_SVM_FLUSH_ASID    BIT32(6)
-#define CPUID_SVM_PAUSE_FILTER  BIT32(10)
+#define CPUID_EXT1_ECX_SVM     BIT32(2)
+#define CPUID_EXT1_EDX_1G      BIT32(26)
+#define CPUID_EXT1_EDX_RDTSCP  BIT32(27)
+#define CPUID_SVM_NP           BIT32(0)
+#define CPUID_SVM_NRIPS        BIT32(3)
+#define CPUID_SVM_TSC_RATE     BIT32(4)
+#define CPUID_SVM_CLEAN        BIT32(5)
+#define CPUID_SVM_FLUSH_ASID   BIT32(6)
+#define CPUID_SVM_PAUSE_FILTER BIT32(10)
 
 static bool has_svm(void)
 {
@@ -39,8 +39,9 @@ static enum hv_err probe(struct cpu_caps *caps, const char **why)
     }
     uint64_t vm_cr = svm_rdmsr(MSR_VM_CR);
     if (vm_cr & VM_CR_SVMDIS) {
-        *why = vm_cr & VM_CR_LOCK ? "AMD-V is disabled and locked by the firmware (VM_CR.SVMDIS): enable SVM in the firmware setup"
-                                  : "AMD-V is disabled (VM_CR.SVMDIS): enable SVM in the firmware setup";
+        *why = vm_cr & VM_CR_LOCK
+                   ? "AMD-V is disabled and locked by the firmware (VM_CR.SVMDIS): enable SVM in the firmware setup"
+                   : "AMD-V is disabled (VM_CR.SVMDIS): enable SVM in the firmware setup";
         return HV_FAIL(HV_E_BUSY);
     }
     struct svm_cpuid ext = svm_cpuid(0x80000001), svm = svm_cpuid(0x8000000a);
@@ -49,12 +50,17 @@ static enum hv_err probe(struct cpu_caps *caps, const char **why)
         return HV_FAIL(HV_E_UNSUPP);
     }
     *caps = (struct cpu_caps){
-        .next_rip = svm.edx & CPUID_SVM_NRIPS, .flush_by_asid = svm.edx & CPUID_SVM_FLUSH_ASID, .vmcb_clean = svm.edx & CPUID_SVM_CLEAN,
-        .tsc_frac_bits = svm.edx & CPUID_SVM_TSC_RATE ? TSC_RATIO_FRAC : 0, .tsc_ratio_max = TSC_RATIO_MAX, .large_1g = ext.edx & CPUID_EXT1_EDX_1G,
-        .s2_ad = true,                  /* NPT is walked like ordinary page tables: always with A and D bits, APM 2 15.25.5 */
+        .next_rip = svm.edx & CPUID_SVM_NRIPS,
+        .flush_by_asid = svm.edx & CPUID_SVM_FLUSH_ASID,
+        .vmcb_clean = svm.edx & CPUID_SVM_CLEAN,
+        .tsc_frac_bits = svm.edx & CPUID_SVM_TSC_RATE ? TSC_RATIO_FRAC : 0,
+        .tsc_ratio_max = TSC_RATIO_MAX,
+        .large_1g = ext.edx & CPUID_EXT1_EDX_1G,
+        .s2_ad = true, /* NPT is walked like ordinary page tables: always with A and D bits, APM 2 15.25.5 */
         .n_asids = svm.ebx,
     };
-    svm_features = (struct svm_features){ .pause_filter = svm.edx & CPUID_SVM_PAUSE_FILTER, .rdtscp = ext.edx & CPUID_EXT1_EDX_RDTSCP };
+    svm_features = (struct svm_features){ .pause_filter = svm.edx & CPUID_SVM_PAUSE_FILTER,
+                                          .rdtscp = ext.edx & CPUID_EXT1_EDX_RDTSCP };
     return HV_OK;
 }
 
@@ -84,7 +90,7 @@ static enum hv_err pcpu_enable(void)
         return HV_FAIL(HV_E_NOMEM);
     svm_wrmsr(MSR_EFER, svm_rdmsr(MSR_EFER) | EFER_SVME);
     svm_wrmsr(MSR_VM_HSAVE_PA, ptr_hpa(p->vendor_area).v);
-    svm_vmsave(svm_host_vmcb_pa());     /* constant from now on: the host never changes these after its set-up */
+    svm_vmsave(svm_host_vmcb_pa()); /* constant from now on: the host never changes these after its set-up */
     return HV_OK;
 }
 
@@ -94,10 +100,7 @@ static void pcpu_disable(void)
     svm_wrmsr(MSR_EFER, svm_rdmsr(MSR_EFER) & ~EFER_SVME);
 }
 
-uint64_t svm_host_vmcb_pa(void)
-{
-    return ptr_hpa(this_pcpu()->vendor_area2).v;
-}
+uint64_t svm_host_vmcb_pa(void) { return ptr_hpa(this_pcpu()->vendor_area2).v; }
 
 /* AMD-V has no log of dirtied pages. */
 static enum hv_err hw_log_set(struct vcpu *v, bool on)
@@ -107,11 +110,31 @@ static enum hv_err hw_log_set(struct vcpu *v, bool on)
 }
 
 const struct cpu_ops svm_cpu_ops = {
-    .name = "AMD-V", .vendor_name = "AMD", .vendor = 1, .microcode = 0x01000000, .s2_format = &npt_format,
-    .probe = probe, .pcpu_enable = pcpu_enable, .pcpu_disable = pcpu_disable,
-    .vcpu_create = svm_vcpu_create, .vcpu_destroy = svm_vcpu_destroy, .vcpu_load = svm_vcpu_load, .vcpu_unload = svm_vcpu_unload,
-    .run = svm_run, .regs_get = svm_regs_get, .regs_set = svm_regs_set,
-    .irq_ready = svm_irq_ready, .irq_window_set = svm_irq_window_set, .nmi_ready = svm_nmi_ready, .inject = svm_inject,
-    .shadow_clear = svm_shadow_clear, .tsc_set = svm_tsc_set, .msr_get = svm_msr_get, .msr_set = svm_msr_set,
-    .paging_get = svm_paging_get, .seg_get = svm_seg_get, .hw_log_set = hw_log_set, .dump = svm_dump,
+    .name = "AMD-V",
+    .vendor_name = "AMD",
+    .vendor = 1,
+    .microcode = 0x01000000,
+    .s2_format = &npt_format,
+    .probe = probe,
+    .pcpu_enable = pcpu_enable,
+    .pcpu_disable = pcpu_disable,
+    .vcpu_create = svm_vcpu_create,
+    .vcpu_destroy = svm_vcpu_destroy,
+    .vcpu_load = svm_vcpu_load,
+    .vcpu_unload = svm_vcpu_unload,
+    .run = svm_run,
+    .regs_get = svm_regs_get,
+    .regs_set = svm_regs_set,
+    .irq_ready = svm_irq_ready,
+    .irq_window_set = svm_irq_window_set,
+    .nmi_ready = svm_nmi_ready,
+    .inject = svm_inject,
+    .shadow_clear = svm_shadow_clear,
+    .tsc_set = svm_tsc_set,
+    .msr_get = svm_msr_get,
+    .msr_set = svm_msr_set,
+    .paging_get = svm_paging_get,
+    .seg_get = svm_seg_get,
+    .hw_log_set = hw_log_set,
+    .dump = svm_dump,
 };

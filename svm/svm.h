@@ -9,42 +9,44 @@
 #include "kernel/lib/why.h"
 #include "svm/vmcb.h"
 
-#define MSR_EFER          0xc0000080u
-#define MSR_VM_CR         0xc0010114u
-#define VM_CR_SVMDIS      BIT64(4)
-#define VM_CR_LOCK        BIT64(3)
-#define MSR_VM_HSAVE_PA   0xc0010117u
-#define MSR_TSC_AUX       0xc0000103u
-#define MSR_TSC_RATIO     0xc0000104u   /* for the guest only; bits 39:32 integer, 31:0 fraction.  APM 2 15.30.5 */
-#define TSC_RATIO_FRAC    32
-#define TSC_RATIO_ONE     BIT64(TSC_RATIO_FRAC)
-#define TSC_RATIO_MAX     (BIT64(40) - 1)
+#define MSR_EFER        0xc0000080u
+#define MSR_VM_CR       0xc0010114u
+#define VM_CR_SVMDIS    BIT64(4)
+#define VM_CR_LOCK      BIT64(3)
+#define MSR_VM_HSAVE_PA 0xc0010117u
+#define MSR_TSC_AUX     0xc0000103u
+#define MSR_TSC_RATIO   0xc0000104u /* for the guest only; bits 39:32 integer, 31:0 fraction.  APM 2 15.30.5 */
+#define TSC_RATIO_FRAC  32
+#define TSC_RATIO_ONE   BIT64(TSC_RATIO_FRAC)
+#define TSC_RATIO_MAX   (BIT64(40) - 1)
 
-#define RFLAGS_IF         BIT64(9)
-#define RFLAGS_FIXED      BIT64(1)      /* reads as one, always */
+#define RFLAGS_IF    BIT64(9)
+#define RFLAGS_FIXED BIT64(1) /* reads as one, always */
 
 struct svm_vcpu {
     struct vcpu v;
-    struct vmcb *vmcb;                  /* [c] owned page */
-    uint64_t dr[4];                     /* [o] the guest's DR0-3 while not loaded (VMRUN does not switch them) */
-    uint64_t tsc_ratio;                 /* [o] 0: not scaled; in MSR_TSC_RATIO while loaded */
-    bool loaded;                        /* [o] between vcpu_load and vcpu_unload */
-    bool features_masked;               /* [o] intercepts follow the guest's CPUID */
-    unsigned ran_on;                    /* [o] pCPU of the last entry; ~0u: none yet */
-    uint32_t asid_gen;                  /* [o] generation of ran_on that our ASID belongs to */
-    bool nmi_blocked;                   /* [o] from injection to the IRET after it */
-    bool iret_pending;                  /* [o] that IRET is at iret_rip and has not executed yet */
+    struct vmcb *vmcb;    /* [c] owned page */
+    uint64_t dr[4];       /* [o] the guest's DR0-3 while not loaded (VMRUN does not switch them) */
+    uint64_t tsc_ratio;   /* [o] 0: not scaled; in MSR_TSC_RATIO while loaded */
+    bool loaded;          /* [o] between vcpu_load and vcpu_unload */
+    bool features_masked; /* [o] intercepts follow the guest's CPUID */
+    unsigned ran_on;      /* [o] pCPU of the last entry; ~0u: none yet */
+    uint32_t asid_gen;    /* [o] generation of ran_on that our ASID belongs to */
+    bool nmi_blocked;     /* [o] from injection to the IRET after it */
+    bool iret_pending;    /* [o] that IRET is at iret_rip and has not executed yet */
     uint64_t iret_rip;
-    bool triple_fault;                  /* [o] an injection made one: the next run() reports SHUTDOWN */
+    bool triple_fault; /* [o] an injection made one: the next run() reports SHUTDOWN */
 };
 static inline struct svm_vcpu *to_svm(struct vcpu *v) { return container_of(v, struct svm_vcpu, v); }
 
 /** Features that cpu_ops' caps do not name.  Const after probe. */
-struct svm_features { bool pause_filter, rdtscp, sysenter_64; };
+struct svm_features {
+    bool pause_filter, rdtscp, sysenter_64;
+};
 extern struct svm_features svm_features;
 
 extern const struct cpu_ops svm_cpu_ops;
-extern const struct s2_format npt_format;               /* npt.c */
+extern const struct s2_format npt_format; /* npt.c */
 
 /* svm_msr.c */
 /** Fill the 8 KiB MSR permission map: intercept all but what may pass through. */
@@ -53,7 +55,10 @@ enum hv_err svm_msr_get(struct vcpu *v, uint32_t msr, uint64_t *val);
 enum hv_err svm_msr_set(struct vcpu *v, uint32_t msr, uint64_t val);
 
 /* svm.c */
-struct svm_perm_maps { uint8_t *iopm, *msrpm; };        /* owned, shared by all vCPUs, const after the first pcpu_enable */
+/* owned, shared by all vCPUs, const after the first pcpu_enable */
+struct svm_perm_maps {
+    uint8_t *iopm, *msrpm;
+};
 extern struct svm_perm_maps svm_perm_maps;
 /** Physical address of this pCPU's host save VMCB. */
 uint64_t svm_host_vmcb_pa(void);
@@ -96,8 +101,8 @@ uint64_t svm_event_encode(const struct vcpu_event *e);
 struct vcpu_event svm_event_decode(uint64_t event_inj);
 
 /* svm_check.c */
-/** Which rule of VMRUN's consistency checks (APM 2 15.5.1) does b break?  Writes one sentence (field, value, rule) to why, or returns true
- *  when none is.  phys_bits: of the host, bounds the addresses. */
+/** Which rule of VMRUN's consistency checks (APM 2 15.5.1) does b break?  Writes one sentence (field, value, rule) to
+ *  why, or returns true when none is.  phys_bits: of the host, bounds the addresses. */
 bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, struct why *why);
 
 #endif

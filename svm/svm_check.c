@@ -1,23 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * svm/svm_check.c - why did VMRUN refuse this VMCB?
  *
- * The processor only says VMEXIT_INVALID.  This goes through the rules of APM 2 15.5.1 "Canonicalization and Consistency Checks" (and those
- * of event injection, 15.20) and names the first that is broken.  Pure function over a VMCB: the unit test breaks the fields one by one. */
+ * The processor only says VMEXIT_INVALID.  This goes through the rules of APM 2 15.5.1 "Canonicalization and
+ * Consistency Checks" (and those of event injection, 15.20) and names the first that is broken.  Pure function over a
+ * VMCB: the unit test breaks the fields one by one. */
 #include "svm/svm.h"
 
-#define CR0_PE BIT64(0)
-#define CR0_NW BIT64(29)
-#define CR0_CD BIT64(30)
-#define CR0_PG BIT64(31)
-#define CR4_PAE BIT64(5)
-#define CR4_MBZ 0xffffffffff000000ul   /* no processor defines a bit above 23 (CET) */
-#define EFER_MBZ 0xffffffffff800000ul  /* bit 22 (extended LBR) is the highest in use */
-#define ATTR_L  0x200u
-#define ATTR_D  0x400u
+#define CR0_PE     BIT64(0)
+#define CR0_NW     BIT64(29)
+#define CR0_CD     BIT64(30)
+#define CR0_PG     BIT64(31)
+#define CR4_PAE    BIT64(5)
+#define CR4_MBZ    0xffffffffff000000ul /* no processor defines a bit above 23 (CET) */
+#define EFER_MBZ   0xffffffffff800000ul /* bit 22 (extended LBR) is the highest in use */
+#define ATTR_L     0x200u
+#define ATTR_D     0x400u
 #define IOPM_LAST  0x2ffful
 #define MSRPM_LAST 0x1ffful
 
-struct rule { bool broken; const char *field; uint64_t value; const char *says; };
+struct rule {
+    bool broken;
+    const char *field;
+    uint64_t value;
+    const char *says;
+};
 
 static bool injection_ok(uint64_t inj)
 {
@@ -45,9 +51,12 @@ static bool control_check(const struct vmcb_ctl *c, uint64_t phys_end, unsigned 
         { !(c->icept4 & ICEPT4_VMRUN), "intercept word 4", c->icept4, "the VMRUN intercept (bit 0) must be set" },
         { c->asid == 0, "ASID", c->asid, "0 is the host's" },
         { c->asid >= n_asids, "ASID", c->asid, "must be below the number of ASIDs (CPUID 8000_000A EBX)" },
-        { c->iopm_pa + IOPM_LAST >= phys_end, "IOPM_BASE_PA", c->iopm_pa, "the I/O map must lie below the physical address limit" },
-        { c->msrpm_pa + MSRPM_LAST >= phys_end, "MSRPM_BASE_PA", c->msrpm_pa, "the MSR map must lie below the physical address limit" },
-        { (c->np_enable & 1) && (c->n_cr3 >= phys_end || c->n_cr3 & 0xfe7), "N_CR3", c->n_cr3, "reserved bits must be zero" },
+        { c->iopm_pa + IOPM_LAST >= phys_end, "IOPM_BASE_PA", c->iopm_pa,
+          "the I/O map must lie below the physical address limit" },
+        { c->msrpm_pa + MSRPM_LAST >= phys_end, "MSRPM_BASE_PA", c->msrpm_pa,
+          "the MSR map must lie below the physical address limit" },
+        { (c->np_enable & 1) && (c->n_cr3 >= phys_end || c->n_cr3 & 0xfe7), "N_CR3", c->n_cr3,
+          "reserved bits must be zero" },
         { c->tlb_control > 7, "TLB_CONTROL", c->tlb_control, "reserved encoding" },
         { !injection_ok(c->event_inj), "EVENTINJ", c->event_inj, "type or vector cannot be injected (APM 2 15.20)" },
     };
@@ -77,7 +86,8 @@ static bool save_check(const struct vmcb *b, uint64_t phys_end, struct why *why)
         { long_mode && m->cr3 >= phys_end, "CR3", m->cr3, "beyond the physical address limit" },
         { m->cr4 & CR4_MBZ, "CR4", m->cr4, "reserved bits must be zero" },
         { long_mode && !(m->cr4 & CR4_PAE), "CR4", m->cr4, "EFER.LME with CR0.PG needs PAE (bit 5)" },
-        { long_mode && (m->cs.attr & ATTR_L) && (m->cs.attr & ATTR_D), "CS attributes", m->cs.attr, "L and D cannot both be set in long mode" },
+        { long_mode && (m->cs.attr & ATTR_L) && (m->cs.attr & ATTR_D), "CS attributes", m->cs.attr,
+          "L and D cannot both be set in long mode" },
         { m->dr6 >> 32, "DR6", m->dr6, "bits 32-63 must be zero" },
         { m->dr7 >> 32, "DR7", m->dr7, "bits 32-63 must be zero" },
         { (b->ctl.np_enable & 1) && !pat_ok(m->g_pat), "G_PAT", m->g_pat, "holds a reserved memory type" },

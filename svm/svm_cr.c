@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * svm/svm_cr.c - features that this processor has and the guest's CPUID does not show: what can be intercepted of them.
  *
- * Control registers are the guest's own under nested paging, and nobody looks.  But a bit of CR4 switches on what CPUID may hide: XSAVE with all that
- * needs it, FSGSBASE, PCID, SMEP, ...  So a guest to whom such a bit is not shown has its writes of CR4 intercepted (each then costs an exit; reads do
- * not); one that is shown all of them, as with cpu = host, has not.  Two instructions have intercepts of their own: RDTSCP and INVPCID.  The rest
- * cannot be had: docs/cpuid.md.  (vmx_cr.c does the same, by masks.) */
+ * Control registers are the guest's own under nested paging, and nobody looks.  But a bit of CR4 switches on what CPUID
+ * may hide: XSAVE with all that needs it, FSGSBASE, PCID, SMEP, ...  So a guest to whom such a bit is not shown has its
+ * writes of CR4 intercepted (each then costs an exit; reads do not); one that is shown all of them, as with cpu = host,
+ * has not.  Two instructions have intercepts of their own: RDTSCP and INVPCID.  The rest cannot be had: docs/cpuid.md.
+ * (vmx_cr.c does the same, by masks.) */
 #include "svm/svm.h"
 
 #include "kernel/core/cpuid.h"
-#include "kernel/run/insn.h"
 #include "kernel/core/vm.h"
 #include "kernel/host/x86/regs.h"
+#include "kernel/run/insn.h"
 #include "svm/svm_insn.h"
 
 #define CR4_PAGING (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57)
@@ -18,7 +19,7 @@
 
 static void host_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-    struct svm_cpuid c = svm_cpuid(leaf);       /* subleaf 0: no other is asked for */
+    struct svm_cpuid c = svm_cpuid(leaf); /* subleaf 0: no other is asked for */
     (void)subleaf;
     out[CPUID_EAX] = c.eax, out[CPUID_EBX] = c.ebx, out[CPUID_ECX] = c.ecx, out[CPUID_EDX] = c.edx;
 }
@@ -40,23 +41,24 @@ void svm_features_mask(struct svm_vcpu *s)
     c->clean &= ~CLEAN_I;
 }
 
-/* APM 2 3.1.3 "CR4 Register", 5.3 "Long-Mode Page Translation", 5.5.1 "Process Context Identifiers"; LA57 is never shown. */
+/* APM 2 3.1.3 "CR4 Register", 5.3 "Long-Mode Page Translation", 5.5.1 "Process Context
+ * Identifiers"; LA57 is never shown. */
 static bool cr4_legal(const struct svm_vcpu *s, uint64_t new)
 {
     const struct vmcb_save *m = &s->vmcb->save;
     bool long_mode = m->efer & EFER_LMA;
     if (new & ~cpuid_cr4_allowed(s->v.vm->cpuid))
         return false;
-    if (long_mode && !(new & CR4_PAE))
+    if (long_mode && !(new &CR4_PAE))
         return false;
-    return !((m->cr4 ^ new) & new & CR4_PCIDE) || (long_mode && !(m->cr3 & 0xfff));
+    return !((m->cr4 ^ new) & new &CR4_PCIDE) || (long_mode && !(m->cr3 & 0xfff));
 }
 
 void svm_cr4_write(struct svm_vcpu *s)
 {
     uint64_t new;
     unsigned len = insn_mov_to_cr(&s->v, 4, &new);
-    if (!len)                                   /* another vCPU has written over it: execute what is there now */
+    if (!len) /* another vCPU has written over it: execute what is there now */
         return;
     if (!cr4_legal(s, new)) {
         svm_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, VEC_GP, true, 0 });

@@ -43,7 +43,4 @@ void svm_dr_write(unsigned n, uint64_t val)
     }
 }
 
-void svm_vmsave(uint64_t vmcb_pa)
-{
-    __asm__ volatile("vmsave %%rax" : : "a"(vmcb_pa) : "memory");
-}
+void svm_vmsave(uint64_t vmcb_pa) { __asm__ volatile("vmsave %%rax" : : "a"(vmcb_pa) : "memory"); }

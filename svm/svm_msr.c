@@ -1,28 +1,31 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * svm/svm_msr.c - MSRs: which the guest touches without an exit, and those that live in the VMCB.
  *
- * Passed through are the ones that VMLOAD and VMSAVE switch anyway, so the hardware registers are the guest's while it runs.  All others
- * exit.  EFER must: its SVME bit is ours.  The PAT could pass (it is the VMCB's G_PAT then), but processors and emulators differ in it. */
+ * Passed through are the ones that VMLOAD and VMSAVE switch anyway, so the hardware registers are the guest's while it
+ * runs.  All others exit.  EFER must: its SVME bit is ours.  The PAT could pass (it is the VMCB's G_PAT then), but
+ * processors and emulators differ in it. */
 #include "svm/svm.h"
 
 #include <string.h>
 #include "svm/svm_insn.h"
 
-#define MSR_SYSENTER_CS     0x174u
-#define MSR_SYSENTER_ESP    0x175u
-#define MSR_SYSENTER_EIP    0x176u
-#define MSR_DEBUGCTL        0x1d9u
-#define MSR_PAT             0x277u
-#define MSR_STAR            0xc0000081u
-#define MSR_LSTAR           0xc0000082u
-#define MSR_CSTAR           0xc0000083u
-#define MSR_SFMASK          0xc0000084u
-#define MSR_FS_BASE         0xc0000100u
-#define MSR_GS_BASE         0xc0000101u
-#define MSR_KERNEL_GS_BASE  0xc0000102u
+#define MSR_SYSENTER_CS    0x174u
+#define MSR_SYSENTER_ESP   0x175u
+#define MSR_SYSENTER_EIP   0x176u
+#define MSR_DEBUGCTL       0x1d9u
+#define MSR_PAT            0x277u
+#define MSR_STAR           0xc0000081u
+#define MSR_LSTAR          0xc0000082u
+#define MSR_CSTAR          0xc0000083u
+#define MSR_SFMASK         0xc0000084u
+#define MSR_FS_BASE        0xc0000100u
+#define MSR_GS_BASE        0xc0000101u
+#define MSR_KERNEL_GS_BASE 0xc0000102u
 
-static const uint32_t passed[] = { MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK,
-                                   MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE };
+static const uint32_t passed[] = {
+    MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR,    MSR_LSTAR,
+    MSR_CSTAR,       MSR_SFMASK,       MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE
+};
 
 /* APM 2 15.11: two bits per MSR (read, write), one 2 KiB vector for each of three ranges of 0x2000 MSRs. */
 static void pass(uint8_t *map, uint32_t msr)
@@ -43,19 +46,19 @@ void svm_msrpm_init(uint8_t *map)
 static uint64_t *field_of(struct vmcb_save *m, uint32_t msr)
 {
     switch (msr) {
-    case MSR_SYSENTER_CS: return &m->sysenter_cs;
-    case MSR_SYSENTER_ESP: return &m->sysenter_esp;
-    case MSR_SYSENTER_EIP: return &m->sysenter_eip;
-    case MSR_DEBUGCTL: return &m->dbgctl;
-    case MSR_PAT: return &m->g_pat;
-    case MSR_STAR: return &m->star;
-    case MSR_LSTAR: return &m->lstar;
-    case MSR_CSTAR: return &m->cstar;
-    case MSR_SFMASK: return &m->sfmask;
-    case MSR_FS_BASE: return &m->fs.base;
-    case MSR_GS_BASE: return &m->gs.base;
+    case MSR_SYSENTER_CS:    return &m->sysenter_cs;
+    case MSR_SYSENTER_ESP:   return &m->sysenter_esp;
+    case MSR_SYSENTER_EIP:   return &m->sysenter_eip;
+    case MSR_DEBUGCTL:       return &m->dbgctl;
+    case MSR_PAT:            return &m->g_pat;
+    case MSR_STAR:           return &m->star;
+    case MSR_LSTAR:          return &m->lstar;
+    case MSR_CSTAR:          return &m->cstar;
+    case MSR_SFMASK:         return &m->sfmask;
+    case MSR_FS_BASE:        return &m->fs.base;
+    case MSR_GS_BASE:        return &m->gs.base;
     case MSR_KERNEL_GS_BASE: return &m->kernel_gs_base;
-    default: return NULL;
+    default:                 return NULL;
     }
 }
 
@@ -80,7 +83,7 @@ static void efer_set(struct vcpu *v, uint64_t val)
 {
     struct vmcb *b = to_svm(v)->vmcb;
     vmcb_set_efer(b, (val & ~EFER_LMA) | (b->save.efer & EFER_LMA) | EFER_SVME);
-    v->tlb_flush = true;                                        /* NXE and the paging mode are in cached translations */
+    v->tlb_flush = true; /* NXE and the paging mode are in cached translations */
 }
 
 enum hv_err svm_msr_set(struct vcpu *v, uint32_t msr, uint64_t val)
@@ -100,6 +103,6 @@ enum hv_err svm_msr_set(struct vcpu *v, uint32_t msr, uint64_t val)
     if (!f)
         return HV_E_NOENT;
     *f = val;
-    s->vmcb->ctl.clean &= ~(CLEAN_NP | CLEAN_LBR);              /* the cached ones among them: PAT, DEBUGCTL */
+    s->vmcb->ctl.clean &= ~(CLEAN_NP | CLEAN_LBR); /* the cached ones among them: PAT, DEBUGCTL */
     return HV_OK;
 }

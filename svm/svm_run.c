@@ -1,26 +1,30 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * svm/svm_run.c - one entry into the guest and the exit that ends it.
  *
- * TLB.  Guest translations are tagged with an address space id.  Each pCPU hands out ASIDs by counting up; when they run out it flushes all
- * and begins a new generation, which takes every vCPU's ASID there away.  A vCPU that is new on a pCPU gets a new ASID, since what it left
- * behind there is stale.  A flush of one vCPU is FLUSH_ASID where the processor has it and a new ASID where not: old tags are never used
- * again within the generation.  ASID 0 is the host's.
+ * TLB.  Guest translations are tagged with an address space id.  Each pCPU hands out ASIDs by counting up; when
+ * they run out it flushes all and begins a new generation, which takes every vCPU's ASID there away.  A vCPU
+ * that is new on a pCPU gets a new ASID, since what it left behind there is stale.  A flush of one vCPU is
+ * FLUSH_ASID where the processor has it and a new ASID where not: old tags are never used again within the
+ * generation.  ASID 0 is the host's.
  *
  * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/core/s2.c):
  *     us:      in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  VMRUN ...  in_guest = 0
  *     flusher: change tables; s2.gen++;    wait while (in_guest && seen < gen)
- * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and kicks.  The kick is an
- * interrupt; it stays pending while IF=0, so one that comes after in_guest was set ends the guest at once. */
+ * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and
+ * kicks.  The kick is an interrupt; it stays pending while IF=0, so one that comes after in_guest was set
+ * ends the guest at once. */
 #include "svm/svm.h"
 
-#include "kernel/lib/log.h"
+#include "kernel/core/vm.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
-#include "kernel/core/vm.h"
+#include "kernel/lib/log.h"
 #include "svm/svm_insn.h"
 
-struct asid_pool { uint32_t gen, next; };
-static struct asid_pool pools[PCPU_MAX];                        /* each touched by its own pCPU only */
+struct asid_pool {
+    uint32_t gen, next;
+};
+static struct asid_pool pools[PCPU_MAX]; /* each touched by its own pCPU only */
 
 /* A fresh ASID on this pCPU; all the TLB goes when none is left. */
 static void asid_take(struct svm_vcpu *s, struct asid_pool *p)
@@ -40,7 +44,7 @@ static void tlb_prepare(struct svm_vcpu *s)
 {
     struct vcpu *v = &s->v;
     struct asid_pool *p = &pools[s->ran_on];
-    uint64_t gen = atomic_load(&v->vm->s2.gen);                 /* seq_cst, after in_guest; pairs with s2_flush() */
+    uint64_t gen = atomic_load(&v->vm->s2.gen); /* seq_cst, after in_guest; pairs with s2_flush() */
     bool flush = v->tlb_flush || gen != atomic_load_explicit(&v->s2_gen_seen, memory_order_relaxed);
     v->tlb_flush = false;
     if (s->asid_gen != p->gen || !p->gen || (flush && !cpu_caps.flush_by_asid))
@@ -77,7 +81,8 @@ static void entry_failed(struct svm_vcpu *s)
     char why[160];
     unsigned phys_bits = svm_cpuid(0x80000008).eax & 0xff;
     if (svm_vmcb_check(s->vmcb, phys_bits, cpu_caps.n_asids, WHY(why)))
-        log_error("svm", "vCPU %u: VMRUN refused the VMCB, but it breaks no rule of APM 2 15.5.1 that we know", s->v.index);
+        log_error("svm", "vCPU %u: VMRUN refused the VMCB, but it breaks no rule of APM 2 15.5.1 that we know",
+                  s->v.index);
     else
         log_error("svm", "vCPU %u: VMRUN refused the VMCB: %s", s->v.index, why);
 }
@@ -95,12 +100,12 @@ void svm_run(struct vcpu *v, struct vcpu_exit *x)
     atomic_store(&v->in_guest, true);
     tlb_prepare(s);
     svm_enter(ptr_hpa(b).v, v->gpr, svm_host_vmcb_pa());
-    atomic_store_explicit(&v->in_guest, false, memory_order_release);   /* pairs with the loads in s2_flush() */
+    atomic_store_explicit(&v->in_guest, false, memory_order_release); /* pairs with the loads in s2_flush() */
     b->ctl.clean = cpu_caps.vmcb_clean ? CLEAN_ALL : 0;
     if ((uint32_t)b->ctl.exit_code == (uint32_t)SVM_EXIT_INVALID)
-        b->ctl.exit_code = SVM_EXIT_INVALID;                    /* QEMU writes 32 bits of -1 */
+        b->ctl.exit_code = SVM_EXIT_INVALID; /* QEMU writes 32 bits of -1 */
     if (b->ctl.exit_code == SVM_EXIT_INVALID) {
-        entry_failed(s);                                        /* the guest did not run: v still has its state */
+        entry_failed(s); /* the guest did not run: v still has its state */
     } else {
         state_from_vmcb(s);
         svm_event_recover(s);

@@ -2,26 +2,29 @@
  * svm/svm_vcpu.c - one vCPU on AMD-V: its VMCB, its state in and out in the architecture's words.
  *
  * Where state lives:
- *   struct vcpu        general registers, RIP, RFLAGS, CR8, TSC_AUX; svm_run() copies what VMRUN wants into the VMCB and back
+ *   struct vcpu        general registers, RIP, RFLAGS, CR8, TSC_AUX; svm_run() copies what VMRUN
+ *                      wants into the VMCB and back
  *   VMCB               everything that VMRUN or VMLOAD switch; always current outside guest mode
  *   the processor      DR0-3, TSC_AUX and TSC_RATIO while the vCPU is loaded
  *   XSAVE area         the core's (kernel/host/x86/fpu.h), with XCR0
  *
- * EFER.SVME must be set in the VMCB and is nothing that the guest may see: it is added and taken away here and in svm_msr.c. */
+ * EFER.SVME must be set in the VMCB and is nothing that the guest may see: it is added and taken away
+ * here and in svm_msr.c. */
 #include "svm/svm.h"
 
 #include <string.h>
-#include "kernel/lib/log.h"
+#include "kernel/core/vm.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
-#include "kernel/core/vm.h"
+#include "kernel/lib/log.h"
 #include "svm/svm_insn.h"
 
 _Static_assert(sizeof(struct svm_vcpu) <= PAGE_SIZE, "svm_vcpu_create takes one page");
 
 static const unsigned seg_at[SEG_COUNT] = {
-    [SEG_ES] = offsetof(struct vmcb_save, es), [SEG_CS] = offsetof(struct vmcb_save, cs), [SEG_SS] = offsetof(struct vmcb_save, ss),
-    [SEG_DS] = offsetof(struct vmcb_save, ds), [SEG_FS] = offsetof(struct vmcb_save, fs), [SEG_GS] = offsetof(struct vmcb_save, gs),
+    [SEG_ES] = offsetof(struct vmcb_save, es),     [SEG_CS] = offsetof(struct vmcb_save, cs),
+    [SEG_SS] = offsetof(struct vmcb_save, ss),     [SEG_DS] = offsetof(struct vmcb_save, ds),
+    [SEG_FS] = offsetof(struct vmcb_save, fs),     [SEG_GS] = offsetof(struct vmcb_save, gs),
     [SEG_LDTR] = offsetof(struct vmcb_save, ldtr), [SEG_TR] = offsetof(struct vmcb_save, tr),
 };
 static struct vmcb_seg *seg_ptr(struct vmcb *b, enum seg_id id)
@@ -29,11 +32,12 @@ static struct vmcb_seg *seg_ptr(struct vmcb *b, enum seg_id id)
     return (struct vmcb_seg *)((char *)&b->save + seg_at[id]);
 }
 
-/* The VMCB packs the descriptor's attribute bits (APM 2 15.5.1): 0-7 as in the access rights, then AVL, L, D/B, G at 8-11 instead of 12-15. */
+/* The VMCB packs the descriptor's attribute bits (APM 2 15.5.1): 0-7 as in the access rights, then AVL, L, D/B, G at
+ * 8-11 instead of 12-15. */
 static uint16_t attr_of_ar(uint32_t ar)
 {
     uint16_t attr = (uint16_t)((ar & 0xff) | (ar >> 4 & 0xf00));
-    return ar & SEG_AR_UNUSABLE ? attr & ~0x80u : attr;         /* P=0 is how a VMCB says unusable */
+    return ar & SEG_AR_UNUSABLE ? attr & ~0x80u : attr; /* P=0 is how a VMCB says unusable */
 }
 static uint32_t ar_of_attr(uint16_t attr)
 {
@@ -49,23 +53,26 @@ struct seg svm_seg_get(struct vcpu *v, enum seg_id id)
 
 static void seg_set(struct vmcb *b, enum seg_id id, const struct seg *seg)
 {
-    *seg_ptr(b, id) = (struct vmcb_seg){ .sel = seg->sel, .attr = attr_of_ar(seg->ar), .limit = seg->limit, .base = seg->base };
+    *seg_ptr(b, id) =
+        (struct vmcb_seg){ .sel = seg->sel, .attr = attr_of_ar(seg->ar), .limit = seg->limit, .base = seg->base };
     b->ctl.clean &= ~CLEAN_SEG;
 }
 
-/* Intercepts that never change.  Not here: control registers (nested paging and V_TPR make them the guest's own; but see svm_cr.c), RDTSC (the offset
- * does it), task switches (the processor does them).  #MC is the host's.  #DB and #AC: a guest can make their delivery raise them again for ever inside
- * one instruction, where no interrupt gets in; an exit each time lets the host's in. */
+/* Intercepts that never change.  Not here: control registers (nested paging and V_TPR make them the guest's own; but
+ * see svm_cr.c), RDTSC (the offset does it), task switches (the processor does them).  #MC is the host's.  #DB and #AC:
+ * a guest can make their delivery raise them again for ever inside one instruction, where no interrupt gets in; an exit
+ * each time lets the host's in. */
 static void intercepts_init(struct vmcb_ctl *c)
 {
     c->icept_exc = BIT32(1) | BIT32(17) | BIT32(18);
-    c->icept3 = ICEPT3_INTR | ICEPT3_NMI | ICEPT3_SMI | ICEPT3_RDPMC | ICEPT3_CPUID | ICEPT3_RSM | ICEPT3_INVD | ICEPT3_HLT |
-                ICEPT3_INVLPGA | ICEPT3_IOIO | ICEPT3_MSR | ICEPT3_SHUTDOWN;
-    c->icept4 = ICEPT4_VMRUN | ICEPT4_VMMCALL | ICEPT4_VMLOAD | ICEPT4_VMSAVE | ICEPT4_STGI | ICEPT4_CLGI | ICEPT4_SKINIT | ICEPT4_WBINVD |
-                ICEPT4_MONITOR | ICEPT4_MWAIT | ICEPT4_MWAIT_ARMED | ICEPT4_XSETBV | ICEPT4_RDPRU;
+    c->icept3 = ICEPT3_INTR | ICEPT3_NMI | ICEPT3_SMI | ICEPT3_RDPMC | ICEPT3_CPUID | ICEPT3_RSM | ICEPT3_INVD |
+                ICEPT3_HLT | ICEPT3_INVLPGA | ICEPT3_IOIO | ICEPT3_MSR | ICEPT3_SHUTDOWN;
+    c->icept4 = ICEPT4_VMRUN | ICEPT4_VMMCALL | ICEPT4_VMLOAD | ICEPT4_VMSAVE | ICEPT4_STGI | ICEPT4_CLGI |
+                ICEPT4_SKINIT | ICEPT4_WBINVD | ICEPT4_MONITOR | ICEPT4_MWAIT | ICEPT4_MWAIT_ARMED | ICEPT4_XSETBV |
+                ICEPT4_RDPRU;
     if (svm_features.pause_filter) {
         c->icept3 |= ICEPT3_PAUSE;
-        c->pause_count = 3000;          /* so many PAUSEs in one run are a spin lock whose holder may be waiting for this pCPU */
+        c->pause_count = 3000; /* so many PAUSEs in one run are a spin lock whose holder may be waiting for this pCPU */
     }
 }
 
@@ -83,8 +90,15 @@ static void ctl_init(struct svm_vcpu *s)
 /* SDM 3A "Processor State After Reset"; APM 2 14.1.3. */
 static void regs_power_on(struct vcpu_regs *r)
 {
-    *r = (struct vcpu_regs){ .rip = 0xfff0, .rflags = RFLAGS_FIXED, .cr0 = 0x60000010, .dr6 = 0xffff0ff0, .dr7 = 0x400,
-                             .pat = 0x0007040600070406, .xcr0 = 1, .gdtr = { 0xffff, 0 }, .idtr = { 0xffff, 0 } };
+    *r = (struct vcpu_regs){ .rip = 0xfff0,
+                             .rflags = RFLAGS_FIXED,
+                             .cr0 = 0x60000010,
+                             .dr6 = 0xffff0ff0,
+                             .dr7 = 0x400,
+                             .pat = 0x0007040600070406,
+                             .xcr0 = 1,
+                             .gdtr = { 0xffff, 0 },
+                             .idtr = { 0xffff, 0 } };
     r->gpr[GPR_RDX] = svm_cpuid(1).eax;
     for (unsigned i = 0; i < SEG_COUNT; i++)
         r->seg[i] = (struct seg){ .ar = 0x93, .limit = 0xffff };
@@ -133,8 +147,8 @@ void svm_vcpu_load(struct vcpu *v)
     struct svm_vcpu *s = to_svm(v);
     unsigned here = this_pcpu()->index;
     if (s->ran_on != here) {
-        s->vmcb->ctl.clean = 0;         /* what this processor may have cached of the page is older */
-        s->asid_gen = 0;                /* no generation: take a new ASID */
+        s->vmcb->ctl.clean = 0; /* what this processor may have cached of the page is older */
+        s->asid_gen = 0;        /* no generation: take a new ASID */
         s->ran_on = here;
     }
     for (unsigned i = 0; i < 4; i++)
@@ -160,7 +174,8 @@ void svm_vcpu_unload(struct vcpu *v)
 static void msrs_get(const struct vmcb_save *m, struct vcpu_regs *r)
 {
     r->efer = m->efer & ~EFER_SVME;
-    r->star = m->star, r->lstar = m->lstar, r->cstar = m->cstar, r->sfmask = m->sfmask, r->kernel_gs_base = m->kernel_gs_base;
+    r->star = m->star, r->lstar = m->lstar, r->cstar = m->cstar, r->sfmask = m->sfmask,
+    r->kernel_gs_base = m->kernel_gs_base;
     r->sysenter_cs = m->sysenter_cs, r->sysenter_esp = m->sysenter_esp, r->sysenter_eip = m->sysenter_eip;
     r->pat = m->g_pat, r->debugctl = m->dbgctl;
 }
@@ -189,7 +204,8 @@ void svm_regs_get(struct vcpu *v, struct vcpu_regs *r)
 static void msrs_set(struct vmcb_save *m, const struct vcpu_regs *r)
 {
     m->efer = r->efer | EFER_SVME;
-    m->star = r->star, m->lstar = r->lstar, m->cstar = r->cstar, m->sfmask = r->sfmask, m->kernel_gs_base = r->kernel_gs_base;
+    m->star = r->star, m->lstar = r->lstar, m->cstar = r->cstar, m->sfmask = r->sfmask,
+    m->kernel_gs_base = r->kernel_gs_base;
     m->sysenter_cs = r->sysenter_cs, m->sysenter_esp = r->sysenter_esp, m->sysenter_eip = r->sysenter_eip;
     m->g_pat = r->pat, m->dbgctl = r->debugctl;
 }
@@ -202,7 +218,7 @@ void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r)
     v->rip = r->rip, v->rflags = r->rflags | RFLAGS_FIXED, v->cr8 = r->cr8, v->xcr0 = r->xcr0, v->tsc_aux = r->tsc_aux;
     for (unsigned i = 0; i < SEG_COUNT; i++)
         seg_set(s->vmcb, i, &r->seg[i]);
-    m->cpl = (uint8_t)(r->seg[SEG_SS].ar >> 5 & 3);             /* SS.DPL is the CPL in every mode */
+    m->cpl = (uint8_t)(r->seg[SEG_SS].ar >> 5 & 3); /* SS.DPL is the CPL in every mode */
     m->gdtr = (struct vmcb_seg){ .limit = r->gdtr.limit, .base = r->gdtr.base };
     m->idtr = (struct vmcb_seg){ .limit = r->idtr.limit, .base = r->idtr.base };
     m->cr0 = r->cr0, m->cr2 = r->cr2, m->cr3 = r->cr3, m->cr4 = r->cr4;
@@ -220,7 +236,7 @@ void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r)
     s->triple_fault = s->iret_pending = false;
     svm_nmi_blocked_set(s, r->nmi_blocked);
     s->vmcb->ctl.clean = 0;
-    v->tlb_flush = true;                                        /* another CR3, another address space */
+    v->tlb_flush = true; /* another CR3, another address space */
 }
 
 void svm_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl)
@@ -244,12 +260,12 @@ void svm_dump(struct vcpu *v, struct printer *out)
     const struct svm_vcpu *s = to_svm(v);
     const struct vmcb_ctl *c = &s->vmcb->ctl;
     const struct vmcb_save *m = &s->vmcb->save;
-    print_line(out, "VMCB %p: asid %u on pCPU %d, clean 0x%x, tlb_control %u, vintr 0x%lx, shadow %lu",
-               (void *)s->vmcb, c->asid, (int)s->ran_on, c->clean, c->tlb_control, c->vintr, c->int_shadow);
+    print_line(out, "VMCB %p: asid %u on pCPU %d, clean 0x%x, tlb_control %u, vintr 0x%lx, shadow %lu", (void *)s->vmcb,
+               c->asid, (int)s->ran_on, c->clean, c->tlb_control, c->vintr, c->int_shadow);
     print_line(out, "last exit 0x%lx info1 0x%lx info2 0x%lx cut event 0x%lx; to inject 0x%lx", c->exit_code,
                c->exit_info1, c->exit_info2, c->exit_int_info, c->event_inj);
-    print_line(out, "cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx cpl %u nCR3 %lx", m->cr0, m->cr2,
-               m->cr3, m->cr4, m->efer, m->cpl, c->n_cr3);
-    print_line(out, "nmi_blocked %d iret_pending %d tsc_offset %ld tsc_ratio 0x%lx%s", s->nmi_blocked,
-               s->iret_pending, c->tsc_offset, s->tsc_ratio, s->tsc_ratio ? "" : " (not scaled)");
+    print_line(out, "cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx cpl %u nCR3 %lx", m->cr0, m->cr2, m->cr3, m->cr4, m->efer,
+               m->cpl, c->n_cr3);
+    print_line(out, "nmi_blocked %d iret_pending %d tsc_offset %ld tsc_ratio 0x%lx%s", s->nmi_blocked, s->iret_pending,
+               c->tsc_offset, s->tsc_ratio, s->tsc_ratio ? "" : " (not scaled)");
 }

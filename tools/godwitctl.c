@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c tools/ctl/console.c tools/ctl/migration.c
- *   tools/ctl/validate.c tools/ctl/svg.c
+ * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
+ *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes what it talks to. */
 #include "tools/ctl/ctl.h"
@@ -81,12 +81,17 @@ static const char common_options[] =
 static const char move_options[] =
     "      --to HOST|auto   where to; auto: the peer with most memory of those that can take it, and why that one\n"
     "      --detach         do not watch; prints HOST/NUMBER of the move\n"
-    "      --live           the guest runs while its memory is sent, and stands still for milliseconds (as without this option)\n"
-    "      --paused         it stands still from the first page to the last: each page is sent once; the blackout is the whole move\n"
-    "      --policy P       live, when the guest writes faster than the network sends.  throttle: slow it down step by step, give up if that\n"
-    "                       does not help (default); wait: go on until it writes less, 30 minutes at most; stop: move it all the same after\n"
+    "      --live           the guest runs while its memory is sent, and stands still for milliseconds (as without "
+    "this option)\n"
+    "      --paused         it stands still from the first page to the last: each page is sent once; the blackout is "
+    "the whole move\n"
+    "      --policy P       live, when the guest writes faster than the network sends.  throttle: slow it down step by "
+    "step, give up if that\n"
+    "                       does not help (default); wait: go on until it writes less, 30 minutes at most; stop: move "
+    "it all the same after\n"
     "                       14 rounds, however long it then stands still\n"
-    "      --network A.B.C.D/N   only by addresses of the destination in this network (default: all in [host] networks, best first)\n"
+    "      --network A.B.C.D/N   only by addresses of the destination in this network (default: all in [host] "
+    "networks, best first)\n"
     "      --plain | --lz4  send pages as they are, or compressed where that pays (default: [host] lz4)\n"
     "      --limit MB       at most so many MB (10^6 bytes) per second (default: only the host's bandwidth-limit-mb)\n"
     "      --downtime MS    the longest blackout to plan with (default: [host] downtime-limit-ms)\n"
@@ -102,8 +107,10 @@ static bool belongs(const struct command *c, int argc, char **argv)
 static void help_line(FILE *f, const struct command *c)
 {
     char left[80];
-    snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "", c->args);
-    fprintf(f, "  %-40s %s%s\n", left, strlen(left) > 40 ? "\n                                           " : "", c->help);
+    snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "",
+             c->args);
+    fprintf(f, "  %-40s %s%s\n", left, strlen(left) > 40 ? "\n                                           " : "",
+            c->help);
 }
 
 static void help_examples(FILE *f, const struct command *c)
@@ -142,8 +149,10 @@ static void help(FILE *f)
     fputs("usage: godwitctl [OPTION]... COMMAND\n\n", f);
     for (size_t i = 0; i < N_COMMANDS; i++)
         help_line(f, &commands[i]);
-    fprintf(f, "\n  %s\noptions:\n%s\noptions of vm migrate, for this one move:\n%s", which_move, common_options, move_options);
-    fputs("\nexit codes: 0 good, 1 the host refused (the message says why), 2 usage, 3 configuration or key, 4 no answer, 5 not trusted,\n"
+    fprintf(f, "\n  %s\noptions:\n%s\noptions of vm migrate, for this one move:\n%s", which_move, common_options,
+            move_options);
+    fputs("\nexit codes: 0 good, 1 the host refused (the message says why), 2 usage, 3 configuration or key, 4 no "
+          "answer, 5 not trusted,\n"
           "  6 the move failed and the guest runs on where it was, 7 the move is in doubt\n\n"
           "examples:\n"
           "  godwitctl key                                   # put what it prints into godwit.conf of each host\n"
@@ -151,65 +160,96 @@ static void help(FILE *f)
           "  godwitctl vm list\n"
           "  godwitctl vm migrate web --to beta\n"
           "  godwitctl migration show web --svg move.svg\n"
-          "more with `godwitctl COMMAND --help`\n", f);
+          "more with `godwitctl COMMAND --help`\n",
+          f);
 }
 
-enum { OPT_FORCE = 300, OPT_PLAIN, OPT_LZ4, OPT_VERIFY, OPT_LIMIT, OPT_DOWNTIME, OPT_LIVE, OPT_PAUSED, OPT_POLICY, OPT_NETWORK,
-       OPT_STATUS, OPT_CANCEL, OPT_STREAMS };
+enum {
+    OPT_FORCE = 300,
+    OPT_PLAIN,
+    OPT_LZ4,
+    OPT_VERIFY,
+    OPT_LIMIT,
+    OPT_DOWNTIME,
+    OPT_LIVE,
+    OPT_PAUSED,
+    OPT_POLICY,
+    OPT_NETWORK,
+    OPT_STATUS,
+    OPT_CANCEL,
+    OPT_STREAMS
+};
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
-    { "host", required_argument, NULL, 'H' }, { "json", no_argument, NULL, 'j' }, { "quiet", no_argument, NULL, 'q' },
-    { "config", required_argument, NULL, 'c' }, { "yes", no_argument, NULL, 'y' }, { "help", no_argument, NULL, 'h' },
-    { "to", required_argument, NULL, OPT_TO }, { "detach", no_argument, NULL, OPT_DETACH }, { "svg", required_argument, NULL, OPT_SVG },
-    { "fingerprint", required_argument, NULL, OPT_FINGERPRINT }, { "resume-here", no_argument, NULL, OPT_HERE },
-    { "discard", no_argument, NULL, OPT_DISCARD }, { "print", no_argument, NULL, OPT_PRINT }, { "send", required_argument, NULL, OPT_SEND },
-    { "force", no_argument, NULL, OPT_FORCE }, { "plain", no_argument, NULL, OPT_PLAIN }, { "lz4", no_argument, NULL, OPT_LZ4 },
-    { "verify", no_argument, NULL, OPT_VERIFY }, { "limit", required_argument, NULL, OPT_LIMIT }, { "downtime", required_argument, NULL, OPT_DOWNTIME },
-    { "live", no_argument, NULL, OPT_LIVE }, { "paused", no_argument, NULL, OPT_PAUSED }, { "policy", required_argument, NULL, OPT_POLICY },
-    { "network", required_argument, NULL, OPT_NETWORK }, { "status", no_argument, NULL, OPT_STATUS }, { "cancel", no_argument, NULL, OPT_CANCEL },
+    { "host", required_argument, NULL, 'H' },
+    { "json", no_argument, NULL, 'j' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "config", required_argument, NULL, 'c' },
+    { "yes", no_argument, NULL, 'y' },
+    { "help", no_argument, NULL, 'h' },
+    { "to", required_argument, NULL, OPT_TO },
+    { "detach", no_argument, NULL, OPT_DETACH },
+    { "svg", required_argument, NULL, OPT_SVG },
+    { "fingerprint", required_argument, NULL, OPT_FINGERPRINT },
+    { "resume-here", no_argument, NULL, OPT_HERE },
+    { "discard", no_argument, NULL, OPT_DISCARD },
+    { "print", no_argument, NULL, OPT_PRINT },
+    { "send", required_argument, NULL, OPT_SEND },
+    { "force", no_argument, NULL, OPT_FORCE },
+    { "plain", no_argument, NULL, OPT_PLAIN },
+    { "lz4", no_argument, NULL, OPT_LZ4 },
+    { "verify", no_argument, NULL, OPT_VERIFY },
+    { "limit", required_argument, NULL, OPT_LIMIT },
+    { "downtime", required_argument, NULL, OPT_DOWNTIME },
+    { "live", no_argument, NULL, OPT_LIVE },
+    { "paused", no_argument, NULL, OPT_PAUSED },
+    { "policy", required_argument, NULL, OPT_POLICY },
+    { "network", required_argument, NULL, OPT_NETWORK },
+    { "status", no_argument, NULL, OPT_STATUS },
+    { "cancel", no_argument, NULL, OPT_CANCEL },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { NULL, 0, NULL, 0 },
 };
 
-static const char *used[32];            /* long options that were given; more than that is nonsense */
+static const char *used[32]; /* long options that were given; more than that is nonsense */
 static unsigned n_used;
 
 /* Options may stand anywhere. */
 static enum exit_code read_options(int argc, char **argv, const char **config, bool *want_help)
 {
-    for (int c, i; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, &i)) != -1; ) {
+    for (int c, i; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, &i)) != -1;) {
         if (c >= OPT_TO && n_used < sizeof(used) / sizeof(used[0]))
             used[n_used++] = long_options[i].name;
         switch (c) {
-        case 'H': options.host = optarg; break;
-        case 'j': options.json = true; break;
-        case 'q': options.quiet = true; break;
-        case 'c': *config = optarg; break;
-        case 'y': options.yes = true; break;
-        case 'h': *want_help = true; break;
-        case OPT_TO: options.to = optarg; break;
-        case OPT_DETACH: options.detach = true; break;
-        case OPT_SVG: options.svg = optarg; break;
+        case 'H':             options.host = optarg; break;
+        case 'j':             options.json = true; break;
+        case 'q':             options.quiet = true; break;
+        case 'c':             *config = optarg; break;
+        case 'y':             options.yes = true; break;
+        case 'h':             *want_help = true; break;
+        case OPT_TO:          options.to = optarg; break;
+        case OPT_DETACH:      options.detach = true; break;
+        case OPT_SVG:         options.svg = optarg; break;
         case OPT_FINGERPRINT: options.fingerprint = optarg; break;
-        case OPT_HERE: options.force_here = true; break;
-        case OPT_DISCARD: options.force_there = true; break;
-        case OPT_PRINT: options.print_only = true; break;
-        case OPT_SEND: options.send = optarg; break;
-        case OPT_FORCE: options.force = true; break;
-        case OPT_PLAIN: options.plain = true; break;
-        case OPT_LZ4: options.lz4 = true; break;
-        case OPT_VERIFY: options.verify = true; break;
-        case OPT_LIMIT: options.limit = optarg; break;
-        case OPT_DOWNTIME: options.downtime = optarg; break;
-        case OPT_STATUS: options.status = true; break;
-        case OPT_CANCEL: options.cancel = true; break;
-        case OPT_LIVE: options.live = true; break;
-        case OPT_PAUSED: options.paused = true; break;
-        case OPT_POLICY: options.policy = optarg; break;
-        case OPT_NETWORK: options.network = optarg; break;
+        case OPT_HERE:        options.force_here = true; break;
+        case OPT_DISCARD:     options.force_there = true; break;
+        case OPT_PRINT:       options.print_only = true; break;
+        case OPT_SEND:        options.send = optarg; break;
+        case OPT_FORCE:       options.force = true; break;
+        case OPT_PLAIN:       options.plain = true; break;
+        case OPT_LZ4:         options.lz4 = true; break;
+        case OPT_VERIFY:      options.verify = true; break;
+        case OPT_LIMIT:       options.limit = optarg; break;
+        case OPT_DOWNTIME:    options.downtime = optarg; break;
+        case OPT_STATUS:      options.status = true; break;
+        case OPT_CANCEL:      options.cancel = true; break;
+        case OPT_LIVE:        options.live = true; break;
+        case OPT_PAUSED:      options.paused = true; break;
+        case OPT_POLICY:      options.policy = optarg; break;
+        case OPT_NETWORK:     options.network = optarg; break;
         /* Known only to say why it is not. */
         case OPT_STREAMS: return fail(EXIT_USAGE, "--streams: a move has one connection, there is no number to choose");
-        default: return fail(EXIT_USAGE, "godwitctl COMMAND --help lists the options");
+        default:          return fail(EXIT_USAGE, "godwitctl COMMAND --help lists the options");
         }
     }
     return EXIT_GOOD;
@@ -241,8 +281,8 @@ static enum exit_code check_options(const struct command *c)
 {
     for (unsigned i = 0; i < n_used; i++)
         if (!among(c->options, used[i]))
-            return fail(EXIT_USAGE, "--%s is no option of %s%s%s; add --help to see which it has", used[i], c->words[0], c->words[1] ? " " : "",
-                        c->words[1] ? c->words[1] : "");
+            return fail(EXIT_USAGE, "--%s is no option of %s%s%s; add --help to see which it has", used[i], c->words[0],
+                        c->words[1] ? " " : "", c->words[1] ? c->words[1] : "");
     return EXIT_GOOD;
 }
 
@@ -253,7 +293,8 @@ static enum exit_code execute(int argc, char **argv, const char *config)
     if (!c && argc == 1 && help_some(stderr, argc, argv))
         return EXIT_USAGE;
     if (!c && argc)
-        return fail(EXIT_USAGE, "no such command: %s%s%s; godwitctl --help lists them", argv[0], argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
+        return fail(EXIT_USAGE, "no such command: %s%s%s; godwitctl --help lists them", argv[0], argc > 1 ? " " : "",
+                    argc > 1 ? argv[1] : "");
     if (!c) {
         help(stderr);
         return EXIT_USAGE;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tools/mig-dump.c - print one direction of a captured or saved migration stream, record by record.
  *
- *   mig-dump [-p] [-s N] FILE        -p: also every page entry;  -s: skip N bytes first (the fuzzer's seeds begin with one of their own)
+ *   mig-dump [-p] [-s N] FILE        -p: also every page entry;  -s: skip N bytes first (the fuzzer's seeds
+ *                                    begin with one of their own)
  *
- * Parses with migrate/wire.c, so it cannot disagree with the engine.  Exit code 0: the stream is well formed and ends with a whole record;
- * 1: it is not, and the last line says where and why; 2: usage.
+ * Parses with migrate/wire.c, so it cannot disagree with the engine.  Exit code 0: the stream is well formed and ends
+ * with a whole record; 1: it is not, and the last line says where and why; 2: usage.
  * tool-sources: migrate/wire.c kernel/lib/err.c */
 #include <stdint.h>
 #include <stdio.h>
@@ -17,7 +18,8 @@ static bool show_pages;
 static void print_id(const struct mig_id *id)
 {
     printf(" id ");
-    for (unsigned i = 0; i < sizeof(id->b); i++) printf("%02x", id->b[i]);
+    for (unsigned i = 0; i < sizeof(id->b); i++)
+        printf("%02x", id->b[i]);
 }
 
 static void print_text(const struct mig_p_text *p)
@@ -35,15 +37,19 @@ static enum hv_err print_batch(struct rd *r)
     struct mig_p_batch b;
     unsigned zero = 0, full = 0, part = 0;
     enum hv_err e = mig_batch_get(r, &b);
-    if (e) return e;
+    if (e)
+        return e;
     for (uint32_t i = 0; i < b.n_entries; i++) {
         uint64_t map = mig_entry(&b, i) >> MIG_ENTRY_MAP_SHIFT;
-        if (!map) zero++;
-        else if (map == 0xffff) full++;
-        else part++;
+        if (!map)
+            zero++;
+        else if (map == 0xffff)
+            full++;
+        else
+            part++;
     }
-    printf(" %s %u -> %zu bytes, pages: %u full %u delta %u zero", b.codec == MIG_CODEC_LZ4 ? "lz4" : "raw", b.data_len, b.stored_len, full,
-           part, zero);
+    printf(" %s %u -> %zu bytes, pages: %u full %u delta %u zero", b.codec == MIG_CODEC_LZ4 ? "lz4" : "raw", b.data_len,
+           b.stored_len, full, part, zero);
     for (uint32_t i = 0; show_pages && i < b.n_entries; i++) {
         uint64_t entry = mig_entry(&b, i);
         printf("\n             gfn 0x%lx chunks %04lx", entry & MIG_ENTRY_GFN_MASK, entry >> MIG_ENTRY_MAP_SHIFT);
@@ -55,7 +61,8 @@ static enum hv_err print_offer(struct rd *r)
 {
     struct mig_p_offer p;
     enum hv_err e = mig_offer_get(r, &p);
-    if (e) return e;
+    if (e)
+        return e;
     print_id(&p.id);
     printf(" guest \"%s\" %lu pages (%lu MiB)%s, offer %zu bytes", p.name, p.n_pages, p.n_pages / 256,
            p.flags & MIG_OFFER_VERIFY ? " verify" : "", p.offer_len);
@@ -66,7 +73,8 @@ static enum hv_err print_find(struct rd *r)
 {
     struct mig_p_find p;
     enum hv_err e = mig_find_get(r, &p);
-    if (e) return e;
+    if (e)
+        return e;
     print_id(&p.ticket);
     printf(" guest \"%s\"", p.name);
     return HV_OK;
@@ -76,7 +84,8 @@ static enum hv_err print_probed(struct rd *r)
 {
     struct mig_p_probed p;
     enum hv_err e = mig_probed_get(r, &p);
-    if (e) return e;
+    if (e)
+        return e;
     printf(" free %lu MiB, %u reasons against", p.free_bytes >> 20, p.n_reasons);
     return HV_OK;
 }
@@ -85,7 +94,8 @@ static enum hv_err print_state(struct rd *r)
 {
     struct mig_p_state p;
     enum hv_err e = mig_state_get(r, &p);
-    if (e) return e;
+    if (e)
+        return e;
     printf(" digest %016lx%016lx, state %zu bytes, check %016lx", p.digest.a, p.digest.b, p.len, p.check);
     return HV_OK;
 }
@@ -94,7 +104,8 @@ static enum hv_err print_prepared(struct rd *r)
 {
     struct mig_p_prepared p;
     enum hv_err e = mig_prepared_get(r, &p);
-    if (e) return e;
+    if (e)
+        return e;
     print_id(&p.id);
     printf(" digest %016lx%016lx, %lu us", p.digest.a, p.digest.b, p.us);
     return HV_OK;
@@ -102,27 +113,36 @@ static enum hv_err print_prepared(struct rd *r)
 
 static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
 {
-    union { struct mig_id id; struct mig_p_round round; struct mig_p_ack ack; struct mig_p_running running;
-            struct mig_p_text text; struct mig_p_frame frame; } u;
+    union {
+        struct mig_id id;
+        struct mig_p_round round;
+        struct mig_p_ack ack;
+        struct mig_p_running running;
+        struct mig_p_text text;
+        struct mig_p_frame frame;
+    } u;
     enum hv_err e = HV_E_PROTO;
     switch (type) {
     case MIG_REC_OFFER:
-    case MIG_REC_PROBE: return print_offer(r);
-    case MIG_REC_FIND: return print_find(r);
+    case MIG_REC_PROBE:  return print_offer(r);
+    case MIG_REC_FIND:   return print_find(r);
     case MIG_REC_PROBED: return print_probed(r);
-    case MIG_REC_BATCH: return print_batch(r);
+    case MIG_REC_BATCH:  return print_batch(r);
     case MIG_REC_ACCEPT:
     case MIG_REC_COMMIT:
     case MIG_REC_QUERY:
-        if (!(e = mig_id_get(r, &u.id))) print_id(&u.id);
+        if (!(e = mig_id_get(r, &u.id)))
+            print_id(&u.id);
         break;
     case MIG_REC_ROUND_END:
-        if (!(e = mig_round_get(r, &u.round))) printf(" round %u, %lu pages looked at", u.round.round, u.round.pages);
+        if (!(e = mig_round_get(r, &u.round)))
+            printf(" round %u, %lu pages looked at", u.round.round, u.round.pages);
         break;
     case MIG_REC_ACK:
-        if (!(e = mig_ack_get(r, &u.ack))) printf(" round %u, %lu bytes consumed", u.ack.round, u.ack.bytes);
+        if (!(e = mig_ack_get(r, &u.ack)))
+            printf(" round %u, %lu bytes consumed", u.ack.round, u.ack.bytes);
         break;
-    case MIG_REC_STATE: return print_state(r);
+    case MIG_REC_STATE:    return print_state(r);
     case MIG_REC_PREPARED: return print_prepared(r);
     case MIG_REC_RUNNING:
         if (!(e = mig_running_get(r, &u.running))) {
@@ -134,10 +154,11 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
     case MIG_REC_ANSWER:
     case MIG_REC_NOTE:
     case MIG_REC_FOUND:
-        if (!(e = mig_text_get(r, type, &u.text))) print_text(&u.text);
+        if (!(e = mig_text_get(r, type, &u.text)))
+            print_text(&u.text);
         break;
     case MIG_REC_FRAME: e = mig_frame_get(r, &u.frame); break;
-    case MIG_REC_IDLE: break;
+    case MIG_REC_IDLE:  break;
     }
     return e;
 }
@@ -153,16 +174,19 @@ static int dump(const uint8_t *p, size_t len)
     struct rd r = rd_init(p, len);
     uint16_t version, min, max;
     enum hv_err e = mig_preamble_get(&r, &version, &min, &max);
-    if (e && e != HV_E_VERSION) return stop(0, e);
+    if (e && e != HV_E_VERSION)
+        return stop(0, e);
     printf("%10d  preamble, versions %u to %u\n", 0, min, max);
     while (rd_left(&r)) {
         size_t at = r.pos;
         struct mig_rec rec;
-        if ((e = mig_rec_get(&r, &rec))) return stop(at, e);
+        if ((e = mig_rec_get(&r, &rec)))
+            return stop(at, e);
         printf("%10zu  %-9s %7lu", at, mig_rec_name(rec.type), rec.len);
         if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE || rec.type == MIG_REC_FRAME) {
             struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
-            if ((e = print_payload((enum mig_rec_type)rec.type, &payload))) return stop(at, e);
+            if ((e = print_payload((enum mig_rec_type)rec.type, &payload)))
+                return stop(at, e);
         }
         printf("\n");
         r.pos += (size_t)rec.len;
@@ -177,21 +201,28 @@ int main(int argc, char **argv)
     int c;
 
     while ((c = getopt(argc, argv, "ps:")) != -1) {
-        if (c == 'p') show_pages = true;
-        else if (c == 's') skip = strtoul(optarg, NULL, 0);
-        else return 2;
+        if (c == 'p')
+            show_pages = true;
+        else if (c == 's')
+            skip = strtoul(optarg, NULL, 0);
+        else
+            return 2;
     }
-    if (optind + 1 != argc) return fprintf(stderr, "usage: mig-dump [-p] [-s N] FILE\n"), 2;
+    if (optind + 1 != argc)
+        return fprintf(stderr, "usage: mig-dump [-p] [-s N] FILE\n"), 2;
     FILE *f = fopen(argv[optind], "rb");
-    if (!f) return perror(argv[optind]), 2;
+    if (!f)
+        return perror(argv[optind]), 2;
     for (;;) {
         if (len == cap) {
             uint8_t *more = realloc(buf, cap = cap ? 2 * cap : 1 << 20);
-            if (!more) return perror("memory"), 2;
+            if (!more)
+                return perror("memory"), 2;
             buf = more;
         }
         size_t n = fread(buf + len, 1, cap - len, f);
-        if (!n) break;
+        if (!n)
+            break;
         len += n;
     }
     fclose(f);

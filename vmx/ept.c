@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/ept.c - the entry format of extended page tables, for the walker in kernel/core/s2.c.
  *
- * An entry is in use when any of R, W, X is set (SDM 3C "EPT Translation Mechanism").  Memory type: write-back without "ignore
- * PAT", so the guest's own PAT is combined with it.  A and D are flags of the processor only while EPTP bit 6 says so, and
- * ignored otherwise; then also the processor's walk of the guest's page tables counts as a write, and a leaf without W faults
- * even when the guest only reads. No execute-only and no user-execute pages: the guest executes from all of its memory. */
+ * An entry is in use when any of R, W, X is set (SDM 3C "EPT Translation Mechanism").  Memory type: write-back without
+ * "ignore PAT", so the guest's own PAT is combined with it.  A and D are flags of the processor only while EPTP bit 6
+ * says so, and ignored otherwise; then also the processor's walk of the guest's page tables counts as a write, and a
+ * leaf without W faults even when the guest only reads. No execute-only and no user-execute pages: the guest executes
+ * from all of its memory. */
 #include "vmx/vmx.h"
 
 #define EPT_R  BIT64(0)
@@ -16,6 +17,13 @@
 #define EPT_D  BIT64(9)
 
 const struct s2_format ept_format = {
-    .name = "EPT", .present = EPT_R | EPT_W | EPT_X, .table = EPT_R | EPT_W | EPT_X, .leaf = EPT_R | EPT_X | EPT_WB,
-    .writable = EPT_W, .large = EPT_PS, .accessed = EPT_A, .dirty = EPT_D, .addr = 0x000ffffffffff000ul,
+    .name = "EPT",
+    .present = EPT_R | EPT_W | EPT_X,
+    .table = EPT_R | EPT_W | EPT_X,
+    .leaf = EPT_R | EPT_X | EPT_WB,
+    .writable = EPT_W,
+    .large = EPT_PS,
+    .accessed = EPT_A,
+    .dirty = EPT_D,
+    .addr = 0x000ffffffffff000ul,
 };

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmcs.h - the virtual machine control structure: its fields, their bits, and typed access.
  *
- * A VMCS has no layout that software may know; VMREAD and VMWRITE reach its fields by number.  Bits 14:13 of the number say how
- * wide the field is (SDM 3C App. B "Field Encoding in VMCS"), and an accessor of another width is our bug:
- * vmcs_read32(VMCS_GUEST_RIP) stops the host instead of cutting an address in half.  The list below is an X-macro, so the
- * checker prints names and the fake VMCS of the unit tests knows exactly the fields that exist. */
+ * A VMCS has no layout that software may know; VMREAD and VMWRITE reach its fields by number.  Bits 14:13 of the number
+ * say how wide the field is (SDM 3C App. B "Field Encoding in VMCS"), and an accessor of another width is our bug:
+ * vmcs_read32(VMCS_GUEST_RIP) stops the host instead of cutting an address in half.  The list below is an X-macro, so
+ * the checker prints names and the fake VMCS of the unit tests knows exactly the fields that exist. */
 #ifndef GODWIT_VMX_VMCS_H
 #define GODWIT_VMX_VMCS_H
 
@@ -73,136 +73,215 @@ const char *vmcs_field_name(enum vmcs_field f);
 enum { VMCS_WIDTH_16, VMCS_WIDTH_64, VMCS_WIDTH_32, VMCS_WIDTH_NATURAL };
 #define VMCS_WIDTH(f) ((unsigned)(f) >> 13 & 3)
 
-/* The current VMCS of this pCPU.  A field that this processor does not have is our bug too: vmread and vmwrite stop the host. */
-static inline uint16_t vmcs_read16(enum vmcs_field f) { ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_16); return (uint16_t)vmx_vmread(f); }
-static inline uint32_t vmcs_read32(enum vmcs_field f) { ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_32); return (uint32_t)vmx_vmread(f); }
-static inline uint64_t vmcs_read64(enum vmcs_field f) { ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_64); return vmx_vmread(f); }
-static inline uint64_t vmcs_readn(enum vmcs_field f)  { ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_NATURAL); return vmx_vmread(f); }
-static inline void vmcs_write16(enum vmcs_field f, uint16_t x) { ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_16); vmx_vmwrite(f, x); }
-static inline void vmcs_write32(enum vmcs_field f, uint32_t x) { ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_32); vmx_vmwrite(f, x); }
-static inline void vmcs_write64(enum vmcs_field f, uint64_t x) { ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_64); vmx_vmwrite(f, x); }
-static inline void vmcs_writen(enum vmcs_field f, uint64_t x)  { ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_NATURAL); vmx_vmwrite(f, x); }
+/* The current VMCS of this pCPU.  A field that this processor does not have is our bug too: vmread and
+ * vmwrite stop the host. */
+static inline uint16_t vmcs_read16(enum vmcs_field f)
+{
+    ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_16);
+    return (uint16_t)vmx_vmread(f);
+}
+static inline uint32_t vmcs_read32(enum vmcs_field f)
+{
+    ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_32);
+    return (uint32_t)vmx_vmread(f);
+}
+static inline uint64_t vmcs_read64(enum vmcs_field f)
+{
+    ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_64);
+    return vmx_vmread(f);
+}
+static inline uint64_t vmcs_readn(enum vmcs_field f)
+{
+    ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_NATURAL);
+    return vmx_vmread(f);
+}
+static inline void vmcs_write16(enum vmcs_field f, uint16_t x)
+{
+    ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_16);
+    vmx_vmwrite(f, x);
+}
+static inline void vmcs_write32(enum vmcs_field f, uint32_t x)
+{
+    ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_32);
+    vmx_vmwrite(f, x);
+}
+static inline void vmcs_write64(enum vmcs_field f, uint64_t x)
+{
+    ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_64);
+    vmx_vmwrite(f, x);
+}
+static inline void vmcs_writen(enum vmcs_field f, uint64_t x)
+{
+    ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_NATURAL);
+    vmx_vmwrite(f, x);
+}
 
 /* SDM 3C "Pin-Based VM-Execution Controls". */
-#define PIN_EXTINT          BIT32(0)
-#define PIN_NMI             BIT32(3)
-#define PIN_VIRTUAL_NMIS    BIT32(5)
-#define PIN_PREEMPT_TIMER   BIT32(6)
-#define PIN_POSTED          BIT32(7)
+#define PIN_EXTINT         BIT32(0)
+#define PIN_NMI            BIT32(3)
+#define PIN_VIRTUAL_NMIS   BIT32(5)
+#define PIN_PREEMPT_TIMER  BIT32(6)
+#define PIN_POSTED         BIT32(7)
 /* "Processor-Based VM-Execution Controls", primary. */
-#define PROC_IRQ_WINDOW     BIT32(2)
-#define PROC_TSC_OFFSET     BIT32(3)
-#define PROC_HLT            BIT32(7)
-#define PROC_INVLPG         BIT32(9)
-#define PROC_MWAIT          BIT32(10)
-#define PROC_RDPMC          BIT32(11)
-#define PROC_RDTSC          BIT32(12)
-#define PROC_CR3_LOAD       BIT32(15)
-#define PROC_CR3_STORE      BIT32(16)
-#define PROC_CR8_LOAD       BIT32(19)
-#define PROC_CR8_STORE      BIT32(20)
-#define PROC_TPR_SHADOW     BIT32(21)
-#define PROC_NMI_WINDOW     BIT32(22)
-#define PROC_MOV_DR         BIT32(23)
-#define PROC_IO             BIT32(24)
-#define PROC_IO_BITMAPS     BIT32(25)
-#define PROC_MTF            BIT32(27)
-#define PROC_MSR_BITMAPS    BIT32(28)
-#define PROC_MONITOR        BIT32(29)
-#define PROC_PAUSE          BIT32(30)
-#define PROC_SECONDARY      BIT32(31)
+#define PROC_IRQ_WINDOW    BIT32(2)
+#define PROC_TSC_OFFSET    BIT32(3)
+#define PROC_HLT           BIT32(7)
+#define PROC_INVLPG        BIT32(9)
+#define PROC_MWAIT         BIT32(10)
+#define PROC_RDPMC         BIT32(11)
+#define PROC_RDTSC         BIT32(12)
+#define PROC_CR3_LOAD      BIT32(15)
+#define PROC_CR3_STORE     BIT32(16)
+#define PROC_CR8_LOAD      BIT32(19)
+#define PROC_CR8_STORE     BIT32(20)
+#define PROC_TPR_SHADOW    BIT32(21)
+#define PROC_NMI_WINDOW    BIT32(22)
+#define PROC_MOV_DR        BIT32(23)
+#define PROC_IO            BIT32(24)
+#define PROC_IO_BITMAPS    BIT32(25)
+#define PROC_MTF           BIT32(27)
+#define PROC_MSR_BITMAPS   BIT32(28)
+#define PROC_MONITOR       BIT32(29)
+#define PROC_PAUSE         BIT32(30)
+#define PROC_SECONDARY     BIT32(31)
 /* The same, secondary. */
-#define PROC2_APIC_ACCESS   BIT32(0)
-#define PROC2_EPT           BIT32(1)
-#define PROC2_RDTSCP        BIT32(3)
-#define PROC2_X2APIC        BIT32(4)
-#define PROC2_VPID          BIT32(5)
-#define PROC2_WBINVD        BIT32(6)
-#define PROC2_UNRESTRICTED  BIT32(7)
-#define PROC2_APIC_REGS     BIT32(8)
-#define PROC2_VIRT_IRQ      BIT32(9)
-#define PROC2_PLE           BIT32(10)
-#define PROC2_RDRAND        BIT32(11)   /* RDRAND, RDSEED exit */
-#define PROC2_INVPCID       BIT32(12)
-#define PROC2_RDSEED        BIT32(16)
-#define PROC2_PML           BIT32(17)
-#define PROC2_XSAVES        BIT32(20)
-#define PROC2_TSC_SCALING   BIT32(25)
+#define PROC2_APIC_ACCESS  BIT32(0)
+#define PROC2_EPT          BIT32(1)
+#define PROC2_RDTSCP       BIT32(3)
+#define PROC2_X2APIC       BIT32(4)
+#define PROC2_VPID         BIT32(5)
+#define PROC2_WBINVD       BIT32(6)
+#define PROC2_UNRESTRICTED BIT32(7)
+#define PROC2_APIC_REGS    BIT32(8)
+#define PROC2_VIRT_IRQ     BIT32(9)
+#define PROC2_PLE          BIT32(10)
+#define PROC2_RDRAND       BIT32(11) /* RDRAND, RDSEED exit */
+#define PROC2_INVPCID      BIT32(12)
+#define PROC2_RDSEED       BIT32(16)
+#define PROC2_PML          BIT32(17)
+#define PROC2_XSAVES       BIT32(20)
+#define PROC2_TSC_SCALING  BIT32(25)
 /* "VM-Exit Controls". */
-#define EXIT_SAVE_DEBUG     BIT32(2)
-#define EXIT_HOST_64        BIT32(9)
-#define EXIT_ACK_IRQ        BIT32(15)
-#define EXIT_SAVE_PAT       BIT32(18)
-#define EXIT_LOAD_PAT       BIT32(19)
-#define EXIT_SAVE_EFER      BIT32(20)
-#define EXIT_LOAD_EFER      BIT32(21)
-#define EXIT_SAVE_PREEMPT   BIT32(22)
+#define EXIT_SAVE_DEBUG    BIT32(2)
+#define EXIT_HOST_64       BIT32(9)
+#define EXIT_ACK_IRQ       BIT32(15)
+#define EXIT_SAVE_PAT      BIT32(18)
+#define EXIT_LOAD_PAT      BIT32(19)
+#define EXIT_SAVE_EFER     BIT32(20)
+#define EXIT_LOAD_EFER     BIT32(21)
+#define EXIT_SAVE_PREEMPT  BIT32(22)
 /* "VM-Entry Controls". */
-#define ENTRY_LOAD_DEBUG    BIT32(2)
-#define ENTRY_IA32E         BIT32(9)
-#define ENTRY_SMM           BIT32(10)
-#define ENTRY_DUAL_MONITOR  BIT32(11)
-#define ENTRY_LOAD_PAT      BIT32(14)
-#define ENTRY_LOAD_EFER     BIT32(15)
+#define ENTRY_LOAD_DEBUG   BIT32(2)
+#define ENTRY_IA32E        BIT32(9)
+#define ENTRY_SMM          BIT32(10)
+#define ENTRY_DUAL_MONITOR BIT32(11)
+#define ENTRY_LOAD_PAT     BIT32(14)
+#define ENTRY_LOAD_EFER    BIT32(15)
 
 /* "Guest Non-Register State": interruptibility, pending debug exceptions. */
-#define BLOCKED_STI         BIT32(0)
-#define BLOCKED_MOV_SS      BIT32(1)
-#define BLOCKED_SMI         BIT32(2)
-#define BLOCKED_NMI         BIT32(3)
-#define BLOCKED_SHADOW      (BLOCKED_STI | BLOCKED_MOV_SS)
-#define PENDING_DBG_BS      BIT64(14)
-#define PENDING_DBG_BITS    (0xful | BIT64(12) | BIT64(14) | BIT64(16))
+#define BLOCKED_STI      BIT32(0)
+#define BLOCKED_MOV_SS   BIT32(1)
+#define BLOCKED_SMI      BIT32(2)
+#define BLOCKED_NMI      BIT32(3)
+#define BLOCKED_SHADOW   (BLOCKED_STI | BLOCKED_MOV_SS)
+#define PENDING_DBG_BS   BIT64(14)
+#define PENDING_DBG_BITS (0xful | BIT64(12) | BIT64(14) | BIT64(16))
 enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI };
 
-/* "VM-Entry Controls for Event Injection", "Information for VM Exits Due to Vectored Events": one layout for entry, exit and
- * IDT-vectoring. */
-#define INTR_VECTOR         0xffu
-#define INTR_TYPE           0x700u
-#define INTR_ERROR_VALID    BIT32(11)
-#define INTR_NMI_UNBLOCKED  BIT32(12)   /* exit information only: an IRET had unblocked NMIs before it faulted */
-#define INTR_VALID          BIT32(31)
-enum { INTR_TYPE_EXTINT = 0, INTR_TYPE_NMI = 2, INTR_TYPE_HW_EXC = 3, INTR_TYPE_SOFT_INT = 4, INTR_TYPE_PRIV_SW_EXC = 5,
-       INTR_TYPE_SW_EXC = 6, INTR_TYPE_OTHER = 7 };
-
-/* "Extended-Page-Table Pointer". */
-#define EPTP_WB             6ul
-#define EPTP_WALK_4         (3ul << 3)
-#define EPTP_AD             BIT64(6)
-
-/* Exit reasons: SDM 3D App. C "VMX Basic Exit Reasons". */
-#define EXIT_REASON_BASIC   0xffffu
-#define EXIT_REASON_ENTRY_FAILED BIT32(31)
-enum vmx_exit_reason {
-    VMX_EXIT_EXCEPTION_NMI = 0, VMX_EXIT_EXTINT = 1, VMX_EXIT_TRIPLE_FAULT = 2, VMX_EXIT_INIT = 3, VMX_EXIT_SIPI = 4, VMX_EXIT_IO_SMI = 5,
-    VMX_EXIT_OTHER_SMI = 6, VMX_EXIT_IRQ_WINDOW = 7, VMX_EXIT_NMI_WINDOW = 8, VMX_EXIT_TASK_SWITCH = 9, VMX_EXIT_CPUID = 10,
-    VMX_EXIT_GETSEC = 11, VMX_EXIT_HLT = 12, VMX_EXIT_INVD = 13, VMX_EXIT_INVLPG = 14, VMX_EXIT_RDPMC = 15, VMX_EXIT_RDTSC = 16,
-    VMX_EXIT_RSM = 17, VMX_EXIT_VMCALL = 18, VMX_EXIT_VMCLEAR = 19, VMX_EXIT_VMXON = 27, VMX_EXIT_CR = 28, VMX_EXIT_DR = 29,
-    VMX_EXIT_IO = 30, VMX_EXIT_RDMSR = 31, VMX_EXIT_WRMSR = 32, VMX_EXIT_BAD_GUEST_STATE = 33, VMX_EXIT_BAD_MSR_LOAD = 34,
-    VMX_EXIT_MWAIT = 36, VMX_EXIT_MTF = 37, VMX_EXIT_MONITOR = 39, VMX_EXIT_PAUSE = 40, VMX_EXIT_ENTRY_MC = 41, VMX_EXIT_TPR = 43,
-    VMX_EXIT_EPT_VIOLATION = 48, VMX_EXIT_EPT_MISCONFIG = 49, VMX_EXIT_INVEPT = 50, VMX_EXIT_PREEMPT = 52, VMX_EXIT_INVVPID = 53,
-    VMX_EXIT_WBINVD = 54, VMX_EXIT_XSETBV = 55, VMX_EXIT_RDRAND = 57, VMX_EXIT_VMFUNC = 59, VMX_EXIT_ENCLS = 60, VMX_EXIT_RDSEED = 61,
-    VMX_EXIT_PML_FULL = 62,
-    VMX_EXIT_XSAVES = 63, VMX_EXIT_XRSTORS = 64,
+/* "VM-Entry Controls for Event Injection", "Information for VM Exits Due to Vectored Events": one layout for entry,
+ * exit and IDT-vectoring. */
+#define INTR_VECTOR        0xffu
+#define INTR_TYPE          0x700u
+#define INTR_ERROR_VALID   BIT32(11)
+#define INTR_NMI_UNBLOCKED BIT32(12) /* exit information only: an IRET had unblocked NMIs before it faulted */
+#define INTR_VALID         BIT32(31)
+enum {
+    INTR_TYPE_EXTINT = 0,
+    INTR_TYPE_NMI = 2,
+    INTR_TYPE_HW_EXC = 3,
+    INTR_TYPE_SOFT_INT = 4,
+    INTR_TYPE_PRIV_SW_EXC = 5,
+    INTR_TYPE_SW_EXC = 6,
+    INTR_TYPE_OTHER = 7
 };
 
-/* "Exit Qualification": I/O instructions, EPT violations, control-register accesses, task switches, debug exceptions. */
-#define QUAL_IO_SIZE        7ul        /* bytes - 1 */
-#define QUAL_IO_IN          BIT64(3)
-#define QUAL_IO_STRING      BIT64(4)
-#define QUAL_IO_REP         BIT64(5)
-#define QUAL_IO_PORT        0xffff0000ul
-#define QUAL_EPT_READ       BIT64(0)
-#define QUAL_EPT_WRITE      BIT64(1)
-#define QUAL_EPT_FETCH      BIT64(2)
-#define QUAL_EPT_LINEAR     BIT64(7)    /* the guest linear address is valid; then: */
-#define QUAL_EPT_FINAL      BIT64(8)    /* set: access to what it translates to; clear: to a paging structure */
-#define QUAL_NMI_UNBLOCKED  BIT64(12)   /* EPT violations and PML-full exits */
-#define QUAL_CR_NUMBER      0xful
-#define QUAL_CR_TYPE        0x30ul
+/* "Extended-Page-Table Pointer". */
+#define EPTP_WB     6ul
+#define EPTP_WALK_4 (3ul << 3)
+#define EPTP_AD     BIT64(6)
+
+/* Exit reasons: SDM 3D App. C "VMX Basic Exit Reasons". */
+#define EXIT_REASON_BASIC        0xffffu
+#define EXIT_REASON_ENTRY_FAILED BIT32(31)
+enum vmx_exit_reason {
+    VMX_EXIT_EXCEPTION_NMI = 0,
+    VMX_EXIT_EXTINT = 1,
+    VMX_EXIT_TRIPLE_FAULT = 2,
+    VMX_EXIT_INIT = 3,
+    VMX_EXIT_SIPI = 4,
+    VMX_EXIT_IO_SMI = 5,
+    VMX_EXIT_OTHER_SMI = 6,
+    VMX_EXIT_IRQ_WINDOW = 7,
+    VMX_EXIT_NMI_WINDOW = 8,
+    VMX_EXIT_TASK_SWITCH = 9,
+    VMX_EXIT_CPUID = 10,
+    VMX_EXIT_GETSEC = 11,
+    VMX_EXIT_HLT = 12,
+    VMX_EXIT_INVD = 13,
+    VMX_EXIT_INVLPG = 14,
+    VMX_EXIT_RDPMC = 15,
+    VMX_EXIT_RDTSC = 16,
+    VMX_EXIT_RSM = 17,
+    VMX_EXIT_VMCALL = 18,
+    VMX_EXIT_VMCLEAR = 19,
+    VMX_EXIT_VMXON = 27,
+    VMX_EXIT_CR = 28,
+    VMX_EXIT_DR = 29,
+    VMX_EXIT_IO = 30,
+    VMX_EXIT_RDMSR = 31,
+    VMX_EXIT_WRMSR = 32,
+    VMX_EXIT_BAD_GUEST_STATE = 33,
+    VMX_EXIT_BAD_MSR_LOAD = 34,
+    VMX_EXIT_MWAIT = 36,
+    VMX_EXIT_MTF = 37,
+    VMX_EXIT_MONITOR = 39,
+    VMX_EXIT_PAUSE = 40,
+    VMX_EXIT_ENTRY_MC = 41,
+    VMX_EXIT_TPR = 43,
+    VMX_EXIT_EPT_VIOLATION = 48,
+    VMX_EXIT_EPT_MISCONFIG = 49,
+    VMX_EXIT_INVEPT = 50,
+    VMX_EXIT_PREEMPT = 52,
+    VMX_EXIT_INVVPID = 53,
+    VMX_EXIT_WBINVD = 54,
+    VMX_EXIT_XSETBV = 55,
+    VMX_EXIT_RDRAND = 57,
+    VMX_EXIT_VMFUNC = 59,
+    VMX_EXIT_ENCLS = 60,
+    VMX_EXIT_RDSEED = 61,
+    VMX_EXIT_PML_FULL = 62,
+    VMX_EXIT_XSAVES = 63,
+    VMX_EXIT_XRSTORS = 64,
+};
+
+/* "Exit Qualification": I/O instructions, EPT violations, control-register accesses, task
+ * switches, debug exceptions. */
+#define QUAL_IO_SIZE       7ul /* bytes - 1 */
+#define QUAL_IO_IN         BIT64(3)
+#define QUAL_IO_STRING     BIT64(4)
+#define QUAL_IO_REP        BIT64(5)
+#define QUAL_IO_PORT       0xffff0000ul
+#define QUAL_EPT_READ      BIT64(0)
+#define QUAL_EPT_WRITE     BIT64(1)
+#define QUAL_EPT_FETCH     BIT64(2)
+#define QUAL_EPT_LINEAR    BIT64(7)  /* the guest linear address is valid; then: */
+#define QUAL_EPT_FINAL     BIT64(8)  /* set: access to what it translates to; clear: to a paging structure */
+#define QUAL_NMI_UNBLOCKED BIT64(12) /* EPT violations and PML-full exits */
+#define QUAL_CR_NUMBER     0xful
+#define QUAL_CR_TYPE       0x30ul
 enum { CR_MOV_TO, CR_MOV_FROM, CR_CLTS, CR_LMSW };
-#define QUAL_CR_GPR         0xf00ul
-#define QUAL_CR_LMSW        0xffff0000ul
-#define QUAL_DB_BITS        0x600ful   /* B0-3, BD, BS: as in DR6 */
+#define QUAL_CR_GPR  0xf00ul
+#define QUAL_CR_LMSW 0xffff0000ul
+#define QUAL_DB_BITS 0x600ful /* B0-3, BD, BS: as in DR6 */
 
 #endif

@@ -4,27 +4,27 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/lib/lock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
 
-#define CPUID_1_ECX_VMX         BIT32(5)
-#define CPUID_EXT1_EDX_RDTSCP   BIT32(27)
-#define CPUID_7_ECX_RDPID       BIT32(22)
+#define CPUID_1_ECX_VMX       BIT32(5)
+#define CPUID_EXT1_EDX_RDTSCP BIT32(27)
+#define CPUID_7_ECX_RDPID     BIT32(22)
 
 /* IA32_VMX_BASIC, SDM 3D App. A.1. */
-#define BASIC_REVISION          0x7ffffffful
-#define BASIC_REGION_BYTES      (0x1ffful << 32)
-#define BASIC_MEMORY_TYPE       (0xful << 50)
-#define BASIC_TRUE_MSRS         BIT64(55)
-#define MEMORY_TYPE_WB          6
-#define MISC_PREEMPT_SHIFT      0x1ful /* IA32_VMX_MISC, A.6 */
+#define BASIC_REVISION     0x7ffffffful
+#define BASIC_REGION_BYTES (0x1ffful << 32)
+#define BASIC_MEMORY_TYPE  (0xful << 50)
+#define BASIC_TRUE_MSRS    BIT64(55)
+#define MEMORY_TYPE_WB     6
+#define MISC_PREEMPT_SHIFT 0x1ful /* IA32_VMX_MISC, A.6 */
 
 struct vmx_caps vmx_caps;
 uint8_t *vmx_msr_bitmap;
-static struct spinlock enable_lock;             /* the first pCPU makes the bitmap */
-static char why_not[400];                       /* what probe() hands out; boot CPU only */
+static struct spinlock enable_lock; /* the first pCPU makes the bitmap */
+static char why_not[400];           /* what probe() hands out; boot CPU only */
 
 static struct vmx_ctl_cap ctl_cap(uint32_t msr)
 {
@@ -53,7 +53,8 @@ static void caps_read(struct vmx_caps *c)
     c->cr4_fixed1 = vmx_rdmsr(MSR_VMX_CR4_FIXED1);
     uint32_t max = vmx_cpuid(0x80000000, 0).eax, max_basic = vmx_cpuid(0, 0).eax;
     c->phys_bits = max >= 0x80000008 ? vmx_cpuid(0x80000008, 0).eax & 0xff : 36;
-    c->rdtscp = (vmx_cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_RDTSCP) || (max_basic >= 7 && (vmx_cpuid(7, 0).ecx & CPUID_7_ECX_RDPID));
+    c->rdtscp = (vmx_cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_RDTSCP) ||
+                (max_basic >= 7 && (vmx_cpuid(7, 0).ecx & CPUID_7_ECX_RDPID));
 }
 
 static enum hv_err caps_usable(const char **why)
@@ -63,13 +64,15 @@ static enum hv_err caps_usable(const char **why)
     char missing[300];
     *why = why_not;
     if (FIELD_GET(BASIC_MEMORY_TYPE, basic) != MEMORY_TYPE_WB || FIELD_GET(BASIC_REGION_BYTES, basic) > PAGE_SIZE) {
-        snprintf(why_not, sizeof(why_not), "this processor's VT-x wants its VMCS uncached or larger than a page (IA32_VMX_BASIC 0x%lx), "
-                 "which no processor with EPT does", basic);
+        snprintf(why_not, sizeof(why_not),
+                 "this processor's VT-x wants its VMCS uncached or larger than a page (IA32_VMX_BASIC 0x%lx), "
+                 "which no processor with EPT does",
+                 basic);
         return HV_FAIL(HV_E_UNSUPP);
     }
     if (vmx_ctls_choose(c, &c->ctl, missing, sizeof(missing)) || vmx_ept_check(c->ept_vpid, missing, sizeof(missing))) {
-        snprintf(why_not, sizeof(why_not), "this processor's VT-x lacks %s: use one with EPT and unrestricted guest (Intel since 2010)",
-                 missing);
+        snprintf(why_not, sizeof(why_not),
+                 "this processor's VT-x lacks %s: use one with EPT and unrestricted guest (Intel since 2010)", missing);
         return HV_FAIL(HV_E_UNSUPP);
     }
     return HV_OK;
@@ -78,7 +81,8 @@ static enum hv_err caps_usable(const char **why)
 static enum hv_err probe(struct cpu_caps *caps, const char **why)
 {
     if (vmx_cpuid(0, 0).eax < 1 || !(vmx_cpuid(1, 0).ecx & CPUID_1_ECX_VMX)) {
-        *why = "this processor has no VT-x (CPUID 1 ECX bit 5): use an Intel processor, or in Bochs a model such as corei7_skylake_x";
+        *why = "this processor has no VT-x (CPUID 1 ECX bit 5): use an Intel processor, or in Bochs a model such as "
+               "corei7_skylake_x";
         return HV_FAIL(HV_E_UNSUPP);
     }
     uint64_t fc = vmx_rdmsr(MSR_FEATURE_CONTROL);
@@ -94,9 +98,13 @@ static enum hv_err probe(struct cpu_caps *caps, const char **why)
     const struct vmx_caps *c = &vmx_caps;
     bool ad = c->ept_vpid & EPT_CAP_AD;
     *caps = (struct cpu_caps){
-        .next_rip = true,               /* the VM-exit instruction length */
-        .flush_by_asid = c->ctl.proc2 & PROC2_VPID, .n_asids = c->ctl.proc2 & PROC2_VPID ? 0x10000 : 1,
-        .tsc_frac_bits = c->proc2.may & PROC2_TSC_SCALING ? 48 : 0, .tsc_ratio_max = UINT64_MAX, .large_1g = c->ept_vpid & EPT_CAP_1G, .s2_ad = ad,
+        .next_rip = true, /* the VM-exit instruction length */
+        .flush_by_asid = c->ctl.proc2 & PROC2_VPID,
+        .n_asids = c->ctl.proc2 & PROC2_VPID ? 0x10000 : 1,
+        .tsc_frac_bits = c->proc2.may & PROC2_TSC_SCALING ? 48 : 0,
+        .tsc_ratio_max = UINT64_MAX,
+        .large_1g = c->ept_vpid & EPT_CAP_1G,
+        .s2_ad = ad,
         .pml = ad && (c->proc2.may & PROC2_PML),
     };
     return HV_OK;
@@ -125,8 +133,10 @@ static enum hv_err feature_control(void)
     }
     if (fc & FEATURE_CONTROL_VMXON)
         return HV_OK;
-    log_error("vmx", "CPU %u: VT-x is disabled and locked by the firmware (IA32_FEATURE_CONTROL 0x%lx) though CPU 0's is not: update the "
-              "firmware or enable Intel Virtualization Technology in its setup", this_pcpu()->index, fc);
+    log_error("vmx",
+              "CPU %u: VT-x is disabled and locked by the firmware (IA32_FEATURE_CONTROL 0x%lx) though CPU 0's is not: "
+              "update the firmware or enable Intel Virtualization Technology in its setup",
+              this_pcpu()->index, fc);
     return HV_FAIL(HV_E_BUSY);
 }
 
@@ -151,11 +161,12 @@ static enum hv_err pcpu_enable(void)
     memcpy(p->vendor_area, &vmx_caps.revision, sizeof(vmx_caps.revision));
     fixed_bits();
     if (!vmx_vmxon(ptr_hpa(p->vendor_area).v)) {
-        log_error("vmx", "CPU %u: VMXON failed, though VT-x is enabled: is another hypervisor active on this CPU?", p->index);
+        log_error("vmx", "CPU %u: VMXON failed, though VT-x is enabled: is another hypervisor active on this CPU?",
+                  p->index);
         return HV_FAIL(HV_E_IO);
     }
-    /* What an earlier VMX operation left in the TLB under our VPIDs and EPT roots; without these types, each vCPU's first load
-     * does it. */
+    /* What an earlier VMX operation left in the TLB under our VPIDs and EPT roots; without these types, each
+     * vCPU's first load does it. */
     if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_ALL)
         vmx_invept(INVEPT_ALL, 0);
     if ((vmx_caps.ctl.proc2 & PROC2_VPID) && (vmx_caps.ept_vpid & EPT_CAP_INVVPID_ALL))
@@ -170,11 +181,31 @@ static void pcpu_disable(void)
 }
 
 const struct cpu_ops vmx_cpu_ops = {
-    .name = "VT-x", .vendor_name = "Intel", .vendor = 2, .microcode = BIT64(32), .s2_format = &ept_format,
-    .probe = probe, .pcpu_enable = pcpu_enable, .pcpu_disable = pcpu_disable,
-    .vcpu_create = vmx_vcpu_create, .vcpu_destroy = vmx_vcpu_destroy, .vcpu_load = vmx_vcpu_load, .vcpu_unload = vmx_vcpu_unload,
-    .run = vmx_run, .regs_get = vmx_regs_get, .regs_set = vmx_regs_set,
-    .irq_ready = vmx_irq_ready, .irq_window_set = vmx_irq_window_set, .nmi_ready = vmx_nmi_ready, .inject = vmx_inject,
-    .shadow_clear = vmx_shadow_clear, .tsc_set = vmx_tsc_set, .msr_get = vmx_msr_get, .msr_set = vmx_msr_set,
-    .paging_get = vmx_paging_get, .seg_get = vmx_seg_get, .hw_log_set = vmx_pml_set, .dump = vmx_dump,
+    .name = "VT-x",
+    .vendor_name = "Intel",
+    .vendor = 2,
+    .microcode = BIT64(32),
+    .s2_format = &ept_format,
+    .probe = probe,
+    .pcpu_enable = pcpu_enable,
+    .pcpu_disable = pcpu_disable,
+    .vcpu_create = vmx_vcpu_create,
+    .vcpu_destroy = vmx_vcpu_destroy,
+    .vcpu_load = vmx_vcpu_load,
+    .vcpu_unload = vmx_vcpu_unload,
+    .run = vmx_run,
+    .regs_get = vmx_regs_get,
+    .regs_set = vmx_regs_set,
+    .irq_ready = vmx_irq_ready,
+    .irq_window_set = vmx_irq_window_set,
+    .nmi_ready = vmx_nmi_ready,
+    .inject = vmx_inject,
+    .shadow_clear = vmx_shadow_clear,
+    .tsc_set = vmx_tsc_set,
+    .msr_get = vmx_msr_get,
+    .msr_set = vmx_msr_set,
+    .paging_get = vmx_paging_get,
+    .seg_get = vmx_seg_get,
+    .hw_log_set = vmx_pml_set,
+    .dump = vmx_dump,
 };

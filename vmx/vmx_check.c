@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_check.c - why did the processor refuse this VMCS?  Control fields and host state; the guest's half is vmx_check_guest.c.
+ * vmx/vmx_check.c - why did the processor refuse this VMCS?  Control fields and host state; the guest's
+ * half is vmx_check_guest.c.
  *
- * The processor says VM-instruction error 7 or 8, or exit reason 33, and no more.  This goes through the checks of SDM 3C "VM
- * Entries" in the manual's order and names the first field that breaks one.  It reads the current VMCS and changes nothing; the
- * unit test breaks the fields one by one.  It knows the features that we use: rules about others (posted interrupts, SMM, SGX,
- * Intel PT) say that they must be off. */
-#include "kernel/host/page.h"
+ * The processor says VM-instruction error 7 or 8, or exit reason 33, and no more.  This goes through the checks of SDM
+ * 3C "VM Entries" in the manual's order and names the first field that breaks one.  It reads the current VMCS and
+ * changes nothing; the unit test breaks the fields one by one.  It knows the features that we use: rules about others
+ * (posted interrupts, SMM, SGX, Intel PT) say that they must be off. */
 #include "vmx/vmx_check.h"
+#include "kernel/host/page.h"
 
 const char *vmcs_field_name(enum vmcs_field f)
 {
     switch (f) {
-#define X(name, encoding) case encoding: return "VMCS_" #name;
-    VMCS_FIELD_LIST(X)
+#define X(name, encoding) \
+    case encoding: return "VMCS_" #name;
+        VMCS_FIELD_LIST(X)
 #undef X
     }
     return "?";
@@ -20,8 +22,8 @@ const char *vmcs_field_name(enum vmcs_field f)
 
 bool check_broken(const struct check *c, enum vmcs_field f, const char *rule)
 {
-    why_say(c->why, "%s (0x%04x) is 0x%lx: %s [SDM 3C \"%s\"]", vmcs_field_name(f), (unsigned)f,
-            check_read(f), rule, c->section);
+    why_say(c->why, "%s (0x%04x) is 0x%lx: %s [SDM 3C \"%s\"]", vmcs_field_name(f), (unsigned)f, check_read(f), rule,
+            c->section);
     return false;
 }
 
@@ -35,8 +37,9 @@ bool check_pat(uint64_t pat)
     return true;
 }
 
-#define CTL_RULE(f, cap) RULE(f, check_fixed(check_read(f), (cap).must, (cap).may), \
-                              "a bit that must be set is clear, or one that may not be set is set")
+#define CTL_RULE(f, cap)                                       \
+    RULE(f, check_fixed(check_read(f), (cap).must, (cap).may), \
+         "a bit that must be set is clear, or one that may not be set is set")
 
 static bool exec_ctls(struct check *c)
 {
@@ -74,7 +77,8 @@ static bool tpr_shadow(struct check *c)
         return true;
     uint64_t page = vmcs_read64(VMCS_VIRT_APIC_PAGE);
     uint32_t threshold = vmcs_read32(VMCS_TPR_THRESHOLD);
-    RULE(VMCS_VIRT_APIC_PAGE, page && check_address(c, page, PAGE_SIZE), "must be 4 KiB aligned and a physical address");
+    RULE(VMCS_VIRT_APIC_PAGE, page && check_address(c, page, PAGE_SIZE),
+         "must be 4 KiB aligned and a physical address");
     RULE(VMCS_TPR_THRESHOLD, threshold <= 0xf, "bits 31:4 must be 0");
     RULE(VMCS_TPR_THRESHOLD, threshold <= ((const uint8_t *)hpa_ptr(hpa(page)))[0x80] >> 4,
          "must not be above bits 7:4 of the virtual TPR");
@@ -88,7 +92,8 @@ static bool ept(struct check *c)
         uint64_t eptp = vmcs_read64(VMCS_EPTP);
         RULE(VMCS_EPTP, (eptp & 7) == EPTP_WB || (eptp & 7) == 0, "memory type must be write-back or uncached");
         RULE(VMCS_EPTP, (eptp & 0x38) == EPTP_WALK_4, "bits 5:3 must say 4 levels");
-        RULE(VMCS_EPTP, !(eptp & EPTP_AD) || (c->caps->ept_vpid & EPT_CAP_AD), "this processor has no accessed and dirty flags");
+        RULE(VMCS_EPTP, !(eptp & EPTP_AD) || (c->caps->ept_vpid & EPT_CAP_AD),
+             "this processor has no accessed and dirty flags");
         RULE(VMCS_EPTP, !(eptp & 0xf80) && !(eptp >> c->caps->phys_bits), "reserved bits must be 0");
     }
     if (proc2 & PROC2_PML)
@@ -108,9 +113,11 @@ static bool exit_ctls(struct check *c)
 {
     c->section = "VM-Exit Control Fields";
     CTL_RULE(VMCS_EXIT_CTL, c->caps->exit);
-    RULE(VMCS_EXIT_CTL, (vmcs_read32(VMCS_PIN_CTL) & PIN_PREEMPT_TIMER) || !(vmcs_read32(VMCS_EXIT_CTL) & EXIT_SAVE_PREEMPT),
+    RULE(VMCS_EXIT_CTL,
+         (vmcs_read32(VMCS_PIN_CTL) & PIN_PREEMPT_TIMER) || !(vmcs_read32(VMCS_EXIT_CTL) & EXIT_SAVE_PREEMPT),
          "saving the preemption timer wants it active");
-    return msr_area(c, VMCS_EXIT_MSR_STORE_COUNT, VMCS_EXIT_MSR_STORE) && msr_area(c, VMCS_EXIT_MSR_LOAD_COUNT, VMCS_EXIT_MSR_LOAD);
+    return msr_area(c, VMCS_EXIT_MSR_STORE_COUNT, VMCS_EXIT_MSR_STORE) &&
+           msr_area(c, VMCS_EXIT_MSR_LOAD_COUNT, VMCS_EXIT_MSR_LOAD);
 }
 
 static bool injection(struct check *c)
@@ -122,7 +129,8 @@ static bool injection(struct check *c)
     RULE(VMCS_ENTRY_INTR_INFO, type != INTR_TYPE_NMI || vector == EXC_NMI, "an NMI has vector 2");
     RULE(VMCS_ENTRY_INTR_INFO, type != INTR_TYPE_HW_EXC || vector < 32, "an exception has a vector below 32");
     RULE(VMCS_ENTRY_INTR_INFO, !(info & 0x7ffff000), "bits 30:12 are reserved");
-    bool has = type == INTR_TYPE_HW_EXC && (vector == EXC_DF || (vector >= EXC_TS && vector <= EXC_PF) || vector == EXC_AC);
+    bool has =
+        type == INTR_TYPE_HW_EXC && (vector == EXC_DF || (vector >= EXC_TS && vector <= EXC_PF) || vector == EXC_AC);
     bool want = has && (vmcs_readn(VMCS_GUEST_CR0) & CR0_PE);
     RULE(VMCS_ENTRY_INTR_INFO, want == !!(info & INTR_ERROR_VALID),
          "an error code goes with #DF, #TS, #NP, #SS, #GP, #PF, #AC in protected mode, and "
@@ -153,7 +161,8 @@ static bool host_registers(struct check *c)
          "a bit differs from what VMX operation fixes");
     RULE(VMCS_HOST_CR4, check_fixed(vmcs_readn(VMCS_HOST_CR4), c->caps->cr4_fixed0, c->caps->cr4_fixed1),
          "a bit differs from what VMX operation fixes");
-    RULE(VMCS_HOST_CR3, !(vmcs_readn(VMCS_HOST_CR3) >> c->caps->phys_bits), "bits beyond the physical-address width must be 0");
+    RULE(VMCS_HOST_CR3, !(vmcs_readn(VMCS_HOST_CR3) >> c->caps->phys_bits),
+         "bits beyond the physical-address width must be 0");
     CANONICAL(VMCS_HOST_SYSENTER_ESP);
     CANONICAL(VMCS_HOST_SYSENTER_EIP);
     if (vmcs_read32(VMCS_EXIT_CTL) & EXIT_LOAD_PAT)
@@ -169,8 +178,8 @@ static bool host_registers(struct check *c)
 
 static bool host_segments(struct check *c)
 {
-    static const enum vmcs_field sel[] = { VMCS_HOST_CS_SEL, VMCS_HOST_SS_SEL, VMCS_HOST_DS_SEL, VMCS_HOST_ES_SEL, VMCS_HOST_FS_SEL,
-                                           VMCS_HOST_GS_SEL, VMCS_HOST_TR_SEL };
+    static const enum vmcs_field sel[] = { VMCS_HOST_CS_SEL, VMCS_HOST_SS_SEL, VMCS_HOST_DS_SEL, VMCS_HOST_ES_SEL,
+                                           VMCS_HOST_FS_SEL, VMCS_HOST_GS_SEL, VMCS_HOST_TR_SEL };
     c->section = "Checks on Host Segment and Descriptor-Table Registers";
     for (unsigned i = 0; i < ARRAY_SIZE(sel); i++)
         RULE(sel[i], !(vmcs_read16(sel[i]) & 7), "RPL and TI must be 0");
@@ -192,7 +201,8 @@ static bool host_segments(struct check *c)
 bool vmx_check_controls(const struct vmx_caps *caps, struct why *why)
 {
     struct check c = { caps, "", why };
-    return exec_ctls(&c) && tpr_shadow(&c) && ept(&c) && exit_ctls(&c) && entry_ctls(&c) && host_registers(&c) && host_segments(&c);
+    return exec_ctls(&c) && tpr_shadow(&c) && ept(&c) && exit_ctls(&c) && entry_ctls(&c) && host_registers(&c) &&
+           host_segments(&c);
 }
 
 bool vmx_vmcs_check(const struct vmx_caps *caps, struct why *why)

@@ -7,7 +7,7 @@
 
 struct check {
     const struct vmx_caps *caps;
-    const char *section;                /* title in SDM 3C of the rules being checked */
+    const char *section; /* title in SDM 3C of the rules being checked */
     struct why *why;
 };
 
@@ -15,7 +15,11 @@ struct check {
 bool check_broken(const struct check *c, enum vmcs_field f, const char *rule);
 
 /* The rule about field f holds, or this is what is wrong. */
-#define RULE(f, holds, text) do { if (!(holds)) return check_broken(c, (f), (text)); } while (0)
+#define RULE(f, holds, text)                     \
+    do {                                         \
+        if (!(holds))                            \
+            return check_broken(c, (f), (text)); \
+    } while (0)
 
 /** Any width: a checker looks at fields by variable. */
 static inline uint64_t check_read(enum vmcs_field f) { return vmx_vmread(f); }
@@ -26,7 +30,10 @@ static inline bool check_address(const struct check *c, uint64_t a, uint64_t ali
 {
     return !(a & (align - 1)) && !(a >> c->caps->phys_bits);
 }
-static inline bool check_fixed(uint64_t val, uint64_t must, uint64_t may) { return (val & must) == must && !(val & ~may); }
+static inline bool check_fixed(uint64_t val, uint64_t must, uint64_t may)
+{
+    return (val & must) == must && !(val & ~may);
+}
 bool check_pat(uint64_t pat);
 
 #endif

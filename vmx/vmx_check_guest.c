@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_check_guest.c - the other half of vmx_check.c: SDM 3C "Checking and Loading Guest State", for a guest that may be
- * unrestricted. */
+ * vmx/vmx_check_guest.c - the other half of vmx_check.c: SDM 3C "Checking and Loading Guest State", for a guest
+ * that may be unrestricted. */
 #include "vmx/vmx_check.h"
 
 #define AR_TYPE     0xfu
@@ -12,7 +12,7 @@
 #define AR_D        BIT32(14)
 #define AR_G        BIT32(15)
 
-#define DEBUGCTL_DEFINED 0xdfc3ul      /* LBR, BTF, TR, BTS, BTINT, BTS_OFF, FREEZE, RTM */
+#define DEBUGCTL_DEFINED 0xdfc3ul /* LBR, BTF, TR, BTS, BTINT, BTS_OFF, FREEZE, RTM */
 #define DEBUGCTL_BTF     BIT64(1)
 #define RFLAGS_RESERVED  (~0x3ffffful | BIT64(15) | BIT64(5) | BIT64(3))
 
@@ -30,14 +30,17 @@ static bool control_registers(struct check *c)
     uint64_t cr0 = vmcs_readn(VMCS_GUEST_CR0), cr4 = vmcs_readn(VMCS_GUEST_CR4);
     bool unrestricted = vmcs_read32(VMCS_PROC2_CTL) & PROC2_UNRESTRICTED;
     c->section = "Checks on Guest Control Registers, Debug Registers, and MSRs";
-    RULE(VMCS_GUEST_CR0, check_fixed(cr0, c->caps->cr0_fixed0 & ~(unrestricted ? CR0_PE | CR0_PG : 0), c->caps->cr0_fixed1),
+    RULE(VMCS_GUEST_CR0,
+         check_fixed(cr0, c->caps->cr0_fixed0 & ~(unrestricted ? CR0_PE | CR0_PG : 0), c->caps->cr0_fixed1),
          "a bit differs from what VMX operation fixes");
     RULE(VMCS_GUEST_CR0, !(cr0 & CR0_PG) || (cr0 & CR0_PE), "PG wants PE");
-    RULE(VMCS_GUEST_CR4, check_fixed(cr4, c->caps->cr4_fixed0, c->caps->cr4_fixed1), "a bit differs from what VMX operation fixes");
+    RULE(VMCS_GUEST_CR4, check_fixed(cr4, c->caps->cr4_fixed0, c->caps->cr4_fixed1),
+         "a bit differs from what VMX operation fixes");
     RULE(VMCS_GUEST_CR0, !long_mode() || (cr0 & CR0_PG), "\"IA-32e mode guest\" wants PG");
     RULE(VMCS_GUEST_CR4, !long_mode() || (cr4 & CR4_PAE), "\"IA-32e mode guest\" wants PAE");
     RULE(VMCS_GUEST_CR4, long_mode() || !(cr4 & CR4_PCIDE), "PCIDE wants \"IA-32e mode guest\"");
-    RULE(VMCS_GUEST_CR3, !(vmcs_readn(VMCS_GUEST_CR3) >> c->caps->phys_bits), "bits beyond the physical-address width must be 0");
+    RULE(VMCS_GUEST_CR3, !(vmcs_readn(VMCS_GUEST_CR3) >> c->caps->phys_bits),
+         "bits beyond the physical-address width must be 0");
     return true;
 }
 
@@ -74,7 +77,8 @@ static bool seg_selectors_bases(struct check *c)
         RULE(VMCS_GUEST_BASE(i), (i == SEG_LDTR && !usable(i)) || check_canonical(vmcs_readn(VMCS_GUEST_BASE(i))),
              "must be canonical");
     for (enum seg_id i = SEG_ES; i <= SEG_DS; i++)
-        RULE(VMCS_GUEST_BASE(i), (i != SEG_CS && !usable(i)) || !(vmcs_readn(VMCS_GUEST_BASE(i)) >> 32), "bits 63:32 must be 0");
+        RULE(VMCS_GUEST_BASE(i), (i != SEG_CS && !usable(i)) || !(vmcs_readn(VMCS_GUEST_BASE(i)) >> 32),
+             "bits 63:32 must be 0");
     return true;
 }
 
@@ -85,7 +89,8 @@ static bool ar_common(struct check *c, enum seg_id i, bool system)
     RULE(VMCS_GUEST_AR(i), !(ar & AR_S) == system, system ? "S must be 0" : "S must be 1");
     RULE(VMCS_GUEST_AR(i), ar & AR_P, "a usable segment must be present");
     RULE(VMCS_GUEST_AR(i), !(ar & AR_RESERVED), "bits 11:8 and 31:17 are reserved");
-    RULE(VMCS_GUEST_AR(i), (limit & 0xfff) == 0xfff || !(ar & AR_G), "G must be 0 if the limit's low 12 bits are not all ones");
+    RULE(VMCS_GUEST_AR(i), (limit & 0xfff) == 0xfff || !(ar & AR_G),
+         "G must be 0 if the limit's low 12 bits are not all ones");
     RULE(VMCS_GUEST_AR(i), !(limit >> 20) || (ar & AR_G), "G must be 1 if the limit is above FFFFFh");
     return true;
 }
@@ -97,7 +102,8 @@ static bool cs_ss(struct check *c)
     RULE(VMCS_GUEST_CS_AR, type == 9 || type == 11 || type == 13 || type == 15 || (unrestricted && type == 3),
          "type must be accessed code (or, unrestricted, accessed writable data)");
     RULE(VMCS_GUEST_CS_AR, type != 3 || !AR_DPL(cs), "with a data type DPL must be 0");
-    RULE(VMCS_GUEST_CS_AR, (type != 9 && type != 11) || AR_DPL(cs) == AR_DPL(ss), "non-conforming code: DPL must equal that of SS");
+    RULE(VMCS_GUEST_CS_AR, (type != 9 && type != 11) || AR_DPL(cs) == AR_DPL(ss),
+         "non-conforming code: DPL must equal that of SS");
     RULE(VMCS_GUEST_CS_AR, (type != 13 && type != 15) || AR_DPL(cs) <= AR_DPL(ss),
          "conforming code: DPL must not be above that of SS");
     RULE(VMCS_GUEST_CS_AR, !long_mode() || !(cs & AR_L) || !(cs & AR_D), "L and D cannot both be 1");
@@ -156,10 +162,12 @@ static bool tables_rip_rflags(struct check *c)
     bool code64 = long_mode() && (vmcs_read32(VMCS_GUEST_CS_AR) & AR_L);
     RULE(VMCS_GUEST_RIP, code64 || !(rip >> 32), "outside 64-bit code bits 63:32 must be 0");
     RULE(VMCS_GUEST_RIP, !code64 || check_canonical(rip), "must be canonical");
-    RULE(VMCS_GUEST_RFLAGS, !(rflags & RFLAGS_RESERVED) && (rflags & RFLAGS_FIXED1), "bit 1 must be 1, the other reserved bits 0");
+    RULE(VMCS_GUEST_RFLAGS, !(rflags & RFLAGS_RESERVED) && (rflags & RFLAGS_FIXED1),
+         "bit 1 must be 1, the other reserved bits 0");
     RULE(VMCS_GUEST_RFLAGS, !(rflags & RFLAGS_VM) || (!long_mode() && (vmcs_readn(VMCS_GUEST_CR0) & CR0_PE)),
          "VM must be 0 in long and in real mode");
-    RULE(VMCS_GUEST_RFLAGS, !injects(INTR_TYPE_EXTINT) || (rflags & RFLAGS_IF), "IF must be 1 to inject an external interrupt");
+    RULE(VMCS_GUEST_RFLAGS, !injects(INTR_TYPE_EXTINT) || (rflags & RFLAGS_IF),
+         "IF must be 1 to inject an external interrupt");
     return true;
 }
 
@@ -171,7 +179,8 @@ static bool interruptibility(struct check *c)
     RULE(f, (b & BLOCKED_SHADOW) != BLOCKED_SHADOW, "blocking by STI and by MOV SS exclude each other");
     RULE(f, !(b & BLOCKED_STI) || (vmcs_readn(VMCS_GUEST_RFLAGS) & RFLAGS_IF), "blocking by STI wants IF");
     RULE(f, !injects(INTR_TYPE_EXTINT) || !(b & BLOCKED_SHADOW), "no external interrupt while STI or MOV SS block it");
-    RULE(f, !injects(INTR_TYPE_NMI) || !(b & BLOCKED_SHADOW), "no NMI while MOV SS (on some processors also STI) blocks it");
+    RULE(f, !injects(INTR_TYPE_NMI) || !(b & BLOCKED_SHADOW),
+         "no NMI while MOV SS (on some processors also STI) blocks it");
     RULE(f, !(b & BLOCKED_SMI), "blocking by SMI is for SMM only");
     bool virtual_nmis = vmcs_read32(VMCS_PIN_CTL) & PIN_VIRTUAL_NMIS;
     RULE(f, !virtual_nmis || !injects(INTR_TYPE_NMI) || !(b & BLOCKED_NMI), "no NMI while NMIs are blocked");
@@ -185,7 +194,8 @@ static bool non_register(struct check *c)
     uint64_t dbg = vmcs_readn(VMCS_GUEST_PENDING_DBG);
     RULE(VMCS_GUEST_ACTIVITY, activity <= ACTIVITY_WAIT_SIPI, "no such activity state");
     RULE(VMCS_GUEST_ACTIVITY, activity != ACTIVITY_HLT || !AR_DPL(vmcs_read32(VMCS_GUEST_SS_AR)), "HLT wants CPL 0");
-    RULE(VMCS_GUEST_ACTIVITY, activity == ACTIVITY_ACTIVE || !(b & BLOCKED_SHADOW), "STI or MOV SS block only while active");
+    RULE(VMCS_GUEST_ACTIVITY, activity == ACTIVITY_ACTIVE || !(b & BLOCKED_SHADOW),
+         "STI or MOV SS block only while active");
     if (!interruptibility(c))
         return false;
     RULE(VMCS_GUEST_PENDING_DBG, !(dbg & ~PENDING_DBG_BITS), "reserved bits must be 0");
@@ -193,18 +203,21 @@ static bool non_register(struct check *c)
     bool matters = (b & BLOCKED_SHADOW) || activity == ACTIVITY_HLT;
     RULE(VMCS_GUEST_PENDING_DBG, !matters || step == !!(dbg & PENDING_DBG_BS),
          "under an interrupt shadow BS must be 1 just if RFLAGS.TF steps instructions");
-    RULE(VMCS_LINK_POINTER, vmcs_read64(VMCS_LINK_POINTER) == ~UINT64_C(0), "without VMCS shadowing it must be all ones");
+    RULE(VMCS_LINK_POINTER, vmcs_read64(VMCS_LINK_POINTER) == ~UINT64_C(0),
+         "without VMCS shadowing it must be all ones");
     return true;
 }
 
 static bool pdptes(struct check *c)
 {
-    static const enum vmcs_field field[] = { VMCS_GUEST_PDPTE0, VMCS_GUEST_PDPTE1, VMCS_GUEST_PDPTE2, VMCS_GUEST_PDPTE3 };
+    static const enum vmcs_field field[] = { VMCS_GUEST_PDPTE0, VMCS_GUEST_PDPTE1, VMCS_GUEST_PDPTE2,
+                                             VMCS_GUEST_PDPTE3 };
     bool pae = (vmcs_readn(VMCS_GUEST_CR0) & CR0_PG) && (vmcs_readn(VMCS_GUEST_CR4) & CR4_PAE) && !long_mode();
     c->section = "Checks on Guest Page-Directory-Pointer-Table Entries";
     for (unsigned i = 0; i < ARRAY_SIZE(field) && pae; i++) {
         uint64_t e = vmcs_read64(field[i]);
-        RULE(field[i], !(e & PTE_P) || (!(e & 0x1e6) && !(e >> c->caps->phys_bits)), "reserved bits of a present entry must be 0");
+        RULE(field[i], !(e & PTE_P) || (!(e & 0x1e6) && !(e >> c->caps->phys_bits)),
+             "reserved bits of a present entry must be 0");
     }
     return true;
 }
@@ -212,6 +225,6 @@ static bool pdptes(struct check *c)
 bool vmx_check_guest(const struct vmx_caps *caps, struct why *why)
 {
     struct check c = { caps, "", why };
-    return control_registers(&c) && msrs(&c) && seg_selectors_bases(&c) && seg_rights(&c) && tr_ldtr(&c) && tables_rip_rflags(&c) &&
-           non_register(&c) && pdptes(&c);
+    return control_registers(&c) && msrs(&c) && seg_selectors_bases(&c) && seg_rights(&c) && tr_ldtr(&c) &&
+           tables_rip_rflags(&c) && non_register(&c) && pdptes(&c);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_cr.c - the guest's CR0 and CR4: what it sees, what is real, and its writes that exit.  (SVM needs none of this: there
- * all bits are the guest's.)
+ * vmx/vmx_cr.c - the guest's CR0 and CR4: what it sees, what is real, and its writes that exit.  (SVM needs none of
+ * this: there all bits are the guest's.)
  *
- * For each bit the guest/host mask says whose it is.  The guest reads and writes its own bits in the real register; of the
- * host's bits it reads the shadow, and a write that would differ from the shadow exits (SDM 3C "Guest/Host Masks and Read
- * Shadows for CR0 and CR4").
+ * For each bit the guest/host mask says whose it is.  The guest reads and writes its own bits in the real register; of
+ * the host's bits it reads the shadow, and a write that would differ from the shadow exits (SDM 3C "Guest/Host Masks
+ * and Read Shadows for CR0 and CR4").
  *
  *   bit                         real            why the host's
  *   CR0.NE, CR4.VMXE            1               VMX operation fixes them; the guest sees its own NE, and VMXE as 0
@@ -28,18 +28,12 @@
 #define PDPTE_RSVD  (BIT64(1) | BIT64(2) | 0x1e0ul)
 
 /* Unrestricted guest exempts PE and PG: SDM 3D App. A.7. */
-static uint64_t cr0_must(void)
-{
-    return vmx_caps.cr0_fixed0 & ~(CR0_PE | CR0_PG);
-}
+static uint64_t cr0_must(void) { return vmx_caps.cr0_fixed0 & ~(CR0_PE | CR0_PG); }
 static uint64_t cr0_mask(void)
 {
     return CR0_PG | CR0_CD | CR0_NW | CR0_NE | cr0_must() | (uint32_t)~vmx_caps.cr0_fixed1;
 }
-static uint64_t cr4_mask(void)
-{
-    return ~CR4_GUESTS | vmx_caps.cr4_fixed0 | ~vmx_caps.cr4_fixed1;
-}
+static uint64_t cr4_mask(void) { return ~CR4_GUESTS | vmx_caps.cr4_fixed0 | ~vmx_caps.cr4_fixed1; }
 
 void vmx_cr_masks_init(void)
 {
@@ -95,7 +89,7 @@ bool vmx_pdptes_load(struct vmx_vcpu *s)
 {
     uint64_t e[4], rsvd = PDPTE_RSVD | ~(BIT64(vmx_caps.phys_bits) - 1);
     if (guest_read(s->v.vm, gpa(vmcs_readn(VMCS_GUEST_CR3) & 0xffffffe0), e, sizeof(e)))
-        return false;                   /* no memory there reads as ones, and those have reserved bits */
+        return false; /* no memory there reads as ones, and those have reserved bits */
     for (unsigned i = 0; i < 4; i++)
         if ((e[i] & PDPTE_P) && (e[i] & rsvd))
             return false;
@@ -113,13 +107,13 @@ static bool code_is_64bit(void)
 static bool cr0_legal(uint64_t old, uint64_t new)
 {
     uint64_t cr4 = vmx_cr4_get(), turned = old ^ new;
-    if ((new >> 32) || ((new & CR0_PG) && !(new & CR0_PE)) || ((new & CR0_NW) && !(new & CR0_CD)))
+    if ((new >> 32) || ((new &CR0_PG) && !(new &CR0_PE)) || ((new &CR0_NW) && !(new &CR0_CD)))
         return false;
     if (!(turned & CR0_PG))
         return true;
-    if (!(new & CR0_PG))                                        /* off */
+    if (!(new &CR0_PG)) /* off */
         return !code_is_64bit() && !(cr4 & CR4_PCIDE);
-    if (!(vmcs_read64(VMCS_GUEST_EFER) & EFER_LME))             /* on, 32-bit or PAE */
+    if (!(vmcs_read64(VMCS_GUEST_EFER) & EFER_LME)) /* on, 32-bit or PAE */
         return true;
     bool tss16 = (vmcs_read32(VMCS_GUEST_AR(SEG_TR)) & 0xf) == 3;
     return (cr4 & CR4_PAE) && !(vmcs_read32(VMCS_GUEST_AR(SEG_CS)) & SEG_AR_L) && !tss16;
@@ -130,8 +124,8 @@ static bool cr0_write(struct vmx_vcpu *s, uint64_t new)
     uint64_t old = vmx_cr0_get(), efer = vmcs_read64(VMCS_GUEST_EFER);
     if (!cr0_legal(old, new))
         return false;
-    new = (new & CR0_DEFINED) | CR0_ET;                         /* the other low bits are ignored */
-    bool pae = (new & CR0_PG) && (vmx_cr4_get() & CR4_PAE) && !(efer & EFER_LME);
+    new = (new &CR0_DEFINED) | CR0_ET; /* the other low bits are ignored */
+    bool pae = (new &CR0_PG) && (vmx_cr4_get() & CR4_PAE) && !(efer & EFER_LME);
     if (pae && ((old ^ new) & (CR0_PG | CR0_CD | CR0_NW)) && !vmx_pdptes_load(s))
         return false;
     vmx_cr0_put(new);
@@ -147,11 +141,11 @@ static bool cr4_write(struct vmx_vcpu *s, uint64_t new)
     bool long_mode = vmcs_read64(VMCS_GUEST_EFER) & EFER_LMA;
     if (new & ~(cpuid_cr4_allowed(s->v.vm->cpuid) & vmx_caps.cr4_fixed1))
         return false;
-    if (long_mode && (!(new & CR4_PAE) || (turned & CR4_LA57)))
+    if (long_mode && (!(new &CR4_PAE) || (turned & CR4_LA57)))
         return false;
-    if ((turned & new & CR4_PCIDE) && (!long_mode || (vmcs_readn(VMCS_GUEST_CR3) & 0xfff)))
+    if ((turned & new &CR4_PCIDE) && (!long_mode || (vmcs_readn(VMCS_GUEST_CR3) & 0xfff)))
         return false;
-    bool pae = (cr0 & CR0_PG) && (new & CR4_PAE) && !long_mode;
+    bool pae = (cr0 & CR0_PG) && (new &CR4_PAE) && !long_mode;
     if (pae && (turned & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) && !vmx_pdptes_load(s))
         return false;
     vmx_cr4_put(new);
@@ -165,9 +159,9 @@ static bool mov_to(struct vmx_vcpu *s, unsigned cr, uint64_t val)
     if (!code_is_64bit())
         val = (uint32_t)val;
     switch (cr) {
-    case 0: return cr0_write(s, val);
-    case 4: return cr4_write(s, val);
-    default: return false;              /* CR3, CR8 never exit (vmx_ctl.c refuses processors where they must) */
+    case 0:  return cr0_write(s, val);
+    case 4:  return cr4_write(s, val);
+    default: return false; /* CR3, CR8 never exit (vmx_ctl.c refuses processors where they must) */
     }
 }
 
@@ -182,10 +176,10 @@ void vmx_cr_access(struct vmx_vcpu *s)
     uint64_t q = s->exit_qual;
     bool ok = false;
     switch (FIELD_GET(QUAL_CR_TYPE, q)) {
-    case CR_MOV_TO: ok = mov_to(s, (unsigned)(q & QUAL_CR_NUMBER), s->v.gpr[FIELD_GET(QUAL_CR_GPR, q)]); break;
-    case CR_CLTS: ok = cr0_write(s, vmx_cr0_get() & ~CR0_TS); break;
-    case CR_LMSW: ok = cr0_write(s, lmsw(vmx_cr0_get(), FIELD_GET(QUAL_CR_LMSW, q))); break;
-    case CR_MOV_FROM: break;            /* does not exit */
+    case CR_MOV_TO:   ok = mov_to(s, (unsigned)(q & QUAL_CR_NUMBER), s->v.gpr[FIELD_GET(QUAL_CR_GPR, q)]); break;
+    case CR_CLTS:     ok = cr0_write(s, vmx_cr0_get() & ~CR0_TS); break;
+    case CR_LMSW:     ok = cr0_write(s, lmsw(vmx_cr0_get(), FIELD_GET(QUAL_CR_LMSW, q))); break;
+    case CR_MOV_FROM: break; /* does not exit */
     }
     if (ok)
         vmx_skip_insn(s);

@@ -1,54 +1,79 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_ctl.c - the VM-execution, exit and entry controls, from what the processor allows.
  *
- * For each control register a capability MSR says which bits must be set and which may (SDM 3D App. A.3 to A.5).  Bits that we
- * do not name are set only where they must be: those are the "default1" bits that have no meaning of their own.  Three lists for
- * each register:
+ * For each control register a capability MSR says which bits must be set and which may (SDM 3D App. A.3 to A.5).  Bits
+ * that we do not name are set only where they must be: those are the "default1" bits that have no meaning of their own.
+ * Three lists for each register:
  *   need     we do not run without: UNSUPP names them all
  *   want     set where possible
- *   refuse   default1 bits with a meaning, exits that we do not handle: they must be clearable (they are wherever there are TRUE MSRs) */
+ *   refuse   default1 bits with a meaning, exits that we do not handle: they must be clearable (they are
+ *            wherever there are TRUE MSRs) */
 #include <stdio.h>
 #include "kernel/core/cpuid.h"
 #include "vmx/vmx.h"
 
-struct named { uint32_t bit; const char *name; };
+struct named {
+    uint32_t bit;
+    const char *name;
+};
 
 static const struct named need_pin[] = {
-    { PIN_EXTINT, "external-interrupt exiting" }, { PIN_NMI, "NMI exiting" }, { PIN_VIRTUAL_NMIS, "virtual NMIs" },
+    { PIN_EXTINT, "external-interrupt exiting" },
+    { PIN_NMI, "NMI exiting" },
+    { PIN_VIRTUAL_NMIS, "virtual NMIs" },
 };
 static const struct named need_proc[] = {
-    { PROC_IRQ_WINDOW, "interrupt-window exiting" }, { PROC_TSC_OFFSET, "TSC offsetting" }, { PROC_HLT, "HLT exiting" },
-    { PROC_MWAIT, "MWAIT exiting" }, { PROC_RDPMC, "RDPMC exiting" }, { PROC_TPR_SHADOW, "TPR shadow" }, { PROC_NMI_WINDOW, "NMI-window exiting" },
-    { PROC_IO, "unconditional I/O exiting" }, { PROC_MSR_BITMAPS, "MSR bitmaps" }, { PROC_MONITOR, "MONITOR exiting" },
+    { PROC_IRQ_WINDOW, "interrupt-window exiting" },
+    { PROC_TSC_OFFSET, "TSC offsetting" },
+    { PROC_HLT, "HLT exiting" },
+    { PROC_MWAIT, "MWAIT exiting" },
+    { PROC_RDPMC, "RDPMC exiting" },
+    { PROC_TPR_SHADOW, "TPR shadow" },
+    { PROC_NMI_WINDOW, "NMI-window exiting" },
+    { PROC_IO, "unconditional I/O exiting" },
+    { PROC_MSR_BITMAPS, "MSR bitmaps" },
+    { PROC_MONITOR, "MONITOR exiting" },
     { PROC_SECONDARY, "secondary controls" },
 };
 static const struct named need_proc2[] = {
-    { PROC2_EPT, "EPT" }, { PROC2_UNRESTRICTED, "unrestricted guest" }, { PROC2_WBINVD, "WBINVD exiting" },
+    { PROC2_EPT, "EPT" },
+    { PROC2_UNRESTRICTED, "unrestricted guest" },
+    { PROC2_WBINVD, "WBINVD exiting" },
 };
 static const struct named need_exit[] = {
-    { EXIT_SAVE_DEBUG, "save debug controls" }, { EXIT_HOST_64, "host address-space size" }, { EXIT_SAVE_PAT, "save PAT" },
-    { EXIT_LOAD_PAT, "load PAT on exit" }, { EXIT_SAVE_EFER, "save EFER" }, { EXIT_LOAD_EFER, "load EFER on exit" },
+    { EXIT_SAVE_DEBUG, "save debug controls" },
+    { EXIT_HOST_64, "host address-space size" },
+    { EXIT_SAVE_PAT, "save PAT" },
+    { EXIT_LOAD_PAT, "load PAT on exit" },
+    { EXIT_SAVE_EFER, "save EFER" },
+    { EXIT_LOAD_EFER, "load EFER on exit" },
 };
 static const struct named need_entry[] = {
-    { ENTRY_LOAD_DEBUG, "load debug controls" }, { ENTRY_IA32E, "IA-32e mode guest" }, { ENTRY_LOAD_PAT, "load PAT on entry" },
+    { ENTRY_LOAD_DEBUG, "load debug controls" },
+    { ENTRY_IA32E, "IA-32e mode guest" },
+    { ENTRY_LOAD_PAT, "load PAT on entry" },
     { ENTRY_LOAD_EFER, "load EFER on entry" },
 };
 static const struct named refuse_pin[] = { { PIN_POSTED, "posted interrupts" } };
 static const struct named refuse_proc[] = {
-    { PROC_INVLPG, "INVLPG exiting" }, { PROC_RDTSC, "RDTSC exiting" }, { PROC_CR3_LOAD, "CR3-load exiting" },
-    { PROC_CR3_STORE, "CR3-store exiting" },
+    { PROC_INVLPG, "INVLPG exiting" },     { PROC_RDTSC, "RDTSC exiting" },
+    { PROC_CR3_LOAD, "CR3-load exiting" }, { PROC_CR3_STORE, "CR3-store exiting" },
     { PROC_CR8_LOAD, "CR8-load exiting" }, { PROC_CR8_STORE, "CR8-store exiting" },
-    { PROC_MOV_DR, "MOV-DR exiting" }, { PROC_MTF, "monitor trap flag" },
+    { PROC_MOV_DR, "MOV-DR exiting" },     { PROC_MTF, "monitor trap flag" },
 };
 static const struct named refuse_exit[] = { { EXIT_ACK_IRQ, "acknowledge interrupt on exit" } };
-static const struct named refuse_entry[] = { { ENTRY_SMM, "entry to SMM" }, { ENTRY_DUAL_MONITOR, "deactivate dual-monitor treatment" } };
+static const struct named refuse_entry[] = { { ENTRY_SMM, "entry to SMM" },
+                                             { ENTRY_DUAL_MONITOR, "deactivate dual-monitor treatment" } };
 
 /* Set only while somebody asks for them. */
-#define PROC_ON_DEMAND   (PROC_IRQ_WINDOW | PROC_NMI_WINDOW)
-#define PIN_WANT         PIN_PREEMPT_TIMER
-#define PROC2_WANT       (PROC2_RDTSCP | PROC2_VPID | PROC2_INVPCID | PROC2_XSAVES | PROC2_PLE)
+#define PROC_ON_DEMAND (PROC_IRQ_WINDOW | PROC_NMI_WINDOW)
+#define PIN_WANT       PIN_PREEMPT_TIMER
+#define PROC2_WANT     (PROC2_RDTSCP | PROC2_VPID | PROC2_INVPCID | PROC2_XSAVES | PROC2_PLE)
 
-struct text { char *p; size_t len, used; };
+struct text {
+    char *p;
+    size_t len, used;
+};
 
 static void text_add(struct text *t, const char *what, const char *name)
 {
@@ -57,7 +82,10 @@ static void text_add(struct text *t, const char *what, const char *name)
         t->used = MIN(t->used + (size_t)n, t->len - 1);
 }
 
-struct list { const struct named *e; size_t n; };
+struct list {
+    const struct named *e;
+    size_t n;
+};
 #define LIST(a) ((struct list){ a, ARRAY_SIZE(a) })
 #define NO_LIST ((struct list){ NULL, 0 })
 
@@ -80,7 +108,8 @@ static uint32_t choose(struct vmx_ctl_cap cap, struct list need, struct list ref
 static uint32_t proc2_usable(const struct vmx_caps *caps)
 {
     uint32_t want = PROC2_WANT;
-    bool invvpid = (caps->ept_vpid & EPT_CAP_INVVPID) && (caps->ept_vpid & (EPT_CAP_INVVPID_SINGLE | EPT_CAP_INVVPID_ALL));
+    bool invvpid =
+        (caps->ept_vpid & EPT_CAP_INVVPID) && (caps->ept_vpid & (EPT_CAP_INVVPID_SINGLE | EPT_CAP_INVVPID_ALL));
     return invvpid ? want : want & ~PROC2_VPID;
 }
 
@@ -99,7 +128,7 @@ enum hv_err vmx_ctls_choose(const struct vmx_caps *c, struct vmx_ctls *out, char
 void vmx_ctls_mask(uint32_t *proc2, uint32_t may, const struct cpuid_table *t)
 {
     if (!cpuid_has(t, 0x80000001, 0, CPUID_EDX, 27) && !cpuid_has(t, 7, 0, CPUID_ECX, 22))
-        *proc2 &= ~PROC2_RDTSCP;                        /* RDTSCP and RDPID */
+        *proc2 &= ~PROC2_RDTSCP; /* RDTSCP and RDPID */
     if (!cpuid_has(t, 7, 0, CPUID_EBX, 10))
         *proc2 &= ~PROC2_INVPCID;
     if (!cpuid_has(t, 0xd, 1, CPUID_EAX, 3))

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_exit.c - what an exit reason means, in the core's words.
  *
- * Instruction lengths: the VMCS says them for every exit that an instruction causes, but for none of those that memory accesses
- * cause (EPT violations): 0 there, and the core decodes (SDM 3C "Information for VM Exits Due to Instruction Execution"). */
+ * Instruction lengths: the VMCS says them for every exit that an instruction causes, but for none of those that
+ * memory accesses cause (EPT violations): 0 there, and the core decodes (SDM 3C "Information for VM Exits Due to
+ * Instruction Execution"). */
 #include "vmx/vmx.h"
 
-#include "kernel/lib/log.h"
 #include "kernel/core/vm.h"
+#include "kernel/lib/log.h"
 
 void vmx_skip_insn(struct vmx_vcpu *s)
 {
@@ -58,25 +59,27 @@ static void exit_misconfig(struct vmx_vcpu *s, struct vcpu_exit *x)
     exit_hw(s, x, VCPU_EXIT_UNKNOWN);
     x->hw.info1 = at;
     x->hw.info2 = s2_lookup(&s->v.vm->s2, gpa(at), &level);
-    log_error("vmx", "vCPU %u: EPT misconfiguration at guest-physical 0x%lx: level-%u entry 0x%lx", s->v.index, at, level,
-              x->hw.info2);
+    log_error("vmx", "vCPU %u: EPT misconfiguration at guest-physical 0x%lx: level-%u entry 0x%lx", s->v.index, at,
+              level, x->hw.info2);
 }
 
 /* A task switch through a TSS or task gate always exits and the processor leaves all of it to us. */
 static void exit_task_switch(struct vmx_vcpu *s, struct vcpu_exit *x)
 {
-    log_error("vmx", "vCPU %u: hardware task switch to selector 0x%x; VT-x leaves these to the hypervisor, and Godwit does not carry them out",
+    log_error("vmx",
+              "vCPU %u: hardware task switch to selector 0x%x; VT-x leaves these to the hypervisor, and Godwit does "
+              "not carry them out",
               s->v.index, (unsigned)(s->exit_qual & 0xffff));
     exit_hw(s, x, VCPU_EXIT_UNKNOWN);
 }
 
-/* A #DB exits before it has changed DR6, DR7 and DEBUGCTL; the qualification has what DR6 is to get (SDM 3C "Changes to Instruction Behavior",
- * "Exit Qualification for Debug Exceptions"). */
+/* A #DB exits before it has changed DR6, DR7 and DEBUGCTL; the qualification has what DR6 is to get (SDM 3C "Changes to
+ * Instruction Behavior", "Exit Qualification for Debug Exceptions"). */
 static void debug_regs_update(struct vmx_vcpu *s)
 {
     vmx_dr_write(6, (vmx_dr_read(6) & ~0xful) | (s->exit_qual & QUAL_DB_BITS));
-    vmcs_writen(VMCS_GUEST_DR7, vmcs_readn(VMCS_GUEST_DR7) & ~BIT64(13));               /* GD */
-    vmcs_write64(VMCS_GUEST_DEBUGCTL, vmcs_read64(VMCS_GUEST_DEBUGCTL) & ~BIT64(0));    /* LBR */
+    vmcs_writen(VMCS_GUEST_DR7, vmcs_readn(VMCS_GUEST_DR7) & ~BIT64(13));            /* GD */
+    vmcs_write64(VMCS_GUEST_DEBUGCTL, vmcs_read64(VMCS_GUEST_DEBUGCTL) & ~BIT64(0)); /* LBR */
 }
 
 /* #DB and #AC exit only to let the host's interrupts in between (vmx_vcpu.c): the guest gets them. */
@@ -84,19 +87,20 @@ static void exit_exception(struct vmx_vcpu *s, struct vcpu_exit *x)
 {
     uint32_t info = vmcs_read32(VMCS_EXIT_INTR_INFO);
     uint8_t vector = (uint8_t)(info & INTR_VECTOR);
-    if (FIELD_GET(INTR_TYPE, info) == INTR_TYPE_NMI)            /* the host's, taken by now */
+    if (FIELD_GET(INTR_TYPE, info) == INTR_TYPE_NMI) /* the host's, taken by now */
         return;
     if (vector == EXC_MC) {
         log_error("vmx", "machine check while a guest ran");
         exit_hw(s, x, VCPU_EXIT_UNKNOWN);
         return;
     }
-    if (FIELD_GET(INTR_TYPE, info) == INTR_TYPE_PRIV_SW_EXC)    /* INT1: a trap, pushes the RIP behind itself */
+    if (FIELD_GET(INTR_TYPE, info) == INTR_TYPE_PRIV_SW_EXC) /* INT1: a trap, pushes the RIP behind itself */
         s->v.rip += vmcs_read32(VMCS_EXIT_INSN_LEN);
     if (vector == EXC_DB)
         debug_regs_update(s);
     bool has_error = info & INTR_ERROR_VALID;
-    vmx_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error, has_error ? vmcs_read32(VMCS_EXIT_INTR_ERROR) : 0 });
+    vmx_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error,
+                                            has_error ? vmcs_read32(VMCS_EXIT_INTR_ERROR) : 0 });
 }
 
 static void exit_msr(struct vcpu_exit *x, bool write)
@@ -109,34 +113,46 @@ void vmx_exit_decode(struct vmx_vcpu *s, struct vcpu_exit *x)
 {
     *x = (struct vcpu_exit){ .kind = VCPU_EXIT_INTR };
     switch (s->exit_reason & EXIT_REASON_BASIC) {
-    case VMX_EXIT_EXTINT: case VMX_EXIT_INIT: case VMX_EXIT_PREEMPT: break;
-    case VMX_EXIT_PAUSE: x->kind = VCPU_EXIT_PAUSE; break;
-    case VMX_EXIT_TPR: break;                                   /* the guest lowered its TPR: the core looks for interrupts again */
+    case VMX_EXIT_EXTINT:
+    case VMX_EXIT_INIT:
+    case VMX_EXIT_PREEMPT:       break;
+    case VMX_EXIT_PAUSE:         x->kind = VCPU_EXIT_PAUSE; break;
+    case VMX_EXIT_TPR:           break; /* the guest lowered its TPR: the core looks for interrupts again */
     case VMX_EXIT_EXCEPTION_NMI: exit_exception(s, x); break;
-    case VMX_EXIT_TRIPLE_FAULT: exit_hw(s, x, VCPU_EXIT_SHUTDOWN); break;
-    case VMX_EXIT_IRQ_WINDOW: vmx_irq_window_set(&s->v, false); x->kind = VCPU_EXIT_IRQ_WINDOW; break;
-    case VMX_EXIT_NMI_WINDOW: s->ctl.proc &= ~PROC_NMI_WINDOW; break;
+    case VMX_EXIT_TRIPLE_FAULT:  exit_hw(s, x, VCPU_EXIT_SHUTDOWN); break;
+    case VMX_EXIT_IRQ_WINDOW:
+        vmx_irq_window_set(&s->v, false);
+        x->kind = VCPU_EXIT_IRQ_WINDOW;
+        break;
+    case VMX_EXIT_NMI_WINDOW:  s->ctl.proc &= ~PROC_NMI_WINDOW; break;
     case VMX_EXIT_TASK_SWITCH: exit_task_switch(s, x); break;
-    case VMX_EXIT_CPUID: exit_insn(x, VCPU_EXIT_CPUID); break;
-    case VMX_EXIT_HLT: exit_insn(x, VCPU_EXIT_HLT); break;
-    case VMX_EXIT_INVD: case VMX_EXIT_WBINVD: exit_insn(x, VCPU_EXIT_INVD); break;
-    case VMX_EXIT_RDPMC:                                        /* no performance counters: every index is out of range */
+    case VMX_EXIT_CPUID:       exit_insn(x, VCPU_EXIT_CPUID); break;
+    case VMX_EXIT_HLT:         exit_insn(x, VCPU_EXIT_HLT); break;
+    case VMX_EXIT_INVD:
+    case VMX_EXIT_WBINVD:      exit_insn(x, VCPU_EXIT_INVD); break;
+    case VMX_EXIT_RDPMC: /* no performance counters: every index is out of range */
         vmx_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, EXC_GP, true, 0 });
         break;
-    case VMX_EXIT_VMCALL: exit_insn(x, VCPU_EXIT_HYPERCALL); break;
-    case VMX_EXIT_CR: vmx_cr_access(s); break;
-    case VMX_EXIT_IO: exit_io(s, x); break;
-    case VMX_EXIT_RDMSR: exit_msr(x, false); break;
-    case VMX_EXIT_WRMSR: exit_msr(x, true); break;
-    case VMX_EXIT_EPT_VIOLATION: exit_ept(s, x); break;
-    case VMX_EXIT_EPT_MISCONFIG: exit_misconfig(s, x); break;
-    case VMX_EXIT_XSETBV: exit_insn(x, VCPU_EXIT_XSETBV); break;
-    case VMX_EXIT_PML_FULL: x->kind = VCPU_EXIT_LOG_FULL; break;        /* vmx_run() has drained it */
-    case VMX_EXIT_GETSEC: case VMX_EXIT_RSM: case VMX_EXIT_MWAIT: case VMX_EXIT_MONITOR: case VMX_EXIT_INVEPT: case VMX_EXIT_INVVPID:
-    case VMX_EXIT_VMFUNC: case VMX_EXIT_ENCLS: case VMX_EXIT_RDRAND: case VMX_EXIT_RDSEED:
-    case VMX_EXIT_VMCLEAR ... VMX_EXIT_VMXON:       /* 19 to 27: all VMX instructions */
-        x->kind = VCPU_EXIT_UD;
-        break;
-    default: exit_hw(s, x, VCPU_EXIT_UNKNOWN); break;
+    case VMX_EXIT_VMCALL:                     exit_insn(x, VCPU_EXIT_HYPERCALL); break;
+    case VMX_EXIT_CR:                         vmx_cr_access(s); break;
+    case VMX_EXIT_IO:                         exit_io(s, x); break;
+    case VMX_EXIT_RDMSR:                      exit_msr(x, false); break;
+    case VMX_EXIT_WRMSR:                      exit_msr(x, true); break;
+    case VMX_EXIT_EPT_VIOLATION:              exit_ept(s, x); break;
+    case VMX_EXIT_EPT_MISCONFIG:              exit_misconfig(s, x); break;
+    case VMX_EXIT_XSETBV:                     exit_insn(x, VCPU_EXIT_XSETBV); break;
+    case VMX_EXIT_PML_FULL:                   x->kind = VCPU_EXIT_LOG_FULL; break; /* vmx_run() has drained it */
+    case VMX_EXIT_GETSEC:
+    case VMX_EXIT_RSM:
+    case VMX_EXIT_MWAIT:
+    case VMX_EXIT_MONITOR:
+    case VMX_EXIT_INVEPT:
+    case VMX_EXIT_INVVPID:
+    case VMX_EXIT_VMFUNC:
+    case VMX_EXIT_ENCLS:
+    case VMX_EXIT_RDRAND:
+    case VMX_EXIT_RDSEED:
+    case VMX_EXIT_VMCLEAR ... VMX_EXIT_VMXON: /* 19 to 27: all VMX instructions */ x->kind = VCPU_EXIT_UD; break;
+    default:                                  exit_hw(s, x, VCPU_EXIT_UNKNOWN); break;
     }
 }

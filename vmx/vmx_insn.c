@@ -75,7 +75,10 @@ void vmx_dr_write(unsigned n, uint64_t val)
     }
 }
 
-struct __attribute__((packed)) table_ptr { uint16_t limit; uint64_t base; };
+struct __attribute__((packed)) table_ptr {
+    uint16_t limit;
+    uint64_t base;
+};
 
 void vmx_tables_store(struct vmx_table *gdtr, struct vmx_table *idtr)
 {
@@ -101,10 +104,7 @@ bool vmx_vmxon(uint64_t pa)
     return ok;
 }
 
-void vmx_vmxoff(void)
-{
-    __asm__ volatile("vmxoff" : : : "cc", "memory");
-}
+void vmx_vmxoff(void) { __asm__ volatile("vmxoff" : : : "cc", "memory"); }
 
 bool vmx_vmclear(uint64_t pa)
 {
@@ -138,7 +138,10 @@ void vmx_vmwrite(uint32_t field, uint64_t val)
         panic("vmwrite 0x%x, 0x%lx failed: no such field on this processor, or no current VMCS", field, val);
 }
 
-struct inv_operand { uint64_t what, addr; };            /* SDM 3C "INVEPT", "INVVPID": 128-bit descriptor */
+/* SDM 3C "INVEPT", "INVVPID": 128-bit descriptor */
+struct inv_operand {
+    uint64_t what, addr;
+};
 
 void vmx_invept(uint64_t type, uint64_t eptp)
 {
@@ -158,19 +161,13 @@ void vmx_invvpid(uint64_t type, uint16_t vpid)
         panic("invvpid type %lu, VPID %u failed", type, vpid);
 }
 
-extern char vmx_exit_point[] __attribute__((visibility("hidden")));     /* vmx_entry.S */
+extern char vmx_exit_point[] __attribute__((visibility("hidden"))); /* vmx_entry.S */
 
-uint64_t vmx_host_rip(void)
-{
-    return (uintptr_t)vmx_exit_point;
-}
+uint64_t vmx_host_rip(void) { return (uintptr_t)vmx_exit_point; }
 
 void vmx_take_interrupts(void)
 {
-    __asm__ volatile("sti; nop; cli" : : : "memory");   /* STI lets them in after the next instruction */
+    __asm__ volatile("sti; nop; cli" : : : "memory"); /* STI lets them in after the next instruction */
 }
 
-void vmx_take_nmi(void)
-{
-    __asm__ volatile("int $2" : : : "memory");
-}
+void vmx_take_nmi(void) { __asm__ volatile("int $2" : : : "memory"); }

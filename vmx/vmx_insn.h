@@ -6,16 +6,21 @@
 
 #include "kernel/lib/types.h"
 
-struct vmx_cpuid { uint32_t eax, ebx, ecx, edx; };
-struct vmx_table { uint16_t limit; uint64_t base; };
+struct vmx_cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
+struct vmx_table {
+    uint16_t limit;
+    uint64_t base;
+};
 
 uint64_t vmx_rdmsr(uint32_t msr);
 void vmx_wrmsr(uint32_t msr, uint64_t val);
 uint64_t vmx_rdtsc(void);
 struct vmx_cpuid vmx_cpuid(uint32_t leaf, uint32_t subleaf);
-uint64_t vmx_cr_read(unsigned n);                       /* n: 0, 2, 3, 4 */
-void vmx_cr_write(unsigned n, uint64_t val);            /* n: 0, 2, 4 */
-uint64_t vmx_dr_read(unsigned n);                       /* n: 0..3, 6 */
+uint64_t vmx_cr_read(unsigned n);            /* n: 0, 2, 3, 4 */
+void vmx_cr_write(unsigned n, uint64_t val); /* n: 0, 2, 4 */
+uint64_t vmx_dr_read(unsigned n);            /* n: 0..3, 6 */
 void vmx_dr_write(unsigned n, uint64_t val);
 /** What GDTR and IDTR hold, and loading them: a VM exit leaves limits of FFFFh. */
 void vmx_tables_store(struct vmx_table *gdtr, struct vmx_table *idtr);
@@ -26,18 +31,20 @@ HV_MUST_CHECK bool vmx_vmxon(uint64_t pa);
 void vmx_vmxoff(void);
 HV_MUST_CHECK bool vmx_vmclear(uint64_t pa);
 HV_MUST_CHECK bool vmx_vmptrld(uint64_t pa);
-/** Fields of the current VMCS; use vmcs_read32() and its kin (vmcs.h).  A VMfail stops the host: only our bugs cause one. */
+/** Fields of the current VMCS; use vmcs_read32() and its kin (vmcs.h).  A VMfail stops the host:
+ *  only our bugs cause one. */
 uint64_t vmx_vmread(uint32_t field);
 void vmx_vmwrite(uint32_t field, uint64_t val);
 enum { INVEPT_SINGLE = 1, INVEPT_ALL = 2, INVVPID_SINGLE = 1, INVVPID_ALL = 2 };
 void vmx_invept(uint64_t type, uint64_t eptp);
 void vmx_invvpid(uint64_t type, uint16_t vpid);
 
-/** Run the current VMCS's guest until its next VM exit.  gpr: 16 general registers (enum gpr order; RSP is skipped, it travels in the VMCS),
- *  replaced by the guest's.  launched: VMRESUME instead of VMLAUNCH.  Called and returns with IF=0.
- *  Returns 0: there was a VM exit; else the entry failed before the guest's state was looked at: 1 VMfailInvalid, 2 VMfailValid. */
+/** Run the current VMCS's guest until its next VM exit.  gpr: 16 general registers (enum gpr order; RSP is skipped, it
+ *  travels in the VMCS), replaced by the guest's.  launched: VMRESUME instead of VMLAUNCH.  Called and returns with
+ *  IF=0.  Returns 0: there was a VM exit; else the entry failed before the guest's state was looked at: 1
+ *  VMfailInvalid, 2 VMfailValid. */
 unsigned vmx_enter(uint64_t *gpr, bool launched);
-uint64_t vmx_host_rip(void);                            /* where VM exits arrive: the middle of vmx_enter() */
+uint64_t vmx_host_rip(void); /* where VM exits arrive: the middle of vmx_enter() */
 /** IF=1 for a moment: the host's handlers take the interrupts that are pending. */
 void vmx_take_interrupts(void);
 /** Call the host's NMI handler as the NMI would have; its IRET ends the blocking of NMIs that the VM exit left. */

@@ -3,19 +3,23 @@
  *
  * Three places, one table:
  *   VMCS fields     SYSENTER, FS and GS base (switched with the guest), PAT, DEBUGCTL, EFER
- *   the processor   STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE, XSS: nothing in the host uses them, so they stay the guest's for as long as
- *                   its vCPU is loaded, and no MSR area is needed
+ *   the processor   STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE, XSS: nothing in the host uses them, so they stay the
+ *                   guest's for as long as its vCPU is loaded, and no MSR area is needed
  *   struct vcpu     TSC_AUX, copied to the processor
- * Passed through are those of the first two whose values the processor itself checks and nobody else needs to know.  EFER exits:
- * LMA and the "IA-32e mode guest" control must agree; PAT and DEBUGCTL exit, for the core knows which bits the guest has. */
+ * Passed through are those of the first two whose values the processor itself checks and nobody else needs to
+ * know.  EFER exits: LMA and the "IA-32e mode guest" control must agree; PAT and DEBUGCTL exit, for the core knows
+ * which bits the guest has. */
 #include "vmx/vmx.h"
 
 #include <string.h>
 
-static const uint32_t passed[] = { MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK,
-                                   MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE };
+static const uint32_t passed[] = {
+    MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR,    MSR_LSTAR,
+    MSR_CSTAR,       MSR_SFMASK,       MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE
+};
 
-/* SDM 3C "MSR-Bitmap Address": one bit per MSR, 1 KiB each for reads of low, reads of high, writes of low, writes of high MSRs. */
+/* SDM 3C "MSR-Bitmap Address": one bit per MSR, 1 KiB each for reads of low, reads of high, writes of
+ * low, writes of high MSRs. */
 static void pass(uint8_t *map, uint32_t msr)
 {
     unsigned at = (msr >= 0xc0000000 ? 0x400 : 0) + (msr & 0x1fff) / 8;
@@ -34,32 +38,33 @@ void vmx_msr_bitmap_init(uint8_t *map)
 static enum vmcs_field field_of(uint32_t msr)
 {
     switch (msr) {
-    case MSR_SYSENTER_CS: return VMCS_GUEST_SYSENTER_CS;
+    case MSR_SYSENTER_CS:  return VMCS_GUEST_SYSENTER_CS;
     case MSR_SYSENTER_ESP: return VMCS_GUEST_SYSENTER_ESP;
     case MSR_SYSENTER_EIP: return VMCS_GUEST_SYSENTER_EIP;
-    case MSR_DEBUGCTL: return VMCS_GUEST_DEBUGCTL;
-    case MSR_PAT: return VMCS_GUEST_PAT;
-    case MSR_FS_BASE: return VMCS_GUEST_FS_BASE;
-    case MSR_GS_BASE: return VMCS_GUEST_GS_BASE;
-    case MSR_EFER: return VMCS_GUEST_EFER;
-    default: return 0;
+    case MSR_DEBUGCTL:     return VMCS_GUEST_DEBUGCTL;
+    case MSR_PAT:          return VMCS_GUEST_PAT;
+    case MSR_FS_BASE:      return VMCS_GUEST_FS_BASE;
+    case MSR_GS_BASE:      return VMCS_GUEST_GS_BASE;
+    case MSR_EFER:         return VMCS_GUEST_EFER;
+    default:               return 0;
     }
 }
 
-static const struct { uint32_t msr; size_t at; } in_processor[] = {
-    { MSR_STAR, offsetof(struct vmx_vcpu, star) }, { MSR_LSTAR, offsetof(struct vmx_vcpu, lstar) },
-    { MSR_CSTAR, offsetof(struct vmx_vcpu, cstar) }, { MSR_SFMASK, offsetof(struct vmx_vcpu, sfmask) }, { MSR_KERNEL_GS_BASE, offsetof(struct vmx_vcpu, kernel_gs_base) },
-    { MSR_XSS, offsetof(struct vmx_vcpu, xss) },        /* last: not on every processor */
+static const struct {
+    uint32_t msr;
+    size_t at;
+} in_processor[] = {
+    /* last: not on every processor */
+    { MSR_STAR, offsetof(struct vmx_vcpu, star) },
+    { MSR_LSTAR, offsetof(struct vmx_vcpu, lstar) },
+    { MSR_CSTAR, offsetof(struct vmx_vcpu, cstar) },
+    { MSR_SFMASK, offsetof(struct vmx_vcpu, sfmask) },
+    { MSR_KERNEL_GS_BASE, offsetof(struct vmx_vcpu, kernel_gs_base) },
+    { MSR_XSS, offsetof(struct vmx_vcpu, xss) },
 };
 
-static unsigned n_in_processor(void)
-{
-    return ARRAY_SIZE(in_processor) - (vmx_caps.ctl.proc2 & PROC2_XSAVES ? 0 : 1);
-}
-static uint64_t *saved(struct vmx_vcpu *s, unsigned i)
-{
-    return (uint64_t *)((char *)s + in_processor[i].at);
-}
+static unsigned n_in_processor(void) { return ARRAY_SIZE(in_processor) - (vmx_caps.ctl.proc2 & PROC2_XSAVES ? 0 : 1); }
+static uint64_t *saved(struct vmx_vcpu *s, unsigned i) { return (uint64_t *)((char *)s + in_processor[i].at); }
 
 void vmx_msrs_load(struct vmx_vcpu *s)
 {
@@ -80,7 +85,7 @@ static uint64_t field_read(enum vmcs_field f)
     switch (VMCS_WIDTH(f)) {
     case VMCS_WIDTH_32: return vmcs_read32(f);
     case VMCS_WIDTH_64: return vmcs_read64(f);
-    default: return vmcs_readn(f);
+    default:            return vmcs_readn(f);
     }
 }
 
@@ -89,7 +94,7 @@ static void field_write(enum vmcs_field f, uint64_t val)
     switch (VMCS_WIDTH(f)) {
     case VMCS_WIDTH_32: vmcs_write32(f, (uint32_t)val); break;
     case VMCS_WIDTH_64: vmcs_write64(f, val); break;
-    default: vmcs_writen(f, val); break;
+    default:            vmcs_writen(f, val); break;
     }
 }
 
@@ -120,7 +125,7 @@ static void field_set(struct vmx_vcpu *s, enum vmcs_field f, uint64_t val)
     vmx_open(s);
     if (f == VMCS_GUEST_EFER) {
         vmx_efer_put(s, val);
-        s->v.tlb_flush = true;                                  /* NXE and the paging mode are in cached translations */
+        s->v.tlb_flush = true; /* NXE and the paging mode are in cached translations */
     } else {
         field_write(f, val);
     }
@@ -131,9 +136,9 @@ static void field_set(struct vmx_vcpu *s, enum vmcs_field f, uint64_t val)
 static uint64_t defined_bits(uint32_t msr, uint64_t val)
 {
     switch (msr) {
-    case MSR_SFMASK: return (uint32_t)val;
-    case MSR_DEBUGCTL: return val & 3;                          /* LBR, BTF; the others are for what guests do not have */
-    default: return val;
+    case MSR_SFMASK:   return (uint32_t)val;
+    case MSR_DEBUGCTL: return val & 3; /* LBR, BTF; the others are for what guests do not have */
+    default:           return val;
     }
 }
 

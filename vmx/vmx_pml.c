@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_pml.c - page-modification logging: the processor writes down which guest pages get their EPT D bit set.
  *
- * The log is a page of 512 guest-physical addresses, filled from its end; the index field points at the next free entry and
- * becomes FFFFh when the page is full, and the next store that wants to log exits instead (SDM 3C "Page-Modification Logging"). 
- * How kernel/core/dirty.c uses this, and why nothing is lost, is in vmx_pml.h.  The guest's own page tables are logged as well: with
- * A/D bits on, walking them counts as writing. */
+ * The log is a page of 512 guest-physical addresses, filled from its end; the index field points at the next free entry
+ * and becomes FFFFh when the page is full, and the next store that wants to log exits instead (SDM 3C
+ * "Page-Modification Logging").  How kernel/core/dirty.c uses this, and why nothing is lost, is in vmx_pml.h.  The
+ * guest's own page tables are logged as well: with A/D bits on, walking them counts as writing. */
 #include "vmx/vmx.h"
 
 #include "kernel/core/dirty.h"
-#include "kernel/host/page.h"
 #include "kernel/core/vm.h"
+#include "kernel/host/page.h"
 
 #define PML_ENTRIES 512u
 #define PML_EMPTY   (PML_ENTRIES - 1)
@@ -21,13 +21,14 @@ enum hv_err vmx_pml_set(struct vcpu *v, bool on)
         return HV_FAIL(HV_E_UNSUPP);
     if (on && !s->pml && !(s->pml = page_alloc()))
         return HV_FAIL(HV_E_NOMEM);
-    atomic_store_explicit(&s->pml_wanted, on, memory_order_release);    /* with the buffer; pairs with vmx_pml_prepare() */
+    atomic_store_explicit(&s->pml_wanted, on, memory_order_release); /* with the buffer; pairs with vmx_pml_prepare() */
     return HV_OK;
 }
 
 void vmx_pml_prepare(struct vmx_vcpu *s)
 {
-    bool on = atomic_load(&s->pml_wanted);              /* seq_cst, after in_guest: s2_flush() after vmx_pml_set() waits for this entry */
+    /* seq_cst, after in_guest: s2_flush() after vmx_pml_set() waits for this entry */
+    bool on = atomic_load(&s->pml_wanted);
     if (on != s->pml_on) {
         s->pml_on = on;
         s->ctl.proc2 = on ? s->ctl.proc2 | PROC2_PML : s->ctl.proc2 & ~PROC2_PML;
@@ -45,7 +46,7 @@ void vmx_pml_drain(struct vmx_vcpu *s)
     uint16_t index = vmcs_read16(VMCS_GUEST_PML_INDEX);
     if (index == PML_EMPTY)
         return;
-    unsigned first = index < PML_ENTRIES ? index + 1u : 0;      /* FFFFh: all are used */
+    unsigned first = index < PML_ENTRIES ? index + 1u : 0; /* FFFFh: all are used */
     for (unsigned i = first; i < PML_ENTRIES; i++)
         dirty_mark(s->v.vm, s->pml[i] >> PAGE_SHIFT);
     vmcs_write16(VMCS_GUEST_PML_INDEX, PML_EMPTY);

@@ -1,33 +1,34 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmx_run.c - one entry into the guest and the exit that ends it.
  *
- * TLB.  The processor keeps three kinds of translations (SDM 3C "VPIDs and TLBs"): linear ones by VPID, guest-physical ones by
- * EPT root, and combined ones by both.
+ * TLB.  The processor keeps three kinds of translations (SDM 3C "VPIDs and TLBs"): linear ones by VPID, guest-physical
+ * ones by EPT root, and combined ones by both.
  *   the guest's paging changed behind the     INVVPID, single context: linear and combined of this vCPU
  *   processor's back (v->tlb_flush)
  *   second-stage entries changed (s2.gen)     INVEPT, single context: guest-physical and combined of this VM
  *   new on this pCPU                          both: what is here is of an earlier stay, or of a former owner
- * Both instructions act on the pCPU that executes them only, so each vCPU does its own before it enters.  Without VPID an entry
- * flushes the linear ones by itself.  More permission needs no flush: the EPT violation that asked for it removed what was
- * cached.
+ * Both instructions act on the pCPU that executes them only, so each vCPU does its own before it enters.  Without VPID
+ * an entry flushes the linear ones by itself.  More permission needs no flush: the EPT violation that asked for it
+ * removed what was cached.
  *
  * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/core/s2.c):
  *     us:      in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  VMLAUNCH ...  in_guest = 0
  *     flusher: change tables; s2.gen++;    wait while (in_guest && seen < gen)
- * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and kicks.  The kick is an
- * interrupt; it stays pending while IF=0, so one that comes after in_guest was set ends the guest at once. */
+ * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and
+ * kicks.  The kick is an interrupt; it stays pending while IF=0, so one that comes after in_guest was set
+ * ends the guest at once. */
 #include "vmx/vmx.h"
 
-#include "kernel/lib/log.h"
-#include "kernel/host/pcpu.h"
 #include "kernel/core/vm.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 
 #define VIRT_APIC_TPR 0x80
 
 static void tlb_prepare(struct vmx_vcpu *s)
 {
     struct vcpu *v = &s->v;
-    uint64_t gen = atomic_load(&v->vm->s2.gen);                 /* seq_cst, after in_guest; pairs with s2_flush() */
+    uint64_t gen = atomic_load(&v->vm->s2.gen); /* seq_cst, after in_guest; pairs with s2_flush() */
     if (s->s2_flush || gen != atomic_load_explicit(&v->s2_gen_seen, memory_order_relaxed))
         vmx_invept(vmx_caps.ept_vpid & EPT_CAP_INVEPT_SINGLE ? INVEPT_SINGLE : INVEPT_ALL, s->eptp);
     if (v->tlb_flush && s->vpid)
@@ -36,7 +37,8 @@ static void tlb_prepare(struct vmx_vcpu *s)
     atomic_store(&v->s2_gen_seen, gen);
 }
 
-/* The TPR threshold is the TPR itself: the guest exits when it lowers it, and only then can an interrupt that was held back go in. */
+/* The TPR threshold is the TPR itself: the guest exits when it lowers it, and only then can an interrupt
+ * that was held back go in. */
 static void state_to_vmcs(struct vmx_vcpu *s)
 {
     const struct vcpu *v = &s->v;
@@ -57,9 +59,10 @@ static void state_to_vmcs(struct vmx_vcpu *s)
     vmx_event_deliver(s);
 }
 
-/* The host's timer interrupt ends the guest when its time is up.  The preemption timer says the same a second time, from the same deadline, since
- * an interrupt may be late: Bochs leaves interrupts masked when both host and guest have IF=0 at the entry, until the guest changes its IF.
- * Rounded up, so that the interrupt is due when the timer's exit lets interrupts in. */
+/* The host's timer interrupt ends the guest when its time is up.  The preemption timer says the same a second time,
+ * from the same deadline, since an interrupt may be late: Bochs leaves interrupts masked when both host and guest
+ * have IF=0 at the entry, until the guest changes its IF.  Rounded up, so that the interrupt is due when the timer's
+ * exit lets interrupts in. */
 static void preempt_timer_set(const struct vmx_vcpu *s)
 {
     if (!(s->ctl.pin & PIN_PREEMPT_TIMER))
@@ -83,8 +86,8 @@ static void say_why(const struct vmx_vcpu *s, const char *what, uint64_t code)
 {
     char why[256];
     if (vmx_vmcs_check(&vmx_caps, WHY(why)))
-        log_error("vmx", "vCPU %u: %s 0x%lx, but the VMCS breaks no rule of SDM 3C \"VM Entries\" that we know", s->v.index, what,
-                  code);
+        log_error("vmx", "vCPU %u: %s 0x%lx, but the VMCS breaks no rule of SDM 3C \"VM Entries\" that we know",
+                  s->v.index, what, code);
     else
         log_error("vmx", "vCPU %u: %s 0x%lx: %s", s->v.index, what, code, why);
 }
@@ -110,7 +113,8 @@ static void host_events(const struct vmx_vcpu *s)
     uint32_t reason = s->exit_reason & EXIT_REASON_BASIC;
     if (reason == VMX_EXIT_EXTINT || reason == VMX_EXIT_PREEMPT)
         vmx_take_interrupts();
-    else if (reason == VMX_EXIT_EXCEPTION_NMI && FIELD_GET(INTR_TYPE, vmcs_read32(VMCS_EXIT_INTR_INFO)) == INTR_TYPE_NMI)
+    else if (reason == VMX_EXIT_EXCEPTION_NMI &&
+             FIELD_GET(INTR_TYPE, vmcs_read32(VMCS_EXIT_INTR_INFO)) == INTR_TYPE_NMI)
         vmx_take_nmi();
 }
 
@@ -129,8 +133,8 @@ void vmx_run(struct vcpu *v, struct vcpu_exit *x)
     preempt_timer_set(s);
     unsigned fail = vmx_enter(v->gpr, s->launched);
     if (s->pml_on && !fail)
-        vmx_pml_drain(s);               /* before in_guest says that we are out: s2_flush() then means that the log is complete */
-    atomic_store_explicit(&v->in_guest, false, memory_order_release);   /* pairs with the loads in s2_flush() */
+        vmx_pml_drain(s); /* before in_guest says that we are out: s2_flush() then means that the log is complete */
+    atomic_store_explicit(&v->in_guest, false, memory_order_release); /* pairs with the loads in s2_flush() */
     if (fail) {
         entry_refused(s, fail, x);
         return;

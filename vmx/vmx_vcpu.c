@@ -5,28 +5,29 @@
  *   struct vcpu        general registers, RIP, RFLAGS, CR8, TSC_AUX; vmx_run() copies what the VMCS must have and back
  *   VMCS               control registers, segments, SYSENTER, EFER, PAT, DR7, DEBUGCTL
  *   struct vmx_vcpu    the event to deliver, interruptibility, execution controls: written at entry when they changed
- *   the processor      CR2, DR0-3, DR6, STAR family, KERNEL_GS_BASE, TSC_AUX while the vCPU is loaded (the host uses none of them)
+ *   the processor      CR2, DR0-3, DR6, STAR family, KERNEL_GS_BASE, TSC_AUX while the vCPU is loaded
+ *                      (the host uses none of them)
  *   XSAVE area         the core's (kernel/host/x86/fpu.h), with XCR0
  *
- * A VMCS is active on a processor only while its vCPU is loaded there: vcpu_unload clears it (VMCLEAR writes back what the
- * processor caches, SDM 3C "Software Use of Virtual-Machine Control Structures").  So a vCPU may be loaded anywhere next, and
- * anyone may open one that is not loaded.  The price is a VMLAUNCH instead of a VMRESUME once a slice. */
+ * A VMCS is active on a processor only while its vCPU is loaded there: vcpu_unload clears it (VMCLEAR writes back what
+ * the processor caches, SDM 3C "Software Use of Virtual-Machine Control Structures").  So a vCPU may be loaded anywhere
+ * next, and anyone may open one that is not loaded.  The price is a VMLAUNCH instead of a VMRESUME once a slice. */
 #include "vmx/vmx.h"
 
 #include <string.h>
-#include "kernel/lib/lock.h"
-#include "kernel/lib/log.h"
+#include "kernel/core/vm.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
-#include "kernel/core/vm.h"
 #include "kernel/host/x86/desc.h"
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
 
 _Static_assert(sizeof(struct vmx_vcpu) <= PAGE_SIZE, "vmx_vcpu_create takes one page");
 
 #define N_VPIDS 1024u
 
-static struct vmx_vcpu *current[PCPU_MAX];              /* borrowed: loaded there, or NULL; each touched by its own pCPU only */
-static uint64_t vpids_used[N_VPIDS / 64] = { 1 };       /* 0 is the host's */
+static struct vmx_vcpu *current[PCPU_MAX]; /* borrowed: loaded there, or NULL; each touched by its own pCPU only */
+static uint64_t vpids_used[N_VPIDS / 64] = { 1 }; /* 0 is the host's */
 static struct spinlock vpid_lock;
 
 static void vmcs_load(struct vmx_vcpu *s)
@@ -61,12 +62,14 @@ void vmx_close(struct vmx_vcpu *s)
 static struct seg seg_read(enum seg_id id)
 {
     uint32_t ar = vmcs_read32(VMCS_GUEST_AR(id));
-    return (struct seg){ .sel = vmcs_read16(VMCS_GUEST_SEL(id)), .ar = ar & (SEG_AR_UNUSABLE | 0xf0ff),
-                         .limit = vmcs_read32(VMCS_GUEST_LIMIT(id)), .base = vmcs_readn(VMCS_GUEST_BASE(id)) };
+    return (struct seg){ .sel = vmcs_read16(VMCS_GUEST_SEL(id)),
+                         .ar = ar & (SEG_AR_UNUSABLE | 0xf0ff),
+                         .limit = vmcs_read32(VMCS_GUEST_LIMIT(id)),
+                         .base = vmcs_readn(VMCS_GUEST_BASE(id)) };
 }
 
-/* What the architecture says without words, VM entry wants said (SDM 3C "Checks on Guest Segment Registers"): a segment that is not present cannot
- * be used, one that is in use has been accessed, and the task in TR is busy. */
+/* What the architecture says without words, VM entry wants said (SDM 3C "Checks on Guest Segment Registers"): a segment
+ * that is not present cannot be used, one that is in use has been accessed, and the task in TR is busy. */
 static uint32_t ar_normal(enum seg_id id, uint32_t ar)
 {
     ar &= SEG_AR_UNUSABLE | 0xf0ff;
@@ -126,8 +129,9 @@ static void ctls_write(struct vmx_vcpu *s)
     vmcs_write32(VMCS_ENTRY_CTL, s->ctl.entry);
 }
 
-/* Exceptions that exit: #MC is the host's.  #DB and #AC: a guest can make their delivery raise them again for ever inside one instruction,
- * where no interrupt gets in; an exit each time lets the host's in.  A #PF never exits (bit clear, mask and match 0). */
+/* Exceptions that exit: #MC is the host's.  #DB and #AC: a guest can make their delivery raise them again for ever
+ * inside one instruction, where no interrupt gets in; an exit each time lets the host's in.  A #PF never exits (bit
+ * clear, mask and match 0). */
 static void fields_init(struct vmx_vcpu *s)
 {
     ctls_write(s);
@@ -145,13 +149,15 @@ static void fields_init(struct vmx_vcpu *s)
     vmcs_write64(VMCS_EPTP, s->eptp);
     vmcs_write64(VMCS_TSC_OFFSET, 0);
     vmcs_write64(VMCS_LINK_POINTER, ~UINT64_C(0));
-    vmcs_write32(VMCS_GUEST_ACTIVITY, ACTIVITY_ACTIVE);         /* always: HLT exits, and a halted vCPU is not entered (v->halted) */
+    /* always: HLT exits, and a halted vCPU is not entered (v->halted) */
+    vmcs_write32(VMCS_GUEST_ACTIVITY, ACTIVITY_ACTIVE);
     vmcs_write32(VMCS_GUEST_INTERRUPTIBILITY, 0);
     if (s->vpid)
         vmcs_write16(VMCS_VPID, s->vpid);
     if (s->ctl.proc2 & PROC2_XSAVES)
         vmcs_write64(VMCS_XSS_EXITING, 0);
-    if (s->ctl.proc2 & PROC2_PLE) {     /* PAUSEs less than 128 ticks apart for 4096 ticks are a spin lock whose holder may wait for this pCPU */
+    /* PAUSEs less than 128 ticks apart for 4096 ticks are a spin lock whose holder may wait for this pCPU */
+    if (s->ctl.proc2 & PROC2_PLE) {
         vmcs_write32(VMCS_PLE_GAP, 128);
         vmcs_write32(VMCS_PLE_WINDOW, 4096);
     }
@@ -161,8 +167,15 @@ static void fields_init(struct vmx_vcpu *s)
 /* SDM 3A "Processor State After Reset". */
 static void regs_power_on(struct vcpu_regs *r)
 {
-    *r = (struct vcpu_regs){ .rip = 0xfff0, .rflags = RFLAGS_FIXED1, .cr0 = CR0_CD | CR0_NW | CR0_ET, .dr6 = 0xffff0ff0, .dr7 = 0x400,
-                             .pat = 0x0007040600070406, .xcr0 = 1, .gdtr = { 0xffff, 0 }, .idtr = { 0xffff, 0 } };
+    *r = (struct vcpu_regs){ .rip = 0xfff0,
+                             .rflags = RFLAGS_FIXED1,
+                             .cr0 = CR0_CD | CR0_NW | CR0_ET,
+                             .dr6 = 0xffff0ff0,
+                             .dr7 = 0x400,
+                             .pat = 0x0007040600070406,
+                             .xcr0 = 1,
+                             .gdtr = { 0xffff, 0 },
+                             .idtr = { 0xffff, 0 } };
     r->gpr[GPR_RDX] = vmx_cpuid(1, 0).eax;
     for (unsigned i = 0; i < SEG_COUNT; i++)
         r->seg[i] = (struct seg){ .ar = 0x93, .limit = 0xffff };
@@ -195,7 +208,7 @@ struct vcpu *vmx_vcpu_create(struct vm *vm, unsigned index)
     }
     s->eptp = ptr_hpa(vm->s2.root).v | EPTP_WB | EPTP_WALK_4 | (cpu_caps.s2_ad ? EPTP_AD : 0);
     memcpy(s->vmcs, &vmx_caps.revision, sizeof(vmx_caps.revision));
-    vmcs_clear(s);                      /* initializes what the processor keeps in it */
+    vmcs_clear(s); /* initializes what the processor keeps in it */
     vmx_open(s);
     fields_init(s);
     vmx_close(s);
@@ -220,8 +233,8 @@ void vmx_vcpu_destroy(struct vcpu *v)
 
 /* ---- loading ---- */
 
-/* Where a VM exit returns to: all of this pCPU's own (SDM 3C "Host-State Area").  FS, GS selectors null, as desc_load() leaves
- * them. */
+/* Where a VM exit returns to: all of this pCPU's own (SDM 3C "Host-State Area").  FS, GS selectors null, as
+ * desc_load() leaves them. */
 static void host_state_write(void)
 {
     struct pcpu *me = this_pcpu();
@@ -238,7 +251,7 @@ static void host_state_write(void)
     vmcs_write16(VMCS_HOST_GS_SEL, 0);
     vmcs_write16(VMCS_HOST_TR_SEL, SEL_TSS);
     vmcs_writen(VMCS_HOST_FS_BASE, vmx_rdmsr(MSR_FS_BASE));
-    vmcs_writen(VMCS_HOST_GS_BASE, (uintptr_t)me);              /* this_pcpu() reads GS:0 */
+    vmcs_writen(VMCS_HOST_GS_BASE, (uintptr_t)me); /* this_pcpu() reads GS:0 */
     vmcs_writen(VMCS_HOST_TR_BASE, (uintptr_t)&me->arch->tss);
     vmcs_writen(VMCS_HOST_GDTR_BASE, gdtr.base);
     vmcs_writen(VMCS_HOST_IDTR_BASE, idtr.base);
@@ -255,7 +268,8 @@ void vmx_vcpu_load(struct vcpu *v)
     struct vmx_vcpu *s = to_vmx(v);
     unsigned here = this_pcpu()->index;
     ASSERT(!s->loaded && !current[here]);
-    if (s->ran_on != here)              /* what this processor still has of us, or of a former owner of our VPID or tables, is stale */
+    /* what this processor still has of us, or of a former owner of our VPID or tables, is stale */
+    if (s->ran_on != here)
         s->s2_flush = v->tlb_flush = true;
     s->ran_on = here;
     vmcs_load(s);
@@ -298,10 +312,12 @@ void vmx_vcpu_unload(struct vcpu *v)
 
 static void msrs_get(struct vcpu *v, struct vcpu_regs *r)
 {
-    uint64_t *const to[] = { &r->efer, &r->star, &r->lstar, &r->cstar, &r->sfmask, &r->kernel_gs_base, &r->sysenter_cs, &r->sysenter_esp,
-                             &r->sysenter_eip, &r->pat, &r->debugctl, &r->xss };
-    static const uint32_t msr[] = { MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK, MSR_KERNEL_GS_BASE, MSR_SYSENTER_CS,
-                                    MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT, MSR_DEBUGCTL, MSR_XSS };
+    uint64_t *const to[] = { &r->efer,           &r->star,        &r->lstar,        &r->cstar,        &r->sfmask,
+                             &r->kernel_gs_base, &r->sysenter_cs, &r->sysenter_esp, &r->sysenter_eip, &r->pat,
+                             &r->debugctl,       &r->xss };
+    static const uint32_t msr[] = { MSR_EFER,           MSR_STAR,        MSR_LSTAR,        MSR_CSTAR,        MSR_SFMASK,
+                                    MSR_KERNEL_GS_BASE, MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT,
+                                    MSR_DEBUGCTL,       MSR_XSS };
     for (unsigned i = 0; i < ARRAY_SIZE(msr); i++)
         if (vmx_msr_get(v, msr[i], to[i]))
             *to[i] = 0;
@@ -309,10 +325,21 @@ static void msrs_get(struct vcpu *v, struct vcpu_regs *r)
 
 static void msrs_set(struct vcpu *v, const struct vcpu_regs *r)
 {
-    const struct { uint32_t msr; uint64_t val; } set[] = {
-        { MSR_STAR, r->star }, { MSR_LSTAR, r->lstar }, { MSR_CSTAR, r->cstar }, { MSR_SFMASK, r->sfmask },
-        { MSR_KERNEL_GS_BASE, r->kernel_gs_base }, { MSR_SYSENTER_CS, r->sysenter_cs }, { MSR_SYSENTER_ESP, r->sysenter_esp },
-        { MSR_SYSENTER_EIP, r->sysenter_eip }, { MSR_PAT, r->pat }, { MSR_DEBUGCTL, r->debugctl }, { MSR_TSC_AUX, r->tsc_aux },
+    const struct {
+        uint32_t msr;
+        uint64_t val;
+    } set[] = {
+        { MSR_STAR, r->star },
+        { MSR_LSTAR, r->lstar },
+        { MSR_CSTAR, r->cstar },
+        { MSR_SFMASK, r->sfmask },
+        { MSR_KERNEL_GS_BASE, r->kernel_gs_base },
+        { MSR_SYSENTER_CS, r->sysenter_cs },
+        { MSR_SYSENTER_ESP, r->sysenter_esp },
+        { MSR_SYSENTER_EIP, r->sysenter_eip },
+        { MSR_PAT, r->pat },
+        { MSR_DEBUGCTL, r->debugctl },
+        { MSR_TSC_AUX, r->tsc_aux },
     };
     for (unsigned i = 0; i < ARRAY_SIZE(set); i++)
         ASSERT(vmx_msr_set(v, set[i].msr, set[i].val) == HV_OK);
@@ -360,9 +387,9 @@ static void events_set(struct vmx_vcpu *s, const struct vcpu_regs *r)
 {
     s->pending = vmx_event_encode(&r->pending) ? r->pending : (struct vcpu_event){ .type = EVENT_NONE };
     s->blocked = 0;
-    if (r->irq_shadow && s->pending.type == EVENT_NONE)         /* blocking by STI is only possible with IF=1 */
+    if (r->irq_shadow && s->pending.type == EVENT_NONE) /* blocking by STI is only possible with IF=1 */
         s->blocked = r->rflags & RFLAGS_IF ? BLOCKED_STI : BLOCKED_MOV_SS;
-    if (r->nmi_blocked && s->pending.type != EVENT_NMI)         /* the entry that delivers the NMI begins the blocking */
+    if (r->nmi_blocked && s->pending.type != EVENT_NMI) /* the entry that delivers the NMI begins the blocking */
         s->blocked |= BLOCKED_NMI;
     s->triple_fault = false;
 }
@@ -393,7 +420,7 @@ void vmx_regs_set(struct vcpu *v, const struct vcpu_regs *r)
     debug_regs_set(s, r);
     events_set(s, r);
     s->pdptes_stale = true;
-    v->tlb_flush = true;                                        /* another CR3, another address space */
+    v->tlb_flush = true; /* another CR3, another address space */
 }
 
 void vmx_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl)
@@ -401,7 +428,7 @@ void vmx_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4,
     struct vmx_vcpu *s = to_vmx(v);
     vmx_open(s);
     *cr0 = vmx_cr0_get(), *cr3 = vmcs_readn(VMCS_GUEST_CR3), *cr4 = vmx_cr4_get(), *efer = vmcs_read64(VMCS_GUEST_EFER);
-    *cpl = vmcs_read32(VMCS_GUEST_AR(SEG_SS)) >> 5 & 3;         /* SS.DPL is the CPL in every mode, also when SS is unusable */
+    *cpl = vmcs_read32(VMCS_GUEST_AR(SEG_SS)) >> 5 & 3; /* SS.DPL is the CPL in every mode, also when SS is unusable */
     vmx_close(s);
 }
 
@@ -430,19 +457,17 @@ void vmx_dump(struct vcpu *v, struct printer *out)
     print_line(out, "VMCS %p: VPID %u on pCPU %d, EPTP 0x%lx, controls pin 0x%x proc 0x%x 0x%x exit 0x%x entry 0x%x",
                s->vmcs, s->vpid, (int)s->ran_on, s->eptp, s->ctl.pin, s->ctl.proc, s->ctl.proc2, s->ctl.exit,
                s->ctl.entry);
-    print_line(out, "last exit 0x%x qualification 0x%lx; to inject 0x%x; blocked 0x%x", s->exit_reason,
-               s->exit_qual, vmx_event_encode(&s->pending), s->blocked);
+    print_line(out, "last exit 0x%x qualification 0x%lx; to inject 0x%x; blocked 0x%x", s->exit_reason, s->exit_qual,
+               vmx_event_encode(&s->pending), s->blocked);
     if (!may_open(v)) {
         print_line(out, "control registers: not now, it belongs to pCPU %u", v->pcpu);
         return;
     }
     vmx_open(s);
-    print_line(out, "cr0 %lx (real %lx) cr3 %lx cr4 %lx (real %lx) efer %lx", vmx_cr0_get(),
-               vmcs_readn(VMCS_GUEST_CR0), vmcs_readn(VMCS_GUEST_CR3), vmx_cr4_get(),
-               vmcs_readn(VMCS_GUEST_CR4), vmcs_read64(VMCS_GUEST_EFER));
+    print_line(out, "cr0 %lx (real %lx) cr3 %lx cr4 %lx (real %lx) efer %lx", vmx_cr0_get(), vmcs_readn(VMCS_GUEST_CR0),
+               vmcs_readn(VMCS_GUEST_CR3), vmx_cr4_get(), vmcs_readn(VMCS_GUEST_CR4), vmcs_read64(VMCS_GUEST_EFER));
     bool scaled = s->ctl.proc2 & PROC2_TSC_SCALING;
     print_line(out, "tsc_offset %ld, multiplier 0x%lx%s, PML %s", vmcs_read64(VMCS_TSC_OFFSET),
-               scaled ? vmcs_read64(VMCS_TSC_MULTIPLIER) : 0, scaled ? "" : " (not scaled)",
-               s->pml_on ? "on" : "off");
+               scaled ? vmcs_read64(VMCS_TSC_MULTIPLIER) : 0, scaled ? "" : " (not scaled)", s->pml_on ? "on" : "off");
     vmx_close(s);
 }

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/config/config.c - reads \godwit\godwit.conf: lines, sections, and what a section lacks.  What each key takes is in config_keys.c.
+ * kernel/config/config.c - reads \godwit\godwit.conf: lines, sections, and what a section lacks.  What each key
+ * takes is in config_keys.c.
  *
- * The section being read is always the last one in its array: an incomplete [vm] or [peer] is dropped at its end by counting one back.  A section that
- * can't be used (unknown, twice, one too many) is read on as SEC_IGNORED, so that one mistake is one message. */
+ * The section being read is always the last one in its array: an incomplete [vm] or [peer] is dropped at its end by
+ * counting one back.  A section that can't be used (unknown, twice, one too many) is read on as SEC_IGNORED, so that
+ * one mistake is one message. */
 #include "kernel/config/config_impl.h"
 
 #include <string.h>
 
 const struct config *host_config;
 
-#define LINE_MAX_LEN 1300u              /* room for the longest command line */
+#define LINE_MAX_LEN 1300u /* room for the longest command line */
 
 static void mistake(struct parser *p, unsigned line, const char *key, const char *expected)
 {
@@ -18,7 +20,7 @@ static void mistake(struct parser *p, unsigned line, const char *key, const char
         p->on_error(p->ctx, line, p->section_text, key, expected);
 }
 
-/* ---- sections --------------------------------------------------------------------------------------------------------------------- */
+/* ---- sections ---------------------------------------------------------------------------------------------------- */
 
 static void host_defaults(struct host_config *h)
 {
@@ -125,13 +127,15 @@ static void section_end(struct parser *p)
                      "a valid one, with disk = nbd:...; this VM is left out, for its disk must not go unencrypted");
         p->c->n_vms -= out;
     } else if (p->section == SEC_PEER) {
-        bool fingerprint = p->good & BIT32(PEER_FINGERPRINT), taken = fingerprint && fingerprint_taken(p->c->peers, p->c->n_peers);
+        bool fingerprint = p->good & BIT32(PEER_FINGERPRINT),
+             taken = fingerprint && fingerprint_taken(p->c->peers, p->c->n_peers);
         out |= lacks(p, !(p->good & BIT32(PEER_ADDRESS)), "address", "a valid address; this peer is left out");
         out |= lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this peer is left out");
         out |= lacks(p, taken, "fingerprint", "a fingerprint that no other peer has; this peer is left out");
         p->c->n_peers -= out;
     } else if (p->section == SEC_CLIENT) {
-        bool fingerprint = p->good & BIT32(CLIENT_FINGERPRINT), taken = fingerprint && fingerprint_taken(p->c->clients, p->c->n_clients);
+        bool fingerprint = p->good & BIT32(CLIENT_FINGERPRINT),
+             taken = fingerprint && fingerprint_taken(p->c->clients, p->c->n_clients);
         out |= lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this client is left out");
         out |= lacks(p, taken, "fingerprint", "a fingerprint that no other client has; this client is left out");
         p->c->n_clients -= out;
@@ -183,7 +187,8 @@ static enum section peer_begin(struct parser *p, const char *given, bool client)
         mistake(p, p->line, "", client ? "at most 16 clients" : "at most 16 peers");
     else {
         p->peer = &list[(*n)++];
-        *p->peer = (struct peer_config){ .trust = client ? TRUST_READ : TRUST_PEER, .port = client ? 0 : CONFIG_DEFAULT_PORT };
+        *p->peer =
+            (struct peer_config){ .trust = client ? TRUST_READ : TRUST_PEER, .port = client ? 0 : CONFIG_DEFAULT_PORT };
         memcpy(p->peer->name, peer_name, CONFIG_NAME_LEN);
         return client ? SEC_CLIENT : SEC_PEER;
     }
@@ -226,7 +231,7 @@ static void on_key(struct parser *p, const char *key, const char *value)
     for (unsigned i = 0; i < n; i++) {
         if (strcmp(keys[i].name, key))
             continue;
-        bool many = p->section == SEC_VM && i == VM_MODULE;            /* the one key that makes a list */
+        bool many = p->section == SEC_VM && i == VM_MODULE; /* the one key that makes a list */
         if ((p->seen & BIT32(i)) && !many)
             mistake(p, p->line, key, "this key only once in a section");
         else if (!value || !keys[i].set(p, value))
@@ -239,7 +244,7 @@ static void on_key(struct parser *p, const char *key, const char *value)
     mistake(p, p->line, key, "a key of this section, see docs/config.md");
 }
 
-/* ---- lines ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- lines ------------------------------------------------------------------------------------------------------- */
 
 static bool blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
@@ -264,7 +269,7 @@ static void comment_cut(char *s)
         }
 }
 
-static void on_section(struct parser *p, char *s)               /* s: after the '[' */
+static void on_section(struct parser *p, char *s) /* s: after the '[' */
 {
     char *end = strchr(s, ']');
     if (end && !end[1]) {

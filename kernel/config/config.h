@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/config/config.h - \godwit\godwit.conf as a plain struct.  docs/config.md lists every key.
  *
- *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, api-port, key, cert, incoming, outgoing, networks, bandwidth-limit-mb, downtime-limit-ms,
- *                    max-jobs, dirty-log, verify, lz4, pool-cpuid
+ *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, api-port, key, cert, incoming, outgoing, networks,
+ *                    bandwidth-limit-mb, downtime-limit-ms, max-jobs, dirty-log, verify, lz4, pool-cpuid
  *   [peer NAME]      address, port, fingerprint
  *   [client NAME]    fingerprint, role
- *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, on-shutdown, mac, pin, nic, disk, rng, balloon, console
+ *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, on-shutdown, mac, pin,
+ *                    nic, disk, rng, balloon, console
  *
  * Portable; a mistake costs the key or section it is in, never the rest. */
 #ifndef GODWIT_KERNEL_CONFIG_CONFIG_H
@@ -13,104 +14,127 @@
 
 #include "kernel/lib/types.h"
 
-#define CONFIG_MAX_PEERS 16
-#define CONFIG_MAX_CLIENTS 16
-#define CONFIG_MAX_VMS   16
-#define CONFIG_NAME_LEN  32             /* letters, digits, '-', '_', '.'; not starting with '-' */
-#define CONFIG_PATH_LEN  64
-#define CONFIG_CMDLINE_LEN 1024
-#define CONFIG_MAX_MODULES 16
-#define CONFIG_DEFAULT_PORT 7420
+#define CONFIG_MAX_PEERS        16
+#define CONFIG_MAX_CLIENTS      16
+#define CONFIG_MAX_VMS          16
+#define CONFIG_NAME_LEN         32 /* letters, digits, '-', '_', '.'; not starting with '-' */
+#define CONFIG_PATH_LEN         64
+#define CONFIG_CMDLINE_LEN      1024
+#define CONFIG_MAX_MODULES      16
+#define CONFIG_DEFAULT_PORT     7420
 #define CONFIG_DEFAULT_API_PORT 7443
-#define CONFIG_MAX_ADDRESSES 4          /* of a peer */
-#define CONFIG_MAX_NETWORKS  8
+#define CONFIG_MAX_ADDRESSES    4 /* of a peer */
+#define CONFIG_MAX_NETWORKS     8
 
-enum dirty_mech { DIRTY_AUTO, DIRTY_WP, DIRTY_AD, DIRTY_PML };  /* write protection; accessed/dirty bits; Intel page-modification log */
+enum dirty_mech {
+    DIRTY_AUTO,
+    DIRTY_WP,
+    DIRTY_AD,
+    DIRTY_PML
+}; /* write protection; accessed/dirty bits; Intel page-modification log */
 
 /* What a certificate is good for: to move guests; to look at the management interface; to use all of it. */
 enum trust { TRUST_PEER, TRUST_READ, TRUST_OPERATE };
 
-struct peer_config {                    /* [peer] or [client] */
+struct peer_config { /* [peer] or [client] */
     char name[CONFIG_NAME_LEN];
     enum trust trust;
-    uint8_t ip[4];                      /* the first address */
-    uint8_t other_ip[CONFIG_MAX_ADDRESSES - 1][4];              /* the others, in order */
+    uint8_t ip[4];                                 /* the first address */
+    uint8_t other_ip[CONFIG_MAX_ADDRESSES - 1][4]; /* the others, in order */
     unsigned n_other_ips;
     uint16_t port;
-    uint8_t fingerprint[32];            /* SHA-256 of the DER certificate */
+    uint8_t fingerprint[32]; /* SHA-256 of the DER certificate */
 };
-struct nbd_config {                     /* an export of an NBD server */
+struct nbd_config { /* an export of an NBD server */
     uint8_t ip[4];
-    uint16_t port;                      /* 0: none */
-    char name[CONFIG_PATH_LEN];         /* printable ASCII without blanks; "": the server's default export */
-    bool tls;                           /* only by TLS, and only from a server whose certificate has this fingerprint */
+    uint16_t port;              /* 0: none */
+    char name[CONFIG_PATH_LEN]; /* printable ASCII without blanks; "": the server's default export */
+    bool tls;                   /* only by TLS, and only from a server whose certificate has this fingerprint */
     uint8_t fingerprint[32];
 };
 #define CONFIG_DEFAULT_NBD_PORT 10809
 struct vm_config {
     char name[CONFIG_NAME_LEN];
-    uint64_t memory_bytes;              /* multiple of 2 MiB, at least 16 MiB */
-    unsigned n_cpus;                    /* 1..8 */
-    char kernel[CONFIG_PATH_LEN], initrd[CONFIG_PATH_LEN];      /* file names in \godwit\ ; initrd may be "" */
+    uint64_t memory_bytes;                                 /* multiple of 2 MiB, at least 16 MiB */
+    unsigned n_cpus;                                       /* 1..8 */
+    char kernel[CONFIG_PATH_LEN], initrd[CONFIG_PATH_LEN]; /* file names in \godwit\ ; initrd may be "" */
     char cmdline[CONFIG_CMDLINE_LEN];
-    char modules[CONFIG_CMDLINE_LEN];   /* "FILE" or "FILE STRING" of each, one behind the other with a 0 after each, and one more: see config_module_next() */
-    char cpu[32];                       /* CPUID baseline: "host", "x86-64-v1".."x86-64-v4", "pool" (docs/cpuid.md) */
-    enum autostart { AUTOSTART_NO, AUTOSTART_YES, AUTOSTART_ALWAYS } autostart;     /* YES: once no peer has it; ALWAYS: silent peers do not count */
-    enum on_shutdown { ON_SHUTDOWN_REFUSE, ON_SHUTDOWN_STOP, ON_SHUTDOWN_EVACUATE } on_shutdown;   /* `poweroff` while it runs here */
-    uint8_t mac[6];                     /* announced after a move; derived from the name when not given */
-    int pin;                            /* pCPU for every vCPU, -1: any */
-    bool nic, rng, balloon;             /* virtio devices; defaults no, yes, yes */
-    bool hvc;                           /* a virtio console beside the serial port */
-    uint64_t disk_bytes;                /* virtio disk in memory, multiple of 2 MiB; 0: none, or the size of disk_file */
-    char disk_file[CONFIG_PATH_LEN];    /* its contents at start, a file in \godwit\ ; "": blank */
-    struct nbd_config nbd;              /* virtio disk on a server; disk_bytes is 0 then */
+    /* "FILE" or "FILE STRING" of each, one behind the other with a 0 after each, and one more:
+     * see config_module_next() */
+    char modules[CONFIG_CMDLINE_LEN];
+    char cpu[32]; /* CPUID baseline: "host", "x86-64-v1".."x86-64-v4", "pool" (docs/cpuid.md) */
+    enum autostart {
+        AUTOSTART_NO,
+        AUTOSTART_YES,
+        AUTOSTART_ALWAYS
+    } autostart; /* YES: once no peer has it; ALWAYS: silent peers do not count */
+    enum on_shutdown {
+        ON_SHUTDOWN_REFUSE,
+        ON_SHUTDOWN_STOP,
+        ON_SHUTDOWN_EVACUATE
+    } on_shutdown;                   /* `poweroff` while it runs here */
+    uint8_t mac[6];                  /* announced after a move; derived from the name when not given */
+    int pin;                         /* pCPU for every vCPU, -1: any */
+    bool nic, rng, balloon;          /* virtio devices; defaults no, yes, yes */
+    bool hvc;                        /* a virtio console beside the serial port */
+    uint64_t disk_bytes;             /* virtio disk in memory, multiple of 2 MiB; 0: none, or the size of disk_file */
+    char disk_file[CONFIG_PATH_LEN]; /* its contents at start, a file in \godwit\ ; "": blank */
+    struct nbd_config nbd;           /* virtio disk on a server; disk_bytes is 0 then */
 };
-struct config_network { uint8_t ip[4]; unsigned prefix_len; };     /* prefix_len 0: everything */
+/* prefix_len 0: everything */
+struct config_network {
+    uint8_t ip[4];
+    unsigned prefix_len;
+};
 struct host_config {
     char name[CONFIG_NAME_LEN];
     bool dhcp;
     uint8_t ip[4], gateway[4];
     unsigned prefix_len;
     uint16_t port;
-    uint16_t api_port;                  /* of the management interface; 0: off */
-    char key[CONFIG_PATH_LEN], cert[CONFIG_PATH_LEN];           /* DER files in \godwit\ */
-    char pool_cpuid[CONFIG_PATH_LEN];                           /* text in \godwit\: the processors of the pool's hosts, for cpu = pool */
+    uint16_t api_port;                                /* of the management interface; 0: off */
+    char key[CONFIG_PATH_LEN], cert[CONFIG_PATH_LEN]; /* DER files in \godwit\ */
+    char pool_cpuid[CONFIG_PATH_LEN]; /* text in \godwit\: the processors of the pool's hosts, for cpu = pool */
     bool incoming, outgoing;
-    struct config_network networks[CONFIG_MAX_NETWORKS];        /* for moves, best first; none: all */
+    struct config_network networks[CONFIG_MAX_NETWORKS]; /* for moves, best first; none: all */
     unsigned n_networks;
-    unsigned bandwidth_limit_mb;        /* 10^6 bytes per second for all moves away together; 0: no limit */
-    unsigned downtime_limit_ms;         /* default 300 */
-    unsigned max_jobs;                  /* simultaneous moves away, default 2; more wait */
+    unsigned bandwidth_limit_mb; /* 10^6 bytes per second for all moves away together; 0: no limit */
+    unsigned downtime_limit_ms;  /* default 300 */
+    unsigned max_jobs;           /* simultaneous moves away, default 2; more wait */
     enum dirty_mech dirty_mech;
-    uint64_t guest_cpus;                /* bit n: pCPU n may run guests; default all */
-    bool verify;                        /* hash all guest memory at the stop and compare before the handoff (costs blackout) */
-    bool lz4;                           /* default on */
+    uint64_t guest_cpus; /* bit n: pCPU n may run guests; default all */
+    bool verify;         /* hash all guest memory at the stop and compare before the handoff (costs blackout) */
+    bool lz4;            /* default on */
 };
 struct config {
     struct host_config host;
     struct peer_config peers[CONFIG_MAX_PEERS];
     unsigned n_peers;
-    struct peer_config clients[CONFIG_MAX_CLIENTS];     /* programs that may use the management interface; no address */
+    struct peer_config clients[CONFIG_MAX_CLIENTS]; /* programs that may use the management interface; no address */
     unsigned n_clients;
     struct vm_config vms[CONFIG_MAX_VMS];
     unsigned n_vms;
     unsigned n_errors;
 };
 
-extern const struct config *host_config;        /* [c] this host's godwit.conf; main sets it once, before anybody reads it */
+extern const struct config *host_config; /* [c] this host's godwit.conf; main sets it once, before anybody reads it */
 
-/** Called for each mistake: line (1-based, 0: whole file), section and key as written ("" where none), and what was expected. */
+/** Called for each mistake: line (1-based, 0: whole file), section and key as written ("" where none),
+ *  and what was expected. */
 typedef void config_error_fn(void *ctx, unsigned line, const char *section, const char *key, const char *expected);
 
-/** Parse text[0..len) into out (fully overwritten; defaults where nothing valid is given).  Never fails: mistakes go to on_error and are
- *  counted in out->n_errors.  A [vm] without valid memory or kernel, a [peer] without address or fingerprint, are reported and dropped. */
+/** Parse text[0..len) into out (fully overwritten; defaults where nothing valid is given).  Never fails: mistakes go to
+ *  on_error and are counted in out->n_errors.  A [vm] without valid memory or kernel, a [peer] without address or
+ *  fingerprint, are reported and dropped. */
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
 
-/** Add a module to v, given as "FILE" or "FILE STRING" (printable, FILE without folder).  False, and v unchanged: it is not that, or v has
- *  CONFIG_MAX_MODULES, or no room for so many characters. */
+/** Add a module to v, given as "FILE" or "FILE STRING" (printable, FILE without folder).  False, and v unchanged: it is
+ *  not that, or v has CONFIG_MAX_MODULES, or no room for so many characters. */
 bool config_module_add(struct vm_config *v, const char *text);
-/** The module of v after m (NULL: the first) as it was given; NULL: there is none.  Its file's name into file, its string ("": none) is *string. */
-const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN], const char **string);
+/** The module of v after m (NULL: the first) as it was given; NULL: there is none.  Its file's name into file, its
+ *  string ("": none) is *string. */
+const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN],
+                               const char **string);
 
 /** A decimal number in [min, max], or "A.B.C.D/1..32"; false: it is not one, *out is unchanged. */
 bool config_number(const char *s, unsigned min, unsigned max, unsigned *out);
@@ -118,6 +142,6 @@ bool config_network_parse(const char *s, struct config_network *out);
 bool config_network_has(const struct config_network *n, const uint8_t ip[4]);
 /** How good is the network of a peer's address for moves: 0 best; -1: not to be used ([host] networks). */
 int config_network_rank(const struct config *c, const uint8_t ip[4]);
-const struct peer_config *config_peer(const struct config *c, const char *name);     /* NULL: no such */
+const struct peer_config *config_peer(const struct config *c, const char *name); /* NULL: no such */
 
 #endif

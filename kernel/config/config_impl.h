@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/config/config_impl.h - what config.c (lines and sections) and config_keys.c (what each key takes) share.  For these two only. */
+ * kernel/config/config_impl.h - what config.c (lines and sections) and config_keys.c (what each key takes)
+ * share.  For these two only. */
 #ifndef GODWIT_KERNEL_CONFIG_CONFIG_IMPL_H
 #define GODWIT_KERNEL_CONFIG_CONFIG_IMPL_H
 
@@ -11,26 +12,47 @@ struct parser {
     struct config *c;
     config_error_fn *on_error;
     void *ctx;
-    unsigned line;                      /* being read, from 1 */
+    unsigned line; /* being read, from 1 */
     enum section section;
     unsigned section_line;
-    char section_text[64];              /* as written, for messages */
-    struct peer_config *peer;           /* borrowed from c: the section being read, [peer] or [client] */
+    char section_text[64];    /* as written, for messages */
+    struct peer_config *peer; /* borrowed from c: the section being read, [peer] or [client] */
     struct vm_config *vm;
-    uint32_t seen;                      /* bit i: key i of this section was given */
-    uint32_t good;                      /* ... with a valid value */
+    uint32_t seen; /* bit i: key i of this section was given */
+    uint32_t good; /* ... with a valid value */
     unsigned gateway_line;
 };
 
 /* A key, what sets its field (true: the value is good; else nothing is changed), and what to expect in words. */
 typedef bool set_fn(struct parser *p, const char *v);
-struct key { const char *name; set_fn *set; const char *expected; };
+struct key {
+    const char *name;
+    set_fn *set;
+    const char *expected;
+};
 
 /* The keys' places in their tables, where one asks whether they were given. */
 enum { PEER_ADDRESS, PEER_PORT, PEER_FINGERPRINT };
 enum { CLIENT_FINGERPRINT, CLIENT_ROLE };
-enum { VM_MEMORY, VM_CPUS, VM_KERNEL, VM_INITRD, VM_MODULE, VM_CMDLINE, VM_CPU, VM_AUTOSTART, VM_SHUTDOWN, VM_MAC, VM_PIN, VM_NIC, VM_DISK, VM_DISK_FINGERPRINT,
-       VM_RNG, VM_BALLOON, VM_CONSOLE };
+enum {
+    VM_MEMORY,
+    VM_CPUS,
+    VM_KERNEL,
+    VM_INITRD,
+    VM_MODULE,
+    VM_CMDLINE,
+    VM_CPU,
+    VM_AUTOSTART,
+    VM_SHUTDOWN,
+    VM_MAC,
+    VM_PIN,
+    VM_NIC,
+    VM_DISK,
+    VM_DISK_FINGERPRINT,
+    VM_RNG,
+    VM_BALLOON,
+    VM_CONSOLE
+};
 
 #define NAME "1 to 31 letters, digits, '-', '_' or '.', not starting with '-'"
 

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/config/config_keys.c - godwit.conf: what each key accepts, and what is said when it does not.
  *
- * One table per section, at the end, says what each key takes; before them the setters, most of them a line; before these the kinds of values.  A
- * setter changes its field only when the whole value is good, so after a mistake the default stands. */
+ * One table per section, at the end, says what each key takes; before them the setters, most of them a line;
+ * before these the kinds of values.  A setter changes its field only when the whole value is good, so after a
+ * mistake the default stands. */
 #include "kernel/config/config_impl.h"
 
 #include <string.h>
 
-#define MEMORY_MIN   (16 * MIB)
-#define MEMORY_MAX   (1024 * GIB)
-#define N_CPUS_MAX   8
+#define MEMORY_MIN (16 * MIB)
+#define MEMORY_MAX (1024 * GIB)
+#define N_CPUS_MAX 8
 
-/* ---- values ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 /* Digits at *s up to max; false: no digit, or more than max.  *s ends after them. */
 static bool digits(const char **s, uint64_t max, uint64_t *out)
@@ -101,9 +102,12 @@ bool config_network_parse(const char *s, struct config_network *out)
 
 static int hex_digit(char c)
 {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
     return -1;
 }
 
@@ -129,7 +133,8 @@ static bool hex_bytes(const char *s, uint8_t *out, unsigned n, bool colons)
 
 static bool name_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+           c == '.';
 }
 
 bool config_name(const char *s, char out[CONFIG_NAME_LEN])
@@ -158,7 +163,8 @@ static bool text(const char *s, char *out, size_t cap, bool path)
 }
 static bool file_name(const char *s, char out[CONFIG_PATH_LEN]) { return *s && text(s, out, CONFIG_PATH_LEN, true); }
 
-const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN], const char **string)
+const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN],
+                               const char **string)
 {
     m = m ? m + strlen(m) + 1 : v->modules;
     if (!*m)
@@ -210,8 +216,10 @@ static bool cpu_list(const char *s, uint64_t *out)
 
 static bool memory_size(const char *s, uint64_t min, uint64_t *out)
 {
-    static const struct { const char *unit; uint64_t bytes; } units[] =
-        { { "M", MIB }, { "MiB", MIB }, { "G", GIB }, { "GiB", GIB } };
+    static const struct {
+        const char *unit;
+        uint64_t bytes;
+    } units[] = { { "M", MIB }, { "MiB", MIB }, { "G", GIB }, { "GiB", GIB } };
     uint64_t n;
     if (!digits(&s, MEMORY_MAX, &n))
         return false;
@@ -227,9 +235,10 @@ static bool memory_size(const char *s, uint64_t min, uint64_t *out)
     return false;
 }
 
-/* ---- keys ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
 
-/* The next item of a list "a, b, c" at *s, without blanks around it, into item; false: none is left, or it is too long (then *s is not NULL). */
+/* The next item of a list "a, b, c" at *s, without blanks around it, into item; false: none is left, or it is too long
+ * (then *s is not NULL). */
 static bool list_item(const char **s, char *item, size_t cap)
 {
     if (!*s)
@@ -284,26 +293,34 @@ static bool host_gateway(struct parser *p, const char *v)
 }
 static bool host_dirty_log(struct parser *p, const char *v)
 {
-    static const char *const words[] = { [DIRTY_AUTO] = "auto", [DIRTY_WP] = "wp", [DIRTY_AD] = "ad", [DIRTY_PML] = "pml" };
+    static const char *const words[] = {
+        [DIRTY_AUTO] = "auto", [DIRTY_WP] = "wp", [DIRTY_AD] = "ad", [DIRTY_PML] = "pml"
+    };
     int i = word_index(v, words, ARRAY_SIZE(words));
     if (i >= 0)
         p->c->host.dirty_mech = (enum dirty_mech)i;
     return i >= 0;
 }
-static bool host_name(struct parser *p, const char *v)     { return config_name(v, p->c->host.name); }
-static bool host_port(struct parser *p, const char *v)     { return set_port(v, 1, &p->c->host.port); }
+static bool host_name(struct parser *p, const char *v) { return config_name(v, p->c->host.name); }
+static bool host_port(struct parser *p, const char *v) { return set_port(v, 1, &p->c->host.port); }
 static bool host_api_port(struct parser *p, const char *v) { return set_port(v, 0, &p->c->host.api_port); }
-static bool host_key(struct parser *p, const char *v)      { return file_name(v, p->c->host.key); }
-static bool host_cert(struct parser *p, const char *v)     { return file_name(v, p->c->host.cert); }
-static bool host_pool(struct parser *p, const char *v)     { return file_name(v, p->c->host.pool_cpuid); }
+static bool host_key(struct parser *p, const char *v) { return file_name(v, p->c->host.key); }
+static bool host_cert(struct parser *p, const char *v) { return file_name(v, p->c->host.cert); }
+static bool host_pool(struct parser *p, const char *v) { return file_name(v, p->c->host.pool_cpuid); }
 static bool host_incoming(struct parser *p, const char *v) { return boolean(v, &p->c->host.incoming); }
 static bool host_outgoing(struct parser *p, const char *v) { return boolean(v, &p->c->host.outgoing); }
-static bool host_downtime(struct parser *p, const char *v) { return config_number(v, 1, 60000, &p->c->host.downtime_limit_ms); }
-static bool host_bandwidth(struct parser *p, const char *v) { return config_number(v, 0, 100000, &p->c->host.bandwidth_limit_mb); }
+static bool host_downtime(struct parser *p, const char *v)
+{
+    return config_number(v, 1, 60000, &p->c->host.downtime_limit_ms);
+}
+static bool host_bandwidth(struct parser *p, const char *v)
+{
+    return config_number(v, 0, 100000, &p->c->host.bandwidth_limit_mb);
+}
 static bool host_max_jobs(struct parser *p, const char *v) { return config_number(v, 1, 16, &p->c->host.max_jobs); }
 static bool host_guest_cpus(struct parser *p, const char *v) { return cpu_list(v, &p->c->host.guest_cpus); }
-static bool host_verify(struct parser *p, const char *v)   { return boolean(v, &p->c->host.verify); }
-static bool host_lz4(struct parser *p, const char *v)      { return boolean(v, &p->c->host.lz4); }
+static bool host_verify(struct parser *p, const char *v) { return boolean(v, &p->c->host.verify); }
+static bool host_lz4(struct parser *p, const char *v) { return boolean(v, &p->c->host.lz4); }
 
 static bool peer_address(struct parser *p, const char *v)
 {
@@ -320,7 +337,7 @@ static bool peer_address(struct parser *p, const char *v)
     p->peer->n_other_ips = n - 1;
     return true;
 }
-static bool peer_port(struct parser *p, const char *v)     { return set_port(v, 1, &p->peer->port); }
+static bool peer_port(struct parser *p, const char *v) { return set_port(v, 1, &p->peer->port); }
 static bool peer_fingerprint(struct parser *p, const char *v) { return hex_bytes(v, p->peer->fingerprint, 32, false); }
 
 static bool client_role(struct parser *p, const char *v)
@@ -332,12 +349,12 @@ static bool client_role(struct parser *p, const char *v)
     return true;
 }
 
-static bool vm_memory(struct parser *p, const char *v)     { return memory_size(v, MEMORY_MIN, &p->vm->memory_bytes); }
-static bool vm_cpus(struct parser *p, const char *v)       { return config_number(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
-static bool vm_kernel(struct parser *p, const char *v)     { return file_name(v, p->vm->kernel); }
-static bool vm_initrd(struct parser *p, const char *v)     { return text(v, p->vm->initrd, CONFIG_PATH_LEN, true); }
-static bool vm_module(struct parser *p, const char *v)     { return config_module_add(p->vm, v); }
-static bool vm_cmdline(struct parser *p, const char *v)    { return text(v, p->vm->cmdline, CONFIG_CMDLINE_LEN, false); }
+static bool vm_memory(struct parser *p, const char *v) { return memory_size(v, MEMORY_MIN, &p->vm->memory_bytes); }
+static bool vm_cpus(struct parser *p, const char *v) { return config_number(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
+static bool vm_kernel(struct parser *p, const char *v) { return file_name(v, p->vm->kernel); }
+static bool vm_initrd(struct parser *p, const char *v) { return text(v, p->vm->initrd, CONFIG_PATH_LEN, true); }
+static bool vm_module(struct parser *p, const char *v) { return config_module_add(p->vm, v); }
+static bool vm_cmdline(struct parser *p, const char *v) { return text(v, p->vm->cmdline, CONFIG_CMDLINE_LEN, false); }
 static bool vm_autostart(struct parser *p, const char *v)
 {
     bool yes = false;
@@ -349,15 +366,17 @@ static bool vm_autostart(struct parser *p, const char *v)
 }
 static bool vm_on_shutdown(struct parser *p, const char *v)
 {
-    static const char *const words[] = { [ON_SHUTDOWN_REFUSE] = "refuse", [ON_SHUTDOWN_STOP] = "stop", [ON_SHUTDOWN_EVACUATE] = "evacuate" };
+    static const char *const words[] = {
+        [ON_SHUTDOWN_REFUSE] = "refuse", [ON_SHUTDOWN_STOP] = "stop", [ON_SHUTDOWN_EVACUATE] = "evacuate"
+    };
     int i = word_index(v, words, ARRAY_SIZE(words));
     if (i >= 0)
         p->vm->on_shutdown = (enum on_shutdown)i;
     return i >= 0;
 }
-static bool vm_nic(struct parser *p, const char *v)        { return boolean(v, &p->vm->nic); }
-static bool vm_rng(struct parser *p, const char *v)        { return boolean(v, &p->vm->rng); }
-static bool vm_balloon(struct parser *p, const char *v)    { return boolean(v, &p->vm->balloon); }
+static bool vm_nic(struct parser *p, const char *v) { return boolean(v, &p->vm->nic); }
+static bool vm_rng(struct parser *p, const char *v) { return boolean(v, &p->vm->rng); }
+static bool vm_balloon(struct parser *p, const char *v) { return boolean(v, &p->vm->balloon); }
 /* HOST[:PORT]/EXPORT */
 static bool nbd_target(const char *s, struct nbd_config *out)
 {
@@ -410,7 +429,7 @@ static bool vm_cpu(struct parser *p, const char *v)
 static bool vm_mac(struct parser *p, const char *v)
 {
     uint8_t mac[6];
-    if (!hex_bytes(v, mac, 6, true) || (mac[0] & 1))            /* bit 0: a group, not a machine */
+    if (!hex_bytes(v, mac, 6, true) || (mac[0] & 1)) /* bit 0: a group, not a machine */
         return false;
     memcpy(p->vm->mac, mac, 6);
     return true;
@@ -428,7 +447,7 @@ static bool vm_pin(struct parser *p, const char *v)
     return true;
 }
 
-#define YES_NO "yes or no"
+#define YES_NO    "yes or no"
 #define FILE_NAME "a file name in \\godwit\\, at most 63 characters, without folder"
 static const struct key host_keys[] = {
     { "name", host_name, NAME },
@@ -453,7 +472,8 @@ static const struct key host_keys[] = {
 static const struct key peer_keys[] = {
     [PEER_ADDRESS] = { "address", peer_address, "an address like 192.168.1.10, or up to 4 with commas between" },
     [PEER_PORT] = { "port", peer_port, "a TCP port, 1 to 65535" },
-    [PEER_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `tools/mkhost --fingerprint NAME` prints them" },
+    [PEER_FINGERPRINT] = { "fingerprint", peer_fingerprint,
+                           "64 hex digits, as `tools/mkhost --fingerprint NAME` prints them" },
 };
 static const struct key client_keys[] = {
     [CLIENT_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `godwitctl key` prints them" },
@@ -465,8 +485,8 @@ static const struct key vm_keys[] = {
     [VM_KERNEL] = { "kernel", vm_kernel, FILE_NAME },
     [VM_INITRD] = { "initrd", vm_initrd, FILE_NAME },
     [VM_MODULE] = { "module", vm_module,
-        "a file name in \\godwit\\ without folder, and a string for it if wanted, "
-        "like `module = vmlinuz root=/dev/vda`; at most 16 modules, and 1000 characters in all" },
+                    "a file name in \\godwit\\ without folder, and a string for it if wanted, "
+                    "like `module = vmlinuz root=/dev/vda`; at most 16 modules, and 1000 characters in all" },
     [VM_CMDLINE] = { "cmdline", vm_cmdline, "text of at most 1023 characters" },
     [VM_CPU] = { "cpu", vm_cpu, "host, x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or pool" },
     [VM_AUTOSTART] = { "autostart", vm_autostart, "yes, no or always" },
@@ -474,8 +494,11 @@ static const struct key vm_keys[] = {
     [VM_MAC] = { "mac", vm_mac, "a unicast address like 02:47:57:00:00:01" },
     [VM_PIN] = { "pin", vm_pin, "any, or the number of a CPU, 0 to 63" },
     [VM_NIC] = { "nic", vm_nic, YES_NO },
-    [VM_DISK] = { "disk", vm_disk, "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\) or nbd:ADDRESS[:PORT]/EXPORT (like nbd:192.168.1.5/web)" },
-    [VM_DISK_FINGERPRINT] = { "disk-fingerprint", vm_disk_fingerprint, "64 hex digits: the SHA-256 of the certificate (DER) of the disk's NBD server" },
+    [VM_DISK] = { "disk", vm_disk,
+                  "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\) or "
+                  "nbd:ADDRESS[:PORT]/EXPORT (like nbd:192.168.1.5/web)" },
+    [VM_DISK_FINGERPRINT] = { "disk-fingerprint", vm_disk_fingerprint,
+                              "64 hex digits: the SHA-256 of the certificate (DER) of the disk's NBD server" },
     [VM_RNG] = { "rng", vm_rng, YES_NO },
     [VM_BALLOON] = { "balloon", vm_balloon, YES_NO },
     [VM_CONSOLE] = { "console", vm_console, "serial or virtio" },
@@ -484,11 +507,12 @@ static const struct key vm_keys[] = {
 const struct key *config_keys(enum section s, unsigned *n)
 {
     switch (s) {
-    case SEC_HOST:   *n = ARRAY_SIZE(host_keys); return host_keys;
-    case SEC_PEER:   *n = ARRAY_SIZE(peer_keys); return peer_keys;
-    case SEC_CLIENT: *n = ARRAY_SIZE(client_keys); return client_keys;
-    case SEC_VM:     *n = ARRAY_SIZE(vm_keys); return vm_keys;
-    case SEC_NONE: case SEC_IGNORED: break;
+    case SEC_HOST:    *n = ARRAY_SIZE(host_keys); return host_keys;
+    case SEC_PEER:    *n = ARRAY_SIZE(peer_keys); return peer_keys;
+    case SEC_CLIENT:  *n = ARRAY_SIZE(client_keys); return client_keys;
+    case SEC_VM:      *n = ARRAY_SIZE(vm_keys); return vm_keys;
+    case SEC_NONE:
+    case SEC_IGNORED: break;
     }
     *n = 0;
     return NULL;

@@ -2,15 +2,15 @@
  * kernel/core/cpu_ops.c - which vendor's operations this host uses. */
 #include "kernel/core/cpu_ops.h"
 
-#include "kernel/lib/log.h"
 #include "kernel/core/s2.h"
+#include "kernel/lib/log.h"
 
 #define CPU_OPS_MAX 4
 
 const struct cpu_ops *cpu_ops;
 struct cpu_caps cpu_caps;
-static const struct cpu_ops *const *vendors;    /* [c] */
-static unsigned n_vendors;                      /* [c] */
+static const struct cpu_ops *const *vendors; /* [c] */
+static unsigned n_vendors;                   /* [c] */
 
 const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor)
 {
@@ -20,7 +20,8 @@ const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor)
     return NULL;
 }
 
-/* A vendor that knows this processor but is locked out knows the cause better than the others, which only say "not mine". */
+/* A vendor that knows this processor but is locked out knows the cause better than the others,
+ * which only say "not mine". */
 void cpu_ops_choose(const struct cpu_ops *const list[], unsigned n)
 {
     const char *why[CPU_OPS_MAX] = { NULL };

@@ -1,31 +1,35 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/cpuid.c - the CPUID policy.  docs/cpuid.md tells it to users, and what executing a feature that is not shown does.
+ * kernel/core/cpuid.c - the CPUID policy.  docs/cpuid.md tells it to users, and what executing a
+ * feature that is not shown does.
  *
- * The table `features` is the policy: a feature bit is shown when the host has it, the baseline includes it and it is named here, so every shown
- * bit has a name and no unknown bit slips through; FORCED ones are emulated and shown always.  `level` is the first of the baselines x86-64-v1
- * to v4 (x86-64 psABI, "Micro-Architecture Levels") that has the feature: a guest on level n gets exactly the rows with 1 <= level <= n, and
- * a host without one of them refuses it; level 0 is in no level: "host" shows it where it is, "pool" where all hosts of the pool have it.  What
- * belongs to a feature follows from the bits: XSAVE components (`xsave_parts`), MSRs (`feature_msrs`), bits of CR4 (`feature_cr4`) and EFER, sizes.
+ * The table `features` is the policy: a feature bit is shown when the host has it, the baseline includes it and it is
+ * named here, so every shown bit has a name and no unknown bit slips through; FORCED ones are emulated and shown
+ * always.  `level` is the first of the baselines x86-64-v1 to v4 (x86-64 psABI, "Micro-Architecture Levels") that has
+ * the feature: a guest on level n gets exactly the rows with 1 <= level <= n, and a host without one of them refuses
+ * it; level 0 is in no level: "host" shows it where it is, "pool" where all hosts of the pool have it.  What belongs
+ * to a feature follows from the bits: XSAVE components (`xsave_parts`), MSRs (`feature_msrs`), bits of CR4
+ * (`feature_cr4`) and EFER, sizes.
  *
- * All other registers are values (family, caches, topology, sizes), made by the functions below.  Left out on purpose, beside what nobody
- * virtualizes here (SVM, VMX, MONITOR, PMU, MCE, SPEC_CTRL and friends, XSAVES, protection keys): the invariant-TSC bit, because a move may bring
- * another TSC rate, and the clock page (pvclock.c) can say so while the bare TSC cannot; TOPOEXT, as the older leaves say enough about 1..8 equal cores. */
+ * All other registers are values (family, caches, topology, sizes), made by the functions below.  Left out on purpose,
+ * beside what nobody virtualizes here (SVM, VMX, MONITOR, PMU, MCE, SPEC_CTRL and friends, XSAVES, protection keys):
+ * the invariant-TSC bit, because a move may bring another TSC rate, and the clock page (pvclock.c) can say so while the
+ * bare TSC cannot; TOPOEXT, as the older leaves say enough about 1..8 equal cores. */
 #include "kernel/core/cpuid.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "kernel/core/vm.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/x86/fpu.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/log.h"
 
-#define FORCED 1u                       /* emulated */
-#define REPEAT 2u                       /* repeats a bit of leaf 1, on processors that do so (AMD's): no level asks others for it */
-#define YMM    4u                       /* of use only with the XSAVE component(s) of AVX ... */
-#define ZMM    8u                       /* ... of AVX-512 */
+#define FORCED 1u /* emulated */
+#define REPEAT 2u /* repeats a bit of leaf 1, on processors that do so (AMD's): no level asks others for it */
+#define YMM    4u /* of use only with the XSAVE component(s) of AVX ... */
+#define ZMM    8u /* ... of AVX-512 */
 
 #define XCR0_AVX512_ALL UINT64_C(0xe0)
-#define XCR0_KNOWN      UINT64_C(0xe7)  /* x87, SSE, AVX, AVX-512 */
+#define XCR0_KNOWN      UINT64_C(0xe7) /* x87, SSE, AVX, AVX-512 */
 
 /* clang-format off */
 static const struct feature {
@@ -79,40 +83,57 @@ static const struct feature {
 /* clang-format on */
 
 /* XSAVE components that a guest may enable, with the first level whose features need them. */
-static const struct { uint8_t bit, level; const char *name; } xsave_parts[] = {
-    { 1, 3, "SSE" }, { 2, 3, "AVX" }, { 5, 4, "AVX-512 opmask" }, { 6, 4, "AVX-512 ZMM_Hi256" }, { 7, 4, "AVX-512 Hi16_ZMM" },
+static const struct {
+    uint8_t bit, level;
+    const char *name;
+} xsave_parts[] = {
+    { 1, 3, "SSE" },
+    { 2, 3, "AVX" },
+    { 5, 4, "AVX-512 opmask" },
+    { 6, 4, "AVX-512 ZMM_Hi256" },
+    { 7, 4, "AVX-512 Hi16_ZMM" },
 };
 
-/* MSRs that exist only where one of their features is shown (SDM 4 "Architectural MSRs", the column "IF CPUID...").  Others always exist, or never. */
-static const struct { uint32_t first, last, leaf; uint8_t sub, reg, bit; } feature_msrs[] = {
-    { 0xe1, 0xe1, 7, 0, CPUID_ECX, 5 },                         /* UMWAIT_CONTROL */
-    { 0x174, 0x176, 1, 0, CPUID_EDX, 11 },                      /* SYSENTER_CS, _ESP, _EIP: sep */
-    { 0x1c4, 0x1c5, 0xd, 1, CPUID_EAX, 4 },                     /* XFD, XFD_ERR */
-    { 0x277, 0x277, 1, 0, CPUID_EDX, 16 },                      /* PAT */
-    { 0x6a0, 0x6a8, 7, 0, CPUID_ECX, 7 },                       /* CET */
-    { 0x6e1, 0x6e1, 7, 0, CPUID_ECX, 31 },                      /* PKRS */
-    { 0xd90, 0xd90, 7, 0, CPUID_EBX, 14 },                      /* BNDCFGS */
-    { 0xda0, 0xda0, 0xd, 1, CPUID_EAX, 3 },                     /* XSS */
-    { 0xc0000081, 0xc0000084, 0x80000001, 0, CPUID_EDX, 29 },   /* STAR, LSTAR, CSTAR, FMASK: long-mode */
-    { 0xc0000100, 0xc0000102, 0x80000001, 0, CPUID_EDX, 29 },   /* FS_BASE, GS_BASE, KERNEL_GS_BASE */
-    { 0xc0000103, 0xc0000103, 0x80000001, 0, CPUID_EDX, 27 },   /* TSC_AUX: rdtscp, or ... */
-    { 0xc0000103, 0xc0000103, 7, 0, CPUID_ECX, 22 },            /* ... rdpid */
+/* MSRs that exist only where one of their features is shown (SDM 4 "Architectural MSRs", the column "IF CPUID...").
+ * Others always exist, or never. */
+static const struct {
+    uint32_t first, last, leaf;
+    uint8_t sub, reg, bit;
+} feature_msrs[] = {
+    { 0xe1, 0xe1, 7, 0, CPUID_ECX, 5 },                       /* UMWAIT_CONTROL */
+    { 0x174, 0x176, 1, 0, CPUID_EDX, 11 },                    /* SYSENTER_CS, _ESP, _EIP: sep */
+    { 0x1c4, 0x1c5, 0xd, 1, CPUID_EAX, 4 },                   /* XFD, XFD_ERR */
+    { 0x277, 0x277, 1, 0, CPUID_EDX, 16 },                    /* PAT */
+    { 0x6a0, 0x6a8, 7, 0, CPUID_ECX, 7 },                     /* CET */
+    { 0x6e1, 0x6e1, 7, 0, CPUID_ECX, 31 },                    /* PKRS */
+    { 0xd90, 0xd90, 7, 0, CPUID_EBX, 14 },                    /* BNDCFGS */
+    { 0xda0, 0xda0, 0xd, 1, CPUID_EAX, 3 },                   /* XSS */
+    { 0xc0000081, 0xc0000084, 0x80000001, 0, CPUID_EDX, 29 }, /* STAR, LSTAR, CSTAR, FMASK: long-mode */
+    { 0xc0000100, 0xc0000102, 0x80000001, 0, CPUID_EDX, 29 }, /* FS_BASE, GS_BASE, KERNEL_GS_BASE */
+    { 0xc0000103, 0xc0000103, 0x80000001, 0, CPUID_EDX, 27 }, /* TSC_AUX: rdtscp, or ... */
+    { 0xc0000103, 0xc0000103, 7, 0, CPUID_ECX, 22 },          /* ... rdpid */
 };
 
-/* CR4 bits that exist only where their feature is shown (SDM 3A "Control Registers"); the others every 64-bit processor has. */
-#define CR4_COMMON UINT64_C(0x7ff)      /* VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT */
-static const struct { uint8_t cr4, reg, bit; uint32_t leaf; } feature_cr4[] = {
-    { 11, CPUID_ECX, 2, 7 }, { 12, CPUID_ECX, 16, 7 }, { 16, CPUID_EBX, 0, 7 }, { 17, CPUID_ECX, 17, 1 },       /* UMIP LA57 FSGSBASE PCIDE */
-    { 18, CPUID_ECX, 26, 1 }, { 20, CPUID_EBX, 7, 7 }, { 21, CPUID_EBX, 20, 7 }, { 22, CPUID_ECX, 3, 7 },       /* OSXSAVE SMEP SMAP PKE */
-    { 23, CPUID_ECX, 7, 7 },                                                                                    /* CET */
+/* CR4 bits that exist only where their feature is shown (SDM 3A "Control Registers"); the others every
+ * 64-bit processor has. */
+#define CR4_COMMON UINT64_C(0x7ff) /* VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT */
+static const struct {
+    uint8_t cr4, reg, bit;
+    uint32_t leaf;
+} feature_cr4[] = {
+    /* UMIP LA57 FSGSBASE PCIDE */
+    { 11, CPUID_ECX, 2, 7 },  { 12, CPUID_ECX, 16, 7 }, { 16, CPUID_EBX, 0, 7 },
+    { 17, CPUID_ECX, 17, 1 }, { 18, CPUID_ECX, 26, 1 }, { 20, CPUID_EBX, 7, 7 },
+    { 21, CPUID_EBX, 20, 7 }, { 22, CPUID_ECX, 3, 7 }, /* OSXSAVE SMEP SMAP PKE */
+    { 23, CPUID_ECX, 7, 7 },                           /* CET */
 };
 
-/* No delays on port I/O; clock page MSRs 4b564d00h/01h, whose stable flag is true (24); steal time MSR 4b564d03h and its TLB flush (9); hypercalls for a
- * spinlock that is free (7) and for a turn that is not needed (13). */
-#define KVM_FEATURES (BIT32(1) | BIT32(3) | BIT32(5) | BIT32(7) | BIT32(9) | BIT32(13) | BIT32(24))
+/* No delays on port I/O; clock page MSRs 4b564d00h/01h, whose stable flag is true (24); steal time MSR 4b564d03h and
+ * its TLB flush (9); hypercalls for a spinlock that is free (7) and for a turn that is not needed (13). */
+#define KVM_FEATURES    (BIT32(1) | BIT32(3) | BIT32(5) | BIT32(7) | BIT32(9) | BIT32(13) | BIT32(24))
 #define PHYS_BITS_MIN   36
-#define LINEAR_BITS_MAX 48              /* 57 need LA57, which is never shown */
-#define RAM_HOLE        GIB             /* guest RAM goes round 3..4 GiB */
+#define LINEAR_BITS_MAX 48  /* 57 need LA57, which is never shown */
+#define RAM_HOLE        GIB /* guest RAM goes round 3..4 GiB */
 
 void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
@@ -121,7 +142,8 @@ void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
     out[CPUID_EBX] = c.ebx;
     out[CPUID_ECX] = c.ecx;
     out[CPUID_EDX] = c.edx;
-    if (leaf == 0xd && subleaf == 1 && fpu_xsavec_broken) out[CPUID_EAX] &= ~CPUID_D1_EAX_XSAVEC;
+    if (leaf == 0xd && subleaf == 1 && fpu_xsavec_broken)
+        out[CPUID_EAX] &= ~CPUID_D1_EAX_XSAVEC;
 }
 
 /* ---- building ---- */
@@ -131,15 +153,16 @@ struct build {
     struct cpuid_table *t;
     cpuid_fn *read;
     unsigned n_vcpus;
-    unsigned level;                     /* 1..4: a level of x86-64 */
-    const struct cpuid_table *pool;     /* or what a pool of hosts has in common; neither: all that this host has */
-    bool repeats;                       /* a processor of that kind: see repeats_leaf_1() */
+    unsigned level;                 /* 1..4: a level of x86-64 */
+    const struct cpuid_table *pool; /* or what a pool of hosts has in common; neither: all that this host has */
+    bool repeats;                   /* a processor of that kind: see repeats_leaf_1() */
 };
 
 static struct cpuid_table pool;
 static unsigned pool_hosts;
 
-static struct cpuid_entry *add(struct cpuid_table *t, uint32_t leaf, uint32_t sub, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+static struct cpuid_entry *add(struct cpuid_table *t, uint32_t leaf, uint32_t sub, uint32_t a, uint32_t b, uint32_t c,
+                               uint32_t d)
 {
     ASSERT(t->n < CPUID_MAX_ENTRIES);
     struct cpuid_entry *e = &t->e[t->n++];
@@ -149,7 +172,8 @@ static struct cpuid_entry *add(struct cpuid_table *t, uint32_t leaf, uint32_t su
 
 static bool in_baseline(const struct build *b, const struct feature *f)
 {
-    if (b->level) return f->level && f->level <= b->level;
+    if (b->level)
+        return f->level && f->level <= b->level;
     return !b->pool || cpuid_has(b->pool, f->leaf, f->sub, f->reg, f->bit);
 }
 
@@ -165,28 +189,39 @@ static struct cpuid_entry *add_features(const struct build *b, uint32_t leaf, ui
     struct cpuid_entry *e = add(b->t, leaf, sub, 0, 0, 0, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
         const struct feature *f = &features[i];
-        if (f->leaf != leaf || f->sub != sub) continue;
+        if (f->leaf != leaf || f->sub != sub)
+            continue;
         bool real = (host[f->reg] & BIT32(f->bit)) && feature_fits(f, b->t->xcr0_allowed) && in_baseline(b, f);
-        if ((f->flags & FORCED) || real) e->reg[f->reg] |= BIT32(f->bit);
+        if ((f->flags & FORCED) || real)
+            e->reg[f->reg] |= BIT32(f->bit);
     }
     return e;
 }
 
-/* Two families of processors lay out some leaves differently.  One (AMD's) repeats leaf 1's features in 8000_0001h EDX, FPU among them, and says with
- * 8000_0001h and 8000_0008h what cores and caches there are; the other (Intel's) does neither and has leaves 2 and 4 for caches. */
+/* Two families of processors lay out some leaves differently.  One (AMD's) repeats leaf 1's features in 8000_0001h EDX,
+ * FPU among them, and says with 8000_0001h and 8000_0008h what cores and caches there are; the other (Intel's) does
+ * neither and has leaves 2 and 4 for caches. */
 static bool repeats_leaf_1(cpuid_fn *read)
 {
     uint32_t r[4];
     read(0x80000001, 0, r);
     return r[CPUID_EDX] & BIT32(0);
 }
-static unsigned id_bits(unsigned n) { unsigned b = 0; while (1u << b < n) b++; return b; }
+static unsigned id_bits(unsigned n)
+{
+    unsigned b = 0;
+    while (1u << b < n)
+        b++;
+    return b;
+}
 
 /* AVX-512 is three components that go together, and not without AVX (SDM 1 "Enabling the XSAVE Feature Set"). */
 static uint64_t xcr0_whole(uint64_t x)
 {
-    if (!(x & XCR0_SSE)) x &= ~(uint64_t)XCR0_AVX;
-    if ((x & XCR0_AVX512_ALL) != XCR0_AVX512_ALL || !(x & XCR0_AVX)) x &= ~XCR0_AVX512_ALL;
+    if (!(x & XCR0_SSE))
+        x &= ~(uint64_t)XCR0_AVX;
+    if ((x & XCR0_AVX512_ALL) != XCR0_AVX512_ALL || !(x & XCR0_AVX))
+        x &= ~XCR0_AVX512_ALL;
     return x | XCR0_X87;
 }
 
@@ -194,9 +229,11 @@ static uint64_t host_xcr0(cpuid_fn *read)
 {
     uint32_t r[4];
     read(0, 0, r);
-    if (r[CPUID_EAX] < 0xd) return XCR0_X87;
+    if (r[CPUID_EAX] < 0xd)
+        return XCR0_X87;
     read(1, 0, r);
-    if (!(r[CPUID_ECX] & BIT32(26))) return XCR0_X87;
+    if (!(r[CPUID_ECX] & BIT32(26)))
+        return XCR0_X87;
     read(0xd, 0, r);
     return xcr0_whole(r[CPUID_EAX] & XCR0_KNOWN);
 }
@@ -205,7 +242,8 @@ static uint64_t level_xcr0(unsigned level)
 {
     uint64_t x = XCR0_X87;
     for (unsigned i = 0; i < ARRAY_SIZE(xsave_parts); i++)
-        if (xsave_parts[i].level <= level) x |= BIT64(xsave_parts[i].bit);
+        if (xsave_parts[i].level <= level)
+            x |= BIT64(xsave_parts[i].bit);
     return x;
 }
 
@@ -218,11 +256,13 @@ static uint64_t baseline_xcr0(const struct build *b)
 static void add_cache_leaves(struct cpuid_table *t, cpuid_fn *read, unsigned n_vcpus)
 {
     uint32_t r[4];
-    for (unsigned sub = 0; sub < 4; sub++) {                    /* one core per vCPU; level 3 and up is everybody's */
+    for (unsigned sub = 0; sub < 4; sub++) { /* one core per vCPU; level 3 and up is everybody's */
         read(4, sub, r);
-        if (!(r[CPUID_EAX] & 0x1f)) break;
+        if (!(r[CPUID_EAX] & 0x1f))
+            break;
         unsigned sharing = (r[CPUID_EAX] >> 5 & 7) >= 3 ? n_vcpus - 1 : 0;
-        add(t, 4, sub, (r[CPUID_EAX] & 0x3fff) | sharing << 14 | (n_vcpus - 1) << 26, r[CPUID_EBX], r[CPUID_ECX], r[CPUID_EDX]);
+        add(t, 4, sub, (r[CPUID_EAX] & 0x3fff) | sharing << 14 | (n_vcpus - 1) << 26, r[CPUID_EBX], r[CPUID_ECX],
+            r[CPUID_EDX]);
     }
 }
 
@@ -230,12 +270,14 @@ static void add_xsave_leaves(const struct build *b)
 {
     struct cpuid_table *t = b->t;
     uint32_t r[4];
-    if (!(t->xcr0_allowed & XCR0_SSE)) return;
+    if (!(t->xcr0_allowed & XCR0_SSE))
+        return;
     struct cpuid_entry *top = add(t, 0xd, 0, (uint32_t)t->xcr0_allowed, 0, 0, 0);
     add_features(b, 0xd, 1);
     t->xsave_bytes = 576;
     for (unsigned bit = 2; bit < 64; bit++) {
-        if (!(t->xcr0_allowed & BIT64(bit))) continue;
+        if (!(t->xcr0_allowed & BIT64(bit)))
+            continue;
         b->read(0xd, bit, r);
         add(t, 0xd, bit, r[CPUID_EAX], r[CPUID_EBX], r[CPUID_ECX] & 2, 0);
         t->xcomp[bit].size = r[CPUID_EAX];
@@ -255,16 +297,18 @@ static void add_basic(const struct build *b, const uint32_t leaf0[4])
     b->read(1, 0, r);
     e->reg[CPUID_EAX] = r[CPUID_EAX];
     e->reg[CPUID_EBX] = (r[CPUID_EBX] & 0xff00) | n << 16;
-    if (n > 1) e->reg[CPUID_EDX] |= BIT32(28);                  /* HTT: the count above is valid */
+    if (n > 1)
+        e->reg[CPUID_EDX] |= BIT32(28); /* HTT: the count above is valid */
     if (!b->repeats) {
         b->read(2, 0, r);
         add(t, 2, 0, r[0], r[1], r[2], r[3]);
         add_cache_leaves(t, b->read, n);
     }
     add_features(b, 6, 0);
-    if (leaf0[CPUID_EAX] >= 7) add_features(b, 7, 0);
-    add(t, 0xb, 0, 0, 1, 0x100, 0);                             /* level 0: one thread per core */
-    add(t, 0xb, 1, id_bits(n), n, 0x201, 0);                    /* level 1: cores */
+    if (leaf0[CPUID_EAX] >= 7)
+        add_features(b, 7, 0);
+    add(t, 0xb, 0, 0, 1, 0x100, 0);          /* level 0: one thread per core */
+    add(t, 0xb, 1, id_bits(n), n, 0x201, 0); /* level 1: cores */
     add_xsave_leaves(b);
 }
 
@@ -272,7 +316,8 @@ static unsigned host_phys_bits(cpuid_fn *read)
 {
     uint32_t r[4];
     read(0x80000000, 0, r);
-    if (r[CPUID_EAX] < 0x80000008) return PHYS_BITS_MIN;
+    if (r[CPUID_EAX] < 0x80000008)
+        return PHYS_BITS_MIN;
     read(0x80000008, 0, r);
     return r[CPUID_EAX] & 0xff;
 }
@@ -282,22 +327,28 @@ static void add_extended(const struct build *b, unsigned phys_bits)
     struct cpuid_table *t = b->t;
     uint32_t r[4], max[4];
     b->read(0x80000000, 0, max);
-    if (b->repeats) add(t, 0x80000000, 0, 0x80000008, max[CPUID_EBX], max[CPUID_ECX], max[CPUID_EDX]);
-    else add(t, 0x80000000, 0, 0x80000008, 0, 0, 0);
+    if (b->repeats)
+        add(t, 0x80000000, 0, 0x80000008, max[CPUID_EBX], max[CPUID_ECX], max[CPUID_EDX]);
+    else
+        add(t, 0x80000000, 0, 0x80000008, 0, 0, 0);
     struct cpuid_entry *e = add_features(b, 0x80000001, 0);
     b->read(0x80000001, 0, r);
-    if (b->repeats) e->reg[CPUID_EAX] = r[CPUID_EAX];
-    if (b->repeats && b->n_vcpus > 1) e->reg[CPUID_ECX] |= BIT32(1);        /* CmpLegacy: the count in leaf 1 is cores */
+    if (b->repeats)
+        e->reg[CPUID_EAX] = r[CPUID_EAX];
+    if (b->repeats && b->n_vcpus > 1)
+        e->reg[CPUID_ECX] |= BIT32(1); /* CmpLegacy: the count in leaf 1 is cores */
     for (uint32_t leaf = 0x80000002; leaf <= 0x80000006 && leaf <= max[CPUID_EAX]; leaf++) {
-        b->read(leaf, 0, r);                                    /* name, caches and TLBs */
+        b->read(leaf, 0, r); /* name, caches and TLBs */
         add(t, leaf, 0, r[0], r[1], r[2], r[3]);
     }
     bool there = max[CPUID_EAX] >= 0x80000008;
-    if (there) b->read(0x80000008, 0, r);
+    if (there)
+        b->read(0x80000008, 0, r);
     unsigned linear = there ? MIN(r[CPUID_EAX] >> 8 & 0xff, (uint32_t)LINEAR_BITS_MAX) : LINEAR_BITS_MAX;
     e = there ? add_features(b, 0x80000008, 0) : add(t, 0x80000008, 0, 0, 0, 0, 0);
     e->reg[CPUID_EAX] = phys_bits | linear << 8;
-    if (b->repeats) e->reg[CPUID_ECX] = (b->n_vcpus - 1) | id_bits(b->n_vcpus) << 12;
+    if (b->repeats)
+        e->reg[CPUID_ECX] = (b->n_vcpus - 1) | id_bits(b->n_vcpus) << 12;
 }
 
 static void build(struct build *b, unsigned phys_bits, uint64_t tsc_hz)
@@ -310,7 +361,7 @@ static void build(struct build *b, unsigned phys_bits, uint64_t tsc_hz)
     t->xcr0_allowed = baseline_xcr0(b);
     t->xsave_bytes = 512;
     add_basic(b, leaf0);
-    add(t, 0x40000000, 0, 0x40000010, 0x4b4d564b, 0x564b4d56, 0x0000004d);       /* "KVMKVMKVM" */
+    add(t, 0x40000000, 0, 0x40000010, 0x4b4d564b, 0x564b4d56, 0x0000004d); /* "KVMKVMKVM" */
     add(t, 0x40000001, 0, KVM_FEATURES, 0, 0, 0);
     add(t, 0x40000010, 0, (uint32_t)(tsc_hz / 1000), LAPIC_TIMER_HZ / 1000, 0, 0);
     add_extended(b, phys_bits);
@@ -337,12 +388,14 @@ bool cpuid_baseline_known(const char *baseline)
     return !strcmp(baseline, "host") || !strcmp(baseline, "pool") || level_of(baseline);
 }
 
-/* A level must not depend on the host, so its physical address bits follow from the guest: all of its RAM in the lower half (Linux wants that
- * against L1TF, and frees the upper half for devices), and never fewer than any 64-bit processor has. */
+/* A level must not depend on the host, so its physical address bits follow from the guest: all of its RAM in the
+ * lower half (Linux wants that against L1TF, and frees the upper half for devices), and never fewer than any
+ * 64-bit processor has. */
 static unsigned level_phys_bits(uint64_t memory_bytes)
 {
     unsigned bits = PHYS_BITS_MIN;
-    while (bits < 52 && (memory_bytes + RAM_HOLE) > BIT64(bits - 1)) bits++;
+    while (bits < 52 && (memory_bytes + RAM_HOLE) > BIT64(bits - 1))
+        bits++;
     return bits;
 }
 
@@ -356,36 +409,45 @@ static unsigned level_missing(unsigned level, unsigned phys_bits, cpuid_fn *read
     bool repeats = repeats_leaf_1(read);
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
         const struct feature *f = &features[i];
-        if (!f->level || f->level > level || ((f->flags & REPEAT) && !repeats)) continue;
+        if (!f->level || f->level > level || ((f->flags & REPEAT) && !repeats))
+            continue;
         read(f->leaf & 0x80000000, 0, r);
         bool there = r[CPUID_EAX] >= f->leaf;
-        if (there) read(f->leaf, f->sub, r);
-        if (there && (r[f->reg] & BIT32(f->bit))) continue;
+        if (there)
+            read(f->leaf, f->sub, r);
+        if (there && (r[f->reg] & BIT32(f->bit)))
+            continue;
         add_name(ctx, f->name);
         n++;
     }
     for (unsigned i = 0; i < ARRAY_SIZE(xsave_parts); i++) {
-        if (!(no_part & BIT64(xsave_parts[i].bit))) continue;
+        if (!(no_part & BIT64(xsave_parts[i].bit)))
+            continue;
         snprintf(text, sizeof(text), "XSAVE component %u (%s)", xsave_parts[i].bit, xsave_parts[i].name);
         add_name(ctx, text);
         n++;
     }
-    if (phys_bits <= host_bits) return n;
+    if (phys_bits <= host_bits)
+        return n;
     snprintf(text, sizeof(text), "%u physical address bits (it has %u)", phys_bits, host_bits);
     add_name(ctx, text);
     return n + 1;
 }
 
-enum hv_err cpuid_build_for(struct cpuid_table *t, const struct cpuid_spec *spec, cpuid_fn *read, reason_fn *add_name, void *ctx)
+enum hv_err cpuid_build_for(struct cpuid_table *t, const struct cpuid_spec *spec, cpuid_fn *read, reason_fn *add_name,
+                            void *ctx)
 {
     struct build b = { .t = t, .read = read, .n_vcpus = spec->n_vcpus, .level = level_of(spec->baseline) };
     unsigned phys_bits = host_phys_bits(read);
-    if (!cpuid_baseline_known(spec->baseline)) return HV_FAIL(HV_E_NOENT);
+    if (!cpuid_baseline_known(spec->baseline))
+        return HV_FAIL(HV_E_NOENT);
     if (b.level) {
         phys_bits = level_phys_bits(spec->memory_bytes);
-        if (level_missing(b.level, phys_bits, read, add_name, ctx)) return HV_FAIL(HV_E_UNSUPP);
+        if (level_missing(b.level, phys_bits, read, add_name, ctx))
+            return HV_FAIL(HV_E_UNSUPP);
     } else if (!strcmp(spec->baseline, "pool")) {
-        if (!pool_hosts) return HV_FAIL(HV_E_NOENT);
+        if (!pool_hosts)
+            return HV_FAIL(HV_E_NOENT);
         b.pool = &pool;
         phys_bits = MIN(phys_bits, cpuid_phys_bits(&pool));
     }
@@ -398,7 +460,8 @@ enum hv_err cpuid_build_for(struct cpuid_table *t, const struct cpuid_spec *spec
 const struct cpuid_entry *cpuid_find(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf)
 {
     for (unsigned i = 0; i < t->n; i++)
-        if (t->e[i].leaf == leaf && t->e[i].subleaf == subleaf) return &t->e[i];
+        if (t->e[i].leaf == leaf && t->e[i].subleaf == subleaf)
+            return &t->e[i];
     return NULL;
 }
 
@@ -412,8 +475,10 @@ bool cpuid_msr_exists(const struct cpuid_table *t, uint32_t msr)
 {
     bool listed = false;
     for (unsigned i = 0; i < ARRAY_SIZE(feature_msrs); i++) {
-        if (msr < feature_msrs[i].first || msr > feature_msrs[i].last) continue;
-        if (cpuid_has(t, feature_msrs[i].leaf, feature_msrs[i].sub, feature_msrs[i].reg, feature_msrs[i].bit)) return true;
+        if (msr < feature_msrs[i].first || msr > feature_msrs[i].last)
+            continue;
+        if (cpuid_has(t, feature_msrs[i].leaf, feature_msrs[i].sub, feature_msrs[i].reg, feature_msrs[i].bit))
+            return true;
         listed = true;
     }
     return !listed;
@@ -423,7 +488,8 @@ uint64_t cpuid_cr4_allowed(const struct cpuid_table *t)
 {
     uint64_t allowed = CR4_COMMON;
     for (unsigned i = 0; i < ARRAY_SIZE(feature_cr4); i++)
-        if (cpuid_has(t, feature_cr4[i].leaf, 0, feature_cr4[i].reg, feature_cr4[i].bit)) allowed |= BIT64(feature_cr4[i].cr4);
+        if (cpuid_has(t, feature_cr4[i].leaf, 0, feature_cr4[i].reg, feature_cr4[i].bit))
+            allowed |= BIT64(feature_cr4[i].cr4);
     return allowed;
 }
 
@@ -433,18 +499,22 @@ uint64_t cpuid_cr4_of(cpuid_fn *read)
     uint32_t max[4], r[4];
     read(0, 0, max);
     for (unsigned i = 0; i < ARRAY_SIZE(feature_cr4); i++) {
-        if (feature_cr4[i].leaf > max[CPUID_EAX]) continue;
+        if (feature_cr4[i].leaf > max[CPUID_EAX])
+            continue;
         read(feature_cr4[i].leaf, 0, r);
-        if (r[feature_cr4[i].reg] & BIT32(feature_cr4[i].bit)) have |= BIT64(feature_cr4[i].cr4);
+        if (r[feature_cr4[i].reg] & BIT32(feature_cr4[i].bit))
+            have |= BIT64(feature_cr4[i].cr4);
     }
     return have;
 }
 
 uint64_t cpuid_efer_allowed(const struct cpuid_table *t)
 {
-    uint64_t allowed = BIT64(0) | BIT64(8) | BIT64(10);         /* SCE, LME, LMA */
-    if (cpuid_has(t, 0x80000001, 0, CPUID_EDX, 20)) allowed |= BIT64(11);       /* NXE */
-    if (cpuid_has(t, 0x80000001, 0, CPUID_EDX, 25)) allowed |= BIT64(14);       /* FFXSR */
+    uint64_t allowed = BIT64(0) | BIT64(8) | BIT64(10); /* SCE, LME, LMA */
+    if (cpuid_has(t, 0x80000001, 0, CPUID_EDX, 20))
+        allowed |= BIT64(11); /* NXE */
+    if (cpuid_has(t, 0x80000001, 0, CPUID_EDX, 25))
+        allowed |= BIT64(14); /* FFXSR */
     return allowed;
 }
 
@@ -455,8 +525,10 @@ static uint32_t compacted_bytes(const struct cpuid_table *t, uint64_t xcr0)
 {
     uint32_t n = 576;
     for (unsigned bit = 2; bit < 64; bit++) {
-        if (!(xcr0 & BIT64(bit)) || !t->xcomp[bit].size) continue;
-        if (cpuid_has(t, 0xd, bit, CPUID_ECX, 1)) n = (uint32_t)ALIGN_UP(n, 64);
+        if (!(xcr0 & BIT64(bit)) || !t->xcomp[bit].size)
+            continue;
+        if (cpuid_has(t, 0xd, bit, CPUID_ECX, 1))
+            n = (uint32_t)ALIGN_UP(n, 64);
         n += t->xcomp[bit].size;
     }
     return n;
@@ -468,19 +540,23 @@ void cpuid_exit(struct vcpu *v, bool cr4_osxsave)
     uint32_t leaf = (uint32_t)v->gpr[GPR_RAX], sub = has_subleaves(leaf) ? (uint32_t)v->gpr[GPR_RCX] : 0;
     const struct cpuid_entry *e = cpuid_find(t, leaf, sub);
     uint32_t r[4] = { 0, 0, 0, 0 };
-    if (e) memcpy(r, e->reg, sizeof(r));
+    if (e)
+        memcpy(r, e->reg, sizeof(r));
     switch (leaf) {
     case 1:
         r[CPUID_EBX] |= v->index << 24;
-        if (cr4_osxsave) r[CPUID_ECX] |= BIT32(27);
+        if (cr4_osxsave)
+            r[CPUID_ECX] |= BIT32(27);
         break;
     case 0xb:
         r[CPUID_ECX] |= sub & 0xff;
         r[CPUID_EDX] = v->index;
         break;
     case 0xd:
-        if (sub == 0 && e) r[CPUID_EBX] = cpuid_xsave_bytes(t, v->xcr0);
-        if (sub == 1 && e && (r[CPUID_EAX] & BIT32(1))) r[CPUID_EBX] = compacted_bytes(t, v->xcr0);
+        if (sub == 0 && e)
+            r[CPUID_EBX] = cpuid_xsave_bytes(t, v->xcr0);
+        if (sub == 1 && e && (r[CPUID_EAX] & BIT32(1)))
+            r[CPUID_EBX] = compacted_bytes(t, v->xcr0);
         break;
     }
     v->gpr[GPR_RAX] = r[CPUID_EAX];
@@ -491,8 +567,10 @@ void cpuid_exit(struct vcpu *v, bool cr4_osxsave)
 
 bool cpuid_xcr0_ok(const struct cpuid_table *t, uint64_t x)
 {
-    if (!(x & XCR0_X87) || (x & ~t->xcr0_allowed)) return false;
-    if ((x & XCR0_AVX) && !(x & XCR0_SSE)) return false;
+    if (!(x & XCR0_X87) || (x & ~t->xcr0_allowed))
+        return false;
+    if ((x & XCR0_AVX) && !(x & XCR0_SSE))
+        return false;
     return !(x & XCR0_AVX512_ALL) || ((x & XCR0_AVX512_ALL) == XCR0_AVX512_ALL && (x & XCR0_AVX));
 }
 
@@ -500,7 +578,8 @@ uint32_t cpuid_xsave_bytes(const struct cpuid_table *t, uint64_t xcr0)
 {
     uint32_t n = 576;
     for (unsigned bit = 2; bit < 64; bit++)
-        if (xcr0 & BIT64(bit)) n = MAX(n, t->xcomp[bit].offset + t->xcomp[bit].size);
+        if (xcr0 & BIT64(bit))
+            n = MAX(n, t->xcomp[bit].offset + t->xcomp[bit].size);
     return t->xcr0_allowed & XCR0_SSE ? n : 512;
 }
 
@@ -519,7 +598,8 @@ void cpuid_save(const struct cpuid_table *t, struct wr *w)
     for (unsigned i = 0; i < t->n; i++) {
         wr_u32(w, t->e[i].leaf);
         wr_u32(w, t->e[i].subleaf);
-        for (unsigned r = 0; r < 4; r++) wr_u32(w, t->e[i].reg[r]);
+        for (unsigned r = 0; r < 4; r++)
+            wr_u32(w, t->e[i].reg[r]);
     }
 }
 
@@ -527,13 +607,17 @@ void cpuid_save(const struct cpuid_table *t, struct wr *w)
 static bool derive_xsave(struct cpuid_table *t)
 {
     t->xsave_bytes = 512;
-    if (!cpuid_xcr0_ok(t, t->xcr0_allowed) || (t->xcr0_allowed & ~XCR0_KNOWN)) return false;
-    if (!(t->xcr0_allowed & XCR0_SSE)) return true;
+    if (!cpuid_xcr0_ok(t, t->xcr0_allowed) || (t->xcr0_allowed & ~XCR0_KNOWN))
+        return false;
+    if (!(t->xcr0_allowed & XCR0_SSE))
+        return true;
     t->xsave_bytes = 576;
     for (unsigned bit = 2; bit < 64; bit++) {
-        if (!(t->xcr0_allowed & BIT64(bit))) continue;
+        if (!(t->xcr0_allowed & BIT64(bit)))
+            continue;
         const struct cpuid_entry *e = cpuid_find(t, 0xd, bit);
-        if (!e || e->reg[CPUID_EBX] < 576 || e->reg[CPUID_EBX] > 0x2000 || e->reg[CPUID_EAX] > 0x2000) return false;
+        if (!e || e->reg[CPUID_EBX] < 576 || e->reg[CPUID_EBX] > 0x2000 || e->reg[CPUID_EAX] > 0x2000)
+            return false;
         t->xcomp[bit].size = e->reg[CPUID_EAX];
         t->xcomp[bit].offset = e->reg[CPUID_EBX];
         t->xsave_bytes = MAX(t->xsave_bytes, e->reg[CPUID_EAX] + e->reg[CPUID_EBX]);
@@ -547,11 +631,14 @@ enum hv_err cpuid_load(struct cpuid_table *t, struct rd *r)
     memset(t, 0, sizeof(*t));
     t->xcr0_allowed = rd_u64(r);
     uint32_t n = rd_u32(r);
-    if (r->bad || n > CPUID_MAX_ENTRIES) return HV_E_PROTO;
+    if (r->bad || n > CPUID_MAX_ENTRIES)
+        return HV_E_PROTO;
     for (unsigned i = 0; i < n; i++) {
         struct cpuid_entry e = { .leaf = rd_u32(r), .subleaf = rd_u32(r) };
-        for (unsigned k = 0; k < 4; k++) e.reg[k] = rd_u32(r);
-        if (r->bad || cpuid_find(t, e.leaf, e.subleaf)) return HV_E_PROTO;
+        for (unsigned k = 0; k < 4; k++)
+            e.reg[k] = rd_u32(r);
+        if (r->bad || cpuid_find(t, e.leaf, e.subleaf))
+            return HV_E_PROTO;
         t->e[t->n++] = e;
     }
     return cpuid_find(t, 0, 0) && cpuid_find(t, 1, 0) && derive_xsave(t) ? HV_OK : HV_E_PROTO;
@@ -563,21 +650,30 @@ enum hv_err cpuid_load(struct cpuid_table *t, struct rd *r)
 static const char *feature_name(uint32_t leaf, uint32_t sub, unsigned reg, unsigned bit)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++)
-        if (features[i].leaf == leaf && features[i].sub == sub && features[i].reg == reg && features[i].bit == bit) return features[i].name;
+        if (features[i].leaf == leaf && features[i].sub == sub && features[i].reg == reg && features[i].bit == bit)
+            return features[i].name;
     return NULL;
 }
 
 /* Registers whose bits are features: a guest must not have one that the host lacks.  Others are values. */
 static uint32_t feature_mask(uint32_t leaf, uint32_t sub, unsigned reg)
 {
-    if (leaf == 1 && reg == CPUID_ECX) return ~BIT32(27);
-    if (leaf == 1 && reg == CPUID_EDX) return ~BIT32(28);
-    if (leaf == 6 || (leaf == 7 && reg != CPUID_EAX) || leaf == 0x40000001) return 0xffffffff;
-    if (leaf == 7) return sub ? 0xffffffff : 0;
-    if (leaf == 0x80000001 && reg == CPUID_ECX) return ~BIT32(1);
-    if (leaf == 0x80000001 && reg == CPUID_EDX) return 0xffffffff;
-    if (leaf == 0x80000008 && reg == CPUID_EBX) return 0xffffffff;
-    if (leaf == 0xd && sub == 1 && reg == CPUID_EAX) return 0xffffffff;
+    if (leaf == 1 && reg == CPUID_ECX)
+        return ~BIT32(27);
+    if (leaf == 1 && reg == CPUID_EDX)
+        return ~BIT32(28);
+    if (leaf == 6 || (leaf == 7 && reg != CPUID_EAX) || leaf == 0x40000001)
+        return 0xffffffff;
+    if (leaf == 7)
+        return sub ? 0xffffffff : 0;
+    if (leaf == 0x80000001 && reg == CPUID_ECX)
+        return ~BIT32(1);
+    if (leaf == 0x80000001 && reg == CPUID_EDX)
+        return 0xffffffff;
+    if (leaf == 0x80000008 && reg == CPUID_EBX)
+        return 0xffffffff;
+    if (leaf == 0xd && sub == 1 && reg == CPUID_EAX)
+        return 0xffffffff;
     return 0;
 }
 
@@ -596,9 +692,10 @@ void cpuid_pool_clear(void) { pool_hosts = 0; }
 
 enum hv_err cpuid_pool_add(cpuid_fn *read)
 {
-    static struct cpuid_table h;                                /* large; boot only */
+    static struct cpuid_table h; /* large; boot only */
     cpuid_build(&h, read, 1, 0);
-    if (pool_hosts && !same_vendor(&pool, &h)) return HV_FAIL(HV_E_INVAL);
+    if (pool_hosts && !same_vendor(&pool, &h))
+        return HV_FAIL(HV_E_INVAL);
     if (!pool_hosts++) {
         pool = h;
         return HV_OK;
@@ -606,22 +703,30 @@ enum hv_err cpuid_pool_add(cpuid_fn *read)
     for (unsigned i = 0; i < pool.n; i++) {
         struct cpuid_entry *e = &pool.e[i];
         const struct cpuid_entry *o = cpuid_find(&h, e->leaf, e->subleaf);
-        for (unsigned reg = 0; reg < 4; reg++) e->reg[reg] &= (o ? o->reg[reg] : 0) | ~feature_mask(e->leaf, e->subleaf, reg);
-        if (e->leaf == 0x80000008) e->reg[CPUID_EAX] = MIN(cpuid_phys_bits(&pool), cpuid_phys_bits(&h)) | (e->reg[CPUID_EAX] & ~0xffu);
+        for (unsigned reg = 0; reg < 4; reg++)
+            e->reg[reg] &= (o ? o->reg[reg] : 0) | ~feature_mask(e->leaf, e->subleaf, reg);
+        if (e->leaf == 0x80000008)
+            e->reg[CPUID_EAX] = MIN(cpuid_phys_bits(&pool), cpuid_phys_bits(&h)) | (e->reg[CPUID_EAX] & ~0xffu);
     }
     for (unsigned bit = 2; bit < 64; bit++)
-        if (!same_place(&pool, &h, bit)) pool.xcr0_allowed &= ~BIT64(bit);
+        if (!same_place(&pool, &h, bit))
+            pool.xcr0_allowed &= ~BIT64(bit);
     pool.xcr0_allowed = xcr0_whole(pool.xcr0_allowed & h.xcr0_allowed);
     return HV_OK;
 }
 
 /* A list of names with a head, as one reason. */
-struct names { char text[1400]; size_t len; unsigned n; };
+struct names {
+    char text[1400];
+    size_t len;
+    unsigned n;
+};
 
 static void names_add(struct names *l, const char *name)
 {
     int n = snprintf(l->text + l->len, sizeof(l->text) - l->len, "%s%s", l->n++ ? ", " : "", name);
-    if (n > 0) l->len = MIN(l->len + (size_t)n, sizeof(l->text) - 1);
+    if (n > 0)
+        l->len = MIN(l->len + (size_t)n, sizeof(l->text) - 1);
 }
 
 static void missing_features(struct names *l, const struct cpuid_entry *g, const struct cpuid_entry *h)
@@ -631,40 +736,57 @@ static void missing_features(struct names *l, const struct cpuid_entry *g, const
     for (unsigned reg = 0; reg < 4; reg++) {
         uint32_t missing = g->reg[reg] & ~(h ? h->reg[reg] : 0) & feature_mask(g->leaf, g->subleaf, reg);
         for (unsigned bit = 0; bit < 32; bit++) {
-            if (!(missing & BIT32(bit))) continue;
+            if (!(missing & BIT32(bit)))
+                continue;
             const char *name = feature_name(g->leaf, g->subleaf, reg, bit);
-            if (!name) snprintf(text, sizeof(text), "CPUID %xh.%x %s bit %u (unknown to this version)", g->leaf, g->subleaf, reg_name[reg], bit);
+            if (!name)
+                snprintf(text, sizeof(text), "CPUID %xh.%x %s bit %u (unknown to this version)", g->leaf, g->subleaf,
+                         reg_name[reg], bit);
             names_add(l, name ? name : text);
         }
     }
 }
 
-static unsigned check_features(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add_reason, void *ctx)
+static unsigned check_features(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add_reason,
+                               void *ctx)
 {
-    static struct names l;                                      /* large; service pCPU only */
+    static struct names l; /* large; service pCPU only */
     static char text[sizeof(l.text) + 100];
     l = (struct names){ .n = 0 };
-    for (unsigned i = 0; i < guest->n; i++) missing_features(&l, &guest->e[i], cpuid_find(host, guest->e[i].leaf, guest->e[i].subleaf));
-    if (!l.n) return 0;
-    snprintf(text, sizeof(text), "this host's processor lacks %u feature%s that the guest was promised: %s", l.n, l.n == 1 ? "" : "s", l.text);
+    for (unsigned i = 0; i < guest->n; i++)
+        missing_features(&l, &guest->e[i], cpuid_find(host, guest->e[i].leaf, guest->e[i].subleaf));
+    if (!l.n)
+        return 0;
+    snprintf(text, sizeof(text), "this host's processor lacks %u feature%s that the guest was promised: %s", l.n,
+             l.n == 1 ? "" : "s", l.text);
     add_reason(ctx, text);
     return l.n;
 }
 
-static unsigned check_xsave(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add_reason, void *ctx)
+static unsigned check_xsave(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add_reason,
+                            void *ctx)
 {
     unsigned n = 0;
     char text[160];
     for (unsigned bit = 0; bit < 64; bit++) {
-        if (!(guest->xcr0_allowed & BIT64(bit))) continue;
+        if (!(guest->xcr0_allowed & BIT64(bit)))
+            continue;
         bool there = host->xcr0_allowed & BIT64(bit);
-        if (there && same_place(host, guest, bit)) continue;
+        if (there && same_place(host, guest, bit))
+            continue;
         const char *name = "unknown to this version";
         for (unsigned i = 0; i < ARRAY_SIZE(xsave_parts); i++)
-            if (xsave_parts[i].bit == bit) name = xsave_parts[i].name;
-        if (there) snprintf(text, sizeof(text), "the guest has XSAVE component %u (%s) at offset %u with %u bytes, this host at offset %u with %u bytes",
-                            bit, name, guest->xcomp[bit].offset, guest->xcomp[bit].size, host->xcomp[bit].offset, host->xcomp[bit].size);
-        else snprintf(text, sizeof(text), "the guest may use XSAVE component %u (%s), which this host does not have", bit, name);
+            if (xsave_parts[i].bit == bit)
+                name = xsave_parts[i].name;
+        if (there)
+            snprintf(text, sizeof(text),
+                     "the guest has XSAVE component %u (%s) at offset %u with %u bytes, this host at offset %u with %u "
+                     "bytes",
+                     bit, name, guest->xcomp[bit].offset, guest->xcomp[bit].size, host->xcomp[bit].offset,
+                     host->xcomp[bit].size);
+        else
+            snprintf(text, sizeof(text), "the guest may use XSAVE component %u (%s), which this host does not have",
+                     bit, name);
         add_reason(ctx, text);
         n++;
     }
@@ -676,12 +798,15 @@ unsigned cpuid_check(const struct cpuid_table *host, const struct cpuid_table *g
     unsigned n = 0;
     char text[160];
     if (!same_vendor(host, guest)) {
-        add_reason(ctx, "the guest knows its processor as another vendor's than this host's: guests move between processors of one vendor only");
+        add_reason(ctx, "the guest knows its processor as another vendor's than this host's: guests move between "
+                        "processors of one vendor only");
         n++;
     }
     n += check_features(host, guest, add_reason, ctx) + check_xsave(host, guest, add_reason, ctx);
-    if (cpuid_phys_bits(guest) <= cpuid_phys_bits(host)) return n;
-    snprintf(text, sizeof(text), "the guest was promised %u physical address bits, this host has %u", cpuid_phys_bits(guest), cpuid_phys_bits(host));
+    if (cpuid_phys_bits(guest) <= cpuid_phys_bits(host))
+        return n;
+    snprintf(text, sizeof(text), "the guest was promised %u physical address bits, this host has %u",
+             cpuid_phys_bits(guest), cpuid_phys_bits(host));
     add_reason(ctx, text);
     return n + 1;
 }

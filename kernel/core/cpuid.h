@@ -1,28 +1,33 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/core/cpuid.h - what a guest's CPUID says: one table, built when the VM starts, moved with it, never changed.
  *
- * Each value is (host AND allowed) OR forced, from the policy table in cpuid.c, so a bit that we do not know is not shown.  Values that differ
- * between vCPUs (APIC id) or in time (OSXSAVE, XSAVE size) are filled in at the exit. */
+ * Each value is (host AND allowed) OR forced, from the policy table in cpuid.c, so a bit that we do not know is not
+ * shown.  Values that differ between vCPUs (APIC id) or in time (OSXSAVE, XSAVE size) are filled in at the exit. */
 #ifndef GODWIT_KERNEL_CORE_CPUID_H
 #define GODWIT_KERNEL_CORE_CPUID_H
 
-#include "kernel/lib/bytes.h"
 #include "kernel/core/vcpu.h"
+#include "kernel/lib/bytes.h"
 
 #define CPUID_MAX_ENTRIES 64
 enum cpuid_reg { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 
-struct cpuid_entry { uint32_t leaf, subleaf, reg[4]; };
+struct cpuid_entry {
+    uint32_t leaf, subleaf, reg[4];
+};
 struct cpuid_table {
     unsigned n;
-    uint64_t xcr0_allowed;              /* 1: no XSAVE */
-    uint32_t xsave_bytes;               /* standard-format area for xcr0_allowed */
-    struct { uint32_t offset, size; } xcomp[64];        /* by XCR0 bit, 0..1 inside the legacy area */
+    uint64_t xcr0_allowed; /* 1: no XSAVE */
+    uint32_t xsave_bytes;  /* standard-format area for xcr0_allowed */
+    /* by XCR0 bit, 0..1 inside the legacy area */
+    struct {
+        uint32_t offset, size;
+    } xcomp[64];
     struct cpuid_entry e[CPUID_MAX_ENTRIES];
 };
 
 typedef void cpuid_fn(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
-void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);        /* this processor's, without what it does wrong */
+void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4]); /* this processor's, without what it does wrong */
 
 typedef void reason_fn(void *ctx, const char *text);
 
@@ -31,16 +36,22 @@ void cpuid_build(struct cpuid_table *t, cpuid_fn *read, unsigned n_vcpus, uint64
 
 /** "host", "x86-64-v1" to "x86-64-v4", "pool"? */
 bool cpuid_baseline_known(const char *baseline);
-struct cpuid_spec { const char *baseline; unsigned n_vcpus; uint64_t memory_bytes, tsc_hz; };
-/** Build the table of a VM on spec->baseline.  HV_E_UNSUPP: this host lacks parts of it, the name of each goes to add_name() (t is as it was);
- *  HV_E_NOENT: no such baseline, or "pool" without one host in the pool. */
-HV_MUST_CHECK enum hv_err cpuid_build_for(struct cpuid_table *t, const struct cpuid_spec *spec, cpuid_fn *read, reason_fn *add_name, void *ctx);
+struct cpuid_spec {
+    const char *baseline;
+    unsigned n_vcpus;
+    uint64_t memory_bytes, tsc_hz;
+};
+/** Build the table of a VM on spec->baseline.  HV_E_UNSUPP: this host lacks parts of it, the name of each goes to
+ *  add_name() (t is as it was); HV_E_NOENT: no such baseline, or "pool" without one host in the pool. */
+HV_MUST_CHECK enum hv_err cpuid_build_for(struct cpuid_table *t, const struct cpuid_spec *spec, cpuid_fn *read,
+                                          reason_fn *add_name, void *ctx);
 
-/** The pool is what the "host" baselines of all added hosts have in common.  HV_E_INVAL: of another vendor than those before (not added).  At boot. */
+/** The pool is what the "host" baselines of all added hosts have in common.  HV_E_INVAL: of another vendor than those
+ *  before (not added).  At boot. */
 void cpuid_pool_clear(void);
 HV_MUST_CHECK enum hv_err cpuid_pool_add(cpuid_fn *read);
 
-const struct cpuid_entry *cpuid_find(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf);    /* NULL: no such */
+const struct cpuid_entry *cpuid_find(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf); /* NULL: no such */
 /** Is bit of reg in leaf/subleaf shown? */
 bool cpuid_has(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf, enum cpuid_reg reg, unsigned bit);
 /** Execute CPUID for v: EAX, ECX in v->gpr in, EAX to EDX out.  cr4_osxsave: CR4 bit 18 now. */
@@ -50,19 +61,22 @@ bool cpuid_xcr0_ok(const struct cpuid_table *t, uint64_t xcr0);
 /** Bytes of a standard-format XSAVE area holding the components of xcr0. */
 uint32_t cpuid_xsave_bytes(const struct cpuid_table *t, uint64_t xcr0);
 unsigned cpuid_phys_bits(const struct cpuid_table *t);
-/** May the guest know of this MSR?  false: it belongs to a feature that its CPUID does not show, so RDMSR and WRMSR are #GP. */
+/** May the guest know of this MSR?  false: it belongs to a feature that its CPUID does not show, so
+ *  RDMSR and WRMSR are #GP. */
 bool cpuid_msr_exists(const struct cpuid_table *t, uint32_t msr);
-/** Bits of CR4 and EFER that this guest may set: the others are reserved for it, so that setting one is #GP where the write can be seen. */
+/** Bits of CR4 and EFER that this guest may set: the others are reserved for it, so that setting one is #GP where
+ *  the write can be seen. */
 uint64_t cpuid_cr4_allowed(const struct cpuid_table *t);
 /** Bits of CR4 that the processor behind read() has, as far as this version knows. */
 uint64_t cpuid_cr4_of(cpuid_fn *read);
 uint64_t cpuid_efer_allowed(const struct cpuid_table *t);
 
 void cpuid_save(const struct cpuid_table *t, struct wr *w);
-HV_MUST_CHECK enum hv_err cpuid_load(struct cpuid_table *t, struct rd *r);     /* HV_E_PROTO: malformed or inconsistent */
+HV_MUST_CHECK enum hv_err cpuid_load(struct cpuid_table *t, struct rd *r); /* HV_E_PROTO: malformed or inconsistent */
 
-/** Can a host that could offer `host` run a guest that was promised `guest`?  Reasons: the vendor; one sentence with every missing feature by name;
- *  each XSAVE component; physical address bits.  Returns the number of features, components and values that stand against it. */
+/** Can a host that could offer `host` run a guest that was promised `guest`?  Reasons: the vendor; one sentence with
+ *  every missing feature by name; each XSAVE component; physical address bits.  Returns the number of features,
+ *  components and values that stand against it. */
 unsigned cpuid_check(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add, void *ctx);
 
 #endif

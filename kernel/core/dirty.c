@@ -2,25 +2,27 @@
  * kernel/core/dirty.c - which guest pages changed since the last harvest.
  *
  * A page's change is known from one of two places, and a harvest empties both:
- *   the live bitmap    our own writes (dirty_mark), and with DIRTY_WP also the guest's first store to each page, which faults
+ *   the live bitmap    our own writes (dirty_mark), and with DIRTY_WP also the guest's first store
+ *                      to each page, which faults
  *   D bits             with DIRTY_AD, the guest's stores: the processor sets D in the second stage
- * With DIRTY_PML the processor also writes down each page whose D bit it sets, and the vendor marks those pages in the live bitmap at every exit:
- * a harvest looks at no page that is not dirty.
+ * With DIRTY_PML the processor also writes down each page whose D bit it sets, and the vendor marks those pages in the
+ * live bitmap at every exit: a harvest looks at no page that is not dirty.
  *
- * The rule of a harvest: retire (clear D, or protect again), then flush, then report.  A processor that still has the old translation cached
- * stores without setting D or faulting, but only until the flush returns; the caller copies the pages after that.  So each store is in the copy
- * or in the next harvest.  Invariant with DIRTY_WP: a writable page is in the live bitmap, or retired and not yet flushed.  With DIRTY_PML: a page
- * with D set is in the live bitmap, in a vCPU's log, or retired and not yet flushed.  A vCPU's log is emptied before s2_flush() sees it leave the
- * guest; what it has when a harvest takes the bitmap stays dirty, D included, for the next one.
+ * The rule of a harvest: retire (clear D, or protect again), then flush, then report.  A processor that still has the
+ * old translation cached stores without setting D or faulting, but only until the flush returns; the caller copies the
+ * pages after that.  So each store is in the copy or in the next harvest.  Invariant with DIRTY_WP: a writable page is
+ * in the live bitmap, or retired and not yet flushed.  With DIRTY_PML: a page with D set is in the live bitmap, in a
+ * vCPU's log, or retired and not yet flushed.  A vCPU's log is emptied before s2_flush() sees it leave the guest; what
+ * it has when a harvest takes the bitmap stays dirty, D included, for the next one.
  *
  * A block that is first touched while the log is on is mapped split from the start (kernel/core/guest_mem.c). */
 #include "kernel/core/dirty.h"
 
-#include "kernel/host/clock.h"
 #include "kernel/core/cpu_ops.h"
-#include "kernel/lib/log.h"
-#include "kernel/host/page.h"
 #include "kernel/core/vm.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
 
 #define WORDS_PER_BLOCK (PAGES_PER_BLOCK / 64)
 
@@ -29,7 +31,7 @@ void dirty_mark(struct vm *vm, uint64_t gfn)
     struct dirty_log *d = &vm->dirty;
     if (!atomic_load_explicit(&d->on, memory_order_relaxed))
         return;
-    atomic_fetch_add(&d->n_marking, 1);                         /* seq_cst with dirty_stop(): it sees us, or we see the log off */
+    atomic_fetch_add(&d->n_marking, 1); /* seq_cst with dirty_stop(): it sees us, or we see the log off */
     if (atomic_load(&d->on) && gfn < vm->mem.n_gfns)
         atomic_fetch_or(&d->live[gfn / 64], BIT64(gfn % 64));
     atomic_fetch_sub(&d->n_marking, 1);
@@ -39,9 +41,9 @@ static enum hv_err mech_resolve(enum dirty_mech want, enum dirty_mech *out)
 {
     switch (want) {
     case DIRTY_AUTO: *out = cpu_caps.pml ? DIRTY_PML : cpu_caps.s2_ad ? DIRTY_AD : DIRTY_WP; return HV_OK;
-    case DIRTY_WP: *out = DIRTY_WP; return HV_OK;
-    case DIRTY_AD: *out = DIRTY_AD; return cpu_caps.s2_ad ? HV_OK : HV_FAIL(HV_E_UNSUPP);
-    case DIRTY_PML: *out = DIRTY_PML; return cpu_caps.pml ? HV_OK : HV_FAIL(HV_E_UNSUPP);
+    case DIRTY_WP:   *out = DIRTY_WP; return HV_OK;
+    case DIRTY_AD:   *out = DIRTY_AD; return cpu_caps.s2_ad ? HV_OK : HV_FAIL(HV_E_UNSUPP);
+    case DIRTY_PML:  *out = DIRTY_PML; return cpu_caps.pml ? HV_OK : HV_FAIL(HV_E_UNSUPP);
     }
     return HV_FAIL(HV_E_INVAL);
 }
@@ -75,8 +77,8 @@ static enum hv_err hw_log_all(struct vm *vm, bool on)
     return HV_OK;
 }
 
-/* A page is written down only when its D bit becomes set, so the bits that were set since the split by processors that did not log yet must go.
- * Whatever the guest stored until the flush returns was before the start. */
+/* A page is written down only when its D bit becomes set, so the bits that were set since the split by processors that
+ * did not log yet must go.  Whatever the guest stored until the flush returns was before the start. */
 static void discard_early(struct vm *vm)
 {
     uint64_t bits[WORDS_PER_BLOCK];
@@ -119,7 +121,7 @@ static enum hv_err start_locked(struct vm *vm, enum dirty_mech mech)
     d->n_faults = d->fault_us = d->n_harvests = d->harvest_us = d->n_reported = 0;
     d->full_before = log_full_exits(vm);
     atomic_store(&d->on, true);
-    s2_flush(vm);                                               /* from here on each store is seen */
+    s2_flush(vm); /* from here on each store is seen */
     if (mech == DIRTY_PML)
         discard_early(vm);
     return HV_OK;
@@ -134,7 +136,9 @@ enum hv_err dirty_start(struct vm *vm, enum dirty_mech want)
     spin_lock(&vm->mem_lock);
     e = start_locked(vm, mech);
     spin_unlock(&vm->mem_lock);
-    static const char *const how[] = { [DIRTY_WP] = "write protection", [DIRTY_AD] = "D bits", [DIRTY_PML] = "the processor's log (PML)" };
+    static const char *const how[] = {
+        [DIRTY_WP] = "write protection", [DIRTY_AD] = "D bits", [DIRTY_PML] = "the processor's log (PML)"
+    };
     if (!e)
         log_info("dirty", "%s: changed pages are found by %s", vm->config.name, how[mech]);
     return e;
@@ -180,7 +184,7 @@ uint64_t dirty_harvest(struct vm *vm, uint64_t *bitmap)
     ASSERT(atomic_load(&d->on));
     spin_lock(&vm->mem_lock);
     for (uint64_t i = 0; i < vm->mem.n_blocks; i++)
-        if (vm->mem.block[i])                                   /* untouched: cannot be dirty */
+        if (vm->mem.block[i]) /* untouched: cannot be dirty */
             n_new += harvest_block(vm, i, &bitmap[i * WORDS_PER_BLOCK]);
     s2_flush(vm);
     spin_unlock(&vm->mem_lock);
@@ -198,14 +202,14 @@ void dirty_stop(struct vm *vm)
     spin_lock(&vm->mem_lock);
     atomic_store(&d->on, false);
     if (d->mech == DIRTY_PML)
-        (void)hw_log_all(vm, false);                            /* switching off cannot fail */
+        (void)hw_log_all(vm, false); /* switching off cannot fail */
     merge_all(vm);
-    while (atomic_load(&d->n_marking))                          /* on other pCPUs, a few instructions each; they take no lock */
+    while (atomic_load(&d->n_marking)) /* on other pCPUs, a few instructions each; they take no lock */
         __builtin_ia32_pause();
     mem_free((void *)d->live, d->n_words * sizeof(*d->live));
     d->live = NULL;
     spin_unlock(&vm->mem_lock);
-    log_info("dirty", "%s: %lu changed pages found in %lu harvests, which took %lu us; %lu exits, %lu us in faults", vm->config.name,
-             d->n_reported, d->n_harvests, d->harvest_us,
+    log_info("dirty", "%s: %lu changed pages found in %lu harvests, which took %lu us; %lu exits, %lu us in faults",
+             vm->config.name, d->n_reported, d->n_harvests, d->harvest_us,
              d->n_faults + log_full_exits(vm) - d->full_before, d->fault_us);
 }

@@ -12,10 +12,7 @@
 #define VECTOR_DF 8
 #define VECTOR_PF 14
 
-static bool contributory(uint8_t vector)
-{
-    return vector == 0 || (vector >= 10 && vector <= 13);
-}
+static bool contributory(uint8_t vector) { return vector == 0 || (vector >= 10 && vector <= 13); }
 
 struct vcpu_event event_combine(const struct vcpu_event *first, const struct vcpu_event *second, bool *triple)
 {

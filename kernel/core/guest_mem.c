@@ -3,18 +3,20 @@
  *
  * A 2 MiB block is in one of two states, and changes under mem_lock:
  *   untouched   block[i] is NULL, the second stage has no mapping, all readers see zeros
- *   backed      block[i] is a zeroed host block, and the second stage maps it: whole, or split while the dirty log is on
- * It is mapped before block[i] is stored, so that whoever sees it backed can rely on the mapping.  Back to untouched: guest_mem_drop().
+ *   backed      block[i] is a zeroed host block, and the second stage maps it: whole, or split
+ *               while the dirty log is on
+ * It is mapped before block[i] is stored, so that whoever sees it backed can rely on the mapping.  Back to
+ * untouched: guest_mem_drop().
  *
- * guest_write() copies first and marks the page dirty after: the other way round, a harvest in between would retire the mark, the page
- * would be sent without our bytes, and nobody would ever send it again. */
+ * guest_write() copies first and marks the page dirty after: the other way round, a harvest in between would retire the
+ * mark, the page would be sent without our bytes, and nobody would ever send it again. */
 #include "kernel/core/guest_mem.h"
 
 #include <string.h>
-#include "kernel/host/clock.h"
-#include "kernel/lib/log.h"
-#include "kernel/host/page.h"
 #include "kernel/core/vm.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
 
 #define HIGH_BASE (4 * GIB)
 
@@ -45,18 +47,17 @@ void guest_mem_fini(struct guest_mem *m)
 
 static bool gfn_is_ram(const struct guest_mem *m, uint64_t gfn)
 {
-    return gfn < MIN(m->size_bytes, GUEST_LOW_RAM_MAX) >> PAGE_SHIFT || (gfn >= HIGH_BASE >> PAGE_SHIFT && gfn < m->n_gfns);
+    return gfn < MIN(m->size_bytes, GUEST_LOW_RAM_MAX) >> PAGE_SHIFT ||
+           (gfn >= HIGH_BASE >> PAGE_SHIFT && gfn < m->n_gfns);
 }
 
-bool guest_is_ram(const struct vm *vm, gpa_t a)
-{
-    return gfn_is_ram(&vm->mem, gpa_gfn(a));
-}
+bool guest_is_ram(const struct vm *vm, gpa_t a) { return gfn_is_ram(&vm->mem, gpa_gfn(a)); }
 
 /* Slots are plain pointers in the header; they are accessed as atomics here and nowhere else. */
 static void *block_get(const struct guest_mem *m, uint64_t i)
 {
-    return atomic_load_explicit((block_slot *)&m->block[i], memory_order_acquire);      /* pairs with the release in block_back() */
+    /* pairs with the release in block_back() */
+    return atomic_load_explicit((block_slot *)&m->block[i], memory_order_acquire);
 }
 
 const void *guest_page(const struct vm *vm, uint64_t gfn)
@@ -67,7 +68,8 @@ const void *guest_page(const struct vm *vm, uint64_t gfn)
     return b ? b + gfn % PAGES_PER_BLOCK * PAGE_SIZE : NULL;
 }
 
-/* Give block i memory and a mapping.  While the log is on: as pages; with write protection read-only, so that the first store faults. */
+/* Give block i memory and a mapping.  While the log is on: as pages; with write protection read-only, so that
+ * the first store faults. */
 static enum hv_err block_back(struct vm *vm, uint64_t i)
 {
     void *b = block_alloc();
@@ -94,7 +96,7 @@ static enum hv_err page_back(struct vm *vm, uint64_t gfn)
     if (block_get(&vm->mem, i))
         return HV_OK;
     spin_lock(&vm->mem_lock);
-    if (!block_get(&vm->mem, i))                                /* another pCPU may have been faster */
+    if (!block_get(&vm->mem, i)) /* another pCPU may have been faster */
         e = block_back(vm, i);
     spin_unlock(&vm->mem_lock);
     return e;
@@ -121,7 +123,8 @@ static bool range_is_ram(const struct vm *vm, gpa_t a, size_t len)
     return true;
 }
 
-/* Words that lie as words must are one access of the processor: memcpy may go byte by byte, and the guest has other processors. */
+/* Words that lie as words must are one access of the processor: memcpy may go byte by byte, and the guest
+ * has other processors. */
 #define IS_WORD(p, n, type) ((n) == sizeof(type) && (uintptr_t)(p) % sizeof(type) == 0)
 
 static void copy_from(void *out, const char *page, size_t n)
@@ -180,7 +183,7 @@ enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
 static enum hv_err page_to_write(struct vm *vm, uint64_t gfn, char **page)
 {
     enum hv_err e = HV_OK;
-    for (*page = NULL; !e && !*page; *page = (char *)guest_page(vm, gfn))       /* again, when guest_mem_drop() was faster */
+    for (*page = NULL; !e && !*page; *page = (char *)guest_page(vm, gfn)) /* again, when guest_mem_drop() was faster */
         e = page_back(vm, gfn);
     return e;
 }
@@ -197,7 +200,7 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
         if (e)
             return e;
         copy_to(page + off, in, n);
-        dirty_mark(vm, gpa_gfn(a));                             /* after the copy: see above */
+        dirty_mark(vm, gpa_gfn(a)); /* after the copy: see above */
         a = gpa_add(a, n), in += n, len -= n;
     }
     return HV_OK;
@@ -214,8 +217,8 @@ enum hv_err guest_xchg_u8(struct vm *vm, gpa_t a, uint8_t val, uint8_t *old)
     return HV_OK;
 }
 
-/* A store to a page that is write-protected for the log: log it, let it through.  Marked first, so that no harvest sees a writable
- * page that is not in the log. */
+/* A store to a page that is write-protected for the log: log it, let it through.  Marked first, so that no harvest sees
+ * a writable page that is not in the log. */
 static void log_unprotect(struct vm *vm, gpa_t a)
 {
     uint64_t begin = clock_us();
@@ -224,7 +227,7 @@ static void log_unprotect(struct vm *vm, gpa_t a)
         dirty_mark(vm, gpa_gfn(a));
         s2_page_writable(&vm->s2, a, true);
         vm->dirty.n_faults++;
-        vm->dirty.fault_us += clock_us() - begin;               /* most add 0 or 1; the sum is right all the same */
+        vm->dirty.fault_us += clock_us() - begin; /* most add 0 or 1; the sum is right all the same */
     }
     spin_unlock(&vm->mem_lock);
 }
@@ -234,19 +237,20 @@ enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write)
     enum hv_err e = page_back(vm, gpa_gfn(a));
     if (!e && write && atomic_load_explicit(&vm->dirty.on, memory_order_relaxed))
         log_unprotect(vm, a);
-    return e;                                                   /* mapped and permitted by now: somebody was faster, try again */
+    return e; /* mapped and permitted by now: somebody was faster, try again */
 }
 
 /* ---- giving memory back ----
  *
- * After the mapping is gone and flushed no guest instruction reaches the block, but an exit handler on another pCPU may have looked
- * block[i] up just before and be copying.  It has let go when its vCPU has left the handler: entered the guest, or ended its slice. */
+ * After the mapping is gone and flushed no guest instruction reaches the block, but an exit handler on another pCPU may
+ * have looked block[i] up just before and be copying.  It has let go when its vCPU has left the handler: entered the
+ * guest, or ended its slice. */
 
 static void handlers_wait(const struct vm *vm)
 {
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         const struct vcpu *v = vm->vcpus[i];
-        const volatile uint64_t *ticks = &v->guest_tsc_ticks;   /* changes at each exit, before its handler */
+        const volatile uint64_t *ticks = &v->guest_tsc_ticks; /* changes at each exit, before its handler */
         uint64_t before = *ticks;
         while (atomic_load(&v->state) == VCPU_RUNNING && !atomic_load(&v->in_guest) && *ticks == before)
             __builtin_ia32_pause();
@@ -259,7 +263,7 @@ static void *block_take(struct vm *vm, uint64_t i)
     if (!b)
         return NULL;
     s2_unmap_block(&vm->s2, gpa(i * BLOCK_SIZE));
-    atomic_store((block_slot *)&vm->mem.block[i], NULL);        /* seq_cst: before the look at in_guest */
+    atomic_store((block_slot *)&vm->mem.block[i], NULL); /* seq_cst: before the look at in_guest */
     vm->mem.n_backed--;
     return b;
 }

@@ -2,44 +2,40 @@
  * kernel/core/s2.c - the second-stage walker.
  *
  * Other processors walk these tables while we change them, so:
- *   - an entry changes by one 64-bit atomic operation, and a table is filled before it is linked: a walker sees the old or the new mapping,
- *     each complete.  Where the processor sets A and D bits at the same time, we use atomic and/or, never load and store;
- *   - an unlinked table may still be walked until the next flush: it goes to the retired list and is freed by s2_reap().
- * Invariant after every single store (tests/unit/test_s2.c checks just that): each guest-physical page translates to its own host page or
- * to nothing.
+ *   - an entry changes by one 64-bit atomic operation, and a table is filled before it is linked: a walker sees the
+ *     old or the new mapping, each complete.  Where the processor sets A and D bits at the same time, we use atomic
+ *     and/or, never load and store;
+ *   - an unlinked table may still be walked until the next flush: it goes to the retired list
+ *     and is freed by s2_reap().
+ * Invariant after every single store (tests/unit/test_s2.c checks just that): each guest-physical page translates to
+ * its own host page or to nothing.
  *
  * Whole blocks are mapped with A and D set: nobody asks for theirs, and it saves the processor the update. */
 #include "kernel/core/s2.h"
 
-#include "kernel/lib/log.h"
-#include "kernel/host/page.h"
 #include "kernel/core/vm.h"
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
 
-#define ENTRIES 512u
-#define LEVEL_ROOT 4u
+#define ENTRIES     512u
+#define LEVEL_ROOT  4u
 #define LEVEL_BLOCK 2u
 
-#ifndef S2_STORED                       /* test_s2.c looks at the tables after every store */
+#ifndef S2_STORED /* test_s2.c looks at the tables after every store */
 #define S2_STORED(entry) ((void)(entry))
 #endif
 
 typedef _Atomic uint64_t entry_t;
 
-static entry_t *table_of(const struct s2 *s, uint64_t e)
-{
-    return hpa_ptr(hpa(e & s->fmt->addr));
-}
+static entry_t *table_of(const struct s2 *s, uint64_t e) { return hpa_ptr(hpa(e & s->fmt->addr)); }
 static entry_t *entry_in(entry_t *table, gpa_t a, unsigned level)
 {
     return &table[a.v >> (PAGE_SHIFT + 9 * (level - 1)) & (ENTRIES - 1)];
 }
-static uint64_t entry_get(entry_t *e)
-{
-    return atomic_load_explicit(e, memory_order_relaxed);
-}
+static uint64_t entry_get(entry_t *e) { return atomic_load_explicit(e, memory_order_relaxed); }
 static void entry_set(entry_t *e, uint64_t val)
 {
-    atomic_store_explicit(e, val, memory_order_release);        /* what it points to is filled before */
+    atomic_store_explicit(e, val, memory_order_release); /* what it points to is filled before */
     S2_STORED(e);
 }
 
@@ -56,8 +52,8 @@ static void table_free(struct s2 *s, void *t)
     s->n_tables--;
 }
 
-/* The list runs through entry 0 of each table.  A page address has no flag bits, so a late walker finds a not-present entry there, faults, and
- * the fault handler lets it try again. */
+/* The list runs through entry 0 of each table.  A page address has no flag bits, so a late walker finds a not-present
+ * entry there, faults, and the fault handler lets it try again. */
 static void table_retire(struct s2 *s, entry_t *t)
 {
     entry_set(&t[0], (uint64_t)(uintptr_t)s->retired);
@@ -81,10 +77,7 @@ enum hv_err s2_init(struct s2 *s, const struct s2_format *fmt)
     return s->root ? HV_OK : HV_FAIL(HV_E_NOMEM);
 }
 
-static bool is_large(const struct s2 *s, uint64_t e)
-{
-    return e & s->fmt->large;
-}
+static bool is_large(const struct s2 *s, uint64_t e) { return e & s->fmt->large; }
 
 static void tables_free(struct s2 *s, entry_t *t, unsigned level)
 {
@@ -190,7 +183,7 @@ enum hv_err s2_split_block(struct s2 *s, gpa_t a, bool writable)
     entry_t *e = block_mapped(s, a), *pages = block_pages(s, a);
     if (!e)
         return HV_FAIL(HV_E_NOENT);
-    for (unsigned i = 0; pages && i < ENTRIES; i++) {           /* split already */
+    for (unsigned i = 0; pages && i < ENTRIES; i++) { /* split already */
         page_permit(s, &pages[i], writable);
         atomic_fetch_and(&pages[i], ~s->fmt->dirty);
     }
@@ -232,7 +225,7 @@ unsigned s2_harvest_dirty(struct s2 *s, gpa_t a, uint64_t out[PAGES_PER_BLOCK / 
         uint64_t bits = 0;
         for (unsigned i = 0; pages && i < 64; i++) {
             entry_t *e = &pages[w * 64 + i];
-            if (!(entry_get(e) & dirty))                        /* nearly all of them: no locked operation for these */
+            if (!(entry_get(e) & dirty)) /* nearly all of them: no locked operation for these */
                 continue;
             atomic_fetch_and(e, ~dirty);
             bits |= BIT64(i);
@@ -264,7 +257,8 @@ uint64_t s2_lookup(struct s2 *s, gpa_t a, unsigned *level)
 /* The vCPU's half, and why no entry slips through, is told in svm/svm_run.c. */
 void s2_flush(struct vm *vm)
 {
-    uint64_t gen = atomic_fetch_add(&vm->s2.gen, 1) + 1;        /* seq_cst: after the table changes, before the look at in_guest */
+    /* seq_cst: after the table changes, before the look at in_guest */
+    uint64_t gen = atomic_fetch_add(&vm->s2.gen, 1) + 1;
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         struct vcpu *v = vm->vcpus[i];
         for (unsigned spin = 0; atomic_load(&v->in_guest) && atomic_load(&v->s2_gen_seen) < gen; spin++) {

@@ -6,22 +6,23 @@
  *   32-bit          4      10 10                          level 2: 4 MiB (CR4.PSE)
  *   PAE             8      2 9 9                          level 2: 2 MiB
  *   4-, 5-level     8      (9) 9 9 9 9                    level 2: 2 MiB, level 3: 1 GiB
- * Rights: R/W and U/S must be granted at every level, XD at any level forbids.  The top PAE level has no rights.  A and D bits are set as the
- * processor would.  Not done: reserved-bit faults and protection keys; the processor has checked those for the accesses that come here. */
+ * Rights: R/W and U/S must be granted at every level, XD at any level forbids.  The top PAE level has no rights.  A and
+ * D bits are set as the processor would.  Not done: reserved-bit faults and protection keys; the processor has checked
+ * those for the accesses that come here. */
 #include "kernel/core/guest_mem.h"
 
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/vm.h"
 
-#define CR0_WP   BIT64(16)
-#define CR0_PG   BIT64(31)
-#define CR4_PSE  BIT64(4)
-#define CR4_PAE  BIT64(5)
-#define CR4_LA57 BIT64(12)
-#define CR4_SMEP BIT64(20)
-#define CR4_SMAP BIT64(21)
-#define EFER_LMA BIT64(10)
-#define EFER_NXE BIT64(11)
+#define CR0_WP    BIT64(16)
+#define CR0_PG    BIT64(31)
+#define CR4_PSE   BIT64(4)
+#define CR4_PAE   BIT64(5)
+#define CR4_LA57  BIT64(12)
+#define CR4_SMEP  BIT64(20)
+#define CR4_SMAP  BIT64(21)
+#define EFER_LMA  BIT64(10)
+#define EFER_NXE  BIT64(11)
 #define RFLAGS_AC BIT64(18)
 
 #define PTE_P    BIT64(0)
@@ -33,13 +34,19 @@
 #define PTE_XD   BIT64(63)
 #define PTE_ADDR 0x000ffffffffff000ul
 
-#define PF_P     BIT32(0)
-#define PF_W     BIT32(1)
-#define PF_U     BIT32(2)
-#define PF_I     BIT32(4)
+#define PF_P BIT32(0)
+#define PF_W BIT32(1)
+#define PF_U BIT32(2)
+#define PF_I BIT32(4)
 
-struct paging { uint64_t cr0, cr3, cr4, efer; unsigned cpl; };
-struct access { bool write, exec, made; };       /* made: by the processor itself, so rights, A and D are right already */
+struct paging {
+    uint64_t cr0, cr3, cr4, efer;
+    unsigned cpl;
+};
+/* made: by the processor itself, so rights, A and D are right already */
+struct access {
+    bool write, exec, made;
+};
 
 static struct paging paging_of(struct vcpu *v)
 {
@@ -48,8 +55,9 @@ static struct paging paging_of(struct vcpu *v)
     return p;
 }
 
-/* Functions that take `levels` are inlined into one walk per mode, where it is a constant: length by decoding is on the path of every CPUID. */
-#define PER_MODE static inline __attribute__((always_inline))
+/* Functions that take `levels` are inlined into one walk per mode, where it is a constant: length by decoding is on
+ * the path of every CPUID. */
+#define PER_MODE       static inline __attribute__((always_inline))
 #define IS_PAE(levels) ((levels) > 2)
 
 PER_MODE gpa_t root_of(const struct paging *p, unsigned levels)
@@ -66,7 +74,7 @@ PER_MODE unsigned shift_of(unsigned levels, unsigned level)
 
 PER_MODE bool entry_read(const struct vm *vm, gpa_t at, unsigned len, uint64_t *out)
 {
-    const char *page = guest_page(vm, gpa_gfn(at));             /* untouched or no RAM: not present */
+    const char *page = guest_page(vm, gpa_gfn(at)); /* untouched or no RAM: not present */
     if (!page)
         return false;
     const void *e = page + at.v % PAGE_SIZE;
@@ -85,7 +93,7 @@ static void entry_set_bits(struct vm *vm, gpa_t at, unsigned len, uint64_t seen,
         atomic_compare_exchange_strong((_Atomic uint64_t *)(page + at.v % PAGE_SIZE), &seen, seen | bits);
     else
         atomic_compare_exchange_strong((_Atomic uint32_t *)(page + at.v % PAGE_SIZE), &seen32, seen32 | (uint32_t)bits);
-    dirty_mark(vm, gpa_gfn(at));                                /* after the store, like guest_write() */
+    dirty_mark(vm, gpa_gfn(at)); /* after the store, like guest_write() */
 }
 PER_MODE void entry_touch(struct vm *vm, gpa_t at, unsigned len, uint64_t seen, uint64_t bits)
 {
@@ -126,16 +134,17 @@ PER_MODE uint64_t leaf_base(uint64_t e, unsigned levels, unsigned level)
 {
     uint64_t base = ALIGN_DOWN(IS_PAE(levels) ? e & PTE_ADDR : e & 0xfffff000, BIT64(shift_of(levels, level)));
     if (levels == 2 && level == 2)
-        base |= (e >> 13 & 0xff) << 32;                         /* PSE-36 */
+        base |= (e >> 13 & 0xff) << 32; /* PSE-36 */
     return base;
 }
 
-PER_MODE enum hv_err walk(struct vcpu *v, const struct paging *p, unsigned levels, uint64_t va, struct access a, gpa_t *out, uint32_t *pf_error)
+PER_MODE enum hv_err walk(struct vcpu *v, const struct paging *p, unsigned levels, uint64_t va, struct access a,
+                          gpa_t *out, uint32_t *pf_error)
 {
     const unsigned entry_len = IS_PAE(levels) ? 8 : 4;
     gpa_t table = root_of(p, levels);
     uint64_t rights = PTE_W | PTE_U, xd = 0, e = 0;
-    for (unsigned level = levels; ; level--) {
+    for (unsigned level = levels;; level--) {
         bool pae_root = levels == 3 && level == 3;
         uint64_t index = va >> shift_of(levels, level) & (pae_root ? 3 : IS_PAE(levels) ? 511 : 1023);
         gpa_t at = gpa_add(table, index * entry_len);

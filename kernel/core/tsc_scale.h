@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/core/tsc_scale.h - the arithmetic of a scaled TSC, bit for bit what the processor does, and its inverse.
  *
- * A ratio is a fixed-point number with `frac` fraction bits (48 in a VMCS, 32 in AMD's TSC_RATIO).  Products have 128 bits; divisions are done by hand,
- * since a compiler's 128-bit division is a library function.  Manual: SDM 3C "Use of TSC Scaling" in "Changes to Instruction Behavior in VMX Non-Root
- * Operation"; APM 2 15.30.5 "TSC Ratio MSR". */
+ * A ratio is a fixed-point number with `frac` fraction bits (48 in a VMCS, 32 in AMD's TSC_RATIO).  Products have 128
+ * bits; divisions are done by hand, since a compiler's 128-bit division is a library function.  Manual: SDM 3C "Use of
+ * TSC Scaling" in "Changes to Instruction Behavior in VMX Non-Root Operation"; APM 2 15.30.5 "TSC Ratio MSR". */
 #ifndef GODWIT_KERNEL_CORE_TSC_SCALE_H
 #define GODWIT_KERNEL_CORE_TSC_SCALE_H
 
@@ -13,9 +13,10 @@
 static inline uint64_t tsc_div(unsigned __int128 n, uint64_t div)
 {
     uint64_t rem = (uint64_t)(n >> 64), low = (uint64_t)n, q = 0;
-    if (rem >= div) return UINT64_MAX;
+    if (rem >= div)
+        return UINT64_MAX;
     for (unsigned i = 0; i < 64; i++) {
-        bool carry = rem >> 63;         /* the remainder has 65 bits for a moment */
+        bool carry = rem >> 63; /* the remainder has 65 bits for a moment */
         rem = rem << 1 | low >> 63;
         low <<= 1;
         q <<= 1;
@@ -27,7 +28,8 @@ static inline uint64_t tsc_div(unsigned __int128 n, uint64_t div)
     return q;
 }
 
-/** The ratio that makes a guest's TSC run at guest_hz on a host of host_hz (both below 2^40), to the nearest; 0: it is not below max or too small. */
+/** The ratio that makes a guest's TSC run at guest_hz on a host of host_hz (both below 2^40), to the nearest; 0: it is
+ *  not below max or too small. */
 static inline uint64_t tsc_ratio(uint64_t guest_hz, uint64_t host_hz, unsigned frac, uint64_t max)
 {
     uint64_t ratio = tsc_div(((unsigned __int128)guest_hz << frac) + host_hz / 2, host_hz);

@@ -1,31 +1,41 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/vcpu.c - what all of the core needs of a vCPU: kicks, requests, exceptions, reset values, the end of a guest. */
+ * kernel/core/vcpu.c - what all of the core needs of a vCPU: kicks, requests, exceptions, reset
+ * values, the end of a guest. */
 #include "kernel/core/vcpu.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include "kernel/host/clock.h"
 #include "kernel/core/cpu_ops.h"
-#include "kernel/lib/log.h"
-#include "kernel/host/pcpu.h"
 #include "kernel/core/vm.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 
 const char *const vcpu_exit_names[VCPU_EXIT_COUNT] = {
-    [VCPU_EXIT_INTR] = "host-interrupt", [VCPU_EXIT_PAUSE] = "pause", [VCPU_EXIT_IRQ_WINDOW] = "irq-window", [VCPU_EXIT_HLT] = "hlt", [VCPU_EXIT_CPUID] = "cpuid",
-    [VCPU_EXIT_IO] = "port", [VCPU_EXIT_MSR] = "msr", [VCPU_EXIT_S2_FAULT] = "memory", [VCPU_EXIT_XSETBV] = "xsetbv",
-    [VCPU_EXIT_HYPERCALL] = "hypercall", [VCPU_EXIT_INVD] = "cache", [VCPU_EXIT_UD] = "undefined", [VCPU_EXIT_LOG_FULL] = "log-full",
-    [VCPU_EXIT_SHUTDOWN] = "triple-fault", [VCPU_EXIT_ENTRY_FAIL] = "entry-failed", [VCPU_EXIT_UNKNOWN] = "unknown",
+    [VCPU_EXIT_INTR] = "host-interrupt",
+    [VCPU_EXIT_PAUSE] = "pause",
+    [VCPU_EXIT_IRQ_WINDOW] = "irq-window",
+    [VCPU_EXIT_HLT] = "hlt",
+    [VCPU_EXIT_CPUID] = "cpuid",
+    [VCPU_EXIT_IO] = "port",
+    [VCPU_EXIT_MSR] = "msr",
+    [VCPU_EXIT_S2_FAULT] = "memory",
+    [VCPU_EXIT_XSETBV] = "xsetbv",
+    [VCPU_EXIT_HYPERCALL] = "hypercall",
+    [VCPU_EXIT_INVD] = "cache",
+    [VCPU_EXIT_UD] = "undefined",
+    [VCPU_EXIT_LOG_FULL] = "log-full",
+    [VCPU_EXIT_SHUTDOWN] = "triple-fault",
+    [VCPU_EXIT_ENTRY_FAIL] = "entry-failed",
+    [VCPU_EXIT_UNKNOWN] = "unknown",
 };
 
-void vcpu_kick(struct vcpu *v)
-{
-    pcpu_kick(v->pcpu);
-}
+void vcpu_kick(struct vcpu *v) { pcpu_kick(v->pcpu); }
 
 void vcpu_request(struct vcpu *v, unsigned req)
 {
-    atomic_fetch_or(&v->requests, req);         /* seq_cst: before the kick, and before the target's next look */
+    atomic_fetch_or(&v->requests, req); /* seq_cst: before the kick, and before the target's next look */
     vcpu_kick(v);
 }
 
@@ -56,7 +66,8 @@ void vcpu_regs_reset(struct vcpu_regs *r)
     r->rip = 0xfff0;
     r->rflags = 2;
     r->gpr[GPR_RDX] = 0x600;
-    for (unsigned i = 0; i < SEG_COUNT; i++) r->seg[i] = (struct seg){ .ar = 0x93, .limit = 0xffff };
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        r->seg[i] = (struct seg){ .ar = 0x93, .limit = 0xffff };
     r->seg[SEG_CS] = (struct seg){ .sel = 0xf000, .ar = 0x9b, .limit = 0xffff, .base = 0xffff0000 };
     r->seg[SEG_LDTR].ar = 0x82;
     r->seg[SEG_TR].ar = 0x8b;
@@ -88,6 +99,6 @@ void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
     vsnprintf(vm->crash_reason, sizeof(vm->crash_reason), fmt, ap);
     va_end(ap);
     log_error("vm", "%s: vCPU %u at rip 0x%lx: %s", vm->config.name, v->index, v->rip, vm->crash_reason);
-    cpu_ops->dump(v, &lines);       /* the processor's view, which nobody can ask for once the guest is stopped */
+    cpu_ops->dump(v, &lines); /* the processor's view, which nobody can ask for once the guest is stopped */
     vm_power_request(vm, VM_POWER_CRASH);
 }

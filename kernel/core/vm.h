@@ -3,8 +3,9 @@
  *
  * Field letters: [c] const after create  [m] mem_lock  [d] dev_lock  [s] service pCPU only  [a] atomic.
  *
- * dev_lock is the one big lock of the VM's device models: io_bus dispatch takes it around every device access, so a device model itself
- * needs no lock; whoever enters a device from outside (UART input, timers, vm_state) takes it too. */
+ * dev_lock is the one big lock of the VM's device models: io_bus dispatch takes it around every device
+ * access, so a device model itself needs no lock; whoever enters a device from outside (UART input, timers,
+ * vm_state) takes it too. */
 #ifndef GODWIT_KERNEL_CORE_VM_H
 #define GODWIT_KERNEL_CORE_VM_H
 
@@ -13,56 +14,56 @@
 #include "kernel/core/dirty.h"
 #include "kernel/core/disk.h"
 #include "kernel/core/guest_mem.h"
-#include "kernel/lib/lock.h"
 #include "kernel/core/s2.h"
 #include "kernel/core/vcpu.h"
+#include "kernel/lib/lock.h"
 
 #define VM_MAX_VCPUS 8
 
-struct devices;                         /* kernel/dev/devices.h: every device model of one VM */
-struct blk;                             /* kernel/dev/vdev_blk.c: requests that the disk has not answered */
-struct cpuid_table;                     /* kernel/core/cpuid.h: what the guest's CPUID says, fixed at creation */
+struct devices;     /* kernel/dev/devices.h: every device model of one VM */
+struct blk;         /* kernel/dev/vdev_blk.c: requests that the disk has not answered */
+struct cpuid_table; /* kernel/core/cpuid.h: what the guest's CPUID says, fixed at creation */
 
 enum vm_state {
-    VM_STOPPED,                         /* defined in the configuration, uses no memory */
+    VM_STOPPED, /* defined in the configuration, uses no memory */
     VM_RUNNING,
-    VM_PAUSED,                          /* vCPUs frozen by the operator or a move */
-    VM_CRASHED,                         /* stopped by what its guest did; memory kept for inspection */
-    VM_INCOMING,                        /* being received; must not run before COMMIT */
+    VM_PAUSED,   /* vCPUs frozen by the operator or a move */
+    VM_CRASHED,  /* stopped by what its guest did; memory kept for inspection */
+    VM_INCOMING, /* being received; must not run before COMMIT */
 };
-const char *vm_state_name(enum vm_state s);                     /* for people: "running" */
+const char *vm_state_name(enum vm_state s); /* for people: "running" */
 
-struct vm_disk {                        /* [s] a disk on a server, and what the guest has to do with it */
-    struct disk *disk;                  /* owned; NULL: none */
-    bool waiting;                       /* the guest is paused until the disk answers */
-    enum { DISK_RUNNING, DISK_DRAINING, DISK_FLUSHING, DISK_QUIET } quiesce;    /* on the way to a stop without requests */
-    uint64_t since_us;                  /* of waiting, or of the first step to quiesce */
+struct vm_disk {       /* [s] a disk on a server, and what the guest has to do with it */
+    struct disk *disk; /* owned; NULL: none */
+    bool waiting;      /* the guest is paused until the disk answers */
+    enum { DISK_RUNNING, DISK_DRAINING, DISK_FLUSHING, DISK_QUIET } quiesce; /* on the way to a stop without requests */
+    uint64_t since_us; /* of waiting, or of the first step to quiesce */
     struct disk_req flush;
-    bool flushing;                      /* flush is under way */
-    enum disk_status flushed;           /* how it ended */
+    bool flushing;            /* flush is under way */
+    enum disk_status flushed; /* how it ended */
 };
 
 struct vm {
-    struct vm_config config;            /* [c] */
-    uint8_t uuid[16];                   /* [c] made at start, moves with the guest */
-    atomic_uint state;                  /* [a] enum vm_state */
+    struct vm_config config; /* [c] */
+    uint8_t uuid[16];        /* [c] made at start, moves with the guest */
+    atomic_uint state;       /* [a] enum vm_state */
     struct spinlock mem_lock, dev_lock;
     struct guest_mem mem;
     struct s2 s2;
     struct dirty_log dirty;
-    unsigned n_vcpus;                   /* [c] */
-    struct vcpu *vcpus[VM_MAX_VCPUS];   /* [c] owned */
-    struct devices *devices;            /* [d] owned */
-    struct blk *blk;                    /* [d] owned; NULL: no disk */
-    struct vm_disk disk;                /* [s] kernel/vm/vm_disk.h */
-    struct cpuid_table *cpuid;          /* [c] owned */
-    int64_t tsc_offset;                 /* [s] guest TSC = host TSC, scaled by tsc_ratio, + this */
-    uint64_t tsc_ratio;                 /* [s] 0: not scaled; as cpu_ops->tsc_set wants it */
-    uint64_t tsc_hz;                    /* [c] the frequency that the guest was told */
-    atomic_uint power_request;          /* [a] enum vm_power: what the guest asked for; the service loop acts */
-    uint64_t started_us;                /* [s] clock_us() of the last start */
-    unsigned quick_resets;              /* [s] resets in a row, each soon after its start */
-    char crash_reason[160];             /* why CRASHED */
+    unsigned n_vcpus;                 /* [c] */
+    struct vcpu *vcpus[VM_MAX_VCPUS]; /* [c] owned */
+    struct devices *devices;          /* [d] owned */
+    struct blk *blk;                  /* [d] owned; NULL: no disk */
+    struct vm_disk disk;              /* [s] kernel/vm/vm_disk.h */
+    struct cpuid_table *cpuid;        /* [c] owned */
+    int64_t tsc_offset;               /* [s] guest TSC = host TSC, scaled by tsc_ratio, + this */
+    uint64_t tsc_ratio;               /* [s] 0: not scaled; as cpu_ops->tsc_set wants it */
+    uint64_t tsc_hz;                  /* [c] the frequency that the guest was told */
+    atomic_uint power_request;        /* [a] enum vm_power: what the guest asked for; the service loop acts */
+    uint64_t started_us;              /* [s] clock_us() of the last start */
+    unsigned quick_resets;            /* [s] resets in a row, each soon after its start */
+    char crash_reason[160];           /* why CRASHED */
 };
 enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };
 

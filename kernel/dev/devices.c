@@ -2,10 +2,10 @@
  * kernel/dev/devices.c - all device models of a VM together: birth, reset, interrupt lines. */
 #include "kernel/dev/devices.h"
 
-#include "kernel/host/clock.h"
-#include "kernel/lib/log.h"
-#include "kernel/host/page.h"
 #include "kernel/dev/vdev_blk.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
 
 static void unavailable(void *ctx, const char *name)
 {
@@ -20,10 +20,13 @@ static enum hv_err allocate(struct vm *vm)
         vm->vcpus[i]->lapic = mem_alloc(sizeof(struct lapic));
         ok = ok && vm->vcpus[i]->lapic;
     }
-    if (vm->cpuid) return ok ? HV_OK : HV_E_NOMEM;              /* adopted with the offer */
+    if (vm->cpuid)
+        return ok ? HV_OK : HV_E_NOMEM; /* adopted with the offer */
     vm->cpuid = mem_alloc(sizeof(*vm->cpuid));
-    if (!ok || !vm->cpuid) return HV_FAIL(HV_E_NOMEM);
-    struct cpuid_spec spec = { vm->config.cpu[0] ? vm->config.cpu : "host", vm->n_vcpus, vm->config.memory_bytes, clock_tsc_hz };
+    if (!ok || !vm->cpuid)
+        return HV_FAIL(HV_E_NOMEM);
+    struct cpuid_spec spec = { vm->config.cpu[0] ? vm->config.cpu : "host", vm->n_vcpus, vm->config.memory_bytes,
+                               clock_tsc_hz };
     return cpuid_build_for(vm->cpuid, &spec, cpuid_host, unavailable, vm);
 }
 
@@ -51,14 +54,17 @@ void devices_destroy(struct vm *vm)
         vm->vcpus[i]->lapic = NULL;
     }
     vdev_blk_destroy(vm);
-    if (vm->devices) mem_free(vm->devices, sizeof(*vm->devices));
-    if (vm->cpuid) mem_free(vm->cpuid, sizeof(*vm->cpuid));
+    if (vm->devices)
+        mem_free(vm->devices, sizeof(*vm->devices));
+    if (vm->cpuid)
+        mem_free(vm->cpuid, sizeof(*vm->cpuid));
     vm->devices = NULL;
     vm->cpuid = NULL;
     vm->tsc_hz = 0;
 }
 
-/* What a PC's firmware leaves behind for a kernel: the 8259 wired through LINT0, NMI on LINT1 (MultiProcessor Specification 1.4 "Virtual Wire Mode"). */
+/* What a PC's firmware leaves behind for a kernel: the 8259 wired through LINT0, NMI on LINT1 (MultiProcessor
+ * Specification 1.4 "Virtual Wire Mode"). */
 static void virtual_wire(struct vcpu *v)
 {
     v->lapic->svr = 0x1ff;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/disk_ram.c - a disk in memory (`disk = ram:...`).
  *
- * It lies in the guest's own memory, behind the RAM that it is told of (guest_mem.h, "hidden"): so its blocks are backed when they are
- * first written, counted against what this host has promised, logged when they change and moved with the guest, with no code of their own.
- * A request is done at once. */
+ * It lies in the guest's own memory, behind the RAM that it is told of (guest_mem.h, "hidden"): so its blocks are
+ * backed when they are first written, counted against what this host has promised, logged when they change and moved
+ * with the guest, with no code of their own.  A request is done at once. */
 #include "kernel/core/disk.h"
 
 #include "kernel/core/vm.h"
@@ -30,7 +30,8 @@ static enum disk_status ram_write(struct vm *vm, struct disk_req *r)
     for (uint64_t done = 0; done < r->len;) {
         gpa_t a = guest_hidden(&vm->mem, r->offset + done);
         size_t n = in_page(a, r->len - done);
-        if (!r->get(r, done, buf, n) || guest_write(vm, a, buf, n) != HV_OK) return DISK_ERROR;
+        if (!r->get(r, done, buf, n) || guest_write(vm, a, buf, n) != HV_OK)
+            return DISK_ERROR;
         done += n;
     }
     return DISK_OK;
@@ -42,7 +43,8 @@ static enum disk_status ram_zero(struct vm *vm, const struct disk_req *r)
     for (uint64_t done = 0; done < r->len;) {
         gpa_t a = guest_hidden(&vm->mem, r->offset + done);
         size_t n = in_page(a, r->len - done);
-        if (guest_page(vm, gpa_gfn(a)) && guest_write(vm, a, zero, n) != HV_OK) return DISK_ERROR;
+        if (guest_page(vm, gpa_gfn(a)) && guest_write(vm, a, zero, n) != HV_OK)
+            return DISK_ERROR;
         done += n;
     }
     return DISK_OK;
@@ -67,6 +69,14 @@ static const struct disk_ops ops = { .submit = submit, .close = close };
 
 void disk_ram_init(struct disk_ram *d, struct vm *vm)
 {
-    *d = (struct disk_ram){ .vm = vm, .disk = { .ops = &ops, .name = "ram", .serial = "godwit-ram", .known = true,
-        .info = { .bytes = vm->config.disk_bytes, .block = DISK_SECTOR, .flush = true, .discard = true, .zeroes = true } } };
+    *d = (struct disk_ram){ .vm = vm,
+                            .disk = { .ops = &ops,
+                                      .name = "ram",
+                                      .serial = "godwit-ram",
+                                      .known = true,
+                                      .info = { .bytes = vm->config.disk_bytes,
+                                                .block = DISK_SECTOR,
+                                                .flush = true,
+                                                .discard = true,
+                                                .zeroes = true } } };
 }

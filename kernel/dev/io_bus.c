@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/io_bus.c - which device answers which port or address.
  *
- * Entries without functions are places where a PC's kernel looks for hardware that this machine does not have; saying so here keeps the
- * log quiet about them.  The serial port comes first, as the busiest; a later entry is only seen where no earlier one covers. */
+ * Entries without functions are places where a PC's kernel looks for hardware that this machine does not have; saying
+ * so here keeps the log quiet about them.  The serial port comes first, as the busiest; a later entry is only seen
+ * where no earlier one covers. */
 #include "kernel/dev/io_bus.h"
 
 #include "kernel/dev/devices.h"
@@ -13,17 +14,18 @@ static void pic_write(struct vm *vm, uint16_t port, uint8_t val) { pic_port_writ
 
 struct pio_range {
     uint16_t first, last;
-    uint8_t (*read)(struct vm *vm, uint16_t port);                              /* devices of byte registers: wide accesses are cut up */
+    uint8_t (*read)(struct vm *vm, uint16_t port); /* devices of byte registers: wide accesses are cut up */
     void (*write)(struct vm *vm, uint16_t port, uint8_t val);
-    uint32_t (*read_wide)(struct vm *vm, uint16_t port, unsigned size);         /* devices that care for the size */
+    uint32_t (*read_wide)(struct vm *vm, uint16_t port, unsigned size); /* devices that care for the size */
     void (*write_wide)(struct vm *vm, uint16_t port, unsigned size, uint32_t val);
 };
-#define ABSENT(first, last) { first, last, NULL, NULL, NULL, NULL }
+#define ABSENT(first, last)        { first, last, NULL, NULL, NULL, NULL }
 #define BYTES(first, last, rd, wr) { first, last, rd, wr, NULL, NULL }
 
 static const struct pio_range pio_ranges[] = {
     BYTES(UART_PORT, UART_PORT + 7, uart_port_read, uart_port_write),
-    { PCI_IO_BASE, PCI_IO_BASE + PCI_IO_LEN - 1, NULL, NULL, pci_guest_port_read, pci_guest_port_write },    /* doorbells */
+    /* doorbells */
+    { PCI_IO_BASE, PCI_IO_BASE + PCI_IO_LEN - 1, NULL, NULL, pci_guest_port_read, pci_guest_port_write },
     BYTES(0x20, 0x21, pic_read, pic_write),
     BYTES(0xa0, 0xa1, pic_read, pic_write),
     BYTES(0x4d0, 0x4d1, pic_read, pic_write),
@@ -52,16 +54,19 @@ static const struct pio_range pio_ranges[] = {
 static const struct pio_range *pio_find(uint16_t port)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(pio_ranges); i++)
-        if (port >= pio_ranges[i].first && port <= pio_ranges[i].last) return &pio_ranges[i];
+        if (port >= pio_ranges[i].first && port <= pio_ranges[i].last)
+            return &pio_ranges[i];
     return NULL;
 }
 
 bool io_explain_first(struct io_explain *e, enum io_strange kind, uint64_t key)
 {
     e->n_all[kind]++;
-    if (e->n_seen[kind] == IO_EXPLAIN_MAX) return false;
+    if (e->n_seen[kind] == IO_EXPLAIN_MAX)
+        return false;
     for (unsigned i = 0; i < e->n_seen[kind]; i++)
-        if (e->seen[kind][i] == key) return false;
+        if (e->seen[kind][i] == key)
+            return false;
     e->seen[kind][e->n_seen[kind]++] = key;
     return true;
 }
@@ -69,10 +74,12 @@ bool io_explain_first(struct io_explain *e, enum io_strange kind, uint64_t key)
 static void explain(struct vcpu *v, enum io_strange kind, uint64_t where, unsigned size, bool write)
 {
     struct io_explain *e = &v->vm->devices->explain;
-    if (!io_explain_first(e, kind, where)) return;
+    if (!io_explain_first(e, kind, where))
+        return;
     log_info(v->vm->config.name, "vCPU %u at rip %#lx: %s of %u bytes %s %s %#lx, where nothing is: %s%s", v->index,
-             v->rip, write ? "write" : "read", size, write ? "to" : "from", kind == IO_STRANGE_PORT ? "port" : "address",
-             where, write ? "ignored" : "all ones", e->n_seen[kind] == IO_EXPLAIN_MAX ? " (the last one told)" : "");
+             v->rip, write ? "write" : "read", size, write ? "to" : "from",
+             kind == IO_STRANGE_PORT ? "port" : "address", where, write ? "ignored" : "all ones",
+             e->n_seen[kind] == IO_EXPLAIN_MAX ? " (the last one told)" : "");
 }
 
 /* ---- ports ---- */
@@ -92,7 +99,8 @@ static void bytes_write(struct vm *vm, uint16_t port, unsigned size, uint32_t va
 {
     for (unsigned i = 0; i < size; i++) {
         const struct pio_range *r = pio_find((uint16_t)(port + i));
-        if (r && r->write) r->write(vm, (uint16_t)(port + i), (uint8_t)(val >> (8 * i)));
+        if (r && r->write)
+            r->write(vm, (uint16_t)(port + i), (uint8_t)(val >> (8 * i)));
     }
 }
 
@@ -102,22 +110,30 @@ void pio_read(struct vcpu *v, uint16_t port, unsigned size, uint32_t *val)
 {
     const struct pio_range *r = pio_find(port);
     *val = ones(size);
-    if (r && !r->read && !r->read_wide) return;
+    if (r && !r->read && !r->read_wide)
+        return;
     spin_lock(&v->vm->dev_lock);
-    if (!r) explain(v, IO_STRANGE_PORT, port, size, false);
-    else if (r->read_wide) *val = r->read_wide(v->vm, port, size) & ones(size);
-    else *val = bytes_read(v->vm, port, size);
+    if (!r)
+        explain(v, IO_STRANGE_PORT, port, size, false);
+    else if (r->read_wide)
+        *val = r->read_wide(v->vm, port, size) & ones(size);
+    else
+        *val = bytes_read(v->vm, port, size);
     spin_unlock(&v->vm->dev_lock);
 }
 
 void pio_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val)
 {
     const struct pio_range *r = pio_find(port);
-    if (r && !r->write && !r->write_wide) return;
+    if (r && !r->write && !r->write_wide)
+        return;
     spin_lock(&v->vm->dev_lock);
-    if (!r) explain(v, IO_STRANGE_PORT, port, size, true);
-    else if (r->write_wide) r->write_wide(v->vm, port, size, val & ones(size));
-    else bytes_write(v->vm, port, size, val);
+    if (!r)
+        explain(v, IO_STRANGE_PORT, port, size, true);
+    else if (r->write_wide)
+        r->write_wide(v->vm, port, size, val & ones(size));
+    else
+        bytes_write(v->vm, port, size, val);
     spin_unlock(&v->vm->dev_lock);
 }
 
@@ -131,22 +147,24 @@ struct mmio_range {
 
 static const struct mmio_range mmio_ranges[] = {
     { IOAPIC_BASE, 0x1000, ioapic_mmio_read, ioapic_mmio_write },
-    { 0xa0000, 0x20000, NULL, NULL },           /* VGA memory */
-    { 0xc0000, 0x20000, NULL, NULL },           /* option ROMs: kernels look for signatures */
-    { 0xfed00000, 0x1000, NULL, NULL },         /* HPET */
+    { 0xa0000, 0x20000, NULL, NULL },   /* VGA memory */
+    { 0xc0000, 0x20000, NULL, NULL },   /* option ROMs: kernels look for signatures */
+    { 0xfed00000, 0x1000, NULL, NULL }, /* HPET */
 };
 
 static const struct mmio_range *mmio_find(uint64_t a)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(mmio_ranges); i++)
-        if (a - mmio_ranges[i].base < mmio_ranges[i].len) return &mmio_ranges[i];
+        if (a - mmio_ranges[i].base < mmio_ranges[i].len)
+            return &mmio_ranges[i];
     return NULL;
 }
 
 static bool is_lapic(uint64_t a) { return a - LAPIC_BASE < 0x1000; }
 static bool is_pci(uint64_t a) { return a - PCI_ECAM_BASE < PCI_REGION_LEN; }
 
-/* APIC registers are 32 bits wide at multiples of 16; narrower or odd accesses are undefined there, and get what lies under them. */
+/* APIC registers are 32 bits wide at multiples of 16; narrower or odd accesses are undefined there, and get
+ * what lies under them. */
 static uint64_t dword_part(uint32_t dword, uint64_t a, unsigned size)
 {
     uint64_t val = (uint64_t)dword >> (8 * (a & 3));
@@ -167,17 +185,21 @@ void mmio_read(struct vcpu *v, gpa_t a, unsigned size, uint64_t *val)
     }
     const struct mmio_range *r = mmio_find(a.v);
     *val = size == 8 ? UINT64_MAX : ones(size);
-    if (r && !r->read) return;
+    if (r && !r->read)
+        return;
     spin_lock(&v->vm->dev_lock);
-    if (r) *val = dword_part(r->read(v->vm, (a.v - r->base) & ~UINT64_C(3)), a.v, size);
-    else explain(v, IO_STRANGE_MMIO, a.v, size, false);
+    if (r)
+        *val = dword_part(r->read(v->vm, (a.v - r->base) & ~UINT64_C(3)), a.v, size);
+    else
+        explain(v, IO_STRANGE_MMIO, a.v, size, false);
     spin_unlock(&v->vm->dev_lock);
 }
 
 void mmio_write(struct vcpu *v, gpa_t a, unsigned size, uint64_t val)
 {
     if (is_lapic(a.v)) {
-        if (!(a.v & 15)) lapic_mmio_write(v, (uint32_t)(a.v & 0xfff), (uint32_t)val);
+        if (!(a.v & 15))
+            lapic_mmio_write(v, (uint32_t)(a.v & 0xfff), (uint32_t)val);
         return;
     }
     if (is_pci(a.v)) {
@@ -187,9 +209,12 @@ void mmio_write(struct vcpu *v, gpa_t a, unsigned size, uint64_t val)
         return;
     }
     const struct mmio_range *r = mmio_find(a.v);
-    if (r && !r->write) return;
+    if (r && !r->write)
+        return;
     spin_lock(&v->vm->dev_lock);
-    if (!r) explain(v, IO_STRANGE_MMIO, a.v, size, true);
-    else if (!(a.v & 3)) r->write(v->vm, a.v - r->base, (uint32_t)val);
+    if (!r)
+        explain(v, IO_STRANGE_MMIO, a.v, size, true);
+    else if (!(a.v & 3))
+        r->write(v->vm, a.v - r->base, (uint32_t)val);
     spin_unlock(&v->vm->dev_lock);
 }

@@ -1,28 +1,50 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/lapic.c - a guest's local APIC in software.
  *
- * Two faces of one register file: the xAPIC page (32-bit registers every 16 bytes) and the x2APIC MSRs; reg_read/reg_write know registers by number,
- * offset / 16 = MSR - 800h.  Interrupts come in by an atomic OR into IRR; the owner finds them before its next entry, or is kicked out of the guest for
- * them.  So nothing here takes a lock, but the end of a level-triggered interrupt, which the IOAPIC must hear, and the 8259's acknowledge cycle.
+ * Two faces of one register file: the xAPIC page (32-bit registers every 16 bytes) and the x2APIC MSRs;
+ * reg_read/reg_write know registers by number, offset / 16 = MSR - 800h.  Interrupts come in by an atomic OR into IRR;
+ * the owner finds them before its next entry, or is kicked out of the guest for them.  So nothing here takes a lock,
+ * but the end of a level-triggered interrupt, which the IOAPIC must hear, and the 8259's acknowledge cycle.
  *
  * Not modelled: APIC bus arbitration, the thermal and performance sources (their LVT entries can be written), SMIs. */
 #include "kernel/dev/lapic.h"
 #include "kernel/core/cpu_ops.h"
 #include "kernel/dev/devices.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 
 /* Register numbers: MMIO offset / 16.  SDM 3A table "Local APIC Register Address Map". */
-enum { REG_ID = 0x02, REG_VERSION, REG_TPR = 0x08, REG_APR, REG_PPR, REG_EOI, REG_LDR = 0x0d, REG_DFR, REG_SVR, REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20,
-       REG_ESR = 0x28, REG_ICR = 0x30, REG_ICR_HIGH, REG_LVT_TIMER = 0x32, REG_LVT_ERROR = 0x37, REG_TIMER_INITIAL, REG_TIMER_CURRENT,
-       REG_TIMER_DIVIDE = 0x3e, REG_SELF_IPI };
+enum {
+    REG_ID = 0x02,
+    REG_VERSION,
+    REG_TPR = 0x08,
+    REG_APR,
+    REG_PPR,
+    REG_EOI,
+    REG_LDR = 0x0d,
+    REG_DFR,
+    REG_SVR,
+    REG_ISR = 0x10,
+    REG_TMR = 0x18,
+    REG_IRR = 0x20,
+    REG_ESR = 0x28,
+    REG_ICR = 0x30,
+    REG_ICR_HIGH,
+    REG_LVT_TIMER = 0x32,
+    REG_LVT_ERROR = 0x37,
+    REG_TIMER_INITIAL,
+    REG_TIMER_CURRENT,
+    REG_TIMER_DIVIDE = 0x3e,
+    REG_SELF_IPI
+};
 
-#define LAPIC_VERSION_VALUE (0x14u | (LVT_COUNT - 2) << 16)     /* integrated; highest LVT entry number: there is no CMCI */
-#define SVR_ENABLE        BIT32(8)
-#define LVT_MASKED        BIT32(16)
-#define LVT_MODE          (7u << 8)
-#define LVT_READ_ONLY     (BIT32(12) | BIT32(14))     /* delivery status, remote IRR: written as read, by Linux at least */
-#define LVT_TIMER_MODE    (3u << 17)
+#define LAPIC_VERSION_VALUE (0x14u | (LVT_COUNT - 2) << 16) /* integrated; highest LVT entry number: there is no CMCI */
+#define SVR_ENABLE          BIT32(8)
+#define LVT_MASKED          BIT32(16)
+#define LVT_MODE            (7u << 8)
+/* delivery status, remote IRR: written as read, by Linux at least */
+#define LVT_READ_ONLY       (BIT32(12) | BIT32(14))
+#define LVT_TIMER_MODE      (3u << 17)
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 #define ESR_SEND_ILLEGAL  BIT32(5)
 #define ESR_RECV_ILLEGAL  BIT32(6)
@@ -31,10 +53,12 @@ enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 #define ICR_TRIGGER_LEVEL BIT32(15)
 #define ICR_LOGICAL       BIT32(11)
 #define ICR_WRITABLE      UINT64_C(0xffffffff000ccfff)
-#define PERIOD_MIN_NS     20000         /* a faster periodic timer would leave the guest no instruction between two interrupts */
+/* a faster periodic timer would leave the guest no instruction between two interrupts */
+#define PERIOD_MIN_NS     20000
 
 static const uint32_t lvt_writable[LVT_COUNT] = {
-    [LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff, [LVT_PERF] = 0x107ff, [LVT_LINT0] = 0x1a7ff, [LVT_LINT1] = 0x1a7ff, [LVT_ERROR] = 0x100ff,
+    [LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff, [LVT_PERF] = 0x107ff,
+    [LVT_LINT0] = 0x1a7ff, [LVT_LINT1] = 0x1a7ff,   [LVT_ERROR] = 0x100ff,
 };
 
 void lapic_reset(struct vcpu *v, bool keep_base)
@@ -45,12 +69,14 @@ void lapic_reset(struct vcpu *v, bool keep_base)
         atomic_store_explicit(&l->tmr[i], 0, memory_order_relaxed);
         l->isr[i] = 0;
     }
-    if (!keep_base) l->base_msr = LAPIC_BASE | APIC_BASE_ENABLE | (v->index == 0 ? APIC_BASE_BSP : 0);
+    if (!keep_base)
+        l->base_msr = LAPIC_BASE | APIC_BASE_ENABLE | (v->index == 0 ? APIC_BASE_BSP : 0);
     l->tpr = l->ldr = l->esr = l->esr_latent = 0;
     l->icr = 0;
     l->dfr = 0xffffffff;
     l->svr = 0xff;
-    for (unsigned i = 0; i < LVT_COUNT; i++) l->lvt[i] = LVT_MASKED;
+    for (unsigned i = 0; i < LVT_COUNT; i++)
+        l->lvt[i] = LVT_MASKED;
     l->timer_divide = l->timer_initial = 0;
     l->timer_start = l->timer_deadline = l->tsc_deadline = 0;
     l->wait_for_sipi = v->halted = v->index != 0;
@@ -62,12 +88,15 @@ void lapic_reset(struct vcpu *v, bool keep_base)
 static int highest_irr(struct lapic *l)
 {
     uint32_t any = 0;
-    for (unsigned i = 0; i < 8; i += 2)                         /* at most exits nothing is pending: no branch for each word */
-        any |= atomic_load_explicit(&l->irr[i], memory_order_relaxed) | atomic_load_explicit(&l->irr[i + 1], memory_order_relaxed);
-    if (!any) return -1;
+    for (unsigned i = 0; i < 8; i += 2) /* at most exits nothing is pending: no branch for each word */
+        any |= atomic_load_explicit(&l->irr[i], memory_order_relaxed) |
+               atomic_load_explicit(&l->irr[i + 1], memory_order_relaxed);
+    if (!any)
+        return -1;
     for (int i = 7; i >= 0; i--) {
-        uint32_t w = atomic_load_explicit(&l->irr[i], memory_order_acquire);   /* pairs with lapic_irq_set */
-        if (w) return i * 32 + 31 - __builtin_clz(w);
+        uint32_t w = atomic_load_explicit(&l->irr[i], memory_order_acquire); /* pairs with lapic_irq_set */
+        if (w)
+            return i * 32 + 31 - __builtin_clz(w);
     }
     return -1;
 }
@@ -75,7 +104,8 @@ static int highest_irr(struct lapic *l)
 static int highest_isr(const struct lapic *l)
 {
     for (int i = 7; i >= 0; i--)
-        if (l->isr[i]) return i * 32 + 31 - __builtin_clz(l->isr[i]);
+        if (l->isr[i])
+            return i * 32 + 31 - __builtin_clz(l->isr[i]);
     return -1;
 }
 
@@ -92,7 +122,8 @@ static bool sw_enabled(const struct lapic *l) { return hw_enabled(l) && (l->svr 
 
 void lapic_cr8_sync(struct vcpu *v)
 {
-    if (v->lapic->tpr >> 4 != v->cr8) v->lapic->tpr = (uint32_t)v->cr8 << 4;
+    if (v->lapic->tpr >> 4 != v->cr8)
+        v->lapic->tpr = (uint32_t)v->cr8 << 4;
 }
 
 static void tpr_set(struct vcpu *v, uint32_t val)
@@ -105,7 +136,8 @@ static int own_pending(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     int vec = highest_irr(l);
-    if (vec < 0 || !sw_enabled(l)) return -1;
+    if (vec < 0 || !sw_enabled(l))
+        return -1;
     lapic_cr8_sync(v);
     return ((uint32_t)vec & 0xf0) > (ppr(l) & 0xf0) ? vec : -1;
 }
@@ -114,7 +146,8 @@ static int own_pending(struct vcpu *v)
 static bool extint_open(const struct vcpu *v)
 {
     const struct lapic *l = v->lapic;
-    if (v->index != 0) return false;
+    if (v->index != 0)
+        return false;
     return !hw_enabled(l) || (l->lvt[LVT_LINT0] & (LVT_MASKED | LVT_MODE)) == (uint32_t)LAPIC_EXTINT << 8;
 }
 
@@ -122,7 +155,8 @@ int lapic_pending(struct vcpu *v)
 {
     int vec = own_pending(v);
     struct vm *vm = v->vm;
-    if (vec >= 0 || !atomic_load_explicit(&vm->devices->pic.out, memory_order_relaxed) || !extint_open(v)) return vec;
+    if (vec >= 0 || !atomic_load_explicit(&vm->devices->pic.out, memory_order_relaxed) || !extint_open(v))
+        return vec;
     spin_lock(&vm->dev_lock);
     vec = pic_peek(&vm->devices->pic);
     spin_unlock(&vm->dev_lock);
@@ -148,9 +182,12 @@ int lapic_in_service(const struct vcpu *v) { return highest_isr(v->lapic); }
 bool lapic_take_wakeup(struct vcpu *v)
 {
     unsigned req = atomic_load(&v->requests);
-    if (req & (VCPU_REQ_INIT | VCPU_REQ_SIPI)) return true;
-    if (v->lapic->wait_for_sipi) return false;
-    if (req & VCPU_REQ_UNHALT) atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_UNHALT);
+    if (req & (VCPU_REQ_INIT | VCPU_REQ_SIPI))
+        return true;
+    if (v->lapic->wait_for_sipi)
+        return false;
+    if (req & VCPU_REQ_UNHALT)
+        atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_UNHALT);
     return (req & (VCPU_REQ_NMI | VCPU_REQ_UNHALT)) || ((v->rflags & BIT64(9)) && lapic_pending(v) >= 0);
 }
 
@@ -159,12 +196,19 @@ bool lapic_take_wakeup(struct vcpu *v)
 void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level)
 {
     struct lapic *l = v->lapic;
-    if (vec < 16) { l->esr_latent |= ESR_RECV_ILLEGAL; return; }
-    if (!sw_enabled(l)) return;
+    if (vec < 16) {
+        l->esr_latent |= ESR_RECV_ILLEGAL;
+        return;
+    }
+    if (!sw_enabled(l))
+        return;
     uint32_t bit = BIT32(vec % 32);
-    if (level) atomic_fetch_or_explicit(&l->tmr[vec / 32], bit, memory_order_relaxed);
-    else atomic_fetch_and_explicit(&l->tmr[vec / 32], ~bit, memory_order_relaxed);
-    uint32_t old = atomic_fetch_or_explicit(&l->irr[vec / 32], bit, memory_order_acq_rel);    /* pairs with highest_irr: TMR is seen with it */
+    if (level)
+        atomic_fetch_or_explicit(&l->tmr[vec / 32], bit, memory_order_relaxed);
+    else
+        atomic_fetch_and_explicit(&l->tmr[vec / 32], ~bit, memory_order_relaxed);
+    /* pairs with highest_irr: TMR is seen with it */
+    uint32_t old = atomic_fetch_or_explicit(&l->irr[vec / 32], bit, memory_order_acq_rel);
     if (!(old & bit) && this_pcpu()->running != v) {
         vcpu_hurry(v);
         vcpu_kick(v);
@@ -174,14 +218,16 @@ void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level)
 static void deliver_one(struct vcpu *v, enum lapic_mode mode, uint8_t vector, bool level)
 {
     switch (mode) {
-    case LAPIC_FIXED: case LAPIC_LOWEST: lapic_irq_set(v, vector, level); break;
-    case LAPIC_NMI:  vcpu_request(v, VCPU_REQ_NMI); break;
-    case LAPIC_INIT: vcpu_request(v, VCPU_REQ_INIT); break;
+    case LAPIC_FIXED:
+    case LAPIC_LOWEST: lapic_irq_set(v, vector, level); break;
+    case LAPIC_NMI:    vcpu_request(v, VCPU_REQ_NMI); break;
+    case LAPIC_INIT:   vcpu_request(v, VCPU_REQ_INIT); break;
     case LAPIC_SIPI:
         atomic_store_explicit(&v->lapic->sipi_vector, vector, memory_order_release);
         vcpu_request(v, VCPU_REQ_SIPI);
         break;
-    case LAPIC_SMI: case LAPIC_EXTINT: break;       /* no SMM; the 8259 has its own way in */
+    case LAPIC_SMI:
+    case LAPIC_EXTINT: break; /* no SMM; the 8259 has its own way in */
     }
 }
 
@@ -189,20 +235,26 @@ static void deliver_one(struct vcpu *v, enum lapic_mode mode, uint8_t vector, bo
 static bool dest_match(const struct vcpu *v, uint32_t dest, bool logical)
 {
     const struct lapic *l = v->lapic;
-    if (dest == 0xffffffff || (dest == 0xff && !(lapic_x2apic(l) && logical))) return true;
-    if (!logical) return dest == v->index;
-    if (lapic_x2apic(l)) return dest >> 16 == v->index >> 4 && (dest & BIT32(v->index & 15));
+    if (dest == 0xffffffff || (dest == 0xff && !(lapic_x2apic(l) && logical)))
+        return true;
+    if (!logical)
+        return dest == v->index;
+    if (lapic_x2apic(l))
+        return dest >> 16 == v->index >> 4 && (dest & BIT32(v->index & 15));
     uint32_t ldr = l->ldr >> 24;
-    if (l->dfr >> 28 == 0xf) return ldr & dest;                         /* flat */
-    return ldr >> 4 == dest >> 4 && (ldr & dest & 0xf);                 /* cluster */
+    if (l->dfr >> 28 == 0xf)
+        return ldr & dest;                              /* flat */
+    return ldr >> 4 == dest >> 4 && (ldr & dest & 0xf); /* cluster */
 }
 
 void lapic_deliver(struct vm *vm, uint32_t dest, bool logical, enum lapic_mode mode, uint8_t vector, bool level)
 {
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
-        if (!dest_match(vm->vcpus[i], dest, logical)) continue;
+        if (!dest_match(vm->vcpus[i], dest, logical))
+            continue;
         deliver_one(vm->vcpus[i], mode, vector, level);
-        if (mode == LAPIC_LOWEST) return;           /* any one may take it: the first, always the same for good caches */
+        if (mode == LAPIC_LOWEST)
+            return; /* any one may take it: the first, always the same for good caches */
     }
 }
 
@@ -212,18 +264,24 @@ static void icr_send(struct vcpu *v)
     uint32_t low = (uint32_t)l->icr, dest = (uint32_t)(l->icr >> 32);
     enum lapic_mode mode = (enum lapic_mode)(low >> 8 & 7);
     uint8_t vector = (uint8_t)low;
-    if (mode == LAPIC_INIT && (low & ICR_TRIGGER_LEVEL) && !(low & ICR_LEVEL_ASSERT)) return;    /* INIT de-assert: nothing since the Pentium */
-    if ((mode == LAPIC_FIXED || mode == LAPIC_LOWEST) && vector < 16) { l->esr_latent |= ESR_SEND_ILLEGAL; return; }
+    if (mode == LAPIC_INIT && (low & ICR_TRIGGER_LEVEL) && !(low & ICR_LEVEL_ASSERT))
+        return; /* INIT de-assert: nothing since the Pentium */
+    if ((mode == LAPIC_FIXED || mode == LAPIC_LOWEST) && vector < 16) {
+        l->esr_latent |= ESR_SEND_ILLEGAL;
+        return;
+    }
     unsigned shorthand = low >> 18 & 3;
     if (shorthand == 0) {
-        if (!lapic_x2apic(l)) dest >>= 24;
+        if (!lapic_x2apic(l))
+            dest >>= 24;
         lapic_deliver(v->vm, dest, low & ICR_LOGICAL, mode, vector, false);
         return;
     }
     for (unsigned i = 0; i < v->vm->n_vcpus; i++) {
         struct vcpu *to = v->vm->vcpus[i];
         bool self = to == v;
-        if (shorthand == 1 ? self : shorthand == 2 || !self) deliver_one(to, mode, vector, false);
+        if (shorthand == 1 ? self : shorthand == 2 || !self)
+            deliver_one(to, mode, vector, false);
     }
 }
 
@@ -231,9 +289,11 @@ static void eoi(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     int vec = highest_isr(l);
-    if (vec < 0) return;
+    if (vec < 0)
+        return;
     l->isr[vec / 32] &= ~BIT32(vec % 32);
-    if (!(atomic_load_explicit(&l->tmr[vec / 32], memory_order_relaxed) & BIT32(vec % 32))) return;
+    if (!(atomic_load_explicit(&l->tmr[vec / 32], memory_order_relaxed) & BIT32(vec % 32)))
+        return;
     spin_lock(&v->vm->dev_lock);
     ioapic_eoi(v->vm, (uint8_t)vec);
     spin_unlock(&v->vm->dev_lock);
@@ -245,14 +305,15 @@ static unsigned timer_mode(const struct lapic *l) { return FIELD_GET(LVT_TIMER_M
 
 static uint64_t timer_period_ns(const struct lapic *l)
 {
-    unsigned code = (l->timer_divide & 3) | (l->timer_divide >> 1 & 4);         /* 0 is /2 ... 6 is /128, 7 is /1 */
+    unsigned code = (l->timer_divide & 3) | (l->timer_divide >> 1 & 4); /* 0 is /2 ... 6 is /128, 7 is /1 */
     return (uint64_t)l->timer_initial << ((code + 1) & 7);
 }
 
 static uint64_t timer_period_ticks(struct vcpu *v)
 {
     uint64_t ns = timer_period_ns(v->lapic);
-    if (timer_mode(v->lapic) == TIMER_PERIODIC && ns < PERIOD_MIN_NS) ns = PERIOD_MIN_NS;
+    if (timer_mode(v->lapic) == TIMER_PERIODIC && ns < PERIOD_MIN_NS)
+        ns = PERIOD_MIN_NS;
     return guest_ns_to_ticks(v->vm, ns);
 }
 
@@ -272,23 +333,29 @@ static uint32_t timer_current(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     uint64_t period = timer_period_ns(l);
-    if (!period || timer_mode(l) == TIMER_TSC_DEADLINE) return 0;
+    if (!period || timer_mode(l) == TIMER_TSC_DEADLINE)
+        return 0;
     uint64_t passed = guest_ticks_to_ns(v->vm, vm_guest_tsc(v->vm) - l->timer_start);
-    if (timer_mode(l) == TIMER_PERIODIC) passed %= period;
-    else if (passed >= period) return 0;
+    if (timer_mode(l) == TIMER_PERIODIC)
+        passed %= period;
+    else if (passed >= period)
+        return 0;
     return (uint32_t)((period - passed) / (period / l->timer_initial));
 }
 
 uint64_t lapic_timer_deadline(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
-    uint64_t when = l->timer_deadline && !(l->lvt[LVT_TIMER] & LVT_MASKED) ? guest_tsc_to_host(v->vm, l->timer_deadline) : 0;
+    uint64_t when =
+        l->timer_deadline && !(l->lvt[LVT_TIMER] & LVT_MASKED) ? guest_tsc_to_host(v->vm, l->timer_deadline) : 0;
     uint64_t pit_ns = v->index == 0 ? v->vm->devices->pit.irq_ns : 0;
     if (pit_ns) {
         uint64_t now_ns = guest_clock_ns(v->vm);
-        uint64_t pit_tsc = vm_guest_tsc(v->vm) + (pit_ns > now_ns ? guest_ns_to_ticks(v->vm, pit_ns - now_ns + 1) + 1 : 0);
+        uint64_t pit_tsc =
+            vm_guest_tsc(v->vm) + (pit_ns > now_ns ? guest_ns_to_ticks(v->vm, pit_ns - now_ns + 1) + 1 : 0);
         uint64_t pit_host = guest_tsc_to_host(v->vm, pit_tsc);
-        if (!when || pit_host < when) when = pit_host;
+        if (!when || pit_host < when)
+            when = pit_host;
     }
     return when;
 }
@@ -298,13 +365,14 @@ static void timer_fire(struct vcpu *v, uint64_t now)
     struct lapic *l = v->lapic;
     if (timer_mode(l) == TIMER_PERIODIC) {
         uint64_t period = timer_period_ticks(v);
-        uint64_t n = (now - l->timer_start) / period;                           /* expiries missed together make one interrupt */
+        uint64_t n = (now - l->timer_start) / period; /* expiries missed together make one interrupt */
         l->timer_start += n * period;
         l->timer_deadline = l->timer_start + period;
     } else {
         l->timer_deadline = l->tsc_deadline = 0;
     }
-    if (!(l->lvt[LVT_TIMER] & LVT_MASKED)) lapic_irq_set(v, (uint8_t)l->lvt[LVT_TIMER], false);
+    if (!(l->lvt[LVT_TIMER] & LVT_MASKED))
+        lapic_irq_set(v, (uint8_t)l->lvt[LVT_TIMER], false);
 }
 
 void lapic_timer_poll(struct vcpu *v)
@@ -312,7 +380,8 @@ void lapic_timer_poll(struct vcpu *v)
     struct lapic *l = v->lapic;
     if (l->timer_deadline) {
         uint64_t now = vm_guest_tsc(v->vm);
-        if (now >= l->timer_deadline) timer_fire(v, now);
+        if (now >= l->timer_deadline)
+            timer_fire(v, now);
     }
     if (v->index == 0 && v->vm->devices->pit.irq_ns) {
         spin_lock(&v->vm->dev_lock);
@@ -323,7 +392,8 @@ void lapic_timer_poll(struct vcpu *v)
 
 void lapic_tsc_deadline_write(struct vcpu *v, uint64_t val)
 {
-    if (timer_mode(v->lapic) != TIMER_TSC_DEADLINE) return;                     /* SDM 3A "TSC-Deadline Mode": ignored in other modes */
+    if (timer_mode(v->lapic) != TIMER_TSC_DEADLINE)
+        return; /* SDM 3A "TSC-Deadline Mode": ignored in other modes */
     v->lapic->tsc_deadline = val;
     v->lapic->timer_deadline = val;
 }
@@ -341,15 +411,33 @@ static uint32_t ldr_read(const struct vcpu *v)
 static bool reg_read(struct vcpu *v, unsigned reg, uint32_t *val)
 {
     struct lapic *l = v->lapic;
-    if (is_lvt(reg)) { *val = l->lvt[lvt_of(reg)]; return true; }
-    if (reg >= REG_ISR && reg < REG_ISR + 8) { *val = l->isr[reg - REG_ISR]; return true; }
-    if (reg >= REG_TMR && reg < REG_TMR + 8) { *val = atomic_load(&l->tmr[reg - REG_TMR]); return true; }
-    if (reg >= REG_IRR && reg < REG_IRR + 8) { *val = atomic_load(&l->irr[reg - REG_IRR]); return true; }
+    if (is_lvt(reg)) {
+        *val = l->lvt[lvt_of(reg)];
+        return true;
+    }
+    if (reg >= REG_ISR && reg < REG_ISR + 8) {
+        *val = l->isr[reg - REG_ISR];
+        return true;
+    }
+    if (reg >= REG_TMR && reg < REG_TMR + 8) {
+        *val = atomic_load(&l->tmr[reg - REG_TMR]);
+        return true;
+    }
+    if (reg >= REG_IRR && reg < REG_IRR + 8) {
+        *val = atomic_load(&l->irr[reg - REG_IRR]);
+        return true;
+    }
     switch (reg) {
-    case REG_ID:            *val = lapic_x2apic(l) ? v->index : v->index << 24; return true;
-    case REG_VERSION:       *val = LAPIC_VERSION_VALUE; return true;
-    case REG_TPR:           lapic_cr8_sync(v); *val = l->tpr; return true;
-    case REG_PPR:           lapic_cr8_sync(v); *val = ppr(l); return true;
+    case REG_ID:      *val = lapic_x2apic(l) ? v->index : v->index << 24; return true;
+    case REG_VERSION: *val = LAPIC_VERSION_VALUE; return true;
+    case REG_TPR:
+        lapic_cr8_sync(v);
+        *val = l->tpr;
+        return true;
+    case REG_PPR:
+        lapic_cr8_sync(v);
+        *val = ppr(l);
+        return true;
     case REG_LDR:           *val = ldr_read(v); return true;
     case REG_SVR:           *val = l->svr; return true;
     case REG_ESR:           *val = l->esr; return true;
@@ -365,13 +453,16 @@ static void lvt_write(struct vcpu *v, enum lapic_lvt i, uint32_t val)
 {
     struct lapic *l = v->lapic;
     unsigned old_mode = timer_mode(l);
-    if (i == LVT_TIMER) lapic_timer_poll(v);                    /* an expiry before this write goes by the old entry */
+    if (i == LVT_TIMER)
+        lapic_timer_poll(v); /* an expiry before this write goes by the old entry */
     val &= lvt_writable[i];
-    if (!sw_enabled(l)) val |= LVT_MASKED;
+    if (!sw_enabled(l))
+        val |= LVT_MASKED;
     l->lvt[i] = val;
-    if (i != LVT_TIMER || timer_mode(l) == old_mode) return;
+    if (i != LVT_TIMER || timer_mode(l) == old_mode)
+        return;
     if (old_mode == TIMER_TSC_DEADLINE || timer_mode(l) == TIMER_TSC_DEADLINE) {
-        l->timer_initial = 0;                                   /* SDM 3A "TSC-Deadline Mode": switching disarms */
+        l->timer_initial = 0; /* SDM 3A "TSC-Deadline Mode": switching disarms */
         l->tsc_deadline = l->timer_deadline = 0;
     }
 }
@@ -379,29 +470,39 @@ static void lvt_write(struct vcpu *v, enum lapic_lvt i, uint32_t val)
 static void svr_write(struct vcpu *v, uint32_t val)
 {
     v->lapic->svr = val & 0x1ff;
-    if (sw_enabled(v->lapic)) return;
-    for (unsigned i = 0; i < LVT_COUNT; i++) v->lapic->lvt[i] |= LVT_MASKED;
+    if (sw_enabled(v->lapic))
+        return;
+    for (unsigned i = 0; i < LVT_COUNT; i++)
+        v->lapic->lvt[i] |= LVT_MASKED;
 }
 
 static bool reg_write(struct vcpu *v, unsigned reg, uint32_t val)
 {
     struct lapic *l = v->lapic;
-    if (is_lvt(reg)) { lvt_write(v, lvt_of(reg), val); return true; }
+    if (is_lvt(reg)) {
+        lvt_write(v, lvt_of(reg), val);
+        return true;
+    }
     switch (reg) {
-    case REG_EOI:           eoi(v); return true;
-    case REG_TPR:           tpr_set(v, val); return true;
-    case REG_SVR:           svr_write(v, val); return true;
-    case REG_ESR:           l->esr = l->esr_latent; l->esr_latent = 0; return true;
+    case REG_EOI: eoi(v); return true;
+    case REG_TPR: tpr_set(v, val); return true;
+    case REG_SVR: svr_write(v, val); return true;
+    case REG_ESR:
+        l->esr = l->esr_latent;
+        l->esr_latent = 0;
+        return true;
     case REG_TIMER_INITIAL:
-        if (timer_mode(l) == TIMER_TSC_DEADLINE) return true;
+        if (timer_mode(l) == TIMER_TSC_DEADLINE)
+            return true;
         l->timer_initial = val;
         timer_arm(v);
         return true;
     case REG_TIMER_DIVIDE:
         l->timer_divide = val & 0xb;
-        if (timer_mode(l) != TIMER_TSC_DEADLINE) timer_arm(v);
+        if (timer_mode(l) != TIMER_TSC_DEADLINE)
+            timer_arm(v);
         return true;
-    default:                return false;
+    default: return false;
     }
 }
 
@@ -409,20 +510,25 @@ uint32_t lapic_mmio_read(struct vcpu *v, uint32_t offset)
 {
     struct lapic *l = v->lapic;
     uint32_t val = 0;
-    if (!hw_enabled(l) || lapic_x2apic(l)) return 0xffffffff;
+    if (!hw_enabled(l) || lapic_x2apic(l))
+        return 0xffffffff;
     unsigned reg = offset >> 4;
-    if (reg == REG_DFR) return l->dfr;
-    if (reg == REG_ICR_HIGH) return (uint32_t)(l->icr >> 32);
-    if (!reg_read(v, reg, &val)) l->esr_latent |= ESR_BAD_REGISTER;
+    if (reg == REG_DFR)
+        return l->dfr;
+    if (reg == REG_ICR_HIGH)
+        return (uint32_t)(l->icr >> 32);
+    if (!reg_read(v, reg, &val))
+        l->esr_latent |= ESR_BAD_REGISTER;
     return val;
 }
 
 void lapic_mmio_write(struct vcpu *v, uint32_t offset, uint32_t val)
 {
     struct lapic *l = v->lapic;
-    if (!hw_enabled(l) || lapic_x2apic(l)) return;
+    if (!hw_enabled(l) || lapic_x2apic(l))
+        return;
     switch (offset >> 4) {
-    case REG_ID:       break;                                   /* the id is fixed: it is the vCPU's index */
+    case REG_ID:       break; /* the id is fixed: it is the vCPU's index */
     case REG_LDR:      l->ldr = val & 0xff000000; break;
     case REG_DFR:      l->dfr = val | 0x0fffffff; break;
     case REG_ICR_HIGH: l->icr = (l->icr & 0xffffffff) | (uint64_t)(val & 0xff000000) << 32; break;
@@ -431,7 +537,8 @@ void lapic_mmio_write(struct vcpu *v, uint32_t offset, uint32_t val)
         icr_send(v);
         break;
     default:
-        if (!reg_write(v, offset >> 4, val)) l->esr_latent |= ESR_BAD_REGISTER;
+        if (!reg_write(v, offset >> 4, val))
+            l->esr_latent |= ESR_BAD_REGISTER;
     }
 }
 
@@ -439,9 +546,14 @@ enum hv_err lapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
     unsigned reg = msr - 0x800;
     uint32_t low = 0;
-    if (!lapic_x2apic(v->lapic)) return HV_E_GUEST;
-    if (reg == REG_ICR) { *val = v->lapic->icr; return HV_OK; }
-    if (!reg_read(v, reg, &low)) return HV_E_GUEST;
+    if (!lapic_x2apic(v->lapic))
+        return HV_E_GUEST;
+    if (reg == REG_ICR) {
+        *val = v->lapic->icr;
+        return HV_OK;
+    }
+    if (!reg_read(v, reg, &low))
+        return HV_E_GUEST;
     *val = low;
     return HV_OK;
 }
@@ -449,14 +561,17 @@ enum hv_err lapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 /* Reserved bits that x2APIC refuses; SDM 3A "x2APIC Register Address Space". */
 static bool x2apic_value_ok(unsigned reg, uint64_t val)
 {
-    if (val >> 32) return false;
-    if (is_lvt(reg)) return !(val & ~(uint64_t)(lvt_writable[lvt_of(reg)] | LVT_READ_ONLY));
+    if (val >> 32)
+        return false;
+    if (is_lvt(reg))
+        return !(val & ~(uint64_t)(lvt_writable[lvt_of(reg)] | LVT_READ_ONLY));
     switch (reg) {
-    case REG_TPR: return val <= 0xff;
-    case REG_EOI: case REG_ESR: return val == 0;
-    case REG_SVR: return !(val & ~UINT64_C(0x1fff));
+    case REG_TPR:          return val <= 0xff;
+    case REG_EOI:
+    case REG_ESR:          return val == 0;
+    case REG_SVR:          return !(val & ~UINT64_C(0x1fff));
     case REG_TIMER_DIVIDE: return !(val & ~UINT64_C(0xb));
-    default: return true;
+    default:               return true;
     }
 }
 
@@ -464,32 +579,39 @@ enum hv_err lapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
     struct lapic *l = v->lapic;
     unsigned reg = msr - 0x800;
-    if (!lapic_x2apic(l)) return HV_E_GUEST;
+    if (!lapic_x2apic(l))
+        return HV_E_GUEST;
     if (reg == REG_ICR) {
-        if (val & ~ICR_WRITABLE) return HV_E_GUEST;
+        if (val & ~ICR_WRITABLE)
+            return HV_E_GUEST;
         l->icr = val;
         icr_send(v);
         return HV_OK;
     }
     if (reg == REG_SELF_IPI) {
-        if (val > 0xff) return HV_E_GUEST;
+        if (val > 0xff)
+            return HV_E_GUEST;
         lapic_irq_set(v, (uint8_t)val, false);
         return HV_OK;
     }
     return x2apic_value_ok(reg, val) && reg_write(v, reg, (uint32_t)val) ? HV_OK : HV_E_GUEST;
 }
 
-/* SDM 3A "x2APIC States": disabled -> xAPIC -> x2APIC -> disabled; nothing else, and no x2APIC bit without the enable bit. */
+/* SDM 3A "x2APIC States": disabled -> xAPIC -> x2APIC -> disabled; nothing else, and no x2APIC bit
+ * without the enable bit. */
 enum hv_err lapic_base_write(struct vcpu *v, uint64_t val)
 {
     struct lapic *l = v->lapic;
     const uint64_t modes = APIC_BASE_ENABLE | APIC_BASE_X2APIC;
     uint64_t from = l->base_msr & modes, to = val & modes;
-    if ((val & ~(modes | APIC_BASE_BSP)) != LAPIC_BASE) return HV_E_GUEST;      /* moving the page is refused */
-    if (to == APIC_BASE_X2APIC || (from == modes && to == APIC_BASE_ENABLE) || (from == 0 && to == modes)) return HV_E_GUEST;
-    if (from && !to) lapic_reset(v, true);
+    if ((val & ~(modes | APIC_BASE_BSP)) != LAPIC_BASE)
+        return HV_E_GUEST; /* moving the page is refused */
+    if (to == APIC_BASE_X2APIC || (from == modes && to == APIC_BASE_ENABLE) || (from == 0 && to == modes))
+        return HV_E_GUEST;
+    if (from && !to)
+        lapic_reset(v, true);
     l->base_msr = LAPIC_BASE | to | (l->base_msr & APIC_BASE_BSP);
-    l->wait_for_sipi = v->halted = false;                                       /* whoever executes WRMSR runs */
+    l->wait_for_sipi = v->halted = false; /* whoever executes WRMSR runs */
     return HV_OK;
 }
 
@@ -500,7 +622,11 @@ void lapic_take_init_sipi(struct vcpu *v, unsigned req)
     struct lapic *l = v->lapic;
     struct vcpu_regs r;
     if (req & VCPU_REQ_INIT) {
-        if (v->index == 0) { vm_power_request(v->vm, VM_POWER_RESET); return; } /* no firmware for it to restart in */
+        /* no firmware for it to restart in */
+        if (v->index == 0) {
+            vm_power_request(v->vm, VM_POWER_RESET);
+            return;
+        }
         vcpu_regs_reset(&r);
         cpu_ops->regs_set(v, &r);
         lapic_reset(v, true);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/msr.c - a guest's model-specific registers.
  *
- * Three tables say nearly all: `stored` (written and read back, migrated by number), `constant` (reads only; writes vanish), `refused` (#GP without
- * a word, because kernels try them on purpose).  Behind them are the registers with an effect: the switch in msr_read and msr_write, and what the
- * vendor holds.  The TSC can be read but not set: one offset per VM keeps all vCPUs' TSCs equal, which is worth more than a guest's wish. */
+ * Three tables say nearly all: `stored` (written and read back, migrated by number), `constant` (reads only; writes
+ * vanish), `refused` (#GP without a word, because kernels try them on purpose).  Behind them are the registers with an
+ * effect: the switch in msr_read and msr_write, and what the vendor holds.  The TSC can be read but not set: one offset
+ * per VM keeps all vCPUs' TSCs equal, which is worth more than a guest's wish. */
 #include "kernel/dev/msr.h"
 
 #include "kernel/core/cpu_ops.h"
@@ -11,23 +12,34 @@
 #include "kernel/lib/log.h"
 
 enum {
-    IA32_TSC = 0x10, IA32_BIOS_UPDT_TRIG = 0x79, IA32_BIOS_SIGN_ID = 0x8b, IA32_SYSENTER_CS = 0x174, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP,
-    IA32_DEBUGCTL = 0x1d9, MTRR_PHYS_FIRST = 0x200, MTRR_PHYS_LAST = 0x20f, IA32_PAT_MSR = 0x277, MTRR_DEF_TYPE = 0x2ff, IA32_TSC_DEADLINE_MSR = 0x6e0,
-    X2APIC_FIRST = 0x800, X2APIC_LAST = 0x8ff,
+    IA32_TSC = 0x10,
+    IA32_BIOS_UPDT_TRIG = 0x79,
+    IA32_BIOS_SIGN_ID = 0x8b,
+    IA32_SYSENTER_CS = 0x174,
+    IA32_SYSENTER_ESP,
+    IA32_SYSENTER_EIP,
+    IA32_DEBUGCTL = 0x1d9,
+    MTRR_PHYS_FIRST = 0x200,
+    MTRR_PHYS_LAST = 0x20f,
+    IA32_PAT_MSR = 0x277,
+    MTRR_DEF_TYPE = 0x2ff,
+    IA32_TSC_DEADLINE_MSR = 0x6e0,
+    X2APIC_FIRST = 0x800,
+    X2APIC_LAST = 0x8ff,
 };
-#define IA32_EFER       0xc0000080u
-#define IA32_STAR       0xc0000081u
-#define IA32_LSTAR      0xc0000082u
-#define IA32_CSTAR      0xc0000083u
-#define IA32_FMASK      0xc0000084u
-#define IA32_FS_BASE    0xc0000100u
-#define IA32_GS_BASE    0xc0000101u
-#define IA32_KGS_BASE   0xc0000102u
+#define IA32_EFER        0xc0000080u
+#define IA32_STAR        0xc0000081u
+#define IA32_LSTAR       0xc0000082u
+#define IA32_CSTAR       0xc0000083u
+#define IA32_FMASK       0xc0000084u
+#define IA32_FS_BASE     0xc0000100u
+#define IA32_GS_BASE     0xc0000101u
+#define IA32_KGS_BASE    0xc0000102u
 #define IA32_TSC_AUX_MSR 0xc0000103u
 
-#define EFER_BIT_LME   BIT64(8)
+#define EFER_BIT_LME BIT64(8)
 
-#define MTRR_CAP_VALUE 0x508u           /* 8 variable ranges, fixed ranges, write-combining */
+#define MTRR_CAP_VALUE 0x508u /* 8 variable ranges, fixed ranges, write-combining */
 
 /* clang-format off */
 /* MSR_N_STORED registers together at most. */
@@ -76,7 +88,8 @@ static const struct { uint32_t first, last; } refused[] = {
 static bool is_refused(uint32_t msr)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(refused); i++)
-        if (msr >= refused[i].first && msr <= refused[i].last) return true;
+        if (msr >= refused[i].first && msr <= refused[i].last)
+            return true;
     return false;
 }
 
@@ -87,7 +100,8 @@ static bool constant_get(uint32_t msr, uint64_t *val)
         return true;
     }
     for (unsigned i = 0; i < ARRAY_SIZE(constant); i++) {
-        if (msr < constant[i].first || msr > constant[i].last) continue;
+        if (msr < constant[i].first || msr > constant[i].last)
+            continue;
         *val = constant[i].val;
         return true;
     }
@@ -99,7 +113,8 @@ static int stored_index(uint32_t msr)
 {
     int at = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(stored); i++) {
-        if (msr >= stored[i].first && msr <= stored[i].last) return at + (int)(msr - stored[i].first);
+        if (msr >= stored[i].first && msr <= stored[i].last)
+            return at + (int)(msr - stored[i].first);
         at += (int)(stored[i].last - stored[i].first + 1);
     }
     return -1;
@@ -118,20 +133,24 @@ void msr_bank_reset(struct msr_bank *b)
 
 bool msr_value_is_canonical(uint64_t val) { return (uint64_t)((int64_t)(val << 16) >> 16) == val; }
 
-static bool mem_type_ok(uint64_t type) { return type < 8 && (0x73 & BIT32(type)); }     /* UC, WC, WT, WP, WB */
+static bool mem_type_ok(uint64_t type) { return type < 8 && (0x73 & BIT32(type)); } /* UC, WC, WT, WP, WB */
 
 static bool bytes_are_types(uint64_t val, unsigned allowed)
 {
     for (unsigned i = 0; i < 8; i++, val >>= 8)
-        if ((val & 0xff) > 7 || !(allowed & BIT32(val & 7))) return false;
+        if ((val & 0xff) > 7 || !(allowed & BIT32(val & 7)))
+            return false;
     return true;
 }
 
 static bool stored_value_ok(uint32_t msr, uint64_t val)
 {
-    if (msr == MTRR_DEF_TYPE) return !(val & ~UINT64_C(0xcff)) && mem_type_ok(val & 0xff);
-    if (msr >= MTRR_PHYS_FIRST && msr <= MTRR_PHYS_LAST) return msr & 1 ? !(val & 0x7ff) : !(val & 0xf00) && mem_type_ok(val & 0xff);
-    if (msr >= 0x250 && msr <= 0x26f) return bytes_are_types(val, 0x73);
+    if (msr == MTRR_DEF_TYPE)
+        return !(val & ~UINT64_C(0xcff)) && mem_type_ok(val & 0xff);
+    if (msr >= MTRR_PHYS_FIRST && msr <= MTRR_PHYS_LAST)
+        return msr & 1 ? !(val & 0x7ff) : !(val & 0xf00) && mem_type_ok(val & 0xff);
+    if (msr >= 0x250 && msr <= 0x26f)
+        return bytes_are_types(val, 0x73);
     return true;
 }
 
@@ -153,8 +172,10 @@ bool msr_stored_get(const struct msr_bank *b, unsigned i, uint32_t *msr, uint64_
 enum hv_err msr_stored_set(struct msr_bank *b, uint32_t msr, uint64_t val)
 {
     int i = stored_index(msr);
-    if (i < 0) return HV_E_NOENT;
-    if (!stored_value_ok(msr, val)) return HV_E_INVAL;
+    if (i < 0)
+        return HV_E_NOENT;
+    if (!stored_value_ok(msr, val))
+        return HV_E_INVAL;
     b->val[i] = val;
     return HV_OK;
 }
@@ -165,9 +186,11 @@ static enum hv_err efer_write(struct vcpu *v, uint64_t val)
 {
     uint64_t cr0, cr3, cr4, efer;
     unsigned cpl;
-    if (val & ~cpuid_efer_allowed(v->vm->cpuid)) return HV_E_GUEST;
+    if (val & ~cpuid_efer_allowed(v->vm->cpuid))
+        return HV_E_GUEST;
     cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
-    if (((val ^ efer) & EFER_BIT_LME) && (cr0 & BIT64(31))) return HV_E_GUEST;  /* not while paging is on */
+    if (((val ^ efer) & EFER_BIT_LME) && (cr0 & BIT64(31)))
+        return HV_E_GUEST; /* not while paging is on */
     return cpu_ops->msr_set(v, IA32_EFER, val);
 }
 
@@ -175,12 +198,17 @@ static enum hv_err efer_write(struct vcpu *v, uint64_t val)
 static bool vendor_value_ok(uint32_t msr, uint64_t val)
 {
     switch (msr) {
-    case IA32_LSTAR: case IA32_CSTAR: case IA32_FS_BASE: case IA32_GS_BASE: case IA32_KGS_BASE: case IA32_SYSENTER_ESP: case IA32_SYSENTER_EIP:
-        return msr_value_is_canonical(val);
-    case IA32_PAT_MSR:     return bytes_are_types(val, 0xf3);
-    case IA32_TSC_AUX_MSR: return !(val >> 32);
-    case IA32_DEBUGCTL:    return !(val & ~UINT64_C(0x3f));
-    default:               return true;
+    case IA32_LSTAR:
+    case IA32_CSTAR:
+    case IA32_FS_BASE:
+    case IA32_GS_BASE:
+    case IA32_KGS_BASE:
+    case IA32_SYSENTER_ESP:
+    case IA32_SYSENTER_EIP: return msr_value_is_canonical(val);
+    case IA32_PAT_MSR:      return bytes_are_types(val, 0xf3);
+    case IA32_TSC_AUX_MSR:  return !(val >> 32);
+    case IA32_DEBUGCTL:     return !(val & ~UINT64_C(0x3f));
+    default:                return true;
     }
 }
 
@@ -188,33 +216,45 @@ static bool vendor_value_ok(uint32_t msr, uint64_t val)
 
 static void explain(struct vcpu *v, uint32_t msr, bool write, uint64_t val, const char *what)
 {
-    if (is_refused(msr)) return;
+    if (is_refused(msr))
+        return;
     struct io_explain *e = &v->vm->devices->explain;
     spin_lock(&v->vm->dev_lock);
     bool tell = io_explain_first(e, IO_STRANGE_MSR, (uint64_t)write << 32 | msr);
     spin_unlock(&v->vm->dev_lock);
-    if (!tell) return;
-    if (write) log_info(v->vm->config.name, "vCPU %u at rip %#lx: WRMSR %#x, value %#lx: %s", v->index, v->rip, msr,
-                        val, what);
-    else log_info(v->vm->config.name, "vCPU %u at rip %#lx: RDMSR %#x: %s", v->index, v->rip, msr, what);
+    if (!tell)
+        return;
+    if (write)
+        log_info(v->vm->config.name, "vCPU %u at rip %#lx: WRMSR %#x, value %#lx: %s", v->index, v->rip, msr, val,
+                 what);
+    else
+        log_info(v->vm->config.name, "vCPU %u at rip %#lx: RDMSR %#x: %s", v->index, v->rip, msr, what);
 }
 
 enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
     struct devices *d = v->vm->devices;
-    if (msr >= X2APIC_FIRST && msr <= X2APIC_LAST) return lapic_msr_read(v, msr, val);
+    if (msr >= X2APIC_FIRST && msr <= X2APIC_LAST)
+        return lapic_msr_read(v, msr, val);
     switch (msr) {
-    case IA32_TSC: *val = vm_guest_tsc(v->vm); return HV_OK;
+    case IA32_TSC:           *val = vm_guest_tsc(v->vm); return HV_OK;
     case IA32_APIC_BASE_MSR: *val = v->lapic->base_msr; return HV_OK;
-    case IA32_TSC_DEADLINE_MSR: lapic_timer_poll(v); *val = v->lapic->tsc_deadline; return HV_OK;
+    case IA32_TSC_DEADLINE_MSR:
+        lapic_timer_poll(v);
+        *val = v->lapic->tsc_deadline;
+        return HV_OK;
     case MSR_KVM_SYSTEM_TIME_NEW: *val = d->pvclock[v->index].system_time_msr; return HV_OK;
-    case MSR_KVM_WALL_CLOCK_NEW: *val = 0; return HV_OK;
-    case MSR_KVM_STEAL_TIME: *val = d->steal_time[v->index].msr; return HV_OK;
+    case MSR_KVM_WALL_CLOCK_NEW:  *val = 0; return HV_OK;
+    case MSR_KVM_STEAL_TIME:      *val = d->steal_time[v->index].msr; return HV_OK;
     }
     int i = stored_index(msr);
-    if (i >= 0) { *val = d->msr[v->index].val[i]; return HV_OK; }
+    if (i >= 0) {
+        *val = d->msr[v->index].val[i];
+        return HV_OK;
+    }
     bool exists = cpuid_msr_exists(v->vm->cpuid, msr);
-    if (exists && (cpu_ops->msr_get(v, msr, val) == HV_OK || constant_get(msr, val))) return HV_OK;
+    if (exists && (cpu_ops->msr_get(v, msr, val) == HV_OK || constant_get(msr, val)))
+        return HV_OK;
     explain(v, msr, false, 0, "there is no such register, the guest gets #GP");
     return HV_E_GUEST;
 }
@@ -230,10 +270,12 @@ static enum hv_err other_write(struct vcpu *v, uint32_t msr, uint64_t val)
         explain(v, msr, true, val, "no legal value, the guest gets #GP");
         return HV_E_GUEST;
     }
-    if (cpu_ops->msr_set(v, msr, val) == HV_OK) return HV_OK;
+    if (cpu_ops->msr_set(v, msr, val) == HV_OK)
+        return HV_OK;
     if (constant_get(msr, &now)) {
-        bool counter = msr >= 0xc0010000 && msr <= 0xc0010007;                  /* Linux tries whether they count: they do not */
-        if (val && val != now && !counter) explain(v, msr, true, val, "the register is constant here, ignored");
+        bool counter = msr >= 0xc0010000 && msr <= 0xc0010007; /* Linux tries whether they count: they do not */
+        if (val && val != now && !counter)
+            explain(v, msr, true, val, "the register is constant here, ignored");
         return HV_OK;
     }
     explain(v, msr, true, val, "there is no such register, the guest gets #GP");
@@ -242,16 +284,20 @@ static enum hv_err other_write(struct vcpu *v, uint32_t msr, uint64_t val)
 
 enum hv_err msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
-    if (msr >= X2APIC_FIRST && msr <= X2APIC_LAST) return lapic_msr_write(v, msr, val);
+    if (msr >= X2APIC_FIRST && msr <= X2APIC_LAST)
+        return lapic_msr_write(v, msr, val);
     switch (msr) {
-    case IA32_TSC_DEADLINE_MSR: lapic_tsc_deadline_write(v, val); return HV_OK;
-    case IA32_EFER: return efer_write(v, val);
-    case IA32_APIC_BASE_MSR: return lapic_base_write(v, val);
+    case IA32_TSC_DEADLINE_MSR:   lapic_tsc_deadline_write(v, val); return HV_OK;
+    case IA32_EFER:               return efer_write(v, val);
+    case IA32_APIC_BASE_MSR:      return lapic_base_write(v, val);
     case MSR_KVM_SYSTEM_TIME_NEW: return pvclock_system_time_write(v, val);
-    case MSR_KVM_WALL_CLOCK_NEW: return pvclock_wall_clock_write(v->vm, val);
-    case MSR_KVM_STEAL_TIME: return steal_time_write(v, val);
-    case IA32_TSC: explain(v, msr, true, val, "the TSC belongs to the whole VM and cannot be set, ignored"); return HV_OK;
+    case MSR_KVM_WALL_CLOCK_NEW:  return pvclock_wall_clock_write(v->vm, val);
+    case MSR_KVM_STEAL_TIME:      return steal_time_write(v, val);
+    case IA32_TSC:
+        explain(v, msr, true, val, "the TSC belongs to the whole VM and cannot be set, ignored");
+        return HV_OK;
     }
-    if (stored_index(msr) < 0) return other_write(v, msr, val);
+    if (stored_index(msr) < 0)
+        return other_write(v, msr, val);
     return msr_stored_set(&v->vm->devices->msr[v->index], msr, val) == HV_OK ? HV_OK : HV_E_GUEST;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/pic.c - two cascaded 8259As: enough for a kernel that programs, probes, masks or really uses them.
  *
- * An edge stays latched in IRR until acknowledged; a level input follows its line.  The slave's output is the master's input 2, with level semantics. */
+ * An edge stays latched in IRR until acknowledged; a level input follows its line.  The slave's output is the master's
+ * input 2, with level semantics. */
 #include "kernel/dev/pic.h"
 
 #include <string.h>
@@ -22,7 +23,7 @@ void pic_reset(struct pic *p)
     memset(p->chip, 0, sizeof(p->chip));
     for (unsigned i = 0; i < 2; i++) {
         chip_reset(&p->chip[i]);
-        p->chip[i].imr = 0xff;                  /* as firmware leaves it: all masked, the PC's usual vectors */
+        p->chip[i].imr = 0xff; /* as firmware leaves it: all masked, the PC's usual vectors */
         p->chip[i].vector_base = i == MASTER ? 0x08 : 0x70;
     }
     atomic_store(&p->out, false);
@@ -36,8 +37,10 @@ static int chip_next(const struct pic_chip *c, bool is_master)
     for (unsigned i = 1; i <= 8; i++) {
         unsigned n = (c->lowest + i) & 7;
         uint8_t bit = (uint8_t)BIT32(n);
-        if (request & bit && !(service & bit && !(is_master && n == CASCADE_IRQ))) return (int)n;
-        if (service & bit) return -1;
+        if (request & bit && !(service & bit && !(is_master && n == CASCADE_IRQ)))
+            return (int)n;
+        if (service & bit)
+            return -1;
     }
     return -1;
 }
@@ -46,8 +49,10 @@ static void update(struct pic *p)
 {
     struct pic_chip *m = &p->chip[MASTER];
     uint8_t bit = (uint8_t)BIT32(CASCADE_IRQ);
-    if (chip_next(&p->chip[SLAVE], false) >= 0) m->irr |= bit;
-    else m->irr &= (uint8_t)~bit;
+    if (chip_next(&p->chip[SLAVE], false) >= 0)
+        m->irr |= bit;
+    else
+        m->irr &= (uint8_t)~bit;
     atomic_store_explicit(&p->out, chip_next(m, true) >= 0, memory_order_release);
 }
 
@@ -56,10 +61,12 @@ void pic_line_set(struct pic *p, unsigned irq, bool level)
     struct pic_chip *c = &p->chip[irq >> 3 & 1];
     uint8_t bit = (uint8_t)BIT32(irq & 7);
     if (level) {
-        if ((c->elcr & bit) || !(c->lines & bit)) c->irr |= bit;
+        if ((c->elcr & bit) || !(c->lines & bit))
+            c->irr |= bit;
         c->lines |= bit;
     } else {
-        if (c->elcr & bit) c->irr &= (uint8_t)~bit;
+        if (c->elcr & bit)
+            c->irr &= (uint8_t)~bit;
         c->lines &= (uint8_t)~bit;
     }
     update(p);
@@ -68,7 +75,8 @@ void pic_line_set(struct pic *p, unsigned irq, bool level)
 int pic_peek(const struct pic *p)
 {
     int n = chip_next(&p->chip[MASTER], true);
-    if (n != CASCADE_IRQ) return n < 0 ? -1 : p->chip[MASTER].vector_base + n;
+    if (n != CASCADE_IRQ)
+        return n < 0 ? -1 : p->chip[MASTER].vector_base + n;
     int s = chip_next(&p->chip[SLAVE], false);
     return s < 0 ? -1 : p->chip[SLAVE].vector_base + s;
 }
@@ -76,11 +84,15 @@ int pic_peek(const struct pic *p)
 static uint8_t chip_ack(struct pic_chip *c, bool is_master)
 {
     int n = chip_next(c, is_master);
-    if (n < 0) return 7;                        /* spurious: nothing gets in service */
+    if (n < 0)
+        return 7; /* spurious: nothing gets in service */
     uint8_t bit = (uint8_t)BIT32(n);
-    if (!(c->elcr & bit)) c->irr &= (uint8_t)~bit;
-    if (!c->auto_eoi) c->isr |= bit;
-    else if (c->rotate_auto_eoi) c->lowest = (uint8_t)n;
+    if (!(c->elcr & bit))
+        c->irr &= (uint8_t)~bit;
+    if (!c->auto_eoi)
+        c->isr |= bit;
+    else if (c->rotate_auto_eoi)
+        c->lowest = (uint8_t)n;
     return (uint8_t)n;
 }
 
@@ -88,7 +100,8 @@ uint8_t pic_ack(struct pic *p)
 {
     uint8_t n = chip_ack(&p->chip[MASTER], true);
     uint8_t vec = (uint8_t)(p->chip[MASTER].vector_base + n);
-    if (n == CASCADE_IRQ) vec = (uint8_t)(p->chip[SLAVE].vector_base + chip_ack(&p->chip[SLAVE], false));
+    if (n == CASCADE_IRQ)
+        vec = (uint8_t)(p->chip[SLAVE].vector_base + chip_ack(&p->chip[SLAVE], false));
     update(p);
     return vec;
 }
@@ -106,32 +119,45 @@ static void icw1(struct pic_chip *c, uint8_t val)
 static void ocw2(struct pic_chip *c, uint8_t val)
 {
     unsigned cmd = val >> 5, n = val & 7;
-    if (cmd == 1 || cmd == 5) {                 /* non-specific EOI: the highest in service */
+    if (cmd == 1 || cmd == 5) { /* non-specific EOI: the highest in service */
         for (unsigned i = 1; i <= 8; i++) {
             n = (c->lowest + i) & 7;
-            if (c->isr & BIT32(n)) break;
+            if (c->isr & BIT32(n))
+                break;
         }
     }
     switch (cmd) {
-    case 1: case 3: c->isr &= (uint8_t)~BIT32(n); break;
-    case 5: case 7: c->isr &= (uint8_t)~BIT32(n); c->lowest = (uint8_t)n; break;
+    case 1:
+    case 3: c->isr &= (uint8_t)~BIT32(n); break;
+    case 5:
+    case 7:
+        c->isr &= (uint8_t)~BIT32(n);
+        c->lowest = (uint8_t)n;
+        break;
     case 6: c->lowest = (uint8_t)n; break;
-    case 0: case 4: c->rotate_auto_eoi = cmd == 4; break;
+    case 0:
+    case 4: c->rotate_auto_eoi = cmd == 4; break;
     }
 }
 
 static void ocw3(struct pic_chip *c, uint8_t val)
 {
-    if (val & 4) c->poll = true;
-    if (val & 2) c->read_isr = val & 1;
-    if (val & 0x40) c->special_mask = val & 0x20;
+    if (val & 4)
+        c->poll = true;
+    if (val & 2)
+        c->read_isr = val & 1;
+    if (val & 0x40)
+        c->special_mask = val & 0x20;
 }
 
 static void command_write(struct pic_chip *c, uint8_t val)
 {
-    if (val & 0x10) icw1(c, val);
-    else if (val & 0x08) ocw3(c, val);
-    else ocw2(c, val);
+    if (val & 0x10)
+        icw1(c, val);
+    else if (val & 0x08)
+        ocw3(c, val);
+    else
+        ocw2(c, val);
 }
 
 static void data_write(struct pic_chip *c, uint8_t val)
@@ -141,8 +167,11 @@ static void data_write(struct pic_chip *c, uint8_t val)
         c->vector_base = val & 0xf8;
         c->icw_step = !c->single ? 3 : c->icw4_needed ? 4 : 0;
         break;
-    case 3: c->icw_step = c->icw4_needed ? 4 : 0; break;       /* the cascade is wired */
-    case 4: c->auto_eoi = val & 2; c->icw_step = 0; break;
+    case 3: c->icw_step = c->icw4_needed ? 4 : 0; break; /* the cascade is wired */
+    case 4:
+        c->auto_eoi = val & 2;
+        c->icw_step = 0;
+        break;
     default: c->imr = val; break;
     }
 }
@@ -152,25 +181,31 @@ static const uint8_t elcr_writable[2] = { 0xf8, 0xde };
 
 void pic_port_write(struct pic *p, uint16_t port, uint8_t val)
 {
-    if (port == 0x4d0 || port == 0x4d1) p->chip[port & 1].elcr = val & elcr_writable[port & 1];
-    else if (port & 1) data_write(&p->chip[port >> 7 & 1], val);
-    else command_write(&p->chip[port >> 7 & 1], val);
+    if (port == 0x4d0 || port == 0x4d1)
+        p->chip[port & 1].elcr = val & elcr_writable[port & 1];
+    else if (port & 1)
+        data_write(&p->chip[port >> 7 & 1], val);
+    else
+        command_write(&p->chip[port >> 7 & 1], val);
     update(p);
 }
 
 uint8_t pic_port_read(struct pic *p, uint16_t port)
 {
-    if (port == 0x4d0 || port == 0x4d1) return p->chip[port & 1].elcr;
+    if (port == 0x4d0 || port == 0x4d1)
+        return p->chip[port & 1].elcr;
     bool is_master = !(port & 0x80);
     struct pic_chip *c = &p->chip[is_master ? MASTER : SLAVE];
     if (c->poll) {
         c->poll = false;
         int n = chip_next(c, is_master);
-        if (n < 0) return 0;
+        if (n < 0)
+            return 0;
         (void)chip_ack(c, is_master);
         update(p);
         return (uint8_t)(0x80 | n);
     }
-    if (port & 1) return c->imr;
+    if (port & 1)
+        return c->imr;
     return c->read_isr ? c->isr : c->irr;
 }

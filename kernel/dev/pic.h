@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/pic.h - the two cascaded 8259A interrupt controllers, ports 20h, 21h, A0h, A1h and their edge/level registers 4D0h, 4D1h.
+ * kernel/dev/pic.h - the two cascaded 8259A interrupt controllers, ports 20h, 21h, A0h, A1h and their
+ * edge/level registers 4D0h, 4D1h.
  *
  * dev_lock held for all calls unless said otherwise.  Manual: Intel 8259A data sheet. */
 #ifndef GODWIT_KERNEL_DEV_PIC_H
@@ -12,15 +13,15 @@ struct vm;
 
 struct pic_chip {
     uint8_t irr, imr, isr, elcr;
-    uint8_t lines;                      /* input levels, for edge detection */
-    uint8_t vector_base;                /* ICW2, multiple of 8 */
-    uint8_t icw_step;                   /* next ICW expected: 0 none, 2, 3, 4 */
+    uint8_t lines;       /* input levels, for edge detection */
+    uint8_t vector_base; /* ICW2, multiple of 8 */
+    uint8_t icw_step;    /* next ICW expected: 0 none, 2, 3, 4 */
     bool icw4_needed, single, auto_eoi, read_isr, special_mask, poll, rotate_auto_eoi;
-    uint8_t lowest;                     /* IRQ of lowest priority: 7 after initialization */
+    uint8_t lowest; /* IRQ of lowest priority: 7 after initialization */
 };
 struct pic {
-    struct pic_chip chip[2];            /* 0 master, 1 slave on the master's input 2 */
-    atomic_bool out;                    /* [a] the master's INT output */
+    struct pic_chip chip[2]; /* 0 master, 1 slave on the master's input 2 */
+    atomic_bool out;         /* [a] the master's INT output */
 };
 
 void pic_reset(struct pic *p);

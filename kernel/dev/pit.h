@@ -13,17 +13,17 @@
 struct vm;
 
 struct pit_channel {
-    uint32_t count;                     /* 1..65536 */
-    uint64_t start_ns;                  /* guest clock when the count was loaded */
+    uint32_t count;    /* 1..65536 */
+    uint64_t start_ns; /* guest clock when the count was loaded */
     uint16_t latch;
     uint8_t status;
-    uint8_t mode, access, write_low;    /* mode 0..5; access 1 LSB, 2 MSB, 3 LSB then MSB */
+    uint8_t mode, access, write_low; /* mode 0..5; access 1 LSB, 2 MSB, 3 LSB then MSB */
     bool bcd, gate, latched, status_latched, read_high, write_high, loaded;
 };
 struct pit {
     struct pit_channel ch[3];
-    bool speaker;                       /* port 61h bit 1 */
-    uint64_t irq_ns;                    /* guest clock of channel 0's next rising edge; 0: none to come */
+    bool speaker;    /* port 61h bit 1 */
+    uint64_t irq_ns; /* guest clock of channel 0's next rising edge; 0: none to come */
 };
 
 void pit_reset(struct vm *vm);

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/pm.c - ACPI fixed hardware, and the three ports that reset a PC.
  *
- * There is no SMI command port: ACPI mode is always on, so SCI_EN reads 1.  No event source is wired, hence no SCI ever comes. */
+ * There is no SMI command port: ACPI mode is always on, so SCI_EN reads 1.  No event source is wired,
+ * hence no SCI ever comes. */
 #include "kernel/dev/devices.h"
 #include "kernel/lib/log.h"
 
-#define PM1_SCI_EN   BIT32(0)
-#define PM1_SLP_TYP  (7u << 10)
-#define PM1_SLP_EN   BIT32(13)
-#define RESET_FULL   0x04               /* CF9h: this bit's rise resets the processor */
+#define PM1_SCI_EN      BIT32(0)
+#define PM1_SLP_TYP     (7u << 10)
+#define PM1_SLP_EN      BIT32(13)
+#define RESET_FULL      0x04 /* CF9h: this bit's rise resets the processor */
 #define KBC_PULSE_RESET 0xfe
-#define KBC_ABSENT   0xfd               /* all ones, but "input buffer full" clear, so that who waits for it to clear does not wait */
+/* all ones, but "input buffer full" clear, so that who waits for it to clear does not wait */
+#define KBC_ABSENT      0xfd
 
 void pm_reset(struct pm *pm) { *pm = (struct pm){ 0 }; }
 
@@ -28,10 +30,14 @@ uint32_t pm_port_read(struct vm *vm, uint16_t port, unsigned size)
 
 static void control_write(struct vm *vm, uint32_t val)
 {
-    vm->devices->pm.control = (uint16_t)(val & ~PM1_SLP_EN);    /* SLP_EN is write-only */
-    if (!(val & PM1_SLP_EN)) return;
-    if (FIELD_GET(PM1_SLP_TYP, val) == PM_SLP_TYP_S5) vm_power_request(vm, VM_POWER_OFF);
-    else log_warn(vm->config.name, "the guest asked for ACPI sleep type %u; only S5 (power off) exists, so it goes on", FIELD_GET(PM1_SLP_TYP, val));
+    vm->devices->pm.control = (uint16_t)(val & ~PM1_SLP_EN); /* SLP_EN is write-only */
+    if (!(val & PM1_SLP_EN))
+        return;
+    if (FIELD_GET(PM1_SLP_TYP, val) == PM_SLP_TYP_S5)
+        vm_power_request(vm, VM_POWER_OFF);
+    else
+        log_warn(vm->config.name, "the guest asked for ACPI sleep type %u; only S5 (power off) exists, so it goes on",
+                 FIELD_GET(PM1_SLP_TYP, val));
 }
 
 void pm_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t val)
@@ -39,12 +45,13 @@ void pm_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t val)
     struct pm *pm = &vm->devices->pm;
     switch (port) {
     case PM1A_EVENT_PORT:
-        pm->status &= (uint16_t)~val;                           /* write one to clear */
-        if (size == 4) pm->enable = (uint16_t)(val >> 16);
+        pm->status &= (uint16_t)~val; /* write one to clear */
+        if (size == 4)
+            pm->enable = (uint16_t)(val >> 16);
         break;
     case PM1A_EVENT_PORT + 2: pm->enable = (uint16_t)val; break;
-    case PM1A_CONTROL_PORT: control_write(vm, val); break;
-    default: break;
+    case PM1A_CONTROL_PORT:   control_write(vm, val); break;
+    default:                  break;
     }
 }
 
@@ -52,7 +59,7 @@ uint8_t pm_reset_port_read(struct vm *vm, uint16_t port)
 {
     switch (port) {
     case PM_RESET_PORT: return vm->devices->pm.reset_control;
-    case 0x92:          return 0x02;                            /* A20 is always open */
+    case 0x92:          return 0x02; /* A20 is always open */
     default:            return KBC_ABSENT;
     }
 }
@@ -68,5 +75,6 @@ void pm_reset_port_write(struct vm *vm, uint16_t port, uint8_t val)
     case 0x92: reset = val & 1; break;
     default:   reset = val == KBC_PULSE_RESET; break;
     }
-    if (reset) vm_power_request(vm, VM_POWER_RESET);
+    if (reset)
+        vm_power_request(vm, VM_POWER_RESET);
 }

@@ -8,7 +8,7 @@
 
 #include "kernel/lib/types.h"
 
-#define PM1A_EVENT_PORT   0x600         /* status 2 bytes, enable 2 bytes */
+#define PM1A_EVENT_PORT   0x600 /* status 2 bytes, enable 2 bytes */
 #define PM1A_CONTROL_PORT 0x604
 #define PM_TIMER_PORT     0x608
 #define PM_TIMER_HZ       3579545u
@@ -21,7 +21,7 @@ struct vm;
 
 struct pm {
     uint16_t status, enable, control;
-    uint8_t reset_control;              /* CF9h */
+    uint8_t reset_control; /* CF9h */
 };
 
 void pm_reset(struct pm *pm);

@@ -1,49 +1,56 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/pvclock.c - a guest's time, in one place.
  *
- * Problem.  A guest reads time in many ways: RDTSC, the KVM clock page, the local APIC timer, the PIT, the PM timer, the RTC.  They must agree with
- * each other, never run backwards, and survive a move to a host whose TSC has another value, whose oscillator is a little different, and whose
- * wall clock is wrong.
+ * Problem.  A guest reads time in many ways: RDTSC, the KVM clock page, the local APIC timer, the PIT, the PM timer,
+ * the RTC.  They must agree with each other, never run backwards, and survive a move to a host whose TSC has another
+ * value, whose oscillator is a little different, and whose wall clock is wrong.
  *
- * Model.  There is one source: the guest TSC = host TSC, scaled by vm->tsc_ratio where that is not 0, + vm->tsc_offset.  The guest clock is a linear
- * function of it (struct guest_time), with the same 32.32 multiplication that the guest itself does with the clock page, so that both round alike; the
- * wall clock is the guest clock plus a constant.  Devices compute from the guest clock and hold no other time.
+ * Model.  There is one source: the guest TSC = host TSC, scaled by vm->tsc_ratio where that is not 0, + vm->tsc_offset.
+ * The guest clock is a linear function of it (struct guest_time), with the same 32.32 multiplication that the guest
+ * itself does with the clock page, so that both round alike; the wall clock is the guest clock plus a constant.
+ * Devices compute from the guest clock and hold no other time.
  *
- * A new VM.  TSC 0, clock 0 at creation; wall_base_ns is the host's wall clock then, and never looked at again: from here on the guest's own time
- * keeping (NTP) owns its wall clock.
+ * A new VM.  TSC 0, clock 0 at creation; wall_base_ns is the host's wall clock then, and never looked at again: from
+ * here on the guest's own time keeping (NTP) owns its wall clock.
  *
- * A move.  The source saves its TSC at one instant after the last vCPU stopped, and the line (base, rate, wall_base).  The destination sets
+ * A move.  The source saves its TSC at one instant after the last vCPU stopped, and the line (base, rate,
+ * wall_base).  The destination sets
  *         tsc_offset = saved tsc - its own (scaled) TSC at load          (1)
- * and keeps the line, so the guest's clock pages are right as they came with its memory.  Both hosts' wall clocks play no part.  From (1) on guest time
- * runs, though no vCPU does, so the wait for COMMIT counts as time.  What the destination cannot see is the state's way here.  Whoever can tell how
- * old the state is (the migration engine, from what both clocks showed) adds that by guest_time_catch_up(), and with it what went by from there to the load:
- * a state is checked before it is applied, which took 4 ms when it was the first (in an emulator).  Every step adds zero or more, hence no backward jump.
+ * and keeps the line, so the guest's clock pages are right as they came with its memory.  Both hosts' wall clocks play
+ * no part.  From (1) on guest time runs, though no vCPU does, so the wait for COMMIT counts as time.  What the
+ * destination cannot see is the state's way here.  Whoever can tell how old the state is (the migration engine, from
+ * what both clocks showed) adds that by guest_time_catch_up(), and with it what went by from there to the load: a state
+ * is checked before it is applied, which took 4 ms when it was the first (in an emulator).  Every step adds zero or
+ * more, hence no backward jump.
  *
  * Frequency.  A guest is promised one when it starts, vm->tsc_hz; row by row, as guest_tsc_fit() finds it:
- *    A  this host's is the same within RATE_NOISE_PPM: two hosts of one frequency measure it slightly differently at boot, and the same crystal is
- *       more likely than a different one.  The TSC is the host's plus the offset.
+ *    A  this host's is the same within RATE_NOISE_PPM: two hosts of one frequency measure it slightly differently at
+ *       boot, and the same crystal is more likely than a different one.  The TSC is the host's plus the offset.
  *    B  the processor can scale: the guest's TSC runs at the promised rate.
- *    C  it cannot: the guest's TSC runs at this host's rate from now on.  Its clock stays right, by the clock pages, while a guest that takes the bare
- *       TSC for its clock sees another speed; whoever asked for the move is told (vm_offer_note).
- * The saved rate is what the TSC had on the source, which is not the promised one after a move with C.  When it changes, a new line starts at (saved
- * tsc, clock then) with the new rate, and the clock pages are rewritten; else the saved line goes on.
+ *    C  it cannot: the guest's TSC runs at this host's rate from now on.  Its clock stays right, by the clock
+ *       pages, while a guest that takes the bare TSC for its clock sees another speed; whoever asked for the move
+ *       is told (vm_offer_note).
+ * The saved rate is what the TSC had on the source, which is not the promised one after a move with C.  When it
+ * changes, a new line starts at (saved tsc, clock then) with the new rate, and the clock pages are rewritten;
+ * else the saved line goes on.
  *
- * The clock page (Linux Documentation/virt/kvm/x86/msr.rst): version is odd while we write.  All vCPUs get the same (base_tsc, base_ns), so the
- * page may carry the "stable" flag, and readers on different vCPUs need no common maximum. */
+ * The clock page (Linux Documentation/virt/kvm/x86/msr.rst): version is odd while we write.  All vCPUs get
+ * the same (base_tsc, base_ns), so the page may carry the "stable" flag, and readers on different vCPUs
+ * need no common maximum. */
 #include "kernel/dev/pvclock.h"
 #include "kernel/core/cpu_ops.h"
+#include "kernel/core/tsc_scale.h"
 #include "kernel/dev/devices.h"
 #include "kernel/lib/log.h"
-#include "kernel/core/tsc_scale.h"
 
 #define NS_PER_S       1000000000u
 #define RATE_NOISE_PPM 250
 #define TSC_HZ_MIN     UINT64_C(1000000)
 #define TSC_HZ_MAX     UINT64_C(100000000000)
-#define CLOCK_MAX_NS   (UINT64_C(1) << 62)      /* 146 years: what a peer may claim as uptime or date */
+#define CLOCK_MAX_NS   (UINT64_C(1) << 62) /* 146 years: what a peer may claim as uptime or date */
 
-#define PVCLOCK_ENABLED      BIT64(0)
-#define PVCLOCK_FLAG_STABLE  1u
+#define PVCLOCK_ENABLED     BIT64(0)
+#define PVCLOCK_FLAG_STABLE 1u
 
 static uint64_t scale(uint64_t ticks, uint32_t mul, int shift)
 {
@@ -58,11 +65,15 @@ static void rate_set(struct guest_time *t, uint64_t hz)
     const uint64_t one_s = (uint64_t)NS_PER_S << 32;
     uint64_t q = one_s / hz, rem = one_s % hz;
     int shift = 0;
-    while (q >> 32) { q >>= 1; shift++; }
+    while (q >> 32) {
+        q >>= 1;
+        shift++;
+    }
     while (!(q >> 31)) {
         rem <<= 1;
         q = q << 1 | (rem >= hz);
-        if (rem >= hz) rem -= hz;
+        if (rem >= hz)
+            rem -= hz;
         shift--;
     }
     t->mul = (uint32_t)q;
@@ -75,7 +86,8 @@ void guest_time_start(struct vm *vm)
     struct guest_time *t = &vm->devices->time;
     vm->tsc_ratio = 0;
     vm->tsc_offset = -(int64_t)tsc_read();
-    if (!vm->tsc_hz) vm->tsc_hz = clock_tsc_hz;
+    if (!vm->tsc_hz)
+        vm->tsc_hz = clock_tsc_hz;
     t->base_tsc = t->base_ns = 0;
     rate_set(t, clock_tsc_hz);
     t->wall_base_ns = clock_wall_ns();
@@ -90,7 +102,8 @@ uint64_t vm_guest_tsc(const struct vm *vm) { return scaled(vm, tsc_read()) + (ui
 
 void vm_tsc_apply(struct vm *vm)
 {
-    for (unsigned i = 0; i < vm->n_vcpus; i++) cpu_ops->tsc_set(vm->vcpus[i], vm->tsc_ratio, vm->tsc_offset);
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        cpu_ops->tsc_set(vm->vcpus[i], vm->tsc_ratio, vm->tsc_offset);
 }
 
 uint64_t guest_clock_ns_at(const struct guest_time *t, uint64_t tsc)
@@ -112,7 +125,8 @@ uint64_t guest_ticks_to_ns(const struct vm *vm, uint64_t ticks)
 uint64_t guest_tsc_to_host(const struct vm *vm, uint64_t guest_tsc)
 {
     uint64_t host = guest_tsc - (uint64_t)vm->tsc_offset;
-    if (vm->tsc_ratio) host = tsc_unscale(host, vm->tsc_ratio, cpu_caps.tsc_frac_bits);
+    if (vm->tsc_ratio)
+        host = tsc_unscale(host, vm->tsc_ratio, cpu_caps.tsc_frac_bits);
     return host ? host : 1;
 }
 
@@ -133,9 +147,11 @@ static enum hv_err page_publish(struct vm *vm, uint64_t addr, uint32_t *version,
 {
     struct wr head = wr_init(page, 4);
     wr_u32(&head, *version | 1);
-    enum hv_err e = guest_write(vm, gpa(addr), page, 4);                /* odd: readers wait */
-    if (!e) e = guest_write(vm, gpa(addr + 4), page + 4, len - 4);
-    if (e) return e;
+    enum hv_err e = guest_write(vm, gpa(addr), page, 4); /* odd: readers wait */
+    if (!e)
+        e = guest_write(vm, gpa(addr + 4), page + 4, len - 4);
+    if (e)
+        return e;
     *version = (*version | 1) + 1;
     head = wr_init(page, 4);
     wr_u32(&head, *version);
@@ -145,9 +161,10 @@ static enum hv_err page_publish(struct vm *vm, uint64_t addr, uint32_t *version,
 static enum hv_err system_time_publish(struct vm *vm, struct pvclock *c)
 {
     const struct guest_time *t = &vm->devices->time;
-    uint8_t page[32];                                                   /* struct pvclock_vcpu_time_info */
+    uint8_t page[32]; /* struct pvclock_vcpu_time_info */
     struct wr w = wr_init(page, sizeof(page));
-    wr_u32(&w, 0); wr_u32(&w, 0);                                       /* version (page_publish), padding */
+    wr_u32(&w, 0);
+    wr_u32(&w, 0); /* version (page_publish), padding */
     wr_u64(&w, t->base_tsc);
     wr_u64(&w, t->base_ns);
     wr_u32(&w, t->mul);
@@ -162,17 +179,19 @@ enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val)
     struct vm *vm = v->vm;
     struct pvclock *c = &vm->devices->pvclock[v->index];
     uint64_t addr = val & ~PVCLOCK_ENABLED;
-    if ((val & PVCLOCK_ENABLED) && (addr % 4 || !guest_is_ram(vm, gpa(addr)) || !guest_is_ram(vm, gpa(addr + 31)))) return HV_E_GUEST;
+    if ((val & PVCLOCK_ENABLED) && (addr % 4 || !guest_is_ram(vm, gpa(addr)) || !guest_is_ram(vm, gpa(addr + 31))))
+        return HV_E_GUEST;
     c->system_time_msr = val;
     return val & PVCLOCK_ENABLED ? system_time_publish(vm, c) : HV_OK;
 }
 
 enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val)
 {
-    if (val % 4 || !guest_is_ram(vm, gpa(val)) || !guest_is_ram(vm, gpa(val + 11))) return HV_E_GUEST;
+    if (val % 4 || !guest_is_ram(vm, gpa(val)) || !guest_is_ram(vm, gpa(val + 11)))
+        return HV_E_GUEST;
     uint64_t ns = vm->devices->time.wall_base_ns;
     uint32_t version = 0;
-    uint8_t page[12];                                                   /* struct pvclock_wall_clock */
+    uint8_t page[12]; /* struct pvclock_wall_clock */
     struct wr w = wr_init(page, sizeof(page));
     wr_u32(&w, 0);
     wr_u32(&w, (uint32_t)(ns / NS_PER_S));
@@ -182,14 +201,19 @@ enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val)
 
 void pvclock_update_all(struct vm *vm)
 {
-    if (!vm->devices->time.pages_stale) return;
+    if (!vm->devices->time.pages_stale)
+        return;
     vm->devices->time.pages_stale = false;
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         struct pvclock *c = &vm->devices->pvclock[i];
-        if (!(c->system_time_msr & PVCLOCK_ENABLED)) continue;
+        if (!(c->system_time_msr & PVCLOCK_ENABLED))
+            continue;
         enum hv_err e = system_time_publish(vm, c);
-        if (e) log_warn(vm->config.name, "vCPU %u's clock page at %#lx could not be updated (%s): its clock may be off until it registers a new one",
-                        i, c->system_time_msr, hv_err_text(e));
+        if (e)
+            log_warn(vm->config.name,
+                     "vCPU %u's clock page at %#lx could not be updated (%s): its clock may be off until it registers "
+                     "a new one",
+                     i, c->system_time_msr, hv_err_text(e));
     }
 }
 
@@ -203,7 +227,7 @@ void vm_time_save(const struct vm *vm, struct wr *w)
     wr_u64(w, t->base_ns);
     wr_u64(w, t->tick_hz);
     wr_u64(w, t->wall_base_ns);
-    wr_u64(w, clock_wall_ns());                 /* for people: how far the hosts' clocks are apart; never used to set time */
+    wr_u64(w, clock_wall_ns()); /* for people: how far the hosts' clocks are apart; never used to set time */
 }
 
 static bool rate_is_noise(uint64_t a, uint64_t b)
@@ -219,7 +243,8 @@ static uint64_t ratio_for(uint64_t hz)
 
 enum tsc_fit guest_tsc_fit(uint64_t promised_hz)
 {
-    if (rate_is_noise(promised_hz, clock_tsc_hz)) return TSC_FITS;
+    if (rate_is_noise(promised_hz, clock_tsc_hz))
+        return TSC_FITS;
     return ratio_for(promised_hz) ? TSC_SCALED : TSC_CHANGES;
 }
 
@@ -231,9 +256,12 @@ enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply)
     t.base_ns = rd_u64(r);
     uint64_t hz = rd_u64(r);
     t.wall_base_ns = rd_u64(r);
-    (void)rd_u64(r);                            /* the source's wall clock */
-    if (r->bad || t.base_tsc > tsc || t.base_ns > CLOCK_MAX_NS || t.wall_base_ns > CLOCK_MAX_NS || hz < TSC_HZ_MIN || hz > TSC_HZ_MAX) return HV_E_PROTO;
-    if (!apply) return HV_OK;
+    (void)rd_u64(r); /* the source's wall clock */
+    if (r->bad || t.base_tsc > tsc || t.base_ns > CLOCK_MAX_NS || t.wall_base_ns > CLOCK_MAX_NS || hz < TSC_HZ_MIN ||
+        hz > TSC_HZ_MAX)
+        return HV_E_PROTO;
+    if (!apply)
+        return HV_OK;
     rate_set(&t, hz);
     enum tsc_fit fit = guest_tsc_fit(vm->tsc_hz);
     uint64_t rate = fit == TSC_SCALED ? vm->tsc_hz : clock_tsc_hz;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/uart.c - a 16550A whose wire is infinitely fast.
  *
- * The transmitter is always empty when the guest looks, so the THRE interrupt is pending from the write of a byte (or the enabling of the
- * interrupt) until IIR has named it or another byte comes.  Receiving: bytes wait in the input ring, the FIFO is its head. */
+ * The transmitter is always empty when the guest looks, so the THRE interrupt is pending from the write of a byte (or
+ * the enabling of the interrupt) until IIR has named it or another byte comes.  Receiving: bytes wait in the input
+ * ring, the FIFO is its head. */
 #include "kernel/dev/devices.h"
 #include "kernel/host/pcpu.h"
 
@@ -17,8 +18,8 @@ enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_S
 #define MCR_LOOP     0x10
 #define LSR_DATA     0x01
 #define LSR_OVERRUN  0x02
-#define LSR_EMPTY    0x60               /* THRE and TEMT */
-#define MSR_READY    0xb0               /* carrier, data set ready, clear to send */
+#define LSR_EMPTY    0x60 /* THRE and TEMT */
+#define MSR_READY    0xb0 /* carrier, data set ready, clear to send */
 #define IIR_NONE     0x01
 #define IIR_THRE     0x02
 #define IIR_RX       0x04
@@ -29,7 +30,7 @@ enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_S
 void uart_reset(struct uart *u)
 {
     u->ier = u->fcr = u->lcr = u->mcr = u->msr = u->scr = u->dlm = 0;
-    u->dll = 12;                        /* 9600 */
+    u->dll = 12; /* 9600 */
     u->thre_pending = u->overrun = u->line = u->bypassed = false;
     u->in_tail = u->in_head;
 }
@@ -38,9 +39,12 @@ static uint32_t in_len(const struct uart *u) { return u->in_head - u->in_tail; }
 
 static uint8_t iir_source(const struct uart *u)
 {
-    if ((u->ier & IER_LINE) && u->overrun) return IIR_LINE;
-    if ((u->ier & IER_RX) && in_len(u) && !u->bypassed) return IIR_RX;
-    if ((u->ier & IER_THRE) && u->thre_pending) return IIR_THRE;
+    if ((u->ier & IER_LINE) && u->overrun)
+        return IIR_LINE;
+    if ((u->ier & IER_RX) && in_len(u) && !u->bypassed)
+        return IIR_RX;
+    if ((u->ier & IER_THRE) && u->thre_pending)
+        return IIR_THRE;
     return IIR_NONE;
 }
 
@@ -48,37 +52,41 @@ static void irq_update(struct vm *vm)
 {
     struct uart *u = &vm->devices->uart;
     bool line = iir_source(u) != IIR_NONE && (u->mcr & MCR_OUT2) && !(u->mcr & MCR_LOOP);
-    if (line == u->line) return;
+    if (line == u->line)
+        return;
     u->line = line;
     devices_irq_set(vm, UART_IRQ, line);
 }
 
-/* The service loop looks every SERVICE_TICK_US.  A kick for each byte would cost the guest more than the byte does, and have both CPUs meet at
- * the lock each time: only a guest that fills the ring faster than that asks for a look. */
+/* The service loop looks every SERVICE_TICK_US.  A kick for each byte would cost the guest more than the byte does, and
+ * have both CPUs meet at the lock each time: only a guest that fills the ring faster than that asks for a look. */
 static void out_put(struct uart *u, uint8_t c)
 {
-    if (u->out_head - u->out_tail == UART_OUT_SIZE / 2) pcpu_kick(0);
-    if (u->out_head - u->out_tail == UART_OUT_SIZE) { u->out_tail++; u->n_lost++; }
+    if (u->out_head - u->out_tail == UART_OUT_SIZE / 2)
+        pcpu_kick(0);
+    if (u->out_head - u->out_tail == UART_OUT_SIZE) {
+        u->out_tail++;
+        u->n_lost++;
+    }
     u->out[u->out_head++ % UART_OUT_SIZE] = c;
 }
 
 static bool in_put(struct uart *u, uint8_t c)
 {
-    if (in_len(u) == UART_IN_SIZE) return false;
+    if (in_len(u) == UART_IN_SIZE)
+        return false;
     u->in[u->in_head++ % UART_IN_SIZE] = c;
     return true;
 }
 
-static uint8_t data_read(struct uart *u)
-{
-    return in_len(u) && !u->bypassed ? u->in[u->in_tail++ % UART_IN_SIZE] : 0;
-}
+static uint8_t data_read(struct uart *u) { return in_len(u) && !u->bypassed ? u->in[u->in_tail++ % UART_IN_SIZE] : 0; }
 
 static void data_write(struct vm *vm, uint8_t val)
 {
     struct uart *u = &vm->devices->uart;
     if (u->mcr & MCR_LOOP) {
-        if (!in_put(u, val)) u->overrun = true;
+        if (!in_put(u, val))
+            u->overrun = true;
     } else {
         u->bypassed = false;
         out_put(u, val);
@@ -89,7 +97,8 @@ static void data_write(struct vm *vm, uint8_t val)
 /* In loop-back the modem outputs are the modem inputs: DTR, RTS, OUT1, OUT2 -> DSR, CTS, RI, DCD. */
 static uint8_t modem_status(const struct uart *u)
 {
-    if (!(u->mcr & MCR_LOOP)) return MSR_READY;
+    if (!(u->mcr & MCR_LOOP))
+        return MSR_READY;
     uint8_t m = u->mcr;
     return (uint8_t)((m & 1) << 5 | (m & 2) << 3 | (m & 4) << 4 | (m & 8) << 4);
 }
@@ -97,7 +106,8 @@ static uint8_t modem_status(const struct uart *u)
 static uint8_t iir_read(struct uart *u)
 {
     uint8_t src = iir_source(u);
-    if (src == IIR_THRE) u->thre_pending = false;
+    if (src == IIR_THRE)
+        u->thre_pending = false;
     return src | (u->fcr & FCR_ENABLE ? IIR_FIFO : 0);
 }
 
@@ -130,12 +140,14 @@ uint8_t uart_port_read(struct vm *vm, uint16_t port)
 static void fcr_write(struct uart *u, uint8_t val)
 {
     u->fcr = val & 0xc9;
-    if (val & FCR_CLEAR_RX) u->in_tail += in_len(u) < FIFO_LEN ? in_len(u) : FIFO_LEN;
+    if (val & FCR_CLEAR_RX)
+        u->in_tail += in_len(u) < FIFO_LEN ? in_len(u) : FIFO_LEN;
 }
 
 static void ier_write(struct uart *u, uint8_t val)
 {
-    if ((val & IER_THRE) && !(u->ier & IER_THRE)) u->thre_pending = true;
+    if ((val & IER_THRE) && !(u->ier & IER_THRE))
+        u->thre_pending = true;
     u->ier = val & 0x0f;
 }
 
@@ -144,13 +156,23 @@ void uart_port_write(struct vm *vm, uint16_t port, uint8_t val)
     struct uart *u = &vm->devices->uart;
     bool dlab = u->lcr & LCR_DLAB;
     switch (port & 7) {
-    case REG_DATA:    if (dlab) u->dll = val; else data_write(vm, val); break;
-    case REG_IER:     if (dlab) u->dlm = val; else ier_write(u, val); break;
+    case REG_DATA:
+        if (dlab)
+            u->dll = val;
+        else
+            data_write(vm, val);
+        break;
+    case REG_IER:
+        if (dlab)
+            u->dlm = val;
+        else
+            ier_write(u, val);
+        break;
     case REG_IIR_FCR: fcr_write(u, val); break;
     case REG_LCR:     u->lcr = val; break;
     case REG_MCR:     u->mcr = val & 0x1f; break;
     case REG_SCR:     u->scr = val; break;
-    default:          break;                    /* LSR and MSR: writes are for factory tests */
+    default:          break; /* LSR and MSR: writes are for factory tests */
     }
     irq_update(vm);
 }
@@ -158,21 +180,20 @@ void uart_port_write(struct vm *vm, uint16_t port, uint8_t val)
 void uart_console_out(struct vm *vm, const void *buf, size_t len)
 {
     struct uart *u = &vm->devices->uart;
-    for (size_t i = 0; i < len; i++) out_put(u, ((const uint8_t *)buf)[i]);
+    for (size_t i = 0; i < len; i++)
+        out_put(u, ((const uint8_t *)buf)[i]);
     u->bypassed = true;
     irq_update(vm);
 }
 
-size_t uart_console_waiting(const struct vm *vm)
-{
-    return vm->devices->uart.bypassed ? in_len(&vm->devices->uart) : 0;
-}
+size_t uart_console_waiting(const struct vm *vm) { return vm->devices->uart.bypassed ? in_len(&vm->devices->uart) : 0; }
 
 size_t uart_console_in(struct vm *vm, void *buf, size_t cap)
 {
     struct uart *u = &vm->devices->uart;
     size_t n = 0;
-    while (n < cap && uart_console_waiting(vm)) ((uint8_t *)buf)[n++] = u->in[u->in_tail++ % UART_IN_SIZE];
+    while (n < cap && uart_console_waiting(vm))
+        ((uint8_t *)buf)[n++] = u->in[u->in_tail++ % UART_IN_SIZE];
     return n;
 }
 
@@ -186,9 +207,11 @@ size_t uart_take_output(struct vm *vm, void *buf, size_t cap)
 {
     struct uart *u = &vm->devices->uart;
     size_t n = 0;
-    if (!uart_has_output(vm)) return 0;                         /* most looks find nothing: they cost the guest nothing */
+    if (!uart_has_output(vm))
+        return 0; /* most looks find nothing: they cost the guest nothing */
     spin_lock(&vm->dev_lock);
-    while (n < cap && u->out_tail != u->out_head) ((uint8_t *)buf)[n++] = u->out[u->out_tail++ % UART_OUT_SIZE];
+    while (n < cap && u->out_tail != u->out_head)
+        ((uint8_t *)buf)[n++] = u->out[u->out_tail++ % UART_OUT_SIZE];
     spin_unlock(&vm->dev_lock);
     return n;
 }
@@ -197,9 +220,11 @@ size_t uart_put_input(struct vm *vm, const void *buf, size_t len)
 {
     size_t n = 0;
     spin_lock(&vm->dev_lock);
-    while (n < len && in_put(&vm->devices->uart, ((const uint8_t *)buf)[n])) n++;
+    while (n < len && in_put(&vm->devices->uart, ((const uint8_t *)buf)[n]))
+        n++;
     struct vdev *hvc = vm->devices->uart.bypassed ? vdev_find(vm, VDEV_CONSOLE) : NULL;
-    if (hvc) vdev_defer(vm, hvc);
+    if (hvc)
+        vdev_defer(vm, hvc);
     irq_update(vm);
     spin_unlock(&vm->dev_lock);
     return n;

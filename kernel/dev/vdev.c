@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/vdev.c - what a guest's virtio devices have in common: birth, reset, queues, interrupts, deferred work, state. */
+ * kernel/dev/vdev.c - what a guest's virtio devices have in common: birth, reset, queues, interrupts,
+ * deferred work, state. */
 #include "kernel/dev/vdev.h"
 
 #include "kernel/dev/devices.h"
-#include "kernel/lib/log.h"
-#include "kernel/host/pcpu.h"
 #include "kernel/dev/vdev_ops.h"
 #include "kernel/dev/virtio_pci.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 
-#define BROKEN_TOLD 4u                          /* then only counted: a guest must not fill the log */
+#define BROKEN_TOLD 4u /* then only counted: a guest must not fill the log */
 enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
 
 static const struct vdev_ops *const kinds[VDEV_KINDS] = {
-    [VDEV_NET] = &vdev_net_ops, [VDEV_BLK] = &vdev_blk_ops, [VDEV_CONSOLE] = &vdev_console_ops, [VDEV_RNG] = &vdev_rng_ops,
-    [VDEV_BALLOON] = &vdev_balloon_ops,
+    [VDEV_NET] = &vdev_net_ops, [VDEV_BLK] = &vdev_blk_ops,         [VDEV_CONSOLE] = &vdev_console_ops,
+    [VDEV_RNG] = &vdev_rng_ops, [VDEV_BALLOON] = &vdev_balloon_ops,
 };
 
 const struct vdev_ops *vdev_ops_of(const struct vdev *d) { return kinds[d->kind]; }
@@ -35,7 +36,8 @@ void vdev_create_all(struct vm *vm)
     struct devices *dev = vm->devices;
     pci_guest_init(&dev->pci);
     for (unsigned k = 1; k < VDEV_KINDS; k++) {
-        if (!kinds[k] || !configured(&vm->config, (enum vdev_kind)k)) continue;
+        if (!kinds[k] || !configured(&vm->config, (enum vdev_kind)k))
+            continue;
         struct vdev *d = &dev->vdevs.d[kinds[k]->slot];
         *d = (struct vdev){ .kind = (enum vdev_kind)k, .slot = (uint8_t)kinds[k]->slot };
         virtio_pci_add(vm, d, kinds[k]->class_code, kinds[k]->n_queues);
@@ -50,10 +52,12 @@ void vdev_reset(struct vm *vm, struct vdev *d)
     d->features = 0;
     d->queue_select = 0;
     d->config_vector = PCI_NO_VECTOR;
-    for (unsigned i = 0; i < VDEV_QUEUES; i++) virtq_reset(&d->q[i]);
+    for (unsigned i = 0; i < VDEV_QUEUES; i++)
+        virtq_reset(&d->q[i]);
     d->resets++;
     d->announce = false;
-    if (ops->reset) ops->reset(vm, d);
+    if (ops->reset)
+        ops->reset(vm, d);
 }
 
 void vdev_reset_all(struct vm *vm)
@@ -61,7 +65,8 @@ void vdev_reset_all(struct vm *vm)
     pci_guest_reset(&vm->devices->pci);
     atomic_store(&vm->devices->vdevs.deferred, 0);
     for (unsigned i = 1; i < VDEV_SLOTS; i++)
-        if (vm->devices->vdevs.d[i].kind) vdev_reset(vm, &vm->devices->vdevs.d[i]);
+        if (vm->devices->vdevs.d[i].kind)
+            vdev_reset(vm, &vm->devices->vdevs.d[i]);
 }
 
 struct vdev *vdev_find(struct vm *vm, enum vdev_kind kind)
@@ -74,37 +79,46 @@ struct vdev *vdev_find(struct vm *vm, enum vdev_kind kind)
 
 void vdev_broken(struct vm *vm, struct vdev *d, const char *why)
 {
-    if (d->status & VIRTIO_NEEDS_RESET) return;
+    if (d->status & VIRTIO_NEEDS_RESET)
+        return;
     if (d->n_broken++ < BROKEN_TOLD)
-        log_warn(vm->config.name, "virtio %s: %s; the device stands still until the guest resets it", vdev_ops_of(d)->name, why);
+        log_warn(vm->config.name, "virtio %s: %s; the device stands still until the guest resets it",
+                 vdev_ops_of(d)->name, why);
     d->status |= VIRTIO_NEEDS_RESET;
-    if (d->status & VIRTIO_DRIVER_OK) vdev_config_changed(vm, d);
+    if (d->status & VIRTIO_DRIVER_OK)
+        vdev_config_changed(vm, d);
 }
 
 enum virtq_result vdev_pop(struct vm *vm, struct vdev *d, unsigned q, struct virtq_chain *c)
 {
-    if (!vdev_live(d)) return VIRTQ_EMPTY;
+    if (!vdev_live(d))
+        return VIRTQ_EMPTY;
     enum virtq_result r = virtq_pop(vm, &d->q[q], c);
-    if (r == VIRTQ_BROKEN) vdev_broken(vm, d, "the guest's queue is malformed");
+    if (r == VIRTQ_BROKEN)
+        vdev_broken(vm, d, "the guest's queue is malformed");
     return r;
 }
 
 void vdev_push(struct vm *vm, struct vdev *d, unsigned q, uint16_t head, uint32_t written)
 {
-    if (!virtq_push(vm, &d->q[q], head, written)) vdev_broken(vm, d, "the guest's queue is malformed");
+    if (!virtq_push(vm, &d->q[q], head, written))
+        vdev_broken(vm, d, "the guest's queue is malformed");
     d->n_requests++;
 }
 
 void vdev_notify(struct vm *vm, struct vdev *d, unsigned q)
 {
-    if (!virtq_wants_irq(vm, &d->q[q])) return;
-    if (!pci_guest_irq(vm, d->slot, d->q[q].vector)) d->isr |= ISR_QUEUE;
+    if (!virtq_wants_irq(vm, &d->q[q]))
+        return;
+    if (!pci_guest_irq(vm, d->slot, d->q[q].vector))
+        d->isr |= ISR_QUEUE;
 }
 
 void vdev_config_changed(struct vm *vm, struct vdev *d)
 {
     d->config_generation++;
-    if (!pci_guest_irq(vm, d->slot, d->config_vector)) d->isr |= ISR_CONFIG;
+    if (!pci_guest_irq(vm, d->slot, d->config_vector))
+        d->isr |= ISR_CONFIG;
 }
 
 void vdev_defer(struct vm *vm, const struct vdev *d)
@@ -116,13 +130,15 @@ void vdev_defer(struct vm *vm, const struct vdev *d)
 bool vdev_service(struct vm *vm)
 {
     struct vdevs *all = &vm->devices->vdevs;
-    if (!atomic_load_explicit(&all->deferred, memory_order_relaxed)) return false;
+    if (!atomic_load_explicit(&all->deferred, memory_order_relaxed))
+        return false;
     unsigned slots = atomic_exchange(&all->deferred, 0);
     bool busy = false;
     for (unsigned i = 1; i < VDEV_SLOTS; i++) {
         struct vdev *d = &all->d[i];
-        if (!(slots & BIT32(i)) || !d->kind || !vdev_ops_of(d)->service || !vdev_ops_of(d)->service(vm, d)) continue;
-        atomic_fetch_or(&all->deferred, BIT32(i));              /* there may be more */
+        if (!(slots & BIT32(i)) || !d->kind || !vdev_ops_of(d)->service || !vdev_ops_of(d)->service(vm, d))
+            continue;
+        atomic_fetch_or(&all->deferred, BIT32(i)); /* there may be more */
         busy = true;
     }
     return busy;
@@ -146,13 +162,14 @@ void vdev_describe(const struct vm *vm, struct printer *out)
 {
     for (unsigned i = 1; i < VDEV_SLOTS; i++) {
         const struct vdev *d = &vm->devices->vdevs.d[i];
-        if (!d->kind) continue;
-        print_line(out,
-                   "virtio %-8s slot %u, %s, features 0x%lx, %lu requests, %lu bytes, %lu failed, broken %u times",
+        if (!d->kind)
+            continue;
+        print_line(out, "virtio %-8s slot %u, %s, features 0x%lx, %lu requests, %lu bytes, %lu failed, broken %u times",
                    vdev_ops_of(d)->name, i,
-                   d->status & VIRTIO_NEEDS_RESET ? "needs reset" : vdev_live(d) ? "live" : "no driver",
-                   d->features, d->n_requests, d->n_bytes,
-                   d->n_failed, d->n_broken);
+                   d->status & VIRTIO_NEEDS_RESET ? "needs reset"
+                   : vdev_live(d)                 ? "live"
+                                                  : "no driver",
+                   d->features, d->n_requests, d->n_bytes, d->n_failed, d->n_broken);
         queues_describe(vm, d, out);
     }
 }
@@ -161,10 +178,15 @@ void vdev_describe(const struct vm *vm, struct printer *out)
 
 static void queue_save(const struct virtq *q, struct wr *w)
 {
-    wr_u16(w, q->num); wr_u16(w, q->vector);
+    wr_u16(w, q->num);
+    wr_u16(w, q->vector);
     wr_u8(w, (uint8_t)(q->enabled | q->broken << 1 | q->notified_valid << 2));
-    wr_u64(w, q->desc); wr_u64(w, q->avail); wr_u64(w, q->used);
-    wr_u16(w, q->next_avail); wr_u16(w, q->next_used); wr_u16(w, q->notified_used);
+    wr_u64(w, q->desc);
+    wr_u64(w, q->avail);
+    wr_u64(w, q->used);
+    wr_u16(w, q->next_avail);
+    wr_u16(w, q->next_used);
+    wr_u16(w, q->notified_used);
 }
 
 static bool queue_load(const struct vm *vm, struct virtq *q, struct rd *r, uint64_t features)
@@ -172,32 +194,49 @@ static bool queue_load(const struct vm *vm, struct virtq *q, struct rd *r, uint6
     *q = (struct virtq){ .num = rd_u16(r), .vector = rd_u16(r), .event_idx = features & VIRTIO_F_EVENT_IDX };
     uint8_t flags = rd_u8(r);
     q->enabled = flags & 1, q->broken = flags & 2, q->notified_valid = flags & 4;
-    q->desc = rd_u64(r); q->avail = rd_u64(r); q->used = rd_u64(r);
-    q->next_avail = rd_u16(r); q->next_used = rd_u16(r); q->notified_used = rd_u16(r);
+    q->desc = rd_u64(r);
+    q->avail = rd_u64(r);
+    q->used = rd_u64(r);
+    q->next_avail = rd_u16(r);
+    q->next_used = rd_u16(r);
+    q->notified_used = rd_u16(r);
     return !r->bad && (!q->enabled || virtq_legal(vm, q));
 }
 
 static void one_save(const struct vdev *d, struct wr *w)
 {
     wr_u8(w, (uint8_t)d->kind);
-    wr_u8(w, d->status); wr_u8(w, d->isr); wr_u8(w, d->config_generation);
-    wr_u32(w, d->offer_select); wr_u32(w, d->accept_select);
+    wr_u8(w, d->status);
+    wr_u8(w, d->isr);
+    wr_u8(w, d->config_generation);
+    wr_u32(w, d->offer_select);
+    wr_u32(w, d->accept_select);
     wr_u64(w, d->features);
-    wr_u16(w, d->config_vector); wr_u16(w, d->queue_select);
-    for (unsigned i = 0; i < vdev_ops_of(d)->n_queues; i++) queue_save(&d->q[i], w);
-    if (vdev_ops_of(d)->save) vdev_ops_of(d)->save(d, w);
+    wr_u16(w, d->config_vector);
+    wr_u16(w, d->queue_select);
+    for (unsigned i = 0; i < vdev_ops_of(d)->n_queues; i++)
+        queue_save(&d->q[i], w);
+    if (vdev_ops_of(d)->save)
+        vdev_ops_of(d)->save(d, w);
 }
 
 static bool one_load(struct vm *vm, struct vdev *d, struct rd *r)
 {
-    if (rd_u8(r) != d->kind) return false;
-    d->status = rd_u8(r); d->isr = rd_u8(r); d->config_generation = rd_u8(r);
-    d->offer_select = rd_u32(r); d->accept_select = rd_u32(r);
+    if (rd_u8(r) != d->kind)
+        return false;
+    d->status = rd_u8(r);
+    d->isr = rd_u8(r);
+    d->config_generation = rd_u8(r);
+    d->offer_select = rd_u32(r);
+    d->accept_select = rd_u32(r);
     d->features = rd_u64(r);
-    d->config_vector = rd_u16(r); d->queue_select = rd_u16(r);
+    d->config_vector = rd_u16(r);
+    d->queue_select = rd_u16(r);
     for (unsigned i = 0; i < vdev_ops_of(d)->n_queues; i++)
-        if (!queue_load(vm, &d->q[i], r, d->features)) return false;
-    if (vdev_ops_of(d)->load) vdev_ops_of(d)->load(d, r);
+        if (!queue_load(vm, &d->q[i], r, d->features))
+            return false;
+    if (vdev_ops_of(d)->load)
+        vdev_ops_of(d)->load(d, r);
     d->announce = vdev_live(d);
     return !r->bad;
 }
@@ -205,10 +244,12 @@ static bool one_load(struct vm *vm, struct vdev *d, struct rd *r)
 void vdev_save(struct vm *vm, struct wr *w)
 {
     unsigned n = 0;
-    for (unsigned i = 1; i < VDEV_SLOTS; i++) n += vm->devices->vdevs.d[i].kind != VDEV_NONE;
+    for (unsigned i = 1; i < VDEV_SLOTS; i++)
+        n += vm->devices->vdevs.d[i].kind != VDEV_NONE;
     wr_u8(w, (uint8_t)n);
     for (unsigned i = 1; i < VDEV_SLOTS; i++)
-        if (vm->devices->vdevs.d[i].kind) one_save(&vm->devices->vdevs.d[i], w);
+        if (vm->devices->vdevs.d[i].kind)
+            one_save(&vm->devices->vdevs.d[i], w);
 }
 
 bool vdev_load(struct vm *vm, struct rd *r, bool apply)
@@ -216,10 +257,13 @@ bool vdev_load(struct vm *vm, struct rd *r, bool apply)
     unsigned n = rd_u8(r), have = 0;
     for (unsigned i = 1; i < VDEV_SLOTS; i++) {
         struct vdev d = vm->devices->vdevs.d[i];
-        if (!d.kind) continue;
+        if (!d.kind)
+            continue;
         have++;
-        if (!one_load(vm, &d, r)) return false;
-        if (!apply) continue;
+        if (!one_load(vm, &d, r))
+            return false;
+        if (!apply)
+            continue;
         vm->devices->vdevs.d[i] = d;
         atomic_fetch_or(&vm->devices->vdevs.deferred, BIT32(i)); /* doorbells rung before the move */
     }

@@ -1,67 +1,88 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/vdev.h - a guest's virtio devices, whatever their kind: what they share, and what each kind must offer.
  *
- * One device per PCI slot, its slot fixed by its kind, so that the bus looks the same on every host.  All under the VM's dev_lock.
- * Work that is long, or that needs the network, is not done in the guest's doorbell write but deferred to the service loop. */
+ * One device per PCI slot, its slot fixed by its kind, so that the bus looks the same on every host.  All under the
+ * VM's dev_lock.  Work that is long, or that needs the network, is not done in the guest's doorbell write but
+ * deferred to the service loop. */
 #ifndef GODWIT_KERNEL_DEV_VDEV_H
 #define GODWIT_KERNEL_DEV_VDEV_H
 
 #include <stdatomic.h>
+#include "kernel/dev/virtq.h"
 #include "kernel/lib/bytes.h"
 #include "kernel/lib/print.h"
-#include "kernel/dev/virtq.h"
 
-#define VDEV_SLOTS      6                       /* slot 0 is the host bridge's */
+#define VDEV_SLOTS      6 /* slot 0 is the host bridge's */
 #define VDEV_QUEUES     3
 #define VDEV_CONFIG_LEN 64u
 
 struct vm;
 
-enum vdev_kind { VDEV_NONE, VDEV_NET, VDEV_BLK, VDEV_CONSOLE, VDEV_RNG, VDEV_BALLOON, VDEV_KINDS };   /* virtio 1.2, 5: device IDs */
-enum { VIRTIO_ACKNOWLEDGE = 1, VIRTIO_DRIVER = 2, VIRTIO_DRIVER_OK = 4, VIRTIO_FEATURES_OK = 8, VIRTIO_NEEDS_RESET = 64, VIRTIO_FAILED = 128 };
+enum vdev_kind {
+    VDEV_NONE,
+    VDEV_NET,
+    VDEV_BLK,
+    VDEV_CONSOLE,
+    VDEV_RNG,
+    VDEV_BALLOON,
+    VDEV_KINDS
+}; /* virtio 1.2, 5: device IDs */
+enum {
+    VIRTIO_ACKNOWLEDGE = 1,
+    VIRTIO_DRIVER = 2,
+    VIRTIO_DRIVER_OK = 4,
+    VIRTIO_FEATURES_OK = 8,
+    VIRTIO_NEEDS_RESET = 64,
+    VIRTIO_FAILED = 128
+};
 #define VIRTIO_F_INDIRECT_DESC BIT64(28)
 #define VIRTIO_F_EVENT_IDX     BIT64(29)
 #define VIRTIO_F_VERSION_1     BIT64(32)
 
-struct vdev {                                   /* [d] */
-    enum vdev_kind kind;                        /* [c] */
-    uint8_t slot;                               /* [c] */
+struct vdev {            /* [d] */
+    enum vdev_kind kind; /* [c] */
+    uint8_t slot;        /* [c] */
     uint8_t status, isr, config_generation;
-    uint32_t offer_select, accept_select;       /* which half of the features the driver looks at */
-    uint64_t features;                          /* accepted by the driver */
-    uint64_t lacks;                             /* of what its kind offers: what is behind this one cannot do it */
+    uint32_t offer_select, accept_select; /* which half of the features the driver looks at */
+    uint64_t features;                    /* accepted by the driver */
+    uint64_t lacks;                       /* of what its kind offers: what is behind this one cannot do it */
     uint16_t config_vector, queue_select;
     struct virtq q[VDEV_QUEUES];
-    unsigned n_broken;                          /* not state: how often it had to be taken from its driver */
-    unsigned resets;                            /* not state: tells work in progress that its request is gone */
-    union {                                     /* by kind; only what the guest can see or change */
-        struct { uint16_t status; } net;
-        struct { uint32_t pages, actual; } balloon;
+    unsigned n_broken; /* not state: how often it had to be taken from its driver */
+    unsigned resets;   /* not state: tells work in progress that its request is gone */
+    union {            /* by kind; only what the guest can see or change */
+        struct {
+            uint16_t status;
+        } net;
+        struct {
+            uint32_t pages, actual;
+        } balloon;
     };
-    bool announce;                              /* net: tell the guest to announce itself, it has moved */
-    uint64_t n_requests, n_bytes, n_failed;     /* for `vm inspect` */
+    bool announce;                          /* net: tell the guest to announce itself, it has moved */
+    uint64_t n_requests, n_bytes, n_failed; /* for `vm inspect` */
 };
 
-struct vdevs {                                  /* every device of a VM, by value */
-    atomic_uint deferred;                       /* [a] bit n: slot n has work for the service loop */
-    struct vdev d[VDEV_SLOTS];                  /* by slot; [0] unused */
+struct vdevs {                 /* every device of a VM, by value */
+    atomic_uint deferred;      /* [a] bit n: slot n has work for the service loop */
+    struct vdev d[VDEV_SLOTS]; /* by slot; [0] unused */
 };
 
-struct vdev_ops {                               /* one per kind; dev_lock held, except service */
+struct vdev_ops { /* one per kind; dev_lock held, except service */
     const char *name;
     unsigned slot;
     uint32_t class_code;
     unsigned n_queues;
-    uint64_t features;                          /* beside those of every device */
+    uint64_t features; /* beside those of every device */
     /** The device's configuration space; cfg has VDEV_CONFIG_LEN zero bytes. */
     void (*config_read)(struct vm *vm, struct vdev *d, uint8_t *cfg);
-    void (*config_write)(struct vm *vm, struct vdev *d, unsigned off, unsigned size, uint32_t val);     /* may be NULL */
+    void (*config_write)(struct vm *vm, struct vdev *d, unsigned off, unsigned size, uint32_t val); /* may be NULL */
     /** The guest says that queue q has requests.  The device is live.  Owner pCPU of the vCPU. */
     void (*doorbell)(struct vm *vm, struct vdev *d, unsigned q);
-    /** Deferred work, a bounded piece.  True: some was done and there may be more.  Service pCPU, dev_lock not held.  May be NULL. */
+    /** Deferred work, a bounded piece.  True: some was done and there may be more.  Service pCPU, dev_lock
+     *  not held.  May be NULL. */
     bool (*service)(struct vm *vm, struct vdev *d);
-    void (*reset)(struct vm *vm, struct vdev *d);                       /* its union; may be NULL */
-    void (*save)(const struct vdev *d, struct wr *w);                   /* its union; may be NULL */
+    void (*reset)(struct vm *vm, struct vdev *d);     /* its union; may be NULL */
+    void (*save)(const struct vdev *d, struct wr *w); /* its union; may be NULL */
     void (*load)(struct vdev *d, struct rd *r);
 };
 extern const struct vdev_ops vdev_net_ops, vdev_blk_ops, vdev_console_ops, vdev_rng_ops, vdev_balloon_ops;

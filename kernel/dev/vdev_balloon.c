@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/vdev_balloon.c - virtio memory balloon: pages that the guest gives back cost no host memory and are not moved.  VIRTIO 1.2, 5.5.
+ * kernel/dev/vdev_balloon.c - virtio memory balloon: pages that the guest gives back cost no host memory and are not
+ * moved.  VIRTIO 1.2, 5.5.
  *
- * Queue 0 inflate, 1 deflate, 2 free-page reporting.  Linux reports free memory in pieces of 2 MiB, two seconds after it became
- * free: such blocks lose their host memory at once and read as zeros, as if never touched.  Smaller pieces (inflate) are zeroed, so that a move
- * finds them empty.  While a move's dirty log is on, reports are answered and ignored: what was sent is sent.
- * All of it is the service loop's work, one request at a time. */
+ * Queue 0 inflate, 1 deflate, 2 free-page reporting.  Linux reports free memory in pieces of 2 MiB, two seconds after
+ * it became free: such blocks lose their host memory at once and read as zeros, as if never touched.  Smaller pieces
+ * (inflate) are zeroed, so that a move finds them empty.  While a move's dirty log is on, reports are answered and
+ * ignored: what was sent is sent.  All of it is the service loop's work, one request at a time. */
 #include "kernel/dev/devices.h"
 
 enum { INFLATE, DEFLATE, REPORT };
 #define F_DEFLATE_ON_OOM BIT64(2)
 #define F_REPORTING      BIT64(5)
-#define BLOCKS_MAX       64u                    /* dropped together, with one flush */
+#define BLOCKS_MAX       64u /* dropped together, with one flush */
 #define PFNS_MAX         1024u
 
-static struct virtq_chain chain;                /* large; service pCPU only */
+static struct virtq_chain chain; /* large; service pCPU only */
 
 static void config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
 {
@@ -26,7 +27,8 @@ static void config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
 static void config_write(struct vm *vm, struct vdev *d, unsigned off, unsigned size, uint32_t val)
 {
     (void)vm;
-    if (off == 4 && size == 4) d->balloon.actual = val;
+    if (off == 4 && size == 4)
+        d->balloon.actual = val;
 }
 
 static void reset(struct vm *vm, struct vdev *d)
@@ -55,7 +57,8 @@ static void inflate(struct vm *vm, struct vdev *d)
     for (uint64_t off = 0; off < PFNS_MAX * 4 && virtq_read(vm, &chain, off, b, 4) == 4; off += 4) {
         struct rd r = rd_init(b, 4);
         uint64_t gfn = rd_u32(&r);
-        if (!guest_is_told_ram(&vm->mem, gfn_gpa(gfn)) || page_zero(vm, gfn)) d->n_failed++;
+        if (!guest_is_told_ram(&vm->mem, gfn_gpa(gfn)) || page_zero(vm, gfn))
+            d->n_failed++;
     }
     d->n_bytes += chain.out_len / 4 * PAGE_SIZE;
 }
@@ -65,8 +68,10 @@ static unsigned blocks_reported(uint64_t *block)
 {
     unsigned n = 0;
     for (unsigned i = chain.n_out; i < chain.n_out + chain.n_in; i++) {
-        uint64_t first = DIV_ROUND_UP(chain.seg[i].gpa, BLOCK_SIZE), end = (chain.seg[i].gpa + chain.seg[i].len) / BLOCK_SIZE;
-        for (; first < end && n < BLOCKS_MAX; first++) block[n++] = first;
+        uint64_t first = DIV_ROUND_UP(chain.seg[i].gpa, BLOCK_SIZE),
+                 end = (chain.seg[i].gpa + chain.seg[i].len) / BLOCK_SIZE;
+        for (; first < end && n < BLOCKS_MAX; first++)
+            block[n++] = first;
     }
     return n;
 }
@@ -77,16 +82,21 @@ static bool work(struct vm *vm, struct vdev *d, unsigned q)
     spin_lock(&vm->dev_lock);
     unsigned resets = d->resets, n = 0;
     bool got = d->q[q].enabled && vdev_pop(vm, d, q, &chain) == VIRTQ_GOT;
-    if (got && q == INFLATE) inflate(vm, d);
-    if (got && q == REPORT) n = blocks_reported(block);
+    if (got && q == INFLATE)
+        inflate(vm, d);
+    if (got && q == REPORT)
+        n = blocks_reported(block);
     spin_unlock(&vm->dev_lock);
-    if (!got) return false;
-    if (n) n = guest_mem_drop(vm, block, n);                    /* waits for guests to leave what is dropped: no lock here */
+    if (!got)
+        return false;
+    if (n)
+        n = guest_mem_drop(vm, block, n); /* waits for guests to leave what is dropped: no lock here */
     spin_lock(&vm->dev_lock);
     if (d->resets == resets) {
         d->n_bytes += n * BLOCK_SIZE;
         vdev_push(vm, d, q, chain.head, 0);
-        if (vdev_live(d)) vdev_notify(vm, d, q);
+        if (vdev_live(d))
+            vdev_notify(vm, d, q);
     }
     spin_unlock(&vm->dev_lock);
     return true;
@@ -95,7 +105,8 @@ static bool work(struct vm *vm, struct vdev *d, unsigned q)
 static bool service(struct vm *vm, struct vdev *d)
 {
     bool some = false;
-    for (unsigned q = INFLATE; q <= REPORT; q++) some |= work(vm, d, q);
+    for (unsigned q = INFLATE; q <= REPORT; q++)
+        some |= work(vm, d, q);
     return some;
 }
 
@@ -111,6 +122,16 @@ static void load(struct vdev *d, struct rd *r)
 }
 
 const struct vdev_ops vdev_balloon_ops = {
-    .name = "balloon", .slot = 2, .class_code = 0x00ff00, .n_queues = 3, .features = F_DEFLATE_ON_OOM | F_REPORTING,
-    .config_read = config_read, .config_write = config_write, .doorbell = doorbell, .service = service, .reset = reset, .save = save, .load = load,
+    .name = "balloon",
+    .slot = 2,
+    .class_code = 0x00ff00,
+    .n_queues = 3,
+    .features = F_DEFLATE_ON_OOM | F_REPORTING,
+    .config_read = config_read,
+    .config_write = config_write,
+    .doorbell = doorbell,
+    .service = service,
+    .reset = reset,
+    .save = save,
+    .load = load,
 };

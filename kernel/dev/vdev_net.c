@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/vdev_net.c - virtio network card: queue 0 receives, 1 sends, 2 controls.  VIRTIO 1.2, 5.1.
  *
- * Frames pass through the service pCPU, where the switch is.  A frame to send stays in the guest's ring until the switch took it, so one that
- * did not fit yet, or that waits at a stop, is neither lost nor sent twice.  The lock is not held while the switch works: it may end in
- * another guest's card.  Received frames without a buffer are dropped, as on a wire.  No checksum or segmentation offload. */
+ * Frames pass through the service pCPU, where the switch is.  A frame to send stays in the guest's ring until the
+ * switch took it, so one that did not fit yet, or that waits at a stop, is neither lost nor sent twice.  The lock is
+ * not held while the switch works: it may end in another guest's card.  Received frames without a buffer are dropped,
+ * as on a wire.  No checksum or segmentation offload. */
 #include "kernel/dev/vdev_net.h"
 
 #include "kernel/dev/devices.h"
 
 enum { RX, TX, CONTROL };
-#define F_MAC          BIT64(5)
-#define F_MRG_RXBUF    BIT64(15)
-#define F_STATUS       BIT64(16)
-#define F_CTRL_VQ      BIT64(17)
-#define F_ANNOUNCE     BIT64(21)
-#define STATUS_LINK_UP 1u
+#define F_MAC           BIT64(5)
+#define F_MRG_RXBUF     BIT64(15)
+#define F_STATUS        BIT64(16)
+#define F_CTRL_VQ       BIT64(17)
+#define F_ANNOUNCE      BIT64(21)
+#define STATUS_LINK_UP  1u
 #define STATUS_ANNOUNCE 2u
-#define CTRL_ANNOUNCE  3u
-#define CTRL_ACK       0u
-#define HEADER_LEN     12u
-#define FRAME_MIN      14u
-#define FRAME_MAX      1518u
-#define TURN_MAX       64u                      /* requests to send, taken in one turn */
+#define CTRL_ANNOUNCE   3u
+#define CTRL_ACK        0u
+#define HEADER_LEN      12u
+#define FRAME_MIN       14u
+#define FRAME_MAX       1518u
+#define TURN_MAX        64u /* requests to send, taken in one turn */
 
 static const struct vdev_net_backend *backend;
 /* Large; service pCPU only.  Sending has its own: while the switch works, another guest's card may receive. */
@@ -58,13 +59,16 @@ static void control(struct vm *vm, struct vdev *d)
         vdev_push(vm, d, CONTROL, c.head, (uint32_t)written);
         n++;
     }
-    if (n) vdev_notify(vm, d, CONTROL);
+    if (n)
+        vdev_notify(vm, d, CONTROL);
 }
 
 static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
 {
-    if (q == TX) vdev_defer(vm, d);
-    else if (q == CONTROL) control(vm, d);      /* new receive buffers: used when a frame comes */
+    if (q == TX)
+        vdev_defer(vm, d);
+    else if (q == CONTROL)
+        control(vm, d); /* new receive buffers: used when a frame comes */
 }
 
 /* ---- sending ---- */
@@ -72,7 +76,8 @@ static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
 /* The next request's frame into buf; false: there is no request.  *len is 0 for one without a whole frame. */
 static bool frame_take(struct vm *vm, struct vdev *d, uint8_t *buf, size_t *len)
 {
-    if (vdev_pop(vm, d, TX, &tx) != VIRTQ_GOT) return false;
+    if (vdev_pop(vm, d, TX, &tx) != VIRTQ_GOT)
+        return false;
     bool whole = tx.out_len >= HEADER_LEN + FRAME_MIN && tx.out_len <= HEADER_LEN + FRAME_MAX;
     *len = whole ? tx.out_len - HEADER_LEN : 0;
     return virtq_read(vm, &tx, HEADER_LEN, buf, *len) == *len;
@@ -93,11 +98,13 @@ static bool service(struct vm *vm, struct vdev *d)
         size_t len;
         unsigned resets = d->resets;
         more = frame_take(vm, d, buf, &len);
-        if (!more) break;
+        if (!more)
+            break;
         spin_unlock(&vm->dev_lock);
         enum hv_err e = len ? frame_send(vm, buf, len) : HV_E_RANGE;
         spin_lock(&vm->dev_lock);
-        if (d->resets != resets) break;         /* the guest took its ring away meanwhile */
+        if (d->resets != resets)
+            break; /* the guest took its ring away meanwhile */
         if (e == HV_E_AGAIN) {
             virtq_unpop(&d->q[TX]);
             break;
@@ -107,7 +114,8 @@ static bool service(struct vm *vm, struct vdev *d)
         vdev_push(vm, d, TX, tx.head, 0);
         sent++;
     }
-    if (sent && vdev_live(d)) vdev_notify(vm, d, TX);
+    if (sent && vdev_live(d))
+        vdev_notify(vm, d, TX);
     spin_unlock(&vm->dev_lock);
     return more;
 }
@@ -116,7 +124,8 @@ static bool service(struct vm *vm, struct vdev *d)
 
 static enum hv_err no_room(struct vdev *d, unsigned n)
 {
-    while (n--) virtq_unpop(&d->q[RX]);
+    while (n--)
+        virtq_unpop(&d->q[RX]);
     d->n_failed++;
     return HV_FAIL(HV_E_NOMEM);
 }
@@ -128,11 +137,14 @@ static enum hv_err buffers_fill(struct vm *vm, struct vdev *d, const uint8_t *fr
     size_t done = 0;
     for (*n = 0; !*n || done < len; ++*n) {
         struct virtq_chain *c = *n ? &further : &first;
-        if ((*n && !merge) || *n == d->q[RX].num || vdev_pop(vm, d, RX, c) != VIRTQ_GOT) return no_room(d, *n);
+        if ((*n && !merge) || *n == d->q[RX].num || vdev_pop(vm, d, RX, c) != VIRTQ_GOT)
+            return no_room(d, *n);
         size_t head = *n ? 0 : HEADER_LEN;
-        if (c->in_len <= head) return no_room(d, *n + 1);
+        if (c->in_len <= head)
+            return no_room(d, *n + 1);
         size_t part = virtq_write(vm, c, head, frame + done, MIN(len - done, c->in_len - head));
-        if (!part || !virtq_fill(vm, &d->q[RX], c->head, (uint32_t)(head + part), *n)) return no_room(d, *n + 1);
+        if (!part || !virtq_fill(vm, &d->q[RX], c->head, (uint32_t)(head + part), *n))
+            return no_room(d, *n + 1);
         done += part;
     }
     return HV_OK;
@@ -143,7 +155,8 @@ static enum hv_err receive(struct vm *vm, struct vdev *d, const uint8_t *frame, 
     uint8_t header[HEADER_LEN] = { 0 };
     unsigned n;
     enum hv_err e = buffers_fill(vm, d, frame, len, &n);
-    if (e) return e;
+    if (e)
+        return e;
     header[10] = (uint8_t)n;
     header[11] = (uint8_t)(n >> 8);
     (void)virtq_write(vm, &first, 0, header, sizeof(header));
@@ -157,7 +170,8 @@ static enum hv_err receive(struct vm *vm, struct vdev *d, const uint8_t *frame, 
 enum hv_err vdev_net_receive(struct vm *vm, const uint8_t *frame, size_t len)
 {
     struct vdev *d = vdev_find(vm, VDEV_NET);
-    if (!d) return HV_FAIL(HV_E_NOENT);
+    if (!d)
+        return HV_FAIL(HV_E_NOENT);
     spin_lock(&vm->dev_lock);
     enum hv_err e = vdev_live(d) && d->q[RX].enabled ? receive(vm, d, frame, len) : HV_FAIL(HV_E_NOENT);
     spin_unlock(&vm->dev_lock);
@@ -167,7 +181,8 @@ enum hv_err vdev_net_receive(struct vm *vm, const uint8_t *frame, size_t len)
 void vdev_net_arrived(struct vm *vm)
 {
     struct vdev *d = vdev_find(vm, VDEV_NET);
-    if (!d || !d->announce) return;
+    if (!d || !d->announce)
+        return;
     spin_lock(&vm->dev_lock);
     d->announce = false;
     if (vdev_live(d) && (d->features & F_ANNOUNCE)) {
@@ -181,7 +196,15 @@ static void save(const struct vdev *d, struct wr *w) { wr_u16(w, d->net.status);
 static void load(struct vdev *d, struct rd *r) { d->net.status = rd_u16(r) & STATUS_ANNOUNCE; }
 
 const struct vdev_ops vdev_net_ops = {
-    .name = "net", .slot = 3, .class_code = 0x020000, .n_queues = 3,
+    .name = "net",
+    .slot = 3,
+    .class_code = 0x020000,
+    .n_queues = 3,
     .features = F_MAC | F_MRG_RXBUF | F_STATUS | F_CTRL_VQ | F_ANNOUNCE,
-    .config_read = config_read, .doorbell = doorbell, .service = service, .reset = reset, .save = save, .load = load,
+    .config_read = config_read,
+    .doorbell = doorbell,
+    .service = service,
+    .reset = reset,
+    .save = save,
+    .load = load,
 };

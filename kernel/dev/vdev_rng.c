@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/vdev_rng.c - virtio entropy device: the host's random bytes.  VIRTIO 1.2, 5.4. */
-#include "kernel/host/random.h"
-#include "kernel/dev/vdev.h"
 #include "kernel/core/vm.h"
+#include "kernel/dev/vdev.h"
+#include "kernel/host/random.h"
 
-#define REQUEST_MAX 512u                        /* bytes given to one request; a driver that wants more asks again */
-#define TURN_MAX    64u                         /* requests of one doorbell */
+#define REQUEST_MAX 512u /* bytes given to one request; a driver that wants more asks again */
+#define TURN_MAX    64u  /* requests of one doorbell */
 
 static void config_read(struct vm *vm, struct vdev *d, uint8_t *cfg) { (void)vm, (void)d, (void)cfg; }
 
@@ -22,19 +22,28 @@ static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
         vdev_push(vm, d, q, c.head, (uint32_t)len);
         n++;
     }
-    if (n) vdev_notify(vm, d, q);
-    if (n == TURN_MAX) vdev_defer(vm, d);
+    if (n)
+        vdev_notify(vm, d, q);
+    if (n == TURN_MAX)
+        vdev_defer(vm, d);
 }
 
 static bool service(struct vm *vm, struct vdev *d)
 {
     uint64_t before = d->n_requests;
     spin_lock(&vm->dev_lock);
-    if (vdev_live(d)) doorbell(vm, d, 0);
+    if (vdev_live(d))
+        doorbell(vm, d, 0);
     spin_unlock(&vm->dev_lock);
     return d->n_requests != before;
 }
 
 const struct vdev_ops vdev_rng_ops = {
-    .name = "rng", .slot = 1, .class_code = 0x00ff00, .n_queues = 1, .config_read = config_read, .doorbell = doorbell, .service = service,
+    .name = "rng",
+    .slot = 1,
+    .class_code = 0x00ff00,
+    .n_queues = 1,
+    .config_read = config_read,
+    .doorbell = doorbell,
+    .service = service,
 };

@@ -5,39 +5,45 @@
  *   available ring    6 + 2 num  flags u16, idx u16, ring[num] u16, used_event u16: written by the guest
  *   used ring         6 + 8 num  flags u16, idx u16, ring[num] (id u32, len u32), avail_event u16: written by us
  *
- * A loop in a chain ends because a chain has at most VIRTQ_SIZE_MAX segments; a length beyond RAM, because a segment is checked when it is
- * read.  Order: x86 keeps our stores in order (answer, then index); only "publish, then look whether the other side sleeps" needs a fence. */
+ * A loop in a chain ends because a chain has at most VIRTQ_SIZE_MAX segments; a length beyond RAM, because a segment is
+ * checked when it is read.  Order: x86 keeps our stores in order (answer, then index); only "publish, then look whether
+ * the other side sleeps" needs a fence. */
 #include "kernel/dev/virtq.h"
 
-#include "kernel/lib/bytes.h"
 #include "kernel/core/vm.h"
+#include "kernel/lib/bytes.h"
 
-#define DESC_NEXT     1u
-#define DESC_WRITE    2u
-#define DESC_INDIRECT 4u
+#define DESC_NEXT          1u
+#define DESC_WRITE         2u
+#define DESC_INDIRECT      4u
 #define AVAIL_NO_INTERRUPT 1u
-#define RAM_HIGH (4 * GIB)
+#define RAM_HIGH           (4 * GIB)
 
-struct desc { uint64_t addr; uint32_t len; uint16_t flags, next; };
+struct desc {
+    uint64_t addr;
+    uint32_t len;
+    uint16_t flags, next;
+};
 
-void virtq_reset(struct virtq *q)
-{
-    *q = (struct virtq){ .num = VIRTQ_SIZE_MAX, .vector = 0xffff };
-}
+void virtq_reset(struct virtq *q) { *q = (struct virtq){ .num = VIRTQ_SIZE_MAX, .vector = 0xffff }; }
 
 static bool in_ram(const struct vm *vm, uint64_t a, uint64_t len)
 {
     const struct guest_mem *m = &vm->mem;
-    if (!len || a + len < a) return false;
-    if (a + len <= m->low_bytes) return true;
+    if (!len || a + len < a)
+        return false;
+    if (a + len <= m->low_bytes)
+        return true;
     return a >= RAM_HIGH && a + len <= RAM_HIGH + m->high_bytes;
 }
 
 bool virtq_legal(const struct vm *vm, const struct virtq *q)
 {
     unsigned n = q->num;
-    if (!n || n > VIRTQ_SIZE_MAX || (n & (n - 1))) return false;
-    if (q->desc % 16 || q->avail % 2 || q->used % 4) return false;
+    if (!n || n > VIRTQ_SIZE_MAX || (n & (n - 1)))
+        return false;
+    if (q->desc % 16 || q->avail % 2 || q->used % 4)
+        return false;
     return in_ram(vm, q->desc, 16 * n) && in_ram(vm, q->avail, 6 + 2 * n) && in_ram(vm, q->used, 6 + 8 * n);
 }
 
@@ -47,7 +53,10 @@ bool virtq_legal(const struct vm *vm, const struct virtq *q)
 static bool get16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t *val)
 {
     uint8_t b[2] = { 0, 0 };
-    if (guest_read(vm, gpa(a), b, 2) != HV_OK) { q->broken = true; return false; }
+    if (guest_read(vm, gpa(a), b, 2) != HV_OK) {
+        q->broken = true;
+        return false;
+    }
     *val = (uint16_t)(b[0] | b[1] << 8);
     return true;
 }
@@ -55,7 +64,8 @@ static bool get16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t *val)
 static bool put16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t val)
 {
     uint8_t b[2] = { (uint8_t)val, (uint8_t)(val >> 8) };
-    if (guest_write(vm, gpa(a), b, 2) == HV_OK) return true;
+    if (guest_write(vm, gpa(a), b, 2) == HV_OK)
+        return true;
     q->broken = true;
     return false;
 }
@@ -63,7 +73,10 @@ static bool put16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t val)
 static bool get_desc(struct vm *vm, struct virtq *q, uint64_t table, unsigned i, struct desc *d)
 {
     uint8_t b[16];
-    if (guest_read(vm, gpa(table + 16ul * i), b, sizeof(b)) != HV_OK) { q->broken = true; return false; }
+    if (guest_read(vm, gpa(table + 16ul * i), b, sizeof(b)) != HV_OK) {
+        q->broken = true;
+        return false;
+    }
     struct rd r = rd_init(b, sizeof(b));
     *d = (struct desc){ rd_u64(&r), rd_u32(&r), rd_u16(&r), rd_u16(&r) };
     return true;
@@ -75,25 +88,36 @@ static bool seg_add(const struct vm *vm, struct virtq_chain *c, const struct des
 {
     unsigned n = c->n_out + c->n_in;
     bool in = d->flags & DESC_WRITE;
-    if (n == VIRTQ_SIZE_MAX || !in_ram(vm, d->addr, d->len) || (!in && c->n_in)) return false;   /* 2.7.4.2: device-readable ones first */
+    if (n == VIRTQ_SIZE_MAX || !in_ram(vm, d->addr, d->len) || (!in && c->n_in))
+        return false; /* 2.7.4.2: device-readable ones first */
     c->seg[n] = (struct virtq_seg){ d->addr, d->len };
-    if (in) { c->n_in++; c->in_len += d->len; }
-    else { c->n_out++; c->out_len += d->len; }
+    if (in) {
+        c->n_in++;
+        c->in_len += d->len;
+    } else {
+        c->n_out++;
+        c->out_len += d->len;
+    }
     return true;
 }
 
 /* All descriptors of one table from index i on. */
-static bool table_walk(struct vm *vm, struct virtq *q, struct virtq_chain *c, uint64_t table, unsigned n, unsigned i, bool indirect_ok)
+static bool table_walk(struct vm *vm, struct virtq *q, struct virtq_chain *c, uint64_t table, unsigned n, unsigned i,
+                       bool indirect_ok)
 {
     struct desc d;
     do {
-        if (i >= n || !get_desc(vm, q, table, i, &d)) return false;
+        if (i >= n || !get_desc(vm, q, table, i, &d))
+            return false;
         if (d.flags & DESC_INDIRECT) {
             unsigned entries = d.len / 16;
-            if (!indirect_ok || (d.flags & DESC_NEXT) || d.len % 16 || !entries || entries > VIRTQ_SIZE_MAX || !in_ram(vm, d.addr, d.len)) return false;
+            if (!indirect_ok || (d.flags & DESC_NEXT) || d.len % 16 || !entries || entries > VIRTQ_SIZE_MAX ||
+                !in_ram(vm, d.addr, d.len))
+                return false;
             return table_walk(vm, q, c, d.addr, entries, 0, false);
         }
-        if (!seg_add(vm, c, &d)) return false;
+        if (!seg_add(vm, c, &d))
+            return false;
         i = d.next;
     } while (d.flags & DESC_NEXT);
     return true;
@@ -103,14 +127,20 @@ static bool table_walk(struct vm *vm, struct virtq *q, struct virtq_chain *c, ui
 static enum virtq_result available(struct vm *vm, struct virtq *q)
 {
     uint16_t idx;
-    if (q->broken || !q->enabled || !get16(vm, q, q->avail + 2, &idx)) return q->broken ? VIRTQ_BROKEN : VIRTQ_EMPTY;
+    if (q->broken || !q->enabled || !get16(vm, q, q->avail + 2, &idx))
+        return q->broken ? VIRTQ_BROKEN : VIRTQ_EMPTY;
     if (idx == q->next_avail && q->event_idx) {
-        if (!put16(vm, q, q->used + 4 + 8ul * q->num, q->next_avail)) return VIRTQ_BROKEN;
-        atomic_thread_fence(memory_order_seq_cst);              /* pairs with the guest's barrier between its index and its look at avail_event */
-        if (!get16(vm, q, q->avail + 2, &idx)) return VIRTQ_BROKEN;
+        if (!put16(vm, q, q->used + 4 + 8ul * q->num, q->next_avail))
+            return VIRTQ_BROKEN;
+        /* pairs with the guest's barrier between its index and its look at avail_event */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!get16(vm, q, q->avail + 2, &idx))
+            return VIRTQ_BROKEN;
     }
-    if (idx == q->next_avail) return VIRTQ_EMPTY;
-    if ((uint16_t)(idx - q->next_avail) <= q->num) return VIRTQ_GOT;
+    if (idx == q->next_avail)
+        return VIRTQ_EMPTY;
+    if ((uint16_t)(idx - q->next_avail) <= q->num)
+        return VIRTQ_GOT;
     q->broken = true;
     return VIRTQ_BROKEN;
 }
@@ -118,7 +148,8 @@ static enum virtq_result available(struct vm *vm, struct virtq *q)
 enum virtq_result virtq_pop(struct vm *vm, struct virtq *q, struct virtq_chain *c)
 {
     enum virtq_result r = available(vm, q);
-    if (r != VIRTQ_GOT) return r;
+    if (r != VIRTQ_GOT)
+        return r;
     c->n_out = c->n_in = 0;
     c->out_len = c->in_len = 0;
     if (!get16(vm, q, q->avail + 4 + 2ul * (q->next_avail % q->num), &c->head) ||
@@ -141,7 +172,8 @@ bool virtq_fill(struct vm *vm, struct virtq *q, uint16_t head, uint32_t written,
     wr_u32(&w, head);
     wr_u32(&w, written);
     uint64_t slot = (uint16_t)(q->next_used + ahead) % q->num;
-    if (guest_write(vm, gpa(q->used + 4 + 8 * slot), b, sizeof(b)) == HV_OK) return true;
+    if (guest_write(vm, gpa(q->used + 4 + 8 * slot), b, sizeof(b)) == HV_OK)
+        return true;
     q->broken = true;
     return false;
 }
@@ -161,20 +193,24 @@ bool virtq_wants_irq(struct vm *vm, struct virtq *q)
 {
     uint16_t val, old = q->notified_used, now = q->next_used;
     bool valid = q->notified_valid;
-    if (q->broken) return false;
-    atomic_thread_fence(memory_order_seq_cst);                  /* our index is out before we look whether the guest sleeps */
-    if (!get16(vm, q, q->event_idx ? q->avail + 4 + 2ul * q->num : q->avail, &val)) return false;
+    if (q->broken)
+        return false;
+    atomic_thread_fence(memory_order_seq_cst); /* our index is out before we look whether the guest sleeps */
+    if (!get16(vm, q, q->event_idx ? q->avail + 4 + 2ul * q->num : q->avail, &val))
+        return false;
     q->notified_used = now;
     q->notified_valid = true;
-    if (!q->event_idx) return !(val & AVAIL_NO_INTERRUPT) && (!valid || now != old);
-    return !valid || (uint16_t)(now - val - 1) < (uint16_t)(now - old);         /* 2.7.7.2 */
+    if (!q->event_idx)
+        return !(val & AVAIL_NO_INTERRUPT) && (!valid || now != old);
+    return !valid || (uint16_t)(now - val - 1) < (uint16_t)(now - old); /* 2.7.7.2 */
 }
 
 bool virtq_peek(const struct vm *vm, const struct virtq *q, uint16_t *offered, uint16_t *wants)
 {
     uint8_t idx[2], val[2];
     uint64_t at = q->event_idx ? q->avail + 4 + 2ul * q->num : q->avail;
-    if (!q->enabled || guest_read(vm, gpa(q->avail + 2), idx, 2) != HV_OK || guest_read(vm, gpa(at), val, 2) != HV_OK) return false;
+    if (!q->enabled || guest_read(vm, gpa(q->avail + 2), idx, 2) != HV_OK || guest_read(vm, gpa(at), val, 2) != HV_OK)
+        return false;
     *offered = (uint16_t)(idx[0] | idx[1] << 8);
     *wants = (uint16_t)(val[0] | val[1] << 8);
     return true;
@@ -182,14 +218,19 @@ bool virtq_peek(const struct vm *vm, const struct virtq *q, uint16_t *offered, u
 
 /* ---- data ---- */
 
-static size_t copy(struct vm *vm, const struct virtq_seg *seg, unsigned n, uint64_t off, uint8_t *buf, size_t len, bool write)
+static size_t copy(struct vm *vm, const struct virtq_seg *seg, unsigned n, uint64_t off, uint8_t *buf, size_t len,
+                   bool write)
 {
     size_t done = 0;
     for (; n && done < len; seg++, n--) {
-        if (off >= seg->len) { off -= seg->len; continue; }
+        if (off >= seg->len) {
+            off -= seg->len;
+            continue;
+        }
         size_t part = MIN(len - done, seg->len - off);
         gpa_t a = gpa(seg->gpa + off);
-        if ((write ? guest_write(vm, a, buf + done, part) : guest_read(vm, a, buf + done, part)) != HV_OK) break;
+        if ((write ? guest_write(vm, a, buf + done, part) : guest_read(vm, a, buf + done, part)) != HV_OK)
+            break;
         done += part;
         off = 0;
     }

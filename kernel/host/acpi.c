@@ -1,32 +1,39 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/acpi.c - finds ACPI tables and reads soft-off and reset from them.
  *
- * Firmware tables are read byte-wise and with their lengths checked: a damaged table is reported and treated as absent.  The value for
- * soft-off is an object named _S5_ in the DSDT's byte code.  Every known compiler writes it as Name(_S5_, Package(n) { byte, byte, ... }),
- * so a search for that pattern does for an interpreter. */
+ * Firmware tables are read byte-wise and with their lengths checked: a damaged table is reported and treated as absent.
+ * The value for soft-off is an object named _S5_ in the DSDT's byte code.  Every known compiler writes it as Name(_S5_,
+ * Package(n) { byte, byte, ... }), so a search for that pattern does for an interpreter. */
 #include "kernel/host/acpi.h"
 #include <string.h>
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
 #include "kernel/host/x86/apic.h"
 #include "kernel/host/x86/paging.h"
+#include "kernel/lib/log.h"
 
-#define HEADER_LEN      36
-#define TABLE_LEN_MAX   (4 * MIB)
+#define HEADER_LEN    36
+#define TABLE_LEN_MAX (4 * MIB)
 
 /* Byte offsets in the FADT: ACPI 6.x, 5.2.9. */
 enum {
-    FADT_DSDT = 40, FADT_SMI_CMD = 48, FADT_ACPI_ENABLE = 52, FADT_PM1A_CNT = 64, FADT_PM1B_CNT = 68, FADT_FLAGS = 112,
-    FADT_RESET_REG = 116, FADT_RESET_VALUE = 128, FADT_X_DSDT = 140,
+    FADT_DSDT = 40,
+    FADT_SMI_CMD = 48,
+    FADT_ACPI_ENABLE = 52,
+    FADT_PM1A_CNT = 64,
+    FADT_PM1B_CNT = 68,
+    FADT_FLAGS = 112,
+    FADT_RESET_REG = 116,
+    FADT_RESET_VALUE = 128,
+    FADT_X_DSDT = 140,
 };
 #define FADT_FLAG_RESET BIT32(10)
 
 enum { AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_PACKAGE = 0x12 };
 
 static const struct boot_info *boot;
-static const uint8_t *root;             /* RSDT or XSDT */
+static const uint8_t *root; /* RSDT or XSDT */
 static uint32_t root_len;
-static unsigned root_entry_len;         /* 4 or 8 */
+static unsigned root_entry_len; /* 4 or 8 */
 
 static uint64_t get(const uint8_t *p, unsigned n)
 {
@@ -111,8 +118,8 @@ static bool aml_s5(const uint8_t *p, const uint8_t *end, struct acpi_power *out)
 {
     if (end - p < 4 || *p++ != AML_PACKAGE)
         return false;
-    p += 1 + (*p >> 6);                 /* package length: its first byte says how many follow */
-    p++;                                /* number of elements */
+    p += 1 + (*p >> 6); /* package length: its first byte says how many follow */
+    p++;                /* number of elements */
     unsigned n = p < end ? aml_byte(p, end, &out->s5_typ_a) : 0;
     return n && aml_byte(p + n, end, &out->s5_typ_b);
 }

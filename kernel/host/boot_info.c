@@ -8,7 +8,7 @@ const struct boot_file *boot_file_find(const struct boot_info *bi, const char *n
 {
     for (uint32_t i = 0; i < bi->n_files; i++) {
         const char *a = bi->files[i].name, *b = name;
-        for (; *a && (*a | 0x20) == (*b | 0x20); a++, b++)          /* FAT does not know case */
+        for (; *a && (*a | 0x20) == (*b | 0x20); a++, b++) /* FAT does not know case */
             ;
         if (!*a && !*b)
             return &bi->files[i];

@@ -15,38 +15,51 @@
 #define BOOT_SEED_LEN  64
 
 enum boot_mem_kind {
-    BOOT_MEM_FREE,          /* usable RAM, also the firmware's boot-services memory */
-    BOOT_MEM_KEEP,          /* RAM in use: our image, files, boot_info, the boot stack */
-    BOOT_MEM_FIRMWARE,      /* runtime services, ACPI tables: RAM that stays the firmware's; identity-map, never allocate */
-    BOOT_MEM_MMIO,          /* not RAM */
+    BOOT_MEM_FREE,     /* usable RAM, also the firmware's boot-services memory */
+    BOOT_MEM_KEEP,     /* RAM in use: our image, files, boot_info, the boot stack */
+    BOOT_MEM_FIRMWARE, /* runtime services, ACPI tables: RAM that stays the firmware's; identity-map, never allocate */
+    BOOT_MEM_MMIO,     /* not RAM */
 };
-struct boot_mem { uint64_t base, len; uint32_t kind; };          /* base, len: multiples of 4096; sorted, no overlap */
-struct boot_file { char name[BOOT_NAME_LEN]; uint64_t base, len; };   /* name without folder, as on the ESP */
-struct boot_fb { uint64_t base; uint32_t width, height, stride_px, is_bgr; };  /* 32 bits per pixel; base 0: none */
+/* base, len: multiples of 4096; sorted, no overlap */
+struct boot_mem {
+    uint64_t base, len;
+    uint32_t kind;
+};
+/* name without folder, as on the ESP */
+struct boot_file {
+    char name[BOOT_NAME_LEN];
+    uint64_t base, len;
+};
+/* 32 bits per pixel; base 0: none */
+struct boot_fb {
+    uint64_t base;
+    uint32_t width, height, stride_px, is_bgr;
+};
 
 struct boot_info {
     struct boot_mem mem[BOOT_MAX_MEM];
     uint32_t n_mem;
-    uint32_t cpu_apic_id[BOOT_MAX_CPUS];    /* enabled CPUs; [0] is the boot CPU */
+    uint32_t cpu_apic_id[BOOT_MAX_CPUS]; /* enabled CPUs; [0] is the boot CPU */
     uint32_t n_cpus;
     struct boot_file files[BOOT_MAX_FILES]; /* every file of \godwit\ on the ESP that we were loaded from */
     uint32_t n_files;
     struct boot_fb fb;
-    uint64_t rsdp;                          /* ACPI root pointer, 0: none */
-    uint64_t ap_trampoline;                 /* one free page below 1 MiB for CPU start-up code */
-    uint64_t image_base, image_len;         /* godwit.efi as loaded; sections from linker.ld symbols */
-    uint64_t reset_system;                  /* EFI ResetSystem(), callable with the identity map; 0: none */
-    uint64_t entry_tsc;                     /* RDTSC at the very start of efi_main */
-    uint64_t wall_s;                        /* seconds since 1970 UTC by the firmware's clock at wall_tsc; 0: unknown */
+    uint64_t rsdp;                  /* ACPI root pointer, 0: none */
+    uint64_t ap_trampoline;         /* one free page below 1 MiB for CPU start-up code */
+    uint64_t image_base, image_len; /* godwit.efi as loaded; sections from linker.ld symbols */
+    uint64_t reset_system;          /* EFI ResetSystem(), callable with the identity map; 0: none */
+    uint64_t entry_tsc;             /* RDTSC at the very start of efi_main */
+    uint64_t wall_s;                /* seconds since 1970 UTC by the firmware's clock at wall_tsc; 0: unknown */
     uint64_t wall_tsc;
-    uint8_t seed[BOOT_SEED_LEN];            /* random bytes of \godwit\seed, all 0: none */
-    bool seed_is_new;                       /* no other boot depends on them or will: boot/seed.c */
-    char cpu_source[16];                    /* where the CPU list is from: "mp-services", "madt", "boot-cpu" */
+    uint8_t seed[BOOT_SEED_LEN]; /* random bytes of \godwit\seed, all 0: none */
+    bool seed_is_new;            /* no other boot depends on them or will: boot/seed.c */
+    char cpu_source[16];         /* where the CPU list is from: "mp-services", "madt", "boot-cpu" */
 };
 
 /** The file of \godwit\ with this name, in whatever case: FAT does not know case.  NULL: none. */
 const struct boot_file *boot_file_find(const struct boot_info *bi, const char *name);
-/** The hypervisor's entry, called by boot/ after ExitBootServices on the boot stack with interrupts off.  Never returns. */
+/** The hypervisor's entry, called by boot/ after ExitBootServices on the boot stack with
+ *  interrupts off.  Never returns. */
 void kernel_entry(struct boot_info *bi) __attribute__((noreturn));
 
 #endif

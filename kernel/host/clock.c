@@ -1,34 +1,38 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/clock.c - the TSC as a clock.
  *
- * Its frequency comes from the first source that tells: the hypervisor below us (CPUID 0x40000010), the processor (CPUID 0x15), or a
- * measurement against channel 2 of the PIT, which every PC and emulator has.  An emulated CPU may lose the processor between any two
- * instructions, so a PIT reading is taken many times and the one between the closest pair of TSC values is believed; and since it may lose it
- * for longer than the counter takes to start over, a measurement counts only if the counter's output says that it did not.  Conversions
- * are 128-bit multiplications by a fixed-point factor: no division and no drift. */
+ * Its frequency comes from the first source that tells: the hypervisor below us (CPUID 0x40000010), the processor
+ * (CPUID 0x15), or a measurement against channel 2 of the PIT, which every PC and emulator has.  An emulated CPU may
+ * lose the processor between any two instructions, so a PIT reading is taken many times and the one between the closest
+ * pair of TSC values is believed; and since it may lose it for longer than the counter takes to start over, a
+ * measurement counts only if the counter's output says that it did not.  Conversions are 128-bit multiplications by a
+ * fixed-point factor: no division and no drift. */
 #include "kernel/host/clock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/log.h"
 
-#define PIT_HZ          1193182u
-#define PIT_CHANNEL2    0x42
-#define PIT_COMMAND     0x43
-#define PIT_GATE        0x61            /* bit 0: gate of channel 2, bit 1: speaker, bit 5: output of channel 2 */
-#define PIT_OUT2        0x20
-#define SAMPLE_READS    64
-#define PIT_WINDOW      47000u          /* PIT ticks between the two samples: 39 ms, within one period of 65536 */
-#define PIT_TRIES       50
+#define PIT_HZ       1193182u
+#define PIT_CHANNEL2 0x42
+#define PIT_COMMAND  0x43
+#define PIT_GATE     0x61 /* bit 0: gate of channel 2, bit 1: speaker, bit 5: output of channel 2 */
+#define PIT_OUT2     0x20
+#define SAMPLE_READS 64
+#define PIT_WINDOW   47000u /* PIT ticks between the two samples: 39 ms, within one period of 65536 */
+#define PIT_TRIES    50
 
 uint64_t clock_tsc_hz;
-static uint64_t us_factor;              /* microseconds per tick, 64 fraction bits */
-static uint64_t ns_factor;              /* nanoseconds per tick, 32 fraction bits */
+static uint64_t us_factor; /* microseconds per tick, 64 fraction bits */
+static uint64_t ns_factor; /* nanoseconds per tick, 32 fraction bits */
 static uint64_t base_tsc, wall_tsc, wall_s;
 
-struct sample { uint64_t tsc; uint16_t pit; };
+struct sample {
+    uint64_t tsc;
+    uint16_t pit;
+};
 
 static uint16_t pit_read(void)
 {
-    outb(PIT_COMMAND, 0x80);            /* latch channel 2 */
+    outb(PIT_COMMAND, 0x80); /* latch channel 2 */
     uint8_t lo = inb(PIT_CHANNEL2);
     return (uint16_t)(lo | inb(PIT_CHANNEL2) << 8);
 }
@@ -40,7 +44,7 @@ static struct sample pit_sample(void)
 
     for (unsigned i = 0; i < SAMPLE_READS; i++) {
         uint64_t before = rdtsc_ordered();
-        outb(PIT_COMMAND, 0x80);        /* the count is that of the latch, so only this is timed */
+        outb(PIT_COMMAND, 0x80); /* the count is that of the latch, so only this is timed */
         uint64_t after = rdtsc_ordered();
         uint8_t lo = inb(PIT_CHANNEL2);
         uint16_t pit = (uint16_t)(lo | inb(PIT_CHANNEL2) << 8);
@@ -56,7 +60,8 @@ static struct sample pit_sample(void)
 static uint64_t hz_measure(void)
 {
     outb(PIT_GATE, (uint8_t)((inb(PIT_GATE) & ~2u) | 1u));
-    outb(PIT_COMMAND, 0xb0);            /* channel 2, both bytes, mode 0: counts down from 65536, and its output rises at 0 and stays */
+    /* channel 2, both bytes, mode 0: counts down from 65536, and its output rises at 0 and stays */
+    outb(PIT_COMMAND, 0xb0);
     outb(PIT_CHANNEL2, 0);
     outb(PIT_CHANNEL2, 0);
     struct sample a = pit_sample();
@@ -76,7 +81,9 @@ static uint64_t hz_by_pit(void)
         if (hz)
             return hz;
     }
-    panic("this machine stands still too often: in %u tries there was no moment of 50 ms to measure the processor's speed in", PIT_TRIES);
+    panic("this machine stands still too often: in %u tries there was no moment of 50 ms to measure the processor's "
+          "speed in",
+          PIT_TRIES);
 }
 
 static uint64_t hz_by_hypervisor(void)
@@ -90,7 +97,7 @@ static uint64_t hz_by_cpuid(void)
 {
     if (cpuid(0).eax < 0x15)
         return 0;
-    struct cpuid c = cpuid(0x15);       /* TSC = crystal (ecx, Hz) * ebx / eax */
+    struct cpuid c = cpuid(0x15); /* TSC = crystal (ecx, Hz) * ebx / eax */
     return c.eax && c.ebx && c.ecx ? (uint64_t)c.ecx * c.ebx / c.eax : 0;
 }
 
@@ -113,8 +120,7 @@ void clock_init(const struct boot_info *bi)
     wall_s = bi->wall_s;
     wall_tsc = bi->wall_tsc;
     base_tsc = rdtsc_ordered();
-    log_info("clock", "TSC %lu.%03lu MHz by %s", clock_tsc_hz / 1000000,
-             clock_tsc_hz / 1000 % 1000, source);
+    log_info("clock", "TSC %lu.%03lu MHz by %s", clock_tsc_hz / 1000000, clock_tsc_hz / 1000 % 1000, source);
 }
 
 uint64_t tsc_read(void) { return rdtsc_ordered(); }
@@ -132,5 +138,6 @@ uint64_t clock_us_to_tsc(uint64_t us)
 
 uint64_t clock_wall_ns(void)
 {
-    return wall_s * UINT64_C(1000000000) + (uint64_t)((unsigned __int128)(rdtsc_ordered() - wall_tsc) * ns_factor >> 32);
+    return wall_s * UINT64_C(1000000000) +
+           (uint64_t)((unsigned __int128)(rdtsc_ordered() - wall_tsc) * ns_factor >> 32);
 }

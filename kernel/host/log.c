@@ -1,34 +1,35 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/log.c - formats a line once and gives it to every sink: a ring in memory, port 0xE9, COM1, the framebuffer.
+ * kernel/host/log.c - formats a line once and gives it to every sink: a ring in memory, port
+ * 0xE9, COM1, the framebuffer.
  *
- * One lock serializes lines.  It is the last in the lock order, and nothing called under it logs.  A panic may interrupt a CPU that holds
- * it, so from log_panic_mode() on nobody takes it: by then only one CPU runs. */
+ * One lock serializes lines.  It is the last in the lock order, and nothing called under it logs.  A panic may
+ * interrupt a CPU that holds it, so from log_panic_mode() on nobody takes it: by then only one CPU runs. */
 #include "kernel/lib/log.h"
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <string.h>
 #include "kernel/host/clock.h"
-#include "kernel/lib/fmt.h"
 #include "kernel/host/framebuffer.h"
-#include "kernel/lib/lock.h"
 #include "kernel/host/log_sink.h"
 #include "kernel/host/serial.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/fmt.h"
+#include "kernel/lib/lock.h"
 
 #define LINE_MAX   512
 #define DEBUG_PORT 0xe9
 
 static struct spinlock lock;
-static char ring[LOG_RING_SIZE];                /* [log] */
-static uint64_t ring_end;                       /* [log] bytes ever written */
-static bool have_debug_port;                    /* const after log_init */
+static char ring[LOG_RING_SIZE]; /* [log] */
+static uint64_t ring_end;        /* [log] bytes ever written */
+static bool have_debug_port;     /* const after log_init */
 static atomic_bool com1_on = true, panic_mode;
 static atomic_uint com1_lines;
 static atomic_int min_level = LOG_INFO;
 
 void log_init(const struct boot_info *bi)
 {
-    have_debug_port = inb(DEBUG_PORT) == DEBUG_PORT;        /* QEMU and Bochs answer with the number; hardware with 0xff */
+    have_debug_port = inb(DEBUG_PORT) == DEBUG_PORT; /* QEMU and Bochs answer with the number; hardware with 0xff */
     serial_init();
     fb_init(&bi->fb);
 }
@@ -59,7 +60,8 @@ static void emit(const char *s, size_t len)
 {
     ring_write(s, len);
     debug_port_write(s, len);
-    if (atomic_load_explicit(&com1_on, memory_order_relaxed) || atomic_load_explicit(&panic_mode, memory_order_relaxed)) {
+    if (atomic_load_explicit(&com1_on, memory_order_relaxed) ||
+        atomic_load_explicit(&panic_mode, memory_order_relaxed)) {
         serial_write(s, len - 1);
         serial_write("\r\n", 2);
         atomic_fetch_add_explicit(&com1_lines, 1, memory_order_relaxed);
@@ -72,8 +74,8 @@ static size_t format(char line[LINE_MAX], enum log_level level, const char *subj
 {
     static const char names[][6] = { "debug", "info", "warn", "error" };
     uint64_t us = clock_us();
-    size_t n = (size_t)fmt_snprintf(line, LINE_MAX, "[%3lu.%06lu] %s %s: ", us / 1000000,
-                                    us % 1000000, names[level], subject);
+    size_t n =
+        (size_t)fmt_snprintf(line, LINE_MAX, "[%3lu.%06lu] %s %s: ", us / 1000000, us % 1000000, names[level], subject);
 
     n = MIN(n, LINE_MAX - 1);
     n += (size_t)fmt_vsnprintf(line + n, LINE_MAX - n, fmt, ap);
@@ -103,8 +105,9 @@ void log_line(enum log_level level, const char *subject, const char *fmt, ...)
 size_t log_ring_copy(char *buf, size_t cap)
 {
     spin_lock(&lock);
-    uint64_t n = MIN(MIN(ring_end, LOG_RING_SIZE - 1), cap), at = ring_end - n;        /* -1: the byte before is still there to look at */
-    while (at > 0 && at < ring_end && ring[(at - 1) % LOG_RING_SIZE] != '\n')          /* not from the middle of a line */
+    /* -1: the byte before is still there to look at */
+    uint64_t n = MIN(MIN(ring_end, LOG_RING_SIZE - 1), cap), at = ring_end - n;
+    while (at > 0 && at < ring_end && ring[(at - 1) % LOG_RING_SIZE] != '\n') /* not from the middle of a line */
         at++;
     n = ring_end - at;
     for (uint64_t i = 0; i < n; i++)

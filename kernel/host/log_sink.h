@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/log_sink.h - where log lines go: set-up and control of the sinks.  What the rest of the hypervisor calls is kernel/lib/log.h. */
+ * kernel/host/log_sink.h - where log lines go: set-up and control of the sinks.  What the rest of the hypervisor
+ * calls is kernel/lib/log.h. */
 #ifndef GODWIT_KERNEL_HOST_LOG_SINK_H
 #define GODWIT_KERNEL_HOST_LOG_SINK_H
 
@@ -16,7 +17,8 @@ void log_com1_enable(bool on);
 unsigned log_com1_lines(void);
 /** Lines below this level are dropped.  Default LOG_INFO. */
 void log_level_set(int level);
-/** Copy the newest lines, at most cap bytes, oldest first, starting at the beginning of a line.  Returns the number of bytes. */
+/** Copy the newest lines, at most cap bytes, oldest first, starting at the beginning of a line.
+ *  Returns the number of bytes. */
 size_t log_ring_copy(char *buf, size_t cap);
 /** From now on no lock is taken and COM1 is used.  For panic() only. */
 void log_panic_mode(void);

@@ -1,32 +1,34 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/page.c - buddy allocator over all free RAM.
  *
- * A free block of order n is 2^n pages, aligned to its size by address; its buddy is the block whose address differs in bit n only.
- * Free blocks of one order form a doubly linked list whose links live in the blocks themselves.  One byte per page between the lowest
- * and highest free page says whether the page heads a free block, and of which order: that is all that merging needs to know.
- * Invariant: two free buddies are never both in a list: they were merged.
+ * A free block of order n is 2^n pages, aligned to its size by address; its buddy is the block whose address differs in
+ * bit n only.  Free blocks of one order form a doubly linked list whose links live in the blocks themselves.  One byte
+ * per page between the lowest and highest free page says whether the page heads a free block, and of which order: that
+ * is all that merging needs to know.  Invariant: two free buddies are never both in a list: they were merged.
  *
- * Memory below 1 MiB is left alone: firmware and CPU start-up code use it.  Zeroing is done outside the lock, by the CPU that wants the
- * memory. */
+ * Memory below 1 MiB is left alone: firmware and CPU start-up code use it.  Zeroing is done outside the lock, by the
+ * CPU that wants the memory. */
 #include "kernel/host/page.h"
 #include <string.h>
 #include "kernel/lib/lock.h"
 #include "kernel/lib/log.h"
 
-#define ORDER_MAX 18                            /* 1 GiB */
+#define ORDER_MAX 18 /* 1 GiB */
 #define NOT_HEAD  0xff
 #define LOW_LIMIT MIB
 
-struct free_block { struct free_block *next, *prev; };
+struct free_block {
+    struct free_block *next, *prev;
+};
 
 static struct {
     struct spinlock lock;
-    struct free_block *head[ORDER_MAX + 1];     /* [page_pool] */
-    uint64_t n_blocks[ORDER_MAX + 1];           /* [page_pool] */
-    uint8_t *state;                             /* [page_pool] owned: per page, order of the free block it heads or NOT_HEAD */
-    uint64_t first_pfn, n_pages;                /* [c] span that state covers */
-    uint64_t total_bytes;                       /* [c] */
-    uint64_t free_pages;                        /* [page_pool] */
+    struct free_block *head[ORDER_MAX + 1]; /* [page_pool] */
+    uint64_t n_blocks[ORDER_MAX + 1];       /* [page_pool] */
+    uint8_t *state;              /* [page_pool] owned: per page, order of the free block it heads or NOT_HEAD */
+    uint64_t first_pfn, n_pages; /* [c] span that state covers */
+    uint64_t total_bytes;        /* [c] */
+    uint64_t free_pages;         /* [page_pool] */
 } pool;
 
 static unsigned order_of(size_t len_bytes)
@@ -180,7 +182,7 @@ void mem_free(void *p, size_t len_bytes)
     ASSERT_EQ((uintptr_t)p & ((PAGE_SIZE << order) - 1), 0);
     ASSERT(pfn >= pool.first_pfn && pfn - pool.first_pfn + (UINT64_C(1) << order) <= pool.n_pages);
     spin_lock(&pool.lock);
-    ASSERT_EQ(pool.state[pfn - pool.first_pfn], NOT_HEAD);      /* freed twice? */
+    ASSERT_EQ(pool.state[pfn - pool.first_pfn], NOT_HEAD); /* freed twice? */
     free_locked(pfn, order);
     spin_unlock(&pool.lock);
 }

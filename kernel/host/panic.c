@@ -4,16 +4,16 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include "kernel/lib/fmt.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/log_sink.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/x86/apic.h"
 #include "kernel/host/x86/trap.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/fmt.h"
+#include "kernel/lib/log.h"
 
-static _Atomic uint64_t owner;                  /* APIC ID + 1 of the CPU that stops the world; 0: none */
-static bool again;                              /* [owner] */
+static _Atomic uint64_t owner; /* APIC ID + 1 of the CPU that stops the world; 0: none */
+static bool again;             /* [owner] */
 
 bool panic_active(void) { return atomic_load_explicit(&owner, memory_order_acquire); }
 

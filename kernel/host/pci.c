@@ -1,47 +1,58 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/pci.c - the host's PCI devices.  PCI Local Bus Specification 3.0 chapter 6; PCI-to-PCI Bridge Architecture 1.2.
+ * kernel/host/pci.c - the host's PCI devices.  PCI Local Bus Specification 3.0 chapter 6; PCI-to-PCI
+ * Bridge Architecture 1.2.
  *
- * Configuration space by mechanism 1 (ports 0xcf8/0xcfc): every PC has it, no ACPI is needed, and the first 256 bytes are enough here.
- * Addresses stay as the firmware assigned them; a BAR that it left at 0 counts as absent. */
+ * Configuration space by mechanism 1 (ports 0xcf8/0xcfc): every PC has it, no ACPI is needed, and the first 256 bytes
+ * are enough here.  Addresses stay as the firmware assigned them; a BAR that it left at 0 counts as absent. */
 #include "kernel/host/pci.h"
-#include "kernel/lib/lock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
 
 enum {
-    CFG_VENDOR = 0x00, CFG_DEVICE = 0x02, CFG_COMMAND = 0x04, CFG_STATUS = 0x06, CFG_REVISION = 0x08, CFG_PROG_IF = 0x09,
-    CFG_SUBCLASS = 0x0a, CFG_CLASS = 0x0b, CFG_HEADER = 0x0e, CFG_BAR0 = 0x10, CFG_SECONDARY_BUS = 0x19, CFG_SUBSYSTEM = 0x2e,
+    CFG_VENDOR = 0x00,
+    CFG_DEVICE = 0x02,
+    CFG_COMMAND = 0x04,
+    CFG_STATUS = 0x06,
+    CFG_REVISION = 0x08,
+    CFG_PROG_IF = 0x09,
+    CFG_SUBCLASS = 0x0a,
+    CFG_CLASS = 0x0b,
+    CFG_HEADER = 0x0e,
+    CFG_BAR0 = 0x10,
+    CFG_SECONDARY_BUS = 0x19,
+    CFG_SUBSYSTEM = 0x2e,
     CFG_CAPABILITIES = 0x34,
 };
-#define CMD_IO          BIT32(0)
-#define CMD_MEMORY      BIT32(1)
-#define CMD_MASTER      BIT32(2)
-#define CMD_NO_INTX     BIT32(10)
-#define STATUS_CAPS     BIT32(4)
-#define HEADER_MULTI    0x80
-#define BAR_IO          BIT32(0)
-#define BAR_TYPE_MASK   0x6u
-#define BAR_TYPE_64     0x4u
+#define CMD_IO        BIT32(0)
+#define CMD_MEMORY    BIT32(1)
+#define CMD_MASTER    BIT32(2)
+#define CMD_NO_INTX   BIT32(10)
+#define STATUS_CAPS   BIT32(4)
+#define HEADER_MULTI  0x80
+#define BAR_IO        BIT32(0)
+#define BAR_TYPE_MASK 0x6u
+#define BAR_TYPE_64   0x4u
 
-#define CAP_MSI         0x05
-#define MSI_CONTROL     2
-#define MSI_ADDR        4
-#define MSI_ENABLE      BIT32(0)
-#define MSI_MULTIPLE    0x70u           /* messages granted */
-#define MSI_64BIT       BIT32(7)
-#define CAP_MSIX        0x11
-#define MSIX_CONTROL    2
-#define MSIX_TABLE      4
-#define MSIX_ENABLE     BIT32(15)
-#define MSIX_MASK_ALL   BIT32(14)
-#define MSIX_SIZE_MASK  0x7ffu
-#define MSIX_ENTRY_LEN  16
-#define MSI_ADDR_BASE   0xfee00000u
+#define CAP_MSI        0x05
+#define MSI_CONTROL    2
+#define MSI_ADDR       4
+#define MSI_ENABLE     BIT32(0)
+#define MSI_MULTIPLE   0x70u /* messages granted */
+#define MSI_64BIT      BIT32(7)
+#define CAP_MSIX       0x11
+#define MSIX_CONTROL   2
+#define MSIX_TABLE     4
+#define MSIX_ENABLE    BIT32(15)
+#define MSIX_MASK_ALL  BIT32(14)
+#define MSIX_SIZE_MASK 0x7ffu
+#define MSIX_ENTRY_LEN 16
+#define MSI_ADDR_BASE  0xfee00000u
 
 struct pci_dev pci_devs[PCI_MAX_DEVS];
 unsigned pci_n_devs;
-static struct spinlock cfg_lock;        /* address and data port belong together; leaf */
+static struct spinlock cfg_lock; /* address and data port belong together; leaf */
 
 static uint16_t cfg_select(uint16_t bdf, unsigned off)
 {
@@ -127,8 +138,8 @@ static void bars_read(struct pci_dev *d, unsigned n_bars)
 
 static void log_dev(const struct pci_dev *d)
 {
-    log_info("pci", "%02x:%02x.%u %04x:%04x class %02x%02x%02x", d->bdf >> 8, d->bdf >> 3 & 31, d->bdf & 7, d->vendor, d->device,
-             d->class_code, d->subclass, d->prog_if);
+    log_info("pci", "%02x:%02x.%u %04x:%04x class %02x%02x%02x", d->bdf >> 8, d->bdf >> 3 & 31, d->bdf & 7, d->vendor,
+             d->device, d->class_code, d->subclass, d->prog_if);
     for (unsigned i = 0; i < PCI_MAX_BARS; i++)
         if (d->bar[i].len)
             log_debug("pci", "  BAR %u: %s 0x%lx + 0x%lx", i, d->bar[i].io ? "ports" : "memory", d->bar[i].base,
@@ -142,21 +153,26 @@ static void add_function(uint16_t bdf, unsigned depth)
     unsigned header = cfg_read(bdf, CFG_HEADER, 1) & ~HEADER_MULTI;
 
     if (pci_n_devs == PCI_MAX_DEVS) {
-        log_warn("pci", "more than %u functions: %02x:%02x.%u is ignored", PCI_MAX_DEVS, bdf >> 8, bdf >> 3 & 31, bdf & 7);
+        log_warn("pci", "more than %u functions: %02x:%02x.%u is ignored", PCI_MAX_DEVS, bdf >> 8, bdf >> 3 & 31,
+                 bdf & 7);
         return;
     }
     struct pci_dev *d = &pci_devs[pci_n_devs++];
     *d = (struct pci_dev){
-        .bdf = bdf, .vendor = (uint16_t)cfg_read(bdf, CFG_VENDOR, 2), .device = (uint16_t)cfg_read(bdf, CFG_DEVICE, 2),
+        .bdf = bdf,
+        .vendor = (uint16_t)cfg_read(bdf, CFG_VENDOR, 2),
+        .device = (uint16_t)cfg_read(bdf, CFG_DEVICE, 2),
         .subsystem = header == 0 ? (uint16_t)cfg_read(bdf, CFG_SUBSYSTEM, 2) : 0,
-        .class_code = (uint8_t)cfg_read(bdf, CFG_CLASS, 1), .subclass = (uint8_t)cfg_read(bdf, CFG_SUBCLASS, 1),
-        .prog_if = (uint8_t)cfg_read(bdf, CFG_PROG_IF, 1), .revision = (uint8_t)cfg_read(bdf, CFG_REVISION, 1),
+        .class_code = (uint8_t)cfg_read(bdf, CFG_CLASS, 1),
+        .subclass = (uint8_t)cfg_read(bdf, CFG_SUBCLASS, 1),
+        .prog_if = (uint8_t)cfg_read(bdf, CFG_PROG_IF, 1),
+        .revision = (uint8_t)cfg_read(bdf, CFG_REVISION, 1),
     };
     if (header == 0)
         bars_read(d, PCI_MAX_BARS);
     log_dev(d);
     unsigned secondary = header == 1 ? cfg_read(bdf, CFG_SECONDARY_BUS, 1) : 0;
-    if (secondary > (unsigned)(bdf >> 8))       /* buses behind a bridge have higher numbers: no loops */
+    if (secondary > (unsigned)(bdf >> 8)) /* buses behind a bridge have higher numbers: no loops */
         scan_bus(secondary, depth + 1);
 }
 
@@ -194,7 +210,7 @@ unsigned pci_cap_find(const struct pci_dev *d, uint8_t id, unsigned from)
     if (!(cfg_read(d->bdf, CFG_STATUS, 2) & STATUS_CAPS))
         return 0;
     unsigned off = cfg_read(d->bdf, from ? from + 1 : CFG_CAPABILITIES, 1) & 0xfc;
-    for (unsigned n = 0; off >= 0x40 && n < 48; n++) {          /* 48: no more fit, so a longer chain is a loop */
+    for (unsigned n = 0; off >= 0x40 && n < 48; n++) { /* 48: no more fit, so a longer chain is a loop */
         if (cfg_read(d->bdf, off, 1) == id)
             return off;
         off = cfg_read(d->bdf, off + 1, 1) & 0xfc;
@@ -237,7 +253,7 @@ static enum hv_err msix_enable(const struct pci_dev *d, unsigned cap, unsigned e
     mmio_write32(table + at, msi_address());
     mmio_write32(table + at + 4, 0);
     mmio_write32(table + at + 8, vector);
-    mmio_write32(table + at + 12, 0);           /* not masked */
+    mmio_write32(table + at + 12, 0); /* not masked */
     cfg_write(d->bdf, cap + MSIX_CONTROL, 2, (control & ~MSIX_MASK_ALL) | MSIX_ENABLE);
     return HV_OK;
 }
@@ -261,7 +277,7 @@ enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vect
 {
     unsigned msix = pci_cap_find(d, CAP_MSIX, 0), msi = pci_cap_find(d, CAP_MSI, 0);
 
-    if ((!msix && !msi) || pcpu_get(0)->apic_id > 254)          /* larger IDs need interrupt remapping */
+    if ((!msix && !msi) || pcpu_get(0)->apic_id > 254) /* larger IDs need interrupt remapping */
         return HV_FAIL(HV_E_UNSUPP);
     enum hv_err e = msix ? msix_enable(d, msix, entry, vector) : msi_enable(d, msi, entry, vector);
     if (!e)

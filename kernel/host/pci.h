@@ -9,9 +9,13 @@
 #define PCI_MAX_DEVS 64
 #define PCI_MAX_BARS 6
 
-struct pci_bar { uint64_t base, len; bool io, is64; };           /* len 0: absent or unassigned */
+/* len 0: absent or unassigned */
+struct pci_bar {
+    uint64_t base, len;
+    bool io, is64;
+};
 struct pci_dev {
-    uint16_t bdf;                               /* bus<<8 | dev<<3 | fn */
+    uint16_t bdf; /* bus<<8 | dev<<3 | fn */
     uint16_t vendor, device, subsystem;
     uint8_t class_code, subclass, prog_if, revision;
     struct pci_bar bar[PCI_MAX_BARS];
@@ -22,7 +26,7 @@ void pci_init(void);
 extern struct pci_dev pci_devs[PCI_MAX_DEVS];
 extern unsigned pci_n_devs;
 
-uint32_t pci_cfg_read(const struct pci_dev *d, unsigned off, unsigned size);     /* size 1, 2, 4 */
+uint32_t pci_cfg_read(const struct pci_dev *d, unsigned off, unsigned size); /* size 1, 2, 4 */
 void pci_cfg_write(const struct pci_dev *d, unsigned off, unsigned size, uint32_t val);
 /** Offset of the capability with this id (after offset `from`, 0 to start), or 0. */
 unsigned pci_cap_find(const struct pci_dev *d, uint8_t id, unsigned from);
@@ -34,7 +38,8 @@ void *pci_bar_map(const struct pci_dev *d, unsigned bar);
  *  HV_E_UNSUPP: the device has neither; poll it. */
 HV_MUST_CHECK enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vector);
 
-/** Map len bytes of device memory at a uncached, readable and writable, not executable; identity address.  Panics when out of memory. */
+/** Map len bytes of device memory at a uncached, readable and writable, not executable; identity address.
+ *  Panics when out of memory. */
 void *mmio_map(hpa_t a, uint64_t len);
 
 #endif

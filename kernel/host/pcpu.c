@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/pcpu.c - the processors: their data, starting them, interrupts, the timer, idling.
  *
- * The timer is set at each guest entry, and arming the hardware is dear, so the hardware is left alone while it will fire early enough.
- * The interrupt handler arms it again if the wanted time has not come.  So: timer_tsc is what is wanted, arch->timer_hw_tsc what the
- * hardware will do, and whenever timer_tsc is set, 0 < timer_hw_tsc <= timer_tsc. */
+ * The timer is set at each guest entry, and arming the hardware is dear, so the hardware is left alone while it
+ * will fire early enough.  The interrupt handler arms it again if the wanted time has not come.  So: timer_tsc
+ * is what is wanted, arch->timer_hw_tsc what the hardware will do, and whenever timer_tsc is set, 0 <
+ * timer_hw_tsc <= timer_tsc. */
 #include "kernel/host/pcpu.h"
 #include "kernel/host/clock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
 #include "kernel/host/x86/apic.h"
 #include "kernel/host/x86/cpu.h"
@@ -15,17 +15,18 @@
 #include "kernel/host/x86/paging.h"
 #include "kernel/host/x86/trap.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/log.h"
 
-#define IRQ_PENDING_SERVICE BIT32(31)           /* no device vector is that high: ends a guest's slice on the boot CPU */
+#define IRQ_PENDING_SERVICE BIT32(31) /* no device vector is that high: ends a guest's slice on the boot CPU */
 _Static_assert(IRQ_VEC_DEVICE_MAX - IRQ_VEC_DEVICE < 31, "a vector whose bit in irq_pending is the service loop's");
-#define STACK_SIZE (64 * KIB)                   /* its lowest page is not mapped */
-#define TIMER_LATE_US 20000                     /* a timer interrupt that is so late is lost */
+#define STACK_SIZE    (64 * KIB) /* its lowest page is not mapped */
+#define TIMER_LATE_US 20000      /* a timer interrupt that is so late is lost */
 
 unsigned pcpu_count;
-static struct pcpu *cpus;                       /* owned, for ever: array of PCPU_MAX, const after pcpu_start_all but for [owner] fields */
+static struct pcpu *cpus; /* owned, for ever: array of PCPU_MAX, const after pcpu_start_all but for [owner] fields */
 static atomic_bool all_started;
-static void (*ap_work)(void);                   /* const once all_started */
-static uint32_t vectors_used;                   /* boot CPU only */
+static void (*ap_work)(void); /* const once all_started */
+static uint32_t vectors_used; /* boot CPU only */
 
 struct pcpu *pcpu_get(unsigned index)
 {
@@ -33,10 +34,7 @@ struct pcpu *pcpu_get(unsigned index)
     return &cpus[index];
 }
 
-struct pcpu *this_pcpu(void)
-{
-    return (struct pcpu *)read_gs0();
-}
+struct pcpu *this_pcpu(void) { return (struct pcpu *)read_gs0(); }
 
 /* ---- set-up ---- */
 
@@ -83,8 +81,8 @@ static void ap_entry(struct pcpu *p)
 {
     paging_load();
     cpu_setup(p, false);
-    atomic_store_explicit(&p->online, true, memory_order_release);          /* pairs with the acquire in cpu_start */
-    while (!atomic_load_explicit(&all_started, memory_order_acquire))       /* pairs with the release in pcpu_start_all */
+    atomic_store_explicit(&p->online, true, memory_order_release);    /* pairs with the acquire in cpu_start */
+    while (!atomic_load_explicit(&all_started, memory_order_acquire)) /* pairs with the release in pcpu_start_all */
         cpu_relax();
     ap_work();
     panic("the work of CPU %u returned", p->index);
@@ -155,7 +153,7 @@ static void timer_irq(struct pcpu *p)
     p->arch->timer_hw_tsc = 0;
     if (!p->timer_tsc)
         return;
-    if (rdtsc() < p->timer_tsc) {               /* it fired for an earlier wish, or the counter was too short */
+    if (rdtsc() < p->timer_tsc) { /* it fired for an earlier wish, or the counter was too short */
         p->arch->timer_hw_tsc = apic_timer_arm(p->timer_tsc);
         return;
     }
@@ -168,8 +166,8 @@ void pcpu_irq(unsigned vector)
     struct pcpu *p = this_pcpu();
 
     if (vector == IRQ_VEC_SPURIOUS || (vector < IRQ_VEC_DEVICE && !apic_in_service(vector)))
-        return;                                 /* spurious, also of the masked PICs: no EOI */
-    apic_eoi();                                 /* also for what the firmware left pending */
+        return; /* spurious, also of the masked PICs: no EOI */
+    apic_eoi(); /* also for what the firmware left pending */
     if (vector == IRQ_VEC_TIMER) {
         timer_irq(p);
     } else if (vector == IRQ_VEC_KICK) {
@@ -202,7 +200,7 @@ void pcpu_timer_set(uint64_t tsc)
         return;
     p->timer_tsc = tsc;
     uint64_t hw = p->arch->timer_hw_tsc;
-    if (tsc && (!hw || tsc < hw || hw < rdtsc()))       /* the last: it fired a moment ago, or its interrupt was lost */
+    if (tsc && (!hw || tsc < hw || hw < rdtsc())) /* the last: it fired a moment ago, or its interrupt was lost */
         p->arch->timer_hw_tsc = apic_timer_arm(tsc);
 }
 

@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/serial.c - COM1.  Polled in both directions; no wait is unbounded, so a machine without the port, or a reader that went away,
- * costs bytes and never hangs.
+ * kernel/host/serial.c - COM1.  Polled in both directions; no wait is unbounded, so a machine without the port, or a
+ * reader that went away, costs bytes and never hangs.
  *
- * What is written goes through a ring: the transmitter takes what it has room for at once, the service loop passes on the rest.  So a reader
- * that is slow for a while (an emulator's, on a busy machine) costs neither bytes nor the time of whoever writes. */
+ * What is written goes through a ring: the transmitter takes what it has room for at once, the service loop passes
+ * on the rest.  So a reader that is slow for a while (an emulator's, on a busy machine) costs neither bytes nor the
+ * time of whoever writes. */
 #include "kernel/host/serial.h"
-#include "kernel/lib/lock.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/lock.h"
 
 enum { COM1 = 0x3f8, REG_DATA = 0, REG_IER = 1, REG_FCR = 2, REG_LCR = 3, REG_MCR = 4, REG_LSR = 5, REG_SCRATCH = 7 };
-#define LSR_DATA_READY  0x01
-#define LSR_THR_EMPTY   0x20
-#define LSR_ALL_EMPTY   0x40
-#define FIFO_LEN        16
-#define WAIT_READS      50000u          /* a port read takes about 1 us on hardware */
+#define LSR_DATA_READY 0x01
+#define LSR_THR_EMPTY  0x20
+#define LSR_ALL_EMPTY  0x40
+#define FIFO_LEN       16
+#define WAIT_READS     50000u /* a port read takes about 1 us on hardware */
 
-#define RING_LEN        16384u          /* power of two */
+#define RING_LEN 16384u /* power of two */
 
 static bool present;
-static atomic_bool alone;               /* nobody else runs any more: no lock, and what is written is waited for */
+static atomic_bool alone; /* nobody else runs any more: no lock, and what is written is waited for */
 static struct spinlock lock;
-static char ring[RING_LEN];             /* [lock] */
-static size_t head, tail;               /* [lock] bytes ever put in, ever taken out */
-static bool stuck;                      /* [lock] the last wait was in vain: do not wait again before it takes bytes */
+static char ring[RING_LEN]; /* [lock] */
+static size_t head, tail;   /* [lock] bytes ever put in, ever taken out */
+static bool stuck;          /* [lock] the last wait was in vain: do not wait again before it takes bytes */
 
 static bool lsr_wait(uint8_t bit)
 {
@@ -41,12 +42,12 @@ void serial_init(void)
     if (!present)
         return;
     outb(COM1 + REG_IER, 0);
-    outb(COM1 + REG_LCR, 0x80);         /* divisor latch: 115200 / 1 */
+    outb(COM1 + REG_LCR, 0x80); /* divisor latch: 115200 / 1 */
     outb(COM1 + REG_DATA, 1);
     outb(COM1 + REG_IER, 0);
     outb(COM1 + REG_LCR, 0x03);
-    outb(COM1 + REG_FCR, 0x07);         /* FIFOs on and empty */
-    outb(COM1 + REG_MCR, 0x03);         /* DTR, RTS */
+    outb(COM1 + REG_FCR, 0x07); /* FIFOs on and empty */
+    outb(COM1 + REG_MCR, 0x03); /* DTR, RTS */
 }
 
 int serial_getc(void)

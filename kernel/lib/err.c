@@ -6,8 +6,9 @@ const char *hv_err_name(enum hv_err e)
 {
     switch (e) {
     case HV_OK: return "HV_OK";
-#define X(name, value, text) case name: return #name;
-    HV_ERR_LIST(X)
+#define X(name, value, text) \
+    case name: return #name;
+        HV_ERR_LIST(X)
 #undef X
     }
     return "HV_E_?";
@@ -17,8 +18,9 @@ const char *hv_err_text(enum hv_err e)
 {
     switch (e) {
     case HV_OK: return "ok";
-#define X(name, value, text) case name: return text;
-    HV_ERR_LIST(X)
+#define X(name, value, text) \
+    case name: return text;
+        HV_ERR_LIST(X)
 #undef X
     }
     return "unknown error";

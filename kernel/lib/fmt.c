@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/fmt.c - printf-style formatting.  A conversion is parsed into a struct spec, turned into digits or a string, then padded. */
+ * kernel/lib/fmt.c - printf-style formatting.  A conversion is parsed into a struct spec, turned into digits or
+ * a string, then padded. */
 #include "kernel/lib/fmt.h"
 
-struct out { char *buf; size_t cap, len; };             /* len counts also what did not fit */
+/* len counts also what did not fit */
+struct out {
+    char *buf;
+    size_t cap, len;
+};
 struct spec {
     bool left, zero, plus, space, alt, has_prec;
     int width, prec;
-    int size;                                           /* bytes of the integer argument */
+    int size; /* bytes of the integer argument */
     char conv;
 };
 
@@ -88,7 +93,7 @@ static const char *parse_flags(const char *f, struct spec *s)
         case '+': s->plus = true; break;
         case ' ': s->space = true; break;
         case '#': s->alt = true; break;
-        default: return f;
+        default:  return f;
         }
     }
 }
@@ -99,8 +104,11 @@ static const char *parse_size(const char *f, struct spec *s)
     for (;; f++) {
         switch (*f) {
         case 'h': s->size = s->size == 2 ? 1 : 2; break;
-        case 'l': case 'z': case 'j': case 't': s->size = 8; break;
-        default: return f;
+        case 'l':
+        case 'z':
+        case 'j':
+        case 't': s->size = 8; break;
+        default:  return f;
         }
     }
 }
@@ -135,29 +143,26 @@ static bool out_conversion(struct out *o, struct spec *s, va_list *ap)
     char c;
 
     switch (s->conv) {
-    case 'd': case 'i':
+    case 'd':
+    case 'i':
         i = arg_signed(ap, s->size);
         out_number(o, s, i < 0 ? -(uint64_t)i : (uint64_t)i, i < 0, 10);
         return true;
-    case 'u': case 'x': case 'X': case 'o':
+    case 'u':
+    case 'x':
+    case 'X':
+    case 'o':
         s->plus = s->space = false;
         out_number(o, s, arg_unsigned(ap, s->size), false, s->conv == 'u' ? 10 : s->conv == 'o' ? 8 : 16);
         return true;
-    case 'p':
-        out_number(o, s, (uintptr_t)va_arg(*ap, void *), false, 16);
-        return true;
-    case 's':
-        out_string(o, s, va_arg(*ap, const char *));
-        return true;
+    case 'p': out_number(o, s, (uintptr_t)va_arg(*ap, void *), false, 16); return true;
+    case 's': out_string(o, s, va_arg(*ap, const char *)); return true;
     case 'c':
         c = (char)va_arg(*ap, int);
         out_text(o, s, &c, 1);
         return true;
-    case '%':
-        out_char(o, '%');
-        return true;
-    default:
-        return false;
+    case '%': out_char(o, '%'); return true;
+    default:  return false;
     }
 }
 
@@ -204,7 +209,7 @@ int fmt_vsnprintf(char *buf, size_t cap, const char *fmt, va_list args)
         const char *start = f;
         f = parse_spec(f + 1, &s, &ap);
         if (!out_conversion(&o, &s, &ap)) {
-            out_string(&o, &(struct spec){ 0 }, start);      /* what follows cannot be trusted */
+            out_string(&o, &(struct spec){ 0 }, start); /* what follows cannot be trusted */
             break;
         }
     }

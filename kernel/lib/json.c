@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/json.c - writes JSON by ourselves, reads it with jsmn: that cuts text into tokens, here is checked what they are.
+ * kernel/lib/json.c - writes JSON by ourselves, reads it with jsmn: that cuts text into tokens, here
+ * is checked what they are.
  *
- * jsmn takes more than JSON, even when strict (a missing colon, a comma too many).  What it lets through is harmless after the checks of
- * json_parse(): an object of pairs, each a string and a string, number or boolean. */
+ * jsmn takes more than JSON, even when strict (a missing colon, a comma too many).  What it lets through is harmless
+ * after the checks of json_parse(): an object of pairs, each a string and a string, number or boolean. */
 #include "kernel/lib/json.h"
 
 #include <stdio.h>
@@ -27,9 +28,12 @@ static void put(struct json *j, const char *s) { text_put(&j->text, s, strlen(s)
 /* Length of the UTF-8 sequence at s (Unicode 15, table 3-7), 0: it is none. */
 static unsigned utf8_len(const uint8_t *s)
 {
-    static const struct { uint8_t first, last, second_min, second_max, len; } rows[] = {
-        { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 }, { 0xed, 0xed, 0x80, 0x9f, 3 },
-        { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 }, { 0xf1, 0xf3, 0x80, 0xbf, 4 }, { 0xf4, 0xf4, 0x80, 0x8f, 4 },
+    static const struct {
+        uint8_t first, last, second_min, second_max, len;
+    } rows[] = {
+        { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
+        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 },
+        { 0xf1, 0xf3, 0x80, 0xbf, 4 }, { 0xf4, 0xf4, 0x80, 0x8f, 4 },
     };
     if (s[0] < 0x80)
         return 1;
@@ -37,7 +41,7 @@ static unsigned utf8_len(const uint8_t *s)
         if (s[0] < rows[i].first || s[0] > rows[i].last || s[1] < rows[i].second_min || s[1] > rows[i].second_max)
             continue;
         for (unsigned k = 2; k < rows[i].len; k++)
-            if ((s[k] & 0xc0) != 0x80)                  /* also the terminating NUL */
+            if ((s[k] & 0xc0) != 0x80) /* also the terminating NUL */
                 return 0;
         return rows[i].len;
     }
@@ -90,7 +94,7 @@ static void open(struct json *j, const char *key, const char *bracket, char clos
 }
 
 void json_object(struct json *j, const char *key) { open(j, key, "{", '}'); }
-void json_array(struct json *j, const char *key)  { open(j, key, "[", ']'); }
+void json_array(struct json *j, const char *key) { open(j, key, "[", ']'); }
 
 void json_end(struct json *j)
 {
@@ -159,10 +163,11 @@ enum hv_err json_parse(struct json_in *in, const char *text, size_t len, const c
         return HV_FAIL(HV_E_PROTO);
     for (int i = 1; i < n; i += 2) {
         const jsmntok_t *k = &tok[i], *v = &tok[i + 1];
-        if (k->type != JSMN_STRING || k->size != 1 || k->parent != 0 || v->parent != i || v->size || (v->type != JSMN_STRING && v->type != JSMN_PRIMITIVE))
+        if (k->type != JSMN_STRING || k->size != 1 || k->parent != 0 || v->parent != i || v->size ||
+            (v->type != JSMN_STRING && v->type != JSMN_PRIMITIVE))
             return HV_FAIL(HV_E_PROTO);
-        struct json_field f = { text + k->start, text + v->start, (unsigned)(k->end - k->start), (unsigned)(v->end - v->start),
-                                v->type == JSMN_STRING };
+        struct json_field f = { text + k->start, text + v->start, (unsigned)(k->end - k->start),
+                                (unsigned)(v->end - v->start), v->type == JSMN_STRING };
         if (find(in, f.key, f.key_len)) {
             *why = "a key twice";
             return HV_FAIL(HV_E_PROTO);
@@ -177,14 +182,18 @@ static int hex4(const char *s, unsigned left)
     int v = 0;
     for (unsigned i = 0; i < 4; i++) {
         char c = i < left ? s[i] : 0, low = (char)(c | 0x20);
-        if (c >= '0' && c <= '9') v = v << 4 | (c - '0');
-        else if (low >= 'a' && low <= 'f') v = v << 4 | (low - 'a' + 10);
-        else return -1;
+        if (c >= '0' && c <= '9')
+            v = v << 4 | (c - '0');
+        else if (low >= 'a' && low <= 'f')
+            v = v << 4 | (low - 'a' + 10);
+        else
+            return -1;
     }
     return v;
 }
 
-/* The character after a backslash at s[0..left): its code point, and in *used how many bytes it took.  -1: none.  Half of a surrogate pair is none. */
+/* The character after a backslash at s[0..left): its code point, and in *used how many bytes it took.  -1: none.  Half
+ * of a surrogate pair is none. */
 static int32_t escape(const char *s, unsigned left, unsigned *used)
 {
     static const char plain[] = "\"\\/bfnrt", means[] = "\"\\/\b\f\n\r\t";
@@ -268,7 +277,8 @@ enum hv_err json_get_bool(const struct json_in *in, const char *key, bool *out)
     const struct json_field *f = find(in, key, strlen(key));
     if (!f)
         return HV_FAIL(HV_E_NOENT);
-    bool yes = f->value_len == 4 && !memcmp(f->value, "true", 4), no = f->value_len == 5 && !memcmp(f->value, "false", 5);
+    bool yes = f->value_len == 4 && !memcmp(f->value, "true", 4),
+         no = f->value_len == 5 && !memcmp(f->value, "false", 5);
     if (f->is_string || (!yes && !no))
         return HV_FAIL(HV_E_INVAL);
     *out = yes;

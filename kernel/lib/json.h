@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/json.h - JSON (RFC 8259): a writer that cannot write anything else, and a reader for what clients send.  Portable.
+ * kernel/lib/json.h - JSON (RFC 8259): a writer that cannot write anything else, and a reader for what
+ * clients send.  Portable.
  *
  *     struct json j;                                   {"vm":"web","cpus":2,"exits":[10,20]}
  *     json_init(&j, buf, cap);
@@ -11,8 +12,8 @@
  *     json_end(&j);
  *     json_end(&j);                                    if (json_good(&j)) ... j.text.buf, j.text.len
  *
- * key is given inside an object and NULL inside an array or at the top.  A document that breaks this, ends what was not begun or is nested too deeply is
- * our bug: it is not json_good(), whatever comes after. */
+ * key is given inside an object and NULL inside an array or at the top.  A document that breaks this, ends what was not
+ * begun or is nested too deeply is our bug: it is not json_good(), whatever comes after. */
 #ifndef GODWIT_KERNEL_LIB_JSON_H
 #define GODWIT_KERNEL_LIB_JSON_H
 
@@ -28,32 +29,33 @@
 struct json {
     struct text text;
     unsigned depth;
-    char close[JSON_DEPTH_MAX];         /* of each open value: '}' or ']' */
-    bool comma;                         /* the next value needs one before it */
-    bool misused;                       /* our bug: a key too many or missing, an end too many, too deep */
+    char close[JSON_DEPTH_MAX]; /* of each open value: '}' or ']' */
+    bool comma;                 /* the next value needs one before it */
+    bool misused;               /* our bug: a key too many or missing, an end too many, too deep */
 };
 void json_init(struct json *j, char *buf, size_t cap);
 void json_object(struct json *j, const char *key);
 void json_array(struct json *j, const char *key);
-void json_end(struct json *j);                                          /* of the innermost object or array */
-void json_str(struct json *j, const char *key, const char *value);      /* bytes that are not UTF-8 become U+FFFD */
-void json_fmt(struct json *j, const char *key, const char *fmt, ...) HV_PRINTF(3, 4);   /* a string of at most 639 bytes */
+void json_end(struct json *j);                                     /* of the innermost object or array */
+void json_str(struct json *j, const char *key, const char *value); /* bytes that are not UTF-8 become U+FFFD */
+/* a string of at most 639 bytes */
+void json_fmt(struct json *j, const char *key, const char *fmt, ...) HV_PRINTF(3, 4);
 void json_num(struct json *j, const char *key, uint64_t value);
 void json_bool(struct json *j, const char *key, bool value);
-bool json_good(const struct json *j);                                   /* complete, used as above, and it fitted */
+bool json_good(const struct json *j); /* complete, used as above, and it fitted */
 
 /** A printer whose lines become strings of the innermost open array:
  *      struct json_printer lines = { { json_line }, json };    print_line(&lines.printer, ...); */
 struct json_printer {
     struct printer printer;
-    struct json *json;                  /* borrowed */
+    struct json *json; /* borrowed */
 };
 void json_line(struct printer *p, const char *text);
 
 /* ---- reading: one object, whose values are strings, numbers and booleans ---- */
 
 struct json_field {
-    const char *key, *value;            /* point into the text; not terminated */
+    const char *key, *value; /* point into the text; not terminated */
     unsigned key_len, value_len;
     bool is_string;
 };
@@ -61,10 +63,11 @@ struct json_in {
     unsigned n;
     struct json_field field[JSON_FIELDS_MAX];
 };
-/** Cut text into fields.  HV_E_PROTO: it is not such an object, has a key twice or more than JSON_FIELDS_MAX; why says which. */
+/** Cut text into fields.  HV_E_PROTO: it is not such an object, has a key twice or more than
+ *  JSON_FIELDS_MAX; why says which. */
 HV_MUST_CHECK enum hv_err json_parse(struct json_in *in, const char *text, size_t len, const char **why);
-/** The field's value.  HV_E_NOENT: no such field (*out unchanged); HV_E_INVAL: another type, out of range, or a string that holds a NUL or does not
- *  fit into cap bytes with its NUL. */
+/** The field's value.  HV_E_NOENT: no such field (*out unchanged); HV_E_INVAL: another type, out of range, or a string
+ *  that holds a NUL or does not fit into cap bytes with its NUL. */
 HV_MUST_CHECK enum hv_err json_get_str(const struct json_in *in, const char *key, char *out, size_t cap);
 HV_MUST_CHECK enum hv_err json_get_num(const struct json_in *in, const char *key, uint64_t max, uint64_t *out);
 HV_MUST_CHECK enum hv_err json_get_bool(const struct json_in *in, const char *key, bool *out);

@@ -11,7 +11,7 @@
 
 #include "kernel/lib/types.h"
 
-#define PRINT_LINE_MAX 768u             /* bytes of a line, with its NUL */
+#define PRINT_LINE_MAX 768u /* bytes of a line, with its NUL */
 
 struct printer {
     /** Output one line.  text: without a line end; NUL-terminated, at most PRINT_LINE_MAX bytes with the NUL; valid

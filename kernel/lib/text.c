@@ -18,7 +18,7 @@ void text_put(struct text *t, const char *s, size_t len)
 void text_vprintf(struct text *t, const char *fmt, va_list ap)
 {
     int n = vsnprintf(t->buf + t->len, t->cap - t->len, fmt, ap);
-    if (n < 0 || (size_t)n >= t->cap - t->len)          /* vsnprintf's NUL must fit, too */
+    if (n < 0 || (size_t)n >= t->cap - t->len) /* vsnprintf's NUL must fit, too */
         t->overflow = true;
     else
         t->len += (size_t)n;

@@ -7,9 +7,9 @@
 #include "kernel/lib/types.h"
 
 struct text {
-    char *buf;                          /* borrowed */
-    size_t cap, len;                    /* len <= cap; no NUL at the end */
-    bool overflow;                      /* something did not fit: what is in buf is useless */
+    char *buf;       /* borrowed */
+    size_t cap, len; /* len <= cap; no NUL at the end */
+    bool overflow;   /* something did not fit: what is in buf is useless */
 };
 
 void text_put(struct text *t, const char *s, size_t len);

@@ -8,12 +8,15 @@
 
 /* Where the reason goes: len bytes of the caller's, always terminated, cut to fit.  The buffer is no member of fixed
  * size, because many reasons stay where they are written (a job, a start), and they have from 160 to 640 bytes. */
-struct why { char *text; size_t len; };
+struct why {
+    char *text;
+    size_t len;
+};
 
 /** A struct why * for the char array buf, which it empties: `if (vm_start(vm, WHY(text))) log_error("vm", "%s", text);`
  *  Valid to the end of the enclosing block.  A pointer instead of an array does not build: it divides by zero. */
-#define WHY(buf) (&(struct why){ ((buf)[0] = 0, (buf)), \
-                                 sizeof(buf) / !__builtin_types_compatible_p(__typeof__(buf), char *) })
+#define WHY(buf) \
+    (&(struct why){ ((buf)[0] = 0, (buf)), sizeof(buf) / !__builtin_types_compatible_p(__typeof__(buf), char *) })
 
 /** Write a text for people into *why; returns what snprintf() returns. */
 #define why_say(why, ...) snprintf((why)->text, (why)->len, __VA_ARGS__)

@@ -1,31 +1,33 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/api.c - connections of the management interface: bytes between stream and HTTP machine, limits and times.
+ * kernel/manage/api.c - connections of the management interface: bytes between stream and HTTP
+ * machine, limits and times.
  *
- * A client can hold one connection slot, one TCP window and one answer's buffer for as long as it keeps asking; what it may not do is keep them and be
- * silent.  net/ limits how many connections there are, and how long a handshake lasts. */
+ * A client can hold one connection slot, one TCP window and one answer's buffer for as long as it keeps
+ * asking; what it may not do is keep them and be silent.  net/ limits how many connections there are, and how
+ * long a handshake lasts. */
 #include "kernel/manage/api.h"
 
 #include <string.h>
-#include "kernel/manage/api_call.h"
 #include "kernel/host/clock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/manage/api_call.h"
 #include "net/stream.h"
 
-#define CONNS_MAX    8
-#define IDLE_US      60000000u          /* between two requests */
-#define REQUEST_US   10000000u          /* from a request's first byte to its last; and for the client to take an answer */
-#define TURN_BYTES   4096               /* taken from one connection in one turn */
+#define CONNS_MAX  8
+#define IDLE_US    60000000u /* between two requests */
+#define REQUEST_US 10000000u /* from a request's first byte to its last; and for the client to take an answer */
+#define TURN_BYTES 4096      /* taken from one connection in one turn */
 
 struct conn {
-    struct stream *stream;              /* owned */
+    struct stream *stream; /* owned */
     uint64_t deadline_us;
     struct http_conn http;
-    char in[512];                       /* read and not yet taken by http */
+    char in[512]; /* read and not yet taken by http */
     size_t in_len;
     char answer[API_ANSWER_MAX];
 };
-static struct conn *conns[CONNS_MAX];   /* owned */
+static struct conn *conns[CONNS_MAX]; /* owned */
 
 void api_accept(struct stream *s)
 {
@@ -34,7 +36,8 @@ void api_accept(struct stream *s)
         i++;
     struct conn *c = i < CONNS_MAX ? mem_alloc(sizeof(*c)) : NULL;
     if (!c) {
-        log_warn("api", "%s: turned away, %s", stream_peer(s)->name, i < CONNS_MAX ? "no memory" : "too many connections");
+        log_warn("api", "%s: turned away, %s", stream_peer(s)->name,
+                 i < CONNS_MAX ? "no memory" : "too many connections");
         stream_close(s);
         return;
     }
@@ -49,7 +52,8 @@ static void answer(struct conn *c)
     struct api_call call = { .http = &c->http, .client = stream_peer(c->stream) };
     api_dispatch(&call, c->answer, sizeof(c->answer));
     if (http_verb(&c->http) != HTTP_VERB_GET || call.status >= 400)
-        log_info("api", "%s: %s %s: %u", call.client->name, http_verb(&c->http) == HTTP_VERB_GET ? "GET" : "POST", http_path(&c->http), call.status);
+        log_info("api", "%s: %s %s: %u", call.client->name, http_verb(&c->http) == HTTP_VERB_GET ? "GET" : "POST",
+                 http_path(&c->http), call.status);
     http_answer(&c->http, call.status, call.type, call.extra, call.out.text.buf, call.out.text.len);
     c->deadline_us = clock_us() + REQUEST_US;
 }

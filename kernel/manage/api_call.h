@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/manage/api_call.h - one request of the management interface: what a handler gets and fills.
  *
- * A handler writes JSON into c->out, or sets c->type and writes text into c->out.text.  On an error it calls api_fail() and returns: what was written
- * so far is dropped.  Portable but for the handlers. */
+ * A handler writes JSON into c->out, or sets c->type and writes text into c->out.text.  On an error it calls api_fail()
+ * and returns: what was written so far is dropped.  Portable but for the handlers. */
 #ifndef GODWIT_KERNEL_MANAGE_API_CALL_H
 #define GODWIT_KERNEL_MANAGE_API_CALL_H
 
@@ -16,13 +16,13 @@ struct vm;
 #define API_ARG_MAX    64
 
 struct api_call {
-    struct http_conn *http;             /* the request */
-    const struct peer_config *client;   /* who asks */
-    char arg[API_ARG_MAX];              /* what stands for the '*' of the route */
-    struct json_in in;                  /* the body of a POST; no fields when there is none */
-    unsigned status;                    /* 200 unless the handler says otherwise */
+    struct http_conn *http;           /* the request */
+    const struct peer_config *client; /* who asks */
+    char arg[API_ARG_MAX];            /* what stands for the '*' of the route */
+    struct json_in in;                /* the body of a POST; no fields when there is none */
+    unsigned status;                  /* 200 unless the handler says otherwise */
     const char *type;
-    char extra[160];                    /* further header lines */
+    char extra[160]; /* further header lines */
     struct json out;
 };
 
@@ -33,17 +33,18 @@ void api_said(struct api_call *c, enum hv_err e, const char *said);
 /** The body's string field key into out.  False: it is missing or unusable, and the call has failed with the reason. */
 bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap);
 
-/** Find the route of c's request, check role and body, call the handler.  Whatever the request, afterwards c holds an answer. */
+/** Find the route of c's request, check role and body, call the handler.  Whatever the request,
+ *  afterwards c holds an answer. */
 void api_dispatch(struct api_call *c, char *buf, size_t cap);
 
 /* The handlers, by file. */
-void api_host(struct api_call *c);                      /* api_host.c */
+void api_host(struct api_call *c); /* api_host.c */
 void api_log(struct api_call *c);
 void api_evacuate_show(struct api_call *c);
 void api_evacuate_start(struct api_call *c);
 void api_evacuate_cancel(struct api_call *c);
-void api_metrics(struct api_call *c);                   /* api_metrics.c */
-void api_vm_list(struct api_call *c);                   /* api_vm.c */
+void api_metrics(struct api_call *c); /* api_metrics.c */
+void api_vm_list(struct api_call *c); /* api_vm.c */
 void api_vm_show(struct api_call *c);
 void api_vm_start(struct api_call *c);
 void api_vm_stop(struct api_call *c);
@@ -52,7 +53,7 @@ void api_vm_resume(struct api_call *c);
 void api_vm_inspect(struct api_call *c);
 void api_vm_console_read(struct api_call *c);
 void api_vm_console_write(struct api_call *c);
-void api_migration_list(struct api_call *c);            /* api_migration.c */
+void api_migration_list(struct api_call *c); /* api_migration.c */
 void api_migration_show(struct api_call *c);
 void api_migration_start(struct api_call *c);
 void api_migration_cancel(struct api_call *c);

@@ -1,24 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/manage/api_host.c - the host by the management interface: /v1/host and /v1/log. */
-#include "kernel/manage/api.h"
-#include "kernel/manage/api_call.h"
-#include "kernel/host/clock.h"
-#include "kernel/lib/version.h"
 #include "kernel/core/cpu_ops.h"
-#include "kernel/peers/evacuate.h"
+#include "kernel/host/clock.h"
 #include "kernel/host/log_sink.h"
-#include "kernel/peers/migration.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/version.h"
+#include "kernel/manage/api.h"
+#include "kernel/manage/api_call.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/peers/migration.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/net.h"
 
 static const struct boot_info *boot;
 
-void api_init(const struct boot_info *bi)
-{
-    boot = bi;
-}
+void api_init(const struct boot_info *bi) { boot = bi; }
 
 static void put_memory(struct json *j)
 {

@@ -2,14 +2,14 @@
  * kernel/manage/api_metrics.c - /metrics: counters and gauges in Prometheus' text format 0.0.4.
  *
  * A metric is a name, its kind and a function that writes its samples; nothing is written for one without samples. */
-#include "kernel/manage/api_call.h"
 #include "kernel/host/clock.h"
-#include "kernel/lib/version.h"
-#include "net/net.h"
-#include "kernel/peers/migration.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/version.h"
+#include "kernel/manage/api_call.h"
+#include "kernel/peers/migration.h"
 #include "kernel/vm/vm_manage.h"
+#include "net/net.h"
 
 typedef void sample_fn(struct text *t, const char *name);
 
@@ -22,10 +22,13 @@ static void sample_us(struct text *t, const char *name, const char *labels, uint
 
 /* ---- host ---- */
 
-static void build_info(struct text *t, const char *name) { text_printf(t, "%s{version=\"%s\"} 1\n", name, GODWIT_VERSION); }
-static void uptime(struct text *t, const char *name)          { sample_us(t, name, "", clock_us()); }
-static void memory_total(struct text *t, const char *name)    { sample(t, name, page_stats().total_bytes); }
-static void memory_free(struct text *t, const char *name)     { sample(t, name, page_stats().free_bytes); }
+static void build_info(struct text *t, const char *name)
+{
+    text_printf(t, "%s{version=\"%s\"} 1\n", name, GODWIT_VERSION);
+}
+static void uptime(struct text *t, const char *name) { sample_us(t, name, "", clock_us()); }
+static void memory_total(struct text *t, const char *name) { sample(t, name, page_stats().total_bytes); }
+static void memory_free(struct text *t, const char *name) { sample(t, name, page_stats().free_bytes); }
 static void memory_promised(struct text *t, const char *name) { sample(t, name, vm_memory_promised()); }
 
 static void cpu_idle(struct text *t, const char *name)
@@ -48,12 +51,12 @@ static void cpu_interrupts(struct text *t, const char *name)
 
 /* ---- network ---- */
 
-static void net_rx_bytes(struct text *t, const char *name)   { sample(t, name, net_stats().rx_bytes); }
-static void net_tx_bytes(struct text *t, const char *name)   { sample(t, name, net_stats().tx_bytes); }
-static void net_rx_frames(struct text *t, const char *name)  { sample(t, name, net_stats().rx_frames); }
-static void net_tx_frames(struct text *t, const char *name)  { sample(t, name, net_stats().tx_frames); }
-static void net_rx_bad(struct text *t, const char *name)     { sample(t, name, net_stats().rx_bad); }
-static void net_heap(struct text *t, const char *name)       { sample(t, name, net_stats().heap_bytes); }
+static void net_rx_bytes(struct text *t, const char *name) { sample(t, name, net_stats().rx_bytes); }
+static void net_tx_bytes(struct text *t, const char *name) { sample(t, name, net_stats().tx_bytes); }
+static void net_rx_frames(struct text *t, const char *name) { sample(t, name, net_stats().rx_frames); }
+static void net_tx_frames(struct text *t, const char *name) { sample(t, name, net_stats().tx_frames); }
+static void net_rx_bad(struct text *t, const char *name) { sample(t, name, net_stats().rx_bad); }
+static void net_heap(struct text *t, const char *name) { sample(t, name, net_stats().heap_bytes); }
 
 static void net_connections(struct text *t, const char *name)
 {
@@ -71,8 +74,8 @@ static void vm_states(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
         for (unsigned s = VM_STOPPED; vm_at(i) && s <= VM_INCOMING; s++)
-            text_printf(t, "%s{vm=\"%s\",state=\"%s\"} %u\n", name, vm_at(i)->config.name, vm_state_name((enum vm_state)s),
-                        atomic_load(&vm_at(i)->state) == s);
+            text_printf(t, "%s{vm=\"%s\",state=\"%s\"} %u\n", name, vm_at(i)->config.name,
+                        vm_state_name((enum vm_state)s), atomic_load(&vm_at(i)->state) == s);
 }
 
 static void vm_memory(struct text *t, const char *name)
@@ -101,7 +104,8 @@ static void vm_guest_time(struct text *t, const char *name)
     for (unsigned i = 0; i < VM_MAX; i++)
         for (unsigned k = 0; is_built(vm_at(i)) && k < vm_at(i)->n_vcpus; k++) {
             uint64_t us = clock_tsc_to_us(vm_at(i)->vcpus[k]->guest_tsc_ticks);
-            text_printf(t, "%s{vm=\"%s\",vcpu=\"%u\"} %lu.%06lu\n", name, vm_at(i)->config.name, k, us / 1000000, us % 1000000);
+            text_printf(t, "%s{vm=\"%s\",vcpu=\"%u\"} %lu.%06lu\n", name, vm_at(i)->config.name, k, us / 1000000,
+                        us % 1000000);
         }
 }
 
@@ -116,8 +120,8 @@ static void vm_exits_of(struct text *t, const char *name, const struct vm *vm, b
         }
         uint64_t us = clock_tsc_to_us(ticks);
         if (n && time)
-            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %lu.%06lu\n", name, vm->config.name, vcpu_exit_names[r], us / 1000000,
-                        us % 1000000);
+            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %lu.%06lu\n", name, vm->config.name, vcpu_exit_names[r],
+                        us / 1000000, us % 1000000);
         else if (n)
             text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %lu\n", name, vm->config.name, vcpu_exit_names[r], n);
     }
@@ -148,14 +152,15 @@ static void migrations_total(struct text *t, const char *name)
 }
 
 static void migrations_active(struct text *t, const char *name) { sample(t, name, migration_counts().active); }
-static void migration_bytes(struct text *t, const char *name)   { sample(t, name, migration_counts().wire_bytes); }
+static void migration_bytes(struct text *t, const char *name) { sample(t, name, migration_counts().wire_bytes); }
 
 static void migration_progress_percent(struct text *t, const char *name)
 {
     const struct job *j;
     for (unsigned i = 0; (j = migration_job(i)); i++)
         if (!migration_job_over(j))
-            text_printf(t, "%s{vm=\"%s\",to=\"%s\"} %u.%02u\n", name, j->guest, j->peer, j->stats.percent / 100, j->stats.percent % 100);
+            text_printf(t, "%s{vm=\"%s\",to=\"%s\"} %u.%02u\n", name, j->guest, j->peer, j->stats.percent / 100,
+                        j->stats.percent % 100);
 }
 
 static void last_blackout(struct text *t, const char *name)
@@ -170,12 +175,16 @@ static void last_blackout(struct text *t, const char *name)
 
 /* ---- all of them ---- */
 
-static const struct metric { const char *name, *kind, *help; sample_fn *samples; } metrics[] = {
+static const struct metric {
+    const char *name, *kind, *help;
+    sample_fn *samples;
+} metrics[] = {
     { "godwit_build_info", "gauge", "Version of this hypervisor, as a label.", build_info },
     { "godwit_uptime_seconds", "gauge", "Time since boot.", uptime },
     { "godwit_memory_total_bytes", "gauge", "Host memory.", memory_total },
     { "godwit_memory_free_bytes", "gauge", "Host memory that nobody uses.", memory_free },
-    { "godwit_memory_promised_bytes", "gauge", "Memory of guests that are not stopped, backed or not.", memory_promised },
+    { "godwit_memory_promised_bytes", "gauge", "Memory of guests that are not stopped, backed or not.",
+      memory_promised },
     { "godwit_cpu_idle_seconds_total", "counter", "Time that a processor waited.", cpu_idle },
     { "godwit_cpu_interrupts_total", "counter", "Interrupts taken by the host.", cpu_interrupts },
     { "godwit_network_receive_bytes_total", "counter", "Bytes from the network card.", net_rx_bytes },
@@ -194,9 +203,11 @@ static const struct metric { const char *name, *kind, *help; sample_fn *samples;
     { "godwit_vm_dirty_log_faults_total", "counter", "Write faults that the dirty log has cost.", vm_dirty_faults },
     { "godwit_migrations_total", "counter", "Moves that ended, and guests that arrived.", migrations_total },
     { "godwit_migrations_active", "gauge", "Moves away from here that are under way.", migrations_active },
-    { "godwit_migration_wire_bytes_total", "counter", "Bytes that ended moves away from here put on the wire.", migration_bytes },
+    { "godwit_migration_wire_bytes_total", "counter", "Bytes that ended moves away from here put on the wire.",
+      migration_bytes },
     { "godwit_migration_progress_ratio", "gauge", "How far a move under way is.", migration_progress_percent },
-    { "godwit_migration_last_blackout_seconds", "gauge", "How long the last guest that moved away stood still.", last_blackout },
+    { "godwit_migration_last_blackout_seconds", "gauge", "How long the last guest that moved away stood still.",
+      last_blackout },
 };
 
 void api_metrics(struct api_call *c)

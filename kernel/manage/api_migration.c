@@ -2,22 +2,22 @@
  * kernel/manage/api_migration.c - moves by the management interface: /v1/migrations. */
 #include <stdio.h>
 #include <string.h>
-#include "kernel/manage/api_call.h"
 #include "kernel/host/clock.h"
+#include "kernel/manage/api_call.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/validate.h"
 
 static const char *state_name(enum job_state s)
 {
     switch (s) {
-    case JOB_FREE: return "free";
-    case JOB_QUEUED: return "queued";
-    case JOB_CHOOSING: return "choosing";
-    case JOB_CONNECTING: return "connecting";
-    case JOB_MOVING: return "moving";
+    case JOB_FREE:         return "free";
+    case JOB_QUEUED:       return "queued";
+    case JOB_CHOOSING:     return "choosing";
+    case JOB_CONNECTING:   return "connecting";
+    case JOB_MOVING:       return "moving";
     case JOB_RECONNECTING: return "in-doubt";
-    case JOB_DONE: return "moved";
-    case JOB_FAILED: return "failed";
+    case JOB_DONE:         return "moved";
+    case JOB_FAILED:       return "failed";
     }
     return "?";
 }
@@ -32,7 +32,8 @@ static const struct job *need_job(struct api_call *c)
     const struct job *j = *p ? NULL : migration_job_numbered(number);
     if (j)
         return j;
-    api_fail(c, HV_E_NOENT, 0, "no move has the number %s, or it was long ago; GET /v1/migrations lists those that are known", c->arg);
+    api_fail(c, HV_E_NOENT, 0,
+             "no move has the number %s, or it was long ago; GET /v1/migrations lists those that are known", c->arg);
     return NULL;
 }
 
@@ -235,7 +236,7 @@ void api_migration_resolve(struct api_call *c)
 void api_validate(struct api_call *c)
 {
     char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], why[160];
-    static struct validation v;         /* large; service pCPU only */
+    static struct validation v; /* large; service pCPU only */
     if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
         return;
     enum hv_err e = validate(vm, to, &v, WHY(why));

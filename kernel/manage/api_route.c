@@ -11,10 +11,10 @@
 
 struct route {
     enum http_verb verb;
-    enum trust trust;                   /* the least that the client must be trusted with */
-    const char *path;                   /* one element may be '*' */
+    enum trust trust; /* the least that the client must be trusted with */
+    const char *path; /* one element may be '*' */
     void (*handler)(struct api_call *c);
-    bool raw;                           /* the body is not JSON */
+    bool raw; /* the body is not JSON */
     const char *what;
 };
 
@@ -23,13 +23,26 @@ struct route {
 static unsigned status_of(enum hv_err e)
 {
     switch (e) {
-    case HV_OK: return 200;
-    case HV_E_INVAL: case HV_E_RANGE: case HV_E_PROTO: case HV_E_SHORT: case HV_E_VERSION: return 400;
-    case HV_E_AUTH: case HV_E_REFUSED: return 403;
-    case HV_E_NOENT: return 404;
-    case HV_E_EXIST: case HV_E_BUSY: case HV_E_AGAIN: case HV_E_CANCEL: case HV_E_GUEST: case HV_E_UNSUPP: return 409;
-    case HV_E_NOMEM: return 507;
-    case HV_E_CLOSED: case HV_E_TIMEOUT: case HV_E_IO: case HV_E_DIGEST: break;
+    case HV_OK:        return 200;
+    case HV_E_INVAL:
+    case HV_E_RANGE:
+    case HV_E_PROTO:
+    case HV_E_SHORT:
+    case HV_E_VERSION: return 400;
+    case HV_E_AUTH:
+    case HV_E_REFUSED: return 403;
+    case HV_E_NOENT:   return 404;
+    case HV_E_EXIST:
+    case HV_E_BUSY:
+    case HV_E_AGAIN:
+    case HV_E_CANCEL:
+    case HV_E_GUEST:
+    case HV_E_UNSUPP:  return 409;
+    case HV_E_NOMEM:   return 507;
+    case HV_E_CLOSED:
+    case HV_E_TIMEOUT:
+    case HV_E_IO:
+    case HV_E_DIGEST:  break;
     }
     return 500;
 }
@@ -83,29 +96,35 @@ bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap)
 static void list_routes(struct api_call *c);
 
 static const struct route routes[] = {
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1", list_routes, false, "this list" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1/host", api_host, false, "processor, memory, network, peers" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1/host/evacuate", api_evacuate_show, false, "how the evacuation goes on, or went" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate", api_evacuate_start, false, "move every guest away, each to the best peer" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate/cancel", api_evacuate_cancel, false, "stop it; moves that can still be cancelled are" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1/log", api_log, false, "the last 64 KiB of the log, as text" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms", api_vm_list, false, "all guests" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms/*", api_vm_show, false, "one guest" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms/*/inspect", api_vm_inspect, false, "memory, exits by reason, registers" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1", list_routes, false, "this list" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/host", api_host, false, "processor, memory, network, peers" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/host/evacuate", api_evacuate_show, false, "how the evacuation goes on, or went" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate", api_evacuate_start, false,
+      "move every guest away, each to the best peer" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate/cancel", api_evacuate_cancel, false,
+      "stop it; moves that can still be cancelled are" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/log", api_log, false, "the last 64 KiB of the log, as text" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/vms", api_vm_list, false, "all guests" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*", api_vm_show, false, "one guest" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/inspect", api_vm_inspect, false, "memory, exits by reason, registers" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/start", api_vm_start, false, "start a stopped guest" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/stop", api_vm_stop, false, "power a guest off at once" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/pause", api_vm_pause, false, "let a running guest stand still" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/resume", api_vm_resume, false, "let a paused guest go on" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1/vms/*/console", api_vm_console_read, false, "what its console put out; ?since=BYTE" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/console", api_vm_console_read, false,
+      "what its console put out; ?since=BYTE" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, true, "input for its console, raw" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1/migrations", api_migration_list, false, "moves away from here, newest first" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations", api_migration_start, false, "move a guest: {\"vm\": NAME, \"to\": PEER}" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/v1/migrations/*", api_migration_show, false, "one move, with all its figures" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/cancel", api_migration_cancel, false, "stop a move; the guest runs on here" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/migrations", api_migration_list, false, "moves away from here, newest first" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations", api_migration_start, false,
+      "move a guest: {\"vm\": NAME, \"to\": PEER}" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/migrations/*", api_migration_show, false, "one move, with all its figures" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/cancel", api_migration_cancel, false,
+      "stop a move; the guest runs on here" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/resolve", api_migration_resolve, false,
       "decide where a guest in doubt lives: {\"here\": true|false, \"sure\": true}" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, false, "would a move work: {\"vm\": NAME, \"to\": PEER}; repeat while 202" },
-    { HTTP_VERB_GET,  TRUST_READ,    "/metrics", api_metrics, false, "counters for Prometheus" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, false,
+      "would a move work: {\"vm\": NAME, \"to\": PEER}; repeat while 202" },
+    { HTTP_VERB_GET, TRUST_READ, "/metrics", api_metrics, false, "counters for Prometheus" },
 };
 
 static void list_routes(struct api_call *c)
@@ -175,9 +194,12 @@ static bool body_ok(struct api_call *c, const struct route *r)
 
 static void refuse(struct api_call *c, unsigned status)
 {
-    const char *text = status == 413 ? "the body has more than 8192 bytes" : status == 414 ? "the path has more than 512 bytes" :
-                       status == 431 ? "the headers have more than 8192 bytes" : status == 505 ? "only HTTP/1.0 and 1.1 are spoken here" :
-                       status == 501 ? "no upgrade or tunnel here" : "this is no HTTP request";
+    const char *text = status == 413   ? "the body has more than 8192 bytes"
+                       : status == 414 ? "the path has more than 512 bytes"
+                       : status == 431 ? "the headers have more than 8192 bytes"
+                       : status == 505 ? "only HTTP/1.0 and 1.1 are spoken here"
+                       : status == 501 ? "no upgrade or tunnel here"
+                                       : "this is no HTTP request";
     api_fail(c, status == 505 ? HV_E_VERSION : status == 501 ? HV_E_UNSUPP : HV_E_PROTO, status, "%s", text);
 }
 
@@ -187,8 +209,9 @@ static void run(struct api_call *c)
     if (!r)
         return;
     if (c->client->trust < r->trust)
-        api_fail(c, HV_E_AUTH, 403, "client %s may only read; [client %s] role = operate in this host's godwit.conf would allow it", c->client->name,
-                 c->client->name);
+        api_fail(c, HV_E_AUTH, 403,
+                 "client %s may only read; [client %s] role = operate in this host's godwit.conf would allow it",
+                 c->client->name, c->client->name);
     else if (body_ok(c, r))
         r->handler(c);
 }

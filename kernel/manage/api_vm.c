@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/manage/api_vm.c - guests by the management interface: /v1/vms. */
 #include <stdio.h>
-#include "kernel/manage/api_call.h"
+#include "kernel/dev/uart.h"
 #include "kernel/host/clock.h"
-#include "kernel/vm/guest_console.h"
+#include "kernel/manage/api_call.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/start.h"
-#include "kernel/dev/uart.h"
+#include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_manage.h"
 
 /* The guest that the path names, or NULL and the call has failed. */
@@ -71,7 +71,8 @@ void api_vm_show(struct api_call *c)
     struct json *j = &c->out;
     json_object(j, NULL);
     put_vm(j, vm);
-    json_fmt(j, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", v->mac[0], v->mac[1], v->mac[2], v->mac[3], v->mac[4], v->mac[5]);
+    json_fmt(j, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", v->mac[0], v->mac[1], v->mac[2], v->mac[3], v->mac[4],
+             v->mac[5]);
     json_str(j, "kernel", v->kernel);
     json_str(j, "initrd", v->initrd);
     put_modules(j, v);
@@ -89,7 +90,7 @@ static void act(struct api_call *c, enum hv_err (*verb)(const char *vm, struct w
     if (!need_vm(c))
         return;
     enum hv_err e = verb(c->arg, WHY(said));
-    if (e == HV_E_NOENT)                        /* of something else than the path names: a kernel's file */
+    if (e == HV_E_NOENT) /* of something else than the path names: a kernel's file */
         api_fail(c, e, 409, "%s", said);
     else
         api_said(c, e, said);
@@ -107,7 +108,7 @@ void api_vm_start(struct api_call *c)
         return;
     }
     enum hv_err e = operate_start(c->arg, force, WHY(said));
-    if (e == HV_E_NOENT) {                      /* of something else than the path names: a kernel's file */
+    if (e == HV_E_NOENT) { /* of something else than the path names: a kernel's file */
         api_fail(c, e, 409, "%s", said);
         return;
     }
@@ -116,8 +117,8 @@ void api_vm_start(struct api_call *c)
         c->status = 202;
 }
 
-void api_vm_stop(struct api_call *c)   { act(c, operate_stop); }
-void api_vm_pause(struct api_call *c)  { act(c, operate_pause); }
+void api_vm_stop(struct api_call *c) { act(c, operate_stop); }
+void api_vm_pause(struct api_call *c) { act(c, operate_pause); }
 void api_vm_resume(struct api_call *c) { act(c, operate_resume); }
 
 static void put_exits(struct json *j, const struct vm *vm)
@@ -169,7 +170,8 @@ void api_vm_console_read(struct api_call *c)
     uint64_t at = http_query_num(c->http, "since", 0);
     c->type = "application/octet-stream";
     c->out.text.len = guest_console_read(vm, &at, c->out.text.buf, c->out.text.cap);
-    snprintf(c->extra, sizeof(c->extra), "Godwit-Console-Next: %lu\r\nGodwit-Vm-State: %s\r\n", at, vm_state_name(vm_state(vm)));
+    snprintf(c->extra, sizeof(c->extra), "Godwit-Console-Next: %lu\r\nGodwit-Vm-State: %s\r\n", at,
+             vm_state_name(vm_state(vm)));
 }
 
 void api_vm_console_write(struct api_call *c)

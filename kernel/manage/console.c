@@ -1,45 +1,45 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/console.c - COM1 is in one of four modes: typing a command, waiting for a guest to start, watching a job, or attached to a guest's serial port.
- * Log lines go to COM1 too, except while a guest is attached. */
+ * kernel/manage/console.c - COM1 is in one of four modes: typing a command, waiting for a guest to start, watching a
+ * job, or attached to a guest's serial port.  Log lines go to COM1 too, except while a guest is attached. */
 #include "kernel/manage/console.h"
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/host/clock.h"
 #include "kernel/core/cpu_baseline.h"
 #include "kernel/core/cpu_ops.h"
-#include "kernel/peers/dial.h"
-#include "kernel/peers/evacuate.h"
-#include "kernel/vm/guest_console.h"
-#include "kernel/lib/log.h"
-#include "kernel/lib/print.h"
+#include "kernel/dev/uart.h"
+#include "kernel/host/clock.h"
 #include "kernel/host/log_sink.h"
-#include "kernel/peers/migration.h"
-#include "kernel/manage/operate.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/serial.h"
-#include "kernel/peers/start.h"
-#include "kernel/dev/uart.h"
+#include "kernel/lib/log.h"
+#include "kernel/lib/print.h"
 #include "kernel/lib/version.h"
+#include "kernel/manage/operate.h"
+#include "kernel/peers/dial.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/peers/migration.h"
+#include "kernel/peers/start.h"
+#include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/net.h"
 
-#define LINE_MAX       256
-#define ARGS_MAX       (4 + MOVE_OPTIONS_WORDS)     /* one more than any command takes */
-#define PROGRESS_US    100000
-#define KEY_CTRL_C     0x03
-#define KEY_CTRL_U     0x15
-#define KEY_DETACH     0x1d             /* Ctrl-] */
+#define LINE_MAX    256
+#define ARGS_MAX    (4 + MOVE_OPTIONS_WORDS) /* one more than any command takes */
+#define PROGRESS_US 100000
+#define KEY_CTRL_C  0x03
+#define KEY_CTRL_U  0x15
+#define KEY_DETACH  0x1d /* Ctrl-] */
 
 static const struct boot_info *boot;
 static char line[LINE_MAX];
 static size_t line_len;
 static struct vm *attached;
-static uint64_t attached_at;            /* the next byte of its output: guest_console_read() */
+static uint64_t attached_at; /* the next byte of its output: guest_console_read() */
 static const struct job *watched;
-static struct vm *starting;             /* `vm start` waits for the peers' word */
+static struct vm *starting; /* `vm start` waits for the peers' word */
 static uint64_t progress_due;
 
 /* One write for the text and its line end: a log line of another pCPU does not come between. */
@@ -175,16 +175,16 @@ static void cmd_host(int argc, char **argv)
     struct page_stats p = page_stats();
     print("name: %s", host_config->host.name);
     print("version: Godwit %s", GODWIT_VERSION);
-    print("processor: %s, %u CPUs (from %s), TSC %lu kHz", cpu_ops ? cpu_ops->name : "no virtualization", pcpu_count, boot->cpu_source,
-          clock_tsc_hz / 1000);
+    print("processor: %s, %u CPUs (from %s), TSC %lu kHz", cpu_ops ? cpu_ops->name : "no virtualization", pcpu_count,
+          boot->cpu_source, clock_tsc_hz / 1000);
     print("memory_total_kib: %lu", p.total_bytes / KIB);
     print("memory_free_kib: %lu", p.free_bytes / KIB);
     print("memory_promised_kib: %lu", vm_memory_promised() / KIB);
     print("uptime_ms: %lu", clock_us() / 1000);
     for (unsigned i = 0; i < pcpu_count; i++) {
         const struct pcpu *c = pcpu_get(i);
-        print("cpu %u: %s, timer %lu (%lu late) kick %lu device %lu interrupts, idle %lu ms", i, atomic_load(&c->online) ? "online" : "off",
-              c->n_timer, c->n_timer_late, c->n_kick, c->n_device,
+        print("cpu %u: %s, timer %lu (%lu late) kick %lu device %lu interrupts, idle %lu ms", i,
+              atomic_load(&c->online) ? "online" : "off", c->n_timer, c->n_timer_late, c->n_kick, c->n_device,
               c->idle_us / 1000);
     }
     net_describe(&com1);
@@ -209,7 +209,9 @@ static void cmd_vm_list(int argc, char **argv)
             print("%-20s %-9s %4lu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
                   vm->config.memory_bytes / MIB, vm->config.n_cpus,
                   migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason,
-                  start_status(vm).state == START_ASKING ? "  asks its peers before it starts: " : vm_disk_waiting(vm, waits, sizeof(waits)) ? "  " : "",
+                  start_status(vm).state == START_ASKING      ? "  asks its peers before it starts: "
+                  : vm_disk_waiting(vm, waits, sizeof(waits)) ? "  "
+                                                              : "",
                   start_status(vm).state == START_ASKING ? start_status(vm).text : waits);
     }
 }
@@ -239,8 +241,8 @@ static void cmd_vm_start(int argc, char **argv)
         tell(e, said);
 }
 
-static void cmd_vm_stop(int argc, char **argv)   { (void)argc, run_verb(operate_stop, argv[0]); }
-static void cmd_vm_pause(int argc, char **argv)  { (void)argc, run_verb(operate_pause, argv[0]); }
+static void cmd_vm_stop(int argc, char **argv) { (void)argc, run_verb(operate_stop, argv[0]); }
+static void cmd_vm_pause(int argc, char **argv) { (void)argc, run_verb(operate_pause, argv[0]); }
 static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_verb(operate_resume, argv[0]); }
 
 static void cmd_vm_inspect(int argc, char **argv)
@@ -279,8 +281,8 @@ static void job_line(const struct job *j)
     char text[160];
     if (j->state == JOB_DONE)
         print("job %u %s -> %s: moved in %lu ms, blackout %lu.%lu ms, %lu bytes", j->number, j->guest, j->peer,
-              (j->ended_us - j->started_us) / 1000, j->stats.blackout.total / 1000,
-              j->stats.blackout.total / 100 % 10, j->wire_bytes);
+              (j->ended_us - j->started_us) / 1000, j->stats.blackout.total / 1000, j->stats.blackout.total / 100 % 10,
+              j->wire_bytes);
     else if (j->state == JOB_FAILED)
         print("job %u %s -> %s: failed: %s", j->number, j->guest, j->peer, j->text);
     else
@@ -293,7 +295,7 @@ static void cmd_migrate_status(int argc, char **argv)
     const struct job *j;
     unsigned n = 0;
     for (unsigned i = 0; (j = migration_job(i)); i++)
-        if (!migration_job_over(j) || i == 0)           /* what goes on, and the newest in any case */
+        if (!migration_job_over(j) || i == 0) /* what goes on, and the newest in any case */
             job_line(j), n++;
     if (!n)
         print("no move has been asked for since this host started");
@@ -318,7 +320,8 @@ static void cmd_migrate_report(int argc, char **argv)
     if (j)
         migration_report(j, &com1);
     else
-        print(argc ? "error: no such job is remembered; `migrate history` lists them" : "no move has been asked for since this host started");
+        print(argc ? "error: no such job is remembered; `migrate history` lists them"
+                   : "no move has been asked for since this host started");
 }
 
 static void cmd_migrate_cancel(int argc, char **argv) { (void)argc, run_verb(operate_cancel, argv[0]); }
@@ -354,7 +357,8 @@ static void evacuation_print(void)
         print("no evacuation since this host started");
         return;
     }
-    print("evacuation: %s, %u of %u guest(s) gone, %u failed", e->active ? "goes on" : "over", e->n_over - e->n_failed, e->n, e->n_failed);
+    print("evacuation: %s, %u of %u guest(s) gone, %u failed", e->active ? "goes on" : "over", e->n_over - e->n_failed,
+          e->n, e->n_failed);
     for (unsigned i = 0; i < e->n; i++) {
         const struct evacuate_item *item = &e->item[i];
         const struct job *j = item->job ? migration_job_numbered(item->job) : NULL;
@@ -371,7 +375,8 @@ static void cmd_host_evacuate(int argc, char **argv)
 {
     char why[256];
     if (argc && !strcmp(argv[0], "cancel")) {
-        print(evacuate_cancel() == HV_OK ? "cancelled; moves past COMMIT end by themselves" : "error: no evacuation goes on");
+        print(evacuate_cancel() == HV_OK ? "cancelled; moves past COMMIT end by themselves"
+                                         : "error: no evacuation goes on");
     } else if (argc && strcmp(argv[0], "status")) {
         print("usage: host evacuate [status | cancel]");
     } else if (!argc && evacuate_start(WHY(why)) != HV_OK) {
@@ -388,7 +393,9 @@ static void go_down(enum evacuate_then how, int argc, char **argv)
     if (host_shutdown(how, argc > 0 && !strcmp(argv[0], "--force"), WHY(why)) != HV_OK)
         print("error: %s", why);
     else if (evacuate_status()->n)
-        print("%u guest(s) are moved away first; `host evacuate status` shows how far, `host evacuate cancel` keeps the host up", evacuate_status()->n);
+        print("%u guest(s) are moved away first; `host evacuate status` shows how far, `host evacuate cancel` keeps "
+              "the host up",
+              evacuate_status()->n);
 }
 
 static void cmd_poweroff(int argc, char **argv) { go_down(EVACUATE_POWEROFF, argc, argv); }
@@ -438,7 +445,8 @@ static void cmd_help(int argc, char **argv)
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
         char left[48];
         const struct command *c = &commands[i];
-        snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "", c->args);
+        snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "",
+                 c->args);
         print("  %-38s %s", left, c->help);
     }
 }
@@ -512,7 +520,7 @@ static void watching_key(char c)
 static void starting_key(char c)
 {
     if (c == KEY_CTRL_C)
-        (void)!start_cancel(starting);  /* starting_step() says the rest */
+        (void)!start_cancel(starting); /* starting_step() says the rest */
 }
 
 /* A log line came while somebody types: show again what is typed so far. */
@@ -532,7 +540,7 @@ static void redraw(void)
 bool console_step(void)
 {
     if (starting)
-        starting_step();                /* before the new life's first output is taken */
+        starting_step(); /* before the new life's first output is taken */
     redraw();
     bool moved = guest_console_step();
     if (attached)

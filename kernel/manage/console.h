@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/console.h - the operator's console on COM1: commands, progress of a move, and a window to a guest's serial port. */
+ * kernel/manage/console.h - the operator's console on COM1: commands, progress of a move, and a window to
+ * a guest's serial port. */
 #ifndef GODWIT_KERNEL_MANAGE_CONSOLE_H
 #define GODWIT_KERNEL_MANAGE_CONSOLE_H
 
-#include "kernel/host/boot_info.h"
 #include "kernel/config/config.h"
+#include "kernel/host/boot_info.h"
 
 struct vm;
 

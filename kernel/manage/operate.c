@@ -7,7 +7,6 @@
 #include "kernel/peers/start.h"
 #include "kernel/vm/vm_manage.h"
 
-
 static enum hv_err find(const char *name, struct vm **out, struct why *why)
 {
     *out = vm_find(name);
@@ -85,7 +84,7 @@ enum hv_err operate_pause(const char *name, struct why *why)
     enum hv_err e = change(name, VM_RUNNING, "paused", &vm, why);
     if (e)
         return e;
-    while (!vm_pause(vm))               /* ends: every pCPU leaves its guest at the kick */
+    while (!vm_pause(vm)) /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
     log_info("vm", "%s: paused by the operator", name);
     why_say(why, "%s paused", name);
@@ -137,10 +136,12 @@ enum hv_err operate_resolve(const char *name, bool here, bool sure, struct why *
     const struct job *j = migration_of(name);
     const char *doubt = j ? migration_job_doubt(j) : NULL;
     if (doubt && !sure)
-        return REFUSE(HV_E_AGAIN, "%s was committed to %s, and it is not known what became of it: %.200s.  "
+        return REFUSE(HV_E_AGAIN,
+                      "%s was committed to %s, and it is not known what became of it: %.200s.  "
                       "If it runs or is arriving there, resuming it here makes a second copy run, with the same disks "
                       "and addresses; if it does not, discarding it here loses it.  Look at %s first, then say that "
-                      "you are sure", name, j->peer, doubt, j->peer);
+                      "you are sure",
+                      name, j->peer, doubt, j->peer);
     enum hv_err e = doubt ? migration_resolve(name, here) : HV_FAIL(HV_E_NOENT);
     if (e)
         return REFUSE(e, "no move of %s is in doubt", name);

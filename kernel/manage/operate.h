@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/operate.h - what an operator can have this host do, for the console and the management interface alike.  Service pCPU only.
+ * kernel/manage/operate.h - what an operator can have this host do, for the console and the management interface
+ * alike.  Service pCPU only.
  *
  * Each call says in *why what it did, or on an error the cause and the fix.  HV_E_NOENT where something is not known
  * by this name, HV_E_BUSY where its state does not allow it; other errors as the functions behind it give them. */
@@ -8,10 +9,11 @@
 
 #include "kernel/peers/migration.h"
 
-
-/** Start, if no peer has it (force: without asking them).  HV_E_AGAIN: they are being asked; start_status() tells the rest. */
+/** Start, if no peer has it (force: without asking them).  HV_E_AGAIN: they are being asked;
+ *  start_status() tells the rest. */
 HV_MUST_CHECK enum hv_err operate_start(const char *vm, bool force, struct why *why);
-/** Power off at once; a start that waits for the peers is given up; a guest that is arriving is turned away and runs on at its source. */
+/** Power off at once; a start that waits for the peers is given up; a guest that is arriving is turned away and
+ *  runs on at its source. */
 HV_MUST_CHECK enum hv_err operate_stop(const char *vm, struct why *why);
 /** Let a running guest stand still, and go on.  Its clocks go on meanwhile. */
 HV_MUST_CHECK enum hv_err operate_pause(const char *vm, struct why *why);

@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/ask.c - questions to peers: one stream and one asking machine (migrate/ask.c) per peer, shared by all questions. */
+ * kernel/peers/ask.c - questions to peers: one stream and one asking machine (migrate/ask.c) per peer,
+ * shared by all questions. */
 #include "kernel/peers/ask.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "kernel/host/clock.h"
-#include "kernel/peers/dial.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/dial.h"
 #include "kernel/peers/stream_io.h"
 #include "kernel/vm/vm_state.h"
 #include "migrate/ask.h"
 
-#define LINK_IDLE_US 1000000            /* a stream without questions is closed after so long */
+#define LINK_IDLE_US 1000000 /* a stream without questions is closed after so long */
 
 struct link {
     bool dialling;
     struct dial dial;
-    struct stream *stream;              /* owned, or NULL; open */
-    struct mig_ask *m;                  /* owned, or NULL */
-    struct ask *current;                /* whose question is out; NULL: none */
-    unsigned round;                     /* its reply's, when it was put */
+    struct stream *stream; /* owned, or NULL; open */
+    struct mig_ask *m;     /* owned, or NULL */
+    struct ask *current;   /* whose question is out; NULL: none */
+    unsigned round;        /* its reply's, when it was put */
     uint64_t put_us, used_us;
 };
 
@@ -59,7 +60,7 @@ void ask_end(struct ask *a)
         return;
     for (unsigned i = 0; i < host_config->n_peers; i++)
         if (links[i].current == a)
-            link_close(&links[i]);      /* its answer would be taken for another one's */
+            link_close(&links[i]); /* its answer would be taken for another one's */
     for (struct ask **p = &asks; *p; p = &(*p)->next)
         if (*p == a) {
             *p = a->next;
@@ -89,7 +90,7 @@ static void reply_failed(struct ask_reply *r, enum hv_err e, const char *text)
 static void link_failed(unsigned i, enum hv_err e, const char *text)
 {
     char why[400];
-    snprintf(why, sizeof(why), "%s", text);         /* text may be the stream's */
+    snprintf(why, sizeof(why), "%s", text); /* text may be the stream's */
     link_close(&links[i]);
     for (struct ask *a = asks; a; a = a->next)
         if (a->reply[i].state == ASK_WAITING)
@@ -99,7 +100,7 @@ static void link_failed(unsigned i, enum hv_err e, const char *text)
 /* Put the next question to peer i; an answer that needs no asking is given at once. */
 static void question_put(unsigned i)
 {
-    static uint8_t offer[MIG_OFFER_MAX];            /* service pCPU only */
+    static uint8_t offer[MIG_OFFER_MAX]; /* service pCPU only */
     struct link *l = &links[i];
     struct ask *a = asks;
     size_t len;
@@ -141,7 +142,7 @@ static void answer_take(unsigned i, const struct mig_answer *answer)
 
 static bool open_step(unsigned i)
 {
-    static struct mig_answer answer;                /* large; service pCPU only */
+    static struct mig_answer answer; /* large; service pCPU only */
     struct link *l = &links[i];
     if (!l->m && mig_ask_create(&engine_mem, clock_us(), &l->m) != HV_OK) {
         link_failed(i, HV_E_NOMEM, "no memory on this host for a question");
@@ -189,11 +190,8 @@ static bool link_step(unsigned i)
         l->used_us = clock_us();
     }
     switch (dial_step(&l->dial)) {
-    case DIAL_WAIT:
-        return false;
-    case DIAL_FAILED:
-        link_failed(i, l->dial.err, l->dial.text);
-        return false;
+    case DIAL_WAIT:   return false;
+    case DIAL_FAILED: link_failed(i, l->dial.err, l->dial.text); return false;
     case DIAL_OPEN:
         l->stream = dial_take(&l->dial);
         l->dialling = false;

@@ -6,8 +6,7 @@
 #include <string.h>
 #include "kernel/host/clock.h"
 
-#define CHOOSE_US (15 * 1000000ul)     /* who has not answered by then is left out */
-
+#define CHOOSE_US (15 * 1000000ul) /* who has not answered by then is left out */
 
 enum hv_err choose_begin(struct choice *c, const struct vm *vm)
 {
@@ -35,7 +34,7 @@ static void reason_add(struct choice *c, const char *peer, const char *what, con
     snprintf(c->reasons + at, sizeof(c->reasons) - at, "%s%s: %s%s", at ? " | " : "", peer, what, text);
     for (char *p = c->reasons + at; *p; p++)
         if (*p == '\n')
-            *p = ';';                   /* one line per guest is easier to read than one per reason */
+            *p = ';'; /* one line per guest is easier to read than one per reason */
 }
 
 void choose_tried(struct choice *c, const struct peer_config *peer, const char *reason)
@@ -52,8 +51,8 @@ enum choose_state choose_step(struct choice *c, const struct peer_config **peer,
         return CHOOSE_WAIT;
     if (choose_best(r, c->ask->n, c->tried, &best, &n_could)) {
         *peer = &host_config->peers[best];
-        why_say(why, "it can give %lu MiB, the most of %u peer(s) that can take the guest",
-                r[best].free_bytes / MIB, n_could);
+        why_say(why, "it can give %lu MiB, the most of %u peer(s) that can take the guest", r[best].free_bytes / MIB,
+                n_could);
         choose_end(c);
         return CHOOSE_DONE;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/choose.h - which peer should take a guest: of those that would, the one with the most memory to give.  Service pCPU only. */
+ * kernel/peers/choose.h - which peer should take a guest: of those that would, the one with the most memory to
+ * give.  Service pCPU only. */
 #ifndef GODWIT_KERNEL_PEERS_CHOOSE_H
 #define GODWIT_KERNEL_PEERS_CHOOSE_H
 
@@ -8,10 +9,10 @@
 
 enum choose_state { CHOOSE_WAIT, CHOOSE_DONE, CHOOSE_NONE };
 struct choice {
-    struct ask *ask;                    /* owned between begin and end */
+    struct ask *ask; /* owned between begin and end */
     uint64_t since_us;
-    uint32_t tried;                     /* bit i: the i-th [peer] was tried and did not take it after all */
-    char reasons[1024];                 /* CHOOSE_NONE: why none, peer by peer; of those tried before: what they said */
+    uint32_t tried;     /* bit i: the i-th [peer] was tried and did not take it after all */
+    char reasons[1024]; /* CHOOSE_NONE: why none, peer by peer; of those tried before: what they said */
 };
 
 /** Ask all peers.  HV_E_NOENT: there are none; HV_E_NOMEM. */
@@ -25,7 +26,8 @@ void choose_tried(struct choice *c, const struct peer_config *peer, const char *
 /** The best of n answers, without those in tried: *best; false: none would take it.  Portable, pure. */
 bool choose_best(const struct ask_reply *reply, unsigned n, uint32_t tried, unsigned *best, unsigned *n_could);
 
-/** Did a move fail for reasons of the peer or of the way there, so that another peer may do?  connecting: there was no connection yet.  Portable, pure. */
+/** Did a move fail for reasons of the peer or of the way there, so that another peer may do?  connecting: there was no
+ *  connection yet.  Portable, pure. */
 bool choose_peers_fault(bool connecting, enum hv_err err);
 
 #endif

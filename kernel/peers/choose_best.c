@@ -15,7 +15,8 @@ bool choose_best(const struct ask_reply *reply, unsigned n, uint32_t tried, unsi
     return *n_could > 0;
 }
 
-/* HV_E_TIMEOUT is a link that went silent, or a peer that hangs.  (A vCPU that does not stop is one as well; another peer costs nothing then.) */
+/* HV_E_TIMEOUT is a link that went silent, or a peer that hangs.  (A vCPU that does not stop is one as well; another
+ * peer costs nothing then.) */
 bool choose_peers_fault(bool connecting, enum hv_err err)
 {
     return err && (connecting || err == HV_E_REFUSED || err == HV_E_CLOSED || err == HV_E_TIMEOUT || err == HV_E_NOMEM);

@@ -6,7 +6,8 @@
 #include <string.h>
 #include "kernel/peers/stream_io.h"
 
-unsigned dial_order(const struct config *c, const struct peer_config *peer, const struct config_network *only, uint8_t ip[CONFIG_MAX_ADDRESSES][4])
+unsigned dial_order(const struct config *c, const struct peer_config *peer, const struct config_network *only,
+                    uint8_t ip[CONFIG_MAX_ADDRESSES][4])
 {
     unsigned n = 0;
     for (int rank = 0; rank <= (int)c->host.n_networks; rank++)
@@ -18,7 +19,8 @@ unsigned dial_order(const struct config *c, const struct peer_config *peer, cons
     return n;
 }
 
-void dial_begin(struct dial *d, const struct config *c, const struct peer_config *peer, const struct config_network *only)
+void dial_begin(struct dial *d, const struct config *c, const struct peer_config *peer,
+                const struct config_network *only)
 {
     *d = (struct dial){ .peer = peer };
     d->n = dial_order(c, peer, only, d->ip);
@@ -44,7 +46,9 @@ static enum dial_state try_next(struct dial *d)
     if (!e)
         return DIAL_WAIT;
     d->stream = NULL;
-    note(d, e, e == HV_E_UNSUPP ? "no connection can be opened: this host has no network (yet)" : "no connection can be opened: not enough memory");
+    note(d, e,
+         e == HV_E_UNSUPP ? "no connection can be opened: this host has no network (yet)"
+                          : "no connection can be opened: not enough memory");
     return d->next == d->n ? DIAL_FAILED : DIAL_WAIT;
 }
 

@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/host/clock.h"
-#include "kernel/lib/log.h"
-#include "kernel/peers/migration.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/serial.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/migration.h"
 
 static struct evacuation now;
 
@@ -31,7 +31,7 @@ static void item_over(struct evacuate_item *i, enum hv_err err)
 static void item_add(struct vm *vm)
 {
     struct evacuate_item *i = &now.item[now.n++];
-    const struct job *j = migration_of(vm->config.name);        /* it may be leaving already, by whoever's wish */
+    const struct job *j = migration_of(vm->config.name); /* it may be leaving already, by whoever's wish */
     struct move_options options;
     migration_options(&options);
     snprintf(i->guest, sizeof(i->guest), "%s", vm->config.name);
@@ -45,7 +45,8 @@ static void item_add(struct vm *vm)
 /* The guests that are to go: all, or those that say so. */
 static bool is_to_go(const struct vm *vm, enum evacuate_then then)
 {
-    return vm && vm_state(vm) != VM_STOPPED && (then == EVACUATE_STAY || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
+    return vm && vm_state(vm) != VM_STOPPED &&
+           (then == EVACUATE_STAY || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
 }
 
 static enum hv_err begin(enum evacuate_then then, struct why *why)
@@ -74,9 +75,10 @@ enum hv_err evacuate_cancel(void)
     if (!now.active)
         return HV_FAIL(HV_E_NOENT);
     now.then = EVACUATE_STAY;
+    /* too late: it ends by itself */
     for (unsigned i = 0; i < now.n; i++)
         if (!now.item[i].over)
-            (void)!migration_cancel(now.item[i].guest, "the evacuation was cancelled");     /* too late: it ends by itself */
+            (void)!migration_cancel(now.item[i].guest, "the evacuation was cancelled");
     return HV_OK;
 }
 
@@ -104,7 +106,10 @@ static unsigned names_in_the_way(char *names, size_t len)
         if (!arriving && !moving && vm->config.on_shutdown != ON_SHUTDOWN_REFUSE)
             continue;
         size_t at = strlen(names);
-        snprintf(names + at, len - at, "%s%s%s", n ? ", " : "", vm->config.name, arriving ? " (arriving)" : moving ? " (moving)" : "");
+        snprintf(names + at, len - at, "%s%s%s", n ? ", " : "", vm->config.name,
+                 arriving ? " (arriving)"
+                 : moving ? " (moving)"
+                          : "");
         n++;
     }
     return n;
@@ -117,8 +122,10 @@ enum hv_err host_shutdown(enum evacuate_then how, bool force, struct why *why)
     if (force)
         go_down(how);
     if (n)
-        return REFUSE(HV_E_BUSY, "%u guest(s) run here: %s. Move or stop them first (or say on-shutdown = stop or "
-                      "evacuate in their [vm]), or add --force", n, names);
+        return REFUSE(HV_E_BUSY,
+                      "%u guest(s) run here: %s. Move or stop them first (or say on-shutdown = stop or "
+                      "evacuate in their [vm]), or add --force",
+                      n, names);
     return begin(how, why);
 }
 
@@ -137,10 +144,11 @@ static void end(void)
     if (then == EVACUATE_STAY)
         return;
     if (now.n_failed) {
-        log_error("host", "does not go down: %u guest(s) could not be moved; move or stop them, or add --force", now.n_failed);
+        log_error("host", "does not go down: %u guest(s) could not be moved; move or stop them, or add --force",
+                  now.n_failed);
         return;
     }
-    if (names_in_the_way(why, sizeof(why))) {           /* started or changed meanwhile */
+    if (names_in_the_way(why, sizeof(why))) { /* started or changed meanwhile */
         log_error("host", "does not go down, because of %s", why);
         return;
     }

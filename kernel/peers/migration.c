@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/migration.c - the list of moves away from this host: those that wait, go on, and are over; and the turn of every move.
+ * kernel/peers/migration.c - the list of moves away from this host: those that wait, go on, and are over;
+ * and the turn of every move.
  *
- * A job has one of MIGRATION_JOBS places and keeps it after its end, with all its figures, until no place is free and no older job is over.  It waits
- * until [host] max-jobs lets it begin, in the order of numbers; then it is migration_out.c's.  A guest has one job at a time that is not over.
+ * A job has one of MIGRATION_JOBS places and keeps it after its end, with all its figures, until no place is free and
+ * no older job is over.  It waits until [host] max-jobs lets it begin, in the order of numbers; then it is
+ * migration_out.c's.  A guest has one job at a time that is not over.
  *
- * Elsewhere: what a job does (migration_out.c), guests that come (migration_in.c), a job in words (migration_report.c), several jobs at once and
- * what becomes of the host then (evacuate.c). */
+ * Elsewhere: what a job does (migration_out.c), guests that come (migration_in.c), a job in words (migration_report.c),
+ * several jobs at once and what becomes of the host then (evacuate.c). */
 #include "kernel/peers/migration_impl.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "kernel/host/clock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
 #include "kernel/host/panic.h"
+#include "kernel/lib/log.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
-static struct outgoing *outgoing;       /* [MIGRATION_JOBS] */
+static struct outgoing *outgoing; /* [MIGRATION_JOBS] */
 static unsigned last_number;
-static struct migration_counts counts;  /* all but active */
+static struct migration_counts counts; /* all but active */
 
 void migration_init(void)
 {
@@ -39,7 +41,8 @@ static unsigned jobs_under_way(void)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < MIGRATION_JOBS; i++)
-        n += outgoing[i].job.state == JOB_CHOOSING || outgoing[i].job.state == JOB_CONNECTING || outgoing[i].job.state == JOB_MOVING;
+        n += outgoing[i].job.state == JOB_CHOOSING || outgoing[i].job.state == JOB_CONNECTING ||
+             outgoing[i].job.state == JOB_MOVING;
     return n;
 }
 
@@ -105,7 +108,8 @@ bool migration_left(const char *guest, const char *asker, uint64_t within_us, co
 {
     for (unsigned i = 0; i < MIGRATION_JOBS; i++) {
         const struct job *j = &outgoing[i].job;
-        if (j->state != JOB_DONE || strcmp(j->guest, guest) || !strcmp(j->peer, asker) || clock_us() - j->ended_us > within_us)
+        if (j->state != JOB_DONE || strcmp(j->guest, guest) || !strcmp(j->peer, asker) ||
+            clock_us() - j->ended_us > within_us)
             continue;
         *to = j->peer;
         return true;
@@ -115,7 +119,7 @@ bool migration_left(const char *guest, const char *asker, uint64_t within_us, co
 
 const struct job *migration_job(unsigned i)
 {
-    const struct job *j = NULL;         /* numbers may have gaps: a job in doubt outlives later ones */
+    const struct job *j = NULL; /* numbers may have gaps: a job in doubt outlives later ones */
     unsigned below = last_number + 1;
     for (unsigned n = 0; n <= i; n++, below = j->number) {
         j = NULL;
@@ -171,13 +175,14 @@ static bool way_exists(const struct peer_config *peer, const struct move_options
 {
     uint8_t ip[CONFIG_MAX_ADDRESSES][4];
     for (unsigned i = 0; i < host_config->n_peers; i++)
-        if ((!peer || peer == &host_config->peers[i]) && dial_order(host_config, &host_config->peers[i], &o->network, ip))
+        if ((!peer || peer == &host_config->peers[i]) &&
+            dial_order(host_config, &host_config->peers[i], &o->network, ip))
             return true;
-    return !host_config->n_peers;              /* said elsewhere */
+    return !host_config->n_peers; /* said elsewhere */
 }
 
-enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *options, const struct job **out,
-                              struct why *why)
+enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *options,
+                              const struct job **out, struct why *why)
 {
     enum hv_err e = may_start(vm, why);
     if (e)
@@ -206,7 +211,8 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
     *out = &o->job;
     (void)queue_step();
     if (o->job.state == JOB_QUEUED)
-        log_info("mig", "%s -> %s: job %u waits, %u go before it", o->job.guest, o->job.peer, o->job.number, migration_queue_position(&o->job));
+        log_info("mig", "%s -> %s: job %u waits, %u go before it", o->job.guest, o->job.peer, o->job.number,
+                 migration_queue_position(&o->job));
     return HV_OK;
 }
 

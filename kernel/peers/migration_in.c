@@ -1,54 +1,53 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/migration_in.c - what comes from peers: guests on their way here, and questions about guests.
  *
- * Each connection that a peer opens gets one of INCOMING_MAX places and a machine of the engine (migrate/mig.h), which finds out what it carries: a
- * move, or a question (would you take this guest, have you got it, what became of it).  A guest exists here from dst_admit() on, in memory that is the
- * VM's.  Until dst_run() the machine may drop it at any moment without harm, for it is the source that has it; afterwards it is a guest like any other
- * and the machine only has a last word to deliver.
+ * Each connection that a peer opens gets one of INCOMING_MAX places and a machine of the engine (migrate/mig.h), which
+ * finds out what it carries: a move, or a question (would you take this guest, have you got it, what became of it).  A
+ * guest exists here from dst_admit() on, in memory that is the VM's.  Until dst_run() the machine may drop it at any
+ * moment without harm, for it is the source that has it; afterwards it is a guest like any other and the machine only
+ * has a last word to deliver.
  *
- * What became of each move is kept in finished_ids, for a source that lost its connection after COMMIT and asks: its answer is in docs/handoff.md. */
+ * What became of each move is kept in finished_ids, for a source that lost its connection after COMMIT and asks: its
+ * answer is in docs/handoff.md. */
 #include "kernel/peers/migration_impl.h"
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/host/clock.h"
 #include "kernel/core/cpu_ops.h"
-#include "kernel/peers/evacuate.h"
 #include "kernel/core/guest_mem.h"
-#include "kernel/vm/guest_net.h"
-#include "kernel/lib/log.h"
-#include "kernel/host/page.h"
 #include "kernel/dev/pvclock.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/evacuate.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
+#include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_state.h"
 #include "net/nbd.h"
 #include "net/net.h"
 
 #define INCOMING_MAX  8
-#define FROM_PEER_MAX 6                 /* of these, so that one peer alone does not keep the others out */
-#define LAST_WORD_US  10000000          /* a peer that does not read our last record for so long will not read it */
-#define DISK_OPEN_US  12000000          /* a disk that does not open within this is out of the arriving guest's reach */
+#define FROM_PEER_MAX 6        /* of these, so that one peer alone does not keep the others out */
+#define LAST_WORD_US  10000000 /* a peer that does not read our last record for so long will not read it */
+#define DISK_OPEN_US  12000000 /* a disk that does not open within this is out of the arriving guest's reach */
 
 struct incoming {
-    struct stream *stream;              /* owned; NULL: stream gone or slot free */
-    struct mig_rx *m;                   /* owned; NULL: slot free */
-    struct vm *vm;                      /* set by admit */
-    struct disk *disk;                  /* owned until the VM has it: being opened for admit; NULL: none */
+    struct stream *stream; /* owned; NULL: stream gone or slot free */
+    struct mig_rx *m;      /* owned; NULL: slot free */
+    struct vm *vm;         /* set by admit */
+    struct disk *disk;     /* owned until the VM has it: being opened for admit; NULL: none */
     uint64_t disk_since_us;
     char peer[CONFIG_NAME_LEN];
-    uint64_t done_us;                   /* when the machine was over; 0: it is not */
+    uint64_t done_us; /* when the machine was over; 0: it is not */
 };
 
 static struct migration_counts *counts;
 static struct incoming incoming[INCOMING_MAX];
 static struct mig_ids finished_ids;
 
-void incoming_init(struct migration_counts *where)
-{
-    counts = where;
-}
+void incoming_init(struct migration_counts *where) { counts = where; }
 
 /* ---- the engine's callbacks ---- */
 
@@ -89,19 +88,22 @@ static bool disk_check(struct incoming *in, const struct vm_offer *o, struct mig
     if (!d->known && !d->n_failed_tries && clock_us() - in->disk_since_us < DISK_OPEN_US)
         return false;
     if (!d->known)
-        mig_reason_add(reasons, "its disk %s cannot be opened from host %s: %s", d->name, host_config->host.name, d->why);
+        mig_reason_add(reasons, "its disk %s cannot be opened from host %s: %s", d->name, host_config->host.name,
+                       d->why);
     else if (!disk_fits(&d->info, &o->disk))
-        mig_reason_add(reasons, "its disk %s has %lu bytes as host %s sees it and %lu at the source, or takes fewer operations: is it one and the same export?",
+        mig_reason_add(reasons,
+                       "its disk %s has %lu bytes as host %s sees it and %lu at the source, or takes fewer operations: "
+                       "is it one and the same export?",
                        d->name, d->info.bytes, host_config->host.name, o->disk.bytes);
-    d->info = o->disk;                                  /* what the guest was told stays true */
+    d->info = o->disk; /* what the guest was told stays true */
     return true;
 }
 
 static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes)
 {
     struct incoming *in = ctx;
-    static struct vm_offer o;                           /* large; service pCPU only */
-    char why[200];                                      /* or what to note */
+    static struct vm_offer o; /* large; service pCPU only */
+    char why[200];            /* or what to note */
     offer_judge(offer, &o, reasons);
     if (!reasons->n && !disk_check(in, &o, reasons))
         return false;
@@ -111,7 +113,7 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         mig_reason_add(reasons, "%s", why);
         return true;
     }
-    in->disk = NULL;                                    /* the VM's now */
+    in->disk = NULL; /* the VM's now */
     if (in->vm->mem.n_gfns != offer->n_pages) {
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
         vm_stop(in->vm);
@@ -125,10 +127,17 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     return true;
 }
 
-static void *dst_page_for_write(void *ctx, uint64_t gfn) { return guest_page_for_write(((struct incoming *)ctx)->vm, gfn); }
-static bool dst_page_is_present(void *ctx, uint64_t gfn) { return guest_page(((struct incoming *)ctx)->vm, gfn) != NULL; }
+static void *dst_page_for_write(void *ctx, uint64_t gfn)
+{
+    return guest_page_for_write(((struct incoming *)ctx)->vm, gfn);
+}
+static bool dst_page_is_present(void *ctx, uint64_t gfn)
+{
+    return guest_page(((struct incoming *)ctx)->vm, gfn) != NULL;
+}
 
-/* Guest time runs from the load on; the state's way here is added, so that the guest's clocks count the whole blackout. */
+/* Guest time runs from the load on; the state's way here is added, so that the guest's clocks
+ * count the whole blackout. */
 static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64_t age_us, struct why *why)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
@@ -177,7 +186,7 @@ static enum mig_find dst_find(void *ctx, const char *name, struct mig_id *ticket
 
 static uint64_t dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)
 {
-    static struct vm_offer o;                           /* large; service pCPU only */
+    static struct vm_offer o; /* large; service pCPU only */
     (void)ctx;
     offer_judge(offer, &o, reasons);
     return vm_memory_promisable();
@@ -192,8 +201,16 @@ static void dst_frame(void *ctx, const uint8_t *frame, size_t len)
 }
 
 static const struct mig_dst_ops dst_ops = {
-    .admit = dst_admit, .page_for_write = dst_page_for_write, .page_is_present = dst_page_is_present, .state_load = dst_state_load,
-    .ready = dst_ready, .run = dst_run, .frame = dst_frame, .drop = dst_drop, .find = dst_find, .probe = dst_probe,
+    .admit = dst_admit,
+    .page_for_write = dst_page_for_write,
+    .page_is_present = dst_page_is_present,
+    .state_load = dst_state_load,
+    .ready = dst_ready,
+    .run = dst_run,
+    .frame = dst_frame,
+    .drop = dst_drop,
+    .find = dst_find,
+    .probe = dst_probe,
 };
 
 /* ---- machines ---- */
@@ -223,13 +240,19 @@ void migration_accept(struct stream *s)
 {
     const struct peer_config *peer = stream_peer(s);
     struct incoming *in = incoming_slot(peer->name);
-    struct mig_rx_params p = { .ops = &dst_ops, .ctx = in, .mem = { mem_alloc, mem_free }, .ids = &finished_ids, .settle = settle,
-                               .source = (unsigned)(peer - host_config->peers), .now_us = clock_us(), .clock_us = clock_us };
+    struct mig_rx_params p = { .ops = &dst_ops,
+                               .ctx = in,
+                               .mem = { mem_alloc, mem_free },
+                               .ids = &finished_ids,
+                               .settle = settle,
+                               .source = (unsigned)(peer - host_config->peers),
+                               .now_us = clock_us(),
+                               .clock_us = clock_us };
     if (in)
         memset(in, 0, sizeof(*in));
     if (!in || mig_rx_create(&p, &in->m) != HV_OK) {
-        log_warn("mig", "connection from %s closed: %u moves arrive already, %u from one peer, or no memory", peer->name, INCOMING_MAX,
-                 FROM_PEER_MAX);
+        log_warn("mig", "connection from %s closed: %u moves arrive already, %u from one peer, or no memory",
+                 peer->name, INCOMING_MAX, FROM_PEER_MAX);
         stream_close(s);
         return;
     }
@@ -239,8 +262,9 @@ void migration_accept(struct stream *s)
 
 enum hv_err migration_turn_away(const struct vm *vm, const char *reason)
 {
+    /* such a one only has last words */
     for (unsigned i = 0; i < INCOMING_MAX; i++)
-        if (incoming[i].m && incoming[i].vm == vm && mig_rx_state(incoming[i].m) != MIG_RX_RUNNING)     /* such a one only has last words */
+        if (incoming[i].m && incoming[i].vm == vm && mig_rx_state(incoming[i].m) != MIG_RX_RUNNING)
             return mig_rx_cancel(incoming[i].m, reason, clock_us());
     return HV_FAIL(HV_E_NOENT);
 }
@@ -270,7 +294,8 @@ static bool machine_step(struct incoming *in)
     }
     if (w.kind == MIG_WAIT_DONE && !in->done_us)
         in->done_us = clock_us();
-    if (in->done_us && (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream) || clock_us() > in->done_us + LAST_WORD_US))
+    if (in->done_us && (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream) ||
+                        clock_us() > in->done_us + LAST_WORD_US))
         machine_end(in);
     return moved;
 }

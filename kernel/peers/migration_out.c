@@ -1,41 +1,38 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/migration_out.c - one move away from this host: finds the way, pumps the engine, deals with the outcome.
  *
- * A job is a state machine (enum job_state, one function for each state) around the engine's own (migrate/mig.h).  choose.h looks for a peer if nobody
- * named one, dial.h opens the stream, and from JOB_MOVING on the engine decides everything but two things: how many bytes it may send
- * (pump_limited()), and when a stream that was lost is replaced.
+ * A job is a state machine (enum job_state, one function for each state) around the engine's own (migrate/mig.h).
+ * choose.h looks for a peer if nobody named one, dial.h opens the stream, and from JOB_MOVING on the engine decides
+ * everything but two things: how many bytes it may send (pump_limited()), and when a stream that was lost is replaced.
  *
- * Who owns what: a job owns its stream and its machine until it ends; the machine decides when the guest is paused, resumed or released,
- * through the callbacks below, and nobody else may (vm_service() leaves a paused guest alone).
+ * Who owns what: a job owns its stream and its machine until it ends; the machine decides when the guest is paused,
+ * resumed or released, through the callbacks below, and nobody else may (vm_service() leaves a paused guest alone).
  *
- * How it ends: job_end() is the one way out.  Before COMMIT any trouble ends the job and the guest runs on here; if the peer was our choice the job then
- * begins again with another one.  After COMMIT a lost stream ends nothing: only an answer of the peer, or a person (outgoing_resolve()), does, so
- * JOB_RECONNECTING asks for ever. */
+ * How it ends: job_end() is the one way out.  Before COMMIT any trouble ends the job and the guest runs on here; if the
+ * peer was our choice the job then begins again with another one.  After COMMIT a lost stream ends nothing: only an
+ * answer of the peer, or a person (outgoing_resolve()), does, so JOB_RECONNECTING asks for ever. */
 #include "kernel/peers/migration_impl.h"
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/host/clock.h"
 #include "kernel/core/guest_mem.h"
-#include "kernel/vm/guest_net.h"
-#include "kernel/lib/log.h"
+#include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/host/random.h"
+#include "kernel/lib/log.h"
 #include "kernel/peers/stream_io.h"
+#include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_state.h"
 
-#define RECONNECT_US 1000000            /* between two attempts to ask a peer in doubt */
-#define OUT_TURNS    2                  /* engine steps per turn of the service loop, at most */
+#define RECONNECT_US 1000000 /* between two attempts to ask a peer in doubt */
+#define OUT_TURNS    2       /* engine steps per turn of the service loop, at most */
 
 static struct migration_counts *counts;
 static struct rate_limit host_rate;
 
-void outgoing_init(struct migration_counts *where)
-{
-    counts = where;
-}
+void outgoing_init(struct migration_counts *where) { counts = where; }
 
 /* ---- the engine's callbacks ---- */
 
@@ -85,14 +82,27 @@ static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len)
     return vm_state_save(vm, buf, cap, len);
 }
 
-static enum hv_err src_describe(void *ctx, void *buf, size_t cap, size_t *len) { return vm_offer_write(vm_of(ctx), buf, cap, len); }
+static enum hv_err src_describe(void *ctx, void *buf, size_t cap, size_t *len)
+{
+    return vm_offer_write(vm_of(ctx), buf, cap, len);
+}
 static size_t src_frame_take(void *ctx, void *buf, size_t cap) { return guest_net_take(vm_of(ctx), buf, cap); }
 static void src_release(void *ctx) { vm_stop(vm_of(ctx)); }
 
 static const struct mig_src_ops src_ops = {
-    .n_pages = src_n_pages, .page = src_page, .log_start = src_log_start, .log_harvest = src_log_harvest, .log_stop = src_log_stop,
-    .quiesce = src_quiesce, .pause = src_pause, .resume = src_resume, .state_save = src_state_save, .describe = src_describe, .throttle = src_throttle,
-    .frame_take = src_frame_take, .release = src_release,
+    .n_pages = src_n_pages,
+    .page = src_page,
+    .log_start = src_log_start,
+    .log_harvest = src_log_harvest,
+    .log_stop = src_log_stop,
+    .quiesce = src_quiesce,
+    .pause = src_pause,
+    .resume = src_resume,
+    .state_save = src_state_save,
+    .describe = src_describe,
+    .throttle = src_throttle,
+    .frame_take = src_frame_take,
+    .release = src_release,
 };
 
 /* ---- the end of a job ---- */
@@ -125,11 +135,13 @@ static enum hv_err choosing_begin(struct outgoing *o)
     return HV_OK;
 }
 
-/* A peer that we chose cannot be reached or does not take it after all: another one may.  Other failures are the guest's, or an operator's. */
+/* A peer that we chose cannot be reached or does not take it after all: another one may.  Other failures are the
+ * guest's, or an operator's. */
 static bool try_elsewhere(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
-    if (!err || !choose_peers_fault(j->state == JOB_CONNECTING, err) || !j->automatic || !o->peer || vm_state(o->vm) != VM_RUNNING)
+    if (!err || !choose_peers_fault(j->state == JOB_CONNECTING, err) || !j->automatic || !o->peer ||
+        vm_state(o->vm) != VM_RUNNING)
         return false;
     choose_tried(&o->choice, o->peer, text);
     log_warn("mig", "%s -> %s: failed, another peer is looked for: %s", j->guest, j->peer, text);
@@ -143,7 +155,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
         stats_take(o);
         snprintf(j->note, sizeof(j->note), "%s", mig_tx_note(o->m));
     }
-    snprintf(j->text, sizeof(j->text), "%s", text);        /* text may be the machine's */
+    snprintf(j->text, sizeof(j->text), "%s", text); /* text may be the machine's */
     choose_end(&o->choice);
     dial_end(&o->dial);
     job_drop_stream(o);
@@ -201,15 +213,13 @@ void outgoing_start(struct outgoing *o)
 static bool choosing_step(struct outgoing *o)
 {
     struct job *j = &o->job;
-    struct why why = { j->why_peer, sizeof(j->why_peer) };      /* not WHY(): kept until another peer is chosen */
+    /* not WHY(): kept until another peer is chosen */
+    struct why why = { j->why_peer, sizeof(j->why_peer) };
     if (!guest_ready(o))
         return true;
     switch (choose_step(&o->choice, &o->peer, &why)) {
-    case CHOOSE_WAIT:
-        return false;
-    case CHOOSE_NONE:
-        job_end(o, HV_E_REFUSED, o->choice.reasons);
-        break;
+    case CHOOSE_WAIT: return false;
+    case CHOOSE_NONE: job_end(o, HV_E_REFUSED, o->choice.reasons); break;
     case CHOOSE_DONE:
         log_info("mig", "%s -> %s: chosen, because %s", j->guest, o->peer->name, j->why_peer);
         connect_begin(o);
@@ -220,7 +230,11 @@ static bool choosing_step(struct outgoing *o)
 
 static enum hv_err create_machine(struct outgoing *o)
 {
-    struct mig_tx_params p = { .ops = &src_ops, .ctx = o, .mem = { mem_alloc, mem_free }, .name = o->job.guest, .now_us = clock_us(),
+    struct mig_tx_params p = { .ops = &src_ops,
+                               .ctx = o,
+                               .mem = { mem_alloc, mem_free },
+                               .name = o->job.guest,
+                               .now_us = clock_us(),
                                .clock_us = clock_us };
     mig_opts_default(&p.opts);
     p.opts.verify = o->job.options.verify;
@@ -238,7 +252,8 @@ static void route_note(struct outgoing *o)
 {
     char ip[16];
     dial_address(&o->dial, ip, sizeof(ip));
-    snprintf(o->job.route, sizeof(o->job.route), "%s%s%s%s", ip, o->dial.text[0] ? " (" : "", o->dial.text, o->dial.text[0] ? ")" : "");
+    snprintf(o->job.route, sizeof(o->job.route), "%s%s%s%s", ip, o->dial.text[0] ? " (" : "", o->dial.text,
+             o->dial.text[0] ? ")" : "");
     if (o->dial.text[0])
         log_warn("mig", "%s -> %s: goes over %s, because: %s", o->job.guest, o->job.peer, ip, o->dial.text);
 }
@@ -247,8 +262,7 @@ static bool connecting_step(struct outgoing *o)
 {
     char text[sizeof(o->dial.text)];
     switch (dial_step(&o->dial)) {
-    case DIAL_WAIT:
-        return false;
+    case DIAL_WAIT: return false;
     case DIAL_FAILED:
         snprintf(text, sizeof(text), "%s", o->dial.text);
         job_end(o, o->dial.err, text);
@@ -288,28 +302,33 @@ static void after_step(struct outgoing *o, struct mig_wait w)
             job_end(o, mig_tx_error(o->m) ? mig_tx_error(o->m) : HV_E_CANCEL, mig_tx_text(o->m));
     } else if (w.kind == MIG_WAIT_LINK && o->job.state == JOB_MOVING) {
         if (!o->n_doubts)
-            log_warn("mig", "%s -> %s: the connection broke after COMMIT; the guest stays stopped here until %s answers", o->job.guest,
-                     o->job.peer, o->job.peer);
+            log_warn("mig",
+                     "%s -> %s: the connection broke after COMMIT; the guest stays stopped here until %s answers",
+                     o->job.guest, o->job.peer, o->job.peer);
         else if (o->n_doubts == 1)
-            log_warn("mig", "%s -> %s: still in doubt, asking again each second (`migrate resolve` decides by hand): %s", o->job.guest,
-                     o->job.peer, mig_tx_text(o->m));
+            log_warn("mig",
+                     "%s -> %s: still in doubt, asking again each second (`migrate resolve` decides by hand): %s",
+                     o->job.guest, o->job.peer, mig_tx_text(o->m));
         o->n_doubts += o->n_doubts < 2;
         job_drop_stream(o);
         o->dial.n = 0;
-        o->job.state = JOB_RECONNECTING;                /* retry_us stays: the first time at once, later not more often than it says */
+        o->job.state = JOB_RECONNECTING; /* retry_us stays: the first time at once, later not more often than it says */
     }
 }
 
-/* Pages are paid for.  What the limit lets through within the downtime limit may go at once when a live guest stands still: a stop is decided on by
- * estimates that know no better than the limit, and to hold that little back would only make the blackout longer. */
+/* Pages are paid for.  What the limit lets through within the downtime limit may go at once when a live guest stands
+ * still: a stop is decided on by estimates that know no better than the limit, and to hold that little back would only
+ * make the blackout longer. */
 static bool pump_limited(struct outgoing *o, bool more_follows)
 {
     const struct move_options *opt = &o->job.options;
     enum mig_tx_state s = mig_tx_state(o->m);
     uint64_t now = clock_us(), may = SIZE_MAX;
     if (s == MIG_TX_PRECOPY && opt->live)
-        o->stopped_allowance = rate_stopped_allowance(opt->bandwidth_limit_mb, host_config->host.bandwidth_limit_mb, opt->downtime_limit_ms);
-    uint64_t paid = MIN(rate_refill(&o->rate, opt->bandwidth_limit_mb, now), rate_refill(&host_rate, host_config->host.bandwidth_limit_mb, now));
+        o->stopped_allowance = rate_stopped_allowance(opt->bandwidth_limit_mb, host_config->host.bandwidth_limit_mb,
+                                                      opt->downtime_limit_ms);
+    uint64_t paid = MIN(rate_refill(&o->rate, opt->bandwidth_limit_mb, now),
+                        rate_refill(&host_rate, host_config->host.bandwidth_limit_mb, now));
     if (s == MIG_TX_PRECOPY)
         may = paid;
     else if (s == MIG_TX_STOPPING || s == MIG_TX_STOPPED)
@@ -350,16 +369,14 @@ static bool reconnecting_step(struct outgoing *o)
         if (clock_us() < o->retry_us)
             return false;
         o->retry_us = clock_us() + RECONNECT_US;
-        dial_begin(&o->dial, host_config, o->peer, NULL);         /* to learn what became of the guest any way is good */
+        dial_begin(&o->dial, host_config, o->peer, NULL); /* to learn what became of the guest any way is good */
     }
     switch (dial_step(&o->dial)) {
-    case DIAL_WAIT:
-        return false;
+    case DIAL_WAIT: return false;
     case DIAL_FAILED:
-        o->dial.n = 0;                                  /* again, when it is time */
+        o->dial.n = 0; /* again, when it is time */
         return false;
-    case DIAL_OPEN:
-        break;
+    case DIAL_OPEN: break;
     }
     o->stream = dial_take(&o->dial);
     o->dial.n = 0;
@@ -373,11 +390,14 @@ static bool reconnecting_step(struct outgoing *o)
 bool outgoing_step(struct outgoing *o)
 {
     switch (o->job.state) {
-    case JOB_CONNECTING: return connecting_step(o);
-    case JOB_MOVING: return moving_step(o);
+    case JOB_CONNECTING:   return connecting_step(o);
+    case JOB_MOVING:       return moving_step(o);
     case JOB_RECONNECTING: return reconnecting_step(o);
-    case JOB_CHOOSING: return choosing_step(o);
-    case JOB_FREE: case JOB_QUEUED: case JOB_DONE: case JOB_FAILED: break;
+    case JOB_CHOOSING:     return choosing_step(o);
+    case JOB_FREE:
+    case JOB_QUEUED:
+    case JOB_DONE:
+    case JOB_FAILED:       break;
     }
     return false;
 }
@@ -402,7 +422,8 @@ enum hv_err outgoing_resolve(struct outgoing *o, bool here)
     enum hv_err e = mig_tx_resolve(o->m, here, clock_us());
     if (e)
         return e;
-    log_warn("mig", "%s -> %s: an operator decided that the guest runs %s", o->job.guest, o->job.peer, here ? "here" : "there");
+    log_warn("mig", "%s -> %s: an operator decided that the guest runs %s", o->job.guest, o->job.peer,
+             here ? "here" : "there");
     job_end(o, here ? HV_E_CANCEL : HV_OK, here ? "in doubt after COMMIT; an operator resumed the guest here" : "");
     return HV_OK;
 }
@@ -411,5 +432,5 @@ const char *migration_job_doubt(const struct job *j)
 {
     const struct outgoing *o = container_of(j, struct outgoing, job);
     bool committed = !migration_job_over(j) && o->m && mig_tx_state(o->m) == MIG_TX_IN_DOUBT;
-    return committed && *mig_tx_text(o->m) ? mig_tx_text(o->m) : NULL;              /* no text: the answer is still on its way */
+    return committed && *mig_tx_text(o->m) ? mig_tx_text(o->m) : NULL; /* no text: the answer is still on its way */
 }

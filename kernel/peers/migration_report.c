@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/migration_report.c - a job in lines for people: how far it is, and afterwards all its figures (migrate/stats.h says what they
- * mean; the same as JSON is in api_migration.c). */
+ * kernel/peers/migration_report.c - a job in lines for people: how far it is, and afterwards all its figures
+ * (migrate/stats.h says what they mean; the same as JSON is in api_migration.c). */
 #include "kernel/peers/migration.h"
 
 #include <stdio.h>
@@ -14,29 +14,26 @@ void migration_progress(const struct job *j, char *line, size_t len)
         return;
     }
     snprintf(line, len, "%s -> %s: %s round %u %u%% %lu.%lu MB/s dirty %lu pages/s%s eta %lu.%lu s", j->guest, j->peer,
-             s->phase, s->round, s->percent, s->bytes_per_s / 1000000,
-             s->bytes_per_s / 100000 % 10, s->dirty_pages_per_s, s->throttle ? " throttled" : "",
-             s->eta_us / 1000000, s->eta_us / 100000 % 10);
+             s->phase, s->round, s->percent, s->bytes_per_s / 1000000, s->bytes_per_s / 100000 % 10,
+             s->dirty_pages_per_s, s->throttle ? " throttled" : "", s->eta_us / 1000000, s->eta_us / 100000 % 10);
 }
 
 static void report_round(unsigned i, const struct mig_round *r, struct printer *out)
 {
-    print_line(out, "round %u: pages=%lu bytes=%lu ms=%lu.%lu start_ms=%lu dirty=%lu pages/s dirty_pages=%lu "
-               "estimate_ms=%lu throttle=%u", i + 1, r->pages, r->bytes,
-               r->us / 1000, r->us / 100 % 10,
-               r->start_us / 1000, r->dirty_per_s,
+    print_line(out,
+               "round %u: pages=%lu bytes=%lu ms=%lu.%lu start_ms=%lu dirty=%lu pages/s dirty_pages=%lu "
+               "estimate_ms=%lu throttle=%u",
+               i + 1, r->pages, r->bytes, r->us / 1000, r->us / 100 % 10, r->start_us / 1000, r->dirty_per_s,
                r->dirty_pages, r->estimate_us / 1000, r->throttle);
 }
 
 static void report_blackout(const struct mig_blackout *b, struct printer *out)
 {
-    print_line(out, "blackout_ms: %lu.%lu", b->total / 1000,
-               b->total / 100 % 10);
-    print_line(out, "blackout_parts: stop=%lu pages=%lu verify=%lu state=%lu prepare=%lu commit=%lu "
+    print_line(out, "blackout_ms: %lu.%lu", b->total / 1000, b->total / 100 % 10);
+    print_line(out,
+               "blackout_parts: stop=%lu pages=%lu verify=%lu state=%lu prepare=%lu commit=%lu "
                "rx_prepare=%lu rx_run=%lu us, final_pages=%lu final_bytes=%lu frames=%lu",
-               b->stop, b->pages, b->verify,
-               b->state, b->prepare, b->commit,
-               b->rx_prepare, b->rx_run, b->final_pages,
+               b->stop, b->pages, b->verify, b->state, b->prepare, b->commit, b->rx_prepare, b->rx_run, b->final_pages,
                b->final_bytes, b->frames);
 }
 
@@ -61,14 +58,11 @@ void migration_report(const struct job *j, struct printer *out)
     if (j->options.live)
         print_line(out, "policy: %s", mig_if_stuck_name(j->options.if_stuck));
     report_blackout(&s->blackout, out);
-    print_line(out, "kept_out_ms: %lu.%lu", j->waits.out_us / 1000,
-               j->waits.out_us / 100 % 10);
-    print_line(out, "timer_late_ms: %lu.%lu", j->waits.late_us / 1000,
-               j->waits.late_us / 100 % 10);
+    print_line(out, "kept_out_ms: %lu.%lu", j->waits.out_us / 1000, j->waits.out_us / 100 % 10);
+    print_line(out, "timer_late_ms: %lu.%lu", j->waits.late_us / 1000, j->waits.late_us / 100 % 10);
     print_line(out, "wire_bytes: %lu", j->wire_bytes);
-    print_line(out, "stream_bytes: %lu (lz4 %lu, raw %lu, delta %lu, rest %lu)", s->bytes_tx,
-               s->bytes_full_lz4, s->bytes_full_raw,
-               s->bytes_delta, s->bytes_meta);
+    print_line(out, "stream_bytes: %lu (lz4 %lu, raw %lu, delta %lu, rest %lu)", s->bytes_tx, s->bytes_full_lz4,
+               s->bytes_full_raw, s->bytes_delta, s->bytes_meta);
     print_line(out, "rounds: %u", s->n_rounds);
     print_line(out, "pages_zero: %lu", s->pages.zero);
     print_line(out, "pages_lz4: %lu", s->pages.full_lz4);

@@ -9,7 +9,9 @@
 
 void move_options_default(const struct config *c, struct move_options *o)
 {
-    *o = (struct move_options){ .lz4 = c->host.lz4, .verify = c->host.verify, .live = true, .downtime_limit_ms = c->host.downtime_limit_ms };
+    *o = (struct move_options){
+        .lz4 = c->host.lz4, .verify = c->host.verify, .live = true, .downtime_limit_ms = c->host.downtime_limit_ms
+    };
 }
 
 static enum hv_err bad(struct why *why, const char *what, const char *expected)
@@ -78,9 +80,15 @@ static const char *value(const char *option, const char *v, struct move_options 
 
 enum hv_err move_options_words(int argc, char **argv, struct move_options *o, struct why *why)
 {
-    static const struct { const char *word; size_t at; bool on; } switches[] = {
-        { "--plain", offsetof(struct move_options, lz4), false }, { "--lz4", offsetof(struct move_options, lz4), true },
-        { "--paused", offsetof(struct move_options, live), false }, { "--live", offsetof(struct move_options, live), true },
+    static const struct {
+        const char *word;
+        size_t at;
+        bool on;
+    } switches[] = {
+        { "--plain", offsetof(struct move_options, lz4), false },
+        { "--lz4", offsetof(struct move_options, lz4), true },
+        { "--paused", offsetof(struct move_options, live), false },
+        { "--live", offsetof(struct move_options, live), true },
         { "--verify", offsetof(struct move_options, verify), true },
     };
     bool has_policy = false;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/move_options.h - the settings of one move, as operators give them: words on the console, JSON to the management interface.  Portable.
+ * kernel/peers/move_options.h - the settings of one move, as operators give them: words on the console, JSON to the
+ * management interface.  Portable.
  *
  *   word                 JSON field          when not given     what it does
  *   --plain | --lz4      lz4                 [host] lz4         send pages as they are, or compressed where that pays
@@ -19,22 +20,22 @@
 #include "kernel/lib/why.h"
 #include "migrate/policy.h"
 
-#define MOVE_OPTIONS_USAGE \
+#define MOVE_OPTIONS_USAGE                                                                       \
     "[--plain | --lz4] [--live | --paused] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
     "[--limit MB/S] [--downtime MS] [--verify]"
-#define MOVE_OPTIONS_WORDS 11           /* so many at most */
+#define MOVE_OPTIONS_WORDS 11 /* so many at most */
 
 struct move_options {
     bool lz4, verify, live;
     enum mig_if_stuck if_stuck;
     unsigned downtime_limit_ms;
     unsigned bandwidth_limit_mb;
-    struct config_network network;      /* 0.0.0.0/0: any */
+    struct config_network network; /* 0.0.0.0/0: any */
 };
 
 void move_options_default(const struct config *c, struct move_options *o);
-/** Overwrite *o by what the fields of in, or the words of a command, say; fields of other names are not looked at, other words are a mistake.
- *  HV_E_INVAL: why says which one is wrong and what is expected. */
+/** Overwrite *o by what the fields of in, or the words of a command, say; fields of other names are not looked at,
+ *  other words are a mistake.  HV_E_INVAL: why says which one is wrong and what is expected. */
 HV_MUST_CHECK enum hv_err move_options_json(const struct json_in *in, struct move_options *o, struct why *why);
 HV_MUST_CHECK enum hv_err move_options_words(int argc, char **argv, struct move_options *o, struct why *why);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/rate.h - a rate limit on bandwidth: a token bucket.  Portable.
  *
- * Tokens are bytes that may be sent now.  The bucket holds at most RATE_BURST_US of the rate (or RATE_BURST_MIN), so a pause earns no burst. */
+ * Tokens are bytes that may be sent now.  The bucket holds at most RATE_BURST_US of the rate (or RATE_BURST_MIN), so a
+ * pause earns no burst. */
 #ifndef GODWIT_KERNEL_PEERS_RATE_H
 #define GODWIT_KERNEL_PEERS_RATE_H
 
@@ -10,13 +11,18 @@
 #define RATE_BURST_US  50000
 #define RATE_BURST_MIN (64 * 1024)
 
-struct rate_limit { uint64_t bytes, filled_us; };       /* all zero: empty */
+/* all zero: empty */
+struct rate_limit {
+    uint64_t bytes, filled_us;
+};
 
-/** Refill p up to now_us (clock_us()) and return how many bytes may be sent.  limit_mb: 10^6 bytes per second; 0: no limit, UINT64_MAX. */
+/** Refill p up to now_us (clock_us()) and return how many bytes may be sent.  limit_mb: 10^6 bytes per second; 0:
+ *  no limit, UINT64_MAX. */
 uint64_t rate_refill(struct rate_limit *p, unsigned limit_mb, uint64_t now_us);
-void rate_consume(struct rate_limit *p, uint64_t bytes);               /* bytes were sent */
-/** What may exceed the limits once a guest is stopped, in bytes: as much as the stricter of the two passes in ms (the downtime limit), since holding
- *  the last pages back only lengthens the blackout.  0 without a limit, for none is needed. */
+void rate_consume(struct rate_limit *p, uint64_t bytes); /* bytes were sent */
+/** What may exceed the limits once a guest is stopped, in bytes: as much as the stricter of the two passes in
+ *  ms (the downtime limit), since holding the last pages back only lengthens the blackout.  0 without a
+ *  limit, for none is needed. */
 uint64_t rate_stopped_allowance(unsigned limit_mb, unsigned other_limit_mb, unsigned ms);
 
 #endif

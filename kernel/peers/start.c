@@ -6,24 +6,24 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/peers/ask.h"
-#include "kernel/host/clock.h"
-#include "kernel/vm/guest_console.h"
 #include "kernel/core/cpu_ops.h"
-#include "kernel/peers/evacuate.h"
-#include "kernel/lib/log.h"
-#include "kernel/peers/migration.h"
+#include "kernel/host/clock.h"
 #include "kernel/host/random.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/ask.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/peers/migration.h"
 #include "kernel/peers/start_rule.h"
+#include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_manage.h"
 
 static struct start {
     enum start_state state;
     enum start_how how;
     struct start_rule rule;
-    struct ask *ask;                    /* owned while ASKING */
+    struct ask *ask; /* owned while ASKING */
     uint64_t since_us;
-    bool told;                          /* START_AUTO: the log says what it waits for */
+    bool told; /* START_AUTO: the log says what it waits for */
     enum hv_err err;
     char text[400];
 } starts[VM_MAX];
@@ -33,7 +33,7 @@ static struct start *start_of(const struct vm *vm)
     for (unsigned i = 0; i < VM_MAX; i++)
         if (vm_at(i) == vm)
             return &starts[i];
-    return &starts[0];                  /* not reached: every VM is in the table */
+    return &starts[0]; /* not reached: every VM is in the table */
 }
 
 /* ---- what others hear ---- */
@@ -49,12 +49,9 @@ enum mig_find start_find(const char *name, const char *asker, struct mig_id *tic
     case VM_PAUSED:
         why_say(why, "%s%s", vm_state_name(vm_state(vm)), migration_is_moving(name) ? ", moving" : "");
         return MIG_F_HERE;
-    case VM_INCOMING:
-        why_say(why, "arriving");
-        return MIG_F_ARRIVING;
-    case VM_CRASHED:                    /* it will not run again */
-    case VM_STOPPED:
-        break;
+    case VM_INCOMING: why_say(why, "arriving"); return MIG_F_ARRIVING;
+    case VM_CRASHED:  /* it will not run again */
+    case VM_STOPPED:  break;
     }
     struct start *s = start_of(vm);
     if (s->state == START_ASKING && s->rule.wanted) {
@@ -95,15 +92,17 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
     if (!cpu_ops)
         return REFUSE(HV_E_UNSUPP, "no virtualization here: the log says why");
     if (s->state == START_ASKING && how != START_FORCE)
-        return REFUSE(HV_E_BUSY, "%s waits for its start already (%s); `vm start %s --force` starts it now, if you "
-                      "know that it runs nowhere else", vm->config.name, s->text, vm->config.name);
+        return REFUSE(HV_E_BUSY,
+                      "%s waits for its start already (%s); `vm start %s --force` starts it now, if you "
+                      "know that it runs nowhere else",
+                      vm->config.name, s->text, vm->config.name);
     ask_end(s->ask);
     *s = (struct start){ .state = START_ASKING, .how = how, .since_us = clock_us() };
     if (!host_config->n_peers || how == START_FORCE || vm_state(vm) != VM_STOPPED) {
         e = start_now(vm, s);
     } else {
         random_bytes(&ticket, sizeof(ticket));
-        start_rule_begin(&s->rule, &ticket);    /* before anyone is asked */
+        start_rule_begin(&s->rule, &ticket); /* before anyone is asked */
         s->ask = ask_begin(ASK_FIND, vm, &s->rule.ticket);
         if (!s->ask) {
             snprintf(s->text, sizeof(s->text), "no memory on this host to ask its peers");
@@ -137,8 +136,8 @@ void start_all(void)
         struct vm *vm = vm_at(i);
         if (!vm || vm->config.autostart == AUTOSTART_NO)
             continue;
-        enum hv_err e = start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO,
-                                      WHY(why));
+        enum hv_err e =
+            start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO, WHY(why));
         if (e && e != HV_E_AGAIN)
             log_error("vm", "%s is not started: %s", vm->config.name, why);
     }
@@ -157,12 +156,15 @@ static void obstacle_text(const struct start *s, char *text, size_t len)
     if (r->find != MIG_F_NONE)
         snprintf(text, len, "at %s it is %s", host_config->peers[i].name, r->text);
     else
-        snprintf(text, len, "%s cannot be asked: %s", host_config->peers[i].name, r->text[0] ? r->text : "no answer yet");
+        snprintf(text, len, "%s cannot be asked: %s", host_config->peers[i].name,
+                 r->text[0] ? r->text : "no answer yet");
 }
 
 static void decided_here(const struct vm *vm, struct start *s, unsigned peer)
 {
-    snprintf(s->text, sizeof(s->text), "%s is %s at %s: a second copy would use the same disks and addresses. Move it here from there, or stop it there first",
+    snprintf(s->text, sizeof(s->text),
+             "%s is %s at %s: a second copy would use the same disks and addresses. Move it here from there, or stop "
+             "it there first",
              vm->config.name, s->ask->reply[peer].text, host_config->peers[peer].name);
     (void)finish(s, HV_FAIL(HV_E_EXIST));
 }
@@ -176,12 +178,15 @@ static void too_long(struct vm *vm, struct start *s)
         log_warn("vm", "%s is started although %s (autostart = always)", vm->config.name, obstacle);
         (void)start_now(vm, s);
     } else if (s->how == START_COMMAND) {
-        snprintf(s->text, sizeof(s->text), "it is not sure that %s runs nowhere else: %s. If you know that it does not, `vm start %s --force`",
+        snprintf(s->text, sizeof(s->text),
+                 "it is not sure that %s runs nowhere else: %s. If you know that it does not, `vm start %s --force`",
                  vm->config.name, obstacle, vm->config.name);
         (void)finish(s, HV_FAIL(HV_E_TIMEOUT));
     } else if (!s->told) {
         s->told = true;
-        log_warn("vm", "%s is not started yet: %s. It starts when that is settled; `vm start %s --force` starts it now, if you know that it runs nowhere else",
+        log_warn("vm",
+                 "%s is not started yet: %s. It starts when that is settled; `vm start %s --force` starts it now, if "
+                 "you know that it runs nowhere else",
                  vm->config.name, obstacle, vm->config.name);
     }
 }
@@ -201,12 +206,8 @@ static bool step(struct vm *vm, struct start *s)
         return true;
     }
     switch (start_rule_step(&s->rule, s->ask->reply, s->ask->n, clock_us(), &peer)) {
-    case START_GO:
-        (void)start_now(vm, s);
-        break;
-    case START_HERE:
-        decided_here(vm, s, peer);
-        break;
+    case START_GO:   (void)start_now(vm, s); break;
+    case START_HERE: decided_here(vm, s, peer); break;
     case START_WAIT:
         obstacle_text(s, s->text, sizeof(s->text));
         if (clock_us() - s->since_us >= START_TELL_US)
@@ -221,7 +222,7 @@ bool start_step(void)
 {
     bool decided = false;
     if (evacuate_status()->active)
-        return false;                   /* not now: who leaves does not come */
+        return false; /* not now: who leaves does not come */
     for (unsigned i = 0; i < VM_MAX; i++)
         if (starts[i].state == START_ASKING && starts[i].ask)
             decided |= step(vm_at(i), &starts[i]);

@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/start.h - starting a guest of this host, unless a peer has it: asks all peers first (kernel/peers/start_rule.h).  Service pCPU only. */
+ * kernel/peers/start.h - starting a guest of this host, unless a peer has it: asks all peers first
+ * (kernel/peers/start_rule.h).  Service pCPU only. */
 #ifndef GODWIT_KERNEL_PEERS_START_H
 #define GODWIT_KERNEL_PEERS_START_H
 
 #include "kernel/core/vm.h"
 #include "migrate/guest.h"
 
-#define START_TELL_US (10 * 1000000ul) /* a command gives up after so long; autostart says what it waits for, or with `always` starts */
+/* a command gives up after so long; autostart says what it waits for, or with `always` starts */
+#define START_TELL_US (10 * 1000000ul)
 
 enum start_how {
-    START_AUTO,                         /* wait as long as it takes: autostart = yes */
-    START_AUTO_ALWAYS,                  /* a peer that cannot be asked within START_TELL_US does not count: autostart = always */
-    START_COMMAND,                      /* give up after START_TELL_US */
-    START_FORCE                         /* ask nobody */
+    START_AUTO,        /* wait as long as it takes: autostart = yes */
+    START_AUTO_ALWAYS, /* a peer that cannot be asked within START_TELL_US does not count: autostart = always */
+    START_COMMAND,     /* give up after START_TELL_US */
+    START_FORCE        /* ask nobody */
 };
 enum start_state { START_IDLE, START_ASKING, START_STARTED, START_FAILED };
 struct start_status {
-    enum start_state state;             /* of the last start that was asked for */
-    enum hv_err err;                    /* START_FAILED: HV_E_EXIST: a peer has it; HV_E_TIMEOUT: no peer has it, but not all could be asked;
-                                           else what vm_start() returned */
-    const char *text;                   /* START_FAILED: why, with the fix; START_ASKING: what it waits for now, "" if nothing special */
+    enum start_state state; /* of the last start that was asked for */
+    /* START_FAILED: HV_E_EXIST: a peer has it; HV_E_TIMEOUT: no peer has it, but not all could be asked; else
+     * what vm_start() returned */
+    enum hv_err err;
+    const char *text; /* START_FAILED: why, with the fix; START_ASKING: what it waits for now, "" if nothing special */
 };
 
 /** Start vm as soon as it is sure that no peer has it; see start_status().  Without peers, or by START_FORCE, at once.

@@ -15,15 +15,17 @@ static void ask_again_all(struct ask_reply *reply, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         reply[i].state = ASK_WAITING;
-        reply[i].round++;               /* a question under way was put before we wanted, or too long ago */
+        reply[i].round++; /* a question under way was put before we wanted, or too long ago */
     }
 }
 
-/* Of two that want, the higher ticket stays away for a moment.  Its own answers are void then: they were given while it wanted. */
+/* Of two that want, the higher ticket stays away for a moment.  Its own answers are void then: they were
+ * given while it wanted. */
 static bool yields(struct start_rule *r, const struct ask_reply *reply, unsigned n, uint64_t now_us)
 {
     for (unsigned i = 0; i < n; i++)
-        if (reply[i].state == ASK_ANSWERED && reply[i].find == MIG_F_WANTED && memcmp(reply[i].ticket.b, r->ticket.b, sizeof(r->ticket.b)) <= 0) {
+        if (reply[i].state == ASK_ANSWERED && reply[i].find == MIG_F_WANTED &&
+            memcmp(reply[i].ticket.b, r->ticket.b, sizeof(r->ticket.b)) <= 0) {
             r->wanted = false;
             r->yield_until_us = now_us + START_YIELD_US;
             return true;
@@ -31,7 +33,8 @@ static bool yields(struct start_rule *r, const struct ask_reply *reply, unsigned
     return false;
 }
 
-enum start_decision start_rule_step(struct start_rule *r, struct ask_reply *reply, unsigned n, uint64_t now_us, unsigned *peer)
+enum start_decision start_rule_step(struct start_rule *r, struct ask_reply *reply, unsigned n, uint64_t now_us,
+                                    unsigned *peer)
 {
     bool all_none = true;
     if (!r->begun_us)

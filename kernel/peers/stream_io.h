@@ -6,7 +6,8 @@
 #include "migrate/mig.h"
 #include "net/stream.h"
 
-/** Move what there is, or what fits, one way; true: bytes moved.  more_follows: do not seal a record for what is queued now. */
+/** Move what there is, or what fits, one way; true: bytes moved.  more_follows: do not seal a record
+ *  for what is queued now. */
 bool stream_pump_in(struct mig_io *io, struct stream *s);
 bool stream_pump_out(struct mig_io *io, struct stream *s, bool more_follows);
 /** At most max bytes; returns how many. */

@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/validate.c - what peers say to a guest that might move: kernel/peers/ask.h puts the question, here the answers are kept until they are fetched. */
+ * kernel/peers/validate.c - what peers say to a guest that might move: kernel/peers/ask.h puts the question, here the
+ * answers are kept until they are fetched. */
 #include "kernel/peers/validate.h"
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/peers/ask.h"
 #include "kernel/host/clock.h"
+#include "kernel/peers/ask.h"
 #include "kernel/peers/migration.h"
 #include "kernel/vm/vm_manage.h"
 
 #define QUESTIONS_MAX 4
-#define KEEP_US       5000000           /* answers are good for so long; and a question for which nobody comes back ends */
+#define KEEP_US       5000000 /* answers are good for so long; and a question for which nobody comes back ends */
 
-struct question { const struct vm *vm; struct ask *ask; uint64_t begun_us, fetched_us; };       /* ask: owned; NULL: free */
+/* ask: owned; NULL: free */
+struct question {
+    const struct vm *vm;
+    struct ask *ask;
+    uint64_t begun_us, fetched_us;
+};
 static struct question questions[QUESTIONS_MAX];
 
 bool validate_step(void)
@@ -36,7 +42,8 @@ static bool refused_here(const struct vm *vm, struct validation *out)
     const char *name = vm->config.name;
     memset(out, 0, sizeof(*out));
     if (!host_config->host.outgoing)
-        snprintf(out->text, sizeof(out->text), "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
+        snprintf(out->text, sizeof(out->text), "host %s lets no guest out ([host] outgoing = no)",
+                 host_config->host.name);
     else if (migration_is_moving(name))
         snprintf(out->text, sizeof(out->text), "%s is moving already", name);
     else if (s != VM_RUNNING)

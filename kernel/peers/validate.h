@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/validate.h - would a move work?  Asked of the destination itself, which checks the same offer as for a move, and gives every reason why not.
+ * kernel/peers/validate.h - would a move work?  Asked of the destination itself, which checks the same offer as for a
+ * move, and gives every reason why not.
  *
  * Nothing moves and the guest runs on untouched.  Service pCPU only. */
 #ifndef GODWIT_KERNEL_PEERS_VALIDATE_H
@@ -9,14 +10,15 @@
 #include "kernel/lib/why.h"
 
 struct validation {
-    bool known;                         /* false: the peer is still being asked */
+    bool known; /* false: the peer is still being asked */
     bool would_move;
-    uint64_t free_bytes;                /* would_move: what the peer could give */
-    char text[1100];                    /* reasons why not, one a line */
+    uint64_t free_bytes; /* would_move: what the peer could give */
+    char text[1100];     /* reasons why not, one a line */
 };
 
-/** The verdict on moving vm to the peer named to.  The first call asks; call again until out->known, or the question is dropped.  An answer is good for
- *  some seconds.  HV_E_NOENT: no such guest or peer; HV_E_BUSY: too many questions under way, ask again; with why. */
+/** The verdict on moving vm to the peer named to.  The first call asks; call again until out->known, or the question is
+ *  dropped.  An answer is good for some seconds.  HV_E_NOENT: no such guest or peer; HV_E_BUSY: too many questions
+ *  under way, ask again; with why. */
 HV_MUST_CHECK enum hv_err validate(const char *vm, const char *to, struct validation *out, struct why *why);
 /** One turn.  True: something moved. */
 bool validate_step(void);

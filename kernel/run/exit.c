@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/run/exit.c - what to do about each guest exit.
  *
- * The vendor has decoded it; here one function per kind decides.  Rule: an instruction either completes (registers written, then stepped over) or faults
- * (an exception is injected, RIP stays).  A guest that does what no machine allows loses itself, never us. */
+ * The vendor has decoded it; here one function per kind decides.  Rule: an instruction either completes (registers
+ * written, then stepped over) or faults (an exception is injected, RIP stays).  A guest that does what no machine
+ * allows loses itself, never us. */
 #include "kernel/run/exit.h"
 
 #include "kernel/core/cpu_ops.h"
+#include "kernel/core/vm.h"
 #include "kernel/dev/devices.h"
-#include "kernel/run/insn.h"
+#include "kernel/host/x86/x86.h"
 #include "kernel/lib/log.h"
+#include "kernel/run/insn.h"
 #include "kernel/run/sched.h"
 #include "kernel/run/vcpu_run.h"
-#include "kernel/core/vm.h"
-#include "kernel/host/x86/x86.h"
 
 enum { VEC_UD = 6, VEC_GP = 13 };
 #define CR4_BIT_OSXSAVE BIT64(18)
@@ -35,8 +36,10 @@ static void exit_cpuid(struct vcpu *v, const struct vcpu_exit *x)
     unsigned cpl;
     bool osxsave = false;
     uint32_t leaf = (uint32_t)v->gpr[GPR_RAX];
-    if (leaf == 1 || leaf == 0xd) osxsave = guest_cr4(v, &cpl) & CR4_BIT_OSXSAVE;
-    if (leaf == 0xd && osxsave) v->xcr0 = xgetbv(0);            /* it may have changed without an exit */
+    if (leaf == 1 || leaf == 0xd)
+        osxsave = guest_cr4(v, &cpl) & CR4_BIT_OSXSAVE;
+    if (leaf == 0xd && osxsave)
+        v->xcr0 = xgetbv(0); /* it may have changed without an exit */
     cpuid_exit(v, osxsave);
     vcpu_skip_insn(v, x);
 }
@@ -46,7 +49,10 @@ static void exit_msr(struct vcpu *v, const struct vcpu_exit *x)
     uint32_t msr = (uint32_t)v->gpr[GPR_RCX];
     uint64_t val = v->gpr[GPR_RDX] << 32 | (v->gpr[GPR_RAX] & 0xffffffff);
     enum hv_err e = x->msr.write ? msr_write(v, msr, val) : msr_read(v, msr, &val);
-    if (e) { inject_gp(v); return; }
+    if (e) {
+        inject_gp(v);
+        return;
+    }
     if (!x->msr.write) {
         v->gpr[GPR_RAX] = (uint32_t)val;
         v->gpr[GPR_RDX] = val >> 32;
@@ -65,7 +71,8 @@ static void exit_io(struct vcpu *v, const struct vcpu_exit *x)
     if (!x->io.in) {
         pio_write(v, x->io.port, x->io.size, (uint32_t)v->gpr[GPR_RAX]);
     } else {
-        uint64_t keep = x->io.size == 4 ? 0 : ~(uint64_t)0 << (8 * x->io.size);    /* a 32-bit result clears the upper half */
+        /* a 32-bit result clears the upper half */
+        uint64_t keep = x->io.size == 4 ? 0 : ~(uint64_t)0 << (8 * x->io.size);
         pio_read(v, x->io.port, x->io.size, &val);
         v->gpr[GPR_RAX] = (v->gpr[GPR_RAX] & keep) | val;
     }
@@ -76,17 +83,24 @@ static void exit_s2_fault(struct vcpu *v, const struct vcpu_exit *x)
 {
     uint64_t where = x->s2.gpa.v;
     enum hv_err e = guest_mem_fault(v->vm, x->s2.gpa, x->s2.write);
-    if (e == HV_OK) return;
+    if (e == HV_OK)
+        return;
     if (e == HV_E_NOMEM) {
-        vcpu_guest_crash(v, "the host has no memory left for the guest's page at 0x%lx: stop another guest or give this one less memory", where);
+        vcpu_guest_crash(v,
+                         "the host has no memory left for the guest's page at 0x%lx: stop another guest or give this "
+                         "one less memory",
+                         where);
         return;
     }
     if (x->s2.exec || x->s2.table_walk) {
-        vcpu_guest_crash(v, "the guest %s at 0x%lx, where it has no memory", x->s2.exec ? "jumped to code" : "has page tables", where);
+        vcpu_guest_crash(v, "the guest %s at 0x%lx, where it has no memory",
+                         x->s2.exec ? "jumped to code" : "has page tables", where);
         return;
     }
     if (insn_emulate_mmio(v, x->s2.gpa, x->s2.write) != HV_OK)
-        vcpu_guest_crash(v, "the instruction that accesses address 0x%lx, a device or nothing, could not be carried out", where);
+        vcpu_guest_crash(v,
+                         "the instruction that accesses address 0x%lx, a device or nothing, could not be carried out",
+                         where);
 }
 
 static void exit_hlt(struct vcpu *v, const struct vcpu_exit *x)
@@ -105,9 +119,10 @@ static void vcpu_unhalt(struct vcpu *v)
     vcpu_kick(v);
 }
 
-/* What guests ask of us where vCPUs outnumber CPUs, so that they need not spin: a vCPU that waits for a spinlock halts, with interrupts off perhaps, and
- * whoever releases it kicks it; who waits for another vCPU to answer an interrupt lets it run first.  No such vCPU: nothing happens.
- * 32 bits of each are all there is to them, and all that a 32-bit guest can set. */
+/* What guests ask of us where vCPUs outnumber CPUs, so that they need not spin: a vCPU that waits for a spinlock
+ * halts, with interrupts off perhaps, and whoever releases it kicks it; who waits for another vCPU to answer an
+ * interrupt lets it run first.  No such vCPU: nothing happens.  32 bits of each are all there is to them, and all that
+ * a 32-bit guest can set. */
 static int64_t hypercall(struct vcpu *v, uint32_t number, uint32_t arg0, uint32_t arg1)
 {
     struct vcpu *other = vcpu_of_apic(v->vm, number == KVM_HC_KICK_CPU ? arg1 : arg0);
@@ -117,7 +132,8 @@ static int64_t hypercall(struct vcpu *v, uint32_t number, uint32_t arg0, uint32_
             vcpu_unhalt(other);
         return 0;
     case KVM_HC_SCHED_YIELD:
-        if (other && other->pcpu == v->pcpu) sched_yield_turn(v);
+        if (other && other->pcpu == v->pcpu)
+            sched_yield_turn(v);
         return 0;
     }
     return KVM_NO_SUCH_CALL;
@@ -127,7 +143,9 @@ static void exit_hypercall(struct vcpu *v, const struct vcpu_exit *x)
 {
     unsigned cpl;
     guest_cr4(v, &cpl);
-    int64_t result = cpl ? KVM_NOT_ALLOWED : hypercall(v, (uint32_t)v->gpr[GPR_RAX], (uint32_t)v->gpr[GPR_RBX], (uint32_t)v->gpr[GPR_RCX]);
+    int64_t result =
+        cpl ? KVM_NOT_ALLOWED
+            : hypercall(v, (uint32_t)v->gpr[GPR_RAX], (uint32_t)v->gpr[GPR_RBX], (uint32_t)v->gpr[GPR_RCX]);
     v->gpr[GPR_RAX] = (uint64_t)result;
     vcpu_skip_insn(v, x);
 }
@@ -137,9 +155,15 @@ static void exit_xsetbv(struct vcpu *v, const struct vcpu_exit *x)
 {
     unsigned cpl;
     uint64_t val = v->gpr[GPR_RDX] << 32 | (v->gpr[GPR_RAX] & 0xffffffff);
-    if (!(guest_cr4(v, &cpl) & CR4_BIT_OSXSAVE)) { vcpu_inject_exception(v, VEC_UD, false, 0); return; }
-    if (cpl || (uint32_t)v->gpr[GPR_RCX] || !cpuid_xcr0_ok(v->vm->cpuid, val)) { inject_gp(v); return; }
-    xsetbv(0, val);                                             /* the guest's FPU state is in the processor: see kernel/host/x86/fpu.h */
+    if (!(guest_cr4(v, &cpl) & CR4_BIT_OSXSAVE)) {
+        vcpu_inject_exception(v, VEC_UD, false, 0);
+        return;
+    }
+    if (cpl || (uint32_t)v->gpr[GPR_RCX] || !cpuid_xcr0_ok(v->vm->cpuid, val)) {
+        inject_gp(v);
+        return;
+    }
+    xsetbv(0, val); /* the guest's FPU state is in the processor: see kernel/host/x86/fpu.h */
     v->xcr0 = val;
     vcpu_skip_insn(v, x);
 }
@@ -149,22 +173,27 @@ static void exit_shutdown(struct vcpu *v)
     uint64_t cr0, cr3, cr4, efer;
     unsigned cpl;
     cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
-    log_warn(v->vm->config.name, "vCPU %u: triple fault at rip %#lx rsp %#lx cr0 %#lx cr3 %#lx cr4 %#lx efer %#lx: no handler could be entered; "
-             "some kernels reboot so.  Resetting the guest", v->index, v->rip, v->gpr[GPR_RSP],
-             cr0, cr3, cr4, efer);
+    log_warn(v->vm->config.name,
+             "vCPU %u: triple fault at rip %#lx rsp %#lx cr0 %#lx cr3 %#lx cr4 %#lx efer %#lx: no handler could be "
+             "entered; some kernels reboot so.  Resetting the guest",
+             v->index, v->rip, v->gpr[GPR_RSP], cr0, cr3, cr4, efer);
     vm_power_request(v->vm, VM_POWER_RESET);
 }
 
 static void exit_refused(struct vcpu *v, const struct vcpu_exit *x, const char *what)
 {
-    vcpu_guest_crash(v, "%s (reason 0x%lx, info 0x%lx, 0x%lx): a fault of the hypervisor's, please report it with `vm inspect`", what,
-                     x->hw.reason, x->hw.info1, x->hw.info2);
+    vcpu_guest_crash(v,
+                     "%s (reason 0x%lx, info 0x%lx, 0x%lx): a fault of the hypervisor's, please report it with `vm "
+                     "inspect`",
+                     what, x->hw.reason, x->hw.info1, x->hw.info2);
 }
 
 void exit_handle(struct vcpu *v, const struct vcpu_exit *x)
 {
     switch (x->kind) {
-    case VCPU_EXIT_INTR: case VCPU_EXIT_IRQ_WINDOW: case VCPU_EXIT_LOG_FULL: break;
+    case VCPU_EXIT_INTR:
+    case VCPU_EXIT_IRQ_WINDOW:
+    case VCPU_EXIT_LOG_FULL:   break;
     case VCPU_EXIT_HLT:        exit_hlt(v, x); break;
     case VCPU_EXIT_PAUSE:      sched_yield_turn(v); break;
     case VCPU_EXIT_CPUID:      exit_cpuid(v, x); break;
@@ -177,7 +206,9 @@ void exit_handle(struct vcpu *v, const struct vcpu_exit *x)
     case VCPU_EXIT_UD:         vcpu_inject_exception(v, VEC_UD, false, 0); break;
     case VCPU_EXIT_SHUTDOWN:   exit_shutdown(v); break;
     case VCPU_EXIT_ENTRY_FAIL: exit_refused(v, x, "the processor refuses the guest's state"); break;
-    case VCPU_EXIT_UNKNOWN:    exit_refused(v, x, "the processor left the guest for a reason that was never asked for"); break;
-    case VCPU_EXIT_COUNT:      break;
+    case VCPU_EXIT_UNKNOWN:
+        exit_refused(v, x, "the processor left the guest for a reason that was never asked for");
+        break;
+    case VCPU_EXIT_COUNT: break;
     }
 }

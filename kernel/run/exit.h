@@ -5,8 +5,9 @@
 
 #include "kernel/core/vcpu.h"
 
-/** Decide and do what exit x of v asks for.  Afterwards v is RUNNING as before, v->halted may be set (HLT with nothing pending), or its VM has a
- *  power_request or was crashed.  Does not touch n_exits.  Owner pCPU, v loaded, no lock held. */
+/** Decide and do what exit x of v asks for.  Afterwards v is RUNNING as before, v->halted may be set (HLT with
+ *  nothing pending), or its VM has a power_request or was crashed.  Does not touch n_exits.  Owner pCPU, v
+ *  loaded, no lock held. */
 void exit_handle(struct vcpu *v, const struct vcpu_exit *x);
 
 #endif

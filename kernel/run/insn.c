@@ -1,27 +1,31 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/run/insn.c - the guest's current instruction: fetch, length, decode, and what becomes of an emulated one.
  *
- * Zydis decodes; insn_exec.c carries out.  Two shortcuts come before it, because they are most of what a guest does and decoding costs more than
- * the rest of the exit: lengths of instructions known by their exit (insn_len_known), and 32-bit MOVs between a register or immediate
- * and a device (mov_fast: every local APIC and IOAPIC access of Linux). */
+ * Zydis decodes; insn_exec.c carries out.  Two shortcuts come before it, because they are most of what a guest does and
+ * decoding costs more than the rest of the exit: lengths of instructions known by their exit (insn_len_known), and
+ * 32-bit MOVs between a register or immediate and a device (mov_fast: every local APIC and IOAPIC access of Linux). */
 #include "kernel/run/insn.h"
 
 #include <string.h>
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/guest_mem.h"
-#include "kernel/run/insn_exec.h"
+#include "kernel/core/vm.h"
 #include "kernel/dev/io_bus.h"
 #include "kernel/lib/log.h"
-#include "kernel/core/vm.h"
+#include "kernel/run/insn_exec.h"
 
-#define INSN_MAX ZYDIS_MAX_INSTRUCTION_LENGTH
-#define CR0_PE   BIT64(0)
-#define EFER_LMA BIT64(10)
-#define AR_L     BIT32(13)
-#define AR_D     BIT32(14)
+#define INSN_MAX  ZYDIS_MAX_INSTRUCTION_LENGTH
+#define CR0_PE    BIT64(0)
+#define EFER_LMA  BIT64(10)
+#define AR_L      BIT32(13)
+#define AR_D      BIT32(14)
 #define RFLAGS_VM BIT64(17)
 
-struct code { unsigned mode; uint64_t linear; };                /* 16, 32, 64; linear address of CS:RIP */
+/* 16, 32, 64; linear address of CS:RIP */
+struct code {
+    unsigned mode;
+    uint64_t linear;
+};
 
 static struct code code_of(struct vcpu *v)
 {
@@ -42,7 +46,7 @@ static const uint8_t *code_at(struct vcpu *v, uint64_t linear, unsigned *n)
     *n = (unsigned)(PAGE_SIZE - linear % PAGE_SIZE);
     if (guest_translate_code(v, gva(linear), &a))
         return NULL;
-    const uint8_t *page = guest_page(v->vm, gpa_gfn(a));        /* backed: it was executed */
+    const uint8_t *page = guest_page(v->vm, gpa_gfn(a)); /* backed: it was executed */
     return page ? page + a.v % PAGE_SIZE : NULL;
 }
 
@@ -64,8 +68,18 @@ static unsigned fetch(struct vcpu *v, uint64_t linear, uint8_t *buf, unsigned ma
 static bool is_prefix(uint8_t b, unsigned mode)
 {
     switch (b) {
-    case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65: case 0x66: case 0x67: case 0xf0: case 0xf2: case 0xf3: return true;
-    default: return mode == 64 && (b & 0xf0) == 0x40;           /* REX */
+    case 0x26:
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+    case 0x64:
+    case 0x65:
+    case 0x66:
+    case 0x67:
+    case 0xf0:
+    case 0xf2:
+    case 0xf3: return true;
+    default:   return mode == 64 && (b & 0xf0) == 0x40; /* REX */
     }
 }
 
@@ -76,7 +90,7 @@ unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
     unsigned n, skip = 0;
     const uint8_t *p = code_at(v, code.linear, &n);
     if (p && n >= n_op && !memcmp(p, op, n_op))
-        return n_op;                                            /* no prefix, on one page: nearly always */
+        return n_op; /* no prefix, on one page: nearly always */
     n = fetch(v, code.linear, buf, INSN_MAX);
     while (skip + n_op < n && is_prefix(buf[skip], code.mode))
         skip++;
@@ -129,7 +143,8 @@ static void step_over(struct vcpu *v, unsigned mode, unsigned len)
     cpu_ops->shadow_clear(v);
 }
 
-/* Length of ModRM, SIB and displacement at p for 32- and 64-bit addressing; 0: a register operand, or more than n bytes. */
+/* Length of ModRM, SIB and displacement at p for 32- and 64-bit addressing; 0: a register operand,
+ * or more than n bytes. */
 static unsigned modrm_mem_len(const uint8_t *p, unsigned n)
 {
     if (n < 2 || p[0] >> 6 == 3)
@@ -139,11 +154,12 @@ static unsigned modrm_mem_len(const uint8_t *p, unsigned n)
     return len <= n ? len : 0;
 }
 
-/* [REX] 89 /r, 8B /r, C7 /0 imm32 with a 32-bit operand: the address need not be computed, the fault has told it.  False: not one of them.
- * An operand at offset 0 of a page is left to the careful path: it may have begun on the page before. */
+/* [REX] 89 /r, 8B /r, C7 /0 imm32 with a 32-bit operand: the address need not be computed, the fault has told
+ * it.  False: not one of them.  An operand at offset 0 of a page is left to the careful path: it may have
+ * begun on the page before. */
 static bool mov_fast(struct vcpu *v, const struct code *code, const uint8_t *b, unsigned n, gpa_t at, bool write)
 {
-    unsigned rex = code->mode == 64 && (b[0] & 0xf8) == 0x40, ext = rex && (b[0] & 4) ? 8 : 0;      /* REX without W */
+    unsigned rex = code->mode == 64 && (b[0] & 0xf8) == 0x40, ext = rex && (b[0] & 4) ? 8 : 0; /* REX without W */
     if (code->mode == 16 || n < rex + 3 || at.v % PAGE_SIZE == 0 || at.v % PAGE_SIZE > PAGE_SIZE - 4)
         return false;
     const uint8_t op = b[rex], *modrm = b + rex + 1;
@@ -193,8 +209,9 @@ static enum hv_err decode(struct insn *c)
 static enum hv_err finish(struct insn *c, enum step r)
 {
     switch (r) {
-    case STEP_OK: step_over(c->v, c->mode, c->in.length); return HV_OK;
-    case STEP_AGAIN: case STEP_FAULT: return HV_OK;
+    case STEP_OK:     step_over(c->v, c->mode, c->in.length); return HV_OK;
+    case STEP_AGAIN:
+    case STEP_FAULT:  return HV_OK;
     case STEP_UNSUPP: break;
     }
     log_insn(c, "not an instruction that Godwit carries out");

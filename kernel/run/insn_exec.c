@@ -1,27 +1,31 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/run/insn_exec.c - carry out one decoded instruction: moves, ALU, bit tests, exchanges, strings.
  *
- * Each kind reads its operands, computes, and writes last; flags follow SDM 1 "EFLAGS Register" and each instruction's page.  Which operand
- * is memory does not matter here: operands are read and written through one pair of functions. */
+ * Each kind reads its operands, computes, and writes last; flags follow SDM 1 "EFLAGS Register" and each instruction's
+ * page.  Which operand is memory does not matter here: operands are read and written through one pair of functions. */
 #include "kernel/run/insn_exec.h"
 
 #include "kernel/dev/io_bus.h"
 
-#define CF BIT64(0)
-#define PF BIT64(2)
-#define AF BIT64(4)
-#define ZF BIT64(6)
-#define SF BIT64(7)
-#define DF BIT64(10)
-#define OF BIT64(11)
-#define REP_MAX 256u                    /* elements per exit: bounds how long an interrupt waits */
+#define CF      BIT64(0)
+#define PF      BIT64(2)
+#define AF      BIT64(4)
+#define ZF      BIT64(6)
+#define SF      BIT64(7)
+#define DF      BIT64(10)
+#define OF      BIT64(11)
+#define REP_MAX 256u /* elements per exit: bounds how long an interrupt waits */
 
-/* ---- operands ------------------------------------------------------------------------------------------------------------------------ */
-struct gpr_ref { unsigned n, size; bool high; };                /* high: AH, CH, DH, BH */
+/* ---- operands ---------------------------------------------------------------------------------------------------- */
+/* high: AH, CH, DH, BH */
+struct gpr_ref {
+    unsigned n, size;
+    bool high;
+};
 
 static bool gpr_ref(ZydisRegister r, struct gpr_ref *out)
 {
-    if (r >= ZYDIS_REGISTER_AL && r <= ZYDIS_REGISTER_R15B) {   /* AL..BL, AH..BH, SPL..DIL, R8B..R15B */
+    if (r >= ZYDIS_REGISTER_AL && r <= ZYDIS_REGISTER_R15B) { /* AL..BL, AH..BH, SPL..DIL, R8B..R15B */
         unsigned i = (unsigned)(r - ZYDIS_REGISTER_AL);
         *out = (struct gpr_ref){ .n = i < 4 ? i : i - 4, .size = 1, .high = i >= 4 && i < 8 };
     } else if (r >= ZYDIS_REGISTER_AX && r <= ZYDIS_REGISTER_R15W) {
@@ -49,10 +53,7 @@ static void reg_set(struct vcpu *v, struct gpr_ref r, uint64_t val)
         insn_gpr_set(v, r.n, r.size, val);
 }
 
-static uint64_t width_mask(unsigned bits)
-{
-    return bits >= 64 ? ~UINT64_C(0) : BIT64(bits) - 1;
-}
+static uint64_t width_mask(unsigned bits) { return bits >= 64 ? ~UINT64_C(0) : BIT64(bits) - 1; }
 
 static uint64_t sign_extend(uint64_t val, unsigned size)
 {
@@ -71,11 +72,17 @@ static uint64_t address_reg(const struct insn *c, ZydisRegister r)
 
 static uint64_t offset_of(const struct insn *c, const ZydisDecodedOperandMem *m)
 {
-    uint64_t a = address_reg(c, m->base) + address_reg(c, m->index) * m->scale + (m->disp.has_displacement ? (uint64_t)m->disp.value : 0);
+    uint64_t a = address_reg(c, m->base) + address_reg(c, m->index) * m->scale +
+                 (m->disp.has_displacement ? (uint64_t)m->disp.value : 0);
     return a & width_mask(c->in.address_width);
 }
 
-struct place { bool is_mem; struct gpr_ref reg; struct span span; };    /* where a result goes */
+/* where a result goes */
+struct place {
+    bool is_mem;
+    struct gpr_ref reg;
+    struct span span;
+};
 
 /* Find operand i: for memory translate it, for a register name it. */
 static enum step place_of(struct insn *c, unsigned i, bool write, struct place *p)
@@ -109,14 +116,14 @@ static enum step value_of(struct insn *c, unsigned i, uint64_t *val)
 {
     struct place p;
     if (c->op[i].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        *val = c->op[i].imm.value.u;                            /* Zydis has sign-extended it where the instruction does */
+        *val = c->op[i].imm.value.u; /* Zydis has sign-extended it where the instruction does */
         return STEP_OK;
     }
     enum step r = place_of(c, i, false, &p);
     return r ? r : place_read(c, &p, val);
 }
 
-/* ---- flags --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- flags ------------------------------------------------------------------------------------------------------- */
 static uint64_t flags_of_result(uint64_t r, unsigned bits)
 {
     r &= width_mask(bits);
@@ -137,7 +144,8 @@ static uint64_t add_flags(uint64_t a, uint64_t b, uint64_t carry, unsigned bits,
     uint64_t m = width_mask(bits), r = (a + b + carry) & m;
     a &= m, b &= m;
     bool out = carry ? r <= a : r < a;
-    *flags = flags_of_result(r, bits) | (out ? CF : 0) | ((a ^ b ^ r) & 0x10 ? AF : 0) | ((a ^ r) & (b ^ r) & BIT64(bits - 1) ? OF : 0);
+    *flags = flags_of_result(r, bits) | (out ? CF : 0) | ((a ^ b ^ r) & 0x10 ? AF : 0) |
+             ((a ^ r) & (b ^ r) & BIT64(bits - 1) ? OF : 0);
     return r;
 }
 
@@ -146,11 +154,12 @@ static uint64_t sub_flags(uint64_t a, uint64_t b, uint64_t borrow, unsigned bits
     uint64_t m = width_mask(bits), r = (a - b - borrow) & m;
     a &= m, b &= m;
     bool out = borrow ? a <= b : a < b;
-    *flags = flags_of_result(r, bits) | (out ? CF : 0) | ((a ^ b ^ r) & 0x10 ? AF : 0) | ((a ^ b) & (a ^ r) & BIT64(bits - 1) ? OF : 0);
+    *flags = flags_of_result(r, bits) | (out ? CF : 0) | ((a ^ b ^ r) & 0x10 ? AF : 0) |
+             ((a ^ b) & (a ^ r) & BIT64(bits - 1) ? OF : 0);
     return r;
 }
 
-/* ---- moves and ALU ------------------------------------------------------------------------------------------------------------------- */
+/* ---- moves and ALU ----------------------------------------------------------------------------------------------- */
 static enum step exec_mov(struct insn *c)
 {
     struct place dst;
@@ -163,21 +172,23 @@ static enum step exec_mov(struct insn *c)
     return place_write(c, &dst, val);
 }
 
-/* Result and flags of a two-operand ALU instruction; *changed: which flags it defines (AF after logic is undefined: cleared). */
-static bool alu(ZydisMnemonic m, uint64_t a, uint64_t b, unsigned bits, uint64_t carry, uint64_t *res, uint64_t *flags, bool *store)
+/* Result and flags of a two-operand ALU instruction; *changed: which flags it defines (AF after logic
+ * is undefined: cleared). */
+static bool alu(ZydisMnemonic m, uint64_t a, uint64_t b, unsigned bits, uint64_t carry, uint64_t *res, uint64_t *flags,
+                bool *store)
 {
     *store = m != ZYDIS_MNEMONIC_CMP && m != ZYDIS_MNEMONIC_TEST;
     switch (m) {
-    case ZYDIS_MNEMONIC_ADD: *res = add_flags(a, b, 0, bits, flags); return true;
-    case ZYDIS_MNEMONIC_ADC: *res = add_flags(a, b, carry, bits, flags); return true;
+    case ZYDIS_MNEMONIC_ADD:  *res = add_flags(a, b, 0, bits, flags); return true;
+    case ZYDIS_MNEMONIC_ADC:  *res = add_flags(a, b, carry, bits, flags); return true;
     case ZYDIS_MNEMONIC_CMP:
-    case ZYDIS_MNEMONIC_SUB: *res = sub_flags(a, b, 0, bits, flags); return true;
-    case ZYDIS_MNEMONIC_SBB: *res = sub_flags(a, b, carry, bits, flags); return true;
+    case ZYDIS_MNEMONIC_SUB:  *res = sub_flags(a, b, 0, bits, flags); return true;
+    case ZYDIS_MNEMONIC_SBB:  *res = sub_flags(a, b, carry, bits, flags); return true;
     case ZYDIS_MNEMONIC_TEST:
-    case ZYDIS_MNEMONIC_AND: *res = a & b; break;
-    case ZYDIS_MNEMONIC_OR: *res = a | b; break;
-    case ZYDIS_MNEMONIC_XOR: *res = a ^ b; break;
-    default: return false;
+    case ZYDIS_MNEMONIC_AND:  *res = a & b; break;
+    case ZYDIS_MNEMONIC_OR:   *res = a | b; break;
+    case ZYDIS_MNEMONIC_XOR:  *res = a ^ b; break;
+    default:                  return false;
     }
     *flags = flags_of_result(*res, bits);
     return true;
@@ -208,10 +219,20 @@ static enum step exec_unary(struct insn *c)
     if (r || (r = place_read(c, &p, &a)))
         return r;
     switch (c->in.mnemonic) {
-    case ZYDIS_MNEMONIC_INC: res = add_flags(a, 1, 0, c->op[0].size, &flags); which &= ~CF; break;
-    case ZYDIS_MNEMONIC_DEC: res = sub_flags(a, 1, 0, c->op[0].size, &flags); which &= ~CF; break;
+    case ZYDIS_MNEMONIC_INC:
+        res = add_flags(a, 1, 0, c->op[0].size, &flags);
+        which &= ~CF;
+        break;
+    case ZYDIS_MNEMONIC_DEC:
+        res = sub_flags(a, 1, 0, c->op[0].size, &flags);
+        which &= ~CF;
+        break;
     case ZYDIS_MNEMONIC_NEG: res = sub_flags(0, a, 0, c->op[0].size, &flags); break;
-    default: res = ~a; which = 0; break;                        /* NOT */
+    /* NOT */
+    default:
+        res = ~a;
+        which = 0;
+        break;
     }
     if ((r = place_write(c, &p, res)))
         return r;
@@ -227,7 +248,7 @@ static enum step exec_xchg(struct insn *c)
     if ((r = place_of(c, 0, true, &p[0])) || (r = place_of(c, 1, true, &p[1])) || (r = place_read(c, &p[0], &a)) ||
         (r = place_read(c, &p[1], &b)))
         return r;
-    unsigned first = p[1].is_mem;                               /* memory first: it is the one that can still fail */
+    unsigned first = p[1].is_mem; /* memory first: it is the one that can still fail */
     if ((r = place_write(c, &p[first], first ? a : b)))
         return r;
     return place_write(c, &p[!first], first ? b : a);
@@ -248,7 +269,8 @@ static enum step exec_bit(struct insn *c)
         offset += (uint64_t)((int64_t)sign_extend(n, size) >> (size == 2 ? 4 : size == 4 ? 5 : 6)) * size;
     uint64_t bit = BIT64(n & (bits - 1));
     p.is_mem = true;
-    r = insn_resolve(c, m->mem.segment, offset & width_mask(c->in.address_width), size, c->in.mnemonic != ZYDIS_MNEMONIC_BT, &p.span);
+    r = insn_resolve(c, m->mem.segment, offset & width_mask(c->in.address_width), size,
+                     c->in.mnemonic != ZYDIS_MNEMONIC_BT, &p.span);
     if (r || (r = place_read(c, &p, &val)))
         return r;
     uint64_t flags = val & bit ? CF : 0;
@@ -256,7 +278,7 @@ static enum step exec_bit(struct insn *c)
     case ZYDIS_MNEMONIC_BTS: val |= bit; break;
     case ZYDIS_MNEMONIC_BTR: val &= ~bit; break;
     case ZYDIS_MNEMONIC_BTC: val ^= bit; break;
-    default: break;                                             /* BT only looks */
+    default:                 break; /* BT only looks */
     }
     if (c->in.mnemonic != ZYDIS_MNEMONIC_BT && (r = place_write(c, &p, val)))
         return r;
@@ -264,13 +286,21 @@ static enum step exec_bit(struct insn *c)
     return STEP_OK;
 }
 
-/* ---- strings ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- strings ----------------------------------------------------------------------------------------------------- */
 enum string_kind { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_INS, STRING_OUTS };
-struct string_op { enum string_kind kind; unsigned size, addr_size; ZydisRegister src_seg; uint16_t port; };
+struct string_op {
+    enum string_kind kind;
+    unsigned size, addr_size;
+    ZydisRegister src_seg;
+    uint16_t port;
+};
 
 static ZydisRegister source_segment(const struct insn *c)
 {
-    const struct { uint64_t attrib; ZydisRegister seg; } over[] = {
+    const struct {
+        uint64_t attrib;
+        ZydisRegister seg;
+    } over[] = {
         { ZYDIS_ATTRIB_HAS_SEGMENT_CS, ZYDIS_REGISTER_CS }, { ZYDIS_ATTRIB_HAS_SEGMENT_SS, ZYDIS_REGISTER_SS },
         { ZYDIS_ATTRIB_HAS_SEGMENT_ES, ZYDIS_REGISTER_ES }, { ZYDIS_ATTRIB_HAS_SEGMENT_FS, ZYDIS_REGISTER_FS },
         { ZYDIS_ATTRIB_HAS_SEGMENT_GS, ZYDIS_REGISTER_GS },
@@ -287,8 +317,13 @@ static enum step string_load(struct insn *c, const struct string_op *s, uint64_t
     uint32_t in;
     switch (s->kind) {
     case STRING_STOS: *val = insn_gpr_get(c->v, GPR_RAX, s->size); return STEP_OK;
-    case STRING_INS: pio_read(c->v, s->port, s->size, &in); *val = in; return STEP_OK;
-    case STRING_MOVS: case STRING_LODS: case STRING_OUTS: break;
+    case STRING_INS:
+        pio_read(c->v, s->port, s->size, &in);
+        *val = in;
+        return STEP_OK;
+    case STRING_MOVS:
+    case STRING_LODS:
+    case STRING_OUTS: break;
     }
     enum step r = insn_resolve(c, s->src_seg, insn_gpr_get(c->v, GPR_RSI, s->addr_size), s->size, false, &span);
     return r ? r : insn_span_read(c, &span, val);
@@ -297,7 +332,8 @@ static enum step string_load(struct insn *c, const struct string_op *s, uint64_t
 static bool stores(enum string_kind k) { return k == STRING_MOVS || k == STRING_STOS || k == STRING_INS; }
 static bool loads(enum string_kind k) { return k == STRING_MOVS || k == STRING_LODS || k == STRING_OUTS; }
 
-/* One element.  The destination is resolved first: a port or device that was read must not be read again after a fault. */
+/* One element.  The destination is resolved first: a port or device that was read must not be
+ * read again after a fault. */
 static enum step string_element(struct insn *c, const struct string_op *s)
 {
     struct vcpu *v = c->v;
@@ -328,7 +364,7 @@ static enum step exec_string(struct insn *c, const struct string_op *s)
 {
     if (!(c->in.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
         return string_element(c, s);
-    c->direct = false;                                          /* the fault names the first element only */
+    c->direct = false; /* the fault names the first element only */
     for (unsigned i = 0; i < REP_MAX; i++) {
         uint64_t left = insn_gpr_get(c->v, GPR_RCX, s->addr_size);
         if (!left)
@@ -349,7 +385,7 @@ static bool string_of(const struct insn *c, struct string_op *s)
     case 0xa4: s->kind = STRING_MOVS; break;
     case 0xaa: s->kind = STRING_STOS; break;
     case 0xac: s->kind = STRING_LODS; break;
-    default: return false;
+    default:   return false;
     }
     s->size = c->in.opcode & 1 ? c->in.operand_width / 8u : 1;
     s->addr_size = c->in.address_width / 8u;
@@ -359,10 +395,14 @@ static bool string_of(const struct insn *c, struct string_op *s)
 
 enum step insn_exec_string_io(struct insn *c, uint16_t port, unsigned size, bool in)
 {
-    struct string_op s = { .kind = in ? STRING_INS : STRING_OUTS, .size = size, .addr_size = c->in.address_width / 8u,
-                           .src_seg = source_segment(c), .port = port };
-    uint8_t first = in ? 0x6c : 0x6e;                           /* INS, OUTS and nothing else */
-    if (c->in.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || (c->in.opcode & 0xfe) != first || (size != 1 && size != 2 && size != 4))
+    struct string_op s = { .kind = in ? STRING_INS : STRING_OUTS,
+                           .size = size,
+                           .addr_size = c->in.address_width / 8u,
+                           .src_seg = source_segment(c),
+                           .port = port };
+    uint8_t first = in ? 0x6c : 0x6e; /* INS, OUTS and nothing else */
+    if (c->in.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || (c->in.opcode & 0xfe) != first ||
+        (size != 1 && size != 2 && size != 4))
         return STEP_UNSUPP;
     c->direct = false;
     return exec_string(c, &s);
@@ -372,22 +412,33 @@ enum step insn_exec(struct insn *c)
 {
     struct string_op s = { 0 };
     if (string_of(c, &s)) {
-        c->direct = s.kind != STRING_MOVS;                      /* two memory operands: the fault could be either */
+        c->direct = s.kind != STRING_MOVS; /* two memory operands: the fault could be either */
         return exec_string(c, &s);
     }
     switch (c->in.mnemonic) {
-    case ZYDIS_MNEMONIC_MOV: case ZYDIS_MNEMONIC_MOVZX: case ZYDIS_MNEMONIC_MOVSX: case ZYDIS_MNEMONIC_MOVSXD: case ZYDIS_MNEMONIC_MOVNTI:
-        return exec_mov(c);
-    case ZYDIS_MNEMONIC_ADD: case ZYDIS_MNEMONIC_ADC: case ZYDIS_MNEMONIC_SUB: case ZYDIS_MNEMONIC_SBB: case ZYDIS_MNEMONIC_AND:
-    case ZYDIS_MNEMONIC_OR: case ZYDIS_MNEMONIC_XOR: case ZYDIS_MNEMONIC_CMP: case ZYDIS_MNEMONIC_TEST:
-        return exec_alu(c);
-    case ZYDIS_MNEMONIC_INC: case ZYDIS_MNEMONIC_DEC: case ZYDIS_MNEMONIC_NEG: case ZYDIS_MNEMONIC_NOT:
-        return exec_unary(c);
-    case ZYDIS_MNEMONIC_XCHG:
-        return exec_xchg(c);
-    case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTS: case ZYDIS_MNEMONIC_BTR: case ZYDIS_MNEMONIC_BTC:
-        return exec_bit(c);
-    default:
-        return STEP_UNSUPP;
+    case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_MOVZX:
+    case ZYDIS_MNEMONIC_MOVSX:
+    case ZYDIS_MNEMONIC_MOVSXD:
+    case ZYDIS_MNEMONIC_MOVNTI: return exec_mov(c);
+    case ZYDIS_MNEMONIC_ADD:
+    case ZYDIS_MNEMONIC_ADC:
+    case ZYDIS_MNEMONIC_SUB:
+    case ZYDIS_MNEMONIC_SBB:
+    case ZYDIS_MNEMONIC_AND:
+    case ZYDIS_MNEMONIC_OR:
+    case ZYDIS_MNEMONIC_XOR:
+    case ZYDIS_MNEMONIC_CMP:
+    case ZYDIS_MNEMONIC_TEST:   return exec_alu(c);
+    case ZYDIS_MNEMONIC_INC:
+    case ZYDIS_MNEMONIC_DEC:
+    case ZYDIS_MNEMONIC_NEG:
+    case ZYDIS_MNEMONIC_NOT:    return exec_unary(c);
+    case ZYDIS_MNEMONIC_XCHG:   return exec_xchg(c);
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTC:    return exec_bit(c);
+    default:                    return STEP_UNSUPP;
     }
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/run/insn_mem.c - registers and memory operands of an emulated instruction.
  *
- * A memory operand is resolved (translated and checked, both pages of it) before anything is read or written, so an instruction that
- * faults has changed nothing.  Each part then goes to RAM or to a device. */
+ * A memory operand is resolved (translated and checked, both pages of it) before anything is read or written, so an
+ * instruction that faults has changed nothing.  Each part then goes to RAM or to a device. */
 #include "kernel/run/insn_exec.h"
 
 #include <string.h>
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/guest_mem.h"
-#include "kernel/dev/io_bus.h"
 #include "kernel/core/vm.h"
+#include "kernel/dev/io_bus.h"
 
 #define VECTOR_SS 12
 #define VECTOR_GP 13
@@ -30,7 +30,7 @@ void insn_gpr_set(struct vcpu *v, unsigned n, unsigned size, uint64_t val)
 
 static enum step fault_pf(struct vcpu *v, uint64_t va, uint32_t error)
 {
-    struct vcpu_regs r;                                         /* CR2 travels with all the rest; this is rare */
+    struct vcpu_regs r; /* CR2 travels with all the rest; this is rare */
     cpu_ops->regs_get(v, &r);
     r.cr2 = va;
     cpu_ops->regs_set(v, &r);
@@ -40,7 +40,7 @@ static enum step fault_pf(struct vcpu *v, uint64_t va, uint32_t error)
 
 static bool canonical(uint64_t va, uint64_t cr4)
 {
-    unsigned unused = cr4 & BIT64(12) ? 7 : 16;                 /* CR4.LA57 */
+    unsigned unused = cr4 & BIT64(12) ? 7 : 16; /* CR4.LA57 */
     return (uint64_t)((int64_t)(va << unused) >> unused) == va;
 }
 
@@ -52,7 +52,7 @@ static enum seg_id seg_of(ZydisRegister r)
     case ZYDIS_REGISTER_SS: return SEG_SS;
     case ZYDIS_REGISTER_FS: return SEG_FS;
     case ZYDIS_REGISTER_GS: return SEG_GS;
-    default: return SEG_DS;
+    default:                return SEG_DS;
     }
 }
 
@@ -74,7 +74,7 @@ enum step insn_resolve(struct insn *c, ZydisRegister seg, uint64_t offset, unsig
     uint64_t va = linear_of(c, seg, offset), in_page = PAGE_SIZE - va % PAGE_SIZE;
     *out = (struct span){ .len = { (unsigned)MIN(size, in_page), size - (unsigned)MIN(size, in_page) } };
     if (c->direct && !out->len[1] && va % PAGE_SIZE == c->fault.v % PAGE_SIZE) {
-        out->a[0] = c->fault;                                   /* the processor has translated and checked this very operand */
+        out->a[0] = c->fault; /* the processor has translated and checked this very operand */
         return STEP_OK;
     }
     if (c->mode == 64) {
@@ -140,7 +140,7 @@ enum step insn_span_write(struct insn *c, const struct span *s, uint64_t val)
         if (!guest_is_ram(c->v->vm, s->a[i]))
             device_write(c->v, s->a[i], s->len[i], part);
         else if (guest_write(c->v->vm, s->a[i], &part, s->len[i]))
-            return STEP_UNSUPP;                                 /* host memory is exhausted */
+            return STEP_UNSUPP; /* host memory is exhausted */
         val = s->len[i] < 8 ? val >> (s->len[i] * 8) : 0;
     }
     return STEP_OK;

@@ -1,38 +1,42 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/run/sched.c - vCPUs over pCPUs: a short round-robin list per pCPU, no migration of vCPUs between pCPUs while they run.
+ * kernel/run/sched.c - vCPUs over pCPUs: a short round-robin list per pCPU, no migration of vCPUs
+ * between pCPUs while they run.
  *
- * Fair, and soon.  While several can run, each gets SCHED_TURN_US, in order.  That alone is too slow for interrupts: a guest that answers packets
- * beside two busy ones would do so 10 ms later.  So a vCPU that an interrupt comes for is urgent: it runs for SCHED_URGENT_US at once, in the middle
- * of another's turn, which then goes on.  What it ran is taken off its next turn, and more than one turn cannot be taken in advance: interrupts move
- * a vCPU's time forward, they do not make it more.  One that spins (PAUSE exits) ends its turn.
+ * Fair, and soon.  While several can run, each gets SCHED_TURN_US, in order.  That alone is too slow for interrupts: a
+ * guest that answers packets beside two busy ones would do so 10 ms later.  So a vCPU that an interrupt comes for is
+ * urgent: it runs for SCHED_URGENT_US at once, in the middle of another's turn, which then goes on.  What it ran is
+ * taken off its next turn, and more than one turn cannot be taken in advance: interrupts move a vCPU's time forward,
+ * they do not make it more.  One that spins (PAUSE exits) ends its turn.
  *
- * There are no host threads.  Each pCPU loops: a turn of the service loop (boot CPU only), slices of runnable vCPUs, or idle.
- * A slice is a function call, vcpu_run_slice(), that comes back when the slice is over, the vCPU halts or somebody asks for it.
+ * There are no host threads.  Each pCPU loops: a turn of the service loop (boot CPU only), slices of runnable
+ * vCPUs, or idle.  A slice is a function call, vcpu_run_slice(), that comes back when the slice is over, the vCPU
+ * halts or somebody asks for it.
  *
- * Waking has no lost-wakeup window: a wake-up is data (IRR bit, request bit, deadline) followed by a kick IPI; this loop runs with
- * interrupts off, looks at the data, and lets a pending kick in only by the HLT of pcpu_idle(), which it then leaves at once. */
+ * Waking has no lost-wakeup window: a wake-up is data (IRR bit, request bit, deadline) followed by a kick IPI; this
+ * loop runs with interrupts off, looks at the data, and lets a pending kick in only by the HLT of pcpu_idle(), which
+ * it then leaves at once. */
 #include "kernel/run/sched.h"
 
-#include "kernel/host/clock.h"
+#include "kernel/core/vm.h"
 #include "kernel/dev/lapic.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/pcpu.h"
 #include "kernel/lib/lock.h"
 #include "kernel/lib/log.h"
-#include "kernel/host/pcpu.h"
 #include "kernel/run/vcpu_run.h"
-#include "kernel/core/vm.h"
 
-#define THROTTLE_WINDOW_US 20000        /* a throttled vCPU sits out a share of each such window */
+#define THROTTLE_WINDOW_US 20000 /* a throttled vCPU sits out a share of each such window */
 
 struct runqueue {
-    struct spinlock lock;               /* for the list; taken by the owner for a moment per turn, and by the service pCPU */
+    struct spinlock lock; /* for the list; taken by the owner for a moment per turn, and by the service pCPU */
     struct vcpu *list[SCHED_MAX_VCPUS]; /* borrowed: sched_remove() comes before vcpu_destroy() */
     unsigned n, next;                   /* next: whose turn it is or comes first */
     const struct vcpu *turn;            /* whose turn has begun; for comparison only */
     bool shared;                        /* several could run when one was picked last */
 };
 static struct runqueue queues[PCPU_MAX];
-static uint64_t guest_cpus = UINT64_MAX;        /* [c] */
-static bool (*service_step)(uint64_t *wake);    /* [c] */
+static uint64_t guest_cpus = UINT64_MAX;     /* [c] */
+static bool (*service_step)(uint64_t *wake); /* [c] */
 
 static int64_t turn_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_TURN_US); }
 static int64_t urgent_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_URGENT_US); }
@@ -48,10 +52,7 @@ static void turn_set(struct vcpu *v, int64_t ticks)
 /* v's next turn comes, or would if it were awake: a sleeper saves nothing up, but what it took in advance is paid. */
 static void turn_refill(struct vcpu *v) { turn_set(v, MIN(v->turn_left, 0) + turn_ticks()); }
 
-static bool may_run_guests(unsigned cpu)
-{
-    return atomic_load(&pcpu_get(cpu)->online) && (guest_cpus >> cpu & 1);
-}
+static bool may_run_guests(unsigned cpu) { return atomic_load(&pcpu_get(cpu)->online) && (guest_cpus >> cpu & 1); }
 
 void sched_guest_cpus_set(uint64_t mask)
 {
@@ -111,7 +112,7 @@ void sched_remove(struct vcpu *v)
 void sched_thaw(struct vcpu *v)
 {
     while ((atomic_load(&v->requests) & VCPU_REQ_FREEZE) && !sched_freeze(v))
-        __builtin_ia32_pause();                         /* a freeze under way ends first: its pCPU is about to store FROZEN */
+        __builtin_ia32_pause(); /* a freeze under way ends first: its pCPU is about to store FROZEN */
     atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_FREEZE);
     unsigned frozen = VCPU_FROZEN;
     if (atomic_compare_exchange_strong(&v->state, &frozen, VCPU_RUNNABLE))
@@ -122,7 +123,7 @@ bool sched_freeze(struct vcpu *v)
 {
     if (atomic_load(&v->state) == VCPU_FROZEN)
         return true;
-    if (v->pcpu == this_pcpu()->index) {                /* we are its pCPU, so it is in no slice now */
+    if (v->pcpu == this_pcpu()->index) { /* we are its pCPU, so it is in no slice now */
         atomic_store(&v->state, VCPU_FROZEN);
         return true;
     }
@@ -197,7 +198,8 @@ static void turn_charge(struct runqueue *q, struct vcpu *v, uint64_t ticks)
     }
 }
 
-/* Those of q that can run now: *first, by turns; *urgent, the first of the others that is (NULL: none).  *wake: when the first of those that sleep can. */
+/* Those of q that can run now: *first, by turns; *urgent, the first of the others that is (NULL: none).  *wake: when
+ * the first of those that sleep can. */
 static void look(struct runqueue *q, uint64_t now, struct vcpu **first, struct vcpu **urgent, uint64_t *wake)
 {
     unsigned n_ready = 0, start = q->next;
@@ -238,7 +240,8 @@ static struct vcpu *pick(struct runqueue *q, uint64_t now, uint64_t *wake, uint6
     return found;
 }
 
-/* A turn of the service loop (boot CPU); returns until when guests run before the next: at least as long as it took.  *busy, *wake: see sched_service_set(). */
+/* A turn of the service loop (boot CPU); returns until when guests run before the next: at least as long as it took.
+ * *busy, *wake: see sched_service_set(). */
 static uint64_t service(struct pcpu *me, bool *busy, uint64_t *wake)
 {
     uint64_t before = tsc_read();
@@ -257,7 +260,7 @@ void sched_run(void)
     uint64_t slice_end = 0, service_wake = 0;
     bool busy = false;
     for (;;) {
-        me->kicked = me->timer_fired = false;           /* what they announced is looked at below */
+        me->kicked = me->timer_fired = false; /* what they announced is looked at below */
         atomic_store(&me->pick_again, false);
         bool serve = atomic_exchange(&me->irq_pending, 0) || tsc_read() >= slice_end;
         if (serve)
@@ -269,7 +272,7 @@ void sched_run(void)
             turn_charge(q, v, tsc_read() - now);
             continue;
         }
-        slice_end = 0;                                  /* nobody to run: serve, and if there is nothing to do either, idle */
+        slice_end = 0; /* nobody to run: serve, and if there is nothing to do either, idle */
         if (serve && !busy) {
             pcpu_timer_set(wake);
             pcpu_idle();

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/run/slice.c - one slice of a vCPU: requests, events in, guest, exit out.
  *
- * The order before each entry matters: first what others asked (freeze, NMI), then timers (they may raise an interrupt), then the
- * interrupt to inject, then the host timer that bounds the run.  All of it with interrupts off: what arrives after we looked is pending in
- * the local APIC and makes the entry exit at once. */
-#include "kernel/host/clock.h"
+ * The order before each entry matters: first what others asked (freeze, NMI), then timers (they may raise an
+ * interrupt), then the interrupt to inject, then the host timer that bounds the run.  All of it with interrupts off:
+ * what arrives after we looked is pending in the local APIC and makes the entry exit at once. */
 #include "kernel/core/cpu_ops.h"
+#include "kernel/core/vm.h"
+#include "kernel/dev/lapic.h"
+#include "kernel/dev/steal_time.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/x86/fpu.h"
 #include "kernel/run/exit.h"
 #include "kernel/run/insn.h"
-#include "kernel/dev/lapic.h"
-#include "kernel/host/pcpu.h"
-#include "kernel/dev/steal_time.h"
 #include "kernel/run/vcpu_run.h"
-#include "kernel/core/vm.h"
-#include "kernel/host/x86/fpu.h"
 
 void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x)
 {
@@ -48,7 +48,8 @@ static void inject_nmi(struct vcpu *v)
     cpu_ops->inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
 }
 
-/* Hand over the highest pending interrupt if the guest can take it; while one waits, ask for the exit that says when it can. */
+/* Hand over the highest pending interrupt if the guest can take it; while one waits, ask for the exit
+ * that says when it can. */
 static void inject_irq(struct vcpu *v)
 {
     int vector = lapic_pending(v);
@@ -87,8 +88,8 @@ static uint64_t run_once(struct vcpu *v, uint64_t end)
 
 static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_t end)
 {
-    me->kicked = me->timer_fired = false;       /* both are looked at here: requests, deadlines, the slice's end */
-    if (now >= end)                             /* by the clock: a timer interrupt that was lost must not cost more than this slice */
+    me->kicked = me->timer_fired = false; /* both are looked at here: requests, deadlines, the slice's end */
+    if (now >= end) /* by the clock: a timer interrupt that was lost must not cost more than this slice */
         return false;
     if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
         return false;
@@ -97,7 +98,8 @@ static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_
         v->left_tsc = 0;
         return false;
     }
-    if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed) || atomic_load_explicit(&me->pick_again, memory_order_relaxed))
+    if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed) ||
+        atomic_load_explicit(&me->pick_again, memory_order_relaxed))
         return false;
     return atomic_load_explicit(&v->vm->power_request, memory_order_relaxed) == VM_POWER_NONE;
 }

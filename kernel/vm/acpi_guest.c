@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/acpi_guest.c - ACPI tables, assembled byte by byte: RSDP -> XSDT -> FADT (-> FACS, DSDT), MADT, MCFG.
  *
- * Full (not hardware-reduced) ACPI with the registers of pm.h and no SMI command port, so ACPI mode is always on.  No 8042, no VGA: the boot flags
- * say so and kernels skip their slow probes.  Manual: ACPI specification 6.4, chapters "ACPI Software Programming Model" and "AML". */
+ * Full (not hardware-reduced) ACPI with the registers of pm.h and no SMI command port, so ACPI mode is always on.  No
+ * 8042, no VGA: the boot flags say so and kernels skip their slow probes.  Manual: ACPI specification 6.4, chapters
+ * "ACPI Software Programming Model" and "AML". */
 #include "kernel/vm/acpi_guest.h"
 
-#include "kernel/lib/bytes.h"
 #include "kernel/dev/devices.h"
+#include "kernel/lib/bytes.h"
 #include "kernel/lib/log.h"
 
-#define FADT_LEN   276u
-#define OEM_ID     "GODWIT"
-#define OEM_TABLE  "GODWITVM"
+#define FADT_LEN  276u
+#define OEM_ID    "GODWIT"
+#define OEM_TABLE "GODWITVM"
 
 #define LE16(x) (uint8_t)(x), (uint8_t)((x) >> 8)
 #define LE32(x) LE16(x), LE16((x) >> 16)
 
-/* DefinitionBlock { Name(\_S5, Package { 5, 5, 0, 0 }) Scope(\_SB) { Device(COM1) { ... } } }.  Package lengths count from
- * their own byte. */
+/* DefinitionBlock { Name(\_S5, Package { 5, 5, 0, 0 }) Scope(\_SB) { Device(COM1) { ... } } }.  Package lengths
+ * count from their own byte. */
 /* clang-format off */
 static const uint8_t dsdt_aml[] = {
     0x08, '\\', '_', 'S', '5', '_',             /* NameOp: the sleep type for "off" */
@@ -53,14 +54,16 @@ static const uint8_t dsdt_aml[] = {
 
 static size_t align_to(struct wr *w, size_t a)
 {
-    while (w->len % a && !w->bad) wr_u8(w, 0);
+    while (w->len % a && !w->bad)
+        wr_u8(w, 0);
     return w->len;
 }
 
 static uint8_t checksum(const uint8_t *p, size_t n)
 {
     uint8_t sum = 0;
-    while (n--) sum = (uint8_t)(sum + *p++);
+    while (n--)
+        sum = (uint8_t)(sum + *p++);
     return (uint8_t)-sum;
 }
 
@@ -68,9 +71,9 @@ static size_t table_begin(struct wr *w, const char *sig, uint8_t revision)
 {
     size_t at = align_to(w, 16);
     wr_bytes(w, sig, 4);
-    wr_u32(w, 0);                               /* length: table_end */
+    wr_u32(w, 0); /* length: table_end */
     wr_u8(w, revision);
-    wr_u8(w, 0);                                /* checksum: table_end */
+    wr_u8(w, 0); /* checksum: table_end */
     wr_bytes(w, OEM_ID, 6);
     wr_bytes(w, OEM_TABLE, 8);
     wr_u32(w, 1);
@@ -81,7 +84,8 @@ static size_t table_begin(struct wr *w, const char *sig, uint8_t revision)
 
 static void table_end(struct wr *w, size_t at)
 {
-    if (w->bad) return;
+    if (w->bad)
+        return;
     struct wr len = wr_init(w->p + at + 4, 4);
     wr_u32(&len, (uint32_t)(w->len - at));
     w->p[at + 9] = checksum(w->p + at, w->len - at);
@@ -101,26 +105,32 @@ static void fadt_fixed(struct wr *w, uint64_t facs, uint64_t dsdt)
 {
     wr_u32(w, (uint32_t)facs);
     wr_u32(w, (uint32_t)dsdt);
-    wr_u16(w, 0);                               /* reserved, profile unspecified */
+    wr_u16(w, 0); /* reserved, profile unspecified */
     wr_u16(w, PM_SCI_IRQ);
-    wr_u64(w, 0);                               /* SMI_CMD and its four values */
-    wr_u32(w, PM1A_EVENT_PORT); wr_u32(w, 0);
-    wr_u32(w, PM1A_CONTROL_PORT); wr_u32(w, 0);
-    wr_u32(w, 0);                               /* PM2 */
-    wr_u32(w, PM_TIMER_PORT);
-    wr_u64(w, 0);                               /* GPE0, GPE1 */
-    wr_u8(w, 4); wr_u8(w, 2); wr_u8(w, 0); wr_u8(w, 4);         /* lengths: PM1 event, PM1 control, PM2, PM timer */
+    wr_u64(w, 0); /* SMI_CMD and its four values */
+    wr_u32(w, PM1A_EVENT_PORT);
     wr_u32(w, 0);
-    wr_u16(w, 0xffff); wr_u16(w, 0xffff);       /* no C2, no C3 */
-    wr_u64(w, 0);                               /* flush size and stride, duty cycle, day and month alarm registers */
-    wr_u8(w, 0x32);                             /* century register */
+    wr_u32(w, PM1A_CONTROL_PORT);
+    wr_u32(w, 0);
+    wr_u32(w, 0); /* PM2 */
+    wr_u32(w, PM_TIMER_PORT);
+    wr_u64(w, 0); /* GPE0, GPE1 */
+    wr_u8(w, 4);
+    wr_u8(w, 2);
+    wr_u8(w, 0);
+    wr_u8(w, 4); /* lengths: PM1 event, PM1 control, PM2, PM timer */
+    wr_u32(w, 0);
+    wr_u16(w, 0xffff);
+    wr_u16(w, 0xffff); /* no C2, no C3 */
+    wr_u64(w, 0);      /* flush size and stride, duty cycle, day and month alarm registers */
+    wr_u8(w, 0x32);    /* century register */
 }
 
 static void fadt(struct wr *w, uint64_t facs, uint64_t dsdt)
 {
-    const uint16_t boot_arch = BIT32(0) | BIT32(2);             /* legacy devices (COM1); no VGA; and bit 1 clear: no 8042 */
+    const uint16_t boot_arch = BIT32(0) | BIT32(2); /* legacy devices (COM1); no VGA; and bit 1 clear: no 8042 */
     const uint32_t flags = BIT32(0) | BIT32(2) | BIT32(4) | BIT32(5) | BIT32(8) | BIT32(10) | BIT32(12);
-                           /* WBINVD, C1, no power or sleep button, 32-bit PM timer, reset register, headless */
+    /* WBINVD, C1, no power or sleep button, 32-bit PM timer, reset register, headless */
     size_t at = table_begin(w, "FACP", 6);
     fadt_fixed(w, facs, dsdt);
     wr_u16(w, boot_arch);
@@ -128,15 +138,19 @@ static void fadt(struct wr *w, uint64_t facs, uint64_t dsdt)
     wr_u32(w, flags);
     gas(w, 8, 1, PM_RESET_PORT);
     wr_u8(w, PM_RESET_VALUE);
-    wr_u16(w, 0); wr_u8(w, 0);                  /* ARM flags, minor version */
-    wr_u64(w, 0);                               /* X_FIRMWARE_CTRL: the 32-bit field has it */
+    wr_u16(w, 0);
+    wr_u8(w, 0);  /* ARM flags, minor version */
+    wr_u64(w, 0); /* X_FIRMWARE_CTRL: the 32-bit field has it */
     wr_u64(w, dsdt);
-    gas(w, 32, 2, PM1A_EVENT_PORT); gas(w, 0, 0, 0);
-    gas(w, 16, 2, PM1A_CONTROL_PORT); gas(w, 0, 0, 0);
+    gas(w, 32, 2, PM1A_EVENT_PORT);
+    gas(w, 0, 0, 0);
+    gas(w, 16, 2, PM1A_CONTROL_PORT);
+    gas(w, 0, 0, 0);
     gas(w, 0, 0, 0);
     gas(w, 32, 3, PM_TIMER_PORT);
-    for (unsigned i = 0; i < 4; i++) gas(w, 0, 0, 0);           /* GPE0, GPE1, sleep control and status */
-    wr_u64(w, 0);                               /* hypervisor vendor */
+    for (unsigned i = 0; i < 4; i++)
+        gas(w, 0, 0, 0); /* GPE0, GPE1, sleep control and status */
+    wr_u64(w, 0);        /* hypervisor vendor */
     ASSERT(w->bad || w->len - at == FADT_LEN);
     table_end(w, at);
 }
@@ -145,19 +159,36 @@ static void madt(struct wr *w, unsigned n_vcpus)
 {
     size_t at = table_begin(w, "APIC", 4);
     wr_u32(w, (uint32_t)LAPIC_BASE);
-    wr_u32(w, 1);                               /* PCAT_COMPAT: there are 8259s too */
+    wr_u32(w, 1); /* PCAT_COMPAT: there are 8259s too */
     for (unsigned i = 0; i < n_vcpus; i++) {
-        wr_u8(w, 0); wr_u8(w, 8);               /* local APIC: processor uid, APIC id, enabled */
-        wr_u8(w, (uint8_t)i); wr_u8(w, (uint8_t)i); wr_u32(w, 1);
+        wr_u8(w, 0);
+        wr_u8(w, 8); /* local APIC: processor uid, APIC id, enabled */
+        wr_u8(w, (uint8_t)i);
+        wr_u8(w, (uint8_t)i);
+        wr_u32(w, 1);
     }
-    wr_u8(w, 1); wr_u8(w, 12);                  /* IOAPIC: id, 0, address, first GSI */
-    wr_u16(w, 0); wr_u32(w, (uint32_t)IOAPIC_BASE); wr_u32(w, 0);
-    wr_u8(w, 2); wr_u8(w, 10);                  /* override: ISA IRQ 0 is GSI 2, conforming */
-    wr_u8(w, 0); wr_u8(w, 0); wr_u32(w, 2); wr_u16(w, 0);
-    wr_u8(w, 2); wr_u8(w, 10);                  /* override: the SCI is level-triggered, active high */
-    wr_u8(w, 0); wr_u8(w, PM_SCI_IRQ); wr_u32(w, PM_SCI_IRQ); wr_u16(w, 0x0d);
-    wr_u8(w, 4); wr_u8(w, 6);                   /* NMI on LINT1 of all */
-    wr_u8(w, 0xff); wr_u16(w, 0); wr_u8(w, 1);
+    wr_u8(w, 1);
+    wr_u8(w, 12); /* IOAPIC: id, 0, address, first GSI */
+    wr_u16(w, 0);
+    wr_u32(w, (uint32_t)IOAPIC_BASE);
+    wr_u32(w, 0);
+    wr_u8(w, 2);
+    wr_u8(w, 10); /* override: ISA IRQ 0 is GSI 2, conforming */
+    wr_u8(w, 0);
+    wr_u8(w, 0);
+    wr_u32(w, 2);
+    wr_u16(w, 0);
+    wr_u8(w, 2);
+    wr_u8(w, 10); /* override: the SCI is level-triggered, active high */
+    wr_u8(w, 0);
+    wr_u8(w, PM_SCI_IRQ);
+    wr_u32(w, PM_SCI_IRQ);
+    wr_u16(w, 0x0d);
+    wr_u8(w, 4);
+    wr_u8(w, 6); /* NMI on LINT1 of all */
+    wr_u8(w, 0xff);
+    wr_u16(w, 0);
+    wr_u8(w, 1);
     table_end(w, at);
 }
 
@@ -167,8 +198,9 @@ static void mcfg(struct wr *w)
     size_t at = table_begin(w, "MCFG", 1);
     wr_u64(w, 0);
     wr_u64(w, PCI_ECAM_BASE);
-    wr_u16(w, 0);                               /* segment */
-    wr_u8(w, 0); wr_u8(w, 0);                   /* first and last bus */
+    wr_u16(w, 0); /* segment */
+    wr_u8(w, 0);
+    wr_u8(w, 0); /* first and last bus */
     wr_u32(w, 0);
     table_end(w, at);
 }
@@ -180,7 +212,7 @@ static void rsdp(uint8_t *p, uint64_t xsdt)
     wr_u8(&w, 0);
     wr_bytes(&w, OEM_ID, 6);
     wr_u8(&w, 2);
-    wr_u32(&w, 0);                              /* no RSDT */
+    wr_u32(&w, 0); /* no RSDT */
     wr_u32(&w, 36);
     wr_u64(&w, xsdt);
     wr_u32(&w, 0);
@@ -196,7 +228,8 @@ size_t acpi_tables_build(uint8_t *buf, size_t cap, uint64_t base, unsigned n_vcp
     size_t facs = align_to(&w, 64);
     wr_bytes(&w, "FACS", 4);
     wr_u32(&w, 64);
-    while (w.len < facs + 64 && !w.bad) wr_u8(&w, w.len == facs + 32 ? 2 : 0);  /* version 2, all else 0 */
+    while (w.len < facs + 64 && !w.bad)
+        wr_u8(&w, w.len == facs + 32 ? 2 : 0); /* version 2, all else 0 */
     size_t dsdt = table_begin(&w, "DSDT", 2);
     wr_bytes(&w, dsdt_aml, sizeof(dsdt_aml));
     table_end(&w, dsdt);

@@ -3,13 +3,19 @@
 #ifndef GODWIT_KERNEL_VM_BOOT_IMAGE_H
 #define GODWIT_KERNEL_VM_BOOT_IMAGE_H
 
-#include "kernel/lib/bytes.h"
 #include "kernel/config/config.h"
+#include "kernel/lib/bytes.h"
 #include "kernel/lib/why.h"
 
-struct boot_module { const uint8_t *data; size_t len; const char *string; };    /* string: never NULL */
+/* string: never NULL */
+struct boot_module {
+    const uint8_t *data;
+    size_t len;
+    const char *string;
+};
 
-/* What a guest is started from; all of it borrowed for the call.  The initrd is a module without a string, the first. */
+/* What a guest is started from; all of it borrowed for the call.  The initrd is a module
+ * without a string, the first. */
 struct boot_image {
     const uint8_t *kernel;
     size_t kernel_len;
@@ -18,7 +24,7 @@ struct boot_image {
     unsigned n_modules;
 };
 
-#define BAD(...) REFUSE(HV_E_INVAL, __VA_ARGS__)        /* the file's or the configuration's fault */
+#define BAD(...) REFUSE(HV_E_INVAL, __VA_ARGS__) /* the file's or the configuration's fault */
 
 /** The n bytes (1 to 8) at p as a little-endian number. */
 static inline uint64_t field(const uint8_t *p, unsigned n)

@@ -2,12 +2,13 @@
  * kernel/vm/e820.c - the memory map that a guest is given. */
 #include "kernel/vm/e820.h"
 
-#include "kernel/vm/acpi_guest.h"
 #include "kernel/dev/devices.h"
+#include "kernel/vm/acpi_guest.h"
 
 static void add(struct e820 *map, unsigned *n, uint64_t start, uint64_t end, uint32_t type)
 {
-    if (start < end) map[(*n)++] = (struct e820){ start, end - start, type };
+    if (start < end)
+        map[(*n)++] = (struct e820){ start, end - start, type };
 }
 
 unsigned e820_build(const struct vm *vm, struct e820 map[E820_MAX])

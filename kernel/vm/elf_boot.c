@@ -6,64 +6,80 @@
  *      1 MiB ...  the file's loadable segments, at their physical addresses
  *      ...        the modules, as high as may be, each on pages of its own
  *
- * The file may be cut or damaged: every number in it is checked against the file, then against the guest's memory, and a mistake is named. */
+ * The file may be cut or damaged: every number in it is checked against the file, then against the guest's memory,
+ * and a mistake is named. */
 #include "kernel/vm/elf_boot.h"
 
+#include "kernel/dev/devices.h"
 #include "kernel/vm/acpi_guest.h"
 #include "kernel/vm/boot_image.h"
-#include "kernel/dev/devices.h"
 #include "kernel/vm/e820.h"
 
-enum { CLASS_32 = 1, CLASS_64 = 2, LITTLE_ENDIAN_DATA = 1, TYPE_EXEC = 2, MACHINE_386 = 3, MACHINE_X86_64 = 62, PT_LOAD = 1, PT_NOTE = 4 };
-#define SEGMENTS_MAX       64u
-#define NOTE_PHYS32_ENTRY  18u                  /* XEN_ELFNOTE_PHYS32_ENTRY */
-#define PVH_MAGIC          0x336ec578u
-#define MB_SEARCH          8192u                /* the Multiboot header is in so many bytes from the file's beginning */
-#define MB_HEADER_MAGIC    0x1badb002u
-#define MB_LOADER_MAGIC    0x2badb002u
-#define MB_ADDRESSES       BIT32(16)            /* the header has load addresses of its own */
-#define MB_UNKNOWN         0xfff8u              /* of the bits that a loader must know, those that it does not; bit 2, a video mode, is a wish */
+enum {
+    CLASS_32 = 1,
+    CLASS_64 = 2,
+    LITTLE_ENDIAN_DATA = 1,
+    TYPE_EXEC = 2,
+    MACHINE_386 = 3,
+    MACHINE_X86_64 = 62,
+    PT_LOAD = 1,
+    PT_NOTE = 4
+};
+#define SEGMENTS_MAX      64u
+#define NOTE_PHYS32_ENTRY 18u /* XEN_ELFNOTE_PHYS32_ENTRY */
+#define PVH_MAGIC         0x336ec578u
+#define MB_SEARCH         8192u /* the Multiboot header is in so many bytes from the file's beginning */
+#define MB_HEADER_MAGIC   0x1badb002u
+#define MB_LOADER_MAGIC   0x2badb002u
+#define MB_ADDRESSES      BIT32(16) /* the header has load addresses of its own */
+/* of the bits that a loader must know, those that it does not; bit 2, a video mode, is a wish */
+#define MB_UNKNOWN        0xfff8u
 enum { MB_MEM = 1, MB_CMDLINE = 4, MB_MODS = 8, MB_MMAP = 64, MB_NAME = 512 };
 
-#define INFO_AT    0x10000u
-#define MODS_AT    0x11000u
-#define MMAP_AT    0x12000u
-#define NAME_AT    0x13000u
-#define STRINGS_AT 0x14000u             /* the modules' */
-#define CMDLINE_AT 0x20000u
+#define INFO_AT     0x10000u
+#define MODS_AT     0x11000u
+#define MMAP_AT     0x12000u
+#define NAME_AT     0x13000u
+#define STRINGS_AT  0x14000u /* the modules' */
+#define CMDLINE_AT  0x20000u
 #define CMDLINE_MAX 4095u
 
 struct elf {
     const uint8_t *file;
     size_t len;
     bool is64, pvh;
-    uint64_t ph_off, entry, end;                /* end: first byte of guest memory behind all segments */
+    uint64_t ph_off, entry, end; /* end: first byte of guest memory behind all segments */
     unsigned ph_size, n_ph;
 };
-struct segment { uint32_t type; uint64_t off, paddr, file_len, mem_len; };
+struct segment {
+    uint32_t type;
+    uint64_t off, paddr, file_len, mem_len;
+};
 
-bool elf_boot_is_elf(const uint8_t *file, size_t len)
-{
-    return len >= 4 && !memcmp(file, "\177ELF", 4);
-}
+bool elf_boot_is_elf(const uint8_t *file, size_t len) { return len >= 4 && !memcmp(file, "\177ELF", 4); }
 
 /* ---- the file ---- */
 
 static enum hv_err header_parse(struct elf *f, struct why *why)
 {
     const uint8_t *h = f->file;
-    if (f->len < 64) return BAD("the kernel file has only %zu bytes: it is cut off; copy it again", f->len);
+    if (f->len < 64)
+        return BAD("the kernel file has only %zu bytes: it is cut off; copy it again", f->len);
     f->is64 = h[4] == CLASS_64;
     if ((h[4] != CLASS_32 && !f->is64) || h[5] != LITTLE_ENDIAN_DATA || field(h + 16, 2) != TYPE_EXEC ||
         (field(h + 18, 2) != MACHINE_386 && field(h + 18, 2) != MACHINE_X86_64))
-        return BAD("the kernel is an ELF file, but no x86 program at fixed addresses (type %u, machine %u): give a kernel", (unsigned)field(h + 16, 2),
-                   (unsigned)field(h + 18, 2));
+        return BAD("the kernel is an ELF file, but no x86 program at fixed addresses (type %u, machine %u): give a "
+                   "kernel",
+                   (unsigned)field(h + 16, 2), (unsigned)field(h + 18, 2));
     f->ph_off = f->is64 ? field(h + 32, 8) : field(h + 28, 4);
     f->ph_size = (unsigned)field(h + (f->is64 ? 54 : 42), 2);
     f->n_ph = (unsigned)field(h + (f->is64 ? 56 : 44), 2);
     f->entry = f->is64 ? field(h + 24, 8) : field(h + 24, 4);
-    if (f->ph_size < (f->is64 ? 56u : 32u) || f->n_ph > SEGMENTS_MAX || f->ph_off > f->len || (uint64_t)f->n_ph * f->ph_size > f->len - f->ph_off)
-        return BAD("the kernel file is cut off or damaged: its %u program headers are not inside it (at most %u); copy it again", f->n_ph, SEGMENTS_MAX);
+    if (f->ph_size < (f->is64 ? 56u : 32u) || f->n_ph > SEGMENTS_MAX || f->ph_off > f->len ||
+        (uint64_t)f->n_ph * f->ph_size > f->len - f->ph_off)
+        return BAD("the kernel file is cut off or damaged: its %u program headers are not inside it (at most %u); copy "
+                   "it again",
+                   f->n_ph, SEGMENTS_MAX);
     return HV_OK;
 }
 
@@ -71,8 +87,10 @@ static struct segment segment_get(const struct elf *f, unsigned i)
 {
     const uint8_t *p = f->file + f->ph_off + (size_t)i * f->ph_size;
     if (f->is64)
-        return (struct segment){ (uint32_t)field(p, 4), field(p + 8, 8), field(p + 24, 8), field(p + 32, 8), field(p + 40, 8) };
-    return (struct segment){ (uint32_t)field(p, 4), field(p + 4, 4), field(p + 12, 4), field(p + 16, 4), field(p + 20, 4) };
+        return (struct segment){ (uint32_t)field(p, 4), field(p + 8, 8), field(p + 24, 8), field(p + 32, 8),
+                                 field(p + 40, 8) };
+    return (struct segment){ (uint32_t)field(p, 4), field(p + 4, 4), field(p + 12, 4), field(p + 16, 4),
+                             field(p + 20, 4) };
 }
 
 static enum hv_err segments_check(struct elf *f, const struct vm *vm, struct why *why)
@@ -80,15 +98,20 @@ static enum hv_err segments_check(struct elf *f, const struct vm *vm, struct why
     unsigned n_load = 0;
     for (unsigned i = 0; i < f->n_ph; i++) {
         struct segment s = segment_get(f, i);
-        if (s.type != PT_LOAD && s.type != PT_NOTE) continue;
+        if (s.type != PT_LOAD && s.type != PT_NOTE)
+            continue;
         if (s.off > f->len || s.file_len > f->len - s.off)
             return BAD("the kernel file is cut off: its segment %u is not inside it; copy it again", i);
-        if (s.type != PT_LOAD || !s.mem_len) continue;
+        if (s.type != PT_LOAD || !s.mem_len)
+            continue;
         if (s.file_len > s.mem_len || s.paddr < MIB)
-            return BAD("the kernel file is damaged, or for another loader: its segment %u (%#lx bytes at %#lx) does not lie above 1 MiB", i,
-                       s.mem_len, s.paddr);
+            return BAD("the kernel file is damaged, or for another loader: its segment %u (%#lx bytes at %#lx) does "
+                       "not lie above 1 MiB",
+                       i, s.mem_len, s.paddr);
         if (s.paddr > vm->mem.low_bytes || s.mem_len > vm->mem.low_bytes - s.paddr)
-            return REFUSE(HV_E_NOMEM, "the guest has %lu MiB of memory, its kernel's segment %u (%#lx bytes at %#lx) lies beyond: raise `memory` in its section",
+            return REFUSE(HV_E_NOMEM,
+                          "the guest has %lu MiB of memory, its kernel's segment %u (%#lx bytes at %#lx) lies beyond: "
+                          "raise `memory` in its section",
                           vm->mem.low_bytes / MIB, i, s.mem_len, s.paddr);
         f->end = MAX(f->end, s.paddr + s.mem_len);
         n_load++;
@@ -101,12 +124,15 @@ static bool pvh_entry_in(const uint8_t *p, uint64_t len, uint64_t *entry_out)
 {
     while (len >= 12) {
         uint64_t name = ALIGN_UP(field(p, 4), 4), desc = field(p + 4, 4), all = 12 + name + ALIGN_UP(desc, 4);
-        if (12 + name + desc > len) return false;
-        if (field(p + 8, 4) == NOTE_PHYS32_ENTRY && field(p, 4) == 4 && !memcmp(p + 12, "Xen", 4) && (desc == 4 || desc == 8)) {
+        if (12 + name + desc > len)
+            return false;
+        if (field(p + 8, 4) == NOTE_PHYS32_ENTRY && field(p, 4) == 4 && !memcmp(p + 12, "Xen", 4) &&
+            (desc == 4 || desc == 8)) {
             *entry_out = field(p + 12 + name, (unsigned)desc);
             return true;
         }
-        if (all > len) return false;
+        if (all > len)
+            return false;
         p += all, len -= all;
     }
     return false;
@@ -124,20 +150,26 @@ static bool pvh_find(struct elf *f)
 static enum hv_err multiboot_check(const struct elf *f, struct why *why)
 {
     for (size_t off = 0; off + 12 <= MIN(f->len, MB_SEARCH); off += 4) {
-        uint32_t magic = (uint32_t)field(f->file + off, 4), flags = (uint32_t)field(f->file + off + 4, 4), sum = (uint32_t)field(f->file + off + 8, 4);
-        if (magic != MB_HEADER_MAGIC || magic + flags + sum) continue;
+        uint32_t magic = (uint32_t)field(f->file + off, 4), flags = (uint32_t)field(f->file + off + 4, 4),
+                 sum = (uint32_t)field(f->file + off + 8, 4);
+        if (magic != MB_HEADER_MAGIC || magic + flags + sum)
+            continue;
         if (flags & (MB_ADDRESSES | MB_UNKNOWN))
-            return BAD("the kernel's Multiboot header asks for what is not done here (flags %#x): only ELF, without addresses in the header", flags);
+            return BAD("the kernel's Multiboot header asks for what is not done here (flags %#x): only ELF, without "
+                       "addresses in the header",
+                       flags);
         return HV_OK;
     }
-    return BAD("the kernel is an ELF file without a PVH note and without a Multiboot 1 header: give a bzImage, or a kernel with one of these");
+    return BAD("the kernel is an ELF file without a PVH note and without a Multiboot 1 header: give a bzImage, or a "
+               "kernel with one of these");
 }
 
 static bool entry_is_inside(const struct elf *f)
 {
     for (unsigned i = 0; i < f->n_ph; i++) {
         struct segment s = segment_get(f, i);
-        if (s.type == PT_LOAD && f->entry >= s.paddr && f->entry - s.paddr < s.mem_len) return true;
+        if (s.type == PT_LOAD && f->entry >= s.paddr && f->entry - s.paddr < s.mem_len)
+            return true;
     }
     return false;
 }
@@ -145,10 +177,14 @@ static bool entry_is_inside(const struct elf *f)
 static enum hv_err elf_parse(struct elf *f, const struct vm *vm, struct why *why)
 {
     enum hv_err e = header_parse(f, why);
-    if (!e) e = segments_check(f, vm, why);
-    if (!e && !pvh_find(f)) e = multiboot_check(f, why);
-    if (e) return e;
-    return entry_is_inside(f) ? HV_OK : BAD("the kernel file is damaged: its entry %#lx is in none of its segments", f->entry);
+    if (!e)
+        e = segments_check(f, vm, why);
+    if (!e && !pvh_find(f))
+        e = multiboot_check(f, why);
+    if (e)
+        return e;
+    return entry_is_inside(f) ? HV_OK
+                              : BAD("the kernel file is damaged: its entry %#lx is in none of its segments", f->entry);
 }
 
 /* ---- into the guest ---- */
@@ -169,9 +205,11 @@ static enum hv_err segments_write(struct vm *vm, const struct elf *f)
     enum hv_err e = HV_OK;
     for (unsigned i = 0; !e && i < f->n_ph; i++) {
         struct segment s = segment_get(f, i);
-        if (s.type != PT_LOAD || !s.mem_len) continue;
+        if (s.type != PT_LOAD || !s.mem_len)
+            continue;
         e = guest_write(vm, gpa(s.paddr), f->file + s.off, s.file_len);
-        if (!e) e = zero_fill(vm, s.paddr + s.file_len, s.mem_len - s.file_len);
+        if (!e)
+            e = zero_fill(vm, s.paddr + s.file_len, s.mem_len - s.file_len);
     }
     return e;
 }
@@ -181,7 +219,8 @@ static enum hv_err text_write(struct vm *vm, uint64_t at, const char *text)
     return guest_write(vm, gpa(at), text, strlen(text) + 1);
 }
 
-/* The memory map, as PVH and as Multiboot want it: the one has a word behind each entry, the other its length before it. */
+/* The memory map, as PVH and as Multiboot want it: the one has a word behind each entry, the other
+ * its length before it. */
 static enum hv_err mmap_write(struct vm *vm, bool pvh, unsigned *n_out)
 {
     struct e820 map[E820_MAX];
@@ -189,16 +228,19 @@ static enum hv_err mmap_write(struct vm *vm, bool pvh, unsigned *n_out)
     struct wr w = wr_init(buf, sizeof(buf));
     *n_out = e820_build(vm, map);
     for (unsigned i = 0; i < *n_out; i++) {
-        if (!pvh) wr_u32(&w, 20);
+        if (!pvh)
+            wr_u32(&w, 20);
         wr_u64(&w, map[i].base);
         wr_u64(&w, map[i].len);
         wr_u32(&w, map[i].type);
-        if (pvh) wr_u32(&w, 0);
+        if (pvh)
+            wr_u32(&w, 0);
     }
     return guest_write(vm, gpa(MMAP_AT), buf, *n_out * 24);
 }
 
-/* The modules from at upwards, their strings, and the list of both: hvm_modlist_entry, or Multiboot's "module structure". */
+/* The modules from at upwards, their strings, and the list of both: hvm_modlist_entry, or
+ * Multiboot's "module structure". */
 static enum hv_err modules_write(struct vm *vm, bool pvh, const struct boot_image *b, uint64_t at)
 {
     uint8_t list[ARRAY_SIZE(b->module) * 32];
@@ -213,7 +255,8 @@ static enum hv_err modules_write(struct vm *vm, bool pvh, const struct boot_imag
         wr_uint(&w, string_at, width);
         wr_uint(&w, 0, width);
         e = guest_write(vm, gpa(at), m->data, m->len);
-        if (!e) e = text_write(vm, string_at, m->string);
+        if (!e)
+            e = text_write(vm, string_at, m->string);
         at += ALIGN_UP(m->len, PAGE_SIZE);
         string_at += strlen(m->string) + 1;
     }
@@ -247,14 +290,16 @@ static enum hv_err multiboot_info_write(struct vm *vm, unsigned n_modules, unsig
     wr_u32(&w, MB_MEM | MB_CMDLINE | MB_MODS | MB_MMAP | MB_NAME);
     wr_u32(&w, LOW_RAM_END / KIB);
     wr_u32(&w, (uint32_t)((vm->mem.low_bytes - MIB) / KIB));
-    wr_u32(&w, 0);                                      /* boot device: not valid, see the flags */
+    wr_u32(&w, 0); /* boot device: not valid, see the flags */
     wr_u32(&w, CMDLINE_AT);
     wr_u32(&w, n_modules);
     wr_u32(&w, MODS_AT);
-    for (unsigned i = 0; i < 4; i++) wr_u32(&w, 0);     /* symbols */
+    for (unsigned i = 0; i < 4; i++)
+        wr_u32(&w, 0); /* symbols */
     wr_u32(&w, n_map * 24);
     wr_u32(&w, MMAP_AT);
-    for (unsigned i = 0; i < 3; i++) wr_u32(&w, 0);     /* drives, configuration table */
+    for (unsigned i = 0; i < 3; i++)
+        wr_u32(&w, 0); /* drives, configuration table */
     wr_u32(&w, NAME_AT);
     enum hv_err e = text_write(vm, NAME_AT, "Godwit");
     return e ? e : guest_write(vm, gpa(INFO_AT), info, sizeof(info));
@@ -264,11 +309,16 @@ static enum hv_err write_all(struct vm *vm, const struct elf *f, const struct bo
 {
     unsigned n_map = 0;
     enum hv_err e = segments_write(vm, f);
-    if (!e) e = modules_write(vm, f->pvh, b, modules_at);
-    if (!e) e = text_write(vm, CMDLINE_AT, b->cmdline);
-    if (!e) e = mmap_write(vm, f->pvh, &n_map);
-    if (!e) e = f->pvh ? pvh_info_write(vm, b->n_modules, n_map) : multiboot_info_write(vm, b->n_modules, n_map);
-    if (!e) e = acpi_guest_write(vm);
+    if (!e)
+        e = modules_write(vm, f->pvh, b, modules_at);
+    if (!e)
+        e = text_write(vm, CMDLINE_AT, b->cmdline);
+    if (!e)
+        e = mmap_write(vm, f->pvh, &n_map);
+    if (!e)
+        e = f->pvh ? pvh_info_write(vm, b->n_modules, n_map) : multiboot_info_write(vm, b->n_modules, n_map);
+    if (!e)
+        e = acpi_guest_write(vm);
     return e;
 }
 
@@ -280,10 +330,11 @@ static void entry_regs(struct vcpu_regs *r, const struct elf *f)
     r->gpr[GPR_RBX] = INFO_AT;
     r->gpr[GPR_RDX] = 0;
     r->rip = f->entry;
-    for (unsigned i = SEG_ES; i <= SEG_GS; i++) r->seg[i] = (struct seg){ .sel = 0x10, .ar = 0xc093, .limit = 0xffffffff };
+    for (unsigned i = SEG_ES; i <= SEG_GS; i++)
+        r->seg[i] = (struct seg){ .sel = 0x10, .ar = 0xc093, .limit = 0xffffffff };
     r->seg[SEG_CS] = (struct seg){ .sel = 0x08, .ar = 0xc09b, .limit = 0xffffffff };
     r->gdtr = r->idtr = (struct dtable){ 0, 0 };
-    r->cr0 = 0x31;                                      /* NE, ET, PE */
+    r->cr0 = 0x31; /* NE, ET, PE */
     r->cr4 = 0;
     r->efer = 0;
 }
@@ -292,13 +343,18 @@ enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu
 {
     struct elf f = { .file = b->kernel, .len = b->kernel_len };
     enum hv_err e = elf_parse(&f, vm, why);
-    if (e) return e;
+    if (e)
+        return e;
     if (strlen(b->cmdline) > CMDLINE_MAX)
-        return BAD("the command line has %zu characters, at most %u fit: shorten `cmdline`", strlen(b->cmdline), CMDLINE_MAX);
+        return BAD("the command line has %zu characters, at most %u fit: shorten `cmdline`", strlen(b->cmdline),
+                   CMDLINE_MAX);
     uint64_t top = ALIGN_DOWN(vm->mem.low_bytes, PAGE_SIZE), end = ALIGN_UP(f.end, PAGE_SIZE), modules = 0;
-    for (unsigned i = 0; i < b->n_modules; i++) modules += ALIGN_UP((uint64_t)b->module[i].len, PAGE_SIZE);
+    for (unsigned i = 0; i < b->n_modules; i++)
+        modules += ALIGN_UP((uint64_t)b->module[i].len, PAGE_SIZE);
     if (end > top || modules > top - end)
-        return REFUSE(HV_E_NOMEM, "the guest has %lu MiB of memory, too little for its kernel and %lu KiB of modules: raise `memory` in its section",
+        return REFUSE(HV_E_NOMEM,
+                      "the guest has %lu MiB of memory, too little for its kernel and %lu KiB of modules: raise "
+                      "`memory` in its section",
                       vm->mem.low_bytes / MIB, modules / KIB);
     entry_regs(out, &f);
     return memory_filled(write_all(vm, &f, b, top - modules), why);

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/guest_console.c - output is taken from each guest's serial port and virtio console at every turn, whether somebody reads it or not. */
+ * kernel/vm/guest_console.c - output is taken from each guest's serial port and virtio console at every turn, whether
+ * somebody reads it or not. */
 #include "kernel/vm/guest_console.h"
 
-#include "kernel/host/page.h"
 #include "kernel/dev/uart.h"
+#include "kernel/host/page.h"
 #include "kernel/vm/vm_manage.h"
 
-#define BACKLOG 16384                   /* bytes kept per VM slot */
+#define BACKLOG 16384 /* bytes kept per VM slot */
 
 static struct backlog {
-    char *ring;                         /* owned, BACKLOG bytes; NULL until the guest prints something */
-    uint64_t begin, end;                /* number of the first byte of this life, and of the byte that comes next */
+    char *ring;          /* owned, BACKLOG bytes; NULL until the guest prints something */
+    uint64_t begin, end; /* number of the first byte of this life, and of the byte that comes next */
 } backlogs[VM_MAX];
 
 static struct backlog *backlog_of(const struct vm *vm)

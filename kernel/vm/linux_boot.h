@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/linux_boot.h - put a Linux bzImage and its initramfs into a guest by the 64-bit boot protocol, ACPI tables included.
+ * kernel/vm/linux_boot.h - put a Linux bzImage and its initramfs into a guest by the 64-bit boot
+ * protocol, ACPI tables included.
  *
  * Manual: Linux Documentation/x86/boot.rst. */
 #ifndef GODWIT_KERNEL_VM_LINUX_BOOT_H
 #define GODWIT_KERNEL_VM_LINUX_BOOT_H
 
-#include "kernel/lib/why.h"
 #include "kernel/core/vcpu.h"
+#include "kernel/lib/why.h"
 
 struct boot_image;
 struct vm;
 
-/** Load b's kernel (bzImage, protocol 2.12 or later, 64-bit entry) and its modules, one behind the other as one initrd, into vm's memory, write
- *  boot_params, e820, page tables, GDT and ACPI tables, and set *out to vCPU 0's registers at the entry.  HV_E_INVAL: the image is damaged or too old, or
- *  a module has a string, which Linux has no place for; HV_E_NOMEM: guest or host memory is too small; why
- *  then says what is wrong and what to do.  vm's memory is created and blank, vCPUs not running. */
+/** Load b's kernel (bzImage, protocol 2.12 or later, 64-bit entry) and its modules, one behind the other as one initrd,
+ *  into vm's memory, write boot_params, e820, page tables, GDT and ACPI tables, and set *out to vCPU 0's registers at
+ *  the entry.  HV_E_INVAL: the image is damaged or too old, or a module has a string, which Linux has no place for;
+ *  HV_E_NOMEM: guest or host memory is too small; why then says what is wrong and what to do.  vm's memory is created
+ *  and blank, vCPUs not running. */
 HV_MUST_CHECK enum hv_err linux_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out,
                                           struct why *why);
 

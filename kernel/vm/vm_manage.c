@@ -1,36 +1,36 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/vm_manage.c - the table of VMs and their life cycle.
  *
- * Memory is promised when a VM is built and backed when the guest touches it: a start or an arrival is refused unless all promises of all
- * VMs fit into what is free, so that a running guest never meets an empty pool. */
+ * Memory is promised when a VM is built and backed when the guest touches it: a start or an arrival is refused unless
+ * all promises of all VMs fit into what is free, so that a running guest never meets an empty pool. */
 #include "kernel/vm/vm_manage.h"
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/vm/boot_image.h"
-#include "kernel/host/clock.h"
 #include "kernel/core/cpu_baseline.h"
 #include "kernel/core/cpu_ops.h"
 #include "kernel/dev/devices.h"
-#include "kernel/vm/elf_boot.h"
 #include "kernel/dev/lapic.h"
-#include "kernel/vm/linux_boot.h"
-#include "kernel/lib/log.h"
+#include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/random.h"
-#include "kernel/run/sched.h"
-#include "kernel/vm/vm_disk.h"
 #include "kernel/host/x86/fpu.h"
+#include "kernel/lib/log.h"
+#include "kernel/run/sched.h"
+#include "kernel/vm/boot_image.h"
+#include "kernel/vm/elf_boot.h"
+#include "kernel/vm/linux_boot.h"
+#include "kernel/vm/vm_disk.h"
 
-#define QUICK_RESET_US     2000000      /* a guest that resets itself sooner after its start than this ... */
-#define QUICK_RESETS_MAX   5            /* ... so many times in a row will not get anywhere by another try */
-#define HOST_RESERVE_BYTES (32 * MIB)   /* never promised to guests: tables, network buffers, moves */
+#define QUICK_RESET_US     2000000    /* a guest that resets itself sooner after its start than this ... */
+#define QUICK_RESETS_MAX   5          /* ... so many times in a row will not get anywhere by another try */
+#define HOST_RESERVE_BYTES (32 * MIB) /* never promised to guests: tables, network buffers, moves */
 
 static struct vm vms[VM_MAX];
-static bool used[VM_MAX];               /* the slot has a VM, defined here or arrived */
-static const struct boot_info *files;   /* borrowed: lives for ever */
-static vm_let_go_fn *let_go;            /* [c] */
+static bool used[VM_MAX];             /* the slot has a VM, defined here or arrived */
+static const struct boot_info *files; /* borrowed: lives for ever */
+static vm_let_go_fn *let_go;          /* [c] */
 
 struct vm *vm_at(unsigned i) { return used[i] ? &vms[i] : NULL; }
 
@@ -132,10 +132,10 @@ static enum hv_err build(struct vm *vm, struct why *why)
 {
     uint64_t room = vm_memory_promisable();
     if (vm->config.memory_bytes + vm->config.disk_bytes > room)
-        return REFUSE(HV_E_NOMEM, "%s needs %lu MiB, this host can promise %lu MiB: stop another guest or give the "
-                      "host more memory", vm->config.name,
-                      (vm->config.memory_bytes + vm->config.disk_bytes) / MIB,
-                      room / MIB);
+        return REFUSE(HV_E_NOMEM,
+                      "%s needs %lu MiB, this host can promise %lu MiB: stop another guest or give the "
+                      "host more memory",
+                      vm->config.name, (vm->config.memory_bytes + vm->config.disk_bytes) / MIB, room / MIB);
     atomic_store(&vm->power_request, VM_POWER_NONE);
     vm->crash_reason[0] = 0;
     vm->n_vcpus = 0;
@@ -178,7 +178,7 @@ static enum hv_err files_find(const struct vm *vm, struct boot_image *b, struct 
 
 static enum hv_err load_kernel(struct vm *vm, struct why *why)
 {
-    static struct vcpu_regs regs;       /* large; service pCPU only */
+    static struct vcpu_regs regs; /* large; service pCPU only */
     struct boot_image b;
     enum hv_err e = files_find(vm, &b, why);
     if (e)
@@ -210,7 +210,8 @@ static enum hv_err disk_fill(struct vm *vm, const struct boot_file *f)
     const uint8_t *from = f ? (const uint8_t *)(uintptr_t)f->base : NULL;
     for (uint64_t off = 0; f && off < f->len; off += PAGE_SIZE) {
         size_t n = MIN(PAGE_SIZE, f->len - off);
-        enum hv_err e = memcmp(from + off, zero, n) ? guest_write(vm, guest_hidden(&vm->mem, off), from + off, n) : HV_OK;
+        enum hv_err e =
+            memcmp(from + off, zero, n) ? guest_write(vm, guest_hidden(&vm->mem, off), from + off, n) : HV_OK;
         if (e)
             return e;
     }
@@ -243,7 +244,7 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     }
     vm->started_us = clock_us();
     vm->quick_resets = 0;
-    if (!vm->disk.waiting)              /* else it runs when its disk is there */
+    if (!vm->disk.waiting) /* else it runs when its disk is there */
         vm_run(vm);
     log_info("vm", "%s: started, %lu MiB, %u vCPU(s), first guest instruction follows at TSC %lu", vm->config.name,
              vm->config.memory_bytes / MIB, vm->n_vcpus, tsc_read());
@@ -271,7 +272,7 @@ void vm_stop(struct vm *vm)
 {
     if (vm_state(vm) == VM_STOPPED)
         return;
-    while (!vm_pause(vm))               /* ends: every pCPU leaves its guest at the kick */
+    while (!vm_pause(vm)) /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
     teardown(vm);
 }
@@ -313,7 +314,7 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct 
         return REFUSE(HV_E_BUSY, "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
     struct vm_config local = vm->config;
     enum hv_err e = vm_offer_adopt(vm, offer);
-    if (local.name[0]) {                                /* defined here too: files, autostart, on-shutdown and pin are this host's own */
+    if (local.name[0]) { /* defined here too: files, autostart, on-shutdown and pin are this host's own */
         memcpy(vm->config.kernel, local.kernel, sizeof(local.kernel));
         memcpy(vm->config.initrd, local.initrd, sizeof(local.initrd));
         memcpy(vm->config.modules, local.modules, sizeof(local.modules));
@@ -342,14 +343,15 @@ static void crash(struct vm *vm)
     atomic_store(&vm->power_request, VM_POWER_NONE);
 }
 
-/* A guest that triple-faults at once, for ever, must not fill the log and a processor: it is stopped with its last state kept. */
+/* A guest that triple-faults at once, for ever, must not fill the log and a processor: it is stopped
+ * with its last state kept. */
 static void vm_reset(struct vm *vm)
 {
     char why[200];
     unsigned quick = clock_us() - vm->started_us < QUICK_RESET_US ? vm->quick_resets + 1 : 0;
     if (quick >= QUICK_RESETS_MAX) {
-        snprintf(vm->crash_reason, sizeof(vm->crash_reason), "reset itself %u times in a row, each within %u s of its start",
-                 quick, QUICK_RESET_US / 1000000);
+        snprintf(vm->crash_reason, sizeof(vm->crash_reason),
+                 "reset itself %u times in a row, each within %u s of its start", quick, QUICK_RESET_US / 1000000);
         log_error("vm", "%s: %s; not started again", vm->config.name, vm->crash_reason);
         crash(vm);
         return;
@@ -363,10 +365,9 @@ static void vm_reset(struct vm *vm)
 static void power_act(struct vm *vm, enum vm_power what)
 {
     if (!let_go(vm->config.name, "the guest powered off, was reset or crashed"))
-        return;                         /* the destination may run it already: the move decides */
+        return; /* the destination may run it already: the move decides */
     switch (what) {
-    case VM_POWER_NONE:
-        break;
+    case VM_POWER_NONE: break;
     case VM_POWER_OFF:
         log_info("vm", "%s: powered itself off", vm->config.name);
         vm_stop(vm);
@@ -375,9 +376,7 @@ static void power_act(struct vm *vm, enum vm_power what)
         log_info("vm", "%s: resets itself", vm->config.name);
         vm_reset(vm);
         break;
-    case VM_POWER_CRASH:
-        crash(vm);
-        break;
+    case VM_POWER_CRASH: crash(vm); break;
     }
 }
 
@@ -389,7 +388,8 @@ bool vm_service(void)
         if (what == VM_POWER_NONE || vm_state(&vms[i]) != VM_RUNNING)
             continue;
         acted = true;
-        if (!uart_has_output(&vms[i]))  /* its last words first: the console takes them in the next turn, and it runs no more meanwhile */
+        /* its last words first: the console takes them in the next turn, and it runs no more meanwhile */
+        if (!uart_has_output(&vms[i]))
             power_act(&vms[i], what);
     }
     return acted;
@@ -401,16 +401,16 @@ static void inspect_vcpu(struct vcpu *v, struct printer *out)
 {
     static const char *const states[] = { "frozen", "runnable", "running" };
     print_line(out, "vCPU %u: pCPU %u, %s%s, rip 0x%lx rflags 0x%lx, guest time %lu ms", v->index, v->pcpu,
-               states[atomic_load(&v->state)], v->halted ? ", halted" : "", v->rip,
-               v->rflags, clock_tsc_to_us(v->guest_tsc_ticks) / 1000);
+               states[atomic_load(&v->state)], v->halted ? ", halted" : "", v->rip, v->rflags,
+               clock_tsc_to_us(v->guest_tsc_ticks) / 1000);
     print_line(out, "  pending interrupt %d, in service %d, requests 0x%x, timer due %s", lapic_pending(v),
                lapic_in_service(v), atomic_load(&v->requests), lapic_timer_deadline(v) ? "yes" : "no");
-    print_line(out, "  longest kept out %lu us, timer late by %lu us",
-               clock_tsc_to_us(v->out_max), clock_tsc_to_us(v->late_max));
+    print_line(out, "  longest kept out %lu us, timer late by %lu us", clock_tsc_to_us(v->out_max),
+               clock_tsc_to_us(v->late_max));
     for (unsigned k = 0; k < VCPU_EXIT_COUNT; k++)
         if (v->n_exits[k])
-            print_line(out, "  exits %-14s %10lu  %6lu ticks each", vcpu_exit_names[k],
-                       v->n_exits[k], v->exit_tsc[k] / v->n_exits[k]);
+            print_line(out, "  exits %-14s %10lu  %6lu ticks each", vcpu_exit_names[k], v->n_exits[k],
+                       v->exit_tsc[k] / v->n_exits[k]);
     cpu_ops->dump(v, out);
 }
 
@@ -421,13 +421,10 @@ void vm_inspect(struct vm *vm, struct printer *out)
     if (vm_state(vm) == VM_STOPPED)
         return;
     print_line(out, "memory %lu MiB, backed %lu MiB, %s tables %lu, blocks whole %lu split %lu",
-               vm->mem.size_bytes / MIB,
-               vm->mem.n_backed * BLOCK_SIZE / MIB, vm->s2.fmt->name,
-               vm->s2.n_tables, vm->s2.n_large,
-               vm->s2.n_split);
+               vm->mem.size_bytes / MIB, vm->mem.n_backed * BLOCK_SIZE / MIB, vm->s2.fmt->name, vm->s2.n_tables,
+               vm->s2.n_large, vm->s2.n_split);
     print_line(out, "dirty log %s, faults %lu, harvests %lu in %lu us", atomic_load(&vm->dirty.on) ? "on" : "off",
-               vm->dirty.n_faults, vm->dirty.n_harvests,
-               vm->dirty.harvest_us);
+               vm->dirty.n_faults, vm->dirty.n_harvests, vm->dirty.harvest_us);
     vdev_describe(vm, out);
     vm_disk_describe(vm, out);
     for (unsigned i = 0; i < vm->n_vcpus; i++)

@@ -1,26 +1,41 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/vm_offer.c - what a source tells about a VM before moving it, and the destination's answer: every reason why not.
+ * kernel/vm/vm_offer.c - what a source tells about a VM before moving it, and the destination's
+ * answer: every reason why not.
  *
- * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory u64 · disk u64 · tsc_hz u64 · xcr0 u64 ·
- * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with OFFER_NBD: server 4 · port u16 · export name · with OFFER_NBD_TLS:
- * fingerprint 32 · size u64 · block size u32 · DISK_* bits u32 · with OFFER_MODULES: n u16 and n times u16 length and bytes ·
- * CPUID table (cpuid_save) · n u16 and n times (section u16, version u16).
+ * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory
+ * u64 · disk u64 · tsc_hz u64 · xcr0 u64 · name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with
+ * OFFER_NBD: server 4 · port u16 · export name · with OFFER_NBD_TLS: fingerprint 32 · size u64 · block size u32 ·
+ * DISK_* bits u32 · with OFFER_MODULES: n u16 and n times u16 length and bytes · CPUID table (cpuid_save) · n u16 and n
+ * times (section u16, version u16).
  * virtio: which devices it has, and what else follows, OFFER_* bits.  disk: bytes of its ram: disk, 0 without.
- * The sections are the devices of the state to come; one that this host does not know is a reason to refuse, before any page is sent. */
+ * The sections are the devices of the state to come; one that this host does not know is a reason to refuse,
+ * before any page is sent. */
 #include <stdio.h>
-#include "kernel/host/clock.h"
 #include "kernel/dev/devices.h"
-#include "kernel/lib/log.h"
+#include "kernel/host/clock.h"
 #include "kernel/host/page.h"
-#include "kernel/vm/vm_state.h"
-#include "kernel/lib/why.h"
 #include "kernel/host/x86/fpu.h"
+#include "kernel/lib/log.h"
+#include "kernel/lib/why.h"
+#include "kernel/vm/vm_state.h"
 
-#define OFFER_MAGIC 0x4f565747u         /* "GWVO" */
-enum { OFFER_NIC = 1, OFFER_RNG = 2, OFFER_BALLOON = 4, OFFER_HVC = 8, OFFER_NBD = 16, OFFER_NBD_TLS = 32, OFFER_MODULES = 64, OFFER_ALL = 127 };
+#define OFFER_MAGIC 0x4f565747u /* "GWVO" */
+enum {
+    OFFER_NIC = 1,
+    OFFER_RNG = 2,
+    OFFER_BALLOON = 4,
+    OFFER_HVC = 8,
+    OFFER_NBD = 16,
+    OFFER_NBD_TLS = 32,
+    OFFER_MODULES = 64,
+    OFFER_ALL = 127
+};
 enum { DISK_RO = 1, DISK_FLUSHES_IT = 2, DISK_DISCARDS = 4, DISK_WRITES_ZEROES = 8, DISK_ALL = 15 };
 
-static const struct { uint16_t section, version; bool listed; } sections[] = {
+static const struct {
+    uint16_t section, version;
+    bool listed;
+} sections[] = {
 #define SECTION(id, number, version, per_vcpu, listed, name, fn) { number, version, listed },
     VM_SECTIONS(SECTION)
 };
@@ -51,9 +66,11 @@ static bool rd_text(struct rd *r, char *out, size_t cap)
 {
     size_t n = rd_u16(r);
     const uint8_t *p = n < cap ? rd_ref(r, n) : NULL;
-    if (!p) return false;
+    if (!p)
+        return false;
     for (size_t i = 0; i < n; i++)
-        if (p[i] < 0x20 || p[i] > 0x7e) return false;
+        if (p[i] < 0x20 || p[i] > 0x7e)
+            return false;
     memcpy(out, p, n);
     out[n] = 0;
     return true;
@@ -61,18 +78,21 @@ static bool rd_text(struct rd *r, char *out, size_t cap)
 
 static bool name_ok(const char *s)
 {
-    if (!*s || *s == '-') return false;
+    if (!*s || *s == '-')
+        return false;
     for (; *s; s++) {
         bool letter = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9');
-        if (!letter && *s != '-' && *s != '_' && *s != '.') return false;
+        if (!letter && *s != '-' && *s != '_' && *s != '.')
+            return false;
     }
     return true;
 }
 
 static unsigned virtio_bits(const struct vm_config *c)
 {
-    return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) | (c->hvc ? OFFER_HVC : 0u) |
-           (c->nbd.port ? OFFER_NBD : 0u) | (c->nbd.port && c->nbd.tls ? OFFER_NBD_TLS : 0u) | (c->modules[0] ? OFFER_MODULES : 0u);
+    return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) |
+           (c->hvc ? OFFER_HVC : 0u) | (c->nbd.port ? OFFER_NBD : 0u) |
+           (c->nbd.port && c->nbd.tls ? OFFER_NBD_TLS : 0u) | (c->modules[0] ? OFFER_MODULES : 0u);
 }
 
 static void nbd_write(struct wr *w, const struct vm *vm)
@@ -80,11 +100,17 @@ static void nbd_write(struct wr *w, const struct vm *vm)
     static const struct disk_info unknown;
     const struct nbd_config *n = &vm->config.nbd;
     const struct disk_info *i = vm->disk.disk ? &vm->disk.disk->info : &unknown;
-    if (!n->port) return;
-    wr_bytes(w, n->ip, sizeof(n->ip)); wr_u16(w, n->port); wr_text(w, n->name);
-    if (n->tls) wr_bytes(w, n->fingerprint, sizeof(n->fingerprint));
-    wr_u64(w, i->bytes); wr_u32(w, i->block);
-    wr_u32(w, (i->read_only ? DISK_RO : 0u) | (i->flush ? DISK_FLUSHES_IT : 0u) | (i->discard ? DISK_DISCARDS : 0u) | (i->zeroes ? DISK_WRITES_ZEROES : 0u));
+    if (!n->port)
+        return;
+    wr_bytes(w, n->ip, sizeof(n->ip));
+    wr_u16(w, n->port);
+    wr_text(w, n->name);
+    if (n->tls)
+        wr_bytes(w, n->fingerprint, sizeof(n->fingerprint));
+    wr_u64(w, i->bytes);
+    wr_u32(w, i->block);
+    wr_u32(w, (i->read_only ? DISK_RO : 0u) | (i->flush ? DISK_FLUSHES_IT : 0u) | (i->discard ? DISK_DISCARDS : 0u) |
+                  (i->zeroes ? DISK_WRITES_ZEROES : 0u));
 }
 
 static bool nbd_parse(struct rd *r, struct vm_offer *o)
@@ -92,14 +118,17 @@ static bool nbd_parse(struct rd *r, struct vm_offer *o)
     struct nbd_config *n = &o->config.nbd;
     rd_bytes(r, n->ip, sizeof(n->ip));
     n->port = rd_u16(r);
-    if (!rd_text(r, n->name, sizeof(n->name))) return false;
-    if (n->tls) rd_bytes(r, n->fingerprint, sizeof(n->fingerprint));
+    if (!rd_text(r, n->name, sizeof(n->name)))
+        return false;
+    if (n->tls)
+        rd_bytes(r, n->fingerprint, sizeof(n->fingerprint));
     o->disk.bytes = rd_u64(r);
     o->disk.block = rd_u32(r);
     uint32_t can = rd_u32(r), block = o->disk.block;
-    o->disk.read_only = can & DISK_RO, o->disk.flush = can & DISK_FLUSHES_IT, o->disk.discard = can & DISK_DISCARDS, o->disk.zeroes = can & DISK_WRITES_ZEROES;
-    return n->port && !(can & ~(uint32_t)DISK_ALL) && block >= DISK_SECTOR && block <= DISK_BLOCK_MAX && !(block & (block - 1)) &&
-           o->disk.bytes && o->disk.bytes % block == 0;
+    o->disk.read_only = can & DISK_RO, o->disk.flush = can & DISK_FLUSHES_IT, o->disk.discard = can & DISK_DISCARDS,
+    o->disk.zeroes = can & DISK_WRITES_ZEROES;
+    return n->port && !(can & ~(uint32_t)DISK_ALL) && block >= DISK_SECTOR && block <= DISK_BLOCK_MAX &&
+           !(block & (block - 1)) && o->disk.bytes && o->disk.bytes % block == 0;
 }
 
 /* For a start over at the destination, if the guest resets itself there. */
@@ -108,9 +137,12 @@ static void modules_write(struct wr *w, const struct vm_config *c)
     char file[CONFIG_PATH_LEN];
     const char *string;
     unsigned n = 0;
-    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));) n++;
-    if (n) wr_u16(w, (uint16_t)n);
-    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));) wr_text(w, m);
+    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));)
+        n++;
+    if (n)
+        wr_u16(w, (uint16_t)n);
+    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));)
+        wr_text(w, m);
 }
 
 static bool modules_parse(struct rd *r, struct vm_config *c)
@@ -118,20 +150,32 @@ static bool modules_parse(struct rd *r, struct vm_config *c)
     char text[CONFIG_CMDLINE_LEN];
     unsigned n = rd_u16(r);
     for (unsigned i = 0; i < n; i++)
-        if (!rd_text(r, text, sizeof(text)) || !config_module_add(c, text)) return false;
+        if (!rd_text(r, text, sizeof(text)) || !config_module_add(c, text))
+            return false;
     return n != 0;
 }
 
 enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
 {
     struct wr w = wr_init(buf, cap);
-    wr_u32(&w, OFFER_MAGIC); wr_u16(&w, VM_STATE_FORMAT); wr_u16(&w, 0);
-    wr_u8(&w, cpu_ops->vendor); wr_u8(&w, (uint8_t)vm->n_vcpus); wr_u16(&w, 0);
+    wr_u32(&w, OFFER_MAGIC);
+    wr_u16(&w, VM_STATE_FORMAT);
+    wr_u16(&w, 0);
+    wr_u8(&w, cpu_ops->vendor);
+    wr_u8(&w, (uint8_t)vm->n_vcpus);
+    wr_u16(&w, 0);
     wr_bytes(&w, vm->uuid, sizeof(vm->uuid));
-    wr_bytes(&w, vm->config.mac, sizeof(vm->config.mac)); wr_u16(&w, (uint16_t)virtio_bits(&vm->config));
-    wr_u64(&w, vm->config.memory_bytes); wr_u64(&w, vm->config.disk_bytes); wr_u64(&w, vm->tsc_hz); wr_u64(&w, vm->cpuid->xcr0_allowed);
-    wr_text(&w, vm->config.name); wr_text(&w, vm->config.kernel); wr_text(&w, vm->config.initrd);
-    wr_text(&w, vm->config.cmdline); wr_text(&w, vm->config.cpu);
+    wr_bytes(&w, vm->config.mac, sizeof(vm->config.mac));
+    wr_u16(&w, (uint16_t)virtio_bits(&vm->config));
+    wr_u64(&w, vm->config.memory_bytes);
+    wr_u64(&w, vm->config.disk_bytes);
+    wr_u64(&w, vm->tsc_hz);
+    wr_u64(&w, vm->cpuid->xcr0_allowed);
+    wr_text(&w, vm->config.name);
+    wr_text(&w, vm->config.kernel);
+    wr_text(&w, vm->config.initrd);
+    wr_text(&w, vm->config.cmdline);
+    wr_text(&w, vm->config.cpu);
     nbd_write(&w, vm);
     modules_write(&w, &vm->config);
     cpuid_save(vm->cpuid, &w);
@@ -151,18 +195,29 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits,
     o->config.disk_bytes = rd_u64(r);
     o->tsc_hz = rd_u64(r);
     o->xcr0 = rd_u64(r);
-    if (r->bad || zero) return REFUSE(HV_E_PROTO, "the offer is cut off or malformed");
-    if (!cpu_ops_of_vendor(vendor)) return REFUSE(HV_E_PROTO, "the offer names an unknown processor vendor, %u", vendor);
-    if (n_cpus < 1 || n_cpus > VM_MAX_VCPUS) return REFUSE(HV_E_PROTO, "the offer is for %u processors; 1 to %u are possible", n_cpus, VM_MAX_VCPUS);
+    if (r->bad || zero)
+        return REFUSE(HV_E_PROTO, "the offer is cut off or malformed");
+    if (!cpu_ops_of_vendor(vendor))
+        return REFUSE(HV_E_PROTO, "the offer names an unknown processor vendor, %u", vendor);
+    if (n_cpus < 1 || n_cpus > VM_MAX_VCPUS)
+        return REFUSE(HV_E_PROTO, "the offer is for %u processors; 1 to %u are possible", n_cpus, VM_MAX_VCPUS);
     if (o->config.memory_bytes % BLOCK_SIZE || o->config.memory_bytes < 16 * MIB || o->config.memory_bytes > BIT64(46))
         return REFUSE(HV_E_PROTO, "the offer has an impossible memory size, %lu bytes", o->config.memory_bytes);
-    if (o->tsc_hz < 1000000 || o->tsc_hz > UINT64_C(100000000000)) return REFUSE(HV_E_PROTO, "the offer has an impossible TSC frequency");
-    if (virtio & ~(unsigned)OFFER_ALL) return REFUSE(HV_E_VERSION, "the guest has virtio devices, disks or modules (bits %#x) that this host does not know: update this host", virtio);
-    if (o->config.disk_bytes % BLOCK_SIZE || o->config.disk_bytes > BIT64(46)) return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
-    o->config.nic = virtio & OFFER_NIC, o->config.rng = virtio & OFFER_RNG, o->config.balloon = virtio & OFFER_BALLOON, o->config.hvc = virtio & OFFER_HVC;
-    o->config.nbd.port = !!(virtio & OFFER_NBD);                /* its address follows */
+    if (o->tsc_hz < 1000000 || o->tsc_hz > UINT64_C(100000000000))
+        return REFUSE(HV_E_PROTO, "the offer has an impossible TSC frequency");
+    if (virtio & ~(unsigned)OFFER_ALL)
+        return REFUSE(HV_E_VERSION,
+                      "the guest has virtio devices, disks or modules (bits %#x) that this host does not know: update "
+                      "this host",
+                      virtio);
+    if (o->config.disk_bytes % BLOCK_SIZE || o->config.disk_bytes > BIT64(46))
+        return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
+    o->config.nic = virtio & OFFER_NIC, o->config.rng = virtio & OFFER_RNG, o->config.balloon = virtio & OFFER_BALLOON,
+    o->config.hvc = virtio & OFFER_HVC;
+    o->config.nbd.port = !!(virtio & OFFER_NBD); /* its address follows */
     o->config.nbd.tls = virtio & OFFER_NBD_TLS;
-    if (o->config.nbd.tls && !o->config.nbd.port) return REFUSE(HV_E_PROTO, "the offer has a fingerprint for a disk's server, and no such disk");
+    if (o->config.nbd.tls && !o->config.nbd.port)
+        return REFUSE(HV_E_PROTO, "the offer has a fingerprint for a disk's server, and no such disk");
     o->vendor = vendor;
     o->config.n_cpus = n_cpus;
     return HV_OK;
@@ -171,16 +226,24 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits,
 static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, unsigned bits, struct why *why)
 {
     struct vm_config *c = &o->config;
-    if (!rd_text(r, c->name, sizeof(c->name)) || !rd_text(r, c->kernel, sizeof(c->kernel)) || !rd_text(r, c->initrd, sizeof(c->initrd)) ||
-        !rd_text(r, c->cmdline, sizeof(c->cmdline)) || !rd_text(r, c->cpu, sizeof(c->cpu)) || !name_ok(c->name))
+    if (!rd_text(r, c->name, sizeof(c->name)) || !rd_text(r, c->kernel, sizeof(c->kernel)) ||
+        !rd_text(r, c->initrd, sizeof(c->initrd)) || !rd_text(r, c->cmdline, sizeof(c->cmdline)) ||
+        !rd_text(r, c->cpu, sizeof(c->cpu)) || !name_ok(c->name))
         return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
-    if (c->nbd.port && !nbd_parse(r, o)) return REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed");
-    if ((bits & OFFER_MODULES) && !modules_parse(r, c)) return REFUSE(HV_E_PROTO, "the offer's list of modules is malformed");
-    if (cpuid_load(&o->cpuid, r) != HV_OK || o->cpuid.xcr0_allowed != o->xcr0) return REFUSE(HV_E_PROTO, "the offer's CPUID table is malformed");
+    if (c->nbd.port && !nbd_parse(r, o))
+        return REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed");
+    if ((bits & OFFER_MODULES) && !modules_parse(r, c))
+        return REFUSE(HV_E_PROTO, "the offer's list of modules is malformed");
+    if (cpuid_load(&o->cpuid, r) != HV_OK || o->cpuid.xcr0_allowed != o->xcr0)
+        return REFUSE(HV_E_PROTO, "the offer's CPUID table is malformed");
     o->n_devices = rd_u16(r);
-    if (o->n_devices > ARRAY_SIZE(o->device)) return REFUSE(HV_E_VERSION, "the offer lists %u device states, this host knows %zu", o->n_devices,
-                                                            ARRAY_SIZE(sections));
-    for (unsigned i = 0; i < o->n_devices; i++) { o->device[i].section = rd_u16(r); o->device[i].version = rd_u16(r); }
+    if (o->n_devices > ARRAY_SIZE(o->device))
+        return REFUSE(HV_E_VERSION, "the offer lists %u device states, this host knows %zu", o->n_devices,
+                      ARRAY_SIZE(sections));
+    for (unsigned i = 0; i < o->n_devices; i++) {
+        o->device[i].section = rd_u16(r);
+        o->device[i].version = rd_u16(r);
+    }
     return r->bad || rd_left(r) ? REFUSE(HV_E_PROTO, "the offer is cut off or has bytes behind its end") : HV_OK;
 }
 
@@ -192,9 +255,12 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     uint32_t magic = rd_u32(&r);
     o->format = rd_u16(&r);
     unsigned zero = rd_u16(&r);
-    if (r.bad || magic != OFFER_MAGIC || zero) return REFUSE(HV_E_PROTO, "this is not the offer of a VM");
+    if (r.bad || magic != OFFER_MAGIC || zero)
+        return REFUSE(HV_E_PROTO, "this is not the offer of a VM");
     if (o->format != VM_STATE_FORMAT)
-        return REFUSE(HV_E_VERSION, "the source offers state format %u, this host knows format %u: run the same version on both", o->format, VM_STATE_FORMAT);
+        return REFUSE(HV_E_VERSION,
+                      "the source offers state format %u, this host knows format %u: run the same version on both",
+                      o->format, VM_STATE_FORMAT);
     unsigned bits;
     enum hv_err e = parse_fixed(&r, o, &bits, why);
     return e ? e : parse_rest(&r, o, bits, why);
@@ -207,10 +273,13 @@ static unsigned check_devices(const struct vm_offer *o, reason_fn *add, void *ct
     for (unsigned i = 0; i < o->n_devices; i++) {
         bool known = o->device[i].section & VMS_SEC_OPTIONAL;
         for (unsigned k = 0; k < ARRAY_SIZE(sections); k++)
-            known = known || (sections[k].section == o->device[i].section && sections[k].version == o->device[i].version);
-        if (known) continue;
-        snprintf(text, sizeof(text), "the guest has device state %u of version %u, which this host does not know: update this host", o->device[i].section,
-                 o->device[i].version);
+            known =
+                known || (sections[k].section == o->device[i].section && sections[k].version == o->device[i].version);
+        if (known)
+            continue;
+        snprintf(text, sizeof(text),
+                 "the guest has device state %u of version %u, which this host does not know: update this host",
+                 o->device[i].section, o->device[i].version);
         add(ctx, text);
         n++;
     }
@@ -219,19 +288,21 @@ static unsigned check_devices(const struct vm_offer *o, reason_fn *add, void *ct
 
 static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
-    static struct cpuid_table host;     /* large; service pCPU only */
+    static struct cpuid_table host; /* large; service pCPU only */
     unsigned n = 0;
     char text[200];
     if (o->vendor != cpu_ops->vendor) {
-        snprintf(text, sizeof(text), "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
+        snprintf(text, sizeof(text),
+                 "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
                  cpu_ops_of_vendor(o->vendor)->vendor_name, cpu_ops->vendor_name);
         add(ctx, text);
-        return 1;                       /* comparing features would only add noise */
+        return 1; /* comparing features would only add noise */
     }
     cpuid_build(&host, cpuid_host, o->config.n_cpus, clock_tsc_hz);
     n += cpuid_check(&host, &o->cpuid, add, ctx);
     if (o->cpuid.xsave_bytes > fpu_save_area_size) {
-        snprintf(text, sizeof(text), "the guest's FPU state has %u bytes, this host keeps %u", o->cpuid.xsave_bytes, fpu_save_area_size);
+        snprintf(text, sizeof(text), "the guest's FPU state has %u bytes, this host keeps %u", o->cpuid.xsave_bytes,
+                 fpu_save_area_size);
         add(ctx, text);
         n++;
     }
@@ -245,8 +316,10 @@ bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
     if (fit == TSC_SCALED)
         snprintf(text, len, "tsc: the guest keeps its %lu kHz, scaled from the destination's %lu kHz", promised, here);
     if (fit == TSC_CHANGES)
-        snprintf(text, len, "tsc: the guest was promised %lu kHz, the destination runs at %lu kHz and cannot scale: the guest's KVM clock stays right, "
-                 "a bare TSC clock would not", promised, here);
+        snprintf(text, len,
+                 "tsc: the guest was promised %lu kHz, the destination runs at %lu kHz and cannot scale: the guest's "
+                 "KVM clock stays right, a bare TSC clock would not",
+                 promised, here);
     return fit != TSC_FITS;
 }
 
@@ -255,20 +328,24 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
     char text[200];
     unsigned n = check_processor(o, add, ctx) + check_devices(o, add, ctx);
     if (o->config.memory_bytes + o->config.disk_bytes > free_bytes) {
-        snprintf(text, sizeof(text), "the guest has %lu MiB of memory%s, this host can give %lu MiB: stop another guest here or choose another host",
+        snprintf(text, sizeof(text),
+                 "the guest has %lu MiB of memory%s, this host can give %lu MiB: stop another guest here or choose "
+                 "another host",
                  (o->config.memory_bytes + o->config.disk_bytes) / MIB, o->config.disk_bytes ? " and disk" : "",
                  free_bytes / MIB);
         add(ctx, text);
         n++;
     }
-    if (n && vm_offer_note(o, text, sizeof(text))) add(ctx, text);       /* no reason by itself, but part of the whole answer */
+    if (n && vm_offer_note(o, text, sizeof(text)))
+        add(ctx, text); /* no reason by itself, but part of the whole answer */
     return n;
 }
 
 enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o)
 {
     struct cpuid_table *t = mem_alloc(sizeof(*t));
-    if (!t) return HV_FAIL(HV_E_NOMEM);
+    if (!t)
+        return HV_FAIL(HV_E_NOMEM);
     *t = o->cpuid;
     vm->cpuid = t;
     vm->config = o->config;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/api_handlers.c - handlers for kernel/manage/api_route.c that say which of them was called, with what. */
-#include "kernel/manage/api_call.h"
 #include "kernel/lib/log.h"
+#include "kernel/manage/api_call.h"
 #include "kernel/peers/move_options.h"
 
 #include <string.h>
@@ -27,9 +27,9 @@ HANDLER(host) HANDLER(vm_list) HANDLER(vm_show) HANDLER(vm_start) HANDLER(vm_sto
 HANDLER(vm_console_read) HANDLER(vm_console_write) HANDLER(migration_list) HANDLER(migration_show)
 HANDLER(migration_cancel) HANDLER(migration_resolve) HANDLER(evacuate_show) HANDLER(evacuate_start)
 HANDLER(evacuate_cancel) HANDLER(validate)
-/* clang-format on */
+    /* clang-format on */
 
-void api_migration_start(struct api_call *c)
+    void api_migration_start(struct api_call *c)
 {
     char vm[8], why[256];
     struct move_options o = { .live = true, .downtime_limit_ms = 300 };
@@ -39,7 +39,8 @@ void api_migration_start(struct api_call *c)
         api_fail(c, HV_E_INVAL, 0, "%s", why);
         return;
     }
-    ASSERT(o.downtime_limit_ms >= 1 && o.downtime_limit_ms <= 60000 && o.bandwidth_limit_mb <= 100000 && o.network.prefix_len <= 32);
+    ASSERT(o.downtime_limit_ms >= 1 && o.downtime_limit_ms <= 60000 && o.bandwidth_limit_mb <= 100000 &&
+           o.network.prefix_len <= 32);
     ASSERT((o.live || o.if_stuck == MIG_THROTTLE_IT) && mig_if_stuck_name(o.if_stuck));
     echo(c, "migration_start");
 }
@@ -61,7 +62,7 @@ void api_log(struct api_call *c)
     text_printf(&c->out.text, "plain\n");
 }
 
-void api_metrics(struct api_call *c)                   /* more than fits */
+void api_metrics(struct api_call *c) /* more than fits */
 {
     c->type = "text/plain";
     for (unsigned i = 0; i < 100000; i++)

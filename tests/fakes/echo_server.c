@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/echo_server.c - see echo_server.h.  A file of its own: lwIP's headers and the C library's do not go together. */
+ * tests/fakes/echo_server.c - see echo_server.h.  A file of its own: lwIP's headers and the C
+ * library's do not go together. */
 #include "tests/fakes/echo_server.h"
 
 #include <lwip/tcp.h>
 
-#define CHECK(x) do { if (!(x)) __builtin_trap(); } while (0)
+#define CHECK(x)              \
+    do {                      \
+        if (!(x))             \
+            __builtin_trap(); \
+    } while (0)
 static uint8_t buf[1 << 20];
 static size_t have, sent;
-static struct tcp_pcb *now;                     /* the connection; one at a time */
-static bool over;                               /* its other side has closed */
+static struct tcp_pcb *now; /* the connection; one at a time */
+static bool over;           /* its other side has closed */
 
 static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
 {

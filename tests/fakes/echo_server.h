@@ -6,6 +6,6 @@
 #include "kernel/lib/types.h"
 
 void echo_server_start(uint16_t port);
-void echo_server_turn(void);                    /* after each net_poll() */
+void echo_server_turn(void); /* after each net_poll() */
 
 #endif

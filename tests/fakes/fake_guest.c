@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/fake_guest.c - see fake_guest.h. */
+#include "tests/fakes/fake_guest.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "tests/fakes/fake_guest.h"
 
 int64_t fake_mem_bytes, fake_mem_limit;
 
 static void *mem_alloc(size_t len)
 {
-    if (len > (1u << 30) || (fake_mem_limit && fake_mem_bytes + (int64_t)len > fake_mem_limit)) return NULL;
+    if (len > (1u << 30) || (fake_mem_limit && fake_mem_bytes + (int64_t)len > fake_mem_limit))
+        return NULL;
     void *p = calloc(1, len);
-    if (p) fake_mem_bytes += (int64_t)len;
+    if (p)
+        fake_mem_bytes += (int64_t)len;
     return p;
 }
 static void mem_free(void *p, size_t len)
@@ -34,9 +36,21 @@ static void fill(struct fake_guest *g, uint8_t *p, unsigned kind)
     static const char text[] = "the bar-tailed godwit flies eleven days without a stop over the Pacific; ";
     switch (kind) {
     case 0: memset(p, 0, 4096); break;
-    case 1: for (unsigned i = 0; i < 4096; i++) p[i] = (uint8_t)text[(i + kind) % (sizeof(text) - 1)]; p[77] = (uint8_t)fake_rand(&g->rng); break;
-    case 2: for (unsigned i = 0; i < 4096; i += 8) { uint64_t x = fake_rand(&g->rng); memcpy(p + i, &x, 8); } break;
-    default: memset(p, 0, 4096); p[fake_rand(&g->rng) % 4096] = 0x5a; break;
+    case 1:
+        for (unsigned i = 0; i < 4096; i++)
+            p[i] = (uint8_t)text[(i + kind) % (sizeof(text) - 1)];
+        p[77] = (uint8_t)fake_rand(&g->rng);
+        break;
+    case 2:
+        for (unsigned i = 0; i < 4096; i += 8) {
+            uint64_t x = fake_rand(&g->rng);
+            memcpy(p + i, &x, 8);
+        }
+        break;
+    default:
+        memset(p, 0, 4096);
+        p[fake_rand(&g->rng) % 4096] = 0x5a;
+        break;
     }
 }
 
@@ -64,9 +78,11 @@ void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed)
     make(g, n_pages);
     g->rng = seed * 2 + 1;
     g->state_len = sizeof(g->state);
-    for (size_t i = 0; i < sizeof(g->state); i++) g->state[i] = (uint8_t)fake_rand(&g->rng);
+    for (size_t i = 0; i < sizeof(g->state); i++)
+        g->state[i] = (uint8_t)fake_rand(&g->rng);
     for (uint64_t i = 0; i < n_pages; i++)
-        if (fake_rand(&g->rng) % 2) fill(g, backed(g, i), (unsigned)(fake_rand(&g->rng) % 4));
+        if (fake_rand(&g->rng) % 2)
+            fill(g, backed(g, i), (unsigned)(fake_rand(&g->rng) % 4));
     g->running = true;
 }
 
@@ -75,7 +91,8 @@ void fake_dest_init(struct fake_guest *g) { memset(g, 0, sizeof(*g)); }
 void fake_guest_fini(struct fake_guest *g)
 {
     for (uint64_t i = 0; g->page && i < g->n_pages; i++)
-        if (!(g->alias && i == 3)) free(g->page[i]);
+        if (!(g->alias && i == 3))
+            free(g->page[i]);
     free(g->page);
     free(g->dirty);
     g->page = NULL;
@@ -84,9 +101,11 @@ void fake_guest_fini(struct fake_guest *g)
 
 static void mark(struct fake_guest *g, uint64_t gfn)
 {
-    if (!g->logging) return;
+    if (!g->logging)
+        return;
     g->writes++;
-    if (g->writes == g->forget_after) return;
+    if (g->writes == g->forget_after)
+        return;
     g->dirty[gfn / 64] |= 1ul << (gfn % 64);
 }
 
@@ -98,19 +117,36 @@ void fake_guest_write(struct fake_guest *g, uint64_t gfn, size_t off, const void
 
 void fake_guest_run(struct fake_guest *g, unsigned n)
 {
-    if (!g->running) return;
+    if (!g->running)
+        return;
     n = n * (100 - g->throttle) / 100;
     while (n--) {
         uint8_t buf[4096];
         uint64_t r = fake_rand(&g->rng), gfn = (r >> 20) % g->n_pages;
         enum fake_writer w = g->writer == W_MIXED ? (enum fake_writer)(W_BYTE + r % 5) : g->writer;
         switch (w) {
-        case W_NONE: case W_MIXED: return;
-        case W_BYTE: buf[0] = (uint8_t)(r >> 50); fake_guest_write(g, gfn, r % 4096, buf, 1); break;
-        case W_HOT: buf[0] = (uint8_t)(r >> 50); fake_guest_write(g, gfn % 16, r % 4096, buf, 1); break;
-        case W_PAGE: fill(g, buf, 1 + r % 2); fake_guest_write(g, gfn, 0, buf, 4096); break;
-        case W_ZERO: fill(g, buf, 0); fake_guest_write(g, gfn, 0, buf, 4096); break;
-        case W_REWRITE: memcpy(buf, backed(g, gfn), 4096); fake_guest_write(g, gfn, 0, buf, 4096); break;
+        case W_NONE:
+        case W_MIXED: return;
+        case W_BYTE:
+            buf[0] = (uint8_t)(r >> 50);
+            fake_guest_write(g, gfn, r % 4096, buf, 1);
+            break;
+        case W_HOT:
+            buf[0] = (uint8_t)(r >> 50);
+            fake_guest_write(g, gfn % 16, r % 4096, buf, 1);
+            break;
+        case W_PAGE:
+            fill(g, buf, 1 + r % 2);
+            fake_guest_write(g, gfn, 0, buf, 4096);
+            break;
+        case W_ZERO:
+            fill(g, buf, 0);
+            fake_guest_write(g, gfn, 0, buf, 4096);
+            break;
+        case W_REWRITE:
+            memcpy(buf, backed(g, gfn), 4096);
+            fake_guest_write(g, gfn, 0, buf, 4096);
+            break;
         }
     }
 }
@@ -123,7 +159,8 @@ bool fake_guest_equal(const struct fake_guest *a, const struct fake_guest *b, ui
         return false;
     }
     for (*gfn = 0; *gfn < a->n_pages; ++*gfn)
-        if (memcmp(a->page[*gfn] ? a->page[*gfn] : zero, b->page[*gfn] ? b->page[*gfn] : zero, 4096)) return false;
+        if (memcmp(a->page[*gfn] ? a->page[*gfn] : zero, b->page[*gfn] ? b->page[*gfn] : zero, 4096))
+            return false;
     return true;
 }
 
@@ -134,7 +171,8 @@ static const void *src_page(void *c, uint64_t gfn) { return ((struct fake_guest 
 static enum hv_err src_log_start(void *c)
 {
     struct fake_guest *g = c;
-    if (g->fail_log) return HV_E_NOMEM;
+    if (g->fail_log)
+        return HV_E_NOMEM;
     g->log_starts++;
     g->logging = true;
     memset(g->dirty, 0, (g->n_pages / 64 + 1) * 8);
@@ -157,7 +195,8 @@ static void src_log_stop(void *c)
 static bool src_quiesce(void *c)
 {
     struct fake_guest *g = c;
-    if (g->quiesce_polls) return !g->quiesce_polls--;
+    if (g->quiesce_polls)
+        return !g->quiesce_polls--;
     g->quiesced = true;
     return true;
 }
@@ -165,7 +204,8 @@ static bool src_quiesce(void *c)
 static bool src_pause(void *c)
 {
     struct fake_guest *g = c;
-    if (!g->quiesced) abort();
+    if (!g->quiesced)
+        abort();
     if (g->pause_polls) {
         g->pause_polls--;
         return false;
@@ -183,15 +223,18 @@ static void src_resume(void *c)
 static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len)
 {
     struct fake_guest *g = c;
-    if (g->fail_save || cap < g->state_len) return HV_E_IO;
+    if (g->fail_save || cap < g->state_len)
+        return HV_E_IO;
     memcpy(buf, g->state, g->state_len);
     *len = g->state_len;
-    if (g->clock) g->saved_at = *g->clock;
+    if (g->clock)
+        g->saved_at = *g->clock;
     return HV_OK;
 }
 static enum hv_err src_describe(void *c, void *buf, size_t cap, size_t *len)
 {
-    if (((struct fake_guest *)c)->fail_describe) return HV_E_RANGE;
+    if (((struct fake_guest *)c)->fail_describe)
+        return HV_E_RANGE;
     *len = (size_t)snprintf(buf, cap, "fake offer");
     return HV_OK;
 }
@@ -200,48 +243,59 @@ static void src_throttle(void *c, unsigned percent) { ((struct fake_guest *)c)->
 static size_t src_frame_take(void *c, void *buf, size_t cap)
 {
     struct fake_guest *g = c;
-    if (g->running) abort();
-    if (!g->frames) return 0;
+    if (g->running)
+        abort();
+    if (!g->frames)
+        return 0;
     size_t len = MIN((size_t)MIG_FRAME_MIN + 500 * (g->frames - 1), cap);
     memset(buf, (int)g->frames--, len);
     return len;
 }
 static void src_release(void *c) { ((struct fake_guest *)c)->released = true; }
 
-const struct mig_src_ops fake_src_ops = {
-    src_n_pages, src_page, src_log_start, src_harvest, src_log_stop, src_quiesce, src_pause, src_resume, src_save, src_describe, src_throttle,
-    src_frame_take, src_release
-};
+const struct mig_src_ops fake_src_ops = { src_n_pages,  src_page,       src_log_start, src_harvest, src_log_stop,
+                                          src_quiesce,  src_pause,      src_resume,    src_save,    src_describe,
+                                          src_throttle, src_frame_take, src_release };
 
 /* ---- destination ---- */
 
 static bool dst_admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
     struct fake_guest *g = c;
-    if (g->admit_later) return !g->admit_later--;
-    if (o->len != 10 || memcmp(o->bytes, "fake offer", 10)) mig_reason_add(r, "the offer is not understood");
-    if (o->n_pages > 1 << 20) mig_reason_add(r, "too large: %lu pages", o->n_pages);
-    for (unsigned i = 0; i < g->refuse; i++) mig_reason_add(r, "reason %u", i + 1);
-    if (!r->n) make(g, o->n_pages);
-    for (unsigned i = 0; i < g->n_notes; i++) mig_reason_add(notes, "tsc: note %u\a", i + 1);
+    if (g->admit_later)
+        return !g->admit_later--;
+    if (o->len != 10 || memcmp(o->bytes, "fake offer", 10))
+        mig_reason_add(r, "the offer is not understood");
+    if (o->n_pages > 1 << 20)
+        mig_reason_add(r, "too large: %lu pages", o->n_pages);
+    for (unsigned i = 0; i < g->refuse; i++)
+        mig_reason_add(r, "reason %u", i + 1);
+    if (!r->n)
+        make(g, o->n_pages);
+    for (unsigned i = 0; i < g->n_notes; i++)
+        mig_reason_add(notes, "tsc: note %u\a", i + 1);
     return true;
 }
 static void *dst_page(void *c, uint64_t gfn)
 {
     struct fake_guest *g = c;
-    if (g->alias && gfn == 3) g->page[3] = backed(g, 2);
-    if (!g->page[gfn] && g->page_limit && g->present >= g->page_limit) return NULL;
+    if (g->alias && gfn == 3)
+        g->page[3] = backed(g, 2);
+    if (!g->page[gfn] && g->page_limit && g->present >= g->page_limit)
+        return NULL;
     return backed(g, gfn);
 }
 static bool dst_present(void *c, uint64_t gfn) { return ((struct fake_guest *)c)->page[gfn] != NULL; }
 static enum hv_err dst_load(void *c, const void *buf, size_t len, uint64_t age_us, struct why *why)
 {
     struct fake_guest *g = c;
-    if (g->fail_load || len > sizeof(g->state)) return REFUSE(HV_E_RANGE, "register 7 is out of range");
+    if (g->fail_load || len > sizeof(g->state))
+        return REFUSE(HV_E_RANGE, "register 7 is out of range");
     memcpy(g->state, buf, len);
     g->state_len = len;
     g->age_us = age_us;
-    if (g->clock) g->loaded_at = *g->clock;
+    if (g->clock)
+        g->loaded_at = *g->clock;
     return HV_OK;
 }
 static enum hv_err dst_ready(void *c, struct why *why)
@@ -254,8 +308,10 @@ static void dst_run(void *c) { ((struct fake_guest *)c)->running = true; }
 static void dst_frame(void *c, const uint8_t *frame, size_t len)
 {
     struct fake_guest *g = c;
-    if (!g->running || len < MIG_FRAME_MIN || len > MIG_FRAME_MAX) abort();
-    if (len == MIN(MIG_FRAME_MIN + 500 * (size_t)(frame[0] - 1), (size_t)MIG_FRAME_MAX) && frame[len - 1] == frame[0]) g->frames++;
+    if (!g->running || len < MIG_FRAME_MIN || len > MIG_FRAME_MAX)
+        abort();
+    if (len == MIN(MIG_FRAME_MIN + 500 * (size_t)(frame[0] - 1), (size_t)MIG_FRAME_MAX) && frame[len - 1] == frame[0])
+        g->frames++;
 }
 static void dst_drop(void *c)
 {
@@ -276,9 +332,12 @@ static enum mig_find dst_find(void *c, const char *name, struct mig_id *ticket, 
 static uint64_t dst_probe(void *c, const struct mig_offer *o, struct mig_reasons *r)
 {
     struct fake_guest *g = c;
-    if (o->len != 10 || memcmp(o->bytes, "fake offer", 10)) mig_reason_add(r, "the offer is not understood");
-    for (unsigned i = 0; i < g->refuse; i++) mig_reason_add(r, "reason %u of the test", i);
+    if (o->len != 10 || memcmp(o->bytes, "fake offer", 10))
+        mig_reason_add(r, "the offer is not understood");
+    for (unsigned i = 0; i < g->refuse; i++)
+        mig_reason_add(r, "reason %u of the test", i);
     return 123456789;
 }
 
-const struct mig_dst_ops fake_dst_ops = { dst_admit, dst_page, dst_present, dst_load, dst_ready, dst_run, dst_frame, dst_drop, dst_find, dst_probe };
+const struct mig_dst_ops fake_dst_ops = { dst_admit, dst_page,  dst_present, dst_load, dst_ready,
+                                          dst_run,   dst_frame, dst_drop,    dst_find, dst_probe };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/fake_guest.h - a guest for the migration engine: pages in host memory, a dirty log, and writers with several habits. */
+ * tests/fakes/fake_guest.h - a guest for the migration engine: pages in host memory, a dirty log, and
+ * writers with several habits. */
 #ifndef GODWIT_TESTS_FAKE_GUEST_H
 #define GODWIT_TESTS_FAKE_GUEST_H
 
@@ -9,35 +10,36 @@ enum fake_writer { W_NONE, W_BYTE, W_HOT, W_PAGE, W_ZERO, W_REWRITE, W_MIXED };
 
 struct fake_guest {
     uint64_t n_pages;
-    uint8_t **page;                     /* NULL: never touched */
+    uint8_t **page; /* NULL: never touched */
     uint64_t *dirty;
     bool exists, logging, running, released;
     unsigned throttle, log_starts, log_stops, resumes, drops;
-    unsigned quiesce_polls;                /* quiesce() says "not yet" so many times */
-    bool quiesced;                         /* it said yes, and no resume() since */
-    unsigned pause_polls;               /* pause() says "not yet" so many times */
+    unsigned quiesce_polls; /* quiesce() says "not yet" so many times */
+    bool quiesced;          /* it said yes, and no resume() since */
+    unsigned pause_polls;   /* pause() says "not yet" so many times */
     uint64_t rng, writes;
     enum fake_writer writer;
-    uint64_t forget_after;              /* mutant: the n-th write while logging is not marked; 0: none */
-    uint64_t page_limit;                /* destination: page_for_write fails after so many pages; 0: no limit */
+    uint64_t forget_after; /* mutant: the n-th write while logging is not marked; 0: none */
+    uint64_t page_limit;   /* destination: page_for_write fails after so many pages; 0: no limit */
     uint64_t present;
-    uint8_t state[3000]; size_t state_len;
-    uint64_t age_us;                    /* as told to state_load */
-    const uint64_t *clock;              /* the test's, or NULL */
-    uint64_t saved_at, loaded_at;       /* what it showed when the state was saved, or loaded */
+    uint8_t state[3000];
+    size_t state_len;
+    uint64_t age_us;              /* as told to state_load */
+    const uint64_t *clock;        /* the test's, or NULL */
+    uint64_t saved_at, loaded_at; /* what it showed when the state was saved, or loaded */
     bool fail_describe, fail_save, fail_load, fail_ready, fail_log;
-    unsigned refuse, n_notes;           /* admission: number of reasons against, of notes */
-    enum mig_find found;                /* the answer to FIND */
-    unsigned admit_later;               /* ... not known at the first so many questions */
-    unsigned frames;                    /* source: so many came while it stood still; destination: were given to it as they were sent */
-    bool alias;                         /* mutant: destination gives gfn 3 the memory of gfn 2 */
+    unsigned refuse, n_notes; /* admission: number of reasons against, of notes */
+    enum mig_find found;      /* the answer to FIND */
+    unsigned admit_later;     /* ... not known at the first so many questions */
+    unsigned frames; /* source: so many came while it stood still; destination: were given to it as they were sent */
+    bool alias;      /* mutant: destination gives gfn 3 the memory of gfn 2 */
 };
 
 extern const struct mig_src_ops fake_src_ops;
 extern const struct mig_dst_ops fake_dst_ops;
 extern const struct mig_mem fake_mem;
-extern int64_t fake_mem_bytes;          /* allocated through fake_mem and not freed */
-extern int64_t fake_mem_limit;          /* allocations beyond fail; 0: no limit */
+extern int64_t fake_mem_bytes; /* allocated through fake_mem and not freed */
+extern int64_t fake_mem_limit; /* allocations beyond fail; 0: no limit */
 
 /** n_pages, half of them touched: zero pages, text, random bytes, sparse pages; running. */
 void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/log.c - the log on the host: lines go to stderr, a panic aborts so that the sanitizer prints the stack. */
+ * tests/fakes/log.c - the log on the host: lines go to stderr, a panic aborts so that the
+ * sanitizer prints the stack. */
+#include "kernel/lib/log.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "kernel/lib/log.h"
 
 void log_line(enum log_level level, const char *subject, const char *fmt, ...)
 {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/machine.c - see machine.h. */
+#include "tests/fakes/machine.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include "kernel/host/clock.h"
-#include "kernel/run/insn.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/random.h"
-#include "kernel/run/sched.h"
 #include "kernel/host/x86/fpu.h"
-#include "tests/fakes/machine.h"
+#include "kernel/run/insn.h"
+#include "kernel/run/sched.h"
 
 uint64_t fake_tsc, fake_wall_ns;
 struct vcpu *fake_running;
@@ -22,13 +22,25 @@ uint64_t clock_tsc_to_us(uint64_t ticks) { return ticks / 3000; }
 uint64_t clock_wall_ns(void) { return fake_wall_ns; }
 
 static struct pcpu pcpu;
-struct pcpu *this_pcpu(void) { pcpu.running = fake_running; return &pcpu; }
+struct pcpu *this_pcpu(void)
+{
+    pcpu.running = fake_running;
+    return &pcpu;
+}
 unsigned fake_n_kicks;
 void pcpu_kick(unsigned index) { (void)index, fake_n_kicks++; }
-struct pcpu *pcpu_get(unsigned index) { (void)index; return &pcpu; }
+struct pcpu *pcpu_get(unsigned index)
+{
+    (void)index;
+    return &pcpu;
+}
 unsigned fake_service_wanted;
 void pcpu_service_wanted(void) { fake_service_wanted++; }
-void random_bytes(void *buf, size_t len) { for (size_t i = 0; i < len; i++) ((uint8_t *)buf)[i] = (uint8_t)(i * 37 + 11); }
+void random_bytes(void *buf, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        ((uint8_t *)buf)[i] = (uint8_t)(i * 37 + 11);
+}
 
 static struct machine *machine_of(struct vm *vm) { return container_of(vm, struct machine, vm); }
 
@@ -37,8 +49,16 @@ static struct machine *machine_of(struct vm *vm) { return container_of(vm, struc
 void sched_yield_turn(struct vcpu *v) { machine_of(v->vm)->n_yields++; }
 void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x) { v->rip += x->insn_len; }
 
-enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t a, bool write) { (void)v, (void)a, (void)write; return HV_E_UNSUPP; }
-enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x) { (void)v, (void)x; return HV_E_UNSUPP; }
+enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t a, bool write)
+{
+    (void)v, (void)a, (void)write;
+    return HV_E_UNSUPP;
+}
+enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x)
+{
+    (void)v, (void)x;
+    return HV_E_UNSUPP;
+}
 
 static struct vcpu_regs *regs_of(struct vcpu *v) { return &machine_of(v->vm)->regs[v->index]; }
 static void regs_get(struct vcpu *v, struct vcpu_regs *r)
@@ -65,16 +85,22 @@ static void tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset)
 }
 static enum hv_err msr_get(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
-    if (msr == 0xc0000080) *val = regs_of(v)->efer;
-    else if (msr == 0xc0000082) *val = regs_of(v)->lstar;
-    else return HV_E_NOENT;
+    if (msr == 0xc0000080)
+        *val = regs_of(v)->efer;
+    else if (msr == 0xc0000082)
+        *val = regs_of(v)->lstar;
+    else
+        return HV_E_NOENT;
     return HV_OK;
 }
 static enum hv_err msr_set(struct vcpu *v, uint32_t msr, uint64_t val)
 {
-    if (msr == 0xc0000080) regs_of(v)->efer = val;
-    else if (msr == 0xc0000082) regs_of(v)->lstar = val;
-    else return HV_E_NOENT;
+    if (msr == 0xc0000080)
+        regs_of(v)->efer = val;
+    else if (msr == 0xc0000082)
+        regs_of(v)->lstar = val;
+    else
+        return HV_E_NOENT;
     return HV_OK;
 }
 static void paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl)
@@ -84,8 +110,18 @@ static void paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *c
     *cpl = r->seg[SEG_SS].ar >> 5 & 3;
 }
 static void dump(struct vcpu *v, struct printer *out) { (void)v, (void)out; }
-static const struct cpu_ops ops = { .name = "fake", .vendor = 1, .vendor_name = "One", .microcode = 0x01000000, .regs_get = regs_get, .regs_set = regs_set, .inject = inject,
-                                    .tsc_set = tsc_set, .msr_get = msr_get, .msr_set = msr_set, .paging_get = paging_get, .dump = dump };
+static const struct cpu_ops ops = { .name = "fake",
+                                    .vendor = 1,
+                                    .vendor_name = "One",
+                                    .microcode = 0x01000000,
+                                    .regs_get = regs_get,
+                                    .regs_set = regs_set,
+                                    .inject = inject,
+                                    .tsc_set = tsc_set,
+                                    .msr_get = msr_get,
+                                    .msr_set = msr_set,
+                                    .paging_get = paging_get,
+                                    .dump = dump };
 const struct cpu_ops *cpu_ops = &ops;
 const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor) { return vendor == 1 ? &ops : NULL; }
 struct cpu_caps cpu_caps;
@@ -93,17 +129,23 @@ struct cpu_caps cpu_caps;
 /* ---- memory ---- */
 
 bool guest_is_ram(const struct vm *vm, gpa_t a) { return a.v < vm->mem.size_bytes; }
-static bool in_ram(const struct vm *vm, gpa_t a, size_t len) { return a.v <= vm->mem.size_bytes && len <= vm->mem.size_bytes - a.v; }
+static bool in_ram(const struct vm *vm, gpa_t a, size_t len)
+{
+    return a.v <= vm->mem.size_bytes && len <= vm->mem.size_bytes - a.v;
+}
 enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
 {
-    if (!in_ram(vm, a, len)) return HV_E_RANGE;
+    if (!in_ram(vm, a, len))
+        return HV_E_RANGE;
     memcpy(buf, container_of(vm, struct machine, vm)->ram + a.v, len);
     return HV_OK;
 }
 enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
 {
-    if (!in_ram(vm, a, len)) return HV_E_RANGE;
-    if (machine_of(vm)->host_is_full) return HV_E_NOMEM;
+    if (!in_ram(vm, a, len))
+        return HV_E_RANGE;
+    if (machine_of(vm)->host_is_full)
+        return HV_E_NOMEM;
     memcpy(machine_of(vm)->ram + a.v, buf, len);
     return HV_OK;
 }
@@ -119,13 +161,18 @@ const void *guest_page(const struct vm *vm, uint64_t gfn)
 unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        if ((block[i] + 1) * BLOCK_SIZE > vm->mem.size_bytes) abort();
+        if ((block[i] + 1) * BLOCK_SIZE > vm->mem.size_bytes)
+            abort();
         memset(machine_of(vm)->ram + block[i] * BLOCK_SIZE, 0, BLOCK_SIZE);
     }
     machine_of(vm)->n_dropped += n;
     return n;
 }
-enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write) { (void)write; return guest_is_ram(vm, a) ? HV_OK : HV_E_RANGE; }
+enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write)
+{
+    (void)write;
+    return guest_is_ram(vm, a) ? HV_OK : HV_E_RANGE;
+}
 
 /* ---- all together ---- */
 
@@ -133,7 +180,8 @@ void machine_init_bare(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes)
 {
     memset(m, 0, sizeof(*m));
     m->ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (m->ram == MAP_FAILED) abort();
+    if (m->ram == MAP_FAILED)
+        abort();
     m->vm.mem.size_bytes = m->vm.mem.low_bytes = m->vm.config.memory_bytes = ram_bytes;
     strcpy(m->vm.config.name, "test");
     m->vm.config.n_cpus = m->vm.n_vcpus = n_vcpus;
@@ -153,12 +201,14 @@ void machine_init_bare(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes)
 void machine_init(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes)
 {
     machine_init_bare(m, n_vcpus, ram_bytes);
-    if (devices_create(&m->vm) != HV_OK) abort();
+    if (devices_create(&m->vm) != HV_OK)
+        abort();
 }
 
 void machine_fini(struct machine *m)
 {
     devices_destroy(&m->vm);
-    for (unsigned i = 0; i < m->vm.n_vcpus; i++) free(m->vcpu[i].xsave);
+    for (unsigned i = 0; i < m->vm.n_vcpus; i++)
+        free(m->vcpu[i].xsave);
     munmap(m->ram, m->vm.mem.size_bytes);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/machine.h - a whole VM for the device models: flat RAM, vCPUs with plain registers, a clock that the test moves. */
+ * tests/fakes/machine.h - a whole VM for the device models: flat RAM, vCPUs with plain registers, a
+ * clock that the test moves. */
 #ifndef GODWIT_TESTS_FAKES_MACHINE_H
 #define GODWIT_TESTS_FAKES_MACHINE_H
 
 #include "kernel/core/cpu_ops.h"
-#include "kernel/dev/devices.h"
 #include "kernel/core/vm.h"
+#include "kernel/dev/devices.h"
 #include "kernel/vm/vm_state.h"
 
 struct machine {
@@ -17,14 +18,14 @@ struct machine {
     struct vcpu_event injected;
     unsigned n_injected, n_dropped, n_yields;
     uint8_t *ram;
-    bool host_is_full;                  /* guest_write() finds no memory */
+    bool host_is_full; /* guest_write() finds no memory */
 };
 
-extern uint64_t fake_tsc;               /* what tsc_read() says */
-extern uint64_t fake_wall_ns;           /* what clock_wall_ns() says */
-extern unsigned fake_n_kicks;           /* calls of pcpu_kick() */
-extern unsigned fake_service_wanted;    /* calls of pcpu_service_wanted() */
-extern struct vcpu *fake_running;       /* whose slice "this pCPU" is in */
+extern uint64_t fake_tsc;            /* what tsc_read() says */
+extern uint64_t fake_wall_ns;        /* what clock_wall_ns() says */
+extern unsigned fake_n_kicks;        /* calls of pcpu_kick() */
+extern unsigned fake_service_wanted; /* calls of pcpu_service_wanted() */
+extern struct vcpu *fake_running;    /* whose slice "this pCPU" is in */
 
 /** n vCPUs, FROZEN, ram_bytes of RAM (all below 3 GiB); devices created. */
 void machine_init(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes);

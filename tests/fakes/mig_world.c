@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/mig_world.c - see mig_world.h: pipes, the two hosts' glue, crashes, and the invariants.  Faults: mig_strike.c. */
+ * tests/fakes/mig_world.c - see mig_world.h: pipes, the two hosts' glue, crashes, and the invariants.
+ * Faults: mig_strike.c. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,7 @@
 #include "tests/fakes/mig_world_impl.h"
 
 #define PIPE_CAP     (256 * 1024)
-#define RETRY_US     1000000            /* as kernel/peers/migration_out.c */
+#define RETRY_US     1000000 /* as kernel/peers/migration_out.c */
 #define LAST_WORD_US 10000000
 #define END_US       (400 * 1000000ul) /* a world that is not at rest so long after the last fault never is */
 
@@ -18,11 +19,13 @@ bool world_cover_load(const char *path)
 {
     char line[1024];
     FILE *f = fopen(path, "r");
-    if (!f) return false;
+    if (!f)
+        return false;
     world_n_cover = 0;
     while (fgets(line, sizeof(line), f) && world_n_cover < ARRAY_SIZE(world_cover)) {
         struct cover *c = &world_cover[world_n_cover];
-        if (sscanf(line, "| `%23[ab_a-z]` |", c->name) == 1 && c->name[1] == '_') c->n = 0, world_n_cover++;
+        if (sscanf(line, "| `%23[ab_a-z]` |", c->name) == 1 && c->name[1] == '_')
+            c->n = 0, world_n_cover++;
     }
     fclose(f);
     return true;
@@ -42,7 +45,8 @@ void world_took(const char *name)
 void world_wrong(struct world *w, const char *fmt, ...)
 {
     va_list ap;
-    if (w->wrong[0]) return;
+    if (w->wrong[0])
+        return;
     va_start(ap, fmt);
     vsnprintf(w->wrong, sizeof(w->wrong), fmt, ap);
     va_end(ap);
@@ -52,10 +56,14 @@ static void check(struct world *w)
 {
     bool a_has = !w->a_lost && !w->a.released;
     w->checks++;
-    if (w->a.running && w->b.running) world_wrong(w, "two runners");
-    if (w->a.running && !a_has) world_wrong(w, "A runs a guest that it has not");
-    if (w->a.released && !w->b.running && !w->b_lost) world_wrong(w, "the guest is lost: A freed it, B does not run it");
-    if (!a_has && !w->b.running && !w->a_lost && !w->b_lost) world_wrong(w, "the guest is nowhere");
+    if (w->a.running && w->b.running)
+        world_wrong(w, "two runners");
+    if (w->a.running && !a_has)
+        world_wrong(w, "A runs a guest that it has not");
+    if (w->a.released && !w->b.running && !w->b_lost)
+        world_wrong(w, "the guest is lost: A freed it, B does not run it");
+    if (!a_has && !w->b.running && !w->a_lost && !w->b_lost)
+        world_wrong(w, "the guest is nowhere");
 }
 
 /* ---- pipes ---- */
@@ -78,11 +86,14 @@ static void pipe_watch(struct pipe *p, const uint8_t *src, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t at = p->put + i, len;
-        if (at < p->next_mark) continue;
+        if (at < p->next_mark)
+            continue;
         p->hdr[p->hdr_len++] = src[i];
-        if (p->hdr_len < 16) continue;
+        if (p->hdr_len < 16)
+            continue;
         memcpy(&len, p->hdr + 8, 8);
-        if (p->n_marks < WORLD_MARKS) p->marks[p->n_marks++] = (struct mark){ p->hdr[0] | p->hdr[1] << 8, p->next_mark, p->next_mark + 16 + len };
+        if (p->n_marks < WORLD_MARKS)
+            p->marks[p->n_marks++] = (struct mark){ p->hdr[0] | p->hdr[1] << 8, p->next_mark, p->next_mark + 16 + len };
         p->next_mark += 16 + len;
         p->hdr_len = 0;
     }
@@ -95,8 +106,10 @@ bool pipe_put(struct pipe *p, struct mig_fifo *from, size_t max, uint64_t now)
     const uint8_t *src = mig_fifo_data(from, &len);
     uint8_t *dst = mig_fifo_space(&p->q, 1, &room);
     size_t n = MIN(len, max);
-    if (!p->cut) n = p->n_chunks < PIPE_CHUNKS ? MIN(n, room) : 0;
-    if (!n) return false;
+    if (!p->cut)
+        n = p->n_chunks < PIPE_CHUNKS ? MIN(n, room) : 0;
+    if (!n)
+        return false;
     if (!p->cut) {
         pipe_watch(p, src, n);
         memcpy(dst, src, n);
@@ -119,15 +132,18 @@ static bool pipe_get(struct pipe *p, struct mig_fifo *to, uint64_t now)
         const uint8_t *src = mig_fifo_data(&p->q, &len);
         uint8_t *dst = mig_fifo_space(to, 1, &room);
         size_t n = (size_t)MIN(MIN(p->chunk[p->first].len, room), p->stop_at - p->carried);
-        if (!n) break;
+        if (!n)
+            break;
         memcpy(dst, src, n);
-        if (p->damage_at >= p->carried && p->damage_at < p->carried + n) dst[p->damage_at - p->carried] ^= p->damage;
+        if (p->damage_at >= p->carried && p->damage_at < p->carried + n)
+            dst[p->damage_at - p->carried] ^= p->damage;
         mig_fifo_commit(to, n);
         mig_fifo_consume(&p->q, n);
         p->carried += n;
         p->chunk[p->first].len -= n;
         moved = true;
-        if (p->chunk[p->first].len) continue;
+        if (p->chunk[p->first].len)
+            continue;
         p->first = (p->first + 1) % PIPE_CHUNKS;
         p->n_chunks--;
     }
@@ -141,10 +157,13 @@ static bool arrives(const struct conn *c) { return c->used && !c->stranger && c-
 static bool b_admit(void *ctx, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
     struct conn *c = ctx;
-    if (c->w->b.exists && !c->stranger) mig_reason_add(r, "guest is here already");
+    if (c->w->b.exists && !c->stranger)
+        mig_reason_add(r, "guest is here already");
     for (unsigned i = 0; i < WORLD_CONNS && !c->stranger; i++)
-        if (arrives(&c->w->conn[i])) mig_reason_add(r, "guest is arriving already");
-    if (o->n_pages != c->w->a.n_pages && !c->stranger) mig_reason_add(r, "the number of pages does not fit the offer");
+        if (arrives(&c->w->conn[i]))
+            mig_reason_add(r, "guest is arriving already");
+    if (o->n_pages != c->w->a.n_pages && !c->stranger)
+        mig_reason_add(r, "the number of pages does not fit the offer");
     return r->n || fake_dst_ops.admit(&c->g, o, r, notes);
 }
 static void *b_page(void *ctx, uint64_t gfn) { return fake_dst_ops.page_for_write(&((struct conn *)ctx)->g, gfn); }
@@ -157,7 +176,8 @@ static enum hv_err b_ready(void *ctx, struct why *why) { return fake_dst_ops.rea
 static void b_drop(void *ctx)
 {
     struct conn *c = ctx;
-    if (!c->g.exists) world_wrong(c->w, "B drops a guest that is not there");
+    if (!c->g.exists)
+        world_wrong(c->w, "B drops a guest that is not there");
     fake_dst_ops.drop(&c->g);
 }
 static void b_run(void *ctx)
@@ -165,20 +185,29 @@ static void b_run(void *ctx)
     struct conn *c = ctx;
     struct world *w = c->w;
     uint64_t gfn;
-    if (c->stranger || w->b.exists) world_wrong(w, "B runs what nobody gave it");
-    if (!fake_guest_equal(&w->a, &c->g, &gfn)) world_wrong(w, "what B runs is not what A had, first at gfn %lx", gfn);
+    if (c->stranger || w->b.exists)
+        world_wrong(w, "B runs what nobody gave it");
+    if (!fake_guest_equal(&w->a, &c->g, &gfn))
+        world_wrong(w, "what B runs is not what A had, first at gfn %lx", gfn);
     w->b = c->g;
     memset(&c->g, 0, sizeof(c->g));
     w->b.running = w->b_ran = true;
     check(w);
 }
-static void b_frame(void *ctx, const uint8_t *frame, size_t len) { fake_dst_ops.frame(&((struct conn *)ctx)->w->b, frame, len); }
+static void b_frame(void *ctx, const uint8_t *frame, size_t len)
+{
+    fake_dst_ops.frame(&((struct conn *)ctx)->w->b, frame, len);
+}
 static enum mig_find b_find(void *ctx, const char *name, struct mig_id *ticket, struct why *why)
 {
     return fake_dst_ops.find(&((struct conn *)ctx)->g, name, ticket, why);
 }
-static uint64_t b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons *r) { return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r); }
-static const struct mig_dst_ops b_ops = { b_admit, b_page, b_present, b_load, b_ready, b_run, b_frame, b_drop, b_find, b_probe };
+static uint64_t b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons *r)
+{
+    return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r);
+}
+static const struct mig_dst_ops b_ops = { b_admit, b_page,  b_present, b_load, b_ready,
+                                          b_run,   b_frame, b_drop,    b_find, b_probe };
 
 /* ---- the guest on A ---- */
 
@@ -193,14 +222,17 @@ static bool a_pause(void *c)
     struct world *w = c;
     bool still = fake_src_ops.pause(&w->a);
     world_took("a_stop");
-    if (still) world_took("a_stopped");
-    else fake_guest_run(&w->a, w->burst);
+    if (still)
+        world_took("a_stopped");
+    else
+        fake_guest_run(&w->a, w->burst);
     return still;
 }
 static void a_resume(void *c)
 {
     struct world *w = c;
-    if (w->a_dead) return;
+    if (w->a_dead)
+        return;
     fake_src_ops.resume(&w->a);
     check(w);
 }
@@ -209,13 +241,18 @@ static enum hv_err a_save(void *c, void *buf, size_t cap, size_t *len)
     world_took("a_state");
     return fake_src_ops.state_save(&((struct world *)c)->a, buf, cap, len);
 }
-static enum hv_err a_describe(void *c, void *buf, size_t cap, size_t *len) { return fake_src_ops.describe(&((struct world *)c)->a, buf, cap, len); }
+static enum hv_err a_describe(void *c, void *buf, size_t cap, size_t *len)
+{
+    return fake_src_ops.describe(&((struct world *)c)->a, buf, cap, len);
+}
 static void a_throttle(void *c, unsigned percent) { fake_src_ops.throttle(&((struct world *)c)->a, percent); }
-static size_t a_frame_take(void *c, void *buf, size_t cap) { return fake_src_ops.frame_take(&((struct world *)c)->a, buf, cap); }
+static size_t a_frame_take(void *c, void *buf, size_t cap)
+{
+    return fake_src_ops.frame_take(&((struct world *)c)->a, buf, cap);
+}
 static void a_release(void *c) { fake_src_ops.release(&((struct world *)c)->a); }
-static const struct mig_src_ops a_ops = {
-    a_n_pages, a_page, a_log_start, a_harvest, a_log_stop, a_quiesce, a_pause, a_resume, a_save, a_describe, a_throttle, a_frame_take, a_release
-};
+static const struct mig_src_ops a_ops = { a_n_pages, a_page, a_log_start, a_harvest,  a_log_stop,   a_quiesce, a_pause,
+                                          a_resume,  a_save, a_describe,  a_throttle, a_frame_take, a_release };
 
 /* ---- connections ---- */
 
@@ -224,21 +261,31 @@ static struct mig_rx *new_rx(struct conn *c);
 struct conn *conn_open(struct world *w, bool stranger)
 {
     struct conn *c = w->conn;
-    while (c < w->conn + WORLD_CONNS && c->used) c++;
-    if (c == w->conn + WORLD_CONNS) return NULL;
+    while (c < w->conn + WORLD_CONNS && c->used)
+        c++;
+    if (c == w->conn + WORLD_CONNS)
+        return NULL;
     memset(c, 0, sizeof(*c));
-    *c = (struct conn){ .used = true, .a_open = true, .b_open = true, .stranger = stranger, .w = w, .a_notice_us = NEVER, .b_notice_us = NEVER };
+    *c = (struct conn){ .used = true,
+                        .a_open = true,
+                        .b_open = true,
+                        .stranger = stranger,
+                        .w = w,
+                        .a_notice_us = NEVER,
+                        .b_notice_us = NEVER };
     pipe_open(&c->to_b);
     pipe_open(&c->to_a);
     fake_dest_init(&c->g);
     c->rx = new_rx(c);
-    if (!c->rx) c->b_open = false, c->to_a.fin = true;
+    if (!c->rx)
+        c->b_open = false, c->to_a.fin = true;
     return c;
 }
 
 static void conn_free_if_over(struct conn *c)
 {
-    if (!c->used || c->a_open || c->b_open || c->rx || c->w->keep) return;
+    if (!c->used || c->a_open || c->b_open || c->rx || c->w->keep)
+        return;
     free(c->to_b.q.buf);
     free(c->to_a.q.buf);
     fake_guest_fini(&c->g);
@@ -246,16 +293,25 @@ static void conn_free_if_over(struct conn *c)
 }
 
 /* Has the stream ended for this end: closed there and all of it read, or dead and noticed? */
-static bool gone_at_a(const struct world *w, const struct conn *c) { return (c->to_a.fin && !c->to_a.n_chunks) || w->now >= c->a_notice_us; }
-static bool gone_at_b(const struct world *w, const struct conn *c) { return (c->to_b.fin && !c->to_b.n_chunks) || w->now >= c->b_notice_us; }
+static bool gone_at_a(const struct world *w, const struct conn *c)
+{
+    return (c->to_a.fin && !c->to_a.n_chunks) || w->now >= c->a_notice_us;
+}
+static bool gone_at_b(const struct world *w, const struct conn *c)
+{
+    return (c->to_b.fin && !c->to_b.n_chunks) || w->now >= c->b_notice_us;
+}
 
 void a_close(struct world *w)
 {
-    if (!w->link) return;
+    if (!w->link)
+        return;
     w->link->a_open = false;
     w->link->to_b.fin = !w->link->to_b.cut;
-    if (w->link->babbles) pipe_drop(&w->link->to_b);
-    if (w->link->to_b.cut && w->link->b_notice_us == NEVER) w->link->b_notice_us = w->now + 60000000;
+    if (w->link->babbles)
+        pipe_drop(&w->link->to_b);
+    if (w->link->to_b.cut && w->link->b_notice_us == NEVER)
+        w->link->b_notice_us = w->now + 60000000;
     pipe_drop(&w->link->to_a);
     w->link->to_a.cut = true;
     conn_free_if_over(w->link);
@@ -270,7 +326,8 @@ void b_close(struct conn *c)
     c->to_b.cut = true;
     mig_rx_destroy(c->rx);
     c->rx = NULL;
-    if (c->g.exists) world_wrong(c->w, "B's machine is over, and its guest is still there");
+    if (c->g.exists)
+        world_wrong(c->w, "B's machine is over, and its guest is still there");
     conn_free_if_over(c);
 }
 
@@ -292,52 +349,75 @@ static void note_tx(struct world *w, enum mig_tx_state was)
     enum mig_tx_state is = mig_tx_state(w->tx);
     const char *text = mig_tx_text(w->tx);
     enum hv_err err = mig_tx_error(w->tx);
-    if (was == MIG_TX_HELLO && is > MIG_TX_HELLO && is < MIG_TX_FAILED) world_took("a_offer");
-    if (was == MIG_TX_VALIDATE && is == MIG_TX_PRECOPY) world_took("a_accept");
-    if (was >= MIG_TX_STOPPING && is == MIG_TX_PRECOPY) world_took("a_regret");      /* STOPPED for a part of a step */
-    if (was == MIG_TX_STOPPED && is == MIG_TX_IN_DOUBT) world_took("a_commit");
-    if (is == MIG_TX_RELEASED && was == MIG_TX_IN_DOUBT) world_took(w->asking ? "a_answer_running" : "a_running");
-    if (is != MIG_TX_FAILED || was == is) return;
-    if (strstr(text, "the destination prepared a guest whose memory digest")) world_took("a_digest");
-    else if (strstr(text, "the destination dropped the guest:")) world_took("a_answer_refused");
-    else if (strstr(text, "the link was lost in state")) world_took("a_lost");
-    else if (err == HV_E_TIMEOUT && strstr(text, "nothing moved")) world_took("a_timeout");
-    else if (strstr(text, "the destination broke the protocol")) world_took("a_timeout");
-    else if (strstr(text, "dirty log cannot be started") || strstr(text, "the source is out of memory") || strstr(text, "did not converge") ||
-             strstr(text, "cannot be saved")) world_took("a_timeout");
-    else world_took("a_refused");
+    if (was == MIG_TX_HELLO && is > MIG_TX_HELLO && is < MIG_TX_FAILED)
+        world_took("a_offer");
+    if (was == MIG_TX_VALIDATE && is == MIG_TX_PRECOPY)
+        world_took("a_accept");
+    if (was >= MIG_TX_STOPPING && is == MIG_TX_PRECOPY)
+        world_took("a_regret"); /* STOPPED for a part of a step */
+    if (was == MIG_TX_STOPPED && is == MIG_TX_IN_DOUBT)
+        world_took("a_commit");
+    if (is == MIG_TX_RELEASED && was == MIG_TX_IN_DOUBT)
+        world_took(w->asking ? "a_answer_running" : "a_running");
+    if (is != MIG_TX_FAILED || was == is)
+        return;
+    if (strstr(text, "the destination prepared a guest whose memory digest"))
+        world_took("a_digest");
+    else if (strstr(text, "the destination dropped the guest:"))
+        world_took("a_answer_refused");
+    else if (strstr(text, "the link was lost in state"))
+        world_took("a_lost");
+    else if (err == HV_E_TIMEOUT && strstr(text, "nothing moved"))
+        world_took("a_timeout");
+    else if (strstr(text, "the destination broke the protocol"))
+        world_took("a_timeout");
+    else if (strstr(text, "dirty log cannot be started") || strstr(text, "the source is out of memory") ||
+             strstr(text, "did not converge") || strstr(text, "cannot be saved"))
+        world_took("a_timeout");
+    else
+        world_took("a_refused");
 }
 
 /* In doubt, and without a link that could answer. */
 static void note_doubt(struct world *w)
 {
     const char *text = mig_tx_text(w->tx);
-    if (strstr(text, "the link was lost after COMMIT") || strstr(text, "no answer to")) world_took("a_doubt");
-    else if (strstr(text, "after COMMIT the destination broke")) world_took("a_broke");
-    else if (strstr(text, "does not know this job")) world_took("a_answer_unknown");
-    else world_wrong(w, "in doubt for an unknown reason: %s", text);
+    if (strstr(text, "the link was lost after COMMIT") || strstr(text, "no answer to"))
+        world_took("a_doubt");
+    else if (strstr(text, "after COMMIT the destination broke"))
+        world_took("a_broke");
+    else if (strstr(text, "does not know this job"))
+        world_took("a_answer_unknown");
+    else
+        world_wrong(w, "in doubt for an unknown reason: %s", text);
 }
 
 static void dial(struct world *w)
 {
     w->retry_us = w->now + RETRY_US;
-    if (!w->b_up || w->gone || w->now < w->hang_us) return;
+    if (!w->b_up || w->gone || w->now < w->hang_us)
+        return;
     w->link = conn_open(w, false);
-    if (!w->link) return;
+    if (!w->link)
+        return;
     world_took("b_open");
     w->n_links++;
 }
 
 static void a_start(struct world *w)
 {
-    struct mig_tx_params p = { .ops = &a_ops, .ctx = w, .mem = a_mem, .name = "guest-1", .now_us = w->now, .opts = w->opts };
-    for (unsigned i = 0; i < 16; i++) p.id.b[i] = (uint8_t)(w->seed + i), p.key[i] = (uint8_t)(3 * i + w->seed);
+    struct mig_tx_params p = {
+        .ops = &a_ops, .ctx = w, .mem = a_mem, .name = "guest-1", .now_us = w->now, .opts = w->opts
+    };
+    for (unsigned i = 0; i < 16; i++)
+        p.id.b[i] = (uint8_t)(w->seed + i), p.key[i] = (uint8_t)(3 * i + w->seed);
     p.id.b[15] = (uint8_t)++w->n_attempts;
     w->asking = false;
     world_took("a_start");
     dial(w);
     enum hv_err e = w->link ? mig_tx_create(&p, &w->tx) : HV_E_TIMEOUT;
-    if (!e) return;
+    if (!e)
+        return;
     a_close(w);
     w->job = (struct job_end){ .state = MIG_TX_FAILED, .err = e, .text = "not begun" };
 }
@@ -346,11 +426,14 @@ static void a_start(struct world *w)
 static void operator_looks(struct world *w)
 {
     bool arriving = false;
-    for (unsigned i = 0; i < WORLD_CONNS; i++) arriving |= arrives(&w->conn[i]);
-    if (w->b_up && (arriving || w->now < w->hang_us)) return;
+    for (unsigned i = 0; i < WORLD_CONNS; i++)
+        arriving |= arrives(&w->conn[i]);
+    if (w->b_up && (arriving || w->now < w->hang_us))
+        return;
     bool there = w->b_up && w->b.running;
     world_took(there ? "a_resolve_there" : "a_resolve_here");
-    if (mig_tx_resolve(w->tx, !there, w->now)) world_wrong(w, "resolve was refused in doubt");
+    if (mig_tx_resolve(w->tx, !there, w->now))
+        world_wrong(w, "resolve was refused in doubt");
     w->by_operator = true;
 }
 
@@ -363,7 +446,7 @@ static bool a_link_turn(struct world *w)
     uint64_t put = c->to_b.put;
     bool moved = pipe_put(&c->to_b, &io->out, (size_t)(1 + fake_rand(&w->rng) % 50000), w->now);
     if (w->record && w->n_links == 1 && w->record_len + len <= w->record_cap) {
-        memcpy(w->record + w->record_len, out, (size_t)(c->to_b.put - put));     /* consumed, but still there */
+        memcpy(w->record + w->record_len, out, (size_t)(c->to_b.put - put)); /* consumed, but still there */
         w->record_len += (size_t)(c->to_b.put - put);
     }
     moved |= pipe_get(&c->to_a, &io->in, w->now);
@@ -372,8 +455,10 @@ static bool a_link_turn(struct world *w)
 
 static void a_reconnect(struct world *w)
 {
-    if (!w->link && w->now >= w->retry_us) dial(w);
-    if (!w->link) return;
+    if (!w->link && w->now >= w->retry_us)
+        dial(w);
+    if (!w->link)
+        return;
     w->asking = true;
     world_took("a_query");
     mig_tx_reconnected(w->tx, w->now);
@@ -381,27 +466,35 @@ static void a_reconnect(struct world *w)
 
 bool a_turn(struct world *w)
 {
-    if (!w->tx) return false;
+    if (!w->tx)
+        return false;
     enum mig_tx_state was = mig_tx_state(w->tx);
     struct mig_wait wait = mig_tx_step(w->tx, w->now);
     note_tx(w, was);
     strike_at_state(w, AT_TX);
-    if (!w->tx) return true;
+    if (!w->tx)
+        return true;
     bool moved = wait.kind == MIG_WAIT_MORE || wait.kind == MIG_WAIT_GUEST;
-    if (w->link) moved |= a_link_turn(w);
+    if (w->link)
+        moved |= a_link_turn(w);
     if (w->link && wait.kind != MIG_WAIT_DONE && wait.kind != MIG_WAIT_LINK && !moved && gone_at_a(w, w->link)) {
         was = mig_tx_state(w->tx);
         mig_tx_link_lost(w->tx, HV_E_CLOSED, "the stream ended", w->now);
         note_tx(w, was);
         wait = mig_tx_step(w->tx, w->now);
     }
-    if (mig_tx_state(w->tx) == MIG_TX_IN_DOUBT && !w->doubt_us) w->doubt_us = w->now;
+    if (mig_tx_state(w->tx) == MIG_TX_IN_DOUBT && !w->doubt_us)
+        w->doubt_us = w->now;
     if (wait.kind == MIG_WAIT_LINK) {
-        if (w->link) note_doubt(w), a_close(w);
-        if (w->now >= w->doubt_us + w->operator_us) operator_looks(w);
-        else a_reconnect(w);
+        if (w->link)
+            note_doubt(w), a_close(w);
+        if (w->now >= w->doubt_us + w->operator_us)
+            operator_looks(w);
+        else
+            a_reconnect(w);
     }
-    if (mig_tx_state(w->tx) >= MIG_TX_RELEASED) job_end(w);
+    if (mig_tx_state(w->tx) >= MIG_TX_RELEASED)
+        job_end(w);
     return moved;
 }
 
@@ -412,17 +505,25 @@ static void settle(void *ctx, const struct mig_id *id)
     struct world *w = ctx;
     for (unsigned i = 0; i < WORLD_CONNS; i++) {
         struct conn *c = &w->conn[i];
-        if (!c->used || !c->rx) continue;
+        if (!c->used || !c->rx)
+            continue;
         enum mig_rx_state was = mig_rx_state(c->rx);
         mig_rx_settle(c->rx, id);
-        if (mig_rx_state(c->rx) != was) world_took("b_settle");
+        if (mig_rx_state(c->rx) != was)
+            world_took("b_settle");
     }
 }
 
 static struct mig_rx *new_rx(struct conn *c)
 {
     struct mig_rx *rx;
-    struct mig_rx_params p = { .ops = &b_ops, .ctx = c, .mem = b_mem, .ids = &c->w->ids, .settle = settle, .settle_ctx = c->w, .now_us = c->w->now };
+    struct mig_rx_params p = { .ops = &b_ops,
+                               .ctx = c,
+                               .mem = b_mem,
+                               .ids = &c->w->ids,
+                               .settle = settle,
+                               .settle_ctx = c->w,
+                               .now_us = c->w->now };
     return mig_rx_create(&p, &rx) == HV_OK ? rx : NULL;
 }
 
@@ -431,31 +532,47 @@ static void note_rx(struct conn *c, enum mig_rx_state was)
     enum mig_rx_state is = mig_rx_state(c->rx);
     const char *text = mig_rx_text(c->rx);
     enum hv_err err = mig_rx_error(c->rx);
-    if (is == was || c->stranger) return;
-    if (was <= MIG_RX_WAIT_OFFER && is >= MIG_RX_LOADING && is <= MIG_RX_PREPARED) world_took("b_admit");
-    if (is == MIG_RX_PREPARED) world_took("b_prepare");
-    if (is == MIG_RX_RUNNING) world_took("b_commit");
-    if (is == MIG_RX_ANSWERED) world_took("b_answer");
-    if (is != MIG_RX_DROPPED) return;
-    if (was == MIG_RX_WAIT_OFFER && err == HV_E_REFUSED) world_took("b_refuse");
-    else if (strstr(text, "ended by the source")) world_took("b_told");
-    else if (strstr(text, "cannot be made ready")) world_took("b_not_ready");
-    else if (strstr(text, "digest differs") || strstr(text, "damaged on the way") || strstr(text, "cannot be loaded")) world_took("b_damaged");
-    else if (strstr(text, "the link was lost")) world_took("b_lost");
-    else if (err == HV_E_TIMEOUT || err == HV_E_NOMEM) world_took("b_timeout");
+    if (is == was || c->stranger)
+        return;
+    if (was <= MIG_RX_WAIT_OFFER && is >= MIG_RX_LOADING && is <= MIG_RX_PREPARED)
+        world_took("b_admit");
+    if (is == MIG_RX_PREPARED)
+        world_took("b_prepare");
+    if (is == MIG_RX_RUNNING)
+        world_took("b_commit");
+    if (is == MIG_RX_ANSWERED)
+        world_took("b_answer");
+    if (is != MIG_RX_DROPPED)
+        return;
+    if (was == MIG_RX_WAIT_OFFER && err == HV_E_REFUSED)
+        world_took("b_refuse");
+    else if (strstr(text, "ended by the source"))
+        world_took("b_told");
+    else if (strstr(text, "cannot be made ready"))
+        world_took("b_not_ready");
+    else if (strstr(text, "digest differs") || strstr(text, "damaged on the way") || strstr(text, "cannot be loaded"))
+        world_took("b_damaged");
+    else if (strstr(text, "the link was lost"))
+        world_took("b_lost");
+    else if (err == HV_E_TIMEOUT || err == HV_E_NOMEM)
+        world_took("b_timeout");
 }
 
 static bool conn_turn(struct world *w, struct conn *c)
 {
-    if (c->stranger) stranger_turn(w, c);
-    if (c->babbles && !gone_at_b(w, c)) return babble_turn(w, c);
+    if (c->stranger)
+        stranger_turn(w, c);
+    if (c->babbles && !gone_at_b(w, c))
+        return babble_turn(w, c);
     enum mig_rx_state was = mig_rx_state(c->rx);
     bool moved = !c->unread && pipe_get(&c->to_b, &mig_rx_io(c->rx)->in, w->now);
     struct mig_wait wait = mig_rx_step(c->rx, w->now);
     note_rx(c, was);
     check(w);
-    if (!c->stranger) strike_at_state(w, AT_RX);
-    if (!c->used || !c->rx) return true;
+    if (!c->stranger)
+        strike_at_state(w, AT_RX);
+    if (!c->used || !c->rx)
+        return true;
     moved |= pipe_put(&c->to_a, &mig_rx_io(c->rx)->out, 50000, w->now) || wait.kind == MIG_WAIT_MORE;
     if (wait.kind != MIG_WAIT_DONE && !moved && gone_at_b(w, c)) {
         was = mig_rx_state(c->rx);
@@ -463,18 +580,23 @@ static bool conn_turn(struct world *w, struct conn *c)
         note_rx(c, was);
         wait = mig_rx_step(c->rx, w->now);
     }
-    if (wait.kind != MIG_WAIT_DONE) return moved;
-    if (!c->done_us) c->done_us = w->now;
-    if (!mig_fifo_len(&mig_rx_io(c->rx)->out) || gone_at_b(w, c) || w->now > c->done_us + LAST_WORD_US) b_close(c);
+    if (wait.kind != MIG_WAIT_DONE)
+        return moved;
+    if (!c->done_us)
+        c->done_us = w->now;
+    if (!mig_fifo_len(&mig_rx_io(c->rx)->out) || gone_at_b(w, c) || w->now > c->done_us + LAST_WORD_US)
+        b_close(c);
     return moved;
 }
 
 static bool b_turn(struct world *w)
 {
     bool moved = false;
-    if (!w->b_up || w->now < w->hang_us) return false;
+    if (!w->b_up || w->now < w->hang_us)
+        return false;
     for (unsigned i = 0; i < WORLD_CONNS; i++)
-        if (w->conn[i].used && w->conn[i].rx) moved |= conn_turn(w, &w->conn[i]);
+        if (w->conn[i].used && w->conn[i].rx)
+            moved |= conn_turn(w, &w->conn[i]);
     return moved;
 }
 
@@ -500,21 +622,26 @@ void world_init(struct world *w, uint64_t n_pages, uint64_t seed)
 
 void world_fault(struct world *w, struct fault f)
 {
-    if (w->n_faults < WORLD_FAULTS) w->f[w->n_faults++] = f;
+    if (w->n_faults < WORLD_FAULTS)
+        w->f[w->n_faults++] = f;
 }
 
 static bool at_rest(const struct world *w)
 {
-    if (w->tx || !w->a_up || !w->b_up || w->now < w->hang_us) return false;
+    if (w->tx || !w->a_up || !w->b_up || w->now < w->hang_us)
+        return false;
     for (unsigned i = 0; i < WORLD_CONNS; i++)
-        if (w->conn[i].used && w->conn[i].rx) return false;
+        if (w->conn[i].used && w->conn[i].rx)
+            return false;
     return true;
 }
 
 static void boots(struct world *w)
 {
-    if (!w->a_up && w->now >= w->a_boot_us) w->a_up = true;
-    if (!w->b_up && w->now >= w->b_boot_us) w->b_up = true;
+    if (!w->a_up && w->now >= w->a_boot_us)
+        w->a_up = true;
+    if (!w->b_up && w->now >= w->b_boot_us)
+        w->b_up = true;
 }
 
 static void run_to_rest(struct world *w)
@@ -522,17 +649,20 @@ static void run_to_rest(struct world *w)
     unsigned idle = 0;
     while (!at_rest(w) && !w->wrong[0]) {
         w->now += 500 + fake_rand(&w->rng) % 1000;
-        if (idle > 30) w->now += 100000;
+        if (idle > 30)
+            w->now += 100000;
         boots(w);
         strike_at_bytes(w);
-        if (w->now < w->forget_us) world_forget(w);
+        if (w->now < w->forget_us)
+            world_forget(w);
         bool moved = a_turn(w);
         moved |= b_turn(w);
         check(w);
         fake_guest_run(&w->a, w->writes);
         idle = moved ? 0 : idle + 1;
         w->turns++;
-        if (w->now - w->last_us > END_US) world_wrong(w, "never ends: %s", w->tx ? mig_tx_state_name(mig_tx_state(w->tx)) : "B is not at rest");
+        if (w->now - w->last_us > END_US)
+            world_wrong(w, "never ends: %s", w->tx ? mig_tx_state_name(mig_tx_state(w->tx)) : "B is not at rest");
     }
 }
 
@@ -560,7 +690,8 @@ void world_fini(struct world *w)
 {
     for (unsigned i = 0; i < WORLD_CONNS; i++) {
         struct conn *c = &w->conn[i];
-        if (!c->used) continue;
+        if (!c->used)
+            continue;
         c->a_open = w->keep = false;
         b_close(c);
     }
@@ -568,5 +699,6 @@ void world_fini(struct world *w)
     mig_tx_destroy(w->tx);
     fake_guest_fini(&w->a);
     fake_guest_fini(&w->b);
-    if (world_memory_used() != 0) world_wrong(w, "%ld bytes were not freed", world_memory_used());
+    if (world_memory_used() != 0)
+        world_wrong(w, "%ld bytes were not freed", world_memory_used());
 }

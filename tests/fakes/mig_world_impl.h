@@ -5,7 +5,7 @@
 
 #include "tests/fakes/mig_world.h"
 
-extern const struct mig_mem a_mem, b_mem;       /* the two hosts' memory for the engine */
+extern const struct mig_mem a_mem, b_mem; /* the two hosts' memory for the engine */
 void world_memory_good(void);
 int64_t world_memory_used(void);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/mmio.c - kernel/dev/io_bus.h over a page of memory. */
+#include "tests/fakes/mmio.h"
 #include <string.h>
 #include "kernel/dev/io_bus.h"
-#include "tests/fakes/mmio.h"
 
 uint8_t fake_mmio[PAGE_SIZE], fake_port_out[1024];
 unsigned fake_n_mmio, fake_mmio_last_size, fake_n_port_out, fake_n_port_in;

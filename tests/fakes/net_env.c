@@ -6,18 +6,19 @@
 #include <time.h>
 #include <x86intrin.h>
 #include "kernel/host/clock.h"
-#include "kernel/lib/err.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/random.h"
+#include "kernel/lib/err.h"
 
 uint64_t clock_tsc_hz = 1000000000;
-uint64_t fake_clock_skip_us;                    /* tests add to it to let time pass */
+uint64_t fake_clock_skip_us; /* tests add to it to let time pass */
 
 void *mem_alloc(size_t len)
 {
     void *p = aligned_alloc(PAGE_SIZE, ALIGN_UP(len, PAGE_SIZE));
-    if (p) memset(p, 0, ALIGN_UP(len, PAGE_SIZE));
+    if (p)
+        memset(p, 0, ALIGN_UP(len, PAGE_SIZE));
     return p;
 }
 
@@ -34,9 +35,9 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-uint64_t tsc_read(void)  { return now_ns(); }
+uint64_t tsc_read(void) { return now_ns(); }
 uint64_t clock_wall_ns(void) { return 1700000000000000000 + now_ns(); }
-uint64_t clock_us(void)  { return now_ns() / 1000 + fake_clock_skip_us; }
+uint64_t clock_us(void) { return now_ns() / 1000 + fake_clock_skip_us; }
 
 struct pcpu *this_pcpu(void)
 {

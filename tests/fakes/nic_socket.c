@@ -20,20 +20,22 @@ static size_t injected_len;
 
 static enum hv_err fake_tx(struct nic *n, const void *frame, size_t len)
 {
-    if (len > n->mtu + ETH_HDR_LEN) return HV_E_RANGE;
-    if (nic_socket_push_back && ++n_asked % nic_socket_push_back == 0) return HV_E_AGAIN;
-    if (nic_socket_tap) nic_socket_tap(frame, len);
-    if (nic_socket_fd < 0 || nic_socket_cut || (nic_socket_lose && ++n_sent % nic_socket_lose == 0)) return HV_OK;
-    if (send(nic_socket_fd, frame, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) return errno == EAGAIN || errno == ENOBUFS ? HV_E_AGAIN : HV_E_IO;
+    if (len > n->mtu + ETH_HDR_LEN)
+        return HV_E_RANGE;
+    if (nic_socket_push_back && ++n_asked % nic_socket_push_back == 0)
+        return HV_E_AGAIN;
+    if (nic_socket_tap)
+        nic_socket_tap(frame, len);
+    if (nic_socket_fd < 0 || nic_socket_cut || (nic_socket_lose && ++n_sent % nic_socket_lose == 0))
+        return HV_OK;
+    if (send(nic_socket_fd, frame, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        return errno == EAGAIN || errno == ENOBUFS ? HV_E_AGAIN : HV_E_IO;
     n->tx_frames++;
     n->tx_bytes += len;
     return HV_OK;
 }
 
-static void fake_kick(struct nic *n)
-{
-    (void)n;
-}
+static void fake_kick(struct nic *n) { (void)n; }
 
 static unsigned fake_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx)
 {
@@ -46,11 +48,13 @@ static unsigned fake_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx)
     }
     while (nic_socket_fd >= 0 && got < max) {
         ssize_t len = recv(nic_socket_fd, buf, sizeof(buf), MSG_DONTWAIT);
-        if (len <= 0) break;
+        if (len <= 0)
+            break;
         got++;
         n->rx_frames++;
         n->rx_bytes += (uint64_t)len;
-        if (!nic_socket_cut) rx(ctx, buf, (size_t)len);
+        if (!nic_socket_cut)
+            rx(ctx, buf, (size_t)len);
     }
     return got;
 }
@@ -71,7 +75,8 @@ static const struct nic_ops fake_ops = { "socket", fake_tx, fake_kick, fake_poll
 
 unsigned nic_probe_all(struct nic *found[NIC_MAX])
 {
-    if (nic_socket_fd == -1) return 0;
+    if (nic_socket_fd == -1)
+        return 0;
     card.ops = &fake_ops;
     card.mtu = nic_socket_mtu;
     memcpy(card.mac, nic_socket_mac, 6);

@@ -9,7 +9,8 @@
 extern int nic_socket_fd;
 extern unsigned nic_socket_mtu;
 extern uint8_t nic_socket_mac[6];
-/* Faults, at any time: lose one of so many frames sent (0: none); answer HV_E_AGAIN to one of so many (0: none); cut: nothing passes. */
+/* Faults, at any time: lose one of so many frames sent (0: none); answer HV_E_AGAIN to one of so many (0:
+ * none); cut: nothing passes. */
 extern unsigned nic_socket_lose, nic_socket_push_back;
 extern bool nic_socket_cut;
 /* Set: sees every frame that leaves. */

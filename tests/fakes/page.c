@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/page.c - kernel/host/page.h over the C library: aligned and zeroed as promised there, and counted. */
+#include "kernel/host/page.h"
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/host/page.h"
 #include "tests/fakes/page.h"
 
 long fake_page_fail_after = -1;

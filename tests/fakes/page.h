@@ -3,7 +3,7 @@
 #ifndef GODWIT_TESTS_FAKES_PAGE_H
 #define GODWIT_TESTS_FAKES_PAGE_H
 
-extern long fake_page_fail_after;       /* so many more allocations succeed, then none; -1: all succeed */
-extern long fake_page_outstanding;      /* allocations not given back */
+extern long fake_page_fail_after;  /* so many more allocations succeed, then none; -1: all succeed */
+extern long fake_page_outstanding; /* allocations not given back */
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/said.c - every text that a unit test has made, for the question which errors can be provoked (tools/check-errors.py --said).
+ * tests/fakes/said.c - every text that a unit test has made, for the question which errors can be provoked
+ * (tools/check-errors.py --said).
  *
- * Linked into each unit test, in front of snprintf() and vsnprintf().  With GODWIT_SAID=FILE each text of 12 characters or more goes there,
- * NUL-terminated, once for all texts that differ in their digits only. */
+ * Linked into each unit test, in front of snprintf() and vsnprintf().  With GODWIT_SAID=FILE each text of 12 characters
+ * or more goes there, NUL-terminated, once for all texts that differ in their digits only. */
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,7 +20,8 @@ int __wrap_snprintf(char *buf, size_t cap, const char *fmt, ...);
 static uint64_t squashed(const char *s)
 {
     uint64_t h = 0xcbf29ce484222325u;
-    for (; *s; s++) h = (h ^ (uint8_t)(*s >= '0' && *s <= '9' ? '0' : *s)) * 0x100000001b3u;
+    for (; *s; s++)
+        h = (h ^ (uint8_t)(*s >= '0' && *s <= '9' ? '0' : *s)) * 0x100000001b3u;
     return h | 1;
 }
 
@@ -28,20 +30,24 @@ static void keep(const char *text)
     static uint64_t seen[SEEN_MAX];
     static FILE *file;
     static int tried;
-    if (!tried && getenv("GODWIT_SAID")) file = fopen(getenv("GODWIT_SAID"), "a");
+    if (!tried && getenv("GODWIT_SAID"))
+        file = fopen(getenv("GODWIT_SAID"), "a");
     tried = 1;
-    if (!file || strlen(text) < LEN_MIN) return;
+    if (!file || strlen(text) < LEN_MIN)
+        return;
     uint64_t h = squashed(text);
-    if (seen[h % SEEN_MAX] == h) return;                        /* two that share a place take turns: kept twice, never lost */
+    if (seen[h % SEEN_MAX] == h)
+        return; /* two that share a place take turns: kept twice, never lost */
     seen[h % SEEN_MAX] = h;
     fwrite(text, 1, strlen(text) + 1, file);
-    fflush(file);                                               /* a test may end by _exit(), or fork */
+    fflush(file); /* a test may end by _exit(), or fork */
 }
 
 int __wrap_vsnprintf(char *buf, size_t cap, const char *fmt, va_list ap)
 {
     int n = __real_vsnprintf(buf, cap, fmt, ap);
-    if (cap) keep(buf);
+    if (cap)
+        keep(buf);
     return n;
 }
 

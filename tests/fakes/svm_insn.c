@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/svm_insn.c - see svm_insn.h.  Around the scripted guest it does what VMRUN and #VMEXIT promise. */
+#include "tests/fakes/svm_insn.h"
 #include <stdlib.h>
 #include "kernel/host/page.h"
-#include "tests/fakes/svm_insn.h"
 
 void (*fake_guest)(struct vmcb *b, uint64_t *gpr);
 unsigned fake_n_entries;
@@ -21,7 +21,7 @@ uint64_t svm_rdmsr(uint32_t msr)
     case 0xc0010114: return fake_msr_vm_cr;
     case 0xc0010117: return fake_msr_hsave;
     case 0xc0000103: return fake_msr_tsc_aux;
-    default: abort();                                           /* #GP on the processor */
+    default:         abort(); /* #GP on the processor */
     }
 }
 
@@ -31,7 +31,7 @@ void svm_wrmsr(uint32_t msr, uint64_t val)
     case 0xc0000080: fake_msr_efer = val; break;
     case 0xc0010117: fake_msr_hsave = val; break;
     case 0xc0000103: fake_msr_tsc_aux = val; break;
-    case 0xc0000104:                                            /* CPUID TscRateMsr only; bits 63:40 are reserved */
+    case 0xc0000104: /* CPUID TscRateMsr only; bits 63:40 are reserved */
         if (!(fake_cpuid_svm.edx & BIT32(4)) || val >> 40)
             abort();
         fake_msr_tsc_ratio = val;
@@ -43,14 +43,14 @@ void svm_wrmsr(uint32_t msr, uint64_t val)
 struct svm_cpuid svm_cpuid(uint32_t leaf)
 {
     switch (leaf) {
-    case 0: return (struct svm_cpuid){ .eax = 0xd };
-    case 1: return fake_cpuid_1;
-    case 7: return fake_cpuid_7;
+    case 0:          return (struct svm_cpuid){ .eax = 0xd };
+    case 1:          return fake_cpuid_1;
+    case 7:          return fake_cpuid_7;
     case 0x80000000: return (struct svm_cpuid){ .eax = 0x8000001e };
     case 0x80000001: return fake_cpuid_ext1;
     case 0x80000008: return (struct svm_cpuid){ .eax = 0x3030 };
     case 0x8000000a: return fake_cpuid_svm;
-    default: return (struct svm_cpuid){ 0 };
+    default:         return (struct svm_cpuid){ 0 };
     }
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/vcpu.c - see vcpu.h. */
+#include "tests/fakes/vcpu.h"
 #include <string.h>
 #include "kernel/host/clock.h"
 #include "kernel/host/x86/fpu.h"
-#include "tests/fakes/vcpu.h"
 
 bool fpu_xsavec_broken;
 struct cpu_caps cpu_caps = { .s2_ad = true, .n_asids = 4 };
@@ -68,13 +68,16 @@ static void shadow_clear(struct vcpu *v)
 }
 
 enum hv_err (*fake_on_hw_log)(struct vcpu *v, bool on);
-static enum hv_err hw_log_set(struct vcpu *v, bool on)
-{
-    return fake_on_hw_log ? fake_on_hw_log(v, on) : HV_E_UNSUPP;
-}
+static enum hv_err hw_log_set(struct vcpu *v, bool on) { return fake_on_hw_log ? fake_on_hw_log(v, on) : HV_E_UNSUPP; }
 
-const struct cpu_ops fake_cpu_ops = { .name = "fake", .regs_get = regs_get, .regs_set = regs_set, .inject = inject,
-                                      .paging_get = paging_get, .seg_get = seg_get, .shadow_clear = shadow_clear, .hw_log_set = hw_log_set };
+const struct cpu_ops fake_cpu_ops = { .name = "fake",
+                                      .regs_get = regs_get,
+                                      .regs_set = regs_set,
+                                      .inject = inject,
+                                      .paging_get = paging_get,
+                                      .seg_get = seg_get,
+                                      .shadow_clear = shadow_clear,
+                                      .hw_log_set = hw_log_set };
 
 void fake_vcpu_init(struct vm *vm, struct vcpu *v)
 {

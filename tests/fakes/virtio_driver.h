@@ -7,11 +7,11 @@
 
 #include "tests/fakes/machine.h"
 
-#define DRV_NUM 16u                             /* entries of every queue */
+#define DRV_NUM            16u /* entries of every queue */
 #define DRV_RINGS(slot, q) (0x100000u + (slot) * 0x10000u + (q) * 0x1000u)
-#define DRV_AVAIL 0x400u
-#define DRV_USED  0x800u
-#define DRV_BAR(slot) (PCI_WINDOW_BASE + (slot) * PCI_BAR_MEM_LEN)
+#define DRV_AVAIL          0x400u
+#define DRV_USED           0x800u
+#define DRV_BAR(slot)      (PCI_WINDOW_BASE + (slot) * PCI_BAR_MEM_LEN)
 
 static inline void drv_w(struct machine *m, unsigned slot, uint32_t off, unsigned size, uint64_t val)
 {
@@ -33,14 +33,16 @@ static inline uint64_t drv_get(struct machine *m, uint64_t at, unsigned n)
     struct rd r = rd_init(m->ram + at, n);
     return rd_uint(&r, n);
 }
-static inline void drv_desc(struct machine *m, uint64_t table, unsigned i, uint64_t addr, uint32_t len, unsigned flags, unsigned next)
+static inline void drv_desc(struct machine *m, uint64_t table, unsigned i, uint64_t addr, uint32_t len, unsigned flags,
+                            unsigned next)
 {
     drv_put(m, table + 16 * i, addr, 8);
     drv_put(m, table + 16 * i + 8, len, 4);
     drv_put(m, table + 16 * i + 12, flags, 2);
     drv_put(m, table + 16 * i + 14, next, 2);
 }
-/* Reset, accept `features` (VERSION_1 included by the caller), set up n queues and MSI-X vectors 41h + queue, go live. */
+/* Reset, accept `features` (VERSION_1 included by the caller), set up n queues and MSI-X vectors
+ * 41h + queue, go live. */
 static inline void drv_start(struct machine *m, unsigned slot, uint64_t features, unsigned n)
 {
     drv_w(m, slot, 20, 1, 0);
@@ -79,7 +81,10 @@ static inline void drv_bell(struct machine *m, unsigned slot, unsigned q)
 {
     pio_write(&m->vcpu[0], (uint16_t)(PCI_IO_BASE + slot * PCI_BAR_IO_LEN + 4 * q), 2, q);
 }
-static inline unsigned drv_used(struct machine *m, unsigned slot, unsigned q) { return (unsigned)drv_get(m, DRV_RINGS(slot, q) + DRV_USED + 2, 2); }
+static inline unsigned drv_used(struct machine *m, unsigned slot, unsigned q)
+{
+    return (unsigned)drv_get(m, DRV_RINGS(slot, q) + DRV_USED + 2, 2);
+}
 static inline unsigned drv_used_len(struct machine *m, unsigned slot, unsigned q, unsigned i)
 {
     return (unsigned)drv_get(m, DRV_RINGS(slot, q) + DRV_USED + 8 + 8 * (i % DRV_NUM), 4);

@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/vmcs.c - see vmcs.h. */
+#include "tests/fakes/vmcs.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/host/page.h"
-#include "tests/fakes/vmcs.h"
 
-#define N_VMCS 16
+#define N_VMCS     16
 #define NOT_ACTIVE (~0u)
 
 static struct fake_vmcs {
-    uint64_t pa;                        /* 0: slot is free */
+    uint64_t pa; /* 0: slot is free */
     bool launched;
     unsigned active_on;
     uint64_t val[0x6c18 / 2];
 } vmcs[N_VMCS];
 static struct fake_vmcs *current[2];
 static bool vmx_on[2];
-static struct { uint32_t msr; uint64_t val; } msrs[64];
+static struct {
+    uint32_t msr;
+    uint64_t val;
+} msrs[64];
 static unsigned n_msrs;
 static struct pcpu_arch archs[2];
 
@@ -71,17 +74,37 @@ void vmx_wrmsr(uint32_t msr, uint64_t val)
 
 void fake_vmx_reset(void)
 {
-    static const struct { uint32_t msr; uint64_t val; } power_on[] = {
-        { MSR_FEATURE_CONTROL, 0 }, { MSR_VMX_BASIC, 0x00d8100000000012 },
-        { MSR_VMX_PINBASED_CTLS, 0x0000007f00000016 }, { MSR_VMX_TRUE_PINBASED_CTLS, 0x0000007f00000016 },
-        { MSR_VMX_PROCBASED_CTLS, 0xfff9fffe0401e172 }, { MSR_VMX_TRUE_PROCBASED_CTLS, 0xfff9fffe04006172 },
+    static const struct {
+        uint32_t msr;
+        uint64_t val;
+    } power_on[] = {
+        { MSR_FEATURE_CONTROL, 0 },
+        { MSR_VMX_BASIC, 0x00d8100000000012 },
+        { MSR_VMX_PINBASED_CTLS, 0x0000007f00000016 },
+        { MSR_VMX_TRUE_PINBASED_CTLS, 0x0000007f00000016 },
+        { MSR_VMX_PROCBASED_CTLS, 0xfff9fffe0401e172 },
+        { MSR_VMX_TRUE_PROCBASED_CTLS, 0xfff9fffe04006172 },
         { MSR_VMX_PROCBASED_CTLS2, 0x0217fcff00000000 },
-        { MSR_VMX_EXIT_CTLS, 0x01ffffff00036dff }, { MSR_VMX_TRUE_EXIT_CTLS, 0x01ffffff00036dfb },
-        { MSR_VMX_ENTRY_CTLS, 0x0003ffff000011ff }, { MSR_VMX_TRUE_ENTRY_CTLS, 0x0003ffff000011fb },
-        { MSR_VMX_MISC, 0x7004c1e7 }, { MSR_VMX_EPT_VPID_CAP, 0x00000f0106734141 }, { MSR_VMX_CR0_FIXED0, 0x80000021 }, { MSR_VMX_CR0_FIXED1, 0xffffffff },
-        { MSR_VMX_CR4_FIXED0, 0x2000 }, { MSR_VMX_CR4_FIXED1, 0x00772fff },
-        { MSR_EFER, EFER_LME | EFER_LMA | EFER_NXE }, { MSR_PAT, 0x0007040600070406 }, { MSR_FS_BASE, 0 }, { MSR_TSC_AUX, 0 }, { MSR_STAR, 0 },
-        { MSR_LSTAR, 0 }, { MSR_CSTAR, 0 }, { MSR_SFMASK, 0 }, { MSR_KERNEL_GS_BASE, 0 }, { MSR_XSS, 0 },
+        { MSR_VMX_EXIT_CTLS, 0x01ffffff00036dff },
+        { MSR_VMX_TRUE_EXIT_CTLS, 0x01ffffff00036dfb },
+        { MSR_VMX_ENTRY_CTLS, 0x0003ffff000011ff },
+        { MSR_VMX_TRUE_ENTRY_CTLS, 0x0003ffff000011fb },
+        { MSR_VMX_MISC, 0x7004c1e7 },
+        { MSR_VMX_EPT_VPID_CAP, 0x00000f0106734141 },
+        { MSR_VMX_CR0_FIXED0, 0x80000021 },
+        { MSR_VMX_CR0_FIXED1, 0xffffffff },
+        { MSR_VMX_CR4_FIXED0, 0x2000 },
+        { MSR_VMX_CR4_FIXED1, 0x00772fff },
+        { MSR_EFER, EFER_LME | EFER_LMA | EFER_NXE },
+        { MSR_PAT, 0x0007040600070406 },
+        { MSR_FS_BASE, 0 },
+        { MSR_TSC_AUX, 0 },
+        { MSR_STAR, 0 },
+        { MSR_LSTAR, 0 },
+        { MSR_CSTAR, 0 },
+        { MSR_SFMASK, 0 },
+        { MSR_KERNEL_GS_BASE, 0 },
+        { MSR_XSS, 0 },
     };
     n_msrs = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(power_on); i++)
@@ -109,12 +132,12 @@ struct vmx_cpuid vmx_cpuid(uint32_t leaf, uint32_t subleaf)
 {
     (void)subleaf;
     switch (leaf) {
-    case 0: return (struct vmx_cpuid){ .eax = 0x16 };
-    case 1: return fake_cpuid_1;
+    case 0:          return (struct vmx_cpuid){ .eax = 0x16 };
+    case 1:          return fake_cpuid_1;
     case 0x80000000: return (struct vmx_cpuid){ .eax = 0x80000008 };
     case 0x80000001: return (struct vmx_cpuid){ .edx = BIT32(27) };
     case 0x80000008: return (struct vmx_cpuid){ .eax = 0x3030 };
-    default: return (struct vmx_cpuid){ 0 };
+    default:         return (struct vmx_cpuid){ 0 };
     }
 }
 
@@ -123,7 +146,10 @@ void vmx_cr_write(unsigned n, uint64_t val) { fake_cr[n] = val; }
 uint64_t vmx_dr_read(unsigned n) { return fake_dr[n]; }
 void vmx_dr_write(unsigned n, uint64_t val) { fake_dr[n] = val; }
 void vmx_tables_store(struct vmx_table *gdtr, struct vmx_table *idtr) { *gdtr = fake_gdtr, *idtr = fake_idtr; }
-void vmx_tables_load(const struct vmx_table *gdtr, const struct vmx_table *idtr) { fake_gdtr = *gdtr, fake_idtr = *idtr; }
+void vmx_tables_load(const struct vmx_table *gdtr, const struct vmx_table *idtr)
+{
+    fake_gdtr = *gdtr, fake_idtr = *idtr;
+}
 uint64_t vmx_host_rip(void) { return 0x123456; }
 void vmx_take_interrupts(void) { fake_n_take_irq++; }
 void vmx_take_nmi(void) { fake_n_take_nmi++; }
@@ -162,7 +188,7 @@ static struct fake_vmcs *find(uint64_t pa, bool make)
     }
     if (!make || !free_slot)
         stop(make ? "too many VMCSs" : "VMPTRLD without a VMCLEAR before", pa);
-    memset(free_slot, 0xa5, sizeof(*free_slot));        /* memory that nobody has written */
+    memset(free_slot, 0xa5, sizeof(*free_slot)); /* memory that nobody has written */
     free_slot->pa = pa;
     return free_slot;
 }
@@ -197,9 +223,12 @@ bool vmx_vmptrld(uint64_t pa)
 static uint64_t *field(uint32_t f)
 {
     uint32_t proc2 = (uint32_t)(fake_msr_get(MSR_VMX_PROCBASED_CTLS2) >> 32);
-    static const struct { enum vmcs_field f; uint32_t proc2; } only_with[] = {
-        { VMCS_VPID, PROC2_VPID }, { VMCS_PML_ADDRESS, PROC2_PML }, { VMCS_GUEST_PML_INDEX, PROC2_PML }, { VMCS_XSS_EXITING, PROC2_XSAVES },
-        { VMCS_PLE_GAP, PROC2_PLE }, { VMCS_PLE_WINDOW, PROC2_PLE },
+    static const struct {
+        enum vmcs_field f;
+        uint32_t proc2;
+    } only_with[] = {
+        { VMCS_VPID, PROC2_VPID },          { VMCS_PML_ADDRESS, PROC2_PML }, { VMCS_GUEST_PML_INDEX, PROC2_PML },
+        { VMCS_XSS_EXITING, PROC2_XSAVES }, { VMCS_PLE_GAP, PROC2_PLE },     { VMCS_PLE_WINDOW, PROC2_PLE },
     };
     if (!current[fake_cpu])
         stop("VMfailInvalid: no current VMCS for field", f);
@@ -219,7 +248,7 @@ static uint64_t cut(uint32_t f, uint64_t val)
     switch (VMCS_WIDTH(f)) {
     case VMCS_WIDTH_16: return (uint16_t)val;
     case VMCS_WIDTH_32: return (uint32_t)val;
-    default: return val;
+    default:            return val;
     }
 }
 

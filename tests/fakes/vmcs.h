@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/vmcs.h - VT-x on the host: VMCS regions, VMLAUNCH with a scripted guest, MSRs, and a processor that insists on the
- * rules.
+ * tests/fakes/vmcs.h - VT-x on the host: VMCS regions, VMLAUNCH with a scripted guest, MSRs, and a processor
+ * that insists on the rules.
  *
- * It aborts where the real one fails or where we would have a bug: a VMCS used without VMCLEAR, active on two pCPUs, launched
- * twice; fields that do not exist on the made-up processor or are read-only; an MSR that is not there.  Each entry goes through
- * our own checker. */
+ * It aborts where the real one fails or where we would have a bug: a VMCS used without VMCLEAR, active on two pCPUs,
+ * launched twice; fields that do not exist on the made-up processor or are read-only; an MSR that is not there.  Each
+ * entry goes through our own checker. */
 #ifndef GODWIT_TESTS_FAKES_VMCS_H
 #define GODWIT_TESTS_FAKES_VMCS_H
 
@@ -12,13 +12,13 @@
 #include "kernel/host/x86/desc.h"
 #include "vmx/vmx.h"
 
-extern unsigned fake_cpu;               /* the pCPU that "runs" the test: 0 or 1 */
+extern unsigned fake_cpu; /* the pCPU that "runs" the test: 0 or 1 */
 extern struct pcpu fake_pcpus[2];
-extern void (*fake_guest)(uint64_t *gpr);       /* what the guest does until its VM exit; sets exit fields by fake_put() */
+extern void (*fake_guest)(uint64_t *gpr); /* what the guest does until its VM exit; sets exit fields by fake_put() */
 extern unsigned fake_n_entries, fake_n_invept, fake_n_invvpid, fake_n_take_irq, fake_n_take_nmi;
 extern uint64_t fake_tsc, fake_invept_type, fake_invept_eptp, fake_invvpid_type, fake_invvpid_vpid;
-extern uint32_t fake_injected_info, fake_injected_error;        /* of the last entry; 0: none */
-extern char fake_check_why[300];        /* what the checker said of the last entry; "" if nothing */
+extern uint32_t fake_injected_info, fake_injected_error; /* of the last entry; 0: none */
+extern char fake_check_why[300];                         /* what the checker said of the last entry; "" if nothing */
 extern uint64_t fake_cr[5], fake_dr[8];
 extern struct vmx_table fake_gdtr, fake_idtr;
 

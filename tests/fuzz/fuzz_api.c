@@ -1,18 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fuzz-sources: net/http.c kernel/lib/json.c kernel/lib/text.c kernel/manage/api_route.c kernel/lib/err.c kernel/lib/print.c kernel/peers/move_options.c kernel/config/config.c kernel/config/config_keys.c migrate/policy.c tests/fakes/api_handlers.c */
+/* fuzz-sources: net/http.c kernel/lib/json.c kernel/lib/text.c kernel/manage/api_route.c kernel/lib/err.c
+ *   kernel/lib/print.c kernel/peers/move_options.c kernel/config/config.c kernel/config/config_keys.c migrate/policy.c
+ *   tests/fakes/api_handlers.c */
 /* fuzz-deps: llhttp */
 /* tests/fuzz/fuzz_api.c - a client's bytes into the management interface, in pieces: HTTP, JSON, routes.
  *
- * Input: a byte that says who asks and how long the pieces are, then the client's bytes.  Whatever comes: each request gets one answer, with the length
- * that its head promises; a reader changes nothing; the same bytes in other pieces give the same answers. */
+ * Input: a byte that says who asks and how long the pieces are, then the client's bytes.  Whatever comes: each request
+ * gets one answer, with the length that its head promises; a reader changes nothing; the same bytes in other pieces
+ * give the same answers. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "kernel/manage/api_call.h"
 #include "kernel/lib/log.h"
+#include "kernel/manage/api_call.h"
 
-#define CHECK(x) do { if (!(x)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); abort(); } } while (0)
+#define CHECK(x)                                                    \
+    do {                                                            \
+        if (!(x)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
+            abort();                                                \
+        }                                                           \
+    } while (0)
 
 void panic(const char *fmt, ...)
 {
@@ -62,7 +71,7 @@ static uint64_t feed(const uint8_t *data, size_t len, size_t chunk, bool operate
     http_init(conn);
     while (len && conn->state != HTTP_OVER) {
         size_t n = len < chunk ? len : chunk;
-        char *piece = malloc(n);                        /* of its own, so that a read past its end is seen */
+        char *piece = malloc(n); /* of its own, so that a read past its end is seen */
         memcpy(piece, data, n);
         size_t used = http_input(conn, piece, n);
         free(piece);
@@ -77,7 +86,8 @@ static uint64_t feed(const uint8_t *data, size_t len, size_t chunk, bool operate
     return h;
 }
 
-/* What is too long is noticed at the end of a piece, and something else may be wrong in the same piece: then answers may differ. */
+/* What is too long is noticed at the end of a piece, and something else may be wrong in the same piece:
+ * then answers may differ. */
 static bool too_long(const uint8_t *data, size_t len)
 {
     size_t word = 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_config.c - any bytes as godwit.conf: no crash, and whatever is accepted keeps the promises of config.h. */
+ * tests/fuzz/fuzz_config.c - any bytes as godwit.conf: no crash, and whatever is accepted keeps the
+ * promises of config.h. */
 /* fuzz-sources: kernel/config/config.c kernel/config/config_keys.c */
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,11 @@ static void hear(void *ctx, unsigned line, const char *section, const char *key,
         abort();
 }
 
-#define CHECK(x) do { if (!(x)) abort(); } while (0)
+#define CHECK(x)     \
+    do {             \
+        if (!(x))    \
+            abort(); \
+    } while (0)
 static bool terminated(const char *s, size_t cap) { return memchr(s, 0, cap) != NULL; }
 
 /* At most so many, each with a file, all inside the array. */
@@ -42,8 +47,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     for (unsigned i = 0; i < c.n_vms; i++) {
         const struct vm_config *v = &c.vms[i];
         CHECK(v->memory_bytes >= 16 * MIB && v->memory_bytes % BLOCK_SIZE == 0 && v->n_cpus >= 1 && v->n_cpus <= 8);
-        CHECK(v->name[0] && terminated(v->name, sizeof(v->name)) && v->kernel[0] && terminated(v->kernel, sizeof(v->kernel)));
-        CHECK(terminated(v->initrd, sizeof(v->initrd)) && terminated(v->cmdline, sizeof(v->cmdline)) && terminated(v->cpu, sizeof(v->cpu)));
+        CHECK(v->name[0] && terminated(v->name, sizeof(v->name)) && v->kernel[0] &&
+              terminated(v->kernel, sizeof(v->kernel)));
+        CHECK(terminated(v->initrd, sizeof(v->initrd)) && terminated(v->cmdline, sizeof(v->cmdline)) &&
+              terminated(v->cpu, sizeof(v->cpu)));
         CHECK(modules_ok(v));
         CHECK(v->pin >= -1 && v->pin < 64 && !(v->mac[0] & 1));
     }

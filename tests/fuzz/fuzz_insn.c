@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_insn.c - random bytes as guest code with random registers: decode and emulate.  Nothing may crash, and an instruction that
- * was not carried out must have changed nothing.
+ * tests/fuzz/fuzz_insn.c - random bytes as guest code with random registers: decode and emulate.  Nothing may crash,
+ * and an instruction that was not carried out must have changed nothing.
  * Input: 1 byte mode and direction, 16 x 2 bytes that make registers, then code. */
-/* fuzz-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_mem.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c
-   tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c */
+/* fuzz-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_mem.c kernel/core/s2.c
+ *   kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log_quiet.c
+ *   tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c */
 /* fuzz-deps: zydis */
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +22,10 @@ static struct vcpu v;
 static void mode_set(unsigned mode)
 {
     if (mode == 0)
-        return;                                                 /* 64-bit, as fake_vcpu_init() leaves it */
+        return; /* 64-bit, as fake_vcpu_init() leaves it */
     fake_regs.efer = 0;
     fake_regs.seg[SEG_CS].ar = mode == 1 ? 0xc09b : 0x9b;
-    if (mode == 3) {                                            /* paging with garbage tables: operands fault */
+    if (mode == 3) { /* paging with garbage tables: operands fault */
         fake_regs.efer = BIT64(10), fake_regs.cr0 = BIT64(31) | 1, fake_regs.cr4 = BIT64(5), fake_regs.cr3 = 0x2000;
         fake_regs.seg[SEG_CS].ar = 0xa09b;
     }
@@ -33,7 +34,9 @@ static void mode_set(unsigned mode)
 /* Registers near interesting places: RAM, its end, the device, the ends of the address space. */
 static uint64_t spread(uint8_t place, uint8_t low)
 {
-    static const uint64_t places[] = { 0, 0x1000, BLOCK_SIZE - 128, FAKE_MMIO_BASE, FAKE_MMIO_BASE - 128, 0xffffff80, 0x7fffffffff80, ~0ul - 255 };
+    static const uint64_t places[] = {
+        0, 0x1000, BLOCK_SIZE - 128, FAKE_MMIO_BASE, FAKE_MMIO_BASE - 128, 0xffffff80, 0x7fffffffff80, ~0ul - 255
+    };
     return places[place % ARRAY_SIZE(places)] + low;
 }
 
@@ -73,7 +76,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct vcpu before = v;
     enum hv_err e;
     if (data[0] & 8) {
-        struct vcpu_exit x = { .kind = VCPU_EXIT_IO, .io = { 0x3f8, (uint8_t)(1 << (data[33] & 1)), data[0] & 4, true, data[33] & 2 } };
+        struct vcpu_exit x = { .kind = VCPU_EXIT_IO,
+                               .io = { 0x3f8, (uint8_t)(1 << (data[33] & 1)), data[0] & 4, true, data[33] & 2 } };
         e = insn_emulate_string_io(&v, &x);
     } else {
         e = insn_emulate_mmio(&v, gpa(FAKE_MMIO_BASE + data[33]), data[0] & 4);

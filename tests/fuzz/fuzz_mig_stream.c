@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_mig_stream.c - any bytes, in any split, to the whole receiver; and as answers to a source that is in the middle of a move.
+ * tests/fuzz/fuzz_mig_stream.c - any bytes, in any split, to the whole receiver; and as answers to a source that is
+ * in the middle of a move.
  *
- * Byte 0 of the input: 254 = one who asks; else bit 0 = which machine of a move; bit 1 = the source hears one record at a time, when it waits for one; all of it
- * seeds the split.  The seed corpus (tests/fuzz/corpus/mig_stream) holds what real moves sent, recorded here: `make fuzz-corpus` makes it anew after a change of the
- * format.  The source's job has a fixed id and key, so that a recorded answer fits it. */
-/* fuzz-sources: migrate/ask.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */
+ * Byte 0 of the input: 254 = one who asks; else bit 0 = which machine of a move; bit 1 = the source hears one record at
+ * a time, when it waits for one; all of it seeds the split.  The seed corpus (tests/fuzz/corpus/mig_stream) holds what
+ * real moves sent, recorded here: `make fuzz-corpus` makes it anew after a change of the format.  The source's job has
+ * a fixed id and key, so that a recorded answer fits it. */
+/* fuzz-sources: migrate/ask.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
+ *   migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */
 /* fuzz-deps: lz4 */
 #include <stdio.h>
 #include <stdlib.h>
-#include "migrate/wire.h"
 #include "migrate/ask.h"
+#include "migrate/wire.h"
 #include "tests/fakes/fake_guest.h"
 
 #define FUZZ_PAGES 40
@@ -33,21 +36,24 @@ static bool feed_record(struct mig_fifo *in, const uint8_t **p, size_t *len, boo
 {
     uint64_t rng = 1, rest = 0;
     size_t n = MIN(*len, (size_t)MIG_REC_HDR_LEN);
-    if (n == MIG_REC_HDR_LEN && !preamble) memcpy(&rest, *p + 8, 8);
-    for (size_t all = n + (size_t)MIN(rest, *len - n); all; ) {
+    if (n == MIG_REC_HDR_LEN && !preamble)
+        memcpy(&rest, *p + 8, 8);
+    for (size_t all = n + (size_t)MIN(rest, *len - n); all;) {
         size_t before = *len, part = MIN(all, 1u << 20);
         size_t some = part;
         feed(in, p, &some, &rng);
         *len -= part - some;
         all -= part - some;
-        if (before == *len) return false;            /* the queue is full */
+        if (before == *len)
+            return false; /* the queue is full */
     }
     return *len > 0;
 }
 
 static void check(bool ok)
 {
-    if (!ok) abort();
+    if (!ok)
+        abort();
 }
 
 static void fuzz_rx(const uint8_t *p, size_t len, uint64_t rng)
@@ -64,15 +70,18 @@ static void fuzz_rx(const uint8_t *p, size_t len, uint64_t rng)
     uint64_t now = 0;
     bool more = len > 0;
     for (int idle = 0; idle < 8; now += 1000) {
-        if (more) more = feed(&mig_rx_io(rx)->in, &p, &len, &rng);
+        if (more)
+            more = feed(&mig_rx_io(rx)->in, &p, &len, &rng);
         struct mig_wait w = mig_rx_step(rx, now);
         mig_rx_io(rx)->out.head = mig_rx_io(rx)->out.tail = 0;
-        if (w.kind == MIG_WAIT_DONE) break;
+        if (w.kind == MIG_WAIT_DONE)
+            break;
         idle = more || w.kind == MIG_WAIT_MORE ? 0 : idle + 1;
     }
     check(g.running == (mig_rx_state(rx) == MIG_RX_RUNNING));
     mig_rx_link_lost(rx, HV_E_CLOSED, "end", now);
-    if (!g.running) check(!g.exists);
+    if (!g.running)
+        check(!g.exists);
     mig_rx_destroy(rx);
     fake_guest_fini(&g);
     check(fake_mem_bytes == 0);
@@ -85,7 +94,9 @@ static enum mig_tx_state fuzz_tx(const uint8_t *p, size_t len, uint64_t rng)
     enum mig_wait_kind waits = MIG_WAIT_INPUT;
     struct fake_guest g;
     struct mig_tx *tx;
-    struct mig_tx_params params = { .ops = &fake_src_ops, .ctx = &g, .mem = fake_mem, .id = ID, .key = "k", .name = "g" };
+    struct mig_tx_params params = {
+        .ops = &fake_src_ops, .ctx = &g, .mem = fake_mem, .id = ID, .key = "k", .name = "g"
+    };
 
     mig_opts_default(&params.opts);
     fake_guest_init(&g, FUZZ_PAGES, 1);
@@ -94,8 +105,10 @@ static enum mig_tx_state fuzz_tx(const uint8_t *p, size_t len, uint64_t rng)
     bool more = len > 0;
     unsigned links = 0;
     for (int idle = 0; idle < 8; now += 1000) {
-        if (more && !polite) more = feed(&mig_tx_io(tx)->in, &p, &len, &rng);
-        if (more && polite && waits == MIG_WAIT_INPUT) more = feed_record(&mig_tx_io(tx)->in, &p, &len, !heard), heard = true;
+        if (more && !polite)
+            more = feed(&mig_tx_io(tx)->in, &p, &len, &rng);
+        if (more && polite && waits == MIG_WAIT_INPUT)
+            more = feed_record(&mig_tx_io(tx)->in, &p, &len, !heard), heard = true;
         struct mig_wait w = mig_tx_step(tx, now);
         waits = w.kind;
         mig_tx_io(tx)->out.head = mig_tx_io(tx)->out.tail = 0;
@@ -109,13 +122,16 @@ static enum mig_tx_state fuzz_tx(const uint8_t *p, size_t len, uint64_t rng)
             mig_tx_reconnected(tx, now);
             continue;
         }
-        if (w.kind == MIG_WAIT_DONE || w.kind == MIG_WAIT_LINK) break;
+        if (w.kind == MIG_WAIT_DONE || w.kind == MIG_WAIT_LINK)
+            break;
         idle = more || w.kind == MIG_WAIT_MORE ? 0 : idle + 1;
     }
     mig_tx_link_lost(tx, HV_E_CLOSED, "end", now);
     enum mig_tx_state end = mig_tx_state(tx);
-    if (end == MIG_TX_FAILED) check(g.running && !g.released && !g.logging && !g.throttle);
-    else check(!g.running);
+    if (end == MIG_TX_FAILED)
+        check(g.running && !g.released && !g.logging && !g.throttle);
+    else
+        check(!g.running);
     mig_tx_destroy(tx);
     fake_guest_fini(&g);
     check(fake_mem_bytes == 0);
@@ -124,7 +140,10 @@ static enum mig_tx_state fuzz_tx(const uint8_t *p, size_t len, uint64_t rng)
 
 /* ---- recording: MIG_RECORD=folder ---- */
 
-struct recorded { uint8_t bytes[1 << 18]; size_t len; };
+struct recorded {
+    uint8_t bytes[1 << 18];
+    size_t len;
+};
 
 static void carry(struct mig_fifo *from, struct mig_fifo *to, struct recorded *r)
 {
@@ -152,13 +171,15 @@ static void save(const char *folder, const char *name, const struct recorded *r,
 static void begin_answers(struct recorded *r)
 {
     struct mig_fifo f = { .buf = r->bytes + r->len, .cap = sizeof(r->bytes) - r->len };
-    mig_id_put(&f, MIG_REC_ACCEPT, &ID);             /* out of order: the source gives up this stream */
+    mig_id_put(&f, MIG_REC_ACCEPT, &ID); /* out of order: the source gives up this stream */
     mig_preamble_put(&f);
     r->len += f.tail;
 }
 
-/* A whole move; the guest writes if writer is not W_NONE.  What the source said and what it heard go to NAME and NAME_answers. */
-static void record(const char *folder, const char *name, bool lz4, bool verify, unsigned refuse, enum fake_writer writer, const char *answers)
+/* A whole move; the guest writes if writer is not W_NONE.  What the source said and what it heard go to
+ * NAME and NAME_answers. */
+static void record(const char *folder, const char *name, bool lz4, bool verify, unsigned refuse,
+                   enum fake_writer writer, const char *answers)
 {
     static struct recorded to_b, to_a;
     static struct mig_ids ids;
@@ -194,9 +215,10 @@ static void record(const char *folder, const char *name, bool lz4, bool verify, 
     fake_guest_fini(&b);
     if (answers) {
         save(folder, answers, &to_a, 3);
-        check(fuzz_tx(to_a.bytes, to_a.len, 3) == (refuse ? MIG_TX_FAILED : MIG_TX_RELEASED));         /* they lead as far as they did */
+        /* they lead as far as they did */
+        check(fuzz_tx(to_a.bytes, to_a.len, 3) == (refuse ? MIG_TX_FAILED : MIG_TX_RELEASED));
     }
-    if (answers && !refuse) {                        /* the same, but RUNNING does not come: asked again, unknown, then running */
+    if (answers && !refuse) { /* the same, but RUNNING does not come: asked again, unknown, then running */
         to_a.len -= MIG_REC_HDR_LEN + 24;
         for (int v = MIG_V_UNKNOWN; v <= MIG_V_RUNNING; v++) {
             begin_answers(&to_a);
@@ -213,7 +235,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     const char *folder = getenv("MIG_RECORD");
     (void)argc, (void)argv;
-    if (!folder) return 0;
+    if (!folder)
+        return 0;
     record(folder, "move", true, false, 0, W_NONE, "answers");
     record(folder, "move_rounds", true, false, 0, W_MIXED, NULL);
     record(folder, "move_raw", false, false, 0, W_PAGE, NULL);
@@ -231,12 +254,15 @@ static void fuzz_ask(const uint8_t *p, size_t len, uint64_t rng)
     uint64_t now = 0;
     bool more = len > 0;
     for (int idle = 0; idle < 4; now += 1000) {
-        if (more) more = feed(&mig_ask_io(ask)->in, &p, &len, &rng);
+        if (more)
+            more = feed(&mig_ask_io(ask)->in, &p, &len, &rng);
         (void)!(rng & 64 ? mig_ask_find(ask, "g", &ID, now) : mig_ask_probe(ask, "g", 10, "fake offer", 10, now));
         enum hv_err e = mig_ask_step(ask, now, &answer);
         mig_ask_io(ask)->out.head = mig_ask_io(ask)->out.tail = 0;
-        if (e == HV_OK || (e != HV_E_AGAIN && e != HV_E_CLOSED)) check(memchr(answer.text, 0, sizeof(answer.text)) != NULL);
-        if (e && e != HV_E_AGAIN) break;
+        if (e == HV_OK || (e != HV_E_AGAIN && e != HV_E_CLOSED))
+            check(memchr(answer.text, 0, sizeof(answer.text)) != NULL);
+        if (e && e != HV_E_AGAIN)
+            break;
         idle = more ? 0 : idle + 1;
     }
     mig_ask_destroy(ask);
@@ -245,9 +271,13 @@ static void fuzz_ask(const uint8_t *p, size_t len, uint64_t rng)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    if (len < 1) return 0;
-    if (data[0] == 0xfe) fuzz_ask(data + 1, len - 1, len * 97 | 1);
-    else if (data[0] & 1) fuzz_tx(data + 1, len - 1, data[0] | 1);
-    else fuzz_rx(data + 1, len - 1, data[0] | 1);
+    if (len < 1)
+        return 0;
+    if (data[0] == 0xfe)
+        fuzz_ask(data + 1, len - 1, len * 97 | 1);
+    else if (data[0] & 1)
+        fuzz_tx(data + 1, len - 1, data[0] | 1);
+    else
+        fuzz_rx(data + 1, len - 1, data[0] | 1);
     return 0;
 }

@@ -1,17 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_virtq.c - a guest that turns everything it can reach against its virtio devices: rings, registers, BARs, MSI-X.
+ * tests/fuzz/fuzz_virtq.c - a guest that turns everything it can reach against its virtio devices:
+ * rings, registers, BARs, MSI-X.
  *
- * Input: operations of 8 bytes: what, slot and queue, a 16-bit offset, a 32-bit value.  The devices are live with good rings at first, so that
- * a few bytes break them in interesting ways.  Whatever comes, only memory that is the guest's may change (ASan watches), a device is dead or
- * alive, each turn ends, and the state that results is one that another host takes. */
-/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
+ * Input: operations of 8 bytes: what, slot and queue, a 16-bit offset, a 32-bit value.  The devices are live with
+ * good rings at first, so that a few bytes break them in interesting ways.  Whatever comes, only memory that is the
+ * guest's may change (ASan watches), a device is dead or alive, each turn ends, and the state that results is one
+ * that another host takes. */
+/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
+ *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
+ *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
+ *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c
+ *   kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c
+ *   kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c
+ *   tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/dev/vdev_blk.h"
 #include "kernel/dev/vdev_net.h"
 #include "tests/fakes/virtio_driver.h"
 
-#define CHECK(x) do { if (!(x)) abort(); } while (0)
+#define CHECK(x)     \
+    do {             \
+        if (!(x))    \
+            abort(); \
+    } while (0)
 #define RAM  (16 * MIB)
 #define DISK (2 * MIB)
 static struct machine m;
@@ -21,7 +33,8 @@ static enum hv_err fake_send(struct vm *vm, const uint8_t *frame, size_t len)
 {
     CHECK(!spin_is_locked(&vm->dev_lock) && len >= 14 && len <= 1518);
     uint8_t sum = 0;
-    for (size_t i = 0; i < len; i++) sum = (uint8_t)(sum + frame[i]);
+    for (size_t i = 0; i < len; i++)
+        sum = (uint8_t)(sum + frame[i]);
     return n_sent++ % 3 == 2 ? HV_E_AGAIN : sum & 1 ? HV_OK : HV_E_BUSY;
 }
 static const struct vdev_net_backend backend = { fake_send };
@@ -31,23 +44,30 @@ static struct disk_req *asked[64];
 static unsigned n_asked;
 static enum disk_status disk_submit(struct disk *d, struct disk_req *r)
 {
-    CHECK(n_asked < d->max_pending && r->offset + r->len <= DISK && r->len <= DISK_LEN_MAX && r->len % d->info.block == 0);
+    CHECK(n_asked < d->max_pending && r->offset + r->len <= DISK && r->len <= DISK_LEN_MAX &&
+          r->len % d->info.block == 0);
     asked[n_asked++] = r;
     return DISK_PENDING;
 }
 static const struct disk_ops disk_ops = { .submit = disk_submit };
-static struct disk disk = { .ops = &disk_ops, .max_pending = 64, .serial = "fuzz", .known = true,
+static struct disk disk = { .ops = &disk_ops,
+                            .max_pending = 64,
+                            .serial = "fuzz",
+                            .known = true,
                             .info = { .bytes = DISK, .block = 512, .flush = true, .discard = true, .zeroes = true } };
 
 static void disk_answer(unsigned i)
 {
     uint8_t buf[512];
-    if (!n_asked) return;
+    if (!n_asked)
+        return;
     struct disk_req *r = asked[i %= n_asked];
     memset(buf, 0x3c, sizeof(buf));
     for (uint64_t at = 0; at < r->len && at < 64 * 1024; at += 512)
-        if (r->op == DISK_READ) r->put(r, at, buf, 512);
-        else if (r->op == DISK_WRITE) (void)r->get(r, at, buf, 512);
+        if (r->op == DISK_READ)
+            r->put(r, at, buf, 512);
+        else if (r->op == DISK_WRITE)
+            (void)r->get(r, at, buf, 512);
     asked[i] = asked[--n_asked];
     r->done(r, i & 1 ? DISK_OK : DISK_ERROR);
 }
@@ -63,7 +83,8 @@ static void make(bool remote)
     m.vm.config.nic = m.vm.config.rng = m.vm.config.balloon = m.vm.config.hvc = true;
     CHECK(devices_create(&m.vm) == HV_OK);
     m.vcpu[0].lapic->svr = 0x1ff;
-    if (remote) vdev_blk_attach(&m.vm, &disk);
+    if (remote)
+        vdev_blk_attach(&m.vm, &disk);
     vdev_net_backend_set(&backend);
 }
 
@@ -71,14 +92,15 @@ static void make(bool remote)
 static void start(unsigned slot, bool event_idx)
 {
     static const unsigned queues[] = { 0, 1, 3, 3, 1, 2 };
-    uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (event_idx ? VIRTIO_F_EVENT_IDX : 0) | (slot == 3 ? BIT64(15) | BIT64(17) | BIT64(21) : 0);
+    uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (event_idx ? VIRTIO_F_EVENT_IDX : 0) |
+                        (slot == 3 ? BIT64(15) | BIT64(17) | BIT64(21) : 0);
     drv_start(&m, slot, features, queues[slot]);
     for (unsigned q = 0; q < queues[slot]; q++) {
         uint64_t t = DRV_RINGS(slot, q), data = 0x200000 + slot * 0x10000 + q * 0x4000;
         drv_desc(&m, t, 0, data, slot == 4 ? 16 : 64, slot == 4 || q ? 1 : 2 | 1, 1);
         drv_desc(&m, t, 1, data + 0x400, 512, 1 | (q ? 0 : 2), 2);
         drv_desc(&m, t, 2, data + 0x800, 1, q ? 0 : 2, 0);
-        drv_desc(&m, t, 3, t + 0xc00, 32, 4, 0);                /* indirect */
+        drv_desc(&m, t, 3, t + 0xc00, 32, 4, 0); /* indirect */
         drv_desc(&m, t + 0xc00, 0, data, 16, 1, 1);
         drv_desc(&m, t + 0xc00, 1, 4 * MIB, 2 * MIB, 2, 0);
     }
@@ -87,13 +109,15 @@ static void start(unsigned slot, bool event_idx)
 static void service(void)
 {
     unsigned turns = 0;
-    while (vdev_service(&m.vm)) CHECK(turns++ < 10000);
+    while (vdev_service(&m.vm))
+        CHECK(turns++ < 10000);
 }
 
 static void move(void)
 {
-    vdev_blk_hold(&m.vm, true);                                 /* as before a stop: nothing is on its way */
-    while (n_asked) disk_answer(0);
+    vdev_blk_hold(&m.vm, true); /* as before a stop: nothing is on its way */
+    while (n_asked)
+        disk_answer(0);
     CHECK(vdev_blk_pending(&m.vm) == 0);
     static uint8_t state[VM_STATE_MAX], again[VM_STATE_MAX];
     size_t len, len2;
@@ -114,28 +138,52 @@ static void step(const uint8_t *p)
     switch (p[0] % 12) {
     case 0: drv_put(&m, DRV_RINGS(slot, q) + (off & 0xff8) + (p[0] >> 5 & 4), val, 4); break;
     case 1: drv_put(&m, DRV_RINGS(slot, q) + DRV_AVAIL + (off & 0x3e), val, 2); break;
-    case 2: drv_offer(&m, slot, q, val % 20); drv_bell(&m, slot, q); break;
+    case 2:
+        drv_offer(&m, slot, q, val % 20);
+        drv_bell(&m, slot, q);
+        break;
     case 3: drv_bell(&m, slot, off); break;
     case 4: drv_w(&m, slot, (off & 0x7fff) / size * size, size, val); break;
     case 5: (void)drv_r(&m, slot, (off & 0x7fff) / size * size, size); break;
-    case 6: mmio_write(&m.vcpu[0], gpa(PCI_ECAM_BASE + (slot - (p[0] > 200)) * 0x8000 + (off & 0x1ff) / size * size), size, val); break;
-    case 7: pio_write(&m.vcpu[0], 0xcf8, 4, val), pio_write(&m.vcpu[0], (uint16_t)(0xcfc + (off & 3)), MIN(size, 4u), val); break;
+    case 6:
+        mmio_write(&m.vcpu[0], gpa(PCI_ECAM_BASE + (slot - (p[0] > 200)) * 0x8000 + (off & 0x1ff) / size * size), size,
+                   val);
+        break;
+    case 7:
+        pio_write(&m.vcpu[0], 0xcf8, 4, val), pio_write(&m.vcpu[0], (uint16_t)(0xcfc + (off & 3)), MIN(size, 4u), val);
+        break;
     case 8: (void)vdev_net_receive(&m.vm, frame, 14 + val % 1500); break;
     case 9: drv_put(&m, 0x200000 + slot * 0x10000 + q * 0x4000 + (off & 0xfff), val, 4); break;
-    case 10: if (val & 1) move(); else if (val & 2) disk_answer(val >> 8); else service(); break;
-    case 11: if (val & 1) start(slot, val & 2); else (void)uart_put_input(&m.vm, "abc", 3); break;
+    case 10:
+        if (val & 1)
+            move();
+        else if (val & 2)
+            disk_answer(val >> 8);
+        else
+            service();
+        break;
+    case 11:
+        if (val & 1)
+            start(slot, val & 2);
+        else
+            (void)uart_put_input(&m.vm, "abc", 3);
+        break;
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size < 8 || size > 8 * 64) return 0;
+    if (size < 8 || size > 8 * 64)
+        return 0;
     make(data[0] & 0x40);
-    for (unsigned slot = 1; slot <= 5; slot++) start(slot, data[0] & 0x80);
-    for (size_t i = 0; i + 8 <= size; i += 8) step(data + i);
+    for (unsigned slot = 1; slot <= 5; slot++)
+        start(slot, data[0] & 0x80);
+    for (size_t i = 0; i + 8 <= size; i += 8)
+        step(data + i);
     service();
-    while (n_asked) disk_answer(0), service();
+    while (n_asked)
+        disk_answer(0), service();
     move();
     machine_fini(&m);
     return 0;

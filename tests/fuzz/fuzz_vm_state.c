@@ -1,14 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_vm_state.c - a peer's state and offer: hostile bytes.  Refused, or taken; then the machine must work and save again to what loads again.
+ * tests/fuzz/fuzz_vm_state.c - a peer's state and offer: hostile bytes.  Refused, or taken; then the machine must work
+ * and save again to what loads again.
  *
- * Input: byte 0 bit 0: patches to a good state (or offer) instead of raw bytes; bit 1: offer.  A patch is 3 bytes: offset (2), value. */
-/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
+ * Input: byte 0 bit 0: patches to a good state (or offer) instead of raw bytes; bit 1: offer.  A patch is 3
+ * bytes: offset (2), value. */
+/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
+ *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
+ *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
+ *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c
+ *   kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c
+ *   kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c
+ *   tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c */
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/dev/vdev_net.h"
 #include "tests/fakes/virtio_driver.h"
 
-#define CHECK(x) do { if (!(x)) abort(); } while (0)
+#define CHECK(x)     \
+    do {             \
+        if (!(x))    \
+            abort(); \
+    } while (0)
 static struct machine m;
 static uint8_t good_state[VM_STATE_MAX], good_offer[VM_OFFER_MAX], buf[VM_STATE_MAX];
 static size_t state_len, offer_len;
@@ -36,10 +48,14 @@ static size_t input_make(const uint8_t *data, size_t size)
 {
     bool patch = data[0] & 1, offer = data[0] & 2;
     size_t len = size - 1;
-    if (!patch) { memcpy(buf, data + 1, len); return len; }
+    if (!patch) {
+        memcpy(buf, data + 1, len);
+        return len;
+    }
     len = offer ? offer_len : state_len;
     memcpy(buf, offer ? good_offer : good_state, len);
-    for (size_t i = 1; i + 3 <= size; i += 3) buf[(data[i] | data[i + 1] << 8) % len] = data[i + 2];
+    for (size_t i = 1; i + 3 <= size; i += 3)
+        buf[(data[i] | data[i + 1] << 8) % len] = data[i + 2];
     return len;
 }
 
@@ -54,12 +70,15 @@ static void use(void)
         lapic_timer_poll(v);
         (void)lapic_timer_deadline(v);
         int vec = lapic_pending(v);
-        if (vec >= 0) lapic_accept(v, (uint8_t)vec);
+        if (vec >= 0)
+            lapic_accept(v, (uint8_t)vec);
         (void)lapic_take_wakeup(v);
-        for (uint32_t off = 0; off < 0x400; off += 16) (void)lapic_mmio_read(v, off);
+        for (uint32_t off = 0; off < 0x400; off += 16)
+            (void)lapic_mmio_read(v, off);
         lapic_mmio_write(v, 0xb0, 0);
         lapic_mmio_write(v, 0x380, 1000);
-        for (unsigned k = 0; k < ARRAY_SIZE(ports); k++) pio_read(v, ports[k], 1, &val), pio_write(v, ports[k], 1, (uint8_t)k);
+        for (unsigned k = 0; k < ARRAY_SIZE(ports); k++)
+            pio_read(v, ports[k], 1, &val), pio_write(v, ports[k], 1, (uint8_t)k);
     }
     for (unsigned slot = 1; slot <= 5; slot++)
         for (unsigned q = 0; q < 3; q++) {
@@ -69,20 +88,28 @@ static void use(void)
         }
     uint8_t frame[60] = { 0 };
     (void)vdev_net_receive(&m.vm, frame, sizeof(frame));
-    while (vdev_service(&m.vm)) ;
+    while (vdev_service(&m.vm))
+        ;
     vdev_net_arrived(&m.vm);
     (void)guest_wall_ns(&m.vm);
     char out[64];
     (void)uart_take_output(&m.vm, out, sizeof(out));
 }
 
-static void ignore(void *ctx, const char *text) { (void)ctx; CHECK(strlen(text) > 5); }
+static void ignore(void *ctx, const char *text)
+{
+    (void)ctx;
+    CHECK(strlen(text) > 5);
+}
 
 static void try_offer(const uint8_t *p, size_t len)
 {
     static struct vm_offer o;
     char why[200] = "";
-    if (vm_offer_parse(p, len, &o, WHY(why)) != HV_OK) { CHECK(why[0]); return; }
+    if (vm_offer_parse(p, len, &o, WHY(why)) != HV_OK) {
+        CHECK(why[0]);
+        return;
+    }
     (void)vm_offer_check(&o, GIB, ignore, NULL);
     CHECK(memchr(o.config.name, 0, sizeof(o.config.name)) && memchr(o.config.cmdline, 0, sizeof(o.config.cmdline)));
     CHECK(o.config.n_cpus >= 1 && o.config.n_cpus <= VM_MAX_VCPUS);
@@ -93,10 +120,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char why[200] = "";
     size_t again;
-    if (size < 1 || size > 60000) return 0;
+    if (size < 1 || size > 60000)
+        return 0;
     begin();
     size_t len = input_make(data, size);
-    uint8_t *exact = malloc(len + !len);                /* ASan sees what is read beyond */
+    uint8_t *exact = malloc(len + !len); /* ASan sees what is read beyond */
     CHECK(exact);
     memcpy(exact, buf, len);
     if (data[0] & 2) {
@@ -104,7 +132,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else if (vm_state_load(&m.vm, exact, len, WHY(why)) != HV_OK) {
         CHECK(why[0]);
         CHECK(vm_state_save(&m.vm, buf, sizeof(buf), &again) == HV_OK);
-        CHECK(again == state_len && !memcmp(buf, good_state, again));   /* refused: nothing changed */
+        CHECK(again == state_len && !memcmp(buf, good_state, again)); /* refused: nothing changed */
     } else {
         CHECK(vm_state_save(&m.vm, buf, sizeof(buf), &again) == HV_OK);
         CHECK(vm_state_load(&m.vm, buf, again, WHY(why)) == HV_OK);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/bare.h - what guests without an operating system share: the way in, and a line to COM1.
  *
- * Entered by the 64-bit Linux boot protocol at start(), which the linker puts first for its section (tests/system/tiny_guest.py makes a bzImage of
- * it): flat memory, interrupts off, nothing else set up.  The program must not need relocation. */
+ * Entered by the 64-bit Linux boot protocol at start(), which the linker puts first for its section
+ * (tests/system/tiny_guest.py makes a bzImage of it): flat memory, interrupts off, nothing else set up.  The program
+ * must not need relocation. */
 typedef unsigned long u64;
 
 #define COM1 0x3f8
 
-static void main(u64 number);               /* the number that the command line begins with */
+static void main(u64 number); /* the number that the command line begins with */
 
 /* RSI: boot_params, with the command line's address at 0x228. */
 __attribute__((section(".text.unlikely.start"), used)) void start(void *unused, const unsigned char *boot_params)

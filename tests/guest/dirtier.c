@@ -3,17 +3,20 @@
  *
  * usage: dirtier [MIB [PAGES_PER_S [word|fill|marker [SEED [REST_MS]]]]]; commands on stdin: see the table at the end
  *
- * The model: nothing that the buffer must hold is remembered from the buffer itself.  Of each page we keep two counters only, in memory of
- * their own: `fill`, how often the whole page was written, and `words`, how many single words were written since.  Every word follows:
+ * The model: nothing that the buffer must hold is remembered from the buffer itself.  Of each page we keep two counters
+ * only, in memory of their own: `fill`, how often the whole page was written, and `words`, how many single words were
+ * written since.  Every word follows:
  *     word w of page p  =  base(p, fill, w)                  as long as no single write hit it,
  *                          mark(p, fill, i)                  with i the last of the writes 0..words-1 that went to w.
- * Write i goes to place(p, i) = (131 p + 197 i) mod 512; 197 is odd, so 512 writes visit each word once, and the i that belongs to a w is found by
- * the inverse of 197 mod 512.  A lost page, an old copy of a page, or one lost 8-byte write makes `verify` fail.  (A move that lost the
- * counters' pages too would be caught as well: the stale counters disagree with some other page.  `total` guards even the rest.)
+ * Write i goes to place(p, i) = (131 p + 197 i) mod 512; 197 is odd, so 512 writes visit each word once, and the i that
+ * belongs to a w is found by the inverse of 197 mod 512.  A lost page, an old copy of a page, or one lost 8-byte write
+ * makes `verify` fail.  (A move that lost the counters' pages too would be caught as well: the stale counters disagree
+ * with some other page.  `total` guards even the rest.)
  *
- * The clock: between writes the program does nothing but read CLOCK_MONOTONIC; the largest step between two readings is the longest time for
- * which this guest did not run (or its clock jumped).  Verification and writing are done in steps of one page, so they add
- * microseconds, not gaps.  With REST_MS it sleeps so long at a time instead: for a machine that others want too, and who does not ask for gaps. */
+ * The clock: between writes the program does nothing but read CLOCK_MONOTONIC; the largest step between two readings is
+ * the longest time for which this guest did not run (or its clock jumped).  Verification and writing are done in steps
+ * of one page, so they add microseconds, not gaps.  With REST_MS it sleeps so long at a time instead: for a machine
+ * that others want too, and who does not ask for gaps. */
 #include "payload.h"
 
 #include <poll.h>
@@ -28,39 +31,44 @@
 
 #define PAGE_WORDS     512u
 #define PLACE_STEP     197u
-#define PLACE_INVERSE  13u              /* 197 * 13 = 5 * 512 + 1 */
+#define PLACE_INVERSE  13u /* 197 * 13 = 5 * 512 + 1 */
 #define TICK_NS        100000000u
-#define STDIN_NS       2000000u         /* look at stdin this often */
-#define LATE_NS        50000000u        /* further behind than this (a blackout): do not catch up in a burst */
+#define STDIN_NS       2000000u  /* look at stdin this often */
+#define LATE_NS        50000000u /* further behind than this (a blackout): do not catch up in a burst */
 #define MAX_COMPLAINTS 8
 
-_Static_assert(PLACE_STEP * PLACE_INVERSE % PAGE_WORDS == 1, "inverse");
+_Static_assert(PLACE_STEP *PLACE_INVERSE % PAGE_WORDS == 1, "inverse");
 
 enum mode { MODE_WORD, MODE_FILL, MODE_MARKER };
 static const char *const mode_names[] = { "word", "fill", "marker" };
 
-struct page_state { uint32_t fill, words; };
+struct page_state {
+    uint32_t fill, words;
+};
 
 static struct {
     uint64_t *mem;
     struct page_state *pages;
-    uint64_t n_pages, seed, rate, total;                    /* total: pages dirtied since the start */
+    uint64_t n_pages, seed, rate, total; /* total: pages dirtied since the start */
     enum mode mode;
-    bool marker_base;                                       /* whole pages hold marker text instead of noise */
+    bool marker_base; /* whole pages hold marker text instead of noise */
     bool paused, quit;
-    int rest_ms;                                            /* how long to sleep when there is nothing to do; 0: not at all */
-    uint64_t walk, walk_mask;                               /* the pseudo-random cycle over the pages */
+    int rest_ms;              /* how long to sleep when there is nothing to do; 0: not at all */
+    uint64_t walk, walk_mask; /* the pseudo-random cycle over the pages */
     uint64_t next_write_ns;
 } d;
 
 static struct {
     uint64_t prev_mono, prev_real, back_mono, back_real;
-    uint64_t tick_gap, max_gap, second_gap, max_at, since;  /* ns */
-    uint64_t n_ticks, next_tick, every;                     /* every: ns from tick to tick, 0: none */
+    uint64_t tick_gap, max_gap, second_gap, max_at, since; /* ns */
+    uint64_t n_ticks, next_tick, every;                    /* every: ns from tick to tick, 0: none */
     uint64_t ticked_total;
 } c;
 
-static struct { bool active; uint64_t page, bad_words, words, start_ns; } v;
+static struct {
+    bool active;
+    uint64_t page, bad_words, words, start_ns;
+} v;
 
 /* One write(2) for each line, so that lines stay whole on the console. */
 static void say(const char *fmt, ...)
@@ -80,9 +88,9 @@ static void say(const char *fmt, ...)
     }
 }
 
-/* -- what every word must be ----------------------------------------------------------------------------------------------------- */
+/* -- what every word must be --------------------------------------------------------------------------------------- */
 
-static uint64_t mix(uint64_t x)                             /* xorshift-multiply: neighbouring inputs give unrelated outputs */
+static uint64_t mix(uint64_t x) /* xorshift-multiply: neighbouring inputs give unrelated outputs */
 {
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;
@@ -130,7 +138,7 @@ static uint64_t expected_word(uint64_t page, unsigned w)
     return mark_word(page, s.fill, first + (s.words - 1 - first) / PAGE_WORDS * PAGE_WORDS);
 }
 
-/* -- writing ---------------------------------------------------------------------------------------------------------------------- */
+/* -- writing ------------------------------------------------------------------------------------------------------- */
 
 static void page_fill(uint64_t page)
 {
@@ -142,7 +150,8 @@ static void page_fill(uint64_t page)
 static uint64_t next_page(void)
 {
     do
-        d.walk = (d.walk * 0x5851f42d4c957f2du + 0x14057b7ef767814fu) & d.walk_mask;     /* full period modulo a power of two */
+        /* full period modulo a power of two */
+        d.walk = (d.walk * 0x5851f42d4c957f2du + 0x14057b7ef767814fu) & d.walk_mask;
     while (d.walk >= d.n_pages);
     return d.walk;
 }
@@ -162,10 +171,7 @@ static void dirty_one(void)
     }
 }
 
-static bool dirty_is_due(uint64_t now)
-{
-    return !d.paused && d.rate && now >= d.next_write_ns;
-}
+static bool dirty_is_due(uint64_t now) { return !d.paused && d.rate && now >= d.next_write_ns; }
 
 static void dirty_when_due(uint64_t now)
 {
@@ -195,20 +201,19 @@ static void buffer_init(uint64_t mib)
         page_fill(p);
 }
 
-/* -- checking, a page at a time ------------------------------------------------------------------------------------------------------ */
+/* -- checking, a page at a time ------------------------------------------------------------------------------------ */
 
 static void verify_page(uint64_t page)
 {
     for (unsigned w = 0; w < PAGE_WORDS; w++) {
         uint64_t want = expected_word(page, w), got = d.mem[page * PAGE_WORDS + w];
         if (want != got && v.bad_words++ < MAX_COMPLAINTS)
-            say("VERIFY FAILED page=%lu word=%u want=%016lx got=%016lx\n", page, w, want,
-                got);
+            say("VERIFY FAILED page=%lu word=%u want=%016lx got=%016lx\n", page, w, want, got);
     }
     v.words += PAGE_WORDS;
 }
 
-static uint64_t writes_counted(void)                        /* lower bound for d.total by the pages' own counters */
+static uint64_t writes_counted(void) /* lower bound for d.total by the pages' own counters */
 {
     uint64_t sum = 0;
     for (uint64_t p = 0; p < d.n_pages; p++)
@@ -229,11 +234,11 @@ static void verify_step(uint64_t now)
         v.bad_words++;
         say("VERIFY FAILED counters: pages say %lu writes, total is %lu\n", writes_counted(), d.total);
     }
-    say("VERIFY %s pages=%lu words=%lu bad=%lu ms=%lu\n", v.bad_words ? "FAILED" : "ok", d.n_pages,
-        v.words, v.bad_words, (now - v.start_ns) / 1000000);
+    say("VERIFY %s pages=%lu words=%lu bad=%lu ms=%lu\n", v.bad_words ? "FAILED" : "ok", d.n_pages, v.words,
+        v.bad_words, (now - v.start_ns) / 1000000);
 }
 
-/* -- time ------------------------------------------------------------------------------------------------------------------------------ */
+/* -- time ---------------------------------------------------------------------------------------------------------- */
 
 static void gap_note(uint64_t gap, uint64_t now)
 {
@@ -269,17 +274,17 @@ static void tick_when_due(uint64_t now)
         return;
     if (c.back_mono || c.back_real)
         snprintf(back, sizeof(back), " backwards=%lu,%lu", c.back_mono, c.back_real);
-    say("tick %lu t=%lu gap=%lu dirtied=%lu%s\n", c.n_ticks++, now / 1000000,
-        c.tick_gap / 1000, d.total - c.ticked_total, back);
+    say("tick %lu t=%lu gap=%lu dirtied=%lu%s\n", c.n_ticks++, now / 1000000, c.tick_gap / 1000,
+        d.total - c.ticked_total, back);
     c.ticked_total = d.total;
     c.tick_gap = 0;
     c.next_tick += c.every;
     now = clock_ns(CLOCK_MONOTONIC);
-    if (now > c.next_tick)                                  /* also when the console is slower than ticks come: it must not take all our time */
+    if (now > c.next_tick) /* also when the console is slower than ticks come: it must not take all our time */
         c.next_tick = now + c.every;
 }
 
-/* -- commands --------------------------------------------------------------------------------------------------------------------------- */
+/* -- commands ------------------------------------------------------------------------------------------------------ */
 
 static void cmd_verify(const char *arg)
 {
@@ -291,13 +296,12 @@ static void cmd_verify(const char *arg)
 static void cmd_gap(const char *arg)
 {
     (void)arg;
-    say("gap max=%lu second=%lu at=%lu since=%lu now=%lu backwards=%lu,%lu\n", c.max_gap / 1000,
-        c.second_gap / 1000, c.max_at / 1000000, c.since / 1000000,
-        c.prev_mono / 1000000, c.back_mono, c.back_real);
+    say("gap max=%lu second=%lu at=%lu since=%lu now=%lu backwards=%lu,%lu\n", c.max_gap / 1000, c.second_gap / 1000,
+        c.max_at / 1000000, c.since / 1000000, c.prev_mono / 1000000, c.back_mono, c.back_real);
     c.max_gap = c.second_gap = 0;
     c.since = c.prev_mono;
 }
-static void cmd_every(const char *arg)                      /* a tick line each so many ms; 0: none, for a guest that is slow to print */
+static void cmd_every(const char *arg) /* a tick line each so many ms; 0: none, for a guest that is slow to print */
 {
     c.every = strtoul(arg, NULL, 0) * 1000000u;
     c.next_tick = c.prev_mono + c.every;
@@ -313,7 +317,8 @@ static void cmd_rate(const char *arg)
 }
 static void cmd_mode(const char *arg)
 {
-    for (unsigned m = MODE_WORD; m <= MODE_FILL; m++)       /* marker fixes the base text, so it is chosen at the start only */
+    /* marker fixes the base text, so it is chosen at the start only */
+    for (unsigned m = MODE_WORD; m <= MODE_FILL; m++)
         if (strcmp(arg, mode_names[m]) == 0)
             d.mode = (enum mode)m;
     say("mode %s\n", mode_names[d.mode]);
@@ -333,10 +338,10 @@ static void cmd_wall(const char *arg)
 {
     (void)arg;
     uint64_t real = clock_ns(CLOCK_REALTIME), mono = clock_ns(CLOCK_MONOTONIC);
-    say("wall real=%lu.%09lu mono=%lu.%09lu\n", real / 1000000000, real % 1000000000,
-        mono / 1000000000, mono % 1000000000);
+    say("wall real=%lu.%09lu mono=%lu.%09lu\n", real / 1000000000, real % 1000000000, mono / 1000000000,
+        mono % 1000000000);
 }
-static void cmd_poke(const char *arg)                       /* proves that verify can fail: "poke PAGE" flips one bit there */
+static void cmd_poke(const char *arg) /* proves that verify can fail: "poke PAGE" flips one bit there */
 {
     uint64_t page = strtoul(arg, NULL, 0) % d.n_pages;
     d.mem[page * PAGE_WORDS + 77] ^= 1u << 5;
@@ -348,9 +353,13 @@ static void cmd_quit(const char *arg)
     d.quit = true;
 }
 
-static const struct { const char *name; void (*run)(const char *arg); } commands[] = {
-    { "verify", cmd_verify }, { "gap", cmd_gap },     { "rate", cmd_rate }, { "mode", cmd_mode },   { "pause", cmd_pause },
-    { "resume", cmd_resume }, { "wall", cmd_wall },   { "poke", cmd_poke }, { "every", cmd_every }, { "quit", cmd_quit },
+static const struct {
+    const char *name;
+    void (*run)(const char *arg);
+} commands[] = {
+    { "verify", cmd_verify }, { "gap", cmd_gap },       { "rate", cmd_rate }, { "mode", cmd_mode },
+    { "pause", cmd_pause },   { "resume", cmd_resume }, { "wall", cmd_wall }, { "poke", cmd_poke },
+    { "every", cmd_every },   { "quit", cmd_quit },
 };
 
 static void command(char *line)
@@ -427,14 +436,13 @@ int dirtier_main(int argc, char **argv)
         say("usage: dirtier [MIB [PAGES_PER_S [word|fill|marker [SEED [REST_MS]]]]]\n");
         return 2;
     }
-    if (tty) {                                              /* no echo: it would land inside our lines */
+    if (tty) { /* no echo: it would land inside our lines */
         quiet = old;
         quiet.c_lflag &= ~(tcflag_t)ECHO;
         tcsetattr(STDIN_FILENO, TCSANOW, &quiet);
     }
     buffer_init(mib);
-    say("dirtier ready mib=%lu rate=%lu mode=%s pages=%lu\n", mib, d.rate, mode_names[d.mode],
-        d.n_pages);
+    say("dirtier ready mib=%lu rate=%lu mode=%s pages=%lu\n", mib, d.rate, mode_names[d.mode], d.n_pages);
     loop();
     if (tty)
         tcsetattr(STDIN_FILENO, TCSANOW, &old);

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/diskcheck.c - writes and reads a disk for ever, remembers what must be where, and says whether it is when asked.
+ * tests/guest/diskcheck.c - writes and reads a disk for ever, remembers what must be where, and says
+ * whether it is when asked.
  *
- * usage: diskcheck DEVICE MIB        prints "DISK begun" when the first writes are flushed.  SIGTERM: flush, read everything back, print
+ * usage: diskcheck DEVICE MIB        prints "DISK begun" when the first writes are flushed.  SIGTERM: flush,
+ *                                    read everything back, print
  *     DISK ok writes=W reads=R flushes=F slowest_ms=M bad=0 sum=S holds=H          (or "DISK FAILED ...")
  * and end.  SIGUSR1: the same (H counts these), but stand still instead of ending; go on at the next SIGUSR1.
  *
- * Blocks of 16 KiB, picked at random, are written without the page cache; every 8 writes a flush.  A block holds, in each of its sectors, a mark, its number,
- * the number of the write, the sector's number, and then that write's number's low byte: so whoever has the disk's file can check it, too.  A block that
- * was never written is not looked at.  Everything is read back in pieces of 1 MiB: on an emulated host a request costs more than its bytes.
- * slowest: of all requests but those.  sum: over all blocks, the last write's number times (2 block + 1), modulo 2^64. */
+ * Blocks of 16 KiB, picked at random, are written without the page cache; every 8 writes a flush.  A block holds, in
+ * each of its sectors, a mark, its number, the number of the write, the sector's number, and then that write's number's
+ * low byte: so whoever has the disk's file can check it, too.  A block that was never written is not looked at.
+ * Everything is read back in pieces of 1 MiB: on an emulated host a request costs more than its bytes.  slowest: of all
+ * requests but those.  sum: over all blocks, the last write's number times (2 block + 1), modulo 2^64. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -27,8 +30,16 @@ static uint64_t *last, n_blocks, n_writes, n_reads, n_flushes, n_holds, n_bad, s
 static uint8_t *buf, *want;
 static int fd;
 
-static void on_term(int sig) { (void)sig; stop = 1; }
-static void on_usr1(int sig) { (void)sig; hold = !hold; }
+static void on_term(int sig)
+{
+    (void)sig;
+    stop = 1;
+}
+static void on_usr1(int sig)
+{
+    (void)sig;
+    hold = !hold;
+}
 
 static void fill(uint8_t *b, uint64_t block, uint64_t write)
 {
@@ -48,7 +59,8 @@ static void failed(const char *what, uint64_t block)
 static bool blocks_read(uint64_t block, size_t n)
 {
     n_reads++;
-    if (pread(fd, buf, n * BLOCK, (off_t)(block * BLOCK)) == (ssize_t)(n * BLOCK)) return true;
+    if (pread(fd, buf, n * BLOCK, (off_t)(block * BLOCK)) == (ssize_t)(n * BLOCK))
+        return true;
     failed("read", block);
     return false;
 }
@@ -56,36 +68,43 @@ static bool blocks_read(uint64_t block, size_t n)
 static void compare(uint64_t block, const uint8_t *got)
 {
     fill(want, block, last[block]);
-    if (memcmp(got, want, BLOCK) == 0) return;
+    if (memcmp(got, want, BLOCK) == 0)
+        return;
     uint64_t head[4];
     memcpy(head, got, sizeof(head));
     if (n_bad++ < 5)
-        printf("DISK bad: block %lu has mark %lx block %lu write %lu, should have write %lu\n", block, head[0],
-               head[1], head[2], last[block]);
+        printf("DISK bad: block %lu has mark %lx block %lu write %lu, should have write %lu\n", block, head[0], head[1],
+               head[2], last[block]);
 }
 
 static void check(uint64_t block)
 {
-    if (blocks_read(block, 1)) compare(block, buf);
+    if (blocks_read(block, 1))
+        compare(block, buf);
 }
 
 static void check_all(void)
 {
     for (uint64_t b = 0; b < n_blocks; b += PIECE_BLOCKS) {
-        if (!blocks_read(b, PIECE_BLOCKS)) continue;
+        if (!blocks_read(b, PIECE_BLOCKS))
+            continue;
         for (uint64_t i = 0; i < PIECE_BLOCKS; i++)
-            if (last[b + i]) compare(b + i, buf + i * BLOCK);
+            if (last[b + i])
+                compare(b + i, buf + i * BLOCK);
     }
 }
 
 static void write_one(uint64_t block)
 {
     fill(buf, block, ++n_writes);
-    if (pwrite(fd, buf, BLOCK, (off_t)(block * BLOCK)) != BLOCK) failed("write", block);
+    if (pwrite(fd, buf, BLOCK, (off_t)(block * BLOCK)) != BLOCK)
+        failed("write", block);
     last[block] = n_writes;
     if (n_writes % FLUSH_EVERY == 0) {
-        if (fdatasync(fd)) failed("flush", block);
-        if (!n_flushes++) printf("DISK begun\n");
+        if (fdatasync(fd))
+            failed("flush", block);
+        if (!n_flushes++)
+            printf("DISK begun\n");
     }
 }
 
@@ -94,7 +113,8 @@ static void timed(void (*request)(uint64_t block), uint64_t block)
     uint64_t before = clock_ns(CLOCK_MONOTONIC);
     request(block);
     uint64_t took = clock_ns(CLOCK_MONOTONIC) - before;
-    if (took > slowest_ns) slowest_ns = took;
+    if (took > slowest_ns)
+        slowest_ns = took;
 }
 
 static uint64_t random_next(void)
@@ -108,23 +128,27 @@ static uint64_t random_next(void)
 static void report(void)
 {
     uint64_t sum = 0;
-    if (fdatasync(fd)) failed("flush", 0);
+    if (fdatasync(fd))
+        failed("flush", 0);
     check_all();
-    for (uint64_t b = 0; b < n_blocks; b++) sum += last[b] * (2 * b + 1);
-    printf("DISK %s writes=%lu reads=%lu flushes=%lu slowest_ms=%lu bad=%lu sum=%lu holds=%lu\n", n_bad ? "FAILED" : "ok", n_writes,
-           n_reads, n_flushes, slowest_ns / 1000000, n_bad,
-           sum, n_holds);
+    for (uint64_t b = 0; b < n_blocks; b++)
+        sum += last[b] * (2 * b + 1);
+    printf("DISK %s writes=%lu reads=%lu flushes=%lu slowest_ms=%lu bad=%lu sum=%lu holds=%lu\n",
+           n_bad ? "FAILED" : "ok", n_writes, n_reads, n_flushes, slowest_ns / 1000000, n_bad, sum, n_holds);
 }
 
 static void work(void)
 {
     timed(write_one, random_next() % n_blocks);
     uint64_t b = random_next() % n_blocks;
-    if (n_writes % READ_EVERY == 0 && last[b]) timed(check, b);
-    if (!hold) return;
+    if (n_writes % READ_EVERY == 0 && last[b])
+        timed(check, b);
+    if (!hold)
+        return;
     n_holds++;
     report();
-    while (hold && !stop) usleep(10000);
+    while (hold && !stop)
+        usleep(10000);
 }
 
 int diskcheck_main(int argc, char **argv)
@@ -141,7 +165,8 @@ int diskcheck_main(int argc, char **argv)
     last = calloc(n_blocks, sizeof(*last));
     buf = aligned_alloc(4096, PIECE_BLOCKS * BLOCK);
     want = aligned_alloc(4096, BLOCK);
-    while (!stop && n_bad < 100) work();
+    while (!stop && n_bad < 100)
+        work();
     report();
     return n_bad != 0;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/elf.c - a 32-bit ELF kernel with a Multiboot 1 header, and with -DPVH a PVH note, too: says on COM1, over and over, what it was told.
+ * tests/guest/elf.c - a 32-bit ELF kernel with a Multiboot 1 header, and with -DPVH a PVH note, too: says on COM1, over
+ * and over, what it was told.
  *
  *     elf pvh ram_kib=N module=LEN sum=S [STRING] module=... cmdline=[...] acpi=1 bss=0 ;          (or "multiboot")
  *
- * sum: of a module's bytes.  acpi: the root pointer is where it should be.  bss: the sum of zeroed memory that the file does not contain. */
+ * sum: of a module's bytes.  acpi: the root pointer is where it should be.  bss: the sum of zeroed memory that the
+ * file does not contain. */
 typedef unsigned char u8;
 typedef unsigned u32;
 typedef unsigned long long u64;
@@ -14,7 +16,8 @@ __asm__(".section .multiboot, \"a\"\n .align 4\n .long 0x1badb002, 3, -(0x1badb0
 #ifdef PVH
         ".section .note.Xen, \"a\", @note\n .align 4\n .long 4, 4, 18\n .asciz \"Xen\"\n .long _start\n"
 #endif
-        ".section .text.start, \"ax\"\n .globl _start\n _start: mov $stack_top, %esp; push %ebx; push %eax; call kernel_main\n"
+        ".section .text.start, \"ax\"\n .globl _start\n _start: mov $stack_top, %esp; push %ebx; push %eax; call "
+        "kernel_main\n"
         ".bss\n .align 16\n .skip 4096\n stack_top:\n");
 
 static u8 zeroes[70000];
@@ -28,7 +31,11 @@ static void put(char c)
     __asm__ volatile("outb %0, %w1" : : "a"(c), "Nd"(COM1));
 }
 
-static void say(const char *text) { while (*text) put(*text++); }
+static void say(const char *text)
+{
+    while (*text)
+        put(*text++);
+}
 
 static void say_number(const char *name, u32 n)
 {
@@ -49,8 +56,17 @@ static u32 sum(const u8 *p, u32 len)
     return s;
 }
 
-struct module { const u8 *data; u32 len; const char *string; };
-struct told { const char *by, *cmdline; const u8 *rsdp; u32 ram_kib, n_modules; struct module module[4]; };
+struct module {
+    const u8 *data;
+    u32 len;
+    const char *string;
+};
+struct told {
+    const char *by, *cmdline;
+    const u8 *rsdp;
+    u32 ram_kib, n_modules;
+    struct module module[4];
+};
 
 static struct told pvh_info(const u32 *info)
 {
@@ -68,7 +84,9 @@ static struct told pvh_info(const u32 *info)
 
 static struct told multiboot_info(const u32 *info)
 {
-    struct told t = { "multiboot", info[0] & 4 ? (const char *)info[4] : "?", (const u8 *)0xe0000, 0, info[0] & 8 ? info[5] : 0, {} };
+    struct told t = {
+        "multiboot", info[0] & 4 ? (const char *)info[4] : "?", (const u8 *)0xe0000, 0, info[0] & 8 ? info[5] : 0, {}
+    };
     for (u32 i = 0; i < t.n_modules && i < 4; i++) {
         const u32 *m = (const u32 *)info[6] + 4 * i;
         t.module[i] = (struct module){ (const u8 *)m[0], m[1] - m[0], (const char *)m[2] };
@@ -81,7 +99,9 @@ static struct told multiboot_info(const u32 *info)
 
 __attribute__((used)) void kernel_main(u32 eax, const u32 *info)
 {
-    struct told t = eax == 0x2badb002 ? multiboot_info(info) : info[0] == 0x336ec578 ? pvh_info(info) : (struct told){ "nothing that is known", "", 0, 0, 0, {} };
+    struct told t = eax == 0x2badb002       ? multiboot_info(info)
+                    : info[0] == 0x336ec578 ? pvh_info(info)
+                                            : (struct told){ "nothing that is known", "", 0, 0, 0, {} };
     u32 bss = sum(zeroes, sizeof(zeroes));
     for (;;) {
         say("elf ");

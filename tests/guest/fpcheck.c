@@ -3,10 +3,11 @@
  *
  * usage: fpcheck [ROUNDS [corrupt]]        ROUNDS 0: for ever; prints a line about each half second
  *
- * One round loads known patterns, different in every round, into all sixteen YMM registers (XMM without AVX), an unusual MXCSR and x87
- * control word, then counts down for some milliseconds without a system call, then stores the registers again.  Interrupts, exits and
- * moves fall into the countdown; whoever loses or mixes up XSAVE state changes what comes back.  `corrupt` spoils one byte of each
- * round's expectation: the check can fail.  stress.c uses the rounds, too, with system calls in place of the countdown. */
+ * One round loads known patterns, different in every round, into all sixteen YMM registers (XMM without AVX), an
+ * unusual MXCSR and x87 control word, then counts down for some milliseconds without a system call, then stores the
+ * registers again.  Interrupts, exits and moves fall into the countdown; whoever loses or mixes up XSAVE state changes
+ * what comes back.  `corrupt` spoils one byte of each round's expectation: the check can fail.  stress.c uses the
+ * rounds, too, with system calls in place of the countdown. */
 #include "fpcheck.h"
 #include "payload.h"
 
@@ -21,11 +22,15 @@
 
 #define SPIN      2000000ul
 #define N_REGS    16
-#define TOLD_MAX  50u                   /* lines about wrong registers; the rest is only counted */
-#define MXCSR_ODD 0x7f80u               /* all masked, round toward zero */
-#define FCW_ODD   0x0e7fu               /* all masked, 53 bits, round toward zero */
+#define TOLD_MAX  50u     /* lines about wrong registers; the rest is only counted */
+#define MXCSR_ODD 0x7f80u /* all masked, round toward zero */
+#define FCW_ODD   0x0e7fu /* all masked, 53 bits, round toward zero */
 
-struct regs { uint8_t reg[N_REGS][32]; uint32_t mxcsr; uint16_t fcw; } __attribute__((aligned(64)));
+struct regs {
+    uint8_t reg[N_REGS][32];
+    uint32_t mxcsr;
+    uint16_t fcw;
+} __attribute__((aligned(64)));
 
 static bool have_avx(void)
 {

@@ -3,9 +3,9 @@
  *
  * usage: mirror ADDRESS PORT             connects there, and ends when the other side does
  *
- * Each record of 4096 bytes goes back as it came, except for bytes 0 to 15: CLOCK_MONOTONIC and CLOCK_REALTIME in nanoseconds (little endian), read
- * between the record's last byte and the answer's first.  So whoever sent it knows that the clocks were read between his sending and his receiving
- * (tests/system/guest_clock.py). */
+ * Each record of 4096 bytes goes back as it came, except for bytes 0 to 15: CLOCK_MONOTONIC and CLOCK_REALTIME in
+ * nanoseconds (little endian), read between the record's last byte and the answer's first.  So whoever sent it knows
+ * that the clocks were read between his sending and his receiving (tests/system/guest_clock.py). */
 #include "payload.h"
 
 #include <arpa/inet.h>
@@ -42,7 +42,8 @@ int mirror_main(int argc, char **argv)
         fprintf(stderr, "usage: mirror ADDRESS PORT\n");
         return 2;
     }
-    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))) {
+    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))) {
         perror("mirror");
         return 1;
     }

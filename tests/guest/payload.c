@@ -7,13 +7,16 @@
 
 int main(int argc, char **argv)
 {
-    static const struct { const char *name; int (*main)(int, char **); } programs[] = {
-        { "dirtier", dirtier_main }, { "fpcheck", fpcheck_main }, { "probe", probe_main }, { "diskcheck", diskcheck_main },
-        { "stress", stress_main }, { "mirror", mirror_main },
+    static const struct {
+        const char *name;
+        int (*main)(int, char **);
+    } programs[] = {
+        { "dirtier", dirtier_main },     { "fpcheck", fpcheck_main }, { "probe", probe_main },
+        { "diskcheck", diskcheck_main }, { "stress", stress_main },   { "mirror", mirror_main },
     };
     const char *slash = strrchr(argv[0], '/'), *name = slash ? slash + 1 : argv[0];
 
-    for (int pass = 0; pass < 2; pass++) {              /* by link name; then "payload dirtier 32 1000" */
+    for (int pass = 0; pass < 2; pass++) { /* by link name; then "payload dirtier 32 1000" */
         for (unsigned i = 0; i < sizeof(programs) / sizeof(programs[0]); i++)
             if (strcmp(name, programs[i].name) == 0)
                 return programs[i].main(argc - pass, argv + pass);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/payload.h - the test guest's programs: one static binary, called by several names (dirtier, fpcheck, probe, diskcheck, stress, mirror).
+ * tests/guest/payload.h - the test guest's programs: one static binary, called by several names (dirtier, fpcheck,
+ * probe, diskcheck, stress, mirror).
  *
- * One file instead of six keeps the initramfs small: the guest boots under two levels of emulation, where every page counts. */
+ * One file instead of six keeps the initramfs small: the guest boots under two levels of emulation,
+ * where every page counts. */
 #ifndef GODWIT_TESTS_GUEST_PAYLOAD_H
 #define GODWIT_TESTS_GUEST_PAYLOAD_H
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/probe.c - a guest that asks for what is not there, or ends itself: only it may be hurt, and the host's log must explain it.
+ * tests/guest/probe.c - a guest that asks for what is not there, or ends itself: only it may be hurt, and the
+ * host's log must explain it.
  *
  * usage: probe ports | mem ADDR | msr NUMBER [VALUE] | cpuid | triple
  *
  * ports   reads and writes I/O ports that no PC has, in all three widths, and shows what came back (a PC: all ones)
  * mem     maps 4 KiB at guest-physical ADDR through /dev/mem, reads, writes, reads
- * msr     reads (or writes) a model-specific register; "refused" is what a #GP(0) becomes in Linux.  Needs msr.ko (init loads it if there)
+ * msr     reads (or writes) a model-specific register; "refused" is what a #GP(0) becomes in Linux.  Needs msr.ko
+ *         (init loads it if there)
  * cpuid   vendor and hypervisor signatures
  * triple  a triple fault: has the kernel reboot by loading an empty IDT and executing INT3 */
 #include "payload.h"
@@ -97,7 +99,7 @@ static int probe_triple(void)
     }
     puts("probe triple: now");
     fflush(stdout);
-    usleep(100000);                         /* let the line reach the console */
+    usleep(100000); /* let the line reach the console */
     reboot(RB_AUTOBOOT);
     perror("probe: reboot");
     return 1;

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/walker.c - a guest without an operating system: dirties pages and checks every word of them, for ever.
  *
- * For emulators too slow to boot Linux for each check.  Its number: how many TSC ticks a visit takes at least.  Page p's 512 words all hold
- * visits[p] * a pattern of p; a visit checks them and raises the count.  Lines on COM1, about every 100 ms of its TSC:
+ * For emulators too slow to boot Linux for each check.  Its number: how many TSC ticks a visit takes at least.  Page
+ * p's 512 words all hold visits[p] * a pattern of p; a visit checks them and raises the count.  Lines on COM1, about
+ * every 100 ms of its TSC:
  *
  *     tick N visits= V sweeps= S bad=B gap=G khz=K skew=W
  *
- * G: most TSC ticks between two visits since the last line, in thousands.  K: the TSC's rate by the ACPI PM timer since the last line.  W: so often the
- * TSC as MSR (the hypervisor computes it) was not between two TSCs read by RDTSC (the processor scales and offsets it), before and after. */
+ * G: most TSC ticks between two visits since the last line, in thousands.  K: the TSC's rate by the ACPI PM timer since
+ * the last line.  W: so often the TSC as MSR (the hypervisor computes it) was not between two TSCs read by RDTSC (the
+ * processor scales and offsets it), before and after. */
 #include "bare.h"
 
 #define BUFFER   ((volatile u64 *)0x1800000)
 #define VISITS   ((volatile unsigned *)0x1700000)
 #define N_PAGES  2048u
 #define WORDS    512u
-#define SWEEP    2u                         /* pages that a visit also checks, in order; when all were, that is a sweep */
-#define PM_TIMER 0x608                      /* 32 bits at 3.579545 MHz */
+#define SWEEP    2u    /* pages that a visit also checks, in order; when all were, that is a sweep */
+#define PM_TIMER 0x608 /* 32 bits at 3.579545 MHz */
 #define IA32_TSC 0x10
 
 static u64 rdtsc(void)
@@ -73,7 +75,7 @@ static void main(u64 ticks_per_visit)
     unsigned page = 0, swept = 0, bad = 0, sweeps = 0, skew = 0, pm = pm_timer();
     u64 n = 0, last = rdtsc(), due = last, gap = 0, pm_tsc = last;
     for (u64 visits = 1;; visits++) {
-        page = (page * 5 + 1) % N_PAGES;    /* all of them, in no order */
+        page = (page * 5 + 1) % N_PAGES; /* all of them, in no order */
         bad += visit(page);
         for (unsigned i = 0; i < SWEEP; i++)
             bad += check(swept++);

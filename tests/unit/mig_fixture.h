@@ -1,51 +1,67 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/mig_fixture.h - a world for test_mig*.c: both machines of a move, a fake guest that keeps writing, and a link that is slow, cut, or lies. */
+ * tests/unit/mig_fixture.h - a world for test_mig*.c: both machines of a move, a fake guest that keeps writing, and a
+ * link that is slow, cut, or lies. */
 #ifndef GODWIT_TESTS_MIG_FIXTURE_H
 #define GODWIT_TESTS_MIG_FIXTURE_H
 
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <cmocka.h>
 #include "migrate/wire.h"
 #include "tests/fakes/fake_guest.h"
 
 /* One direction of the link. */
 struct wire {
-    uint64_t bytes;                     /* carried so far */
-    uint64_t cut_at;                    /* the link breaks after so many; UINT64_MAX: never */
-    uint64_t flip_at;                   /* this byte is damaged; UINT64_MAX: none */
-    uint64_t *marks; unsigned n_marks, max_marks;   /* where each record begins, if wanted */
+    uint64_t bytes;   /* carried so far */
+    uint64_t cut_at;  /* the link breaks after so many; UINT64_MAX: never */
+    uint64_t flip_at; /* this byte is damaged; UINT64_MAX: none */
+    uint64_t *marks;
+    unsigned n_marks, max_marks; /* where each record begins, if wanted */
     uint64_t next_mark;
-    uint8_t hdr[16]; unsigned hdr_len;
-    uint8_t *copy; size_t copy_len;     /* everything, if wanted */
+    uint8_t hdr[16];
+    unsigned hdr_len;
+    uint8_t *copy;
+    size_t copy_len; /* everything, if wanted */
 };
 
 struct world {
     struct fake_guest a, b;
     struct mig_tx *tx;
-    struct mig_rx *rx, *rx2;            /* rx2: on the second link */
+    struct mig_rx *rx, *rx2; /* rx2: on the second link */
     struct mig_ids ids;
     struct wire sd, ds;
     uint64_t now, rng;
-    uint64_t rx_lead;                                /* the receiver's clock is this much ahead */
-    int64_t rx_slow_ppm;                             /* and goes slower by this */
-    uint64_t turn_us;                                /* each turn takes so long, and the receiver's part begins in its middle; 0: all at once, each turn of another length */
+    uint64_t rx_lead;    /* the receiver's clock is this much ahead */
+    int64_t rx_slow_ppm; /* and goes slower by this */
+    /* each turn takes so long, and the receiver's part begins in its middle; 0: all at once, each
+     * turn of another length */
+    uint64_t turn_us;
     unsigned writes_per_turn, max_turns;
     bool link_up, second;
-    enum mig_tx_state cancel_in; bool cancel_tx, cancel_rx; enum mig_rx_state cancel_rx_in;
+    enum mig_tx_state cancel_in;
+    bool cancel_tx, cancel_rx;
+    enum mig_rx_state cancel_rx_in;
     struct mig_wait wait;
 };
 
-static inline uint64_t rx_now(const struct world *w) { return w->now + w->rx_lead + w->turn_us / 2 - (uint64_t)((int64_t)w->now / 1000 * w->rx_slow_ppm / 1000); }
+static inline uint64_t rx_now(const struct world *w)
+{
+    return w->now + w->rx_lead + w->turn_us / 2 - (uint64_t)((int64_t)w->now / 1000 * w->rx_slow_ppm / 1000);
+}
 
 static inline void settle(void *ctx, const struct mig_id *id) { mig_rx_settle(((struct world *)ctx)->rx, id); }
 
 static inline struct mig_rx *new_rx(struct world *w)
 {
     struct mig_rx *rx;
-    struct mig_rx_params p = { .ops = &fake_dst_ops, .ctx = &w->b, .mem = fake_mem, .ids = &w->ids, .settle = settle, .settle_ctx = w,
+    struct mig_rx_params p = { .ops = &fake_dst_ops,
+                               .ctx = &w->b,
+                               .mem = fake_mem,
+                               .ids = &w->ids,
+                               .settle = settle,
+                               .settle_ctx = w,
                                .now_us = w->now };
     assert_int_equal(mig_rx_create(&p, &rx), HV_OK);
     return rx;
@@ -54,7 +70,7 @@ static inline struct mig_rx *new_rx(struct world *w)
 static inline void world_init(struct world *w, uint64_t n_pages, uint64_t seed, const struct mig_opts *opts)
 {
     memset(w, 0, sizeof(*w));
-    fake_mem_bytes = 0;                              /* what a failed test left behind is its own failure */
+    fake_mem_bytes = 0; /* what a failed test left behind is its own failure */
     fake_guest_init(&w->a, n_pages, seed);
     fake_dest_init(&w->b);
     w->rng = seed * 77 + 1;
@@ -66,10 +82,15 @@ static inline void world_init(struct world *w, uint64_t n_pages, uint64_t seed, 
     w->cancel_in = (enum mig_tx_state)99;
     w->sd.cut_at = w->ds.cut_at = w->sd.flip_at = w->ds.flip_at = UINT64_MAX;
     w->sd.next_mark = w->ds.next_mark = MIG_PREAMBLE_LEN;
-    struct mig_tx_params p = { .ops = &fake_src_ops, .ctx = &w->a, .mem = fake_mem, .name = "guest-1", .now_us = w->now };
-    for (unsigned i = 0; i < 16; i++) p.id.b[i] = (uint8_t)(seed + i), p.key[i] = (uint8_t)(3 * i + seed);
-    if (opts) p.opts = *opts;
-    else mig_opts_default(&p.opts);
+    struct mig_tx_params p = {
+        .ops = &fake_src_ops, .ctx = &w->a, .mem = fake_mem, .name = "guest-1", .now_us = w->now
+    };
+    for (unsigned i = 0; i < 16; i++)
+        p.id.b[i] = (uint8_t)(seed + i), p.key[i] = (uint8_t)(3 * i + seed);
+    if (opts)
+        p.opts = *opts;
+    else
+        mig_opts_default(&p.opts);
     assert_int_equal(mig_tx_create(&p, &w->tx), HV_OK);
     w->rx = new_rx(w);
 }
@@ -89,12 +110,15 @@ static inline void wire_marks(struct wire *l, const uint8_t *p, size_t n)
 {
     for (size_t i = 0; i < n && l->marks; i++) {
         uint64_t at = l->bytes + i;
-        if (at < l->next_mark) continue;
+        if (at < l->next_mark)
+            continue;
         l->hdr[l->hdr_len++] = p[i];
-        if (l->hdr_len < 16) continue;
+        if (l->hdr_len < 16)
+            continue;
         uint64_t len;
         memcpy(&len, l->hdr + 8, 8);
-        if (l->n_marks < l->max_marks) l->marks[l->n_marks++] = l->next_mark;
+        if (l->n_marks < l->max_marks)
+            l->marks[l->n_marks++] = l->next_mark;
         l->next_mark += 16 + len;
         l->hdr_len = 0;
     }
@@ -107,9 +131,11 @@ static inline bool carry(struct wire *l, struct mig_fifo *from, struct mig_fifo 
     const uint8_t *src = mig_fifo_data(from, &len);
     uint8_t *dst = mig_fifo_space(to, 1, &room);
     size_t n = MIN(MIN(len, room), max);
-    if (n > l->cut_at - l->bytes) n = (size_t)(l->cut_at - l->bytes);
+    if (n > l->cut_at - l->bytes)
+        n = (size_t)(l->cut_at - l->bytes);
     memcpy(dst, src, n);
-    if (l->flip_at >= l->bytes && l->flip_at < l->bytes + n) dst[l->flip_at - l->bytes] ^= 0x10;
+    if (l->flip_at >= l->bytes && l->flip_at < l->bytes + n)
+        dst[l->flip_at - l->bytes] ^= 0x10;
     wire_marks(l, dst, n);
     if (l->copy) {
         memcpy(l->copy + l->copy_len, dst, n);
@@ -132,7 +158,10 @@ static inline bool rx_over(struct mig_rx *rx)
     enum mig_rx_state s = mig_rx_state(rx);
     return s == MIG_RX_RUNNING || s == MIG_RX_DROPPED || s == MIG_RX_ANSWERED;
 }
-static inline bool tx_over(struct world *w) { return mig_tx_state(w->tx) == MIG_TX_RELEASED || mig_tx_state(w->tx) == MIG_TX_FAILED; }
+static inline bool tx_over(struct world *w)
+{
+    return mig_tx_state(w->tx) == MIG_TX_RELEASED || mig_tx_state(w->tx) == MIG_TX_FAILED;
+}
 
 static inline void one_runner_at_most(struct world *w) { assert_false(w->a.running && !w->a.released && w->b.running); }
 
@@ -153,12 +182,15 @@ static inline void run(struct world *w)
         }
         w->wait = mig_tx_step(w->tx, w->now);
         one_runner_at_most(w);
-        if (w->link_up && !carry(&w->sd, &mig_tx_io(w->tx)->out, &mig_rx_io(rx)->in, some(w))) w->link_up = false;
+        if (w->link_up && !carry(&w->sd, &mig_tx_io(w->tx)->out, &mig_rx_io(rx)->in, some(w)))
+            w->link_up = false;
         mig_rx_step(rx, rx_now(w));
         one_runner_at_most(w);
-        if (w->link_up && !carry(&w->ds, &mig_rx_io(rx)->out, &mig_tx_io(w->tx)->in, some(w))) w->link_up = false;
+        if (w->link_up && !carry(&w->ds, &mig_rx_io(rx)->out, &mig_tx_io(w->tx)->in, some(w)))
+            w->link_up = false;
         if (!w->link_up) {
-            for (int i = 0; i < 400; i++) mig_rx_step(rx, rx_now(w)), mig_tx_step(w->tx, w->now);      /* what came before the cut */
+            for (int i = 0; i < 400; i++)
+                mig_rx_step(rx, rx_now(w)), mig_tx_step(w->tx, w->now); /* what came before the cut */
             one_runner_at_most(w);
             mig_tx_link_lost(w->tx, HV_E_CLOSED, "cut", w->now);
             mig_rx_link_lost(rx, HV_E_CLOSED, "cut", rx_now(w));
@@ -167,11 +199,14 @@ static inline void run(struct world *w)
         size_t left, left2;
         mig_fifo_data(&mig_tx_io(w->tx)->out, &left);
         mig_fifo_data(&mig_rx_io(rx)->out, &left2);
-        if (tx_over(w) && rx_over(rx) && !left && !left2) return;
-        if (w->wait.kind == MIG_WAIT_LINK) return;
-        if (tx_over(w) && !left) {                   /* the glue closes the stream when the machine is done */
+        if (tx_over(w) && rx_over(rx) && !left && !left2)
+            return;
+        if (w->wait.kind == MIG_WAIT_LINK)
+            return;
+        if (tx_over(w) && !left) { /* the glue closes the stream when the machine is done */
             mig_rx_step(rx, rx_now(w));
-            if (!rx_over(rx) && mig_fifo_len(&mig_rx_io(rx)->in) < 16) mig_rx_link_lost(rx, HV_E_CLOSED, "closed", rx_now(w));
+            if (!rx_over(rx) && mig_fifo_len(&mig_rx_io(rx)->in) < 16)
+                mig_rx_link_lost(rx, HV_E_CLOSED, "closed", rx_now(w));
         }
         fake_guest_run(&w->a, w->writes_per_turn);
     }
@@ -181,7 +216,8 @@ static inline void run(struct world *w)
 /* A new link, if the source asks for one; it breaks after cut_sd or cut_ds bytes. */
 static inline void reconnect_cut(struct world *w, uint64_t cut_sd, uint64_t cut_ds)
 {
-    if (mig_tx_state(w->tx) != MIG_TX_IN_DOUBT) return;
+    if (mig_tx_state(w->tx) != MIG_TX_IN_DOUBT)
+        return;
     assert_int_equal(mig_tx_step(w->tx, w->now).kind, MIG_WAIT_LINK);
     assert_false(w->a.running);
     w->link_up = w->second = true;
@@ -213,17 +249,21 @@ static inline void assert_runs_on_source(struct world *w)
 static inline void assert_moved(struct world *w)
 {
     uint64_t gfn;
-    if (mig_tx_state(w->tx) != MIG_TX_RELEASED) fail_msg("tx %s: %s", mig_tx_state_name(mig_tx_state(w->tx)), mig_tx_text(w->tx));
+    if (mig_tx_state(w->tx) != MIG_TX_RELEASED)
+        fail_msg("tx %s: %s", mig_tx_state_name(mig_tx_state(w->tx)), mig_tx_text(w->tx));
     assert_true(w->a.released);
     assert_false(w->a.running);
     assert_true(w->b.running);
-    if (!fake_guest_equal(&w->a, &w->b, &gfn)) fail_msg("memory differs at gfn %lx", gfn);
+    if (!fake_guest_equal(&w->a, &w->b, &gfn))
+        fail_msg("memory differs at gfn %lx", gfn);
 }
 
 static inline void assert_exactly_one(struct world *w)
 {
-    if (w->b.running) assert_moved(w);
-    else assert_runs_on_source(w);
+    if (w->b.running)
+        assert_moved(w);
+    else
+        assert_runs_on_source(w);
 }
 
 #endif

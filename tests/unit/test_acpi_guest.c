@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_acpi_guest.c - the guest's ACPI tables: reachable, checksummed, and taken apart by iasl when it is installed. */
-/* unit-sources: kernel/vm/acpi_guest.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+ * tests/unit/test_acpi_guest.c - the guest's ACPI tables: reachable, checksummed, and taken apart by iasl
+ * when it is installed. */
+/* unit-sources: kernel/vm/acpi_guest.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c
+ *   kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c
+ *   kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c
+ *   kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c
+ *   kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c
+ *   kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c
+ *   tests/fakes/log.c tests/fakes/page.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/vm/acpi_guest.h"
 #include "tests/fakes/machine.h"
 
@@ -24,7 +31,8 @@ static uint64_t get(uint64_t at, unsigned n)
 static void check_sum(uint64_t at, size_t n)
 {
     uint8_t sum = 0;
-    for (size_t i = 0; i < n; i++) sum = (uint8_t)(sum + get(at + i, 1));
+    for (size_t i = 0; i < n; i++)
+        sum = (uint8_t)(sum + get(at + i, 1));
     assert_int_equal(sum, 0);
 }
 static uint64_t table(uint64_t at, const char *sig)
@@ -63,7 +71,8 @@ static void test_chain(void **state)
 static void test_iasl_understands_the_dsdt(void **state)
 {
     (void)state;
-    if (system("command -v iasl >/dev/null 2>&1")) skip();
+    if (system("command -v iasl >/dev/null 2>&1"))
+        skip();
     char dir[] = "/tmp/godwit-acpi-XXXXXX", cmd[500], path[100];
     assert_non_null(mkdtemp(dir));
     len = acpi_tables_build(buf, sizeof(buf), ACPI_AREA_BASE, 2);
@@ -74,10 +83,17 @@ static void test_iasl_understands_the_dsdt(void **state)
         fwrite(buf + (at[i] - ACPI_AREA_BASE), 1, get(at[i] + 4, 4), f);
         fclose(f);
     }
-    snprintf(cmd, sizeof(cmd), "cd %s && iasl -d t0.aml >out 2>&1 && iasl -d t1.aml >>out 2>&1 && iasl -d t2.aml >>out 2>&1 && "
-             "grep -q PNP0501 t0.dsl && grep -q _S5 t0.dsl && grep -q 0x03F8 t0.dsl && grep -q PNP0A08 t0.dsl && grep -q 0xE1000000 t0.dsl && grep -q 0xEFFFFFFF t0.dsl && iasl t0.dsl >>out 2>&1 && ! grep -qi '[1-9] errors' out", dir);
+    snprintf(cmd, sizeof(cmd),
+             "cd %s && iasl -d t0.aml >out 2>&1 && iasl -d t1.aml >>out 2>&1 && iasl -d t2.aml >>out 2>&1 && "
+             "grep -q PNP0501 t0.dsl && grep -q _S5 t0.dsl && grep -q 0x03F8 t0.dsl && grep -q PNP0A08 t0.dsl && grep "
+             "-q 0xE1000000 t0.dsl && grep -q 0xEFFFFFFF t0.dsl && iasl t0.dsl >>out 2>&1 && ! grep -qi '[1-9] errors' "
+             "out",
+             dir);
     int rc = system(cmd);
-    if (rc) { snprintf(cmd, sizeof(cmd), "cat %s/out %s/t0.dsl >&2", dir, dir); rc |= system(cmd); }
+    if (rc) {
+        snprintf(cmd, sizeof(cmd), "cat %s/out %s/t0.dsl >&2", dir, dir);
+        rc |= system(cmd);
+    }
     snprintf(cmd, sizeof(cmd), "rm -r %s", dir);
     rc |= system(cmd);
     assert_int_equal(rc, 0);
@@ -85,6 +101,7 @@ static void test_iasl_understands_the_dsdt(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_chain), cmocka_unit_test(test_iasl_understands_the_dsdt) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_chain),
+                                        cmocka_unit_test(test_iasl_understands_the_dsdt) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: net/http.c kernel/lib/json.c kernel/lib/text.c kernel/manage/api_route.c kernel/lib/err.c kernel/lib/print.c kernel/peers/move_options.c kernel/config/config.c kernel/config/config_keys.c migrate/policy.c tests/fakes/api_handlers.c tests/fakes/log.c */
+/* unit-sources: net/http.c kernel/lib/json.c kernel/lib/text.c kernel/manage/api_route.c kernel/lib/err.c
+ *   kernel/lib/print.c kernel/peers/move_options.c kernel/config/config.c kernel/config/config_keys.c migrate/policy.c
+ *   tests/fakes/api_handlers.c tests/fakes/log.c */
 /* unit-deps: llhttp */
 /* tests/unit/test_api.c - from a client's bytes to the answer's: HTTP, JSON, paths, roles, limits. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/manage/api_call.h"
 
 static struct http_conn *conn;
 static char answer_buf[8192];
-static const struct peer_config operator = { .name = "op", .trust = TRUST_OPERATE }, reader = { .name = "rd", .trust = TRUST_READ };
+static const struct peer_config operator= { .name = "op", .trust = TRUST_OPERATE }, reader = {
+    .name = "rd",
+    .trust = TRUST_READ
+};
 static const struct peer_config *client = &operator;
-static char out[32768];                 /* all that was answered */
+static char out[32768]; /* all that was answered */
 static size_t out_len;
 
 static int set_up(void **state)
@@ -55,7 +60,7 @@ static void answer(void)
 /** Feed text in pieces of chunk bytes; each copied to memory of its own, so that ASan sees a read past its end. */
 static void feed(const char *text, size_t len, size_t chunk)
 {
-    for (size_t at = 0; at < len && conn->state != HTTP_OVER; ) {
+    for (size_t at = 0; at < len && conn->state != HTTP_OVER;) {
         size_t n = MIN(chunk, len - at);
         char *piece = malloc(n);
         memcpy(piece, text + at, n);
@@ -141,8 +146,10 @@ static void test_roles(void **state)
 static void test_bodies(void **state)
 {
     (void)state;
-    expect("POST /v1/vms/web/start HTTP/1.1\r\nContent-Length: 22\r\n\r\n{\"vm\":\"a\\u00e9\",\"n\":7}", 200, "\"vm\":\"a\xc3\xa9\",\"n\":7");
-    expect("POST /v1/vms/web/start HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"n\"\r\n4\r\n:12}\r\n0\r\n\r\n", 200, "\"n\":12");
+    expect("POST /v1/vms/web/start HTTP/1.1\r\nContent-Length: 22\r\n\r\n{\"vm\":\"a\\u00e9\",\"n\":7}", 200,
+           "\"vm\":\"a\xc3\xa9\",\"n\":7");
+    expect("POST /v1/vms/web/start HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"n\"\r\n4\r\n:12}\r\n0\r\n\r\n",
+           200, "\"n\":12");
     expect("POST /v1/migrations HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400, "\\\"vm\\\" is missing");
     expect("POST /v1/migrations HTTP/1.1\r\nContent-Length: 17\r\n\r\n{\"vm\":\"12345678\"}", 400, "at most 7 bytes");
     expect("POST /v1/migrations HTTP/1.1\r\nContent-Length: 8\r\n\r\n{\"vm\":1}", 400, "must be a string");
@@ -153,14 +160,25 @@ static void test_bodies(void **state)
 static void test_bad_http(void **state)
 {
     (void)state;
-    static const struct { const char *text; unsigned status; } rows[] = {
-        { "hello\r\n\r\n", 400 }, { "GET\r\n\r\n", 400 }, { "GET / HTTP/1.1\r\nHost\r\n\r\n", 400 },
-        { "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400 }, { "GET http://x/v1 HTTP/1.1\r\n\r\n", 400 }, { "GET /%zz HTTP/1.1\r\n\r\n", 400 },
-        { "GET /%00 HTTP/1.1\r\n\r\n", 400 }, { "GET /%0a HTTP/1.1\r\n\r\n", 400 }, { "GET /a% HTTP/1.1\r\n\r\n", 400 },
-        { "GET /v1 HTTP/2.0\r\n\r\n", 505 }, { "CONNECT a:1 HTTP/1.1\r\n\r\n", 501 },
+    static const struct {
+        const char *text;
+        unsigned status;
+    } rows[] = {
+        { "hello\r\n\r\n", 400 },
+        { "GET\r\n\r\n", 400 },
+        { "GET / HTTP/1.1\r\nHost\r\n\r\n", 400 },
+        { "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400 },
+        { "GET http://x/v1 HTTP/1.1\r\n\r\n", 400 },
+        { "GET /%zz HTTP/1.1\r\n\r\n", 400 },
+        { "GET /%00 HTTP/1.1\r\n\r\n", 400 },
+        { "GET /%0a HTTP/1.1\r\n\r\n", 400 },
+        { "GET /a% HTTP/1.1\r\n\r\n", 400 },
+        { "GET /v1 HTTP/2.0\r\n\r\n", 505 },
+        { "CONNECT a:1 HTTP/1.1\r\n\r\n", 501 },
         { "POST /v1 HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400 },
         { "POST /v1 HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400 },
-        { "POST /v1 HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400 }, { "POST /v1 HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400 },
+        { "POST /v1 HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400 },
+        { "POST /v1 HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400 },
         { "POST /v1/vms/web/start HTTP/1.1\r\nContent-Length: 8193\r\n\r\n", 413 },
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -174,8 +192,13 @@ static void test_bad_http(void **state)
 static void test_endless(void **state)
 {
     (void)state;
-    static const struct { const char *start, *again; unsigned status; } rows[] = {
-        { "GET /", "x", 414 }, { "GET / HTTP/1.1\r\n", "A: b\r\n", 431 }, { "GET / HTTP/1.1\r\nA: ", "x", 431 },
+    static const struct {
+        const char *start, *again;
+        unsigned status;
+    } rows[] = {
+        { "GET /", "x", 414 },
+        { "GET / HTTP/1.1\r\n", "A: b\r\n", 431 },
+        { "GET / HTTP/1.1\r\nA: ", "x", 431 },
         { "POST /v1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "8\r\naaaaaaaa\r\n", 413 },
         { "POST /v1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", "x", 413 },
         { "POST /v1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "A: b\r\n", 413 },
@@ -198,11 +221,12 @@ static void test_endless(void **state)
 static void test_pipeline_and_splits(void **state)
 {
     (void)state;
-    static const char text[] = "GET /v1/host HTTP/1.1\r\nHost: a\r\n\r\n"
-                               "POST /v1/vms/web/start HTTP/1.1\r\nContent-Length: 7\r\n\r\n{\"n\":1}"
-                               "POST /v1/vms/x/stop HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"
-                               "GET /v1/nothing HTTP/1.1\r\n\r\n"
-                               "GET /v1/vms HTTP/1.1\r\nConnection: close\r\n\r\n";
+    static const char text[] =
+        "GET /v1/host HTTP/1.1\r\nHost: a\r\n\r\n"
+        "POST /v1/vms/web/start HTTP/1.1\r\nContent-Length: 7\r\n\r\n{\"n\":1}"
+        "POST /v1/vms/x/stop HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"
+        "GET /v1/nothing HTTP/1.1\r\n\r\n"
+        "GET /v1/vms HTTP/1.1\r\nConnection: close\r\n\r\n";
     static char whole[sizeof(out)];
     for (size_t chunk = sizeof(text) - 1; chunk; chunk--) {
         http_init(conn);
@@ -249,11 +273,12 @@ static void test_json_write(void **state)
     json_fmt(&j, "fmt", "%02x", 7);
     json_end(&j);
     assert_true(json_good(&j));
-    static const char want[] = "{\"text\":\"a\\\"\\\\\\n\\u0009\\u007f\xc3\xa9\\ufffd\\ufffd\\ufffd|\\ufffd\\ufffd\\ufffd\\ufffd\","
-                               "\"list\":[18446744073709551615,false,{}],\"fmt\":\"07\"}";
+    static const char want[] =
+        "{\"text\":\"a\\\"\\\\\\n\\u0009\\u007f\xc3\xa9\\ufffd\\ufffd\\ufffd|\\ufffd\\ufffd\\ufffd\\ufffd\","
+        "\"list\":[18446744073709551615,false,{}],\"fmt\":\"07\"}";
     assert_int_equal(j.text.len, sizeof(want) - 1);
     assert_memory_equal(buf, want, sizeof(want) - 1);
-    for (size_t cap = 1; cap < sizeof(want) - 1; cap++) {       /* every smaller buffer: it is known that it did not fit */
+    for (size_t cap = 1; cap < sizeof(want) - 1; cap++) { /* every smaller buffer: it is known that it did not fit */
         char *small = malloc(cap);
         json_init(&j, small, cap);
         json_object(&j, NULL);
@@ -274,7 +299,7 @@ static void test_json_misuse(void **state)
         json_init(&j, buf, sizeof(buf));
         json_object(&j, NULL);
         if (bug == 0)
-            json_num(&j, NULL, 1);                              /* no key inside an object */
+            json_num(&j, NULL, 1); /* no key inside an object */
         json_array(&j, "list");
         if (bug == 1)
             json_num(&j, "key", 1);
@@ -304,7 +329,9 @@ static void test_json_read(void **state)
     char s[8];
     uint64_t n = 0;
     bool b = false;
-    assert_int_equal(parse(&in, " { \"s\" : \"x\\n\\u20AC\" , \"n\": 42, \"t\":true,\"f\":false, \"z\":null, \"e\":\"\\ud83d\\ude00\" } "), HV_OK);
+    assert_int_equal(parse(&in, " { \"s\" : \"x\\n\\u20AC\" , \"n\": 42, \"t\":true,\"f\":false, \"z\":null, "
+                                "\"e\":\"\\ud83d\\ude00\" } "),
+                     HV_OK);
     assert_int_equal(json_get_str(&in, "s", s, sizeof(s)), HV_OK);
     assert_string_equal(s, "x\n\xe2\x82\xac");
     assert_int_equal(json_get_str(&in, "e", s, sizeof(s)), HV_OK);
@@ -323,12 +350,15 @@ static void test_json_read(void **state)
     assert_int_equal(json_get_bool(&in, "f", &b), HV_OK);
     assert_false(b);
     assert_int_equal(json_get_bool(&in, "z", &b), HV_E_INVAL);
-    static const char *const bad[] = { "", "{", "[]", "1", "{\"a\":1}{}", "{\"a\":{}}", "{\"a\":[1]}", "{\"a\":1,\"a\":2}", "{a:1}", "{\"a\" 1}", "{\"a\"}",
-                                       "{\"a\":1", "{1:2}", "{\"\\x\":1}" };
+    static const char *const bad[] = {
+        "",      "{",         "[]",      "1",        "{\"a\":1}{}", "{\"a\":{}}", "{\"a\":[1]}", "{\"a\":1,\"a\":2}",
+        "{a:1}", "{\"a\" 1}", "{\"a\"}", "{\"a\":1", "{1:2}",       "{\"\\x\":1}"
+    };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         if (parse(&in, bad[i]) != HV_E_PROTO)
             fail_msg("taken: %s", bad[i]);
-    static const char *const bad_strings[] = { "{\"s\":\"\\u0000\"}", "{\"s\":\"\\ud83d\"}", "{\"s\":\"\\ud83dx\"}", "{\"s\":\"\\ude00\"}" };
+    static const char *const bad_strings[] = { "{\"s\":\"\\u0000\"}", "{\"s\":\"\\ud83d\"}", "{\"s\":\"\\ud83dx\"}",
+                                               "{\"s\":\"\\ude00\"}" };
     for (size_t i = 0; i < ARRAY_SIZE(bad_strings); i++) {
         assert_int_equal(parse(&in, bad_strings[i]), HV_OK);
         assert_int_equal(json_get_str(&in, "s", s, sizeof(s)), HV_E_INVAL);
@@ -343,11 +373,16 @@ static void test_json_read(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_routes, set_up, tear_down), cmocka_unit_test_setup_teardown(test_roles, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_bodies, set_up, tear_down), cmocka_unit_test_setup_teardown(test_bad_http, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_routes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_roles, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bodies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bad_http, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_endless, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pipeline_and_splits, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_keep_alive, set_up, tear_down), cmocka_unit_test(test_json_write), cmocka_unit_test(test_json_misuse), cmocka_unit_test(test_json_read),
+        cmocka_unit_test_setup_teardown(test_keep_alive, set_up, tear_down),
+        cmocka_unit_test(test_json_write),
+        cmocka_unit_test(test_json_misuse),
+        cmocka_unit_test(test_json_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

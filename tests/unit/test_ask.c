@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_ask.c - questions that move nothing: an asker and a destination's machine, good answers, bad answers, none. */
-/* unit-sources: migrate/ask.c migrate/mig.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */
+ * tests/unit/test_ask.c - questions that move nothing: an asker and a destination's machine, good
+ * answers, bad answers, none. */
+/* unit-sources: migrate/ask.c migrate/mig.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c
+ *   kernel/lib/err.c tests/fakes/fake_guest.c */
 /* unit-deps: lz4 */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <cmocka.h>
 #include "migrate/ask.h"
 #include "migrate/wire.h"
 #include "tests/fakes/fake_guest.h"
@@ -72,7 +74,7 @@ static void test_questions(void **s)
         assert_int_equal(answer(&a, 1 + i * 7), HV_OK);
         assert_int_equal(a.find, dest.found);
         assert_int_equal(a.ticket.b[0], dest.found == MIG_F_WANTED ? 77 : 0);
-        assert_string_equal(a.text, "web-1?");      /* the escape character is gone */
+        assert_string_equal(a.text, "web-1?"); /* the escape character is gone */
         dest.refuse = i % 3;
         assert_int_equal(mig_ask_probe(ask, "web-1", 1000, "fake offer", 10, now), HV_OK);
         assert_int_equal(answer(&a, 1 + i * 7), HV_OK);
@@ -80,7 +82,7 @@ static void test_questions(void **s)
         assert_int_equal(a.free_bytes, 123456789);
         assert_int_equal(strstr(a.text, "reason 1 of the test") != NULL, i % 3 == 2);
     }
-    assert_false(dest.exists);                      /* nothing was taken in */
+    assert_false(dest.exists); /* nothing was taken in */
     assert_int_equal(mig_rx_state(rx), MIG_RX_WAIT_OFFER);
     mig_rx_link_lost(rx, HV_E_CLOSED, "closed", now);
     assert_int_equal(mig_rx_state(rx), MIG_RX_ANSWERED);
@@ -95,11 +97,13 @@ static void test_offer_after_question(void **s)
     begin();
     assert_int_equal(mig_ask_find(ask, "g", &TICKET, now), HV_OK);
     assert_int_equal(answer(&a, 100), HV_OK);
-    mig_offer_put(&mig_rx_io(rx)->in, &(struct mig_p_offer){ .n_pages = 100, .name = "g", .offer = (const uint8_t *)"fake offer", .offer_len = 10 });
+    mig_offer_put(&mig_rx_io(rx)->in,
+                  &(struct mig_p_offer){
+                      .n_pages = 100, .name = "g", .offer = (const uint8_t *)"fake offer", .offer_len = 10 });
     mig_rx_step(rx, now);
     assert_int_equal(mig_rx_state(rx), MIG_RX_LOADING);
     struct mig_p_find late = { .name = "g" };
-    mig_find_put(&mig_rx_io(rx)->in, &late);        /* but no question in the middle of a move */
+    mig_find_put(&mig_rx_io(rx)->in, &late); /* but no question in the middle of a move */
     mig_rx_step(rx, now);
     assert_int_equal(mig_rx_state(rx), MIG_RX_DROPPED);
     end();
@@ -122,7 +126,8 @@ static void test_bad_questions(void **s)
     end();
 }
 
-/* What the peer says is put into the asker's queue by hand: a refusal, another record, damaged ones, a huge one, nothing. */
+/* What the peer says is put into the asker's queue by hand: a refusal, another record, damaged
+ * ones, a huge one, nothing. */
 static void test_bad_answers(void **s)
 {
     (void)s;
@@ -131,23 +136,33 @@ static void test_bad_answers(void **s)
         begin();
         struct mig_fifo *in = &mig_ask_io(ask)->in;
         assert_int_equal(mig_ask_find(ask, "g", &TICKET, now), HV_OK);
-        if (kind != 6) mig_preamble_put(in);
-        if (kind == 7) in->buf[8] = 7, in->buf[10] = 9;          /* versions 7 to 9 */
+        if (kind != 6)
+            mig_preamble_put(in);
+        if (kind == 7)
+            in->buf[8] = 7, in->buf[10] = 9; /* versions 7 to 9 */
         uint8_t hdr[MIG_REC_HDR_LEN];
         size_t room;
         switch (kind) {
         case 0: mig_text_put(in, MIG_REC_FAIL, &(struct mig_p_text){ TICKET, HV_E_VERSION, "too old", 7 }); break;
         case 1: mig_id_put(in, MIG_REC_ACCEPT, &TICKET); break;
         case 2: mig_text_put(in, MIG_REC_FOUND, &(struct mig_p_text){ TICKET, 99, "x", 1 }); break;
-        case 3: mig_rec_put(hdr, &(struct mig_rec){ MIG_REC_FOUND, 1, 0, MIG_REC_LEN_MAX });
-                memcpy(mig_fifo_space(in, sizeof(hdr), &room), hdr, sizeof(hdr));
-                mig_fifo_commit(in, sizeof(hdr));
-                break;
-        case 4: memset(mig_fifo_space(in, 16, &room), 0, 16); mig_fifo_commit(in, 16); break;
+        case 3:
+            mig_rec_put(hdr, &(struct mig_rec){ MIG_REC_FOUND, 1, 0, MIG_REC_LEN_MAX });
+            memcpy(mig_fifo_space(in, sizeof(hdr), &room), hdr, sizeof(hdr));
+            mig_fifo_commit(in, sizeof(hdr));
+            break;
+        case 4:
+            memset(mig_fifo_space(in, 16, &room), 0, 16);
+            mig_fifo_commit(in, 16);
+            break;
         case 5: now += MIG_ASK_US; break;
-        case 6: memset(mig_fifo_space(in, 16, &room), 'x', 16); mig_fifo_commit(in, 16); break;
+        case 6:
+            memset(mig_fifo_space(in, 16, &room), 'x', 16);
+            mig_fifo_commit(in, 16);
+            break;
         }
-        static const enum hv_err want[] = { HV_E_VERSION, HV_E_PROTO, HV_E_PROTO, HV_E_PROTO, HV_E_PROTO, HV_E_TIMEOUT, HV_E_PROTO, HV_E_VERSION };
+        static const enum hv_err want[] = { HV_E_VERSION, HV_E_PROTO,   HV_E_PROTO, HV_E_PROTO,
+                                            HV_E_PROTO,   HV_E_TIMEOUT, HV_E_PROTO, HV_E_VERSION };
         a.text[0] = 0;
         assert_int_equal(mig_ask_step(ask, now, &a), want[kind]);
         assert_true(a.text[0]);
@@ -163,7 +178,8 @@ static void test_no_memory(void **s)
     fake_mem_bytes = 0;
     for (fake_mem_limit = 1; fake_mem_limit < 40000; fake_mem_limit += 1000) {
         enum hv_err e = mig_ask_create(&fake_mem, 0, &m);
-        if (e) assert_int_equal(e, HV_E_NOMEM);
+        if (e)
+            assert_int_equal(e, HV_E_NOMEM);
         mig_ask_destroy(m);
         assert_int_equal(fake_mem_bytes, 0);
     }
@@ -173,8 +189,9 @@ static void test_no_memory(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_questions), cmocka_unit_test(test_offer_after_question), cmocka_unit_test(test_bad_questions),
-        cmocka_unit_test(test_bad_answers), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_questions),     cmocka_unit_test(test_offer_after_question),
+        cmocka_unit_test(test_bad_questions), cmocka_unit_test(test_bad_answers),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

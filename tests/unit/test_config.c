@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_config.c - every key of godwit.conf with good and bad values, and what a mistake costs. */
 /* unit-sources: kernel/config/config.c kernel/config/config_keys.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/config/config.h"
 
 /* The last mistake and their number. */
-struct heard { unsigned n, line; char section[64], key[64], expected[160]; };
+struct heard {
+    unsigned n, line;
+    char section[64], key[64], expected[160];
+};
 
 static void hear(void *ctx, unsigned line, const char *section, const char *key, const char *expected)
 {
@@ -116,7 +119,8 @@ static void test_full_file(void **state)
 static void test_clients(void **state)
 {
     (void)state;
-    parse("[host]\napi-port = 0\n[client a]\nfingerprint = " FP_A "\nrole = operate\n[client b]\nfingerprint = " FP_B "\n");
+    parse("[host]\napi-port = 0\n[client a]\nfingerprint = " FP_A "\nrole = operate\n[client b]\nfingerprint = " FP_B
+          "\n");
     assert_int_equal(heard.n, 0);
     assert_int_equal(c.host.api_port, 0);
     assert_int_equal(c.n_clients, 2);
@@ -124,16 +128,20 @@ static void test_clients(void **state)
     assert_int_equal(c.clients[1].trust, TRUST_READ);
     assert_string_equal(c.clients[1].name, "b");
     assert_int_equal(c.clients[0].fingerprint[1], 0x11);
-    parse("[client a]\n[client b]\nfingerprint = " FP_A "\n[client c]\nfingerprint = " FP_A "\n[client b]\n[client d]\nrole = root\nfingerprint = 12\n"
-              "[peer p]\naddress = 10.0.0.1\nfingerprint = " FP_A "\n");
-    assert_int_equal(c.n_clients, 1);           /* a: none; c: the same; b: twice; d: not valid */
-    assert_int_equal(c.n_peers, 1);             /* a host may be both */
+    parse("[client a]\n[client b]\nfingerprint = " FP_A "\n[client c]\nfingerprint = " FP_A
+          "\n[client b]\n[client d]\nrole = root\nfingerprint = 12\n"
+          "[peer p]\naddress = 10.0.0.1\nfingerprint = " FP_A "\n");
+    assert_int_equal(c.n_clients, 1); /* a: none; c: the same; b: twice; d: not valid */
+    assert_int_equal(c.n_peers, 1);   /* a host may be both */
     assert_int_equal(c.host.api_port, CONFIG_DEFAULT_API_PORT);
     assert_int_equal(heard.n, 6);
 }
 
 /* One key in an otherwise good section: is it taken, and if not, is exactly it reported? */
-struct value_case { const char *section, *key, *value; bool good; };
+struct value_case {
+    const char *section, *key, *value;
+    bool good;
+};
 /* clang-format off */
 static const struct value_case value_cases[] = {
     { "host", "name", "a", true }, { "host", "name", "Node_1.lab-2", true }, { "host", "name", "", false },
@@ -244,9 +252,15 @@ static const struct value_case value_cases[] = {
 static void test_guest_cpus(void **state)
 {
     (void)state;
-    static const struct { const char *text; uint64_t mask; } cases[] = {
-        { "[host]\nguest-cpus = 1-3,5\n", 0x2e }, { "[host]\nguest-cpus = 0-63\n", UINT64_MAX }, { "[host]\nguest-cpus = 63\n", UINT64_C(1) << 63 },
-        { "[host]\nname = a\n", UINT64_MAX }, { "[host]\nguest-cpus = 2\nguest-cpus = nonsense\n", 4 },
+    static const struct {
+        const char *text;
+        uint64_t mask;
+    } cases[] = {
+        { "[host]\nguest-cpus = 1-3,5\n", 0x2e },
+        { "[host]\nguest-cpus = 0-63\n", UINT64_MAX },
+        { "[host]\nguest-cpus = 63\n", UINT64_C(1) << 63 },
+        { "[host]\nname = a\n", UINT64_MAX },
+        { "[host]\nguest-cpus = 2\nguest-cpus = nonsense\n", 4 },
     };
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         config_parse(cases[i].text, strlen(cases[i].text), &c, NULL, NULL);
@@ -257,30 +271,34 @@ static void test_guest_cpus(void **state)
 static void test_devices(void **state)
 {
     (void)state;
-    const char *text = "[vm a]\nmemory = 64M\nkernel = k\n"
-                       "[vm b]\nmemory = 64M\nkernel = k\nnic = yes\nrng = no\nballoon = no\nconsole = virtio\ndisk = ram:6M\n"
-                       "[vm c]\nmemory = 64M\nkernel = k\ndisk = ram:7M\n"
-                       "[vm d]\nmemory = 64M\nkernel = k\ndisk = nbd:10.0.0.5:10810/pool/web\n"
-                       "[vm e]\nmemory = 64M\nkernel = k\ndisk = nbd:10.0.0.5/\n";
+    const char *text =
+        "[vm a]\nmemory = 64M\nkernel = k\n"
+        "[vm b]\nmemory = 64M\nkernel = k\nnic = yes\nrng = no\nballoon = no\nconsole = virtio\ndisk = ram:6M\n"
+        "[vm c]\nmemory = 64M\nkernel = k\ndisk = ram:7M\n"
+        "[vm d]\nmemory = 64M\nkernel = k\ndisk = nbd:10.0.0.5:10810/pool/web\n"
+        "[vm e]\nmemory = 64M\nkernel = k\ndisk = nbd:10.0.0.5/\n";
     config_parse(text, strlen(text), &c, NULL, NULL);
     assert_int_equal(c.n_errors, 0);
     const struct vm_config *a = &c.vms[0], *b = &c.vms[1];
     assert_true(a->rng && a->balloon && !a->nic && !a->hvc && !a->disk_bytes && !a->disk_file[0]);
     assert_true(b->nic && b->hvc && !b->rng && !b->balloon);
     assert_int_equal(b->disk_bytes, 6 * MIB);
-    assert_string_equal(c.vms[2].disk_file, "7M");                  /* no size that a disk can have: a file's name */
+    assert_string_equal(c.vms[2].disk_file, "7M"); /* no size that a disk can have: a file's name */
     assert_memory_equal(c.vms[3].nbd.ip, "\x0a\0\0\5", 4);
     assert_int_equal(c.vms[3].nbd.port, 10810);
     assert_string_equal(c.vms[3].nbd.name, "pool/web");
     assert_true(c.vms[4].nbd.port == CONFIG_DEFAULT_NBD_PORT && !c.vms[4].nbd.name[0] && !c.vms[4].disk_bytes);
 }
 
-/* A disk that is to be encrypted is never reached without: the VM is left out when its fingerprint is bad, or its disk is none that could be. */
+/* A disk that is to be encrypted is never reached without: the VM is left out when its fingerprint is bad, or its disk
+ * is none that could be. */
 /* The one key that may come again; what is too much is refused line by line, the rest stands. */
 static void test_modules(void **state)
 {
     (void)state;
-    char text[9000] = "[vm v]\nmemory = 16M\nkernel = k\nmodule = dom0   root=/dev/vda  ro ; the first\nmodule = a/b\nmodule = policy.bin\n", file[CONFIG_PATH_LEN];
+    char text[9000] = "[vm v]\nmemory = 16M\nkernel = k\nmodule = dom0   root=/dev/vda  ro ; the first\nmodule = "
+                      "a/b\nmodule = policy.bin\n",
+         file[CONFIG_PATH_LEN];
     const char *string, *m = NULL;
     parse(text);
     assert_int_equal(heard.n, 1);
@@ -293,11 +311,12 @@ static void test_modules(void **state)
     assert_string_equal(file, "policy.bin");
     assert_string_equal(string, "");
     assert_null(config_module_next(&c.vms[0], m, file, &string));
-    for (unsigned i = 0; i < CONFIG_MAX_MODULES; i++) strcat(text, "module = more\n");
+    for (unsigned i = 0; i < CONFIG_MAX_MODULES; i++)
+        strcat(text, "module = more\n");
     parse(text);
-    assert_int_equal(heard.n, 1 + 2);                           /* 2 + 16 are two too many */
+    assert_int_equal(heard.n, 1 + 2); /* 2 + 16 are two too many */
     parse("[vm v]\nmemory = 16M\nkernel = k\n");
-    memset(text, 'x', 1022);                                    /* a file, a blank, and its string up to the last character that fits */
+    memset(text, 'x', 1022); /* a file, a blank, and its string up to the last character that fits */
     memcpy(text, "a.bin ", 6);
     text[1022] = 0;
     assert_true(config_module_add(&c.vms[0], text));
@@ -315,16 +334,26 @@ static void test_disk_fingerprint(void **state)
     static const char fp[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeef1";
     for (unsigned kind = 0; kind < 6; kind++) {
         char text[400];
-        snprintf(text, sizeof(text), "[vm a]\nmemory = 64M\nkernel = k\n%s%s\n%s%s\n[vm b]\nmemory = 64M\nkernel = k\n", kind == 1 ? "" : "disk-fingerprint = ",
-                 kind == 1 ? "" : kind == 2 ? "12" : fp, kind == 3 ? "" : kind == 4 ? "disk = ram:64M" : "disk = nbd:10.0.0.5/web",
+        snprintf(text, sizeof(text), "[vm a]\nmemory = 64M\nkernel = k\n%s%s\n%s%s\n[vm b]\nmemory = 64M\nkernel = k\n",
+                 kind == 1 ? "" : "disk-fingerprint = ",
+                 kind == 1   ? ""
+                 : kind == 2 ? "12"
+                             : fp,
+                 kind == 3   ? ""
+                 : kind == 4 ? "disk = ram:64M"
+                             : "disk = nbd:10.0.0.5/web",
                  kind == 5 ? "\ndisk-fingerprint = 12" : "");
         config_parse(text, strlen(text), &c, NULL, NULL);
-        bool whole = kind <= 1 || kind == 5;                        /* 5: the second one is a mistake, the first stands */
+        bool whole = kind <= 1 || kind == 5; /* 5: the second one is a mistake, the first stands */
         assert_int_equal(c.n_vms, whole ? 2 : 1);
         assert_int_equal(c.n_errors > 0, kind >= 2);
-        if (!whole) { assert_string_equal(c.vms[0].name, "b"); continue; }
+        if (!whole) {
+            assert_string_equal(c.vms[0].name, "b");
+            continue;
+        }
         assert_true(c.vms[0].nbd.tls == (kind != 1) && c.vms[0].nbd.port);
-        if (kind != 1) assert_true(c.vms[0].nbd.fingerprint[0] == 0 && c.vms[0].nbd.fingerprint[31] == 0xf1);
+        if (kind != 1)
+            assert_true(c.vms[0].nbd.fingerprint[0] == 0 && c.vms[0].nbd.fingerprint[31] == 0xf1);
     }
 }
 
@@ -336,19 +365,21 @@ static void test_each_value(void **state)
         char text[512];
         bool is_vm = !strncmp(t->section, "vm", 2), is_peer = !strncmp(t->section, "peer", 4);
         snprintf(text, sizeof(text), "[%s]\n%s = %s\n%s%s%s%s", t->section, t->key, t->value,
-                 is_vm && strcmp(t->key, "memory") ? "memory = 64M\n" : "", is_vm && strcmp(t->key, "kernel") ? "kernel = k\n" : "",
+                 is_vm && strcmp(t->key, "memory") ? "memory = 64M\n" : "",
+                 is_vm && strcmp(t->key, "kernel") ? "kernel = k\n" : "",
                  is_peer && strcmp(t->key, "address") ? "address = 10.0.0.9\n" : "",
                  is_peer && strcmp(t->key, "fingerprint") ? "fingerprint = " FP_B "\n" : "");
         struct heard first = { 0 };
-        config_parse(text, strlen(text), &c, NULL, NULL);           /* without a listener mistakes are still counted */
+        config_parse(text, strlen(text), &c, NULL, NULL); /* without a listener mistakes are still counted */
         if ((c.n_errors == 0) != t->good)
-            fail_msg("[%s] %s = \"%s\": %u mistakes, expected %s", t->section, t->key, t->value, c.n_errors, t->good ? "none" : "one");
+            fail_msg("[%s] %s = \"%s\": %u mistakes, expected %s", t->section, t->key, t->value, c.n_errors,
+                     t->good ? "none" : "one");
         parse(text);
         first = heard;
         if (!t->good) {
             assert_string_equal(first.key, t->key);
             assert_string_equal(first.section, t->section);
-            assert_true(first.line == 2 || first.line == 1);        /* 1: the dropped section, said last */
+            assert_true(first.line == 2 || first.line == 1); /* 1: the dropped section, said last */
             assert_true(strlen(first.expected) > 5);
         }
     }
@@ -369,7 +400,7 @@ static void test_mistakes_cost_only_themselves(void **state)
     assert_string_equal(c.vms[0].name, "good");
     assert_int_equal(c.n_peers, 1);
     assert_string_equal(c.peers[0].name, "good");
-    assert_int_equal(heard.n, 4);           /* port; memory and kernel of vm bad; fingerprint of peer bad */
+    assert_int_equal(heard.n, 4); /* port; memory and kernel of vm bad; fingerprint of peer bad */
     assert_int_equal(heard.line, 10);
     assert_string_equal(heard.section, "peer bad");
     assert_string_equal(heard.key, "fingerprint");
@@ -384,15 +415,18 @@ static void test_last_section_is_checked(void **state)
     assert_string_equal(heard.key, "kernel");
 }
 
-struct text_case { const char *text; unsigned n_errors, line; };
+struct text_case {
+    const char *text;
+    unsigned n_errors, line;
+};
 static void test_structure(void **state)
 {
     (void)state;
     static const struct text_case cases[] = {
-        { "name = a\n", 1, 1 },                                     /* before any section */
-        { "[host]\n\nname\n", 1, 3 },                               /* no '=' */
-        { "[hosts]\nname = a\nfoo = b\n", 1, 1 },                   /* unknown section: one message */
-        { "[host\nname = a\n", 1, 1 },                              /* no ']' */
+        { "name = a\n", 1, 1 },                   /* before any section */
+        { "[host]\n\nname\n", 1, 3 },             /* no '=' */
+        { "[hosts]\nname = a\nfoo = b\n", 1, 1 }, /* unknown section: one message */
+        { "[host\nname = a\n", 1, 1 },            /* no ']' */
         { "[host]\n[vm a\nmemory = 1\n[vm b\n", 2, 4 },
         { "[vm]\nmemory = 64M\n", 1, 1 },
         { "[vm -x]\n", 1, 1 },
@@ -412,7 +446,8 @@ static void test_structure(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         parse(cases[i].text);
         if (heard.n != cases[i].n_errors || heard.line != cases[i].line)
-            fail_msg("case %zu: %u mistakes, last in line %u (%s: %s)", i, heard.n, heard.line, heard.key, heard.expected);
+            fail_msg("case %zu: %u mistakes, last in line %u (%s: %s)", i, heard.n, heard.line, heard.key,
+                     heard.expected);
     }
 }
 
@@ -451,7 +486,8 @@ static void test_too_many(void **state)
     for (unsigned i = 0; i < CONFIG_MAX_VMS + 2; i++)
         at += (size_t)snprintf(text + at, sizeof(text) - at, "[vm v%u]\nmemory = 64M\nkernel = k\n", i);
     for (unsigned i = 0; i < CONFIG_MAX_PEERS + 1; i++)
-        at += (size_t)snprintf(text + at, sizeof(text) - at, "[peer p%u]\naddress = 10.0.0.%u\nfingerprint = %064u\n", i, i + 1, i);
+        at += (size_t)snprintf(text + at, sizeof(text) - at, "[peer p%u]\naddress = 10.0.0.%u\nfingerprint = %064u\n",
+                               i, i + 1, i);
     parse(text);
     assert_int_equal(c.n_vms, CONFIG_MAX_VMS);
     assert_int_equal(c.n_peers, CONFIG_MAX_PEERS);
@@ -496,8 +532,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_full_file), cmocka_unit_test(test_clients),
-        cmocka_unit_test(test_guest_cpus), cmocka_unit_test(test_devices), cmocka_unit_test(test_modules), cmocka_unit_test(test_disk_fingerprint), cmocka_unit_test(test_each_value),
+        cmocka_unit_test(test_full_file),
+        cmocka_unit_test(test_clients),
+        cmocka_unit_test(test_guest_cpus),
+        cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_modules),
+        cmocka_unit_test(test_disk_fingerprint),
+        cmocka_unit_test(test_each_value),
         cmocka_unit_test(test_mistakes_cost_only_themselves),
         cmocka_unit_test(test_last_section_is_checked),
         cmocka_unit_test(test_structure),

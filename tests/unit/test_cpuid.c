@@ -1,67 +1,111 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_cpuid.c - the CPUID policy: what may never show, what always shows, sizes that agree, comparison of hosts; and MSR rules. */
-/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/run/exit.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+ * tests/unit/test_cpuid.c - the CPUID policy: what may never show, what always shows, sizes that agree, comparison of
+ * hosts; and MSR rules. */
+/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
+ *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
+ *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
+ *   kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c
+ *   kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/run/exit.c kernel/lib/err.c kernel/lib/print.c
+ *   kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/host/clock.h"
 #include "kernel/run/exit.h"
 #include "tests/fakes/machine.h"
 
 static uint32_t hide_leaf7_ebx;
-static uint32_t vendor_ebx = 0x68747541;                /* "Auth" */
+static uint32_t vendor_ebx = 0x68747541; /* "Auth" */
 
 /* A processor that has everything, also what we must not show. */
 static void everything(uint32_t leaf, uint32_t sub, uint32_t out[4])
 {
-    for (unsigned i = 0; i < 4; i++) out[i] = 0xffffffff;
-    if (leaf == 0) out[CPUID_EAX] = 0x1f, out[CPUID_EBX] = vendor_ebx, out[CPUID_ECX] = 0x444d4163, out[CPUID_EDX] = 0x69746e65;
-    if (leaf == 7) out[CPUID_EBX] &= ~hide_leaf7_ebx;
-    if (leaf == 0xd && sub == 0) out[CPUID_EAX] = 0x2ff, out[CPUID_EDX] = 0;
-    if (leaf == 0xd && sub == 2) out[CPUID_EAX] = 256, out[CPUID_EBX] = 576;
-    if (leaf == 0xd && sub == 5) out[CPUID_EAX] = 64, out[CPUID_EBX] = 1088;
-    if (leaf == 0xd && sub == 6) out[CPUID_EAX] = 512, out[CPUID_EBX] = 1152;
-    if (leaf == 0xd && sub == 7) out[CPUID_EAX] = 1024, out[CPUID_EBX] = 1664;
-    if (leaf == 0x80000000) out[CPUID_EAX] = 0x80000020;
-    if (leaf == 0x80000008) out[CPUID_EAX] = 0x3030;
-    if (leaf == 4) out[CPUID_EAX] = sub < 3 ? 0x3c000001 | (sub + 1) << 5 : 0;
+    for (unsigned i = 0; i < 4; i++)
+        out[i] = 0xffffffff;
+    if (leaf == 0)
+        out[CPUID_EAX] = 0x1f, out[CPUID_EBX] = vendor_ebx, out[CPUID_ECX] = 0x444d4163, out[CPUID_EDX] = 0x69746e65;
+    if (leaf == 7)
+        out[CPUID_EBX] &= ~hide_leaf7_ebx;
+    if (leaf == 0xd && sub == 0)
+        out[CPUID_EAX] = 0x2ff, out[CPUID_EDX] = 0;
+    if (leaf == 0xd && sub == 2)
+        out[CPUID_EAX] = 256, out[CPUID_EBX] = 576;
+    if (leaf == 0xd && sub == 5)
+        out[CPUID_EAX] = 64, out[CPUID_EBX] = 1088;
+    if (leaf == 0xd && sub == 6)
+        out[CPUID_EAX] = 512, out[CPUID_EBX] = 1152;
+    if (leaf == 0xd && sub == 7)
+        out[CPUID_EAX] = 1024, out[CPUID_EBX] = 1664;
+    if (leaf == 0x80000000)
+        out[CPUID_EAX] = 0x80000020;
+    if (leaf == 0x80000008)
+        out[CPUID_EAX] = 0x3030;
+    if (leaf == 4)
+        out[CPUID_EAX] = sub < 3 ? 0x3c000001 | (sub + 1) << 5 : 0;
 }
 /* A processor that has nothing but long mode. */
 static void nothing(uint32_t leaf, uint32_t sub, uint32_t out[4])
 {
     (void)sub;
     memset(out, 0, 16);
-    if (leaf == 0) out[CPUID_EAX] = 1, out[CPUID_EBX] = vendor_ebx, out[CPUID_ECX] = 0x444d4163, out[CPUID_EDX] = 0x69746e65;
-    if (leaf == 0x80000000) out[CPUID_EAX] = 0x80000008;
-    if (leaf == 0x80000008) out[CPUID_EAX] = 0x3024;
+    if (leaf == 0)
+        out[CPUID_EAX] = 1, out[CPUID_EBX] = vendor_ebx, out[CPUID_ECX] = 0x444d4163, out[CPUID_EDX] = 0x69746e65;
+    if (leaf == 0x80000000)
+        out[CPUID_EAX] = 0x80000008;
+    if (leaf == 0x80000008)
+        out[CPUID_EAX] = 0x3024;
 }
 
 static struct cpuid_table t, u;
 static char reasons[20000];
-static void add_reason(void *ctx, const char *text) { (void)ctx; strcat(strcat(reasons, text), "\n"); }
+static void add_reason(void *ctx, const char *text)
+{
+    (void)ctx;
+    strcat(strcat(reasons, text), "\n");
+}
 
 static void test_never_and_always(void **state)
 {
-    static const struct { uint32_t leaf; enum cpuid_reg reg; unsigned bit; } never[] = {
-        { 1, CPUID_ECX, 3 }, { 1, CPUID_ECX, 5 }, { 1, CPUID_EDX, 7 }, { 1, CPUID_EDX, 14 },     /* MONITOR, VMX, MCE, MCA */
-        { 0x80000001, CPUID_ECX, 2 }, { 0x80000001, CPUID_ECX, 22 }, { 7, CPUID_ECX, 3 }, { 7, CPUID_EDX, 26 }, { 7, CPUID_EDX, 29 },
-        { 7, CPUID_EBX, 1 }, { 0xd, CPUID_EAX, 9 },                                              /* TSC_ADJUST; PKRU component */
+    static const struct {
+        uint32_t leaf;
+        enum cpuid_reg reg;
+        unsigned bit;
+    } never[] = {
+        /* MONITOR, VMX, MCE, MCA */
+        { 1, CPUID_ECX, 3 },
+        { 1, CPUID_ECX, 5 },
+        { 1, CPUID_EDX, 7 },
+        { 1, CPUID_EDX, 14 },
+        { 0x80000001, CPUID_ECX, 2 },
+        { 0x80000001, CPUID_ECX, 22 },
+        { 7, CPUID_ECX, 3 },
+        { 7, CPUID_EDX, 26 },
+        /* TSC_ADJUST; PKRU component */
+        { 7, CPUID_EDX, 29 },
+        { 7, CPUID_EBX, 1 },
+        { 0xd, CPUID_EAX, 9 },
     };
-    static const struct { uint32_t leaf; enum cpuid_reg reg; unsigned bit; } always[] = {
-        { 1, CPUID_ECX, 21 }, { 1, CPUID_ECX, 24 }, { 1, CPUID_ECX, 31 }, { 1, CPUID_EDX, 9 }, { 6, CPUID_EAX, 2 }, { 0x40000001, CPUID_EAX, 3 },
+    static const struct {
+        uint32_t leaf;
+        enum cpuid_reg reg;
+        unsigned bit;
+    } always[] = {
+        { 1, CPUID_ECX, 21 }, { 1, CPUID_ECX, 24 }, { 1, CPUID_ECX, 31 },
+        { 1, CPUID_EDX, 9 },  { 6, CPUID_EAX, 2 },  { 0x40000001, CPUID_EAX, 3 },
     };
     (void)state;
     cpuid_build(&t, everything, 4, 3000000000);
-    for (unsigned i = 0; i < ARRAY_SIZE(never); i++) assert_false(cpuid_has(&t, never[i].leaf, 0, never[i].reg, never[i].bit));
+    for (unsigned i = 0; i < ARRAY_SIZE(never); i++)
+        assert_false(cpuid_has(&t, never[i].leaf, 0, never[i].reg, never[i].bit));
     assert_null(cpuid_find(&t, 5, 0));
     assert_null(cpuid_find(&t, 0xa, 0));
     assert_null(cpuid_find(&t, 0x80000007, 0));
     assert_null(cpuid_find(&t, 0x8000000a, 0));
-    assert_false(cpuid_has(&t, 0xd, 1, CPUID_EAX, 3));  /* XSAVES */
+    assert_false(cpuid_has(&t, 0xd, 1, CPUID_EAX, 3)); /* XSAVES */
     cpuid_build(&u, nothing, 4, 3000000000);
     for (unsigned i = 0; i < ARRAY_SIZE(always); i++) {
         assert_true(cpuid_has(&t, always[i].leaf, 0, always[i].reg, always[i].bit));
@@ -81,8 +125,10 @@ static void test_xsave_sizes_agree(void **state)
     assert_int_equal(cpuid_xsave_bytes(&t, 3), 576);
     assert_int_equal(cpuid_xsave_bytes(&t, 7), 832);
     static const uint64_t good[] = { 1, 3, 7, 0xe7 }, bad[] = { 0, 2, 5, 4, 0x27, 0x67, 0xe3, 0x1e7, 0x207 };
-    for (unsigned i = 0; i < ARRAY_SIZE(good); i++) assert_true(cpuid_xcr0_ok(&t, good[i]));
-    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) assert_false(cpuid_xcr0_ok(&t, bad[i]));
+    for (unsigned i = 0; i < ARRAY_SIZE(good); i++)
+        assert_true(cpuid_xcr0_ok(&t, good[i]));
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_false(cpuid_xcr0_ok(&t, bad[i]));
 }
 
 static void test_bytes(void **state)
@@ -113,12 +159,12 @@ static void test_comparison_names_every_missing_bit(void **state)
     reasons[0] = 0;
     assert_int_equal(cpuid_check(&u, &t, add_reason, NULL), 2);
     assert_string_equal(reasons, "this host's processor lacks 2 features that the guest was promised: avx2, smap\n");
-    assert_int_equal(cpuid_check(&t, &u, add_reason, NULL), 0);         /* the other way is fine */
+    assert_int_equal(cpuid_check(&t, &u, add_reason, NULL), 0); /* the other way is fine */
     cpuid_build(&u, nothing, 1, 3000000000);
     reasons[0] = 0;
     assert_true(cpuid_check(&u, &t, add_reason, NULL) > 50);
     assert_non_null(strstr(reasons, "physical address bits"));
-    assert_null(strstr(reasons, "unknown to this version"));            /* every bit that we show has a name */
+    assert_null(strstr(reasons, "unknown to this version")); /* every bit that we show has a name */
     vendor_ebx = 0x756e6547;
     cpuid_build(&u, everything, 1, 3000000000);
     vendor_ebx = 0x68747541;
@@ -167,15 +213,15 @@ static void test_msrs(void **state)
     (void)state;
     machine_init(&m, 1, 16 * MIB);
     struct vcpu *v = m.vm.vcpus[0];
-    assert_int_equal(msr_write(v, 0xc0000080, 0x1500), HV_E_GUEST);     /* EFER.SVME */
+    assert_int_equal(msr_write(v, 0xc0000080, 0x1500), HV_E_GUEST); /* EFER.SVME */
     assert_int_equal(msr_write(v, 0xc0000080, 0x100), HV_OK);
     m.regs[0].cr0 |= BIT64(31);
-    assert_int_equal(msr_write(v, 0xc0000080, 0x000), HV_E_GUEST);      /* LME while paging */
+    assert_int_equal(msr_write(v, 0xc0000080, 0x000), HV_E_GUEST); /* LME while paging */
     assert_int_equal(msr_write(v, 0xc0000082, UINT64_C(0x800000000000)), HV_E_GUEST);
     assert_int_equal(msr_write(v, 0xc0000082, UINT64_C(0xffff800000000000)), HV_OK);
     assert_int_equal(msr_read(v, 0x2ff, &val), HV_OK);
     assert_int_equal(val, 0x806);
-    assert_int_equal(msr_write(v, 0x2ff, 0x802), HV_E_GUEST);           /* no memory type 2 */
+    assert_int_equal(msr_write(v, 0x2ff, 0x802), HV_E_GUEST); /* no memory type 2 */
     assert_int_equal(msr_write(v, 0x250, 0x0606060606060603), HV_E_GUEST);
     assert_int_equal(msr_read(v, 0x12345, &val), HV_E_GUEST);
     assert_int_equal(msr_read(v, 0x179, &val), HV_OK);
@@ -186,7 +232,8 @@ static void test_msrs(void **state)
     assert_int_equal(m.injected.vector, 13);
     assert_int_equal(v->rip, rip);
     assert_int_equal(m.vm.devices->explain.n_seen[IO_STRANGE_MSR], 2);
-    for (unsigned i = 0; i < 100; i++) (void)!msr_read(v, 0x20000 + i, &val);
+    for (unsigned i = 0; i < 100; i++)
+        (void)!msr_read(v, 0x20000 + i, &val);
     assert_int_equal(m.vm.devices->explain.n_seen[IO_STRANGE_MSR], IO_EXPLAIN_MAX);
     machine_fini(&m);
 }
@@ -202,7 +249,8 @@ static int64_t hypercall(struct vcpu *v, uint64_t number, uint64_t arg0, uint64_
 
 static void hlt(struct vcpu *v) { exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_HLT, .insn_len = 1 }); }
 
-/* KVM's hypercalls: a kick ends one HLT of the vCPU that is named, also with interrupts off, also when it comes before. */
+/* KVM's hypercalls: a kick ends one HLT of the vCPU that is named, also with interrupts off, also
+ * when it comes before. */
 static void test_hypercalls(void **state)
 {
     (void)state;
@@ -221,15 +269,15 @@ static void test_hypercalls(void **state)
     assert_true(lapic_take_wakeup(other));
     assert_false(lapic_take_wakeup(other));
     unsigned kicks = fake_n_kicks;
-    assert_int_equal(hypercall(v, 5, 0, 3), 0);                         /* no such vCPU */
+    assert_int_equal(hypercall(v, 5, 0, 3), 0); /* no such vCPU */
     assert_int_equal(fake_n_kicks, kicks);
     assert_int_equal(hypercall(v, 11, 3, 0), 0);
-    assert_int_equal(hypercall(v, 11, 2, 0), 0);                        /* on another CPU: it runs without us */
+    assert_int_equal(hypercall(v, 11, 2, 0), 0); /* on another CPU: it runs without us */
     assert_int_equal(m.n_yields, 0);
     assert_int_equal(hypercall(v, 11, 1, 0), 0);
     assert_int_equal(m.n_yields, 1);
     m.regs[0].seg[SEG_SS].ar = 3 << 5;
-    assert_int_equal(hypercall(v, 11, 1, 0), -1);                       /* a program may not */
+    assert_int_equal(hypercall(v, 11, 1, 0), -1); /* a program may not */
     assert_int_equal(m.n_yields, 1);
     machine_fini(&m);
 }
@@ -240,9 +288,11 @@ static void test_other_exits(void **state)
     machine_init(&m, 1, 16 * MIB);
     struct vcpu *v = m.vm.vcpus[0];
     v->gpr[GPR_RAX] = UINT64_C(0x1122334455667788);
-    exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_IO, .insn_len = 1, .io = { .port = 0x3fd, .size = 1, .in = true } });
+    exit_handle(v, &(struct vcpu_exit){
+                       .kind = VCPU_EXIT_IO, .insn_len = 1, .io = { .port = 0x3fd, .size = 1, .in = true } });
     assert_int_equal(v->gpr[GPR_RAX], UINT64_C(0x1122334455667760));
-    exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_IO, .insn_len = 1, .io = { .port = 0x7777, .size = 4, .in = true } });
+    exit_handle(v, &(struct vcpu_exit){
+                       .kind = VCPU_EXIT_IO, .insn_len = 1, .io = { .port = 0x7777, .size = 4, .in = true } });
     assert_int_equal(v->gpr[GPR_RAX], 0xffffffff);
     exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_HLT, .insn_len = 1 });
     assert_true(v->halted);
@@ -264,9 +314,14 @@ static void test_other_exits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_never_and_always), cmocka_unit_test(test_xsave_sizes_agree), cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_comparison_names_every_missing_bit), cmocka_unit_test(test_exit_and_topology), cmocka_unit_test(test_msrs),
-        cmocka_unit_test(test_hypercalls), cmocka_unit_test(test_other_exits),
+        cmocka_unit_test(test_never_and_always),
+        cmocka_unit_test(test_xsave_sizes_agree),
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_comparison_names_every_missing_bit),
+        cmocka_unit_test(test_exit_and_topology),
+        cmocka_unit_test(test_msrs),
+        cmocka_unit_test(test_hypercalls),
+        cmocka_unit_test(test_other_exits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

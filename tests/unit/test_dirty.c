@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_dirty.c - dirty logging against a model: a guest processor with a TLB that obeys the tables, and a receiver that copies what
- * each harvest reports.  If one store is missed, the copy differs at the end. */
-/* unit-sources: kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
+ * tests/unit/test_dirty.c - dirty logging against a model: a guest processor with a TLB that obeys the tables, and a
+ * receiver that copies what each harvest reports.  If one store is missed, the copy differs at the end. */
+/* unit-sources: kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c svm/npt.c tests/fakes/log.c
+ *   tests/fakes/page.c tests/fakes/vcpu.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 #include "tests/fakes/page.h"
 #include "tests/fakes/vcpu.h"
 
 extern const struct s2_format npt_format;
 #define GUEST_BYTES (8 * BLOCK_SIZE)
-#define N_PAGES (GUEST_BYTES / PAGE_SIZE)
+#define N_PAGES     (GUEST_BYTES / PAGE_SIZE)
 
 static struct vm vm;
 static struct vcpu v;
-static unsigned char *copy;             /* the receiver's memory */
+static unsigned char *copy; /* the receiver's memory */
 static bool tlb_valid[N_PAGES], tlb_writable[N_PAGES], tlb_dirty[N_PAGES];
 static unsigned long n_faults;
-static bool log_wanted, log_on;         /* the processor's log of pages (PML): what the host asked for, what is in force since the last entry */
-static uint64_t log_page[6];            /* small, so that it is full often */
+/* the processor's log of pages (PML): what the host asked for, what is in force since the last entry */
+static bool log_wanted, log_on;
+static uint64_t log_page[6]; /* small, so that it is full often */
 static unsigned log_n;
 
 /* The vendor's half: an exit empties the log, an entry makes what the host asked for take effect. */
@@ -66,7 +68,7 @@ static bool tlb_fill(uint64_t page)
         for (int shift = 39; shift > 12; shift -= 9)
             t = (uint64_t *)(uintptr_t)(t[page << 12 >> shift & 511] & npt_format.addr);
         if (log_on && !(t[page & 511] & npt_format.dirty)) {
-            if (log_n == ARRAY_SIZE(log_page)) {                /* full: exit, and the store is tried again */
+            if (log_n == ARRAY_SIZE(log_page)) { /* full: exit, and the store is tried again */
                 leave();
                 enter();
                 return tlb_fill(page);
@@ -110,7 +112,8 @@ static void stores_until_kicked(struct vcpu *kicked)
     leave();
 }
 
-/* The guest runs on another processor while logging is being switched: stores before and after, in and out of the guest. */
+/* The guest runs on another processor while logging is being switched: stores before and after, in
+ * and out of the guest. */
 static bool log_fails;
 static enum hv_err log_switch(struct vcpu *which, bool on)
 {
@@ -197,7 +200,7 @@ static void run_random(enum dirty_mech mech, unsigned seed)
     begin();
     srand(seed);
     for (unsigned i = 0; i < 300; i++)
-        guest_store((uint64_t)rand() % (N_PAGES / 2));          /* blocks 4-7 stay untouched for now */
+        guest_store((uint64_t)rand() % (N_PAGES / 2)); /* blocks 4-7 stay untouched for now */
     assert_int_equal(dirty_start(&vm, mech), HV_OK);
     copy_all();
     for (unsigned round = 0; round < 20; round++) {
@@ -210,7 +213,7 @@ static void run_random(enum dirty_mech mech, unsigned seed)
         }
         harvest_and_copy(rand() & 1);
     }
-    harvest_and_copy(false);                                    /* what came in during the last flush */
+    harvest_and_copy(false); /* what came in during the last flush */
     assert_int_equal(harvest_and_copy(false), 0);
     for (uint64_t page = 0; page < N_PAGES; page++)
         if (guest_page(&vm, page))
@@ -253,7 +256,7 @@ static void test_exact_pages(void **state)
         guest_store(1), guest_store(2), guest_store(600);
         assert_int_equal(dirty_start(&vm, mechs[m]), HV_OK);
         memset(bitmap, 0, sizeof(bitmap));
-        assert_int_equal(dirty_harvest(&vm, bitmap), 0);        /* nothing is dirty at the start */
+        assert_int_equal(dirty_harvest(&vm, bitmap), 0); /* nothing is dirty at the start */
         guest_store(2), guest_store(2), guest_store(601);
         assert_int_equal(guest_write(&vm, gpa(5 * PAGE_SIZE - 1), "ab", 2), HV_OK);
         assert_int_equal(guest_read(&vm, gpa(9 * PAGE_SIZE), bitmap, 8), HV_OK);
@@ -262,7 +265,7 @@ static void test_exact_pages(void **state)
         assert_int_equal(bitmap[0], BIT64(2) | BIT64(4) | BIT64(5));
         assert_int_equal(bitmap[601 / 64], BIT64(601 % 64));
         guest_store(2);
-        assert_int_equal(dirty_harvest(&vm, bitmap), 0);        /* reported before: no new bit */
+        assert_int_equal(dirty_harvest(&vm, bitmap), 0); /* reported before: no new bit */
         end();
     }
 }
@@ -287,7 +290,7 @@ static void test_start_refusals(void **state)
     dirty_stop(&vm);
     cpu_caps.s2_ad = false;
     assert_int_equal(dirty_start(&vm, DIRTY_AD), HV_E_UNSUPP);
-    for (long after = 0; after < 3; after++) {                  /* the bitmap, the first split, the second split */
+    for (long after = 0; after < 3; after++) { /* the bitmap, the first split, the second split */
         fake_page_fail_after = after;
         assert_int_equal(dirty_start(&vm, DIRTY_AUTO), HV_E_NOMEM);
         assert_int_equal(vm.s2.n_split, 0);
@@ -303,7 +306,8 @@ static void test_start_refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_exact_pages), cmocka_unit_test(test_start_refusals), cmocka_unit_test(test_ad_bits),
-                                        cmocka_unit_test(test_write_protection), cmocka_unit_test(test_hardware_log) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_exact_pages), cmocka_unit_test(test_start_refusals),
+                                        cmocka_unit_test(test_ad_bits), cmocka_unit_test(test_write_protection),
+                                        cmocka_unit_test(test_hardware_log) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_elf_boot.c - ELF kernels: what PVH and Multiboot tell them, where all of it lies, and every kind of damage. */
-/* unit-sources: kernel/vm/elf_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+ * tests/unit/test_elf_boot.c - ELF kernels: what PVH and Multiboot tell them, where all of it lies, and
+ * every kind of damage. */
+/* unit-sources: kernel/vm/elf_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c kernel/dev/devices.c kernel/dev/io_bus.c
+ *   kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c
+ *   kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c
+ *   kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c
+ *   kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c
+ *   kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c
+ *   tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/vm/boot_image.h"
 #include "kernel/vm/elf_boot.h"
 #include "tests/fakes/machine.h"
@@ -36,29 +43,40 @@ static uint64_t peek(uint64_t at, unsigned n)
 static void headers_make(bool is64)
 {
     unsigned at = is64 ? 64 : 52, w = is64 ? 8 : 4;
-    memcpy(image, "\177ELF", 4), put(4, is64 ? 2 : 1, 1), put(5, 1, 1), put(16, 2, 2), put(18, is64 ? 62 : 3, 2), put(24, LOAD_AT + 0x40, w);
+    memcpy(image, "\177ELF", 4), put(4, is64 ? 2 : 1, 1), put(5, 1, 1), put(16, 2, 2), put(18, is64 ? 62 : 3, 2),
+        put(24, LOAD_AT + 0x40, w);
     put(is64 ? 32 : 28, at, w), put(is64 ? 54 : 42, is64 ? 56 : 32, 2), put(is64 ? 56 : 44, 2, 2);
     for (unsigned i = 0; i < 2; i++, at += is64 ? 56 : 32) {
-        uint64_t off = i ? NOTE : CODE, file = i ? 20 : CODE_LEN, mem = i ? 20 : CODE_LEN + BSS_LEN, paddr = i ? 0 : LOAD_AT;
+        uint64_t off = i ? NOTE : CODE, file = i ? 20 : CODE_LEN, mem = i ? 20 : CODE_LEN + BSS_LEN,
+                 paddr = i ? 0 : LOAD_AT;
         put(at, i ? 4 : 1, 4);
-        if (is64) put(at + 8, off, 8), put(at + 24, paddr, 8), put(at + 32, file, 8), put(at + 40, mem, 8);
-        else put(at + 4, off, 4), put(at + 12, paddr, 4), put(at + 16, file, 4), put(at + 20, mem, 4);
+        if (is64)
+            put(at + 8, off, 8), put(at + 24, paddr, 8), put(at + 32, file, 8), put(at + 40, mem, 8);
+        else
+            put(at + 4, off, 4), put(at + 12, paddr, 4), put(at + 16, file, 4), put(at + 20, mem, 4);
     }
 }
 
 static void image_make(bool is64, bool pvh, bool multiboot)
 {
     memset(image, 0, sizeof(image));
-    for (size_t i = CODE; i < sizeof(image); i++) image[i] = (uint8_t)(i * 31 + 1);
+    for (size_t i = CODE; i < sizeof(image); i++)
+        image[i] = (uint8_t)(i * 31 + 1);
     headers_make(is64);
-    put(NOTE, 4, 4), put(NOTE + 4, 4, 4), put(NOTE + 8, pvh ? 18 : 1, 4), memcpy(image + NOTE + 12, "Xen", 4), put(NOTE + 16, LOAD_AT + 0x100, 4);
-    if (multiboot) put(MB, 0x1badb002, 4), put(MB + 4, 3, 4), put(MB + 8, -(0x1badb002u + 3), 4);
+    put(NOTE, 4, 4), put(NOTE + 4, 4, 4), put(NOTE + 8, pvh ? 18 : 1, 4), memcpy(image + NOTE + 12, "Xen", 4),
+        put(NOTE + 16, LOAD_AT + 0x100, 4);
+    if (multiboot)
+        put(MB, 0x1badb002, 4), put(MB + 4, 3, 4), put(MB + 8, -(0x1badb002u + 3), 4);
 }
 
 static enum hv_err load(size_t len, unsigned n_modules)
 {
-    struct boot_image b = { malloc(len ? len : 1), len, "a b=c", { { first, sizeof(first), "" }, { second, sizeof(second), "x=1  y" } }, n_modules };
-    memcpy((void *)(uintptr_t)b.kernel, image, len);    /* ASan sees reads beyond the file */
+    struct boot_image b = { malloc(len ? len : 1),
+                            len,
+                            "a b=c",
+                            { { first, sizeof(first), "" }, { second, sizeof(second), "x=1  y" } },
+                            n_modules };
+    memcpy((void *)(uintptr_t)b.kernel, image, len); /* ASan sees reads beyond the file */
     why[0] = 0;
     enum hv_err e = elf_boot_load(&m.vm, &b, &regs, WHY(why));
     free((void *)(uintptr_t)b.kernel);
@@ -74,12 +92,18 @@ static int begin(void **state)
     memset(second, 0x88, sizeof(second));
     return 0;
 }
-static int end(void **state) { (void)state; machine_fini(&m); return 0; }
+static int end(void **state)
+{
+    (void)state;
+    machine_fini(&m);
+    return 0;
+}
 
 static void loaded(uint64_t entry)
 {
     assert_memory_equal(m.ram + LOAD_AT, image + CODE, CODE_LEN);
-    for (unsigned i = 0; i < BSS_LEN; i++) assert_int_equal(m.ram[LOAD_AT + CODE_LEN + i], 0);
+    for (unsigned i = 0; i < BSS_LEN; i++)
+        assert_int_equal(m.ram[LOAD_AT + CODE_LEN + i], 0);
     assert_int_equal(m.ram[LOAD_AT + CODE_LEN + BSS_LEN], 0xee);
     assert_int_equal(regs.rip, entry);
     assert_int_equal(regs.cr0 & 0x80000001, 1);
@@ -109,7 +133,7 @@ static void test_pvh(void **state)
 {
     (void)state;
     for (unsigned is64 = 0; is64 < 2; is64++) {
-        image_make(is64, true, true);                   /* PVH goes before Multiboot */
+        image_make(is64, true, true); /* PVH goes before Multiboot */
         assert_int_equal(load(sizeof(image), 2), HV_OK);
         loaded(LOAD_AT + 0x100);
         uint64_t info = regs.gpr[GPR_RBX], ram = 0;
@@ -120,7 +144,8 @@ static void test_pvh(void **state)
         assert_string_equal((char *)m.ram + peek(info + 24, 8), "a b=c");
         assert_memory_equal(m.ram + peek(info + 32, 8), "RSD PTR ", 8);
         for (unsigned i = 0; i < peek(info + 48, 4); i++)
-            if (peek(peek(info + 40, 8) + 24 * i + 16, 4) == 1) ram += peek(peek(info + 40, 8) + 24 * i + 8, 8);
+            if (peek(peek(info + 40, 8) + 24 * i + 16, 4) == 1)
+                ram += peek(peek(info + 40, 8) + 24 * i + 8, 8);
         assert_int_equal(ram, 63 * MIB + 0x9fc00);
     }
 }
@@ -141,7 +166,8 @@ static void test_multiboot(void **state)
         assert_int_equal(peek(info + 20, 4), 2);
         modules_at(peek(info + 24, 4), 4);
         for (uint64_t at = peek(info + 48, 4), last = at + peek(info + 44, 4); at < last; at += peek(at, 4) + 4)
-            if (peek(at + 20, 4) == 1) ram += peek(at + 12, 8);
+            if (peek(at + 20, 4) == 1)
+                ram += peek(at + 12, 8);
         assert_int_equal(ram, 63 * MIB + 0x9fc00);
         assert_int_equal(load(sizeof(image), 0), HV_OK);
         assert_int_equal(peek(info + 20, 4), 0);
@@ -150,19 +176,38 @@ static void test_multiboot(void **state)
 
 static void test_damage_is_named(void **state)
 {
-    static const struct { unsigned off; uint64_t val; unsigned n; const char *word; } bad[] = {
-        { 4, 3, 1, "no x86 program" }, { 5, 2, 1, "no x86 program" }, { 16, 3, 2, "no x86 program" }, { 18, 40, 2, "no x86 program" },
-        { 42, 31, 2, "program headers" }, { 44, 65, 2, "program headers" }, { 44, 0xffff, 2, "program headers" }, { 28, ~0u, 4, "program headers" },
-        { 44, 0, 2, "anything to load" }, { 52 + 4, ~0u, 4, "segment 0 is not inside" }, { 52 + 16, 0x7fffffff, 4, "segment 0 is not inside" },
-        { 84 + 16, 0x7fffffff, 4, "segment 1 is not inside" }, { 52 + 12, 0x1000, 4, "above 1 MiB" }, { 52 + 20, 100, 4, "above 1 MiB" },
-        { MB, 0, 4, "without a PVH note" }, { MB + 8, 0, 4, "without a PVH note" }, { 24, LOAD_AT - 4, 4, "entry" }, { 24, LOAD_AT + CODE_LEN + BSS_LEN, 4, "entry" },
+    static const struct {
+        unsigned off;
+        uint64_t val;
+        unsigned n;
+        const char *word;
+    } bad[] = {
+        { 4, 3, 1, "no x86 program" },
+        { 5, 2, 1, "no x86 program" },
+        { 16, 3, 2, "no x86 program" },
+        { 18, 40, 2, "no x86 program" },
+        { 42, 31, 2, "program headers" },
+        { 44, 65, 2, "program headers" },
+        { 44, 0xffff, 2, "program headers" },
+        { 28, ~0u, 4, "program headers" },
+        { 44, 0, 2, "anything to load" },
+        { 52 + 4, ~0u, 4, "segment 0 is not inside" },
+        { 52 + 16, 0x7fffffff, 4, "segment 0 is not inside" },
+        { 84 + 16, 0x7fffffff, 4, "segment 1 is not inside" },
+        { 52 + 12, 0x1000, 4, "above 1 MiB" },
+        { 52 + 20, 100, 4, "above 1 MiB" },
+        { MB, 0, 4, "without a PVH note" },
+        { MB + 8, 0, 4, "without a PVH note" },
+        { 24, LOAD_AT - 4, 4, "entry" },
+        { 24, LOAD_AT + CODE_LEN + BSS_LEN, 4, "entry" },
     };
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         image_make(false, false, true);
         put(bad[i].off, bad[i].val, bad[i].n);
         assert_int_equal(load(sizeof(image), 0), HV_E_INVAL);
-        if (!strstr(why, bad[i].word)) fail_msg("case %u: %s", i, why);
+        if (!strstr(why, bad[i].word))
+            fail_msg("case %u: %s", i, why);
     }
     image_make(false, false, true);
     put(MB + 4, 0x10003, 4), put(MB + 8, -(0x1badb002u + 0x10003), 4);
@@ -214,8 +259,11 @@ static void test_is_elf(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_pvh, begin, end), cmocka_unit_test_setup_teardown(test_multiboot, begin, end),
-        cmocka_unit_test_setup_teardown(test_damage_is_named, begin, end), cmocka_unit_test_setup_teardown(test_too_little_memory, begin, end), cmocka_unit_test_setup_teardown(test_long_command_line, begin, end),
+        cmocka_unit_test_setup_teardown(test_pvh, begin, end),
+        cmocka_unit_test_setup_teardown(test_multiboot, begin, end),
+        cmocka_unit_test_setup_teardown(test_damage_is_named, begin, end),
+        cmocka_unit_test_setup_teardown(test_too_little_memory, begin, end),
+        cmocka_unit_test_setup_teardown(test_long_command_line, begin, end),
         cmocka_unit_test(test_is_elf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

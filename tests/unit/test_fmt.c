@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_fmt.c - our printf against the host's, on every combination of flags, widths and values, and at every buffer length. */
+ * tests/unit/test_fmt.c - our printf against the host's, on every combination of flags, widths and values, and
+ * at every buffer length. */
 /* unit-sources: kernel/lib/fmt.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/lib/fmt.h"
 
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -33,7 +34,8 @@ static void test_numbers(void **state)
     static const char *const flags[] = { "", "-", "0", "+", " ", "#", "-0", "0+", "-#", "0#", "+ " };
     static const char *const sizes[] = { "", "1", "5", "12", ".0", ".1", ".7", "12.7", "3.9" };
     static const char convs[] = "diuxXo";
-    static const uint64_t values[] = { 0, 1, 7, 10, 255, 65536, INT32_MAX, 0x80000000u, UINT32_MAX, INT64_MAX, 1ull << 63, UINT64_MAX };
+    static const uint64_t values[] = { 0,         1,           7,          10,        255,        65536,
+                                       INT32_MAX, 0x80000000u, UINT32_MAX, INT64_MAX, 1ull << 63, UINT64_MAX };
     char fmt[32];
 
     (void)state;
@@ -41,7 +43,7 @@ static void test_numbers(void **state)
         for (size_t s = 0; s < ARRAY_SIZE(sizes); s++)
             for (size_t c = 0; convs[c]; c++) {
                 if (convs[c] == 'o' && strchr(flags[f], '#'))
-                    continue;                   /* %#o is not promised */
+                    continue; /* %#o is not promised */
                 for (size_t v = 0; v < ARRAY_SIZE(values); v++) {
                     static const char *const lengths[] = { "hh", "h", "", "l", "ll", "z" };
                     for (size_t l = 0; l < ARRAY_SIZE(lengths); l++) {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_guest_console.c - what guests print is kept, numbered, and read without a gap, a repetition, or a word of an earlier life. */
+ * tests/unit/test_guest_console.c - what guests print is kept, numbered, and read without a gap, a repetition, or a
+ * word of an earlier life. */
 /* unit-sources: kernel/vm/guest_console.c tests/fakes/page.c tests/fakes/log.c */
+#include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/dev/devices.h"
-#include "kernel/vm/guest_console.h"
 #include "kernel/dev/uart.h"
+#include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_manage.h"
 
 static struct vm vm;
@@ -29,7 +30,7 @@ static void print(const char *text)
 {
     n_printed = strlen(text);
     memcpy(printed, text, n_printed);
-    while (guest_console_step()) { }
+    while (guest_console_step()) {}
 }
 
 static void want(uint64_t *at, const char *text)
@@ -44,16 +45,16 @@ static void test_read_and_begin(void **state)
 {
     (void)state;
     uint64_t at = 0, late = 0, beyond = UINT64_MAX;
-    assert_false(guest_console_step());                 /* no devices, no output */
+    assert_false(guest_console_step()); /* no devices, no output */
     vm.devices = &devices;
     want(&at, "");
     print("hello ");
     print("world");
     want(&at, "hello world");
     want(&at, "");
-    want(&beyond, "hello world");                       /* a number of another host's: from the oldest on */
+    want(&beyond, "hello world"); /* a number of another host's: from the oldest on */
     guest_console_begin(&vm);
-    want(&late, "");                                    /* the earlier life's output is not the new one's */
+    want(&late, ""); /* the earlier life's output is not the new one's */
     print("a new life, and longer than the first one");
     want(&at, "a new life, and longer than the first one");
     want(&late, "a new life, and longer than the first one");
@@ -68,7 +69,7 @@ static void test_only_the_last_are_kept(void **state)
     (void)guest_console_read(&vm, &before, buf, sizeof(buf));
     for (n_printed = 0; n_printed < sizeof(printed); n_printed++)
         printed[n_printed] = (char)('a' + n_printed % 23);
-    while (guest_console_step()) { }
+    while (guest_console_step()) {}
     at = before;
     size_t n = guest_console_read(&vm, &at, buf, sizeof(buf));
     assert_int_equal(n, 16384);
@@ -79,6 +80,7 @@ static void test_only_the_last_are_kept(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_read_and_begin), cmocka_unit_test(test_only_the_last_are_kept) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_read_and_begin),
+                                        cmocka_unit_test(test_only_the_last_are_kept) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_guest_mem.c - lazily backed RAM with its hole, and the guest's page tables walked in software. */
-/* unit-sources: kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
+/* unit-sources: kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c
+ *   tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include "tests/fakes/page.h"
 #include "tests/fakes/vcpu.h"
 
@@ -75,7 +76,7 @@ static void test_write_crosses_blocks_or_not_at_all(void **state)
     assert_int_equal(vm.mem.n_backed, 2);
     assert_int_equal(guest_read(&vm, gpa(BLOCK_SIZE - 3), back, 8), HV_OK);
     assert_memory_equal(buf, back, 8);
-    assert_memory_equal((const char *)guest_page(&vm, 512) , "defg", 5);
+    assert_memory_equal((const char *)guest_page(&vm, 512), "defg", 5);
     assert_int_equal(guest_write(&vm, gpa(4 * BLOCK_SIZE - 3), buf, 8), HV_E_RANGE);
     assert_int_equal(vm.mem.n_backed, 2);
     assert_int_equal(guest_read(&vm, gpa(~0ul - 3), back, 8), HV_E_RANGE);
@@ -105,23 +106,38 @@ static void test_exchange(void **state)
     end();
 }
 
-/* ---- the guest's page tables ------------------------------------------------------------------------------------------------------- */
-#define P 1ul
-#define W 2ul
-#define U 4ul
-#define A 0x20ul
-#define D 0x40ul
+/* ---- the guest's page tables ------------------------------------------------------------------------------------- */
+#define P  1ul
+#define W  2ul
+#define U  4ul
+#define A  0x20ul
+#define D  0x40ul
 #define PS 0x80ul
 #define XD BIT64(63)
 
 static void put8(uint64_t at, uint64_t e) { assert_int_equal(guest_write(&vm, gpa(at), &e, 8), HV_OK); }
 static void put4(uint64_t at, uint32_t e) { assert_int_equal(guest_write(&vm, gpa(at), &e, 4), HV_OK); }
-static uint64_t get8(uint64_t at) { uint64_t e; assert_int_equal(guest_read(&vm, gpa(at), &e, 8), HV_OK); return e; }
+static uint64_t get8(uint64_t at)
+{
+    uint64_t e;
+    assert_int_equal(guest_read(&vm, gpa(at), &e, 8), HV_OK);
+    return e;
+}
 
-#define OK(va, write, exec, want) do { gpa_t a_; uint32_t e_;                                                     \
-    assert_int_equal(guest_translate(&v, gva(va), write, exec, &a_, &e_), HV_OK); assert_int_equal(a_.v, want); } while (0)
-#define FAULT(va, write, exec, want) do { gpa_t a_; uint32_t e_;                                                  \
-    assert_int_equal(guest_translate(&v, gva(va), write, exec, &a_, &e_), HV_E_GUEST); assert_int_equal(e_, want); } while (0)
+#define OK(va, write, exec, want)                                                     \
+    do {                                                                              \
+        gpa_t a_;                                                                     \
+        uint32_t e_;                                                                  \
+        assert_int_equal(guest_translate(&v, gva(va), write, exec, &a_, &e_), HV_OK); \
+        assert_int_equal(a_.v, want);                                                 \
+    } while (0)
+#define FAULT(va, write, exec, want)                                                       \
+    do {                                                                                   \
+        gpa_t a_;                                                                          \
+        uint32_t e_;                                                                       \
+        assert_int_equal(guest_translate(&v, gva(va), write, exec, &a_, &e_), HV_E_GUEST); \
+        assert_int_equal(e_, want);                                                        \
+    } while (0)
 
 static void user(bool on) { fake_regs.seg[SEG_SS].ar = on ? 0xc0f3 : 0xc093; }
 
@@ -130,7 +146,8 @@ static void test_4_level(void **state)
     const uint64_t va = 0xffff888012345678;
     (void)state;
     begin(8 * BLOCK_SIZE);
-    fake_regs = (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x1000, .cr4 = BIT64(5), .efer = BIT64(10) | BIT64(11) };
+    fake_regs =
+        (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x1000, .cr4 = BIT64(5), .efer = BIT64(10) | BIT64(11) };
     put8(0x1000 + 8 * (va >> 39 & 511), 0x2000 | P | W | U);
     put8(0x2000 + 8 * (va >> 30 & 511), 0x3000 | P | W | U);
     put8(0x3000 + 8 * (va >> 21 & 511), 0x4000 | P | W);
@@ -138,7 +155,7 @@ static void test_4_level(void **state)
     OK(va, false, false, 0xabc678);
     assert_int_equal(get8(0x4000 + 8 * (va >> 12 & 511)), 0xabc000 | P | XD | A);
     assert_int_equal(get8(0x1000 + 8 * (va >> 39 & 511)), 0x2000 | P | W | U | A);
-    OK(va, true, false, 0xabc678);                              /* a supervisor store without CR0.WP */
+    OK(va, true, false, 0xabc678); /* a supervisor store without CR0.WP */
     assert_true(get8(0x4000 + 8 * (va >> 12 & 511)) & D);
     fake_regs.cr0 |= BIT64(16);
     FAULT(va, true, false, 3);
@@ -149,7 +166,7 @@ static void test_4_level(void **state)
     FAULT(va + BIT64(12), false, false, 0);
     put8(0x3000 + 8 * (va >> 21 & 511), 0x400000 | P | W | U | PS);
     OK(va, true, true, 0x400000 | (va & 0x1fffff));
-    fake_regs.cr4 |= BIT64(20) | BIT64(21);                     /* SMEP, SMAP */
+    fake_regs.cr4 |= BIT64(20) | BIT64(21); /* SMEP, SMAP */
     FAULT(va, false, false, 1);
     FAULT(va, false, true, 0x11);
     v.rflags |= BIT64(18);
@@ -166,7 +183,8 @@ static void test_5_level(void **state)
     const uint64_t va = 0x00ab123456789abc;
     (void)state;
     begin(8 * BLOCK_SIZE);
-    fake_regs = (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x1000, .cr4 = BIT64(5) | BIT64(12), .efer = BIT64(10) };
+    fake_regs =
+        (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x1000, .cr4 = BIT64(5) | BIT64(12), .efer = BIT64(10) };
     put8(0x1000 + 8 * (va >> 48 & 511), 0x2000 | P | W);
     put8(0x2000 + 8 * (va >> 39 & 511), 0x3000 | P | W);
     put8(0x3000 + 8 * (va >> 30 & 511), 0x4000 | P | W);
@@ -180,9 +198,9 @@ static void test_pae_32bit_and_none(void **state)
     (void)state;
     begin(8 * BLOCK_SIZE);
     fake_regs = (struct vcpu_regs){ .cr0 = 1 };
-    OK(0x123456789, true, true, 0x23456789);                    /* no paging: 32 bits */
+    OK(0x123456789, true, true, 0x23456789); /* no paging: 32 bits */
     fake_regs = (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x1020, .cr4 = BIT64(5) };
-    put8(0x1020 + 8 * 2, 0x2000 | P);                           /* no rights at the top level */
+    put8(0x1020 + 8 * 2, 0x2000 | P); /* no rights at the top level */
     put8(0x2000 + 8 * 1, 0x3000 | P | W | U);
     put8(0x3000 + 8 * 3, 0x5000 | P | W | U);
     OK(0x80203004, true, true, 0x5004);
@@ -191,7 +209,7 @@ static void test_pae_32bit_and_none(void **state)
     fake_regs = (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x6000, .cr4 = BIT64(4) };
     put4(0x6000 + 4 * 0x200, 0x7000 | 7);
     put4(0x7000 + 4 * 5, 0x9000 | 3);
-    put4(0x6000 + 4 * 0x201, 0x00c00000 | 0x2000 | 0x83);       /* 4 MiB page; PSE-36 bit 32 */
+    put4(0x6000 + 4 * 0x201, 0x00c00000 | 0x2000 | 0x83); /* 4 MiB page; PSE-36 bit 32 */
     OK(0x80005abc, true, false, 0x9abc);
     OK(0x80712345, true, false, 0x100f12345);
     user(true);
@@ -210,7 +228,7 @@ static void test_hidden_memory(void **state)
     assert_true(guest_is_told_ram(&m, gpa(4 * BLOCK_SIZE - 1)));
     assert_false(guest_is_told_ram(&m, gpa(4 * BLOCK_SIZE)));
     guest_mem_fini(&m);
-    assert_int_equal(guest_mem_init_hidden(&m, 3 * GIB - BLOCK_SIZE, 2 * BLOCK_SIZE), HV_OK);   /* jumps over the hole */
+    assert_int_equal(guest_mem_init_hidden(&m, 3 * GIB - BLOCK_SIZE, 2 * BLOCK_SIZE), HV_OK); /* jumps over the hole */
     assert_int_equal(guest_hidden(&m, 0).v, 3 * GIB - BLOCK_SIZE);
     assert_int_equal(guest_hidden(&m, BLOCK_SIZE).v, 4 * GIB);
     assert_false(guest_is_told_ram(&m, gpa(4 * GIB)));
@@ -222,7 +240,7 @@ static void leave_guest(struct vcpu *x)
 {
     left_guest = true;
     atomic_store(&x->in_guest, false);
-    atomic_store(&x->state, VCPU_RUNNABLE);                   /* its slice ended too: nothing to wait for */
+    atomic_store(&x->state, VCPU_RUNNABLE); /* its slice ended too: nothing to wait for */
 }
 
 static void test_dropped_blocks(void **state)
@@ -234,10 +252,10 @@ static void test_dropped_blocks(void **state)
     assert_int_equal(guest_write(&vm, gpa(BLOCK_SIZE + 5), "abc", 3), HV_OK);
     assert_int_equal(guest_write(&vm, gpa(3 * BLOCK_SIZE), "def", 3), HV_OK);
     atomic_store(&v.state, VCPU_RUNNING);
-    atomic_store(&v.in_guest, true);                            /* must be flushed out before the memory goes */
+    atomic_store(&v.in_guest, true); /* must be flushed out before the memory goes */
     fake_on_kick = leave_guest;
     left_guest = false;
-    assert_int_equal(guest_mem_drop(&vm, all, 4), 2);           /* 2 was never touched, 77 does not exist */
+    assert_int_equal(guest_mem_drop(&vm, all, 4), 2); /* 2 was never touched, 77 does not exist */
     assert_true(left_guest);
     atomic_store(&v.state, VCPU_FROZEN);
     fake_on_kick = NULL;
@@ -245,13 +263,13 @@ static void test_dropped_blocks(void **state)
     unsigned level;
     assert_int_equal(s2_lookup(&vm.s2, gpa(BLOCK_SIZE), &level), 0);
     assert_int_equal(vm.mem.n_backed, 0);
-    assert_in_range(fake_page_outstanding, before, before + 3);  /* tables only */
+    assert_in_range(fake_page_outstanding, before, before + 3); /* tables only */
     char c = 1;
     assert_int_equal(guest_read(&vm, gpa(BLOCK_SIZE + 5), &c, 1), HV_OK);
     assert_int_equal(c, 0);
-    assert_int_equal(guest_mem_fault(&vm, gpa(BLOCK_SIZE), true), HV_OK);       /* and can be touched again */
+    assert_int_equal(guest_mem_fault(&vm, gpa(BLOCK_SIZE), true), HV_OK); /* and can be touched again */
     assert_int_equal(dirty_start(&vm, DIRTY_WP), HV_OK);
-    assert_int_equal(guest_mem_drop(&vm, all, 4), 0);           /* a move is under way */
+    assert_int_equal(guest_mem_drop(&vm, all, 4), 0); /* a move is under way */
     dirty_stop(&vm);
     end();
 }
@@ -259,9 +277,15 @@ static void test_dropped_blocks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layout_with_hole), cmocka_unit_test(test_untouched_reads_zero_and_stays_untouched),
-        cmocka_unit_test(test_write_crosses_blocks_or_not_at_all), cmocka_unit_test(test_exchange), cmocka_unit_test(test_4_level), cmocka_unit_test(test_5_level),
-        cmocka_unit_test(test_pae_32bit_and_none), cmocka_unit_test(test_hidden_memory), cmocka_unit_test(test_dropped_blocks),
+        cmocka_unit_test(test_layout_with_hole),
+        cmocka_unit_test(test_untouched_reads_zero_and_stays_untouched),
+        cmocka_unit_test(test_write_crosses_blocks_or_not_at_all),
+        cmocka_unit_test(test_exchange),
+        cmocka_unit_test(test_4_level),
+        cmocka_unit_test(test_5_level),
+        cmocka_unit_test(test_pae_32bit_and_none),
+        cmocka_unit_test(test_hidden_memory),
+        cmocka_unit_test(test_dropped_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_guest_net.c - a guest that stands still for a move: its frames are kept, and go with it or come back to it; each once, in order. */
+ * tests/unit/test_guest_net.c - a guest that stands still for a move: its frames are kept, and go with it or come back
+ * to it; each once, in order. */
 /* unit-sources: kernel/vm/guest_net.c net/vswitch.c kernel/lib/err.c tests/fakes/log.c tests/fakes/page.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
-#include "kernel/host/clock.h"
-#include "kernel/vm/guest_net.h"
 #include "kernel/dev/vdev.h"
 #include "kernel/dev/vdev_net.h"
+#include "kernel/host/clock.h"
+#include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/net.h"
 #include "net/vswitch.h"
@@ -20,13 +21,17 @@ static struct vm vm = { .config = { .name = "guest", .nic = true, .mac = { 2, 0,
 static struct vm *slot = &vm;
 static struct vswitch sw;
 static struct vswitch_port card;
-static unsigned got[400], n_got;                /* the number in each frame that the guest got */
+static unsigned got[400], n_got; /* the number in each frame that the guest got */
 
 struct vm *vm_at(unsigned i) { return i ? NULL : slot; }
 struct vswitch *net_switch(void) { return &sw; }
-void net_kick(void) { }
+void net_kick(void) {}
 uint64_t clock_us(void) { return 0; }
-bool vdev_service(struct vm *v) { (void)v; return false; }
+bool vdev_service(struct vm *v)
+{
+    (void)v;
+    return false;
+}
 void vdev_net_arrived(struct vm *v) { (void)v; }
 void vdev_net_backend_set(const struct vdev_net_backend *b) { (void)b; }
 enum hv_err vdev_net_receive(struct vm *v, const uint8_t *frame, size_t len)
@@ -49,7 +54,8 @@ static void frames(unsigned from, unsigned to, size_t len)
 static void assert_got(unsigned from, unsigned to)
 {
     assert_int_equal(n_got, to - from + 1);
-    for (unsigned i = 0; i < n_got; i++) assert_int_equal(got[i], from + i);
+    for (unsigned i = 0; i < n_got; i++)
+        assert_int_equal(got[i], from + i);
     n_got = 0;
 }
 
@@ -103,10 +109,14 @@ static void test_comes_back(void **state)
     }
 }
 
-/* Taken in order, each once; what is too long for the taker is skipped; the guest, should it come back, gets the rest. */
+/* Taken in order, each once; what is too long for the taker is skipped; the guest, should it
+ * come back, gets the rest. */
 static void test_taken(void **state)
 {
-    static const struct { unsigned n; size_t len; } want[] = { { 3, 60 }, { 5, 100 }, { 6, 100 } };
+    static const struct {
+        unsigned n;
+        size_t len;
+    } want[] = { { 3, 60 }, { 5, 100 }, { 6, 100 } };
     uint8_t buf[100];
     unsigned n;
     (void)state;
@@ -136,7 +146,8 @@ static void test_flood(void **state)
     atomic_store(&vm.state, VM_PAUSED);
     for (unsigned i = 0; i < 1000; i++) {
         frames(i, i, sizeof(buf));
-        if (guest_net_take(&vm, buf, sizeof(buf))) n++;
+        if (guest_net_take(&vm, buf, sizeof(buf)))
+            n++;
     }
     assert_int_equal(n, GUEST_NET_HELD_MAX / (sizeof(buf) + 2));
 }
@@ -168,9 +179,12 @@ static void test_put(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_paused_by_a_person, begin, end), cmocka_unit_test_setup_teardown(test_comes_back, begin, end),
-        cmocka_unit_test_setup_teardown(test_taken, begin, end), cmocka_unit_test_setup_teardown(test_flood, begin, end),
-        cmocka_unit_test_setup_teardown(test_no_memory, begin, end), cmocka_unit_test_setup_teardown(test_put, begin, end),
+        cmocka_unit_test_setup_teardown(test_paused_by_a_person, begin, end),
+        cmocka_unit_test_setup_teardown(test_comes_back, begin, end),
+        cmocka_unit_test_setup_teardown(test_taken, begin, end),
+        cmocka_unit_test_setup_teardown(test_flood, begin, end),
+        cmocka_unit_test_setup_teardown(test_no_memory, begin, end),
+        cmocka_unit_test_setup_teardown(test_put, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_guest_words.c - what the guest and we share word by word (indices of rings, sequence counts) is never seen half written or half read.
+ * tests/unit/test_guest_words.c - what the guest and we share word by word (indices of rings, sequence counts) is never
+ * seen half written or half read.
  *
- * kernel/core/guest_mem.c with the worst memcpy that C allows: byte by byte, with the guest at work in between.  (Ours in kernel/string.c copies up to
- * seven bytes so.  A guest that saw a ring's index between the bytes of 00FFh and 0100h would believe 0000h.) */
-/* unit-sources: kernel/core/s2.c kernel/core/dirty.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
+ * kernel/core/guest_mem.c with the worst memcpy that C allows: byte by byte, with the guest at work in between.  (Ours
+ * in kernel/string.c copies up to seven bytes so.  A guest that saw a ring's index between the bytes of 00FFh and 0100h
+ * would believe 0000h.) */
+/* unit-sources: kernel/core/s2.c kernel/core/dirty.c svm/npt.c tests/fakes/log.c
+ *   tests/fakes/page.c tests/fakes/vcpu.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include "tests/fakes/page.h"
 #include "tests/fakes/vcpu.h"
 
@@ -18,7 +21,8 @@ static void *slow_memcpy(void *to, const void *from, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         ((volatile uint8_t *)to)[i] = ((const volatile uint8_t *)from)[i];
-        if (guest_turn) guest_turn();
+        if (guest_turn)
+            guest_turn();
     }
     return to;
 }
@@ -29,12 +33,16 @@ static void *slow_memcpy(void *to, const void *from, size_t n)
 extern const struct s2_format npt_format;
 static struct vm vm;
 static struct vcpu v;
-static volatile uint64_t *word;                 /* the guest's */
+static volatile uint64_t *word; /* the guest's */
 static uint64_t before, after;
 static unsigned len;
 
 static uint64_t now(void) { return len == 8 ? *word : *word & ((UINT64_C(1) << 8 * len) - 1); }
-static void guest_looks(void) { if (now() != before && now() != after) fail_msg("%u bytes: the guest sees %lx", len, now()); }
+static void guest_looks(void)
+{
+    if (now() != before && now() != after)
+        fail_msg("%u bytes: the guest sees %lx", len, now());
+}
 static void guest_stores(void) { *word = after; }
 
 static void begin(void)
@@ -59,18 +67,22 @@ static void test_no_half_words(void **state)
     begin();
     for (len = 2; len <= 8; len *= 2) {
         uint8_t b[9];
-        before = UINT64_C(0xfffffffffffffff) >> (64 - 8 * len), after = before + 1;       /* 0fff -> 1000: each byte changes */
+        /* 0fff -> 1000: each byte changes */
+        before = UINT64_C(0xfffffffffffffff) >> (64 - 8 * len), after = before + 1;
         *word = before;
         guest_turn = guest_looks;
-        for (unsigned i = 0; i < len; i++) b[1 + i] = (uint8_t)(after >> 8 * i);           /* an odd address at our side */
+        for (unsigned i = 0; i < len; i++)
+            b[1 + i] = (uint8_t)(after >> 8 * i); /* an odd address at our side */
         assert_int_equal(guest_write(&vm, gpa(3 * PAGE_SIZE), b + 1, len), HV_OK);
         assert_true(now() == after);
         *word = before;
         guest_turn = guest_stores;
         assert_int_equal(guest_read(&vm, gpa(3 * PAGE_SIZE), b + 1, len), HV_OK);
         uint64_t got = 0;
-        for (unsigned i = 0; i < len; i++) got |= (uint64_t)b[1 + i] << 8 * i;
-        if (got != before && got != after) fail_msg("%u bytes: we read %lx", len, got);
+        for (unsigned i = 0; i < len; i++)
+            got |= (uint64_t)b[1 + i] << 8 * i;
+        if (got != before && got != after)
+            fail_msg("%u bytes: we read %lx", len, got);
     }
     end();
 }
@@ -80,7 +92,8 @@ static void test_other_lengths_are_copied_whole(void **state)
     (void)state;
     uint8_t in[40], out[40];
     begin();
-    for (unsigned i = 0; i < sizeof(in); i++) in[i] = (uint8_t)(i * 7 + 1);
+    for (unsigned i = 0; i < sizeof(in); i++)
+        in[i] = (uint8_t)(i * 7 + 1);
     for (unsigned off = 0; off < 9; off++)
         for (unsigned n = 0; n <= 20; n++) {
             gpa_t a = gpa(3 * PAGE_SIZE + 100 + off);
@@ -96,6 +109,7 @@ static void test_other_lengths_are_copied_whole(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_no_half_words), cmocka_unit_test(test_other_lengths_are_copied_whole) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_no_half_words),
+                                        cmocka_unit_test(test_other_lengths_are_copied_whole) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

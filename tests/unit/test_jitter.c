@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_jitter.c - what timing is believed to be random: sources of known entropy, and ones that only look random to the eye. */
+ * tests/unit/test_jitter.c - what timing is believed to be random: sources of known entropy, and ones that only
+ * look random to the eye. */
 /* unit-sources: net/jitter.c tests/fakes/page.c tests/fakes/log.c kernel/lib/err.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,17 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <cmocka.h>
 #include "kernel/host/clock.h"
 #include "net/jitter.h"
 #include "tests/fakes/page.h"
 
 static uint64_t now, state;
 static unsigned long n_reads;
-static uint64_t (*step)(unsigned long n);       /* ticks from the n-th reading of the TSC to the next */
+static uint64_t (*step)(unsigned long n); /* ticks from the n-th reading of the TSC to the next */
 uint64_t tsc_read(void) { return now += step(n_reads++); }
 
-static uint64_t rnd(void)                       /* splitmix64: stands for true randomness here */
+static uint64_t rnd(void) /* splitmix64: stands for true randomness here */
 {
     uint64_t z = state += UINT64_C(0x9e3779b97f4a7c15);
     z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -26,21 +27,54 @@ static uint64_t rnd(void)                       /* splitmix64: stands for true r
     return z ^ z >> 31;
 }
 
-static uint64_t constant(unsigned long n) { (void)n; return 700; }
-static uint64_t interrupted(unsigned long n) { return n % 97 ? 700 : 5000; }           /* a timer, on a machine that counts instructions */
+static uint64_t constant(unsigned long n)
+{
+    (void)n;
+    return 700;
+}
+/* a timer, on a machine that counts instructions */
+static uint64_t interrupted(unsigned long n) { return n % 97 ? 700 : 5000; }
 static uint64_t ramp(unsigned long n) { return 700 + n; }
-static uint64_t cycle(unsigned long n) { static const uint16_t t[] = { 700, 731, 702, 699, 744, 700, 765 }; return t[n / 2 % 7]; }
+static uint64_t cycle(unsigned long n)
+{
+    static const uint16_t t[] = { 700, 731, 702, 699, 744, 700, 765 };
+    return t[n / 2 % 7];
+}
 static uint64_t two_modes(unsigned long n) { return n / 2 % 64 < 32 ? 700 : 900; }
-static uint64_t rare(unsigned long n) { (void)n; return 700 + (rnd() % 64 == 0); }     /* 0.02 bits a sample */
-static uint64_t coarse(unsigned long n) { (void)n; return 256 * (rnd() % 8); }         /* nothing in the low byte: not believed, though random */
-static uint64_t one_bit(unsigned long n) { (void)n; return 700 + 36 * (rnd() & 1); }
-static uint64_t wide(unsigned long n) { (void)n; return 700 + rnd() % 61; }
-static uint64_t biased(unsigned long n) { (void)n; return 700 + (rnd() % 4 == 0); }    /* 3/4: 0.4 bits */
+/* 0.02 bits a sample */
+static uint64_t rare(unsigned long n)
+{
+    (void)n;
+    return 700 + (rnd() % 64 == 0);
+}
+/* nothing in the low byte: not believed, though random */
+static uint64_t coarse(unsigned long n)
+{
+    (void)n;
+    return 256 * (rnd() % 8);
+}
+static uint64_t one_bit(unsigned long n)
+{
+    (void)n;
+    return 700 + 36 * (rnd() & 1);
+}
+static uint64_t wide(unsigned long n)
+{
+    (void)n;
+    return 700 + rnd() % 61;
+}
+/* 3/4: 0.4 bits */
+static uint64_t biased(unsigned long n)
+{
+    (void)n;
+    return 700 + (rnd() % 4 == 0);
+}
 
 static unsigned credit_of(uint64_t (*f)(unsigned long))
 {
     static uint64_t d[JITTER_BLOCK];
-    for (unsigned long i = 0; i < JITTER_BLOCK; i++) d[i] = f(2 * i);
+    for (unsigned long i = 0; i < JITTER_BLOCK; i++)
+        d[i] = f(2 * i);
     return jitter_credit(d);
 }
 
@@ -55,14 +89,18 @@ static void test_credit(void **unused)
         assert_int_equal(credit_of(two_modes), 0);
         assert_int_equal(credit_of(rare), 0);
         assert_int_equal(credit_of(coarse), 0);
-        assert_in_range(credit_of(one_bit), 128, 256);          /* p is 1/2, with the margin above it */
+        assert_in_range(credit_of(one_bit), 128, 256); /* p is 1/2, with the margin above it */
         assert_int_equal(credit_of(wide), 256);
-        assert_in_range(credit_of(biased), 32, 64);             /* never more than the 410 bits that there are, by far */
+        assert_in_range(credit_of(biased), 32, 64); /* never more than the 410 bits that there are, by far */
     }
 }
 
 static size_t taken;
-static void take(const void *sample, size_t len) { (void)sample; taken += len; }
+static void take(const void *sample, size_t len)
+{
+    (void)sample;
+    taken += len;
+}
 
 static enum hv_err gather(uint64_t (*f)(unsigned long))
 {
@@ -81,11 +119,11 @@ static void test_gather(void **unused)
     assert_int_equal(gather(wide), HV_OK);
     assert_int_equal(taken, 2 * 8 * JITTER_BLOCK);
     assert_int_equal(gather(constant), HV_E_UNSUPP);
-    assert_int_equal(taken, 64 * 8 * JITTER_BLOCK);             /* used all the same */
+    assert_int_equal(taken, 64 * 8 * JITTER_BLOCK); /* used all the same */
     assert_int_equal(gather(interrupted), HV_E_UNSUPP);
     assert_int_equal(gather(rare), HV_E_UNSUPP);
     n_reads = 0;
-    assert_int_equal(gather(dies), HV_E_UNSUPP);                /* one good block, and nothing more */
+    assert_int_equal(gather(dies), HV_E_UNSUPP); /* one good block, and nothing more */
     fake_page_fail_after = 0;
     assert_int_equal(gather(wide), HV_E_NOMEM);
     fake_page_fail_after = -1;
@@ -109,6 +147,7 @@ static void test_real_time(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_credit), cmocka_unit_test(test_gather), cmocka_unit_test(test_real_time) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_credit), cmocka_unit_test(test_gather),
+                                        cmocka_unit_test(test_real_time) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_lapic.c - the local APIC: priorities, EOI, IPIs, both register faces, timer modes, INIT and SIPI. */
-/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
+ *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
+ *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
+ *   kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c
+ *   kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c
+ *   kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/host/clock.h"
 #include "tests/fakes/machine.h"
 
@@ -19,14 +24,28 @@ static int begin(void **state)
     fake_tsc = 1000000;
     machine_init(&m, 4, 16 * MIB);
     v = m.vm.vcpus[0];
-    for (unsigned i = 0; i < 4; i++) m.vm.vcpus[i]->lapic->svr = 0x1ff;
+    for (unsigned i = 0; i < 4; i++)
+        m.vm.vcpus[i]->lapic->svr = 0x1ff;
     return 0;
 }
-static int end(void **state) { (void)state; machine_fini(&m); return 0; }
+static int end(void **state)
+{
+    (void)state;
+    machine_fini(&m);
+    return 0;
+}
 
-static uint64_t rd(uint32_t off) { uint64_t val; mmio_read(v, gpa(LAPIC_BASE + off), 4, &val); return val; }
+static uint64_t rd(uint32_t off)
+{
+    uint64_t val;
+    mmio_read(v, gpa(LAPIC_BASE + off), 4, &val);
+    return val;
+}
 static void wr(uint32_t off, uint32_t val) { mmio_write(v, gpa(LAPIC_BASE + off), 4, val); }
-static void x2apic_on(struct vcpu *c) { assert_int_equal(msr_write(c, 0x1b, c->lapic->base_msr | APIC_BASE_X2APIC), HV_OK); }
+static void x2apic_on(struct vcpu *c)
+{
+    assert_int_equal(msr_write(c, 0x1b, c->lapic->base_msr | APIC_BASE_X2APIC), HV_OK);
+}
 
 static void test_priorities(void **state)
 {
@@ -36,8 +55,8 @@ static void test_priorities(void **state)
     lapic_irq_set(v, 0x62, false);
     assert_int_equal(lapic_pending(v), 0x62);
     lapic_accept(v, 0x62);
-    assert_int_equal(lapic_pending(v), -1);             /* 0x35 is below what is in service */
-    assert_int_equal(rd(0xa0), 0x60);                   /* PPR */
+    assert_int_equal(lapic_pending(v), -1); /* 0x35 is below what is in service */
+    assert_int_equal(rd(0xa0), 0x60);       /* PPR */
     lapic_irq_set(v, 0x71, false);
     assert_int_equal(lapic_pending(v), 0x71);
     lapic_accept(v, 0x71);
@@ -45,10 +64,10 @@ static void test_priorities(void **state)
     assert_int_equal(lapic_pending(v), -1);
     wr(0xb0, 0);
     assert_int_equal(lapic_pending(v), 0x35);
-    wr(0x80, 0x30);                                     /* TPR of the same class holds it back */
+    wr(0x80, 0x30); /* TPR of the same class holds it back */
     assert_int_equal(lapic_pending(v), -1);
     assert_int_equal(v->cr8, 3);
-    v->cr8 = 2;                                         /* MOV CR8 in the guest */
+    v->cr8 = 2; /* MOV CR8 in the guest */
     assert_int_equal(lapic_pending(v), 0x35);
     assert_int_equal(rd(0x80), 0x20);
 }
@@ -60,7 +79,7 @@ static void test_bad_vectors_and_registers(void **state)
     assert_int_equal(lapic_pending(v), -1);
     (void)rd(0x00);
     wr(0x280, 0);
-    assert_int_equal(rd(0x280), 0x40 | 0x80);           /* received illegal vector, illegal register */
+    assert_int_equal(rd(0x280), 0x40 | 0x80); /* received illegal vector, illegal register */
     wr(0x280, 0);
     assert_int_equal(rd(0x280), 0);
     assert_int_equal(rd(0x20), 0);
@@ -71,18 +90,19 @@ static void test_x2apic_face(void **state)
 {
     uint64_t val;
     (void)state;
-    assert_int_equal(msr_read(v, 0x802, &val), HV_E_GUEST);     /* not yet */
+    assert_int_equal(msr_read(v, 0x802, &val), HV_E_GUEST); /* not yet */
     x2apic_on(v);
-    assert_int_equal(rd(0x30), 0xffffffff);             /* the page is gone */
+    assert_int_equal(rd(0x30), 0xffffffff); /* the page is gone */
     assert_int_equal(msr_read(v, 0x803, &val), HV_OK);
-    assert_int_equal(msr_read(v, 0x80e, &val), HV_E_GUEST);     /* no DFR */
-    assert_int_equal(msr_write(v, 0x80b, 1), HV_E_GUEST);       /* EOI takes 0 only */
+    assert_int_equal(msr_read(v, 0x80e, &val), HV_E_GUEST); /* no DFR */
+    assert_int_equal(msr_write(v, 0x80b, 1), HV_E_GUEST);   /* EOI takes 0 only */
     assert_int_equal(msr_write(v, 0x808, 0x100), HV_E_GUEST);
-    assert_int_equal(msr_write(v, 0x83f, 0x50), HV_OK);         /* self-IPI */
+    assert_int_equal(msr_write(v, 0x83f, 0x50), HV_OK); /* self-IPI */
     assert_int_equal(lapic_pending(v), 0x50);
     lapic_accept(v, 0x50);
     assert_int_equal(msr_write(v, 0x80b, 0), HV_OK);
-    assert_int_equal(msr_write(v, 0x1b, LAPIC_BASE | APIC_BASE_ENABLE | APIC_BASE_BSP), HV_E_GUEST);   /* x2APIC to xAPIC */
+    /* x2APIC to xAPIC */
+    assert_int_equal(msr_write(v, 0x1b, LAPIC_BASE | APIC_BASE_ENABLE | APIC_BASE_BSP), HV_E_GUEST);
     assert_int_equal(msr_write(v, 0x1b, LAPIC_BASE | APIC_BASE_X2APIC), HV_E_GUEST);
     assert_int_equal(msr_write(v, 0x1b, 0x12345000 | APIC_BASE_ENABLE), HV_E_GUEST);
 }
@@ -93,26 +113,27 @@ static void test_ipis(void **state)
     fake_n_kicks = 0;
     fake_running = v;
     wr(0x310, 2u << 24);
-    wr(0x300, 0x40);                                    /* physical, fixed, to 2 */
+    wr(0x300, 0x40); /* physical, fixed, to 2 */
     assert_int_equal(lapic_pending(m.vm.vcpus[2]), 0x40);
     assert_int_equal(lapic_pending(m.vm.vcpus[1]), -1);
     assert_int_equal(fake_n_kicks, 1);
-    wr(0x300, 0x40 | 1u << 18);                         /* self: no kick needed on the own pCPU */
+    wr(0x300, 0x40 | 1u << 18); /* self: no kick needed on the own pCPU */
     assert_int_equal(lapic_pending(v), 0x40);
     assert_int_equal(fake_n_kicks, 1);
-    wr(0x300, 0x51 | 3u << 18);                         /* all but self */
+    wr(0x300, 0x51 | 3u << 18); /* all but self */
     assert_int_equal(lapic_pending(v), 0x40);
     assert_int_equal(lapic_pending(m.vm.vcpus[3]), 0x51);
-    m.vm.vcpus[1]->lapic->ldr = 2u << 24;               /* logical flat */
+    m.vm.vcpus[1]->lapic->ldr = 2u << 24; /* logical flat */
     wr(0x310, 2u << 24);
     wr(0x300, 0x61 | 1u << 11);
     assert_int_equal(lapic_pending(m.vm.vcpus[1]), 0x61);
-    for (unsigned i = 0; i < 4; i++) x2apic_on(m.vm.vcpus[i]);
-    assert_int_equal(msr_write(v, 0x830, (uint64_t)0xc << 32 | 0x72 | 1u << 11), HV_OK);     /* logical x2APIC: 2 and 3 */
+    for (unsigned i = 0; i < 4; i++)
+        x2apic_on(m.vm.vcpus[i]);
+    assert_int_equal(msr_write(v, 0x830, (uint64_t)0xc << 32 | 0x72 | 1u << 11), HV_OK); /* logical x2APIC: 2 and 3 */
     assert_int_equal(lapic_pending(m.vm.vcpus[2]), 0x72);
     assert_int_equal(lapic_pending(m.vm.vcpus[3]), 0x72);
     assert_int_equal(lapic_pending(m.vm.vcpus[1]), 0x61);
-    assert_int_equal(msr_write(v, 0x830, UINT64_C(0xffffffff) << 32 | 0x81), HV_OK);         /* broadcast */
+    assert_int_equal(msr_write(v, 0x830, UINT64_C(0xffffffff) << 32 | 0x81), HV_OK); /* broadcast */
     assert_int_equal(lapic_pending(m.vm.vcpus[1]), 0x81);
     fake_running = NULL;
 }
@@ -124,9 +145,9 @@ static void test_init_sipi(void **state)
     (void)state;
     assert_true(ap->halted);
     wr(0x310, 1u << 24);
-    wr(0x300, 0x4500);                                  /* INIT */
-    wr(0x300, 0x8500);                                  /* INIT de-assert: nothing */
-    wr(0x300, 0x4612);                                  /* SIPI, page 12h */
+    wr(0x300, 0x4500); /* INIT */
+    wr(0x300, 0x8500); /* INIT de-assert: nothing */
+    wr(0x300, 0x4612); /* SIPI, page 12h */
     unsigned req = atomic_exchange(&ap->requests, 0);
     assert_int_equal(req, VCPU_REQ_INIT | VCPU_REQ_SIPI);
     lapic_take_init_sipi(ap, req);
@@ -135,7 +156,7 @@ static void test_init_sipi(void **state)
     assert_int_equal(r.seg[SEG_CS].sel, 0x1200);
     assert_int_equal(r.rip, 0);
     assert_false(ap->halted);
-    lapic_take_init_sipi(ap, VCPU_REQ_SIPI);            /* a second SIPI is ignored */
+    lapic_take_init_sipi(ap, VCPU_REQ_SIPI); /* a second SIPI is ignored */
     ap->rip = 5;
     lapic_take_init_sipi(ap, VCPU_REQ_SIPI);
     assert_int_equal(ap->rip, 5);
@@ -144,9 +165,9 @@ static void test_init_sipi(void **state)
 static void test_timer_modes(void **state)
 {
     (void)state;
-    wr(0x3e0, 0xb);                                     /* divide by 1 */
+    wr(0x3e0, 0xb); /* divide by 1 */
     wr(0x320, 0xec);
-    wr(0x380, 1000000);                                 /* one-shot, 1 ms */
+    wr(0x380, 1000000); /* one-shot, 1 ms */
     assert_int_equal(lapic_timer_deadline(v), fake_tsc + 3000000);
     fake_tsc += 1500000;
     assert_in_range(rd(0x390), 499990, 500010);
@@ -158,11 +179,11 @@ static void test_timer_modes(void **state)
     assert_int_equal(lapic_timer_deadline(v), 0);
     lapic_accept(v, 0xec);
     wr(0xb0, 0);
-    wr(0x3e0, 0);                                       /* divide by 2 */
+    wr(0x3e0, 0); /* divide by 2 */
     wr(0x320, 0x200ec);
-    wr(0x380, 500000);                                  /* periodic, 1 ms */
+    wr(0x380, 500000); /* periodic, 1 ms */
     fake_tsc += 3000000 * 5 + 7;
-    lapic_timer_poll(v);                                /* five missed make one */
+    lapic_timer_poll(v); /* five missed make one */
     assert_int_equal(lapic_pending(v), 0xec);
     assert_int_equal(lapic_timer_deadline(v), fake_tsc - 7 + 3000000);
     lapic_accept(v, 0xec);
@@ -176,11 +197,11 @@ static void test_tsc_deadline(void **state)
     uint64_t val;
     (void)state;
     assert_int_equal(msr_write(v, 0x6e0, 5000), HV_OK);
-    assert_int_equal(lapic_timer_deadline(v), 0);       /* wrong mode: ignored */
+    assert_int_equal(lapic_timer_deadline(v), 0); /* wrong mode: ignored */
     wr(0x320, 0x400ec);
     assert_int_equal(msr_write(v, 0x6e0, vm_guest_tsc(&m.vm) + 100), HV_OK);
     assert_int_equal(lapic_timer_deadline(v), fake_tsc + 100);
-    wr(0x320, 0x500ec);                                 /* masked: nothing to wake for */
+    wr(0x320, 0x500ec); /* masked: nothing to wake for */
     assert_int_equal(lapic_timer_deadline(v), 0);
     wr(0x320, 0x400ec);
     fake_tsc += 100;
@@ -204,7 +225,7 @@ static void test_level_eoi_reaches_ioapic(void **state)
     lapic_accept(v, 0x45);
     assert_true(m.vm.devices->ioapic.redir[5] & IOAPIC_REDIR_REMOTE_IRR);
     wr(0xb0, 0);
-    assert_int_equal(lapic_pending(v), 0x45);           /* the line is still up */
+    assert_int_equal(lapic_pending(v), 0x45); /* the line is still up */
     lapic_accept(v, 0x45);
     devices_irq_set(&m.vm, 5, false);
     wr(0xb0, 0);
@@ -218,15 +239,16 @@ static void test_extint_from_8259(void **state)
     v->lapic->lvt[LVT_LINT0] = 0x700;
     static const uint8_t icw[] = { 0x11, 0x30, 4, 1 };
     pio_write(v, 0x20, 1, icw[0]);
-    for (unsigned i = 1; i < 4; i++) pio_write(v, 0x21, 1, icw[i]);
-    pio_write(v, 0x21, 1, 0xef);                        /* IRQ 4 only */
+    for (unsigned i = 1; i < 4; i++)
+        pio_write(v, 0x21, 1, icw[i]);
+    pio_write(v, 0x21, 1, 0xef); /* IRQ 4 only */
     devices_irq_set(&m.vm, 4, true);
     devices_irq_set(&m.vm, 4, false);
     assert_int_equal(lapic_pending(v), 0x34);
     lapic_accept(v, 0x34);
     assert_int_equal(lapic_pending(v), -1);
     assert_int_equal(m.vm.devices->pic.chip[0].isr, 0x10);
-    pio_write(v, 0x20, 1, 0x20);                        /* EOI */
+    pio_write(v, 0x20, 1, 0x20); /* EOI */
     assert_int_equal(m.vm.devices->pic.chip[0].isr, 0);
 }
 
@@ -234,8 +256,11 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
-        T(test_priorities), T(test_bad_vectors_and_registers), T(test_x2apic_face), T(test_ipis), T(test_init_sipi), T(test_timer_modes),
-        T(test_tsc_deadline), T(test_level_eoi_reaches_ioapic), T(test_extint_from_8259),
+        T(test_priorities),       T(test_bad_vectors_and_registers),
+        T(test_x2apic_face),      T(test_ipis),
+        T(test_init_sipi),        T(test_timer_modes),
+        T(test_tsc_deadline),     T(test_level_eoi_reaches_ioapic),
+        T(test_extint_from_8259),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_mig.c - whole moves: both machines, a fake guest that keeps writing, everything that can fail but the link (test_mig_links.c). */
-/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */
+ * tests/unit/test_mig.c - whole moves: both machines, a fake guest that keeps writing, everything that can fail but the
+ * link (test_mig_links.c). */
+/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
+ *   migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */
 /* unit-deps: lz4 */
 #include "tests/unit/mig_fixture.h"
 
@@ -40,7 +42,8 @@ static void test_stats(void **s)
     assert_int_equal(st.percent, 100);
     assert_true(st.pages.full_lz4 && st.pages.full_raw && st.pages.zero && st.pages.delta);
     assert_int_equal(st.bytes_tx, w.sd.bytes);
-    assert_in_range(st.bytes_full_lz4 + st.bytes_full_raw + st.bytes_delta + st.bytes_meta, st.bytes_tx * 9 / 10, st.bytes_tx);
+    assert_in_range(st.bytes_full_lz4 + st.bytes_full_raw + st.bytes_delta + st.bytes_meta, st.bytes_tx * 9 / 10,
+                    st.bytes_tx);
     assert_int_equal(st.n_rounds, st.round);
     assert_true(st.round >= 2);
     assert_true(st.blackout.total >= st.blackout.pages + st.blackout.prepare + st.blackout.commit);
@@ -64,7 +67,7 @@ static void test_notes(void **s)
     assert_string_equal(mig_tx_note(w.tx), "tsc: note 1?\ntsc: note 2?");
     world_fini(&w);
     world_init(&w, 300, 5, NULL);
-    w.b.n_notes = 100;                          /* cut */
+    w.b.n_notes = 100; /* cut */
     run(&w);
     assert_moved(&w);
     assert_int_equal(strlen(mig_tx_note(w.tx)), MIG_NOTE_MAX - 1);
@@ -77,10 +80,12 @@ static void test_delta_cost(void **s)
     struct world w;
     struct mig_stats st;
     world_init(&w, 600, 5, NULL);
-    for (uint64_t i = 0; i < 600; i++) free(w.a.page[i]), w.a.page[i] = NULL;
+    for (uint64_t i = 0; i < 600; i++)
+        free(w.a.page[i]), w.a.page[i] = NULL;
     uint8_t buf[4096];
     for (uint64_t g = 0; g < 64; g++) {
-        for (int i = 0; i < 4096; i++) buf[i] = (uint8_t)fake_rand(&w.rng);
+        for (int i = 0; i < 4096; i++)
+            buf[i] = (uint8_t)fake_rand(&w.rng);
         fake_guest_write(&w.a, g, 0, buf, 4096);
         memset(buf, 0, sizeof(buf));
         fake_guest_write(&w.a, 100 + g, 0, buf, 4096);
@@ -140,7 +145,8 @@ static void run_failing(struct world *w, enum hv_err err, const char *text)
     run(w);
     assert_runs_on_source(w);
     assert_int_equal(mig_tx_error(w->tx), err);
-    if (!strstr(mig_tx_text(w->tx), text)) fail_msg("text is: %s", mig_tx_text(w->tx));
+    if (!strstr(mig_tx_text(w->tx), text))
+        fail_msg("text is: %s", mig_tx_text(w->tx));
     world_fini(w);
 }
 
@@ -148,25 +154,49 @@ static void test_failures(void **s)
 {
     (void)s;
     struct world w;
-    world_init(&w, 800, 3, NULL); w.b.refuse = 3; run_failing(&w, HV_E_REFUSED, "reason 1\nreason 2\nreason 3");
-    world_init(&w, 800, 3, NULL); w.b.page_limit = 50; run_failing(&w, HV_E_NOMEM, "out of memory");
-    world_init(&w, 800, 3, NULL); w.b.fail_load = true; run_failing(&w, HV_E_RANGE, "register 7");
-    world_init(&w, 800, 3, NULL); w.b.fail_ready = true; run_failing(&w, HV_E_NOMEM, "made ready");
-    world_init(&w, 800, 3, NULL); w.a.fail_save = true; run_failing(&w, HV_E_IO, "cannot be saved");
-    world_init(&w, 800, 3, NULL); w.a.fail_log = true; run_failing(&w, HV_E_NOMEM, "dirty log");
-    world_init(&w, 800, 3, NULL); mig_ids_put(&w.ids, mig_tx_id(w.tx), 0, true, MIG_V_REFUSED, "before"); run_failing(&w, HV_E_EXIST, "finished");
-    world_init(&w, 800, 3, NULL); w.a.fail_describe = true; run_failing(&w, HV_E_RANGE, "cannot be described");
-    world_init(&w, 800, 3, NULL); w.a.pause_polls = 1000000; run_failing(&w, HV_E_TIMEOUT, "STOPPING: a vCPU of the guest does not stop");
+    world_init(&w, 800, 3, NULL);
+    w.b.refuse = 3;
+    run_failing(&w, HV_E_REFUSED, "reason 1\nreason 2\nreason 3");
+    world_init(&w, 800, 3, NULL);
+    w.b.page_limit = 50;
+    run_failing(&w, HV_E_NOMEM, "out of memory");
+    world_init(&w, 800, 3, NULL);
+    w.b.fail_load = true;
+    run_failing(&w, HV_E_RANGE, "register 7");
+    world_init(&w, 800, 3, NULL);
+    w.b.fail_ready = true;
+    run_failing(&w, HV_E_NOMEM, "made ready");
+    world_init(&w, 800, 3, NULL);
+    w.a.fail_save = true;
+    run_failing(&w, HV_E_IO, "cannot be saved");
+    world_init(&w, 800, 3, NULL);
+    w.a.fail_log = true;
+    run_failing(&w, HV_E_NOMEM, "dirty log");
+    world_init(&w, 800, 3, NULL);
+    mig_ids_put(&w.ids, mig_tx_id(w.tx), 0, true, MIG_V_REFUSED, "before");
+    run_failing(&w, HV_E_EXIST, "finished");
+    world_init(&w, 800, 3, NULL);
+    w.a.fail_describe = true;
+    run_failing(&w, HV_E_RANGE, "cannot be described");
+    world_init(&w, 800, 3, NULL);
+    w.a.pause_polls = 1000000;
+    run_failing(&w, HV_E_TIMEOUT, "STOPPING: a vCPU of the guest does not stop");
     struct mig_p_text lie = { { { 77 } }, HV_E_REFUSED, "x", 1 };
-    world_init(&w, 800, 3, NULL); mig_text_put(&mig_rx_io(w.rx)->out, MIG_REC_FAIL, &lie); run_failing(&w, HV_E_PROTO, "FAIL about another job");
+    world_init(&w, 800, 3, NULL);
+    mig_text_put(&mig_rx_io(w.rx)->out, MIG_REC_FAIL, &lie);
+    run_failing(&w, HV_E_PROTO, "FAIL about another job");
 }
 
-/* Admission that takes a while (a disk is being opened): the offer waits, and then it is a move like any other; or the link goes in between. */
+/* Admission that takes a while (a disk is being opened): the offer waits, and then it is a move like any other; or the
+ * link goes in between. */
 static void test_admission_takes_time(void **s)
 {
     (void)s;
     struct world w;
-    world_init(&w, 800, 3, NULL); w.b.admit_later = 5; w.b.refuse = 1; run_failing(&w, HV_E_REFUSED, "reason 1");
+    world_init(&w, 800, 3, NULL);
+    w.b.admit_later = 5;
+    w.b.refuse = 1;
+    run_failing(&w, HV_E_REFUSED, "reason 1");
     world_init(&w, 800, 3, NULL);
     w.b.admit_later = 50;
     run(&w);
@@ -184,7 +214,7 @@ static void test_version(void **s)
     (void)s;
     struct world w;
     world_init(&w, 100, 3, NULL);
-    mig_rx_io(w.rx)->out.buf[8] = 7;                 /* the destination's preamble: version_min, max */
+    mig_rx_io(w.rx)->out.buf[8] = 7; /* the destination's preamble: version_min, max */
     mig_rx_io(w.rx)->out.buf[10] = 9;
     run_failing(&w, HV_E_VERSION, "versions 7 to 9");
     world_init(&w, 100, 3, NULL);
@@ -213,7 +243,7 @@ static void test_verify_catches(void **s)
             assert_non_null(strstr(mig_tx_text(w.tx), "without a dirty mark, first gfns: 0x"));
             caught++;
         } else {
-            assert_moved(&w);                        /* the page was written before its turn, or again: no harm done */
+            assert_moved(&w); /* the page was written before its turn, or again: no harm done */
         }
         world_fini(&w);
     }
@@ -253,7 +283,8 @@ static void test_no_convergence(void **s)
         struct mig_stats st;
         mig_tx_stats(w.tx, &st);
         unsigned throttled = 0;
-        for (unsigned i = 0; i < st.n_rounds; i++) throttled = MAX(throttled, st.rounds[i].throttle);
+        for (unsigned i = 0; i < st.n_rounds; i++)
+            throttled = MAX(throttled, st.rounds[i].throttle);
         assert_true(throttled >= 30);
         if (force) {
             assert_moved(&w);
@@ -276,7 +307,7 @@ static void test_stopped_first(void **s)
         mig_opts_default(&o);
         o.stop_first = true;
         o.verify = seed & 1;
-        o.policy.downtime_limit_us = 1;                          /* is not asked */
+        o.policy.downtime_limit_us = 1; /* is not asked */
         world_init(&w, 1500 + seed, seed, &o);
         w.a.writer = W_PAGE;
         w.a.pause_polls = seed % 3;
@@ -311,13 +342,14 @@ static void test_no_memory(void **s)
         mig_opts_default(&p.opts);
         fake_guest_init(&g, 3000, 1);
         fake_mem_limit = limit;
-        if (mig_tx_create(&p, &tx) == HV_OK) made++, mig_tx_destroy(tx);
+        if (mig_tx_create(&p, &tx) == HV_OK)
+            made++, mig_tx_destroy(tx);
         fake_mem_limit = 0;
         assert_int_equal(fake_mem_bytes, 0);
         fake_guest_fini(&g);
     }
     assert_true(made > 0);
-    for (int64_t limit = 2400000; limit < 2900000; limit += 50000) {         /* page hashes, on either side */
+    for (int64_t limit = 2400000; limit < 2900000; limit += 50000) { /* page hashes, on either side */
         struct world w;
         world_init(&w, 9000, 3, NULL);
         w.max_turns = 100000;
@@ -332,7 +364,7 @@ static void test_no_memory(void **s)
 static void test_timeouts(void **s)
 {
     (void)s;
-    for (unsigned turns = 0; turns < 120; turns += 4) {      /* the link goes silent after so many turns */
+    for (unsigned turns = 0; turns < 120; turns += 4) { /* the link goes silent after so many turns */
         struct world w;
         world_init(&w, 800, 3, NULL);
         w.a.writer = W_MIXED;
@@ -354,7 +386,8 @@ static void test_timeouts(void **s)
     }
 }
 
-/* Long work without a byte to send is no reason for a timeout: a large empty guest, hashed on both sides, a slow clock. */
+/* Long work without a byte to send is no reason for a timeout: a large empty guest, hashed on
+ * both sides, a slow clock. */
 static void test_long_silence(void **s)
 {
     (void)s;
@@ -363,9 +396,10 @@ static void test_long_silence(void **s)
     mig_opts_default(&o);
     o.verify = true;
     o.step_pages = 1;
-    o.policy.downtime_limit_us = 10000000;           /* a round trip takes 600 ms here */
+    o.policy.downtime_limit_us = 10000000; /* a round trip takes 600 ms here */
     world_init(&w, 6000, 3, &o);
-    for (uint64_t i = 0; i < 6000; i++) free(w.a.page[i]), w.a.page[i] = NULL;
+    for (uint64_t i = 0; i < 6000; i++)
+        free(w.a.page[i]), w.a.page[i] = NULL;
     uint64_t start = w.now;
     while (!tx_over(&w)) {
         w.now += 600000;
@@ -401,10 +435,14 @@ static void test_soak(void **s)
         w.a.writer = (enum fake_writer)(fake_rand(&rng) % 7);
         w.a.pause_polls = fake_rand(&rng) % 5;
         w.writes_per_turn = fake_rand(&rng) % 40;
-        if (fake_rand(&rng) % 3 == 0) w.sd.cut_at = 1 + fake_rand(&rng) % 3000000;
-        if (fake_rand(&rng) % 5 == 0) w.ds.cut_at = 1 + fake_rand(&rng) % 400;
-        if (fake_rand(&rng) % 9 == 0) w.cancel_tx = true, w.cancel_in = (enum mig_tx_state)(fake_rand(&rng) % 6);
-        if (fake_rand(&rng) % 9 == 0) w.cancel_rx = true, w.cancel_rx_in = (enum mig_rx_state)(fake_rand(&rng) % 6);
+        if (fake_rand(&rng) % 3 == 0)
+            w.sd.cut_at = 1 + fake_rand(&rng) % 3000000;
+        if (fake_rand(&rng) % 5 == 0)
+            w.ds.cut_at = 1 + fake_rand(&rng) % 400;
+        if (fake_rand(&rng) % 9 == 0)
+            w.cancel_tx = true, w.cancel_in = (enum mig_tx_state)(fake_rand(&rng) % 6);
+        if (fake_rand(&rng) % 9 == 0)
+            w.cancel_rx = true, w.cancel_rx_in = (enum mig_rx_state)(fake_rand(&rng) % 6);
         run(&w);
         reconnect(&w);
         assert_exactly_one(&w);
@@ -421,7 +459,7 @@ static int64_t state_age_error(uint64_t rx_lead, int64_t rx_slow_ppm, bool stop_
     struct mig_opts o;
     mig_opts_default(&o);
     o.stop_first = stop_first;
-    o.policy.downtime_limit_us = o.policy.downtime_goal_us = 1000;                  /* many rounds */
+    o.policy.downtime_limit_us = o.policy.downtime_goal_us = 1000; /* many rounds */
     o.policy.max_rounds = 100;
     o.policy.force = true;
     world_init(&w, 2000, 12, &o);
@@ -431,14 +469,14 @@ static int64_t state_age_error(uint64_t rx_lead, int64_t rx_slow_ppm, bool stop_
     w.turn_us = 200000;
     run(&w);
     assert_moved(&w);
-    assert_true(stop_first || w.now > 30000000);     /* so that 250 ppm are 6 ms */
+    assert_true(stop_first || w.now > 30000000); /* so that 250 ppm are 6 ms */
     int64_t age = (int64_t)(w.b.loaded_at - w.a.saved_at + w.turn_us / 2), error = (int64_t)w.b.age_us - age;
     world_fini(&w);
     return error;
 }
 
-/* The receiver learns how old the state is, whatever its clock shows and however it drifts: the guest's clock owes that time.  Where both ways are
- * equally long, nothing is missing; each move would add it up. */
+/* The receiver learns how old the state is, whatever its clock shows and however it drifts: the guest's clock owes that
+ * time.  Where both ways are equally long, nothing is missing; each move would add it up. */
 static void test_state_age(void **s)
 {
     (void)s;
@@ -449,7 +487,8 @@ static void test_state_age(void **s)
     assert_in_range(state_age_error(1000000000, 0, true) + 500, 0, 1000);
 }
 
-/* Frames that came while the guest stood still arrive behind it, each whole, and none before it runs: the fake looks. */
+/* Frames that came while the guest stood still arrive behind it, each whole, and none before it
+ * runs: the fake looks. */
 static void test_frames(void **s)
 {
     (void)s;
@@ -457,10 +496,11 @@ static void test_frames(void **s)
         struct world w;
         struct mig_stats st;
         world_init(&w, 300, seed, NULL);
-        w.a.frames = 21;                             /* the longest are cut to what a record takes */
+        w.a.frames = 21; /* the longest are cut to what a record takes */
         run(&w);
         assert_moved(&w);
-        for (unsigned i = 0; i < 10; i++) mig_rx_step(w.rx, rx_now(&w));
+        for (unsigned i = 0; i < 10; i++)
+            mig_rx_step(w.rx, rx_now(&w));
         mig_tx_stats(w.tx, &st);
         assert_int_equal(w.a.frames, 0);
         assert_int_equal(w.b.frames, 21);
@@ -500,12 +540,24 @@ static void test_frames_without_a_move(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_stats), cmocka_unit_test(test_notes), cmocka_unit_test(test_delta_cost),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_notes),
+        cmocka_unit_test(test_delta_cost),
         cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_failures), cmocka_unit_test(test_admission_takes_time), cmocka_unit_test(test_version), cmocka_unit_test(test_verify_catches),
-        cmocka_unit_test(test_no_convergence), cmocka_unit_test(test_stopped_first), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_timeouts), cmocka_unit_test(test_long_silence),
-        cmocka_unit_test(test_soak), cmocka_unit_test(test_state_age),
-        cmocka_unit_test(test_frames), cmocka_unit_test(test_frames_without_a_move),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_admission_takes_time),
+        cmocka_unit_test(test_version),
+        cmocka_unit_test(test_verify_catches),
+        cmocka_unit_test(test_no_convergence),
+        cmocka_unit_test(test_stopped_first),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_timeouts),
+        cmocka_unit_test(test_long_silence),
+        cmocka_unit_test(test_soak),
+        cmocka_unit_test(test_state_age),
+        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_frames_without_a_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_mig_hash.c - chunk hashes, digest, page store, and a page that changes while it is encoded. */
-/* unit-sources: migrate/hash.c migrate/batch.c migrate/wire.c kernel/lib/err.c tests/fakes/fake_guest.c migrate/mig.c migrate/policy.c */
+/* unit-sources: migrate/hash.c migrate/batch.c migrate/wire.c kernel/lib/err.c tests/fakes/fake_guest.c
+ *   migrate/mig.c migrate/policy.c */
 /* unit-deps: lz4 */
+#include <cmocka.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <cmocka.h>
 #include "migrate/batch.h"
 #include "tests/fakes/fake_guest.h"
 
@@ -16,7 +17,8 @@ static uint64_t rng = 12345;
 
 static void random_fill(void *p, size_t len)
 {
-    for (size_t i = 0; i < len; i++) ((uint8_t *)p)[i] = (uint8_t)fake_rand(&rng);
+    for (size_t i = 0; i < len; i++)
+        ((uint8_t *)p)[i] = (uint8_t)fake_rand(&rng);
 }
 
 /* Each input bit changes each output bit in about half of the cases. */
@@ -28,22 +30,27 @@ static void test_avalanche(void **s)
     static unsigned flips[64];
     unsigned cases = 0;
     mig_key_init(&k, SEED);
-    for (int kind = 0; kind < 2; kind++) {           /* around random contents and around zero */
-        if (kind) memset(chunk, 0, sizeof(chunk));
-        else random_fill(chunk, sizeof(chunk));
+    for (int kind = 0; kind < 2; kind++) { /* around random contents and around zero */
+        if (kind)
+            memset(chunk, 0, sizeof(chunk));
+        else
+            random_fill(chunk, sizeof(chunk));
         uint64_t h = mig_hash_chunk(&k, chunk);
         for (unsigned bit = 0; bit < 2048; bit++, cases++) {
             chunk[bit / 64] ^= BIT64(bit % 64);
             uint64_t d = h ^ mig_hash_chunk(&k, chunk);
             chunk[bit / 64] ^= BIT64(bit % 64);
             assert_true(d != 0);
-            for (unsigned o = 0; o < 64; o++) flips[o] += d >> o & 1;
+            for (unsigned o = 0; o < 64; o++)
+                flips[o] += d >> o & 1;
         }
     }
-    for (unsigned o = 0; o < 64; o++) assert_in_range(flips[o], cases * 44 / 100, cases * 56 / 100);
+    for (unsigned o = 0; o < 64; o++)
+        assert_in_range(flips[o], cases * 44 / 100, cases * 56 / 100);
 }
 
-/* Small changes that guests make (counters, swapped words, moved blocks) never collide; zero is zero; copy and hash agree. */
+/* Small changes that guests make (counters, swapped words, moved blocks) never collide; zero is
+ * zero; copy and hash agree. */
 static void test_no_collisions(void **s)
 {
     (void)s;
@@ -55,16 +62,20 @@ static void test_no_collisions(void **s)
     assert_int_equal(mig_hash_chunk(&k, chunk), 0);
     for (unsigned i = 0; i < N; i++) {
         memset(chunk, 0, sizeof(chunk));
-        if (i % 3 == 0) chunk[0] = i + 1;
-        else if (i % 3 == 1) chunk[i % 32] = (uint64_t)(i + 1) << 20;
-        else chunk[31] = chunk[30] = i + 1;
+        if (i % 3 == 0)
+            chunk[0] = i + 1;
+        else if (i % 3 == 1)
+            chunk[i % 32] = (uint64_t)(i + 1) << 20;
+        else
+            chunk[31] = chunk[30] = i + 1;
         seen[i] = mig_hash_chunk(&k, chunk);
         assert_true(seen[i] != mig_hash_chunk(&k2, chunk));
         assert_true(mig_hash_copy(&k, (uint8_t *)copy + 3, chunk) == seen[i]);
         assert_memory_equal((uint8_t *)copy + 3, chunk, 256);
     }
     for (unsigned i = 0; i < N; i++)
-        for (unsigned j = i + 1; j < MIN(i + 200u, (unsigned)N); j++) assert_true(seen[i] != seen[j]);
+        for (unsigned j = i + 1; j < MIN(i + 200u, (unsigned)N); j++)
+            assert_true(seen[i] != seen[j]);
 }
 
 /* A guest writes the chunk all the time: what is returned is the hash of what was copied. */
@@ -72,7 +83,8 @@ static uint64_t live[32];
 static atomic_bool stop_writing;
 static void *writer(void *arg)
 {
-    for (uint64_t x = 1; !atomic_load_explicit(&stop_writing, memory_order_relaxed); x++) *(volatile uint64_t *)&live[x * 7 % 32] = x;
+    for (uint64_t x = 1; !atomic_load_explicit(&stop_writing, memory_order_relaxed); x++)
+        *(volatile uint64_t *)&live[x * 7 % 32] = x;
     return arg;
 }
 static void test_written_meanwhile(void **s)
@@ -102,7 +114,7 @@ static void test_bytes(void **s)
     uint8_t b[1000] = { 0 };
     mig_key_init(&k, SEED);
     uint64_t h = mig_hash_bytes(&k, b, 600);
-    assert_true(h != mig_hash_bytes(&k, b, 599));    /* length counts, also of zeros */
+    assert_true(h != mig_hash_bytes(&k, b, 599)); /* length counts, also of zeros */
     for (unsigned i = 0; i < 600; i++) {
         b[i] ^= 1;
         assert_true(h != mig_hash_bytes(&k, b, 600));
@@ -150,7 +162,8 @@ static void test_zero_and_dense(void **s)
         dense += mig_page_is_dense(page);
     }
     assert_in_range(dense, 990, 1000);
-    for (unsigned i = 0; i < 4096; i++) ((uint8_t *)page)[i] = (uint8_t)"abcdefghijklmnopqrstuvwxyz ABCDEFGHIJ0123"[fake_rand(&rng) % 40];
+    for (unsigned i = 0; i < 4096; i++)
+        ((uint8_t *)page)[i] = (uint8_t)"abcdefghijklmnopqrstuvwxyz ABCDEFGHIJ0123"[fake_rand(&rng) % 40];
     assert_false(mig_page_is_dense(page));
 }
 
@@ -167,15 +180,18 @@ static void test_encode_apply(void **s)
 
     fake_guest_init(&g, 300, 4);
     fake_guest_init(&h, 300, 4);
-    for (unsigned i = 0; i < 300; i++) free(h.page[i]), h.page[i] = NULL;
+    for (unsigned i = 0; i < 300; i++)
+        free(h.page[i]), h.page[i] = NULL;
     assert_int_equal(mig_store_init(&a, &fake_mem, 300, SEED), HV_OK);
     assert_int_equal(mig_store_init(&b, &fake_mem, 300, SEED), HV_OK);
     assert_int_equal(mig_enc_init(&e, &fake_mem, &a, &out, true, 1), HV_OK);
     g.writer = W_MIXED;
     for (int round = 0; round < 30; round++) {
         for (unsigned i = 0; i < 300; i++) {
-            if (mig_fifo_free(&out) >= MIG_ENC_ROOM) assert_int_not_equal(mig_enc_page(&e, i, g.page[i]), MIG_ENC_NOMEM);
-            if (i % 50 != 49) continue;
+            if (mig_fifo_free(&out) >= MIG_ENC_ROOM)
+                assert_int_not_equal(mig_enc_page(&e, i, g.page[i]), MIG_ENC_NOMEM);
+            if (i % 50 != 49)
+                continue;
             mig_enc_flush(&e);
             while (mig_fifo_len(&out)) {
                 size_t len;
@@ -193,7 +209,8 @@ static void test_encode_apply(void **s)
         uint64_t gfn;
         assert_true(fake_guest_equal(&g, &h, &gfn));
         assert_memory_equal(&a.digest, &b.digest, sizeof(a.digest));
-        for (unsigned i = 0; i < 300; i++) assert_true(mig_store_matches(&b, i, h.page[i]));
+        for (unsigned i = 0; i < 300; i++)
+            assert_true(mig_store_matches(&b, i, h.page[i]));
         fake_guest_run(&g, 40);
     }
     assert_true(pages > 300 && zero > 0);
@@ -208,8 +225,13 @@ static void test_encode_apply(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_avalanche), cmocka_unit_test(test_no_collisions), cmocka_unit_test(test_written_meanwhile), cmocka_unit_test(test_bytes), cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_zero_and_dense), cmocka_unit_test(test_encode_apply),
+        cmocka_unit_test(test_avalanche),
+        cmocka_unit_test(test_no_collisions),
+        cmocka_unit_test(test_written_meanwhile),
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_zero_and_dense),
+        cmocka_unit_test(test_encode_apply),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_mig_policy.c - each row of policy.c's table. */
 /* unit-sources: migrate/policy.c */
+#include <cmocka.h>
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdarg.h>
-#include <cmocka.h>
 #include "migrate/policy.h"
 
 /* 10 MB/s, 10000 pages/s; 2 MB left = 200 ms; F = 20 ms. */
 static const struct mig_policy_in BASE = {
-    .round = 3, .elapsed_us = 5000000, .remaining_pages = 500, .remaining_bytes = 2000000, .bytes_per_s = 10000000, .pages_per_s = 10000,
-    .dirty_pages_per_s = 100, .dirty_bytes_per_s = 400000, .fixed_us = 20000, .last_estimate_us = 900000,
+    .round = 3,
+    .elapsed_us = 5000000,
+    .remaining_pages = 500,
+    .remaining_bytes = 2000000,
+    .bytes_per_s = 10000000,
+    .pages_per_s = 10000,
+    .dirty_pages_per_s = 100,
+    .dirty_bytes_per_s = 400000,
+    .fixed_us = 20000,
+    .last_estimate_us = 900000,
 };
 
 static void test_rows(void **s)
@@ -48,10 +56,12 @@ static void test_extremes(void **s)
     struct mig_policy p;
     mig_policy_default(&p);
     struct mig_policy_in in = { .round = 1 };
-    EXPECT(MIG_STOP);                                                           /* nothing dirty, nothing known */
+    EXPECT(MIG_STOP); /* nothing dirty, nothing known */
     in = (struct mig_policy_in){ .round = 1, .remaining_pages = 5, .remaining_bytes = 5 * 4096 };
-    EXPECT(MIG_CONTINUE);                                                       /* rates unknown: never a stop */
-    in = (struct mig_policy_in){ UINT32_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, 1, 1, UINT64_MAX, UINT64_MAX, 0, 1, 90 };
+    EXPECT(MIG_CONTINUE); /* rates unknown: never a stop */
+    in = (struct mig_policy_in){
+        UINT32_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, 1, 1, UINT64_MAX, UINT64_MAX, 0, 1, 90
+    };
     EXPECT(MIG_GIVE_UP);
 }
 
@@ -65,7 +75,8 @@ static void test_if_stuck(void **s)
     assert_true(mig_if_stuck_named("throttle", &what) && what == MIG_THROTTLE_IT);
     assert_true(mig_if_stuck_named("wait", &what) && what == MIG_WAIT_FOR_IT);
     assert_true(mig_if_stuck_named("stop", &what) && what == MIG_STOP_IT);
-    assert_false(mig_if_stuck_named("", &what) || mig_if_stuck_named("Stop", &what) || mig_if_stuck_named("stopp", &what));
+    assert_false(mig_if_stuck_named("", &what) || mig_if_stuck_named("Stop", &what) ||
+                 mig_if_stuck_named("stopp", &what));
     assert_int_equal(what, MIG_STOP_IT);
     assert_string_equal(mig_if_stuck_name(MIG_WAIT_FOR_IT), "wait");
 
@@ -87,6 +98,7 @@ static void test_if_stuck(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_extremes), cmocka_unit_test(test_if_stuck) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_extremes),
+                                        cmocka_unit_test(test_if_stuck) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_mig_wire.c - the wire format: round trips, every truncation, every reserved byte, and one golden file. */
+ * tests/unit/test_mig_wire.c - the wire format: round trips, every truncation, every reserved
+ * byte, and one golden file. */
 /* unit-sources: migrate/wire.c kernel/lib/err.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <cmocka.h>
 #include "migrate/wire.h"
 
 static uint8_t buf[1 << 16];
@@ -16,7 +17,12 @@ static struct mig_fifo sample(void)
 {
     struct mig_fifo f = { .buf = buf, .cap = sizeof(buf) };
     static const uint8_t offer[] = { 0xaa, 0xbb, 0xcc };
-    struct mig_p_offer o = { .id = ID, .key = { 9, 8, 7 }, .n_pages = 65536, .flags = MIG_OFFER_VERIFY, .name = "web-1", .offer = offer,
+    struct mig_p_offer o = { .id = ID,
+                             .key = { 9, 8, 7 },
+                             .n_pages = 65536,
+                             .flags = MIG_OFFER_VERIFY,
+                             .name = "web-1",
+                             .offer = offer,
                              .offer_len = sizeof(offer) };
 
     memset(buf, 0, sizeof(buf));
@@ -24,12 +30,13 @@ static struct mig_fifo sample(void)
     mig_offer_put(&f, &o);
     mig_id_put(&f, MIG_REC_ACCEPT, &ID);
 
-    struct wr w = mig_rec_begin(&f, 1024);           /* BATCH: one page with chunk 3, one zero page, raw */
+    struct wr w = mig_rec_begin(&f, 1024); /* BATCH: one page with chunk 3, one zero page, raw */
     wr_u32(&w, 2);
     wr_u32(&w, 256);
     wr_u8(&w, MIG_CODEC_RAW);
     wr_uint(&w, 0, 7);
-    for (unsigned i = 0; i < 256; i++) wr_u8(&w, (uint8_t)i);
+    for (unsigned i = 0; i < 256; i++)
+        wr_u8(&w, (uint8_t)i);
     wr_u64(&w, 0x1234 | UINT64_C(8) << MIG_ENTRY_MAP_SHIFT);
     wr_u64(&w, 0x77);
     mig_rec_end(&f, &w, MIG_REC_BATCH);
@@ -46,20 +53,38 @@ static struct mig_fifo sample(void)
     mig_text_put(&f, MIG_REC_NOTE, &(struct mig_p_text){ ID, 0, "tsc: scaled", 11 });
     mig_find_put(&f, &(struct mig_p_find){ ID, "web-1" });
     mig_text_put(&f, MIG_REC_FOUND, &(struct mig_p_text){ ID, MIG_F_WANTED, "soon", 4 });
-    mig_probe_put(&f, &(struct mig_p_offer){ .n_pages = 65536, .name = "web-1", .offer = offer, .offer_len = sizeof(offer) });
+    mig_probe_put(&f, &(struct mig_p_offer){
+                          .n_pages = 65536, .name = "web-1", .offer = offer, .offer_len = sizeof(offer) });
     mig_probed_put(&f, &(struct mig_p_probed){ 1 << 30, 2, "no\nno", 5 });
-    mig_frame_put(&f, &(struct mig_p_frame){ (const uint8_t *)"\2\0\0\0\0\1" "\2\0\0\0\0\2" "\10", MIG_FRAME_MIN });      /* the shortest, so that any less is wrong */
+    mig_frame_put(&f, &(struct mig_p_frame){ (const uint8_t *)"\2\0\0\0\0\1"
+                                                              "\2\0\0\0\0\2"
+                                                              "\10",
+                                             MIG_FRAME_MIN }); /* the shortest, so that any less is wrong */
     return f;
 }
 
 static enum hv_err parse(const struct mig_rec *rec, struct rd r)
 {
-    static union { struct mig_p_offer offer; struct mig_id id; struct mig_p_batch batch; struct mig_p_round round; struct mig_p_ack ack;
-                   struct mig_p_state state; struct mig_p_prepared prepared; struct mig_p_running running; struct mig_p_text text;
-                   struct mig_p_find find; struct mig_p_probed probed; struct mig_p_frame frame; } u;
+    static union {
+        struct mig_p_offer offer;
+        struct mig_id id;
+        struct mig_p_batch batch;
+        struct mig_p_round round;
+        struct mig_p_ack ack;
+        struct mig_p_state state;
+        struct mig_p_prepared prepared;
+        struct mig_p_running running;
+        struct mig_p_text text;
+        struct mig_p_find find;
+        struct mig_p_probed probed;
+        struct mig_p_frame frame;
+    } u;
     switch ((enum mig_rec_type)rec->type) {
-    case MIG_REC_OFFER: case MIG_REC_PROBE: return mig_offer_get(&r, &u.offer);
-    case MIG_REC_ACCEPT: case MIG_REC_COMMIT: case MIG_REC_QUERY: return mig_id_get(&r, &u.id);
+    case MIG_REC_OFFER:
+    case MIG_REC_PROBE:     return mig_offer_get(&r, &u.offer);
+    case MIG_REC_ACCEPT:
+    case MIG_REC_COMMIT:
+    case MIG_REC_QUERY:     return mig_id_get(&r, &u.id);
     case MIG_REC_BATCH:     return mig_batch_get(&r, &u.batch);
     case MIG_REC_ROUND_END: return mig_round_get(&r, &u.round);
     case MIG_REC_ACK:       return mig_ack_get(&r, &u.ack);
@@ -68,7 +93,10 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
     case MIG_REC_RUNNING:   return mig_running_get(&r, &u.running);
     case MIG_REC_FIND:      return mig_find_get(&r, &u.find);
     case MIG_REC_PROBED:    return mig_probed_get(&r, &u.probed);
-    case MIG_REC_FAIL: case MIG_REC_ANSWER: case MIG_REC_FOUND: case MIG_REC_NOTE: return mig_text_get(&r, (enum mig_rec_type)rec->type, &u.text);
+    case MIG_REC_FAIL:
+    case MIG_REC_ANSWER:
+    case MIG_REC_FOUND:
+    case MIG_REC_NOTE:      return mig_text_get(&r, (enum mig_rec_type)rec->type, &u.text);
     case MIG_REC_FRAME:     return mig_frame_get(&r, &u.frame);
     case MIG_REC_IDLE:      break;
     }
@@ -97,7 +125,7 @@ static void test_truncation(void **s)
             struct mig_rec again;
             assert_int_equal(mig_rec_get(&t, &again), HV_E_SHORT);
         }
-        uint8_t *copy = malloc(rec.len);             /* exactly as long, so that the sanitizer sees a read behind the end */
+        uint8_t *copy = malloc(rec.len); /* exactly as long, so that the sanitizer sees a read behind the end */
         memcpy(copy, f.buf + r.pos, rec.len);
         assert_int_equal(parse(&rec, rd_init(copy, rec.len)), HV_OK);
         free(copy);
@@ -110,7 +138,7 @@ static void test_truncation(void **s)
         types |= rec.type < MIG_REC_OPTIONAL ? BIT32(rec.type) : BIT32(16 + (rec.type & 0xf));
         r.pos += rec.len;
     }
-    assert_int_equal(types, 0x7fffe);                /* every type with a payload was there */
+    assert_int_equal(types, 0x7fffe); /* every type with a payload was there */
 }
 
 static void test_golden(void **s)
@@ -126,7 +154,8 @@ static void test_golden(void **s)
         fclose(o);
     }
     FILE *i = fopen(name, "rb");
-    if (!i) fail_msg("%s cannot be read: run from the repository's root", name);
+    if (!i)
+        fail_msg("%s cannot be read: run from the repository's root", name);
     size_t n = fread(want, 1, sizeof(want), i);
     fclose(i);
     assert_int_equal(n, f.tail);
@@ -137,10 +166,18 @@ static void test_header(void **s)
 {
     (void)s;
     uint8_t h[MIG_REC_HDR_LEN];
-    struct { struct mig_rec rec; enum hv_err want; } t[] = {
-        { { 0, 1, 0, 0 }, HV_E_PROTO }, { { MIG_REC_COMMIT, 1, 1, 0 }, HV_E_PROTO }, { { MIG_REC_COMMIT, 2, 0, 0 }, HV_E_VERSION },
-        { { 17, 1, 0, 0 }, HV_E_VERSION }, { { 0x7fff, 1, 0, 0 }, HV_E_VERSION }, { { 0x8000, 9, 77, 0 }, HV_OK },
-        { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX + 1 }, HV_E_PROTO }, { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX }, HV_E_SHORT },
+    struct {
+        struct mig_rec rec;
+        enum hv_err want;
+    } t[] = {
+        { { 0, 1, 0, 0 }, HV_E_PROTO },
+        { { MIG_REC_COMMIT, 1, 1, 0 }, HV_E_PROTO },
+        { { MIG_REC_COMMIT, 2, 0, 0 }, HV_E_VERSION },
+        { { 17, 1, 0, 0 }, HV_E_VERSION },
+        { { 0x7fff, 1, 0, 0 }, HV_E_VERSION },
+        { { 0x8000, 9, 77, 0 }, HV_OK },
+        { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX + 1 }, HV_E_PROTO },
+        { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX }, HV_E_SHORT },
         { { 0x8000, 1, 0, UINT64_MAX }, HV_E_PROTO },
     };
     for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
@@ -154,7 +191,10 @@ static void test_header(void **s)
 static void test_versions(void **s)
 {
     (void)s;
-    struct { uint16_t min, max; enum hv_err want; } t[] = {
+    struct {
+        uint16_t min, max;
+        enum hv_err want;
+    } t[] = {
         { 1, 1, HV_OK }, { 1, 5, HV_OK }, { 2, 5, HV_E_VERSION }, { 0, 1, HV_E_PROTO }, { 3, 2, HV_E_PROTO },
     };
     for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
@@ -167,7 +207,8 @@ static void test_versions(void **s)
         wr_u32(&w, 0);
         struct rd r = rd_init(p, sizeof(p));
         assert_int_equal(mig_preamble_get(&r, &v, &min, &max), t[i].want);
-        if (!t[i].want) assert_int_equal(v, 1);
+        if (!t[i].want)
+            assert_int_equal(v, 1);
         p[12] = 1;
         r = rd_init(p, sizeof(p));
         assert_int_equal(mig_preamble_get(&r, &v, &min, &max), HV_E_PROTO);
@@ -178,17 +219,23 @@ static void test_versions(void **s)
 static void test_batch_ranges(void **s)
 {
     (void)s;
-    struct { uint32_t entries, data; uint8_t codec, reserved; uint64_t entry; size_t stored; enum hv_err want; } t[] = {
+    struct {
+        uint32_t entries, data;
+        uint8_t codec, reserved;
+        uint64_t entry;
+        size_t stored;
+        enum hv_err want;
+    } t[] = {
         { 1, 256, 0, 0, UINT64_C(1) << 63, 256, HV_OK },
         { 1, 256, 1, 0, UINT64_C(1) << 63, 20, HV_OK },
         { 1, 0, 0, 0, 5, 0, HV_OK },
         { 0, 0, 0, 0, 5, 0, HV_E_PROTO },
         { MIG_BATCH_PAGES_MAX + 1, 0, 0, 0, 5, 0, HV_E_PROTO },
-        { 2, 256, 0, 0, UINT64_C(1) << 63, 256, HV_E_PROTO },                /* an entry missing */
-        { 1, 512, 0, 0, UINT64_C(1) << 63, 512, HV_E_PROTO },                /* more data than map bits */
-        { 1, 256, 0, 0, UINT64_C(3) << 62, 256, HV_E_PROTO },                /* fewer */
+        { 2, 256, 0, 0, UINT64_C(1) << 63, 256, HV_E_PROTO }, /* an entry missing */
+        { 1, 512, 0, 0, UINT64_C(1) << 63, 512, HV_E_PROTO }, /* more data than map bits */
+        { 1, 256, 0, 0, UINT64_C(3) << 62, 256, HV_E_PROTO }, /* fewer */
         { 1, 256, 0, 0, UINT64_C(1) << 63, 255, HV_E_PROTO },
-        { 1, 256, 1, 0, UINT64_C(1) << 63, 256, HV_E_PROTO },                /* LZ4 must shrink */
+        { 1, 256, 1, 0, UINT64_C(1) << 63, 256, HV_E_PROTO }, /* LZ4 must shrink */
         { 1, 256, 1, 0, UINT64_C(1) << 63, 0, HV_E_PROTO },
         { 1, 256, 2, 0, UINT64_C(1) << 63, 256, HV_E_PROTO },
         { 1, 256, 0, 1, UINT64_C(1) << 63, 256, HV_E_PROTO },
@@ -233,8 +280,8 @@ static void test_text(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_truncation), cmocka_unit_test(test_golden), cmocka_unit_test(test_header), cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_batch_ranges), cmocka_unit_test(test_text),
+        cmocka_unit_test(test_truncation), cmocka_unit_test(test_golden),       cmocka_unit_test(test_header),
+        cmocka_unit_test(test_versions),   cmocka_unit_test(test_batch_ranges), cmocka_unit_test(test_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

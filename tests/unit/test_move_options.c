@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_move_options.c - the settings of one move, as words and as JSON; and the bandwidth limit. */
-/* unit-sources: kernel/peers/move_options.c kernel/lib/json.c kernel/lib/text.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c kernel/peers/rate.c migrate/policy.c tests/fakes/log.c */
+/* unit-sources: kernel/peers/move_options.c kernel/lib/json.c kernel/lib/text.c kernel/config/config.c
+ *   kernel/config/config_keys.c kernel/lib/err.c kernel/peers/rate.c migrate/policy.c tests/fakes/log.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/peers/move_options.h"
 #include "kernel/peers/rate.h"
 
@@ -19,7 +20,8 @@ static enum hv_err words(const char *text)
     char *argv[32];
     int argc = 0;
     snprintf(copy, sizeof(copy), "%s", text);
-    for (char *w = strtok(copy, " "); w; w = strtok(NULL, " ")) argv[argc++] = w;
+    for (char *w = strtok(copy, " "); w; w = strtok(NULL, " "))
+        argv[argc++] = w;
     got = BASE;
     return move_options_words(argc, argv, &got, WHY(why));
 }
@@ -33,7 +35,8 @@ static enum hv_err json(const char *text)
     return move_options_json(&in, &got, WHY(why));
 }
 
-static void check(bool lz4, bool live, enum mig_if_stuck if_stuck, unsigned prefix_len, unsigned limit, unsigned downtime, bool verify)
+static void check(bool lz4, bool live, enum mig_if_stuck if_stuck, unsigned prefix_len, unsigned limit,
+                  unsigned downtime, bool verify)
 {
     assert_int_equal(got.lz4, lz4);
     assert_int_equal(got.live, live);
@@ -49,14 +52,17 @@ static void test_good(void **s)
     (void)s;
     assert_int_equal(words(""), HV_OK);
     check(true, true, MIG_THROTTLE_IT, 0, 0, 300, false);
-    assert_int_equal(words("--plain --live --policy stop --network 10.7.0.0/24 --limit 7 --downtime 60000 --verify"), HV_OK);
+    assert_int_equal(words("--plain --live --policy stop --network 10.7.0.0/24 --limit 7 --downtime 60000 --verify"),
+                     HV_OK);
     check(false, true, MIG_STOP_IT, 24, 7, 60000, true);
     assert_int_equal(words("--paused --plain --lz4 --limit 0"), HV_OK);
     check(true, false, MIG_THROTTLE_IT, 0, 0, 300, false);
     assert_int_equal(json("{}"), HV_OK);
     check(true, true, MIG_THROTTLE_IT, 0, 0, 300, false);
-    assert_int_equal(json("{\"vm\":\"x\",\"lz4\":false,\"policy\":\"wait\",\"network\":\"10.7.0.0/16\",\"bandwidth_limit_mb\":100000,\"downtime_limit_ms\":1,"
-                          "\"verify\":true}"), HV_OK);
+    assert_int_equal(json("{\"vm\":\"x\",\"lz4\":false,\"policy\":\"wait\",\"network\":\"10.7.0.0/"
+                          "16\",\"bandwidth_limit_mb\":100000,\"downtime_limit_ms\":1,"
+                          "\"verify\":true}"),
+                     HV_OK);
     check(false, true, MIG_WAIT_FOR_IT, 16, 100000, 1, true);
     assert_memory_equal(got.network.ip, "\x0a\x07\0\0", 4);
     assert_int_equal(json("{\"live\":false}"), HV_OK);
@@ -67,21 +73,36 @@ static void test_good(void **s)
 static void test_bad(void **s)
 {
     (void)s;
-    static const char *const bad[][3] = {               /* how it is written; what the message begins with; and holds */
-        { "--downtime 0", "--downtime: ", "from 1 to 60000" }, { "--downtime", "--downtime: ", "1 to 60000" }, { "--downtime 60001", "--downtime: ", "60000" },
-        { "--limit 100001", "--limit: ", "100000" }, { "--limit x", "--limit: ", "MB per second" }, { "--limit -1", "--limit: ", "MB per second" },
-        { "--policy maybe", "--policy: ", "throttle, wait or stop" }, { "--network 10.7.0.0", "--network: ", "10.7.0.0/24" },
-        { "--network 10.7.0.0/0", "--network: ", "10.7.0.0/24" }, { "--network 10.7.0.0/33", "--network: ", "10.7.0.0/24" },
-        { "--paused --policy wait", "--policy: ", "a live move" }, { "--fast", "--fast: ", "--plain" }, { "fast", "fast: ", "--plain" },
-        { "{\"downtime_limit_ms\":0}", "downtime_limit_ms: ", "60000" }, { "{\"downtime_limit_ms\":\"5\"}", "downtime_limit_ms: ", "60000" },
-        { "{\"bandwidth_limit_mb\":100001}", "bandwidth_limit_mb: ", "100000" }, { "{\"lz4\":1}", "lz4: ", "true or false" },
-        { "{\"verify\":\"yes\"}", "verify: ", "true or false" }, { "{\"live\":0}", "live: ", "true or false" },
-        { "{\"policy\":true}", "policy: ", "throttle, wait or stop" }, { "{\"policy\":\"throttlethrottlethrottle\"}", "policy: ", "wait" },
-        { "{\"network\":\"10.7.0.0/24 \"}", "network: ", "10.7.0.0/24" }, { "{\"live\":false,\"policy\":\"throttle\"}", "policy: ", "a live move" },
+    static const char *const bad[][3] = {
+        /* how it is written; what the message begins with; and holds */
+        { "--downtime 0", "--downtime: ", "from 1 to 60000" },
+        { "--downtime", "--downtime: ", "1 to 60000" },
+        { "--downtime 60001", "--downtime: ", "60000" },
+        { "--limit 100001", "--limit: ", "100000" },
+        { "--limit x", "--limit: ", "MB per second" },
+        { "--limit -1", "--limit: ", "MB per second" },
+        { "--policy maybe", "--policy: ", "throttle, wait or stop" },
+        { "--network 10.7.0.0", "--network: ", "10.7.0.0/24" },
+        { "--network 10.7.0.0/0", "--network: ", "10.7.0.0/24" },
+        { "--network 10.7.0.0/33", "--network: ", "10.7.0.0/24" },
+        { "--paused --policy wait", "--policy: ", "a live move" },
+        { "--fast", "--fast: ", "--plain" },
+        { "fast", "fast: ", "--plain" },
+        { "{\"downtime_limit_ms\":0}", "downtime_limit_ms: ", "60000" },
+        { "{\"downtime_limit_ms\":\"5\"}", "downtime_limit_ms: ", "60000" },
+        { "{\"bandwidth_limit_mb\":100001}", "bandwidth_limit_mb: ", "100000" },
+        { "{\"lz4\":1}", "lz4: ", "true or false" },
+        { "{\"verify\":\"yes\"}", "verify: ", "true or false" },
+        { "{\"live\":0}", "live: ", "true or false" },
+        { "{\"policy\":true}", "policy: ", "throttle, wait or stop" },
+        { "{\"policy\":\"throttlethrottlethrottle\"}", "policy: ", "wait" },
+        { "{\"network\":\"10.7.0.0/24 \"}", "network: ", "10.7.0.0/24" },
+        { "{\"live\":false,\"policy\":\"throttle\"}", "policy: ", "a live move" },
     };
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         int e = bad[i][0][0] == '{' ? json(bad[i][0]) : words(bad[i][0]);
-        if (e != HV_E_INVAL || strncmp(why, bad[i][1], strlen(bad[i][1])) || !strstr(why, bad[i][2])) fail_msg("%s: %d %s", bad[i][0], e, why);
+        if (e != HV_E_INVAL || strncmp(why, bad[i][1], strlen(bad[i][1])) || !strstr(why, bad[i][2]))
+            fail_msg("%s: %d %s", bad[i][0], e, why);
     }
 }
 
@@ -89,7 +110,9 @@ static void test_bad(void **s)
 static void test_rate_limit(void **s)
 {
     (void)s;
-    static const struct { unsigned limit, step_us; } cases[] = { { 1, 100 }, { 2, 20000 }, { 100, 100 }, { 100000, 1000 } };
+    static const struct {
+        unsigned limit, step_us;
+    } cases[] = { { 1, 100 }, { 2, 20000 }, { 100, 100 }, { 100000, 1000 } };
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         struct rate_limit p = { 0 };
         uint64_t now = UINT64_C(1) << 40, sent = 0, most = MAX(cases[i].limit * UINT64_C(50000), UINT64_C(65536));
@@ -119,6 +142,7 @@ static void test_advance(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_bad), cmocka_unit_test(test_rate_limit), cmocka_unit_test(test_advance) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_bad),
+                                        cmocka_unit_test(test_rate_limit), cmocka_unit_test(test_advance) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c net/lwip_port.c net/vswitch.c
- *   net/announce.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c kernel/lib/print.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c tests/fakes/echo_server.c */
+/* unit-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c
+ *   net/lwip_port.c net/vswitch.c * net/announce.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
+ *   kernel/lib/print.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c tests/fakes/echo_server.c */
 /* unit-deps: bearssl lwip */
-/* tests/unit/test_net.c - two whole network stacks in two processes on one wire: streams that work, and every way in which they fail.
+/* tests/unit/test_net.c - two whole network stacks in two processes on one wire: streams that work, and
+ * every way in which they fail.
  *
- * lwIP exists once per process, so each test forks: the child is host B (10.0.0.2, listening, identity b), the parent's first fork host A
- * (10.0.0.1, identity a).  A decides: its exit code is the test's result. */
+ * lwIP exists once per process, so each test forks: the child is host B (10.0.0.2, listening, identity b), the parent's
+ * first fork host A (10.0.0.1, identity a).  A decides: its exit code is the test's result. */
+#include <bearssl.h>
+#include <cmocka.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,9 +20,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <cmocka.h>
-#include <bearssl.h>
-#undef BYTE_ORDER                               /* net/port/arch/cc.h says it again */
+#undef BYTE_ORDER /* net/port/arch/cc.h says it again */
 #include <lwip/tcp.h>
 #include "kernel/host/clock.h"
 #include "net/net.h"
@@ -27,26 +29,29 @@
 #include "tests/fakes/nic_socket.h"
 #include "tests/unit/net_keys.h"
 
-#define CHECK(x) do { if (!(x)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); _exit(1); } } while (0)
+#define CHECK(x)                                                    \
+    do {                                                            \
+        if (!(x)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
+            _exit(1);                                               \
+        }                                                           \
+    } while (0)
 
 struct scene {
     void (*host_a)(void);
     void (*host_b)(void);
     unsigned mtu, lose, push_back;
-    bool b_knows_a, a_knows_b, b_is_c;          /* b_is_c: host B shows identity c */
-    bool b_decides;                             /* host B's exit code counts, too */
-    bool api, b_has_client_a;                   /* A dials the management interface; B knows A as a client */
+    bool b_knows_a, a_knows_b, b_is_c; /* b_is_c: host B shows identity c */
+    bool b_decides;                    /* host B's exit code counts, too */
+    bool api, b_has_client_a;          /* A dials the management interface; B knows A as a client */
 };
 
-extern uint64_t fake_clock_skip_us;            /* tests/fakes/net_env.c */
+extern uint64_t fake_clock_skip_us; /* tests/fakes/net_env.c */
 static struct config conf;
 static struct stream *accepted;
 static pid_t pid_b;
 
-static void on_accept(struct stream *s)
-{
-    accepted = s;
-}
+static void on_accept(struct stream *s) { accepted = s; }
 
 static void on_wrong_port(struct stream *s)
 {
@@ -69,24 +74,42 @@ static void host_start(bool is_a, const struct scene *sc, int fd)
     nic_socket_lose = sc->lose;
     nic_socket_push_back = sc->push_back;
     nic_socket_mac[5] = is_a ? 1 : 2;
-    conf.host = (struct host_config){ .name = "x", .ip = { 10, 0, 0, is_a ? 1 : 2 }, .prefix_len = 24, .port = 7420, .cert = "host.crt",
+    conf.host = (struct host_config){ .name = "x",
+                                      .ip = { 10, 0, 0, is_a ? 1 : 2 },
+                                      .prefix_len = 24,
+                                      .port = 7420,
+                                      .cert = "host.crt",
                                       .key = "host.key" };
     struct peer_config *p = &conf.peers[0];
     *p = (struct peer_config){ .name = "peer", .ip = { 10, 0, 0, is_a ? 2 : 1 }, .port = 7420 };
     conf.n_peers = 1;
-    if (is_a && sc->a_knows_b) fp_of(cert_b, sizeof(cert_b), p->fingerprint);
-    if (!is_a && sc->b_knows_a) fp_of(cert_a, sizeof(cert_a), p->fingerprint);
+    if (is_a && sc->a_knows_b)
+        fp_of(cert_b, sizeof(cert_b), p->fingerprint);
+    if (!is_a && sc->b_knows_a)
+        fp_of(cert_a, sizeof(cert_a), p->fingerprint);
     if (sc->api) {
         conf.host.api_port = 7443;
         p->port = is_a ? 7443 : 7420;
         conf.clients[0] = (struct peer_config){ .name = "client", .trust = TRUST_READ };
         conf.n_clients = 1;
-        fp_of(sc->b_has_client_a ? cert_a : cert_c, sc->b_has_client_a ? sizeof(cert_a) : sizeof(cert_c), conf.clients[0].fingerprint);
+        fp_of(sc->b_has_client_a ? cert_a : cert_c, sc->b_has_client_a ? sizeof(cert_a) : sizeof(cert_c),
+              conf.clients[0].fingerprint);
     }
-    struct net_params np = { .config = &conf, .on_accept = sc->api ? on_wrong_port : on_accept, .on_client = on_accept, .cert_der = is_a ? cert_a : sc->b_is_c ? cert_c : cert_b,
-                             .cert_len = is_a ? sizeof(cert_a) : sc->b_is_c ? sizeof(cert_c) : sizeof(cert_b),
-                             .key_der = is_a ? key_a : sc->b_is_c ? key_c : key_b,
-                             .key_len = is_a ? sizeof(key_a) : sc->b_is_c ? sizeof(key_c) : sizeof(key_b) };
+    struct net_params np = { .config = &conf,
+                             .on_accept = sc->api ? on_wrong_port : on_accept,
+                             .on_client = on_accept,
+                             .cert_der = is_a         ? cert_a
+                                         : sc->b_is_c ? cert_c
+                                                      : cert_b,
+                             .cert_len = is_a         ? sizeof(cert_a)
+                                         : sc->b_is_c ? sizeof(cert_c)
+                                                      : sizeof(cert_b),
+                             .key_der = is_a         ? key_a
+                                        : sc->b_is_c ? key_c
+                                                     : key_b,
+                             .key_len = is_a         ? sizeof(key_a)
+                                        : sc->b_is_c ? sizeof(key_c)
+                                                     : sizeof(key_b) };
     static struct net_params kept;
     kept = np;
     CHECK(net_init(&kept) == HV_OK);
@@ -97,7 +120,8 @@ static void run_scene(const struct scene *sc)
 {
     int fd[2], status, big = 1 << 20;
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fd), 0);
-    for (int i = 0; i < 2; i++) setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &big, sizeof(big));
+    for (int i = 0; i < 2; i++)
+        setsockopt(fd[i], SOL_SOCKET, SO_SNDBUF, &big, sizeof(big));
     fflush(NULL);
     pid_b = fork();
     if (!pid_b) {
@@ -119,45 +143,48 @@ static void run_scene(const struct scene *sc)
     close(fd[1]);
     assert_int_equal(waitpid(a, &status, 0), a);
     int status_b = 0;
-    if (!sc->b_decides || status) kill(pid_b, SIGKILL);
+    if (!sc->b_decides || status)
+        kill(pid_b, SIGKILL);
     waitpid(pid_b, &status_b, 0);
     assert_int_equal(status, 0);
-    if (sc->b_decides) assert_int_equal(status_b, 0);
+    if (sc->b_decides)
+        assert_int_equal(status_b, 0);
 }
 
 static void turn(void)
 {
-    if (!net_poll()) usleep(50);
+    if (!net_poll())
+        usleep(50);
 }
 
 static void turn_for(uint64_t us)
 {
-    for (uint64_t end = clock_us() + us; clock_us() < end; ) turn();
+    for (uint64_t end = clock_us() + us; clock_us() < end;)
+        turn();
 }
 
 static struct stream *dial(void)
 {
     struct stream *s;
     CHECK(stream_connect(&conf.peers[0], &s) == HV_OK);
-    while (stream_status(s) == STREAM_CONNECTING) turn();
+    while (stream_status(s) == STREAM_CONNECTING)
+        turn();
     return s;
 }
 
-static uint8_t pattern(size_t i)
-{
-    return (uint8_t)(i * 31 + (i >> 8) * 7 + (i >> 17));
-}
+static uint8_t pattern(size_t i) { return (uint8_t)(i * 31 + (i >> 8) * 7 + (i >> 17)); }
 
 /* --- host B's ways to behave --- */
 
-static void b_echo(void)                        /* sends back what it gets, until told goodbye; then waits for the next */
+static void b_echo(void) /* sends back what it gets, until told goodbye; then waits for the next */
 {
     static uint8_t buf[65536];
     size_t have = 0, sent = 0;
     for (;;) {
         turn();
         struct stream *s = accepted;
-        if (!s) continue;
+        if (!s)
+            continue;
         if (sent == have) {
             have = stream_read(s, buf, sizeof(buf));
             sent = 0;
@@ -174,19 +201,21 @@ static void b_echo(void)                        /* sends back what it gets, unti
 
 static void b_poll(void)
 {
-    for (;;) turn();
+    for (;;)
+        turn();
 }
 
 #define CLOSING_BYTES (3 * MIB + 12345)
 
-static void b_take_all(void)                    /* slowly, so that the sender's queues are full when it closes */
+static void b_take_all(void) /* slowly, so that the sender's queues are full when it closes */
 {
     static uint8_t buf[3000];
     size_t n = 0;
     while (!accepted || stream_status(accepted) == STREAM_OPEN) {
         turn();
         for (size_t got; accepted && (got = stream_read(accepted, buf, sizeof(buf))); n += got)
-            for (size_t i = 0; i < got; i++) CHECK(buf[i] == pattern(n + i));
+            for (size_t i = 0; i < got; i++)
+                CHECK(buf[i] == pattern(n + i));
     }
     CHECK(stream_status(accepted) == STREAM_CLOSED && n == CLOSING_BYTES);
 }
@@ -206,7 +235,8 @@ static struct stream *dial_plain(uint16_t port)
 {
     struct stream *s;
     CHECK(stream_connect_plain(conf.peers[0].ip, port, &s) == HV_OK);
-    while (stream_status(s) == STREAM_CONNECTING) turn();
+    while (stream_status(s) == STREAM_CONNECTING)
+        turn();
     return s;
 }
 
@@ -218,21 +248,24 @@ static void a_plain(void)
     CHECK(stream_status(s) == STREAM_OPEN && !stream_peer(s));
     for (size_t put = 0, got = 0; got < LEN;) {
         size_t n = MIN(sizeof(buf), LEN - put);
-        for (size_t i = 0; i < n; i++) buf[i] = pattern(put + i);
+        for (size_t i = 0; i < n; i++)
+            buf[i] = pattern(put + i);
         put += stream_write(s, buf, n);
         stream_flush(s);
         turn();
         n = stream_read(s, buf, 1 + got % sizeof(buf));
-        for (size_t i = 0; i < n; i++) CHECK(buf[i] == pattern(got + i));
+        for (size_t i = 0; i < n; i++)
+            CHECK(buf[i] == pattern(got + i));
         got += n;
         CHECK(stream_status(s) == STREAM_OPEN);
     }
     stream_close(s);
     turn_for(200000);
-    s = dial_plain(7420);                       /* a server that ends the connection: here B's TLS, which wants no such bytes */
+    s = dial_plain(7420); /* a server that ends the connection: here B's TLS, which wants no such bytes */
     (void)stream_write(s, "GET / HTTP/1.0\r\n\r\n", 18);
     stream_flush(s);
-    while (stream_status(s) == STREAM_OPEN) turn(), (void)stream_read(s, buf, sizeof(buf));
+    while (stream_status(s) == STREAM_OPEN)
+        turn(), (void)stream_read(s, buf, sizeof(buf));
     CHECK(stream_status(s) == STREAM_FAILED && stream_error(s) == HV_E_CLOSED);
     stream_close(s);
     s = dial_plain(10810);
@@ -251,22 +284,28 @@ static void a_tls_later(void)
     CHECK(stream_status(s) == STREAM_OPEN && !stream_peer(s));
     CHECK(stream_start_tls(s, "server", conf.peers[0].fingerprint) == HV_OK && stream_status(s) == STREAM_CONNECTING);
     CHECK(stream_start_tls(s, "server", conf.peers[0].fingerprint) == HV_E_UNSUPP && stream_write(s, "x", 1) == 0);
-    while (stream_status(s) == STREAM_CONNECTING) turn();
+    while (stream_status(s) == STREAM_CONNECTING)
+        turn();
     CHECK(stream_status(s) == STREAM_OPEN && !strcmp(stream_peer(s)->name, "server"));
-    for (size_t i = 0; i < sizeof(buf); i++) buf[i] = pattern(i);
+    for (size_t i = 0; i < sizeof(buf); i++)
+        buf[i] = pattern(i);
     CHECK(stream_write(s, buf, sizeof(buf)) == sizeof(buf));
     stream_flush(s);
     memset(buf, 0, sizeof(buf));
-    for (size_t n = 0; n < sizeof(buf); n += stream_read(s, buf + n, sizeof(buf) - n)) turn();
-    for (size_t i = 0; i < sizeof(buf); i++) CHECK(buf[i] == pattern(i));
+    for (size_t n = 0; n < sizeof(buf); n += stream_read(s, buf + n, sizeof(buf) - n))
+        turn();
+    for (size_t i = 0; i < sizeof(buf); i++)
+        CHECK(buf[i] == pattern(i));
     stream_close(s);
     turn_for(200000);
     memcpy(wrong, conf.peers[0].fingerprint, 32);
     wrong[0] ^= 1;
     s = dial_plain(7420);
     CHECK(stream_start_tls(s, "server", wrong) == HV_OK);
-    while (stream_status(s) == STREAM_CONNECTING) turn();
-    CHECK(stream_status(s) == STREAM_FAILED && stream_error(s) == HV_E_AUTH && strstr(stream_reason(s), "disk-fingerprint"));
+    while (stream_status(s) == STREAM_CONNECTING)
+        turn();
+    CHECK(stream_status(s) == STREAM_FAILED && stream_error(s) == HV_E_AUTH &&
+          strstr(stream_reason(s), "disk-fingerprint"));
     stream_close(s);
     turn_for(1500000);
 }
@@ -274,9 +313,11 @@ static void a_tls_later(void)
 static void a_close_behind_data(void)
 {
     static uint8_t out[CLOSING_BYTES];
-    for (size_t i = 0; i < sizeof(out); i++) out[i] = pattern(i);
+    for (size_t i = 0; i < sizeof(out); i++)
+        out[i] = pattern(i);
     struct stream *s = dial();
-    for (size_t n = 0; n < sizeof(out); n += stream_write(s, out + n, sizeof(out) - n)) turn();
+    for (size_t n = 0; n < sizeof(out); n += stream_write(s, out + n, sizeof(out) - n))
+        turn();
     stream_close(s);
     turn_for(1000000);
 }
@@ -292,11 +333,14 @@ static void a_bulk(void)
     uint64_t start = clock_us();
     while (n_in < bulk) {
         size_t n = MIN(sizeof(out), bulk - n_out);
-        for (size_t i = 0; i < n; i++) out[i] = pattern(n_out + i);
+        for (size_t i = 0; i < n; i++)
+            out[i] = pattern(n_out + i);
         n_out += stream_write(s, out, n);
-        if (n_out == bulk) stream_flush(s);
+        if (n_out == bulk)
+            stream_flush(s);
         size_t got = stream_read(s, in, sizeof(in));
-        for (size_t i = 0; i < got; i++) CHECK(in[i] == pattern(n_in + i));
+        for (size_t i = 0; i < got; i++)
+            CHECK(in[i] == pattern(n_in + i));
         n_in += got;
         turn();
         CHECK(stream_status(s) == STREAM_OPEN);
@@ -309,7 +353,7 @@ static void a_bulk(void)
     CHECK(stream_unsent(s) == 0);
     stream_close(s);
     turn_for(100000);
-    s = dial();                                 /* and once more: nothing was left behind */
+    s = dial(); /* and once more: nothing was left behind */
     CHECK(stream_status(s) == STREAM_OPEN);
 }
 
@@ -322,7 +366,8 @@ static void a_many(void)
         CHECK(stream_write(s, "ping", 4) == 4);
         stream_flush(s);
         uint8_t buf[8];
-        while (!stream_read(s, buf, sizeof(buf))) turn();
+        while (!stream_read(s, buf, sizeof(buf)))
+            turn();
         CHECK(memcmp(buf, "ping", 4) == 0);
         stream_close(s);
         turn_for(2000);
@@ -336,14 +381,16 @@ static void a_round_trip(void)
     uint64_t start = 0;
     const unsigned n_warm = 20, n_trips = 200;
     for (unsigned i = 0; i < n_trips; i++) {
-        if (i == n_warm) start = clock_us();
+        if (i == n_warm)
+            start = clock_us();
         CHECK(stream_write(s, buf, 64) == 64);
         stream_flush(s);
-        for (size_t n = 0; n < 64; n += stream_read(s, buf, 64 - n)) turn();
+        for (size_t n = 0; n < 64; n += stream_read(s, buf, 64 - n))
+            turn();
     }
     uint64_t mean = (clock_us() - start) / (n_trips - n_warm);
     fprintf(stderr, "mean round trip %lu us\n", mean);
-    CHECK(mean < 50000);                        /* a delayed acknowledgement or Nagle would cost 100 ms and more, each time */
+    CHECK(mean < 50000); /* a delayed acknowledgement or Nagle would cost 100 ms and more, each time */
 }
 
 static void expect_failure(enum hv_err e, const char *words)
@@ -357,25 +404,29 @@ static void expect_failure(enum hv_err e, const char *words)
     turn_for(1500000);
 }
 
-static void a_expect_distrust(void)     { expect_failure(HV_E_AUTH, "does not trust this host"); }
+static void a_expect_distrust(void) { expect_failure(HV_E_AUTH, "does not trust this host"); }
 static void a_expect_wrong_server(void) { expect_failure(HV_E_AUTH, "showed a certificate with fingerprint"); }
 
-/* The management interface: its own certificates, and its own limits.  Connections that fill it leave the port for peers open. */
+/* The management interface: its own certificates, and its own limits.  Connections that fill it leave
+ * the port for peers open. */
 static void a_is_client(void)
 {
     struct stream *s = dial(), *full[12];
     CHECK(stream_status(s) == STREAM_OPEN && strcmp(stream_peer(s)->name, "peer") == 0);
     stream_close(s);
     turn_for(100000);
-    for (unsigned i = 0; i < ARRAY_SIZE(full); i++) CHECK(stream_connect(&conf.peers[0], &full[i]) == HV_OK);
+    for (unsigned i = 0; i < ARRAY_SIZE(full); i++)
+        CHECK(stream_connect(&conf.peers[0], &full[i]) == HV_OK);
     turn_for(1000000);
     unsigned n_open = 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(full); i++) n_open += stream_status(full[i]) == STREAM_OPEN;
+    for (unsigned i = 0; i < ARRAY_SIZE(full); i++)
+        n_open += stream_status(full[i]) == STREAM_OPEN;
     fprintf(stderr, "%u of 12 clients open\n", n_open);
     CHECK(n_open >= 1 && n_open <= 8);
     conf.peers[0].port = 7420;
     s = dial();
-    CHECK(stream_status(s) == STREAM_FAILED);   /* not let in (B has no [peer] for A), but heard: with the reason, not busy */
+    /* not let in (B has no [peer] for A), but heard: with the reason, not busy */
+    CHECK(stream_status(s) == STREAM_FAILED);
     turn_for(200000);
     CHECK(stream_error(s) == HV_E_AUTH);
 }
@@ -407,10 +458,12 @@ static void expect_death(bool busy)
     struct stream *s = dial();
     CHECK(stream_status(s) == STREAM_OPEN);
     nic_socket_cut = true;
-    if (busy) CHECK(stream_write(s, "lost", 4) == 4);
+    if (busy)
+        CHECK(stream_write(s, "lost", 4) == 4);
     stream_flush(s);
     uint64_t t = clock_us();
-    while (stream_status(s) == STREAM_OPEN) turn();
+    while (stream_status(s) == STREAM_OPEN)
+        turn();
     fprintf(stderr, "after %lu ms %s: %s\n", (clock_us() - t) / 1000, hv_err_name(stream_error(s)), stream_reason(s));
     CHECK(stream_error(s) == HV_E_TIMEOUT && clock_us() - t < 9000000 && clock_us() - t > 3000000);
     stream_close(s);
@@ -422,7 +475,11 @@ static void a_expect_death_busy(void) { expect_death(true); }
 
 /* Bare TCP connections to host B, as anybody on the network can make them. */
 static struct tcp_pcb *bare[8];
-static void bare_failed(void *arg, err_t e) { (void)e; *(struct tcp_pcb **)arg = NULL; }
+static void bare_failed(void *arg, err_t e)
+{
+    (void)e;
+    *(struct tcp_pcb **)arg = NULL;
+}
 
 static void bare_connect(unsigned n)
 {
@@ -433,7 +490,7 @@ static void bare_connect(unsigned n)
         tcp_arg(bare[i], &bare[i]);
         tcp_err(bare[i], bare_failed);
         CHECK(tcp_connect(bare[i], &ip, 7420, NULL) == ERR_OK);
-        turn_for(i ? 2000 : 50000);             /* the first one asks for B's address */
+        turn_for(i ? 2000 : 50000); /* the first one asks for B's address */
     }
 }
 
@@ -444,15 +501,18 @@ static void a_past_a_crowd(void)
         bare_connect(8);
         turn_for(100000);
         unsigned alive = 0;
-        for (unsigned k = 0; k < 8; k++) alive += bare[k] != NULL;
+        for (unsigned k = 0; k < 8; k++)
+            alive += bare[k] != NULL;
         CHECK(alive <= 4);
         struct stream *s = dial();
-        fprintf(stderr, "%u silent ones, then: %s\n", alive, stream_status(s) == STREAM_OPEN ? "open" : stream_reason(s));
+        fprintf(stderr, "%u silent ones, then: %s\n", alive,
+                stream_status(s) == STREAM_OPEN ? "open" : stream_reason(s));
         CHECK(stream_status(s) == STREAM_OPEN);
         uint8_t buf[8];
         CHECK(stream_write(s, "ping", 4) == 4);
         stream_flush(s);
-        while (!stream_read(s, buf, sizeof(buf))) turn();
+        while (!stream_read(s, buf, sizeof(buf)))
+            turn();
         stream_close(s);
         turn_for(20000);
     }
@@ -463,11 +523,16 @@ static void a_drip(void)
     bare_connect(3);
     for (unsigned i = 0; i < 60; i++) {
         turn_for(50000);
-        for (unsigned k = 0; k < 3; k++) if (bare[k] && i < 5) tcp_write(bare[k], "\x16\x03\x03\x40\x00" + i, 1, TCP_WRITE_FLAG_COPY), tcp_output(bare[k]);
+        for (unsigned k = 0; k < 3; k++)
+            if (bare[k] && i < 5)
+                tcp_write(bare[k], "\x16\x03\x03\x40\x00" + i, 1, TCP_WRITE_FLAG_COPY), tcp_output(bare[k]);
     }
 }
 
-struct counter { struct printer printer; unsigned n_connecting; };
+struct counter {
+    struct printer printer;
+    unsigned n_connecting;
+};
 static void count_connecting(struct printer *p, const char *text)
 {
     container_of(p, struct counter, printer)->n_connecting += strstr(text, "connecting") != NULL;
@@ -483,7 +548,8 @@ static unsigned connecting(void)
 /* A handshake that comes byte by byte ends after 10 s. */
 static void b_ends_slow_handshakes(void)
 {
-    while (connecting() < 3) turn();
+    while (connecting() < 3)
+        turn();
     for (unsigned s = 0; s < 4; s++) {
         turn_for(60000);
         fake_clock_skip_us += 2000000;
@@ -499,31 +565,37 @@ static void b_ends_slow_handshakes(void)
 static void a_too_many_from_one(void)
 {
     struct stream *s[9];
-    for (unsigned i = 0; i < 9; i++) s[i] = dial();
+    for (unsigned i = 0; i < 9; i++)
+        s[i] = dial();
     turn_for(1500000);
-    for (unsigned i = 0; i < 8; i++) CHECK(stream_status(s[i]) == STREAM_OPEN);
+    for (unsigned i = 0; i < 8; i++)
+        CHECK(stream_status(s[i]) == STREAM_OPEN);
     CHECK(stream_status(s[8]) != STREAM_OPEN);
     stream_close(s[0]);
     turn_for(100000);
     CHECK(stream_status(dial()) == STREAM_OPEN);
 }
 
-static void b_take_and_close(void)              /* owns all streams it gets, closes those that are closed */
+static void b_take_and_close(void) /* owns all streams it gets, closes those that are closed */
 {
     static struct stream *have[32];
     for (unsigned n = 0;;) {
         turn();
-        if (accepted) have[n++ % 32] = accepted, accepted = NULL;
+        if (accepted)
+            have[n++ % 32] = accepted, accepted = NULL;
         for (unsigned i = 0; i < 32; i++)
-            if (have[i] && stream_status(have[i]) != STREAM_OPEN) stream_close(have[i]), have[i] = NULL;
+            if (have[i] && stream_status(have[i]) != STREAM_OPEN)
+                stream_close(have[i]), have[i] = NULL;
     }
 }
 
-/* A peer that connects and says nothing, or too many: they cost a place for 10 s at most, and never keep an authenticated one out. */
+/* A peer that connects and says nothing, or too many: they cost a place for 10 s at most, and never keep an
+ * authenticated one out. */
 static void a_connect_many_unknown(void)
 {
     struct stream *s[6];
-    for (unsigned i = 0; i < 6; i++) CHECK(stream_connect(&conf.peers[0], &s[i]) == HV_OK);
+    for (unsigned i = 0; i < 6; i++)
+        CHECK(stream_connect(&conf.peers[0], &s[i]) == HV_OK);
     turn_for(4000000);
     unsigned n_auth = 0, n_turned = 0;
     for (unsigned i = 0; i < 6; i++) {
@@ -536,17 +608,46 @@ static void a_connect_many_unknown(void)
 }
 
 #define KNOWN .b_knows_a = true, .a_knows_b = true
-static void test_bulk(void **s)        { (void)s; run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 1500, KNOWN }); }
-static void test_jumbo(void **s)       { (void)s; run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 9000, KNOWN }); }
-static void test_push_back(void **s)   { (void)s; run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 1500, .push_back = 3, KNOWN }); }
-static void test_loss(void **s)        { (void)s; run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 1500, .lose = 500, KNOWN }); }
-static void test_many(void **s)        { (void)s; run_scene(&(struct scene){ a_many, b_echo, .mtu = 1500, KNOWN }); }
-static void test_round_trip(void **s)  { (void)s; run_scene(&(struct scene){ a_round_trip, b_echo, .mtu = 1500, KNOWN }); }
-static void test_distrust(void **s)    { (void)s; run_scene(&(struct scene){ a_expect_distrust, b_poll, .mtu = 1500, .a_knows_b = true }); }
+static void test_bulk(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 1500, KNOWN });
+}
+static void test_jumbo(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 9000, KNOWN });
+}
+static void test_push_back(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 1500, .push_back = 3, KNOWN });
+}
+static void test_loss(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_bulk, b_echo, .mtu = 1500, .lose = 500, KNOWN });
+}
+static void test_many(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_many, b_echo, .mtu = 1500, KNOWN });
+}
+static void test_round_trip(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_round_trip, b_echo, .mtu = 1500, KNOWN });
+}
+static void test_distrust(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_expect_distrust, b_poll, .mtu = 1500, .a_knows_b = true });
+}
 static void test_client(void **s)
 {
     (void)s;
-    run_scene(&(struct scene){ a_is_client, b_poll, .mtu = 1500, .a_knows_b = true, .api = true, .b_has_client_a = true });
+    run_scene(
+        &(struct scene){ a_is_client, b_poll, .mtu = 1500, .a_knows_b = true, .api = true, .b_has_client_a = true });
 }
 static void test_peer_is_no_client(void **s)
 {
@@ -558,19 +659,47 @@ static void test_wrong_server(void **s)
     (void)s;
     run_scene(&(struct scene){ a_expect_wrong_server, b_poll, .mtu = 1500, .b_is_c = true, KNOWN });
 }
-static void test_absent(void **s)      { (void)s; run_scene(&(struct scene){ a_expect_absent, b_poll, .mtu = 1500, KNOWN }); }
-static void test_no_port(void **s)     { (void)s; run_scene(&(struct scene){ a_expect_no_port, b_poll, .mtu = 1500, KNOWN }); }
-static void test_no_route(void **s)    { (void)s; run_scene(&(struct scene){ a_expect_no_route, b_poll, .mtu = 1500, KNOWN }); }
-static void test_death_idle(void **s)  { (void)s; run_scene(&(struct scene){ a_expect_death_idle, b_poll, .mtu = 1500, KNOWN }); }
-static void test_death_busy(void **s)  { (void)s; run_scene(&(struct scene){ a_expect_death_busy, b_poll, .mtu = 1500, KNOWN }); }
+static void test_absent(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_expect_absent, b_poll, .mtu = 1500, KNOWN });
+}
+static void test_no_port(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_expect_no_port, b_poll, .mtu = 1500, KNOWN });
+}
+static void test_no_route(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_expect_no_route, b_poll, .mtu = 1500, KNOWN });
+}
+static void test_death_idle(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_expect_death_idle, b_poll, .mtu = 1500, KNOWN });
+}
+static void test_death_busy(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_expect_death_busy, b_poll, .mtu = 1500, KNOWN });
+}
 static void test_many_unknown(void **s)
 {
     (void)s;
     run_scene(&(struct scene){ a_connect_many_unknown, b_poll, .mtu = 1500, .a_knows_b = true });
 }
 
-static void test_past_a_crowd(void **s) { (void)s; run_scene(&(struct scene){ a_past_a_crowd, b_echo, .mtu = 1500, KNOWN }); }
-static void test_too_many_from_one(void **s) { (void)s; run_scene(&(struct scene){ a_too_many_from_one, b_take_and_close, .mtu = 1500, KNOWN }); }
+static void test_past_a_crowd(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_past_a_crowd, b_echo, .mtu = 1500, KNOWN });
+}
+static void test_too_many_from_one(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_too_many_from_one, b_take_and_close, .mtu = 1500, KNOWN });
+}
 static void test_slow_handshake(void **s)
 {
     (void)s;
@@ -589,14 +718,20 @@ static void test_plain(void **s)
     run_scene(&(struct scene){ a_plain, b_plain_echo, .mtu = 1500, .push_back = 7, KNOWN });
 }
 
-static void test_tls_later(void **s)   { (void)s; run_scene(&(struct scene){ a_tls_later, b_echo, .mtu = 1500, KNOWN }); }
+static void test_tls_later(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_tls_later, b_echo, .mtu = 1500, KNOWN });
+}
 
 static void test_no_card(void **state)
 {
     (void)state;
     pid_t p = fork();
     if (!p) {
-        struct net_params np = { .config = &conf, .cert_der = cert_a, .cert_len = sizeof(cert_a), .key_der = key_a, .key_len = sizeof(key_a) };
+        struct net_params np = {
+            .config = &conf, .cert_der = cert_a, .cert_len = sizeof(cert_a), .key_der = key_a, .key_len = sizeof(key_a)
+        };
         struct stream *s;
         CHECK(net_init(&np) == HV_E_NOENT);
         CHECK(!net_poll() && !net_is_up() && net_next_us() == UINT64_MAX);
@@ -612,13 +747,31 @@ static void test_no_card(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bulk), cmocka_unit_test(test_jumbo), cmocka_unit_test(test_push_back), cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_many), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_distrust),
-        cmocka_unit_test(test_client), cmocka_unit_test(test_peer_is_no_client), cmocka_unit_test(test_wrong_server), cmocka_unit_test(test_absent), cmocka_unit_test(test_no_port), cmocka_unit_test(test_no_route),
-        cmocka_unit_test(test_death_idle), cmocka_unit_test(test_death_busy), cmocka_unit_test(test_many_unknown), cmocka_unit_test(test_past_a_crowd), cmocka_unit_test(test_slow_handshake),
+        cmocka_unit_test(test_bulk),
+        cmocka_unit_test(test_jumbo),
+        cmocka_unit_test(test_push_back),
+        cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_distrust),
+        cmocka_unit_test(test_client),
+        cmocka_unit_test(test_peer_is_no_client),
+        cmocka_unit_test(test_wrong_server),
+        cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_no_port),
+        cmocka_unit_test(test_no_route),
+        cmocka_unit_test(test_death_idle),
+        cmocka_unit_test(test_death_busy),
+        cmocka_unit_test(test_many_unknown),
+        cmocka_unit_test(test_past_a_crowd),
+        cmocka_unit_test(test_slow_handshake),
         cmocka_unit_test(test_too_many_from_one),
-        cmocka_unit_test(test_close_delivers), cmocka_unit_test(test_plain), cmocka_unit_test(test_tls_later), cmocka_unit_test(test_no_card),
+        cmocka_unit_test(test_close_delivers),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_tls_later),
+        cmocka_unit_test(test_no_card),
     };
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

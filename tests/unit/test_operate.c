@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: kernel/manage/operate.c kernel/lib/err.c tests/fakes/log.c */
-/* tests/unit/test_operate.c - what an operator must confirm: `migrate resolve`, the one act that can make two runners of a guest. */
+/* tests/unit/test_operate.c - what an operator must confirm: `migrate resolve`, the one act that can make
+ * two runners of a guest. */
 #include <cmocka.h>
 #include <string.h>
 #include "kernel/manage/operate.h"
@@ -17,7 +18,9 @@ static bool resolved_here;
 
 const struct job *migration_of(const char *guest)
 {
-    for (unsigned i = 0; i < 2; i++) if (!strcmp(jobs[i].guest, guest)) return &jobs[i];
+    for (unsigned i = 0; i < 2; i++)
+        if (!strcmp(jobs[i].guest, guest))
+            return &jobs[i];
     return NULL;
 }
 const char *migration_job_doubt(const struct job *j) { return doubts[j - jobs]; }
@@ -30,14 +33,52 @@ enum hv_err migration_resolve(const char *guest, bool here)
 }
 
 /* None of these is called by what is checked here. */
-struct vm *vm_find(const char *name) { (void)name; fail(); return NULL; }
-void vm_stop(struct vm *vm) { (void)vm; fail(); }
-void vm_run(struct vm *vm) { (void)vm; fail(); }
-bool vm_pause(struct vm *vm) { (void)vm; fail(); return false; }
-const char *vm_state_name(enum vm_state s) { (void)s; fail(); return ""; }
-const struct peer_config *config_peer(const struct config *c, const char *name) { (void)c, (void)name; fail(); return NULL; }
-enum hv_err migration_cancel(const char *guest, const char *reason) { (void)guest, (void)reason; fail(); return HV_OK; }
-enum hv_err migration_turn_away(const struct vm *vm, const char *reason) { (void)vm, (void)reason; fail(); return HV_OK; }
+struct vm *vm_find(const char *name)
+{
+    (void)name;
+    fail();
+    return NULL;
+}
+void vm_stop(struct vm *vm)
+{
+    (void)vm;
+    fail();
+}
+void vm_run(struct vm *vm)
+{
+    (void)vm;
+    fail();
+}
+bool vm_pause(struct vm *vm)
+{
+    (void)vm;
+    fail();
+    return false;
+}
+const char *vm_state_name(enum vm_state s)
+{
+    (void)s;
+    fail();
+    return "";
+}
+const struct peer_config *config_peer(const struct config *c, const char *name)
+{
+    (void)c, (void)name;
+    fail();
+    return NULL;
+}
+enum hv_err migration_cancel(const char *guest, const char *reason)
+{
+    (void)guest, (void)reason;
+    fail();
+    return HV_OK;
+}
+enum hv_err migration_turn_away(const struct vm *vm, const char *reason)
+{
+    (void)vm, (void)reason;
+    fail();
+    return HV_OK;
+}
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
                               const struct job **out, struct why *why)
 {
@@ -51,7 +92,12 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
     fail();
     return HV_OK;
 }
-enum hv_err start_cancel(const struct vm *vm) { (void)vm; fail(); return HV_OK; }
+enum hv_err start_cancel(const struct vm *vm)
+{
+    (void)vm;
+    fail();
+    return HV_OK;
+}
 
 /* ---- checks ---- */
 
@@ -77,7 +123,9 @@ static void test_asks_first(void **s)
     begin("no answer to QUERY for 10 s");
     for (int here = 0; here < 2; here++) {
         assert_int_equal(operate_resolve("web", here, false, WHY(said)), HV_E_AGAIN);
-        assert_non_null(strstr(said, "web was committed to b, and it is not known what became of it: no answer to QUERY for 10 s."));
+        assert_non_null(
+            strstr(said,
+                   "web was committed to b, and it is not known what became of it: no answer to QUERY for 10 s."));
         assert_non_null(strstr(said, "a second copy run"));
         assert_non_null(strstr(said, "loses it"));
         assert_non_null(strstr(said, "Look at b first, then say that you are sure"));
@@ -125,7 +173,7 @@ static void test_long_reason(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_asks_first), cmocka_unit_test(test_does_it_when_sure), cmocka_unit_test(test_not_in_doubt),
-                                        cmocka_unit_test(test_long_reason) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_asks_first), cmocka_unit_test(test_does_it_when_sure),
+                                        cmocka_unit_test(test_not_in_doubt), cmocka_unit_test(test_long_reason) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,28 +1,32 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_page.c - the page allocator over a made-up memory map inside a large aligned piece of host memory.
  *
- * The model knows which pages are handed out.  After each step: what was returned is aligned, zeroed, free in the model and inside a free
- * range; the count of free bytes is right; at the end, when all is back, everything has merged to what it was at the start. */
+ * The model knows which pages are handed out.  After each step: what was returned is aligned, zeroed, free in the model
+ * and inside a free range; the count of free bytes is right; at the end, when all is back, everything has merged to
+ * what it was at the start. */
 /* unit-sources: kernel/host/page.c tests/fakes/log.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
-#include "kernel/lib/lock.h"
 #include "kernel/host/page.h"
+#include "kernel/lib/lock.h"
 
-#define ARENA       (64 * MIB)
-#define N_PAGES     (ARENA / PAGE_SIZE)
-#define N_HELD      300
+#define ARENA   (64 * MIB)
+#define N_PAGES (ARENA / PAGE_SIZE)
+#define N_HELD  300
 
 static uint8_t *arena;
 static struct boot_info bi;
-static uint8_t owner[N_PAGES];                  /* model: 0 not ours to give, 1 free, 2 handed out */
+static uint8_t owner[N_PAGES]; /* model: 0 not ours to give, 1 free, 2 handed out */
 
-struct held { uint8_t *p; size_t len; };
+struct held {
+    uint8_t *p;
+    size_t len;
+};
 
 static void add_mem(uint64_t off, uint64_t len, enum boot_mem_kind kind)
 {
@@ -96,7 +100,8 @@ static void give_back(struct held *h)
 {
     size_t first = (size_t)(h->p - arena) / PAGE_SIZE;
 
-    memset(h->p, 0x5a, rounded(h->len));        /* the allocator's links must not rely on what users leave, nor the next user see it */
+    /* the allocator's links must not rely on what users leave, nor the next user see it */
+    memset(h->p, 0x5a, rounded(h->len));
     memset(owner + first, 1, rounded(h->len) / PAGE_SIZE);
     mem_free(h->p, h->len);
     h->p = NULL;
@@ -125,7 +130,7 @@ static void test_random(void **state)
         if (held[i].p)
             give_back(&held[i]);
     assert_int_equal(page_stats().free_bytes, start.free_bytes);
-    assert_int_equal(page_stats().free_blocks, start.free_blocks);      /* all merged again */
+    assert_int_equal(page_stats().free_blocks, start.free_blocks); /* all merged again */
 }
 
 static void test_exhaustion(void **state)
@@ -140,7 +145,7 @@ static void test_exhaustion(void **state)
     assert_int_equal(n * PAGE_SIZE, start.free_bytes);
     assert_int_equal(page_stats().free_bytes, 0);
     assert_null(block_alloc());
-    for (size_t i = 0; i < n; i++)              /* odd pages first: nothing merges until the even ones come */
+    for (size_t i = 0; i < n; i++) /* odd pages first: nothing merges until the even ones come */
         if (i % 2)
             page_free(pages[i]);
     for (size_t i = 0; i < n; i++)
@@ -155,7 +160,7 @@ static void test_limits(void **state)
     assert_null(mem_alloc(ARENA));
     assert_null(mem_alloc(2 * GIB));
     mem_free(NULL, PAGE_SIZE);
-    void *b = mem_alloc(16 * MIB);              /* 32 MiB to 48 MiB of the arena */
+    void *b = mem_alloc(16 * MIB); /* 32 MiB to 48 MiB of the arena */
     assert_non_null(b);
     assert_int_equal((uintptr_t)b % (16 * MIB), 0);
     mem_free(b, 16 * MIB);

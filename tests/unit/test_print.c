@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_print.c - each line reaches its printer, whole or cut at PRINT_LINE_MAX. */
 /* unit-sources: kernel/lib/print.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/lib/print.h"
 
 struct list {
-    unsigned before;                    /* so that the printer is not the first member */
+    unsigned before; /* so that the printer is not the first member */
     struct printer printer;
     unsigned n;
     char lines[4][PRINT_LINE_MAX];

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_pvclock.c - guest time: the rate's precision, monotony, conversions, and the pages that the guest reads. */
-/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+ * tests/unit/test_pvclock.c - guest time: the rate's precision, monotony, conversions, and the pages
+ * that the guest reads. */
+/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
+ *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
+ *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
+ *   kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c
+ *   kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c
+ *   kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
-#include "kernel/host/clock.h"
 #include "kernel/core/tsc_scale.h"
+#include "kernel/host/clock.h"
 #include "tests/fakes/machine.h"
 
 static struct machine m;
@@ -18,17 +24,23 @@ static int begin(void **state)
 {
     (void)state;
     fake_tsc = 1000000;
-    fake_wall_ns = 1700000000123456789;         /* Tue Nov 14 22:13:20 2023 */
+    fake_wall_ns = 1700000000123456789; /* Tue Nov 14 22:13:20 2023 */
     machine_init(&m, 2, 16 * MIB);
     v = m.vm.vcpus[0];
     v->lapic->svr = m.vm.vcpus[1]->lapic->svr = 0x1ff;
     return 0;
 }
-static int end(void **state) { (void)state; machine_fini(&m); return 0; }
+static int end(void **state)
+{
+    (void)state;
+    machine_fini(&m);
+    return 0;
+}
 
 static void test_rate_precision(void **state)
 {
-    static const uint64_t hz[] = { 1000000, 999999937, 1000000000, 1000000007, 2100000000, 2596142000, 3999999999, 5200000000, 100000000000 };
+    static const uint64_t hz[] = { 1000000,    999999937,  1000000000, 1000000007,  2100000000,
+                                   2596142000, 3999999999, 5200000000, 100000000000 };
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(hz); i++) {
         clock_tsc_hz = hz[i];
@@ -48,7 +60,8 @@ static void test_muldiv(void **state)
     for (uint64_t a = 1; a < UINT64_C(1) << 53; a = a * 3 + 7)
         assert_int_equal(muldiv_u64(a, 3579545, 1000000000), (uint64_t)((unsigned __int128)a * 3579545 / 1000000000));
     assert_int_equal(muldiv_u64(~UINT64_C(0), 1, 1), ~UINT64_C(0));
-    assert_int_equal(muldiv_u64(~UINT64_C(0), 4000000000u, 4000000001u), (uint64_t)((unsigned __int128)~UINT64_C(0) * 4000000000u / 4000000001u));
+    assert_int_equal(muldiv_u64(~UINT64_C(0), 4000000000u, 4000000001u),
+                     (uint64_t)((unsigned __int128)~UINT64_C(0) * 4000000000u / 4000000001u));
 }
 
 typedef unsigned __int128 u128;
@@ -56,7 +69,17 @@ typedef unsigned __int128 u128;
 /* Against the compiler's own 128-bit division (a library function, so not in the kernel), at the edges and all over. */
 static void test_division(void **state)
 {
-    static const uint64_t word[] = { 0, 1, 2, 3, 0x7fffffffffffffff, 0x8000000000000000, 0x8000000000000001, UINT64_MAX - 1, UINT64_MAX, 1000000000, 0x100000000 };
+    static const uint64_t word[] = { 0,
+                                     1,
+                                     2,
+                                     3,
+                                     0x7fffffffffffffff,
+                                     0x8000000000000000,
+                                     0x8000000000000001,
+                                     UINT64_MAX - 1,
+                                     UINT64_MAX,
+                                     1000000000,
+                                     0x100000000 };
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(word); i++)
         for (unsigned j = 0; j < ARRAY_SIZE(word); j++)
@@ -67,7 +90,12 @@ static void test_division(void **state)
     uint64_t x = 88172645463325252;
     for (unsigned i = 0; i < 100000; i++) {
         uint64_t r[3];
-        for (unsigned k = 0; k < 3; k++) { x ^= x << 13; x ^= x >> 7; x ^= x << 17; r[k] = x >> (x & 63); }
+        for (unsigned k = 0; k < 3; k++) {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            r[k] = x >> (x & 63);
+        }
         u128 n = (u128)r[0] << 64 | r[1], q = n / (r[2] | 1);
         assert_int_equal(tsc_div(n, r[2] | 1), q >> 64 ? UINT64_MAX : (uint64_t)q);
     }
@@ -76,7 +104,10 @@ static void test_division(void **state)
 static void test_ratio(void **state)
 {
     static const uint64_t hz[] = { 1000000, 40000000, 999999937, 2100000000, 2596142000, 5200000000, 100000000000 };
-    static const struct { unsigned frac; uint64_t max; } kind[] = { { 48, UINT64_MAX }, { 32, BIT64(40) - 1 } };
+    static const struct {
+        unsigned frac;
+        uint64_t max;
+    } kind[] = { { 48, UINT64_MAX }, { 32, BIT64(40) - 1 } };
     (void)state;
     for (unsigned k = 0; k < 2; k++)
         for (unsigned g = 0; g < ARRAY_SIZE(hz); g++)
@@ -85,22 +116,25 @@ static void test_ratio(void **state)
                 u128 want = (((u128)hz[g] << frac) + hz[h] / 2) / hz[h];
                 uint64_t r = tsc_ratio(hz[g], hz[h], frac, kind[k].max);
                 assert_int_equal(r, want > kind[k].max ? 0 : (uint64_t)want);
-                if (!r) continue;
+                if (!r)
+                    continue;
                 static const uint64_t at[] = { 0, 1, 2, 1000, 123456789123, BIT64(40) + 7, BIT64(53) - 1 };
-                for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {         /* the inverse is the first tick that is late enough */
+                for (unsigned i = 0; i < ARRAY_SIZE(at); i++) { /* the inverse is the first tick that is late enough */
                     uint64_t t = tsc_unscale(at[i], r, frac);
-                    if (t == UINT64_MAX) continue;
+                    if (t == UINT64_MAX)
+                        continue;
                     assert_true((u128)t * r >> frac >= at[i]);
                     assert_true(!t || (u128)(t - 1) * r >> frac < at[i]);
-                    if (!((u128)t * r >> frac >> 64)) assert_true(tsc_scale(t, r, frac) >= at[i]);
+                    if (!((u128)t * r >> frac >> 64))
+                        assert_true(tsc_scale(t, r, frac) >= at[i]);
                 }
             }
-    assert_int_equal(tsc_ratio(1, 1000000, 4, UINT64_MAX), 0);                          /* too small */
+    assert_int_equal(tsc_ratio(1, 1000000, 4, UINT64_MAX), 0); /* too small */
     assert_int_equal(tsc_ratio(3, 1, 48, UINT64_MAX), 3 * BIT64(48));
     assert_int_equal(tsc_scale(UINT64_MAX, BIT64(48), 48), UINT64_MAX);
     assert_int_equal(tsc_scale(UINT64_MAX, BIT64(47), 48), UINT64_MAX >> 1);
     assert_int_equal(tsc_unscale(UINT64_MAX, BIT64(48), 48), UINT64_MAX);
-    assert_int_equal(tsc_unscale(UINT64_MAX, 1, 48), UINT64_MAX);                       /* never */
+    assert_int_equal(tsc_unscale(UINT64_MAX, 1, 48), UINT64_MAX); /* never */
 }
 
 static void test_clock_and_wall(void **state)
@@ -112,7 +146,7 @@ static void test_clock_and_wall(void **state)
         assert_true(guest_clock_ns(&m.vm) >= last);
         last = guest_clock_ns(&m.vm);
     }
-    fake_wall_ns = 5;                                   /* the host's clock jumps: the guest does not care */
+    fake_wall_ns = 5; /* the host's clock jumps: the guest does not care */
     assert_int_equal(guest_wall_ns(&m.vm), wall + last);
     assert_int_equal(guest_tsc_to_host(&m.vm, vm_guest_tsc(&m.vm)), fake_tsc);
 }
@@ -132,17 +166,18 @@ static void test_pages(void **state)
     memcpy(page, m.ram + 0x4000, 32);
     assert_int_equal(page[0] & 1, 0);
     assert_true(page[0]);
-    assert_int_equal(page[29], 1);                      /* stable */
+    assert_int_equal(page[29], 1); /* stable */
     assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, 0x4003), HV_E_GUEST);
     assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, (16 * MIB - 16) | 1), HV_E_GUEST);
     assert_int_equal(msr_write(v, MSR_KVM_WALL_CLOCK_NEW, UINT64_C(0xfffffffffffffffc)), HV_E_GUEST);
     assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, 0), HV_OK);
-    assert_int_equal(msr_write(v, 0x12, 0x4001), HV_E_GUEST);   /* the old numbers are not advertised */
+    assert_int_equal(msr_write(v, 0x12, 0x4001), HV_E_GUEST); /* the old numbers are not advertised */
 }
 
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-    const struct CMUnitTest tests[] = { T(test_rate_precision), T(test_muldiv), T(test_division), T(test_ratio), T(test_clock_and_wall), T(test_pages) };
+    const struct CMUnitTest tests[] = { T(test_rate_precision), T(test_muldiv),         T(test_division),
+                                        T(test_ratio),          T(test_clock_and_wall), T(test_pages) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_s2.c - second-stage tables, looked at after every single store as another processor's walker would. */
+ * tests/unit/test_s2.c - second-stage tables, looked at after every single store as another
+ * processor's walker would. */
 /* unit-sources: svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 static void stored(void);
 #define S2_STORED(entry) ((void)(entry), stored())
@@ -18,7 +19,7 @@ static void stored(void);
 extern const struct s2_format npt_format;
 #define N 7
 static const uint64_t block_gpa[N] = { 0, BLOCK_SIZE, GIB - BLOCK_SIZE, GIB, 3 * GIB, 4 * GIB, 600 * GIB };
-static uint64_t block_host[N];          /* what block i may translate to; 0: nothing yet */
+static uint64_t block_host[N]; /* what block i may translate to; 0: nothing yet */
 static struct s2 *watched;
 static unsigned long n_stores;
 
@@ -26,11 +27,11 @@ static unsigned long n_stores;
 static uint64_t walk_leaf(const uint64_t *table, uint64_t a, bool *large)
 {
     *large = false;
-    for (int shift = 39; ; shift -= 9) {
+    for (int shift = 39;; shift -= 9) {
         uint64_t e = table[a >> shift & 511];
         if (!(e & 1))
             return 0;
-        assert_true(e & 4);                                     /* every guest access is a user access */
+        assert_true(e & 4); /* every guest access is a user access */
         if (shift == 12 || e & 0x80) {
             *large = shift == 21;
             assert_true(shift == 12 || shift == 21);
@@ -69,7 +70,11 @@ static void end(struct s2 *s)
     assert_int_equal(fake_page_outstanding, 0);
 }
 
-static uint64_t fresh_host(void) { static uint64_t next = 64 * GIB; return next += BLOCK_SIZE; }
+static uint64_t fresh_host(void)
+{
+    static uint64_t next = 64 * GIB;
+    return next += BLOCK_SIZE;
+}
 
 static void test_map_lookup_unmap(void **state)
 {
@@ -122,7 +127,7 @@ static void test_split_harvest_merge(void **state)
     s2_page_writable(&s, gpa_add(a, PAGE_SIZE), false);
     assert_false(s2_lookup(&s, gpa_add(a, PAGE_SIZE), &level) & npt_format.writable);
     assert_true(s2_lookup(&s, gpa_add(a, 2 * PAGE_SIZE), &level) & npt_format.writable);
-    assert_int_equal(s2_split_block(&s, a, false), HV_OK);      /* again: permissions as given, for all */
+    assert_int_equal(s2_split_block(&s, a, false), HV_OK); /* again: permissions as given, for all */
     assert_false(s2_lookup(&s, gpa_add(a, 2 * PAGE_SIZE), &level) & npt_format.writable);
     s2_merge_block(&s, a);
     assert_int_equal(s2_lookup(&s, a, &level), block_host[1] | 0xe7);
@@ -187,13 +192,17 @@ static void test_random_operations(void **state)
         case 0:
             if (!mapped)
                 block_host[i] = fresh_host();
-            assert_int_equal(s2_map_block(&s, a, hpa(block_host[i]), rand() & 1, rand() & 1), mapped ? HV_E_EXIST : HV_OK);
+            assert_int_equal(s2_map_block(&s, a, hpa(block_host[i]), rand() & 1, rand() & 1),
+                             mapped ? HV_E_EXIST : HV_OK);
             break;
         case 1: assert_int_equal(s2_split_block(&s, a, rand() & 1), mapped ? HV_OK : HV_E_NOENT); break;
         case 2: s2_merge_block(&s, a); break;
         case 3: s2_page_writable(&s, gpa_add(a, (uint64_t)(rand() % 512) * PAGE_SIZE), rand() & 1); break;
         case 4: s2_harvest_dirty(&s, a, bits); break;
-        case 5: s2_unmap_block(&s, a); s2_reap(&s); break;
+        case 5:
+            s2_unmap_block(&s, a);
+            s2_reap(&s);
+            break;
         }
         if (what < 5)
             assert_true(!mapped || s2_lookup(&s, a, &level));
@@ -205,7 +214,7 @@ static unsigned n_kicks;
 static void kicked(struct vcpu *v)
 {
     if (++n_kicks == 2)
-        atomic_store(&v->s2_gen_seen, atomic_load(&v->vm->s2.gen));     /* entered again, with the new generation */
+        atomic_store(&v->s2_gen_seen, atomic_load(&v->vm->s2.gen)); /* entered again, with the new generation */
 }
 
 static void test_flush_waits_for_guests(void **state)
@@ -217,7 +226,7 @@ static void test_flush_waits_for_guests(void **state)
     assert_int_equal(s2_init(&vm.s2, &npt_format), HV_OK);
     fake_on_kick = kicked;
     uint64_t gen = atomic_load(&vm.s2.gen);
-    s2_flush(&vm);                                              /* nobody in guest mode: no kick */
+    s2_flush(&vm); /* nobody in guest mode: no kick */
     assert_int_equal(n_kicks, 0);
     assert_int_equal(atomic_load(&vm.s2.gen), gen + 1);
     atomic_store(&v.in_guest, true);
@@ -229,9 +238,12 @@ static void test_flush_waits_for_guests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_map_lookup_unmap), cmocka_unit_test(test_split_harvest_merge),
-        cmocka_unit_test(test_retired_table_stays_until_reaped), cmocka_unit_test(test_no_memory_changes_nothing),
-        cmocka_unit_test(test_random_operations), cmocka_unit_test(test_flush_waits_for_guests),
+        cmocka_unit_test(test_map_lookup_unmap),
+        cmocka_unit_test(test_split_harvest_merge),
+        cmocka_unit_test(test_retired_table_stays_until_reaped),
+        cmocka_unit_test(test_no_memory_changes_nothing),
+        cmocka_unit_test(test_random_operations),
+        cmocka_unit_test(test_flush_waits_for_guests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_sched.c - who runs on a pCPU, in simulated time: fair turns, interrupts soon and not for more than a fair share, spinners give way. */
+ * tests/unit/test_sched.c - who runs on a pCPU, in simulated time: fair turns, interrupts soon and not for more than a
+ * fair share, spinners give way. */
 /* unit-sources: kernel/run/sched.c kernel/core/vcpu.c kernel/core/vm.c kernel/lib/err.c tests/fakes/log.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
-#include "kernel/host/clock.h"
 #include "kernel/core/cpu_ops.h"
+#include "kernel/core/vm.h"
 #include "kernel/dev/lapic.h"
+#include "kernel/host/clock.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/run/sched.h"
 #include "kernel/run/vcpu_run.h"
-#include "kernel/core/vm.h"
 
-enum { GUESTS = 5, US = 1000 };                 /* a tick is a nanosecond */
+enum { GUESTS = 5, US = 1000 }; /* a tick is a nanosecond */
 struct guest {
     struct vcpu v;
-    uint64_t burst, burst_left;                 /* halts after it has run so long; 0: never */
-    uint64_t period, next_irq;                  /* an interrupt each period; 0: none */
-    uint64_t spins_after;                       /* executes PAUSEs for ever, seen by the processor after so long; 0: does not */
-    uint64_t irq_since, late_max;               /* the interrupt that waits: since when; the longest wait */
+    uint64_t burst, burst_left;   /* halts after it has run so long; 0: never */
+    uint64_t period, next_irq;    /* an interrupt each period; 0: none */
+    uint64_t spins_after;         /* executes PAUSEs for ever, seen by the processor after so long; 0: does not */
+    uint64_t irq_since, late_max; /* the interrupt that waits: since when; the longest wait */
     uint64_t ran;
 };
 static struct guest g[GUESTS];
@@ -33,20 +34,29 @@ static jmp_buf over;
 
 unsigned pcpu_count = 1;
 uint64_t clock_tsc_hz = 1000000000;
-struct pcpu *pcpu_get(unsigned index) { (void)index; return &cpu; }
+struct pcpu *pcpu_get(unsigned index)
+{
+    (void)index;
+    return &cpu;
+}
 struct pcpu *this_pcpu(void) { return &cpu; }
 uint64_t tsc_read(void) { return now; }
 uint64_t clock_us_to_tsc(uint64_t us) { return us * US; }
 uint64_t clock_tsc_to_us(uint64_t ticks) { return ticks / US; }
 const struct cpu_ops *cpu_ops;
 void pcpu_kick(unsigned index) { (void)index; }
-uint64_t lapic_timer_deadline(struct vcpu *v) { (void)v; return 0; }
+uint64_t lapic_timer_deadline(struct vcpu *v)
+{
+    (void)v;
+    return 0;
+}
 void pcpu_timer_set(uint64_t tsc) { (void)tsc; }
 
 bool vcpu_wake(struct vcpu *v)
 {
     struct guest *w = (struct guest *)v;
-    if (w->irq_since) v->halted = false;
+    if (w->irq_since)
+        v->halted = false;
     return !v->halted;
 }
 
@@ -54,7 +64,8 @@ static uint64_t next_irq(void)
 {
     uint64_t first = until;
     for (unsigned i = 0; i < GUESTS; i++)
-        if (g[i].period && g[i].next_irq < first) first = g[i].next_irq;
+        if (g[i].period && g[i].next_irq < first)
+            first = g[i].next_irq;
     return first;
 }
 
@@ -62,12 +73,16 @@ static uint64_t next_irq(void)
 static void time_to(uint64_t t)
 {
     now = t;
-    if (now >= until) longjmp(over, 1);
+    if (now >= until)
+        longjmp(over, 1);
     for (unsigned i = 0; i < GUESTS; i++) {
-        if (!g[i].period || g[i].next_irq > now) continue;
+        if (!g[i].period || g[i].next_irq > now)
+            continue;
         g[i].next_irq += g[i].period;
-        if (atomic_load(&g[i].v.state) == VCPU_RUNNING) continue;
-        if (!g[i].irq_since) g[i].irq_since = now;
+        if (atomic_load(&g[i].v.state) == VCPU_RUNNING)
+            continue;
+        if (!g[i].irq_since)
+            g[i].irq_since = now;
         vcpu_hurry(&g[i].v);
     }
 }
@@ -79,15 +94,22 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
     struct guest *w = (struct guest *)v;
     uint64_t start = now, stop = end;
     assert_true(end >= now);
-    if (w->irq_since && now - w->irq_since > w->late_max) w->late_max = now - w->irq_since;
+    if (w->irq_since && now - w->irq_since > w->late_max)
+        w->late_max = now - w->irq_since;
     w->irq_since = 0;
-    if (w->burst && !w->burst_left) w->burst_left = w->burst;
-    if (w->burst && start + w->burst_left < stop) stop = start + w->burst_left;
-    if (w->spins_after && start + w->spins_after < stop) stop = start + w->spins_after;
-    while (now < stop && !atomic_load(&cpu.pick_again)) time_to(next_irq() < stop ? next_irq() : stop);
+    if (w->burst && !w->burst_left)
+        w->burst_left = w->burst;
+    if (w->burst && start + w->burst_left < stop)
+        stop = start + w->burst_left;
+    if (w->spins_after && start + w->spins_after < stop)
+        stop = start + w->spins_after;
+    while (now < stop && !atomic_load(&cpu.pick_again))
+        time_to(next_irq() < stop ? next_irq() : stop);
     w->ran += now - start;
-    if (w->burst && !(w->burst_left -= now - start)) v->halted = true;
-    if (w->spins_after && now - start >= w->spins_after) sched_yield_turn(v);
+    if (w->burst && !(w->burst_left -= now - start))
+        v->halted = true;
+    if (w->spins_after && now - start >= w->spins_after)
+        sched_yield_turn(v);
     atomic_store(&v->state, VCPU_RUNNABLE);
 }
 
@@ -107,7 +129,8 @@ static void begin(unsigned n)
 static void run(uint64_t us, unsigned n)
 {
     until = now + us * US;
-    if (!setjmp(over)) sched_run();
+    if (!setjmp(over))
+        sched_run();
     for (unsigned i = 0; i < n; i++) {
         atomic_store(&g[i].v.state, VCPU_FROZEN);
         sched_remove(&g[i].v);
@@ -117,7 +140,8 @@ static void run(uint64_t us, unsigned n)
 static void same_time(unsigned from, unsigned to, uint64_t us)
 {
     for (unsigned i = from; i <= to; i++)
-        if (g[i].ran / US + SCHED_TURN_US < us || g[i].ran / US > us + SCHED_TURN_US) fail_msg("vCPU %u ran %lu us, not about %lu", i, g[i].ran / US, us);
+        if (g[i].ran / US + SCHED_TURN_US < us || g[i].ran / US > us + SCHED_TURN_US)
+            fail_msg("vCPU %u ran %lu us, not about %lu", i, g[i].ran / US, us);
 }
 
 /* One that sleeps for ever must not give its turn to its neighbour. */
@@ -129,7 +153,8 @@ static void test_turns_are_fair(void **state)
         g[asleep].v.halted = true;
         run(900000, 4);
         for (unsigned i = 0; i < 4; i++)
-            if (i != asleep) same_time(i, i, 300000);
+            if (i != asleep)
+                same_time(i, i, 300000);
         assert_int_equal(g[asleep].ran, 0);
     }
 }
@@ -138,7 +163,7 @@ static void test_one_alone_is_not_charged(void **state)
 {
     (void)state;
     begin(2);
-    g[1].v.halted = true, g[1].period = 400000 * US, g[1].next_irq = 500000 * US;       /* awake from then on */
+    g[1].v.halted = true, g[1].period = 400000 * US, g[1].next_irq = 500000 * US; /* awake from then on */
     run(600000, 2);
     same_time(0, 0, 550000);
     same_time(1, 1, 50000);
@@ -175,9 +200,11 @@ static void test_several_are_urgent(void **state)
 {
     (void)state;
     begin(5);
-    for (unsigned i = 1; i < 5; i++) g[i].period = 10000 * US, g[i].next_irq = 11 * US;
+    for (unsigned i = 1; i < 5; i++)
+        g[i].period = 10000 * US, g[i].next_irq = 11 * US;
     run(1000000, 5);
-    for (unsigned i = 1; i < 5; i++) assert_true(g[i].late_max <= 4 * SCHED_URGENT_US * US);
+    for (unsigned i = 1; i < 5; i++)
+        assert_true(g[i].late_max <= 4 * SCHED_URGENT_US * US);
     same_time(0, 4, 200000);
 }
 
@@ -198,8 +225,12 @@ static void test_a_spinner_gives_way(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_turns_are_fair), cmocka_unit_test(test_one_alone_is_not_charged), cmocka_unit_test(test_wake_ups_are_served_at_once),
-        cmocka_unit_test(test_interrupts_do_not_make_it_more), cmocka_unit_test(test_several_are_urgent), cmocka_unit_test(test_a_spinner_gives_way),
+        cmocka_unit_test(test_turns_are_fair),
+        cmocka_unit_test(test_one_alone_is_not_charged),
+        cmocka_unit_test(test_wake_ups_are_served_at_once),
+        cmocka_unit_test(test_interrupts_do_not_make_it_more),
+        cmocka_unit_test(test_several_are_urgent),
+        cmocka_unit_test(test_a_spinner_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

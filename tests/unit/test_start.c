@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_start.c - starting a guest: what is said while the peers are asked, when they answer, and to peers that ask. */
-/* unit-sources: kernel/peers/start.c kernel/peers/start_rule.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c */
+ * tests/unit/test_start.c - starting a guest: what is said while the peers are asked, when they answer,
+ * and to peers that ask. */
+/* unit-sources: kernel/peers/start.c kernel/peers/start_rule.c kernel/config/config.c kernel/config/config_keys.c
+ *   kernel/lib/err.c tests/fakes/log.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
-#include "kernel/peers/ask.h"
-#include "kernel/host/clock.h"
-#include "kernel/vm/guest_console.h"
 #include "kernel/core/cpu_ops.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/random.h"
+#include "kernel/peers/ask.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
-#include "kernel/host/random.h"
 #include "kernel/peers/start.h"
+#include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_manage.h"
 
 static struct config conf = { .host = { .name = "a" }, .peers = { { .name = "b" } }, .n_peers = 1 };
@@ -22,7 +24,7 @@ static struct vm guest = { .config = { .name = "web" } };
 static struct evacuation evacuation;
 static const struct cpu_ops some_cpu;
 const struct cpu_ops *cpu_ops = &some_cpu;
-static struct ask *asked;               /* the one question */
+static struct ask *asked; /* the one question */
 static bool left, no_memory;
 static uint64_t now;
 static unsigned n_started;
@@ -31,14 +33,21 @@ uint64_t clock_us(void) { return now += 1000; }
 void random_bytes(void *buf, size_t len) { memset(buf, 5, len); }
 void guest_console_begin(const struct vm *vm) { (void)vm; }
 const struct evacuation *evacuate_status(void) { return &evacuation; }
-const struct job *migration_of(const char *name) { (void)name; return NULL; }
+const struct job *migration_of(const char *name)
+{
+    (void)name;
+    return NULL;
+}
 bool migration_left(const char *name, const char *asker, uint64_t within_us, const char **to)
 {
     (void)name, (void)asker, (void)within_us;
     *to = "c";
     return left;
 }
-const char *vm_state_name(enum vm_state s) { return s == VM_RUNNING ? "running" : s == VM_INCOMING ? "incoming" : "other"; }
+const char *vm_state_name(enum vm_state s)
+{
+    return s == VM_RUNNING ? "running" : s == VM_INCOMING ? "incoming" : "other";
+}
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &guest; }
 struct vm *vm_at(unsigned i) { return i ? NULL : &guest; }
 enum hv_err vm_start(struct vm *vm, struct why *why)
@@ -52,14 +61,16 @@ struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_
 {
     (void)vm, (void)ticket;
     assert_int_equal(kind, ASK_FIND);
-    if (no_memory) return NULL;
+    if (no_memory)
+        return NULL;
     asked = calloc(1, sizeof(*asked));
     asked->n = 1;
     return asked;
 }
 void ask_end(struct ask *a)
 {
-    if (a) asked = NULL;
+    if (a)
+        asked = NULL;
     free(a);
 }
 
@@ -99,8 +110,10 @@ static void says(enum start_state state, enum hv_err err, const char *text)
 {
     struct start_status st = start_status(&guest);
     assert_int_equal(st.state, state);
-    if (state == START_FAILED) assert_int_equal(st.err, err);
-    if (!strstr(st.text, text)) fail_msg("said: %s", st.text);
+    if (state == START_FAILED)
+        assert_int_equal(st.err, err);
+    if (!strstr(st.text, text))
+        fail_msg("said: %s", st.text);
 }
 
 static void test_nobody_has_it(void **s)
@@ -110,7 +123,8 @@ static void test_nobody_has_it(void **s)
     start_step();
     says(START_ASKING, 0, "b cannot be asked: no answer yet");
     assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_BUSY);
-    assert_non_null(strstr(why, "web waits for its start already (b cannot be asked: no answer yet); `vm start web --force`"));
+    assert_non_null(
+        strstr(why, "web waits for its start already (b cannot be asked: no answer yet); `vm start web --force`"));
     answer(ASK_ANSWERED, MIG_F_NONE, "", 8000);
     says(START_STARTED, 0, "");
     assert_int_equal(n_started, 1);
@@ -132,7 +146,9 @@ static void test_a_peer_is_silent(void **s)
     (void)s;
     assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_AGAIN);
     answer(ASK_FAILED, MIG_F_NONE, "no route", 12000);
-    says(START_FAILED, HV_E_TIMEOUT, "it is not sure that web runs nowhere else: b cannot be asked: no route. If you know that it does not, `vm start web --force`");
+    says(START_FAILED, HV_E_TIMEOUT,
+         "it is not sure that web runs nowhere else: b cannot be asked: no route. If you know that it does not, `vm "
+         "start web --force`");
     assert_int_equal(start_request(&guest, START_AUTO_ALWAYS, WHY(why)), HV_E_AGAIN);
     answer(ASK_FAILED, MIG_F_NONE, "no route", 12000);
     says(START_STARTED, 0, "");
@@ -184,7 +200,7 @@ static void test_what_others_hear(void **s)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
-    const struct CMUnitTest tests[] = { T(test_nobody_has_it), T(test_a_peer_has_it), T(test_a_peer_is_silent), T(test_overtaken_and_given_up),
-                                        T(test_what_others_hear) };
+    const struct CMUnitTest tests[] = { T(test_nobody_has_it), T(test_a_peer_has_it), T(test_a_peer_is_silent),
+                                        T(test_overtaken_and_given_up), T(test_what_others_hear) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_steal_time.c - the record by which a guest knows that a vCPU waits, and by which it asks for a flush. */
-/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c*/
+ * tests/unit/test_steal_time.c - the record by which a guest knows that a vCPU waits, and by
+ * which it asks for a flush. */
+/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
+ *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
+ *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
+ *   kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c
+ *   kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c
+ *   kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include "tests/fakes/machine.h"
 
 #define RAM    (16 * MIB)
@@ -14,7 +20,12 @@
 
 static struct machine m;
 static struct vcpu *v;
-static struct record { uint64_t steal; uint32_t version, flags; uint8_t preempted, rest[47]; } *record;     /* as Linux has it */
+/* as Linux has it */
+static struct record {
+    uint64_t steal;
+    uint32_t version, flags;
+    uint8_t preempted, rest[47];
+} *record;
 
 static int begin(void **state)
 {
@@ -25,14 +36,19 @@ static int begin(void **state)
     record = (struct record *)(m.ram + RECORD);
     return 0;
 }
-static int end(void **state) { (void)state; machine_fini(&m); return 0; }
+static int end(void **state)
+{
+    (void)state;
+    machine_fini(&m);
+    return 0;
+}
 
 static void test_msr(void **state)
 {
     uint64_t val;
     (void)state;
-    assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD | 3), HV_E_GUEST);         /* a reserved bit */
-    assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, (RECORD + 32) | 1), HV_E_GUEST);  /* no multiple of 64 */
+    assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD | 3), HV_E_GUEST);        /* a reserved bit */
+    assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, (RECORD + 32) | 1), HV_E_GUEST); /* no multiple of 64 */
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RAM | 1), HV_E_GUEST);
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, ~UINT64_C(0x3f) | 1), HV_E_GUEST);
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD | 1), HV_OK);
@@ -49,17 +65,17 @@ static void test_waiting(void **state)
 {
     (void)state;
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD | 1), HV_OK);
-    record->steal = 100, record->version = 7;           /* odd: somebody stopped in the middle */
+    record->steal = 100, record->version = 7; /* odd: somebody stopped in the middle */
     steal_time_wait(v);
     assert_int_equal(record->preempted, 1);
     v->left_tsc = fake_tsc;
     fake_tsc += 3000;
     steal_time_go(v);
     assert_int_equal(record->preempted, 0);
-    assert_int_equal(record->steal, 1100);              /* at 3 GHz */
+    assert_int_equal(record->steal, 1100); /* at 3 GHz */
     assert_int_equal(record->version, 8);
     assert_false(v->tlb_flush);
-    v->left_tsc = 0;                                    /* it slept */
+    v->left_tsc = 0; /* it slept */
     fake_tsc += 3000;
     steal_time_go(v);
     assert_int_equal(record->steal, 1100);
@@ -99,8 +115,10 @@ static void test_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_msr, begin, end), cmocka_unit_test_setup_teardown(test_waiting, begin, end),
-        cmocka_unit_test_setup_teardown(test_flush, begin, end), cmocka_unit_test_setup_teardown(test_none, begin, end),
+        cmocka_unit_test_setup_teardown(test_msr, begin, end),
+        cmocka_unit_test_setup_teardown(test_waiting, begin, end),
+        cmocka_unit_test_setup_teardown(test_flush, begin, end),
+        cmocka_unit_test_setup_teardown(test_none, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_string.c - kernel/lib/libc/string.c against the host's C library: every small length, offset and overlap. */
+ * tests/unit/test_string.c - kernel/lib/libc/string.c against the host's C library: every small
+ * length, offset and overlap. */
 /* unit-sources: tests/fakes/log.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,29 +10,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 /* Ours under other names, beside the host's. */
-#define memcpy our_memcpy
+#define memcpy  our_memcpy
 #define memmove our_memmove
-#define memset our_memset
-#define memcmp our_memcmp
-#define memchr our_memchr
-#define strlen our_strlen
+#define memset  our_memset
+#define memcmp  our_memcmp
+#define memchr  our_memchr
+#define strlen  our_strlen
 #define strnlen our_strnlen
-#define strcmp our_strcmp
+#define strcmp  our_strcmp
 #define strncmp our_strncmp
-#define strchr our_strchr
+#define strchr  our_strchr
 #define strrchr our_strrchr
-#define strstr our_strstr
-#define strcpy our_strcpy
+#define strstr  our_strstr
+#define strcpy  our_strcpy
 #define strncpy our_strncpy
-#define strcat our_strcat
-#define strspn our_strspn
+#define strcat  our_strcat
+#define strspn  our_strspn
 #define strcspn our_strcspn
 #define strpbrk our_strpbrk
-#include "kernel/lib/libc/string.h"
 #include "kernel/lib/libc/string.c"
+#include "kernel/lib/libc/string.h"
 #undef memcpy
 #undef memmove
 #undef memset
@@ -122,7 +123,7 @@ static void test_strings(void **state)
                 memset(x, '#', sizeof(x));
                 memset(y, '#', sizeof(y));
                 our_strncpy(x, s, n);
-                for (size_t k = 0; k < n; k++)              /* what ISO C says, without the compiler's advice on strncpy */
+                for (size_t k = 0; k < n; k++) /* what ISO C says, without the compiler's advice on strncpy */
                     y[k] = k < strlen(s) ? s[k] : 0;
                 assert_memory_equal(x, y, sizeof(x));
                 assert_int_equal(our_strnlen(s, n), strnlen(s, n));

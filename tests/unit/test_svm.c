@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_svm.c - the AMD-V back end over a scripted VMRUN: probe, state in and out, exits, events, TLB rules, VMCB rules. */
-/* unit-sources: svm/svm.c svm/svm_vcpu.c kernel/lib/print.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c svm/svm_cr.c svm/svm_check.c svm/npt.c
-   kernel/core/cpuid.c
-   kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_mem.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c kernel/core/event.c
-   tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/svm_insn.c */
+ * tests/unit/test_svm.c - the AMD-V back end over a scripted VMRUN: probe, state in and out, exits, events,
+ * TLB rules, VMCB rules. */
+/* unit-sources: svm/svm.c svm/svm_vcpu.c kernel/lib/print.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c
+ *   svm/svm_cr.c svm/svm_check.c svm/npt.c kernel/core/cpuid.c kernel/run/insn.c kernel/run/insn_exec.c
+ *   kernel/run/insn_mem.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c
+ *   kernel/core/event.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c
+ *   tests/fakes/svm_insn.c */
 /* unit-deps: zydis */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
-#include "kernel/host/page.h"
 #include "kernel/core/cpuid.h"
+#include "kernel/host/page.h"
 #include "svm/svm.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/svm_insn.h"
@@ -75,7 +77,8 @@ static void script(struct vmcb *g, uint64_t *gpr)
     assert_true(atomic_load(&v->in_guest));
     assert_int_equal(atomic_load(&v->s2_gen_seen), atomic_load(&vm.s2.gen));
     seen_event = g->ctl.event_inj, seen_tlb = g->ctl.tlb_control, seen_asid = g->ctl.asid, seen_clean = g->ctl.clean;
-    g->ctl.exit_code = exit_code, g->ctl.exit_info1 = exit_info1, g->ctl.exit_info2 = exit_info2, g->ctl.exit_int_info = exit_int_info;
+    g->ctl.exit_code = exit_code, g->ctl.exit_info1 = exit_info1, g->ctl.exit_info2 = exit_info2,
+    g->ctl.exit_int_info = exit_int_info;
 }
 static enum vcpu_exit_kind run(uint64_t code, uint64_t info1, uint64_t info2)
 {
@@ -130,12 +133,35 @@ static void test_power_on_state(void **state)
 static void fill(struct vcpu_regs *r)
 {
     uint64_t k = 0x1010101010101010;
-    *r = (struct vcpu_regs){ .rip = 0xffffffff81000000, .rflags = 0x202, .cr0 = 0x80050033, .cr2 = k++, .cr3 = 0x1000, .cr4 = 0x6f0, .cr8 = 5,
-        .xcr0 = 7, .dr = { k, k + 1, k + 2, k + 3 }, .dr6 = 0xffff0ff1, .dr7 = 0x401, .efer = 0xd01, .star = k += 8, .lstar = k += 8,
-        .cstar = k += 8, .sfmask = k += 8, .kernel_gs_base = k += 8, .sysenter_cs = k += 8, .sysenter_esp = k += 8, .sysenter_eip = k += 8,
-        .pat = 0x0007040600070406, .tsc_aux = 3, .debugctl = 1, .irq_shadow = true, .nmi_blocked = true,
-        .gdtr = { 0x7f, k += 8 }, .idtr = { 0xfff, k += 8 },
-        .pending = { .type = EVENT_EXCEPTION, .vector = 14, .has_error = true, .error = 0x12345 } };
+    *r =
+        (struct vcpu_regs){ .rip = 0xffffffff81000000,
+                            .rflags = 0x202,
+                            .cr0 = 0x80050033,
+                            .cr2 = k++,
+                            .cr3 = 0x1000,
+                            .cr4 = 0x6f0,
+                            .cr8 = 5,
+                            .xcr0 = 7,
+                            .dr = { k, k + 1, k + 2, k + 3 },
+                            .dr6 = 0xffff0ff1,
+                            .dr7 = 0x401,
+                            .efer = 0xd01,
+                            .star = k += 8,
+                            .lstar = k += 8,
+                            .cstar = k += 8,
+                            .sfmask = k += 8,
+                            .kernel_gs_base = k += 8,
+                            .sysenter_cs = k += 8,
+                            .sysenter_esp = k += 8,
+                            .sysenter_eip = k += 8,
+                            .pat = 0x0007040600070406,
+                            .tsc_aux = 3,
+                            .debugctl = 1,
+                            .irq_shadow = true,
+                            .nmi_blocked = true,
+                            .gdtr = { 0x7f, k += 8 },
+                            .idtr = { 0xfff, k += 8 },
+                            .pending = { .type = EVENT_EXCEPTION, .vector = 14, .has_error = true, .error = 0x12345 } };
     for (unsigned i = 0; i < GPR_COUNT; i++)
         r->gpr[i] = k += 8;
     for (unsigned i = 0; i < SEG_COUNT; i++)
@@ -171,7 +197,7 @@ static void test_state_round_trip(void **state)
     assert_int_equal(back.idtr.limit, r.idtr.limit);
     assert_memory_equal(&back.efer, &r.efer, offsetof(struct vcpu_regs, irq_shadow) - offsetof(struct vcpu_regs, efer));
     assert_memory_equal(&back.cr0, &r.cr0, offsetof(struct vcpu_regs, efer) - offsetof(struct vcpu_regs, cr0));
-    fake_dr[1] = 77;                                            /* the guest wrote DR1 */
+    fake_dr[1] = 77; /* the guest wrote DR1 */
     svm_cpu_ops.vcpu_unload(v);
     fake_dr[1] = 0;
     svm_cpu_ops.regs_get(v, &back);
@@ -214,18 +240,38 @@ static void code_at_rip(const char *bytes, unsigned n)
 
 static void test_exit_kinds(void **state)
 {
-    static const struct { uint64_t code, info1; enum vcpu_exit_kind kind; const char *insn; uint8_t len; } t[] = {
-        { SVM_EXIT_INTR, 0, VCPU_EXIT_INTR, "", 0 }, { SVM_EXIT_NMI, 0, VCPU_EXIT_INTR, "", 0 }, { SVM_EXIT_SMI, 0, VCPU_EXIT_INTR, "", 0 },
-        { SVM_EXIT_PAUSE, 0, VCPU_EXIT_PAUSE, "", 0 }, { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\x0f\xa2", 2 },
-        { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\xf3\x66\x0f\xa2", 4 }, { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\x90", 0 },
-        { SVM_EXIT_HLT, 0, VCPU_EXIT_HLT, "\xf4", 1 }, { SVM_EXIT_MSR, 0, VCPU_EXIT_MSR, "\x0f\x32", 2 },
-        { SVM_EXIT_MSR, 1, VCPU_EXIT_MSR, "\x0f\x30", 2 }, { SVM_EXIT_VMMCALL, 0, VCPU_EXIT_HYPERCALL, "\x0f\x01\xd9", 3 },
-        { SVM_EXIT_XSETBV, 0, VCPU_EXIT_XSETBV, "\x0f\x01\xd1", 3 }, { SVM_EXIT_INVD, 0, VCPU_EXIT_INVD, "\x0f\x08", 2 },
-        { SVM_EXIT_WBINVD, 0, VCPU_EXIT_INVD, "\x0f\x09", 2 }, { SVM_EXIT_VMRUN, 0, VCPU_EXIT_UD, "", 0 },
-        { SVM_EXIT_VMLOAD, 0, VCPU_EXIT_UD, "", 0 }, { SVM_EXIT_STGI, 0, VCPU_EXIT_UD, "", 0 }, { SVM_EXIT_SKINIT, 0, VCPU_EXIT_UD, "", 0 },
-        { SVM_EXIT_MONITOR, 0, VCPU_EXIT_UD, "", 0 }, { SVM_EXIT_MWAIT, 0, VCPU_EXIT_UD, "", 0 }, { SVM_EXIT_RSM, 0, VCPU_EXIT_UD, "", 0 },
-        { SVM_EXIT_SHUTDOWN, 0, VCPU_EXIT_SHUTDOWN, "", 0 }, { SVM_EXIT_INVALID, 0, VCPU_EXIT_ENTRY_FAIL, "", 0 },
-        { 0xffffffff, 0, VCPU_EXIT_ENTRY_FAIL, "", 0 }, { SVM_EXIT_EXC(18), 0, VCPU_EXIT_UNKNOWN, "", 0 }, { 0x7d, 0, VCPU_EXIT_UNKNOWN, "", 0 },
+    static const struct {
+        uint64_t code, info1;
+        enum vcpu_exit_kind kind;
+        const char *insn;
+        uint8_t len;
+    } t[] = {
+        { SVM_EXIT_INTR, 0, VCPU_EXIT_INTR, "", 0 },
+        { SVM_EXIT_NMI, 0, VCPU_EXIT_INTR, "", 0 },
+        { SVM_EXIT_SMI, 0, VCPU_EXIT_INTR, "", 0 },
+        { SVM_EXIT_PAUSE, 0, VCPU_EXIT_PAUSE, "", 0 },
+        { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\x0f\xa2", 2 },
+        { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\xf3\x66\x0f\xa2", 4 },
+        { SVM_EXIT_CPUID, 0, VCPU_EXIT_CPUID, "\x90", 0 },
+        { SVM_EXIT_HLT, 0, VCPU_EXIT_HLT, "\xf4", 1 },
+        { SVM_EXIT_MSR, 0, VCPU_EXIT_MSR, "\x0f\x32", 2 },
+        { SVM_EXIT_MSR, 1, VCPU_EXIT_MSR, "\x0f\x30", 2 },
+        { SVM_EXIT_VMMCALL, 0, VCPU_EXIT_HYPERCALL, "\x0f\x01\xd9", 3 },
+        { SVM_EXIT_XSETBV, 0, VCPU_EXIT_XSETBV, "\x0f\x01\xd1", 3 },
+        { SVM_EXIT_INVD, 0, VCPU_EXIT_INVD, "\x0f\x08", 2 },
+        { SVM_EXIT_WBINVD, 0, VCPU_EXIT_INVD, "\x0f\x09", 2 },
+        { SVM_EXIT_VMRUN, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_VMLOAD, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_STGI, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_SKINIT, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_MONITOR, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_MWAIT, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_RSM, 0, VCPU_EXIT_UD, "", 0 },
+        { SVM_EXIT_SHUTDOWN, 0, VCPU_EXIT_SHUTDOWN, "", 0 },
+        { SVM_EXIT_INVALID, 0, VCPU_EXIT_ENTRY_FAIL, "", 0 },
+        { 0xffffffff, 0, VCPU_EXIT_ENTRY_FAIL, "", 0 },
+        { SVM_EXIT_EXC(18), 0, VCPU_EXIT_UNKNOWN, "", 0 },
+        { 0x7d, 0, VCPU_EXIT_UNKNOWN, "", 0 },
     };
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
@@ -263,13 +309,13 @@ static void test_cut_events_are_delivered_again(void **state)
     assert_int_equal(seen_event, inj(EVENTINJ_TYPE_INTR, 0x40));
     exit_int_info = 0;
     run(SVM_EXIT_INTR, 0, 0);
-    assert_int_equal(seen_event, inj(EVENTINJ_TYPE_INTR, 0x40));       /* row A */
+    assert_int_equal(seen_event, inj(EVENTINJ_TYPE_INTR, 0x40)); /* row A */
     run(SVM_EXIT_INTR, 0, 0);
     assert_int_equal(seen_event, 0);
     exit_int_info = inj(EVENTINJ_TYPE_EXC, 14) | EVENTINJ_EV | 7ul << 32;
     run(SVM_EXIT_NPF, 0, 0x5000);
     assert_int_equal(b->ctl.event_inj, exit_int_info);
-    static const uint64_t by_insn[] = { 0x400 | 0x80, 0x300 | 3, 0x300 | 4 };   /* row B: INT 80h, INT3, INTO */
+    static const uint64_t by_insn[] = { 0x400 | 0x80, 0x300 | 3, 0x300 | 4 }; /* row B: INT 80h, INT3, INTO */
     for (unsigned i = 0; i < 3; i++) {
         exit_int_info = EVENTINJ_VALID | by_insn[i];
         run(SVM_EXIT_NPF, 0, 0x5000);
@@ -278,12 +324,17 @@ static void test_cut_events_are_delivered_again(void **state)
     exit_int_info = 0;
 }
 
-static void exception(uint8_t vector) { svm_cpu_ops.inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, vector >= 8 && vector != 16, 0 }); }
+static void exception(uint8_t vector)
+{
+    svm_cpu_ops.inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, vector >= 8 && vector != 16, 0 });
+}
 
 static void test_double_and_triple_faults(void **state)
 {
-    static const struct { uint8_t first, second, result; } t[] = { { 13, 13, 8 }, { 14, 13, 8 }, { 14, 14, 8 }, { 13, 14, 14 }, { 1, 13, 13 },
-        { 6, 14, 14 }, { 0, 11, 8 }, { 14, 6, 6 }, { 17, 13, 13 } };
+    static const struct {
+        uint8_t first, second, result;
+    } t[] = { { 13, 13, 8 }, { 14, 13, 8 }, { 14, 14, 8 }, { 13, 14, 14 }, { 1, 13, 13 },
+              { 6, 14, 14 }, { 0, 11, 8 },  { 14, 6, 6 },  { 17, 13, 13 } };
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
         b->ctl.event_inj = 0;
@@ -327,7 +378,7 @@ static void test_irq_window(void **state)
     assert_int_equal(b->ctl.clean, CLEAN_ALL & ~(CLEAN_I | CLEAN_TPR));
     b->ctl.clean = CLEAN_ALL;
     svm_cpu_ops.irq_window_set(v, true);
-    assert_int_equal(b->ctl.clean, CLEAN_ALL);                  /* nothing changed */
+    assert_int_equal(b->ctl.clean, CLEAN_ALL); /* nothing changed */
     assert_int_equal(run(SVM_EXIT_VINTR, 0, 0), VCPU_EXIT_IRQ_WINDOW);
     assert_false((b->ctl.vintr & VINTR_IRQ) || (b->ctl.icept3 & ICEPT3_VINTR));
 }
@@ -343,9 +394,9 @@ static void test_nmi_blocks_until_iret_is_done(void **state)
     assert_false(svm_cpu_ops.nmi_ready(v));
     assert_true(b->ctl.icept3 & ICEPT3_IRET);
     run(SVM_EXIT_IRET, 0, 0);
-    assert_false(svm_cpu_ops.nmi_ready(v));                     /* not executed yet */
+    assert_false(svm_cpu_ops.nmi_ready(v)); /* not executed yet */
     assert_false(b->ctl.icept3 & ICEPT3_IRET);
-    run(SVM_EXIT_NPF, 0, 0x3000);                               /* its stack was not mapped: RIP is still there */
+    run(SVM_EXIT_NPF, 0, 0x3000); /* its stack was not mapped: RIP is still there */
     assert_false(svm_cpu_ops.nmi_ready(v));
     v->rip = 0x200;
     run(SVM_EXIT_INTR, 0, 0);
@@ -362,7 +413,7 @@ static void test_tlb_rules(void **state)
     assert_int_equal(seen_asid, asid);
     assert_int_equal(seen_tlb, TLB_CONTROL_NONE);
     s2_flush(&vm);
-    for (unsigned i = 0, full = 0; i < 9; i++) {                /* without FLUSH_ASID each flush takes a new one; 3 there are */
+    for (unsigned i = 0, full = 0; i < 9; i++) { /* without FLUSH_ASID each flush takes a new one; 3 there are */
         run(SVM_EXIT_INTR, 0, 0);
         assert_true(seen_asid != asid || seen_tlb == TLB_CONTROL_FLUSH_ALL);
         assert_in_range(seen_asid, 1, 3);
@@ -391,7 +442,7 @@ static void test_another_pcpu_trusts_nothing(void **state)
     run(SVM_EXIT_INTR, 0, 0);
     assert_int_equal(seen_clean, CLEAN_ALL);
     svm_cpu_ops.vcpu_unload(v);
-    svm_cpu_ops.vcpu_load(v);                                   /* same pCPU: still clean */
+    svm_cpu_ops.vcpu_load(v); /* same pCPU: still clean */
     run(SVM_EXIT_INTR, 0, 0);
     assert_int_equal(seen_clean, CLEAN_ALL);
     uint32_t asid = seen_asid;
@@ -404,7 +455,7 @@ static void test_another_pcpu_trusts_nothing(void **state)
     fake_pcpu.index = 0;
     svm_cpu_ops.vcpu_load(v);
     run(SVM_EXIT_INTR, 0, 0);
-    assert_true(seen_asid != asid || seen_tlb == TLB_CONTROL_FLUSH_ALL);    /* what the first visit left behind is stale */
+    assert_true(seen_asid != asid || seen_tlb == TLB_CONTROL_FLUSH_ALL); /* what the first visit left behind is stale */
 }
 
 static bool passes(uint32_t msr, bool write)
@@ -415,7 +466,8 @@ static bool passes(uint32_t msr, bool write)
 
 static void test_msrs(void **state)
 {
-    static const uint32_t pass[] = { 0x174, 0x175, 0x176, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
+    static const uint32_t pass[] = { 0x174,      0x175,      0x176,      0xc0000081, 0xc0000082,
+                                     0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
     unsigned n = 0;
     uint64_t val;
     (void)state;
@@ -427,7 +479,7 @@ static void test_msrs(void **state)
     assert_int_equal(n, 2 * ARRAY_SIZE(pass));
     assert_int_equal(svm_cpu_ops.msr_set(v, 0xc0000080, 0xd01), HV_OK);
     assert_int_equal(svm_cpu_ops.msr_get(v, 0xc0000080, &val), HV_OK);
-    assert_int_equal(val, 0x901);                               /* LMA is the processor's; SVME is hidden */
+    assert_int_equal(val, 0x901); /* LMA is the processor's; SVME is hidden */
     assert_int_equal(b->save.efer, 0x901 | EFER_SVME);
     b->ctl.clean = CLEAN_ALL;
     assert_int_equal(svm_cpu_ops.msr_set(v, 0x277, 0x0606060606060606), HV_OK);
@@ -442,19 +494,19 @@ static void test_msrs(void **state)
 static void test_tsc_scaling(void **state)
 {
     (void)state;
-    svm_cpu_ops.tsc_set(v, 0, -9);                              /* no such register on this processor: the fake would abort */
+    svm_cpu_ops.tsc_set(v, 0, -9); /* no such register on this processor: the fake would abort */
     assert_int_equal(b->ctl.tsc_offset, (uint64_t)-9);
     svm_cpu_ops.vcpu_unload(v);
     fake_cpuid_svm.edx |= BIT32(4);
     probe_and_enable();
     assert_int_equal(cpu_caps.tsc_frac_bits, 32);
-    svm_cpu_ops.tsc_set(v, 3 * BIT64(31), 7);                   /* 1.5 */
-    fake_msr_tsc_ratio = 1;                                     /* another guest's, still */
+    svm_cpu_ops.tsc_set(v, 3 * BIT64(31), 7); /* 1.5 */
+    fake_msr_tsc_ratio = 1;                   /* another guest's, still */
     svm_cpu_ops.vcpu_load(v);
     assert_int_equal(fake_msr_tsc_ratio, 3 * BIT64(31));
     b->ctl.clean = CLEAN_ALL;
     svm_cpu_ops.tsc_set(v, 0, 8);
-    assert_int_equal(fake_msr_tsc_ratio, BIT64(32));            /* 1.0, not 0 */
+    assert_int_equal(fake_msr_tsc_ratio, BIT64(32)); /* 1.0, not 0 */
     assert_int_equal(b->ctl.tsc_offset, 8);
     assert_false(b->ctl.clean & CLEAN_I);
 }
@@ -501,13 +553,13 @@ static void test_intercepts_follow_the_guests_cpuid(void **state)
 {
     (void)state;
     assert_false(b->ctl.icept_cr_write || b->ctl.icept5 || (b->ctl.icept4 & ICEPT4_RDTSCP));
-    begin_features(BIT32(7));                                   /* the processor has no bit of CR4 beyond what the guest may know of */
+    begin_features(BIT32(7)); /* the processor has no bit of CR4 beyond what the guest may know of */
     assert_int_equal(b->ctl.icept_cr_write, 0);
-    assert_int_equal(b->ctl.icept5, 0);                         /* no INVPCID: nothing to intercept */
+    assert_int_equal(b->ctl.icept5, 0); /* no INVPCID: nothing to intercept */
     assert_true(b->ctl.icept4 & ICEPT4_RDTSCP);
     to_svm(v)->features_masked = false;
     begin_features(BIT32(0) | BIT32(7) | BIT32(10));
-    assert_int_equal(b->ctl.icept_cr_write, ICEPT_CR4);         /* FSGSBASE */
+    assert_int_equal(b->ctl.icept_cr_write, ICEPT_CR4); /* FSGSBASE */
     assert_int_equal(b->ctl.icept5, ICEPT5_INVPCID);
     assert_int_equal(run(SVM_EXIT_RDTSCP, 0, 0), VCPU_EXIT_UD);
     assert_int_equal(run(SVM_EXIT_INVPCID, 0, 0), VCPU_EXIT_UD);
@@ -539,7 +591,7 @@ static void test_cr4_writes(void **state)
     begin_features(BIT32(0) | BIT32(7));
     code_at_rip("\x0f\x22\xe0", 3);
     svm_cpu_ops.regs_get(v, &r);
-    r.cr0 = 0x11, r.cr4 = 0, r.efer = 0, r.seg[SEG_CS].ar = 0xc09b;             /* paging off: an address is its own translation */
+    r.cr0 = 0x11, r.cr4 = 0, r.efer = 0, r.seg[SEG_CS].ar = 0xc09b; /* paging off: an address is its own translation */
     svm_cpu_ops.regs_set(v, &r);
     assert_true(cr4_write(CR4_PAE));
     v->tlb_flush = false, b->ctl.clean = CLEAN_ALL;
@@ -547,19 +599,19 @@ static void test_cr4_writes(void **state)
     assert_false(v->tlb_flush || (b->ctl.clean & CLEAN_CRX));
     assert_true(cr4_write(CR4_PAE | CR4_OSXSAVE | CR4_SMEP | CR4_PGE));
     assert_true(v->tlb_flush);
-    assert_false(cr4_write(CR4_PAE | CR4_FSGSBASE));            /* the processor has it, the guest's CPUID does not */
+    assert_false(cr4_write(CR4_PAE | CR4_FSGSBASE)); /* the processor has it, the guest's CPUID does not */
     assert_false(cr4_write(CR4_PAE | BIT64(13)));
-    assert_false(cr4_write(CR4_PAE | CR4_PCIDE));               /* in long mode only */
-    b->save.efer |= EFER_LMA | EFER_LME;                        /* (CS.L is 0: compatibility mode) */
+    assert_false(cr4_write(CR4_PAE | CR4_PCIDE)); /* in long mode only */
+    b->save.efer |= EFER_LMA | EFER_LME;          /* (CS.L is 0: compatibility mode) */
     b->save.cr3 = 0x5018;
-    assert_false(cr4_write(CR4_PAE | CR4_PCIDE));               /* CR3 names a PCID already */
+    assert_false(cr4_write(CR4_PAE | CR4_PCIDE)); /* CR3 names a PCID already */
     b->save.cr3 = 0x5000;
     assert_true(cr4_write(CR4_PAE | CR4_PCIDE));
     b->save.cr3 = 0x5018;
-    assert_true(cr4_write(CR4_PAE | CR4_PCIDE | CR4_OSXSAVE));  /* it stays set */
-    assert_false(cr4_write(CR4_PCIDE));                         /* long mode needs PAE */
+    assert_true(cr4_write(CR4_PAE | CR4_PCIDE | CR4_OSXSAVE)); /* it stays set */
+    assert_false(cr4_write(CR4_PCIDE));                        /* long mode needs PAE */
     b->save.efer &= ~(EFER_LMA | EFER_LME);
-    code_at_rip("\x90", 1);                                     /* another vCPU has changed the code: try again */
+    code_at_rip("\x90", 1); /* another vCPU has changed the code: try again */
     b->ctl.event_inj = 0;
     assert_int_equal(run(SVM_EXIT_CR4_WRITE, 0, 0), VCPU_EXIT_INTR);
     assert_int_equal(v->rip, 0x1000);
@@ -575,13 +627,19 @@ static void test_vmcb_check(void **state)
     (void)state;
     run(SVM_EXIT_INTR, 0, 0);
     good = *b;
-    good.save.efer = EFER_SVME | 0x501, good.save.cr0 = 0x80050033, good.save.cr4 = 0x6f0, good.save.cs.attr = 0xa9b, good.save.cr3 = 0x1000;
+    good.save.efer = EFER_SVME | 0x501, good.save.cr0 = 0x80050033, good.save.cr4 = 0x6f0, good.save.cs.attr = 0xa9b,
+    good.save.cr3 = 0x1000;
     good.ctl.iopm_pa = 0x10000, good.ctl.msrpm_pa = 0x20000, good.ctl.n_cr3 = 0x30000;
     if (!svm_vmcb_check(&good, 40, 16, WHY(why)))
         fail_msg("%s", why);
-#define BREAK(change, names) do { struct vmcb bad = good; bad.change;                                    \
-    assert_false(svm_vmcb_check(&bad, 40, 16, WHY(why)));                                           \
-    if (strncmp(why, names, strlen(names))) fail_msg("%s broken, but: %s", #change, why); } while (0)
+#define BREAK(change, names)                                  \
+    do {                                                      \
+        struct vmcb bad = good;                               \
+        bad.change;                                           \
+        assert_false(svm_vmcb_check(&bad, 40, 16, WHY(why))); \
+        if (strncmp(why, names, strlen(names)))               \
+            fail_msg("%s broken, but: %s", #change, why);     \
+    } while (0)
     BREAK(ctl.icept4 &= ~ICEPT4_VMRUN, "intercept");
     BREAK(ctl.asid = 0, "ASID");
     BREAK(ctl.asid = 16, "ASID");
@@ -609,9 +667,22 @@ static void test_vmcb_check(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = { T(test_probe_says_why), T(test_power_on_state), T(test_state_round_trip), T(test_run_moves_state),
-        T(test_exit_kinds), T(test_cut_events_are_delivered_again), T(test_double_and_triple_faults), T(test_reflected_exceptions),
-        T(test_irq_window), T(test_nmi_blocks_until_iret_is_done), T(test_tlb_rules), T(test_another_pcpu_trusts_nothing), T(test_msrs), T(test_tsc_scaling), T(test_intercepts_follow_the_guests_cpuid), T(test_cr4_writes),
-        T(test_vmcb_check) };
+    const struct CMUnitTest tests[] = { T(test_probe_says_why),
+                                        T(test_power_on_state),
+                                        T(test_state_round_trip),
+                                        T(test_run_moves_state),
+                                        T(test_exit_kinds),
+                                        T(test_cut_events_are_delivered_again),
+                                        T(test_double_and_triple_faults),
+                                        T(test_reflected_exceptions),
+                                        T(test_irq_window),
+                                        T(test_nmi_blocks_until_iret_is_done),
+                                        T(test_tlb_rules),
+                                        T(test_another_pcpu_trusts_nothing),
+                                        T(test_msrs),
+                                        T(test_tsc_scaling),
+                                        T(test_intercepts_follow_the_guests_cpuid),
+                                        T(test_cr4_writes),
+                                        T(test_vmcb_check) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: net/tls.c net/cipher.c net/entropy.c net/jitter.c kernel/lib/err.c tests/fakes/net_env.c tests/fakes/log.c */
+/* unit-sources: net/tls.c net/cipher.c net/entropy.c net/jitter.c kernel/lib/err.c
+ *   tests/fakes/net_env.c tests/fakes/log.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_tls.c - two sessions joined by memory: who is let in, who is not, and what damage does. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 #include "net/tls.h"
 #include "tests/unit/net_keys.h"
 
@@ -16,14 +17,16 @@ static struct peer_config right, wrong;
 
 static enum hv_err init_with(const uint8_t *cert, size_t cl, const uint8_t *key, size_t kl, const char **why)
 {
-    return tls_init(cert, cl, "host.crt", key, kl, "host.key", &(struct entropy_seed){ (const uint8_t *)"seed", 4, false }, why);
+    return tls_init(cert, cl, "host.crt", key, kl, "host.key",
+                    &(struct entropy_seed){ (const uint8_t *)"seed", 4, false }, why);
 }
 
 static int set_up(void **state)
 {
     (void)state;
     const char *why = "";
-    if (init_with(cert_a, sizeof(cert_a), key_a, sizeof(key_a), &why) != HV_OK) return -1;
+    if (init_with(cert_a, sizeof(cert_a), key_a, sizeof(key_a), &why) != HV_OK)
+        return -1;
     right = (struct peer_config){ .name = "right" };
     wrong = (struct peer_config){ .name = "wrong" };
     memcpy(right.fingerprint, tls_own_fingerprint(), TLS_FP_LEN);
@@ -32,7 +35,7 @@ static int set_up(void **state)
     return 0;
 }
 
-static int damage_at = -1;                      /* flip a bit of this byte of the stream */
+static int damage_at = -1; /* flip a bit of this byte of the stream */
 
 /** Sealed bytes of from to to, at most chunk at a time; true if any. */
 static bool carry(struct tls *from, struct tls *to, size_t chunk)
@@ -40,11 +43,14 @@ static bool carry(struct tls *from, struct tls *to, size_t chunk)
     size_t n, room;
     const uint8_t *p = tls_out_peek(from, &n);
     uint8_t *q = tls_in_room(to, &room);
-    if (!p || !q) return false;
+    if (!p || !q)
+        return false;
     n = MIN(MIN(n, room), chunk);
     memcpy(q, p, n);
-    if (damage_at >= 0 && (size_t)damage_at < n) q[damage_at] ^= 0x10;
-    if (damage_at >= 0) damage_at = (size_t)damage_at < n ? -1 : damage_at - (int)n;
+    if (damage_at >= 0 && (size_t)damage_at < n)
+        q[damage_at] ^= 0x10;
+    if (damage_at >= 0)
+        damage_at = (size_t)damage_at < n ? -1 : damage_at - (int)n;
     tls_out_done(from, n);
     tls_in_done(to, n);
     return true;
@@ -52,12 +58,15 @@ static bool carry(struct tls *from, struct tls *to, size_t chunk)
 
 static void exchange(struct tls *a, struct tls *b, size_t chunk)
 {
-    while (carry(a, b, chunk) | carry(b, a, chunk)) { }
+    while (carry(a, b, chunk) | carry(b, a, chunk)) {}
 }
 
-struct pair { struct tls *client, *server; };
+struct pair {
+    struct tls *client, *server;
+};
 
-static struct pair pair_make(const struct peer_config *want, const struct peer_config *known, unsigned n_known, size_t chunk)
+static struct pair pair_make(const struct peer_config *want, const struct peer_config *known, unsigned n_known,
+                             size_t chunk)
 {
     struct pair p = { tls_client(want, "peer"), tls_server(known, n_known, "peer") };
     assert_non_null(p.client);
@@ -84,7 +93,8 @@ static void test_data_both_ways(void **state)
         assert_string_equal(tls_peer(p.server)->name, "right");
         assert_string_equal(tls_peer(p.client)->name, "right");
         static uint8_t sent[100000], got[100000];
-        for (size_t i = 0; i < sizeof(sent); i++) sent[i] = (uint8_t)(i * 7 + i / 256);
+        for (size_t i = 0; i < sizeof(sent); i++)
+            sent[i] = (uint8_t)(i * 7 + i / 256);
         size_t n_sent = 0, n_got = 0;
         while (n_got < sizeof(sent)) {
             n_sent += tls_write(p.client, sent + n_sent, sizeof(sent) - n_sent);
@@ -95,7 +105,7 @@ static void test_data_both_ways(void **state)
         assert_memory_equal(sent, got, sizeof(sent));
         assert_int_equal(tls_write(p.server, "hello", 5), 5);
         size_t n;
-        assert_null(tls_out_peek(p.server, &n));                /* not sealed before the flush */
+        assert_null(tls_out_peek(p.server, &n)); /* not sealed before the flush */
         tls_flush(p.server);
         exchange(p.client, p.server, chunks[c]);
         assert_int_equal(tls_read(p.client, got, sizeof(got)), 5);
@@ -122,7 +132,8 @@ static void test_goodbye(void **state)
     pair_free(p);
 }
 
-/* The server does not know the client: it ends in AUTH, naming the fingerprint; the client learns that it is not trusted, and nothing else. */
+/* The server does not know the client: it ends in AUTH, naming the fingerprint; the client learns that it is not
+ * trusted, and nothing else. */
 static void test_unknown_client(void **state)
 {
     (void)state;
@@ -137,7 +148,7 @@ static void test_unknown_client(void **state)
     assert_int_equal(tls_error(p.client), HV_E_AUTH);
     assert_non_null(strstr(tls_reason(p.client), "does not trust"));
     pair_free(p);
-    p = pair_make(&right, NULL, 0, 4096);                       /* no peers at all */
+    p = pair_make(&right, NULL, 0, 4096); /* no peers at all */
     assert_int_equal(tls_error(p.server), HV_E_AUTH);
     pair_free(p);
 }
@@ -196,7 +207,8 @@ static void test_noise(void **state)
     size_t room;
     for (unsigned i = 0; i < 100; i++) {
         uint8_t *p = tls_in_room(t, &room);
-        if (!p) break;
+        if (!p)
+            break;
         memset(p, (int)(i * 37), MIN(room, 50));
         tls_in_done(t, MIN(room, 50));
     }
@@ -225,10 +237,10 @@ static void test_bad_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_data_both_ways, set_up), cmocka_unit_test_setup(test_goodbye, set_up),
-        cmocka_unit_test_setup(test_unknown_client, set_up), cmocka_unit_test_setup(test_wrong_server, set_up),
+        cmocka_unit_test_setup(test_data_both_ways, set_up),  cmocka_unit_test_setup(test_goodbye, set_up),
+        cmocka_unit_test_setup(test_unknown_client, set_up),  cmocka_unit_test_setup(test_wrong_server, set_up),
         cmocka_unit_test_setup(test_tampered_record, set_up), cmocka_unit_test_setup(test_tampered_handshake, set_up),
-        cmocka_unit_test_setup(test_noise, set_up), cmocka_unit_test(test_bad_files),
+        cmocka_unit_test_setup(test_noise, set_up),           cmocka_unit_test(test_bad_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_validate.c - questions about guests that might move: how many are open at once, which answers make room for others; and what is
- * said of the best destination, or of there being none. */
-/* unit-sources: kernel/peers/validate.c kernel/peers/choose.c kernel/peers/choose_best.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c */
+ * tests/unit/test_validate.c - questions about guests that might move: how many are open at once, which answers make
+ * room for others; and what is said of the best destination, or of there being none. */
+/* unit-sources: kernel/peers/validate.c kernel/peers/choose.c kernel/peers/choose_best.c kernel/config/config.c
+ *   kernel/config/config_keys.c kernel/lib/err.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
-#include "kernel/peers/choose.h"
 #include "kernel/host/clock.h"
+#include "kernel/peers/choose.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/validate.h"
 #include "kernel/vm/vm_manage.h"
 
 #define N_GUESTS 9
 
-static struct config conf = { .host = { .name = "a", .outgoing = true }, .peers = { { .name = "b" }, { .name = "c" } }, .n_peers = 2 };
+static struct config conf = { .host = { .name = "a", .outgoing = true },
+                              .peers = { { .name = "b" }, { .name = "c" } },
+                              .n_peers = 2 };
 static struct vm guests[N_GUESTS];
 static struct ask *open_asks[64];
 static unsigned n_begun, n_open;
@@ -24,18 +27,26 @@ static bool moving, no_memory;
 static uint64_t now;
 
 uint64_t clock_us(void) { return now += 1000; }
-const struct job *migration_of(const char *guest) { static const struct job job; (void)guest; return moving ? &job : NULL; }
+const struct job *migration_of(const char *guest)
+{
+    static const struct job job;
+    (void)guest;
+    return moving ? &job : NULL;
+}
 const char *vm_state_name(enum vm_state s) { return s == VM_PAUSED ? "paused" : "other"; }
 struct vm *vm_find(const char *name)
 {
-    for (unsigned i = 0; i < N_GUESTS; i++) if (!strcmp(guests[i].config.name, name)) return &guests[i];
+    for (unsigned i = 0; i < N_GUESTS; i++)
+        if (!strcmp(guests[i].config.name, name))
+            return &guests[i];
     return NULL;
 }
 struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket)
 {
     (void)vm, (void)ticket;
     assert_int_equal(kind, ASK_PROBE);
-    if (no_memory) return NULL;
+    if (no_memory)
+        return NULL;
     struct ask *a = calloc(1, sizeof(*a));
     a->n = 2;
     open_asks[n_begun++] = a;
@@ -45,8 +56,11 @@ struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_
 bool ask_done(const struct ask *a) { return a->reply[0].state != ASK_WAITING && a->reply[1].state != ASK_WAITING; }
 void ask_end(struct ask *a)
 {
-    if (!a) return;
-    for (unsigned i = 0; i < n_begun; i++) if (open_asks[i] == a) open_asks[i] = NULL;
+    if (!a)
+        return;
+    for (unsigned i = 0; i < n_begun; i++)
+        if (open_asks[i] == a)
+            open_asks[i] = NULL;
     n_open--;
     free(a);
 }
@@ -93,7 +107,8 @@ static int tear_down(void **s)
     return 0;
 }
 
-/* A pool of more guests than there are places: each gets its verdicts, one after the other, without waiting for old answers to go stale. */
+/* A pool of more guests than there are places: each gets its verdicts, one after the other, without waiting for
+ * old answers to go stale. */
 static void test_many_guests(void **s)
 {
     (void)s;
@@ -108,7 +123,7 @@ static void test_many_guests(void **s)
         assert_int_equal(n_begun, g + 1);
         assert_in_range(n_open, 1, 4);
     }
-    assert_int_equal(ask_for(N_GUESTS - 1, "b"), HV_OK);         /* the newest answers are kept */
+    assert_int_equal(ask_for(N_GUESTS - 1, "b"), HV_OK); /* the newest answers are kept */
     assert_int_equal(n_begun, N_GUESTS);
 }
 
@@ -116,7 +131,8 @@ static void test_many_guests(void **s)
 static void test_all_open(void **s)
 {
     (void)s;
-    for (unsigned g = 0; g < 4; g++) assert_int_equal(ask_for(g, "b"), HV_OK);
+    for (unsigned g = 0; g < 4; g++)
+        assert_int_equal(ask_for(g, "b"), HV_OK);
     assert_int_equal(ask_for(4, "b"), HV_E_BUSY);
     assert_non_null(strstr(why, "4 guests are being asked for already"));
     answer();
@@ -164,7 +180,7 @@ static void test_choice(void **s)
     assert_ptr_equal(peer, &conf.peers[1]);
     assert_string_equal(why, "it can give 99 MiB, the most of 2 peer(s) that can take the guest");
 
-    choose_tried(&c, peer, "nothing heard");             /* it went silent on the way: the other one cannot be asked */
+    choose_tried(&c, peer, "nothing heard"); /* it went silent on the way: the other one cannot be asked */
     assert_int_equal(choose_begin(&c, &guests[0]), HV_OK);
     open_asks[1]->reply[0] = (struct ask_reply){ .state = ASK_FAILED, .text = "no answer from it" };
     now += 16000000;

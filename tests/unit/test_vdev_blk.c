@@ -1,23 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_vdev_blk.c - a virtio disk whose backend takes its time: order, room, hold, and the guest's reset in the middle. */
-/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+ * tests/unit/test_vdev_blk.c - a virtio disk whose backend takes its time: order, room, hold, and the
+ * guest's reset in the middle. */
+/* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
+ *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
+ *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
+ *   kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c
+ *   kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c
+ *   kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/dev/vdev_blk.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/virtio_driver.h"
 
 enum { BLK = 4, VECTOR = 0x41 };
-#define RAM (16 * MIB)
-#define HEAD(i) (0x200000u + (i) * 0x1000u)     /* request i: header, status behind it */
+#define RAM     (16 * MIB)
+#define HEAD(i) (0x200000u + (i) * 0x1000u) /* request i: header, status behind it */
 #define DATA(i) (0x400000u + (i) * 0x40000u)
 static struct machine m;
 static struct disk disk;
-static struct disk_req *pending[64];            /* what the fake disk was given, in order */
+static struct disk_req *pending[64]; /* what the fake disk was given, in order */
 static unsigned n_pending;
 
 static enum disk_status fake_submit(struct disk *d, struct disk_req *r)
@@ -37,7 +43,10 @@ static int begin(void **state)
     m.vm.config.nbd.port = 10809;
     assert_int_equal(devices_create(&m.vm), HV_OK);
     m.vcpu[0].lapic->svr = 0x1ff;
-    disk = (struct disk){ .ops = &fake_ops, .max_pending = 64, .serial = "godwit-nbd", .known = true,
+    disk = (struct disk){ .ops = &fake_ops,
+                          .max_pending = 64,
+                          .serial = "godwit-nbd",
+                          .known = true,
                           .info = { .bytes = 8 * MIB, .block = 4096, .flush = true, .zeroes = true } };
     vdev_blk_attach(&m.vm, &disk);
     return 0;
@@ -51,13 +60,18 @@ static int end(void **state)
 }
 
 static void start(void) { drv_start(&m, BLK, VIRTIO_F_VERSION_1, 1); }
-static void service(void) { while (vdev_service(&m.vm)) ; }
+static void service(void)
+{
+    while (vdev_service(&m.vm))
+        ;
+}
 
 /* Request i with descriptors 3 i .. 3 i + 2. */
 static void offer(unsigned i, uint32_t type, uint64_t sector, uint32_t len, bool in)
 {
     uint64_t t = DRV_RINGS(BLK, 0);
-    drv_put(&m, HEAD(i), type, 4), drv_put(&m, HEAD(i) + 4, 0, 4), drv_put(&m, HEAD(i) + 8, sector, 8), drv_put(&m, HEAD(i) + 16, 0xee, 1);
+    drv_put(&m, HEAD(i), type, 4), drv_put(&m, HEAD(i) + 4, 0, 4), drv_put(&m, HEAD(i) + 8, sector, 8),
+        drv_put(&m, HEAD(i) + 16, 0xee, 1);
     drv_desc(&m, t, 3 * i, HEAD(i), 16, 1, len ? 3 * i + 1 : 3 * i + 2);
     drv_desc(&m, t, 3 * i + 1, DATA(i), len, 1 | (in ? 2 : 0), 3 * i + 2);
     drv_desc(&m, t, 3 * i + 2, HEAD(i) + 16, 1, 2, 0);
@@ -80,7 +94,8 @@ static void test_answers_in_any_order(void **state)
     start();
     assert_int_equal(drv_r(&m, BLK, 0, 4), 0);
     drv_w(&m, BLK, 0, 4, 0);
-    assert_int_equal(drv_r(&m, BLK, 4, 4) & (BIT32(5) | BIT32(9) | BIT32(13) | BIT32(14)), BIT32(9) | BIT32(14));   /* what this disk can do */
+    /* what this disk can do */
+    assert_int_equal(drv_r(&m, BLK, 4, 4) & (BIT32(5) | BIT32(9) | BIT32(13) | BIT32(14)), BIT32(9) | BIT32(14));
     assert_int_equal(drv_r(&m, BLK, 0x2000, 8), 8 * MIB / 512);
     assert_int_equal(drv_r(&m, BLK, 0x2014, 4), 4096);
     memset(m.ram + DATA(0), 0x5a, 8192);
@@ -89,7 +104,8 @@ static void test_answers_in_any_order(void **state)
     offer(2, 4, 0, 0, false);
     assert_int_equal(n_pending, 3);
     assert_true(pending[0]->op == DISK_WRITE && pending[0]->offset == 4096 && pending[0]->len == 8192);
-    assert_true(pending[1]->op == DISK_READ && pending[1]->offset == 8192 && pending[1]->len == 4096 && pending[2]->op == DISK_FLUSH);
+    assert_true(pending[1]->op == DISK_READ && pending[1]->offset == 8192 && pending[1]->len == 4096 &&
+                pending[2]->op == DISK_FLUSH);
     assert_true(pending[0]->get(pending[0], 100, buf, 8092) && buf[8091] == 0x5a);
     memset(buf, 0xa5, 4096);
     pending[1]->put(pending[1], 0, buf, 4096);
@@ -109,11 +125,11 @@ static void test_refused_without_the_disk(void **state)
 {
     (void)state;
     start();
-    offer(0, 1, 1, 4096, false);                /* no whole block */
+    offer(0, 1, 1, 4096, false); /* no whole block */
     offer(1, 0, 8, 512, true);
-    offer(2, 1, 8 * MIB / 512, 4096, false);    /* behind the end */
+    offer(2, 1, 8 * MIB / 512, 4096, false); /* behind the end */
     drv_put(&m, DATA(3), 8, 8), drv_put(&m, DATA(3) + 8, 8, 4), drv_put(&m, DATA(3) + 12, 0, 4);
-    offer(3, 11, 0, 16, false);                 /* discard: not offered */
+    offer(3, 11, 0, 16, false); /* discard: not offered */
     assert_int_equal(n_pending, 0);
     assert_true(status(0) == 1 && status(1) == 1 && status(2) == 1 && status(3) == 2);
     offer(4, 8, 0, 20, true);
@@ -132,7 +148,8 @@ static void test_hold_leaves_requests_in_the_ring(void **state)
     pending[0]->done(pending[0], DISK_OK);
     service();
     assert_true(n_pending == 1 && vdev_blk_pending(&m.vm) == 0 && drv_used(&m, BLK, 0) == 1);
-    struct wr w = wr_init(saved, sizeof(saved)); /* the ring's state, as it moves: request 1 is found at the destination */
+    /* the ring's state, as it moves: request 1 is found at the destination */
+    struct wr w = wr_init(saved, sizeof(saved));
     vdev_save(&m.vm, &w);
     memcpy(ram, m.ram, RAM);
     machine_fini(&m);
@@ -163,8 +180,9 @@ static void test_bytes_under_way_are_bounded(void **state)
 {
     (void)state;
     start();
-    for (unsigned i = 0; i < 5; i++) offer(i, 1, 8, 3 * MIB, false);
-    assert_int_equal(n_pending, 2);             /* 4 MiB are reached */
+    for (unsigned i = 0; i < 5; i++)
+        offer(i, 1, 8, 3 * MIB, false);
+    assert_int_equal(n_pending, 2); /* 4 MiB are reached */
     for (unsigned i = 0; i < 5; i++) {
         assert_int_equal(n_pending, MIN(i + 2, 5u));
         pending[i]->done(pending[i], DISK_OK);
@@ -173,13 +191,14 @@ static void test_bytes_under_way_are_bounded(void **state)
     assert_int_equal(drv_used(&m, BLK, 0), 5);
 }
 
-/* The flush before a stop may still be under way when the stop was called off and the guest goes on: with as many requests as there are places, the
- * disk had none for the last one. */
+/* The flush before a stop may still be under way when the stop was called off and the guest goes on: with as many
+ * requests as there are places, the disk had none for the last one. */
 static void test_a_place_is_left_for_the_flush_before_a_stop(void **state)
 {
     (void)state;
     start();
-    for (unsigned i = 0; i < 70; i++) offer(i % 5, 4, 0, 0, false);     /* the same descriptors again and again: what was taken is a copy */
+    for (unsigned i = 0; i < 70; i++)
+        offer(i % 5, 4, 0, 0, false); /* the same descriptors again and again: what was taken is a copy */
     assert_int_equal(n_pending, disk.max_pending - 1);
     pending[7]->done(pending[7], DISK_OK);
     pending[7] = pending[--n_pending];
@@ -195,13 +214,13 @@ static void test_reset_makes_orphans(void **state)
     memset(m.ram + DATA(1), 0, 4096);
     offer(0, 1, 8, 4096, false);
     offer(1, 0, 16, 4096, true);
-    start();                                    /* resets it first */
-    assert_false(pending[0]->get(pending[0], 0, buf, 4096));    /* its memory is the guest's again */
+    start();                                                 /* resets it first */
+    assert_false(pending[0]->get(pending[0], 0, buf, 4096)); /* its memory is the guest's again */
     memset(buf, 0xff, sizeof(buf));
     pending[1]->put(pending[1], 0, buf, 4096);
     assert_int_equal(m.ram[DATA(1)], 0);
     offer(2, 1, 24, 4096, false);
-    assert_int_equal(n_pending, 2);             /* nothing new while old ones are under way */
+    assert_int_equal(n_pending, 2); /* nothing new while old ones are under way */
     pending[0]->done(pending[0], DISK_OK);
     service();
     assert_int_equal(n_pending, 2);
@@ -217,8 +236,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
-        T(test_answers_in_any_order), T(test_refused_without_the_disk), T(test_hold_leaves_requests_in_the_ring), T(test_released_hold),
-        T(test_bytes_under_way_are_bounded), T(test_a_place_is_left_for_the_flush_before_a_stop), T(test_reset_makes_orphans),
+        T(test_answers_in_any_order),
+        T(test_refused_without_the_disk),
+        T(test_hold_leaves_requests_in_the_ring),
+        T(test_released_hold),
+        T(test_bytes_under_way_are_bounded),
+        T(test_a_place_is_left_for_the_flush_before_a_stop),
+        T(test_reset_makes_orphans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

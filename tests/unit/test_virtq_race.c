@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_virtq_race.c - no doorbell and no interrupt of a ring is lost, whatever the order in which guest and device see each other's stores.
+ * tests/unit/test_virtq_race.c - no doorbell and no interrupt of a ring is lost, whatever the order in which guest and
+ * device see each other's stores.
  *
- * Both sides sleep by the rule "say what would wake me, then look once more", which needs a fence between the two.  kernel/dev/virtq.c runs here on a
- * processor whose stores wait in a buffer as long as x86 lets them (in order, own loads see them, until a fence), with a guest that takes a step
- * at each of its memory accesses: Linux's driver (virtqueue_kick_prepare, virtqueue_enable_cb), whose fences are right.  Two threads on real
- * processors would do as well, if they met a million times a second. */
+ * Both sides sleep by the rule "say what would wake me, then look once more", which needs a fence between the two.
+ * kernel/dev/virtq.c runs here on a processor whose stores wait in a buffer as long as x86 lets them (in order, own
+ * loads see them, until a fence), with a guest that takes a step at each of its memory accesses: Linux's driver
+ * (virtqueue_kick_prepare, virtqueue_enable_cb), whose fences are right.  Two threads on real processors would do as
+ * well, if they met a million times a second. */
 /* unit-sources: tests/fakes/log.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 static void buffer_drain(unsigned n);
 #undef atomic_thread_fence
 #define atomic_thread_fence(order) buffer_drain(~0u)
@@ -22,7 +24,7 @@ enum { NUM = 8, DESC = 0x1000, AVAIL = 0x2000, USED = 0x3000, DATA = 0x4000, RAM
 static uint8_t ram[RAM];
 static struct vm vm = { .mem = { .low_bytes = RAM } };
 static struct virtq q;
-static bool bell, irq;                          /* what is kept for a sleeper */
+static bool bell, irq; /* what is kept for a sleeper */
 static unsigned n_bells, n_irqs;
 
 static unsigned random_below(unsigned n)
@@ -34,23 +36,30 @@ static unsigned random_below(unsigned n)
 
 /* ---- the device's processor ---- */
 
-static struct { uint64_t at; uint8_t byte[8]; size_t len; } buffer[64];
+static struct {
+    uint64_t at;
+    uint8_t byte[8];
+    size_t len;
+} buffer[64];
 static unsigned n_buffered;
 
 static void buffer_drain(unsigned n)
 {
     n = MIN(n, n_buffered);
-    for (unsigned i = 0; i < n; i++) memcpy(ram + buffer[i].at, buffer[i].byte, buffer[i].len);
+    for (unsigned i = 0; i < n; i++)
+        memcpy(ram + buffer[i].at, buffer[i].byte, buffer[i].len);
     n_buffered -= n;
     memmove(buffer, buffer + n, n_buffered * sizeof(buffer[0]));
 }
 
-static unsigned guest_pause;                    /* its steps are so many accesses of ours apart */
+static unsigned guest_pause; /* its steps are so many accesses of ours apart */
 static void guest_step(void);
-static void others_run(void)                    /* between any two accesses */
+static void others_run(void) /* between any two accesses */
 {
-    if (!random_below(guest_pause)) guest_step();
-    if (!random_below(4) || n_buffered == ARRAY_SIZE(buffer)) buffer_drain(1 + random_below(3));
+    if (!random_below(guest_pause))
+        guest_step();
+    if (!random_below(4) || n_buffered == ARRAY_SIZE(buffer))
+        buffer_drain(1 + random_below(3));
 }
 
 enum hv_err guest_write(struct vm *m, gpa_t a, const void *buf, size_t len)
@@ -70,42 +79,53 @@ enum hv_err guest_read(const struct vm *m, gpa_t a, void *buf, size_t len)
     others_run();
     memcpy(buf, ram + a.v, len);
     for (unsigned i = 0; i < n_buffered; i++)
-        if (buffer[i].at == a.v && buffer[i].len == len) memcpy(buf, buffer[i].byte, len);
+        if (buffer[i].at == a.v && buffer[i].len == len)
+            memcpy(buf, buffer[i].byte, len);
     others_run();
     return HV_OK;
 }
 
 static void device_tells(void)
 {
-    if (!virtq_wants_irq(&vm, &q)) return;
+    if (!virtq_wants_irq(&vm, &q))
+        return;
     irq = true;
     n_irqs++;
 }
 
-static void device_turn(void)                   /* as vdev_blk.c: pop until there is nothing or the turn is over; tell of each answer or of several */
+/* as vdev_blk.c: pop until there is nothing or the turn is over; tell of each answer or of several */
+static void device_turn(void)
 {
     static struct virtq_chain c;
     bool told = true;
     guest_pause = 1 + random_below(16);
     for (unsigned n = 0; n < TURN; n++) {
-        if (virtq_pop(&vm, &q, &c) != VIRTQ_GOT) break;
+        if (virtq_pop(&vm, &q, &c) != VIRTQ_GOT)
+            break;
         assert_true(virtq_push(&vm, &q, c.head, 1));
         told = random_below(2);
-        if (told) device_tells();
-        bell |= n == TURN - 1;                  /* it comes again */
+        if (told)
+            device_tells();
+        bell |= n == TURN - 1; /* it comes again */
     }
-    if (!told) device_tells();
+    if (!told)
+        device_tells();
 }
 
 /* ---- the guest: one access of memory a step, each seen at once ---- */
 
 static struct {
     enum { WORKS, LOOKS_AT_DEVICE, SAYS, LOOKS_AGAIN, SLEEPS } state;
-    uint16_t next, seen;                        /* of its next request, of the next answer */
+    uint16_t next, seen; /* of its next request, of the next answer */
     unsigned depth;
 } g;
 
-static uint16_t get(unsigned at) { uint16_t val; memcpy(&val, ram + at, 2); return val; }
+static uint16_t get(unsigned at)
+{
+    uint16_t val;
+    memcpy(&val, ram + at, 2);
+    return val;
+}
 static void put(unsigned at, uint16_t val) { memcpy(ram + at, &val, 2); }
 
 static void guest_asks(void)
@@ -121,21 +141,25 @@ static void guest_asks(void)
 static void guest_rings(void)
 {
     g.state = WORKS;
-    if (q.event_idx && get(USED + 4 + 8 * NUM) != (uint16_t)(g.next - 1)) return;
+    if (q.event_idx && get(USED + 4 + 8 * NUM) != (uint16_t)(g.next - 1))
+        return;
     bell = true;
     n_bells++;
 }
 
 static void guest_says(void)
 {
-    if (q.event_idx) put(AVAIL + 4 + 2 * NUM, g.seen);
-    else put(AVAIL, 0);
+    if (q.event_idx)
+        put(AVAIL + 4 + 2 * NUM, g.seen);
+    else
+        put(AVAIL, 0);
     g.state = LOOKS_AGAIN;
 }
 
 static void guest_takes(void)
 {
-    if (!q.event_idx) put(AVAIL, AVAIL_NO_INTERRUPT);
+    if (!q.event_idx)
+        put(AVAIL, AVAIL_NO_INTERRUPT);
     g.seen = get(USED + 2);
     g.state = WORKS;
 }
@@ -147,11 +171,14 @@ static void guest_step(void)
     case LOOKS_AT_DEVICE: guest_rings(); break;
     case SAYS:            guest_says(); break;
     case LOOKS_AGAIN:
-        if (get(USED + 2) == g.seen) g.state = SLEEPS;
-        else guest_takes();
+        if (get(USED + 2) == g.seen)
+            g.state = SLEEPS;
+        else
+            guest_takes();
         break;
     case SLEEPS:
-        if (!irq) break;
+        if (!irq)
+            break;
         irq = false;
         guest_takes();
         break;
@@ -165,7 +192,10 @@ static void rings_make(bool event_idx, unsigned depth)
     memset(ram, 0, sizeof(ram));
     for (unsigned i = 0; i < NUM; i++) {
         struct wr w = wr_init(ram + DESC + 16 * i, 16);
-        wr_u64(&w, DATA); wr_u32(&w, 512); wr_u16(&w, DESC_WRITE); wr_u16(&w, 0);
+        wr_u64(&w, DATA);
+        wr_u32(&w, 512);
+        wr_u16(&w, DESC_WRITE);
+        wr_u16(&w, 0);
         put(AVAIL + 4 + 2 * i, (uint16_t)i);
     }
     virtq_reset(&q);
@@ -181,9 +211,12 @@ static void rings_make(bool event_idx, unsigned depth)
 static void both_asleep(unsigned round)
 {
     buffer_drain(~0u);
-    if (g.state != SLEEPS || irq || bell) return;
-    fail_msg("%s, %u at a time, round %u: the guest sleeps at %u with %u answers taken, the device at %u with %u given: %s", q.event_idx ? "event indices" : "flags",
-             g.depth, round, g.next, g.seen, q.next_avail, q.next_used, q.next_avail != g.next ? "a doorbell is lost" : "an interrupt is lost");
+    if (g.state != SLEEPS || irq || bell)
+        return;
+    fail_msg("%s, %u at a time, round %u: the guest sleeps at %u with %u answers taken, the device at %u with %u "
+             "given: %s",
+             q.event_idx ? "event indices" : "flags", g.depth, round, g.next, g.seen, q.next_avail, q.next_used,
+             q.next_avail != g.next ? "a doorbell is lost" : "an interrupt is lost");
 }
 
 static void nothing_is_lost(bool event_idx, unsigned depth)
@@ -198,19 +231,21 @@ static void nothing_is_lost(bool event_idx, unsigned depth)
         guest_step();
         both_asleep(i);
     }
-    assert_true(n_bells > ROUNDS / 20 && n_irqs > ROUNDS / 100);       /* they did sleep */
+    assert_true(n_bells > ROUNDS / 20 && n_irqs > ROUNDS / 100); /* they did sleep */
 }
 
 static void test_event_indices(void **state)
 {
     (void)state;
-    for (unsigned depth = 1; depth <= NUM; depth *= 2) nothing_is_lost(true, depth);
+    for (unsigned depth = 1; depth <= NUM; depth *= 2)
+        nothing_is_lost(true, depth);
 }
 
 static void test_flags(void **state)
 {
     (void)state;
-    for (unsigned depth = 1; depth <= NUM; depth *= 2) nothing_is_lost(false, depth);
+    for (unsigned depth = 1; depth <= NUM; depth *= 2)
+        nothing_is_lost(false, depth);
 }
 
 int main(void)

@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_vm_state.c - state and offer: round trip, every truncation, every flipped byte, all-or-nothing; time across a move. */
-/* unit-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+ * tests/unit/test_vm_state.c - state and offer: round trip, every truncation, every flipped byte,
+ * all-or-nothing; time across a move. */
+/* unit-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
+ *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
+ *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
+ *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c
+ *   kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c
+ *   kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c
+ *   tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,9 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
-#include "kernel/host/clock.h"
 #include "kernel/core/tsc_scale.h"
+#include "kernel/host/clock.h"
 #include "tests/fakes/machine.h"
 #include "tests/fakes/page.h"
 
@@ -36,17 +43,21 @@ static void stir(struct machine *m)
         struct vcpu *v = m->vm.vcpus[i];
         struct vcpu_regs r;
         cpu_ops->regs_get(v, &r);
-        for (unsigned k = 0; k < GPR_COUNT; k++) r.gpr[k] = UINT64_C(0x1111111111111111) * k + i;
-        r.rip = 0xffffffff81000000 + i, r.rflags = 0x246, r.cr0 = 0x80050033, r.cr3 = 0x1234000, r.cr4 = 0x6f0, r.efer = 0xd01;
+        for (unsigned k = 0; k < GPR_COUNT; k++)
+            r.gpr[k] = UINT64_C(0x1111111111111111) * k + i;
+        r.rip = 0xffffffff81000000 + i, r.rflags = 0x246, r.cr0 = 0x80050033, r.cr3 = 0x1234000, r.cr4 = 0x6f0,
+        r.efer = 0xd01;
         r.xcr0 = m->vm.cpuid->xcr0_allowed;
-        r.lstar = 0xffffffff81800000, r.star = 0x23001000000000, r.kernel_gs_base = 0xffff888000000000, r.cr8 = 3, r.cr2 = 0xdead000;
+        r.lstar = 0xffffffff81800000, r.star = 0x23001000000000, r.kernel_gs_base = 0xffff888000000000, r.cr8 = 3,
+        r.cr2 = 0xdead000;
         r.seg[SEG_CS] = (struct seg){ 0x10, 0xa09b, 0xffffffff, 0 };
         r.seg[SEG_TR] = (struct seg){ 0x40, 0x8b, 0x206f, 0xfffffe0000003000 };
         r.irq_shadow = true, r.nmi_blocked = true;
         r.pending = (struct vcpu_event){ EVENT_EXCEPTION, 14, true, 2 };
         cpu_ops->regs_set(v, &r);
         v->halted = i == 1;
-        for (unsigned k = 0; k < 512; k++) ((uint8_t *)v->xsave)[k] = (uint8_t)(k * 7);
+        for (unsigned k = 0; k < 512; k++)
+            ((uint8_t *)v->xsave)[k] = (uint8_t)(k * 7);
         memset((uint8_t *)v->xsave + 24, 0, 4);
         ((uint8_t *)v->xsave)[512] = 7;
         memset((uint8_t *)v->xsave + 576, 0x5a, 256);
@@ -61,7 +72,8 @@ static void stir(struct machine *m)
         atomic_fetch_or(&v->requests, VCPU_REQ_UNHALT);
     }
     struct vcpu *v = m->vm.vcpus[0];
-    for (const char *s = "unsent"; *s; s++) pio_write(v, 0x3f8, 1, (uint8_t)*s);
+    for (const char *s = "unsent"; *s; s++)
+        pio_write(v, 0x3f8, 1, (uint8_t)*s);
     assert_int_equal(uart_put_input(&m->vm, "typed", 5), 5);
     mmio_write(v, gpa(IOAPIC_BASE), 4, 0x18);
     mmio_write(v, gpa(IOAPIC_BASE + 0x10), 4, 0x8034);
@@ -117,7 +129,7 @@ static uint64_t page_ns(struct machine *m, uint64_t *base_tsc)
     uint8_t page[32];
     assert_int_equal(guest_read(&m->vm, gpa(0x5000), page, sizeof(page)), HV_OK);
     struct rd r = rd_init(page, sizeof(page));
-    assert_int_equal(rd_u64(&r) & 1, 0);                /* version even, padding */
+    assert_int_equal(rd_u64(&r) & 1, 0); /* version even, padding */
     *base_tsc = rd_u64(&r);
     uint64_t ns = rd_u64(&r), mul = rd_u32(&r), d = vm_guest_tsc(&m->vm) - *base_tsc;
     int8_t shift = (int8_t)rd_u8(&r);
@@ -135,7 +147,7 @@ static void test_other_frequency(void **unused)
     clock_tsc_hz = 2000000000;
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(guest_clock_ns(&b.vm), ns);
-    assert_int_equal(page_ns(&b, &base_tsc), ns);       /* rewritten */
+    assert_int_equal(page_ns(&b, &base_tsc), ns); /* rewritten */
     assert_int_equal(base_tsc, tsc);
     fake_tsc += 2000000000;
     assert_in_range(guest_clock_ns(&b.vm), ns + 999999990, ns + 1000000010);
@@ -144,7 +156,8 @@ static void test_other_frequency(void **unused)
     end();
 }
 
-/* A host that scales: the guest's TSC keeps its rate, its clock keeps its line, and the timer's deadlines are still in guest ticks. */
+/* A host that scales: the guest's TSC keeps its rate, its clock keeps its line, and the timer's deadlines are
+ * still in guest ticks. */
 static void scaled(unsigned frac, uint64_t max, uint64_t host_hz)
 {
     begin(2);
@@ -158,27 +171,28 @@ static void scaled(unsigned frac, uint64_t max, uint64_t host_hz)
     assert_int_equal(b.vm.devices->time.tick_hz, 3000000000);
     assert_false(b.vm.devices->time.pages_stale);
     assert_int_equal(page_ns(&b, &base_tsc), ns);
-    assert_int_equal(base_tsc, 0);                      /* the source's line */
+    assert_int_equal(base_tsc, 0); /* the source's line */
     assert_true(b.vm.tsc_ratio);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(b.hw_tsc_ratio[i], b.vm.tsc_ratio);
         assert_int_equal(b.hw_tsc_offset[i], b.vm.tsc_offset);
     }
-    guest_time_advance(&b.vm, 5000000);                 /* in guest ticks, and the vendor hears of it */
+    guest_time_advance(&b.vm, 5000000); /* in guest ticks, and the vendor hears of it */
     assert_int_equal(vm_guest_tsc(&b.vm), tsc + 15000000);
     assert_int_equal(b.hw_tsc_offset[1], b.vm.tsc_offset);
     struct vcpu *v = b.vm.vcpus[0];
     b.vm.devices->pit.irq_ns = 0;
-    lapic_tsc_deadline_write(v, tsc + 15000000 + 3000000);              /* in 1 ms */
+    lapic_tsc_deadline_write(v, tsc + 15000000 + 3000000); /* in 1 ms */
     assert_in_range(lapic_timer_deadline(v), fake_tsc + host_hz / 1000 - 2, fake_tsc + host_hz / 1000 + 2);
     fake_tsc = lapic_timer_deadline(v) - 1;
     assert_true(vm_guest_tsc(&b.vm) < tsc + 18000000);
-    fake_tsc++;                                         /* the first host tick at which it is due */
+    fake_tsc++; /* the first host tick at which it is due */
     assert_true(vm_guest_tsc(&b.vm) >= tsc + 18000000);
     fake_tsc += 3600 * host_hz;
     assert_int_equal(msr_read(v, 0x10, &val), HV_OK);
     assert_int_equal(val, vm_guest_tsc(&b.vm));
-    assert_in_range(val, tsc + 18000000 + UINT64_C(10799999995000), tsc + 18000000 + UINT64_C(10800000005000));    /* an hour: 0.5 ppb */
+    /* an hour: 0.5 ppb */
+    assert_in_range(val, tsc + 18000000 + UINT64_C(10799999995000), tsc + 18000000 + UINT64_C(10800000005000));
     end();
 }
 
@@ -195,7 +209,8 @@ static void test_scaled_tsc(void **unused)
     memset(&cpu_caps, 0, sizeof(cpu_caps));
 }
 
-/* 3 GHz -> 2 GHz without scaling -> 2.5 GHz with it: the promised rate comes back, and the clock goes on all the while.  Then home, unscaled. */
+/* 3 GHz -> 2 GHz without scaling -> 2.5 GHz with it: the promised rate comes back, and the clock goes on all the
+ * while.  Then home, unscaled. */
 static void test_promised_rate_comes_back(void **unused)
 {
     struct machine c;
@@ -216,12 +231,12 @@ static void test_promised_rate_comes_back(void **unused)
     assert_int_equal(vm_guest_tsc(&c.vm), tsc);
     assert_int_equal(guest_clock_ns(&c.vm), ns);
     assert_int_equal(page_ns(&c, &base_tsc), ns);
-    assert_int_equal(base_tsc, tsc);                            /* rewritten: the rate is another */
+    assert_int_equal(base_tsc, tsc); /* rewritten: the rate is another */
     fake_tsc += 2500000000;
     assert_in_range(vm_guest_tsc(&c.vm), tsc + 2999999999, tsc + 3000000001);
     assert_in_range(guest_clock_ns(&c.vm), ns + 999999990, ns + 1000000010);
     assert_int_equal(vm_state_save(&c.vm, state, sizeof(state), &state_len), HV_OK);
-    clock_tsc_hz = 3000100000;                                  /* 33 ppm: the same crystal */
+    clock_tsc_hz = 3000100000; /* 33 ppm: the same crystal */
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(b.vm.tsc_ratio, 0);
     assert_int_equal(b.hw_tsc_ratio[0], 0);
@@ -236,7 +251,7 @@ static void test_time_goes_on(void **unused)
     (void)unused;
     begin(1);
     uint64_t tsc = vm_guest_tsc(&a.vm), ns = guest_clock_ns(&a.vm), wall = guest_wall_ns(&a.vm);
-    fake_tsc = 77;                                      /* another host: booted just now, its wall clock is years off */
+    fake_tsc = 77; /* another host: booted just now, its wall clock is years off */
     fake_wall_ns = 0;
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(vm_guest_tsc(&b.vm), tsc);
@@ -247,13 +262,14 @@ static void test_time_goes_on(void **unused)
     assert_in_range(guest_clock_ns(&b.vm), ns + 999000, ns + 1001000);
     guest_time_advance(&b.vm, 5000000);
     assert_in_range(guest_clock_ns(&b.vm), ns + 5999000, ns + 6001000);
-    guest_time_catch_up(&b.vm, 2000, UINT64_C(77) - 9000000);           /* it was 2 ms old 3 ms before it was loaded; when that was is long ago now */
+    /* it was 2 ms old 3 ms before it was loaded; when that was is long ago now */
+    guest_time_catch_up(&b.vm, 2000, UINT64_C(77) - 9000000);
     assert_in_range(guest_clock_ns(&b.vm), ns + 10999000, ns + 11001000);
     assert_int_equal(b.hw_tsc_offset[0], b.vm.tsc_offset);
     uint64_t base_tsc;
     assert_int_equal(pvclock_system_time_write(b.vm.vcpus[0], 0x5001), HV_OK);
     assert_in_range(page_ns(&b, &base_tsc), guest_clock_ns(&b.vm), guest_clock_ns(&b.vm));
-    assert_int_equal(base_tsc, 0);                      /* the same line as on the source: its page would have been right as well */
+    assert_int_equal(base_tsc, 0); /* the same line as on the source: its page would have been right as well */
     end();
 }
 
@@ -265,7 +281,7 @@ static void test_every_truncation_is_refused_and_changes_nothing(void **unused)
     assert_int_equal(vm_state_save(&b.vm, again, sizeof(again), &len), HV_OK);
     static uint8_t now[VM_STATE_MAX];
     for (size_t n = 0; n < state_len; n++) {
-        uint8_t *exact = malloc(n ? n : 1);             /* so that ASan sees a read beyond */
+        uint8_t *exact = malloc(n ? n : 1); /* so that ASan sees a read beyond */
         memcpy(exact, state, n);
         why[0] = 0;
         assert_int_not_equal(vm_state_load(&b.vm, exact, n, WHY(why)), HV_OK);
@@ -287,7 +303,8 @@ static void test_flipped_bytes_never_hurt(void **unused)
     begin(1);
     for (size_t at = 0; at < state_len; at++) {
         state[at] ^= 0xff;
-        if (vm_state_load(&b.vm, state, state_len, WHY(why)) != HV_OK) assert_true(why[0]);
+        if (vm_state_load(&b.vm, state, state_len, WHY(why)) != HV_OK)
+            assert_true(why[0]);
         state[at] ^= 0xff;
         lapic_timer_poll(b.vm.vcpus[0]);
         (void)lapic_timer_deadline(b.vm.vcpus[0]);
@@ -295,7 +312,8 @@ static void test_flipped_bytes_never_hurt(void **unused)
     for (size_t at = 0; at < offer_len; at++) {
         struct vm_offer o;
         offer[at] ^= 0xff;
-        if (vm_offer_parse(offer, offer_len, &o, WHY(why)) == HV_OK) (void)vm_offer_check(&o, GIB, add_reason, NULL);
+        if (vm_offer_parse(offer, offer_len, &o, WHY(why)) == HV_OK)
+            (void)vm_offer_check(&o, GIB, add_reason, NULL);
         offer[at] ^= 0xff;
         reasons[0] = 0;
     }
@@ -309,12 +327,12 @@ static void test_illegal_values_are_named(void **unused)
     struct vcpu_regs r;
     size_t len;
     cpu_ops->regs_get(a.vm.vcpus[0], &r);
-    r.efer |= BIT64(12);                                /* SVME: a peer must not hand it to a guest */
+    r.efer |= BIT64(12); /* SVME: a peer must not hand it to a guest */
     cpu_ops->regs_set(a.vm.vcpus[0], &r);
     assert_int_equal(vm_state_save(&a.vm, again, sizeof(again), &len), HV_OK);
     assert_int_equal(vm_state_load(&b.vm, again, len, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "registers"));
-    state[8] = 99;                                      /* a section from the future */
+    state[8] = 99; /* a section from the future */
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "99"));
     end();
@@ -337,12 +355,15 @@ static bool without_xsave(struct machine *x)
     return devices_create(&x->vm) == HV_OK && !(x->vm.cpuid->xcr0_allowed & 2);
 }
 
-/* A guest that knows FXSAVE only, between hosts that use XSAVE: its registers are in use whatever XSTATE_BV says, or XRSTOR would clear them. */
+/* A guest that knows FXSAVE only, between hosts that use XSAVE: its registers are in use whatever XSTATE_BV says, or
+ * XRSTOR would clear them. */
 static void test_guest_without_xsave_keeps_its_registers(void **unused)
 {
     (void)unused;
-    if (!without_xsave(&a)) skip();
-    for (unsigned k = 0; k < 512; k++) ((uint8_t *)a.vcpu[0].xsave)[k] = (uint8_t)(k * 5);
+    if (!without_xsave(&a))
+        skip();
+    for (unsigned k = 0; k < 512; k++)
+        ((uint8_t *)a.vcpu[0].xsave)[k] = (uint8_t)(k * 5);
     memset((uint8_t *)a.vcpu[0].xsave + 24, 0, 4);
     a.regs[0].xcr0 = a.vcpu[0].xcr0 = 1;
     assert_int_equal(vm_state_save(&a.vm, state, sizeof(state), &state_len), HV_OK);
@@ -367,10 +388,11 @@ static void test_offer(void **unused)
     assert_int_equal(vm_offer_check(&o, RAM - 1, add_reason, NULL), 1);
     assert_non_null(strstr(reasons, "16 MiB"));
     for (unsigned i = 0; i < o.cpuid.n; i++)
-        if (o.cpuid.e[i].leaf == 7) o.cpuid.e[i].reg[CPUID_EDX] |= BIT32(31);
+        if (o.cpuid.e[i].leaf == 7)
+            o.cpuid.e[i].reg[CPUID_EDX] |= BIT32(31);
     o.device[0].version = 9;
     n_reasons = 0, reasons[0] = 0;
-    assert_int_equal(vm_offer_check(&o, 0, add_reason, NULL), 3);       /* all reasons at once */
+    assert_int_equal(vm_offer_check(&o, 0, add_reason, NULL), 3); /* all reasons at once */
     assert_int_equal(n_reasons, 3);
     struct machine c;
     machine_init_bare(&c, 2, RAM);
@@ -381,7 +403,8 @@ static void test_offer(void **unused)
     end();
 }
 
-/* One table makes both: what a state holds is announced in the offer, before a page moves, but for the one section that old hosts would refuse there. */
+/* One table makes both: what a state holds is announced in the offer, before a page moves, but for the one section that
+ * old hosts would refuse there. */
 static void test_offer_lists_what_the_state_holds(void **unused)
 {
     (void)unused;
@@ -394,7 +417,7 @@ static void test_offer_lists_what_the_state_holds(void **unused)
         uint16_t id = rd_u16(&r), version = rd_u16(&r);
         bool listed = false;
         if (rd_u32(&r))
-            n--;                                        /* the second vCPU's */
+            n--; /* the second vCPU's */
         (void)rd_ref(&r, rd_u32(&r));
         assert_false(r.bad);
         for (unsigned i = 0; i < o.n_devices; i++)
@@ -403,7 +426,7 @@ static void test_offer_lists_what_the_state_holds(void **unused)
         n_unlisted += !listed;
     }
     assert_int_equal(n, o.n_devices + 1);
-    assert_int_equal(n_unlisted, 2);                    /* both vCPUs' steal time */
+    assert_int_equal(n_unlisted, 2); /* both vCPUs' steal time */
     end();
 }
 
@@ -420,12 +443,14 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof(o.config.nbd));
     assert_true(disk_fits(&disk.info, &o.disk) && disk_fits(&o.disk, &disk.info));
-    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
+    for (size_t n = 0; n < offer_len; n++)
+        assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     a.vm.config.nbd.tls = true, a.vm.config.nbd.fingerprint[31] = 0xf1;
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof(o.config.nbd));
-    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
+    for (size_t n = 0; n < offer_len; n++)
+        assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     a.vm.config.nbd.tls = false;
     disk.info.block = 3000;
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
@@ -436,7 +461,7 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     a.vm.disk.disk = NULL;
     a.vm.config.nbd.port = 0;
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
-    offer[34] |= 32;                                            /* a fingerprint, of no server */
+    offer[34] |= 32; /* a fingerprint, of no server */
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "no such disk"));
     end();
@@ -447,13 +472,16 @@ static void test_offer_with_modules(void **unused)
     (void)unused;
     begin(1);
     struct vm_offer o;
-    assert_true(config_module_add(&a.vm.config, "dom0 console=hvc0 root=/dev/vda") && config_module_add(&a.vm.config, "policy.bin"));
+    assert_true(config_module_add(&a.vm.config, "dom0 console=hvc0 root=/dev/vda") &&
+                config_module_add(&a.vm.config, "policy.bin"));
     assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(o.config.modules, a.vm.config.modules, sizeof(o.config.modules));
-    for (size_t n = 0; n < offer_len; n++) assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
+    for (size_t n = 0; n < offer_len; n++)
+        assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     for (size_t i = 0; i + 10 < offer_len; i++)
-        if (!memcmp(offer + i, "policy.bin", 10)) offer[i] = '/';
+        if (!memcmp(offer + i, "policy.bin", 10))
+            offer[i] = '/';
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "list of modules"));
     end();
@@ -462,9 +490,20 @@ static void test_offer_with_modules(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_time_goes_on), cmocka_unit_test(test_other_frequency), cmocka_unit_test(test_scaled_tsc), cmocka_unit_test(test_promised_rate_comes_back),
-        cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing), cmocka_unit_test(test_flipped_bytes_never_hurt),
-        cmocka_unit_test(test_illegal_values_are_named), cmocka_unit_test(test_optional_section_is_skipped), cmocka_unit_test(test_offer), cmocka_unit_test(test_offer_lists_what_the_state_holds), cmocka_unit_test(test_offer_of_a_disk_on_a_server), cmocka_unit_test(test_offer_with_modules), cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_time_goes_on),
+        cmocka_unit_test(test_other_frequency),
+        cmocka_unit_test(test_scaled_tsc),
+        cmocka_unit_test(test_promised_rate_comes_back),
+        cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing),
+        cmocka_unit_test(test_flipped_bytes_never_hurt),
+        cmocka_unit_test(test_illegal_values_are_named),
+        cmocka_unit_test(test_optional_section_is_skipped),
+        cmocka_unit_test(test_offer),
+        cmocka_unit_test(test_offer_lists_what_the_state_holds),
+        cmocka_unit_test(test_offer_of_a_disk_on_a_server),
+        cmocka_unit_test(test_offer_with_modules),
+        cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_vmx_check.c - the VM-entry checker: fields of a good VMCS broken one at a time, each must be named. */
-/* unit-sources: vmx/vmx.c vmx/vmx_ctl.c vmx/vmx_vcpu.c kernel/lib/print.c vmx/vmx_run.c vmx/vmx_exit.c vmx/vmx_irq.c vmx/vmx_msr.c vmx/vmx_cr.c vmx/vmx_pml.c
-   vmx/vmx_check.c vmx/vmx_check_guest.c vmx/ept.c kernel/core/event.c kernel/core/cpuid.c
-   kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/vmcs.c */
+ * tests/unit/test_vmx_check.c - the VM-entry checker: fields of a good VMCS broken one at a
+ * time, each must be named. */
+/* unit-sources: vmx/vmx.c vmx/vmx_ctl.c vmx/vmx_vcpu.c kernel/lib/print.c vmx/vmx_run.c vmx/vmx_exit.c vmx/vmx_irq.c
+ *   vmx/vmx_msr.c vmx/vmx_cr.c vmx/vmx_pml.c vmx/vmx_check.c vmx/vmx_check_guest.c vmx/ept.c kernel/core/event.c
+ *   kernel/core/cpuid.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c tests/fakes/log.c
+ *   tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/vmcs.c */
 #include "tests/unit/vmx_fixture.h"
 
 /* clang-format off */
@@ -81,7 +83,7 @@ static void test_checker_combinations(void **state)
     run(VMX_EXIT_EXTINT, 0);
     fake_put(VMCS_GUEST_DS_LIMIT, 0xfffffffe);
     assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
-    assert_non_null(strstr(why, "VMCS_GUEST_DS_AR"));           /* its G bit, says the manual */
+    assert_non_null(strstr(why, "VMCS_GUEST_DS_AR")); /* its G bit, says the manual */
     fake_put(VMCS_GUEST_DS_LIMIT, 0xffffffff);
     fake_put(VMCS_GUEST_RFLAGS, 2);
     fake_put(VMCS_ENTRY_INTR_INFO, INTR_VALID | 0x40);
@@ -112,7 +114,7 @@ static void test_checker_combinations(void **state)
     assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     assert_non_null(strstr(why, "VMCS_PML_ADDRESS"));
     fake_put(VMCS_PML_ADDRESS, 0x1000);
-    fake_put(VMCS_ENTRY_CTL, fake_get(VMCS_ENTRY_CTL) & ~(uint64_t)ENTRY_IA32E);       /* PAE paging now */
+    fake_put(VMCS_ENTRY_CTL, fake_get(VMCS_ENTRY_CTL) & ~(uint64_t)ENTRY_IA32E); /* PAE paging now */
     fake_put(VMCS_GUEST_EFER, 0);
     fake_put(VMCS_GUEST_RIP, 0x1000);
     vmx_pdptes_clear();
@@ -120,7 +122,7 @@ static void test_checker_combinations(void **state)
     assert_false(vmx_vmcs_check(&vmx_caps, WHY(why)));
     if (!strstr(why, "VMCS_GUEST_PDPTE2"))
         fail_msg("%s", why);
-    for (unsigned f = 0; f < 0x7000; f += 2)                    /* names are unique and known for the whole list */
+    for (unsigned f = 0; f < 0x7000; f += 2) /* names are unique and known for the whole list */
         if (*vmcs_field_name(f) != '?')
             assert_int_equal(strncmp(vmcs_field_name(f), "VMCS_", 5), 0);
 }
@@ -129,7 +131,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_checker_names_the_field), T(test_checker_combinations),
+        T(test_checker_names_the_field),
+        T(test_checker_combinations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,21 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: net/vswitch.c net/announce.c */
 /* tests/unit/test_vswitch.c - learning, ageing, flooding, pushing back; and the announcement frame. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 #include "net/announce.h"
 #include "net/vswitch.h"
 
-struct sink { struct vswitch_port port; unsigned n; uint8_t last[64]; enum hv_err answer; };
+struct sink {
+    struct vswitch_port port;
+    unsigned n;
+    uint8_t last[64];
+    enum hv_err answer;
+};
 
 static enum hv_err sink_deliver(struct vswitch_port *p, const uint8_t *frame, size_t len)
 {
     struct sink *s = p->ctx;
-    if (s->answer != HV_OK) return s->answer;
+    if (s->answer != HV_OK)
+        return s->answer;
     s->n++;
     memcpy(s->last, frame, MIN(len, sizeof(s->last)));
     return HV_OK;
@@ -51,11 +57,11 @@ static void test_unknown_floods_known_does_not(void **state)
     (void)state;
     assert_int_equal(send(&a, mac_b, mac_a, 1), HV_OK);
     assert_int_equal(a.n + 10 * b.n + 100 * c.n, 110);
-    assert_int_equal(send(&b, mac_a, mac_b, 2), HV_OK);         /* a was learnt */
+    assert_int_equal(send(&b, mac_a, mac_b, 2), HV_OK); /* a was learnt */
     assert_int_equal(a.n + 10 * b.n + 100 * c.n, 111);
-    assert_int_equal(send(&a, mac_b, mac_a, 3), HV_OK);         /* and so was b */
+    assert_int_equal(send(&a, mac_b, mac_a, 3), HV_OK); /* and so was b */
     assert_int_equal(a.n + 10 * b.n + 100 * c.n, 121);
-    assert_int_equal(send(&a, all, mac_a, 4), HV_OK);           /* broadcast goes everywhere else */
+    assert_int_equal(send(&a, all, mac_a, 4), HV_OK); /* broadcast goes everywhere else */
     assert_int_equal(a.n + 10 * b.n + 100 * c.n, 231);
 }
 
@@ -94,7 +100,7 @@ static void test_full_port_pushes_back(void **state)
     b.answer = HV_E_AGAIN;
     assert_int_equal(send(&a, mac_b, mac_a, 2), HV_E_AGAIN);
     assert_int_equal(b.port.tx_refused, 1);
-    assert_int_equal(send(&a, all, mac_a, 3), HV_OK);           /* a flood does not wait for one */
+    assert_int_equal(send(&a, all, mac_a, 3), HV_OK); /* a flood does not wait for one */
     assert_int_equal(sw.n_dropped, 1);
     b.answer = HV_OK;
     assert_int_equal(send(&a, mac_b, mac_a, 4), HV_OK);
@@ -150,7 +156,8 @@ static void test_ports_run_out(void **state)
 {
     (void)state;
     static struct vswitch_port more[VSWITCH_MAX_PORTS];
-    for (unsigned i = 3; i < VSWITCH_MAX_PORTS; i++) assert_int_equal(vswitch_attach(&sw, &more[i]), HV_OK);
+    for (unsigned i = 3; i < VSWITCH_MAX_PORTS; i++)
+        assert_int_equal(vswitch_attach(&sw, &more[i]), HV_OK);
     assert_int_equal(vswitch_attach(&sw, &more[0]), HV_E_NOMEM);
 }
 
@@ -167,9 +174,10 @@ static void test_announcement(void **state)
     assert_memory_equal(b.last + 22, mac_c, 6);
     assert_memory_equal(b.last + 32, mac_c, 6);
     b.answer = HV_E_AGAIN;
-    assert_false(announce_poll(51000));                         /* held back: still due */
+    assert_false(announce_poll(51000)); /* held back: still due */
     b.answer = HV_OK;
-    for (uint64_t t = 51000; t < 3000000; t += 1000) announce_poll(t);
+    for (uint64_t t = 51000; t < 3000000; t += 1000)
+        announce_poll(t);
     assert_int_equal(b.n, 5);
     assert_true(announce_next_us() == UINT64_MAX);
     announce_init(NULL);
@@ -178,11 +186,16 @@ static void test_announcement(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_unknown_floods_known_does_not, set_up), cmocka_unit_test_setup(test_station_moves, set_up),
-        cmocka_unit_test_setup(test_ageing, set_up), cmocka_unit_test_setup(test_own_mac_cannot_be_stolen, set_up),
-        cmocka_unit_test_setup(test_full_port_pushes_back, set_up), cmocka_unit_test_setup(test_same_port_is_filtered, set_up),
-        cmocka_unit_test_setup(test_detach_forgets, set_up), cmocka_unit_test_setup(test_bad_frames, set_up),
-        cmocka_unit_test_setup(test_mac_flood, set_up), cmocka_unit_test_setup(test_ports_run_out, set_up),
+        cmocka_unit_test_setup(test_unknown_floods_known_does_not, set_up),
+        cmocka_unit_test_setup(test_station_moves, set_up),
+        cmocka_unit_test_setup(test_ageing, set_up),
+        cmocka_unit_test_setup(test_own_mac_cannot_be_stolen, set_up),
+        cmocka_unit_test_setup(test_full_port_pushes_back, set_up),
+        cmocka_unit_test_setup(test_same_port_is_filtered, set_up),
+        cmocka_unit_test_setup(test_detach_forgets, set_up),
+        cmocka_unit_test_setup(test_bad_frames, set_up),
+        cmocka_unit_test_setup(test_mac_flood, set_up),
+        cmocka_unit_test_setup(test_ports_run_out, set_up),
         cmocka_unit_test_setup(test_announcement, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,13 +3,13 @@
 #ifndef GODWIT_TESTS_VMX_FIXTURE_H
 #define GODWIT_TESTS_VMX_FIXTURE_H
 
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
 #include "kernel/core/cpuid.h"
 #include "kernel/host/page.h"
 #include "tests/fakes/page.h"
@@ -27,10 +27,10 @@ static inline void cpuid_made_up(uint32_t leaf, uint32_t subleaf, uint32_t out[4
 {
     memset(out, 0, 16);
     switch (leaf) {
-    case 0: out[0] = 0xd, out[1] = 0x756e6547, out[2] = 0x6c65746e, out[3] = 0x49656e69; break;
-    case 1: out[0] = 0x50654, out[2] = BIT32(17) | BIT32(26), out[3] = 0x0783fbff; break;
-    case 7: out[1] = subleaf ? 0 : BIT32(0) | BIT32(7); break;
-    case 0xd: out[0] = subleaf ? 0 : 7, out[1] = out[2] = 0x340; break;
+    case 0:          out[0] = 0xd, out[1] = 0x756e6547, out[2] = 0x6c65746e, out[3] = 0x49656e69; break;
+    case 1:          out[0] = 0x50654, out[2] = BIT32(17) | BIT32(26), out[3] = 0x0783fbff; break;
+    case 7:          out[1] = subleaf ? 0 : BIT32(0) | BIT32(7); break;
+    case 0xd:        out[0] = subleaf ? 0 : 7, out[1] = out[2] = 0x340; break;
     case 0x80000000: out[0] = 0x80000008; break;
     case 0x80000001: out[3] = BIT32(29) | BIT32(20) | BIT32(11); break;
     case 0x80000008: out[0] = 0x3028; break;
@@ -110,15 +110,38 @@ static inline void fill(struct vcpu_regs *r)
 {
     uint64_t k = 0x0000101010101010;
     memset(r, 0, sizeof(*r));
-    *r = (struct vcpu_regs){ .rip = 0xffffffff81000000, .rflags = 0x202, .cr0 = 0x80050033, .cr2 = k++, .cr3 = 0x1000, .cr4 = 0x6f0, .cr8 = 5,
-        .xcr0 = 7, .dr = { k, k + 1, k + 2, k + 3 }, .dr6 = 0xffff0ff1, .dr7 = 0x401, .efer = 0xd01, .star = k += 8, .lstar = k += 8,
-        .cstar = k += 8, .sfmask = 0x47700, .kernel_gs_base = k += 8, .sysenter_cs = 0x10, .sysenter_esp = k += 8, .sysenter_eip = k += 8,
-        .pat = 0x0007040600070406, .tsc_aux = 3, .debugctl = 1, .irq_shadow = true, .nmi_blocked = true,
-        .gdtr = { 0x7f, k += 8 }, .idtr = { 0xfff, k += 8 } };
+    *r = (struct vcpu_regs){ .rip = 0xffffffff81000000,
+                             .rflags = 0x202,
+                             .cr0 = 0x80050033,
+                             .cr2 = k++,
+                             .cr3 = 0x1000,
+                             .cr4 = 0x6f0,
+                             .cr8 = 5,
+                             .xcr0 = 7,
+                             .dr = { k, k + 1, k + 2, k + 3 },
+                             .dr6 = 0xffff0ff1,
+                             .dr7 = 0x401,
+                             .efer = 0xd01,
+                             .star = k += 8,
+                             .lstar = k += 8,
+                             .cstar = k += 8,
+                             .sfmask = 0x47700,
+                             .kernel_gs_base = k += 8,
+                             .sysenter_cs = 0x10,
+                             .sysenter_esp = k += 8,
+                             .sysenter_eip = k += 8,
+                             .pat = 0x0007040600070406,
+                             .tsc_aux = 3,
+                             .debugctl = 1,
+                             .irq_shadow = true,
+                             .nmi_blocked = true,
+                             .gdtr = { 0x7f, k += 8 },
+                             .idtr = { 0xfff, k += 8 } };
     for (unsigned i = 0; i < GPR_COUNT; i++)
         r->gpr[i] = k += 8;
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        r->seg[i] = (struct seg){ .sel = (uint16_t)(8 * i), .ar = 0xc093, .limit = ~0u, .base = i < SEG_FS ? 0 : (k += 8) };
+        r->seg[i] =
+            (struct seg){ .sel = (uint16_t)(8 * i), .ar = 0xc093, .limit = ~0u, .base = i < SEG_FS ? 0 : (k += 8) };
     r->seg[SEG_CS].ar = 0xa09b;
     r->seg[SEG_GS].ar = 0x13 | SEG_AR_UNUSABLE;
     r->seg[SEG_LDTR] = (struct seg){ .ar = 0x82 | SEG_AR_UNUSABLE };

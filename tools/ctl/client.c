@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/client.c - requests to a host: libcurl over OpenSSL, and trust by the fingerprint of the host's certificate alone. */
+ * tools/ctl/client.c - requests to a host: libcurl over OpenSSL, and trust by the fingerprint of the
+ * host's certificate alone. */
 #include "tools/ctl/ctl.h"
 
 #include <curl/curl.h>
@@ -13,13 +14,14 @@
 #define ANSWER_S  20L
 #define BODY_MAX  (1u << 20)
 
-static struct check {                   /* of the connection that is made now; one at a time */
-    const unsigned char *wanted;        /* NULL: any will do */
+static struct check {            /* of the connection that is made now; one at a time */
+    const unsigned char *wanted; /* NULL: any will do */
     unsigned char seen[FP_LEN];
     bool asked, refused;
 } check;
 
-/* With --json the output is one document: what was asked for, or else the last error.  A host that does not answer is no error yet while others do. */
+/* With --json the output is one document: what was asked for, or else the last error.  A host that does not answer is
+ * no error yet while others do. */
 static json_t *last_error;
 static bool printed;
 
@@ -132,7 +134,7 @@ static CURL *curl_for(struct host *h)
 {
     CURL *c = h->curl;
     if (c) {
-        curl_easy_reset(c);             /* keeps the connection */
+        curl_easy_reset(c); /* keeps the connection */
     } else {
         curl_global_init(CURL_GLOBAL_DEFAULT);
         c = h->curl = curl_easy_init();
@@ -141,7 +143,7 @@ static CURL *curl_for(struct host *h)
         return NULL;
     curl_easy_setopt(c, CURLOPT_SSLCERT, settings.cert);
     curl_easy_setopt(c, CURLOPT_SSLKEY, settings.key);
-    curl_easy_setopt(c, CURLOPT_CAINFO, settings.cert);                 /* any: verify() decides alone */
+    curl_easy_setopt(c, CURLOPT_CAINFO, settings.cert); /* any: verify() decides alone */
     curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
     curl_easy_setopt(c, CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
@@ -172,7 +174,9 @@ static enum exit_code untrusted_host(const struct host *h)
     char seen[FP_TEXT_LEN], wanted[FP_TEXT_LEN];
     fingerprint_text(check.seen, seen);
     fingerprint_text(check.wanted, wanted);
-    return fail(EXIT_UNTRUSTED, "%s: the host at %s:%u shows a certificate with fingerprint %s, not %s as in %s; if it was made anew, correct that",
+    return fail(EXIT_UNTRUSTED,
+                "%s: the host at %s:%u shows a certificate with fingerprint %s, not %s as in %s; if it was made anew, "
+                "correct that",
                 h->name, h->address, h->port, seen, wanted, settings.path);
 }
 
@@ -184,8 +188,9 @@ static enum exit_code untrusted_client(const struct host *h)
     if (e)
         return e;
     fingerprint_text(fp, text);
-    return fail(EXIT_UNTRUSTED, "%s: the host does not let this client in; its godwit.conf needs [client %s] with fingerprint = %s", h->name, settings.name,
-                text);
+    return fail(EXIT_UNTRUSTED,
+                "%s: the host does not let this client in; its godwit.conf needs [client %s] with fingerprint = %s",
+                h->name, settings.name, text);
 }
 
 static enum exit_code transport_error(const struct host *h, CURLcode rc, const char *text)
@@ -193,19 +198,25 @@ static enum exit_code transport_error(const struct host *h, CURLcode rc, const c
     if (check.asked && check.refused)
         return untrusted_host(h);
     if (rc == CURLE_SSL_CERTPROBLEM || rc == CURLE_SSL_ENGINE_SETFAILED)
-        return fail(EXIT_CONFIG, "cannot use %s with %s: %s; `godwitctl key` makes both where there are none", settings.cert, settings.key, text);
+        return fail(EXIT_CONFIG, "cannot use %s with %s: %s; `godwitctl key` makes both where there are none",
+                    settings.cert, settings.key, text);
     if (check.asked && (rc == CURLE_SSL_CONNECT_ERROR || rc == CURLE_RECV_ERROR || rc == CURLE_GOT_NOTHING))
         return untrusted_client(h);
-    return fail(EXIT_UNREACHABLE, "%s: no answer from %s:%u: %s; is the host on, and is this its [host] api-port?", h->name, h->address, h->port, text);
+    return fail(EXIT_UNREACHABLE, "%s: no answer from %s:%u: %s; is the host on, and is this its [host] api-port?",
+                h->name, h->address, h->port, text);
 }
 
 /* The host's own words. */
 static enum exit_code host_error(const struct host *h, const struct answer *a)
 {
     const char *message = get_str(a->json, "message"), *code = get_str(a->json, "code");
-    fprintf(stderr, "godwitctl: %s: %s (%s)\n", h->name, *message ? message : a->text ? a->text : "", *code ? code : "no code");
-    error_is(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code", code, "message", message, "status",
-                       (int)a->status));
+    fprintf(stderr, "godwitctl: %s: %s (%s)\n", h->name,
+            *message  ? message
+            : a->text ? a->text
+                      : "",
+            *code ? code : "no code");
+    error_is(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code", code,
+                       "message", message, "status", (int)a->status));
     return EXIT_REFUSED;
 }
 
@@ -230,7 +241,8 @@ static CURLcode perform(CURL *c, struct host *h, const char *path, struct answer
     return rc;
 }
 
-enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len, struct answer *out)
+enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len,
+                       struct answer *out)
 {
     char error[CURL_ERROR_SIZE];
     CURL *c = curl_for(h);
@@ -280,7 +292,9 @@ enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN])
     if (!check.asked)
         return transport_error(h, rc, *error ? error : curl_easy_strerror(rc));
     if (rc == CURLE_OK && !godwit)
-        return fail(EXIT_UNREACHABLE, "%s: what answers at %s:%u is no Godwit host; is this its address and [host] api-port?", h->name, h->address, h->port);
+        return fail(EXIT_UNREACHABLE,
+                    "%s: what answers at %s:%u is no Godwit host; is this its address and [host] api-port?", h->name,
+                    h->address, h->port);
     memcpy(out, check.seen, FP_LEN);
     return rc == CURLE_OK ? EXIT_GOOD : EXIT_UNTRUSTED;
 }
@@ -291,7 +305,8 @@ enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void
 {
     enum exit_code first = EXIT_GOOD;
     if (options.host && !config_host(options.host))
-        return fail(EXIT_CONFIG, "no host is named %s in %s; `godwitctl host add %s ADDRESS` adds it", options.host, settings.path, options.host);
+        return fail(EXIT_CONFIG, "no host is named %s in %s; `godwitctl host add %s ADDRESS` adds it", options.host,
+                    settings.path, options.host);
     if (!settings.n_hosts)
         return fail(EXIT_CONFIG, "%s names no hosts; `godwitctl host add NAME ADDRESS` adds one", settings.path);
     for (unsigned i = 0; i < settings.n_hosts; i++) {
@@ -303,7 +318,11 @@ enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void
     return first;
 }
 
-struct items { const char *path, *key; enum exit_code (*each)(struct host *h, json_t *item, void *ctx); void *ctx; };
+struct items {
+    const char *path, *key;
+    enum exit_code (*each)(struct host *h, json_t *item, void *ctx);
+    void *ctx;
+};
 
 static enum exit_code items_of(struct host *h, void *ctx)
 {
@@ -314,7 +333,8 @@ static enum exit_code items_of(struct host *h, void *ctx)
     enum exit_code first = ask(h, "GET", list->path, NULL, &a);
     if (first)
         return first;
-    json_array_foreach(json_object_get(a.json, list->key), i, item) {
+    json_array_foreach(json_object_get(a.json, list->key), i, item)
+    {
         json_object_set_new(item, "host", json_string(h->name));
         enum exit_code e = list->each(h, item, list->ctx);
         first = first ? first : e;
@@ -323,7 +343,8 @@ static enum exit_code items_of(struct host *h, void *ctx)
     return first;
 }
 
-enum exit_code each_item(const char *path, const char *key, enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx)
+enum exit_code each_item(const char *path, const char *key,
+                         enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx)
 {
     return each_host(items_of, &(struct items){ path, key, each, ctx });
 }

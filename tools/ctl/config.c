@@ -24,7 +24,8 @@ bool fingerprint_parse(const char *text, unsigned char out[FP_LEN])
         unsigned v;
         if (*text == ':')
             continue;
-        if (n == FP_LEN || !isxdigit((unsigned char)text[0]) || !isxdigit((unsigned char)text[1]) || sscanf(text, "%2x", &v) != 1)
+        if (n == FP_LEN || !isxdigit((unsigned char)text[0]) || !isxdigit((unsigned char)text[1]) ||
+            sscanf(text, "%2x", &v) != 1)
             return false;
         out[n++] = (unsigned char)v;
         text++;
@@ -94,7 +95,8 @@ static bool section(char *s, struct host **h)
     *end = 0;
     if (!strcmp(s, "client"))
         return true;
-    if (strncmp(s, "host ", 5) || config_host(s + 5) || settings.n_hosts == HOSTS_MAX || !s[5] || strlen(s + 5) >= NAME_MAX_LEN)
+    if (strncmp(s, "host ", 5) || config_host(s + 5) || settings.n_hosts == HOSTS_MAX || !s[5] ||
+        strlen(s + 5) >= NAME_MAX_LEN)
         return false;
     *h = &settings.hosts[settings.n_hosts++];
     strcpy((*h)->name, s + 5);
@@ -106,7 +108,7 @@ static char *trim(char *s)
 {
     while (isspace((unsigned char)*s))
         s++;
-    for (size_t n = strlen(s); n && isspace((unsigned char)s[n - 1]); )
+    for (size_t n = strlen(s); n && isspace((unsigned char)s[n - 1]);)
         s[--n] = 0;
     return s;
 }
@@ -121,7 +123,8 @@ static enum exit_code read_lines(FILE *f)
             continue;
         if (*s == '[') {
             if (!section(s + 1, &h))
-                return fail(EXIT_CONFIG, "%s:%u: expected [client], or [host NAME] with a name that no other host has", settings.path, line);
+                return fail(EXIT_CONFIG, "%s:%u: expected [client], or [host NAME] with a name that no other host has",
+                            settings.path, line);
             continue;
         }
         if (value)
@@ -166,8 +169,9 @@ static void make_folders(const char *path)
 
 static void write_all(FILE *f)
 {
-    fprintf(f, "# godwitctl's configuration; `godwitctl host add` writes it.\n[client]\nname = %s\nkey = %s\ncert = %s\n", settings.name, settings.key,
-            settings.cert);
+    fprintf(f,
+            "# godwitctl's configuration; `godwitctl host add` writes it.\n[client]\nname = %s\nkey = %s\ncert = %s\n",
+            settings.name, settings.key, settings.cert);
     for (unsigned i = 0; i < settings.n_hosts; i++) {
         char fp[FP_TEXT_LEN];
         const struct host *h = &settings.hosts[i];

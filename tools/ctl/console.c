@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tools/ctl/console.c - godwitctl vm console: a guest's serial port on this terminal, wherever the guest moves.
  *
- * The host is asked for what is new many times a second; each side counts the bytes, so nothing is lost or shown twice.  When the guest leaves that
- * host, the one that it went to is looked for; its count begins anew there. */
+ * The host is asked for what is new many times a second; each side counts the bytes, so nothing is lost or shown twice.
+ * When the guest leaves that host, the one that it went to is looked for; its count begins anew there. */
 #include "tools/ctl/ctl.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define POLL_MS    60
-#define KEY_DETACH 0x1d                 /* Ctrl-] */
+#define KEY_DETACH 0x1d /* Ctrl-] */
 
 static struct termios before;
 
@@ -60,7 +60,7 @@ static enum exit_code input(struct host *h, const char *vm, const char *keys, si
         keys += taken;
         len -= taken <= len ? taken : len;
         if (len)
-            poll(NULL, 0, POLL_MS);     /* the guest reads slowly */
+            poll(NULL, 0, POLL_MS); /* the guest reads slowly */
     }
     return EXIT_GOOD;
 }

@@ -18,23 +18,23 @@
 /* Stable: scripts rely on them.  Documented in docs/api.md and --help. */
 enum exit_code {
     EXIT_GOOD = 0,
-    EXIT_REFUSED = 1,                   /* the host said no: the message says why */
+    EXIT_REFUSED = 1, /* the host said no: the message says why */
     EXIT_USAGE = 2,
-    EXIT_CONFIG = 3,                    /* the configuration file, the key or the certificate */
-    EXIT_UNREACHABLE = 4,               /* no answer */
-    EXIT_UNTRUSTED = 5,                 /* host and client do not trust each other */
-    EXIT_MOVE_FAILED = 6,               /* the guest runs on where it was */
-    EXIT_IN_DOUBT = 7,                  /* the move was committed, and no answer came yet */
+    EXIT_CONFIG = 3,      /* the configuration file, the key or the certificate */
+    EXIT_UNREACHABLE = 4, /* no answer */
+    EXIT_UNTRUSTED = 5,   /* host and client do not trust each other */
+    EXIT_MOVE_FAILED = 6, /* the guest runs on where it was */
+    EXIT_IN_DOUBT = 7,    /* the move was committed, and no answer came yet */
 };
 
 struct host {
     char name[NAME_MAX_LEN], address[256];
     unsigned port;
     unsigned char fingerprint[FP_LEN];
-    void *curl;                         /* client.c's connection, kept for the next request */
+    void *curl; /* client.c's connection, kept for the next request */
 };
 struct settings {
-    char path[PATH_MAX];                /* of the configuration file */
+    char path[PATH_MAX]; /* of the configuration file */
     char name[NAME_MAX_LEN], key[PATH_MAX], cert[PATH_MAX];
     struct host hosts[HOSTS_MAX];
     unsigned n_hosts;
@@ -43,7 +43,8 @@ extern struct settings settings;
 
 /* What the command line said. */
 struct options {
-    bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status, cancel;
+    bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
+        cancel;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network;
 };
 extern struct options options;
@@ -55,7 +56,7 @@ enum exit_code fail(enum exit_code code, const char *fmt, ...) __attribute__((fo
 /** Read the file, which need not exist.  Messages name file and line. */
 enum exit_code config_load(const char *path);
 enum exit_code config_save(void);
-struct host *config_host(const char *name);                 /* NULL: no such */
+struct host *config_host(const char *name); /* NULL: no such */
 bool fingerprint_parse(const char *text, unsigned char out[FP_LEN]);
 void fingerprint_text(const unsigned char fp[FP_LEN], char out[FP_TEXT_LEN]);
 
@@ -67,29 +68,31 @@ enum exit_code identity_fingerprint(unsigned char out[FP_LEN]);
 /* ---- client.c ---- */
 struct answer {
     long status;
-    json_t *json;                       /* owned; NULL when the answer is no JSON */
-    char *text;                         /* owned: the body, terminated */
+    json_t *json; /* owned; NULL when the answer is no JSON */
+    char *text;   /* owned: the body, terminated */
     size_t len;
     uint64_t console_next;
     char vm_state[16];
 };
 void answer_free(struct answer *a);
-/** Ask host; method "GET" or "POST".  body: JSON (stolen) or NULL; raw: bytes instead.  An error, the host's included, is reported and its code
- *  returned; *out is then empty. */
+/** Ask host; method "GET" or "POST".  body: JSON (stolen) or NULL; raw: bytes instead.  An error, the host's included,
+ *  is reported and its code returned; *out is then empty. */
 enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out);
-enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len, struct answer *out);
+enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len,
+                       struct answer *out);
 /** The code of the last refusal, "HV_E_..."; "" if there was none. */
 const char *refusal_code(void);
-/** Connect and return the fingerprint of the certificate that the host shows, trusted or not.  EXIT_UNTRUSTED: it does not let us in. */
+/** Connect and return the fingerprint of the certificate that the host shows, trusted or not.  EXIT_UNTRUSTED:
+ *  it does not let us in. */
 enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN]);
-void client_close(struct host *h);      /* end the connection; the next request makes a new one */
+void client_close(struct host *h); /* end the connection; the next request makes a new one */
 void client_cleanup(void);
 
 /* Fields of an object; "" and 0 when they are missing. */
 const char *get_str(const json_t *o, const char *key);
 uint64_t get_num(const json_t *o, const char *key);
 bool get_bool(const json_t *o, const char *key);
-void print_json(json_t *o);              /* to standard output; o is stolen */
+void print_json(json_t *o); /* to standard output; o is stolen */
 /** Text that a host or guest made, as a JSON string; bytes that are no UTF-8 make every byte beyond ASCII a "?". */
 json_t *json_text(const char *text, size_t len);
 /** At the end, with --json: the last error if nothing else was printed. */
@@ -98,7 +101,8 @@ void print_json_error(void);
 /** Call each for every host that --host names, or for all; with errors go on.  Returns the first error. */
 enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void *ctx);
 /** The same for every object of the array that GET path has under key; each object is told its "host". */
-enum exit_code each_item(const char *path, const char *key, enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx);
+enum exit_code each_item(const char *path, const char *key,
+                         enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx);
 /** With --json print {key: all}; all is stolen. */
 void print_list(const char *key, json_t *all);
 /** The one host that is meant: --host, or the only one. */
@@ -128,7 +132,8 @@ enum exit_code cmd_migration_resolve(int argc, char **argv);
 enum exit_code cmd_validate(int argc, char **argv);
 
 /* ---- shared by commands ---- */
-/** Where is the guest?  The host that has it running (or paused, ...), else the one that has it stopped.  *vm: its object from the list (owned). */
+/** Where is the guest?  The host that has it running (or paused, ...), else the one that has it stopped.  *vm: its
+ *  object from the list (owned). */
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm);
 /** Follow a move to its end with a progress bar; prints the outcome. */
 enum exit_code watch_move(struct host *h, uint64_t id);

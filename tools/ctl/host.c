@@ -25,8 +25,8 @@ static enum exit_code list_one(struct host *h, void *ctx)
         json_array_append(all, a.json);
     else
         printf("%-16s %-22s %-8s %5zu %8lu %8lu MiB  %s\n", h->name, h->address, get_str(a.json, "virtualization"),
-               json_array_size(json_object_get(a.json, "cpus")), get_num(memory, "total_bytes") / MIB, get_num(memory, "promisable_bytes") / MIB,
-               get_str(a.json, "role"));
+               json_array_size(json_object_get(a.json, "cpus")), get_num(memory, "total_bytes") / MIB,
+               get_num(memory, "promisable_bytes") / MIB, get_str(a.json, "role"));
     answer_free(&a);
     return EXIT_GOOD;
 }
@@ -47,22 +47,24 @@ static void show(const json_t *o)
     size_t i;
     json_t *v;
     const json_t *memory = json_object_get(o, "memory");
-    printf("name: %s\nversion: Godwit %s\nvirtualization: %s\nuptime_s: %lu\n", get_str(o, "name"), get_str(o, "version"), get_str(o, "virtualization"),
-           get_num(o, "uptime_us") / 1000000);
-    printf("memory_mib: %lu total, %lu free, %lu promised to guests, %lu to be had\n", get_num(memory, "total_bytes") / MIB,
-           get_num(memory, "free_bytes") / MIB, get_num(memory, "promised_bytes") / MIB, get_num(memory, "promisable_bytes") / MIB);
-    printf("moves: in %s, out %s, at most %lu at once, blackout limit %lu ms\nyour role: %s\n", get_bool(o, "incoming") ? "yes" : "no",
-           get_bool(o, "outgoing") ? "yes" : "no", get_num(o, "max_jobs"), get_num(o, "downtime_limit_ms"), get_str(o, "role"));
+    printf("name: %s\nversion: Godwit %s\nvirtualization: %s\nuptime_s: %lu\n", get_str(o, "name"),
+           get_str(o, "version"), get_str(o, "virtualization"), get_num(o, "uptime_us") / 1000000);
+    printf("memory_mib: %lu total, %lu free, %lu promised to guests, %lu to be had\n",
+           get_num(memory, "total_bytes") / MIB, get_num(memory, "free_bytes") / MIB,
+           get_num(memory, "promised_bytes") / MIB, get_num(memory, "promisable_bytes") / MIB);
+    printf("moves: in %s, out %s, at most %lu at once, blackout limit %lu ms\nyour role: %s\n",
+           get_bool(o, "incoming") ? "yes" : "no", get_bool(o, "outgoing") ? "yes" : "no", get_num(o, "max_jobs"),
+           get_num(o, "downtime_limit_ms"), get_str(o, "role"));
     json_array_foreach(json_object_get(o, "cpus"), i, v)
         printf("cpu %zu: %s, idle %lu ms\n", i, get_bool(v, "online") ? "online" : "off", get_num(v, "idle_us") / 1000);
     json_array_foreach(json_object_get(o, "peers"), i, v)
         printf("peer %s: %s:%lu\n", get_str(v, "name"), get_str(v, "address"), get_num(v, "port"));
-    json_array_foreach(json_object_get(o, "details"), i, v)
-        printf("%s\n", json_string_value(v));
+    json_array_foreach(json_object_get(o, "details"), i, v) printf("%s\n", json_string_value(v));
 }
 
 /* Ask the host that the command names, or the one that is meant. */
-static enum exit_code ask_named(int argc, char **argv, const char *method, const char *path, struct host **h, struct answer *a)
+static enum exit_code ask_named(int argc, char **argv, const char *method, const char *path, struct host **h,
+                                struct answer *a)
 {
     options.host = argc ? argv[0] : options.host;
     enum exit_code e = one_host(h);
@@ -104,7 +106,7 @@ enum exit_code cmd_host_log(int argc, char **argv)
 bool yes_typed(void)
 {
     char line[16];
-    setvbuf(stdin, NULL, _IONBF, 0);    /* the next program's answers may come on it, too */
+    setvbuf(stdin, NULL, _IONBF, 0); /* the next program's answers may come on it, too */
     return options.yes || (fgets(line, sizeof(line), stdin) && (!strcmp(line, "yes\n") || !strcmp(line, "y\n")));
 }
 
@@ -133,9 +135,13 @@ static enum exit_code confirm(struct host *h, enum exit_code let_in)
         return e;
     fingerprint_text(h->fingerprint, host_text);
     fingerprint_text(own, own_text);
-    fprintf(stderr, "host %s at %s:%u shows the fingerprint\n    %s\nso must say its log, and mkhost --fingerprint where its stick was made: compare them.\n"
-            "This client's fingerprint is\n    %s\n%s\n", h->name, h->address, h->port, host_text, own_text,
-            let_in == EXIT_GOOD ? "and the host lets it in." : "and the host does not know it yet: its godwit.conf needs");
+    fprintf(stderr,
+            "host %s at %s:%u shows the fingerprint\n    %s\nso must say its log, and mkhost --fingerprint where its "
+            "stick was made: compare them.\n"
+            "This client's fingerprint is\n    %s\n%s\n",
+            h->name, h->address, h->port, host_text, own_text,
+            let_in == EXIT_GOOD ? "and the host lets it in."
+                                : "and the host does not know it yet: its godwit.conf needs");
     if (let_in != EXIT_GOOD)
         fprintf(stderr, "    [client %s]\n    fingerprint = %s\n    role = operate\n", settings.name, own_text);
     fprintf(stderr, "Is the host's fingerprint right? (yes/no) ");
@@ -161,7 +167,8 @@ enum exit_code cmd_host_add(int argc, char **argv)
     if (let_in != EXIT_GOOD && let_in != EXIT_UNTRUSTED)
         return let_in;
     if (options.fingerprint && memcmp(wanted, h.fingerprint, FP_LEN))
-        return fail(EXIT_UNTRUSTED, "the host at %s shows another fingerprint than the one given; it is not added", argv[1]);
+        return fail(EXIT_UNTRUSTED, "the host at %s shows another fingerprint than the one given; it is not added",
+                    argv[1]);
     e = options.fingerprint ? EXIT_GOOD : confirm(&h, let_in);
     struct host *slot = config_host(h.name);
     if (!slot && settings.n_hosts < HOSTS_MAX)
@@ -184,9 +191,14 @@ static void show_evacuation(const json_t *o)
 {
     size_t i;
     json_t *v;
-    json_array_foreach(json_object_get(o, "items"), i, v) {
+    json_array_foreach(json_object_get(o, "items"), i, v)
+    {
         bool over = get_bool(v, "over"), gone = get_bool(v, "gone");
-        printf("%-20s %s%s\n", get_str(v, "vm"), !over ? "on its way to " : gone ? "gone to " : "cannot go: ", get_str(v, over && !gone ? "message" : "to"));
+        printf("%-20s %s%s\n", get_str(v, "vm"),
+               !over  ? "on its way to "
+               : gone ? "gone to "
+                      : "cannot go: ",
+               get_str(v, over && !gone ? "message" : "to"));
     }
     printf("%lu guest(s), %lu over, %lu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
 }
@@ -199,7 +211,8 @@ static enum exit_code watch_evacuation(struct host *h, struct answer *a)
     enum exit_code e = EXIT_GOOD;
     while (!e && get_bool(a->json, "active")) {
         if (show)
-            fprintf(stderr, "\r%s: %lu of %lu guest(s) over\033[K", h->name, get_num(a->json, "over"), get_num(a->json, "guests"));
+            fprintf(stderr, "\r%s: %lu of %lu guest(s) over\033[K", h->name, get_num(a->json, "over"),
+                    get_num(a->json, "guests"));
         answer_free(a);
         nanosleep(&pause, NULL);
         e = ask(h, "GET", "/v1/host/evacuate", NULL, a);
@@ -215,7 +228,8 @@ enum exit_code cmd_host_evacuate(int argc, char **argv)
     struct host *h = NULL;
     struct answer a;
     bool cancel = options.cancel && !options.status;
-    enum exit_code e = ask_named(argc, argv, options.status ? "GET" : "POST", cancel ? "/v1/host/evacuate/cancel" : "/v1/host/evacuate", &h, &a);
+    enum exit_code e = ask_named(argc, argv, options.status ? "GET" : "POST",
+                                 cancel ? "/v1/host/evacuate/cancel" : "/v1/host/evacuate", &h, &a);
     if (!e && !options.detach && !options.status)
         e = watch_evacuation(h, &a);
     if (e)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/identity.c - this client's key (EC P-256) and self-signed certificate; hosts know it by the certificate's SHA-256. */
+ * tools/ctl/identity.c - this client's key (EC P-256) and self-signed certificate; hosts know it by the
+ * certificate's SHA-256. */
 #include "tools/ctl/ctl.h"
 
 #include <errno.h>
@@ -12,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define VALID_DAYS 36500L               /* nobody looks at it: trust is by fingerprint */
+#define VALID_DAYS 36500L /* nobody looks at it: trust is by fingerprint */
 
 static X509 *certificate_for(EVP_PKEY *key)
 {
@@ -56,13 +57,14 @@ enum exit_code identity_make(bool *made)
     *made = false;
     if (!access(settings.key, F_OK) && !access(settings.cert, F_OK))
         return EXIT_GOOD;
-    enum exit_code e = access(settings.path, F_OK) ? config_save() : EXIT_GOOD;         /* also makes the folder */
+    enum exit_code e = access(settings.path, F_OK) ? config_save() : EXIT_GOOD; /* also makes the folder */
     if (e)
         return e;
     EVP_PKEY *key = EVP_EC_gen("P-256");
     X509 *cert = key ? certificate_for(key) : NULL;
     if (!cert || !write_files(key, cert))
-        e = fail(EXIT_CONFIG, "cannot make %s and %s: %s", settings.key, settings.cert, errno ? strerror(errno) : "OpenSSL failed");
+        e = fail(EXIT_CONFIG, "cannot make %s and %s: %s", settings.key, settings.cert,
+                 errno ? strerror(errno) : "OpenSSL failed");
     *made = !e;
     X509_free(cert);
     EVP_PKEY_free(key);
@@ -78,7 +80,9 @@ enum exit_code identity_fingerprint(unsigned char out[FP_LEN])
     X509_free(x);
     if (f)
         fclose(f);
-    return good ? EXIT_GOOD : fail(EXIT_CONFIG, "%s is no certificate in PEM form; `godwitctl key` makes one where there is none", settings.cert);
+    return good ? EXIT_GOOD
+                : fail(EXIT_CONFIG, "%s is no certificate in PEM form; `godwitctl key` makes one where there is none",
+                       settings.cert);
 }
 
 enum exit_code cmd_key(int argc, char **argv)
@@ -94,10 +98,12 @@ enum exit_code cmd_key(int argc, char **argv)
         return e;
     fingerprint_text(fp, text);
     if (options.json)
-        print_json(json_pack("{s:s,s:s,s:s,s:b}", "name", settings.name, "fingerprint", text, "cert", settings.cert, "made", made));
+        print_json(json_pack("{s:s,s:s,s:s,s:b}", "name", settings.name, "fingerprint", text, "cert", settings.cert,
+                             "made", made));
     else
         printf("[client %s]\nfingerprint = %s\nrole = operate\n", settings.name, text);
     if (!options.json && isatty(STDOUT_FILENO))
-        fprintf(stderr, "\n%s%s.  Put these lines into godwit.conf of each host that shall let this client in.\n", made ? "made " : "this is ", settings.cert);
+        fprintf(stderr, "\n%s%s.  Put these lines into godwit.conf of each host that shall let this client in.\n",
+                made ? "made " : "this is ", settings.cert);
     return EXIT_GOOD;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tools/ctl/migration.c - godwitctl vm migrate, migration list|show|watch|cancel|resolve.
  *
- * A move is known on its source only, by a number: HOST/NUMBER here, NUMBER with --host, or the guest's name for its newest move. */
+ * A move is known on its source only, by a number: HOST/NUMBER here, NUMBER with --host, or the guest's
+ * name for its newest move. */
 #define _GNU_SOURCE
 #include "tools/ctl/ctl.h"
 
@@ -14,7 +15,7 @@
 
 #define WATCH_MS  150
 #define BAR_WIDTH 32
-#define DOUBT_MS  10000                 /* a destination that is up and can be reached has answered long before */
+#define DOUBT_MS  10000 /* a destination that is up and can be reached has answered long before */
 
 static volatile sig_atomic_t interrupted;
 
@@ -36,7 +37,8 @@ static void bar(const json_t *j)
     char text[BAR_WIDTH + 1];
     unsigned done = (unsigned)(get_num(j, "percent") * BAR_WIDTH / 100);
     if (!strcmp(get_str(j, "state"), "queued")) {
-        fprintf(stderr, "\r%s -> %s waits, %lu before it\033[K", get_str(j, "vm"), get_str(j, "to"), get_num(j, "queue_position"));
+        fprintf(stderr, "\r%s -> %s waits, %lu before it\033[K", get_str(j, "vm"), get_str(j, "to"),
+                get_num(j, "queue_position"));
         return;
     }
     if (in_doubt(j)) {
@@ -46,8 +48,9 @@ static void bar(const json_t *j)
     for (unsigned i = 0; i < BAR_WIDTH; i++)
         text[i] = i < done ? '=' : i == done ? '>' : ' ';
     text[BAR_WIDTH] = 0;
-    fprintf(stderr, "\r%s -> %s [%s] %3lu%% %s round %lu, %lu.%lu MB/s, dirty %lu pages/s, eta %lu s\033[K", get_str(j, "vm"), get_str(j, "to"), text,
-            get_num(j, "percent"), get_str(j, "phase"), get_num(j, "round"), get_num(j, "bytes_per_s") / 1000000, get_num(j, "bytes_per_s") / 100000 % 10,
+    fprintf(stderr, "\r%s -> %s [%s] %3lu%% %s round %lu, %lu.%lu MB/s, dirty %lu pages/s, eta %lu s\033[K",
+            get_str(j, "vm"), get_str(j, "to"), text, get_num(j, "percent"), get_str(j, "phase"), get_num(j, "round"),
+            get_num(j, "bytes_per_s") / 1000000, get_num(j, "bytes_per_s") / 100000 % 10,
             get_num(j, "dirty_pages_per_s"), get_num(j, "eta_us") / 1000000);
     fflush(stderr);
 }
@@ -56,8 +59,9 @@ static void summary(const struct host *h, const json_t *j)
 {
     uint64_t ms = get_num(j, "elapsed_us") / 1000, us = get_num(j, "blackout_us"), kb = get_num(j, "wire_bytes") / 1000;
     if (!strcmp(get_str(j, "state"), "moved"))
-        printf("%s moved from %s to %s in %lu.%03lu s, blackout %lu.%lu ms, %lu.%02lu MB on the wire, %zu rounds\n", get_str(j, "vm"), h->name,
-               get_str(j, "to"), ms / 1000, ms % 1000, us / 1000, us / 100 % 10, kb / 1000, kb / 10 % 100, json_array_size(json_object_get(j, "rounds")));
+        printf("%s moved from %s to %s in %lu.%03lu s, blackout %lu.%lu ms, %lu.%02lu MB on the wire, %zu rounds\n",
+               get_str(j, "vm"), h->name, get_str(j, "to"), ms / 1000, ms % 1000, us / 1000, us / 100 % 10, kb / 1000,
+               kb / 10 % 100, json_array_size(json_object_get(j, "rounds")));
     else
         printf("%s: %s\n", get_str(j, "vm"), get_str(j, "state"));
     if (*get_str(j, "why_peer"))
@@ -75,13 +79,15 @@ static enum exit_code outcome(struct host *h, const json_t *j)
         summary(h, j);
     }
     if (in_doubt(j)) {
-        fprintf(stderr, "godwitctl: %s may run on %s or not, and stands still on %s until that is known: %s.  %s asks again each second; `godwitctl migration "
-                "resolve %s` decides\n", get_str(j, "vm"), get_str(j, "to"), h->name, get_str(j, "doubt"), h->name, get_str(j, "vm"));
+        fprintf(stderr,
+                "godwitctl: %s may run on %s or not, and stands still on %s until that is known: %s.  %s asks again "
+                "each second; `godwitctl migration resolve %s` decides\n",
+                get_str(j, "vm"), get_str(j, "to"), h->name, get_str(j, "doubt"), h->name, get_str(j, "vm"));
         return EXIT_IN_DOUBT;
     }
     if (error)
-        fprintf(stderr, "godwitctl: %s was not moved to %s, it runs on on %s: %s (%s)\n", get_str(j, "vm"), get_str(j, "to"), h->name,
-                get_str(error, "message"), get_str(error, "code"));
+        fprintf(stderr, "godwitctl: %s was not moved to %s, it runs on on %s: %s (%s)\n", get_str(j, "vm"),
+                get_str(j, "to"), h->name, get_str(error, "message"), get_str(error, "code"));
     return error ? EXIT_MOVE_FAILED : EXIT_GOOD;
 }
 
@@ -137,9 +143,11 @@ static json_t *move_request(const char *vm, const char *to, const char **why)
         json_object_set_new(o, "policy", json_string(options.policy));
     if (options.network)
         json_object_set_new(o, "network", json_string(options.network));
-    *why = options.plain && options.lz4 ? "--plain or --lz4, not both" : options.live && options.paused ? "--live or --paused, not both" :
-           !add_number(o, "bandwidth_limit_mb", options.limit) ? "--limit: a number of MB per second is expected" :
-           !add_number(o, "downtime_limit_ms", options.downtime) ? "--downtime: a number of milliseconds is expected" : NULL;
+    *why = options.plain && options.lz4                            ? "--plain or --lz4, not both"
+           : options.live && options.paused                        ? "--live or --paused, not both"
+           : !add_number(o, "bandwidth_limit_mb", options.limit)   ? "--limit: a number of MB per second is expected"
+           : !add_number(o, "downtime_limit_ms", options.downtime) ? "--downtime: a number of milliseconds is expected"
+                                                                   : NULL;
     if (*why) {
         json_decref(o);
         return NULL;
@@ -179,7 +187,12 @@ enum exit_code cmd_vm_migrate(int argc, char **argv)
 
 /* ---- which move ---- */
 
-struct search { const char *vm; struct host *host; uint64_t id, age_us; bool active; };
+struct search {
+    const char *vm;
+    struct host *host;
+    uint64_t id, age_us;
+    bool active;
+};
 
 /* The newest of the guest's moves; one that is under way before any that has ended. */
 static enum exit_code search_one(struct host *h, json_t *v, void *ctx)
@@ -187,7 +200,9 @@ static enum exit_code search_one(struct host *h, json_t *v, void *ctx)
     struct search *s = ctx;
     bool active = !get_bool(v, "ended"), better = active != s->active ? active : get_num(v, "age_us") < s->age_us;
     if (!strcmp(get_str(v, "vm"), s->vm) && (!s->host || better))
-        *s = (struct search){ .vm = s->vm, .host = h, .id = get_num(v, "id"), .age_us = get_num(v, "age_us"), .active = active };
+        *s = (struct search){
+            .vm = s->vm, .host = h, .id = get_num(v, "id"), .age_us = get_num(v, "age_us"), .active = active
+        };
     return EXIT_GOOD;
 }
 
@@ -210,7 +225,9 @@ static enum exit_code find_job(const char *which, struct host **h, uint64_t *id)
     enum exit_code e = each_item("/v1/migrations", "migrations", search_one, &s);
     *h = s.host;
     *id = s.id;
-    return s.host ? EXIT_GOOD : fail(e ? e : EXIT_REFUSED, "no move of %s is known; `godwitctl migration list` shows those that are", which);
+    return s.host ? EXIT_GOOD
+                  : fail(e ? e : EXIT_REFUSED,
+                         "no move of %s is known; `godwitctl migration list` shows those that are", which);
 }
 
 /* ---- commands ---- */
@@ -224,9 +241,10 @@ static enum exit_code list_one(struct host *h, json_t *v, void *all)
     if (!strcmp(get_str(v, "state"), "queued"))
         snprintf(before, sizeof(before), "%lu before it", get_num(v, "queue_position"));
     snprintf(id, sizeof(id), "%s/%lu", h->name, get_num(v, "id"));
-    printf("%-14s %-20s %-12s %-10s %4lu%% %7lu.%lu s %8lu ms  %s%s\n", id, get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"),
-           get_num(v, "percent"), get_num(v, "elapsed_us") / 1000000, get_num(v, "elapsed_us") / 100000 % 10, get_num(v, "blackout_us") / 1000,
-           before, get_str(json_object_get(v, "error"), "message"));
+    printf("%-14s %-20s %-12s %-10s %4lu%% %7lu.%lu s %8lu ms  %s%s\n", id, get_str(v, "vm"), get_str(v, "to"),
+           get_str(v, "state"), get_num(v, "percent"), get_num(v, "elapsed_us") / 1000000,
+           get_num(v, "elapsed_us") / 100000 % 10, get_num(v, "blackout_us") / 1000, before,
+           get_str(json_object_get(v, "error"), "message"));
     return EXIT_GOOD;
 }
 
@@ -245,9 +263,11 @@ static void show_rounds(const json_t *j)
 {
     size_t i;
     json_t *r;
-    printf("%5s %10s %10s %12s %8s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "MB/s", "PAGES", "DIRTY pages/s", "LEFT pages");
+    printf("%5s %10s %10s %12s %8s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "MB/s", "PAGES",
+           "DIRTY pages/s", "LEFT pages");
     json_array_foreach(json_object_get(j, "rounds"), i, r)
-        printf("%5zu %10lu %10lu %12lu %8.1f %8lu %14lu %12lu\n", i + 1, get_num(r, "start_us") / 1000, get_num(r, "us") / 1000, get_num(r, "bytes"),
+        printf("%5zu %10lu %10lu %12lu %8.1f %8lu %14lu %12lu\n", i + 1, get_num(r, "start_us") / 1000,
+               get_num(r, "us") / 1000, get_num(r, "bytes"),
                get_num(r, "us") ? (double)get_num(r, "bytes") / (double)get_num(r, "us") : 0.0, get_num(r, "pages"),
                get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
 }
@@ -257,8 +277,7 @@ static void show_parts(const char *title, const json_t *o)
     const char *key;
     json_t *v;
     printf("%s:", title);
-    json_object_foreach((json_t *)o, key, v)
-        printf(" %s=%ld", key, (int64_t)json_integer_value(v));
+    json_object_foreach((json_t *)o, key, v) printf(" %s=%ld", key, (int64_t)json_integer_value(v));
     printf("\n");
 }
 
@@ -286,8 +305,8 @@ enum exit_code cmd_migration_show(int argc, char **argv)
     }
     if (in_doubt(a.json))
         printf("in doubt: %s\n", get_str(a.json, "doubt"));
-    printf("move %s/%lu of %s to %s: %s, %s, %lu%%\n", h->name, id, get_str(a.json, "vm"), get_str(a.json, "to"), get_str(a.json, "state"),
-           get_str(a.json, "phase"), get_num(a.json, "percent"));
+    printf("move %s/%lu of %s to %s: %s, %s, %lu%%\n", h->name, id, get_str(a.json, "vm"), get_str(a.json, "to"),
+           get_str(a.json, "state"), get_str(a.json, "phase"), get_num(a.json, "percent"));
     if (json_object_get(a.json, "error"))
         printf("error: %s\n", get_str(json_object_get(a.json, "error"), "message"));
     summary(h, a.json);
@@ -348,7 +367,8 @@ enum exit_code cmd_migration_resolve(int argc, char **argv)
         e = act(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", false));
         if (strcmp(refusal_code(), "HV_E_AGAIN"))
             return e;
-        fprintf(stderr, "%s Are you sure? (yes/no) ", options.force_here ? "It will be resumed here." : "It will be discarded here.");
+        fprintf(stderr, "%s Are you sure? (yes/no) ",
+                options.force_here ? "It will be resumed here." : "It will be discarded here.");
         if (!yes_typed())
             return fail(EXIT_REFUSED, "nothing was changed; the move stays in doubt");
     }

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #define ASK_MS    50
-#define ASK_TURNS 400                   /* the host's own limits end the question much sooner */
+#define ASK_TURNS 400 /* the host's own limits end the question much sooner */
 
 /* Would vm move from h to the peer to?  *out: the host's answer (owned). */
 static enum exit_code question(struct host *h, const char *vm, const char *to, json_t **out)
@@ -33,7 +33,8 @@ static void say(FILE *f, const struct host *h, const json_t *verdict)
 {
     size_t i;
     json_t *reason;
-    fprintf(f, "%s %s -> %s: %s\n", get_str(verdict, "vm"), h->name, get_str(verdict, "to"), get_bool(verdict, "would_move") ? "would move" : "would not move");
+    fprintf(f, "%s %s -> %s: %s\n", get_str(verdict, "vm"), h->name, get_str(verdict, "to"),
+            get_bool(verdict, "would_move") ? "would move" : "would not move");
     json_array_foreach(json_object_get(verdict, "reasons"), i, reason)
         fprintf(f, "    %s\n", json_string_value(reason));
 }
@@ -60,7 +61,11 @@ static enum exit_code destinations(struct host *h, json_t **out)
 
 /* ---- validate ---- */
 
-struct verdicts { json_t *all; unsigned stuck; };               /* all: owned; stuck: guests that can go nowhere */
+/* all: owned; stuck: guests that can go nowhere */
+struct verdicts {
+    json_t *all;
+    unsigned stuck;
+};
 
 static enum exit_code validate_vm(struct host *h, const char *vm, struct verdicts *v)
 {

@@ -11,8 +11,9 @@ static enum exit_code list_one(struct host *h, json_t *v, void *all)
 {
     json_array_append(all, v);
     if (!options.json)
-        printf("%-20s %-12s %-9s %6lu MiB %5lu  %s%s\n", get_str(v, "name"), h->name, get_str(v, "state"), get_num(v, "memory_bytes") / MIB,
-               get_num(v, "cpus"), get_bool(v, "moving") ? "moving" : "", get_str(v, "crash_reason"));
+        printf("%-20s %-12s %-9s %6lu MiB %5lu  %s%s\n", get_str(v, "name"), h->name, get_str(v, "state"),
+               get_num(v, "memory_bytes") / MIB, get_num(v, "cpus"), get_bool(v, "moving") ? "moving" : "",
+               get_str(v, "crash_reason"));
     return EXIT_GOOD;
 }
 
@@ -31,11 +32,12 @@ enum exit_code cmd_vm_list(int argc, char **argv)
 
 struct search {
     const char *name;
-    struct host *host;                  /* the best so far */
-    json_t *vm;                         /* owned */
+    struct host *host; /* the best so far */
+    json_t *vm;        /* owned */
 };
 
-/* A guest may be defined on several hosts, and is not stopped on one of them at most (while it moves: on two; the source is the one that answers for it). */
+/* A guest may be defined on several hosts, and is not stopped on one of them at most (while it moves: on two; the
+ * source is the one that answers for it). */
 static int rank(const json_t *vm)
 {
     const char *state = get_str(vm, "state");
@@ -63,10 +65,12 @@ enum exit_code find_vm(const char *name, struct host **host, json_t **vm)
         return EXIT_GOOD;
     if (e)
         return fail(e, "no guest named %s was found on the hosts that answered", name);
-    return fail(EXIT_REFUSED, "no guest is named %s on %s; `godwitctl vm list` shows those that there are", name, options.host ? options.host : "any host");
+    return fail(EXIT_REFUSED, "no guest is named %s on %s; `godwitctl vm list` shows those that there are", name,
+                options.host ? options.host : "any host");
 }
 
-static enum exit_code vm_ask(const char *name, const char *method, const char *verb, json_t *body, struct host **host, struct answer *a)
+static enum exit_code vm_ask(const char *name, const char *method, const char *verb, json_t *body, struct host **host,
+                             struct answer *a)
 {
     char path[256];
     json_t *vm;
@@ -101,16 +105,29 @@ enum exit_code cmd_vm_start(int argc, char **argv)
     return verb(argv[0], "start", json_pack("{s:b}", "force", options.force));
 }
 
-enum exit_code cmd_vm_stop(int argc, char **argv)   { (void)argc; return verb(argv[0], "stop", NULL); }
-enum exit_code cmd_vm_pause(int argc, char **argv)  { (void)argc; return verb(argv[0], "pause", NULL); }
-enum exit_code cmd_vm_resume(int argc, char **argv) { (void)argc; return verb(argv[0], "resume", NULL); }
+enum exit_code cmd_vm_stop(int argc, char **argv)
+{
+    (void)argc;
+    return verb(argv[0], "stop", NULL);
+}
+enum exit_code cmd_vm_pause(int argc, char **argv)
+{
+    (void)argc;
+    return verb(argv[0], "pause", NULL);
+}
+enum exit_code cmd_vm_resume(int argc, char **argv)
+{
+    (void)argc;
+    return verb(argv[0], "resume", NULL);
+}
 
 /* Any object as "key: value" lines. */
 static void show(const json_t *o)
 {
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)o, key, v) {
+    json_object_foreach((json_t *)o, key, v)
+    {
         if (json_is_string(v))
             printf("%s: %s\n", key, json_string_value(v));
         else if (json_is_integer(v))
@@ -150,8 +167,7 @@ enum exit_code cmd_vm_inspect(int argc, char **argv)
     if (options.json)
         print_json(json_incref(a.json));
     else
-        json_array_foreach(json_object_get(a.json, "details"), i, v)
-            printf("%s\n", json_string_value(v));
+        json_array_foreach(json_object_get(a.json, "details"), i, v) printf("%s\n", json_string_value(v));
     answer_free(&a);
     return EXIT_GOOD;
 }

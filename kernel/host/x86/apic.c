@@ -1,36 +1,50 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/apic.c - the local APIC: IPIs, EOI and the one-shot timer.
  *
- * The timer runs in TSC-deadline mode where the CPU has it.  Otherwise it counts down at a rate that nobody tells; only the ratio to the
- * TSC matters here, and that is measured once: counts = tsc_ticks * ratio / 2^32.  A pause of an emulated CPU during the measurement makes
- * the ratio too small, so that the timer fires early; pcpu.c arms it again then. */
+ * The timer runs in TSC-deadline mode where the CPU has it.  Otherwise it counts down at a rate that nobody
+ * tells; only the ratio to the TSC matters here, and that is measured once: counts = tsc_ticks * ratio / 2^32.  A
+ * pause of an emulated CPU during the measurement makes the ratio too small, so that the timer fires early;
+ * pcpu.c arms it again then. */
 #include "kernel/host/x86/apic.h"
 #include <string.h>
 #include "kernel/host/acpi.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/pci.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/log.h"
 
 /* Register offsets of the MMIO page; x2APIC's MSR is 0x800 + offset/16. */
 enum {
-    APIC_ID = 0x020, APIC_TPR = 0x080, APIC_EOI = 0x0b0, APIC_SVR = 0x0f0, APIC_ISR = 0x100, APIC_ICR = 0x300, APIC_ICR_HI = 0x310,
-    APIC_LVT_TIMER = 0x320, APIC_LVT_THERMAL = 0x330, APIC_LVT_PERF = 0x340, APIC_LVT_LINT0 = 0x350, APIC_LVT_LINT1 = 0x360,
-    APIC_LVT_ERROR = 0x370, APIC_TIMER_INIT = 0x380, APIC_TIMER_CUR = 0x390, APIC_TIMER_DIV = 0x3e0,
+    APIC_ID = 0x020,
+    APIC_TPR = 0x080,
+    APIC_EOI = 0x0b0,
+    APIC_SVR = 0x0f0,
+    APIC_ISR = 0x100,
+    APIC_ICR = 0x300,
+    APIC_ICR_HI = 0x310,
+    APIC_LVT_TIMER = 0x320,
+    APIC_LVT_THERMAL = 0x330,
+    APIC_LVT_PERF = 0x340,
+    APIC_LVT_LINT0 = 0x350,
+    APIC_LVT_LINT1 = 0x360,
+    APIC_LVT_ERROR = 0x370,
+    APIC_TIMER_INIT = 0x380,
+    APIC_TIMER_CUR = 0x390,
+    APIC_TIMER_DIV = 0x3e0,
 };
-#define SVR_ENABLE          BIT32(8)
-#define LVT_MASKED          BIT32(16)
-#define LVT_MODE_NMI        0x00000400u
-#define LVT_TSC_DEADLINE    BIT32(18)
-#define ICR_PENDING         BIT32(12)
-#define TIMER_DIV_16        0x3u
-#define IOAPIC_DEFAULT      UINT64_C(0xfec00000)
-#define MADT_IOAPIC         1                       /* ACPI 5.2.12 */
-#define CALIBRATE_TICKS     UINT64_C(20000000)       /* of the TSC: 4 to 20 ms */
+#define SVR_ENABLE       BIT32(8)
+#define LVT_MASKED       BIT32(16)
+#define LVT_MODE_NMI     0x00000400u
+#define LVT_TSC_DEADLINE BIT32(18)
+#define ICR_PENDING      BIT32(12)
+#define TIMER_DIV_16     0x3u
+#define IOAPIC_DEFAULT   UINT64_C(0xfec00000)
+#define MADT_IOAPIC      1                  /* ACPI 5.2.12 */
+#define CALIBRATE_TICKS  UINT64_C(20000000) /* of the TSC: 4 to 20 ms */
 
-static uint8_t *regs;                           /* const after apic_init on the boot CPU; unused in x2APIC mode */
+static uint8_t *regs; /* const after apic_init on the boot CPU; unused in x2APIC mode */
 static bool x2apic, deadline;
-static uint64_t ratio;                          /* timer counts per TSC tick, 32 fraction bits */
+static uint64_t ratio; /* timer counts per TSC tick, 32 fraction bits */
 
 static uint32_t reg_read(unsigned off)
 {
@@ -60,7 +74,8 @@ bool apic_in_service(unsigned vector) { return reg_read(APIC_ISR + vector / 32 *
 void apic_send(uint32_t to, uint32_t icr)
 {
     if (x2apic) {
-        asm volatile("mfence; lfence" : : : "memory");      /* the MSR write is not ordered after earlier stores: SDM 3A 11.12.3 */
+        /* the MSR write is not ordered after earlier stores: SDM 3A 11.12.3 */
+        asm volatile("mfence; lfence" : : : "memory");
         wrmsr(MSR_X2APIC_BASE + APIC_ICR / 16, (uint64_t)to << 32 | icr);
         return;
     }
@@ -73,7 +88,7 @@ void apic_send(uint32_t to, uint32_t icr)
 void apic_stop_others(void)
 {
     if (!x2apic && !regs)
-        return;                                 /* too early for there to be others */
+        return; /* too early for there to be others */
     uint32_t me = apic_id();
     for (unsigned i = 0; i < pcpu_count; i++)
         if (pcpu_get(i)->apic_id != me)
@@ -189,5 +204,5 @@ void apic_init(bool boot_cpu)
     reg_write(APIC_TIMER_DIV, TIMER_DIV_16);
     reg_write(APIC_LVT_TIMER, IRQ_VEC_TIMER | (deadline ? LVT_TSC_DEADLINE : 0));
     if (deadline)
-        asm volatile("mfence" : : : "memory");  /* LVT before the first deadline: SDM 3A "TSC-Deadline Mode" */
+        asm volatile("mfence" : : : "memory"); /* LVT before the first deadline: SDM 3A "TSC-Deadline Mode" */
 }

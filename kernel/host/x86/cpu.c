@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/cpu.c - control registers, and INIT-SIPI-SIPI.
  *
- * A CPU that is started begins in real mode at a page below 1 MiB.  trampoline.S is copied there together with what it needs to know
- * (page tables, stack, entry); the page is executable only while CPUs are being started. */
+ * A CPU that is started begins in real mode at a page below 1 MiB.  trampoline.S is copied there together with what it
+ * needs to know (page tables, stack, entry); the page is executable only while CPUs are being started. */
 #include "kernel/host/x86/cpu.h"
 #include <string.h>
 #include "kernel/host/clock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
 #include "kernel/host/x86/apic.h"
 #include "kernel/host/x86/desc.h"
@@ -14,6 +13,7 @@
 #include "kernel/host/x86/paging.h"
 #include "kernel/host/x86/trampoline.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/log.h"
 
 extern const uint8_t trampoline_start[], trampoline_end[];
 
@@ -50,7 +50,7 @@ static void wait_us(uint64_t us)
 static bool wait_online(struct pcpu *p, uint64_t us)
 {
     for (uint64_t start = clock_us(); clock_us() - start < us; cpu_relax())
-        if (atomic_load_explicit(&p->online, memory_order_acquire))     /* pairs with the release of the CPU that came up */
+        if (atomic_load_explicit(&p->online, memory_order_acquire)) /* pairs with the release of the CPU that came up */
             return true;
     return false;
 }
@@ -67,12 +67,15 @@ static void prepare_page(uint64_t page, const struct trampoline_args *args)
 }
 
 void cpu_halt(uint32_t id) { apic_send(id, ICR_INIT | ICR_ASSERT); }
-void cpu_halt_wait(void) { wait_us(10000); }            /* SDM 3A "MP Initialization Protocol": INIT, 10 ms, SIPI, 200 us, SIPI */
+void cpu_halt_wait(void) { wait_us(10000); } /* SDM 3A "MP Initialization Protocol": INIT, 10 ms, SIPI, 200 us, SIPI */
 
 bool cpu_start(struct pcpu *p, uint64_t page, void *stack_top, void (*entry)(struct pcpu *p))
 {
     struct trampoline_args args = {
-        .page = (uint32_t)page, .cr3 = (uint32_t)paging_root(), .stack = (uintptr_t)stack_top, .entry = (uintptr_t)entry,
+        .page = (uint32_t)page,
+        .cr3 = (uint32_t)paging_root(),
+        .stack = (uintptr_t)stack_top,
+        .entry = (uintptr_t)entry,
         .arg = (uintptr_t)p,
     };
 
@@ -84,7 +87,7 @@ bool cpu_start(struct pcpu *p, uint64_t page, void *stack_top, void (*entry)(str
         up = wait_online(p, 1000000);
     }
     if (!up)
-        cpu_halt(p->apic_id);                           /* or it might wander in later, with the next one's stack */
+        cpu_halt(p->apic_id); /* or it might wander in later, with the next one's stack */
     paging_map(page, PAGE_SIZE, MAP_RW);
     return up;
 }

@@ -1,24 +1,32 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/desc.c - GDT, TSS and IDT.
  *
- * One flat ring-0 code and data segment.  Every exception gets a stack of its own through the IST, so that a dump works also when the
- * interrupted stack is the problem; interrupts run on the stack they find. */
+ * One flat ring-0 code and data segment.  Every exception gets a stack of its own through the IST, so that a dump works
+ * also when the interrupted stack is the problem; interrupts run on the stack they find. */
 #include "kernel/host/x86/desc.h"
 #include "kernel/host/x86/regs.h"
 
-struct __attribute__((packed)) table_ptr { uint16_t limit; uint64_t base; };
-struct idt_gate { uint16_t off_lo, sel; uint8_t ist, type; uint16_t off_mid; uint32_t off_hi, rsvd; };
+struct __attribute__((packed)) table_ptr {
+    uint16_t limit;
+    uint64_t base;
+};
+struct idt_gate {
+    uint16_t off_lo, sel;
+    uint8_t ist, type;
+    uint16_t off_mid;
+    uint32_t off_hi, rsvd;
+};
 _Static_assert(sizeof(struct idt_gate) == 16, "SDM 3A 64-bit gate");
 
-#define GATE_INTERRUPT 0x8e             /* present, DPL 0, interrupt gate: clears IF */
-#define GDT_CODE  UINT64_C(0x00af9b000000ffff)
-#define GDT_DATA  UINT64_C(0x00cf93000000ffff)
-#define GDT_TSS   UINT64_C(0x0000890000000000)   /* present, available 64-bit TSS */
+#define GATE_INTERRUPT 0x8e /* present, DPL 0, interrupt gate: clears IF */
+#define GDT_CODE       UINT64_C(0x00af9b000000ffff)
+#define GDT_DATA       UINT64_C(0x00cf93000000ffff)
+#define GDT_TSS        UINT64_C(0x0000890000000000) /* present, available 64-bit TSS */
 
 extern char trap_entries[];
 void desc_load(const struct table_ptr *gdtr, const struct table_ptr *idtr);
 
-static struct idt_gate idt[256];        /* the same for all CPUs */
+static struct idt_gate idt[256]; /* the same for all CPUs */
 
 static unsigned ist_of(unsigned vector)
 {
@@ -49,7 +57,7 @@ void desc_init(struct pcpu_arch *a)
 {
     uint64_t tss = (uintptr_t)&a->tss, limit = sizeof(a->tss) - 1;
 
-    idt_fill();                         /* every CPU writes the same values */
+    idt_fill(); /* every CPU writes the same values */
     for (unsigned i = 1; i < IST_COUNT; i++) {
         uint64_t top = (uintptr_t)a->ist_stacks + i * IST_STACK_SIZE;
         a->tss.ist[2 * (i - 1)] = (uint32_t)top;
@@ -60,5 +68,6 @@ void desc_init(struct pcpu_arch *a)
     a->gdt[2] = GDT_DATA;
     a->gdt[3] = GDT_TSS | limit | (tss & 0xffffff) << 16 | (tss >> 24 & 0xff) << 56;
     a->gdt[4] = tss >> 32;
-    desc_load(&(struct table_ptr){ sizeof(a->gdt) - 1, (uintptr_t)a->gdt }, &(struct table_ptr){ sizeof(idt) - 1, (uintptr_t)idt });
+    desc_load(&(struct table_ptr){ sizeof(a->gdt) - 1, (uintptr_t)a->gdt },
+              &(struct table_ptr){ sizeof(idt) - 1, (uintptr_t)idt });
 }

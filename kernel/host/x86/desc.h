@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/x86/desc.h - descriptor tables of one CPU: GDT, TSS and the shared IDT.  SDM 3A "Protected-Mode Memory Management". */
+ * kernel/host/x86/desc.h - descriptor tables of one CPU: GDT, TSS and the shared IDT.  SDM 3A
+ * "Protected-Mode Memory Management". */
 #ifndef GODWIT_KERNEL_HOST_X86_DESC_H
 #define GODWIT_KERNEL_HOST_X86_DESC_H
 
@@ -13,11 +14,11 @@
 enum { IST_NONE, IST_DF, IST_NMI, IST_MC, IST_EXC, IST_COUNT };
 #define IST_STACK_SIZE 8192ul
 
-struct tss {                            /* SDM 3A "64-Bit Task State Segment" */
+struct tss { /* SDM 3A "64-Bit Task State Segment" */
     uint32_t rsvd0;
-    uint32_t rsp[6];                    /* rsp0..2, low and high: ring 3 is not used */
+    uint32_t rsp[6]; /* rsp0..2, low and high: ring 3 is not used */
     uint32_t rsvd1[2];
-    uint32_t ist[14];                   /* ist1..7, low and high */
+    uint32_t ist[14]; /* ist1..7, low and high */
     uint32_t rsvd2[2];
     uint16_t rsvd3, io_map;
 };
@@ -26,11 +27,11 @@ _Static_assert(offsetof(struct tss, ist) == 36, "SDM 3A 64-bit TSS");
 
 /* Per CPU: what struct pcpu's arch points to. */
 struct pcpu_arch {
-    uint64_t gdt[5];                    /* null, code, data, TSS (two entries) */
+    uint64_t gdt[5]; /* null, code, data, TSS (two entries) */
     struct tss tss;
-    uint64_t timer_hw_tsc;              /* [owner] when the hardware timer will fire; 0: it is not running */
-    void *stack;                        /* owned; NULL on the boot CPU until pcpu_run() */
-    uint8_t *ist_stacks;                /* owned: IST_COUNT-1 stacks */
+    uint64_t timer_hw_tsc; /* [owner] when the hardware timer will fire; 0: it is not running */
+    void *stack;           /* owned; NULL on the boot CPU until pcpu_run() */
+    uint8_t *ist_stacks;   /* owned: IST_COUNT-1 stacks */
 };
 
 /** Fill in a's GDT and TSS and load GDT, IDT, segments and TR.  GS base is lost.  a: has ist_stacks. */

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/x86/fpu.c - switching FPU and SIMD state, in XSAVE's standard format (SDM 1 "Managing State Using the XSAVE Feature Set"). */
+ * kernel/host/x86/fpu.c - switching FPU and SIMD state, in XSAVE's standard format (SDM 1 "Managing State Using
+ * the XSAVE Feature Set"). */
 #include "kernel/host/x86/fpu.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/log.h"
 
-#define KNOWN (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_BNDREGS | XCR0_BNDCSR | XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM | XCR0_PKRU)
+#define KNOWN                                                                                                     \
+    (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_BNDREGS | XCR0_BNDCSR | XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM | \
+     XCR0_PKRU)
 #define FXSAVE_SIZE 512
 
 uint64_t fpu_host_xcr0;
 uint32_t fpu_save_area_size = FXSAVE_SIZE;
 bool fpu_xsavec_broken;
 
-/* Does XSAVEC put the AVX part after the header, and leave the header's reserved bytes alone (SDM 1 "Compacted Format for an XSAVE Area")?
- * Bochs 2.7 puts it at byte 416, over the header: the next XRSTOR is #GP, and Linux then gives the program fresh registers without a word. */
+/* Does XSAVEC put the AVX part after the header, and leave the header's reserved bytes alone (SDM 1 "Compacted Format
+ * for an XSAVE Area")?  Bochs 2.7 puts it at byte 416, over the header: the next XRSTOR is #GP, and Linux then gives
+ * the program fresh registers without a word. */
 static bool xsavec_works(void)
 {
     enum { HEADER = 512, RESERVED = HEADER + 16, AVX_PART = HEADER + 64 };
@@ -39,7 +43,7 @@ void fpu_init(void)
     struct cpuid c = cpuidex(0xd, 0);
     uint64_t xcr0 = ((uint64_t)c.edx << 32 | c.eax) & KNOWN;
     xsetbv(0, xcr0);
-    bool first = !fpu_host_xcr0;        /* the boot CPU; the others find the same */
+    bool first = !fpu_host_xcr0; /* the boot CPU; the others find the same */
     fpu_host_xcr0 = xcr0;
     fpu_save_area_size = cpuidex(0xd, 0).ebx;
     if (first && cpuidex(0xd, 1).eax & CPUID_D1_EAX_XSAVEC && xcr0 & XCR0_AVX && !xsavec_works()) {
@@ -50,8 +54,8 @@ void fpu_init(void)
 
 void fpu_area_init(void *area)
 {
-    *(uint16_t *)area = 0x037f;                         /* FCW */
-    *(uint32_t *)((uint8_t *)area + 24) = 0x1f80;       /* MXCSR; all else in its initial state: XSTATE_BV is 0 */
+    *(uint16_t *)area = 0x037f;                   /* FCW */
+    *(uint32_t *)((uint8_t *)area + 24) = 0x1f80; /* MXCSR; all else in its initial state: XSTATE_BV is 0 */
 }
 
 void fpu_guest_load(const void *area, uint64_t guest_xcr0)

@@ -1,26 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/paging.c - the hypervisor's page tables.
  *
- * Everything is identity-mapped, so that a pointer is a physical address.  What is mapped: RAM (free, ours, the firmware's) readable and
- * writable but not executable; the image by section, text being the only executable memory; devices on request.  What is not: the null
- * page, holes, the pages below stacks.  One set of tables serves all CPUs.  The firmware's runtime code is not executable either:
- * power.c changes that just for its one call of ResetSystem.
+ * Everything is identity-mapped, so that a pointer is a physical address.  What is mapped: RAM (free, ours, the
+ * firmware's) readable and writable but not executable; the image by section, text being the only executable memory;
+ * devices on request.  What is not: the null page, holes, the pages below stacks.  One set of tables serves all CPUs.
+ * The firmware's runtime code is not executable either: power.c changes that just for its one call of ResetSystem.
  *
- * The PAT is the power-on one except entry 1 (PWT alone), which is write-combining here: SDM 3A "Page Attribute Table (PAT)". */
+ * The PAT is the power-on one except entry 1 (PWT alone), which is write-combining here: SDM 3A "Page
+ * Attribute Table (PAT)". */
 #include "kernel/host/x86/paging.h"
-#include "kernel/lib/lock.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pci.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
 
 #define PAT_VALUE UINT64_C(0x0007040600070106)
 
-extern char image_start[], image_text_start[], image_text_end[], image_rodata_start[], image_rodata_end[], image_data_start[],
-    image_data_end[];                           /* linker.ld */
+extern char image_start[], image_text_start[], image_text_end[], image_rodata_start[], image_rodata_end[],
+    image_data_start[], image_data_end[]; /* linker.ld */
 
-static uint64_t root[512] __attribute__((aligned(4096)));       /* in the image: below 4 GiB, so that a starting CPU can load it */
-static struct spinlock lock;                    /* taken before page_pool */
+/* in the image: below 4 GiB, so that a starting CPU can load it */
+static uint64_t root[512] __attribute__((aligned(4096)));
+static struct spinlock lock; /* taken before page_pool */
 static bool have_1gib;
 
 static uint64_t kind_bits(enum map_kind kind)
@@ -39,7 +41,8 @@ static uint64_t kind_bits(enum map_kind kind)
 
 static uint64_t level_size(unsigned level) { return UINT64_C(1) << (PAGE_SHIFT + 9 * level); }
 
-/* The table that *e points to, made when absent; a large page is split into 512 of the next size with the same rights. */
+/* The table that *e points to, made when absent; a large page is split into 512 of the next size
+ * with the same rights. */
 static uint64_t *table_below(uint64_t *e, unsigned level)
 {
     if ((*e & PTE_P) && !(*e & PTE_PS))
@@ -49,13 +52,14 @@ static uint64_t *table_below(uint64_t *e, unsigned level)
         panic("out of memory for page tables");
     for (unsigned i = 0; (*e & PTE_P) && i < 512; i++)
         t[i] = (*e + i * level_size(level - 1)) & ~(level == 1 ? PTE_PS : 0);
-    *e = ptr_hpa(t).v | PTE_P | PTE_W;          /* rights are decided in the last entry */
+    *e = ptr_hpa(t).v | PTE_P | PTE_W; /* rights are decided in the last entry */
     return t;
 }
 
 static bool fits_large(uint64_t at, uint64_t end, unsigned level)
 {
-    return (level == 1 || (level == 2 && have_1gib)) && !(at & (level_size(level) - 1)) && end - at >= level_size(level);
+    return (level == 1 || (level == 2 && have_1gib)) && !(at & (level_size(level) - 1)) &&
+           end - at >= level_size(level);
 }
 
 /* Maps as much of [at, end) as one entry of some level covers; returns where it stopped. */
@@ -112,7 +116,7 @@ void paging_load(void)
 {
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
     wrmsr(MSR_PAT, PAT_VALUE);
-    write_cr4(read_cr4() & ~CR4_PGE);           /* also flushes the firmware's global pages */
+    write_cr4(read_cr4() & ~CR4_PGE); /* also flushes the firmware's global pages */
     write_cr3(ptr_hpa(root).v);
 }
 
@@ -127,7 +131,7 @@ static void map_section(const char *start, const char *end, enum map_kind kind)
 static void map_image(const struct boot_info *bi)
 {
     ASSERT_EQ((uintptr_t)image_start, bi->image_base);
-    paging_map(bi->image_base, ALIGN_UP(bi->image_len, PAGE_SIZE), MAP_RO);     /* headers, relocations */
+    paging_map(bi->image_base, ALIGN_UP(bi->image_len, PAGE_SIZE), MAP_RO); /* headers, relocations */
     map_section(image_data_start, image_data_end, MAP_RW);
     map_section(image_rodata_start, image_rodata_end, MAP_RO);
     map_section(image_text_start, image_text_end, MAP_RX);

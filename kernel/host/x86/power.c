@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/power.c - switching the machine off and restarting it, by one means after the other until one works.
  *
- * The other CPUs are stopped first.  ResetSystem is the only call of firmware after ExitBootServices: its code and data are made executable
- * and writable and its devices mapped just before, when nothing of ours runs any more. */
+ * The other CPUs are stopped first.  ResetSystem is the only call of firmware after ExitBootServices: its code and data
+ * are made executable and writable and its devices mapped just before, when nothing of ours runs any more. */
 #include "kernel/host/acpi.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/panic.h"
 #include "kernel/host/pci.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/serial.h"
 #include "kernel/host/x86/paging.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/log.h"
 
 #define SLP_EN          BIT32(13)
 #define SCI_EN          BIT32(0)
-#define PIIX4_PM1_CNT   0xb004          /* Bochs, QEMU's pc machine with old firmware */
-#define Q35_PM1_CNT     0x604           /* QEMU */
+#define PIIX4_PM1_CNT   0xb004 /* Bochs, QEMU's pc machine with old firmware */
+#define Q35_PM1_CNT     0x604  /* QEMU */
 #define BOCHS_SHUTDOWN  0x8900
 #define RESET_CONTROL   0xcf9
 #define KBD_COMMAND     0x64
 #define KBD_PULSE_RESET 0xfe
 
-enum efi_reset { EFI_RESET_COLD, EFI_RESET_WARM, EFI_RESET_SHUTDOWN };      /* UEFI "ResetSystem()" */
+enum efi_reset { EFI_RESET_COLD, EFI_RESET_WARM, EFI_RESET_SHUTDOWN }; /* UEFI "ResetSystem()" */
 typedef void __attribute__((ms_abi)) efi_reset_system(unsigned type, uint64_t status, uint64_t data_len, void *data);
 
 /* Time for the hardware to act; about a microsecond per read of an unused port. */
@@ -87,7 +87,7 @@ void power_off(void)
 {
     cli();
     log_info("power", "switching off");
-    panic_enter();                      /* stops the other CPUs */
+    panic_enter(); /* stops the other CPUs */
     serial_flush();
     acpi_soft_off();
     firmware_reset(EFI_RESET_SHUTDOWN);
@@ -111,7 +111,10 @@ static void acpi_reset(void)
 
 static void triple_fault(void)
 {
-    static const struct __attribute__((packed)) { uint16_t limit; uint64_t base; } no_idt;
+    static const struct __attribute__((packed)) {
+        uint16_t limit;
+        uint64_t base;
+    } no_idt;
 
     asm volatile("lidt %0; ud2" : : "m"(no_idt));
 }
@@ -120,10 +123,10 @@ void power_reset(void)
 {
     cli();
     log_info("power", "resetting");
-    panic_enter();                      /* stops the other CPUs */
+    panic_enter(); /* stops the other CPUs */
     serial_flush();
     acpi_reset();
-    outb(RESET_CONTROL, 0x02);          /* first the kind of reset, then the edge that causes it */
+    outb(RESET_CONTROL, 0x02); /* first the kind of reset, then the edge that causes it */
     outb(RESET_CONTROL, 0x06);
     settle(50);
     outb(KBD_COMMAND, KBD_PULSE_RESET);

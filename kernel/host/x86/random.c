@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/x86/random.c - identifiers, hash keys and guests' randomness from RDRAND, or from net/'s generator where there is none. */
+ * kernel/host/x86/random.c - identifiers, hash keys and guests' randomness from RDRAND, or from net/'s
+ * generator where there is none. */
 #include "kernel/host/random.h"
 
 #include <stdatomic.h>
@@ -7,7 +8,7 @@
 #include "kernel/host/x86/x86.h"
 
 #define CPUID_1_ECX_RDRAND BIT32(30)
-#define RDRAND_TRIES 10                 /* SDM 1 "RDRAND": ten failures in a row mean that it is broken */
+#define RDRAND_TRIES       10 /* SDM 1 "RDRAND": ten failures in a row mean that it is broken */
 
 static void (*_Atomic source)(void *buf, size_t len);
 

@@ -3,7 +3,6 @@
  *
  * Interrupts go to pcpu.c. */
 #include "kernel/host/x86/trap.h"
-#include "kernel/lib/log.h"
 #include "kernel/host/panic.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/symbols.h"
@@ -11,6 +10,7 @@
 #include "kernel/host/x86/desc.h"
 #include "kernel/host/x86/paging.h"
 #include "kernel/host/x86/x86.h"
+#include "kernel/lib/log.h"
 
 #define BACKTRACE_MAX 32
 
@@ -19,8 +19,8 @@ extern char rdmsr_safe_insn[], wrmsr_safe_insn[], msr_fault[];
 static const char *exception_name(unsigned vector)
 {
     static const char names[32][4] = {
-        "DE", "DB", "NMI", "BP", "OF", "BR", "UD", "NM", "DF", "9", "TS", "NP", "SS", "GP", "PF", "15",
-        "MF", "AC", "MC", "XM", "VE", "CP", "22", "23", "24", "25", "26", "27", "HV", "VC", "SX", "31",
+        "DE", "DB", "NMI", "BP", "OF", "BR", "UD", "NM", "DF", "9",  "TS", "NP", "SS", "GP", "PF", "15",
+        "MF", "AC", "MC",  "XM", "VE", "CP", "22", "23", "24", "25", "26", "27", "HV", "VC", "SX", "31",
     };
     return names[vector & 31];
 }
@@ -28,11 +28,10 @@ static const char *exception_name(unsigned vector)
 static void print_frame_line(unsigned depth, uint64_t addr)
 {
     uint64_t off;
-    const char *name = symbol_find(depth ? addr - 1 : addr, &off);      /* a return address may be past its function's end */
+    const char *name = symbol_find(depth ? addr - 1 : addr, &off); /* a return address may be past its function's end */
 
     if (name)
-        log_error("panic", "  #%u %016lx %s+0x%lx", depth, addr, name,
-                  off + (depth ? 1 : 0));
+        log_error("panic", "  #%u %016lx %s+0x%lx", depth, addr, name, off + (depth ? 1 : 0));
     else
         log_error("panic", "  #%u %016lx", depth, addr);
 }
@@ -47,12 +46,11 @@ void trap_backtrace(uint64_t rip, uint64_t rbp)
         if (!frame[1])
             return;
         print_frame_line(depth, frame[1]);
-        if (frame[0] <= rbp)                    /* callers' frames lie higher */
+        if (frame[0] <= rbp) /* callers' frames lie higher */
             return;
         rbp = frame[0];
     }
 }
-
 
 /* A function that has not built its frame yet, or never does, has its return address on top of the stack. */
 static void print_frameless_caller(const struct trap_frame *f)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/x86.h - one inline function per instruction that C cannot say, named by its mnemonic.
  *
- * The place for MSR, port, control-register, CPUID and XSAVE access of the whole hypervisor.  An access that may fault by design goes
- * through rdmsr_safe() and wrmsr_safe(). */
+ * The place for MSR, port, control-register, CPUID and XSAVE access of the whole hypervisor.  An access that may fault
+ * by design goes through rdmsr_safe() and wrmsr_safe(). */
 #ifndef GODWIT_KERNEL_HOST_X86_X86_H
 #define GODWIT_KERNEL_HOST_X86_X86_H
 
-#include "kernel/lib/types.h"
 #include "kernel/host/x86/msr.h"
 #include "kernel/host/x86/regs.h"
+#include "kernel/lib/types.h"
 
 static inline uint64_t rdmsr(uint32_t msr)
 {
@@ -20,13 +20,29 @@ static inline void wrmsr(uint32_t msr, uint64_t v)
 {
     asm volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
 }
-/** rdmsr and wrmsr that survive #GP: false (and nothing done) when the CPU refuses.  Any pCPU after pcpu_init_boot(). */
+/** rdmsr and wrmsr that survive #GP: false (and nothing done) when the CPU refuses.  Any pCPU
+ *  after pcpu_init_boot(). */
 HV_MUST_CHECK bool rdmsr_safe(uint32_t msr, uint64_t *out);
 HV_MUST_CHECK bool wrmsr_safe(uint32_t msr, uint64_t v);
 
-static inline uint8_t inb(uint16_t port) { uint8_t v; asm volatile("inb %1, %0" : "=a"(v) : "Nd"(port) : "memory"); return v; }
-static inline uint16_t inw(uint16_t port) { uint16_t v; asm volatile("inw %1, %0" : "=a"(v) : "Nd"(port) : "memory"); return v; }
-static inline uint32_t inl(uint16_t port) { uint32_t v; asm volatile("inl %1, %0" : "=a"(v) : "Nd"(port) : "memory"); return v; }
+static inline uint8_t inb(uint16_t port)
+{
+    uint8_t v;
+    asm volatile("inb %1, %0" : "=a"(v) : "Nd"(port) : "memory");
+    return v;
+}
+static inline uint16_t inw(uint16_t port)
+{
+    uint16_t v;
+    asm volatile("inw %1, %0" : "=a"(v) : "Nd"(port) : "memory");
+    return v;
+}
+static inline uint32_t inl(uint16_t port)
+{
+    uint32_t v;
+    asm volatile("inl %1, %0" : "=a"(v) : "Nd"(port) : "memory");
+    return v;
+}
 static inline void outb(uint16_t port, uint8_t v) { asm volatile("outb %0, %1" : : "a"(v), "Nd"(port) : "memory"); }
 static inline void outw(uint16_t port, uint16_t v) { asm volatile("outw %0, %1" : : "a"(v), "Nd"(port) : "memory"); }
 static inline void outl(uint16_t port, uint32_t v) { asm volatile("outl %0, %1" : : "a"(v), "Nd"(port) : "memory"); }
@@ -39,7 +55,9 @@ static inline void mmio_write8(volatile void *p, uint8_t v) { *(volatile uint8_t
 static inline void mmio_write16(volatile void *p, uint16_t v) { *(volatile uint16_t *)p = v; }
 static inline void mmio_write32(volatile void *p, uint32_t v) { *(volatile uint32_t *)p = v; }
 
-struct cpuid { uint32_t eax, ebx, ecx, edx; };
+struct cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
 static inline struct cpuid cpuidex(uint32_t leaf, uint32_t subleaf)
 {
     struct cpuid r;
@@ -74,10 +92,20 @@ static inline void write_dr6(uint64_t v) { asm volatile("mov %0, %%dr6" : : "r"(
 static inline void write_dr7(uint64_t v) { asm volatile("mov %0, %%dr7" : : "r"(v)); }
 /* clang-format on */
 
-static inline uint64_t read_rflags(void) { uint64_t v; asm volatile("pushfq; popq %0" : "=r"(v) : : "memory"); return v; }
+static inline uint64_t read_rflags(void)
+{
+    uint64_t v;
+    asm volatile("pushfq; popq %0" : "=r"(v) : : "memory");
+    return v;
+}
 
 /* The 8 bytes at GS:0: struct pcpu points at itself there. */
-static inline uint64_t read_gs0(void) { uint64_t v; asm("movq %%gs:0, %0" : "=r"(v)); return v; }
+static inline uint64_t read_gs0(void)
+{
+    uint64_t v;
+    asm("movq %%gs:0, %0" : "=r"(v));
+    return v;
+}
 
 static inline uint64_t xgetbv(uint32_t xcr)
 {
@@ -94,7 +122,8 @@ static inline void xsave(void *area, uint64_t mask)
 {
     asm volatile("xsave64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
 }
-static inline void xsavec(void *area, uint64_t mask)      /* the compacted format; the CPU must have it: CPUID 0Dh/1 EAX bit 1 */
+/* the compacted format; the CPU must have it: CPUID 0Dh/1 EAX bit 1 */
+static inline void xsavec(void *area, uint64_t mask)
 {
     asm volatile("xsavec64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
 }
@@ -111,7 +140,7 @@ static inline uint64_t rdtsc(void)
     asm volatile("rdtsc" : "=a"(lo), "=d"(hi) : : "memory");
     return (uint64_t)hi << 32 | lo;
 }
-static inline uint64_t rdtsc_ordered(void)               /* after all earlier loads: SDM 2B "RDTSC" */
+static inline uint64_t rdtsc_ordered(void) /* after all earlier loads: SDM 2B "RDTSC" */
 {
     uint32_t lo, hi;
     asm volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi) : : "memory");
@@ -124,7 +153,8 @@ static inline void cli(void) { asm volatile("cli" : : : "memory"); }
 static inline void sti(void) { asm volatile("sti" : : : "memory"); }
 static inline void hlt(void) { asm volatile("hlt" : : : "memory"); }
 static inline void cpu_relax(void) { __builtin_ia32_pause(); }
-/* STI takes effect after the instruction behind it, so no interrupt fits between it and HLT: an interrupt that is pending ends the HLT. */
+/* STI takes effect after the instruction behind it, so no interrupt fits between it and HLT: an interrupt that is
+ * pending ends the HLT. */
 static inline void sti_hlt_cli(void) { asm volatile("sti; hlt; cli" : : : "memory"); }
 
 /* hi:lo / d; hi < d, else #DE. */

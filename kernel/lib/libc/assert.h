@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/libc/assert.h - assert() of imported libraries is our ASSERT.  May be included again after NDEBUG changed, as ISO C wants. */
+ * kernel/lib/libc/assert.h - assert() of imported libraries is our ASSERT.  May be included again after NDEBUG
+ * changed, as ISO C wants. */
 #include "kernel/lib/log.h"
 
 #undef assert

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/libc/stdio.h - snprintf and vsnprintf (kernel/lib/fmt.c).  There are no files: the FILE functions are declared, never defined, so
- * that libraries which mention them compile; code that calls one does not link. */
+ * kernel/lib/libc/stdio.h - snprintf and vsnprintf (kernel/lib/fmt.c).  There are no files: the FILE functions are
+ * declared, never defined, so that libraries which mention them compile; code that calls one does not link. */
 #ifndef GODWIT_LIBC_STDIO_H
 #define GODWIT_LIBC_STDIO_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/libc/stdlib.h - number parsing, abs, and abort.  There is no heap: malloc is declared, never defined (see stdio.h). */
+ * kernel/lib/libc/stdlib.h - number parsing, abs, and abort.  There is no heap: malloc is declared, never
+ * defined (see stdio.h). */
 #ifndef GODWIT_LIBC_STDLIB_H
 #define GODWIT_LIBC_STDLIB_H
 
@@ -12,7 +13,7 @@ int abs(int v);
 int atoi(const char *s);
 long strtol(const char *restrict s, char **restrict end, int base);
 unsigned long strtoul(const char *restrict s, char **restrict end, int base);
-void abort(void) __attribute__((noreturn));         /* panics */
+void abort(void) __attribute__((noreturn)); /* panics */
 
 void *malloc(size_t n);
 void *calloc(size_t n, size_t size);

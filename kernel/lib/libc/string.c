@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/lib/libc/string.c - memory and string functions.
  *
- * Bulk work goes in unrolled 8-byte loops: no SIMD (the FPU belongs to guests) and no REP (under TCG each REP iteration costs more
- * than a plain store, and for short lengths the start-up costs on hardware too).  Unaligned 8-byte accesses are fine on x86-64.
- * Build this file with -fno-builtin -fno-tree-loop-distribute-patterns: else the compiler turns the loop in memcpy into a call of
- * memcpy.  The attribute below asks the same of gcc in case the flags are lost. */
+ * Bulk work goes in unrolled 8-byte loops: no SIMD (the FPU belongs to guests) and no REP (under TCG each REP iteration
+ * costs more than a plain store, and for short lengths the start-up costs on hardware too).  Unaligned 8-byte accesses
+ * are fine on x86-64.  Build this file with -fno-builtin -fno-tree-loop-distribute-patterns: else the compiler turns
+ * the loop in memcpy into a call of memcpy.  The attribute below asks the same of gcc in case the flags are lost. */
 #include <stdint.h>
 #include <string.h>
 
@@ -46,7 +46,8 @@ void *(memcpy)(void *restrict dst, const void *restrict src, size_t n)
     return dst;
 }
 
-/* Upward copying in 32-byte steps reads each step whole before it writes it, so it is right whenever dst is below src. */
+/* Upward copying in 32-byte steps reads each step whole before it writes it, so it is right
+ * whenever dst is below src. */
 void *(memmove)(void *dst, const void *src, size_t n)
 {
     if ((uintptr_t)dst - (uintptr_t)src >= n)
@@ -78,7 +79,7 @@ void *(memset)(void *dst, int c, size_t n)
     return dst;
 }
 
-int (memcmp)(const void *a, const void *b, size_t n)
+int(memcmp)(const void *a, const void *b, size_t n)
 {
     const uint8_t *p = a, *q = b;
 

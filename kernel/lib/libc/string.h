@@ -9,11 +9,11 @@ void *memcpy(void *restrict dst, const void *restrict src, size_t n);
 void *memmove(void *dst, const void *src, size_t n);
 void *memset(void *dst, int c, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
-#ifndef memcpy                          /* a test renames them.  What -ffreestanding takes away: small constant sizes without a call */
-#define memcpy(dst, src, n) __builtin_memcpy(dst, src, n)
+#ifndef memcpy /* a test renames them.  What -ffreestanding takes away: small constant sizes without a call */
+#define memcpy(dst, src, n)  __builtin_memcpy(dst, src, n)
 #define memmove(dst, src, n) __builtin_memmove(dst, src, n)
-#define memset(dst, c, n) __builtin_memset(dst, c, n)
-#define memcmp(a, b, n) __builtin_memcmp(a, b, n)
+#define memset(dst, c, n)    __builtin_memset(dst, c, n)
+#define memcmp(a, b, n)      __builtin_memcmp(a, b, n)
 #endif
 void *memchr(const void *s, int c, size_t n);
 size_t strlen(const char *s);

@@ -11,14 +11,14 @@
 #define LWIP_NO_LIMITS_H   1
 #define LWIP_NO_UNISTD_H   1
 #define LWIP_NO_CTYPE_H    1
-#define X8_F  "02x"
-#define U16_F "u"
-#define S16_F "d"
-#define X16_F "x"
-#define U32_F "u"
-#define S32_F "d"
-#define X32_F "x"
-#define SZT_F "zu"
+#define X8_F               "02x"
+#define U16_F              "u"
+#define S16_F              "d"
+#define X16_F              "x"
+#define U32_F              "u"
+#define S32_F              "d"
+#define X32_F              "x"
+#define SZT_F              "zu"
 #ifndef INT_MAX
 #define INT_MAX 0x7fffffff
 #endif
@@ -27,14 +27,18 @@ typedef long ssize_t;
 #define SSIZE_MAX 0x7fffffffffffffffl
 #endif
 
-/* lwIP's assertions are about its own and our bugs, so they end as ours do.  Its diagnostics are compiled out (LWIP_DEBUG is not set). */
+/* lwIP's assertions are about its own and our bugs, so they end as ours do.  Its diagnostics are compiled out
+ * (LWIP_DEBUG is not set). */
 #define LWIP_PLATFORM_ASSERT(text) panic("lwip: %s (%s:%d)", text, __FILE__, __LINE__)
-#define LWIP_PLATFORM_DIAG(x) do { } while (0)
+#define LWIP_PLATFORM_DIAG(x) \
+    do {                      \
+    } while (0)
 
-uint32_t net_random32(void);                    /* net/entropy.c */
+uint32_t net_random32(void); /* net/entropy.c */
 #define LWIP_RAND() net_random32()
 
-/* 64-bit additions instead of lwIP's 32-bit ones: the checksum is a large part of the cost of a packet (net/checksum.c). */
+/* 64-bit additions instead of lwIP's 32-bit ones: the checksum is a large part of the cost of a
+ * packet (net/checksum.c). */
 uint16_t net_checksum(const void *data, int len);
 #define LWIP_CHKSUM net_checksum
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/exits/exits.c - a guest that measures what leaving it costs: no kernel, no libc, one file.
  *
- * Entered by the 64-bit Linux boot protocol: long mode, flat memory, interrupts off.  It waits for a byte on the serial port, takes the TSC before
- * and after one instruction that exits, SAMPLES times over, and prints for each kind
+ * Entered by the 64-bit Linux boot protocol: long mode, flat memory, interrupts off.  It waits for a byte on the serial
+ * port, takes the TSC before and after one instruction that exits, SAMPLES times over, and prints for each kind
  *      exit NAME min MEDIAN max            ticks, without the cost of reading the TSC itself
- * then "exits done" and powers off by ACPI.  Under QEMU's `-icount shift=0` one tick is one instruction, so a figure is the length of the
- * hypervisor's path, the same on every machine. */
+ * then "exits done" and powers off by ACPI.  Under QEMU's `-icount shift=0` one tick is one instruction, so a figure is
+ * the length of the hypervisor's path, the same on every machine. */
 #include <stdint.h>
 
 #define SAMPLES     201
@@ -14,14 +14,24 @@
 #define PM1_CONTROL 0x604
 #define VECTOR      0x41
 #define CODE_SEL    0x10
-#define FRESH_BASE  (UINT64_C(64) << 20)        /* RAM that nobody has touched, see tests/bench/exits.py */
+#define FRESH_BASE  (UINT64_C(64) << 20) /* RAM that nobody has touched, see tests/bench/exits.py */
 #define FRESH_PAGES 1024
 #define PAGE        4096
 #define BLOCK       (2u << 20)
 
-enum { IA32_APIC_BASE = 0x1b, TSC_DEADLINE = 0x6e0, X2_EOI = 0x80b, X2_SVR = 0x80f, X2_LVT_TIMER = 0x832, X2_SELF_IPI = 0x83f };
+enum {
+    IA32_APIC_BASE = 0x1b,
+    TSC_DEADLINE = 0x6e0,
+    X2_EOI = 0x80b,
+    X2_SVR = 0x80f,
+    X2_LVT_TIMER = 0x832,
+    X2_SELF_IPI = 0x83f
+};
 
-static void wrmsr(uint32_t msr, uint64_t val) { asm volatile("wrmsr" : : "c"(msr), "a"((uint32_t)val), "d"((uint32_t)(val >> 32)) : "memory"); }
+static void wrmsr(uint32_t msr, uint64_t val)
+{
+    asm volatile("wrmsr" : : "c"(msr), "a"((uint32_t)val), "d"((uint32_t)(val >> 32)) : "memory");
+}
 static uint64_t rdmsr(uint32_t msr)
 {
     uint32_t lo, hi;
@@ -29,7 +39,12 @@ static uint64_t rdmsr(uint32_t msr)
     return (uint64_t)hi << 32 | lo;
 }
 static void outb(uint16_t port, uint8_t val) { asm volatile("outb %0, %1" : : "a"(val), "Nd"(port) : "memory"); }
-static uint8_t inb(uint16_t port) { uint8_t v; asm volatile("inb %1, %0" : "=a"(v) : "Nd"(port) : "memory"); return v; }
+static uint8_t inb(uint16_t port)
+{
+    uint8_t v;
+    asm volatile("inb %1, %0" : "=a"(v) : "Nd"(port) : "memory");
+    return v;
+}
 static inline __attribute__((always_inline)) uint64_t rdtsc(void)
 {
     uint32_t lo, hi;
@@ -39,11 +54,16 @@ static inline __attribute__((always_inline)) uint64_t rdtsc(void)
 
 /* ---- printing ---- */
 
-static void put(const char *s) { for (; *s; s++) outb(UART, (uint8_t)*s); }
+static void put(const char *s)
+{
+    for (; *s; s++)
+        outb(UART, (uint8_t)*s);
+}
 static void put_number(uint64_t n)
 {
     char text[21], *p = text + 20;
-    for (*p = 0; n || !*p; n /= 10) *--p = (char)('0' + n % 10);
+    for (*p = 0; n || !*p; n /= 10)
+        *--p = (char)('0' + n % 10);
     put(p);
 }
 
@@ -51,7 +71,7 @@ static uint64_t sample[FRESH_PAGES];
 
 static void report(const char *name, unsigned n, uint64_t overhead)
 {
-    for (unsigned i = 1; i < n; i++)                    /* sort by insertion */
+    for (unsigned i = 1; i < n; i++) /* sort by insertion */
         for (unsigned k = i; k && sample[k - 1] > sample[k]; k--) {
             uint64_t t = sample[k];
             sample[k] = sample[k - 1];
@@ -67,15 +87,16 @@ static void report(const char *name, unsigned n, uint64_t overhead)
     put("\n");
 }
 
-static uint64_t overhead;               /* of two RDTSC and the store between them */
+static uint64_t overhead; /* of two RDTSC and the store between them */
 
-#define MEASURE(name, ...) do {                                                 \
-        for (unsigned i_ = 0; i_ < SAMPLES; i_++) {                             \
-            uint64_t start_ = rdtsc();                                          \
-            __VA_ARGS__;                                                        \
-            sample[i_] = rdtsc() - start_;                                      \
-        }                                                                       \
-        report(name, SAMPLES, overhead);                                        \
+#define MEASURE(name, ...)                          \
+    do {                                            \
+        for (unsigned i_ = 0; i_ < SAMPLES; i_++) { \
+            uint64_t start_ = rdtsc();              \
+            __VA_ARGS__;                            \
+            sample[i_] = rdtsc() - start_;          \
+        }                                           \
+        report(name, SAMPLES, overhead);            \
     } while (0)
 
 static void overhead_find(void)
@@ -83,25 +104,35 @@ static void overhead_find(void)
     overhead = ~UINT64_C(0);
     for (unsigned i = 0; i < SAMPLES; i++) {
         uint64_t start = rdtsc(), end = rdtsc();
-        if (end - start < overhead) overhead = end - start;
+        if (end - start < overhead)
+            overhead = end - start;
     }
 }
 
 /* ---- an interrupt handler ---- */
 
-static struct { uint16_t low, sel, attr, mid; uint32_t high, zero; } __attribute__((packed)) idt[VECTOR + 1];
+static struct {
+    uint16_t low, sel, attr, mid;
+    uint32_t high, zero;
+} __attribute__((packed)) idt[VECTOR + 1];
 static volatile unsigned n_handled;
 
 static __attribute__((naked)) void handler(void)
 {
-    asm volatile("push %%rax; push %%rcx; push %%rdx; incl %0; mov %1, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; wrmsr;"
-                 "pop %%rdx; pop %%rcx; pop %%rax; iretq" : : "m"(n_handled), "i"(X2_EOI));
+    asm volatile("push %%rax; push %%rcx; push %%rdx; incl %0; mov %1, %%ecx; xor %%eax, %%eax; xor %%edx, %%edx; "
+                 "wrmsr;"
+                 "pop %%rdx; pop %%rcx; pop %%rax; iretq"
+                 :
+                 : "m"(n_handled), "i"(X2_EOI));
 }
 
 static void interrupts_on(void)
 {
     uint64_t at = (uint64_t)handler;
-    struct { uint16_t limit; uint64_t base; } __attribute__((packed)) idtr = { sizeof(idt) - 1, (uint64_t)idt };
+    struct {
+        uint16_t limit;
+        uint64_t base;
+    } __attribute__((packed)) idtr = { sizeof(idt) - 1, (uint64_t)idt };
     idt[VECTOR].low = (uint16_t)at;
     idt[VECTOR].sel = CODE_SEL;
     idt[VECTOR].attr = 0x8e00;
@@ -122,8 +153,9 @@ static void measure_first_touch(void)
         sample[i] = rdtsc() - start - overhead;
         sum += sample[i];
     }
-    for (unsigned i = 0; i < 3; i++) sample[i] = sum / FRESH_PAGES;
-    report("first-touch", 3, 0);                        /* a mean: the host may give many pages at one touch */
+    for (unsigned i = 0; i < 3; i++)
+        sample[i] = sum / FRESH_PAGES;
+    report("first-touch", 3, 0); /* a mean: the host may give many pages at one touch */
 }
 
 static void measure_all(void)
@@ -141,21 +173,24 @@ static void measure_all(void)
     wrmsr(X2_SVR, 0x1ff);
     MEASURE("x2apic-eoi", wrmsr(X2_EOI, 0));
     wrmsr(X2_LVT_TIMER, 2u << 17 | VECTOR);
-    MEASURE("tsc-deadline", wrmsr(TSC_DEADLINE, start_ + 4000000));             /* one tick of a 250 Hz kernel at 1 GHz */
+    MEASURE("tsc-deadline", wrmsr(TSC_DEADLINE, start_ + 4000000)); /* one tick of a 250 Hz kernel at 1 GHz */
     wrmsr(TSC_DEADLINE, 0);
     interrupts_on();
     MEASURE("self-ipi", wrmsr(X2_SELF_IPI, VECTOR));
     asm volatile("cli");
-    if (n_handled != SAMPLES) put("error: interrupts were lost\n");
+    if (n_handled != SAMPLES)
+        put("error: interrupts were lost\n");
     measure_first_touch();
 }
 
 __attribute__((noreturn, section(".text.first"))) void _start(void)
 {
-    while (!(inb(UART + 5) & 1)) asm volatile("pause");
+    while (!(inb(UART + 5) & 1))
+        asm volatile("pause");
     (void)inb(UART);
     measure_all();
     put("exits done\n");
     asm volatile("outw %0, %1" : : "a"((uint16_t)(5u << 10 | 1u << 13)), "Nd"((uint16_t)PM1_CONTROL));
-    for (;;) asm volatile("hlt");
+    for (;;)
+        asm volatile("hlt");
 }
