@@ -24,8 +24,8 @@ SHELL        := /bin/bash
 .SUFFIXES:
 MAKEFLAGS    += --no-builtin-rules $(if $(filter 0,$(MAKELEVEL)),-j$(shell nproc))
 
-.PHONY: all tools deps setup test unit fuzz fuzz-build fuzz-corpus unit-build guest system system-long demo bench run \
-        gdb lint flags soak soak-faults model mutants test-mutants clean distclean help
+.PHONY: all tools deps setup test unit fuzz fuzz-build fuzz-corpus unit-build guest system system-long debian13 \
+        demo bench run gdb lint flags soak soak-faults model mutants test-mutants clean distclean help
 all: $(BUILD)/godwit.efi
 
 help:
@@ -46,6 +46,8 @@ help:
   'make guest      guest programs and initramfs for the tests' \
 	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, NBD disks, guests of' \
 	  '                many CPUs, a whole Debian' \
+	  'make debian13   in a Debian 13 made for it: set-up, build, unit tests, lint, one host boots, a guest' \
+	  '                moves (DEBIAN13=--quick: no emulators)' \
 	  'make soak       a guest of 2 CPUs with disk and network moves SOAK_MOVES times (50, each 13 s), all of it' \
 	  '                verified after each; make test-mutants: proves that the tests can fail (make mutants: only' \
 	  '                the quick ones)' \
@@ -246,6 +248,9 @@ bench: all guest
 	$(Q)python3 tests/bench/run_bench.py
 system-long: all guest $(BUILD)/debian/disk.img
 	$(Q)tests/system/run.py --long
+# A Debian 13 needs nothing that was built here, except what tools/setup.sh installs to make it.
+debian13: $(DEPS)/ready.mk
+	$(Q)tests/debian13.sh $(DEBIAN13)
 soak: all guest
 	$(Q)tests/system/run.py --soak
 # VENDOR=amd|intel, FAULTS=n per vendor, SEED=n

@@ -14,7 +14,7 @@ HERE=$(dirname "$(realpath "$0")")
 DEST=$(realpath -m "${1:?usage: fetch-deps.sh DEST [LOCKFILE]}")
 LOCK=$(realpath "${2:-$HERE/deps.lock}")
 DL=$DEST/.dl
-KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+. "$HERE/mirrors.sh"
 
 say() { echo "fetch-deps: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -39,31 +39,13 @@ use_suite() {       # suite: sets SUITE, APT and apt_options
         -o APT::Update::Post-Invoke= -o APT::Update::Post-Invoke-Success=)
 }
 
-# Which archives does this machine use?  apt parses its own lists (classic or deb822); this reads configuration only.
-find_mirrors() {
-    local uri main='' security=''
-    while read -r uri; do
-        uri=${uri%/}
-        case $uri in
-        *security*) security=${security:-$uri} ;;
-        */debian|*debian/*) main=${main:-$uri} ;;
-        esac
-    done < <(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sort -u || true)
-    MAIN=${DEPS_MIRROR:-$main}; SECURITY=${DEPS_SECURITY_MIRROR:-$security}
-    [ -n "$MAIN" ] ||
-        die "this machine's apt knows no Debian archive: set DEPS_MIRROR=http://deb.debian.org/debian or your mirror"
-}
-
 updated=' '
 apt_update() {      # once per suite and run, and only when something is missing
     case $updated in *" $SUITE "*) return 0 ;; esac
     find_mirrors
-    local signed=''
-    [ -r $KEYRING ] && signed="[signed-by=$KEYRING]"
-    printf '%s\n' "deb $signed $MAIN $SUITE main" "deb-src $signed $MAIN $SUITE main" > "$APT/etc/sources.list"
-    [ -z "$SECURITY" ] ||
-        printf '%s\n' "deb $signed $SECURITY $SUITE-security main" \
-            "deb-src $signed $SECURITY $SUITE-security main" >> "$APT/etc/sources.list"
+    [ -n "$MAIN" ] ||
+        die "this machine's apt knows no Debian archive: set DEPS_MIRROR=http://deb.debian.org/debian or your mirror"
+    sources_list "$SUITE" deb deb-src > "$APT/etc/sources.list"
     apt-get "${apt_options[@]}" -qq update ||
         die "can't read the Debian archive at $MAIN: check the network and proxy, or set DEPS_MIRROR"
     updated+="$SUITE "
