@@ -45,9 +45,9 @@ help:
 	  'make tools      host programs (build/tools/): godwitctl, mig-dump' \
   'make guest      guest programs and initramfs for the tests' \
 	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, NBD disks, guests of' \
-	  '                many CPUs, a whole Debian' \
+	  '                many CPUs, a whole Debian, the quick part of debian13' \
 	  'make debian13   in a Debian 13 made for it: set-up, build, unit tests, lint, one host boots, a guest' \
-	  '                moves (DEBIAN13=--quick: no emulators)' \
+	  '                moves; ten minutes (DEBIAN13=--quick: not on Intel)' \
 	  'make soak       a guest of 2 CPUs with disk and network moves SOAK_MOVES times (50, each 13 s), all of it' \
 	  '                verified after each; make test-mutants: proves that the tests can fail (make mutants: only' \
 	  '                the quick ones)' \

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A whole Debian moves while a client outside is logged in: the demo itself is the check.  And Debian's generic kernel
-(all else runs the cloud kernel)."""
+"""A whole Debian moves while a client outside is logged in: the demo itself is the check.  Debian's generic kernel (all
+else runs the cloud kernel).  And Debian 13 as the system that builds and tests Godwit."""
 import os
 import re
 import subprocess
@@ -22,6 +22,15 @@ def test_demo():
     print("\n".join("        " + line.strip() for line in run.stdout.splitlines()
                     if re.match(r" +(SSH|TCP|pings|longest|guest blackout)", line)))
     assert run.returncode == 0, run.stdout[-4000:]
+
+
+def test_builds_and_moves_a_guest_on_debian_13():
+    run = subprocess.run([os.path.join(ROOT, "tests", "debian13.sh"), "--quick"], stdin=subprocess.DEVNULL, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=7200 * SLOWNESS, check=False)
+    if run.stdout.startswith("skip debian13: "):
+        raise Skip(run.stdout.splitlines()[0].removeprefix("skip debian13: "))
+    print("\n".join("        " + line for line in run.stdout.splitlines()[:-1]))
+    assert run.returncode == 0, run.stdout.splitlines()[-1]
 
 
 def generic_kernel():
