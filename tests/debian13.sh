@@ -71,7 +71,7 @@ for tool in mmdebstrap unshare setpriv; do
 done
 in_namespaces 20 true 2> "$dir/namespaces.log" ||
     skip_all "neither root nor user namespaces (uidmap, /etc/subuid, /etc/subgid): $(tail -n 1 "$dir/namespaces.log")"
-trap 'trap - EXIT; kill -KILL $(jobs -p) 2>/dev/null; remove_root' EXIT
+trap 'trap - EXIT; trap "" PIPE; kill -KILL $(jobs -p) 2>/dev/null; remove_root' EXIT
 trap 'exit 130' INT TERM HUP
 remove_root
 free_mb=$(($(df -m --output=avail "$dir" | tail -n 1)))

@@ -25,7 +25,8 @@ def test_demo():
 
 
 def test_builds_and_moves_a_guest_on_debian_13():
-    run = subprocess.run([os.path.join(ROOT, "tests", "debian13.sh"), "--quick"], stdin=subprocess.DEVNULL, text=True,
+    command = ["setpriv", "--pdeathsig", "TERM", os.path.join(ROOT, "tests", "debian13.sh"), "--quick"]
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=7200 * SLOWNESS, check=False)
     if run.stdout.startswith("skip debian13: "):
         raise Skip(run.stdout.splitlines()[0].removeprefix("skip debian13: "))
