@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * boot/console.c - messages before the kernel's log exists. */
+ * boot/console.c - messages before the kernel's log exists, to the firmware's console and port 0xE9. */
 #include "boot/boot.h"
 
 EFI_SYSTEM_TABLE *boot_st;
@@ -11,9 +11,9 @@ void boot_console_init(EFI_SYSTEM_TABLE *st)
     firmware_present = true;
 }
 
-void boot_console_firmware_gone(void) { firmware_present = false; }
+void boot_console_detach(void) { firmware_present = false; }
 
-static void put(char c)
+static void console_putc(char c)
 {
     CHAR16 text[2] = { (CHAR16)(unsigned char)c, 0 };
     if (firmware_present && boot_st->ConOut)
@@ -25,8 +25,8 @@ void boot_print(const char *text)
 {
     for (; *text; text++) {
         if (*text == '\n')
-            put('\r');
-        put(*text);
+            console_putc('\r');
+        console_putc(*text);
     }
 }
 
@@ -34,7 +34,7 @@ void boot_print_dec(uint64_t n)
 {
     if (n >= 10)
         boot_print_dec(n / 10);
-    put((char)('0' + n % 10));
+    console_putc((char)('0' + n % 10));
 }
 
 void boot_print_hex(uint64_t n)
@@ -44,10 +44,10 @@ void boot_print_hex(uint64_t n)
         shift -= 4;
     boot_print("0x");
     for (; shift >= 0; shift -= 4)
-        put("0123456789abcdef"[(n >> shift) & 15]);
+        console_putc("0123456789abcdef"[(n >> shift) & 15]);
 }
 
-static const char *status_text(EFI_STATUS s)
+static const char *efi_status_text(EFI_STATUS s)
 {
     switch (s) {
     case EFI_SUCCESS:           return "ok";
@@ -64,12 +64,12 @@ static const char *status_text(EFI_STATUS s)
     }
 }
 
-void boot_complain(const char *what, EFI_STATUS status, const char *hint)
+void boot_error(const char *what, EFI_STATUS status, const char *hint)
 {
     boot_print("godwit: ");
     boot_print(what);
     boot_print(": ");
-    boot_print(status_text(status));
+    boot_print(efi_status_text(status));
     boot_print(" (");
     boot_print_hex(status);
     boot_print("): ");

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * boot/cpus.c - which CPUs are there?  Three sources, best first.
+ * boot/cpus.c - the list of CPUs, from the best of three sources.
  *
- * EFI MP Services knows CPUs that work and needs no ACPI (Bochs has none).  The ACPI MADT lists what the firmware calls
- * enabled.  When neither exists there is still the CPU that we run on.  The boot CPU comes first in the list. */
+ * EFI MP Services knows the CPUs that work, and needs no ACPI (Bochs has none).  The ACPI MADT lists the CPUs that the
+ * firmware enabled.  Without both there is only the current CPU.  The boot CPU is the first in the list. */
 #include "boot/boot.h"
+
+_Static_assert(BOOT_MAX_CPUS == 64, "cpu_add() prints this limit");
 
 /* PI specification, volume 2, "MP Services Protocol".  Only the two members that are called have types. */
 struct mp_info {
@@ -18,6 +20,7 @@ struct mp_services {
     EFI_STATUS(EFIAPI *count_get)(struct mp_services *this, UINTN *n, UINTN *n_enabled);
     EFI_STATUS(EFIAPI *info_get)(struct mp_services *this, UINTN index, struct mp_info *out);
 };
+_Static_assert(sizeof(struct mp_info) == 48, "EFI_PROCESSOR_INFORMATION");
 static EFI_GUID mp_services_guid = { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } };
 static EFI_GUID acpi20_guid = ACPI_20_TABLE_GUID, acpi10_guid = ACPI_TABLE_GUID;
 
@@ -45,7 +48,7 @@ struct boot_cpuid boot_cpuid(uint32_t leaf)
     return r;
 }
 
-static uint32_t own_apic_id(void) { return boot_cpuid(1).ebx >> 24; }
+static uint32_t boot_apic_id(void) { return boot_cpuid(1).ebx >> 24; }
 
 static void cpu_add(struct boot_info *bi, uint32_t apic_id)
 {
@@ -74,13 +77,13 @@ static bool cpus_by_mp_services(struct boot_info *bi)
     return true;
 }
 
-static uint32_t get32(uint64_t at)
+static uint32_t phys_read32(uint64_t at)
 {
     uint32_t v;
     __builtin_memcpy(&v, (const void *)(uintptr_t)at, sizeof(v));
     return v;
 }
-static uint64_t get64(uint64_t at) { return get32(at) | (uint64_t)get32(at + 4) << 32; }
+static uint64_t phys_read64(uint64_t at) { return phys_read32(at) | (uint64_t)phys_read32(at + 4) << 32; }
 #define ACPI_HEADER_LEN 36u         /* ACPI 6.5, 5.2.6: signature, length at 4, ... */
 #define SIGNATURE_MADT  0x43495041u /* "APIC" */
 
@@ -90,15 +93,15 @@ static uint64_t madt_find(uint64_t rsdp)
     if (!rsdp)
         return 0;
     uint8_t revision = *(const uint8_t *)(uintptr_t)(rsdp + 15);
-    uint64_t xsdt = revision >= 2 ? get64(rsdp + 24) : 0;
-    uint64_t table = xsdt ? xsdt : get32(rsdp + 16);
+    uint64_t xsdt = revision >= 2 ? phys_read64(rsdp + 24) : 0;
+    uint64_t table = xsdt ? xsdt : phys_read32(rsdp + 16);
     unsigned entry_len = xsdt ? 8 : 4;
     if (!table)
         return 0;
-    uint64_t end = table + get32(table + 4);
+    uint64_t end = table + phys_read32(table + 4);
     for (uint64_t p = table + ACPI_HEADER_LEN; p + entry_len <= end; p += entry_len) {
-        uint64_t t = xsdt ? get64(p) : get32(p);
-        if (t && get32(t) == SIGNATURE_MADT)
+        uint64_t t = xsdt ? phys_read64(p) : phys_read32(p);
+        if (t && phys_read32(t) == SIGNATURE_MADT)
             return t;
     }
     return 0;
@@ -111,15 +114,15 @@ static bool cpus_by_madt(struct boot_info *bi)
     uint64_t madt = madt_find(bi->rsdp);
     if (!madt)
         return false;
-    uint64_t end = madt + get32(madt + 4);
+    uint64_t end = madt + phys_read32(madt + 4);
     for (uint64_t p = madt + ACPI_HEADER_LEN + 8; p + 2 <= end;) {
         const uint8_t *e = (const uint8_t *)(uintptr_t)p;
         if (e[1] < 2 || p + e[1] > end)
             break;
-        if (e[0] == 0 && e[1] >= 8 && (get32(p + 4) & 1))
+        if (e[0] == 0 && e[1] >= 8 && (phys_read32(p + 4) & 1))
             cpu_add(bi, e[3]);
-        if (e[0] == 9 && e[1] >= 16 && (get32(p + 8) & 1))
-            cpu_add(bi, get32(p + 4));
+        if (e[0] == 9 && e[1] >= 16 && (phys_read32(p + 8) & 1))
+            cpu_add(bi, phys_read32(p + 4));
         p += e[1];
     }
     return true;
@@ -128,7 +131,7 @@ static bool cpus_by_madt(struct boot_info *bi)
 void boot_cpus_find(struct boot_info *bi)
 {
     const char *source = "boot-cpu";
-    cpu_add(bi, own_apic_id());
+    cpu_add(bi, boot_apic_id());
     if (cpus_by_mp_services(bi))
         source = "mp-services";
     else if (cpus_by_madt(bi))

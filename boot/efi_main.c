@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * boot/efi_main.c - the UEFI program's entry: gathers what only the firmware can tell, leaves the
- * firmware, starts the kernel.
+ * boot/efi_main.c - the UEFI program's entry: collects what only the firmware knows, leaves boot services, starts the
+ * kernel.
  *
- * Order matters in three places.  Everything that allocates comes before the memory map is read for the last time,
- * because each allocation makes the map's key stale, and ExitBootServices refuses a stale key.  The firmware may change
- * the map itself between the two calls (a timer event), so a refused exit reads again and retries; no other service is
- * called after the first refusal.  And the firmware's page tables and stack lie in memory that the kernel will treat as
- * free, so we leave both before it runs. */
+ * The order matters in three places.
+ *   - All allocations come before the memory map is last read: each makes the map's key stale, and ExitBootServices
+ *     refuses a stale key.
+ *   - The firmware may change the map between the two calls (a timer event).  So after a refusal the map is read again
+ *     and the exit retried; no other service is called after the first refusal.
+ *   - The firmware's page tables and stack lie in memory that the kernel treats as free: both are left before. */
 #include "boot/boot.h"
 
 #define BOOT_STACK_LEN (64 * 1024ul)
+_Static_assert(BOOT_STACK_LEN % BOOT_PAGE == 0, "whole pages");
+_Static_assert(BOOT_MAX_MEM == 512, "efi_main() prints this limit");
 
 extern uint8_t image_start[], image_end[]; /* linker.ld */
 static EFI_GUID gop_guid = EFI_GRAPHICS_OUTPUT_PROTOCOL_GUID;
@@ -21,9 +24,9 @@ static uint64_t rdtsc_now(void)
     return lo | (uint64_t)hi << 32;
 }
 
-static void give_up(const char *what, EFI_STATUS s, const char *hint)
+static void boot_abort(const char *what, EFI_STATUS s, const char *hint)
 {
-    boot_complain(what, s, hint);
+    boot_error(what, s, hint);
     boot_print("godwit: can't start\n");
 }
 
@@ -59,8 +62,8 @@ static void framebuffer_get(struct boot_info *bi)
                                m->PixelsPerScanLine, m->PixelFormat == PixelBlueGreenRedReserved8BitPerColor };
 }
 
-/* The end of what must stay reachable on the way into the kernel: all RAM, at least the 4 GiB that hold the
- * devices, the framebuffer. */
+/* End of the identity map that the kernel needs at its entry: all RAM, the first 4 GiB with the devices, the
+ * framebuffer. */
 static uint64_t identity_top(const struct boot_info *bi)
 {
     uint64_t top = 4ul << 30;
@@ -83,7 +86,7 @@ static void debugger_wait(const struct boot_info *bi)
         __asm__ volatile("pause");
 }
 
-static void say_summary(const struct boot_info *bi)
+static void print_summary(const struct boot_info *bi)
 {
     boot_print("godwit: image at ");
     boot_print_hex(bi->image_base);
@@ -98,7 +101,7 @@ static void say_summary(const struct boot_info *bi)
     boot_print("\n");
 }
 
-static EFI_STATUS leave_firmware(EFI_HANDLE image, struct boot_map *map)
+static EFI_STATUS firmware_exit(EFI_HANDLE image, struct boot_map *map)
 {
     EFI_STATUS s = EFI_INVALID_PARAMETER;
     for (int tries = 0; tries < 8 && EFI_ERROR(s); tries++) {
@@ -110,8 +113,8 @@ static EFI_STATUS leave_firmware(EFI_HANDLE image, struct boot_map *map)
     return s;
 }
 
-/* No way back: own page tables, own stack, then the kernel. */
-static void __attribute__((noreturn)) start_kernel(struct boot_info *bi, uint64_t page_root, uint64_t stack_top)
+/* Switch page tables and stack, and enter the kernel. */
+static void __attribute__((noreturn)) kernel_start(struct boot_info *bi, uint64_t page_root, uint64_t stack_top)
 {
     __asm__ volatile("cli; cld; mov %0, %%cr3; mov %1, %%rsp; xor %%ebp, %%ebp; push %%rbp; jmp *%3"
                      :
@@ -120,8 +123,8 @@ static void __attribute__((noreturn)) start_kernel(struct boot_info *bi, uint64_
     __builtin_unreachable();
 }
 
-/* Everything that needs the firmware, in memory that the kernel keeps.  NULL: not even that much memory. */
-static struct boot_info *gather(EFI_HANDLE image, uint64_t entry_tsc)
+/* Collect everything that needs the firmware, in memory that the kernel keeps.  NULL: out of memory. */
+static struct boot_info *boot_info_gather(EFI_HANDLE image, uint64_t entry_tsc)
 {
     struct boot_info *bi = (struct boot_info *)(uintptr_t)boot_pages((sizeof(*bi) + BOOT_PAGE - 1) / BOOT_PAGE, 0);
     if (!bi)
@@ -150,29 +153,29 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 
     boot_console_init(st);
     boot_bs->SetWatchdogTimer(0, 0, 0, NULL);
-    struct boot_info *bi = gather(image, entry_tsc);
+    struct boot_info *bi = boot_info_gather(image, entry_tsc);
     uint64_t stack = boot_pages(BOOT_STACK_LEN / BOOT_PAGE, 0);
     if (!bi || !stack || EFI_ERROR(boot_map_alloc(&map)) || EFI_ERROR(boot_map_read(&map))) {
-        give_up("memory", EFI_OUT_OF_RESOURCES,
-                "the firmware gave no memory; Godwit needs about 64 MiB besides its guests");
+        boot_abort("memory", EFI_OUT_OF_RESOURCES,
+                   "the firmware gave no memory; Godwit needs about 64 MiB besides its guests");
         return EFI_OUT_OF_RESOURCES;
     }
     if (!boot_map_convert(&map, bi))
         boot_print("godwit: the memory map has more than 512 ranges: the highest ones stay unused\n");
     uint64_t page_root = boot_identity_map(identity_top(bi));
     if (!page_root) {
-        give_up("page tables", EFI_OUT_OF_RESOURCES, "the firmware gave no memory");
+        boot_abort("page tables", EFI_OUT_OF_RESOURCES, "the firmware gave no memory");
         return EFI_OUT_OF_RESOURCES;
     }
-    say_summary(bi);
+    print_summary(bi);
     debugger_wait(bi);
 
-    EFI_STATUS s = leave_firmware(image, &map);
+    EFI_STATUS s = firmware_exit(image, &map);
     if (EFI_ERROR(s)) {
-        give_up("ExitBootServices", s, "the firmware does not let go; a firmware update may help");
+        boot_abort("ExitBootServices", s, "the firmware refuses to exit boot services; a firmware update may help");
         return s;
     }
-    boot_console_firmware_gone();
-    boot_map_convert(&map, bi); /* the map as it was at the exit, with all that we allocated */
-    start_kernel(bi, page_root, stack + BOOT_STACK_LEN);
+    boot_console_detach();
+    boot_map_convert(&map, bi); /* the map at the exit, with all our allocations */
+    kernel_start(bi, page_root, stack + BOOT_STACK_LEN);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * boot/files.c - the contents of \godwit\ into memory: configuration, keys, guest kernels.
+ * boot/files.c - reads the contents of \godwit\ into memory: configuration, keys, guest kernels.
  *
- * After boot services are gone there is no file system, so everything that is in the folder is read now, and the
- * kernel finds files by name.  A missing folder or an unreadable file does not stop the boot: the kernel then
- * reports what it misses. */
+ * There is no file system after ExitBootServices.  So all files of the folder are read now, and the kernel finds them
+ * by name.  A missing folder or an unreadable file does not stop the boot: the kernel reports what is missing. */
 #include "boot/boot.h"
+
+_Static_assert(BOOT_MAX_FILES == 64 && BOOT_NAME_LEN == 64, "file_add() prints these limits");
 
 static EFI_GUID loaded_image_guid = EFI_LOADED_IMAGE_PROTOCOL_GUID;
 static EFI_GUID file_system_guid = EFI_SIMPLE_FILE_SYSTEM_PROTOCOL_GUID;
@@ -16,7 +17,7 @@ uint64_t boot_pages(uint64_t n, uint64_t max_address)
     return EFI_ERROR(s) ? 0 : at;
 }
 
-static bool name_copy(char dst[BOOT_NAME_LEN], const CHAR16 *src)
+static bool file_name_copy(char dst[BOOT_NAME_LEN], const CHAR16 *src)
 {
     unsigned n = 0;
     for (; src[n]; n++) {
@@ -47,14 +48,14 @@ static void file_add(EFI_FILE_HANDLE dir, EFI_FILE_INFO *info, struct boot_info 
     struct boot_file *out = &bi->files[bi->n_files];
     EFI_FILE_HANDLE f;
 
-    if (bi->n_files == BOOT_MAX_FILES || !name_copy(out->name, info->FileName)) {
+    if (bi->n_files == BOOT_MAX_FILES || !file_name_copy(out->name, info->FileName)) {
         boot_print(
             "godwit: a file in \\godwit\\ is left out: at most 64 files, names of at most 63 ASCII characters\n");
         return;
     }
     EFI_STATUS s = dir->Open(dir, &f, info->FileName, EFI_FILE_MODE_READ, 0);
     if (EFI_ERROR(s)) {
-        boot_complain(out->name, s, "can't open it; check the file system");
+        boot_error(out->name, s, "can't open it; check the file system");
         return;
     }
     uint64_t n_pages = (info->FileSize + BOOT_PAGE - 1) / BOOT_PAGE;
@@ -63,13 +64,13 @@ static void file_add(EFI_FILE_HANDLE dir, EFI_FILE_INFO *info, struct boot_info 
     s = out->base ? file_read_all(f, out->base, out->len) : EFI_OUT_OF_RESOURCES;
     f->Close(f);
     if (EFI_ERROR(s))
-        boot_complain(out->name, s,
-                      out->base ? "can't read it; check the file system" : "the file does not fit into memory");
+        boot_error(out->name, s,
+                   out->base ? "can't read it; check the file system" : "the file does not fit into memory");
     else
         bi->n_files++;
 }
 
-static EFI_STATUS folder_open(EFI_HANDLE image, EFI_FILE_HANDLE *dir)
+static EFI_STATUS godwit_folder_open(EFI_HANDLE image, EFI_FILE_HANDLE *dir)
 {
     EFI_LOADED_IMAGE *loaded;
     EFI_FILE_IO_INTERFACE *fs;
@@ -95,18 +96,18 @@ void boot_files_read(EFI_HANDLE image, struct boot_info *bi)
         uint8_t room[1024];
     } entry;
     EFI_FILE_HANDLE dir;
-    EFI_STATUS s = folder_open(image, &dir);
+    EFI_STATUS s = godwit_folder_open(image, &dir);
     if (EFI_ERROR(s)) {
-        boot_complain("\\godwit", s,
-                      "no such folder beside \\EFI on the boot volume: no configuration and no guests; see "
-                      "tools/mkhost --help");
+        boot_error("\\godwit", s,
+                   "no such folder beside \\EFI on the boot volume: no configuration and no guests; see "
+                   "tools/mkhost --help");
         return;
     }
     for (;;) {
         UINTN len = sizeof(entry);
         s = dir->Read(dir, &len, &entry);
         if (EFI_ERROR(s)) {
-            boot_complain("\\godwit", s, "can't list the folder; the rest of it is left out");
+            boot_error("\\godwit", s, "can't list the folder; the rest of it is left out");
             break;
         }
         if (!len)

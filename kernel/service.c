@@ -29,8 +29,8 @@ bool service_step(uint64_t *wake)
     busy |= console_step();
     busy |= api_step();
     busy |= validate_step();
-    busy |= vm_service();
-    pcpu_watch_timers();
+    busy |= vm_manage_step();
+    pcpu_check_timers();
 
     uint64_t now = clock_us(), next = now + (net_needs_polling() ? SERVICE_POLL_US : SERVICE_TICK_US);
     next = MIN(next, net_next_us());

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/announce.c - tell the physical switches where a guest's MAC address is now (RFC 903 frames, as
- * other hypervisors do). */
+ * net/announce.c - tell the physical switches where a guest's MAC address is now: RARP requests (RFC 903), as other
+ * hypervisors send them.
+ *
+ * Each address has a job, which sends at the times of at_us[] after its start.  When all jobs are taken, a new one
+ * replaces the first.  Frames leave through the uplink directly: the virtual switch itself learns from the guest. */
 #include "net/announce.h"
 
 #include <string.h>
+#include "kernel/lib/log.h"
 
 #define MAX_MACS 16
 
 struct job {
     uint8_t mac[6];
-    unsigned sent;
+    unsigned sent; /* frames so far, < ARRAY_SIZE(at_us) while active */
     uint64_t start_us;
     bool active;
 };
@@ -25,6 +29,7 @@ void announce_frame(uint8_t out[ANNOUNCE_FRAME_LEN], const uint8_t mac[6])
     memset(out, 0xff, 6);
     memcpy(out + 6, mac, 6);
     memcpy(out + 12, fixed, sizeof(fixed));
+    _Static_assert(32 + 6 <= ANNOUNCE_FRAME_LEN, "the frame holds a RARP packet");
     memcpy(out + 22, mac, 6); /* sender; its IP address stays 0 */
     memcpy(out + 32, mac, 6); /* target */
 }
@@ -52,12 +57,15 @@ bool announce_poll(uint64_t now_us)
     bool any = false;
     for (unsigned i = 0; i < MAX_MACS; i++) {
         struct job *j = &jobs[i];
-        if (!j->active || now_us < j->start_us + at_us[j->sent])
+        if (!j->active)
+            continue;
+        ASSERT(j->sent < ARRAY_SIZE(at_us));
+        if (now_us < j->start_us + at_us[j->sent])
             continue;
         uint8_t frame[ANNOUNCE_FRAME_LEN];
         announce_frame(frame, j->mac);
         if (port && port->deliver(port, frame, sizeof(frame)) == HV_E_AGAIN)
-            continue; /* card full: next poll */
+            continue; /* ring full: retry at the next poll */
         j->active = ++j->sent < ARRAY_SIZE(at_us);
         any = true;
     }

@@ -7,15 +7,15 @@
 
 #define ANNOUNCE_FRAME_LEN 60
 
-/** The RARP request "who is mac?", broadcast with mac as its source: every bridge that it passes
- *  learns the way.  Portable. */
+/** Build the RARP request "who is mac?", broadcast with mac as its source.  Every bridge that forwards it learns mac's
+ *  port.  Portable. */
 void announce_frame(uint8_t out[ANNOUNCE_FRAME_LEN], const uint8_t mac[6]);
-/** From now on announcements leave through uplink (borrowed; NULL: nowhere). */
+/** Send announcements through uplink from now on (borrowed; NULL: send none). */
 void announce_init(struct vswitch_port *uplink);
-/** Send now, and again after 50, 150, 350 and 750 ms: single frames get lost while bridges settle. */
+/** Send now, and again after 50, 150, 350 and 750 ms: bridges that reconfigure lose single frames. */
 void announce_start(const uint8_t mac[6], uint64_t now_us);
 /** Send what is due; true if anything was. */
 bool announce_poll(uint64_t now_us);
-uint64_t announce_next_us(void); /* UINT64_MAX: nothing to do */
+uint64_t announce_next_us(void); /* when announce_poll() has work again; UINT64_MAX: never */
 
 #endif

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/cipher.c - which bulk cipher is fastest on this machine, found by trying.
+ * net/cipher.c - which bulk cipher is fastest on this machine, found by measurement.
  *
- * Encryption is most of what a migration costs the processor.  On real hardware AES-GCM with AES-NI wins by far; an
- * emulator that interprets AES-NI may turn that round.  No table of processors knows it, a few thousand bytes through
- * each candidate do.  The client's order decides (the server takes the client's first that it knows): a migration's
- * source is the client and works harder. */
+ * Encryption is most of a migration's CPU cost.  On real hardware AES-GCM with AES-NI is fastest by far; an emulator
+ * that interprets AES-NI may reverse that.  No table of processors can tell, so a few thousand bytes go through each
+ * candidate.  The client's order decides: the server takes the client's first suite that it supports.  That suits a
+ * migration, whose source is the client and does more of the work. */
 #include "net/cipher.h"
 
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 
 #define SAMPLE_BYTES 4096
-#define RUNS         3 /* the best counts: the first warms caches and translators */
+#define RUNS         3 /* the fastest counts: the first warms up caches and the emulator's translator */
 
 static struct cipher_choice choice;
 static uint8_t sample[SAMPLE_BYTES];
@@ -100,6 +100,7 @@ static void gcm_pick(void)
         log_debug("net", "%s %u MB/s, %s %u MB/s", aes[i].name, aes[i].ctr ? mb_per_s(t) : 0, gh[i].name,
                   gh[i].run ? mb_per_s(g) : 0);
     }
+    ASSERT(aes[aes_i].ctr && gh[gh_i].run); /* the portable ones always exist */
     choice.aes_ctr = aes[aes_i].ctr;
     choice.ghash = gh[gh_i].run;
     choice.gcm_name = names[aes_i][gh_i];
@@ -128,6 +129,7 @@ static void chapol_pick(void)
             choice.chapol_name = names[c][p];
         }
     }
+    ASSERT(choice.chacha20 && choice.poly1305);
     choice.chapol_mb_s = mb_per_s(best);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/cipher.h - which bulk cipher is fastest on this machine, found by trying. */
+ * net/cipher.h - which bulk cipher is fastest on this machine, found by measurement. */
 #ifndef GODWIT_NET_CIPHER_H
 #define GODWIT_NET_CIPHER_H
 
@@ -15,8 +15,8 @@ struct cipher_choice {
     unsigned gcm_mb_s, chapol_mb_s;     /* 10^6 bytes a second, authentication included */
     const char *gcm_name, *chapol_name; /* "aes-ni+pclmul", ... */
 };
-/** Time every implementation that this processor has (all are constant-time) and pick; logs the figures.  A few ms.
- *  SIMD state is used.  Service pCPU, once; the result lives for ever. */
+/** Time every implementation that this processor supports (all are constant-time), pick the fastest, log the figures.
+ *  Takes a few ms and uses SIMD state.  The result lives for ever; later calls return it again.  Service pCPU. */
 const struct cipher_choice *cipher_measure(void);
 
 #endif

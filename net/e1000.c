@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/e1000.c - driver for Intel 8254x network cards (82540EM, as QEMU and Bochs emulate it) and
- * 82574L (e1000e), polled.
+ * net/e1000.c - driver for Intel 8254x network cards (82540EM, as in QEMU and Bochs) and 82574L (e1000e), polled.
  *
- * Written for the least that all of them do: legacy descriptors, four-byte register accesses, the MAC address
- * from the EEPROM (Bochs leaves the address registers empty), no reliance on reset, no interrupts.  Each
- * descriptor has one fixed buffer. */
+ * It uses only what all of them support: legacy descriptors, four-byte register accesses, no reset, no interrupts.  The
+ * MAC address comes from the EEPROM, since Bochs leaves the address registers empty.  Each descriptor has one fixed
+ * buffer.  Transmit ring: tx_clean..tx_tail belong to the card, tx_tail..tx_next are filled and not handed over yet. */
 #include "net/nic.h"
 
 #include <stdatomic.h>
@@ -47,7 +46,7 @@ enum {
 #define CTRL_RST   BIT32(26)
 #define STATUS_LU  BIT32(1)
 #define RCTL_EN    BIT32(1)
-#define RCTL_UPE   BIT32(3) /* promiscuous: the switch decides what is for whom */
+#define RCTL_UPE   BIT32(3) /* promiscuous: the virtual switch filters */
 #define RCTL_MPE   BIT32(4)
 #define RCTL_BAM   BIT32(15)
 #define RCTL_SECRC BIT32(26) /* buffers of 2048 bytes: BSIZE = 0 */
@@ -78,7 +77,9 @@ struct tx_desc {
 
 #define RING    256 /* the length in bytes must be a multiple of 128 */
 #define BUF_LEN 2048
-#define BURST   64 /* Bochs' wire is a datagram socket without back-pressure, and loss costs TCP dearly */
+#define BURST   64 /* Bochs' wire is a datagram socket without back-pressure, where TCP would lose segments */
+_Static_assert(sizeof(struct rx_desc) == 16 && sizeof(struct tx_desc) == 16, "legacy descriptors");
+_Static_assert(RING * 16 % 128 == 0 && BURST < RING && BUF_LEN >= 1500 + ETH_HDR_LEN + 4, "the manual's limits");
 
 struct e1000 {
     struct nic nic;
@@ -86,24 +87,23 @@ struct e1000 {
     volatile struct rx_desc *rx; /* owned, for ever */
     volatile struct tx_desc *tx;
     uint8_t *rx_buf, *tx_buf;
-    unsigned rx_next, tx_next, tx_clean, tx_told; /* tx_told: tail that the card knows */
+    unsigned rx_next, tx_next, tx_clean, tx_tail; /* ring indices, < RING; tx_tail: the card's TDT */
 };
 static struct e1000 cards[NIC_MAX];
 static unsigned n_cards;
 
-static uint32_t reg_read(const struct e1000 *e, unsigned r) { return mmio_read32(e->regs + r); }
-static void reg_write(const struct e1000 *e, unsigned r, uint32_t v) { mmio_write32(e->regs + r, v); }
+static uint32_t e1000_read(const struct e1000 *e, unsigned r) { return mmio_read32(e->regs + r); }
+static void e1000_write(const struct e1000 *e, unsigned r, uint32_t v) { mmio_write32(e->regs + r, v); }
 
-/** One EEPROM word.  The done bit and the address field moved between generations: bit 4 / bits 8..
- *  , or bit 1 / bits 2... */
-static bool eeprom_read(const struct e1000 *e, unsigned word, uint16_t *out)
+/** Read one EEPROM word.  Done bit and address field differ: bit 4 and bits 15:8, or on the 82574L bit 1 and 15:2. */
+static bool e1000_eeprom_read(const struct e1000 *e, unsigned word, uint16_t *out)
 {
     bool pcie = e->nic.pci->device == DEV_82574L;
     uint32_t done = pcie ? BIT32(1) : BIT32(4);
-    reg_write(e, R_EERD, 1u | word << (pcie ? 2 : 8));
+    e1000_write(e, R_EERD, 1u | word << (pcie ? 2 : 8));
     uint64_t until = clock_us() + 20000;
     do {
-        uint32_t v = reg_read(e, R_EERD);
+        uint32_t v = e1000_read(e, R_EERD);
         if (v & done) {
             *out = (uint16_t)(v >> 16);
             return true;
@@ -112,12 +112,12 @@ static bool eeprom_read(const struct e1000 *e, unsigned word, uint16_t *out)
     return false;
 }
 
-static bool mac_read(struct e1000 *e)
+static bool e1000_mac_read(struct e1000 *e)
 {
     uint8_t any = 0;
     for (unsigned i = 0; i < 3; i++) {
         uint16_t w;
-        if (!eeprom_read(e, i, &w))
+        if (!e1000_eeprom_read(e, i, &w))
             return false;
         e->nic.mac[2 * i] = (uint8_t)w;
         e->nic.mac[2 * i + 1] = (uint8_t)(w >> 8);
@@ -127,54 +127,55 @@ static bool mac_read(struct e1000 *e)
     return any && !(e->nic.mac[0] & 1);
 }
 
-static void ring_write(const struct e1000 *e, unsigned bal, const volatile void *ring)
+static void e1000_ring_write(const struct e1000 *e, unsigned bal, const volatile void *ring)
 {
-    reg_write(e, bal, (uint32_t)(uintptr_t)ring);
-    reg_write(e, bal + 4, (uint32_t)((uintptr_t)ring >> 32));
-    reg_write(e, bal + 8, RING * 16);
+    e1000_write(e, bal, (uint32_t)(uintptr_t)ring);
+    e1000_write(e, bal + 4, (uint32_t)((uintptr_t)ring >> 32));
+    e1000_write(e, bal + 8, RING * 16);
 }
 
-static void rx_start(struct e1000 *e)
+static void e1000_rx_start(struct e1000 *e)
 {
     const uint8_t *m = e->nic.mac;
     for (unsigned i = 0; i < RING; i++)
         e->rx[i].addr = ptr_hpa(e->rx_buf + i * BUF_LEN).v;
     for (unsigned i = 0; i < 128; i++)
-        reg_write(e, R_MTA + 4 * i, 0);
-    reg_write(e, R_RAL0, m[0] | m[1] << 8 | m[2] << 16 | (uint32_t)m[3] << 24);
-    reg_write(e, R_RAH0, m[4] | m[5] << 8 | RAH_AV);
-    ring_write(e, R_RDBAL, e->rx);
-    reg_write(e, R_RDH, 0);
-    reg_write(e, R_RDT, RING - 1);
-    reg_write(e, R_RCTL, RCTL_EN | RCTL_UPE | RCTL_MPE | RCTL_BAM | RCTL_SECRC);
+        e1000_write(e, R_MTA + 4 * i, 0);
+    e1000_write(e, R_RAL0, m[0] | m[1] << 8 | m[2] << 16 | (uint32_t)m[3] << 24);
+    e1000_write(e, R_RAH0, m[4] | m[5] << 8 | RAH_AV);
+    e1000_ring_write(e, R_RDBAL, e->rx);
+    e1000_write(e, R_RDH, 0);
+    e1000_write(e, R_RDT, RING - 1);
+    e1000_write(e, R_RCTL, RCTL_EN | RCTL_UPE | RCTL_MPE | RCTL_BAM | RCTL_SECRC);
 }
 
-static void tx_start(struct e1000 *e)
+static void e1000_tx_start(struct e1000 *e)
 {
     for (unsigned i = 0; i < RING; i++)
         e->tx[i].addr = ptr_hpa(e->tx_buf + i * BUF_LEN).v;
-    ring_write(e, R_TDBAL, e->tx);
-    reg_write(e, R_TDH, 0);
-    reg_write(e, R_TDT, 0);
-    reg_write(e, R_TIPG, 10 | 8 << 10 | 6 << 20); /* the manual's values for copper */
-    reg_write(e, R_TCTL, TCTL_EN | TCTL_PSP | TCTL_CT | TCTL_COLD);
+    e1000_ring_write(e, R_TDBAL, e->tx);
+    e1000_write(e, R_TDH, 0);
+    e1000_write(e, R_TDT, 0);
+    e1000_write(e, R_TIPG, 10 | 8 << 10 | 6 << 20); /* the manual's values for copper */
+    e1000_write(e, R_TCTL, TCTL_EN | TCTL_PSP | TCTL_CT | TCTL_COLD);
 }
 
-static void tx_reclaim(struct e1000 *e)
+static void e1000_tx_reclaim(struct e1000 *e)
 {
-    while (e->tx_clean != e->tx_told && (e->tx[e->tx_clean].status & TXD_DD))
+    while (e->tx_clean != e->tx_tail && (e->tx[e->tx_clean].status & TXD_DD))
         e->tx_clean = (e->tx_clean + 1) % RING;
+    ASSERT(e->tx_clean < RING && e->tx_next < RING);
     e->nic.tx_free = (e->tx_clean + RING - 1 - e->tx_next) % RING;
 }
 
 static void e1000_tx_kick(struct nic *n)
 {
     struct e1000 *e = container_of(n, struct e1000, nic);
-    if (e->tx_told == e->tx_next)
+    if (e->tx_tail == e->tx_next)
         return;
     atomic_thread_fence(memory_order_release); /* descriptors before the tail */
-    reg_write(e, R_TDT, e->tx_next);
-    e->tx_told = e->tx_next;
+    e1000_write(e, R_TDT, e->tx_next);
+    e->tx_tail = e->tx_next;
 }
 
 static enum hv_err e1000_tx(struct nic *n, const void *frame, size_t len)
@@ -184,10 +185,11 @@ static enum hv_err e1000_tx(struct nic *n, const void *frame, size_t len)
         return HV_E_RANGE;
     if (!n->tx_free) {
         e1000_tx_kick(n);
-        tx_reclaim(e);
+        e1000_tx_reclaim(e);
         if (!n->tx_free)
             return HV_E_AGAIN;
     }
+    ASSERT(len <= BUF_LEN && e->tx_next < RING);
     volatile struct tx_desc *d = &e->tx[e->tx_next];
     memcpy(e->tx_buf + e->tx_next * BUF_LEN, frame, len);
     d->len = (uint16_t)len;
@@ -203,8 +205,9 @@ static enum hv_err e1000_tx(struct nic *n, const void *frame, size_t len)
 static unsigned e1000_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx)
 {
     struct e1000 *e = container_of(n, struct e1000, nic);
-    tx_reclaim(e);
+    e1000_tx_reclaim(e);
     unsigned got = 0;
+    ASSERT(e->rx_next < RING);
     for (; got < max; got++) {
         volatile struct rx_desc *d = &e->rx[e->rx_next];
         if (!(d->status & RXD_DD))
@@ -222,25 +225,28 @@ static unsigned e1000_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx
         e->rx_next = (e->rx_next + 1) % RING;
     }
     if (got)
-        reg_write(e, R_RDT, (e->rx_next + RING - 1) % RING);
+        e1000_write(e, R_RDT, (e->rx_next + RING - 1) % RING);
     return got;
 }
 
-static bool e1000_link_up(struct nic *n) { return reg_read(container_of(n, struct e1000, nic), R_STATUS) & STATUS_LU; }
+static bool e1000_link_up(struct nic *n)
+{
+    return e1000_read(container_of(n, struct e1000, nic), R_STATUS) & STATUS_LU;
+}
 
 static const struct nic_ops e1000_ops = { "e1000", e1000_tx, e1000_tx_kick, e1000_poll, e1000_link_up };
 static const struct nic_ops e1000e_ops = { "e1000e", e1000_tx, e1000_tx_kick, e1000_poll, e1000_link_up };
 
-static enum hv_err device_start(struct e1000 *e)
+static enum hv_err e1000_start(struct e1000 *e)
 {
-    reg_write(e, R_IMC, 0xffffffff);
-    reg_write(e, R_CTRL, reg_read(e, R_CTRL) | CTRL_RST);
+    e1000_write(e, R_IMC, 0xffffffff);
+    e1000_write(e, R_CTRL, e1000_read(e, R_CTRL) | CTRL_RST);
     /* Bochs ignores the reset, others take 1 us to 1 ms */
     for (uint64_t until = clock_us() + 5000; clock_us() < until;) {}
-    reg_write(e, R_IMC, 0xffffffff);
-    (void)reg_read(e, R_ICR);
-    reg_write(e, R_CTRL, (reg_read(e, R_CTRL) & ~CTRL_RST) | CTRL_SLU | CTRL_ASDE);
-    if (!mac_read(e))
+    e1000_write(e, R_IMC, 0xffffffff);
+    (void)e1000_read(e, R_ICR);
+    e1000_write(e, R_CTRL, (e1000_read(e, R_CTRL) & ~CTRL_RST) | CTRL_SLU | CTRL_ASDE);
+    if (!e1000_mac_read(e))
         return HV_FAIL(HV_E_IO);
     e->rx = mem_alloc(RING * sizeof(struct rx_desc));
     e->tx = mem_alloc(RING * sizeof(struct tx_desc));
@@ -250,9 +256,9 @@ static enum hv_err device_start(struct e1000 *e)
         return HV_FAIL(HV_E_NOMEM);
     e->nic.mtu = 1500;
     e->nic.burst_frames = BURST;
-    rx_start(e);
-    tx_start(e);
-    tx_reclaim(e);
+    e1000_rx_start(e);
+    e1000_tx_start(e);
+    e1000_tx_reclaim(e);
     return HV_OK;
 }
 
@@ -266,7 +272,7 @@ struct nic *e1000_probe(const struct pci_dev *d)
     e->nic.pci = d;
     pci_enable(d);
     e->regs = pci_bar_map(d, 0);
-    enum hv_err err = e->regs ? device_start(e) : HV_FAIL(HV_E_NOENT);
+    enum hv_err err = e->regs ? e1000_start(e) : HV_FAIL(HV_E_NOENT);
     if (err == HV_OK)
         return &e->nic;
     log_warn("net", "e1000 %04x did not start: %s", d->bdf, hv_err_text(err));

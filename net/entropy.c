@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/entropy.c - unpredictable bytes: HMAC-DRBG (SHA-256) seeded by the processor.
  *
- * At least one source of fresh entropy must work: RDSEED, RDRAND, or for a processor without both the jitter of its
- * timing (jitter.c) or bytes of \godwit\seed that no other boot has had (boot/seed.c).  The seed is mixed in in any
- * case: who does not know it cannot predict the generator even if the other entropy is less than believed.  A seed that
- * may have been used before, because the disk could not be written, never makes up for a source: with nothing fresh the
- * generator would repeat itself.
+ * At least one source of fresh entropy must work: RDSEED or RDRAND.  A processor without both uses timing jitter
+ * (jitter.c), or bytes of \godwit\seed that no other boot has had (boot/seed.c).  The seed is always mixed in:
+ * without knowing it nobody can predict the generator, even if the other entropy is less than believed.  A seed that
+ * may have been used before, because the disk could not be written, never counts as a source: with nothing fresh the
+ * generator would repeat its output.
  *
- * RDSEED and RDRAND may fail (carry clear) and have been seen to return a constant after a suspend on some processors;
- * so each word is tried several times, and a run of equal words counts as a failure.  Jitter of the TSC is mixed in: it
- * cannot make the seed worse. */
+ * RDSEED and RDRAND may fail (carry clear), and some processors returned a constant after a suspend.  So each word is
+ * tried several times, and repeated words count as a failure.  Jitter of the TSC is mixed in: it cannot make the seed
+ * worse.
+ *
+ * Not here: how the seed file is read and replaced (boot/seed.c). */
 #include "net/entropy.h"
 
 #include <bearssl.h>
@@ -22,16 +24,16 @@
 
 #define SEED_WORDS    16 /* 1024 bits from the processor for a 256-bit generator */
 #define MAX_TRIES     1000
-#define SEED_FILE_MIN 48  /* bytes; a generator of 256 bits with a half to spare */
+#define SEED_FILE_MIN 48  /* bytes; a 256-bit generator, and half as much again */
 #define JITTER_BITS   512 /* credited bits for the same generator */
 
-#ifdef __clang__ /* the compilers do not agree on this one's name */
+#ifdef __clang__ /* the two compilers name this intrinsic differently */
 #define RDSEED64 __builtin_ia32_rdseed64_step
 #else
 #define RDSEED64 __builtin_ia32_rdseed_di_step
 #endif
 
-static br_hmac_drbg_context drbg; /* under lock, once guests take from it on other pCPUs */
+static br_hmac_drbg_context drbg; /* lock: guests take from it on other pCPUs */
 static struct spinlock lock;
 static const char *source = "none";
 static bool have_rdrand, have_rdseed;
@@ -61,7 +63,7 @@ static bool word_get(bool (*step)(uint64_t *), uint64_t *out)
     return false;
 }
 
-/** SEED_WORDS words into the generator; false if the instruction fails or repeats itself. */
+/** Seed the generator with SEED_WORDS words; false if the instruction fails or repeats itself. */
 static bool seed_from(bool (*step)(uint64_t *))
 {
     uint64_t w[SEED_WORDS];
@@ -74,6 +76,7 @@ static bool seed_from(bool (*step)(uint64_t *))
     }
     if (n_equal > 1)
         return false;
+    _Static_assert(sizeof(w) >= 2 * 32, "twice the strength of the generator");
     br_hmac_drbg_update(&drbg, w, sizeof(w));
     return true;
 }
@@ -125,6 +128,7 @@ enum hv_err entropy_init(const struct entropy_seed *file)
 void entropy_bytes(void *buf, size_t len)
 {
     uint64_t t = tsc_read();
+    ASSERT(drbg.vtable); /* entropy_init ran */
     spin_lock(&lock);
     br_hmac_drbg_update(&drbg, &t, sizeof(t));
     br_hmac_drbg_generate(&drbg, buf, len);
@@ -139,6 +143,7 @@ uint32_t net_random32(void)
         entropy_bytes(pool, sizeof(pool));
         left = ARRAY_SIZE(pool);
     }
+    ASSERT(left <= ARRAY_SIZE(pool));
     return pool[--left];
 }
 

@@ -6,20 +6,20 @@
 #include "kernel/lib/err.h"
 #include "kernel/lib/types.h"
 
-/** Random bytes from the boot disk.  is_new: no other boot had them or will have them.  bytes NULL: none. */
+/** Random bytes from the boot disk. */
 struct entropy_seed {
-    const uint8_t *bytes;
+    const uint8_t *bytes; /* NULL: none */
     size_t len;
-    bool is_new;
+    bool is_new; /* no other boot had these bytes or will have them */
 };
-/** Seed the generator from the processor (RDSEED, RDRAND), or where it has neither from the jitter of its timing or
- *  from a new seed; a seed is mixed in in any case.  HV_E_UNSUPP: none of them works: there must be no TLS then.
+/** Seed the generator from the processor (RDSEED, RDRAND).  Without these: from timing jitter, or from a new seed.  A
+ *  seed is always mixed in.  HV_E_UNSUPP: no source works, and TLS must stay off.
  *  Service pCPU, once, before any other call here. */
 HV_MUST_CHECK enum hv_err entropy_init(const struct entropy_seed *seed);
-/** Fill buf.  After a failed entropy_init the bytes are only timing: fit for ports and timers,
- *  not for keys.  Any pCPU. */
+/** Fill buf.  After a failed entropy_init() the bytes come from timing alone: fit for ports and timers, not for keys.
+ *  Any pCPU; takes the generator's lock, the innermost one. */
 void entropy_bytes(void *buf, size_t len);
-uint32_t net_random32(void);
+uint32_t net_random32(void);      /* for lwIP; service pCPU */
 const char *entropy_source(void); /* "rdseed+rdrand", "jitter", "seed file", ..., "none" */
 
 #endif

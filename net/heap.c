@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/heap.c - memory for packets, connections and lwIP.
  *
- * Packets come and go by the hundred thousand, in three or four sizes.  So: a free list for each size class, refilled
- * from a chunk that page.h gave; nothing is split, merged or given back, every call is a few instructions, and the
- * limit bounds what a peer can cost. */
+ * Packets are allocated by the hundred thousand, in three or four sizes.  So each size class has a free list, refilled
+ * from a chunk that page.h gave.  Nothing is split, merged or given back, every call is a few instructions, and the
+ * limit bounds what a peer can cost.  Only the service pCPU allocates: there is no lock. */
 #include "net/heap.h"
 
 #include <string.h>
@@ -14,8 +14,8 @@
 #define MAGIC_USED  0x6e657455u
 #define MAGIC_FREE  0x6e657446u
 
-/* Each piece has this in front.  The classes are chosen so that piece and header fit what lwIP asks for: a full
- * Ethernet frame and its struct pbuf in 1728, a jumbo frame in 9216. */
+/* Header of each piece.  Header and lwIP's usual requests fit the classes: a full Ethernet frame with its struct pbuf
+ * needs 1728, a jumbo frame 9216. */
 struct piece {
     uint32_t magic, cls;
     struct piece *next; /* while free */
@@ -26,6 +26,7 @@ static const uint32_t class_bytes[] = { 64, 128, 256, 512, 1024, 1728, 4096, 921
 static struct piece *class_free[ARRAY_SIZE(class_bytes)];
 static uint8_t *chunk_next, *chunk_end;
 static size_t held_bytes;
+_Static_assert(NET_HEAP_MAX_ALLOC + sizeof(struct piece) == 16384, "the largest class holds the largest request");
 
 static bool chunk_refill(void)
 {
@@ -34,7 +35,7 @@ static bool chunk_refill(void)
     uint8_t *c = mem_alloc(CHUNK_BYTES);
     if (!c)
         return false;
-    held_bytes += CHUNK_BYTES; /* the rest of the old chunk, at most 16 KiB, is forgone */
+    held_bytes += CHUNK_BYTES; /* the rest of the old chunk, at most 16 KiB, stays unused */
     chunk_next = c;
     chunk_end = c + CHUNK_BYTES;
     return true;
@@ -57,6 +58,7 @@ static struct piece *piece_take(unsigned cls)
     }
     if ((size_t)(chunk_end - chunk_next) < class_bytes[cls] && !chunk_refill())
         return NULL;
+    ASSERT((size_t)(chunk_end - chunk_next) >= class_bytes[cls]);
     p = (struct piece *)chunk_next;
     chunk_next += class_bytes[cls];
     return p;
@@ -92,7 +94,8 @@ void net_heap_free(void *mem)
     if (!mem)
         return;
     struct piece *p = (struct piece *)mem - 1;
-    ASSERT_EQ(p->magic, MAGIC_USED); /* else: freed twice, or overwritten by its neighbour */
+    ASSERT_EQ(p->magic, MAGIC_USED); /* else freed twice, or overwritten by its neighbour */
+    ASSERT(p->cls < ARRAY_SIZE(class_bytes));
     p->magic = MAGIC_FREE;
     p->next = class_free[p->cls];
     class_free[p->cls] = p;

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/http.c - one HTTP/1.1 connection of the management interface. */
+ * net/http.c - server side of one HTTP/1.1 connection of the management interface.
+ *
+ * llhttp parses and calls back; each callback copies into a fixed buffer and refuses what does not fit.  A refusal ends
+ * the parse and becomes the answer's status.  Whatever a client sends ends in an answer or in the caller's time limit.
+ * Not here: routes and their answers (kernel/manage/), bytes of the connection (net/stream.c). */
 #include "net/http.h"
 
 #include <stdio.h>
 #include <string.h>
+#include "kernel/lib/log.h"
 
-/* chunk headers and trailers come on top of head and body */
+/* with chunk headers and trailers, besides head and body */
 #define REQUEST_MAX (2 * HTTP_HEAD_MAX + 4 * HTTP_BODY_MAX)
 
 const char *http_status_text(unsigned status)
@@ -39,62 +44,62 @@ const char *http_status_text(unsigned status)
 
 /* ---- llhttp's callbacks; -1 ends the parse ---- */
 
-static struct http_conn *conn_of(llhttp_t *p) { return p->data; }
+static struct http_conn *http_conn_of(llhttp_t *p) { return p->data; }
 
-static int refuse(struct http_conn *c, unsigned status)
+static int http_refuse(struct http_conn *c, unsigned status)
 {
     if (!c->refusal)
         c->refusal = status;
     return -1;
 }
 
-static int on_url(llhttp_t *p, const char *at, size_t len)
+static int http_on_url(llhttp_t *p, const char *at, size_t len)
 {
-    struct http_conn *c = conn_of(p);
+    struct http_conn *c = http_conn_of(p);
     if (len > HTTP_TARGET_MAX - c->target_len)
-        return refuse(c, 414);
+        return http_refuse(c, 414);
     memcpy(c->target + c->target_len, at, len);
     c->target_len += len;
     return 0;
 }
 
-static int on_headers_complete(llhttp_t *p)
+static int http_on_headers_complete(llhttp_t *p)
 {
-    struct http_conn *c = conn_of(p);
+    struct http_conn *c = http_conn_of(p);
     c->head_done = true;
     if (p->http_major != 1)
-        return refuse(c, 505);
+        return http_refuse(c, 505);
     if (p->upgrade)
-        return refuse(c, 501);
-    return p->flags & F_CONTENT_LENGTH && p->content_length > HTTP_BODY_MAX ? refuse(c, 413) : 0;
+        return http_refuse(c, 501);
+    return p->flags & F_CONTENT_LENGTH && p->content_length > HTTP_BODY_MAX ? http_refuse(c, 413) : 0;
 }
 
-static int on_body(llhttp_t *p, const char *at, size_t len)
+static int http_on_body(llhttp_t *p, const char *at, size_t len)
 {
-    struct http_conn *c = conn_of(p);
+    struct http_conn *c = http_conn_of(p);
     if (len > HTTP_BODY_MAX - c->body_len)
-        return refuse(c, 413);
+        return http_refuse(c, 413);
     memcpy(c->body + c->body_len, at, len);
     c->body_len += len;
     return 0;
 }
 
-static int on_message_complete(llhttp_t *p)
+static int http_on_message_complete(llhttp_t *p)
 {
-    conn_of(p)->keep_alive = llhttp_should_keep_alive(p);
+    http_conn_of(p)->keep_alive = llhttp_should_keep_alive(p);
     return HPE_PAUSED;
 }
 
 static const llhttp_settings_t settings = {
-    .on_url = on_url,
-    .on_headers_complete = on_headers_complete,
-    .on_body = on_body,
-    .on_message_complete = on_message_complete,
+    .on_url = http_on_url,
+    .on_headers_complete = http_on_headers_complete,
+    .on_body = http_on_body,
+    .on_message_complete = http_on_message_complete,
 };
 
 /* ---- requests ---- */
 
-static void next_request(struct http_conn *c)
+static void http_next_request(struct http_conn *c)
 {
     llhttp_init(&c->parser, HTTP_REQUEST, &settings);
     c->parser.data = c;
@@ -108,19 +113,20 @@ static void next_request(struct http_conn *c)
 void http_init(struct http_conn *c)
 {
     memset(c, 0, sizeof(*c));
-    next_request(c);
+    http_next_request(c);
 }
 
-static int hex_digit(char c)
+static int http_hex_digit(char c)
 {
     char low = (char)(c | 0x20);
     return c >= '0' && c <= '9' ? c - '0' : low >= 'a' && low <= 'f' ? low - 'a' + 10 : -1;
 }
 
-/* Cut the target at '?', and decode %XX in the path, in place.  False: it is no path. */
-static bool target_decode(struct http_conn *c)
+/* Split the target at '?' and decode %XX in the path, in place.  False: not a valid path. */
+static bool http_decode_target(struct http_conn *c)
 {
     char *to = c->target, *from = c->target;
+    ASSERT(c->target_len <= HTTP_TARGET_MAX);
     c->target[c->target_len] = 0;
     char *mark = strchr(c->target, '?');
     if (mark)
@@ -130,7 +136,7 @@ static bool target_decode(struct http_conn *c)
         return false;
     while (*from) {
         int high = 0, low = 0;
-        if (*from == '%' && ((high = hex_digit(from[1])) < 0 || (low = hex_digit(from[2])) < 0))
+        if (*from == '%' && ((high = http_hex_digit(from[1])) < 0 || (low = http_hex_digit(from[2])) < 0))
             return false;
         char ch = *from == '%' ? (char)(high << 4 | low) : *from;
         if ((unsigned char)ch < ' ' || ch == 0x7f)
@@ -142,19 +148,20 @@ static bool target_decode(struct http_conn *c)
     return true;
 }
 
-static void asked(struct http_conn *c)
+static void http_request_done(struct http_conn *c)
 {
+    ASSERT_EQ(c->state, HTTP_READING);
     c->state = HTTP_ASKED;
     c->verb = c->parser.method == HTTP_GET    ? HTTP_VERB_GET
               : c->parser.method == HTTP_POST ? HTTP_VERB_POST
                                               : HTTP_VERB_OTHER;
-    if (c->refusal || !target_decode(c)) {
-        refuse(c, 400);
+    if (c->refusal || !http_decode_target(c)) {
+        http_refuse(c, 400);
         c->target[0] = 0;
         c->query = "";
     }
     if (c->refusal)
-        c->keep_alive = false; /* where the next request begins is not known */
+        c->keep_alive = false; /* the start of the next request is unknown */
 }
 
 size_t http_input(struct http_conn *c, const char *buf, size_t len)
@@ -163,17 +170,18 @@ size_t http_input(struct http_conn *c, const char *buf, size_t len)
         return 0;
     enum llhttp_errno e = llhttp_execute(&c->parser, buf, len);
     size_t used = e == HPE_PAUSED ? (size_t)(llhttp_get_error_pos(&c->parser) - buf) : len;
+    ASSERT(used <= len);
     c->n_read += used;
     if (e == HPE_PAUSED)
-        asked(c);
+        http_request_done(c);
     else if (e != HPE_OK)
-        refuse(c, 400);
+        http_refuse(c, 400);
     else if (!c->head_done && c->n_read > HTTP_HEAD_MAX)
-        refuse(c, 431);
+        http_refuse(c, 431);
     else if (c->n_read > REQUEST_MAX)
-        refuse(c, 413);
+        http_refuse(c, 413);
     if (c->refusal && c->state == HTTP_READING)
-        asked(c);
+        http_request_done(c);
     return used;
 }
 
@@ -197,10 +205,12 @@ uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if
 void http_answer(struct http_conn *c, unsigned status, const char *type, const char *extra, const char *body,
                  size_t len)
 {
+    ASSERT_EQ(c->state, HTTP_ASKED);
     int n = snprintf(c->head_out, sizeof(c->head_out),
                      "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %lu\r\nCache-Control: no-store\r\n%s%s\r\n",
                      status, http_status_text(status), type, len, extra, c->keep_alive ? "" : "Connection: close\r\n");
-    c->head_len = MIN((size_t)MAX(n, 0), sizeof(c->head_out) - 1);
+    ASSERT(n > 0 && (size_t)n < sizeof(c->head_out));
+    c->head_len = (size_t)n;
     c->out = body;
     c->out_len = len;
     c->out_sent = 0;
@@ -221,11 +231,12 @@ const char *http_output(const struct http_conn *c, size_t *len)
 
 void http_output_done(struct http_conn *c, size_t len)
 {
+    ASSERT(c->state == HTTP_ANSWERING && len <= c->head_len + c->out_len - c->out_sent);
     c->out_sent += len;
     if (c->out_sent < c->head_len + c->out_len)
         return;
     if (c->keep_alive)
-        next_request(c);
+        http_next_request(c);
     else
         c->state = HTTP_OVER;
 }

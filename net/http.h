@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/http.h - the server's side of one HTTP/1.1 connection; a machine without I/O.  llhttp parses,
- * here are limits and answers.
+ * net/http.h - server side of one HTTP/1.1 connection, a state machine without I/O.  llhttp parses; limits and
+ * responses are here.
  *
  *     bytes --http_input--> READING --whole request--> ASKED --http_answer--> ANSWERING --http_output-->
  *     bytes, then READING or OVER
  *
- * A request that cannot be served (damaged, too large) is ASKED too, with http_refusal() the status to answer; the
- * connection ends after it.  Input is taken while READING only, so that a client that does not read its answers stops
- * sending requests.  Portable. */
+ * A request that cannot be served (malformed, too large) becomes ASKED as well, and http_refusal() is the status to
+ * answer.  The connection ends after such an answer.  Input is taken in READING only: a client that does not read its
+ * answers is stopped by TCP's flow control.  Portable. */
 #ifndef GODWIT_NET_HTTP_H
 #define GODWIT_NET_HTTP_H
 
@@ -25,33 +25,33 @@ struct http_conn {
     llhttp_t parser;
     enum http_state state;
     enum http_verb verb;
-    unsigned refusal; /* HTTP status, 0: the request is good */
+    unsigned refusal; /* HTTP status; 0: the request is good */
     bool keep_alive, head_done;
     size_t n_read; /* bytes of this request so far */
     size_t target_len, body_len;
-    char target[HTTP_TARGET_MAX + 1]; /* once ASKED: the decoded path, and the query behind it */
+    char target[HTTP_TARGET_MAX + 1]; /* from ASKED on: the decoded path, then the query */
     const char *query;                /* into target; "" when there is none */
     char body[HTTP_BODY_MAX];
     char head_out[384];
-    size_t head_len, out_sent;
-    const char *out; /* borrowed from the caller until it is sent */
+    size_t head_len, out_sent; /* out_sent counts head and body, at most head_len + out_len */
+    const char *out;           /* body of the answer, borrowed from the caller until it is sent */
     size_t out_len;
 };
 
 void http_init(struct http_conn *c);
-/** Take bytes; returns how many.  0 unless READING. */
+/** Take bytes; returns the number taken, 0 unless READING. */
 size_t http_input(struct http_conn *c, const char *buf, size_t len);
-/** ASKED: what is asked for. */
+/** The request; valid in ASKED. */
 static inline enum http_verb http_verb(const struct http_conn *c) { return c->verb; }
 static inline const char *http_path(const struct http_conn *c) { return c->target; }
 static inline unsigned http_refusal(const struct http_conn *c) { return c->refusal; }
-/** The query's parameter `name` as a number, or if_none; a value that is no number counts as none. */
+/** The query parameter `name` as a number; if_none when it is missing or no number. */
 uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if_none);
-/** ASKED: answer with body[0..len), which stays where it is until the state changes.  extra: header lines, each
- *  with its CRLF, or "". */
+/** In ASKED: answer with body[0..len), which must stay valid until the state changes.
+ *  extra: header lines, each with its CRLF, or "". */
 void http_answer(struct http_conn *c, unsigned status, const char *type, const char *extra, const char *body,
                  size_t len);
-/** Bytes to be sent; NULL: none.  done: so many were. */
+/** Bytes to be sent, NULL when there are none.  http_output_done(): len of them were sent. */
 const char *http_output(const struct http_conn *c, size_t *len);
 void http_output_done(struct http_conn *c, size_t len);
 const char *http_status_text(unsigned status);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/lwip_port.c - the host's own network interface: lwIP on one side, a port of the virtual switch on the other.
  *
- * lwIP calls out here (linkoutput) and is called in (deliver) on one pCPU only, and both may nest: a received
- * frame makes lwIP answer within the call.  Nothing between here and the card keeps state across such a call,
- * so that is harmless.  A full card is reported to lwIP as ERR_MEM: TCP then keeps the segment and tries
- * again, nothing is lost. */
+ * Only the service pCPU runs lwIP.  Output (linkoutput) may nest within input (deliver): lwIP answers a received frame
+ * within the call.  That is harmless, since nothing between here and the card keeps state across such a call.  A full
+ * transmit ring is reported to lwIP as ERR_MEM: TCP keeps the segment and tries again, nothing is lost. */
 #include "net/lwip_port.h"
 
 #include <lwip/dhcp.h>
@@ -24,7 +23,7 @@ static const struct host_config *conf;
 static struct vswitch_port port;
 void (*host_if_on_frame)(const uint8_t *frame, size_t len, bool tx);
 
-uint32_t sys_now(void); /* lwIP's clock, declared in lwip/sys.h when there are threads only */
+uint32_t sys_now(void); /* lwIP's clock; lwip/sys.h declares it only with threads */
 uint32_t sys_now(void) { return (uint32_t)(clock_us() / 1000); }
 
 void net_assert_core(void) { ASSERT_EQ(this_pcpu()->index, 0); }
@@ -33,8 +32,9 @@ static err_t frame_out(struct netif *n, struct pbuf *p)
 {
     static uint8_t flat[ETH_FRAME_MAX];
     (void)n;
+    net_assert_core();
     const uint8_t *frame = p->payload;
-    if (p->next) { /* rare: answers to ping, ARP-queued packets */
+    if (p->next) { /* rare: ping replies, packets queued for ARP */
         if (p->tot_len > sizeof(flat))
             return ERR_BUF;
         pbuf_copy_partial(p, flat, p->tot_len, 0);
@@ -51,8 +51,10 @@ static err_t frame_out(struct netif *n, struct pbuf *p)
 static enum hv_err frame_in(struct vswitch_port *p, const uint8_t *frame, size_t len)
 {
     (void)p;
+    net_assert_core();
+    _Static_assert(ETH_FRAME_MAX <= UINT16_MAX, "a pbuf's length"); /* vswitch_input() checked len */
     if (!(frame[0] & 1) && memcmp(frame, netif.hwaddr, 6) != 0)
-        return HV_OK; /* flooded, not for us */
+        return HV_OK; /* flooded: for another port */
     if (host_if_on_frame)
         host_if_on_frame(frame, len, false);
     struct pbuf *b = pbuf_alloc(PBUF_RAW, (u16_t)len, PBUF_RAM);
@@ -64,7 +66,7 @@ static enum hv_err frame_in(struct vswitch_port *p, const uint8_t *frame, size_t
     return HV_OK;
 }
 
-static err_t netif_begin(struct netif *n)
+static err_t netif_setup(struct netif *n)
 {
     n->name[0] = 'g';
     n->name[1] = 'w';
@@ -75,27 +77,27 @@ static err_t netif_begin(struct netif *n)
     return ERR_OK;
 }
 
-static void status_changed(struct netif *n)
+static void netif_status_changed(struct netif *n)
 {
     if (!ip4_addr_isany_val(*netif_ip4_addr(n)))
         log_info("net", "address %s", host_if_text());
 }
 
-static ip4_addr_t mask_of(unsigned prefix_len)
+static ip4_addr_t ip_mask(unsigned prefix_len)
 {
     ip4_addr_t m;
     m.addr = prefix_len ? PP_HTONL(0xffffffffu << (32 - MIN(prefix_len, 32u))) : 0;
     return m;
 }
 
-static ip4_addr_t addr_of(const uint8_t a[4])
+static ip4_addr_t ip_address(const uint8_t a[4])
 {
     ip4_addr_t r;
     IP4_ADDR(&r, a[0], a[1], a[2], a[3]);
     return r;
 }
 
-static void address_set(void)
+static void netif_set_address(void)
 {
     if (conf->dhcp) {
         log_info("net", "asking for an address by DHCP");
@@ -103,16 +105,17 @@ static void address_set(void)
             log_error("net", "DHCP could not start; set a fixed address in [host] ip");
         return;
     }
-    ip4_addr_t ip = addr_of(conf->ip), mask = mask_of(conf->prefix_len), gw = addr_of(conf->gateway);
+    ip4_addr_t ip = ip_address(conf->ip), mask = ip_mask(conf->prefix_len), gw = ip_address(conf->gateway);
     netif_set_addr(&netif, &ip, &mask, &gw);
 }
 
 enum hv_err host_if_init(struct vswitch *to, const uint8_t mac[6], unsigned mtu, const struct host_config *host)
 {
+    ASSERT(!conf && mtu >= 576 && mtu <= 9000);
     sw = to;
     conf = host;
     lwip_init();
-    if (!netif_add_noaddr(&netif, NULL, netif_begin, netif_input))
+    if (!netif_add_noaddr(&netif, NULL, netif_setup, netif_input))
         return HV_FAIL(HV_E_NOMEM);
     memcpy(netif.hwaddr, mac, 6);
     netif.mtu = (u16_t)mtu;
@@ -122,11 +125,11 @@ enum hv_err host_if_init(struct vswitch *to, const uint8_t mac[6], unsigned mtu,
     if (e != HV_OK)
         return e;
     netif_set_hostname(&netif, conf->name);
-    netif_set_status_callback(&netif, status_changed);
+    netif_set_status_callback(&netif, netif_status_changed);
     netif_set_default(&netif);
     netif_set_up(&netif);
     netif_set_link_up(&netif);
-    address_set();
+    netif_set_address();
     return HV_OK;
 }
 
@@ -154,6 +157,7 @@ const char *host_if_text(void)
     int n = snprintf(text, sizeof(text), "%u.%u.%u.%u/%u", a[0], a[1], a[2], a[3], len);
     if (g[0])
         n += snprintf(text + n, sizeof(text) - (size_t)n, " via %u.%u.%u.%u", g[0], g[1], g[2], g[3]);
+    ASSERT(n > 0 && (size_t)n < sizeof(text));
     snprintf(text + n, sizeof(text) - (size_t)n, " (%s), MTU %u", conf->dhcp ? "DHCP" : "static", netif.mtu);
     return text;
 }

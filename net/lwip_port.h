@@ -6,15 +6,15 @@
 #include "kernel/config/config.h"
 #include "net/vswitch.h"
 
-/** Start lwIP and join sw with this MAC; mtu 576..9000.  Static address or DHCP as host says.
- *  HV_E_NOMEM.  Service pCPU, once. */
+/** Start lwIP and attach to sw with this MAC address; mtu 576..9000.  host selects a static address or DHCP (borrowed,
+ *  lives for ever).  HV_E_NOMEM.  Service pCPU, once. */
 HV_MUST_CHECK enum hv_err host_if_init(struct vswitch *sw, const uint8_t mac[6], unsigned mtu,
                                        const struct host_config *host);
-/** lwIP's timers. */
+/** Run lwIP's timers. */
 void host_if_poll(void);
-/** µs of clock_us() when host_if_poll() has something to do again. */
+/** The clock_us() at which host_if_poll() has work again; UINT64_MAX: never. */
 uint64_t host_if_next_us(void);
-bool host_if_is_up(void);
+bool host_if_is_up(void); /* has an IP address */
 /** "10.0.0.1/24 via 10.0.0.254 (static), MTU 1500", or what is missing; static storage. */
 const char *host_if_text(void);
 /** Called for every frame of the host's interface, for accounting. */

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/net.c - the network as a whole: joins cards, switch, host interface and streams, and turns the crank. */
+ * net/net.c - the network as a whole: connects card, virtual switch, host interface and streams, and polls them.
+ *
+ * A frame from the card goes through the switch to a guest's port or to the host's interface (lwIP), and the other way
+ * round.  Everything runs on the service pCPU, so nothing here is locked.  Not here: the bytes of connections
+ * (stream.c), guests' ports (kernel/vm/guest_net.c). */
 #include "net/net_internal.h"
 
 #include "kernel/host/clock.h"
@@ -18,27 +22,28 @@
 static struct vswitch host_switch;
 static struct vswitch_port uplink;
 static struct nic *nic; /* the card in use; NULL: none */
-static bool ready;      /* net_init went through */
+static bool ready;      /* net_init succeeded, maybe without TLS */
 
 struct vswitch *net_switch(void) { return &host_switch; }
 
 static enum hv_err uplink_deliver(struct vswitch_port *p, const uint8_t *frame, size_t len)
 {
     struct nic *n = p->ctx;
+    ASSERT(n == nic && len >= ETH_HDR_LEN);
     return n->ops->tx(n, frame, len);
 }
 
 static void uplink_receive(void *ctx, const uint8_t *frame, size_t len)
 {
-    (void)vswitch_input(&host_switch, ctx, frame, len, clock_us()); /* a full guest port drops, as a wire does */
+    (void)vswitch_input(&host_switch, ctx, frame, len, clock_us()); /* a full port drops, as a wire does */
 }
 
-/** Of several cards the first with a link is the uplink: joining two would make a loop when
- *  both hang on one network. */
+/** Choose the uplink: the first card with a link.  Bridging two cards on one network would create a loop. */
 static struct nic *nic_choose(void)
 {
     struct nic *all[NIC_MAX];
     unsigned n = nic_probe_all(all);
+    ASSERT(n <= NIC_MAX);
     struct nic *best = n ? all[0] : NULL;
     for (unsigned i = 0; i < n; i++) {
         if (!all[i]->ops->link_up(all[i]))
@@ -71,6 +76,7 @@ enum hv_err net_init(const struct net_params *p)
 {
     const struct host_config *h = &p->config->host;
     const char *why = "";
+    ASSERT(!ready && !nic); /* once */
     vswitch_init(&host_switch);
     enum hv_err e = net_heap_init();
     if (e != HV_OK)
@@ -97,19 +103,24 @@ enum hv_err net_init(const struct net_params *p)
 
 void net_kick(void)
 {
+    net_assert_core();
     if (ready)
         nic->ops->tx_kick(nic);
 }
 
 size_t net_flight_max(void)
 {
-    return nic && nic->burst_frames ? nic->burst_frames * (size_t)(nic->mtu - 40) : SIZE_MAX;
+    if (!nic || !nic->burst_frames)
+        return SIZE_MAX;
+    ASSERT(nic->mtu > 40); /* 40: IP and TCP headers */
+    return nic->burst_frames * (size_t)(nic->mtu - 40);
 }
 
 bool net_poll(void)
 {
     if (!ready)
         return false;
+    net_assert_core();
     bool moved = nic->ops->poll(nic, FRAMES_PER_POLL, uplink_receive, &uplink) != 0;
     host_if_poll();
     moved |= streams_poll();
@@ -133,6 +144,7 @@ void net_announce_mac(const uint8_t mac[6])
 {
     if (!nic)
         return;
+    net_assert_core();
     announce_start(mac, clock_us());
     nic->ops->tx_kick(nic);
 }

@@ -2,7 +2,7 @@
  * net/net.h - this host's network as a whole: cards, virtual switch, TCP/IP, and the services that listen.
  * Streams are in net/stream.h.
  *
- * Nothing blocks.  One pCPU (the service loop's) calls everything here. */
+ * Nothing blocks.  Only the service pCPU calls what is declared here. */
 #ifndef GODWIT_NET_NET_H
 #define GODWIT_NET_NET_H
 
@@ -14,7 +14,7 @@
 
 struct stream;
 
-/** Files and settings the network needs; all borrowed, live for ever. */
+/** Files and settings of the network; all borrowed, they live for ever. */
 struct net_params {
     const struct config *config;
     const uint8_t *cert_der;
@@ -22,34 +22,33 @@ struct net_params {
     const uint8_t *key_der;
     size_t key_len; /* EC P-256 private key, PKCS#8 or SEC1 DER */
     struct entropy_seed seed;
-    void (*on_accept)(struct stream *s); /* an authenticated incoming stream of a [peer]; the callee owns it now */
-    void (*on_client)(struct stream *s); /* the same, of a [client] on the API's port; NULL: no such port */
+    void (*on_accept)(struct stream *s); /* incoming stream of an authenticated [peer]; the callee owns s */
+    void (*on_client)(struct stream *s); /* the same of a [client], on the API's port; NULL: no such port */
 };
-/** Find NICs, bring lwIP up, listen on config->host.port and, if there are clients, on api_port.  A missing NIC, key or
- *  certificate is logged with its fix; the host comes up without what depends on it.  HV_E_NOENT: no usable NIC;
- *  HV_E_AUTH: no usable key or certificate; HV_E_NOMEM. */
+/** Find cards, start lwIP, listen on config->host.port and, if there are clients, on api_port.  A missing card, key or
+ *  certificate is logged with its fix; the host starts without what depends on it.
+ *  HV_E_NOENT: no usable card; HV_E_AUTH: no usable key or certificate; HV_E_NOMEM; HV_E_EXIST: port taken. */
 HV_MUST_CHECK enum hv_err net_init(const struct net_params *p);
-/** One bounded turn: receive, timers, TLS, send.  Returns true if anything moved.  Call again at once then. */
+/** One bounded turn: receive, timers, TLS, send.  True if anything moved; then call again at once. */
 bool net_poll(void);
-/** When net_poll() must be called again at the latest, in µs of clock_us(); frames arriving earlier
- *  interrupt where the NIC can. */
+/** The clock_us() at which net_poll() must be called again at the latest.  Frames that arrive earlier raise an
+ *  interrupt, if the card has one. */
 uint64_t net_next_us(void);
-/** Does some NIC in use have no interrupt, so that frames are found by polling only? */
-bool net_needs_polling(void);
-bool net_is_up(void); /* has an IP address */
+bool net_needs_polling(void); /* the card in use has no interrupt */
+bool net_is_up(void);         /* has an IP address */
 struct net_stats {
     uint64_t rx_frames, rx_bytes, rx_bad, tx_frames, tx_bytes, accepted, refused, busy, heap_bytes;
 };
 struct net_stats net_stats(void);       /* since boot; all 0 without a network */
-void net_describe(struct printer *out); /* NICs, addresses, counters, for `host` */
+void net_describe(struct printer *out); /* cards, addresses, counters, for `host` */
 /** Announce mac on the wire (RARP broadcast), now and repeated over the next second. */
 void net_announce_mac(const uint8_t mac[6]);
 
 struct vswitch;
-struct vswitch *net_switch(void); /* where guests' network cards are connected */
+struct vswitch *net_switch(void); /* where guests' network cards are attached */
 
-/** Ring the card's doorbell for what was queued.  net_poll() does it, too; this lets the card work
- *  while we go on encrypting. */
+/** Notify the card of queued frames.  net_poll() does so as well; calling it earlier lets the card transmit while the
+ *  next record is encrypted. */
 void net_kick(void);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/nic.c - which driver for which card. */
+ * net/nic.c - find the network cards and start each with its driver. */
 #include "net/nic.h"
 
 #include "kernel/lib/log.h"
@@ -34,6 +34,7 @@ unsigned nic_probe_all(struct nic *found[NIC_MAX])
         log_info("net", "%s at %02x:%02x.%u, MAC %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, %s", n->ops->name, d->bdf >> 8,
                  (d->bdf >> 3) & 31, d->bdf & 7, n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5],
                  n->mtu, n->irq_vector ? "MSI" : "polled");
+        ASSERT(n->ops && n->mtu >= 576 && n->mtu <= NIC_MTU_MAX);
         found[n_found++] = n;
     }
     return n_found;

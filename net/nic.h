@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/nic.h - one physical network card, whatever its driver.
  *
- * Frames are one piece of memory, with Ethernet header and without FCS.  A driver copies on transmit, so the caller's
- * memory is free at once; on receive it lends its buffer for the time of the call.  No driver drops on transmit: a full
- * ring says HV_E_AGAIN. */
+ * A frame is one contiguous buffer, with Ethernet header and without FCS.  On transmit the driver copies, so the
+ * caller may reuse its buffer at once.  On receive the driver lends its buffer for the duration of the call.  No driver
+ * drops on transmit: a full ring returns HV_E_AGAIN. */
 #ifndef GODWIT_NET_NIC_H
 #define GODWIT_NET_NIC_H
 
@@ -21,10 +21,10 @@ struct nic_ops {
     const char *name; /* "virtio-net", "e1000" */
     /** Queue one frame.  HV_E_AGAIN: ring full, try after a later poll; HV_E_RANGE: longer than the MTU allows. */
     enum hv_err (*tx)(struct nic *n, const void *frame, size_t len);
-    /** Ring the doorbell for what tx() queued, if anything. */
+    /** Ring the doorbell for frames that tx() queued, if any. */
     void (*tx_kick)(struct nic *n);
-    /** Hand at most max received frames to rx and reclaim sent ones.  Returns the number received.  With an interrupt:
-     *  0 means that it is armed again, and that nothing had come in before it was. */
+    /** Hand at most max received frames to rx, and reclaim sent ones.  Returns the number received.  0 with an
+     *  interrupt: the interrupt is enabled again, and nothing arrived before it was. */
     unsigned (*poll)(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx);
     bool (*link_up)(struct nic *n);
 };
@@ -32,18 +32,18 @@ struct nic {
     const struct nic_ops *ops; /* [c] */
     const struct pci_dev *pci; /* [c] borrowed: the table lives for ever */
     uint8_t mac[6];            /* [c] */
-    unsigned mtu;              /* [c] payload of a frame, 1500..NIC_MTU_MAX */
+    unsigned mtu;              /* [c] payload of a frame in bytes, 576..NIC_MTU_MAX */
     uint8_t irq_vector;        /* [c] 0: none, must be polled */
-    unsigned burst_frames; /* [c] TCP keeps at most so many in flight, for wires that drop what comes faster; 0: any */
-    unsigned tx_free;      /* frames that tx() takes at once, as of the last poll or tx */
+    unsigned burst_frames;     /* [c] limit of frames in flight for TCP, on wires without back-pressure; 0: none */
+    unsigned tx_free;          /* frames that tx() takes at once, as of the last poll or tx */
     uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, rx_bad;
 };
 
-/** Start every card that a driver knows; found[] gets them (static, for ever).  Returns how many, at most NIC_MAX.
+/** Start every card that a driver knows; fills found[] (static, for ever) and returns the number, at most NIC_MAX.
  *  Each failure is logged with its reason.  Service pCPU, once, after pci_init. */
 unsigned nic_probe_all(struct nic *found[NIC_MAX]);
 
-/* The drivers.  NULL: not this driver's device, or it would not start (logged). */
+/* The drivers.  NULL: another driver's device, or one that did not start (logged). */
 struct nic *virtio_net_probe(const struct pci_dev *d);
 struct nic *e1000_probe(const struct pci_dev *d);
 

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/stream.c - TLS over TCP: the byte streams of net/stream.h.
  *
- * lwIP's callbacks only note what happened (a queue of received buffers, a few flags); all work is done in
- * streams_poll() and in the stream_* calls.  So no callback ever frees or calls the owner, and the order of
- * events within one poll does not matter.  One closes: on_accept() aborts the connection of a stranger to
- * make room for the new one.
+ * lwIP's callbacks only record what happened (a queue of received buffers, a few flags).  All work is done in
+ * streams_poll() and in the stream_* calls.  So no callback frees a stream or calls its owner, and the order of events
+ * within one poll does not matter.  One exception: on_incoming() aborts an unauthenticated connection to make room for
+ * the new one.
  *
  *   owner --stream_write--> [tls] --records--> tcp_write (copies) --> lwIP's queue, at most 1 MiB until acknowledged
  *   owner <--stream_read--- [tls] <--records-- rxq: buffers that TCP accepted; the window opens as TLS consumes them
  *
- * States: CONNECTING (TCP, then TLS) -> OPEN -> CLOSED | FAILED.  Who owns it: an outgoing stream its caller from the
- * start; an incoming one we, until it is authenticated and handed to on_accept.  A stream without owner is LEAVING: it
- * delivers what is still queued, then frees itself, at the latest when its time limit ends.
+ * States: CONNECTING (TCP, then TLS) -> OPEN -> CLOSED | FAILED.  Owner: of an outgoing stream its caller, from the
+ * start; of an incoming one this file, until it is authenticated and handed to on_accept.  A stream without owner
+ * drains: it delivers what is still queued, then frees itself, at the latest at its deadline.
  *
- * A dead peer is noticed by keepalive: nothing heard for 2 s, then a probe each second, four unanswered ones end the
- * connection; that holds also while data is outstanding. */
+ * Keepalive detects a dead peer, also while data is outstanding: after 2 s of silence a probe each second; four
+ * unanswered probes end the connection. */
 #include "net/net_internal.h"
 
 #include <lwip/priv/tcp_priv.h>
@@ -28,54 +28,58 @@
 #include "net/lwip_port.h"
 #include "net/tls.h"
 
-#define CONNECT_US     (5u * 1000 * 1000)
-#define HANDSHAKE_US   (10u * 1000 * 1000)
-#define LEAVE_US       (10u * 1000 * 1000) /* without progress */
-#define REFUSE_US      (1u * 1000 * 1000)  /* let the alert arrive before the connection goes */
-#define MAX_PEERS_IN   12                  /* authenticated: on the port for peers, and on the one for clients */
-#define MAX_CLIENTS_IN 8
-#define MAX_FROM_ONE   8     /* of these, from one peer or client */
-#define MAX_UNKNOWN    4     /* besides, on each of these ports: not authenticated (yet) */
-#define CLIENT_US      50000 /* clients: 20 connections a second */
-#define BURST          40
-#define MAX_STREAMS    56 /* leaves half of them for those that we open */
-#define REFUSALS_TOLD  4  /* lines in the log in each ... */
-#define REFUSALS_US    (10u * 1000 * 1000)
-#define OUTPUT_BATCH   (64 * 1024) /* hand TCP's queue to the card at least so often */
-#define RXQ_LEN        1024        /* power of two; a window of full segments is 720 */
+#define CONNECT_US      (5u * 1000 * 1000)
+#define HANDSHAKE_US    (10u * 1000 * 1000)
+#define DRAIN_US        (10u * 1000 * 1000) /* without progress */
+#define REFUSE_US       (1u * 1000 * 1000)  /* let the TLS alert arrive before the connection ends */
+#define MAX_PEERS_IN    12                  /* authenticated, on the port for peers; and for clients */
+#define MAX_CLIENTS_IN  8
+#define MAX_FROM_ONE    8     /* of these, from one peer or client */
+#define MAX_UNKNOWN     4     /* not authenticated (yet), on each of these ports */
+#define CLIENT_US       50000 /* rate limit of clients: 20 connections a second */
+#define BURST           40
+#define MAX_STREAMS     56 /* half of them is for outgoing streams */
+#define REFUSALS_LOGGED 4  /* log lines per REFUSALS_US */
+#define REFUSALS_US     (10u * 1000 * 1000)
+#define OUTPUT_BATCH    (64 * 1024) /* bytes after which TCP's queue goes to the card */
+#define RXQ_LEN         1024        /* power of two; a window of full segments is 720 */
 
-enum owner { OWNER_US, OWNER_USER, OWNER_NONE };
+_Static_assert(!(RXQ_LEN & (RXQ_LEN - 1)) && TCP_WND / 1460 < RXQ_LEN, "holds a window of full segments");
+_Static_assert(2 * (MAX_PEERS_IN + MAX_CLIENTS_IN + 2 * MAX_UNKNOWN) <= MAX_STREAMS, "half is for outgoing ones");
 
-/* A port that we listen on.  Each has its own limits, so that whoever floods one does not close the other. */
+/* OWNER_SELF: this file, until authentication; OWNER_USER: the caller of stream.h; OWNER_NONE: draining */
+enum owner { OWNER_SELF, OWNER_USER, OWNER_NONE };
+
+/* A listening port.  Each has its own limits, so that flooding one does not close the other. */
 struct service {
-    const char *section;             /* of the configuration: who is let in */
+    const char *section;             /* section of the configuration that lists the known ones */
     const struct peer_config *known; /* borrowed: the configuration lives for ever */
     unsigned n_known, max_in;
     void (*on_accept)(struct stream *s);
-    uint64_t per_us;    /* one connection may come in each such time, and BURST at once; 0: no such limit */
-    uint64_t credit_us; /* when the burst would be used up, were it not for the time that passes */
+    uint64_t per_us; /* rate limit: one connection per this time, and BURST at once; 0: none */
+    uint64_t tat_us; /* theoretical arrival time: each connection adds per_us; refuse once it is BURST * per_us ahead */
 };
 
 struct stream {
     struct stream *next;
-    const struct service *service; /* that it came to; NULL: outgoing */
-    struct tcp_pcb *pcb;           /* lwIP's; NULL once it is gone */
+    const struct service *service; /* port that accepted it; NULL: outgoing */
+    struct tcp_pcb *pcb;           /* lwIP's; NULL once it is closed or freed */
     struct tls *tls;               /* owned; NULL until TCP is connected */
     enum stream_status status;
     enum owner owner;
-    bool plain;  /* no TLS: bytes go to TCP and come from rxq as they are */
-    bool server; /* to a server that is no Godwit host */
+    bool plain;  /* no TLS: bytes pass to TCP and from rxq unchanged */
+    bool server; /* connected to a disk server, not to a Godwit host */
     bool incoming, connected, fin, close_sent, unsent_output;
-    err_t tcp_error;         /* what lwIP's error callback said; ERR_OK: nothing */
-    struct peer_config dial; /* whom we dialled; a copy */
+    err_t tcp_error;         /* from lwIP's error callback; ERR_OK: none */
+    struct peer_config dial; /* outgoing: the peer to connect to; a copy */
     const struct peer_config *peer;
     uint8_t ip[4];
     uint16_t remote_port, local_port;
-    uint64_t deadline_us; /* for the phase; UINT64_MAX: none */
+    uint64_t deadline_us; /* of the present phase; UINT64_MAX: none */
     uint64_t wire_tx, wire_rx;
     size_t unsealed, output_pending; /* bytes in TLS's open record; bytes given to TCP since tcp_output */
     struct pbuf *rxq[RXQ_LEN];
-    unsigned rx_head, rx_tail; /* take from tail, put at head; free-running */
+    unsigned rx_head, rx_tail; /* take at tail, put at head; free-running */
     unsigned rx_off;           /* consumed bytes of rxq[tail] */
     enum hv_err error;
     char reason[400];
@@ -85,9 +89,9 @@ static struct stream *streams;
 static unsigned n_streams;
 static const struct config *config; /* borrowed: lives for ever */
 static struct service peers, clients;
-static struct tcp_pcb *listener;                          /* for peers; NULL: no network */
-static bool activity;                                     /* a callback noted something since the last poll */
-static uint64_t n_accepted, n_refused, n_busy, n_foreign; /* foreign: from outside [host] networks */
+static struct tcp_pcb *listener;                                /* for peers; NULL: no TLS or no network */
+static bool activity;                                           /* a callback recorded something since the last poll */
+static uint64_t n_accepted, n_refused, n_busy, n_other_network; /* other: outside [host] networks */
 
 /* --- failing and freeing --- */
 
@@ -111,8 +115,10 @@ static void pcb_abort(struct stream *s)
 
 static void rxq_drop(struct stream *s)
 {
+    ASSERT(s->rx_head - s->rx_tail <= RXQ_LEN);
     while (s->rx_tail != s->rx_head) {
         struct pbuf *p = s->rxq[s->rx_tail++ % RXQ_LEN];
+        ASSERT(s->rx_off <= p->tot_len);
         if (s->pcb)
             tcp_recved(s->pcb, (u16_t)(p->tot_len - s->rx_off));
         s->rx_off = 0;
@@ -122,12 +128,11 @@ static void rxq_drop(struct stream *s)
 
 static void stream_free(struct stream *s)
 {
-    for (struct stream **l = &streams; *l; l = &(*l)->next) {
-        if (*l != s)
-            continue;
-        *l = s->next;
-        break;
-    }
+    struct stream **l = &streams;
+    while (*l && *l != s)
+        l = &(*l)->next;
+    ASSERT(*l == s && n_streams);
+    *l = s->next;
     n_streams--;
     rxq_drop(s);
     pcb_forget(s);
@@ -149,25 +154,25 @@ static void stream_fail(struct stream *s, enum hv_err e, const char *fmt, ...)
     s->status = STREAM_FAILED;
     s->error = e;
     s->deadline_us = clock_us() + REFUSE_US;
-    if (s->owner != OWNER_US)
+    if (s->owner != OWNER_SELF)
         return;
     s->owner = OWNER_NONE;
     static uint64_t window_us;
-    static unsigned told;
+    static unsigned n_logged;
     n_refused++;
     if (clock_us() - window_us > REFUSALS_US) {
         window_us = clock_us();
-        told = 0;
+        n_logged = 0;
     }
-    if (told++ < REFUSALS_TOLD) /* strangers do not fill the log: `host` counts the others */
+    if (n_logged++ < REFUSALS_LOGGED) /* unknown peers must not fill the log: `host` counts the rest */
         log_warn("net", "connection from %u.%u.%u.%u refused: %s%s", s->ip[0], s->ip[1], s->ip[2], s->ip[3], s->reason,
-                 told == REFUSALS_TOLD ? " (more of these are only counted for a while)" : "");
+                 n_logged == REFUSALS_LOGGED ? " (more of these are only counted for a while)" : "");
 }
 
 #define PEER_FMT     "%u.%u.%u.%u:%u"
 #define PEER_ARGS(s) (s)->ip[0], (s)->ip[1], (s)->ip[2], (s)->ip[3], (s)->remote_port
 
-static void tcp_failed(struct stream *s)
+static void stream_fail_tcp(struct stream *s)
 {
     err_t e = s->tcp_error;
     if (s->status == STREAM_CONNECTING && !s->incoming && !s->connected && e == ERR_RST)
@@ -185,13 +190,13 @@ static void tcp_failed(struct stream *s)
                     "nothing heard from " PEER_FMT " for 6 s: that host or the network between is down", PEER_ARGS(s));
 }
 
-/* --- lwIP's callbacks: take notes only --- */
+/* --- lwIP's callbacks: record events only --- */
 
 static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
 {
     struct stream *s = arg;
-    (void)pcb;
     (void)err;
+    ASSERT(s && pcb == s->pcb && s->rx_head - s->rx_tail <= RXQ_LEN);
     activity = true;
     if (!p) {
         s->fin = true;
@@ -215,16 +220,17 @@ static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
 static void on_error(void *arg, err_t err)
 {
     struct stream *s = arg;
+    ASSERT(s);
     activity = true;
-    s->pcb = NULL; /* freed by lwIP already */
+    s->pcb = NULL; /* lwIP has freed it */
     s->tcp_error = err;
 }
 
 static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
 {
     struct stream *s = arg;
-    (void)pcb;
     (void)err;
+    ASSERT(s && pcb == s->pcb && !s->incoming);
     activity = true;
     s->connected = true;
     return ERR_OK;
@@ -232,6 +238,7 @@ static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
 
 static void pcb_adopt(struct stream *s, struct tcp_pcb *pcb)
 {
+    ASSERT(!s->pcb);
     s->pcb = pcb;
     tcp_arg(pcb, s);
     tcp_recv(pcb, on_recv);
@@ -244,7 +251,7 @@ static void pcb_adopt(struct stream *s, struct tcp_pcb *pcb)
     pcb->keep_cnt = 4;
 }
 
-static void addresses_note(struct stream *s, const struct tcp_pcb *pcb)
+static void stream_note_addresses(struct stream *s, const struct tcp_pcb *pcb)
 {
     memcpy(s->ip, &ip_2_ip4(&pcb->remote_ip)->addr, 4);
     s->remote_port = pcb->remote_port;
@@ -253,6 +260,7 @@ static void addresses_note(struct stream *s, const struct tcp_pcb *pcb)
 
 static struct stream *stream_create(void)
 {
+    ASSERT(n_streams <= MAX_STREAMS);
     if (n_streams == MAX_STREAMS)
         return NULL;
     struct stream *s = net_heap_calloc(1, sizeof(*s));
@@ -264,8 +272,8 @@ static struct stream *stream_create(void)
     return s;
 }
 
-/** Connections of peer that came to sv; NULL: of those that have not shown who they are. */
-static unsigned n_incoming(const struct service *sv, const struct peer_config *peer)
+/** Incoming connections of peer on sv; NULL: those that are not authenticated yet. */
+static unsigned service_n_incoming(const struct service *sv, const struct peer_config *peer)
 {
     unsigned n = 0;
     for (const struct stream *s = streams; s; s = s->next)
@@ -273,7 +281,7 @@ static unsigned n_incoming(const struct service *sv, const struct peer_config *p
     return n;
 }
 
-static unsigned n_authenticated(const struct service *sv)
+static unsigned service_n_authenticated(const struct service *sv)
 {
     unsigned n = 0;
     for (const struct stream *s = streams; s; s = s->next)
@@ -281,7 +289,7 @@ static unsigned n_authenticated(const struct service *sv)
     return n;
 }
 
-static unsigned n_unknown_from(const struct service *sv, const uint8_t ip[4])
+static unsigned service_n_unknown_from(const struct service *sv, const uint8_t ip[4])
 {
     unsigned n = 0;
     for (const struct stream *s = streams; s; s = s->next)
@@ -289,62 +297,62 @@ static unsigned n_unknown_from(const struct service *sv, const uint8_t ip[4])
     return n;
 }
 
-/** Who connects and does not authenticate keeps nobody out: when all places for strangers are taken, one that was
- *  refused already goes first, then the oldest of the address that has the most.  Its place is free at once, the rest
- *  of it at its next turn. */
-static void displace_unknown(const struct service *sv)
+/** Abort one unauthenticated connection, so that those cannot lock others out.  First choice is one that was refused
+ *  already, then the oldest from the address that has the most.  Its place is free at once, its memory at its next
+ *  turn. */
+static void service_displace_unknown(const struct service *sv)
 {
     struct stream *victim = NULL;
     unsigned most = 0;
-    for (struct stream *s = streams; s; s = s->next) { /* the youngest is first */
+    for (struct stream *s = streams; s; s = s->next) { /* youngest first */
         if (s->service != sv || s->peer || !s->pcb)
             continue;
-        unsigned rank = s->owner == OWNER_NONE ? MAX_UNKNOWN + 1 : n_unknown_from(sv, s->ip);
+        unsigned rank = s->owner == OWNER_NONE ? MAX_UNKNOWN + 1 : service_n_unknown_from(sv, s->ip);
         if (rank >= most)
             victim = s, most = rank;
     }
     if (!victim)
         return;
-    stream_fail(victim, HV_E_BUSY, "others wanted its place before it had shown its certificate");
+    stream_fail(victim, HV_E_BUSY, "displaced by a new connection before it had shown a certificate");
     pcb_abort(victim);
 }
 
-/* Strangers can make us do a handshake's arithmetic, some milliseconds: not more often than leaves time for the
- * guests and their moves. */
-static bool too_often(struct service *sv)
+/** A handshake costs some milliseconds of arithmetic, before the peer is known.  The rate limit leaves time for guests
+ *  and migrations. */
+static bool service_rate_limited(struct service *sv)
 {
     uint64_t now = clock_us();
-    sv->credit_us = MAX(sv->credit_us, now);
-    if (sv->credit_us > now + BURST * sv->per_us)
+    sv->tat_us = MAX(sv->tat_us, now);
+    if (sv->tat_us > now + BURST * sv->per_us)
         return true;
-    sv->credit_us += sv->per_us;
+    sv->tat_us += sv->per_us;
     return false;
 }
 
-/** Room for one more stranger? */
-static bool may_accept(struct service *sv)
+/** Is there room for one more unauthenticated connection? */
+static bool service_may_accept(struct service *sv)
 {
-    if (too_often(sv))
+    if (service_rate_limited(sv))
         return false;
-    if (n_incoming(sv, NULL) >= MAX_UNKNOWN)
-        displace_unknown(sv);
-    return n_incoming(sv, NULL) < MAX_UNKNOWN;
+    if (service_n_incoming(sv, NULL) >= MAX_UNKNOWN)
+        service_displace_unknown(sv);
+    return service_n_incoming(sv, NULL) < MAX_UNKNOWN;
 }
 
-static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
+static err_t on_incoming(void *arg, struct tcp_pcb *pcb, err_t err)
 {
     struct service *sv = arg;
     if (err != ERR_OK || !pcb)
         return ERR_VAL;
     if (sv == &peers && config_network_rank(config, (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr) < 0) {
         const uint8_t *ip = (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr;
-        if (!n_foreign++) /* the first is news */
+        if (!n_other_network++) /* the first only */
             log_warn("net", "connection from %u.%u.%u.%u refused: it is in no network for moves ([host] networks)",
                      ip[0], ip[1], ip[2], ip[3]);
         tcp_abort(pcb);
         return ERR_ABRT;
     }
-    struct stream *s = may_accept(sv) ? stream_create() : NULL;
+    struct stream *s = service_may_accept(sv) ? stream_create() : NULL;
     if (!s) {
         n_busy++;
         tcp_abort(pcb);
@@ -352,10 +360,10 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
     }
     s->incoming = s->connected = true;
     s->service = sv;
-    s->owner = OWNER_US;
+    s->owner = OWNER_SELF;
     s->deadline_us = clock_us() + HANDSHAKE_US;
     pcb_adopt(s, pcb);
-    addresses_note(s, pcb);
+    stream_note_addresses(s, pcb);
     activity = true;
     return ERR_OK;
 }
@@ -370,14 +378,15 @@ static void output_now(struct stream *s)
     net_kick();
 }
 
-/** How much TCP takes now: what fits into its queue, and no more in flight than the card's wire bears. */
+/** Bytes that TCP accepts now: what fits into its queue, within the card's limit of bytes in flight. */
 static size_t tcp_room(const struct stream *s)
 {
+    ASSERT(s->pcb && s->pcb->snd_buf <= TCP_SND_BUF);
     size_t queued = TCP_SND_BUF - s->pcb->snd_buf, max = net_flight_max();
     return queued >= max ? 0 : MIN(tcp_sndbuf(s->pcb), max - queued);
 }
 
-/** Sealed records into TCP's queue, as far as they fit. */
+/** Move sealed records into TCP's queue, as far as they fit.  True: bytes moved. */
 static bool pump_out(struct stream *s)
 {
     size_t n;
@@ -398,7 +407,7 @@ static bool pump_out(struct stream *s)
     return moved;
 }
 
-/** Received bytes into TLS, as far as it takes them. */
+/** Move received bytes into TLS, as far as it takes them.  True: bytes moved. */
 static bool pump_in(struct stream *s)
 {
     bool moved = false;
@@ -421,7 +430,7 @@ static bool pump_in(struct stream *s)
     return moved;
 }
 
-/** The same two without TLS, from and to the owner's buffer. */
+/** Without TLS: move received bytes to the owner's buffer.  Returns their number. */
 static size_t plain_read(struct stream *s, uint8_t *to, size_t cap)
 {
     size_t got = 0;
@@ -441,6 +450,7 @@ static size_t plain_read(struct stream *s, uint8_t *to, size_t cap)
     return got;
 }
 
+/** Without TLS: move the owner's bytes into TCP's queue.  Returns their number. */
 static size_t plain_write(struct stream *s, const uint8_t *from, size_t len)
 {
     size_t put = 0;
@@ -458,7 +468,7 @@ static size_t plain_write(struct stream *s, const uint8_t *from, size_t len)
 
 /* --- one stream's turn --- */
 
-static void tls_begin(struct stream *s)
+static void stream_begin_tls(struct stream *s)
 {
     s->tls = s->incoming ? tls_server(s->service->known, s->service->n_known, s->service->section)
                          : tls_client(&s->dial, s->server ? "disk" : "peer");
@@ -468,36 +478,39 @@ static void tls_begin(struct stream *s)
         s->deadline_us = clock_us() + HANDSHAKE_US;
 }
 
-static void opened(struct stream *s)
+static void stream_opened(struct stream *s)
 {
+    ASSERT_EQ(s->status, STREAM_CONNECTING);
     s->status = STREAM_OPEN;
     s->deadline_us = UINT64_MAX;
     const struct peer_config *found = tls_peer(s->tls);
     const struct service *sv = s->service;
-    if (sv && (n_authenticated(sv) >= sv->max_in || n_incoming(sv, found) >= MAX_FROM_ONE)) {
+    ASSERT(found); /* TLS opens after authentication only */
+    if (sv && (service_n_authenticated(sv) >= sv->max_in || service_n_incoming(sv, found) >= MAX_FROM_ONE)) {
         n_busy++;
         stream_fail(s, HV_E_BUSY, "%s has %u connections open already, %u are open in all", found->name,
-                    n_incoming(sv, found), n_authenticated(sv));
+                    service_n_incoming(sv, found), service_n_authenticated(sv));
         return;
     }
     s->peer = found;
     log_line(s->service == &clients ? LOG_DEBUG : LOG_INFO, "net", "%s %s (" PEER_FMT "), %s",
              s->incoming ? "connected from" : "connected to", s->peer->name, PEER_ARGS(s), tls_suite_name(s->tls));
-    if (s->owner != OWNER_US)
+    if (s->owner != OWNER_SELF)
         return;
+    ASSERT(sv);
     s->owner = OWNER_USER;
     n_accepted++;
-    s->service->on_accept(s); /* may close it at once; s is not touched after this */
+    s->service->on_accept(s); /* may close it at once: s is not used after this */
 }
 
-/** TLS's state into the stream's. */
-static void status_update(struct stream *s)
+/** Set the stream's status from its TLS session's state. */
+static void stream_update_status(struct stream *s)
 {
     switch (tls_state(s->tls)) {
     case TLS_HANDSHAKE: break;
     case TLS_OPEN:
         if (s->status == STREAM_CONNECTING && s->owner != OWNER_NONE)
-            opened(s);
+            stream_opened(s);
         break;
     case TLS_CLOSED:
         if (s->status != STREAM_FAILED)
@@ -512,7 +525,7 @@ static void status_update(struct stream *s)
     }
 }
 
-static void deadline_check(struct stream *s, uint64_t now)
+static void stream_check_deadline(struct stream *s, uint64_t now)
 {
     if (now < s->deadline_us || s->status == STREAM_OPEN || s->status == STREAM_FAILED)
         return;
@@ -525,10 +538,11 @@ static void deadline_check(struct stream *s, uint64_t now)
         pcb_abort(s);
 }
 
-/** A stream that nobody owns: free it when nothing is left to deliver, or when it has had its time. */
-static void leave_step(struct stream *s, uint64_t now, bool moved)
+/** A turn of a stream without owner: free it when nothing is left to deliver, or at its deadline. */
+static void stream_drain_step(struct stream *s, uint64_t now, bool moved)
 {
     size_t n;
+    ASSERT_EQ(s->owner, OWNER_NONE);
     bool out_left = s->tls && tls_out_peek(s->tls, &n);
     if (s->status == STREAM_OPEN && !s->close_sent && !out_left) {
         tls_close(s->tls);
@@ -540,7 +554,7 @@ static void leave_step(struct stream *s, uint64_t now, bool moved)
     if (s->status == STREAM_FAILED)
         rxq_drop(s);
     if (moved && s->status == STREAM_OPEN)
-        s->deadline_us = now + LEAVE_US;
+        s->deadline_us = now + DRAIN_US;
     bool done = s->status == STREAM_CLOSED && !out_left && !(s->pcb && s->pcb->unsent);
     if (!s->pcb || s->fin || done) {
         stream_free(s);
@@ -550,9 +564,9 @@ static void leave_step(struct stream *s, uint64_t now, bool moved)
     }
 }
 
-/** Nothing came in this turn: send the acknowledgement that TCP would keep back for 250 ms, so that the
- *  peer's queue empties. */
-static void ack_now(struct stream *s)
+/** After a turn without traffic: send a delayed acknowledgement now instead of in 250 ms, so that the peer's queue
+ *  empties. */
+static void stream_ack_now(struct stream *s)
 {
     if (!s->pcb || !(s->pcb->flags & TF_ACK_DELAY))
         return;
@@ -560,12 +574,12 @@ static void ack_now(struct stream *s)
     tcp_output(s->pcb);
 }
 
-/** A bare stream has no more states than TCP has. */
+/** Update a bare stream's status from TCP's state.  True: it changed. */
 static bool plain_step(struct stream *s)
 {
     enum stream_status before = s->status;
     if (s->status == STREAM_CONNECTING && s->pcb && s->connected) {
-        addresses_note(s, s->pcb);
+        stream_note_addresses(s, s->pcb);
         s->status = STREAM_OPEN;
         s->deadline_us = UINT64_MAX;
     }
@@ -578,15 +592,15 @@ static bool stream_step(struct stream *s, uint64_t now)
 {
     bool moved = s->plain && plain_step(s);
     if (s->pcb && s->connected && !s->tls && !s->plain && s->status == STREAM_CONNECTING) {
-        addresses_note(s, s->pcb);
-        tls_begin(s);
+        stream_note_addresses(s, s->pcb);
+        stream_begin_tls(s);
         moved = true;
     }
     if (s->tls) {
         while (pump_in(s) | pump_out(s))
             moved = true;
         enum stream_status before = s->status;
-        status_update(s);
+        stream_update_status(s);
         moved |= before != s->status;
         if (s->status == STREAM_FAILED && before != STREAM_FAILED)
             pump_out(s); /* the alert */
@@ -594,27 +608,28 @@ static bool stream_step(struct stream *s, uint64_t now)
     if (s->pcb && (s->output_pending || s->pcb->unsent))
         output_now(s);
     if (s->tcp_error != ERR_OK && s->rx_tail == s->rx_head)
-        tcp_failed(s);
+        stream_fail_tcp(s);
     if (s->fin && !s->plain && s->rx_tail == s->rx_head &&
         !(s->tls && tls_state(s->tls) != TLS_HANDSHAKE && tls_state(s->tls) != TLS_OPEN))
         stream_fail(s, HV_E_CLOSED, PEER_FMT " closed the connection without ending the session", PEER_ARGS(s));
-    deadline_check(s, now);
+    stream_check_deadline(s, now);
     if (!moved)
-        ack_now(s);
+        stream_ack_now(s);
     return moved;
 }
 
 bool streams_poll(void)
 {
     bool moved = activity;
+    net_assert_core();
     activity = false;
     uint64_t now = clock_us();
     for (struct stream *s = streams, *next; s; s = next) {
         bool m = stream_step(s, now);
-        next = s->next; /* on_accept may have made streams, but only before s in the list */
+        next = s->next; /* on_accept may create streams, but only in front of s */
         moved |= m;
         if (s->owner == OWNER_NONE)
-            leave_step(s, now, m);
+            stream_drain_step(s, now, m);
     }
     return moved;
 }
@@ -628,11 +643,11 @@ uint64_t streams_next_us(void)
     return next;
 }
 
-/** Which stream does a frame belong to?  Ports are compared in wire order. */
-static void frame_account(const uint8_t *f, size_t len, bool tx)
+/** Count a frame of the host's interface for the stream it belongs to. */
+static void stream_count_frame(const uint8_t *f, size_t len, bool tx)
 {
     if (len < 54 || f[12] != 8 || f[13] != 0 || f[23] != 6)
-        return; /* IPv4, TCP */
+        return; /* not TCP over IPv4 */
     const uint8_t *tcp = f + 14 + 4 * (f[14] & 15), *remote_ip = f + (tx ? 30 : 26);
     if (tcp + 4 > f + len)
         return;
@@ -660,8 +675,9 @@ static enum hv_err service_listen(struct service *sv, uint16_t port, struct tcp_
         tcp_close(pcb);
         return HV_FAIL(e == ERR_USE ? HV_E_EXIST : HV_E_NOMEM);
     }
+    _Static_assert(MAX_PEERS_IN + MAX_UNKNOWN <= UINT8_MAX && MAX_CLIENTS_IN <= MAX_PEERS_IN, "the backlog");
     tcp_arg(l, sv);
-    tcp_accept(l, on_accept);
+    tcp_accept(l, on_incoming);
     *out = l;
     return HV_OK;
 }
@@ -670,7 +686,8 @@ enum hv_err streams_init(const struct net_params *p)
 {
     const struct config *c = config = p->config;
     struct tcp_pcb *api;
-    host_if_on_frame = frame_account;
+    ASSERT(!listener && p->on_accept); /* once */
+    host_if_on_frame = stream_count_frame;
     peers = (struct service){ "peer", c->peers, c->n_peers, MAX_PEERS_IN, p->on_accept, 0, 0 };
     clients = (struct service){ "client", c->clients, c->n_clients, MAX_CLIENTS_IN, p->on_client, CLIENT_US, 0 };
     enum hv_err e = service_listen(&peers, c->host.port, &listener);
@@ -695,7 +712,7 @@ void streams_describe(struct printer *out)
 {
     static const char *const names[] = { "connecting", "open", "closed", "failed" };
     print_line(out, "  connections: %lu accepted, %lu refused, %lu turned away busy, %lu from foreign networks",
-               n_accepted, n_refused, n_busy, n_foreign);
+               n_accepted, n_refused, n_busy, n_other_network);
     for (const struct stream *s = streams; s; s = s->next)
         print_line(out, "  %s %s " PEER_FMT ": %s, wire out %lu, in %lu", s->incoming ? "from" : "to",
                    s->peer ? s->peer->name : "?", PEER_ARGS(s), names[s->status], s->wire_tx, s->wire_rx);
@@ -703,7 +720,7 @@ void streams_describe(struct printer *out)
 
 /* --- the owner's calls --- */
 
-static enum hv_err dial(const struct peer_config *peer, bool plain, struct stream **out)
+static enum hv_err stream_dial(const struct peer_config *peer, bool plain, struct stream **out)
 {
     if (!host_if_is_up())
         return HV_FAIL(HV_E_UNSUPP);
@@ -736,18 +753,19 @@ static enum hv_err dial(const struct peer_config *peer, bool plain, struct strea
 
 enum hv_err stream_connect(const struct peer_config *peer, struct stream **out)
 {
-    return listener ? dial(peer, false, out) : HV_FAIL(HV_E_UNSUPP);
+    return listener ? stream_dial(peer, false, out) : HV_FAIL(HV_E_UNSUPP);
 }
 
 enum hv_err stream_connect_plain(const uint8_t ip[4], uint16_t port, struct stream **out)
 {
     struct peer_config server = { .port = port };
     memcpy(server.ip, ip, 4);
-    return dial(&server, true, out);
+    return stream_dial(&server, true, out);
 }
 
 enum hv_err stream_start_tls(struct stream *s, const char *name, const uint8_t fingerprint[32])
 {
+    ASSERT_EQ(s->owner, OWNER_USER);
     if (!listener || !s->plain || s->status != STREAM_OPEN || s->rx_tail != s->rx_head)
         return HV_FAIL(HV_E_UNSUPP);
     snprintf(s->dial.name, sizeof(s->dial.name), "%s", name);
@@ -769,6 +787,7 @@ uint64_t stream_wire_rx(const struct stream *s) { return s->wire_rx; }
 size_t stream_read(struct stream *s, void *buf, size_t cap)
 {
     size_t got = 0;
+    ASSERT_EQ(s->owner, OWNER_USER);
     if (s->plain)
         return plain_read(s, buf, cap);
     if (!s->tls)
@@ -785,6 +804,7 @@ size_t stream_read(struct stream *s, void *buf, size_t cap)
 size_t stream_write(struct stream *s, const void *buf, size_t len)
 {
     size_t put = 0;
+    ASSERT_EQ(s->owner, OWNER_USER);
     if (s->status != STREAM_OPEN)
         return 0;
     if (s->plain)
@@ -812,30 +832,32 @@ void stream_flush(struct stream *s)
 
 size_t stream_unsent(const struct stream *s)
 {
-    return s->unsealed + (s->pcb ? TCP_SND_BUF - s->pcb->snd_buf : 0); /* tcp_sndbuf() would say at most 64 KiB */
+    return s->unsealed + (s->pcb ? TCP_SND_BUF - s->pcb->snd_buf : 0); /* tcp_sndbuf() is at most 64 KiB */
 }
 
 void stream_close(struct stream *s)
 {
+    ASSERT_EQ(s->owner, OWNER_USER);
     s->owner = OWNER_NONE;
     if (s->status == STREAM_OPEN && s->plain) {
         output_now(s);
-        s->status = STREAM_CLOSED; /* nothing more to say: TCP ends it once all was delivered */
-        s->deadline_us = clock_us() + LEAVE_US;
+        s->status = STREAM_CLOSED; /* TCP closes it once all is delivered */
+        s->deadline_us = clock_us() + DRAIN_US;
     } else if (s->status == STREAM_OPEN) {
         tls_flush(s->tls);
         pump_out(s);
-        s->deadline_us = clock_us() + LEAVE_US;
+        s->deadline_us = clock_us() + DRAIN_US;
     } else if (s->status == STREAM_CONNECTING) {
-        pcb_abort(s); /* nobody waits for it */
+        pcb_abort(s); /* nothing was written */
     }
-    activity = true; /* streams_poll sees to the rest */
+    activity = true; /* streams_poll() does the rest */
 }
 
 void stream_abort(struct stream *s)
 {
+    ASSERT_EQ(s->owner, OWNER_USER);
     s->owner = OWNER_NONE;
     s->status = STREAM_CLOSED;
-    pcb_abort(s); /* without it streams_poll frees s */
+    pcb_abort(s); /* streams_poll() frees a stream without pcb */
     activity = true;
 }

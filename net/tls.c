@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/tls.c - mutual TLS 1.2 by BearSSL; trust by certificate fingerprint.
  *
- * Trust.  There is no authority, no name and no date to check: a certificate is trusted if and only if its SHA-256 is
- * the one that the configuration gives for a peer.  That needs no signature check on the certificate (an equal hash is
- * the same certificate); that the other side also has its *key* is proved by the handshake, which BearSSL checks
- * against the public key decoded here.  Therefore the X.509 engine below hashes the first certificate, decodes its key,
- * and compares at the end; further certificates of the chain mean nothing.
+ * Trust.  No authority, name or date is checked: a certificate is trusted if and only if its SHA-256 is the fingerprint
+ * that the configuration gives for a peer.  The certificate's signature need not be checked: an equal hash means the
+ * same certificate.  The handshake proves possession of the private key; BearSSL checks it against the public key
+ * decoded here.  So the X.509 engine below hashes the first certificate, decodes its key, and compares at the end.
+ * Further certificates of the chain are ignored.
  *
- * Refusal.  BearSSL ends a failed handshake without a word.  We add the fatal alert ourselves, in the clear, as long as
- * our direction is not encrypted yet; an unknown peer learns no more than that.
+ * Refusal.  BearSSL ends a failed handshake silently.  The fatal alert is added here, unencrypted, as long as this
+ * host's direction is not encrypted yet.  An unknown peer learns no more than that.
  *
- * Suites: ECDHE-ECDSA on P-256 with SHA-256 only, in the order that net/cipher.c measured.  No
- * resumption, no renegotiation. */
+ * Suites: ECDHE-ECDSA on P-256 with SHA-256 only, in the order that net/cipher.c measured.  No resumption, no
+ * renegotiation. */
 #include "net/tls.h"
 
 #include <bearssl.h>
@@ -23,7 +23,7 @@
 #include "net/cipher.h"
 #include "net/entropy.h"
 
-#define IN_LEN    (16384 + 325) /* BearSSL's largest record with its overhead, each way */
+#define IN_LEN    (16384 + 325) /* BearSSL's largest record with its overhead, in each direction */
 #define OUT_LEN   (16384 + 85)
 #define ALERT_LEN 7
 enum {
@@ -35,7 +35,7 @@ enum {
     ALERT_ACCESS_DENIED = 49
 };
 
-/* BearSSL calls this through its first member, as it does with its own engines. */
+/* X.509 engine; BearSSL calls it through its first member, like its own engines. */
 struct peer_check {
     const br_x509_class *vtable;
     br_x509_decoder_context decoder;
@@ -45,7 +45,7 @@ struct peer_check {
     bool has_fingerprint, refused;
     const struct peer_config *peers; /* borrowed: the configuration lives for ever */
     unsigned n_peers;
-    const char *section; /* of the configuration, that they are from */
+    const char *section; /* section of the configuration that lists peers */
     const struct peer_config *found;
 };
 struct tls {
@@ -62,6 +62,9 @@ struct tls {
     unsigned alert_sent, alert_len;
     uint8_t in[IN_LEN], out[OUT_LEN];
 };
+_Static_assert(!offsetof(br_ssl_client_context, eng) && !offsetof(br_ssl_server_context, eng), "the union");
+_Static_assert(!offsetof(struct peer_check, vtable), "callbacks cast the vtable's address");
+_Static_assert(IN_LEN >= BR_SSL_BUFSIZE_INPUT && OUT_LEN >= BR_SSL_BUFSIZE_OUTPUT, "whole records fit");
 
 static struct {
     br_x509_certificate cert;
@@ -196,6 +199,7 @@ enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name
                      const char *key_name, const struct entropy_seed *seed, const char **why)
 {
     static br_x509_decoder_context dec;
+    enum hv_err random = entropy_init(seed); /* first: lwIP takes port numbers from it, with or without TLS */
     const char *text = cert_load(cert, cert_len, &dec);
     if (text)
         return identity_fail(why, HV_E_AUTH, cert_name, text);
@@ -204,7 +208,7 @@ enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name
         return identity_fail(why, HV_E_AUTH, key_name, text);
     if (!key_fits(&dec))
         return identity_fail(why, HV_E_AUTH, key_name, "does not belong to the certificate");
-    if (entropy_init(seed) != HV_OK) {
+    if (random != HV_OK) {
         *why = "there is no source of randomness here, and keys must not be guessable";
         return HV_FAIL(HV_E_UNSUPP);
     }
@@ -259,7 +263,7 @@ static void engine_set_up(struct tls *t)
 
 static struct tls *tls_create(const struct peer_config *peers, unsigned n_peers)
 {
-    ASSERT(own.ciphers); /* tls_init went well */
+    ASSERT(own.ciphers && (peers || !n_peers)); /* tls_init succeeded */
     struct tls *t = mem_alloc(sizeof(*t));
     if (!t)
         return NULL;
@@ -286,7 +290,7 @@ struct tls *tls_client(const struct peer_config *want, const char *section)
 
 struct tls *tls_server(const struct peer_config *known, unsigned n_known, const char *section)
 {
-    static unsigned char any_dn[] = { 0x30, 0x00 }; /* an empty name: asks for a certificate without saying by whom */
+    static unsigned char any_dn[] = { 0x30, 0x00 }; /* an empty name: requests a certificate of any issuer */
     static const br_x500_name any = { any_dn, sizeof(any_dn) };
     struct tls *t = tls_create(known, n_known);
     if (!t)
@@ -382,14 +386,15 @@ static void failure_explain(struct tls *t, int err)
 static void alert_queue(struct tls *t, uint8_t alert)
 {
     if (t->eng.out.vtable != &br_sslrec_out_clear_vtable)
-        return; /* encrypted already: a clear alert would not be understood */
+        return; /* encrypted already: the peer could not read a clear alert */
     const uint8_t rec[ALERT_LEN] = { 21, 3, 3, 0, 2, 2, alert };
     memcpy(t->alert, rec, sizeof(rec));
+    ASSERT(!t->alert_len); /* once */
     t->alert_len = sizeof(rec);
 }
 
-/** Notice what the engine came to; cheap, called after every step. */
-static unsigned engine_look(struct tls *t)
+/** Update t from the engine's state, and explain a failure once.  Called after every step.  Returns BearSSL's state. */
+static unsigned engine_update(struct tls *t)
 {
     unsigned st = br_ssl_engine_current_state(&t->eng);
     if (st & (BR_SSL_SENDAPP | BR_SSL_RECVAPP))
@@ -406,7 +411,7 @@ static unsigned engine_look(struct tls *t)
 
 enum tls_state tls_state(struct tls *t)
 {
-    unsigned st = engine_look(t);
+    unsigned st = engine_update(t);
     if (t->failed)
         return TLS_FAILED;
     if (st == BR_SSL_CLOSED)
@@ -442,19 +447,21 @@ const uint8_t *tls_out_peek(struct tls *t, size_t *len)
 
 void tls_out_done(struct tls *t, size_t len)
 {
+    ASSERT(t->alert_sent <= t->alert_len && t->alert_len <= ALERT_LEN);
     if (t->alert_sent < t->alert_len)
         t->alert_sent += (unsigned)len;
     else
         br_ssl_engine_sendrec_ack(&t->eng, len);
-    engine_look(t);
+    engine_update(t);
 }
 
 uint8_t *tls_in_room(struct tls *t, size_t *cap) { return br_ssl_engine_recvrec_buf(&t->eng, cap); }
 
 void tls_in_done(struct tls *t, size_t len)
 {
+    ASSERT(len <= IN_LEN);
     br_ssl_engine_recvrec_ack(&t->eng, len);
-    engine_look(t);
+    engine_update(t);
 }
 
 size_t tls_read(struct tls *t, void *buf, size_t cap)

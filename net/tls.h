@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/tls.h - one TLS 1.2 session between two hosts that know each other's certificate by
- * fingerprint; a machine without I/O.
+ * net/tls.h - one TLS 1.2 session between two hosts that know each other's certificate by its fingerprint; a state
+ * machine without I/O.
  *
  *        tls_write --> [ seal ] --> tls_out_peek/tls_out_done --> transport
  *        tls_read  <-- [ open ] <-- tls_in_room/tls_in_done   <-- transport
@@ -20,45 +20,46 @@ enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_CLOSED, TLS_FAILED };
 struct tls;
 
 /** Take this host's certificate and key (DER; borrowed, live for ever), seed the generator, measure the ciphers.
- *  HV_E_AUTH: a file is unusable, HV_E_UNSUPP: no randomness; *why then says file, cause and fix (static).  names: how
- *  the files are called in messages. */
+ *  cert_name, key_name: file names for messages.  HV_E_AUTH: a file is unusable; HV_E_UNSUPP: no randomness.  On error
+ *  *why names file, cause and fix (static storage). */
 HV_MUST_CHECK enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name, const uint8_t *key,
                                    size_t key_len, const char *key_name, const struct entropy_seed *seed,
                                    const char **why);
-/** SHA-256 of our own certificate; valid after tls_init. */
+/** SHA-256 of this host's certificate; valid after tls_init. */
 const uint8_t *tls_own_fingerprint(void);
-/** "8c1d..." into out. */
+/** Write fp as lower-case hexadecimal digits. */
 void tls_fp_text(const uint8_t fp[TLS_FP_LEN], char out[TLS_FP_TEXT_LEN]);
 
-/** The side that dials: only want's certificate will do.  section: "peer", or "disk" (a server that is no Godwit host),
- *  for messages.  NULL: no memory. */
+/** Client side: accepts want's certificate only.  section, for messages: "peer", or "disk" for a disk server.
+ *  NULL: no memory. */
 struct tls *tls_client(const struct peer_config *want, const char *section);
-/** The side that was called: any certificate of known will do.  section: "peer" or "client", for messages. */
+/** Server side: accepts any certificate of known[0..n_known).  section, for messages: "peer" or "client".
+ *  NULL: no memory. */
 struct tls *tls_server(const struct peer_config *known, unsigned n_known, const char *section);
 void tls_free(struct tls *t); /* NULL is allowed; keys are wiped */
 
 enum tls_state tls_state(struct tls *t);
-/** Why FAILED: HV_E_AUTH (they are not trusted, or they do not trust us), HV_E_DIGEST (altered on the way),
- *  HV_E_PROTO; and a sentence. */
+/** Why t FAILED, as a code and a sentence.  HV_E_AUTH: one side does not trust the other; HV_E_DIGEST: a record was
+ *  altered; HV_E_PROTO. */
 enum hv_err tls_error(const struct tls *t);
 const char *tls_reason(const struct tls *t);
-/** Who it is; valid from OPEN on. */
+/** The authenticated peer; NULL before OPEN. */
 const struct peer_config *tls_peer(const struct tls *t);
-/** The fingerprint that the other side showed, or NULL when it showed none yet. */
+/** Fingerprint of the certificate that the other side sent; NULL: none yet. */
 const uint8_t *tls_seen_fingerprint(const struct tls *t);
 const char *tls_suite_name(const struct tls *t);
 
-/* Transport side.  peek: sealed bytes to be sent, NULL when none; done: so many were taken.  room: where the
- * next received bytes go. */
+/* Transport side.  peek: sealed bytes to be sent, NULL when there are none; out_done: len of them were sent.
+ * room: where received bytes go, NULL when none fit; in_done: len were put there. */
 const uint8_t *tls_out_peek(struct tls *t, size_t *len);
 void tls_out_done(struct tls *t, size_t len);
 uint8_t *tls_in_room(struct tls *t, size_t *cap);
 void tls_in_done(struct tls *t, size_t len);
 
-/* Application side; bytes taken or accepted, 0: none now. */
+/* Application side.  Both return the bytes moved, 0: none now. */
 size_t tls_read(struct tls *t, void *buf, size_t cap);
 size_t tls_write(struct tls *t, const void *buf, size_t len);
 void tls_flush(struct tls *t); /* seal what was written */
-void tls_close(struct tls *t); /* say goodbye (close_notify) after what was written */
+void tls_close(struct tls *t); /* send close_notify after what was written */
 
 #endif

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/vswitch.c - the virtual switch.
+ * net/vswitch.c - the virtual switch: a learning Ethernet bridge.
  *
- * The address table is open-addressed with a short probe: a flood of invented source addresses evicts the oldest of a
- * few neighbours, so it can cost precision (flooding) but never time or memory.  A port's own address is compared first
- * and cannot be learnt away from it: a guest that claims the host's MAC gets nothing of the host's traffic. */
+ * The address table is a hash table with open addressing and a short probe sequence.  Forged source addresses evict the
+ * oldest of a few neighbouring slots: they can cause flooding, but cost neither time nor memory.  A port's static
+ * address is compared first and is never learnt elsewhere: a guest that claims the host's MAC gets none of its traffic.
+ *
+ * Invariant: a used slot names an attached port.  Not here: VLANs, spanning tree, rate limits. */
 #include "net/vswitch.h"
 
 #include <string.h>
+#include "kernel/lib/log.h"
 
-#define PROBE 8
+#define PROBE 8 /* slots that an address may be in */
+_Static_assert(!(VSWITCH_MAC_SLOTS & (VSWITCH_MAC_SLOTS - 1)) && PROBE <= VSWITCH_MAC_SLOTS, "slots are masked");
+_Static_assert(VSWITCH_MAX_PORTS < UINT8_MAX, "fits port_plus_1");
 
 static bool mac_equal(const uint8_t a[6], const uint8_t b[6]) { return memcmp(a, b, 6) == 0; }
 
@@ -24,8 +29,17 @@ static unsigned mac_hash(const uint8_t m[6])
 
 void vswitch_init(struct vswitch *sw) { memset(sw, 0, sizeof(*sw)); }
 
+static int port_index(const struct vswitch *sw, const struct vswitch_port *p)
+{
+    for (int i = 0; i < VSWITCH_MAX_PORTS; i++)
+        if (sw->ports[i] == p)
+            return i;
+    return -1;
+}
+
 enum hv_err vswitch_attach(struct vswitch *sw, struct vswitch_port *p)
 {
+    ASSERT(p->deliver && port_index(sw, p) < 0);
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
         if (sw->ports[i])
             continue;
@@ -33,14 +47,6 @@ enum hv_err vswitch_attach(struct vswitch *sw, struct vswitch_port *p)
         return HV_OK;
     }
     return HV_FAIL(HV_E_NOMEM);
-}
-
-static int port_index(const struct vswitch *sw, const struct vswitch_port *p)
-{
-    for (int i = 0; i < VSWITCH_MAX_PORTS; i++)
-        if (sw->ports[i] == p)
-            return i;
-    return -1;
 }
 
 void vswitch_detach(struct vswitch *sw, struct vswitch_port *p)
@@ -54,7 +60,7 @@ void vswitch_detach(struct vswitch *sw, struct vswitch_port *p)
             sw->macs[m].port_plus_1 = 0;
 }
 
-static struct vswitch_port *owner_of(const struct vswitch *sw, const uint8_t mac[6])
+static struct vswitch_port *mac_owner(const struct vswitch *sw, const uint8_t mac[6])
 {
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++)
         if (sw->ports[i] && !mac_is_zero(sw->ports[i]->mac) && mac_equal(sw->ports[i]->mac, mac))
@@ -62,7 +68,7 @@ static struct vswitch_port *owner_of(const struct vswitch *sw, const uint8_t mac
     return NULL;
 }
 
-static struct vswitch_mac *slot_of(struct vswitch *sw, const uint8_t mac[6])
+static struct vswitch_mac *mac_slot(struct vswitch *sw, const uint8_t mac[6])
 {
     unsigned h = mac_hash(mac);
     for (unsigned i = 0; i < PROBE; i++) {
@@ -75,9 +81,9 @@ static struct vswitch_mac *slot_of(struct vswitch *sw, const uint8_t mac[6])
 
 static void mac_learn(struct vswitch *sw, const uint8_t mac[6], int port, uint64_t now_us)
 {
-    if ((mac[0] & 1) || mac_is_zero(mac) || owner_of(sw, mac))
+    if ((mac[0] & 1) || mac_is_zero(mac) || mac_owner(sw, mac))
         return;
-    struct vswitch_mac *m = slot_of(sw, mac);
+    struct vswitch_mac *m = mac_slot(sw, mac);
     unsigned h = mac_hash(mac);
     for (unsigned i = 0; !m && i < PROBE; i++) {
         struct vswitch_mac *s = &sw->macs[(h + i) & (VSWITCH_MAC_SLOTS - 1)];
@@ -89,6 +95,7 @@ static void mac_learn(struct vswitch *sw, const uint8_t mac[6], int port, uint64
         if (!m || s->seen_us < m->seen_us)
             m = s;
     }
+    ASSERT(m && port >= 0 && port < VSWITCH_MAX_PORTS);
     memcpy(m->mac, mac, 6);
     m->port_plus_1 = (uint8_t)(port + 1);
     m->seen_us = now_us;
@@ -96,11 +103,14 @@ static void mac_learn(struct vswitch *sw, const uint8_t mac[6], int port, uint64
 
 struct vswitch_port *vswitch_lookup(struct vswitch *sw, const uint8_t mac[6], uint64_t now_us)
 {
-    struct vswitch_port *own = owner_of(sw, mac);
+    struct vswitch_port *own = mac_owner(sw, mac);
     if (own)
         return own;
-    const struct vswitch_mac *m = slot_of(sw, mac);
-    return m && now_us - m->seen_us < VSWITCH_AGE_US ? sw->ports[m->port_plus_1 - 1] : NULL;
+    const struct vswitch_mac *m = mac_slot(sw, mac);
+    if (!m || now_us - m->seen_us >= VSWITCH_AGE_US)
+        return NULL;
+    ASSERT(m->port_plus_1 <= VSWITCH_MAX_PORTS && sw->ports[m->port_plus_1 - 1]);
+    return sw->ports[m->port_plus_1 - 1];
 }
 
 static enum hv_err port_send(struct vswitch *sw, struct vswitch_port *to, const uint8_t *frame, size_t len)
@@ -117,7 +127,7 @@ static enum hv_err port_send(struct vswitch *sw, struct vswitch_port *to, const 
     return e;
 }
 
-static void flood(struct vswitch *sw, const struct vswitch_port *from, const uint8_t *frame, size_t len)
+static void vswitch_flood(struct vswitch *sw, const struct vswitch_port *from, const uint8_t *frame, size_t len)
 {
     sw->n_flooded++;
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
@@ -142,7 +152,7 @@ enum hv_err vswitch_input(struct vswitch *sw, struct vswitch_port *p, const uint
     if (to == p)
         return HV_OK;
     if (!to) {
-        flood(sw, p, frame, len);
+        vswitch_flood(sw, p, frame, len);
         return HV_OK;
     }
     enum hv_err e = port_send(sw, to, frame, len);

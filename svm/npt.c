@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * svm/npt.c - the entry format of nested page tables, for the walker in kernel/core/s2.c.
  *
- * They are ordinary long-mode page tables (APM 2 15.25.5).  Every guest access counts as a user access there, so all
- * entries need U=1.  The guest's own page-table pages are walked as stores: a walk sets their D bit, and a leaf without
- * W faults even when the guest only reads.  No NX anywhere: the guest executes from all of its memory.  Memory type:
- * write-back (PAT entry 0); the guest's PAT is combined with it. */
+ * NPTs are ordinary long-mode page tables (APM 2 15.25.5).  Every guest access counts as a user access, so all entries
+ * have U=1.  The walk of the guest's page tables counts as a write: it sets the D bit, and a leaf without W faults even
+ * when the guest only reads.  NX is never set: the guest executes from all of its memory.  Memory type: write-back (PAT
+ * entry 0), combined with the guest's PAT. */
 #include "kernel/core/s2.h"
 
 #define NPT_P  BIT64(0)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm.c - AMD-V on this machine: is it there, turn it on per pCPU, and the table that the core calls. */
+ * svm/svm.c - AMD-V on this machine: detection, enabling per pCPU, and svm_cpu_ops, the table that the core calls.
+ *
+ * A pCPU keeps the host state that VMRUN does not save in a VMCB of its own (struct pcpu's host_vmcb): VMSAVE fills it
+ * once, and svm_entry.S loads it after every #VMEXIT.  The I/O and MSR permission maps are shared by all vCPUs. */
 #include "svm/svm.h"
 
 #include <string.h>
@@ -14,7 +17,7 @@
 
 struct svm_features svm_features;
 struct svm_perm_maps svm_perm_maps;
-static struct spinlock enable_lock; /* the first pCPU makes the maps */
+static struct spinlock enable_lock; /* the first pCPU creates the maps */
 
 #define CPUID_EXT1_ECX_SVM     BIT32(2)
 #define CPUID_EXT1_EDX_1G      BIT32(26)
@@ -26,14 +29,14 @@ static struct spinlock enable_lock; /* the first pCPU makes the maps */
 #define CPUID_SVM_FLUSH_ASID   BIT32(6)
 #define CPUID_SVM_PAUSE_FILTER BIT32(10)
 
-static bool has_svm(void)
+static bool svm_present(void)
 {
     return svm_cpuid(0x80000000).eax >= 0x8000000a && (svm_cpuid(0x80000001).ecx & CPUID_EXT1_ECX_SVM);
 }
 
-static enum hv_err probe(struct cpu_caps *caps, const char **why)
+static enum hv_err svm_probe(struct cpu_caps *caps, const char **why)
 {
-    if (!has_svm()) {
+    if (!svm_present()) {
         *why = "this processor has no AMD-V (CPUID 8000_0001 ECX bit 2): use an AMD processor, or in QEMU -cpu EPYC";
         return HV_FAIL(HV_E_UNSUPP);
     }
@@ -64,7 +67,7 @@ static enum hv_err probe(struct cpu_caps *caps, const char **why)
     return HV_OK;
 }
 
-static bool perm_maps_make(void)
+static bool svm_perm_maps_create(void)
 {
     struct svm_perm_maps *m = &svm_perm_maps;
     spin_lock(&enable_lock);
@@ -77,33 +80,35 @@ static bool perm_maps_make(void)
     return ok;
 }
 
-static enum hv_err pcpu_enable(void)
+static enum hv_err svm_pcpu_enable(void)
 {
     struct pcpu *p = this_pcpu();
-    if (!perm_maps_make())
+    if (!svm_perm_maps_create())
         return HV_FAIL(HV_E_NOMEM);
     if (!p->vendor_area)
         p->vendor_area = page_alloc();
-    if (!p->vendor_area2)
-        p->vendor_area2 = page_alloc();
-    if (!p->vendor_area || !p->vendor_area2)
+    if (!p->host_vmcb)
+        p->host_vmcb = page_alloc();
+    if (!p->vendor_area || !p->host_vmcb)
         return HV_FAIL(HV_E_NOMEM);
+    ASSERT_EQ(ptr_hpa(p->vendor_area).v & (PAGE_SIZE - 1), 0);
+    ASSERT_EQ(ptr_hpa(p->host_vmcb).v & (PAGE_SIZE - 1), 0);
     svm_wrmsr(MSR_EFER, svm_rdmsr(MSR_EFER) | EFER_SVME);
     svm_wrmsr(MSR_VM_HSAVE_PA, ptr_hpa(p->vendor_area).v);
-    svm_vmsave(svm_host_vmcb_pa()); /* constant from now on: the host never changes these after its set-up */
+    svm_vmsave(svm_host_vmcb_pa()); /* const from now on: the host never changes these registers after set-up */
     return HV_OK;
 }
 
-static void pcpu_disable(void)
+static void svm_pcpu_disable(void)
 {
     svm_wrmsr(MSR_VM_HSAVE_PA, 0);
     svm_wrmsr(MSR_EFER, svm_rdmsr(MSR_EFER) & ~EFER_SVME);
 }
 
-uint64_t svm_host_vmcb_pa(void) { return ptr_hpa(this_pcpu()->vendor_area2).v; }
+uint64_t svm_host_vmcb_pa(void) { return ptr_hpa(this_pcpu()->host_vmcb).v; }
 
-/* AMD-V has no log of dirtied pages. */
-static enum hv_err hw_log_set(struct vcpu *v, bool on)
+/* AMD-V has no hardware dirty log. */
+static enum hv_err svm_hw_log_set(struct vcpu *v, bool on)
 {
     (void)v;
     return on ? HV_FAIL(HV_E_UNSUPP) : HV_OK;
@@ -115,9 +120,9 @@ const struct cpu_ops svm_cpu_ops = {
     .vendor = 1,
     .microcode = 0x01000000,
     .s2_format = &npt_format,
-    .probe = probe,
-    .pcpu_enable = pcpu_enable,
-    .pcpu_disable = pcpu_disable,
+    .probe = svm_probe,
+    .pcpu_enable = svm_pcpu_enable,
+    .pcpu_disable = svm_pcpu_disable,
     .vcpu_create = svm_vcpu_create,
     .vcpu_destroy = svm_vcpu_destroy,
     .vcpu_load = svm_vcpu_load,
@@ -135,6 +140,6 @@ const struct cpu_ops svm_cpu_ops = {
     .msr_set = svm_msr_set,
     .paging_get = svm_paging_get,
     .seg_get = svm_seg_get,
-    .hw_log_set = hw_log_set,
+    .hw_log_set = svm_hw_log_set,
     .dump = svm_dump,
 };

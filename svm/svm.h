@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm.h - what the files of svm/ share; outside only svm_cpu_ops is used (kernel/main.c). */
+ * svm/svm.h - shared declarations of svm/.  Outside svm/ only svm_cpu_ops is used (kernel/main.c).
+ *
+ * Field letters: [c] const after create  [o] owner pCPU, or anyone while FROZEN and not loaded. */
 #ifndef GODWIT_SVM_SVM_H
 #define GODWIT_SVM_SVM_H
 
@@ -21,25 +23,25 @@
 #define TSC_RATIO_MAX   (BIT64(40) - 1)
 
 #define RFLAGS_IF    BIT64(9)
-#define RFLAGS_FIXED BIT64(1) /* reads as one, always */
+#define RFLAGS_FIXED BIT64(1) /* always reads as one */
 
 struct svm_vcpu {
     struct vcpu v;
     struct vmcb *vmcb;    /* [c] owned page */
-    uint64_t dr[4];       /* [o] the guest's DR0-3 while not loaded (VMRUN does not switch them) */
-    uint64_t tsc_ratio;   /* [o] 0: not scaled; in MSR_TSC_RATIO while loaded */
+    uint64_t dr[4];       /* [o] guest's DR0-3 while not loaded; VMRUN does not switch them */
+    uint64_t tsc_ratio;   /* [o] MSR_TSC_RATIO while loaded; 0: not scaled */
     bool loaded;          /* [o] between vcpu_load and vcpu_unload */
-    bool features_masked; /* [o] intercepts follow the guest's CPUID */
-    unsigned ran_on;      /* [o] pCPU of the last entry; ~0u: none yet */
-    uint32_t asid_gen;    /* [o] generation of ran_on that our ASID belongs to */
-    bool nmi_blocked;     /* [o] from injection to the IRET after it */
-    bool iret_pending;    /* [o] that IRET is at iret_rip and has not executed yet */
+    bool features_masked; /* [o] intercepts already follow the guest's CPUID */
+    unsigned ran_on;      /* [o] pCPU of the last load; ~0u: none yet */
+    uint32_t asid_gen;    /* [o] ran_on's generation in which the ASID was assigned */
+    bool nmi_blocked;     /* [o] from the injection of an NMI to the guest's IRET */
+    bool iret_pending;    /* [o] the IRET at iret_rip was intercepted and has not executed yet */
     uint64_t iret_rip;
-    bool triple_fault; /* [o] an injection made one: the next run() reports SHUTDOWN */
+    bool triple_fault; /* [o] an injection caused one: the next run() reports SHUTDOWN */
 };
 static inline struct svm_vcpu *to_svm(struct vcpu *v) { return container_of(v, struct svm_vcpu, v); }
 
-/** Features that cpu_ops' caps do not name.  Const after probe. */
+/** Processor features that struct cpu_caps does not name.  Const after probe. */
 struct svm_features {
     bool pause_filter, rdtscp, sysenter_64;
 };
@@ -49,13 +51,13 @@ extern const struct cpu_ops svm_cpu_ops;
 extern const struct s2_format npt_format; /* npt.c */
 
 /* svm_msr.c */
-/** Fill the 8 KiB MSR permission map: intercept all but what may pass through. */
+/** Fill the 8 KiB MSR permission map: intercept every MSR except those passed through. */
 void svm_msrpm_init(uint8_t *msrpm);
 enum hv_err svm_msr_get(struct vcpu *v, uint32_t msr, uint64_t *val);
 enum hv_err svm_msr_set(struct vcpu *v, uint32_t msr, uint64_t val);
 
 /* svm.c */
-/* owned, shared by all vCPUs, const after the first pcpu_enable */
+/* owned, shared by all vCPUs, const after the first pcpu_enable() */
 struct svm_perm_maps {
     uint8_t *iopm, *msrpm;
 };
@@ -76,14 +78,14 @@ void svm_dump(struct vcpu *v, struct printer *out);
 void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset);
 
 /* svm_cr.c */
-/** Intercept what the guest's CPUID does not show, this processor has and can intercept.  vm->cpuid is set. */
+/** Intercept what this processor has, the guest's CPUID does not show, and SVM can intercept.  vm->cpuid is set. */
 void svm_features_mask(struct svm_vcpu *s);
-/** A write to CR4 was intercepted: carry it out, or inject #GP. */
+/** Emulate the intercepted write to CR4, or inject #GP. */
 void svm_cr4_write(struct svm_vcpu *s);
 
 /* svm_run.c, svm_exit.c */
 void svm_run(struct vcpu *v, struct vcpu_exit *x);
-/** What the VMCB's exit code and information mean, in the core's words. */
+/** Decode the VMCB's exit code and information into *x; handle exits that only svm/ can. */
 void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x);
 
 /* svm_irq.c */
@@ -92,17 +94,17 @@ void svm_irq_window_set(struct vcpu *v, bool want);
 bool svm_nmi_ready(struct vcpu *v);
 void svm_inject(struct vcpu *v, const struct vcpu_event *e);
 void svm_shadow_clear(struct vcpu *v);
-/** After an exit: make what the exit cut off pending again; see svm_irq.c. */
+/** After an exit: make the event whose delivery the exit cut off pending again; see svm_irq.c. */
 void svm_event_recover(struct svm_vcpu *s);
-/** The guest is about to execute IRET with NMIs blocked. */
-void svm_iret_seen(struct svm_vcpu *s);
+/** The guest's IRET was intercepted: it is about to execute with NMIs blocked. */
+void svm_iret_intercepted(struct svm_vcpu *s);
 void svm_nmi_blocked_set(struct svm_vcpu *s, bool blocked);
 uint64_t svm_event_encode(const struct vcpu_event *e);
 struct vcpu_event svm_event_decode(uint64_t event_inj);
 
 /* svm_check.c */
-/** Which rule of VMRUN's consistency checks (APM 2 15.5.1) does b break?  Writes one sentence (field, value, rule) to
- *  why, or returns true when none is.  phys_bits: of the host, bounds the addresses. */
+/** Check b against VMRUN's rules (APM 2 15.5.1 "Canonicalization and Consistency Checks").  False: *why names the first
+ *  broken rule (field, value, rule).  phys_bits: host's physical-address width. */
 bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, struct why *why);
 
 #endif

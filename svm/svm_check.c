@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm_check.c - why did VMRUN refuse this VMCB?
+ * svm/svm_check.c - which rule of VMRUN does this VMCB break?
  *
- * The processor only says VMEXIT_INVALID.  This goes through the rules of APM 2 15.5.1 "Canonicalization and
- * Consistency Checks" (and those of event injection, 15.20) and names the first that is broken.  Pure function over a
- * VMCB: the unit test breaks the fields one by one. */
+ * The processor reports only VMEXIT_INVALID.  This file checks the rules of APM 2 15.5.1 "Canonicalization and
+ * Consistency Checks" (and those of event injection, 15.20) and names the first broken one.  It is a pure function of a
+ * VMCB: the unit test breaks the fields one by one.  The Intel half: vmx_check.c. */
 #include "svm/svm.h"
 
 #define CR0_PE     BIT64(0)
@@ -22,10 +22,10 @@ struct rule {
     bool broken;
     const char *field;
     uint64_t value;
-    const char *says;
+    const char *rule;
 };
 
-static bool injection_ok(uint64_t inj)
+static bool svm_check_injection(uint64_t inj)
 {
     unsigned type = (unsigned)FIELD_GET(EVENTINJ_TYPE, inj), vector = (unsigned)(inj & EVENTINJ_VECTOR);
     if (!(inj & EVENTINJ_VALID))
@@ -35,17 +35,17 @@ static bool injection_ok(uint64_t inj)
     return type == EVENTINJ_TYPE_INTR || type == EVENTINJ_TYPE_NMI || type == EVENTINJ_TYPE_SOFT;
 }
 
-static bool report(const struct rule *rules, size_t n, struct why *why)
+static bool svm_check_report(const struct rule *rules, size_t n, struct why *why)
 {
     for (size_t i = 0; i < n; i++)
         if (rules[i].broken) {
-            why_say(why, "%s is 0x%lx: %s", rules[i].field, rules[i].value, rules[i].says);
+            why_say(why, "%s is 0x%lx: %s", rules[i].field, rules[i].value, rules[i].rule);
             return false;
         }
     return true;
 }
 
-static bool control_check(const struct vmcb_ctl *c, uint64_t phys_end, unsigned n_asids, struct why *why)
+static bool svm_check_controls(const struct vmcb_ctl *c, uint64_t phys_end, unsigned n_asids, struct why *why)
 {
     const struct rule rules[] = {
         { !(c->icept4 & ICEPT4_VMRUN), "intercept word 4", c->icept4, "the VMRUN intercept (bit 0) must be set" },
@@ -58,12 +58,13 @@ static bool control_check(const struct vmcb_ctl *c, uint64_t phys_end, unsigned 
         { (c->np_enable & 1) && (c->n_cr3 >= phys_end || c->n_cr3 & 0xfe7), "N_CR3", c->n_cr3,
           "reserved bits must be zero" },
         { c->tlb_control > 7, "TLB_CONTROL", c->tlb_control, "reserved encoding" },
-        { !injection_ok(c->event_inj), "EVENTINJ", c->event_inj, "type or vector cannot be injected (APM 2 15.20)" },
+        { !svm_check_injection(c->event_inj), "EVENTINJ", c->event_inj,
+          "type or vector cannot be injected (APM 2 15.20)" },
     };
-    return report(rules, ARRAY_SIZE(rules), why);
+    return svm_check_report(rules, ARRAY_SIZE(rules), why);
 }
 
-static bool pat_ok(uint64_t pat)
+static bool svm_check_pat(uint64_t pat)
 {
     for (unsigned i = 0; i < 8; i++) {
         unsigned type = pat >> 8 * i & 0xff;
@@ -73,7 +74,7 @@ static bool pat_ok(uint64_t pat)
     return true;
 }
 
-static bool save_check(const struct vmcb *b, uint64_t phys_end, struct why *why)
+static bool svm_check_save(const struct vmcb *b, uint64_t phys_end, struct why *why)
 {
     const struct vmcb_save *m = &b->save;
     bool paging = m->cr0 & CR0_PG, long_mode = (m->efer & EFER_LME) && paging;
@@ -90,13 +91,13 @@ static bool save_check(const struct vmcb *b, uint64_t phys_end, struct why *why)
           "L and D cannot both be set in long mode" },
         { m->dr6 >> 32, "DR6", m->dr6, "bits 32-63 must be zero" },
         { m->dr7 >> 32, "DR7", m->dr7, "bits 32-63 must be zero" },
-        { (b->ctl.np_enable & 1) && !pat_ok(m->g_pat), "G_PAT", m->g_pat, "holds a reserved memory type" },
+        { (b->ctl.np_enable & 1) && !svm_check_pat(m->g_pat), "G_PAT", m->g_pat, "holds a reserved memory type" },
     };
-    return report(rules, ARRAY_SIZE(rules), why);
+    return svm_check_report(rules, ARRAY_SIZE(rules), why);
 }
 
 bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, struct why *why)
 {
     uint64_t phys_end = BIT64(phys_bits < 63 ? phys_bits : 63);
-    return control_check(&b->ctl, phys_end, n_asids, why) && save_check(b, phys_end, why);
+    return svm_check_controls(&b->ctl, phys_end, n_asids, why) && svm_check_save(b, phys_end, why);
 }

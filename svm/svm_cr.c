@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm_cr.c - features that this processor has and the guest's CPUID does not show: what can be intercepted of them.
+ * svm/svm_cr.c - intercepts for features that this processor has and the guest's CPUID does not show.
  *
- * Control registers are the guest's own under nested paging, and nobody looks.  But a bit of CR4 switches on what CPUID
- * may hide: XSAVE with all that needs it, FSGSBASE, PCID, SMEP, ...  So a guest to whom such a bit is not shown has its
- * writes of CR4 intercepted (each then costs an exit; reads do not); one that is shown all of them, as with cpu = host,
- * has not.  Two instructions have intercepts of their own: RDTSCP and INVPCID.  The rest cannot be had: docs/cpuid.md.
- * (vmx_cr.c does the same, by masks.) */
+ * Under nested paging the guest owns its control registers.  But bits of CR4 enable what CPUID may hide: XSAVE and all
+ * that needs it, FSGSBASE, PCID, SMEP, ...  So a guest that is not shown such a bit has its writes of CR4 intercepted:
+ * each costs an exit, reads do not.  A guest that is shown all of them (cpu = host) has no such intercept.
+ * Two instructions have intercepts of their own: RDTSCP and INVPCID.  The others cannot be intercepted: docs/cpuid.md.
+ * vmx_cr.c does the same by masks. */
 #include "svm/svm.h"
 
 #include "kernel/core/cpuid.h"
 #include "kernel/core/vm.h"
 #include "kernel/host/x86/regs.h"
+#include "kernel/lib/log.h"
 #include "kernel/run/insn.h"
 #include "svm/svm_insn.h"
 
 #define CR4_PAGING (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57)
 #define VEC_GP     13
 
-static void host_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+static void svm_host_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
     struct svm_cpuid c = svm_cpuid(leaf); /* subleaf 0: no other is asked for */
     (void)subleaf;
@@ -27,12 +28,13 @@ static void host_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 void svm_features_mask(struct svm_vcpu *s)
 {
     const struct cpuid_table *t = s->v.vm->cpuid;
+    ASSERT(t && !s->features_masked);
     struct vmcb_ctl *c = &s->vmcb->ctl;
     uint32_t max[4], seven[4] = { 0 };
-    host_leaf(0, 0, max);
+    svm_host_leaf(0, 0, max);
     if (max[CPUID_EAX] >= 7)
-        host_leaf(7, 0, seven);
-    if (cpuid_cr4_of(host_leaf) & ~cpuid_cr4_allowed(t))
+        svm_host_leaf(7, 0, seven);
+    if (cpuid_cr4_of(svm_host_leaf) & ~cpuid_cr4_allowed(t))
         c->icept_cr_write |= ICEPT_CR4;
     if (svm_features.rdtscp && !cpuid_has(t, 0x80000001, 0, CPUID_EDX, 27))
         c->icept4 |= ICEPT4_RDTSCP;
@@ -43,7 +45,7 @@ void svm_features_mask(struct svm_vcpu *s)
 
 /* APM 2 3.1.3 "CR4 Register", 5.3 "Long-Mode Page Translation", 5.5.1 "Process Context
  * Identifiers"; LA57 is never shown. */
-static bool cr4_legal(const struct svm_vcpu *s, uint64_t new)
+static bool svm_cr4_legal(const struct svm_vcpu *s, uint64_t new)
 {
     const struct vmcb_save *m = &s->vmcb->save;
     bool long_mode = m->efer & EFER_LMA;
@@ -57,10 +59,11 @@ static bool cr4_legal(const struct svm_vcpu *s, uint64_t new)
 void svm_cr4_write(struct svm_vcpu *s)
 {
     uint64_t new;
+    ASSERT(s->loaded);
     unsigned len = insn_mov_to_cr(&s->v, 4, &new);
-    if (!len) /* another vCPU has written over it: execute what is there now */
+    if (!len) /* another vCPU has overwritten the instruction: execute what is there now */
         return;
-    if (!cr4_legal(s, new)) {
+    if (!svm_cr4_legal(s, new)) {
         svm_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, VEC_GP, true, 0 });
         return;
     }

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm_entry.S - void svm_enter(uint64_t guest_pa, uint64_t *gpr, uint64_t host_pa): into the guest and out again.
+ * svm/svm_entry.S - void svm_enter(uint64_t guest_pa, uint64_t *gpr, uint64_t host_pa): one VMRUN and its #VMEXIT.
  *
  * VMRUN and #VMEXIT switch RIP, RSP, RAX, RFLAGS, the control registers, GDTR, IDTR and CS/SS/DS/ES (APM 2
- * 15.5).  The rest is ours:
+ * 15.5).  Software switches the rest:
  *   general registers                           here, from and to gpr[]
  *   FS, GS, LDTR, TR, STAR family, SYSENTER     VMLOAD and VMSAVE
  *
- * Interrupts.  GIF=0 from CLGI to STGI holds everything, NMI too, so no host handler runs on the guest's GS, TR or
- * LSTAR.  IF=1 at VMRUN is what lets a physical interrupt end the guest (with V_INTR_MASKING the host's IF decides, APM
- * 2 15.21.1).  #VMEXIT leaves GIF=0 and IF=1 as it was; STGI then opens the window in which the host's handlers take
- * what is pending, CLI closes it. */
+ * Interrupts.  GIF=0 from CLGI to STGI holds all interrupts and NMIs, so no host handler runs on the guest's GS, TR or
+ * LSTAR.  IF=1 at VMRUN lets a physical interrupt end the guest: with V_INTR_MASKING the host's IF decides (APM 2
+ * 15.21.1).  #VMEXIT leaves GIF=0 and IF=1.  The host's handlers take what is pending between STGI and CLI. */
     .text
     .section .text.svm_enter, "ax", @progbits
     .globl  svm_enter
@@ -45,7 +44,7 @@ svm_enter:
     mov     0x78(%rsi), %r15
     mov     0x30(%rsi), %rsi
     vmrun   %rax
-    vmsave  %rax                    /* RAX is ours again: the guest's VMCB */
+    vmsave  %rax                    /* RAX is the host's again: the guest's VMCB */
 
     mov     0(%rsp), %rax           /* gpr */
     mov     %rcx, 0x08(%rax)
@@ -78,7 +77,7 @@ svm_enter:
     pop     %r12
     pop     %rbx
     pop     %rbp
-    /* Nothing of the guest's stays in registers for speculation to play with. */
+    /* Clear guest values from registers: no use in speculation. */
     xor     %eax, %eax
     xor     %ecx, %ecx
     xor     %edi, %edi

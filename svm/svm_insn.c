@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm_insn.c - one function per instruction; nothing else.  svm_enter() is in svm_entry.S. */
+ * svm/svm_insn.c - one function per instruction.  svm_enter() is in svm_entry.S. */
 #include "svm/svm_insn.h"
 
 uint64_t svm_rdmsr(uint32_t msr)

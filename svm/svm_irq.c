@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm_irq.c - events into the guest: injection, delivery that was cut, windows, NMI blocking.
+ * svm/svm_irq.c - events into the guest: injection, interrupted delivery, windows, NMI blocking.
  *
- * One place holds the event to deliver: EVENTINJ.  Before an entry the core puts an event there (inject); VMRUN
- * delivers it before the first instruction.  When the delivery itself causes an exit (a nested page fault on the stack
- * or IDT), EXITINTINFO names the event that was cut off, and svm_event_recover() puts it back:
- *   A  external interrupt, NMI, exception    again into EVENTINJ; nothing is lost, nothing runs twice
- *   B  INT n, INT3, INTO                     dropped: RIP still points at the instruction, and executing it again
- *                                            raises it again.  Injecting it would push that RIP as the return
- *                                            address (APM 2 15.20)
+ * EVENTINJ is the only place that holds the event to deliver.  The core sets it before an entry (svm_inject()), and
+ * VMRUN delivers the event before the guest's first instruction.  The delivery itself may cause an exit, such as a
+ * nested page fault on the stack or IDT.  EXITINTINFO then names the event, and svm_event_recover() puts it back:
+ *   A  external interrupt, NMI, exception    into EVENTINJ again; nothing is lost, nothing is delivered twice
+ *   B  INT n, INT3, INTO                     dropped: RIP still points at the instruction, which raises the event
+ *                                            again.  Injecting it would push that RIP as the return address
+ *                                            (APM 2 15.20)
  *
- * Interrupt window: there is no control for it, so a dummy virtual interrupt is posted and its delivery
- * intercepted (APM 2 15.21.4).
+ * Interrupt window: SVM has no control for it.  A dummy virtual interrupt is posted and its delivery is intercepted
+ * (APM 2 15.21.4).
  *
  * NMI blocking without vNMI: from the injection on, IRET is intercepted.  That exit comes before the IRET executes, so
- * the NMI is let in again only when RIP has moved on from there.  An NMI that waits for that goes in at the next exit,
- * at the latest at the end of the slice. */
+ * NMIs are unblocked only when RIP has left the IRET.  A pending NMI is then injected at the next exit, at the latest
+ * at the end of the slice. */
 #include "svm/svm.h"
 
 #include "kernel/core/event.h"
@@ -48,7 +48,7 @@ struct vcpu_event svm_event_decode(uint64_t inj)
     case EVENTINJ_TYPE_NMI:  e.type = EVENT_NMI; break;
     case EVENTINJ_TYPE_EXC:  e.type = EVENT_EXCEPTION; break;
     case EVENTINJ_TYPE_SOFT: e.type = EVENT_SOFT_INT; break;
-    /* reserved types: hardware never reports them */
+    /* reserved types: the hardware never reports them */
     default: return (struct vcpu_event){ .type = EVENT_NONE };
     }
     if (e.type == EVENT_EXCEPTION && (inj & EVENTINJ_EV)) {
@@ -61,6 +61,7 @@ struct vcpu_event svm_event_decode(uint64_t inj)
 void svm_event_recover(struct svm_vcpu *s)
 {
     struct vmcb_ctl *c = &s->vmcb->ctl;
+    ASSERT(!s->iret_pending || s->nmi_blocked);
     c->event_inj = 0;
     if (c->exit_int_info & EVENTINJ_VALID) {
         struct vcpu_event cut = svm_event_decode(c->exit_int_info);
@@ -75,12 +76,12 @@ void svm_event_recover(struct svm_vcpu *s)
     }
 }
 
-static bool event_pending(const struct svm_vcpu *s) { return s->vmcb->ctl.event_inj & EVENTINJ_VALID; }
+static bool svm_event_pending(const struct svm_vcpu *s) { return s->vmcb->ctl.event_inj & EVENTINJ_VALID; }
 
 bool svm_irq_ready(struct vcpu *v)
 {
     struct svm_vcpu *s = to_svm(v);
-    return (v->rflags & RFLAGS_IF) && !(s->vmcb->ctl.int_shadow & INT_SHADOW) && !event_pending(s);
+    return (v->rflags & RFLAGS_IF) && !(s->vmcb->ctl.int_shadow & INT_SHADOW) && !svm_event_pending(s);
 }
 
 void svm_irq_window_set(struct vcpu *v, bool want)
@@ -94,7 +95,7 @@ void svm_irq_window_set(struct vcpu *v, bool want)
 bool svm_nmi_ready(struct vcpu *v)
 {
     struct svm_vcpu *s = to_svm(v);
-    return !s->nmi_blocked && !(s->vmcb->ctl.int_shadow & INT_SHADOW) && !event_pending(s);
+    return !s->nmi_blocked && !(s->vmcb->ctl.int_shadow & INT_SHADOW) && !svm_event_pending(s);
 }
 
 void svm_nmi_blocked_set(struct svm_vcpu *s, bool blocked)
@@ -104,11 +105,12 @@ void svm_nmi_blocked_set(struct svm_vcpu *s, bool blocked)
     vmcb_set_icept3(s->vmcb, blocked && !s->iret_pending ? icept3 | ICEPT3_IRET : icept3 & ~ICEPT3_IRET);
 }
 
-void svm_iret_seen(struct svm_vcpu *s)
+void svm_iret_intercepted(struct svm_vcpu *s)
 {
+    ASSERT(s->nmi_blocked); /* IRET is intercepted only then */
     s->iret_pending = true;
     s->iret_rip = s->v.rip;
-    svm_nmi_blocked_set(s, true); /* still, but no more exits: it must execute now */
+    svm_nmi_blocked_set(s, true); /* still blocked, but no longer intercepted: the IRET must execute now */
 }
 
 void svm_inject(struct vcpu *v, const struct vcpu_event *e)
@@ -118,9 +120,10 @@ void svm_inject(struct vcpu *v, const struct vcpu_event *e)
     if (e->type == EVENT_EXCEPTION && pending.type == EVENT_EXCEPTION)
         now = event_combine(&pending, e, &s->triple_fault);
     else if (e->type != EVENT_EXCEPTION)
-        ASSERT(!event_pending(s)); /* the caller asked irq_ready() or nmi_ready() */
+        ASSERT(!svm_event_pending(s)); /* the caller asked irq_ready() or nmi_ready() */
     s->vmcb->ctl.event_inj = svm_event_encode(&now);
     if (e->type == EVENT_NMI) {
+        ASSERT(!s->nmi_blocked);
         s->iret_pending = false;
         svm_nmi_blocked_set(s, true);
     }

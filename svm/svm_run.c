@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm_run.c - one entry into the guest and the exit that ends it.
+ * svm/svm_run.c - one guest entry and the exit that ends it.
  *
- * TLB.  Guest translations are tagged with an address space id.  Each pCPU hands out ASIDs by counting up; when
- * they run out it flushes all and begins a new generation, which takes every vCPU's ASID there away.  A vCPU
- * that is new on a pCPU gets a new ASID, since what it left behind there is stale.  A flush of one vCPU is
- * FLUSH_ASID where the processor has it and a new ASID where not: old tags are never used again within the
- * generation.  ASID 0 is the host's.
+ * TLB.  Guest translations are tagged with an address space identifier (ASID).  Each pCPU assigns ASIDs by counting up.
+ * When none is left, it flushes the whole TLB and begins a new generation, in which no vCPU has an ASID yet.  A vCPU
+ * that is new on a pCPU gets a new ASID: its older translations there are stale.  The flush of one vCPU is FLUSH_ASID
+ * where the processor has it, otherwise a new ASID: no tag is used twice within a generation.  ASID 0 is the host's.
  *
- * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/core/s2.c):
- *     us:      in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  VMRUN ...  in_guest = 0
- *     flusher: change tables; s2.gen++;    wait while (in_guest && seen < gen)
- * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and
- * kicks.  The kick is an interrupt; it stays pending while IF=0, so one that comes after in_guest was set
- * ends the guest at once. */
+ * Second-stage flush: svm_tlb_prepare() is the vCPU's half of the protocol at s2_flush() in kernel/core/s2.h. */
 #include "svm/svm.h"
 
 #include "kernel/core/vm.h"
@@ -24,10 +18,10 @@
 struct asid_pool {
     uint32_t gen, next;
 };
-static struct asid_pool pools[PCPU_MAX]; /* each touched by its own pCPU only */
+static struct asid_pool pools[PCPU_MAX]; /* [owner] each is its own pCPU's */
 
-/* A fresh ASID on this pCPU; all the TLB goes when none is left. */
-static void asid_take(struct svm_vcpu *s, struct asid_pool *p)
+/* Assign a new ASID of this pCPU; flush the whole TLB when none is left. */
+static void svm_asid_assign(struct svm_vcpu *s, struct asid_pool *p)
 {
     uint8_t flush = TLB_CONTROL_NONE;
     if (!p->gen || p->next >= cpu_caps.n_asids) {
@@ -35,26 +29,28 @@ static void asid_take(struct svm_vcpu *s, struct asid_pool *p)
         p->next = 1;
         flush = TLB_CONTROL_FLUSH_ALL;
     }
+    ASSERT(p->next); /* 0 is the host's */
     vmcb_set_asid(s->vmcb, p->next++);
     s->asid_gen = p->gen;
     s->vmcb->ctl.tlb_control = flush;
 }
 
-static void tlb_prepare(struct svm_vcpu *s)
+static void svm_tlb_prepare(struct svm_vcpu *s)
 {
     struct vcpu *v = &s->v;
     struct asid_pool *p = &pools[s->ran_on];
+    ASSERT(atomic_load_explicit(&v->in_guest, memory_order_relaxed));
     uint64_t gen = atomic_load(&v->vm->s2.gen); /* seq_cst, after in_guest; pairs with s2_flush() */
     bool flush = v->tlb_flush || gen != atomic_load_explicit(&v->s2_gen_seen, memory_order_relaxed);
     v->tlb_flush = false;
     if (s->asid_gen != p->gen || !p->gen || (flush && !cpu_caps.flush_by_asid))
-        asid_take(s, p);
+        svm_asid_assign(s, p);
     else
         s->vmcb->ctl.tlb_control = flush ? TLB_CONTROL_FLUSH_ASID : TLB_CONTROL_NONE;
     atomic_store(&v->s2_gen_seen, gen);
 }
 
-static void state_to_vmcb(struct svm_vcpu *s)
+static void svm_state_to_vmcb(struct svm_vcpu *s)
 {
     const struct vcpu *v = &s->v;
     struct vmcb *b = s->vmcb;
@@ -65,7 +61,7 @@ static void state_to_vmcb(struct svm_vcpu *s)
     vmcb_set_vintr(b, (b->ctl.vintr & ~VINTR_TPR) | (v->cr8 & 0xf));
 }
 
-static void state_from_vmcb(struct svm_vcpu *s)
+static void svm_state_from_vmcb(struct svm_vcpu *s)
 {
     struct vcpu *v = &s->v;
     const struct vmcb *b = s->vmcb;
@@ -76,7 +72,7 @@ static void state_from_vmcb(struct svm_vcpu *s)
     v->cr8 = b->ctl.vintr & 0xf;
 }
 
-static void entry_failed(struct svm_vcpu *s)
+static void svm_entry_failed(struct svm_vcpu *s)
 {
     char why[160];
     unsigned phys_bits = svm_cpuid(0x80000008).eax & 0xff;
@@ -91,23 +87,24 @@ void svm_run(struct vcpu *v, struct vcpu_exit *x)
 {
     struct svm_vcpu *s = to_svm(v);
     struct vmcb *b = s->vmcb;
+    ASSERT(s->loaded && s->ran_on == this_pcpu()->index);
     if (s->triple_fault) {
         s->triple_fault = false;
         *x = (struct vcpu_exit){ .kind = VCPU_EXIT_SHUTDOWN, .hw = { .reason = SVM_EXIT_SHUTDOWN } };
         return;
     }
-    state_to_vmcb(s);
+    svm_state_to_vmcb(s);
     atomic_store(&v->in_guest, true);
-    tlb_prepare(s);
+    svm_tlb_prepare(s);
     svm_enter(ptr_hpa(b).v, v->gpr, svm_host_vmcb_pa());
     atomic_store_explicit(&v->in_guest, false, memory_order_release); /* pairs with the loads in s2_flush() */
     b->ctl.clean = cpu_caps.vmcb_clean ? CLEAN_ALL : 0;
     if ((uint32_t)b->ctl.exit_code == (uint32_t)SVM_EXIT_INVALID)
         b->ctl.exit_code = SVM_EXIT_INVALID; /* QEMU writes 32 bits of -1 */
     if (b->ctl.exit_code == SVM_EXIT_INVALID) {
-        entry_failed(s); /* the guest did not run: v still has its state */
+        svm_entry_failed(s); /* the guest did not run: v still holds its state */
     } else {
-        state_from_vmcb(s);
+        svm_state_from_vmcb(s);
         svm_event_recover(s);
     }
     svm_exit_decode(s, x);

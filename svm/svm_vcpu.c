@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm_vcpu.c - one vCPU on AMD-V: its VMCB, its state in and out in the architecture's words.
+ * svm/svm_vcpu.c - one vCPU on AMD-V: its VMCB, and its state in the architecture's terms (struct vcpu_regs).
  *
  * Where state lives:
  *   struct vcpu        general registers, RIP, RFLAGS, CR8, TSC_AUX; svm_run() copies what VMRUN
- *                      wants into the VMCB and back
+ *                      needs to the VMCB and back
  *   VMCB               everything that VMRUN or VMLOAD switch; always current outside guest mode
  *   the processor      DR0-3, TSC_AUX and TSC_RATIO while the vCPU is loaded
  *   XSAVE area         the core's (kernel/host/x86/fpu.h), with XCR0
  *
- * EFER.SVME must be set in the VMCB and is nothing that the guest may see: it is added and taken away
- * here and in svm_msr.c. */
+ * EFER.SVME must be set in the VMCB and must not be visible to the guest: it is added and removed here and in
+ * svm_msr.c. */
 #include "svm/svm.h"
 
 #include <string.h>
@@ -27,19 +27,19 @@ static const unsigned seg_at[SEG_COUNT] = {
     [SEG_FS] = offsetof(struct vmcb_save, fs),     [SEG_GS] = offsetof(struct vmcb_save, gs),
     [SEG_LDTR] = offsetof(struct vmcb_save, ldtr), [SEG_TR] = offsetof(struct vmcb_save, tr),
 };
-static struct vmcb_seg *seg_ptr(struct vmcb *b, enum seg_id id)
+static struct vmcb_seg *vmcb_seg_ptr(struct vmcb *b, enum seg_id id)
 {
     return (struct vmcb_seg *)((char *)&b->save + seg_at[id]);
 }
 
 /* The VMCB packs the descriptor's attribute bits (APM 2 15.5.1): 0-7 as in the access rights, then AVL, L, D/B, G at
  * 8-11 instead of 12-15. */
-static uint16_t attr_of_ar(uint32_t ar)
+static uint16_t vmcb_attr_of_ar(uint32_t ar)
 {
     uint16_t attr = (uint16_t)((ar & 0xff) | (ar >> 4 & 0xf00));
-    return ar & SEG_AR_UNUSABLE ? attr & ~0x80u : attr; /* P=0 is how a VMCB says unusable */
+    return ar & SEG_AR_UNUSABLE ? attr & ~0x80u : attr; /* P=0 means unusable in a VMCB */
 }
-static uint32_t ar_of_attr(uint16_t attr)
+static uint32_t vmcb_ar_of_attr(uint16_t attr)
 {
     uint32_t ar = (attr & 0xffu) | (attr & 0xf00u) << 4;
     return attr & 0x80 ? ar : ar | SEG_AR_UNUSABLE;
@@ -47,22 +47,22 @@ static uint32_t ar_of_attr(uint16_t attr)
 
 struct seg svm_seg_get(struct vcpu *v, enum seg_id id)
 {
-    const struct vmcb_seg *s = seg_ptr(to_svm(v)->vmcb, id);
-    return (struct seg){ .sel = s->sel, .ar = ar_of_attr(s->attr), .limit = s->limit, .base = s->base };
+    const struct vmcb_seg *s = vmcb_seg_ptr(to_svm(v)->vmcb, id);
+    return (struct seg){ .sel = s->sel, .ar = vmcb_ar_of_attr(s->attr), .limit = s->limit, .base = s->base };
 }
 
-static void seg_set(struct vmcb *b, enum seg_id id, const struct seg *seg)
+static void vmcb_seg_set(struct vmcb *b, enum seg_id id, const struct seg *seg)
 {
-    *seg_ptr(b, id) =
-        (struct vmcb_seg){ .sel = seg->sel, .attr = attr_of_ar(seg->ar), .limit = seg->limit, .base = seg->base };
+    *vmcb_seg_ptr(b, id) =
+        (struct vmcb_seg){ .sel = seg->sel, .attr = vmcb_attr_of_ar(seg->ar), .limit = seg->limit, .base = seg->base };
     b->ctl.clean &= ~CLEAN_SEG;
 }
 
-/* Intercepts that never change.  Not here: control registers (nested paging and V_TPR make them the guest's own; but
- * see svm_cr.c), RDTSC (the offset does it), task switches (the processor does them).  #MC is the host's.  #DB and #AC:
- * a guest can make their delivery raise them again for ever inside one instruction, where no interrupt gets in; an exit
- * each time lets the host's in. */
-static void intercepts_init(struct vmcb_ctl *c)
+/* Intercepts that never change.  Not among them: control registers (the guest's under nested paging and V_TPR, but see
+ * svm_cr.c), RDTSC (TSC offset), task switches (the processor does them).  #MC is the host's.  #DB and #AC: a guest can
+ * make their delivery raise them again without end, inside one instruction, where no interrupt is taken.  Each exit
+ * lets the host take its interrupts. */
+static void svm_intercepts_init(struct vmcb_ctl *c)
 {
     c->icept_exc = BIT32(1) | BIT32(17) | BIT32(18);
     c->icept3 = ICEPT3_INTR | ICEPT3_NMI | ICEPT3_SMI | ICEPT3_RDPMC | ICEPT3_CPUID | ICEPT3_RSM | ICEPT3_INVD |
@@ -72,14 +72,14 @@ static void intercepts_init(struct vmcb_ctl *c)
                 ICEPT4_RDPRU;
     if (svm_features.pause_filter) {
         c->icept3 |= ICEPT3_PAUSE;
-        c->pause_count = 3000; /* so many PAUSEs in one run are a spin lock whose holder may be waiting for this pCPU */
+        c->pause_count = 3000; /* so many PAUSEs: a spin lock whose holder may be waiting for this pCPU */
     }
 }
 
-static void ctl_init(struct svm_vcpu *s)
+static void svm_ctl_init(struct svm_vcpu *s)
 {
     struct vmcb_ctl *c = &s->vmcb->ctl;
-    intercepts_init(c);
+    svm_intercepts_init(c);
     c->iopm_pa = ptr_hpa(svm_perm_maps.iopm).v;
     c->msrpm_pa = ptr_hpa(svm_perm_maps.msrpm).v;
     c->vintr = VINTR_MASKING;
@@ -88,7 +88,7 @@ static void ctl_init(struct svm_vcpu *s)
 }
 
 /* SDM 3A "Processor State After Reset"; APM 2 14.1.3. */
-static void regs_power_on(struct vcpu_regs *r)
+static void svm_regs_power_on(struct vcpu_regs *r)
 {
     *r = (struct vcpu_regs){ .rip = 0xfff0,
                              .rflags = RFLAGS_FIXED,
@@ -116,12 +116,13 @@ struct vcpu *svm_vcpu_create(struct vm *vm, unsigned index)
         page_free(b);
         return NULL;
     }
+    ASSERT_EQ(ptr_hpa(b).v & (PAGE_SIZE - 1), 0);
     *s = (struct svm_vcpu){ .vmcb = b, .ran_on = ~0u };
     s->v.vm = vm;
     s->v.index = index;
-    ctl_init(s);
+    svm_ctl_init(s);
     struct vcpu_regs r;
-    regs_power_on(&r);
+    svm_regs_power_on(&r);
     svm_regs_set(&s->v, &r);
     return &s->v;
 }
@@ -131,12 +132,13 @@ void svm_vcpu_destroy(struct vcpu *v)
     if (!v)
         return;
     struct svm_vcpu *s = to_svm(v);
+    ASSERT(!s->loaded);
     page_free(s->vmcb);
     page_free(s);
 }
 
-/* Of use to guests only, so unloading leaves it. */
-static void tsc_ratio_load(const struct svm_vcpu *s)
+/* The host does not use the ratio, so unloading leaves it. */
+static void svm_tsc_ratio_load(const struct svm_vcpu *s)
 {
     if (cpu_caps.tsc_frac_bits)
         svm_wrmsr(MSR_TSC_RATIO, s->tsc_ratio ? s->tsc_ratio : TSC_RATIO_ONE);
@@ -146,8 +148,10 @@ void svm_vcpu_load(struct vcpu *v)
 {
     struct svm_vcpu *s = to_svm(v);
     unsigned here = this_pcpu()->index;
+    ASSERT(!s->loaded);
+    ASSERT(here < PCPU_MAX); /* indexes the ASID pools */
     if (s->ran_on != here) {
-        s->vmcb->ctl.clean = 0; /* what this processor may have cached of the page is older */
+        s->vmcb->ctl.clean = 0; /* what this processor cached of the page is stale */
         s->asid_gen = 0;        /* no generation: take a new ASID */
         s->ran_on = here;
     }
@@ -155,7 +159,7 @@ void svm_vcpu_load(struct vcpu *v)
         svm_dr_write(i, s->dr[i]);
     if (svm_features.rdtscp)
         svm_wrmsr(MSR_TSC_AUX, v->tsc_aux);
-    tsc_ratio_load(s);
+    svm_tsc_ratio_load(s);
     if (!s->features_masked && v->vm->cpuid) {
         svm_features_mask(s);
         s->features_masked = true;
@@ -166,12 +170,13 @@ void svm_vcpu_load(struct vcpu *v)
 void svm_vcpu_unload(struct vcpu *v)
 {
     struct svm_vcpu *s = to_svm(v);
+    ASSERT(s->loaded && s->ran_on == this_pcpu()->index);
     for (unsigned i = 0; i < 4; i++)
         s->dr[i] = svm_dr_read(i);
     s->loaded = false;
 }
 
-static void msrs_get(const struct vmcb_save *m, struct vcpu_regs *r)
+static void svm_msrs_get(const struct vmcb_save *m, struct vcpu_regs *r)
 {
     r->efer = m->efer & ~EFER_SVME;
     r->star = m->star, r->lstar = m->lstar, r->cstar = m->cstar, r->sfmask = m->sfmask,
@@ -184,6 +189,7 @@ void svm_regs_get(struct vcpu *v, struct vcpu_regs *r)
 {
     struct svm_vcpu *s = to_svm(v);
     const struct vmcb_save *m = &s->vmcb->save;
+    ASSERT(!s->loaded || s->ran_on == this_pcpu()->index);
     memset(r, 0, sizeof(*r));
     memcpy(r->gpr, v->gpr, sizeof(r->gpr));
     r->rip = v->rip, r->rflags = v->rflags, r->cr8 = v->cr8, r->xcr0 = v->xcr0, r->tsc_aux = v->tsc_aux;
@@ -195,13 +201,13 @@ void svm_regs_get(struct vcpu *v, struct vcpu_regs *r)
     for (unsigned i = 0; i < 4; i++)
         r->dr[i] = s->loaded ? svm_dr_read(i) : s->dr[i];
     r->dr6 = m->dr6, r->dr7 = m->dr7;
-    msrs_get(m, r);
+    svm_msrs_get(m, r);
     r->irq_shadow = s->vmcb->ctl.int_shadow & INT_SHADOW;
     r->nmi_blocked = s->nmi_blocked;
     r->pending = svm_event_decode(s->vmcb->ctl.event_inj);
 }
 
-static void msrs_set(struct vmcb_save *m, const struct vcpu_regs *r)
+static void svm_msrs_set(struct vmcb_save *m, const struct vcpu_regs *r)
 {
     m->efer = r->efer | EFER_SVME;
     m->star = r->star, m->lstar = r->lstar, m->cstar = r->cstar, m->sfmask = r->sfmask,
@@ -214,10 +220,11 @@ void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r)
 {
     struct svm_vcpu *s = to_svm(v);
     struct vmcb_save *m = &s->vmcb->save;
+    ASSERT(!s->loaded || s->ran_on == this_pcpu()->index);
     memcpy(v->gpr, r->gpr, sizeof(v->gpr));
     v->rip = r->rip, v->rflags = r->rflags | RFLAGS_FIXED, v->cr8 = r->cr8, v->xcr0 = r->xcr0, v->tsc_aux = r->tsc_aux;
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        seg_set(s->vmcb, i, &r->seg[i]);
+        vmcb_seg_set(s->vmcb, i, &r->seg[i]);
     m->cpl = (uint8_t)(r->seg[SEG_SS].ar >> 5 & 3); /* SS.DPL is the CPL in every mode */
     m->gdtr = (struct vmcb_seg){ .limit = r->gdtr.limit, .base = r->gdtr.base };
     m->idtr = (struct vmcb_seg){ .limit = r->idtr.limit, .base = r->idtr.base };
@@ -230,7 +237,7 @@ void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r)
     }
     if (s->loaded && svm_features.rdtscp)
         svm_wrmsr(MSR_TSC_AUX, v->tsc_aux);
-    msrs_set(m, r);
+    svm_msrs_set(m, r);
     s->vmcb->ctl.int_shadow = r->irq_shadow ? INT_SHADOW : 0;
     s->vmcb->ctl.event_inj = svm_event_encode(&r->pending);
     s->triple_fault = s->iret_pending = false;
@@ -252,7 +259,7 @@ void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset)
     vmcb_set_tsc_offset(s->vmcb, (uint64_t)offset);
     s->tsc_ratio = ratio;
     if (s->loaded)
-        tsc_ratio_load(s);
+        svm_tsc_ratio_load(s);
 }
 
 void svm_dump(struct vcpu *v, struct printer *out)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * svm/vmcb.h - the virtual machine control block as the processor reads it, and setters that keep its caching rule.
  *
- * The processor may keep parts of a VMCB cached from one VMRUN to the next; a set bit in `clean` says that software has
- * not changed that part (APM 2 15.15).  So a field that belongs to such a part is written by a setter, which clears the
- * bit.  Fields that are never cached (RIP, RSP, RAX, RFLAGS, EVENTINJ, TLB_CONTROL, the interrupt shadow, STAR family,
- * ...) are written directly. */
+ * The processor may cache parts of a VMCB from one VMRUN to the next.  A set bit in `clean` says that software has not
+ * changed that part (APM 2 15.15).  So a field of such a part is written by a setter, which clears the bit.  Fields
+ * that are never cached (RIP, RSP, RAX, RFLAGS, EVENTINJ, TLB_CONTROL, the interrupt shadow, STAR family) are written
+ * directly. */
 #ifndef GODWIT_SVM_VMCB_H
 #define GODWIT_SVM_VMCB_H
 
@@ -71,7 +71,7 @@ struct vmcb_ctl {                           /* APM 2 App. B "VMCB Layout", contr
 #define INT_SHADOW BIT64(0)
     uint64_t exit_code;              /* 0x070 SVM_EXIT_* */
     uint64_t exit_info1, exit_info2; /* 0x078 */
-    uint64_t exit_int_info;          /* 0x088 EVENT_* as in event_inj: what the exit cut off */
+    uint64_t exit_int_info;          /* 0x088 as event_inj: event whose delivery the exit cut off */
     uint64_t np_enable;              /* 0x090 */
     uint64_t avic_apic_bar, ghcb_pa; /* 0x098 */
     uint64_t event_inj;              /* 0x0a8 */
@@ -137,7 +137,10 @@ struct vmcb {
 };
 
 #define VMCB_AT(type, field, off) _Static_assert(offsetof(type, field) == (off), "APM 2 App. B")
+VMCB_AT(struct vmcb_ctl, icept_dr_read, 0x004);
+VMCB_AT(struct vmcb_ctl, icept_exc, 0x008);
 VMCB_AT(struct vmcb_ctl, icept3, 0x00c);
+VMCB_AT(struct vmcb_ctl, icept4, 0x010);
 VMCB_AT(struct vmcb_ctl, icept5, 0x014);
 VMCB_AT(struct vmcb_ctl, pause_threshold, 0x03c);
 VMCB_AT(struct vmcb_ctl, iopm_pa, 0x040);
@@ -147,6 +150,7 @@ VMCB_AT(struct vmcb_ctl, tlb_control, 0x05c);
 VMCB_AT(struct vmcb_ctl, vintr, 0x060);
 VMCB_AT(struct vmcb_ctl, int_shadow, 0x068);
 VMCB_AT(struct vmcb_ctl, exit_code, 0x070);
+VMCB_AT(struct vmcb_ctl, exit_info2, 0x080);
 VMCB_AT(struct vmcb_ctl, exit_int_info, 0x088);
 VMCB_AT(struct vmcb_ctl, np_enable, 0x090);
 VMCB_AT(struct vmcb_ctl, event_inj, 0x0a8);
@@ -155,6 +159,7 @@ VMCB_AT(struct vmcb_ctl, clean, 0x0c0);
 VMCB_AT(struct vmcb_ctl, next_rip, 0x0c8);
 VMCB_AT(struct vmcb_ctl, n_insn_bytes, 0x0d0);
 _Static_assert(sizeof(struct vmcb_ctl) == 0x400, "APM 2 App. B");
+_Static_assert(sizeof(struct vmcb_seg) == 16, "APM 2 App. B");
 VMCB_AT(struct vmcb_save, tr, 0x090);
 VMCB_AT(struct vmcb_save, cpl, 0x0cb);
 VMCB_AT(struct vmcb_save, efer, 0x0d0);

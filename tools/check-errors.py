@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools/check-errors.py - does docs/errors.md have every error code, and every reason that a user can be told for a
-start or a move?  Does a test provoke each?
+"""tools/check-errors.py - checks that docs/errors.md has every error code, and every reason that a start or a move may
+report, and that a test provokes each.
 
 usage: check-errors.py [--list | --said FOLDER]
   --list   print the reasons as the document writes them, with their places
@@ -18,7 +18,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOC = os.path.join(ROOT, "docs", "errors.md")
 ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
-# the functions by which a reason is born; a snprintf counts when it writes into one of these
+# functions that create a reason; snprintf counts when it writes into one of these
 CALLS = r"\b(?:(?:tx_fail|rx_fail|doubt|peer_broke|mig_reason_add|stream_fail|why_say|REFUSE|" \
         r"link_failed|reply_failed|job_end|note|dead|BAD|identity_fail)\s*\(|" \
         r"snprintf\((?:s->text|c->reasons|text|t->reason|vm->crash_reason),)"

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools/demo_show.py - what the demos share: telling what happens, hosts that boot, a move with its progress, report
-and timeline."""
+"""tools/demo_show.py - shared by the demos: output, booting hosts, a move with its progress, report and timeline."""
 import re
 import sys
 import time
@@ -10,7 +9,7 @@ from host import PROGRESS
 
 
 class Failure(Exception):
-    """The demo did not show what it must show."""
+    """The demo did not reach its expected result."""
 
 
 def tell(text=""):
@@ -22,7 +21,7 @@ def step(title):
 
 
 def boot(*hosts):
-    """Boot them all at once, and show what they are; returns them."""
+    """Boot all hosts at once and print their properties; returns the hosts."""
     for host in hosts:
         host.boot(wait=False)
     for host in hosts:

@@ -4,8 +4,8 @@
 #
 # Uses a private apt (own sources.list, lists and cache inside DEST) that knows the machine's Debian mirrors and proxy
 # but changes nothing outside DEST, so a plain user can run it.  apt checks signatures down to each file; the lock's
-# checksum then pins source packages for good.  What is complete is not fetched again; with nothing to fetch, the
-# network is not touched.
+# checksum pins source packages for good.  Complete ones are not fetched again; with nothing to fetch, the network is
+# not used.
 #
 # usage: tools/fetch-deps.sh DEST [LOCKFILE]
 # environment: DEPS_MIRROR, DEPS_SECURITY_MIRROR  Debian archives to use instead of the machine's own

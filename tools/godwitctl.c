@@ -2,7 +2,8 @@
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
-/* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes what it talks to. */
+/* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes the interface that it
+ * uses.  This file has the table of commands, the options and the help; tools/ctl/ has the commands. */
 #include "tools/ctl/ctl.h"
 
 #include <getopt.h>
@@ -16,23 +17,23 @@ struct options options;
 static const struct command {
     const char *words[2];               /* [1] NULL: a one-word command */
     int min_args, max_args;
-    const char *args, *options;         /* options: the names of those that it takes, beside the common ones */
-    const char *help, *example;         /* example: what follows "godwitctl ", one a line */
+    const char *args, *options;         /* options: names of the ones that it takes, beside the common ones */
+    const char *help, *example;         /* example: what follows "godwitctl ", one per line */
     enum exit_code (*run)(int argc, char **argv);
 } commands[] = {
     { { "key", NULL }, 0, 0, "", "",
       "make this client's key and certificate; print the [client] section that a host's godwit.conf needs",
       "key >> a.conf", cmd_key },
     { { "host", "add" }, 2, 2, "NAME ADDRESS[:PORT]", "fingerprint",
-      "pair with a host: shows both fingerprints (--fingerprint HEX: what it must show; then nothing is asked)",
+      "pair with a host: shows both fingerprints and asks (--fingerprint HEX: the expected one, without asking)",
       "host add alpha 192.168.1.11\nhost add alpha 192.168.1.11:7443 --fingerprint 8c1d...", cmd_host_add },
-    { { "host", "list" }, 0, 0, "", "", "all hosts of the configuration", "host list", cmd_host_list },
+    { { "host", "list" }, 0, 0, "", "", "all configured hosts", "host list", cmd_host_list },
     { { "host", "show" }, 0, 1, "[HOST]", "", "processor, memory, network, peers", "host show alpha", cmd_host_show },
     { { "host", "log" }, 0, 1, "[HOST]", "", "the last 64 KiB of its log", "host log alpha | grep -w warn",
       cmd_host_log },
     { { "host", "evacuate" }, 0, 1, "[HOST]", "detach status cancel",
-      "move all its guests away, each to the best peer, and watch (--detach: do not watch; --status: how far it is; "
-      "--cancel)",
+      "move all guests away, each to the best peer, and watch (--detach: do not watch; --status: progress so far; "
+      "--cancel: stop)",
       "host evacuate alpha\nhost evacuate alpha --status", cmd_host_evacuate },
     { { "vm", "list" }, 0, 0, "", "",
       "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'",
@@ -42,11 +43,11 @@ static const struct command {
       "start a stopped guest, if no peer has it (--force: without asking them)", "vm start web --host alpha",
       cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "", "power a guest off at once", "vm stop web", cmd_vm_stop },
-    { { "vm", "pause" }, 1, 1, "NAME", "", "let a running guest stand still", "vm pause web", cmd_vm_pause },
-    { { "vm", "resume" }, 1, 1, "NAME", "", "let a paused guest go on", "vm resume web", cmd_vm_resume },
+    { { "vm", "pause" }, 1, 1, "NAME", "", "pause a running guest", "vm pause web", cmd_vm_pause },
+    { { "vm", "resume" }, 1, 1, "NAME", "", "resume a paused guest", "vm resume web", cmd_vm_resume },
     { { "vm", "inspect" }, 1, 1, "NAME", "", "memory, exits by reason, registers", "vm inspect web", cmd_vm_inspect },
     { { "vm", "console" }, 1, 1, "NAME", "print send",
-      "its serial console; Ctrl-] leaves (--print: what is kept; --send LINE: type a line)",
+      "serial console of a guest; Ctrl-] leaves it (--print: recent output; --send LINE: type a line)",
       "vm console web\nvm console web --send 'date'\nvm console web --print | tail", cmd_vm_console },
     { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto",
       "to detach live paused policy network plain lz4 limit downtime verify",
@@ -55,51 +56,49 @@ static const struct command {
       cmd_vm_migrate },
     { { "migration", "list" }, 0, 0, "", "", "moves, newest first", "migration list --host alpha", cmd_migration_list },
     { { "migration", "show" }, 1, 1, "MOVE [--svg FILE]", "svg",
-      "all figures of a move; as a picture", "migration show web\nmigration show alpha/3 --svg move.svg",
+      "all figures of a move (--svg FILE: draw it)", "migration show web\nmigration show alpha/3 --svg move.svg",
       cmd_migration_show },
     { { "migration", "watch" }, 1, 1, "MOVE", "", "follow a move to its end", "migration watch alpha/3",
       cmd_migration_watch },
     { { "migration", "cancel" }, 1, 1, "MOVE", "",
-      "stop a move; the guest runs on where it is", "migration cancel web", cmd_migration_cancel },
+      "stop a move; the guest keeps running where it is", "migration cancel web", cmd_migration_cancel },
     { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "resume-here discard",
-      "decide where a guest in doubt lives, when its destination is gone for good; asks first (--yes: does not)",
+      "end a move in doubt whose destination is gone for good; asks first (--yes: does not)",
       "migration resolve web --resume-here", cmd_migration_resolve },
     { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to",
-      "what would move where, and every reason why not; without NAME: all that run", "validate web --to beta\nvalidate",
+      "where a guest could move, with every reason against it; without NAME: all running guests",
+      "validate web --to beta\nvalidate",
       cmd_validate },
 };
 /* clang-format on */
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const char common_options[] =
-    "  -H, --host HOST      only this host (default: all; a guest is looked for on all)\n"
+    "  -H, --host HOST      only this host (default: all; a guest is searched on all)\n"
     "  -j, --json           answers as JSON on standard output\n"
     "  -q, --quiet          no progress bar\n"
     "  -c, --config FILE    default $GODWITCTL_CONFIG or ~/.config/godwit/godwitctl.conf\n"
     "  -y, --yes            do not ask\n"
-    "  -h, --help           of all, or after a command of this one\n";
+    "  -h, --help           help on everything, or on one command\n";
 static const char move_options[] =
-    "      --to HOST|auto   where to; auto: the peer with most memory of those that can take it, and why that one\n"
+    "      --to HOST|auto   destination; auto: the peer with most memory among those that can take it, and why\n"
     "      --detach         do not watch; prints HOST/NUMBER of the move\n"
-    "      --live           the guest runs while its memory is sent, and stands still for milliseconds (as without "
-    "this option)\n"
-    "      --paused         it stands still from the first page to the last: each page is sent once; the blackout is "
-    "the whole move\n"
-    "      --policy P       live, when the guest writes faster than the network sends.  throttle: slow it down step by "
-    "step, give up if that\n"
-    "                       does not help (default); wait: go on until it writes less, 30 minutes at most; stop: move "
-    "it all the same after\n"
-    "                       14 rounds, however long it then stands still\n"
-    "      --network A.B.C.D/N   only by addresses of the destination in this network (default: all in [host] "
+    "      --live           the guest runs while its memory is sent; the blackout is milliseconds (default)\n"
+    "      --paused         the guest is stopped first, each page is sent once; the blackout is the whole move\n"
+    "      --policy P       for a live move of a guest that writes faster than the network sends.\n"
+    "                       throttle: slow it down step by step, give up if that does not help (default)\n"
+    "                       wait: go on until it writes less, 30 minutes at most\n"
+    "                       stop: stop it after 14 rounds, however long the blackout is\n"
+    "      --network A.B.C.D/N   use only addresses of the destination in this network (default: all in [host] "
     "networks, best first)\n"
-    "      --plain | --lz4  send pages as they are, or compressed where that pays (default: [host] lz4)\n"
-    "      --limit MB       at most so many MB (10^6 bytes) per second (default: only the host's bandwidth-limit-mb)\n"
-    "      --downtime MS    the longest blackout to plan with (default: [host] downtime-limit-ms)\n"
+    "      --plain | --lz4  send pages uncompressed, or compressed where that is smaller (default: [host] lz4)\n"
+    "      --limit MB       rate limit in MB (10^6 bytes) per second (default: the host's bandwidth-limit-mb)\n"
+    "      --downtime MS    longest blackout to plan for (default: [host] downtime-limit-ms)\n"
     "      --verify         compare hashes of all memory before the handoff\n";
 static const char which_move[] = "MOVE is HOST/NUMBER, NUMBER with --host, or a guest's name for its newest move.\n";
 
-/* argv: the words of one command, or the first word of several. */
-static bool belongs(const struct command *c, int argc, char **argv)
+/* Do the words argv name c, or the group of commands that c is in?  No words name all. */
+static bool command_matches(const struct command *c, int argc, char **argv)
 {
     return !argc || (!strcmp(argv[0], c->words[0]) && (argc == 1 || !c->words[1] || !strcmp(argv[1], c->words[1])));
 }
@@ -119,13 +118,13 @@ static void help_examples(FILE *f, const struct command *c)
         fprintf(f, "  godwitctl %.*s\n", (int)strcspn(line, "\n"), line);
 }
 
-/* Help for the commands that begin with these words; false: there are none. */
-static bool help_some(FILE *f, int argc, char **argv)
+/* Print help for the commands that begin with these words.  False: there are none. */
+static bool help_of_words(FILE *f, int argc, char **argv)
 {
     bool found = false, moves = false;
     for (size_t i = 0; i < N_COMMANDS; i++) {
         const struct command *c = &commands[i];
-        if (!belongs(c, argc, argv))
+        if (!command_matches(c, argc, argv))
             continue;
         fputs(found ? "" : "usage: godwitctl [OPTION]... COMMAND\n\n", f);
         help_line(f, c);
@@ -139,12 +138,12 @@ static bool help_some(FILE *f, int argc, char **argv)
         fputs(move_options, f);
     fputs("\nexamples:\n", f);
     for (size_t i = 0; i < N_COMMANDS; i++)
-        if (belongs(&commands[i], argc, argv))
+        if (command_matches(&commands[i], argc, argv))
             help_examples(f, &commands[i]);
     return true;
 }
 
-static void help(FILE *f)
+static void help_of_all(FILE *f)
 {
     fputs("usage: godwitctl [OPTION]... COMMAND\n\n", f);
     for (size_t i = 0; i < N_COMMANDS; i++)
@@ -153,9 +152,9 @@ static void help(FILE *f)
             move_options);
     fputs("\nexit codes: 0 good, 1 the host refused (the message says why), 2 usage, 3 configuration or key, 4 no "
           "answer, 5 not trusted,\n"
-          "  6 the move failed and the guest runs on where it was, 7 the move is in doubt\n\n"
+          "  6 the move failed and the guest still runs where it was, 7 the move is in doubt\n\n"
           "examples:\n"
-          "  godwitctl key                                   # put what it prints into godwit.conf of each host\n"
+          "  godwitctl key                                   # add its output to godwit.conf of each host\n"
           "  godwitctl host add alpha 192.168.1.11           # pair; then the same for beta\n"
           "  godwitctl vm list\n"
           "  godwitctl vm migrate web --to beta\n"
@@ -211,10 +210,10 @@ static const struct option long_options[] = {
     { NULL, 0, NULL, 0 },
 };
 
-static const char *used[32]; /* long options that were given; more than that is nonsense */
+static const char *used[32]; /* long options on the command line; further ones are not checked */
 static unsigned n_used;
 
-/* Options may stand anywhere. */
+/* Options may come anywhere on the command line. */
 static enum exit_code read_options(int argc, char **argv, const char **config, bool *want_help)
 {
     for (int c, i; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, &i)) != -1;) {
@@ -247,7 +246,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, b
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_POLICY:      options.policy = optarg; break;
         case OPT_NETWORK:     options.network = optarg; break;
-        /* Known only to say why it is not. */
+        /* Not an option; recognized for its own message. */
         case OPT_STREAMS: return fail(EXIT_USAGE, "--streams: a move has one connection, there is no number to choose");
         default:          return fail(EXIT_USAGE, "godwitctl COMMAND --help lists the options");
         }
@@ -255,7 +254,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, b
     return EXIT_GOOD;
 }
 
-static const struct command *find(int argc, char **argv, int *n_words)
+static const struct command *command_find(int argc, char **argv, int *n_words)
 {
     for (size_t i = 0; argc && i < N_COMMANDS; i++) {
         const struct command *c = &commands[i];
@@ -266,8 +265,8 @@ static const struct command *find(int argc, char **argv, int *n_words)
     return NULL;
 }
 
-/* Is word one of the words of list? */
-static bool among(const char *list, const char *word)
+/* Is word in list, whose words are separated by spaces? */
+static bool list_has_word(const char *list, const char *word)
 {
     size_t n = strlen(word);
     for (const char *at = list; (at = strstr(at, word)); at += n)
@@ -276,27 +275,27 @@ static bool among(const char *list, const char *word)
     return false;
 }
 
-/* An option that would do nothing is a mistake, and may be a dear one. */
+/* Refuse an option that the command does not take: ignoring it may do harm. */
 static enum exit_code check_options(const struct command *c)
 {
     for (unsigned i = 0; i < n_used; i++)
-        if (!among(c->options, used[i]))
+        if (!list_has_word(c->options, used[i]))
             return fail(EXIT_USAGE, "--%s is no option of %s%s%s; add --help to see which it has", used[i], c->words[0],
                         c->words[1] ? " " : "", c->words[1] ? c->words[1] : "");
     return EXIT_GOOD;
 }
 
-static enum exit_code execute(int argc, char **argv, const char *config)
+static enum exit_code command_run(int argc, char **argv, const char *config)
 {
     int n_words;
-    const struct command *c = find(argc, argv, &n_words);
-    if (!c && argc == 1 && help_some(stderr, argc, argv))
+    const struct command *c = command_find(argc, argv, &n_words);
+    if (!c && argc == 1 && help_of_words(stderr, argc, argv))
         return EXIT_USAGE;
     if (!c && argc)
         return fail(EXIT_USAGE, "no such command: %s%s%s; godwitctl --help lists them", argv[0], argc > 1 ? " " : "",
                     argc > 1 ? argv[1] : "");
     if (!c) {
-        help(stderr);
+        help_of_all(stderr);
         return EXIT_USAGE;
     }
     if (argc - n_words < c->min_args || argc - n_words > c->max_args)
@@ -313,10 +312,10 @@ int main(int argc, char **argv)
     bool want_help = false;
     enum exit_code e = read_options(argc, argv, &config, &want_help);
     if (!e && !want_help)
-        e = execute(argc - optind, argv + optind, config);
+        e = command_run(argc - optind, argv + optind, config);
     else if (!e && optind == argc)
-        help(stdout);
-    else if (!e && !help_some(stdout, argc - optind, argv + optind))
+        help_of_all(stdout);
+    else if (!e && !help_of_words(stdout, argc - optind, argv + optind))
         e = fail(EXIT_USAGE, "no such command: %s; godwitctl --help lists them", argv[optind]);
     print_json_error();
     client_cleanup();

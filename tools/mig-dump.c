@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tools/mig-dump.c - print one direction of a captured or saved migration stream, record by record.
  *
- *   mig-dump [-p] [-s N] FILE        -p: also every page entry;  -s: skip N bytes first (the fuzzer's seeds
- *                                    begin with one of their own)
+ *   mig-dump [-p] [-s N] FILE        -p: also print every page entry;  -s: skip N bytes first (a fuzzer's seed has one
+ *                                    byte of its own)
  *
- * Parses with migrate/wire.c, so it cannot disagree with the engine.  Exit code 0: the stream is well formed and ends
- * with a whole record; 1: it is not, and the last line says where and why; 2: usage.
+ * It parses with migrate/wire.c, so it cannot disagree with the engine.  Exit codes: 0, the stream is well formed and
+ * ends with a whole record; 1, it is not, and the last line says where and why; 2, usage.
  * tool-sources: migrate/wire.c kernel/lib/err.c */
 #include <stdint.h>
 #include <stdio.h>
@@ -136,7 +136,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         break;
     case MIG_REC_ROUND_END:
         if (!(e = mig_round_get(r, &u.round)))
-            printf(" round %u, %lu pages looked at", u.round.round, u.round.pages);
+            printf(" round %u, %lu pages scanned", u.round.round, u.round.pages);
         break;
     case MIG_REC_ACK:
         if (!(e = mig_ack_get(r, &u.ack)))
@@ -163,7 +163,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
     return e;
 }
 
-static int stop(size_t at, enum hv_err e)
+static int dump_failed(size_t at, enum hv_err e)
 {
     printf("\n%10zu  %s\n", at, e == HV_E_SHORT ? "the stream ends within a record" : hv_err_text(e));
     return 1;
@@ -175,18 +175,18 @@ static int dump(const uint8_t *p, size_t len)
     uint16_t version, min, max;
     enum hv_err e = mig_preamble_get(&r, &version, &min, &max);
     if (e && e != HV_E_VERSION)
-        return stop(0, e);
+        return dump_failed(0, e);
     printf("%10d  preamble, versions %u to %u\n", 0, min, max);
     while (rd_left(&r)) {
         size_t at = r.pos;
         struct mig_rec rec;
         if ((e = mig_rec_get(&r, &rec)))
-            return stop(at, e);
+            return dump_failed(at, e);
         printf("%10zu  %-9s %7lu", at, mig_rec_name(rec.type), rec.len);
         if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE || rec.type == MIG_REC_FRAME) {
             struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
             if ((e = print_payload((enum mig_rec_type)rec.type, &payload)))
-                return stop(at, e);
+                return dump_failed(at, e);
         }
         printf("\n");
         r.pos += (size_t)rec.len;
@@ -226,7 +226,7 @@ int main(int argc, char **argv)
         len += n;
     }
     fclose(f);
-    int rc = skip <= len ? dump(buf + skip, len - skip) : stop(0, HV_E_SHORT);
+    int rc = skip <= len ? dump(buf + skip, len - skip) : dump_failed(0, HV_E_SHORT);
     free(buf);
     return rc;
 }

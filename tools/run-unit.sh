@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# tools/run-unit.sh RESULT PROGRAM... - run cmocka test programs, print a line for each and what it says in lines
-# beginning with "> ", show the output of those that fail, and write "unit passed failed skipped" (test functions) to
-# RESULT.  A program that is missing, crashes, hangs or counts nothing is one more failure.  One more test: is each
-# reason of docs/errors.md provoked (tools/check-errors.py --said)?
+# tools/run-unit.sh RESULT PROGRAM... - run cmocka test programs.  Prints a line for each program, its output lines that
+# begin with "> ", and all output of those that fail.  Writes "unit passed failed skipped" (test functions) to RESULT.
+# A program that is missing, crashes, hangs or counts nothing is one more failure.  One more test: is each reason of
+# docs/errors.md provoked (tools/check-errors.py --said)?
 set -uo pipefail
 result=$1; shift
 passed=0; failed=0; skipped=0

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # tools/setup.sh - install the Debian packages that building, testing and the demo need and this machine lacks.
 #
-# Says what and why first.  Uses sudo when not root.  NO_INSTALL=1: only list, exit 2 when something is missing.
-# With nothing missing it does nothing and needs no network.
+# Lists the packages and their purpose first.  Uses sudo when not root.  NO_INSTALL=1: only list, exit 2 when one is
+# missing.  If none is missing it does nothing and needs no network.
 set -euo pipefail
 
 # package: why
@@ -81,6 +81,6 @@ fi
 echo "setup: installing them${as_root:+ with sudo}"
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -q ||
-    echo "setup: apt-get update failed for some archive; trying to install all the same" >&2
+    echo "setup: apt-get update failed for some archive; trying to install anyway" >&2
 "${as_root[@]}" "${install[@]}" </dev/null ||
     { echo "setup: can't install: ${missing[*]} (see above; network or apt configuration?)" >&2; exit 1; }

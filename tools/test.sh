@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # tools/test.sh STAGES... - build everything, run `make STAGE` for each stage, also when an earlier one failed, then
-# print the sum.  Stages joined by "+" (unit+model) run at the same time; each one's output is shown when it has ended.
+# print the sum.  Stages joined by "+" (unit+model) run at the same time; the output of each is shown at its end.
 #
-# A stage writes build/results/STAGE.txt, lines "name passed failed skipped".  One that fails or ends without counting
-# (it does not compile, it crashed) is one failure more.
+# A stage writes build/results/STAGE.txt, lines "name passed failed skipped".  A stage that fails, or ends without a
+# result (it does not compile, it crashed), is one more failure.
 set -uo pipefail
-# each make below is its own: no job server of ours; variables like V=1 are in the environment
+# each make below starts its own job server; variables like V=1 are in the environment
 unset MAKEFLAGS MAKELEVEL
 results=build/results
 rm -rf $results; mkdir -p $results

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/ept.c - the entry format of extended page tables, for the walker in kernel/core/s2.c.
  *
- * An entry is in use when any of R, W, X is set (SDM 3C "EPT Translation Mechanism").  Memory type: write-back without
- * "ignore PAT", so the guest's own PAT is combined with it.  A and D are flags of the processor only while EPTP bit 6
- * says so, and ignored otherwise; then also the processor's walk of the guest's page tables counts as a write, and a
- * leaf without W faults even when the guest only reads. No execute-only and no user-execute pages: the guest executes
- * from all of its memory. */
+ * An entry is present when any of R, W, X is set (SDM 3C "EPT Translation Mechanism").  Memory type: write-back without
+ * "ignore PAT", combined with the guest's PAT.  The processor sets A and D only while EPTP bit 6 is set; otherwise they
+ * are ignored.  With that bit, the walk of the guest's page tables counts as a write: a leaf without W faults even when
+ * the guest only reads.  There are no execute-only and no user-execute pages: the guest executes from all of its
+ * memory. */
 #include "vmx/vmx.h"
 
 #define EPT_R  BIT64(0)

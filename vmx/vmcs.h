@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * vmx/vmcs.h - the virtual machine control structure: its fields, their bits, and typed access.
  *
- * A VMCS has no layout that software may know; VMREAD and VMWRITE reach its fields by number.  Bits 14:13 of the number
- * say how wide the field is (SDM 3C App. B "Field Encoding in VMCS"), and an accessor of another width is our bug:
- * vmcs_read32(VMCS_GUEST_RIP) stops the host instead of cutting an address in half.  The list below is an X-macro, so
- * the checker prints names and the fake VMCS of the unit tests knows exactly the fields that exist. */
+ * A VMCS has no layout that software may know; VMREAD and VMWRITE access its fields by encoding.  Bits 14:13 of the
+ * encoding give the field's width (SDM 3C App. B "Field Encoding in VMCS").  An accessor of another width is our bug:
+ * vmcs_read32(VMCS_GUEST_RIP) panics instead of truncating an address.  The list below is an X-macro: the checker
+ * prints names from it, and the unit tests' fake VMCS has exactly these fields. */
 #ifndef GODWIT_VMX_VMCS_H
 #define GODWIT_VMX_VMCS_H
 
@@ -67,14 +67,24 @@ enum vmcs_field {
 #define VMCS_GUEST_AR(id)    ((enum vmcs_field)(VMCS_GUEST_ES_AR + 2 * (id)))
 #define VMCS_GUEST_BASE(id)  ((enum vmcs_field)(VMCS_GUEST_ES_BASE + 2 * (id)))
 
-/* "VMCS_GUEST_RIP", or "?" for a number that is not in the list. */
+/* "VMCS_GUEST_RIP"; "?" for an encoding that is not in the list. */
 const char *vmcs_field_name(enum vmcs_field f);
 
 enum { VMCS_WIDTH_16, VMCS_WIDTH_64, VMCS_WIDTH_32, VMCS_WIDTH_NATURAL };
 #define VMCS_WIDTH(f) ((unsigned)(f) >> 13 & 3)
 
-/* The current VMCS of this pCPU.  A field that this processor does not have is our bug too: vmread and
- * vmwrite stop the host. */
+/* One field of each width, and that the macros over seg_id stay within the list. */
+_Static_assert(VMCS_WIDTH(VMCS_GUEST_TR_SEL) == VMCS_WIDTH_16, "SDM 3C App. B");
+_Static_assert(VMCS_WIDTH(VMCS_GUEST_EFER) == VMCS_WIDTH_64, "SDM 3C App. B");
+_Static_assert(VMCS_WIDTH(VMCS_GUEST_TR_AR) == VMCS_WIDTH_32, "SDM 3C App. B");
+_Static_assert(VMCS_WIDTH(VMCS_GUEST_RIP) == VMCS_WIDTH_NATURAL, "SDM 3C App. B");
+_Static_assert(VMCS_GUEST_SEL(7) == VMCS_GUEST_TR_SEL, "seg_id order");
+_Static_assert(VMCS_GUEST_LIMIT(7) == VMCS_GUEST_TR_LIMIT, "seg_id order");
+_Static_assert(VMCS_GUEST_AR(7) == VMCS_GUEST_TR_AR, "seg_id order");
+_Static_assert(VMCS_GUEST_BASE(7) == VMCS_GUEST_TR_BASE, "seg_id order");
+
+/* Fields of this pCPU's current VMCS.  Accessing a field that this processor lacks is our bug as well: vmx_vmread() and
+ * vmx_vmwrite() panic. */
 static inline uint16_t vmcs_read16(enum vmcs_field f)
 {
     ASSERT(VMCS_WIDTH(f) == VMCS_WIDTH_16);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx.c - VT-x on this machine: is it there, turn it on per pCPU, and the table that the core calls. */
+ * vmx/vmx.c - VT-x on this machine: detection, enabling per pCPU, and vmx_cpu_ops, the table that the core calls.
+ *
+ * Each pCPU has a VMXON region (struct pcpu's vendor_area).  The MSR bitmap is shared by all vCPUs. */
 #include "vmx/vmx.h"
 
 #include <stdio.h>
@@ -23,27 +25,27 @@
 
 struct vmx_caps vmx_caps;
 uint8_t *vmx_msr_bitmap;
-static struct spinlock enable_lock; /* the first pCPU makes the bitmap */
-static char why_not[400];           /* what probe() hands out; boot CPU only */
+static struct spinlock enable_lock; /* the first pCPU creates the bitmap */
+static char why_not[400];           /* result of vmx_probe(); boot CPU only */
 
-static struct vmx_ctl_cap ctl_cap(uint32_t msr)
+static struct vmx_ctl_cap vmx_ctl_cap_read(uint32_t msr)
 {
     uint64_t val = vmx_rdmsr(msr);
     return (struct vmx_ctl_cap){ .must = (uint32_t)val, .may = (uint32_t)(val >> 32) };
 }
 
-/* In this order: later MSRs exist only if earlier ones say so. */
-static void caps_read(struct vmx_caps *c)
+/* The order matters: an MSR exists only where earlier ones say so. */
+static void vmx_caps_read(struct vmx_caps *c)
 {
     uint64_t basic = vmx_rdmsr(MSR_VMX_BASIC);
     bool true_msrs = basic & BASIC_TRUE_MSRS;
     c->revision = (uint32_t)(basic & BASIC_REVISION);
-    c->pin = ctl_cap(true_msrs ? MSR_VMX_TRUE_PINBASED_CTLS : MSR_VMX_PINBASED_CTLS);
-    c->proc = ctl_cap(true_msrs ? MSR_VMX_TRUE_PROCBASED_CTLS : MSR_VMX_PROCBASED_CTLS);
-    c->exit = ctl_cap(true_msrs ? MSR_VMX_TRUE_EXIT_CTLS : MSR_VMX_EXIT_CTLS);
-    c->entry = ctl_cap(true_msrs ? MSR_VMX_TRUE_ENTRY_CTLS : MSR_VMX_ENTRY_CTLS);
+    c->pin = vmx_ctl_cap_read(true_msrs ? MSR_VMX_TRUE_PINBASED_CTLS : MSR_VMX_PINBASED_CTLS);
+    c->proc = vmx_ctl_cap_read(true_msrs ? MSR_VMX_TRUE_PROCBASED_CTLS : MSR_VMX_PROCBASED_CTLS);
+    c->exit = vmx_ctl_cap_read(true_msrs ? MSR_VMX_TRUE_EXIT_CTLS : MSR_VMX_EXIT_CTLS);
+    c->entry = vmx_ctl_cap_read(true_msrs ? MSR_VMX_TRUE_ENTRY_CTLS : MSR_VMX_ENTRY_CTLS);
     if (c->proc.may & PROC_SECONDARY)
-        c->proc2 = ctl_cap(MSR_VMX_PROCBASED_CTLS2);
+        c->proc2 = vmx_ctl_cap_read(MSR_VMX_PROCBASED_CTLS2);
     if (c->proc2.may & PROC2_EPT)
         c->ept_vpid = vmx_rdmsr(MSR_VMX_EPT_VPID_CAP);
     c->preempt_shift = vmx_rdmsr(MSR_VMX_MISC) & MISC_PREEMPT_SHIFT;
@@ -57,7 +59,7 @@ static void caps_read(struct vmx_caps *c)
                 (max_basic >= 7 && (vmx_cpuid(7, 0).ecx & CPUID_7_ECX_RDPID));
 }
 
-static enum hv_err caps_usable(const char **why)
+static enum hv_err vmx_caps_check(const char **why)
 {
     struct vmx_caps *c = &vmx_caps;
     uint64_t basic = vmx_rdmsr(MSR_VMX_BASIC);
@@ -65,7 +67,7 @@ static enum hv_err caps_usable(const char **why)
     *why = why_not;
     if (FIELD_GET(BASIC_MEMORY_TYPE, basic) != MEMORY_TYPE_WB || FIELD_GET(BASIC_REGION_BYTES, basic) > PAGE_SIZE) {
         snprintf(why_not, sizeof(why_not),
-                 "this processor's VT-x wants its VMCS uncached or larger than a page (IA32_VMX_BASIC 0x%lx), "
+                 "this processor's VT-x requires a VMCS that is uncached or larger than a page (IA32_VMX_BASIC 0x%lx), "
                  "which no processor with EPT does",
                  basic);
         return HV_FAIL(HV_E_UNSUPP);
@@ -78,7 +80,7 @@ static enum hv_err caps_usable(const char **why)
     return HV_OK;
 }
 
-static enum hv_err probe(struct cpu_caps *caps, const char **why)
+static enum hv_err vmx_probe(struct cpu_caps *caps, const char **why)
 {
     if (vmx_cpuid(0, 0).eax < 1 || !(vmx_cpuid(1, 0).ecx & CPUID_1_ECX_VMX)) {
         *why = "this processor has no VT-x (CPUID 1 ECX bit 5): use an Intel processor, or in Bochs a model such as "
@@ -91,8 +93,8 @@ static enum hv_err probe(struct cpu_caps *caps, const char **why)
                "Technology in the firmware setup";
         return HV_FAIL(HV_E_BUSY);
     }
-    caps_read(&vmx_caps);
-    enum hv_err e = caps_usable(why);
+    vmx_caps_read(&vmx_caps);
+    enum hv_err e = vmx_caps_check(why);
     if (e)
         return e;
     const struct vmx_caps *c = &vmx_caps;
@@ -110,7 +112,7 @@ static enum hv_err probe(struct cpu_caps *caps, const char **why)
     return HV_OK;
 }
 
-static bool msr_bitmap_make(void)
+static bool vmx_msr_bitmap_create(void)
 {
     spin_lock(&enable_lock);
     uint8_t *map = vmx_msr_bitmap ? NULL : page_alloc();
@@ -123,8 +125,8 @@ static bool msr_bitmap_make(void)
     return ok;
 }
 
-/* Each CPU has its own; firmware that sets it on the boot CPU only is known. */
-static enum hv_err feature_control(void)
+/* Each CPU has its own MSR, and some firmware sets it on the boot CPU only. */
+static enum hv_err vmx_feature_control(void)
 {
     uint64_t fc = vmx_rdmsr(MSR_FEATURE_CONTROL);
     if (!(fc & FEATURE_CONTROL_LOCK)) {
@@ -141,32 +143,34 @@ static enum hv_err feature_control(void)
 }
 
 /* VMX operation fixes bits of CR0 and CR4: SDM 3C "Restrictions on VMX Operation". */
-static void fixed_bits(void)
+static void vmx_fixed_bits(void)
 {
     const struct vmx_caps *c = &vmx_caps;
     vmx_cr_write(0, (vmx_cr_read(0) | c->cr0_fixed0) & c->cr0_fixed1);
     vmx_cr_write(4, (vmx_cr_read(4) | c->cr4_fixed0 | CR4_VMXE) & c->cr4_fixed1);
 }
 
-static enum hv_err pcpu_enable(void)
+static enum hv_err vmx_pcpu_enable(void)
 {
     struct pcpu *p = this_pcpu();
-    if (!msr_bitmap_make())
+    if (!vmx_msr_bitmap_create())
         return HV_FAIL(HV_E_NOMEM);
     if (!p->vendor_area && !(p->vendor_area = page_alloc()))
         return HV_FAIL(HV_E_NOMEM);
-    enum hv_err e = feature_control();
+    enum hv_err e = vmx_feature_control();
     if (e)
         return e;
+    ASSERT_EQ(ptr_hpa(p->vendor_area).v & (PAGE_SIZE - 1), 0);
+    ASSERT(vmx_caps.ctl.proc2 & PROC2_EPT); /* probed */
     memcpy(p->vendor_area, &vmx_caps.revision, sizeof(vmx_caps.revision));
-    fixed_bits();
+    vmx_fixed_bits();
     if (!vmx_vmxon(ptr_hpa(p->vendor_area).v)) {
         log_error("vmx", "CPU %u: VMXON failed, though VT-x is enabled: is another hypervisor active on this CPU?",
                   p->index);
         return HV_FAIL(HV_E_IO);
     }
-    /* What an earlier VMX operation left in the TLB under our VPIDs and EPT roots; without these types, each
-     * vCPU's first load does it. */
+    /* Flush what an earlier VMX operation left in the TLB under our VPIDs and EPT roots.  Without these types, each
+     * vCPU's first load flushes. */
     if (vmx_caps.ept_vpid & EPT_CAP_INVEPT_ALL)
         vmx_invept(INVEPT_ALL, 0);
     if ((vmx_caps.ctl.proc2 & PROC2_VPID) && (vmx_caps.ept_vpid & EPT_CAP_INVVPID_ALL))
@@ -174,8 +178,9 @@ static enum hv_err pcpu_enable(void)
     return HV_OK;
 }
 
-static void pcpu_disable(void)
+static void vmx_pcpu_disable(void)
 {
+    ASSERT(vmx_cr_read(4) & CR4_VMXE);
     vmx_vmxoff();
     vmx_cr_write(4, vmx_cr_read(4) & ~CR4_VMXE);
 }
@@ -186,9 +191,9 @@ const struct cpu_ops vmx_cpu_ops = {
     .vendor = 2,
     .microcode = BIT64(32),
     .s2_format = &ept_format,
-    .probe = probe,
-    .pcpu_enable = pcpu_enable,
-    .pcpu_disable = pcpu_disable,
+    .probe = vmx_probe,
+    .pcpu_enable = vmx_pcpu_enable,
+    .pcpu_disable = vmx_pcpu_disable,
     .vcpu_create = vmx_vcpu_create,
     .vcpu_destroy = vmx_vcpu_destroy,
     .vcpu_load = vmx_vcpu_load,

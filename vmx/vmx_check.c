@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_check.c - why did the processor refuse this VMCS?  Control fields and host state; the guest's
- * half is vmx_check_guest.c.
+ * vmx/vmx_check.c - which rule of VM entry does this VMCS break?  Control fields and host state; guest state:
+ * vmx_check_guest.c.
  *
- * The processor says VM-instruction error 7 or 8, or exit reason 33, and no more.  This goes through the checks of SDM
- * 3C "VM Entries" in the manual's order and names the first field that breaks one.  It reads the current VMCS and
- * changes nothing; the unit test breaks the fields one by one.  It knows the features that we use: rules about others
- * (posted interrupts, SMM, SGX, Intel PT) say that they must be off. */
+ * The processor reports only VM-instruction error 7 or 8, or exit reason 33.  This file checks the rules of SDM 3C "VM
+ * Entries" in the manual's order and names the first broken one.  It only reads the current VMCS: the unit test breaks
+ * the fields one by one.  It covers the features that we use; the others (posted interrupts, SMM, SGX, Intel PT) must
+ * be off.  The AMD half: svm_check.c. */
 #include "vmx/vmx_check.h"
 #include "kernel/host/page.h"
 
@@ -20,14 +20,14 @@ const char *vmcs_field_name(enum vmcs_field f)
     return "?";
 }
 
-bool check_broken(const struct check *c, enum vmcs_field f, const char *rule)
+bool vmx_check_fail(const struct check *c, enum vmcs_field f, const char *rule)
 {
     why_say(c->why, "%s (0x%04x) is 0x%lx: %s [SDM 3C \"%s\"]", vmcs_field_name(f), (unsigned)f, check_read(f), rule,
             c->section);
     return false;
 }
 
-bool check_pat(uint64_t pat)
+bool vmx_check_pat(uint64_t pat)
 {
     for (unsigned i = 0; i < 8; i++) {
         uint64_t type = pat >> 8 * i & 0xff;
@@ -41,7 +41,7 @@ bool check_pat(uint64_t pat)
     RULE(f, check_fixed(check_read(f), (cap).must, (cap).may), \
          "a bit that must be set is clear, or one that may not be set is set")
 
-static bool exec_ctls(struct check *c)
+static bool vmx_check_exec_ctls(struct check *c)
 {
     c->section = "VM-Execution Control Fields";
     CTL_RULE(VMCS_PIN_CTL, c->caps->pin);
@@ -56,22 +56,22 @@ static bool exec_ctls(struct check *c)
     if (proc & PROC_MSR_BITMAPS)
         RULE(VMCS_MSR_BITMAP, check_address(c, vmcs_read64(VMCS_MSR_BITMAP), PAGE_SIZE),
              "must be 4 KiB aligned and a physical address");
-    RULE(VMCS_PIN_CTL, (pin & PIN_NMI) || !(pin & PIN_VIRTUAL_NMIS), "virtual NMIs want NMI exiting");
-    RULE(VMCS_PROC_CTL, (pin & PIN_VIRTUAL_NMIS) || !(proc & PROC_NMI_WINDOW), "NMI-window exiting wants virtual NMIs");
+    RULE(VMCS_PIN_CTL, (pin & PIN_NMI) || !(pin & PIN_VIRTUAL_NMIS), "virtual NMIs need NMI exiting");
+    RULE(VMCS_PROC_CTL, (pin & PIN_VIRTUAL_NMIS) || !(proc & PROC_NMI_WINDOW), "NMI-window exiting needs virtual NMIs");
     RULE(VMCS_PROC2_CTL, (proc & PROC_TPR_SHADOW) || !(proc2 & (PROC2_X2APIC | PROC2_APIC_REGS | PROC2_VIRT_IRQ)),
-         "APIC virtualization wants the TPR shadow");
+         "APIC virtualization needs the TPR shadow");
     RULE(VMCS_PROC2_CTL, !(proc2 & PROC2_X2APIC) || !(proc2 & PROC2_APIC_ACCESS),
          "virtualize x2APIC mode or APIC accesses, not both");
     RULE(VMCS_PIN_CTL, !(proc2 & PROC2_VIRT_IRQ) || (pin & PIN_EXTINT),
-         "virtual-interrupt delivery wants external-interrupt exiting");
-    RULE(VMCS_PROC2_CTL, !(proc2 & PROC2_UNRESTRICTED) || (proc2 & PROC2_EPT), "unrestricted guest wants EPT");
-    RULE(VMCS_PROC2_CTL, !(proc2 & PROC2_PML) || (proc2 & PROC2_EPT), "PML wants EPT");
+         "virtual-interrupt delivery needs external-interrupt exiting");
+    RULE(VMCS_PROC2_CTL, !(proc2 & PROC2_UNRESTRICTED) || (proc2 & PROC2_EPT), "unrestricted guest needs EPT");
+    RULE(VMCS_PROC2_CTL, !(proc2 & PROC2_PML) || (proc2 & PROC2_EPT), "PML needs EPT");
     if (proc2 & PROC2_VPID)
         RULE(VMCS_VPID, vmcs_read16(VMCS_VPID), "0 is the host's");
     return true;
 }
 
-static bool tpr_shadow(struct check *c)
+static bool vmx_check_tpr_shadow(struct check *c)
 {
     if (!(vmcs_read32(VMCS_PROC_CTL) & PROC_TPR_SHADOW))
         return true;
@@ -85,7 +85,7 @@ static bool tpr_shadow(struct check *c)
     return true;
 }
 
-static bool ept(struct check *c)
+static bool vmx_check_ept(struct check *c)
 {
     uint32_t proc2 = vmcs_read32(VMCS_PROC2_CTL);
     if (proc2 & PROC2_EPT) {
@@ -102,25 +102,25 @@ static bool ept(struct check *c)
     return true;
 }
 
-static bool msr_area(struct check *c, enum vmcs_field count, enum vmcs_field area)
+static bool vmx_check_msr_area(struct check *c, enum vmcs_field count, enum vmcs_field area)
 {
     if (vmcs_read32(count))
         RULE(area, check_address(c, vmcs_read64(area), 16), "must be 16-byte aligned and a physical address");
     return true;
 }
 
-static bool exit_ctls(struct check *c)
+static bool vmx_check_exit_ctls(struct check *c)
 {
     c->section = "VM-Exit Control Fields";
     CTL_RULE(VMCS_EXIT_CTL, c->caps->exit);
     RULE(VMCS_EXIT_CTL,
          (vmcs_read32(VMCS_PIN_CTL) & PIN_PREEMPT_TIMER) || !(vmcs_read32(VMCS_EXIT_CTL) & EXIT_SAVE_PREEMPT),
-         "saving the preemption timer wants it active");
-    return msr_area(c, VMCS_EXIT_MSR_STORE_COUNT, VMCS_EXIT_MSR_STORE) &&
-           msr_area(c, VMCS_EXIT_MSR_LOAD_COUNT, VMCS_EXIT_MSR_LOAD);
+         "saving the preemption timer needs it active");
+    return vmx_check_msr_area(c, VMCS_EXIT_MSR_STORE_COUNT, VMCS_EXIT_MSR_STORE) &&
+           vmx_check_msr_area(c, VMCS_EXIT_MSR_LOAD_COUNT, VMCS_EXIT_MSR_LOAD);
 }
 
-static bool injection(struct check *c)
+static bool vmx_check_injection(struct check *c)
 {
     uint32_t info = vmcs_read32(VMCS_ENTRY_INTR_INFO), type = FIELD_GET(INTR_TYPE, info), vector = info & INTR_VECTOR;
     if (!(info & INTR_VALID))
@@ -144,17 +144,17 @@ static bool injection(struct check *c)
     return true;
 }
 
-static bool entry_ctls(struct check *c)
+static bool vmx_check_entry_ctls(struct check *c)
 {
     c->section = "VM-Entry Control Fields";
     CTL_RULE(VMCS_ENTRY_CTL, c->caps->entry);
     RULE(VMCS_ENTRY_CTL, !(vmcs_read32(VMCS_ENTRY_CTL) & (ENTRY_SMM | ENTRY_DUAL_MONITOR)), "we are not in SMM");
-    return injection(c) && msr_area(c, VMCS_ENTRY_MSR_LOAD_COUNT, VMCS_ENTRY_MSR_LOAD);
+    return vmx_check_injection(c) && vmx_check_msr_area(c, VMCS_ENTRY_MSR_LOAD_COUNT, VMCS_ENTRY_MSR_LOAD);
 }
 
 #define CANONICAL(f) RULE(f, check_canonical(check_read(f)), "must be canonical")
 
-static bool host_registers(struct check *c)
+static bool vmx_check_host_regs(struct check *c)
 {
     c->section = "Checks on Host Control Registers, MSRs, and SSP";
     RULE(VMCS_HOST_CR0, check_fixed(vmcs_readn(VMCS_HOST_CR0), c->caps->cr0_fixed0, c->caps->cr0_fixed1),
@@ -166,7 +166,7 @@ static bool host_registers(struct check *c)
     CANONICAL(VMCS_HOST_SYSENTER_ESP);
     CANONICAL(VMCS_HOST_SYSENTER_EIP);
     if (vmcs_read32(VMCS_EXIT_CTL) & EXIT_LOAD_PAT)
-        RULE(VMCS_HOST_PAT, check_pat(vmcs_read64(VMCS_HOST_PAT)), "each byte must be 0, 1, 4, 5, 6 or 7");
+        RULE(VMCS_HOST_PAT, vmx_check_pat(vmcs_read64(VMCS_HOST_PAT)), "each byte must be 0, 1, 4, 5, 6 or 7");
     if (vmcs_read32(VMCS_EXIT_CTL) & EXIT_LOAD_EFER) {
         uint64_t efer = vmcs_read64(VMCS_HOST_EFER);
         RULE(VMCS_HOST_EFER, !(efer & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)), "reserved bits must be 0");
@@ -176,7 +176,7 @@ static bool host_registers(struct check *c)
     return true;
 }
 
-static bool host_segments(struct check *c)
+static bool vmx_check_host_segs(struct check *c)
 {
     static const enum vmcs_field sel[] = { VMCS_HOST_CS_SEL, VMCS_HOST_SS_SEL, VMCS_HOST_DS_SEL, VMCS_HOST_ES_SEL,
                                            VMCS_HOST_FS_SEL, VMCS_HOST_GS_SEL, VMCS_HOST_TR_SEL };
@@ -201,8 +201,8 @@ static bool host_segments(struct check *c)
 bool vmx_check_controls(const struct vmx_caps *caps, struct why *why)
 {
     struct check c = { caps, "", why };
-    return exec_ctls(&c) && tpr_shadow(&c) && ept(&c) && exit_ctls(&c) && entry_ctls(&c) && host_registers(&c) &&
-           host_segments(&c);
+    return vmx_check_exec_ctls(&c) && vmx_check_tpr_shadow(&c) && vmx_check_ept(&c) && vmx_check_exit_ctls(&c) &&
+           vmx_check_entry_ctls(&c) && vmx_check_host_regs(&c) && vmx_check_host_segs(&c);
 }
 
 bool vmx_vmcs_check(const struct vmx_caps *caps, struct why *why)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_cr.c - the guest's CR0 and CR4: what it sees, what is real, and its writes that exit.  (SVM needs none of
- * this: there all bits are the guest's.)
+ * vmx/vmx_cr.c - the guest's CR0 and CR4: read shadow, real register, and the writes that exit.  On SVM the guest owns
+ * all bits; svm_cr.c has what remains.
  *
- * For each bit the guest/host mask says whose it is.  The guest reads and writes its own bits in the real register; of
- * the host's bits it reads the shadow, and a write that would differ from the shadow exits (SDM 3C "Guest/Host Masks
- * and Read Shadows for CR0 and CR4").
+ * The guest/host mask says who owns each bit.  The guest reads and writes its bits in the real register.  Of the host's
+ * bits it reads the shadow.  A write that differs from the shadow exits (SDM 3C "Guest/Host Masks and Read Shadows for
+ * CR0 and CR4").
  *
- *   bit                         real            why the host's
+ *   host-owned bit              real            reason
  *   CR0.NE, CR4.VMXE            1               VMX operation fixes them; the guest sees its own NE, and VMXE as 0
- *   CR0.CD, CR0.NW              0               memory is write-back by EPT; CD would make it all uncached
- *   CR0.PG                      as written      long mode and the PAE entries are switched here
- *   CR4.MCE                     1               else a machine check while the guest runs would shut the machine down
+ *   CR0.CD, CR0.NW              0               memory is write-back by EPT; CD would make all of it uncached
+ *   CR0.PG                      as written      long mode and the PDPTEs are switched here
+ *   CR4.MCE                     1               otherwise a machine check in the guest would shut the machine down
  *   other CR4 bits that enable  as written      #GP for those that this guest's CPUID does not show
  *   a feature or change paging
  * CR3 is the guest's under EPT.  CR8: the TPR shadow (vmx_run.c). */
@@ -28,32 +28,32 @@
 #define PDPTE_RSVD  (BIT64(1) | BIT64(2) | 0x1e0ul)
 
 /* Unrestricted guest exempts PE and PG: SDM 3D App. A.7. */
-static uint64_t cr0_must(void) { return vmx_caps.cr0_fixed0 & ~(CR0_PE | CR0_PG); }
-static uint64_t cr0_mask(void)
+static uint64_t vmx_cr0_must(void) { return vmx_caps.cr0_fixed0 & ~(CR0_PE | CR0_PG); }
+static uint64_t vmx_cr0_mask(void)
 {
-    return CR0_PG | CR0_CD | CR0_NW | CR0_NE | cr0_must() | (uint32_t)~vmx_caps.cr0_fixed1;
+    return CR0_PG | CR0_CD | CR0_NW | CR0_NE | vmx_cr0_must() | (uint32_t)~vmx_caps.cr0_fixed1;
 }
-static uint64_t cr4_mask(void) { return ~CR4_GUESTS | vmx_caps.cr4_fixed0 | ~vmx_caps.cr4_fixed1; }
+static uint64_t vmx_cr4_mask(void) { return ~CR4_GUESTS | vmx_caps.cr4_fixed0 | ~vmx_caps.cr4_fixed1; }
 
 void vmx_cr_masks_init(void)
 {
-    vmcs_writen(VMCS_CR0_MASK, cr0_mask());
-    vmcs_writen(VMCS_CR4_MASK, cr4_mask());
+    vmcs_writen(VMCS_CR0_MASK, vmx_cr0_mask());
+    vmcs_writen(VMCS_CR4_MASK, vmx_cr4_mask());
 }
 
 uint64_t vmx_cr0_get(void)
 {
-    return (vmcs_readn(VMCS_GUEST_CR0) & ~cr0_mask()) | (vmcs_readn(VMCS_CR0_SHADOW) & cr0_mask());
+    return (vmcs_readn(VMCS_GUEST_CR0) & ~vmx_cr0_mask()) | (vmcs_readn(VMCS_CR0_SHADOW) & vmx_cr0_mask());
 }
 
 uint64_t vmx_cr4_get(void)
 {
-    return (vmcs_readn(VMCS_GUEST_CR4) & ~cr4_mask()) | (vmcs_readn(VMCS_CR4_SHADOW) & cr4_mask());
+    return (vmcs_readn(VMCS_GUEST_CR4) & ~vmx_cr4_mask()) | (vmcs_readn(VMCS_CR4_SHADOW) & vmx_cr4_mask());
 }
 
 void vmx_cr0_put(uint64_t cr0)
 {
-    uint64_t real = (cr0 & ~(CR0_CD | CR0_NW)) | CR0_ET | cr0_must();
+    uint64_t real = (cr0 & ~(CR0_CD | CR0_NW)) | CR0_ET | vmx_cr0_must();
     vmcs_writen(VMCS_GUEST_CR0, real & vmx_caps.cr0_fixed1 & CR0_DEFINED);
     vmcs_writen(VMCS_CR0_SHADOW, cr0 | CR0_ET);
 }
@@ -89,7 +89,7 @@ bool vmx_pdptes_load(struct vmx_vcpu *s)
 {
     uint64_t e[4], rsvd = PDPTE_RSVD | ~(BIT64(vmx_caps.phys_bits) - 1);
     if (guest_read(s->v.vm, gpa(vmcs_readn(VMCS_GUEST_CR3) & 0xffffffe0), e, sizeof(e)))
-        return false; /* no memory there reads as ones, and those have reserved bits */
+        return false; /* absent memory reads as ones, which have reserved bits */
     for (unsigned i = 0; i < 4; i++)
         if ((e[i] & PDPTE_P) && (e[i] & rsvd))
             return false;
@@ -98,13 +98,13 @@ bool vmx_pdptes_load(struct vmx_vcpu *s)
     return true;
 }
 
-static bool code_is_64bit(void)
+static bool vmx_code_is_64bit(void)
 {
     return (vmcs_read64(VMCS_GUEST_EFER) & EFER_LMA) && (vmcs_read32(VMCS_GUEST_AR(SEG_CS)) & SEG_AR_L);
 }
 
-/* SDM 3A "Initializing IA-32e Mode" (9.8.5), SDM 2B "MOV - Move to/from Control Registers": what #GPs. */
-static bool cr0_legal(uint64_t old, uint64_t new)
+/* False: #GP.  SDM 3A "Initializing IA-32e Mode" (9.8.5), SDM 2B "MOV - Move to/from Control Registers". */
+static bool vmx_cr0_legal(uint64_t old, uint64_t new)
 {
     uint64_t cr4 = vmx_cr4_get(), turned = old ^ new;
     if ((new >> 32) || ((new &CR0_PG) && !(new &CR0_PE)) || ((new &CR0_NW) && !(new &CR0_CD)))
@@ -112,17 +112,17 @@ static bool cr0_legal(uint64_t old, uint64_t new)
     if (!(turned & CR0_PG))
         return true;
     if (!(new &CR0_PG)) /* off */
-        return !code_is_64bit() && !(cr4 & CR4_PCIDE);
+        return !vmx_code_is_64bit() && !(cr4 & CR4_PCIDE);
     if (!(vmcs_read64(VMCS_GUEST_EFER) & EFER_LME)) /* on, 32-bit or PAE */
         return true;
     bool tss16 = (vmcs_read32(VMCS_GUEST_AR(SEG_TR)) & 0xf) == 3;
     return (cr4 & CR4_PAE) && !(vmcs_read32(VMCS_GUEST_AR(SEG_CS)) & SEG_AR_L) && !tss16;
 }
 
-static bool cr0_write(struct vmx_vcpu *s, uint64_t new)
+static bool vmx_cr0_write(struct vmx_vcpu *s, uint64_t new)
 {
     uint64_t old = vmx_cr0_get(), efer = vmcs_read64(VMCS_GUEST_EFER);
-    if (!cr0_legal(old, new))
+    if (!vmx_cr0_legal(old, new))
         return false;
     new = (new &CR0_DEFINED) | CR0_ET; /* the other low bits are ignored */
     bool pae = (new &CR0_PG) && (vmx_cr4_get() & CR4_PAE) && !(efer & EFER_LME);
@@ -135,7 +135,7 @@ static bool cr0_write(struct vmx_vcpu *s, uint64_t new)
     return true;
 }
 
-static bool cr4_write(struct vmx_vcpu *s, uint64_t new)
+static bool vmx_cr4_write(struct vmx_vcpu *s, uint64_t new)
 {
     uint64_t old = vmx_cr4_get(), cr0 = vmx_cr0_get(), turned = old ^ new;
     bool long_mode = vmcs_read64(VMCS_GUEST_EFER) & EFER_LMA;
@@ -154,19 +154,19 @@ static bool cr4_write(struct vmx_vcpu *s, uint64_t new)
     return true;
 }
 
-static bool mov_to(struct vmx_vcpu *s, unsigned cr, uint64_t val)
+static bool vmx_mov_to_cr(struct vmx_vcpu *s, unsigned cr, uint64_t val)
 {
-    if (!code_is_64bit())
+    if (!vmx_code_is_64bit())
         val = (uint32_t)val;
     switch (cr) {
-    case 0:  return cr0_write(s, val);
-    case 4:  return cr4_write(s, val);
+    case 0:  return vmx_cr0_write(s, val);
+    case 4:  return vmx_cr4_write(s, val);
     default: return false; /* CR3, CR8 never exit (vmx_ctl.c refuses processors where they must) */
     }
 }
 
-/* LMSW writes the low four bits and cannot clear PE. */
-static uint64_t lmsw(uint64_t cr0, uint64_t src)
+/* LMSW writes the low four bits, and cannot clear PE. */
+static uint64_t vmx_lmsw_value(uint64_t cr0, uint64_t src)
 {
     return (cr0 & ~(CR0_MP | CR0_EM | CR0_TS)) | (src & (CR0_PE | CR0_MP | CR0_EM | CR0_TS));
 }
@@ -174,11 +174,12 @@ static uint64_t lmsw(uint64_t cr0, uint64_t src)
 void vmx_cr_access(struct vmx_vcpu *s)
 {
     uint64_t q = s->exit_qual;
+    ASSERT(s->loaded && s->v.vm->cpuid);
     bool ok = false;
     switch (FIELD_GET(QUAL_CR_TYPE, q)) {
-    case CR_MOV_TO:   ok = mov_to(s, (unsigned)(q & QUAL_CR_NUMBER), s->v.gpr[FIELD_GET(QUAL_CR_GPR, q)]); break;
-    case CR_CLTS:     ok = cr0_write(s, vmx_cr0_get() & ~CR0_TS); break;
-    case CR_LMSW:     ok = cr0_write(s, lmsw(vmx_cr0_get(), FIELD_GET(QUAL_CR_LMSW, q))); break;
+    case CR_MOV_TO:   ok = vmx_mov_to_cr(s, (unsigned)(q & QUAL_CR_NUMBER), s->v.gpr[FIELD_GET(QUAL_CR_GPR, q)]); break;
+    case CR_CLTS:     ok = vmx_cr0_write(s, vmx_cr0_get() & ~CR0_TS); break;
+    case CR_LMSW:     ok = vmx_cr0_write(s, vmx_lmsw_value(vmx_cr0_get(), FIELD_GET(QUAL_CR_LMSW, q))); break;
     case CR_MOV_FROM: break; /* does not exit */
     }
     if (ok)

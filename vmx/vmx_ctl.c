@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_ctl.c - the VM-execution, exit and entry controls, from what the processor allows.
+ * vmx/vmx_ctl.c - the choice of VM-execution, exit and entry controls among those that the processor allows.
  *
- * For each control register a capability MSR says which bits must be set and which may (SDM 3D App. A.3 to A.5).  Bits
- * that we do not name are set only where they must be: those are the "default1" bits that have no meaning of their own.
- * Three lists for each register:
- *   need     we do not run without: UNSUPP names them all
+ * For each control field a capability MSR says which bits must and which may be set (SDM 3D App. A.3 to A.5).  Bits
+ * without a name here are set only where they must be: "default1" bits, which have no meaning of their own.
+ * Three lists for each field:
+ *   need     required: HV_E_UNSUPP names the missing ones
  *   want     set where possible
- *   refuse   default1 bits with a meaning, exits that we do not handle: they must be clearable (they are
- *            wherever there are TRUE MSRs) */
+ *   refuse   default1 bits of exits that we do not handle: must be clearable (as wherever TRUE MSRs exist) */
 #include <stdio.h>
 #include "kernel/core/cpuid.h"
 #include "vmx/vmx.h"
@@ -65,7 +64,7 @@ static const struct named refuse_exit[] = { { EXIT_ACK_IRQ, "acknowledge interru
 static const struct named refuse_entry[] = { { ENTRY_SMM, "entry to SMM" },
                                              { ENTRY_DUAL_MONITOR, "deactivate dual-monitor treatment" } };
 
-/* Set only while somebody asks for them. */
+/* Set only while a window is requested. */
 #define PROC_ON_DEMAND (PROC_IRQ_WINDOW | PROC_NMI_WINDOW)
 #define PIN_WANT       PIN_PREEMPT_TIMER
 #define PROC2_WANT     (PROC2_RDTSCP | PROC2_VPID | PROC2_INVPCID | PROC2_XSAVES | PROC2_PLE)
@@ -75,7 +74,7 @@ struct text {
     size_t len, used;
 };
 
-static void text_add(struct text *t, const char *what, const char *name)
+static void ctl_names_add(struct text *t, const char *what, const char *name)
 {
     int n = snprintf(t->p + t->used, t->len - t->used, "%s%s%s", t->used ? ", " : "", what, name);
     if (n > 0)
@@ -89,23 +88,24 @@ struct list {
 #define LIST(a) ((struct list){ a, ARRAY_SIZE(a) })
 #define NO_LIST ((struct list){ NULL, 0 })
 
-/* One control register; what is missing goes to t. */
-static uint32_t choose(struct vmx_ctl_cap cap, struct list need, struct list refuse, uint32_t want, struct text *t)
+/* Choose one control field; add missing features to t. */
+static uint32_t vmx_ctl_choose(struct vmx_ctl_cap cap, struct list need, struct list refuse, uint32_t want,
+                               struct text *t)
 {
     uint32_t ctl = cap.must | (want & cap.may);
     for (size_t i = 0; i < need.n; i++) {
         if (!(cap.may & need.e[i].bit))
-            text_add(t, "", need.e[i].name);
+            ctl_names_add(t, "", need.e[i].name);
         ctl |= need.e[i].bit;
     }
     for (size_t i = 0; i < refuse.n; i++)
         if (cap.must & refuse.e[i].bit)
-            text_add(t, "a way to switch off ", refuse.e[i].name);
+            ctl_names_add(t, "a way to switch off ", refuse.e[i].name);
     return ctl;
 }
 
-/* VPIDs are of use only if their translations can be flushed. */
-static uint32_t proc2_usable(const struct vmx_caps *caps)
+/* VPIDs are used only where their translations can be flushed. */
+static uint32_t vmx_proc2_wanted(const struct vmx_caps *caps)
 {
     uint32_t want = PROC2_WANT;
     bool invvpid =
@@ -117,11 +117,12 @@ enum hv_err vmx_ctls_choose(const struct vmx_caps *c, struct vmx_ctls *out, char
 {
     struct text t = { missing, missing_len, 0 };
     missing[0] = 0;
-    out->pin = choose(c->pin, LIST(need_pin), LIST(refuse_pin), PIN_WANT, &t);
-    out->proc = choose(c->proc, LIST(need_proc), LIST(refuse_proc), 0, &t) & ~(PROC_ON_DEMAND & ~c->proc.must);
-    out->proc2 = choose(c->proc2, LIST(need_proc2), NO_LIST, proc2_usable(c), &t);
-    out->exit = choose(c->exit, LIST(need_exit), LIST(refuse_exit), 0, &t);
-    out->entry = choose(c->entry, LIST(need_entry), LIST(refuse_entry), 0, &t) & ~(ENTRY_IA32E & ~c->entry.must);
+    out->pin = vmx_ctl_choose(c->pin, LIST(need_pin), LIST(refuse_pin), PIN_WANT, &t);
+    out->proc = vmx_ctl_choose(c->proc, LIST(need_proc), LIST(refuse_proc), 0, &t) & ~(PROC_ON_DEMAND & ~c->proc.must);
+    out->proc2 = vmx_ctl_choose(c->proc2, LIST(need_proc2), NO_LIST, vmx_proc2_wanted(c), &t);
+    out->exit = vmx_ctl_choose(c->exit, LIST(need_exit), LIST(refuse_exit), 0, &t);
+    out->entry =
+        vmx_ctl_choose(c->entry, LIST(need_entry), LIST(refuse_entry), 0, &t) & ~(ENTRY_IA32E & ~c->entry.must);
     return t.used ? HV_FAIL(HV_E_UNSUPP) : HV_OK;
 }
 
@@ -144,12 +145,12 @@ enum hv_err vmx_ept_check(uint64_t cap, char *missing, size_t missing_len)
     struct text t = { missing, missing_len, 0 };
     missing[0] = 0;
     if (!(cap & EPT_CAP_WALK_4))
-        text_add(&t, "", "EPT with 4 levels");
+        ctl_names_add(&t, "", "EPT with 4 levels");
     if (!(cap & EPT_CAP_WB))
-        text_add(&t, "", "write-back EPT structures");
+        ctl_names_add(&t, "", "write-back EPT structures");
     if (!(cap & EPT_CAP_2M))
-        text_add(&t, "", "2 MiB EPT pages");
+        ctl_names_add(&t, "", "2 MiB EPT pages");
     if (!(cap & EPT_CAP_INVEPT) || !(cap & (EPT_CAP_INVEPT_SINGLE | EPT_CAP_INVEPT_ALL)))
-        text_add(&t, "", "INVEPT");
+        ctl_names_add(&t, "", "INVEPT");
     return t.used ? HV_FAIL(HV_E_UNSUPP) : HV_OK;
 }

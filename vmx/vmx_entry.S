@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_entry.S - unsigned vmx_enter(uint64_t *gpr, bool launched): into the guest and out again.
+ * vmx/vmx_entry.S - unsigned vmx_enter(uint64_t *gpr, bool launched): one VM entry and its VM exit.
  *
  * VM entry and exit switch RIP, RSP, RFLAGS, CR0/3/4, DR7, all segments, GDTR, IDTR, SYSENTER, EFER and PAT (SDM 3C
- * "Loading Guest State", "Loading Host State").  Here: the other general registers, from and to gpr[].  CR2, DR0-3, DR6
- * and the syscall MSRs stay in the processor for as long as a vCPU is loaded (vmx_vcpu.c).
+ * "Loading Guest State", "Loading Host State").  Software switches the other general registers, from and to gpr[].
+ * CR2, DR0-3, DR6 and the syscall MSRs stay in the processor while the vCPU is loaded (vmx_vcpu.c).
  *
- * Interrupts.  IF=0 all the time.  External interrupts end the guest whatever IF is ("External-interrupt exiting") and,
- * without "acknowledge on exit", stay pending: vmx_run() lets them in.  A VM exit arrives at vmx_exit_point with
- * RFLAGS=2 and RSP as it was written here. */
+ * Interrupts.  The host's IF is 0 throughout.  External interrupts end the guest whatever IF is ("External-interrupt
+ * exiting").  Without "acknowledge on exit" they stay pending, and vmx_run() takes them.  A VM exit arrives at
+ * vmx_exit_point with RFLAGS=2 and with the RSP that was written here. */
     .text
     .section .text.vmx_enter, "ax", @progbits
     .globl  vmx_enter, vmx_exit_point
@@ -84,7 +84,7 @@ vmx_exit_point:
     pop     %r12
     pop     %rbx
     pop     %rbp
-    /* Nothing of the guest's stays in registers for speculation to play with. */
+    /* Clear guest values from registers: no use in speculation. */
     xor     %ecx, %ecx
     xor     %edx, %edx
     xor     %esi, %esi

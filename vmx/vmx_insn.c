@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_insn.c - one function per instruction; nothing else.  vmx_enter() is in vmx_entry.S. */
+ * vmx/vmx_insn.c - one function per instruction.  vmx_enter() is in vmx_entry.S. */
 #include "vmx/vmx_insn.h"
 
 #include "kernel/lib/log.h"
@@ -79,6 +79,7 @@ struct __attribute__((packed)) table_ptr {
     uint16_t limit;
     uint64_t base;
 };
+_Static_assert(sizeof(struct table_ptr) == 10, "SDM 2A SGDT");
 
 void vmx_tables_store(struct vmx_table *gdtr, struct vmx_table *idtr)
 {
@@ -142,6 +143,7 @@ void vmx_vmwrite(uint32_t field, uint64_t val)
 struct inv_operand {
     uint64_t what, addr;
 };
+_Static_assert(sizeof(struct inv_operand) == 16, "SDM 3C INVEPT");
 
 void vmx_invept(uint64_t type, uint64_t eptp)
 {

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_irq.c - events into the guest: injection, delivery that was cut, windows, NMI blocking.
+ * vmx/vmx_irq.c - events into the guest: injection, interrupted delivery, windows, NMI blocking.
  *
- * One place holds the event to deliver: s->pending.  The core puts one there (inject), and the next entry delivers it
- * before the guest's first instruction; the processor forgets it at the exit.  When the delivery itself causes an exit
- * (an EPT violation on the stack or IDT), the IDT-vectoring information names the event that was cut off, and
- * vmx_event_recover() puts it back (SDM 3C "Information for VM Exits That Occur During Event Delivery"):
- *   A  external interrupt, NMI, exception    pending again; nothing is lost, nothing runs twice
- *   B  INT n, INT3, INTO, INT1               dropped: RIP still points at the instruction, and executing it again
- *                                            raises it again
+ * s->pending is the only place that holds the event to deliver.  The core sets it before an entry (vmx_inject()), and
+ * the entry delivers the event before the guest's first instruction.  The delivery itself may cause an exit, such as an
+ * EPT violation on the stack or IDT.  The IDT-vectoring information then names the event, and vmx_event_recover() puts
+ * it back (SDM 3C "Information for VM Exits That Occur During Event Delivery"):
+ *   A  external interrupt, NMI, exception    pending again; nothing is lost, nothing is delivered twice
+ *   B  INT n, INT3, INTO, INT1               dropped: RIP still points at the instruction, which raises the event
+ *                                            again
  *
- * NMI blocking ("virtual NMIs"): the processor sets it when it delivers an NMI and clears it at
- * IRET.  Two corners are ours:
- *   C  an NMI whose delivery was cut has set it already, and an entry that injects an NMI wants it clear
- *   D  an IRET that faulted has cleared it already and will be executed again: it must be set again
+ * NMI blocking ("virtual NMIs"): the processor sets it when it delivers an NMI and clears it at IRET.  Software handles
+ * two corner cases:
+ *   C  an NMI whose delivery was cut has already set it, but an entry that injects an NMI requires it clear
+ *   D  an IRET that faulted has already cleared it, and will execute again: it must be set again
  *
- * Windows: two controls, each an exit at the first instruction boundary where the event could be taken.  The NMI window
- * has no operation in cpu_ops: asking vmx_nmi_ready() in vain opens it. */
+ * Windows: two controls, each an exit at the first instruction boundary where the event could be taken.  cpu_ops has no
+ * operation for the NMI window: vmx_nmi_ready() opens it when it returns false. */
 #include "vmx/vmx.h"
 
 #include "kernel/core/event.h"
@@ -54,7 +54,7 @@ struct vcpu_event vmx_event_decode(uint32_t info, uint32_t error)
 }
 
 /* Had an IRET unblocked NMIs before this exit kept it from completing? */
-static bool iret_cut(const struct vmx_vcpu *s)
+static bool vmx_iret_cut(const struct vmx_vcpu *s)
 {
     switch (s->exit_reason & EXIT_REASON_BASIC) {
     case VMX_EXIT_EPT_VIOLATION:
@@ -70,9 +70,10 @@ static bool iret_cut(const struct vmx_vcpu *s)
 void vmx_event_recover(struct vmx_vcpu *s)
 {
     uint32_t info = vmcs_read32(VMCS_IDT_VECTORING_INFO);
+    ASSERT(s->loaded);
     s->pending = (struct vcpu_event){ .type = EVENT_NONE };
     if (!(info & INTR_VALID)) {
-        if (iret_cut(s))
+        if (vmx_iret_cut(s))
             s->blocked |= BLOCKED_NMI; /* row D */
         return;
     }
@@ -83,9 +84,9 @@ void vmx_event_recover(struct vmx_vcpu *s)
         s->blocked &= ~BLOCKED_NMI; /* row C */
 }
 
-/* With an interrupt shadow, RFLAGS.TF and no branch stepping an entry wants the single-step trap pending, otherwise
- * not: SDM 3C "Checks on Guest Non-Register State". */
-static void pending_dbg_fix(struct vmx_vcpu *s)
+/* With an interrupt shadow, an entry requires the single-step trap to be pending exactly if RFLAGS.TF is set without
+ * branch stepping: SDM 3C "Checks on Guest Non-Register State". */
+static void vmx_pending_dbg_fix(struct vmx_vcpu *s)
 {
     uint64_t pending = vmcs_readn(VMCS_GUEST_PENDING_DBG);
     bool step = (s->v.rflags & RFLAGS_TF) && !(vmcs_read64(VMCS_GUEST_DEBUGCTL) & BIT64(1));
@@ -94,9 +95,9 @@ static void pending_dbg_fix(struct vmx_vcpu *s)
         vmcs_writen(VMCS_GUEST_PENDING_DBG, want);
 }
 
-/* Whether an error code is pushed is not ours to choose: it is for these exceptions, and never in real mode (SDM 3C
- * "VM-Entry Control Fields"). */
-static bool pushes_error(uint32_t info)
+/* VM entry requires an error code for exactly these exceptions, and never in real mode (SDM 3C "VM-Entry Control
+ * Fields"). */
+static bool vmx_event_pushes_error(uint32_t info)
 {
     static const uint32_t with_error =
         BIT32(EXC_DF) | BIT32(EXC_TS) | BIT32(EXC_NP) | BIT32(EXC_SS) | BIT32(EXC_GP) | BIT32(EXC_PF) | BIT32(EXC_AC);
@@ -108,17 +109,18 @@ static bool pushes_error(uint32_t info)
 void vmx_event_deliver(struct vmx_vcpu *s)
 {
     uint32_t info = vmx_event_encode(&s->pending) & ~INTR_ERROR_VALID;
-    if (info && pushes_error(info)) {
+    ASSERT(s->loaded);
+    if (info && vmx_event_pushes_error(info)) {
         info |= INTR_ERROR_VALID;
-        /* 31:16 must be 0, and are for every exception */
+        /* bits 31:16 must be 0 */
         vmcs_write32(VMCS_ENTRY_EXC_ERROR, s->pending.error & 0xffff);
     }
     if (info)
         vmcs_write32(VMCS_ENTRY_INTR_INFO, info);
     if (!(s->v.rflags & RFLAGS_IF))
-        s->blocked &= ~BLOCKED_STI; /* the core changed RFLAGS; an entry with both is refused */
+        s->blocked &= ~BLOCKED_STI; /* the core cleared IF: an entry with both is refused */
     if (s->blocked & BLOCKED_SHADOW)
-        pending_dbg_fix(s);
+        vmx_pending_dbg_fix(s);
     if (s->blocked != s->hw_blocked)
         vmcs_write32(VMCS_GUEST_INTERRUPTIBILITY, s->hw_blocked = s->blocked);
 }
@@ -135,8 +137,8 @@ void vmx_irq_window_set(struct vcpu *v, bool want)
     s->ctl.proc = want ? s->ctl.proc | PROC_IRQ_WINDOW : s->ctl.proc & ~PROC_IRQ_WINDOW;
 }
 
-/* STI does not hold back an NMI, and the NMI window opens under it: were we to wait for its end, we would meet the same
- * exit again and again. */
+/* Blocking by STI does not block an NMI, and the NMI window opens under it: waiting for its end would repeat the same
+ * exit without end. */
 bool vmx_nmi_ready(struct vcpu *v)
 {
     struct vmx_vcpu *s = to_vmx(v);
@@ -156,17 +158,17 @@ void vmx_inject(struct vcpu *v, const struct vcpu_event *e)
     else if (e->type != EVENT_EXCEPTION)
         ASSERT(first.type == EVENT_NONE); /* the caller asked irq_ready() or nmi_ready() */
     if (e->type != EVENT_EXTINT)
-        s->blocked &= ~BLOCKED_SHADOW; /* the handler's first instruction is under no shadow */
+        s->blocked &= ~BLOCKED_SHADOW; /* the handler's first instruction has no shadow */
 }
 
-/* The trap flag works on emulated instructions, too: the single-step trap is pending for the next entry. */
+/* The trap flag applies to emulated instructions as well: the single-step trap becomes pending for the next entry. */
 void vmx_shadow_clear(struct vcpu *v)
 {
     struct vmx_vcpu *s = to_vmx(v);
     s->blocked &= ~BLOCKED_SHADOW;
     if (!(v->rflags & RFLAGS_TF))
         return;
-    vmx_open(s);
+    vmx_vmcs_enter(s);
     vmcs_writen(VMCS_GUEST_PENDING_DBG, vmcs_readn(VMCS_GUEST_PENDING_DBG) | PENDING_DBG_BS);
-    vmx_close(s);
+    vmx_vmcs_exit(s);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_pml.c - page-modification logging: the processor writes down which guest pages get their EPT D bit set.
+ * vmx/vmx_pml.c - page-modification logging: the processor logs the guest pages whose EPT D bit it sets.
  *
- * The log is a page of 512 guest-physical addresses, filled from its end; the index field points at the next free entry
- * and becomes FFFFh when the page is full, and the next store that wants to log exits instead (SDM 3C
- * "Page-Modification Logging").  How kernel/core/dirty.c uses this, and why nothing is lost, is in vmx_pml.h.  The
- * guest's own page tables are logged as well: with A/D bits on, walking them counts as writing. */
+ * The log is a page of 512 guest-physical addresses, filled from its end.  The index field points at the next free
+ * entry and becomes FFFFh when the page is full.  The next store that would be logged then exits instead (SDM 3C
+ * "Page-Modification Logging").  vmx_pml.h says how kernel/core/dirty.c uses the log, and why nothing is lost.  The
+ * guest's page tables are logged as well: with A/D bits enabled, their walk counts as a write. */
 #include "vmx/vmx.h"
 
 #include "kernel/core/dirty.h"
@@ -13,6 +13,7 @@
 
 #define PML_ENTRIES 512u
 #define PML_EMPTY   (PML_ENTRIES - 1)
+_Static_assert(PML_ENTRIES * sizeof(uint64_t) == PAGE_SIZE, "SDM 3C Page-Modification Logging");
 
 enum hv_err vmx_pml_set(struct vcpu *v, bool on)
 {
@@ -29,10 +30,12 @@ void vmx_pml_prepare(struct vmx_vcpu *s)
 {
     /* seq_cst, after in_guest: s2_flush() after vmx_pml_set() waits for this entry */
     bool on = atomic_load(&s->pml_wanted);
+    ASSERT(s->loaded && atomic_load_explicit(&s->v.in_guest, memory_order_relaxed));
     if (on != s->pml_on) {
         s->pml_on = on;
         s->ctl.proc2 = on ? s->ctl.proc2 | PROC2_PML : s->ctl.proc2 & ~PROC2_PML;
         if (on) {
+            ASSERT(s->pml);
             vmcs_write64(VMCS_PML_ADDRESS, ptr_hpa(s->pml).v);
             vmcs_write16(VMCS_GUEST_PML_INDEX, PML_EMPTY);
         }
@@ -43,10 +46,11 @@ void vmx_pml_prepare(struct vmx_vcpu *s)
 
 void vmx_pml_drain(struct vmx_vcpu *s)
 {
+    ASSERT(s->pml_on && s->pml);
     uint16_t index = vmcs_read16(VMCS_GUEST_PML_INDEX);
     if (index == PML_EMPTY)
         return;
-    unsigned first = index < PML_ENTRIES ? index + 1u : 0; /* FFFFh: all are used */
+    unsigned first = index < PML_ENTRIES ? index + 1u : 0; /* FFFFh: the page is full */
     for (unsigned i = first; i < PML_ENTRIES; i++)
         dirty_mark(s->v.vm, s->pml[i] >> PAGE_SHIFT);
     vmcs_write16(VMCS_GUEST_PML_INDEX, PML_EMPTY);

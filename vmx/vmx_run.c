@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * vmx/vmx_run.c - one entry into the guest and the exit that ends it.
+ * vmx/vmx_run.c - one guest entry and the exit that ends it.
  *
- * TLB.  The processor keeps three kinds of translations (SDM 3C "VPIDs and TLBs"): linear ones by VPID, guest-physical
+ * TLB.  The processor caches three kinds of translations (SDM 3C "VPIDs and TLBs"): linear ones by VPID, guest-physical
  * ones by EPT root, and combined ones by both.
- *   the guest's paging changed behind the     INVVPID, single context: linear and combined of this vCPU
- *   processor's back (v->tlb_flush)
+ *   software changed the guest's paging       INVVPID, single context: linear and combined of this vCPU
+ *   (v->tlb_flush)
  *   second-stage entries changed (s2.gen)     INVEPT, single context: guest-physical and combined of this VM
- *   new on this pCPU                          both: what is here is of an earlier stay, or of a former owner
- * Both instructions act on the pCPU that executes them only, so each vCPU does its own before it enters.  Without VPID
- * an entry flushes the linear ones by itself.  More permission needs no flush: the EPT violation that asked for it
- * removed what was cached.
+ *   new on this pCPU                          both: the TLB may hold translations of an earlier stay or another owner
+ * Both instructions act only on the pCPU that executes them, so each vCPU flushes before it enters.  Without VPID an
+ * entry flushes the linear translations by itself.  Added permission needs no flush: the EPT violation removed the
+ * cached translation.
  *
- * Second-stage flush, the vCPU's half (the other half is s2_flush() in kernel/core/s2.c):
- *     us:      in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  VMLAUNCH ...  in_guest = 0
- *     flusher: change tables; s2.gen++;    wait while (in_guest && seen < gen)
- * All of it sequentially consistent: either we see the new generation, or the flusher sees in_guest and
- * kicks.  The kick is an interrupt; it stays pending while IF=0, so one that comes after in_guest was set
- * ends the guest at once. */
+ * Second-stage flush: vmx_tlb_prepare() is the vCPU's half of the protocol at s2_flush() in kernel/core/s2.h. */
 #include "vmx/vmx.h"
 
 #include "kernel/core/vm.h"
@@ -25,9 +20,10 @@
 
 #define VIRT_APIC_TPR 0x80
 
-static void tlb_prepare(struct vmx_vcpu *s)
+static void vmx_tlb_prepare(struct vmx_vcpu *s)
 {
     struct vcpu *v = &s->v;
+    ASSERT(atomic_load_explicit(&v->in_guest, memory_order_relaxed));
     uint64_t gen = atomic_load(&v->vm->s2.gen); /* seq_cst, after in_guest; pairs with s2_flush() */
     if (s->s2_flush || gen != atomic_load_explicit(&v->s2_gen_seen, memory_order_relaxed))
         vmx_invept(vmx_caps.ept_vpid & EPT_CAP_INVEPT_SINGLE ? INVEPT_SINGLE : INVEPT_ALL, s->eptp);
@@ -37,9 +33,9 @@ static void tlb_prepare(struct vmx_vcpu *s)
     atomic_store(&v->s2_gen_seen, gen);
 }
 
-/* The TPR threshold is the TPR itself: the guest exits when it lowers it, and only then can an interrupt
- * that was held back go in. */
-static void state_to_vmcs(struct vmx_vcpu *s)
+/* The TPR threshold is the TPR itself: the guest exits when it lowers the TPR, and only then can a pending interrupt
+ * that the TPR held back be injected. */
+static void vmx_state_to_vmcs(struct vmx_vcpu *s)
 {
     const struct vcpu *v = &s->v;
     if (v->rip != s->hw_rip)
@@ -59,11 +55,11 @@ static void state_to_vmcs(struct vmx_vcpu *s)
     vmx_event_deliver(s);
 }
 
-/* The host's timer interrupt ends the guest when its time is up.  The preemption timer says the same a second time,
- * from the same deadline, since an interrupt may be late: Bochs leaves interrupts masked when both host and guest
- * have IF=0 at the entry, until the guest changes its IF.  Rounded up, so that the interrupt is due when the timer's
- * exit lets interrupts in. */
-static void preempt_timer_set(const struct vmx_vcpu *s)
+/* The host's timer interrupt ends the guest when its time is up.  The preemption timer repeats this, with the same
+ * deadline, since an interrupt may be late: Bochs leaves interrupts masked when both host and guest have IF=0 at the
+ * entry, until the guest changes its IF.  The value is rounded up, so that the interrupt is due when the timer's exit
+ * enables interrupts. */
+static void vmx_preempt_timer_set(const struct vmx_vcpu *s)
 {
     if (!(s->ctl.pin & PIN_PREEMPT_TIMER))
         return;
@@ -72,7 +68,7 @@ static void preempt_timer_set(const struct vmx_vcpu *s)
     vmcs_write32(VMCS_GUEST_PREEMPT_TIMER, deadline ? (uint32_t)MIN(left + 1, UINT32_MAX) : UINT32_MAX);
 }
 
-static void state_from_vmcs(struct vmx_vcpu *s)
+static void vmx_state_from_vmcs(struct vmx_vcpu *s)
 {
     struct vcpu *v = &s->v;
     v->rip = s->hw_rip = vmcs_readn(VMCS_GUEST_RIP);
@@ -82,7 +78,7 @@ static void state_from_vmcs(struct vmx_vcpu *s)
     s->blocked = s->hw_blocked = vmcs_read32(VMCS_GUEST_INTERRUPTIBILITY);
 }
 
-static void say_why(const struct vmx_vcpu *s, const char *what, uint64_t code)
+static void vmx_entry_explain(const struct vmx_vcpu *s, const char *what, uint64_t code)
 {
     char why[256];
     if (vmx_vmcs_check(&vmx_caps, WHY(why)))
@@ -92,23 +88,23 @@ static void say_why(const struct vmx_vcpu *s, const char *what, uint64_t code)
         log_error("vmx", "vCPU %u: %s 0x%lx: %s", s->v.index, what, code, why);
 }
 
-/* VMLAUNCH or VMRESUME did not get as far as the guest's state.  fail: 1, 2 as vmx_enter() returns. */
-static void entry_refused(struct vmx_vcpu *s, unsigned fail, struct vcpu_exit *x)
+/* VMLAUNCH or VMRESUME failed before it checked the guest's state.  fail: 1 or 2, from vmx_enter(). */
+static void vmx_entry_refused(struct vmx_vcpu *s, unsigned fail, struct vcpu_exit *x)
 {
     uint32_t error = fail == 2 ? vmcs_read32(VMCS_INSN_ERROR) : 0;
-    say_why(s, "VM entry refused, VM-instruction error", error);
+    vmx_entry_explain(s, "VM entry refused, VM-instruction error", error);
     *x = (struct vcpu_exit){ .kind = VCPU_EXIT_ENTRY_FAIL, .hw = { .reason = error, .info1 = fail } };
 }
 
-/* Exit reasons 33, 34, 41 with bit 31: the guest did not run, and v still has its state. */
-static void entry_failed(struct vmx_vcpu *s, struct vcpu_exit *x)
+/* Exit reasons 33, 34, 41 with bit 31: the guest did not run, and v still holds its state. */
+static void vmx_entry_failed(struct vmx_vcpu *s, struct vcpu_exit *x)
 {
-    say_why(s, "VM entry failed, exit reason", s->exit_reason);
+    vmx_entry_explain(s, "VM entry failed, exit reason", s->exit_reason);
     *x = (struct vcpu_exit){ .kind = VCPU_EXIT_ENTRY_FAIL, .hw = { .reason = s->exit_reason, .info1 = s->exit_qual } };
 }
 
-/* What ended the guest for the host's sake is handled before anything else. */
-static void host_events(const struct vmx_vcpu *s)
+/* Take the host interrupt or NMI that ended the guest before anything else. */
+static void vmx_host_events(const struct vmx_vcpu *s)
 {
     uint32_t reason = s->exit_reason & EXIT_REASON_BASIC;
     if (reason == VMX_EXIT_EXTINT || reason == VMX_EXIT_PREEMPT)
@@ -121,33 +117,34 @@ static void host_events(const struct vmx_vcpu *s)
 void vmx_run(struct vcpu *v, struct vcpu_exit *x)
 {
     struct vmx_vcpu *s = to_vmx(v);
+    ASSERT(s->loaded && s->ran_on == this_pcpu()->index);
     if (s->triple_fault) {
         s->triple_fault = false;
         *x = (struct vcpu_exit){ .kind = VCPU_EXIT_SHUTDOWN, .hw = { .reason = VMX_EXIT_TRIPLE_FAULT } };
         return;
     }
-    state_to_vmcs(s);
+    vmx_state_to_vmcs(s);
     atomic_store(&v->in_guest, true);
     vmx_pml_prepare(s);
-    tlb_prepare(s);
-    preempt_timer_set(s);
+    vmx_tlb_prepare(s);
+    vmx_preempt_timer_set(s);
     unsigned fail = vmx_enter(v->gpr, s->launched);
     if (s->pml_on && !fail)
-        vmx_pml_drain(s); /* before in_guest says that we are out: s2_flush() then means that the log is complete */
+        vmx_pml_drain(s); /* before in_guest is cleared: after s2_flush() the log is complete */
     atomic_store_explicit(&v->in_guest, false, memory_order_release); /* pairs with the loads in s2_flush() */
     if (fail) {
-        entry_refused(s, fail, x);
+        vmx_entry_refused(s, fail, x);
         return;
     }
     s->exit_reason = vmcs_read32(VMCS_EXIT_REASON);
     s->exit_qual = vmcs_readn(VMCS_EXIT_QUALIFICATION);
     if (s->exit_reason & EXIT_REASON_ENTRY_FAILED) {
-        entry_failed(s, x);
+        vmx_entry_failed(s, x);
         return;
     }
     s->launched = true;
-    host_events(s);
-    state_from_vmcs(s);
+    vmx_host_events(s);
+    vmx_state_from_vmcs(s);
     vmx_event_recover(s);
     vmx_exit_decode(s, x);
 }

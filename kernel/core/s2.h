@@ -50,9 +50,12 @@ unsigned s2_harvest_dirty(struct s2 *s, gpa_t gpa, uint64_t out[PAGES_PER_BLOCK 
 void s2_clear_dirty(struct s2 *s, gpa_t gpa, const uint64_t bits[PAGES_PER_BLOCK / 64]);
 /** Leaf entry that translates gpa, or 0; *level: 1 page, 2 block. */
 uint64_t s2_lookup(struct s2 *s, gpa_t gpa, unsigned *level);
-/** Every translation changed before this call is gone from every TLB when it returns: raises the generation, kicks the
- *  vCPUs that are in guest mode and waits until each has left it (or entered again with the new generation).
- *  vm->mem_lock may be held; not from guest exits of the VM's own vCPU with in_guest set. */
+/** When this returns, no TLB holds a translation that was changed before the call.  The protocol:
+ *      vCPU at entry:  in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  enter ...  in_guest = 0
+ *      s2_flush():     tables changed;  s2.gen++;  kick and wait while (in_guest && seen < gen)
+ *  All accesses are sequentially consistent: either the vCPU sees the new generation, or s2_flush() sees in_guest and
+ *  kicks.  The kick is an interrupt.  It stays pending while IF=0, so a kick after in_guest was set ends the guest at
+ *  once.  vm->mem_lock may be held; never call it from an exit of the VM's own vCPU with in_guest set. */
 void s2_flush(struct vm *vm);
 /** Free the tables that merging and unmapping unlinked.  Only after an s2_flush() that came after them: until then a
  *  processor may still walk them (and set bits in them).  vm->mem_lock held since they were unlinked. */

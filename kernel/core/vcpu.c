@@ -44,7 +44,7 @@ void vcpu_hurry(struct vcpu *v)
     if (atomic_load(&v->state) != VCPU_RUNNABLE || !atomic_load(&v->may_hurry))
         return;
     atomic_store(&v->urgent, true);
-    atomic_store(&pcpu_get(v->pcpu)->pick_again, true);
+    atomic_store(&pcpu_get(v->pcpu)->need_resched, true);
 }
 
 struct vcpu_waits vcpu_watch(struct vm *vm, bool reset)

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/disk_ram.c - a disk in memory (`disk = ram:...`).
  *
- * It lies in the guest's own memory, behind the RAM that it is told of (guest_mem.h, "hidden"): so its blocks are
- * backed when they are first written, counted against what this host has promised, logged when they change and moved
- * with the guest, with no code of their own.  A request is done at once. */
+ * The disk is the hidden part of the guest's memory, above the RAM that the guest sees (guest_mem.h).  So its blocks
+ * are backed at their first write, counted against this host's promises, dirty-logged and moved, with no code of their
+ * own.  A request completes at once: submit never returns PENDING.  Not here: the virtio protocol (vdev_blk.c). */
 #include "kernel/core/disk.h"
 
 #include "kernel/core/vm.h"
+#include "kernel/lib/log.h"
 
 static const uint8_t zero[PAGE_SIZE];
 
-static size_t in_page(gpa_t a, uint64_t len) { return MIN(len, PAGE_SIZE - a.v % PAGE_SIZE); }
+static size_t bytes_in_page(gpa_t a, uint64_t len) { return MIN(len, PAGE_SIZE - a.v % PAGE_SIZE); }
 
 static enum disk_status ram_read(struct vm *vm, struct disk_req *r)
 {
     for (uint64_t done = 0; done < r->len;) {
         gpa_t a = guest_hidden(&vm->mem, r->offset + done);
         const uint8_t *page = guest_page(vm, gpa_gfn(a));
-        size_t n = in_page(a, r->len - done);
+        size_t n = bytes_in_page(a, r->len - done);
         r->put(r, done, page ? page + a.v % PAGE_SIZE : zero, n);
         done += n;
     }
@@ -29,7 +30,7 @@ static enum disk_status ram_write(struct vm *vm, struct disk_req *r)
     uint8_t buf[PAGE_SIZE];
     for (uint64_t done = 0; done < r->len;) {
         gpa_t a = guest_hidden(&vm->mem, r->offset + done);
-        size_t n = in_page(a, r->len - done);
+        size_t n = bytes_in_page(a, r->len - done);
         if (!r->get(r, done, buf, n) || guest_write(vm, a, buf, n) != HV_OK)
             return DISK_ERROR;
         done += n;
@@ -37,12 +38,12 @@ static enum disk_status ram_write(struct vm *vm, struct disk_req *r)
     return DISK_OK;
 }
 
-/* What was never written stays without memory. */
+/* Pages without memory read as zeros already, and stay without. */
 static enum disk_status ram_zero(struct vm *vm, const struct disk_req *r)
 {
     for (uint64_t done = 0; done < r->len;) {
         gpa_t a = guest_hidden(&vm->mem, r->offset + done);
-        size_t n = in_page(a, r->len - done);
+        size_t n = bytes_in_page(a, r->len - done);
         if (guest_page(vm, gpa_gfn(a)) && guest_write(vm, a, zero, n) != HV_OK)
             return DISK_ERROR;
         done += n;
@@ -50,9 +51,11 @@ static enum disk_status ram_zero(struct vm *vm, const struct disk_req *r)
     return DISK_OK;
 }
 
-static enum disk_status submit(struct disk *d, struct disk_req *r)
+static enum disk_status disk_ram_submit(struct disk *d, struct disk_req *r)
 {
     struct vm *vm = container_of(d, struct disk_ram, disk)->vm;
+    ASSERT(r->offset <= d->info.bytes && r->len <= d->info.bytes - r->offset);
+    lock_assert_held(&vm->dev_lock);
     switch (r->op) {
     case DISK_READ:    return ram_read(vm, r);
     case DISK_WRITE:   return ram_write(vm, r);
@@ -63,9 +66,9 @@ static enum disk_status submit(struct disk *d, struct disk_req *r)
     return DISK_UNSUPP;
 }
 
-static void close(struct disk *d) { (void)d; }
+static void disk_ram_close(struct disk *d) { (void)d; }
 
-static const struct disk_ops ops = { .submit = submit, .close = close };
+static const struct disk_ops ops = { .submit = disk_ram_submit, .close = disk_ram_close };
 
 void disk_ram_init(struct disk_ram *d, struct vm *vm)
 {

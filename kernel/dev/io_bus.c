@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/io_bus.c - which device answers which port or address.
+ * kernel/dev/io_bus.c - dispatch of port and memory-mapped accesses to devices.
  *
- * Entries without functions are places where a PC's kernel looks for hardware that this machine does not have; saying
- * so here keeps the log quiet about them.  The serial port comes first, as the busiest; a later entry is only seen
- * where no earlier one covers. */
+ * Two tables map ranges to handlers; the first entry that covers an address wins, so the busiest come first.  An entry
+ * without handlers is a place where kernels probe for hardware that this machine lacks: it is not logged.  An access
+ * that no entry covers is.  dev_lock is held around each handler; handlers never take it.
+ * Not here: decoding of instructions (kernel/run/insn.c), the local APIC's page beyond its address. */
 #include "kernel/dev/io_bus.h"
 
 #include "kernel/dev/devices.h"
@@ -14,9 +15,9 @@ static void pic_write(struct vm *vm, uint16_t port, uint8_t val) { pic_port_writ
 
 struct pio_range {
     uint16_t first, last;
-    uint8_t (*read)(struct vm *vm, uint16_t port); /* devices of byte registers: wide accesses are cut up */
+    uint8_t (*read)(struct vm *vm, uint16_t port); /* byte registers: wide accesses are split */
     void (*write)(struct vm *vm, uint16_t port, uint8_t val);
-    uint32_t (*read_wide)(struct vm *vm, uint16_t port, unsigned size); /* devices that care for the size */
+    uint32_t (*read_wide)(struct vm *vm, uint16_t port, unsigned size); /* registers of several sizes */
     void (*write_wide)(struct vm *vm, uint16_t port, unsigned size, uint32_t val);
 };
 #define ABSENT(first, last)        { first, last, NULL, NULL, NULL, NULL }
@@ -51,6 +52,9 @@ static const struct pio_range pio_ranges[] = {
     /* clang-format on */
 };
 
+_Static_assert(PCI_ECAM_BASE + PCI_REGION_LEN <= IOAPIC_BASE && IOAPIC_BASE + 0x1000 <= LAPIC_BASE,
+               "the ranges do not overlap");
+
 static const struct pio_range *pio_find(uint16_t port)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(pio_ranges); i++)
@@ -59,10 +63,11 @@ static const struct pio_range *pio_find(uint16_t port)
     return NULL;
 }
 
-bool io_explain_first(struct io_explain *e, enum io_strange kind, uint64_t key)
+bool io_unhandled_first(struct io_unhandled_log *e, enum io_unhandled kind, uint64_t key)
 {
+    ASSERT(kind < IO_UNHANDLED_KINDS && e->n_seen[kind] <= IO_UNHANDLED_MAX);
     e->n_all[kind]++;
-    if (e->n_seen[kind] == IO_EXPLAIN_MAX)
+    if (e->n_seen[kind] == IO_UNHANDLED_MAX)
         return false;
     for (unsigned i = 0; i < e->n_seen[kind]; i++)
         if (e->seen[kind][i] == key)
@@ -71,15 +76,16 @@ bool io_explain_first(struct io_explain *e, enum io_strange kind, uint64_t key)
     return true;
 }
 
-static void explain(struct vcpu *v, enum io_strange kind, uint64_t where, unsigned size, bool write)
+static void io_log_unhandled(struct vcpu *v, enum io_unhandled kind, uint64_t where, unsigned size, bool write)
 {
-    struct io_explain *e = &v->vm->devices->explain;
-    if (!io_explain_first(e, kind, where))
+    struct io_unhandled_log *e = &v->vm->devices->unhandled;
+    lock_assert_held(&v->vm->dev_lock);
+    if (!io_unhandled_first(e, kind, where))
         return;
-    log_info(v->vm->config.name, "vCPU %u at rip %#lx: %s of %u bytes %s %s %#lx, where nothing is: %s%s", v->index,
-             v->rip, write ? "write" : "read", size, write ? "to" : "from",
-             kind == IO_STRANGE_PORT ? "port" : "address", where, write ? "ignored" : "all ones",
-             e->n_seen[kind] == IO_EXPLAIN_MAX ? " (the last one told)" : "");
+    log_info(v->vm->config.name, "vCPU %u at rip %#lx: %s of %u bytes %s %s %#lx, which no device claims: %s%s",
+             v->index, v->rip, write ? "write" : "read", size, write ? "to" : "from",
+             kind == IO_UNHANDLED_PORT ? "port" : "address", where, write ? "ignored" : "all ones",
+             e->n_seen[kind] == IO_UNHANDLED_MAX ? " (further ones are not logged)" : "");
 }
 
 /* ---- ports ---- */
@@ -104,19 +110,21 @@ static void bytes_write(struct vm *vm, uint16_t port, unsigned size, uint32_t va
     }
 }
 
-static uint32_t ones(unsigned size) { return size == 4 ? 0xffffffff : BIT32(8 * size) - 1; }
+/* The value of an undriven bus; size 1, 2 or 4. */
+static uint32_t all_ones(unsigned size) { return size == 4 ? 0xffffffff : BIT32(8 * size) - 1; }
 
 void pio_read(struct vcpu *v, uint16_t port, unsigned size, uint32_t *val)
 {
     const struct pio_range *r = pio_find(port);
-    *val = ones(size);
+    ASSERT(size == 1 || size == 2 || size == 4);
+    *val = all_ones(size);
     if (r && !r->read && !r->read_wide)
         return;
     spin_lock(&v->vm->dev_lock);
     if (!r)
-        explain(v, IO_STRANGE_PORT, port, size, false);
+        io_log_unhandled(v, IO_UNHANDLED_PORT, port, size, false);
     else if (r->read_wide)
-        *val = r->read_wide(v->vm, port, size) & ones(size);
+        *val = r->read_wide(v->vm, port, size) & all_ones(size);
     else
         *val = bytes_read(v->vm, port, size);
     spin_unlock(&v->vm->dev_lock);
@@ -125,13 +133,14 @@ void pio_read(struct vcpu *v, uint16_t port, unsigned size, uint32_t *val)
 void pio_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val)
 {
     const struct pio_range *r = pio_find(port);
+    ASSERT(size == 1 || size == 2 || size == 4);
     if (r && !r->write && !r->write_wide)
         return;
     spin_lock(&v->vm->dev_lock);
     if (!r)
-        explain(v, IO_STRANGE_PORT, port, size, true);
+        io_log_unhandled(v, IO_UNHANDLED_PORT, port, size, true);
     else if (r->write_wide)
-        r->write_wide(v->vm, port, size, val & ones(size));
+        r->write_wide(v->vm, port, size, val & all_ones(size));
     else
         bytes_write(v->vm, port, size, val);
     spin_unlock(&v->vm->dev_lock);
@@ -163,16 +172,17 @@ static const struct mmio_range *mmio_find(uint64_t a)
 static bool is_lapic(uint64_t a) { return a - LAPIC_BASE < 0x1000; }
 static bool is_pci(uint64_t a) { return a - PCI_ECAM_BASE < PCI_REGION_LEN; }
 
-/* APIC registers are 32 bits wide at multiples of 16; narrower or odd accesses are undefined there, and get
- * what lies under them. */
+/* APIC registers are 32 bits wide, at multiples of 16.  Narrower or misaligned reads are undefined by SDM 3A; here they
+ * get the bytes at their address. */
 static uint64_t dword_part(uint32_t dword, uint64_t a, unsigned size)
 {
     uint64_t val = (uint64_t)dword >> (8 * (a & 3));
-    return size >= 4 ? val : val & ones(size);
+    return size >= 4 ? val : val & all_ones(size);
 }
 
 void mmio_read(struct vcpu *v, gpa_t a, unsigned size, uint64_t *val)
 {
+    ASSERT(size >= 1 && size <= 8);
     if (is_lapic(a.v)) {
         *val = dword_part(lapic_mmio_read(v, (uint32_t)(a.v & 0xfff)), a.v, size);
         return;
@@ -184,19 +194,20 @@ void mmio_read(struct vcpu *v, gpa_t a, unsigned size, uint64_t *val)
         return;
     }
     const struct mmio_range *r = mmio_find(a.v);
-    *val = size == 8 ? UINT64_MAX : ones(size);
+    *val = size == 8 ? UINT64_MAX : all_ones(size);
     if (r && !r->read)
         return;
     spin_lock(&v->vm->dev_lock);
     if (r)
         *val = dword_part(r->read(v->vm, (a.v - r->base) & ~UINT64_C(3)), a.v, size);
     else
-        explain(v, IO_STRANGE_MMIO, a.v, size, false);
+        io_log_unhandled(v, IO_UNHANDLED_MMIO, a.v, size, false);
     spin_unlock(&v->vm->dev_lock);
 }
 
 void mmio_write(struct vcpu *v, gpa_t a, unsigned size, uint64_t val)
 {
+    ASSERT(size >= 1 && size <= 8);
     if (is_lapic(a.v)) {
         if (!(a.v & 15))
             lapic_mmio_write(v, (uint32_t)(a.v & 0xfff), (uint32_t)val);
@@ -213,7 +224,7 @@ void mmio_write(struct vcpu *v, gpa_t a, unsigned size, uint64_t val)
         return;
     spin_lock(&v->vm->dev_lock);
     if (!r)
-        explain(v, IO_STRANGE_MMIO, a.v, size, true);
+        io_log_unhandled(v, IO_UNHANDLED_MMIO, a.v, size, true);
     else if (!(a.v & 3))
         r->write(v->vm, a.v - r->base, (uint32_t)val);
     spin_unlock(&v->vm->dev_lock);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/io_bus.h - where a guest's port and memory-mapped accesses go: static tables of ranges, one dispatch each.
+ * kernel/dev/io_bus.h - dispatch of a guest's port and memory-mapped accesses to the device models.
  *
- * No access fails.  What nobody claims reads as all ones and swallows writes, as on a real bus; the first few distinct
- * ones are explained in the log, later ones are only counted.  dev_lock is taken here, except for the local APIC, which
- * only its own vCPU reaches. */
+ * No access fails.  An address that no device claims reads as all ones and ignores writes, as on a real bus.  The first
+ * few distinct ones are logged, later ones are only counted.  dev_lock is taken here around each device access, except
+ * for the local APIC, which only its own vCPU reaches. */
 #ifndef GODWIT_KERNEL_DEV_IO_BUS_H
 #define GODWIT_KERNEL_DEV_IO_BUS_H
 
@@ -13,21 +13,22 @@ struct vm;
 struct vcpu;
 struct devices;
 
-/** One guest access of size 1, 2, 4 or 8 bytes (ports: 1, 2, 4).  Reads give zero-extended values.  Owner pCPU of
- *  v, dev_lock not held. */
+/** One guest access of 1, 2, 4 or 8 bytes (ports: 1, 2 or 4).  Reads give zero-extended values.
+ *  Context: owner pCPU of v, dev_lock not held. */
 void mmio_read(struct vcpu *v, gpa_t a, unsigned size, uint64_t *val);
 void mmio_write(struct vcpu *v, gpa_t a, unsigned size, uint64_t val);
 void pio_read(struct vcpu *v, uint16_t port, unsigned size, uint32_t *val);
 void pio_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val);
 
-#define IO_EXPLAIN_MAX 16 /* distinct strange accesses of each kind that are logged per VM */
-enum io_strange { IO_STRANGE_PORT, IO_STRANGE_MMIO, IO_STRANGE_MSR, IO_STRANGE_KINDS };
-struct io_explain { /* not migrated */
-    uint64_t seen[IO_STRANGE_KINDS][IO_EXPLAIN_MAX];
-    unsigned n_seen[IO_STRANGE_KINDS];
-    uint64_t n_all[IO_STRANGE_KINDS]; /* for `vm inspect` */
+#define IO_UNHANDLED_MAX 16 /* distinct unhandled accesses of each kind that are logged per VM */
+enum io_unhandled { IO_UNHANDLED_PORT, IO_UNHANDLED_MMIO, IO_UNHANDLED_MSR, IO_UNHANDLED_KINDS };
+struct io_unhandled_log {                                /* [d] not migrated */
+    uint64_t seen[IO_UNHANDLED_KINDS][IO_UNHANDLED_MAX]; /* keys that were logged */
+    unsigned n_seen[IO_UNHANDLED_KINDS];
+    uint64_t n_all[IO_UNHANDLED_KINDS]; /* accesses, for `vm inspect` */
 };
-/** Count a strange access; true when this one should be logged: its key is new and fewer than IO_EXPLAIN_MAX were. */
-bool io_explain_first(struct io_explain *e, enum io_strange kind, uint64_t key);
+/** Count an unhandled access.  True: log it, since its key is new and fewer than IO_UNHANDLED_MAX were logged.
+ *  dev_lock held. */
+bool io_unhandled_first(struct io_unhandled_log *e, enum io_unhandled kind, uint64_t key);
 
 #endif

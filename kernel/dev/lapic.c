@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/lapic.c - a guest's local APIC in software.
  *
- * Two faces of one register file: the xAPIC page (32-bit registers every 16 bytes) and the x2APIC MSRs;
- * reg_read/reg_write know registers by number, offset / 16 = MSR - 800h.  Interrupts come in by an atomic OR into IRR;
- * the owner finds them before its next entry, or is kicked out of the guest for them.  So nothing here takes a lock,
- * but the end of a level-triggered interrupt, which the IOAPIC must hear, and the 8259's acknowledge cycle.
+ * One register file has two interfaces: the xAPIC page (32-bit registers every 16 bytes) and the x2APIC MSRs.
+ * lapic_reg_read() and lapic_reg_write() take a register number: offset / 16, or MSR - 800h.
+ *
+ * An interrupt arrives by an atomic OR into IRR.  The owner finds it before its next guest entry, or is kicked out of
+ * the guest.  So no lock is needed, with two exceptions under dev_lock: the EOI of a level-triggered interrupt, for the
+ * I/O APIC, and the INTA cycle of the 8259.
  *
  * Not modelled: APIC bus arbitration, the thermal and performance sources (their LVT entries can be written), SMIs. */
 #include "kernel/dev/lapic.h"
@@ -38,11 +40,11 @@ enum {
     REG_SELF_IPI
 };
 
-#define LAPIC_VERSION_VALUE (0x14u | (LVT_COUNT - 2) << 16) /* integrated; highest LVT entry number: there is no CMCI */
+#define LAPIC_VERSION_VALUE (0x14u | (LVT_COUNT - 2) << 16) /* integrated; highest LVT entry, without CMCI */
 #define SVR_ENABLE          BIT32(8)
 #define LVT_MASKED          BIT32(16)
 #define LVT_MODE            (7u << 8)
-/* delivery status, remote IRR: written as read, by Linux at least */
+/* delivery status, remote IRR: Linux writes them back as read */
 #define LVT_READ_ONLY       (BIT32(12) | BIT32(14))
 #define LVT_TIMER_MODE      (3u << 17)
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
@@ -53,7 +55,7 @@ enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 #define ICR_TRIGGER_LEVEL BIT32(15)
 #define ICR_LOGICAL       BIT32(11)
 #define ICR_WRITABLE      UINT64_C(0xffffffff000ccfff)
-/* a faster periodic timer would leave the guest no instruction between two interrupts */
+/* a shorter period would leave the guest no instruction between two interrupts */
 #define PERIOD_MIN_NS     20000
 
 static const uint32_t lvt_writable[LVT_COUNT] = {
@@ -64,6 +66,7 @@ static const uint32_t lvt_writable[LVT_COUNT] = {
 void lapic_reset(struct vcpu *v, bool keep_base)
 {
     struct lapic *l = v->lapic;
+    ASSERT(atomic_load(&v->state) == VCPU_FROZEN || v->pcpu == this_pcpu()->index);
     for (unsigned i = 0; i < 8; i++) {
         atomic_store_explicit(&l->irr[i], 0, memory_order_relaxed);
         atomic_store_explicit(&l->tmr[i], 0, memory_order_relaxed);
@@ -88,7 +91,7 @@ void lapic_reset(struct vcpu *v, bool keep_base)
 static int highest_irr(struct lapic *l)
 {
     uint32_t any = 0;
-    for (unsigned i = 0; i < 8; i += 2) /* at most exits nothing is pending: no branch for each word */
+    for (unsigned i = 0; i < 8; i += 2) /* at most exits none is pending: no branch for each word */
         any |= atomic_load_explicit(&l->irr[i], memory_order_relaxed) |
                atomic_load_explicit(&l->irr[i + 1], memory_order_relaxed);
     if (!any)
@@ -110,15 +113,15 @@ static int highest_isr(const struct lapic *l)
 }
 
 /* SDM 3A "Processor Priority Register". */
-static uint32_t ppr(const struct lapic *l)
+static uint32_t lapic_ppr(const struct lapic *l)
 {
     int isr = highest_isr(l);
     uint32_t in_service = isr < 0 ? 0 : (uint32_t)isr & 0xf0;
     return in_service > (l->tpr & 0xf0) ? in_service : l->tpr;
 }
 
-static bool hw_enabled(const struct lapic *l) { return l->base_msr & APIC_BASE_ENABLE; }
-static bool sw_enabled(const struct lapic *l) { return hw_enabled(l) && (l->svr & SVR_ENABLE); }
+static bool lapic_hw_enabled(const struct lapic *l) { return l->base_msr & APIC_BASE_ENABLE; }
+static bool lapic_sw_enabled(const struct lapic *l) { return lapic_hw_enabled(l) && (l->svr & SVR_ENABLE); }
 
 void lapic_cr8_sync(struct vcpu *v)
 {
@@ -126,34 +129,35 @@ void lapic_cr8_sync(struct vcpu *v)
         v->lapic->tpr = (uint32_t)v->cr8 << 4;
 }
 
-static void tpr_set(struct vcpu *v, uint32_t val)
+static void lapic_tpr_write(struct vcpu *v, uint32_t val)
 {
     v->lapic->tpr = val & 0xff;
     v->cr8 = v->lapic->tpr >> 4;
 }
 
-static int own_pending(struct vcpu *v)
+/* Highest vector in IRR that the priorities let through, or -1. */
+static int lapic_irr_pending(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     int vec = highest_irr(l);
-    if (vec < 0 || !sw_enabled(l))
+    if (vec < 0 || !lapic_sw_enabled(l))
         return -1;
     lapic_cr8_sync(v);
-    return ((uint32_t)vec & 0xf0) > (ppr(l) & 0xf0) ? vec : -1;
+    return ((uint32_t)vec & 0xf0) > (lapic_ppr(l) & 0xf0) ? vec : -1;
 }
 
-/* The 8259 reaches vCPU 0: past a disabled APIC, or by LINT0 in ExtINT mode. */
+/* Does the INT output of the 8259 reach v?  Only vCPU 0: if its APIC is disabled, or by LINT0 in ExtINT mode. */
 static bool extint_open(const struct vcpu *v)
 {
     const struct lapic *l = v->lapic;
     if (v->index != 0)
         return false;
-    return !hw_enabled(l) || (l->lvt[LVT_LINT0] & (LVT_MASKED | LVT_MODE)) == (uint32_t)LAPIC_EXTINT << 8;
+    return !lapic_hw_enabled(l) || (l->lvt[LVT_LINT0] & (LVT_MASKED | LVT_MODE)) == (uint32_t)LAPIC_EXTINT << 8;
 }
 
 int lapic_pending(struct vcpu *v)
 {
-    int vec = own_pending(v);
+    int vec = lapic_irr_pending(v);
     struct vm *vm = v->vm;
     if (vec >= 0 || !atomic_load_explicit(&vm->devices->pic.out, memory_order_relaxed) || !extint_open(v))
         return vec;
@@ -163,11 +167,12 @@ int lapic_pending(struct vcpu *v)
     return vec;
 }
 
-void lapic_accept(struct vcpu *v, uint8_t vec)
+void lapic_ack(struct vcpu *v, uint8_t vec)
 {
     struct lapic *l = v->lapic;
     uint32_t bit = BIT32(vec % 32);
-    if (own_pending(v) >= vec && (atomic_load_explicit(&l->irr[vec / 32], memory_order_relaxed) & bit)) {
+    ASSERT(v->pcpu == this_pcpu()->index);
+    if (lapic_irr_pending(v) >= vec && (atomic_load_explicit(&l->irr[vec / 32], memory_order_relaxed) & bit)) {
         atomic_fetch_and_explicit(&l->irr[vec / 32], ~bit, memory_order_relaxed);
         l->isr[vec / 32] |= bit;
         return;
@@ -181,6 +186,7 @@ int lapic_in_service(const struct vcpu *v) { return highest_isr(v->lapic); }
 
 bool lapic_take_wakeup(struct vcpu *v)
 {
+    ASSERT(v->pcpu == this_pcpu()->index);
     unsigned req = atomic_load(&v->requests);
     if (req & (VCPU_REQ_INIT | VCPU_REQ_SIPI))
         return true;
@@ -200,7 +206,7 @@ void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level)
         l->esr_latent |= ESR_RECV_ILLEGAL;
         return;
     }
-    if (!sw_enabled(l))
+    if (!lapic_sw_enabled(l))
         return;
     uint32_t bit = BIT32(vec % 32);
     if (level)
@@ -215,7 +221,7 @@ void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level)
     }
 }
 
-static void deliver_one(struct vcpu *v, enum lapic_mode mode, uint8_t vector, bool level)
+static void lapic_deliver_one(struct vcpu *v, enum lapic_mode mode, uint8_t vector, bool level)
 {
     switch (mode) {
     case LAPIC_FIXED:
@@ -227,12 +233,12 @@ static void deliver_one(struct vcpu *v, enum lapic_mode mode, uint8_t vector, bo
         vcpu_request(v, VCPU_REQ_SIPI);
         break;
     case LAPIC_SMI:
-    case LAPIC_EXTINT: break; /* no SMM; the 8259 has its own way in */
+    case LAPIC_EXTINT: break; /* no SMM; the 8259 interrupts by extint_open() */
     }
 }
 
 /* SDM 3A "Determining IPI Destination"; a message from the IOAPIC has an 8-bit destination for either kind of APIC. */
-static bool dest_match(const struct vcpu *v, uint32_t dest, bool logical)
+static bool lapic_dest_match(const struct vcpu *v, uint32_t dest, bool logical)
 {
     const struct lapic *l = v->lapic;
     if (dest == 0xffffffff || (dest == 0xff && !(lapic_x2apic(l) && logical)))
@@ -250,22 +256,22 @@ static bool dest_match(const struct vcpu *v, uint32_t dest, bool logical)
 void lapic_deliver(struct vm *vm, uint32_t dest, bool logical, enum lapic_mode mode, uint8_t vector, bool level)
 {
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
-        if (!dest_match(vm->vcpus[i], dest, logical))
+        if (!lapic_dest_match(vm->vcpus[i], dest, logical))
             continue;
-        deliver_one(vm->vcpus[i], mode, vector, level);
+        lapic_deliver_one(vm->vcpus[i], mode, vector, level);
         if (mode == LAPIC_LOWEST)
-            return; /* any one may take it: the first, always the same for good caches */
+            return; /* lowest priority: any may take it; always the first, for its warm caches */
     }
 }
 
-static void icr_send(struct vcpu *v)
+static void lapic_icr_send(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     uint32_t low = (uint32_t)l->icr, dest = (uint32_t)(l->icr >> 32);
     enum lapic_mode mode = (enum lapic_mode)(low >> 8 & 7);
     uint8_t vector = (uint8_t)low;
     if (mode == LAPIC_INIT && (low & ICR_TRIGGER_LEVEL) && !(low & ICR_LEVEL_ASSERT))
-        return; /* INIT de-assert: nothing since the Pentium */
+        return; /* INIT level de-assert: no effect since the Pentium 4 */
     if ((mode == LAPIC_FIXED || mode == LAPIC_LOWEST) && vector < 16) {
         l->esr_latent |= ESR_SEND_ILLEGAL;
         return;
@@ -281,11 +287,11 @@ static void icr_send(struct vcpu *v)
         struct vcpu *to = v->vm->vcpus[i];
         bool self = to == v;
         if (shorthand == 1 ? self : shorthand == 2 || !self)
-            deliver_one(to, mode, vector, false);
+            lapic_deliver_one(to, mode, vector, false);
     }
 }
 
-static void eoi(struct vcpu *v)
+static void lapic_eoi(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     int vec = highest_isr(l);
@@ -301,7 +307,7 @@ static void eoi(struct vcpu *v)
 
 /* ---- the timer ---- */
 
-static unsigned timer_mode(const struct lapic *l) { return FIELD_GET(LVT_TIMER_MODE, l->lvt[LVT_TIMER]); }
+static unsigned lapic_timer_mode(const struct lapic *l) { return FIELD_GET(LVT_TIMER_MODE, l->lvt[LVT_TIMER]); }
 
 static uint64_t timer_period_ns(const struct lapic *l)
 {
@@ -312,16 +318,16 @@ static uint64_t timer_period_ns(const struct lapic *l)
 static uint64_t timer_period_ticks(struct vcpu *v)
 {
     uint64_t ns = timer_period_ns(v->lapic);
-    if (timer_mode(v->lapic) == TIMER_PERIODIC && ns < PERIOD_MIN_NS)
+    if (lapic_timer_mode(v->lapic) == TIMER_PERIODIC && ns < PERIOD_MIN_NS)
         ns = PERIOD_MIN_NS;
     return guest_ns_to_ticks(v->vm, ns);
 }
 
-static void timer_arm(struct vcpu *v)
+static void lapic_timer_arm(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     l->timer_deadline = 0;
-    if (timer_mode(l) == TIMER_TSC_DEADLINE) {
+    if (lapic_timer_mode(l) == TIMER_TSC_DEADLINE) {
         l->timer_deadline = l->tsc_deadline;
     } else if (l->timer_initial) {
         l->timer_start = vm_guest_tsc(v->vm);
@@ -329,14 +335,14 @@ static void timer_arm(struct vcpu *v)
     }
 }
 
-static uint32_t timer_current(struct vcpu *v)
+static uint32_t lapic_timer_current(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     uint64_t period = timer_period_ns(l);
-    if (!period || timer_mode(l) == TIMER_TSC_DEADLINE)
+    if (!period || lapic_timer_mode(l) == TIMER_TSC_DEADLINE)
         return 0;
     uint64_t passed = guest_ticks_to_ns(v->vm, vm_guest_tsc(v->vm) - l->timer_start);
-    if (timer_mode(l) == TIMER_PERIODIC)
+    if (lapic_timer_mode(l) == TIMER_PERIODIC)
         passed %= period;
     else if (passed >= period)
         return 0;
@@ -360,12 +366,13 @@ uint64_t lapic_timer_deadline(struct vcpu *v)
     return when;
 }
 
-static void timer_fire(struct vcpu *v, uint64_t now)
+static void lapic_timer_fire(struct vcpu *v, uint64_t now)
 {
     struct lapic *l = v->lapic;
-    if (timer_mode(l) == TIMER_PERIODIC) {
+    ASSERT(l->timer_deadline && now >= l->timer_deadline);
+    if (lapic_timer_mode(l) == TIMER_PERIODIC) {
         uint64_t period = timer_period_ticks(v);
-        uint64_t n = (now - l->timer_start) / period; /* expiries missed together make one interrupt */
+        uint64_t n = (now - l->timer_start) / period; /* several missed expiries: one interrupt */
         l->timer_start += n * period;
         l->timer_deadline = l->timer_start + period;
     } else {
@@ -381,7 +388,7 @@ void lapic_timer_poll(struct vcpu *v)
     if (l->timer_deadline) {
         uint64_t now = vm_guest_tsc(v->vm);
         if (now >= l->timer_deadline)
-            timer_fire(v, now);
+            lapic_timer_fire(v, now);
     }
     if (v->index == 0 && v->vm->devices->pit.irq_ns) {
         spin_lock(&v->vm->dev_lock);
@@ -392,7 +399,8 @@ void lapic_timer_poll(struct vcpu *v)
 
 void lapic_tsc_deadline_write(struct vcpu *v, uint64_t val)
 {
-    if (timer_mode(v->lapic) != TIMER_TSC_DEADLINE)
+    ASSERT(v->pcpu == this_pcpu()->index);
+    if (lapic_timer_mode(v->lapic) != TIMER_TSC_DEADLINE)
         return; /* SDM 3A "TSC-Deadline Mode": ignored in other modes */
     v->lapic->tsc_deadline = val;
     v->lapic->timer_deadline = val;
@@ -401,6 +409,7 @@ void lapic_tsc_deadline_write(struct vcpu *v, uint64_t val)
 /* ---- registers ---- */
 
 static bool is_lvt(unsigned reg) { return reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR; }
+_Static_assert(LVT_TIMER + (REG_LVT_ERROR - REG_LVT_TIMER) == LVT_ERROR, "LVT entries are in the order of registers");
 static enum lapic_lvt lvt_of(unsigned reg) { return (enum lapic_lvt)(LVT_TIMER + (reg - REG_LVT_TIMER)); }
 
 static uint32_t ldr_read(const struct vcpu *v)
@@ -408,7 +417,7 @@ static uint32_t ldr_read(const struct vcpu *v)
     return lapic_x2apic(v->lapic) ? (v->index >> 4) << 16 | BIT32(v->index & 15) : v->lapic->ldr;
 }
 
-static bool reg_read(struct vcpu *v, unsigned reg, uint32_t *val)
+static bool lapic_reg_read(struct vcpu *v, unsigned reg, uint32_t *val)
 {
     struct lapic *l = v->lapic;
     if (is_lvt(reg)) {
@@ -436,71 +445,71 @@ static bool reg_read(struct vcpu *v, unsigned reg, uint32_t *val)
         return true;
     case REG_PPR:
         lapic_cr8_sync(v);
-        *val = ppr(l);
+        *val = lapic_ppr(l);
         return true;
     case REG_LDR:           *val = ldr_read(v); return true;
     case REG_SVR:           *val = l->svr; return true;
     case REG_ESR:           *val = l->esr; return true;
     case REG_ICR:           *val = (uint32_t)l->icr; return true;
-    case REG_TIMER_INITIAL: *val = timer_mode(l) == TIMER_TSC_DEADLINE ? 0 : l->timer_initial; return true;
-    case REG_TIMER_CURRENT: *val = timer_current(v); return true;
+    case REG_TIMER_INITIAL: *val = lapic_timer_mode(l) == TIMER_TSC_DEADLINE ? 0 : l->timer_initial; return true;
+    case REG_TIMER_CURRENT: *val = lapic_timer_current(v); return true;
     case REG_TIMER_DIVIDE:  *val = l->timer_divide; return true;
     default:                return false;
     }
 }
 
-static void lvt_write(struct vcpu *v, enum lapic_lvt i, uint32_t val)
+static void lapic_lvt_write(struct vcpu *v, enum lapic_lvt i, uint32_t val)
 {
     struct lapic *l = v->lapic;
-    unsigned old_mode = timer_mode(l);
+    unsigned old_mode = lapic_timer_mode(l);
     if (i == LVT_TIMER)
-        lapic_timer_poll(v); /* an expiry before this write goes by the old entry */
+        lapic_timer_poll(v); /* an expiry before this write uses the old entry */
     val &= lvt_writable[i];
-    if (!sw_enabled(l))
+    if (!lapic_sw_enabled(l))
         val |= LVT_MASKED;
     l->lvt[i] = val;
-    if (i != LVT_TIMER || timer_mode(l) == old_mode)
+    if (i != LVT_TIMER || lapic_timer_mode(l) == old_mode)
         return;
-    if (old_mode == TIMER_TSC_DEADLINE || timer_mode(l) == TIMER_TSC_DEADLINE) {
+    if (old_mode == TIMER_TSC_DEADLINE || lapic_timer_mode(l) == TIMER_TSC_DEADLINE) {
         l->timer_initial = 0; /* SDM 3A "TSC-Deadline Mode": switching disarms */
         l->tsc_deadline = l->timer_deadline = 0;
     }
 }
 
-static void svr_write(struct vcpu *v, uint32_t val)
+static void lapic_svr_write(struct vcpu *v, uint32_t val)
 {
     v->lapic->svr = val & 0x1ff;
-    if (sw_enabled(v->lapic))
+    if (lapic_sw_enabled(v->lapic))
         return;
     for (unsigned i = 0; i < LVT_COUNT; i++)
         v->lapic->lvt[i] |= LVT_MASKED;
 }
 
-static bool reg_write(struct vcpu *v, unsigned reg, uint32_t val)
+static bool lapic_reg_write(struct vcpu *v, unsigned reg, uint32_t val)
 {
     struct lapic *l = v->lapic;
     if (is_lvt(reg)) {
-        lvt_write(v, lvt_of(reg), val);
+        lapic_lvt_write(v, lvt_of(reg), val);
         return true;
     }
     switch (reg) {
-    case REG_EOI: eoi(v); return true;
-    case REG_TPR: tpr_set(v, val); return true;
-    case REG_SVR: svr_write(v, val); return true;
+    case REG_EOI: lapic_eoi(v); return true;
+    case REG_TPR: lapic_tpr_write(v, val); return true;
+    case REG_SVR: lapic_svr_write(v, val); return true;
     case REG_ESR:
         l->esr = l->esr_latent;
         l->esr_latent = 0;
         return true;
     case REG_TIMER_INITIAL:
-        if (timer_mode(l) == TIMER_TSC_DEADLINE)
+        if (lapic_timer_mode(l) == TIMER_TSC_DEADLINE)
             return true;
         l->timer_initial = val;
-        timer_arm(v);
+        lapic_timer_arm(v);
         return true;
     case REG_TIMER_DIVIDE:
         l->timer_divide = val & 0xb;
-        if (timer_mode(l) != TIMER_TSC_DEADLINE)
-            timer_arm(v);
+        if (lapic_timer_mode(l) != TIMER_TSC_DEADLINE)
+            lapic_timer_arm(v);
         return true;
     default: return false;
     }
@@ -510,14 +519,14 @@ uint32_t lapic_mmio_read(struct vcpu *v, uint32_t offset)
 {
     struct lapic *l = v->lapic;
     uint32_t val = 0;
-    if (!hw_enabled(l) || lapic_x2apic(l))
+    if (!lapic_hw_enabled(l) || lapic_x2apic(l))
         return 0xffffffff;
     unsigned reg = offset >> 4;
     if (reg == REG_DFR)
         return l->dfr;
     if (reg == REG_ICR_HIGH)
         return (uint32_t)(l->icr >> 32);
-    if (!reg_read(v, reg, &val))
+    if (!lapic_reg_read(v, reg, &val))
         l->esr_latent |= ESR_BAD_REGISTER;
     return val;
 }
@@ -525,19 +534,19 @@ uint32_t lapic_mmio_read(struct vcpu *v, uint32_t offset)
 void lapic_mmio_write(struct vcpu *v, uint32_t offset, uint32_t val)
 {
     struct lapic *l = v->lapic;
-    if (!hw_enabled(l) || lapic_x2apic(l))
+    if (!lapic_hw_enabled(l) || lapic_x2apic(l))
         return;
     switch (offset >> 4) {
-    case REG_ID:       break; /* the id is fixed: it is the vCPU's index */
+    case REG_ID:       break; /* read-only: the vCPU's index */
     case REG_LDR:      l->ldr = val & 0xff000000; break;
     case REG_DFR:      l->dfr = val | 0x0fffffff; break;
     case REG_ICR_HIGH: l->icr = (l->icr & 0xffffffff) | (uint64_t)(val & 0xff000000) << 32; break;
     case REG_ICR:
         l->icr = (l->icr & ~UINT64_C(0xffffffff)) | (val & (uint32_t)ICR_WRITABLE);
-        icr_send(v);
+        lapic_icr_send(v);
         break;
     default:
-        if (!reg_write(v, offset >> 4, val))
+        if (!lapic_reg_write(v, offset >> 4, val))
             l->esr_latent |= ESR_BAD_REGISTER;
     }
 }
@@ -545,6 +554,7 @@ void lapic_mmio_write(struct vcpu *v, uint32_t offset, uint32_t val)
 enum hv_err lapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
     unsigned reg = msr - 0x800;
+    ASSERT(reg <= 0xff);
     uint32_t low = 0;
     if (!lapic_x2apic(v->lapic))
         return HV_E_GUEST;
@@ -552,7 +562,7 @@ enum hv_err lapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
         *val = v->lapic->icr;
         return HV_OK;
     }
-    if (!reg_read(v, reg, &low))
+    if (!lapic_reg_read(v, reg, &low))
         return HV_E_GUEST;
     *val = low;
     return HV_OK;
@@ -579,13 +589,14 @@ enum hv_err lapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
     struct lapic *l = v->lapic;
     unsigned reg = msr - 0x800;
+    ASSERT(reg <= 0xff);
     if (!lapic_x2apic(l))
         return HV_E_GUEST;
     if (reg == REG_ICR) {
         if (val & ~ICR_WRITABLE)
             return HV_E_GUEST;
         l->icr = val;
-        icr_send(v);
+        lapic_icr_send(v);
         return HV_OK;
     }
     if (reg == REG_SELF_IPI) {
@@ -594,24 +605,25 @@ enum hv_err lapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
         lapic_irq_set(v, (uint8_t)val, false);
         return HV_OK;
     }
-    return x2apic_value_ok(reg, val) && reg_write(v, reg, (uint32_t)val) ? HV_OK : HV_E_GUEST;
+    return x2apic_value_ok(reg, val) && lapic_reg_write(v, reg, (uint32_t)val) ? HV_OK : HV_E_GUEST;
 }
 
-/* SDM 3A "x2APIC States": disabled -> xAPIC -> x2APIC -> disabled; nothing else, and no x2APIC bit
+/* SDM 3A "x2APIC States": disabled -> xAPIC -> x2APIC -> disabled.  Other transitions are #GP, and so is the x2APIC bit
  * without the enable bit. */
 enum hv_err lapic_base_write(struct vcpu *v, uint64_t val)
 {
     struct lapic *l = v->lapic;
+    ASSERT(v->pcpu == this_pcpu()->index);
     const uint64_t modes = APIC_BASE_ENABLE | APIC_BASE_X2APIC;
     uint64_t from = l->base_msr & modes, to = val & modes;
     if ((val & ~(modes | APIC_BASE_BSP)) != LAPIC_BASE)
-        return HV_E_GUEST; /* moving the page is refused */
+        return HV_E_GUEST; /* the page cannot be moved */
     if (to == APIC_BASE_X2APIC || (from == modes && to == APIC_BASE_ENABLE) || (from == 0 && to == modes))
         return HV_E_GUEST;
     if (from && !to)
         lapic_reset(v, true);
     l->base_msr = LAPIC_BASE | to | (l->base_msr & APIC_BASE_BSP);
-    l->wait_for_sipi = v->halted = false; /* whoever executes WRMSR runs */
+    l->wait_for_sipi = v->halted = false; /* a vCPU that executes WRMSR runs */
     return HV_OK;
 }
 
@@ -621,8 +633,10 @@ void lapic_take_init_sipi(struct vcpu *v, unsigned req)
 {
     struct lapic *l = v->lapic;
     struct vcpu_regs r;
+    ASSERT(v->pcpu == this_pcpu()->index);
+    ASSERT(!(req & ~(unsigned)(VCPU_REQ_INIT | VCPU_REQ_SIPI)));
     if (req & VCPU_REQ_INIT) {
-        /* no firmware for it to restart in */
+        /* INIT of the BSP: there is no firmware to restart in, so the VM is reset */
         if (v->index == 0) {
             vm_power_request(v->vm, VM_POWER_RESET);
             return;

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/msr.c - a guest's model-specific registers.
  *
- * Three tables say nearly all: `stored` (written and read back, migrated by number), `constant` (reads only; writes
- * vanish), `refused` (#GP without a word, because kernels try them on purpose).  Behind them are the registers with an
- * effect: the switch in msr_read and msr_write, and what the vendor holds.  The TSC can be read but not set: one offset
- * per VM keeps all vCPUs' TSCs equal, which is worth more than a guest's wish. */
+ * Three tables cover most registers:
+ *   stored     written and read back; migrated by number
+ *   constant   read-only; writes are ignored
+ *   refused    #GP without a log line, since kernels probe them on purpose
+ * Registers with an effect are in the switches of msr_read() and msr_write(), or held by the vendor (cpu_ops).  The TSC
+ * can be read but not set: one offset per VM keeps the TSCs of all vCPUs equal, as guests need them. */
 #include "kernel/dev/msr.h"
 
 #include "kernel/core/cpu_ops.h"
 #include "kernel/dev/devices.h"
+#include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 
 enum {
@@ -51,7 +54,7 @@ static const struct { uint32_t first, last; uint64_t reset; } stored[] = {
     { 0xc0010010, 0xc0010010, 0 },                      /* SYSCFG */
     { 0xc0010015, 0xc0010015, BIT64(24) },              /* HWCR: TSC runs at P0 frequency */
     { 0xc001001f, 0xc001001f, 0 },                      /* NB_CFG */
-    /* In both Linux sets bits against Zen 1 errata, and looks whether they stick. */
+    /* In both, Linux sets bits against Zen 1 errata and checks that they read back. */
     { 0xc0011028, 0xc0011028, 0 },                      /* FP_CFG */
     { 0xc0011029, 0xc0011029, BIT64(1) },               /* DE_CFG: LFENCE is serializing */
 };
@@ -65,7 +68,7 @@ static const struct { uint32_t first, last; uint64_t val; } constant[] = {
     { 0xfe, 0xfe, MTRR_CAP_VALUE },
     { 0x179, 0x17a, 0 },                                /* MCG_CAP: no banks; MCG_STATUS */
     { 0x1db, 0x1de, 0 },                                /* last branch and exception addresses */
-    { 0xc0010000, 0xc0010007, 0 },                      /* K7 performance counters: there by family, counting nothing */
+    { 0xc0010000, 0xc0010007, 0 },                      /* K7 performance counters: exist by family, do not count */
     { 0xc001001a, 0xc001001a, 0 }, { 0xc001001d, 0xc001001d, 0 },               /* TOP_MEM, TOM2 */
     { 0xc0010055, 0xc0010055, 0 },                      /* interrupt pending message: none */
     { 0xc0010058, 0xc0010058, 0 },                      /* MMIO configuration base: none */
@@ -81,7 +84,7 @@ static const struct { uint32_t first, last; } refused[] = {
     { 0x606, 0x606 }, { 0xe7, 0xe8 },                   /* RAPL units, MPERF/APERF */
     { 0x4e, 0x4e }, { 0x140, 0x140 }, { 0x64e, 0x64e }, /* Intel: PPIN_CTL, MISC_FEATURES_ENABLES, PPERF */
     { 0xc0010140, 0xc0010141 }, { 0xc0010299, 0xc0010299 },                     /* OSVW, RAPL units */
-    { 0xc0011020, 0xc0011020 },                         /* LS_CFG: with it, Linux would switch SSBD by it */
+    { 0xc0011020, 0xc0011020 },                         /* LS_CFG: if present, Linux controls SSBD by it */
 };
 /* clang-format on */
 
@@ -174,13 +177,14 @@ enum hv_err msr_stored_set(struct msr_bank *b, uint32_t msr, uint64_t val)
     int i = stored_index(msr);
     if (i < 0)
         return HV_E_NOENT;
+    ASSERT(i < MSR_N_STORED);
     if (!stored_value_ok(msr, val))
         return HV_E_INVAL;
     b->val[i] = val;
     return HV_OK;
 }
 
-/* ---- the vendor's ---- */
+/* ---- registers held by the vendor ---- */
 
 static enum hv_err efer_write(struct vcpu *v, uint64_t val)
 {
@@ -190,11 +194,11 @@ static enum hv_err efer_write(struct vcpu *v, uint64_t val)
         return HV_E_GUEST;
     cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
     if (((val ^ efer) & EFER_BIT_LME) && (cr0 & BIT64(31)))
-        return HV_E_GUEST; /* not while paging is on */
+        return HV_E_GUEST; /* APM 2 "Activating Long Mode": not while paging is on */
     return cpu_ops->msr_set(v, IA32_EFER, val);
 }
 
-/* Is val legal for a register that the vendor holds?  Numbers that it does not know are refused by it. */
+/* Is val legal for a register that the vendor holds?  Unknown numbers: true, cpu_ops->msr_set() refuses them. */
 static bool vendor_value_ok(uint32_t msr, uint64_t val)
 {
     switch (msr) {
@@ -214,15 +218,16 @@ static bool vendor_value_ok(uint32_t msr, uint64_t val)
 
 /* ---- RDMSR and WRMSR ---- */
 
-static void explain(struct vcpu *v, uint32_t msr, bool write, uint64_t val, const char *what)
+/* Log the first access of each kind to msr that has no or not the full effect; refused[] is not logged. */
+static void msr_log_once(struct vcpu *v, uint32_t msr, bool write, uint64_t val, const char *what)
 {
     if (is_refused(msr))
         return;
-    struct io_explain *e = &v->vm->devices->explain;
+    struct io_unhandled_log *e = &v->vm->devices->unhandled;
     spin_lock(&v->vm->dev_lock);
-    bool tell = io_explain_first(e, IO_STRANGE_MSR, (uint64_t)write << 32 | msr);
+    bool is_first = io_unhandled_first(e, IO_UNHANDLED_MSR, (uint64_t)write << 32 | msr);
     spin_unlock(&v->vm->dev_lock);
-    if (!tell)
+    if (!is_first)
         return;
     if (write)
         log_info(v->vm->config.name, "vCPU %u at rip %#lx: WRMSR %#x, value %#lx: %s", v->index, v->rip, msr, val,
@@ -233,6 +238,7 @@ static void explain(struct vcpu *v, uint32_t msr, bool write, uint64_t val, cons
 
 enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
+    ASSERT(v->pcpu == this_pcpu()->index);
     struct devices *d = v->vm->devices;
     if (msr >= X2APIC_FIRST && msr <= X2APIC_LAST)
         return lapic_msr_read(v, msr, val);
@@ -255,35 +261,37 @@ enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
     bool exists = cpuid_msr_exists(v->vm->cpuid, msr);
     if (exists && (cpu_ops->msr_get(v, msr, val) == HV_OK || constant_get(msr, val)))
         return HV_OK;
-    explain(v, msr, false, 0, "there is no such register, the guest gets #GP");
+    msr_log_once(v, msr, false, 0, "no such register, #GP is injected");
     return HV_E_GUEST;
 }
 
-static enum hv_err other_write(struct vcpu *v, uint32_t msr, uint64_t val)
+/* A register that the vendor holds, or a constant one. */
+static enum hv_err vendor_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
     uint64_t now;
     if (!cpuid_msr_exists(v->vm->cpuid, msr)) {
-        explain(v, msr, true, val, "the guest's CPUID does not show the feature of this register, the guest gets #GP");
+        msr_log_once(v, msr, true, val, "its feature is not in the guest's CPUID, #GP is injected");
         return HV_E_GUEST;
     }
     if (!vendor_value_ok(msr, val)) {
-        explain(v, msr, true, val, "no legal value, the guest gets #GP");
+        msr_log_once(v, msr, true, val, "illegal value, #GP is injected");
         return HV_E_GUEST;
     }
     if (cpu_ops->msr_set(v, msr, val) == HV_OK)
         return HV_OK;
     if (constant_get(msr, &now)) {
-        bool counter = msr >= 0xc0010000 && msr <= 0xc0010007; /* Linux tries whether they count: they do not */
+        bool counter = msr >= 0xc0010000 && msr <= 0xc0010007; /* Linux tests whether they count: no log line */
         if (val && val != now && !counter)
-            explain(v, msr, true, val, "the register is constant here, ignored");
+            msr_log_once(v, msr, true, val, "the register is constant here, ignored");
         return HV_OK;
     }
-    explain(v, msr, true, val, "there is no such register, the guest gets #GP");
+    msr_log_once(v, msr, true, val, "no such register, #GP is injected");
     return HV_E_GUEST;
 }
 
 enum hv_err msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
+    ASSERT(v->pcpu == this_pcpu()->index);
     if (msr >= X2APIC_FIRST && msr <= X2APIC_LAST)
         return lapic_msr_write(v, msr, val);
     switch (msr) {
@@ -294,10 +302,10 @@ enum hv_err msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
     case MSR_KVM_WALL_CLOCK_NEW:  return pvclock_wall_clock_write(v->vm, val);
     case MSR_KVM_STEAL_TIME:      return steal_time_write(v, val);
     case IA32_TSC:
-        explain(v, msr, true, val, "the TSC belongs to the whole VM and cannot be set, ignored");
+        msr_log_once(v, msr, true, val, "all vCPUs of the VM share one TSC, which cannot be set, ignored");
         return HV_OK;
     }
     if (stored_index(msr) < 0)
-        return other_write(v, msr, val);
+        return vendor_msr_write(v, msr, val);
     return msr_stored_set(&v->vm->devices->msr[v->index], msr, val) == HV_OK ? HV_OK : HV_E_GUEST;
 }

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/pci_guest.c - configuration space, BARs and MSI-X of a guest's PCI bus.
  *
- * A function is two images: what its configuration space says, and which of those bits the guest can change.  BAR
- * sizing, read-only identity and the few command bits all follow from the masks; after each write what the bits mean is
- * decoded again.  Manual: PCI Local Bus Specification 3.0, chapter 6; PCI Express Base Specification, "Enhanced
- * Configuration Access Mechanism". */
+ * A function is two images: its configuration space, and a mask of the bits that the guest can change.  BAR sizing,
+ * read-only identity and the few command bits follow from the mask.  After each write the BARs are decoded again.
+ * Not here: registers behind the BARs (virtio_pci.c).
+ * Manual: PCI Local Bus Specification 3.0, chapter 6; PCI Express Base Specification, "Enhanced Configuration Access
+ * Mechanism". */
 #include "kernel/dev/pci_guest.h"
 
 #include "kernel/dev/devices.h"
 #include "kernel/dev/lapic.h"
 #include "kernel/dev/virtio_pci.h"
+#include "kernel/lib/log.h"
 
 enum {
     CFG_VENDOR = 0x00,
@@ -41,13 +43,13 @@ enum {
 #define MSI_ADDR_BASE 0xfee00000u
 #define CF8_ENABLE    BIT32(31)
 
-static void put(uint8_t *p, unsigned off, uint32_t val, unsigned n)
+static void cfg_put(uint8_t *p, unsigned off, uint32_t val, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
         p[off + i] = (uint8_t)(val >> (8 * i));
 }
 
-static uint32_t get(const uint8_t *p, unsigned off, unsigned n)
+static uint32_t cfg_get(const uint8_t *p, unsigned off, unsigned n)
 {
     uint32_t val = 0;
     for (unsigned i = 0; i < n; i++)
@@ -55,45 +57,54 @@ static uint32_t get(const uint8_t *p, unsigned off, unsigned n)
     return val;
 }
 
-/* ---- making the bus ---- */
+_Static_assert(sizeof(struct pci_msix) == 16 && PCI_BAR_MSIX + 16 * PCI_MSIX_VECTORS <= PCI_BAR_PBA,
+               "the MSI-X table is as the specification lays it out");
+_Static_assert(PCI_SLOTS *PCI_BAR_MEM_LEN <= PCI_REGION_LEN - PCI_ECAM_LEN && PCI_SLOTS * PCI_BAR_IO_LEN <= PCI_IO_LEN,
+               "the BARs of all slots fit in their windows");
+_Static_assert((PCI_BAR_MEM_LEN & (PCI_BAR_MEM_LEN - 1)) == 0 && PCI_BAR_PBA < PCI_BAR_MEM_LEN,
+               "BAR 0 is a power of two");
 
-static void identity(struct pci_func *f, uint16_t vendor, uint16_t device, uint32_t class_code)
+/* ---- creating the bus ---- */
+
+static void func_init(struct pci_func *f, uint16_t vendor, uint16_t device, uint32_t class_code)
 {
     memset(f, 0, sizeof(*f));
     f->present = true;
-    put(f->cfg, CFG_VENDOR, vendor, 2);
-    put(f->cfg, CFG_DEVICE, device, 2);
-    put(f->cfg, CFG_REVISION, 1, 1);
-    put(f->cfg, CFG_CLASS, class_code, 3);
-    put(f->cfg, CFG_SUBSYSTEM, vendor, 2);
-    put(f->cfg, CFG_SUBSYSTEM + 2, device, 2);
-    put(f->writable, CFG_COMMAND, COMMAND_BITS, 2);
+    cfg_put(f->cfg, CFG_VENDOR, vendor, 2);
+    cfg_put(f->cfg, CFG_DEVICE, device, 2);
+    cfg_put(f->cfg, CFG_REVISION, 1, 1);
+    cfg_put(f->cfg, CFG_CLASS, class_code, 3);
+    cfg_put(f->cfg, CFG_SUBSYSTEM, vendor, 2);
+    cfg_put(f->cfg, CFG_SUBSYSTEM + 2, device, 2);
+    cfg_put(f->writable, CFG_COMMAND, COMMAND_BITS, 2);
     /* cache line size, latency timer, interrupt line: memory for the guest's use */
-    put(f->writable, CFG_COMMAND + 8, 0xff, 1);
-    put(f->writable, CFG_LATENCY, 0xff, 1);
-    put(f->writable, CFG_INT_LINE, 0xff, 1);
+    cfg_put(f->writable, CFG_COMMAND + 8, 0xff, 1);
+    cfg_put(f->writable, CFG_LATENCY, 0xff, 1);
+    cfg_put(f->writable, CFG_INT_LINE, 0xff, 1);
 }
 
 void pci_guest_init(struct pci_guest *p)
 {
     memset(p, 0, sizeof(*p));
-    identity(&p->f[0], VENDOR_BRIDGE, DEVICE_BRIDGE, 0x060000);
+    func_init(&p->f[0], VENDOR_BRIDGE, DEVICE_BRIDGE, 0x060000);
 }
 
 struct pci_func *pci_guest_add(struct pci_guest *p, unsigned slot, uint16_t device, uint32_t class_code,
                                unsigned n_vectors)
 {
+    ASSERT(slot >= 1 && slot < PCI_SLOTS && n_vectors >= 1 && n_vectors <= PCI_MSIX_VECTORS);
     struct pci_func *f = &p->f[slot];
-    identity(f, VENDOR_VIRTIO, device, class_code);
-    put(f->writable, CFG_BAR0, ~(PCI_BAR_MEM_LEN - 1), 4);
-    put(f->writable, CFG_BAR1, ~(PCI_BAR_IO_LEN - 1), 4);
-    put(f->cfg, CFG_STATUS, STATUS_CAPS, 2);
-    put(f->cfg, CFG_CAPS, PCI_CAP_MSIX, 1);
-    put(f->cfg, PCI_CAP_MSIX, CAP_ID_MSIX, 2); /* last in the list so far */
-    put(f->cfg, MSIX_CONTROL, n_vectors - 1, 2);
-    put(f->cfg, PCI_CAP_MSIX + 4, PCI_BAR_MSIX, 4); /* both in BAR 0 */
-    put(f->cfg, PCI_CAP_MSIX + 8, PCI_BAR_PBA, 4);
-    put(f->writable, MSIX_CONTROL, MSIX_ENABLE | MSIX_MASK_ALL, 2);
+    ASSERT(!f->present);
+    func_init(f, VENDOR_VIRTIO, device, class_code);
+    cfg_put(f->writable, CFG_BAR0, ~(PCI_BAR_MEM_LEN - 1), 4);
+    cfg_put(f->writable, CFG_BAR1, ~(PCI_BAR_IO_LEN - 1), 4);
+    cfg_put(f->cfg, CFG_STATUS, STATUS_CAPS, 2);
+    cfg_put(f->cfg, CFG_CAPS, PCI_CAP_MSIX, 1);
+    cfg_put(f->cfg, PCI_CAP_MSIX, CAP_ID_MSIX, 2); /* last in the list so far */
+    cfg_put(f->cfg, MSIX_CONTROL, n_vectors - 1, 2);
+    cfg_put(f->cfg, PCI_CAP_MSIX + 4, PCI_BAR_MSIX, 4); /* both in BAR 0 */
+    cfg_put(f->cfg, PCI_CAP_MSIX + 8, PCI_BAR_PBA, 4);
+    cfg_put(f->writable, MSIX_CONTROL, MSIX_ENABLE | MSIX_MASK_ALL, 2);
     return f;
 }
 
@@ -102,23 +113,24 @@ unsigned pci_guest_cap_add(struct pci_func *f, const void *cap, unsigned len)
     unsigned last = PCI_CAP_MSIX, at = PCI_CAP_OWN;
     while (f->cfg[last + 1]) {
         last = f->cfg[last + 1];
-        at = (unsigned)ALIGN_UP(last + f->cfg[last + 2], 4); /* vendor capabilities say their length */
+        at = (unsigned)ALIGN_UP(last + f->cfg[last + 2], 4); /* a vendor capability has its length here */
     }
+    ASSERT(len >= 3 && at + len <= sizeof(f->cfg));
     memcpy(f->cfg + at, cap, len);
-    put(f->cfg, at, CAP_ID_VENDOR, 2);
-    put(f->cfg, at + 2, len, 1);
-    put(f->cfg, last + 1, at, 1);
+    cfg_put(f->cfg, at, CAP_ID_VENDOR, 2);
+    cfg_put(f->cfg, at + 2, len, 1);
+    cfg_put(f->cfg, last + 1, at, 1);
     return at;
 }
 
-/* What the registers mean now. */
-static void decode(struct pci_func *f)
+/* Set mem_base and io_base by the BARs and the command register. */
+static void func_decode_bars(struct pci_func *f)
 {
-    uint32_t command = get(f->cfg, CFG_COMMAND, 2), mem = get(f->cfg, CFG_BAR0, 4),
-             io = get(f->cfg, CFG_BAR1, 4) & 0xffff;
+    uint32_t command = cfg_get(f->cfg, CFG_COMMAND, 2), mem = cfg_get(f->cfg, CFG_BAR0, 4),
+             io = cfg_get(f->cfg, CFG_BAR1, 4) & 0xffff;
     bool mem_ok = mem >= PCI_WINDOW_BASE && mem <= PCI_ECAM_BASE + PCI_REGION_LEN - PCI_BAR_MEM_LEN;
     bool io_ok = (io & ~3u) >= PCI_IO_BASE && io < PCI_IO_BASE + PCI_IO_LEN;
-    f->mem_base = (command & COMMAND_MEM) && mem_ok ? mem : 0; /* elsewhere the bridge does not pass accesses on */
+    f->mem_base = (command & COMMAND_MEM) && mem_ok ? mem : 0; /* the bridge forwards nothing else */
     f->io_base = (command & COMMAND_IO) && io_ok ? io & ~3u : 0;
 }
 
@@ -136,49 +148,51 @@ void pci_guest_reset(struct pci_guest *p)
         f->pba = 0;
         if (!slot)
             continue;
-        put(f->cfg, CFG_BAR0, (uint32_t)PCI_WINDOW_BASE + slot * PCI_BAR_MEM_LEN, 4);
-        put(f->cfg, CFG_BAR1, (PCI_IO_BASE + slot * PCI_BAR_IO_LEN) | 1, 4);
-        put(f->cfg, CFG_COMMAND, COMMAND_IO | COMMAND_MEM, 2);
-        decode(f);
+        cfg_put(f->cfg, CFG_BAR0, (uint32_t)PCI_WINDOW_BASE + slot * PCI_BAR_MEM_LEN, 4);
+        cfg_put(f->cfg, CFG_BAR1, (PCI_IO_BASE + slot * PCI_BAR_IO_LEN) | 1, 4);
+        cfg_put(f->cfg, CFG_COMMAND, COMMAND_IO | COMMAND_MEM, 2);
+        func_decode_bars(f);
     }
 }
 
 /* ---- interrupts ---- */
 
-static bool msix_on(const struct pci_func *f) { return get(f->cfg, MSIX_CONTROL, 2) & MSIX_ENABLE; }
-static unsigned n_vectors(const struct pci_func *f) { return (get(f->cfg, MSIX_CONTROL, 2) & 0x7ff) + 1; }
+static bool msix_on(const struct pci_func *f) { return cfg_get(f->cfg, MSIX_CONTROL, 2) & MSIX_ENABLE; }
+static unsigned n_vectors(const struct pci_func *f) { return (cfg_get(f->cfg, MSIX_CONTROL, 2) & 0x7ff) + 1; }
 
 /* SDM 3A "Message Address Register Format": destination 12-19, redirection hint 3, logical 2. */
-static void message_send(struct vm *vm, const struct pci_msix *m)
+static void msi_send(struct vm *vm, const struct pci_msix *m)
 {
     if ((m->addr_lo & 0xfff00000) != MSI_ADDR_BASE || m->addr_hi)
-        return; /* a write to memory: nobody's interrupt */
+        return; /* an ordinary memory write: not an interrupt */
     enum lapic_mode mode = (enum lapic_mode)(m->data >> 8 & 7);
     lapic_deliver(vm, m->addr_lo >> 12 & 0xff, m->addr_lo & 4, mode, (uint8_t)m->data, false);
 }
 
-/* Send what waits and is not masked any more. */
-static void pending_send(struct vm *vm, struct pci_func *f)
+/* Send pending vectors that are unmasked. */
+static void msix_send_pending(struct vm *vm, struct pci_func *f)
 {
-    if (!f->pba || !msix_on(f) || (get(f->cfg, MSIX_CONTROL, 2) & MSIX_MASK_ALL))
+    if (!f->pba || !msix_on(f) || (cfg_get(f->cfg, MSIX_CONTROL, 2) & MSIX_MASK_ALL))
         return;
     for (unsigned i = 0; i < PCI_MSIX_VECTORS; i++) {
         if (!(f->pba & BIT32(i)) || (f->msix[i].control & ENTRY_MASKED))
             continue;
         f->pba &= ~BIT32(i);
-        message_send(vm, &f->msix[i]);
+        msi_send(vm, &f->msix[i]);
     }
 }
 
 bool pci_guest_irq(struct vm *vm, unsigned slot, unsigned vector)
 {
+    ASSERT(slot >= 1 && slot < PCI_SLOTS);
+    lock_assert_held(&vm->dev_lock);
     struct pci_func *f = &vm->devices->pci.f[slot];
     if (!msix_on(f))
         return false;
     if (vector >= n_vectors(f))
         return true;
     f->pba |= BIT32(vector);
-    pending_send(vm, f);
+    msix_send_pending(vm, f);
     return true;
 }
 
@@ -208,22 +222,22 @@ static void msix_write(struct vm *vm, struct pci_func *f, uint32_t off, uint32_t
     case 8: f->msix[i].data = val; break;
     default:
         f->msix[i].control = val & ENTRY_MASKED;
-        pending_send(vm, f);
+        msix_send_pending(vm, f);
         break;
     }
 }
 
 /* ---- configuration space ---- */
 
-static uint32_t cfg_read(struct vm *vm, unsigned slot, unsigned off, unsigned size)
+static uint32_t func_cfg_read(struct vm *vm, unsigned slot, unsigned off, unsigned size)
 {
     struct pci_func *f = &vm->devices->pci.f[slot];
     if (slot && off <= 0xff)
         virtio_pci_cfg_window(vm, slot, off, size, false);
-    return off + size <= sizeof(f->cfg) ? get(f->cfg, off, size) : 0; /* no extended capabilities */
+    return off + size <= sizeof(f->cfg) ? cfg_get(f->cfg, off, size) : 0; /* no extended capabilities */
 }
 
-static void cfg_write(struct vm *vm, unsigned slot, unsigned off, unsigned size, uint32_t val)
+static void func_cfg_write(struct vm *vm, unsigned slot, unsigned off, unsigned size, uint32_t val)
 {
     struct pci_func *f = &vm->devices->pci.f[slot];
     if (off + size > sizeof(f->cfg))
@@ -234,38 +248,38 @@ static void cfg_write(struct vm *vm, unsigned slot, unsigned off, unsigned size,
     }
     if (!slot)
         return;
-    decode(f);
-    pending_send(vm, f);
+    func_decode_bars(f);
+    msix_send_pending(vm, f);
     virtio_pci_cfg_window(vm, slot, off, size, true);
 }
 
-/* bdf: bus, device, function as in CF8h bits 8-23.  -1: nobody there. */
-static int slot_of(struct vm *vm, uint32_t bdf)
+/* Slot of bdf: bus, device, function as in CF8h bits 8-23; -1: no function there. */
+static int bdf_slot(struct vm *vm, uint32_t bdf)
 {
     return bdf & 7 || bdf >> 3 >= PCI_SLOTS || !vm->devices->pci.f[bdf >> 3].present ? -1 : (int)(bdf >> 3);
 }
 
-static uint32_t ones(unsigned size) { return size >= 4 ? 0xffffffff : BIT32(8 * size) - 1; }
+static uint32_t pci_all_ones(unsigned size) { return size >= 4 ? 0xffffffff : BIT32(8 * size) - 1; }
 
 static uint64_t ecam_read(struct vm *vm, uint32_t off, unsigned size)
 {
-    int slot = slot_of(vm, off >> 12);
+    int slot = bdf_slot(vm, off >> 12);
     if (slot < 0 || size > 4 || off % size)
-        return size == 8 ? UINT64_MAX : ones(size);
-    return cfg_read(vm, (unsigned)slot, off & 0xfff, size);
+        return size == 8 ? UINT64_MAX : pci_all_ones(size);
+    return func_cfg_read(vm, (unsigned)slot, off & 0xfff, size);
 }
 
 static void ecam_write(struct vm *vm, uint32_t off, unsigned size, uint32_t val)
 {
-    int slot = slot_of(vm, off >> 12);
+    int slot = bdf_slot(vm, off >> 12);
     if (slot >= 0 && size <= 4 && !(off % size))
-        cfg_write(vm, (unsigned)slot, off & 0xfff, size, val);
+        func_cfg_write(vm, (unsigned)slot, off & 0xfff, size, val);
 }
 
 /* ---- BARs ---- */
 
-/* Slot whose memory BAR covers a: nearly always where firmware put it. */
-static unsigned slot_at(const struct pci_guest *p, uint64_t a)
+/* Slot whose memory BAR covers a; 0: none.  Guess first: the BARs are nearly always where firmware puts them. */
+static unsigned bar_slot(const struct pci_guest *p, uint64_t a)
 {
     uint64_t guess = (a - PCI_WINDOW_BASE) / PCI_BAR_MEM_LEN;
     if (guess < PCI_SLOTS && p->f[guess].mem_base && a - p->f[guess].mem_base < PCI_BAR_MEM_LEN)
@@ -278,26 +292,30 @@ static unsigned slot_at(const struct pci_guest *p, uint64_t a)
 
 uint64_t pci_guest_mmio_read(struct vm *vm, uint64_t a, unsigned size)
 {
+    ASSERT(a - PCI_ECAM_BASE < PCI_REGION_LEN);
+    lock_assert_held(&vm->dev_lock);
     if (a - PCI_ECAM_BASE < PCI_ECAM_LEN)
         return ecam_read(vm, (uint32_t)(a - PCI_ECAM_BASE), size);
-    unsigned slot = slot_at(&vm->devices->pci, a);
+    unsigned slot = bar_slot(&vm->devices->pci, a);
     struct pci_func *f = &vm->devices->pci.f[slot];
     uint32_t off = slot ? (uint32_t)(a - f->mem_base) : 0;
     if (!slot || off % size)
-        return size == 8 ? UINT64_MAX : ones(size);
+        return size == 8 ? UINT64_MAX : pci_all_ones(size);
     if (off < PCI_BAR_MSIX)
         return virtio_pci_read(vm, slot, off, size);
     uint64_t low = msix_read(f, off & ~3u) >> (8 * (off & 3));
-    return size == 8 ? low | (uint64_t)msix_read(f, off + 4) << 32 : low & ones(size);
+    return size == 8 ? low | (uint64_t)msix_read(f, off + 4) << 32 : low & pci_all_ones(size);
 }
 
 void pci_guest_mmio_write(struct vm *vm, uint64_t a, unsigned size, uint64_t val)
 {
+    ASSERT(a - PCI_ECAM_BASE < PCI_REGION_LEN);
+    lock_assert_held(&vm->dev_lock);
     if (a - PCI_ECAM_BASE < PCI_ECAM_LEN) {
         ecam_write(vm, (uint32_t)(a - PCI_ECAM_BASE), size, (uint32_t)val);
         return;
     }
-    unsigned slot = slot_at(&vm->devices->pci, a);
+    unsigned slot = bar_slot(&vm->devices->pci, a);
     struct pci_func *f = &vm->devices->pci.f[slot];
     uint32_t off = slot ? (uint32_t)(a - f->mem_base) : 0;
     if (!slot || off % size)
@@ -315,6 +333,7 @@ void pci_guest_mmio_write(struct vm *vm, uint64_t a, unsigned size, uint64_t val
 
 /* ---- ports ---- */
 
+/* Access of BAR 1 of any slot; reads as 0 where one decodes. */
 static uint32_t io_bar_access(struct vm *vm, uint16_t port, unsigned size, bool write, uint32_t val)
 {
     const struct pci_guest *p = &vm->devices->pci;
@@ -326,26 +345,28 @@ static uint32_t io_bar_access(struct vm *vm, uint16_t port, unsigned size, bool 
             virtio_pci_doorbell(vm, i, off, val);
         return 0;
     }
-    return ones(size);
+    return pci_all_ones(size);
 }
 
 uint32_t pci_guest_port_read(struct vm *vm, uint16_t port, unsigned size)
 {
     struct pci_guest *p = &vm->devices->pci;
+    lock_assert_held(&vm->dev_lock);
     if (port == PCI_CF8 && size == 4)
         return p->address;
     if (port < PCI_CFC)
-        return ones(size);
+        return pci_all_ones(size);
     if (port - PCI_IO_BASE < PCI_IO_LEN)
         return io_bar_access(vm, port, size, false, 0);
-    int slot = p->address & CF8_ENABLE ? slot_of(vm, p->address >> 8 & 0xffff) : -1;
+    int slot = p->address & CF8_ENABLE ? bdf_slot(vm, p->address >> 8 & 0xffff) : -1;
     unsigned off = (p->address & 0xfc) + (port & 3u);
-    return slot < 0 || off % size ? ones(size) : cfg_read(vm, (unsigned)slot, off, size);
+    return slot < 0 || off % size ? pci_all_ones(size) : func_cfg_read(vm, (unsigned)slot, off, size);
 }
 
 void pci_guest_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t val)
 {
     struct pci_guest *p = &vm->devices->pci;
+    lock_assert_held(&vm->dev_lock);
     if (port == PCI_CF8 && size == 4)
         p->address = val & 0x80fffffc;
     if (port < PCI_CFC)
@@ -354,10 +375,10 @@ void pci_guest_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t 
         (void)io_bar_access(vm, port, size, true, val);
         return;
     }
-    int slot = p->address & CF8_ENABLE ? slot_of(vm, p->address >> 8 & 0xffff) : -1;
+    int slot = p->address & CF8_ENABLE ? bdf_slot(vm, p->address >> 8 & 0xffff) : -1;
     unsigned off = (p->address & 0xfc) + (port & 3u);
     if (slot >= 0 && !(off % size))
-        cfg_write(vm, (unsigned)slot, off, size, val);
+        func_cfg_write(vm, (unsigned)slot, off, size, val);
 }
 
 /* ---- state: for each present slot its number, the writable bytes, the MSI-X table ---- */
@@ -394,6 +415,7 @@ void pci_guest_save(const struct pci_guest *p, struct wr *w)
     }
 }
 
+/* device: has an MSI-X table; not the host bridge. */
 static void func_load(struct pci_func *f, struct rd *r, bool device)
 {
     for (unsigned i = 0; i < sizeof(f->cfg); i++)
@@ -409,7 +431,7 @@ static void func_load(struct pci_func *f, struct rd *r, bool device)
         m->control = rd_u32(r) & ENTRY_MASKED;
     }
     f->pba = rd_u32(r) & (BIT32(PCI_MSIX_VECTORS) - 1);
-    decode(f);
+    func_decode_bars(f);
 }
 
 bool pci_guest_load(struct pci_guest *p, struct rd *r, bool apply)

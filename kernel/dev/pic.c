@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/pic.c - two cascaded 8259As: enough for a kernel that programs, probes, masks or really uses them.
+ * kernel/dev/pic.c - two cascaded 8259As.
  *
  * An edge stays latched in IRR until acknowledged; a level input follows its line.  The slave's output is the master's
- * input 2, with level semantics. */
+ * input 2, with level semantics.  p->out is the master's INT output: updated after each change, and read without the
+ * lock by vCPU 0 before each entry.  Not modelled: buffered mode, special fully nested mode. */
 #include "kernel/dev/pic.h"
+#include "kernel/lib/log.h"
 
 #include <string.h>
 
@@ -23,13 +25,13 @@ void pic_reset(struct pic *p)
     memset(p->chip, 0, sizeof(p->chip));
     for (unsigned i = 0; i < 2; i++) {
         chip_reset(&p->chip[i]);
-        p->chip[i].imr = 0xff; /* as firmware leaves it: all masked, the PC's usual vectors */
+        p->chip[i].imr = 0xff; /* as firmware leaves it: all masked, the usual vectors of a PC */
         p->chip[i].vector_base = i == MASTER ? 0x08 : 0x70;
     }
     atomic_store(&p->out, false);
 }
 
-/* The input that would be served next, or -1: unmasked, requesting, and above everything in service. */
+/* The input to serve next: unmasked, requesting, and of higher priority than all in service; -1: none. */
 static int chip_next(const struct pic_chip *c, bool is_master)
 {
     uint8_t request = c->irr & (uint8_t)~c->imr;
@@ -45,10 +47,12 @@ static int chip_next(const struct pic_chip *c, bool is_master)
     return -1;
 }
 
-static void update(struct pic *p)
+/* Pass the slave's output to the master, and set out. */
+static void pic_update(struct pic *p)
 {
     struct pic_chip *m = &p->chip[MASTER];
     uint8_t bit = (uint8_t)BIT32(CASCADE_IRQ);
+    ASSERT(m->lowest < 8 && p->chip[SLAVE].lowest < 8);
     if (chip_next(&p->chip[SLAVE], false) >= 0)
         m->irr |= bit;
     else
@@ -58,6 +62,7 @@ static void update(struct pic *p)
 
 void pic_line_set(struct pic *p, unsigned irq, bool level)
 {
+    ASSERT(irq < 16 && irq != CASCADE_IRQ);
     struct pic_chip *c = &p->chip[irq >> 3 & 1];
     uint8_t bit = (uint8_t)BIT32(irq & 7);
     if (level) {
@@ -69,7 +74,7 @@ void pic_line_set(struct pic *p, unsigned irq, bool level)
             c->irr &= (uint8_t)~bit;
         c->lines &= (uint8_t)~bit;
     }
-    update(p);
+    pic_update(p);
 }
 
 int pic_peek(const struct pic *p)
@@ -102,13 +107,13 @@ uint8_t pic_ack(struct pic *p)
     uint8_t vec = (uint8_t)(p->chip[MASTER].vector_base + n);
     if (n == CASCADE_IRQ)
         vec = (uint8_t)(p->chip[SLAVE].vector_base + chip_ack(&p->chip[SLAVE], false));
-    update(p);
+    pic_update(p);
     return vec;
 }
 
 /* ---- ports ---- */
 
-static void icw1(struct pic_chip *c, uint8_t val)
+static void pic_icw1(struct pic_chip *c, uint8_t val)
 {
     chip_reset(c);
     c->icw4_needed = val & 1;
@@ -116,7 +121,7 @@ static void icw1(struct pic_chip *c, uint8_t val)
     c->icw_step = 2;
 }
 
-static void ocw2(struct pic_chip *c, uint8_t val)
+static void pic_ocw2(struct pic_chip *c, uint8_t val)
 {
     unsigned cmd = val >> 5, n = val & 7;
     if (cmd == 1 || cmd == 5) { /* non-specific EOI: the highest in service */
@@ -140,7 +145,7 @@ static void ocw2(struct pic_chip *c, uint8_t val)
     }
 }
 
-static void ocw3(struct pic_chip *c, uint8_t val)
+static void pic_ocw3(struct pic_chip *c, uint8_t val)
 {
     if (val & 4)
         c->poll = true;
@@ -150,17 +155,17 @@ static void ocw3(struct pic_chip *c, uint8_t val)
         c->special_mask = val & 0x20;
 }
 
-static void command_write(struct pic_chip *c, uint8_t val)
+static void pic_command_write(struct pic_chip *c, uint8_t val)
 {
     if (val & 0x10)
-        icw1(c, val);
+        pic_icw1(c, val);
     else if (val & 0x08)
-        ocw3(c, val);
+        pic_ocw3(c, val);
     else
-        ocw2(c, val);
+        pic_ocw2(c, val);
 }
 
-static void data_write(struct pic_chip *c, uint8_t val)
+static void pic_data_write(struct pic_chip *c, uint8_t val)
 {
     switch (c->icw_step) {
     case 2:
@@ -176,7 +181,7 @@ static void data_write(struct pic_chip *c, uint8_t val)
     }
 }
 
-/* IRQs 0, 1, 2, 8 and 13 of a PC are edge-triggered for ever. */
+/* IRQs 0, 1, 2, 8 and 13 of a PC are always edge-triggered. */
 static const uint8_t elcr_writable[2] = { 0xf8, 0xde };
 
 void pic_port_write(struct pic *p, uint16_t port, uint8_t val)
@@ -184,10 +189,10 @@ void pic_port_write(struct pic *p, uint16_t port, uint8_t val)
     if (port == 0x4d0 || port == 0x4d1)
         p->chip[port & 1].elcr = val & elcr_writable[port & 1];
     else if (port & 1)
-        data_write(&p->chip[port >> 7 & 1], val);
+        pic_data_write(&p->chip[port >> 7 & 1], val);
     else
-        command_write(&p->chip[port >> 7 & 1], val);
-    update(p);
+        pic_command_write(&p->chip[port >> 7 & 1], val);
+    pic_update(p);
 }
 
 uint8_t pic_port_read(struct pic *p, uint16_t port)
@@ -202,7 +207,7 @@ uint8_t pic_port_read(struct pic *p, uint16_t port)
         if (n < 0)
             return 0;
         (void)chip_ack(c, is_master);
-        update(p);
+        pic_update(p);
         return (uint8_t)(0x80 | n);
     }
     if (port & 1)

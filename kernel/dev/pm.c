@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/pm.c - ACPI fixed hardware, and the three ports that reset a PC.
+ * kernel/dev/pm.c - ACPI fixed hardware, and the three reset ports of a PC.
  *
- * There is no SMI command port: ACPI mode is always on, so SCI_EN reads 1.  No event source is wired,
- * hence no SCI ever comes. */
+ * There is no SMI command port: ACPI mode is always on, so SCI_EN reads 1.  There is no event source, so no SCI is ever
+ * raised.  Power off and reset are requests only (vm_power_request); the service loop carries them out. */
 #include "kernel/dev/devices.h"
 #include "kernel/lib/log.h"
 
 #define PM1_SCI_EN      BIT32(0)
 #define PM1_SLP_TYP     (7u << 10)
 #define PM1_SLP_EN      BIT32(13)
-#define RESET_FULL      0x04 /* CF9h: this bit's rise resets the processor */
+#define RESET_FULL      0x04 /* CF9h: a rising edge of this bit resets the processor */
 #define KBC_PULSE_RESET 0xfe
-/* all ones, but "input buffer full" clear, so that who waits for it to clear does not wait */
+/* all ones but "input buffer full", so that a driver that polls for it to clear does not hang */
 #define KBC_ABSENT      0xfd
 
 void pm_reset(struct pm *pm) { *pm = (struct pm){ 0 }; }
@@ -19,6 +19,7 @@ void pm_reset(struct pm *pm) { *pm = (struct pm){ 0 }; }
 uint32_t pm_port_read(struct vm *vm, uint16_t port, unsigned size)
 {
     const struct pm *pm = &vm->devices->pm;
+    lock_assert_held(&vm->dev_lock);
     switch (port) {
     case PM1A_EVENT_PORT:     return size == 4 ? pm->status | (uint32_t)pm->enable << 16 : pm->status;
     case PM1A_EVENT_PORT + 2: return pm->enable;
@@ -28,7 +29,7 @@ uint32_t pm_port_read(struct vm *vm, uint16_t port, unsigned size)
     }
 }
 
-static void control_write(struct vm *vm, uint32_t val)
+static void pm1_control_write(struct vm *vm, uint32_t val)
 {
     vm->devices->pm.control = (uint16_t)(val & ~PM1_SLP_EN); /* SLP_EN is write-only */
     if (!(val & PM1_SLP_EN))
@@ -36,13 +37,14 @@ static void control_write(struct vm *vm, uint32_t val)
     if (FIELD_GET(PM1_SLP_TYP, val) == PM_SLP_TYP_S5)
         vm_power_request(vm, VM_POWER_OFF);
     else
-        log_warn(vm->config.name, "the guest asked for ACPI sleep type %u; only S5 (power off) exists, so it goes on",
+        log_warn(vm->config.name, "the guest asked for ACPI sleep type %u; only S5 (power off) is supported, ignored",
                  FIELD_GET(PM1_SLP_TYP, val));
 }
 
 void pm_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t val)
 {
     struct pm *pm = &vm->devices->pm;
+    lock_assert_held(&vm->dev_lock);
     switch (port) {
     case PM1A_EVENT_PORT:
         pm->status &= (uint16_t)~val; /* write one to clear */
@@ -50,13 +52,14 @@ void pm_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t val)
             pm->enable = (uint16_t)(val >> 16);
         break;
     case PM1A_EVENT_PORT + 2: pm->enable = (uint16_t)val; break;
-    case PM1A_CONTROL_PORT:   control_write(vm, val); break;
+    case PM1A_CONTROL_PORT:   pm1_control_write(vm, val); break;
     default:                  break;
     }
 }
 
 uint8_t pm_reset_port_read(struct vm *vm, uint16_t port)
 {
+    lock_assert_held(&vm->dev_lock);
     switch (port) {
     case PM_RESET_PORT: return vm->devices->pm.reset_control;
     case 0x92:          return 0x02; /* A20 is always open */
@@ -67,6 +70,7 @@ uint8_t pm_reset_port_read(struct vm *vm, uint16_t port)
 void pm_reset_port_write(struct vm *vm, uint16_t port, uint8_t val)
 {
     bool reset = false;
+    lock_assert_held(&vm->dev_lock);
     switch (port) {
     case PM_RESET_PORT:
         reset = (val & RESET_FULL) && !(vm->devices->pm.reset_control & RESET_FULL);

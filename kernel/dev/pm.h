@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/pm.h - ACPI fixed hardware: PM1a event and control, the PM timer; and the ports that reset a PC.
+ * kernel/dev/pm.h - ACPI fixed hardware (PM1a event and control, the PM timer) and the reset ports of a PC.
  *
- * S5 (SLP_TYP 5 with SLP_EN) powers off.  CF9h, 64h (command FEh) and 92h bit 0 reset.  dev_lock held.
+ * S5 (SLP_TYP 5 with SLP_EN) powers off.  CF9h, 64h (command FEh) and 92h bit 0 reset.
+ * Context of all calls but pm_reset(): any pCPU, dev_lock held.
  * Manual: ACPI specification 6 "ACPI Register Model". */
 #ifndef GODWIT_KERNEL_DEV_PM_H
 #define GODWIT_KERNEL_DEV_PM_H
@@ -19,7 +20,7 @@
 
 struct vm;
 
-struct pm {
+struct pm { /* [d] */
     uint16_t status, enable, control;
     uint8_t reset_control; /* CF9h */
 };

@@ -1,65 +1,63 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/pvclock.c - a guest's time, in one place.
+ * kernel/dev/pvclock.c - a guest's time: TSC, guest clock, wall clock, KVM's clock pages.
  *
  * Problem.  A guest reads time in many ways: RDTSC, the KVM clock page, the local APIC timer, the PIT, the PM timer,
- * the RTC.  They must agree with each other, never run backwards, and survive a move to a host whose TSC has another
- * value, whose oscillator is a little different, and whose wall clock is wrong.
+ * the RTC.  They must agree with each other, never run backwards, and survive a move.  The destination's TSC has
+ * another value, its oscillator differs a little, and its wall clock may be wrong.
  *
- * Model.  There is one source: the guest TSC = host TSC, scaled by vm->tsc_ratio where that is not 0, + vm->tsc_offset.
- * The guest clock is a linear function of it (struct guest_time), with the same 32.32 multiplication that the guest
- * itself does with the clock page, so that both round alike; the wall clock is the guest clock plus a constant.
+ * Model.  There is one source: the guest TSC = host TSC, scaled by vm->tsc_ratio unless that is 0, + vm->tsc_offset.
+ * The guest clock is a linear function of it (struct guest_time).  It uses the 32.32 multiplication that the guest
+ * itself does with the clock page, so that both round alike.  The wall clock is the guest clock plus a constant.
  * Devices compute from the guest clock and hold no other time.
  *
- * A new VM.  TSC 0, clock 0 at creation; wall_base_ns is the host's wall clock then, and never looked at again: from
- * here on the guest's own time keeping (NTP) owns its wall clock.
+ * A new VM.  TSC and clock are 0 at creation.  wall_base_ns is the host's wall clock at that time.  It is not read
+ * again, since the guest's own time keeping (NTP) corrects its wall clock from there on.
  *
- * A move.  The source saves its TSC at one instant after the last vCPU stopped, and the line (base, rate,
- * wall_base).  The destination sets
+ * A move.  After the last vCPU stopped, the source saves its TSC at one instant, and the line (base, rate, wall_base).
+ * The destination sets
  *         tsc_offset = saved tsc - its own (scaled) TSC at load          (1)
- * and keeps the line, so the guest's clock pages are right as they came with its memory.  Both hosts' wall clocks play
- * no part.  From (1) on guest time runs, though no vCPU does, so the wait for COMMIT counts as time.  What the
- * destination cannot see is the state's way here.  Whoever can tell how old the state is (the migration engine, from
- * what both clocks showed) adds that by guest_time_catch_up(), and with it what went by from there to the load: a state
- * is checked before it is applied, which took 4 ms when it was the first (in an emulator).  Every step adds zero or
- * more, hence no backward jump.
+ * and keeps the line.  So the clock pages that came with the guest's memory stay valid.  The hosts' wall clocks play no
+ * part.  Guest time runs from (1) on, though no vCPU does, so the wait for COMMIT counts.  What (1) leaves out is the
+ * time that the state spent in transit.  The migration engine knows the state's age from both hosts' clocks, and adds
+ * it by guest_time_catch_up(), together with the time from then to the load.  That is not zero: a state is checked
+ * before it is applied, which took 4 ms the first time (in an emulator).  No step is negative, so no time jumps back.
  *
- * Frequency.  A guest is promised one when it starts, vm->tsc_hz; row by row, as guest_tsc_fit() finds it:
- *    A  this host's is the same within RATE_NOISE_PPM: two hosts of one frequency measure it slightly differently at
- *       boot, and the same crystal is more likely than a different one.  The TSC is the host's plus the offset.
- *    B  the processor can scale: the guest's TSC runs at the promised rate.
- *    C  it cannot: the guest's TSC runs at this host's rate from now on.  Its clock stays right, by the clock
- *       pages, while a guest that takes the bare TSC for its clock sees another speed; whoever asked for the move
- *       is told (vm_offer_note).
- * The saved rate is what the TSC had on the source, which is not the promised one after a move with C.  When it
- * changes, a new line starts at (saved tsc, clock then) with the new rate, and the clock pages are rewritten;
- * else the saved line goes on.
+ * Frequency.  A guest is promised one when it starts, vm->tsc_hz.  guest_tsc_fit() finds the row:
+ *    A  This host's is the same within RATE_NOISE_PPM.  Hosts of one frequency measure it slightly differently at boot,
+ *       and equal crystals are more likely than different ones.  The guest TSC is the host's plus the offset.
+ *    B  The processor can scale: the guest TSC runs at the promised rate.
+ *    C  It cannot: the guest TSC runs at this host's rate from now on.  The clock pages keep the guest clock right, but
+ *       a guest that uses the bare TSC as its clock sees another speed.  vm_offer_note() warns who asked for the move.
+ * The saved rate is the actual one on the source, which differs from the promised one after a move with C.  If the rate
+ * changes, a new line starts at (saved tsc, clock then), and the clock pages are rewritten.  Else the saved line is
+ * kept.
  *
- * The clock page (Linux Documentation/virt/kvm/x86/msr.rst): version is odd while we write.  All vCPUs get
- * the same (base_tsc, base_ns), so the page may carry the "stable" flag, and readers on different vCPUs
- * need no common maximum. */
+ * The clock page (Linux Documentation/virt/kvm/x86/msr.rst): version is odd while we write.  All vCPUs get the same
+ * (base_tsc, base_ns), so the page carries the "stable" flag, and readers on different vCPUs need no common maximum. */
 #include "kernel/dev/pvclock.h"
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/tsc_scale.h"
 #include "kernel/dev/devices.h"
+#include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 
 #define NS_PER_S       1000000000u
 #define RATE_NOISE_PPM 250
 #define TSC_HZ_MIN     UINT64_C(1000000)
 #define TSC_HZ_MAX     UINT64_C(100000000000)
-#define CLOCK_MAX_NS   (UINT64_C(1) << 62) /* 146 years: what a peer may claim as uptime or date */
+#define CLOCK_MAX_NS   (UINT64_C(1) << 62) /* 146 years: limit of the uptime and date that a peer may send */
 
 #define PVCLOCK_ENABLED     BIT64(0)
 #define PVCLOCK_FLAG_STABLE 1u
 
-static uint64_t scale(uint64_t ticks, uint32_t mul, int shift)
+static uint64_t clock_scale(uint64_t ticks, uint32_t mul, int shift)
 {
     ticks = shift < 0 ? ticks >> -shift : ticks << shift;
     return (uint64_t)(((unsigned __int128)ticks * mul) >> 32);
 }
 
-/* mul in [2^31, 2^32) so that no precision is wasted: a long division, one bit more at each step. */
-static void rate_set(struct guest_time *t, uint64_t hz)
+/* Set mul and shift for hz.  mul is in [2^31, 2^32), for full precision; long division, one more bit at each step. */
+static void guest_time_set_rate(struct guest_time *t, uint64_t hz)
 {
     ASSERT(hz >= TSC_HZ_MIN && hz <= TSC_HZ_MAX);
     const uint64_t one_s = (uint64_t)NS_PER_S << 32;
@@ -76,6 +74,7 @@ static void rate_set(struct guest_time *t, uint64_t hz)
             rem -= hz;
         shift--;
     }
+    ASSERT(q >> 31 == 1 && shift > -32 && shift < 32);
     t->mul = (uint32_t)q;
     t->shift = (int8_t)shift;
     t->tick_hz = hz;
@@ -89,26 +88,28 @@ void guest_time_start(struct vm *vm)
     if (!vm->tsc_hz)
         vm->tsc_hz = clock_tsc_hz;
     t->base_tsc = t->base_ns = 0;
-    rate_set(t, clock_tsc_hz);
+    guest_time_set_rate(t, clock_tsc_hz);
     t->wall_base_ns = clock_wall_ns();
 }
 
-static uint64_t scaled(const struct vm *vm, uint64_t host_tsc)
+static uint64_t host_to_scaled_tsc(const struct vm *vm, uint64_t host_tsc)
 {
     return vm->tsc_ratio ? tsc_scale(host_tsc, vm->tsc_ratio, cpu_caps.tsc_frac_bits) : host_tsc;
 }
 
-uint64_t vm_guest_tsc(const struct vm *vm) { return scaled(vm, tsc_read()) + (uint64_t)vm->tsc_offset; }
+uint64_t vm_guest_tsc(const struct vm *vm) { return host_to_scaled_tsc(vm, tsc_read()) + (uint64_t)vm->tsc_offset; }
 
 void vm_tsc_apply(struct vm *vm)
 {
-    for (unsigned i = 0; i < vm->n_vcpus; i++)
+    for (unsigned i = 0; i < vm->n_vcpus; i++) {
+        ASSERT(atomic_load(&vm->vcpus[i]->state) == VCPU_FROZEN);
         cpu_ops->tsc_set(vm->vcpus[i], vm->tsc_ratio, vm->tsc_offset);
+    }
 }
 
 uint64_t guest_clock_ns_at(const struct guest_time *t, uint64_t tsc)
 {
-    return t->base_ns + (tsc > t->base_tsc ? scale(tsc - t->base_tsc, t->mul, t->shift) : 0);
+    return t->base_ns + (tsc > t->base_tsc ? clock_scale(tsc - t->base_tsc, t->mul, t->shift) : 0);
 }
 
 uint64_t guest_clock_ns(const struct vm *vm) { return guest_clock_ns_at(&vm->devices->time, vm_guest_tsc(vm)); }
@@ -120,7 +121,7 @@ uint64_t guest_ns_to_ticks(const struct vm *vm, uint64_t ns)
 }
 uint64_t guest_ticks_to_ns(const struct vm *vm, uint64_t ticks)
 {
-    return scale(ticks, vm->devices->time.mul, vm->devices->time.shift);
+    return clock_scale(ticks, vm->devices->time.mul, vm->devices->time.shift);
 }
 uint64_t guest_tsc_to_host(const struct vm *vm, uint64_t guest_tsc)
 {
@@ -138,13 +139,16 @@ void guest_time_advance(struct vm *vm, uint64_t ns)
 
 void guest_time_catch_up(struct vm *vm, uint64_t age_us, uint64_t at_tsc)
 {
+    ASSERT((int64_t)(vm->devices->time.loaded_tsc - at_tsc) >= 0);
     guest_time_advance(vm, age_us * 1000 + tsc_to_ns(vm->devices->time.loaded_tsc - at_tsc));
 }
 
-/* ---- the pages that the guest gave us ---- */
+/* ---- clock pages in guest memory ---- */
 
-static enum hv_err page_publish(struct vm *vm, uint64_t addr, uint32_t *version, uint8_t *page, size_t len)
+/* Write page, of len bytes, to guest-physical addr.  Its first 4 bytes are the version: odd while we write. */
+static enum hv_err clock_page_publish(struct vm *vm, uint64_t addr, uint32_t *version, uint8_t *page, size_t len)
 {
+    ASSERT(len > 4 && addr % 4 == 0);
     struct wr head = wr_init(page, 4);
     wr_u32(&head, *version | 1);
     enum hv_err e = guest_write(vm, gpa(addr), page, 4); /* odd: readers wait */
@@ -171,12 +175,13 @@ static enum hv_err system_time_publish(struct vm *vm, struct pvclock *c)
     wr_u8(&w, (uint8_t)t->shift);
     wr_u8(&w, PVCLOCK_FLAG_STABLE);
     wr_u16(&w, 0);
-    return page_publish(vm, c->system_time_msr & ~PVCLOCK_ENABLED, &c->version, page, sizeof(page));
+    return clock_page_publish(vm, c->system_time_msr & ~PVCLOCK_ENABLED, &c->version, page, sizeof(page));
 }
 
 enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val)
 {
     struct vm *vm = v->vm;
+    ASSERT(v->pcpu == this_pcpu()->index);
     struct pvclock *c = &vm->devices->pvclock[v->index];
     uint64_t addr = val & ~PVCLOCK_ENABLED;
     if ((val & PVCLOCK_ENABLED) && (addr % 4 || !guest_is_ram(vm, gpa(addr)) || !guest_is_ram(vm, gpa(addr + 31))))
@@ -196,7 +201,7 @@ enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val)
     wr_u32(&w, 0);
     wr_u32(&w, (uint32_t)(ns / NS_PER_S));
     wr_u32(&w, (uint32_t)(ns % NS_PER_S));
-    return page_publish(vm, val, &version, page, sizeof(page));
+    return clock_page_publish(vm, val, &version, page, sizeof(page));
 }
 
 void pvclock_update_all(struct vm *vm)
@@ -227,25 +232,25 @@ void vm_time_save(const struct vm *vm, struct wr *w)
     wr_u64(w, t->base_ns);
     wr_u64(w, t->tick_hz);
     wr_u64(w, t->wall_base_ns);
-    wr_u64(w, clock_wall_ns()); /* for people: how far the hosts' clocks are apart; never used to set time */
+    wr_u64(w, clock_wall_ns()); /* informative: how far the hosts' clocks differ; never used to set time */
 }
 
-static bool rate_is_noise(uint64_t a, uint64_t b)
+static bool tsc_rates_match(uint64_t a, uint64_t b)
 {
     uint64_t diff = a > b ? a - b : b - a;
     return diff <= a / 1000000 * RATE_NOISE_PPM;
 }
 
-static uint64_t ratio_for(uint64_t hz)
+static uint64_t tsc_ratio_for(uint64_t hz)
 {
     return cpu_caps.tsc_frac_bits ? tsc_ratio(hz, clock_tsc_hz, cpu_caps.tsc_frac_bits, cpu_caps.tsc_ratio_max) : 0;
 }
 
 enum tsc_fit guest_tsc_fit(uint64_t promised_hz)
 {
-    if (rate_is_noise(promised_hz, clock_tsc_hz))
+    if (tsc_rates_match(promised_hz, clock_tsc_hz))
         return TSC_FITS;
-    return ratio_for(promised_hz) ? TSC_SCALED : TSC_CHANGES;
+    return tsc_ratio_for(promised_hz) ? TSC_SCALED : TSC_CHANGES;
 }
 
 enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply)
@@ -262,18 +267,18 @@ enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply)
         return HV_E_PROTO;
     if (!apply)
         return HV_OK;
-    rate_set(&t, hz);
+    guest_time_set_rate(&t, hz);
     enum tsc_fit fit = guest_tsc_fit(vm->tsc_hz);
     uint64_t rate = fit == TSC_SCALED ? vm->tsc_hz : clock_tsc_hz;
-    if (!rate_is_noise(hz, rate)) {
+    if (!tsc_rates_match(hz, rate)) {
         t.base_ns = guest_clock_ns_at(&t, tsc);
         t.base_tsc = tsc;
-        rate_set(&t, rate);
+        guest_time_set_rate(&t, rate);
         t.pages_stale = true;
     }
     vm->devices->time = t;
-    vm->tsc_ratio = fit == TSC_SCALED ? ratio_for(t.tick_hz) : 0;
+    vm->tsc_ratio = fit == TSC_SCALED ? tsc_ratio_for(t.tick_hz) : 0;
     vm->devices->time.loaded_tsc = tsc_read();
-    vm->tsc_offset = (int64_t)(tsc - scaled(vm, vm->devices->time.loaded_tsc));
+    vm->tsc_offset = (int64_t)(tsc - host_to_scaled_tsc(vm, vm->devices->time.loaded_tsc));
     return HV_OK;
 }

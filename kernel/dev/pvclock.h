@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/pvclock.h - a guest's time: TSC, nanosecond clock, wall clock; KVM's clock pages; and time across a move.
+ * kernel/dev/pvclock.h - a guest's time: TSC, nanosecond clock, wall clock, KVM's clock pages, and time across a move.
  *
- * The essay is in pvclock.c.  In one line: everything that a guest can read as time is a function of its TSC, so
- * moving the TSC moves all. */
+ * Model (essay in pvclock.c): all time that a guest can read is a function of its TSC, so moving the TSC moves all. */
 #ifndef GODWIT_KERNEL_DEV_PVCLOCK_H
 #define GODWIT_KERNEL_DEV_PVCLOCK_H
 
@@ -17,24 +16,24 @@ struct vcpu;
 #define MSR_KVM_WALL_CLOCK_NEW  0x4b564d00u
 #define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01u
 
-/* ns = base_ns + ((tsc - base_tsc) << shift) * mul >> 32 (shift < 0: >> -shift), the guest's own
+/* ns = base_ns + ((tsc - base_tsc) << shift) * mul >> 32 (shift < 0: >> -shift).  The guest computes by the same
  * formula, so both round alike. */
 struct guest_time {
     uint64_t base_tsc; /* guest TSC */
     uint64_t base_ns;  /* guest clock at base_tsc; the clock counts from the VM's creation */
     uint32_t mul;
     int8_t shift;
-    uint64_t tick_hz;      /* how fast the guest TSC really runs on this host */
-    uint64_t wall_base_ns; /* guest wall clock (ns since 1970) when the guest clock was 0 */
-    bool pages_stale;      /* loaded with another rate: the clock pages in guest memory must be rewritten */
-    uint64_t loaded_tsc;   /* the host TSC at which vm_time_load() let this go on */
+    uint64_t tick_hz;      /* actual rate of the guest TSC on this host */
+    uint64_t wall_base_ns; /* guest wall clock (ns since 1970) at guest clock 0 */
+    bool pages_stale;      /* the rate changed at load: the clock pages in guest memory must be rewritten */
+    uint64_t loaded_tsc;   /* host TSC at which vm_time_load() started this clock */
 };
 struct pvclock {              /* per vCPU */
-    uint64_t system_time_msr; /* guest-physical address of the clock page, bit 0: enabled */
-    uint32_t version;         /* of the page, even when it is consistent */
+    uint64_t system_time_msr; /* guest-physical address of the clock page; bit 0: enabled */
+    uint32_t version;         /* of the page; even: consistent */
 };
 
-/** a * mul / div without overflow in between; div > 0.  The result must fit in 64 bits. */
+/** a * mul / div without intermediate overflow; div > 0.  The result must fit in 64 bits. */
 static inline uint64_t muldiv_u64(uint64_t a, uint32_t mul, uint32_t div)
 {
     uint64_t hi = (a >> 32) * mul, lo = (a & 0xffffffffu) * mul;
@@ -43,42 +42,42 @@ static inline uint64_t muldiv_u64(uint64_t a, uint32_t mul, uint32_t div)
     return (hi / div << 32) + lo / div;
 }
 
-/** A duration in ticks of this host's TSC, in ns. */
+/** Convert a duration from ticks of this host's TSC to ns. */
 static inline uint64_t tsc_to_ns(uint64_t ticks) { return muldiv_u64(ticks, 1000000, (uint32_t)(clock_tsc_hz / 1000)); }
 
-/** Start the clock of a new VM: guest TSC 0 is now (sets vm->tsc_offset, not scaled), wall clock from the host's,
- *  vm->tsc_hz from the host's. */
+/** Start the clock of a new VM: guest TSC 0 is now (sets vm->tsc_offset, unscaled).  The wall clock is the host's;
+ *  vm->tsc_hz is too, unless an offer has set it.  vCPUs frozen. */
 void guest_time_start(struct vm *vm);
-uint64_t guest_clock_ns(const struct vm *vm); /* now; never goes back */
+uint64_t guest_clock_ns(const struct vm *vm); /* now; monotonic */
 uint64_t guest_clock_ns_at(const struct guest_time *t, uint64_t guest_tsc);
-uint64_t guest_wall_ns(const struct vm *vm);
+uint64_t guest_wall_ns(const struct vm *vm);                  /* now, ns since 1970 */
 uint64_t guest_ns_to_ticks(const struct vm *vm, uint64_t ns); /* durations */
 uint64_t guest_ticks_to_ns(const struct vm *vm, uint64_t ticks);
-/** Host TSC when the guest's reads guest_tsc; never 0. */
+/** Host TSC at which the guest TSC reads guest_tsc; never 0. */
 uint64_t guest_tsc_to_host(const struct vm *vm, uint64_t guest_tsc);
 
-/** Tell the vendor of each vCPU vm->tsc_ratio and vm->tsc_offset.  vCPUs frozen. */
+/** Pass vm->tsc_ratio and vm->tsc_offset to the vendor, for each vCPU.  vCPUs frozen. */
 void vm_tsc_apply(struct vm *vm);
-/** How a guest that was promised a TSC of promised_hz gets it on this host: rows A, B and C of pvclock.c. */
+/** How this host provides a guest TSC of promised_hz: rows A, B and C of pvclock.c. */
 enum tsc_fit { TSC_FITS, TSC_SCALED, TSC_CHANGES };
 enum tsc_fit guest_tsc_fit(uint64_t promised_hz);
 
-/** Let the guest's time jump forward by ns.  vCPUs frozen; sets vm->tsc_offset and tells the vendor. */
+/** Advance the guest's time by ns: sets vm->tsc_offset and passes it to the vendor.  vCPUs frozen. */
 void guest_time_advance(struct vm *vm, uint64_t ns);
-/** After vm_time_load(): let the guest's time jump forward by what it missed on its way.  age_us: how old the state was
- *  when this host's TSC was at_tsc, which was before the load.  As guest_time_advance(). */
+/** After vm_time_load(): advance the guest's time by the time that its state spent in transit.  age_us: age of the
+ *  state when this host's TSC was at_tsc; at_tsc is not later than the load.  Otherwise as guest_time_advance(). */
 void guest_time_catch_up(struct vm *vm, uint64_t age_us, uint64_t at_tsc);
 
-/** MSR writes: fill the page that the guest names.  HV_E_GUEST: #GP. */
+/** MSR writes: fill the clock page at the address in val.  HV_E_GUEST: not in RAM or misaligned, the caller injects
+ *  #GP.  Owner pCPU. */
 HV_MUST_CHECK enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val);
 HV_MUST_CHECK enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val);
-/** Rewrite every enabled clock page if they are stale: after a move to a host with another TSC rate (vm_state_load
- *  calls this).  vCPUs not running. */
+/** Rewrite all enabled clock pages if a move has changed the TSC rate (vm_state_load calls this).  vCPUs frozen. */
 void pvclock_update_all(struct vm *vm);
 
-/** Save and load time.  Loading sets vm->tsc_offset and tsc_ratio so that the guest TSC goes on from the saved value,
- *  at the rate vm->tsc_hz where that is possible; apply false: only check.  (The caller passes both to the vendor by
- *  vm_tsc_apply(), as vm_state_load does.)  HV_E_PROTO: not a legal time. */
+/** Save and load time; vCPUs frozen.  Loading sets vm->tsc_offset and tsc_ratio so that the guest TSC continues from
+ *  the saved value, at vm->tsc_hz where possible.  The caller passes both to the vendor by vm_tsc_apply().
+ *  apply false: only check.  HV_E_PROTO: not a legal time, nothing is changed. */
 void vm_time_save(const struct vm *vm, struct wr *w);
 HV_MUST_CHECK enum hv_err vm_time_load(struct vm *vm, struct rd *r, bool apply);
 

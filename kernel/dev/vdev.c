@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/vdev.c - what a guest's virtio devices have in common: birth, reset, queues, interrupts,
- * deferred work, state. */
+ * kernel/dev/vdev.c - the common part of a guest's virtio devices.
+ *
+ * Creation, reset, queues with their interrupts, deferred work, state.  A device whose driver breaks the protocol is
+ * marked broken (DEVICE_NEEDS_RESET): vdev_pop() yields nothing more, and the driver is notified, until a reset.
+ * Deferred work is a bit per slot, set by doorbells.  The service loop clears it before it calls the device, so that a
+ * doorbell in between sets it again.  Not here: registers (virtio_pci.c), rings (virtq.c), the kinds (vdev_*.c). */
 #include "kernel/dev/vdev.h"
 
 #include "kernel/dev/devices.h"
@@ -9,7 +13,7 @@
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 
-#define BROKEN_TOLD 4u /* then only counted: a guest must not fill the log */
+#define BROKEN_LOG_MAX 4u /* later ones are only counted: a guest must not fill the log */
 enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
 
 static const struct vdev_ops *const kinds[VDEV_KINDS] = {
@@ -19,7 +23,7 @@ static const struct vdev_ops *const kinds[VDEV_KINDS] = {
 
 const struct vdev_ops *vdev_ops_of(const struct vdev *d) { return kinds[d->kind]; }
 
-static bool configured(const struct vm_config *c, enum vdev_kind kind)
+static bool vdev_is_configured(const struct vm_config *c, enum vdev_kind kind)
 {
     switch (kind) {
     case VDEV_NET:     return c->nic;
@@ -36,8 +40,9 @@ void vdev_create_all(struct vm *vm)
     struct devices *dev = vm->devices;
     pci_guest_init(&dev->pci);
     for (unsigned k = 1; k < VDEV_KINDS; k++) {
-        if (!kinds[k] || !configured(&vm->config, (enum vdev_kind)k))
+        if (!kinds[k] || !vdev_is_configured(&vm->config, (enum vdev_kind)k))
             continue;
+        ASSERT(kinds[k]->slot >= 1 && kinds[k]->slot < VDEV_SLOTS && kinds[k]->n_queues <= VDEV_QUEUES);
         struct vdev *d = &dev->vdevs.d[kinds[k]->slot];
         *d = (struct vdev){ .kind = (enum vdev_kind)k, .slot = (uint8_t)kinds[k]->slot };
         virtio_pci_add(vm, d, kinds[k]->class_code, kinds[k]->n_queues);
@@ -46,9 +51,11 @@ void vdev_create_all(struct vm *vm)
 
 void vdev_reset(struct vm *vm, struct vdev *d)
 {
+    ASSERT(d->kind > VDEV_NONE && d->kind < VDEV_KINDS);
     const struct vdev_ops *ops = vdev_ops_of(d);
+    lock_assert_held(&vm->dev_lock);
     d->status = d->isr = 0;
-    d->offer_select = d->accept_select = 0;
+    d->device_feature_select = d->driver_feature_select = 0;
     d->features = 0;
     d->queue_select = 0;
     d->config_vector = PCI_NO_VECTOR;
@@ -77,12 +84,13 @@ struct vdev *vdev_find(struct vm *vm, enum vdev_kind kind)
 
 /* ---- for the kinds ---- */
 
-void vdev_broken(struct vm *vm, struct vdev *d, const char *why)
+void vdev_mark_broken(struct vm *vm, struct vdev *d, const char *why)
 {
+    lock_assert_held(&vm->dev_lock);
     if (d->status & VIRTIO_NEEDS_RESET)
         return;
-    if (d->n_broken++ < BROKEN_TOLD)
-        log_warn(vm->config.name, "virtio %s: %s; the device stands still until the guest resets it",
+    if (d->n_broken++ < BROKEN_LOG_MAX)
+        log_warn(vm->config.name, "virtio %s: %s; the device does nothing until the guest resets it",
                  vdev_ops_of(d)->name, why);
     d->status |= VIRTIO_NEEDS_RESET;
     if (d->status & VIRTIO_DRIVER_OK)
@@ -91,18 +99,20 @@ void vdev_broken(struct vm *vm, struct vdev *d, const char *why)
 
 enum virtq_result vdev_pop(struct vm *vm, struct vdev *d, unsigned q, struct virtq_chain *c)
 {
+    ASSERT(q < vdev_ops_of(d)->n_queues);
     if (!vdev_live(d))
         return VIRTQ_EMPTY;
     enum virtq_result r = virtq_pop(vm, &d->q[q], c);
     if (r == VIRTQ_BROKEN)
-        vdev_broken(vm, d, "the guest's queue is malformed");
+        vdev_mark_broken(vm, d, "the guest's queue is malformed");
     return r;
 }
 
 void vdev_push(struct vm *vm, struct vdev *d, unsigned q, uint16_t head, uint32_t written)
 {
+    ASSERT(q < vdev_ops_of(d)->n_queues);
     if (!virtq_push(vm, &d->q[q], head, written))
-        vdev_broken(vm, d, "the guest's queue is malformed");
+        vdev_mark_broken(vm, d, "the guest's queue is malformed");
     d->n_requests++;
 }
 
@@ -116,6 +126,7 @@ void vdev_notify(struct vm *vm, struct vdev *d, unsigned q)
 
 void vdev_config_changed(struct vm *vm, struct vdev *d)
 {
+    lock_assert_held(&vm->dev_lock);
     d->config_generation++;
     if (!pci_guest_irq(vm, d->slot, d->config_vector))
         d->isr |= ISR_CONFIG;
@@ -124,12 +135,13 @@ void vdev_config_changed(struct vm *vm, struct vdev *d)
 void vdev_defer(struct vm *vm, const struct vdev *d)
 {
     atomic_fetch_or(&vm->devices->vdevs.deferred, BIT32(d->slot));
-    pcpu_service_wanted();
+    pcpu_kick_service();
 }
 
 bool vdev_service(struct vm *vm)
 {
     struct vdevs *all = &vm->devices->vdevs;
+    ASSERT(this_pcpu()->index == 0);
     if (!atomic_load_explicit(&all->deferred, memory_order_relaxed))
         return false;
     unsigned slots = atomic_exchange(&all->deferred, 0);
@@ -144,15 +156,14 @@ bool vdev_service(struct vm *vm)
     return busy;
 }
 
-static void queues_describe(const struct vm *vm, const struct vdev *d, struct printer *out)
+static void vdev_describe_queues(const struct vm *vm, const struct vdev *d, struct printer *out)
 {
     uint16_t offered, wants;
     const struct pci_func *f = &vm->devices->pci.f[d->slot];
     for (unsigned i = 0; i < vdev_ops_of(d)->n_queues; i++) {
         const struct virtq *q = &d->q[i];
         if (virtq_peek(vm, q, &offered, &wants))
-            print_line(out,
-                       "  queue %u: guest at %u, taken to %u, answered to %u, told of %u, guest %s %u, vector %u%s", i,
+            print_line(out, "  queue %u: available %u, taken %u, used %u, notified %u, guest %s %u, vector %u%s", i,
                        offered, q->next_avail, q->next_used, q->notified_used, q->event_idx ? "waits for" : "has flags",
                        wants, q->vector, f->pba & BIT32(q->vector % 32) ? " (masked, pending)" : "");
     }
@@ -170,13 +181,13 @@ void vdev_describe(const struct vm *vm, struct printer *out)
                    : vdev_live(d)                 ? "live"
                                                   : "no driver",
                    d->features, d->n_requests, d->n_bytes, d->n_failed, d->n_broken);
-        queues_describe(vm, d, out);
+        vdev_describe_queues(vm, d, out);
     }
 }
 
 /* ---- state ---- */
 
-static void queue_save(const struct virtq *q, struct wr *w)
+static void virtq_save(const struct virtq *q, struct wr *w)
 {
     wr_u16(w, q->num);
     wr_u16(w, q->vector);
@@ -189,7 +200,7 @@ static void queue_save(const struct virtq *q, struct wr *w)
     wr_u16(w, q->notified_used);
 }
 
-static bool queue_load(const struct vm *vm, struct virtq *q, struct rd *r, uint64_t features)
+static bool virtq_load(const struct vm *vm, struct virtq *q, struct rd *r, uint64_t features)
 {
     *q = (struct virtq){ .num = rd_u16(r), .vector = rd_u16(r), .event_idx = features & VIRTIO_F_EVENT_IDX };
     uint8_t flags = rd_u8(r);
@@ -203,37 +214,37 @@ static bool queue_load(const struct vm *vm, struct virtq *q, struct rd *r, uint6
     return !r->bad && (!q->enabled || virtq_legal(vm, q));
 }
 
-static void one_save(const struct vdev *d, struct wr *w)
+static void vdev_save_one(const struct vdev *d, struct wr *w)
 {
     wr_u8(w, (uint8_t)d->kind);
     wr_u8(w, d->status);
     wr_u8(w, d->isr);
     wr_u8(w, d->config_generation);
-    wr_u32(w, d->offer_select);
-    wr_u32(w, d->accept_select);
+    wr_u32(w, d->device_feature_select);
+    wr_u32(w, d->driver_feature_select);
     wr_u64(w, d->features);
     wr_u16(w, d->config_vector);
     wr_u16(w, d->queue_select);
     for (unsigned i = 0; i < vdev_ops_of(d)->n_queues; i++)
-        queue_save(&d->q[i], w);
+        virtq_save(&d->q[i], w);
     if (vdev_ops_of(d)->save)
         vdev_ops_of(d)->save(d, w);
 }
 
-static bool one_load(struct vm *vm, struct vdev *d, struct rd *r)
+static bool vdev_load_one(struct vm *vm, struct vdev *d, struct rd *r)
 {
     if (rd_u8(r) != d->kind)
         return false;
     d->status = rd_u8(r);
     d->isr = rd_u8(r);
     d->config_generation = rd_u8(r);
-    d->offer_select = rd_u32(r);
-    d->accept_select = rd_u32(r);
+    d->device_feature_select = rd_u32(r);
+    d->driver_feature_select = rd_u32(r);
     d->features = rd_u64(r);
     d->config_vector = rd_u16(r);
     d->queue_select = rd_u16(r);
     for (unsigned i = 0; i < vdev_ops_of(d)->n_queues; i++)
-        if (!queue_load(vm, &d->q[i], r, d->features))
+        if (!virtq_load(vm, &d->q[i], r, d->features))
             return false;
     if (vdev_ops_of(d)->load)
         vdev_ops_of(d)->load(d, r);
@@ -249,7 +260,7 @@ void vdev_save(struct vm *vm, struct wr *w)
     wr_u8(w, (uint8_t)n);
     for (unsigned i = 1; i < VDEV_SLOTS; i++)
         if (vm->devices->vdevs.d[i].kind)
-            one_save(&vm->devices->vdevs.d[i], w);
+            vdev_save_one(&vm->devices->vdevs.d[i], w);
 }
 
 bool vdev_load(struct vm *vm, struct rd *r, bool apply)
@@ -260,12 +271,12 @@ bool vdev_load(struct vm *vm, struct rd *r, bool apply)
         if (!d.kind)
             continue;
         have++;
-        if (!one_load(vm, &d, r))
+        if (!vdev_load_one(vm, &d, r))
             return false;
         if (!apply)
             continue;
         vm->devices->vdevs.d[i] = d;
-        atomic_fetch_or(&vm->devices->vdevs.deferred, BIT32(i)); /* doorbells rung before the move */
+        atomic_fetch_or(&vm->devices->vdevs.deferred, BIT32(i)); /* doorbells from before the move */
     }
     return have == n && !r->bad;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/vdev.h - a guest's virtio devices, whatever their kind: what they share, and what each kind must offer.
+ * kernel/dev/vdev.h - a guest's virtio devices: the common part, and the operations of each kind.
  *
- * One device per PCI slot, its slot fixed by its kind, so that the bus looks the same on every host.  All under the
- * VM's dev_lock.  Work that is long, or that needs the network, is not done in the guest's doorbell write but
- * deferred to the service loop. */
+ * There is one device per PCI slot, and its kind fixes the slot, so the bus looks the same on every host.  All state is
+ * under the VM's dev_lock, and all calls need it unless they say otherwise.  Work that is long, or that needs the
+ * network, is not done in the doorbell write but deferred to the service loop. */
 #ifndef GODWIT_KERNEL_DEV_VDEV_H
 #define GODWIT_KERNEL_DEV_VDEV_H
 
@@ -43,14 +43,14 @@ struct vdev {            /* [d] */
     enum vdev_kind kind; /* [c] */
     uint8_t slot;        /* [c] */
     uint8_t status, isr, config_generation;
-    uint32_t offer_select, accept_select; /* which half of the features the driver looks at */
-    uint64_t features;                    /* accepted by the driver */
-    uint64_t lacks;                       /* of what its kind offers: what is behind this one cannot do it */
+    uint32_t device_feature_select, driver_feature_select; /* half of the features: 0 low, 1 high */
+    uint64_t features;                                     /* accepted by the driver */
+    uint64_t lacks;                                        /* features of its kind that its backend cannot provide */
     uint16_t config_vector, queue_select;
     struct virtq q[VDEV_QUEUES];
-    unsigned n_broken; /* not state: how often it had to be taken from its driver */
-    unsigned resets;   /* not state: tells work in progress that its request is gone */
-    union {            /* by kind; only what the guest can see or change */
+    unsigned n_broken; /* not migrated: times that vdev_mark_broken() stopped it */
+    unsigned resets;   /* not migrated: counts resets, so that work in progress sees that its request is gone */
+    union {            /* by kind: state that the guest can see or change */
         struct {
             uint16_t status;
         } net;
@@ -58,7 +58,7 @@ struct vdev {            /* [d] */
             uint32_t pages, actual;
         } balloon;
     };
-    bool announce;                          /* net: tell the guest to announce itself, it has moved */
+    bool announce;                          /* net: the guest has moved and must announce itself */
     uint64_t n_requests, n_bytes, n_failed; /* for `vm inspect` */
 };
 
@@ -76,47 +76,48 @@ struct vdev_ops { /* one per kind; dev_lock held, except service */
     /** The device's configuration space; cfg has VDEV_CONFIG_LEN zero bytes. */
     void (*config_read)(struct vm *vm, struct vdev *d, uint8_t *cfg);
     void (*config_write)(struct vm *vm, struct vdev *d, unsigned off, unsigned size, uint32_t val); /* may be NULL */
-    /** The guest says that queue q has requests.  The device is live.  Owner pCPU of the vCPU. */
+    /** The driver has notified queue q (available buffer notification).  The device is live.  Owner pCPU. */
     void (*doorbell)(struct vm *vm, struct vdev *d, unsigned q);
-    /** Deferred work, a bounded piece.  True: some was done and there may be more.  Service pCPU, dev_lock
-     *  not held.  May be NULL. */
+    /** Do a bounded piece of deferred work.  True: some was done, and there may be more.  Service pCPU, dev_lock not
+     *  held.  May be NULL. */
     bool (*service)(struct vm *vm, struct vdev *d);
-    void (*reset)(struct vm *vm, struct vdev *d);     /* its union; may be NULL */
-    void (*save)(const struct vdev *d, struct wr *w); /* its union; may be NULL */
+    void (*reset)(struct vm *vm, struct vdev *d);     /* by kind: its part of the union; may be NULL */
+    void (*save)(const struct vdev *d, struct wr *w); /* likewise */
     void (*load)(struct vdev *d, struct rd *r);
 };
 extern const struct vdev_ops vdev_net_ops, vdev_blk_ops, vdev_console_ops, vdev_rng_ops, vdev_balloon_ops;
 
-/** Make the devices of vm->config, on vm->devices' PCI bus, reset. */
+/** Create the devices of vm->config on the PCI bus; vdev_reset_all() follows.  vCPUs frozen, no lock needed. */
 void vdev_create_all(struct vm *vm);
 void vdev_reset_all(struct vm *vm);
-/** The VM's device of that kind, or NULL. */
+/** The VM's device of that kind, or NULL.  Any context, no lock needed. */
 struct vdev *vdev_find(struct vm *vm, enum vdev_kind kind);
-/** Did its driver say that it is ready, and did it keep the rules since? */
+/** Has the driver set DRIVER_OK, and is the device not broken? */
 static inline bool vdev_live(const struct vdev *d)
 {
     return (d->status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK;
 }
 
 /* For the kinds. */
-/** virtq_pop; a broken queue makes the device ask for its reset. */
+/** virtq_pop() of queue q; EMPTY if d is not live.  A malformed queue breaks the device (vdev_mark_broken). */
 enum virtq_result vdev_pop(struct vm *vm, struct vdev *d, unsigned q, struct virtq_chain *c);
-/** Interrupt for queue q if the guest wants one for what was pushed. */
+/** Interrupt for queue q, if the driver wants one for what was pushed. */
 void vdev_notify(struct vm *vm, struct vdev *d, unsigned q);
-/** virtq_push. */
+/** virtq_push() to queue q; a malformed queue breaks the device. */
 void vdev_push(struct vm *vm, struct vdev *d, unsigned q, uint16_t head, uint32_t written);
-/** Its configuration space has changed. */
+/** Configuration change notification. */
 void vdev_config_changed(struct vm *vm, struct vdev *d);
-/** ops->service is to be called. */
+/** Have the service loop call ops->service soon.  Any context. */
 void vdev_defer(struct vm *vm, const struct vdev *d);
 
-/** One line per device, for `vm inspect`. */
+/** Print each device and its queues, for `vm inspect`.  Service pCPU, no lock: values may be torn. */
 void vdev_describe(const struct vm *vm, struct printer *out);
-/** Deferred work of one running VM.  True: some was done.  Service pCPU. */
+/** Deferred work of one running VM.  True: some was done.  Service pCPU, dev_lock not held. */
 bool vdev_service(struct vm *vm);
 
+/* State; vCPUs frozen, no lock needed. */
 void vdev_save(struct vm *vm, struct wr *w);
-/** False: malformed, or not the devices of this VM; applied only when apply is set.  The VM's memory is set up. */
+/** Load; the VM's memory is set up.  False: malformed, or not the devices of this VM.  apply false: only check. */
 bool vdev_load(struct vm *vm, struct rd *r, bool apply);
 
 #endif

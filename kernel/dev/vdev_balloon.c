@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/vdev_balloon.c - virtio memory balloon: pages that the guest gives back cost no host memory and are not
- * moved.  VIRTIO 1.2, 5.5.
+ * kernel/dev/vdev_balloon.c - virtio memory balloon with free-page reporting.  VIRTIO 1.2, 5.5.
  *
- * Queue 0 inflate, 1 deflate, 2 free-page reporting.  Linux reports free memory in pieces of 2 MiB, two seconds after
- * it became free: such blocks lose their host memory at once and read as zeros, as if never touched.  Smaller pieces
- * (inflate) are zeroed, so that a move finds them empty.  While a move's dirty log is on, reports are answered and
- * ignored: what was sent is sent.  All of it is the service loop's work, one request at a time. */
+ * Pages that the guest gives back cost no host memory and are not moved.  Queues: 0 inflate, 1 deflate, 2 free-page
+ * reporting.  Linux reports free memory in pieces of 2 MiB, two seconds after it became free.  Such blocks lose their
+ * host memory at once, and read as zeros, as if never touched.  Inflated pages are zeroed, so that a move finds them
+ * empty.  While a move's dirty log is on, reports are completed and ignored: pages sent stay sent (guest_mem_drop).
+ * The service loop does all work, one request at a time. */
 #include "kernel/dev/devices.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 
 enum { INFLATE, DEFLATE, REPORT };
 #define F_DEFLATE_ON_OOM BIT64(2)
 #define F_REPORTING      BIT64(5)
-#define BLOCKS_MAX       64u /* dropped together, with one flush */
-#define PFNS_MAX         1024u
+#define BLOCKS_MAX       64u   /* blocks dropped together, with one flush */
+#define PFNS_MAX         1024u /* pages of one inflate request */
 
 static struct virtq_chain chain; /* large; service pCPU only */
 
-static void config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
+static void balloon_config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
 {
     struct wr w = wr_init(cfg, 8);
     (void)vm;
@@ -24,47 +26,48 @@ static void config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
     wr_u32(&w, d->balloon.actual);
 }
 
-static void config_write(struct vm *vm, struct vdev *d, unsigned off, unsigned size, uint32_t val)
+static void balloon_config_write(struct vm *vm, struct vdev *d, unsigned off, unsigned size, uint32_t val)
 {
     (void)vm;
     if (off == 4 && size == 4)
         d->balloon.actual = val;
 }
 
-static void reset(struct vm *vm, struct vdev *d)
+static void balloon_reset(struct vm *vm, struct vdev *d)
 {
     (void)vm;
     d->balloon.actual = 0;
 }
 
-static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
+static void balloon_doorbell(struct vm *vm, struct vdev *d, unsigned q)
 {
     (void)q;
     vdev_defer(vm, d);
 }
 
-/* A page that the guest does not use: zeros, unless that is what it holds already. */
-static enum hv_err page_zero(struct vm *vm, uint64_t gfn)
+/* Zero a page that the guest does not use, unless it is zero already. */
+static enum hv_err balloon_zero_page(struct vm *vm, uint64_t gfn)
 {
     static const uint64_t zero[PAGE_SIZE / 8];
     const void *page = guest_page(vm, gfn);
     return page && memcmp(page, zero, PAGE_SIZE) ? guest_write(vm, gfn_gpa(gfn), zero, PAGE_SIZE) : HV_OK;
 }
 
-static void inflate(struct vm *vm, struct vdev *d)
+static void balloon_inflate(struct vm *vm, struct vdev *d)
 {
     uint8_t b[4];
+    lock_assert_held(&vm->dev_lock);
     for (uint64_t off = 0; off < PFNS_MAX * 4 && virtq_read(vm, &chain, off, b, 4) == 4; off += 4) {
         struct rd r = rd_init(b, 4);
         uint64_t gfn = rd_u32(&r);
-        if (!guest_is_told_ram(&vm->mem, gfn_gpa(gfn)) || page_zero(vm, gfn))
+        if (!guest_is_told_ram(&vm->mem, gfn_gpa(gfn)) || balloon_zero_page(vm, gfn))
             d->n_failed++;
     }
     d->n_bytes += chain.out_len / 4 * PAGE_SIZE;
 }
 
-/* Whole blocks inside the reported pieces. */
-static unsigned blocks_reported(uint64_t *block)
+/* Collect the whole blocks inside the reported segments; returns how many. */
+static unsigned balloon_reported_blocks(uint64_t *block)
 {
     unsigned n = 0;
     for (unsigned i = chain.n_out; i < chain.n_out + chain.n_in; i++) {
@@ -76,21 +79,24 @@ static unsigned blocks_reported(uint64_t *block)
     return n;
 }
 
-static bool work(struct vm *vm, struct vdev *d, unsigned q)
+/* Serve one request of queue q.  True: there was one. */
+static bool balloon_serve_queue(struct vm *vm, struct vdev *d, unsigned q)
 {
     uint64_t block[BLOCKS_MAX];
+    ASSERT(this_pcpu()->index == 0);
     spin_lock(&vm->dev_lock);
     unsigned resets = d->resets, n = 0;
     bool got = d->q[q].enabled && vdev_pop(vm, d, q, &chain) == VIRTQ_GOT;
     if (got && q == INFLATE)
-        inflate(vm, d);
+        balloon_inflate(vm, d);
     if (got && q == REPORT)
-        n = blocks_reported(block);
+        n = balloon_reported_blocks(block);
     spin_unlock(&vm->dev_lock);
     if (!got)
         return false;
     if (n)
-        n = guest_mem_drop(vm, block, n); /* waits for guests to leave what is dropped: no lock here */
+        n = guest_mem_drop(vm, block, n); /* waits for vCPUs to exit and flush: not under the lock */
+    ASSERT(n <= BLOCKS_MAX);
     spin_lock(&vm->dev_lock);
     if (d->resets == resets) {
         d->n_bytes += n * BLOCK_SIZE;
@@ -102,20 +108,20 @@ static bool work(struct vm *vm, struct vdev *d, unsigned q)
     return true;
 }
 
-static bool service(struct vm *vm, struct vdev *d)
+static bool balloon_service(struct vm *vm, struct vdev *d)
 {
     bool some = false;
     for (unsigned q = INFLATE; q <= REPORT; q++)
-        some |= work(vm, d, q);
+        some |= balloon_serve_queue(vm, d, q);
     return some;
 }
 
-static void save(const struct vdev *d, struct wr *w)
+static void balloon_save(const struct vdev *d, struct wr *w)
 {
     wr_u32(w, d->balloon.pages);
     wr_u32(w, d->balloon.actual);
 }
-static void load(struct vdev *d, struct rd *r)
+static void balloon_load(struct vdev *d, struct rd *r)
 {
     d->balloon.pages = rd_u32(r);
     d->balloon.actual = rd_u32(r);
@@ -127,11 +133,11 @@ const struct vdev_ops vdev_balloon_ops = {
     .class_code = 0x00ff00,
     .n_queues = 3,
     .features = F_DEFLATE_ON_OOM | F_REPORTING,
-    .config_read = config_read,
-    .config_write = config_write,
-    .doorbell = doorbell,
-    .service = service,
-    .reset = reset,
-    .save = save,
-    .load = load,
+    .config_read = balloon_config_read,
+    .config_write = balloon_config_write,
+    .doorbell = balloon_doorbell,
+    .service = balloon_service,
+    .reset = balloon_reset,
+    .save = balloon_save,
+    .load = balloon_load,
 };

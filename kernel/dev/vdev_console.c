@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/vdev_console.c - virtio console: a second way to the guest's one console, faster than the
- * serial port.  VIRTIO 1.2, 5.3.
+ * kernel/dev/vdev_console.c - virtio console: an interface to the guest's console, faster than the UART.
  *
- * Queue 0 is input, 1 output; one port, no control queues.  Output goes where the UART's goes.  Input goes to the one
- * of the two that the guest wrote to last, and waits in the UART's ring until it is taken. */
+ * Queue 0 is input, 1 output; one port, no control queues.  The guest has one console behind both devices.  Output goes
+ * to the UART's ring.  Input waits in the UART's ring, for the device that the guest wrote to last.
+ * Manual: VIRTIO 1.2, 5.3. */
 #include "kernel/dev/devices.h"
+#include "kernel/lib/log.h"
 
 enum { INPUT, OUTPUT };
-#define TURN_MAX 64u
-#define OUT_MAX  4096u /* bytes of one request that are taken in one go */
+#define TURN_MAX 64u   /* requests served in one go */
+#define OUT_MAX  4096u /* bytes taken of one request */
 
-static void config_read(struct vm *vm, struct vdev *d, uint8_t *cfg) { (void)vm, (void)d, (void)cfg; }
+static void hvc_config_read(struct vm *vm, struct vdev *d, uint8_t *cfg) { (void)vm, (void)d, (void)cfg; }
 
-static void output(struct vm *vm, struct vdev *d)
+static void hvc_output(struct vm *vm, struct vdev *d)
 {
     struct virtq_chain c;
     uint8_t buf[256];
@@ -31,8 +32,8 @@ static void output(struct vm *vm, struct vdev *d)
         vdev_defer(vm, d);
 }
 
-/* Typed characters, as many as the guest has room for. */
-static void input(struct vm *vm, struct vdev *d)
+/* Waiting input, as much as the guest has buffers for. */
+static void hvc_input(struct vm *vm, struct vdev *d)
 {
     struct virtq_chain c;
     uint8_t buf[256];
@@ -49,21 +50,22 @@ static void input(struct vm *vm, struct vdev *d)
         vdev_defer(vm, d);
 }
 
-static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
+static void hvc_doorbell(struct vm *vm, struct vdev *d, unsigned q)
 {
+    lock_assert_held(&vm->dev_lock);
     if (q == OUTPUT)
-        output(vm, d);
+        hvc_output(vm, d);
     else
-        input(vm, d);
+        hvc_input(vm, d);
 }
 
-static bool service(struct vm *vm, struct vdev *d)
+static bool hvc_service(struct vm *vm, struct vdev *d)
 {
     uint64_t before = d->n_requests;
     spin_lock(&vm->dev_lock);
     if (vdev_live(d)) {
-        output(vm, d);
-        input(vm, d);
+        hvc_output(vm, d);
+        hvc_input(vm, d);
     }
     spin_unlock(&vm->dev_lock);
     return d->n_requests != before;
@@ -74,7 +76,7 @@ const struct vdev_ops vdev_console_ops = {
     .slot = 5,
     .class_code = 0x078000,
     .n_queues = 2,
-    .config_read = config_read,
-    .doorbell = doorbell,
-    .service = service,
+    .config_read = hvc_config_read,
+    .doorbell = hvc_doorbell,
+    .service = hvc_service,
 };

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/vdev_net.c - virtio network card: queue 0 receives, 1 sends, 2 controls.  VIRTIO 1.2, 5.1.
  *
- * Frames pass through the service pCPU, where the switch is.  A frame to send stays in the guest's ring until the
- * switch took it, so one that did not fit yet, or that waits at a stop, is neither lost nor sent twice.  The lock is
- * not held while the switch works: it may end in another guest's card.  Received frames without a buffer are dropped,
- * as on a wire.  No checksum or segmentation offload. */
+ * The service pCPU moves all frames, since the switch runs there.  Sending: a frame stays in the guest's ring until the
+ * switch has taken it.  So a frame that did not fit, or that waits while the guest is stopped, is neither lost nor sent
+ * twice.  The lock is not held while the switch works, since the frame may end in another guest's card.  Receiving: a
+ * frame without a buffer is dropped, as on a wire.  No checksum or segmentation offload. */
 #include "kernel/dev/vdev_net.h"
 
 #include "kernel/dev/devices.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 
 enum { RX, TX, CONTROL };
 #define F_MAC           BIT64(5)
@@ -22,21 +24,21 @@ enum { RX, TX, CONTROL };
 #define HEADER_LEN      12u
 #define FRAME_MIN       14u
 #define FRAME_MAX       1518u
-#define TURN_MAX        64u /* requests to send, taken in one turn */
+#define TURN_MAX        64u /* frames sent in one go */
 
 static const struct vdev_net_backend *backend;
-/* Large; service pCPU only.  Sending has its own: while the switch works, another guest's card may receive. */
+/* Large; service pCPU only.  tx is separate: while the switch works, another guest's card may receive. */
 static struct virtq_chain tx, first, further;
 
 void vdev_net_backend_set(const struct vdev_net_backend *b) { backend = b; }
 
-static void config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
+static void net_config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
 {
     memcpy(cfg, vm->config.mac, 6);
     cfg[6] = (uint8_t)(STATUS_LINK_UP | d->net.status);
 }
 
-static void reset(struct vm *vm, struct vdev *d)
+static void net_reset(struct vm *vm, struct vdev *d)
 {
     (void)vm;
     d->net.status = 0;
@@ -44,10 +46,11 @@ static void reset(struct vm *vm, struct vdev *d)
 
 /* ---- control ---- */
 
-static void control(struct vm *vm, struct vdev *d)
+static void net_control(struct vm *vm, struct vdev *d)
 {
     struct virtq_chain c;
     unsigned n = 0;
+    lock_assert_held(&vm->dev_lock);
     while (n < VIRTQ_SIZE_MAX && vdev_pop(vm, d, CONTROL, &c) == VIRTQ_GOT) {
         uint8_t command[2] = { 0xff, 0xff }, refused = 1;
         (void)virtq_read(vm, &c, 0, command, 2);
@@ -63,18 +66,19 @@ static void control(struct vm *vm, struct vdev *d)
         vdev_notify(vm, d, CONTROL);
 }
 
-static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
+static void net_doorbell(struct vm *vm, struct vdev *d, unsigned q)
 {
     if (q == TX)
         vdev_defer(vm, d);
     else if (q == CONTROL)
-        control(vm, d); /* new receive buffers: used when a frame comes */
+        net_control(vm, d); /* RX: new buffers, which the next frame finds */
 }
 
 /* ---- sending ---- */
 
-/* The next request's frame into buf; false: there is no request.  *len is 0 for one without a whole frame. */
-static bool frame_take(struct vm *vm, struct vdev *d, uint8_t *buf, size_t *len)
+/* Copy the frame of the next request to buf (FRAME_MAX bytes).  False: no request.  *len is 0 if it has no legal
+ * frame. */
+static bool net_pop_frame(struct vm *vm, struct vdev *d, uint8_t *buf, size_t *len)
 {
     if (vdev_pop(vm, d, TX, &tx) != VIRTQ_GOT)
         return false;
@@ -83,28 +87,29 @@ static bool frame_take(struct vm *vm, struct vdev *d, uint8_t *buf, size_t *len)
     return virtq_read(vm, &tx, HEADER_LEN, buf, *len) == *len;
 }
 
-static enum hv_err frame_send(struct vm *vm, const uint8_t *buf, size_t len)
+static enum hv_err net_send_frame(struct vm *vm, const uint8_t *buf, size_t len)
 {
     return backend ? backend->send(vm, buf, len) : HV_E_UNSUPP;
 }
 
-static bool service(struct vm *vm, struct vdev *d)
+static bool net_service(struct vm *vm, struct vdev *d)
 {
     static uint8_t buf[FRAME_MAX];
     unsigned sent = 0;
     bool more = true;
+    ASSERT(this_pcpu()->index == 0);
     spin_lock(&vm->dev_lock);
     while (more && sent < TURN_MAX) {
         size_t len;
         unsigned resets = d->resets;
-        more = frame_take(vm, d, buf, &len);
+        more = net_pop_frame(vm, d, buf, &len);
         if (!more)
             break;
         spin_unlock(&vm->dev_lock);
-        enum hv_err e = len ? frame_send(vm, buf, len) : HV_E_RANGE;
+        enum hv_err e = len ? net_send_frame(vm, buf, len) : HV_E_RANGE;
         spin_lock(&vm->dev_lock);
         if (d->resets != resets)
-            break; /* the guest took its ring away meanwhile */
+            break; /* the guest has reset the device: the request is gone */
         if (e == HV_E_AGAIN) {
             virtq_unpop(&d->q[TX]);
             break;
@@ -122,7 +127,8 @@ static bool service(struct vm *vm, struct vdev *d)
 
 /* ---- receiving ---- */
 
-static enum hv_err no_room(struct vdev *d, unsigned n)
+/* Put back the n requests popped so far, and drop the frame. */
+static enum hv_err net_drop_rx(struct vdev *d, unsigned n)
 {
     while (n--)
         virtq_unpop(&d->q[RX]);
@@ -130,33 +136,35 @@ static enum hv_err no_room(struct vdev *d, unsigned n)
     return HV_FAIL(HV_E_NOMEM);
 }
 
-/* Fill buffers until the frame is in; *n of them.  The first begins with the header, written at last. */
-static enum hv_err buffers_fill(struct vm *vm, struct vdev *d, const uint8_t *frame, size_t len, unsigned *n)
+/* Fill *n buffers with the frame.  The first has room for the header, which is written when *n is known. */
+static enum hv_err net_fill_buffers(struct vm *vm, struct vdev *d, const uint8_t *frame, size_t len, unsigned *n)
 {
     bool merge = d->features & F_MRG_RXBUF;
     size_t done = 0;
     for (*n = 0; !*n || done < len; ++*n) {
         struct virtq_chain *c = *n ? &further : &first;
         if ((*n && !merge) || *n == d->q[RX].num || vdev_pop(vm, d, RX, c) != VIRTQ_GOT)
-            return no_room(d, *n);
+            return net_drop_rx(d, *n);
         size_t head = *n ? 0 : HEADER_LEN;
         if (c->in_len <= head)
-            return no_room(d, *n + 1);
+            return net_drop_rx(d, *n + 1);
         size_t part = virtq_write(vm, c, head, frame + done, MIN(len - done, c->in_len - head));
         if (!part || !virtq_fill(vm, &d->q[RX], c->head, (uint32_t)(head + part), *n))
-            return no_room(d, *n + 1);
+            return net_drop_rx(d, *n + 1);
         done += part;
     }
     return HV_OK;
 }
 
-static enum hv_err receive(struct vm *vm, struct vdev *d, const uint8_t *frame, size_t len)
+static enum hv_err net_rx_frame(struct vm *vm, struct vdev *d, const uint8_t *frame, size_t len)
 {
     uint8_t header[HEADER_LEN] = { 0 };
     unsigned n;
-    enum hv_err e = buffers_fill(vm, d, frame, len, &n);
+    lock_assert_held(&vm->dev_lock);
+    enum hv_err e = net_fill_buffers(vm, d, frame, len, &n);
     if (e)
         return e;
+    ASSERT(n >= 1 && n <= d->q[RX].num);
     header[10] = (uint8_t)n;
     header[11] = (uint8_t)(n >> 8);
     (void)virtq_write(vm, &first, 0, header, sizeof(header));
@@ -170,15 +178,16 @@ static enum hv_err receive(struct vm *vm, struct vdev *d, const uint8_t *frame, 
 enum hv_err vdev_net_receive(struct vm *vm, const uint8_t *frame, size_t len)
 {
     struct vdev *d = vdev_find(vm, VDEV_NET);
+    ASSERT(this_pcpu()->index == 0);
     if (!d)
         return HV_FAIL(HV_E_NOENT);
     spin_lock(&vm->dev_lock);
-    enum hv_err e = vdev_live(d) && d->q[RX].enabled ? receive(vm, d, frame, len) : HV_FAIL(HV_E_NOENT);
+    enum hv_err e = vdev_live(d) && d->q[RX].enabled ? net_rx_frame(vm, d, frame, len) : HV_FAIL(HV_E_NOENT);
     spin_unlock(&vm->dev_lock);
     return e;
 }
 
-void vdev_net_arrived(struct vm *vm)
+void vdev_net_announce(struct vm *vm)
 {
     struct vdev *d = vdev_find(vm, VDEV_NET);
     if (!d || !d->announce)
@@ -192,8 +201,8 @@ void vdev_net_arrived(struct vm *vm)
     spin_unlock(&vm->dev_lock);
 }
 
-static void save(const struct vdev *d, struct wr *w) { wr_u16(w, d->net.status); }
-static void load(struct vdev *d, struct rd *r) { d->net.status = rd_u16(r) & STATUS_ANNOUNCE; }
+static void net_save(const struct vdev *d, struct wr *w) { wr_u16(w, d->net.status); }
+static void net_load(struct vdev *d, struct rd *r) { d->net.status = rd_u16(r) & STATUS_ANNOUNCE; }
 
 const struct vdev_ops vdev_net_ops = {
     .name = "net",
@@ -201,10 +210,10 @@ const struct vdev_ops vdev_net_ops = {
     .class_code = 0x020000,
     .n_queues = 3,
     .features = F_MAC | F_MRG_RXBUF | F_STATUS | F_CTRL_VQ | F_ANNOUNCE,
-    .config_read = config_read,
-    .doorbell = doorbell,
-    .service = service,
-    .reset = reset,
-    .save = save,
-    .load = load,
+    .config_read = net_config_read,
+    .doorbell = net_doorbell,
+    .service = net_service,
+    .reset = net_reset,
+    .save = net_save,
+    .load = net_load,
 };

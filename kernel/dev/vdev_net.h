@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/vdev_net.h - between a guest's network card and the switch, which lives in net/: guest_net.c joins the
- * two.  Service pCPU only. */
+ * kernel/dev/vdev_net.h - a guest's network card and its backend.
+ *
+ * The backend is the switch in net/; kernel/vm/guest_net.c connects the two.  Service pCPU only, dev_lock not held. */
 #ifndef GODWIT_KERNEL_DEV_VDEV_NET_H
 #define GODWIT_KERNEL_DEV_VDEV_NET_H
 
@@ -8,15 +9,15 @@
 
 struct vm;
 struct vdev_net_backend {
-    /** The guest sends a frame.  HV_E_AGAIN: no room now, it will be offered again; other errors: dropped. */
+    /** The guest sends a frame.  HV_E_AGAIN: no room now, the caller tries again; other errors: dropped. */
     enum hv_err (*send)(struct vm *vm, const uint8_t *frame, size_t len);
 };
 void vdev_net_backend_set(const struct vdev_net_backend *b); /* NULL: no network, frames vanish */
 
-/** A frame for the guest; vm runs.  HV_E_NOENT: its card has no driver; HV_E_NOMEM: it gives no buffers;
- *  dropped in both cases. */
+/** Deliver a frame to the guest of vm, which runs.  The frame is dropped on HV_E_NOENT (no card, or it has no driver)
+ *  and HV_E_NOMEM (no receive buffers). */
 enum hv_err vdev_net_receive(struct vm *vm, const uint8_t *frame, size_t len);
-/** The guest has come from elsewhere and runs here now: its driver is told to announce itself. */
-void vdev_net_arrived(struct vm *vm);
+/** After a move, once the guest runs: have its driver announce it (gratuitous ARP; VIRTIO_NET_S_ANNOUNCE). */
+void vdev_net_announce(struct vm *vm);
 
 #endif

@@ -5,10 +5,12 @@
 
 #include "kernel/dev/vdev.h"
 
+/** Operations of d's kind; d has one. */
 const struct vdev_ops *vdev_ops_of(const struct vdev *d);
-/** As after a write of 0 to its status. */
+/** Reset, as by a write of 0 to the device status.  dev_lock held. */
 void vdev_reset(struct vm *vm, struct vdev *d);
-/** Its guest broke the rules: dead until reset, and the guest is told.  why is for the log (once per reset). */
-void vdev_broken(struct vm *vm, struct vdev *d, const char *why);
+/** The driver broke the protocol: set DEVICE_NEEDS_RESET and notify the driver; d does nothing until its reset.  why
+ *  is logged, once per reset.  dev_lock held. */
+void vdev_mark_broken(struct vm *vm, struct vdev *d, const char *why);
 
 #endif

@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/vdev_rng.c - virtio entropy device: the host's random bytes.  VIRTIO 1.2, 5.4. */
+ * kernel/dev/vdev_rng.c - virtio entropy device: the host's random bytes.  VIRTIO 1.2, 5.4.
+ *
+ * One queue of device-writable buffers.  Requests are served in the doorbell, TURN_MAX at a time; the service loop does
+ * the rest.  Not here: where the entropy comes from (kernel/host/random.h). */
 #include "kernel/core/vm.h"
 #include "kernel/dev/vdev.h"
 #include "kernel/host/random.h"
+#include "kernel/lib/log.h"
 
-#define REQUEST_MAX 512u /* bytes given to one request; a driver that wants more asks again */
-#define TURN_MAX    64u  /* requests of one doorbell */
+#define REQUEST_MAX 512u /* bytes for one request; a driver that wants more asks again */
+#define TURN_MAX    64u  /* requests served in one go */
 
-static void config_read(struct vm *vm, struct vdev *d, uint8_t *cfg) { (void)vm, (void)d, (void)cfg; }
+static void rng_config_read(struct vm *vm, struct vdev *d, uint8_t *cfg) { (void)vm, (void)d, (void)cfg; }
 
-static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
+static void rng_doorbell(struct vm *vm, struct vdev *d, unsigned q)
 {
     struct virtq_chain c;
     uint8_t bytes[REQUEST_MAX];
     unsigned n = 0;
+    lock_assert_held(&vm->dev_lock);
     while (n < TURN_MAX && vdev_pop(vm, d, q, &c) == VIRTQ_GOT) {
         size_t len = MIN(c.in_len, sizeof(bytes));
         random_bytes(bytes, len);
@@ -28,12 +33,12 @@ static void doorbell(struct vm *vm, struct vdev *d, unsigned q)
         vdev_defer(vm, d);
 }
 
-static bool service(struct vm *vm, struct vdev *d)
+static bool rng_service(struct vm *vm, struct vdev *d)
 {
     uint64_t before = d->n_requests;
     spin_lock(&vm->dev_lock);
     if (vdev_live(d))
-        doorbell(vm, d, 0);
+        rng_doorbell(vm, d, 0);
     spin_unlock(&vm->dev_lock);
     return d->n_requests != before;
 }
@@ -43,7 +48,7 @@ const struct vdev_ops vdev_rng_ops = {
     .slot = 1,
     .class_code = 0x00ff00,
     .n_queues = 1,
-    .config_read = config_read,
-    .doorbell = doorbell,
-    .service = service,
+    .config_read = rng_config_read,
+    .doorbell = rng_doorbell,
+    .service = rng_service,
 };

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/virtio_pci.c - virtio 1.x over PCI: capabilities, common configuration, doorbells.
  *
- * Modern only: no legacy registers.  The doorbell capability for ports comes first in the list: drivers take the first
- * that they can use, and a port write costs no instruction decoding.  Manual: VIRTIO 1.2, 4.1 "Virtio Over PCI Bus". */
+ * Modern only: no legacy registers.  The doorbell capability for ports comes first, since a port write needs no
+ * instruction decoding.  Drivers take the first capability that they can use.  Register writes in a wrong state are
+ * ignored, as the specification allows.  Not here: BARs and MSI-X (pci_guest.c), the rings (virtq.c).
+ * Manual: VIRTIO 1.2, 4.1 "Virtio Over PCI Bus". */
 #include "kernel/dev/virtio_pci.h"
 
 #include "kernel/dev/devices.h"
@@ -13,7 +15,7 @@ enum { CAP_COMMON = 1, CAP_NOTIFY, CAP_ISR, CAP_DEVICE, CAP_PCI_CFG };
 enum { AT_COMMON = 0x0000, AT_ISR = 0x1000, AT_DEVICE = 0x2000, AT_NOTIFY = 0x3000, AT_END = PCI_BAR_MSIX };
 #define COMMON_LEN  60u
 #define NOTIFY_STEP 4u
-#define CAP_WINDOW  0xa8u /* where the last capability lies */
+#define CAP_WINDOW  0xa8u /* offset of the last capability, VIRTIO_PCI_CAP_PCI_CFG */
 #define WINDOW_DATA (CAP_WINDOW + 16u)
 /* Common configuration, 4.1.4.3. */
 enum {
@@ -36,7 +38,16 @@ enum {
     QUEUE_RESET = 58
 };
 
-static struct vdev *at_slot(struct vm *vm, unsigned slot) { return &vm->devices->vdevs.d[slot]; }
+_Static_assert(AT_NOTIFY + VDEV_QUEUES * NOTIFY_STEP <= AT_END && VDEV_QUEUES * NOTIFY_STEP <= PCI_BAR_IO_LEN,
+               "doorbells fit in both BARs");
+_Static_assert(VDEV_SLOTS <= PCI_SLOTS && VDEV_QUEUES + 1 <= PCI_MSIX_VECTORS, "each queue has its vector");
+
+static struct vdev *vdev_at_slot(struct vm *vm, unsigned slot)
+{
+    ASSERT(slot >= 1 && slot < VDEV_SLOTS);
+    lock_assert_held(&vm->dev_lock);
+    return &vm->devices->vdevs.d[slot];
+}
 
 /* ---- capabilities ---- */
 
@@ -58,6 +69,7 @@ static void cap_add(struct pci_func *f, unsigned type, unsigned bar, uint32_t of
 
 void virtio_pci_add(struct vm *vm, const struct vdev *d, uint32_t class_code, unsigned n_queues)
 {
+    ASSERT(n_queues >= 1 && n_queues <= VDEV_QUEUES);
     struct pci_func *f =
         pci_guest_add(&vm->devices->pci, d->slot, (uint16_t)(0x1040 + d->kind), class_code, n_queues + 1);
     cap_add(f, CAP_COMMON, 0, AT_COMMON, COMMON_LEN, false);
@@ -73,12 +85,12 @@ void virtio_pci_add(struct vm *vm, const struct vdev *d, uint32_t class_code, un
 
 /* ---- common configuration ---- */
 
-static uint64_t offered(const struct vdev *d)
+static uint64_t offered_features(const struct vdev *d)
 {
     return (vdev_ops_of(d)->features & ~d->lacks) | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
 }
 
-static struct virtq *selected(struct vdev *d)
+static struct virtq *selected_queue(struct vdev *d)
 {
     return d->queue_select < vdev_ops_of(d)->n_queues ? &d->q[d->queue_select] : NULL;
 }
@@ -86,12 +98,12 @@ static struct virtq *selected(struct vdev *d)
 static void common_image(struct vdev *d, uint8_t img[COMMON_LEN + 4])
 {
     static const struct virtq none = { 0 };
-    const struct virtq *q = selected(d);
+    const struct virtq *q = selected_queue(d);
     struct wr w = wr_init(img, COMMON_LEN + 4);
-    wr_u32(&w, d->offer_select);
-    wr_u32(&w, d->offer_select > 1 ? 0 : (uint32_t)(offered(d) >> (32 * d->offer_select)));
-    wr_u32(&w, d->accept_select);
-    wr_u32(&w, d->accept_select > 1 ? 0 : (uint32_t)(d->features >> (32 * d->accept_select)));
+    wr_u32(&w, d->device_feature_select);
+    wr_u32(&w, d->device_feature_select > 1 ? 0 : (uint32_t)(offered_features(d) >> (32 * d->device_feature_select)));
+    wr_u32(&w, d->driver_feature_select);
+    wr_u32(&w, d->driver_feature_select > 1 ? 0 : (uint32_t)(d->features >> (32 * d->driver_feature_select)));
     wr_u16(&w, d->config_vector);
     wr_u16(&w, (uint16_t)vdev_ops_of(d)->n_queues);
     wr_u8(&w, d->status);
@@ -126,8 +138,8 @@ static void status_write(struct vm *vm, struct vdev *d, uint8_t val)
         return;
     }
     uint8_t rising = val & (uint8_t)~d->status;
-    if ((rising & VIRTIO_FEATURES_OK) && ((d->features & ~offered(d)) || !(d->features & VIRTIO_F_VERSION_1)))
-        val &= (uint8_t)~VIRTIO_FEATURES_OK; /* 2.2.2: the driver reads it back */
+    if ((rising & VIRTIO_FEATURES_OK) && ((d->features & ~offered_features(d)) || !(d->features & VIRTIO_F_VERSION_1)))
+        val &= (uint8_t)~VIRTIO_FEATURES_OK; /* 2.2.2: refused; the driver reads the status back */
     if ((rising & VIRTIO_DRIVER_OK) && !(val & VIRTIO_FEATURES_OK))
         val &= (uint8_t)~VIRTIO_DRIVER_OK;
     d->status |= val; /* a driver must not clear bits */
@@ -141,9 +153,10 @@ static void queue_enable(struct vm *vm, struct vdev *d, struct virtq *q)
     if (virtq_legal(vm, q))
         q->enabled = true;
     else
-        vdev_broken(vm, d, "its queue is not in memory, or of a wrong size");
+        vdev_mark_broken(vm, d, "the guest's queue is not in memory, or of a wrong size");
 }
 
+/* Write the low (half 0) or high 32 bits of reg. */
 static void half_set(uint64_t *reg, unsigned half, uint32_t val)
 {
     *reg = half ? (*reg & 0xffffffff) | (uint64_t)val << 32 : (*reg & ~UINT64_C(0xffffffff)) | val;
@@ -151,7 +164,7 @@ static void half_set(uint64_t *reg, unsigned half, uint32_t val)
 
 static void queue_write(struct vm *vm, struct vdev *d, uint32_t off, uint32_t val)
 {
-    struct virtq *q = selected(d);
+    struct virtq *q = selected_queue(d);
     if (!q)
         return;
     bool n_ok = q->vector == val || val < vdev_ops_of(d)->n_queues + 1u;
@@ -160,7 +173,7 @@ static void queue_write(struct vm *vm, struct vdev *d, uint32_t off, uint32_t va
         return;
     }
     if (q->enabled)
-        return; /* 4.1.4.3.2: not once it is live */
+        return; /* 4.1.4.3.2: not once the queue is enabled */
     switch (off) {
     case QUEUE_SIZE: q->num = (uint16_t)val; break; /* checked when enabled */
     case QUEUE_ENABLE:
@@ -180,11 +193,11 @@ static void queue_write(struct vm *vm, struct vdev *d, uint32_t off, uint32_t va
 static void common_write(struct vm *vm, struct vdev *d, uint32_t off, uint32_t val)
 {
     switch (off) {
-    case OFFER_SELECT:  d->offer_select = val; break;
-    case ACCEPT_SELECT: d->accept_select = val; break;
+    case OFFER_SELECT:  d->device_feature_select = val; break;
+    case ACCEPT_SELECT: d->driver_feature_select = val; break;
     case ACCEPT:
-        if (!(d->status & VIRTIO_FEATURES_OK) && d->accept_select <= 1)
-            half_set(&d->features, d->accept_select, val);
+        if (!(d->status & VIRTIO_FEATURES_OK) && d->driver_feature_select <= 1)
+            half_set(&d->features, d->driver_feature_select, val);
         break;
     case CONFIG_VECTOR: d->config_vector = (uint16_t)(val < vdev_ops_of(d)->n_queues + 1u ? val : PCI_NO_VECTOR); break;
     case STATUS:        status_write(vm, d, (uint8_t)val); break;
@@ -195,7 +208,7 @@ static void common_write(struct vm *vm, struct vdev *d, uint32_t off, uint32_t v
 
 /* ---- BAR 0 ---- */
 
-static uint64_t device_read(struct vm *vm, struct vdev *d, uint32_t off, unsigned size)
+static uint64_t device_config_read(struct vm *vm, struct vdev *d, uint32_t off, unsigned size)
 {
     uint8_t cfg[VDEV_CONFIG_LEN];
     if (off + size > sizeof(cfg))
@@ -206,7 +219,7 @@ static uint64_t device_read(struct vm *vm, struct vdev *d, uint32_t off, unsigne
     return rd_uint(&r, size);
 }
 
-static void doorbell(struct vm *vm, struct vdev *d, uint32_t off)
+static void queue_doorbell(struct vm *vm, struct vdev *d, uint32_t off)
 {
     unsigned q = off / NOTIFY_STEP;
     if (q < vdev_ops_of(d)->n_queues && vdev_live(d) && d->q[q].enabled)
@@ -215,7 +228,8 @@ static void doorbell(struct vm *vm, struct vdev *d, uint32_t off)
 
 uint64_t virtio_pci_read(struct vm *vm, unsigned slot, uint32_t off, unsigned size)
 {
-    struct vdev *d = at_slot(vm, slot);
+    struct vdev *d = vdev_at_slot(vm, slot);
+    ASSERT(off < AT_END && size >= 1 && size <= 8);
     if (off < AT_ISR)
         return common_read(d, off, size);
     if (off < AT_DEVICE) {
@@ -224,14 +238,15 @@ uint64_t virtio_pci_read(struct vm *vm, unsigned slot, uint32_t off, unsigned si
             d->isr = 0; /* reading acknowledges */
         return isr;
     }
-    return off < AT_NOTIFY ? device_read(vm, d, off - AT_DEVICE, size) : 0;
+    return off < AT_NOTIFY ? device_config_read(vm, d, off - AT_DEVICE, size) : 0;
 }
 
 void virtio_pci_write(struct vm *vm, unsigned slot, uint32_t off, unsigned size, uint64_t val)
 {
-    struct vdev *d = at_slot(vm, slot);
+    struct vdev *d = vdev_at_slot(vm, slot);
+    ASSERT(off < AT_END && size >= 1 && size <= 8);
     if (off >= AT_NOTIFY) {
-        doorbell(vm, d, off - AT_NOTIFY);
+        queue_doorbell(vm, d, off - AT_NOTIFY);
     } else if (off >= AT_DEVICE) {
         if (vdev_ops_of(d)->config_write)
             vdev_ops_of(d)->config_write(vm, d, off - AT_DEVICE, size, (uint32_t)val);
@@ -244,8 +259,8 @@ void virtio_pci_write(struct vm *vm, unsigned slot, uint32_t off, unsigned size,
 
 void virtio_pci_doorbell(struct vm *vm, unsigned slot, uint32_t off, uint32_t val)
 {
-    (void)val; /* the queue's number again */
-    doorbell(vm, at_slot(vm, slot), off);
+    (void)val; /* the queue's number, which off gives already */
+    queue_doorbell(vm, vdev_at_slot(vm, slot), off);
 }
 
 /* ---- the window in configuration space, 4.1.4.9 ---- */

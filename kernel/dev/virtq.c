@@ -5,13 +5,15 @@
  *   available ring    6 + 2 num  flags u16, idx u16, ring[num] u16, used_event u16: written by the guest
  *   used ring         6 + 8 num  flags u16, idx u16, ring[num] (id u32, len u32), avail_event u16: written by us
  *
- * A loop in a chain ends because a chain has at most VIRTQ_SIZE_MAX segments; a length beyond RAM, because a segment is
- * checked when it is read.  Order: x86 keeps our stores in order (answer, then index); only "publish, then look whether
- * the other side sleeps" needs a fence. */
+ * Termination: a chain has at most VIRTQ_SIZE_MAX segments, so a loop in it ends.  Safety: each segment is checked to
+ * lie in RAM when its descriptor is read.  Order: x86 keeps our stores in order (used entry, then index).  Only
+ * "publish, then read whether the other side wants a notification" needs a fence.
+ * Not here: what a request means (vdev_*.c), delivery of the interrupt (vdev_notify). */
 #include "kernel/dev/virtq.h"
 
 #include "kernel/core/vm.h"
 #include "kernel/lib/bytes.h"
+#include "kernel/lib/log.h"
 
 #define DESC_NEXT          1u
 #define DESC_WRITE         2u
@@ -25,9 +27,12 @@ struct desc {
     uint16_t flags, next;
 };
 
+_Static_assert(sizeof(struct desc) == 16, "a descriptor is 16 bytes");
+_Static_assert((VIRTQ_SIZE_MAX & (VIRTQ_SIZE_MAX - 1)) == 0, "ring indices wrap at a multiple of the size");
+
 void virtq_reset(struct virtq *q) { *q = (struct virtq){ .num = VIRTQ_SIZE_MAX, .vector = 0xffff }; }
 
-static bool in_ram(const struct vm *vm, uint64_t a, uint64_t len)
+static bool range_in_ram(const struct vm *vm, uint64_t a, uint64_t len)
 {
     const struct guest_mem *m = &vm->mem;
     if (!len || a + len < a)
@@ -44,13 +49,15 @@ bool virtq_legal(const struct vm *vm, const struct virtq *q)
         return false;
     if (q->desc % 16 || q->avail % 2 || q->used % 4)
         return false;
-    return in_ram(vm, q->desc, 16 * n) && in_ram(vm, q->avail, 6 + 2 * n) && in_ram(vm, q->used, 6 + 8 * n);
+    return range_in_ram(vm, q->desc, 16 * n) && range_in_ram(vm, q->avail, 6 + 2 * n) &&
+           range_in_ram(vm, q->used, 6 + 8 * n);
 }
 
 /* ---- single values ----
- * What guest_read and guest_write refuse here was checked before, so it breaks the queue, at most. */
+ * virtq_legal() has checked the addresses, so guest_read() and guest_write() fail only if the host is out of memory.
+ * That breaks the queue. */
 
-static bool get16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t *val)
+static bool ring_get16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t *val)
 {
     uint8_t b[2] = { 0, 0 };
     if (guest_read(vm, gpa(a), b, 2) != HV_OK) {
@@ -61,7 +68,7 @@ static bool get16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t *val)
     return true;
 }
 
-static bool put16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t val)
+static bool ring_put16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t val)
 {
     uint8_t b[2] = { (uint8_t)val, (uint8_t)(val >> 8) };
     if (guest_write(vm, gpa(a), b, 2) == HV_OK)
@@ -70,7 +77,7 @@ static bool put16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t val)
     return false;
 }
 
-static bool get_desc(struct vm *vm, struct virtq *q, uint64_t table, unsigned i, struct desc *d)
+static bool desc_get(struct vm *vm, struct virtq *q, uint64_t table, unsigned i, struct desc *d)
 {
     uint8_t b[16];
     if (guest_read(vm, gpa(table + 16ul * i), b, sizeof(b)) != HV_OK) {
@@ -88,8 +95,9 @@ static bool seg_add(const struct vm *vm, struct virtq_chain *c, const struct des
 {
     unsigned n = c->n_out + c->n_in;
     bool in = d->flags & DESC_WRITE;
-    if (n == VIRTQ_SIZE_MAX || !in_ram(vm, d->addr, d->len) || (!in && c->n_in))
-        return false; /* 2.7.4.2: device-readable ones first */
+    ASSERT(n <= VIRTQ_SIZE_MAX);
+    if (n == VIRTQ_SIZE_MAX || !range_in_ram(vm, d->addr, d->len) || (!in && c->n_in))
+        return false; /* 2.7.4.2: device-readable segments come first */
     c->seg[n] = (struct virtq_seg){ d->addr, d->len };
     if (in) {
         c->n_in++;
@@ -101,18 +109,18 @@ static bool seg_add(const struct vm *vm, struct virtq_chain *c, const struct des
     return true;
 }
 
-/* All descriptors of one table from index i on. */
+/* Add the chain that begins at index i of one table; an indirect table is its last descriptor. */
 static bool table_walk(struct vm *vm, struct virtq *q, struct virtq_chain *c, uint64_t table, unsigned n, unsigned i,
                        bool indirect_ok)
 {
     struct desc d;
     do {
-        if (i >= n || !get_desc(vm, q, table, i, &d))
+        if (i >= n || !desc_get(vm, q, table, i, &d))
             return false;
         if (d.flags & DESC_INDIRECT) {
             unsigned entries = d.len / 16;
             if (!indirect_ok || (d.flags & DESC_NEXT) || d.len % 16 || !entries || entries > VIRTQ_SIZE_MAX ||
-                !in_ram(vm, d.addr, d.len))
+                !range_in_ram(vm, d.addr, d.len))
                 return false;
             return table_walk(vm, q, c, d.addr, entries, 0, false);
         }
@@ -123,18 +131,18 @@ static bool table_walk(struct vm *vm, struct virtq *q, struct virtq_chain *c, ui
     return true;
 }
 
-/* EMPTY only when the guest knows that we sleep; a request that came in between is seen. */
-static enum virtq_result available(struct vm *vm, struct virtq *q)
+/* Is there a request?  Before EMPTY, avail_event asks for a notification; a request that came meanwhile is seen. */
+static enum virtq_result virtq_available(struct vm *vm, struct virtq *q)
 {
     uint16_t idx;
-    if (q->broken || !q->enabled || !get16(vm, q, q->avail + 2, &idx))
+    if (q->broken || !q->enabled || !ring_get16(vm, q, q->avail + 2, &idx))
         return q->broken ? VIRTQ_BROKEN : VIRTQ_EMPTY;
     if (idx == q->next_avail && q->event_idx) {
-        if (!put16(vm, q, q->used + 4 + 8ul * q->num, q->next_avail))
+        if (!ring_put16(vm, q, q->used + 4 + 8ul * q->num, q->next_avail))
             return VIRTQ_BROKEN;
-        /* pairs with the guest's barrier between its index and its look at avail_event */
+        /* pairs with the guest's barrier between its write of the index and its read of avail_event */
         atomic_thread_fence(memory_order_seq_cst);
-        if (!get16(vm, q, q->avail + 2, &idx))
+        if (!ring_get16(vm, q, q->avail + 2, &idx))
             return VIRTQ_BROKEN;
     }
     if (idx == q->next_avail)
@@ -147,27 +155,31 @@ static enum virtq_result available(struct vm *vm, struct virtq *q)
 
 enum virtq_result virtq_pop(struct vm *vm, struct virtq *q, struct virtq_chain *c)
 {
-    enum virtq_result r = available(vm, q);
+    lock_assert_held(&vm->dev_lock);
+    enum virtq_result r = virtq_available(vm, q);
     if (r != VIRTQ_GOT)
         return r;
     c->n_out = c->n_in = 0;
     c->out_len = c->in_len = 0;
-    if (!get16(vm, q, q->avail + 4 + 2ul * (q->next_avail % q->num), &c->head) ||
+    if (!ring_get16(vm, q, q->avail + 4 + 2ul * (q->next_avail % q->num), &c->head) ||
         !table_walk(vm, q, c, q->desc, q->num, c->head, true)) {
         q->broken = true;
         return VIRTQ_BROKEN;
     }
+    ASSERT(c->n_out + c->n_in >= 1 && c->n_out + c->n_in <= VIRTQ_SIZE_MAX);
     q->next_avail++;
     return VIRTQ_GOT;
 }
 
 void virtq_unpop(struct virtq *q) { q->next_avail--; }
 
-/* ---- answers ---- */
+/* ---- completions ---- */
 
 bool virtq_fill(struct vm *vm, struct virtq *q, uint16_t head, uint32_t written, unsigned ahead)
 {
     uint8_t b[8];
+    ASSERT(q->enabled && ahead < q->num);
+    lock_assert_held(&vm->dev_lock);
     struct wr w = wr_init(b, sizeof(b));
     wr_u32(&w, head);
     wr_u32(&w, written);
@@ -180,8 +192,9 @@ bool virtq_fill(struct vm *vm, struct virtq *q, uint16_t head, uint32_t written,
 
 bool virtq_publish(struct vm *vm, struct virtq *q, unsigned n)
 {
+    ASSERT(q->enabled && n <= q->num);
     q->next_used = (uint16_t)(q->next_used + n);
-    return put16(vm, q, q->used + 2, q->next_used);
+    return ring_put16(vm, q, q->used + 2, q->next_used);
 }
 
 bool virtq_push(struct vm *vm, struct virtq *q, uint16_t head, uint32_t written)
@@ -193,10 +206,12 @@ bool virtq_wants_irq(struct vm *vm, struct virtq *q)
 {
     uint16_t val, old = q->notified_used, now = q->next_used;
     bool valid = q->notified_valid;
+    lock_assert_held(&vm->dev_lock);
     if (q->broken)
         return false;
-    atomic_thread_fence(memory_order_seq_cst); /* our index is out before we look whether the guest sleeps */
-    if (!get16(vm, q, q->event_idx ? q->avail + 4 + 2ul * q->num : q->avail, &val))
+    /* our index is written before we read whether the guest wants an interrupt; pairs with the guest's barrier */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!ring_get16(vm, q, q->event_idx ? q->avail + 4 + 2ul * q->num : q->avail, &val))
         return false;
     q->notified_used = now;
     q->notified_valid = true;
@@ -218,10 +233,11 @@ bool virtq_peek(const struct vm *vm, const struct virtq *q, uint16_t *offered, u
 
 /* ---- data ---- */
 
-static size_t copy(struct vm *vm, const struct virtq_seg *seg, unsigned n, uint64_t off, uint8_t *buf, size_t len,
-                   bool write)
+static size_t segs_copy(struct vm *vm, const struct virtq_seg *seg, unsigned n, uint64_t off, uint8_t *buf, size_t len,
+                        bool write)
 {
     size_t done = 0;
+    ASSERT(n <= VIRTQ_SIZE_MAX);
     for (; n && done < len; seg++, n--) {
         if (off >= seg->len) {
             off -= seg->len;
@@ -239,10 +255,10 @@ static size_t copy(struct vm *vm, const struct virtq_seg *seg, unsigned n, uint6
 
 size_t virtq_read(struct vm *vm, const struct virtq_chain *c, uint64_t off, void *buf, size_t len)
 {
-    return copy(vm, c->seg, c->n_out, off, buf, len, false);
+    return segs_copy(vm, c->seg, c->n_out, off, buf, len, false);
 }
 
 size_t virtq_write(struct vm *vm, const struct virtq_chain *c, uint64_t off, const void *buf, size_t len)
 {
-    return copy(vm, c->seg + c->n_out, c->n_in, off, (uint8_t *)(uintptr_t)buf, len, true);
+    return segs_copy(vm, c->seg + c->n_out, c->n_in, off, (uint8_t *)(uintptr_t)buf, len, true);
 }

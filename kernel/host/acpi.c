@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/acpi.c - finds ACPI tables and reads soft-off and reset from them.
  *
- * Firmware tables are read byte-wise and with their lengths checked: a damaged table is reported and treated as absent.
- * The value for soft-off is an object named _S5_ in the DSDT's byte code.  Every known compiler writes it as Name(_S5_,
- * Package(n) { byte, byte, ... }), so a search for that pattern does for an interpreter. */
+ * Firmware tables are read byte-wise and with checked lengths: a damaged table is reported and treated as absent.
+ * The value for soft-off is the object _S5_ in the DSDT's AML byte code.  Every known compiler writes it as Name(_S5_,
+ * Package(n) { byte, byte, ... }), so a search for that pattern replaces an interpreter. */
 #include "kernel/host/acpi.h"
 #include <string.h>
 #include "kernel/host/page.h"
@@ -30,20 +30,21 @@ enum {
 
 enum { AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_PACKAGE = 0x12 };
 
-static const struct boot_info *boot;
-static const uint8_t *root; /* RSDT or XSDT */
+static const struct boot_info *boot; /* borrowed: never freed */
+static const uint8_t *root;          /* RSDT or XSDT */
 static uint32_t root_len;
 static unsigned root_entry_len; /* 4 or 8 */
 
-static uint64_t get(const uint8_t *p, unsigned n)
+static uint64_t le_read(const uint8_t *p, unsigned n)
 {
     uint64_t v = 0;
 
+    ASSERT(n <= sizeof(v));
     memcpy(&v, p, n);
     return v;
 }
 
-static bool sum_is_zero(const uint8_t *p, uint32_t len)
+static bool checksum_ok(const uint8_t *p, uint32_t len)
 {
     uint8_t sum = 0;
 
@@ -52,15 +53,15 @@ static bool sum_is_zero(const uint8_t *p, uint32_t len)
     return sum == 0;
 }
 
-/* The table at addr if it is mapped, of a sane length and intact; NULL otherwise. */
-static const uint8_t *table_at(uint64_t addr, uint32_t *len)
+/* The table at addr; NULL unless it is mapped, of a plausible length, and its checksum is right. */
+static const uint8_t *acpi_table_at(uint64_t addr, uint32_t *len)
 {
     const uint8_t *t = hpa_ptr(hpa(addr));
 
     if (!addr || !paging_is_mapped(addr) || !paging_is_mapped(addr + HEADER_LEN))
         return NULL;
-    *len = (uint32_t)get(t + 4, 4);
-    if (*len < HEADER_LEN || *len > TABLE_LEN_MAX || !paging_is_mapped(addr + *len - 1) || !sum_is_zero(t, *len)) {
+    *len = (uint32_t)le_read(t + 4, 4);
+    if (*len < HEADER_LEN || *len > TABLE_LEN_MAX || !paging_is_mapped(addr + *len - 1) || !checksum_ok(t, *len)) {
         log_warn("acpi", "table %.4s at 0x%lx is damaged and ignored", (const char *)t, addr);
         return NULL;
     }
@@ -69,38 +70,39 @@ static const uint8_t *table_at(uint64_t addr, uint32_t *len)
 
 const struct boot_info *acpi_boot_info(void) { return boot; }
 
-static void find_root(const struct boot_info *bi)
+static void acpi_root_find(const struct boot_info *bi)
 {
     const uint8_t *rsdp = hpa_ptr(hpa(bi->rsdp));
 
-    if (!bi->rsdp || !paging_is_mapped(bi->rsdp) || memcmp(rsdp, "RSD PTR ", 8) != 0 || !sum_is_zero(rsdp, 20)) {
-        log_info("acpi", "no ACPI here");
+    if (!bi->rsdp || !paging_is_mapped(bi->rsdp) || memcmp(rsdp, "RSD PTR ", 8) != 0 || !checksum_ok(rsdp, 20)) {
+        log_info("acpi", "no ACPI tables found");
         return;
     }
-    bool xsdt = rsdp[15] >= 2 && get(rsdp + 24, 8);
+    bool xsdt = rsdp[15] >= 2 && le_read(rsdp + 24, 8);
     root_entry_len = xsdt ? 8 : 4;
-    root = table_at(xsdt ? get(rsdp + 24, 8) : get(rsdp + 16, 4), &root_len);
+    root = acpi_table_at(xsdt ? le_read(rsdp + 24, 8) : le_read(rsdp + 16, 4), &root_len);
 }
 
 void acpi_init(const struct boot_info *bi)
 {
+    ASSERT(!boot); /* once */
     boot = bi;
-    find_root(bi);
+    acpi_root_find(bi);
     apic_mask_ioapics();
 }
 
 const uint8_t *acpi_table_find(const char signature[4], uint32_t *len)
 {
     for (uint32_t at = HEADER_LEN; root && at + root_entry_len <= root_len; at += root_entry_len) {
-        uint64_t addr = get(root + at, root_entry_len);
+        uint64_t addr = le_read(root + at, root_entry_len);
         if (addr && paging_is_mapped(addr) && !memcmp(hpa_ptr(hpa(addr)), signature, 4))
-            return table_at(addr, len);
+            return acpi_table_at(addr, len);
     }
     return NULL;
 }
 
-/* A small AML integer at p; returns its length or 0. */
-static unsigned aml_byte(const uint8_t *p, const uint8_t *end, uint8_t *v)
+/* Parse a small AML integer at p.  Returns its length; 0: another object. */
+static unsigned aml_byte_parse(const uint8_t *p, const uint8_t *end, uint8_t *v)
 {
     if (p < end && (*p == AML_ZERO || *p == AML_ONE)) {
         *v = *p;
@@ -113,25 +115,25 @@ static unsigned aml_byte(const uint8_t *p, const uint8_t *end, uint8_t *v)
     return 0;
 }
 
-/* p: just after the name _S5_. */
-static bool aml_s5(const uint8_t *p, const uint8_t *end, struct acpi_power *out)
+/* Parse the package at p, which follows the name _S5_. */
+static bool aml_s5_parse(const uint8_t *p, const uint8_t *end, struct acpi_power *out)
 {
     if (end - p < 4 || *p++ != AML_PACKAGE)
         return false;
-    p += 1 + (*p >> 6); /* package length: its first byte says how many follow */
+    p += 1 + (*p >> 6); /* package length: bits 7:6 of its first byte count the bytes that follow */
     p++;                /* number of elements */
-    unsigned n = p < end ? aml_byte(p, end, &out->s5_typ_a) : 0;
-    return n && aml_byte(p + n, end, &out->s5_typ_b);
+    unsigned n = p < end ? aml_byte_parse(p, end, &out->s5_typ_a) : 0;
+    return n && aml_byte_parse(p + n, end, &out->s5_typ_b);
 }
 
-static void find_s5(uint64_t dsdt_addr, struct acpi_power *out)
+static void dsdt_s5_find(uint64_t dsdt_addr, struct acpi_power *out)
 {
     uint32_t len;
-    const uint8_t *t = table_at(dsdt_addr, &len);
+    const uint8_t *t = acpi_table_at(dsdt_addr, &len);
 
     for (uint32_t i = HEADER_LEN; t && !out->have_s5 && i + 6 <= len; i++) {
         bool named = !memcmp(t + i, "_S5_", 4) && (t[i - 1] == AML_NAME || (t[i - 1] == '\\' && t[i - 2] == AML_NAME));
-        out->have_s5 = named && aml_s5(t + i + 4, t + len, out);
+        out->have_s5 = named && aml_s5_parse(t + i + 4, t + len, out);
     }
 }
 
@@ -143,16 +145,16 @@ bool acpi_power_info(struct acpi_power *out)
     *out = (struct acpi_power){ 0 };
     if (!f || len < FADT_FLAGS + 4)
         return false;
-    out->smi_cmd = (uint32_t)get(f + FADT_SMI_CMD, 4);
+    out->smi_cmd = (uint32_t)le_read(f + FADT_SMI_CMD, 4);
     out->acpi_enable = f[FADT_ACPI_ENABLE];
-    out->pm1a_cnt = (uint32_t)get(f + FADT_PM1A_CNT, 4);
-    out->pm1b_cnt = (uint32_t)get(f + FADT_PM1B_CNT, 4);
-    uint64_t dsdt = len >= FADT_X_DSDT + 8 ? get(f + FADT_X_DSDT, 8) : 0;
-    find_s5(dsdt ? dsdt : get(f + FADT_DSDT, 4), out);
-    if (len > FADT_RESET_VALUE && (get(f + FADT_FLAGS, 4) & FADT_FLAG_RESET)) {
+    out->pm1a_cnt = (uint32_t)le_read(f + FADT_PM1A_CNT, 4);
+    out->pm1b_cnt = (uint32_t)le_read(f + FADT_PM1B_CNT, 4);
+    uint64_t dsdt = len >= FADT_X_DSDT + 8 ? le_read(f + FADT_X_DSDT, 8) : 0;
+    dsdt_s5_find(dsdt ? dsdt : le_read(f + FADT_DSDT, 4), out);
+    if (len > FADT_RESET_VALUE && (le_read(f + FADT_FLAGS, 4) & FADT_FLAG_RESET)) {
         out->have_reset = true;
         out->reset_space = f[FADT_RESET_REG];
-        out->reset_addr = get(f + FADT_RESET_REG + 4, 8);
+        out->reset_addr = le_read(f + FADT_RESET_REG + 4, 8);
         out->reset_value = f[FADT_RESET_VALUE];
     }
     return true;

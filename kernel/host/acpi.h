@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/acpi.h - the host's ACPI tables: finding them, and what is needed of the FADT.
  *
- * ACPI specification 6.x, chapter 5.  There is no AML interpreter.  A machine without ACPI (Bochs) is
- * fine: nothing is found. */
+ * ACPI specification 6.x, chapter 5.  There is no AML interpreter.  On a machine without ACPI (Bochs) nothing is found,
+ * and everything else works. */
 #ifndef GODWIT_KERNEL_HOST_ACPI_H
 #define GODWIT_KERNEL_HOST_ACPI_H
 
 #include "kernel/host/boot_info.h"
 #include "kernel/lib/types.h"
 
-/** Find the root table, mask the I/O APICs that the tables name, remember bi for power_off() and power_reset().  Boot
- *  CPU, once, after pcpu_init_boot() and before interrupts are let in. */
+/** Find the root table, mask the I/O APICs that the tables name, keep bi for power_off() and power_reset().
+ *  Boot CPU, once, after pcpu_init_boot() and before interrupts are enabled. */
 void acpi_init(const struct boot_info *bi);
 /** The boot_info of acpi_init(), NULL before it. */
 const struct boot_info *acpi_boot_info(void);
-/** The first table with this signature, header included, checksum verified; NULL if there is
- *  none.  *len: its length. */
+/** The first table with this signature, header included and checksum verified; *len is its length in bytes.
+ *  NULL: none. */
 const uint8_t *acpi_table_find(const char signature[4], uint32_t *len);
 
 /* How to enter a sleep state and how to reset: from the FADT and a scan of the DSDT. */
 struct acpi_power {
-    uint32_t smi_cmd;            /* port that hands the PM registers over from SMM, 0: not needed */
-    uint8_t acpi_enable;         /* value for it */
-    uint32_t pm1a_cnt, pm1b_cnt; /* ports, 0: absent */
+    uint32_t smi_cmd;            /* port that switches from SMM to ACPI mode; 0: not needed */
+    uint8_t acpi_enable;         /* value to write to smi_cmd */
+    uint32_t pm1a_cnt, pm1b_cnt; /* ports; 0: absent */
     bool have_s5;
     uint8_t s5_typ_a, s5_typ_b; /* SLP_TYP values of soft-off */
     bool have_reset;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/boot_info.c - looking into what boot/ handed over. */
+ * kernel/host/boot_info.c - file lookup in struct boot_info; boot/ uses it as well. */
 #include "kernel/host/boot_info.h"
 
 #include <stddef.h>

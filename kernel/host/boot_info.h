@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/boot_info.h - what boot/ hands to kernel/: one plain struct, in memory of kind BOOT_MEM_KEEP.
  *
- * All addresses are physical, and at the hand-over identity-mapped by the firmware's page tables. */
+ * All addresses are physical, and identity-mapped by boot/'s page tables at the hand-over. */
 #ifndef GODWIT_KERNEL_HOST_BOOT_INFO_H
 #define GODWIT_KERNEL_HOST_BOOT_INFO_H
 
@@ -17,7 +17,7 @@
 enum boot_mem_kind {
     BOOT_MEM_FREE,     /* usable RAM, also the firmware's boot-services memory */
     BOOT_MEM_KEEP,     /* RAM in use: our image, files, boot_info, the boot stack */
-    BOOT_MEM_FIRMWARE, /* runtime services, ACPI tables: RAM that stays the firmware's; identity-map, never allocate */
+    BOOT_MEM_FIRMWARE, /* runtime services, ACPI tables: RAM of the firmware; identity-map, never allocate */
     BOOT_MEM_MMIO,     /* not RAM */
 };
 /* base, len: multiples of 4096; sorted, no overlap */
@@ -25,7 +25,7 @@ struct boot_mem {
     uint64_t base, len;
     uint32_t kind;
 };
-/* name without folder, as on the ESP */
+/* name: without folder, as on the ESP */
 struct boot_file {
     char name[BOOT_NAME_LEN];
     uint64_t base, len;
@@ -49,17 +49,16 @@ struct boot_info {
     uint64_t image_base, image_len; /* godwit.efi as loaded; sections from linker.ld symbols */
     uint64_t reset_system;          /* EFI ResetSystem(), callable with the identity map; 0: none */
     uint64_t entry_tsc;             /* RDTSC at the very start of efi_main */
-    uint64_t wall_s;                /* seconds since 1970 UTC by the firmware's clock at wall_tsc; 0: unknown */
+    uint64_t wall_s;                /* firmware's clock when the TSC was wall_tsc: seconds since 1970 UTC; 0: unknown */
     uint64_t wall_tsc;
-    uint8_t seed[BOOT_SEED_LEN]; /* random bytes of \godwit\seed, all 0: none */
-    bool seed_is_new;            /* no other boot depends on them or will: boot/seed.c */
-    char cpu_source[16];         /* where the CPU list is from: "mp-services", "madt", "boot-cpu" */
+    uint8_t seed[BOOT_SEED_LEN]; /* random bytes from \godwit\seed; all 0: none */
+    bool seed_is_new;            /* no other boot has used these bytes or will: boot/seed.c */
+    char cpu_source[16];         /* source of the CPU list: "mp-services", "madt", "boot-cpu" */
 };
 
-/** The file of \godwit\ with this name, in whatever case: FAT does not know case.  NULL: none. */
+/** The file of \godwit\ with this name, compared without case as FAT does.  NULL: none. */
 const struct boot_file *boot_file_find(const struct boot_info *bi, const char *name);
-/** The hypervisor's entry, called by boot/ after ExitBootServices on the boot stack with
- *  interrupts off.  Never returns. */
+/** The hypervisor's entry.  boot/ calls it after ExitBootServices, on the boot stack, with IF=0. */
 void kernel_entry(struct boot_info *bi) __attribute__((noreturn));
 
 #endif

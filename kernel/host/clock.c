@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/clock.c - the TSC as a clock.
  *
- * Its frequency comes from the first source that tells: the hypervisor below us (CPUID 0x40000010), the processor
- * (CPUID 0x15), or a measurement against channel 2 of the PIT, which every PC and emulator has.  An emulated CPU may
- * lose the processor between any two instructions, so a PIT reading is taken many times and the one between the closest
- * pair of TSC values is believed; and since it may lose it for longer than the counter takes to start over, a
- * measurement counts only if the counter's output says that it did not.  Conversions are 128-bit multiplications by a
- * fixed-point factor: no division and no drift. */
+ * Its frequency comes from the first source that has it: the hypervisor below us (CPUID 0x40000010), the processor
+ * (CPUID 0x15), or a measurement against channel 2 of the PIT, which every PC and emulator has.
+ *
+ * An emulated CPU may be preempted between any two instructions.  So the PIT is read many times, and the reading
+ * between the closest pair of TSC values counts.  The CPU may also be preempted for longer than a period of the
+ * counter: a measurement is valid only if the counter's output shows that it did not wrap.
+ *
+ * Conversions are 128-bit multiplications by a fixed-point factor: no division, no drift. */
 #include "kernel/host/clock.h"
 #include "kernel/host/x86/x86.h"
 #include "kernel/lib/log.h"
@@ -19,6 +21,7 @@
 #define SAMPLE_READS 64
 #define PIT_WINDOW   47000u /* PIT ticks between the two samples: 39 ms, within one period of 65536 */
 #define PIT_TRIES    50
+_Static_assert(PIT_WINDOW < 65536, "one period of the counter");
 
 uint64_t clock_tsc_hz;
 static uint64_t us_factor; /* microseconds per tick, 64 fraction bits */
@@ -44,7 +47,7 @@ static struct sample pit_sample(void)
 
     for (unsigned i = 0; i < SAMPLE_READS; i++) {
         uint64_t before = rdtsc_ordered();
-        outb(PIT_COMMAND, 0x80); /* the count is that of the latch, so only this is timed */
+        outb(PIT_COMMAND, 0x80); /* latches the count, so only this write is timed */
         uint64_t after = rdtsc_ordered();
         uint8_t lo = inb(PIT_CHANNEL2);
         uint16_t pit = (uint16_t)(lo | inb(PIT_CHANNEL2) << 8);
@@ -56,8 +59,8 @@ static struct sample pit_sample(void)
     return best;
 }
 
-/* One measurement; 0: it took so long that the count says nothing. */
-static uint64_t hz_measure(void)
+/* One measurement; 0: it took so long that the counter wrapped. */
+static uint64_t tsc_hz_measure(void)
 {
     outb(PIT_GATE, (uint8_t)((inb(PIT_GATE) & ~2u) | 1u));
     /* channel 2, both bytes, mode 0: counts down from 65536, and its output rises at 0 and stays */
@@ -74,26 +77,24 @@ static uint64_t hz_measure(void)
     return div128(0, (b.tsc - a.tsc) * PIT_HZ, (uint16_t)(a.pit - b.pit));
 }
 
-static uint64_t hz_by_pit(void)
+static uint64_t tsc_hz_by_pit(void)
 {
     for (unsigned i = 0; i < PIT_TRIES; i++) {
-        uint64_t hz = hz_measure();
+        uint64_t hz = tsc_hz_measure();
         if (hz)
             return hz;
     }
-    panic("this machine stands still too often: in %u tries there was no moment of 50 ms to measure the processor's "
-          "speed in",
-          PIT_TRIES);
+    panic("the processor's speed cannot be measured: in each of %u tries it stood still during the 50 ms", PIT_TRIES);
 }
 
-static uint64_t hz_by_hypervisor(void)
+static uint64_t tsc_hz_by_hypervisor(void)
 {
     if (!(cpuid(1).ecx & BIT32(31)) || cpuid(0x40000000).eax < 0x40000010)
         return 0;
     return cpuid(0x40000010).eax * UINT64_C(1000);
 }
 
-static uint64_t hz_by_cpuid(void)
+static uint64_t tsc_hz_by_cpuid(void)
 {
     if (cpuid(0).eax < 0x15)
         return 0;
@@ -105,16 +106,17 @@ void clock_init(const struct boot_info *bi)
 {
     const char *source = "hypervisor";
 
-    clock_tsc_hz = hz_by_hypervisor();
+    clock_tsc_hz = tsc_hz_by_hypervisor();
     if (!clock_tsc_hz) {
         source = "CPUID 0x15";
-        clock_tsc_hz = hz_by_cpuid();
+        clock_tsc_hz = tsc_hz_by_cpuid();
     }
     if (!clock_tsc_hz) {
         source = "PIT";
-        clock_tsc_hz = hz_by_pit();
+        clock_tsc_hz = tsc_hz_by_pit();
     }
     ASSERT(clock_tsc_hz > 1000000);
+    ASSERT(!us_factor); /* once */
     us_factor = div128(1000000, 0, clock_tsc_hz);
     ns_factor = (UINT64_C(1000000000) << 32) / clock_tsc_hz;
     wall_s = bi->wall_s;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/framebuffer.c - log text on the framebuffer: our own 5x7 font in cells of 6x9 pixels, magnified on large
- * screens so that a photo of it can be read.  Written only, never read back: video memory is slow to read. */
+ * kernel/host/framebuffer.c - log text on the framebuffer.
+ *
+ * A 5x7 font in cells of 6x9 pixels, doubled on large screens so that a photo of it is legible.  Video memory is only
+ * written, never read: reads are slow. */
 #include "kernel/host/framebuffer.h"
 #include "kernel/host/page.h"
+#include "kernel/lib/log.h"
 
 #define CELL_W     6
 #define CELL_H     9
@@ -12,7 +15,7 @@
 #define COLOR_TEXT 0x00d0d0d0u /* grey: the same in both byte orders */
 #define COLOR_BACK 0x00000000u
 
-/* Columns from left to right, bit 0 is the top row. */
+/* One byte per column, left to right; bit 0 is the top row. */
 static const uint8_t font[N_CHARS][GLYPH_W] = {
     { 0x00, 0x00, 0x00, 0x00, 0x00 }, { 0x00, 0x00, 0x5f, 0x00, 0x00 }, { 0x00, 0x07, 0x00, 0x07, 0x00 },
     { 0x14, 0x7f, 0x14, 0x7f, 0x14 }, { 0x24, 0x2a, 0x7f, 0x2a, 0x12 }, { 0x23, 0x13, 0x08, 0x64, 0x62 },
@@ -51,14 +54,14 @@ static const uint8_t font[N_CHARS][GLYPH_W] = {
 static volatile uint32_t *pixels; /* NULL: no framebuffer */
 static uint32_t stride, scale, columns, rows, column, row;
 
-static void fill_rows(uint32_t y, uint32_t n)
+static void fb_clear_rows(uint32_t y, uint32_t n)
 {
     for (uint32_t end = y + n; y < end; y++)
         for (uint32_t x = 0; x < columns * CELL_W * scale; x++)
             pixels[(uint64_t)y * stride + x] = COLOR_BACK;
 }
 
-static void clear_row(uint32_t r) { fill_rows(r * CELL_H * scale, CELL_H * scale); }
+static void fb_clear_line(uint32_t r) { fb_clear_rows(r * CELL_H * scale, CELL_H * scale); }
 
 void fb_init(const struct boot_fb *fb)
 {
@@ -70,12 +73,14 @@ void fb_init(const struct boot_fb *fb)
     columns = fb->width / (CELL_W * scale);
     rows = fb->height / (CELL_H * scale);
     column = row = 0;
-    fill_rows(0, rows * CELL_H * scale);
+    ASSERT(columns && rows > 1);
+    fb_clear_rows(0, rows * CELL_H * scale);
 }
 
-static void draw(char c)
+static void fb_draw_char(char c)
 {
     const uint8_t *glyph = font[c >= FIRST_CHAR && c < FIRST_CHAR + N_CHARS ? c - FIRST_CHAR : '?' - FIRST_CHAR];
+    ASSERT(column < columns && row < rows);
     uint32_t x0 = column * CELL_W * scale, y0 = row * CELL_H * scale;
 
     for (uint32_t y = 0; y < (CELL_H - 1) * scale; y++)
@@ -84,24 +89,24 @@ static void draw(char c)
                 glyph[x / scale] >> (y / scale) & 1 ? COLOR_TEXT : COLOR_BACK;
 }
 
-static void new_line(void)
+static void fb_new_line(void)
 {
     column = 0;
     row = (row + 1) % rows;
-    clear_row(row);
-    clear_row((row + 1) % rows); /* a gap shows where the newest line is */
+    fb_clear_line(row);
+    fb_clear_line((row + 1) % rows); /* a gap shows where the newest line is */
 }
 
 void fb_write(const char *text, size_t len)
 {
     for (size_t i = 0; pixels && i < len; i++) {
         if (text[i] == '\n') {
-            new_line();
+            fb_new_line();
             continue;
         }
         if (column == columns)
-            new_line();
-        draw(text[i]);
+            fb_new_line();
+        fb_draw_char(text[i]);
         column++;
     }
 }

@@ -6,10 +6,10 @@
 #include "kernel/host/boot_info.h"
 #include "kernel/lib/types.h"
 
-/** Use fb from now on (fb->base 0: do nothing, ever) and clear it. */
+/** Clear fb and print to it from now on.  fb->base 0: fb_write() does nothing.  Boot CPU, once. */
 void fb_init(const struct boot_fb *fb);
-/** Print text; '\n' starts a new line.  At the bottom it goes on at the top, clearing the line it is about to use:
- *  reading video memory back to scroll would take longer than everything else that a log line costs. */
+/** Print len bytes of text; '\n' starts a new line.  After the last row printing continues at the top, each row being
+ *  cleared first: scrolling would read video memory, which costs more than the rest of a log line.  [log] */
 void fb_write(const char *text, size_t len);
 
 #endif

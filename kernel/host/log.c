@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/log.c - formats a line once and gives it to every sink: a ring in memory, port
- * 0xE9, COM1, the framebuffer.
+ * kernel/host/log.c - formats a line once and writes it to every sink: a ring in memory, port 0xE9, COM1, the
+ * framebuffer.
  *
- * One lock serializes lines.  It is the last in the lock order, and nothing called under it logs.  A panic may
- * interrupt a CPU that holds it, so from log_panic_mode() on nobody takes it: by then only one CPU runs. */
+ * One lock serializes lines.  It is the last in the lock order but for serial's, and nothing called under it logs.  A
+ * panic may interrupt a CPU that holds the lock.  So after log_panic_mode() the lock is not taken: only one CPU runs.
+ * */
 #include "kernel/lib/log.h"
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -18,6 +19,7 @@
 
 #define LINE_MAX   512
 #define DEBUG_PORT 0xe9
+_Static_assert(LINE_MAX < LOG_RING_SIZE, "a line fits into the ring");
 
 static struct spinlock lock;
 static char ring[LOG_RING_SIZE]; /* [log] */
@@ -29,7 +31,7 @@ static atomic_int min_level = LOG_INFO;
 
 void log_init(const struct boot_info *bi)
 {
-    have_debug_port = inb(DEBUG_PORT) == DEBUG_PORT; /* QEMU and Bochs answer with the number; hardware with 0xff */
+    have_debug_port = inb(DEBUG_PORT) == DEBUG_PORT; /* QEMU and Bochs return the port number, hardware 0xff */
     serial_init();
     fb_init(&bi->fb);
 }
@@ -40,26 +42,26 @@ void log_level_set(int level) { atomic_store_explicit(&min_level, level, memory_
 void log_panic_mode(void)
 {
     atomic_store_explicit(&panic_mode, true, memory_order_release);
-    serial_alone();
+    serial_panic_mode();
 }
 
-static void ring_write(const char *s, size_t len)
+static void log_ring_write(const char *s, size_t len)
 {
     for (size_t i = 0; i < len; i++)
         ring[ring_end++ % LOG_RING_SIZE] = s[i];
 }
 
-static void debug_port_write(const char *s, size_t len)
+static void log_debug_port_write(const char *s, size_t len)
 {
     for (size_t i = 0; have_debug_port && i < len; i++)
         outb(DEBUG_PORT, (uint8_t)s[i]);
 }
 
-/* s: one line with its '\n'. */
-static void emit(const char *s, size_t len)
+/* s: one line, with its '\n'. */
+static void log_emit(const char *s, size_t len)
 {
-    ring_write(s, len);
-    debug_port_write(s, len);
+    log_ring_write(s, len);
+    log_debug_port_write(s, len);
     if (atomic_load_explicit(&com1_on, memory_order_relaxed) ||
         atomic_load_explicit(&panic_mode, memory_order_relaxed)) {
         serial_write(s, len - 1);
@@ -70,7 +72,7 @@ static void emit(const char *s, size_t len)
 }
 
 /* Truncates to LINE_MAX; returns the length with '\n'. */
-static size_t format(char line[LINE_MAX], enum log_level level, const char *subject, const char *fmt, va_list ap)
+static size_t log_format(char line[LINE_MAX], enum log_level level, const char *subject, const char *fmt, va_list ap)
 {
     static const char names[][6] = { "debug", "info", "warn", "error" };
     uint64_t us = clock_us();
@@ -92,12 +94,12 @@ void log_line(enum log_level level, const char *subject, const char *fmt, ...)
     if ((int)level < atomic_load_explicit(&min_level, memory_order_relaxed))
         return;
     va_start(ap, fmt);
-    size_t len = format(line, level, subject, fmt, ap);
+    size_t len = log_format(line, level, subject, fmt, ap);
     va_end(ap);
     bool locked = !atomic_load_explicit(&panic_mode, memory_order_acquire);
     if (locked)
         spin_lock(&lock);
-    emit(line, len);
+    log_emit(line, len);
     if (locked)
         spin_unlock(&lock);
 }
@@ -105,9 +107,9 @@ void log_line(enum log_level level, const char *subject, const char *fmt, ...)
 size_t log_ring_copy(char *buf, size_t cap)
 {
     spin_lock(&lock);
-    /* -1: the byte before is still there to look at */
+    /* -1: the byte before the first is still in the ring */
     uint64_t n = MIN(MIN(ring_end, LOG_RING_SIZE - 1), cap), at = ring_end - n;
-    while (at > 0 && at < ring_end && ring[(at - 1) % LOG_RING_SIZE] != '\n') /* not from the middle of a line */
+    while (at > 0 && at < ring_end && ring[(at - 1) % LOG_RING_SIZE] != '\n') /* start at a line */
         at++;
     n = ring_end - at;
     for (uint64_t i = 0; i < n; i++)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/log_sink.h - where log lines go: set-up and control of the sinks.  What the rest of the hypervisor
- * calls is kernel/lib/log.h. */
+ * kernel/host/log_sink.h - set-up and control of the log's sinks.  Logging itself: kernel/lib/log.h. */
 #ifndef GODWIT_KERNEL_HOST_LOG_SINK_H
 #define GODWIT_KERNEL_HOST_LOG_SINK_H
 
@@ -9,18 +8,17 @@
 
 #define LOG_RING_SIZE 65536
 
-/** Find port 0xE9, COM1 and the framebuffer.  Boot CPU, first of all init calls. */
+/** Detect port 0xE9, COM1 and the framebuffer.  Boot CPU, before all other init calls. */
 void log_init(const struct boot_info *bi);
-/** Lines go to COM1 too (the default), or not while something else owns it.  Panics always do. */
+/** Send lines to COM1 as well (the default); off while a guest console owns COM1.  A panic always goes there. */
 void log_com1_enable(bool on);
-/** How many lines went to COM1 so far: whoever is typing there wants his own line again after one.  Any context. */
+/** Number of lines sent to COM1 so far.  The operator console redraws its input line when it changes.  Any context. */
 unsigned log_com1_lines(void);
-/** Lines below this level are dropped.  Default LOG_INFO. */
+/** Drop lines below this level (enum log_level; default LOG_INFO).  Any context. */
 void log_level_set(int level);
-/** Copy the newest lines, at most cap bytes, oldest first, starting at the beginning of a line.
- *  Returns the number of bytes. */
+/** Copy the newest whole lines to buf, at most cap bytes, oldest first.  Returns the number of bytes. */
 size_t log_ring_copy(char *buf, size_t cap);
-/** From now on no lock is taken and COM1 is used.  For panic() only. */
+/** Take no lock and use COM1 from now on.  For panic_enter() only, which has stopped the other CPUs. */
 void log_panic_mode(void);
 
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/page.c - buddy allocator over all free RAM.
  *
- * A free block of order n is 2^n pages, aligned to its size by address; its buddy is the block whose address differs in
- * bit n only.  Free blocks of one order form a doubly linked list whose links live in the blocks themselves.  One byte
- * per page between the lowest and highest free page says whether the page heads a free block, and of which order: that
- * is all that merging needs to know.  Invariant: two free buddies are never both in a list: they were merged.
+ * A free block of order n is 2^n pages, aligned to its size.  Its buddy is the block whose page number differs only in
+ * bit n.  Free blocks of one order form a doubly linked list with its links in the blocks.  One state byte per page,
+ * between the lowest and the highest free page, says whether the page heads a free block, and of which order: merging
+ * needs no more.  Invariant: two buddies are never both in a list, since they were merged.
  *
- * Memory below 1 MiB is left alone: firmware and CPU start-up code use it.  Zeroing is done outside the lock, by the
- * CPU that wants the memory. */
+ * Memory below 1 MiB is not used: firmware and CPU start-up code need it.  The allocating CPU zeroes memory, outside
+ * the lock. */
 #include "kernel/host/page.h"
 #include <string.h>
 #include "kernel/lib/lock.h"
@@ -16,6 +16,8 @@
 #define ORDER_MAX 18 /* 1 GiB */
 #define NOT_HEAD  0xff
 #define LOW_LIMIT MIB
+_Static_assert(ORDER_MAX < NOT_HEAD, "state is an order or NOT_HEAD");
+_Static_assert(PAGE_SIZE << ORDER_MAX == GIB, "largest block");
 
 struct free_block {
     struct free_block *next, *prev;
@@ -31,7 +33,7 @@ static struct {
     uint64_t free_pages;         /* [page_pool] */
 } pool;
 
-static unsigned order_of(size_t len_bytes)
+static unsigned order_for(size_t len_bytes)
 {
     uint64_t n = DIV_ROUND_UP(len_bytes, PAGE_SIZE);
 
@@ -41,10 +43,16 @@ static unsigned order_of(size_t len_bytes)
 static struct free_block *pfn_block(uint64_t pfn) { return (struct free_block *)(uintptr_t)(pfn << PAGE_SHIFT); }
 static uint64_t block_pfn(const struct free_block *b) { return (uintptr_t)b >> PAGE_SHIFT; }
 
-static void list_add_locked(uint64_t pfn, unsigned order)
+static bool pfn_heads_free(uint64_t pfn, unsigned order)
+{
+    return pfn >= pool.first_pfn && pfn - pool.first_pfn < pool.n_pages && pool.state[pfn - pool.first_pfn] == order;
+}
+
+static void free_list_add_locked(uint64_t pfn, unsigned order)
 {
     struct free_block *b = pfn_block(pfn);
 
+    ASSERT(order <= ORDER_MAX && !(pfn & (BIT64(order) - 1)));
     b->prev = NULL;
     b->next = pool.head[order];
     if (b->next)
@@ -54,10 +62,11 @@ static void list_add_locked(uint64_t pfn, unsigned order)
     pool.state[pfn - pool.first_pfn] = (uint8_t)order;
 }
 
-static void list_del_locked(uint64_t pfn, unsigned order)
+static void free_list_del_locked(uint64_t pfn, unsigned order)
 {
     struct free_block *b = pfn_block(pfn);
 
+    ASSERT(pfn_heads_free(pfn, order) && pool.n_blocks[order]);
     if (b->prev)
         b->prev->next = b->next;
     else
@@ -68,26 +77,21 @@ static void list_del_locked(uint64_t pfn, unsigned order)
     pool.state[pfn - pool.first_pfn] = NOT_HEAD;
 }
 
-static bool is_free_head(uint64_t pfn, unsigned order)
-{
-    return pfn >= pool.first_pfn && pfn - pool.first_pfn < pool.n_pages && pool.state[pfn - pool.first_pfn] == order;
-}
-
-static void free_locked(uint64_t pfn, unsigned order)
+static void pool_free_locked(uint64_t pfn, unsigned order)
 {
     pool.free_pages += UINT64_C(1) << order;
     for (; order < ORDER_MAX; order++) {
         uint64_t buddy = pfn ^ (UINT64_C(1) << order);
-        if (!is_free_head(buddy, order))
+        if (!pfn_heads_free(buddy, order))
             break;
-        list_del_locked(buddy, order);
+        free_list_del_locked(buddy, order);
         pfn &= buddy;
     }
-    list_add_locked(pfn, order);
+    free_list_add_locked(pfn, order);
 }
 
-/* Cuts the smallest sufficient block; returns its page number or 0. */
-static uint64_t alloc_locked(unsigned order)
+/* Split the smallest sufficient block.  Returns the page number; 0: none. */
+static uint64_t pool_alloc_locked(unsigned order)
 {
     unsigned have = order;
 
@@ -96,41 +100,42 @@ static uint64_t alloc_locked(unsigned order)
     if (have > ORDER_MAX)
         return 0;
     uint64_t pfn = block_pfn(pool.head[have]);
-    list_del_locked(pfn, have);
+    ASSERT(pool.free_pages >= BIT64(have));
+    free_list_del_locked(pfn, have);
     while (have > order) {
         have--;
-        list_add_locked(pfn + (UINT64_C(1) << have), have);
+        free_list_add_locked(pfn + (UINT64_C(1) << have), have);
     }
     pool.free_pages -= UINT64_C(1) << order;
     return pfn;
 }
 
-static void add_range(uint64_t pfn, uint64_t end)
+static void pool_add_range(uint64_t pfn, uint64_t end)
 {
     while (pfn < end) {
         unsigned order = 0;
         while (order < ORDER_MAX && !(pfn & (UINT64_C(1) << order)) && pfn + (UINT64_C(2) << order) <= end)
             order++;
-        free_locked(pfn, order);
+        pool_free_locked(pfn, order);
         pfn += UINT64_C(1) << order;
     }
 }
 
 /* The usable part of a boot range, as page numbers [*pfn, *end); false if there is none. */
-static bool usable(const struct boot_mem *m, uint64_t *pfn, uint64_t *end)
+static bool boot_mem_usable(const struct boot_mem *m, uint64_t *pfn, uint64_t *end)
 {
     *pfn = MAX(m->base, LOW_LIMIT) >> PAGE_SHIFT;
     *end = (m->base + m->len) >> PAGE_SHIFT;
     return m->kind == BOOT_MEM_FREE && *pfn < *end;
 }
 
-/* The state bytes go at the end of the first range that is large enough. */
-static uint64_t place_state(const struct boot_info *bi, uint64_t need)
+/* Page number for the state bytes: the end of the first range that is large enough. */
+static uint64_t pool_state_place(const struct boot_info *bi, uint64_t need)
 {
     uint64_t pfn, end;
 
     for (uint32_t i = 0; i < bi->n_mem; i++)
-        if (usable(&bi->mem[i], &pfn, &end) && end - pfn >= need)
+        if (boot_mem_usable(&bi->mem[i], &pfn, &end) && end - pfn >= need)
             return end - need;
     panic("no free memory range of %lu KiB for the page allocator", need * PAGE_SIZE / KIB);
 }
@@ -141,7 +146,7 @@ void page_init(const struct boot_info *bi)
 
     memset(&pool, 0, sizeof(pool));
     for (uint32_t i = 0; i < bi->n_mem; i++) {
-        if (usable(&bi->mem[i], &pfn, &end)) {
+        if (boot_mem_usable(&bi->mem[i], &pfn, &end)) {
             first = MIN(first, pfn);
             last = MAX(last, end);
         }
@@ -150,40 +155,41 @@ void page_init(const struct boot_info *bi)
         panic("the firmware reports no free memory above 1 MiB");
     pool.first_pfn = first;
     pool.n_pages = last - first;
-    uint64_t need = DIV_ROUND_UP(pool.n_pages, PAGE_SIZE), at = place_state(bi, need);
+    uint64_t need = DIV_ROUND_UP(pool.n_pages, PAGE_SIZE), at = pool_state_place(bi, need);
     pool.state = (uint8_t *)(uintptr_t)(at << PAGE_SHIFT);
     memset(pool.state, NOT_HEAD, pool.n_pages);
     for (uint32_t i = 0; i < bi->n_mem; i++) {
-        if (usable(&bi->mem[i], &pfn, &end))
-            add_range(pfn, at >= pfn && at < end ? at : end);
+        if (boot_mem_usable(&bi->mem[i], &pfn, &end))
+            pool_add_range(pfn, at >= pfn && at < end ? at : end);
     }
     pool.total_bytes = pool.free_pages * PAGE_SIZE;
 }
 
 void *mem_alloc(size_t len_bytes)
 {
-    unsigned order = order_of(len_bytes);
+    unsigned order = order_for(len_bytes);
 
     if (order > ORDER_MAX)
         return NULL;
     spin_lock(&pool.lock);
-    uint64_t pfn = alloc_locked(order);
+    uint64_t pfn = pool_alloc_locked(order);
     spin_unlock(&pool.lock);
     return pfn ? memset(pfn_block(pfn), 0, PAGE_SIZE << order) : NULL;
 }
 
 void mem_free(void *p, size_t len_bytes)
 {
-    unsigned order = order_of(len_bytes);
+    unsigned order = order_for(len_bytes);
     uint64_t pfn = (uintptr_t)p >> PAGE_SHIFT;
 
     if (!p)
         return;
+    ASSERT(order <= ORDER_MAX);
     ASSERT_EQ((uintptr_t)p & ((PAGE_SIZE << order) - 1), 0);
     ASSERT(pfn >= pool.first_pfn && pfn - pool.first_pfn + (UINT64_C(1) << order) <= pool.n_pages);
     spin_lock(&pool.lock);
     ASSERT_EQ(pool.state[pfn - pool.first_pfn], NOT_HEAD); /* freed twice? */
-    free_locked(pfn, order);
+    pool_free_locked(pfn, order);
     spin_unlock(&pool.lock);
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/page.h - host memory: one buddy allocator over all free RAM.
  *
- * All RAM is identity-mapped, so a pointer to RAM is its host-physical address.  Memory is allocated at boot,
- * at VM creation, when a guest touches a new block, and at the start of a job; never on the other exit,
- * interrupt or migration paths. */
+ * All RAM is identity-mapped, so a pointer to RAM is its host-physical address.  Memory is allocated at boot, at VM
+ * creation, when a guest touches a new block, and at the start of a job.  No other exit, interrupt or migration path
+ * allocates. */
 #ifndef GODWIT_KERNEL_HOST_PAGE_H
 #define GODWIT_KERNEL_HOST_PAGE_H
 
@@ -16,10 +16,10 @@ static inline hpa_t ptr_hpa(const void *p) { return (hpa_t){ (uintptr_t)p }; }
 /** Take over all BOOT_MEM_FREE ranges of bi.  Boot CPU, once, before any allocation. */
 void page_init(const struct boot_info *bi);
 
-/** Allocate physically contiguous, zeroed memory of at least len_bytes (rounded up to a power-of-two number of pages,
- *  aligned to its rounded size up to 2 MiB and beyond).  NULL when there is none.  Any pCPU; takes page_pool. */
+/** Allocate zeroed, physically contiguous memory.  len_bytes is rounded up to a power of two of pages, at most 1 GiB,
+ *  and the result is aligned to that size.  NULL: none left, or too large.  Any pCPU; takes page_pool. */
 void *mem_alloc(size_t len_bytes);
-/** Give back what mem_alloc(len_bytes) returned, with the same len_bytes.  NULL is allowed. */
+/** Free p, which mem_alloc(len_bytes) returned, with the same len_bytes.  NULL is allowed. */
 void mem_free(void *p, size_t len_bytes);
 
 static inline void *page_alloc(void) { return mem_alloc(PAGE_SIZE); }
@@ -28,7 +28,7 @@ static inline void page_free(void *p) { mem_free(p, PAGE_SIZE); }
 static inline void *block_alloc(void) { return mem_alloc(BLOCK_SIZE); }
 static inline void block_free(void *p) { mem_free(p, BLOCK_SIZE); }
 
-/* free_blocks: whole 2 MiB blocks to be had */
+/* free_blocks: free whole 2 MiB blocks */
 struct page_stats {
     uint64_t total_bytes, free_bytes, free_blocks;
 };

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/panic.c - the end of the world: one CPU tells why, all others stop. */
+ * kernel/host/panic.c - panic: one CPU logs the cause and a backtrace, all others halt.
+ *
+ * ASSERT ends here.  Nothing on this path may take a lock or allocate: the panic may have interrupted its owner. */
 #include "kernel/host/panic.h"
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -12,8 +14,8 @@
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 
-static _Atomic uint64_t owner; /* APIC ID + 1 of the CPU that stops the world; 0: none */
-static bool again;             /* [owner] */
+static _Atomic uint64_t owner; /* APIC ID + 1 of the CPU that panics; 0: none */
+static bool nested;            /* [owner] panicked a second time */
 
 bool panic_active(void) { return atomic_load_explicit(&owner, memory_order_acquire); }
 
@@ -34,9 +36,9 @@ void panic_enter(void)
         apic_stop_others();
         return;
     }
-    if (nobody == me && !again) {
-        again = true;
-        log_error("panic", "a second fault on the way; stopped");
+    if (nobody == me && !nested) {
+        nested = true;
+        log_error("panic", "a second fault during the panic; stopped");
     }
     panic_halt();
 }

@@ -5,13 +5,13 @@
 
 #include "kernel/lib/types.h"
 
-/** Claim the end of the world for this CPU: stop the others by NMI, put the log into its lock-free mode.  When another
- *  CPU has claimed it, this one halts for ever; a second claim by the same CPU (a fault during the dump or the
- *  power-off) says so in one line and halts. */
+/** Make this CPU the only one that runs: stop the others by NMI, switch the log to its lock-free mode.  When another
+ *  CPU was first, halt for ever.  A second call by the same CPU (a fault during the dump or the power-off) logs one
+ *  line and halts. */
 void panic_enter(void);
-/** Is a panic going on?  Then an NMI means "stop". */
+/** True once a CPU has called panic_enter(): an NMI then means "stop".  Any context. */
 bool panic_active(void);
-/** The last instruction of this CPU. */
+/** Halt this CPU for ever, with IF=0. */
 void panic_halt(void) HV_NORETURN;
 
 #endif

@@ -2,8 +2,8 @@
  * kernel/host/pci.c - the host's PCI devices.  PCI Local Bus Specification 3.0 chapter 6; PCI-to-PCI
  * Bridge Architecture 1.2.
  *
- * Configuration space by mechanism 1 (ports 0xcf8/0xcfc): every PC has it, no ACPI is needed, and the first 256 bytes
- * are enough here.  Addresses stay as the firmware assigned them; a BAR that it left at 0 counts as absent. */
+ * Configuration space is accessed by mechanism 1 (ports 0xcf8/0xcfc): every PC has it, it needs no ACPI, and 256 bytes
+ * per function are enough.  BARs keep the addresses that the firmware assigned; a BAR that it left at 0 is absent. */
 #include "kernel/host/pci.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/x86/x86.h"
@@ -52,27 +52,29 @@ enum {
 
 struct pci_dev pci_devs[PCI_MAX_DEVS];
 unsigned pci_n_devs;
-static struct spinlock cfg_lock; /* address and data port belong together; leaf */
+static struct spinlock cfg_lock; /* covers address and data port; a leaf in the lock order */
 
-static uint16_t cfg_select(uint16_t bdf, unsigned off)
+static uint16_t pci_bdf_select(uint16_t bdf, unsigned off)
 {
+    lock_assert_held(&cfg_lock);
+    ASSERT(off < 256);
     outl(0xcf8, 0x80000000u | (uint32_t)bdf << 8 | (off & 0xfc));
     return (uint16_t)(0xcfc + (off & 3));
 }
 
-static uint32_t cfg_read(uint16_t bdf, unsigned off, unsigned size)
+static uint32_t pci_bdf_read(uint16_t bdf, unsigned off, unsigned size)
 {
     spin_lock(&cfg_lock);
-    uint16_t port = cfg_select(bdf, off);
+    uint16_t port = pci_bdf_select(bdf, off);
     uint32_t v = size == 1 ? inb(port) : size == 2 ? inw(port) : inl(port);
     spin_unlock(&cfg_lock);
     return v;
 }
 
-static void cfg_write(uint16_t bdf, unsigned off, unsigned size, uint32_t v)
+static void pci_bdf_write(uint16_t bdf, unsigned off, unsigned size, uint32_t v)
 {
     spin_lock(&cfg_lock);
-    uint16_t port = cfg_select(bdf, off);
+    uint16_t port = pci_bdf_select(bdf, off);
     if (size == 1)
         outb(port, (uint8_t)v);
     else if (size == 2)
@@ -85,58 +87,58 @@ static void cfg_write(uint16_t bdf, unsigned off, unsigned size, uint32_t v)
 uint32_t pci_cfg_read(const struct pci_dev *d, unsigned off, unsigned size)
 {
     ASSERT(off < 256 && (size == 1 || size == 2 || size == 4) && !(off & (size - 1)));
-    return cfg_read(d->bdf, off, size);
+    return pci_bdf_read(d->bdf, off, size);
 }
 
 void pci_cfg_write(const struct pci_dev *d, unsigned off, unsigned size, uint32_t val)
 {
     ASSERT(off < 256 && (size == 1 || size == 2 || size == 4) && !(off & (size - 1)));
-    cfg_write(d->bdf, off, size, val);
+    pci_bdf_write(d->bdf, off, size, val);
 }
 
-/* Writes ones to a BAR to learn which bits stick; the old value is put back. */
-static uint32_t bar_probe(uint16_t bdf, unsigned off)
+/* Write ones to a BAR to learn which bits are writable, and restore it. */
+static uint32_t pci_bar_probe(uint16_t bdf, unsigned off)
 {
-    uint32_t old = cfg_read(bdf, off, 4);
+    uint32_t old = pci_bdf_read(bdf, off, 4);
 
-    cfg_write(bdf, off, 4, UINT32_MAX);
-    uint32_t mask = cfg_read(bdf, off, 4);
-    cfg_write(bdf, off, 4, old);
+    pci_bdf_write(bdf, off, 4, UINT32_MAX);
+    uint32_t mask = pci_bdf_read(bdf, off, 4);
+    pci_bdf_write(bdf, off, 4, old);
     return mask;
 }
 
-/* Reads BAR i; returns how many slots it takes.  The bits that stick are all ones from the size's bit up. */
-static unsigned bar_read(struct pci_dev *d, unsigned i)
+/* Read BAR i; returns its number of slots.  The writable bits are all ones from the size's bit up. */
+static unsigned pci_bar_read(struct pci_dev *d, unsigned i)
 {
     struct pci_bar *b = &d->bar[i];
     unsigned off = CFG_BAR0 + 4 * i;
-    uint32_t lo = cfg_read(d->bdf, off, 4), sticks = bar_probe(d->bdf, off);
+    uint32_t lo = pci_bdf_read(d->bdf, off, 4), sticks = pci_bar_probe(d->bdf, off);
 
     b->io = lo & BAR_IO;
     b->is64 = !b->io && (lo & BAR_TYPE_MASK) == BAR_TYPE_64 && i + 1 < PCI_MAX_BARS;
     uint32_t flags = b->io ? 3 : 15;
     uint64_t mask = sticks & ~flags, base = lo & ~flags;
     if (b->is64) {
-        base |= (uint64_t)cfg_read(d->bdf, off + 4, 4) << 32;
-        mask |= (uint64_t)bar_probe(d->bdf, off + 4) << 32;
+        base |= (uint64_t)pci_bdf_read(d->bdf, off + 4, 4) << 32;
+        mask |= (uint64_t)pci_bar_probe(d->bdf, off + 4) << 32;
     }
     b->base = base;
     b->len = base ? mask & -mask : 0;
     return b->is64 ? 2 : 1;
 }
 
-/* Decoding is off meanwhile: a BAR of all ones must not answer. */
-static void bars_read(struct pci_dev *d, unsigned n_bars)
+/* Read all BARs, with decoding disabled: a BAR of all ones must not respond. */
+static void pci_bars_read(struct pci_dev *d, unsigned n_bars)
 {
-    uint32_t cmd = cfg_read(d->bdf, CFG_COMMAND, 2);
+    uint32_t cmd = pci_bdf_read(d->bdf, CFG_COMMAND, 2);
 
-    cfg_write(d->bdf, CFG_COMMAND, 2, cmd & ~(CMD_IO | CMD_MEMORY));
+    pci_bdf_write(d->bdf, CFG_COMMAND, 2, cmd & ~(CMD_IO | CMD_MEMORY));
     for (unsigned i = 0; i < n_bars;)
-        i += bar_read(d, i);
-    cfg_write(d->bdf, CFG_COMMAND, 2, cmd);
+        i += pci_bar_read(d, i);
+    pci_bdf_write(d->bdf, CFG_COMMAND, 2, cmd);
 }
 
-static void log_dev(const struct pci_dev *d)
+static void pci_dev_log(const struct pci_dev *d)
 {
     log_info("pci", "%02x:%02x.%u %04x:%04x class %02x%02x%02x", d->bdf >> 8, d->bdf >> 3 & 31, d->bdf & 7, d->vendor,
              d->device, d->class_code, d->subclass, d->prog_if);
@@ -146,11 +148,11 @@ static void log_dev(const struct pci_dev *d)
                       d->bar[i].len);
 }
 
-static void scan_bus(unsigned bus, unsigned depth);
+static void pci_bus_scan(unsigned bus, unsigned depth);
 
-static void add_function(uint16_t bdf, unsigned depth)
+static void pci_function_add(uint16_t bdf, unsigned depth)
 {
-    unsigned header = cfg_read(bdf, CFG_HEADER, 1) & ~HEADER_MULTI;
+    unsigned header = pci_bdf_read(bdf, CFG_HEADER, 1) & ~HEADER_MULTI;
 
     if (pci_n_devs == PCI_MAX_DEVS) {
         log_warn("pci", "more than %u functions: %02x:%02x.%u is ignored", PCI_MAX_DEVS, bdf >> 8, bdf >> 3 & 31,
@@ -160,36 +162,36 @@ static void add_function(uint16_t bdf, unsigned depth)
     struct pci_dev *d = &pci_devs[pci_n_devs++];
     *d = (struct pci_dev){
         .bdf = bdf,
-        .vendor = (uint16_t)cfg_read(bdf, CFG_VENDOR, 2),
-        .device = (uint16_t)cfg_read(bdf, CFG_DEVICE, 2),
-        .subsystem = header == 0 ? (uint16_t)cfg_read(bdf, CFG_SUBSYSTEM, 2) : 0,
-        .class_code = (uint8_t)cfg_read(bdf, CFG_CLASS, 1),
-        .subclass = (uint8_t)cfg_read(bdf, CFG_SUBCLASS, 1),
-        .prog_if = (uint8_t)cfg_read(bdf, CFG_PROG_IF, 1),
-        .revision = (uint8_t)cfg_read(bdf, CFG_REVISION, 1),
+        .vendor = (uint16_t)pci_bdf_read(bdf, CFG_VENDOR, 2),
+        .device = (uint16_t)pci_bdf_read(bdf, CFG_DEVICE, 2),
+        .subsystem = header == 0 ? (uint16_t)pci_bdf_read(bdf, CFG_SUBSYSTEM, 2) : 0,
+        .class_code = (uint8_t)pci_bdf_read(bdf, CFG_CLASS, 1),
+        .subclass = (uint8_t)pci_bdf_read(bdf, CFG_SUBCLASS, 1),
+        .prog_if = (uint8_t)pci_bdf_read(bdf, CFG_PROG_IF, 1),
+        .revision = (uint8_t)pci_bdf_read(bdf, CFG_REVISION, 1),
     };
     if (header == 0)
-        bars_read(d, PCI_MAX_BARS);
-    log_dev(d);
-    unsigned secondary = header == 1 ? cfg_read(bdf, CFG_SECONDARY_BUS, 1) : 0;
-    if (secondary > (unsigned)(bdf >> 8)) /* buses behind a bridge have higher numbers: no loops */
-        scan_bus(secondary, depth + 1);
+        pci_bars_read(d, PCI_MAX_BARS);
+    pci_dev_log(d);
+    unsigned secondary = header == 1 ? pci_bdf_read(bdf, CFG_SECONDARY_BUS, 1) : 0;
+    if (secondary > (unsigned)(bdf >> 8)) /* buses behind a bridge have higher numbers: no loop */
+        pci_bus_scan(secondary, depth + 1);
 }
 
-static void scan_bus(unsigned bus, unsigned depth)
+static void pci_bus_scan(unsigned bus, unsigned depth)
 {
     for (unsigned dev = 0; dev < 32 && depth < 16; dev++) {
         uint16_t bdf = (uint16_t)(bus << 8 | dev << 3);
-        if (cfg_read(bdf, CFG_VENDOR, 2) == 0xffff)
+        if (pci_bdf_read(bdf, CFG_VENDOR, 2) == 0xffff)
             continue;
-        bool multi = cfg_read(bdf, CFG_HEADER, 1) & HEADER_MULTI;
+        bool multi = pci_bdf_read(bdf, CFG_HEADER, 1) & HEADER_MULTI;
         for (unsigned fn = 0; fn < (multi ? 8u : 1u); fn++)
-            if (cfg_read((uint16_t)(bdf | fn), CFG_VENDOR, 2) != 0xffff)
-                add_function((uint16_t)(bdf | fn), depth);
+            if (pci_bdf_read((uint16_t)(bdf | fn), CFG_VENDOR, 2) != 0xffff)
+                pci_function_add((uint16_t)(bdf | fn), depth);
     }
 }
 
-static bool bus_seen(unsigned bus)
+static bool pci_bus_seen(unsigned bus)
 {
     for (unsigned i = 0; i < pci_n_devs; i++)
         if (pci_devs[i].bdf >> 8 == (int)bus)
@@ -197,30 +199,30 @@ static bool bus_seen(unsigned bus)
     return false;
 }
 
-/* Machines with several host bridges have root buses that no bridge leads to. */
+/* A machine with several host bridges has root buses that are behind no bridge. */
 void pci_init(void)
 {
     for (unsigned bus = 0; bus < 256; bus++)
-        if (!bus_seen(bus))
-            scan_bus(bus, 0);
+        if (!pci_bus_seen(bus))
+            pci_bus_scan(bus, 0);
 }
 
 unsigned pci_cap_find(const struct pci_dev *d, uint8_t id, unsigned from)
 {
-    if (!(cfg_read(d->bdf, CFG_STATUS, 2) & STATUS_CAPS))
+    if (!(pci_bdf_read(d->bdf, CFG_STATUS, 2) & STATUS_CAPS))
         return 0;
-    unsigned off = cfg_read(d->bdf, from ? from + 1 : CFG_CAPABILITIES, 1) & 0xfc;
-    for (unsigned n = 0; off >= 0x40 && n < 48; n++) { /* 48: no more fit, so a longer chain is a loop */
-        if (cfg_read(d->bdf, off, 1) == id)
+    unsigned off = pci_bdf_read(d->bdf, from ? from + 1 : CFG_CAPABILITIES, 1) & 0xfc;
+    for (unsigned n = 0; off >= 0x40 && n < 48; n++) { /* at most 48 fit: a longer chain is a loop */
+        if (pci_bdf_read(d->bdf, off, 1) == id)
             return off;
-        off = cfg_read(d->bdf, off + 1, 1) & 0xfc;
+        off = pci_bdf_read(d->bdf, off + 1, 1) & 0xfc;
     }
     return 0;
 }
 
 void pci_enable(const struct pci_dev *d)
 {
-    cfg_write(d->bdf, CFG_COMMAND, 2, cfg_read(d->bdf, CFG_COMMAND, 2) | CMD_IO | CMD_MEMORY | CMD_MASTER);
+    pci_bdf_write(d->bdf, CFG_COMMAND, 2, pci_bdf_read(d->bdf, CFG_COMMAND, 2) | CMD_IO | CMD_MEMORY | CMD_MASTER);
 }
 
 void *pci_bar_map(const struct pci_dev *d, unsigned bar)
@@ -230,17 +232,17 @@ void *pci_bar_map(const struct pci_dev *d, unsigned bar)
     return mmio_map(hpa(d->bar[bar].base), d->bar[bar].len);
 }
 
-static void intx_off(const struct pci_dev *d)
+static void pci_intx_disable(const struct pci_dev *d)
 {
-    cfg_write(d->bdf, CFG_COMMAND, 2, cfg_read(d->bdf, CFG_COMMAND, 2) | CMD_NO_INTX);
+    pci_bdf_write(d->bdf, CFG_COMMAND, 2, pci_bdf_read(d->bdf, CFG_COMMAND, 2) | CMD_NO_INTX);
 }
 
 /* SDM 3A "Message Address Register Format": fixed delivery, physical destination. */
-static uint32_t msi_address(void) { return MSI_ADDR_BASE | pcpu_get(0)->apic_id << 12; }
+static uint32_t pci_msi_address(void) { return MSI_ADDR_BASE | pcpu_get(0)->apic_id << 12; }
 
-static enum hv_err msix_enable(const struct pci_dev *d, unsigned cap, unsigned entry, uint8_t vector)
+static enum hv_err pci_msix_setup(const struct pci_dev *d, unsigned cap, unsigned entry, uint8_t vector)
 {
-    uint32_t control = cfg_read(d->bdf, cap + MSIX_CONTROL, 2), where = cfg_read(d->bdf, cap + MSIX_TABLE, 4);
+    uint32_t control = pci_bdf_read(d->bdf, cap + MSIX_CONTROL, 2), where = pci_bdf_read(d->bdf, cap + MSIX_TABLE, 4);
     uint8_t *table = pci_bar_map(d, where & 7);
     uint64_t at = (where & ~7u) + (uint64_t)entry * MSIX_ENTRY_LEN;
 
@@ -249,38 +251,39 @@ static enum hv_err msix_enable(const struct pci_dev *d, unsigned cap, unsigned e
     if (!table || at + MSIX_ENTRY_LEN > d->bar[where & 7].len)
         return HV_FAIL(HV_E_UNSUPP);
     pci_enable(d);
-    cfg_write(d->bdf, cap + MSIX_CONTROL, 2, control | MSIX_ENABLE | MSIX_MASK_ALL);
-    mmio_write32(table + at, msi_address());
+    pci_bdf_write(d->bdf, cap + MSIX_CONTROL, 2, control | MSIX_ENABLE | MSIX_MASK_ALL);
+    mmio_write32(table + at, pci_msi_address());
     mmio_write32(table + at + 4, 0);
     mmio_write32(table + at + 8, vector);
     mmio_write32(table + at + 12, 0); /* not masked */
-    cfg_write(d->bdf, cap + MSIX_CONTROL, 2, (control & ~MSIX_MASK_ALL) | MSIX_ENABLE);
+    pci_bdf_write(d->bdf, cap + MSIX_CONTROL, 2, (control & ~MSIX_MASK_ALL) | MSIX_ENABLE);
     return HV_OK;
 }
 
-static enum hv_err msi_enable(const struct pci_dev *d, unsigned cap, unsigned entry, uint8_t vector)
+static enum hv_err pci_msi_setup(const struct pci_dev *d, unsigned cap, unsigned entry, uint8_t vector)
 {
-    uint32_t control = cfg_read(d->bdf, cap + MSI_CONTROL, 2);
+    uint32_t control = pci_bdf_read(d->bdf, cap + MSI_CONTROL, 2);
     unsigned data = cap + (control & MSI_64BIT ? 12 : 8);
 
     if (entry)
         return HV_FAIL(HV_E_RANGE);
-    cfg_write(d->bdf, cap + MSI_ADDR, 4, msi_address());
+    pci_bdf_write(d->bdf, cap + MSI_ADDR, 4, pci_msi_address());
     if (control & MSI_64BIT)
-        cfg_write(d->bdf, cap + MSI_ADDR + 4, 4, 0);
-    cfg_write(d->bdf, data, 2, vector);
-    cfg_write(d->bdf, cap + MSI_CONTROL, 2, (control & ~MSI_MULTIPLE) | MSI_ENABLE);
+        pci_bdf_write(d->bdf, cap + MSI_ADDR + 4, 4, 0);
+    pci_bdf_write(d->bdf, data, 2, vector);
+    pci_bdf_write(d->bdf, cap + MSI_CONTROL, 2, (control & ~MSI_MULTIPLE) | MSI_ENABLE);
     return HV_OK;
 }
 
 enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vector)
 {
+    ASSERT(vector >= IRQ_VEC_DEVICE && vector <= IRQ_VEC_DEVICE_MAX);
     unsigned msix = pci_cap_find(d, CAP_MSIX, 0), msi = pci_cap_find(d, CAP_MSI, 0);
 
     if ((!msix && !msi) || pcpu_get(0)->apic_id > 254) /* larger IDs need interrupt remapping */
         return HV_FAIL(HV_E_UNSUPP);
-    enum hv_err e = msix ? msix_enable(d, msix, entry, vector) : msi_enable(d, msi, entry, vector);
+    enum hv_err e = msix ? pci_msix_setup(d, msix, entry, vector) : pci_msi_setup(d, msi, entry, vector);
     if (!e)
-        intx_off(d);
+        pci_intx_disable(d);
     return e;
 }

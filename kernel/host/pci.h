@@ -21,25 +21,26 @@ struct pci_dev {
     struct pci_bar bar[PCI_MAX_BARS];
 };
 
-/** Find all functions behind all buses; logs each.  Boot CPU, once. */
+/** Enumerate all functions on all buses and log each; more than PCI_MAX_DEVS are ignored.  Boot CPU, once. */
 void pci_init(void);
 extern struct pci_dev pci_devs[PCI_MAX_DEVS];
 extern unsigned pci_n_devs;
 
-uint32_t pci_cfg_read(const struct pci_dev *d, unsigned off, unsigned size); /* size 1, 2, 4 */
+/* off: 0..255, a multiple of size; size: 1, 2 or 4 bytes.  Any pCPU. */
+uint32_t pci_cfg_read(const struct pci_dev *d, unsigned off, unsigned size);
 void pci_cfg_write(const struct pci_dev *d, unsigned off, unsigned size, uint32_t val);
-/** Offset of the capability with this id (after offset `from`, 0 to start), or 0. */
+/** Offset of the next capability with this id after the one at offset `from` (0: the first); 0: none. */
 unsigned pci_cap_find(const struct pci_dev *d, uint8_t id, unsigned from);
-/** Memory space, I/O space and bus mastering on. */
+/** Enable memory space, I/O space and bus mastering. */
 void pci_enable(const struct pci_dev *d);
-/** Map a memory BAR uncached; NULL if absent.  Stays mapped. */
+/** Map a memory BAR uncached, for ever.  NULL: absent, or an I/O BAR. */
 void *pci_bar_map(const struct pci_dev *d, unsigned bar);
-/** Route MSI-X entry `entry` (or MSI where there is no MSI-X; then entry must be 0) to host vector.
- *  HV_E_UNSUPP: the device has neither; poll it. */
+/** Route MSI-X entry `entry` (or MSI where there is no MSI-X; then entry must be 0) to host vector on the boot CPU.
+ *  HV_E_UNSUPP: the device has neither, or the boot CPU's APIC ID is above 254: poll.  HV_E_RANGE: no such entry. */
 HV_MUST_CHECK enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vector);
 
-/** Map len bytes of device memory at a uncached, readable and writable, not executable; identity address.
- *  Panics when out of memory. */
+/** Map len bytes of device memory at a: uncached, read-write, not executable, identity-mapped.  Panics when out of
+ *  memory. */
 void *mmio_map(hpa_t a, uint64_t len);
 
 #endif

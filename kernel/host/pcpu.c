@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/pcpu.c - the processors: their data, starting them, interrupts, the timer, idling.
+ * kernel/host/pcpu.c - physical CPUs: their data, start-up, interrupts, the timer, idling.
  *
- * The timer is set at each guest entry, and arming the hardware is dear, so the hardware is left alone while it
- * will fire early enough.  The interrupt handler arms it again if the wanted time has not come.  So: timer_tsc
- * is what is wanted, arch->timer_hw_tsc what the hardware will do, and whenever timer_tsc is set, 0 <
- * timer_hw_tsc <= timer_tsc. */
+ * The timer is set at each guest entry, and arming the hardware is expensive.  So the hardware is not touched while it
+ * will fire early enough; the interrupt handler arms it again if the deadline has not come.  timer_tsc is the deadline,
+ * arch->timer_hw_tsc the TSC at which the hardware will fire.
+ * Invariant: whenever timer_tsc is set, 0 < timer_hw_tsc <= timer_tsc. */
 #include "kernel/host/pcpu.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
@@ -17,13 +17,14 @@
 #include "kernel/host/x86/x86.h"
 #include "kernel/lib/log.h"
 
-#define IRQ_PENDING_SERVICE BIT32(31) /* no device vector is that high: ends a guest's slice on the boot CPU */
-_Static_assert(IRQ_VEC_DEVICE_MAX - IRQ_VEC_DEVICE < 31, "a vector whose bit in irq_pending is the service loop's");
+#define IRQ_PENDING_SERVICE BIT32(31) /* not a device vector: ends a guest's slice on the boot CPU */
+_Static_assert(IRQ_VEC_DEVICE_MAX - IRQ_VEC_DEVICE < 31, "bit 31 of irq_pending is the service loop's");
 #define STACK_SIZE    (64 * KIB) /* its lowest page is not mapped */
-#define TIMER_LATE_US 20000      /* a timer interrupt that is so late is lost */
+#define TIMER_LATE_US 20000      /* a timer interrupt that is later is lost */
 
 unsigned pcpu_count;
-static struct pcpu *cpus; /* owned, for ever: array of PCPU_MAX, const after pcpu_start_all but for [owner] fields */
+static struct pcpu
+    *cpus; /* owned, never freed: PCPU_MAX elements, const after pcpu_start_all() but for [owner] fields */
 static atomic_bool all_started;
 static void (*ap_work)(void); /* const once all_started */
 static uint32_t vectors_used; /* boot CPU only */
@@ -38,7 +39,7 @@ struct pcpu *this_pcpu(void) { return (struct pcpu *)read_gs0(); }
 
 /* ---- set-up ---- */
 
-static void *must_alloc(size_t len_bytes)
+static void *pcpu_mem_alloc(size_t len_bytes)
 {
     void *p = mem_alloc(len_bytes);
 
@@ -47,26 +48,27 @@ static void *must_alloc(size_t len_bytes)
     return p;
 }
 
-static void stack_alloc(struct pcpu *p)
+static void pcpu_stack_alloc(struct pcpu *p)
 {
-    p->arch->stack = must_alloc(STACK_SIZE);
+    ASSERT(!p->arch->stack);
+    p->arch->stack = pcpu_mem_alloc(STACK_SIZE);
     paging_map((uintptr_t)p->arch->stack, PAGE_SIZE, MAP_NONE);
 }
 
-static void *stack_top(const struct pcpu *p) { return (uint8_t *)p->arch->stack + STACK_SIZE; }
+static void *pcpu_stack_top(const struct pcpu *p) { return (uint8_t *)p->arch->stack + STACK_SIZE; }
 
 static void pcpu_prepare(struct pcpu *p, unsigned index, uint32_t id)
 {
     p->self = p;
     p->index = index;
     p->apic_id = id;
-    p->arch = must_alloc(sizeof(*p->arch));
-    p->arch->ist_stacks = must_alloc((IST_COUNT - 1) * IST_STACK_SIZE);
+    p->arch = pcpu_mem_alloc(sizeof(*p->arch));
+    p->arch->ist_stacks = pcpu_mem_alloc((IST_COUNT - 1) * IST_STACK_SIZE);
 }
 
 void pcpu_init_boot(const struct boot_info *bi)
 {
-    cpus = must_alloc(PCPU_MAX * sizeof(*cpus));
+    cpus = pcpu_mem_alloc(PCPU_MAX * sizeof(*cpus));
     pcpu_prepare(&cpus[0], 0, bi->cpu_apic_id[0]);
     cpu_setup(&cpus[0], true);
     if (apic_id() != cpus[0].apic_id) {
@@ -88,13 +90,14 @@ static void ap_entry(struct pcpu *p)
     panic("the work of CPU %u returned", p->index);
 }
 
-static void start_one(const struct boot_info *bi, uint32_t id)
+static void pcpu_start_one(const struct boot_info *bi, uint32_t id)
 {
     struct pcpu *p = &cpus[pcpu_count];
+    ASSERT(pcpu_count < PCPU_MAX);
 
     pcpu_prepare(p, pcpu_count, id);
-    stack_alloc(p);
-    if (cpu_start(p, bi->ap_trampoline, stack_top(p), ap_entry)) {
+    pcpu_stack_alloc(p);
+    if (cpu_start(p, bi->ap_trampoline, pcpu_stack_top(p), ap_entry)) {
         pcpu_count++;
         return;
     }
@@ -106,7 +109,7 @@ static void start_one(const struct boot_info *bi, uint32_t id)
     *p = (struct pcpu){ 0 };
 }
 
-static bool can_start(const struct boot_info *bi)
+static bool pcpu_can_start(const struct boot_info *bi)
 {
     if (bi->n_cpus > 1 && (!bi->ap_trampoline || bi->ap_trampoline >= MIB)) {
         log_warn("cpu", "no free page below 1 MiB to start other CPUs with; using one CPU");
@@ -121,8 +124,9 @@ static bool can_start(const struct boot_info *bi)
 
 void pcpu_start_all(const struct boot_info *bi, void (*entry)(void))
 {
-    uint32_t n = can_start(bi) ? MIN(bi->n_cpus, PCPU_MAX) : 0;
+    uint32_t n = pcpu_can_start(bi) ? MIN(bi->n_cpus, PCPU_MAX) : 0;
 
+    ASSERT(pcpu_count == 1 && !this_pcpu()->index);
     ap_work = entry;
     for (uint32_t i = 0; i < n; i++)
         if (bi->cpu_apic_id[i] != cpus[0].apic_id)
@@ -131,7 +135,7 @@ void pcpu_start_all(const struct boot_info *bi, void (*entry)(void))
         cpu_halt_wait();
     for (uint32_t i = 0; i < n; i++)
         if (bi->cpu_apic_id[i] != cpus[0].apic_id)
-            start_one(bi, bi->cpu_apic_id[i]);
+            pcpu_start_one(bi, bi->cpu_apic_id[i]);
     log_info("cpu", "%u of %u CPUs running (list from %s)", pcpu_count, bi->n_cpus, bi->cpu_source);
     atomic_store_explicit(&all_started, true, memory_order_release);
 }
@@ -141,19 +145,19 @@ void pcpu_run(void (*work)(void))
     struct pcpu *p = this_pcpu();
 
     if (!p->arch->stack)
-        stack_alloc(p);
-    cpu_stack_switch(stack_top(p), work);
+        pcpu_stack_alloc(p);
+    cpu_stack_switch(pcpu_stack_top(p), work);
 }
 
 /* ---- interrupts ---- */
 
-static void timer_irq(struct pcpu *p)
+static void pcpu_timer_irq(struct pcpu *p)
 {
     p->n_timer++;
     p->arch->timer_hw_tsc = 0;
     if (!p->timer_tsc)
         return;
-    if (rdtsc() < p->timer_tsc) { /* it fired for an earlier wish, or the counter was too short */
+    if (rdtsc() < p->timer_tsc) { /* it fired for an earlier deadline, or the counter was too short */
         p->arch->timer_hw_tsc = apic_timer_arm(p->timer_tsc);
         return;
     }
@@ -165,11 +169,12 @@ void pcpu_irq(unsigned vector)
 {
     struct pcpu *p = this_pcpu();
 
+    ASSERT(vector >= 32 && vector < 256);
     if (vector == IRQ_VEC_SPURIOUS || (vector < IRQ_VEC_DEVICE && !apic_in_service(vector)))
-        return; /* spurious, also of the masked PICs: no EOI */
-    apic_eoi(); /* also for what the firmware left pending */
+        return; /* spurious, also from the masked PICs: no EOI */
+    apic_eoi(); /* also for interrupts that the firmware left pending */
     if (vector == IRQ_VEC_TIMER) {
-        timer_irq(p);
+        pcpu_timer_irq(p);
     } else if (vector == IRQ_VEC_KICK) {
         p->n_kick++;
         p->kicked = true;
@@ -183,6 +188,7 @@ void pcpu_irq(unsigned vector)
 
 uint8_t pcpu_irq_alloc(void)
 {
+    ASSERT(!this_pcpu()->index);
     for (unsigned i = 0; i <= IRQ_VEC_DEVICE_MAX - IRQ_VEC_DEVICE; i++) {
         if (!(vectors_used & BIT32(i))) {
             vectors_used |= BIT32(i);
@@ -200,12 +206,13 @@ void pcpu_timer_set(uint64_t tsc)
         return;
     p->timer_tsc = tsc;
     uint64_t hw = p->arch->timer_hw_tsc;
-    if (tsc && (!hw || tsc < hw || hw < rdtsc())) /* the last: it fired a moment ago, or its interrupt was lost */
+    if (tsc && (!hw || tsc < hw || hw < rdtsc())) /* last case: it has just fired, or its interrupt was lost */
         p->arch->timer_hw_tsc = apic_timer_arm(tsc);
 }
 
-void pcpu_watch_timers(void)
+void pcpu_check_timers(void)
 {
+    ASSERT(!this_pcpu()->index);
     uint64_t late = rdtsc() - clock_us_to_tsc(TIMER_LATE_US);
     for (unsigned i = 1; i < pcpu_count; i++) {
         const volatile uint64_t *hw = &cpus[i].arch->timer_hw_tsc, *wanted = &cpus[i].timer_tsc;
@@ -226,7 +233,7 @@ void pcpu_kick(unsigned index)
         apic_send(to->apic_id, IRQ_VEC_KICK | ICR_ASSERT);
 }
 
-void pcpu_service_wanted(void)
+void pcpu_kick_service(void)
 {
     atomic_fetch_or(&cpus[0].irq_pending, IRQ_PENDING_SERVICE);
     pcpu_kick(0);
@@ -236,6 +243,7 @@ void pcpu_idle(void)
 {
     struct pcpu *p = this_pcpu();
 
+    ASSERT(!(read_rflags() & RFLAGS_IF) && p->self == p);
     if (p->kicked || p->timer_fired || atomic_load_explicit(&p->irq_pending, memory_order_acquire))
         return;
     uint64_t start = clock_us();

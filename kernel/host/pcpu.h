@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/pcpu.h - one physical CPU: its data, interrupts, timer and idling.
  *
- * The hypervisor runs with IF=0.  Interrupts are let in at two places only: pcpu_idle() and guest execution.  A handler
- * sends EOI and sets a flag in struct pcpu; whoever let it in looks at the flags afterwards.  So hypervisor code is
- * never interrupted by anything but NMI, #MC and its own bugs. */
+ * The hypervisor runs with IF=0.  Interrupts are enabled at two places only: in pcpu_idle() and around guest execution.
+ * A handler sends EOI and sets a flag in struct pcpu; the interrupted loop checks the flags afterwards.  So hypervisor
+ * code is interrupted only by NMI, #MC and its own bugs.
+ *
+ * Field letters: [c] const after start  [a] atomic  [owner] this pCPU only, with IF=0 or in its handlers. */
 #ifndef GODWIT_KERNEL_HOST_PCPU_H
 #define GODWIT_KERNEL_HOST_PCPU_H
 
@@ -14,7 +16,7 @@
 #define PCPU_MAX BOOT_MAX_CPUS
 struct vcpu;
 
-/* Host interrupt vectors; NIC vectors are handed out by pcpu_irq_alloc() from IRQ_VEC_DEVICE on. */
+/* Host interrupt vectors.  Device vectors are allocated by pcpu_irq_alloc(). */
 enum {
     IRQ_VEC_DEVICE = 0x30,
     IRQ_VEC_DEVICE_MAX = 0x4e,
@@ -24,59 +26,54 @@ enum {
 };
 
 struct pcpu {
-    struct pcpu *self;       /* GS:0 */
-    unsigned index;          /* [c] 0 is the boot CPU */
-    uint32_t apic_id;        /* [c] */
-    uint64_t timer_tsc;      /* [owner] when the armed timer fires; 0: not armed */
-    bool timer_fired;        /* [owner] set by the timer interrupt */
-    bool kicked;             /* [owner] set by the kick interrupt */
-    atomic_uint irq_pending; /* [a] bit n: device vector IRQ_VEC_DEVICE+n fired (on any pCPU) */
-    atomic_bool pick_again;  /* [a] another vCPU of this pCPU may have to run now */
-    struct vcpu *running;    /* [a] the vCPU in its slice here, for kicks and dumps */
+    struct pcpu *self;        /* GS:0 */
+    unsigned index;           /* [c] 0: the boot CPU */
+    uint32_t apic_id;         /* [c] */
+    uint64_t timer_tsc;       /* [owner] deadline of the armed timer; 0: not armed */
+    bool timer_fired;         /* [owner] set by the timer interrupt */
+    bool kicked;              /* [owner] set by the kick interrupt */
+    atomic_uint irq_pending;  /* [a] bit n: device vector IRQ_VEC_DEVICE+n fired, on any pCPU */
+    atomic_bool need_resched; /* [a] another vCPU of this pCPU may have to run now */
+    struct vcpu *running;     /* [a] the vCPU whose slice it is, for kicks and dumps */
     atomic_bool online;
     uint64_t n_timer, n_kick, n_device, idle_us;
-    uint64_t n_timer_late; /* [boot CPU] found by pcpu_watch_timers() */
-    /* Vendor state. */
-    void *vendor_area;  /* owned: VMXON region or host save area page */
-    void *vendor_area2; /* owned: AMD host VMCB for VMSAVE/VMLOAD */
-    /* Host entry state (kernel/host/x86/): GDT, TSS, stacks. */
-    struct pcpu_arch *arch;
+    uint64_t n_timer_late;  /* [boot CPU] lost timer interrupts: pcpu_check_timers() */
+    void *vendor_area;      /* owned: VMXON region, or AMD's host save area */
+    void *host_vmcb;        /* owned: AMD's VMCB for the host's VMSAVE and VMLOAD */
+    struct pcpu_arch *arch; /* owned: GDT, TSS, stacks (kernel/host/x86/desc.h) */
 };
+_Static_assert(offsetof(struct pcpu, self) == 0, "this_pcpu() reads GS:0");
 
-extern unsigned pcpu_count;            /* const after pcpu_start_all */
+extern unsigned pcpu_count;            /* const after pcpu_start_all() */
 struct pcpu *pcpu_get(unsigned index); /* index < pcpu_count */
 struct pcpu *this_pcpu(void);
 
-/** Set up the boot CPU (GDT, TSS, IDT, IST stacks, local APIC, CR4/EFER bits, FPU, GS base). */
+/** Set up the boot CPU: descriptor tables, IST stacks, local APIC, control registers, FPU, GS base.  Once. */
 void pcpu_init_boot(const struct boot_info *bi);
-/** Start every other CPU of bi by INIT-SIPI-SIPI; each calls entry() on its own stack when it is set up.  A CPU that
- *  does not come up within 1 s is reported and left out.  Boot CPU. */
+/** Start every other CPU of bi by INIT-SIPI-SIPI; each calls entry() on its own stack.  A CPU that is not online within
+ *  1 s is logged and left out.  Boot CPU, once. */
 void pcpu_start_all(const struct boot_info *bi, void (*entry)(void));
 
-/** Go on in work() on a stack of this pCPU's own that has an unmapped page below; the stack so far is abandoned.  For
- *  the boot CPU, whose stack comes from the loader: the last call of kernel_entry(). */
+/** Leave the loader's stack for this pCPU's own one, which has a guard page below, and call work() there.  Boot CPU:
+ *  the last call of kernel_entry(). */
 void pcpu_run(void (*work)(void)) HV_NORETURN;
 
-/** Fire this pCPU's timer at TSC value tsc (now, if past); 0 disarms.  Cheap when nothing
- *  changes.  Sets timer_fired. */
+/** Arm this pCPU's timer for TSC value tsc (now, if past); 0 disarms.  Cheap when nothing changes. */
 void pcpu_timer_set(uint64_t tsc);
-/** Kick every other pCPU whose timer interrupt is overdue by 20 ms: QEMU loses one now and then (docs/emulators.md),
- *  and its CPU would stay for ever in a guest that causes no exits.  Boot CPU, now and then. */
-void pcpu_watch_timers(void);
-/** Interrupt pCPU index so that it leaves the guest or idle soon.  Any context; also for this pCPU itself (then
- *  it just sets kicked). */
+/** Kick every other pCPU whose timer interrupt is 20 ms overdue.  QEMU sometimes loses one (docs/emulators.md), and a
+ *  guest without exits would then run for ever.  Boot CPU, periodically. */
+void pcpu_check_timers(void);
+/** Interrupt pCPU index so that it leaves guest mode or idle soon; on this pCPU just set kicked.  Any context. */
 void pcpu_kick(unsigned index);
-/** There is work for the service loop, found in a guest exit: the boot CPU's slice ends and its next turn
- *  comes soon.  Any pCPU. */
-void pcpu_service_wanted(void);
-/** HLT with interrupts on until one arrives; returns with IF=0.  Returns at once if kicked, timer_fired or a
- *  device bit is already set. */
+/** End the boot CPU's slice, so that the service loop runs soon.  Any pCPU, in a guest exit. */
+void pcpu_kick_service(void);
+/** HLT with IF=1 until an interrupt arrives; returns with IF=0.  Returns at once when a flag is already set. */
 void pcpu_idle(void);
 
-/** A free device vector for an MSI, delivered to the boot CPU; 0 when none is left. */
+/** Allocate a device vector for an MSI to the boot CPU; 0: none left.  Boot CPU. */
 uint8_t pcpu_irq_alloc(void);
 
-/* Power (kernel/host/x86/power.c): ACPI/firmware/emulator means in order; never return. */
+/* Try ACPI, firmware and emulator means in turn (kernel/host/x86/power.c). */
 void power_off(void) HV_NORETURN;
 void power_reset(void) HV_NORETURN;
 

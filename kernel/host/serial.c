@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/serial.c - COM1.  Polled in both directions; no wait is unbounded, so a machine without the port, or a
- * reader that went away, costs bytes and never hangs.
+ * kernel/host/serial.c - COM1, polled in both directions.
  *
- * What is written goes through a ring: the transmitter takes what it has room for at once, the service loop passes
- * on the rest.  So a reader that is slow for a while (an emulator's, on a busy machine) costs neither bytes nor the
- * time of whoever writes. */
+ * Every wait is bounded: a machine without the port, or a reader that went away, loses bytes and never hangs us.
+ * Output goes through a ring.  The transmitter takes what it has room for at once, and the service loop sends the rest.
+ * So a reader that is slow for a while (an emulator on a busy machine) costs the writer neither bytes nor time. */
 #include "kernel/host/serial.h"
 #include "kernel/host/x86/x86.h"
 #include "kernel/lib/lock.h"
+#include "kernel/lib/log.h"
 
 enum { COM1 = 0x3f8, REG_DATA = 0, REG_IER = 1, REG_FCR = 2, REG_LCR = 3, REG_MCR = 4, REG_LSR = 5, REG_SCRATCH = 7 };
 #define LSR_DATA_READY 0x01
@@ -17,15 +17,16 @@ enum { COM1 = 0x3f8, REG_DATA = 0, REG_IER = 1, REG_FCR = 2, REG_LCR = 3, REG_MC
 #define WAIT_READS     50000u /* a port read takes about 1 us on hardware */
 
 #define RING_LEN 16384u /* power of two */
+_Static_assert((RING_LEN & (RING_LEN - 1)) == 0, "indices wrap");
 
 static bool present;
-static atomic_bool alone; /* nobody else runs any more: no lock, and what is written is waited for */
+static atomic_bool alone; /* the other pCPUs are stopped: take no lock, and wait until bytes are sent */
 static struct spinlock lock;
 static char ring[RING_LEN]; /* [lock] */
-static size_t head, tail;   /* [lock] bytes ever put in, ever taken out */
-static bool stuck;          /* [lock] the last wait was in vain: do not wait again before it takes bytes */
+static size_t head, tail;   /* [lock] bytes ever put in, ever taken out; head - tail <= RING_LEN */
+static bool stuck;          /* [lock] the last wait timed out: do not wait again until the transmitter takes bytes */
 
-static bool lsr_wait(uint8_t bit)
+static bool serial_lsr_wait(uint8_t bit)
 {
     for (unsigned i = 0; i < WAIT_READS; i++) {
         if (inb(COM1 + REG_LSR) & bit)
@@ -57,22 +58,23 @@ int serial_getc(void)
     return inb(COM1 + REG_DATA);
 }
 
-static bool room(void)
+static bool serial_wait_room(void)
 {
     if (stuck)
         stuck = !(inb(COM1 + REG_LSR) & LSR_THR_EMPTY);
     else
-        stuck = !lsr_wait(LSR_THR_EMPTY);
+        stuck = !serial_lsr_wait(LSR_THR_EMPTY);
     return !stuck;
 }
 
-static void burst(void)
+static void serial_burst(void)
 {
+    ASSERT(head - tail <= RING_LEN);
     for (unsigned i = 0; i < FIFO_LEN && tail != head; i++)
         outb(COM1 + REG_DATA, (uint8_t)ring[tail++ % RING_LEN]);
 }
 
-static bool take(void)
+static bool serial_lock(void)
 {
     bool locked = !atomic_load_explicit(&alone, memory_order_acquire);
     if (locked)
@@ -84,18 +86,18 @@ void serial_write(const char *data, size_t len)
 {
     if (!present)
         return;
-    bool locked = take();
+    bool locked = serial_lock();
     while (len) {
         if (head - tail == RING_LEN) {
-            if (!room())
+            if (!serial_wait_room())
                 break;
-            burst();
+            serial_burst();
         }
         ring[head++ % RING_LEN] = *data++;
         len--;
     }
-    while (tail != head && (locked ? inb(COM1 + REG_LSR) & LSR_THR_EMPTY : room()))
-        burst();
+    while (tail != head && (locked ? inb(COM1 + REG_LSR) & LSR_THR_EMPTY : serial_wait_room()))
+        serial_burst();
     if (locked)
         spin_unlock(&lock);
 }
@@ -105,9 +107,9 @@ bool serial_step(void)
     bool moved = false;
     if (!present)
         return false;
-    bool locked = take();
+    bool locked = serial_lock();
     while (tail != head && inb(COM1 + REG_LSR) & LSR_THR_EMPTY) {
-        burst();
+        serial_burst();
         moved = true;
     }
     if (locked)
@@ -115,17 +117,17 @@ bool serial_step(void)
     return moved;
 }
 
-void serial_alone(void) { atomic_store_explicit(&alone, true, memory_order_release); }
+void serial_panic_mode(void) { atomic_store_explicit(&alone, true, memory_order_release); }
 
 void serial_flush(void)
 {
     if (!present)
         return;
-    bool locked = take();
-    while (tail != head && room())
-        burst();
+    bool locked = serial_lock();
+    while (tail != head && serial_wait_room())
+        serial_burst();
     if (!stuck)
-        lsr_wait(LSR_ALL_EMPTY);
+        serial_lsr_wait(LSR_ALL_EMPTY);
     if (locked)
         spin_unlock(&lock);
 }

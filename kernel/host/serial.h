@@ -5,20 +5,18 @@
 
 #include "kernel/lib/types.h"
 
-/** Set COM1 up; without one every other call does nothing. */
+/** Set up COM1.  Without the port every other call does nothing.  Boot CPU, once. */
 void serial_init(void);
-/** Next received byte, or -1: none. */
+/** Next received byte; -1: none. */
 int serial_getc(void);
-/** Send len bytes as they are.  What the transmitter does not take now is kept (16 KiB) for serial_step().  When no
- *  more can be kept it waits, but not for ever: if nothing drains in about 50 ms the rest is dropped, and nothing is
- *  waited for until it takes bytes again.  Any pCPU. */
+/** Send len bytes.  Bytes that the transmitter does not take now stay in a ring of 16 KiB for serial_step().  When the
+ *  ring is full, wait up to about 50 ms, then drop the rest; wait no more until the transmitter takes bytes again. */
 void serial_write(const char *data, size_t len);
-/** Pass on what was kept, as far as there is room; true: some was.  For the service loop. */
+/** Send bytes from the ring while the transmitter takes them; true: some were sent.  For the service loop. */
 bool serial_step(void);
-/** Panic and power-off, from now on: other pCPUs stand still, maybe with the lock; writing waits
- *  (bounded) instead of keeping. */
-void serial_alone(void);
-/** Wait (bounded) until everything sent is on the wire. */
+/** Take no lock from now on: the other pCPUs are stopped.  Writing waits (bounded) for the transmitter. */
+void serial_panic_mode(void);
+/** Wait (bounded) until all bytes are on the wire. */
 void serial_flush(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/symbols.c - function names for backtraces, from the table that the second link puts into
- * the image (tools/symtab).
+ * kernel/host/symbols.c - function names for backtraces, from the table that tools/symtab puts into the image at the
+ * second link.
  *
  * Table: u32 count; count x { u32 offset from image_start, u32 name_offset from the table's start }, ascending; then
  * the names, each with its NUL. */
@@ -11,7 +11,7 @@ extern const char image_start[], image_text_start[], image_text_end[]; /* linker
 extern const uint8_t symtab_data[];                                    /* tools/symtab */
 extern const uint32_t symtab_len;
 
-static uint32_t table_u32(uint32_t at)
+static uint32_t symtab_u32(uint32_t at)
 {
     uint32_t v;
 
@@ -23,16 +23,16 @@ const char *symbol_find(uint64_t addr, uint64_t *distance)
 {
     if (addr < (uintptr_t)image_text_start || addr >= (uintptr_t)image_text_end || symtab_len < 4)
         return NULL;
-    uint32_t off = (uint32_t)(addr - (uintptr_t)image_start), lo = 0, hi = table_u32(0);
-    while (lo < hi) { /* first entry past off */
+    uint32_t off = (uint32_t)(addr - (uintptr_t)image_start), lo = 0, hi = symtab_u32(0);
+    while (lo < hi) { /* find the first entry above off */
         uint32_t mid = lo + (hi - lo) / 2;
-        if (table_u32(4 + 8 * mid) <= off)
+        if (symtab_u32(4 + 8 * mid) <= off)
             lo = mid + 1;
         else
             hi = mid;
     }
     if (!lo)
         return NULL;
-    *distance = off - table_u32(4 + 8 * (lo - 1));
-    return (const char *)symtab_data + table_u32(8 + 8 * (lo - 1));
+    *distance = off - symtab_u32(4 + 8 * (lo - 1));
+    return (const char *)symtab_data + symtab_u32(8 + 8 * (lo - 1));
 }

@@ -5,8 +5,8 @@
 
 #include "kernel/lib/types.h"
 
-/** The function that addr is in and the distance from its start; NULL when addr is outside the image or no names are
- *  built in.  Any context. */
+/** Name of the function that contains addr; *distance is addr's distance from its start.  NULL: addr is outside the
+ *  image, or the image has no symbol table.  Any context. */
 const char *symbol_find(uint64_t addr, uint64_t *distance);
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/api.c - connections of the management interface: bytes between stream and HTTP
- * machine, limits and times.
+ * kernel/manage/api.c - connections of the management interface: bytes between stream and HTTP machine; timeouts.
  *
- * A client can hold one connection slot, one TCP window and one answer's buffer for as long as it keeps
- * asking; what it may not do is keep them and be silent.  net/ limits how many connections there are, and how
- * long a handshake lasts. */
+ * A client may keep a connection, with its TCP window and its buffer for an answer, as long as it sends requests.  A
+ * silent client is disconnected.  net/ limits the number of connections and the time of a handshake.
+ *
+ * Not here: routes and roles (api_route.c), the handlers (api_*.c), and the syntax of HTTP (net/http.c). */
 #include "kernel/manage/api.h"
 
 #include <string.h>
@@ -16,14 +16,14 @@
 
 #define CONNS_MAX  8
 #define IDLE_US    60000000u /* between two requests */
-#define REQUEST_US 10000000u /* from a request's first byte to its last; and for the client to take an answer */
+#define REQUEST_US 10000000u /* from a request's first byte to its last; and for an answer */
 #define TURN_BYTES 4096      /* taken from one connection in one turn */
 
 struct conn {
     struct stream *stream; /* owned */
     uint64_t deadline_us;
     struct http_conn http;
-    char in[512]; /* read and not yet taken by http */
+    char in[512]; /* read from stream, not yet taken by http */
     size_t in_len;
     char answer[API_ANSWER_MAX];
 };
@@ -36,8 +36,7 @@ void api_accept(struct stream *s)
         i++;
     struct conn *c = i < CONNS_MAX ? mem_alloc(sizeof(*c)) : NULL;
     if (!c) {
-        log_warn("api", "%s: turned away, %s", stream_peer(s)->name,
-                 i < CONNS_MAX ? "no memory" : "too many connections");
+        log_warn("api", "%s: rejected, %s", stream_peer(s)->name, i < CONNS_MAX ? "no memory" : "too many connections");
         stream_close(s);
         return;
     }
@@ -47,8 +46,9 @@ void api_accept(struct stream *s)
     conns[i] = c;
 }
 
-static void answer(struct conn *c)
+static void conn_answer(struct conn *c)
 {
+    ASSERT(c->http.state == HTTP_ASKED);
     struct api_call call = { .http = &c->http, .client = stream_peer(c->stream) };
     api_dispatch(&call, c->answer, sizeof(c->answer));
     if (http_verb(&c->http) != HTTP_VERB_GET || call.status >= 400)
@@ -58,8 +58,8 @@ static void answer(struct conn *c)
     c->deadline_us = clock_us() + REQUEST_US;
 }
 
-/* Bytes of a request that comes before the answer to the last one is out stay in c->in, and in the stream. */
-static bool take_input(struct conn *c)
+/* Feed http.  A request that comes before the last answer is sent waits in c->in and in the stream. */
+static bool conn_input(struct conn *c)
 {
     size_t total = 0;
     while (c->http.state == HTTP_READING && total < TURN_BYTES) {
@@ -70,18 +70,20 @@ static bool take_input(struct conn *c)
         if (!c->http.n_read)
             c->deadline_us = clock_us() + REQUEST_US;
         size_t n = http_input(&c->http, c->in, c->in_len);
+        ASSERT(n <= c->in_len && c->in_len <= sizeof(c->in));
         memmove(c->in, c->in + n, c->in_len -= n);
         total += n;
     }
     return total > 0;
 }
 
-static bool give_output(struct conn *c)
+static bool conn_output(struct conn *c)
 {
     bool moved = false;
     const char *p;
     size_t len, n;
     while ((p = http_output(&c->http, &len)) && (n = stream_write(c->stream, p, len))) {
+        ASSERT(n <= len);
         http_output_done(&c->http, n);
         c->deadline_us = clock_us() + (c->http.state == HTTP_READING ? IDLE_US : REQUEST_US);
         moved = true;
@@ -93,10 +95,10 @@ static bool give_output(struct conn *c)
 
 static bool conn_step(struct conn *c)
 {
-    bool moved = take_input(c);
+    bool moved = conn_input(c);
     if (c->http.state == HTTP_ASKED)
-        answer(c);
-    return give_output(c) || moved;
+        conn_answer(c);
+    return conn_output(c) || moved;
 }
 
 static bool conn_over(const struct conn *c)

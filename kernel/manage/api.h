@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/manage/api.h - the management interface: HTTPS with client certificates, JSON, and /metrics.  docs/api.md
- * describes it to its users.
+ * describes it for its users.
  *
- * net/ hands over an authenticated stream of a [client]; each has an HTTP machine and a buffer for one answer at a
- * time.  Every request is answered in the turn in which it is complete: nothing here waits.  Service pCPU only. */
+ * net/ hands over an authenticated stream of a [client].  Each connection has an HTTP machine and a buffer for one
+ * answer.  A request is answered in the turn in which it is complete: nothing here blocks.  Service pCPU only. */
 #ifndef GODWIT_KERNEL_MANAGE_API_H
 #define GODWIT_KERNEL_MANAGE_API_H
 
@@ -12,11 +12,11 @@
 
 struct stream;
 
-/** bi: borrowed for ever. */
+/** bi: borrowed for ever.  Call before api_accept(). */
 void api_init(const struct boot_info *bi);
-/** net's on_client. */
+/** Take over a client's stream; net's on_client.  It is closed at once if there are too many, or no memory. */
 void api_accept(struct stream *s);
-/** One turn of all connections.  True: something moved. */
+/** Drive all connections.  True: something moved.  Part of the service loop. */
 bool api_step(void);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/api_call.h - one request of the management interface: what a handler gets and fills.
+ * kernel/manage/api_call.h - one request of the management interface: a handler's input and output.
  *
  * A handler writes JSON into c->out, or sets c->type and writes text into c->out.text.  On an error it calls api_fail()
- * and returns: what was written so far is dropped.  Portable but for the handlers. */
+ * and returns: all that it has written is discarded.  Portable, except for the handlers. */
 #ifndef GODWIT_KERNEL_MANAGE_API_CALL_H
 #define GODWIT_KERNEL_MANAGE_API_CALL_H
 
@@ -17,24 +17,24 @@ struct vm;
 
 struct api_call {
     struct http_conn *http;           /* the request */
-    const struct peer_config *client; /* who asks */
-    char arg[API_ARG_MAX];            /* what stands for the '*' of the route */
-    struct json_in in;                /* the body of a POST; no fields when there is none */
-    unsigned status;                  /* 200 unless the handler says otherwise */
-    const char *type;
-    char extra[160]; /* further header lines */
+    const struct peer_config *client; /* the [client] section of the requester */
+    char arg[API_ARG_MAX];            /* the path's element at the '*' of the route */
+    struct json_in in;                /* the body of a POST; no fields if there is none */
+    unsigned status;                  /* HTTP status; 200 unless the handler sets it */
+    const char *type;                 /* Content-Type */
+    char extra[160];                  /* further header lines, each with CR LF */
     struct json out;
 };
 
-/** The answer is an error: HTTP status by e unless status is given; message: cause (and fix). */
+/** Answer with an error.  status: HTTP status; 0: derived from e.  fmt: cause and fix. */
 void api_fail(struct api_call *c, enum hv_err e, unsigned status, const char *fmt, ...) HV_PRINTF(4, 5);
-/** The answer is {"message": said}, or the error e with that text. */
-void api_said(struct api_call *c, enum hv_err e, const char *said);
-/** The body's string field key into out.  False: it is missing or unusable, and the call has failed with the reason. */
+/** Answer {"message": text}, or the error e with that text. */
+void api_result(struct api_call *c, enum hv_err e, const char *text);
+/** Copy the body's string field key to out.  False: it is missing or unusable, and the answer says so. */
 bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap);
 
-/** Find the route of c's request, check role and body, call the handler.  Whatever the request,
- *  afterwards c holds an answer. */
+/** Find the route of c's request, check role and body, call the handler.  c holds an answer afterwards, in any case.
+ *  buf, cap: memory for the answer. */
 void api_dispatch(struct api_call *c, char *buf, size_t cap);
 
 /* The handlers, by file. */

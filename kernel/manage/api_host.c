@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/api_host.c - the host by the management interface: /v1/host and /v1/log. */
+ * kernel/manage/api_host.c - the host in the management interface: /v1/host, its evacuation, and /v1/log.
+ *
+ * A put_ function appends one field or object to an object that is open. */
 #include "kernel/core/cpu_ops.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/log_sink.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 #include "kernel/lib/version.h"
 #include "kernel/manage/api.h"
 #include "kernel/manage/api_call.h"
@@ -15,7 +18,11 @@
 
 static const struct boot_info *boot;
 
-void api_init(const struct boot_info *bi) { boot = bi; }
+void api_init(const struct boot_info *bi)
+{
+    ASSERT(bi && !boot);
+    boot = bi;
+}
 
 static void put_memory(struct json *j)
 {
@@ -94,6 +101,7 @@ void api_host(struct api_call *c)
 
 void api_log(struct api_call *c)
 {
+    _Static_assert(API_ANSWER_MAX > LOG_RING_SIZE, "an answer has room for the whole log");
     c->type = "text/plain; charset=utf-8";
     c->out.text.len = log_ring_copy(c->out.text.buf, MIN(c->out.text.cap, (size_t)LOG_RING_SIZE));
 }
@@ -107,6 +115,7 @@ void api_evacuate_show(struct api_call *c)
     json_object(j, NULL);
     json_bool(j, "active", e->active);
     json_bool(j, "ever", e->begun_us != 0);
+    ASSERT(e->n <= ARRAY_SIZE(e->item) && e->n_failed <= e->n_over && e->n_over <= e->n);
     json_num(j, "guests", e->n);
     json_num(j, "over", e->n_over);
     json_num(j, "failed", e->n_failed);
@@ -146,7 +155,7 @@ void api_evacuate_cancel(struct api_call *c)
 {
     enum hv_err e = evacuate_cancel();
     if (e)
-        api_fail(c, e, 409, "no evacuation is going on");
+        api_fail(c, e, 409, "no evacuation is active");
     else
-        api_said(c, HV_OK, "no further guest moves away; moves that were past recall end as moves do");
+        api_result(c, HV_OK, "no further guest is moved away; moves past COMMIT complete");
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/manage/api_metrics.c - /metrics: counters and gauges in Prometheus' text format 0.0.4.
  *
- * A metric is a name, its kind and a function that writes its samples; nothing is written for one without samples. */
+ * A metric is a name, a kind, a help text and a metric_ function that writes its samples.  A metric without samples is
+ * left out. */
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 #include "kernel/lib/version.h"
 #include "kernel/manage/api_call.h"
 #include "kernel/peers/migration.h"
@@ -13,25 +15,25 @@
 
 typedef void sample_fn(struct text *t, const char *name);
 
-static void sample(struct text *t, const char *name, uint64_t value) { text_printf(t, "%s %lu\n", name, value); }
+static void sample_put(struct text *t, const char *name, uint64_t value) { text_printf(t, "%s %lu\n", name, value); }
 
-static void sample_us(struct text *t, const char *name, const char *labels, uint64_t us)
+static void sample_put_us(struct text *t, const char *name, const char *labels, uint64_t us)
 {
     text_printf(t, "%s%s %lu.%06lu\n", name, labels, us / 1000000, us % 1000000);
 }
 
 /* ---- host ---- */
 
-static void build_info(struct text *t, const char *name)
+static void metric_build_info(struct text *t, const char *name)
 {
     text_printf(t, "%s{version=\"%s\"} 1\n", name, GODWIT_VERSION);
 }
-static void uptime(struct text *t, const char *name) { sample_us(t, name, "", clock_us()); }
-static void memory_total(struct text *t, const char *name) { sample(t, name, page_stats().total_bytes); }
-static void memory_free(struct text *t, const char *name) { sample(t, name, page_stats().free_bytes); }
-static void memory_promised(struct text *t, const char *name) { sample(t, name, vm_memory_promised()); }
+static void metric_uptime(struct text *t, const char *name) { sample_put_us(t, name, "", clock_us()); }
+static void metric_memory_total(struct text *t, const char *name) { sample_put(t, name, page_stats().total_bytes); }
+static void metric_memory_free(struct text *t, const char *name) { sample_put(t, name, page_stats().free_bytes); }
+static void metric_memory_promised(struct text *t, const char *name) { sample_put(t, name, vm_memory_promised()); }
 
-static void cpu_idle(struct text *t, const char *name)
+static void metric_cpu_idle(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < pcpu_count; i++) {
         uint64_t us = pcpu_get(i)->idle_us;
@@ -39,7 +41,7 @@ static void cpu_idle(struct text *t, const char *name)
     }
 }
 
-static void cpu_interrupts(struct text *t, const char *name)
+static void metric_cpu_interrupts(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < pcpu_count; i++) {
         const struct pcpu *c = pcpu_get(i);
@@ -51,14 +53,14 @@ static void cpu_interrupts(struct text *t, const char *name)
 
 /* ---- network ---- */
 
-static void net_rx_bytes(struct text *t, const char *name) { sample(t, name, net_stats().rx_bytes); }
-static void net_tx_bytes(struct text *t, const char *name) { sample(t, name, net_stats().tx_bytes); }
-static void net_rx_frames(struct text *t, const char *name) { sample(t, name, net_stats().rx_frames); }
-static void net_tx_frames(struct text *t, const char *name) { sample(t, name, net_stats().tx_frames); }
-static void net_rx_bad(struct text *t, const char *name) { sample(t, name, net_stats().rx_bad); }
-static void net_heap(struct text *t, const char *name) { sample(t, name, net_stats().heap_bytes); }
+static void metric_net_rx_bytes(struct text *t, const char *name) { sample_put(t, name, net_stats().rx_bytes); }
+static void metric_net_tx_bytes(struct text *t, const char *name) { sample_put(t, name, net_stats().tx_bytes); }
+static void metric_net_rx_frames(struct text *t, const char *name) { sample_put(t, name, net_stats().rx_frames); }
+static void metric_net_tx_frames(struct text *t, const char *name) { sample_put(t, name, net_stats().tx_frames); }
+static void metric_net_rx_bad(struct text *t, const char *name) { sample_put(t, name, net_stats().rx_bad); }
+static void metric_net_heap(struct text *t, const char *name) { sample_put(t, name, net_stats().heap_bytes); }
 
-static void net_connections(struct text *t, const char *name)
+static void metric_net_connections(struct text *t, const char *name)
 {
     struct net_stats n = net_stats();
     text_printf(t, "%s{result=\"accepted\"} %lu\n", name, n.accepted);
@@ -68,9 +70,9 @@ static void net_connections(struct text *t, const char *name)
 
 /* ---- guests ---- */
 
-static bool is_built(const struct vm *vm) { return vm && vm_state(vm) != VM_STOPPED; }
+static bool vm_is_built(const struct vm *vm) { return vm && vm_state(vm) != VM_STOPPED; }
 
-static void vm_states(struct text *t, const char *name)
+static void metric_vm_states(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
         for (unsigned s = VM_STOPPED; vm_at(i) && s <= VM_INCOMING; s++)
@@ -78,39 +80,39 @@ static void vm_states(struct text *t, const char *name)
                         vm_state_name((enum vm_state)s), atomic_load(&vm_at(i)->state) == s);
 }
 
-static void vm_memory(struct text *t, const char *name)
+static void metric_vm_memory(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
         if (vm_at(i))
             text_printf(t, "%s{vm=\"%s\"} %lu\n", name, vm_at(i)->config.name, vm_at(i)->config.memory_bytes);
 }
 
-static void vm_backed(struct text *t, const char *name)
+static void metric_vm_backed(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (is_built(vm_at(i)))
+        if (vm_is_built(vm_at(i)))
             text_printf(t, "%s{vm=\"%s\"} %lu\n", name, vm_at(i)->config.name, vm_at(i)->mem.n_backed * BLOCK_SIZE);
 }
 
-static void vm_dirty_faults(struct text *t, const char *name)
+static void metric_vm_dirty_faults(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (is_built(vm_at(i)))
+        if (vm_is_built(vm_at(i)))
             text_printf(t, "%s{vm=\"%s\"} %lu\n", name, vm_at(i)->config.name, vm_at(i)->dirty.n_faults);
 }
 
-static void vm_guest_time(struct text *t, const char *name)
+static void metric_vm_guest_time(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
-        for (unsigned k = 0; is_built(vm_at(i)) && k < vm_at(i)->n_vcpus; k++) {
+        for (unsigned k = 0; vm_is_built(vm_at(i)) && k < vm_at(i)->n_vcpus; k++) {
             uint64_t us = clock_tsc_to_us(vm_at(i)->vcpus[k]->guest_tsc_ticks);
             text_printf(t, "%s{vm=\"%s\",vcpu=\"%u\"} %lu.%06lu\n", name, vm_at(i)->config.name, k, us / 1000000,
                         us % 1000000);
         }
 }
 
-/* All vCPUs' sum: 16 guests with 8 vCPUs and 15 reasons each would fill the answer. */
-static void vm_exits_of(struct text *t, const char *name, const struct vm *vm, bool time)
+/* The sum over all vCPUs: with 16 guests, 8 vCPUs and 15 reasons, single samples would fill the answer. */
+static void sample_put_exits(struct text *t, const char *name, const struct vm *vm, bool time)
 {
     for (unsigned r = 0; r < VCPU_EXIT_COUNT; r++) {
         uint64_t n = 0, ticks = 0;
@@ -127,23 +129,23 @@ static void vm_exits_of(struct text *t, const char *name, const struct vm *vm, b
     }
 }
 
-static void vm_exits(struct text *t, const char *name)
+static void metric_vm_exits(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (is_built(vm_at(i)))
-            vm_exits_of(t, name, vm_at(i), false);
+        if (vm_is_built(vm_at(i)))
+            sample_put_exits(t, name, vm_at(i), false);
 }
 
-static void vm_exit_time(struct text *t, const char *name)
+static void metric_vm_exit_time(struct text *t, const char *name)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (is_built(vm_at(i)))
-            vm_exits_of(t, name, vm_at(i), true);
+        if (vm_is_built(vm_at(i)))
+            sample_put_exits(t, name, vm_at(i), true);
 }
 
 /* ---- moves ---- */
 
-static void migrations_total(struct text *t, const char *name)
+static void metric_migrations_total(struct text *t, const char *name)
 {
     struct migration_counts m = migration_counts();
     text_printf(t, "%s{outcome=\"moved\"} %lu\n", name, m.moved);
@@ -151,10 +153,16 @@ static void migrations_total(struct text *t, const char *name)
     text_printf(t, "%s{outcome=\"arrived\"} %lu\n", name, m.arrived);
 }
 
-static void migrations_active(struct text *t, const char *name) { sample(t, name, migration_counts().active); }
-static void migration_bytes(struct text *t, const char *name) { sample(t, name, migration_counts().wire_bytes); }
+static void metric_migrations_active(struct text *t, const char *name)
+{
+    sample_put(t, name, migration_counts().active);
+}
+static void metric_migration_bytes(struct text *t, const char *name)
+{
+    sample_put(t, name, migration_counts().wire_bytes);
+}
 
-static void migration_progress_percent(struct text *t, const char *name)
+static void metric_migration_progress_percent(struct text *t, const char *name)
 {
     const struct job *j;
     for (unsigned i = 0; (j = migration_job(i)); i++)
@@ -163,51 +171,52 @@ static void migration_progress_percent(struct text *t, const char *name)
                         j->stats.percent % 100);
 }
 
-static void last_blackout(struct text *t, const char *name)
+static void metric_last_blackout(struct text *t, const char *name)
 {
     const struct job *j;
     for (unsigned i = 0; (j = migration_job(i)); i++)
         if (j->state == JOB_DONE) {
-            sample_us(t, name, "", j->stats.blackout.total);
+            sample_put_us(t, name, "", j->stats.blackout.total);
             return;
         }
 }
 
-/* ---- all of them ---- */
+/* ---- all metrics ---- */
 
 static const struct metric {
     const char *name, *kind, *help;
     sample_fn *samples;
 } metrics[] = {
-    { "godwit_build_info", "gauge", "Version of this hypervisor, as a label.", build_info },
-    { "godwit_uptime_seconds", "gauge", "Time since boot.", uptime },
-    { "godwit_memory_total_bytes", "gauge", "Host memory.", memory_total },
-    { "godwit_memory_free_bytes", "gauge", "Host memory that nobody uses.", memory_free },
+    { "godwit_build_info", "gauge", "Version of this hypervisor, as a label.", metric_build_info },
+    { "godwit_uptime_seconds", "gauge", "Time since boot.", metric_uptime },
+    { "godwit_memory_total_bytes", "gauge", "Host memory.", metric_memory_total },
+    { "godwit_memory_free_bytes", "gauge", "Free host memory.", metric_memory_free },
     { "godwit_memory_promised_bytes", "gauge", "Memory of guests that are not stopped, backed or not.",
-      memory_promised },
-    { "godwit_cpu_idle_seconds_total", "counter", "Time that a processor waited.", cpu_idle },
-    { "godwit_cpu_interrupts_total", "counter", "Interrupts taken by the host.", cpu_interrupts },
-    { "godwit_network_receive_bytes_total", "counter", "Bytes from the network card.", net_rx_bytes },
-    { "godwit_network_receive_frames_total", "counter", "Frames from the network card.", net_rx_frames },
-    { "godwit_network_receive_errors_total", "counter", "Damaged frames from the network card.", net_rx_bad },
-    { "godwit_network_transmit_bytes_total", "counter", "Bytes to the network card.", net_tx_bytes },
-    { "godwit_network_transmit_frames_total", "counter", "Frames to the network card.", net_tx_frames },
-    { "godwit_network_connections_total", "counter", "Incoming connections of peers and clients.", net_connections },
-    { "godwit_network_heap_bytes", "gauge", "Memory that packets and connections hold.", net_heap },
-    { "godwit_vm_state", "gauge", "1 for the state that the guest is in.", vm_states },
-    { "godwit_vm_memory_bytes", "gauge", "Memory that the guest is told of.", vm_memory },
-    { "godwit_vm_backed_bytes", "gauge", "Host memory that the guest's memory takes.", vm_backed },
-    { "godwit_vm_guest_seconds_total", "counter", "Time that a vCPU ran guest code.", vm_guest_time },
-    { "godwit_vm_exits_total", "counter", "Exits from guest code.", vm_exits },
-    { "godwit_vm_exit_seconds_total", "counter", "Time spent handling exits.", vm_exit_time },
-    { "godwit_vm_dirty_log_faults_total", "counter", "Write faults that the dirty log has cost.", vm_dirty_faults },
-    { "godwit_migrations_total", "counter", "Moves that ended, and guests that arrived.", migrations_total },
-    { "godwit_migrations_active", "gauge", "Moves away from here that are under way.", migrations_active },
-    { "godwit_migration_wire_bytes_total", "counter", "Bytes that ended moves away from here put on the wire.",
-      migration_bytes },
-    { "godwit_migration_progress_ratio", "gauge", "How far a move under way is.", migration_progress_percent },
-    { "godwit_migration_last_blackout_seconds", "gauge", "How long the last guest that moved away stood still.",
-      last_blackout },
+      metric_memory_promised },
+    { "godwit_cpu_idle_seconds_total", "counter", "Time that a processor was idle.", metric_cpu_idle },
+    { "godwit_cpu_interrupts_total", "counter", "Interrupts taken by the host.", metric_cpu_interrupts },
+    { "godwit_network_receive_bytes_total", "counter", "Bytes from the network card.", metric_net_rx_bytes },
+    { "godwit_network_receive_frames_total", "counter", "Frames from the network card.", metric_net_rx_frames },
+    { "godwit_network_receive_errors_total", "counter", "Damaged frames from the network card.", metric_net_rx_bad },
+    { "godwit_network_transmit_bytes_total", "counter", "Bytes to the network card.", metric_net_tx_bytes },
+    { "godwit_network_transmit_frames_total", "counter", "Frames to the network card.", metric_net_tx_frames },
+    { "godwit_network_connections_total", "counter", "Incoming connections of peers and clients.",
+      metric_net_connections },
+    { "godwit_network_heap_bytes", "gauge", "Memory that packets and connections hold.", metric_net_heap },
+    { "godwit_vm_state", "gauge", "1 for the state that the guest is in.", metric_vm_states },
+    { "godwit_vm_memory_bytes", "gauge", "Memory of the guest, as configured.", metric_vm_memory },
+    { "godwit_vm_backed_bytes", "gauge", "Host memory behind the guest's memory.", metric_vm_backed },
+    { "godwit_vm_guest_seconds_total", "counter", "Time that a vCPU ran guest code.", metric_vm_guest_time },
+    { "godwit_vm_exits_total", "counter", "Exits from guest code.", metric_vm_exits },
+    { "godwit_vm_exit_seconds_total", "counter", "Time spent handling exits.", metric_vm_exit_time },
+    { "godwit_vm_dirty_log_faults_total", "counter", "Write faults caused by the dirty log.", metric_vm_dirty_faults },
+    { "godwit_migrations_total", "counter", "Moves that ended, and guests that arrived.", metric_migrations_total },
+    { "godwit_migrations_active", "gauge", "Active outgoing moves.", metric_migrations_active },
+    { "godwit_migration_wire_bytes_total", "counter", "Bytes on the wire of ended outgoing moves.",
+      metric_migration_bytes },
+    { "godwit_migration_progress_ratio", "gauge", "Progress of an active move.", metric_migration_progress_percent },
+    { "godwit_migration_last_blackout_seconds", "gauge", "Downtime of the last guest that moved away.",
+      metric_last_blackout },
 };
 
 void api_metrics(struct api_call *c)
@@ -220,6 +229,7 @@ void api_metrics(struct api_call *c)
         text_printf(t, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, m->kind);
         size_t head = t->len;
         m->samples(t, m->name);
+        ASSERT(t->len >= head && t->len <= t->cap);
         if (t->len == head)
             t->len = before;
     }

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/api_migration.c - moves by the management interface: /v1/migrations. */
+ * kernel/manage/api_migration.c - moves in the management interface: /v1/migrations and /v1/validate.
+ *
+ * A put_ function appends one field or object to an object that is open. */
 #include <stdio.h>
 #include <string.h>
 #include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
 #include "kernel/manage/api_call.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/validate.h"
 
-static const char *state_name(enum job_state s)
+static const char *job_state_name(enum job_state s)
 {
     switch (s) {
     case JOB_FREE:         return "free";
@@ -22,8 +25,8 @@ static const char *state_name(enum job_state s)
     return "?";
 }
 
-/* The job that the path names by its number, or NULL and the call has failed. */
-static const struct job *need_job(struct api_call *c)
+/* The job whose number is in the path.  NULL: there is none, and the answer says so. */
+static const struct job *named_job(struct api_call *c)
 {
     unsigned number = 0;
     const char *p = c->arg;
@@ -33,21 +36,20 @@ static const struct job *need_job(struct api_call *c)
     if (j)
         return j;
     api_fail(c, HV_E_NOENT, 0,
-             "no move has the number %s, or it was long ago; GET /v1/migrations lists those that are known", c->arg);
+             "no move has the number %s, or it is not kept any more; GET /v1/migrations lists those that are", c->arg);
     return NULL;
 }
 
-/* The same, and it has not ended. */
-static const struct job *need_active_job(struct api_call *c)
+/* The same for a job that has not ended. */
+static const struct job *named_active_job(struct api_call *c)
 {
-    const struct job *j = need_job(c);
+    const struct job *j = named_job(c);
     if (!j || !migration_job_over(j))
         return j;
-    api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, state_name(j->state));
+    api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, job_state_name(j->state));
     return NULL;
 }
 
-/* The fields of an object that is open. */
 static void put_job(struct json *o, const struct job *j)
 {
     const struct mig_stats *s = &j->stats;
@@ -55,7 +57,7 @@ static void put_job(struct json *o, const struct job *j)
     json_num(o, "id", j->number);
     json_str(o, "vm", j->guest);
     json_str(o, "to", j->peer);
-    json_str(o, "state", doubt ? "in-doubt" : state_name(j->state));
+    json_str(o, "state", doubt ? "in-doubt" : job_state_name(j->state));
     if (doubt)
         json_str(o, "doubt", doubt);
     json_bool(o, "ended", migration_job_over(j));
@@ -139,6 +141,7 @@ static void put_pages(struct json *o, const struct mig_stats *s)
 
 static void put_rounds(struct json *o, const struct mig_stats *s)
 {
+    ASSERT(s->n_rounds <= ARRAY_SIZE(s->rounds));
     json_array(o, "rounds");
     for (unsigned i = 0; i < s->n_rounds; i++) {
         const struct mig_round *r = &s->rounds[i];
@@ -170,7 +173,7 @@ void api_migration_list(struct api_call *c)
     json_end(&c->out);
 }
 
-static void put_all(struct json *o, const struct job *j)
+static void put_job_report(struct json *o, const struct job *j)
 {
     json_object(o, NULL);
     put_job(o, j);
@@ -183,54 +186,55 @@ static void put_all(struct json *o, const struct job *j)
 
 void api_migration_show(struct api_call *c)
 {
-    const struct job *j = need_job(c);
+    const struct job *j = named_job(c);
     if (j)
-        put_all(&c->out, j);
+        put_job_report(&c->out, j);
 }
 
 void api_migration_start(struct api_call *c)
 {
     struct move_options options;
-    char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], said[256];
+    char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], message[256];
     const struct job *job;
     migration_options(&options);
     if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
         return;
-    enum hv_err e = move_options_json(&c->in, &options, WHY(said));
+    enum hv_err e = move_options_json(&c->in, &options, WHY(message));
     if (!e)
-        e = operate_migrate(vm, to, &options, &job, WHY(said));
+        e = operate_migrate(vm, to, &options, &job, WHY(message));
     if (e) {
-        api_fail(c, e, 0, "%s", said);
+        api_fail(c, e, 0, "%s", message);
         return;
     }
+    ASSERT(job && job->number);
     c->status = 202;
     snprintf(c->extra, sizeof(c->extra), "Location: /v1/migrations/%u\r\n", job->number);
-    put_all(&c->out, job);
+    put_job_report(&c->out, job);
 }
 
 void api_migration_cancel(struct api_call *c)
 {
-    char said[256];
-    const struct job *j = need_active_job(c);
+    char message[256];
+    const struct job *j = named_active_job(c);
     if (!j)
         return;
-    enum hv_err e = operate_cancel(j->guest, WHY(said));
-    api_said(c, e, said);
+    enum hv_err e = operate_cancel(j->guest, WHY(message));
+    api_result(c, e, message);
 }
 
 void api_migration_resolve(struct api_call *c)
 {
-    char said[640];
+    char message[640];
     bool here, sure = false;
-    const struct job *j = need_active_job(c);
+    const struct job *j = named_active_job(c);
     if (!j)
         return;
     if (json_get_bool(&c->in, "here", &here) || (json_get_bool(&c->in, "sure", &sure) == HV_E_INVAL)) {
-        api_fail(c, HV_E_INVAL, 0, "the body must say \"here\": true or false, and \"sure\": true to have it done");
+        api_fail(c, HV_E_INVAL, 0, "the body needs \"here\": true or false; \"sure\": true confirms it");
         return;
     }
-    enum hv_err e = operate_resolve(j->guest, here, sure, WHY(said));
-    api_said(c, e, said);
+    enum hv_err e = operate_resolve(j->guest, here, sure, WHY(message));
+    api_result(c, e, message);
 }
 
 void api_validate(struct api_call *c)

@@ -1,26 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/manage/api_route.c - from a request to its handler: paths, roles, bodies, errors.
  *
- * Portable: tests and the fuzzer link it with handlers of their own. */
+ * Invariant: after api_dispatch() there is an answer, whatever the request and the handler.  One that is too large or
+ * malformed is replaced by an error.  Portable: tests and the fuzzer link it with handlers of their own. */
 #include "kernel/manage/api_call.h"
 
 #include <stdio.h>
 #include <string.h>
+#include "kernel/lib/log.h"
 
 #define JSON_TYPE "application/json"
 
 struct route {
     enum http_verb verb;
-    enum trust trust; /* the least that the client must be trusted with */
+    enum trust trust; /* the client needs this role at least */
     const char *path; /* one element may be '*' */
     void (*handler)(struct api_call *c);
-    bool raw; /* the body is not JSON */
-    const char *what;
+    bool raw;         /* the body is not JSON */
+    const char *what; /* for GET /v1 */
 };
 
 /* ---- answers ---- */
 
-static unsigned status_of(enum hv_err e)
+static unsigned http_status_of(enum hv_err e)
 {
     switch (e) {
     case HV_OK:        return 200;
@@ -47,7 +49,7 @@ static unsigned status_of(enum hv_err e)
     return 500;
 }
 
-static void restart(struct api_call *c, unsigned status)
+static void answer_begin(struct api_call *c, unsigned status)
 {
     json_init(&c->out, c->out.text.buf, c->out.text.cap);
     c->type = JSON_TYPE;
@@ -58,10 +60,11 @@ void api_fail(struct api_call *c, enum hv_err e, unsigned status, const char *fm
 {
     char text[640];
     va_list ap;
+    ASSERT(e && (!status || status >= 400));
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    restart(c, status ? status : status_of(e));
+    answer_begin(c, status ? status : http_status_of(e));
     json_object(&c->out, NULL);
     json_str(&c->out, "code", hv_err_name(e));
     json_str(&c->out, "meaning", hv_err_text(e));
@@ -69,14 +72,14 @@ void api_fail(struct api_call *c, enum hv_err e, unsigned status, const char *fm
     json_end(&c->out);
 }
 
-void api_said(struct api_call *c, enum hv_err e, const char *said)
+void api_result(struct api_call *c, enum hv_err e, const char *message)
 {
     if (e) {
-        api_fail(c, e, 0, "%s", said);
+        api_fail(c, e, 0, "%s", message);
         return;
     }
     json_object(&c->out, NULL);
-    json_str(&c->out, "message", said);
+    json_str(&c->out, "message", message);
     json_end(&c->out);
 }
 
@@ -92,42 +95,43 @@ bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap)
 
 /* ---- routes ---- */
 
-/* GET /v1: what there is. */
-static void list_routes(struct api_call *c);
+/* GET /v1: the list of routes. */
+static void routes_list(struct api_call *c);
 
 static const struct route routes[] = {
-    { HTTP_VERB_GET, TRUST_READ, "/v1", list_routes, false, "this list" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1", routes_list, false, "this list" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/host", api_host, false, "processor, memory, network, peers" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/host/evacuate", api_evacuate_show, false, "how the evacuation goes on, or went" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/host/evacuate", api_evacuate_show, false,
+      "progress of the evacuation, or its result" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate", api_evacuate_start, false,
       "move every guest away, each to the best peer" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate/cancel", api_evacuate_cancel, false,
-      "stop it; moves that can still be cancelled are" },
+      "cancel it, with each of its moves that can be cancelled" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/log", api_log, false, "the last 64 KiB of the log, as text" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms", api_vm_list, false, "all guests" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*", api_vm_show, false, "one guest" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/inspect", api_vm_inspect, false, "memory, exits by reason, registers" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/start", api_vm_start, false, "start a stopped guest" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/stop", api_vm_stop, false, "power a guest off at once" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/pause", api_vm_pause, false, "let a running guest stand still" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/resume", api_vm_resume, false, "let a paused guest go on" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/pause", api_vm_pause, false, "pause a running guest" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/resume", api_vm_resume, false, "resume a paused guest" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/console", api_vm_console_read, false,
-      "what its console put out; ?since=BYTE" },
+      "output of its console; ?since=BYTE" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, true, "input for its console, raw" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/migrations", api_migration_list, false, "moves away from here, newest first" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/migrations", api_migration_list, false, "outgoing moves, newest first" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations", api_migration_start, false,
       "move a guest: {\"vm\": NAME, \"to\": PEER}" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/migrations/*", api_migration_show, false, "one move, with all its figures" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/cancel", api_migration_cancel, false,
-      "stop a move; the guest runs on here" },
+      "cancel a move; the guest runs on here" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/resolve", api_migration_resolve, false,
       "decide where a guest in doubt lives: {\"here\": true|false, \"sure\": true}" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, false,
-      "would a move work: {\"vm\": NAME, \"to\": PEER}; repeat while 202" },
+      "check whether a move would work: {\"vm\": NAME, \"to\": PEER}; repeat while 202" },
     { HTTP_VERB_GET, TRUST_READ, "/metrics", api_metrics, false, "counters for Prometheus" },
 };
 
-static void list_routes(struct api_call *c)
+static void routes_list(struct api_call *c)
 {
     json_object(&c->out, NULL);
     json_array(&c->out, "paths");
@@ -143,8 +147,8 @@ static void list_routes(struct api_call *c)
     json_end(&c->out);
 }
 
-/* Does path fit the pattern?  The element at '*' goes into arg. */
-static bool matches(const char *pattern, const char *path, char arg[API_ARG_MAX])
+/* Does path match the pattern?  arg: the element at '*', or "". */
+static bool path_matches(const char *pattern, const char *path, char arg[API_ARG_MAX])
 {
     arg[0] = 0;
     for (; *pattern; pattern++) {
@@ -163,24 +167,24 @@ static bool matches(const char *pattern, const char *path, char arg[API_ARG_MAX]
     return !*path;
 }
 
-static const struct route *find_route(struct api_call *c)
+static const struct route *route_find(struct api_call *c)
 {
     bool path_known = false;
     for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
-        if (!matches(routes[i].path, http_path(c->http), c->arg))
+        if (!path_matches(routes[i].path, http_path(c->http), c->arg))
             continue;
         path_known = true;
         if (routes[i].verb == http_verb(c->http))
             return &routes[i];
     }
     if (path_known)
-        api_fail(c, HV_E_UNSUPP, 405, "this path does not take this method; GET /v1 lists what there is");
+        api_fail(c, HV_E_UNSUPP, 405, "this path does not take this method; GET /v1 lists paths and methods");
     else
-        api_fail(c, HV_E_NOENT, 0, "there is no path %s; GET /v1 lists those that there are", http_path(c->http));
+        api_fail(c, HV_E_NOENT, 0, "there is no path %s; GET /v1 lists all paths", http_path(c->http));
     return NULL;
 }
 
-static bool body_ok(struct api_call *c, const struct route *r)
+static bool body_parse(struct api_call *c, const struct route *r)
 {
     const char *why;
     c->in.n = 0;
@@ -192,41 +196,42 @@ static bool body_ok(struct api_call *c, const struct route *r)
     return !e;
 }
 
-static void refuse(struct api_call *c, unsigned status)
+static void answer_refusal(struct api_call *c, unsigned status)
 {
     const char *text = status == 413   ? "the body has more than 8192 bytes"
                        : status == 414 ? "the path has more than 512 bytes"
                        : status == 431 ? "the headers have more than 8192 bytes"
-                       : status == 505 ? "only HTTP/1.0 and 1.1 are spoken here"
-                       : status == 501 ? "no upgrade or tunnel here"
-                                       : "this is no HTTP request";
+                       : status == 505 ? "only HTTP/1.0 and 1.1 are supported"
+                       : status == 501 ? "upgrades and tunnels are not supported"
+                                       : "this is not an HTTP request";
     api_fail(c, status == 505 ? HV_E_VERSION : status == 501 ? HV_E_UNSUPP : HV_E_PROTO, status, "%s", text);
 }
 
-static void run(struct api_call *c)
+static void route_run(struct api_call *c)
 {
-    const struct route *r = find_route(c);
+    const struct route *r = route_find(c);
     if (!r)
         return;
     if (c->client->trust < r->trust)
         api_fail(c, HV_E_AUTH, 403,
                  "client %s may only read; [client %s] role = operate in this host's godwit.conf would allow it",
                  c->client->name, c->client->name);
-    else if (body_ok(c, r))
+    else if (body_parse(c, r))
         r->handler(c);
 }
 
 void api_dispatch(struct api_call *c, char *buf, size_t cap)
 {
+    ASSERT(c->http && c->client && cap);
     c->extra[0] = 0;
     json_init(&c->out, buf, cap);
-    restart(c, 200);
+    answer_begin(c, 200);
     if (http_refusal(c->http))
-        refuse(c, http_refusal(c->http));
+        answer_refusal(c, http_refusal(c->http));
     else
-        run(c);
+        route_run(c);
     bool text = c->type != NULL && strcmp(c->type, JSON_TYPE) != 0;
     if (text ? c->out.text.overflow : !json_good(&c->out))
         api_fail(c, HV_E_NOMEM, 500, "the answer is larger than %u bytes%s", (unsigned)cap,
-                 c->out.misused ? ", or no JSON: a fault of the hypervisor's" : "");
+                 c->out.misused ? ", or malformed: a bug in the hypervisor" : "");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/api_vm.c - guests by the management interface: /v1/vms. */
+ * kernel/manage/api_vm.c - guests in the management interface: /v1/vms.  What they do is in operate.c. */
 #include <stdio.h>
 #include "kernel/dev/uart.h"
 #include "kernel/host/clock.h"
@@ -9,16 +9,16 @@
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_manage.h"
 
-/* The guest that the path names, or NULL and the call has failed. */
-static struct vm *need_vm(struct api_call *c)
+/* The guest that the path names.  NULL: there is none, and the answer says so. */
+static struct vm *named_vm(struct api_call *c)
 {
     struct vm *vm = vm_find(c->arg);
     if (!vm)
-        api_fail(c, HV_E_NOENT, 0, "no guest is named \"%s\"; GET /v1/vms lists those that there are", c->arg);
+        api_fail(c, HV_E_NOENT, 0, "no guest is named \"%s\"; GET /v1/vms lists all guests", c->arg);
     return vm;
 }
 
-/* The fields of an object that is open. */
+/* Append vm's fields to an object that is open. */
 static void put_vm(struct json *j, const struct vm *vm)
 {
     const struct vm_config *v = &vm->config;
@@ -64,7 +64,7 @@ static void put_modules(struct json *j, const struct vm_config *v)
 
 void api_vm_show(struct api_call *c)
 {
-    const struct vm *vm = need_vm(c);
+    const struct vm *vm = named_vm(c);
     if (!vm)
         return;
     const struct vm_config *v = &vm->config;
@@ -84,42 +84,42 @@ void api_vm_show(struct api_call *c)
     json_end(j);
 }
 
-static void act(struct api_call *c, enum hv_err (*verb)(const char *vm, struct why *why))
+static void vm_operate(struct api_call *c, enum hv_err (*verb)(const char *vm, struct why *why))
 {
-    char said[256];
-    if (!need_vm(c))
+    char message[256];
+    if (!named_vm(c))
         return;
-    enum hv_err e = verb(c->arg, WHY(said));
-    if (e == HV_E_NOENT) /* of something else than the path names: a kernel's file */
-        api_fail(c, e, 409, "%s", said);
+    enum hv_err e = verb(c->arg, WHY(message));
+    if (e == HV_E_NOENT) /* not the guest, but a file of it is missing: 404 would mislead */
+        api_fail(c, e, 409, "%s", message);
     else
-        api_said(c, e, said);
+        api_result(c, e, message);
 }
 
-/* 202: the peers are asked first whether they have it; the guest's object says how that goes on. */
+/* 202: the peers are being asked whether they have the guest; its object shows the progress. */
 void api_vm_start(struct api_call *c)
 {
-    char said[480];
+    char message[480];
     bool force = false;
-    if (!need_vm(c))
+    if (!named_vm(c))
         return;
     if (json_get_bool(&c->in, "force", &force) == HV_E_INVAL) {
         api_fail(c, HV_E_INVAL, 0, "\"force\" must be true or false");
         return;
     }
-    enum hv_err e = operate_start(c->arg, force, WHY(said));
-    if (e == HV_E_NOENT) { /* of something else than the path names: a kernel's file */
-        api_fail(c, e, 409, "%s", said);
+    enum hv_err e = operate_start(c->arg, force, WHY(message));
+    if (e == HV_E_NOENT) { /* as above */
+        api_fail(c, e, 409, "%s", message);
         return;
     }
-    api_said(c, e == HV_E_AGAIN ? HV_OK : e, said);
+    api_result(c, e == HV_E_AGAIN ? HV_OK : e, message);
     if (e == HV_E_AGAIN)
         c->status = 202;
 }
 
-void api_vm_stop(struct api_call *c) { act(c, operate_stop); }
-void api_vm_pause(struct api_call *c) { act(c, operate_pause); }
-void api_vm_resume(struct api_call *c) { act(c, operate_resume); }
+void api_vm_stop(struct api_call *c) { vm_operate(c, operate_stop); }
+void api_vm_pause(struct api_call *c) { vm_operate(c, operate_pause); }
+void api_vm_resume(struct api_call *c) { vm_operate(c, operate_resume); }
 
 static void put_exits(struct json *j, const struct vm *vm)
 {
@@ -142,7 +142,7 @@ static void put_exits(struct json *j, const struct vm *vm)
 
 void api_vm_inspect(struct api_call *c)
 {
-    struct vm *vm = need_vm(c);
+    struct vm *vm = named_vm(c);
     if (!vm)
         return;
     struct json *j = &c->out;
@@ -160,11 +160,11 @@ void api_vm_inspect(struct api_call *c)
     json_end(j);
 }
 
-/* ---- console: bytes as they are, since they need not be text ---- */
+/* ---- console: raw bytes, which need not be text ---- */
 
 void api_vm_console_read(struct api_call *c)
 {
-    const struct vm *vm = need_vm(c);
+    const struct vm *vm = named_vm(c);
     if (!vm)
         return;
     uint64_t at = http_query_num(c->http, "since", 0);
@@ -176,7 +176,7 @@ void api_vm_console_read(struct api_call *c)
 
 void api_vm_console_write(struct api_call *c)
 {
-    struct vm *vm = need_vm(c);
+    struct vm *vm = named_vm(c);
     if (!vm)
         return;
     if (!vm->devices) {

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/console.c - COM1 is in one of four modes: typing a command, waiting for a guest to start, watching a
- * job, or attached to a guest's serial port.  Log lines go to COM1 too, except while a guest is attached. */
+ * kernel/manage/console.c - the operator's console on COM1.
+ *
+ * COM1 is in one of four modes: typing a command, waiting for a guest to start (`starting`), watching a job
+ * (`watched`), or attached to a guest's console (`attached`).  At most one of the three pointers is set; none: typing.
+ * Log lines go to COM1 too, except while a guest is attached.
+ *
+ * Not here: what a command does to guests and moves (operate.c). */
 #include "kernel/manage/console.h"
 
 #include <stdio.h>
@@ -37,17 +42,18 @@ static const struct boot_info *boot;
 static char line[LINE_MAX];
 static size_t line_len;
 static struct vm *attached;
-static uint64_t attached_at; /* the next byte of its output: guest_console_read() */
+static uint64_t attached_at; /* number of its next byte: guest_console_read() */
 static const struct job *watched;
-static struct vm *starting; /* `vm start` waits for the peers' word */
+static struct vm *starting; /* `vm start` waits for the peers' answers */
 static uint64_t progress_due;
 
-/* One write for the text and its line end: a log line of another pCPU does not come between. */
+/* One write for the text and its line end, so that no log line of another pCPU comes between. */
 static void com1_line(struct printer *p, const char *text)
 {
     char buf[PRINT_LINE_MAX + 1];
     size_t len = strlen(text);
     (void)p;
+    ASSERT(len + 2 <= sizeof(buf));
     memcpy(buf, text, len);
     memcpy(buf + len, "\r\n", 2);
     serial_write(buf, len + 2);
@@ -67,9 +73,10 @@ static void prompt(void)
 
 /* ---- guest consoles ---- */
 
-static void show_attached(void)
+static void attached_output(void)
 {
     char buf[512];
+    ASSERT(attached);
     for (size_t n; (n = guest_console_read(attached, &attached_at, buf, sizeof(buf)));)
         serial_write(buf, n);
 }
@@ -78,12 +85,13 @@ void console_attach(struct vm *vm)
 {
     print("console of %s; Ctrl-] leaves it", vm->config.name);
     log_com1_enable(false);
+    ASSERT(!attached && !watched && !starting);
     attached = vm;
     attached_at = 0;
-    show_attached();
+    attached_output();
 }
 
-static void detach(void)
+static void attached_leave(void)
 {
     log_com1_enable(true);
     write_text("\r\n");
@@ -92,22 +100,22 @@ static void detach(void)
     prompt();
 }
 
-/* The guest stopped, crashed or moved away while somebody looked at it. */
-static void check_attached(void)
+/* Detach from a guest that has stopped, crashed or moved away. */
+static void attached_check(void)
 {
     enum vm_state s = vm_state(attached);
     if (s == VM_STOPPED || s == VM_CRASHED) {
         write_text("\r\n");
         print("%s is %s here now%s%s", attached->config.name, vm_state_name(s), attached->crash_reason[0] ? ": " : "",
               attached->crash_reason);
-        detach();
+        attached_leave();
     }
 }
 
 static void attached_key(char c)
 {
     if (c == KEY_DETACH)
-        detach();
+        attached_leave();
     else if (attached->devices)
         (void)uart_put_input(attached, &c, 1);
 }
@@ -146,17 +154,17 @@ static void starting_step(void)
 
 /* ---- commands ---- */
 
-static struct vm *need_vm(const char *name)
+static struct vm *find_vm(const char *name)
 {
     struct vm *vm = vm_find(name);
     if (!vm)
-        print("no guest is named \"%s\"; `vm list` shows those that there are", name);
+        print("no guest is named \"%s\"; `vm list` shows all guests", name);
     return vm;
 }
 
 static void cmd_help(int argc, char **argv);
 
-/* Its addresses, in the order in which they are tried. */
+/* p's addresses are in the order in which they are tried. */
 static void print_peer(const struct peer_config *p)
 {
     uint8_t ip[CONFIG_MAX_ADDRESSES][4];
@@ -198,57 +206,63 @@ static void cmd_host_cpuid(int argc, char **argv)
     cpu_pool_print(host_config->host.name, cpuid_host, &com1);
 }
 
+static void print_vm(const struct vm *vm)
+{
+    char waits[256] = "";
+    struct start_status start = start_status(vm);
+    bool asking = start.state == START_ASKING;
+    bool waiting = !asking && vm_disk_waiting(vm, waits, sizeof(waits));
+    print("%-20s %-9s %4lu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
+          vm->config.memory_bytes / MIB, vm->config.n_cpus, migration_is_moving(vm->config.name) ? "  moving" : "",
+          vm->crash_reason,
+          asking    ? "  starting, asks its peers: "
+          : waiting ? "  "
+                    : "",
+          asking ? start.text : waits);
+}
+
 static void cmd_vm_list(int argc, char **argv)
 {
     (void)argc, (void)argv;
     print("%-20s %-9s %8s %5s", "NAME", "STATE", "MEMORY", "CPUS");
-    for (unsigned i = 0; i < VM_MAX; i++) {
-        struct vm *vm = vm_at(i);
-        char waits[256];
-        if (vm)
-            print("%-20s %-9s %4lu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
-                  vm->config.memory_bytes / MIB, vm->config.n_cpus,
-                  migration_is_moving(vm->config.name) ? "  moving" : "", vm->crash_reason,
-                  start_status(vm).state == START_ASKING      ? "  asks its peers before it starts: "
-                  : vm_disk_waiting(vm, waits, sizeof(waits)) ? "  "
-                                                              : "",
-                  start_status(vm).state == START_ASKING ? start_status(vm).text : waits);
-    }
+    for (unsigned i = 0; i < VM_MAX; i++)
+        if (vm_at(i))
+            print_vm(vm_at(i));
 }
 
-/* What a verb of operate.h said, good or bad. */
-static void tell(enum hv_err e, const char *said) { print("%s%s", e ? "error: " : "", said); }
+/* The result of a function of operate.h. */
+static void print_result(enum hv_err e, const char *message) { print("%s%s", e ? "error: " : "", message); }
 
-static void run_verb(enum hv_err (*verb)(const char *vm, struct why *why), const char *vm)
+static void run_operation(enum hv_err (*verb)(const char *vm, struct why *why), const char *vm)
 {
-    char said[480];
-    enum hv_err e = verb(vm, WHY(said));
-    tell(e, said);
+    char message[480];
+    enum hv_err e = verb(vm, WHY(message));
+    print_result(e, message);
 }
 
 static void cmd_vm_start(int argc, char **argv)
 {
-    char said[480];
+    char message[480];
     bool force = argc > 1 && !strcmp(argv[1], "--force");
     if (argc > 1 && !force) {
         print("usage: vm start NAME [--force]");
         return;
     }
-    enum hv_err e = operate_start(argv[0], force, WHY(said));
+    enum hv_err e = operate_start(argv[0], force, WHY(message));
     if (e == HV_E_AGAIN)
         starting = vm_find(argv[0]);
     else
-        tell(e, said);
+        print_result(e, message);
 }
 
-static void cmd_vm_stop(int argc, char **argv) { (void)argc, run_verb(operate_stop, argv[0]); }
-static void cmd_vm_pause(int argc, char **argv) { (void)argc, run_verb(operate_pause, argv[0]); }
-static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_verb(operate_resume, argv[0]); }
+static void cmd_vm_stop(int argc, char **argv) { (void)argc, run_operation(operate_stop, argv[0]); }
+static void cmd_vm_pause(int argc, char **argv) { (void)argc, run_operation(operate_pause, argv[0]); }
+static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_operation(operate_resume, argv[0]); }
 
 static void cmd_vm_inspect(int argc, char **argv)
 {
     (void)argc;
-    struct vm *vm = need_vm(argv[0]);
+    struct vm *vm = find_vm(argv[0]);
     if (vm)
         vm_inspect(vm, &com1);
 }
@@ -256,7 +270,7 @@ static void cmd_vm_inspect(int argc, char **argv)
 static void cmd_vm_console(int argc, char **argv)
 {
     (void)argc;
-    struct vm *vm = need_vm(argv[0]);
+    struct vm *vm = find_vm(argv[0]);
     if (vm && vm_state(vm) == VM_STOPPED)
         print("error: %s is stopped; `vm start %s` first", argv[0], argv[0]);
     else if (vm)
@@ -265,18 +279,18 @@ static void cmd_vm_console(int argc, char **argv)
 
 static void cmd_migrate(int argc, char **argv)
 {
-    char said[256];
+    char message[256];
     struct move_options options;
     migration_options(&options);
-    enum hv_err e = move_options_words(argc - 2, argv + 2, &options, WHY(said));
+    enum hv_err e = move_options_words(argc - 2, argv + 2, &options, WHY(message));
     if (!e)
-        e = operate_migrate(argv[0], argv[1], &options, &watched, WHY(said));
+        e = operate_migrate(argv[0], argv[1], &options, &watched, WHY(message));
     if (e)
-        tell(e, said);
+        print_result(e, message);
     progress_due = 0;
 }
 
-static void job_line(const struct job *j)
+static void print_job(const struct job *j)
 {
     char text[160];
     if (j->state == JOB_DONE)
@@ -295,10 +309,10 @@ static void cmd_migrate_status(int argc, char **argv)
     const struct job *j;
     unsigned n = 0;
     for (unsigned i = 0; (j = migration_job(i)); i++)
-        if (!migration_job_over(j) || i == 0) /* what goes on, and the newest in any case */
-            job_line(j), n++;
+        if (!migration_job_over(j) || i == 0) /* active jobs, and the newest in any case */
+            print_job(j), n++;
     if (!n)
-        print("no move has been asked for since this host started");
+        print("no move since this host started");
 }
 
 static void cmd_migrate_history(int argc, char **argv)
@@ -306,7 +320,7 @@ static void cmd_migrate_history(int argc, char **argv)
     (void)argc, (void)argv;
     const struct job *j;
     for (unsigned i = 0; (j = migration_job(i)); i++)
-        job_line(j);
+        print_job(j);
 }
 
 static void cmd_migrate_report(int argc, char **argv)
@@ -320,22 +334,22 @@ static void cmd_migrate_report(int argc, char **argv)
     if (j)
         migration_report(j, &com1);
     else
-        print(argc ? "error: no such job is remembered; `migrate history` lists them"
-                   : "no move has been asked for since this host started");
+        print(argc ? "error: no such job is kept; `migrate history` lists those that are"
+                   : "no move since this host started");
 }
 
-static void cmd_migrate_cancel(int argc, char **argv) { (void)argc, run_verb(operate_cancel, argv[0]); }
+static void cmd_migrate_cancel(int argc, char **argv) { (void)argc, run_operation(operate_cancel, argv[0]); }
 
 static void cmd_migrate_resolve(int argc, char **argv)
 {
-    char said[640];
+    char message[640];
     bool here = !strcmp(argv[1], "here"), sure = argc == 3 && !strcmp(argv[2], "--sure");
     if ((!here && strcmp(argv[1], "there")) || (argc == 3 && !sure)) {
         print("usage: migrate resolve NAME here|there [--sure]");
         return;
     }
-    enum hv_err e = operate_resolve(argv[0], here, sure, WHY(said));
-    tell(e == HV_E_AGAIN ? HV_OK : e, said);
+    enum hv_err e = operate_resolve(argv[0], here, sure, WHY(message));
+    print_result(e == HV_E_AGAIN ? HV_OK : e, message);
     if (e == HV_E_AGAIN)
         print("`migrate resolve %s %s --sure` does it", argv[0], argv[1]);
 }
@@ -350,14 +364,14 @@ static void cmd_log(int argc, char **argv)
     mem_free(text, LOG_RING_SIZE);
 }
 
-static void evacuation_print(void)
+static void print_evacuation(void)
 {
     const struct evacuation *e = evacuate_status();
     if (!e->begun_us) {
         print("no evacuation since this host started");
         return;
     }
-    print("evacuation: %s, %u of %u guest(s) gone, %u failed", e->active ? "goes on" : "over", e->n_over - e->n_failed,
+    print("evacuation: %s, %u of %u guest(s) gone, %u failed", e->active ? "active" : "over", e->n_over - e->n_failed,
           e->n, e->n_failed);
     for (unsigned i = 0; i < e->n; i++) {
         const struct evacuate_item *item = &e->item[i];
@@ -375,19 +389,18 @@ static void cmd_host_evacuate(int argc, char **argv)
 {
     char why[256];
     if (argc && !strcmp(argv[0], "cancel")) {
-        print(evacuate_cancel() == HV_OK ? "cancelled; moves past COMMIT end by themselves"
-                                         : "error: no evacuation goes on");
+        print(evacuate_cancel() == HV_OK ? "cancelled; moves past COMMIT complete" : "error: no evacuation is active");
     } else if (argc && strcmp(argv[0], "status")) {
         print("usage: host evacuate [status | cancel]");
     } else if (!argc && evacuate_start(WHY(why)) != HV_OK) {
         print("error: %s", why);
     } else {
-        evacuation_print();
+        print_evacuation();
     }
 }
 
-/* No guest is taken down by mistake. */
-static void go_down(enum evacuate_then how, int argc, char **argv)
+/* Without --force, a guest that would be lost keeps the host up. */
+static void cmd_host_down(enum evacuate_then how, int argc, char **argv)
 {
     char why[400];
     if (host_shutdown(how, argc > 0 && !strcmp(argv[0], "--force"), WHY(why)) != HV_OK)
@@ -398,8 +411,8 @@ static void go_down(enum evacuate_then how, int argc, char **argv)
               evacuate_status()->n);
 }
 
-static void cmd_poweroff(int argc, char **argv) { go_down(EVACUATE_POWEROFF, argc, argv); }
-static void cmd_reboot(int argc, char **argv) { go_down(EVACUATE_REBOOT, argc, argv); }
+static void cmd_poweroff(int argc, char **argv) { cmd_host_down(EVACUATE_POWEROFF, argc, argv); }
+static void cmd_reboot(int argc, char **argv) { cmd_host_down(EVACUATE_REBOOT, argc, argv); }
 
 /* Longest command first where one begins like another. */
 /* clang-format off */
@@ -419,14 +432,14 @@ static const struct command {
     { { "vm", "start" }, 1, 2, "NAME [--force]",
       "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
-    { { "vm", "pause" }, 1, 1, "NAME", "let a running guest stand still", cmd_vm_pause },
-    { { "vm", "resume" }, 1, 1, "NAME", "let a paused guest go on", cmd_vm_resume },
+    { { "vm", "pause" }, 1, 1, "NAME", "pause a running guest", cmd_vm_pause },
+    { { "vm", "resume" }, 1, 1, "NAME", "resume a paused guest", cmd_vm_resume },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect },
     { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console },
-    { { "migrate", "status" }, 0, 0, "", "moves that wait or go on, and the newest", cmd_migrate_status },
+    { { "migrate", "status" }, 0, 0, "", "queued and active moves, and the newest", cmd_migrate_status },
     { { "migrate", "history" }, 0, 0, "", "the last 64 moves, newest first", cmd_migrate_history },
-    { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; of the newest", cmd_migrate_report },
-    { { "migrate", "cancel" }, 1, 1, "NAME", "stop a move; the guest runs on here", cmd_migrate_cancel },
+    { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; without NUMBER: of the newest", cmd_migrate_report },
+    { { "migrate", "cancel" }, 1, 1, "NAME", "cancel a move; the guest runs on here", cmd_migrate_cancel },
     { { "migrate", "resolve" }, 2, 3, "NAME here|there [--sure]",
       "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
     { { "migrate", NULL }, 2, 2 + MOVE_OPTIONS_WORDS, "NAME HOST|auto [OPTIONS]",
@@ -451,7 +464,7 @@ static void cmd_help(int argc, char **argv)
     }
 }
 
-static int split(char *s, char **argv)
+static int line_split(char *s, char **argv)
 {
     int n = 0;
     while (*s) {
@@ -466,12 +479,13 @@ static int split(char *s, char **argv)
     return n;
 }
 
-static void execute(char *text)
+static void line_execute(char *text)
 {
     char *argv[ARGS_MAX];
-    int argc = split(text, argv);
+    int argc = line_split(text, argv);
     for (size_t i = 0; argc && i < ARRAY_SIZE(commands); i++) {
         const struct command *c = &commands[i];
+        ASSERT(c->min_args <= c->max_args && c->max_args + 2 <= ARGS_MAX);
         int words = c->words[1] ? 2 : 1, args = argc - words;
         if (args < 0 || strcmp(argv[0], c->words[0]) || (c->words[1] && strcmp(argv[1], c->words[1])))
             continue;
@@ -487,11 +501,12 @@ static void execute(char *text)
 
 static void typed_key(char c)
 {
+    ASSERT(line_len < LINE_MAX);
     if (c == '\r' || c == '\n') {
         write_text("\r\n");
         line[line_len] = 0;
         line_len = 0;
-        execute(line);
+        line_execute(line);
         if (!attached && !watched && !starting)
             prompt();
     } else if (c == 0x7f || c == 0x08) {
@@ -512,7 +527,7 @@ static void watching_key(char c)
     if (c != KEY_CTRL_C)
         return;
     write_text("\r\n");
-    print("the move goes on; `migrate status` shows it");
+    print("the move continues; `migrate status` shows it");
     watched = NULL;
     prompt();
 }
@@ -520,11 +535,11 @@ static void watching_key(char c)
 static void starting_key(char c)
 {
     if (c == KEY_CTRL_C)
-        (void)!start_cancel(starting); /* starting_step() says the rest */
+        (void)!start_cancel(starting); /* starting_step() prints the result */
 }
 
-/* A log line came while somebody types: show again what is typed so far. */
-static void redraw(void)
+/* A log line has come between: show the typed characters again. */
+static void line_redraw(void)
 {
     static unsigned seen;
     unsigned lines = log_com1_lines();
@@ -540,11 +555,11 @@ static void redraw(void)
 bool console_step(void)
 {
     if (starting)
-        starting_step(); /* before the new life's first output is taken */
-    redraw();
+        starting_step(); /* before the first output of the guest's new start is taken */
+    line_redraw();
     bool moved = guest_console_step();
     if (attached)
-        show_attached();
+        attached_output();
     for (int c; (c = serial_getc()) >= 0; moved = true) {
         if (attached)
             attached_key((char)c);
@@ -556,7 +571,7 @@ bool console_step(void)
             typed_key((char)c);
     }
     if (attached)
-        check_attached();
+        attached_check();
     if (watched)
         watch_step();
     return serial_step() || moved;
@@ -564,6 +579,7 @@ bool console_step(void)
 
 void console_init(const struct boot_info *bi)
 {
+    ASSERT(bi && !boot);
     boot = bi;
     write_text("\r\n");
     print("Godwit %s on %s.  `help` lists the commands.", GODWIT_VERSION, host_config->host.name);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/operate.c - the operator's verbs: which state allows which, and the words for it. */
+ * kernel/manage/operate.c - the operator's actions: which state of a guest allows which action, and the messages.
+ *
+ * A move owns its guest: while a guest moves, only the move freezes or thaws its vCPUs, and only the move frees it. */
 #include "kernel/manage/operate.h"
 
 #include <string.h>
@@ -7,14 +9,14 @@
 #include "kernel/peers/start.h"
 #include "kernel/vm/vm_manage.h"
 
-static enum hv_err find(const char *name, struct vm **out, struct why *why)
+static enum hv_err operate_find(const char *name, struct vm **out, struct why *why)
 {
     *out = vm_find(name);
-    return *out ? HV_OK : REFUSE(HV_E_NOENT, "no guest is named \"%s\"; `vm list` shows those that there are", name);
+    return *out ? HV_OK : REFUSE(HV_E_NOENT, "no guest is named \"%s\"; `vm list` shows all guests", name);
 }
 
-/* A move owns its guest: nobody else stops or starts its vCPUs. */
-static enum hv_err not_moving(const char *name, struct why *why)
+/* HV_E_BUSY: a move owns the guest. */
+static enum hv_err operate_check_not_moving(const char *name, struct why *why)
 {
     return migration_is_moving(name) ? REFUSE(HV_E_BUSY, "%s is moving; `migrate cancel %s` first", name, name) : HV_OK;
 }
@@ -22,53 +24,56 @@ static enum hv_err not_moving(const char *name, struct why *why)
 enum hv_err operate_start(const char *name, bool force, struct why *why)
 {
     struct vm *vm;
-    enum hv_err e = find(name, &vm, why);
+    enum hv_err e = operate_find(name, &vm, why);
     if (e)
         return e;
     e = start_request(vm, force ? START_FORCE : START_COMMAND, why);
     if (!e)
         why_say(why, "%s %s", name,
-                vm->disk.waiting ? "starts when its disk can be reached; `vm list` shows it" : "started");
+                vm->disk.waiting ? "waits for its disk before it starts; `vm list` shows the reason" : "started");
     else if (e == HV_E_AGAIN)
-        why_say(why, "%s starts as soon as its peers have said that they do not have it", name);
+        why_say(why, "%s starts once its peers have answered that they do not have it", name);
     return e;
 }
 
-/* Only its job may free a guest that arrives: the source must learn that it does not run here. */
-static enum hv_err turn_away(const struct vm *vm, const char *name, struct why *why)
+/* Only its job may free an arriving guest: the source must learn that the guest does not run here. */
+static enum hv_err operate_reject_incoming(const struct vm *vm, const char *name, struct why *why)
 {
-    enum hv_err e = migration_turn_away(vm, "turned away by the operator of the destination");
+    enum hv_err e = migration_turn_away(vm, "rejected by the operator of the destination");
     if (e)
         return REFUSE(e, "%s has just started to run here; repeat the command to stop it", name);
-    why_say(why, "%s is turned away; it runs on where it comes from", name);
+    why_say(why, "%s is rejected; it continues at its source", name);
     return HV_OK;
 }
 
 enum hv_err operate_stop(const char *name, struct why *why)
 {
     struct vm *vm;
-    enum hv_err e = find(name, &vm, why);
+    enum hv_err e = operate_find(name, &vm, why);
     if (e)
         return e;
     if (start_cancel(vm) == HV_OK) {
-        why_say(why, "%s is not waited for any more, it stays stopped", name);
+        why_say(why, "the start of %s is cancelled, it stays stopped", name);
         return HV_OK;
     }
-    e = not_moving(name, why);
+    e = operate_check_not_moving(name, why);
     if (e)
         return e;
     if (vm_state(vm) == VM_INCOMING)
-        return turn_away(vm, name, why);
+        return operate_reject_incoming(vm, name, why);
     vm_stop(vm);
+    ASSERT(vm_state(vm) == VM_STOPPED);
     why_say(why, "%s stopped", name);
     return HV_OK;
 }
 
-static enum hv_err change(const char *name, enum vm_state from, const char *verb, struct vm **out, struct why *why)
+/* The named guest, if it is in state `from` and no move owns it. */
+static enum hv_err operate_check_state(const char *name, enum vm_state from, const char *verb, struct vm **out,
+                                       struct why *why)
 {
-    enum hv_err e = find(name, out, why);
+    enum hv_err e = operate_find(name, out, why);
     if (!e)
-        e = not_moving(name, why);
+        e = operate_check_not_moving(name, why);
     if (e)
         return e;
     enum vm_state now = vm_state(*out);
@@ -81,11 +86,12 @@ static enum hv_err change(const char *name, enum vm_state from, const char *verb
 enum hv_err operate_pause(const char *name, struct why *why)
 {
     struct vm *vm;
-    enum hv_err e = change(name, VM_RUNNING, "paused", &vm, why);
+    enum hv_err e = operate_check_state(name, VM_RUNNING, "paused", &vm, why);
     if (e)
         return e;
     while (!vm_pause(vm)) /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
+    ASSERT(vm_state(vm) == VM_PAUSED);
     log_info("vm", "%s: paused by the operator", name);
     why_say(why, "%s paused", name);
     return HV_OK;
@@ -94,10 +100,11 @@ enum hv_err operate_pause(const char *name, struct why *why)
 enum hv_err operate_resume(const char *name, struct why *why)
 {
     struct vm *vm;
-    enum hv_err e = change(name, VM_PAUSED, "resumed", &vm, why);
+    enum hv_err e = operate_check_state(name, VM_PAUSED, "resumed", &vm, why);
     if (e)
         return e;
-    vm_run(vm);
+    vm_resume(vm);
+    ASSERT(vm_state(vm) == VM_RUNNING);
     log_info("vm", "%s: resumed by the operator", name);
     why_say(why, "%s resumed", name);
     return HV_OK;
@@ -107,7 +114,7 @@ enum hv_err operate_migrate(const char *name, const char *to, const struct move_
                             struct why *why)
 {
     struct vm *vm;
-    enum hv_err e = find(name, &vm, why);
+    enum hv_err e = operate_find(name, &vm, why);
     if (e)
         return e;
     bool automatic = !strcmp(to, "auto");
@@ -115,6 +122,7 @@ enum hv_err operate_migrate(const char *name, const char *to, const struct move_
     if (!peer && !automatic)
         return REFUSE(HV_E_NOENT, "no [peer %s] in godwit.conf; `host` lists the peers", to);
     e = migration_request(vm, peer, o, job, why);
+    ASSERT(e || *job);
     if (!e)
         why_say(why, "%s moves to %s", name, to);
     return e;
@@ -145,6 +153,6 @@ enum hv_err operate_resolve(const char *name, bool here, bool sure, struct why *
     enum hv_err e = doubt ? migration_resolve(name, here) : HV_FAIL(HV_E_NOENT);
     if (e)
         return REFUSE(e, "no move of %s is in doubt", name);
-    why_say(why, "%s: %s", name, here ? "resumed here" : "forgotten here");
+    why_say(why, "%s: %s", name, here ? "resumed here" : "discarded here");
     return HV_OK;
 }

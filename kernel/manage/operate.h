@@ -1,30 +1,30 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/operate.h - what an operator can have this host do, for the console and the management interface
- * alike.  Service pCPU only.
+ * kernel/manage/operate.h - the operator's actions, shared by the console and the management interface.  Service pCPU
+ * only.
  *
- * Each call says in *why what it did, or on an error the cause and the fix.  HV_E_NOENT where something is not known
- * by this name, HV_E_BUSY where its state does not allow it; other errors as the functions behind it give them. */
+ * Each function writes its result to *why; on an error, cause and fix.  HV_E_NOENT: no guest, peer or move of this
+ * name.  HV_E_BUSY: its state does not allow the action.  Other errors: as the called function's. */
 #ifndef GODWIT_KERNEL_MANAGE_OPERATE_H
 #define GODWIT_KERNEL_MANAGE_OPERATE_H
 
 #include "kernel/peers/migration.h"
 
-/** Start, if no peer has it (force: without asking them).  HV_E_AGAIN: they are being asked;
- *  start_status() tells the rest. */
+/** Start vm if no peer has it.  force: do not ask the peers.
+ *  HV_E_AGAIN: the peers are being asked; start_status() gives the outcome. */
 HV_MUST_CHECK enum hv_err operate_start(const char *vm, bool force, struct why *why);
-/** Power off at once; a start that waits for the peers is given up; a guest that is arriving is turned away and
- *  runs on at its source. */
+/** Power vm off at once.  A start that waits for the peers is cancelled.  An arriving guest is rejected and continues
+ *  at its source. */
 HV_MUST_CHECK enum hv_err operate_stop(const char *vm, struct why *why);
-/** Let a running guest stand still, and go on.  Its clocks go on meanwhile. */
+/** Pause a running guest; resume a paused one.  Its clocks advance while it is paused. */
 HV_MUST_CHECK enum hv_err operate_pause(const char *vm, struct why *why);
 HV_MUST_CHECK enum hv_err operate_resume(const char *vm, struct why *why);
 
-/** Move vm to the peer named to, or to the best one ("auto"), with these options; *job is the one to watch. */
+/** Move vm to the peer named to, or to the best one ("auto").  *job: the move's job. */
 HV_MUST_CHECK enum hv_err operate_migrate(const char *vm, const char *to, const struct move_options *o,
                                           const struct job **job, struct why *why);
 HV_MUST_CHECK enum hv_err operate_cancel(const char *vm, struct why *why);
-/** The one act that can make two runners of one guest.  Not sure: HV_E_AGAIN, and why is what is known and
- *  must be weighed. */
+/** Decide where a guest in doubt lives: the one action that can make two hosts run it.
+ *  HV_E_AGAIN: sure is false; why gives what is known about the destination. */
 HV_MUST_CHECK enum hv_err operate_resolve(const char *vm, bool here, bool sure, struct why *why);
 
 #endif

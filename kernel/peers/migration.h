@@ -68,7 +68,7 @@ HV_MUST_CHECK enum hv_err migration_turn_away(const struct vm *vm, const char *r
 HV_MUST_CHECK enum hv_err migration_resolve(const char *guest, bool here);
 /** The guest's move that waits or is under way; NULL: there is none. */
 const struct job *migration_of(const char *guest);
-/** A vm_let_go_fn: no move of guest, or its move is cancelled for this reason. */
+/** A vm_abort_move_fn: no move of guest, or its move is cancelled for this reason. */
 bool migration_let_go(const char *guest, const char *reason);
 /** Is the guest being moved away?  Then only the job stops or frees it. */
 static inline bool migration_is_moving(const char *guest) { return migration_of(guest) != NULL; }

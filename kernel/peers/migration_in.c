@@ -109,7 +109,7 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         return false;
     if (reasons->n)
         return true;
-    if (vm_incoming(&o, in->disk, &in->vm, WHY(why)) != HV_OK) {
+    if (vm_incoming_create(&o, in->disk, &in->vm, WHY(why)) != HV_OK) {
         mig_reason_add(reasons, "%s", why);
         return true;
     }
@@ -166,7 +166,7 @@ static enum hv_err dst_ready(void *ctx, struct why *why)
 static void dst_run(void *ctx)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
-    vm_run(vm);
+    vm_resume(vm);
     counts->arrived++;
     net_announce_mac(vm->config.mac);
     log_info("mig", "%s: runs here now", vm->config.name);
@@ -197,7 +197,7 @@ static void dst_frame(void *ctx, const uint8_t *frame, size_t len)
 {
     const struct incoming *in = ctx;
     if (!strcmp(in->vm->config.name, mig_rx_name(in->m)))
-        guest_net_put(in->vm, frame, len);
+        guest_net_deliver(in->vm, frame, len);
 }
 
 static const struct mig_dst_ops dst_ops = {

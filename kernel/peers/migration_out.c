@@ -6,7 +6,7 @@
  * everything but two things: how many bytes it may send (pump_limited()), and when a stream that was lost is replaced.
  *
  * Who owns what: a job owns its stream and its machine until it ends; the machine decides when the guest is paused,
- * resumed or released, through the callbacks below, and nobody else may (vm_service() leaves a paused guest alone).
+ * resumed or released, through the callbacks below, and nobody else may (vm_manage_step() leaves a paused guest alone).
  *
  * How it ends: job_end() is the one way out.  Before COMMIT any trouble ends the job and the guest runs on here; if the
  * peer was our choice the job then begins again with another one.  After COMMIT a lost stream ends nothing: only an
@@ -70,7 +70,7 @@ static void src_resume(void *ctx)
 {
     struct vm *vm = vm_of(ctx);
     vm_disk_unquiesce(vm);
-    vm_run(vm);
+    vm_resume(vm);
 }
 
 /* A guest that asked for power-off or reset just before it stopped gets that here; moving it would lose the request. */

@@ -173,7 +173,7 @@ void sched_yield_turn(struct vcpu *v)
     if (!queues[v->pcpu].shared)
         return;
     turn_set(v, MIN(v->turn_left, 0));
-    atomic_store(&this_pcpu()->pick_again, true);
+    atomic_store(&this_pcpu()->need_resched, true);
 }
 
 /* v may run until when?  Its turn begins if it has not. */
@@ -261,7 +261,7 @@ void sched_run(void)
     bool busy = false;
     for (;;) {
         me->kicked = me->timer_fired = false; /* what they announced is looked at below */
-        atomic_store(&me->pick_again, false);
+        atomic_store(&me->need_resched, false);
         bool serve = atomic_exchange(&me->irq_pending, 0) || tsc_read() >= slice_end;
         if (serve)
             slice_end = service(me, &busy, &service_wake);

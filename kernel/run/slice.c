@@ -54,7 +54,7 @@ static void inject_irq(struct vcpu *v)
 {
     int vector = lapic_pending(v);
     if (vector >= 0 && cpu_ops->irq_ready(v)) {
-        lapic_accept(v, (uint8_t)vector);
+        lapic_ack(v, (uint8_t)vector);
         cpu_ops->inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = (uint8_t)vector });
         vector = lapic_pending(v);
     }
@@ -99,7 +99,7 @@ static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_
         return false;
     }
     if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed) ||
-        atomic_load_explicit(&me->pick_again, memory_order_relaxed))
+        atomic_load_explicit(&me->need_resched, memory_order_relaxed))
         return false;
     return atomic_load_explicit(&v->vm->power_request, memory_order_relaxed) == VM_POWER_NONE;
 }
@@ -110,7 +110,7 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
     me->running = v;
     cpu_ops->vcpu_load(v);
     fpu_guest_load(v->xsave, v->xcr0);
-    steal_time_go(v);
+    steal_time_slice_begin(v);
     uint64_t now = tsc_read();
     while (slice_goes_on(v, me, now, end))
         now = run_once(v, end);
@@ -121,7 +121,7 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
     if (freeze)
         v->left_tsc = 0;
     else if (!v->halted)
-        steal_time_wait(v);
+        steal_time_preempted(v);
     /* Release: whoever sees FROZEN sees all registers. */
     atomic_store(&v->state, freeze ? VCPU_FROZEN : VCPU_RUNNABLE);
 }

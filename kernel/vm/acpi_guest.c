@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/acpi_guest.c - ACPI tables, assembled byte by byte: RSDP -> XSDT -> FADT (-> FACS, DSDT), MADT, MCFG.
  *
- * Full (not hardware-reduced) ACPI with the registers of pm.h and no SMI command port, so ACPI mode is always on.  No
- * 8042, no VGA: the boot flags say so and kernels skip their slow probes.  Manual: ACPI specification 6.4, chapters
- * "ACPI Software Programming Model" and "AML". */
+ * Full (not hardware-reduced) ACPI with the registers of pm.h.  It has no SMI command port, so ACPI mode is always on.
+ * The boot flags say that there is no 8042 and no VGA, so kernels skip their slow probes.
+ *
+ * The tables depend on the number of vCPUs only; which PCI devices there are, the guest finds in configuration space.
+ *
+ * Manual: ACPI specification 6.4, chapters "ACPI Software Programming Model" and "AML". */
 #include "kernel/vm/acpi_guest.h"
 
 #include "kernel/dev/devices.h"
@@ -13,6 +16,9 @@
 #define FADT_LEN  276u
 #define OEM_ID    "GODWIT"
 #define OEM_TABLE "GODWITVM"
+
+_Static_assert(sizeof(OEM_ID) == 6 + 1 && sizeof(OEM_TABLE) == 8 + 1, "fields of the table header");
+_Static_assert(ACPI_TABLES_MAX <= ACPI_AREA_LEN, "the tables fit into their area");
 
 #define LE16(x) (uint8_t)(x), (uint8_t)((x) >> 8)
 #define LE32(x) LE16(x), LE16((x) >> 16)
@@ -44,7 +50,7 @@ static const uint8_t dsdt_aml[] = {
     0x87, 23, 0, 0, 0x0c, 1, LE32(0), LE32(PCI_WINDOW_BASE), LE32(PCI_ECAM_BASE + PCI_REGION_LEN - 1), LE32(0),
                              LE32(PCI_ECAM_BASE + PCI_REGION_LEN - PCI_WINDOW_BASE),
     0x79, 0,
-    0x5b, 0x82, 38, 'E', 'C', 'A', 'M',         /* the configuration space is taken: kernels use it only when told so */
+    0x5b, 0x82, 38, 'E', 'C', 'A', 'M',         /* the configuration space is taken: kernels use it only then */
     0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0c, 0x02,     /* EISAID("PNP0C02") */
     0x08, '_', 'C', 'R', 'S', 0x11, 17, 0x0a, 14,
     0x86, 9, 0, 1, LE32(PCI_ECAM_BASE), LE32(PCI_ECAM_LEN),
@@ -52,14 +58,15 @@ static const uint8_t dsdt_aml[] = {
 };
 /* clang-format on */
 
-static size_t align_to(struct wr *w, size_t a)
+static size_t acpi_align(struct wr *w, size_t a)
 {
+    ASSERT(a && !(a & (a - 1)));
     while (w->len % a && !w->bad)
         wr_u8(w, 0);
     return w->len;
 }
 
-static uint8_t checksum(const uint8_t *p, size_t n)
+static uint8_t acpi_checksum_byte(const uint8_t *p, size_t n)
 {
     uint8_t sum = 0;
     while (n--)
@@ -67,9 +74,9 @@ static uint8_t checksum(const uint8_t *p, size_t n)
     return (uint8_t)-sum;
 }
 
-static size_t table_begin(struct wr *w, const char *sig, uint8_t revision)
+static size_t acpi_table_begin(struct wr *w, const char *sig, uint8_t revision)
 {
-    size_t at = align_to(w, 16);
+    size_t at = acpi_align(w, 16);
     wr_bytes(w, sig, 4);
     wr_u32(w, 0); /* length: table_end */
     wr_u8(w, revision);
@@ -82,17 +89,18 @@ static size_t table_begin(struct wr *w, const char *sig, uint8_t revision)
     return at;
 }
 
-static void table_end(struct wr *w, size_t at)
+static void acpi_table_end(struct wr *w, size_t at)
 {
     if (w->bad)
         return;
+    ASSERT(w->len - at >= 36); /* the header, by acpi_table_begin() */
     struct wr len = wr_init(w->p + at + 4, 4);
     wr_u32(&len, (uint32_t)(w->len - at));
-    w->p[at + 9] = checksum(w->p + at, w->len - at);
+    w->p[at + 9] = acpi_checksum_byte(w->p + at, w->len - at);
 }
 
-/* Generic Address Structure in I/O space; port 0: register absent. */
-static void gas(struct wr *w, unsigned bits, unsigned access, uint64_t port)
+/* Append a Generic Address Structure in I/O space.  port 0: the register is absent. */
+static void acpi_gas_put(struct wr *w, unsigned bits, unsigned access, uint64_t port)
 {
     wr_u8(w, port ? 1 : 0);
     wr_u8(w, port ? (uint8_t)bits : 0);
@@ -101,7 +109,7 @@ static void gas(struct wr *w, unsigned bits, unsigned access, uint64_t port)
     wr_u64(w, port);
 }
 
-static void fadt_fixed(struct wr *w, uint64_t facs, uint64_t dsdt)
+static void acpi_fadt_fixed(struct wr *w, uint64_t facs, uint64_t dsdt)
 {
     wr_u32(w, (uint32_t)facs);
     wr_u32(w, (uint32_t)dsdt);
@@ -126,38 +134,38 @@ static void fadt_fixed(struct wr *w, uint64_t facs, uint64_t dsdt)
     wr_u8(w, 0x32);    /* century register */
 }
 
-static void fadt(struct wr *w, uint64_t facs, uint64_t dsdt)
+static void acpi_fadt_put(struct wr *w, uint64_t facs, uint64_t dsdt)
 {
     const uint16_t boot_arch = BIT32(0) | BIT32(2); /* legacy devices (COM1); no VGA; and bit 1 clear: no 8042 */
     const uint32_t flags = BIT32(0) | BIT32(2) | BIT32(4) | BIT32(5) | BIT32(8) | BIT32(10) | BIT32(12);
     /* WBINVD, C1, no power or sleep button, 32-bit PM timer, reset register, headless */
-    size_t at = table_begin(w, "FACP", 6);
-    fadt_fixed(w, facs, dsdt);
+    size_t at = acpi_table_begin(w, "FACP", 6);
+    acpi_fadt_fixed(w, facs, dsdt);
     wr_u16(w, boot_arch);
     wr_u8(w, 0);
     wr_u32(w, flags);
-    gas(w, 8, 1, PM_RESET_PORT);
+    acpi_gas_put(w, 8, 1, PM_RESET_PORT);
     wr_u8(w, PM_RESET_VALUE);
     wr_u16(w, 0);
     wr_u8(w, 0);  /* ARM flags, minor version */
     wr_u64(w, 0); /* X_FIRMWARE_CTRL: the 32-bit field has it */
     wr_u64(w, dsdt);
-    gas(w, 32, 2, PM1A_EVENT_PORT);
-    gas(w, 0, 0, 0);
-    gas(w, 16, 2, PM1A_CONTROL_PORT);
-    gas(w, 0, 0, 0);
-    gas(w, 0, 0, 0);
-    gas(w, 32, 3, PM_TIMER_PORT);
+    acpi_gas_put(w, 32, 2, PM1A_EVENT_PORT);
+    acpi_gas_put(w, 0, 0, 0);
+    acpi_gas_put(w, 16, 2, PM1A_CONTROL_PORT);
+    acpi_gas_put(w, 0, 0, 0);
+    acpi_gas_put(w, 0, 0, 0);
+    acpi_gas_put(w, 32, 3, PM_TIMER_PORT);
     for (unsigned i = 0; i < 4; i++)
-        gas(w, 0, 0, 0); /* GPE0, GPE1, sleep control and status */
-    wr_u64(w, 0);        /* hypervisor vendor */
+        acpi_gas_put(w, 0, 0, 0); /* GPE0, GPE1, sleep control and status */
+    wr_u64(w, 0);                 /* hypervisor vendor */
     ASSERT(w->bad || w->len - at == FADT_LEN);
-    table_end(w, at);
+    acpi_table_end(w, at);
 }
 
-static void madt(struct wr *w, unsigned n_vcpus)
+static void acpi_madt_put(struct wr *w, unsigned n_vcpus)
 {
-    size_t at = table_begin(w, "APIC", 4);
+    size_t at = acpi_table_begin(w, "APIC", 4);
     wr_u32(w, (uint32_t)LAPIC_BASE);
     wr_u32(w, 1); /* PCAT_COMPAT: there are 8259s too */
     for (unsigned i = 0; i < n_vcpus; i++) {
@@ -189,23 +197,23 @@ static void madt(struct wr *w, unsigned n_vcpus)
     wr_u8(w, 0xff);
     wr_u16(w, 0);
     wr_u8(w, 1);
-    table_end(w, at);
+    acpi_table_end(w, at);
 }
 
-/* PCI Firmware Specification 3.2, 4.1.2: where the buses' configuration spaces lie. */
-static void mcfg(struct wr *w)
+/* PCI Firmware Specification 3.2, 4.1.2: the address of the buses' configuration spaces. */
+static void acpi_mcfg_put(struct wr *w)
 {
-    size_t at = table_begin(w, "MCFG", 1);
+    size_t at = acpi_table_begin(w, "MCFG", 1);
     wr_u64(w, 0);
     wr_u64(w, PCI_ECAM_BASE);
     wr_u16(w, 0); /* segment */
     wr_u8(w, 0);
     wr_u8(w, 0); /* first and last bus */
     wr_u32(w, 0);
-    table_end(w, at);
+    acpi_table_end(w, at);
 }
 
-static void rsdp(uint8_t *p, uint64_t xsdt)
+static void acpi_rsdp_put(uint8_t *p, uint64_t xsdt)
 {
     struct wr w = wr_init(p, 36);
     wr_bytes(&w, "RSD PTR ", 8);
@@ -216,36 +224,38 @@ static void rsdp(uint8_t *p, uint64_t xsdt)
     wr_u32(&w, 36);
     wr_u64(&w, xsdt);
     wr_u32(&w, 0);
-    p[8] = checksum(p, 20);
-    p[32] = checksum(p, 36);
+    p[8] = acpi_checksum_byte(p, 20);
+    ASSERT(!w.bad && w.len == 36);
+    p[32] = acpi_checksum_byte(p, 36);
 }
 
 size_t acpi_tables_build(uint8_t *buf, size_t cap, uint64_t base, unsigned n_vcpus)
 {
     static const uint8_t rsdp_room[64];
+    ASSERT(base % 64 == 0 && n_vcpus >= 1 && n_vcpus <= VM_MAX_VCPUS);
     struct wr w = wr_init(buf, cap);
     wr_bytes(&w, rsdp_room, sizeof(rsdp_room));
-    size_t facs = align_to(&w, 64);
+    size_t facs = acpi_align(&w, 64);
     wr_bytes(&w, "FACS", 4);
     wr_u32(&w, 64);
     while (w.len < facs + 64 && !w.bad)
         wr_u8(&w, w.len == facs + 32 ? 2 : 0); /* version 2, all else 0 */
-    size_t dsdt = table_begin(&w, "DSDT", 2);
+    size_t dsdt = acpi_table_begin(&w, "DSDT", 2);
     wr_bytes(&w, dsdt_aml, sizeof(dsdt_aml));
-    table_end(&w, dsdt);
-    size_t fadt_at = align_to(&w, 16);
-    fadt(&w, base + facs, base + dsdt);
-    size_t madt_at = align_to(&w, 16);
-    madt(&w, n_vcpus);
-    size_t mcfg_at = align_to(&w, 16);
-    mcfg(&w);
-    size_t xsdt = table_begin(&w, "XSDT", 1);
+    acpi_table_end(&w, dsdt);
+    size_t fadt_at = acpi_align(&w, 16);
+    acpi_fadt_put(&w, base + facs, base + dsdt);
+    size_t madt_at = acpi_align(&w, 16);
+    acpi_madt_put(&w, n_vcpus);
+    size_t mcfg_at = acpi_align(&w, 16);
+    acpi_mcfg_put(&w);
+    size_t xsdt = acpi_table_begin(&w, "XSDT", 1);
     wr_u64(&w, base + fadt_at);
     wr_u64(&w, base + madt_at);
     wr_u64(&w, base + mcfg_at);
-    table_end(&w, xsdt);
+    acpi_table_end(&w, xsdt);
     ASSERT(!w.bad);
-    rsdp(buf, base + xsdt);
+    acpi_rsdp_put(buf, base + xsdt);
     return w.len;
 }
 

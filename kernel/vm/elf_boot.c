@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/elf_boot.c - kernels as ELF files, by PVH or Multiboot 1.
  *
- *      0x10000    what the kernel is told: list of modules, memory map, strings
+ *      0x10000    the protocol's information structure, list of modules, memory map, strings
  *      0x20000    command line
  *      1 MiB ...  the file's loadable segments, at their physical addresses
- *      ...        the modules, as high as may be, each on pages of its own
+ *      ...        the modules, as high as possible, each on pages of its own
  *
- * The file may be cut or damaged: every number in it is checked against the file, then against the guest's memory,
- * and a mistake is named. */
+ * The file may be cut off or damaged.  Every number in it is checked against the file, then against the guest's memory.
+ * A refusal names the mistake. */
 #include "kernel/vm/elf_boot.h"
 
 #include "kernel/dev/devices.h"
@@ -28,11 +28,11 @@ enum {
 #define SEGMENTS_MAX      64u
 #define NOTE_PHYS32_ENTRY 18u /* XEN_ELFNOTE_PHYS32_ENTRY */
 #define PVH_MAGIC         0x336ec578u
-#define MB_SEARCH         8192u /* the Multiboot header is in so many bytes from the file's beginning */
+#define MB_SEARCH         8192u /* the Multiboot header lies in so many bytes at the file's beginning */
 #define MB_HEADER_MAGIC   0x1badb002u
 #define MB_LOADER_MAGIC   0x2badb002u
 #define MB_ADDRESSES      BIT32(16) /* the header has load addresses of its own */
-/* of the bits that a loader must know, those that it does not; bit 2, a video mode, is a wish */
+/* the required features (bits 0 to 15) that are not implemented; bit 2, a video mode, is optional in effect */
 #define MB_UNKNOWN        0xfff8u
 enum { MB_MEM = 1, MB_CMDLINE = 4, MB_MODS = 8, MB_MMAP = 64, MB_NAME = 512 };
 
@@ -44,11 +44,17 @@ enum { MB_MEM = 1, MB_CMDLINE = 4, MB_MODS = 8, MB_MMAP = 64, MB_NAME = 512 };
 #define CMDLINE_AT  0x20000u
 #define CMDLINE_MAX 4095u
 
+_Static_assert(INFO_AT + 120 <= MODS_AT, "the information structure ends before the modules' list");
+_Static_assert(MODS_AT + (1 + CONFIG_MAX_MODULES) * 32 <= MMAP_AT, "the modules' list ends before the map");
+_Static_assert(MMAP_AT + E820_MAX * 24 <= NAME_AT, "the map ends before the strings");
+_Static_assert(STRINGS_AT + sizeof(((struct vm_config *)0)->modules) + 2 <= CMDLINE_AT, "strings fit");
+_Static_assert(CMDLINE_AT + CMDLINE_MAX < LOW_RAM_END, "the command line is in low RAM");
+
 struct elf {
     const uint8_t *file;
     size_t len;
     bool is64, pvh;
-    uint64_t ph_off, entry, end; /* end: first byte of guest memory behind all segments */
+    uint64_t ph_off, entry, end; /* end: the first address above all segments */
     unsigned ph_size, n_ph;
 };
 struct segment {
@@ -60,21 +66,21 @@ bool elf_boot_is_elf(const uint8_t *file, size_t len) { return len >= 4 && !memc
 
 /* ---- the file ---- */
 
-static enum hv_err header_parse(struct elf *f, struct why *why)
+static enum hv_err elf_header_parse(struct elf *f, struct why *why)
 {
     const uint8_t *h = f->file;
     if (f->len < 64)
         return BAD("the kernel file has only %zu bytes: it is cut off; copy it again", f->len);
     f->is64 = h[4] == CLASS_64;
-    if ((h[4] != CLASS_32 && !f->is64) || h[5] != LITTLE_ENDIAN_DATA || field(h + 16, 2) != TYPE_EXEC ||
-        (field(h + 18, 2) != MACHINE_386 && field(h + 18, 2) != MACHINE_X86_64))
+    if ((h[4] != CLASS_32 && !f->is64) || h[5] != LITTLE_ENDIAN_DATA || le_uint(h + 16, 2) != TYPE_EXEC ||
+        (le_uint(h + 18, 2) != MACHINE_386 && le_uint(h + 18, 2) != MACHINE_X86_64))
         return BAD("the kernel is an ELF file, but no x86 program at fixed addresses (type %u, machine %u): give a "
                    "kernel",
-                   (unsigned)field(h + 16, 2), (unsigned)field(h + 18, 2));
-    f->ph_off = f->is64 ? field(h + 32, 8) : field(h + 28, 4);
-    f->ph_size = (unsigned)field(h + (f->is64 ? 54 : 42), 2);
-    f->n_ph = (unsigned)field(h + (f->is64 ? 56 : 44), 2);
-    f->entry = f->is64 ? field(h + 24, 8) : field(h + 24, 4);
+                   (unsigned)le_uint(h + 16, 2), (unsigned)le_uint(h + 18, 2));
+    f->ph_off = f->is64 ? le_uint(h + 32, 8) : le_uint(h + 28, 4);
+    f->ph_size = (unsigned)le_uint(h + (f->is64 ? 54 : 42), 2);
+    f->n_ph = (unsigned)le_uint(h + (f->is64 ? 56 : 44), 2);
+    f->entry = f->is64 ? le_uint(h + 24, 8) : le_uint(h + 24, 4);
     if (f->ph_size < (f->is64 ? 56u : 32u) || f->n_ph > SEGMENTS_MAX || f->ph_off > f->len ||
         (uint64_t)f->n_ph * f->ph_size > f->len - f->ph_off)
         return BAD("the kernel file is cut off or damaged: its %u program headers are not inside it (at most %u); copy "
@@ -83,21 +89,22 @@ static enum hv_err header_parse(struct elf *f, struct why *why)
     return HV_OK;
 }
 
-static struct segment segment_get(const struct elf *f, unsigned i)
+static struct segment elf_segment_get(const struct elf *f, unsigned i)
 {
+    ASSERT(i < f->n_ph);
     const uint8_t *p = f->file + f->ph_off + (size_t)i * f->ph_size;
     if (f->is64)
-        return (struct segment){ (uint32_t)field(p, 4), field(p + 8, 8), field(p + 24, 8), field(p + 32, 8),
-                                 field(p + 40, 8) };
-    return (struct segment){ (uint32_t)field(p, 4), field(p + 4, 4), field(p + 12, 4), field(p + 16, 4),
-                             field(p + 20, 4) };
+        return (struct segment){ (uint32_t)le_uint(p, 4), le_uint(p + 8, 8), le_uint(p + 24, 8), le_uint(p + 32, 8),
+                                 le_uint(p + 40, 8) };
+    return (struct segment){ (uint32_t)le_uint(p, 4), le_uint(p + 4, 4), le_uint(p + 12, 4), le_uint(p + 16, 4),
+                             le_uint(p + 20, 4) };
 }
 
-static enum hv_err segments_check(struct elf *f, const struct vm *vm, struct why *why)
+static enum hv_err elf_segments_check(struct elf *f, const struct vm *vm, struct why *why)
 {
     unsigned n_load = 0;
     for (unsigned i = 0; i < f->n_ph; i++) {
-        struct segment s = segment_get(f, i);
+        struct segment s = elf_segment_get(f, i);
         if (s.type != PT_LOAD && s.type != PT_NOTE)
             continue;
         if (s.off > f->len || s.file_len > f->len - s.off)
@@ -119,16 +126,17 @@ static enum hv_err segments_check(struct elf *f, const struct vm *vm, struct why
     return n_load ? HV_OK : BAD("the kernel is an ELF file without anything to load: give a kernel");
 }
 
-/* The notes of one segment, each: name length, description length, type, name, description, both padded to 4 bytes. */
+/* Search the notes of one segment.  Each is: name length, description length, type, name, description.  Name and
+ * description are padded to 4 bytes. */
 static bool pvh_entry_in(const uint8_t *p, uint64_t len, uint64_t *entry_out)
 {
     while (len >= 12) {
-        uint64_t name = ALIGN_UP(field(p, 4), 4), desc = field(p + 4, 4), all = 12 + name + ALIGN_UP(desc, 4);
+        uint64_t name = ALIGN_UP(le_uint(p, 4), 4), desc = le_uint(p + 4, 4), all = 12 + name + ALIGN_UP(desc, 4);
         if (12 + name + desc > len)
             return false;
-        if (field(p + 8, 4) == NOTE_PHYS32_ENTRY && field(p, 4) == 4 && !memcmp(p + 12, "Xen", 4) &&
+        if (le_uint(p + 8, 4) == NOTE_PHYS32_ENTRY && le_uint(p, 4) == 4 && !memcmp(p + 12, "Xen", 4) &&
             (desc == 4 || desc == 8)) {
-            *entry_out = field(p + 12 + name, (unsigned)desc);
+            *entry_out = le_uint(p + 12 + name, (unsigned)desc);
             return true;
         }
         if (all > len)
@@ -141,7 +149,7 @@ static bool pvh_entry_in(const uint8_t *p, uint64_t len, uint64_t *entry_out)
 static bool pvh_find(struct elf *f)
 {
     for (unsigned i = 0; i < f->n_ph && !f->pvh; i++) {
-        struct segment s = segment_get(f, i);
+        struct segment s = elf_segment_get(f, i);
         f->pvh = s.type == PT_NOTE && pvh_entry_in(f->file + s.off, s.file_len, &f->entry);
     }
     return f->pvh;
@@ -150,12 +158,12 @@ static bool pvh_find(struct elf *f)
 static enum hv_err multiboot_check(const struct elf *f, struct why *why)
 {
     for (size_t off = 0; off + 12 <= MIN(f->len, MB_SEARCH); off += 4) {
-        uint32_t magic = (uint32_t)field(f->file + off, 4), flags = (uint32_t)field(f->file + off + 4, 4),
-                 sum = (uint32_t)field(f->file + off + 8, 4);
+        uint32_t magic = (uint32_t)le_uint(f->file + off, 4), flags = (uint32_t)le_uint(f->file + off + 4, 4),
+                 sum = (uint32_t)le_uint(f->file + off + 8, 4);
         if (magic != MB_HEADER_MAGIC || magic + flags + sum)
             continue;
         if (flags & (MB_ADDRESSES | MB_UNKNOWN))
-            return BAD("the kernel's Multiboot header asks for what is not done here (flags %#x): only ELF, without "
+            return BAD("the kernel's Multiboot header asks for unsupported features (flags %#x): only ELF, without "
                        "addresses in the header",
                        flags);
         return HV_OK;
@@ -167,7 +175,7 @@ static enum hv_err multiboot_check(const struct elf *f, struct why *why)
 static bool entry_is_inside(const struct elf *f)
 {
     for (unsigned i = 0; i < f->n_ph; i++) {
-        struct segment s = segment_get(f, i);
+        struct segment s = elf_segment_get(f, i);
         if (s.type == PT_LOAD && f->entry >= s.paddr && f->entry - s.paddr < s.mem_len)
             return true;
     }
@@ -176,9 +184,9 @@ static bool entry_is_inside(const struct elf *f)
 
 static enum hv_err elf_parse(struct elf *f, const struct vm *vm, struct why *why)
 {
-    enum hv_err e = header_parse(f, why);
+    enum hv_err e = elf_header_parse(f, why);
     if (!e)
-        e = segments_check(f, vm, why);
+        e = elf_segments_check(f, vm, why);
     if (!e && !pvh_find(f))
         e = multiboot_check(f, why);
     if (e)
@@ -189,7 +197,7 @@ static enum hv_err elf_parse(struct elf *f, const struct vm *vm, struct why *why
 
 /* ---- into the guest ---- */
 
-static enum hv_err zero_fill(struct vm *vm, uint64_t at, uint64_t len)
+static enum hv_err guest_zero_fill(struct vm *vm, uint64_t at, uint64_t len)
 {
     static const uint8_t zero[PAGE_SIZE];
     enum hv_err e = HV_OK;
@@ -200,28 +208,29 @@ static enum hv_err zero_fill(struct vm *vm, uint64_t at, uint64_t len)
     return e;
 }
 
-static enum hv_err segments_write(struct vm *vm, const struct elf *f)
+static enum hv_err elf_segments_write(struct vm *vm, const struct elf *f)
 {
     enum hv_err e = HV_OK;
     for (unsigned i = 0; !e && i < f->n_ph; i++) {
-        struct segment s = segment_get(f, i);
+        struct segment s = elf_segment_get(f, i);
         if (s.type != PT_LOAD || !s.mem_len)
             continue;
+        ASSERT(s.paddr >= MIB && s.file_len <= s.mem_len); /* elf_segments_check() */
         e = guest_write(vm, gpa(s.paddr), f->file + s.off, s.file_len);
         if (!e)
-            e = zero_fill(vm, s.paddr + s.file_len, s.mem_len - s.file_len);
+            e = guest_zero_fill(vm, s.paddr + s.file_len, s.mem_len - s.file_len);
     }
     return e;
 }
 
-static enum hv_err text_write(struct vm *vm, uint64_t at, const char *text)
+static enum hv_err guest_text_write(struct vm *vm, uint64_t at, const char *text)
 {
     return guest_write(vm, gpa(at), text, strlen(text) + 1);
 }
 
-/* The memory map, as PVH and as Multiboot want it: the one has a word behind each entry, the other
- * its length before it. */
-static enum hv_err mmap_write(struct vm *vm, bool pvh, unsigned *n_out)
+/* Write the memory map in the format of PVH, where a reserved word follows each entry, or of Multiboot, where each
+ * entry's length precedes it. */
+static enum hv_err elf_mmap_write(struct vm *vm, bool pvh, unsigned *n_out)
 {
     struct e820 map[E820_MAX];
     uint8_t buf[E820_MAX * 24];
@@ -236,12 +245,13 @@ static enum hv_err mmap_write(struct vm *vm, bool pvh, unsigned *n_out)
         if (pvh)
             wr_u32(&w, 0);
     }
+    ASSERT(!w.bad && w.len == *n_out * 24);
     return guest_write(vm, gpa(MMAP_AT), buf, *n_out * 24);
 }
 
-/* The modules from at upwards, their strings, and the list of both: hvm_modlist_entry, or
- * Multiboot's "module structure". */
-static enum hv_err modules_write(struct vm *vm, bool pvh, const struct boot_image *b, uint64_t at)
+/* Write the modules from at upwards, their strings, and the list of both: hvm_modlist_entry, or Multiboot's "module
+ * structure". */
+static enum hv_err elf_modules_write(struct vm *vm, bool pvh, const struct boot_image *b, uint64_t at)
 {
     uint8_t list[ARRAY_SIZE(b->module) * 32];
     struct wr w = wr_init(list, sizeof(list));
@@ -256,10 +266,11 @@ static enum hv_err modules_write(struct vm *vm, bool pvh, const struct boot_imag
         wr_uint(&w, 0, width);
         e = guest_write(vm, gpa(at), m->data, m->len);
         if (!e)
-            e = text_write(vm, string_at, m->string);
+            e = guest_text_write(vm, string_at, m->string);
         at += ALIGN_UP(m->len, PAGE_SIZE);
         string_at += strlen(m->string) + 1;
     }
+    ASSERT(!w.bad);
     return e ? e : guest_write(vm, gpa(MODS_AT), list, w.len);
 }
 
@@ -278,6 +289,7 @@ static enum hv_err pvh_info_write(struct vm *vm, unsigned n_modules, unsigned n_
     wr_u64(&w, MMAP_AT);
     wr_u32(&w, n_map);
     wr_u32(&w, 0);
+    ASSERT_EQ(w.len, sizeof(info));
     return guest_write(vm, gpa(INFO_AT), info, sizeof(info));
 }
 
@@ -301,20 +313,21 @@ static enum hv_err multiboot_info_write(struct vm *vm, unsigned n_modules, unsig
     for (unsigned i = 0; i < 3; i++)
         wr_u32(&w, 0); /* drives, configuration table */
     wr_u32(&w, NAME_AT);
-    enum hv_err e = text_write(vm, NAME_AT, "Godwit");
+    ASSERT_EQ(w.len, 68); /* up to boot_loader_name */
+    enum hv_err e = guest_text_write(vm, NAME_AT, "Godwit");
     return e ? e : guest_write(vm, gpa(INFO_AT), info, sizeof(info));
 }
 
-static enum hv_err write_all(struct vm *vm, const struct elf *f, const struct boot_image *b, uint64_t modules_at)
+static enum hv_err elf_image_write(struct vm *vm, const struct elf *f, const struct boot_image *b, uint64_t modules_at)
 {
     unsigned n_map = 0;
-    enum hv_err e = segments_write(vm, f);
+    enum hv_err e = elf_segments_write(vm, f);
     if (!e)
-        e = modules_write(vm, f->pvh, b, modules_at);
+        e = elf_modules_write(vm, f->pvh, b, modules_at);
     if (!e)
-        e = text_write(vm, CMDLINE_AT, b->cmdline);
+        e = guest_text_write(vm, CMDLINE_AT, b->cmdline);
     if (!e)
-        e = mmap_write(vm, f->pvh, &n_map);
+        e = elf_mmap_write(vm, f->pvh, &n_map);
     if (!e)
         e = f->pvh ? pvh_info_write(vm, b->n_modules, n_map) : multiboot_info_write(vm, b->n_modules, n_map);
     if (!e)
@@ -322,9 +335,10 @@ static enum hv_err write_all(struct vm *vm, const struct elf *f, const struct bo
     return e;
 }
 
-/* Flat 32-bit protected mode, as both want it; the GDT is the kernel's affair. */
-static void entry_regs(struct vcpu_regs *r, const struct elf *f)
+/* Flat 32-bit protected mode, for both protocols.  The kernel sets up its own GDT. */
+static void elf_entry_regs(struct vcpu_regs *r, const struct elf *f)
 {
+    ASSERT(f->entry >= MIB && f->entry < GUEST_LOW_RAM_MAX); /* inside a segment */
     vcpu_regs_reset(r);
     r->gpr[GPR_RAX] = f->pvh ? 0 : MB_LOADER_MAGIC;
     r->gpr[GPR_RBX] = INFO_AT;
@@ -341,6 +355,7 @@ static void entry_regs(struct vcpu_regs *r, const struct elf *f)
 
 enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, struct why *why)
 {
+    ASSERT(b->n_modules <= ARRAY_SIZE(b->module));
     struct elf f = { .file = b->kernel, .len = b->kernel_len };
     enum hv_err e = elf_parse(&f, vm, why);
     if (e)
@@ -356,6 +371,6 @@ enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu
                       "the guest has %lu MiB of memory, too little for its kernel and %lu KiB of modules: raise "
                       "`memory` in its section",
                       vm->mem.low_bytes / MIB, modules / KIB);
-    entry_regs(out, &f);
-    return memory_filled(write_all(vm, &f, b, top - modules), why);
+    elf_entry_regs(out, &f);
+    return boot_write_result(elf_image_write(vm, &f, b, top - modules), why);
 }

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/guest_net.c - guests' network cards on the virtual switch.
  *
- * One port per VM slot.  A guest that does not run gets no frames: a stopped guest's memory must not change under a
- * move.  So a port exists from the first time that its guest runs here until the VM is stopped, and refuses in between
- * when the guest is paused.
+ * One port per VM slot.  A guest that does not run gets no frames, because a move must not find its memory changed.  So
+ * a port exists from the guest's first run here until the VM is stopped; it refuses frames while the guest is paused.
  *
- * A guest that is paused for a move is away for some 20 ms only, but who talks to it by TCP would wait 200 ms or a
- * second before it sends a lost segment again.  So its frames are kept, and travel after it (migrate/wire.h, FRAME); if
- * it comes to nothing it finds them here. */
+ * A move pauses its guest for about 20 ms.  A TCP peer of the guest would wait 200 ms to a second before it sends a
+ * lost segment again.  So frames are queued during the pause and sent after the guest (migrate/wire.h, FRAME).  If the
+ * move fails, the guest gets the queued frames here. */
 #include "kernel/vm/guest_net.h"
 
 #include "kernel/dev/devices.h"
@@ -19,58 +18,63 @@
 #include "net/net.h"
 #include "net/vswitch.h"
 
+_Static_assert(GUEST_NET_HELD_MAX >= 2 + ETH_FRAME_MAX, "at least one frame fits");
+
 static struct vswitch_port ports[VM_MAX];
 static bool joined[VM_MAX], refused[VM_MAX];
 static bool sent; /* frames went into the switch in this turn */
 
-/* Frames one behind the other, each with its length before it. */
-static struct held {
-    uint8_t *buf;    /* owned, GUEST_NET_HELD_MAX; NULL: none are kept */
-    size_t pos, len; /* of what is still in it; len only grows, so that a flood ends */
-} held[VM_MAX];
+/* Frames, each preceded by its length in two bytes.  buf is filled once and never reused, so that a flood ends. */
+static struct frame_queue {
+    uint8_t *buf;    /* owned, GUEST_NET_HELD_MAX bytes; NULL: frames are not queued */
+    size_t pos, len; /* the next frame to take; end of the last one */
+} queues[VM_MAX];
 
-static bool runs(const struct vm *vm) { return vm_state(vm) == VM_RUNNING; }
+static bool guest_is_running(const struct vm *vm) { return vm_state(vm) == VM_RUNNING; }
 
-static bool held_put(struct held *h, const uint8_t *frame, size_t len)
+static bool frame_queue_put(struct frame_queue *q, const uint8_t *frame, size_t len)
 {
     uint16_t n = (uint16_t)len;
-    if (!h->buf || len > UINT16_MAX || sizeof(n) + len > GUEST_NET_HELD_MAX - h->len)
+    ASSERT(q->pos <= q->len && q->len <= GUEST_NET_HELD_MAX);
+    if (!q->buf || len > UINT16_MAX || sizeof(n) + len > GUEST_NET_HELD_MAX - q->len)
         return false;
-    memcpy(h->buf + h->len, &n, sizeof(n));
-    memcpy(h->buf + h->len + sizeof(n), frame, len);
-    h->len += sizeof(n) + len;
+    memcpy(q->buf + q->len, &n, sizeof(n));
+    memcpy(q->buf + q->len + sizeof(n), frame, len);
+    q->len += sizeof(n) + len;
     return true;
 }
 
-/* The oldest, or NULL. */
-static const uint8_t *held_next(struct held *h, size_t *len)
+/* Take the oldest frame; it stays valid until frame_queue_free().  NULL: none. */
+static const uint8_t *frame_queue_get(struct frame_queue *q, size_t *len)
 {
     uint16_t n;
-    if (h->pos == h->len)
+    if (q->pos == q->len)
         return NULL;
-    memcpy(&n, h->buf + h->pos, sizeof(n));
-    const uint8_t *frame = h->buf + h->pos + sizeof(n);
-    h->pos += sizeof(n) + n;
+    memcpy(&n, q->buf + q->pos, sizeof(n));
+    const uint8_t *frame = q->buf + q->pos + sizeof(n);
+    q->pos += sizeof(n) + n;
+    ASSERT(q->pos <= q->len);
     *len = n;
     return frame;
 }
 
-static void held_free(struct held *h)
+static void frame_queue_free(struct frame_queue *q)
 {
-    if (h->buf)
-        mem_free(h->buf, GUEST_NET_HELD_MAX);
-    *h = (struct held){ 0 };
+    if (q->buf)
+        mem_free(q->buf, GUEST_NET_HELD_MAX);
+    *q = (struct frame_queue){ 0 };
 }
 
-static enum hv_err deliver(struct vswitch_port *p, const uint8_t *frame, size_t len)
+static enum hv_err guest_port_deliver(struct vswitch_port *p, const uint8_t *frame, size_t len)
 {
     struct vm *vm = p->ctx;
-    if (runs(vm))
+    ASSERT(p >= ports && p < ports + VM_MAX);
+    if (guest_is_running(vm))
         return vdev_net_receive(vm, frame, len);
-    return held_put(&held[p - ports], frame, len) ? HV_OK : HV_FAIL(HV_E_BUSY);
+    return frame_queue_put(&queues[p - ports], frame, len) ? HV_OK : HV_FAIL(HV_E_BUSY);
 }
 
-static enum hv_err send(struct vm *vm, const uint8_t *frame, size_t len)
+static enum hv_err guest_port_send(struct vm *vm, const uint8_t *frame, size_t len)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
         if (joined[i] && ports[i].ctx == vm) {
@@ -80,11 +84,12 @@ static enum hv_err send(struct vm *vm, const uint8_t *frame, size_t len)
     return HV_FAIL(HV_E_NOENT);
 }
 
-static const struct vdev_net_backend backend = { .send = send };
+static const struct vdev_net_backend backend = { .send = guest_port_send };
 
-static void join(unsigned i, struct vm *vm)
+static void guest_port_attach(unsigned i, struct vm *vm)
 {
-    ports[i] = (struct vswitch_port){ .name = vm->config.name, .deliver = deliver, .ctx = vm };
+    ASSERT(i < VM_MAX && !joined[i] && guest_is_running(vm));
+    ports[i] = (struct vswitch_port){ .name = vm->config.name, .deliver = guest_port_deliver, .ctx = vm };
     memcpy(ports[i].mac, vm->config.mac, sizeof(ports[i].mac));
     vdev_net_backend_set(&backend);
     joined[i] = vswitch_attach(net_switch(), &ports[i]) == HV_OK;
@@ -92,48 +97,49 @@ static void join(unsigned i, struct vm *vm)
         log_error("net", "%s has no network: all %u ports of the switch are taken", vm->config.name, VSWITCH_MAX_PORTS);
     refused[i] = !joined[i];
     if (joined[i])
-        vdev_net_arrived(vm);
+        vdev_net_announce(vm);
 }
 
-static void leave(unsigned i)
+static void guest_port_detach(unsigned i)
 {
     if (joined[i])
         vswitch_detach(net_switch(), &ports[i]);
     joined[i] = refused[i] = false;
-    held_free(&held[i]);
+    frame_queue_free(&queues[i]);
 }
 
-/* The guest runs on here: it gets what was kept. */
-static void flow(struct vm *vm, struct held *h)
+/* The guest runs here again: give it the queued frames. */
+static void frame_queue_drain(struct vm *vm, struct frame_queue *q)
 {
     const uint8_t *frame;
     size_t len;
-    while ((frame = held_next(h, &len)))
-        (void)vdev_net_receive(vm, frame, len); /* no room for it: dropped, as on any network */
-    held_free(h);
+    ASSERT(guest_is_running(vm));
+    while ((frame = frame_queue_get(q, &len)))
+        (void)vdev_net_receive(vm, frame, len); /* without room it is dropped, as on any network */
+    frame_queue_free(q);
 }
 
-static struct held *held_of(const struct vm *vm)
+static struct frame_queue *frame_queue_of(const struct vm *vm)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
         if (joined[i] && ports[i].ctx == vm)
-            return &held[i];
+            return &queues[i];
     return NULL;
 }
 
 void guest_net_hold(const struct vm *vm)
 {
-    struct held *h = held_of(vm);
-    if (h && !h->buf)
-        h->buf = mem_alloc(GUEST_NET_HELD_MAX);
+    struct frame_queue *q = frame_queue_of(vm);
+    if (q && !q->buf)
+        q->buf = mem_alloc(GUEST_NET_HELD_MAX);
 }
 
 size_t guest_net_take(const struct vm *vm, void *buf, size_t cap)
 {
-    struct held *h = held_of(vm);
+    struct frame_queue *q = frame_queue_of(vm);
     const uint8_t *frame;
     size_t len;
-    while (h && (frame = held_next(h, &len))) {
+    while (q && (frame = frame_queue_get(q, &len))) {
         if (len > cap)
             continue;
         memcpy(buf, frame, len);
@@ -142,9 +148,9 @@ size_t guest_net_take(const struct vm *vm, void *buf, size_t cap)
     return 0;
 }
 
-void guest_net_put(struct vm *vm, const uint8_t *frame, size_t len)
+void guest_net_deliver(struct vm *vm, const uint8_t *frame, size_t len)
 {
-    if (runs(vm))
+    if (guest_is_running(vm))
         (void)vdev_net_receive(vm, frame, len);
 }
 
@@ -154,13 +160,13 @@ bool guest_devices_step(void)
     sent = false;
     for (unsigned i = 0; i < VM_MAX; i++) {
         struct vm *vm = vm_at(i);
-        bool here = vm && runs(vm);
+        bool here = vm && guest_is_running(vm);
         if (here && vm->config.nic && !joined[i])
-            join(i, vm);
+            guest_port_attach(i, vm);
         if ((!vm || vm_state(vm) == VM_STOPPED) && joined[i])
-            leave(i);
-        if (here && held[i].buf)
-            flow(vm, &held[i]);
+            guest_port_detach(i);
+        if (here && queues[i].buf)
+            frame_queue_drain(vm, &queues[i]);
         if (here)
             busy |= vdev_service(vm);
     }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/linux_boot.c - the 64-bit Linux boot protocol: what a boot loader would have done.
+ * kernel/vm/linux_boot.c - the 64-bit Linux boot protocol, in place of a boot loader.
  *
  *      0x500      GDT              0x2000..0x7fff   page tables: the low 4 GiB, identity, 2 MiB pages
  *      0x9000     stack top        0x10000          boot_params ("zero page")      0x20000   command line
  *      0x9fc00    end of low RAM   0xe0000          ACPI tables
- *      pref_address (16 MiB)       kernel, then its init_size of room     ...      initrd, as high as may be
+ *      pref_address (16 MiB)       kernel; init_size bytes are its own    ...      initrd, as high as possible
  *
- * Several modules become one initrd, as GRUB's `initrd A B` makes of them: Linux unpacks archives that stand one behind
- * the other, each beginning at a multiple of 4, with zeros between (Linux
- * Documentation/driver-api/early-userspace/buffer-format.rst).
+ * Several modules become one initrd, as with GRUB's `initrd A B`.  Linux unpacks consecutive archives, each beginning
+ * at a multiple of 4, with zeros between (Linux Documentation/driver-api/early-userspace/buffer-format.rst).
  *
- * The image comes from a file that may be cut or damaged: every number in it is checked against the file, then against
- * the guest's memory, and a mistake is named.  Manual: Linux Documentation/x86/boot.rst (offsets below are its "The
- * Real-Mode Kernel Header"), zero-page.rst. */
+ * The image may be cut off or damaged.  Every number in it is checked against the file, then against the guest's
+ * memory.  A refusal names the mistake.
+ *
+ * Manual: Linux Documentation/x86/boot.rst (offsets below are its "The Real-Mode Kernel Header"), zero-page.rst. */
 #include "kernel/vm/linux_boot.h"
 
 #include "kernel/dev/devices.h"
@@ -60,14 +60,21 @@ enum {
 #define CMDLINE_AT     0x20000u
 enum { SEL_CODE = 0x10, SEL_DATA = 0x18 }; /* __BOOT_CS, __BOOT_DS */
 
-struct image { /* what the header says, checked against the file */
+_Static_assert(GDT_AT + 32 <= PML4_AT, "the GDT ends before the page tables");
+_Static_assert(PML4_AT + 6 * PAGE_SIZE <= STACK_TOP - 0x1000, "the stack has at least a page");
+_Static_assert(STACK_TOP <= BOOT_PARAMS_AT && BOOT_PARAMS_AT + PAGE_SIZE <= CMDLINE_AT, "order of the low areas");
+_Static_assert(CMDLINE_AT + CONFIG_CMDLINE_LEN <= LOW_RAM_END, "the command line is in low RAM");
+_Static_assert(BP_HEADER_END_MAX <= BP_E820_TABLE && BP_E820_TABLE + E820_MAX * 20 <= PAGE_SIZE,
+               "boot_params is a page");
+
+struct bzimage { /* the header's values, checked against the file */
     const uint8_t *file;
     size_t file_len, payload_off, payload_len, header_end;
     uint64_t pref_address, init_size, alignment, initrd_max;
     uint32_t cmdline_max;
 };
 
-static bool known_compression(const uint8_t *p)
+static bool compression_is_known(const uint8_t *p)
 {
     static const uint8_t magic[][4] = { { 0x1f, 0x8b, 0x08, 0 },    { 0xfd, '7', 'z', 'X' }, { 0x28, 0xb5, 0x2f, 0xfd },
                                         { 0x02, 0x21, 0x4c, 0x18 }, { 'B', 'Z', 'h', 0 },    { 0x5d, 0, 0, 0 },
@@ -78,52 +85,52 @@ static bool known_compression(const uint8_t *p)
     return false;
 }
 
-/* The compressed kernel inside the payload must lie in it and begin as a compressed file does: cheap,
- * and finds most damage. */
-static enum hv_err payload_check(const struct image *im, struct why *why)
+/* The compressed kernel must lie inside the payload and begin with the mark of a known format.  The check is cheap and
+ * finds most damage. */
+static enum hv_err bzimage_payload_check(const struct bzimage *im, struct why *why)
 {
-    uint64_t off = field(im->file + HDR_PAYLOAD_OFFSET, 4), len = field(im->file + HDR_PAYLOAD_LEN, 4);
+    uint64_t off = le_uint(im->file + HDR_PAYLOAD_OFFSET, 4), len = le_uint(im->file + HDR_PAYLOAD_LEN, 4);
     if (!off && !len)
         return HV_OK;
     if (off > im->payload_len || len > im->payload_len - off || len < 8)
         return BAD("the kernel image is damaged: its compressed part (offset %#lx, length %#lx) is not inside the "
                    "file; copy it again",
                    off, len);
-    if (!known_compression(im->file + im->payload_off + off))
+    if (!compression_is_known(im->file + im->payload_off + off))
         return BAD("the kernel image is damaged: its compressed part at offset %#lx begins with no known format's "
                    "mark; copy it again",
                    im->payload_off + off);
     return HV_OK;
 }
 
-static enum hv_err header_check(const uint8_t *file, size_t len, struct why *why)
+static enum hv_err bzimage_header_check(const uint8_t *file, size_t len, struct why *why)
 {
     if (len < 1024)
         return BAD("the kernel image has only %zu bytes: it is cut off or not a Linux kernel", len);
-    if (field(file + HDR_BOOT_FLAG, 2) != 0xaa55 || field(file + HDR_MAGIC, 4) != MAGIC_HDRS)
+    if (le_uint(file + HDR_BOOT_FLAG, 2) != 0xaa55 || le_uint(file + HDR_MAGIC, 4) != MAGIC_HDRS)
         return BAD("the kernel image is no bzImage (boot flag 0xaa55 at 0x1fe and \"HdrS\" at 0x202 are not there): "
                    "give a vmlinuz for x86-64, or copy it again");
-    unsigned version = (unsigned)field(file + HDR_VERSION, 2);
+    unsigned version = (unsigned)le_uint(file + HDR_VERSION, 2);
     if (version < VERSION_64BIT)
-        return BAD("the kernel speaks boot protocol %u.%02u; 2.12 (Linux 3.8) or later is needed for the 64-bit entry",
+        return BAD("the kernel has boot protocol %u.%02u; 2.12 (Linux 3.8) or later is needed for the 64-bit entry",
                    version >> 8, version & 0xff);
-    if (!(field(file + HDR_XLOADFLAGS, 2) & XLF_KERNEL_64))
+    if (!(le_uint(file + HDR_XLOADFLAGS, 2) & XLF_KERNEL_64))
         return BAD("the kernel is a 32-bit one (no XLF_KERNEL_64): an x86-64 kernel is needed");
     if (!(file[HDR_LOADFLAGS] & LOADED_HIGH))
         return BAD("the kernel is a zImage, to be loaded low: a bzImage is needed");
     return HV_OK;
 }
 
-static enum hv_err image_parse(const uint8_t *file, size_t len, struct image *im, struct why *why)
+static enum hv_err bzimage_parse(const uint8_t *file, size_t len, struct bzimage *im, struct why *why)
 {
-    enum hv_err e = header_check(file, len, why);
+    enum hv_err e = bzimage_header_check(file, len, why);
     if (e)
         return e;
     unsigned sects = file[HDR_SETUP_SECTS] ? file[HDR_SETUP_SECTS] : 4;
-    *im = (struct image){
+    *im = (struct bzimage){
         .file = file, .file_len = len, .payload_off = (sects + 1) * 512u, .header_end = HDR_MAGIC + file[HDR_JUMP_LEN]
     };
-    uint64_t code = field(file + HDR_SYSSIZE, 4) * 16;
+    uint64_t code = le_uint(file + HDR_SYSSIZE, 4) * 16;
     if (im->payload_off >= len || code > ALIGN_UP(len - im->payload_off, 16))
         return BAD("the kernel image is cut off: its header promises %lu bytes, the file has %zu; copy it again",
                    im->payload_off + code, len);
@@ -131,30 +138,30 @@ static enum hv_err image_parse(const uint8_t *file, size_t len, struct image *im
         return BAD("the kernel image is damaged: its header ends at %#zx, which no boot protocol allows; copy it again",
                    im->header_end);
     im->payload_len = len - im->payload_off;
-    im->pref_address = field(file + HDR_PREF_ADDRESS, 8);
-    im->init_size = field(file + HDR_INIT_SIZE, 4);
-    im->alignment = field(file + HDR_ALIGNMENT, 4);
-    im->initrd_max = field(file + HDR_INITRD_MAX, 4);
-    im->cmdline_max = (uint32_t)field(file + HDR_CMDLINE_SIZE, 4);
+    im->pref_address = le_uint(file + HDR_PREF_ADDRESS, 8);
+    im->init_size = le_uint(file + HDR_INIT_SIZE, 4);
+    im->alignment = le_uint(file + HDR_ALIGNMENT, 4);
+    im->initrd_max = le_uint(file + HDR_INITRD_MAX, 4);
+    im->cmdline_max = (uint32_t)le_uint(file + HDR_CMDLINE_SIZE, 4);
     if (im->init_size < im->payload_len || im->init_size > GIB || !im->alignment ||
         (im->alignment & (im->alignment - 1)) || im->alignment > GIB || im->pref_address < MIB ||
         im->pref_address > GUEST_LOW_RAM_MAX || im->pref_address % PAGE_SIZE)
         return BAD("the kernel image is damaged: load address %#lx, size in memory %#lx or alignment %#lx make no "
                    "sense; copy it again",
                    im->pref_address, im->init_size, im->alignment);
-    return payload_check(im, why);
+    return bzimage_payload_check(im, why);
 }
 
-/* ---- where things go ---- */
+/* ---- layout ---- */
 
 struct layout {
     uint64_t kernel, initrd;
 };
 
-/* Loading a relocatable kernel lower would not save memory: it unpacks itself to pref_address or above all the same
- * (boot.rst, "init_size"), and its stack is at the end of init_size from there. */
-static enum hv_err place(const struct vm *vm, const struct image *im, uint64_t initrd_len, struct layout *at,
-                         struct why *why)
+/* Place kernel and initrd.  A relocatable kernel is not loaded lower, because that saves no memory: it unpacks itself
+ * to pref_address or above in any case (boot.rst, "init_size"), and its stack is at the end of init_size from there. */
+static enum hv_err linux_layout(const struct vm *vm, const struct bzimage *im, uint64_t initrd_len, struct layout *at,
+                                struct why *why)
 {
     uint64_t top = vm->mem.low_bytes;
     at->kernel = im->pref_address;
@@ -207,6 +214,7 @@ static enum hv_err gdt_write(struct vm *vm)
     wr_u64(&w, 0);
     wr_u64(&w, UINT64_C(0x00af9b000000ffff)); /* 10h: 64-bit code */
     wr_u64(&w, UINT64_C(0x00cf93000000ffff)); /* 18h: flat data */
+    ASSERT_EQ(w.len, sizeof(gdt));
     return guest_write(vm, gpa(GDT_AT), gdt, sizeof(gdt));
 }
 
@@ -220,33 +228,36 @@ static unsigned e820_write(const struct vm *vm, uint8_t *table, size_t cap)
         wr_u64(&w, map[i].len);
         wr_u32(&w, map[i].type);
     }
+    ASSERT(!w.bad && n <= UINT8_MAX);
     return n;
 }
 
-static void put(uint8_t *page, unsigned off, uint64_t val, unsigned n)
+static void boot_params_put(uint8_t *page, unsigned off, uint64_t val, unsigned n)
 {
+    ASSERT(off + n <= PAGE_SIZE);
     struct wr w = wr_init(page + off, n);
     wr_uint(&w, val, n);
 }
 
-static enum hv_err boot_params_write(struct vm *vm, const struct image *im, const struct layout *at,
+static enum hv_err boot_params_write(struct vm *vm, const struct bzimage *im, const struct layout *at,
                                      uint64_t initrd_len)
 {
     uint8_t page[PAGE_SIZE];
+    ASSERT(im->header_end > HDR_SETUP_SECTS && im->header_end <= BP_HEADER_END_MAX);
     memset(page, 0, sizeof(page));
     memcpy(page + HDR_SETUP_SECTS, im->file + HDR_SETUP_SECTS, im->header_end - HDR_SETUP_SECTS);
-    put(page, HDR_LOADER, 0xff, 1);
-    put(page, HDR_RAMDISK_IMAGE, at->initrd, 4);
-    put(page, HDR_RAMDISK_SIZE, initrd_len, 4);
-    put(page, HDR_CMDLINE_PTR, CMDLINE_AT, 4);
-    put(page, BP_RSDP, ACPI_AREA_BASE, 8);
+    boot_params_put(page, HDR_LOADER, 0xff, 1);
+    boot_params_put(page, HDR_RAMDISK_IMAGE, at->initrd, 4);
+    boot_params_put(page, HDR_RAMDISK_SIZE, initrd_len, 4);
+    boot_params_put(page, HDR_CMDLINE_PTR, CMDLINE_AT, 4);
+    boot_params_put(page, BP_RSDP, ACPI_AREA_BASE, 8);
     page[BP_E820_ENTRIES] = (uint8_t)e820_write(vm, page + BP_E820_TABLE, E820_MAX * 20);
     return guest_write(vm, gpa(BOOT_PARAMS_AT), page, sizeof(page));
 }
 
 /* ---- all of it ---- */
 
-static void entry_regs(struct vcpu_regs *r, uint64_t kernel)
+static void linux_entry_regs(struct vcpu_regs *r, uint64_t kernel)
 {
     vcpu_regs_reset(r);
     r->gpr[GPR_RDX] = 0;
@@ -257,7 +268,7 @@ static void entry_regs(struct vcpu_regs *r, uint64_t kernel)
         r->seg[i] = (struct seg){ .sel = SEL_DATA, .ar = 0xc093, .limit = 0xffffffff };
     r->seg[SEG_CS] = (struct seg){ .sel = SEL_CODE, .ar = 0xa09b, .limit = 0xffffffff };
     r->gdtr = (struct dtable){ 31, GDT_AT };
-    r->idtr = (struct dtable){ 0, 0 }; /* interrupts are off; an exception here is a triple fault */
+    r->idtr = (struct dtable){ 0, 0 }; /* interrupts are off; an exception is a triple fault */
     r->cr0 = 0x80000031;               /* PG, NE, ET, PE */
     r->cr3 = PML4_AT;
     r->cr4 = 0x20;   /* PAE */
@@ -288,8 +299,8 @@ static enum hv_err initrd_write(struct vm *vm, uint64_t at, const struct boot_im
     return e;
 }
 
-static enum hv_err write_all(struct vm *vm, const struct image *im, const struct layout *at, const struct boot_image *b,
-                             uint64_t initrd_len)
+static enum hv_err linux_image_write(struct vm *vm, const struct bzimage *im, const struct layout *at,
+                                     const struct boot_image *b, uint64_t initrd_len)
 {
     enum hv_err e = guest_write(vm, gpa(at->kernel), im->file + im->payload_off, im->payload_len);
     if (!e)
@@ -309,10 +320,11 @@ static enum hv_err write_all(struct vm *vm, const struct image *im, const struct
 
 enum hv_err linux_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, struct why *why)
 {
-    struct image im;
+    struct bzimage im;
     struct layout at;
     uint64_t initrd_len;
-    enum hv_err e = image_parse(b->kernel, b->kernel_len, &im, why);
+    ASSERT(b->n_modules <= ARRAY_SIZE(b->module));
+    enum hv_err e = bzimage_parse(b->kernel, b->kernel_len, &im, why);
     if (e)
         return e;
     if (strlen(b->cmdline) > im.cmdline_max)
@@ -320,9 +332,9 @@ enum hv_err linux_boot_load(struct vm *vm, const struct boot_image *b, struct vc
                    im.cmdline_max);
     e = initrd_len_get(b, &initrd_len, why);
     if (!e)
-        e = place(vm, &im, initrd_len, &at, why);
+        e = linux_layout(vm, &im, initrd_len, &at, why);
     if (e)
         return e;
-    entry_regs(out, at.kernel);
-    return memory_filled(write_all(vm, &im, &at, b, initrd_len), why);
+    linux_entry_regs(out, at.kernel);
+    return boot_write_result(linux_image_write(vm, &im, &at, b, initrd_len), why);
 }

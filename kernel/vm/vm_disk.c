@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/vm_disk.c - guests and their disks on servers.
  *
- * Two parties pause a guest: this file, while its disk does not answer (`waiting`), and a move.  A move that begins to
- * stop the guest makes its disk quiesced first (`quiesce` leaves DISK_RUNNING), and from then until it gives the guest
- * back nothing here touches the vCPUs. */
+ * A guest is paused for two reasons: its disk does not answer (`waiting`), or a move stops it.  A move quiesces the
+ * disk first, so `quiesce` leaves DISK_RUNNING.  From then until vm_disk_unquiesce() this file does not touch the
+ * vCPUs.
+ *
+ * Quiescing: RUNNING -> DRAINING (held, until no request is pending) -> FLUSHING -> QUIET.  A flush that fails stays in
+ * FLUSHING, and vm_disk_quiesce_error() says why.  vm_disk_unquiesce() leads back to RUNNING from each.
+ *
+ * Not here: requests, and how they are sent again after a lost connection (net/nbd.c). */
 #include "kernel/vm/vm_disk.h"
 
 #include <stdio.h>
@@ -13,12 +18,15 @@
 #include "kernel/vm/vm_manage.h"
 #include "net/nbd.h"
 
+_Static_assert(DISK_QUIESCE_US > DISK_STALL_US, "a short stall does not fail a move");
+
 static uint64_t seconds_since(uint64_t us) { return (clock_us() - us) / 1000000; }
 
 /* ---- opening and closing ---- */
 
 enum hv_err vm_disk_open(struct vm *vm)
 {
+    ASSERT(!vm->disk.disk);
     vm->disk = (struct vm_disk){ 0 };
     if (!vm->config.nbd.port)
         return HV_OK;
@@ -29,6 +37,7 @@ enum hv_err vm_disk_open(struct vm *vm)
 
 void vm_disk_adopt(struct vm *vm, struct disk *disk)
 {
+    ASSERT(!vm->disk.disk);
     vm->disk = (struct vm_disk){ .disk = disk };
     if (disk)
         vdev_blk_attach(vm, disk);
@@ -43,29 +52,31 @@ void vm_disk_close(struct vm *vm)
 
 /* ---- waiting ---- */
 
-static bool stalled(const struct disk *d)
+static bool disk_is_stalled(const struct disk *d)
 {
     return !d->known || (d->oldest_us && clock_us() - d->oldest_us > DISK_STALL_US);
 }
 
-static void wait_begin(struct vm *vm)
+static void disk_wait_begin(struct vm *vm)
 {
     char text[256];
+    ASSERT(!vm->disk.waiting && vm->disk.quiesce == DISK_RUNNING);
     vm->disk.waiting = true;
     vm->disk.since_us = clock_us();
     (void)vm_disk_waiting(vm, text, sizeof(text));
-    log_warn("vm", "%s: stands still, %s", vm->config.name, text);
+    log_warn("vm", "%s: paused, %s", vm->config.name, text);
 }
 
-static void wait_end(struct vm *vm)
+static void disk_wait_end(struct vm *vm)
 {
+    ASSERT(vm->disk.waiting && vm->disk.quiesce == DISK_RUNNING);
     vm->disk.waiting = false;
-    log_info("vm", "%s: goes on, it waited %lu ms for its disk", vm->config.name,
+    log_info("vm", "%s: resumed, it waited %lu ms for its disk", vm->config.name,
              (clock_us() - vm->disk.since_us) / 1000);
-    vm_run(vm);
+    vm_resume(vm);
 }
 
-static bool one_step(struct vm *vm)
+static bool vm_disk_poll(struct vm *vm)
 {
     struct disk *d = vm->disk.disk;
     bool was_known = d->known, moved = d->ops->poll(d);
@@ -73,14 +84,14 @@ static bool one_step(struct vm *vm)
         vdev_blk_attach(vm, d);
     enum vm_state s = vm_state(vm);
     if (vm->disk.quiesce != DISK_RUNNING || (s != VM_RUNNING && s != VM_PAUSED))
-        return moved; /* a move has the guest, or nobody */
-    if (!stalled(d)) {
+        return moved; /* a move owns the vCPUs, or the guest does not run */
+    if (!disk_is_stalled(d)) {
         if (vm->disk.waiting)
-            wait_end(vm);
+            disk_wait_end(vm);
     } else if (s == VM_RUNNING) {
         if (!vm->disk.waiting)
-            wait_begin(vm);
-        (void)vm_pause(vm); /* again in the next turn, until they all stand still */
+            disk_wait_begin(vm);
+        (void)vm_pause(vm); /* again in the next turn, until every vCPU is frozen */
     }
     return moved;
 }
@@ -90,34 +101,37 @@ bool vm_disk_step(void)
     bool moved = false;
     for (unsigned i = 0; i < VM_MAX; i++)
         if (vm_at(i) && vm_at(i)->disk.disk)
-            moved |= one_step(vm_at(i));
+            moved |= vm_disk_poll(vm_at(i));
     return moved;
 }
 
 /* ---- quiesce ---- */
 
-static void flush_done(struct disk_req *r, enum disk_status s)
+static void disk_flush_done(struct disk_req *r, enum disk_status s)
 {
     struct vm_disk *v = container_of(r, struct vm_disk, flush);
+    ASSERT(v->flushing && s != DISK_PENDING);
     v->flushing = false;
     v->flushed = s;
     if (v->quiesce == DISK_FLUSHING && s == DISK_OK)
         v->quiesce = DISK_QUIET;
 }
 
-static void flush_begin(struct vm *vm)
+static void disk_flush_begin(struct vm *vm)
 {
     struct vm_disk *v = &vm->disk;
+    ASSERT(v->quiesce == DISK_DRAINING && !v->flushing);
     v->quiesce = DISK_QUIET;
     if (!v->disk->info.flush || v->disk->info.read_only)
         return;
     v->quiesce = DISK_FLUSHING;
     v->flushing = true;
     v->flushed = DISK_PENDING;
-    v->flush = (struct disk_req){ .op = DISK_FLUSH, .done = flush_done };
+    v->flush = (struct disk_req){ .op = DISK_FLUSH, .done = disk_flush_done };
     spin_lock(&vm->dev_lock);
-    (void)v->disk->ops->submit(v->disk, &v->flush); /* PENDING: the disk is one on a server */
+    enum disk_status s = v->disk->ops->submit(v->disk, &v->flush);
     spin_unlock(&vm->dev_lock);
+    ASSERT_EQ(s, DISK_PENDING); /* as always for a disk on a server: done() comes later */
 }
 
 bool vm_disk_quiesce(struct vm *vm)
@@ -132,7 +146,8 @@ bool vm_disk_quiesce(struct vm *vm)
         v->waiting = false;
     }
     if (v->quiesce == DISK_DRAINING && !v->flushing && vdev_blk_pending(vm) == 0)
-        flush_begin(vm);
+        disk_flush_begin(vm);
+    ASSERT(v->quiesce != DISK_QUIET || (!v->flushing && !v->waiting));
     return v->quiesce == DISK_QUIET;
 }
 
@@ -151,12 +166,12 @@ const char *vm_disk_quiesce_error(const struct vm *vm)
         return NULL;
     if (v->quiesce == DISK_FLUSHING && !v->flushing && v->flushed != DISK_OK)
         return "the server of its disk cannot flush what was written: look at its log";
-    if (clock_us() - v->since_us > DISK_CALM_US)
+    if (clock_us() - v->since_us > DISK_QUIESCE_US)
         return "its disk does not answer: is the server up, and how busy is it?";
     return NULL;
 }
 
-/* ---- telling people ---- */
+/* ---- reports ---- */
 
 bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
 {

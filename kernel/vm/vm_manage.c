@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/vm_manage.c - the table of VMs and their life cycle.
  *
- * Memory is promised when a VM is built and backed when the guest touches it: a start or an arrival is refused unless
- * all promises of all VMs fit into what is free, so that a running guest never meets an empty pool. */
+ * Memory is promised when a VM is built, and backed when the guest touches it.  A start or an arrival is refused unless
+ * the promises of all VMs fit into free memory.  So a running guest never finds the page pool empty.
+ *
+ * Not here: moves (kernel/peers/), which use these functions, and who may start a guest (kernel/peers/start.c). */
 #include "kernel/vm/vm_manage.h"
 
 #include <stdio.h>
@@ -23,16 +25,23 @@
 #include "kernel/vm/linux_boot.h"
 #include "kernel/vm/vm_disk.h"
 
-#define QUICK_RESET_US     2000000    /* a guest that resets itself sooner after its start than this ... */
-#define QUICK_RESETS_MAX   5          /* ... so many times in a row will not get anywhere by another try */
+#define QUICK_RESET_US     2000000    /* a reset sooner after the start than this is quick */
+#define QUICK_RESETS_MAX   5          /* a guest that makes so many quick resets in a row is stopped */
 #define HOST_RESERVE_BYTES (32 * MIB) /* never promised to guests: tables, network buffers, moves */
 
 static struct vm vms[VM_MAX];
-static bool used[VM_MAX];             /* the slot has a VM, defined here or arrived */
-static const struct boot_info *files; /* borrowed: lives for ever */
-static vm_let_go_fn *let_go;          /* [c] */
+static bool used[VM_MAX];             /* the slot has a VM, configured or arrived */
+static const struct boot_info *files; /* borrowed for ever; [c] */
+static vm_abort_move_fn *abort_move;  /* [c] */
 
-struct vm *vm_at(unsigned i) { return used[i] ? &vms[i] : NULL; }
+_Static_assert(CONFIG_MAX_VMS <= VM_MAX, "every configured VM has a slot");
+_Static_assert(VM_MAX_VCPUS <= UINT8_MAX, "an offer has one byte for the number of vCPUs");
+
+struct vm *vm_at(unsigned i)
+{
+    ASSERT(i < VM_MAX);
+    return used[i] ? &vms[i] : NULL;
+}
 
 struct vm *vm_find(const char *name)
 {
@@ -42,10 +51,11 @@ struct vm *vm_find(const char *name)
     return NULL;
 }
 
-void vm_manage_init(const struct boot_info *bi, vm_let_go_fn *mover)
+void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover)
 {
+    ASSERT(bi && mover && !files);
     files = bi;
-    let_go = mover;
+    abort_move = mover;
     for (unsigned i = 0; i < host_config->n_vms && i < VM_MAX; i++) {
         vms[i].config = host_config->vms[i];
         used[i] = true;
@@ -63,26 +73,31 @@ uint64_t vm_memory_promised(void)
     return sum;
 }
 
-/* Free memory less what was promised and is not backed yet. */
+/* Free memory, less what is promised and not backed yet. */
 uint64_t vm_memory_promisable(void)
 {
     uint64_t owed = HOST_RESERVE_BYTES;
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (used[i] && vm_state(&vms[i]) != VM_STOPPED)
-            owed += vms[i].mem.size_bytes - vms[i].mem.n_backed * BLOCK_SIZE;
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        if (!used[i] || vm_state(&vms[i]) == VM_STOPPED)
+            continue;
+        uint64_t backed = vms[i].mem.n_backed * BLOCK_SIZE;
+        ASSERT(backed <= vms[i].mem.size_bytes);
+        owed += vms[i].mem.size_bytes - backed;
+    }
     uint64_t have = page_stats().free_blocks * BLOCK_SIZE;
     return have > owed ? have - owed : 0;
 }
 
 static void vcpu_teardown(struct vcpu *v)
 {
+    ASSERT(atomic_load(&v->state) == VCPU_FROZEN);
     sched_remove(v);
     mem_free(v->xsave, fpu_save_area_size);
     cpu_ops->vcpu_destroy(v);
 }
 
-/* Free all that build() made, also half-made.  vCPUs FROZEN. */
-static void teardown(struct vm *vm)
+/* Free all that vm_build() has made, or the part that it has made before an error.  Every vCPU FROZEN. */
+static void vm_teardown(struct vm *vm)
 {
     dirty_stop(vm);
     vm_disk_close(vm);
@@ -95,11 +110,13 @@ static void teardown(struct vm *vm)
     atomic_store(&vm->state, VM_STOPPED);
 }
 
-static enum hv_err build_vcpu(struct vm *vm, unsigned index)
+static enum hv_err vm_build_vcpu(struct vm *vm, unsigned index)
 {
+    ASSERT(index < VM_MAX_VCPUS && index == vm->n_vcpus);
     struct vcpu *v = cpu_ops->vcpu_create(vm, index);
     if (!v)
         return HV_FAIL(HV_E_NOMEM);
+    ASSERT(v->vm == vm && v->index == index);
     v->xcr0 = 1;
     v->xsave = mem_alloc(fpu_save_area_size);
     enum hv_err e = v->xsave ? sched_add(v, vm->config.pin) : HV_E_NOMEM;
@@ -113,13 +130,13 @@ static enum hv_err build_vcpu(struct vm *vm, unsigned index)
     return HV_OK;
 }
 
-static enum hv_err build_parts(struct vm *vm)
+static enum hv_err vm_build_parts(struct vm *vm)
 {
     enum hv_err e = guest_mem_init_hidden(&vm->mem, vm->config.memory_bytes, vm->config.disk_bytes);
     if (!e)
         e = s2_init(&vm->s2, cpu_ops->s2_format);
     for (unsigned i = 0; !e && i < vm->config.n_cpus; i++)
-        e = build_vcpu(vm, i);
+        e = vm_build_vcpu(vm, i);
     if (!e)
         e = devices_create(vm);
     if (!e)
@@ -127,9 +144,10 @@ static enum hv_err build_parts(struct vm *vm)
     return e;
 }
 
-/* Memory, tables, vCPUs (FROZEN, power-on state) and devices for vm->config. */
-static enum hv_err build(struct vm *vm, struct why *why)
+/* Create memory, tables, vCPUs (FROZEN, in power-on state) and devices for vm->config. */
+static enum hv_err vm_build(struct vm *vm, struct why *why)
 {
+    ASSERT(vm_state(vm) == VM_STOPPED && !vm->n_vcpus && !vm->devices);
     uint64_t room = vm_memory_promisable();
     if (vm->config.memory_bytes + vm->config.disk_bytes > room)
         return REFUSE(HV_E_NOMEM,
@@ -138,19 +156,18 @@ static enum hv_err build(struct vm *vm, struct why *why)
                       vm->config.name, (vm->config.memory_bytes + vm->config.disk_bytes) / MIB, room / MIB);
     atomic_store(&vm->power_request, VM_POWER_NONE);
     vm->crash_reason[0] = 0;
-    vm->n_vcpus = 0;
-    enum hv_err e = build_parts(vm);
+    enum hv_err e = vm_build_parts(vm);
     if (!e)
         return HV_OK;
-    teardown(vm);
+    vm_teardown(vm);
     return REFUSE(e, "%s could not be built: %s", vm->config.name, hv_err_text(e));
 }
 
-/* ---- start, stop, pause, run ---- */
+/* ---- start, stop, pause, resume ---- */
 
-/* A file of vm's as a module. */
-static enum hv_err file_find(const struct vm *vm, const char *name, const char *string, struct boot_module *out,
-                             struct why *why)
+/* The file of this name on the boot disk, as a module. */
+static enum hv_err boot_module_find(const struct vm *vm, const char *name, const char *string, struct boot_module *out,
+                                    struct why *why)
 {
     const struct boot_file *f = boot_file_find(files, name);
     if (!f)
@@ -159,28 +176,30 @@ static enum hv_err file_find(const struct vm *vm, const char *name, const char *
     return HV_OK;
 }
 
-static enum hv_err files_find(const struct vm *vm, struct boot_image *b, struct why *why)
+static enum hv_err boot_image_find(const struct vm *vm, struct boot_image *b, struct why *why)
 {
     const struct vm_config *c = &vm->config;
     struct boot_module kernel;
     char file[CONFIG_PATH_LEN];
     const char *string;
-    enum hv_err e = file_find(vm, c->kernel, "", &kernel, why);
+    enum hv_err e = boot_module_find(vm, c->kernel, "", &kernel, why);
     if (e)
         return e;
     *b = (struct boot_image){ .kernel = kernel.data, .kernel_len = kernel.len, .cmdline = c->cmdline };
     if (c->initrd[0])
-        e = file_find(vm, c->initrd, "", &b->module[b->n_modules++], why);
-    for (const char *m = NULL; !e && (m = config_module_next(c, m, file, &string));)
-        e = file_find(vm, file, string, &b->module[b->n_modules++], why);
+        e = boot_module_find(vm, c->initrd, "", &b->module[b->n_modules++], why);
+    for (const char *m = NULL; !e && (m = config_module_next(c, m, file, &string));) {
+        ASSERT(b->n_modules < ARRAY_SIZE(b->module));
+        e = boot_module_find(vm, file, string, &b->module[b->n_modules++], why);
+    }
     return e;
 }
 
-static enum hv_err load_kernel(struct vm *vm, struct why *why)
+static enum hv_err kernel_load(struct vm *vm, struct why *why)
 {
     static struct vcpu_regs regs; /* large; service pCPU only */
     struct boot_image b;
-    enum hv_err e = files_find(vm, &b, why);
+    enum hv_err e = boot_image_find(vm, &b, why);
     if (e)
         return e;
     cpu_ops->regs_get(vm->vcpus[0], &regs);
@@ -190,8 +209,8 @@ static enum hv_err load_kernel(struct vm *vm, struct why *why)
     return e;
 }
 
-/* A disk that starts from a file has the file's size, rounded up to a block. */
-static enum hv_err disk_find(struct vm *vm, const struct boot_file **out, struct why *why)
+/* Find the file that a ram: disk starts from; the disk gets its size, rounded up to a block.  *out: NULL without. */
+static enum hv_err disk_file_find(struct vm *vm, const struct boot_file **out, struct why *why)
 {
     struct vm_config *c = &vm->config;
     *out = c->disk_file[0] ? boot_file_find(files, c->disk_file) : NULL;
@@ -203,10 +222,11 @@ static enum hv_err disk_find(struct vm *vm, const struct boot_file **out, struct
     return HV_OK;
 }
 
-/* Pages of zeros need no memory. */
-static enum hv_err disk_fill(struct vm *vm, const struct boot_file *f)
+/* Copy f to vm's ram: disk.  Pages of zeros are skipped: they read as zero without memory. */
+static enum hv_err ramdisk_fill(struct vm *vm, const struct boot_file *f)
 {
     static const uint8_t zero[PAGE_SIZE];
+    ASSERT(!f || f->len <= vm->config.disk_bytes);
     const uint8_t *from = f ? (const uint8_t *)(uintptr_t)f->base : NULL;
     for (uint64_t off = 0; f && off < f->len; off += PAGE_SIZE) {
         size_t n = MIN(PAGE_SIZE, f->len - off);
@@ -226,26 +246,26 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     const struct boot_file *disk = NULL;
     enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why);
     if (!e)
-        e = disk_find(vm, &disk, why);
+        e = disk_file_find(vm, &disk, why);
     if (!e)
-        e = build(vm, why);
+        e = vm_build(vm, why);
     if (e)
         return e;
     atomic_store(&vm->state, VM_PAUSED);
     random_bytes(vm->uuid, sizeof(vm->uuid));
-    e = load_kernel(vm, why);
+    e = kernel_load(vm, why);
     if (!e)
-        e = disk_fill(vm, disk);
+        e = ramdisk_fill(vm, disk);
     if (!e)
         e = vm_disk_open(vm);
     if (e) {
-        teardown(vm);
+        vm_teardown(vm);
         return e;
     }
     vm->started_us = clock_us();
     vm->quick_resets = 0;
-    if (!vm->disk.waiting) /* else it runs when its disk is there */
-        vm_run(vm);
+    if (!vm->disk.waiting) /* else vm_disk_step() runs it, once the disk is open */
+        vm_resume(vm);
     log_info("vm", "%s: started, %lu MiB, %u vCPU(s), first guest instruction follows at TSC %lu", vm->config.name,
              vm->config.memory_bytes / MIB, vm->n_vcpus, tsc_read());
     return HV_OK;
@@ -261,8 +281,10 @@ bool vm_pause(struct vm *vm)
     return frozen;
 }
 
-void vm_run(struct vm *vm)
+void vm_resume(struct vm *vm)
 {
+    ASSERT(vm_state(vm) == VM_PAUSED || vm_state(vm) == VM_INCOMING || vm_state(vm) == VM_RUNNING);
+    ASSERT(vm->n_vcpus && vm->devices);
     atomic_store(&vm->state, VM_RUNNING);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         sched_thaw(vm->vcpus[i]);
@@ -274,7 +296,7 @@ void vm_stop(struct vm *vm)
         return;
     while (!vm_pause(vm)) /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
-    teardown(vm);
+    vm_teardown(vm);
 }
 
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
@@ -293,7 +315,8 @@ void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
     }
 }
 
-static struct vm *slot_for(const char *name)
+/* The VM of this name, or a free slot.  NULL: the table is full. */
+static struct vm *vm_slot_find(const char *name)
 {
     struct vm *vm = vm_find(name);
     for (unsigned i = 0; !vm && i < VM_MAX; i++)
@@ -305,16 +328,16 @@ static struct vm *slot_for(const char *name)
     return vm;
 }
 
-enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct vm **out, struct why *why)
+enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct vm **out, struct why *why)
 {
-    struct vm *vm = slot_for(offer->config.name);
+    struct vm *vm = vm_slot_find(offer->config.name);
     if (!vm)
         return REFUSE(HV_E_NOMEM, "this host knows %u guests already, which is its limit", VM_MAX);
     if (vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
     struct vm_config local = vm->config;
     enum hv_err e = vm_offer_adopt(vm, offer);
-    if (local.name[0]) { /* defined here too: files, autostart, on-shutdown and pin are this host's own */
+    if (local.name[0]) { /* configured here too: files, autostart, on-shutdown and pin are this host's */
         memcpy(vm->config.kernel, local.kernel, sizeof(local.kernel));
         memcpy(vm->config.initrd, local.initrd, sizeof(local.initrd));
         memcpy(vm->config.modules, local.modules, sizeof(local.modules));
@@ -324,7 +347,7 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct 
         vm->config.pin = local.pin;
     }
     if (!e)
-        e = build(vm, why);
+        e = vm_build(vm, why);
     if (e)
         return e;
     vm_disk_adopt(vm, disk);
@@ -333,18 +356,19 @@ enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct 
     return HV_OK;
 }
 
-/* ---- what guests ask for ---- */
+/* ---- power requests of guests ---- */
 
-static void crash(struct vm *vm)
+static void vm_crash(struct vm *vm)
 {
     while (!vm_pause(vm))
         __builtin_ia32_pause();
+    ASSERT(vm_state(vm) == VM_PAUSED);
     atomic_store(&vm->state, VM_CRASHED);
     atomic_store(&vm->power_request, VM_POWER_NONE);
 }
 
-/* A guest that triple-faults at once, for ever, must not fill the log and a processor: it is stopped
- * with its last state kept. */
+/* A guest that triple-faults after each start must not fill the log and use up a processor.  So after some quick resets
+ * it is stopped, and its last state is kept. */
 static void vm_reset(struct vm *vm)
 {
     char why[200];
@@ -353,7 +377,7 @@ static void vm_reset(struct vm *vm)
         snprintf(vm->crash_reason, sizeof(vm->crash_reason),
                  "reset itself %u times in a row, each within %u s of its start", quick, QUICK_RESET_US / 1000000);
         log_error("vm", "%s: %s; not started again", vm->config.name, vm->crash_reason);
-        crash(vm);
+        vm_crash(vm);
         return;
     }
     vm_stop(vm);
@@ -362,10 +386,10 @@ static void vm_reset(struct vm *vm)
     vm->quick_resets = quick;
 }
 
-static void power_act(struct vm *vm, enum vm_power what)
+static void power_request_handle(struct vm *vm, enum vm_power what)
 {
-    if (!let_go(vm->config.name, "the guest powered off, was reset or crashed"))
-        return; /* the destination may run it already: the move decides */
+    if (!abort_move(vm->config.name, "the guest powered off, was reset or crashed"))
+        return; /* the destination may run the guest already: the move decides */
     switch (what) {
     case VM_POWER_NONE: break;
     case VM_POWER_OFF:
@@ -376,11 +400,11 @@ static void power_act(struct vm *vm, enum vm_power what)
         log_info("vm", "%s: resets itself", vm->config.name);
         vm_reset(vm);
         break;
-    case VM_POWER_CRASH: crash(vm); break;
+    case VM_POWER_CRASH: vm_crash(vm); break;
     }
 }
 
-bool vm_service(void)
+bool vm_manage_step(void)
 {
     bool acted = false;
     for (unsigned i = 0; i < VM_MAX; i++) {
@@ -388,18 +412,19 @@ bool vm_service(void)
         if (what == VM_POWER_NONE || vm_state(&vms[i]) != VM_RUNNING)
             continue;
         acted = true;
-        /* its last words first: the console takes them in the next turn, and it runs no more meanwhile */
+        /* The console takes the guest's last output first, in the next turn.  The guest does not run meanwhile. */
         if (!uart_has_output(&vms[i]))
-            power_act(&vms[i], what);
+            power_request_handle(&vms[i], what);
     }
     return acted;
 }
 
 /* ---- inspection ---- */
 
-static void inspect_vcpu(struct vcpu *v, struct printer *out)
+static void vcpu_inspect(struct vcpu *v, struct printer *out)
 {
     static const char *const states[] = { "frozen", "runnable", "running" };
+    _Static_assert(ARRAY_SIZE(states) == VCPU_RUNNING + 1, "one name per enum vcpu_state");
     print_line(out, "vCPU %u: pCPU %u, %s%s, rip 0x%lx rflags 0x%lx, guest time %lu ms", v->index, v->pcpu,
                states[atomic_load(&v->state)], v->halted ? ", halted" : "", v->rip, v->rflags,
                clock_tsc_to_us(v->guest_tsc_ticks) / 1000);
@@ -428,5 +453,5 @@ void vm_inspect(struct vm *vm, struct printer *out)
     vdev_describe(vm, out);
     vm_disk_describe(vm, out);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
-        inspect_vcpu(vm->vcpus[i], out);
+        vcpu_inspect(vm->vcpus[i], out);
 }

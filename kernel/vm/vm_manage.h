@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/vm_manage.h - the table of this host's VMs and their life cycle.  Service pCPU only, all of it.
+ * kernel/vm/vm_manage.h - the table of this host's VMs and their life cycle.  Service pCPU only.
  *
  *   STOPPED --start--> RUNNING <--pause/resume--> PAUSED
- *   STOPPED --incoming--> INCOMING --run--> RUNNING
- *   RUNNING --what its guest did--> CRASHED (memory kept)
- *   any --stop--> STOPPED (memory freed) */
+ *   STOPPED --incoming--> INCOMING --resume--> RUNNING
+ *   RUNNING --crash--> CRASHED (memory kept)     any --stop--> STOPPED (memory freed) */
 #ifndef GODWIT_KERNEL_VM_VM_MANAGE_H
 #define GODWIT_KERNEL_VM_VM_MANAGE_H
 
@@ -15,41 +14,35 @@
 
 #define VM_MAX 16
 
-/** The guest is about to power off, reset or be stopped: end its move, if there is one, for this reason.
- *  True: it is this host's alone now.  False: the destination may run it already, so the move decides and
- *  nothing may be done to it here. */
-typedef bool vm_let_go_fn(const char *guest, const char *reason);
-/** Define the VMs of the configuration (all STOPPED); bi's files are where kernels and initrds come from.
- *  mover: who moves guests. */
-void vm_manage_init(const struct boot_info *bi, vm_let_go_fn *mover);
-struct vm *vm_find(const char *name); /* NULL: no such */
-struct vm *vm_at(unsigned i);         /* i < VM_MAX; NULL: empty slot */
+/** The guest is about to power off, reset or crash: cancel its move for this reason, if there is one.
+ *  True: no move has the guest any more.  False: the destination may run it already, so the move decides. */
+typedef bool vm_abort_move_fn(const char *guest, const char *reason);
+/** Define the VMs of the configuration, all STOPPED.  bi: borrowed for ever; has the kernels' and initrds' files. */
+void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover);
+/** By name, or in slot i < VM_MAX.  NULL: no such VM, empty slot. */
+struct vm *vm_find(const char *name);
+struct vm *vm_at(unsigned i);
 
-/** Build, load the kernel, run.  On an error nothing is left behind and why says cause and fix.  HV_E_BUSY: not
- *  STOPPED; HV_E_NOENT: kernel, initrd or module file missing; HV_E_INVAL: damaged kernel; HV_E_NOMEM. */
+/** Build vm, load its kernel, run it.  On an error vm stays STOPPED.  HV_E_BUSY: not STOPPED.  HV_E_NOENT: a file is
+ *  missing.  HV_E_INVAL: damaged kernel, bad configuration.  HV_E_UNSUPP: the CPU lacks vm's baseline.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err vm_start(struct vm *vm, struct why *why);
-/** Power it off at once and free everything.  No-op when STOPPED. */
-void vm_stop(struct vm *vm);
+void vm_stop(struct vm *vm); /* power off at once, free everything; no-op when STOPPED */
 
-/** All vCPUs stand still?  Asks them to, call again until true; then the VM is PAUSED. */
-bool vm_pause(struct vm *vm);
-/** Run (again): from PAUSED, from a pause not complete yet, or from INCOMING. */
-void vm_run(struct vm *vm);
+bool vm_pause(struct vm *vm); /* freeze all vCPUs; call again until true: a RUNNING vm is PAUSED then */
+/** From PAUSED, INCOMING, or RUNNING while vm_pause() is not complete. */
+void vm_resume(struct vm *vm);
 
-/** An empty VM for a guest that arrives, state INCOMING, as the offer describes it.  disk: on a server, open, the VM's
- *  from now on unless there is an error; NULL: it has none.  HV_E_BUSY: a VM of that name is not STOPPED here;
- *  HV_E_NOMEM with why. */
-HV_MUST_CHECK enum hv_err vm_incoming(const struct vm_offer *offer, struct disk *disk, struct vm **out,
-                                      struct why *why);
-
-/** Every reason in the table of VMs against that arrival: a guest of that name that is not STOPPED, no slot. */
+/** Create an empty INCOMING VM for the offered guest.  disk: open, the VM's unless there is an error; NULL: none.
+ *  HV_E_BUSY: a VM of that name is not STOPPED.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct vm **out,
+                                             struct why *why);
+/** Add every reason in the table of VMs against that arrival. */
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx);
 
-/** Memory promised to guests that are not STOPPED, backed or not; and how much may still be promised. */
+/** Bytes promised to VMs that are not STOPPED, backed or not; and bytes that may still be promised. */
 uint64_t vm_memory_promised(void);
 uint64_t vm_memory_promisable(void);
-/** Act on what guests asked for (power-off, reset, crash).  Part of the service loop. */
-bool vm_service(void);
+bool vm_manage_step(void); /* act on guests' power requests; true: some.  Part of the service loop */
 void vm_inspect(struct vm *vm, struct printer *out);
 
 #endif

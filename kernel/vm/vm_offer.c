@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/vm_offer.c - what a source tells about a VM before moving it, and the destination's
- * answer: every reason why not.
+ * kernel/vm/vm_offer.c - the source's description of a VM before a move, and the destination's check: every reason
+ * against it.
  *
  * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory
  * u64 · disk u64 · tsc_hz u64 · xcr0 u64 · name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with
  * OFFER_NBD: server 4 · port u16 · export name · with OFFER_NBD_TLS: fingerprint 32 · size u64 · block size u32 ·
  * DISK_* bits u32 · with OFFER_MODULES: n u16 and n times u16 length and bytes · CPUID table (cpuid_save) · n u16 and n
  * times (section u16, version u16).
- * virtio: which devices it has, and what else follows, OFFER_* bits.  disk: bytes of its ram: disk, 0 without.
- * The sections are the devices of the state to come; one that this host does not know is a reason to refuse,
- * before any page is sent. */
+ * virtio: OFFER_* bits for the VM's devices and for the fields that follow.  disk: bytes of the ram: disk, or 0.
+ * The sections are those of the state to come.  A section that this host does not know is a reason to refuse, before
+ * any page is sent.
+ *
+ * An offer comes from a peer: each number is checked before it is used.  Not here: names in use, and policy
+ * (vm_manage.c, kernel/peers/). */
 #include <stdio.h>
 #include "kernel/dev/devices.h"
 #include "kernel/host/clock.h"
@@ -39,8 +42,9 @@ static const struct {
 #define SECTION(id, number, version, per_vcpu, listed, name, fn) { number, version, listed },
     VM_SECTIONS(SECTION)
 };
+_Static_assert(ARRAY_SIZE(sections) <= ARRAY_SIZE(((struct vm_offer *)0)->device), "an offer has room for all");
 
-static void sections_write(struct wr *w)
+static void offer_sections_write(struct wr *w)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(sections); i++)
@@ -54,15 +58,16 @@ static void sections_write(struct wr *w)
     }
 }
 
-static void wr_text(struct wr *w, const char *s)
+static void offer_text_write(struct wr *w, const char *s)
 {
     size_t n = strlen(s);
+    ASSERT(n <= UINT16_MAX);
     wr_u16(w, (uint16_t)n);
     wr_bytes(w, s, n);
 }
 
-/* A text shorter than cap, printable ASCII only: it goes to logs and consoles. */
-static bool rd_text(struct rd *r, char *out, size_t cap)
+/* Read a text shorter than cap.  Only printable ASCII passes, because the text goes to logs and consoles. */
+static bool offer_text_read(struct rd *r, char *out, size_t cap)
 {
     size_t n = rd_u16(r);
     const uint8_t *p = n < cap ? rd_ref(r, n) : NULL;
@@ -76,7 +81,7 @@ static bool rd_text(struct rd *r, char *out, size_t cap)
     return true;
 }
 
-static bool name_ok(const char *s)
+static bool offer_name_ok(const char *s)
 {
     if (!*s || *s == '-')
         return false;
@@ -88,14 +93,14 @@ static bool name_ok(const char *s)
     return true;
 }
 
-static unsigned virtio_bits(const struct vm_config *c)
+static unsigned offer_bits(const struct vm_config *c)
 {
     return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) |
            (c->hvc ? OFFER_HVC : 0u) | (c->nbd.port ? OFFER_NBD : 0u) |
            (c->nbd.port && c->nbd.tls ? OFFER_NBD_TLS : 0u) | (c->modules[0] ? OFFER_MODULES : 0u);
 }
 
-static void nbd_write(struct wr *w, const struct vm *vm)
+static void offer_nbd_write(struct wr *w, const struct vm *vm)
 {
     static const struct disk_info unknown;
     const struct nbd_config *n = &vm->config.nbd;
@@ -104,7 +109,7 @@ static void nbd_write(struct wr *w, const struct vm *vm)
         return;
     wr_bytes(w, n->ip, sizeof(n->ip));
     wr_u16(w, n->port);
-    wr_text(w, n->name);
+    offer_text_write(w, n->name);
     if (n->tls)
         wr_bytes(w, n->fingerprint, sizeof(n->fingerprint));
     wr_u64(w, i->bytes);
@@ -113,12 +118,12 @@ static void nbd_write(struct wr *w, const struct vm *vm)
                   (i->zeroes ? DISK_WRITES_ZEROES : 0u));
 }
 
-static bool nbd_parse(struct rd *r, struct vm_offer *o)
+static bool offer_nbd_parse(struct rd *r, struct vm_offer *o)
 {
     struct nbd_config *n = &o->config.nbd;
     rd_bytes(r, n->ip, sizeof(n->ip));
     n->port = rd_u16(r);
-    if (!rd_text(r, n->name, sizeof(n->name)))
+    if (!offer_text_read(r, n->name, sizeof(n->name)))
         return false;
     if (n->tls)
         rd_bytes(r, n->fingerprint, sizeof(n->fingerprint));
@@ -131,8 +136,8 @@ static bool nbd_parse(struct rd *r, struct vm_offer *o)
            !(block & (block - 1)) && o->disk.bytes && o->disk.bytes % block == 0;
 }
 
-/* For a start over at the destination, if the guest resets itself there. */
-static void modules_write(struct wr *w, const struct vm_config *c)
+/* The destination needs the modules to start the guest again, if it resets itself there. */
+static void offer_modules_write(struct wr *w, const struct vm_config *c)
 {
     char file[CONFIG_PATH_LEN];
     const char *string;
@@ -142,21 +147,22 @@ static void modules_write(struct wr *w, const struct vm_config *c)
     if (n)
         wr_u16(w, (uint16_t)n);
     for (const char *m = NULL; (m = config_module_next(c, m, file, &string));)
-        wr_text(w, m);
+        offer_text_write(w, m);
 }
 
-static bool modules_parse(struct rd *r, struct vm_config *c)
+static bool offer_modules_parse(struct rd *r, struct vm_config *c)
 {
     char text[CONFIG_CMDLINE_LEN];
     unsigned n = rd_u16(r);
     for (unsigned i = 0; i < n; i++)
-        if (!rd_text(r, text, sizeof(text)) || !config_module_add(c, text))
+        if (!offer_text_read(r, text, sizeof(text)) || !config_module_add(c, text))
             return false;
     return n != 0;
 }
 
 enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
 {
+    ASSERT(vm->cpuid && vm->n_vcpus >= 1 && vm->n_vcpus <= VM_MAX_VCPUS);
     struct wr w = wr_init(buf, cap);
     wr_u32(&w, OFFER_MAGIC);
     wr_u16(&w, VM_STATE_FORMAT);
@@ -166,25 +172,25 @@ enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t
     wr_u16(&w, 0);
     wr_bytes(&w, vm->uuid, sizeof(vm->uuid));
     wr_bytes(&w, vm->config.mac, sizeof(vm->config.mac));
-    wr_u16(&w, (uint16_t)virtio_bits(&vm->config));
+    wr_u16(&w, (uint16_t)offer_bits(&vm->config));
     wr_u64(&w, vm->config.memory_bytes);
     wr_u64(&w, vm->config.disk_bytes);
     wr_u64(&w, vm->tsc_hz);
     wr_u64(&w, vm->cpuid->xcr0_allowed);
-    wr_text(&w, vm->config.name);
-    wr_text(&w, vm->config.kernel);
-    wr_text(&w, vm->config.initrd);
-    wr_text(&w, vm->config.cmdline);
-    wr_text(&w, vm->config.cpu);
-    nbd_write(&w, vm);
-    modules_write(&w, &vm->config);
+    offer_text_write(&w, vm->config.name);
+    offer_text_write(&w, vm->config.kernel);
+    offer_text_write(&w, vm->config.initrd);
+    offer_text_write(&w, vm->config.cmdline);
+    offer_text_write(&w, vm->config.cpu);
+    offer_nbd_write(&w, vm);
+    offer_modules_write(&w, &vm->config);
     cpuid_save(vm->cpuid, &w);
-    sections_write(&w);
+    offer_sections_write(&w);
     *len = w.len;
     return w.bad ? HV_FAIL(HV_E_RANGE) : HV_OK;
 }
 
-static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits, struct why *why)
+static enum hv_err offer_parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits, struct why *why)
 {
     uint8_t vendor = rd_u8(r), n_cpus = rd_u8(r);
     unsigned zero = rd_u16(r);
@@ -214,7 +220,7 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits,
         return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
     o->config.nic = virtio & OFFER_NIC, o->config.rng = virtio & OFFER_RNG, o->config.balloon = virtio & OFFER_BALLOON,
     o->config.hvc = virtio & OFFER_HVC;
-    o->config.nbd.port = !!(virtio & OFFER_NBD); /* its address follows */
+    o->config.nbd.port = !!(virtio & OFFER_NBD); /* the real port follows */
     o->config.nbd.tls = virtio & OFFER_NBD_TLS;
     if (o->config.nbd.tls && !o->config.nbd.port)
         return REFUSE(HV_E_PROTO, "the offer has a fingerprint for a disk's server, and no such disk");
@@ -223,16 +229,16 @@ static enum hv_err parse_fixed(struct rd *r, struct vm_offer *o, unsigned *bits,
     return HV_OK;
 }
 
-static enum hv_err parse_rest(struct rd *r, struct vm_offer *o, unsigned bits, struct why *why)
+static enum hv_err offer_parse_rest(struct rd *r, struct vm_offer *o, unsigned bits, struct why *why)
 {
     struct vm_config *c = &o->config;
-    if (!rd_text(r, c->name, sizeof(c->name)) || !rd_text(r, c->kernel, sizeof(c->kernel)) ||
-        !rd_text(r, c->initrd, sizeof(c->initrd)) || !rd_text(r, c->cmdline, sizeof(c->cmdline)) ||
-        !rd_text(r, c->cpu, sizeof(c->cpu)) || !name_ok(c->name))
+    if (!offer_text_read(r, c->name, sizeof(c->name)) || !offer_text_read(r, c->kernel, sizeof(c->kernel)) ||
+        !offer_text_read(r, c->initrd, sizeof(c->initrd)) || !offer_text_read(r, c->cmdline, sizeof(c->cmdline)) ||
+        !offer_text_read(r, c->cpu, sizeof(c->cpu)) || !offer_name_ok(c->name))
         return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
-    if (c->nbd.port && !nbd_parse(r, o))
+    if (c->nbd.port && !offer_nbd_parse(r, o))
         return REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed");
-    if ((bits & OFFER_MODULES) && !modules_parse(r, c))
+    if ((bits & OFFER_MODULES) && !offer_modules_parse(r, c))
         return REFUSE(HV_E_PROTO, "the offer's list of modules is malformed");
     if (cpuid_load(&o->cpuid, r) != HV_OK || o->cpuid.xcr0_allowed != o->xcr0)
         return REFUSE(HV_E_PROTO, "the offer's CPUID table is malformed");
@@ -262,11 +268,11 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
                       "the source offers state format %u, this host knows format %u: run the same version on both",
                       o->format, VM_STATE_FORMAT);
     unsigned bits;
-    enum hv_err e = parse_fixed(&r, o, &bits, why);
-    return e ? e : parse_rest(&r, o, bits, why);
+    enum hv_err e = offer_parse_fixed(&r, o, &bits, why);
+    return e ? e : offer_parse_rest(&r, o, bits, why);
 }
 
-static unsigned check_devices(const struct vm_offer *o, reason_fn *add, void *ctx)
+static unsigned offer_check_devices(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
     unsigned n = 0;
     char text[160];
@@ -286,7 +292,7 @@ static unsigned check_devices(const struct vm_offer *o, reason_fn *add, void *ct
     return n;
 }
 
-static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *ctx)
+static unsigned offer_check_processor(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
     static struct cpuid_table host; /* large; service pCPU only */
     unsigned n = 0;
@@ -296,7 +302,7 @@ static unsigned check_processor(const struct vm_offer *o, reason_fn *add, void *
                  "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
                  cpu_ops_of_vendor(o->vendor)->vendor_name, cpu_ops->vendor_name);
         add(ctx, text);
-        return 1; /* comparing features would only add noise */
+        return 1; /* features of different vendors cannot be compared */
     }
     cpuid_build(&host, cpuid_host, o->config.n_cpus, clock_tsc_hz);
     n += cpuid_check(&host, &o->cpuid, add, ctx);
@@ -326,7 +332,7 @@ bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
 {
     char text[200];
-    unsigned n = check_processor(o, add, ctx) + check_devices(o, add, ctx);
+    unsigned n = offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx);
     if (o->config.memory_bytes + o->config.disk_bytes > free_bytes) {
         snprintf(text, sizeof(text),
                  "the guest has %lu MiB of memory%s, this host can give %lu MiB: stop another guest here or choose "
@@ -337,12 +343,13 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
         n++;
     }
     if (n && vm_offer_note(o, text, sizeof(text)))
-        add(ctx, text); /* no reason by itself, but part of the whole answer */
+        add(ctx, text); /* not a reason by itself, but part of a complete answer */
     return n;
 }
 
 enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o)
 {
+    ASSERT(vm_state(vm) == VM_STOPPED && !vm->devices);
     struct cpuid_table *t = mem_alloc(sizeof(*t));
     if (!t)
         return HV_FAIL(HV_E_NOMEM);

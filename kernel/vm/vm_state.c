@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/vm_state.c - a stopped VM as bytes, and back.
  *
- * One row per section in `sections`: who writes it, who reads it.  A reader is called twice for the same bytes, first
- * with apply false: it checks all that it can, and changes nothing.  Only when every section passed (and every
- * mandatory one was there) are they applied, so a refused state leaves the VM as it was.  What comes from a peer is
- * hostile: a reader never uses a number before it is checked, and values that the processor would refuse at entry are
- * caught here or there, with the loss of that VM at worst.
+ * `sections` has one row per section, with its writer and its reader.  A reader is called twice for the same bytes.
+ * The first time, with apply false, it checks all that it can and changes nothing.  The sections are applied only after
+ * each has passed and no mandatory one is missing.  So a refused state leaves the VM unchanged.
  *
- * Registers travel as (number, value) pairs: 0-15 general, then the numbers of enum reg_id; segments as 100h + 10h *
- * segment + part.  Not in the state: guest memory (migrate/), the log's rate limiter, and what is computed (VM exit
- * counters, second-stage tables). */
+ * A state comes from a peer and is hostile: a reader uses no number before it is checked.  Values that the processor
+ * would refuse at entry are caught here or at entry; at worst that VM is lost.
+ *
+ * Registers are (number, value) pairs: 0 to 15 general, then enum reg_id; segments are 100h + 10h * segment + part.
+ * Not in the state: guest memory (migrate/), the log's rate limiter, and derived data (VM exit counters, second-stage
+ * tables). */
 #include "kernel/vm/vm_state.h"
 
 #include "kernel/dev/devices.h"
@@ -99,9 +100,12 @@ static const struct {
     R(RID_XSS, xss),
 };
 
+_Static_assert(sizeof(struct vcpu_regs) <= UINT16_MAX, "reg64[].offset has 16 bits");
+_Static_assert(N_REG_IDS % 8 == 0, "regs_load() has a bit per number");
+
 static uint64_t *reg_at(struct vcpu_regs *r, unsigned i) { return (uint64_t *)((uint8_t *)r + reg64[i].offset); }
 
-static void put_reg(struct wr *w, unsigned id, uint64_t val)
+static void reg_put(struct wr *w, unsigned id, uint64_t val)
 {
     wr_u16(w, (uint16_t)id);
     wr_u64(w, val);
@@ -119,20 +123,20 @@ static void regs_save(struct vm *vm, unsigned i, struct wr *w)
     memset(&r, 0, sizeof(r));
     cpu_ops->regs_get(v, &r);
     for (unsigned k = 0; k < GPR_COUNT; k++)
-        put_reg(w, k, r.gpr[k]);
+        reg_put(w, k, r.gpr[k]);
     for (unsigned k = 0; k < ARRAY_SIZE(reg64); k++)
-        put_reg(w, reg64[k].id, *reg_at(&r, k));
-    put_reg(w, RID_GDTR_LIMIT, r.gdtr.limit);
-    put_reg(w, RID_IDTR_LIMIT, r.idtr.limit);
-    put_reg(w, RID_IRQ_SHADOW, r.irq_shadow);
-    put_reg(w, RID_NMI_BLOCKED, r.nmi_blocked);
-    put_reg(w, RID_HALTED, v->halted);
-    put_reg(w, RID_PENDING, event_pack(&r.pending));
+        reg_put(w, reg64[k].id, *reg_at(&r, k));
+    reg_put(w, RID_GDTR_LIMIT, r.gdtr.limit);
+    reg_put(w, RID_IDTR_LIMIT, r.idtr.limit);
+    reg_put(w, RID_IRQ_SHADOW, r.irq_shadow);
+    reg_put(w, RID_NMI_BLOCKED, r.nmi_blocked);
+    reg_put(w, RID_HALTED, v->halted);
+    reg_put(w, RID_PENDING, event_pack(&r.pending));
     for (unsigned s = 0; s < SEG_COUNT; s++) {
-        put_reg(w, RID_SEG + 0x10 * s, r.seg[s].sel);
-        put_reg(w, RID_SEG + 0x10 * s + 1, r.seg[s].ar);
-        put_reg(w, RID_SEG + 0x10 * s + 2, r.seg[s].limit);
-        put_reg(w, RID_SEG + 0x10 * s + 3, r.seg[s].base);
+        reg_put(w, RID_SEG + 0x10 * s, r.seg[s].sel);
+        reg_put(w, RID_SEG + 0x10 * s + 1, r.seg[s].ar);
+        reg_put(w, RID_SEG + 0x10 * s + 2, r.seg[s].limit);
+        reg_put(w, RID_SEG + 0x10 * s + 3, r.seg[s].base);
     }
 }
 
@@ -181,7 +185,7 @@ static bool reg_take(struct vcpu_regs *r, bool *halted, unsigned id, uint64_t va
     }
 }
 
-/* What the processor would refuse, or what must never reach it from a peer. */
+/* False: the processor would refuse these values, or a peer must not set them. */
 static bool regs_legal(const struct vm *vm, const struct vcpu_regs *r)
 {
     bool paging = r->cr0 & BIT64(31);
@@ -608,8 +612,9 @@ static bool pm_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     return !in->bad;
 }
 
-static void ring_save(struct wr *w, const uint8_t *ring, uint32_t size, uint32_t tail, uint32_t head)
+static void uart_ring_save(struct wr *w, const uint8_t *ring, uint32_t size, uint32_t tail, uint32_t head)
 {
+    ASSERT(head - tail <= size);
     wr_u32(w, head - tail);
     for (uint32_t k = tail; k != head; k++)
         wr_u8(w, ring[k % size]);
@@ -628,12 +633,12 @@ static void uart_save(struct vm *vm, unsigned i, struct wr *w)
     wr_u8(w, u->dll);
     wr_u8(w, u->dlm);
     wr_u8(w, (uint8_t)(u->thre_pending | u->overrun << 1 | u->line << 2 | u->bypassed << 3));
-    ring_save(w, u->out, UART_OUT_SIZE, u->out_tail, u->out_head);
-    ring_save(w, u->in, UART_IN_SIZE, u->in_tail, u->in_head);
+    uart_ring_save(w, u->out, UART_OUT_SIZE, u->out_tail, u->out_head);
+    uart_ring_save(w, u->in, UART_IN_SIZE, u->in_tail, u->in_head);
 }
 
-/* Bytes into an empty ring: they start at index 0. */
-static bool ring_load(struct rd *in, uint8_t *ring, uint32_t size, uint32_t *tail, uint32_t *head, bool apply)
+/* Fill an empty ring: its bytes begin at index 0. */
+static bool uart_ring_load(struct rd *in, uint8_t *ring, uint32_t size, uint32_t *tail, uint32_t *head, bool apply)
 {
     uint32_t n = rd_u32(in);
     const uint8_t *bytes = n <= size ? rd_ref(in, n) : NULL;
@@ -653,9 +658,9 @@ static bool uart_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     uint8_t reg[9];
     (void)i;
     rd_bytes(in, reg, sizeof(reg));
-    if (!ring_load(in, u->out, UART_OUT_SIZE, &u->out_tail, &u->out_head, apply))
+    if (!uart_ring_load(in, u->out, UART_OUT_SIZE, &u->out_tail, &u->out_head, apply))
         return false;
-    if (!ring_load(in, u->in, UART_IN_SIZE, &u->in_tail, &u->in_head, apply))
+    if (!uart_ring_load(in, u->in, UART_IN_SIZE, &u->in_tail, &u->in_head, apply))
         return false;
     if (!apply)
         return true;
@@ -695,7 +700,7 @@ static bool virtio_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     return vdev_load(vm, in, apply);
 }
 
-/* ---- the list ---- */
+/* ---- all sections ---- */
 
 static const struct section {
     uint16_t id, version;
@@ -709,6 +714,17 @@ static const struct section {
     VM_SECTIONS(SECTION)
 };
 
+_Static_assert(VM_MAX_VCPUS <= 8, "sections_load() has a byte of bits per section, one per vCPU");
+_Static_assert(ARRAY_SIZE(sections) < VMS_SEC_OPTIONAL, "numbers are below the bit for optional ones");
+
+/* Save and load own every vCPU. */
+static void assert_all_frozen(const struct vm *vm)
+{
+    ASSERT(vm->n_vcpus >= 1 && vm->n_vcpus <= VM_MAX_VCPUS && vm->devices);
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        ASSERT(atomic_load(&vm->vcpus[i]->state) == VCPU_FROZEN);
+}
+
 static void section_save(struct vm *vm, const struct section *s, unsigned i, struct wr *w)
 {
     wr_u16(w, s->id);
@@ -720,6 +736,7 @@ static void section_save(struct vm *vm, const struct section *s, unsigned i, str
     s->save(vm, i, w);
     if (w->bad)
         return;
+    ASSERT(w->len - start <= VM_STATE_MAX);
     struct wr len = wr_init(w->p + len_at, 4);
     wr_u32(&len, (uint32_t)(w->len - start));
 }
@@ -727,8 +744,7 @@ static void section_save(struct vm *vm, const struct section *s, unsigned i, str
 enum hv_err vm_state_save(struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
 {
     struct wr w = wr_init(buf, cap);
-    for (unsigned i = 0; i < vm->n_vcpus; i++)
-        ASSERT(atomic_load(&vm->vcpus[i]->state) == VCPU_FROZEN);
+    assert_all_frozen(vm);
     wr_u32(&w, STATE_MAGIC);
     wr_u16(&w, VM_STATE_FORMAT);
     wr_u16(&w, 0);
@@ -796,6 +812,7 @@ static enum hv_err sections_load(struct vm *vm, struct rd in, bool apply, struct
 
 enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, struct why *why)
 {
+    assert_all_frozen(vm);
     struct rd in = rd_init(buf, len);
     uint32_t magic = rd_u32(&in);
     uint16_t format = rd_u16(&in), zero = rd_u16(&in);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/vm_state.h - a stopped VM's state as bytes, and the offer by which a destination
- * decides whether it can run it.
+ * kernel/vm/vm_state.h - a stopped VM's state as bytes; and the offer, by which a destination decides whether it can
+ * run that VM.
  *
  * State:  magic "GWVS" u32 · format u16 · 0 u16 · sections.   Section, 12 bytes and payload:
  *      off len field     range
@@ -25,11 +25,11 @@
 
 struct vm;
 
-/* Every section, in the order of a state: id, its number, version of its payload, once per vCPU?, listed in
- * offers?, what people call it, and the names of its functions in vm_state.c.  From this one table come the
- * state's writer and reader, an offer's list of sections and the check of such a list.  TIME is first: others may
- * look at the clock.  STEAL_TIME is not listed: hosts of version 0.1 before 30 November read it in a state and
- * refuse an offer that lists it. */
+/* Every section, in the order of a state.  Columns: id, its number, version of the payload, once per vCPU?, listed in
+ * offers?, its name in messages, and the prefix of its functions in vm_state.c.
+ * This table generates the state's writer and reader, an offer's list of sections, and the check of that list.
+ * TIME is first, because later sections may read the clock.  STEAL_TIME is not listed: hosts of version 0.1 before 30
+ * November read it in a state, but refuse an offer that lists it. */
 /* clang-format off */
 #define VM_SECTIONS(X)                                               \
     X(TIME,       16, 1, false, true,  "time",           time)       \
@@ -54,42 +54,42 @@ enum vms_section {
     VM_SECTIONS(VMS_SEC_ENUM) VMS_SEC_OPTIONAL = 0x8000,
 };
 
-/** Write vm's whole state but its memory.  Every vCPU is FROZEN and unloaded.  HV_E_RANGE: cap is too small
- *  (VM_STATE_MAX always does). */
+/** Write vm's whole state without its memory.  HV_E_RANGE: cap is too small (VM_STATE_MAX suffices).
+ *  Context: service pCPU; every vCPU FROZEN and unloaded. */
 HV_MUST_CHECK enum hv_err vm_state_save(struct vm *vm, uint8_t *buf, size_t cap, size_t *len);
-/** Take over a state made by vm_state_save on a host whose offer was accepted.  Everything is checked before anything
- *  is applied.  HV_E_VERSION: a section or version that we do not know; HV_E_PROTO: malformed or illegal values; why
- *  says which.  vm was created by vm_offer_adopt + devices_create, all its vCPUs FROZEN and unloaded.  Also sets
- *  vm->tsc_offset, tells it to the vendor, and rewrites the clock pages. */
+/** Load a state made by vm_state_save() on a host whose offer was accepted.  Everything is checked before anything is
+ *  applied.  Also sets vm->tsc_offset, passes it to the vendor, and rewrites the clock pages.
+ *  HV_E_VERSION: unknown section or version.  HV_E_PROTO: malformed or illegal values.  why says which.
+ *  Context: service pCPU; vm made by vm_offer_adopt() and devices_create(), every vCPU FROZEN and unloaded. */
 HV_MUST_CHECK enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, struct why *why);
 
-/* what a source says of a VM before it moves it; every field was checked for form by vm_offer_parse */
+/* The source's description of a VM that is to move.  vm_offer_parse() has checked the form of every field. */
 struct vm_offer {
     unsigned format;
     unsigned vendor; /* one of cpu_ops_of_vendor() */
     uint8_t uuid[16];
     struct vm_config config; /* pin, autostart: this host's defaults */
-    struct disk_info disk;   /* its disk on a server, if config.nbd says so */
+    struct disk_info disk;   /* the disk on a server; valid if config.nbd.port is not 0 */
     uint64_t tsc_hz;
-    uint64_t xcr0; /* components that the guest may have enabled */
+    uint64_t xcr0; /* XSAVE components that the guest may have enabled */
     struct cpuid_table cpuid;
-    unsigned n_devices;
+    unsigned n_devices; /* at most ARRAY_SIZE(device) */
     struct {
-        uint16_t section, version;
+        uint16_t section, version; /* VMS_SEC_*, and the version of its payload */
     } device[16];
 };
-/** Describe a running VM.  Any time after devices_create.  HV_E_RANGE: cap too small (VM_OFFER_MAX always does). */
+/** Describe a VM.  HV_E_RANGE: cap is too small (VM_OFFER_MAX suffices).  Service pCPU, after devices_create(). */
 HV_MUST_CHECK enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len);
-/** HV_E_VERSION, HV_E_PROTO: not an offer of a format that we know; why says what is wrong. */
+/** Parse an offer; buf is untrusted.  HV_E_VERSION: a format or device that this host does not know.
+ *  HV_E_PROTO: malformed.  why says what is wrong. */
 HV_MUST_CHECK enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *out, struct why *why);
-/** Could this host run it?  Adds every reason why not (each one sentence with cause and fix); returns their number.
- *  free_bytes: host memory that may be used for it.  Does not look at names in use or policy: that is the caller's. */
+/** Could this host run the offered VM?  Adds every reason against it, each with cause and fix; returns their number.
+ *  free_bytes: host memory that the VM may use.  The caller checks names in use, and policy. */
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx);
-/** What whoever asked for the move should know although o is no reason to refuse: "tsc: ...", where the rates of the
- *  TSCs differ.  false: nothing. */
+/** A remark for the operator that is no reason to refuse: "tsc: ...", if the TSC frequencies differ.
+ *  False: there is none, and text is unchanged. */
 bool vm_offer_note(const struct vm_offer *o, char *text, size_t len);
-/** Give a new VM (struct vm zeroed, not yet devices_create'd) the offered config, uuid, tsc_hz and
- *  CPUID table.  HV_E_NOMEM. */
+/** Give a new VM the offered config, uuid, tsc_hz and CPUID table.  HV_E_NOMEM.  vm is STOPPED, without devices. */
 HV_MUST_CHECK enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o);
 
 #endif

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/port/lwipopts.h - lwIP as Godwit uses it: IPv4, TCP by the raw API, one thread, all memory from net/heap.c. */
+ * net/port/lwipopts.h - lwIP's configuration: IPv4, TCP by the raw API, one thread, all memory from net/heap.c. */
 #ifndef GODWIT_NET_PORT_LWIPOPTS_H
 #define GODWIT_NET_PORT_LWIPOPTS_H
 
 #include "kernel/lib/types.h"
 
-/* One pCPU in one loop calls everything. */
+/* The service pCPU makes all calls, in one loop. */
 #define NO_SYS               1
 #define SYS_LIGHTWEIGHT_PROT 0
 #define LWIP_NETCONN         0
 #define LWIP_SOCKET          0
 #define LWIP_TIMERS          1
-void net_assert_core(void); /* net/lwip_port.c: are we that pCPU? */
+void net_assert_core(void); /* net/lwip_port.c */
 #define LWIP_ASSERT_CORE_LOCKED() net_assert_core()
 
-/* Every pool and buffer comes from the size-class heap in run-time memory: static pools would
- * be bytes in godwit.efi. */
+/* Every pool and buffer comes from the size-class heap at run time: static pools would enlarge godwit.efi. */
 #define MEM_LIBC_MALLOC 1
 #define MEMP_MEM_MALLOC 1
 #define mem_clib_malloc net_heap_alloc
@@ -25,8 +24,8 @@ void *net_heap_alloc(size_t len);
 void *net_heap_calloc(size_t count, size_t len);
 void net_heap_free(void *p);
 #define MEM_ALIGNMENT 8
-/* kernel/host/page.h has a mem_free, too.  So a file that includes lwIP cannot use page.h's; it takes
- * memory from net/heap.h. */
+/* kernel/host/page.h has a mem_free() as well.  A file that includes lwIP cannot use page.h; it allocates from
+ * net/heap.h. */
 #define mem_free      lwip_mem_free
 
 /* Protocols. */
@@ -34,7 +33,7 @@ void net_heap_free(void *p);
 #define LWIP_IPV6                  0
 #define LWIP_ARP                   1
 #define LWIP_ETHERNET              1
-#define LWIP_ICMP                  1 /* answers ping: the first thing that people try */
+#define LWIP_ICMP                  1 /* answers ping: the first thing that an operator tries */
 #define LWIP_RAW                   0
 #define LWIP_UDP                   1 /* for DHCP */
 #define LWIP_DHCP                  1
@@ -42,7 +41,7 @@ void net_heap_free(void *p);
 #define LWIP_DNS                   0
 #define LWIP_IGMP                  0
 #define LWIP_TCP                   1
-#define IP_REASSEMBLY              0 /* TCP never fragments; nobody else talks to us */
+#define IP_REASSEMBLY              0 /* TCP never fragments, and nothing else needs it */
 #define IP_FRAG                    0
 #define ARP_QUEUEING               1
 #define ETHARP_TRUST_IP_MAC        0
@@ -52,10 +51,10 @@ void net_heap_free(void *p);
 #define LWIP_HAVE_LOOPIF           0
 #define LWIP_STATS                 0
 #define ETH_PAD_SIZE               0
-#define LWIP_NETIF_TX_SINGLE_PBUF  1 /* a frame leaves as one piece of memory */
+#define LWIP_NETIF_TX_SINGLE_PBUF  1 /* a frame is one contiguous buffer */
 
-/* TCP: 1 MiB windows.  TCP_MSS is the upper limit (jumbo frames); a connection uses MIN(TCP_MSS, what the
- * interface's MTU allows). */
+/* TCP: 1 MiB windows.  TCP_MSS is the upper limit (jumbo frames); a connection uses less if the interface's MTU is
+ * smaller. */
 #define TCP_MSS                    8960
 #define TCP_CALCULATE_EFF_SEND_MSS 1
 #define LWIP_WND_SCALE             1
@@ -73,12 +72,12 @@ void net_heap_free(void *p);
 #define LWIP_TCP_TIMESTAMPS        0
 #define TCP_SYNMAXRTX              6 /* our own 5 s limit comes first */
 #define TCP_MAXRTX                 12
-#define TCP_MSL                    2000 /* both ends are ours; ports need not rest for minutes */
+#define TCP_MSL                    2000 /* both ends are Godwit's: TIME_WAIT need not last minutes */
 #define LWIP_CHECKSUM_ON_COPY      0
 uint32_t net_random32(void);
 #define LWIP_HOOK_TCP_ISN(lip, lport, rip, rport) net_random32()
 
-/* Limits: what the outside may make us hold. */
+/* Limits of what remote hosts can make this host hold. */
 #define MEMP_NUM_TCP_PCB  64
 #define MEMP_NUM_TCP_SEG  TCP_SND_QUEUELEN
 #define PBUF_POOL_BUFSIZE 1600

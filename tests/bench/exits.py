@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tests/bench/exits.py - instructions from the guest into Godwit and back, by kind of exit, beside the peer's.
+"""tests/bench/exits.py - instructions from the guest into Godwit and back, by kind of exit, compared with KVM.
 
 usage: exits.py [--all]         --all: also the smallest and largest count of each kind
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tests/bench/run_bench.py - the figures of a move on emulated AMD hosts, beside the peer's on the same emulated
+"""tests/bench/run_bench.py - figures of a move on emulated AMD hosts, compared with QEMU and KVM on the same emulated
 hardware.
 
 usage: run_bench.py [-k PATTERN] [--repeat N]

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/api_handlers.c - handlers for kernel/manage/api_route.c that say which of them was called, with what. */
+ * tests/fakes/api_handlers.c - handlers for kernel/manage/api_route.c that report which one was called, with which
+ * arguments. */
 #include "kernel/lib/log.h"
 #include "kernel/manage/api_call.h"
 #include "kernel/peers/move_options.h"

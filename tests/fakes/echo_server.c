@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/echo_server.c - see echo_server.h.  A file of its own: lwIP's headers and the C
- * library's do not go together. */
+ * tests/fakes/echo_server.c - see echo_server.h.  A file of its own: lwIP's headers clash with the C library's. */
 #include "tests/fakes/echo_server.h"
 
 #include <lwip/tcp.h>

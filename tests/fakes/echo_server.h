@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/echo_server.h - a server of bare TCP in the same lwIP: sends back what it gets, 1 MiB at most. */
+ * tests/fakes/echo_server.h - a bare TCP echo server on the same lwIP: returns what it receives, 1 MiB at most. */
 #ifndef GODWIT_TESTS_ECHO_SERVER_H
 #define GODWIT_TESTS_ECHO_SERVER_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/fake_guest.h - a guest for the migration engine: pages in host memory, a dirty log, and
- * writers with several habits. */
+ * tests/fakes/fake_guest.h - a guest for the migration engine: pages in host memory, a dirty log, and writers with
+ * several access patterns. */
 #ifndef GODWIT_TESTS_FAKE_GUEST_H
 #define GODWIT_TESTS_FAKE_GUEST_H
 

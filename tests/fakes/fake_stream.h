@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/fake_stream.h - net/stream.h's bare stream, with the test as the server; and the clock. */
+ * tests/fakes/fake_stream.h - the bare stream of net/stream.h, with the test as the server; and the clock. */
 #ifndef GODWIT_TESTS_FAKE_STREAM_H
 #define GODWIT_TESTS_FAKE_STREAM_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/log.c - the log on the host: lines go to stderr, a panic aborts so that the
- * sanitizer prints the stack. */
+ * tests/fakes/log.c - the log on the host: lines go to stderr, and a panic aborts so that the sanitizer prints the
+ * stack. */
 #include "kernel/lib/log.h"
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/log_quiet.c - a log that nobody reads, for fuzzing; a panic still aborts. */
+ * tests/fakes/log_quiet.c - a log that is discarded, for fuzzing; a panic still aborts. */
 #include <stdlib.h>
 #include "kernel/lib/log.h"
 

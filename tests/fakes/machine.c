@@ -35,7 +35,7 @@ struct pcpu *pcpu_get(unsigned index)
     return &pcpu;
 }
 unsigned fake_service_wanted;
-void pcpu_service_wanted(void) { fake_service_wanted++; }
+void pcpu_kick_service(void) { fake_service_wanted++; }
 void random_bytes(void *buf, size_t len)
 {
     for (size_t i = 0; i < len; i++)
@@ -211,4 +211,11 @@ void machine_fini(struct machine *m)
     for (unsigned i = 0; i < m->vm.n_vcpus; i++)
         free(m->vcpu[i].xsave);
     munmap(m->ram, m->vm.mem.size_bytes);
+}
+
+void machine_irq_set(struct machine *m, unsigned irq, bool level)
+{
+    spin_lock(&m->vm.dev_lock);
+    devices_irq_set(&m->vm, irq, level);
+    spin_unlock(&m->vm.dev_lock);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/machine.h - a whole VM for the device models: flat RAM, vCPUs with plain registers, a
- * clock that the test moves. */
+ * tests/fakes/machine.h - a whole VM for the device models: flat RAM, vCPUs with plain registers, a clock that the test
+ * sets. */
 #ifndef GODWIT_TESTS_FAKES_MACHINE_H
 #define GODWIT_TESTS_FAKES_MACHINE_H
 
@@ -24,7 +24,7 @@ struct machine {
 extern uint64_t fake_tsc;            /* what tsc_read() says */
 extern uint64_t fake_wall_ns;        /* what clock_wall_ns() says */
 extern unsigned fake_n_kicks;        /* calls of pcpu_kick() */
-extern unsigned fake_service_wanted; /* calls of pcpu_service_wanted() */
+extern unsigned fake_service_wanted; /* calls of pcpu_kick_service() */
 extern struct vcpu *fake_running;    /* whose slice "this pCPU" is in */
 
 /** n vCPUs, FROZEN, ram_bytes of RAM (all below 3 GiB); devices created. */
@@ -32,5 +32,7 @@ void machine_init(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes);
 /** The same without devices, to adopt an offer. */
 void machine_init_bare(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes);
 void machine_fini(struct machine *m);
+/** devices_irq_set() as a device calls it: with dev_lock held. */
+void machine_irq_set(struct machine *m, unsigned irq, bool level);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/mig_strike.c - the faults of mig_world.h: when each strikes, and what it does. */
+ * tests/fakes/mig_strike.c - fault injection of mig_world.h: when each fault occurs, and its effect. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/mig_world.c - see mig_world.h: pipes, the two hosts' glue, crashes, and the invariants.
- * Faults: mig_strike.c. */
+ * tests/fakes/mig_world.c - see mig_world.h: pipes, the two hosts' glue, crashes, and the invariants.  Faults:
+ * mig_strike.c. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/mig_world.h - two hosts, links between them, and everything that can happen to these: the
- * world of the fault injection.
+ * tests/fakes/mig_world.h - two hosts and the links between them, for fault injection into migrations.
  *
- * Host A has a guest and moves it to host B.  Both run the real engine and are pumped as kernel/peers/migration_out.c
- * and _in.c pump it: A has one job and reconnects while it is in doubt; B has a machine per connection, a list of ids,
- * one place for a guest of that name.  A crash takes all that a host knows.  The clock is the test's own, and all
- * choices come from a seed, so that a case can be run again.
+ * Host A has a guest and moves it to host B.  Both run the real engine, pumped as in kernel/peers/migration_out.c and
+ * migration_in.c.  A has one job, and reconnects while the job is in doubt.  B has one receiver per connection, a list
+ * of ids, and one slot for a guest of that name.  A crash loses all of a host's state.  The clock is simulated, and all
+ * choices come from a seed, so that a case can be repeated.
  *
- * The world watches: after each turn never two runners, never a freed guest that nobody runs; and what
- * B runs is what A had. */
+ * Invariants, checked after each turn: the guest never runs twice; a guest that nobody runs is never freed; and B runs
+ * exactly the state that A had. */
 #ifndef GODWIT_TESTS_MIG_WORLD_H
 #define GODWIT_TESTS_MIG_WORLD_H
 

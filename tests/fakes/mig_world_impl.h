@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/mig_world_impl.h - between mig_world.c (the hosts) and mig_strike.c (what happens to them). */
+ * tests/fakes/mig_world_impl.h - interface between mig_world.c (the hosts) and mig_strike.c (the faults). */
 #ifndef GODWIT_TESTS_MIG_WORLD_IMPL_H
 #define GODWIT_TESTS_MIG_WORLD_IMPL_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/nic_socket.h - a network card whose wire is a datagram socket: two processes, two hosts. */
+ * tests/fakes/nic_socket.h - a network card whose wire is a datagram socket, which connects two hosts in two processes.
+ * */
 #ifndef GODWIT_TESTS_NIC_SOCKET_H
 #define GODWIT_TESTS_NIC_SOCKET_H
 

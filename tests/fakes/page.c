@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/page.c - kernel/host/page.h over the C library: aligned and zeroed as promised there, and counted. */
+ * tests/fakes/page.c - kernel/host/page.h over the C library: aligned and zeroed as documented there, and counted. */
 #include "kernel/host/page.h"
 #include <stdlib.h>
 #include <string.h>

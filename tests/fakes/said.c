@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/said.c - every text that a unit test has made, for the question which errors can be provoked
+ * tests/fakes/said.c - records every text that a unit test formats, to check which errors the tests provoke
  * (tools/check-errors.py --said).
  *
  * Linked into each unit test, in front of snprintf() and vsnprintf().  With GODWIT_SAID=FILE each text of 12 characters
- * or more goes there, NUL-terminated, once for all texts that differ in their digits only. */
+ * or more is appended there, NUL-terminated; texts that differ in digits only are written once. */
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/svm_insn.c - see svm_insn.h.  Around the scripted guest it does what VMRUN and #VMEXIT promise. */
+ * tests/fakes/svm_insn.c - see svm_insn.h.  The scripted guest runs between the documented effects of VMRUN and
+ * #VMEXIT. */
 #include "tests/fakes/svm_insn.h"
 #include <stdlib.h>
 #include "kernel/host/page.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/vcpu.h - a vCPU without a vendor: cpu_ops over a plain struct vcpu_regs. */
+ * tests/fakes/vcpu.h - a vCPU without vendor back end: cpu_ops over a plain struct vcpu_regs. */
 #ifndef GODWIT_TESTS_FAKES_VCPU_H
 #define GODWIT_TESTS_FAKES_VCPU_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/virtio_driver.h - the guest's side of virtio over PCI, as small as it can be: for tests of the devices.
+ * tests/fakes/virtio_driver.h - a minimal virtio driver over PCI, for tests of the devices.
  *
- * Queue q of the device in slot s has its rings at DRV_RINGS(s, q); buffers may lie anywhere else. */
+ * Queue q of the device in slot s has its rings at DRV_RINGS(s, q); buffers may be anywhere else. */
 #ifndef GODWIT_TESTS_FAKES_VIRTIO_DRIVER_H
 #define GODWIT_TESTS_FAKES_VIRTIO_DRIVER_H
 

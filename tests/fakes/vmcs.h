@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fakes/vmcs.h - VT-x on the host: VMCS regions, VMLAUNCH with a scripted guest, MSRs, and a processor
- * that insists on the rules.
+ * tests/fakes/vmcs.h - VT-x on the host: VMCS regions, VMLAUNCH with a scripted guest, MSRs, and a processor that
+ * enforces the rules.
  *
- * It aborts where the real one fails or where we would have a bug: a VMCS used without VMCLEAR, active on two pCPUs,
- * launched twice; fields that do not exist on the made-up processor or are read-only; an MSR that is not there.  Each
- * entry goes through our own checker. */
+ * It aborts where a real processor fails, or where Godwit would have a bug: a VMCS used without VMCLEAR, active on two
+ * pCPUs, or launched twice; fields that do not exist on this processor or are read-only; an MSR that does not exist.
+ * Each entry passes Godwit's own checker. */
 #ifndef GODWIT_TESTS_FAKES_VMCS_H
 #define GODWIT_TESTS_FAKES_VMCS_H
 

@@ -5,9 +5,9 @@
 /* fuzz-deps: llhttp */
 /* tests/fuzz/fuzz_api.c - a client's bytes into the management interface, in pieces: HTTP, JSON, routes.
  *
- * Input: a byte that says who asks and how long the pieces are, then the client's bytes.  Whatever comes: each request
- * gets one answer, with the length that its head promises; a reader changes nothing; the same bytes in other pieces
- * give the same answers. */
+ * Input: a byte that selects the client and the length of the pieces, then the client's bytes.  For every input, each
+ * request gets one answer of the length that its header promises; a reader changes nothing; the same bytes in other
+ * pieces give the same answers. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

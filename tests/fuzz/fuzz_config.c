@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_config.c - any bytes as godwit.conf: no crash, and whatever is accepted keeps the
- * promises of config.h. */
+ * tests/fuzz/fuzz_config.c - any bytes as godwit.conf: no crash, and an accepted configuration satisfies the ranges of
+ * config.h. */
 /* fuzz-sources: kernel/config/config.c kernel/config/config_keys.c */
 #include <stdlib.h>
 #include <string.h>

@@ -5,10 +5,9 @@
 /* fuzz-deps: bearssl lwip */
 /* tests/fuzz/fuzz_eth.c - frames from the wire into the whole host: switch, lwIP, TCP, TLS server.
  *
- * Input: frames, each with two bytes of length and one of flags before it.  Checksums are made right (a fuzzer
- * cannot guess them) unless a flag says not to, the destination MAC is made ours, and for TCP the acknowledgement
- * number can be made to fit what the host sent last, so that handshakes go through and bytes reach TLS.  Time
- * advances between frames. */
+ * Input: frames, each after two bytes of length and one of flags.  Unless a flag forbids it, checksums are corrected (a
+ * fuzzer cannot guess them) and the destination MAC is set to the host's.  The TCP acknowledgement number can be
+ * matched to what the host sent last, so that handshakes succeed and bytes reach TLS.  Time advances between frames. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,7 +118,7 @@ static void start(void)
     nic_socket_tap = watch;
     conf.host = (struct host_config){ .name = "x", .ip = { 10, 0, 0, 1 }, .prefix_len = 24, .port = 7420 };
     conf.n_peers = 1;
-    np = (struct net_params){ &conf, cert_a, sizeof(cert_a), key_a, sizeof(key_a), on_accept };
+    np = (struct net_params){ &conf, cert_a, sizeof(cert_a), key_a, sizeof(key_a), .on_accept = on_accept };
     if (net_init(&np) != HV_OK)
         abort();
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_insn.c - random bytes as guest code with random registers: decode and emulate.  Nothing may crash,
- * and an instruction that was not carried out must have changed nothing.
- * Input: 1 byte mode and direction, 16 x 2 bytes that make registers, then code. */
+ * tests/fuzz/fuzz_insn.c - random bytes as guest code with random registers, decoded and emulated.  Nothing may crash,
+ * and an instruction that was not executed must have changed nothing.
+ *
+ * Input: 1 byte of mode and direction, 16 x 2 bytes for the registers, then code. */
 /* fuzz-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_mem.c kernel/core/s2.c
  *   kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log_quiet.c
  *   tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_linux_boot.c - a damaged or made-up kernel image, bzImage or ELF: refused with a reason, or loaded
- * inside the guest's memory.
+ * tests/fuzz/fuzz_linux_boot.c - a malformed kernel image, bzImage or ELF: refused with a reason, or loaded inside the
+ * guest's memory.
  *
- * Input: byte 0 bit 0: the marks that a fuzzer cannot guess are put in, bits 1 to 3: so many modules more; bytes 1, 2:
- * size of guest memory and of each module; then the image. */
+ * Input: byte 0, bit 0: write the magic numbers that a fuzzer cannot guess; bits 1 to 3: number of further modules.
+ * Bytes 1 and 2: size of guest memory and of each module; then the image. */
 /* fuzz-sources: kernel/vm/linux_boot.c kernel/vm/elf_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_mig_stream.c - any bytes, in any split, to the whole receiver; and as answers to a source that is
- * in the middle of a move.
+ * tests/fuzz/fuzz_mig_stream.c - any bytes, split anywhere, into the whole receiver; and as answers to a source in the
+ * middle of a migration.
  *
- * Byte 0 of the input: 254 = one who asks; else bit 0 = which machine of a move; bit 1 = the source hears one record at
- * a time, when it waits for one; all of it seeds the split.  The seed corpus (tests/fuzz/corpus/mig_stream) holds what
- * real moves sent, recorded here: `make fuzz-corpus` makes it anew after a change of the format.  The source's job has
- * a fixed id and key, so that a recorded answer fits it. */
+ * Input: byte 0 is 254 for an asker; otherwise bit 0 selects the end of the migration, and bit 1 delivers one record at
+ * a time to a source that waits for one.  The whole byte seeds the split.  The seed corpus
+ * (tests/fuzz/corpus/mig_stream) holds streams of real migrations, recorded here: `make fuzz-corpus` records them again
+ * after a change of the format.  The source's job has a fixed id and key, so that a recorded answer fits it. */
 /* fuzz-sources: migrate/ask.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
  *   migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */
 /* fuzz-deps: lz4 */

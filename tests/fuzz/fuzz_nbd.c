@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fuzz-sources: net/nbd.c kernel/lib/err.c tests/fakes/fake_stream.c tests/fakes/page.c tests/fakes/log_quiet.c */
-/* tests/fuzz/fuzz_nbd.c - an NBD server that says anything, at any time, in any pieces.
+/* tests/fuzz/fuzz_nbd.c - an NBD server that sends anything, at any time, in any pieces.
  *
- * Input: operations of a byte and what they need: bytes from the server (raw, or a reply to a request that is really
- * pending, or a whole good negotiation), requests of the guest, room to send, time, loss.  Whatever comes: each request
- * ends once at most, data stays within its request, and a good server at the end gets all of them done. */
+ * Input: operations of one byte with their arguments: bytes from the server (raw, a reply to a pending request, or a
+ * whole valid negotiation), requests of the guest, room to send, time, loss.  For every input, each request completes
+ * at most once and data stays within its request; in the end a correct server completes all of them. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

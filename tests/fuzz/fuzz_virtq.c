@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_virtq.c - a guest that turns everything it can reach against its virtio devices:
- * rings, registers, BARs, MSI-X.
+ * tests/fuzz/fuzz_virtq.c - a malicious guest against its virtio devices: rings, registers, BARs, MSI-X.
  *
- * Input: operations of 8 bytes: what, slot and queue, a 16-bit offset, a 32-bit value.  The devices are live with
- * good rings at first, so that a few bytes break them in interesting ways.  Whatever comes, only memory that is the
- * guest's may change (ASan watches), a device is dead or alive, each turn ends, and the state that results is one
- * that another host takes. */
+ * Input: operations of 8 bytes: code, slot and queue, a 16-bit offset, a 32-bit value.  The devices start live with
+ * valid rings, so that a few bytes break them in interesting ways.  For every input, only guest memory may change (ASan
+ * checks), a device is live or broken, each turn ends, and another host accepts the resulting state. */
 /* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
@@ -125,7 +123,7 @@ static void move(void)
     CHECK(vm_state_save(&m.vm, state, sizeof(state), &len) == HV_OK);
     CHECK(vm_state_load(&m.vm, state, len, WHY(why)) == HV_OK);
     CHECK(vm_state_save(&m.vm, again, sizeof(again), &len2) == HV_OK && len == len2 && !memcmp(state, again, len));
-    vdev_net_arrived(&m.vm);
+    vdev_net_announce(&m.vm);
     vdev_blk_hold(&m.vm, false);
 }
 

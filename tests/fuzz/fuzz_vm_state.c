@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_vm_state.c - a peer's state and offer: hostile bytes.  Refused, or taken; then the machine must work
- * and save again to what loads again.
+ * tests/fuzz/fuzz_vm_state.c - a malicious peer's state and offer: refused, or accepted; then the machine must work,
+ * and save a state that loads again.
  *
- * Input: byte 0 bit 0: patches to a good state (or offer) instead of raw bytes; bit 1: offer.  A patch is 3
- * bytes: offset (2), value. */
+ * Input: byte 0, bit 0: patches to a valid state (or offer) instead of raw bytes; bit 1: offer.  A patch is 3 bytes:
+ * offset (2), value. */
 /* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
@@ -71,7 +71,7 @@ static void use(void)
         (void)lapic_timer_deadline(v);
         int vec = lapic_pending(v);
         if (vec >= 0)
-            lapic_accept(v, (uint8_t)vec);
+            lapic_ack(v, (uint8_t)vec);
         (void)lapic_take_wakeup(v);
         for (uint32_t off = 0; off < 0x400; off += 16)
             (void)lapic_mmio_read(v, off);
@@ -90,7 +90,7 @@ static void use(void)
     (void)vdev_net_receive(&m.vm, frame, sizeof(frame));
     while (vdev_service(&m.vm))
         ;
-    vdev_net_arrived(&m.vm);
+    vdev_net_announce(&m.vm);
     (void)guest_wall_ns(&m.vm);
     char out[64];
     (void)uart_take_output(&m.vm, out, sizeof(out));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/bare.h - what guests without an operating system share: the way in, and a line to COM1.
+ * tests/guest/bare.h - entry point and a line to COM1, for guests without an operating system.
  *
- * Entered by the 64-bit Linux boot protocol at start(), which the linker puts first for its section
+ * The 64-bit Linux boot protocol enters at start(), which the linker puts first for its section
  * (tests/system/tiny_guest.py makes a bzImage of it): flat memory, interrupts off, nothing else set up.  The program
  * must not need relocation. */
 typedef unsigned long u64;

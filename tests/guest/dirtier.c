@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/dirtier.c - dirties memory at a chosen rate, can prove every word of it, and sees its own blackouts.
+ * tests/guest/dirtier.c - dirties memory at a chosen rate, verifies every word of it, and measures its own blackouts.
  *
  * usage: dirtier [MIB [PAGES_PER_S [word|fill|marker [SEED [REST_MS]]]]]; commands on stdin: see the table at the end
  *
- * The model: nothing that the buffer must hold is remembered from the buffer itself.  Of each page we keep two counters
- * only, in memory of their own: `fill`, how often the whole page was written, and `words`, how many single words were
- * written since.  Every word follows:
+ * The model: the expected contents are not copied from the buffer itself.  Each page has only two counters, in separate
+ * memory: `fill`, how often the whole page was written, and `words`, how many single words were written since.  They
+ * determine every word:
  *     word w of page p  =  base(p, fill, w)                  as long as no single write hit it,
  *                          mark(p, fill, i)                  with i the last of the writes 0..words-1 that went to w.
  * Write i goes to place(p, i) = (131 p + 197 i) mod 512; 197 is odd, so 512 writes visit each word once, and the i that
@@ -13,10 +13,10 @@
  * makes `verify` fail.  (A move that lost the counters' pages too would be caught as well: the stale counters disagree
  * with some other page.  `total` guards even the rest.)
  *
- * The clock: between writes the program does nothing but read CLOCK_MONOTONIC; the largest step between two readings is
- * the longest time for which this guest did not run (or its clock jumped).  Verification and writing are done in steps
- * of one page, so they add microseconds, not gaps.  With REST_MS it sleeps so long at a time instead: for a machine
- * that others want too, and who does not ask for gaps. */
+ * The clock: between writes the program only reads CLOCK_MONOTONIC.  The largest step between two readings is the
+ * longest time for which this guest did not run (or its clock jumped).  Verification and writing are done in steps of
+ * one page, so they add microseconds, not gaps.  With REST_MS it sleeps that long at a time instead, for shared
+ * machines where gaps are not measured. */
 #include "payload.h"
 
 #include <poll.h>

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/diskcheck.c - writes and reads a disk for ever, remembers what must be where, and says
- * whether it is when asked.
+ * tests/guest/diskcheck.c - writes and reads a disk for ever, remembers what each block must contain, and verifies it
+ * on request.
  *
  * usage: diskcheck DEVICE MIB        prints "DISK begun" when the first writes are flushed.  SIGTERM: flush,
  *                                    read everything back, print
  *     DISK ok writes=W reads=R flushes=F slowest_ms=M bad=0 sum=S holds=H          (or "DISK FAILED ...")
- * and end.  SIGUSR1: the same (H counts these), but stand still instead of ending; go on at the next SIGUSR1.
+ * and end.  SIGUSR1: the same (H counts these), but pause instead of ending; continue at the next SIGUSR1.
  *
- * Blocks of 16 KiB, picked at random, are written without the page cache; every 8 writes a flush.  A block holds, in
- * each of its sectors, a mark, its number, the number of the write, the sector's number, and then that write's number's
- * low byte: so whoever has the disk's file can check it, too.  A block that was never written is not looked at.
+ * Blocks of 16 KiB, picked at random, are written without the page cache; every 8 writes a flush.  Each sector of a
+ * block holds a mark, the block's number, the write's number, the sector's number, and then the low byte of the write's
+ * number.  So anybody who has the disk's file can verify it as well.  A block that was never written is not checked.
  * Everything is read back in pieces of 1 MiB: on an emulated host a request costs more than its bytes.  slowest: of all
  * requests but those.  sum: over all blocks, the last write's number times (2 block + 1), modulo 2^64. */
 #define _GNU_SOURCE

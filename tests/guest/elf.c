@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/elf.c - a 32-bit ELF kernel with a Multiboot 1 header, and with -DPVH a PVH note, too: says on COM1, over
- * and over, what it was told.
+ * tests/guest/elf.c - a 32-bit ELF kernel with a Multiboot 1 header, and with -DPVH a PVH note as well.  It prints its
+ * boot information on COM1, over and over.
  *
  *     elf pvh ram_kib=N module=LEN sum=S [STRING] module=... cmdline=[...] acpi=1 bss=0 ;          (or "multiboot")
  *
- * sum: of a module's bytes.  acpi: the root pointer is where it should be.  bss: the sum of zeroed memory that the
- * file does not contain. */
+ * sum: of a module's bytes.  acpi: the root pointer is where it should be.  bss: the sum of zeroed memory that the file
+ * does not contain. */
 typedef unsigned char u8;
 typedef unsigned u32;
 typedef unsigned long long u64;

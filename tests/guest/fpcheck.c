@@ -5,9 +5,9 @@
  *
  * One round loads known patterns, different in every round, into all sixteen YMM registers (XMM without AVX), an
  * unusual MXCSR and x87 control word, then counts down for some milliseconds without a system call, then stores the
- * registers again.  Interrupts, exits and moves fall into the countdown; whoever loses or mixes up XSAVE state changes
- * what comes back.  `corrupt` spoils one byte of each round's expectation: the check can fail.  stress.c uses the
- * rounds, too, with system calls in place of the countdown. */
+ * registers again.  Interrupts, exits and moves fall into the countdown; XSAVE state that is lost or mixed up changes
+ * the stored values.  `corrupt` spoils one byte of each round's expectation: the check can fail.  stress.c uses the
+ * rounds as well, with system calls in place of the countdown. */
 #include "fpcheck.h"
 #include "payload.h"
 

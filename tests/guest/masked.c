@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/masked.c - a guest without an operating system: executes features whether its CPUID shows them or not,
- * and says what came of each.
+ * and reports the result of each.
  *
  * A line on COM1, over and over, each item 0 (it ran) or the vector of the exception that it raised:
  *
  *     masked rdtscp=0 invpcid=6 ... cr4.20=13 ;
  *
- * Its number: the bits of CR4 to be tried: an emulator may let a guest set one that its processor lacks, and
- * end it for that.  Exceptions end at the two handlers below, which leave their vector in R11 and go on at
- * the address in RESUME. */
+ * Its number has the bits of CR4 to be tried: an emulator may let a guest set a bit that its processor lacks, and then
+ * stop.  Exceptions end at the two handlers below, which leave their vector in R11 and continue at the address in
+ * RESUME. */
 #include "bare.h"
 
 #define RESUME "0x1600000"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/mirror.c - gives back what comes over a TCP connection, with the times when it came.
+ * tests/guest/mirror.c - echoes records of a TCP connection, with the times of their arrival.
  *
  * usage: mirror ADDRESS PORT             connects there, and ends when the other side does
  *
- * Each record of 4096 bytes goes back as it came, except for bytes 0 to 15: CLOCK_MONOTONIC and CLOCK_REALTIME in
- * nanoseconds (little endian), read between the record's last byte and the answer's first.  So whoever sent it knows
- * that the clocks were read between his sending and his receiving (tests/system/guest_clock.py). */
+ * Each record of 4096 bytes is returned unchanged except for bytes 0 to 15: CLOCK_MONOTONIC and CLOCK_REALTIME in
+ * nanoseconds (little endian), read between the record's last byte and the answer's first.  So the sender knows that
+ * the clocks were read between its sending and its receiving (tests/system/guest_clock.py). */
 #include "payload.h"
 
 #include <arpa/inet.h>

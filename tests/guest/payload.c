@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/payload.c - picks the program by the name it was called with. */
+ * tests/guest/payload.c - selects the program by the name it was called with. */
 #include "payload.h"
 
 #include <stdio.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/probe.c - a guest that asks for what is not there, or ends itself: only it may be hurt, and the
- * host's log must explain it.
+ * tests/guest/probe.c - a guest that accesses what does not exist, or shuts itself down: only the guest may suffer, and
+ * the host's log must explain it.
  *
  * usage: probe ports | mem ADDR | msr NUMBER [VALUE] | cpuid | triple
  *
- * ports   reads and writes I/O ports that no PC has, in all three widths, and shows what came back (a PC: all ones)
+ * ports   reads and writes I/O ports that no PC has, in all three widths, and shows the values (a PC: all ones)
  * mem     maps 4 KiB at guest-physical ADDR through /dev/mem, reads, writes, reads
  * msr     reads (or writes) a model-specific register; "refused" is what a #GP(0) becomes in Linux.  Needs msr.ko
  *         (init loads it if there)

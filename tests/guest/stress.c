@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/guest/stress.c - all vCPUs at once at what a hypervisor of several CPUs can get wrong, with each value checked.
+ * tests/guest/stress.c - stresses all vCPUs where a multiprocessor hypervisor can fail, and checks every value.
  *
  * usage: stress [ROUNDS [corrupt]]         ROUNDS 0: for ever; about each second, and at the end, prints
  *     stress ok rounds=R cpus=N remaps=.. seals=.. barriers=.. fills=.. hops=.. wakes=.. ticks=.. bad=0
- * or "stress FAILED ... bad=B remap:b1 seal:b2 ...": so many wrong values, in these phases.
+ * or "stress FAILED ... bad=B remap:b1 seal:b2 ...": the number of wrong values, in total and by phase.
  *
  * One thread is bound to each CPU.  A round is every phase below, once with each thread as the one that changes things
- * (the changer); the others watch.  What is checked, and whose fault a wrong value would be:
+ * (the changer); the others watch.  What is checked, and the likely cause of a wrong value:
  *
  *   remap    the changer puts other pages at an address         a watcher that still sees the old page has a stale TLB
  *                                                               entry: a lost shootdown

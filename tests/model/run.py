@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tests/model/run.py - checks the handoff model with Spin, the model against the code, and that the check can fail.
+"""tests/model/run.py - checks the handoff model with Spin, compares the model with the code, and proves that both
+checks can fail.
 
 usage: run.py [-k PATTERN] [--deep] [--list]
   --deep   three attempts to move instead of two (minutes)
 
-Three properties (see handoff.pml), each a full search; then `reached`: no transition of the model is dead; `code`: each
-state change of the code's tables is a transition of the model and the other way round, and docs/handoff.md names a
-function that exists for each; then mutants: the model with one mistake, which has to be found, and for the reason named
-here.  A failure leaves its trail in build/model/NAME/.
+Three properties (see handoff.pml), each by a full search.  `reached`: no transition of the model is dead.  `code`: each
+state change in the code's tables is a transition of the model and vice versa, and docs/handoff.md names an existing
+function for each.  Then mutants: the model with one mistake, which must be found, for the reason named here.  A failure
+leaves its trail in build/model/NAME/.
 """
 import argparse
 import os

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One emulated Intel machine: Bochs, its serial line, a cable between two of them, and the certainty that they end.
+"""One emulated Intel machine: Bochs, its serial line, a cable between two of them, and limits that guarantee its end.
 
-Bochs stands in for QEMU (emulator.py) where VT-x is wanted, which QEMU's emulator does not have.  What differs:
+Bochs replaces QEMU (emulator.py) for VT-x, which QEMU's emulator does not have.  Differences:
 
 - Speed is about 50 million instructions a second.  Simulated time follows instructions, not the wall clock: `ips`
   instructions are one simulated second.  sync=slowdown keeps an idle host's time from racing (ten simulated seconds per

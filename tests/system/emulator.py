@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One emulated machine: QEMU under TCG, its monitor, its serial line, and the certainty that it ends.
+"""One emulated machine: QEMU under TCG, its monitor, its serial line, and limits that guarantee its end.
 
 Every emulator has a hard time limit, dies with the process that started it (setpriv --pdeathsig), and is killed at
-exit.  Nothing here knows Godwit.  A Timeout carries what the machine was doing: registers of every CPU by the monitor,
+exit.  Nothing here depends on Godwit.  A Timeout reports the machine's state: registers of every CPU from the monitor,
 and the tail of the serial line.
 """
 import atexit

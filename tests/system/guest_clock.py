@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A guest's clock beside this machine's: how far has a move put it forward or back?
+"""A guest's clock beside this machine's: how far has a move set it forward or back?
 
 The reference.  The emulated hosts are processes of this machine, and their TSC is its TSC (plus a constant for each).
-A guest's nanoseconds are TSC ticks at the frequency that its first host measured at boot, and it takes these two along
-(kernel/dev/pvclock.c).  So this machine's TSC divided by that frequency is a clock that goes exactly as the guest's
-does as long as it does not move, and whatever makes them part is a move's doing.  How wrong the host measured is
-another matter.
+A guest's nanoseconds are TSC ticks at the frequency that its first host measured at boot, and both move with it
+(kernel/dev/pvclock.c).  So this machine's TSC divided by that frequency runs exactly as the guest's clock does while it
+does not move.  Every difference comes from a move.  The error of the host's measurement does not matter here.
 
-Of one thing the reference must be kept free.  QEMU 7.2 has one TSC for all CPUs of a machine, which may not go back:
-when a thread reads one that is behind what another thread has read before, that difference is added for good
-(cpu_get_ticks()).  Two CPUs of this machine differ by 70 ns or read in another order than they lock, so two threads
-that read all the time make the emulated TSC go faster, by 300 ppm have been seen.  keep_on_cpu() has the threads of a
-host take turns on one CPU, where that does not happen.
+One disturbance must be kept from the reference.  QEMU 7.2 has one TSC for all CPUs of a machine, which never goes back:
+when a thread reads a value behind one that another thread has read, the difference is added for good (cpu_get_ticks()).
+Two CPUs of this machine differ by 70 ns, or read in another order than they lock.  So two threads that read all the
+time make the emulated TSC faster; 300 ppm were observed.  keep_on_cpu() has the threads of a host take turns on one
+CPU, where that does not happen.
 
-The estimate makes no assumption about delays, which are long and uneven in an emulator.  A sample is (before, guest,
-after): the guest's clock was read at some time between these two of ours, so it was ahead of ours by *at least* guest -
-after and by *at most* guest - before.  Each bound is true of its own; of many samples the best of each counts (a
-minimum filter, on both sides).  What comes out is an interval in which the truth is, as wide as the quickest ways there
-and back were long; a check that wants a value within a limit wants the whole interval there.
+The estimate assumes nothing about delays, which are long and uneven in an emulator.  A sample is (before, guest,
+after): the guest's clock was read at some time between two readings of this machine's clock.  So it was ahead by *at
+least* guest - after and *at most* guest - before.  Each bound holds by itself, so the best of each over many samples
+counts (a minimum filter on both sides).  The result is an interval that contains the true value, as wide as the fastest
+round trips were long.  A check of a limit requires the whole interval within it.
 """
 import ctypes
 import mmap

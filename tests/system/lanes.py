@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Checks in two lanes: what only asks for right or wrong runs beside something else, what judges times has the machine
-for itself afterwards.
+"""Checks in two lanes: those that judge right or wrong run two at a time, those that judge times run alone afterwards.
 
-A check waits most of its time, so two lanes cost little more than one.  A unit is what stays in one process: the checks
-of one fixture, or one check that makes its own hosts.  Each unit of a lane is a run.py of its own, with its own folder
-(GODWIT_LANE) and patience for two (GODWIT_SLOWNESS); its output is printed when it has ended.  Checks in Bochs take a
-CPU for each host, so there is never more than one of them."""
+A check waits most of its time, so two lanes cost little more than one.  A unit is what must run in one process: the
+checks of one fixture, or one check that makes its own hosts.  Each unit is a run.py of its own, with its own folder
+(GODWIT_LANE) and time limits for two (GODWIT_SLOWNESS); its output is printed at its end.  Checks in Bochs need a CPU
+for each host, so only one of them runs at a time."""
 import os
 import re
 import subprocess

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""tests/system/mutants.py - proves that the tests can fail: builds Godwit with one mistake at a time and sees that a
-test catches it.
+"""tests/system/mutants.py - mutation testing: builds Godwit with one mistake at a time and checks that a test catches
+it.
 
 usage: mutants.py [--fast] [-k PATTERN] [--list]
   --fast   only those that the host-side unit tests catch (a few seconds each; `make test` runs these), without those
            marked MORE
 
-A mutant is one replacement in one source file, made in a copy of the tree under build/mutants/.  The mistakes are those
-that a hypervisor with migration must fear: a write that is not in the dirty log, a translation that is not flushed, a
-page that is not sent, a register that stays behind.  Each names the test that should notice.  A replacement that no
-longer fits its file is a failure too: then mend the list below.  Caught means: an assertion of that test failed.  A
-crash, a compiler error or a hang proves nothing and counts as a failure here.
+A mutant is one replacement in one source file, made in a copy of the tree under build/mutants/.  The mistakes are
+typical of a hypervisor with migration: a write missing from the dirty log, a translation that is not flushed, a page
+that is not sent, a register that is not transferred.  Each names the test that must catch it.  A replacement that no
+longer matches its file is a failure as well: then correct the list below.  Caught means that an assertion of that test
+failed.  A crash, a compiler error or a hang proves nothing and counts as a failure.
 """
 import argparse
 import os

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The network outside of the hosts, made by Linux: a bridge as the switch, a tap device for each host's card, and
-clients with Linux's own TCP.
+"""The network outside the hosts, made by Linux: a bridge as the switch, a tap device for each host's card, and clients
+with Linux's own TCP.
 
-All of it lies in a network namespace of this process (enter()), which ends with it: nothing is left behind, and no name
-or port can collide.  The test machine is ADDRESS on that network.  Needs root, or a kernel that lets users make
-namespaces, and /dev/net/tun.
+All of it is in a network namespace of this process (enter()), which ends with the process: nothing is left behind, and
+no name or port can collide.  The test machine is ADDRESS on that network.  Needs root, or a kernel that lets users
+create namespaces, and /dev/net/tun.
 """
 import hashlib
 import os

@@ -1,20 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Faults injected into moves between emulated hosts, one after the other, and whether each ended as docs/handoff.md
-says (make soak-faults).
+"""Faults injected into migrations between emulated hosts, one after the other; each must end as docs/handoff.md says
+(make soak-faults).
 
 usage: soak_faults.py [--vendor amd|intel|all] [--faults N] [--seed N] [--seconds N] [--kinds a,b] [-v]
 
 AMD hosts run in QEMU, Intel hosts in Bochs.  The guest is tests/guest/walker.c, which writes all the time and checks
-every word of its memory.  One move in four is a paused one.  Each fault strikes when the move has come so far, or at a
-moment, both from the seed.  Then the hosts are left alone until all is over, and the fault's outcome is compared with
-what the documentation says for what happened: did b run the guest, who was killed and when.  Killed hosts are booted
-again, without the guest.  A guest that is still on a must be as fast as before, its dirty log off, its large pages
-whole; it then goes on to the next fault.  One that is on b is moved back; one that was lost with its host is started
-anew.
+every word of its memory.  One move in four is a paused one.  Each fault occurs at a progress of the move or at a time,
+both from the seed.  Then the hosts are left alone until the move is over, and the outcome is compared with the
+documented one: did b run the guest, which host was killed and when.  Killed hosts are booted again, without the guest.
+A guest still on a must be as fast as before, its dirty log off, its large pages whole; it continues with the next
+fault.  A guest on b is moved back; one lost with its host is started again.
 
-A run ends by itself: after N faults, after so many seconds, or at the third emulator that hangs.  A fault takes about
-15 s for AMD and a minute for Intel on an idle machine with two cores.
+A run ends after N faults, after the given seconds, or at the third emulator that hangs.  A fault takes about 15 s for
+AMD and a minute for Intel on an idle machine with two cores.
 """
 import argparse
 import heapq

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The management interface with curl, and godwitctl: who gets in, what it shows, and moves."""
+"""The management interface with curl and with godwitctl: access control, data, moves."""
 import json
 import os
 import re
@@ -139,8 +139,8 @@ def test_moves(api):
     while api.json("vm", "show", "guest", "-H", "a")["state"] != "incoming":
         assert time.monotonic() < deadline, "it does not arrive"
         time.sleep(0.1)
-    assert "turned away; it runs on where it comes from" in api.ctl("vm", "stop", "guest", "-H", "a")[0]
-    assert "turned away by the operator of the destination" in api.ctl("migration", "watch", move, code=6)[1]
+    assert "rejected; it continues at its source" in api.ctl("vm", "stop", "guest", "-H", "a")[0]
+    assert "rejected by the operator of the destination" in api.ctl("migration", "watch", move, code=6)[1]
     moved = api.json("vm", "migrate", "guest", "--to", "auto")
     assert moved["state"] == "moved" and moved["host"] == "b" and moved["to"] == "a"
     newest = api.json("migration", "show", "guest")             # not a/1, which is older

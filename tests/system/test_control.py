@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Steering moves from the console: networks, the best destination, evacuation.  Queue, options and history:
+"""Migration controlled from the console: networks, choice of the destination, evacuation.  Queue, options and history:
 test_operate.py."""
 import re
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which processor a guest sees: a level, a pool of hosts, what this host lacks; and that a guest with less than the
-host moves all the same."""
+"""The processor that a guest sees: a CPU level, a pool of hosts, features that this host lacks.  And a guest with fewer
+features than its host can move."""
 import os
 import re
 

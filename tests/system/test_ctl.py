@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""godwitctl by itself: against a host made of Python, which answers what a check wants, also what real hosts say once
-in a blue moon.  What real hosts answer is test_api.py's and test_operate.py's."""
+"""godwitctl alone, against a fake host in Python that gives each check the answer it needs, rare ones included.
+Answers of real hosts: test_api.py and test_operate.py."""
 import http.server
 import json
 import os
@@ -172,7 +172,7 @@ def test_exit_codes():
         a.ctl("vm", "list", "-H", "nobody", code=3)
         assert "does not let this client in" in a.ctl("vm", "list", who="reader", code=5)[1]
         a.answers["GET /v1/migrations/1"] = FAILED
-        assert "it runs on on a: b does not answer" in a.ctl("vm", "migrate", "web", "--to", "b", code=6)[1]
+        assert "it still runs on a: b does not answer" in a.ctl("vm", "migrate", "web", "--to", "b", code=6)[1]
         a.answers["GET /v1"] = {"hello": "world"}
         assert "no Godwit host" in a.ctl("host", "add", "z", f"127.0.0.1:{a.api_port}", "--yes", code=4)[1]
     assert "no answer from 127.0.0.1" in a.ctl("vm", "list", code=4)[1]

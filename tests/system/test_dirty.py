@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Every way to find changed pages, of both vendors: the same checks for each, and what each costs.
+"""Every method of dirty logging, of both vendors: the same checks for each, and the cost of each.
 
 The guest (tests/guest/walker.c) changes some 2000 pages a second and verifies every word of its memory for ever, so a
-change that is not found shows after the move; besides, `verify` has both hosts hash all memory at the stop."""
+missed change shows after the move.  In addition, `verify` has both hosts hash all memory at the stop."""
 from dataclasses import dataclass
 
 from fixtures import Skip, each

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What an exit costs, in instructions (tests/bench/exits.py): no kind may become dearer by more than 15 % unnoticed."""
+"""The cost of an exit in instructions (tests/bench/exits.py): no kind may cost 15 % more than before unnoticed."""
 import os
 import sys
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What goes wrong must be said clearly and must not cost a guest: bad configuration and files, unknown, absent, full
-and dying peers.
+"""Failures must be reported clearly and must not cost a guest: bad configuration and files, unknown, absent, full and
+dying peers.
 
-A destination of another version is not here, since there is only one Godwit yet: tests/unit/test_mig.c test_version has
-the engine meet peers that speak versions 7 to 9 only, from both ends.  Links cut at every record boundary and after
+A destination of another version is not here, since there is only one Godwit so far: tests/unit/test_mig.c test_version
+has the engine meet peers that speak versions 7 to 9 only, at both ends.  Links cut at every record boundary and after
 COMMIT: test_mig_links.c test_cut_everywhere, test_cut_query."""
 import os
 import re

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Intel: hosts in Bochs with VT-x and EPT.  Two CPUs, Debian's kernel and its moves; unlike processors; a host of the
-other vendor.
+"""Intel: hosts in Bochs with VT-x and EPT.  Two CPUs, Debian's kernel and its moves; different processors; a host of
+the other vendor.
 
-Bochs runs some 40 million instructions a second.  More of it: test_dirty.py (moves by each way to find changed pages),
+Bochs runs some 40 million instructions a second.  More: test_dirty.py (moves by each method of dirty logging),
 test_intel_long.py."""
 import re
 

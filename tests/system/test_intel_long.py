@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Intel in Bochs, what `make test` leaves out for its time: moves between equal processors by what each has, hosts with
-unlike TSC rates, and AMD-V as Bochs emulates it (with next-RIP), a second opinion beside QEMU's."""
+"""Intel in Bochs, the checks that are too long for `make test`: moves between equal processors by each one's features,
+hosts with different TSC rates, and AMD-V as Bochs emulates it (with next-RIP), besides QEMU's."""
 import re
 
 from bochs import HASWELL, SANDY_BRIDGE, RYZEN, SKYLAKE

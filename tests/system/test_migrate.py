@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Moves that must work: both ways, under load, every word of memory checked afterwards, clocks and registers intact."""
+"""Moves that must succeed: both ways, under load, with every word of memory checked afterwards, clocks and registers
+intact."""
 import calendar
 import os
 import re

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests' disks on NBD servers: Debian's unmodified kernel writes to one while it moves, and while its server dies and
-comes back."""
+"""Guests' disks on NBD servers: Debian's unmodified kernel writes to one while it moves, and while the server dies and
+is restarted."""
 import re
 import time
 
@@ -69,13 +69,13 @@ def test_disk_moves_and_survives_its_server(tls, own):
     report = a.migrate("guest", "b")
     print(f"        a -> b: blackout {report.number('blackout_ms')} ms")
     nbd.kill()
-    b.wait_log("guest: stands still, waiting for its disk: nbd:.* unreachable", 20)
+    b.wait_log("guest: paused, waiting for its disk: nbd:.* unreachable", 20)
     assert re.search(r"^guest +paused .*waiting for its disk: nbd:.* unreachable since \d+ s: .*refuses",
                      b.command("vm list"), re.M), b.command("vm list")
     refused = b.migrate("guest", "a", must=False)
     assert "waiting for its disk" in refused["reason"], refused.text
     nbd.start()
-    b.wait_log("guest: goes on, it waited", 20)
+    b.wait_log("guest: resumed, it waited", 20)
     time.sleep(1)
     report = b.migrate("guest", "a")
     print(f"        b -> a: blackout {report.number('blackout_ms')} ms")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Disks on NBD servers, the longer checks: another server, losses in the middle of moves, servers that hang, TLS, and
-what is refused."""
+"""Disks on NBD servers, the longer checks: another server, connections lost during moves, servers that hang, TLS, and
+refusals."""
 import os
 import re
 import signal
@@ -56,9 +56,9 @@ def test_server_that_hangs(own):
     nbd.process.send_signal(signal.SIGSTOP)
     report = a.migrate_finish(start)
     assert not report.ok and "its disk does not answer" in report["reason"], report.text
-    a.wait_log(r"guest: stands still, waiting for its disk: nbd:.* has not answered a request for \d+ s", 20)
+    a.wait_log(r"guest: paused, waiting for its disk: nbd:.* has not answered a request for \d+ s", 20)
     nbd.process.send_signal(signal.SIGCONT)
-    a.wait_log("guest: goes on, it waited", 20)
+    a.wait_log("guest: resumed, it waited", 20)
     assert a.migrate("guest", "b").ok
     with b.guest("guest") as g:
         figures = end(g, nbd)
@@ -112,9 +112,9 @@ def test_tls(own):
     report = a.migrate("guest", "b")
     print(f"        a -> b: blackout {report.number('blackout_ms')} ms")
     nbd.kill()
-    b.wait_log("guest: stands still, waiting for its disk: nbd:.* unreachable", 20)
+    b.wait_log("guest: paused, waiting for its disk: nbd:.* unreachable", 20)
     nbd.start()
-    b.wait_log("guest: goes on, it waited", 30)
+    b.wait_log("guest: resumed, it waited", 30)
     assert b.migrate("guest", "a").ok
     with a.guest("guest") as g:
         figures = end(g, nbd)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Three hosts and six guests in the hands of an operator who has godwitctl and nothing else: the queue, what would move
-where and why not, the best destination, settings of one move, and evacuations while the network between two hosts is
-cut, beforehand and in the middle of moves."""
+"""Three hosts and six guests, operated with godwitctl only: the queue, possible destinations with the reasons against
+the others, the best destination, options of one move, and evacuations while the network between two hosts is cut,
+before and during moves."""
 import re
 import time
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""A third machine on the network talks to a guest while that moves there and back: a TCP connection and a ping each 10
-ms (outside.py).
+"""A third machine on the network talks to a guest that moves there and back: a TCP connection, and a ping each 10 ms
+(outside.py).
 
-The small sister of `make demo GUEST=debian`.  The check starts this file as a program, since a network namespace is a
-process's own:
+A small version of `make demo GUEST=debian`.  The check starts this file as a program, since a network namespace belongs
+to a process:
 
 usage: test_outside.py amd|intel"""
 import os

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests of several CPUs, more of them than the host has or fewer, at everything at once (tests/guest/stress.c), over
-moves."""
+"""Guests of several CPUs, with more or fewer of them than the host has, under tests/guest/stress.c during moves."""
 import re
 
 from host import Link, vm

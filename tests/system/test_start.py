@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A guest that lives on another host is not started a second time, by autostart or by hand; docs/handoff.md "Starting a
+"""A guest that runs on another host is not started a second time, by autostart or by hand; docs/handoff.md "Starting a
 copy"."""
 import re
 import time

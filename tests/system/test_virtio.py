@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Virtio devices as Debian's unmodified kernel finds them on the guest's PCI bus, and with their driver at work over
-moves."""
+"""Virtio devices on the guest's PCI bus, found by Debian's unmodified kernel and driven during moves."""
 import os
 import re
 import time

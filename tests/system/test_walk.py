@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """README's way from nothing to a first move, as a new user types it: the `sh` blocks of that section, word for word, in
-a folder of their own."""
+an empty folder."""
 import os
 import pty
 import re

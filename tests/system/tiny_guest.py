@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests of a few hundred bytes as bzImages, for emulators too slow for a Linux: tests/guest/walker.c checks its own
-memory, masked.c tries features.  And what checks do with the walker, and what finding its changed pages has cost a
-host."""
+"""Guests of a few hundred bytes as bzImages, for emulators too slow for Linux: tests/guest/walker.c checks its own
+memory, masked.c tries features.  And the checks' helpers for the walker and for the cost of dirty logging."""
 import os
 import re
 import subprocess

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Kernels of a few bytes in a valid bzImage: guests that do one bad thing at once.
+"""Kernels of a few bytes in a valid bzImage: guests that misbehave at once, each in one way.
 
 The code is entered by the 64-bit Linux boot protocol: long mode, interrupts off, flat memory below 4 GiB mapped
 (kernel.org "The Linux/x86 Boot Protocol")."""

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/mig_fixture.h - a world for test_mig*.c: both machines of a move, a fake guest that keeps writing, and a
- * link that is slow, cut, or lies. */
+ * tests/unit/mig_fixture.h - fixture of test_mig*.c: both ends of a migration, a fake guest that keeps writing, and a
+ * link that can be slow, break, or corrupt data. */
 #ifndef GODWIT_TESTS_MIG_FIXTURE_H
 #define GODWIT_TESTS_MIG_FIXTURE_H
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/net_keys.h - three throw-away identities for the tests (made by openssl for this
- * file; used nowhere else). */
+ * tests/unit/net_keys.h - three identities (key and certificate) for tests, made by openssl; used nowhere else. */
 #ifndef GODWIT_TESTS_NET_KEYS_H
 #define GODWIT_TESTS_NET_KEYS_H
 

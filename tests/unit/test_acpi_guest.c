@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_acpi_guest.c - the guest's ACPI tables: reachable, checksummed, and taken apart by iasl
- * when it is installed. */
+ * tests/unit/test_acpi_guest.c - the guest's ACPI tables: every table is reachable and has a right checksum; iasl
+ * disassembles them if it is installed. */
 /* unit-sources: kernel/vm/acpi_guest.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c
  *   kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c
  *   kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c

@@ -3,7 +3,7 @@
  *   kernel/lib/print.c kernel/peers/move_options.c kernel/config/config.c kernel/config/config_keys.c migrate/policy.c
  *   tests/fakes/api_handlers.c tests/fakes/log.c */
 /* unit-deps: llhttp */
-/* tests/unit/test_api.c - from a client's bytes to the answer's: HTTP, JSON, paths, roles, limits. */
+/* tests/unit/test_api.c - management API, from request bytes to response bytes: HTTP, JSON, paths, roles, limits. */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_ask.c - questions that move nothing: an asker and a destination's machine, good
- * answers, bad answers, none. */
+ * tests/unit/test_ask.c - probes that move nothing: asker and destination of migrate/ask.c, with good answers, invalid
+ * answers, and none. */
 /* unit-sources: migrate/ask.c migrate/mig.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c
  *   kernel/lib/err.c tests/fakes/fake_guest.c */
 /* unit-deps: lz4 */

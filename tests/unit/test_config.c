@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_config.c - every key of godwit.conf with good and bad values, and what a mistake costs. */
+ * tests/unit/test_config.c - every key of godwit.conf with valid and invalid values, and how far an error reaches. */
 /* unit-sources: kernel/config/config.c kernel/config/config_keys.c */
 #include <cmocka.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_cpuid.c - the CPUID policy: what may never show, what always shows, sizes that agree, comparison of
- * hosts; and MSR rules. */
+ * tests/unit/test_cpuid.c - the CPUID policy: features that are always hidden or always shown, consistent sizes,
+ * comparison of hosts; and the MSR rules. */
 /* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
  *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
  *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
@@ -231,10 +231,10 @@ static void test_msrs(void **state)
     exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_MSR, .insn_len = 2 });
     assert_int_equal(m.injected.vector, 13);
     assert_int_equal(v->rip, rip);
-    assert_int_equal(m.vm.devices->explain.n_seen[IO_STRANGE_MSR], 2);
+    assert_int_equal(m.vm.devices->unhandled.n_seen[IO_UNHANDLED_MSR], 2);
     for (unsigned i = 0; i < 100; i++)
         (void)!msr_read(v, 0x20000 + i, &val);
-    assert_int_equal(m.vm.devices->explain.n_seen[IO_STRANGE_MSR], IO_EXPLAIN_MAX);
+    assert_int_equal(m.vm.devices->unhandled.n_seen[IO_UNHANDLED_MSR], IO_UNHANDLED_MAX);
     machine_fini(&m);
 }
 
@@ -256,7 +256,7 @@ static void test_hypercalls(void **state)
     (void)state;
     machine_init(&m, 3, 16 * MIB);
     struct vcpu *v = m.vm.vcpus[0], *other = m.vm.vcpus[2];
-    other->pcpu = 1, other->lapic->wait_for_sipi = false;
+    other->lapic->wait_for_sipi = false;
     assert_int_equal(hypercall(v, 0, 0, 0), -1000);
     assert_int_equal(hypercall(v, 5, 0, 2), 0);
     hlt(other);
@@ -271,6 +271,7 @@ static void test_hypercalls(void **state)
     unsigned kicks = fake_n_kicks;
     assert_int_equal(hypercall(v, 5, 0, 3), 0); /* no such vCPU */
     assert_int_equal(fake_n_kicks, kicks);
+    other->pcpu = 1;
     assert_int_equal(hypercall(v, 11, 3, 0), 0);
     assert_int_equal(hypercall(v, 11, 2, 0), 0); /* on another CPU: it runs without us */
     assert_int_equal(m.n_yields, 0);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_cpuid_policy.c - the baselines host, x86-64-v1 to v4 and pool on made-up hosts of both
- * vendors: what is shown, what a host lacks, that the leaves agree with each other, what a destination
- * answers, and the pool's file. */
+ * tests/unit/test_cpuid_policy.c - the CPU baselines host, x86-64-v1 to v4 and pool, on synthetic hosts of both
+ * vendors.
+ *
+ * Covered: which features a guest sees, which ones a host lacks, consistency between leaves, a destination's answer,
+ * and the pool's file. */
 /* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_offer.c kernel/config/config.c
  *   kernel/config/config_keys.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c tests/fakes/page.c */
 #include <cmocka.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_dial.c - which of a peer's addresses is tried when, and which destination is the best. */
+ * tests/unit/test_dial.c - the order in which a peer's addresses are tried, and the choice of the best destination. */
 /* unit-sources: kernel/peers/dial.c kernel/peers/choose_best.c kernel/peers/stream_io.c kernel/config/config.c
  *   kernel/config/config_keys.c kernel/lib/err.c */
 #include <cmocka.h>

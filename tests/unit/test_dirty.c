@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_dirty.c - dirty logging against a model: a guest processor with a TLB that obeys the tables, and a
- * receiver that copies what each harvest reports.  If one store is missed, the copy differs at the end. */
+ * tests/unit/test_dirty.c - dirty logging against a model: a guest processor with a TLB that obeys the page tables, and
+ * a receiver that copies what each harvest reports.  If one store is missed, the copy differs at the end. */
 /* unit-sources: kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c svm/npt.c tests/fakes/log.c
  *   tests/fakes/page.c tests/fakes/vcpu.c */
 #include <cmocka.h>

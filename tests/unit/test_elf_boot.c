@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_elf_boot.c - ELF kernels: what PVH and Multiboot tell them, where all of it lies, and
- * every kind of damage. */
+ * tests/unit/test_elf_boot.c - the ELF loader: the boot information of PVH and Multiboot, the memory layout, and every
+ * kind of malformed image. */
 /* unit-sources: kernel/vm/elf_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c kernel/dev/devices.c kernel/dev/io_bus.c
  *   kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c
  *   kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c

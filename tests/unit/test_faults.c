@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_faults.c - fault injection into the handoff: each fault must end as docs/handoff.md says.
  *
- * A reference move tells where each record begins; then the same move (same seed, same bytes) is made again and again
- * with a fault at a record's boundary, within it, or when a machine comes to a state.  Where the guest must be
- * afterwards is known beforehand:
+ * A reference move records where each record begins.  Then the same move (same seed, same bytes) is repeated with a
+ * fault at a record's boundary, within a record, or when a state machine reaches a state.  The expected place of the
+ * guest afterwards:
  *
  *   before COMMIT has left A     on A; if A itself crashes, lost with it
- *   after COMMIT has come to B   on B; if B crashes before A knows that, on A again, when a person says
- *                                so; if later, lost with B
- *   in between                   on A, by B's word; if B has forgotten or cannot be asked, when a person says so
+ *   after COMMIT reached B       on B; if B crashes before A knows that, on A again, by `resolve`; if B crashes later,
+ *                                lost with B
+ *   in between                   on A, by B's answer; if B has forgotten or cannot be asked, by `resolve`
  *
- * In the table "by hand" is a person's `resolve`.  After each case that ends on A the guest must move
- * without a fault.  Combinations of faults are judged by what happened (did B run it, who crashed), which
- * only the world's callbacks know.
+ * In the table "by hand" means an operator's `resolve`.  After each case that ends on A the guest must move without a
+ * fault.  Combinations of faults are judged by the events (did B run the guest, which host crashed), which only the
+ * callbacks of mig_world.h know.
  *
  * FAULT_CASE=n runs one case, FAULT_MORE=n so many random combinations (default 300), FAULT_SEED=n others. */
 /* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c

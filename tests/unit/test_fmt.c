@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_fmt.c - our printf against the host's, on every combination of flags, widths and values, and
- * at every buffer length. */
+ * tests/unit/test_fmt.c - kernel/lib/fmt.c against the C library's printf: all combinations of flags, widths and
+ * values, at every buffer length. */
 /* unit-sources: kernel/lib/fmt.c */
 #include <cmocka.h>
 #include <setjmp.h>

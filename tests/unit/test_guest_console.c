@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_guest_console.c - what guests print is kept, numbered, and read without a gap, a repetition, or a
- * word of an earlier life. */
+ * tests/unit/test_guest_console.c - the buffer of guest output: it is kept and numbered, and read without gap,
+ * repetition, or output from before a restart. */
 /* unit-sources: kernel/vm/guest_console.c tests/fakes/page.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_guest_mem.c - lazily backed RAM with its hole, and the guest's page tables walked in software. */
+ * tests/unit/test_guest_mem.c - lazily allocated guest RAM with its PCI hole, and the software walk of the guest's page
+ * tables. */
 /* unit-sources: kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c
  *   tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
 #include <cmocka.h>

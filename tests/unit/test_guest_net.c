@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_guest_net.c - a guest that stands still for a move: its frames are kept, and go with it or come back
- * to it; each once, in order. */
+ * tests/unit/test_guest_net.c - a guest that is paused for a migration: its frames are queued, and move with it or
+ * return to it; each exactly once, in order. */
 /* unit-sources: kernel/vm/guest_net.c net/vswitch.c kernel/lib/err.c tests/fakes/log.c tests/fakes/page.c */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -20,7 +20,13 @@
 static struct vm vm = { .config = { .name = "guest", .nic = true, .mac = { 2, 0, 0, 0, 0, 1 } } };
 static struct vm *slot = &vm;
 static struct vswitch sw;
-static struct vswitch_port card;
+
+static enum hv_err card_deliver(struct vswitch_port *p, const uint8_t *frame, size_t len)
+{
+    (void)p, (void)frame, (void)len;
+    return HV_OK;
+}
+static struct vswitch_port card = { .deliver = card_deliver };
 static unsigned got[400], n_got; /* the number in each frame that the guest got */
 
 struct vm *vm_at(unsigned i) { return i ? NULL : slot; }
@@ -32,7 +38,7 @@ bool vdev_service(struct vm *v)
     (void)v;
     return false;
 }
-void vdev_net_arrived(struct vm *v) { (void)v; }
+void vdev_net_announce(struct vm *v) { (void)v; }
 void vdev_net_backend_set(const struct vdev_net_backend *b) { (void)b; }
 enum hv_err vdev_net_receive(struct vm *v, const uint8_t *frame, size_t len)
 {
@@ -169,10 +175,10 @@ static void test_put(void **state)
 {
     uint8_t frame[60] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0, 77 };
     (void)state;
-    guest_net_put(&vm, frame, sizeof(frame));
+    guest_net_deliver(&vm, frame, sizeof(frame));
     assert_got(77, 77);
     atomic_store(&vm.state, VM_PAUSED);
-    guest_net_put(&vm, frame, sizeof(frame));
+    guest_net_deliver(&vm, frame, sizeof(frame));
     assert_int_equal(n_got, 0);
 }
 

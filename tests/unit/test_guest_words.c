@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_guest_words.c - what the guest and we share word by word (indices of rings, sequence counts) is never
- * seen half written or half read.
+ * tests/unit/test_guest_words.c - values shared with the guest word by word (ring indices, sequence counts) are never
+ * torn: never half written or half read.
  *
- * kernel/core/guest_mem.c with the worst memcpy that C allows: byte by byte, with the guest at work in between.  (Ours
- * in kernel/string.c copies up to seven bytes so.  A guest that saw a ring's index between the bytes of 00FFh and 0100h
- * would believe 0000h.) */
+ * kernel/core/guest_mem.c runs with the worst memcpy() that C allows: byte by byte, while the guest runs in between.
+ * (kernel/lib/libc/string.c copies up to seven bytes so.  A guest that read a ring's index between the bytes of 00FFh
+ * and 0100h would see 0000h.) */
 /* unit-sources: kernel/core/s2.c kernel/core/dirty.c svm/npt.c tests/fakes/log.c
  *   tests/fakes/page.c tests/fakes/vcpu.c */
 #include <cmocka.h>

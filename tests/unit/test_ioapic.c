@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_ioapic.c - the IOAPIC's edges, levels and destinations; the two 8259s. */
+ * tests/unit/test_ioapic.c - the IOAPIC: edge and level interrupts, destinations; and the two 8259 PICs. */
 /* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
  *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
  *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
@@ -51,7 +51,7 @@ static uint32_t reg(unsigned n)
 }
 static void eoi(struct vcpu *c, uint8_t vec)
 {
-    lapic_accept(c, vec);
+    lapic_ack(c, vec);
     lapic_mmio_write(c, 0xb0, 0);
 }
 
@@ -72,17 +72,17 @@ static void test_registers(void **state)
 static void test_edge(void **state)
 {
     (void)state;
-    devices_irq_set(&m.vm, 4, true); /* masked: lost */
-    devices_irq_set(&m.vm, 4, false);
+    machine_irq_set(&m, 4, true); /* masked: lost */
+    machine_irq_set(&m, 4, false);
     redir(4, 0x44);
     assert_int_equal(lapic_pending(v), -1);
-    devices_irq_set(&m.vm, 4, true);
+    machine_irq_set(&m, 4, true);
     assert_int_equal(lapic_pending(v), 0x44);
     eoi(v, 0x44);
-    devices_irq_set(&m.vm, 4, true); /* no new edge */
+    machine_irq_set(&m, 4, true); /* no new edge */
     assert_int_equal(lapic_pending(v), -1);
-    devices_irq_set(&m.vm, 4, false);
-    devices_irq_set(&m.vm, 4, true);
+    machine_irq_set(&m, 4, false);
+    machine_irq_set(&m, 4, true);
     assert_int_equal(lapic_pending(v), 0x44);
 }
 
@@ -91,27 +91,27 @@ static void test_destinations(void **state)
     (void)state;
     struct vcpu *c = m.vm.vcpus[1];
     redir(5, UINT64_C(1) << 56 | 0x45);
-    devices_irq_set(&m.vm, 5, true);
+    machine_irq_set(&m, 5, true);
     assert_int_equal(lapic_pending(c), 0x45);
     assert_int_equal(lapic_pending(v), -1);
     redir(6, UINT64_C(0xff) << 56 | 0x46);
-    devices_irq_set(&m.vm, 6, true);
+    machine_irq_set(&m, 6, true);
     assert_int_equal(lapic_pending(v), 0x46);
     assert_int_equal(lapic_pending(c), 0x46);
     redir(7, UINT64_C(1) << 56 | 0x400); /* NMI */
-    devices_irq_set(&m.vm, 7, true);
+    machine_irq_set(&m, 7, true);
     assert_int_equal(atomic_load(&c->requests), VCPU_REQ_NMI);
 }
 
 static void test_level_unmask_and_directed_eoi(void **state)
 {
     (void)state;
-    devices_irq_set(&m.vm, 9, true);
+    machine_irq_set(&m, 9, true);
     redir(9, 0x8049); /* up already when it is unmasked */
     assert_int_equal(lapic_pending(v), 0x49);
     assert_int_equal(reg(0x22) & 0x4000, 0x4000);
-    lapic_accept(v, 0x49);
-    devices_irq_set(&m.vm, 9, false);
+    lapic_ack(v, 0x49);
+    machine_irq_set(&m, 9, false);
     mmio_write(v, gpa(IOAPIC_BASE + 0x40), 4, 0x49); /* the EOI register */
     assert_int_equal(reg(0x22) & 0x4000, 0);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_lapic.c - the local APIC: priorities, EOI, IPIs, both register faces, timer modes, INIT and SIPI. */
+ * tests/unit/test_lapic.c - the local APIC: priorities, EOI, IPIs, xAPIC and x2APIC registers, timer modes, INIT and
+ * SIPI. */
 /* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
  *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
  *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
@@ -54,12 +55,12 @@ static void test_priorities(void **state)
     lapic_irq_set(v, 0x35, false);
     lapic_irq_set(v, 0x62, false);
     assert_int_equal(lapic_pending(v), 0x62);
-    lapic_accept(v, 0x62);
+    lapic_ack(v, 0x62);
     assert_int_equal(lapic_pending(v), -1); /* 0x35 is below what is in service */
     assert_int_equal(rd(0xa0), 0x60);       /* PPR */
     lapic_irq_set(v, 0x71, false);
     assert_int_equal(lapic_pending(v), 0x71);
-    lapic_accept(v, 0x71);
+    lapic_ack(v, 0x71);
     wr(0xb0, 0);
     assert_int_equal(lapic_pending(v), -1);
     wr(0xb0, 0);
@@ -99,7 +100,7 @@ static void test_x2apic_face(void **state)
     assert_int_equal(msr_write(v, 0x808, 0x100), HV_E_GUEST);
     assert_int_equal(msr_write(v, 0x83f, 0x50), HV_OK); /* self-IPI */
     assert_int_equal(lapic_pending(v), 0x50);
-    lapic_accept(v, 0x50);
+    lapic_ack(v, 0x50);
     assert_int_equal(msr_write(v, 0x80b, 0), HV_OK);
     /* x2APIC to xAPIC */
     assert_int_equal(msr_write(v, 0x1b, LAPIC_BASE | APIC_BASE_ENABLE | APIC_BASE_BSP), HV_E_GUEST);
@@ -177,7 +178,7 @@ static void test_timer_modes(void **state)
     lapic_timer_poll(v);
     assert_int_equal(lapic_pending(v), 0xec);
     assert_int_equal(lapic_timer_deadline(v), 0);
-    lapic_accept(v, 0xec);
+    lapic_ack(v, 0xec);
     wr(0xb0, 0);
     wr(0x3e0, 0); /* divide by 2 */
     wr(0x320, 0x200ec);
@@ -186,7 +187,7 @@ static void test_timer_modes(void **state)
     lapic_timer_poll(v); /* five missed make one */
     assert_int_equal(lapic_pending(v), 0xec);
     assert_int_equal(lapic_timer_deadline(v), fake_tsc - 7 + 3000000);
-    lapic_accept(v, 0xec);
+    lapic_ack(v, 0xec);
     wr(0xb0, 0);
     wr(0x380, 0);
     assert_int_equal(lapic_timer_deadline(v), 0);
@@ -220,14 +221,14 @@ static void test_level_eoi_reaches_ioapic(void **state)
     (void)state;
     mmio_write(v, gpa(IOAPIC_BASE), 4, 0x10 + 2 * 5);
     mmio_write(v, gpa(IOAPIC_BASE + 0x10), 4, 0x8045);
-    devices_irq_set(&m.vm, 5, true);
+    machine_irq_set(&m, 5, true);
     assert_int_equal(lapic_pending(v), 0x45);
-    lapic_accept(v, 0x45);
+    lapic_ack(v, 0x45);
     assert_true(m.vm.devices->ioapic.redir[5] & IOAPIC_REDIR_REMOTE_IRR);
     wr(0xb0, 0);
     assert_int_equal(lapic_pending(v), 0x45); /* the line is still up */
-    lapic_accept(v, 0x45);
-    devices_irq_set(&m.vm, 5, false);
+    lapic_ack(v, 0x45);
+    machine_irq_set(&m, 5, false);
     wr(0xb0, 0);
     assert_int_equal(lapic_pending(v), -1);
     assert_false(m.vm.devices->ioapic.redir[5] & IOAPIC_REDIR_REMOTE_IRR);
@@ -242,10 +243,10 @@ static void test_extint_from_8259(void **state)
     for (unsigned i = 1; i < 4; i++)
         pio_write(v, 0x21, 1, icw[i]);
     pio_write(v, 0x21, 1, 0xef); /* IRQ 4 only */
-    devices_irq_set(&m.vm, 4, true);
-    devices_irq_set(&m.vm, 4, false);
+    machine_irq_set(&m, 4, true);
+    machine_irq_set(&m, 4, false);
     assert_int_equal(lapic_pending(v), 0x34);
-    lapic_accept(v, 0x34);
+    lapic_ack(v, 0x34);
     assert_int_equal(lapic_pending(v), -1);
     assert_int_equal(m.vm.devices->pic.chip[0].isr, 0x10);
     pio_write(v, 0x20, 1, 0x20); /* EOI */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_mig.c - whole moves: both machines, a fake guest that keeps writing, everything that can fail but the
+ * tests/unit/test_mig.c - whole migrations: both ends, a fake guest that keeps writing, and every failure except of the
  * link (test_mig_links.c). */
 /* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
  *   migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */

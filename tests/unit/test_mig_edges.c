@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_mig_edges.c - the code's transition functions refuse each change of state that
- * the model does not have.
+ * tests/unit/test_mig_edges.c - the state machines' transition functions refuse every change of state that the model
+ * does not have.
  *
- * tx_goto() and rx_goto() are called with every pair of states.  Which pairs the protocol allows is read from the
- * comments "T name: FROM -> TO" of tests/model/handoff.pml, not from the code's own tables.  rx_goto() is static: this
- * program includes rx.c. */
+ * tx_goto() and rx_goto() are called with every pair of states.  The allowed pairs are read from the comments "T name:
+ * FROM -> TO" of tests/model/handoff.pml, not from the code's own tables.  rx_goto() is static: this program includes
+ * rx.c. */
 /* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/wire.c migrate/hash.c migrate/batch.c
  *   migrate/policy.c kernel/lib/err.c */
 /* unit-deps: lz4 */

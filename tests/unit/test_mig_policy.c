@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_mig_policy.c - each row of policy.c's table. */
+ * tests/unit/test_mig_policy.c - each row of the truth table in migrate/policy.c. */
 /* unit-sources: migrate/policy.c */
 #include <cmocka.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_mig_wire.c - the wire format: round trips, every truncation, every reserved
- * byte, and one golden file. */
+ * tests/unit/test_mig_wire.c - the wire format: round trips, every truncation, every reserved byte, and one golden
+ * file. */
 /* unit-sources: migrate/wire.c kernel/lib/err.c */
 #include <cmocka.h>
 #include <setjmp.h>

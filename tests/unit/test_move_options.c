@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_move_options.c - the settings of one move, as words and as JSON; and the bandwidth limit. */
+ * tests/unit/test_move_options.c - options of one migration, as words and as JSON; and the bandwidth limit. */
 /* unit-sources: kernel/peers/move_options.c kernel/lib/json.c kernel/lib/text.c kernel/config/config.c
  *   kernel/config/config_keys.c kernel/lib/err.c kernel/peers/rate.c migrate/policy.c tests/fakes/log.c */
 #include <cmocka.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_nbd.c - the NBD client against a server that is this test: right, slow, dying, lying. */
+ * tests/unit/test_nbd.c - the NBD client against a server that the test plays: correct, slow, crashing, malicious. */
 /* unit-sources: net/nbd.c kernel/lib/err.c tests/fakes/fake_stream.c tests/fakes/page.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>

@@ -3,11 +3,11 @@
  *   net/lwip_port.c net/vswitch.c * net/announce.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
  *   kernel/lib/print.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c tests/fakes/echo_server.c */
 /* unit-deps: bearssl lwip */
-/* tests/unit/test_net.c - two whole network stacks in two processes on one wire: streams that work, and
- * every way in which they fail.
+/* tests/unit/test_net.c - two whole network stacks in two processes, connected by a socket: working streams, and every
+ * way in which streams fail.
  *
  * lwIP exists once per process, so each test forks: the child is host B (10.0.0.2, listening, identity b), the parent's
- * first fork host A (10.0.0.1, identity a).  A decides: its exit code is the test's result. */
+ * first fork host A (10.0.0.1, identity a).  A's exit code is the test's result. */
 #include <bearssl.h>
 #include <cmocka.h>
 #include <setjmp.h>
@@ -744,6 +744,31 @@ static void test_no_card(void **state)
     assert_int_equal(status, 0);
 }
 
+/* Such a host has no encrypted connections, but it has an address, for DHCP, ping and disks without TLS. */
+static void test_no_key(void **state)
+{
+    (void)state;
+    int fd[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
+    pid_t p = fork();
+    if (!p) {
+        struct net_params np = { .config = &conf };
+        struct stream *s;
+        nic_socket_fd = fd[0];
+        conf.host = (struct host_config){ .ip = { 10, 0, 0, 1 }, .prefix_len = 24 };
+        CHECK(net_init(&np) == HV_E_AUTH);
+        net_poll();
+        CHECK(net_is_up() && stream_connect(&conf.peers[0], &s) == HV_E_UNSUPP);
+        CHECK(stream_connect_plain((const uint8_t[]){ 10, 0, 0, 2 }, 10809, &s) == HV_OK);
+        stream_abort(s);
+        net_poll();
+        _exit(0);
+    }
+    int status;
+    waitpid(p, &status, 0);
+    assert_int_equal(status, 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -770,6 +795,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_tls_later),
         cmocka_unit_test(test_no_card),
+        cmocka_unit_test(test_no_key),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: kernel/manage/operate.c kernel/lib/err.c tests/fakes/log.c */
-/* tests/unit/test_operate.c - what an operator must confirm: `migrate resolve`, the one act that can make
- * two runners of a guest. */
+/* tests/unit/test_operate.c - operations that an operator must confirm: `migrate resolve`, the only one that can make a
+ * guest run on two hosts. */
 #include <cmocka.h>
 #include <string.h>
 #include "kernel/manage/operate.h"
@@ -44,7 +44,7 @@ void vm_stop(struct vm *vm)
     (void)vm;
     fail();
 }
-void vm_run(struct vm *vm)
+void vm_resume(struct vm *vm)
 {
     (void)vm;
     fail();
@@ -141,7 +141,7 @@ static void test_does_it_when_sure(void **s)
         assert_int_equal(operate_resolve("web", here, true, WHY(said)), HV_OK);
         assert_int_equal(n_resolved, 1);
         assert_int_equal(resolved_here, here);
-        assert_string_equal(said, here ? "web: resumed here" : "web: forgotten here");
+        assert_string_equal(said, here ? "web: resumed here" : "web: discarded here");
     }
 }
 

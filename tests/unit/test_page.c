@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_page.c - the page allocator over a made-up memory map inside a large aligned piece of host memory.
+ * tests/unit/test_page.c - the page allocator over a synthetic memory map inside a large aligned block of host memory.
  *
- * The model knows which pages are handed out.  After each step: what was returned is aligned, zeroed, free in the model
- * and inside a free range; the count of free bytes is right; at the end, when all is back, everything has merged to
- * what it was at the start. */
+ * The model knows which pages are allocated.  After each step, returned pages are aligned, zeroed, free in the model
+ * and inside a free range, and the count of free bytes is right.  At the end all is freed, and everything has merged
+ * again. */
 /* unit-sources: kernel/host/page.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>

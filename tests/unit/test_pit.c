@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_pit.c - the 8254 by the guest's clock; also the RTC, the PM timer and the reset ports. */
+ * tests/unit/test_pit.c - the 8254 PIT on the guest's clock; also the RTC, the ACPI PM timer and the reset ports. */
 /* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
  *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
  *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
@@ -90,7 +90,7 @@ static void test_channel_0_interrupts(void **state)
         fake_tsc = lapic_timer_deadline(v);
         lapic_timer_poll(v);
         assert_int_equal(lapic_pending(v), 0x40);
-        lapic_accept(v, 0x40);
+        lapic_ack(v, 0x40);
         mmio_write(v, gpa(LAPIC_BASE + 0xb0), 4, 0);
     }
     assert_in_range(fake_tsc - due, 4 * 2990000, 4 * 3010000);
@@ -173,7 +173,7 @@ static void test_pm(void **state)
     assert_int_equal(in(0x64) & 2, 0);
     out(0x64, 0xfe);
     assert_int_equal(atomic_load(&m.vm.power_request), VM_POWER_RESET);
-    assert_int_equal(m.vm.devices->explain.n_all[IO_STRANGE_PORT], 0);
+    assert_int_equal(m.vm.devices->unhandled.n_all[IO_UNHANDLED_PORT], 0);
 }
 
 int main(void)

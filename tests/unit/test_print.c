@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_print.c - each line reaches its printer, whole or cut at PRINT_LINE_MAX. */
+ * tests/unit/test_print.c - struct printer: each line arrives, whole or truncated at PRINT_LINE_MAX. */
 /* unit-sources: kernel/lib/print.c */
 #include <cmocka.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_s2.c - second-stage tables, looked at after every single store as another
- * processor's walker would. */
+ * tests/unit/test_s2.c - second-stage page tables, checked after every single store as another processor's page walk
+ * would see them. */
 /* unit-sources: svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c */
 #include <cmocka.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_sched.c - who runs on a pCPU, in simulated time: fair turns, interrupts soon and not for more than a
- * fair share, spinners give way. */
+ * tests/unit/test_sched.c - the vCPU scheduler in simulated time: fair shares, prompt interrupts that do not exceed the
+ * fair share, spinning vCPUs that yield. */
 /* unit-sources: kernel/run/sched.c kernel/core/vcpu.c kernel/core/vm.c kernel/lib/err.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -103,7 +103,7 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
         stop = start + w->burst_left;
     if (w->spins_after && start + w->spins_after < stop)
         stop = start + w->spins_after;
-    while (now < stop && !atomic_load(&cpu.pick_again))
+    while (now < stop && !atomic_load(&cpu.need_resched))
         time_to(next_irq() < stop ? next_irq() : stop);
     w->ran += now - start;
     if (w->burst && !(w->burst_left -= now - start))

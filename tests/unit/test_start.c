@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_start.c - starting a guest: what is said while the peers are asked, when they answer,
- * and to peers that ask. */
+ * tests/unit/test_start.c - starting a guest: messages while the peers are asked and when they answer, and answers to
+ * peers that ask. */
 /* unit-sources: kernel/peers/start.c kernel/peers/start_rule.c kernel/config/config.c kernel/config/config_keys.c
  *   kernel/lib/err.c tests/fakes/log.c */
 #include <cmocka.h>

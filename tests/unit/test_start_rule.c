@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_start_rule.c - who may start a guest: hosts that boot, ask, answer late, crash and move the guest, at
- * random; never two run it. */
+ * tests/unit/test_start_rule.c - the rule for starting a guest: hosts that boot, ask, answer late, crash and migrate at
+ * random; the guest never runs twice. */
 /* unit-sources: kernel/peers/start_rule.c */
 #include <cmocka.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_steal_time.c - the record by which a guest knows that a vCPU waits, and by
- * which it asks for a flush. */
+ * tests/unit/test_steal_time.c - the steal time record: it tells a guest that a vCPU waits, and carries the guest's
+ * requests for TLB flushes. */
 /* unit-sources: kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c
  *   kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c
  *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
@@ -33,6 +33,7 @@ static int begin(void **state)
     fake_tsc = 1000;
     machine_init(&m, 2, RAM);
     v = m.vm.vcpus[1];
+    atomic_store(&v->state, VCPU_RUNNING);
     record = (struct record *)(m.ram + RECORD);
     return 0;
 }
@@ -56,6 +57,7 @@ static void test_msr(void **state)
     assert_int_equal(val, RECORD | 1);
     assert_int_equal(msr_read(m.vm.vcpus[0], MSR_KVM_STEAL_TIME, &val), HV_OK);
     assert_int_equal(val, 0);
+    atomic_store(&v->state, VCPU_FROZEN);
     devices_reset(&m.vm);
     assert_int_equal(msr_read(v, MSR_KVM_STEAL_TIME, &val), HV_OK);
     assert_int_equal(val, 0);
@@ -66,18 +68,18 @@ static void test_waiting(void **state)
     (void)state;
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD | 1), HV_OK);
     record->steal = 100, record->version = 7; /* odd: somebody stopped in the middle */
-    steal_time_wait(v);
+    steal_time_preempted(v);
     assert_int_equal(record->preempted, 1);
     v->left_tsc = fake_tsc;
     fake_tsc += 3000;
-    steal_time_go(v);
+    steal_time_slice_begin(v);
     assert_int_equal(record->preempted, 0);
     assert_int_equal(record->steal, 1100); /* at 3 GHz */
     assert_int_equal(record->version, 8);
     assert_false(v->tlb_flush);
     v->left_tsc = 0; /* it slept */
     fake_tsc += 3000;
-    steal_time_go(v);
+    steal_time_slice_begin(v);
     assert_int_equal(record->steal, 1100);
 }
 
@@ -85,9 +87,9 @@ static void test_flush(void **state)
 {
     (void)state;
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD | 1), HV_OK);
-    steal_time_wait(v);
+    steal_time_preempted(v);
     record->preempted |= 2;
-    steal_time_go(v);
+    steal_time_slice_begin(v);
     assert_true(v->tlb_flush);
     assert_false(m.vm.vcpus[0]->tlb_flush);
     assert_int_equal(record->preempted, 0);
@@ -98,17 +100,17 @@ static void test_none(void **state)
 {
     static const struct record zero;
     (void)state;
-    steal_time_wait(v);
-    steal_time_go(v);
+    steal_time_preempted(v);
+    steal_time_slice_begin(v);
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD), HV_OK);
-    steal_time_wait(v);
+    steal_time_preempted(v);
     assert_memory_equal(m.ram, &zero, sizeof(zero));
     assert_memory_equal(record, &zero, sizeof(zero));
     assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, RECORD | 1), HV_OK);
     m.host_is_full = true;
-    steal_time_wait(v);
+    steal_time_preempted(v);
     v->left_tsc = 1;
-    steal_time_go(v);
+    steal_time_slice_begin(v);
     assert_memory_equal(record, &zero, sizeof(zero));
 }
 

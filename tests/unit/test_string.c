@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_string.c - kernel/lib/libc/string.c against the host's C library: every small
- * length, offset and overlap. */
+ * tests/unit/test_string.c - kernel/lib/libc/string.c against the C library: all small lengths, offsets and overlaps.
+ * */
 /* unit-sources: tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_svm.c - the AMD-V back end over a scripted VMRUN: probe, state in and out, exits, events,
- * TLB rules, VMCB rules. */
+ * tests/unit/test_svm.c - the AMD-V back end over a scripted VMRUN: probe, loading and saving state, exits, events, TLB
+ * rules, VMCB consistency. */
 /* unit-sources: svm/svm.c svm/svm_vcpu.c kernel/lib/print.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c
  *   svm/svm_cr.c svm/svm_check.c svm/npt.c kernel/core/cpuid.c kernel/run/insn.c kernel/run/insn_exec.c
  *   kernel/run/insn_mem.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c
@@ -55,15 +55,17 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
+    if (to_svm(v)->loaded)
+        svm_cpu_ops.vcpu_unload(v);
     svm_cpu_ops.vcpu_destroy(v);
     s2_fini(&vm.s2);
     guest_mem_fini(&vm.mem);
     page_free(fake_pcpu.vendor_area);
-    page_free(fake_pcpu.vendor_area2);
+    page_free(fake_pcpu.host_vmcb);
     mem_free(svm_perm_maps.iopm, 3 * PAGE_SIZE);
     mem_free(svm_perm_maps.msrpm, 2 * PAGE_SIZE);
     svm_perm_maps = (struct svm_perm_maps){ 0 };
-    fake_pcpu.vendor_area = fake_pcpu.vendor_area2 = NULL;
+    fake_pcpu.vendor_area = fake_pcpu.host_vmcb = NULL;
     assert_int_equal(fake_page_outstanding, 0);
     return 0;
 }

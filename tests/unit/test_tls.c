@@ -2,7 +2,8 @@
 /* unit-sources: net/tls.c net/cipher.c net/entropy.c net/jitter.c kernel/lib/err.c
  *   tests/fakes/net_env.c tests/fakes/log.c */
 /* unit-deps: bearssl */
-/* tests/unit/test_tls.c - two sessions joined by memory: who is let in, who is not, and what damage does. */
+/* tests/unit/test_tls.c - two TLS sessions connected in memory: which peers are accepted, which are refused, and the
+ * effect of corrupted data. */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_validate.c - questions about guests that might move: how many are open at once, which answers make
- * room for others; and what is said of the best destination, or of there being none. */
+ * tests/unit/test_validate.c - questions whether guests could migrate: how many may be open, which answers make room
+ * for others, and the texts about the best destination or the lack of one. */
 /* unit-sources: kernel/peers/validate.c kernel/peers/choose.c kernel/peers/choose_best.c kernel/config/config.c
  *   kernel/config/config_keys.c kernel/lib/err.c */
 #include <cmocka.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_virtio.c - a guest's PCI bus and virtio devices, driven as a guest does. */
+ * tests/unit/test_virtio.c - a guest's PCI bus and virtio devices, driven through the guest's registers and rings. */
 /* unit-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
@@ -449,7 +449,7 @@ static void test_state_moves(void **state)
     while (vdev_service(&b.vm))
         ;
     assert_int_equal(drv_used(&b, NET, 1), 1); /* sent (into nothing) here, once */
-    vdev_net_arrived(&b.vm);
+    vdev_net_announce(&b.vm);
     assert_int_equal(drv_r(&b, NET, 0x2006, 2), 3); /* announce */
     drv_put(&b, BUF, 3, 2);
     drv_desc(&b, DRV_RINGS(NET, 2), 0, BUF, 2, N, 1), drv_desc(&b, DRV_RINGS(NET, 2), 1, BUF + 8, 1, W, 0);

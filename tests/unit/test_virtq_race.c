@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_virtq_race.c - no doorbell and no interrupt of a ring is lost, whatever the order in which guest and
- * device see each other's stores.
+ * tests/unit/test_virtq_race.c - a virtqueue loses no doorbell and no interrupt, in whatever order guest and device see
+ * each other's stores.
  *
- * Both sides sleep by the rule "say what would wake me, then look once more", which needs a fence between the two.
- * kernel/dev/virtq.c runs here on a processor whose stores wait in a buffer as long as x86 lets them (in order, own
- * loads see them, until a fence), with a guest that takes a step at each of its memory accesses: Linux's driver
- * (virtqueue_kick_prepare, virtqueue_enable_cb), whose fences are right.  Two threads on real processors would do as
- * well, if they met a million times a second. */
+ * Both sides sleep by the same rule: enable notification, then check once more, with a fence between the two.
+ * kernel/dev/virtq.c runs here on a model of x86's store buffer: stores wait as long as allowed (in order, visible to
+ * own loads, until a fence).  At each of its memory accesses the guest takes a step: Linux's driver
+ * (virtqueue_kick_prepare, virtqueue_enable_cb), whose fences are right.  Two threads on real processors would need
+ * millions of attempts for the same. */
 /* unit-sources: tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -99,6 +99,7 @@ static void device_turn(void)
     static struct virtq_chain c;
     bool told = true;
     guest_pause = 1 + random_below(16);
+    spin_lock(&vm.dev_lock);
     for (unsigned n = 0; n < TURN; n++) {
         if (virtq_pop(&vm, &q, &c) != VIRTQ_GOT)
             break;
@@ -110,6 +111,7 @@ static void device_turn(void)
     }
     if (!told)
         device_tells();
+    spin_unlock(&vm.dev_lock);
 }
 
 /* ---- the guest: one access of memory a step, each seen at once ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_vmx.c - the VT-x back end over a scripted VMLAUNCH: state in and out, exits, events, control
- * registers, TLB rules, PML.  Every entry passes through our own checker (tests/fakes/vmcs.c), so a state that a
- * processor would refuse fails here, by name. */
+ * tests/unit/test_vmx.c - the VT-x back end over a scripted VMLAUNCH: loading and saving state, exits, events, control
+ * registers, TLB rules, PML.  Every entry passes the checker in tests/fakes/vmcs.c, so a state that a processor would
+ * refuse fails here, by name. */
 /* unit-sources: vmx/vmx.c vmx/vmx_ctl.c vmx/vmx_vcpu.c kernel/lib/print.c vmx/vmx_run.c vmx/vmx_exit.c vmx/vmx_irq.c
  *   vmx/vmx_msr.c vmx/vmx_cr.c vmx/vmx_pml.c vmx/vmx_check.c vmx/vmx_check_guest.c vmx/ept.c kernel/core/event.c
  *   kernel/core/cpuid.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c tests/fakes/log.c

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: net/vswitch.c net/announce.c */
-/* tests/unit/test_vswitch.c - learning, ageing, flooding, pushing back; and the announcement frame. */
+/* unit-sources: net/vswitch.c net/announce.c tests/fakes/log.c */
+/* tests/unit/test_vswitch.c - the virtual switch: learning, ageing, flooding, back-pressure; and the announcement
+ * frame. */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -156,6 +157,8 @@ static void test_ports_run_out(void **state)
 {
     (void)state;
     static struct vswitch_port more[VSWITCH_MAX_PORTS];
+    for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++)
+        more[i].deliver = sink_deliver;
     for (unsigned i = 3; i < VSWITCH_MAX_PORTS; i++)
         assert_int_equal(vswitch_attach(&sw, &more[i]), HV_OK);
     assert_int_equal(vswitch_attach(&sw, &more[0]), HV_E_NOMEM);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/client.c - requests to a host: libcurl over OpenSSL, and trust by the fingerprint of the
- * host's certificate alone. */
+ * tools/ctl/client.c - requests to a host: libcurl over OpenSSL.  A host is trusted by the fingerprint of its
+ * certificate alone. */
 #include "tools/ctl/ctl.h"
 
 #include <curl/curl.h>
@@ -14,18 +14,18 @@
 #define ANSWER_S  20L
 #define BODY_MAX  (1u << 20)
 
-static struct check {            /* of the connection that is made now; one at a time */
-    const unsigned char *wanted; /* NULL: any will do */
+static struct check {            /* verification of the present connection; one at a time */
+    const unsigned char *wanted; /* NULL: accept any */
     unsigned char seen[FP_LEN];
     bool asked, refused;
 } check;
 
-/* With --json the output is one document: what was asked for, or else the last error.  A host that does not answer is
- * no error yet while others do. */
+/* With --json the output is one document: the result, or else the last error.  A host without an answer is no error
+ * while others answer. */
 static json_t *last_error;
 static bool printed;
 
-static void error_is(json_t *o)
+static void last_error_set(json_t *o)
 {
     json_decref(last_error);
     last_error = o;
@@ -35,7 +35,7 @@ void print_json_error(void)
 {
     if (options.json && !printed && last_error)
         json_dumpf(last_error, stdout, JSON_INDENT(2)), putchar('\n');
-    error_is(NULL);
+    last_error_set(NULL);
 }
 
 enum exit_code fail(enum exit_code code, const char *fmt, ...)
@@ -46,7 +46,7 @@ enum exit_code fail(enum exit_code code, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     fprintf(stderr, "godwitctl: %s\n", text);
-    error_is(json_pack("{s:{s:i,s:s}}", "error", "exit", (int)code, "message", text));
+    last_error_set(json_pack("{s:{s:i,s:s}}", "error", "exit", (int)code, "message", text));
     return code;
 }
 
@@ -80,7 +80,7 @@ bool get_bool(const json_t *o, const char *key) { return json_is_true(json_objec
 
 /* ---- TLS ---- */
 
-static int verify(X509_STORE_CTX *store, void *arg)
+static int verify_certificate(X509_STORE_CTX *store, void *arg)
 {
     (void)arg;
     unsigned n = 0;
@@ -91,16 +91,16 @@ static int verify(X509_STORE_CTX *store, void *arg)
     return !check.refused;
 }
 
-static CURLcode on_ssl_ctx(CURL *curl, void *ctx, void *arg)
+static CURLcode curl_on_ssl_ctx(CURL *curl, void *ctx, void *arg)
 {
     (void)curl;
-    SSL_CTX_set_cert_verify_callback(ctx, verify, arg);
+    SSL_CTX_set_cert_verify_callback(ctx, verify_certificate, arg);
     return CURLE_OK;
 }
 
 /* ---- bytes ---- */
 
-static size_t on_body(char *p, size_t size, size_t n, void *arg)
+static size_t curl_on_body(char *p, size_t size, size_t n, void *arg)
 {
     struct answer *a = arg;
     char *grown = size * n > BODY_MAX - a->len ? NULL : realloc(a->text, a->len + size * n + 1);
@@ -113,7 +113,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg)
     return size * n;
 }
 
-static size_t on_header(char *p, size_t size, size_t n, void *arg)
+static size_t curl_on_header(char *p, size_t size, size_t n, void *arg)
 {
     struct answer *a = arg;
     char line[256];
@@ -143,9 +143,9 @@ static CURL *curl_for(struct host *h)
         return NULL;
     curl_easy_setopt(c, CURLOPT_SSLCERT, settings.cert);
     curl_easy_setopt(c, CURLOPT_SSLKEY, settings.key);
-    curl_easy_setopt(c, CURLOPT_CAINFO, settings.cert); /* any: verify() decides alone */
+    curl_easy_setopt(c, CURLOPT_CAINFO, settings.cert); /* any will do: verify_certificate() decides alone */
     curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
-    curl_easy_setopt(c, CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
+    curl_easy_setopt(c, CURLOPT_SSL_CTX_FUNCTION, curl_on_ssl_ctx);
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
     curl_easy_setopt(c, CURLOPT_TIMEOUT, ANSWER_S);
     curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
@@ -175,8 +175,8 @@ static enum exit_code untrusted_host(const struct host *h)
     fingerprint_text(check.seen, seen);
     fingerprint_text(check.wanted, wanted);
     return fail(EXIT_UNTRUSTED,
-                "%s: the host at %s:%u shows a certificate with fingerprint %s, not %s as in %s; if it was made anew, "
-                "correct that",
+                "%s: the host at %s:%u shows a certificate with fingerprint %s, not %s as in %s; if the "
+                "certificate was replaced, correct the file",
                 h->name, h->address, h->port, seen, wanted, settings.path);
 }
 
@@ -206,7 +206,7 @@ static enum exit_code transport_error(const struct host *h, CURLcode rc, const c
                 h->name, h->address, h->port, text);
 }
 
-/* The host's own words. */
+/* Report the host's refusal. */
 static enum exit_code host_error(const struct host *h, const struct answer *a)
 {
     const char *message = get_str(a->json, "message"), *code = get_str(a->json, "code");
@@ -215,8 +215,8 @@ static enum exit_code host_error(const struct host *h, const struct answer *a)
             : a->text ? a->text
                       : "",
             *code ? code : "no code");
-    error_is(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code", code,
-                       "message", message, "status", (int)a->status));
+    last_error_set(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code",
+                             code, "message", message, "status", (int)a->status));
     return EXIT_REFUSED;
 }
 
@@ -229,9 +229,9 @@ static CURLcode perform(CURL *c, struct host *h, const char *path, struct answer
     char url[1024];
     snprintf(url, sizeof(url), "https://%s:%u%s", h->address, h->port, path);
     curl_easy_setopt(c, CURLOPT_URL, url);
-    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, curl_on_body);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, out);
-    curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, curl_on_header);
     curl_easy_setopt(c, CURLOPT_HEADERDATA, out);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, error);
     error[0] = 0;
@@ -324,7 +324,7 @@ struct items {
     void *ctx;
 };
 
-static enum exit_code items_of(struct host *h, void *ctx)
+static enum exit_code items_of_host(struct host *h, void *ctx)
 {
     const struct items *list = ctx;
     struct answer a;
@@ -346,7 +346,7 @@ static enum exit_code items_of(struct host *h, void *ctx)
 enum exit_code each_item(const char *path, const char *key,
                          enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx)
 {
-    return each_host(items_of, &(struct items){ path, key, each, ctx });
+    return each_host(items_of_host, &(struct items){ path, key, each, ctx });
 }
 
 void print_list(const char *key, json_t *all)
@@ -357,7 +357,7 @@ void print_list(const char *key, json_t *all)
         json_decref(all);
 }
 
-static enum exit_code take(struct host *h, void *ctx)
+static enum exit_code host_take(struct host *h, void *ctx)
 {
     *(struct host **)ctx = h;
     return EXIT_GOOD;
@@ -367,5 +367,5 @@ enum exit_code one_host(struct host **out)
 {
     if (!options.host && settings.n_hosts > 1)
         return fail(EXIT_USAGE, "which host?  Add --host NAME; `godwitctl host list` shows them");
-    return each_host(take, out);
+    return each_host(host_take, out);
 }

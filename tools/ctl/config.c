@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/config.c - godwitctl's configuration: who we are, which hosts there are, and how we know them.
+ * tools/ctl/config.c - godwitctl's configuration file: this client's identity, the hosts and their fingerprints.
  *
  *   [client]             name, key, cert (PEM files, relative to this file)
  *   [host NAME]          address, port, fingerprint */
@@ -47,7 +47,7 @@ struct host *config_host(const char *name)
     return NULL;
 }
 
-/* A path in the file is relative to the file. */
+/* Paths in the file are relative to the file's folder. */
 static void set_path(char out[PATH_MAX], const char *value)
 {
     char folder[PATH_MAX];
@@ -58,7 +58,7 @@ static void set_path(char out[PATH_MAX], const char *value)
         out[0] = 0;
 }
 
-static bool host_key(struct host *h, const char *key, const char *value)
+static bool conf_host_key(struct host *h, const char *key, const char *value)
 {
     char *end;
     if (!strcmp(key, "address"))
@@ -72,7 +72,7 @@ static bool host_key(struct host *h, const char *key, const char *value)
     return !*end && port >= 1 && port <= 65535;
 }
 
-static bool client_key(const char *key, const char *value)
+static bool conf_client_key(const char *key, const char *value)
 {
     if (!strcmp(key, "name"))
         return snprintf(settings.name, sizeof(settings.name), "%s", value) < (int)sizeof(settings.name);
@@ -85,8 +85,8 @@ static bool client_key(const char *key, const char *value)
     return true;
 }
 
-/* "[client]" or "[host NAME]"; *h: the host that the next lines are of, or NULL.  False: neither. */
-static bool section(char *s, struct host **h)
+/* Parse "[client]" or "[host NAME]".  *h: the host of the following lines, NULL for the client.  False: neither. */
+static bool conf_section(char *s, struct host **h)
 {
     char *end = strchr(s, ']');
     *h = NULL;
@@ -104,7 +104,7 @@ static bool section(char *s, struct host **h)
     return true;
 }
 
-static char *trim(char *s)
+static char *conf_trim(char *s)
 {
     while (isspace((unsigned char)*s))
         s++;
@@ -118,18 +118,19 @@ static enum exit_code read_lines(FILE *f)
     char buf[PATH_MAX];
     struct host *h = NULL;
     for (unsigned line = 1; fgets(buf, sizeof(buf), f); line++) {
-        char *s = trim(buf), *value = strchr(s, '=');
+        char *s = conf_trim(buf), *value = strchr(s, '=');
         if (!*s || *s == '#' || *s == ';')
             continue;
         if (*s == '[') {
-            if (!section(s + 1, &h))
+            if (!conf_section(s + 1, &h))
                 return fail(EXIT_CONFIG, "%s:%u: expected [client], or [host NAME] with a name that no other host has",
                             settings.path, line);
             continue;
         }
         if (value)
             *value++ = 0;
-        if (!value || !(h ? host_key(h, trim(s), trim(value)) : client_key(trim(s), trim(value))))
+        if (!value ||
+            !(h ? conf_host_key(h, conf_trim(s), conf_trim(value)) : conf_client_key(conf_trim(s), conf_trim(value))))
             return fail(EXIT_CONFIG, "%s:%u: expected %s", settings.path, line,
                         h ? "address, port or fingerprint (64 hex digits)" : "name, key or cert in [client]");
     }
@@ -167,7 +168,7 @@ static void make_folders(const char *path)
     }
 }
 
-static void write_all(FILE *f)
+static void conf_write(FILE *f)
 {
     fprintf(f,
             "# godwitctl's configuration; `godwitctl host add` writes it.\n[client]\nname = %s\nkey = %s\ncert = %s\n",
@@ -180,7 +181,7 @@ static void write_all(FILE *f)
     }
 }
 
-/* Into a new file first: a full disk must not cost the old one. */
+/* Write a new file and rename it: a full disk must not destroy the old one. */
 enum exit_code config_save(void)
 {
     char scratch[PATH_MAX + 8];
@@ -188,7 +189,7 @@ enum exit_code config_save(void)
     snprintf(scratch, sizeof(scratch), "%s.new", settings.path);
     FILE *f = fopen(scratch, "w");
     if (f)
-        write_all(f);
+        conf_write(f);
     if (!f || ferror(f) | fclose(f) || rename(scratch, settings.path))
         return fail(EXIT_CONFIG, "%s cannot be written: %s", settings.path, strerror(errno));
     return EXIT_GOOD;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tools/ctl/console.c - godwitctl vm console: a guest's serial port on this terminal, wherever the guest moves.
  *
- * The host is asked for what is new many times a second; each side counts the bytes, so nothing is lost or shown twice.
- * When the guest leaves that host, the one that it went to is looked for; its count begins anew there. */
+ * The host is polled for new output many times a second.  Both sides count the bytes, so none is lost or shown twice.
+ * When the guest has left that host, its new host is searched; the count starts at 0 there. */
 #include "tools/ctl/ctl.h"
 
 #include <errno.h>
@@ -26,8 +26,8 @@ static bool raw_mode(void)
     return !tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 }
 
-/* What is new: shown.  *at goes on. */
-static enum exit_code output(struct host *h, const char *vm, uint64_t *at, char state[16])
+/* Show output since byte *at, and advance *at. */
+static enum exit_code console_show(struct host *h, const char *vm, uint64_t *at, char state[16])
 {
     char path[256];
     struct answer a;
@@ -46,7 +46,7 @@ static enum exit_code output(struct host *h, const char *vm, uint64_t *at, char 
     return EXIT_GOOD;
 }
 
-static enum exit_code input(struct host *h, const char *vm, const char *keys, size_t len)
+static enum exit_code console_type(struct host *h, const char *vm, const char *keys, size_t len)
 {
     char path[256];
     snprintf(path, sizeof(path), "/v1/vms/%s/console", vm);
@@ -65,22 +65,22 @@ static enum exit_code input(struct host *h, const char *vm, const char *keys, si
     return EXIT_GOOD;
 }
 
-/* One turn: output, then keys.  *leave: Ctrl-] or the end of the input. */
-static enum exit_code turn(struct host *h, const char *vm, uint64_t *at, char state[16], bool *leave)
+/* One turn: show output, then send keys.  *leave: Ctrl-] or end of input. */
+static enum exit_code console_turn(struct host *h, const char *vm, uint64_t *at, char state[16], bool *leave)
 {
     char keys[256];
     struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
-    enum exit_code e = output(h, vm, at, state);
+    enum exit_code e = console_show(h, vm, at, state);
     if (e || poll(&p, 1, POLL_MS) <= 0)
         return e;
     ssize_t n = read(STDIN_FILENO, keys, sizeof(keys));
     char *detach = n > 0 ? memchr(keys, KEY_DETACH, (size_t)n) : NULL;
     *leave = n <= 0 || detach;
-    return n > 0 ? input(h, vm, keys, detach ? (size_t)(detach - keys) : (size_t)n) : EXIT_GOOD;
+    return n > 0 ? console_type(h, vm, keys, detach ? (size_t)(detach - keys) : (size_t)n) : EXIT_GOOD;
 }
 
-/* The guest does not run on *h any more: where is it?  *at is kept when it is where it was. */
-static enum exit_code follow(struct host **h, const char *vm, uint64_t *at)
+/* The guest has stopped on *h: find its host.  *at is reset if that is another one. */
+static enum exit_code console_follow(struct host **h, const char *vm, uint64_t *at)
 {
     json_t *found;
     struct host *now;
@@ -96,7 +96,7 @@ static enum exit_code follow(struct host **h, const char *vm, uint64_t *at)
     return EXIT_GOOD;
 }
 
-static enum exit_code attach(struct host *h, const char *vm)
+static enum exit_code console_attach(struct host *h, const char *vm)
 {
     uint64_t at = 0;
     char state[16] = "";
@@ -104,9 +104,9 @@ static enum exit_code attach(struct host *h, const char *vm)
     enum exit_code e = EXIT_GOOD;
     fprintf(stderr, "console of %s on %s; Ctrl-] leaves it\r\n", vm, h->name);
     while (!e && !leave) {
-        e = turn(h, vm, &at, state, &leave);
+        e = console_turn(h, vm, &at, state, &leave);
         if (!e && !strcmp(state, "stopped")) {
-            e = follow(&h, vm, &at);
+            e = console_follow(&h, vm, &at);
             poll(NULL, 0, 5 * POLL_MS);
         }
     }
@@ -132,12 +132,12 @@ enum exit_code cmd_vm_console(int argc, char **argv)
     if (options.send) {
         char line[1024];
         snprintf(line, sizeof(line), "%s\r", options.send);
-        e = input(h, argv[0], line, strlen(line));
+        e = console_type(h, argv[0], line, strlen(line));
         if (!e && options.json)
             print_json(json_pack("{s:s,s:s,s:s}", "host", h->name, "vm", argv[0], "sent", options.send));
         return e;
     }
     if (options.print_only)
-        return output(h, argv[0], &at, state);
-    return attach(h, argv[0]);
+        return console_show(h, argv[0], &at, state);
+    return console_attach(h, argv[0]);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/ctl.h - what the files of godwitctl share. */
+ * tools/ctl/ctl.h - interface between godwitctl's files.
+ *
+ * A function that returns an exit code has reported its error by then; a command returns what main() exits with. */
 #ifndef GODWIT_TOOLS_CTL_H
 #define GODWIT_TOOLS_CTL_H
 
@@ -15,16 +17,16 @@
 #define FP_TEXT_LEN  (2 * FP_LEN + 1)
 #define DEFAULT_PORT 7443
 
-/* Stable: scripts rely on them.  Documented in docs/api.md and --help. */
+/* Stable, since scripts rely on them; documented in docs/api.md and by --help. */
 enum exit_code {
     EXIT_GOOD = 0,
-    EXIT_REFUSED = 1, /* the host said no: the message says why */
+    EXIT_REFUSED = 1, /* the host refused; its message says why */
     EXIT_USAGE = 2,
     EXIT_CONFIG = 3,      /* the configuration file, the key or the certificate */
     EXIT_UNREACHABLE = 4, /* no answer */
     EXIT_UNTRUSTED = 5,   /* host and client do not trust each other */
-    EXIT_MOVE_FAILED = 6, /* the guest runs on where it was */
-    EXIT_IN_DOUBT = 7,    /* the move was committed, and no answer came yet */
+    EXIT_MOVE_FAILED = 6, /* the guest still runs where it was */
+    EXIT_IN_DOUBT = 7,    /* the move was committed, and its outcome is unknown yet */
 };
 
 struct host {
@@ -34,14 +36,14 @@ struct host {
     void *curl; /* client.c's connection, kept for the next request */
 };
 struct settings {
-    char path[PATH_MAX]; /* of the configuration file */
+    char path[PATH_MAX]; /* the configuration file */
     char name[NAME_MAX_LEN], key[PATH_MAX], cert[PATH_MAX];
     struct host hosts[HOSTS_MAX];
     unsigned n_hosts;
 };
 extern struct settings settings;
 
-/* What the command line said. */
+/* Options of the command line. */
 struct options {
     bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
         cancel;
@@ -61,7 +63,7 @@ bool fingerprint_parse(const char *text, unsigned char out[FP_LEN]);
 void fingerprint_text(const unsigned char fp[FP_LEN], char out[FP_TEXT_LEN]);
 
 /* ---- identity.c ---- */
-/** Make key and certificate where the settings say, unless they are there. */
+/** Create key and certificate at the paths of the settings, unless both exist. */
 enum exit_code identity_make(bool *made);
 enum exit_code identity_fingerprint(unsigned char out[FP_LEN]);
 
@@ -75,15 +77,15 @@ struct answer {
     char vm_state[16];
 };
 void answer_free(struct answer *a);
-/** Ask host; method "GET" or "POST".  body: JSON (stolen) or NULL; raw: bytes instead.  An error, the host's included,
- *  is reported and its code returned; *out is then empty. */
+/** Send a request to h; method is "GET" or "POST".  body: JSON (stolen) or NULL; raw: bytes instead.  An error, the
+ *  host's included, is reported and its code returned; *out is empty then. */
 enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out);
 enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len,
                        struct answer *out);
 /** The code of the last refusal, "HV_E_..."; "" if there was none. */
 const char *refusal_code(void);
-/** Connect and return the fingerprint of the certificate that the host shows, trusted or not.  EXIT_UNTRUSTED:
- *  it does not let us in. */
+/** Connect and return the fingerprint of the host's certificate, trusted or not.  EXIT_UNTRUSTED: the host does not
+ *  accept this client. */
 enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN]);
 void client_close(struct host *h); /* end the connection; the next request makes a new one */
 void client_cleanup(void);
@@ -93,22 +95,22 @@ const char *get_str(const json_t *o, const char *key);
 uint64_t get_num(const json_t *o, const char *key);
 bool get_bool(const json_t *o, const char *key);
 void print_json(json_t *o); /* to standard output; o is stolen */
-/** Text that a host or guest made, as a JSON string; bytes that are no UTF-8 make every byte beyond ASCII a "?". */
+/** Text of a host or guest as a JSON string.  If it is not valid UTF-8, every byte beyond ASCII becomes "?". */
 json_t *json_text(const char *text, size_t len);
-/** At the end, with --json: the last error if nothing else was printed. */
+/** Last, with --json: print the last error if nothing else was printed. */
 void print_json_error(void);
 
-/** Call each for every host that --host names, or for all; with errors go on.  Returns the first error. */
+/** Call each for the host of --host, or for all hosts, also after an error.  Returns the first error. */
 enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void *ctx);
-/** The same for every object of the array that GET path has under key; each object is told its "host". */
+/** The same for every object of the array under key in the answer to GET path; each gets a field "host". */
 enum exit_code each_item(const char *path, const char *key,
                          enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx);
-/** With --json print {key: all}; all is stolen. */
+/** With --json print {key: all}.  all is stolen. */
 void print_list(const char *key, json_t *all);
-/** The one host that is meant: --host, or the only one. */
+/** The host of --host, or the only one. */
 enum exit_code one_host(struct host **out);
 
-/* ---- commands: what argv holds is left of the command's words and options ---- */
+/* ---- commands: argv has the arguments, without the command's words and options ---- */
 enum exit_code cmd_key(int argc, char **argv);
 enum exit_code cmd_host_list(int argc, char **argv);
 enum exit_code cmd_host_show(int argc, char **argv);
@@ -132,10 +134,10 @@ enum exit_code cmd_migration_resolve(int argc, char **argv);
 enum exit_code cmd_validate(int argc, char **argv);
 
 /* ---- shared by commands ---- */
-/** Where is the guest?  The host that has it running (or paused, ...), else the one that has it stopped.  *vm: its
- *  object from the list (owned). */
+/** Find a guest: the host where it is running (or paused, ...), else the one where it is stopped.  *vm: its object from
+ *  the list (owned). */
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm);
-/** Follow a move to its end with a progress bar; prints the outcome. */
+/** Follow a move to its end with a progress bar; print the outcome. */
 enum exit_code watch_move(struct host *h, uint64_t id);
 /** --yes, or the next line of standard input is "yes" or "y". */
 bool yes_typed(void);

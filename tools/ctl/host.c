@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/host.c - godwitctl host list|show|add|log. */
+ * tools/ctl/host.c - godwitctl host list|show|add|log|evacuate. */
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
@@ -10,7 +10,7 @@
 
 #define MIB 1048576
 
-static enum exit_code list_one(struct host *h, void *ctx)
+static enum exit_code host_list_row(struct host *h, void *ctx)
 {
     struct answer a;
     json_t *all = ctx;
@@ -37,12 +37,12 @@ enum exit_code cmd_host_list(int argc, char **argv)
     json_t *all = json_array();
     if (!options.json)
         printf("%-16s %-22s %-8s %5s %8s %8s      %s\n", "HOST", "ADDRESS", "CPU", "CPUS", "MEMORY", "FREE", "ROLE");
-    enum exit_code e = each_host(list_one, all);
+    enum exit_code e = each_host(host_list_row, all);
     print_list("hosts", all);
     return e;
 }
 
-static void show(const json_t *o)
+static void host_print(const json_t *o)
 {
     size_t i;
     json_t *v;
@@ -62,7 +62,7 @@ static void show(const json_t *o)
     json_array_foreach(json_object_get(o, "details"), i, v) printf("%s\n", json_string_value(v));
 }
 
-/* Ask the host that the command names, or the one that is meant. */
+/* Send a request to the host in argv, or else to one_host(). */
 static enum exit_code ask_named(int argc, char **argv, const char *method, const char *path, struct host **h,
                                 struct answer *a)
 {
@@ -81,7 +81,7 @@ enum exit_code cmd_host_show(int argc, char **argv)
     if (options.json)
         print_json(json_incref(a.json));
     else
-        show(a.json);
+        host_print(a.json);
     answer_free(&a);
     return EXIT_GOOD;
 }
@@ -106,7 +106,7 @@ enum exit_code cmd_host_log(int argc, char **argv)
 bool yes_typed(void)
 {
     char line[16];
-    setvbuf(stdin, NULL, _IONBF, 0); /* the next program's answers may come on it, too */
+    setvbuf(stdin, NULL, _IONBF, 0); /* later programs may read their input from it as well */
     return options.yes || (fgets(line, sizeof(line), stdin) && (!strcmp(line, "yes\n") || !strcmp(line, "y\n")));
 }
 
@@ -125,8 +125,8 @@ static bool address_parse(struct host *h, const char *text)
     return true;
 }
 
-/* Both sides' fingerprints: each is to be compared with what the other side's console or file says. */
-static enum exit_code confirm(struct host *h, enum exit_code let_in)
+/* Show both fingerprints, to be compared with the other side's console or file, and ask. */
+static enum exit_code host_confirm(struct host *h, enum exit_code let_in)
 {
     unsigned char own[FP_LEN];
     char host_text[FP_TEXT_LEN], own_text[FP_TEXT_LEN];
@@ -136,8 +136,9 @@ static enum exit_code confirm(struct host *h, enum exit_code let_in)
     fingerprint_text(h->fingerprint, host_text);
     fingerprint_text(own, own_text);
     fprintf(stderr,
-            "host %s at %s:%u shows the fingerprint\n    %s\nso must say its log, and mkhost --fingerprint where its "
-            "stick was made: compare them.\n"
+            "host %s at %s:%u shows the fingerprint\n    %s\nCompare it with the host's log, or with mkhost "
+            "--fingerprint where "
+            "its stick was made.\n"
             "This client's fingerprint is\n    %s\n%s\n",
             h->name, h->address, h->port, host_text, own_text,
             let_in == EXIT_GOOD ? "and the host lets it in."
@@ -169,7 +170,7 @@ enum exit_code cmd_host_add(int argc, char **argv)
     if (options.fingerprint && memcmp(wanted, h.fingerprint, FP_LEN))
         return fail(EXIT_UNTRUSTED, "the host at %s shows another fingerprint than the one given; it is not added",
                     argv[1]);
-    e = options.fingerprint ? EXIT_GOOD : confirm(&h, let_in);
+    e = options.fingerprint ? EXIT_GOOD : host_confirm(&h, let_in);
     struct host *slot = config_host(h.name);
     if (!slot && settings.n_hosts < HOSTS_MAX)
         slot = &settings.hosts[settings.n_hosts++];
@@ -203,7 +204,7 @@ static void show_evacuation(const json_t *o)
     printf("%lu guest(s), %lu over, %lu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
 }
 
-/* Wait for its end, with a line that says how far it is; *a: the last answer. */
+/* Wait for the end of an evacuation, and show its progress.  *a: the last answer. */
 static enum exit_code watch_evacuation(struct host *h, struct answer *a)
 {
     const struct timespec pause = { .tv_nsec = 300000000 };
@@ -222,7 +223,7 @@ static enum exit_code watch_evacuation(struct host *h, struct answer *a)
     return e;
 }
 
-/* Begin, look at or cancel it, and wait for its end; 6 when a guest could not go. */
+/* Start, show or cancel an evacuation, and wait for its end.  EXIT_MOVE_FAILED: a guest could not move. */
 enum exit_code cmd_host_evacuate(int argc, char **argv)
 {
     struct host *h = NULL;

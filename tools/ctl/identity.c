@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/identity.c - this client's key (EC P-256) and self-signed certificate; hosts know it by the
+ * tools/ctl/identity.c - this client's key (EC P-256) and self-signed certificate.  Hosts identify the client by the
  * certificate's SHA-256. */
 #include "tools/ctl/ctl.h"
 
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define VALID_DAYS 36500L /* nobody looks at it: trust is by fingerprint */
+#define VALID_DAYS 36500L /* not checked: trust is by fingerprint */
 
 static X509 *certificate_for(EVP_PKEY *key)
 {
@@ -34,7 +34,7 @@ static X509 *certificate_for(EVP_PKEY *key)
     return NULL;
 }
 
-/* Nobody but the owner may read the key: it is created so. */
+/* Create a file with its final mode: nobody but the owner may read the key at any time. */
 static FILE *create(const char *path, mode_t mode)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, mode);
@@ -103,7 +103,7 @@ enum exit_code cmd_key(int argc, char **argv)
     else
         printf("[client %s]\nfingerprint = %s\nrole = operate\n", settings.name, text);
     if (!options.json && isatty(STDOUT_FILENO))
-        fprintf(stderr, "\n%s%s.  Put these lines into godwit.conf of each host that shall let this client in.\n",
+        fprintf(stderr, "\n%s%s.  Add these lines to godwit.conf of each host that this client may control.\n",
                 made ? "made " : "this is ", settings.cert);
     return EXIT_GOOD;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tools/ctl/migration.c - godwitctl vm migrate, migration list|show|watch|cancel|resolve.
  *
- * A move is known on its source only, by a number: HOST/NUMBER here, NUMBER with --host, or the guest's
- * name for its newest move. */
+ * Only the source knows a move, by a number.  On the command line it is HOST/NUMBER, or NUMBER with --host, or the
+ * guest's name for its newest move. */
 #define _GNU_SOURCE
 #include "tools/ctl/ctl.h"
 
@@ -15,7 +15,7 @@
 
 #define WATCH_MS  150
 #define BAR_WIDTH 32
-#define DOUBT_MS  10000 /* a destination that is up and can be reached has answered long before */
+#define DOUBT_MS  10000 /* a reachable destination answers much earlier */
 
 static volatile sig_atomic_t interrupted;
 
@@ -32,7 +32,7 @@ static enum exit_code get_job(struct host *h, uint64_t id, struct answer *a)
 
 static bool in_doubt(const json_t *j) { return !strcmp(get_str(j, "state"), "in-doubt"); }
 
-static void bar(const json_t *j)
+static void print_progress(const json_t *j)
 {
     char text[BAR_WIDTH + 1];
     unsigned done = (unsigned)(get_num(j, "percent") * BAR_WIDTH / 100);
@@ -55,7 +55,7 @@ static void bar(const json_t *j)
     fflush(stderr);
 }
 
-static void summary(const struct host *h, const json_t *j)
+static void print_summary(const struct host *h, const json_t *j)
 {
     uint64_t ms = get_num(j, "elapsed_us") / 1000, us = get_num(j, "blackout_us"), kb = get_num(j, "wire_bytes") / 1000;
     if (!strcmp(get_str(j, "state"), "moved"))
@@ -68,7 +68,7 @@ static void summary(const struct host *h, const json_t *j)
         printf("%s was chosen: %s\n", get_str(j, "to"), get_str(j, "why_peer"));
 }
 
-static enum exit_code outcome(struct host *h, const json_t *j)
+static enum exit_code print_outcome(struct host *h, const json_t *j)
 {
     const json_t *error = json_object_get(j, "error");
     if (options.json) {
@@ -76,17 +76,17 @@ static enum exit_code outcome(struct host *h, const json_t *j)
         json_object_set_new(copy, "host", json_string(h->name));
         print_json(copy);
     } else if (!error && !in_doubt(j)) {
-        summary(h, j);
+        print_summary(h, j);
     }
     if (in_doubt(j)) {
         fprintf(stderr,
-                "godwitctl: %s may run on %s or not, and stands still on %s until that is known: %s.  %s asks again "
-                "each second; `godwitctl migration resolve %s` decides\n",
+                "godwitctl: %s may be running on %s; it stays stopped on %s until that is known: %s.  %s asks "
+                "again each second; `godwitctl migration resolve %s` decides\n",
                 get_str(j, "vm"), get_str(j, "to"), h->name, get_str(j, "doubt"), h->name, get_str(j, "vm"));
         return EXIT_IN_DOUBT;
     }
     if (error)
-        fprintf(stderr, "godwitctl: %s was not moved to %s, it runs on on %s: %s (%s)\n", get_str(j, "vm"),
+        fprintf(stderr, "godwitctl: %s was not moved to %s, it still runs on %s: %s (%s)\n", get_str(j, "vm"),
                 get_str(j, "to"), h->name, get_str(error, "message"), get_str(error, "code"));
     return error ? EXIT_MOVE_FAILED : EXIT_GOOD;
 }
@@ -101,7 +101,7 @@ enum exit_code watch_move(struct host *h, uint64_t id)
     signal(SIGINT, on_interrupt);
     while (!(e = get_job(h, id, &a)) && !get_bool(a.json, "ended") && !interrupted && doubt_ms < DOUBT_MS) {
         if (show)
-            bar(a.json);
+            print_progress(a.json);
         doubt_ms = in_doubt(a.json) ? doubt_ms + WATCH_MS : 0;
         answer_free(&a);
         nanosleep(&pause, NULL);
@@ -114,12 +114,12 @@ enum exit_code watch_move(struct host *h, uint64_t id)
     bool leave = interrupted && !in_doubt(a.json);
     if (leave)
         fprintf(stderr, "the move goes on; `godwitctl migration watch %s/%lu` shows it\n", h->name, id);
-    e = leave ? EXIT_GOOD : outcome(h, a.json);
+    e = leave ? EXIT_GOOD : print_outcome(h, a.json);
     answer_free(&a);
     return e;
 }
 
-/* An option that must be a number, as field key of o.  False: it is none. */
+/* Set field key of o to the number in text; NULL: no such option.  False: text is no number. */
 static bool add_number(json_t *o, const char *key, const char *text)
 {
     char *end = "";
@@ -129,7 +129,7 @@ static bool add_number(json_t *o, const char *key, const char *text)
     return !text || (n >= 0 && !*end);
 }
 
-/* The move as the options describe it; the host knows the limits of each.  NULL: an option is wrong, and why. */
+/* Request of a move from the options; the host checks their ranges.  NULL: an option is wrong, *why says how. */
 static json_t *move_request(const char *vm, const char *to, const char **why)
 {
     json_t *o = json_pack("{s:s,s:s}", "vm", vm, "to", to);
@@ -194,8 +194,8 @@ struct search {
     bool active;
 };
 
-/* The newest of the guest's moves; one that is under way before any that has ended. */
-static enum exit_code search_one(struct host *h, json_t *v, void *ctx)
+/* Keep the guest's newest move; an active one is preferred to any that has ended. */
+static enum exit_code migration_search_row(struct host *h, json_t *v, void *ctx)
 {
     struct search *s = ctx;
     bool active = !get_bool(v, "ended"), better = active != s->active ? active : get_num(v, "age_us") < s->age_us;
@@ -222,7 +222,7 @@ static enum exit_code find_job(const char *which, struct host **h, uint64_t *id)
         return e;
     }
     struct search s = { .vm = which };
-    enum exit_code e = each_item("/v1/migrations", "migrations", search_one, &s);
+    enum exit_code e = each_item("/v1/migrations", "migrations", migration_search_row, &s);
     *h = s.host;
     *id = s.id;
     return s.host ? EXIT_GOOD
@@ -232,7 +232,7 @@ static enum exit_code find_job(const char *which, struct host **h, uint64_t *id)
 
 /* ---- commands ---- */
 
-static enum exit_code list_one(struct host *h, json_t *v, void *all)
+static enum exit_code migration_list_row(struct host *h, json_t *v, void *all)
 {
     char id[NAME_MAX_LEN + 24], before[40] = "";
     json_array_append(all, v);
@@ -254,7 +254,7 @@ enum exit_code cmd_migration_list(int argc, char **argv)
     json_t *all = json_array();
     if (!options.json)
         printf("%-14s %-20s %-12s %-10s %5s %11s %11s\n", "MOVE", "GUEST", "TO", "STATE", "DONE", "TIME", "BLACKOUT");
-    enum exit_code e = each_item("/v1/migrations", "migrations", list_one, all);
+    enum exit_code e = each_item("/v1/migrations", "migrations", migration_list_row, all);
     print_list("migrations", all);
     return e;
 }
@@ -309,7 +309,7 @@ enum exit_code cmd_migration_show(int argc, char **argv)
            get_str(a.json, "state"), get_str(a.json, "phase"), get_num(a.json, "percent"));
     if (json_object_get(a.json, "error"))
         printf("error: %s\n", get_str(json_object_get(a.json, "error"), "message"));
-    summary(h, a.json);
+    print_summary(h, a.json);
     show_parts("blackout", json_object_get(a.json, "blackout"));
     show_parts("pages", json_object_get(a.json, "pages"));
     show_parts("stream bytes", json_object_get(a.json, "stream_bytes"));
@@ -327,7 +327,7 @@ enum exit_code cmd_migration_watch(int argc, char **argv)
     return e ? e : watch_move(h, id);
 }
 
-static enum exit_code act(struct host *h, uint64_t id, const char *verb, json_t *body)
+static enum exit_code migration_post(struct host *h, uint64_t id, const char *verb, json_t *body)
 {
     char path[64];
     struct answer a;
@@ -349,10 +349,10 @@ enum exit_code cmd_migration_cancel(int argc, char **argv)
     uint64_t id;
     (void)argc;
     enum exit_code e = find_job(argv[0], &h, &id);
-    return e ? e : act(h, id, "cancel", NULL);
+    return e ? e : migration_post(h, id, "cancel", NULL);
 }
 
-/* Unless --yes says it all: the host tells what is known and what each answer may do, and a person decides. */
+/* Without --yes the host explains what is known and what each answer may do, and a person decides. */
 enum exit_code cmd_migration_resolve(int argc, char **argv)
 {
     struct host *h;
@@ -364,7 +364,7 @@ enum exit_code cmd_migration_resolve(int argc, char **argv)
     if (e)
         return e;
     if (!options.yes) {
-        e = act(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", false));
+        e = migration_post(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", false));
         if (strcmp(refusal_code(), "HV_E_AGAIN"))
             return e;
         fprintf(stderr, "%s Are you sure? (yes/no) ",
@@ -372,5 +372,5 @@ enum exit_code cmd_migration_resolve(int argc, char **argv)
         if (!yes_typed())
             return fail(EXIT_REFUSED, "nothing was changed; the move stays in doubt");
     }
-    return act(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", true));
+    return migration_post(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", true));
 }

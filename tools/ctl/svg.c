@@ -11,29 +11,32 @@ enum { WIDTH = 900, HEIGHT = 360, LEFT = 70, RIGHT = 70, TOP = 50, BOTTOM = 60, 
 #define PLOT_W (WIDTH - LEFT - RIGHT)
 #define PLOT_H (HEIGHT - TOP - BOTTOM)
 
-/* full width and heights */
+/* values at the full width and heights of the plot */
 struct scale {
     double us, bytes_per_s, pages_per_s;
 };
 
-static double max(double a, double b) { return a > b ? a : b; }
+static double max_of(double a, double b) { return a > b ? a : b; }
 static double x_of(const struct scale *s, double us) { return LEFT + PLOT_W * us / s->us; }
-static double rate(const json_t *round) { return get_num(round, "bytes") * 1e6 / max((double)get_num(round, "us"), 1); }
+static double rate(const json_t *round)
+{
+    return get_num(round, "bytes") * 1e6 / max_of((double)get_num(round, "us"), 1);
+}
 
 static struct scale scale_of(const json_t *job)
 {
-    struct scale s = { max((double)get_num(job, "elapsed_us"), 1), 1, 1 };
+    struct scale s = { max_of((double)get_num(job, "elapsed_us"), 1), 1, 1 };
     size_t i;
     json_t *r;
     json_array_foreach(json_object_get(job, "rounds"), i, r)
     {
-        s.bytes_per_s = max(s.bytes_per_s, rate(r));
-        s.pages_per_s = max(s.pages_per_s, (double)get_num(r, "dirty_pages_per_s"));
+        s.bytes_per_s = max_of(s.bytes_per_s, rate(r));
+        s.pages_per_s = max_of(s.pages_per_s, (double)get_num(r, "dirty_pages_per_s"));
     }
     return s;
 }
 
-static void axes(FILE *f, const struct scale *s)
+static void svg_axes(FILE *f, const struct scale *s)
 {
     fprintf(f, "<path d='M%d %d V%d H%d V%d' fill='none' stroke='#444'/>\n", LEFT, TOP, HEIGHT - BOTTOM, WIDTH - RIGHT,
             TOP);
@@ -52,7 +55,7 @@ static void axes(FILE *f, const struct scale *s)
             HEIGHT - BOTTOM + 38);
 }
 
-static void rounds(FILE *f, const struct scale *s, const json_t *job)
+static void svg_rounds(FILE *f, const struct scale *s, const json_t *job)
 {
     size_t i;
     json_t *r;
@@ -63,7 +66,7 @@ static void rounds(FILE *f, const struct scale *s, const json_t *job)
         fprintf(f,
                 "<rect x='%.1f' y='%.1f' width='%.1f' height='%.1f' fill='#9cc4e8' stroke='#2a6fb0'>"
                 "<title>round %zu: %lu pages, %lu bytes, %lu ms</title></rect>\n",
-                x, HEIGHT - BOTTOM - h, max(w, 0.5), h, i + 1, get_num(r, "pages"), get_num(r, "bytes"),
+                x, HEIGHT - BOTTOM - h, max_of(w, 0.5), h, i + 1, get_num(r, "pages"), get_num(r, "bytes"),
                 get_num(r, "us") / 1000);
     }
     fprintf(f, "<polyline fill='none' stroke='#b0502a' stroke-width='2' points='");
@@ -73,11 +76,11 @@ static void rounds(FILE *f, const struct scale *s, const json_t *job)
     fprintf(f, "'/>\n");
 }
 
-/* At the end: the guest stands still from the last harvest to the destination's answer. */
-static void blackout(FILE *f, const struct scale *s, const json_t *job)
+/* The end of the move: the guest is stopped from the last harvest to the destination's answer. */
+static void svg_blackout(FILE *f, const struct scale *s, const json_t *job)
 {
     uint64_t us = get_num(job, "blackout_us");
-    double w = max(PLOT_W * us / s->us, BLACKOUT_MIN);
+    double w = max_of(PLOT_W * us / s->us, BLACKOUT_MIN);
     if (!us)
         return;
     fprintf(f,
@@ -101,9 +104,9 @@ enum exit_code svg_write(const char *path, const json_t *job)
     fprintf(f, "<text x='%d' y='20' font-size='15'>%s to %s: %s, %.2f s, %.2f MB on the wire</text>\n", LEFT,
             get_str(job, "vm"), get_str(job, "to"), get_str(job, "state"), get_num(job, "elapsed_us") / 1e6,
             get_num(job, "wire_bytes") / 1e6);
-    axes(f, &s);
-    rounds(f, &s, job);
-    blackout(f, &s, job);
+    svg_axes(f, &s);
+    svg_rounds(f, &s, job);
+    svg_blackout(f, &s, job);
     fprintf(f, "</svg>\n");
     return ferror(f) | fclose(f) ? fail(EXIT_CONFIG, "%s cannot be written", path) : EXIT_GOOD;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/validate.c - godwitctl validate: where a guest can go, and every reason where it cannot.
+ * tools/ctl/validate.c - godwitctl validate: where a guest could move, with every reason against it.
  *
- * The guest's host asks each destination itself, with the offer that a move would begin with. */
+ * The guest's host asks each destination, with the same offer that a move starts with. */
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
@@ -9,10 +9,10 @@
 #include <time.h>
 
 #define ASK_MS    50
-#define ASK_TURNS 400 /* the host's own limits end the question much sooner */
+#define ASK_TURNS 400 /* the host's own time limits end the question much earlier */
 
-/* Would vm move from h to the peer to?  *out: the host's answer (owned). */
-static enum exit_code question(struct host *h, const char *vm, const char *to, json_t **out)
+/* Ask h whether vm could move to the peer to.  *out: the host's answer (owned). */
+static enum exit_code validate_ask(struct host *h, const char *vm, const char *to, json_t **out)
 {
     const struct timespec pause = { .tv_nsec = ASK_MS * 1000000L };
     for (unsigned turn = 0; turn < ASK_TURNS; turn++) {
@@ -29,7 +29,7 @@ static enum exit_code question(struct host *h, const char *vm, const char *to, j
     return fail(EXIT_UNREACHABLE, "%s: no verdict on moving %s to %s came in time", h->name, vm, to);
 }
 
-static void say(FILE *f, const struct host *h, const json_t *verdict)
+static void validate_print(FILE *f, const struct host *h, const json_t *verdict)
 {
     size_t i;
     json_t *reason;
@@ -39,8 +39,8 @@ static void say(FILE *f, const struct host *h, const json_t *verdict)
         fprintf(f, "    %s\n", json_string_value(reason));
 }
 
-/* Names of the peers of h, or just --to.  Owned by the caller. */
-static enum exit_code destinations(struct host *h, json_t **out)
+/* *out: names of all peers of h, or only the one of --to (owned by the caller). */
+static enum exit_code validate_destinations(struct host *h, json_t **out)
 {
     struct answer a;
     size_t i;
@@ -61,7 +61,7 @@ static enum exit_code destinations(struct host *h, json_t **out)
 
 /* ---- validate ---- */
 
-/* all: owned; stuck: guests that can go nowhere */
+/* all: owned; stuck: number of guests that no peer can take */
 struct verdicts {
     json_t *all;
     unsigned stuck;
@@ -72,16 +72,16 @@ static enum exit_code validate_vm(struct host *h, const char *vm, struct verdict
     json_t *to, *names, *verdict;
     size_t i;
     bool can = false;
-    enum exit_code e = destinations(h, &names);
+    enum exit_code e = validate_destinations(h, &names);
     for (i = 0; !e && i < json_array_size(names); i++) {
         to = json_array_get(names, i);
-        e = question(h, vm, json_string_value(to), &verdict);
+        e = validate_ask(h, vm, json_string_value(to), &verdict);
         if (e)
             break;
         can |= get_bool(verdict, "would_move");
         json_object_set_new(verdict, "host", json_string(h->name));
         if (!options.json)
-            say(stdout, h, verdict);
+            validate_print(stdout, h, verdict);
         json_array_append_new(v->all, verdict);
     }
     json_decref(names);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/vm.c - godwitctl vm list|show|start|stop|pause|resume|inspect; and finding the host that a guest is on. */
+ * tools/ctl/vm.c - godwitctl vm list|show|start|stop|pause|resume|inspect, and the search for a guest's host. */
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
@@ -7,7 +7,7 @@
 
 #define MIB 1048576
 
-static enum exit_code list_one(struct host *h, json_t *v, void *all)
+static enum exit_code vm_list_row(struct host *h, json_t *v, void *all)
 {
     json_array_append(all, v);
     if (!options.json)
@@ -23,7 +23,7 @@ enum exit_code cmd_vm_list(int argc, char **argv)
     json_t *all = json_array();
     if (!options.json)
         printf("%-20s %-12s %-9s %10s %5s\n", "NAME", "HOST", "STATE", "MEMORY", "CPUS");
-    enum exit_code e = each_item("/v1/vms", "vms", list_one, all);
+    enum exit_code e = each_item("/v1/vms", "vms", vm_list_row, all);
     print_list("vms", all);
     return e;
 }
@@ -36,18 +36,18 @@ struct search {
     json_t *vm;        /* owned */
 };
 
-/* A guest may be defined on several hosts, and is not stopped on one of them at most (while it moves: on two; the
- * source is the one that answers for it). */
-static int rank(const json_t *vm)
+/* A guest may be defined on several hosts, but only on one is it not stopped.  While it moves there are two, and the
+ * source is the one to ask. */
+static int vm_rank(const json_t *vm)
 {
     const char *state = get_str(vm, "state");
     return !strcmp(state, "stopped") ? 1 : !strcmp(state, "incoming") ? 2 : 3;
 }
 
-static enum exit_code search_one(struct host *h, json_t *v, void *ctx)
+static enum exit_code vm_search_row(struct host *h, json_t *v, void *ctx)
 {
     struct search *s = ctx;
-    if (strcmp(get_str(v, "name"), s->name) || (s->vm && rank(v) <= rank(s->vm)))
+    if (strcmp(get_str(v, "name"), s->name) || (s->vm && vm_rank(v) <= vm_rank(s->vm)))
         return EXIT_GOOD;
     json_decref(s->vm);
     s->vm = json_incref(v);
@@ -58,7 +58,7 @@ static enum exit_code search_one(struct host *h, json_t *v, void *ctx)
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm)
 {
     struct search s = { .name = name };
-    enum exit_code e = each_item("/v1/vms", "vms", search_one, &s);
+    enum exit_code e = each_item("/v1/vms", "vms", vm_search_row, &s);
     *host = s.host;
     *vm = s.vm;
     if (s.host)
@@ -84,7 +84,7 @@ static enum exit_code vm_ask(const char *name, const char *method, const char *v
     return ask(*host, method, path, body, a);
 }
 
-static enum exit_code verb(const char *name, const char *what, json_t *body)
+static enum exit_code vm_post(const char *name, const char *what, json_t *body)
 {
     struct host *h;
     struct answer a;
@@ -102,27 +102,27 @@ static enum exit_code verb(const char *name, const char *what, json_t *body)
 enum exit_code cmd_vm_start(int argc, char **argv)
 {
     (void)argc;
-    return verb(argv[0], "start", json_pack("{s:b}", "force", options.force));
+    return vm_post(argv[0], "start", json_pack("{s:b}", "force", options.force));
 }
 
 enum exit_code cmd_vm_stop(int argc, char **argv)
 {
     (void)argc;
-    return verb(argv[0], "stop", NULL);
+    return vm_post(argv[0], "stop", NULL);
 }
 enum exit_code cmd_vm_pause(int argc, char **argv)
 {
     (void)argc;
-    return verb(argv[0], "pause", NULL);
+    return vm_post(argv[0], "pause", NULL);
 }
 enum exit_code cmd_vm_resume(int argc, char **argv)
 {
     (void)argc;
-    return verb(argv[0], "resume", NULL);
+    return vm_post(argv[0], "resume", NULL);
 }
 
-/* Any object as "key: value" lines. */
-static void show(const json_t *o)
+/* Print an object as lines "key: value". */
+static void vm_print(const json_t *o)
 {
     const char *key;
     json_t *v;
@@ -149,7 +149,7 @@ enum exit_code cmd_vm_show(int argc, char **argv)
     if (options.json)
         print_json(json_incref(a.json));
     else
-        show(a.json);
+        vm_print(a.json);
     answer_free(&a);
     return EXIT_GOOD;
 }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/apic.c - the local APIC: IPIs, EOI and the one-shot timer.
  *
- * The timer runs in TSC-deadline mode where the CPU has it.  Otherwise it counts down at a rate that nobody
- * tells; only the ratio to the TSC matters here, and that is measured once: counts = tsc_ticks * ratio / 2^32.  A
- * pause of an emulated CPU during the measurement makes the ratio too small, so that the timer fires early;
- * pcpu.c arms it again then. */
+ * The timer runs in TSC-deadline mode where the CPU has it.  Otherwise it counts down at an unknown rate.  Only its
+ * ratio to the TSC matters, which is measured once: counts = tsc_ticks * ratio / 2^32.  If an emulated CPU is preempted
+ * during the measurement, the ratio is too small and the timer fires early; pcpu.c then arms it again. */
 #include "kernel/host/x86/apic.h"
 #include <string.h>
 #include "kernel/host/acpi.h"
@@ -42,16 +41,16 @@ enum {
 #define MADT_IOAPIC      1                  /* ACPI 5.2.12 */
 #define CALIBRATE_TICKS  UINT64_C(20000000) /* of the TSC: 4 to 20 ms */
 
-static uint8_t *regs; /* const after apic_init on the boot CPU; unused in x2APIC mode */
+static uint8_t *regs; /* const after apic_init() on the boot CPU; not used in x2APIC mode */
 static bool x2apic, deadline;
 static uint64_t ratio; /* timer counts per TSC tick, 32 fraction bits */
 
-static uint32_t reg_read(unsigned off)
+static uint32_t apic_read(unsigned off)
 {
     return x2apic ? (uint32_t)rdmsr(MSR_X2APIC_BASE + off / 16) : mmio_read32(regs + off);
 }
 
-static void reg_write(unsigned off, uint32_t v)
+static void apic_write(unsigned off, uint32_t v)
 {
     if (x2apic)
         wrmsr(MSR_X2APIC_BASE + off / 16, v);
@@ -63,16 +62,17 @@ uint32_t apic_id(void)
 {
     if (!x2apic && !regs)
         return cpuid(1).ebx >> 24;
-    uint32_t v = reg_read(APIC_ID);
+    uint32_t v = apic_read(APIC_ID);
     return x2apic ? v : v >> 24;
 }
 
-void apic_eoi(void) { reg_write(APIC_EOI, 0); }
+void apic_eoi(void) { apic_write(APIC_EOI, 0); }
 
-bool apic_in_service(unsigned vector) { return reg_read(APIC_ISR + vector / 32 * 16) & BIT32(vector & 31); }
+bool apic_in_service(unsigned vector) { return apic_read(APIC_ISR + vector / 32 * 16) & BIT32(vector & 31); }
 
 void apic_send(uint32_t to, uint32_t icr)
 {
+    ASSERT(x2apic || regs);
     if (x2apic) {
         /* the MSR write is not ordered after earlier stores: SDM 3A 11.12.3 */
         asm volatile("mfence; lfence" : : : "memory");
@@ -88,7 +88,7 @@ void apic_send(uint32_t to, uint32_t icr)
 void apic_stop_others(void)
 {
     if (!x2apic && !regs)
-        return; /* too early for there to be others */
+        return; /* before apic_init(): no other CPU runs */
     uint32_t me = apic_id();
     for (unsigned i = 0; i < pcpu_count; i++)
         if (pcpu_get(i)->apic_id != me)
@@ -102,36 +102,37 @@ uint64_t apic_timer_arm(uint64_t tsc)
         return tsc;
     }
     if (!tsc) {
-        reg_write(APIC_TIMER_INIT, 0);
+        apic_write(APIC_TIMER_INIT, 0);
         return 0;
     }
     uint64_t now = rdtsc(), left = tsc > now ? tsc - now : 0;
+    ASSERT(ratio);
     uint64_t counts = (uint64_t)((unsigned __int128)left * ratio >> 32);
     bool clipped = counts > UINT32_MAX;
-    counts = clipped ? UINT32_MAX : counts + 1; /* 0 would stop it */
-    reg_write(APIC_TIMER_INIT, (uint32_t)MIN(counts, UINT32_MAX));
+    counts = clipped ? UINT32_MAX : counts + 1; /* 0 would stop the timer */
+    apic_write(APIC_TIMER_INIT, (uint32_t)MIN(counts, UINT32_MAX));
     return clipped ? now + ((uint64_t)UINT32_MAX << 32) / ratio : tsc;
 }
 
-static void timer_calibrate(void)
+static void apic_timer_calibrate(void)
 {
-    reg_write(APIC_LVT_TIMER, LVT_MASKED | IRQ_VEC_TIMER);
-    reg_write(APIC_TIMER_DIV, TIMER_DIV_16);
-    reg_write(APIC_TIMER_INIT, UINT32_MAX);
-    uint64_t start = rdtsc(), count = reg_read(APIC_TIMER_CUR), now;
+    apic_write(APIC_LVT_TIMER, LVT_MASKED | IRQ_VEC_TIMER);
+    apic_write(APIC_TIMER_DIV, TIMER_DIV_16);
+    apic_write(APIC_TIMER_INIT, UINT32_MAX);
+    uint64_t start = rdtsc(), count = apic_read(APIC_TIMER_CUR), now;
     do
         now = rdtsc();
     while (now - start < CALIBRATE_TICKS);
-    count -= reg_read(APIC_TIMER_CUR);
-    reg_write(APIC_TIMER_INIT, 0);
+    count -= apic_read(APIC_TIMER_CUR);
+    apic_write(APIC_TIMER_INIT, 0);
     if (!count)
         panic("the local APIC timer does not count");
     ratio = div128(count >> 32, count << 32, rdtsc() - start);
 }
 
-static void mask_pics(void)
+static void pic_mask(void)
 {
-    /* Initialize both first, so that spurious interrupts have vectors of their own: 0x20..0x2f. */
+    /* Initialize both, so that spurious interrupts have vectors that are not exceptions: 0x20..0x2f. */
     outb(0x20, 0x11);
     outb(0xa0, 0x11);
     outb(0x21, 0x20);
@@ -187,22 +188,22 @@ static void apic_find(void)
 void apic_init(bool boot_cpu)
 {
     if (boot_cpu) {
-        mask_pics();
+        pic_mask();
         apic_find();
     }
     uint64_t base = rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
     wrmsr(MSR_APIC_BASE, base);
     if (x2apic)
         wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2APIC);
-    reg_write(APIC_TPR, 0);
-    reg_write(APIC_SVR, SVR_ENABLE | IRQ_VEC_SPURIOUS);
-    reg_write(APIC_LVT_LINT0, LVT_MASKED | IRQ_VEC_SPURIOUS);
-    reg_write(APIC_LVT_LINT1, boot_cpu ? LVT_MODE_NMI : LVT_MASKED | LVT_MODE_NMI);
-    reg_write(APIC_LVT_ERROR, LVT_MASKED | IRQ_VEC_SPURIOUS);
+    apic_write(APIC_TPR, 0);
+    apic_write(APIC_SVR, SVR_ENABLE | IRQ_VEC_SPURIOUS);
+    apic_write(APIC_LVT_LINT0, LVT_MASKED | IRQ_VEC_SPURIOUS);
+    apic_write(APIC_LVT_LINT1, boot_cpu ? LVT_MODE_NMI : LVT_MASKED | LVT_MODE_NMI);
+    apic_write(APIC_LVT_ERROR, LVT_MASKED | IRQ_VEC_SPURIOUS);
     if (boot_cpu && !deadline)
-        timer_calibrate();
-    reg_write(APIC_TIMER_DIV, TIMER_DIV_16);
-    reg_write(APIC_LVT_TIMER, IRQ_VEC_TIMER | (deadline ? LVT_TSC_DEADLINE : 0));
+        apic_timer_calibrate();
+    apic_write(APIC_TIMER_DIV, TIMER_DIV_16);
+    apic_write(APIC_LVT_TIMER, IRQ_VEC_TIMER | (deadline ? LVT_TSC_DEADLINE : 0));
     if (deadline)
         asm volatile("mfence" : : : "memory"); /* LVT before the first deadline: SDM 3A "TSC-Deadline Mode" */
 }

@@ -14,20 +14,20 @@
 /** Enable this CPU's local APIC (x2APIC where present), mask its local interrupts, set the spurious vector.  On the
  *  boot CPU also mask the two PICs, and measure the timer's rate against the TSC. */
 void apic_init(bool boot_cpu);
-uint32_t apic_id(void); /* of the CPU that this runs on; any context */
-void apic_eoi(void);
-/** Is vector in service in this CPU's local APIC, so that it wants an EOI? */
+uint32_t apic_id(void); /* this CPU's; any context, also before apic_init() */
+void apic_eoi(void);    /* end of interrupt */
+/** Is vector in service in this CPU's local APIC?  Only then it needs an EOI. */
 bool apic_in_service(unsigned vector);
-/** Mask every pin of every I/O APIC: the host's devices interrupt by MSI or are polled, and the firmware may have left
- *  pins open.  Boot CPU, by acpi_init(). */
+/** Mask every pin of every I/O APIC.  The host's devices interrupt by MSI or are polled; the firmware may have left
+ *  pins unmasked.  Boot CPU, by acpi_init(). */
 void apic_mask_ioapics(void);
-/** Send an interrupt: icr is the low half of the command register (mode and vector). */
+/** Send an IPI.  icr: low half of the interrupt command register (mode and vector).  Any context. */
 void apic_send(uint32_t to_apic_id, uint32_t icr);
-/** NMI to every other CPU that is online.  Any context. */
+/** Send an NMI to every other CPU that is online.  Any context. */
 void apic_stop_others(void);
 
-/** Start the one-shot timer so that IRQ_VEC_TIMER arrives at TSC value tsc (now, if past).  Returns when it will really
- *  fire, which is earlier where the counter is too short.  0 stops it. */
+/** Arm the one-shot timer: IRQ_VEC_TIMER arrives at TSC value tsc (now, if past); 0 stops it.  Returns the TSC value at
+ *  which it will fire, which is earlier than tsc where the counter is too short.  IF=0. */
 uint64_t apic_timer_arm(uint64_t tsc);
 
 #endif

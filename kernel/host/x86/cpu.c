@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/x86/cpu.c - control registers, and INIT-SIPI-SIPI.
+ * kernel/host/x86/cpu.c - control registers, and start-up by INIT-SIPI-SIPI.
  *
- * A CPU that is started begins in real mode at a page below 1 MiB.  trampoline.S is copied there together with what it
- * needs to know (page tables, stack, entry); the page is executable only while CPUs are being started. */
+ * A started CPU begins in real mode at a page below 1 MiB.  trampoline.S is copied there with its arguments (page
+ * tables, stack, entry).  The page is executable only while CPUs are being started. */
 #include "kernel/host/x86/cpu.h"
 #include <string.h>
 #include "kernel/host/clock.h"
@@ -17,7 +17,7 @@
 
 extern const uint8_t trampoline_start[], trampoline_end[];
 
-static void control_registers(void)
+static void cpu_control_regs_init(void)
 {
     struct cpuid c7 = cpuid(0).eax >= 7 ? cpuidex(7, 0) : (struct cpuid){ 0 };
     uint64_t cr4 = read_cr4() & ~(CR4_PGE | CR4_PCIDE | CR4_TSD | CR4_VMXE);
@@ -32,7 +32,8 @@ static void control_registers(void)
 
 void cpu_setup(struct pcpu *p, bool boot_cpu)
 {
-    control_registers();
+    ASSERT(p->arch && p->arch->ist_stacks);
+    cpu_control_regs_init();
     fpu_init();
     desc_init(p->arch);
     wrmsr(MSR_FS_BASE, 0);
@@ -41,13 +42,13 @@ void cpu_setup(struct pcpu *p, bool boot_cpu)
     apic_init(boot_cpu);
 }
 
-static void wait_us(uint64_t us)
+static void cpu_wait_us(uint64_t us)
 {
     for (uint64_t start = clock_us(); clock_us() - start < us;)
         cpu_relax();
 }
 
-static bool wait_online(struct pcpu *p, uint64_t us)
+static bool cpu_wait_online(struct pcpu *p, uint64_t us)
 {
     for (uint64_t start = clock_us(); clock_us() - start < us; cpu_relax())
         if (atomic_load_explicit(&p->online, memory_order_acquire)) /* pairs with the release of the CPU that came up */
@@ -55,11 +56,12 @@ static bool wait_online(struct pcpu *p, uint64_t us)
     return false;
 }
 
-static void prepare_page(uint64_t page, const struct trampoline_args *args)
+static void trampoline_install(uint64_t page, const struct trampoline_args *args)
 {
     size_t len = (size_t)(trampoline_end - trampoline_start);
 
     ASSERT(len <= TRAMPOLINE_ARGS);
+    ASSERT(page < MIB && !(page & (PAGE_SIZE - 1))); /* a SIPI vector */
     paging_map(page, PAGE_SIZE, MAP_RW);
     memcpy(hpa_ptr(hpa(page)), trampoline_start, len);
     memcpy(hpa_ptr(hpa(page + TRAMPOLINE_ARGS)), args, sizeof(*args));
@@ -67,7 +69,10 @@ static void prepare_page(uint64_t page, const struct trampoline_args *args)
 }
 
 void cpu_halt(uint32_t id) { apic_send(id, ICR_INIT | ICR_ASSERT); }
-void cpu_halt_wait(void) { wait_us(10000); } /* SDM 3A "MP Initialization Protocol": INIT, 10 ms, SIPI, 200 us, SIPI */
+void cpu_halt_wait(void)
+{
+    cpu_wait_us(10000);
+} /* SDM 3A "MP Initialization Protocol": INIT, 10 ms, SIPI, 200 us, SIPI */
 
 bool cpu_start(struct pcpu *p, uint64_t page, void *stack_top, void (*entry)(struct pcpu *p))
 {
@@ -79,15 +84,16 @@ bool cpu_start(struct pcpu *p, uint64_t page, void *stack_top, void (*entry)(str
         .arg = (uintptr_t)p,
     };
 
-    prepare_page(page, &args);
+    ASSERT(!(paging_root() >> 32) && !((uintptr_t)stack_top & 15));
+    trampoline_install(page, &args);
     apic_send(p->apic_id, ICR_STARTUP | ICR_ASSERT | (uint32_t)(page >> PAGE_SHIFT));
-    bool up = wait_online(p, 200);
+    bool up = cpu_wait_online(p, 200);
     if (!up) {
         apic_send(p->apic_id, ICR_STARTUP | ICR_ASSERT | (uint32_t)(page >> PAGE_SHIFT));
-        up = wait_online(p, 1000000);
+        up = cpu_wait_online(p, 1000000);
     }
     if (!up)
-        cpu_halt(p->apic_id); /* or it might wander in later, with the next one's stack */
+        cpu_halt(p->apic_id); /* otherwise it might start later, on the next CPU's stack */
     paging_map(page, PAGE_SIZE, MAP_RW);
     return up;
 }

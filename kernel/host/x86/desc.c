@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/desc.c - GDT, TSS and IDT.
  *
- * One flat ring-0 code and data segment.  Every exception gets a stack of its own through the IST, so that a dump works
- * also when the interrupted stack is the problem; interrupts run on the stack they find. */
+ * There is one flat ring-0 code segment and one data segment.  Exceptions run on stacks of the IST, so that a dump
+ * works also when the interrupted stack is broken.  Interrupts run on the interrupted stack. */
 #include "kernel/host/x86/desc.h"
 #include "kernel/host/x86/regs.h"
+#include "kernel/lib/log.h"
+
+_Static_assert(SEL_CODE == 8 * 1 && SEL_DATA == 8 * 2 && SEL_TSS == 8 * 3, "as entry.S loads them");
 
 struct __attribute__((packed)) table_ptr {
     uint16_t limit;
     uint64_t base;
 };
+_Static_assert(sizeof(struct table_ptr) == 10, "SDM 3A pseudo-descriptor");
 struct idt_gate {
     uint16_t off_lo, sel;
     uint8_t ist, type;
@@ -28,7 +32,7 @@ void desc_load(const struct table_ptr *gdtr, const struct table_ptr *idtr);
 
 static struct idt_gate idt[256]; /* the same for all CPUs */
 
-static unsigned ist_of(unsigned vector)
+static unsigned vector_ist(unsigned vector)
 {
     switch (vector) {
     case EXC_DF:  return IST_DF;
@@ -45,7 +49,7 @@ static void idt_fill(void)
         idt[i] = (struct idt_gate){
             .off_lo = (uint16_t)at,
             .sel = SEL_CODE,
-            .ist = (uint8_t)ist_of(i),
+            .ist = (uint8_t)vector_ist(i),
             .type = GATE_INTERRUPT,
             .off_mid = (uint16_t)(at >> 16),
             .off_hi = (uint32_t)(at >> 32),
@@ -57,6 +61,7 @@ void desc_init(struct pcpu_arch *a)
 {
     uint64_t tss = (uintptr_t)&a->tss, limit = sizeof(a->tss) - 1;
 
+    ASSERT(a->ist_stacks && !((uintptr_t)a->ist_stacks & 15));
     idt_fill(); /* every CPU writes the same values */
     for (unsigned i = 1; i < IST_COUNT; i++) {
         uint64_t top = (uintptr_t)a->ist_stacks + i * IST_STACK_SIZE;

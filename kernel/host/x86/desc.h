@@ -10,7 +10,7 @@
 #define SEL_DATA 0x10
 #define SEL_TSS  0x18
 
-/* Interrupt stacks: exceptions do not trust the stack that they interrupt. */
+/* Stacks of the IST.  An exception gets its own stack: the interrupted one may be what is broken. */
 enum { IST_NONE, IST_DF, IST_NMI, IST_MC, IST_EXC, IST_COUNT };
 #define IST_STACK_SIZE 8192ul
 
@@ -24,17 +24,18 @@ struct tss { /* SDM 3A "64-Bit Task State Segment" */
 };
 _Static_assert(sizeof(struct tss) == 104, "SDM 3A 64-bit TSS");
 _Static_assert(offsetof(struct tss, ist) == 36, "SDM 3A 64-bit TSS");
+_Static_assert(offsetof(struct tss, io_map) == 102, "SDM 3A 64-bit TSS");
 
 /* Per CPU: what struct pcpu's arch points to. */
 struct pcpu_arch {
     uint64_t gdt[5]; /* null, code, data, TSS (two entries) */
     struct tss tss;
-    uint64_t timer_hw_tsc; /* [owner] when the hardware timer will fire; 0: it is not running */
+    uint64_t timer_hw_tsc; /* [owner] TSC at which the hardware timer will fire; 0: not running */
     void *stack;           /* owned; NULL on the boot CPU until pcpu_run() */
     uint8_t *ist_stacks;   /* owned: IST_COUNT-1 stacks */
 };
 
-/** Fill in a's GDT and TSS and load GDT, IDT, segments and TR.  GS base is lost.  a: has ist_stacks. */
+/** Fill in a's GDT and TSS; load GDT, IDT, segments and TR.  a->ist_stacks is set.  Clears the GS base.  IF=0. */
 void desc_init(struct pcpu_arch *a);
 
 #endif

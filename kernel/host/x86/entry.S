@@ -3,7 +3,7 @@
 
         .section .text.entry, "ax"
 
-/* 256 entry points, 16 bytes apart, that all leave vector and error code on the stack. */
+/* 256 entry points, 16 bytes apart; each pushes an error code (0 where the CPU does not) and its vector. */
         .globl  trap_entries
         .balign 16
 trap_entries:

@@ -14,9 +14,9 @@ uint64_t fpu_host_xcr0;
 uint32_t fpu_save_area_size = FXSAVE_SIZE;
 bool fpu_xsavec_broken;
 
-/* Does XSAVEC put the AVX part after the header, and leave the header's reserved bytes alone (SDM 1 "Compacted Format
- * for an XSAVE Area")?  Bochs 2.7 puts it at byte 416, over the header: the next XRSTOR is #GP, and Linux then gives
- * the program fresh registers without a word. */
+/* Does XSAVEC put the AVX part after the header, and keep the header's reserved bytes 0 (SDM 1 "Compacted Format for an
+ * XSAVE Area")?  Bochs 2.7 writes it at byte 416, over the header.  The next XRSTOR raises #GP, and Linux then silently
+ * resets the program's registers. */
 static bool xsavec_works(void)
 {
     enum { HEADER = 512, RESERVED = HEADER + 16, AVX_PART = HEADER + 64 };
@@ -43,17 +43,18 @@ void fpu_init(void)
     struct cpuid c = cpuidex(0xd, 0);
     uint64_t xcr0 = ((uint64_t)c.edx << 32 | c.eax) & KNOWN;
     xsetbv(0, xcr0);
-    bool first = !fpu_host_xcr0; /* the boot CPU; the others find the same */
+    bool first = !fpu_host_xcr0; /* the boot CPU; the others have the same features */
     fpu_host_xcr0 = xcr0;
     fpu_save_area_size = cpuidex(0xd, 0).ebx;
     if (first && cpuidex(0xd, 1).eax & CPUID_D1_EAX_XSAVEC && xcr0 & XCR0_AVX && !xsavec_works()) {
         fpu_xsavec_broken = true;
-        log_warn("cpu", "XSAVEC of this processor spoils what it saves (Bochs before 2.8 does): guests do not get it");
+        log_warn("cpu", "XSAVEC of this processor corrupts its save area (as in Bochs before 2.8): hidden from guests");
     }
 }
 
 void fpu_area_init(void *area)
 {
+    ASSERT(!((uintptr_t)area & 63));
     *(uint16_t *)area = 0x037f;                   /* FCW */
     *(uint32_t *)((uint8_t *)area + 24) = 0x1f80; /* MXCSR; all else in its initial state: XSTATE_BV is 0 */
 }
@@ -76,7 +77,7 @@ void fpu_guest_save(void *area, uint64_t *guest_xcr0_out)
         fxsave(area);
         return;
     }
-    *guest_xcr0_out = xgetbv(0);
+    *guest_xcr0_out = xgetbv(0); /* read back: QEMU's TCG does not intercept XSETBV */
     if (*guest_xcr0_out != fpu_host_xcr0)
         xsetbv(0, fpu_host_xcr0);
     xsave(area, fpu_host_xcr0);

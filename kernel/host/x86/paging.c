@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/paging.c - the hypervisor's page tables.
  *
- * Everything is identity-mapped, so that a pointer is a physical address.  What is mapped: RAM (free, ours, the
- * firmware's) readable and writable but not executable; the image by section, text being the only executable memory;
- * devices on request.  What is not: the null page, holes, the pages below stacks.  One set of tables serves all CPUs.
- * The firmware's runtime code is not executable either: power.c changes that just for its one call of ResetSystem.
+ * Everything is identity-mapped: a pointer is a physical address.  All CPUs share one set of tables.
+ *   mapped       RAM (free, the host's, the firmware's) read-write and not executable; the image by section, text
+ *                being the only executable memory; devices on request
+ *   not mapped   the null page, holes, the guard pages of stacks
+ * The firmware's runtime code is not executable either: power.c changes that for its one call of ResetSystem.
  *
- * The PAT is the power-on one except entry 1 (PWT alone), which is write-combining here: SDM 3A "Page
- * Attribute Table (PAT)". */
+ * The PAT has its power-on value except entry 1 (PWT alone), which is write-combining: SDM 3A "Page Attribute Table
+ * (PAT)". */
 #include "kernel/host/x86/paging.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pci.h"
@@ -25,7 +26,7 @@ static uint64_t root[512] __attribute__((aligned(4096)));
 static struct spinlock lock; /* taken before page_pool */
 static bool have_1gib;
 
-static uint64_t kind_bits(enum map_kind kind)
+static uint64_t map_kind_bits(enum map_kind kind)
 {
     switch (kind) {
     case MAP_NONE:     return 0;
@@ -34,16 +35,16 @@ static uint64_t kind_bits(enum map_kind kind)
     case MAP_RX:       return PTE_P;
     case MAP_RWX:      return PTE_P | PTE_W;
     case MAP_UNCACHED: return PTE_P | PTE_W | PTE_NX | PTE_PCD | PTE_PWT;
-    case MAP_COMBINE:  return PTE_P | PTE_W | PTE_NX | PTE_PWT;
+    case MAP_WC:       return PTE_P | PTE_W | PTE_NX | PTE_PWT;
     }
     panic("paging: kind %d", kind);
 }
 
-static uint64_t level_size(unsigned level) { return UINT64_C(1) << (PAGE_SHIFT + 9 * level); }
+static uint64_t map_level_size(unsigned level) { return UINT64_C(1) << (PAGE_SHIFT + 9 * level); }
 
-/* The table that *e points to, made when absent; a large page is split into 512 of the next size
- * with the same rights. */
-static uint64_t *table_below(uint64_t *e, unsigned level)
+/* The table that *e points to, created when absent.  A large page is split into 512 of the next size, with the same
+ * rights. */
+static uint64_t *map_table_below(uint64_t *e, unsigned level)
 {
     if ((*e & PTE_P) && !(*e & PTE_PS))
         return hpa_ptr(hpa(*e & PTE_ADDR));
@@ -51,39 +52,41 @@ static uint64_t *table_below(uint64_t *e, unsigned level)
     if (!t)
         panic("out of memory for page tables");
     for (unsigned i = 0; (*e & PTE_P) && i < 512; i++)
-        t[i] = (*e + i * level_size(level - 1)) & ~(level == 1 ? PTE_PS : 0);
-    *e = ptr_hpa(t).v | PTE_P | PTE_W; /* rights are decided in the last entry */
+        t[i] = (*e + i * map_level_size(level - 1)) & ~(level == 1 ? PTE_PS : 0);
+    *e = ptr_hpa(t).v | PTE_P | PTE_W; /* the leaf entry has the rights */
     return t;
 }
 
-static bool fits_large(uint64_t at, uint64_t end, unsigned level)
+static bool map_fits_large(uint64_t at, uint64_t end, unsigned level)
 {
-    return (level == 1 || (level == 2 && have_1gib)) && !(at & (level_size(level) - 1)) &&
-           end - at >= level_size(level);
+    return (level == 1 || (level == 2 && have_1gib)) && !(at & (map_level_size(level) - 1)) &&
+           end - at >= map_level_size(level);
 }
 
-/* Maps as much of [at, end) as one entry of some level covers; returns where it stopped. */
+/* Map as much of [at, end) as one entry of some level covers.  Returns the end of it. */
 static uint64_t map_step(uint64_t at, uint64_t end, uint64_t bits)
 {
     uint64_t *t = root;
 
+    lock_assert_held(&lock);
     for (unsigned level = 3;; level--) {
         uint64_t *e = &t[(at >> (PAGE_SHIFT + 9 * level)) & 511];
         bool was_table = level && (*e & PTE_P) && !(*e & PTE_PS);
-        if (level == 0 || (fits_large(at, end, level) && !was_table)) {
+        if (level == 0 || (map_fits_large(at, end, level) && !was_table)) {
             *e = bits & PTE_P ? at | bits | (level ? PTE_PS : 0) : 0;
-            return at + level_size(level);
+            return at + map_level_size(level);
         }
-        t = table_below(e, level);
+        t = map_table_below(e, level);
     }
 }
 
 void paging_map(uint64_t base, uint64_t len, enum map_kind kind)
 {
     ASSERT_EQ((base | len) & (PAGE_SIZE - 1), 0);
+    ASSERT(base + len >= base);
     spin_lock(&lock);
     for (uint64_t at = base; at < base + len;)
-        at = map_step(at, base + len, kind_bits(kind));
+        at = map_step(at, base + len, map_kind_bits(kind));
     spin_unlock(&lock);
     if (read_cr3() == ptr_hpa(root).v)
         write_cr3(read_cr3());
@@ -147,7 +150,7 @@ void paging_init(const struct boot_info *bi)
             paging_map(bi->mem[i].base, bi->mem[i].len, MAP_RW);
     if (bi->fb.base) {
         uint64_t base = ALIGN_DOWN(bi->fb.base, PAGE_SIZE);
-        paging_map(base, ALIGN_UP(bi->fb.base + 4ul * bi->fb.stride_px * bi->fb.height, PAGE_SIZE) - base, MAP_COMBINE);
+        paging_map(base, ALIGN_UP(bi->fb.base + 4ul * bi->fb.stride_px * bi->fb.height, PAGE_SIZE) - base, MAP_WC);
     }
     map_image(bi);
     paging_map(0, PAGE_SIZE, MAP_NONE);

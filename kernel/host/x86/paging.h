@@ -7,24 +7,24 @@
 #include "kernel/lib/types.h"
 
 enum map_kind {
-    MAP_NONE, /* not present: null page, stack guards */
+    MAP_NONE, /* not present: null page, guard pages */
     MAP_RW,   /* write-back, not executable */
     MAP_RO,
     MAP_RX,
     MAP_RWX,      /* firmware code during ResetSystem only */
     MAP_UNCACHED, /* device registers */
-    MAP_COMBINE,  /* write-combining: framebuffer */
+    MAP_WC,       /* write-combining: framebuffer */
 };
 
-/** Build the tables (all RAM, the image with W^X, no null page) and switch the boot CPU to them.  After page_init(). */
+/** Build the tables (all RAM, the image with W^X, no null page) and load them.  Boot CPU, once, after page_init(). */
 void paging_init(const struct boot_info *bi);
-/** Load them on this CPU; sets EFER.NXE and the PAT first. */
+/** Load the tables on this CPU, after EFER.NXE and the PAT. */
 void paging_load(void);
-/** Set the kind of [base, base+len), multiples of 4096; large pages where possible, existing ones are split.
- *  Flushes this CPU's TLB.  A page that other CPUs may have cached must not get fewer rights this way.  Panics when
- *  out of memory.  Any pCPU. */
+/** Set the kind of [base, base+len), multiples of 4096.  Uses large pages where possible and splits existing ones.
+ *  Flushes only this CPU's TLB: never reduce the rights of a page that other CPUs may have cached.  Panics when out of
+ *  memory.  Any pCPU. */
 void paging_map(uint64_t base, uint64_t len, enum map_kind kind);
-/** Is the page of addr present?  Any context: used by the backtrace. */
+/** Is the page of addr present?  Any context: the backtrace asks. */
 bool paging_is_mapped(uint64_t addr);
 /** Physical address of the top table. */
 uint64_t paging_root(void);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/x86/power.c - switching the machine off and restarting it, by one means after the other until one works.
+ * kernel/host/x86/power.c - power-off and reset: each means in turn until one works.
  *
- * The other CPUs are stopped first.  ResetSystem is the only call of firmware after ExitBootServices: its code and data
- * are made executable and writable and its devices mapped just before, when nothing of ours runs any more. */
+ * The other CPUs are stopped first.  ResetSystem is the only firmware call after ExitBootServices.  Its code and data
+ * are mapped executable and writable, and its devices mapped, just before the call: no other code runs any more. */
 #include "kernel/host/acpi.h"
 #include "kernel/host/panic.h"
 #include "kernel/host/pci.h"
@@ -24,14 +24,14 @@
 enum efi_reset { EFI_RESET_COLD, EFI_RESET_WARM, EFI_RESET_SHUTDOWN }; /* UEFI "ResetSystem()" */
 typedef void __attribute__((ms_abi)) efi_reset_system(unsigned type, uint64_t status, uint64_t data_len, void *data);
 
-/* Time for the hardware to act; about a microsecond per read of an unused port. */
-static void settle(unsigned ms)
+/* Give the hardware time to act: about 1 us per read of an unused port. */
+static void power_wait_ms(unsigned ms)
 {
     for (unsigned i = 0; i < ms * 1000; i++)
         inb(0x80);
 }
 
-static void firmware_reset(enum efi_reset type)
+static void efi_reset_call(enum efi_reset type)
 {
     const struct boot_info *bi = acpi_boot_info();
 
@@ -47,40 +47,40 @@ static void firmware_reset(enum efi_reset type)
     ((efi_reset_system *)(uintptr_t)bi->reset_system)(type, 0, 0, NULL);
 }
 
-static void acpi_mode_on(const struct acpi_power *a)
+static void acpi_mode_enable(const struct acpi_power *a)
 {
     if (!a->smi_cmd || !a->acpi_enable || (inw((uint16_t)a->pm1a_cnt) & SCI_EN))
         return;
     outb((uint16_t)a->smi_cmd, a->acpi_enable);
     for (unsigned i = 0; i < 1000 && !(inw((uint16_t)a->pm1a_cnt) & SCI_EN); i++)
-        settle(1);
+        power_wait_ms(1);
 }
 
-static void sleep_port_write(uint32_t port, uint8_t typ)
+static void acpi_pm1_write(uint32_t port, uint8_t typ)
 {
     if (port)
         outw((uint16_t)port, (uint16_t)((inw((uint16_t)port) & ~0x3c00u) | (uint32_t)(typ & 7) << 10 | SLP_EN));
 }
 
-static void acpi_soft_off(void)
+static void acpi_power_off(void)
 {
     struct acpi_power a;
 
     if (!acpi_power_info(&a) || !a.have_s5 || !a.pm1a_cnt)
         return;
-    acpi_mode_on(&a);
-    sleep_port_write(a.pm1a_cnt, a.s5_typ_a);
-    sleep_port_write(a.pm1b_cnt, a.s5_typ_b);
-    settle(200);
+    acpi_mode_enable(&a);
+    acpi_pm1_write(a.pm1a_cnt, a.s5_typ_a);
+    acpi_pm1_write(a.pm1b_cnt, a.s5_typ_b);
+    power_wait_ms(200);
 }
 
-static void emulator_off(void)
+static void emulator_power_off(void)
 {
     for (const char *s = "Shutdown"; *s; s++)
         outb(BOCHS_SHUTDOWN, (uint8_t)*s);
     outw(PIIX4_PM1_CNT, SLP_EN);
     outw(Q35_PM1_CNT, SLP_EN);
-    settle(100);
+    power_wait_ms(100);
 }
 
 void power_off(void)
@@ -89,9 +89,9 @@ void power_off(void)
     log_info("power", "switching off");
     panic_enter(); /* stops the other CPUs */
     serial_flush();
-    acpi_soft_off();
-    firmware_reset(EFI_RESET_SHUTDOWN);
-    emulator_off();
+    acpi_power_off();
+    efi_reset_call(EFI_RESET_SHUTDOWN);
+    emulator_power_off();
     log_error("power", "nothing switched the machine off; it is safe to do so by hand");
     panic_halt();
 }
@@ -106,10 +106,10 @@ static void acpi_reset(void)
         outb((uint16_t)a.reset_addr, a.reset_value);
     else if (a.reset_space == 0)
         mmio_write8(mmio_map(hpa(a.reset_addr), 1), a.reset_value);
-    settle(50);
+    power_wait_ms(50);
 }
 
-static void triple_fault(void)
+static void cpu_triple_fault(void)
 {
     static const struct __attribute__((packed)) {
         uint16_t limit;
@@ -126,11 +126,11 @@ void power_reset(void)
     panic_enter(); /* stops the other CPUs */
     serial_flush();
     acpi_reset();
-    outb(RESET_CONTROL, 0x02); /* first the kind of reset, then the edge that causes it */
+    outb(RESET_CONTROL, 0x02); /* first the type of reset, then the edge that triggers it */
     outb(RESET_CONTROL, 0x06);
-    settle(50);
+    power_wait_ms(50);
     outb(KBD_COMMAND, KBD_PULSE_RESET);
-    settle(50);
-    triple_fault();
+    power_wait_ms(50);
+    cpu_triple_fault();
     panic_halt();
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/trampoline.S - real mode to long mode, for a CPU that is started by SIPI.
  *
- * Runs from a copy in a page below 1 MiB, which it never writes: the page is mapped read-only and executable.  All
- * addresses are offsets from trampoline_start; far jumps go by way of RET so that none needs patching. */
+ * It runs from a copy in a page below 1 MiB, which our page tables map read-only and executable.  All addresses are
+ * offsets from trampoline_start.  Far jumps use RET, so that none needs patching. */
 #include "kernel/host/x86/trampoline.h"
 
 #define OFF(label) ((label) - trampoline_start)

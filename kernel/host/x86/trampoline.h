@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/x86/trampoline.h - what trampoline.S finds at TRAMPOLINE_ARGS in its page.
- * Included by C and assembly. */
+ * kernel/host/x86/trampoline.h - arguments of trampoline.S, at offset TRAMPOLINE_ARGS of its page.  For C and
+ * assembly. */
 #ifndef GODWIT_KERNEL_HOST_X86_TRAMPOLINE_H
 #define GODWIT_KERNEL_HOST_X86_TRAMPOLINE_H
 
@@ -19,6 +19,11 @@ struct trampoline_args {
     uint64_t stack, entry, arg;
 };
 _Static_assert(sizeof(struct trampoline_args) == 32, "as trampoline.S knows it");
+_Static_assert(TRAMPOLINE_ARGS + __builtin_offsetof(struct trampoline_args, page) == TA_PAGE, "trampoline.S");
+_Static_assert(TRAMPOLINE_ARGS + __builtin_offsetof(struct trampoline_args, cr3) == TA_CR3, "trampoline.S");
+_Static_assert(TRAMPOLINE_ARGS + __builtin_offsetof(struct trampoline_args, stack) == TA_STACK, "trampoline.S");
+_Static_assert(TRAMPOLINE_ARGS + __builtin_offsetof(struct trampoline_args, entry) == TA_ENTRY, "trampoline.S");
+_Static_assert(TRAMPOLINE_ARGS + __builtin_offsetof(struct trampoline_args, arg) == TA_ARG, "trampoline.S");
 #endif
 
 #endif

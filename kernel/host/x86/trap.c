@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/x86/trap.c - exceptions: the two that we provoke are repaired, all others are our bugs and end in a dump.
+ * kernel/host/x86/trap.c - exceptions, dumps and backtraces.
  *
- * Interrupts go to pcpu.c. */
+ * A #GP in rdmsr_safe() or wrmsr_safe() is fixed up.  Every other exception is our bug and ends in a dump.  Interrupts
+ * go to pcpu.c. */
 #include "kernel/host/x86/trap.h"
 #include "kernel/host/panic.h"
 #include "kernel/host/pcpu.h"
@@ -13,10 +14,13 @@
 #include "kernel/lib/log.h"
 
 #define BACKTRACE_MAX 32
+_Static_assert(sizeof(struct trap_frame) == 22 * 8, "as entry.S pushes it");
+_Static_assert(offsetof(struct trap_frame, vector) == 15 * 8, "as entry.S pushes it");
+_Static_assert(offsetof(struct trap_frame, rip) == 17 * 8, "SDM 3A 64-bit interrupt stack frame");
 
 extern char rdmsr_safe_insn[], wrmsr_safe_insn[], msr_fault[];
 
-static const char *exception_name(unsigned vector)
+static const char *trap_name(unsigned vector)
 {
     static const char names[32][4] = {
         "DE", "DB", "NMI", "BP", "OF", "BR", "UD", "NM", "DF", "9",  "TS", "NP", "SS", "GP", "PF", "15",
@@ -25,10 +29,11 @@ static const char *exception_name(unsigned vector)
     return names[vector & 31];
 }
 
-static void print_frame_line(unsigned depth, uint64_t addr)
+static void trap_print_frame(unsigned depth, uint64_t addr)
 {
     uint64_t off;
-    const char *name = symbol_find(depth ? addr - 1 : addr, &off); /* a return address may be past its function's end */
+    const char *name =
+        symbol_find(depth ? addr - 1 : addr, &off); /* a return address may lie after the end of its function */
 
     if (name)
         log_error("panic", "  #%u %016lx %s+0x%lx", depth, addr, name, off + (depth ? 1 : 0));
@@ -38,22 +43,22 @@ static void print_frame_line(unsigned depth, uint64_t addr)
 
 void trap_backtrace(uint64_t rip, uint64_t rbp)
 {
-    print_frame_line(0, rip);
+    trap_print_frame(0, rip);
     for (unsigned depth = 1; depth < BACKTRACE_MAX; depth++) {
         if (!rbp || (rbp & 7) || !paging_is_mapped(rbp) || !paging_is_mapped(rbp + 15))
             return;
         const uint64_t *frame = (const uint64_t *)(uintptr_t)rbp;
         if (!frame[1])
             return;
-        print_frame_line(depth, frame[1]);
-        if (frame[0] <= rbp) /* callers' frames lie higher */
+        trap_print_frame(depth, frame[1]);
+        if (frame[0] <= rbp) /* callers' frames are at higher addresses */
             return;
         rbp = frame[0];
     }
 }
 
-/* A function that has not built its frame yet, or never does, has its return address on top of the stack. */
-static void print_frameless_caller(const struct trap_frame *f)
+/* A function that has no frame, or not yet, has its return address on top of the stack. */
+static void trap_print_frameless_caller(const struct trap_frame *f)
 {
     uint64_t off, top;
 
@@ -74,11 +79,11 @@ void trap_dump(const struct trap_frame *f)
     log_error("panic", "rip %016lx rflags %lx cs %lx ss %lx", f->rip, f->rflags, f->cs, f->ss);
     log_error("panic", "cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx", read_cr0(), read_cr2(), read_cr3(), read_cr4(),
               rdmsr(MSR_EFER));
-    print_frameless_caller(f);
+    trap_print_frameless_caller(f);
     trap_backtrace(f->rip, f->rbp);
 }
 
-static bool repair(struct trap_frame *f)
+static bool trap_fixup(struct trap_frame *f)
 {
     if (f->vector != EXC_GP || (f->rip != (uintptr_t)rdmsr_safe_insn && f->rip != (uintptr_t)wrmsr_safe_insn))
         return false;
@@ -86,7 +91,7 @@ static bool repair(struct trap_frame *f)
     return true;
 }
 
-static void explain(const struct trap_frame *f)
+static void trap_explain(const struct trap_frame *f)
 {
     uint64_t addr = read_cr2();
 
@@ -97,7 +102,7 @@ static void explain(const struct trap_frame *f)
     for (unsigned i = 0; i < pcpu_count; i++) {
         uint64_t guard = (uintptr_t)pcpu_get(i)->arch->stack;
         if (guard && addr - guard < PAGE_SIZE)
-            log_error("panic", "the stack of CPU %u is full", i);
+            log_error("panic", "the stack of CPU %u overflowed", i);
     }
 }
 
@@ -109,12 +114,12 @@ void trap_dispatch(struct trap_frame *f)
     }
     if (f->vector == EXC_NMI && panic_active())
         panic_halt();
-    if (repair(f))
+    if (trap_fixup(f))
         return;
     panic_enter();
     log_error("panic", "exception %lu (#%s), error code 0x%lx, on the CPU with APIC ID %u", f->vector,
-              exception_name((unsigned)f->vector), f->error, apic_id());
-    explain(f);
+              trap_name((unsigned)f->vector), f->error, apic_id());
+    trap_explain(f);
     trap_dump(f);
     log_error("panic", "stopped; switch the machine off or reset it");
     panic_halt();

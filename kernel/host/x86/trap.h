@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/x86/trap.h - what an exception or interrupt leaves on the stack, and who handles it. */
+ * kernel/host/x86/trap.h - the stack frame of an exception or interrupt, and the handlers. */
 #ifndef GODWIT_KERNEL_HOST_X86_TRAP_H
 #define GODWIT_KERNEL_HOST_X86_TRAP_H
 
@@ -12,15 +12,15 @@ struct trap_frame {
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
-/** Called by entry.S for every vector, with IF=0. */
+/** Handle f->vector.  entry.S calls this for every vector, with IF=0; it returns to resume the interrupted code. */
 void trap_dispatch(struct trap_frame *f);
 
-/** Print registers and a symbolized backtrace of f. */
+/** Log registers and a symbolized backtrace of f. */
 void trap_dump(const struct trap_frame *f);
-/** Print a backtrace that starts with code address rip and frame pointer rbp. */
+/** Log a backtrace that starts with code address rip and frame pointer rbp. */
 void trap_backtrace(uint64_t rip, uint64_t rbp);
 
-/** Handle host interrupt vector (>= 32): EOI and flags (kernel/host/pcpu.c). */
+/** Handle host interrupt vector (32..255): EOI, and a flag in struct pcpu (kernel/host/pcpu.c).  IF=0. */
 void pcpu_irq(unsigned vector);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/x86.h - one inline function per instruction that C cannot say, named by its mnemonic.
  *
- * The place for MSR, port, control-register, CPUID and XSAVE access of the whole hypervisor.  An access that may fault
- * by design goes through rdmsr_safe() and wrmsr_safe(). */
+ * All MSR, port, control-register, CPUID, RDRAND and XSAVE accesses of the hypervisor are here, except those that the
+ * vendors' unit tests fake (svm/svm_insn.h, vmx/vmx_insn.h).  MSR accesses that may fault by design: rdmsr_safe(). */
 #ifndef GODWIT_KERNEL_HOST_X86_X86_H
 #define GODWIT_KERNEL_HOST_X86_X86_H
 
@@ -20,8 +20,7 @@ static inline void wrmsr(uint32_t msr, uint64_t v)
 {
     asm volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
 }
-/** rdmsr and wrmsr that survive #GP: false (and nothing done) when the CPU refuses.  Any pCPU
- *  after pcpu_init_boot(). */
+/** As rdmsr() and wrmsr(), but false, with nothing done, when the CPU raises #GP.  Any pCPU after pcpu_init_boot(). */
 HV_MUST_CHECK bool rdmsr_safe(uint32_t msr, uint64_t *out);
 HV_MUST_CHECK bool wrmsr_safe(uint32_t msr, uint64_t v);
 
@@ -66,6 +65,22 @@ static inline struct cpuid cpuidex(uint32_t leaf, uint32_t subleaf)
 }
 static inline struct cpuid cpuid(uint32_t leaf) { return cpuidex(leaf, 0); }
 
+/* SDM 1 "Random Number Generator Instructions".  False: no random number was ready (CF=0), and *out is 0. */
+static inline bool cpu_has_rdrand(void) { return cpuid(1).ecx & BIT32(30); }
+static inline bool cpu_has_rdseed(void) { return cpuid(0).eax >= 7 && (cpuidex(7, 0).ebx & BIT32(18)); }
+static inline bool rdrand64(uint64_t *out)
+{
+    bool ok;
+    asm volatile("rdrand %0" : "=r"(*out), "=@ccc"(ok));
+    return ok;
+}
+static inline bool rdseed64(uint64_t *out)
+{
+    bool ok;
+    asm volatile("rdseed %0" : "=r"(*out), "=@ccc"(ok));
+    return ok;
+}
+
 /* clang-format off */
 static inline uint64_t read_cr0(void) { uint64_t v; asm volatile("mov %%cr0, %0" : "=r"(v) : : "memory"); return v; }
 static inline uint64_t read_cr2(void) { uint64_t v; asm volatile("mov %%cr2, %0" : "=r"(v) : : "memory"); return v; }
@@ -99,7 +114,7 @@ static inline uint64_t read_rflags(void)
     return v;
 }
 
-/* The 8 bytes at GS:0: struct pcpu points at itself there. */
+/* The 8 bytes at GS:0: struct pcpu's pointer to itself. */
 static inline uint64_t read_gs0(void)
 {
     uint64_t v;
@@ -122,7 +137,7 @@ static inline void xsave(void *area, uint64_t mask)
 {
     asm volatile("xsave64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
 }
-/* the compacted format; the CPU must have it: CPUID 0Dh/1 EAX bit 1 */
+/* compacted format; only where CPUID 0Dh/1 EAX bit 1 is set */
 static inline void xsavec(void *area, uint64_t mask)
 {
     asm volatile("xsavec64 (%0)" : : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32)) : "memory");
@@ -153,8 +168,8 @@ static inline void cli(void) { asm volatile("cli" : : : "memory"); }
 static inline void sti(void) { asm volatile("sti" : : : "memory"); }
 static inline void hlt(void) { asm volatile("hlt" : : : "memory"); }
 static inline void cpu_relax(void) { __builtin_ia32_pause(); }
-/* STI takes effect after the instruction behind it, so no interrupt fits between it and HLT: an interrupt that is
- * pending ends the HLT. */
+/* STI takes effect after the next instruction, so no interrupt is taken between STI and HLT: a pending one ends the
+ * HLT. */
 static inline void sti_hlt_cli(void) { asm volatile("sti; hlt; cli" : : : "memory"); }
 
 /* hi:lo / d; hi < d, else #DE. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/port/arch/cc.h - what lwIP wants to know about the compiler and the platform. */
+ * net/port/arch/cc.h - lwIP's view of the compiler and the platform. */
 #ifndef GODWIT_NET_PORT_CC_H
 #define GODWIT_NET_PORT_CC_H
 
@@ -27,7 +27,7 @@ typedef long ssize_t;
 #define SSIZE_MAX 0x7fffffffffffffffl
 #endif
 
-/* lwIP's assertions are about its own and our bugs, so they end as ours do.  Its diagnostics are compiled out
+/* lwIP's assertions state its own and our invariants, so they panic like ours.  Its diagnostics are compiled out
  * (LWIP_DEBUG is not set). */
 #define LWIP_PLATFORM_ASSERT(text) panic("lwip: %s (%s:%d)", text, __FILE__, __LINE__)
 #define LWIP_PLATFORM_DIAG(x) \
@@ -37,8 +37,7 @@ typedef long ssize_t;
 uint32_t net_random32(void); /* net/entropy.c */
 #define LWIP_RAND() net_random32()
 
-/* 64-bit additions instead of lwIP's 32-bit ones: the checksum is a large part of the cost of a
- * packet (net/checksum.c). */
+/* 64-bit additions instead of lwIP's 32-bit ones: checksums are a large part of a packet's cost (net/checksum.c). */
 uint16_t net_checksum(const void *data, int len);
 #define LWIP_CHKSUM net_checksum
 
