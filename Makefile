@@ -97,7 +97,7 @@ def_lz4     := -DLZ4_FREESTANDING=1 -DLZ4_memcpy=__builtin_memcpy -DLZ4_memmove=
 FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem $(shell $(CC) -print-file-name=include) -I. \
         -Ikernel/lib/libc -mno-red-zone -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
         -fno-strict-aliasing -ffunction-sections -fdata-sections -fvisibility=hidden -U_FORTIFY_SOURCE \
-        -mgeneral-regs-only -fpie -mcmodel=small -fno-omit-frame-pointer
+        -mgeneral-regs-only -fpie -mcmodel=small -fno-omit-frame-pointer -fno-reorder-blocks-and-partition
 WARN := -Wall -Wextra -Werror
 EFI  := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64 -DGNU_EFI_USE_MS_ABI -maccumulate-outgoing-args \
         -fshort-wchar

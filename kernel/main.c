@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/main.c - the one place that joins the parts: every init call in order, the vendor's operations, the
- * network's peer for moves. */
+ * kernel/main.c - boot: every init call in order.  The one file that joins the rooms, the vendors, net/ and migrate/.
+ *
+ * kernel_entry() is called by the boot program with interrupts off, on its stack, and does not return.  Not here: what
+ * happens again and again (service.c). */
 #include <stdio.h>
 #include <string.h>
 #include "kernel/config/config.h"
@@ -88,6 +90,7 @@ void kernel_entry(struct boot_info *bi)
     page_init(bi);
     paging_init(bi);
     pcpu_init_boot(bi);
+    ASSERT_EQ(this_pcpu()->index, 0);
     clock_init(bi);
     log_info("host", "Godwit %s, image at 0x%lx, %u CPUs by %s", GODWIT_VERSION, bi->image_base, bi->n_cpus,
              bi->cpu_source);

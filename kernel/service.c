@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/service.c - one turn of the service loop; sched_run() on the boot CPU calls it between slices
- * (sched_service_set()).  Nothing here blocks. */
+ * kernel/service.c - one turn of the service loop: every background step in order.
+ *
+ * sched_run() on the boot CPU calls it between slices (sched_service_set()).  Each step is bounded and never blocks.  A
+ * step reports whether it made progress, so that the next turn comes soon. */
 #include "kernel/service.h"
 
 #include "kernel/host/clock.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 #include "kernel/manage/api.h"
 #include "kernel/manage/console.h"
 #include "kernel/peers/ask.h"
@@ -19,6 +22,7 @@
 
 bool service_step(uint64_t *wake)
 {
+    ASSERT_EQ(this_pcpu()->index, 0); /* lwIP, TLS and all state marked [s] */
     bool busy = net_poll();
     busy |= ask_step();
     busy |= start_step();

@@ -5,11 +5,11 @@
 
 #include "kernel/lib/types.h"
 
-#define SERVICE_TICK_US 5000 /* COM1 and guests' UARTs are looked at this often when nothing else happens */
-#define SERVICE_POLL_US 1000 /* ... and NICs without an interrupt this often */
+#define SERVICE_TICK_US 5000 /* interval of turns when nothing happens: COM1 and guests' UARTs are polled */
+#define SERVICE_POLL_US 1000 /* the same while a NIC without interrupts must be polled */
 
-/** One bounded turn of everything.  True: something moved, call again soon.  *wake: TSC value at which it wants the
- *  next turn at the latest. */
+/** One bounded turn of all background work.  True: there was progress, call again soon.  *wake: TSC value of the next
+ *  turn at the latest.  Boot CPU, no lock held. */
 bool service_step(uint64_t *wake);
 
 #endif

@@ -118,7 +118,7 @@ static void packed_close(struct mig_enc *e)
     }
 }
 
-void mig_enc_settle(struct mig_enc *e) { raw_close(e); }
+void mig_enc_close_raw(struct mig_enc *e) { raw_close(e); }
 
 void mig_enc_flush(struct mig_enc *e)
 {

@@ -36,7 +36,7 @@ void mig_enc_fini(struct mig_enc *e);
 /** Put page gfn (8-byte aligned; NULL: zero) as far as the receiver does not have it.  It may stay in an open batch. */
 enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page);
 /** Close the batch that lies in the queue: before anyone else touches the queue. */
-void mig_enc_settle(struct mig_enc *e);
+void mig_enc_close_raw(struct mig_enc *e);
 /** Close both batches. */
 void mig_enc_flush(struct mig_enc *e);
 /** Does a page look as if LZ4 would gain nothing?  Judged by 64 sampled bytes. */

@@ -41,20 +41,20 @@ void mig_policy_default(struct mig_policy *p)
 
 void mig_policy_if_stuck(struct mig_policy *p, enum mig_if_stuck what)
 {
-    if (what != MIG_THROTTLE_IT)
+    if (what != MIG_STUCK_THROTTLE)
         p->max_throttle = 0;
-    p->force = what == MIG_STOP_IT;
-    if (what == MIG_WAIT_FOR_IT)
+    p->force = what == MIG_STUCK_STOP;
+    if (what == MIG_STUCK_WAIT)
         p->max_rounds = UINT32_MAX; /* max_us is the limit */
 }
 
 static const char *const if_stuck_names[] = {
-    [MIG_THROTTLE_IT] = "throttle", [MIG_WAIT_FOR_IT] = "wait", [MIG_STOP_IT] = "stop"
+    [MIG_STUCK_THROTTLE] = "throttle", [MIG_STUCK_WAIT] = "wait", [MIG_STUCK_STOP] = "stop"
 };
 
 const char *mig_if_stuck_name(enum mig_if_stuck what) { return if_stuck_names[what]; }
 
-bool mig_if_stuck_named(const char *name, enum mig_if_stuck *out)
+bool mig_if_stuck_parse(const char *name, enum mig_if_stuck *out)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(if_stuck_names); i++)
         if (!strcmp(name, if_stuck_names[i])) {

@@ -33,7 +33,7 @@ struct mig_policy {             /* limits, constant over a job */
 };
 /* What to do about a guest that dirties its memory faster than it can be sent: slow it down, and give up when that does
  * not help; go on until it is quieter, or time is over; or stop it all the same, however long the blackout gets. */
-enum mig_if_stuck { MIG_THROTTLE_IT, MIG_WAIT_FOR_IT, MIG_STOP_IT };
+enum mig_if_stuck { MIG_STUCK_THROTTLE, MIG_STUCK_WAIT, MIG_STUCK_STOP };
 enum mig_decision { MIG_CONTINUE, MIG_STOP, MIG_THROTTLE, MIG_GIVE_UP };
 struct mig_policy_out {
     enum mig_decision decision;
@@ -46,7 +46,7 @@ void mig_policy_default(struct mig_policy *p);
 void mig_policy_if_stuck(struct mig_policy *p, enum mig_if_stuck what);
 /** "throttle", "wait", "stop"; false: no such, *out is unchanged. */
 const char *mig_if_stuck_name(enum mig_if_stuck what);
-bool mig_if_stuck_named(const char *name, enum mig_if_stuck *out);
+bool mig_if_stuck_parse(const char *name, enum mig_if_stuck *out);
 /** Blackout if the guest were stopped now. */
 uint64_t mig_policy_estimate(const struct mig_policy_in *in);
 /** Decide. */

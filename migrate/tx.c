@@ -88,7 +88,7 @@ static void guest_back(struct mig_tx *m)
 
 static void say_fail(struct mig_tx *m)
 {
-    mig_enc_settle(&m->enc);
+    mig_enc_close_raw(&m->enc);
     if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX)
         return;
     struct mig_p_text p = { m->id, m->err, m->text, strlen(m->text) };
@@ -404,7 +404,7 @@ struct mig_wait mig_tx_step(struct mig_tx *m, uint64_t now_us)
     if (!is_over(m))
         check_timeout(m);
     struct mig_wait w = work(m);
-    mig_enc_settle(&m->enc);
+    mig_enc_close_raw(&m->enc);
     if (w.kind == MIG_WAIT_MORE)
         mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
     m->st.now_us = m->now - m->start_us;

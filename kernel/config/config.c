@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/config/config.c - reads \godwit\godwit.conf: lines, sections, and what a section lacks.  What each key
- * takes is in config_keys.c.
+ * kernel/config/config.c - parser of \godwit\godwit.conf: lines, sections, and what a section lacks.
  *
- * The section being read is always the last one in its array: an incomplete [vm] or [peer] is dropped at its end by
- * counting one back.  A section that can't be used (unknown, twice, one too many) is read on as SEC_IGNORED, so that
- * one mistake is one message. */
+ * Invariant: the section being read is the last one in its array.  So an incomplete [vm] or [peer] is dropped at its
+ * end by counting one back.  A section that cannot be used (unknown, twice, one too many) is read as SEC_IGNORED: one
+ * mistake is one message.  Not here: what each key takes (config_keys.c), and whether the values fit this host. */
 #include "kernel/config/config_impl.h"
 
 #include <string.h>
+#include "kernel/lib/log.h"
 
 const struct config *host_config;
 
 #define LINE_MAX_LEN 1300u /* room for the longest command line */
+_Static_assert(LINE_MAX_LEN > CONFIG_CMDLINE_LEN + sizeof("cmdline = "), "a line holds the longest value");
+_Static_assert(CONFIG_MAX_VMS == 16 && CONFIG_MAX_PEERS == 16 && CONFIG_MAX_CLIENTS == 16, "messages below say 16");
 
-static void mistake(struct parser *p, unsigned line, const char *key, const char *expected)
+static void mistake_report(struct parser *p, unsigned line, const char *key, const char *expected)
 {
     p->c->n_errors++;
     if (p->on_error)
@@ -69,7 +71,7 @@ static struct vm_config *vm_find(struct config *c, const char *vm_name)
     return NULL;
 }
 
-static struct peer_config *by_name(struct peer_config *list, unsigned n, const char *wanted)
+static struct peer_config *peer_find(struct peer_config *list, unsigned n, const char *wanted)
 {
     for (unsigned i = 0; i < n; i++)
         if (!strcmp(list[i].name, wanted))
@@ -80,6 +82,7 @@ static struct peer_config *by_name(struct peer_config *list, unsigned n, const c
 bool config_network_has(const struct config_network *n, const uint8_t ip[4])
 {
     unsigned bit = 0;
+    ASSERT(n->prefix_len <= 32);
     while (bit < n->prefix_len && !((n->ip[bit / 8] ^ ip[bit / 8]) & (0x80 >> bit % 8)))
         bit++;
     return bit == n->prefix_len;
@@ -95,10 +98,10 @@ int config_network_rank(const struct config *c, const uint8_t ip[4])
 
 const struct peer_config *config_peer(const struct config *c, const char *peer_name)
 {
-    return by_name((struct peer_config *)(uintptr_t)c->peers, c->n_peers, peer_name);
+    return peer_find((struct peer_config *)(uintptr_t)c->peers, c->n_peers, peer_name);
 }
 
-/* Has another one the fingerprint of the last of the n? */
+/* Does another of the n have the same fingerprint as the last? */
 static bool fingerprint_taken(const struct peer_config *list, unsigned n)
 {
     for (unsigned i = 0; i + 1 < n; i++)
@@ -107,44 +110,49 @@ static bool fingerprint_taken(const struct peer_config *list, unsigned n)
     return false;
 }
 
-/* Something is the matter with the whole section?  Then say so. */
-static bool lacks(struct parser *p, bool bad, const char *key, const char *expected)
+/* If bad: report a mistake of the section as a whole. */
+static bool section_lacks(struct parser *p, bool bad, const char *key, const char *expected)
 {
     if (bad)
-        mistake(p, p->section_line, key, expected);
+        mistake_report(p, p->section_line, key, expected);
     return bad;
 }
 
-/* What the section just read still lacks; without it the section is dropped. */
+/* Drop the section that was just read if it lacks something. */
 static void section_end(struct parser *p)
 {
     bool out = false;
     if (p->section == SEC_VM) {
+        ASSERT(p->vm == &p->c->vms[p->c->n_vms - 1]);
         bool secret = p->seen & BIT32(VM_DISK_FINGERPRINT), secured = p->vm->nbd.tls && p->vm->nbd.port;
-        out |= lacks(p, !(p->good & BIT32(VM_MEMORY)), "memory", "a valid memory; this VM is left out");
-        out |= lacks(p, !(p->good & BIT32(VM_KERNEL)), "kernel", "a valid kernel; this VM is left out");
-        out |= lacks(p, secret && !secured, "disk-fingerprint",
-                     "a valid one, with disk = nbd:...; this VM is left out, for its disk must not go unencrypted");
+        out |= section_lacks(p, !(p->good & BIT32(VM_MEMORY)), "memory", "a valid memory; this VM is left out");
+        out |= section_lacks(p, !(p->good & BIT32(VM_KERNEL)), "kernel", "a valid kernel; this VM is left out");
+        out |= section_lacks(p, secret && !secured, "disk-fingerprint",
+                             "a valid one, with disk = nbd:...; this VM is left out, for its disk must not go "
+                             "unencrypted");
         p->c->n_vms -= out;
     } else if (p->section == SEC_PEER) {
+        ASSERT(p->peer == &p->c->peers[p->c->n_peers - 1]);
         bool fingerprint = p->good & BIT32(PEER_FINGERPRINT),
              taken = fingerprint && fingerprint_taken(p->c->peers, p->c->n_peers);
-        out |= lacks(p, !(p->good & BIT32(PEER_ADDRESS)), "address", "a valid address; this peer is left out");
-        out |= lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this peer is left out");
-        out |= lacks(p, taken, "fingerprint", "a fingerprint that no other peer has; this peer is left out");
+        out |= section_lacks(p, !(p->good & BIT32(PEER_ADDRESS)), "address", "a valid address; this peer is left out");
+        out |= section_lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this peer is left out");
+        out |= section_lacks(p, taken, "fingerprint", "a fingerprint that no other peer has; this peer is left out");
         p->c->n_peers -= out;
     } else if (p->section == SEC_CLIENT) {
+        ASSERT(p->peer == &p->c->clients[p->c->n_clients - 1]);
         bool fingerprint = p->good & BIT32(CLIENT_FINGERPRINT),
              taken = fingerprint && fingerprint_taken(p->c->clients, p->c->n_clients);
-        out |= lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this client is left out");
-        out |= lacks(p, taken, "fingerprint", "a fingerprint that no other client has; this client is left out");
+        out |= section_lacks(p, !fingerprint, "fingerprint", "a valid fingerprint; this client is left out");
+        out |=
+            section_lacks(p, taken, "fingerprint", "a fingerprint that no other client has; this client is left out");
         p->c->n_clients -= out;
     }
     p->section = SEC_NONE;
 }
 
-/* The name in "vm NAME" or "peer NAME"; NULL when head is not the section's first word. */
-static const char *after_word(const char *section, const char *head)
+/* The text after the word head, like the name in "vm NAME"; NULL when head is not the section's first word. */
+static const char *section_name(const char *section, const char *head)
 {
     size_t n = strlen(head);
     if (strncmp(section, head, n) || (section[n] && section[n] != ' ' && section[n] != '\t'))
@@ -160,11 +168,11 @@ static enum section vm_begin(struct parser *p, const char *given)
     char vm_name[CONFIG_NAME_LEN] = "";
     struct config *c = p->c;
     if (!config_name(given, vm_name))
-        mistake(p, p->line, "", "[vm NAME]; a name is " NAME);
+        mistake_report(p, p->line, "", "[vm NAME]; a name is " NAME);
     else if (vm_find(c, vm_name))
-        mistake(p, p->line, "", "a name that no other VM has");
+        mistake_report(p, p->line, "", "a name that no other VM has");
     else if (c->n_vms == CONFIG_MAX_VMS)
-        mistake(p, p->line, "", "at most 16 VMs");
+        mistake_report(p, p->line, "", "at most 16 VMs");
     else {
         p->vm = &c->vms[c->n_vms++];
         vm_defaults(p->vm, vm_name);
@@ -173,18 +181,18 @@ static enum section vm_begin(struct parser *p, const char *given)
     return SEC_IGNORED;
 }
 
-/* [peer] or [client]: the one has an address, the other a role. */
+/* [peer] or [client].  Only a peer has an address, only a client has a role. */
 static enum section peer_begin(struct parser *p, const char *given, bool client)
 {
     char peer_name[CONFIG_NAME_LEN] = "";
     struct peer_config *list = client ? p->c->clients : p->c->peers;
     unsigned *n = client ? &p->c->n_clients : &p->c->n_peers;
     if (!config_name(given, peer_name))
-        mistake(p, p->line, "", client ? "[client NAME]; a name is " NAME : "[peer NAME]; a name is " NAME);
-    else if (by_name(list, *n, peer_name))
-        mistake(p, p->line, "", client ? "a name that no other client has" : "a name that no other peer has");
+        mistake_report(p, p->line, "", client ? "[client NAME]; a name is " NAME : "[peer NAME]; a name is " NAME);
+    else if (peer_find(list, *n, peer_name))
+        mistake_report(p, p->line, "", client ? "a name that no other client has" : "a name that no other peer has");
     else if (*n == (client ? CONFIG_MAX_CLIENTS : CONFIG_MAX_PEERS))
-        mistake(p, p->line, "", client ? "at most 16 clients" : "at most 16 peers");
+        mistake_report(p, p->line, "", client ? "at most 16 clients" : "at most 16 peers");
     else {
         p->peer = &list[(*n)++];
         *p->peer =
@@ -207,69 +215,69 @@ static void section_begin(struct parser *p, const char *section)
 
     if (!strcmp(section, "host"))
         p->section = SEC_HOST;
-    else if ((given = after_word(section, "vm")))
+    else if ((given = section_name(section, "vm")))
         p->section = vm_begin(p, given);
-    else if ((given = after_word(section, "peer")))
+    else if ((given = section_name(section, "peer")))
         p->section = peer_begin(p, given, false);
-    else if ((given = after_word(section, "client")))
+    else if ((given = section_name(section, "client")))
         p->section = peer_begin(p, given, true);
     else {
-        mistake(p, p->line, "", "[host], [peer NAME], [client NAME] or [vm NAME]");
+        mistake_report(p, p->line, "", "[host], [peer NAME], [client NAME] or [vm NAME]");
         p->section = SEC_IGNORED;
     }
 }
 
 /* value NULL: a line without '='. */
-static void on_key(struct parser *p, const char *key, const char *value)
+static void key_apply(struct parser *p, const char *key, const char *value)
 {
     unsigned n;
     const struct key *keys = config_keys(p->section, &n);
     if (p->section == SEC_NONE)
-        mistake(p, p->line, key, "a section like [host] before the first key");
+        mistake_report(p, p->line, key, "a section like [host] before the first key");
     if (p->section == SEC_NONE || p->section == SEC_IGNORED)
         return;
     for (unsigned i = 0; i < n; i++) {
         if (strcmp(keys[i].name, key))
             continue;
-        bool many = p->section == SEC_VM && i == VM_MODULE; /* the one key that makes a list */
+        bool many = p->section == SEC_VM && i == VM_MODULE; /* the only key that may be given again */
         if ((p->seen & BIT32(i)) && !many)
-            mistake(p, p->line, key, "this key only once in a section");
+            mistake_report(p, p->line, key, "this key only once in a section");
         else if (!value || !keys[i].set(p, value))
-            mistake(p, p->line, key, keys[i].expected);
+            mistake_report(p, p->line, key, keys[i].expected);
         else
             p->good |= BIT32(i);
         p->seen |= BIT32(i);
         return;
     }
-    mistake(p, p->line, key, "a key of this section, see docs/config.md");
+    mistake_report(p, p->line, key, "a key of this section, see docs/config.md");
 }
 
 /* ---- lines ------------------------------------------------------------------------------------------------------- */
 
-static bool blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
+static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
-/* s without blanks at both ends; changes s. */
+/* Cut blanks at both ends of s; the new begin. */
 static char *trim(char *s)
 {
     size_t n = strlen(s);
-    while (n && blank(s[n - 1]))
+    while (n && is_blank(s[n - 1]))
         s[--n] = 0;
-    while (blank(*s))
+    while (is_blank(*s))
         s++;
     return s;
 }
 
-/* A comment at the end of a line: ';' after a blank. */
+/* Cut the comment at the end of a line, which begins with ';' after a blank. */
 static void comment_cut(char *s)
 {
     for (size_t i = 1; s[0] && s[i]; i++)
-        if (s[i] == ';' && blank(s[i - 1])) {
+        if (s[i] == ';' && is_blank(s[i - 1])) {
             s[i] = 0;
             return;
         }
 }
 
-static void on_section(struct parser *p, char *s) /* s: after the '[' */
+static void section_line_apply(struct parser *p, char *s) /* s: after the '[' */
 {
     char *end = strchr(s, ']');
     if (end && !end[1]) {
@@ -280,26 +288,26 @@ static void on_section(struct parser *p, char *s) /* s: after the '[' */
     section_end(p);
     p->section = SEC_IGNORED;
     p->section_text[0] = 0;
-    mistake(p, p->line, "", end ? "nothing after the section's ']'" : "']' after the section's name");
+    mistake_report(p, p->line, "", end ? "nothing after the section's ']'" : "']' after the section's name");
 }
 
-static void on_line(struct parser *p, char *s)
+static void line_apply(struct parser *p, char *s)
 {
     comment_cut(s);
     s = trim(s);
     if (!*s || *s == ';' || *s == '#')
         return;
     if (*s == '[') {
-        on_section(p, s + 1);
+        section_line_apply(p, s + 1);
         return;
     }
     char *value = strchr(s, '=');
     if (value)
         *value++ = 0;
-    on_key(p, trim(s), value ? trim(value) : NULL);
+    key_apply(p, trim(s), value ? trim(value) : NULL);
 }
 
-/* Cut the text into lines; each is copied, so that it can be cut further. */
+/* Cut the text into lines.  Each is copied: the functions above write into it. */
 static void lines_read(struct parser *p, const char *text, size_t len)
 {
     static const char utf8_mark[] = "\xef\xbb\xbf";
@@ -312,16 +320,16 @@ static void lines_read(struct parser *p, const char *text, size_t len)
         pos += n + 1;
         p->line++;
         if (n > LINE_MAX_LEN || memchr(start, 0, n)) {
-            mistake(p, p->line, "", "text lines of at most 1300 characters");
+            mistake_report(p, p->line, "", "text lines of at most 1300 characters");
             continue;
         }
         memcpy(line, start, n);
         line[n] = 0;
-        on_line(p, line);
+        line_apply(p, line);
     }
 }
 
-/* With a fixed address the gateway must be a neighbour. */
+/* A host with a fixed address needs a gateway in its own network. */
 static void gateway_check(struct parser *p)
 {
     struct host_config *h = &p->c->host;
@@ -332,7 +340,7 @@ static void gateway_check(struct parser *p)
     if (config_network_has(&own, h->gateway))
         return;
     memset(h->gateway, 0, sizeof(h->gateway));
-    mistake(p, p->gateway_line, "gateway", "an address inside the network of ip");
+    mistake_report(p, p->gateway_line, "gateway", "an address inside the network of ip");
 }
 
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx)

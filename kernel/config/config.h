@@ -8,7 +8,7 @@
  *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, on-shutdown, mac, pin,
  *                    nic, disk, rng, balloon, console
  *
- * Portable; a mistake costs the key or section it is in, never the rest. */
+ * A mistake costs the key or the section that it is in, never the rest.  Portable. */
 #ifndef GODWIT_KERNEL_CONFIG_CONFIG_H
 #define GODWIT_KERNEL_CONFIG_CONFIG_H
 
@@ -17,7 +17,7 @@
 #define CONFIG_MAX_PEERS        16
 #define CONFIG_MAX_CLIENTS      16
 #define CONFIG_MAX_VMS          16
-#define CONFIG_NAME_LEN         32 /* letters, digits, '-', '_', '.'; not starting with '-' */
+#define CONFIG_NAME_LEN         32 /* with NUL; letters, digits, '-', '_', '.'; not starting with '-' */
 #define CONFIG_PATH_LEN         64
 #define CONFIG_CMDLINE_LEN      1024
 #define CONFIG_MAX_MODULES      16
@@ -26,14 +26,15 @@
 #define CONFIG_MAX_ADDRESSES    4 /* of a peer */
 #define CONFIG_MAX_NETWORKS     8
 
+/* How the dirty log finds changed pages (kernel/core/dirty.c). */
 enum dirty_mech {
-    DIRTY_AUTO,
-    DIRTY_WP,
-    DIRTY_AD,
-    DIRTY_PML
-}; /* write protection; accessed/dirty bits; Intel page-modification log */
+    DIRTY_AUTO, /* the best that the processor has */
+    DIRTY_WP,   /* write protection */
+    DIRTY_AD,   /* accessed and dirty bits of the second stage */
+    DIRTY_PML   /* Intel's page-modification log */
+};
 
-/* What a certificate is good for: to move guests; to look at the management interface; to use all of it. */
+/* What a certificate permits: moves; reading the management interface; all of that interface. */
 enum trust { TRUST_PEER, TRUST_READ, TRUST_OPERATE };
 
 struct peer_config { /* [peer] or [client] */
@@ -47,9 +48,9 @@ struct peer_config { /* [peer] or [client] */
 };
 struct nbd_config { /* an export of an NBD server */
     uint8_t ip[4];
-    uint16_t port;              /* 0: none */
+    uint16_t port;              /* 0: there is no disk on a server */
     char name[CONFIG_PATH_LEN]; /* printable ASCII without blanks; "": the server's default export */
-    bool tls;                   /* only by TLS, and only from a server whose certificate has this fingerprint */
+    bool tls;                   /* use TLS, and accept only the certificate with this fingerprint */
     uint8_t fingerprint[32];
 };
 #define CONFIG_DEFAULT_NBD_PORT 10809
@@ -59,21 +60,20 @@ struct vm_config {
     unsigned n_cpus;                                       /* 1..8 */
     char kernel[CONFIG_PATH_LEN], initrd[CONFIG_PATH_LEN]; /* file names in \godwit\ ; initrd may be "" */
     char cmdline[CONFIG_CMDLINE_LEN];
-    /* "FILE" or "FILE STRING" of each, one behind the other with a 0 after each, and one more:
-     * see config_module_next() */
+    /* "FILE" or "FILE STRING" each: NUL-terminated strings, ended by an empty one; see config_module_next() */
     char modules[CONFIG_CMDLINE_LEN];
     char cpu[32]; /* CPUID baseline: "host", "x86-64-v1".."x86-64-v4", "pool" (docs/cpuid.md) */
     enum autostart {
         AUTOSTART_NO,
         AUTOSTART_YES,
         AUTOSTART_ALWAYS
-    } autostart; /* YES: once no peer has it; ALWAYS: silent peers do not count */
+    } autostart; /* YES: once every peer has said that it does not run it; ALWAYS: unreachable peers do not count */
     enum on_shutdown {
         ON_SHUTDOWN_REFUSE,
         ON_SHUTDOWN_STOP,
         ON_SHUTDOWN_EVACUATE
-    } on_shutdown;                   /* `poweroff` while it runs here */
-    uint8_t mac[6];                  /* announced after a move; derived from the name when not given */
+    } on_shutdown;                   /* what `poweroff` of the host does to it */
+    uint8_t mac[6];                  /* announced after a move; the default is derived from the name */
     int pin;                         /* pCPU for every vCPU, -1: any */
     bool nic, rng, balloon;          /* virtio devices; defaults no, yes, yes */
     bool hvc;                        /* a virtio console beside the serial port */
@@ -81,10 +81,9 @@ struct vm_config {
     char disk_file[CONFIG_PATH_LEN]; /* its contents at start, a file in \godwit\ ; "": blank */
     struct nbd_config nbd;           /* virtio disk on a server; disk_bytes is 0 then */
 };
-/* prefix_len 0: everything */
 struct config_network {
     uint8_t ip[4];
-    unsigned prefix_len;
+    unsigned prefix_len; /* 0..32; 0: every address */
 };
 struct host_config {
     char name[CONFIG_NAME_LEN];
@@ -98,49 +97,50 @@ struct host_config {
     bool incoming, outgoing;
     struct config_network networks[CONFIG_MAX_NETWORKS]; /* for moves, best first; none: all */
     unsigned n_networks;
-    unsigned bandwidth_limit_mb; /* 10^6 bytes per second for all moves away together; 0: no limit */
+    unsigned bandwidth_limit_mb; /* of all outgoing moves together, in 10^6 bytes per second; 0: no limit */
     unsigned downtime_limit_ms;  /* default 300 */
-    unsigned max_jobs;           /* simultaneous moves away, default 2; more wait */
+    unsigned max_jobs;           /* simultaneous outgoing moves, default 2; more wait */
     enum dirty_mech dirty_mech;
     uint64_t guest_cpus; /* bit n: pCPU n may run guests; default all */
-    bool verify;         /* hash all guest memory at the stop and compare before the handoff (costs blackout) */
+    bool verify;         /* hash all guest memory when the guest is stopped, and compare; lengthens the blackout */
     bool lz4;            /* default on */
 };
 struct config {
     struct host_config host;
     struct peer_config peers[CONFIG_MAX_PEERS];
     unsigned n_peers;
-    struct peer_config clients[CONFIG_MAX_CLIENTS]; /* programs that may use the management interface; no address */
+    struct peer_config clients[CONFIG_MAX_CLIENTS]; /* of the management interface; without address */
     unsigned n_clients;
     struct vm_config vms[CONFIG_MAX_VMS];
     unsigned n_vms;
     unsigned n_errors;
 };
 
-extern const struct config *host_config; /* [c] this host's godwit.conf; main sets it once, before anybody reads it */
+extern const struct config *host_config; /* [c] this host's godwit.conf; main sets it once, before the first use */
 
-/** Called for each mistake: line (1-based, 0: whole file), section and key as written ("" where none),
- *  and what was expected. */
+/** Called for each mistake.  line: from 1; 0: the whole file.  section, key: as written, "" where there is none.
+ *  expected: what would be right. */
 typedef void config_error_fn(void *ctx, unsigned line, const char *section, const char *key, const char *expected);
 
 /** Parse text[0..len) into out (fully overwritten; defaults where nothing valid is given).  Never fails: mistakes go to
- *  on_error and are counted in out->n_errors.  A [vm] without valid memory or kernel, a [peer] without address or
- *  fingerprint, are reported and dropped. */
+ *  on_error (NULL: nowhere) and are counted in out->n_errors.  A [vm] without valid memory or kernel is reported and
+ *  dropped, and so is a [peer] without address or fingerprint.  Any context; out is large: no stack variable. */
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
 
-/** Add a module to v, given as "FILE" or "FILE STRING" (printable, FILE without folder).  False, and v unchanged: it is
- *  not that, or v has CONFIG_MAX_MODULES, or no room for so many characters. */
+/** Add a module to v, given as "FILE" or "FILE STRING" (printable, FILE without folder).  False, v unchanged: text is
+ *  not of this form, or v has CONFIG_MAX_MODULES already, or no room for so many characters. */
 bool config_module_add(struct vm_config *v, const char *text);
-/** The module of v after m (NULL: the first) as it was given; NULL: there is none.  Its file's name into file, its
- *  string ("": none) is *string. */
+/** The module of v after m (NULL: the first) as it was given; NULL: there is none.  Its file name is copied to file;
+ *  *string points to its string ("": none), inside v. */
 const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN],
                                const char **string);
 
-/** A decimal number in [min, max], or "A.B.C.D/1..32"; false: it is not one, *out is unchanged. */
+/** Parse a decimal number in [min, max], or a network "A.B.C.D/1..32".  False, *out unchanged: s is not one. */
 bool config_number(const char *s, unsigned min, unsigned max, unsigned *out);
 bool config_network_parse(const char *s, struct config_network *out);
+/** Does ip lie in n? */
 bool config_network_has(const struct config_network *n, const uint8_t ip[4]);
-/** How good is the network of a peer's address for moves: 0 best; -1: not to be used ([host] networks). */
+/** The place in [host] networks of the network that ip lies in: 0 is best for moves; -1: not to be used. */
 int config_network_rank(const struct config *c, const uint8_t ip[4]);
 const struct peer_config *config_peer(const struct config *c, const char *name); /* NULL: no such */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/config/config_impl.h - what config.c (lines and sections) and config_keys.c (what each key takes)
- * share.  For these two only. */
+ * kernel/config/config_impl.h - shared by config.c (lines and sections) and config_keys.c (what each key takes), and
+ * used by these two only. */
 #ifndef GODWIT_KERNEL_CONFIG_CONFIG_IMPL_H
 #define GODWIT_KERNEL_CONFIG_CONFIG_IMPL_H
 
@@ -12,18 +12,18 @@ struct parser {
     struct config *c;
     config_error_fn *on_error;
     void *ctx;
-    unsigned line; /* being read, from 1 */
+    unsigned line; /* the one being read, from 1 */
     enum section section;
     unsigned section_line;
     char section_text[64];    /* as written, for messages */
-    struct peer_config *peer; /* borrowed from c: the section being read, [peer] or [client] */
-    struct vm_config *vm;
-    uint32_t seen; /* bit i: key i of this section was given */
-    uint32_t good; /* ... with a valid value */
-    unsigned gateway_line;
+    struct peer_config *peer; /* borrowed from c: the section being read, [peer] or [client]; the last of its array */
+    struct vm_config *vm;     /* borrowed from c: likewise for [vm] */
+    uint32_t seen;            /* bit i: key i of this section was given */
+    uint32_t good;            /* bit i: it was given with a valid value */
+    unsigned gateway_line;    /* of [host] gateway; 0: not given */
 };
 
-/* A key, what sets its field (true: the value is good; else nothing is changed), and what to expect in words. */
+/* A key; its setter (false: v is not valid, nothing is changed); the values it takes, in words for a message. */
 typedef bool set_fn(struct parser *p, const char *v);
 struct key {
     const char *name;
@@ -31,7 +31,7 @@ struct key {
     const char *expected;
 };
 
-/* The keys' places in their tables, where one asks whether they were given. */
+/* Indices into the tables of keys, where code asks whether a key was given. */
 enum { PEER_ADDRESS, PEER_PORT, PEER_FINGERPRINT };
 enum { CLIENT_FINGERPRINT, CLIENT_ROLE };
 enum {
@@ -58,7 +58,7 @@ enum {
 
 /** The n keys of a section; SEC_NONE and SEC_IGNORED have none. */
 const struct key *config_keys(enum section s, unsigned *n);
-/** A host's or VM's name; false: it is none, out is unchanged. */
+/** Parse the name of a host, peer, client or VM.  False, out unchanged: s is not a name. */
 bool config_name(const char *s, char out[CONFIG_NAME_LEN]);
 
 #endif

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/config/config_keys.c - godwit.conf: what each key accepts, and what is said when it does not.
+ * kernel/config/config_keys.c - godwit.conf: the values that each key takes, and the message for others.
  *
- * One table per section, at the end, says what each key takes; before them the setters, most of them a line;
- * before these the kinds of values.  A setter changes its field only when the whole value is good, so after a
- * mistake the default stands. */
+ * First the parsers of the kinds of values, then the setters, then one table per section.  A setter changes its field
+ * only when the whole value is valid, so after a mistake the default stands.  Not here: sections, and whether a key was
+ * given twice (config.c). */
 #include "kernel/config/config_impl.h"
 
 #include <string.h>
+#include "kernel/lib/log.h"
 
 #define MEMORY_MIN (16 * MIB)
 #define MEMORY_MAX (1024 * GIB)
@@ -14,8 +15,8 @@
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
-/* Digits at *s up to max; false: no digit, or more than max.  *s ends after them. */
-static bool digits(const char **s, uint64_t max, uint64_t *out)
+/* Parse the number at *s and move *s behind it.  False: there is no digit, or the number is above max. */
+static bool digits_parse(const char **s, uint64_t max, uint64_t *out)
 {
     uint64_t n = 0;
     const char *p = *s;
@@ -34,13 +35,13 @@ static bool digits(const char **s, uint64_t max, uint64_t *out)
 bool config_number(const char *s, unsigned min, unsigned max, unsigned *out)
 {
     uint64_t n;
-    if (!digits(&s, max, &n) || *s || n < min)
+    if (!digits_parse(&s, max, &n) || *s || n < min)
         return false;
     *out = (unsigned)n;
     return true;
 }
 
-static bool set_port(const char *s, unsigned min, uint16_t *out)
+static bool port_parse(const char *s, unsigned min, uint16_t *out)
 {
     unsigned n;
     if (!config_number(s, min, 65535, &n))
@@ -49,7 +50,7 @@ static bool set_port(const char *s, unsigned min, uint16_t *out)
     return true;
 }
 
-/* Which of the n words s is; -1: none. */
+/* The index of s among the n words; -1: it is not there. */
 static int word_index(const char *s, const char *const *words, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
@@ -58,7 +59,7 @@ static int word_index(const char *s, const char *const *words, unsigned n)
     return -1;
 }
 
-static bool boolean(const char *s, bool *out)
+static bool boolean_parse(const char *s, bool *out)
 {
     static const char *const words[] = { "no", "yes", "off", "on", "false", "true", "0", "1" };
     int i = word_index(s, words, ARRAY_SIZE(words));
@@ -67,25 +68,25 @@ static bool boolean(const char *s, bool *out)
     return i >= 0;
 }
 
-/* The address at *s, which ends after it; false: none, and out is not of use. */
-static bool ip4(const char **s, uint8_t out[4])
+/* Parse the IPv4 address at *s and move *s behind it.  False: there is none, and out is undefined. */
+static bool ip4_parse(const char **s, uint8_t out[4])
 {
     for (int i = 0; i < 4; i++) {
         uint64_t n;
-        if ((i && *(*s)++ != '.') || !digits(s, 255, &n))
+        if ((i && *(*s)++ != '.') || !digits_parse(s, 255, &n))
             return false;
         out[i] = (uint8_t)n;
     }
     return true;
 }
 
-/* One machine's address: not 0.x, not 127.x, not multicast or broadcast. */
+/* Is this the address of one machine?  Not 0.x, 127.x, multicast or broadcast. */
 static bool is_machine(const uint8_t ip[4]) { return ip[0] != 0 && ip[0] != 127 && ip[0] < 224; }
 
-static bool host_ip4(const char *s, uint8_t out[4])
+static bool machine_ip4_parse(const char *s, uint8_t out[4])
 {
     uint8_t ip[4];
-    if (!ip4(&s, ip) || *s || !is_machine(ip))
+    if (!ip4_parse(&s, ip) || *s || !is_machine(ip))
         return false;
     memcpy(out, ip, 4);
     return true;
@@ -94,13 +95,13 @@ static bool host_ip4(const char *s, uint8_t out[4])
 bool config_network_parse(const char *s, struct config_network *out)
 {
     struct config_network n;
-    if (!ip4(&s, n.ip) || *s++ != '/' || !config_number(s, 1, 32, &n.prefix_len))
+    if (!ip4_parse(&s, n.ip) || *s++ != '/' || !config_number(s, 1, 32, &n.prefix_len))
         return false;
     *out = n;
     return true;
 }
 
-static int hex_digit(char c)
+static int config_hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -111,18 +112,19 @@ static int hex_digit(char c)
     return -1;
 }
 
-/* n bytes as hex digits; one ':' may stand between bytes (must, if colons). */
-static bool hex_bytes(const char *s, uint8_t *out, unsigned n, bool colons)
+/* Parse n bytes of two hex digits each.  One ':' may stand between bytes, or must, if colons.  n: at most 32. */
+static bool hex_bytes_parse(const char *s, uint8_t *out, unsigned n, bool colons)
 {
     uint8_t b[32];
+    ASSERT(n <= sizeof(b));
     for (unsigned i = 0; i < n; i++) {
         if (i && *s == ':')
             s++;
         else if (i && colons)
             return false;
-        if (hex_digit(s[0]) < 0 || hex_digit(s[1]) < 0)
+        if (config_hex_digit(s[0]) < 0 || config_hex_digit(s[1]) < 0)
             return false;
-        b[i] = (uint8_t)(hex_digit(s[0]) << 4 | hex_digit(s[1]));
+        b[i] = (uint8_t)(config_hex_digit(s[0]) << 4 | config_hex_digit(s[1]));
         s += 2;
     }
     if (*s)
@@ -149,8 +151,8 @@ bool config_name(const char *s, char out[CONFIG_NAME_LEN])
     return true;
 }
 
-/* Printable text shorter than cap; path: without folders. */
-static bool text(const char *s, char *out, size_t cap, bool path)
+/* Copy printable text that is shorter than cap.  path: a file name, so without folders. */
+static bool text_copy(const char *s, char *out, size_t cap, bool path)
 {
     size_t n = strlen(s);
     if (n >= cap)
@@ -161,7 +163,10 @@ static bool text(const char *s, char *out, size_t cap, bool path)
     memcpy(out, s, n + 1);
     return true;
 }
-static bool file_name(const char *s, char out[CONFIG_PATH_LEN]) { return *s && text(s, out, CONFIG_PATH_LEN, true); }
+static bool file_name_copy(const char *s, char out[CONFIG_PATH_LEN])
+{
+    return *s && text_copy(s, out, CONFIG_PATH_LEN, true);
+}
 
 const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN],
                                const char **string)
@@ -188,14 +193,14 @@ bool config_module_add(struct vm_config *v, const char *given)
         return false;
     memcpy(word, given, name_len);
     word[name_len] = 0;
-    if (!file_name(word, file) || !text(given, v->modules + used, sizeof(v->modules) - used - 1, false))
+    if (!file_name_copy(word, file) || !text_copy(given, v->modules + used, sizeof(v->modules) - used - 1, false))
         return false;
     v->modules[used + strlen(given) + 1] = 0;
     return true;
 }
 
-/* "all", or numbers and ranges of CPUs with commas between: a bit for each. */
-static bool cpu_list(const char *s, uint64_t *out)
+/* Parse "all", or numbers and ranges of CPUs with commas between, into a bit for each CPU. */
+static bool cpu_list_parse(const char *s, uint64_t *out)
 {
     uint64_t mask = 0, from, to;
     if (!strcmp(s, "all")) {
@@ -203,10 +208,10 @@ static bool cpu_list(const char *s, uint64_t *out)
         return true;
     }
     do {
-        if (!digits(&s, 63, &from))
+        if (!digits_parse(&s, 63, &from))
             return false;
         to = from;
-        if (*s == '-' && (s++, !digits(&s, 63, &to) || to < from))
+        if (*s == '-' && (s++, !digits_parse(&s, 63, &to) || to < from))
             return false;
         mask |= (UINT64_MAX >> (63 - (to - from))) << from;
     } while (*s == ',' && s++);
@@ -214,14 +219,14 @@ static bool cpu_list(const char *s, uint64_t *out)
     return !*s;
 }
 
-static bool memory_size(const char *s, uint64_t min, uint64_t *out)
+static bool memory_size_parse(const char *s, uint64_t min, uint64_t *out)
 {
     static const struct {
         const char *unit;
         uint64_t bytes;
     } units[] = { { "M", MIB }, { "MiB", MIB }, { "G", GIB }, { "GiB", GIB } };
     uint64_t n;
-    if (!digits(&s, MEMORY_MAX, &n))
+    if (!digits_parse(&s, MEMORY_MAX, &n))
         return false;
     while (*s == ' ')
         s++;
@@ -237,9 +242,9 @@ static bool memory_size(const char *s, uint64_t min, uint64_t *out)
 
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
 
-/* The next item of a list "a, b, c" at *s, without blanks around it, into item; false: none is left, or it is too long
- * (then *s is not NULL). */
-static bool list_item(const char **s, char *item, size_t cap)
+/* Copy the next item of a list "a, b, c" at *s, without blanks around it.  False: no item is left (*s is NULL), or the
+ * item does not fit into cap bytes. */
+static bool list_item_next(const char **s, char *item, size_t cap)
 {
     if (!*s)
         return false;
@@ -256,11 +261,11 @@ static bool list_item(const char **s, char *item, size_t cap)
     return true;
 }
 
-static bool host_networks(struct parser *p, const char *v)
+static bool host_networks_set(struct parser *p, const char *v)
 {
     struct host_config *h = &p->c->host, found = { .n_networks = 0 };
     char item[24];
-    while (list_item(&v, item, sizeof(item))) {
+    while (list_item_next(&v, item, sizeof(item))) {
         if (found.n_networks == CONFIG_MAX_NETWORKS || !config_network_parse(item, &found.networks[found.n_networks++]))
             return false;
     }
@@ -271,7 +276,7 @@ static bool host_networks(struct parser *p, const char *v)
     return true;
 }
 
-static bool host_ip(struct parser *p, const char *v)
+static bool host_ip_set(struct parser *p, const char *v)
 {
     struct host_config *h = &p->c->host;
     struct config_network n;
@@ -286,12 +291,12 @@ static bool host_ip(struct parser *p, const char *v)
     h->prefix_len = n.prefix_len;
     return true;
 }
-static bool host_gateway(struct parser *p, const char *v)
+static bool host_gateway_set(struct parser *p, const char *v)
 {
     p->gateway_line = p->line;
-    return host_ip4(v, p->c->host.gateway);
+    return machine_ip4_parse(v, p->c->host.gateway);
 }
-static bool host_dirty_log(struct parser *p, const char *v)
+static bool host_dirty_log_set(struct parser *p, const char *v)
 {
     static const char *const words[] = {
         [DIRTY_AUTO] = "auto", [DIRTY_WP] = "wp", [DIRTY_AD] = "ad", [DIRTY_PML] = "pml"
@@ -301,34 +306,34 @@ static bool host_dirty_log(struct parser *p, const char *v)
         p->c->host.dirty_mech = (enum dirty_mech)i;
     return i >= 0;
 }
-static bool host_name(struct parser *p, const char *v) { return config_name(v, p->c->host.name); }
-static bool host_port(struct parser *p, const char *v) { return set_port(v, 1, &p->c->host.port); }
-static bool host_api_port(struct parser *p, const char *v) { return set_port(v, 0, &p->c->host.api_port); }
-static bool host_key(struct parser *p, const char *v) { return file_name(v, p->c->host.key); }
-static bool host_cert(struct parser *p, const char *v) { return file_name(v, p->c->host.cert); }
-static bool host_pool(struct parser *p, const char *v) { return file_name(v, p->c->host.pool_cpuid); }
-static bool host_incoming(struct parser *p, const char *v) { return boolean(v, &p->c->host.incoming); }
-static bool host_outgoing(struct parser *p, const char *v) { return boolean(v, &p->c->host.outgoing); }
-static bool host_downtime(struct parser *p, const char *v)
+static bool host_name_set(struct parser *p, const char *v) { return config_name(v, p->c->host.name); }
+static bool host_port_set(struct parser *p, const char *v) { return port_parse(v, 1, &p->c->host.port); }
+static bool host_api_port_set(struct parser *p, const char *v) { return port_parse(v, 0, &p->c->host.api_port); }
+static bool host_key_set(struct parser *p, const char *v) { return file_name_copy(v, p->c->host.key); }
+static bool host_cert_set(struct parser *p, const char *v) { return file_name_copy(v, p->c->host.cert); }
+static bool host_pool_set(struct parser *p, const char *v) { return file_name_copy(v, p->c->host.pool_cpuid); }
+static bool host_incoming_set(struct parser *p, const char *v) { return boolean_parse(v, &p->c->host.incoming); }
+static bool host_outgoing_set(struct parser *p, const char *v) { return boolean_parse(v, &p->c->host.outgoing); }
+static bool host_downtime_set(struct parser *p, const char *v)
 {
     return config_number(v, 1, 60000, &p->c->host.downtime_limit_ms);
 }
-static bool host_bandwidth(struct parser *p, const char *v)
+static bool host_bandwidth_set(struct parser *p, const char *v)
 {
     return config_number(v, 0, 100000, &p->c->host.bandwidth_limit_mb);
 }
-static bool host_max_jobs(struct parser *p, const char *v) { return config_number(v, 1, 16, &p->c->host.max_jobs); }
-static bool host_guest_cpus(struct parser *p, const char *v) { return cpu_list(v, &p->c->host.guest_cpus); }
-static bool host_verify(struct parser *p, const char *v) { return boolean(v, &p->c->host.verify); }
-static bool host_lz4(struct parser *p, const char *v) { return boolean(v, &p->c->host.lz4); }
+static bool host_max_jobs_set(struct parser *p, const char *v) { return config_number(v, 1, 16, &p->c->host.max_jobs); }
+static bool host_guest_cpus_set(struct parser *p, const char *v) { return cpu_list_parse(v, &p->c->host.guest_cpus); }
+static bool host_verify_set(struct parser *p, const char *v) { return boolean_parse(v, &p->c->host.verify); }
+static bool host_lz4_set(struct parser *p, const char *v) { return boolean_parse(v, &p->c->host.lz4); }
 
-static bool peer_address(struct parser *p, const char *v)
+static bool peer_address_set(struct parser *p, const char *v)
 {
     uint8_t ip[CONFIG_MAX_ADDRESSES][4];
     unsigned n = 0;
     char item[20];
-    while (list_item(&v, item, sizeof(item)))
-        if (n == CONFIG_MAX_ADDRESSES || !host_ip4(item, ip[n++]))
+    while (list_item_next(&v, item, sizeof(item)))
+        if (n == CONFIG_MAX_ADDRESSES || !machine_ip4_parse(item, ip[n++]))
             return false;
     if (v)
         return false;
@@ -337,10 +342,13 @@ static bool peer_address(struct parser *p, const char *v)
     p->peer->n_other_ips = n - 1;
     return true;
 }
-static bool peer_port(struct parser *p, const char *v) { return set_port(v, 1, &p->peer->port); }
-static bool peer_fingerprint(struct parser *p, const char *v) { return hex_bytes(v, p->peer->fingerprint, 32, false); }
+static bool peer_port_set(struct parser *p, const char *v) { return port_parse(v, 1, &p->peer->port); }
+static bool peer_fingerprint_set(struct parser *p, const char *v)
+{
+    return hex_bytes_parse(v, p->peer->fingerprint, 32, false);
+}
 
-static bool client_role(struct parser *p, const char *v)
+static bool client_role_set(struct parser *p, const char *v)
 {
     bool operate = !strcmp(v, "operate");
     if (!operate && strcmp(v, "read"))
@@ -349,22 +357,31 @@ static bool client_role(struct parser *p, const char *v)
     return true;
 }
 
-static bool vm_memory(struct parser *p, const char *v) { return memory_size(v, MEMORY_MIN, &p->vm->memory_bytes); }
-static bool vm_cpus(struct parser *p, const char *v) { return config_number(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
-static bool vm_kernel(struct parser *p, const char *v) { return file_name(v, p->vm->kernel); }
-static bool vm_initrd(struct parser *p, const char *v) { return text(v, p->vm->initrd, CONFIG_PATH_LEN, true); }
-static bool vm_module(struct parser *p, const char *v) { return config_module_add(p->vm, v); }
-static bool vm_cmdline(struct parser *p, const char *v) { return text(v, p->vm->cmdline, CONFIG_CMDLINE_LEN, false); }
-static bool vm_autostart(struct parser *p, const char *v)
+static bool vm_memory_set(struct parser *p, const char *v)
+{
+    return memory_size_parse(v, MEMORY_MIN, &p->vm->memory_bytes);
+}
+static bool vm_cpus_set(struct parser *p, const char *v) { return config_number(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
+static bool vm_kernel_set(struct parser *p, const char *v) { return file_name_copy(v, p->vm->kernel); }
+static bool vm_initrd_set(struct parser *p, const char *v)
+{
+    return text_copy(v, p->vm->initrd, CONFIG_PATH_LEN, true);
+}
+static bool vm_module_set(struct parser *p, const char *v) { return config_module_add(p->vm, v); }
+static bool vm_cmdline_set(struct parser *p, const char *v)
+{
+    return text_copy(v, p->vm->cmdline, CONFIG_CMDLINE_LEN, false);
+}
+static bool vm_autostart_set(struct parser *p, const char *v)
 {
     bool yes = false;
     bool always = !strcmp(v, "always");
-    if (!always && !boolean(v, &yes))
+    if (!always && !boolean_parse(v, &yes))
         return false;
     p->vm->autostart = always ? AUTOSTART_ALWAYS : yes ? AUTOSTART_YES : AUTOSTART_NO;
     return true;
 }
-static bool vm_on_shutdown(struct parser *p, const char *v)
+static bool vm_on_shutdown_set(struct parser *p, const char *v)
 {
     static const char *const words[] = {
         [ON_SHUTDOWN_REFUSE] = "refuse", [ON_SHUTDOWN_STOP] = "stop", [ON_SHUTDOWN_EVACUATE] = "evacuate"
@@ -374,19 +391,19 @@ static bool vm_on_shutdown(struct parser *p, const char *v)
         p->vm->on_shutdown = (enum on_shutdown)i;
     return i >= 0;
 }
-static bool vm_nic(struct parser *p, const char *v) { return boolean(v, &p->vm->nic); }
-static bool vm_rng(struct parser *p, const char *v) { return boolean(v, &p->vm->rng); }
-static bool vm_balloon(struct parser *p, const char *v) { return boolean(v, &p->vm->balloon); }
-/* HOST[:PORT]/EXPORT */
-static bool nbd_target(const char *s, struct nbd_config *out)
+static bool vm_nic_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->nic); }
+static bool vm_rng_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->rng); }
+static bool vm_balloon_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->balloon); }
+/* Parse HOST[:PORT]/EXPORT. */
+static bool nbd_target_parse(const char *s, struct nbd_config *out)
 {
     struct nbd_config n = { .port = CONFIG_DEFAULT_NBD_PORT, .tls = out->tls };
     uint64_t port;
-    if (!ip4(&s, n.ip) || !is_machine(n.ip))
+    if (!ip4_parse(&s, n.ip) || !is_machine(n.ip))
         return false;
     if (*s == ':') {
         s++;
-        if (!digits(&s, 65535, &port) || !port)
+        if (!digits_parse(&s, 65535, &port) || !port)
             return false;
         n.port = (uint16_t)port;
     }
@@ -400,20 +417,20 @@ static bool nbd_target(const char *s, struct nbd_config *out)
     *out = n;
     return true;
 }
-static bool vm_disk_fingerprint(struct parser *p, const char *v)
+static bool vm_disk_fingerprint_set(struct parser *p, const char *v)
 {
-    p->vm->nbd.tls = hex_bytes(v, p->vm->nbd.fingerprint, 32, false);
+    p->vm->nbd.tls = hex_bytes_parse(v, p->vm->nbd.fingerprint, 32, false);
     return p->vm->nbd.tls;
 }
-static bool vm_disk(struct parser *p, const char *v)
+static bool vm_disk_set(struct parser *p, const char *v)
 {
     if (!strncmp(v, "nbd:", 4))
-        return nbd_target(v + 4, &p->vm->nbd);
+        return nbd_target_parse(v + 4, &p->vm->nbd);
     if (strncmp(v, "ram:", 4))
         return false;
-    return memory_size(v + 4, BLOCK_SIZE, &p->vm->disk_bytes) || file_name(v + 4, p->vm->disk_file);
+    return memory_size_parse(v + 4, BLOCK_SIZE, &p->vm->disk_bytes) || file_name_copy(v + 4, p->vm->disk_file);
 }
-static bool vm_console(struct parser *p, const char *v)
+static bool vm_console_set(struct parser *p, const char *v)
 {
     bool both = !strcmp(v, "virtio");
     if (!both && strcmp(v, "serial"))
@@ -421,20 +438,20 @@ static bool vm_console(struct parser *p, const char *v)
     p->vm->hvc = both;
     return true;
 }
-static bool vm_cpu(struct parser *p, const char *v)
+static bool vm_cpu_set(struct parser *p, const char *v)
 {
     static const char *const words[] = { "host", "x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v4", "pool" };
-    return word_index(v, words, ARRAY_SIZE(words)) >= 0 && text(v, p->vm->cpu, sizeof(p->vm->cpu), false);
+    return word_index(v, words, ARRAY_SIZE(words)) >= 0 && text_copy(v, p->vm->cpu, sizeof(p->vm->cpu), false);
 }
-static bool vm_mac(struct parser *p, const char *v)
+static bool vm_mac_set(struct parser *p, const char *v)
 {
     uint8_t mac[6];
-    if (!hex_bytes(v, mac, 6, true) || (mac[0] & 1)) /* bit 0: a group, not a machine */
+    if (!hex_bytes_parse(v, mac, 6, true) || (mac[0] & 1)) /* bit 0: a group address */
         return false;
     memcpy(p->vm->mac, mac, 6);
     return true;
 }
-static bool vm_pin(struct parser *p, const char *v)
+static bool vm_pin_set(struct parser *p, const char *v)
 {
     unsigned n;
     if (!strcmp(v, "any")) {
@@ -450,59 +467,66 @@ static bool vm_pin(struct parser *p, const char *v)
 #define YES_NO    "yes or no"
 #define FILE_NAME "a file name in \\godwit\\, at most 63 characters, without folder"
 static const struct key host_keys[] = {
-    { "name", host_name, NAME },
-    { "ip", host_ip, "dhcp, or address and prefix length like 192.168.1.10/24" },
-    { "gateway", host_gateway, "an address like 192.168.1.1" },
-    { "port", host_port, "a TCP port, 1 to 65535" },
-    { "api-port", host_api_port, "a TCP port, or 0 for none" },
-    { "key", host_key, FILE_NAME },
-    { "cert", host_cert, FILE_NAME },
-    { "pool-cpuid", host_pool, FILE_NAME },
-    { "incoming", host_incoming, YES_NO },
-    { "outgoing", host_outgoing, YES_NO },
-    { "networks", host_networks, "networks like 10.7.0.0/24, 192.168.0.0/16 (at most 8)" },
-    { "bandwidth-limit-mb", host_bandwidth, "megabytes per second, 0 (no limit) to 100000" },
-    { "downtime-limit-ms", host_downtime, "milliseconds, 1 to 60000" },
-    { "max-jobs", host_max_jobs, "a number, 1 to 16" },
-    { "dirty-log", host_dirty_log, "auto, wp, ad or pml" },
-    { "guest-cpus", host_guest_cpus, "all, or numbers of CPUs from 0 to 63: 1-3,5" },
-    { "verify", host_verify, YES_NO },
-    { "lz4", host_lz4, YES_NO },
+    { "name", host_name_set, NAME },
+    { "ip", host_ip_set, "dhcp, or address and prefix length like 192.168.1.10/24" },
+    { "gateway", host_gateway_set, "an address like 192.168.1.1" },
+    { "port", host_port_set, "a TCP port, 1 to 65535" },
+    { "api-port", host_api_port_set, "a TCP port, or 0 for none" },
+    { "key", host_key_set, FILE_NAME },
+    { "cert", host_cert_set, FILE_NAME },
+    { "pool-cpuid", host_pool_set, FILE_NAME },
+    { "incoming", host_incoming_set, YES_NO },
+    { "outgoing", host_outgoing_set, YES_NO },
+    { "networks", host_networks_set, "networks like 10.7.0.0/24, 192.168.0.0/16 (at most 8)" },
+    { "bandwidth-limit-mb", host_bandwidth_set, "megabytes per second, 0 (no limit) to 100000" },
+    { "downtime-limit-ms", host_downtime_set, "milliseconds, 1 to 60000" },
+    { "max-jobs", host_max_jobs_set, "a number, 1 to 16" },
+    { "dirty-log", host_dirty_log_set, "auto, wp, ad or pml" },
+    { "guest-cpus", host_guest_cpus_set, "all, or numbers of CPUs from 0 to 63: 1-3,5" },
+    { "verify", host_verify_set, YES_NO },
+    { "lz4", host_lz4_set, YES_NO },
 };
 static const struct key peer_keys[] = {
-    [PEER_ADDRESS] = { "address", peer_address, "an address like 192.168.1.10, or up to 4 with commas between" },
-    [PEER_PORT] = { "port", peer_port, "a TCP port, 1 to 65535" },
-    [PEER_FINGERPRINT] = { "fingerprint", peer_fingerprint,
+    [PEER_ADDRESS] = { "address", peer_address_set, "an address like 192.168.1.10, or up to 4 with commas between" },
+    [PEER_PORT] = { "port", peer_port_set, "a TCP port, 1 to 65535" },
+    [PEER_FINGERPRINT] = { "fingerprint", peer_fingerprint_set,
                            "64 hex digits, as `tools/mkhost --fingerprint NAME` prints them" },
 };
 static const struct key client_keys[] = {
-    [CLIENT_FINGERPRINT] = { "fingerprint", peer_fingerprint, "64 hex digits, as `godwitctl key` prints them" },
-    [CLIENT_ROLE] = { "role", client_role, "read or operate" },
+    [CLIENT_FINGERPRINT] = { "fingerprint", peer_fingerprint_set, "64 hex digits, as `godwitctl key` prints them" },
+    [CLIENT_ROLE] = { "role", client_role_set, "read or operate" },
 };
 static const struct key vm_keys[] = {
-    [VM_MEMORY] = { "memory", vm_memory, "a size like 256M or 2G: a multiple of 2M, from 16M to 1024G" },
-    [VM_CPUS] = { "cpus", vm_cpus, "a number, 1 to 8" },
-    [VM_KERNEL] = { "kernel", vm_kernel, FILE_NAME },
-    [VM_INITRD] = { "initrd", vm_initrd, FILE_NAME },
-    [VM_MODULE] = { "module", vm_module,
+    [VM_MEMORY] = { "memory", vm_memory_set, "a size like 256M or 2G: a multiple of 2M, from 16M to 1024G" },
+    [VM_CPUS] = { "cpus", vm_cpus_set, "a number, 1 to 8" },
+    [VM_KERNEL] = { "kernel", vm_kernel_set, FILE_NAME },
+    [VM_INITRD] = { "initrd", vm_initrd_set, FILE_NAME },
+    [VM_MODULE] = { "module", vm_module_set,
                     "a file name in \\godwit\\ without folder, and a string for it if wanted, "
                     "like `module = vmlinuz root=/dev/vda`; at most 16 modules, and 1000 characters in all" },
-    [VM_CMDLINE] = { "cmdline", vm_cmdline, "text of at most 1023 characters" },
-    [VM_CPU] = { "cpu", vm_cpu, "host, x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or pool" },
-    [VM_AUTOSTART] = { "autostart", vm_autostart, "yes, no or always" },
-    [VM_SHUTDOWN] = { "on-shutdown", vm_on_shutdown, "refuse, stop or evacuate" },
-    [VM_MAC] = { "mac", vm_mac, "a unicast address like 02:47:57:00:00:01" },
-    [VM_PIN] = { "pin", vm_pin, "any, or the number of a CPU, 0 to 63" },
-    [VM_NIC] = { "nic", vm_nic, YES_NO },
-    [VM_DISK] = { "disk", vm_disk,
+    [VM_CMDLINE] = { "cmdline", vm_cmdline_set, "text of at most 1023 characters" },
+    [VM_CPU] = { "cpu", vm_cpu_set, "host, x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or pool" },
+    [VM_AUTOSTART] = { "autostart", vm_autostart_set, "yes, no or always" },
+    [VM_SHUTDOWN] = { "on-shutdown", vm_on_shutdown_set, "refuse, stop or evacuate" },
+    [VM_MAC] = { "mac", vm_mac_set, "a unicast address like 02:47:57:00:00:01" },
+    [VM_PIN] = { "pin", vm_pin_set, "any, or the number of a CPU, 0 to 63" },
+    [VM_NIC] = { "nic", vm_nic_set, YES_NO },
+    [VM_DISK] = { "disk", vm_disk_set,
                   "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\) or "
                   "nbd:ADDRESS[:PORT]/EXPORT (like nbd:192.168.1.5/web)" },
-    [VM_DISK_FINGERPRINT] = { "disk-fingerprint", vm_disk_fingerprint,
+    [VM_DISK_FINGERPRINT] = { "disk-fingerprint", vm_disk_fingerprint_set,
                               "64 hex digits: the SHA-256 of the certificate (DER) of the disk's NBD server" },
-    [VM_RNG] = { "rng", vm_rng, YES_NO },
-    [VM_BALLOON] = { "balloon", vm_balloon, YES_NO },
-    [VM_CONSOLE] = { "console", vm_console, "serial or virtio" },
+    [VM_RNG] = { "rng", vm_rng_set, YES_NO },
+    [VM_BALLOON] = { "balloon", vm_balloon_set, YES_NO },
+    [VM_CONSOLE] = { "console", vm_console_set, "serial or virtio" },
 };
+
+/* struct parser has a bit for each key. */
+_Static_assert(ARRAY_SIZE(host_keys) <= 32 && ARRAY_SIZE(vm_keys) <= 32, "seen and good have 32 bits");
+_Static_assert(ARRAY_SIZE(peer_keys) == PEER_FINGERPRINT + 1 && ARRAY_SIZE(client_keys) == CLIENT_ROLE + 1, "indices");
+_Static_assert(ARRAY_SIZE(vm_keys) == VM_CONSOLE + 1, "indices");
+_Static_assert(CONFIG_MAX_NETWORKS == 8 && CONFIG_MAX_ADDRESSES == 4 && CONFIG_MAX_MODULES == 16, "messages above");
+_Static_assert(CONFIG_PATH_LEN == 64 && CONFIG_NAME_LEN == 32 && CONFIG_CMDLINE_LEN == 1024, "messages above");
 
 const struct key *config_keys(enum section s, unsigned *n)
 {

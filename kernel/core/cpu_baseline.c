@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/core/cpu_baseline.c - [vm] cpu: the check before a start, and the pool's file.
  *
- * The pool could ask its peers at every start, but then a guest could start only while all of them are up,
- * and its CPUID would depend on who answered.  A file says the same thing at any time, and the administrator
- * sees what he promises. */
+ * A host could ask its peers at every start.  But then a guest could start only while all peers are up, and its CPUID
+ * would depend on which of them answered.  A file gives the same answer at any time, and the administrator can read it.
+ * Not here: how a baseline becomes a table (cpuid.c). */
 #include "kernel/core/cpu_baseline.h"
 
 #include <stdio.h>
@@ -12,7 +12,7 @@
 
 #define LEAVES_MAX 32
 
-/* What the baselines are computed from (cpuid.c reads no other leaf for features and XSAVE). */
+/* The inputs of the baselines: cpuid.c reads no other leaf for features and XSAVE. */
 static const struct {
     uint32_t leaf;
     uint8_t first, last;
@@ -27,7 +27,7 @@ static char problem[160] = "no file of the pool was read";
 
 /* ---- the file ---- */
 
-static void read_leaves(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+static void pool_file_read(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
     memset(out, 0, 16);
     for (unsigned i = 0; i < n_leaves; i++)
@@ -39,7 +39,7 @@ struct line {
     const char *p, *end;
 };
 
-static bool word(struct line *l, const char *w)
+static bool line_word(struct line *l, const char *w)
 {
     size_t n = strlen(w);
     if ((size_t)(l->end - l->p) < n + 1 || memcmp(l->p, w, n) || l->p[n] != ' ')
@@ -48,7 +48,7 @@ static bool word(struct line *l, const char *w)
     return true;
 }
 
-static bool hex(struct line *l, char after, uint32_t *out)
+static bool line_hex(struct line *l, char after, uint32_t *out)
 {
     uint64_t n = 0;
     const char *p = l->p;
@@ -71,13 +71,13 @@ static bool hex(struct line *l, char after, uint32_t *out)
     return true;
 }
 
-static bool leaf_line(struct line l, struct cpuid_entry *e)
+static bool line_leaf(struct line l, struct cpuid_entry *e)
 {
-    return hex(&l, '.', &e->leaf) && hex(&l, ' ', &e->subleaf) && hex(&l, ' ', &e->reg[0]) &&
-           hex(&l, ' ', &e->reg[1]) && hex(&l, ' ', &e->reg[2]) && hex(&l, 0, &e->reg[3]);
+    return line_hex(&l, '.', &e->leaf) && line_hex(&l, ' ', &e->subleaf) && line_hex(&l, ' ', &e->reg[0]) &&
+           line_hex(&l, ' ', &e->reg[1]) && line_hex(&l, ' ', &e->reg[2]) && line_hex(&l, 0, &e->reg[3]);
 }
 
-/* Read all lines of one host; the number of the first bad one, or 0. */
+/* Read all lines of one host into leaves.  Returns the number of the first invalid line, or 0. */
 static unsigned host_lines(const char *text, size_t len, const char *host)
 {
     unsigned number = 0;
@@ -89,9 +89,9 @@ static unsigned host_lines(const char *text, size_t len, const char *host)
         number++;
         if (l.end > l.p && l.end[-1] == '\r')
             l.end--;
-        if (!word(&l, "cpuid") || !word(&l, host))
+        if (!line_word(&l, "cpuid") || !line_word(&l, host))
             continue;
-        if (n_leaves == LEAVES_MAX || !leaf_line(l, &leaves[n_leaves]))
+        if (n_leaves == LEAVES_MAX || !line_leaf(l, &leaves[n_leaves]))
             return number;
         n_leaves++;
     }
@@ -103,7 +103,7 @@ static bool peer_add(const struct config *c, const char *peer, const char *text,
     const char *file = c->host.pool_cpuid;
     uint32_t max[4];
     unsigned bad = host_lines(text, len, peer);
-    read_leaves(0, 0, max);
+    pool_file_read(0, 0, max);
     if (bad)
         snprintf(problem, sizeof(problem), "\\godwit\\%s:%u is not a line that `host cpuid` prints", file, bad);
     else if (!n_leaves)
@@ -111,7 +111,7 @@ static bool peer_add(const struct config *c, const char *peer, const char *text,
                  file, peer);
     else if (!max[0])
         snprintf(problem, sizeof(problem), "\\godwit\\%s has not all lines of peer %s", file, peer);
-    else if (cpuid_pool_add(read_leaves) != HV_OK)
+    else if (cpuid_pool_add(pool_file_read) != HV_OK)
         snprintf(problem, sizeof(problem), "peer %s has a processor of another vendor", peer);
     else
         return true;
@@ -126,8 +126,9 @@ void cpu_pool_load(const struct config *c, cpuid_fn *read, const char *text, siz
         snprintf(problem, sizeof(problem),
                  "there is no \\godwit\\%s on this host's boot disk: it holds what `host cpuid` prints on each peer",
                  c->host.pool_cpuid);
-    enum hv_err e = cpuid_pool_add(read); /* the first of a pool: always fits */
-    for (unsigned i = 0; !e && !problem[0] && i < c->n_peers; i++)
+    enum hv_err e = cpuid_pool_add(read);
+    ASSERT_EQ(e, HV_OK); /* a pool takes any first host */
+    for (unsigned i = 0; !problem[0] && i < c->n_peers; i++)
         if (!peer_add(c, c->peers[i].name, text, len))
             break;
 }
@@ -154,7 +155,7 @@ struct list {
     size_t len;
 };
 
-static void list_add(void *ctx, const char *name)
+static void missing_add(void *ctx, const char *name)
 {
     struct list *l = ctx;
     int n = snprintf(l->text + l->len, sizeof(l->text) - l->len, "%s%s", l->len ? ", " : "", name);
@@ -170,7 +171,7 @@ enum hv_err cpu_baseline_check(const struct vm_config *c, cpuid_fn *read, struct
     if (!strcmp(c->cpu, "pool") && problem[0])
         return REFUSE(HV_E_UNSUPP, "%s: cpu = pool: %s", c->name, problem);
     struct cpuid_spec spec = { c->cpu, c->n_cpus, c->memory_bytes, 1000 };
-    enum hv_err e = cpuid_build_for(&t, &spec, read, list_add, &missing);
+    enum hv_err e = cpuid_build_for(&t, &spec, read, missing_add, &missing);
     if (!e)
         return HV_OK;
     if (e != HV_E_UNSUPP)

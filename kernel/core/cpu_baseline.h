@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/cpu_baseline.h - [vm] cpu: can this host give a guest the baseline that it is configured for; and the
- * pool of hosts for cpu = pool.
+ * kernel/core/cpu_baseline.h - [vm] cpu: the check of a guest's CPUID baseline, and the pool of hosts for cpu = pool.
  *
- * The pool's file has one line for each CPUID leaf of each host, as `host cpuid` prints them; lines of several
- * hosts stand in one file:
- *      cpuid HOST LEAF.SUBLEAF EAX EBX ECX EDX             hexadecimal, the subleaf too
- * Other lines are ignored, so a console's whole output may be in it.  read: this host's CPUID,
- * cpuid_host outside tests. */
+ * The pool's file has a line for each CPUID leaf of each host, as `host cpuid` prints them:
+ *      cpuid HOST LEAF.SUBLEAF EAX EBX ECX EDX             numbers in hexadecimal
+ * Other lines are ignored.  read: this host's CPUID; cpuid_host except in tests. */
 #ifndef GODWIT_KERNEL_CORE_CPU_BASELINE_H
 #define GODWIT_KERNEL_CORE_CPU_BASELINE_H
 
@@ -15,12 +12,12 @@
 #include "kernel/lib/print.h"
 #include "kernel/lib/why.h"
 
-/** Make the pool of this host and every configured peer from the file's text (NULL: there is no file).  What is wrong
- *  is kept, and told to whoever starts a guest on it.  At boot. */
+/** Make the pool of this host and every configured peer from the file's text (NULL: there is no file).  A mistake is
+ *  kept, and is the reason when a start on the pool is refused.  At boot. */
 void cpu_pool_load(const struct config *c, cpuid_fn *read, const char *text, size_t len);
 
-/** Can a guest with this configuration start here?  HV_E_UNSUPP: why names the baseline and everything
- *  that this host lacks (cut to fit; whole in the log).  Service pCPU. */
+/** Can a guest with this configuration start here?  HV_E_UNSUPP: *why names all that this host lacks (cut to fit; whole
+ *  in the log).  HV_E_NOENT: unknown baseline.  Service pCPU. */
 HV_MUST_CHECK enum hv_err cpu_baseline_check(const struct vm_config *c, cpuid_fn *read, struct why *why);
 
 /** Print this host's lines for a pool's file. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/cpu_ops.c - which vendor's operations this host uses. */
+ * kernel/core/cpu_ops.c - the choice of the vendor's operations for this host, once at boot.  Not here: what the
+ * operations must do (cpu_ops.h), and the list of vendors (kernel/main.c). */
 #include "kernel/core/cpu_ops.h"
 
 #include "kernel/core/s2.h"
@@ -20,16 +21,16 @@ const struct cpu_ops *cpu_ops_of_vendor(unsigned vendor)
     return NULL;
 }
 
-/* A vendor that knows this processor but is locked out knows the cause better than the others,
- * which only say "not mine". */
+/* A vendor whose feature is locked off gives the most useful reason; the others only say "not mine". */
 void cpu_ops_choose(const struct cpu_ops *const list[], unsigned n)
 {
     const char *why[CPU_OPS_MAX] = { NULL };
-    ASSERT(n <= CPU_OPS_MAX);
+    ASSERT(n <= CPU_OPS_MAX && !vendors);
     vendors = list;
     n_vendors = n;
     const char *locked = NULL;
     for (unsigned i = 0; i < n_vendors && !cpu_ops; i++) {
+        ASSERT(vendors[i]->vendor); /* 0 is no vendor in offers */
         enum hv_err e = vendors[i]->probe(&cpu_caps, &why[i]);
         if (e == HV_OK)
             cpu_ops = vendors[i];

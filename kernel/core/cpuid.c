@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/cpuid.c - the CPUID policy.  docs/cpuid.md tells it to users, and what executing a
- * feature that is not shown does.
+ * kernel/core/cpuid.c - the CPUID policy.  docs/cpuid.md describes it for users, and what happens when a guest executes
+ * a feature that is not shown.
  *
- * The table `features` is the policy: a feature bit is shown when the host has it, the baseline includes it and it is
- * named here, so every shown bit has a name and no unknown bit slips through; FORCED ones are emulated and shown
- * always.  `level` is the first of the baselines x86-64-v1 to v4 (x86-64 psABI, "Micro-Architecture Levels") that has
- * the feature: a guest on level n gets exactly the rows with 1 <= level <= n, and a host without one of them refuses
- * it; level 0 is in no level: "host" shows it where it is, "pool" where all hosts of the pool have it.  What belongs
- * to a feature follows from the bits: XSAVE components (`xsave_parts`), MSRs (`feature_msrs`), bits of CR4
- * (`feature_cr4`) and EFER, sizes.
+ * The table `features` is the policy.  A feature bit is shown when the host has it, the baseline includes it, and the
+ * table names it.  So every shown bit has a name, and an unknown bit is never shown.  FORCED ones are emulated, and
+ * shown always.
  *
- * All other registers are values (family, caches, topology, sizes), made by the functions below.  Left out on purpose,
- * beside what nobody virtualizes here (SVM, VMX, MONITOR, PMU, MCE, SPEC_CTRL and friends, XSAVES, protection keys):
- * the invariant-TSC bit, because a move may bring another TSC rate, and the clock page (pvclock.c) can say so while the
- * bare TSC cannot; TOPOEXT, as the older leaves say enough about 1..8 equal cores. */
+ * `level` is the first of the baselines x86-64-v1 to v4 (x86-64 psABI, "Micro-Architecture Levels") with the feature.
+ * A guest on level n gets exactly the rows with 1 <= level <= n, and a host without one of them refuses it.  Level 0 is
+ * in no level: "host" shows it where the host has it, "pool" where all hosts of the pool have it.
+ *
+ * What belongs to a feature follows from the bits: XSAVE components (`xsave_parts`), MSRs (`feature_msrs`), bits of CR4
+ * (`feature_cr4`) and EFER, sizes.  All other registers are values (family, caches, topology, sizes), made by the
+ * functions below.
+ *
+ * Not virtualized, so not shown: SVM, VMX, MONITOR, PMU, MCE, SPEC_CTRL and related bits, XSAVES, protection keys.
+ * Left out on purpose:
+ *   invariant TSC   a move may bring another TSC rate; the clock page (pvclock.c) can announce it, the bare TSC cannot
+ *   TOPOEXT         the older leaves describe 1 to 8 equal cores well enough */
 #include "kernel/core/cpuid.h"
 
 #include <stdio.h>
@@ -24,9 +28,9 @@
 #include "kernel/lib/log.h"
 
 #define FORCED 1u /* emulated */
-#define REPEAT 2u /* repeats a bit of leaf 1, on processors that do so (AMD's): no level asks others for it */
-#define YMM    4u /* of use only with the XSAVE component(s) of AVX ... */
-#define ZMM    8u /* ... of AVX-512 */
+#define REPEAT 2u /* copy of a bit of leaf 1, required by a level only where the processor has copies (AMD) */
+#define YMM    4u /* needs the XSAVE component of AVX */
+#define ZMM    8u /* needs the XSAVE components of AVX-512 */
 
 #define XCR0_AVX512_ALL UINT64_C(0xe0)
 #define XCR0_KNOWN      UINT64_C(0xe7) /* x87, SSE, AVX, AVX-512 */
@@ -81,6 +85,7 @@ static const struct feature {
     BE8(0, 0, 0, "clzero"), BE8(2, 0, 0, "xsaveerptr"),
 };
 /* clang-format on */
+_Static_assert((XCR0_KNOWN & XCR0_AVX512_ALL) == XCR0_AVX512_ALL && (XCR0_KNOWN & XCR0_AVX), "flags YMM and ZMM");
 
 /* XSAVE components that a guest may enable, with the first level whose features need them. */
 static const struct {
@@ -114,8 +119,8 @@ static const struct {
     { 0xc0000103, 0xc0000103, 7, 0, CPUID_ECX, 22 },          /* ... rdpid */
 };
 
-/* CR4 bits that exist only where their feature is shown (SDM 3A "Control Registers"); the others every
- * 64-bit processor has. */
+/* CR4 bits that exist only where their feature is shown (SDM 3A "Control Registers").  Every 64-bit processor has the
+ * others. */
 #define CR4_COMMON UINT64_C(0x7ff) /* VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT */
 static const struct {
     uint8_t cr4, reg, bit;
@@ -128,12 +133,13 @@ static const struct {
     { 23, CPUID_ECX, 7, 7 },                           /* CET */
 };
 
-/* No delays on port I/O; clock page MSRs 4b564d00h/01h, whose stable flag is true (24); steal time MSR 4b564d03h and
- * its TLB flush (9); hypercalls for a spinlock that is free (7) and for a turn that is not needed (13). */
+/* KVM's feature bits (Linux Documentation/virt/kvm/x86/cpuid.rst): NOP_IO_DELAY (1); CLOCKSOURCE2 (3) with
+ * CLOCKSOURCE_STABLE (24), MSRs 4b564d00h/01h; STEAL_TIME (5) with PV_TLB_FLUSH (9), MSR 4b564d03h; the hypercalls of
+ * PV_UNHALT (7) and PV_SCHED_YIELD (13). */
 #define KVM_FEATURES    (BIT32(1) | BIT32(3) | BIT32(5) | BIT32(7) | BIT32(9) | BIT32(13) | BIT32(24))
 #define PHYS_BITS_MIN   36
 #define LINEAR_BITS_MAX 48  /* 57 need LA57, which is never shown */
-#define RAM_HOLE        GIB /* guest RAM goes round 3..4 GiB */
+#define RAM_HOLE        GIB /* guest RAM leaves 3..4 GiB out */
 
 void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
@@ -148,21 +154,21 @@ void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 
 /* ---- building ---- */
 
-/* One table in the making. */
+/* The inputs of one table, and the table. */
 struct build {
     struct cpuid_table *t;
     cpuid_fn *read;
     unsigned n_vcpus;
     unsigned level;                 /* 1..4: a level of x86-64 */
-    const struct cpuid_table *pool; /* or what a pool of hosts has in common; neither: all that this host has */
-    bool repeats;                   /* a processor of that kind: see repeats_leaf_1() */
+    const struct cpuid_table *pool; /* or the common baseline of a pool of hosts; neither: all that this host has */
+    bool repeats;                   /* the layout of leaves: see leaf_1_is_repeated() */
 };
 
 static struct cpuid_table pool;
 static unsigned pool_hosts;
 
-static struct cpuid_entry *add(struct cpuid_table *t, uint32_t leaf, uint32_t sub, uint32_t a, uint32_t b, uint32_t c,
-                               uint32_t d)
+static struct cpuid_entry *cpuid_entry_add(struct cpuid_table *t, uint32_t leaf, uint32_t sub, uint32_t a, uint32_t b,
+                                           uint32_t c, uint32_t d)
 {
     ASSERT(t->n < CPUID_MAX_ENTRIES);
     struct cpuid_entry *e = &t->e[t->n++];
@@ -170,7 +176,7 @@ static struct cpuid_entry *add(struct cpuid_table *t, uint32_t leaf, uint32_t su
     return e;
 }
 
-static bool in_baseline(const struct build *b, const struct feature *f)
+static bool feature_in_baseline(const struct build *b, const struct feature *f)
 {
     if (b->level)
         return f->level && f->level <= b->level;
@@ -186,12 +192,12 @@ static struct cpuid_entry *add_features(const struct build *b, uint32_t leaf, ui
 {
     uint32_t host[4];
     b->read(leaf, sub, host);
-    struct cpuid_entry *e = add(b->t, leaf, sub, 0, 0, 0, 0);
+    struct cpuid_entry *e = cpuid_entry_add(b->t, leaf, sub, 0, 0, 0, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
         const struct feature *f = &features[i];
         if (f->leaf != leaf || f->sub != sub)
             continue;
-        bool real = (host[f->reg] & BIT32(f->bit)) && feature_fits(f, b->t->xcr0_allowed) && in_baseline(b, f);
+        bool real = (host[f->reg] & BIT32(f->bit)) && feature_fits(f, b->t->xcr0_allowed) && feature_in_baseline(b, f);
         if ((f->flags & FORCED) || real)
             e->reg[f->reg] |= BIT32(f->bit);
     }
@@ -199,15 +205,15 @@ static struct cpuid_entry *add_features(const struct build *b, uint32_t leaf, ui
 }
 
 /* Two families of processors lay out some leaves differently.  One (AMD's) repeats leaf 1's features in 8000_0001h EDX,
- * FPU among them, and says with 8000_0001h and 8000_0008h what cores and caches there are; the other (Intel's) does
- * neither and has leaves 2 and 4 for caches. */
-static bool repeats_leaf_1(cpuid_fn *read)
+ * FPU among them, and describes cores and caches in 8000_0001h and 8000_0008h.  The other (Intel's) does neither, and
+ * has leaves 2 and 4 for caches. */
+static bool leaf_1_is_repeated(cpuid_fn *read)
 {
     uint32_t r[4];
     read(0x80000001, 0, r);
     return r[CPUID_EDX] & BIT32(0);
 }
-static unsigned id_bits(unsigned n)
+static unsigned apic_id_bits(unsigned n)
 {
     unsigned b = 0;
     while (1u << b < n)
@@ -256,13 +262,13 @@ static uint64_t baseline_xcr0(const struct build *b)
 static void add_cache_leaves(struct cpuid_table *t, cpuid_fn *read, unsigned n_vcpus)
 {
     uint32_t r[4];
-    for (unsigned sub = 0; sub < 4; sub++) { /* one core per vCPU; level 3 and up is everybody's */
+    for (unsigned sub = 0; sub < 4; sub++) { /* one core per vCPU; caches of level 3 and up are shared */
         read(4, sub, r);
         if (!(r[CPUID_EAX] & 0x1f))
             break;
         unsigned sharing = (r[CPUID_EAX] >> 5 & 7) >= 3 ? n_vcpus - 1 : 0;
-        add(t, 4, sub, (r[CPUID_EAX] & 0x3fff) | sharing << 14 | (n_vcpus - 1) << 26, r[CPUID_EBX], r[CPUID_ECX],
-            r[CPUID_EDX]);
+        cpuid_entry_add(t, 4, sub, (r[CPUID_EAX] & 0x3fff) | sharing << 14 | (n_vcpus - 1) << 26, r[CPUID_EBX],
+                        r[CPUID_ECX], r[CPUID_EDX]);
     }
 }
 
@@ -272,14 +278,14 @@ static void add_xsave_leaves(const struct build *b)
     uint32_t r[4];
     if (!(t->xcr0_allowed & XCR0_SSE))
         return;
-    struct cpuid_entry *top = add(t, 0xd, 0, (uint32_t)t->xcr0_allowed, 0, 0, 0);
+    struct cpuid_entry *top = cpuid_entry_add(t, 0xd, 0, (uint32_t)t->xcr0_allowed, 0, 0, 0);
     add_features(b, 0xd, 1);
     t->xsave_bytes = 576;
     for (unsigned bit = 2; bit < 64; bit++) {
         if (!(t->xcr0_allowed & BIT64(bit)))
             continue;
         b->read(0xd, bit, r);
-        add(t, 0xd, bit, r[CPUID_EAX], r[CPUID_EBX], r[CPUID_ECX] & 2, 0);
+        cpuid_entry_add(t, 0xd, bit, r[CPUID_EAX], r[CPUID_EBX], r[CPUID_ECX] & 2, 0);
         t->xcomp[bit].size = r[CPUID_EAX];
         t->xcomp[bit].offset = r[CPUID_EBX];
         t->xsave_bytes = MAX(t->xsave_bytes, r[CPUID_EAX] + r[CPUID_EBX]);
@@ -292,7 +298,8 @@ static void add_basic(const struct build *b, const uint32_t leaf0[4])
     struct cpuid_table *t = b->t;
     unsigned n = b->n_vcpus;
     uint32_t r[4];
-    add(t, 0, 0, t->xcr0_allowed & XCR0_SSE ? 0xd : 0xb, leaf0[CPUID_EBX], leaf0[CPUID_ECX], leaf0[CPUID_EDX]);
+    cpuid_entry_add(t, 0, 0, t->xcr0_allowed & XCR0_SSE ? 0xd : 0xb, leaf0[CPUID_EBX], leaf0[CPUID_ECX],
+                    leaf0[CPUID_EDX]);
     struct cpuid_entry *e = add_features(b, 1, 0);
     b->read(1, 0, r);
     e->reg[CPUID_EAX] = r[CPUID_EAX];
@@ -301,14 +308,14 @@ static void add_basic(const struct build *b, const uint32_t leaf0[4])
         e->reg[CPUID_EDX] |= BIT32(28); /* HTT: the count above is valid */
     if (!b->repeats) {
         b->read(2, 0, r);
-        add(t, 2, 0, r[0], r[1], r[2], r[3]);
+        cpuid_entry_add(t, 2, 0, r[0], r[1], r[2], r[3]);
         add_cache_leaves(t, b->read, n);
     }
     add_features(b, 6, 0);
     if (leaf0[CPUID_EAX] >= 7)
         add_features(b, 7, 0);
-    add(t, 0xb, 0, 0, 1, 0x100, 0);          /* level 0: one thread per core */
-    add(t, 0xb, 1, id_bits(n), n, 0x201, 0); /* level 1: cores */
+    cpuid_entry_add(t, 0xb, 0, 0, 1, 0x100, 0);               /* level 0: one thread per core */
+    cpuid_entry_add(t, 0xb, 1, apic_id_bits(n), n, 0x201, 0); /* level 1: cores */
     add_xsave_leaves(b);
 }
 
@@ -328,9 +335,9 @@ static void add_extended(const struct build *b, unsigned phys_bits)
     uint32_t r[4], max[4];
     b->read(0x80000000, 0, max);
     if (b->repeats)
-        add(t, 0x80000000, 0, 0x80000008, max[CPUID_EBX], max[CPUID_ECX], max[CPUID_EDX]);
+        cpuid_entry_add(t, 0x80000000, 0, 0x80000008, max[CPUID_EBX], max[CPUID_ECX], max[CPUID_EDX]);
     else
-        add(t, 0x80000000, 0, 0x80000008, 0, 0, 0);
+        cpuid_entry_add(t, 0x80000000, 0, 0x80000008, 0, 0, 0);
     struct cpuid_entry *e = add_features(b, 0x80000001, 0);
     b->read(0x80000001, 0, r);
     if (b->repeats)
@@ -339,37 +346,39 @@ static void add_extended(const struct build *b, unsigned phys_bits)
         e->reg[CPUID_ECX] |= BIT32(1); /* CmpLegacy: the count in leaf 1 is cores */
     for (uint32_t leaf = 0x80000002; leaf <= 0x80000006 && leaf <= max[CPUID_EAX]; leaf++) {
         b->read(leaf, 0, r); /* name, caches and TLBs */
-        add(t, leaf, 0, r[0], r[1], r[2], r[3]);
+        cpuid_entry_add(t, leaf, 0, r[0], r[1], r[2], r[3]);
     }
     bool there = max[CPUID_EAX] >= 0x80000008;
     if (there)
         b->read(0x80000008, 0, r);
     unsigned linear = there ? MIN(r[CPUID_EAX] >> 8 & 0xff, (uint32_t)LINEAR_BITS_MAX) : LINEAR_BITS_MAX;
-    e = there ? add_features(b, 0x80000008, 0) : add(t, 0x80000008, 0, 0, 0, 0, 0);
+    e = there ? add_features(b, 0x80000008, 0) : cpuid_entry_add(t, 0x80000008, 0, 0, 0, 0, 0);
     e->reg[CPUID_EAX] = phys_bits | linear << 8;
     if (b->repeats)
-        e->reg[CPUID_ECX] = (b->n_vcpus - 1) | id_bits(b->n_vcpus) << 12;
+        e->reg[CPUID_ECX] = (b->n_vcpus - 1) | apic_id_bits(b->n_vcpus) << 12;
 }
 
-static void build(struct build *b, unsigned phys_bits, uint64_t tsc_hz)
+static void cpuid_table_build(struct build *b, unsigned phys_bits, uint64_t tsc_hz)
 {
     struct cpuid_table *t = b->t;
     uint32_t leaf0[4];
+    ASSERT(b->n_vcpus >= 1 && b->n_vcpus <= VM_MAX_VCPUS);
+    ASSERT(!b->level || !b->pool);
     b->read(0, 0, leaf0);
-    b->repeats = repeats_leaf_1(b->read);
+    b->repeats = leaf_1_is_repeated(b->read);
     memset(t, 0, sizeof(*t));
     t->xcr0_allowed = baseline_xcr0(b);
     t->xsave_bytes = 512;
     add_basic(b, leaf0);
-    add(t, 0x40000000, 0, 0x40000010, 0x4b4d564b, 0x564b4d56, 0x0000004d); /* "KVMKVMKVM" */
-    add(t, 0x40000001, 0, KVM_FEATURES, 0, 0, 0);
-    add(t, 0x40000010, 0, (uint32_t)(tsc_hz / 1000), LAPIC_TIMER_HZ / 1000, 0, 0);
+    cpuid_entry_add(t, 0x40000000, 0, 0x40000010, 0x4b4d564b, 0x564b4d56, 0x0000004d); /* "KVMKVMKVM" */
+    cpuid_entry_add(t, 0x40000001, 0, KVM_FEATURES, 0, 0, 0);
+    cpuid_entry_add(t, 0x40000010, 0, (uint32_t)(tsc_hz / 1000), LAPIC_TIMER_HZ / 1000, 0, 0);
     add_extended(b, phys_bits);
 }
 
 void cpuid_build(struct cpuid_table *t, cpuid_fn *read, unsigned n_vcpus, uint64_t tsc_hz)
 {
-    build(&(struct build){ .t = t, .read = read, .n_vcpus = n_vcpus }, host_phys_bits(read), tsc_hz);
+    cpuid_table_build(&(struct build){ .t = t, .read = read, .n_vcpus = n_vcpus }, host_phys_bits(read), tsc_hz);
 }
 
 /* ---- baselines ---- */
@@ -388,8 +397,8 @@ bool cpuid_baseline_known(const char *baseline)
     return !strcmp(baseline, "host") || !strcmp(baseline, "pool") || level_of(baseline);
 }
 
-/* A level must not depend on the host, so its physical address bits follow from the guest: all of its RAM in the
- * lower half (Linux wants that against L1TF, and frees the upper half for devices), and never fewer than any
+/* A level must not depend on the host, so its physical address bits follow from the guest's memory.  All RAM lies in
+ * the lower half: Linux needs that against L1TF, and the upper half is free for devices.  Never fewer bits than any
  * 64-bit processor has. */
 static unsigned level_phys_bits(uint64_t memory_bytes)
 {
@@ -399,14 +408,14 @@ static unsigned level_phys_bits(uint64_t memory_bytes)
     return bits;
 }
 
-/* What the level has and the host lacks, by name. */
+/* Name what the level has and the host lacks.  Returns how many. */
 static unsigned level_missing(unsigned level, unsigned phys_bits, cpuid_fn *read, reason_fn *add_name, void *ctx)
 {
     unsigned n = 0, host_bits = host_phys_bits(read);
     uint64_t no_part = level_xcr0(level) & ~host_xcr0(read);
     uint32_t r[4];
     char text[64];
-    bool repeats = repeats_leaf_1(read);
+    bool repeats = leaf_1_is_repeated(read);
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
         const struct feature *f = &features[i];
         if (!f->level || f->level > level || ((f->flags & REPEAT) && !repeats))
@@ -448,10 +457,11 @@ enum hv_err cpuid_build_for(struct cpuid_table *t, const struct cpuid_spec *spec
     } else if (!strcmp(spec->baseline, "pool")) {
         if (!pool_hosts)
             return HV_FAIL(HV_E_NOENT);
+        ASSERT(pool.n);
         b.pool = &pool;
         phys_bits = MIN(phys_bits, cpuid_phys_bits(&pool));
     }
-    build(&b, phys_bits, spec->tsc_hz);
+    cpuid_table_build(&b, phys_bits, spec->tsc_hz);
     return HV_OK;
 }
 
@@ -468,6 +478,7 @@ const struct cpuid_entry *cpuid_find(const struct cpuid_table *t, uint32_t leaf,
 bool cpuid_has(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf, enum cpuid_reg reg, unsigned bit)
 {
     const struct cpuid_entry *e = cpuid_find(t, leaf, subleaf);
+    ASSERT(bit < 32);
     return e && (e->reg[reg] & BIT32(bit));
 }
 
@@ -520,7 +531,7 @@ uint64_t cpuid_efer_allowed(const struct cpuid_table *t)
 
 static bool has_subleaves(uint32_t leaf) { return leaf == 4 || leaf == 7 || leaf == 0xb || leaf == 0xd; }
 
-/* Size of the compacted format, 0Dh.1 EBX: components back to back, some 64-byte aligned. */
+/* Bytes of the compacted format, for 0Dh.1 EBX: components one after the other, some 64-byte aligned. */
 static uint32_t compacted_bytes(const struct cpuid_table *t, uint64_t xcr0)
 {
     uint32_t n = 576;
@@ -537,6 +548,7 @@ static uint32_t compacted_bytes(const struct cpuid_table *t, uint64_t xcr0)
 void cpuid_exit(struct vcpu *v, bool cr4_osxsave)
 {
     const struct cpuid_table *t = v->vm->cpuid;
+    ASSERT(v->index < VM_MAX_VCPUS);
     uint32_t leaf = (uint32_t)v->gpr[GPR_RAX], sub = has_subleaves(leaf) ? (uint32_t)v->gpr[GPR_RCX] : 0;
     const struct cpuid_entry *e = cpuid_find(t, leaf, sub);
     uint32_t r[4] = { 0, 0, 0, 0 };
@@ -593,6 +605,7 @@ unsigned cpuid_phys_bits(const struct cpuid_table *t)
 
 void cpuid_save(const struct cpuid_table *t, struct wr *w)
 {
+    ASSERT(t->n <= CPUID_MAX_ENTRIES);
     wr_u64(w, t->xcr0_allowed);
     wr_u32(w, t->n);
     for (unsigned i = 0; i < t->n; i++) {
@@ -603,7 +616,7 @@ void cpuid_save(const struct cpuid_table *t, struct wr *w)
     }
 }
 
-/* Rebuild what is derived from leaf 0Dh; false when it makes no sense. */
+/* Derive sizes and offsets from leaf 0Dh.  False: it is inconsistent. */
 static bool derive_xsave(struct cpuid_table *t)
 {
     t->xsave_bytes = 512;
@@ -655,7 +668,8 @@ static const char *feature_name(uint32_t leaf, uint32_t sub, unsigned reg, unsig
     return NULL;
 }
 
-/* Registers whose bits are features: a guest must not have one that the host lacks.  Others are values. */
+/* The bits of a register that are features, which a guest must not have when the host lacks them.  Others are
+ * values. */
 static uint32_t feature_mask(uint32_t leaf, uint32_t sub, unsigned reg)
 {
     if (leaf == 1 && reg == CPUID_ECX)
@@ -677,13 +691,13 @@ static uint32_t feature_mask(uint32_t leaf, uint32_t sub, unsigned reg)
     return 0;
 }
 
-static bool same_vendor(const struct cpuid_table *a, const struct cpuid_table *b)
+static bool cpuid_same_vendor(const struct cpuid_table *a, const struct cpuid_table *b)
 {
     const struct cpuid_entry *x = cpuid_find(a, 0, 0), *y = cpuid_find(b, 0, 0);
     return x && y && !memcmp(&x->reg[CPUID_EBX], &y->reg[CPUID_EBX], 12);
 }
 
-static bool same_place(const struct cpuid_table *a, const struct cpuid_table *b, unsigned bit)
+static bool xsave_same_place(const struct cpuid_table *a, const struct cpuid_table *b, unsigned bit)
 {
     return a->xcomp[bit].offset == b->xcomp[bit].offset && a->xcomp[bit].size == b->xcomp[bit].size;
 }
@@ -694,7 +708,7 @@ enum hv_err cpuid_pool_add(cpuid_fn *read)
 {
     static struct cpuid_table h; /* large; boot only */
     cpuid_build(&h, read, 1, 0);
-    if (pool_hosts && !same_vendor(&pool, &h))
+    if (pool_hosts && !cpuid_same_vendor(&pool, &h))
         return HV_FAIL(HV_E_INVAL);
     if (!pool_hosts++) {
         pool = h;
@@ -709,20 +723,20 @@ enum hv_err cpuid_pool_add(cpuid_fn *read)
             e->reg[CPUID_EAX] = MIN(cpuid_phys_bits(&pool), cpuid_phys_bits(&h)) | (e->reg[CPUID_EAX] & ~0xffu);
     }
     for (unsigned bit = 2; bit < 64; bit++)
-        if (!same_place(&pool, &h, bit))
+        if (!xsave_same_place(&pool, &h, bit))
             pool.xcr0_allowed &= ~BIT64(bit);
     pool.xcr0_allowed = xcr0_whole(pool.xcr0_allowed & h.xcr0_allowed);
     return HV_OK;
 }
 
-/* A list of names with a head, as one reason. */
+/* A list of names, separated by commas. */
 struct names {
     char text[1400];
     size_t len;
     unsigned n;
 };
 
-static void names_add(struct names *l, const char *name)
+static void names_append(struct names *l, const char *name)
 {
     int n = snprintf(l->text + l->len, sizeof(l->text) - l->len, "%s%s", l->n++ ? ", " : "", name);
     if (n > 0)
@@ -742,7 +756,7 @@ static void missing_features(struct names *l, const struct cpuid_entry *g, const
             if (!name)
                 snprintf(text, sizeof(text), "CPUID %xh.%x %s bit %u (unknown to this version)", g->leaf, g->subleaf,
                          reg_name[reg], bit);
-            names_add(l, name ? name : text);
+            names_append(l, name ? name : text);
         }
     }
 }
@@ -772,7 +786,7 @@ static unsigned check_xsave(const struct cpuid_table *host, const struct cpuid_t
         if (!(guest->xcr0_allowed & BIT64(bit)))
             continue;
         bool there = host->xcr0_allowed & BIT64(bit);
-        if (there && same_place(host, guest, bit))
+        if (there && xsave_same_place(host, guest, bit))
             continue;
         const char *name = "unknown to this version";
         for (unsigned i = 0; i < ARRAY_SIZE(xsave_parts); i++)
@@ -797,7 +811,7 @@ unsigned cpuid_check(const struct cpuid_table *host, const struct cpuid_table *g
 {
     unsigned n = 0;
     char text[160];
-    if (!same_vendor(host, guest)) {
+    if (!cpuid_same_vendor(host, guest)) {
         add_reason(ctx, "the guest knows its processor as another vendor's than this host's: guests move between "
                         "processors of one vendor only");
         n++;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/dirty.h - which guest pages changed since the last harvest; one interface, several
+ * kernel/core/dirty.h - the dirty log: which guest pages changed since the last harvest.  One interface, several
  * mechanisms (enum dirty_mech).
  *
- * dirty_start splits all blocks and arms the mechanism.  dirty_harvest retires: pages reported are clean from
- * then on, flushed from every TLB, so a store after the harvest is logged again and a store before it is in the
- * page that the caller copies after the call.  dirty_mark is how guest_write and device emulation log: a bitmap
- * beside the hardware's bits. */
+ * dirty_start() splits all blocks and arms the mechanism.  dirty_harvest() retires: reported pages are clean again and
+ * flushed from every TLB.  So a store after it is logged again, and a store before it is in the page that the caller
+ * copies afterwards.  dirty_mark() logs our own writes. */
 #ifndef GODWIT_KERNEL_CORE_DIRTY_H
 #define GODWIT_KERNEL_CORE_DIRTY_H
 
@@ -16,24 +15,24 @@
 
 struct vm;
 struct dirty_log {
-    atomic_bool on;         /* [a] */
+    atomic_bool on;
     enum dirty_mech mech;   /* [m] resolved: never AUTO while on */
     _Atomic uint64_t *live; /* owned while on: one bit per gfn, set by dirty_mark and write-protect faults */
     size_t n_words;
-    atomic_uint n_marking; /* [a] dirty_mark calls under way: dirty_stop waits for them before it frees live */
+    atomic_uint n_marking; /* [a] calls of dirty_mark under way, which dirty_stop awaits before it frees live */
     uint64_t n_faults, fault_us, n_harvests, harvest_us; /* [m] cost, for `vm inspect` and the log */
-    uint64_t n_reported, full_before; /* pages that harvests found; log-full exits before the start */
+    uint64_t n_reported, full_before;                    /* pages reported; log-full exits before the start */
 };
 
-/** Start logging with mech (AUTO: the best that this CPU has).  Nothing is reported as dirty yet.  HV_E_BUSY: on
- *  already; HV_E_UNSUPP: mech not on this CPU; HV_E_NOMEM: nothing changed, blocks merged again.  Service pCPU. */
+/** Start logging; all pages count as clean.  HV_E_BUSY: on already; HV_E_UNSUPP: this CPU lacks mech; HV_E_NOMEM:
+ *  nothing changed.  Service pCPU; takes vm->mem_lock. */
 HV_MUST_CHECK enum hv_err dirty_start(struct vm *vm, enum dirty_mech mech);
-/** OR every page dirtied since the last harvest (or start) into bitmap (one bit per gfn, vm->mem.n_gfns bits) and
- *  retire it.  Returns how many bits were newly reported.  Log on; service pCPU. */
+/** OR every page dirtied since the last harvest (or start) into bitmap (vm->mem.n_gfns bits) and retire it.  Returns
+ *  how many bits are new.  Log on.  Service pCPU; takes vm->mem_lock. */
 uint64_t dirty_harvest(struct vm *vm, uint64_t *bitmap);
-/** Stop, give every block its large mapping and full permission back, flush.  No-op when off. */
+/** Stop, restore large mappings with full permission, flush.  No-op when off.  Service pCPU. */
 void dirty_stop(struct vm *vm);
-/** We wrote to gfn.  No-op when the log is off.  Any pCPU. */
+/** Log that we wrote to gfn.  No-op when off.  Any pCPU. */
 void dirty_mark(struct vm *vm, uint64_t gfn);
 
 #endif

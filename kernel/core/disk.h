@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/disk.h - what a guest's disk is made of, behind its virtio device: memory (disk_ram.c), or a server on
- * the network (net/nbd.c).
+ * kernel/core/disk.h - the backend of a guest's virtio disk: memory (disk_ram.c), or a server on the network
+ * (net/nbd.c).
  *
- * A request belongs to whoever submits it (vdev_blk.c), which keeps it until it is done.  Its data stays where it is,
- * in the guest's buffers: the disk asks for it piece by piece, and asks again if it must send it a second time.  So a
- * disk has no copies, and a guest that changes a buffer under way harms its own disk only.
+ * A request belongs to its submitter (vdev_blk.c), which keeps it until done().  The data stays in the guest's buffers:
+ * the disk fetches it piece by piece, and again if it must send it a second time.  So a disk has no copies, and a guest
+ * that changes a buffer meanwhile harms its own disk only.
  *
- * A disk that loses its server keeps its requests and sends them again when the server is back, in their order.  It
- * never fails them for that reason: whoever submits looks at oldest_us and has the guest wait. */
+ * A disk that loses its server keeps its requests, and sends them again in order when the server is back.  It never
+ * fails them for that reason: the submitter watches oldest_us and pauses the guest. */
 #ifndef GODWIT_KERNEL_CORE_DISK_H
 #define GODWIT_KERNEL_CORE_DISK_H
 
@@ -29,7 +29,7 @@ struct disk_info {
     bool read_only, flush, discard, zeroes; /* the disk takes only READ; it takes these operations */
 };
 
-/** Can a guest that knows its disk as `was` go on with `is`: the same size, and all that it was told of? */
+/** Can a guest that was given the disk `was` go on with `is`: same size, and every feature that was offered? */
 static inline bool disk_fits(const struct disk_info *is, const struct disk_info *was)
 {
     return is->bytes == was->bytes && is->block <= was->block && is->read_only == was->read_only &&
@@ -38,42 +38,42 @@ static inline bool disk_fits(const struct disk_info *is, const struct disk_info 
 
 struct disk_req {
     enum disk_op op;
-    bool unmap;           /* ZEROES: the space may be given back */
+    bool unmap;           /* ZEROES: the space may be deallocated */
     uint64_t offset, len; /* bytes, whole blocks within the disk; FLUSH: 0 */
-    /** WRITE: copy n bytes of the data at off into buf.  False: the data is gone (the guest took it back); then the
-     *  request need not be done. */
+    /** WRITE: copy n bytes of the data at off into buf.  False: the guest has withdrawn the buffer, and the request
+     *  need not be done. */
     bool (*get)(struct disk_req *r, uint64_t off, void *buf, size_t n);
-    /** READ: here are n bytes of the data at off. */
+    /** READ: store n bytes of the data at off. */
     void (*put)(struct disk_req *r, uint64_t off, const void *buf, size_t n);
-    /** The request is over, for one that submit() called PENDING; never from within submit(). */
+    /** Completion of a request for which submit() returned PENDING; never called from within submit(). */
     void (*done)(struct disk_req *r, enum disk_status s);
 };
 
 struct disk;
 struct disk_ops {
-    /** Begin r.  OK, ERROR, UNSUPP: it is over; PENDING: done() will come.  At most max_pending are pending at a time.
-     *  dev_lock held; r->get and put may be called at once. */
+    /** Begin r.  OK, ERROR, UNSUPP: r is complete.  PENDING: done() follows; at most max_pending at a time.  dev_lock
+     *  held; r->get and put may be called at once. */
     enum disk_status (*submit)(struct disk *d, struct disk_req *r);
-    /** Move everything on; calls get, put and done of pending requests.  True: something moved.  NULL: nothing is ever
+    /** Make progress; calls get, put and done of pending requests.  True: there was some.  NULL: nothing is ever
      *  pending.  Service pCPU, no lock held. */
     bool (*poll)(struct disk *d);
-    /** Forget all requests without a word, say goodbye to the server, free d. */
+    /** Drop all requests without done(), disconnect from the server, free d. */
     void (*close)(struct disk *d);
 };
 
 struct disk {
     const struct disk_ops *ops;
     char name[DISK_NAME_LEN]; /* as in the configuration */
-    const char *serial;       /* what the guest is told, at most 20 characters */
+    const char *serial;       /* as the guest reads it, at most 20 characters */
     unsigned max_pending;     /* 0: submit() is never PENDING, and any pCPU may call it; else only the service pCPU */
-    bool known;               /* the server has said what it has: info is valid, and does not change any more */
+    bool known;               /* the server has described the disk: info is valid, and constant */
     struct disk_info info;
     /* [s] for disks with a server */
-    uint64_t lost_us;        /* it cannot be reached since then (clock_us()), 0: all is well */
-    uint64_t oldest_us;      /* the oldest pending request waits since then, 0: none */
-    unsigned n_failed_tries; /* to reach it since the last success */
+    uint64_t lost_us;        /* clock_us() when the server became unreachable; 0: it is reachable */
+    uint64_t oldest_us;      /* clock_us() when the oldest pending request was submitted; 0: none */
+    unsigned n_failed_tries; /* connections that failed since the last success */
     uint64_t n_losses, n_resent;
-    char why[200]; /* why it cannot be reached: cause and fix */
+    char why[200]; /* why the server is unreachable: cause and fix */
 };
 
 struct vm;

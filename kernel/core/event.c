@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/event.c - the double-fault rule.
+ * kernel/core/event.c - the double-fault rule: SDM 3A "Interrupt 8 - Double Fault Exception (#DF)", as a table.
  *
  *   first \ second     benign    contributory   #PF
  *   benign             second    second         second
@@ -9,15 +9,18 @@
  * Contributory: #DE, #TS, #NP, #SS, #GP. */
 #include "kernel/core/event.h"
 
+#include "kernel/lib/log.h"
+
 #define VECTOR_DF 8
 #define VECTOR_PF 14
 
-static bool contributory(uint8_t vector) { return vector == 0 || (vector >= 10 && vector <= 13); }
+static bool event_contributory(uint8_t vector) { return vector == 0 || (vector >= 10 && vector <= 13); }
 
 struct vcpu_event event_combine(const struct vcpu_event *first, const struct vcpu_event *second, bool *triple)
 {
-    bool c = contributory(second->vector), pf = second->vector == VECTOR_PF;
+    ASSERT(first->type == EVENT_EXCEPTION && second->type == EVENT_EXCEPTION);
+    bool c = event_contributory(second->vector), pf = second->vector == VECTOR_PF;
     *triple = first->vector == VECTOR_DF && (c || pf);
-    bool df = (contributory(first->vector) && c) || (first->vector == VECTOR_PF && (c || pf));
+    bool df = (event_contributory(first->vector) && c) || (first->vector == VECTOR_PF && (c || pf));
     return df ? (struct vcpu_event){ .type = EVENT_EXCEPTION, .vector = VECTOR_DF, .has_error = true } : *second;
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/guest_mem.c - a guest's RAM: who backs it, who maps it, and our own reads and writes.
+ * kernel/core/guest_mem.c - a guest's RAM: its backing and mapping, and our own reads and writes.
  *
- * A 2 MiB block is in one of two states, and changes under mem_lock:
+ * A 2 MiB block is in one of two states, which change under mem_lock:
  *   untouched   block[i] is NULL, the second stage has no mapping, all readers see zeros
  *   backed      block[i] is a zeroed host block, and the second stage maps it: whole, or split
  *               while the dirty log is on
- * It is mapped before block[i] is stored, so that whoever sees it backed can rely on the mapping.  Back to
- * untouched: guest_mem_drop().
+ * A block is mapped before block[i] is stored, so that a reader that sees it backed can rely on the mapping.
+ * guest_mem_drop() makes it untouched again.
  *
- * guest_write() copies first and marks the page dirty after: the other way round, a harvest in between would retire the
- * mark, the page would be sent without our bytes, and nobody would ever send it again. */
+ * guest_write() copies first and marks the page dirty after that.  The other order loses data: a harvest in between
+ * would retire the mark, the page would be sent without our bytes, and never again.  Not here: how to map (s2.c). */
 #include "kernel/core/guest_mem.h"
 
 #include <string.h>
@@ -30,6 +30,7 @@ enum hv_err guest_mem_init_hidden(struct guest_mem *m, uint64_t size, uint64_t h
         return HV_FAIL(HV_E_INVAL);
     m->high_bytes = size - m->low_bytes;
     m->n_gfns = (all > GUEST_LOW_RAM_MAX ? HIGH_BASE + all - GUEST_LOW_RAM_MAX : all) >> PAGE_SHIFT;
+    ASSERT(m->n_gfns % PAGES_PER_BLOCK == 0);
     m->n_blocks = m->n_gfns / PAGES_PER_BLOCK;
     m->block = mem_alloc(m->n_blocks * sizeof(m->block[0]));
     return m->block ? HV_OK : HV_FAIL(HV_E_NOMEM);
@@ -53,8 +54,8 @@ static bool gfn_is_ram(const struct guest_mem *m, uint64_t gfn)
 
 bool guest_is_ram(const struct vm *vm, gpa_t a) { return gfn_is_ram(&vm->mem, gpa_gfn(a)); }
 
-/* Slots are plain pointers in the header; they are accessed as atomics here and nowhere else. */
-static void *block_get(const struct guest_mem *m, uint64_t i)
+/* Slots are plain pointers in the header.  Only this file accesses them, and as atomics. */
+static void *block_lookup(const struct guest_mem *m, uint64_t i)
 {
     /* pairs with the release in block_back() */
     return atomic_load_explicit((block_slot *)&m->block[i], memory_order_acquire);
@@ -64,14 +65,16 @@ const void *guest_page(const struct vm *vm, uint64_t gfn)
 {
     if (gfn >= vm->mem.n_gfns)
         return NULL;
-    const char *b = block_get(&vm->mem, gfn / PAGES_PER_BLOCK);
+    const char *b = block_lookup(&vm->mem, gfn / PAGES_PER_BLOCK);
     return b ? b + gfn % PAGES_PER_BLOCK * PAGE_SIZE : NULL;
 }
 
-/* Give block i memory and a mapping.  While the log is on: as pages; with write protection read-only, so that
- * the first store faults. */
+/* Give block i memory and a mapping.  While the log is on it is mapped split.  With DIRTY_WP the pages are read-only,
+ * so that the first store faults. */
 static enum hv_err block_back(struct vm *vm, uint64_t i)
 {
+    lock_assert_held(&vm->mem_lock);
+    ASSERT(i < vm->mem.n_blocks && !vm->mem.block[i]);
     void *b = block_alloc();
     if (!b)
         return HV_FAIL(HV_E_NOMEM);
@@ -86,17 +89,17 @@ static enum hv_err block_back(struct vm *vm, uint64_t i)
     return HV_OK;
 }
 
-/* Back gfn's block if nobody has.  HV_E_RANGE, HV_E_NOMEM. */
+/* Back gfn's block if it is untouched.  HV_E_RANGE: gfn is not RAM; HV_E_NOMEM. */
 static enum hv_err page_back(struct vm *vm, uint64_t gfn)
 {
     enum hv_err e = HV_OK;
     uint64_t i = gfn / PAGES_PER_BLOCK;
     if (!gfn_is_ram(&vm->mem, gfn))
         return HV_FAIL(HV_E_RANGE);
-    if (block_get(&vm->mem, i))
+    if (block_lookup(&vm->mem, i))
         return HV_OK;
     spin_lock(&vm->mem_lock);
-    if (!block_get(&vm->mem, i)) /* another pCPU may have been faster */
+    if (!block_lookup(&vm->mem, i)) /* another pCPU may have been faster */
         e = block_back(vm, i);
     spin_unlock(&vm->mem_lock);
     return e;
@@ -110,7 +113,7 @@ void *guest_page_for_write(struct vm *vm, uint64_t gfn)
     return (void *)guest_page(vm, gfn);
 }
 
-/* All of [a, a+len) is RAM, and does not wrap. */
+/* Is all of [a, a+len) RAM, without wrapping? */
 static bool range_is_ram(const struct vm *vm, gpa_t a, size_t len)
 {
     if (!len)
@@ -123,11 +126,11 @@ static bool range_is_ram(const struct vm *vm, gpa_t a, size_t len)
     return true;
 }
 
-/* Words that lie as words must are one access of the processor: memcpy may go byte by byte, and the guest
- * has other processors. */
+/* An aligned word must be one access of the processor: memcpy may go byte by byte, and the guest has other
+ * processors. */
 #define IS_WORD(p, n, type) ((n) == sizeof(type) && (uintptr_t)(p) % sizeof(type) == 0)
 
-static void copy_from(void *out, const char *page, size_t n)
+static void page_copy_from(void *out, const char *page, size_t n)
 {
     if (IS_WORD(page, n, uint16_t)) {
         uint16_t val = __atomic_load_n((const uint16_t *)page, __ATOMIC_RELAXED);
@@ -143,7 +146,7 @@ static void copy_from(void *out, const char *page, size_t n)
     }
 }
 
-static void copy_to(char *page, const void *in, size_t n)
+static void page_copy_to(char *page, const void *in, size_t n)
 {
     uint16_t val16;
     uint32_t val32;
@@ -171,7 +174,7 @@ enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
         size_t off = a.v % PAGE_SIZE, n = MIN(len, PAGE_SIZE - off);
         const char *page = guest_page(vm, gpa_gfn(a));
         if (page)
-            copy_from(out, page + off, n);
+            page_copy_from(out, page + off, n);
         else
             memset(out, 0, n);
         a = gpa_add(a, n), out += n, len -= n;
@@ -179,11 +182,12 @@ enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
     return HV_OK;
 }
 
-/* *page: the page for a write, which dirty_mark() is to follow. */
-static enum hv_err page_to_write(struct vm *vm, uint64_t gfn, char **page)
+/* Back gfn for a write.  The caller calls dirty_mark() after the write. */
+static enum hv_err page_writable_get(struct vm *vm, uint64_t gfn, char **page)
 {
     enum hv_err e = HV_OK;
-    for (*page = NULL; !e && !*page; *page = (char *)guest_page(vm, gfn)) /* again, when guest_mem_drop() was faster */
+    /* Again, when guest_mem_drop() has come between. */
+    for (*page = NULL; !e && !*page; *page = (char *)guest_page(vm, gfn))
         e = page_back(vm, gfn);
     return e;
 }
@@ -196,10 +200,10 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
     while (len) {
         size_t off = a.v % PAGE_SIZE, n = MIN(len, PAGE_SIZE - off);
         char *page;
-        enum hv_err e = page_to_write(vm, gpa_gfn(a), &page);
+        enum hv_err e = page_writable_get(vm, gpa_gfn(a), &page);
         if (e)
             return e;
-        copy_to(page + off, in, n);
+        page_copy_to(page + off, in, n);
         dirty_mark(vm, gpa_gfn(a)); /* after the copy: see above */
         a = gpa_add(a, n), in += n, len -= n;
     }
@@ -209,7 +213,7 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
 enum hv_err guest_xchg_u8(struct vm *vm, gpa_t a, uint8_t val, uint8_t *old)
 {
     char *page;
-    enum hv_err e = page_to_write(vm, gpa_gfn(a), &page);
+    enum hv_err e = page_writable_get(vm, gpa_gfn(a), &page);
     if (e)
         return e;
     *old = __atomic_exchange_n((uint8_t *)page + a.v % PAGE_SIZE, val, __ATOMIC_SEQ_CST);
@@ -217,8 +221,8 @@ enum hv_err guest_xchg_u8(struct vm *vm, gpa_t a, uint8_t val, uint8_t *old)
     return HV_OK;
 }
 
-/* A store to a page that is write-protected for the log: log it, let it through.  Marked first, so that no harvest sees
- * a writable page that is not in the log. */
+/* A store to a page that is write-protected for the log: mark it, then unprotect it.  In this order no harvest sees a
+ * writable page that is not in the log. */
 static void log_unprotect(struct vm *vm, gpa_t a)
 {
     uint64_t begin = clock_us();
@@ -227,7 +231,7 @@ static void log_unprotect(struct vm *vm, gpa_t a)
         dirty_mark(vm, gpa_gfn(a));
         s2_page_writable(&vm->s2, a, true);
         vm->dirty.n_faults++;
-        vm->dirty.fault_us += clock_us() - begin; /* most add 0 or 1; the sum is right all the same */
+        vm->dirty.fault_us += clock_us() - begin; /* most add 0 or 1 us; the sum is right on average */
     }
     spin_unlock(&vm->mem_lock);
 }
@@ -237,16 +241,16 @@ enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write)
     enum hv_err e = page_back(vm, gpa_gfn(a));
     if (!e && write && atomic_load_explicit(&vm->dirty.on, memory_order_relaxed))
         log_unprotect(vm, a);
-    return e; /* mapped and permitted by now: somebody was faster, try again */
+    return e; /* the page is mapped and writable now, perhaps by another pCPU: the guest tries again */
 }
 
 /* ---- giving memory back ----
  *
- * After the mapping is gone and flushed no guest instruction reaches the block, but an exit handler on another pCPU may
- * have looked block[i] up just before and be copying.  It has let go when its vCPU has left the handler: entered the
- * guest, or ended its slice. */
+ * Once the mapping is gone and flushed, no guest instruction reaches the block.  But an exit handler on another pCPU
+ * may have looked up block[i] just before, and be copying.  It is done when its vCPU has left the handler: it has
+ * entered the guest, or ended its slice. */
 
-static void handlers_wait(const struct vm *vm)
+static void exit_handlers_wait(const struct vm *vm)
 {
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         const struct vcpu *v = vm->vcpus[i];
@@ -257,13 +261,15 @@ static void handlers_wait(const struct vm *vm)
     }
 }
 
-static void *block_take(struct vm *vm, uint64_t i)
+static void *block_unmap(struct vm *vm, uint64_t i)
 {
-    void *b = i < vm->mem.n_blocks ? block_get(&vm->mem, i) : NULL;
+    lock_assert_held(&vm->mem_lock);
+    void *b = i < vm->mem.n_blocks ? block_lookup(&vm->mem, i) : NULL;
     if (!b)
         return NULL;
     s2_unmap_block(&vm->s2, gpa(i * BLOCK_SIZE));
-    atomic_store((block_slot *)&vm->mem.block[i], NULL); /* seq_cst: before the look at in_guest */
+    atomic_store((block_slot *)&vm->mem.block[i], NULL); /* seq_cst: before in_guest is read */
+    ASSERT(vm->mem.n_backed);
     vm->mem.n_backed--;
     return b;
 }
@@ -277,7 +283,7 @@ unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n)
     spin_lock(&vm->mem_lock);
     bool log = atomic_load(&vm->dirty.on);
     for (unsigned i = 0; !log && i < n && n_taken < DROP_MAX; i++) {
-        taken[n_taken] = block_take(vm, block[i]);
+        taken[n_taken] = block_unmap(vm, block[i]);
         n_taken += taken[n_taken] != NULL;
     }
     if (n_taken) {
@@ -286,7 +292,7 @@ unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n)
     }
     spin_unlock(&vm->mem_lock);
     if (n_taken)
-        handlers_wait(vm);
+        exit_handlers_wait(vm);
     for (unsigned i = 0; i < n_taken; i++)
         block_free(taken[i]);
     return n_taken;

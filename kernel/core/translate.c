@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/core/translate.c - the guest's own paging, in software (SDM 3A "Paging", APM 2 ch. 5).
  *
- * One loop serves all modes; a mode is how many levels there are, how many bits each takes, and how long an entry is:
+ * One loop serves all modes.  A mode is the number of levels, the bits of each, and the length of an entry:
  *   mode            entry  levels (bits from the top)     large pages at
  *   32-bit          4      10 10                          level 2: 4 MiB (CR4.PSE)
  *   PAE             8      2 9 9                          level 2: 2 MiB
  *   4-, 5-level     8      (9) 9 9 9 9                    level 2: 2 MiB, level 3: 1 GiB
- * Rights: R/W and U/S must be granted at every level, XD at any level forbids.  The top PAE level has no rights.  A and
- * D bits are set as the processor would.  Not done: reserved-bit faults and protection keys; the processor has checked
- * those for the accesses that come here. */
+ * Rights: R/W and U/S must be granted at every level; XD at any level forbids execution.  The top PAE level has no
+ * rights.  A and D bits are set as the processor would.  Not here: reserved-bit faults and protection keys, which the
+ * processor has checked for the accesses that come here. */
 #include "kernel/core/guest_mem.h"
 
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/vm.h"
+#include "kernel/lib/log.h"
 
 #define CR0_WP    BIT64(16)
 #define CR0_PG    BIT64(31)
@@ -43,9 +44,9 @@ struct paging {
     uint64_t cr0, cr3, cr4, efer;
     unsigned cpl;
 };
-/* made: by the processor itself, so rights, A and D are right already */
 struct access {
-    bool write, exec, made;
+    bool write, exec;
+    bool made; /* the processor has done it already: rights are checked, A and D are set */
 };
 
 static struct paging paging_of(struct vcpu *v)
@@ -55,24 +56,24 @@ static struct paging paging_of(struct vcpu *v)
     return p;
 }
 
-/* Functions that take `levels` are inlined into one walk per mode, where it is a constant: length by decoding is on
- * the path of every CPUID. */
+/* Functions that take `levels` are inlined into one walk per mode, where it is a constant.  Speed matters: every CPUID
+ * exit translates the address of its instruction. */
 #define PER_MODE       static inline __attribute__((always_inline))
 #define IS_PAE(levels) ((levels) > 2)
 
-PER_MODE gpa_t root_of(const struct paging *p, unsigned levels)
+PER_MODE gpa_t paging_root(const struct paging *p, unsigned levels)
 {
     if (levels == 3)
         return gpa(p->cr3 & 0xffffffe0);
     return gpa(levels == 2 ? p->cr3 & 0xfffff000 : p->cr3 & PTE_ADDR);
 }
 
-PER_MODE unsigned shift_of(unsigned levels, unsigned level)
+PER_MODE unsigned paging_shift(unsigned levels, unsigned level)
 {
     return PAGE_SHIFT + (IS_PAE(levels) ? 9 : 10) * (level - 1);
 }
 
-PER_MODE bool entry_read(const struct vm *vm, gpa_t at, unsigned len, uint64_t *out)
+PER_MODE bool pte_read(const struct vm *vm, gpa_t at, unsigned len, uint64_t *out)
 {
     const char *page = guest_page(vm, gpa_gfn(at)); /* untouched or no RAM: not present */
     if (!page)
@@ -83,7 +84,7 @@ PER_MODE bool entry_read(const struct vm *vm, gpa_t at, unsigned len, uint64_t *
 }
 
 /* Set A (and D) as the processor does, if the entry is still what we read. */
-static void entry_set_bits(struct vm *vm, gpa_t at, unsigned len, uint64_t seen, uint64_t bits)
+static void pte_set_bits(struct vm *vm, gpa_t at, unsigned len, uint64_t seen, uint64_t bits)
 {
     char *page = guest_page_for_write(vm, gpa_gfn(at));
     uint32_t seen32 = (uint32_t)seen;
@@ -95,14 +96,14 @@ static void entry_set_bits(struct vm *vm, gpa_t at, unsigned len, uint64_t seen,
         atomic_compare_exchange_strong((_Atomic uint32_t *)(page + at.v % PAGE_SIZE), &seen32, seen32 | (uint32_t)bits);
     dirty_mark(vm, gpa_gfn(at)); /* after the store, like guest_write() */
 }
-PER_MODE void entry_touch(struct vm *vm, gpa_t at, unsigned len, uint64_t seen, uint64_t bits)
+PER_MODE void pte_touch(struct vm *vm, gpa_t at, unsigned len, uint64_t seen, uint64_t bits)
 {
     if ((seen & bits) != bits)
-        entry_set_bits(vm, at, len, seen, bits);
+        pte_set_bits(vm, at, len, seen, bits);
 }
 
 /* rights: AND of R/W and U/S over all levels; xd: OR. */
-PER_MODE bool allowed(const struct vcpu *v, const struct paging *p, struct access a, uint64_t rights, bool xd)
+PER_MODE bool access_allowed(const struct vcpu *v, const struct paging *p, struct access a, uint64_t rights, bool xd)
 {
     bool user_page = rights & PTE_U, user = p->cpl == 3;
     if (user && !user_page)
@@ -120,7 +121,7 @@ static uint32_t pf_error_of(const struct paging *p, struct access a, bool presen
     return (present ? PF_P : 0) | (a.write ? PF_W : 0) | (p->cpl == 3 ? PF_U : 0) | (a.exec && tells_fetch ? PF_I : 0);
 }
 
-PER_MODE bool is_large(const struct paging *p, uint64_t e, unsigned levels, unsigned level)
+PER_MODE bool pte_is_large(const struct paging *p, uint64_t e, unsigned levels, unsigned level)
 {
     if (!(e & PTE_PS) || level == 1)
         return false;
@@ -130,25 +131,26 @@ PER_MODE bool is_large(const struct paging *p, uint64_t e, unsigned levels, unsi
 }
 
 /* Base of the page that leaf e at level maps. */
-PER_MODE uint64_t leaf_base(uint64_t e, unsigned levels, unsigned level)
+PER_MODE uint64_t pte_leaf_base(uint64_t e, unsigned levels, unsigned level)
 {
-    uint64_t base = ALIGN_DOWN(IS_PAE(levels) ? e & PTE_ADDR : e & 0xfffff000, BIT64(shift_of(levels, level)));
+    uint64_t base = ALIGN_DOWN(IS_PAE(levels) ? e & PTE_ADDR : e & 0xfffff000, BIT64(paging_shift(levels, level)));
     if (levels == 2 && level == 2)
         base |= (e >> 13 & 0xff) << 32; /* PSE-36 */
     return base;
 }
 
-PER_MODE enum hv_err walk(struct vcpu *v, const struct paging *p, unsigned levels, uint64_t va, struct access a,
-                          gpa_t *out, uint32_t *pf_error)
+PER_MODE enum hv_err paging_walk(struct vcpu *v, const struct paging *p, unsigned levels, uint64_t va, struct access a,
+                                 gpa_t *out, uint32_t *pf_error)
 {
     const unsigned entry_len = IS_PAE(levels) ? 8 : 4;
-    gpa_t table = root_of(p, levels);
+    ASSERT(levels >= 2 && levels <= 5); /* a constant in each caller */
+    gpa_t table = paging_root(p, levels);
     uint64_t rights = PTE_W | PTE_U, xd = 0, e = 0;
     for (unsigned level = levels;; level--) {
         bool pae_root = levels == 3 && level == 3;
-        uint64_t index = va >> shift_of(levels, level) & (pae_root ? 3 : IS_PAE(levels) ? 511 : 1023);
+        uint64_t index = va >> paging_shift(levels, level) & (pae_root ? 3 : IS_PAE(levels) ? 511 : 1023);
         gpa_t at = gpa_add(table, index * entry_len);
-        if (!entry_read(v->vm, at, entry_len, &e) || !(e & PTE_P)) {
+        if (!pte_read(v->vm, at, entry_len, &e) || !(e & PTE_P)) {
             *pf_error = pf_error_of(p, a, false);
             return HV_E_GUEST;
         }
@@ -156,15 +158,15 @@ PER_MODE enum hv_err walk(struct vcpu *v, const struct paging *p, unsigned level
             rights &= e;
             xd |= IS_PAE(levels) ? e & PTE_XD : 0;
         }
-        bool leaf = level == 1 || is_large(p, e, levels, level);
-        if (leaf && !a.made && !allowed(v, p, a, rights, xd)) {
+        bool leaf = level == 1 || pte_is_large(p, e, levels, level);
+        if (leaf && !a.made && !access_allowed(v, p, a, rights, xd)) {
             *pf_error = pf_error_of(p, a, true);
             return HV_E_GUEST;
         }
         if (!pae_root && !a.made)
-            entry_touch(v->vm, at, entry_len, e, PTE_A | (leaf && a.write ? PTE_D : 0));
+            pte_touch(v->vm, at, entry_len, e, PTE_A | (leaf && a.write ? PTE_D : 0));
         if (leaf) {
-            *out = gpa(leaf_base(e, levels, level) | (va & (BIT64(shift_of(levels, level)) - 1)));
+            *out = gpa(pte_leaf_base(e, levels, level) | (va & (BIT64(paging_shift(levels, level)) - 1)));
             return HV_OK;
         }
         table = gpa(IS_PAE(levels) ? e & PTE_ADDR : e & 0xfffff000);
@@ -182,8 +184,10 @@ enum hv_err guest_translate(struct vcpu *v, gva_t va, bool want_write, bool want
         return HV_OK;
     }
     if (!(p.efer & EFER_LMA))
-        return p.cr4 & CR4_PAE ? walk(v, &p, 3, linear, a, out, pf_error) : walk(v, &p, 2, linear, a, out, pf_error);
-    return p.cr4 & CR4_LA57 ? walk(v, &p, 5, linear, a, out, pf_error) : walk(v, &p, 4, linear, a, out, pf_error);
+        return p.cr4 & CR4_PAE ? paging_walk(v, &p, 3, linear, a, out, pf_error)
+                               : paging_walk(v, &p, 2, linear, a, out, pf_error);
+    return p.cr4 & CR4_LA57 ? paging_walk(v, &p, 5, linear, a, out, pf_error)
+                            : paging_walk(v, &p, 4, linear, a, out, pf_error);
 }
 
 enum hv_err guest_translate_code(struct vcpu *v, gva_t va, gpa_t *out)
@@ -192,5 +196,5 @@ enum hv_err guest_translate_code(struct vcpu *v, gva_t va, gpa_t *out)
     uint32_t error;
     if (!(p.efer & EFER_LMA) || !(p.cr0 & CR0_PG) || (p.cr4 & CR4_LA57))
         return guest_translate(v, va, false, true, out, &error);
-    return walk(v, &p, 4, va.v, (struct access){ .exec = true, .made = true }, out, &error);
+    return paging_walk(v, &p, 4, va.v, (struct access){ .exec = true, .made = true }, out, &error);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/vcpu.c - what all of the core needs of a vCPU: kicks, requests, exceptions, reset
- * values, the end of a guest. */
+ * kernel/core/vcpu.c - kicks, requests, exceptions and reset values of a vCPU, and the crash of its guest.
+ *
+ * A request is data first, then a kick: the target reads the data after it has left the guest or HLT, so no request is
+ * lost.  Not here: running a vCPU (kernel/run/slice.c), and choosing one (kernel/run/sched.c). */
 #include "kernel/core/vcpu.h"
 
 #include <stdarg.h>
@@ -31,25 +33,28 @@ const char *const vcpu_exit_names[VCPU_EXIT_COUNT] = {
     [VCPU_EXIT_UNKNOWN] = "unknown",
 };
 
+_Static_assert(VCPU_REQ_ALL == 2 * VCPU_REQ_UNHALT - 1, "all requests");
+
 void vcpu_kick(struct vcpu *v) { pcpu_kick(v->pcpu); }
 
 void vcpu_request(struct vcpu *v, unsigned req)
 {
-    atomic_fetch_or(&v->requests, req); /* seq_cst: before the kick, and before the target's next look */
+    ASSERT(req && !(req & ~(unsigned)VCPU_REQ_ALL));
+    atomic_fetch_or(&v->requests, req); /* seq_cst: before the kick, and before the target's next check */
     vcpu_kick(v);
 }
 
-void vcpu_hurry(struct vcpu *v)
+void vcpu_boost(struct vcpu *v)
 {
-    if (atomic_load(&v->state) != VCPU_RUNNABLE || !atomic_load(&v->may_hurry))
+    if (atomic_load(&v->state) != VCPU_RUNNABLE || !atomic_load(&v->may_boost))
         return;
     atomic_store(&v->urgent, true);
     atomic_store(&pcpu_get(v->pcpu)->need_resched, true);
 }
 
-struct vcpu_waits vcpu_watch(struct vm *vm, bool reset)
+struct vcpu_latency vcpu_latency_max(struct vm *vm, bool reset)
 {
-    struct vcpu_waits w = { 0 };
+    struct vcpu_latency w = { 0 };
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         struct vcpu *v = vm->vcpus[i];
         w.out_us = MAX(w.out_us, clock_tsc_to_us(v->out_max));
@@ -81,6 +86,7 @@ void vcpu_regs_reset(struct vcpu_regs *r)
 
 void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
 {
+    ASSERT(vector < 32);
     cpu_ops->inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error, error });
 }
 
@@ -99,6 +105,6 @@ void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...)
     vsnprintf(vm->crash_reason, sizeof(vm->crash_reason), fmt, ap);
     va_end(ap);
     log_error("vm", "%s: vCPU %u at rip 0x%lx: %s", vm->config.name, v->index, v->rip, vm->crash_reason);
-    cpu_ops->dump(v, &lines); /* the processor's view, which nobody can ask for once the guest is stopped */
+    cpu_ops->dump(v, &lines); /* the vendor's state, which is lost once the guest is stopped */
     vm_power_request(vm, VM_POWER_CRASH);
 }

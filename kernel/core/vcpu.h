@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/vcpu.h - one virtual CPU: its state in the architecture's words, its exits, and who may touch it when.
+ * kernel/core/vcpu.h - one virtual CPU: its architectural state, its exits, and who may touch it when.
  *
- * A vCPU belongs to the pCPU that it is assigned to (v->pcpu).  Others never touch its registers unless it is FROZEN;
- * they set a request bit and vcpu_kick().
+ * A vCPU belongs to the pCPU that it is assigned to (v->pcpu).  Other pCPUs touch its registers only while it is
+ * FROZEN; otherwise they set a request bit and call vcpu_kick().
  *
- * Field letters: [c] const after create  [o] owner pCPU, or anyone while FROZEN  [a] atomic. */
+ * Field letters: [c] const after create  [o] owner pCPU, or any while FROZEN  [a] atomic. */
 #ifndef GODWIT_KERNEL_CORE_VCPU_H
 #define GODWIT_KERNEL_CORE_VCPU_H
 
@@ -15,7 +15,7 @@
 struct vm;
 struct lapic;
 
-#define LAPIC_TIMER_HZ 1000000000u /* of each guest's local APIC timer: its model counts with it, CPUID tells it */
+#define LAPIC_TIMER_HZ 1000000000u /* of each guest's local APIC timer, as its CPUID says */
 
 /* General registers in the order of their encoding (SDM 2A / APM 3 "ModRM and SIB"). */
 enum gpr {
@@ -60,7 +60,7 @@ struct vcpu_event {
     uint32_t error;
 };
 
-/* Everything architectural but the XSAVE area and the local APIC.  ops->regs_get / regs_set move all of it at once. */
+/* All architectural state except the XSAVE area and the local APIC; moved at once by ops->regs_get and regs_set. */
 struct vcpu_regs {
     uint64_t gpr[GPR_COUNT], rip, rflags;
     struct seg seg[SEG_COUNT];
@@ -71,13 +71,13 @@ struct vcpu_regs {
         debugctl, xss;
     bool irq_shadow;           /* after STI or MOV SS: no interrupt before the next instruction */
     bool nmi_blocked;          /* from NMI delivery to IRET */
-    struct vcpu_event pending; /* its delivery was cut by an exit, or it was injected and not yet delivered */
+    struct vcpu_event pending; /* injected and not yet delivered, or its delivery was interrupted by an exit */
 };
 
 enum vcpu_exit_kind {
     VCPU_EXIT_INTR,       /* a host interrupt or NMI: nothing to do for the guest */
-    VCPU_EXIT_PAUSE,      /* it spins: so many PAUSEs in one run are a lock whose holder may wait for this pCPU */
-    VCPU_EXIT_IRQ_WINDOW, /* the guest can take an interrupt now (asked by irq_window_set) */
+    VCPU_EXIT_PAUSE,      /* PAUSE-loop exit: the guest spins on a lock whose holder may wait for this pCPU */
+    VCPU_EXIT_IRQ_WINDOW, /* the guest can take an interrupt now (requested by irq_window_set) */
     VCPU_EXIT_HLT,
     VCPU_EXIT_CPUID,
     VCPU_EXIT_IO,
@@ -89,15 +89,15 @@ enum vcpu_exit_kind {
     VCPU_EXIT_UD,         /* an instruction that this guest does not have: inject #UD */
     VCPU_EXIT_LOG_FULL,   /* the hardware's dirty log is full, the vendor has drained it */
     VCPU_EXIT_SHUTDOWN,   /* triple fault */
-    VCPU_EXIT_ENTRY_FAIL, /* the processor refused the guest state; hw tells why */
-    VCPU_EXIT_UNKNOWN,    /* a reason we never asked for: stop this VM */
+    VCPU_EXIT_ENTRY_FAIL, /* VM entry failed: the processor refused the guest state; hw says why */
+    VCPU_EXIT_UNKNOWN,    /* an exit reason that was never enabled: stop this VM */
     VCPU_EXIT_COUNT
 };
 extern const char *const vcpu_exit_names[VCPU_EXIT_COUNT];
 
 struct vcpu_exit {
     enum vcpu_exit_kind kind;
-    uint8_t insn_len; /* 0: the hardware did not say; vcpu_skip_insn() decodes then */
+    uint8_t insn_len; /* bytes; 0: unknown, and vcpu_skip_insn() decodes */
     union {
         struct {
             uint16_t port;
@@ -108,7 +108,7 @@ struct vcpu_exit {
         struct {
             bool write;
         } msr;
-        /* table_walk: met while walking the guest's page tables */
+        /* table_walk: the fault was met while walking the guest's page tables */
         struct {
             gpa_t gpa;
             bool write, exec, table_walk;
@@ -127,7 +127,8 @@ enum {
     VCPU_REQ_NMI = 4,
     VCPU_REQ_INIT = 8,
     VCPU_REQ_SIPI = 16,
-    VCPU_REQ_UNHALT = 32 /* its next HLT ends at once, or the one that it is in: kernel/run/exit.c */
+    VCPU_REQ_UNHALT = 32, /* end the present HLT, or the next one: kernel/run/exit.c */
+    VCPU_REQ_ALL = 63
 };
 
 struct vcpu {
@@ -139,42 +140,45 @@ struct vcpu {
     uint64_t gpr[GPR_COUNT]; /* [o] always current outside guest mode, RSP included */
     uint64_t rip, rflags;    /* [o] likewise */
     uint64_t cr8;            /* [o] task priority; the lapic's TPR >> 4 */
-    bool halted;             /* [o] executed HLT and nothing woke it; kept while FROZEN and across a move */
+    bool halted;             /* [o] in HLT, not woken yet; kept while FROZEN and across a move */
     bool tlb_flush;          /* [o] flush this vCPU's guest TLB at the next entry */
     void *xsave;             /* owned: XSAVE area, standard format, fpu_save_area_size bytes */
     uint64_t xcr0;           /* [o] the guest's XCR0, current when not loaded */
     uint64_t tsc_aux;
     struct lapic *lapic;                /* owned */
-    atomic_ullong s2_gen_seen;          /* [a] second-stage generation flushed for, at the last entry; see s2_flush() */
+    atomic_ullong s2_gen_seen;          /* [a] second-stage generation at the last entry; see s2_flush() */
     atomic_bool in_guest;               /* [a] between the entry's generation check and the exit */
-    uint64_t n_exits[VCPU_EXIT_COUNT];  /* [o] read by anyone, torn values do no harm */
+    uint64_t n_exits[VCPU_EXIT_COUNT];  /* [o] by kind; other pCPUs read it without synchronization */
     uint64_t exit_tsc[VCPU_EXIT_COUNT]; /* [o] TSC ticks spent handling, by kind */
     uint64_t guest_tsc_ticks;           /* [o] TSC ticks spent in guest mode */
-    /* [o] since when it could run and does not: it left the guest, or was woken; 0: it sleeps, or was frozen since */
+    /* [o] TSC when it last left the guest, or was woken, and became ready; 0: it sleeps, or was frozen since */
     uint64_t left_tsc;
-    /* [o] TSC ticks since vcpu_watch(): longest from an exit to the next entry; longest in the guest past the timer */
+    /* [o] the longest since vcpu_latency_max(), in TSC ticks: from exit to next entry; in the guest past a due timer */
     uint64_t out_max, late_max;
-    int64_t turn_left;         /* [o] TSC ticks left of its turn; negative: taken in advance (kernel/run/sched.c) */
-    atomic_bool may_hurry;     /* [a] written by the scheduler: its next turn can still pay for an urgent run */
-    atomic_bool urgent;        /* [a] an interrupt came while it waited for its pCPU, or woke it */
-    unsigned throttle_percent; /* [a-ish] share of each slice to sit out, 0..99 */
+    int64_t turn_left;     /* [o] TSC ticks left of its turn; negative: used in advance (kernel/run/sched.c) */
+    atomic_bool may_boost; /* [a] set by the scheduler: its next turn can still pay for an urgent run */
+    atomic_bool urgent;    /* [a] boosted: an interrupt came while it waited for its pCPU, or woke it */
+    unsigned
+        throttle_percent; /* share of each window not to run, 0..99; written by the service pCPU, read at any time */
 };
 
-/* What the core uses (kernel/core/vcpu.c). */
-/** What a guest that could run had to wait for: the longest that this host kept it out, and the longest that the
- *  processor stayed in it although a timer was due (on hardware microseconds; an emulator stands still now and then).
- *  Since the last vcpu_watch() with reset.  Any context, roughly. */
-struct vcpu_waits {
-    uint64_t out_us, late_us;
+/* The longest delays of a VM's vCPUs.  On hardware microseconds; an emulator pauses now and then. */
+struct vcpu_latency {
+    uint64_t out_us;  /* a ready vCPU was not in the guest */
+    uint64_t late_us; /* a vCPU stayed in the guest although a host timer was due */
 };
-struct vcpu_waits vcpu_watch(struct vm *vm, bool reset);
-void vcpu_kick(struct vcpu *v);                  /* leave guest mode or look again at v->halted soon; any context */
-void vcpu_request(struct vcpu *v, unsigned req); /* set request bits and kick */
-/** An interrupt came for v: if v waits for its pCPU, it runs soon, ahead of its turn.  At most one turn can be taken in
- *  advance, so nothing happens once may_hurry is false.  Does not kick: call vcpu_kick() afterwards.  Any context. */
-void vcpu_hurry(struct vcpu *v);
+/** The longest delays since the last call with reset.  Any context; approximate while vCPUs run. */
+struct vcpu_latency vcpu_latency_max(struct vm *vm, bool reset);
+/** Make v leave guest mode, or check v->halted again, soon.  Any context. */
+void vcpu_kick(struct vcpu *v);
+/** Set request bits (VCPU_REQ_*, at least one) and kick.  Any context. */
+void vcpu_request(struct vcpu *v, unsigned req);
+/** An interrupt came for v: if v waits for its pCPU, it runs soon, ahead of its turn.  At most one turn can be used in
+ *  advance: no-op once may_boost is false.  Does not kick: call vcpu_kick() afterwards.  Any context. */
+void vcpu_boost(struct vcpu *v);
 /** Registers after INIT, SDM 3A table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT". */
 void vcpu_regs_reset(struct vcpu_regs *r);
+/** Inject an exception (vector 0 to 31) at the next entry.  Owner pCPU, v loaded. */
 void vcpu_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error);
 /** Stop the whole VM because of what its guest did; logs why (printf text).  Owner pCPU. */
 void vcpu_guest_crash(struct vcpu *v, const char *fmt, ...) HV_PRINTF(2, 3);

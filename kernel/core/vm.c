@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/vm.c - what devices and exits need of a whole VM: the name of its state, and how its guest asks
- * for power-off or reset. */
+ * kernel/core/vm.c - the name of a VM's state, and its guest's request for power-off or reset.  Not here: acting on it
+ * (kernel/vm/vm_manage.c). */
 #include "kernel/core/vm.h"
 
 #include "kernel/host/pcpu.h"
+#include "kernel/lib/log.h"
 
 const char *vm_state_name(enum vm_state s)
 {
@@ -19,6 +20,7 @@ const char *vm_state_name(enum vm_state s)
 
 void vm_power_request(struct vm *vm, enum vm_power what)
 {
+    ASSERT(what != VM_POWER_NONE && vm->n_vcpus <= VM_MAX_VCPUS);
     atomic_store(&vm->power_request, what);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         vcpu_kick(vm->vcpus[i]);

@@ -3,9 +3,8 @@
  *
  * Field letters: [c] const after create  [m] mem_lock  [d] dev_lock  [s] service pCPU only  [a] atomic.
  *
- * dev_lock is the one big lock of the VM's device models: io_bus dispatch takes it around every device
- * access, so a device model itself needs no lock; whoever enters a device from outside (UART input, timers,
- * vm_state) takes it too. */
+ * dev_lock is the one big lock of the VM's device models.  io_bus takes it around every device access, so a device
+ * model needs no lock of its own.  Other callers (UART input, timers, vm_state) take it before they enter a device. */
 #ifndef GODWIT_KERNEL_CORE_VM_H
 #define GODWIT_KERNEL_CORE_VM_H
 
@@ -20,33 +19,33 @@
 
 #define VM_MAX_VCPUS 8
 
-struct devices;     /* kernel/dev/devices.h: every device model of one VM */
-struct blk;         /* kernel/dev/vdev_blk.c: requests that the disk has not answered */
-struct cpuid_table; /* kernel/core/cpuid.h: what the guest's CPUID says, fixed at creation */
+struct devices;     /* kernel/dev/devices.h */
+struct blk;         /* kernel/dev/vdev_blk.c */
+struct cpuid_table; /* kernel/core/cpuid.h */
 
 enum vm_state {
-    VM_STOPPED, /* defined in the configuration, uses no memory */
+    VM_STOPPED,
     VM_RUNNING,
     VM_PAUSED,   /* vCPUs frozen by the operator or a move */
-    VM_CRASHED,  /* stopped by what its guest did; memory kept for inspection */
+    VM_CRASHED,  /* stopped because of its guest; memory kept for inspection */
     VM_INCOMING, /* being received; must not run before COMMIT */
 };
 const char *vm_state_name(enum vm_state s); /* for people: "running" */
 
-struct vm_disk {       /* [s] a disk on a server, and what the guest has to do with it */
+struct vm_disk {       /* [s] a disk on a server, as its guest uses it */
     struct disk *disk; /* owned; NULL: none */
     bool waiting;      /* the guest is paused until the disk answers */
-    enum { DISK_RUNNING, DISK_DRAINING, DISK_FLUSHING, DISK_QUIET } quiesce; /* on the way to a stop without requests */
-    uint64_t since_us; /* of waiting, or of the first step to quiesce */
+    enum { DISK_RUNNING, DISK_DRAINING, DISK_FLUSHING, DISK_QUIET } quiesce;
+    uint64_t since_us; /* clock_us() when waiting or quiescing began */
     struct disk_req flush;
-    bool flushing;            /* flush is under way */
-    enum disk_status flushed; /* how it ended */
+    bool flushing; /* flush is pending */
+    enum disk_status flushed;
 };
 
 struct vm {
     struct vm_config config; /* [c] */
     uint8_t uuid[16];        /* [c] made at start, moves with the guest */
-    atomic_uint state;       /* [a] enum vm_state */
+    atomic_uint state;       /* enum vm_state */
     struct spinlock mem_lock, dev_lock;
     struct guest_mem mem;
     struct s2 s2;
@@ -55,22 +54,22 @@ struct vm {
     struct vcpu *vcpus[VM_MAX_VCPUS]; /* [c] owned */
     struct devices *devices;          /* [d] owned */
     struct blk *blk;                  /* [d] owned; NULL: no disk */
-    struct vm_disk disk;              /* [s] kernel/vm/vm_disk.h */
-    struct cpuid_table *cpuid;        /* [c] owned */
-    int64_t tsc_offset;               /* [s] guest TSC = host TSC, scaled by tsc_ratio, + this */
-    uint64_t tsc_ratio;               /* [s] 0: not scaled; as cpu_ops->tsc_set wants it */
-    uint64_t tsc_hz;                  /* [c] the frequency that the guest was told */
-    atomic_uint power_request;        /* [a] enum vm_power: what the guest asked for; the service loop acts */
-    uint64_t started_us;              /* [s] clock_us() of the last start */
-    unsigned quick_resets;            /* [s] resets in a row, each soon after its start */
-    char crash_reason[160];           /* why CRASHED */
+    struct vm_disk disk;
+    struct cpuid_table *cpuid; /* [c] owned */
+    int64_t tsc_offset;        /* [s] guest TSC = host TSC, scaled by tsc_ratio, + this */
+    uint64_t tsc_ratio;        /* [s] for cpu_ops->tsc_set; 0: not scaled */
+    uint64_t tsc_hz;           /* [c] the guest's TSC frequency */
+    atomic_uint power_request; /* enum vm_power, from the guest; the service loop acts */
+    uint64_t started_us;       /* [s] clock_us() of the last start */
+    unsigned quick_resets;     /* [s] resets in a row, each soon after its start */
+    char crash_reason[160];
 };
 enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };
 
 static inline enum vm_state vm_state(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
-/** The guest asks to be powered off or reset; vCPUs leave guest mode soon and the service loop acts.  Any pCPU. */
+/** Request power off, reset or crash of the guest: vCPUs leave guest mode, then the service loop acts.  Any pCPU. */
 void vm_power_request(struct vm *vm, enum vm_power what);
-/** Guest TSC now (kernel/dev/pvclock.c). */
+/** Guest TSC now (kernel/dev/pvclock.c).  Any pCPU. */
 uint64_t vm_guest_tsc(const struct vm *vm);
 
 #endif

@@ -216,7 +216,7 @@ void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level)
     /* pairs with highest_irr: TMR is seen with it */
     uint32_t old = atomic_fetch_or_explicit(&l->irr[vec / 32], bit, memory_order_acq_rel);
     if (!(old & bit) && this_pcpu()->running != v) {
-        vcpu_hurry(v);
+        vcpu_boost(v);
         vcpu_kick(v);
     }
 }

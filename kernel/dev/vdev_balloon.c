@@ -60,7 +60,7 @@ static void balloon_inflate(struct vm *vm, struct vdev *d)
     for (uint64_t off = 0; off < PFNS_MAX * 4 && virtq_read(vm, &chain, off, b, 4) == 4; off += 4) {
         struct rd r = rd_init(b, 4);
         uint64_t gfn = rd_u32(&r);
-        if (!guest_is_told_ram(&vm->mem, gfn_gpa(gfn)) || balloon_zero_page(vm, gfn))
+        if (!guest_is_visible_ram(&vm->mem, gfn_gpa(gfn)) || balloon_zero_page(vm, gfn))
             d->n_failed++;
     }
     d->n_bytes += chain.out_len / 4 * PAGE_SIZE;

@@ -2,6 +2,10 @@
  * kernel/lib/err.c - names and meanings of errors. */
 #include "kernel/lib/err.h"
 
+#define X(name, value, text) _Static_assert((value) < 0, #name);
+HV_ERR_LIST(X)
+#undef X
+
 const char *hv_err_name(enum hv_err e)
 {
     switch (e) {

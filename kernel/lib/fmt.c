@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/fmt.c - printf-style formatting.  A conversion is parsed into a struct spec, turned into digits or
- * a string, then padded. */
+ * kernel/lib/fmt.c - printf-style formatting.
+ *
+ * A conversion is parsed into a struct spec, turned into digits or a string, then padded.  All output goes through
+ * out_char(), which counts everything and stores what fits.  No ASSERT here: panic() formats with this file. */
 #include "kernel/lib/fmt.h"
 
-/* len counts also what did not fit */
 struct out {
-    char *buf;
-    size_t cap, len;
+    char *buf;       /* borrowed */
+    size_t cap, len; /* bytes of buf; characters so far, also those that did not fit */
 };
 struct spec {
     bool left, zero, plus, space, alt, has_prec;
@@ -49,8 +50,8 @@ static void out_string(struct out *o, const struct spec *s, const char *text)
     out_text(o, s, text, len);
 }
 
-/* Digits of v in base, last digit at end[-1]; returns their number (0 for v == 0). */
-static int digits(char *end, uint64_t v, unsigned base, bool upper)
+/* Write the digits of v in base, the last one at end[-1].  Returns how many; 0 for v == 0. */
+static int number_digits(char *end, uint64_t v, unsigned base, bool upper)
 {
     const char *set = upper ? "0123456789ABCDEF" : "0123456789abcdef";
     int n = 0;
@@ -63,8 +64,9 @@ static int digits(char *end, uint64_t v, unsigned base, bool upper)
 static void out_number(struct out *o, const struct spec *s, uint64_t v, bool neg, unsigned base)
 {
     char text[24];
+    _Static_assert(sizeof(text) * 3 >= 64, "64 bits in octal");
     const char *prefix = neg ? "-" : s->plus ? "+" : s->space ? " " : "";
-    int n = digits(text + sizeof(text), v, base, s->conv == 'X');
+    int n = number_digits(text + sizeof(text), v, base, s->conv == 'X');
 
     if (base == 16 && (s->conv == 'p' || (s->alt && v)))
         prefix = s->conv == 'X' ? "0X" : "0x";
@@ -136,7 +138,7 @@ static int64_t arg_signed(va_list *ap, int size)
     return size == 2 ? (int16_t)v : size == 1 ? (int8_t)v : v;
 }
 
-/* One conversion; false if it is not known. */
+/* Output one conversion.  False: it is not known. */
 static bool out_conversion(struct out *o, struct spec *s, va_list *ap)
 {
     int64_t i;
@@ -209,7 +211,7 @@ int fmt_vsnprintf(char *buf, size_t cap, const char *fmt, va_list args)
         const char *start = f;
         f = parse_spec(f + 1, &s, &ap);
         if (!out_conversion(&o, &s, &ap)) {
-            out_string(&o, &(struct spec){ 0 }, start); /* what follows cannot be trusted */
+            out_string(&o, &(struct spec){ 0 }, start); /* the types of what follows are not known */
             break;
         }
     }

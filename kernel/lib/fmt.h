@@ -7,8 +7,9 @@
 #include "kernel/lib/types.h"
 
 /** As ISO C vsnprintf: writes at most cap bytes with the NUL (none if cap is 0) and returns the length the whole text
- *  has.  Conversions: %d %i %u %x %X %o %p %s %c %%; lengths hh h l ll z j t; flags - 0 + space #; width and precision,
- *  also as '*'.  No floating point.  An unknown conversion is printed as it stands and ends the formatting. */
+ *  has.  Conversions: %d %i %u %x %X %o %p %s %c %%.  Lengths: hh h l ll z j t.  Flags: - 0 + space #.  Width and
+ *  precision, also as '*'.  No floating point.  An unknown conversion is printed as it stands and ends the
+ *  formatting.  Any context. */
 int fmt_vsnprintf(char *buf, size_t cap, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
 int fmt_snprintf(char *buf, size_t cap, const char *fmt, ...) HV_PRINTF(3, 4);
 

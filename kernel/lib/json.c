@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/json.c - writes JSON by ourselves, reads it with jsmn: that cuts text into tokens, here
- * is checked what they are.
+ * kernel/lib/json.c - JSON: our own writer, and a reader on top of jsmn.
  *
- * jsmn takes more than JSON, even when strict (a missing colon, a comma too many).  What it lets through is harmless
- * after the checks of json_parse(): an object of pairs, each a string and a string, number or boolean. */
+ * jsmn cuts text into tokens; json_parse() checks what they are.  Even a strict jsmn takes more than JSON, like a
+ * missing colon or a comma too many.  What it lets through is harmless after the checks: an object of pairs, each a
+ * string with a string, number or boolean.  Not here: which fields a request may have (kernel/manage/). */
 #include "kernel/lib/json.h"
 
 #include <stdio.h>
@@ -14,6 +14,7 @@
 #include <jsmn.h>
 
 #define TOKENS_MAX (1 + 2 * JSON_FIELDS_MAX)
+_Static_assert(TOKENS_MAX * sizeof(jsmntok_t) <= 1024, "tokens lie on the stack");
 
 /* ---- writing ---- */
 
@@ -23,9 +24,9 @@ void json_init(struct json *j, char *buf, size_t cap)
     j->text = (struct text){ .buf = buf, .cap = cap };
 }
 
-static void put(struct json *j, const char *s) { text_put(&j->text, s, strlen(s)); }
+static void json_put(struct json *j, const char *s) { text_put(&j->text, s, strlen(s)); }
 
-/* Length of the UTF-8 sequence at s (Unicode 15, table 3-7), 0: it is none. */
+/* Length of the UTF-8 sequence at s (Unicode 15, table 3-7); 0: s is not UTF-8. */
 static unsigned utf8_len(const uint8_t *s)
 {
     static const struct {
@@ -48,53 +49,53 @@ static unsigned utf8_len(const uint8_t *s)
     return 0;
 }
 
-static void put_string(struct json *j, const char *s)
+static void json_put_string(struct json *j, const char *s)
 {
-    put(j, "\"");
+    json_put(j, "\"");
     for (unsigned n; *s; s += n ? n : 1) {
         n = utf8_len((const uint8_t *)s);
         if (!n)
-            put(j, "\\ufffd");
+            json_put(j, "\\ufffd");
         else if (*s == '"' || *s == '\\')
             text_printf(&j->text, "\\%c", *s);
         else if (*s == '\n')
-            put(j, "\\n");
+            json_put(j, "\\n");
         else if ((uint8_t)*s < ' ' || *s == 0x7f)
             text_printf(&j->text, "\\u%04x", *s);
         else
             text_put(&j->text, s, n);
     }
-    put(j, "\"");
+    json_put(j, "\"");
 }
 
-/* What comes before each value. */
-static void begin(struct json *j, const char *key)
+/* Write what comes before each value: a comma, the key. */
+static void json_value_begin(struct json *j, const char *key)
 {
     bool in_object = j->depth && j->close[j->depth - 1] == '}';
     j->misused |= in_object != (key != NULL);
     if (j->comma)
-        put(j, ",");
+        json_put(j, ",");
     j->comma = true;
     if (!key)
         return;
-    put_string(j, key);
-    put(j, ":");
+    json_put_string(j, key);
+    json_put(j, ":");
 }
 
-static void open(struct json *j, const char *key, const char *bracket, char close)
+static void json_open(struct json *j, const char *key, const char *bracket, char close)
 {
-    begin(j, key);
+    json_value_begin(j, key);
     if (j->depth == JSON_DEPTH_MAX) {
         j->misused = true;
         return;
     }
-    put(j, bracket);
+    json_put(j, bracket);
     j->close[j->depth++] = close;
     j->comma = false;
 }
 
-void json_object(struct json *j, const char *key) { open(j, key, "{", '}'); }
-void json_array(struct json *j, const char *key) { open(j, key, "[", ']'); }
+void json_object(struct json *j, const char *key) { json_open(j, key, "{", '}'); }
+void json_array(struct json *j, const char *key) { json_open(j, key, "[", ']'); }
 
 void json_end(struct json *j)
 {
@@ -108,8 +109,8 @@ void json_end(struct json *j)
 
 void json_str(struct json *j, const char *key, const char *value)
 {
-    begin(j, key);
-    put_string(j, value);
+    json_value_begin(j, key);
+    json_put_string(j, value);
 }
 
 void json_fmt(struct json *j, const char *key, const char *fmt, ...)
@@ -124,14 +125,14 @@ void json_fmt(struct json *j, const char *key, const char *fmt, ...)
 
 void json_num(struct json *j, const char *key, uint64_t value)
 {
-    begin(j, key);
+    json_value_begin(j, key);
     text_printf(&j->text, "%lu", value);
 }
 
 void json_bool(struct json *j, const char *key, bool value)
 {
-    begin(j, key);
-    put(j, value ? "true" : "false");
+    json_value_begin(j, key);
+    json_put(j, value ? "true" : "false");
 }
 
 bool json_good(const struct json *j) { return !j->misused && !j->depth && !j->text.overflow && j->text.len; }
@@ -143,7 +144,7 @@ void json_line(struct printer *p, const char *text)
 
 /* ---- reading ---- */
 
-static const struct json_field *find(const struct json_in *in, const char *key, size_t key_len)
+static const struct json_field *json_field_find(const struct json_in *in, const char *key, size_t key_len)
 {
     for (unsigned i = 0; i < in->n; i++)
         if (in->field[i].key_len == key_len && !memcmp(in->field[i].key, key, key_len))
@@ -168,7 +169,7 @@ enum hv_err json_parse(struct json_in *in, const char *text, size_t len, const c
             return HV_FAIL(HV_E_PROTO);
         struct json_field f = { text + k->start, text + v->start, (unsigned)(k->end - k->start),
                                 (unsigned)(v->end - v->start), v->type == JSMN_STRING };
-        if (find(in, f.key, f.key_len)) {
+        if (json_field_find(in, f.key, f.key_len)) {
             *why = "a key twice";
             return HV_FAIL(HV_E_PROTO);
         }
@@ -177,7 +178,7 @@ enum hv_err json_parse(struct json_in *in, const char *text, size_t len, const c
     return HV_OK;
 }
 
-static int hex4(const char *s, unsigned left)
+static int json_hex4(const char *s, unsigned left)
 {
     int v = 0;
     for (unsigned i = 0; i < 4; i++) {
@@ -192,9 +193,9 @@ static int hex4(const char *s, unsigned left)
     return v;
 }
 
-/* The character after a backslash at s[0..left): its code point, and in *used how many bytes it took.  -1: none.  Half
- * of a surrogate pair is none. */
-static int32_t escape(const char *s, unsigned left, unsigned *used)
+/* The code point of the escape whose backslash stood before s[0..left); *used: bytes after the backslash.  -1: not an
+ * escape.  Half of a surrogate pair is not one. */
+static int32_t json_escape(const char *s, unsigned left, unsigned *used)
 {
     static const char plain[] = "\"\\/bfnrt", means[] = "\"\\/\b\f\n\r\t";
     const char *at = left ? memchr(plain, s[0], sizeof(plain) - 1) : NULL;
@@ -203,13 +204,13 @@ static int32_t escape(const char *s, unsigned left, unsigned *used)
         return means[at - plain];
     if (!left || s[0] != 'u')
         return -1;
-    int32_t c = hex4(s + 1, left - 1);
+    int32_t c = json_hex4(s + 1, left - 1);
     *used = 5;
     if (c < 0xd800 || c > 0xdfff)
         return c;
     if (c > 0xdbff || left < 11 || s[5] != '\\' || s[6] != 'u')
         return -1;
-    int32_t low = hex4(s + 7, left - 7);
+    int32_t low = json_hex4(s + 7, left - 7);
     *used = 11;
     return low < 0xdc00 || low > 0xdfff ? -1 : 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
 }
@@ -229,7 +230,7 @@ static unsigned utf8_put(int32_t c, char out[4])
 
 enum hv_err json_get_str(const struct json_in *in, const char *key, char *out, size_t cap)
 {
-    const struct json_field *f = find(in, key, strlen(key));
+    const struct json_field *f = json_field_find(in, key, strlen(key));
     struct text t = { .buf = out, .cap = cap - 1 };
     if (!f)
         return HV_FAIL(HV_E_NOENT);
@@ -238,7 +239,7 @@ enum hv_err json_get_str(const struct json_in *in, const char *key, char *out, s
         unsigned n = 1;
         used = 1;
         if (c[0] == '\\') {
-            int32_t point = escape(f->value + i + 1, f->value_len - i - 1, &used);
+            int32_t point = json_escape(f->value + i + 1, f->value_len - i - 1, &used);
             if (point <= 0)
                 return HV_FAIL(HV_E_INVAL);
             used++;
@@ -256,7 +257,7 @@ enum hv_err json_get_str(const struct json_in *in, const char *key, char *out, s
 
 enum hv_err json_get_num(const struct json_in *in, const char *key, uint64_t max, uint64_t *out)
 {
-    const struct json_field *f = find(in, key, strlen(key));
+    const struct json_field *f = json_field_find(in, key, strlen(key));
     uint64_t n = 0;
     if (!f)
         return HV_FAIL(HV_E_NOENT);
@@ -274,7 +275,7 @@ enum hv_err json_get_num(const struct json_in *in, const char *key, uint64_t max
 
 enum hv_err json_get_bool(const struct json_in *in, const char *key, bool *out)
 {
-    const struct json_field *f = find(in, key, strlen(key));
+    const struct json_field *f = json_field_find(in, key, strlen(key));
     if (!f)
         return HV_FAIL(HV_E_NOENT);
     bool yes = f->value_len == 4 && !memcmp(f->value, "true", 4),

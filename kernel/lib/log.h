@@ -1,27 +1,35 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/log.h - messages for an operator, and the end of the world.
+ * kernel/lib/log.h - messages for an operator, and panic with its assertions.
  *
  * A line is "[seconds.micros] level subject: text".  It goes to port 0xE9, the framebuffer and (when no guest console
- * is attached there) COM1.  Rare by rule: never on the exit path.  Any context and any pCPU, also with locks held
- * (log is the last lock). */
+ * is attached there) COM1.  Rare by rule: never on the exit path.
+ *
+ * Implemented in kernel/host/log.c and panic.c: the one header whose functions lie above its own room.  Unit tests
+ * bring their own (tests/fakes/log.c). */
 #ifndef GODWIT_KERNEL_LIB_LOG_H
 #define GODWIT_KERNEL_LIB_LOG_H
 
 #include "kernel/lib/types.h"
 
+/* DEBUG: for us.  INFO: what happened.  WARN: it works, but needs attention.  ERROR: a request or a part of this host
+ * failed. */
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
+/** Write one line.
+ *  subject  the part or the VM that it is about, like "net"; short, without blanks
+ *  fmt      as for fmt_vsnprintf(), without a line end; cut to fit
+ *  Any context and any pCPU, also with locks held: the log's lock comes late in the order (kernel/lib/lock.h). */
 void log_line(enum log_level level, const char *subject, const char *fmt, ...) HV_PRINTF(3, 4);
 #define log_debug(subject, ...) log_line(LOG_DEBUG, subject, __VA_ARGS__)
 #define log_info(subject, ...)  log_line(LOG_INFO, subject, __VA_ARGS__)
 #define log_warn(subject, ...)  log_line(LOG_WARN, subject, __VA_ARGS__)
 #define log_error(subject, ...) log_line(LOG_ERROR, subject, __VA_ARGS__)
 
-/** Our own bug: print the message, registers and a symbolized backtrace, stop every pCPU.  Never
- *  returns.  Any context. */
-void panic(const char *fmt, ...) HV_PRINTF(1, 2) HV_NORETURN;
+/** Our own bug: print the message, registers and a symbolized backtrace, stop every pCPU.  Any context. */
+void panic(const char *fmt, ...) HV_PRINTF(1, 2) HV_NORETURN HV_COLD;
 
-/* Kept in release builds; for our own invariants only, never for what a guest or a peer sent. */
+/* Invariants whose breach is our own bug.  Never on what a guest, peer, client, file or operator controls.  Kept in
+ * release builds: keep x short, for its text is stored, and cheap where exits pass.  ASSERT_EQ prints both values. */
 #define ASSERT(x) ((x) ? (void)0 : panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #x))
 #define ASSERT_EQ(a, b)                                                                   \
     do {                                                                                  \

@@ -4,9 +4,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "kernel/lib/log.h"
 
 void text_put(struct text *t, const char *s, size_t len)
 {
+    ASSERT(t->len <= t->cap);
     if (len > t->cap - t->len) {
         t->overflow = true;
         return;
@@ -17,6 +19,7 @@ void text_put(struct text *t, const char *s, size_t len)
 
 void text_vprintf(struct text *t, const char *fmt, va_list ap)
 {
+    ASSERT(t->len <= t->cap);
     int n = vsnprintf(t->buf + t->len, t->cap - t->len, fmt, ap);
     if (n < 0 || (size_t)n >= t->cap - t->len) /* vsnprintf's NUL must fit, too */
         t->overflow = true;

@@ -39,7 +39,7 @@ enum hv_err operate_start(const char *name, bool force, struct why *why)
 /* Only its job may free an arriving guest: the source must learn that the guest does not run here. */
 static enum hv_err operate_reject_incoming(const struct vm *vm, const char *name, struct why *why)
 {
-    enum hv_err e = migration_turn_away(vm, "rejected by the operator of the destination");
+    enum hv_err e = migration_cancel_incoming(vm, "rejected by the operator of the destination");
     if (e)
         return REFUSE(e, "%s has just started to run here; repeat the command to stop it", name);
     why_say(why, "%s is rejected; it continues at its source", name);

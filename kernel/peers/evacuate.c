@@ -46,7 +46,7 @@ static void item_add(struct vm *vm)
 static bool is_to_go(const struct vm *vm, enum evacuate_then then)
 {
     return vm && vm_state(vm) != VM_STOPPED &&
-           (then == EVACUATE_STAY || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
+           (then == EVACUATE_KEEP_RUNNING || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
 }
 
 static enum hv_err begin(enum evacuate_then then, struct why *why)
@@ -67,14 +67,14 @@ enum hv_err evacuate_start(struct why *why)
         return REFUSE(HV_E_REFUSED, "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
     if (!host_config->n_peers)
         return REFUSE(HV_E_NOENT, "this host has no [peer] in godwit.conf");
-    return begin(EVACUATE_STAY, why);
+    return begin(EVACUATE_KEEP_RUNNING, why);
 }
 
 enum hv_err evacuate_cancel(void)
 {
     if (!now.active)
         return HV_FAIL(HV_E_NOENT);
-    now.then = EVACUATE_STAY;
+    now.then = EVACUATE_KEEP_RUNNING;
     /* too late: it ends by itself */
     for (unsigned i = 0; i < now.n; i++)
         if (!now.item[i].over)
@@ -141,7 +141,7 @@ static void end(void)
             log_warn("host", "evacuation: %s stays here: %s", now.item[i].guest, evacuate_reason(&now.item[i]));
     log_info("host", "evacuation: %u of %u guest(s) are gone, in %lu ms", now.n - now.n_failed, now.n,
              (now.ended_us - now.begun_us) / 1000);
-    if (then == EVACUATE_STAY)
+    if (then == EVACUATE_KEEP_RUNNING)
         return;
     if (now.n_failed) {
         log_error("host", "does not go down: %u guest(s) could not be moved; move or stop them, or add --force",

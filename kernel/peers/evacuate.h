@@ -9,7 +9,7 @@
 
 #include "kernel/vm/vm_manage.h"
 
-enum evacuate_then { EVACUATE_STAY, EVACUATE_POWEROFF, EVACUATE_REBOOT };
+enum evacuate_then { EVACUATE_KEEP_RUNNING, EVACUATE_POWEROFF, EVACUATE_REBOOT };
 struct evacuate_item {
     char guest[CONFIG_NAME_LEN];
     unsigned job; /* its number; 0: there is none */

@@ -44,7 +44,7 @@ struct job {
     char note[MIG_NOTE_MAX];                 /* what the destination notes on the guest: lines of the report, or "" */
     struct mig_stats stats;                  /* stats.text is not kept */
     uint64_t wire_bytes;                     /* sent on the wire, all headers included */
-    struct vcpu_waits waits;                 /* from the start of the dirty log to the stop */
+    struct vcpu_latency waits;               /* from the start of the dirty log to the stop */
     uint64_t asked_us, started_us, ended_us; /* asked for; out of the queue, 0: not yet; over, 0: not yet */
 };
 
@@ -62,7 +62,7 @@ HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_con
 HV_MUST_CHECK enum hv_err migration_cancel(const char *guest, const char *reason);
 /** Stop vm's arrival: it is dropped here and runs on at its source.  HV_E_NOENT: it is not arriving,
  *  or runs here already. */
-HV_MUST_CHECK enum hv_err migration_turn_away(const struct vm *vm, const char *reason);
+HV_MUST_CHECK enum hv_err migration_cancel_incoming(const struct vm *vm, const char *reason);
 /** A person says where a guest in doubt lives: here, so that it resumes; or not, so that this host forgets it.
  *  HV_E_NOENT: no move of it is in doubt. */
 HV_MUST_CHECK enum hv_err migration_resolve(const char *guest, bool here);

@@ -260,7 +260,7 @@ void migration_accept(struct stream *s)
     in->stream = s;
 }
 
-enum hv_err migration_turn_away(const struct vm *vm, const char *reason)
+enum hv_err migration_cancel_incoming(const struct vm *vm, const char *reason)
 {
     /* such a one only has last words */
     for (unsigned i = 0; i < INCOMING_MAX; i++)

@@ -43,7 +43,7 @@ static const void *src_page(void *ctx, uint64_t gfn) { return guest_page(vm_of(c
 
 static enum hv_err src_log_start(void *ctx)
 {
-    (void)vcpu_watch(vm_of(ctx), true);
+    (void)vcpu_latency_max(vm_of(ctx), true);
     return dirty_start(vm_of(ctx), host_config->host.dirty_mech);
 }
 
@@ -54,7 +54,7 @@ static bool src_quiesce(void *ctx) { return vm_disk_quiesce(vm_of(ctx)); }
 static bool src_pause(void *ctx)
 {
     struct outgoing *o = ctx;
-    o->job.waits = vcpu_watch(o->vm, false);
+    o->job.waits = vcpu_latency_max(o->vm, false);
     guest_net_hold(o->vm);
     return vm_pause(o->vm);
 }

@@ -47,7 +47,7 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
         return bad(why, "verify", "true or false");
     if (json_get_bool(in, "live", &o->live) == HV_E_INVAL)
         return bad(why, "live", "true or false");
-    if (has_policy && !mig_if_stuck_named(policy, &o->if_stuck))
+    if (has_policy && !mig_if_stuck_parse(policy, &o->if_stuck))
         return bad(why, "policy", POLICY_EXPECTED);
     if (has_policy && !o->live)
         return bad(why, "policy", PAUSED_EXPECTED);
@@ -68,7 +68,7 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
 static const char *value(const char *option, const char *v, struct move_options *o)
 {
     if (!strcmp(option, "--policy"))
-        return mig_if_stuck_named(v, &o->if_stuck) ? NULL : POLICY_EXPECTED;
+        return mig_if_stuck_parse(v, &o->if_stuck) ? NULL : POLICY_EXPECTED;
     if (!strcmp(option, "--network"))
         return config_network_parse(v, &o->network) ? NULL : NETWORK_EXPECTED;
     if (!strcmp(option, "--limit"))

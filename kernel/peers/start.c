@@ -174,7 +174,7 @@ static void too_long(struct vm *vm, struct start *s)
 {
     char obstacle[300];
     obstacle_text(s, obstacle, sizeof(obstacle));
-    if (s->how == START_AUTO_ALWAYS && start_rule_only_silence(s->ask->reply, s->ask->n)) {
+    if (s->how == START_AUTO_ALWAYS && start_rule_only_unreachable(s->ask->reply, s->ask->n)) {
         log_warn("vm", "%s is started although %s (autostart = always)", vm->config.name, obstacle);
         (void)start_now(vm, s);
     } else if (s->how == START_COMMAND) {
@@ -210,7 +210,7 @@ static bool step(struct vm *vm, struct start *s)
     case START_HERE: decided_here(vm, s, peer); break;
     case START_WAIT:
         obstacle_text(s, s->text, sizeof(s->text));
-        if (clock_us() - s->since_us >= START_TELL_US)
+        if (clock_us() - s->since_us >= START_ASK_LIMIT_US)
             too_long(vm, s);
         break;
     }

@@ -8,12 +8,12 @@
 #include "migrate/guest.h"
 
 /* a command gives up after so long; autostart says what it waits for, or with `always` starts */
-#define START_TELL_US (10 * 1000000ul)
+#define START_ASK_LIMIT_US (10 * 1000000ul)
 
 enum start_how {
     START_AUTO,        /* wait as long as it takes: autostart = yes */
-    START_AUTO_ALWAYS, /* a peer that cannot be asked within START_TELL_US does not count: autostart = always */
-    START_COMMAND,     /* give up after START_TELL_US */
+    START_AUTO_ALWAYS, /* a peer that cannot be asked within START_ASK_LIMIT_US does not count: autostart = always */
+    START_COMMAND,     /* give up after START_ASK_LIMIT_US */
     START_FORCE        /* ask nobody */
 };
 enum start_state { START_IDLE, START_ASKING, START_STARTED, START_FAILED };

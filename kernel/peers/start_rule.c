@@ -79,7 +79,7 @@ unsigned start_rule_obstacle(const struct ask_reply *reply, unsigned n)
     return waiting;
 }
 
-bool start_rule_only_silence(const struct ask_reply *reply, unsigned n)
+bool start_rule_only_unreachable(const struct ask_reply *reply, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
         if (reply[i].find != MIG_F_NONE)

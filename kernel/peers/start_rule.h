@@ -46,6 +46,6 @@ enum start_decision start_rule_step(struct start_rule *r, struct ask_reply *repl
 /** The first peer that stands in the way now: without an answer, or with another than none.  n: nobody. */
 unsigned start_rule_obstacle(const struct ask_reply *reply, unsigned n);
 /** Is the only obstacle that peers cannot be asked? */
-bool start_rule_only_silence(const struct ask_reply *reply, unsigned n);
+bool start_rule_only_unreachable(const struct ask_reply *reply, unsigned n);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/run/exit.c - what to do about each guest exit.
+ * kernel/run/exit.c - the handler of each kind of guest exit.
  *
- * The vendor has decoded it; here one function per kind decides.  Rule: an instruction either completes (registers
- * written, then stepped over) or faults (an exception is injected, RIP stays).  A guest that does what no machine
- * allows loses itself, never us. */
+ * The vendor has decoded the exit; one function per kind handles it.  Rule: an instruction either completes (registers
+ * written, then RIP advanced) or faults (an exception is injected, RIP stays).  A guest that does what no machine
+ * allows is stopped; the host is not affected.  Not here: devices (kernel/dev/), emulation (insn.c). */
 #include "kernel/run/exit.h"
 
 #include "kernel/core/cpu_ops.h"
@@ -22,35 +22,35 @@ enum { VEC_UD = 6, VEC_GP = 13 };
 enum { KVM_HC_KICK_CPU = 5, KVM_HC_SCHED_YIELD = 11 };
 enum { KVM_NOT_ALLOWED = -1, KVM_NO_SUCH_CALL = -1000 };
 
-static void inject_gp(struct vcpu *v) { vcpu_inject_exception(v, VEC_GP, true, 0); }
+static void exit_inject_gp(struct vcpu *v) { vcpu_inject_exception(v, VEC_GP, true, 0); }
 
-static uint64_t guest_cr4(struct vcpu *v, unsigned *cpl)
+static uint64_t exit_guest_cr4(struct vcpu *v, unsigned *cpl)
 {
     uint64_t cr0, cr3, cr4, efer;
     cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, cpl);
     return cr4;
 }
 
-static void exit_cpuid(struct vcpu *v, const struct vcpu_exit *x)
+static void exit_handle_cpuid(struct vcpu *v, const struct vcpu_exit *x)
 {
     unsigned cpl;
     bool osxsave = false;
     uint32_t leaf = (uint32_t)v->gpr[GPR_RAX];
     if (leaf == 1 || leaf == 0xd)
-        osxsave = guest_cr4(v, &cpl) & CR4_BIT_OSXSAVE;
+        osxsave = exit_guest_cr4(v, &cpl) & CR4_BIT_OSXSAVE;
     if (leaf == 0xd && osxsave)
-        v->xcr0 = xgetbv(0); /* it may have changed without an exit */
+        v->xcr0 = xgetbv(0); /* the guest may have changed it without an exit */
     cpuid_exit(v, osxsave);
     vcpu_skip_insn(v, x);
 }
 
-static void exit_msr(struct vcpu *v, const struct vcpu_exit *x)
+static void exit_handle_msr(struct vcpu *v, const struct vcpu_exit *x)
 {
     uint32_t msr = (uint32_t)v->gpr[GPR_RCX];
     uint64_t val = v->gpr[GPR_RDX] << 32 | (v->gpr[GPR_RAX] & 0xffffffff);
     enum hv_err e = x->msr.write ? msr_write(v, msr, val) : msr_read(v, msr, &val);
     if (e) {
-        inject_gp(v);
+        exit_inject_gp(v);
         return;
     }
     if (!x->msr.write) {
@@ -60,9 +60,10 @@ static void exit_msr(struct vcpu *v, const struct vcpu_exit *x)
     vcpu_skip_insn(v, x);
 }
 
-static void exit_io(struct vcpu *v, const struct vcpu_exit *x)
+static void exit_handle_io(struct vcpu *v, const struct vcpu_exit *x)
 {
     uint32_t val;
+    ASSERT(x->io.size == 1 || x->io.size == 2 || x->io.size == 4);
     if (x->io.string) {
         if (insn_emulate_string_io(v, x) != HV_OK)
             vcpu_guest_crash(v, "a string port instruction could not be carried out (port 0x%x)", x->io.port);
@@ -79,7 +80,7 @@ static void exit_io(struct vcpu *v, const struct vcpu_exit *x)
     vcpu_skip_insn(v, x);
 }
 
-static void exit_s2_fault(struct vcpu *v, const struct vcpu_exit *x)
+static void exit_handle_s2_fault(struct vcpu *v, const struct vcpu_exit *x)
 {
     uint64_t where = x->s2.gpa.v;
     enum hv_err e = guest_mem_fault(v->vm, x->s2.gpa, x->s2.write);
@@ -103,29 +104,29 @@ static void exit_s2_fault(struct vcpu *v, const struct vcpu_exit *x)
                          where);
 }
 
-static void exit_hlt(struct vcpu *v, const struct vcpu_exit *x)
+static void exit_handle_hlt(struct vcpu *v, const struct vcpu_exit *x)
 {
     vcpu_skip_insn(v, x);
     v->halted = !lapic_take_wakeup(v);
 }
 
-static struct vcpu *vcpu_of_apic(struct vm *vm, uint32_t id) { return id < vm->n_vcpus ? vm->vcpus[id] : NULL; }
+static struct vcpu *vcpu_by_apic_id(struct vm *vm, uint32_t id) { return id < vm->n_vcpus ? vm->vcpus[id] : NULL; }
 
-/* In this order: its pCPU may look as soon as it is kicked. */
+/* In this order: the pCPU of v may act as soon as it is kicked. */
 static void vcpu_unhalt(struct vcpu *v)
 {
     atomic_fetch_or(&v->requests, VCPU_REQ_UNHALT);
-    vcpu_hurry(v);
+    vcpu_boost(v);
     vcpu_kick(v);
 }
 
-/* What guests ask of us where vCPUs outnumber CPUs, so that they need not spin: a vCPU that waits for a spinlock
- * halts, with interrupts off perhaps, and whoever releases it kicks it; who waits for another vCPU to answer an
- * interrupt lets it run first.  No such vCPU: nothing happens.  32 bits of each are all there is to them, and all that
- * a 32-bit guest can set. */
-static int64_t hypercall(struct vcpu *v, uint32_t number, uint32_t arg0, uint32_t arg1)
+/* Hypercalls that save guests from spinning where vCPUs outnumber CPUs.  KICK_CPU: a vCPU that waits for a spinlock
+ * halts, perhaps with interrupts off, and the vCPU that releases the lock kicks it.  SCHED_YIELD: a vCPU that waits for
+ * another one to answer an interrupt lets that one run first.  An unknown vCPU is ignored.  The arguments have 32 bits,
+ * all that a 32-bit guest can set. */
+static int64_t exit_hypercall_result(struct vcpu *v, uint32_t number, uint32_t arg0, uint32_t arg1)
 {
-    struct vcpu *other = vcpu_of_apic(v->vm, number == KVM_HC_KICK_CPU ? arg1 : arg0);
+    struct vcpu *other = vcpu_by_apic_id(v->vm, number == KVM_HC_KICK_CPU ? arg1 : arg0);
     switch (number) {
     case KVM_HC_KICK_CPU:
         if (other)
@@ -139,28 +140,28 @@ static int64_t hypercall(struct vcpu *v, uint32_t number, uint32_t arg0, uint32_
     return KVM_NO_SUCH_CALL;
 }
 
-static void exit_hypercall(struct vcpu *v, const struct vcpu_exit *x)
+static void exit_handle_hypercall(struct vcpu *v, const struct vcpu_exit *x)
 {
     unsigned cpl;
-    guest_cr4(v, &cpl);
+    exit_guest_cr4(v, &cpl);
     int64_t result =
         cpl ? KVM_NOT_ALLOWED
-            : hypercall(v, (uint32_t)v->gpr[GPR_RAX], (uint32_t)v->gpr[GPR_RBX], (uint32_t)v->gpr[GPR_RCX]);
+            : exit_hypercall_result(v, (uint32_t)v->gpr[GPR_RAX], (uint32_t)v->gpr[GPR_RBX], (uint32_t)v->gpr[GPR_RCX]);
     v->gpr[GPR_RAX] = (uint64_t)result;
     vcpu_skip_insn(v, x);
 }
 
 /* SDM 2C "XSETBV". */
-static void exit_xsetbv(struct vcpu *v, const struct vcpu_exit *x)
+static void exit_handle_xsetbv(struct vcpu *v, const struct vcpu_exit *x)
 {
     unsigned cpl;
     uint64_t val = v->gpr[GPR_RDX] << 32 | (v->gpr[GPR_RAX] & 0xffffffff);
-    if (!(guest_cr4(v, &cpl) & CR4_BIT_OSXSAVE)) {
+    if (!(exit_guest_cr4(v, &cpl) & CR4_BIT_OSXSAVE)) {
         vcpu_inject_exception(v, VEC_UD, false, 0);
         return;
     }
     if (cpl || (uint32_t)v->gpr[GPR_RCX] || !cpuid_xcr0_ok(v->vm->cpuid, val)) {
-        inject_gp(v);
+        exit_inject_gp(v);
         return;
     }
     xsetbv(0, val); /* the guest's FPU state is in the processor: see kernel/host/x86/fpu.h */
@@ -168,7 +169,7 @@ static void exit_xsetbv(struct vcpu *v, const struct vcpu_exit *x)
     vcpu_skip_insn(v, x);
 }
 
-static void exit_shutdown(struct vcpu *v)
+static void exit_handle_shutdown(struct vcpu *v)
 {
     uint64_t cr0, cr3, cr4, efer;
     unsigned cpl;
@@ -180,7 +181,7 @@ static void exit_shutdown(struct vcpu *v)
     vm_power_request(v->vm, VM_POWER_RESET);
 }
 
-static void exit_refused(struct vcpu *v, const struct vcpu_exit *x, const char *what)
+static void exit_handle_refused(struct vcpu *v, const struct vcpu_exit *x, const char *what)
 {
     vcpu_guest_crash(v,
                      "%s (reason 0x%lx, info 0x%lx, 0x%lx): a fault of the hypervisor's, please report it with `vm "
@@ -194,20 +195,20 @@ void exit_handle(struct vcpu *v, const struct vcpu_exit *x)
     case VCPU_EXIT_INTR:
     case VCPU_EXIT_IRQ_WINDOW:
     case VCPU_EXIT_LOG_FULL:   break;
-    case VCPU_EXIT_HLT:        exit_hlt(v, x); break;
+    case VCPU_EXIT_HLT:        exit_handle_hlt(v, x); break;
     case VCPU_EXIT_PAUSE:      sched_yield_turn(v); break;
-    case VCPU_EXIT_CPUID:      exit_cpuid(v, x); break;
-    case VCPU_EXIT_IO:         exit_io(v, x); break;
-    case VCPU_EXIT_MSR:        exit_msr(v, x); break;
-    case VCPU_EXIT_S2_FAULT:   exit_s2_fault(v, x); break;
-    case VCPU_EXIT_XSETBV:     exit_xsetbv(v, x); break;
-    case VCPU_EXIT_HYPERCALL:  exit_hypercall(v, x); break;
+    case VCPU_EXIT_CPUID:      exit_handle_cpuid(v, x); break;
+    case VCPU_EXIT_IO:         exit_handle_io(v, x); break;
+    case VCPU_EXIT_MSR:        exit_handle_msr(v, x); break;
+    case VCPU_EXIT_S2_FAULT:   exit_handle_s2_fault(v, x); break;
+    case VCPU_EXIT_XSETBV:     exit_handle_xsetbv(v, x); break;
+    case VCPU_EXIT_HYPERCALL:  exit_handle_hypercall(v, x); break;
     case VCPU_EXIT_INVD:       vcpu_skip_insn(v, x); break;
     case VCPU_EXIT_UD:         vcpu_inject_exception(v, VEC_UD, false, 0); break;
-    case VCPU_EXIT_SHUTDOWN:   exit_shutdown(v); break;
-    case VCPU_EXIT_ENTRY_FAIL: exit_refused(v, x, "the processor refuses the guest's state"); break;
+    case VCPU_EXIT_SHUTDOWN:   exit_handle_shutdown(v); break;
+    case VCPU_EXIT_ENTRY_FAIL: exit_handle_refused(v, x, "the processor refuses the guest's state"); break;
     case VCPU_EXIT_UNKNOWN:
-        exit_refused(v, x, "the processor left the guest for a reason that was never asked for");
+        exit_handle_refused(v, x, "the processor left the guest for a reason that was never asked for");
         break;
     case VCPU_EXIT_COUNT: break;
     }

@@ -5,9 +5,8 @@
 
 #include "kernel/core/vcpu.h"
 
-/** Decide and do what exit x of v asks for.  Afterwards v is RUNNING as before, v->halted may be set (HLT with
- *  nothing pending), or its VM has a power_request or was crashed.  Does not touch n_exits.  Owner pCPU, v
- *  loaded, no lock held. */
+/** Handle exit x of v.  Afterwards v is RUNNING as before; v->halted may be set (HLT with nothing pending), or its VM
+ *  may have a power_request.  Does not count n_exits.  Owner pCPU, v loaded, no lock held. */
 void exit_handle(struct vcpu *v, const struct vcpu_exit *x);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/run/insn.c - the guest's current instruction: fetch, length, decode, and what becomes of an emulated one.
+ * kernel/run/insn.c - the guest's current instruction: fetch, length, decoding, and completion.
  *
- * Zydis decodes; insn_exec.c carries out.  Two shortcuts come before it, because they are most of what a guest does and
- * decoding costs more than the rest of the exit: lengths of instructions known by their exit (insn_len_known), and
- * 32-bit MOVs between a register or immediate and a device (mov_fast: every local APIC and IOAPIC access of Linux). */
+ * Zydis decodes; insn_exec.c executes.  Decoding costs more than the rest of an exit, so two shortcuts avoid it in the
+ * common cases.  insn_len_known(): the length of an instruction that the exit identifies.  insn_mov_fast(): 32-bit MOVs
+ * between a register or immediate and a device, which are all of Linux's local APIC and IOAPIC accesses.  Not here:
+ * operands (insn_mem.c). */
 #include "kernel/run/insn.h"
 
 #include <string.h>
@@ -21,13 +22,12 @@
 #define AR_D      BIT32(14)
 #define RFLAGS_VM BIT64(17)
 
-/* 16, 32, 64; linear address of CS:RIP */
 struct code {
-    unsigned mode;
-    uint64_t linear;
+    unsigned mode;   /* 16, 32, 64 */
+    uint64_t linear; /* address of CS:RIP */
 };
 
-static struct code code_of(struct vcpu *v)
+static struct code insn_code_of(struct vcpu *v)
 {
     uint64_t cr0, cr3, cr4, efer;
     unsigned cpl;
@@ -39,8 +39,8 @@ static struct code code_of(struct vcpu *v)
     return (struct code){ wide ? 32 : 16, (uint32_t)(cs.base + v->rip) };
 }
 
-/* The instruction bytes at linear, and how many there are to the end of the page; NULL: unmapped, or no RAM. */
-static const uint8_t *code_at(struct vcpu *v, uint64_t linear, unsigned *n)
+/* The instruction bytes at linear; *n: how many there are to the end of the page.  NULL: unmapped, or not RAM. */
+static const uint8_t *insn_bytes_at(struct vcpu *v, uint64_t linear, unsigned *n)
 {
     gpa_t a;
     *n = (unsigned)(PAGE_SIZE - linear % PAGE_SIZE);
@@ -50,12 +50,12 @@ static const uint8_t *code_at(struct vcpu *v, uint64_t linear, unsigned *n)
     return page ? page + a.v % PAGE_SIZE : NULL;
 }
 
-/* Copy up to max instruction bytes, fewer when the second page cannot be had.  Returns how many. */
-static unsigned fetch(struct vcpu *v, uint64_t linear, uint8_t *buf, unsigned max)
+/* Copy up to max instruction bytes, fewer when the second page is unmapped.  Returns how many. */
+static unsigned insn_fetch(struct vcpu *v, uint64_t linear, uint8_t *buf, unsigned max)
 {
     unsigned got = 0, n;
     while (got < max) {
-        const uint8_t *p = code_at(v, linear + got, &n);
+        const uint8_t *p = insn_bytes_at(v, linear + got, &n);
         if (!p)
             break;
         n = MIN(n, max - got);
@@ -65,7 +65,7 @@ static unsigned fetch(struct vcpu *v, uint64_t linear, uint8_t *buf, unsigned ma
     return got;
 }
 
-static bool is_prefix(uint8_t b, unsigned mode)
+static bool insn_is_prefix(uint8_t b, unsigned mode)
 {
     switch (b) {
     case 0x26:
@@ -86,13 +86,13 @@ static bool is_prefix(uint8_t b, unsigned mode)
 unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
 {
     uint8_t buf[INSN_MAX];
-    struct code code = code_of(v);
+    struct code code = insn_code_of(v);
     unsigned n, skip = 0;
-    const uint8_t *p = code_at(v, code.linear, &n);
+    const uint8_t *p = insn_bytes_at(v, code.linear, &n);
     if (p && n >= n_op && !memcmp(p, op, n_op))
-        return n_op; /* no prefix, on one page: nearly always */
-    n = fetch(v, code.linear, buf, INSN_MAX);
-    while (skip + n_op < n && is_prefix(buf[skip], code.mode))
+        return n_op; /* no prefix, on one page: the common case */
+    n = insn_fetch(v, code.linear, buf, INSN_MAX);
+    while (skip + n_op < n && insn_is_prefix(buf[skip], code.mode))
         skip++;
     return skip + n_op <= n && !memcmp(buf + skip, op, n_op) ? skip + n_op : 0;
 }
@@ -101,9 +101,9 @@ unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
 unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val)
 {
     uint8_t buf[INSN_MAX];
-    struct code code = code_of(v);
-    unsigned n = fetch(v, code.linear, buf, INSN_MAX), at = 0;
-    while (at < n && is_prefix(buf[at], code.mode))
+    struct code code = insn_code_of(v);
+    unsigned n = insn_fetch(v, code.linear, buf, INSN_MAX), at = 0;
+    while (at < n && insn_is_prefix(buf[at], code.mode))
         at++;
     if (at + 3 > n || buf[at] != 0x0f || buf[at + 1] != 0x22)
         return 0;
@@ -115,7 +115,7 @@ unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val)
     return at + 3;
 }
 
-static void decoder_for(ZydisDecoder *d, unsigned mode)
+static void insn_decoder_init(ZydisDecoder *d, unsigned mode)
 {
     switch (mode) {
     case 64: ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64); break;
@@ -127,16 +127,17 @@ static void decoder_for(ZydisDecoder *d, unsigned mode)
 unsigned insn_length(struct vcpu *v)
 {
     uint8_t buf[INSN_MAX];
-    struct code code = code_of(v);
-    unsigned n = fetch(v, code.linear, buf, sizeof(buf));
+    struct code code = insn_code_of(v);
+    unsigned n = insn_fetch(v, code.linear, buf, sizeof(buf));
     ZydisDecoder d;
     ZydisDecodedInstruction in;
-    decoder_for(&d, code.mode);
+    insn_decoder_init(&d, code.mode);
     return n && ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&d, NULL, buf, n, &in)) ? in.length : 0;
 }
 
-static void step_over(struct vcpu *v, unsigned mode, unsigned len)
+static void insn_rip_advance(struct vcpu *v, unsigned mode, unsigned len)
 {
+    ASSERT(len && len <= INSN_MAX);
     v->rip += len;
     if (mode != 64)
         v->rip &= 0xffffffff;
@@ -154,10 +155,9 @@ static unsigned modrm_mem_len(const uint8_t *p, unsigned n)
     return len <= n ? len : 0;
 }
 
-/* [REX] 89 /r, 8B /r, C7 /0 imm32 with a 32-bit operand: the address need not be computed, the fault has told
- * it.  False: not one of them.  An operand at offset 0 of a page is left to the careful path: it may have
- * begun on the page before. */
-static bool mov_fast(struct vcpu *v, const struct code *code, const uint8_t *b, unsigned n, gpa_t at, bool write)
+/* Emulate [REX] 89 /r, 8B /r, C7 /0 imm32 with a 32-bit operand, whose address is that of the fault.  False: not one of
+ * them.  An operand at offset 0 of a page is left to the slow path: it may have begun on the page before. */
+static bool insn_mov_fast(struct vcpu *v, const struct code *code, const uint8_t *b, unsigned n, gpa_t at, bool write)
 {
     unsigned rex = code->mode == 64 && (b[0] & 0xf8) == 0x40, ext = rex && (b[0] & 4) ? 8 : 0; /* REX without W */
     if (code->mode == 16 || n < rex + 3 || at.v % PAGE_SIZE == 0 || at.v % PAGE_SIZE > PAGE_SIZE - 4)
@@ -178,11 +178,11 @@ static bool mov_fast(struct vcpu *v, const struct code *code, const uint8_t *b, 
             memcpy(&from_imm, modrm + len, 4);
         mmio_write(v, at, 4, imm ? from_imm : (uint32_t)v->gpr[reg]);
     }
-    step_over(v, code->mode, rex + 1 + len + imm);
+    insn_rip_advance(v, code->mode, rex + 1 + len + imm);
     return true;
 }
 
-static void log_insn(const struct insn *c, const char *what)
+static void insn_log(const struct insn *c, const char *what)
 {
     static const char hex[] = "0123456789abcdef";
     char text[3 * INSN_MAX + 1] = "";
@@ -196,46 +196,46 @@ static void log_insn(const struct insn *c, const char *what)
              c->fault.v, what, text);
 }
 
-static enum hv_err decode(struct insn *c)
+static enum hv_err insn_decode(struct insn *c)
 {
     ZydisDecoder d;
-    decoder_for(&d, c->mode);
+    insn_decoder_init(&d, c->mode);
     if (c->n_bytes && ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, c->bytes, c->n_bytes, &c->in, c->op)))
         return HV_OK;
-    log_insn(c, c->n_bytes ? "cannot be decoded" : "cannot be fetched");
+    insn_log(c, c->n_bytes ? "cannot be decoded" : "cannot be fetched");
     return HV_FAIL(HV_E_GUEST);
 }
 
-static enum hv_err finish(struct insn *c, enum step r)
+static enum hv_err insn_finish(struct insn *c, enum step r)
 {
     switch (r) {
-    case STEP_OK:     step_over(c->v, c->mode, c->in.length); return HV_OK;
+    case STEP_OK:     insn_rip_advance(c->v, c->mode, c->in.length); return HV_OK;
     case STEP_AGAIN:
     case STEP_FAULT:  return HV_OK;
     case STEP_UNSUPP: break;
     }
-    log_insn(c, "not an instruction that Godwit carries out");
+    insn_log(c, "not an instruction that Godwit carries out");
     return HV_FAIL(HV_E_UNSUPP);
 }
 
 enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t fault_gpa, bool write)
 {
-    struct code code = code_of(v);
+    struct code code = insn_code_of(v);
     struct insn c;
     c.v = v, c.mode = code.mode, c.direct = true, c.fault = fault_gpa;
-    c.n_bytes = fetch(v, code.linear, c.bytes, sizeof(c.bytes));
-    if (c.n_bytes && mov_fast(v, &code, c.bytes, c.n_bytes, fault_gpa, write))
+    c.n_bytes = insn_fetch(v, code.linear, c.bytes, sizeof(c.bytes));
+    if (c.n_bytes && insn_mov_fast(v, &code, c.bytes, c.n_bytes, fault_gpa, write))
         return HV_OK;
-    enum hv_err e = decode(&c);
-    return e ? e : finish(&c, insn_exec(&c));
+    enum hv_err e = insn_decode(&c);
+    return e ? e : insn_finish(&c, insn_exec(&c));
 }
 
 enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x)
 {
-    struct code code = code_of(v);
+    struct code code = insn_code_of(v);
     struct insn c;
     c.v = v, c.mode = code.mode, c.direct = false, c.fault = gpa(x->io.port);
-    c.n_bytes = fetch(v, code.linear, c.bytes, sizeof(c.bytes));
-    enum hv_err e = decode(&c);
-    return e ? e : finish(&c, insn_exec_string_io(&c, x->io.port, x->io.size, x->io.in));
+    c.n_bytes = insn_fetch(v, code.linear, c.bytes, sizeof(c.bytes));
+    enum hv_err e = insn_decode(&c);
+    return e ? e : insn_finish(&c, insn_exec_string_io(&c, x->io.port, x->io.size, x->io.in));
 }

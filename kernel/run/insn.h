@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/run/insn.h - the guest's current instruction: how long it is, and carrying it out where hardware does not.
+ * kernel/run/insn.h - the guest's current instruction: its length, and its emulation.
  *
- * Vendor-neutral.  Instruction bytes are read at CS:RIP through the guest's own page tables.  Emulation is all or
- * nothing: either the registers, flags, RIP and memory of one completed instruction (or one whole part of a REP), or a
- * fault injected, or nothing at all.  All functions: owner pCPU, v loaded. */
+ * Instruction bytes are read at CS:RIP through the guest's own page tables.  Emulation is all or nothing: one completed
+ * instruction (or part of a REP), or an injected fault, or no change.  All functions: owner pCPU, v loaded. */
 #ifndef GODWIT_KERNEL_RUN_INSN_H
 #define GODWIT_KERNEL_RUN_INSN_H
 
@@ -13,26 +12,23 @@
 struct vcpu;
 struct vcpu_exit;
 
-/** Length of the instruction at CS:RIP, whatever it is; 0: its bytes cannot be read or are no instruction. */
+/** Length of the instruction at CS:RIP; 0: it cannot be fetched or decoded. */
 unsigned insn_length(struct vcpu *v);
 
-/** Length of the instruction at CS:RIP, which is known to be the one with opcode op[0..n_op) and no operand bytes
- *  (CPUID, RDMSR, HLT, ...): n_op plus its prefixes.  Some hundred instructions cheaper than insn_length.  0: something
- *  else is there, or it cannot be read. */
+/** The same for an instruction with opcode op[0..n_op) and no operand bytes (CPUID, RDMSR, HLT, ...), without decoding.
+ *  0: it is another instruction, or cannot be fetched. */
 unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op);
 
-/** The instruction at CS:RIP is known to be a MOV to control register cr: its length, and in *val what it writes (32
- *  bits outside 64-bit code).  0: something else is there by now, or it cannot be read. */
+/** The same for a MOV to control register cr; *val: what it writes (32 bits outside 64-bit code). */
 unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val);
 
-/** The instruction at CS:RIP accesses fault_gpa, which is no RAM (write: a store).  Carry it out with
- *  mmio_read/mmio_write for device addresses and guest_read/guest_write for RAM, and step over it.  A REP string
- *  instruction does a bounded number of elements per call; RIP stays until the last.  HV_OK also when it ended in a
- *  fault that was injected (its operand in RAM is not mapped).  HV_E_UNSUPP: not an instruction that we carry out;
- *  HV_E_GUEST: cannot be fetched or decoded.  Both logged with the bytes; nothing changed. */
+/** Emulate the instruction at CS:RIP, which accesses fault_gpa (write: a store) outside RAM, and advance RIP.  A REP
+ *  string instruction does a bounded number of elements per call; RIP stays until the last.  HV_OK also when a fault
+ *  was injected.  HV_E_UNSUPP: not emulated here; HV_E_GUEST: cannot be fetched or decoded.  Both logged; nothing
+ *  changed. */
 HV_MUST_CHECK enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t fault_gpa, bool write);
 
-/** The same for INS/OUTS (x->io.string), with pio_read/pio_write. */
+/** The same for INS and OUTS (x->io.string). */
 HV_MUST_CHECK enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x);
 
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/run/insn_exec.c - carry out one decoded instruction: moves, ALU, bit tests, exchanges, strings.
+ * kernel/run/insn_exec.c - execution of one decoded instruction: moves, ALU, bit tests, exchanges, strings.
  *
- * Each kind reads its operands, computes, and writes last; flags follow SDM 1 "EFLAGS Register" and each instruction's
- * page.  Which operand is memory does not matter here: operands are read and written through one pair of functions. */
+ * Each kind reads its operands, computes, and writes last, so that a fault leaves nothing half done.  Flags follow SDM
+ * 1 "EFLAGS Register" and each instruction's page.  One pair of functions reads and writes operands, in registers or
+ * memory.  Not here: translation of memory operands (insn_mem.c), RIP (insn.c). */
 #include "kernel/run/insn_exec.h"
 
 #include "kernel/dev/io_bus.h"
+#include "kernel/lib/log.h"
 
 #define CF      BIT64(0)
 #define PF      BIT64(2)
@@ -17,13 +19,12 @@
 #define REP_MAX 256u /* elements per exit: bounds how long an interrupt waits */
 
 /* ---- operands ---------------------------------------------------------------------------------------------------- */
-/* high: AH, CH, DH, BH */
 struct gpr_ref {
-    unsigned n, size;
-    bool high;
+    unsigned n, size; /* enum gpr; bytes */
+    bool high;        /* AH, CH, DH, BH */
 };
 
-static bool gpr_ref(ZydisRegister r, struct gpr_ref *out)
+static bool gpr_ref_of(ZydisRegister r, struct gpr_ref *out)
 {
     if (r >= ZYDIS_REGISTER_AL && r <= ZYDIS_REGISTER_R15B) { /* AL..BL, AH..BH, SPL..DIL, R8B..R15B */
         unsigned i = (unsigned)(r - ZYDIS_REGISTER_AL);
@@ -40,12 +41,12 @@ static bool gpr_ref(ZydisRegister r, struct gpr_ref *out)
     return true;
 }
 
-static uint64_t reg_get(const struct vcpu *v, struct gpr_ref r)
+static uint64_t gpr_ref_get(const struct vcpu *v, struct gpr_ref r)
 {
     return r.high ? v->gpr[r.n] >> 8 & 0xff : insn_gpr_get(v, r.n, r.size);
 }
 
-static void reg_set(struct vcpu *v, struct gpr_ref r, uint64_t val)
+static void gpr_ref_set(struct vcpu *v, struct gpr_ref r, uint64_t val)
 {
     if (r.high)
         v->gpr[r.n] = (v->gpr[r.n] & ~UINT64_C(0xff00)) | (val & 0xff) << 8;
@@ -67,65 +68,66 @@ static uint64_t address_reg(const struct insn *c, ZydisRegister r)
     struct gpr_ref ref;
     if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP)
         return c->v->rip + c->in.length;
-    return gpr_ref(r, &ref) ? reg_get(c->v, ref) : 0;
+    return gpr_ref_of(r, &ref) ? gpr_ref_get(c->v, ref) : 0;
 }
 
-static uint64_t offset_of(const struct insn *c, const ZydisDecodedOperandMem *m)
+static uint64_t operand_offset(const struct insn *c, const ZydisDecodedOperandMem *m)
 {
     uint64_t a = address_reg(c, m->base) + address_reg(c, m->index) * m->scale +
                  (m->disp.has_displacement ? (uint64_t)m->disp.value : 0);
     return a & width_mask(c->in.address_width);
 }
 
-/* where a result goes */
+/* An operand's location. */
 struct place {
     bool is_mem;
     struct gpr_ref reg;
     struct span span;
 };
 
-/* Find operand i: for memory translate it, for a register name it. */
-static enum step place_of(struct insn *c, unsigned i, bool write, struct place *p)
+/* Locate operand i: a register, or translated memory. */
+static enum step operand_place(struct insn *c, unsigned i, bool write, struct place *p)
 {
     const ZydisDecodedOperand *o = &c->op[i];
     p->is_mem = o->type == ZYDIS_OPERAND_TYPE_MEMORY;
     if (!p->is_mem)
-        return o->type == ZYDIS_OPERAND_TYPE_REGISTER && gpr_ref(o->reg.value, &p->reg) ? STEP_OK : STEP_UNSUPP;
+        return o->type == ZYDIS_OPERAND_TYPE_REGISTER && gpr_ref_of(o->reg.value, &p->reg) ? STEP_OK : STEP_UNSUPP;
     unsigned size = o->size / 8;
     if (o->mem.type != ZYDIS_MEMOP_TYPE_MEM || (size != 1 && size != 2 && size != 4 && size != 8))
         return STEP_UNSUPP;
-    return insn_resolve(c, o->mem.segment, offset_of(c, &o->mem), size, write, &p->span);
+    return insn_resolve(c, o->mem.segment, operand_offset(c, &o->mem), size, write, &p->span);
 }
 static enum step place_read(struct insn *c, const struct place *p, uint64_t *val)
 {
     if (p->is_mem)
         return insn_span_read(c, &p->span, val);
-    *val = reg_get(c->v, p->reg);
+    *val = gpr_ref_get(c->v, p->reg);
     return STEP_OK;
 }
 static enum step place_write(struct insn *c, const struct place *p, uint64_t val)
 {
     if (p->is_mem)
         return insn_span_write(c, &p->span, val);
-    reg_set(c->v, p->reg, val);
+    gpr_ref_set(c->v, p->reg, val);
     return STEP_OK;
 }
 
-/* Value of operand i, zero-extended; an immediate is cut to the operand's size by whoever uses it. */
-static enum step value_of(struct insn *c, unsigned i, uint64_t *val)
+/* Value of operand i, zero-extended.  The caller cuts an immediate to the operand's size. */
+static enum step operand_value(struct insn *c, unsigned i, uint64_t *val)
 {
     struct place p;
     if (c->op[i].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
         *val = c->op[i].imm.value.u; /* Zydis has sign-extended it where the instruction does */
         return STEP_OK;
     }
-    enum step r = place_of(c, i, false, &p);
+    enum step r = operand_place(c, i, false, &p);
     return r ? r : place_read(c, &p, val);
 }
 
 /* ---- flags ------------------------------------------------------------------------------------------------------- */
 static uint64_t flags_of_result(uint64_t r, unsigned bits)
 {
+    ASSERT(bits >= 8 && bits <= 64);
     r &= width_mask(bits);
     uint8_t low = (uint8_t)r;
     low ^= low >> 4, low ^= low >> 2, low ^= low >> 1;
@@ -164,18 +166,18 @@ static enum step exec_mov(struct insn *c)
 {
     struct place dst;
     uint64_t val, from_size = c->op[1].size / 8;
-    enum step r = place_of(c, 0, true, &dst);
-    if (r || (r = value_of(c, 1, &val)))
+    enum step r = operand_place(c, 0, true, &dst);
+    if (r || (r = operand_value(c, 1, &val)))
         return r;
     if (c->in.mnemonic == ZYDIS_MNEMONIC_MOVSX || c->in.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
         val = sign_extend(val, (unsigned)from_size);
     return place_write(c, &dst, val);
 }
 
-/* Result and flags of a two-operand ALU instruction; *changed: which flags it defines (AF after logic
- * is undefined: cleared). */
-static bool alu(ZydisMnemonic m, uint64_t a, uint64_t b, unsigned bits, uint64_t carry, uint64_t *res, uint64_t *flags,
-                bool *store)
+/* Result and flags of a two-operand ALU instruction; *store: it writes the result.  AF, undefined after logic, is
+ * cleared.  False: another instruction. */
+static bool alu_compute(ZydisMnemonic m, uint64_t a, uint64_t b, unsigned bits, uint64_t carry, uint64_t *res,
+                        uint64_t *flags, bool *store)
 {
     *store = m != ZYDIS_MNEMONIC_CMP && m != ZYDIS_MNEMONIC_TEST;
     switch (m) {
@@ -199,10 +201,10 @@ static enum step exec_alu(struct insn *c)
     struct place dst;
     uint64_t a, b, res, flags;
     bool compare = c->in.mnemonic == ZYDIS_MNEMONIC_CMP || c->in.mnemonic == ZYDIS_MNEMONIC_TEST, store;
-    enum step r = place_of(c, 0, !compare, &dst);
-    if (r || (r = value_of(c, 1, &b)) || (r = place_read(c, &dst, &a)))
+    enum step r = operand_place(c, 0, !compare, &dst);
+    if (r || (r = operand_value(c, 1, &b)) || (r = place_read(c, &dst, &a)))
         return r;
-    if (!alu(c->in.mnemonic, a, b, c->op[0].size, c->v->rflags & CF, &res, &flags, &store))
+    if (!alu_compute(c->in.mnemonic, a, b, c->op[0].size, c->v->rflags & CF, &res, &flags, &store))
         return STEP_UNSUPP;
     if (store && (r = place_write(c, &dst, res)))
         return r;
@@ -210,12 +212,12 @@ static enum step exec_alu(struct insn *c)
     return STEP_OK;
 }
 
-/* INC and DEC leave CF alone, NOT leaves all flags alone. */
+/* INC and DEC keep CF, NOT keeps all flags. */
 static enum step exec_unary(struct insn *c)
 {
     struct place p;
     uint64_t a, res = 0, flags = 0, which = ARITH;
-    enum step r = place_of(c, 0, true, &p);
+    enum step r = operand_place(c, 0, true, &p);
     if (r || (r = place_read(c, &p, &a)))
         return r;
     switch (c->in.mnemonic) {
@@ -245,26 +247,26 @@ static enum step exec_xchg(struct insn *c)
     struct place p[2];
     uint64_t a, b;
     enum step r;
-    if ((r = place_of(c, 0, true, &p[0])) || (r = place_of(c, 1, true, &p[1])) || (r = place_read(c, &p[0], &a)) ||
-        (r = place_read(c, &p[1], &b)))
+    if ((r = operand_place(c, 0, true, &p[0])) || (r = operand_place(c, 1, true, &p[1])) ||
+        (r = place_read(c, &p[0], &a)) || (r = place_read(c, &p[1], &b)))
         return r;
-    unsigned first = p[1].is_mem; /* memory first: it is the one that can still fail */
+    unsigned first = p[1].is_mem; /* memory first: only that write can still fail */
     if ((r = place_write(c, &p[first], first ? a : b)))
         return r;
     return place_write(c, &p[!first], first ? b : a);
 }
 
-/* The bit offset of a register operand reaches beyond the operand, by whole operands (SDM 2A "BT"). */
+/* A bit offset in a register may reach beyond the memory operand, in steps of its size (SDM 2A "BT"). */
 static enum step exec_bit(struct insn *c)
 {
     const ZydisDecodedOperand *m = &c->op[0];
     unsigned bits = m->size, size = bits / 8;
     struct place p;
     uint64_t n, val, offset;
-    enum step r = value_of(c, 1, &n);
+    enum step r = operand_value(c, 1, &n);
     if (r || m->type != ZYDIS_OPERAND_TYPE_MEMORY || (size != 2 && size != 4 && size != 8))
         return r ? r : STEP_UNSUPP;
-    offset = offset_of(c, &m->mem);
+    offset = operand_offset(c, &m->mem);
     if (c->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
         offset += (uint64_t)((int64_t)sign_extend(n, size) >> (size == 2 ? 4 : size == 4 ? 5 : 6)) * size;
     uint64_t bit = BIT64(n & (bits - 1));
@@ -278,7 +280,7 @@ static enum step exec_bit(struct insn *c)
     case ZYDIS_MNEMONIC_BTS: val |= bit; break;
     case ZYDIS_MNEMONIC_BTR: val &= ~bit; break;
     case ZYDIS_MNEMONIC_BTC: val ^= bit; break;
-    default:                 break; /* BT only looks */
+    default:                 break; /* BT writes nothing */
     }
     if (c->in.mnemonic != ZYDIS_MNEMONIC_BT && (r = place_write(c, &p, val)))
         return r;
@@ -329,11 +331,10 @@ static enum step string_load(struct insn *c, const struct string_op *s, uint64_t
     return r ? r : insn_span_read(c, &span, val);
 }
 
-static bool stores(enum string_kind k) { return k == STRING_MOVS || k == STRING_STOS || k == STRING_INS; }
-static bool loads(enum string_kind k) { return k == STRING_MOVS || k == STRING_LODS || k == STRING_OUTS; }
+static bool string_stores(enum string_kind k) { return k == STRING_MOVS || k == STRING_STOS || k == STRING_INS; }
+static bool string_loads(enum string_kind k) { return k == STRING_MOVS || k == STRING_LODS || k == STRING_OUTS; }
 
-/* One element.  The destination is resolved first: a port or device that was read must not be
- * read again after a fault. */
+/* Execute one element.  The destination is resolved first: after a fault, a port or device must not be read again. */
 static enum step string_element(struct insn *c, const struct string_op *s)
 {
     struct vcpu *v = c->v;
@@ -341,11 +342,11 @@ static enum step string_element(struct insn *c, const struct string_op *s)
     uint64_t val = 0;
     uint64_t step = v->rflags & DF ? (uint64_t)0 - s->size : s->size;
     enum step r = STEP_OK;
-    if (stores(s->kind))
+    if (string_stores(s->kind))
         r = insn_resolve(c, ZYDIS_REGISTER_ES, insn_gpr_get(v, GPR_RDI, s->addr_size), s->size, true, &dst);
     if (r || (r = string_load(c, s, &val)))
         return r;
-    if (stores(s->kind))
+    if (string_stores(s->kind))
         r = insn_span_write(c, &dst, val);
     else if (s->kind == STRING_LODS)
         insn_gpr_set(v, GPR_RAX, s->size, val);
@@ -353,18 +354,19 @@ static enum step string_element(struct insn *c, const struct string_op *s)
         pio_write(v, s->port, s->size, (uint32_t)val);
     if (r)
         return r;
-    if (stores(s->kind))
+    if (string_stores(s->kind))
         insn_gpr_set(v, GPR_RDI, s->addr_size, v->gpr[GPR_RDI] + step);
-    if (loads(s->kind))
+    if (string_loads(s->kind))
         insn_gpr_set(v, GPR_RSI, s->addr_size, v->gpr[GPR_RSI] + step);
     return STEP_OK;
 }
 
 static enum step exec_string(struct insn *c, const struct string_op *s)
 {
+    ASSERT(s->size == 1 || s->size == 2 || s->size == 4 || s->size == 8);
     if (!(c->in.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
         return string_element(c, s);
-    c->direct = false; /* the fault names the first element only */
+    c->direct = false; /* the fault's address is that of the first element only */
     for (unsigned i = 0; i < REP_MAX; i++) {
         uint64_t left = insn_gpr_get(c->v, GPR_RCX, s->addr_size);
         if (!left)
@@ -412,7 +414,7 @@ enum step insn_exec(struct insn *c)
 {
     struct string_op s = { 0 };
     if (string_of(c, &s)) {
-        c->direct = s.kind != STRING_MOVS; /* two memory operands: the fault could be either */
+        c->direct = s.kind != STRING_MOVS; /* two memory operands: either may have faulted */
         return exec_string(c, &s);
     }
     switch (c->in.mnemonic) {

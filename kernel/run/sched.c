@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/run/sched.c - vCPUs over pCPUs: a short round-robin list per pCPU, no migration of vCPUs
- * between pCPUs while they run.
+ * kernel/run/sched.c - the scheduler: a round-robin run queue per pCPU.  A vCPU stays on its pCPU.
  *
- * Fair, and soon.  While several can run, each gets SCHED_TURN_US, in order.  That alone is too slow for interrupts: a
- * guest that answers packets beside two busy ones would do so 10 ms later.  So a vCPU that an interrupt comes for is
- * urgent: it runs for SCHED_URGENT_US at once, in the middle of another's turn, which then goes on.  What it ran is
- * taken off its next turn, and more than one turn cannot be taken in advance: interrupts move a vCPU's time forward,
- * they do not make it more.  One that spins (PAUSE exits) ends its turn.
+ * Fairness and latency.  While several vCPUs can run, each gets a turn of SCHED_TURN_US, in order.  That alone is too
+ * slow for interrupts: a guest that answers packets beside two busy ones would do so 10 ms later.  So a vCPU that gets
+ * an interrupt is boosted (`urgent`, like Xen's BOOST): it runs at once for SCHED_URGENT_US, in the middle of another's
+ * turn, which then continues.  This run is charged to its next turn, and at most one turn can be used in advance.  So
+ * interrupts move a vCPU's time forward, and do not add to it.  A vCPU that spins (PAUSE exits) ends its turn.
  *
- * There are no host threads.  Each pCPU loops: a turn of the service loop (boot CPU only), slices of runnable
- * vCPUs, or idle.  A slice is a function call, vcpu_run_slice(), that comes back when the slice is over, the vCPU
- * halts or somebody asks for it.
+ * There are no host threads.  Each pCPU loops: a turn of the service loop (boot CPU only), slices of runnable vCPUs, or
+ * idle.  A slice is a function call, vcpu_run_slice().  It returns when the slice is over, the vCPU halts, or a request
+ * arrives.
  *
- * Waking has no lost-wakeup window: a wake-up is data (IRR bit, request bit, deadline) followed by a kick IPI; this
- * loop runs with interrupts off, looks at the data, and lets a pending kick in only by the HLT of pcpu_idle(), which
- * it then leaves at once. */
+ * No wake-up is lost.  A wake-up is data (IRR bit, request bit, deadline) followed by a kick IPI.  This loop runs with
+ * interrupts off and reads the data.  A pending kick is let in only by the HLT of pcpu_idle(), which then returns at
+ * once.  Not here: entering the guest (slice.c), what the service loop does (kernel/service.c). */
 #include "kernel/run/sched.h"
 
 #include "kernel/core/vm.h"
@@ -25,14 +24,14 @@
 #include "kernel/lib/log.h"
 #include "kernel/run/vcpu_run.h"
 
-#define THROTTLE_WINDOW_US 20000 /* a throttled vCPU sits out a share of each such window */
+#define THROTTLE_WINDOW_US 20000 /* a throttled vCPU does not run for a share of each such window */
 
 struct runqueue {
-    struct spinlock lock; /* for the list; taken by the owner for a moment per turn, and by the service pCPU */
+    struct spinlock lock; /* of list and n; taken by the owner pCPU to pick, and by the service pCPU to change them */
     struct vcpu *list[SCHED_MAX_VCPUS]; /* borrowed: sched_remove() comes before vcpu_destroy() */
-    unsigned n, next;                   /* next: whose turn it is or comes first */
-    const struct vcpu *turn;            /* whose turn has begun; for comparison only */
-    bool shared;                        /* several could run when one was picked last */
+    unsigned n, next;                   /* vCPUs in list; index of the one whose turn it is, modulo n */
+    const struct vcpu *turn;            /* the vCPU whose turn has begun, or NULL; for comparison only */
+    bool shared;                        /* several vCPUs were runnable at the last pick */
 };
 static struct runqueue queues[PCPU_MAX];
 static uint64_t guest_cpus = UINT64_MAX;     /* [c] */
@@ -41,38 +40,42 @@ static bool (*service_step)(uint64_t *wake); /* [c] */
 static int64_t turn_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_TURN_US); }
 static int64_t urgent_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_URGENT_US); }
 
-/* The one writer of turn_left, which belongs to the owner; vcpu_hurry() on other CPUs reads may_hurry instead. */
+/* The only writer of turn_left, which belongs to the owner pCPU.  vcpu_boost() on other pCPUs reads may_boost. */
 static void turn_set(struct vcpu *v, int64_t ticks)
 {
     v->turn_left = ticks;
-    /* After one more urgent run there is still one left in its next turn. */
-    atomic_store_explicit(&v->may_hurry, ticks >= 2 * urgent_ticks() - turn_ticks(), memory_order_relaxed);
+    /* true: after one more urgent run the next turn is still long enough for another */
+    atomic_store_explicit(&v->may_boost, ticks >= 2 * urgent_ticks() - turn_ticks(), memory_order_relaxed);
 }
 
-/* v's next turn comes, or would if it were awake: a sleeper saves nothing up, but what it took in advance is paid. */
+/* Begin v's next turn.  A sleeper's turn passes as well: it saves no time, but pays for time used in advance. */
 static void turn_refill(struct vcpu *v) { turn_set(v, MIN(v->turn_left, 0) + turn_ticks()); }
 
-static bool may_run_guests(unsigned cpu) { return atomic_load(&pcpu_get(cpu)->online) && (guest_cpus >> cpu & 1); }
+static bool sched_may_run_guests(unsigned cpu)
+{
+    return atomic_load(&pcpu_get(cpu)->online) && (guest_cpus >> cpu & 1);
+}
 
+/* If none of these pCPUs is online, all run guests: a wrong number must not stop every guest. */
 void sched_guest_cpus_set(uint64_t mask)
 {
     guest_cpus = mask;
     for (unsigned i = 0; i < pcpu_count; i++)
-        if (may_run_guests(i))
+        if (sched_may_run_guests(i))
             return;
     log_warn("sched", "none of the CPUs of [host] guest-cpus is online: guests run on all of them");
     guest_cpus = UINT64_MAX;
 }
 
-/* The least loaded pCPU, the boot CPU counted as one heavier. */
-static unsigned pick_pcpu(int pin)
+/* The least loaded pCPU; the boot CPU counts as half a vCPU heavier. */
+static unsigned sched_pick_pcpu(int pin)
 {
     unsigned best = 0, best_load = ~0u;
     if (pin >= 0 && (unsigned)pin < pcpu_count)
         return (unsigned)pin;
     for (unsigned i = 0; i < pcpu_count; i++) {
         unsigned load = 2 * queues[i].n + (i == 0);
-        if (may_run_guests(i) && load < best_load) {
+        if (sched_may_run_guests(i) && load < best_load) {
             best = i;
             best_load = load;
         }
@@ -82,9 +85,10 @@ static unsigned pick_pcpu(int pin)
 
 enum hv_err sched_add(struct vcpu *v, int pin)
 {
-    unsigned cpu = pick_pcpu(pin);
+    unsigned cpu = sched_pick_pcpu(pin);
     struct runqueue *q = &queues[cpu];
     ASSERT_EQ(atomic_load(&v->state), VCPU_FROZEN);
+    ASSERT(q->n <= SCHED_MAX_VCPUS);
     if (q->n == SCHED_MAX_VCPUS)
         return HV_FAIL(HV_E_NOMEM);
     v->pcpu = cpu;
@@ -100,19 +104,21 @@ void sched_remove(struct vcpu *v)
     struct runqueue *q = &queues[v->pcpu];
     ASSERT_EQ(atomic_load(&v->state), VCPU_FROZEN);
     spin_lock(&q->lock);
+    unsigned before = q->n;
     for (unsigned i = 0; i < q->n; i++)
         if (q->list[i] == v) {
             q->list[i] = q->list[--q->n];
             q->turn = NULL;
             break;
         }
+    ASSERT(q->n + 1 == before); /* it was there */
     spin_unlock(&q->lock);
 }
 
 void sched_thaw(struct vcpu *v)
 {
     while ((atomic_load(&v->requests) & VCPU_REQ_FREEZE) && !sched_freeze(v))
-        __builtin_ia32_pause(); /* a freeze under way ends first: its pCPU is about to store FROZEN */
+        __builtin_ia32_pause(); /* a pending freeze completes first: its pCPU is about to store FROZEN */
     atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_FREEZE);
     unsigned frozen = VCPU_FROZEN;
     if (atomic_compare_exchange_strong(&v->state, &frozen, VCPU_RUNNABLE))
@@ -123,7 +129,7 @@ bool sched_freeze(struct vcpu *v)
 {
     if (atomic_load(&v->state) == VCPU_FROZEN)
         return true;
-    if (v->pcpu == this_pcpu()->index) { /* we are its pCPU, so it is in no slice now */
+    if (v->pcpu == this_pcpu()->index) { /* this is its pCPU, so it is not in a slice now */
         atomic_store(&v->state, VCPU_FROZEN);
         return true;
     }
@@ -132,26 +138,27 @@ bool sched_freeze(struct vcpu *v)
     return false;
 }
 
-/* Until when a throttled vCPU must sit out, or 0 if it may run; *run_end: when it must stop running again. */
-static uint64_t throttled_until(const struct vcpu *v, uint64_t now, uint64_t *run_end)
+/* The TSC until which a throttled vCPU must not run, or 0: it may run now, and *run_end is lowered to its end. */
+static uint64_t sched_throttled_until(const struct vcpu *v, uint64_t now, uint64_t *run_end)
 {
     if (!v->throttle_percent)
         return 0;
+    ASSERT(v->throttle_percent < 100);
     uint64_t window = clock_us_to_tsc(THROTTLE_WINDOW_US), start = now - now % window;
     uint64_t run = window * (100 - v->throttle_percent) / 100;
     *run_end = MIN(*run_end, start + run);
     return now < start + run ? 0 : start + window;
 }
 
-/* Can v run now?  If only later, *wake is lowered to when. */
-static bool runnable(struct vcpu *v, uint64_t now, uint64_t *wake)
+/* Can v run now?  If it can run later, *wake is lowered to that TSC. */
+static bool sched_runnable(struct vcpu *v, uint64_t now, uint64_t *wake)
 {
     uint64_t unused = 0;
     if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
         atomic_store(&v->state, VCPU_FROZEN);
     if (atomic_load(&v->state) != VCPU_RUNNABLE || atomic_load(&v->vm->power_request) != VM_POWER_NONE)
         return false;
-    uint64_t pause_end = throttled_until(v, now, &unused);
+    uint64_t pause_end = sched_throttled_until(v, now, &unused);
     if (pause_end) {
         *wake = MIN(*wake, pause_end);
         return false;
@@ -170,13 +177,14 @@ static bool runnable(struct vcpu *v, uint64_t now, uint64_t *wake)
 
 void sched_yield_turn(struct vcpu *v)
 {
+    ASSERT(v->pcpu == this_pcpu()->index);
     if (!queues[v->pcpu].shared)
         return;
     turn_set(v, MIN(v->turn_left, 0));
     atomic_store(&this_pcpu()->need_resched, true);
 }
 
-/* v may run until when?  Its turn begins if it has not. */
+/* The TSC at which v's turn ends.  Begins the turn if it has not begun. */
 static uint64_t turn_end(struct runqueue *q, struct vcpu *v, uint64_t now)
 {
     if (q->turn != v) {
@@ -186,7 +194,7 @@ static uint64_t turn_end(struct runqueue *q, struct vcpu *v, uint64_t now)
     return now + (uint64_t)MAX(v->turn_left, 0);
 }
 
-/* v ran for so long; while nobody else wants to, turns are not counted. */
+/* Charge v for ticks that it ran.  While no other vCPU can run, turns are not counted. */
 static void turn_charge(struct runqueue *q, struct vcpu *v, uint64_t ticks)
 {
     if (!q->shared)
@@ -198,14 +206,17 @@ static void turn_charge(struct runqueue *q, struct vcpu *v, uint64_t ticks)
     }
 }
 
-/* Those of q that can run now: *first, by turns; *urgent, the first of the others that is (NULL: none).  *wake: when
- * the first of those that sleep can. */
-static void look(struct runqueue *q, uint64_t now, struct vcpu **first, struct vcpu **urgent, uint64_t *wake)
+/* Scan q in round-robin order.
+ * *first   the vCPU whose turn it is
+ * *urgent  the next one that is boosted and may use its next turn in advance, or NULL
+ * *wake    lowered to the earliest TSC at which a sleeping vCPU becomes runnable */
+static void runqueue_scan(struct runqueue *q, uint64_t now, struct vcpu **first, struct vcpu **urgent, uint64_t *wake)
 {
     unsigned n_ready = 0, start = q->next;
+    lock_assert_held(&q->lock);
     for (unsigned i = 0; i < q->n; i++) {
         struct vcpu *v = q->list[(start + i) % q->n];
-        if (!runnable(v, now, wake)) {
+        if (!sched_runnable(v, now, wake)) {
             if (!n_ready)
                 turn_refill(v);
             continue;
@@ -213,25 +224,27 @@ static void look(struct runqueue *q, uint64_t now, struct vcpu **first, struct v
         if (!n_ready++) {
             *first = v;
             q->next = (start + i) % q->n;
-        } else if (!*urgent && atomic_load(&v->urgent) && atomic_load(&v->may_hurry)) {
+        } else if (!*urgent && atomic_load(&v->urgent) && atomic_load(&v->may_boost)) {
             *urgent = v;
         }
     }
     q->shared = n_ready > 1;
 }
 
-/* The vCPU to run, and lower *run_end to when it must stop; NULL: none, *wake is lowered to when the first wants to. */
-static struct vcpu *pick(struct runqueue *q, uint64_t now, uint64_t *wake, uint64_t *run_end)
+/* Pick the vCPU to run and lower *run_end to its end; NULL: none.  *wake is lowered to the first wake-up of a
+ * sleeper. */
+static struct vcpu *runqueue_pick(struct runqueue *q, uint64_t now, uint64_t *wake, uint64_t *run_end)
 {
     struct vcpu *first = NULL, *urgent = NULL;
     uint64_t sleeper = ~UINT64_C(0), least = now + (uint64_t)urgent_ticks();
     spin_lock(&q->lock);
-    look(q, now, &first, &urgent, &sleeper);
+    runqueue_scan(q, now, &first, &urgent, &sleeper);
     struct vcpu *found = urgent ? urgent : first;
     if (found) {
         uint64_t end = urgent ? least : q->shared ? turn_end(q, first, now) : *run_end;
         *run_end = MIN(MIN(*run_end, end), MAX(sleeper, least));
-        (void)throttled_until(found, now, run_end);
+        (void)sched_throttled_until(found, now, run_end);
+        ASSERT(found->pcpu == this_pcpu()->index);
         atomic_store(&found->urgent, false);
         atomic_store(&found->state, VCPU_RUNNING);
     }
@@ -240,9 +253,9 @@ static struct vcpu *pick(struct runqueue *q, uint64_t now, uint64_t *wake, uint6
     return found;
 }
 
-/* A turn of the service loop (boot CPU); returns until when guests run before the next: at least as long as it took.
- * *busy, *wake: see sched_service_set(). */
-static uint64_t service(struct pcpu *me, bool *busy, uint64_t *wake)
+/* Do a turn of the service loop (boot CPU).  Returns the TSC until which guests run: at least as long as the turn took.
+ * *busy, *wake: see service_step() in kernel/service.h. */
+static uint64_t sched_service(struct pcpu *me, bool *busy, uint64_t *wake)
 {
     uint64_t before = tsc_read();
     *wake = ~UINT64_C(0);
@@ -251,7 +264,11 @@ static uint64_t service(struct pcpu *me, bool *busy, uint64_t *wake)
     return now + MIN(clock_us_to_tsc(SCHED_SLICE_US), MAX(*wake - MIN(*wake, now), least));
 }
 
-void sched_service_set(bool (*step)(uint64_t *wake)) { service_step = step; }
+void sched_service_set(bool (*step)(uint64_t *wake))
+{
+    ASSERT(step);
+    service_step = step;
+}
 
 void sched_run(void)
 {
@@ -260,19 +277,19 @@ void sched_run(void)
     uint64_t slice_end = 0, service_wake = 0;
     bool busy = false;
     for (;;) {
-        me->kicked = me->timer_fired = false; /* what they announced is looked at below */
+        me->kicked = me->timer_fired = false; /* their causes are checked below */
         atomic_store(&me->need_resched, false);
         bool serve = atomic_exchange(&me->irq_pending, 0) || tsc_read() >= slice_end;
         if (serve)
-            slice_end = service(me, &busy, &service_wake);
+            slice_end = sched_service(me, &busy, &service_wake);
         uint64_t now = tsc_read(), wake = service_wake, run_end = slice_end;
-        struct vcpu *v = pick(q, now, &wake, &run_end);
+        struct vcpu *v = runqueue_pick(q, now, &wake, &run_end);
         if (v) {
             vcpu_run_slice(v, run_end);
             turn_charge(q, v, tsc_read() - now);
             continue;
         }
-        slice_end = 0; /* nobody to run: serve, and if there is nothing to do either, idle */
+        slice_end = 0; /* nothing to run: serve, and if that has nothing to do either, idle */
         if (serve && !busy) {
             pcpu_timer_set(wake);
             pcpu_idle();

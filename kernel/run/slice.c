@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/run/slice.c - one slice of a vCPU: requests, events in, guest, exit out.
+ * kernel/run/slice.c - one slice of a vCPU: requests, event injection, VM entry, exit handling.
  *
- * The order before each entry matters: first what others asked (freeze, NMI), then timers (they may raise an
- * interrupt), then the interrupt to inject, then the host timer that bounds the run.  All of it with interrupts off:
- * what arrives after we looked is pending in the local APIC and makes the entry exit at once. */
+ * The order before each entry matters.  First requests (freeze, INIT), then timers, which may raise an interrupt, then
+ * the event to inject, then the host timer that bounds the run.  All of this runs with interrupts off: whatever arrives
+ * after a check is pending in the local APIC, and makes the entry exit at once.  Not here: which vCPU runs (sched.c),
+ * what an exit means (exit.c). */
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/vm.h"
 #include "kernel/dev/lapic.h"
@@ -11,6 +12,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/x86/fpu.h"
+#include "kernel/lib/log.h"
 #include "kernel/run/exit.h"
 #include "kernel/run/insn.h"
 #include "kernel/run/vcpu_run.h"
@@ -21,8 +23,8 @@ void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x)
     cpu_ops->shadow_clear(v);
 }
 
-/* Both may have come since the last look; a SIPI that follows its INIT closely finds it taken first. */
-static void take_init_sipi(struct vcpu *v)
+/* Both may be pending; then the INIT comes first. */
+static void vcpu_take_init_sipi(struct vcpu *v)
 {
     const unsigned both = VCPU_REQ_INIT | VCPU_REQ_SIPI;
     if (atomic_load(&v->requests) & both)
@@ -31,7 +33,7 @@ static void take_init_sipi(struct vcpu *v)
 
 bool vcpu_wake(struct vcpu *v)
 {
-    take_init_sipi(v);
+    vcpu_take_init_sipi(v);
     lapic_timer_poll(v);
     if (v->halted && lapic_take_wakeup(v)) {
         v->halted = false;
@@ -40,7 +42,7 @@ bool vcpu_wake(struct vcpu *v)
     return !v->halted;
 }
 
-static void inject_nmi(struct vcpu *v)
+static void slice_inject_nmi(struct vcpu *v)
 {
     if (!(atomic_load(&v->requests) & VCPU_REQ_NMI) || !cpu_ops->nmi_ready(v))
         return;
@@ -48,9 +50,8 @@ static void inject_nmi(struct vcpu *v)
     cpu_ops->inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
 }
 
-/* Hand over the highest pending interrupt if the guest can take it; while one waits, ask for the exit
- * that says when it can. */
-static void inject_irq(struct vcpu *v)
+/* Inject the highest pending interrupt if the guest can take it.  While one waits, enable the interrupt-window exit. */
+static void slice_inject_irq(struct vcpu *v)
 {
     int vector = lapic_pending(v);
     if (vector >= 0 && cpu_ops->irq_ready(v)) {
@@ -61,13 +62,13 @@ static void inject_irq(struct vcpu *v)
     cpu_ops->irq_window_set(v, vector >= 0);
 }
 
-/* Returns when that was over (TSC). */
-static uint64_t run_once(struct vcpu *v, uint64_t end)
+/* Enter the guest once and handle the exit.  Returns the TSC afterwards. */
+static uint64_t slice_run_once(struct vcpu *v, uint64_t end)
 {
     struct vcpu_exit x;
     lapic_timer_poll(v);
-    inject_nmi(v);
-    inject_irq(v);
+    slice_inject_nmi(v);
+    slice_inject_irq(v);
     uint64_t deadline = lapic_timer_deadline(v), due = deadline ? MIN(end, deadline) : end;
     pcpu_timer_set(due);
 
@@ -78,6 +79,7 @@ static uint64_t run_once(struct vcpu *v, uint64_t end)
     uint64_t left = v->left_tsc = tsc_read();
     if (left > due)
         v->late_max = MAX(v->late_max, left - MAX(due, entered));
+    ASSERT(x.kind < VCPU_EXIT_COUNT);
     exit_handle(v, &x);
     v->n_exits[x.kind]++;
     v->guest_tsc_ticks += left - entered;
@@ -88,12 +90,12 @@ static uint64_t run_once(struct vcpu *v, uint64_t end)
 
 static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_t end)
 {
-    me->kicked = me->timer_fired = false; /* both are looked at here: requests, deadlines, the slice's end */
+    me->kicked = me->timer_fired = false; /* their causes are checked here: requests, deadlines, the slice's end */
     if (now >= end) /* by the clock: a timer interrupt that was lost must not cost more than this slice */
         return false;
     if (atomic_load(&v->requests) & VCPU_REQ_FREEZE)
         return false;
-    take_init_sipi(v);
+    vcpu_take_init_sipi(v);
     if (v->halted && !vcpu_wake(v)) {
         v->left_tsc = 0;
         return false;
@@ -107,13 +109,15 @@ static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_
 void vcpu_run_slice(struct vcpu *v, uint64_t end)
 {
     struct pcpu *me = this_pcpu();
+    ASSERT(v->pcpu == me->index && !me->running);
+    ASSERT_EQ(atomic_load(&v->state), VCPU_RUNNING);
     me->running = v;
     cpu_ops->vcpu_load(v);
     fpu_guest_load(v->xsave, v->xcr0);
     steal_time_slice_begin(v);
     uint64_t now = tsc_read();
     while (slice_goes_on(v, me, now, end))
-        now = run_once(v, end);
+        now = slice_run_once(v, end);
     fpu_guest_save(v->xsave, &v->xcr0);
     cpu_ops->vcpu_unload(v);
     me->running = NULL;
@@ -122,6 +126,6 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
         v->left_tsc = 0;
     else if (!v->halted)
         steal_time_preempted(v);
-    /* Release: whoever sees FROZEN sees all registers. */
+    /* Release, at least: a pCPU that sees FROZEN sees all registers. */
     atomic_store(&v->state, freeze ? VCPU_FROZEN : VCPU_RUNNABLE);
 }

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/run/vcpu_run.h - running a vCPU for a slice, for the scheduler; and stepping over an
- * instruction, for exits. */
+ * kernel/run/vcpu_run.h - running a vCPU for a slice, for the scheduler; advancing RIP, for exit handlers. */
 #ifndef GODWIT_KERNEL_RUN_VCPU_RUN_H
 #define GODWIT_KERNEL_RUN_VCPU_RUN_H
 
 #include "kernel/core/vcpu.h"
 
-/** Run v (state RUNNING, set by the scheduler) until TSC end, or until it halts, is asked to freeze, its VM leaves
- *  RUNNING, or the service loop of this pCPU has work.  Leaves it RUNNABLE or FROZEN.  Owner pCPU, IF=0. */
+/** Run v (state RUNNING, set by the scheduler) until TSC end at the latest.  Ends before when v halts, is to freeze,
+ *  has a power request, or when the scheduler or the service loop of this pCPU has work.  Leaves v RUNNABLE or FROZEN.
+ *  Owner pCPU, IF=0. */
 void vcpu_run_slice(struct vcpu *v, uint64_t end);
-/** A halted vCPU: is there a reason to wake?  Clears v->halted then.  Owner pCPU. */
+/** Clear v->halted if there is a reason to wake.  Returns whether v can run.  Owner pCPU. */
 bool vcpu_wake(struct vcpu *v);
 
-/** rip += length of the current instruction (x->insn_len, or decoded when 0), and the interrupt
- *  shadow ends.  Owner pCPU. */
+/** Advance RIP by the length of the current instruction (x->insn_len, or decoded when 0) and end the interrupt shadow.
+ *  Owner pCPU, v loaded. */
 void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x);
 
 #endif

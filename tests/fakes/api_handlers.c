@@ -42,7 +42,7 @@ HANDLER(evacuate_cancel) HANDLER(validate)
     }
     ASSERT(o.downtime_limit_ms >= 1 && o.downtime_limit_ms <= 60000 && o.bandwidth_limit_mb <= 100000 &&
            o.network.prefix_len <= 32);
-    ASSERT((o.live || o.if_stuck == MIG_THROTTLE_IT) && mig_if_stuck_name(o.if_stuck));
+    ASSERT((o.live || o.if_stuck == MIG_STUCK_THROTTLE) && mig_if_stuck_name(o.if_stuck));
     echo(c, "migration_start");
 }
 

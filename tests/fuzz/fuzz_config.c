@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fuzz/fuzz_config.c - any bytes as godwit.conf: no crash, and an accepted configuration satisfies the ranges of
  * config.h. */
-/* fuzz-sources: kernel/config/config.c kernel/config/config_keys.c */
+/* fuzz-sources: kernel/config/config.c kernel/config/config_keys.c tests/fakes/log_quiet.c */
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/config/config.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_config.c - every key of godwit.conf with valid and invalid values, and how far an error reaches. */
-/* unit-sources: kernel/config/config.c kernel/config/config_keys.c */
+/* unit-sources: kernel/config/config.c kernel/config/config_keys.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

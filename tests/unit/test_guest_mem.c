@@ -226,13 +226,13 @@ static void test_hidden_memory(void **state)
     assert_int_equal(m.low_bytes, 4 * BLOCK_SIZE);
     assert_int_equal(m.n_gfns, 6 * PAGES_PER_BLOCK);
     assert_int_equal(guest_hidden(&m, 5).v, 4 * BLOCK_SIZE + 5);
-    assert_true(guest_is_told_ram(&m, gpa(4 * BLOCK_SIZE - 1)));
-    assert_false(guest_is_told_ram(&m, gpa(4 * BLOCK_SIZE)));
+    assert_true(guest_is_visible_ram(&m, gpa(4 * BLOCK_SIZE - 1)));
+    assert_false(guest_is_visible_ram(&m, gpa(4 * BLOCK_SIZE)));
     guest_mem_fini(&m);
     assert_int_equal(guest_mem_init_hidden(&m, 3 * GIB - BLOCK_SIZE, 2 * BLOCK_SIZE), HV_OK); /* jumps over the hole */
     assert_int_equal(guest_hidden(&m, 0).v, 3 * GIB - BLOCK_SIZE);
     assert_int_equal(guest_hidden(&m, BLOCK_SIZE).v, 4 * GIB);
-    assert_false(guest_is_told_ram(&m, gpa(4 * GIB)));
+    assert_false(guest_is_visible_ram(&m, gpa(4 * GIB)));
     guest_mem_fini(&m);
 }
 

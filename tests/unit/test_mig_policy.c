@@ -71,26 +71,26 @@ static void test_if_stuck(void **s)
     (void)s;
     struct mig_policy p;
     struct mig_policy_in in;
-    enum mig_if_stuck what = MIG_STOP_IT;
-    assert_true(mig_if_stuck_named("throttle", &what) && what == MIG_THROTTLE_IT);
-    assert_true(mig_if_stuck_named("wait", &what) && what == MIG_WAIT_FOR_IT);
-    assert_true(mig_if_stuck_named("stop", &what) && what == MIG_STOP_IT);
-    assert_false(mig_if_stuck_named("", &what) || mig_if_stuck_named("Stop", &what) ||
-                 mig_if_stuck_named("stopp", &what));
-    assert_int_equal(what, MIG_STOP_IT);
-    assert_string_equal(mig_if_stuck_name(MIG_WAIT_FOR_IT), "wait");
+    enum mig_if_stuck what = MIG_STUCK_STOP;
+    assert_true(mig_if_stuck_parse("throttle", &what) && what == MIG_STUCK_THROTTLE);
+    assert_true(mig_if_stuck_parse("wait", &what) && what == MIG_STUCK_WAIT);
+    assert_true(mig_if_stuck_parse("stop", &what) && what == MIG_STUCK_STOP);
+    assert_false(mig_if_stuck_parse("", &what) || mig_if_stuck_parse("Stop", &what) ||
+                 mig_if_stuck_parse("stopp", &what));
+    assert_int_equal(what, MIG_STUCK_STOP);
+    assert_string_equal(mig_if_stuck_name(MIG_STUCK_WAIT), "wait");
 
     /* clang-format off */
     /* Far above the limit, and not falling. */
     in = BASE; in.remaining_bytes = 100000000; in.round = 5; in.last_estimate_us = 1;
-    mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_THROTTLE_IT);
+    mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_STUCK_THROTTLE);
     EXPECT(MIG_THROTTLE);
-    mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_WAIT_FOR_IT);
+    mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_STUCK_WAIT);
     EXPECT(MIG_CONTINUE);
     in.round = 5000; EXPECT(MIG_CONTINUE);
     in.elapsed_us = p.max_us; EXPECT(MIG_GIVE_UP);
     in.elapsed_us = BASE.elapsed_us; in.round = 5;
-    mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_STOP_IT);
+    mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_STUCK_STOP);
     EXPECT(MIG_CONTINUE);
     in.round = 14; EXPECT(MIG_STOP);
     /* clang-format on */

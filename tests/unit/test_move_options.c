@@ -51,22 +51,22 @@ static void test_good(void **s)
 {
     (void)s;
     assert_int_equal(words(""), HV_OK);
-    check(true, true, MIG_THROTTLE_IT, 0, 0, 300, false);
+    check(true, true, MIG_STUCK_THROTTLE, 0, 0, 300, false);
     assert_int_equal(words("--plain --live --policy stop --network 10.7.0.0/24 --limit 7 --downtime 60000 --verify"),
                      HV_OK);
-    check(false, true, MIG_STOP_IT, 24, 7, 60000, true);
+    check(false, true, MIG_STUCK_STOP, 24, 7, 60000, true);
     assert_int_equal(words("--paused --plain --lz4 --limit 0"), HV_OK);
-    check(true, false, MIG_THROTTLE_IT, 0, 0, 300, false);
+    check(true, false, MIG_STUCK_THROTTLE, 0, 0, 300, false);
     assert_int_equal(json("{}"), HV_OK);
-    check(true, true, MIG_THROTTLE_IT, 0, 0, 300, false);
+    check(true, true, MIG_STUCK_THROTTLE, 0, 0, 300, false);
     assert_int_equal(json("{\"vm\":\"x\",\"lz4\":false,\"policy\":\"wait\",\"network\":\"10.7.0.0/"
                           "16\",\"bandwidth_limit_mb\":100000,\"downtime_limit_ms\":1,"
                           "\"verify\":true}"),
                      HV_OK);
-    check(false, true, MIG_WAIT_FOR_IT, 16, 100000, 1, true);
+    check(false, true, MIG_STUCK_WAIT, 16, 100000, 1, true);
     assert_memory_equal(got.network.ip, "\x0a\x07\0\0", 4);
     assert_int_equal(json("{\"live\":false}"), HV_OK);
-    check(true, false, MIG_THROTTLE_IT, 0, 0, 300, false);
+    check(true, false, MIG_STUCK_THROTTLE, 0, 0, 300, false);
 }
 
 /* What is wrong is named, with what is expected. */

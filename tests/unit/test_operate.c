@@ -73,7 +73,7 @@ enum hv_err migration_cancel(const char *guest, const char *reason)
     fail();
     return HV_OK;
 }
-enum hv_err migration_turn_away(const struct vm *vm, const char *reason)
+enum hv_err migration_cancel_incoming(const struct vm *vm, const char *reason)
 {
     (void)vm, (void)reason;
     fail();

@@ -117,7 +117,7 @@ static void test_split_harvest_merge(void **state)
     assert_int_equal(s2_map_block(&s, a, hpa(block_host[1]), false, true), HV_OK);
     assert_int_equal(s2_split_block(&s, a, true), HV_OK);
     assert_int_equal(s2_harvest_dirty(&s, a, bits), 0);
-    uint64_t *pages = (uint64_t *)block_pages(&s, a);
+    uint64_t *pages = (uint64_t *)s2_block_pages(&s, a);
     pages[0] |= npt_format.dirty, pages[64] |= npt_format.dirty, pages[511] |= npt_format.dirty;
     assert_int_equal(s2_harvest_dirty(&s, a, bits), 3);
     assert_int_equal(bits[0], 1);
@@ -144,7 +144,7 @@ static void test_retired_table_stays_until_reaped(void **state)
     begin(&s);
     block_host[0] = fresh_host();
     assert_int_equal(s2_map_block(&s, gpa(0), hpa(block_host[0]), true, true), HV_OK);
-    uint64_t *stale = (uint64_t *)block_pages(&s, gpa(0));
+    uint64_t *stale = (uint64_t *)s2_block_pages(&s, gpa(0));
     long before = fake_page_outstanding;
     s2_merge_block(&s, gpa(0));
     assert_int_equal(fake_page_outstanding, before);

@@ -83,7 +83,7 @@ static void time_to(uint64_t t)
             continue;
         if (!g[i].irq_since)
             g[i].irq_since = now;
-        vcpu_hurry(&g[i].v);
+        vcpu_boost(&g[i].v);
     }
 }
 

@@ -288,7 +288,7 @@ static void test_silent_peer(void **s)
     for (uint64_t end = w.now + 60000000; w.now < end; w.now += 10000)
         assert_false(turn(&w, 0));
     assert_int_equal(start_rule_obstacle(w.h[0].reply, 2), 1);
-    assert_true(start_rule_only_silence(w.h[0].reply, 2));
+    assert_true(start_rule_only_unreachable(w.h[0].reply, 2));
     w.h[2].up = true;
     uint64_t then = w.now;
     while (!turn(&w, 0)) {

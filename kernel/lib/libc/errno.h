@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/libc/errno.h - for imported libraries only; our code returns enum hv_err.  Values as on Linux.
- * Shared by all CPUs: a hint. */
+ * kernel/lib/libc/errno.h - for imported libraries only: our code returns enum hv_err.  Values as on Linux.  errno is
+ * one variable for all CPUs, so another CPU may overwrite it. */
 #ifndef GODWIT_LIBC_ERRNO_H
 #define GODWIT_LIBC_ERRNO_H
 

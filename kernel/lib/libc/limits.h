@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/libc/limits.h - for x86-64 (the compiler's own limits.h wants a hosted one behind it). */
+ * kernel/lib/libc/limits.h - limits of x86-64's types.  The compiler's own limits.h wants a hosted one behind it. */
 #ifndef GODWIT_LIBC_LIMITS_H
 #define GODWIT_LIBC_LIMITS_H
 

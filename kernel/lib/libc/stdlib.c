@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/libc/stdlib.c - number parsing with ISO C's rules (saturating); abort() is in kernel/host/panic.c. */
+ * kernel/lib/libc/stdlib.c - number parsing by ISO C's rules: saturating, ERANGE in errno.  abort() is in
+ * kernel/host/panic.c. */
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "kernel/lib/fmt.h"
 
 int errno;
+
+_Static_assert(sizeof(long) == sizeof(long long) && LONG_MAX == INT64_MAX, "LP64");
 
 int abs(int v) { return v < 0 ? -v : v; }
 
@@ -23,7 +27,7 @@ static int digit_value(char c)
     return INT_MAX;
 }
 
-/* Skip a 0x that is followed by a digit; settle base 0. */
+/* Skip a 0x that is followed by a digit; base 0 becomes 8, 10 or 16 by the prefix. */
 static const char *skip_prefix(const char *s, int *base)
 {
     bool hex = s[0] == '0' && (s[1] == 'x' || s[1] == 'X') && digit_value(s[2]) < 16;
@@ -33,8 +37,8 @@ static const char *skip_prefix(const char *s, int *base)
     return hex && *base == 16 ? s + 2 : s;
 }
 
-/* Magnitude of the number at s; *neg its sign, *over whether it did not fit. */
-static unsigned long parse(const char *s, char **end, int base, bool *neg, bool *over)
+/* Magnitude of the number at s.  *neg: it has a minus sign.  *over: it does not fit. */
+static unsigned long number_parse(const char *s, char **end, int base, bool *neg, bool *over)
 {
     const char *start = s;
     unsigned long v = 0;
@@ -61,7 +65,7 @@ static unsigned long parse(const char *s, char **end, int base, bool *neg, bool 
 unsigned long strtoul(const char *restrict s, char **restrict end, int base)
 {
     bool neg, over;
-    unsigned long v = parse(s, end, base, &neg, &over);
+    unsigned long v = number_parse(s, end, base, &neg, &over);
 
     if (over) {
         errno = ERANGE;
@@ -73,7 +77,7 @@ unsigned long strtoul(const char *restrict s, char **restrict end, int base)
 long strtol(const char *restrict s, char **restrict end, int base)
 {
     bool neg, over;
-    unsigned long v = parse(s, end, base, &neg, &over);
+    unsigned long v = number_parse(s, end, base, &neg, &over);
 
     if (over || v > (unsigned long)LONG_MAX + neg) {
         errno = ERANGE;

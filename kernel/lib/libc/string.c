@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/lib/libc/string.c - memory and string functions.
  *
- * Bulk work goes in unrolled 8-byte loops: no SIMD (the FPU belongs to guests) and no REP (under TCG each REP iteration
- * costs more than a plain store, and for short lengths the start-up costs on hardware too).  Unaligned 8-byte accesses
- * are fine on x86-64.  Build this file with -fno-builtin -fno-tree-loop-distribute-patterns: else the compiler turns
- * the loop in memcpy into a call of memcpy.  The attribute below asks the same of gcc in case the flags are lost. */
+ * Bulk work goes in unrolled 8-byte loops.  No SIMD: the FPU belongs to guests.  No REP: under TCG each REP iteration
+ * costs more than a plain store, and on hardware its start-up costs for short lengths.  Unaligned 8-byte accesses are
+ * fine on x86-64.
+ *
+ * Build this file with -fno-builtin -fno-tree-loop-distribute-patterns: otherwise the compiler turns the loop in memcpy
+ * into a call of memcpy.  The pragma below asks the same of gcc in case the flags are lost. */
 #include <stdint.h>
 #include <string.h>
 
@@ -13,21 +15,22 @@
 #endif
 
 typedef uint64_t __attribute__((may_alias, aligned(1))) word_t;
+_Static_assert(sizeof(word_t) == 8 && _Alignof(word_t) == 1, "the loops step by 8 bytes at any address");
 
-static inline uint64_t get(const uint8_t *p) { return *(const word_t *)p; }
-static inline void put(uint8_t *p, uint64_t v) { *(word_t *)p = v; }
+static inline uint64_t word_load(const uint8_t *p) { return *(const word_t *)p; }
+static inline void word_store(uint8_t *p, uint64_t v) { *(word_t *)p = v; }
 
 static inline __attribute__((always_inline)) void copy_up(uint8_t *d, const uint8_t *s, size_t n)
 {
     for (; n >= 32; d += 32, s += 32, n -= 32) {
-        uint64_t a = get(s), b = get(s + 8), c = get(s + 16), e = get(s + 24);
-        put(d, a);
-        put(d + 8, b);
-        put(d + 16, c);
-        put(d + 24, e);
+        uint64_t a = word_load(s), b = word_load(s + 8), c = word_load(s + 16), e = word_load(s + 24);
+        word_store(d, a);
+        word_store(d + 8, b);
+        word_store(d + 16, c);
+        word_store(d + 24, e);
     }
     for (; n >= 8; d += 8, s += 8, n -= 8)
-        put(d, get(s));
+        word_store(d, word_load(s));
     for (; n; n--)
         *d++ = *s++;
 }
@@ -35,7 +38,7 @@ static inline __attribute__((always_inline)) void copy_up(uint8_t *d, const uint
 static void copy_down(uint8_t *d, const uint8_t *s, size_t n)
 {
     for (; n >= 8; n -= 8)
-        put(d + n - 8, get(s + n - 8));
+        word_store(d + n - 8, word_load(s + n - 8));
     for (; n; n--)
         d[n - 1] = s[n - 1];
 }
@@ -46,8 +49,7 @@ void *(memcpy)(void *restrict dst, const void *restrict src, size_t n)
     return dst;
 }
 
-/* Upward copying in 32-byte steps reads each step whole before it writes it, so it is right
- * whenever dst is below src. */
+/* copy_up() reads each 32-byte step whole before it writes it, so it is right whenever dst is below src. */
 void *(memmove)(void *dst, const void *src, size_t n)
 {
     if ((uintptr_t)dst - (uintptr_t)src >= n)
@@ -63,17 +65,17 @@ void *(memset)(void *dst, int c, size_t n)
     uint64_t v = (uint8_t)c * UINT64_C(0x0101010101010101);
 
     for (; n >= 64; d += 64, n -= 64) {
-        put(d, v);
-        put(d + 8, v);
-        put(d + 16, v);
-        put(d + 24, v);
-        put(d + 32, v);
-        put(d + 40, v);
-        put(d + 48, v);
-        put(d + 56, v);
+        word_store(d, v);
+        word_store(d + 8, v);
+        word_store(d + 16, v);
+        word_store(d + 24, v);
+        word_store(d + 32, v);
+        word_store(d + 40, v);
+        word_store(d + 48, v);
+        word_store(d + 56, v);
     }
     for (; n >= 8; d += 8, n -= 8)
-        put(d, v);
+        word_store(d, v);
     for (; n; n--)
         *d++ = (uint8_t)c;
     return dst;
@@ -83,7 +85,7 @@ int(memcmp)(const void *a, const void *b, size_t n)
 {
     const uint8_t *p = a, *q = b;
 
-    while (n >= 8 && get(p) == get(q)) {
+    while (n >= 8 && word_load(p) == word_load(q)) {
         p += 8;
         q += 8;
         n -= 8;
