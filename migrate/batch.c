@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * migrate/batch.c - the page path, both ways.  Under an emulator every instruction counts, so each page is read once.
+ * migrate/batch.c - the page path, encoder and decoder.  Each page is read once: under an emulator instructions count.
  *
  *   page                                  entry             data                  counted as
  *   zero, receiver has zero               none              -                     ZERO
@@ -8,15 +8,18 @@
  *   some chunks differ                    their bits        these chunks          DELTA
  *   all chunks differ                     0xffff            the page              FULL_LZ4 or FULL_RAW
  *
- * Chunks are copied into the batch and hashed in one pass, and kept if the hash is not the one the receiver has: the
- * stored hash is always that of the bytes sent, also when the guest writes the page meanwhile (the page is then dirty
- * again, and its next turn repairs it). */
+ * Chunks are copied into the batch and hashed in one pass, and kept if the receiver has another hash.  So the stored
+ * hash is always that of the bytes sent, also when the guest writes the page meanwhile.  The page is then dirty again,
+ * and the next harvest reports it.
+ *
+ * Not here: which page is encoded when (tx_pages.c), what a peer may send (wire.c). */
 #define LZ4_STATIC_LINKING_ONLY
 #include "migrate/batch.h"
 #include <lz4.h>
 
 /* Random bytes have 57 different values among 64 on average, with a deviation of 2.4; code and text have 20 to 40. */
 #define DENSE_DISTINCT 48
+_Static_assert(MIG_BATCH_DATA_MAX % PAGE_SIZE == 0, "a batch takes whole pages");
 
 bool mig_page_is_dense(const void *page)
 {
@@ -58,13 +61,16 @@ void mig_enc_fini(struct mig_enc *e)
     e->packed_buf = NULL;
 }
 
-/* A record is laid out in the queue as header, 16 bytes of batch header, data, entries; the data is there already. */
+/* Complete a record in the queue: header, 16 bytes of batch header, data (in place already), entries. */
 static void batch_finish(struct mig_enc *e, struct mig_open_batch *b, uint8_t *rec, enum mig_codec codec,
                          uint32_t stored)
 {
     struct wr head = wr_init(rec, MIG_REC_HDR_LEN + 16);
     uint8_t hdr[MIG_REC_HDR_LEN];
     uint32_t len = 16 + stored + 8 * b->n_entries;
+    ASSERT(b->n_entries > 0 && b->n_entries <= MIG_BATCH_PAGES_MAX);
+    ASSERT(stored <= b->data_len && b->data_len <= MIG_BATCH_DATA_MAX);
+    ASSERT(rec == e->out->buf + e->out->tail); /* else somebody used the queue while the batch lay in it */
 
     mig_rec_put(hdr, &(struct mig_rec){ MIG_REC_BATCH, 1, 0, len });
     wr_bytes(&head, hdr, sizeof(hdr));
@@ -105,8 +111,9 @@ static void packed_close(struct mig_enc *e)
 
     if (!b->n_entries)
         return;
-    raw_close(e); /* it lies at the end of the queue, where this one goes now */
+    raw_close(e); /* it lies at the tail of the queue, where this one goes */
     uint8_t *rec = mig_fifo_space(e->out, MIG_BATCH_REC_MAX, &room), *dst = rec + MIG_REC_HDR_LEN + 16;
+    ASSERT(room >= MIG_BATCH_REC_MAX); /* MIG_ENC_ROOM was free */
     if (e->lz4 && b->data_len)
         n = LZ4_compress_fast_extState_fastReset(e->lz4_state, (const char *)b->data, (char *)dst, (int)b->data_len,
                                                  (int)b->data_len - 1, e->acceleration);
@@ -126,7 +133,7 @@ void mig_enc_flush(struct mig_enc *e)
     raw_close(e);
 }
 
-/* The batch that a page goes to, open and with room for a whole page. */
+/* The batch for a page, open and with room for a whole page. */
 static struct mig_open_batch *batch_for(struct mig_enc *e, bool dense)
 {
     struct mig_open_batch *b = dense ? &e->raw : &e->packed;
@@ -138,13 +145,18 @@ static struct mig_open_batch *batch_for(struct mig_enc *e, bool dense)
         else
             packed_close(e);
     }
-    if (!b->data)
-        b->data = dense ? mig_fifo_space(e->out, MIG_BATCH_REC_MAX, &room) + MIG_REC_HDR_LEN + 16 : e->packed_buf;
+    if (!b->data && !dense)
+        b->data = e->packed_buf;
+    if (!b->data) {
+        b->data = mig_fifo_space(e->out, MIG_BATCH_REC_MAX, &room) + MIG_REC_HDR_LEN + 16;
+        ASSERT(room >= MIG_BATCH_REC_MAX);
+    }
     return b;
 }
 
-static void entry_add(struct mig_open_batch *b, uint64_t gfn, uint64_t map)
+static void batch_entry_add(struct mig_open_batch *b, uint64_t gfn, uint64_t map)
 {
+    ASSERT(b->n_entries < MIG_BATCH_PAGES_MAX);
     b->entry[b->n_entries++] = gfn | map << MIG_ENTRY_MAP_SHIFT;
 }
 
@@ -156,7 +168,7 @@ static bool hashes_zero(const uint64_t *h)
     return any == 0;
 }
 
-static enum mig_enc_kind enc_zero(struct mig_enc *e, uint64_t gfn)
+static enum mig_enc_kind enc_page_zero(struct mig_enc *e, uint64_t gfn)
 {
     const uint64_t *old = mig_store_peek(e->store, gfn);
     if (!old || hashes_zero(old))
@@ -165,14 +177,15 @@ static enum mig_enc_kind enc_zero(struct mig_enc *e, uint64_t gfn)
     uint64_t *h = mig_store_page(e->store, gfn);
     mig_store_sub(e->store, gfn, h);
     memset(h, 0, MIG_CHUNKS_PER_PAGE * sizeof(*h));
-    entry_add(batch_for(e, false), gfn, 0);
+    batch_entry_add(batch_for(e, false), gfn, 0);
     return MIG_ENC_ZERO;
 }
 
 enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page)
 {
+    ASSERT(((uintptr_t)page & 7) == 0);
     if (!page || mig_page_is_zero(page))
-        return enc_zero(e, gfn);
+        return enc_page_zero(e, gfn);
 
     uint64_t *h = mig_store_page(e->store, gfn), now[MIG_CHUNKS_PER_PAGE];
     if (!h)
@@ -195,7 +208,7 @@ enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page
     mig_store_sub(e->store, gfn, h);
     __builtin_memcpy(h, now, sizeof(now));
     mig_store_add(e->store, gfn, h);
-    entry_add(b, gfn, map);
+    batch_entry_add(b, gfn, map);
     uint32_t len = (uint32_t)(dst - (b->data + b->data_len));
     b->data_len += len;
     if (map != 0xffff)
@@ -205,7 +218,7 @@ enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page
 
 /* ---- decode ---- */
 
-static enum hv_err apply_zero(struct mig_store *store, const struct mig_dst_ops *ops, void *ctx, uint64_t gfn)
+static enum hv_err batch_apply_zero(struct mig_store *store, const struct mig_dst_ops *ops, void *ctx, uint64_t gfn)
 {
     if (ops->page_is_present(ctx, gfn)) {
         void *page = ops->page_for_write(ctx, gfn);
@@ -222,8 +235,8 @@ static enum hv_err apply_zero(struct mig_store *store, const struct mig_dst_ops 
 }
 
 /* Write the chunks of map; returns the data after them, NULL if there is no memory. */
-static const uint8_t *apply_chunks(struct mig_store *store, const struct mig_dst_ops *ops, void *ctx, uint64_t gfn,
-                                   uint64_t map, const uint8_t *data)
+static const uint8_t *batch_apply_chunks(struct mig_store *store, const struct mig_dst_ops *ops, void *ctx,
+                                         uint64_t gfn, uint64_t map, const uint8_t *data)
 {
     uint8_t *page = ops->page_for_write(ctx, gfn);
     uint64_t *h = page ? mig_store_page(store, gfn) : NULL;
@@ -257,12 +270,12 @@ enum hv_err mig_batch_apply(const struct mig_p_batch *b, struct mig_store *store
         if (gfn >= store->n_pages)
             return HV_FAIL(HV_E_PROTO);
         if (!map) {
-            enum hv_err err = apply_zero(store, ops, ctx, gfn);
+            enum hv_err err = batch_apply_zero(store, ops, ctx, gfn);
             if (err)
                 return err;
             (*zero)++;
         } else {
-            data = apply_chunks(store, ops, ctx, gfn, map, data);
+            data = batch_apply_chunks(store, ops, ctx, gfn, map, data);
             if (!data)
                 return HV_FAIL(HV_E_NOMEM);
         }

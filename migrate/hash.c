@@ -1,37 +1,36 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * migrate/hash.c - chunk hashes, their storage, and the digest.  The why is in hash.h.
+ * migrate/hash.c - chunk hashes, their storage, and the digest.  hash.h explains why these.
  *
- * Cost: two loads, two adds, a multiplication and an add with carry per 16 bytes, that is about 4 instructions per
- * word; four steps are unrolled so that the loop adds little.  Words are taken in the machine's order, little-endian on
- * every host that Godwit runs on. */
+ * Cost: two loads, two adds, a multiplication and an add with carry for 16 bytes, about 4 instructions per word.  Four
+ * steps are unrolled.  Words are in the machine's byte order, little-endian on every host of Godwit. */
 #include "migrate/hash.h"
 
 typedef unsigned __int128 u128;
+_Static_assert(MIG_CHUNK_SIZE % 64 == 0 && MIG_CHUNKS_PER_PAGE % 2 == 0, "the loops are unrolled");
 
-static inline uint64_t load64(const void *p)
+static inline uint64_t hash_load64(const void *p)
 {
     uint64_t v;
     __builtin_memcpy(&v, p, 8);
     return v;
 }
 
-/* One word at a time from memory that a guest may be writing: volatile, so that it is loaded once. */
+/* A word of memory that a guest may be writing: volatile, so that it is loaded once. */
 static inline uint64_t load_once(const uint64_t *p) { return *(const volatile uint64_t *)p; }
 
-static inline uint64_t fold(uint64_t a, uint64_t b)
+static inline uint64_t hash_fold(uint64_t a, uint64_t b)
 {
     u128 x = (u128)a * b;
     return (uint64_t)x ^ (uint64_t)(x >> 64);
 }
 
-static inline uint64_t finish(const struct mig_key *k, u128 acc)
+static inline uint64_t hash_finish(const struct mig_key *k, u128 acc)
 {
-    return fold((uint64_t)acc ^ k->f[0], (uint64_t)(acc >> 64) ^ k->f[1]) ^ k->zero;
+    return hash_fold((uint64_t)acc ^ k->f[0], (uint64_t)(acc >> 64) ^ k->f[1]) ^ k->zero;
 }
 
-/* splitmix: every 64-bit word of the two halves of the seed gives its own full-period sequence; their
- * sum is the key stream. */
-static uint64_t mix_next(uint64_t *x)
+/* splitmix: each half of the seed gives its own full-period sequence; the key stream is their sum. */
+static uint64_t splitmix_next(uint64_t *x)
 {
     *x += 0x9e3779b97f4a7c15u;
     uint64_t z = *x;
@@ -42,15 +41,15 @@ static uint64_t mix_next(uint64_t *x)
 
 void mig_key_init(struct mig_key *k, const uint8_t seed[16])
 {
-    uint64_t a = load64(seed), b = load64(seed + 8) ^ 0x6a09e667f3bcc908u;
+    uint64_t a = hash_load64(seed), b = hash_load64(seed + 8) ^ 0x6a09e667f3bcc908u;
     static const uint64_t zero_chunk[MIG_CHUNK_SIZE / 8];
 
     for (size_t i = 0; i < ARRAY_SIZE(k->k); i++)
-        k->k[i] = mix_next(&a) + mix_next(&b);
+        k->k[i] = splitmix_next(&a) + splitmix_next(&b);
     for (size_t i = 0; i < ARRAY_SIZE(k->d); i++)
-        k->d[i] = mix_next(&a) + mix_next(&b);
+        k->d[i] = splitmix_next(&a) + splitmix_next(&b);
     for (size_t i = 0; i < ARRAY_SIZE(k->f); i++)
-        k->f[i] = mix_next(&a) + mix_next(&b);
+        k->f[i] = splitmix_next(&a) + splitmix_next(&b);
     k->zero = 0;
     k->zero = mig_hash_chunk(k, zero_chunk);
 }
@@ -67,7 +66,7 @@ uint64_t mig_hash_chunk(const struct mig_key *k, const void *src)
         NH(acc, load_once(s + i + 4), load_once(s + i + 5), i + 4);
         NH(acc, load_once(s + i + 6), load_once(s + i + 7), i + 6);
     }
-    return finish(k, acc);
+    return hash_finish(k, acc);
 }
 
 #define NH_COPY(acc, i)                                                \
@@ -89,18 +88,18 @@ uint64_t mig_hash_copy(const struct mig_key *k, void *dst, const void *src)
         NH_COPY(acc, i + 4);
         NH_COPY(acc, i + 6);
     }
-    return finish(k, acc);
+    return hash_finish(k, acc);
 }
 
 uint64_t mig_hash_bytes(const struct mig_key *k, const void *src, size_t len)
 {
     const uint8_t *p = src;
-    uint64_t h = fold((uint64_t)len ^ k->f[2], k->f[3]);
+    uint64_t h = hash_fold((uint64_t)len ^ k->f[2], k->f[3]);
     while (len) {
         uint64_t chunk[MIG_CHUNK_SIZE / 8] = { 0 };
         size_t n = MIN(len, sizeof(chunk));
         memcpy(chunk, p, n);
-        h = fold(h ^ k->f[4], mig_hash_chunk(k, chunk) ^ k->f[5]) + h;
+        h = hash_fold(h ^ k->f[4], mig_hash_chunk(k, chunk) ^ k->f[5]) + h;
         p += n;
         len -= n;
     }
@@ -139,6 +138,7 @@ void mig_store_fini(struct mig_store *s)
 
 uint64_t *mig_store_page(struct mig_store *s, uint64_t gfn)
 {
+    ASSERT(gfn < s->n_pages);
     uint64_t **seg = &s->seg[gfn / MIG_SEG_PAGES];
     if (!*seg)
         *seg = s->mem.alloc(MIG_SEG_LEN);
@@ -147,11 +147,12 @@ uint64_t *mig_store_page(struct mig_store *s, uint64_t gfn)
 
 const uint64_t *mig_store_peek(const struct mig_store *s, uint64_t gfn)
 {
+    ASSERT(gfn < s->n_pages);
     const uint64_t *seg = s->seg[gfn / MIG_SEG_PAGES];
     return seg ? seg + (gfn % MIG_SEG_PAGES) * MIG_CHUNKS_PER_PAGE : NULL;
 }
 
-/* What one page adds to the digest.  The gfn goes into the fold, so that swapped pages are noticed. */
+/* Share of one page in the digest.  The gfn is hashed as well, so that swapped pages are noticed. */
 static struct mig_digest page_digest(const struct mig_key *k, uint64_t gfn, const uint64_t *h)
 {
     uint64_t any = 0;
@@ -163,7 +164,8 @@ static struct mig_digest page_digest(const struct mig_key *k, uint64_t gfn, cons
     if (!any)
         return (struct mig_digest){ 0, 0 };
     uint64_t lo = (uint64_t)acc, hi = (uint64_t)(acc >> 64), g = (gfn + 1) * 0x9e3779b97f4a7c15u;
-    return (struct mig_digest){ fold(lo ^ g ^ k->f[2], hi ^ k->f[3]), fold(lo + k->f[4], (hi ^ g) + k->f[5]) };
+    return (struct mig_digest){ hash_fold(lo ^ g ^ k->f[2], hi ^ k->f[3]),
+                                hash_fold(lo + k->f[4], (hi ^ g) + k->f[5]) };
 }
 
 void mig_store_sub(struct mig_store *s, uint64_t gfn, const uint64_t *h)

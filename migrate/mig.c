@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * migrate/mig.c - what both machines share: state names, reasons, defaults, and the memory of finished jobs. */
+ * migrate/mig.c - shared by both machines: state names, reasons, defaults, and the record of finished jobs. */
 #include "migrate/mig.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -44,6 +44,7 @@ void mig_reason_add(struct mig_reasons *r, const char *fmt, ...)
 {
     va_list ap;
 
+    ASSERT(r->len < r->cap);
     r->n++;
     if (r->len + 2 >= r->cap)
         return;
@@ -58,7 +59,7 @@ void mig_reason_add(struct mig_reasons *r, const char *fmt, ...)
 
 bool mig_id_eq(const struct mig_id *a, const struct mig_id *b) { return memcmp(a->b, b->b, sizeof(a->b)) == 0; }
 
-static struct mig_ids_entry *find(struct mig_ids_entry *e, unsigned n, const struct mig_id *id)
+static struct mig_ids_entry *ids_find(struct mig_ids_entry *e, unsigned n, const struct mig_id *id)
 {
     for (unsigned i = 0; i < n; i++)
         if (e[i].verdict && mig_id_eq(&e[i].id, id))
@@ -66,7 +67,7 @@ static struct mig_ids_entry *find(struct mig_ids_entry *e, unsigned n, const str
     return NULL;
 }
 
-static unsigned count_source(const struct mig_ids_entry *e, unsigned n, unsigned source)
+static unsigned ids_count_source(const struct mig_ids_entry *e, unsigned n, unsigned source)
 {
     unsigned found = 0;
     for (unsigned i = 0; i < n; i++)
@@ -74,15 +75,15 @@ static unsigned count_source(const struct mig_ids_entry *e, unsigned n, unsigned
     return found;
 }
 
-/* A free place; else the oldest of the source that has most. */
-static struct mig_ids_entry *place(struct mig_ids_entry *e, unsigned n)
+/* A free place; else the oldest entry of the source that has the most. */
+static struct mig_ids_entry *ids_place(struct mig_ids_entry *e, unsigned n)
 {
     struct mig_ids_entry *best = &e[0];
     unsigned most = 0;
     for (unsigned i = 0; i < n; i++) {
         if (!e[i].verdict)
             return &e[i];
-        unsigned found = count_source(e, n, e[i].source);
+        unsigned found = ids_count_source(e, n, e[i].source);
         if (found > most || (found == most && e[i].order < best->order))
             best = &e[i];
         most = MAX(most, found);
@@ -93,13 +94,15 @@ static struct mig_ids_entry *place(struct mig_ids_entry *e, unsigned n)
 void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, unsigned source, bool prepared, enum mig_verdict v,
                  const char *why)
 {
-    struct mig_ids_entry *old = find(ids->e, MIG_IDS_MAX, id), *e = old ? old : find(ids->early, MIG_IDS_EARLY_MAX, id);
+    ASSERT(v == MIG_V_REFUSED || (v == MIG_V_RUNNING && prepared));
+    struct mig_ids_entry *old = ids_find(ids->e, MIG_IDS_MAX, id),
+                         *e = old ? old : ids_find(ids->early, MIG_IDS_EARLY_MAX, id);
     if (prepared && !old) {
         if (e)
-            e->verdict = MIG_V_UNKNOWN; /* it moves to the other list */
-        e = place(ids->e, MIG_IDS_MAX);
+            e->verdict = MIG_V_UNKNOWN; /* the id moves to the other list */
+        e = ids_place(ids->e, MIG_IDS_MAX);
     } else if (!e) {
-        e = place(ids->early, MIG_IDS_EARLY_MAX);
+        e = ids_place(ids->early, MIG_IDS_EARLY_MAX);
     }
     *e = (struct mig_ids_entry){ .id = *id, .verdict = (uint8_t)v, .source = source, .order = ++ids->last_order };
     snprintf(e->why, sizeof(e->why), "%s", why ? why : "");
@@ -107,10 +110,10 @@ void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, unsigned source, 
 
 enum mig_verdict mig_ids_get(const struct mig_ids *ids, const struct mig_id *id, const char **why)
 {
-    struct mig_ids *all = (struct mig_ids *)(uintptr_t)ids; /* find() changes nothing */
-    const struct mig_ids_entry *e = find(all->e, MIG_IDS_MAX, id);
+    struct mig_ids *all = (struct mig_ids *)(uintptr_t)ids; /* ids_find() changes nothing */
+    const struct mig_ids_entry *e = ids_find(all->e, MIG_IDS_MAX, id);
     if (!e)
-        e = find(all->early, MIG_IDS_EARLY_MAX, id);
+        e = ids_find(all->early, MIG_IDS_EARLY_MAX, id);
     if (why)
         *why = e ? e->why : "";
     return e ? (enum mig_verdict)e->verdict : MIG_V_UNKNOWN;

@@ -1,30 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/mig.h - the two machines of a move, as the kernel's glue pumps them.
  *
- * A machine owns an inbound and an outbound byte queue and never touches a socket or a clock.  The glue's turn is
+ * A machine owns an inbound and an outbound byte queue and never touches a socket or a clock.  One turn of the glue:
  *
  *     in:   p = mig_fifo_space(&io->in, 1, &room);   n = stream_read(s, p, room);    mig_fifo_commit(&io->in, n);
  *     step: w = mig_tx_step(m, now);                                 (or mig_rx_step)
  *     out:  p = mig_fifo_data(&io->out, &len);       n = stream_write(s, p, len);    mig_fifo_consume(&io->out, n);
  *           if the queue is empty now and w.kind != MIG_WAIT_MORE: stream_flush(s)
  *
- * and what it waits for is in w.  When the stream closes or fails the glue passes on all bytes that still came,
- * steps, and then calls mig_tx_link_lost() / mig_rx_link_lost().  A step does a bounded amount of work
- * (opts.step_pages) and no step blocks.
+ * w says what the machine waits for.  When the stream closes or fails, the glue passes on all bytes that were received,
+ * steps, and then calls mig_tx_link_lost() or mig_rx_link_lost().  A step does a bounded amount of work
+ * (opts.step_pages) and never blocks.
  *
  *   source                                                   destination
  *   HELLO      preambles: magic, versions                    HELLO
  *   VALIDATE   OFFER ->                      <- ACCEPT       LOADING
  *   PRECOPY    BATCH.. ROUND_END ->             <- ACK         "
- *   STOPPING   asks the vCPUs to stand still                   "
+ *   STOPPING   quiesces the devices, pauses the vCPUs          "
  *   STOPPED    BATCH.. STATE ->            <- PREPARED       LOADED, PREPARED
  *   IN_DOUBT   COMMIT ->                    <- RUNNING       RUNNING
  *   RELEASED
  *   FAILED     (the guest runs on the source)                DROPPED
  *
- * Until COMMIT is put into the source's queue every failure, cancel or timeout leads to FAILED: log off,
- * throttle off, guest resumed.  From then on the source never resumes by itself: it waits (MIG_WAIT_LINK) for a
- * new stream and asks QUERY. */
+ * Until COMMIT is queued, every failure, cancel or timeout leads to FAILED: dirty log off, throttle off, guest resumed.
+ * After COMMIT the source never resumes by itself: it waits for a new stream (MIG_WAIT_LINK) and asks QUERY. */
 #ifndef GODWIT_MIGRATE_MIG_H
 #define GODWIT_MIGRATE_MIG_H
 
@@ -35,8 +34,8 @@
 #include "migrate/policy.h"
 #include "migrate/stats.h"
 
-/** Where memory comes from: alloc returns zeroed bytes or NULL, free takes the same length.  Sizes: two of about 600
- *  KiB, bitmaps of n_pages/8 bytes, and 64 KiB per 2 MiB of guest memory that was touched. */
+/** The allocator: alloc returns zeroed bytes or NULL, free takes the same length.  A machine takes two blocks of about
+ *  600 KiB, bitmaps of n_pages/8 bytes, and 64 KiB per 2 MiB of guest memory that was touched. */
 struct mig_mem {
     void *(*alloc)(size_t len);
     void (*free)(void *p, size_t len);
@@ -46,12 +45,12 @@ struct mig_io {
 };
 
 enum mig_wait_kind {
-    MIG_WAIT_MORE,   /* nothing: step again as soon as others had a turn */
+    MIG_WAIT_MORE,   /* nothing: step again after the other machines */
     MIG_WAIT_INPUT,  /* bytes in io.in */
     MIG_WAIT_OUTPUT, /* room in io.out */
-    MIG_WAIT_GUEST,  /* the vCPUs to stand still, or the guest to be admitted: step again soon */
-    MIG_WAIT_LINK,   /* mig_tx_reconnected(): make a new stream to the same peer */
-    MIG_WAIT_DONE    /* nothing, for ever: look at the outcome, deliver io.out, destroy */
+    MIG_WAIT_GUEST,  /* the vCPUs to pause, or the guest to be admitted: step again soon */
+    MIG_WAIT_LINK,   /* a new stream to the same peer, then mig_tx_reconnected() */
+    MIG_WAIT_DONE    /* nothing, ever: look at the outcome, deliver io.out, destroy */
 };
 /** What a machine waits for.  It must be stepped again at until_us at the latest (UINT64_MAX: no deadline). */
 struct mig_wait {
@@ -59,13 +58,12 @@ struct mig_wait {
     uint64_t until_us;
 };
 
-/* Jobs that this host was the destination of: what became of them, so that a later QUERY gets the truth.
+/* The outcome of each job whose destination was this host, so that a later QUERY is answered truthfully.
  *
- * Only a source that has got PREPARED can ever be in doubt and ask.  So the verdicts on jobs that came so far are
- * kept apart from those that were refused earlier, which serve only to refuse the same id twice: a flood of refused
- * offers pushes out nothing but other refusals.  When the list of the former is full, the oldest entry of the
- * source with the most entries goes: one source cannot push out another one's verdicts, as long as there are not
- * more sources than places. */
+ * Only a source that has received PREPARED can be in doubt and ask.  So the verdicts on prepared jobs have a list of
+ * their own.  Earlier refusals only serve to refuse the same id twice: a flood of refused offers replaces nothing but
+ * other refusals.  A full list replaces the oldest entry of the source that has the most entries.  So one source cannot
+ * replace another one's verdicts, as long as there are no more sources than places. */
 #define MIG_IDS_MAX       64
 #define MIG_IDS_EARLY_MAX 16
 enum mig_verdict { MIG_V_UNKNOWN = 0, MIG_V_RUNNING = 1, MIG_V_REFUSED = 2 };
@@ -77,12 +75,12 @@ struct mig_ids_entry {
     char why[96];
 };
 struct mig_ids {                                   /* all zero = empty */
-    struct mig_ids_entry e[MIG_IDS_MAX];           /* PREPARED was said */
-    struct mig_ids_entry early[MIG_IDS_EARLY_MAX]; /* refused before that */
+    struct mig_ids_entry e[MIG_IDS_MAX];           /* PREPARED was sent */
+    struct mig_ids_entry early[MIG_IDS_EARLY_MAX]; /* refused before PREPARED */
     uint64_t last_order;
 };
-/** Remember the verdict on id (replaces an older one).  source: a number for the host that it came from.  prepared:
- *  PREPARED was said.  why is cut to fit; NULL = "". */
+/** Remember the verdict on id, RUNNING or REFUSED; replaces an older one.  source: number of the source host.
+ *  prepared: PREPARED was sent, as it must be for RUNNING.  why is cut to fit; NULL = "". */
 void mig_ids_put(struct mig_ids *ids, const struct mig_id *id, unsigned source, bool prepared, enum mig_verdict v,
                  const char *why);
 /** The verdict on id; *why (may be NULL) points into ids. */
@@ -105,11 +103,11 @@ const char *mig_tx_state_name(enum mig_tx_state s); /* "PRECOPY" */
 
 struct mig_opts {
     struct mig_policy policy;
-    bool verify;     /* at the stop hash all touched memory again and compare with what was sent (debugging, slow) */
-    bool lz4;        /* false: everything raw */
-    bool stop_first; /* stop the guest before the first page: no rounds, the blackout is the whole move */
-    int lz4_acceleration; /* 1..64, 1 packs best */
-    unsigned step_pages;  /* pages packed by LZ4 per step, 1..1024; pages that cost less count for less */
+    bool verify;          /* at the stop, hash all touched memory again and compare with what was sent (slow) */
+    bool lz4;             /* false: everything raw */
+    bool stop_first;      /* stop the guest before the first page: no rounds, the blackout is the whole move */
+    int lz4_acceleration; /* 1..64, 1 compresses best */
+    unsigned step_pages;  /* pages compressed per step, 1..1024; cheaper pages count for less */
 };
 /** Policy default, no verify, LZ4 at 1, 16 pages (one batch) per step. */
 void mig_opts_default(struct mig_opts *o);
@@ -120,15 +118,15 @@ struct mig_tx_params {
     void *ctx; /* borrowed until mig_tx_destroy */
     struct mig_mem mem;
     struct mig_id id; /* random */
-    uint8_t key[16];  /* random: key of the page hashes, kept from the guest, sent to the destination */
+    uint8_t key[16];  /* random: key of the page hashes, sent to the destination, secret from the guest */
     const char *name; /* guest, copied */
     struct mig_opts opts;
     uint64_t now_us;
-    /* optional, the clock that now_us comes from: measures parts of a step; NULL: step times do */
+    /* the clock that now_us comes from, measures parts of a step; NULL: now_us is used */
     uint64_t (*clock_us)(void);
 };
-/** A new job in state HELLO: the guest is not touched yet.  HV_E_NOMEM; HV_E_INVAL (name, options, n_pages).  On
- *  an error *out is NULL. */
+/** A new job in state HELLO: the guest is not touched yet.  HV_E_NOMEM; HV_E_INVAL (name, options, n_pages).  *out is
+ *  NULL on an error. */
 HV_MUST_CHECK enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out);
 /** Free the machine.  A job before COMMIT is cancelled first (the guest runs on).  In IN_DOUBT the guest stays
  *  stopped: resolve first. */
@@ -136,23 +134,21 @@ void mig_tx_destroy(struct mig_tx *m);
 struct mig_io *mig_tx_io(struct mig_tx *m);
 /** One bounded turn.  now_us: any clock that never goes back. */
 struct mig_wait mig_tx_step(struct mig_tx *m, uint64_t now_us);
-/** The stream is gone, for reason err/why.  Before COMMIT the job fails and the guest runs on here; in
- *  IN_DOUBT it waits for a link. */
+/** The stream was lost, for reason err and why (may be NULL).  Before COMMIT the job fails and the guest runs on here.
+ *  IN_DOUBT waits for a new stream. */
 void mig_tx_link_lost(struct mig_tx *m, enum hv_err err, const char *why, uint64_t now_us);
-/** IN_DOUBT only: a new stream to the same peer is open; the queues are emptied and the machine asks QUERY. */
+/** A new stream to the same peer is open: IN_DOUBT empties the queues and asks QUERY; no effect in another state. */
 void mig_tx_reconnected(struct mig_tx *m, uint64_t now_us);
-/** Stop the job if it can be stopped: HV_OK, the guest runs on here, tells the peer (deliver io.out).
- *  HV_E_BUSY: COMMIT is out. */
+/** Cancel the job.  HV_OK: the guest runs on here; FAIL for the peer is in io.out.  HV_E_BUSY: COMMIT is queued. */
 HV_MUST_CHECK enum hv_err mig_tx_cancel(struct mig_tx *m, const char *why, uint64_t now_us);
-/** IN_DOUBT only: a person says where the guest lives.  here: resume it; else release it.
- *  HV_E_INVAL in any other state. */
+/** IN_DOUBT: an operator decides where the guest runs.  here: resume it; else release it.  HV_E_INVAL in any other
+ *  state. */
 HV_MUST_CHECK enum hv_err mig_tx_resolve(struct mig_tx *m, bool here, uint64_t now_us);
 enum mig_tx_state mig_tx_state(const struct mig_tx *m);
-/** Why it FAILED (or what the peer last said in IN_DOUBT): error and one or more lines of text, never NULL. */
+/** Why it FAILED, or why it is still IN_DOUBT: error and lines of text, never NULL. */
 enum hv_err mig_tx_error(const struct mig_tx *m);
 const char *mig_tx_text(const struct mig_tx *m);
-/** What the destination notes on the guest that it admitted, "" if nothing: at most MIG_NOTE_MAX bytes,
- *  printable ASCII and newlines. */
+/** The destination's notes on the guest that it admitted, "" if none: printable ASCII and newlines. */
 const char *mig_tx_note(const struct mig_tx *m);
 const struct mig_id *mig_tx_id(const struct mig_tx *m);
 void mig_tx_stats(const struct mig_tx *m, struct mig_stats *out);
@@ -176,27 +172,26 @@ struct mig_rx_params {
     const struct mig_dst_ops *ops;
     void *ctx; /* borrowed until mig_rx_destroy */
     struct mig_mem mem;
-    struct mig_ids *ids; /* borrowed, the host's one record of finished jobs */
-    unsigned source;     /* a number for the host at the other end, for ids */
-    /** A QUERY about id came: end every other rx machine of this host that works on it, by mig_rx_settle(), so
-     *  that ids tells the truth. */
+    struct mig_ids *ids; /* borrowed, this host's one record of finished jobs */
+    unsigned source;     /* number of the source host, for ids */
+    /** A QUERY about id came: call mig_rx_settle() for every other rx machine of this host, so that ids has the final
+     *  verdict.  NULL: there are no others. */
     void (*settle)(void *settle_ctx, const struct mig_id *id);
     void *settle_ctx;
     uint64_t now_us;
     uint64_t (*clock_us)(void); /* optional, as in mig_tx_params */
 };
-/** A machine for one incoming stream, whatever it turns out to carry (a move, or a question).  HV_E_NOMEM. */
+/** A machine for one incoming stream: a move, or questions.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out);
 /** Free the machine; a guest that is not running is dropped and its id remembered as refused. */
 void mig_rx_destroy(struct mig_rx *m);
 struct mig_io *mig_rx_io(struct mig_rx *m);
 struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us);
-/** The stream is gone.  A guest that was not committed is dropped, its id refused. */
+/** The stream was lost.  A guest that was not committed is dropped, its id refused. */
 void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64_t now_us);
-/** Drop the guest and tell the source.  HV_E_BUSY: it runs already. */
+/** Drop the guest, and queue a FAIL for the source.  HV_E_BUSY: it runs already. */
 HV_MUST_CHECK enum hv_err mig_rx_cancel(struct mig_rx *m, const char *why, uint64_t now_us);
-/** If m works on id and is not committed: drop it, remember it as refused.  Whatever comes on its
- *  stream later is void. */
+/** If m works on id and is not committed: drop the guest, remember id as refused.  Later input of m is ignored. */
 void mig_rx_settle(struct mig_rx *m, const struct mig_id *id);
 enum mig_rx_state mig_rx_state(const struct mig_rx *m);
 enum hv_err mig_rx_error(const struct mig_rx *m); /* DROPPED: why */

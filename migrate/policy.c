@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/policy.c - when to stop the guest.
  *
- * Model.  Sending what is left takes left_us = max(bytes / B, pages / P): the link and the processor each have a
- * throughput, and the slower one counts.  The blackout would be estimate = left_us + F.  If a further round is made
- * instead, then meanwhile the guest dirties D * left_us, so the next estimate is about next = F + left_us * (D / B).
+ * Model.  Sending the rest takes left_us = max(bytes / B, pages / P): link and processor each have a throughput, and
+ * the slower one counts.  The blackout would be estimate = left_us + F.  During a further round the guest dirties
+ * D * left_us.  So the next estimate is about next = F + left_us * (D / B).
  *
  *   row  estimate  then                                              decision
  *   A    <= goal                                                     STOP: nothing to gain
@@ -16,15 +16,16 @@
  *   F    > limit   estimate falls by a tenth or more per round, or   CONTINUE
  *                  too early to say
  *   G    > limit   throttle not at its maximum                       THROTTLE one step more
- *   H    > limit   otherwise (throttled as far as it may be, still   CONTINUE until row D or E, which comes soon
- *                  not converging)
+ *   H    > limit   otherwise (at the maximum, and still not          CONTINUE until row D or E, which comes soon
+ *                  converging)
  *
- * An operator chooses what rows G and H do (mig_policy_if_stuck): throttle: as they stand.  wait: no
- * throttle, no limit on rounds, so F and H go on until the guest is quieter or the time is over (E).  stop:
- * no throttle, and D instead of E. */
+ * An operator chooses what rows G and H do, see mig_policy_if_stuck().  throttle: as they stand.  wait: no throttle, no
+ * limit on rounds, so F and H go on until the guest is quieter or the time is over (E).  stop: no throttle, and D
+ * instead of E. */
 #include "migrate/policy.h"
 
 #include <string.h>
+#include "kernel/lib/log.h"
 
 #define HARD_ROUNDS 3 /* row H: at full throttle a round counts as so many */
 
@@ -52,7 +53,11 @@ static const char *const if_stuck_names[] = {
     [MIG_STUCK_THROTTLE] = "throttle", [MIG_STUCK_WAIT] = "wait", [MIG_STUCK_STOP] = "stop"
 };
 
-const char *mig_if_stuck_name(enum mig_if_stuck what) { return if_stuck_names[what]; }
+const char *mig_if_stuck_name(enum mig_if_stuck what)
+{
+    ASSERT((unsigned)what < ARRAY_SIZE(if_stuck_names));
+    return if_stuck_names[what];
+}
 
 bool mig_if_stuck_parse(const char *name, enum mig_if_stuck *out)
 {
@@ -64,7 +69,7 @@ bool mig_if_stuck_parse(const char *name, enum mig_if_stuck *out)
     return false;
 }
 
-/* a * b / c without leaving 64 bits; what does not fit is "far above any limit". */
+/* a * b / c in 64 bits; FAR, which is above any limit, if the result or a * b does not fit. */
 #define FAR (UINT64_C(1) << 40)
 static uint64_t mul_div(uint64_t a, uint64_t b, uint64_t c)
 {
@@ -100,6 +105,8 @@ static unsigned throttle_step(unsigned now, unsigned max)
 
 struct mig_policy_out mig_policy_decide(const struct mig_policy *p, const struct mig_policy_in *in)
 {
+    ASSERT(in->round >= 1);
+    ASSERT(in->throttle < 100 && p->max_throttle < 100); /* at 100 % the guest would never run */
     uint64_t left = left_us(in), estimate = left + in->fixed_us, next = next_left_us(in, left);
     struct mig_policy_out out = { MIG_CONTINUE, in->throttle, estimate };
     bool out_of_patience = in->round >= p->max_rounds || in->elapsed_us >= p->max_us;

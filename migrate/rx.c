@@ -1,41 +1,40 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * migrate/rx.c - the destination's machine: admit, load, prepare, and run when told to.
+ * migrate/rx.c - the destination's machine: admit, load, prepare, and run at COMMIT.
  *
- * Everything that comes is hostile until checked, although the peer is authenticated: lengths and ranges by
- * wire.c, the order of records by the state, contents by the digest.  Before COMMIT the guest may be dropped at
- * any time, for any reason, and then its id is remembered as refused *before* anything is said, so that whoever
- * asks later gets the same answer.
+ * All input is hostile until checked, although the peer is authenticated: lengths and ranges by wire.c, the order of
+ * records by the state, contents by the digest.  Before COMMIT the guest may be dropped at any time, for any reason.
+ * Its id is then remembered as refused *before* the peer is told.  So every later QUERY gets the same answer.
  *
  *   record     in state      does
  *   OFFER      WAIT_OFFER    admit -> LOADING, ACCEPT; or FAIL with all reasons
  *   QUERY      WAIT_OFFER    settle -> ANSWERED, ANSWER
- *   FIND       WAIT_OFFER    FOUND; more questions may follow, and when the asker closes the stream -> ANSWERED
+ *   FIND       WAIT_OFFER    FOUND; more questions may follow; -> ANSWERED when the peer closes the stream
  *   PROBE      WAIT_OFFER    PROBED; likewise
  *   BATCH      LOADING       write pages
  *   ROUND_END  LOADING       ACK
  *   STATE      LOADING       digest, state, ready -> LOADED -> PREPARED
  *   COMMIT     PREPARED      RUNNING
  *   FAIL       any of these  drop
- *   FRAME      RUNNING       give it to the guest
- * Anything else is a broken protocol: drop; or, when the guest runs, read no more. */
+ *   FRAME      RUNNING       deliver it to the guest
+ * Anything else breaks the protocol: the guest is dropped, or, when it runs, input is closed. */
 #include <stdarg.h>
 #include <stdio.h>
 #include "migrate/batch.h"
 #include "migrate/tx_impl.h"
 
-#define AGE_MAX_US   60000000 /* a state older than this is a mistake of some clock */
+#define AGE_MAX_US   60000000 /* a state cannot be older: a clock is wrong */
 #define RX_OUT_CAP   (32 * 1024)
-#define RX_OUT_MIN   (8 * 1024) /* no record is taken in unless its answer fits */
+#define RX_OUT_MIN   (8 * 1024) /* a record is read only when its answer fits */
 #define STEP_RECORDS 4          /* per step; a batch is at most 64 KiB of pages */
 #define VERIFY_PAGES 256        /* per step */
 
-/* LOADING: no byte from the peer for so long = it is gone.  The other states wait for one short record and last so long
- * at the most, else a peer that sends a byte now and then would keep its place for ever.  PREPARED: the source either
- * commits at once or has lost its link. */
+/* Timeouts.  LOADING: since the last byte from the peer.  The other states wait for one short record, and their time
+ * counts from entry: else a peer that sends a byte now and then would keep its place for ever.  PREPARED: the source
+ * either commits at once or has lost its link. */
 #define HELLO_US    (30 * 1000000ul)
 #define LOADING_US  (60 * 1000000ul)
 #define PREPARED_US (20 * 1000000ul)
-#define FRAMES_US   (2 * 1000000ul) /* RUNNING: a source closes when it has read that; then nothing more can come */
+#define FRAMES_US   (2 * 1000000ul) /* RUNNING: the source closes once it has read RUNNING */
 
 struct mig_rx {
     const struct mig_dst_ops *ops;
@@ -53,13 +52,13 @@ struct mig_rx {
     char name[MIG_NAME_MAX];
     struct mig_id id;
     bool have_id, verify, asked; /* asked: questions were answered, so this stream need not bring a guest */
-    bool deaf;                   /* RUNNING: nothing more is read */
+    bool input_closed;           /* RUNNING, or the stream was lost: nothing more is read */
     struct mig_io io;
     uint8_t *scratch; /* owned, MIG_BATCH_DATA_MAX */
     struct mig_store store;
     uint64_t bytes, acked_bytes;   /* consumed from the stream; as of the last ACK */
-    uint64_t verify_gfn, state_us; /* verify: next to look at; time when STATE was seen first, 0: not yet */
-    uint64_t run_us;               /* when it was RUNNING */
+    uint64_t verify_gfn, state_us; /* next gfn to verify; when STATE was seen first, 0: not yet */
+    uint64_t run_us;               /* when the guest was run */
     uint64_t now, progress_us, progress_in;
     uint64_t idle_us, idle_total; /* for mig_idle_put */
     struct mig_rx_stats st;
@@ -76,7 +75,12 @@ static const uint16_t rx_edges[] = {
     [MIG_RX_ANSWERED] = 0,
 };
 
-static uint64_t timeout_us(enum mig_rx_state s)
+_Static_assert(ARRAY_SIZE(rx_edges) == MIG_RX_ANSWERED + 1, "every state has its edges");
+_Static_assert(2 * (MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX) <= RX_OUT_MIN && RX_OUT_MIN < RX_OUT_CAP, "answers fit");
+_Static_assert(MIG_REC_HDR_LEN + MIG_REC_LEN_MAX <= MIG_IN_CAP, "every record fits");
+_Static_assert(MIG_IDLE_US < LOADING_US, "IDLE comes before the peer's patience ends");
+
+static uint64_t rx_timeout_us(enum mig_rx_state s)
 {
     switch (s) {
     case MIG_RX_HELLO:
@@ -93,19 +97,18 @@ static uint64_t timeout_us(enum mig_rx_state s)
 
 static void rx_goto(struct mig_rx *m, enum mig_rx_state s)
 {
-    if (!(rx_edges[m->state] & BIT32(s)))
-        __builtin_trap(); /* our bug: better no host than two */
+    ASSERT(rx_edges[m->state] & BIT32(s)); /* better no host than two */
     m->state = s;
     m->progress_us = m->now;
 }
 
-static bool is_over(const struct mig_rx *m)
+static bool rx_is_over(const struct mig_rx *m)
 {
     return m->state == MIG_RX_RUNNING || m->state == MIG_RX_DROPPED || m->state == MIG_RX_ANSWERED;
 }
-static bool waits_for_frames(const struct mig_rx *m)
+static bool rx_waits_for_frames(const struct mig_rx *m)
 {
-    return m->state == MIG_RX_RUNNING && !m->deaf && m->now - m->run_us < FRAMES_US;
+    return m->state == MIG_RX_RUNNING && !m->input_closed && m->now - m->run_us < FRAMES_US;
 }
 static uint64_t rx_now(const struct mig_rx *m) { return m->clock_us ? m->clock_us() : m->now; }
 
@@ -133,17 +136,17 @@ static void rx_fail(struct mig_rx *m, enum hv_err err, bool tell, const char *fm
     mig_text_put(&m->io.out, MIG_REC_FAIL, &(struct mig_p_text){ m->id, err, m->text, strlen(m->text) });
 }
 
-static void peer_broke(struct mig_rx *m, enum hv_err err, const char *what)
+static void rx_peer_broke(struct mig_rx *m, enum hv_err err, const char *what)
 {
     if (m->state == MIG_RX_RUNNING)
-        m->deaf = true;
+        m->input_closed = true;
     else
         rx_fail(m, err, true, "the source broke the protocol (%s in state %s)", what, mig_rx_state_name(m->state));
 }
 
 /* ---- records from the source ---- */
 
-static void on_preamble(struct mig_rx *m)
+static void rx_on_preamble(struct mig_rx *m)
 {
     size_t len;
     const uint8_t *p = mig_fifo_data(&m->io.in, &len);
@@ -161,15 +164,15 @@ static void on_preamble(struct mig_rx *m)
         rx_fail(m, e, true, "the source talks migration versions %u to %u, this host %u to %u: update the older one",
                 min, max, MIG_VERSION_MIN, MIG_VERSION_MAX);
     else
-        peer_broke(m, e, "preamble");
+        rx_peer_broke(m, e, "preamble");
 }
 
-/* False: not decided yet, the record stays in the queue. */
-static bool on_offer(struct mig_rx *m, struct rd *r)
+/* False: not decided yet; the record stays in the queue. */
+static bool rx_on_offer(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_offer o;
     if (m->state != MIG_RX_WAIT_OFFER || mig_offer_get(r, &o)) {
-        peer_broke(m, HV_E_PROTO, "OFFER");
+        rx_peer_broke(m, HV_E_PROTO, "OFFER");
         return true;
     }
     if (mig_ids_get(m->ids, &o.id, NULL) != MIG_V_UNKNOWN) { /* have_id stays false: the old verdict holds */
@@ -201,12 +204,12 @@ static bool on_offer(struct mig_rx *m, struct rd *r)
     return true;
 }
 
-static void on_query(struct mig_rx *m, struct rd *r)
+static void rx_on_query(struct mig_rx *m, struct rd *r)
 {
     struct mig_id id;
     const char *why;
     if (m->state != MIG_RX_WAIT_OFFER || mig_id_get(r, &id)) {
-        peer_broke(m, HV_E_PROTO, "QUERY");
+        rx_peer_broke(m, HV_E_PROTO, "QUERY");
         return;
     }
     if (m->settle)
@@ -216,13 +219,13 @@ static void on_query(struct mig_rx *m, struct rd *r)
     rx_goto(m, MIG_RX_ANSWERED);
 }
 
-static void on_find(struct mig_rx *m, struct rd *r)
+static void rx_on_find(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_find p;
     struct mig_id ticket = { { 0 } };
     char why[256] = "";
     if (m->state != MIG_RX_WAIT_OFFER || mig_find_get(r, &p)) {
-        peer_broke(m, HV_E_PROTO, "FIND");
+        rx_peer_broke(m, HV_E_PROTO, "FIND");
         return;
     }
     enum mig_find f = m->ops->find(m->ctx, p.name, &ticket, WHY(why));
@@ -230,11 +233,11 @@ static void on_find(struct mig_rx *m, struct rd *r)
     m->asked = true;
 }
 
-static void on_probe(struct mig_rx *m, struct rd *r)
+static void rx_on_probe(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_offer o;
     if (m->state != MIG_RX_WAIT_OFFER || mig_offer_get(r, &o)) {
-        peer_broke(m, HV_E_PROTO, "PROBE");
+        rx_peer_broke(m, HV_E_PROTO, "PROBE");
         return;
     }
     char text[MIG_TEXT_MAX] = "";
@@ -245,11 +248,11 @@ static void on_probe(struct mig_rx *m, struct rd *r)
     m->asked = true;
 }
 
-static void on_batch(struct mig_rx *m, struct rd *r)
+static void rx_on_batch(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_batch b;
     if (m->state != MIG_RX_LOADING || m->state_us || mig_batch_get(r, &b)) {
-        peer_broke(m, HV_E_PROTO, "BATCH");
+        rx_peer_broke(m, HV_E_PROTO, "BATCH");
         return;
     }
     enum hv_err e = mig_batch_apply(&b, &m->store, m->ops, m->ctx, m->scratch, &m->st.pages, &m->st.pages_zero);
@@ -257,29 +260,31 @@ static void on_batch(struct mig_rx *m, struct rd *r)
     if (e == HV_E_NOMEM)
         rx_fail(m, e, true, "the destination ran out of memory after %lu pages", m->st.pages);
     else if (e)
-        peer_broke(m, e, "BATCH contents");
+        rx_peer_broke(m, e, "BATCH contents");
 }
 
-static void ack(struct mig_rx *m, uint32_t round)
+static void rx_ack_put(struct mig_rx *m, uint32_t round)
 {
+    ASSERT(m->acked_bytes <= m->bytes);
     mig_ack_put(&m->io.out, &(struct mig_p_ack){ round, m->bytes, rx_now(m) });
     m->acked_bytes = m->bytes;
 }
 
-static void on_round_end(struct mig_rx *m, struct rd *r)
+static void rx_on_round_end(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_round p;
     if (m->state != MIG_RX_LOADING || mig_round_get(r, &p)) {
-        peer_broke(m, HV_E_PROTO, "ROUND_END");
+        rx_peer_broke(m, HV_E_PROTO, "ROUND_END");
         return;
     }
     m->st.rounds++;
-    ack(m, p.round);
+    rx_ack_put(m, p.round);
 }
 
-/* Option verify: hash memory again.  True when done; on a difference the job is dropped. */
-static bool verify_some(struct mig_rx *m)
+/* Option verify: hash some of memory again.  True: done; on a difference the job was dropped. */
+static bool rx_verify_some(struct mig_rx *m)
 {
+    ASSERT(m->verify_gfn < m->store.n_pages);
     uint64_t end = MIN(m->verify_gfn + VERIFY_PAGES, m->store.n_pages), gfn = m->verify_gfn;
     for (; gfn < end; gfn++) {
         const void *page = m->ops->page_is_present(m->ctx, gfn) ? m->ops->page_for_write(m->ctx, gfn) : NULL;
@@ -294,16 +299,17 @@ static bool verify_some(struct mig_rx *m)
     return gfn == m->store.n_pages;
 }
 
-/* How long the state was on its way: the guest's clock owes it.  A source cannot claim more than AGE_MAX_US. */
-static uint64_t state_age_us(const struct mig_rx *m, const struct mig_p_state *p)
+/* Time in transit of the state, by which the guest's clock must advance.  A source can claim AGE_MAX_US at most. */
+static uint64_t rx_state_age_us(const struct mig_rx *m, const struct mig_p_state *p)
 {
     uint64_t now = rx_now(m);
     return p->saved_us && p->saved_us < now ? MIN(now - p->saved_us, AGE_MAX_US) : 0;
 }
 
-static void prepare(struct mig_rx *m, const struct mig_p_state *p)
+static void rx_guest_prepare(struct mig_rx *m, const struct mig_p_state *p)
 {
     char why[256] = "";
+    ASSERT(m->state == MIG_RX_LOADING && m->have_id);
     if (p->digest.a != m->store.digest.a || p->digest.b != m->store.digest.b) {
         rx_fail(m, HV_E_DIGEST, true, "memory digest differs: pages were damaged or lost on the way");
         return;
@@ -312,7 +318,7 @@ static void prepare(struct mig_rx *m, const struct mig_p_state *p)
         rx_fail(m, HV_E_DIGEST, true, "the guest's state was damaged on the way");
         return;
     }
-    enum hv_err e = m->ops->state_load(m->ctx, p->state, p->len, state_age_us(m, p), WHY(why));
+    enum hv_err e = m->ops->state_load(m->ctx, p->state, p->len, rx_state_age_us(m, p), WHY(why));
     if (e) {
         rx_fail(m, e, true, "the guest's state cannot be loaded: %s", why[0] ? why : hv_err_text(e));
         return;
@@ -328,32 +334,34 @@ static void prepare(struct mig_rx *m, const struct mig_p_state *p)
     mig_prepared_put(&m->io.out, &(struct mig_p_prepared){ m->id, m->store.digest, m->st.rx_prepare_us });
 }
 
-/* False: not done with it, the record stays in the queue. */
-static bool on_state(struct mig_rx *m, struct rd *r)
+/* False: not done with it; the record stays in the queue. */
+static bool rx_on_state(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_state p;
     if (m->state != MIG_RX_LOADING || mig_state_get(r, &p)) {
-        peer_broke(m, HV_E_PROTO, "STATE");
+        rx_peer_broke(m, HV_E_PROTO, "STATE");
         return true;
     }
     if (!m->state_us)
         m->state_us = MAX(rx_now(m), 1u);
-    if (m->verify && !verify_some(m))
+    if (m->verify && !rx_verify_some(m))
         return false;
     if (m->state == MIG_RX_LOADING)
-        prepare(m, &p);
+        rx_guest_prepare(m, &p);
     return true;
 }
 
-static void on_commit(struct mig_rx *m, struct rd *r)
+static void rx_on_commit(struct mig_rx *m, struct rd *r)
 {
     struct mig_id id;
     if (m->state != MIG_RX_PREPARED || mig_id_get(r, &id) || !mig_id_eq(&id, &m->id)) {
-        peer_broke(m, HV_E_PROTO, "COMMIT");
+        rx_peer_broke(m, HV_E_PROTO, "COMMIT");
         return;
     }
     uint64_t t = rx_now(m);
-    mig_ids_put(m->ids, &m->id, m->source, true, MIG_V_RUNNING, ""); /* before it runs: the truth from now on */
+    ASSERT(m->have_id);
+    /* before it runs, so that no QUERY gets another answer */
+    mig_ids_put(m->ids, &m->id, m->source, true, MIG_V_RUNNING, "");
     rx_goto(m, MIG_RX_RUNNING);
     m->ops->run(m->ctx);
     m->run_us = m->now;
@@ -361,40 +369,40 @@ static void on_commit(struct mig_rx *m, struct rd *r)
     mig_running_put(&m->io.out, &(struct mig_p_running){ m->id, m->st.rx_run_us });
 }
 
-static void on_fail(struct mig_rx *m, struct rd *r)
+static void rx_on_fail(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_text p;
     if (mig_text_get(r, MIG_REC_FAIL, &p) || m->state == MIG_RX_RUNNING)
-        peer_broke(m, HV_E_PROTO, "FAIL");
+        rx_peer_broke(m, HV_E_PROTO, "FAIL");
     else
         rx_fail(m, (enum hv_err)p.code, false, "ended by the source: %.*s", (int)p.len, p.text);
 }
 
-static void on_frame(struct mig_rx *m, struct rd *r)
+static void rx_on_frame(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_frame f;
     if (m->state != MIG_RX_RUNNING || mig_frame_get(r, &f))
-        peer_broke(m, HV_E_PROTO, "FRAME");
+        rx_peer_broke(m, HV_E_PROTO, "FRAME");
     else
         m->ops->frame(m->ctx, f.p, f.len);
 }
 
-static bool on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *payload)
+static bool rx_on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *payload)
 {
     switch (rec->type) {
-    case MIG_REC_OFFER:     return on_offer(m, payload);
-    case MIG_REC_QUERY:     on_query(m, payload); break;
-    case MIG_REC_FIND:      on_find(m, payload); break;
-    case MIG_REC_PROBE:     on_probe(m, payload); break;
-    case MIG_REC_BATCH:     on_batch(m, payload); break;
-    case MIG_REC_ROUND_END: on_round_end(m, payload); break;
-    case MIG_REC_STATE:     return on_state(m, payload);
-    case MIG_REC_COMMIT:    on_commit(m, payload); break;
-    case MIG_REC_FAIL:      on_fail(m, payload); break;
-    case MIG_REC_FRAME:     on_frame(m, payload); break;
+    case MIG_REC_OFFER:     return rx_on_offer(m, payload);
+    case MIG_REC_QUERY:     rx_on_query(m, payload); break;
+    case MIG_REC_FIND:      rx_on_find(m, payload); break;
+    case MIG_REC_PROBE:     rx_on_probe(m, payload); break;
+    case MIG_REC_BATCH:     rx_on_batch(m, payload); break;
+    case MIG_REC_ROUND_END: rx_on_round_end(m, payload); break;
+    case MIG_REC_STATE:     return rx_on_state(m, payload);
+    case MIG_REC_COMMIT:    rx_on_commit(m, payload); break;
+    case MIG_REC_FAIL:      rx_on_fail(m, payload); break;
+    case MIG_REC_FRAME:     rx_on_frame(m, payload); break;
     default:
         if (rec->type < MIG_REC_OPTIONAL)
-            peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
+            rx_peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
         break;
     }
     return true;
@@ -402,33 +410,34 @@ static bool on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd *pa
 
 /* ---- the turn ---- */
 
-/* One record, if there is a whole one. */
-static enum mig_wait_kind input_one(struct mig_rx *m)
+/* Handle one record, if there is a whole one; returns what to wait for. */
+static enum mig_wait_kind rx_input_one(struct mig_rx *m)
 {
     size_t len;
     const uint8_t *p = mig_fifo_data(&m->io.in, &len);
     struct rd r = rd_init(p, len);
     struct mig_rec rec;
 
+    ASSERT(!m->input_closed);
     if (mig_fifo_free(&m->io.out) < RX_OUT_MIN)
         return MIG_WAIT_OUTPUT;
     enum hv_err e = mig_rec_get(&r, &rec);
     if (e == HV_E_SHORT)
         return MIG_WAIT_INPUT;
     if (e) {
-        peer_broke(m, e, e == HV_E_VERSION ? "unknown record" : "record header");
+        rx_peer_broke(m, e, e == HV_E_VERSION ? "unknown record" : "record header");
         return MIG_WAIT_DONE;
     }
     struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
     uint64_t whole = MIG_REC_HDR_LEN + rec.len;
-    m->bytes += whole; /* so that an ACK counts the record it answers */
-    if (!on_record(m, &rec, &payload)) {
+    m->bytes += whole; /* an ACK counts the record that it answers */
+    if (!rx_on_record(m, &rec, &payload)) {
         m->bytes -= whole;
         return m->state == MIG_RX_WAIT_OFFER ? MIG_WAIT_GUEST : MIG_WAIT_MORE;
     }
     mig_fifo_consume(&m->io.in, (size_t)whole);
     if (m->state == MIG_RX_LOADING && m->bytes - m->acked_bytes >= MIG_ACK_EVERY)
-        ack(m, 0);
+        rx_ack_put(m, 0);
     return MIG_WAIT_MORE;
 }
 
@@ -441,23 +450,23 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
         m->progress_us = now_us;
     m->progress_in = m->io.in.total_in;
     if (m->state == MIG_RX_HELLO)
-        on_preamble(m);
+        rx_on_preamble(m);
     if (m->state != MIG_RX_HELLO)
-        for (unsigned i = 0; i < STEP_RECORDS && (!is_over(m) || waits_for_frames(m)); i++) {
-            kind = input_one(m);
+        for (unsigned i = 0; i < STEP_RECORDS && (!rx_is_over(m) || rx_waits_for_frames(m)); i++) {
+            kind = rx_input_one(m);
             if (kind != MIG_WAIT_MORE)
                 break;
         }
-    if (!is_over(m) && m->now - m->progress_us >= timeout_us(m->state))
-        rx_fail(m, HV_E_TIMEOUT, true, "nothing useful came from the source for %u s in state %s",
-                (unsigned)(timeout_us(m->state) / 1000000), mig_rx_state_name(m->state));
-    if (waits_for_frames(m))
+    if (!rx_is_over(m) && m->now - m->progress_us >= rx_timeout_us(m->state))
+        rx_fail(m, HV_E_TIMEOUT, true, "no progress from the source for %u s in state %s",
+                (unsigned)(rx_timeout_us(m->state) / 1000000), mig_rx_state_name(m->state));
+    if (rx_waits_for_frames(m))
         return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->run_us + FRAMES_US };
-    if (is_over(m))
+    if (rx_is_over(m))
         return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
     if (m->state_us && m->state == MIG_RX_LOADING)
         mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
-    return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->progress_us + timeout_us(m->state) };
+    return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->progress_us + rx_timeout_us(m->state) };
 }
 
 /* ---- calls from outside ---- */
@@ -465,6 +474,7 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
 enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out)
 {
     *out = NULL;
+    ASSERT(p->ops && p->ids && p->mem.alloc && p->mem.free);
     struct mig_rx *m = p->mem.alloc(sizeof(*m));
     if (!m)
         return HV_FAIL(HV_E_NOMEM);
@@ -494,8 +504,8 @@ void mig_rx_destroy(struct mig_rx *m)
 {
     if (!m)
         return;
-    if (!is_over(m))
-        rx_fail(m, HV_E_CANCEL, false, "given up");
+    if (!rx_is_over(m))
+        rx_fail(m, HV_E_CANCEL, false, "abandoned");
     struct mig_mem mem = m->mem;
     mig_store_fini(&m->store);
     if (m->io.in.buf)
@@ -510,8 +520,8 @@ void mig_rx_destroy(struct mig_rx *m)
 void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64_t now_us)
 {
     m->now = now_us;
-    m->deaf = true;
-    if (is_over(m))
+    m->input_closed = true;
+    if (rx_is_over(m))
         return;
     if (m->asked && m->state == MIG_RX_WAIT_OFFER)
         rx_goto(m, MIG_RX_ANSWERED);
@@ -525,14 +535,14 @@ enum hv_err mig_rx_cancel(struct mig_rx *m, const char *why, uint64_t now_us)
     m->now = now_us;
     if (m->state == MIG_RX_RUNNING)
         return HV_FAIL(HV_E_BUSY);
-    if (!is_over(m))
+    if (!rx_is_over(m))
         rx_fail(m, HV_E_CANCEL, true, "cancelled on the destination%s%s", why && *why ? ": " : "", why ? why : "");
     return HV_OK;
 }
 
 void mig_rx_settle(struct mig_rx *m, const struct mig_id *id)
 {
-    if (!is_over(m) && m->have_id && mig_id_eq(&m->id, id))
+    if (!rx_is_over(m) && m->have_id && mig_id_eq(&m->id, id))
         rx_fail(m, HV_E_CANCEL, true, "the source asked on a new link before COMMIT came");
 }
 

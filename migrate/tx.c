@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * migrate/tx.c - the source's machine: its states, what it says to the destination and what it believes of the answers.
+ * migrate/tx.c - the source's machine: its states, its control records, and which answers it accepts.
  *
- * The rule that everything else serves: the guest runs on at most one host.  tx_goto() is the only place where the
- * state changes, along tx_edges; COMMIT is queued in one place (on_prepared), which also leaves the last state in which
- * the guest may be resumed here.
+ * Invariant: the guest runs on at most one host.  tx_goto() is the only place where the state changes, along tx_edges.
+ * COMMIT is queued in one place, tx_on_prepared(), which also leaves the last state in which the guest may be resumed
+ * here.
  *
  *   edge                       cause
  *   any before IN_DOUBT -> FAILED   refusal, broken protocol, lost link, timeout, no memory, no
  *                                   convergence, cancel: guest runs here
- *   STOPPED -> PRECOPY         regret: far more was dirty than the estimate said; the guest runs meanwhile
- *   IN_DOUBT -> RELEASED       RUNNING(id), or ANSWER running, or a person
+ *   STOPPED -> PRECOPY         regret: far more was dirty than the estimate said, so the guest runs on
+ *   IN_DOUBT -> RELEASED       RUNNING(id), or ANSWER running, or an operator
  *   IN_DOUBT -> FAILED         FAIL(id) or ANSWER refused (the destination dropped the guest and
- *                              remembers that), or a person */
+ *                              remembers that), or an operator
+ *
+ * Not here: rounds, pages, the stop (tx_pages.c); when to stop (policy.c). */
 #include <stdarg.h>
 #include <stdio.h>
 #include "migrate/tx_impl.h"
 
 /* Timeouts count from the last progress: entry of the state, pages looked at, bytes taken from the outbound queue, an
- * ACK of more than was acknowledged before, or IDLE while the destination verifies.  Talk alone is no progress: else a
- * destination could stop a guest for ever. */
+ * ACK of more than was acknowledged before; and IDLE while the destination verifies.  Other records are no progress,
+ * else a destination could keep a guest stopped for ever. */
 /* a peer that has accepted the stream answers at once; emulated hosts are slow */
 #define HELLO_US                (20 * 1000000ul)
 #define VALIDATE_US             (60 * 1000000ul) /* the destination may have to find memory */
@@ -26,12 +28,12 @@
 #define PRECOPY_US              (30 * 1000000ul)
 /* a vCPU leaves the guest within milliseconds, or something is broken */
 #define STOPPING_US             (10 * 1000000ul)
-#define STOPPED_US              (10 * 1000000ul) /* the guest stands still: rather fail than wait */
-#define DOUBT_US                (10 * 1000000ul) /* then look for a new link */
-/* Option verify: a destination that says IDLE may take so long to hash its memory, compared with what it took here. */
+#define STOPPED_US              (10 * 1000000ul) /* the guest is paused: rather fail than wait */
+#define DOUBT_US                (10 * 1000000ul) /* then ask for a new stream */
+/* Option verify: time for a destination that sends IDLE to hash its memory, given the time that it took here. */
 #define PEER_VERIFY_US(here_us) (30 * 1000000ul + 10 * (here_us))
 
-static uint64_t timeout_us(enum mig_tx_state s)
+static uint64_t tx_timeout_us(enum mig_tx_state s)
 {
     switch (s) {
     case MIG_TX_HELLO:    return HELLO_US;
@@ -57,14 +59,16 @@ static const uint16_t tx_edges[] = {
     [MIG_TX_FAILED] = 0,
 };
 
-static bool is_over(const struct mig_tx *m) { return m->state == MIG_TX_RELEASED || m->state == MIG_TX_FAILED; }
+_Static_assert(ARRAY_SIZE(tx_edges) == MIG_TX_FAILED + 1, "every state has its edges");
+_Static_assert(MIG_IDLE_US < STOPPED_US && MIG_IDLE_US < PRECOPY_US, "IDLE comes before the peer's patience ends");
+
+static bool tx_is_over(const struct mig_tx *m) { return m->state == MIG_TX_RELEASED || m->state == MIG_TX_FAILED; }
 
 uint64_t tx_now(const struct mig_tx *m) { return m->clock_us ? m->clock_us() : m->now; }
 
 void tx_goto(struct mig_tx *m, enum mig_tx_state s, enum tx_sub sub)
 {
-    if (!(tx_edges[m->state] & BIT32(s)))
-        __builtin_trap(); /* our bug: better no host than two */
+    ASSERT(tx_edges[m->state] & BIT32(s)); /* better no host than two */
     m->state = s;
     m->sub = sub;
     m->progress_us = m->now;
@@ -72,9 +76,10 @@ void tx_goto(struct mig_tx *m, enum mig_tx_state s, enum tx_sub sub)
 
 /* ---- ends ---- */
 
-/* The guest runs here, as if nothing had been. */
-static void guest_back(struct mig_tx *m)
+/* Undo all that the job did to the guest: throttle, dirty log, pause. */
+static void tx_guest_restore(struct mig_tx *m)
 {
+    ASSERT(!tx_is_over(m)); /* released: it is no longer ours */
     if (m->st.throttle)
         m->ops->throttle(m->ctx, 0);
     m->st.throttle = 0;
@@ -86,7 +91,7 @@ static void guest_back(struct mig_tx *m)
     m->pausing = false;
 }
 
-static void say_fail(struct mig_tx *m)
+static void tx_fail_put(struct mig_tx *m)
 {
     mig_enc_close_raw(&m->enc);
     if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX)
@@ -95,7 +100,7 @@ static void say_fail(struct mig_tx *m)
     mig_text_put(&m->io.out, MIG_REC_FAIL, &p);
 }
 
-static void text_set(struct mig_tx *m, enum hv_err err, const char *fmt, va_list ap)
+static void tx_text_set(struct mig_tx *m, enum hv_err err, const char *fmt, va_list ap)
 {
     m->err = err;
     vsnprintf(m->text, sizeof(m->text), fmt, ap);
@@ -106,26 +111,28 @@ void tx_fail(struct mig_tx *m, enum hv_err err, bool tell, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    text_set(m, err, fmt, ap);
+    tx_text_set(m, err, fmt, ap);
     va_end(ap);
-    guest_back(m);
+    tx_guest_restore(m);
     if (tell && m->link_ok)
-        say_fail(m);
+        tx_fail_put(m);
     tx_goto(m, MIG_TX_FAILED, TX_SEND);
 }
 
-/* IN_DOUBT without a stream that could answer. */
-static void doubt(struct mig_tx *m, enum hv_err err, const char *fmt, ...)
+/* IN_DOUBT, and the stream cannot bring the answer: ask for a new one. */
+static void tx_doubt(struct mig_tx *m, enum hv_err err, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    text_set(m, err, fmt, ap);
+    tx_text_set(m, err, fmt, ap);
     va_end(ap);
+    ASSERT(m->state == MIG_TX_IN_DOUBT);
     m->link_ok = false;
 }
 
-static void release(struct mig_tx *m)
+static void tx_release(struct mig_tx *m)
 {
+    ASSERT(m->pausing && m->logging); /* COMMIT was queued while the guest was paused */
     m->st.blackout.commit = tx_now(m) - m->mark_us;
     m->st.blackout.total = tx_now(m) - m->stop_us;
     m->err = HV_OK;
@@ -135,18 +142,18 @@ static void release(struct mig_tx *m)
     m->ops->release(m->ctx);
 }
 
-/* The peer said what no destination says.  Before COMMIT that ends the job; later it only spoils this stream. */
-static void peer_broke(struct mig_tx *m, enum hv_err err, const char *what)
+/* The peer broke the protocol.  Before COMMIT that ends the job, later only this stream. */
+static void tx_peer_broke(struct mig_tx *m, enum hv_err err, const char *what)
 {
     if (m->state == MIG_TX_IN_DOUBT)
-        doubt(m, err, "after COMMIT the destination broke the protocol (%s)", what);
+        tx_doubt(m, err, "after COMMIT the destination broke the protocol (%s)", what);
     else
         tx_fail(m, err, true, "the destination broke the protocol (%s)", what);
 }
 
 /* ---- records from the destination ---- */
 
-static void on_preamble(struct mig_tx *m)
+static void tx_on_preamble(struct mig_tx *m)
 {
     size_t len;
     const uint8_t *p = mig_fifo_data(&m->io.in, &len);
@@ -166,24 +173,24 @@ static void on_preamble(struct mig_tx *m)
                 "the destination talks migration versions %u to %u, this host %u to %u: update the older one", min, max,
                 MIG_VERSION_MIN, MIG_VERSION_MAX);
     } else {
-        peer_broke(m, e, "preamble");
+        tx_peer_broke(m, e, "preamble");
     }
 }
 
-static void on_accept(struct mig_tx *m, struct rd *r)
+static void tx_on_accept(struct mig_tx *m, struct rd *r)
 {
     struct mig_id id;
     if (mig_id_get(r, &id) || !mig_id_eq(&id, &m->id) || m->state != MIG_TX_VALIDATE || m->sub != TX_WAIT_ACK)
-        peer_broke(m, HV_E_PROTO, "ACCEPT");
+        tx_peer_broke(m, HV_E_PROTO, "ACCEPT");
     else
         tx_precopy_begin(m);
 }
 
-static void on_note(struct mig_tx *m, struct rd *r)
+static void tx_on_note(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_text p;
     if (mig_text_get(r, MIG_REC_NOTE, &p) || !mig_id_eq(&p.id, &m->id) || m->state != MIG_TX_VALIDATE) {
-        peer_broke(m, HV_E_PROTO, "NOTE");
+        tx_peer_broke(m, HV_E_PROTO, "NOTE");
         return;
     }
     memcpy(m->note, p.text, p.len);
@@ -191,48 +198,51 @@ static void on_note(struct mig_tx *m, struct rd *r)
     mig_text_clean(m->note);
 }
 
-static void on_ack(struct mig_tx *m, struct rd *r)
+static void tx_on_ack(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_ack ack;
     bool expected = m->state == MIG_TX_PRECOPY || m->state == MIG_TX_STOPPING || m->state == MIG_TX_STOPPED ||
                     (m->state == MIG_TX_IN_DOUBT && !m->asking);
     if (mig_ack_get(r, &ack) || !expected)
-        peer_broke(m, HV_E_PROTO, "ACK");
+        tx_peer_broke(m, HV_E_PROTO, "ACK");
     else if (ack.bytes > m->io.out.total_in - mig_fifo_len(&m->io.out))
-        peer_broke(m, HV_E_PROTO, "ACK of bytes that were never sent");
+        tx_peer_broke(m, HV_E_PROTO, "ACK of bytes that were never sent");
     else if (ack.round && (m->state != MIG_TX_PRECOPY || m->sub != TX_WAIT_ACK || ack.round != m->st.round))
-        peer_broke(m, HV_E_PROTO, "ACK of another round");
+        tx_peer_broke(m, HV_E_PROTO, "ACK of another round");
     else
-        tx_on_ack(m, &ack);
+        tx_ack_apply(m, &ack);
 }
 
-static void on_prepared(struct mig_tx *m, struct rd *r)
+static void tx_on_prepared(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_prepared p;
     if (mig_prepared_get(r, &p) || !mig_id_eq(&p.id, &m->id) || m->state != MIG_TX_STOPPED ||
         m->sub != TX_WAIT_PREPARED) {
-        peer_broke(m, HV_E_PROTO, "PREPARED");
+        tx_peer_broke(m, HV_E_PROTO, "PREPARED");
         return;
     }
     if (p.digest.a != m->store.digest.a || p.digest.b != m->store.digest.b) {
         tx_fail(m, HV_E_DIGEST, true, "the destination prepared a guest whose memory digest differs from the source's");
         return;
     }
+    ASSERT(m->pausing && m->quiesced);
+    ASSERT(!m->round_left && !m->asking);
     m->st.blackout.prepare = tx_now(m) - m->mark_us;
     m->st.blackout.rx_prepare = p.us;
     m->mark_us = tx_now(m);
-    mig_id_put(&m->io.out, MIG_REC_COMMIT, &m->id); /* from here on there is no way back by ourselves */
+    mig_id_put(&m->io.out, MIG_REC_COMMIT, &m->id); /* from here on the guest is never resumed without an answer */
     tx_goto(m, MIG_TX_IN_DOUBT, TX_SEND);
 }
 
-/* Ethernet frames that came while the guest stood still follow it, since nobody else would send them again soon: a TCP
- * whose segment is lost waits for 200 ms or more, which is far longer than the blackout.  Should the guest come back
- * after all, what was sent is lost, as a network may. */
-static void frames_send(struct mig_tx *m)
+/* Forward the Ethernet frames that came for the paused guest.  A sender whose TCP segment is lost waits for 200 ms or
+ * more, far longer than the blackout.  If the guest is resumed here after all, the forwarded frames are lost, as frames
+ * may be. */
+static void tx_frames_send(struct mig_tx *m)
 {
     struct mig_p_frame f = { .p = m->enc.packed_buf };
     while (mig_fifo_free(&m->io.out) >= MIG_REC_HDR_LEN + MIG_FRAME_MAX) {
         f.len = m->ops->frame_take(m->ctx, m->enc.packed_buf, MIG_FRAME_MAX);
+        ASSERT(f.len <= MIG_FRAME_MAX);
         if (!f.len)
             break;
         mig_frame_put(&m->io.out, &f);
@@ -240,85 +250,85 @@ static void frames_send(struct mig_tx *m)
     }
 }
 
-static void on_running(struct mig_tx *m, struct rd *r)
+static void tx_on_running(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_running p;
     if (mig_running_get(r, &p) || !mig_id_eq(&p.id, &m->id) || m->state != MIG_TX_IN_DOUBT || m->asking) {
-        peer_broke(m, HV_E_PROTO, "RUNNING");
+        tx_peer_broke(m, HV_E_PROTO, "RUNNING");
         return;
     }
     m->st.blackout.rx_run = p.us;
-    frames_send(m);
-    release(m);
+    tx_frames_send(m);
+    tx_release(m);
 }
 
-static void on_fail(struct mig_tx *m, struct rd *r)
+static void tx_on_fail(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_text p;
     static const struct mig_id none;
     if (mig_text_get(r, MIG_REC_FAIL, &p)) {
-        peer_broke(m, HV_E_PROTO, "FAIL");
+        tx_peer_broke(m, HV_E_PROTO, "FAIL");
         return;
     }
-    /* After COMMIT only a FAIL about this very job is believed: the destination has dropped the guest for good. */
+    /* After COMMIT only a FAIL with the id of this job counts: the destination has dropped the guest for good. */
     bool mine = mig_id_eq(&p.id, &m->id), early = m->state == MIG_TX_HELLO || m->state == MIG_TX_VALIDATE;
     if (!mine && !(early && mig_id_eq(&p.id, &none)))
-        peer_broke(m, HV_E_PROTO, "FAIL about another job");
+        tx_peer_broke(m, HV_E_PROTO, "FAIL about another job");
     else
         tx_fail(m, (enum hv_err)p.code, false, "%.*s", (int)p.len, p.text);
 }
 
-static void on_answer(struct mig_tx *m, struct rd *r)
+static void tx_on_answer(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_text p;
     if (mig_text_get(r, MIG_REC_ANSWER, &p) || !mig_id_eq(&p.id, &m->id) || m->state != MIG_TX_IN_DOUBT || !m->asking) {
-        peer_broke(m, HV_E_PROTO, "ANSWER");
+        tx_peer_broke(m, HV_E_PROTO, "ANSWER");
         return;
     }
     switch ((enum mig_verdict)p.code) {
-    case MIG_V_RUNNING: release(m); break;
+    case MIG_V_RUNNING: tx_release(m); break;
     case MIG_V_REFUSED:
         tx_fail(m, HV_E_REFUSED, false, "the destination dropped the guest: %.*s", (int)p.len, p.text);
         break;
     case MIG_V_UNKNOWN:
-        doubt(m, HV_E_NOENT,
-              "the destination does not know this job (was it restarted?): make sure that the guest does not run "
-              "there, then resolve by hand");
+        tx_doubt(m, HV_E_NOENT,
+                 "the destination does not know this job (was it restarted?): make sure that the guest does not run "
+                 "there, then resolve by hand");
         break;
     }
 }
 
-static void on_idle(struct mig_tx *m)
+static void tx_on_idle(struct mig_tx *m)
 {
     bool verifies = m->opts.verify && m->state == MIG_TX_STOPPED && m->sub == TX_WAIT_PREPARED;
     if (verifies && tx_now(m) - m->mark_us < PEER_VERIFY_US(m->st.blackout.verify))
         m->progress_us = m->now;
 }
 
-static void on_record(struct mig_tx *m, const struct mig_rec *rec, struct rd *payload)
+static void tx_on_record(struct mig_tx *m, const struct mig_rec *rec, struct rd *payload)
 {
     switch (rec->type) {
-    case MIG_REC_ACCEPT:   on_accept(m, payload); break;
-    case MIG_REC_ACK:      on_ack(m, payload); break;
-    case MIG_REC_PREPARED: on_prepared(m, payload); break;
-    case MIG_REC_RUNNING:  on_running(m, payload); break;
-    case MIG_REC_FAIL:     on_fail(m, payload); break;
-    case MIG_REC_ANSWER:   on_answer(m, payload); break;
-    case MIG_REC_NOTE:     on_note(m, payload); break;
+    case MIG_REC_ACCEPT:   tx_on_accept(m, payload); break;
+    case MIG_REC_ACK:      tx_on_ack(m, payload); break;
+    case MIG_REC_PREPARED: tx_on_prepared(m, payload); break;
+    case MIG_REC_RUNNING:  tx_on_running(m, payload); break;
+    case MIG_REC_FAIL:     tx_on_fail(m, payload); break;
+    case MIG_REC_ANSWER:   tx_on_answer(m, payload); break;
+    case MIG_REC_NOTE:     tx_on_note(m, payload); break;
     default:
         if (rec->type < MIG_REC_OPTIONAL)
-            peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
+            tx_peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
         else if (rec->type == MIG_REC_IDLE)
-            on_idle(m);
+            tx_on_idle(m);
         break;
     }
 }
 
-static void input(struct mig_tx *m)
+static void tx_input(struct mig_tx *m)
 {
     if (!m->got_preamble)
-        on_preamble(m);
-    while (m->got_preamble && m->link_ok && !is_over(m)) {
+        tx_on_preamble(m);
+    while (m->got_preamble && m->link_ok && !tx_is_over(m)) {
         size_t len;
         const uint8_t *p = mig_fifo_data(&m->io.in, &len);
         struct rd r = rd_init(p, len);
@@ -328,11 +338,11 @@ static void input(struct mig_tx *m)
         if (e == HV_E_SHORT)
             return;
         if (e) {
-            peer_broke(m, e, e == HV_E_VERSION ? "unknown record" : "record header");
+            tx_peer_broke(m, e, e == HV_E_VERSION ? "unknown record" : "record header");
             return;
         }
         struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
-        on_record(m, &rec, &payload);
+        tx_on_record(m, &rec, &payload);
         mig_fifo_consume(&m->io.in, MIG_REC_HDR_LEN + (size_t)rec.len);
     }
 }
@@ -357,25 +367,25 @@ static struct mig_wait tx_validate(struct mig_tx *m)
     return (struct mig_wait){ MIG_WAIT_INPUT, 0 };
 }
 
-static void check_timeout(struct mig_tx *m)
+static void tx_timeout_check(struct mig_tx *m)
 {
     uint64_t mark = m->io.out.total_in - mig_fifo_len(&m->io.out);
     if (mark != m->progress_mark)
         m->progress_us = m->now;
     m->progress_mark = mark;
-    if (m->now - m->progress_us < timeout_us(m->state))
+    if (m->now - m->progress_us < tx_timeout_us(m->state))
         return;
 
-    unsigned s = (unsigned)(timeout_us(m->state) / 1000000);
+    unsigned s = (unsigned)(tx_timeout_us(m->state) / 1000000);
     if (m->state != MIG_TX_IN_DOUBT)
-        tx_fail(m, HV_E_TIMEOUT, true, "nothing moved for %u s in state %s: %s", s, mig_tx_state_name(m->state),
+        tx_fail(m, HV_E_TIMEOUT, true, "no progress for %u s in state %s: %s", s, mig_tx_state_name(m->state),
                 m->state == MIG_TX_STOPPING ? "a vCPU of the guest does not stop"
                                             : "the destination or the link is stuck");
     else if (m->link_ok)
-        doubt(m, HV_E_TIMEOUT, "no answer to %s for %u s", m->asking ? "QUERY" : "COMMIT", s);
+        tx_doubt(m, HV_E_TIMEOUT, "no answer to %s for %u s", m->asking ? "QUERY" : "COMMIT", s);
 }
 
-static struct mig_wait work(struct mig_tx *m)
+static struct mig_wait tx_work(struct mig_tx *m)
 {
     switch (m->state) {
     case MIG_TX_HELLO:    break;
@@ -387,7 +397,7 @@ static struct mig_wait work(struct mig_tx *m)
         if (!m->link_ok)
             return (struct mig_wait){ MIG_WAIT_LINK, UINT64_MAX };
         if (!m->asking)
-            frames_send(m);
+            tx_frames_send(m);
         break;
     case MIG_TX_RELEASED:
     case MIG_TX_FAILED:   return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
@@ -398,34 +408,34 @@ static struct mig_wait work(struct mig_tx *m)
 struct mig_wait mig_tx_step(struct mig_tx *m, uint64_t now_us)
 {
     m->now = now_us;
-    if (is_over(m))
+    if (tx_is_over(m))
         return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
-    input(m);
-    if (!is_over(m))
-        check_timeout(m);
-    struct mig_wait w = work(m);
+    tx_input(m);
+    if (!tx_is_over(m))
+        tx_timeout_check(m);
+    struct mig_wait w = tx_work(m);
     mig_enc_close_raw(&m->enc);
     if (w.kind == MIG_WAIT_MORE)
         mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
     m->st.now_us = m->now - m->start_us;
     m->st.percent = MAX(m->st.percent, tx_percent(m));
-    if (is_over(m))
+    if (tx_is_over(m))
         return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
     if (w.kind != MIG_WAIT_LINK)
-        w.until_us = w.kind == MIG_WAIT_MORE ? m->now : m->progress_us + timeout_us(m->state);
+        w.until_us = w.kind == MIG_WAIT_MORE ? m->now : m->progress_us + tx_timeout_us(m->state);
     return w;
 }
 
 /* ---- calls from outside ---- */
 
-static enum hv_err io_init(struct mig_tx *m)
+static enum hv_err tx_io_init(struct mig_tx *m)
 {
     m->io.in = (struct mig_fifo){ .buf = m->mem.alloc(MIG_IN_CAP), .cap = MIG_IN_CAP };
     m->io.out = (struct mig_fifo){ .buf = m->mem.alloc(MIG_OUT_CAP), .cap = MIG_OUT_CAP };
     return m->io.in.buf && m->io.out.buf ? HV_OK : HV_FAIL(HV_E_NOMEM);
 }
 
-static bool params_ok(const struct mig_tx_params *p, uint64_t n_pages)
+static bool tx_params_ok(const struct mig_tx_params *p, uint64_t n_pages)
 {
     size_t n = strlen(p->name);
     if (n == 0 || n >= MIG_NAME_MAX || n_pages == 0 || n_pages > BIT64(MIG_GFN_BITS))
@@ -439,9 +449,10 @@ static bool params_ok(const struct mig_tx_params *p, uint64_t n_pages)
 
 enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out)
 {
+    ASSERT(p->ops && p->mem.alloc && p->mem.free);
     uint64_t n_pages = p->ops->n_pages(p->ctx);
     *out = NULL;
-    if (!params_ok(p, n_pages))
+    if (!tx_params_ok(p, n_pages))
         return HV_FAIL(HV_E_INVAL);
     struct mig_tx *m = p->mem.alloc(sizeof(*m));
     if (!m)
@@ -459,7 +470,7 @@ enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out)
     m->n_words = DIV_ROUND_UP(n_pages, 64);
     m->now = m->start_us = m->progress_us = m->idle_us = p->now_us;
     m->link_ok = true;
-    if (io_init(m) || mig_store_init(&m->store, &m->mem, n_pages, m->key) || tx_pages_init(m) ||
+    if (tx_io_init(m) || mig_store_init(&m->store, &m->mem, n_pages, m->key) || tx_pages_init(m) ||
         mig_enc_init(&m->enc, &m->mem, &m->store, &m->io.out, m->opts.lz4, m->opts.lz4_acceleration)) {
         m->state = MIG_TX_FAILED;
         mig_tx_destroy(m);
@@ -474,8 +485,8 @@ void mig_tx_destroy(struct mig_tx *m)
 {
     if (!m)
         return;
-    if (!is_over(m) && m->state != MIG_TX_IN_DOUBT)
-        tx_fail(m, HV_E_CANCEL, false, "given up");
+    if (!tx_is_over(m) && m->state != MIG_TX_IN_DOUBT)
+        tx_fail(m, HV_E_CANCEL, false, "abandoned");
     struct mig_mem mem = m->mem;
     mig_enc_fini(&m->enc);
     mig_store_fini(&m->store);
@@ -490,11 +501,11 @@ void mig_tx_destroy(struct mig_tx *m)
 void mig_tx_link_lost(struct mig_tx *m, enum hv_err err, const char *why, uint64_t now_us)
 {
     m->now = now_us;
-    if (is_over(m))
+    if (tx_is_over(m))
         return;
     m->link_ok = false;
     if (m->state == MIG_TX_IN_DOUBT)
-        doubt(m, err, "the link was lost after COMMIT: %s", why ? why : hv_err_text(err));
+        tx_doubt(m, err, "the link was lost after COMMIT: %s", why ? why : hv_err_text(err));
     else
         tx_fail(m, err, false, "the link was lost in state %s: %s", mig_tx_state_name(m->state),
                 why ? why : hv_err_text(err));
@@ -504,6 +515,7 @@ void mig_tx_reconnected(struct mig_tx *m, uint64_t now_us)
 {
     if (m->state != MIG_TX_IN_DOUBT)
         return;
+    ASSERT(!m->enc.raw.data); /* the queue is emptied */
     m->now = m->progress_us = now_us;
     m->io.in.head = m->io.in.tail = m->io.out.head = m->io.out.tail = 0;
     m->got_preamble = false;
@@ -530,7 +542,7 @@ enum hv_err mig_tx_resolve(struct mig_tx *m, bool here, uint64_t now_us)
     if (here)
         tx_fail(m, HV_E_CANCEL, false, "resolved by hand: the guest runs here");
     else
-        release(m);
+        tx_release(m);
     return HV_OK;
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * migrate/tx_impl.h - the inside of the source's machine, shared by tx.c (states, records) and tx_pages.c
- * (rounds, pages, figures). */
+ * migrate/tx_impl.h - the source's machine, for tx.c (states, records) and tx_pages.c (rounds, pages, figures). */
 #ifndef GODWIT_MIGRATE_TX_IMPL_H
 #define GODWIT_MIGRATE_TX_IMPL_H
 
@@ -10,6 +9,8 @@
 #define MIG_OUT_CAP (4 * (MIG_REC_HDR_LEN + MIG_REC_LEN_MAX))
 #define MIG_IN_CAP  (4 * (MIG_REC_HDR_LEN + MIG_REC_LEN_MAX))
 #define MIG_RESERVE 8192 /* of the outbound queue, for control records: pages never fill it up */
+_Static_assert(MIG_ENC_ROOM + MIG_RESERVE <= MIG_OUT_CAP, "an empty queue has room for pages");
+_Static_assert(MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX <= MIG_RESERVE, "FAIL fits into the reserve");
 
 /* What the state is busy with.  PRECOPY: SEND, WAIT_ACK, HARVEST; STOPPED: FINAL_HARVEST, SEND, VERIFY,
  * STATE, WAIT_PREPARED. */
@@ -31,46 +32,47 @@ struct mig_tx {
     enum hv_err err;
     char text[MIG_TEXT_MAX];
     char note[MIG_NOTE_MAX]; /* the destination's */
-    /* pausing: pause() was called and not undone; asking: QUERY is out */
+    /* pausing: quiesce() or pause() was called and not undone; asking: QUERY was sent */
     bool got_preamble, logging, pausing, link_ok, asking;
     struct mig_io io; /* buffers owned */
     struct mig_store store;
     struct mig_enc enc;
 
-    /* Pages.  A page that the receiver does not have as it is now is in one of: todo, late,
-     * next; or dirty in the log. */
+    /* Pages.  One that the receiver does not have as it is now is in todo, late or next, or dirty in the log. */
     uint64_t *todo;  /* this round, first pass */
-    uint64_t *late;  /* this round, second pass: was sent in the last round and dirty again, so likely hot */
+    uint64_t *late;  /* this round, second pass: sent in the last round and dirty again, so likely hot */
     uint64_t *next;  /* found dirty since the round began */
-    uint64_t *last;  /* all of this round; to find the late ones of the next */
+    uint64_t *last;  /* all of this round, to find the late ones of the next */
     uint64_t cursor; /* gfn */
     bool second_pass;
     uint64_t round_left; /* bits in todo and late (round 1: in todo, untouched frames included) */
     uint64_t round_pages, round_bytes0, round_us0, round_sent_us, peek_us;
     uint64_t verify_bad, verify_gfn[4];
 
-    /* Time and figures, all µs of the caller's clock. */
+    /* Time and figures, all in µs of the caller's clock. */
     uint64_t now, start_us, progress_us, progress_mark;
     uint64_t idle_us, idle_total;     /* for mig_idle_put */
-    uint64_t harvest_us, acked_bytes; /* acked_bytes: the most that an ACK has said */
+    uint64_t harvest_us, acked_bytes; /* acked_bytes: the most that an ACK reported */
     uint64_t ack_us, ack_bytes;       /* for the live throughput */
-    uint64_t rx_clock_lead_us;        /* receiver's clock less ours, mod 2^64 */
-    /* the exchange that this is from: how long it took (0: none yet), and when */
+    uint64_t rx_clock_lead_us;        /* receiver's clock minus ours, mod 2^64 */
+    /* the exchange that rx_clock_lead_us is from: its round trip (0: none yet), and when */
     uint64_t rx_clock_rtt_us, rx_clock_at_us;
-    bool rx_clock_asked; /* the stop is decided, and the clock was asked for */
+    bool rx_clock_asked; /* the stop is decided, and the receiver's clock was asked for */
     uint64_t pages_first_us;
     uint64_t bytes_per_page; /* expected of a dirty page */
     uint64_t last_estimate_us;
-    unsigned regrets;          /* stops undone, because much more was dirty than expected */
-    bool quiesced;             /* the devices are; the stop began after that */
+    unsigned n_stops_undone;   /* because far more was dirty than expected */
+    bool quiesced;             /* the devices have drained; the stop began after that */
     uint64_t stop_us, mark_us; /* blackout: its begin; begin of its current part */
     struct mig_stats st;
 };
 
-/** The time now, finer than the step's where there is a clock. */
+/** Time now, in µs; the step's time where there is no clock. */
 uint64_t tx_now(const struct mig_tx *m);
-/** End the job before COMMIT: undo everything on the guest, state FAILED, tell the peer if tell. */
+/** End the job: the guest is resumed here, state FAILED; tell: queue a FAIL for the peer.  After COMMIT only when the
+ *  destination has dropped the guest, or an operator says so. */
 void tx_fail(struct mig_tx *m, enum hv_err err, bool tell, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/** The only place where the state changes; along tx_edges. */
 void tx_goto(struct mig_tx *m, enum mig_tx_state s, enum tx_sub sub);
 
 /* tx_pages.c */
@@ -82,8 +84,8 @@ void tx_precopy_begin(struct mig_tx *m);
 struct mig_wait tx_precopy(struct mig_tx *m);
 struct mig_wait tx_stopping(struct mig_tx *m);
 struct mig_wait tx_stopped(struct mig_tx *m);
-/** A checked ACK; with a round it is the one waited for. */
-void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack);
+/** A checked ACK; one with a round is the one waited for. */
+void tx_ack_apply(struct mig_tx *m, const struct mig_p_ack *ack);
 unsigned tx_percent(const struct mig_tx *m);
 
 #endif

@@ -1,33 +1,34 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * migrate/tx_pages.c - pre-copy rounds, the stop, and the figures about them.
+ * migrate/tx_pages.c - pre-copy rounds, the stop, and their figures.
  *
- * Invariant, while the dirty log is on: a page whose contents the receiver may not have is in todo, late or next, or
- * was written since the last harvest and is in the guest's log.  A page leaves todo or late only when it was encoded
- * *after* the harvest that put it there; if the guest writes it meanwhile, the log says so.  After the stop the log is
- * harvested once more and then all four sets are empty.
+ * Invariant, while the dirty log is on: a page whose contents the receiver may not have is in todo, late or next; or
+ * the guest has written it since the last harvest, and it is in the log.  A page leaves todo or late only when it was
+ * encoded *after* the harvest that put it there; if the guest writes it meanwhile, the log says so.  After the stop the
+ * log is harvested once more and then all four sets are empty.
  *
- *   harvest -> next ;  a round begins: last = todo = next, next = {} ; late = pages of todo that were in the round
- *   before as well round 1: todo = every frame; frames that the guest never touched have no page and cost a look
+ *   harvest         adds to next
+ *   a round begins  todo + late = last = next, next = {}; late: the pages that were in the round before as well
+ *   round 1         todo = every frame; frames that the guest never touched have no page and cost a look
  *
- * Within a round the log is harvested again every PEEK_US, and a page that is known to be dirty again is left to the
- * next round, but only if the receiver has some version of it: what it then still needs is a delta, whereas a page
- * never sent would come whole, maybe in the blackout. */
+ * Within a round the log is harvested again every PEEK_US.  A page that is known to be dirty again is left to the next
+ * round, but only if the receiver has some version of it.  Then a delta is left to send, whereas a page never sent
+ * would be sent whole, maybe in the blackout. */
 #include <stdio.h>
 #include "migrate/tx_impl.h"
 
-#define PEEK_US     250000 /* a harvest costs milliseconds and a fault per hot page, so not more often */
-#define COST_PAGE   16     /* work units of a step: a page that goes through LZ4 (about 12 instructions per byte) ... */
-#define COST_HASH   2      /* ... a page hashed and copied, in part or whole (about 1.5) ... */
-#define COST_LOOK   1      /* ... a zero page, or a frame merely looked at */
-#define B_BYTES_MIN (128 * 1024) /* rounds smaller than this say nothing about throughput */
-#define P_PAGES_MIN 64
-#define F_GUESS_US  5000 /* saving and loading the state */
-#define REGRETS_MAX 3
+#define PEEK_US          250000 /* a harvest costs milliseconds and a fault per hot page, so not more often */
+#define COST_PAGE        16     /* work units of a step: a page compressed by LZ4 (about 12 instructions per byte) */
+#define COST_HASH        2      /* a page hashed and copied, in part or whole (about 1.5) */
+#define COST_LOOK        1      /* a zero page, or a frame merely looked at */
+#define B_BYTES_MIN      (128 * 1024) /* smaller rounds tell nothing about throughput */
+#define P_PAGES_MIN      64
+#define F_GUESS_US       5000 /* saving and loading the state */
+#define STOPS_UNDONE_MAX 3
 
 static bool bit_get(const uint64_t *map, uint64_t i) { return map[i / 64] >> (i % 64) & 1; }
 static void bit_clear(uint64_t *map, uint64_t i) { map[i / 64] &= ~BIT64(i % 64); }
 
-static uint64_t count(const uint64_t *map, uint64_t n_words)
+static uint64_t bits_count(const uint64_t *map, uint64_t n_words)
 {
     uint64_t n = 0;
     for (uint64_t i = 0; i < n_words; i++)
@@ -36,7 +37,7 @@ static uint64_t count(const uint64_t *map, uint64_t n_words)
     return n;
 }
 
-static unsigned lowest_bit(uint64_t x) { return mig_popcount((x & -x) - 1); }
+static unsigned bit_lowest(uint64_t x) { return mig_popcount((x & -x) - 1); }
 
 /* First set bit at or after i, or n_words * 64. */
 static uint64_t bit_next(const uint64_t *map, uint64_t i, uint64_t n_words)
@@ -47,7 +48,7 @@ static uint64_t bit_next(const uint64_t *map, uint64_t i, uint64_t n_words)
     uint64_t x = map[w] & (~UINT64_C(0) << (i % 64));
     while (!x && ++w < n_words)
         x = map[w];
-    return w < n_words ? w * 64 + lowest_bit(x) : n_words * 64;
+    return w < n_words ? w * 64 + bit_lowest(x) : n_words * 64;
 }
 
 enum hv_err tx_pages_init(struct mig_tx *m)
@@ -75,7 +76,7 @@ void tx_pages_fini(struct mig_tx *m)
 
 /* ---- rounds ---- */
 
-static void round_reset(struct mig_tx *m)
+static void tx_round_reset(struct mig_tx *m)
 {
     m->cursor = 0;
     m->second_pass = false;
@@ -87,16 +88,17 @@ static void round_reset(struct mig_tx *m)
 }
 
 /* ---- the receiver's clock ----
- * The guest's clock owes the time that its state is on its way, so the source says when it stopped by the receiver's
- * clock.  That clock comes with each ACK.  The end of a round is answered at once: half way between our sending it and
- * the answer, if both ways take equally long; wrong by half of the round trip at most.  But behind a round's pages it
- * waits, and the answer does not.  So before a stop, with nothing else on its way, the end of the round is said again.
- * The exchange with the shortest round trip counts, an old one less by what two clocks may drift apart. */
+ * The guest's clock must advance by the time that its state spends in transit.  So STATE says when the guest stopped,
+ * by the receiver's clock, which each ACK reports.  ROUND_END is answered at once: the clock was read half way between
+ * sending and answer, if both ways take equally long.  The error is half of the round trip at most.  But ROUND_END
+ * waits behind the pages of its round, and the answer does not.  So before a stop, with nothing else in transit,
+ * ROUND_END is sent again.  The exchange with the shortest round trip counts; the age of the best one so far counts
+ * against it, by what two clocks may drift apart. */
 
 #define CLOCK_DRIFT 4000 /* 250 ppm, as in pvclock.c */
 
-/* The answer to the end of a round, which says rx_us: learn from it, and return how long it took. */
-static uint64_t rx_clock_learn(struct mig_tx *m, uint64_t rx_us)
+/* An answer to ROUND_END reports rx_us, the receiver's clock: learn from it.  Returns the round trip in µs. */
+static uint64_t tx_clock_learn(struct mig_tx *m, uint64_t rx_us)
 {
     uint64_t now = tx_now(m), rtt = MAX(now - m->round_sent_us, 1u);
     if (m->rx_clock_rtt_us && rtt > m->rx_clock_rtt_us + (now - m->rx_clock_at_us) / CLOCK_DRIFT)
@@ -107,21 +109,23 @@ static uint64_t rx_clock_learn(struct mig_tx *m, uint64_t rx_us)
     return rtt;
 }
 
-static void round_end_put(struct mig_tx *m, uint64_t pages)
+static void tx_round_end_put(struct mig_tx *m, uint64_t pages)
 {
+    ASSERT(m->st.round >= 1);
     mig_round_put(&m->io.out, &(struct mig_p_round){ m->st.round, pages });
     m->round_sent_us = tx_now(m);
     m->sub = TX_WAIT_ACK;
 }
 
-static void rx_clock_ask(struct mig_tx *m)
+static void tx_clock_ask(struct mig_tx *m)
 {
     m->rx_clock_asked = true;
-    round_end_put(m, 0);
+    tx_round_end_put(m, 0);
 }
 
 void tx_precopy_begin(struct mig_tx *m)
 {
+    ASSERT(m->state == MIG_TX_VALIDATE && !m->logging);
     enum hv_err e = m->ops->log_start(m->ctx);
     if (e) {
         tx_fail(m, e, true, "the dirty log cannot be started: %s", hv_err_text(e));
@@ -135,16 +139,16 @@ void tx_precopy_begin(struct mig_tx *m)
     m->round_left = m->n_pages;
     m->bytes_per_page = PAGE_SIZE;
     tx_goto(m, MIG_TX_PRECOPY, TX_SEND);
-    round_reset(m);
+    tx_round_reset(m);
     m->pages_first_us = m->round_us0;
     if (!m->opts.stop_first)
         return;
-    /* the final harvest makes them the pages of the blackout */
+    /* the final harvest turns them into the pages of the blackout */
     memcpy(m->next, m->todo, m->n_words * sizeof(uint64_t));
-    rx_clock_ask(m);
+    tx_clock_ask(m);
 }
 
-static void next_round(struct mig_tx *m)
+static void tx_round_next(struct mig_tx *m)
 {
     m->round_left = 0;
     for (uint64_t w = 0; w < m->n_words; w++) {
@@ -156,11 +160,12 @@ static void next_round(struct mig_tx *m)
         if (now)
             m->round_left += mig_popcount(now);
     }
-    round_reset(m);
+    tx_round_reset(m);
 }
 
-static void harvest(struct mig_tx *m)
+static void tx_harvest(struct mig_tx *m)
 {
+    ASSERT(m->logging);
     uint64_t t = tx_now(m);
     m->ops->log_harvest(m->ctx, m->next);
     m->peek_us = tx_now(m);
@@ -169,8 +174,8 @@ static void harvest(struct mig_tx *m)
 
 /* ---- sending ---- */
 
-/* Count it, and say what it cost; 0: out of memory. */
-static unsigned count_page(struct mig_tx *m, enum mig_enc_kind k)
+/* Count a page by its kind.  Returns its cost in work units; 0: out of memory. */
+static unsigned tx_page_count(struct mig_tx *m, enum mig_enc_kind k)
 {
     m->round_pages++;
     if (m->st.round == 1 && m->state == MIG_TX_PRECOPY)
@@ -186,7 +191,7 @@ static unsigned count_page(struct mig_tx *m, enum mig_enc_kind k)
     return 0;
 }
 
-static bool receiver_has_some(const struct mig_tx *m, uint64_t gfn)
+static bool tx_receiver_has_page(const struct mig_tx *m, uint64_t gfn)
 {
     const uint64_t *h = mig_store_peek(&m->store, gfn);
     uint64_t any = 0;
@@ -195,23 +200,23 @@ static bool receiver_has_some(const struct mig_tx *m, uint64_t gfn)
     return any != 0;
 }
 
-/* Put one page; returns its cost, 0: out of memory. */
-static unsigned send_page(struct mig_tx *m, uint64_t gfn)
+/* Encode one page.  Returns its cost in work units; 0: out of memory. */
+static unsigned tx_page_send(struct mig_tx *m, uint64_t gfn)
 {
-    if (m->state == MIG_TX_PRECOPY && bit_get(m->next, gfn) && receiver_has_some(m, gfn)) {
+    if (m->state == MIG_TX_PRECOPY && bit_get(m->next, gfn) && tx_receiver_has_page(m, gfn)) {
         m->st.pages.skipped++;
         return COST_LOOK;
     }
     const void *page = m->ops->page(m->ctx, gfn);
     if (!page && !mig_store_peek(&m->store, gfn))
         return COST_LOOK;
-    return count_page(m, mig_enc_page(&m->enc, gfn, page));
+    return tx_page_count(m, mig_enc_page(&m->enc, gfn, page));
 }
 
 enum send_result { SENT_SOME, SENT_ALL, SENT_FULL, SENT_FAILED };
 
-/* Encode from todo, then late, until the step's share is used, the queue is full, or both are empty. */
-static enum send_result send_some(struct mig_tx *m)
+/* Encode from todo, then late, until the step's budget is used, the queue is full, or both are empty. */
+static enum send_result tx_pages_send(struct mig_tx *m)
 {
     unsigned budget = m->opts.step_pages * COST_PAGE, used = 0;
     while (used < budget) {
@@ -226,11 +231,12 @@ static enum send_result send_some(struct mig_tx *m)
         }
         if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE)
             return SENT_FULL;
-        unsigned cost = send_page(m, gfn);
+        unsigned cost = tx_page_send(m, gfn);
         if (!cost)
             return SENT_FAILED;
         bit_clear(map, gfn);
         m->cursor = gfn + 1;
+        ASSERT(m->round_left > 0);
         m->round_left--;
         m->progress_us = m->now;
         used += cost;
@@ -238,18 +244,18 @@ static enum send_result send_some(struct mig_tx *m)
     return SENT_SOME;
 }
 
-static struct mig_wait wait_for(enum mig_wait_kind kind) { return (struct mig_wait){ kind, 0 }; }
+static struct mig_wait tx_wait(enum mig_wait_kind kind) { return (struct mig_wait){ kind, 0 }; }
 
-static struct mig_wait out_of_memory(struct mig_tx *m)
+static struct mig_wait tx_out_of_memory(struct mig_tx *m)
 {
     tx_fail(m, HV_E_NOMEM, true, "the source is out of memory for page hashes (%u KiB per 2 MiB of guest memory)",
             (unsigned)(MIG_SEG_LEN / KIB));
-    return wait_for(MIG_WAIT_DONE);
+    return tx_wait(MIG_WAIT_DONE);
 }
 
 /* ---- the end of a round ---- */
 
-static void rates(struct mig_tx *m, uint64_t us)
+static void tx_round_rates(struct mig_tx *m, uint64_t us)
 {
     uint64_t bytes = m->io.out.total_in - m->round_bytes0;
     if (!us)
@@ -264,7 +270,7 @@ static void rates(struct mig_tx *m, uint64_t us)
     m->st.remaining_bytes = m->st.remaining_pages * m->bytes_per_page;
 }
 
-static struct mig_policy_in policy_in(const struct mig_tx *m)
+static struct mig_policy_in tx_policy_in(const struct mig_tx *m)
 {
     return (struct mig_policy_in){
         .round = m->st.round,
@@ -281,7 +287,7 @@ static struct mig_policy_in policy_in(const struct mig_tx *m)
     };
 }
 
-static void round_record(struct mig_tx *m, uint64_t us, uint64_t estimate_us)
+static void tx_round_record(struct mig_tx *m, uint64_t us, uint64_t estimate_us)
 {
     unsigned i = MIN(m->st.n_rounds, (unsigned)MIG_ROUNDS_KEPT - 1);
     m->st.rounds[i] = (struct mig_round){
@@ -297,7 +303,7 @@ static void round_record(struct mig_tx *m, uint64_t us, uint64_t estimate_us)
     m->st.n_rounds = i + 1;
 }
 
-static struct mig_wait give_up(struct mig_tx *m, uint64_t estimate_us)
+static struct mig_wait tx_give_up(struct mig_tx *m, uint64_t estimate_us)
 {
     const struct mig_stats *s = &m->st;
     tx_fail(m, HV_E_BUSY, true,
@@ -305,42 +311,42 @@ static struct mig_wait give_up(struct mig_tx *m, uint64_t estimate_us)
             "KiB/s; a stop now would last %lu ms, the limit is %lu ms",
             s->round, s->dirty_pages_per_s, s->dirty_pages_per_s * m->bytes_per_page / KIB, s->bytes_per_s / KIB,
             estimate_us / 1000, m->opts.policy.downtime_limit_us / 1000);
-    return wait_for(MIG_WAIT_DONE);
+    return tx_wait(MIG_WAIT_DONE);
 }
 
-/* All of the round is acknowledged: look what is dirty now and decide. */
-static struct mig_wait round_decide(struct mig_tx *m)
+/* All of the round is acknowledged: harvest and decide. */
+static struct mig_wait tx_round_decide(struct mig_tx *m)
 {
-    harvest(m);
+    tx_harvest(m);
     uint64_t us = tx_now(m) - m->round_us0;
-    m->st.remaining_pages = count(m->next, m->n_words);
+    m->st.remaining_pages = bits_count(m->next, m->n_words);
     m->st.fixed_us = m->harvest_us + 2 * m->st.rtt_us + F_GUESS_US;
-    rates(m, us);
+    tx_round_rates(m, us);
 
-    struct mig_policy_in in = policy_in(m);
+    struct mig_policy_in in = tx_policy_in(m);
     struct mig_policy_out out = mig_policy_decide(&m->opts.policy, &in);
-    round_record(m, us, out.estimate_us);
+    tx_round_record(m, us, out.estimate_us);
     m->last_estimate_us = out.estimate_us;
     switch (out.decision) {
-    case MIG_GIVE_UP: return give_up(m, out.estimate_us);
-    case MIG_STOP:    rx_clock_ask(m); return wait_for(MIG_WAIT_INPUT);
+    case MIG_GIVE_UP: return tx_give_up(m, out.estimate_us);
+    case MIG_STOP:    tx_clock_ask(m); return tx_wait(MIG_WAIT_INPUT);
     case MIG_THROTTLE:
         m->st.throttle = out.throttle;
         m->ops->throttle(m->ctx, out.throttle);
         break;
     case MIG_CONTINUE: break;
     }
-    next_round(m);
-    return wait_for(MIG_WAIT_MORE);
+    tx_round_next(m);
+    return tx_wait(MIG_WAIT_MORE);
 }
 
-void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
+void tx_ack_apply(struct mig_tx *m, const struct mig_p_ack *ack)
 {
     if (ack->bytes > m->acked_bytes)
         m->progress_us = m->now;
     m->acked_bytes = MAX(m->acked_bytes, ack->bytes);
     if (ack->round) {
-        uint64_t rtt = rx_clock_learn(m, ack->clock_us);
+        uint64_t rtt = tx_clock_learn(m, ack->clock_us);
         if (!m->st.rtt_us || rtt < m->st.rtt_us)
             m->st.rtt_us = rtt;
         m->sub = TX_HARVEST;
@@ -352,15 +358,16 @@ void tx_on_ack(struct mig_tx *m, const struct mig_p_ack *ack)
     }
 }
 
-static struct mig_wait round_sent(struct mig_tx *m)
+static struct mig_wait tx_round_sent(struct mig_tx *m)
 {
     mig_enc_flush(&m->enc);
-    round_end_put(m, m->round_pages);
-    return wait_for(MIG_WAIT_INPUT);
+    tx_round_end_put(m, m->round_pages);
+    return tx_wait(MIG_WAIT_INPUT);
 }
 
-static struct mig_wait stop(struct mig_tx *m)
+static struct mig_wait tx_stop_begin(struct mig_tx *m)
 {
+    ASSERT(m->logging && !m->pausing);
     m->rx_clock_asked = false;
     tx_goto(m, MIG_TX_STOPPING, TX_SEND);
     return tx_stopping(m);
@@ -369,53 +376,55 @@ static struct mig_wait stop(struct mig_tx *m)
 struct mig_wait tx_precopy(struct mig_tx *m)
 {
     if (m->sub == TX_WAIT_ACK)
-        return wait_for(MIG_WAIT_INPUT);
+        return tx_wait(MIG_WAIT_INPUT);
     if (m->sub == TX_HARVEST)
-        return m->rx_clock_asked ? stop(m) : round_decide(m);
+        return m->rx_clock_asked ? tx_stop_begin(m) : tx_round_decide(m);
 
     if (m->now - m->peek_us >= PEEK_US)
-        harvest(m);
-    switch (send_some(m)) {
-    case SENT_SOME:   return wait_for(MIG_WAIT_MORE);
-    case SENT_FULL:   return wait_for(MIG_WAIT_OUTPUT);
-    case SENT_FAILED: return out_of_memory(m);
+        tx_harvest(m);
+    switch (tx_pages_send(m)) {
+    case SENT_SOME:   return tx_wait(MIG_WAIT_MORE);
+    case SENT_FULL:   return tx_wait(MIG_WAIT_OUTPUT);
+    case SENT_FAILED: return tx_out_of_memory(m);
     case SENT_ALL:    break;
     }
     if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE)
-        return wait_for(MIG_WAIT_OUTPUT);
-    return round_sent(m);
+        return tx_wait(MIG_WAIT_OUTPUT);
+    return tx_round_sent(m);
 }
 
 /* ---- the stop ---- */
 
 struct mig_wait tx_stopping(struct mig_tx *m)
 {
+    ASSERT(m->state == MIG_TX_STOPPING);
     m->pausing = true;
     if (!m->quiesced && !m->ops->quiesce(m->ctx))
-        return wait_for(MIG_WAIT_GUEST);
+        return tx_wait(MIG_WAIT_GUEST);
     if (!m->quiesced)
         m->stop_us = m->mark_us = tx_now(m);
     m->quiesced = true;
     if (!m->ops->pause(m->ctx))
-        return wait_for(MIG_WAIT_GUEST);
+        return tx_wait(MIG_WAIT_GUEST);
     m->st.blackout.stop = tx_now(m) - m->mark_us;
     m->mark_us = tx_now(m);
     tx_goto(m, MIG_TX_STOPPED, TX_FINAL_HARVEST);
     return tx_stopped(m);
 }
 
-/* The stop was decided on an estimate.  If now far more is dirty than it said, the limit would be
- * broken for nothing: run on. */
-static bool regret(struct mig_tx *m)
+/* The stop was decided on an estimate.  If far more is dirty than estimated, the limit would be broken for nothing:
+ * resume the guest and go on with pre-copy.  True: done so. */
+static bool tx_stop_undo(struct mig_tx *m)
 {
-    struct mig_policy_in in = policy_in(m);
+    struct mig_policy_in in = tx_policy_in(m);
     in.remaining_pages = m->round_left;
     in.remaining_bytes = m->round_left * m->bytes_per_page;
-    if (m->opts.policy.force || m->opts.stop_first || m->regrets >= REGRETS_MAX)
+    if (m->opts.policy.force || m->opts.stop_first || m->n_stops_undone >= STOPS_UNDONE_MAX)
         return false;
     if (mig_policy_estimate(&in) <= 2 * m->opts.policy.downtime_limit_us)
         return false;
-    m->regrets++;
+    ASSERT(m->pausing && m->quiesced);
+    m->n_stops_undone++;
     m->ops->resume(m->ctx);
     m->pausing = m->quiesced = false;
     m->sub = TX_SEND;
@@ -423,19 +432,19 @@ static bool regret(struct mig_tx *m)
     return true;
 }
 
-static struct mig_wait final_harvest(struct mig_tx *m)
+static struct mig_wait tx_final_harvest(struct mig_tx *m)
 {
-    harvest(m);
-    next_round(m);
-    if (regret(m))
-        return wait_for(MIG_WAIT_MORE);
+    tx_harvest(m);
+    tx_round_next(m);
+    if (tx_stop_undo(m))
+        return tx_wait(MIG_WAIT_MORE);
     m->st.round--; /* the blackout is not a round */
     m->st.blackout.final_pages = m->round_left;
     m->sub = TX_SEND;
-    return wait_for(MIG_WAIT_MORE);
+    return tx_wait(MIG_WAIT_MORE);
 }
 
-static void final_pages_sent(struct mig_tx *m)
+static void tx_final_sent(struct mig_tx *m)
 {
     mig_enc_flush(&m->enc);
     m->st.blackout.final_bytes = m->io.out.total_in - m->round_bytes0;
@@ -445,9 +454,9 @@ static void final_pages_sent(struct mig_tx *m)
     m->sub = m->opts.verify ? TX_VERIFY : TX_STATE;
 }
 
-/* Option verify: everything that the guest has is hashed again.  A difference is a page that changed and
- * was not marked dirty. */
-static struct mig_wait verify_some(struct mig_tx *m)
+/* Option verify: all memory of the guest is hashed again.  A difference is a page that changed and was not marked
+ * dirty. */
+static struct mig_wait tx_verify_some(struct mig_tx *m)
 {
     uint64_t end = MIN(m->cursor + 4 * m->opts.step_pages, m->n_pages);
     for (; m->cursor < end; m->cursor++) {
@@ -459,26 +468,28 @@ static struct mig_wait verify_some(struct mig_tx *m)
     }
     m->progress_us = m->now;
     if (m->cursor < m->n_pages)
-        return wait_for(MIG_WAIT_MORE);
+        return tx_wait(MIG_WAIT_MORE);
     m->st.blackout.verify = tx_now(m) - m->mark_us;
     m->mark_us = tx_now(m);
     m->sub = TX_STATE;
     if (!m->verify_bad)
-        return wait_for(MIG_WAIT_MORE);
+        return tx_wait(MIG_WAIT_MORE);
 
     char list[ARRAY_SIZE(m->verify_gfn) * 20] = "";
     for (size_t i = 0, at = 0; i < MIN(m->verify_bad, ARRAY_SIZE(m->verify_gfn)); i++)
         at += (size_t)snprintf(list + at, sizeof(list) - at, " 0x%lx", m->verify_gfn[i]);
     tx_fail(m, HV_E_DIGEST, true, "verify: %lu pages changed without a dirty mark, first gfns:%s", m->verify_bad, list);
-    return wait_for(MIG_WAIT_DONE);
+    return tx_wait(MIG_WAIT_DONE);
 }
 
-/* The state goes straight into the queue: save behind the fields, then write the fields before it. */
-static struct mig_wait send_state(struct mig_tx *m)
+/* The state is saved straight into the queue, behind the fields of the record, which are written afterwards. */
+static struct mig_wait tx_state_send(struct mig_tx *m)
 {
     if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + MIG_REC_LEN_MAX + MIG_RESERVE)
-        return wait_for(MIG_WAIT_OUTPUT);
+        return tx_wait(MIG_WAIT_OUTPUT);
+    ASSERT(m->pausing && !m->round_left); /* nothing changes any more, and every page is encoded */
     struct wr w = mig_rec_begin(&m->io.out, MIG_REC_LEN_MAX);
+    ASSERT(w.cap == MIG_REC_HDR_LEN + MIG_REC_LEN_MAX);
     uint8_t *state = w.p + MIG_REC_HDR_LEN + MIG_STATE_FIXED;
     size_t len = 0;
     uint64_t saved_us = tx_now(m);
@@ -487,7 +498,7 @@ static struct mig_wait send_state(struct mig_tx *m)
         e = HV_E_RANGE;
     if (e) {
         tx_fail(m, e, true, "the guest's state cannot be saved: %s", hv_err_text(e));
-        return wait_for(MIG_WAIT_DONE);
+        return tx_wait(MIG_WAIT_DONE);
     }
     wr_u64(&w, m->store.digest.a);
     wr_u64(&w, m->store.digest.b);
@@ -500,35 +511,36 @@ static struct mig_wait send_state(struct mig_tx *m)
     m->st.blackout.state = tx_now(m) - m->mark_us;
     m->mark_us = tx_now(m);
     m->sub = TX_WAIT_PREPARED;
-    return wait_for(MIG_WAIT_INPUT);
+    return tx_wait(MIG_WAIT_INPUT);
 }
 
-static struct mig_wait final_send(struct mig_tx *m)
+static struct mig_wait tx_final_send(struct mig_tx *m)
 {
-    switch (send_some(m)) {
-    case SENT_SOME:   return wait_for(MIG_WAIT_MORE);
-    case SENT_FULL:   return wait_for(MIG_WAIT_OUTPUT);
-    case SENT_FAILED: return out_of_memory(m);
+    switch (tx_pages_send(m)) {
+    case SENT_SOME:   return tx_wait(MIG_WAIT_MORE);
+    case SENT_FULL:   return tx_wait(MIG_WAIT_OUTPUT);
+    case SENT_FAILED: return tx_out_of_memory(m);
     case SENT_ALL:    break;
     }
     if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE)
-        return wait_for(MIG_WAIT_OUTPUT);
-    final_pages_sent(m);
-    return wait_for(MIG_WAIT_MORE);
+        return tx_wait(MIG_WAIT_OUTPUT);
+    tx_final_sent(m);
+    return tx_wait(MIG_WAIT_MORE);
 }
 
 struct mig_wait tx_stopped(struct mig_tx *m)
 {
-    struct mig_wait w = wait_for(MIG_WAIT_MORE);
+    struct mig_wait w = tx_wait(MIG_WAIT_MORE);
     enum tx_sub was;
-    do { /* several small parts may fit into one turn */
+    do { /* several small parts fit into one turn */
         was = m->sub;
+        ASSERT(was != TX_WAIT_ACK && was != TX_HARVEST);
         switch (m->sub) {
-        case TX_FINAL_HARVEST: w = final_harvest(m); break;
-        case TX_SEND:          w = final_send(m); break;
-        case TX_VERIFY:        w = verify_some(m); break;
-        case TX_STATE:         w = send_state(m); break;
-        case TX_WAIT_PREPARED: w = wait_for(MIG_WAIT_INPUT); break;
+        case TX_FINAL_HARVEST: w = tx_final_harvest(m); break;
+        case TX_SEND:          w = tx_final_send(m); break;
+        case TX_VERIFY:        w = tx_verify_some(m); break;
+        case TX_STATE:         w = tx_state_send(m); break;
+        case TX_WAIT_PREPARED: w = tx_wait(MIG_WAIT_INPUT); break;
         case TX_WAIT_ACK:
         case TX_HARVEST:       break; /* pre-copy only */
         }
@@ -538,7 +550,7 @@ struct mig_wait tx_stopped(struct mig_tx *m)
 
 /* ---- figures ---- */
 
-static unsigned percent_stopped_first(const struct mig_tx *m)
+static unsigned tx_percent_stopped_first(const struct mig_tx *m)
 {
     bool sending = m->state == MIG_TX_STOPPED && m->sub == TX_SEND;
     return sending ? 1 + (unsigned)((m->n_pages - m->round_left) * 95 / m->n_pages) : 0;
@@ -548,7 +560,7 @@ unsigned tx_percent(const struct mig_tx *m)
 {
     if (m->opts.stop_first &&
         (m->state == MIG_TX_STOPPING || (m->state == MIG_TX_STOPPED && m->sub <= TX_FINAL_HARVEST)))
-        return percent_stopped_first(m);
+        return tx_percent_stopped_first(m);
     switch (m->state) {
     case MIG_TX_HELLO:
     case MIG_TX_VALIDATE: return 0;
@@ -565,8 +577,8 @@ unsigned tx_percent(const struct mig_tx *m)
     return m->st.percent;
 }
 
-/* Until the stop: what is left of this round at its own pace; later rounds are shorter and are not guessed. */
-static uint64_t eta_us(const struct mig_tx *m)
+/* Until the stop: the rest of this round at its own pace.  Later rounds are shorter and are not guessed. */
+static uint64_t tx_eta_us(const struct mig_tx *m)
 {
     uint64_t us = m->now - m->round_us0;
     bool sends = m->state == MIG_TX_PRECOPY || (m->opts.stop_first && m->state == MIG_TX_STOPPED && m->sub == TX_SEND);
@@ -590,7 +602,7 @@ void mig_tx_stats(const struct mig_tx *m, struct mig_stats *out)
     out->bytes_delta = m->enc.bytes_delta;
     out->bytes_meta = m->enc.bytes_meta;
     out->bytes_plain = m->enc.bytes_plain;
-    out->eta_us = eta_us(m);
+    out->eta_us = tx_eta_us(m);
     if (m->state == MIG_TX_PRECOPY && m->sub == TX_SEND) {
         out->remaining_pages = m->round_left;
         out->remaining_bytes = m->round_left * m->bytes_per_page;

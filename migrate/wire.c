@@ -2,8 +2,15 @@
  * migrate/wire.c - records to bytes and back.
  *
  * Every _get reads all fields with the sticky cursor, checks once, and accepts only a payload that is used up to its
- * last byte: what a peer may say is exactly what the tables in wire.h say. */
+ * last byte.  So a peer can send exactly what the tables in wire.h say.  Asserts concern only records that this host
+ * builds. */
 #include "migrate/wire.h"
+
+_Static_assert(sizeof(MIG_MAGIC) - 1 == 8, "the magic has 8 bytes on the wire");
+_Static_assert(sizeof(struct mig_id) == 16, "an id has 16 bytes on the wire");
+_Static_assert(56 + MIG_NAME_MAX + MIG_OFFER_MAX <= MIG_REC_LEN_MAX, "every offer fits");
+_Static_assert(MIG_TEXT_MAX - 1 <= UINT16_MAX && MIG_NOTE_MAX <= MIG_TEXT_MAX, "text_len has 16 bits");
+_Static_assert(MIG_FRAME_MAX <= MIG_REC_LEN_MAX, "every frame fits");
 
 const char *mig_rec_name(unsigned type)
 {
@@ -96,8 +103,7 @@ struct wr mig_rec_begin(struct mig_fifo *out, size_t max)
 
 void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type)
 {
-    if (w->bad)
-        return;
+    ASSERT(!w->bad); /* the caller has checked the room, see mig_rec_begin() */
     mig_rec_put(w->p, &(struct mig_rec){ (uint16_t)type, 1, 0, w->len - MIG_REC_HDR_LEN });
     mig_fifo_commit(out, w->len);
 }
@@ -114,12 +120,15 @@ void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uin
     *since_us = now_us;
 }
 
-/* A payload is good when all fields were there and nothing is left. */
-static enum hv_err whole(const struct rd *r) { return r->bad || r->pos != r->len ? HV_FAIL(HV_E_PROTO) : HV_OK; }
+/* A payload is complete when all fields were there and nothing is left. */
+static enum hv_err payload_whole(const struct rd *r)
+{
+    return r->bad || r->pos != r->len ? HV_FAIL(HV_E_PROTO) : HV_OK;
+}
 
 /* ---- OFFER ---- */
 
-static bool name_ok(const uint8_t *s, size_t len)
+static bool wire_name_ok(const uint8_t *s, size_t len)
 {
     if (len == 0 || len >= MIG_NAME_MAX)
         return false;
@@ -132,6 +141,7 @@ static bool name_ok(const uint8_t *s, size_t len)
 static void offer_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_p_offer *p)
 {
     size_t n = strlen(p->name);
+    ASSERT(n < MIG_NAME_MAX && p->offer_len <= MIG_OFFER_MAX);
     struct wr w = mig_rec_begin(out, 56 + n + p->offer_len);
     wr_bytes(&w, p->id.b, 16);
     wr_bytes(&w, p->key, 16);
@@ -162,7 +172,7 @@ enum hv_err mig_offer_get(struct rd *r, struct mig_p_offer *p)
     const uint8_t *name = rd_ref(r, n);
     p->offer = rd_ref(r, p->offer_len);
 
-    if (whole(r) || reserved || (p->flags & ~MIG_OFFER_VERIFY) || !name_ok(name, n))
+    if (payload_whole(r) || reserved || (p->flags & ~MIG_OFFER_VERIFY) || !wire_name_ok(name, n))
         return HV_FAIL(HV_E_PROTO);
     if (p->n_pages == 0 || p->n_pages > BIT64(MIG_GFN_BITS) || p->offer_len > MIG_OFFER_MAX)
         return HV_FAIL(HV_E_PROTO);
@@ -183,7 +193,7 @@ void mig_id_put(struct mig_fifo *out, enum mig_rec_type type, const struct mig_i
 enum hv_err mig_id_get(struct rd *r, struct mig_id *id)
 {
     rd_bytes(r, id->b, 16);
-    return whole(r);
+    return payload_whole(r);
 }
 
 void mig_round_put(struct mig_fifo *out, const struct mig_p_round *p)
@@ -200,7 +210,7 @@ enum hv_err mig_round_get(struct rd *r, struct mig_p_round *p)
     p->round = rd_u32(r);
     uint32_t reserved = rd_u32(r);
     p->pages = rd_u64(r);
-    return reserved || p->round == 0 ? HV_FAIL(HV_E_PROTO) : whole(r);
+    return reserved || p->round == 0 ? HV_FAIL(HV_E_PROTO) : payload_whole(r);
 }
 
 void mig_ack_put(struct mig_fifo *out, const struct mig_p_ack *p)
@@ -219,7 +229,7 @@ enum hv_err mig_ack_get(struct rd *r, struct mig_p_ack *p)
     uint32_t reserved = rd_u32(r);
     p->bytes = rd_u64(r);
     p->clock_us = rd_u64(r);
-    return reserved ? HV_FAIL(HV_E_PROTO) : whole(r);
+    return reserved ? HV_FAIL(HV_E_PROTO) : payload_whole(r);
 }
 
 void mig_prepared_put(struct mig_fifo *out, const struct mig_p_prepared *p)
@@ -238,7 +248,7 @@ enum hv_err mig_prepared_get(struct rd *r, struct mig_p_prepared *p)
     p->digest.a = rd_u64(r);
     p->digest.b = rd_u64(r);
     p->us = rd_u64(r);
-    return whole(r);
+    return payload_whole(r);
 }
 
 void mig_running_put(struct mig_fifo *out, const struct mig_p_running *p)
@@ -253,7 +263,7 @@ enum hv_err mig_running_get(struct rd *r, struct mig_p_running *p)
 {
     rd_bytes(r, p->id.b, 16);
     p->us = rd_u64(r);
-    return whole(r);
+    return payload_whole(r);
 }
 
 /* ---- STATE ---- */
@@ -280,7 +290,7 @@ enum hv_err mig_state_get(struct rd *r, struct mig_p_state *p)
     uint32_t reserved = rd_u32(r);
     p->saved_us = rd_u64(r);
     p->state = rd_ref(r, p->len);
-    return reserved || p->len == 0 || p->len > MIG_STATE_MAX ? HV_FAIL(HV_E_PROTO) : whole(r);
+    return reserved || p->len == 0 || p->len > MIG_STATE_MAX ? HV_FAIL(HV_E_PROTO) : payload_whole(r);
 }
 
 /* ---- FIND, PROBED ---- */
@@ -288,6 +298,7 @@ enum hv_err mig_state_get(struct rd *r, struct mig_p_state *p)
 void mig_find_put(struct mig_fifo *out, const struct mig_p_find *p)
 {
     size_t n = strlen(p->name);
+    ASSERT(n < MIG_NAME_MAX);
     struct wr w = mig_rec_begin(out, 24 + n);
     wr_bytes(&w, p->ticket.b, 16);
     wr_u16(&w, (uint16_t)n);
@@ -303,7 +314,7 @@ enum hv_err mig_find_get(struct rd *r, struct mig_p_find *p)
     uint64_t reserved = rd_uint(r, 6);
     const uint8_t *name = rd_ref(r, n);
 
-    if (whole(r) || reserved || !name_ok(name, n))
+    if (payload_whole(r) || reserved || !wire_name_ok(name, n))
         return HV_FAIL(HV_E_PROTO);
     memcpy(p->name, name, n);
     p->name[n] = '\0';
@@ -329,7 +340,7 @@ enum hv_err mig_probed_get(struct rd *r, struct mig_p_probed *p)
     p->len = rd_u16(r);
     uint16_t reserved = rd_u16(r);
     p->text = (const char *)rd_ref(r, p->len);
-    return reserved || p->len >= MIG_TEXT_MAX ? HV_FAIL(HV_E_PROTO) : whole(r);
+    return reserved || p->len >= MIG_TEXT_MAX ? HV_FAIL(HV_E_PROTO) : payload_whole(r);
 }
 
 /* ---- FAIL, ANSWER, FOUND ---- */
@@ -354,7 +365,7 @@ enum hv_err mig_text_get(struct rd *r, enum mig_rec_type type, struct mig_p_text
     uint16_t reserved = rd_u16(r);
     p->text = (const char *)rd_ref(r, p->len);
 
-    if (whole(r) || reserved || p->len >= MIG_TEXT_MAX)
+    if (payload_whole(r) || reserved || p->len >= MIG_TEXT_MAX)
         return HV_FAIL(HV_E_PROTO);
     if (type == MIG_REC_FAIL)
         return p->code < 0 ? HV_OK : HV_FAIL(HV_E_PROTO);
@@ -385,7 +396,7 @@ enum hv_err mig_frame_get(struct rd *r, struct mig_p_frame *p)
 {
     p->len = rd_left(r);
     p->p = rd_ref(r, p->len);
-    return whole(r) || p->len < MIG_FRAME_MIN || p->len > MIG_FRAME_MAX ? HV_FAIL(HV_E_PROTO) : HV_OK;
+    return payload_whole(r) || p->len < MIG_FRAME_MIN || p->len > MIG_FRAME_MAX ? HV_FAIL(HV_E_PROTO) : HV_OK;
 }
 
 /* ---- BATCH (built in batch.c) ---- */

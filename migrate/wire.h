@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * migrate/wire.h - what travels between two engines: the tables here are the format, docs/wire-format.md explains it.
+ * migrate/wire.h - the wire format between two engines: these tables are the format, docs/wire-format.md explains it.
  *
  * A stream is, in each direction, a preamble and then records.  Little-endian, no padding; reserved = 0 and checked;
  * type 0 invalid.  The record header, the preamble and FAIL are the same in every version.
  *
  * Preamble, 16 bytes:       off len field        range
  *                            0   8  magic        "GODWITMG"
- *                            8   2  version_min  oldest version that the sender talks, >= 1
+ *                            8   2  version_min  oldest version that the sender speaks, >= 1
  *                           10   2  version_max  newest, >= version_min
  *                           12   4  reserved     0
  * Both sides use the lower of the two version_max, if it is not below the higher of the two version_min.
@@ -37,7 +37,9 @@
 #define MIG_BATCH_DATA_MAX  (64 * 1024) /* page bytes in a batch, before LZ4 */
 #define MIG_BATCH_PAGES_MAX 512         /* entries in a batch */
 #define MIG_BATCH_REC_MAX   (MIG_REC_HDR_LEN + 16 + MIG_BATCH_DATA_MAX + 8 * MIG_BATCH_PAGES_MAX)
-#define MIG_ACK_EVERY       (1024 * 1024) /* the receiver acknowledges after so many bytes, and after each ROUND_END */
+_Static_assert(MIG_BATCH_REC_MAX <= MIG_REC_HDR_LEN + MIG_REC_LEN_MAX, "a full batch is a record");
+_Static_assert(MIG_CHUNK_SIZE *MIG_CHUNKS_PER_PAGE == PAGE_SIZE, "chunks make up a page");
+#define MIG_ACK_EVERY (1024 * 1024) /* the receiver acknowledges after so many bytes, and after each ROUND_END */
 
 /* X(name, value, direction, purpose) */
 #define MIG_REC_LIST(X)                                                                     \
@@ -63,11 +65,11 @@ enum mig_rec_type {
     MIG_REC_LIST(X)
 #undef X
         MIG_REC_OPTIONAL = 0x8000,
-    MIG_REC_IDLE = 0x8000, /* <> no payload: busy with something long (never while waiting); keeps the peer patient */
-    MIG_REC_NOTE = 0x8001, /* <- before ACCEPT: what the person who moves the guest should know about it */
-    MIG_REC_FRAME = 0x8002 /* -> after COMMIT: an Ethernet frame that came for the guest while it stood still */
+    MIG_REC_IDLE = 0x8000, /* <> no payload: busy with something long, never while waiting; postpones timeouts */
+    MIG_REC_NOTE = 0x8001, /* <- before ACCEPT: notes on the guest, for the operator */
+    MIG_REC_FRAME = 0x8002 /* -> after COMMIT: an Ethernet frame that came for the paused guest */
 };
-#define MIG_IDLE_US (5 * 1000000ul) /* said after so long without another record; timeouts are longer */
+#define MIG_IDLE_US (5 * 1000000ul) /* sent after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
 const char *mig_rec_name(unsigned type);
 
@@ -83,19 +85,19 @@ void mig_preamble_put(struct mig_fifo *out);
 HV_MUST_CHECK enum hv_err mig_preamble_get(struct rd *in, uint16_t *version, uint16_t *min, uint16_t *max);
 
 void mig_rec_put(uint8_t out[MIG_REC_HDR_LEN], const struct mig_rec *r);
-/** HV_E_SHORT: feed more (nothing consumed); HV_E_PROTO: fail; HV_E_VERSION: mandatory type or payload
- *  version not known here. */
+/** HV_OK: *out is the header of a whole record, in ends before its payload.  HV_E_SHORT: feed more (nothing consumed);
+ *  HV_E_PROTO: fail; HV_E_VERSION: mandatory type or payload version not known here. */
 HV_MUST_CHECK enum hv_err mig_rec_get(struct rd *in, struct mig_rec *out);
 
-/* Build a record in place at the end of a fifo: begin, put the payload into the cursor, end.  The caller has checked
- * that the fifo has MIG_REC_HDR_LEN + max free; nothing else may use the fifo in between. */
+/* Build a record in place at the end of a fifo: begin, put the payload into the cursor, end.  The fifo must have
+ * MIG_REC_HDR_LEN + max bytes free (asserted), and nothing else may use it in between. */
 struct wr mig_rec_begin(struct mig_fifo *out, size_t max);
 void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type);
 /** Put IDLE if nothing was put since *since_us (as *total_in shows) for MIG_IDLE_US; keeps both up to date. */
 void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uint64_t *total_in);
 
-/* Payloads.  _put appends the whole record to out; _get parses a payload of exactly r->len bytes, HV_E_PROTO if
- * anything is out of range.  Pointers in what _get fills point into the payload. */
+/* Payloads.  _put appends the whole record to out, which must have room (asserted).  _get parses a payload of exactly
+ * r->len bytes; HV_E_PROTO: anything is out of range.  Pointers that _get fills point into the payload. */
 
 /* OFFER:  0 16 id · 16 16 key of the page hashes · 32 8 n_pages 1..2^40 · 40 4 flags MIG_OFFER_* · 44 2
  *         name_len 1..63 · 46 2 reserved 48 4 offer_len <= MIG_OFFER_MAX · 52 4 reserved · 56 name (printable
@@ -128,8 +130,7 @@ void mig_round_put(struct mig_fifo *out, const struct mig_p_round *p);
 HV_MUST_CHECK enum hv_err mig_round_get(struct rd *r, struct mig_p_round *p);
 
 /* ACK:  0 4 round just completed, 0: none · 4 4 reserved · 8 8 stream bytes consumed so far, preamble
- *       included 16 8 the receiver's own clock, µs: lets the source say in STATE when the guest stopped, in
- *       terms that the receiver knows */
+ *       included 16 8 the receiver's own clock, µs: by it the source dates the state in STATE */
 struct mig_p_ack {
     uint32_t round;
     uint64_t bytes, clock_us;
@@ -140,6 +141,7 @@ HV_MUST_CHECK enum hv_err mig_ack_get(struct rd *r, struct mig_p_ack *p);
 /* STATE:  0 16 digest · 16 8 check: keyed hash of the state bytes · 24 4 state_len 1..MIG_STATE_MAX · 28 4 reserved
  *         32 8 when the state was saved, by the receiver's clock as estimated from its ACKs, 0: unknown · 40 state */
 #define MIG_STATE_FIXED 40
+_Static_assert(MIG_STATE_FIXED + MIG_STATE_MAX <= MIG_REC_LEN_MAX, "every state fits");
 struct mig_digest {
     uint64_t a, b;
 };
@@ -222,6 +224,8 @@ HV_MUST_CHECK enum hv_err mig_frame_get(struct rd *r, struct mig_p_frame *p);
 enum mig_codec { MIG_CODEC_RAW = 0, MIG_CODEC_LZ4 = 1 };
 #define MIG_ENTRY_MAP_SHIFT 48
 #define MIG_ENTRY_GFN_MASK  (BIT64(MIG_GFN_BITS) - 1)
+_Static_assert(MIG_GFN_BITS + 8 == MIG_ENTRY_MAP_SHIFT, "gfn, 8 reserved bits, map");
+_Static_assert(MIG_ENTRY_MAP_SHIFT + MIG_CHUNKS_PER_PAGE == 64, "one map bit for each chunk");
 struct mig_p_batch {
     uint32_t n_entries, data_len;
     uint8_t codec;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/ask.c - questions to peers: one stream and one asking machine (migrate/ask.c) per peer,
- * shared by all questions. */
+ * kernel/peers/ask.c - questions to peers.
+ *
+ * Each peer has one link, which all questions share: a stream and an asking machine (migrate/ask.c).  A link carries
+ * one question at a time.  It is opened when a reply is awaited, and closed LINK_IDLE_US after the last use.  A failed
+ * link fails all replies that await it; the owner of a question decides whether to ask again. */
 #include "kernel/peers/ask.h"
 
 #include <stdio.h>
@@ -15,13 +18,15 @@
 
 #define LINK_IDLE_US 1000000 /* a stream without questions is closed after so long */
 
+_Static_assert(ASK_TEXT_LEN <= MIG_TEXT_MAX, "an answer is cut, never padded");
+
 struct link {
     bool dialling;
     struct dial dial;
     struct stream *stream; /* owned, or NULL; open */
     struct mig_ask *m;     /* owned, or NULL */
-    struct ask *current;   /* whose question is out; NULL: none */
-    unsigned round;        /* its reply's, when it was put */
+    struct ask *current;   /* the question that the peer is to answer; NULL: none */
+    unsigned round;        /* that of its reply, when it was put */
     uint64_t put_us, used_us;
 };
 
@@ -60,13 +65,14 @@ void ask_end(struct ask *a)
         return;
     for (unsigned i = 0; i < host_config->n_peers; i++)
         if (links[i].current == a)
-            link_close(&links[i]); /* its answer would be taken for another one's */
+            link_close(&links[i]); /* else its answer would be taken for another question's */
     for (struct ask **p = &asks; *p; p = &(*p)->next)
         if (*p == a) {
             *p = a->next;
-            break;
+            mem_free(a, sizeof(*a));
+            return;
         }
-    mem_free(a, sizeof(*a));
+    panic("ask_end(%p): it was not begun, or has ended", (void *)a);
 }
 
 bool ask_done(const struct ask *a)
@@ -86,7 +92,7 @@ static void reply_failed(struct ask_reply *r, enum hv_err e, const char *text)
     snprintf(r->text, sizeof(r->text), "%s", text[0] ? text : hv_err_text(e));
 }
 
-/* Peer i is no help now: all who wait for it hear that. */
+/* The link to peer i has failed, and with it all replies that await it. */
 static void link_failed(unsigned i, enum hv_err e, const char *text)
 {
     char why[400];
@@ -97,13 +103,14 @@ static void link_failed(unsigned i, enum hv_err e, const char *text)
             reply_failed(&a->reply[i], e, why);
 }
 
-/* Put the next question to peer i; an answer that needs no asking is given at once. */
+/* Put the next question to peer i; a reply that needs no question fails at once. */
 static void question_put(unsigned i)
 {
     static uint8_t offer[MIG_OFFER_MAX]; /* service pCPU only */
     struct link *l = &links[i];
     struct ask *a = asks;
     size_t len;
+    ASSERT(l->m && !l->current);
     while (a && a->reply[i].state != ASK_WAITING)
         a = a->next;
     if (!a)
@@ -126,6 +133,7 @@ static void question_put(unsigned i)
 
 static void answer_take(unsigned i, const struct mig_answer *answer)
 {
+    ASSERT(links[i].current);
     struct ask_reply *r = &links[i].current->reply[i];
     links[i].current = NULL;
     links[i].used_us = clock_us();
@@ -140,10 +148,11 @@ static void answer_take(unsigned i, const struct mig_answer *answer)
     snprintf(r->text, sizeof(r->text), "%s", answer->text);
 }
 
-static bool open_step(unsigned i)
+static bool link_open_step(unsigned i)
 {
     static struct mig_answer answer; /* large; service pCPU only */
     struct link *l = &links[i];
+    ASSERT(l->stream && !l->dialling);
     if (!l->m && mig_ask_create(&engine_mem, clock_us(), &l->m) != HV_OK) {
         link_failed(i, HV_E_NOMEM, "no memory on this host for a question");
         return false;
@@ -166,7 +175,7 @@ static bool open_step(unsigned i)
     return moved || e == HV_OK;
 }
 
-static bool wanted(unsigned i)
+static bool link_wanted(unsigned i)
 {
     for (const struct ask *a = asks; a; a = a->next)
         if (a->reply[i].state == ASK_WAITING)
@@ -177,13 +186,13 @@ static bool wanted(unsigned i)
 static bool link_step(unsigned i)
 {
     struct link *l = &links[i];
-    if (!wanted(i)) {
+    if (!link_wanted(i)) {
         if ((l->stream || l->dialling) && clock_us() - l->used_us > LINK_IDLE_US)
             link_close(l);
         return false;
     }
     if (l->stream)
-        return open_step(i);
+        return link_open_step(i);
     if (!l->dialling) {
         dial_begin(&l->dial, host_config, &host_config->peers[i], NULL);
         l->dialling = true;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/choose.h - which peer should take a guest: of those that would, the one with the most memory to
- * give.  Service pCPU only. */
+ * kernel/peers/choose.h - chooses the destination of a guest: of the peers that would take it, the one with the most
+ * free memory.  Service pCPU only. */
 #ifndef GODWIT_KERNEL_PEERS_CHOOSE_H
 #define GODWIT_KERNEL_PEERS_CHOOSE_H
 
@@ -11,22 +11,24 @@ enum choose_state { CHOOSE_WAIT, CHOOSE_DONE, CHOOSE_NONE };
 struct choice {
     struct ask *ask; /* owned between begin and end */
     uint64_t since_us;
-    uint32_t tried;     /* bit i: the i-th [peer] was tried and did not take it after all */
-    char reasons[1024]; /* CHOOSE_NONE: why none, peer by peer; of those tried before: what they said */
+    uint32_t tried;     /* bit i: the i-th [peer] was tried and did not take the guest after all */
+    char reasons[1024]; /* CHOOSE_NONE: why, peer by peer */
 };
 
-/** Ask all peers.  HV_E_NOENT: there are none; HV_E_NOMEM. */
+/** Ask all peers.  HV_E_NOENT: there are none; HV_E_NOMEM; both with c->reasons. */
 HV_MUST_CHECK enum hv_err choose_begin(struct choice *c, const struct vm *vm);
-/** Look at the answers.  CHOOSE_DONE: *peer, and why it is the best; CHOOSE_NONE: c->reasons.  Both end it. */
+/** Look at the answers.  CHOOSE_DONE: *peer, and why it is the best; CHOOSE_NONE: c->reasons.  Both end the choice. */
 enum choose_state choose_step(struct choice *c, const struct peer_config **peer, struct why *why);
+/** Give up; allowed at any time. */
 void choose_end(struct choice *c);
-/** That peer did not take it: leave it out from now on. */
+/** Exclude a peer that did not take the guest after all; reason: for c->reasons. */
 void choose_tried(struct choice *c, const struct peer_config *peer, const char *reason);
 
-/** The best of n answers, without those in tried: *best; false: none would take it.  Portable, pure. */
+/** *best: index of the best of n answers, without those in tried; *n_could: how many would take the guest.  False:
+ *  none.  Portable, pure. */
 bool choose_best(const struct ask_reply *reply, unsigned n, uint32_t tried, unsigned *best, unsigned *n_could);
 
-/** Did a move fail for reasons of the peer or of the way there, so that another peer may do?  connecting: there was no
+/** Did a move fail because of the peer or the network, so that another peer may succeed?  connecting: there was no
  *  connection yet.  Portable, pure. */
 bool choose_peers_fault(bool connecting, enum hv_err err);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/choose_best.c - the choice of a destination, as a pure function. */
+ * kernel/peers/choose_best.c - the choice of a destination, as pure functions: answers in, decision out. */
 #include "kernel/peers/choose.h"
 
 bool choose_best(const struct ask_reply *reply, unsigned n, uint32_t tried, unsigned *best, unsigned *n_could)
@@ -15,8 +15,8 @@ bool choose_best(const struct ask_reply *reply, unsigned n, uint32_t tried, unsi
     return *n_could > 0;
 }
 
-/* HV_E_TIMEOUT is a link that went silent, or a peer that hangs.  (A vCPU that does not stop is one as well; another
- * peer costs nothing then.) */
+/* HV_E_TIMEOUT: the link went silent, or the peer hangs.  A vCPU that does not stop is a timeout as well, but then
+ * another peer costs nothing. */
 bool choose_peers_fault(bool connecting, enum hv_err err)
 {
     return err && (connecting || err == HV_E_REFUSED || err == HV_E_CLOSED || err == HV_E_TIMEOUT || err == HV_E_NOMEM);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/dial.c - see dial.h. */
+ * kernel/peers/dial.c - tries the addresses of a peer in the order of dial.h, one at a time.
+ *
+ * Each failure is appended to text.  The dial fails once the last address has. */
 #include "kernel/peers/dial.h"
 
 #include <stdio.h>
 #include <string.h>
+#include "kernel/lib/log.h"
 #include "kernel/peers/stream_io.h"
 
 unsigned dial_order(const struct config *c, const struct peer_config *peer, const struct config_network *only,
@@ -24,20 +27,22 @@ void dial_begin(struct dial *d, const struct config *c, const struct peer_config
 {
     *d = (struct dial){ .peer = peer };
     d->n = dial_order(c, peer, only, d->ip);
+    ASSERT(d->n <= CONFIG_MAX_ADDRESSES);
 }
 
-static void note(struct dial *d, enum hv_err e, const char *why)
+static void dial_note(struct dial *d, enum hv_err e, const char *why)
 {
     size_t at = strlen(d->text);
     d->err = e;
     snprintf(d->text + at, sizeof(d->text) - at, "%s%s", at ? "; " : "", why);
 }
 
-static enum dial_state try_next(struct dial *d)
+static enum dial_state dial_next(struct dial *d)
 {
+    ASSERT(!d->stream && d->next <= d->n);
     if (d->next == d->n) {
         if (!d->n)
-            note(d, HV_E_REFUSED, "none of its addresses is in a network for moves ([host] networks, --network)");
+            dial_note(d, HV_E_REFUSED, "none of its addresses is in a network for moves ([host] networks, --network)");
         return DIAL_FAILED;
     }
     struct peer_config p = *d->peer;
@@ -46,29 +51,30 @@ static enum dial_state try_next(struct dial *d)
     if (!e)
         return DIAL_WAIT;
     d->stream = NULL;
-    note(d, e,
-         e == HV_E_UNSUPP ? "no connection can be opened: this host has no network (yet)"
-                          : "no connection can be opened: not enough memory");
+    dial_note(d, e,
+              e == HV_E_UNSUPP ? "no connection can be opened: this host has no network (yet)"
+                               : "no connection can be opened: not enough memory");
     return d->next == d->n ? DIAL_FAILED : DIAL_WAIT;
 }
 
 enum dial_state dial_step(struct dial *d)
 {
     if (!d->stream)
-        return try_next(d);
+        return dial_next(d);
     if (stream_status(d->stream) == STREAM_OPEN)
         return DIAL_OPEN;
     if (!stream_gone(d->stream))
         return DIAL_WAIT;
-    note(d, stream_gone_error(d->stream), stream_reason(d->stream));
+    dial_note(d, stream_gone_error(d->stream), stream_reason(d->stream));
     stream_close(d->stream);
     d->stream = NULL;
-    return try_next(d);
+    return dial_next(d);
 }
 
 struct stream *dial_take(struct dial *d)
 {
     struct stream *s = d->stream;
+    ASSERT(s);
     d->stream = NULL;
     return s;
 }

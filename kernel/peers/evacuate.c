@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/evacuate.c - see evacuate.h. */
+ * kernel/peers/evacuate.c - evacuation of all guests, and shutdown of the host.
+ *
+ * Each guest to be moved is an item with a job of migration.h.  The evacuation ends when every item is over, well or
+ * badly.  A shutdown then stops the other guests as their on-shutdown says, and powers off, if no item failed and no
+ * guest refuses.  Not here: the moves themselves, which go on by themselves (migration.c). */
 #include "kernel/peers/evacuate.h"
 
 #include <stdio.h>
@@ -20,54 +24,56 @@ const char *evacuate_reason(const struct evacuate_item *item)
     return j && j->err ? j->text : item->text;
 }
 
-static void item_over(struct evacuate_item *i, enum hv_err err)
+static void evacuate_item_over(struct evacuate_item *i, enum hv_err err)
 {
+    ASSERT(!i->over && now.n_over < now.n);
     i->over = true;
     i->err = err;
     now.n_over++;
     now.n_failed += err != HV_OK;
 }
 
-static void item_add(struct vm *vm)
+static void evacuate_item_add(struct vm *vm)
 {
+    ASSERT(now.active && now.n < VM_MAX);
     struct evacuate_item *i = &now.item[now.n++];
-    const struct job *j = migration_of(vm->config.name); /* it may be leaving already, by whoever's wish */
+    const struct job *j = migration_of(vm->config.name); /* an operator may be moving it already */
     struct move_options options;
     migration_options(&options);
     snprintf(i->guest, sizeof(i->guest), "%s", vm->config.name);
     enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, &j, WHY(i->text));
     if (e)
-        item_over(i, e);
+        evacuate_item_over(i, e);
     else
         i->job = j->number;
 }
 
-/* The guests that are to go: all, or those that say so. */
-static bool is_to_go(const struct vm *vm, enum evacuate_then then)
+/* Is vm to be moved: all running guests, or for a shutdown those with on-shutdown = evacuate? */
+static bool evacuate_selects(const struct vm *vm, enum evacuate_then then)
 {
     return vm && vm_state(vm) != VM_STOPPED &&
            (then == EVACUATE_KEEP_RUNNING || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
 }
 
-static enum hv_err begin(enum evacuate_then then, struct why *why)
+static enum hv_err evacuate_begin(enum evacuate_then then, struct why *why)
 {
     if (now.active)
-        return REFUSE(HV_E_BUSY, "an evacuation goes on already: `host evacuate status`");
+        return REFUSE(HV_E_BUSY, "an evacuation is active already: `host evacuate status`");
     now = (struct evacuation){ .active = true, .then = then, .begun_us = clock_us() };
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (is_to_go(vm_at(i), then))
-            item_add(vm_at(i));
-    log_info("host", "evacuation: %u guest(s) are to go", now.n);
+        if (evacuate_selects(vm_at(i), then))
+            evacuate_item_add(vm_at(i));
+    log_info("host", "evacuation: %u guest(s) to be moved", now.n);
     return HV_OK;
 }
 
 enum hv_err evacuate_start(struct why *why)
 {
     if (!host_config->host.outgoing)
-        return REFUSE(HV_E_REFUSED, "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
+        return REFUSE(HV_E_REFUSED, "host %s allows no outgoing moves ([host] outgoing = no)", host_config->host.name);
     if (!host_config->n_peers)
         return REFUSE(HV_E_NOENT, "this host has no [peer] in godwit.conf");
-    return begin(EVACUATE_KEEP_RUNNING, why);
+    return evacuate_begin(EVACUATE_KEEP_RUNNING, why);
 }
 
 enum hv_err evacuate_cancel(void)
@@ -75,7 +81,7 @@ enum hv_err evacuate_cancel(void)
     if (!now.active)
         return HV_FAIL(HV_E_NOENT);
     now.then = EVACUATE_KEEP_RUNNING;
-    /* too late: it ends by itself */
+    /* a move that cannot be cancelled any more ends by itself */
     for (unsigned i = 0; i < now.n; i++)
         if (!now.item[i].over)
             (void)!migration_cancel(now.item[i].guest, "the evacuation was cancelled");
@@ -84,7 +90,7 @@ enum hv_err evacuate_cancel(void)
 
 /* ---- going down ---- */
 
-static void go_down(enum evacuate_then how)
+static void host_go_down(enum evacuate_then how)
 {
     log_info("host", "%s", how == EVACUATE_REBOOT ? "reboots" : "powers off");
     serial_flush();
@@ -93,8 +99,8 @@ static void go_down(enum evacuate_then how)
     power_off();
 }
 
-/* Names of the guests that neither stop nor move when the host goes down. */
-static unsigned names_in_the_way(char *names, size_t len)
+/* Write the names of the guests that prevent a shutdown; returns their number. */
+static unsigned shutdown_blockers(char *names, size_t len)
 {
     unsigned n = 0;
     names[0] = 0;
@@ -118,38 +124,39 @@ static unsigned names_in_the_way(char *names, size_t len)
 enum hv_err host_shutdown(enum evacuate_then how, bool force, struct why *why)
 {
     char names[200];
-    unsigned n = names_in_the_way(names, sizeof(names));
+    unsigned n = shutdown_blockers(names, sizeof(names));
     if (force)
-        go_down(how);
+        host_go_down(how);
     if (n)
         return REFUSE(HV_E_BUSY,
                       "%u guest(s) run here: %s. Move or stop them first (or say on-shutdown = stop or "
                       "evacuate in their [vm]), or add --force",
                       n, names);
-    return begin(how, why);
+    return evacuate_begin(how, why);
 }
 
-/* All that were to go are over. */
-static void end(void)
+/* Every item is over: report, and go down if that was asked for. */
+static void evacuate_end(void)
 {
     char why[300];
     enum evacuate_then then = now.then;
+    ASSERT(now.active && now.n_over == now.n && now.n_failed <= now.n);
     now.active = false;
     now.ended_us = clock_us();
     for (unsigned i = 0; i < now.n; i++)
         if (now.item[i].err)
             log_warn("host", "evacuation: %s stays here: %s", now.item[i].guest, evacuate_reason(&now.item[i]));
-    log_info("host", "evacuation: %u of %u guest(s) are gone, in %lu ms", now.n - now.n_failed, now.n,
+    log_info("host", "evacuation: %u of %u guest(s) have moved, in %lu ms", now.n - now.n_failed, now.n,
              (now.ended_us - now.begun_us) / 1000);
     if (then == EVACUATE_KEEP_RUNNING)
         return;
     if (now.n_failed) {
-        log_error("host", "does not go down: %u guest(s) could not be moved; move or stop them, or add --force",
+        log_error("host", "shutdown abandoned: %u guest(s) could not be moved; move or stop them, or add --force",
                   now.n_failed);
         return;
     }
-    if (names_in_the_way(why, sizeof(why))) { /* started or changed meanwhile */
-        log_error("host", "does not go down, because of %s", why);
+    if (shutdown_blockers(why, sizeof(why))) { /* started or changed meanwhile */
+        log_error("host", "shutdown abandoned because of %s", why);
         return;
     }
     for (unsigned i = 0; i < VM_MAX; i++)
@@ -157,7 +164,7 @@ static void end(void)
             log_info("host", "%s is stopped, as its on-shutdown says", vm_at(i)->config.name);
             vm_stop(vm_at(i));
         }
-    go_down(then);
+    host_go_down(then);
 }
 
 bool evacuate_step(void)
@@ -168,10 +175,10 @@ bool evacuate_step(void)
         struct evacuate_item *i = &now.item[k];
         const struct job *j = i->over ? NULL : migration_job_numbered(i->job);
         if (!i->over && (!j || migration_job_over(j)))
-            item_over(i, j ? j->err : HV_E_NOENT);
+            evacuate_item_over(i, j ? j->err : HV_E_NOENT);
     }
     if (now.n_over < now.n)
         return false;
-    end();
+    evacuate_end();
     return true;
 }

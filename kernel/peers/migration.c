@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/migration.c - the list of moves away from this host: those that wait, go on, and are over;
- * and the turn of every move.
+ * kernel/peers/migration.c - the list of moves away from this host (queued, active, ended), and the turn of every move.
  *
- * A job has one of MIGRATION_JOBS places and keeps it after its end, with all its figures, until no place is free and
- * no older job is over.  It waits until [host] max-jobs lets it begin, in the order of numbers; then it is
- * migration_out.c's.  A guest has one job at a time that is not over.
+ * A job has one of MIGRATION_JOBS slots.  It keeps the slot after its end, with all figures, until no slot is free and
+ * no older job has ended.  A queued job waits until [host] max-jobs permits its start, in the order of numbers; then
+ * migration_out.c drives it.  A guest has at most one job that has not ended.
  *
- * Elsewhere: what a job does (migration_out.c), guests that come (migration_in.c), a job in words (migration_report.c),
- * several jobs at once and what becomes of the host then (evacuate.c). */
+ * Not here: what a job does (migration_out.c), arriving guests (migration_in.c), a job as text (migration_report.c),
+ * evacuation and shutdown (evacuate.c). */
 #include "kernel/peers/migration_impl.h"
 
 #include <stdio.h>
@@ -25,6 +24,7 @@ static struct migration_counts counts; /* all but active */
 
 void migration_init(void)
 {
+    ASSERT(!outgoing);
     outgoing = mem_alloc(MIGRATION_JOBS * sizeof(*outgoing));
     if (!outgoing)
         panic("no memory at boot for %u jobs", MIGRATION_JOBS);
@@ -36,7 +36,7 @@ void migration_init(void)
 
 static bool job_active(const struct outgoing *o) { return o->job.state != JOB_FREE && !migration_job_over(&o->job); }
 
-/* Those that take part in the limit.  A job in doubt only waits, and may do so for days. */
+/* Jobs that count against max-jobs.  A job in doubt only waits, perhaps for days, and does not count. */
 static unsigned jobs_under_way(void)
 {
     unsigned n = 0;
@@ -66,6 +66,7 @@ unsigned migration_queue_position(const struct job *j)
 static bool queue_step(void)
 {
     struct outgoing *head = queue_head();
+    ASSERT(!head || !head->m);
     if (!head || jobs_under_way() >= host_config->host.max_jobs)
         return false;
     outgoing_start(head);
@@ -140,7 +141,7 @@ const struct job *migration_job_numbered(unsigned number)
     return NULL;
 }
 
-/* ---- what people ask for ---- */
+/* ---- requests of operators ---- */
 
 /* A free slot, or the oldest ended job's. */
 static struct outgoing *job_slot(void)
@@ -154,10 +155,10 @@ static struct outgoing *job_slot(void)
     return best;
 }
 
-static enum hv_err may_start(const struct vm *vm, struct why *why)
+static enum hv_err job_may_start(const struct vm *vm, struct why *why)
 {
     if (!host_config->host.outgoing)
-        return REFUSE(HV_E_REFUSED, "host %s lets no guest out ([host] outgoing = no)", host_config->host.name);
+        return REFUSE(HV_E_REFUSED, "host %s allows no outgoing moves ([host] outgoing = no)", host_config->host.name);
     bool moving = migration_is_moving(vm->config.name);
     if (vm_state(vm) != VM_RUNNING || moving) {
         char waits[200];
@@ -170,24 +171,24 @@ static enum hv_err may_start(const struct vm *vm, struct why *why)
 
 void migration_options(struct move_options *o) { move_options_default(host_config, o); }
 
-/* Is there a way to peer (NULL: to some peer) over the network that the options name? */
-static bool way_exists(const struct peer_config *peer, const struct move_options *o)
+/* Has peer (NULL: any peer) an address in the network that the options name? */
+static bool route_exists(const struct peer_config *peer, const struct move_options *o)
 {
     uint8_t ip[CONFIG_MAX_ADDRESSES][4];
     for (unsigned i = 0; i < host_config->n_peers; i++)
         if ((!peer || peer == &host_config->peers[i]) &&
             dial_order(host_config, &host_config->peers[i], &o->network, ip))
             return true;
-    return !host_config->n_peers; /* said elsewhere */
+    return !host_config->n_peers; /* choose_begin() refuses that */
 }
 
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *options,
                               const struct job **out, struct why *why)
 {
-    enum hv_err e = may_start(vm, why);
+    enum hv_err e = job_may_start(vm, why);
     if (e)
         return e;
-    if (options->network.prefix_len && !way_exists(peer, options)) {
+    if (options->network.prefix_len && !route_exists(peer, options)) {
         const uint8_t *n = options->network.ip;
         return REFUSE(HV_E_REFUSED, "%s%s has no address in %u.%u.%u.%u/%u that is in [host] networks as well",
                       peer ? "peer " : "no peer", peer ? peer->name : "", n[0], n[1], n[2], n[3],
@@ -195,7 +196,8 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
     }
     struct outgoing *o = job_slot();
     if (!o)
-        return REFUSE(HV_E_BUSY, "%u moves wait already, no more fit into the queue", MIGRATION_JOBS);
+        return REFUSE(HV_E_BUSY, "the queue is full: %u moves wait already", MIGRATION_JOBS);
+    ASSERT(!o->stream && !o->m); /* an ended job has given both back */
     memset(o, 0, sizeof(*o));
     o->vm = vm;
     o->peer = peer;

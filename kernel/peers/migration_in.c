@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/migration_in.c - what comes from peers: guests on their way here, and questions about guests.
+ * kernel/peers/migration_in.c - streams from peers: arriving guests, and questions about guests.
  *
- * Each connection that a peer opens gets one of INCOMING_MAX places and a machine of the engine (migrate/mig.h), which
- * finds out what it carries: a move, or a question (would you take this guest, have you got it, what became of it).  A
- * guest exists here from dst_admit() on, in memory that is the VM's.  Until dst_run() the machine may drop it at any
- * moment without harm, for it is the source that has it; afterwards it is a guest like any other and the machine only
- * has a last word to deliver.
+ * Each stream that a peer opens gets one of INCOMING_MAX slots and a machine of the engine (migrate/mig.h).  The
+ * machine finds out what the stream carries: a move, or a question (FIND, PROBE, QUERY).  A guest exists here from
+ * dst_admit() on, in memory of the VM.  Until dst_run() the machine may drop it at any moment without harm, since the
+ * source still has it.  Afterwards it is a guest like any other, and the machine only has its last record to deliver.
  *
- * What became of each move is kept in finished_ids, for a source that lost its connection after COMMIT and asks: its
- * answer is in docs/handoff.md. */
+ * finished_ids has the outcome of each move, for a source that lost its stream after COMMIT and asks QUERY.
+ * docs/handoff.md explains the answers.  Not here: what a record means (migrate/rx.c), the checks of an offer and of a
+ * state (kernel/vm/). */
 #include "kernel/peers/migration_impl.h"
 
 #include <stdio.h>
@@ -29,20 +29,21 @@
 #include "net/net.h"
 
 #define INCOMING_MAX  8
-#define FROM_PEER_MAX 6        /* of these, so that one peer alone does not keep the others out */
-#define LAST_WORD_US  10000000 /* a peer that does not read our last record for so long will not read it */
-#define DISK_OPEN_US  12000000 /* a disk that does not open within this is out of the arriving guest's reach */
+#define FROM_PEER_MAX 6        /* of these, so that one peer cannot take all slots */
+#define LINGER_US     10000000 /* the peer has so long to read the last record */
+#define DISK_OPEN_US  12000000 /* a disk that takes longer to open counts as unreachable */
 
 struct incoming {
-    struct stream *stream; /* owned; NULL: stream gone or slot free */
+    struct stream *stream; /* owned; NULL: slot free */
     struct mig_rx *m;      /* owned; NULL: slot free */
-    struct vm *vm;         /* set by admit */
-    struct disk *disk;     /* owned until the VM has it: being opened for admit; NULL: none */
+    struct vm *vm;         /* borrowed; set by admit */
+    struct disk *disk;     /* owned until the VM takes it: being opened for admit; NULL: none */
     uint64_t disk_since_us;
     char peer[CONFIG_NAME_LEN];
-    uint64_t done_us; /* when the machine was over; 0: it is not */
+    uint64_t done_us; /* when the machine ended; 0: not yet */
 };
 
+_Static_assert(FROM_PEER_MAX < INCOMING_MAX, "a place is left for other peers");
 static struct migration_counts *counts;
 static struct incoming incoming[INCOMING_MAX];
 static struct mig_ids finished_ids;
@@ -51,9 +52,9 @@ void incoming_init(struct migration_counts *where) { counts = where; }
 
 /* ---- the engine's callbacks ---- */
 
-static void add_reason(void *reasons, const char *text) { mig_reason_add(reasons, "%s", text); }
+static void offer_reason_add(void *reasons, const char *text) { mig_reason_add(reasons, "%s", text); }
 
-/* Every reason against an offer that can be known without taking it in; parsed into *o. */
+/* Add every reason against an offer that is known without admitting it; the offer is parsed into *o. */
 static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struct mig_reasons *reasons)
 {
     char why[200];
@@ -65,14 +66,14 @@ static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struc
         mig_reason_add(reasons, "%s", why);
         return;
     }
-    vm_offer_check(o, vm_memory_promisable(), add_reason, reasons);
+    vm_offer_check(o, vm_memory_promisable(), offer_reason_add, reasons);
     if (strcmp(o->config.name, offer->name))
         mig_reason_add(reasons, "the offer is for another guest than announced");
-    vm_incoming_check(o, add_reason, reasons);
+    vm_incoming_check(o, offer_reason_add, reasons);
 }
 
-/* Can this host reach the guest's disk, and is it the same?  False: not known yet. */
-static bool disk_check(struct incoming *in, const struct vm_offer *o, struct mig_reasons *reasons)
+/* Can this host open the guest's disk, and is it the same?  Adds reasons against it.  False: not known yet. */
+static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, struct mig_reasons *reasons)
 {
     if (!o->config.nbd.port)
         return true;
@@ -95,7 +96,7 @@ static bool disk_check(struct incoming *in, const struct vm_offer *o, struct mig
                        "its disk %s has %lu bytes as host %s sees it and %lu at the source, or takes fewer operations: "
                        "is it one and the same export?",
                        d->name, d->info.bytes, host_config->host.name, o->disk.bytes);
-    d->info = o->disk; /* what the guest was told stays true */
+    d->info = o->disk; /* as the guest knows it */
     return true;
 }
 
@@ -103,9 +104,9 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
 {
     struct incoming *in = ctx;
     static struct vm_offer o; /* large; service pCPU only */
-    char why[200];            /* or what to note */
+    char why[200];            /* or a note */
     offer_judge(offer, &o, reasons);
-    if (!reasons->n && !disk_check(in, &o, reasons))
+    if (!reasons->n && !offer_disk_check(in, &o, reasons))
         return false;
     if (reasons->n)
         return true;
@@ -113,7 +114,8 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         mig_reason_add(reasons, "%s", why);
         return true;
     }
-    in->disk = NULL; /* the VM's now */
+    ASSERT(in->vm);
+    in->disk = NULL; /* owned by the VM */
     if (in->vm->mem.n_gfns != offer->n_pages) {
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
         vm_stop(in->vm);
@@ -136,11 +138,12 @@ static bool dst_page_is_present(void *ctx, uint64_t gfn)
     return guest_page(((struct incoming *)ctx)->vm, gfn) != NULL;
 }
 
-/* Guest time runs from the load on; the state's way here is added, so that the guest's clocks
- * count the whole blackout. */
+/* Guest time runs from the load on.  The time in transit is added, so that the guest's clocks count the whole
+ * blackout. */
 static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64_t age_us, struct why *why)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
+    ASSERT(vm);
     uint64_t now = tsc_read();
     enum hv_err e = vm_state_load(vm, buf, len, why);
     if (e)
@@ -149,7 +152,7 @@ static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64
     return HV_OK;
 }
 
-/* Map all that came, so that the first accesses do not fault one by one. */
+/* Map all received memory, so that first accesses do not fault one by one, and running needs no allocation. */
 static enum hv_err dst_ready(void *ctx, struct why *why)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
@@ -166,6 +169,7 @@ static enum hv_err dst_ready(void *ctx, struct why *why)
 static void dst_run(void *ctx)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
+    ASSERT(vm);
     vm_resume(vm);
     counts->arrived++;
     net_announce_mac(vm->config.mac);
@@ -175,6 +179,7 @@ static void dst_run(void *ctx)
 static void dst_drop(void *ctx)
 {
     struct incoming *in = ctx;
+    ASSERT(in->vm);
     log_warn("mig", "%s: dropped, it does not run here", in->vm->config.name);
     vm_stop(in->vm);
 }
@@ -192,7 +197,7 @@ static uint64_t dst_probe(void *ctx, const struct mig_offer *offer, struct mig_r
     return vm_memory_promisable();
 }
 
-/* The slot of a guest that has gone meanwhile may be another's. */
+/* The VM slot may be another guest's meanwhile: compare the name. */
 static void dst_frame(void *ctx, const uint8_t *frame, size_t len)
 {
     const struct incoming *in = ctx;
@@ -215,7 +220,7 @@ static const struct mig_dst_ops dst_ops = {
 
 /* ---- machines ---- */
 
-static void settle(void *ctx, const struct mig_id *id)
+static void incoming_settle(void *ctx, const struct mig_id *id)
 {
     (void)ctx;
     for (unsigned i = 0; i < INCOMING_MAX; i++)
@@ -223,7 +228,7 @@ static void settle(void *ctx, const struct mig_id *id)
             mig_rx_settle(incoming[i].m, id);
 }
 
-/* A free slot for one more machine of that peer, or NULL. */
+/* A free slot for one more stream of that peer; NULL: none. */
 static struct incoming *incoming_slot(const char *peer)
 {
     struct incoming *slot = NULL;
@@ -244,7 +249,7 @@ void migration_accept(struct stream *s)
                                .ctx = in,
                                .mem = { mem_alloc, mem_free },
                                .ids = &finished_ids,
-                               .settle = settle,
+                               .settle = incoming_settle,
                                .source = (unsigned)(peer - host_config->peers),
                                .now_us = clock_us(),
                                .clock_us = clock_us };
@@ -256,21 +261,23 @@ void migration_accept(struct stream *s)
         stream_close(s);
         return;
     }
+    ASSERT(p.source < host_config->n_peers);
     snprintf(in->peer, sizeof(in->peer), "%s", peer->name);
     in->stream = s;
 }
 
 enum hv_err migration_cancel_incoming(const struct vm *vm, const char *reason)
 {
-    /* such a one only has last words */
+    /* RUNNING: the move is complete, only RUNNING is left to deliver */
     for (unsigned i = 0; i < INCOMING_MAX; i++)
         if (incoming[i].m && incoming[i].vm == vm && mig_rx_state(incoming[i].m) != MIG_RX_RUNNING)
             return mig_rx_cancel(incoming[i].m, reason, clock_us());
     return HV_FAIL(HV_E_NOENT);
 }
 
-static void machine_end(struct incoming *in)
+static void incoming_machine_end(struct incoming *in)
 {
+    ASSERT(in->m && in->stream && in->done_us);
     if (mig_rx_state(in->m) == MIG_RX_DROPPED)
         log_warn("mig", "%s from %s: not taken: %s", mig_rx_name(in->m), in->peer, mig_rx_text(in->m));
     mig_rx_destroy(in->m);
@@ -283,8 +290,9 @@ static void machine_end(struct incoming *in)
     in->stream = NULL;
 }
 
-static bool machine_step(struct incoming *in)
+static bool incoming_machine_step(struct incoming *in)
 {
+    ASSERT(in->stream);
     bool moved = stream_pump_in(mig_rx_io(in->m), in->stream);
     struct mig_wait w = mig_rx_step(in->m, clock_us());
     moved |= stream_pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
@@ -294,9 +302,9 @@ static bool machine_step(struct incoming *in)
     }
     if (w.kind == MIG_WAIT_DONE && !in->done_us)
         in->done_us = clock_us();
-    if (in->done_us && (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream) ||
-                        clock_us() > in->done_us + LAST_WORD_US))
-        machine_end(in);
+    if (in->done_us &&
+        (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream) || clock_us() > in->done_us + LINGER_US))
+        incoming_machine_end(in);
     return moved;
 }
 
@@ -305,6 +313,6 @@ bool incoming_step(void)
     bool moved = false;
     for (unsigned i = 0; i < INCOMING_MAX; i++)
         if (incoming[i].m)
-            moved |= machine_step(&incoming[i]);
+            moved |= incoming_machine_step(&incoming[i]);
     return moved;
 }

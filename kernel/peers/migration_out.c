@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/migration_out.c - one move away from this host: finds the way, pumps the engine, deals with the outcome.
+ * kernel/peers/migration_out.c - one move away from this host: connects, pumps the engine, handles the outcome.
  *
- * A job is a state machine (enum job_state, one function for each state) around the engine's own (migrate/mig.h).
- * choose.h looks for a peer if nobody named one, dial.h opens the stream, and from JOB_MOVING on the engine decides
- * everything but two things: how many bytes it may send (pump_limited()), and when a stream that was lost is replaced.
+ * A job is a state machine (enum job_state, one function for each state) around that of the engine (migrate/mig.h).
+ * choose.h chooses a peer if none was named, and dial.h opens the stream.  From JOB_MOVING on the engine decides all
+ * but two things: how many bytes it may send (pump_limited()), and when a lost stream is replaced.
  *
- * Who owns what: a job owns its stream and its machine until it ends; the machine decides when the guest is paused,
- * resumed or released, through the callbacks below, and nobody else may (vm_manage_step() leaves a paused guest alone).
+ * Ownership.  A job owns its stream and its machine until it ends.  Only the machine pauses, resumes or releases the
+ * guest, through the callbacks below; vm_manage_step() leaves a paused guest alone.
  *
- * How it ends: job_end() is the one way out.  Before COMMIT any trouble ends the job and the guest runs on here; if the
- * peer was our choice the job then begins again with another one.  After COMMIT a lost stream ends nothing: only an
- * answer of the peer, or a person (outgoing_resolve()), does, so JOB_RECONNECTING asks for ever. */
+ * End.  job_end() is the only way out.  Before COMMIT every failure ends the job and the guest runs on here; if the
+ * peer was chosen, the job begins again with another one.  After COMMIT a lost stream ends nothing.  Only an answer of
+ * the peer or an operator does (outgoing_resolve()), so JOB_RECONNECTING retries for ever. */
 #include "kernel/peers/migration_impl.h"
 
 #include <stdio.h>
@@ -26,7 +26,7 @@
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_state.h"
 
-#define RECONNECT_US 1000000 /* between two attempts to ask a peer in doubt */
+#define RECONNECT_US 1000000 /* between two attempts to reach the peer in doubt */
 #define OUT_TURNS    2       /* engine steps per turn of the service loop, at most */
 
 static struct migration_counts *counts;
@@ -36,20 +36,20 @@ void outgoing_init(struct migration_counts *where) { counts = where; }
 
 /* ---- the engine's callbacks ---- */
 
-static struct vm *vm_of(void *ctx) { return ((struct outgoing *)ctx)->vm; }
+static struct vm *outgoing_vm(void *ctx) { return ((struct outgoing *)ctx)->vm; }
 
-static uint64_t src_n_pages(void *ctx) { return vm_of(ctx)->mem.n_gfns; }
-static const void *src_page(void *ctx, uint64_t gfn) { return guest_page(vm_of(ctx), gfn); }
+static uint64_t src_n_pages(void *ctx) { return outgoing_vm(ctx)->mem.n_gfns; }
+static const void *src_page(void *ctx, uint64_t gfn) { return guest_page(outgoing_vm(ctx), gfn); }
 
 static enum hv_err src_log_start(void *ctx)
 {
-    (void)vcpu_latency_max(vm_of(ctx), true);
-    return dirty_start(vm_of(ctx), host_config->host.dirty_mech);
+    (void)vcpu_latency_max(outgoing_vm(ctx), true);
+    return dirty_start(outgoing_vm(ctx), host_config->host.dirty_mech);
 }
 
-static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(vm_of(ctx), bitmap); }
-static void src_log_stop(void *ctx) { dirty_stop(vm_of(ctx)); }
-static bool src_quiesce(void *ctx) { return vm_disk_quiesce(vm_of(ctx)); }
+static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(outgoing_vm(ctx), bitmap); }
+static void src_log_stop(void *ctx) { dirty_stop(outgoing_vm(ctx)); }
+static bool src_quiesce(void *ctx) { return vm_disk_quiesce(outgoing_vm(ctx)); }
 
 static bool src_pause(void *ctx)
 {
@@ -61,22 +61,22 @@ static bool src_pause(void *ctx)
 
 static void src_throttle(void *ctx, unsigned percent)
 {
-    struct vm *vm = vm_of(ctx);
+    struct vm *vm = outgoing_vm(ctx);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         vm->vcpus[i]->throttle_percent = percent;
 }
 
 static void src_resume(void *ctx)
 {
-    struct vm *vm = vm_of(ctx);
+    struct vm *vm = outgoing_vm(ctx);
     vm_disk_unquiesce(vm);
     vm_resume(vm);
 }
 
-/* A guest that asked for power-off or reset just before it stopped gets that here; moving it would lose the request. */
+/* A power-off or reset that the guest requested just before the pause happens here: the state does not include it. */
 static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len)
 {
-    struct vm *vm = vm_of(ctx);
+    struct vm *vm = outgoing_vm(ctx);
     if (atomic_load(&vm->power_request) != VM_POWER_NONE)
         return HV_FAIL(HV_E_GUEST);
     return vm_state_save(vm, buf, cap, len);
@@ -84,10 +84,10 @@ static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len)
 
 static enum hv_err src_describe(void *ctx, void *buf, size_t cap, size_t *len)
 {
-    return vm_offer_write(vm_of(ctx), buf, cap, len);
+    return vm_offer_write(outgoing_vm(ctx), buf, cap, len);
 }
-static size_t src_frame_take(void *ctx, void *buf, size_t cap) { return guest_net_take(vm_of(ctx), buf, cap); }
-static void src_release(void *ctx) { vm_stop(vm_of(ctx)); }
+static size_t src_frame_take(void *ctx, void *buf, size_t cap) { return guest_net_take(outgoing_vm(ctx), buf, cap); }
+static void src_release(void *ctx) { vm_stop(outgoing_vm(ctx)); }
 
 static const struct mig_src_ops src_ops = {
     .n_pages = src_n_pages,
@@ -107,8 +107,8 @@ static const struct mig_src_ops src_ops = {
 
 /* ---- the end of a job ---- */
 
-/* The machine's figures so far.  Its text lives no longer than itself. */
-static void stats_take(struct outgoing *o)
+/* Copy the machine's figures so far.  Their text is owned by the machine and is not kept. */
+static void job_stats_take(struct outgoing *o)
 {
     mig_tx_stats(o->m, &o->job.stats);
     o->job.stats.text = "";
@@ -135,9 +135,9 @@ static enum hv_err choosing_begin(struct outgoing *o)
     return HV_OK;
 }
 
-/* A peer that we chose cannot be reached or does not take it after all: another one may.  Other failures are the
- * guest's, or an operator's. */
-static bool try_elsewhere(struct outgoing *o, enum hv_err err, const char *text)
+/* A chosen peer cannot be reached, or does not take the guest after all: look for another one.  Failures of the guest
+ * or by an operator end the job.  True: the job goes on. */
+static bool job_try_elsewhere(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
     if (!err || !choose_peers_fault(j->state == JOB_CONNECTING, err) || !j->automatic || !o->peer ||
@@ -151,8 +151,9 @@ static bool try_elsewhere(struct outgoing *o, enum hv_err err, const char *text)
 static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
+    ASSERT(j->state != JOB_FREE && !migration_job_over(j));
     if (o->m) {
-        stats_take(o);
+        job_stats_take(o);
         snprintf(j->note, sizeof(j->note), "%s", mig_tx_note(o->m));
     }
     snprintf(j->text, sizeof(j->text), "%s", text); /* text may be the machine's */
@@ -165,7 +166,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     if (o->m)
         mig_tx_destroy(o->m);
     o->m = NULL;
-    if (try_elsewhere(o, err, j->text))
+    if (job_try_elsewhere(o, err, j->text))
         return;
     j->err = err;
     j->state = err ? JOB_FAILED : JOB_DONE;
@@ -179,7 +180,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 
 /* ---- a job from one state to the next, in order ---- */
 
-static bool guest_ready(struct outgoing *o)
+static bool job_guest_ready(struct outgoing *o)
 {
     if (vm_state(o->vm) == VM_RUNNING)
         return true;
@@ -187,8 +188,9 @@ static bool guest_ready(struct outgoing *o)
     return false;
 }
 
-static void connect_begin(struct outgoing *o)
+static void connecting_begin(struct outgoing *o)
 {
+    ASSERT(o->peer && !o->stream && !o->m);
     snprintf(o->job.peer, sizeof(o->job.peer), "%s", o->peer->name);
     o->job.state = JOB_CONNECTING;
     o->job.stats.phase = "CONNECT";
@@ -197,12 +199,13 @@ static void connect_begin(struct outgoing *o)
 
 void outgoing_start(struct outgoing *o)
 {
-    if (!guest_ready(o))
+    ASSERT(o->job.state == JOB_QUEUED);
+    if (!job_guest_ready(o))
         return;
     o->job.started_us = clock_us();
     log_info("mig", "%s -> %s: job %u starts", o->job.guest, o->job.peer, o->job.number);
     if (o->peer) {
-        connect_begin(o);
+        connecting_begin(o);
         return;
     }
     enum hv_err e = choosing_begin(o);
@@ -213,22 +216,22 @@ void outgoing_start(struct outgoing *o)
 static bool choosing_step(struct outgoing *o)
 {
     struct job *j = &o->job;
-    /* not WHY(): kept until another peer is chosen */
+    /* not WHY(), which empties it: the text is kept until another peer is chosen */
     struct why why = { j->why_peer, sizeof(j->why_peer) };
-    if (!guest_ready(o))
+    if (!job_guest_ready(o))
         return true;
     switch (choose_step(&o->choice, &o->peer, &why)) {
     case CHOOSE_WAIT: return false;
     case CHOOSE_NONE: job_end(o, HV_E_REFUSED, o->choice.reasons); break;
     case CHOOSE_DONE:
         log_info("mig", "%s -> %s: chosen, because %s", j->guest, o->peer->name, j->why_peer);
-        connect_begin(o);
+        connecting_begin(o);
         break;
     }
     return true;
 }
 
-static enum hv_err create_machine(struct outgoing *o)
+static enum hv_err outgoing_machine_create(struct outgoing *o)
 {
     struct mig_tx_params p = { .ops = &src_ops,
                                .ctx = o,
@@ -236,6 +239,7 @@ static enum hv_err create_machine(struct outgoing *o)
                                .name = o->job.guest,
                                .now_us = clock_us(),
                                .clock_us = clock_us };
+    ASSERT(!o->m);
     mig_opts_default(&p.opts);
     p.opts.verify = o->job.options.verify;
     p.opts.lz4 = o->job.options.lz4;
@@ -247,7 +251,7 @@ static enum hv_err create_machine(struct outgoing *o)
     return mig_tx_create(&p, &o->m);
 }
 
-/* Say which way was taken when it is not the best one. */
+/* Record the address in use, and log it when it is not the best one. */
 static void route_note(struct outgoing *o)
 {
     char ip[16];
@@ -255,7 +259,7 @@ static void route_note(struct outgoing *o)
     snprintf(o->job.route, sizeof(o->job.route), "%s%s%s%s", ip, o->dial.text[0] ? " (" : "", o->dial.text,
              o->dial.text[0] ? ")" : "");
     if (o->dial.text[0])
-        log_warn("mig", "%s -> %s: goes over %s, because: %s", o->job.guest, o->job.peer, ip, o->dial.text);
+        log_warn("mig", "%s -> %s: uses %s, because: %s", o->job.guest, o->job.peer, ip, o->dial.text);
 }
 
 static bool connecting_step(struct outgoing *o)
@@ -269,10 +273,11 @@ static bool connecting_step(struct outgoing *o)
         return true;
     case DIAL_OPEN:
         route_note(o);
+        ASSERT(!o->stream);
         o->stream = dial_take(&o->dial);
         break;
     }
-    enum hv_err e = create_machine(o);
+    enum hv_err e = outgoing_machine_create(o);
     if (e)
         job_end(o, e, "no memory on this host for the move's own tables");
     else
@@ -280,7 +285,7 @@ static bool connecting_step(struct outgoing *o)
     return true;
 }
 
-static void lost_link(struct outgoing *o)
+static void moving_link_lost(struct outgoing *o)
 {
     enum hv_err e = stream_gone_error(o->stream);
     char text[256];
@@ -289,8 +294,8 @@ static void lost_link(struct outgoing *o)
     mig_tx_link_lost(o->m, e, text, clock_us());
 }
 
-/* The engine has the last word: ended well, ended badly, or in doubt and in need of a new stream. */
-static void after_step(struct outgoing *o, struct mig_wait w)
+/* Follow the engine: the move succeeded, failed, or is in doubt and needs a new stream. */
+static void moving_after_step(struct outgoing *o, struct mig_wait w)
 {
     enum mig_tx_state s = mig_tx_state(o->m);
     if (w.kind == MIG_WAIT_DONE) {
@@ -312,13 +317,13 @@ static void after_step(struct outgoing *o, struct mig_wait w)
         o->n_doubts += o->n_doubts < 2;
         job_drop_stream(o);
         o->dial.n = 0;
-        o->job.state = JOB_RECONNECTING; /* retry_us stays: the first time at once, later not more often than it says */
+        o->job.state = JOB_RECONNECTING; /* retry_us is kept: at once the first time, later rate-limited */
     }
 }
 
-/* Pages are paid for.  What the limit lets through within the downtime limit may go at once when a live guest stands
- * still: a stop is decided on by estimates that know no better than the limit, and to hold that little back would only
- * make the blackout longer. */
+/* Send what the rate limits of the job and of the host allow.  Pages are rate-limited, later control records are not.
+ * Once a live guest is stopped, up to downtime_limit worth of bytes may exceed the limits: the stop was decided on
+ * estimates within them, and holding these bytes back only lengthens the blackout. */
 static bool pump_limited(struct outgoing *o, bool more_follows)
 {
     const struct move_options *opt = &o->job.options;
@@ -327,14 +332,14 @@ static bool pump_limited(struct outgoing *o, bool more_follows)
     if (s == MIG_TX_PRECOPY && opt->live)
         o->stopped_allowance = rate_stopped_allowance(opt->bandwidth_limit_mb, host_config->host.bandwidth_limit_mb,
                                                       opt->downtime_limit_ms);
-    uint64_t paid = MIN(rate_refill(&o->rate, opt->bandwidth_limit_mb, now),
-                        rate_refill(&host_rate, host_config->host.bandwidth_limit_mb, now));
+    uint64_t granted = MIN(rate_refill(&o->rate, opt->bandwidth_limit_mb, now),
+                           rate_refill(&host_rate, host_config->host.bandwidth_limit_mb, now));
     if (s == MIG_TX_PRECOPY)
-        may = paid;
+        may = granted;
     else if (s == MIG_TX_STOPPING || s == MIG_TX_STOPPED)
-        may = paid > SIZE_MAX - o->stopped_allowance ? SIZE_MAX : paid + o->stopped_allowance;
+        may = granted > SIZE_MAX - o->stopped_allowance ? SIZE_MAX : granted + o->stopped_allowance;
     size_t n = stream_pump_out_some(mig_tx_io(o->m), o->stream, more_follows, (size_t)may);
-    o->stopped_allowance -= MIN(o->stopped_allowance, n > paid ? n - paid : 0);
+    o->stopped_allowance -= MIN(o->stopped_allowance, n > granted ? n - granted : 0);
     rate_consume(&o->rate, n);
     rate_consume(&host_rate, n);
     return n > 0;
@@ -344,6 +349,7 @@ static bool moving_step(struct outgoing *o)
 {
     struct mig_wait w = { .kind = MIG_WAIT_MORE };
     bool moved = false;
+    ASSERT(o->m && o->stream);
     for (unsigned turn = 0; turn < OUT_TURNS && w.kind == MIG_WAIT_MORE; turn++) {
         moved |= stream_pump_in(mig_tx_io(o->m), o->stream);
         w = mig_tx_step(o->m, clock_us());
@@ -351,25 +357,26 @@ static bool moving_step(struct outgoing *o)
         moved |= pump_limited(o, w.kind == MIG_WAIT_MORE);
     }
     if (stream_gone(o->stream) && w.kind != MIG_WAIT_DONE && !moved) {
-        lost_link(o);
+        moving_link_lost(o);
         w = mig_tx_step(o->m, clock_us());
     }
     const char *trouble = mig_tx_state(o->m) == MIG_TX_STOPPING ? vm_disk_quiesce_error(o->vm) : NULL;
     if (trouble && mig_tx_cancel(o->m, trouble, clock_us()) == HV_OK)
         w = mig_tx_step(o->m, clock_us());
-    stats_take(o);
+    job_stats_take(o);
     o->job.wire_bytes = o->wire_before + (o->stream ? stream_wire_tx(o->stream) : 0);
-    after_step(o, w);
+    moving_after_step(o, w);
     return moved;
 }
 
 static bool reconnecting_step(struct outgoing *o)
 {
+    ASSERT(o->m && !o->stream);
     if (!o->dial.n) {
         if (clock_us() < o->retry_us)
             return false;
         o->retry_us = clock_us() + RECONNECT_US;
-        dial_begin(&o->dial, host_config, o->peer, NULL); /* to learn what became of the guest any way is good */
+        dial_begin(&o->dial, host_config, o->peer, NULL); /* any network will do for QUERY */
     }
     switch (dial_step(&o->dial)) {
     case DIAL_WAIT: return false;
@@ -385,7 +392,7 @@ static bool reconnecting_step(struct outgoing *o)
     return true;
 }
 
-/* ---- any job: its turn, and what people decide ---- */
+/* ---- any job: its turn, and what operators decide ---- */
 
 bool outgoing_step(struct outgoing *o)
 {
@@ -404,6 +411,7 @@ bool outgoing_step(struct outgoing *o)
 
 enum hv_err outgoing_cancel(struct outgoing *o, const char *reason)
 {
+    ASSERT(o->job.state != JOB_FREE && !migration_job_over(&o->job));
     if (o->m) {
         enum hv_err e = mig_tx_cancel(o->m, reason, clock_us());
         if (e)
@@ -432,5 +440,6 @@ const char *migration_job_doubt(const struct job *j)
 {
     const struct outgoing *o = container_of(j, struct outgoing, job);
     bool committed = !migration_job_over(j) && o->m && mig_tx_state(o->m) == MIG_TX_IN_DOUBT;
-    return committed && *mig_tx_text(o->m) ? mig_tx_text(o->m) : NULL; /* no text: the answer is still on its way */
+    /* no text: the answer may still come on this stream */
+    return committed && *mig_tx_text(o->m) ? mig_tx_text(o->m) : NULL;
 }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/migration_report.c - a job in lines for people: how far it is, and afterwards all its figures
- * (migrate/stats.h says what they mean; the same as JSON is in api_migration.c). */
+ * kernel/peers/migration_report.c - a job as text: its progress, and afterwards all its figures.
+ *
+ * migrate/stats.h explains the figures; api_migration.c has the same as JSON.  Tests and scripts read these lines, each
+ * "key: value": new ones may be added, the present ones stay. */
 #include "kernel/peers/migration.h"
 
 #include <stdio.h>
 #include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
 
 void migration_progress(const struct job *j, char *line, size_t len)
 {
@@ -40,6 +43,7 @@ static void report_blackout(const struct mig_blackout *b, struct printer *out)
 void migration_report(const struct job *j, struct printer *out)
 {
     const struct mig_stats *s = &j->stats;
+    ASSERT(j->state != JOB_FREE && s->n_rounds <= MIG_ROUNDS_KEPT);
     print_line(out, "job: %u %s -> %s", j->number, j->guest, j->peer);
     print_line(out, "outcome: %s", j->state == JOB_DONE ? "moved" : j->state == JOB_FAILED ? "failed" : "under way");
     if (j->state == JOB_FAILED)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/move_options.c - see move_options.h. */
+ * kernel/peers/move_options.c - parses the options of a move from JSON and from words; move_options.h has the table.
+ *
+ * Both forms have the same checks and texts.  Input is an operator's or a client's: anything wrong is refused. */
 #include "kernel/peers/move_options.h"
 
 #include <string.h>
@@ -14,7 +16,7 @@ void move_options_default(const struct config *c, struct move_options *o)
     };
 }
 
-static enum hv_err bad(struct why *why, const char *what, const char *expected)
+static enum hv_err option_bad(struct why *why, const char *what, const char *expected)
 {
     return REFUSE(HV_E_INVAL, "%s: %s is expected", what, expected);
 }
@@ -27,8 +29,8 @@ static enum hv_err bad(struct why *why, const char *what, const char *expected)
 
 /* ---- JSON ---- */
 
-/* A string field: HV_E_NOENT, it is not there; a string that is too long is as wrong as one that means nothing. */
-static enum hv_err word(const struct json_in *in, const char *key, char *out, size_t cap)
+/* A string field; HV_E_NOENT: not there.  A string that is too long reads as "", which no option accepts. */
+static enum hv_err option_word(const struct json_in *in, const char *key, char *out, size_t cap)
 {
     enum hv_err e = json_get_str(in, key, out, cap);
     if (e == HV_E_INVAL)
@@ -40,23 +42,23 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
 {
     uint64_t downtime = o->downtime_limit_ms, limit = o->bandwidth_limit_mb;
     char policy[16], network[24];
-    bool has_policy = word(in, "policy", policy, sizeof(policy)) == HV_OK;
+    bool has_policy = option_word(in, "policy", policy, sizeof(policy)) == HV_OK;
     if (json_get_bool(in, "lz4", &o->lz4) == HV_E_INVAL)
-        return bad(why, "lz4", "true or false");
+        return option_bad(why, "lz4", "true or false");
     if (json_get_bool(in, "verify", &o->verify) == HV_E_INVAL)
-        return bad(why, "verify", "true or false");
+        return option_bad(why, "verify", "true or false");
     if (json_get_bool(in, "live", &o->live) == HV_E_INVAL)
-        return bad(why, "live", "true or false");
+        return option_bad(why, "live", "true or false");
     if (has_policy && !mig_if_stuck_parse(policy, &o->if_stuck))
-        return bad(why, "policy", POLICY_EXPECTED);
+        return option_bad(why, "policy", POLICY_EXPECTED);
     if (has_policy && !o->live)
-        return bad(why, "policy", PAUSED_EXPECTED);
-    if (word(in, "network", network, sizeof(network)) == HV_OK && !config_network_parse(network, &o->network))
-        return bad(why, "network", NETWORK_EXPECTED);
+        return option_bad(why, "policy", PAUSED_EXPECTED);
+    if (option_word(in, "network", network, sizeof(network)) == HV_OK && !config_network_parse(network, &o->network))
+        return option_bad(why, "network", NETWORK_EXPECTED);
     if (json_get_num(in, "downtime_limit_ms", DOWNTIME_MAX_MS, &downtime) == HV_E_INVAL || !downtime)
-        return bad(why, "downtime_limit_ms", DOWNTIME_EXPECTED);
+        return option_bad(why, "downtime_limit_ms", DOWNTIME_EXPECTED);
     if (json_get_num(in, "bandwidth_limit_mb", LIMIT_MAX_MB, &limit) == HV_E_INVAL)
-        return bad(why, "bandwidth_limit_mb", LIMIT_EXPECTED);
+        return option_bad(why, "bandwidth_limit_mb", LIMIT_EXPECTED);
     o->downtime_limit_ms = (unsigned)downtime;
     o->bandwidth_limit_mb = (unsigned)limit;
     return HV_OK;
@@ -64,8 +66,8 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
 
 /* ---- words ---- */
 
-/* Options with a value; NULL: it is good, else what is expected. */
-static const char *value(const char *option, const char *v, struct move_options *o)
+/* Set an option that has a value.  NULL: done; else what is expected. */
+static const char *option_value(const char *option, const char *v, struct move_options *o)
 {
     if (!strcmp(option, "--policy"))
         return mig_if_stuck_parse(v, &o->if_stuck) ? NULL : POLICY_EXPECTED;
@@ -101,10 +103,10 @@ enum hv_err move_options_words(int argc, char **argv, struct move_options *o, st
             continue;
         }
         has_policy |= !strcmp(argv[i], "--policy");
-        const char *expected = value(argv[i], i + 1 < argc ? argv[i + 1] : "", o);
+        const char *expected = option_value(argv[i], i + 1 < argc ? argv[i + 1] : "", o);
         if (expected)
-            return bad(why, argv[i], expected);
+            return option_bad(why, argv[i], expected);
         i++;
     }
-    return has_policy && !o->live ? bad(why, "--policy", PAUSED_EXPECTED) : HV_OK;
+    return has_policy && !o->live ? option_bad(why, "--policy", PAUSED_EXPECTED) : HV_OK;
 }

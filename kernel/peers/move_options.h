@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/move_options.h - the settings of one move, as operators give them: words on the console, JSON to the
- * management interface.  Portable.
+ * kernel/peers/move_options.h - the options of one move: words on the console, JSON in the management API.  Portable.
  *
  *   word                 JSON field          when not given     what it does
- *   --plain | --lz4      lz4                 [host] lz4         send pages as they are, or compressed where that pays
+ *   --plain | --lz4      lz4                 [host] lz4         send pages uncompressed, or compressed where it pays
  *   --live | --paused    live                live               move while the guest runs, or stop it before page 1
  *   --policy P           policy              throttle           live, when the rounds do not converge: mig_if_stuck
  *   --network A.B.C.D/N  network             [host] networks    only addresses of the peer in this network are used
@@ -23,7 +22,7 @@
 #define MOVE_OPTIONS_USAGE                                                                       \
     "[--plain | --lz4] [--live | --paused] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
     "[--limit MB/S] [--downtime MS] [--verify]"
-#define MOVE_OPTIONS_WORDS 11 /* so many at most */
+#define MOVE_OPTIONS_WORDS 11 /* at most */
 
 struct move_options {
     bool lz4, verify, live;
@@ -34,8 +33,8 @@ struct move_options {
 };
 
 void move_options_default(const struct config *c, struct move_options *o);
-/** Overwrite *o by what the fields of in, or the words of a command, say; fields of other names are not looked at,
- *  other words are a mistake.  HV_E_INVAL: why says which one is wrong and what is expected. */
+/** Overwrite those options of *o that the fields of in, or the words of a command, set.  Fields of other names are
+ *  ignored, other words are an error.  HV_E_INVAL: why says which one is wrong and what is expected. */
 HV_MUST_CHECK enum hv_err move_options_json(const struct json_in *in, struct move_options *o, struct why *why);
 HV_MUST_CHECK enum hv_err move_options_words(int argc, char **argv, struct move_options *o, struct why *why);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/rate.c - the token bucket of rate.h. */
+ * kernel/peers/rate.c - the token bucket of rate.h: one token is one byte, refilled by the time that has passed. */
 #include "kernel/peers/rate.h"
 
 #define MB UINT64_C(1000000)
+_Static_assert(RATE_BURST_US < 1000000, "the bucket holds less than a second of the rate");
 
 uint64_t rate_refill(struct rate_limit *p, unsigned limit_mb, uint64_t now_us)
 {

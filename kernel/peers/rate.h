@@ -11,18 +11,18 @@
 #define RATE_BURST_US  50000
 #define RATE_BURST_MIN (64 * 1024)
 
-/* all zero: empty */
+/* all zero: an empty bucket */
 struct rate_limit {
     uint64_t bytes, filled_us;
 };
 
-/** Refill p up to now_us (clock_us()) and return how many bytes may be sent.  limit_mb: 10^6 bytes per second; 0:
- *  no limit, UINT64_MAX. */
+/** Refill p up to now_us (clock_us()).  Returns the bytes that may be sent.  limit_mb: 10^6 bytes per second; 0: no
+ *  limit, UINT64_MAX is returned. */
 uint64_t rate_refill(struct rate_limit *p, unsigned limit_mb, uint64_t now_us);
-void rate_consume(struct rate_limit *p, uint64_t bytes); /* bytes were sent */
-/** What may exceed the limits once a guest is stopped, in bytes: as much as the stricter of the two passes in
- *  ms (the downtime limit), since holding the last pages back only lengthens the blackout.  0 without a
- *  limit, for none is needed. */
+/** bytes were sent; more than the bucket holds empty it. */
+void rate_consume(struct rate_limit *p, uint64_t bytes);
+/** Bytes that may exceed the limits once a guest is stopped: what the stricter of the two limits passes in ms (the
+ *  downtime limit), since holding the last pages back only lengthens the blackout.  0: there is no limit. */
 uint64_t rate_stopped_allowance(unsigned limit_mb, unsigned other_limit_mb, unsigned ms);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/start.c - starts that wait for the peers' word.
+ * kernel/peers/start.c - requests to start a guest, while the peers are asked whether they have it.
  *
- * A guest with an ASKING start is still STOPPED; one that arrives meanwhile makes the start void. */
+ * Each VM slot has one request, the last.  Invariant: a guest with a request in state ASKING is STOPPED; when it
+ * arrives meanwhile, the request fails.  Not here: the decision (start_rule.c), the questions (ask.c). */
 #include "kernel/peers/start.h"
 
 #include <stdio.h>
@@ -23,7 +24,7 @@ static struct start {
     struct start_rule rule;
     struct ask *ask; /* owned while ASKING */
     uint64_t since_us;
-    bool told; /* START_AUTO: the log says what it waits for */
+    bool logged; /* START_AUTO: the log says what it waits for */
     enum hv_err err;
     char text[400];
 } starts[VM_MAX];
@@ -33,10 +34,10 @@ static struct start *start_of(const struct vm *vm)
     for (unsigned i = 0; i < VM_MAX; i++)
         if (vm_at(i) == vm)
             return &starts[i];
-    return &starts[0]; /* not reached: every VM is in the table */
+    panic("%s is in no place of the table of VMs", vm->config.name);
 }
 
-/* ---- what others hear ---- */
+/* ---- answers to peers ---- */
 
 enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, struct why *why)
 {
@@ -50,7 +51,7 @@ enum mig_find start_find(const char *name, const char *asker, struct mig_id *tic
         why_say(why, "%s%s", vm_state_name(vm_state(vm)), migration_is_moving(name) ? ", moving" : "");
         return MIG_F_HERE;
     case VM_INCOMING: why_say(why, "arriving"); return MIG_F_ARRIVING;
-    case VM_CRASHED:  /* it will not run again */
+    case VM_CRASHED:  /* never runs again */
     case VM_STOPPED:  break;
     }
     struct start *s = start_of(vm);
@@ -67,8 +68,9 @@ enum mig_find start_find(const char *name, const char *asker, struct mig_id *tic
 
 /* ---- starting ---- */
 
-static enum hv_err finish(struct start *s, enum hv_err e)
+static enum hv_err start_finish(struct start *s, enum hv_err e)
 {
+    ASSERT(s->state == START_ASKING);
     ask_end(s->ask);
     s->ask = NULL;
     s->state = e ? START_FAILED : START_STARTED;
@@ -81,7 +83,7 @@ static enum hv_err start_now(struct vm *vm, struct start *s)
     enum hv_err e = vm_start(vm, WHY(s->text));
     if (!e)
         guest_console_begin(vm);
-    return finish(s, e);
+    return start_finish(s, e);
 }
 
 enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
@@ -102,11 +104,11 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
         e = start_now(vm, s);
     } else {
         random_bytes(&ticket, sizeof(ticket));
-        start_rule_begin(&s->rule, &ticket); /* before anyone is asked */
+        start_rule_begin(&s->rule, &ticket); /* before any peer is asked */
         s->ask = ask_begin(ASK_FIND, vm, &s->rule.ticket);
         if (!s->ask) {
             snprintf(s->text, sizeof(s->text), "no memory on this host to ask its peers");
-            e = finish(s, HV_FAIL(HV_E_NOMEM));
+            e = start_finish(s, HV_FAIL(HV_E_NOMEM));
         }
     }
     why_say(why, "%s", s->text);
@@ -118,8 +120,8 @@ enum hv_err start_cancel(const struct vm *vm)
     struct start *s = start_of(vm);
     if (s->state != START_ASKING)
         return HV_FAIL(HV_E_NOENT);
-    snprintf(s->text, sizeof(s->text), "given up while the peers were asked");
-    (void)finish(s, HV_FAIL(HV_E_CANCEL));
+    snprintf(s->text, sizeof(s->text), "cancelled while the peers were asked");
+    (void)start_finish(s, HV_FAIL(HV_E_CANCEL));
     return HV_OK;
 }
 
@@ -145,8 +147,8 @@ void start_all(void)
 
 /* ---- waiting for the peers ---- */
 
-/* What stands in the way, in words. */
-static void obstacle_text(const struct start *s, char *text, size_t len)
+/* Describe the obstacle; "" if there is none. */
+static void start_obstacle_text(const struct start *s, char *text, size_t len)
 {
     unsigned i = start_rule_obstacle(s->ask->reply, s->ask->n);
     const struct ask_reply *r = &s->ask->reply[i];
@@ -160,20 +162,21 @@ static void obstacle_text(const struct start *s, char *text, size_t len)
                  r->text[0] ? r->text : "no answer yet");
 }
 
-static void decided_here(const struct vm *vm, struct start *s, unsigned peer)
+static void start_found_here(const struct vm *vm, struct start *s, unsigned peer)
 {
+    ASSERT(peer < s->ask->n);
     snprintf(s->text, sizeof(s->text),
              "%s is %s at %s: a second copy would use the same disks and addresses. Move it here from there, or stop "
              "it there first",
              vm->config.name, s->ask->reply[peer].text, host_config->peers[peer].name);
-    (void)finish(s, HV_FAIL(HV_E_EXIST));
+    (void)start_finish(s, HV_FAIL(HV_E_EXIST));
 }
 
-/* The time is over in which all peers should have answered. */
-static void too_long(struct vm *vm, struct start *s)
+/* START_ASK_LIMIT_US are over, and the start is not decided. */
+static void start_overdue(struct vm *vm, struct start *s)
 {
     char obstacle[300];
-    obstacle_text(s, obstacle, sizeof(obstacle));
+    start_obstacle_text(s, obstacle, sizeof(obstacle));
     if (s->how == START_AUTO_ALWAYS && start_rule_only_unreachable(s->ask->reply, s->ask->n)) {
         log_warn("vm", "%s is started although %s (autostart = always)", vm->config.name, obstacle);
         (void)start_now(vm, s);
@@ -181,9 +184,9 @@ static void too_long(struct vm *vm, struct start *s)
         snprintf(s->text, sizeof(s->text),
                  "it is not sure that %s runs nowhere else: %s. If you know that it does not, `vm start %s --force`",
                  vm->config.name, obstacle, vm->config.name);
-        (void)finish(s, HV_FAIL(HV_E_TIMEOUT));
-    } else if (!s->told) {
-        s->told = true;
+        (void)start_finish(s, HV_FAIL(HV_E_TIMEOUT));
+    } else if (!s->logged) {
+        s->logged = true;
         log_warn("vm",
                  "%s is not started yet: %s. It starts when that is settled; `vm start %s --force` starts it now, if "
                  "you know that it runs nowhere else",
@@ -191,30 +194,31 @@ static void too_long(struct vm *vm, struct start *s)
     }
 }
 
-static void log_outcome(const struct vm *vm, const struct start *s)
+static void start_log_outcome(const struct vm *vm, const struct start *s)
 {
     if (s->state == START_FAILED && s->how != START_COMMAND)
         log_error("vm", "%s is not started: %s", vm->config.name, s->text);
 }
 
-static bool step(struct vm *vm, struct start *s)
+static bool start_asking_step(struct vm *vm, struct start *s)
 {
     unsigned peer = 0;
+    ASSERT(vm && s->ask && s->state == START_ASKING);
     if (vm_state(vm) != VM_STOPPED) {
         snprintf(s->text, sizeof(s->text), "%s is %s here now", vm->config.name, vm_state_name(vm_state(vm)));
-        (void)finish(s, HV_FAIL(HV_E_BUSY));
+        (void)start_finish(s, HV_FAIL(HV_E_BUSY));
         return true;
     }
     switch (start_rule_step(&s->rule, s->ask->reply, s->ask->n, clock_us(), &peer)) {
     case START_GO:   (void)start_now(vm, s); break;
-    case START_HERE: decided_here(vm, s, peer); break;
+    case START_HERE: start_found_here(vm, s, peer); break;
     case START_WAIT:
-        obstacle_text(s, s->text, sizeof(s->text));
+        start_obstacle_text(s, s->text, sizeof(s->text));
         if (clock_us() - s->since_us >= START_ASK_LIMIT_US)
-            too_long(vm, s);
+            start_overdue(vm, s);
         break;
     }
-    log_outcome(vm, s);
+    start_log_outcome(vm, s);
     return s->state != START_ASKING;
 }
 
@@ -222,9 +226,9 @@ bool start_step(void)
 {
     bool decided = false;
     if (evacuate_status()->active)
-        return false; /* not now: who leaves does not come */
+        return false; /* guests leave now, none starts */
     for (unsigned i = 0; i < VM_MAX; i++)
         if (starts[i].state == START_ASKING && starts[i].ask)
-            decided |= step(vm_at(i), &starts[i]);
+            decided |= start_asking_step(vm_at(i), &starts[i]);
     return decided;
 }

@@ -1,27 +1,31 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/start_rule.c - see start_rule.h. */
+ * kernel/peers/start_rule.c - may a host start its copy of a guest?  start_rule.h has the rule and its proof. */
 #include "kernel/peers/start_rule.h"
 
 #include <string.h>
+#include "kernel/lib/log.h"
+
+_Static_assert(START_LEFT_US > START_FRESH_US, "a guest cannot pass by all questions unseen");
+_Static_assert(START_RETRY_US < START_FRESH_US && START_SLOW_US < START_FRESH_US, "answers to retries are fresh");
 
 void start_rule_begin(struct start_rule *r, const struct mig_id *ticket)
 {
     *r = (struct start_rule){ .ticket = *ticket, .wanted = true };
 }
 
-static bool is_none(const struct ask_reply *a) { return a->state == ASK_ANSWERED && a->find == MIG_F_NONE; }
+static bool reply_is_none(const struct ask_reply *a) { return a->state == ASK_ANSWERED && a->find == MIG_F_NONE; }
 
-static void ask_again_all(struct ask_reply *reply, unsigned n)
+static void replies_void(struct ask_reply *reply, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         reply[i].state = ASK_WAITING;
-        reply[i].round++; /* a question under way was put before we wanted, or too long ago */
+        reply[i].round++; /* a question in transit was put before this host wanted, or too long ago */
     }
 }
 
-/* Of two that want, the higher ticket stays away for a moment.  Its own answers are void then: they were
- * given while it wanted. */
-static bool yields(struct start_rule *r, const struct ask_reply *reply, unsigned n, uint64_t now_us)
+/* Of two hosts that want, the one with the higher ticket stops wanting for a moment.  The answers it has are void then:
+ * they were given while it wanted. */
+static bool start_rule_yields(struct start_rule *r, const struct ask_reply *reply, unsigned n, uint64_t now_us)
 {
     for (unsigned i = 0; i < n; i++)
         if (reply[i].state == ASK_ANSWERED && reply[i].find == MIG_F_WANTED &&
@@ -49,19 +53,20 @@ enum start_decision start_rule_step(struct start_rule *r, struct ask_reply *repl
         if (now_us < r->yield_until_us)
             return START_WAIT;
         r->wanted = true;
-        ask_again_all(reply, n);
+        replies_void(reply, n);
         return n ? START_WAIT : START_GO;
     }
-    if (yields(r, reply, n, now_us))
+    ASSERT(r->wanted);
+    if (start_rule_yields(r, reply, n, now_us))
         return START_WAIT;
     for (unsigned i = 0; i < n; i++) {
-        all_none &= is_none(&reply[i]);
-        if (reply[i].state != ASK_WAITING && !is_none(&reply[i]) && now_us - reply[i].at_us >= retry_us)
+        all_none &= reply_is_none(&reply[i]);
+        if (reply[i].state != ASK_WAITING && !reply_is_none(&reply[i]) && now_us - reply[i].at_us >= retry_us)
             reply[i].state = ASK_WAITING;
     }
     for (unsigned i = 0; all_none && i < n; i++)
         if (now_us - reply[i].at_us > START_FRESH_US) {
-            ask_again_all(reply, n);
+            replies_void(reply, n);
             return START_WAIT;
         }
     return all_none ? START_GO : START_WAIT;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/stream_io.c - see stream_io.h. */
+ * kernel/peers/stream_io.c - copies bytes between a stream and the queues of a machine, without another buffer. */
 #include "kernel/peers/stream_io.h"
 
 bool stream_pump_in(struct mig_io *io, struct stream *s)

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/validate.c - what peers say to a guest that might move: kernel/peers/ask.h puts the question, here the
- * answers are kept until they are fetched. */
+ * kernel/peers/validate.c - validation of a move: keeps the peers' answers (kernel/peers/ask.h) until they are fetched.
+ *
+ * One question serves all peers, so that a second validation of the same guest finds its answer.  A question ends
+ * KEEP_US after the last fetch, or when the guest stops, or when its slot is needed. */
 #include "kernel/peers/validate.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
 #include "kernel/peers/ask.h"
 #include "kernel/peers/migration.h"
 #include "kernel/vm/vm_manage.h"
 
 #define QUESTIONS_MAX 4
-#define KEEP_US       5000000 /* answers are good for so long; and a question for which nobody comes back ends */
+#define KEEP_US       5000000 /* answers are kept for so long after the last fetch */
 
-/* ask: owned; NULL: free */
+/* ask: owned; NULL: slot free */
 struct question {
     const struct vm *vm;
     struct ask *ask;
@@ -35,14 +38,14 @@ bool validate_step(void)
     return false;
 }
 
-/* What this host has against the move; false: nothing, and it can be asked on. */
-static bool refused_here(const struct vm *vm, struct validation *out)
+/* Does this host itself refuse the move?  False: the peer is to be asked. */
+static bool validate_refused_here(const struct vm *vm, struct validation *out)
 {
     enum vm_state s = vm_state(vm);
     const char *name = vm->config.name;
     memset(out, 0, sizeof(*out));
     if (!host_config->host.outgoing)
-        snprintf(out->text, sizeof(out->text), "host %s lets no guest out ([host] outgoing = no)",
+        snprintf(out->text, sizeof(out->text), "host %s allows no outgoing moves ([host] outgoing = no)",
                  host_config->host.name);
     else if (migration_is_moving(name))
         snprintf(out->text, sizeof(out->text), "%s is moving already", name);
@@ -60,8 +63,8 @@ static struct question *question_of(const struct vm *vm)
     return NULL;
 }
 
-/* A free place; or that of the answers that nobody has fetched for longest: they can be asked for again. */
-static struct question *place(void)
+/* A free slot; else that of the complete answers fetched longest ago, which can be asked for again; NULL: none. */
+static struct question *question_place(void)
 {
     struct question *best = NULL;
     for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
@@ -76,7 +79,7 @@ static struct question *place(void)
 
 static struct question *question_new(const struct vm *vm)
 {
-    struct question *q = place();
+    struct question *q = question_place();
     if (!q)
         return NULL;
     ask_end(q->ask);
@@ -90,7 +93,7 @@ enum hv_err validate(const char *name, const char *to, struct validation *out, s
     const struct peer_config *peer = config_peer(host_config, to);
     if (!vm || !peer)
         return REFUSE(HV_E_NOENT, vm ? "no [peer %s] in godwit.conf" : "no guest is named \"%s\"", vm ? to : name);
-    if (refused_here(vm, out))
+    if (validate_refused_here(vm, out))
         return HV_OK;
     struct question *q = question_of(vm);
     if (!q)
@@ -98,6 +101,7 @@ enum hv_err validate(const char *name, const char *to, struct validation *out, s
     if (!q)
         return REFUSE(HV_E_BUSY, "%u guests are being asked for already, or there is no memory; ask again",
                       QUESTIONS_MAX);
+    ASSERT(q->ask && q->vm == vm);
     q->fetched_us = clock_us();
     const struct ask_reply *r = &q->ask->reply[peer - host_config->peers];
     out->known = r->state != ASK_WAITING;

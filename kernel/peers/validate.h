@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/peers/validate.h - would a move work?  Asked of the destination itself, which checks the same offer as for a
- * move, and gives every reason why not.
+ * kernel/peers/validate.h - would a move work?  The destination checks the same offer as for a move, and gives every
+ * reason why not.
  *
- * Nothing moves and the guest runs on untouched.  Service pCPU only. */
+ * Nothing moves, and the guest runs on.  Service pCPU only. */
 #ifndef GODWIT_KERNEL_PEERS_VALIDATE_H
 #define GODWIT_KERNEL_PEERS_VALIDATE_H
 
@@ -12,15 +12,15 @@
 struct validation {
     bool known; /* false: the peer is still being asked */
     bool would_move;
-    uint64_t free_bytes; /* would_move: what the peer could give */
+    uint64_t free_bytes; /* would_move: memory that the peer could give */
     char text[1100];     /* reasons why not, one a line */
 };
 
-/** The verdict on moving vm to the peer named to.  The first call asks; call again until out->known, or the question is
- *  dropped.  An answer is good for some seconds.  HV_E_NOENT: no such guest or peer; HV_E_BUSY: too many questions
- *  under way, ask again; with why. */
+/** The verdict on moving the guest named vm to the peer named to.  The first call asks; call again until out->known.  A
+ *  question that nobody calls for is dropped, and an answer is kept for some seconds.  HV_E_NOENT: no such guest or
+ *  peer; HV_E_BUSY: too many questions are open, call again; each with why. */
 HV_MUST_CHECK enum hv_err validate(const char *vm, const char *to, struct validation *out, struct why *why);
-/** One turn.  True: something moved. */
+/** One turn; never reports progress. */
 bool validate_step(void);
 
 #endif

@@ -8,8 +8,8 @@
  *   mig_bench [-m MiB] [-i image-file] [-p zero%] [-r random] [-a acceleration] [-n (no lz4)] [-d
  *   pages dirtied per 1000 steps]
  * Build and run, after `make deps`:
- *   gcc -O2 -I. -Ibuild/deps/lz4/lib tests/bench/mig_bench.c migrate/[a-z]*.c kernel/lib/err.c build/deps/lz4/lib/lz4.c
- *   -o build/mig_bench && build/mig_bench */
+ *   gcc -O2 -I. -Ibuild/deps/lz4/lib tests/bench/mig_bench.c migrate/[a-z]*.c kernel/lib/err.c tests/fakes/log.c
+ *   build/deps/lz4/lib/lz4.c -o build/mig_bench && build/mig_bench */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

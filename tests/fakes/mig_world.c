@@ -367,7 +367,7 @@ static void note_tx(struct world *w, enum mig_tx_state was)
         world_took("a_answer_refused");
     else if (strstr(text, "the link was lost in state"))
         world_took("a_lost");
-    else if (err == HV_E_TIMEOUT && strstr(text, "nothing moved"))
+    else if (err == HV_E_TIMEOUT && strstr(text, "no progress"))
         world_took("a_timeout");
     else if (strstr(text, "the destination broke the protocol"))
         world_took("a_timeout");

@@ -7,7 +7,7 @@
  * (tests/fuzz/corpus/mig_stream) holds streams of real migrations, recorded here: `make fuzz-corpus` records them again
  * after a change of the format.  The source's job has a fixed id and key, so that a recorded answer fits it. */
 /* fuzz-sources: migrate/ask.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
- *   migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c */
+ *   migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c tests/fakes/log_quiet.c */
 /* fuzz-deps: lz4 */
 #include <stdio.h>
 #include <stdlib.h>

@@ -58,7 +58,7 @@ def test_evacuate_and_going_down(own):
     assert re.search(r"b: .*900 MiB.* \| c: .*900 MiB", refused.get("reason", "")), refused.text
 
     assert re.search(r"5 guest|0 of 4 guest", a.command("host evacuate"))
-    a.wait_log(r"evacuation: 3 of 4 guest\(s\) are gone", 120)
+    a.wait_log(r"evacuation: 3 of 4 guest\(s\) have moved", 120)
     a.serial.settle()
     said = a.command("host evacuate status")
     assert "evacuation: over, 3 of 4 guest(s) gone, 1 failed" in said, said

@@ -175,7 +175,7 @@ def test_evacuate_while_cut_off(trio):
     verdict, = trio.json("validate", gone, "--to", "b", code=1)["verdicts"]
     assert "host b is being evacuated" in verdict["reasons"][0], verdict
     _, err = trio.ctl("host", "evacuate", "b", code=1)
-    assert "an evacuation goes on already" in err, err
+    assert "an evacuation is active already" in err, err
     while trio.json("host", "evacuate", "b", "--status", code=None)["active"]:
         time.sleep(0.3)
     out, _ = trio.ctl("host", "evacuate", "b", "--status", code=6)

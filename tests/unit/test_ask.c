@@ -2,7 +2,7 @@
  * tests/unit/test_ask.c - probes that move nothing: asker and destination of migrate/ask.c, with good answers, invalid
  * answers, and none. */
 /* unit-sources: migrate/ask.c migrate/mig.c migrate/rx.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c
- *   kernel/lib/err.c tests/fakes/fake_guest.c */
+ *   kernel/lib/err.c tests/fakes/fake_guest.c tests/fakes/log.c */
 /* unit-deps: lz4 */
 #include <cmocka.h>
 #include <setjmp.h>

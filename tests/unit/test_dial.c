@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_dial.c - the order in which a peer's addresses are tried, and the choice of the best destination. */
 /* unit-sources: kernel/peers/dial.c kernel/peers/choose_best.c kernel/peers/stream_io.c kernel/config/config.c
- *   kernel/config/config_keys.c kernel/lib/err.c
- *   tests/fakes/log.c */
+ *   kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

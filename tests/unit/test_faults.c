@@ -17,7 +17,7 @@
  * FAULT_CASE=n runs one case, FAULT_MORE=n so many random combinations (default 300), FAULT_SEED=n others. */
 /* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
  *   migrate/batch.c migrate/policy.c * kernel/lib/err.c tests/fakes/fake_guest.c tests/fakes/mig_world.c
- *   tests/fakes/mig_strike.c */
+ *   tests/fakes/mig_strike.c tests/fakes/log.c */
 /* unit-deps: lz4 */
 #include <cmocka.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_mig_hash.c - chunk hashes, memory digest, page store, and a page that changes while it is encoded. */
 /* unit-sources: migrate/hash.c migrate/batch.c migrate/wire.c kernel/lib/err.c tests/fakes/fake_guest.c
- *   migrate/mig.c migrate/policy.c */
+ *   migrate/mig.c migrate/policy.c tests/fakes/log.c */
 /* unit-deps: lz4 */
 #include <cmocka.h>
 #include <pthread.h>

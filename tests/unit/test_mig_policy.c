@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_mig_policy.c - each row of the truth table in migrate/policy.c. */
-/* unit-sources: migrate/policy.c */
+/* unit-sources: migrate/policy.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_mig_wire.c - the wire format: round trips, every truncation, every reserved byte, and one golden
  * file. */
-/* unit-sources: migrate/wire.c kernel/lib/err.c */
+/* unit-sources: migrate/wire.c kernel/lib/err.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

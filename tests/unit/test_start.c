@@ -164,7 +164,7 @@ static void test_overtaken_and_given_up(void **s)
     atomic_store(&guest.state, VM_STOPPED);
     assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_AGAIN);
     assert_int_equal(start_cancel(&guest), HV_OK);
-    says(START_FAILED, HV_E_CANCEL, "given up while the peers were asked");
+    says(START_FAILED, HV_E_CANCEL, "cancelled while the peers were asked");
     no_memory = true;
     assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_NOMEM);
     assert_non_null(strstr(why, "no memory on this host to ask its peers"));

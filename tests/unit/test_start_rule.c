@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_start_rule.c - the rule for starting a guest: hosts that boot, ask, answer late, crash and migrate at
  * random; the guest never runs twice. */
-/* unit-sources: kernel/peers/start_rule.c */
+/* unit-sources: kernel/peers/start_rule.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

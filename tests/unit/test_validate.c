@@ -2,8 +2,7 @@
  * tests/unit/test_validate.c - questions whether guests could migrate: how many may be open, which answers make room
  * for others, and the texts about the best destination or the lack of one. */
 /* unit-sources: kernel/peers/validate.c kernel/peers/choose.c kernel/peers/choose_best.c kernel/config/config.c
- *   kernel/config/config_keys.c kernel/lib/err.c
- *   tests/fakes/log.c */
+ *   kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -161,7 +160,7 @@ static void test_refused_here(void **s)
     assert_true(v.known && strstr(v.text, "is moving already"));
     conf.host.outgoing = false;
     assert_int_equal(ask_for(2, "b"), HV_OK);
-    assert_true(v.known && strstr(v.text, "lets no guest out ([host] outgoing = no)"));
+    assert_true(v.known && strstr(v.text, "allows no outgoing moves ([host] outgoing = no)"));
     conf.host.outgoing = true;
     assert_int_equal(n_begun, 0);
 }
