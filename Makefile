@@ -116,9 +116,10 @@ LIBA := $(foreach l,$(LIBS),$(BUILD)/lib/lib$(l).a)
 $(BUILD)/obj/boot/%.c.o: boot/%.c
 	@$(say) CC $<; mkdir -p $(@D)
 	$(Q)$(CC) $(FREE) $(WARN) $(EFI) $(EXTRA_CFLAGS) $(DEPGEN) -c $< -o $@
+SMALL := kernel/config/% kernel/manage/%         # rooms where nobody waits for the code: 8 KB less
 $(BUILD)/obj/%.c.o: %.c
 	@$(say) CC $<; mkdir -p $(@D)
-	$(Q)$(CC) $(FREE) $(WARN) $(LIB_INC) $(EXTRA_CFLAGS) $(DEPGEN) -c $< -o $@
+	$(Q)$(CC) $(FREE) $(if $(filter $(SMALL),$<),-Os) $(WARN) $(LIB_INC) $(EXTRA_CFLAGS) $(DEPGEN) -c $< -o $@
 $(BUILD)/obj/%.S.o: %.S
 	@$(say) AS $<; mkdir -p $(@D)
 	$(Q)$(CC) $(FREE) $(WARN) $(EXTRA_CFLAGS) $(DEPGEN) -c $< -o $@

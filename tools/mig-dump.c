@@ -22,6 +22,16 @@ void panic(const char *fmt, ...)
     exit(2);
 }
 
+void assert_fail(const char *file, int line, const char *expr)
+{
+    panic("%s:%d: assertion failed: %s", file, line, expr);
+}
+
+void assert_eq_fail(const char *file, int line, const char *expr, uint64_t a, uint64_t b)
+{
+    panic("%s:%d: assertion failed: %s, 0x%lx and 0x%lx", file, line, expr, a, b);
+}
+
 static void print_id(const struct mig_id *id)
 {
     printf(" id ");

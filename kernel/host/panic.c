@@ -59,4 +59,14 @@ void panic(const char *fmt, ...)
     panic_halt();
 }
 
+void assert_fail(const char *file, int line, const char *expr)
+{
+    panic("%s:%d: assertion failed: %s", file, line, expr);
+}
+
+void assert_eq_fail(const char *file, int line, const char *expr, uint64_t a, uint64_t b)
+{
+    panic("%s:%d: assertion failed: %s, 0x%lx and 0x%lx", file, line, expr, a, b);
+}
+
 void abort(void) { panic("abort() called"); }

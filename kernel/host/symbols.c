@@ -2,8 +2,8 @@
  * kernel/host/symbols.c - function names for backtraces, from the table that tools/symtab puts into the image at the
  * second link.
  *
- * Table: u32 count; count x { u32 offset from image_start, u32 name_offset from the table's start }, ascending; then
- * the names, each with its NUL. */
+ * Table: u32 count; count x u32 offset from image_start, ascending; then the names in the same order, each with its
+ * NUL.  Only a panic looks here, so the table is small rather than quick to search. */
 #include "kernel/host/symbols.h"
 #include <string.h>
 
@@ -23,16 +23,14 @@ const char *symbol_find(uint64_t addr, uint64_t *distance)
 {
     if (addr < (uintptr_t)image_text_start || addr >= (uintptr_t)image_text_end || symtab_len < 4)
         return NULL;
-    uint32_t off = (uint32_t)(addr - (uintptr_t)image_start), lo = 0, hi = symtab_u32(0);
-    while (lo < hi) { /* find the first entry above off */
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (symtab_u32(4 + 8 * mid) <= off)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    if (!lo)
+    uint32_t off = (uint32_t)(addr - (uintptr_t)image_start), count = symtab_u32(0), n = 0;
+    while (n < count && symtab_u32(4 + 4 * n) <= off)
+        n++;
+    if (!n)
         return NULL;
-    *distance = off - symtab_u32(4 + 8 * (lo - 1));
-    return (const char *)symtab_data + symtab_u32(8 + 8 * (lo - 1));
+    *distance = off - symtab_u32(4 * n);
+    const char *name = (const char *)symtab_data + 4 + 4 * count;
+    while (--n)
+        name += strlen(name) + 1;
+    return name;
 }

@@ -30,12 +30,15 @@ void panic(const char *fmt, ...) HV_PRINTF(1, 2) HV_NORETURN HV_COLD;
 
 /* Invariants whose breach is our own bug.  Never on what a guest, peer, client, file or operator controls.  Kept in
  * release builds: keep x short, for its text is stored, and cheap where exits pass.  ASSERT_EQ prints both values. */
-#define ASSERT(x) ((x) ? (void)0 : panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #x))
-#define ASSERT_EQ(a, b)                                                                   \
-    do {                                                                                  \
-        uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b);                                  \
-        if (a_ != b_)                                                                     \
-            panic("%s:%d: %s is 0x%lx, %s is 0x%lx", __FILE__, __LINE__, #a, a_, #b, b_); \
+#define ASSERT(x) ((x) ? (void)0 : assert_fail(__FILE__, __LINE__, #x))
+#define ASSERT_EQ(a, b)                                               \
+    do {                                                              \
+        uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b);              \
+        if (a_ != b_)                                                 \
+            assert_eq_fail(__FILE__, __LINE__, #a " == " #b, a_, b_); \
     } while (0)
+/* panic() with the place and the expression; of their own to keep each ASSERT small. */
+void assert_fail(const char *file, int line, const char *expr) HV_NORETURN HV_COLD;
+void assert_eq_fail(const char *file, int line, const char *expr, uint64_t a, uint64_t b) HV_NORETURN HV_COLD;
 
 #endif

@@ -13,3 +13,13 @@ void panic(const char *fmt, ...)
     (void)fmt;
     abort();
 }
+
+void assert_fail(const char *file, int line, const char *expr)
+{
+    panic("%s:%d: assertion failed: %s", file, line, expr);
+}
+
+void assert_eq_fail(const char *file, int line, const char *expr, uint64_t a, uint64_t b)
+{
+    panic("%s:%d: assertion failed: %s, 0x%lx and 0x%lx", file, line, expr, a, b);
+}

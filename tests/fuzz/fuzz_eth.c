@@ -36,6 +36,16 @@ void panic(const char *fmt, ...)
     abort();
 }
 
+void assert_fail(const char *file, int line, const char *expr)
+{
+    panic("%s:%d: assertion failed: %s", file, line, expr);
+}
+
+void assert_eq_fail(const char *file, int line, const char *expr, uint64_t a, uint64_t b)
+{
+    panic("%s:%d: assertion failed: %s, 0x%lx and 0x%lx", file, line, expr, a, b);
+}
+
 static uint32_t be(const uint8_t *p, unsigned n)
 {
     uint32_t v = 0;
