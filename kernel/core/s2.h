@@ -12,9 +12,9 @@
 
 struct vm;
 
-/* A vendor's entry format: masks of the hardware's bits. */
+/* A vendor's entry format (EPT or NPT): masks of the hardware's bits. */
 struct s2_format {
-    const char *name; /* "NPT", "EPT" */
+    const char *name;
     uint64_t present; /* the entry is in use when any is set */
     uint64_t table;   /* flags of an entry that points to a table */
     uint64_t leaf;    /* flags of a leaf: readable, executable, memory type */
@@ -50,9 +50,8 @@ uint64_t s2_lookup(struct s2 *s, gpa_t gpa, unsigned *level);
 /** When this returns, no TLB holds a translation that was changed before the call.  The protocol:
  *      vCPU at entry:  in_guest = 1;  g = s2.gen;  if (g != seen) flush;  seen = g;  enter ...  in_guest = 0
  *      s2_flush():     tables changed;  s2.gen++;  kick and wait while (in_guest && seen < gen)
- *  All accesses are sequentially consistent: either the vCPU sees the new generation, or s2_flush() sees in_guest and
- *  kicks.  The kick is an interrupt.  It stays pending while IF=0, so a kick after in_guest was set ends the guest at
- *  once.  vm->mem_lock may be held; never call it from an exit of the VM's own vCPU with in_guest set. */
+ *  All accesses are sequentially consistent: the vCPU sees the new generation, or s2_flush() sees in_guest and kicks.
+ *  A kick stays pending while IF=0.  vm->mem_lock may be held; not from an exit of vm's own vCPU with in_guest set. */
 void s2_flush(struct vm *vm);
 /** Free unlinked tables, after an s2_flush() with mem_lock held since the unlinking. */
 void s2_reap(struct s2 *s);

@@ -5,11 +5,14 @@
 
 #include "kernel/core/vcpu.h"
 
-#define SCHED_SLICE_US     10000 /* a guest run ends after this at the latest */
-#define SCHED_TURN_US      5000  /* a vCPU's turn when others wait for this pCPU */
-#define SCHED_URGENT_US    250   /* a boosted vCPU's run: long enough for an interrupt's handler */
-#define SCHED_MIN_SLICE_US 1000  /* of guests on the boot CPU between turns of the service loop; or as long as a turn */
-#define SCHED_MAX_VCPUS    64    /* per pCPU */
+/* A guest run ends after SLICE at the latest, and after TURN while others wait for this pCPU.  URGENT is a boosted
+ * vCPU's run: long enough for an interrupt's handler.  On the boot CPU, guests get MIN_SLICE between two turns of the
+ * service loop, or as long as the last turn took.  MAX_VCPUS is per pCPU. */
+#define SCHED_SLICE_US     10000
+#define SCHED_TURN_US      5000
+#define SCHED_URGENT_US    250
+#define SCHED_MIN_SLICE_US 1000
+#define SCHED_MAX_VCPUS    64
 
 /** Let only the pCPUs in mask run guests that are not pinned.  Before the first sched_add(). */
 void sched_guest_cpus_set(uint64_t mask);

@@ -172,8 +172,9 @@ def survives(tree, file, pattern, replacement, test):
     path = os.path.join(tree, file)
     with open(path, encoding="utf-8") as f:
         original = f.read()
+    mutant = mutated(original, file, pattern, replacement)      # before the file is opened: it may find nothing
     with open(path, "w", encoding="utf-8") as f:
-        f.write(mutated(original, file, pattern, replacement))
+        f.write(mutant)
     try:
         if test.startswith(SYSTEM):
             return system_test(tree, test[len(SYSTEM):])
