@@ -285,8 +285,10 @@ void sched_run(void)
         uint64_t now = tsc_read(), wake = service_wake, run_end = slice_end;
         struct vcpu *v = runqueue_pick(q, now, &wake, &run_end);
         if (v) {
-            vcpu_run_slice(v, run_end);
+            enum vcpu_state next = vcpu_run_slice(v, run_end);
             turn_charge(q, v, tsc_read() - now);
+            /* Release, at least: a pCPU that sees FROZEN sees all registers.  It may destroy v at once. */
+            atomic_store(&v->state, next);
             continue;
         }
         slice_end = 0; /* nothing to run: serve, and if that has nothing to do either, idle */

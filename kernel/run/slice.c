@@ -106,7 +106,7 @@ static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_
     return atomic_load_explicit(&v->vm->power_request, memory_order_relaxed) == VM_POWER_NONE;
 }
 
-void vcpu_run_slice(struct vcpu *v, uint64_t end)
+enum vcpu_state vcpu_run_slice(struct vcpu *v, uint64_t end)
 {
     struct pcpu *me = this_pcpu();
     ASSERT(v->pcpu == me->index && !me->running);
@@ -126,6 +126,5 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
         v->left_tsc = 0;
     else if (!v->halted)
         steal_time_preempted(v);
-    /* Release, at least: a pCPU that sees FROZEN sees all registers. */
-    atomic_store(&v->state, freeze ? VCPU_FROZEN : VCPU_RUNNABLE);
+    return freeze ? VCPU_FROZEN : VCPU_RUNNABLE;
 }

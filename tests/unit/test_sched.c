@@ -25,7 +25,9 @@ struct guest {
     uint64_t spins_after;         /* executes PAUSEs for ever, seen by the processor after so long; 0: does not */
     uint64_t irq_since, late_max; /* the interrupt that waits: since when; the longest wait */
     uint64_t ran;
+    bool freezes; /* FROZEN after its first slice, and destroyed at once by another pCPU */
 };
+enum { DESTROYED = 0x6b6b6b6b };
 static struct guest g[GUESTS];
 static struct vm vm;
 static struct pcpu cpu;
@@ -40,7 +42,18 @@ struct pcpu *pcpu_get(unsigned index)
     return &cpu;
 }
 struct pcpu *this_pcpu(void) { return &cpu; }
-uint64_t tsc_read(void) { return now; }
+/* Time passes, also for the other pCPU, which destroys what is FROZEN. */
+uint64_t tsc_read(void)
+{
+    for (unsigned i = 0; i < GUESTS; i++) {
+        if (!g[i].freezes || !g[i].ran || atomic_load(&g[i].v.state) != VCPU_FROZEN)
+            continue;
+        sched_remove(&g[i].v);
+        g[i].freezes = false;
+        g[i].v.turn_left = DESTROYED;
+    }
+    return now;
+}
 uint64_t clock_us_to_tsc(uint64_t us) { return us * US; }
 uint64_t clock_tsc_to_us(uint64_t ticks) { return ticks / US; }
 const struct cpu_ops *cpu_ops;
@@ -89,7 +102,7 @@ static void time_to(uint64_t t)
 
 void pcpu_idle(void) { time_to(next_irq()); }
 
-void vcpu_run_slice(struct vcpu *v, uint64_t end)
+enum vcpu_state vcpu_run_slice(struct vcpu *v, uint64_t end)
 {
     struct guest *w = (struct guest *)v;
     uint64_t start = now, stop = end;
@@ -110,7 +123,7 @@ void vcpu_run_slice(struct vcpu *v, uint64_t end)
         v->halted = true;
     if (w->spins_after && now - start >= w->spins_after)
         sched_yield_turn(v);
-    atomic_store(&v->state, VCPU_RUNNABLE);
+    return w->freezes ? VCPU_FROZEN : VCPU_RUNNABLE;
 }
 
 static void begin(unsigned n)
@@ -222,6 +235,16 @@ static void test_a_spinner_gives_way(void **state)
     same_time(0, 0, 100000);
 }
 
+static void test_a_frozen_vcpu_is_not_touched(void **state)
+{
+    (void)state;
+    begin(2);
+    g[1].freezes = true;
+    run(100000, 1); /* the other one is gone at the end */
+    assert_false(g[1].freezes);
+    assert_int_equal(g[1].v.turn_left, DESTROYED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_interrupts_do_not_make_it_more),
         cmocka_unit_test(test_several_are_urgent),
         cmocka_unit_test(test_a_spinner_gives_way),
+        cmocka_unit_test(test_a_frozen_vcpu_is_not_touched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
