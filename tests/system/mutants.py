@@ -66,7 +66,7 @@ MUTANTS = [
     ("verdicts-flooded", "refused offers push out what became of jobs in doubt", "migrate/mig.c",
      r"if \(prepared && !old\)", "if ((prepared || why) && !old)", "test_mig_links"),
     ("register-left-behind", "one register does not move", "kernel/vm/vm_state.c",
-     r"put_reg\(w, RID_NMI_BLOCKED, r\.nmi_blocked\);", "put_reg(w, RID_NMI_BLOCKED, 0);", "test_vm_state"),
+     r"reg_put\(w, RID_NMI_BLOCKED, r\.nmi_blocked\);", "reg_put(w, RID_NMI_BLOCKED, 0);", "test_vm_state"),
     # The handoff's rules.
     ("resume-on-loss", "the source resumes the guest when the link is lost after COMMIT", "migrate/tx.c",
      r'if \(m->state == MIG_TX_IN_DOUBT\)\s+tx_doubt\(m, err, "the link was lost',
