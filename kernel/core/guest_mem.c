@@ -254,7 +254,7 @@ static void exit_handlers_wait(const struct vm *vm)
 {
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         const struct vcpu *v = vm->vcpus[i];
-        const volatile uint64_t *ticks = &v->guest_tsc_ticks; /* changes at each exit, before its handler */
+        const volatile uint64_t *ticks = &v->guest_tsc_ticks; /* changes after the handler of each exit */
         uint64_t before = *ticks;
         while (atomic_load(&v->state) == VCPU_RUNNING && !atomic_load(&v->in_guest) && *ticks == before)
             __builtin_ia32_pause();

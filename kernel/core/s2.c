@@ -2,10 +2,9 @@
  * kernel/core/s2.c - the second-stage walker.
  *
  * Other processors walk these tables while we change them, so:
- *   - An entry changes by one 64-bit atomic operation, and a table is filled before it is linked.  A walker sees the
- *  old
- *     or the new mapping, each complete.  Where the processor sets A and D bits at the same time, we use atomic and/or,
- *     never load and store.
+ *   - An entry changes by one 64-bit atomic operation, and a table is filled before it is linked.  So a walker sees
+ *     the old or the new mapping, each complete.  Where the processor sets A and D bits at the same time, we use atomic
+ *     and/or, never load and store.
  *   - An unlinked table may still be walked until the next flush.  It goes to the retired list, and s2_reap() frees it.
  * Invariant after every single store (tests/unit/test_s2.c checks just that): each guest-physical page translates to
  * its own host page or to nothing.

@@ -13,7 +13,7 @@
  * A new VM.  TSC and clock are 0 at creation.  wall_base_ns is the host's wall clock at that time.  It is not read
  * again, since the guest's own time keeping (NTP) corrects its wall clock from there on.
  *
- * A move.  After the last vCPU stopped, the source saves its TSC at one instant, and the line (base, rate, wall_base).
+ * A move.  After the last vCPU stopped, the source saves its TSC at one instant, and the line (bases, rate).
  * The destination sets
  *         tsc_offset = saved tsc - its own (scaled) TSC at load          (1)
  * and keeps the line.  So the clock pages that came with the guest's memory stay valid.  The hosts' wall clocks play no
@@ -168,7 +168,7 @@ static enum hv_err system_time_publish(struct vm *vm, struct pvclock *c)
     uint8_t page[32]; /* struct pvclock_vcpu_time_info */
     struct wr w = wr_init(page, sizeof(page));
     wr_u32(&w, 0);
-    wr_u32(&w, 0); /* version (page_publish), padding */
+    wr_u32(&w, 0); /* version: clock_page_publish(); padding */
     wr_u64(&w, t->base_tsc);
     wr_u64(&w, t->base_ns);
     wr_u32(&w, t->mul);

@@ -6,8 +6,8 @@
 #include "kernel/core/vcpu.h"
 
 /** Run v (state RUNNING, set by the scheduler) until TSC end at the latest.  Ends before when v halts, is to freeze,
- *  has a power request, or when the scheduler or the service loop of this pCPU has work.  Returns the state that v is to
- *  have now, RUNNABLE or FROZEN.  The caller stores it after its last access: a FROZEN vCPU may be destroyed.
+ *  has a power request, or when the scheduler or the service loop of this pCPU has work.  Returns v's next state,
+ *  RUNNABLE or FROZEN.  The caller stores it after its last access: a FROZEN vCPU may be destroyed.
  *  Owner pCPU, IF=0. */
 enum vcpu_state vcpu_run_slice(struct vcpu *v, uint64_t end);
 /** Clear v->halted if there is a reason to wake.  Returns whether v can run.  Owner pCPU. */

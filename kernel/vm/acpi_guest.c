@@ -78,9 +78,9 @@ static size_t acpi_table_begin(struct wr *w, const char *sig, uint8_t revision)
 {
     size_t at = acpi_align(w, 16);
     wr_bytes(w, sig, 4);
-    wr_u32(w, 0); /* length: table_end */
+    wr_u32(w, 0); /* length: acpi_table_end() */
     wr_u8(w, revision);
-    wr_u8(w, 0); /* checksum: table_end */
+    wr_u8(w, 0); /* checksum: acpi_table_end() */
     wr_bytes(w, OEM_ID, 6);
     wr_bytes(w, OEM_TABLE, 8);
     wr_u32(w, 1);

@@ -2,14 +2,14 @@
  * tests/bench/mig_bench.c - what the engine costs: CPU seconds per GiB of guest memory, sender and receiver apart.
  *
  * One guest image in memory, both machines in one process, the queues copied into each other (so no TCP and no TLS:
- * compare with the engine, not with the peer's whole path).  Guest paused = nothing is dirtied, as in EMULATORS.md "The
- * peer's engine".  CPU time is taken around each step, so the other machine and the copy do not count.
+ * compare with the engine, not with the peer's whole path).  The guest is paused: nothing is dirtied.  CPU time is
+ * taken around each step, so the other machine and the copy do not count.
  *
- *   mig_bench [-m MiB] [-i image-file] [-p zero%] [-r random] [-a acceleration] [-n (no lz4)] [-d
- *   pages dirtied per 1000 steps]
+ *   mig_bench [-m MiB] [-i image-file] [-p zero%] [-r random] [-a acceleration] [-n (no lz4)]
+ *             [-d pages dirtied per 1000 steps]
  * Build and run, after `make deps`:
  *   gcc -O2 -I. -Ibuild/deps/lz4/lib tests/bench/mig_bench.c migrate/[a-z]*.c kernel/lib/err.c tests/fakes/log.c
- *   build/deps/lz4/lib/lz4.c -o build/mig_bench && build/mig_bench */
+ *       build/deps/lz4/lib/lz4.c -o build/mig_bench && build/mig_bench */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
