@@ -110,9 +110,15 @@ static volatile uint8_t *virtio_cap_map(const struct pci_dev *d, unsigned cap)
     return base ? base + off : NULL;
 }
 
+/* Virtio 1.2, 4.1.4: 16 bytes, and the notification's has 4 more. */
+static unsigned virtio_cap_next(const struct pci_dev *d, unsigned from)
+{
+    return pci_cap_find(d, PCI_CAP_VENDOR, from, 16);
+}
+
 static bool virtio_caps_find(struct virtio_net *v, const struct pci_dev *d)
 {
-    for (unsigned cap = pci_cap_find(d, PCI_CAP_VENDOR, 0); cap; cap = pci_cap_find(d, PCI_CAP_VENDOR, cap)) {
+    for (unsigned cap = virtio_cap_next(d, 0); cap; cap = virtio_cap_next(d, cap)) {
         switch (pci_cfg_read(d, cap + 3, 1)) {
         case CAP_COMMON:
             if (!v->common)
@@ -123,7 +129,7 @@ static bool virtio_caps_find(struct virtio_net *v, const struct pci_dev *d)
                 v->device = virtio_cap_map(d, cap);
             break;
         case CAP_NOTIFY:
-            if (v->notify)
+            if (v->notify || cap + 20 > PCI_CFG_SIZE)
                 break;
             v->notify = virtio_cap_map(d, cap);
             v->notify_mult = pci_cfg_read(d, cap + 16, 4);

@@ -347,8 +347,10 @@ static void vmx_msrs_set(struct vcpu *v, const struct vcpu_regs *r)
         { MSR_DEBUGCTL, r->debugctl },
         { MSR_TSC_AUX, r->tsc_aux },
     };
-    for (unsigned i = 0; i < ARRAY_SIZE(set); i++)
-        ASSERT(vmx_msr_set(v, set[i].msr, set[i].val) == HV_OK);
+    for (unsigned i = 0; i < ARRAY_SIZE(set); i++) {
+        enum hv_err e = vmx_msr_set(v, set[i].msr, set[i].val);
+        ASSERT_EQ(e, HV_OK);
+    }
     if (vmx_msr_set(v, MSR_XSS, r->xss) && r->xss)
         log_warn("vmx", "vCPU %u: IA32_XSS 0x%lx is dropped: no XSAVES here", v->index, r->xss);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/panic.c - panic: one CPU logs the cause and a backtrace, all others halt.
  *
- * ASSERT ends here.  Nothing on this path may take a lock or allocate: the panic may have interrupted its owner. */
+ * ASSERT ends here.  Nothing on this path, log sinks included, may take a lock or allocate, since the panic may have
+ * interrupted its owner; nor may it ASSERT, since the first message would be lost. */
 #include "kernel/host/panic.h"
 #include <stdarg.h>
 #include <stdatomic.h>

@@ -48,6 +48,8 @@ enum {
 #define MSIX_MASK_ALL  BIT32(14)
 #define MSIX_SIZE_MASK 0x7ffu
 #define MSIX_ENTRY_LEN 16
+#define MSIX_CAP_LEN   12
+#define MSI_CAP_LEN    10 /* 14 with a 64-bit address */
 #define MSI_ADDR_BASE  0xfee00000u
 
 struct pci_dev pci_devs[PCI_MAX_DEVS];
@@ -57,7 +59,7 @@ static struct spinlock cfg_lock; /* covers address and data port; a leaf in the 
 static uint16_t pci_bdf_select(uint16_t bdf, unsigned off)
 {
     lock_assert_held(&cfg_lock);
-    ASSERT(off < 256);
+    ASSERT(off < PCI_CFG_SIZE);
     outl(0xcf8, 0x80000000u | (uint32_t)bdf << 8 | (off & 0xfc));
     return (uint16_t)(0xcfc + (off & 3));
 }
@@ -86,13 +88,13 @@ static void pci_bdf_write(uint16_t bdf, unsigned off, unsigned size, uint32_t v)
 
 uint32_t pci_cfg_read(const struct pci_dev *d, unsigned off, unsigned size)
 {
-    ASSERT(off < 256 && (size == 1 || size == 2 || size == 4) && !(off & (size - 1)));
+    ASSERT(off < PCI_CFG_SIZE && (size == 1 || size == 2 || size == 4) && !(off & (size - 1)));
     return pci_bdf_read(d->bdf, off, size);
 }
 
 void pci_cfg_write(const struct pci_dev *d, unsigned off, unsigned size, uint32_t val)
 {
-    ASSERT(off < 256 && (size == 1 || size == 2 || size == 4) && !(off & (size - 1)));
+    ASSERT(off < PCI_CFG_SIZE && (size == 1 || size == 2 || size == 4) && !(off & (size - 1)));
     pci_bdf_write(d->bdf, off, size, val);
 }
 
@@ -207,13 +209,13 @@ void pci_init(void)
             pci_bus_scan(bus, 0);
 }
 
-unsigned pci_cap_find(const struct pci_dev *d, uint8_t id, unsigned from)
+unsigned pci_cap_find(const struct pci_dev *d, uint8_t id, unsigned from, unsigned len)
 {
     if (!(pci_bdf_read(d->bdf, CFG_STATUS, 2) & STATUS_CAPS))
         return 0;
     unsigned off = pci_bdf_read(d->bdf, from ? from + 1 : CFG_CAPABILITIES, 1) & 0xfc;
     for (unsigned n = 0; off >= 0x40 && n < 48; n++) { /* at most 48 fit: a longer chain is a loop */
-        if (pci_bdf_read(d->bdf, off, 1) == id)
+        if (pci_bdf_read(d->bdf, off, 1) == id && off + len <= PCI_CFG_SIZE)
             return off;
         off = pci_bdf_read(d->bdf, off + 1, 1) & 0xfc;
     }
@@ -265,7 +267,7 @@ static enum hv_err pci_msi_setup(const struct pci_dev *d, unsigned cap, unsigned
     uint32_t control = pci_bdf_read(d->bdf, cap + MSI_CONTROL, 2);
     unsigned data = cap + (control & MSI_64BIT ? 12 : 8);
 
-    if (entry)
+    if (entry || data + 2 > PCI_CFG_SIZE)
         return HV_FAIL(HV_E_RANGE);
     pci_bdf_write(d->bdf, cap + MSI_ADDR, 4, pci_msi_address());
     if (control & MSI_64BIT)
@@ -278,7 +280,7 @@ static enum hv_err pci_msi_setup(const struct pci_dev *d, unsigned cap, unsigned
 enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vector)
 {
     ASSERT(vector >= IRQ_VEC_DEVICE && vector <= IRQ_VEC_DEVICE_MAX);
-    unsigned msix = pci_cap_find(d, CAP_MSIX, 0), msi = pci_cap_find(d, CAP_MSI, 0);
+    unsigned msix = pci_cap_find(d, CAP_MSIX, 0, MSIX_CAP_LEN), msi = pci_cap_find(d, CAP_MSI, 0, MSI_CAP_LEN);
 
     if ((!msix && !msi) || pcpu_get(0)->apic_id > 254) /* larger IDs need interrupt remapping */
         return HV_FAIL(HV_E_UNSUPP);

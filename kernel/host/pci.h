@@ -26,11 +26,13 @@ void pci_init(void);
 extern struct pci_dev pci_devs[PCI_MAX_DEVS];
 extern unsigned pci_n_devs;
 
+#define PCI_CFG_SIZE 256
 /* off: 0..255, a multiple of size; size: 1, 2 or 4 bytes.  Any pCPU. */
 uint32_t pci_cfg_read(const struct pci_dev *d, unsigned off, unsigned size);
 void pci_cfg_write(const struct pci_dev *d, unsigned off, unsigned size, uint32_t val);
-/** Offset of the next capability with this id after the one at offset `from` (0: the first); 0: none. */
-unsigned pci_cap_find(const struct pci_dev *d, uint8_t id, unsigned from);
+/** Offset of the next capability with this id after the one at offset `from` (0: the first); 0: none.  One whose len
+ *  bytes would leave configuration space is passed over: a device is not trusted. */
+unsigned pci_cap_find(const struct pci_dev *d, uint8_t id, unsigned from, unsigned len);
 /** Enable memory space, I/O space and bus mastering. */
 void pci_enable(const struct pci_dev *d);
 /** Map a memory BAR uncached, for ever.  NULL: absent, or an I/O BAR. */
