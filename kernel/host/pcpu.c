@@ -133,7 +133,7 @@ void pcpu_start_all(const struct boot_info *bi, void (*entry)(void))
             cpu_halt(bi->cpu_apic_id[i]);
     if (n > 1)
         cpu_halt_wait();
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n && pcpu_count < PCPU_MAX; i++) /* the list need not have the boot CPU */
         if (bi->cpu_apic_id[i] != cpus[0].apic_id)
             pcpu_start_one(bi, bi->cpu_apic_id[i]);
     log_info("cpu", "%u of %u CPUs running (list from %s)", pcpu_count, bi->n_cpus, bi->cpu_source);
