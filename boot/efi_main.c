@@ -86,7 +86,7 @@ static void debugger_wait(const struct boot_info *bi)
         __asm__ volatile("pause");
 }
 
-static void print_summary(const struct boot_info *bi)
+static void boot_info_print(const struct boot_info *bi)
 {
     boot_print("godwit: image at ");
     boot_print_hex(bi->image_base);
@@ -167,7 +167,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
         boot_abort("page tables", EFI_OUT_OF_RESOURCES, "the firmware gave no memory");
         return EFI_OUT_OF_RESOURCES;
     }
-    print_summary(bi);
+    boot_info_print(bi);
     debugger_wait(bi);
 
     EFI_STATUS s = firmware_exit(image, &map);

@@ -17,7 +17,7 @@ uint64_t boot_pages(uint64_t n, uint64_t max_address)
     return EFI_ERROR(s) ? 0 : at;
 }
 
-static bool file_name_copy(char dst[BOOT_NAME_LEN], const CHAR16 *src)
+static bool ascii_name_copy(char dst[BOOT_NAME_LEN], const CHAR16 *src)
 {
     unsigned n = 0;
     for (; src[n]; n++) {
@@ -48,7 +48,7 @@ static void file_add(EFI_FILE_HANDLE dir, EFI_FILE_INFO *info, struct boot_info 
     struct boot_file *out = &bi->files[bi->n_files];
     EFI_FILE_HANDLE f;
 
-    if (bi->n_files == BOOT_MAX_FILES || !file_name_copy(out->name, info->FileName)) {
+    if (bi->n_files == BOOT_MAX_FILES || !ascii_name_copy(out->name, info->FileName)) {
         boot_print(
             "godwit: a file in \\godwit\\ is left out: at most 64 files, names of at most 63 ASCII characters\n");
         return;

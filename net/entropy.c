@@ -21,6 +21,7 @@
 #include "kernel/lib/lock.h"
 #include "kernel/lib/log.h"
 #include "net/jitter.h"
+#include "net/net.h"
 
 #define SEED_WORDS    16 /* 1024 bits from the processor for a 256-bit generator */
 #define MAX_TRIES     1000

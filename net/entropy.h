@@ -6,12 +6,8 @@
 #include "kernel/lib/err.h"
 #include "kernel/lib/types.h"
 
-/** Random bytes from the boot disk. */
-struct entropy_seed {
-    const uint8_t *bytes; /* NULL: none */
-    size_t len;
-    bool is_new; /* no other boot had these bytes or will have them */
-};
+struct entropy_seed; /* net/net.h */
+
 /** Seed the generator from the processor (RDSEED, RDRAND).  Without these: from timing jitter, or from a new seed.  A
  *  seed is always mixed in.  HV_E_UNSUPP: no source works, and TLS must stay off.
  *  Service pCPU, once, before any other call here. */

@@ -10,10 +10,15 @@
 #include "kernel/lib/err.h"
 #include "kernel/lib/print.h"
 #include "kernel/lib/types.h"
-#include "net/entropy.h"
 
 struct stream;
 
+/** Random bytes from the boot disk. */
+struct entropy_seed {
+    const uint8_t *bytes; /* NULL: none */
+    size_t len;
+    bool is_new; /* no other boot had these bytes or will have them */
+};
 /** Files and settings of the network; all borrowed, they live for ever. */
 struct net_params {
     const struct config *config;

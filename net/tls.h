@@ -11,12 +11,12 @@
 
 #include "kernel/config/config.h"
 #include "kernel/lib/err.h"
-#include "net/entropy.h"
 
 #define TLS_FP_LEN      32
 #define TLS_FP_TEXT_LEN (TLS_FP_LEN * 2 + 1)
 
 enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_CLOSED, TLS_FAILED };
+struct entropy_seed; /* net/net.h */
 struct tls;
 
 /** Take this host's certificate and key (DER; borrowed, live for ever), seed the generator, measure the ciphers.

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "net/net.h"
 #include "net/tls.h"
 #include "tests/unit/net_keys.h"
 
