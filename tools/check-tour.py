@@ -9,6 +9,7 @@ step must name one.  There must be at least STEPS_MIN steps, so that an empty to
 Links: in README.md and docs/*.md each relative link must point at a file, and its #part at a heading of that file.
 Names: there, each name in backticks that begins with a folder of ours, such as `kernel/core/s2.c`, must exist.
 * and {a,b} are wildcards.
+Functions: there, each `name()` must occur with its parenthesis in C or assembly of ours, or be defined in a script.
 Part of `make lint`."""
 import difflib
 import glob
@@ -21,6 +22,11 @@ TOUR = os.path.join("docs", "tour.md")
 FOLDERS = ("boot", "kernel", "vmx", "svm", "net", "migrate", "tests", "tools", "docs")
 SOURCE = r"[\w./-]+/[\w.-]+\.[chS]"
 PLACEHOLDER = r"\b(NAME|FILE|TAG|FOLDER)\b"         # `tests/unit/test_NAME.c` stands for many files
+NAMED = {                                           # how a file of this suffix names a function
+    ".c": r"\b(\w+)\)?\s*\(", ".h": r"\b(\w+)\)?\s*\(", ".S": r"^(\w+):", ".py": r"^\s*(?:def|class) (\w+)",
+    ".sh": r"^(\w+)\(\)", "": r"^\s*(?:def |class )?(\w+)\(",
+}
+FOREIGN = {"cpu_clear_ignne", "cpu_get_ticks"}      # of QEMU, in docs/emulators.md
 
 
 # ---- functions of C and assembly ----
@@ -74,6 +80,17 @@ class Sources:
                 names = [os.path.relpath(os.path.join(here, f), self.root) for f in files if re.search(r"\.[chS]$", f)]
                 found += [n for n in names if not n.startswith("tests/") and function in self.functions(n)]
         return sorted(found)
+
+    def mentioned(self):
+        """What C of ours calls, declares or defines, labels of assembly, functions and classes of scripts."""
+        names = set()
+        for here, _, files in (found for folder in FOLDERS for found in os.walk(os.path.join(self.root, folder))):
+            for path in (os.path.join(here, f) for f in files if os.path.splitext(f)[1] in NAMED):
+                with open(path, encoding="utf-8", errors="replace") as f:
+                    text = f.read()
+                text = without_comments(text) if path.endswith((".c", ".h")) else text
+                names |= set(re.findall(NAMED[os.path.splitext(path)[1]], text, re.M))
+        return names
 
 
 # ---- the tour ----
@@ -206,7 +223,7 @@ def check_name(root, page, n, span):
 
 def check_pages(root):
     """(what is wrong, links, names) of README.md and docs/*.md."""
-    wrong, links, names = [], 0, 0
+    wrong, links, names, known = [], 0, 0, FOREIGN | Sources(root).mentioned()
     pages = sorted(os.path.join("docs", f) for f in os.listdir(os.path.join(root, "docs")) if f.endswith(".md"))
     for page in ["README.md"] + pages:
         with open(os.path.join(root, page), encoding="utf-8") as f:
@@ -220,6 +237,10 @@ def check_pages(root):
                 if page == TOUR and re.fullmatch(SOURCE, span):
                     continue                        # check_step() has looked
                 wrong.append(check_name(root, page, n, span))
+            for function in re.findall(r"`(?:\w+\.)*(\w+)\(\)`", line):
+                names += 1
+                if function not in known:
+                    wrong.append(f"{page}:{n}: there is no function {function}(): renamed?  Write its present name")
     return [w for w in wrong if w], links, names
 
 
