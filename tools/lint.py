@@ -55,6 +55,9 @@ LIBC = "kernel/lib/libc/"
 # What other rooms may include of net/; tests may include all of it.
 NET_PUBLIC = {"net/net.h", "net/stream.h", "net/vswitch.h", "net/nbd.h", "net/http.h"}
 
+# What a source or a header of ours is called; a folder may have a page as well.
+SUFFIXES = (".c", ".h", ".S", ".md")
+
 # How a <header> of an imported library or of the compiler begins: the files and folders that may include it.  Tests and
 # tools may include any.
 LIBRARIES = {
@@ -70,14 +73,19 @@ NOT_ALONE = {"tests/guest/bare.h"}                      # calls main() of the pr
 SCRIPTS = ["tools/check-errors.py", "tools/check-tour.py"]
 
 # The core asks cpu_ops or cpu_caps and knows no vendor.  The numbers are what CPUID leaf 0 says in EBX.
-VENDORS = re.compile(r"(?:^|[^a-z])(amd|intel|svm|vmx|vt-x|genuineintel|authenticamd|0x68747541|0x756e6547)", re.I)
+VENDORS = re.compile(r"(?<![a-z])(amd|intel|svm|vmx(?:on|off)?|vt-x|genuineintel|authenticamd|0x68747541|0x756e6547)"
+                     r"(?![a-z])", re.I)
 VENDORS_NAMED_IN = ("kernel/main.c", "kernel/host/x86/")
+
+# Everything else is C that the unit tests compile for the host.
+ASSEMBLY_IN = re.compile(r"boot/|kernel/host/x86/|(vmx|svm)/\1_(insn\.[ch]|entry\.S)$")
 
 COLUMNS = 120
 COLUMNS_NOT = ".pml"                                    # tests/model/run.py quotes their lines
 FILE_LINES = 999
 FUNCTION_LINES = 60
 COMMENT_SHARE = (30, 50)                                # percent of a public header
+COMMENT_LINES = 10                                      # a header with fewer lines has any share
 FORMATTER = "clang-format-19"                           # another version formats otherwise
 SHOWN = 30                                              # findings of each check
 
@@ -106,10 +114,11 @@ class Tree:
         self.edges = {}                                 # "includes" and "uses": [Edge], filled in by the checks
         if os.path.exists(os.path.join(root, ".git")):  # new files too, before they are added
             listed = run(root, "git", "ls-files", "-co", "--exclude-standard")
-            names = walk(root) if listed.returncode else listed.stdout.splitlines()
+            names = set(walk(root) if listed.returncode else listed.stdout.splitlines())
         else:
-            names = walk(root)
-        self.files = sorted(n for n in set(names) if os.path.isfile(os.path.join(root, n)))
+            names = set(walk(root))
+        self.links = sorted(n for n in names if os.path.islink(os.path.join(root, n)))
+        self.files = sorted(n for n in names if os.path.isfile(os.path.join(root, n)))
         self.c_files = [f for f in self.files if f.endswith((".c", ".h", ".S"))]
 
     def text(self, file):
@@ -119,9 +128,10 @@ class Tree:
         return self.texts[file]
 
     def code(self, file):
-        """The text without its comments; lines stay where they are."""
+        """The text without its comments; a continued line is joined, the lines after it stay where they are."""
         if file not in self.codes:
-            self.codes[file] = TOKENS.sub(lambda m: blank(m[0]) if m[0].startswith("/") else m[0], self.text(file))
+            text = joined(self.text(file))
+            self.codes[file] = TOKENS.sub(lambda m: blank(m[0]) if m[0].startswith("/") else m[0], text)
         return self.codes[file]
 
     def chosen(self, files):
@@ -135,11 +145,19 @@ class Tree:
 def walk(root):
     for folder, folders, names in os.walk(root):
         folders[:] = [d for d in folders if d not in ("build", ".git", "__pycache__")]
+        names += [d for d in folders if os.path.islink(os.path.join(folder, d))]
         yield from (os.path.relpath(os.path.join(folder, name), root) for name in names)
 
 
 # comments, and the literals in which their marks mean nothing
 TOKENS = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|/\*.*?\*/|//[^\n]*', re.S)
+
+
+def joined(text):
+    """Lines that end in a backslash, each joined with the next; empty lines take the place of those."""
+    def join(m):
+        return re.sub(r"\\[ \t]*\n", "", m[0]) + "\n" * m[0].count("\n")
+    return re.sub(r"(?:[^\n]*\\[ \t]*\n)+[^\n]*", join, text)
 
 
 def blank(text):
@@ -164,6 +182,25 @@ def run(root, *command):
 
 def line_of(text, at):
     return text.count("\n", 0, at) + 1
+
+
+# ---- where a file may be ----
+
+def in_ours(file):
+    return file.startswith(tuple(d + "/" for d in OURS))
+
+
+def check_places(tree):
+    """Sources lie in folders that the other checks know, have a usual suffix, and are no links."""
+    for file in tree.chosen(tree.files):
+        if in_ours(file) and not file.endswith(SUFFIXES):
+            yield Finding(f"{file}:1", "is neither C nor assembly", f"name it {' or '.join(SUFFIXES)}, or move it")
+        if file in tree.c_files and file.split("/")[0] not in INCLUDE_ROOTS:
+            yield Finding(f"{file}:1", "is a source outside the known folders",
+                          f"move it into one of: {' '.join(INCLUDE_ROOTS)} (INCLUDE_ROOTS in tools/lint.py)")
+    for file in tree.chosen(tree.links):
+        if file.split("/")[0] in INCLUDE_ROOTS:
+            yield Finding(f"{file}:1", "is a symbolic link, so a file has two rooms", "copy or move what it points at")
 
 
 # ---- rooms: who may include whom ----
@@ -198,7 +235,8 @@ def rule(room):
     return f"{room} may include: {ROOMS[room] or 'nothing else'}"
 
 
-INCLUDE = re.compile(r'^[ \t]*#[ \t]*(?:include|include_next|import)\b[ \t]*(?:"([^"\n]*)"|<([^>\n]*)>|([^\n]*))', re.M)
+INCLUDE = re.compile(r'^[ \t]*(?:#|%:)[ \t]*(?:include|include_next|import)\b[ \t]*'
+                     r'(?:"([^"\n]*)"|<([^>\n]*)>|([^\n]*))', re.M)
 
 
 def includes(tree):
@@ -212,7 +250,7 @@ def includes(tree):
 
 def check_rooms(tree):
     """Each file of kernel/ is in a room; each include is allowed."""
-    for file in tree.files:
+    for file in tree.c_files:
         if room_of(file) is None:
             yield Finding(f"{file}:1", "is in no room of kernel/",
                           f"move it into one of: {' '.join(KERNEL_ROOMS)} (table ROOMS in tools/lint.py)")
@@ -221,8 +259,12 @@ def check_rooms(tree):
         place, source = f"{file}:{line}", room_of(file)
         if source is None or source not in ROOMS and source != "tests":
             continue
+        if file in NET_PUBLIC:
+            yield from check_public_net(place, file, header, ours)
         if m[3] is not None:
             yield Finding(place, "includes by a macro, which this check cannot follow", "write the header's name")
+        elif not header.endswith(".h") and source != "tests":
+            yield Finding(place, f"includes {header}, which is no header", "name it .h, or compile it by itself")
         elif not ours:
             yield from check_library(tree, place, file, header, m[1] is not None)
         elif os.path.normpath(header) != header:
@@ -240,6 +282,15 @@ def check_rooms(tree):
                 yield Finding(place, f"includes {header}, which is internal to net/",
                               f"use one of: {' '.join(sorted(NET_PUBLIC))} (NET_PUBLIC in tools/lint.py)")
     tree.edges["includes"] = edges
+
+
+def check_public_net(place, file, header, ours):
+    """A public header of net/ gives nothing else of net/ to those who include it."""
+    if header.startswith("net/") and header not in NET_PUBLIC:
+        yield Finding(place, f"{file} is public, but includes {header}, which is internal to net/",
+                      "declare the type that it needs, or move it (NET_PUBLIC in tools/lint.py)")
+    if not ours and any(header.startswith(prefix) and places != file for prefix, places in LIBRARIES.items()):
+        yield Finding(place, f"{file} is public, but includes <{header}>", "keep the library inside net/")
 
 
 def check_library(tree, place, file, header, quoted):
@@ -289,7 +340,7 @@ def symbols(tree):
     """({file: symbols it wants}, {symbol: files that define it})."""
     objects = {}
     for file in tree.c_files:
-        if file.startswith(tuple(d + "/" for d in OURS)) and not file.endswith(".h"):
+        if in_ours(file) and not file.endswith(".h"):
             objects[os.path.join(tree.obj, file + ".o")] = file
     missing = [file for path, file in objects.items() if not os.path.exists(path)]
     present = [path for path in objects if os.path.exists(path)]
@@ -337,6 +388,11 @@ def check_calls(tree):
     for file in missing:
         yield Finding(f"{file}:1", f"has no object in {os.path.relpath(tree.obj, tree.root)}",
                       "run make; if that does not help, add its folder to DIRS in the Makefile")
+    for name, files in sorted(defined.items()):
+        if len({room_of(file) for file in files}) > 1:
+            for file in sorted(files):
+                yield Finding(call_place(tree, file, name), f"{name} is defined in {' and '.join(sorted(files))}",
+                              "rename one, or keep only one")
     edges = []
     for file in tree.chosen(sorted(wants)):
         source = room_of(file)
@@ -425,6 +481,9 @@ def check_format(tree):
 
 # ---- sizes and texts ----
 
+ATTRIBUTE = re.compile(r"__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)")
+
+
 def functions(tree, file):
     """(name, line of its brace, lines) of each function whose braces are at the beginning of a line."""
     code, before, begun = tree.code(file).split("\n"), "", None
@@ -432,7 +491,7 @@ def functions(tree, file):
         if line.startswith("{"):
             begun = number
         elif line.startswith("}") and begun:
-            name = re.findall(r"(\w+)\s*\(", re.sub(r"__attribute__\s*\(\(.*?\)\)", "", before))
+            name = re.findall(r"(\w+)\s*\(", ATTRIBUTE.sub("", before))
             yield name[0] if name else "?", begun, number - begun + 1
             begun, before = None, ""
         elif begun is None:
@@ -480,16 +539,67 @@ def check_size(tree):
                                   "give a part of it a name")
 
 
+STATIC = re.compile(r"^(?:\w[\w ]*)?\bstatic\b[^;{}()=#]*?[\s*](\w+)\(", re.M)
+
+
+def check_names(tree):
+    """Each static function's name is the only one: a backtrace says just the name."""
+    files = defaultdict(list)                           # name: [(file, line)], one for each file
+    for file in (f for f in tree.c_files if (in_ours(f) or f.startswith("tools/")) and not f.endswith(".S")):
+        code = ATTRIBUTE.sub(lambda m: blank(m[0]), tree.code(file))
+        for name, line in {m[1]: line_of(code, m.start(1)) for m in STATIC.finditer(code)}.items():
+            files[name].append((file, line))
+    for name, places in sorted(files.items()):
+        for file, line in places if len(places) > 1 else ():
+            others = " and ".join(f for f, _ in places if f != file)
+            yield Finding(f"{file}:{line}", f"{name} is a static function in {others} as well", "rename one")
+
+
 LICENCE = "SPDX-License-Identifier: BSD-2-Clause"
 LONG_LONG_IN = (LIBC, "tests/unit/test_fmt.c")          # where long long is meant: strtoll() and its like
 LONG_LONG = re.compile(r"%[-+ #0-9.*]*ll[duxXo]|\((?:unsigned )?long long\)")
 
 
-def lines_with(tree, file, pattern):
-    """(place, match) of each line of code that has it."""
+def lines_with(tree, file, pattern, strings=True):
+    """(place, match) of each line of code that has it, also in a string."""
     for number, line in enumerate(tree.code(file).split("\n"), 1):
-        if m := pattern.search(line):
+        if m := pattern.search(line if strings else re.sub(r'"(?:\\.|[^"\\])*"', '""', line)):
             yield f"{file}:{number}", m
+
+
+OFF = re.compile(r"/[/*]\s*clang-format (off|on)\b")
+BODY = re.compile(r"\{|.*\) \{\s*$")
+
+
+def unformatted_bodies(tree, file):
+    """The line of each body of a function, or of a condition, that the formatter is told to pass over."""
+    off = False
+    for number, (line, code) in enumerate(zip(tree.text(file).split("\n"), tree.code(file).split("\n")), 1):
+        for m in OFF.finditer(line):
+            off = m[1] == "off"
+        if off and BODY.match(code):
+            yield number
+
+
+WEAK = re.compile(r"\b(?:__)?weak(?:ref)?(?:__)?\b")
+ASM = re.compile(r"\b(?:asm|__asm|__asm__)\b")
+
+
+def check_code(tree):
+    """Assembly only where it belongs, no weak symbols, functions formatted."""
+    for file in tree.chosen([f for f in tree.c_files if in_ours(f)]):
+        if not ASSEMBLY_IN.match(file):
+            if file.endswith(".S"):
+                yield Finding(f"{file}:1", "is assembly outside the files for it",
+                              "write C (ASSEMBLY_IN in tools/lint.py)")
+            for place, _ in lines_with(tree, file, ASM, strings=False):
+                yield Finding(place, "has inline assembly", "call a function of kernel/host/x86/, or of *_insn.h")
+        for place, m in lines_with(tree, file, WEAK, strings=False):
+            yield Finding(place, f"has {m[0]}, so another file may define the same symbol", "define it once")
+    for file in tree.chosen([f for f in tree.c_files if not f.endswith(".S")]):
+        for line in unformatted_bodies(tree, file):
+            yield Finding(f"{file}:{line}", "is a function's body where clang-format is off",
+                          "turn it off for tables only")
 
 
 def check_text(tree):
@@ -535,8 +645,8 @@ def comment_share(tree, file):
 def public_headers(tree):
     """{header: its room} of those that another room includes."""
     return {h: room_of(h) for f, _, h, ours, _ in includes(tree)
-            if ours and h in tree.files and h.startswith(tuple(d + "/" for d in OURS)) and not PUBLIC_NOT.search(h)
-            and f.startswith(tuple(d + "/" for d in OURS)) and room_of(f) != room_of(h) and room_of(h) in ROOMS}
+            if ours and h in tree.files and in_ours(h) and not PUBLIC_NOT.search(h)
+            and in_ours(f) and room_of(f) != room_of(h) and room_of(h) in ROOMS}
 
 
 def check_comments(tree):
@@ -544,6 +654,7 @@ def check_comments(tree):
     (low, high), headers = COMMENT_SHARE, public_headers(tree)
     for room in ROOMS:
         mine = {h: comment_share(tree, h) for h, r in sorted(headers.items()) if r == room}
+        mine = {h: (said, lines) for h, (said, lines) in mine.items() if lines >= COMMENT_LINES}
         if not mine:
             continue
         shares = {h: round(100 * c / n) for h, (c, n) in mine.items()}
@@ -567,7 +678,7 @@ ASSERTS = re.compile(r"\b(ASSERT|ASSERT_EQ|_Static_assert|lock_assert_held)\(")
 def print_figures(tree):
     lines, asserts, lengths = 0, Counter(), [0]
     for file in tree.c_files:
-        if file.startswith(tuple(d + "/" for d in OURS)):
+        if in_ours(file):
             lengths += [length for _, _, length in functions(tree, file)]
             if not file.startswith("boot/"):
                 lines += len(tree.text(file).splitlines())
@@ -580,9 +691,9 @@ def print_figures(tree):
 
 # ---- all of it ----
 
-CHECKS = {"rooms": check_rooms, "calls": check_calls, "circles": check_circles, "headers": check_headers,
-          "format": check_format, "size": check_size, "text": check_text, "scripts": check_scripts,
-          "comments": check_comments}
+CHECKS = {"places": check_places, "rooms": check_rooms, "calls": check_calls, "circles": check_circles,
+          "headers": check_headers, "format": check_format, "size": check_size, "names": check_names,
+          "code": check_code, "text": check_text, "scripts": check_scripts, "comments": check_comments}
 
 
 def main(argv=None):

@@ -33,8 +33,20 @@ def include(header):
 
 
 # A change of a file is a text to append, or (regular expression, replacement) for its first match, or {"new": text} for
-# a new file.  A case: name, checks, {file: change}, the message as a regular expression or "" for none.
+# a new file, or {"link": target}.  A case: name, checks, {file: change}, the message as a regular expression or "" for
+# none.
 CASES = [
+    # places
+    ("file-of-other-suffix", "places", {"kernel/core/stray.inc": {"new": SPDX}},
+     r"kernel/core/stray\.inc:1: is neither C nor assembly"),
+    ("page-in-folder", "places,rooms", {"kernel/README.md": {"new": "# kernel\n"}}, ""),
+    ("link-to-file", "places", {"kernel/run/stray.c": {"link": "../core/event.c"}},
+     r"kernel/run/stray\.c:1: is a symbolic link"),
+    ("link-to-folder", "places", {"kernel/core/stray": {"link": "../run"}},
+     r"kernel/core/stray:1: is a symbolic link"),
+    ("source-in-root-of-tree", "places", {"stray.c": {"new": SPDX}}, r"stray\.c:1: is a source outside the known"),
+    ("source-in-new-folder", "places", {"lib/stray.h": {"new": SPDX}},
+     r"lib/stray\.h:1: is a source outside the known"),
     # rooms
     ("include-of-upper-room", "rooms", {EVENT: include("kernel/run/sched.h")},
      r"event\.c:\d+: core may not include kernel/run/sched\.h of run"),
@@ -58,6 +70,12 @@ CASES = [
     ("include-by-other-directive", "rooms", {EVENT: '\n#include_next "kernel/run/sched.h"\n'},
      r"event\.c:\d+: core may not include kernel/run/sched\.h"),
     ("include-by-macro", "rooms", {EVENT: "\n#include SOMETHING\n"}, r"event\.c:\d+: includes by a macro"),
+    ("include-of-no-header", "rooms", {EVENT: include("kernel/core/dirty.c")},
+     r"event\.c:\d+: includes kernel/core/dirty\.c, which is no header"),
+    ("include-continued", "rooms", {EVENT: '\n#\\\ninclude \\\n"kernel/run/\\\nsched.h"\n'},
+     r"event\.c:\d+: core may not include kernel/run/sched\.h"),
+    ("include-by-digraph", "rooms", {EVENT: '\n%: include "kernel/run/sched.h"\n'},
+     r"event\.c:\d+: core may not include kernel/run/sched\.h"),
     ("include-of-net-below-vm", "rooms", {"kernel/run/exit.c": include("net/stream.h")},
      r"exit\.c:\d+: run may not include net/stream\.h"),
     ("include-of-migrate-below-peers", "rooms", {"kernel/vm/e820.c": include("migrate/wire.h")},
@@ -75,6 +93,10 @@ CASES = [
      r"seed\.c:\d+: boot may not include kernel/lib/log\.h"),
     ("include-of-internal-net-header", "rooms", {"kernel/vm/vm_disk.c": include("net/tls.h")},
      r"vm_disk\.c:\d+: includes net/tls\.h, which is internal"),
+    ("include-of-internal-by-public-header", "rooms", {"net/stream.h": include("net/tls.h")},
+     r"stream\.h:\d+: net/stream\.h is public, but includes net/tls\.h, which is internal"),
+    ("include-of-library-by-public-header", "rooms", {"net/stream.h": include("<bearssl.h>")},
+     r"stream\.h:\d+: net/stream\.h is public, but includes <bearssl\.h>"),
     ("include-of-core-by-tools", "rooms", {"tools/mig-dump.c": include("kernel/core/vm.h")},
      r"mig-dump\.c:\d+: tools may not include kernel/core/vm\.h"),
     ("include-of-library", "rooms", {"kernel/manage/api.c": include("<bearssl.h>")},
@@ -103,6 +125,9 @@ CASES = [
     ("call-of-log", "calls",
      {WIRE: '\n#include "kernel/lib/log.h"\nvoid up(int n);\nvoid up(int n) { ASSERT(n); log_info("x", "y"); }\n'},
      ""),
+    ("symbol-of-two-rooms", "calls",
+     {FMT: "\nunsigned long clock_us(void);\nunsigned long clock_us(void) { return 0; }\n"},
+     r"fmt\.c:\d+: clock_us is defined in kernel/host/clock\.c and kernel/lib/fmt\.c"),
     ("file-without-object", "calls", {"kernel/core/fresh.c": {"new": SPDX}}, r"kernel/core/fresh\.c:1: has no object"),
     # headers and format
     ("header-not-alone", "headers", {"kernel/core/lone.h": {"new": SPDX + "uint64_t lone(void);\n"}},
@@ -133,7 +158,30 @@ CASES = [
     ("long-file", "size", {"kernel/core/long.c": {"new": SPDX + "\n" * 999}},
      r"kernel/core/long\.c:1000: has 1000 lines"),
     ("long-script", "size", {"tools/long.py": {"new": "\n" * 1000}}, r"tools/long\.py:1000: has 1000 lines"),
+    # names and code
+    ("static-of-same-name", "names",
+     {EVENT: '\nstatic __attribute__((target("sse2"))) int twin(void) { return 1; }\n',
+      FMT: "\nstatic inline int twin(void)\n{\n    return 1;\n}\n"},
+     r"event\.c:\d+: twin is a static function in kernel/lib/fmt\.c as well"),
+    ("static-declared-twice", "names", {EVENT: "\nstatic int twin(void);\nstatic int twin(void) { return 1; }\n"}, ""),
+    ("assembly-in-core", "code", {EVENT: '\nstatic void halt(void) { __asm__ volatile("hlt"); }\n'},
+     r"event\.c:\d+: has inline assembly"),
+    ("assembly-in-vendor", "code", {"vmx/vmx_cr.c": '\nstatic void halt(void) { asm("hlt"); }\n'},
+     r"vmx_cr\.c:\d+: has inline assembly"),
+    ("assembly-file-in-net", "code", {"net/stray.S": {"new": SPDX}}, r"net/stray\.S:1: is assembly outside"),
+    ("assembly-allowed", "code", {"vmx/vmx_insn.c": '\nasm("nop");\n', "kernel/host/x86/x86.h": '\nasm("nop");\n',
+                                  EVENT: '\n/* asm */\nstatic const char s[] = "asm, weak";\n'}, ""),
+    ("weak-symbol", "code", {EVENT: "\n__attribute__((noinline, weak)) void up(void) {}\n"},
+     r"event\.c:\d+: has weak, so another file may define"),
+    ("weak-by-pragma", "code", {EVENT: "\n#pragma weak clock_us\n"}, r"event\.c:\d+: has weak"),
+    ("function-without-format", "code",
+     {EVENT: "\n/* clang-format off */\nvoid  up(void)\n{\n}\n/* clang-format on */\n"},
+     r"event\.c:\d+: is a function's body where clang-format is off"),
+    ("condition-without-format", "code", {EVENT: "\nint a; // clang-format off\nvoid up(void) {\n}\n"},
+     r"event\.c:\d+: is a function's body where clang-format is off"),
+    # texts
     ("vendor-in-core", "text", {EVENT: "\nstatic int amd_only;\n"}, r"event\.c:\d+: names a vendor \(amd\)"),
+    ("vendor-in-longer-word", "text", {EVENT: '\nstatic const char s[] = "intelligible amdahl";\n'}, ""),
     ("vendor-in-comment", "text", {EVENT: "\n/* AMD's manual, Intel's as well */\n"}, ""),
     ("no-licence", "text", {EVENT: ("SPDX-License-Identifier: BSD-2-Clause", "")}, r"event\.c:1: no SPDX line"),
     ("no-licence-script", "text", {"tools/mkhost": ("SPDX-License-Identifier: BSD-2-Clause", "")},
@@ -142,8 +190,10 @@ CASES = [
     ("long-long-cast", "text", {EVENT: "\nstatic const unsigned long f = (unsigned long long)1;\n"},
      r"event\.c:\d+: has \(unsigned long long\)"),
     ("no-comments", "comments",
-     {"kernel/lib/bare.h": {"new": SPDX + "int bare(void);\n"}, EVENT: include("kernel/lib/bare.h")},
+     {"kernel/lib/bare.h": {"new": SPDX + "int bare(void);\n" * 10}, EVENT: include("kernel/lib/bare.h")},
      r"kernel/lib/bare\.h:1: is 0 % comment, a public header has 30 to 50"),
+    ("no-comments-in-short-header", "comments",
+     {"kernel/lib/bare.h": {"new": SPDX + "int bare(void);\n" * 9}, EVENT: include("kernel/lib/bare.h")}, ""),
     ("only-comments", "comments", {"kernel/lib/bare.h": {"new": SPDX + "/* x */\n" * 9 + "int bare(void);\n"},
                                    EVENT: include("kernel/lib/bare.h")}, r"kernel/lib/bare\.h:1: is 90 % comment"),
     # the scripts that it runs
@@ -151,6 +201,8 @@ CASES = [
      r"docs/errors\.md lacks HV_E_NOMEM"),
     ("tour-of-unknown-function", "scripts", {"docs/tour.md": (r"`dirty_start\(\)`", "`dirty_never()`")},
      r"dirty_never\(\) is not defined in kernel/core/dirty\.c"),
+    ("page-of-unknown-function", "scripts", {"docs/emulators.md": "\nSee `dirty_never()`.\n"},
+     r"docs/emulators\.md:\d+: there is no function dirty_never\(\)"),
 ]
 
 
@@ -250,6 +302,9 @@ def run_case(checks, changes, message):
     objects = []
     try:
         for file, how in changes.items():
+            if isinstance(how, dict) and "link" in how:
+                os.symlink(how["link"], os.path.join(COPY, file))
+                continue
             write(file, change(file, how))
             if "calls" in checks and saved[file] is not None:
                 objects.append(compile_into_copy(file))
