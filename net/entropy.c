@@ -20,6 +20,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/lib/lock.h"
 #include "kernel/lib/log.h"
+#include "kernel/lib/wipe.h"
 #include "net/jitter.h"
 #include "net/net.h"
 
@@ -64,10 +65,9 @@ static bool word_get(bool (*step)(uint64_t *), uint64_t *out)
     return false;
 }
 
-/** Seed the generator with SEED_WORDS words; false if the instruction fails or repeats itself. */
-static bool seed_from(bool (*step)(uint64_t *))
+/** Fill w; false if the instruction fails or repeats itself. */
+static bool words_get(bool (*step)(uint64_t *), uint64_t w[SEED_WORDS])
 {
-    uint64_t w[SEED_WORDS];
     unsigned n_equal = 0;
     for (unsigned i = 0; i < SEED_WORDS; i++) {
         if (!word_get(step, &w[i]))
@@ -75,11 +75,19 @@ static bool seed_from(bool (*step)(uint64_t *))
         if (i && w[i] == w[i - 1])
             n_equal++;
     }
-    if (n_equal > 1)
-        return false;
+    return n_equal <= 1;
+}
+
+/** Seed the generator with SEED_WORDS words; false if the instruction fails or repeats itself. */
+static bool seed_from(bool (*step)(uint64_t *))
+{
+    uint64_t w[SEED_WORDS];
+    bool ok = words_get(step, w);
     _Static_assert(sizeof(w) >= 2 * 32, "twice the strength of the generator");
-    br_hmac_drbg_update(&drbg, w, sizeof(w));
-    return true;
+    if (ok)
+        br_hmac_drbg_update(&drbg, w, sizeof(w));
+    wipe(w, sizeof(w));
+    return ok;
 }
 
 static void seed_clocks(void)
@@ -88,6 +96,7 @@ static void seed_clocks(void)
     for (unsigned i = 1; i < ARRAY_SIZE(t); i++)
         t[i] = tsc_read();
     br_hmac_drbg_update(&drbg, t, sizeof(t));
+    wipe(t, sizeof(t));
 }
 
 static void seed_take(const void *sample, size_t len) { br_hmac_drbg_update(&drbg, sample, len); }
@@ -145,7 +154,9 @@ uint32_t net_random32(void)
         left = ARRAY_SIZE(pool);
     }
     ASSERT(left <= ARRAY_SIZE(pool));
-    return pool[--left];
+    uint32_t word = pool[--left];
+    pool[left] = 0; /* a sequence number that was given out is not to be found here later */
+    return word;
 }
 
 const char *entropy_source(void) { return source; }

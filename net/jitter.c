@@ -21,6 +21,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
+#include "kernel/lib/wipe.h"
 
 #define MEMORY     (256 * KIB)
 #define WALK       64
@@ -105,9 +106,13 @@ enum hv_err jitter_gather(unsigned bits, void (*take)(const void *sample, size_t
         take(sample, JITTER_BLOCK * sizeof(*sample));
     }
     enum hv_err e = !sample || !memory ? HV_FAIL(HV_E_NOMEM) : got < bits ? HV_FAIL(HV_E_UNSUPP) : HV_OK;
-    if (sample)
+    if (sample) {
+        wipe(sample, JITTER_BLOCK * sizeof(*sample));
         mem_free(sample, JITTER_BLOCK * sizeof(*sample));
-    if (memory)
+    }
+    if (memory) {
+        wipe(memory, MEMORY);
         mem_free(memory, MEMORY);
+    }
     return e;
 }

@@ -20,6 +20,7 @@
 #include "kernel/host/page.h"
 #include "kernel/host/random.h"
 #include "kernel/lib/log.h"
+#include "kernel/lib/wipe.h"
 #include "net/cipher.h"
 #include "net/entropy.h"
 
@@ -158,6 +159,18 @@ static const char *cert_load(const uint8_t *cert, size_t len, br_x509_decoder_co
     return NULL;
 }
 
+/** Take the key that dec has decoded; the text says what is wrong with it. */
+static const char *key_take(const br_ec_private_key *k)
+{
+    if (!k)
+        return "is no EC private key in DER form (PKCS#8 or SEC1, not encrypted)";
+    if (k->curve != BR_EC_secp256r1 || k->xlen > sizeof(own.key_x))
+        return "is no P-256 key";
+    memcpy(own.key_x, k->x, k->xlen);
+    own.key = (br_ec_private_key){ k->curve, own.key_x, k->xlen };
+    return NULL;
+}
+
 static const char *key_load(const uint8_t *key, size_t len)
 {
     br_skey_decoder_context dec;
@@ -167,15 +180,9 @@ static const char *key_load(const uint8_t *key, size_t len)
         return "is in PEM form, not DER; convert it with: openssl pkcs8 -topk8 -nocrypt -outform DER";
     br_skey_decoder_init(&dec);
     br_skey_decoder_push(&dec, key, len);
-    const br_ec_private_key *k = br_skey_decoder_get_ec(&dec);
-    if (!k)
-        return "is no EC private key in DER form (PKCS#8 or SEC1, not encrypted)";
-    if (k->curve != BR_EC_secp256r1 || k->xlen > sizeof(own.key_x))
-        return "is no P-256 key";
-    memcpy(own.key_x, k->x, k->xlen); /* k points into dec */
-    own.key = (br_ec_private_key){ k->curve, own.key_x, k->xlen };
-    memset(&dec, 0, sizeof(dec));
-    return NULL;
+    const char *text = key_take(br_skey_decoder_get_ec(&dec));
+    wipe(&dec, sizeof(dec)); /* it holds the key, whatever was wrong */
+    return text;
 }
 
 static bool key_fits(br_x509_decoder_context *dec)
@@ -206,8 +213,10 @@ enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name
     text = key_load(key, key_len);
     if (text)
         return identity_fail(why, HV_E_AUTH, key_name, text);
-    if (!key_fits(&dec))
+    if (!key_fits(&dec)) {
+        wipe(own.key_x, sizeof(own.key_x));
         return identity_fail(why, HV_E_AUTH, key_name, "does not belong to the certificate");
+    }
     if (random != HV_OK) {
         *why = "there is no source of randomness here, and keys must not be guessable";
         return HV_FAIL(HV_E_UNSUPP);
@@ -258,7 +267,7 @@ static void engine_set_up(struct tls *t)
     br_ssl_engine_set_buffers_bidi(e, t->in, sizeof(t->in), t->out, sizeof(t->out));
     entropy_bytes(seed, sizeof(seed));
     br_ssl_engine_inject_entropy(e, seed, sizeof(seed));
-    memset(seed, 0, sizeof(seed));
+    wipe(seed, sizeof(seed));
 }
 
 static struct tls *tls_create(const struct peer_config *peers, unsigned n_peers)
@@ -309,9 +318,7 @@ void tls_free(struct tls *t)
 {
     if (!t)
         return;
-    /* volatile: the compiler may not drop the call */
-    static void *(*const volatile wipe)(void *, int, size_t) = memset;
-    wipe(t, 0, sizeof(*t));
+    wipe(t, sizeof(*t));
     mem_free(t, sizeof(*t));
 }
 

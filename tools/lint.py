@@ -55,6 +55,14 @@ LIBC = "kernel/lib/libc/"
 # What other rooms may include of net/; tests may include all of it.
 NET_PUBLIC = {"net/net.h", "net/stream.h", "net/vswitch.h", "net/nbd.h", "net/http.h"}
 
+# Files that hold keys and seeds: they erase with wipe().  WIPE_STORE: an instruction that stores zero.
+WIPE = "kernel/lib/wipe.c"
+SECRETS = {"net/tls.c", "net/entropy.c", "net/jitter.c"}
+ZEROING = re.compile(r"\bmemset\(")
+WIPE_CALL = re.compile(r"\bwipe\(")
+WIPE_RELOCATION = re.compile(r"\bR_X86_64_(?:PLT32|PC32|GOTPCRELX?)\s+wipe\b")
+WIPE_STORE = re.compile(r"\bmov[bq]\s+\$0x0,\S*\(|\brep stos")
+
 # What a source or a header of ours is called; a folder may have a page as well.
 SUFFIXES = (".c", ".h", ".S", ".md")
 
@@ -413,6 +421,36 @@ def check_calls(tree):
     tree.edges["uses"] = edges
 
 
+def wipes_without_stores(tree):
+    """wipe() itself: its object must write to memory."""
+    file = os.path.join(tree.obj, WIPE + ".o")
+    if not os.path.exists(file):
+        return True
+    listed = run(tree.root, "objdump", "-d", "--no-show-raw-insn", file)
+    return listed.returncode != 0 or not WIPE_STORE.search(listed.stdout)
+
+
+def check_wipes(tree):
+    """Each wipe() of a source is in its object, and secrets are erased by nothing else."""
+    for file in filter(in_ours, tree.chosen(tree.c_files)):
+        if file in SECRETS:
+            for place, _ in lines_with(tree, file, ZEROING):
+                yield Finding(place, "erases by memset(), which the compiler may drop", "wipe(), of kernel/lib/wipe.h")
+        said = len(WIPE_CALL.findall(tree.code(file))) if file.endswith(".c") and file != WIPE else 0
+        obj = os.path.join(tree.obj, file + ".o")
+        if not said or not os.path.exists(obj):
+            continue
+        listed = run(tree.root, "objdump", "-r", obj)
+        if listed.returncode:
+            raise LintError(f"objdump fails: {listed.stdout.strip()[-300:]}")
+        there = len(WIPE_RELOCATION.findall(listed.stdout))
+        if there < said:
+            yield Finding(f"{file}:1", f"calls wipe() {said} times, its object {there} times",
+                          "the compiler dropped one: declare wipe() in its header only, and let the object be built")
+    if WIPE in tree.chosen(tree.c_files) and wipes_without_stores(tree):
+        yield Finding(f"{WIPE}:1", "its object has no store to memory", "the stores must be volatile")
+
+
 def print_edges(tree):
     count = [Counter((e.source, e.target or "no room") for e in tree.edges.get(k, [])) for k in ("includes", "uses")]
     order = [*ROOMS, "no room"]
@@ -692,8 +730,9 @@ def print_figures(tree):
 # ---- all of it ----
 
 CHECKS = {"places": check_places, "rooms": check_rooms, "calls": check_calls, "circles": check_circles,
-          "headers": check_headers, "format": check_format, "size": check_size, "names": check_names,
-          "code": check_code, "text": check_text, "scripts": check_scripts, "comments": check_comments}
+          "wipes": check_wipes, "headers": check_headers, "format": check_format, "size": check_size,
+          "names": check_names, "code": check_code, "text": check_text, "scripts": check_scripts,
+          "comments": check_comments}
 
 
 def main(argv=None):

@@ -47,6 +47,17 @@ CASES = [
     ("source-in-root-of-tree", "places", {"stray.c": {"new": SPDX}}, r"stray\.c:1: is a source outside the known"),
     ("source-in-new-folder", "places", {"lib/stray.h": {"new": SPDX}},
      r"lib/stray\.h:1: is a source outside the known"),
+    # wipes
+    ("wipe-that-is-dropped", "wipes",
+     {FMT: "\n#define wipe(p, n) ((void)(p), (void)(n))\n"
+      "void fresh(char *p);\nvoid fresh(char *p) { wipe(p, 4); }\n"},
+     r"fmt\.c:1: calls wipe\(\) 2 times, its object 0 times"),
+    ("wipe-without-volatile", "wipes", {"kernel/lib/wipe.c": (r"(?s)void wipe.*", "void wipe(void *p, size_t len)\n"
+     "{\n    (void)p;\n    (void)len;\n}\n")},
+     r"wipe\.c:1: its object has no store"),
+    ("memset-of-a-secret", "wipes",
+     {"net/tls.c": "\nvoid fresh(void);\nvoid fresh(void) { memset(&own, 0, sizeof(own)); }\n"},
+     r"net/tls\.c:\d+: erases by memset"),
     # rooms
     ("include-of-upper-room", "rooms", {EVENT: include("kernel/run/sched.h")},
      r"event\.c:\d+: core may not include kernel/run/sched\.h of run"),
@@ -306,7 +317,7 @@ def run_case(checks, changes, message):
                 os.symlink(how["link"], os.path.join(COPY, file))
                 continue
             write(file, change(file, how))
-            if "calls" in checks and saved[file] is not None:
+            if ("calls" in checks or "wipes" in checks) and saved[file] is not None:
                 objects.append(compile_into_copy(file))
         code, after = lint(checks, files, path)
     finally:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_jitter.c - entropy estimation of timing jitter: sources of known entropy, and regular ones that only
  * look random. */
-/* unit-sources: net/jitter.c tests/fakes/page.c tests/fakes/log.c kernel/lib/err.c */
+/* unit-sources: kernel/lib/wipe.c net/jitter.c tests/fakes/page.c tests/fakes/log.c kernel/lib/err.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

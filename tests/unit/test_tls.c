@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: net/tls.c net/cipher.c net/entropy.c net/jitter.c kernel/lib/err.c
+/* unit-sources: kernel/lib/wipe.c net/tls.c net/cipher.c net/entropy.c net/jitter.c kernel/lib/err.c
  *   tests/fakes/net_env.c tests/fakes/log.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_tls.c - two TLS sessions connected in memory: which peers are accepted, which are refused, and the
