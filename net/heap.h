@@ -5,10 +5,10 @@
 
 #include "kernel/lib/err.h"
 
-#define NET_HEAP_MAX_BYTES (48 * MIB) /* total: bounds what remote hosts can make this host hold */
+#define NET_HEAP_MAX_BYTES (32 * MIB) /* total: bounds what remote hosts can make this host hold */
 #define NET_HEAP_MAX_ALLOC 16368      /* one piece */
 
-/** Take the first chunk, so that a host that runs out of memory later can still communicate.
+/** Take the first memory of each size, so that a host that runs out of memory later can still communicate.
  *  HV_E_NOMEM.  Service pCPU, once. */
 HV_MUST_CHECK enum hv_err net_heap_init(void);
 /** Allocate len bytes, aligned to 16, not cleared (calloc: cleared).  NULL: the limit or the machine's memory is
@@ -16,6 +16,6 @@ HV_MUST_CHECK enum hv_err net_heap_init(void);
 void *net_heap_alloc(size_t len);
 void *net_heap_calloc(size_t count, size_t len);
 void net_heap_free(void *p); /* NULL is allowed */
-size_t net_heap_held(void);  /* bytes taken from page.h; never given back */
+size_t net_heap_held(void);  /* bytes taken from page.h now */
 
 #endif

@@ -149,6 +149,8 @@ void net_announce_mac(const uint8_t mac[6])
     nic->ops->tx_kick(nic);
 }
 
+uint64_t net_memory_owed(void) { return nic ? NET_HEAP_MAX_BYTES - net_heap_held() + streams_owed() : 0; }
+
 struct net_stats net_stats(void)
 {
     struct net_stats st = { .heap_bytes = net_heap_held() };

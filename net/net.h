@@ -44,6 +44,8 @@ bool net_is_up(void);         /* has an IP address */
 struct net_stats {
     uint64_t rx_frames, rx_bytes, rx_bad, tx_frames, tx_bytes, accepted, refused, busy, heap_bytes;
 };
+/** Bytes that the network may still take from page.h, for packets and sessions; they are not there for guests. */
+uint64_t net_memory_owed(void);
 struct net_stats net_stats(void);       /* since boot; all 0 without a network */
 void net_describe(struct printer *out); /* cards, addresses, counters, for `host` */
 /** Announce mac on the wire (RARP broadcast), now and repeated over the next second. */

@@ -43,8 +43,11 @@
 #define REFUSALS_US     (10u * 1000 * 1000)
 #define OUTPUT_BATCH    (64 * 1024) /* bytes after which TCP's queue goes to the card */
 #define RXQ_LEN         1024        /* power of two; a window of full segments is 720 */
+#define PBUFS_KNOWN     800         /* of a connection's received buffers, in order and out of order: each so many */
+#define PBUFS_UNKNOWN   32          /* the same before it is authenticated; a handshake needs 4 */
 
-_Static_assert(!(RXQ_LEN & (RXQ_LEN - 1)) && TCP_WND / 1460 < RXQ_LEN, "holds a window of full segments");
+_Static_assert(!(RXQ_LEN & (RXQ_LEN - 1)) && PBUFS_KNOWN <= RXQ_LEN, "each entry holds one buffer at least");
+_Static_assert(TCP_WND / 1460 < PBUFS_KNOWN, "a window of full segments");
 _Static_assert(2 * (MAX_PEERS_IN + MAX_CLIENTS_IN + 2 * MAX_UNKNOWN) <= MAX_STREAMS, "half is for outgoing ones");
 
 /* OWNER_SELF: this file, until authentication; OWNER_USER: the caller of stream.h; OWNER_NONE: draining */
@@ -81,6 +84,7 @@ struct stream {
     struct pbuf *rxq[RXQ_LEN];
     unsigned rx_head, rx_tail; /* take at tail, put at head; free-running */
     unsigned rx_off;           /* consumed bytes of rxq[tail] */
+    unsigned n_pbufs;          /* in rxq: an entry may be a chain */
     enum hv_err error;
     char reason[400];
 };
@@ -113,17 +117,40 @@ static void pcb_abort(struct stream *s)
     s->pcb = NULL;
 }
 
+/** Free the oldest entry of the queue. */
+static void rxq_pop(struct stream *s)
+{
+    struct pbuf *p = s->rxq[s->rx_tail++ % RXQ_LEN];
+    ASSERT(s->n_pbufs >= pbuf_clen(p));
+    s->n_pbufs -= pbuf_clen(p);
+    s->rx_off = 0;
+    pbuf_free(p);
+}
+
 static void rxq_drop(struct stream *s)
 {
     ASSERT(s->rx_head - s->rx_tail <= RXQ_LEN);
     while (s->rx_tail != s->rx_head) {
-        struct pbuf *p = s->rxq[s->rx_tail++ % RXQ_LEN];
+        const struct pbuf *p = s->rxq[s->rx_tail % RXQ_LEN];
         ASSERT(s->rx_off <= p->tot_len);
         if (s->pcb)
             tcp_recved(s->pcb, (u16_t)(p->tot_len - s->rx_off));
-        s->rx_off = 0;
-        pbuf_free(p);
+        rxq_pop(s);
     }
+}
+
+/** Buffers that s may hold in one queue.  A peer chooses how few bytes each has, so bytes alone bound no memory. */
+static uint16_t pbufs_max(const struct stream *s)
+{
+    return s->peer || (s->owner == OWNER_USER && !s->incoming) ? PBUFS_KNOWN : PBUFS_UNKNOWN;
+}
+
+uint16_t net_ooseq_max(const struct tcp_pcb *pcb)
+{
+    for (const struct stream *s = streams; s; s = s->next)
+        if (s->pcb == pcb)
+            return pbufs_max(s);
+    return 0; /* its stream is gone: nobody reads any more */
 }
 
 static void stream_free(struct stream *s)
@@ -202,8 +229,9 @@ static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
         s->fin = true;
         return ERR_OK;
     }
-    if (s->rx_head - s->rx_tail == RXQ_LEN)
-        return ERR_MEM; /* lwIP keeps p and offers it again */
+    if (s->n_pbufs && s->n_pbufs + pbuf_clen(p) > pbufs_max(s))
+        return ERR_MEM; /* lwIP keeps p and offers it again; it takes no more until then */
+    s->n_pbufs += pbuf_clen(p);
     s->rxq[s->rx_head++ % RXQ_LEN] = p;
     return ERR_OK;
 }
@@ -421,11 +449,8 @@ static bool pump_in(struct stream *s)
         moved = true;
         if (s->pcb)
             tcp_recved(s->pcb, n);
-        if (s->rx_off < p->tot_len)
-            continue;
-        s->rx_tail++;
-        s->rx_off = 0;
-        pbuf_free(p);
+        if (s->rx_off == p->tot_len)
+            rxq_pop(s);
     }
     return moved;
 }
@@ -441,11 +466,8 @@ static size_t plain_read(struct stream *s, uint8_t *to, size_t cap)
         got += n;
         if (s->pcb)
             tcp_recved(s->pcb, n);
-        if (s->rx_off < p->tot_len)
-            continue;
-        s->rx_tail++;
-        s->rx_off = 0;
-        pbuf_free(p);
+        if (s->rx_off == p->tot_len)
+            rxq_pop(s);
     }
     return got;
 }
@@ -699,6 +721,14 @@ enum hv_err streams_init(const struct net_params *p)
     else
         log_info("net", "management interface on port %u for %u clients", c->host.api_port, c->n_clients);
     return HV_OK;
+}
+
+uint64_t streams_owed(void)
+{
+    unsigned n = MAX_STREAMS;
+    for (const struct stream *s = streams; s; s = s->next)
+        n -= s->tls != NULL;
+    return n * (uint64_t)TLS_BYTES;
 }
 
 void streams_count(struct net_stats *out)

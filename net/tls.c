@@ -63,6 +63,7 @@ struct tls {
     unsigned alert_sent, alert_len;
     uint8_t in[IN_LEN], out[OUT_LEN];
 };
+_Static_assert(sizeof(struct tls) <= TLS_BYTES, "what page.h gives for it");
 _Static_assert(!offsetof(br_ssl_client_context, eng) && !offsetof(br_ssl_server_context, eng), "the union");
 _Static_assert(!offsetof(struct peer_check, vtable), "callbacks cast the vtable's address");
 _Static_assert(IN_LEN >= BR_SSL_BUFSIZE_INPUT && OUT_LEN >= BR_SSL_BUFSIZE_OUTPUT, "whole records fit");

@@ -12,6 +12,7 @@
 #include "kernel/config/config.h"
 #include "kernel/lib/err.h"
 
+#define TLS_BYTES       (64 * KIB) /* memory that a session takes, rounded up as page.h does */
 #define TLS_FP_LEN      32
 #define TLS_FP_TEXT_LEN (TLS_FP_LEN * 2 + 1)
 

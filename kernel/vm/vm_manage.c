@@ -24,10 +24,11 @@
 #include "kernel/vm/elf_boot.h"
 #include "kernel/vm/linux_boot.h"
 #include "kernel/vm/vm_disk.h"
+#include "net/net.h"
 
 #define QUICK_RESET_US     2000000    /* a reset sooner after the start than this is quick */
 #define QUICK_RESETS_MAX   5          /* a guest that makes so many quick resets in a row is stopped */
-#define HOST_RESERVE_BYTES (32 * MIB) /* never promised to guests: tables, network buffers, moves */
+#define HOST_RESERVE_BYTES (32 * MIB) /* never promised to guests: tables, moves; net_memory_owed() */
 
 static struct vm vms[VM_MAX];
 static bool used[VM_MAX];             /* the slot has a VM, configured or arrived */
@@ -76,7 +77,7 @@ uint64_t vm_memory_promised(void)
 /* Free memory, less what is promised and not backed yet. */
 uint64_t vm_memory_promisable(void)
 {
-    uint64_t owed = HOST_RESERVE_BYTES;
+    uint64_t owed = HOST_RESERVE_BYTES + net_memory_owed();
     for (unsigned i = 0; i < VM_MAX; i++) {
         if (!used[i] || vm_state(&vms[i]) == VM_STOPPED)
             continue;

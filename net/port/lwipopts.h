@@ -66,6 +66,9 @@ void net_heap_free(void *p);
 #define TCP_SNDQUEUELOWAT          1024
 #define TCP_OVERSIZE               TCP_MSS
 #define TCP_QUEUE_OOSEQ            1
+struct tcp_pcb;
+uint16_t net_ooseq_max(const struct tcp_pcb *pcb); /* net/stream.c: bounds the queue, and the walk for each segment */
+#define TCP_OOSEQ_PBUFS_LIMIT(pcb) net_ooseq_max(pcb)
 #define LWIP_TCP_SACK_OUT          1
 #define TCP_LISTEN_BACKLOG         1
 #define LWIP_TCP_KEEPALIVE         1
@@ -77,9 +80,11 @@ void net_heap_free(void *p);
 uint32_t net_random32(void);
 #define LWIP_HOOK_TCP_ISN(lip, lport, rip, rport) net_random32()
 
-/* Limits of what remote hosts can make this host hold. */
-#define MEMP_NUM_TCP_PCB  64
-#define MEMP_NUM_TCP_SEG  TCP_SND_QUEUELEN
+/* MEMP_NUM_* bound nothing with MEMP_MEM_MALLOC.  What remote hosts can make this host hold is bounded by the packet
+ * heap as a whole (net/heap.h), by net_ooseq_max(), by the receive queue of stream.c, and by ARP_QUEUE_LEN. */
+#define MEMP_NUM_TCP_SEG  TCP_SND_QUEUELEN /* lwIP checks it against the above */
 #define PBUF_POOL_BUFSIZE 1600
+#define ARP_TABLE_SIZE    64 /* strangers' addresses must not push out those of peers */
+#define ARP_QUEUE_LEN     4  /* packets that wait for one address */
 
 #endif

@@ -16,9 +16,12 @@ uint64_t fake_clock_skip_us; /* tests add to it to let time pass */
 
 void *mem_alloc(size_t len)
 {
-    void *p = aligned_alloc(PAGE_SIZE, ALIGN_UP(len, PAGE_SIZE));
+    size_t align = PAGE_SIZE; /* as the buddy allocator: to the length, rounded up to a power of two */
+    while (align < len)
+        align *= 2;
+    void *p = aligned_alloc(align, align);
     if (p)
-        memset(p, 0, ALIGN_UP(len, PAGE_SIZE));
+        memset(p, 0, align);
     return p;
 }
 

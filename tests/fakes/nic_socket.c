@@ -15,8 +15,12 @@ void (*nic_socket_tap)(const uint8_t *frame, size_t len);
 
 static struct nic card;
 static unsigned n_sent, n_asked;
-static uint8_t injected[2048];
-static size_t injected_len;
+#define INJECTED_MAX 256
+static struct {
+    uint8_t frame[2048];
+    size_t len;
+} injected[INJECTED_MAX];
+static unsigned injected_head, injected_tail;
 
 static enum hv_err fake_tx(struct nic *n, const void *frame, size_t len)
 {
@@ -41,9 +45,9 @@ static unsigned fake_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx)
 {
     static uint8_t buf[NIC_MTU_MAX + ETH_HDR_LEN];
     unsigned got = 0;
-    if (injected_len) {
-        rx(ctx, injected, injected_len);
-        injected_len = 0;
+    while (injected_tail != injected_head && got < max) {
+        unsigned i = injected_tail++ % INJECTED_MAX;
+        rx(ctx, injected[i].frame, injected[i].len);
         got++;
     }
     while (nic_socket_fd >= 0 && got < max) {
@@ -61,8 +65,12 @@ static unsigned fake_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx)
 
 void nic_socket_inject(const uint8_t *frame, size_t len)
 {
-    injected_len = MIN(len, sizeof(injected));
-    memcpy(injected, frame, injected_len);
+    unsigned i = injected_head % INJECTED_MAX;
+    if (injected_head - injected_tail == INJECTED_MAX)
+        return; /* the card's ring is full */
+    injected_head++;
+    injected[i].len = MIN(len, sizeof(injected[i].frame));
+    memcpy(injected[i].frame, frame, injected[i].len);
 }
 
 static bool fake_link(struct nic *n)
