@@ -119,7 +119,7 @@ enum hv_err host_if_init(struct vswitch *to, const uint8_t mac[6], unsigned mtu,
         return HV_FAIL(HV_E_NOMEM);
     memcpy(netif.hwaddr, mac, 6);
     netif.mtu = (u16_t)mtu;
-    port = (struct vswitch_port){ .name = "host", .deliver = frame_in };
+    port = (struct vswitch_port){ .name = "host", .kind = PORT_HOST, .deliver = frame_in };
     memcpy(port.mac, mac, 6);
     enum hv_err e = vswitch_attach(sw, &port);
     if (e != HV_OK)
@@ -142,6 +142,11 @@ uint64_t host_if_next_us(void)
 }
 
 bool host_if_is_up(void) { return conf && netif_is_up(&netif) && !ip4_addr_isany_val(*netif_ip4_addr(&netif)); }
+
+bool host_if_has_address(const uint8_t ip[4])
+{
+    return conf && (!memcmp(netif_ip4_addr(&netif), ip, 4) || !memcmp(netif_ip4_gw(&netif), ip, 4));
+}
 
 const char *host_if_text(void)
 {

@@ -15,6 +15,8 @@ void host_if_poll(void);
 /** The clock_us() at which host_if_poll() has work again; UINT64_MAX: never. */
 uint64_t host_if_next_us(void);
 bool host_if_is_up(void); /* has an IP address */
+/** Is ip this host's address, or its gateway's? */
+bool host_if_has_address(const uint8_t ip[4]);
 /** "10.0.0.1/24 via 10.0.0.254 (static), MTU 1500", or what is missing; static storage. */
 const char *host_if_text(void);
 /** Called for every frame of the host's interface, for accounting. */

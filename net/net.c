@@ -67,7 +67,7 @@ static enum hv_err uplink_join(void)
     }
     if (!nic->ops->link_up(nic))
         log_warn("net", "the network card has no link: check the cable");
-    uplink = (struct vswitch_port){ .name = "uplink", .deliver = uplink_deliver, .ctx = nic };
+    uplink = (struct vswitch_port){ .name = "uplink", .kind = PORT_UPLINK, .deliver = uplink_deliver, .ctx = nic };
     announce_init(&uplink);
     return vswitch_attach(&host_switch, &uplink);
 }
@@ -139,6 +139,8 @@ uint64_t net_next_us(void)
 bool net_needs_polling(void) { return ready && !nic->irq_vector; }
 
 bool net_is_up(void) { return ready && host_if_is_up(); }
+
+bool net_has_address(const uint8_t ip[4]) { return host_if_has_address(ip); }
 
 void net_announce_mac(const uint8_t mac[6])
 {

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/vswitch.c - the virtual switch: a learning Ethernet bridge.
+ * net/vswitch.c - the virtual switch: an Ethernet bridge that learns at the uplink only.
  *
- * The address table is a hash table with open addressing and a short probe sequence.  Forged source addresses evict the
- * oldest of a few neighbouring slots: they can cause flooding, but cost neither time nor memory.  A port's static
- * address is compared first and is never learnt elsewhere: a guest that claims the host's MAC gets none of its traffic.
+ * Guests and the host have static addresses, which are compared first and never learnt elsewhere.  What a guest may
+ * send is in port_filter.c.  A guest with `spoof = allow` may use addresses that no other port has; they are learnt.
+ * A frame to an unknown address can only be for a port that learns, so the others do not get it.
  *
- * Invariant: a used slot names an attached port.  Not here: VLANs, spanning tree, rate limits. */
+ * The table of learnt addresses is a hash table with open addressing and a short probe sequence.  Forged source
+ * addresses evict the oldest of a few neighbouring slots: they can cause flooding, but cost neither time nor memory.
+ *
+ * Invariant: a used slot names an attached port.  Not here: VLANs, spanning tree. */
 #include "net/vswitch.h"
 
 #include <string.h>
@@ -127,15 +130,60 @@ static enum hv_err port_send(struct vswitch *sw, struct vswitch_port *to, const 
     return e;
 }
 
+static bool port_learns(const struct vswitch_port *p)
+{
+    return p->kind == PORT_UPLINK || p->kind == PORT_SPOOFING_GUEST;
+}
+
+static bool frame_is_group(const uint8_t *frame) { return frame[0] & 1; }
+
 static void vswitch_flood(struct vswitch *sw, const struct vswitch_port *from, const uint8_t *frame, size_t len)
 {
     sw->n_flooded++;
     for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
-        if (!sw->ports[i] || sw->ports[i] == from)
+        struct vswitch_port *to = sw->ports[i];
+        if (!to || to == from || !(frame_is_group(frame) || port_learns(to)))
             continue;
-        if (port_send(sw, sw->ports[i], frame, len) == HV_E_AGAIN)
+        if (port_send(sw, to, frame, len) == HV_E_AGAIN)
             sw->n_dropped++;
     }
+}
+
+/* A token bucket, kept as the time at which it will be full. */
+static bool storm_passes(struct vswitch_port *p, uint64_t now_us)
+{
+    p->storm_us = MAX(p->storm_us, now_us);
+    if (p->storm_us - now_us >= 1000000)
+        return false;
+    p->storm_us += 1000000 / VSWITCH_STORM_HZ;
+    return true;
+}
+
+static enum port_drop guest_frame_judge(struct vswitch *sw, struct vswitch_port *p, const uint8_t *frame, size_t len,
+                                        uint64_t now_us)
+{
+    enum port_drop why = PORT_PASS;
+    if (p->kind == PORT_GUEST)
+        why = port_filter(p->mac, frame, len, sw->reserved);
+    else if (frame_is_group(frame + 6) || (mac_owner(sw, frame + 6) && mac_owner(sw, frame + 6) != p))
+        why = PORT_DROP_SOURCE;
+    if (why == PORT_PASS && frame_is_group(frame) && !storm_passes(p, now_us))
+        why = PORT_DROP_STORM;
+    return why;
+}
+
+/* May p send this frame? */
+static bool port_may_send(struct vswitch *sw, struct vswitch_port *p, const uint8_t *frame, size_t len, uint64_t now_us)
+{
+    if (p->kind != PORT_GUEST && p->kind != PORT_SPOOFING_GUEST)
+        return true;
+    enum port_drop why = guest_frame_judge(sw, p, frame, len, now_us);
+    if (why == PORT_PASS)
+        return true;
+    ASSERT(why < PORT_DROP_COUNT);
+    p->drops[why]++;
+    p->last_drop = why;
+    return false;
 }
 
 enum hv_err vswitch_input(struct vswitch *sw, struct vswitch_port *p, const uint8_t *frame, size_t len, uint64_t now_us)
@@ -145,16 +193,16 @@ enum hv_err vswitch_input(struct vswitch *sw, struct vswitch_port *p, const uint
         p->bad++;
         return HV_E_INVAL;
     }
+    if (!port_may_send(sw, p, frame, len, now_us))
+        return HV_E_REFUSED;
+    if (port_learns(p))
+        mac_learn(sw, frame + 6, from, now_us);
+    struct vswitch_port *to = frame_is_group(frame) ? NULL : vswitch_lookup(sw, frame, now_us);
+    if (to && to != p && port_send(sw, to, frame, len) == HV_E_AGAIN)
+        return HV_E_AGAIN;
+    if (!to)
+        vswitch_flood(sw, p, frame, len);
     p->rx_frames++;
     p->rx_bytes += len;
-    mac_learn(sw, frame + 6, from, now_us);
-    struct vswitch_port *to = frame[0] & 1 ? NULL : vswitch_lookup(sw, frame, now_us);
-    if (to == p)
-        return HV_OK;
-    if (!to) {
-        vswitch_flood(sw, p, frame, len);
-        return HV_OK;
-    }
-    enum hv_err e = port_send(sw, to, frame, len);
-    return e == HV_E_AGAIN ? e : HV_OK;
+    return HV_OK;
 }

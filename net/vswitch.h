@@ -1,28 +1,42 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * net/vswitch.h - the virtual switch: a learning Ethernet bridge between the physical card, the host's own interface
- * and guests.
+ * net/vswitch.h - the virtual switch: an Ethernet bridge between the network card, the host's own interface and
+ * guests.
  *
  * Portable; only the service pCPU calls it.  A frame is one contiguous buffer, valid for the duration of the call. */
 #ifndef GODWIT_NET_VSWITCH_H
 #define GODWIT_NET_VSWITCH_H
 
 #include "kernel/lib/err.h"
+#include "net/port_filter.h"
 
-#define VSWITCH_MAX_PORTS 16
+#define VSWITCH_MAX_PORTS 18  /* the uplink, the host, and every guest */
 #define VSWITCH_MAC_SLOTS 256 /* power of two */
 /* ageing time of a learnt address: IEEE 802.1D's default */
 #define VSWITCH_AGE_US    (300u * 1000 * 1000)
+/* broadcast and multicast frames that a guest may send in a second, and at once */
+#define VSWITCH_STORM_HZ  2000u
 #define ETH_FRAME_MIN     14
 #define ETH_FRAME_MAX     (9000 + 14 + 4)
 
+/* What may come in at a port.  The addresses of other ports are nowhere accepted as a guest's. */
+enum vswitch_kind {
+    PORT_GUEST,          /* frames pass port_filter(); nothing is learnt */
+    PORT_SPOOFING_GUEST, /* [vm] spoof = allow: any source but other ports' addresses; sources are learnt */
+    PORT_HOST,           /* trusted; nothing is learnt */
+    PORT_UPLINK          /* sources are learnt */
+};
 struct vswitch_port {
     const char *name; /* [c] borrowed */
     /** Transmit the frame through this port.  HV_E_AGAIN: no room, nothing happened, the sender may retry.
      *  Other errors: the frame is dropped. */
     enum hv_err (*deliver)(struct vswitch_port *p, const uint8_t *frame, size_t len);
-    void *ctx;      /* [c] the owner's */
-    uint8_t mac[6]; /* static address: never aged, and other ports cannot claim it; all zero: learn */
+    void *ctx; /* [c] the owner's */
+    enum vswitch_kind kind;
+    uint8_t mac[6]; /* static address: never aged, and other ports cannot claim it; all zero: none */
     uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, tx_refused, bad;
+    uint64_t drops[PORT_DROP_COUNT]; /* of a guest's frames, by reason */
+    enum port_drop last_drop;
+    uint64_t storm_us; /* when the group frames sent so far will have been within the rate */
 };
 struct vswitch_mac {
     uint8_t mac[6];
@@ -33,6 +47,7 @@ struct vswitch {
     struct vswitch_port *ports[VSWITCH_MAX_PORTS]; /* borrowed: owners detach before they go; NULL: free */
     struct vswitch_mac macs[VSWITCH_MAC_SLOTS];
     uint64_t n_flooded, n_dropped;
+    address_reserved_fn *reserved; /* addresses that no PORT_GUEST may claim; NULL: none */
 };
 
 void vswitch_init(struct vswitch *sw);
@@ -40,10 +55,11 @@ void vswitch_init(struct vswitch *sw);
 HV_MUST_CHECK enum hv_err vswitch_attach(struct vswitch *sw, struct vswitch_port *p);
 /** Detach p and forget the addresses learnt there.  A port that is not attached is allowed. */
 void vswitch_detach(struct vswitch *sw, struct vswitch_port *p);
-/** A frame arrived from port p at now_us: learn its source, forward it to its destination's port, or flood it when that
- *  is unknown or a group.  HV_OK: forwarded, flooded, or filtered (destination on port p).
+/** A frame arrived from port p at now_us: check and learn its source as p->kind says, forward it to its destination's
+ *  port.  A group's goes to all ports, an unknown one's to those whose addresses are learnt.
+ *  HV_OK: forwarded, flooded, or filtered (destination on port p).
  *  HV_E_AGAIN: the destination's port is full, nothing happened, the sender may retry.
- *  HV_E_INVAL: length out of range, dropped. */
+ *  HV_E_INVAL: length out of range, dropped.  HV_E_REFUSED: a guest may not send it, dropped (p->last_drop). */
 enum hv_err vswitch_input(struct vswitch *sw, struct vswitch_port *p, const uint8_t *frame, size_t len,
                           uint64_t now_us);
 /** The port where mac was last seen, or NULL. */

@@ -6,7 +6,7 @@
  *   [peer NAME]      address, port, fingerprint
  *   [client NAME]    fingerprint, role
  *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, on-shutdown, mac, pin,
- *                    nic, disk, rng, balloon, console
+ *                    nic, spoof, disk, rng, balloon, console
  *
  * A mistake costs the key or the section that it is in, never the rest.  Portable. */
 #ifndef GODWIT_KERNEL_CONFIG_CONFIG_H
@@ -76,6 +76,7 @@ struct vm_config {
     uint8_t mac[6];                  /* announced after a move; the default is derived from the name */
     int pin;                         /* pCPU for every vCPU, -1: any */
     bool nic, rng, balloon;          /* virtio devices; defaults no, yes, yes */
+    bool spoof;                      /* the card may send from any address (net/port_filter.h); default no */
     bool hvc;                        /* a virtio console beside the serial port */
     uint64_t disk_bytes;             /* virtio disk in memory, multiple of 2 MiB; 0: none, or the size of disk_file */
     char disk_file[CONFIG_PATH_LEN]; /* its contents at start, a file in \godwit\ ; "": blank */

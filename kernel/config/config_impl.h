@@ -47,6 +47,7 @@ enum {
     VM_MAC,
     VM_PIN,
     VM_NIC,
+    VM_SPOOF,
     VM_DISK,
     VM_DISK_FINGERPRINT,
     VM_RNG,

@@ -392,6 +392,14 @@ static bool vm_on_shutdown_set(struct parser *p, const char *v)
     return i >= 0;
 }
 static bool vm_nic_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->nic); }
+static bool vm_spoof_set(struct parser *p, const char *v)
+{
+    bool allow = !strcmp(v, "allow");
+    if (!allow && strcmp(v, "deny"))
+        return false;
+    p->vm->spoof = allow;
+    return true;
+}
 static bool vm_rng_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->rng); }
 static bool vm_balloon_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->balloon); }
 /* Parse HOST[:PORT]/EXPORT. */
@@ -511,6 +519,7 @@ static const struct key vm_keys[] = {
     [VM_MAC] = { "mac", vm_mac_set, "a unicast address like 02:47:57:00:00:01" },
     [VM_PIN] = { "pin", vm_pin_set, "any, or the number of a CPU, 0 to 63" },
     [VM_NIC] = { "nic", vm_nic_set, YES_NO },
+    [VM_SPOOF] = { "spoof", vm_spoof_set, "allow or deny" },
     [VM_DISK] = { "disk", vm_disk_set,
                   "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\) or "
                   "nbd:ADDRESS[:PORT]/EXPORT (like nbd:192.168.1.5/web)" },

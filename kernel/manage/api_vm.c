@@ -78,6 +78,7 @@ void api_vm_show(struct api_call *c)
     put_modules(j, v);
     json_str(j, "cmdline", v->cmdline);
     json_bool(j, "nic", v->nic);
+    json_bool(j, "spoof", v->spoof);
     json_num(j, "disk_bytes", v->disk_bytes);
     if (vm_state(vm) != VM_STOPPED)
         json_num(j, "backed_bytes", vm->mem.n_backed * BLOCK_SIZE);

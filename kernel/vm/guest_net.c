@@ -18,10 +18,13 @@
 #include "net/net.h"
 #include "net/vswitch.h"
 
+_Static_assert(VSWITCH_MAX_PORTS >= VM_MAX + 2, "the uplink, the host, and every guest");
 _Static_assert(GUEST_NET_HELD_MAX >= 2 + ETH_FRAME_MAX, "at least one frame fits");
 
 static struct vswitch_port ports[VM_MAX];
 static bool joined[VM_MAX], refused[VM_MAX];
+static uint64_t drops_log_us[VM_MAX]; /* when drops may be logged again */
+#define DROPS_LOG_US 60000000
 static bool sent; /* frames went into the switch in this turn */
 
 /* Frames, each preceded by its length in two bytes.  buf is filled once and never reused, so that a flood ends. */
@@ -74,13 +77,54 @@ static enum hv_err guest_port_deliver(struct vswitch_port *p, const uint8_t *fra
     return frame_queue_put(&queues[p - ports], frame, len) ? HV_OK : HV_FAIL(HV_E_BUSY);
 }
 
+static bool ip_equal(const uint8_t a[4], const uint8_t b[4]) { return memcmp(a, b, 4) == 0; }
+
+/* Guests must not claim the addresses that this host talks to: its own, its gateway's, peers' and disk servers'. */
+static bool address_is_reserved(const uint8_t ip[4])
+{
+    static const uint8_t none[4];
+    if (ip_equal(ip, none))
+        return false;
+    for (unsigned i = 0; i < host_config->n_peers; i++) {
+        const struct peer_config *p = &host_config->peers[i];
+        if (ip_equal(ip, p->ip))
+            return true;
+        for (unsigned k = 0; k < p->n_other_ips; k++)
+            if (ip_equal(ip, p->other_ip[k]))
+                return true;
+    }
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        const struct vm *vm = vm_at(i);
+        if (vm && vm->config.nbd.port && ip_equal(ip, vm->config.nbd.ip))
+            return true;
+    }
+    return net_has_address(ip);
+}
+
+/* Say that frames of a guest are dropped, once in DROPS_LOG_US at most. */
+static void drops_log(unsigned i, const char *name)
+{
+    uint64_t now = clock_us(), n = 0;
+    if (now < drops_log_us[i])
+        return;
+    for (unsigned k = 0; k < PORT_DROP_COUNT; k++)
+        n += ports[i].drops[k];
+    drops_log_us[i] = now + DROPS_LOG_US;
+    log_warn("net", "%s: %lu of its frames were dropped so far, the last: %s (docs/devices.md#what-a-guest-may-send)",
+             name, n, port_drop_texts[ports[i].last_drop]);
+}
+
 static enum hv_err guest_port_send(struct vm *vm, const uint8_t *frame, size_t len)
 {
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (joined[i] && ports[i].ctx == vm) {
-            sent = true;
-            return vswitch_input(net_switch(), &ports[i], frame, len, clock_us());
-        }
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        if (!joined[i] || ports[i].ctx != vm)
+            continue;
+        sent = true;
+        enum hv_err e = vswitch_input(net_switch(), &ports[i], frame, len, clock_us());
+        if (e == HV_E_REFUSED)
+            drops_log(i, vm->config.name);
+        return e;
+    }
     return HV_FAIL(HV_E_NOENT);
 }
 
@@ -89,7 +133,11 @@ static const struct vdev_net_backend backend = { .send = guest_port_send };
 static void guest_port_attach(unsigned i, struct vm *vm)
 {
     ASSERT(i < VM_MAX && !joined[i] && guest_is_running(vm));
-    ports[i] = (struct vswitch_port){ .name = vm->config.name, .deliver = guest_port_deliver, .ctx = vm };
+    ports[i] = (struct vswitch_port){ .name = vm->config.name,
+                                      .kind = vm->config.spoof ? PORT_SPOOFING_GUEST : PORT_GUEST,
+                                      .deliver = guest_port_deliver,
+                                      .ctx = vm };
+    net_switch()->reserved = address_is_reserved;
     memcpy(ports[i].mac, vm->config.mac, sizeof(ports[i].mac));
     vdev_net_backend_set(&backend);
     joined[i] = vswitch_attach(net_switch(), &ports[i]) == HV_OK;

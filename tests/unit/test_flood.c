@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c
- *   net/lwip_port.c net/vswitch.c net/announce.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
+ *   net/lwip_port.c net/vswitch.c net/port_filter.c net/announce.c
+ *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
  *   kernel/lib/print.c kernel/lib/wipe.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c */
 /* unit-deps: bearssl lwip */
 /* tests/unit/test_flood.c - what strangers on the network can cost: frames are made here by hand, for a whole host.

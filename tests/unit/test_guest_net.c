@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_guest_net.c - a guest that is paused for a migration: its frames are queued, and move with it or
  * return to it; each exactly once, in order. */
-/* unit-sources: kernel/vm/guest_net.c net/vswitch.c kernel/lib/err.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/vm/guest_net.c net/vswitch.c net/port_filter.c
+ *   kernel/lib/err.c tests/fakes/log.c tests/fakes/page.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 #include "net/vswitch.h"
 #include "tests/fakes/page.h"
 
+extern unsigned fake_log_lines;
 static struct vm vm = { .config = { .name = "guest", .nic = true, .mac = { 2, 0, 0, 0, 0, 1 } } };
 static struct vm *slot = &vm;
 static struct vswitch sw;
@@ -26,20 +28,29 @@ static enum hv_err card_deliver(struct vswitch_port *p, const uint8_t *frame, si
     (void)p, (void)frame, (void)len;
     return HV_OK;
 }
-static struct vswitch_port card = { .deliver = card_deliver };
+static struct vswitch_port card = { .kind = PORT_UPLINK, .deliver = card_deliver };
 static unsigned got[400], n_got; /* the number in each frame that the guest got */
 
 struct vm *vm_at(unsigned i) { return i ? NULL : slot; }
 struct vswitch *net_switch(void) { return &sw; }
 void net_kick(void) {}
-uint64_t clock_us(void) { return 0; }
+static uint64_t now_us;
+uint64_t clock_us(void) { return now_us; }
 bool vdev_service(struct vm *v)
 {
     (void)v;
     return false;
 }
 void vdev_net_announce(struct vm *v) { (void)v; }
-void vdev_net_backend_set(const struct vdev_net_backend *b) { (void)b; }
+static const struct vdev_net_backend *backend;
+void vdev_net_backend_set(const struct vdev_net_backend *b) { backend = b; }
+static const uint8_t host_ip[4] = { 10, 0, 0, 1 };
+bool net_has_address(const uint8_t ip[4]) { return memcmp(ip, host_ip, 4) == 0; }
+static struct config conf = {
+    .peers = { { .ip = { 10, 0, 0, 2 }, .other_ip = { { 10, 0, 0, 3 } }, .n_other_ips = 1 } },
+    .n_peers = 1,
+};
+const struct config *host_config = &conf;
 enum hv_err vdev_net_receive(struct vm *v, const uint8_t *frame, size_t len)
 {
     assert_ptr_equal(v, &vm);
@@ -182,6 +193,55 @@ static void test_put(void **state)
     assert_int_equal(n_got, 0);
 }
 
+static enum hv_err arp_from(const uint8_t mac[6], unsigned last_byte)
+{
+    uint8_t f[60] = { 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1 };
+    memcpy(f + 6, mac, 6);
+    memcpy(f + 22, mac, 6);
+    memcpy(f + 28, (const uint8_t[]){ 10, 0, 0, (uint8_t)last_byte }, 4);
+    return backend->send(&vm, f, sizeof(f));
+}
+
+/* The guest's card says nothing in the name of the host, of a peer, of a disk server or of another card. */
+static void test_reserved_addresses(void **state)
+{
+    static const uint8_t other[6] = { 2, 0, 0, 0, 0, 9 };
+    (void)state;
+    vm.config.nbd = (struct nbd_config){ .ip = { 10, 0, 0, 4 }, .port = 1 };
+    for (unsigned i = 1; i <= 4; i++)
+        assert_int_equal(arp_from(vm.config.mac, i), HV_E_REFUSED);
+    assert_int_equal(arp_from(vm.config.mac, 5), HV_OK);
+    assert_int_equal(arp_from(other, 5), HV_E_REFUSED);
+    vm.config.nbd = (struct nbd_config){ 0 };
+}
+
+/* spoof = allow, after the guest has stopped and starts again, or arrives. */
+static void test_spoof_allow(void **state)
+{
+    static const uint8_t other[6] = { 2, 0, 0, 0, 0, 9 };
+    (void)state;
+    atomic_store(&vm.state, VM_STOPPED);
+    (void)guest_devices_step();
+    vm.config.spoof = true;
+    atomic_store(&vm.state, VM_RUNNING);
+    (void)guest_devices_step();
+    assert_int_equal(arp_from(other, 2), HV_OK);
+    vm.config.spoof = false;
+}
+
+static void test_drops_are_logged_once_a_minute(void **state)
+{
+    static const uint8_t other[6] = { 2, 0, 0, 0, 0, 9 };
+    (void)state;
+    for (unsigned minute = 1; minute <= 3; minute++) {
+        now_us += 61000000;
+        fake_log_lines = 0;
+        for (unsigned i = 0; i < 1000; i++)
+            (void)arp_from(other, 5);
+        assert_int_equal(fake_log_lines, 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +251,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_flood, begin, end),
         cmocka_unit_test_setup_teardown(test_no_memory, begin, end),
         cmocka_unit_test_setup_teardown(test_put, begin, end),
+        cmocka_unit_test_setup_teardown(test_reserved_addresses, begin, end),
+        cmocka_unit_test_setup_teardown(test_spoof_allow, begin, end),
+        cmocka_unit_test_setup_teardown(test_drops_are_logged_once_a_minute, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

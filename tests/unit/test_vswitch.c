@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: net/vswitch.c net/announce.c tests/fakes/log.c */
+/* unit-sources: net/vswitch.c net/port_filter.c net/announce.c tests/fakes/log.c */
 /* tests/unit/test_vswitch.c - the virtual switch: learning, ageing, flooding, back-pressure; and the announcement
  * frame. */
 #include <cmocka.h>
@@ -39,7 +39,7 @@ static int set_up(void **state)
     struct sink *s[] = { &a, &b, &c };
     vswitch_init(&sw);
     for (unsigned i = 0; i < 3; i++) {
-        *s[i] = (struct sink){ .port = { .name = "p", .deliver = sink_deliver, .ctx = s[i] } };
+        *s[i] = (struct sink){ .port = { .name = "p", .kind = PORT_UPLINK, .deliver = sink_deliver, .ctx = s[i] } };
         assert_int_equal(vswitch_attach(&sw, &s[i]->port), HV_OK);
     }
     return 0;
@@ -153,6 +153,198 @@ static void test_mac_flood(void **state)
     assert_null(vswitch_lookup(&sw, zero, 6));
 }
 
+/* ---- guests: a has mac_a, b the uplink, c the host with mac_c ---- */
+
+static const uint8_t host_ip[4] = { 10, 0, 0, 1 };
+static bool is_host_ip(const uint8_t ip[4]) { return memcmp(ip, host_ip, 4) == 0; }
+
+static int set_up_guest(void **state)
+{
+    set_up(state);
+    a.port.kind = PORT_GUEST;
+    memcpy(a.port.mac, mac_a, 6);
+    c.port.kind = PORT_HOST;
+    memcpy(c.port.mac, mac_c, 6);
+    sw.reserved = is_host_ip;
+    return 0;
+}
+
+/* A guest that sends as another takes no traffic over: not the host's, not another guest's, not the wire's. */
+static void test_guest_takes_over_no_address(void **state)
+{
+    (void)state;
+    send(&b, all, mac_b, 1);
+    a.n = b.n = c.n = 0;
+    assert_int_equal(send(&a, all, mac_b, 2), HV_E_REFUSED);
+    assert_int_equal(send(&a, mac_b, mac_c, 3), HV_E_REFUSED);
+    assert_int_equal(a.port.drops[PORT_DROP_SOURCE], 2);
+    assert_int_equal(a.n + b.n + c.n, 0);
+    assert_ptr_equal(vswitch_lookup(&sw, mac_b, 4), &b.port);
+    assert_ptr_equal(vswitch_lookup(&sw, mac_c, 4), &c.port);
+    assert_int_equal(send(&a, mac_b, mac_a, 5), HV_OK);
+    assert_int_equal(b.n, 1);
+}
+
+static void test_unknown_goes_to_those_who_learn(void **state)
+{
+    const uint8_t unknown[6] = { 2, 9, 9, 9, 9, 9 };
+    (void)state;
+    assert_int_equal(send(&a, unknown, mac_a, 1), HV_OK);
+    assert_int_equal(a.n + 10 * b.n + 100 * c.n, 10);
+    assert_int_equal(send(&b, unknown, mac_b, 1), HV_OK);
+    assert_int_equal(a.n + 10 * b.n + 100 * c.n, 10);
+    assert_int_equal(send(&b, all, mac_b, 1), HV_OK);
+    assert_int_equal(a.n + 10 * b.n + 100 * c.n, 111);
+}
+
+static void test_spoofing_guest(void **state)
+{
+    const uint8_t nested[6] = { 2, 9, 9, 9, 9, 9 }, group[6] = { 3, 9, 9, 9, 9, 9 };
+    (void)state;
+    a.port.kind = PORT_SPOOFING_GUEST;
+    assert_int_equal(send(&a, mac_b, nested, 1), HV_OK);
+    assert_ptr_equal(vswitch_lookup(&sw, nested, 2), &a.port);
+    assert_int_equal(send(&a, mac_b, mac_a, 3), HV_OK);
+    assert_int_equal(send(&a, mac_b, mac_c, 4), HV_E_REFUSED); /* the host's */
+    assert_int_equal(send(&a, mac_b, group, 4), HV_E_REFUSED);
+    assert_int_equal(a.port.drops[PORT_DROP_SOURCE], 2);
+}
+
+static void test_storm(void **state)
+{
+    unsigned passed = 0;
+    (void)state;
+    for (unsigned i = 0; i < 10000; i++)
+        passed += send(&a, all, mac_a, 1000000) == HV_OK;
+    assert_int_equal(passed, VSWITCH_STORM_HZ);
+    assert_int_equal(b.n, VSWITCH_STORM_HZ);
+    assert_int_equal(a.port.drops[PORT_DROP_STORM], 10000 - VSWITCH_STORM_HZ);
+    assert_int_equal(send(&a, mac_b, mac_a, 1000000), HV_OK); /* what is for one passes */
+    passed = 0;
+    for (unsigned i = 0; i < 10000; i++)
+        passed += send(&a, all, mac_a, 1500000) == HV_OK;
+    assert_int_equal(passed, VSWITCH_STORM_HZ / 2);
+    for (unsigned i = 0; i < 10000; i++) /* the wire's are not limited */
+        assert_int_equal(send(&b, all, mac_b, 1500000), HV_OK);
+}
+
+/* Frames of full size with one and two VLAN tags. */
+static void test_tagged_frames_pass(void **state)
+{
+    static uint8_t f[1522];
+    (void)state;
+    memcpy(f, mac_b, 6);
+    memcpy(f + 6, mac_a, 6);
+    memcpy(f + 12, "\x88\xa8\0\5\x81\0\0\7\x88\xb5", 10);
+    assert_int_equal(vswitch_input(&sw, &a.port, f, sizeof(f), 1), HV_OK);
+    assert_int_equal(b.n, 1);
+}
+
+/* ---- what a guest may say ---- */
+
+/* A frame from mac_a to all: hex digits, with blanks, from the type on.  Then padding up to 60 bytes. */
+static enum port_drop judge(const char *hex)
+{
+    uint8_t f[256] = { 0 };
+    size_t n = 12;
+    memset(f, 255, 6);
+    memcpy(f + 6, mac_a, 6);
+    for (; *hex; hex++) {
+        char two[3] = { hex[0], hex[1], 0 };
+        if (*hex == ' ')
+            continue;
+        f[n++] = (uint8_t)strtoul(two, NULL, 16);
+        hex++;
+    }
+    /* every prefix: no read beyond the end (ASan watches the copy) */
+    for (size_t k = 14; k <= n; k++) {
+        uint8_t *cut = malloc(k);
+        memcpy(cut, f, k);
+        (void)port_filter(mac_a, cut, k, is_host_ip);
+        free(cut);
+    }
+    return port_filter(mac_a, f, MAX(n, 60), is_host_ip);
+}
+
+#define ARP        "0806 0001 0800 06 04 0001 "
+#define A          "020000000001 "
+#define B          "020000000002 "
+#define IP4(proto) "0800 4500 0030 0000 0000 40 " proto " 0000 0a000005 ffffffff "
+#define IP6(n, next) \
+    "86dd 60000000 " n " " next " ff fe800000000000000000000000000001 ff020000000000000000000000000001 "
+#define ADDR "fe800000000000000000000000000009 "
+#define NS_B "87 00 0000 00000000 " ADDR "01 01 " B
+#define NA_A "88 00 0000 20000000 " ADDR "02 01 " A
+#define NA_B "88 00 0000 20000000 " ADDR "02 01 " B
+
+static const struct {
+    const char *frame;
+    enum port_drop want;
+} filter_cases[] = {
+    { ARP A "0a000005 000000000000 0a000006", PORT_PASS },
+    { ARP A "00000000 000000000000 0a000005", PORT_PASS }, /* a probe */
+    { ARP B "0a000005 000000000000 0a000006", PORT_DROP_ARP },
+    { ARP A "0a000001 000000000000 0a000001", PORT_DROP_ADDRESS }, /* the host's */
+    { "0806 0006 0800 06 04 0001 " A "0a000005 000000000000 0a000006", PORT_DROP_ARP },
+    { "0806 0001 0800 08 04 0001 " A "0a000005 000000000000 0a000006", PORT_DROP_ARP },
+    { "8035 0001 0800 06 04 0003 " A "00000000 " A "00000000", PORT_PASS },
+    { "8035 0001 0800 06 04 0003 " B "00000000 " B "00000000", PORT_DROP_ARP },
+    /* behind tags, and behind SNAP */
+    { "8100 0005 " ARP B "0a000005 000000000000 0a000006", PORT_DROP_ARP },
+    { "88a8 0005 8100 0007 " ARP B "0a000005 000000000000 0a000006", PORT_DROP_ARP },
+    { "8100 0005 " ARP A "0a000005 000000000000 0a000006", PORT_PASS },
+    { "0024 aaaa03000000 " ARP B "0a000005 000000000000 0a000006", PORT_DROP_ARP },
+    { "0024 424203 000000", PORT_PASS }, /* another 802.2 protocol */
+    { "8100 0000 8100 0000 8100 0000 8100 0000 8100 0000 0800", PORT_DROP_MALFORMED },
+    /* IPv4 */
+    { IP4("01") "0800 0000", PORT_PASS },
+    { "0800 4500 0030 0000 0000 40 01 0000 0a000001 ffffffff", PORT_DROP_ADDRESS },
+    { IP4("11") "0044 0043 0008 0000", PORT_PASS }, /* a DHCP client */
+    { IP4("11") "0043 0044 0008 0000", PORT_DROP_DHCP },
+    { IP4("11") "0999 0044 0008 0000", PORT_DROP_DHCP },
+    { "8100 0001 " IP4("11") "0043 0044 0008 0000", PORT_DROP_DHCP },
+    { "0800 4600 0030 0000 0000 40 11 0000 0a000005 ffffffff 01010101 0043 0044", PORT_DROP_DHCP },
+    { "0800 4500 0030 0000 2001 40 11 0000 0a000005 ffffffff 0043 0044", PORT_PASS }, /* a later fragment */
+    { "0800 4500 0030 0000 2000 40 11 0000 0a000005 ffffffff 0043 0044", PORT_DROP_DHCP },
+    { "0800 6500", PORT_DROP_MALFORMED },
+    { "0800 4400 0030 0000 0000 40 11 0000 0a000005 ffffffff", PORT_DROP_MALFORMED },
+    { "0800 4f00 0030 0000 0000 40 11 0000 0a000005 ffffffff", PORT_DROP_MALFORMED },
+    /* IPv6 */
+    { IP6("0020", "3a") NA_A, PORT_PASS },
+    { IP6("0020", "3a") NA_B, PORT_DROP_NEIGHBOUR },
+    { IP6("0020", "3a") NS_B, PORT_DROP_NEIGHBOUR },
+    { IP6("0018", "3a") "87 00 0000 00000000 " ADDR "00000000", PORT_PASS }, /* padding is no option */
+    { IP6("0020", "3a") "88 00 0000 20000000 " ADDR "02 00 " B, PORT_DROP_MALFORMED },
+    { IP6("0010", "3a") "85 00 0000 00000000 01 01 " B, PORT_DROP_NEIGHBOUR },
+    { IP6("0010", "3a") "85 00 0000 00000000 01 01 " A, PORT_PASS },
+    { IP6("0010", "3a") "86 00 0000 00000000 0000000000000000", PORT_DROP_ROUTER },
+    { IP6("0010", "3a") "89 00 0000 00000000 0000000000000000", PORT_DROP_ROUTER },
+    { IP6("0010", "3a") "80 00 0000 00000000 0000000000000000", PORT_PASS }, /* ping */
+    { IP6("0028", "00") "3a 00 0104 00000000 " NA_B, PORT_DROP_NEIGHBOUR },  /* behind hop-by-hop options */
+    { IP6("0018", "3c") "3a 00 0104 00000000 86 00 0000 00000000 0000000000000000", PORT_DROP_ROUTER },
+    { IP6("0028", "2c") "3a 00 0001 00000001 " NA_A, PORT_DROP_NEIGHBOUR },  /* RFC 6980 */
+    { IP6("0018", "2c") "3a 00 0008 00000001 0000000000000000", PORT_PASS }, /* a later fragment */
+    { IP6("0008", "2c") "00 00 0001 00000001", PORT_DROP_MALFORMED },        /* RFC 7112 */
+    { IP6("0018", "33") "3a 02 0000 00000000 00000000 00000000 86 00 0000", PORT_DROP_ROUTER },
+    { IP6("0008", "11") "0222 0223 0008 0000", PORT_PASS },
+    { IP6("0008", "11") "0223 0222 0008 0000", PORT_DROP_DHCP },
+    { "86dd 40000000", PORT_DROP_MALFORMED },
+    { "88b5 00", PORT_PASS }, /* an experimental protocol */
+};
+
+static void test_filter(void **state)
+{
+    const uint8_t stp[60] = { 0x01, 0x80, 0xc2, 0, 0, 0, 2, 0, 0, 0, 0, 1 };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(filter_cases); i++) {
+        enum port_drop got = judge(filter_cases[i].frame);
+        if (got != filter_cases[i].want)
+            fail_msg("%s: %s, must be %s", filter_cases[i].frame, port_drop_names[got],
+                     port_drop_names[filter_cases[i].want]);
+    }
+    assert_int_equal(port_filter(mac_a, stp, sizeof(stp), NULL), PORT_DROP_CONTROL);
+}
+
 static void test_ports_run_out(void **state)
 {
     (void)state;
@@ -199,6 +391,12 @@ int main(void)
         cmocka_unit_test_setup(test_bad_frames, set_up),
         cmocka_unit_test_setup(test_mac_flood, set_up),
         cmocka_unit_test_setup(test_ports_run_out, set_up),
+        cmocka_unit_test_setup(test_guest_takes_over_no_address, set_up_guest),
+        cmocka_unit_test_setup(test_unknown_goes_to_those_who_learn, set_up_guest),
+        cmocka_unit_test_setup(test_spoofing_guest, set_up_guest),
+        cmocka_unit_test_setup(test_storm, set_up_guest),
+        cmocka_unit_test_setup(test_tagged_frames_pass, set_up_guest),
+        cmocka_unit_test(test_filter),
         cmocka_unit_test_setup(test_announcement, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * net/port_filter.h - which frames a guest may send: those that speak for nobody but itself.
+ *
+ * Portable and without state. */
+#ifndef GODWIT_NET_PORT_FILTER_H
+#define GODWIT_NET_PORT_FILTER_H
+
+#include "kernel/lib/types.h"
+
+/* Why a frame of a guest is dropped. */
+enum port_drop {
+    PORT_PASS,
+    PORT_DROP_SOURCE,    /* the source MAC is not the card's */
+    PORT_DROP_ADDRESS,   /* claims a reserved IPv4 address: the host's, its gateway's, a peer's, a disk server's */
+    PORT_DROP_ARP,       /* ARP or RARP with another sender, or malformed */
+    PORT_DROP_NEIGHBOUR, /* IPv6 neighbour discovery for another MAC, or in fragments (RFC 6980) */
+    PORT_DROP_ROUTER,    /* IPv6 router advertisement or redirect */
+    PORT_DROP_DHCP,      /* a DHCP server's message */
+    PORT_DROP_CONTROL,   /* to 01:80:c2:00:00:0x: spanning tree, pause, LACP, LLDP (IEEE 802.1Q 8.6.3) */
+    PORT_DROP_MALFORMED, /* headers too short, or too many of them, to be checked */
+    PORT_DROP_STORM,     /* too many group frames; the switch says this, not the filter */
+    PORT_DROP_COUNT
+};
+/* Static text, for metrics ("source", "arp") and for the log. */
+extern const char *const port_drop_names[PORT_DROP_COUNT], *const port_drop_texts[PORT_DROP_COUNT];
+
+/** Is ip an address that no guest may claim? */
+typedef bool address_reserved_fn(const uint8_t ip[4]);
+
+/** Judge a frame that the guest with this MAC sends.  len: at least 14.  VLAN tags and SNAP headers are skipped, so
+ *  that what is behind them is checked alike.  reserved: NULL: no address is. */
+enum port_drop port_filter(const uint8_t mac[6], const uint8_t *frame, size_t len, address_reserved_fn *reserved);
+
+#endif
