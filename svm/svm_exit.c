@@ -43,6 +43,7 @@ static void svm_exit_npf(struct svm_vcpu *s, struct vcpu_exit *x)
     x->s2.table_walk = info & NPF_TABLE_WALK;
     x->s2.write = (info & NPF_WRITE) || x->s2.table_walk; /* guest page tables are walked as stores: npt.c */
     x->s2.exec = info & NPF_FETCH;
+    x->s2.cut_event = s->vmcb->ctl.exit_int_info & EVENTINJ_VALID;
 }
 
 static void svm_exit_hw(struct svm_vcpu *s, struct vcpu_exit *x, enum vcpu_exit_kind kind)

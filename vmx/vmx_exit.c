@@ -41,6 +41,7 @@ static void vmx_exit_ept(struct vmx_vcpu *s, struct vcpu_exit *x)
     x->s2.write = q & QUAL_EPT_WRITE;
     x->s2.exec = q & QUAL_EPT_FETCH;
     x->s2.table_walk = !(q & QUAL_EPT_LINEAR) || !(q & QUAL_EPT_FINAL);
+    x->s2.cut_event = vmcs_read32(VMCS_IDT_VECTORING_INFO) & INTR_VALID;
 }
 
 static void vmx_exit_hw(struct vmx_vcpu *s, struct vcpu_exit *x, enum vcpu_exit_kind kind)

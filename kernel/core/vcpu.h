@@ -108,10 +108,10 @@ struct vcpu_exit {
         struct {
             bool write;
         } msr;
-        /* table_walk: the fault was met while walking the guest's page tables */
+        /* table_walk: the fault was met while walking the guest's page tables; cut_event: while delivering an event */
         struct {
             gpa_t gpa;
-            bool write, exec, table_walk;
+            bool write, exec, table_walk, cut_event;
         } s2;
         /* SHUTDOWN, ENTRY_FAIL, UNKNOWN */
         struct {

@@ -76,6 +76,14 @@ bool io_unhandled_first(struct io_unhandled_log *e, enum io_unhandled kind, uint
     return true;
 }
 
+bool io_insn_unhandled(struct vcpu *v)
+{
+    spin_lock(&v->vm->dev_lock);
+    bool is_first = io_unhandled_first(&v->vm->devices->unhandled, IO_UNHANDLED_INSN, v->rip);
+    spin_unlock(&v->vm->dev_lock);
+    return is_first;
+}
+
 static void io_log_unhandled(struct vcpu *v, enum io_unhandled kind, uint64_t where, unsigned size, bool write)
 {
     struct io_unhandled_log *e = &v->vm->devices->unhandled;

@@ -21,7 +21,7 @@ void pio_read(struct vcpu *v, uint16_t port, unsigned size, uint32_t *val);
 void pio_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val);
 
 #define IO_UNHANDLED_MAX 16 /* distinct unhandled accesses of each kind that are logged per VM */
-enum io_unhandled { IO_UNHANDLED_PORT, IO_UNHANDLED_MMIO, IO_UNHANDLED_MSR, IO_UNHANDLED_KINDS };
+enum io_unhandled { IO_UNHANDLED_PORT, IO_UNHANDLED_MMIO, IO_UNHANDLED_MSR, IO_UNHANDLED_INSN, IO_UNHANDLED_KINDS };
 struct io_unhandled_log {                                /* [d] not migrated */
     uint64_t seen[IO_UNHANDLED_KINDS][IO_UNHANDLED_MAX]; /* keys that were logged */
     unsigned n_seen[IO_UNHANDLED_KINDS];
@@ -30,5 +30,8 @@ struct io_unhandled_log {                                /* [d] not migrated */
 /** Count an unhandled access.  True: log it, since its key is new and fewer than IO_UNHANDLED_MAX were logged.
  *  dev_lock held. */
 bool io_unhandled_first(struct io_unhandled_log *e, enum io_unhandled kind, uint64_t key);
+/** The same for an access to a device by the instruction at v->rip, which is not emulated.  Owner pCPU of v, dev_lock
+ *  not held. */
+bool io_insn_unhandled(struct vcpu *v);
 
 #endif

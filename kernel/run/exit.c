@@ -60,13 +60,31 @@ static void exit_handle_msr(struct vcpu *v, const struct vcpu_exit *x)
     vcpu_skip_insn(v, x);
 }
 
+static void exit_no_memory(struct vcpu *v)
+{
+    vcpu_guest_crash(v, "the host has no memory left for the guest's page: stop another guest or give this one less "
+                        "memory");
+}
+
+static void exit_shutdown(struct vcpu *v, const char *why)
+{
+    uint64_t cr0, cr3, cr4, efer;
+    unsigned cpl;
+    cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
+    log_warn(v->vm->config.name,
+             "vCPU %u: triple fault at rip %#lx rsp %#lx cr0 %#lx cr3 %#lx cr4 %#lx efer %#lx: %s.  Resetting the "
+             "guest",
+             v->index, v->rip, v->gpr[GPR_RSP], cr0, cr3, cr4, efer, why);
+    vm_power_request(v->vm, VM_POWER_RESET);
+}
+
 static void exit_handle_io(struct vcpu *v, const struct vcpu_exit *x)
 {
     uint32_t val;
     ASSERT(x->io.size == 1 || x->io.size == 2 || x->io.size == 4);
     if (x->io.string) {
         if (insn_emulate_string_io(v, x) != HV_OK)
-            vcpu_guest_crash(v, "a string port instruction could not be carried out (port 0x%x)", x->io.port);
+            exit_no_memory(v);
         return;
     }
     if (!x->io.in) {
@@ -82,26 +100,19 @@ static void exit_handle_io(struct vcpu *v, const struct vcpu_exit *x)
 
 static void exit_handle_s2_fault(struct vcpu *v, const struct vcpu_exit *x)
 {
-    uint64_t where = x->s2.gpa.v;
     enum hv_err e = guest_mem_fault(v->vm, x->s2.gpa, x->s2.write);
     if (e == HV_OK)
         return;
-    if (e == HV_E_NOMEM) {
-        vcpu_guest_crash(v,
-                         "the host has no memory left for the guest's page at 0x%lx: stop another guest or give this "
-                         "one less memory",
-                         where);
-        return;
-    }
-    if (x->s2.exec || x->s2.table_walk) {
-        vcpu_guest_crash(v, "the guest %s at 0x%lx, where it has no memory",
-                         x->s2.exec ? "jumped to code" : "has page tables", where);
-        return;
-    }
-    if (insn_emulate_mmio(v, x->s2.gpa, x->s2.write) != HV_OK)
-        vcpu_guest_crash(v,
-                         "the instruction that accesses address 0x%lx, a device or nothing, could not be carried out",
-                         where);
+    if (e == HV_E_NOMEM)
+        exit_no_memory(v);
+    else if (x->s2.table_walk)
+        vcpu_guest_crash(v, "the guest has page tables at 0x%lx, where it has no memory", x->s2.gpa.v);
+    else if (x->s2.cut_event)
+        exit_shutdown(v, "an interrupt's or exception's stack or table is where the guest has no memory");
+    else if (x->s2.exec) /* an empty bus reads as ones, and FFFFh is an undefined instruction */
+        vcpu_inject_exception(v, VEC_UD, false, 0);
+    else if (insn_emulate_mmio(v, x->s2.gpa, x->s2.write) != HV_OK)
+        exit_no_memory(v);
 }
 
 static void exit_handle_hlt(struct vcpu *v, const struct vcpu_exit *x)
@@ -169,18 +180,6 @@ static void exit_handle_xsetbv(struct vcpu *v, const struct vcpu_exit *x)
     vcpu_skip_insn(v, x);
 }
 
-static void exit_handle_shutdown(struct vcpu *v)
-{
-    uint64_t cr0, cr3, cr4, efer;
-    unsigned cpl;
-    cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
-    log_warn(v->vm->config.name,
-             "vCPU %u: triple fault at rip %#lx rsp %#lx cr0 %#lx cr3 %#lx cr4 %#lx efer %#lx: no handler could be "
-             "entered; some kernels reboot so.  Resetting the guest",
-             v->index, v->rip, v->gpr[GPR_RSP], cr0, cr3, cr4, efer);
-    vm_power_request(v->vm, VM_POWER_RESET);
-}
-
 static void exit_handle_refused(struct vcpu *v, const struct vcpu_exit *x, const char *what)
 {
     vcpu_guest_crash(v,
@@ -205,7 +204,7 @@ void exit_handle(struct vcpu *v, const struct vcpu_exit *x)
     case VCPU_EXIT_HYPERCALL:  exit_handle_hypercall(v, x); break;
     case VCPU_EXIT_INVD:       vcpu_skip_insn(v, x); break;
     case VCPU_EXIT_UD:         vcpu_inject_exception(v, VEC_UD, false, 0); break;
-    case VCPU_EXIT_SHUTDOWN:   exit_handle_shutdown(v); break;
+    case VCPU_EXIT_SHUTDOWN:   exit_shutdown(v, "no handler could be entered; some kernels reboot so"); break;
     case VCPU_EXIT_ENTRY_FAIL: exit_handle_refused(v, x, "the processor refuses the guest's state"); break;
     case VCPU_EXIT_UNKNOWN:
         exit_handle_refused(v, x, "the processor left the guest for a reason that was never asked for");

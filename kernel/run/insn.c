@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/run/insn.c - the guest's current instruction: fetch, length, decoding, and completion.
  *
- * Zydis decodes; insn_exec.c executes.  Decoding costs more than the rest of an exit, so two shortcuts avoid it in the
- * common cases.  insn_len_known(): the length of an instruction that the exit identifies.  insn_mov_fast(): 32-bit MOVs
- * between a register or immediate and a device, which are all of Linux's local APIC and IOAPIC accesses.  Not here:
- * operands (insn_mem.c). */
+ * Zydis decodes; insn_exec.c and the files beside it execute.  Decoding costs more than the rest of an exit, so two
+ * shortcuts avoid it in the common cases.  insn_len_known(): the length of an instruction that the exit identifies.
+ * insn_mov_fast(): 32-bit MOVs between a register or immediate and a device, which are all of Linux's local APIC and
+ * IOAPIC accesses.  Not here: operands (insn_mem.c). */
 #include "kernel/run/insn.h"
 
 #include <string.h>
@@ -21,6 +21,7 @@
 #define AR_L      BIT32(13)
 #define AR_D      BIT32(14)
 #define RFLAGS_VM BIT64(17)
+#define VEC_UD    6
 
 struct code {
     unsigned mode;   /* 16, 32, 64 */
@@ -186,36 +187,56 @@ static void insn_log(const struct insn *c, const char *what)
 {
     static const char hex[] = "0123456789abcdef";
     char text[3 * INSN_MAX + 1] = "";
+    if (!io_insn_unhandled(c->v))
+        return;
     for (unsigned i = 0; i < c->n_bytes; i++) {
         text[3 * i] = hex[c->bytes[i] >> 4];
         text[3 * i + 1] = hex[c->bytes[i] & 15];
         text[3 * i + 2] = ' ';
         text[3 * i + 3] = 0;
     }
-    log_warn("insn", "vCPU %u at rip 0x%lx (%u-bit), access to 0x%lx: %s; bytes: %s", c->v->index, c->v->rip, c->mode,
-             c->fault.v, what, text);
+    log_warn(c->v->vm->config.name,
+             "vCPU %u at rip %#lx (%u-bit), access to %#lx: %s, so the guest gets #UD; bytes: %s", c->v->index,
+             c->v->rip, c->mode, c->fault.v, what, text);
 }
 
-static enum hv_err insn_decode(struct insn *c)
+static enum step insn_undefined(struct insn *c, const char *what)
+{
+    insn_log(c, what);
+    return insn_fault(c, VEC_UD);
+}
+
+/* The processor has fetched this instruction, and it cannot be fetched now: another vCPU has changed the page tables or
+ * the code since.  The guest gets the page fault, or executes what is there now. */
+static enum step insn_refetch(struct insn *c, uint64_t linear)
+{
+    gpa_t a;
+    uint32_t error;
+    if (guest_translate(c->v, gva(linear + c->n_bytes), false, true, &a, &error))
+        return insn_page_fault(c->v, linear + c->n_bytes, error);
+    return STEP_AGAIN;
+}
+
+static enum step insn_decode(struct insn *c, uint64_t linear)
 {
     ZydisDecoder d;
     insn_decoder_init(&d, c->mode);
-    if (c->n_bytes && ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, c->bytes, c->n_bytes, &c->in, c->op)))
-        return HV_OK;
-    insn_log(c, c->n_bytes ? "cannot be decoded" : "cannot be fetched");
-    return HV_FAIL(HV_E_GUEST);
+    ZyanStatus status =
+        c->n_bytes ? ZydisDecoderDecodeFull(&d, c->bytes, c->n_bytes, &c->in, c->op) : ZYDIS_STATUS_NO_MORE_DATA;
+    if (ZYAN_SUCCESS(status))
+        return STEP_OK;
+    if (status == ZYDIS_STATUS_NO_MORE_DATA && c->n_bytes < INSN_MAX)
+        return insn_refetch(c, linear);
+    return insn_undefined(c, "cannot be decoded");
 }
 
 static enum hv_err insn_finish(struct insn *c, enum step r)
 {
-    switch (r) {
-    case STEP_OK:     insn_rip_advance(c->v, c->mode, c->in.length); return HV_OK;
-    case STEP_AGAIN:
-    case STEP_FAULT:  return HV_OK;
-    case STEP_UNSUPP: break;
-    }
-    insn_log(c, "not an instruction that Godwit carries out");
-    return HV_FAIL(HV_E_UNSUPP);
+    if (r == STEP_UNSUPP)
+        r = insn_undefined(c, "not an instruction that Godwit carries out");
+    if (r == STEP_OK)
+        insn_rip_advance(c->v, c->mode, c->in.length);
+    return r == STEP_NOMEM ? HV_FAIL(HV_E_NOMEM) : HV_OK;
 }
 
 enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t fault_gpa, bool write)
@@ -226,8 +247,8 @@ enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t fault_gpa, bool write)
     c.n_bytes = insn_fetch(v, code.linear, c.bytes, sizeof(c.bytes));
     if (c.n_bytes && insn_mov_fast(v, &code, c.bytes, c.n_bytes, fault_gpa, write))
         return HV_OK;
-    enum hv_err e = insn_decode(&c);
-    return e ? e : insn_finish(&c, insn_exec(&c));
+    enum step r = insn_decode(&c, code.linear);
+    return insn_finish(&c, r ? r : insn_exec(&c));
 }
 
 enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x)
@@ -236,6 +257,6 @@ enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x)
     struct insn c;
     c.v = v, c.mode = code.mode, c.direct = false, c.fault = gpa(x->io.port);
     c.n_bytes = insn_fetch(v, code.linear, c.bytes, sizeof(c.bytes));
-    enum hv_err e = insn_decode(&c);
-    return e ? e : insn_finish(&c, insn_exec_string_io(&c, x->io.port, x->io.size, x->io.in));
+    enum step r = insn_decode(&c, code.linear);
+    return insn_finish(&c, r ? r : insn_exec_string_io(&c, x->io.port, x->io.size, x->io.in));
 }

@@ -24,8 +24,8 @@ unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val);
 
 /** Emulate the instruction at CS:RIP, which accesses fault_gpa (write: a store) outside RAM, and advance RIP.  A REP
  *  string instruction does a bounded number of elements per call; RIP stays until the last.  HV_OK also when a fault
- *  was injected.  HV_E_UNSUPP: not emulated here; HV_E_GUEST: cannot be fetched or decoded.  Both logged; nothing
- *  changed. */
+ *  was injected: #UD, with a line in the log, for an instruction that is not emulated here.  HV_E_NOMEM: host memory is
+ *  exhausted; a part of the operand may be written. */
 HV_MUST_CHECK enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t fault_gpa, bool write);
 
 /** The same for INS and OUTS (x->io.string). */

@@ -1,29 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/run/insn_exec.c - execution of one decoded instruction: moves, ALU, bit tests, exchanges, strings.
+ * kernel/run/insn_exec.c - execution of one decoded instruction: operands, moves, arithmetic, exchanges.
  *
- * Each kind reads its operands, computes, and writes last, so that a fault leaves nothing half done.  Flags follow SDM
- * 1 "EFLAGS Register" and each instruction's page.  One pair of functions reads and writes operands, in registers or
- * memory.  Not here: translation of memory operands (insn_mem.c), RIP (insn.c). */
+ * Each kind locates all its operands, reads, computes, and writes last, so that a fault leaves nothing half done and a
+ * device is read once and written once.  One pair of functions reads and writes operands, in registers or memory.
+ * Not here: translation of memory operands (insn_mem.c), results and flags (insn_alu.c), RIP (insn.c). */
 #include "kernel/run/insn_exec.h"
 
-#include "kernel/dev/io_bus.h"
+#include <string.h>
+#include "kernel/core/cpu_ops.h"
 #include "kernel/lib/log.h"
+#include "kernel/run/insn_alu.h"
 
-#define CF      BIT64(0)
-#define PF      BIT64(2)
-#define AF      BIT64(4)
-#define ZF      BIT64(6)
-#define SF      BIT64(7)
-#define DF      BIT64(10)
-#define OF      BIT64(11)
-#define REP_MAX 256u /* elements per exit: bounds how long an interrupt waits */
+enum { VEC_DE = 0, VEC_GP = 13 };
 
 /* ---- operands ---------------------------------------------------------------------------------------------------- */
-struct gpr_ref {
-    unsigned n, size; /* enum gpr; bytes */
-    bool high;        /* AH, CH, DH, BH */
-};
-
 static bool gpr_ref_of(ZydisRegister r, struct gpr_ref *out)
 {
     if (r >= ZYDIS_REGISTER_AL && r <= ZYDIS_REGISTER_R15B) { /* AL..BL, AH..BH, SPL..DIL, R8B..R15B */
@@ -54,14 +44,6 @@ static void gpr_ref_set(struct vcpu *v, struct gpr_ref r, uint64_t val)
         insn_gpr_set(v, r.n, r.size, val);
 }
 
-static uint64_t width_mask(unsigned bits) { return bits >= 64 ? ~UINT64_C(0) : BIT64(bits) - 1; }
-
-static uint64_t sign_extend(uint64_t val, unsigned size)
-{
-    unsigned drop = 64 - size * 8;
-    return (uint64_t)((int64_t)(val << drop) >> drop);
-}
-
 /* The value of a register inside an address: RIP is that of the next instruction. */
 static uint64_t address_reg(const struct insn *c, ZydisRegister r)
 {
@@ -71,22 +53,14 @@ static uint64_t address_reg(const struct insn *c, ZydisRegister r)
     return gpr_ref_of(r, &ref) ? gpr_ref_get(c->v, ref) : 0;
 }
 
-static uint64_t operand_offset(const struct insn *c, const ZydisDecodedOperandMem *m)
+uint64_t insn_offset(const struct insn *c, const ZydisDecodedOperandMem *m)
 {
     uint64_t a = address_reg(c, m->base) + address_reg(c, m->index) * m->scale +
                  (m->disp.has_displacement ? (uint64_t)m->disp.value : 0);
-    return a & width_mask(c->in.address_width);
+    return a & alu_mask(c->in.address_width);
 }
 
-/* An operand's location. */
-struct place {
-    bool is_mem;
-    struct gpr_ref reg;
-    struct span span;
-};
-
-/* Locate operand i: a register, or translated memory. */
-static enum step operand_place(struct insn *c, unsigned i, bool write, struct place *p)
+enum step insn_place(struct insn *c, unsigned i, bool write, struct place *p)
 {
     const ZydisDecodedOperand *o = &c->op[i];
     p->is_mem = o->type == ZYDIS_OPERAND_TYPE_MEMORY;
@@ -95,165 +69,181 @@ static enum step operand_place(struct insn *c, unsigned i, bool write, struct pl
     unsigned size = o->size / 8;
     if (o->mem.type != ZYDIS_MEMOP_TYPE_MEM || (size != 1 && size != 2 && size != 4 && size != 8))
         return STEP_UNSUPP;
-    return insn_resolve(c, o->mem.segment, operand_offset(c, &o->mem), size, write, &p->span);
+    return insn_resolve(c, o->mem.segment, insn_offset(c, &o->mem), size, write, &p->span);
 }
-static enum step place_read(struct insn *c, const struct place *p, uint64_t *val)
+
+enum step insn_place_read(struct insn *c, const struct place *p, uint64_t *val)
 {
+    *val = 0;
     if (p->is_mem)
         return insn_span_read(c, &p->span, val);
     *val = gpr_ref_get(c->v, p->reg);
     return STEP_OK;
 }
-static enum step place_write(struct insn *c, const struct place *p, uint64_t val)
+
+enum step insn_place_write(struct insn *c, const struct place *p, uint64_t val)
 {
     if (p->is_mem)
-        return insn_span_write(c, &p->span, val);
+        return insn_span_write(c, &p->span, &val);
     gpr_ref_set(c->v, p->reg, val);
     return STEP_OK;
 }
 
-/* Value of operand i, zero-extended.  The caller cuts an immediate to the operand's size. */
-static enum step operand_value(struct insn *c, unsigned i, uint64_t *val)
+enum step insn_value(struct insn *c, unsigned i, uint64_t *val)
 {
+    static const enum seg_id ids[] = { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
+    const ZydisDecodedOperand *o = &c->op[i];
     struct place p;
-    if (c->op[i].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        *val = c->op[i].imm.value.u; /* Zydis has sign-extended it where the instruction does */
+    if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        *val = o->imm.value.u; /* Zydis has sign-extended it where the instruction does */
         return STEP_OK;
     }
-    enum step r = operand_place(c, i, false, &p);
-    return r ? r : place_read(c, &p, val);
+    if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && o->reg.value >= ZYDIS_REGISTER_ES &&
+        o->reg.value <= ZYDIS_REGISTER_GS) {
+        *val = cpu_ops->seg_get(c->v, ids[o->reg.value - ZYDIS_REGISTER_ES]).sel;
+        return STEP_OK;
+    }
+    enum step r = insn_place(c, i, false, &p);
+    return r ? r : insn_place_read(c, &p, val);
 }
 
-/* ---- flags ------------------------------------------------------------------------------------------------------- */
-static uint64_t flags_of_result(uint64_t r, unsigned bits)
-{
-    ASSERT(bits >= 8 && bits <= 64);
-    r &= width_mask(bits);
-    uint8_t low = (uint8_t)r;
-    low ^= low >> 4, low ^= low >> 2, low ^= low >> 1;
-    return (r == 0 ? ZF : 0) | (r >> (bits - 1) & 1 ? SF : 0) | (low & 1 ? 0 : PF);
-}
+/* ---- moves ------------------------------------------------------------------------------------------------------- */
+static uint64_t bytes_swapped(uint64_t val, unsigned bits) { return __builtin_bswap64(val) >> (64 - bits); }
 
-static void flags_put(struct vcpu *v, uint64_t which, uint64_t val)
-{
-    v->rflags = (v->rflags & ~which) | (val & which);
-}
-
-#define ARITH (CF | PF | AF | ZF | SF | OF)
-
-static uint64_t add_flags(uint64_t a, uint64_t b, uint64_t carry, unsigned bits, uint64_t *flags)
-{
-    uint64_t m = width_mask(bits), r = (a + b + carry) & m;
-    a &= m, b &= m;
-    bool out = carry ? r <= a : r < a;
-    *flags = flags_of_result(r, bits) | (out ? CF : 0) | ((a ^ b ^ r) & 0x10 ? AF : 0) |
-             ((a ^ r) & (b ^ r) & BIT64(bits - 1) ? OF : 0);
-    return r;
-}
-
-static uint64_t sub_flags(uint64_t a, uint64_t b, uint64_t borrow, unsigned bits, uint64_t *flags)
-{
-    uint64_t m = width_mask(bits), r = (a - b - borrow) & m;
-    a &= m, b &= m;
-    bool out = borrow ? a <= b : a < b;
-    *flags = flags_of_result(r, bits) | (out ? CF : 0) | ((a ^ b ^ r) & 0x10 ? AF : 0) |
-             ((a ^ b) & (a ^ r) & BIT64(bits - 1) ? OF : 0);
-    return r;
-}
-
-/* ---- moves and ALU ----------------------------------------------------------------------------------------------- */
 static enum step exec_mov(struct insn *c)
 {
     struct place dst;
-    uint64_t val, from_size = c->op[1].size / 8;
-    enum step r = operand_place(c, 0, true, &dst);
-    if (r || (r = operand_value(c, 1, &val)))
+    uint64_t val;
+    enum step r = insn_place(c, 0, true, &dst);
+    if (r || (r = insn_value(c, 1, &val)))
         return r;
     if (c->in.mnemonic == ZYDIS_MNEMONIC_MOVSX || c->in.mnemonic == ZYDIS_MNEMONIC_MOVSXD)
-        val = sign_extend(val, (unsigned)from_size);
-    return place_write(c, &dst, val);
+        val = alu_sign_extend(val, c->op[1].size);
+    else if (c->in.mnemonic == ZYDIS_MNEMONIC_MOVBE)
+        val = bytes_swapped(val, c->op[1].size);
+    return insn_place_write(c, &dst, val);
 }
 
-/* Result and flags of a two-operand ALU instruction; *store: it writes the result.  AF, undefined after logic, is
- * cleared.  False: another instruction. */
-static bool alu_compute(ZydisMnemonic m, uint64_t a, uint64_t b, unsigned bits, uint64_t carry, uint64_t *res,
-                        uint64_t *flags, bool *store)
+/* CMOVcc and SETcc.  CMOVcc reads its source, and clears the upper half of a 32-bit register, whatever the condition is
+ * (SDM 2A "CMOVcc"). */
+static enum step exec_conditional(struct insn *c)
 {
-    *store = m != ZYDIS_MNEMONIC_CMP && m != ZYDIS_MNEMONIC_TEST;
-    switch (m) {
-    case ZYDIS_MNEMONIC_ADD:  *res = add_flags(a, b, 0, bits, flags); return true;
-    case ZYDIS_MNEMONIC_ADC:  *res = add_flags(a, b, carry, bits, flags); return true;
-    case ZYDIS_MNEMONIC_CMP:
-    case ZYDIS_MNEMONIC_SUB:  *res = sub_flags(a, b, 0, bits, flags); return true;
-    case ZYDIS_MNEMONIC_SBB:  *res = sub_flags(a, b, carry, bits, flags); return true;
-    case ZYDIS_MNEMONIC_TEST:
-    case ZYDIS_MNEMONIC_AND:  *res = a & b; break;
-    case ZYDIS_MNEMONIC_OR:   *res = a | b; break;
-    case ZYDIS_MNEMONIC_XOR:  *res = a ^ b; break;
-    default:                  return false;
-    }
-    *flags = flags_of_result(*res, bits);
-    return true;
+    struct place dst;
+    uint64_t val, old;
+    bool is = alu_condition(c->in.opcode & 15, c->v->rflags), sets = (c->in.opcode & 0xf0) == 0x90;
+    enum step r = insn_place(c, 0, sets, &dst);
+    if (!r && sets)
+        return insn_place_write(c, &dst, is);
+    if (r || (r = insn_value(c, 1, &val)) || (r = insn_place_read(c, &dst, &old)))
+        return r;
+    return insn_place_write(c, &dst, is ? val : old);
 }
 
+static enum step exec_smsw(struct insn *c)
+{
+    struct place dst;
+    uint64_t cr0, cr3, cr4, efer;
+    unsigned cpl;
+    cpu_ops->paging_get(c->v, &cr0, &cr3, &cr4, &efer, &cpl);
+    enum step r = insn_place(c, 0, true, &dst);
+    return r ? r : insn_place_write(c, &dst, cr0);
+}
+
+/* ---- arithmetic -------------------------------------------------------------------------------------------------- */
 static enum step exec_alu(struct insn *c)
 {
     struct place dst;
-    uint64_t a, b, res, flags;
-    bool compare = c->in.mnemonic == ZYDIS_MNEMONIC_CMP || c->in.mnemonic == ZYDIS_MNEMONIC_TEST, store;
-    enum step r = operand_place(c, 0, !compare, &dst);
-    if (r || (r = operand_value(c, 1, &b)) || (r = place_read(c, &dst, &a)))
+    uint64_t a, b = 0, res, flags = c->v->rflags;
+    bool unary = c->in.operand_count_visible == 1;
+    bool store = c->in.mnemonic != ZYDIS_MNEMONIC_CMP && c->in.mnemonic != ZYDIS_MNEMONIC_TEST;
+    enum step r = insn_place(c, 0, store, &dst);
+    if (r || (!unary && (r = insn_value(c, 1, &b))) || (r = insn_place_read(c, &dst, &a)))
         return r;
-    if (!alu_compute(c->in.mnemonic, a, b, c->op[0].size, c->v->rflags & CF, &res, &flags, &store))
+    if (!alu_compute(c->in.mnemonic, a, b, c->op[0].size, &flags, &res))
         return STEP_UNSUPP;
-    if (store && (r = place_write(c, &dst, res)))
+    if (store && (r = insn_place_write(c, &dst, res)))
         return r;
-    flags_put(c->v, ARITH, flags);
+    c->v->rflags = flags;
     return STEP_OK;
 }
 
-/* INC and DEC keep CF, NOT keeps all flags. */
-static enum step exec_unary(struct insn *c)
+/* Shifts and rotates, SHLD and SHRD: the count is the last operand. */
+static enum step exec_shift(struct insn *c)
 {
-    struct place p;
-    uint64_t a, res = 0, flags = 0, which = ARITH;
-    enum step r = operand_place(c, 0, true, &p);
-    if (r || (r = place_read(c, &p, &a)))
+    struct place dst;
+    uint64_t a, fill = 0, count, flags = c->v->rflags;
+    bool is_double = c->in.operand_count_visible == 3;
+    enum step r = insn_place(c, 0, true, &dst);
+    if (r || (is_double && (r = insn_value(c, 1, &fill))) || (r = insn_value(c, is_double ? 2 : 1, &count)) ||
+        (r = insn_place_read(c, &dst, &a)))
         return r;
-    switch (c->in.mnemonic) {
-    case ZYDIS_MNEMONIC_INC:
-        res = add_flags(a, 1, 0, c->op[0].size, &flags);
-        which &= ~CF;
-        break;
-    case ZYDIS_MNEMONIC_DEC:
-        res = sub_flags(a, 1, 0, c->op[0].size, &flags);
-        which &= ~CF;
-        break;
-    case ZYDIS_MNEMONIC_NEG: res = sub_flags(0, a, 0, c->op[0].size, &flags); break;
-    /* NOT */
-    default:
-        res = ~a;
-        which = 0;
-        break;
-    }
-    if ((r = place_write(c, &p, res)))
+    uint64_t res = alu_shift(c->in.mnemonic, a, fill, (unsigned)count, c->op[0].size, &flags);
+    if ((r = insn_place_write(c, &dst, res)))
         return r;
-    flags_put(c->v, which, flags);
+    c->v->rflags = flags;
     return STEP_OK;
 }
 
-static enum step exec_xchg(struct insn *c)
+static enum step exec_scan(struct insn *c)
 {
-    struct place p[2];
-    uint64_t a, b;
-    enum step r;
-    if ((r = operand_place(c, 0, true, &p[0])) || (r = operand_place(c, 1, true, &p[1])) ||
-        (r = place_read(c, &p[0], &a)) || (r = place_read(c, &p[1], &b)))
+    struct place dst;
+    uint64_t a, res;
+    enum step r = insn_place(c, 0, true, &dst);
+    if (r || (r = insn_value(c, 1, &a)))
         return r;
-    unsigned first = p[1].is_mem; /* memory first: only that write can still fail */
-    if ((r = place_write(c, &p[first], first ? a : b)))
+    if (alu_scan(c->in.mnemonic, a, c->op[0].size, &c->v->rflags, &res))
+        return insn_place_write(c, &dst, res);
+    return STEP_OK;
+}
+
+/* The upper half of the accumulator: AH, or (R|E)DX. */
+static struct gpr_ref accumulator_high(unsigned size)
+{
+    return size == 1 ? (struct gpr_ref){ GPR_RAX, 1, true } : (struct gpr_ref){ GPR_RDX, size, false };
+}
+
+/* One operand: the accumulator is the other one, and takes both halves. */
+static enum step exec_mul(struct insn *c)
+{
+    uint64_t b, low, high;
+    unsigned bits = c->op[0].size, size = bits / 8;
+    enum step r = insn_value(c, 0, &b);
+    if (r)
         return r;
-    return place_write(c, &p[!first], first ? b : a);
+    alu_mul(insn_gpr_get(c->v, GPR_RAX, size), b, c->in.mnemonic == ZYDIS_MNEMONIC_IMUL, bits, &c->v->rflags, &low,
+            &high);
+    insn_gpr_set(c->v, GPR_RAX, size, low);
+    gpr_ref_set(c->v, accumulator_high(size), high);
+    return STEP_OK;
+}
+
+/* IMUL with two operands or three. */
+static enum step exec_imul_wide(struct insn *c)
+{
+    struct place dst;
+    uint64_t a, b, low, high;
+    unsigned first = c->in.operand_count_visible == 3;
+    enum step r = insn_place(c, 0, true, &dst);
+    if (r || (r = insn_value(c, first, &a)) || (r = insn_value(c, first + 1, &b)))
+        return r;
+    alu_mul(a, b, true, c->op[0].size, &c->v->rflags, &low, &high);
+    return insn_place_write(c, &dst, low);
+}
+
+static enum step exec_div(struct insn *c)
+{
+    uint64_t d, quot, rem;
+    unsigned bits = c->op[0].size, size = bits / 8;
+    struct gpr_ref high = accumulator_high(size);
+    enum step r = insn_value(c, 0, &d);
+    if (r)
+        return r;
+    if (!alu_div(gpr_ref_get(c->v, high), insn_gpr_get(c->v, GPR_RAX, size), d, c->in.mnemonic == ZYDIS_MNEMONIC_IDIV,
+                 bits, &quot, &rem))
+        return insn_fault(c, VEC_DE);
+    insn_gpr_set(c->v, GPR_RAX, size, quot);
+    gpr_ref_set(c->v, high, rem);
+    return STEP_OK;
 }
 
 /* A bit offset in a register may reach beyond the memory operand, in steps of its size (SDM 2A "BT"). */
@@ -261,168 +251,115 @@ static enum step exec_bit(struct insn *c)
 {
     const ZydisDecodedOperand *m = &c->op[0];
     unsigned bits = m->size, size = bits / 8;
-    struct place p;
-    uint64_t n, val, offset;
-    enum step r = operand_value(c, 1, &n);
+    struct place p = { .is_mem = true };
+    uint64_t n, val, flags = c->v->rflags;
+    enum step r = insn_value(c, 1, &n);
     if (r || m->type != ZYDIS_OPERAND_TYPE_MEMORY || (size != 2 && size != 4 && size != 8))
         return r ? r : STEP_UNSUPP;
-    offset = operand_offset(c, &m->mem);
+    bool store = c->in.mnemonic != ZYDIS_MNEMONIC_BT;
+    uint64_t offset = insn_offset(c, &m->mem);
     if (c->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
-        offset += (uint64_t)((int64_t)sign_extend(n, size) >> (size == 2 ? 4 : size == 4 ? 5 : 6)) * size;
-    uint64_t bit = BIT64(n & (bits - 1));
-    p.is_mem = true;
-    r = insn_resolve(c, m->mem.segment, offset & width_mask(c->in.address_width), size,
-                     c->in.mnemonic != ZYDIS_MNEMONIC_BT, &p.span);
-    if (r || (r = place_read(c, &p, &val)))
+        offset += (uint64_t)((int64_t)alu_sign_extend(n, bits) >> (size == 2 ? 4 : size == 4 ? 5 : 6)) * size;
+    r = insn_resolve(c, m->mem.segment, offset & alu_mask(c->in.address_width), size, store, &p.span);
+    if (r || (r = insn_place_read(c, &p, &val)))
         return r;
-    uint64_t flags = val & bit ? CF : 0;
-    switch (c->in.mnemonic) {
-    case ZYDIS_MNEMONIC_BTS: val |= bit; break;
-    case ZYDIS_MNEMONIC_BTR: val &= ~bit; break;
-    case ZYDIS_MNEMONIC_BTC: val ^= bit; break;
-    default:                 break; /* BT writes nothing */
-    }
-    if (c->in.mnemonic != ZYDIS_MNEMONIC_BT && (r = place_write(c, &p, val)))
+    uint64_t res = alu_bit(c->in.mnemonic, val, (unsigned)(n & (bits - 1)), &flags);
+    if (store && (r = insn_place_write(c, &p, res)))
         return r;
-    flags_put(c->v, CF, flags);
+    c->v->rflags = flags;
     return STEP_OK;
 }
 
-/* ---- strings ----------------------------------------------------------------------------------------------------- */
-enum string_kind { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_INS, STRING_OUTS };
-struct string_op {
-    enum string_kind kind;
-    unsigned size, addr_size;
-    ZydisRegister src_seg;
-    uint16_t port;
-};
-
-static ZydisRegister source_segment(const struct insn *c)
+/* ---- exchanges --------------------------------------------------------------------------------------------------- */
+/* XCHG and XADD. */
+static enum step exec_xchg(struct insn *c)
 {
-    const struct {
-        uint64_t attrib;
-        ZydisRegister seg;
-    } over[] = {
-        { ZYDIS_ATTRIB_HAS_SEGMENT_CS, ZYDIS_REGISTER_CS }, { ZYDIS_ATTRIB_HAS_SEGMENT_SS, ZYDIS_REGISTER_SS },
-        { ZYDIS_ATTRIB_HAS_SEGMENT_ES, ZYDIS_REGISTER_ES }, { ZYDIS_ATTRIB_HAS_SEGMENT_FS, ZYDIS_REGISTER_FS },
-        { ZYDIS_ATTRIB_HAS_SEGMENT_GS, ZYDIS_REGISTER_GS },
-    };
-    for (unsigned i = 0; i < ARRAY_SIZE(over); i++)
-        if (c->in.attributes & over[i].attrib)
-            return over[i].seg;
-    return ZYDIS_REGISTER_DS;
+    struct place p[2];
+    uint64_t a, b, to_first, flags = c->v->rflags;
+    enum step r;
+    if ((r = insn_place(c, 0, true, &p[0])) || (r = insn_place(c, 1, true, &p[1])) ||
+        (r = insn_place_read(c, &p[0], &a)) || (r = insn_place_read(c, &p[1], &b)))
+        return r;
+    to_first = b;
+    if (c->in.mnemonic == ZYDIS_MNEMONIC_XADD)
+        alu_compute(ZYDIS_MNEMONIC_ADD, a, b, c->op[0].size, &flags, &to_first);
+    unsigned first = p[1].is_mem; /* memory first: only that write can still fail */
+    if ((r = insn_place_write(c, &p[first], first ? a : to_first)) ||
+        (r = insn_place_write(c, &p[!first], first ? to_first : a)))
+        return r;
+    c->v->rflags = flags;
+    return STEP_OK;
 }
 
-static enum step string_load(struct insn *c, const struct string_op *s, uint64_t *val)
+/* The destination is written in any case, with its old value if the comparison fails (SDM 2A "CMPXCHG"). */
+static enum step exec_cmpxchg(struct insn *c)
 {
+    struct place dst;
+    uint64_t old, b, diff, flags = c->v->rflags;
+    unsigned bits = c->op[0].size;
+    enum step r = insn_place(c, 0, true, &dst);
+    if (r || (r = insn_value(c, 1, &b)) || (r = insn_place_read(c, &dst, &old)))
+        return r;
+    alu_compute(ZYDIS_MNEMONIC_CMP, insn_gpr_get(c->v, GPR_RAX, bits / 8), old, bits, &flags, &diff);
+    bool equal = flags & FLAG_ZF;
+    if ((r = insn_place_write(c, &dst, equal ? b : old)))
+        return r;
+    if (!equal)
+        insn_gpr_set(c->v, GPR_RAX, bits / 8, old);
+    c->v->rflags = flags;
+    return STEP_OK;
+}
+
+/* CMPXCHG8B and 16B: two registers of `half` bytes each, and a memory operand of both. */
+static enum step exec_cmpxchg_pair(struct insn *c)
+{
+    const ZydisDecodedOperandMem *m = &c->op[0].mem;
+    unsigned half = c->op[0].size / 16;
+    uint8_t buf[16] = { 0 }, *high = buf + half;
+    uint64_t offset = insn_offset(c, m), old[2] = { 0 };
     struct span span;
-    uint32_t in;
-    switch (s->kind) {
-    case STRING_STOS: *val = insn_gpr_get(c->v, GPR_RAX, s->size); return STEP_OK;
-    case STRING_INS:
-        pio_read(c->v, s->port, s->size, &in);
-        *val = in;
-        return STEP_OK;
-    case STRING_MOVS:
-    case STRING_LODS:
-    case STRING_OUTS: break;
+    if (c->op[0].type != ZYDIS_OPERAND_TYPE_MEMORY || (half != 4 && half != 8))
+        return STEP_UNSUPP;
+    if (half == 8 && offset % 16)
+        return insn_fault(c, VEC_GP);
+    enum step r = insn_resolve(c, m->segment, offset, 2 * half, true, &span);
+    if (r || (r = insn_span_read(c, &span, buf)))
+        return r;
+    memcpy(&old[0], buf, half);
+    memcpy(&old[1], high, half);
+    bool equal = old[0] == insn_gpr_get(c->v, GPR_RAX, half) && old[1] == insn_gpr_get(c->v, GPR_RDX, half);
+    if (equal) {
+        memcpy(buf, &c->v->gpr[GPR_RBX], half);
+        memcpy(high, &c->v->gpr[GPR_RCX], half);
     }
-    enum step r = insn_resolve(c, s->src_seg, insn_gpr_get(c->v, GPR_RSI, s->addr_size), s->size, false, &span);
-    return r ? r : insn_span_read(c, &span, val);
-}
-
-static bool string_stores(enum string_kind k) { return k == STRING_MOVS || k == STRING_STOS || k == STRING_INS; }
-static bool string_loads(enum string_kind k) { return k == STRING_MOVS || k == STRING_LODS || k == STRING_OUTS; }
-
-/* Execute one element.  The destination is resolved first: after a fault, a port or device must not be read again. */
-static enum step string_element(struct insn *c, const struct string_op *s)
-{
-    struct vcpu *v = c->v;
-    struct span dst = { 0 };
-    uint64_t val = 0;
-    uint64_t step = v->rflags & DF ? (uint64_t)0 - s->size : s->size;
-    enum step r = STEP_OK;
-    if (string_stores(s->kind))
-        r = insn_resolve(c, ZYDIS_REGISTER_ES, insn_gpr_get(v, GPR_RDI, s->addr_size), s->size, true, &dst);
-    if (r || (r = string_load(c, s, &val)))
+    if ((r = insn_span_write(c, &span, buf)))
         return r;
-    if (string_stores(s->kind))
-        r = insn_span_write(c, &dst, val);
-    else if (s->kind == STRING_LODS)
-        insn_gpr_set(v, GPR_RAX, s->size, val);
-    else
-        pio_write(v, s->port, s->size, (uint32_t)val);
-    if (r)
-        return r;
-    if (string_stores(s->kind))
-        insn_gpr_set(v, GPR_RDI, s->addr_size, v->gpr[GPR_RDI] + step);
-    if (string_loads(s->kind))
-        insn_gpr_set(v, GPR_RSI, s->addr_size, v->gpr[GPR_RSI] + step);
+    if (!equal) {
+        insn_gpr_set(c->v, GPR_RAX, half, old[0]);
+        insn_gpr_set(c->v, GPR_RDX, half, old[1]);
+    }
+    c->v->rflags = (c->v->rflags & ~FLAG_ZF) | (equal ? FLAG_ZF : 0);
     return STEP_OK;
 }
 
-static enum step exec_string(struct insn *c, const struct string_op *s)
+/* ---- all --------------------------------------------------------------------------------------------------------- */
+static bool is_conditional(const struct insn *c)
 {
-    ASSERT(s->size == 1 || s->size == 2 || s->size == 4 || s->size == 8);
-    if (!(c->in.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
-        return string_element(c, s);
-    c->direct = false; /* the fault's address is that of the first element only */
-    for (unsigned i = 0; i < REP_MAX; i++) {
-        uint64_t left = insn_gpr_get(c->v, GPR_RCX, s->addr_size);
-        if (!left)
-            return STEP_OK;
-        enum step r = string_element(c, s);
-        if (r)
-            return r;
-        insn_gpr_set(c->v, GPR_RCX, s->addr_size, left - 1);
-    }
-    return insn_gpr_get(c->v, GPR_RCX, s->addr_size) ? STEP_AGAIN : STEP_OK;
+    unsigned high = c->in.opcode & 0xf0;
+    return c->in.opcode_map == ZYDIS_OPCODE_MAP_0F && c->in.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+           (high == 0x40 || high == 0x90);
 }
 
-static bool string_of(const struct insn *c, struct string_op *s)
+static enum step exec_integer(struct insn *c)
 {
-    if (c->in.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || c->in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
-        return false;
-    switch (c->in.opcode & 0xfe) {
-    case 0xa4: s->kind = STRING_MOVS; break;
-    case 0xaa: s->kind = STRING_STOS; break;
-    case 0xac: s->kind = STRING_LODS; break;
-    default:   return false;
-    }
-    s->size = c->in.opcode & 1 ? c->in.operand_width / 8u : 1;
-    s->addr_size = c->in.address_width / 8u;
-    s->src_seg = source_segment(c);
-    return true;
-}
-
-enum step insn_exec_string_io(struct insn *c, uint16_t port, unsigned size, bool in)
-{
-    struct string_op s = { .kind = in ? STRING_INS : STRING_OUTS,
-                           .size = size,
-                           .addr_size = c->in.address_width / 8u,
-                           .src_seg = source_segment(c),
-                           .port = port };
-    uint8_t first = in ? 0x6c : 0x6e; /* INS, OUTS and nothing else */
-    if (c->in.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || (c->in.opcode & 0xfe) != first ||
-        (size != 1 && size != 2 && size != 4))
-        return STEP_UNSUPP;
-    c->direct = false;
-    return exec_string(c, &s);
-}
-
-enum step insn_exec(struct insn *c)
-{
-    struct string_op s = { 0 };
-    if (string_of(c, &s)) {
-        c->direct = s.kind != STRING_MOVS; /* two memory operands: either may have faulted */
-        return exec_string(c, &s);
-    }
     switch (c->in.mnemonic) {
     case ZYDIS_MNEMONIC_MOV:
     case ZYDIS_MNEMONIC_MOVZX:
     case ZYDIS_MNEMONIC_MOVSX:
     case ZYDIS_MNEMONIC_MOVSXD:
-    case ZYDIS_MNEMONIC_MOVNTI: return exec_mov(c);
+    case ZYDIS_MNEMONIC_MOVBE:
+    case ZYDIS_MNEMONIC_MOVDIRI:
+    case ZYDIS_MNEMONIC_MOVNTI:  return exec_mov(c);
     case ZYDIS_MNEMONIC_ADD:
     case ZYDIS_MNEMONIC_ADC:
     case ZYDIS_MNEMONIC_SUB:
@@ -431,16 +368,57 @@ enum step insn_exec(struct insn *c)
     case ZYDIS_MNEMONIC_OR:
     case ZYDIS_MNEMONIC_XOR:
     case ZYDIS_MNEMONIC_CMP:
-    case ZYDIS_MNEMONIC_TEST:   return exec_alu(c);
+    case ZYDIS_MNEMONIC_TEST:
     case ZYDIS_MNEMONIC_INC:
     case ZYDIS_MNEMONIC_DEC:
     case ZYDIS_MNEMONIC_NEG:
-    case ZYDIS_MNEMONIC_NOT:    return exec_unary(c);
-    case ZYDIS_MNEMONIC_XCHG:   return exec_xchg(c);
+    case ZYDIS_MNEMONIC_NOT:     return exec_alu(c);
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD:    return exec_shift(c);
+    case ZYDIS_MNEMONIC_BSF:
+    case ZYDIS_MNEMONIC_BSR:
+    case ZYDIS_MNEMONIC_TZCNT:
+    case ZYDIS_MNEMONIC_LZCNT:
+    case ZYDIS_MNEMONIC_POPCNT:  return exec_scan(c);
+    case ZYDIS_MNEMONIC_MUL:     return exec_mul(c);
+    case ZYDIS_MNEMONIC_IMUL:    return c->in.operand_count_visible == 1 ? exec_mul(c) : exec_imul_wide(c);
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV:    return exec_div(c);
+    default:                     return STEP_UNSUPP;
+    }
+}
+
+enum step insn_exec(struct insn *c)
+{
+    enum step r;
+    if (is_conditional(c))
+        return exec_conditional(c);
+    switch (c->in.mnemonic) {
+    case ZYDIS_MNEMONIC_XCHG:
+    case ZYDIS_MNEMONIC_XADD:       return exec_xchg(c);
+    case ZYDIS_MNEMONIC_CMPXCHG:    return exec_cmpxchg(c);
+    case ZYDIS_MNEMONIC_CMPXCHG8B:
+    case ZYDIS_MNEMONIC_CMPXCHG16B: return exec_cmpxchg_pair(c);
     case ZYDIS_MNEMONIC_BT:
     case ZYDIS_MNEMONIC_BTS:
     case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTC:    return exec_bit(c);
-    default:                    return STEP_UNSUPP;
+    case ZYDIS_MNEMONIC_BTC:        return exec_bit(c);
+    case ZYDIS_MNEMONIC_SMSW:       return exec_smsw(c);
+    case ZYDIS_MNEMONIC_CLFLUSH:
+    case ZYDIS_MNEMONIC_CLFLUSHOPT:
+    case ZYDIS_MNEMONIC_CLWB:
+    case ZYDIS_MNEMONIC_CLDEMOTE:   return STEP_OK; /* devices are not cached */
+    default:                        break;
     }
+    if ((r = exec_integer(c)) != STEP_UNSUPP || (r = insn_exec_string(c)) != STEP_UNSUPP ||
+        (r = insn_exec_stack(c)) != STEP_UNSUPP)
+        return r;
+    return insn_exec_simd(c);
 }

@@ -31,7 +31,7 @@ void insn_gpr_set(struct vcpu *v, unsigned n, unsigned size, uint64_t val)
     v->gpr[n] = (v->gpr[n] & keep) | val;
 }
 
-static enum step insn_inject_pf(struct vcpu *v, uint64_t va, uint32_t error)
+enum step insn_page_fault(struct vcpu *v, uint64_t va, uint32_t error)
 {
     struct vcpu_regs r; /* CR2 is set with all other registers; this path is rare */
     cpu_ops->regs_get(v, &r);
@@ -45,6 +45,22 @@ static bool insn_is_canonical(uint64_t va, uint64_t cr4)
 {
     unsigned unused = cr4 & BIT64(12) ? 7 : 16; /* CR4.LA57 */
     return (uint64_t)((int64_t)(va << unused) >> unused) == va;
+}
+
+enum step insn_fault(struct insn *c, uint8_t vector)
+{
+    vcpu_inject_exception(c->v, vector, vector == VECTOR_SS || vector == VECTOR_GP, 0);
+    return STEP_FAULT;
+}
+
+bool insn_target_ok(struct insn *c, uint64_t target)
+{
+    uint64_t cr0, cr3, cr4, efer;
+    unsigned cpl;
+    if (c->mode != 64)
+        return target <= cpu_ops->seg_get(c->v, SEG_CS).limit;
+    cpu_ops->paging_get(c->v, &cr0, &cr3, &cr4, &efer, &cpl);
+    return insn_is_canonical(target, cr4);
 }
 
 static enum seg_id insn_seg_of(ZydisRegister r)
@@ -69,12 +85,12 @@ static uint64_t insn_linear_of(struct insn *c, ZydisRegister seg, uint64_t offse
 static enum step insn_translate(struct insn *c, uint64_t va, bool write, gpa_t *out)
 {
     uint32_t error;
-    return guest_translate(c->v, gva(va), write, false, out, &error) ? insn_inject_pf(c->v, va, error) : STEP_OK;
+    return guest_translate(c->v, gva(va), write, false, out, &error) ? insn_page_fault(c->v, va, error) : STEP_OK;
 }
 
 enum step insn_resolve(struct insn *c, ZydisRegister seg, uint64_t offset, unsigned size, bool write, struct span *out)
 {
-    ASSERT(size && size <= 8);
+    ASSERT(size && size <= INSN_BYTES_MAX);
     uint64_t va = insn_linear_of(c, seg, offset), in_page = PAGE_SIZE - va % PAGE_SIZE;
     *out = (struct span){ .len = { (unsigned)MIN(size, in_page), size - (unsigned)MIN(size, in_page) } };
     if (c->direct && !out->len[1] && va % PAGE_SIZE == c->fault.v % PAGE_SIZE) {
@@ -85,10 +101,8 @@ enum step insn_resolve(struct insn *c, ZydisRegister seg, uint64_t offset, unsig
         uint64_t cr0, cr3, cr4, efer;
         unsigned cpl;
         cpu_ops->paging_get(c->v, &cr0, &cr3, &cr4, &efer, &cpl);
-        if (!insn_is_canonical(va, cr4) || !insn_is_canonical(va + size - 1, cr4)) {
-            vcpu_inject_exception(c->v, seg == ZYDIS_REGISTER_SS ? VECTOR_SS : VECTOR_GP, true, 0);
-            return STEP_FAULT;
-        }
+        if (!insn_is_canonical(va, cr4) || !insn_is_canonical(va + size - 1, cr4))
+            return insn_fault(c, seg == ZYDIS_REGISTER_SS ? VECTOR_SS : VECTOR_GP);
     }
     enum step r = insn_translate(c, va, write, &out->a[0]);
     if (!r && out->len[1])
@@ -96,56 +110,49 @@ enum step insn_resolve(struct insn *c, ZydisRegister seg, uint64_t offset, unsig
     return r;
 }
 
-/* Read a part of an operand from a device.  Lengths 3, 5, 6, 7 become accesses of one byte each. */
-static uint64_t insn_device_read(struct vcpu *v, gpa_t a, unsigned len)
+/* The size of the next access of an operand's part of which `left` bytes are to do: a device knows 1, 2, 4 and 8. */
+static unsigned insn_device_size(unsigned left) { return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1; }
+
+static void insn_device_read(struct vcpu *v, gpa_t a, unsigned len, uint8_t *buf)
 {
-    uint64_t val = 0, part;
-    if (len == 1 || len == 2 || len == 4 || len == 8) {
-        mmio_read(v, a, len, &val);
-        return val;
+    for (unsigned done = 0, n; done < len; done += n) {
+        uint64_t val;
+        n = insn_device_size(len - done);
+        mmio_read(v, gpa_add(a, done), n, &val);
+        memcpy(buf + done, &val, n);
     }
-    for (unsigned i = 0; i < len; i++) {
-        mmio_read(v, gpa_add(a, i), 1, &part);
-        val |= (part & 0xff) << (8 * i);
-    }
-    return val;
 }
 
-static void insn_device_write(struct vcpu *v, gpa_t a, unsigned len, uint64_t val)
+static void insn_device_write(struct vcpu *v, gpa_t a, unsigned len, const uint8_t *buf)
 {
-    if (len == 1 || len == 2 || len == 4 || len == 8) {
-        mmio_write(v, a, len, val);
-        return;
+    for (unsigned done = 0, n; done < len; done += n) {
+        uint64_t val = 0;
+        n = insn_device_size(len - done);
+        memcpy(&val, buf + done, n);
+        mmio_write(v, gpa_add(a, done), n, val);
     }
-    for (unsigned i = 0; i < len; i++)
-        mmio_write(v, gpa_add(a, i), 1, val >> (8 * i) & 0xff);
 }
 
-enum step insn_span_read(struct insn *c, const struct span *s, uint64_t *val)
+enum step insn_span_read(struct insn *c, const struct span *s, void *buf)
 {
-    unsigned shift = 0;
-    *val = 0;
-    for (unsigned i = 0; i < 2 && s->len[i]; i++) {
-        uint64_t part = 0;
+    uint8_t *to = buf;
+    for (unsigned i = 0; i < 2 && s->len[i]; to += s->len[i], i++) {
         if (!guest_is_ram(c->v->vm, s->a[i]))
-            part = insn_device_read(c->v, s->a[i], s->len[i]);
-        else if (guest_read(c->v->vm, s->a[i], &part, s->len[i]))
+            insn_device_read(c->v, s->a[i], s->len[i], to);
+        else if (guest_read(c->v->vm, s->a[i], to, s->len[i]))
             return STEP_UNSUPP;
-        *val |= part << shift;
-        shift = s->len[i] * 8;
     }
     return STEP_OK;
 }
 
-enum step insn_span_write(struct insn *c, const struct span *s, uint64_t val)
+enum step insn_span_write(struct insn *c, const struct span *s, const void *buf)
 {
-    for (unsigned i = 0; i < 2 && s->len[i]; i++) {
-        uint64_t part = s->len[i] < 8 ? val & (BIT64(s->len[i] * 8) - 1) : val;
+    const uint8_t *from = buf;
+    for (unsigned i = 0; i < 2 && s->len[i]; from += s->len[i], i++) {
         if (!guest_is_ram(c->v->vm, s->a[i]))
-            insn_device_write(c->v, s->a[i], s->len[i], part);
-        else if (guest_write(c->v->vm, s->a[i], &part, s->len[i]))
-            return STEP_UNSUPP; /* host memory is exhausted */
-        val = s->len[i] < 8 ? val >> (s->len[i] * 8) : 0;
+            insn_device_write(c->v, s->a[i], s->len[i], from);
+        else if (guest_write(c->v->vm, s->a[i], from, s->len[i]))
+            return STEP_NOMEM;
     }
     return STEP_OK;
 }

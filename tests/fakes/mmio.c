@@ -38,3 +38,9 @@ void pio_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val)
     for (unsigned i = 0; i < size; i++)
         fake_port_out[fake_n_port_out++ % sizeof(fake_port_out)] = (uint8_t)(val >> (8 * i));
 }
+
+bool io_insn_unhandled(struct vcpu *v)
+{
+    (void)v;
+    return true;
+}

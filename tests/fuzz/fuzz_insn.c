@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/fuzz/fuzz_insn.c - random bytes as guest code with random registers, decoded and emulated.  Nothing may crash,
- * and an instruction that was not executed must have changed nothing.
+ * tests/fuzz/fuzz_insn.c - random bytes as guest code with random registers, decoded and emulated.  Nothing may crash
+ * or fail, and an undefined instruction must have changed nothing.
  *
  * Input: 1 byte of mode and direction, 16 x 2 bytes for the registers, then code. */
-/* fuzz-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_mem.c kernel/core/s2.c
- *   kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log_quiet.c
- *   tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c */
+/* fuzz-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_alu.c kernel/run/insn_mem.c
+ *   kernel/run/insn_simd.c kernel/run/insn_stack.c kernel/run/insn_string.c kernel/core/s2.c kernel/core/guest_mem.c
+ *   kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log_quiet.c tests/fakes/page.c
+ *   tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/fpu.c */
 /* fuzz-deps: zydis */
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/host/x86/fpu.h"
 #include "kernel/run/insn.h"
 #include "tests/fakes/mmio.h"
 #include "tests/fakes/vcpu.h"
@@ -19,6 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define CODE 0x1000u
 static struct vm vm;
 static struct vcpu v;
+static uint8_t area[576 + 256] __attribute__((aligned(64))); /* no byte more than AVX needs */
 
 static void mode_set(unsigned mode)
 {
@@ -62,6 +65,11 @@ static void vm_fresh(void)
     memcpy(&vm, &made, sizeof(vm));
 }
 
+static bool changed(const struct vcpu *before)
+{
+    return memcmp(v.gpr, before->gpr, sizeof(v.gpr)) || v.rflags != before->rflags || fake_n_mmio;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 34)
@@ -72,6 +80,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         v.gpr[i] = spread(data[1 + 2 * i], data[2 + 2 * i]);
     v.rflags = 2 | (data[33] & 4 ? BIT64(10) : 0);
     v.rip = CODE;
+    v.xsave = area;
+    fake_n_mmio = 0;
+    fpu_host_xcr0 = data[0] & 16 ? 3 : 7;
     if (guest_write(&vm, gpa(CODE), data + 34, size - 34 < 64 ? size - 34 : 64))
         abort();
     struct vcpu before = v;
@@ -83,7 +94,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         e = insn_emulate_mmio(&v, gpa(FAKE_MMIO_BASE + data[33]), data[0] & 4);
     }
-    if (e && (memcmp(v.gpr, before.gpr, sizeof(v.gpr)) || v.rip != before.rip || v.rflags != before.rflags))
+    if (e || fake_n_injected > 1)
+        abort();
+    if (fake_n_injected && (v.rip != before.rip || (fake_injected.vector == 6 && changed(&before))))
         abort();
     v.rip = CODE;
     if (insn_length(&v) > 15 || insn_len_known(&v, (const uint8_t *)"\x0f\xa2", 2) > 15)

@@ -304,7 +304,17 @@ static void test_other_exits(void **state)
     assert_false(v->halted);
     exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_SHUTDOWN });
     assert_int_equal(atomic_load(&m.vm.power_request), VM_POWER_RESET);
+    atomic_store(&m.vm.power_request, VM_POWER_NONE);
     exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_S2_FAULT, .s2 = { .gpa = { 0xd0000000 }, .exec = true } });
+    assert_int_equal(m.injected.vector, 6); /* code where there is no memory: the guest survives */
+    assert_int_equal(atomic_load(&m.vm.power_request), VM_POWER_NONE);
+    m.n_injected = 0;
+    exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_S2_FAULT,
+                                        .s2 = { .gpa = { 0xd0000000 }, .write = true, .cut_event = true } });
+    assert_int_equal(m.n_injected, 0); /* an interrupt's stack: no instruction is to blame */
+    assert_int_equal(atomic_load(&m.vm.power_request), VM_POWER_RESET);
+    exit_handle(v,
+                &(struct vcpu_exit){ .kind = VCPU_EXIT_S2_FAULT, .s2 = { .gpa = { 0xd0000000 }, .table_walk = true } });
     assert_int_equal(atomic_load(&m.vm.power_request), VM_POWER_CRASH);
     v->gpr[GPR_RAX] = 0x2000 | 5 << 10;
     exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_IO, .insn_len = 1, .io = { .port = 0x604, .size = 2 } });

@@ -4,9 +4,10 @@
  * Each instruction of a long list runs twice with the same registers, flags and memory: natively in a scratch buffer,
  * and emulated with its memory operand in a device.  Registers, defined flags and memory must agree.  The rest:
  * lengths, faults, strings, modes. */
-/* unit-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_mem.c kernel/core/s2.c
- *   kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log.c tests/fakes/page.c
- *   tests/fakes/vcpu.c tests/fakes/mmio.c */
+/* unit-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_alu.c kernel/run/insn_mem.c
+ *   kernel/run/insn_simd.c kernel/run/insn_stack.c kernel/run/insn_string.c kernel/core/s2.c kernel/core/guest_mem.c
+ *   kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c
+ *   tests/fakes/mmio.c tests/fakes/fpu.c */
 /* unit-deps: zydis */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -17,7 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "kernel/host/x86/fpu.h"
 #include "kernel/run/insn.h"
+#include "kernel/run/insn_alu.h"
 #include "tests/fakes/mmio.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/vcpu.h"
@@ -112,6 +115,39 @@ static const struct { const char *bytes; unsigned n, undef; } insns[] = {
     I("\x0f\xc3\x07"), I("\xf0\x01\x07"), I("\xf0\x83\x0f\x00"),
     IU("\x0f\xba\x27\x05", 0x8d4), IU("\x0f\xba\x2f\x25", 0x8d4), IU("\x0f\xba\x37\x1f", 0x8d4),
     IU("\x48\x0f\xba\x3f\x3f", 0x8d4),
+    /* xadd, cmpxchg, cmpxchg8b, cmpxchg16b */
+    I("\x0f\xc1\x07"), I("\x48\x0f\xc1\x0f"), I("\x66\x0f\xc1\x17"), I("\x0f\xc0\x27"), I("\xf0\x0f\xc1\x1f"),
+    I("\x0f\xb1\x0f"), I("\x48\x0f\xb1\x17"), I("\x66\x0f\xb1\x0f"), I("\x0f\xb0\x2f"), I("\xf0\x0f\xb1\x0f"),
+    I("\x0f\xc7\x0f"), I("\xf0\x0f\xc7\x0f"), I("\x48\x0f\xc7\x0f"), I("\xf0\x48\x0f\xc7\x0f"),
+    /* shifts: by 1, an immediate, CL */
+    I("\xd1\x07"), I("\xd1\x0f"), I("\xd1\x17"), I("\xd1\x1f"), I("\xd0\x07"), I("\xd0\x17"), I("\x48\xd1\x1f"),
+    I("\x66\xd1\x17"), I("\x66\xd1\x0f"),
+    IU("\xd1\x27", 0x10), IU("\xd1\x2f", 0x10), IU("\xd1\x3f", 0x10), IU("\xd0\x27", 0x10), IU("\xd0\x3f", 0x10),
+    IU("\x48\xd1\x27", 0x10), IU("\x66\xd1\x2f", 0x10),
+    IU("\xc1\x07\x05", 0x800), IU("\xc0\x0f\x1f", 0x800), IU("\xc1\x17\x1f", 0x800), IU("\xc0\x1f\x1f", 0x800),
+    IU("\x66\xc1\x17\x12", 0x800), IU("\x48\xc1\x1f\x3f", 0x800), IU("\xc1\x27\x0c", 0x810),
+    IU("\x48\xc1\x2f\x3f", 0x810), IU("\xc0\x3f\x1f", 0x811), IU("\xc1\x3f\x00", 0),
+    IU("\xd3\x07", 0x800), IU("\x48\xd3\x0f", 0x800), IU("\xd2\x17", 0x800), IU("\x66\xd3\x1f", 0x800),
+    IU("\xd3\x27", 0x810), IU("\x48\xd3\x2f", 0x810), IU("\xd2\x3f", 0x811), IU("\xd2\x27", 0x811),
+    IU("\x66\xd3\x2f", 0x811), IU("\x66\xd3\x27", 0x811),
+    IU("\x0f\xa4\x0f\x07", 0x810), IU("\x48\x0f\xac\x17\x21", 0x810), IU("\x0f\xa5\x17", 0x810),
+    IU("\x48\x0f\xad\x1f", 0x810), IU("\x66\x0f\xa4\x0f\x09", 0x810),
+    /* scans, products */
+    IU("\x0f\xbc\x07", 0x895), IU("\x48\x0f\xbc\x0f", 0x895), IU("\x66\x0f\xbd\x17", 0x895),
+    IU("\x48\x0f\xbd\x1f", 0x895), IU("\xf3\x0f\xbc\x07", 0x894), IU("\xf3\x48\x0f\xbd\x07", 0x894),
+    I("\xf3\x0f\xb8\x0f"), I("\xf3\x48\x0f\xb8\x17"),
+    IU("\xf7\x27", 0xd4), IU("\x48\xf7\x27", 0xd4), IU("\xf6\x27", 0xd4), IU("\x66\xf7\x27", 0xd4),
+    IU("\xf7\x2f", 0xd4), IU("\x48\xf7\x2f", 0xd4), IU("\xf6\x2f", 0xd4), IU("\x66\xf7\x2f", 0xd4),
+    IU("\x0f\xaf\x0f", 0xd4), IU("\x48\x0f\xaf\x17", 0xd4), IU("\x66\x0f\xaf\x1f", 0xd4),
+    IU("\x6b\x0f\xfd", 0xd4), IU("\x48\x69\x17\x01\x02\x03\x84", 0xd4),
+    /* conditions, byte order, segment registers */
+    I("\x0f\x40\x07"), I("\x48\x0f\x47\x0f"), I("\x66\x0f\x4c\x17"), I("\x0f\x4f\x1f"), I("\x0f\x4a\x07"),
+    I("\x0f\x90\x07"), I("\x0f\x93\x07"), I("\x0f\x94\x07"), I("\x0f\x96\x07"), I("\x0f\x98\x07"),
+    I("\x0f\x9b\x07"), I("\x0f\x9d\x07"), I("\x0f\x9e\x07"),
+    I("\x0f\x38\xf0\x07"), I("\x48\x0f\x38\xf0\x0f"), I("\x66\x0f\x38\xf1\x17"), I("\x48\x0f\x38\xf1\x1f"),
+    I("\x0f\xae\x3f"),
+    /* cmps and scas */
+    I("\xae"), I("\x66\xaf"), I("\xaf"), I("\x48\xaf"),
     IU("\x66\x0f\xba\x2f\x1f", 0x8d4), I("\xaa"), I("\x66\xab"), I("\xab"), I("\x48\xab"),
 };
 /* clang-format on */
@@ -126,7 +162,7 @@ static uint64_t random64(void)
 
 static void compare_one(void *buf, unsigned i, unsigned off)
 {
-    uint8_t mem[64];
+    uint8_t mem[64] __attribute__((aligned(16)));
     struct native n = {
         random64(), random64(), random64(), random64(), random64(), (uint64_t)(uintptr_t)mem, 2 | (rand() & FLAGS_ALL)
     };
@@ -365,19 +401,314 @@ static void test_mov_to_cr(void **state)
     assert_int_equal(insn_mov_to_cr(&v, 4, &val), 0);
 }
 
-static void test_refusals(void **state)
+/* ---- SIMD -------------------------------------------------------------------------------------------------------- */
+#define XSAVE_PARTS 7u /* x87, SSE, AVX */
+static uint8_t area[2][4096] __attribute__((aligned(64)));
+
+static void run_native_simd(void *buf, const char *bytes, unsigned n, void *mem, uint8_t *state)
+{
+    memcpy(buf, bytes, n);
+    ((uint8_t *)buf)[n] = 0xc3;
+    __asm__ volatile("fxsave %[keep]; xrstor %[state]; call *%[buf]; xsave %[state]; fxrstor %[keep]; vzeroupper"
+                     : [state] "+m"(*(uint8_t(*)[4096])state), [keep] "=m"(*(uint8_t(*)[512])(area[1] + 3072))
+                     : [buf] "r"(buf), "D"(mem), "a"(XSAVE_PARTS), "d"(0)
+                     : "memory", "cc");
+}
+
+/* All have [rdi], and registers 1, 2 or 15 (MMX: 1). */
+static const struct {
+    const char *bytes;
+    unsigned n;
+} simd[] = {
+#define S(b) { b, sizeof(b) - 1 }
+    S("\x0f\x10\x0f"),
+    S("\x0f\x11\x0f"),
+    S("\x66\x0f\x10\x0f"),
+    S("\x0f\x28\x0f"),
+    S("\x0f\x29\x0f"),
+    S("\x66\x44\x0f\x6f\x3f"),
+    S("\x66\x0f\x7f\x0f"),
+    S("\xf3\x0f\x6f\x0f"),
+    S("\xf3\x44\x0f\x7f\x3f"),
+    S("\xf2\x0f\xf0\x0f"),
+    S("\x66\x0f\xe7\x0f"),
+    S("\x0f\x2b\x0f"),
+    S("\x66\x0f\x38\x2a\x0f"),
+    S("\xf3\x0f\x10\x0f"),
+    S("\xf3\x0f\x11\x0f"),
+    S("\xf2\x0f\x10\x0f"),
+    S("\xf2\x0f\x11\x0f"),
+    S("\x0f\x12\x0f"),
+    S("\x0f\x13\x0f"),
+    S("\x0f\x16\x0f"),
+    S("\x0f\x17\x0f"),
+    S("\x66\x0f\x12\x0f"),
+    S("\x66\x0f\x17\x0f"),
+    S("\x66\x0f\x6e\x0f"),
+    S("\x66\x0f\x7e\x0f"),
+    S("\x66\x48\x0f\x6e\x0f"),
+    S("\xf3\x0f\x7e\x0f"),
+    S("\x66\x0f\xd6\x0f"),
+    S("\x0f\x6f\x0f"),
+    S("\x0f\x7f\x0f"),
+    S("\x0f\x6e\x0f"),
+    S("\x0f\x7e\x0f"),
+    S("\x0f\xe7\x0f"),
+    /* VEX: vmovups xmm, ymm; vmovdqu ymm; vmovaps; vmovntdq; vmovd, vmovq, vmovss, vmovsd; vmovlps, vmovhps */
+    S("\xc5\xf8\x10\x0f"),
+    S("\xc5\xfc\x10\x0f"),
+    S("\xc5\xfc\x11\x0f"),
+    S("\xc5\x7e\x6f\x3f"),
+    S("\xc5\x7e\x7f\x3f"),
+    S("\xc5\xfc\x28\x0f"),
+    S("\xc5\xfd\xe7\x0f"),
+    S("\xc5\xf9\x6e\x0f"),
+    S("\xc4\xe1\xf9\x6e\x0f"),
+    S("\xc5\xfa\x10\x0f"),
+    S("\xc5\xfb\x10\x0f"),
+    S("\xc5\xfb\x11\x0f"),
+    S("\xc5\xe8\x12\x0f"),
+    S("\xc5\xe8\x16\x0f"),
+    S("\xc5\xf8\x17\x0f"),
+    S("\xc5\xfa\x7e\x0f"),
+    S("\xc5\xf9\xd6\x0f"),
+    S("\xc5\xff\xf0\x0f"),
+    S("\xc4\xe2\x7d\x2a\x0f"),
+};
+
+static void simd_one(void *buf, unsigned i, bool in_use)
+{
+    uint8_t mem[64] __attribute__((aligned(32)));
+    for (unsigned k = 0; k < sizeof(mem); k++)
+        mem[k] = (uint8_t)rand();
+    memset(area, 0, sizeof(area));
+    *(uint16_t *)area[0] = 0x037f, *(uint32_t *)(area[0] + 24) = 0x1f80;
+    area[0][512] = in_use ? XSAVE_PARTS : 0;
+    for (unsigned k = 0; in_use && k < 256; k++)
+        area[0][160 + k] = (uint8_t)rand(), area[0][576 + k] = (uint8_t)rand();
+    memcpy(area[1], area[0], 1024);
+    memcpy(fake_mmio + 0x40, mem, sizeof(mem));
+    v.xsave = area[0], v.gpr[GPR_RDI] = AT(0x40);
+    code(simd[i].bytes, simd[i].n);
+    run_native_simd(buf, simd[i].bytes, simd[i].n, mem, area[1]);
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x40)), false), HV_OK);
+    if (fake_n_injected || memcmp(mem, fake_mmio + 0x40, sizeof(mem)) || memcmp(area[0] + 160, area[1] + 160, 256) ||
+        memcmp(area[0] + 576, area[1] + 576, 256) || v.rip != CODE + simd[i].n ||
+        (area[1][4] && (memcmp(area[0] + 32, area[1] + 32, 128) || area[0][4] != area[1][4])) ||
+        (~area[0][512] & area[1][512]))
+        fail_msg("SIMD instruction %u (%02x %02x ...) differs from the processor", i, (uint8_t)simd[i].bytes[0],
+                 (uint8_t)simd[i].bytes[1]);
+}
+
+static void test_simd_same_as_the_processor(void **state)
+{
+    void *buf = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)state;
+    assert_true(buf != MAP_FAILED);
+    for (unsigned i = 0; i < ARRAY_SIZE(simd) && __builtin_cpu_supports("avx2"); i++)
+        for (unsigned round = 0; round < 20; round++)
+            simd_one(buf, i, round & 1);
+    munmap(buf, PAGE_SIZE);
+}
+
+static void test_simd_refused(void **state)
 {
     (void)state;
-    CODE_IS("\x0f\x10\x07"); /* movups xmm0, [rdi] */
-    v.gpr[GPR_RDI] = AT(0);
-    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_E_UNSUPP);
+    v.xsave = area[0], v.gpr[GPR_RDI] = AT(0);
+    memset(area, 0x5a, sizeof(area));
+    fpu_host_xcr0 = 3; /* no AVX: an area has no room for it */
+    CODE_IS("\xc5\xfc\x10\x0f");
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_OK);
+    assert_int_equal(fake_injected.vector, 6);
+    fpu_host_xcr0 = XSAVE_PARTS, fake_regs.cr0 |= BIT64(3);
+    CODE_IS("\x0f\x10\x0f");
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_OK);
+    assert_int_equal(fake_n_injected, 2);
+    for (unsigned i = 0; i < sizeof(area[0]); i++)
+        assert_int_equal(area[0][i], 0x5a);
+    assert_int_equal(fake_n_mmio, 0);
+}
+
+/* ---- stack, strings that compare --------------------------------------------------------------------------------- */
+static void test_stack(void **state)
+{
+    uint64_t val = 0;
+    (void)state;
+    memcpy(fake_mmio + 0x10, "\x00\x20\x00\x00\x00\x00\x00\x00", 8);
+    CODE_IS("\xff\x37"); /* push [rdi] */
+    v.gpr[GPR_RDI] = AT(0x10), v.gpr[GPR_RSP] = 0x4004;
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x10)), false), HV_OK);
+    assert_int_equal(guest_read(&vm, gpa(0x3ffc), &val, 8), HV_OK);
+    assert_int_equal(val, 0x2000);
+    assert_int_equal(v.gpr[GPR_RSP], 0x3ffc);
+    CODE_IS("\x8f\x47\x20"); /* pop [rdi+0x20] */
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x30)), true), HV_OK);
+    assert_memory_equal(fake_mmio + 0x30, fake_mmio + 0x10, 8);
+    assert_int_equal(v.gpr[GPR_RSP], 0x4004);
     CODE_IS("\xff\x17"); /* call [rdi] */
-    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_E_UNSUPP);
-    CODE_IS("\x06\x06\x06"); /* nothing in 64-bit mode */
-    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_E_GUEST);
-    v.rip = 0x40000000;
-    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_E_GUEST);
-    assert_int_equal(fake_n_mmio + fake_n_injected, 0);
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x10)), false), HV_OK);
+    assert_int_equal(guest_read(&vm, gpa(0x3ffc), &val, 8), HV_OK);
+    assert_int_equal(val, CODE + 2);
+    assert_int_equal(v.rip, 0x2000);
+    CODE_IS("\xff\x27"); /* jmp [rdi] */
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x10)), false), HV_OK);
+    assert_int_equal(v.rip, 0x2000);
+    CODE_IS("\x66\x6a\xf0"); /* push word -16, onto a device */
+    v.gpr[GPR_RSP] = AT(0x42);
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x40)), true), HV_OK);
+    assert_memory_equal(fake_mmio + 0x40, "\xf0\xff", 2);
+    CODE_IS("\xe8\x00\x01\x00\x00"); /* call +0x100 */
+    v.gpr[GPR_RSP] = AT(0x58);
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x50)), true), HV_OK);
+    assert_int_equal(v.rip, CODE + 0x105);
+    CODE_IS("\xc2\x08\x00"); /* ret 8 */
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x50)), false), HV_OK);
+    assert_int_equal(v.rip, CODE + 5);
+    assert_int_equal(v.gpr[GPR_RSP], AT(0x60));
+    CODE_IS("\xc9"); /* leave */
+    v.gpr[GPR_RBP] = AT(0x10);
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x10)), false), HV_OK);
+    assert_int_equal(v.gpr[GPR_RBP], 0x2000);
+    assert_int_equal(v.gpr[GPR_RSP], AT(0x18));
+    memcpy(fake_mmio + 0x10, "\x00\x00\x00\x00\x00\x00\x00\x80", 8);
+    CODE_IS("\xff\x17"); /* call to an address that is not canonical */
+    v.gpr[GPR_RSP] = 0x4000;
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x10)), false), HV_OK);
+    assert_int_equal(fake_injected.vector, 13);
+    assert_int_equal(v.gpr[GPR_RSP], 0x4000);
+    assert_int_equal(v.rip, CODE);
+}
+
+static void test_stack_faults_before_the_device(void **state)
+{
+    (void)state;
+    paging_on();
+    CODE_IS("\xff\x37"); /* push [rdi] */
+    v.gpr[GPR_RDI] = AT(0x10), v.gpr[GPR_RSP] = 0x7000;
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x10)), false), HV_OK);
+    assert_int_equal(fake_injected.vector, 14);
+    assert_int_equal(fake_regs.cr2, 0x6ff8);
+    CODE_IS("\x8f\x07"); /* pop [rdi], from a missing page */
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x10)), true), HV_OK);
+    assert_int_equal(fake_regs.cr2, 0x7000);
+    assert_int_equal(fake_n_mmio, 0);
+    assert_int_equal(v.gpr[GPR_RSP], 0x7000);
+}
+
+static void test_strings_that_compare(void **state)
+{
+    (void)state;
+    memset(fake_mmio, 'a', 300);
+    fake_mmio[280] = 'b';
+    assert_int_equal(guest_write(&vm, gpa(0x3000), "aaaab", 5), HV_OK);
+    CODE_IS("\xf3\xa6"); /* repe cmpsb: RAM against the device */
+    v.gpr[GPR_RSI] = 0x3000, v.gpr[GPR_RDI] = AT(0), v.gpr[GPR_RCX] = 10;
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_OK);
+    assert_int_equal(v.gpr[GPR_RCX], 5);
+    assert_int_equal(v.gpr[GPR_RSI], 0x3005);
+    assert_int_equal(v.gpr[GPR_RDI], AT(5));
+    assert_false(v.rflags & 0x41); /* 'b' - 'a': above, not equal */
+    assert_int_equal(v.rip, CODE + 2);
+    CODE_IS("\xf2\xae"); /* repne scasb */
+    v.gpr[GPR_RAX] = 'b', v.gpr[GPR_RDI] = AT(0), v.gpr[GPR_RCX] = 300;
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_OK);
+    assert_int_equal(v.rip, CODE); /* bounded */
+    assert_int_equal(insn_emulate_mmio(&v, gpa(v.gpr[GPR_RDI]), false), HV_OK);
+    assert_int_equal(v.gpr[GPR_RDI], AT(281));
+    assert_int_equal(v.gpr[GPR_RCX], 19);
+    assert_true(v.rflags & 0x40);
+}
+
+static void test_division(void **state)
+{
+    (void)state;
+    srand(2);
+    for (unsigned i = 0; i < 20000; i++) {
+        unsigned bits = 8u << i % 4;
+        uint64_t m = alu_mask(bits), d = random64() & m, low = random64() & m, q, r;
+        uint64_t high = i & 4 ? random64() & m : i & 8 ? 0 : m; /* most quotients fit */
+        unsigned __int128 n = (unsigned __int128)high << bits | low;
+        bool ok = d && n / d <= m;
+        assert_int_equal(alu_div(high, low, d, false, bits, &q, &r), ok);
+        if (ok)
+            assert_true(q == (uint64_t)(n / d) && r == (uint64_t)(n % d));
+        __int128 sn = (__int128)(n << (128 - 2 * bits)) >> (128 - 2 * bits), sd = (int64_t)alu_sign_extend(d, bits);
+        ok = sd && (sd != -1 || sn != (__int128)((unsigned __int128)1 << 127)) &&
+             sn / sd == (int64_t)alu_sign_extend((uint64_t)(sn / sd), bits);
+        assert_int_equal(alu_div(high, low, d, true, bits, &q, &r), ok);
+        if (ok)
+            assert_true(q == ((uint64_t)(sn / sd) & m) && r == ((uint64_t)(sn % sd) & m));
+    }
+    CODE_IS("\xf7\x37"); /* div dword [rdi] */
+    memset(fake_mmio, 0, 4);
+    v.gpr[GPR_RDI] = AT(0);
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_OK);
+    assert_int_equal(fake_n_injected, 1);
+    assert_int_equal(fake_injected.vector, 0);
+}
+
+/* A device sees one read and one write of a read-modify-write. */
+static void test_one_access_each(void **state)
+{
+    static const struct {
+        const char *bytes;
+        unsigned n, accesses;
+    } rows[] = { { "\x0f\xc1\x07", 3, 2 }, { "\x0f\xb1\x0f", 3, 2 }, { "\xd1\x27", 2, 2 }, { "\x0f\xab\x0f", 3, 2 },
+                 { "\x0f\xa3\x0f", 3, 1 }, { "\x0f\x94\x07", 3, 1 }, { "\xf7\x1f", 2, 2 }, { "\x0f\x42\x07", 3, 1 },
+                 { "\xa6", 1, 2 },         { "\x0f\x10\x0f", 3, 2 } };
+    (void)state;
+    v.xsave = area[0];
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        fake_n_mmio = 0, v.gpr[GPR_RDI] = AT(0x40), v.gpr[GPR_RSI] = AT(0x80), v.gpr[GPR_RCX] = 3;
+        code(rows[i].bytes, rows[i].n);
+        assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0x40)), false), HV_OK);
+        assert_int_equal(fake_n_mmio, rows[i].accesses);
+    }
+}
+
+/* What is not emulated is an undefined instruction to the guest, and changes nothing. */
+static void test_the_rest_is_undefined(void **state)
+{
+    static const struct {
+        const char *bytes;
+        unsigned n;
+    } rows[] = { { "\x0f\x58\x07", 3 },           /* addps xmm0, [rdi] */
+                 { "\xff\x1f", 2 },               /* far call [rdi] */
+                 { "\x0f\x01\x17", 3 },           /* lgdt [rdi] */
+                 { "\xdd\x07", 2 },               /* fld [rdi] */
+                 { "\x0f\xae\x07", 3 },           /* fxsave [rdi] */
+                 { "\x06\x06\x06", 3 },           /* nothing in 64-bit mode */
+                 { "\xc4\xe2\x7d\x18\x0f", 5 } }; /* vbroadcastss */
+    (void)state;
+    v.gpr[GPR_RDI] = AT(0), v.gpr[GPR_RSP] = 0x4000;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct vcpu before = v;
+        code(rows[i].bytes, rows[i].n);
+        before.rip = CODE;
+        assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_OK);
+        assert_int_equal(fake_n_injected, i + 1);
+        assert_int_equal(fake_injected.vector, 6);
+        assert_false(fake_injected.has_error);
+        assert_memory_equal(&v, &before, sizeof(v));
+    }
+    assert_int_equal(fake_n_mmio, 0);
+}
+
+/* The code went away after the processor had fetched it: the guest gets the page fault of the fetch. */
+static void test_code_that_went_away(void **state)
+{
+    (void)state;
+    paging_on();
+    v.rip = 0x7000;
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_OK);
+    assert_int_equal(fake_injected.vector, 14);
+    assert_int_equal(fake_regs.cr2, 0x7000);
+    v.rip = 0x1fff; /* mov rax, [rdi] that goes on at a missing page */
+    assert_int_equal(guest_write(&vm, gpa(0x1fff), "\x48", 1), HV_OK);
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_OK);
+    assert_int_equal(fake_n_injected, 2);
+    assert_int_equal(fake_regs.cr2, 0x2000);
+    assert_int_equal(v.rip, 0x1fff);
 }
 
 int main(void)
@@ -392,6 +723,14 @@ int main(void)
                                         T(test_crossing_into_a_device),
                                         T(test_modes_and_lengths),
                                         T(test_mov_to_cr),
-                                        T(test_refusals) };
+                                        T(test_simd_same_as_the_processor),
+                                        T(test_simd_refused),
+                                        T(test_stack),
+                                        T(test_stack_faults_before_the_device),
+                                        T(test_strings_that_compare),
+                                        T(test_division),
+                                        T(test_one_access_each),
+                                        T(test_the_rest_is_undefined),
+                                        T(test_code_that_went_away) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

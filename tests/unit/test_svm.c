@@ -3,8 +3,9 @@
  * rules, VMCB consistency. */
 /* unit-sources: svm/svm.c svm/svm_vcpu.c kernel/lib/print.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c
  *   svm/svm_cr.c svm/svm_check.c svm/npt.c kernel/core/cpuid.c kernel/run/insn.c kernel/run/insn_exec.c
- *   kernel/run/insn_mem.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c
- *   kernel/core/event.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c
+ *   kernel/run/insn_alu.c kernel/run/insn_mem.c kernel/run/insn_simd.c kernel/run/insn_stack.c
+ *   kernel/run/insn_string.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c
+ *   kernel/core/event.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/fpu.c
  *   tests/fakes/svm_insn.c */
 /* unit-deps: zydis */
 #include <cmocka.h>
@@ -296,7 +297,7 @@ static void test_exit_kinds(void **state)
     assert_int_equal(run(SVM_EXIT_NPF, NPF_TABLE_WALK, 0x1000), VCPU_EXIT_S2_FAULT);
     assert_true(x.s2.write && x.s2.table_walk);
     assert_int_equal(run(SVM_EXIT_NPF, NPF_FETCH, 0x1000), VCPU_EXIT_S2_FAULT);
-    assert_true(!x.s2.write && x.s2.exec);
+    assert_true(!x.s2.write && x.s2.exec && !x.s2.cut_event);
 }
 
 static uint64_t inj(unsigned type, unsigned vector) { return EVENTINJ_VALID | type << 8 | vector; }
@@ -308,6 +309,7 @@ static void test_cut_events_are_delivered_again(void **state)
     assert_false(svm_cpu_ops.irq_ready(v));
     exit_int_info = inj(EVENTINJ_TYPE_INTR, 0x40);
     run(SVM_EXIT_NPF, 0, 0x5000);
+    assert_true(x.s2.cut_event);
     assert_int_equal(seen_event, inj(EVENTINJ_TYPE_INTR, 0x40));
     exit_int_info = 0;
     run(SVM_EXIT_INTR, 0, 0);

@@ -309,6 +309,7 @@ static void test_cut_events_are_delivered_again(void **state)
     assert_false(vmx_cpu_ops.irq_ready(v));
     idt_info = INTR_VALID | 0x40;
     run(VMX_EXIT_EPT_VIOLATION, 0);
+    assert_true(x.s2.cut_event);
     assert_int_equal(fake_injected_info, INTR_VALID | 0x40);
     idt_info = 0;
     run(VMX_EXIT_EXTINT, 0);

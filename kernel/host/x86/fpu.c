@@ -59,6 +59,12 @@ void fpu_area_init(void *area)
     *(uint32_t *)((uint8_t *)area + 24) = 0x1f80; /* MXCSR; all else in its initial state: XSTATE_BV is 0 */
 }
 
+uint32_t fpu_component_offset(unsigned n)
+{
+    ASSERT(n >= 2 && fpu_host_xcr0 >> n & 1);
+    return cpuidex(0xd, n).ebx;
+}
+
 void fpu_guest_load(const void *area, uint64_t guest_xcr0)
 {
     if (!fpu_host_xcr0) {

@@ -15,6 +15,8 @@ extern bool fpu_xsavec_broken;      /* [c] this CPU's XSAVEC corrupts its area: 
 /** Enable FPU, SSE and XSAVE; XCR0 = fpu_host_xcr0.  Each CPU once. */
 void fpu_init(void);
 void fpu_area_init(void *zeroed_area);
+/** Where component n of XCR0 (2 or more, one of fpu_host_xcr0) is in an area. */
+uint32_t fpu_component_offset(unsigned n);
 /** Load a guest's registers, then its XCR0.  guest_xcr0: a subset of fpu_host_xcr0 that XSETBV accepts. */
 void fpu_guest_load(const void *area, uint64_t guest_xcr0);
 /** Read the guest's XCR0, restore the host's, save all of its components, also those that the guest has disabled. */
