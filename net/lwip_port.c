@@ -16,6 +16,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
+#include "net/tcp_guard.h"
 
 static struct netif netif;
 static struct vswitch *sw;
@@ -57,6 +58,8 @@ static enum hv_err frame_in(struct vswitch_port *p, const uint8_t *frame, size_t
         return HV_OK; /* flooded: for another port */
     if (host_if_on_frame)
         host_if_on_frame(frame, len, false);
+    if (!tcp_guard_admit(frame, len))
+        return HV_OK;
     struct pbuf *b = pbuf_alloc(PBUF_RAW, (u16_t)len, PBUF_RAM);
     if (!b)
         return HV_E_NOMEM;

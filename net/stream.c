@@ -26,19 +26,20 @@
 #include "kernel/lib/log.h"
 #include "net/heap.h"
 #include "net/lwip_port.h"
+#include "net/tcp_guard.h"
 #include "net/tls.h"
 
 #define CONNECT_US      (5u * 1000 * 1000)
 #define HANDSHAKE_US    (10u * 1000 * 1000)
 #define DRAIN_US        (10u * 1000 * 1000) /* without progress */
 #define REFUSE_US       (1u * 1000 * 1000)  /* let the TLS alert arrive before the connection ends */
-#define MAX_PEERS_IN    12                  /* authenticated, on the port for peers; and for clients */
-#define MAX_CLIENTS_IN  8
-#define MAX_FROM_ONE    8     /* of these, from one peer or client */
-#define MAX_UNKNOWN     4     /* not authenticated (yet), on each of these ports */
-#define CLIENT_US       50000 /* rate limit of clients: 20 connections a second */
-#define BURST           40
-#define MAX_STREAMS     56 /* half of them is for outgoing streams */
+#define MAX_IN          16                  /* authenticated, on each of the two ports */
+#define KEPT_IN         4                   /* of these, for those who have no connection yet */
+#define MAX_FROM_ONE    8                   /* of these, from one peer or operator */
+#define MAX_READERS     8                   /* of these, from clients that may only read, and from one of them */
+#define MAX_FROM_READER 4
+#define MAX_UNKNOWN     4  /* not authenticated (yet): of each class of addresses, on each port */
+#define MAX_STREAMS     96 /* half of them is for outgoing streams */
 #define REFUSALS_LOGGED 4  /* log lines per REFUSALS_US */
 #define REFUSALS_US     (10u * 1000 * 1000)
 #define OUTPUT_BATCH    (64 * 1024) /* bytes after which TCP's queue goes to the card */
@@ -48,7 +49,19 @@
 
 _Static_assert(!(RXQ_LEN & (RXQ_LEN - 1)) && PBUFS_KNOWN <= RXQ_LEN, "each entry holds one buffer at least");
 _Static_assert(TCP_WND / 1460 < PBUFS_KNOWN, "a window of full segments");
-_Static_assert(2 * (MAX_PEERS_IN + MAX_CLIENTS_IN + 2 * MAX_UNKNOWN) <= MAX_STREAMS, "half is for outgoing ones");
+_Static_assert(2 * 2 * (MAX_IN + 2 * MAX_UNKNOWN) <= MAX_STREAMS, "half is for outgoing ones");
+_Static_assert(MAX_READERS + MAX_FROM_ONE <= MAX_IN, "readers lock no operator out");
+
+/* lwIP's own limit of half-open connections, beyond those of tcp_guard.h. */
+#define BACKLOG 255
+_Static_assert(2 * GUARD_HALF_OPEN + GUARD_FROM_ONE < BACKLOG, "tcp_guard.c decides who goes");
+
+/* Answer to a client that finds no place: docs/api.md. */
+#define BUSY_BODY        "{\"code\":\"HV_E_BUSY\",\"message\":\"%s; try again in a moment\"}\n"
+#define BUSY_BODY_LEN(s) ((int)(sizeof(BUSY_BODY) - 3 + strlen(s)))
+#define BUSY_ANSWER                                                                                                  \
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\n" \
+    "Cache-Control: no-store\r\nConnection: close\r\n\r\n" BUSY_BODY
 
 /* OWNER_SELF: this file, until authentication; OWNER_USER: the caller of stream.h; OWNER_NONE: draining */
 enum owner { OWNER_SELF, OWNER_USER, OWNER_NONE };
@@ -57,17 +70,18 @@ enum owner { OWNER_SELF, OWNER_USER, OWNER_NONE };
 struct service {
     const char *section;             /* section of the configuration that lists the known ones */
     const struct peer_config *known; /* borrowed: the configuration lives for ever */
-    unsigned n_known, max_in;
+    unsigned n_known;
     void (*on_accept)(struct stream *s);
-    uint64_t per_us; /* rate limit: one connection per this time, and BURST at once; 0: none */
-    uint64_t tat_us; /* theoretical arrival time: each connection adds per_us; refuse once it is BURST * per_us ahead */
+    const char *busy_fmt; /* printf format of the answer to a client without a place; NULL: none */
+    struct tcp_guard guard;
 };
 
 struct stream {
     struct stream *next;
-    const struct service *service; /* port that accepted it; NULL: outgoing */
-    struct tcp_pcb *pcb;           /* lwIP's; NULL once it is closed or freed */
-    struct tls *tls;               /* owned; NULL until TCP is connected */
+    struct service *service; /* port that accepted it; NULL: outgoing */
+    enum guard_class class;  /* incoming: of its address, when it was accepted */
+    struct tcp_pcb *pcb;     /* lwIP's; NULL once it is closed or freed */
+    struct tls *tls;         /* owned; NULL until TCP is connected */
     enum stream_status status;
     enum owner owner;
     bool plain;  /* no TLS: bytes pass to TCP and from rxq unchanged */
@@ -93,9 +107,9 @@ static struct stream *streams;
 static unsigned n_streams;
 static const struct config *config; /* borrowed: lives for ever */
 static struct service peers, clients;
-static struct tcp_pcb *listener;                                /* for peers; NULL: no TLS or no network */
-static bool activity;                                           /* a callback recorded something since the last poll */
-static uint64_t n_accepted, n_refused, n_busy, n_other_network; /* other: outside [host] networks */
+static struct tcp_pcb *listener; /* for peers; NULL: no TLS or no network */
+static bool activity;            /* a callback recorded something since the last poll */
+static uint64_t n_accepted, n_refused, n_busy;
 
 /* --- failing and freeing --- */
 
@@ -300,20 +314,29 @@ static struct stream *stream_create(void)
     return s;
 }
 
-/** Incoming connections of peer on sv; NULL: those that are not authenticated yet. */
-static unsigned service_n_incoming(const struct service *sv, const struct peer_config *peer)
+/** Incoming connections of who on sv; NULL: of everybody who is authenticated. */
+static unsigned service_n_incoming(const struct service *sv, const struct peer_config *who)
 {
     unsigned n = 0;
     for (const struct stream *s = streams; s; s = s->next)
-        n += s->service == sv && s->peer == peer && (peer || s->pcb);
+        n += s->service == sv && s->peer && (!who || s->peer == who);
     return n;
 }
 
-static unsigned service_n_authenticated(const struct service *sv)
+static unsigned service_n_readers(const struct service *sv)
 {
     unsigned n = 0;
     for (const struct stream *s = streams; s; s = s->next)
-        n += s->service == sv && s->peer;
+        n += s->service == sv && s->peer && s->peer->trust == TRUST_READ;
+    return n;
+}
+
+/** Connections that are not authenticated, from addresses of this class. */
+static unsigned service_n_unknown(const struct service *sv, enum guard_class class)
+{
+    unsigned n = 0;
+    for (const struct stream *s = streams; s; s = s->next)
+        n += s->service == sv && !s->peer && s->pcb && s->class == class;
     return n;
 }
 
@@ -325,15 +348,25 @@ static unsigned service_n_unknown_from(const struct service *sv, const uint8_t i
     return n;
 }
 
-/** Abort one unauthenticated connection, so that those cannot lock others out.  First choice is one that was refused
- *  already, then the oldest from the address that has the most.  Its place is free at once, its memory at its next
- *  turn. */
-static void service_displace_unknown(const struct service *sv)
+/** Is there no place for one more connection of who?  Nobody takes the last places but those who have none yet, and
+ *  clients that may only read leave half of the places to operators. */
+static bool service_is_full(const struct service *sv, const struct peer_config *who)
+{
+    unsigned own = service_n_incoming(sv, who);
+    if (who->trust == TRUST_READ && (own >= MAX_FROM_READER || service_n_readers(sv) >= MAX_READERS))
+        return true;
+    return own >= MAX_FROM_ONE || service_n_incoming(sv, NULL) + (own ? KEPT_IN : 0) >= MAX_IN;
+}
+
+/** Abort one unauthenticated connection of this class, so that those cannot lock others out.  First choice is one that
+ *  was refused already, then the oldest from the address that has the most.  Its place is free at once, its memory at
+ *  its next turn. */
+static void service_displace_unknown(const struct service *sv, enum guard_class class)
 {
     struct stream *victim = NULL;
     unsigned most = 0;
     for (struct stream *s = streams; s; s = s->next) { /* youngest first */
-        if (s->service != sv || s->peer || !s->pcb)
+        if (s->service != sv || s->peer || !s->pcb || s->class != class)
             continue;
         unsigned rank = s->owner == OWNER_NONE ? MAX_UNKNOWN + 1 : service_n_unknown_from(sv, s->ip);
         if (rank >= most)
@@ -345,49 +378,33 @@ static void service_displace_unknown(const struct service *sv)
     pcb_abort(victim);
 }
 
-/** A handshake costs some milliseconds of arithmetic, before the peer is known.  The rate limit leaves time for guests
- *  and migrations. */
-static bool service_rate_limited(struct service *sv)
+/** A stream for one more unauthenticated connection from ip; NULL: no room. */
+static struct stream *service_accept(struct service *sv, const uint8_t ip[4])
 {
-    uint64_t now = clock_us();
-    sv->tat_us = MAX(sv->tat_us, now);
-    if (sv->tat_us > now + BURST * sv->per_us)
-        return true;
-    sv->tat_us += sv->per_us;
-    return false;
-}
-
-/** Is there room for one more unauthenticated connection? */
-static bool service_may_accept(struct service *sv)
-{
-    if (service_rate_limited(sv))
-        return false;
-    if (service_n_incoming(sv, NULL) >= MAX_UNKNOWN)
-        service_displace_unknown(sv);
-    return service_n_incoming(sv, NULL) < MAX_UNKNOWN;
+    enum guard_class class = tcp_guard_class(&sv->guard, ip);
+    if (!tcp_guard_rate(&sv->guard, ip, clock_us()))
+        return NULL;
+    if (service_n_unknown(sv, class) >= MAX_UNKNOWN)
+        service_displace_unknown(sv, class);
+    struct stream *s = service_n_unknown(sv, class) < MAX_UNKNOWN ? stream_create() : NULL;
+    if (!s)
+        return NULL;
+    s->service = sv;
+    s->class = class;
+    return s;
 }
 
 static err_t on_incoming(void *arg, struct tcp_pcb *pcb, err_t err)
 {
-    struct service *sv = arg;
     if (err != ERR_OK || !pcb)
         return ERR_VAL;
-    if (sv == &peers && config_network_rank(config, (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr) < 0) {
-        const uint8_t *ip = (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr;
-        if (!n_other_network++) /* the first only */
-            log_warn("net", "connection from %u.%u.%u.%u refused: it is in no network for moves ([host] networks)",
-                     ip[0], ip[1], ip[2], ip[3]);
-        tcp_abort(pcb);
-        return ERR_ABRT;
-    }
-    struct stream *s = service_may_accept(sv) ? stream_create() : NULL;
+    struct stream *s = service_accept(arg, (const uint8_t *)&ip_2_ip4(&pcb->remote_ip)->addr);
     if (!s) {
         n_busy++;
         tcp_abort(pcb);
         return ERR_ABRT;
     }
     s->incoming = s->connected = true;
-    s->service = sv;
     s->owner = OWNER_SELF;
     s->deadline_us = clock_us() + HANDSHAKE_US;
     pcb_adopt(s, pcb);
@@ -500,21 +517,43 @@ static void stream_begin_tls(struct stream *s)
         s->deadline_us = clock_us() + HANDSHAKE_US;
 }
 
+/** Refuse a connection of who, which has authenticated but finds no place.  A client is told, in the words of its
+ *  protocol, before it has asked; then the session ends in good order. */
+static void stream_refuse_busy(struct stream *s, const struct peer_config *who)
+{
+    char answer[600];
+    const struct service *sv = s->service;
+    n_busy++;
+    stream_fail(s, HV_E_BUSY, "%s has %u connections open already, %u are open in all", who->name,
+                service_n_incoming(sv, who), service_n_incoming(sv, NULL));
+    if (!sv->busy_fmt)
+        return;
+    int n = snprintf(answer, sizeof(answer), sv->busy_fmt, BUSY_BODY_LEN(s->reason), s->reason);
+    if (n > 0 && (size_t)n < sizeof(answer))
+        (void)tls_write(s->tls, answer, (size_t)n);
+    tls_flush(s->tls);
+    pump_out(s);
+    tls_close(s->tls); /* what the client has sent by now is read and dropped */
+}
+
 static void stream_opened(struct stream *s)
 {
     ASSERT_EQ(s->status, STREAM_CONNECTING);
     s->status = STREAM_OPEN;
     s->deadline_us = UINT64_MAX;
     const struct peer_config *found = tls_peer(s->tls);
-    const struct service *sv = s->service;
+    struct service *sv = s->service;
     ASSERT(found); /* TLS opens after authentication only */
-    if (sv && (service_n_authenticated(sv) >= sv->max_in || service_n_incoming(sv, found) >= MAX_FROM_ONE)) {
-        n_busy++;
-        stream_fail(s, HV_E_BUSY, "%s has %u connections open already, %u are open in all", found->name,
-                    service_n_incoming(sv, found), service_n_authenticated(sv));
-        return;
+    if (sv) {
+        tcp_guard_proved(&sv->guard, s->ip);
+        if (service_is_full(sv, found)) {
+            stream_refuse_busy(s, found);
+            return;
+        }
     }
     s->peer = found;
+    if (s->pcb)
+        tcp_setprio(s->pcb, TCP_PRIO_NORMAL); /* as outgoing ones */
     log_line(s->service == &clients ? LOG_DEBUG : LOG_INFO, "net", "%s %s (" PEER_FMT "), %s",
              s->incoming ? "connected from" : "connected to", s->peer->name, PEER_ARGS(s), tls_suite_name(s->tls));
     if (s->owner != OWNER_SELF)
@@ -686,18 +725,39 @@ static void stream_count_frame(const uint8_t *f, size_t len, bool tx)
     }
 }
 
+static bool peer_has_address(const struct peer_config *p, const uint8_t ip[4])
+{
+    bool has = memcmp(p->ip, ip, 4) == 0;
+    for (unsigned i = 0; i < p->n_other_ips; i++)
+        has |= memcmp(p->other_ip[i], ip, 4) == 0;
+    return has;
+}
+
+/** Class of an address on the port for peers, by the configuration. */
+static enum guard_class peers_classify(const uint8_t ip[4])
+{
+    if (config_network_rank(config, ip) < 0)
+        return GUARD_FOREIGN;
+    for (unsigned i = 0; i < config->n_peers; i++)
+        if (peer_has_address(&config->peers[i], ip))
+            return GUARD_KNOWN;
+    return GUARD_STRANGER;
+}
+
 static enum hv_err service_listen(struct service *sv, uint16_t port, struct tcp_pcb **out)
 {
     struct tcp_pcb *pcb = tcp_new();
     if (!pcb)
         return HV_FAIL(HV_E_NOMEM);
     err_t e = tcp_bind(pcb, IP_ANY_TYPE, port);
-    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, (u8_t)(sv->max_in + MAX_UNKNOWN)) : NULL;
+    struct tcp_pcb *l = e == ERR_OK ? tcp_listen_with_backlog(pcb, BACKLOG) : NULL;
     if (!l) {
         tcp_close(pcb);
         return HV_FAIL(e == ERR_USE ? HV_E_EXIST : HV_E_NOMEM);
     }
-    _Static_assert(MAX_PEERS_IN + MAX_UNKNOWN <= UINT8_MAX && MAX_CLIENTS_IN <= MAX_PEERS_IN, "the backlog");
+    sv->guard.port = port;
+    tcp_guard_add(&sv->guard);
+    tcp_setprio(l, TCP_PRIO_MIN); /* a new connection displaces none when memory is short */
     tcp_arg(l, sv);
     tcp_accept(l, on_incoming);
     *out = l;
@@ -710,8 +770,8 @@ enum hv_err streams_init(const struct net_params *p)
     struct tcp_pcb *api;
     ASSERT(!listener && p->on_accept); /* once */
     host_if_on_frame = stream_count_frame;
-    peers = (struct service){ "peer", c->peers, c->n_peers, MAX_PEERS_IN, p->on_accept, 0, 0 };
-    clients = (struct service){ "client", c->clients, c->n_clients, MAX_CLIENTS_IN, p->on_client, CLIENT_US, 0 };
+    peers = (struct service){ "peer", c->peers, c->n_peers, p->on_accept, NULL, { .classify = peers_classify } };
+    clients = (struct service){ "client", c->clients, c->n_clients, p->on_client, BUSY_ANSWER, { .port = 0 } };
     enum hv_err e = service_listen(&peers, c->host.port, &listener);
     if (e || !p->on_client || !c->n_clients || !c->host.api_port)
         return e;
@@ -742,7 +802,7 @@ void streams_describe(struct printer *out)
 {
     static const char *const names[] = { "connecting", "open", "closed", "failed" };
     print_line(out, "  connections: %lu accepted, %lu refused, %lu turned away busy, %lu from foreign networks",
-               n_accepted, n_refused, n_busy, n_other_network);
+               n_accepted, n_refused, n_busy, peers.guard.n_foreign);
     for (const struct stream *s = streams; s; s = s->next)
         print_line(out, "  %s %s " PEER_FMT ": %s, wire out %lu, in %lu", s->incoming ? "from" : "to",
                    s->peer ? s->peer->name : "?", PEER_ARGS(s), names[s->status], s->wire_tx, s->wire_rx);

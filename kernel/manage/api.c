@@ -14,7 +14,7 @@
 #include "kernel/manage/api_call.h"
 #include "net/stream.h"
 
-#define CONNS_MAX  8
+#define CONNS_MAX  16
 #define IDLE_US    60000000u /* between two requests */
 #define REQUEST_US 10000000u /* from a request's first byte to its last; and for an answer */
 #define TURN_BYTES 4096      /* taken from one connection in one turn */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fuzz-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c
- *   net/lwip_port.c net/vswitch.c net/port_filter.c net/announce.c
+ *   net/tcp_guard.c net/lwip_port.c net/vswitch.c net/port_filter.c net/announce.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
  *   kernel/lib/print.c kernel/lib/wipe.c tests/fakes/net_env.c tests/fakes/nic_socket.c */
 /* fuzz-deps: bearssl lwip */

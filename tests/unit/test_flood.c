@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c
- *   net/lwip_port.c net/vswitch.c net/port_filter.c net/announce.c
+ *   net/tcp_guard.c net/lwip_port.c net/vswitch.c net/port_filter.c net/announce.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
  *   kernel/lib/print.c kernel/lib/wipe.c tests/fakes/net_env.c tests/fakes/log.c tests/fakes/nic_socket.c */
 /* unit-deps: bearssl lwip */
@@ -238,6 +238,126 @@ static void test_heap_goes_back(void **state)
     }
 }
 
+/* --- A.5: places of the listening ports --- */
+
+static unsigned n_half_open(uint16_t port)
+{
+    unsigned n = 0;
+    for (const struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next)
+        n += p->state == SYN_RCVD && p->local_port == port;
+    return n;
+}
+
+static struct tcp_pcb *find(const uint8_t ip[4], uint16_t port)
+{
+    for (struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next)
+        if (!memcmp(&ip_2_ip4(&p->remote_ip)->addr, ip, 4) && p->remote_port == port)
+            return p;
+    return NULL;
+}
+
+/* A flood of SYNs, each from another address or all from one: bounded, and whoever answers in time gets in. */
+static void syn_flood(uint16_t port, bool one_source)
+{
+    static const uint8_t honest[4] = { 10, 0, 3, 3 };
+    for (unsigned i = 0; i < 3000; i++) {
+        uint8_t ip[4] = { 10, 1, 0, 1 };
+        if (!one_source)
+            ip[2] = (uint8_t)(i >> 8), ip[3] = (uint8_t)i;
+        segment(ip, (uint16_t)(2000 + i), port, SYN, i, NULL, 0);
+        turns(1);
+        assert_true(n_half_open(port) <= (one_source ? 8 : 48));
+        if (i % 500 != 499)
+            continue;
+        connect_from(honest, (uint16_t)(10000 + i), port);
+        struct tcp_pcb *p = find(honest, (uint16_t)(10000 + i));
+        assert_non_null(p);
+        assert_int_equal(p->state, ESTABLISHED);
+    }
+    assert_true(n_pcbs() < 100);
+}
+static void test_syn_flood(void **state)
+{
+    (void)state;
+    syn_flood(PORT, false);
+    quiet(NULL);
+    syn_flood(7443, false);
+}
+static void test_syn_flood_from_one(void **state)
+{
+    (void)state;
+    syn_flood(PORT, true);
+    quiet(NULL);
+    syn_flood(7443, true);
+}
+
+/* Strangers' half-open connections take no place from a configured peer's, however many come. */
+static void test_places_of_known_peers(void **state)
+{
+    (void)state;
+    segment(conf.peers[0].ip, 4000, PORT, SYN, 1, NULL, 0);
+    turns(3);
+    uint32_t seq = host_seq;
+    for (unsigned i = 0; i < 1000; i++) {
+        const uint8_t ip[4] = { 10, 2, (uint8_t)(i >> 8), (uint8_t)i };
+        connect_from(ip, 3000, PORT); /* complete ones as well: these take places before authentication */
+        segment(ip, 3001, PORT, SYN, 1, NULL, 0);
+        turns(1);
+    }
+    host_seq = seq;
+    segment(conf.peers[0].ip, 4000, PORT, ACK, 2, NULL, 0);
+    turns(2);
+    struct tcp_pcb *p = find(conf.peers[0].ip, 4000);
+    assert_non_null(p);
+    assert_int_equal(p->state, ESTABLISHED);
+}
+
+/* A source's credit is its own: one that connects without end is turned away, another gets in. */
+static void test_credit_per_source(void **state)
+{
+    static const uint8_t busy[4] = { 10, 3, 0, 1 }, other[4] = { 10, 3, 0, 2 };
+    (void)state;
+    n_resets = 0;
+    for (unsigned i = 0; i < 60; i++)
+        connect_from(busy, (uint16_t)(5000 + i), 7443);
+    assert_true(n_resets >= 60 - 21 - 4);
+    connect_from(other, 5000, 7443);
+    assert_non_null(find(other, 5000));
+}
+
+/* Connections from outside of [host] networks take no place at all. */
+static void test_foreign_networks(void **state)
+{
+    static const uint8_t ip[4] = { 10, 200, 0, 1 };
+    (void)state;
+    conf.host.n_networks = 1;
+    conf.host.networks[0] = (struct config_network){ { 10, 0, 0, 0 }, 24 };
+    n_resets = n_syn_acks = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        segment(ip, (uint16_t)(5000 + i), PORT, SYN, i, NULL, 0);
+        turns(2);
+    }
+    conf.host.n_networks = 0;
+    assert_int_equal(n_syn_acks, 0);
+    assert_int_equal(n_resets, 100);
+    assert_int_equal(n_pcbs(), 0);
+}
+
+/* Connections that the host has closed, and whose other side never agrees, do not pile up. */
+static void test_orphans(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 400; i++) {
+        const uint8_t ip[4] = { 10, 4, (uint8_t)(i >> 8), (uint8_t)i };
+        connect_from(ip, 3000, PORT);
+        segment(ip, 3000, PORT, ACK, 1001, "not TLS", 7);
+        turns(2);
+        fake_clock_skip_us += 200000;
+        turns(2);
+    }
+    assert_true(n_pcbs() < 32 + 64 + 16);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +365,12 @@ int main(void)
         cmocka_unit_test_teardown(test_one_byte_segments_in_order, quiet),
         cmocka_unit_test_teardown(test_a_hole_filled_at_last, quiet),
         cmocka_unit_test(test_heap_goes_back),
+        cmocka_unit_test_teardown(test_syn_flood, quiet),
+        cmocka_unit_test_teardown(test_syn_flood_from_one, quiet),
+        cmocka_unit_test_teardown(test_places_of_known_peers, quiet),
+        cmocka_unit_test_teardown(test_credit_per_source, quiet),
+        cmocka_unit_test_teardown(test_foreign_networks, quiet),
+        cmocka_unit_test_teardown(test_orphans, quiet),
     };
     return cmocka_run_group_tests(tests, start, NULL);
 }

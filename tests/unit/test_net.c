@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: net/net.c net/stream.c net/tls.c net/cipher.c net/entropy.c net/jitter.c net/heap.c net/checksum.c
- *   net/lwip_port.c net/vswitch.c net/port_filter.c net/announce.c
+ *   net/tcp_guard.c net/lwip_port.c net/vswitch.c net/port_filter.c net/announce.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
  *   kernel/lib/print.c kernel/lib/wipe.c tests/fakes/net_env.c tests/fakes/log.c
  *   tests/fakes/nic_socket.c tests/fakes/echo_server.c */
@@ -578,6 +578,36 @@ static void a_too_many_from_one(void)
     CHECK(stream_status(dial()) == STREAM_OPEN);
 }
 
+/* A client of which four connections are open already (it may only read) is told so in HTTP, after the handshake. */
+static void a_reader_too_often(void)
+{
+    struct stream *s[6];
+    char text[600] = { 0 };
+    for (unsigned i = 0; i < 6; i++)
+        s[i] = dial();
+    turn_for(300000);
+    for (unsigned i = 0; i < 4; i++)
+        CHECK(stream_status(s[i]) == STREAM_OPEN);
+    for (unsigned i = 4; i < 6; i++) {
+        stream_write(s[i], "GET /v1/vms HTTP/1.1\r\n\r\n", 24); /* as a client does, which does not know yet */
+        stream_flush(s[i]);
+        size_t n = 0;
+        for (uint64_t end = clock_us() + 900000; clock_us() < end && stream_status(s[i]) == STREAM_OPEN;) {
+            n += stream_read(s[i], text + n, sizeof(text) - 1 - n);
+            turn();
+        }
+        fprintf(stderr, "%s", text);
+        CHECK(strstr(text, "HTTP/1.1 503 ") == text && strstr(text, "Retry-After: 1\r\n"));
+        const char *body = strstr(text, "\r\n\r\n"), *said = strstr(text, "Content-Length: ");
+        CHECK(body && said && strlen(body + 4) == strtoul(said + 16, NULL, 10));
+        CHECK(strstr(body, "client has 4 connections open already, 4 are open in all"));
+        CHECK(stream_status(s[i]) == STREAM_CLOSED);
+    }
+    stream_close(s[0]);
+    turn_for(100000);
+    CHECK(stream_status(dial()) == STREAM_OPEN);
+}
+
 static void b_take_and_close(void) /* owns all streams it gets, closes those that are closed */
 {
     static struct stream *have[32];
@@ -702,6 +732,16 @@ static void test_too_many_from_one(void **s)
     (void)s;
     run_scene(&(struct scene){ a_too_many_from_one, b_take_and_close, .mtu = 1500, KNOWN });
 }
+static void test_reader_too_often(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ .mtu = 1500,
+                               .a_knows_b = true,
+                               .api = true,
+                               .b_has_client_a = true,
+                               .host_a = a_reader_too_often,
+                               .host_b = b_take_and_close });
+}
 static void test_slow_handshake(void **s)
 {
     (void)s;
@@ -793,6 +833,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_past_a_crowd),
         cmocka_unit_test(test_slow_handshake),
         cmocka_unit_test(test_too_many_from_one),
+        cmocka_unit_test(test_reader_too_often),
         cmocka_unit_test(test_close_delivers),
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_tls_later),
