@@ -60,7 +60,7 @@ class FakeHost:
                 question = f"{self.command} {self.path}"
                 fake.asked.append((question, body))
                 answer = fake.answers.get(question, (404, {"code": "HV_E_NOENT", "message": "no path"}))
-                answer = answer(json.loads(body)) if callable(answer) else answer
+                answer = answer(json.loads(body or "null")) if callable(answer) else answer
                 status, answer = answer if isinstance(answer, tuple) else (200, answer)
                 raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
@@ -147,6 +147,19 @@ def test_json_and_help_everywhere():
         assert json.loads(a.ctl("--json", "host", "log", "a")[0])["log"] == "caf? ?\n"
 
 
+def waits_for_a_place(a):
+    """A host whose places for clients are taken says so after the handshake: godwitctl tries again, and reports it."""
+    full = (503, {"code": "HV_E_BUSY", "message": "operator has 8 connections open already, 12 are open in all"})
+    left = [full, full]
+    usual = a.answers["GET /v1/vms"]
+    a.answers["GET /v1/vms"] = lambda _: left.pop() if left else usual
+    assert "web" in a.ctl("vm", "list", code=0)[0] and not left
+    a.answers["GET /v1/vms"] = full
+    err = a.ctl("vm", "list", code=1)[1]
+    assert "8 connections open already" in err and "let this client in" not in err, err
+    a.answers["GET /v1/vms"] = usual
+
+
 def test_exit_codes():
     """Each code of docs/api.md, by what it is documented for; and --help names the same ones."""
     with open(os.path.join(ROOT, "docs", "api.md"), encoding="utf-8") as f:
@@ -161,6 +174,7 @@ def test_exit_codes():
         a.answers["POST /v1/validate"] = {**USUAL["POST /v1/validate"], "would_move": False,
                                           "reasons": ["b has too little memory", "b is full"]}
         assert "b has too little memory\n    b is full" in a.ctl("validate", code=1)[0]
+        waits_for_a_place(a)
         for wrong in (["zoo"], ["vm"], ["vm", "stop"], ["--zoo"], ["vm", "migrate", "web"],
                       ["migration", "resolve", "web"], ["--json", "vm", "console", "web"]):
             a.ctl(*wrong, code=2)

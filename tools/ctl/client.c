@@ -9,10 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define CONNECT_S 6L
-#define ANSWER_S  20L
-#define BODY_MAX  (1u << 20)
+#define TRIES         5 /* a host without a place for this client now; in all 3.75 s */
+#define FIRST_WAIT_US 250000u
+#define CONNECT_S     6L
+#define ANSWER_S      20L
+#define BODY_MAX      (1u << 20)
 
 static struct check {            /* verification of the present connection; one at a time */
     const unsigned char *wanted; /* NULL: accept any */
@@ -200,8 +203,11 @@ static enum exit_code transport_error(const struct host *h, CURLcode rc, const c
     if (rc == CURLE_SSL_CERTPROBLEM || rc == CURLE_SSL_ENGINE_SETFAILED)
         return fail(EXIT_CONFIG, "cannot use %s with %s: %s; `godwitctl key` makes both where there are none",
                     settings.cert, settings.key, text);
-    if (check.asked && (rc == CURLE_SSL_CONNECT_ERROR || rc == CURLE_RECV_ERROR || rc == CURLE_GOT_NOTHING))
+    if (check.asked && strstr(text, "alert")) /* how a host says that it does not know a client */
         return untrusted_client(h);
+    if (check.asked)
+        return fail(EXIT_UNREACHABLE, "%s: the host broke the connection off: %s; it may be busy: try again", h->name,
+                    text);
     return fail(EXIT_UNREACHABLE, "%s: no answer from %s:%u: %s; is the host on, and is this its [host] api-port?",
                 h->name, h->address, h->port, text);
 }
@@ -241,6 +247,20 @@ static CURLcode perform(CURL *c, struct host *h, const char *path, struct answer
     return rc;
 }
 
+/* Perform until the host has a place for this client; at most TRIES times.  Nothing was carried out before that. */
+static CURLcode perform_patiently(CURL *c, struct host *h, const char *path, struct answer *out,
+                                  char error[CURL_ERROR_SIZE])
+{
+    for (unsigned i = 0;; i++) {
+        CURLcode rc = perform(c, h, path, out, error);
+        bool broken = rc == CURLE_SSL_CONNECT_ERROR && check.asked && !check.refused && !strstr(error, "alert");
+        if (i + 1 == TRIES || !(broken || (rc == CURLE_OK && out->status == 503)))
+            return rc;
+        answer_free(out);
+        usleep(FIRST_WAIT_US << i);
+    }
+}
+
 enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len,
                        struct answer *out)
 {
@@ -254,7 +274,7 @@ enum exit_code ask_raw(struct host *h, const char *method, const char *path, con
         curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)len);
         curl_easy_setopt(c, CURLOPT_POSTFIELDS, len ? raw : "");
     }
-    CURLcode rc = perform(c, h, path, out, error);
+    CURLcode rc = perform_patiently(c, h, path, out, error);
     if (rc != CURLE_OK) {
         answer_free(out);
         return transport_error(h, rc, *error ? error : curl_easy_strerror(rc));
