@@ -66,14 +66,6 @@ static size_t acpi_align(struct wr *w, size_t a)
     return w->len;
 }
 
-static uint8_t acpi_checksum_byte(const uint8_t *p, size_t n)
-{
-    uint8_t sum = 0;
-    while (n--)
-        sum = (uint8_t)(sum + *p++);
-    return (uint8_t)-sum;
-}
-
 static size_t acpi_table_begin(struct wr *w, const char *sig, uint8_t revision)
 {
     size_t at = acpi_align(w, 16);
@@ -96,7 +88,7 @@ static void acpi_table_end(struct wr *w, size_t at)
     ASSERT(w->len - at >= 36); /* the header, by acpi_table_begin() */
     struct wr len = wr_init(w->p + at + 4, 4);
     wr_u32(&len, (uint32_t)(w->len - at));
-    w->p[at + 9] = acpi_checksum_byte(w->p + at, w->len - at);
+    w->p[at + 9] = checksum_byte(w->p + at, w->len - at);
 }
 
 /* Append a Generic Address Structure in I/O space.  port 0: the register is absent. */
@@ -224,9 +216,9 @@ static void acpi_rsdp_put(uint8_t *p, uint64_t xsdt)
     wr_u32(&w, 36);
     wr_u64(&w, xsdt);
     wr_u32(&w, 0);
-    p[8] = acpi_checksum_byte(p, 20);
+    p[8] = checksum_byte(p, 20);
     ASSERT(!w.bad && w.len == 36);
-    p[32] = acpi_checksum_byte(p, 36);
+    p[32] = checksum_byte(p, 36);
 }
 
 size_t acpi_tables_build(uint8_t *buf, size_t cap, uint64_t base, unsigned n_vcpus)

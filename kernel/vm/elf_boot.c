@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/elf_boot.c - kernels as ELF files, by PVH or Multiboot 1.
+ * kernel/vm/elf_boot.c - kernels by PVH or Multiboot 1: ELF files, and files with load addresses in their Multiboot
+ * header.
  *
- *      0x10000    the protocol's information structure, list of modules, memory map, strings
- *      0x20000    command line
- *      1 MiB ...  the file's loadable segments, at their physical addresses
+ *      0x500 ...  the file's segments, at their physical addresses, up to 0x9fc00 and from 1 MiB
+ *      0x10000    the protocol's information: structure, list of modules, memory map, strings, command line.  It is at
+ *                 the top of low memory, below the modules, if a segment needs this place
+ *      0xe0000    ACPI tables, and what bios_guest.c writes
  *      ...        the modules, as high as possible, each on pages of its own
  *
  * The file may be cut off or damaged.  Every number in it is checked against the file, then against the guest's memory.
@@ -12,8 +14,10 @@
 
 #include "kernel/dev/devices.h"
 #include "kernel/vm/acpi_guest.h"
+#include "kernel/vm/bios_guest.h"
 #include "kernel/vm/boot_image.h"
 #include "kernel/vm/e820.h"
+#include "kernel/vm/linux_boot.h"
 
 enum {
     CLASS_32 = 1,
@@ -36,37 +40,57 @@ enum {
 #define MB_UNKNOWN        0xfff8u
 enum { MB_MEM = 1, MB_CMDLINE = 4, MB_MODS = 8, MB_MMAP = 64, MB_NAME = 512 };
 
-#define INFO_AT     0x10000u
-#define MODS_AT     0x11000u
-#define MMAP_AT     0x12000u
-#define NAME_AT     0x13000u
-#define STRINGS_AT  0x14000u /* the modules' */
-#define CMDLINE_AT  0x20000u
+#define INFO_AT 0x10000u /* the place of the information, unless a segment is there */
+/* offsets from its beginning */
+enum {
+    OFF_MODS = 0x200,
+    OFF_MMAP = 0x600,
+    OFF_NAME = 0x800,
+    OFF_STRINGS = 0x1000, /* the modules' */
+    OFF_CMDLINE = 0x2000,
+    INFO_LEN = 0x3000
+};
 #define CMDLINE_MAX 4095u
+/* Xen takes the first word of a command line for the kernel's file name, unless the loader is GRUB 2. */
+#define LOADER_NAME "Godwit (command lines as by GRUB 2)"
 
-_Static_assert(INFO_AT + 120 <= MODS_AT, "the information structure ends before the modules' list");
-_Static_assert(MODS_AT + (1 + CONFIG_MAX_MODULES) * 32 <= MMAP_AT, "the modules' list ends before the map");
-_Static_assert(MMAP_AT + E820_MAX * 24 <= NAME_AT, "the map ends before the strings");
-_Static_assert(STRINGS_AT + sizeof(((struct vm_config *)0)->modules) + 2 <= CMDLINE_AT, "strings fit");
-_Static_assert(CMDLINE_AT + CMDLINE_MAX < LOW_RAM_END, "the command line is in low RAM");
+_Static_assert(120 <= OFF_MODS, "the information structure ends before the modules' list");
+_Static_assert(OFF_MODS + (1 + CONFIG_MAX_MODULES) * 32 <= OFF_MMAP, "the modules' list ends before the map");
+_Static_assert(OFF_MMAP + E820_MAX * 24 <= OFF_NAME, "the map ends before the loader's name");
+_Static_assert(OFF_NAME + sizeof(LOADER_NAME) <= OFF_STRINGS, "the loader's name ends before the strings");
+_Static_assert(OFF_STRINGS + sizeof(((struct vm_config *)0)->modules) + 2 <= OFF_CMDLINE, "strings fit");
+_Static_assert(OFF_CMDLINE + CMDLINE_MAX < INFO_LEN, "the command line fits");
+_Static_assert(INFO_AT + INFO_LEN <= LOW_RAM_END, "the information is in low RAM");
 
-struct elf {
+struct segment {
+    uint64_t off, paddr, file_len, mem_len; /* file_len <= mem_len */
+};
+struct kernel {
     const uint8_t *file;
     size_t len;
-    bool is64, pvh;
-    uint64_t ph_off, entry, end; /* end: the first address above all segments */
+    bool pvh;
+    uint64_t entry, end;              /* end: the first address above all segments */
+    struct segment seg[SEGMENTS_MAX]; /* what is loaded */
+    unsigned n_seg;
+    uint64_t info_at, modules_at; /* the layout, by layout_choose() */
+};
+struct elf { /* a view of an ELF file */
+    const uint8_t *file;
+    size_t len;
+    bool is64;
+    uint64_t ph_off;
     unsigned ph_size, n_ph;
 };
-struct segment {
+struct program_header {
     uint32_t type;
-    uint64_t off, paddr, file_len, mem_len;
+    struct segment seg;
 };
 
-bool elf_boot_is_elf(const uint8_t *file, size_t len) { return len >= 4 && !memcmp(file, "\177ELF", 4); }
+static bool file_is_elf(const uint8_t *file, size_t len) { return len >= 4 && !memcmp(file, "\177ELF", 4); }
 
-/* ---- the file ---- */
+/* ---- ELF ---- */
 
-static enum hv_err elf_header_parse(struct elf *f, struct why *why)
+static enum hv_err elf_header_parse(struct elf *f, uint64_t *entry, struct why *why)
 {
     const uint8_t *h = f->file;
     if (f->len < 64)
@@ -80,7 +104,7 @@ static enum hv_err elf_header_parse(struct elf *f, struct why *why)
     f->ph_off = f->is64 ? le_uint(h + 32, 8) : le_uint(h + 28, 4);
     f->ph_size = (unsigned)le_uint(h + (f->is64 ? 54 : 42), 2);
     f->n_ph = (unsigned)le_uint(h + (f->is64 ? 56 : 44), 2);
-    f->entry = f->is64 ? le_uint(h + 24, 8) : le_uint(h + 24, 4);
+    *entry = f->is64 ? le_uint(h + 24, 8) : le_uint(h + 24, 4);
     if (f->ph_size < (f->is64 ? 56u : 32u) || f->n_ph > SEGMENTS_MAX || f->ph_off > f->len ||
         (uint64_t)f->n_ph * f->ph_size > f->len - f->ph_off)
         return BAD("the kernel file is cut off or damaged: its %u program headers are not inside it (at most %u); copy "
@@ -89,41 +113,17 @@ static enum hv_err elf_header_parse(struct elf *f, struct why *why)
     return HV_OK;
 }
 
-static struct segment elf_segment_get(const struct elf *f, unsigned i)
+static struct program_header elf_program_header(const struct elf *f, unsigned i)
 {
     ASSERT(i < f->n_ph);
     const uint8_t *p = f->file + f->ph_off + (size_t)i * f->ph_size;
+    uint32_t type = (uint32_t)le_uint(p, 4);
     if (f->is64)
-        return (struct segment){ (uint32_t)le_uint(p, 4), le_uint(p + 8, 8), le_uint(p + 24, 8), le_uint(p + 32, 8),
-                                 le_uint(p + 40, 8) };
-    return (struct segment){ (uint32_t)le_uint(p, 4), le_uint(p + 4, 4), le_uint(p + 12, 4), le_uint(p + 16, 4),
-                             le_uint(p + 20, 4) };
-}
-
-static enum hv_err elf_segments_check(struct elf *f, const struct vm *vm, struct why *why)
-{
-    unsigned n_load = 0;
-    for (unsigned i = 0; i < f->n_ph; i++) {
-        struct segment s = elf_segment_get(f, i);
-        if (s.type != PT_LOAD && s.type != PT_NOTE)
-            continue;
-        if (s.off > f->len || s.file_len > f->len - s.off)
-            return BAD("the kernel file is cut off: its segment %u is not inside it; copy it again", i);
-        if (s.type != PT_LOAD || !s.mem_len)
-            continue;
-        if (s.file_len > s.mem_len || s.paddr < MIB)
-            return BAD("the kernel file is damaged, or for another loader: its segment %u (%#lx bytes at %#lx) does "
-                       "not lie above 1 MiB",
-                       i, s.mem_len, s.paddr);
-        if (s.paddr > vm->mem.low_bytes || s.mem_len > vm->mem.low_bytes - s.paddr)
-            return REFUSE(HV_E_NOMEM,
-                          "the guest has %lu MiB of memory, its kernel's segment %u (%#lx bytes at %#lx) lies beyond: "
-                          "raise `memory` in its section",
-                          vm->mem.low_bytes / MIB, i, s.mem_len, s.paddr);
-        f->end = MAX(f->end, s.paddr + s.mem_len);
-        n_load++;
-    }
-    return n_load ? HV_OK : BAD("the kernel is an ELF file without anything to load: give a kernel");
+        return (struct program_header){
+            type, { le_uint(p + 8, 8), le_uint(p + 24, 8), le_uint(p + 32, 8), le_uint(p + 40, 8) }
+        };
+    return (struct program_header){ type,
+                                    { le_uint(p + 4, 4), le_uint(p + 12, 4), le_uint(p + 16, 4), le_uint(p + 20, 4) } };
 }
 
 /* Search the notes of one segment.  Each is: name length, description length, type, name, description.  Name and
@@ -146,53 +146,157 @@ static bool pvh_entry_in(const uint8_t *p, uint64_t len, uint64_t *entry_out)
     return false;
 }
 
-static bool pvh_find(struct elf *f)
+/* Collect the segments to load, and the first PVH entry in a note. */
+static enum hv_err elf_parse(struct kernel *k, struct why *why)
 {
-    for (unsigned i = 0; i < f->n_ph && !f->pvh; i++) {
-        struct segment s = elf_segment_get(f, i);
-        f->pvh = s.type == PT_NOTE && pvh_entry_in(f->file + s.off, s.file_len, &f->entry);
-    }
-    return f->pvh;
-}
-
-static enum hv_err multiboot_check(const struct elf *f, struct why *why)
-{
-    for (size_t off = 0; off + 12 <= MIN(f->len, MB_SEARCH); off += 4) {
-        uint32_t magic = (uint32_t)le_uint(f->file + off, 4), flags = (uint32_t)le_uint(f->file + off + 4, 4),
-                 sum = (uint32_t)le_uint(f->file + off + 8, 4);
-        if (magic != MB_HEADER_MAGIC || magic + flags + sum)
+    struct elf f = { .file = k->file, .len = k->len };
+    enum hv_err e = elf_header_parse(&f, &k->entry, why);
+    for (unsigned i = 0; !e && i < f.n_ph; i++) {
+        struct program_header h = elf_program_header(&f, i);
+        if (h.type != PT_LOAD && h.type != PT_NOTE)
             continue;
-        if (flags & (MB_ADDRESSES | MB_UNKNOWN))
-            return BAD("the kernel's Multiboot header asks for unsupported features (flags %#x): only ELF, without "
-                       "addresses in the header",
-                       flags);
-        return HV_OK;
+        if (h.seg.off > f.len || h.seg.file_len > f.len - h.seg.off)
+            return BAD("the kernel file is cut off: its segment %u is not inside it; copy it again", i);
+        if (h.type == PT_NOTE && !k->pvh)
+            k->pvh = pvh_entry_in(f.file + h.seg.off, h.seg.file_len, &k->entry);
+        if (h.type == PT_LOAD && h.seg.mem_len)
+            k->seg[k->n_seg++] = h.seg;
     }
-    return BAD("the kernel is an ELF file without a PVH note and without a Multiboot 1 header: give a bzImage, or a "
-               "kernel with one of these");
+    return e || k->n_seg ? e : BAD("the kernel is an ELF file without anything to load: give a kernel");
 }
 
-static bool entry_is_inside(const struct elf *f)
+/* ---- Multiboot ---- */
+
+/* The offset of the header, or SIZE_MAX. */
+static size_t multiboot_find(const uint8_t *file, size_t len)
 {
-    for (unsigned i = 0; i < f->n_ph; i++) {
-        struct segment s = elf_segment_get(f, i);
-        if (s.type == PT_LOAD && f->entry >= s.paddr && f->entry - s.paddr < s.mem_len)
-            return true;
+    for (size_t off = 0; off + 12 <= MIN(len, MB_SEARCH); off += 4) {
+        uint32_t magic = (uint32_t)le_uint(file + off, 4), flags = (uint32_t)le_uint(file + off + 4, 4),
+                 sum = (uint32_t)le_uint(file + off + 8, 4);
+        if (magic == MB_HEADER_MAGIC && !(magic + flags + sum))
+            return off;
     }
+    return SIZE_MAX;
+}
+
+static bool multiboot_has_addresses(const uint8_t *file, size_t off)
+{
+    return off != SIZE_MAX && (le_uint(file + off + 4, 4) & MB_ADDRESSES);
+}
+
+/* The one segment that the header at off describes: header_addr, load_addr, load_end_addr, bss_end_addr, entry_addr.
+ * As with GRUB and QEMU, an ELF file with these is loaded by them. */
+static enum hv_err multiboot_addresses_parse(struct kernel *k, size_t off, struct why *why)
+{
+    if (k->len - off < 32)
+        return BAD("the kernel file is cut off behind its Multiboot header; copy it again");
+    const uint8_t *h = k->file + off;
+    uint64_t header = le_uint(h + 12, 4), load = le_uint(h + 16, 4), load_end = le_uint(h + 20, 4),
+             bss_end = le_uint(h + 24, 4);
+    uint64_t before = header - load, in_file = k->len - off + before;
+    uint64_t len = load_end ? load_end - load : in_file;
+    if (load > header || before > off || (load_end && load_end <= load) || len > in_file ||
+        (bss_end && bss_end < load + len))
+        return BAD("the kernel's Multiboot header has addresses that do not fit its file (header %#lx, load %#lx to "
+                   "%#lx, bss to %#lx; the file has %zu bytes): build it or copy it again",
+                   header, load, load_end, bss_end, k->len);
+    k->entry = le_uint(h + 28, 4);
+    k->n_seg = 1;
+    k->seg[0] = (struct segment){ off - before, load, len, bss_end ? bss_end - load : len };
+    return HV_OK;
+}
+
+static enum hv_err multiboot_parse(struct kernel *k, struct why *why)
+{
+    size_t off = multiboot_find(k->file, k->len);
+    if (off == SIZE_MAX)
+        return BAD(
+            "the kernel is an ELF file without a PVH note and without a Multiboot 1 header: give a bzImage, or a "
+            "kernel with one of these");
+    unsigned flags = (unsigned)le_uint(k->file + off + 4, 4);
+    if (flags & MB_UNKNOWN)
+        return BAD("the kernel's Multiboot header requires unknown features (flags %#x): only bits 0, 1, 2 and 16 are "
+                   "supported",
+                   flags);
+    return multiboot_has_addresses(k->file, off) ? multiboot_addresses_parse(k, off, why) : HV_OK;
+}
+
+bool elf_boot_takes(const uint8_t *file, size_t len)
+{
+    return file_is_elf(file, len) ||
+           (!linux_boot_is_bzimage(file, len) && multiboot_has_addresses(file, multiboot_find(file, len)));
+}
+
+/* ---- layout ---- */
+
+static bool segment_overlaps(const struct segment *s, uint64_t start, uint64_t end)
+{
+    return s->paddr < end && start < s->paddr + s->mem_len;
+}
+
+/* Every segment must lie in RAM that is not the BIOS's or the ACPI tables'. */
+static enum hv_err segments_check(struct kernel *k, const struct vm *vm, struct why *why)
+{
+    for (unsigned i = 0; i < k->n_seg; i++) {
+        const struct segment *s = &k->seg[i];
+        bool fits = s->paddr <= vm->mem.low_bytes && s->mem_len <= vm->mem.low_bytes - s->paddr;
+        if (s->file_len > s->mem_len || s->paddr < BIOS_DATA_END || (fits && segment_overlaps(s, LOW_RAM_END, MIB)))
+            return BAD("the kernel file is damaged, or for another loader: its segment %u (%#lx bytes at %#lx) does "
+                       "not lie in free memory, which is %#x to %#x and from 1 MiB",
+                       i, s->mem_len, s->paddr, BIOS_DATA_END, LOW_RAM_END);
+        if (!fits)
+            return REFUSE(HV_E_NOMEM,
+                          "the guest has %lu MiB of memory, its kernel's segment %u (%#lx bytes at %#lx) lies beyond: "
+                          "raise `memory` in its section",
+                          vm->mem.low_bytes / MIB, i, s->mem_len, s->paddr);
+        k->end = MAX(k->end, s->paddr + s->mem_len);
+    }
+    return HV_OK;
+}
+
+static bool entry_is_inside(const struct kernel *k)
+{
+    for (unsigned i = 0; i < k->n_seg; i++)
+        if (k->entry >= k->seg[i].paddr && k->entry - k->seg[i].paddr < k->seg[i].mem_len)
+            return true;
     return false;
 }
 
-static enum hv_err elf_parse(struct elf *f, const struct vm *vm, struct why *why)
+static bool low_info_is_free(const struct kernel *k)
 {
-    enum hv_err e = elf_header_parse(f, why);
+    for (unsigned i = 0; i < k->n_seg; i++)
+        if (segment_overlaps(&k->seg[i], INFO_AT, INFO_AT + INFO_LEN))
+            return false;
+    return true;
+}
+
+static enum hv_err layout_choose(struct kernel *k, const struct vm *vm, const struct boot_image *b, struct why *why)
+{
+    uint64_t top = ALIGN_DOWN(vm->mem.low_bytes, PAGE_SIZE), end = MAX(ALIGN_UP(k->end, PAGE_SIZE), (uint64_t)MIB);
+    uint64_t modules = 0, info = low_info_is_free(k) ? 0 : INFO_LEN;
+    for (unsigned i = 0; i < b->n_modules; i++)
+        modules += ALIGN_UP((uint64_t)b->module[i].len, PAGE_SIZE);
+    if (end > top || modules + info > top - end)
+        return REFUSE(HV_E_NOMEM,
+                      "the guest has %lu MiB of memory, too little for its kernel and %lu KiB of modules: raise "
+                      "`memory` in its section",
+                      vm->mem.low_bytes / MIB, modules / KIB);
+    k->modules_at = top - modules;
+    k->info_at = info ? k->modules_at - INFO_LEN : INFO_AT;
+    return HV_OK;
+}
+
+static enum hv_err kernel_parse(struct kernel *k, const struct vm *vm, struct why *why)
+{
+    enum hv_err e = file_is_elf(k->file, k->len) ? elf_parse(k, why) : HV_OK;
+    if (!e && !k->pvh)
+        e = multiboot_parse(k, why);
     if (!e)
-        e = elf_segments_check(f, vm, why);
-    if (!e && !pvh_find(f))
-        e = multiboot_check(f, why);
+        e = segments_check(k, vm, why);
     if (e)
         return e;
-    return entry_is_inside(f) ? HV_OK
-                              : BAD("the kernel file is damaged: its entry %#lx is in none of its segments", f->entry);
+    return entry_is_inside(k) ? HV_OK
+                              : BAD("the kernel file is damaged: its entry %#lx is in none of its segments", k->entry);
 }
 
 /* ---- into the guest ---- */
@@ -208,17 +312,15 @@ static enum hv_err guest_zero_fill(struct vm *vm, uint64_t at, uint64_t len)
     return e;
 }
 
-static enum hv_err elf_segments_write(struct vm *vm, const struct elf *f)
+static enum hv_err segments_write(struct vm *vm, const struct kernel *k)
 {
     enum hv_err e = HV_OK;
-    for (unsigned i = 0; !e && i < f->n_ph; i++) {
-        struct segment s = elf_segment_get(f, i);
-        if (s.type != PT_LOAD || !s.mem_len)
-            continue;
-        ASSERT(s.paddr >= MIB && s.file_len <= s.mem_len); /* elf_segments_check() */
-        e = guest_write(vm, gpa(s.paddr), f->file + s.off, s.file_len);
+    for (unsigned i = 0; !e && i < k->n_seg; i++) {
+        const struct segment *s = &k->seg[i];
+        ASSERT(s->paddr >= BIOS_DATA_END && s->file_len <= s->mem_len); /* segments_check() */
+        e = guest_write(vm, gpa(s->paddr), k->file + s->off, s->file_len);
         if (!e)
-            e = guest_zero_fill(vm, s.paddr + s.file_len, s.mem_len - s.file_len);
+            e = guest_zero_fill(vm, s->paddr + s->file_len, s->mem_len - s->file_len);
     }
     return e;
 }
@@ -230,38 +332,38 @@ static enum hv_err guest_text_write(struct vm *vm, uint64_t at, const char *text
 
 /* Write the memory map in the format of PVH, where a reserved word follows each entry, or of Multiboot, where each
  * entry's length precedes it. */
-static enum hv_err elf_mmap_write(struct vm *vm, bool pvh, unsigned *n_out)
+static enum hv_err mmap_write(struct vm *vm, const struct kernel *k, unsigned *n_out)
 {
     struct e820 map[E820_MAX];
     uint8_t buf[E820_MAX * 24];
     struct wr w = wr_init(buf, sizeof(buf));
     *n_out = e820_build(vm, map);
     for (unsigned i = 0; i < *n_out; i++) {
-        if (!pvh)
+        if (!k->pvh)
             wr_u32(&w, 20);
         wr_u64(&w, map[i].base);
         wr_u64(&w, map[i].len);
         wr_u32(&w, map[i].type);
-        if (pvh)
+        if (k->pvh)
             wr_u32(&w, 0);
     }
     ASSERT(!w.bad && w.len == *n_out * 24);
-    return guest_write(vm, gpa(MMAP_AT), buf, *n_out * 24);
+    return guest_write(vm, gpa(k->info_at + OFF_MMAP), buf, *n_out * 24);
 }
 
-/* Write the modules from at upwards, their strings, and the list of both: hvm_modlist_entry, or Multiboot's "module
+/* Write the modules, their strings, and the list of both: hvm_modlist_entry, or Multiboot's "module
  * structure". */
-static enum hv_err elf_modules_write(struct vm *vm, bool pvh, const struct boot_image *b, uint64_t at)
+static enum hv_err modules_write(struct vm *vm, const struct kernel *k, const struct boot_image *b)
 {
     uint8_t list[ARRAY_SIZE(b->module) * 32];
     struct wr w = wr_init(list, sizeof(list));
-    uint64_t string_at = STRINGS_AT;
+    uint64_t at = k->modules_at, string_at = k->info_at + OFF_STRINGS;
     enum hv_err e = HV_OK;
     for (unsigned i = 0; !e && i < b->n_modules; i++) {
         const struct boot_module *m = &b->module[i];
-        unsigned width = pvh ? 8 : 4;
+        unsigned width = k->pvh ? 8 : 4;
         wr_uint(&w, at, width);
-        wr_uint(&w, pvh ? m->len : at + m->len, width);
+        wr_uint(&w, k->pvh ? m->len : at + m->len, width);
         wr_uint(&w, string_at, width);
         wr_uint(&w, 0, width);
         e = guest_write(vm, gpa(at), m->data, m->len);
@@ -271,11 +373,11 @@ static enum hv_err elf_modules_write(struct vm *vm, bool pvh, const struct boot_
         string_at += strlen(m->string) + 1;
     }
     ASSERT(!w.bad);
-    return e ? e : guest_write(vm, gpa(MODS_AT), list, w.len);
+    return e ? e : guest_write(vm, gpa(k->info_at + OFF_MODS), list, w.len);
 }
 
 /* struct hvm_start_info, version 1. */
-static enum hv_err pvh_info_write(struct vm *vm, unsigned n_modules, unsigned n_map)
+static enum hv_err pvh_info_write(struct vm *vm, const struct kernel *k, unsigned n_modules, unsigned n_map)
 {
     uint8_t info[56];
     struct wr w = wr_init(info, sizeof(info));
@@ -283,67 +385,68 @@ static enum hv_err pvh_info_write(struct vm *vm, unsigned n_modules, unsigned n_
     wr_u32(&w, 1);
     wr_u32(&w, 0);
     wr_u32(&w, n_modules);
-    wr_u64(&w, n_modules ? MODS_AT : 0);
-    wr_u64(&w, CMDLINE_AT);
+    wr_u64(&w, n_modules ? k->info_at + OFF_MODS : 0);
+    wr_u64(&w, k->info_at + OFF_CMDLINE);
     wr_u64(&w, ACPI_AREA_BASE);
-    wr_u64(&w, MMAP_AT);
+    wr_u64(&w, k->info_at + OFF_MMAP);
     wr_u32(&w, n_map);
     wr_u32(&w, 0);
     ASSERT_EQ(w.len, sizeof(info));
-    return guest_write(vm, gpa(INFO_AT), info, sizeof(info));
+    return guest_write(vm, gpa(k->info_at), info, sizeof(info));
 }
 
 /* The Multiboot information structure, up to its boot loader's name. */
-static enum hv_err multiboot_info_write(struct vm *vm, unsigned n_modules, unsigned n_map)
+static enum hv_err multiboot_info_write(struct vm *vm, const struct kernel *k, unsigned n_modules, unsigned n_map)
 {
     uint8_t info[120];
+    uint32_t at = (uint32_t)k->info_at;
     struct wr w = wr_init(info, sizeof(info));
     memset(info, 0, sizeof(info));
     wr_u32(&w, MB_MEM | MB_CMDLINE | MB_MODS | MB_MMAP | MB_NAME);
     wr_u32(&w, LOW_RAM_END / KIB);
     wr_u32(&w, (uint32_t)((vm->mem.low_bytes - MIB) / KIB));
     wr_u32(&w, 0); /* boot device: not valid, see the flags */
-    wr_u32(&w, CMDLINE_AT);
+    wr_u32(&w, at + OFF_CMDLINE);
     wr_u32(&w, n_modules);
-    wr_u32(&w, MODS_AT);
+    wr_u32(&w, at + OFF_MODS);
     for (unsigned i = 0; i < 4; i++)
         wr_u32(&w, 0); /* symbols */
     wr_u32(&w, n_map * 24);
-    wr_u32(&w, MMAP_AT);
+    wr_u32(&w, at + OFF_MMAP);
     for (unsigned i = 0; i < 3; i++)
         wr_u32(&w, 0); /* drives, configuration table */
-    wr_u32(&w, NAME_AT);
+    wr_u32(&w, at + OFF_NAME);
     ASSERT_EQ(w.len, 68); /* up to boot_loader_name */
-    enum hv_err e = guest_text_write(vm, NAME_AT, "Godwit");
-    return e ? e : guest_write(vm, gpa(INFO_AT), info, sizeof(info));
+    enum hv_err e = guest_text_write(vm, at + OFF_NAME, LOADER_NAME);
+    return e ? e : guest_write(vm, gpa(k->info_at), info, sizeof(info));
 }
 
-static enum hv_err elf_image_write(struct vm *vm, const struct elf *f, const struct boot_image *b, uint64_t modules_at)
+static enum hv_err kernel_write(struct vm *vm, const struct kernel *k, const struct boot_image *b)
 {
     unsigned n_map = 0;
-    enum hv_err e = elf_segments_write(vm, f);
+    enum hv_err e = segments_write(vm, k);
     if (!e)
-        e = elf_modules_write(vm, f->pvh, b, modules_at);
+        e = modules_write(vm, k, b);
     if (!e)
-        e = guest_text_write(vm, CMDLINE_AT, b->cmdline);
+        e = guest_text_write(vm, k->info_at + OFF_CMDLINE, b->cmdline);
     if (!e)
-        e = elf_mmap_write(vm, f->pvh, &n_map);
+        e = mmap_write(vm, k, &n_map);
     if (!e)
-        e = f->pvh ? pvh_info_write(vm, b->n_modules, n_map) : multiboot_info_write(vm, b->n_modules, n_map);
+        e = (k->pvh ? pvh_info_write : multiboot_info_write)(vm, k, b->n_modules, n_map);
     if (!e)
         e = acpi_guest_write(vm);
-    return e;
+    return e ? e : bios_guest_write(vm);
 }
 
 /* Flat 32-bit protected mode, for both protocols.  The kernel sets up its own GDT. */
-static void elf_entry_regs(struct vcpu_regs *r, const struct elf *f)
+static void kernel_entry_regs(struct vcpu_regs *r, const struct kernel *k)
 {
-    ASSERT(f->entry >= MIB && f->entry < GUEST_LOW_RAM_MAX); /* inside a segment */
+    ASSERT(k->entry >= BIOS_DATA_END && k->entry < GUEST_LOW_RAM_MAX); /* inside a segment */
     vcpu_regs_reset(r);
-    r->gpr[GPR_RAX] = f->pvh ? 0 : MB_LOADER_MAGIC;
-    r->gpr[GPR_RBX] = INFO_AT;
+    r->gpr[GPR_RAX] = k->pvh ? 0 : MB_LOADER_MAGIC;
+    r->gpr[GPR_RBX] = k->info_at;
     r->gpr[GPR_RDX] = 0;
-    r->rip = f->entry;
+    r->rip = k->entry;
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
         r->seg[i] = (struct seg){ .sel = 0x10, .ar = 0xc093, .limit = 0xffffffff };
     r->seg[SEG_CS] = (struct seg){ .sel = 0x08, .ar = 0xc09b, .limit = 0xffffffff };
@@ -356,21 +459,16 @@ static void elf_entry_regs(struct vcpu_regs *r, const struct elf *f)
 enum hv_err elf_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, struct why *why)
 {
     ASSERT(b->n_modules <= ARRAY_SIZE(b->module));
-    struct elf f = { .file = b->kernel, .len = b->kernel_len };
-    enum hv_err e = elf_parse(&f, vm, why);
+    struct kernel k = { .file = b->kernel, .len = b->kernel_len };
+    enum hv_err e = kernel_parse(&k, vm, why);
     if (e)
         return e;
     if (strlen(b->cmdline) > CMDLINE_MAX)
         return BAD("the command line has %zu characters, at most %u fit: shorten `cmdline`", strlen(b->cmdline),
                    CMDLINE_MAX);
-    uint64_t top = ALIGN_DOWN(vm->mem.low_bytes, PAGE_SIZE), end = ALIGN_UP(f.end, PAGE_SIZE), modules = 0;
-    for (unsigned i = 0; i < b->n_modules; i++)
-        modules += ALIGN_UP((uint64_t)b->module[i].len, PAGE_SIZE);
-    if (end > top || modules > top - end)
-        return REFUSE(HV_E_NOMEM,
-                      "the guest has %lu MiB of memory, too little for its kernel and %lu KiB of modules: raise "
-                      "`memory` in its section",
-                      vm->mem.low_bytes / MIB, modules / KIB);
-    elf_entry_regs(out, &f);
-    return boot_write_result(elf_image_write(vm, &f, b, top - modules), why);
+    e = layout_choose(&k, vm, b, why);
+    if (e)
+        return e;
+    kernel_entry_regs(out, &k);
+    return boot_write_result(kernel_write(vm, &k, b), why);
 }

@@ -3,7 +3,7 @@
  *
  *      0x500      GDT              0x2000..0x7fff   page tables: the low 4 GiB, identity, 2 MiB pages
  *      0x9000     stack top        0x10000          boot_params ("zero page")      0x20000   command line
- *      0x9fc00    end of low RAM   0xe0000          ACPI tables
+ *      0x9fc00    end of low RAM   0xe0000          ACPI tables; bios_guest.c
  *      pref_address (16 MiB)       kernel; init_size bytes are its own    ...      initrd, as high as possible
  *
  * Several modules become one initrd, as with GRUB's `initrd A B`.  Linux unpacks consecutive archives, each beginning
@@ -17,6 +17,7 @@
 
 #include "kernel/dev/devices.h"
 #include "kernel/vm/acpi_guest.h"
+#include "kernel/vm/bios_guest.h"
 #include "kernel/vm/boot_image.h"
 #include "kernel/vm/e820.h"
 
@@ -103,11 +104,16 @@ static enum hv_err bzimage_payload_check(const struct bzimage *im, struct why *w
     return HV_OK;
 }
 
+bool linux_boot_is_bzimage(const uint8_t *file, size_t len)
+{
+    return len >= 1024 && le_uint(file + HDR_BOOT_FLAG, 2) == 0xaa55 && le_uint(file + HDR_MAGIC, 4) == MAGIC_HDRS;
+}
+
 static enum hv_err bzimage_header_check(const uint8_t *file, size_t len, struct why *why)
 {
     if (len < 1024)
         return BAD("the kernel image has only %zu bytes: it is cut off or not a Linux kernel", len);
-    if (le_uint(file + HDR_BOOT_FLAG, 2) != 0xaa55 || le_uint(file + HDR_MAGIC, 4) != MAGIC_HDRS)
+    if (!linux_boot_is_bzimage(file, len))
         return BAD("the kernel image is no bzImage (boot flag 0xaa55 at 0x1fe and \"HdrS\" at 0x202 are not there): "
                    "give a vmlinuz for x86-64, or copy it again");
     unsigned version = (unsigned)le_uint(file + HDR_VERSION, 2);
@@ -315,7 +321,7 @@ static enum hv_err linux_image_write(struct vm *vm, const struct bzimage *im, co
         e = gdt_write(vm);
     if (!e)
         e = acpi_guest_write(vm);
-    return e;
+    return e ? e : bios_guest_write(vm);
 }
 
 enum hv_err linux_boot_load(struct vm *vm, const struct boot_image *b, struct vcpu_regs *out, struct why *why)

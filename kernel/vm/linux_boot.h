@@ -12,6 +12,8 @@
 struct boot_image;
 struct vm;
 
+/** Has this file the marks of a bzImage?  It may still be damaged. */
+bool linux_boot_is_bzimage(const uint8_t *file, size_t len);
 /** Load b's kernel (bzImage, protocol 2.12 or later, 64-bit entry) and its modules into vm's memory; the modules follow
  *  each other as one initrd.  Also write boot_params, e820, page tables, GDT and ACPI tables.
  *  *out: vCPU 0's registers at the entry.

@@ -204,7 +204,7 @@ static enum hv_err kernel_load(struct vm *vm, struct why *why)
     if (e)
         return e;
     cpu_ops->regs_get(vm->vcpus[0], &regs);
-    e = (elf_boot_is_elf(b.kernel, b.kernel_len) ? elf_boot_load : linux_boot_load)(vm, &b, &regs, why);
+    e = (elf_boot_takes(b.kernel, b.kernel_len) ? elf_boot_load : linux_boot_load)(vm, &b, &regs, why);
     if (!e)
         cpu_ops->regs_set(vm->vcpus[0], &regs);
     return e;

@@ -171,7 +171,8 @@ def test_two_vcpus(own):
 
 
 def test_pvh_and_multiboot(own):
-    """ELF kernels by both protocols: memory map, module, command line, ACPI, zeroed memory."""
+    """ELF kernels by both protocols: memory map, module, command line, ACPI, zeroed memory; a file that is loaded low
+    and calls the BIOS."""
     host = own("a", files=elf_files(), vms=elf_vms())
     elf_kernels_run(host)
     assert host.poweroff() == 0

@@ -46,11 +46,20 @@ def elf(protocol):
     return out
 
 
+def realmode():
+    """tests/guest/realmode.S, a Multiboot file that is no ELF file; returns the path."""
+    source, out = os.path.join(ROOT, "tests", "guest", "realmode.S"), os.path.join(SYSTEM, "guest", "realmode")
+    os.makedirs(os.path.dirname(out), exist_ok=True)
+    subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-no-pie",
+                    "-Wl,--build-id=none,--oformat=binary,-Ttext=0x8000", "-o", out, source], check=True)
+    return out
+
+
 MODULES = {"module": bytes(i * 7 & 255 for i in range(10000)), "module2": bytes(i * 5 & 255 for i in range(4097))}
 
 
 def elf_files():
-    files = {"pvh": elf("pvh"), "multiboot": elf("multiboot"), **NO_LINUX}
+    files = {"pvh": elf("pvh"), "multiboot": elf("multiboot"), "realmode": realmode(), **NO_LINUX}
     for name, content in MODULES.items():
         files[name] = os.path.join(SYSTEM, "guest", name)
         with open(files[name], "wb") as f:
@@ -58,15 +67,21 @@ def elf_files():
     return files
 
 
+ELF_KERNELS = ("pvh", "multiboot")
+
+
 def elf_vms():
-    return {name: {**vm(memory="24M", kernel=name, initrd="module", module=["module2 x=1  y", "module"]),
-                   "cmdline": f"one two={name}"}
-            for name in ("pvh", "multiboot")}
+    return {"realmode": vm(memory="16M", kernel="realmode", initrd=None),
+            **{name: {**vm(memory="24M", kernel=name, initrd="module", module=["module2 x=1  y", "module"]),
+                      "cmdline": f"one two={name}"}
+               for name in ELF_KERNELS}}
 
 
 def elf_kernels_run(host):
-    """Both kernels say that they were told the truth."""
-    for name in elf_vms():
+    """All kernels say that they were told the truth; the BIOS's calls return."""
+    with host.guest("realmode") as g:
+        assert g.expect(r"^real .* ;\n", 30)[0] == "real memory=027f equipment=0202 e820=8641 key=8641 ;\n"
+    for name in ELF_KERNELS:
         with host.guest(name) as g:
             said = g.expect(r"^elf .* ;\n", 30)[0]
         modules = " ".join(f"module={len(MODULES[m])} sum={sum(MODULES[m])} [{string}]"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_elf_boot.c - the ELF loader: the boot information of PVH and Multiboot, the memory layout, and every
+ * tests/unit/test_elf_boot.c - the loader of ELF and Multiboot files: the boot information of PVH and Multiboot, the memory layout, and every
  * kind of malformed image. */
-/* unit-sources: kernel/vm/elf_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c kernel/dev/devices.c kernel/dev/io_bus.c
+/* unit-sources: kernel/vm/elf_boot.c kernel/vm/linux_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c kernel/vm/bios_guest.c kernel/dev/devices.c kernel/dev/io_bus.c
  *   kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c
  *   kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c
  *   kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c
@@ -194,8 +194,10 @@ static void test_damage_is_named(void **state)
         { 52 + 4, ~0u, 4, "segment 0 is not inside" },
         { 52 + 16, 0x7fffffff, 4, "segment 0 is not inside" },
         { 84 + 16, 0x7fffffff, 4, "segment 1 is not inside" },
-        { 52 + 12, 0x1000, 4, "above 1 MiB" },
-        { 52 + 20, 100, 4, "above 1 MiB" },
+        { 52 + 12, 0x4ff, 4, "free memory" },
+        { 52 + 12, 0x9fc00 - CODE_LEN, 4, "free memory" }, /* its zeroes reach into the BIOS data */
+        { 52 + 12, 0xfffff, 4, "free memory" },
+        { 52 + 20, 100, 4, "free memory" },
         { MB, 0, 4, "without a PVH note" },
         { MB + 8, 0, 4, "without a PVH note" },
         { 24, LOAD_AT - 4, 4, "entry" },
@@ -210,9 +212,9 @@ static void test_damage_is_named(void **state)
             fail_msg("case %u: %s", i, why);
     }
     image_make(false, false, true);
-    put(MB + 4, 0x10003, 4), put(MB + 8, -(0x1badb002u + 0x10003), 4);
+    put(MB + 4, 0xb, 4), put(MB + 8, -(0x1badb002u + 0xb), 4);
     assert_int_equal(load(sizeof(image), 0), HV_E_INVAL);
-    assert_non_null(strstr(why, "flags 0x10003"));
+    assert_non_null(strstr(why, "flags 0xb"));
     for (unsigned pvh = 0; pvh < 2; pvh++) {
         image_make(true, pvh, !pvh);
         for (size_t n = 4; n < sizeof(image); n += n < 1100 ? 1 : 511) {
@@ -220,6 +222,96 @@ static void test_damage_is_named(void **state)
             assert_true(why[0]);
         }
     }
+}
+
+/* A Multiboot header with addresses: the file from CODE on is loaded to LOAD_AT, all else of it is ignored. */
+static void addresses_put(uint32_t load, uint32_t load_end, uint32_t bss_end, uint32_t entry)
+{
+    put(MB + 4, 0x10003, 4), put(MB + 8, -(0x1badb002u + 0x10003), 4);
+    put(MB + 12, load + MB - CODE, 4), put(MB + 16, load, 4), put(MB + 20, load_end, 4), put(MB + 24, bss_end, 4),
+        put(MB + 28, entry, 4);
+}
+
+static void test_multiboot_addresses(void **state)
+{
+    (void)state;
+    for (unsigned elf = 0; elf < 2; elf++)
+        for (unsigned to_the_end = 0; to_the_end < 2; to_the_end++) {
+            image_make(false, false, true);
+            put(52 + 12, 0, 4); /* the program header is wrong, and not looked at */
+            put(0, elf ? 0x464c457f : 0, 4);
+            addresses_put(LOAD_AT, to_the_end ? 0 : LOAD_AT + CODE_LEN, LOAD_AT + CODE_LEN + BSS_LEN, LOAD_AT + 0x80);
+            assert_true(elf_boot_takes(image, sizeof(image)));
+            memset(m.ram + LOAD_AT, 0xee, 64 * KIB);
+            assert_int_equal(load(sizeof(image), 2), HV_OK);
+            loaded(LOAD_AT + 0x80);
+            assert_int_equal(regs.gpr[GPR_RAX], 0x2badb002);
+            modules_at(peek(regs.gpr[GPR_RBX] + 24, 4), 4);
+        }
+    addresses_put(LOAD_AT, LOAD_AT + CODE_LEN, 0, LOAD_AT + 0x80); /* no bss */
+    memset(m.ram + LOAD_AT, 0xee, 64 * KIB);
+    assert_int_equal(load(sizeof(image), 0), HV_OK);
+    assert_int_equal(m.ram[LOAD_AT + CODE_LEN], 0xee);
+}
+
+static void test_wrong_multiboot_addresses(void **state)
+{
+    static const struct {
+        uint32_t header, load, load_end, bss_end, entry;
+        const char *word;
+    } bad[] = {
+        { LOAD_AT - 4, LOAD_AT, 0, 0, LOAD_AT, "do not fit" },
+        { LOAD_AT + MB + 4, LOAD_AT, 0, 0, LOAD_AT, "do not fit" },
+        { LOAD_AT, LOAD_AT, LOAD_AT, 0, LOAD_AT, "do not fit" },
+        { LOAD_AT, LOAD_AT, LOAD_AT - 1, 0, LOAD_AT, "do not fit" },
+        { LOAD_AT, LOAD_AT, LOAD_AT + CODE_LEN - 15, 0, LOAD_AT, "do not fit" },
+        { LOAD_AT, LOAD_AT, ~0u, 0, LOAD_AT, "do not fit" },
+        { LOAD_AT, LOAD_AT, LOAD_AT + 100, LOAD_AT + 99, LOAD_AT, "do not fit" },
+        { LOAD_AT, LOAD_AT, LOAD_AT + 100, 0, LOAD_AT + 100, "entry" },
+        { LOAD_AT, LOAD_AT, LOAD_AT + 100, 0, LOAD_AT - 1, "entry" },
+        { 0x9fc00, 0x9fc00, 0x9fc04, 0, 0x9fc00, "free memory" },
+        { 0, 0, 100, 0, 0, "free memory" },
+        { ~0u - 50, ~0u - 50, ~0u, 0, ~0u - 50, "" },
+        { LOAD_AT, LOAD_AT, LOAD_AT + 100, ~0u, LOAD_AT, "" },
+    };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        image_make(false, false, true);
+        addresses_put(LOAD_AT, 0, 0, 0);
+        put(MB + 12, bad[i].header, 4), put(MB + 16, bad[i].load, 4), put(MB + 20, bad[i].load_end, 4),
+            put(MB + 24, bad[i].bss_end, 4), put(MB + 28, bad[i].entry, 4);
+        assert_int_equal(load(sizeof(image), 0), bad[i].word[0] ? HV_E_INVAL : HV_E_NOMEM);
+        if (!strstr(why, bad[i].word))
+            fail_msg("case %u: %s", i, why);
+    }
+    image_make(false, false, true);
+    addresses_put(LOAD_AT, 0, 0, LOAD_AT);
+    for (size_t n = MB + 12; n < MB + 32; n++) {
+        assert_int_equal(load(n, 0), HV_E_INVAL);
+        assert_non_null(strstr(why, "cut off"));
+    }
+}
+
+/* A segment where the boot information would be: the information goes elsewhere, whole. */
+static void test_low_segments(void **state)
+{
+    static const uint32_t at[] = { 0x500, 0x8000, 0x10000, 0x11fff, 0x9fc00 - CODE_LEN - BSS_LEN };
+    (void)state;
+    for (unsigned pvh = 0; pvh < 2; pvh++)
+        for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
+            image_make(false, pvh, true);
+            put(52 + 12, at[i], 4), put(24, at[i] + 0x40, 4), put(NOTE + 16, at[i] + 0x40, 4);
+            assert_int_equal(load(sizeof(image), 2), HV_OK);
+            assert_memory_equal(m.ram + at[i], image + CODE, CODE_LEN);
+            for (unsigned k = 0; k < BSS_LEN; k++)
+                assert_int_equal(m.ram[at[i] + CODE_LEN + k], 0);
+            assert_int_equal(regs.rip, at[i] + 0x40);
+            uint64_t info = regs.gpr[GPR_RBX];
+            modules_at(pvh ? peek(info + 16, 8) : peek(info + 24, 4), pvh ? 8 : 4);
+            assert_string_equal((char *)m.ram + (pvh ? peek(info + 24, 8) : peek(info + 16, 4)), "a b=c");
+            if (!pvh)
+                assert_non_null(strstr((char *)m.ram + peek(info + 64, 4), "GRUB 2"));
+        }
 }
 
 static void test_too_little_memory(void **state)
@@ -248,12 +340,19 @@ static void test_long_command_line(void **state)
     assert_non_null(strstr(why, "the command line has 8191 characters, at most"));
 }
 
-static void test_is_elf(void **state)
+static void test_which_files(void **state)
 {
     (void)state;
-    assert_true(elf_boot_is_elf((const uint8_t *)"\177ELF", 4));
-    assert_false(elf_boot_is_elf((const uint8_t *)"\177ELF", 3));
-    assert_false(elf_boot_is_elf((const uint8_t *)"MZxx", 4));
+    assert_true(elf_boot_takes((const uint8_t *)"\177ELF", 4));
+    assert_false(elf_boot_takes((const uint8_t *)"\177ELF", 3));
+    assert_false(elf_boot_takes((const uint8_t *)"MZxx", 4));
+    image_make(false, false, true);
+    put(0, 0, 4);
+    assert_false(elf_boot_takes(image, sizeof(image))); /* a header without addresses, and no ELF */
+    addresses_put(LOAD_AT, 0, 0, LOAD_AT);
+    assert_true(elf_boot_takes(image, sizeof(image)));
+    put(0x1fe, 0xaa55, 2), put(0x202, 0x53726448, 4); /* a bzImage */
+    assert_false(elf_boot_takes(image, sizeof(image)));
 }
 
 int main(void)
@@ -264,7 +363,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damage_is_named, begin, end),
         cmocka_unit_test_setup_teardown(test_too_little_memory, begin, end),
         cmocka_unit_test_setup_teardown(test_long_command_line, begin, end),
-        cmocka_unit_test(test_is_elf),
+        cmocka_unit_test_setup_teardown(test_multiboot_addresses, begin, end),
+        cmocka_unit_test_setup_teardown(test_wrong_multiboot_addresses, begin, end),
+        cmocka_unit_test_setup_teardown(test_low_segments, begin, end),
+        cmocka_unit_test(test_which_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
