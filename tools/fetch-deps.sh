@@ -130,6 +130,7 @@ pick_linux() {      # the guest kernel: tests rely on 6.1 (newer ones crash unde
         find "$1"/pkg/lib/modules -name $m.ko -exec cp {} "$1/virtio/$n-$m.ko" \; ; n=$((n + 1))
     done
 }
+pick_xen() { gunzip -c "$1"/pkg/boot/xen-*.gz > "$1/xen"; }
 pick_linux-generic() { pick_linux "$1"; }
 pick_zycore() { cp -r "$1/pkg/usr/include" "$1/include"; cp "$1"/pkg/usr/share/doc/*/copyright "$1/"; }
 pick_jsmn() { cp "$1/pkg/usr/include/jsmn.h" "$1"/pkg/usr/share/doc/*/copyright "$1/"; }

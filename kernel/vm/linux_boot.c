@@ -113,6 +113,8 @@ static enum hv_err bzimage_header_check(const uint8_t *file, size_t len, struct 
 {
     if (len < 1024)
         return BAD("the kernel image has only %zu bytes: it is cut off or not a Linux kernel", len);
+    if (file[0] == 0x1f && file[1] == 0x8b)
+        return BAD("the kernel file is compressed with gzip, which is not undone here: gunzip it first");
     if (!linux_boot_is_bzimage(file, len))
         return BAD("the kernel image is no bzImage (boot flag 0xaa55 at 0x1fe and \"HdrS\" at 0x202 are not there): "
                    "give a vmlinuz for x86-64, or copy it again");

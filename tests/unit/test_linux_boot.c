@@ -169,7 +169,7 @@ static void test_damage_is_named(void **state)
         { 0x248, 0xffffffff, 4, "damaged" }, { 0x24c, 0xfffffff0, 4, "damaged" }, { CODE + 0x100, 0, 4, "damaged" },
         { 0x260, 0, 4, "make no sense" },    { 0x230, 3, 4, "make no sense" },    { 0x230, 0, 4, "make no sense" },
         { 0x258, 0, 8, "make no sense" },    { 0x258, ~0ul, 8, "make no sense" }, { 0x238, 4, 4, "command line" },
-        { 0x22c, 17 * MIB, 4, "initrd" },
+        { 0x22c, 17 * MIB, 4, "initrd" },    { 0, 0x8b1f, 2, "gunzip" },
     };
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
