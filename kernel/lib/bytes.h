@@ -96,7 +96,8 @@ static inline uint16_t rd_u16(struct rd *r) { return (uint16_t)rd_uint(r, 2); }
 static inline uint32_t rd_u32(struct rd *r) { return (uint32_t)rd_uint(r, 4); }
 static inline uint64_t rd_u64(struct rd *r) { return rd_uint(r, 8); }
 
-/** The byte that makes the sum of n bytes at p, and itself, 0: the checksum of ACPI and MP tables. */
+/** The byte that makes the sum of n bytes at p, and itself, 0: the checksum of ACPI and MP tables.
+ *  Where the byte belongs into the table itself, it must be 0 before. */
 static inline uint8_t checksum_byte(const uint8_t *p, size_t n)
 {
     uint8_t sum = 0;

@@ -4,7 +4,8 @@
  *
  * Input: byte 0, bit 0: write the magic numbers that a fuzzer cannot guess; bits 1 to 3: number of further modules.
  * Bytes 1 and 2: size of guest memory and of each module; then the image. */
-/* fuzz-sources: kernel/vm/linux_boot.c kernel/vm/elf_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c kernel/vm/bios_guest.c
+/* fuzz-sources: kernel/vm/linux_boot.c kernel/vm/elf_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c
+ *   kernel/vm/bios_guest.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
  *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c

@@ -4,8 +4,8 @@
  *
  *     real memory=027f equipment=0202 e820=8641 key=8641 ;
  *
- * memory: KiB, by INT 12h.  e820, key: AH, then the flags CF (1) and ZF (40h), of INT 15h with AX = E820h and of INT 16h
- * with AH = 1. */
+ * memory: KiB, by INT 12h.  e820, key: AH, then the flags CF (1) and ZF (40h), of INT 15h with AX = E820h and of
+ * INT 16h with AH = 1. */
 #define COM1 0x3f8
     .text
     .globl _start

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A whole Debian moves while a client outside is logged in: the demo itself is the check.  Debian's generic kernel (all
-else runs the cloud kernel), and Debian's Xen with that as its dom0.  And Debian 13 as the system that builds and tests Godwit."""
+else runs the cloud kernel), and Debian's Xen with that as its dom0.  And Debian 13 as the system that builds and tests
+Godwit."""
 import os
 import re
 import subprocess
@@ -54,7 +55,8 @@ def test_generic_kernel_has_its_devices_and_moves(own):
 
 
 def test_xen_and_its_dom0_boot_and_move(own):
-    """Debian's Xen as docs/config.md shows it.  cpu: QEMU 7.2 cannot do what dom0 needs with SMAP (docs/emulators.md)."""
+    """Debian's Xen as docs/config.md shows it.  cpu: QEMU 7.2 cannot do what dom0 needs with SMAP
+    (docs/emulators.md)."""
     files, *_ = generic_kernel()
     files = {**files, "xen": os.path.join(BUILD, "deps", "xen", "xen")}
     xen = {"memory": "1G", "cpus": "2", "cpu": "x86-64-v3", "kernel": "xen",

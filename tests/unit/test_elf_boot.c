@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_elf_boot.c - the loader of ELF and Multiboot files: the boot information of PVH and Multiboot, the memory layout, and every
- * kind of malformed image. */
-/* unit-sources: kernel/vm/elf_boot.c kernel/vm/linux_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c kernel/vm/bios_guest.c kernel/dev/devices.c kernel/dev/io_bus.c
- *   kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c
+ * tests/unit/test_elf_boot.c - the loader of ELF and Multiboot files: the boot information of PVH and Multiboot, the
+ * memory layout, and every kind of malformed image. */
+/* unit-sources: kernel/vm/elf_boot.c kernel/vm/linux_boot.c kernel/vm/e820.c kernel/vm/acpi_guest.c
+ *   kernel/vm/bios_guest.c kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c
+ *   kernel/dev/virtio_pci.c kernel/dev/virtq.c kernel/dev/vdev.c kernel/dev/vdev_rng.c
  *   kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c kernel/dev/vdev_console.c
  *   kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c kernel/dev/pit.c
  *   kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c
- *   kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c
- *   tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+ *   kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c
+ *   kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
