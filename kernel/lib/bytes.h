@@ -97,7 +97,8 @@ static inline uint32_t rd_u32(struct rd *r) { return (uint32_t)rd_uint(r, 4); }
 static inline uint64_t rd_u64(struct rd *r) { return rd_uint(r, 8); }
 
 /** The byte that makes the sum of n bytes at p, and itself, 0: the checksum of ACPI and MP tables.
- *  Where the byte belongs into the table itself, it must be 0 before. */
+ *  The table has a place for it, which must be 0 until then.
+ *  Manuals: ACPI specification, "System Description Table Header"; MultiProcessor Specification 1.4. */
 static inline uint8_t checksum_byte(const uint8_t *p, size_t n)
 {
     uint8_t sum = 0;
