@@ -289,7 +289,7 @@ static enum hv_err layout_choose(struct kernel *k, const struct vm *vm, const st
 static enum hv_err kernel_parse(struct kernel *k, const struct vm *vm, struct why *why)
 {
     enum hv_err e = file_is_elf(k->file, k->len) ? elf_parse(k, why) : HV_OK;
-    if (!e && !k->pvh)
+    if (!k->pvh && (!e || multiboot_has_addresses(k->file, multiboot_find(k->file, k->len))))
         e = multiboot_parse(k, why);
     if (!e)
         e = segments_check(k, vm, why);
