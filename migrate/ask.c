@@ -19,6 +19,7 @@ struct mig_ask {
     struct mig_mem mem;
     struct mig_io io; /* buffers owned */
     bool got_preamble, dead;
+    bool later;             /* the FAIL that follows holds for now only */
     enum mig_rec_type want; /* type of the awaited answer; 0: none */
     uint64_t asked_us;
 };
@@ -138,12 +139,14 @@ static enum hv_err ask_on_record(struct mig_ask *m, const struct mig_rec *rec, s
 {
     struct mig_p_text t;
     struct mig_p_probed p;
+    m->later |= rec->type == MIG_REC_LATER;
     if (rec->type >= MIG_REC_OPTIONAL)
         return HV_E_AGAIN;
     if (rec->type == MIG_REC_FAIL && !mig_text_get(r, MIG_REC_FAIL, &t)) {
         answer_text_take(out, t.text, t.len);
+        mig_text_need(out->text, sizeof(out->text), (enum hv_err)t.code);
         m->dead = true;
-        return (enum hv_err)t.code;
+        return m->later ? HV_E_BUSY : (enum hv_err)t.code;
     }
     if (rec->type != m->want)
         return ask_dead(m, HV_E_PROTO, out, "it answered another question");
@@ -158,6 +161,7 @@ static enum hv_err ask_on_record(struct mig_ask *m, const struct mig_rec *rec, s
         out->free_bytes = p.free_bytes;
         out->n_reasons = p.n_reasons;
         answer_text_take(out, p.text, p.len);
+        mig_text_need(out->text, sizeof(out->text), p.n_reasons ? HV_E_REFUSED : HV_OK);
         return HV_OK;
     }
     return ask_dead(m, HV_E_PROTO, out, "its answer is malformed");

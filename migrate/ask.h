@@ -29,7 +29,8 @@ HV_MUST_CHECK enum hv_err mig_ask_find(struct mig_ask *m, const char *name, cons
 /** Would the peer take this guest?  offer: as mig_src_ops.describe() writes it.  Errors as above. */
 HV_MUST_CHECK enum hv_err mig_ask_probe(struct mig_ask *m, const char *name, uint64_t n_pages, const void *offer,
                                         size_t len, uint64_t now_us);
-/** HV_OK: *out is the answer.  HV_E_AGAIN: none yet.  Else the stream is broken, out->text says why. */
+/** HV_OK: *out is the answer.  HV_E_AGAIN: none yet.  HV_E_BUSY: the peer has no
+ *  place for questions now, ask later on a new stream.  Else the stream is broken.  Both with out->text. */
 HV_MUST_CHECK enum hv_err mig_ask_step(struct mig_ask *m, uint64_t now_us, struct mig_answer *out);
 
 #endif

@@ -69,8 +69,9 @@ struct mig_reasons {
     char *text;
     size_t cap, len;
     unsigned n;
+    bool later; /* the reasons hold for now only: the source is to try again */
 };
-/** Add one reason, without a newline.  Text that does not fit is cut, the count goes on. */
+/** Add one reason, without a newline.  Text that does not fit is cut, the count goes on.  Empty text is replaced. */
 void mig_reason_add(struct mig_reasons *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Answer to FIND: where a guest is.  Anything but NONE: do not start it now. */

@@ -53,8 +53,9 @@ void mig_reason_add(struct mig_reasons *r, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(r->text + r->len, r->cap - r->len, fmt, ap);
     va_end(ap);
-    if (n > 0)
-        r->len = MIN(r->len + (size_t)n, r->cap - 1);
+    if (n <= 0)
+        n = snprintf(r->text + r->len, r->cap - r->len, "no reason was given");
+    r->len = MIN(r->len + (size_t)n, r->cap - 1);
 }
 
 bool mig_id_eq(const struct mig_id *a, const struct mig_id *b) { return memcmp(a->b, b->b, sizeof(a->b)) == 0; }

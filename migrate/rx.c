@@ -52,6 +52,7 @@ struct mig_rx {
     char name[MIG_NAME_MAX];
     struct mig_id id;
     bool have_id, verify, asked; /* asked: questions were answered, so this stream need not bring a guest */
+    bool later;                  /* the refusal holds for now only */
     bool input_closed;           /* RUNNING, or the stream was lost: nothing more is read */
     struct mig_io io;
     uint8_t *scratch; /* owned, MIG_BATCH_DATA_MAX */
@@ -124,6 +125,7 @@ static void rx_fail(struct mig_rx *m, enum hv_err err, bool tell, const char *fm
     vsnprintf(m->text, sizeof(m->text), fmt, ap);
     va_end(ap);
     mig_text_clean(m->text);
+    mig_text_need(m->text, sizeof(m->text), err);
     m->err = err;
     rx_goto(m, MIG_RX_DROPPED);
     if (m->have_id)
@@ -131,8 +133,10 @@ static void rx_fail(struct mig_rx *m, enum hv_err err, bool tell, const char *fm
     if (admitted)
         m->ops->drop(m->ctx);
     mig_store_fini(&m->store);
-    if (!tell || mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX)
+    if (!tell || mig_fifo_free(&m->io.out) < 2 * MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX)
         return;
+    if (m->later)
+        mig_later_put(&m->io.out);
     mig_text_put(&m->io.out, MIG_REC_FAIL, &(struct mig_p_text){ m->id, err, m->text, strlen(m->text) });
 }
 
@@ -185,10 +189,11 @@ static bool rx_on_offer(struct mig_rx *m, struct rd *r)
     memcpy(m->name, o.name, sizeof(m->name));
 
     char text[MIG_TEXT_MAX] = "", note[MIG_NOTE_MAX] = "";
-    struct mig_reasons reasons = { text, sizeof(text), 0, 0 }, notes = { note, sizeof(note), 0, 0 };
+    struct mig_reasons reasons = { text, sizeof(text), 0, 0, false }, notes = { note, sizeof(note), 0, 0, false };
     struct mig_offer offer = { o.id, m->name, o.n_pages, o.offer, o.offer_len };
     if (!m->ops->admit(m->ctx, &offer, &reasons, &notes))
         return false;
+    m->later = reasons.later;
     if (reasons.n) {
         rx_fail(m, HV_E_REFUSED, true, "%s", text);
         return true;
@@ -241,7 +246,7 @@ static void rx_on_probe(struct mig_rx *m, struct rd *r)
         return;
     }
     char text[MIG_TEXT_MAX] = "";
-    struct mig_reasons reasons = { text, sizeof(text), 0, 0 };
+    struct mig_reasons reasons = { text, sizeof(text), 0, 0, false };
     struct mig_offer offer = { o.id, o.name, o.n_pages, o.offer, o.offer_len };
     uint64_t free_bytes = m->ops->probe(m->ctx, &offer, &reasons);
     mig_probed_put(&m->io.out, &(struct mig_p_probed){ free_bytes, reasons.n, text, strlen(text) });

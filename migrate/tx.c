@@ -105,6 +105,7 @@ static void tx_text_set(struct mig_tx *m, enum hv_err err, const char *fmt, va_l
     m->err = err;
     vsnprintf(m->text, sizeof(m->text), fmt, ap);
     mig_text_clean(m->text);
+    mig_text_need(m->text, sizeof(m->text), err);
 }
 
 void tx_fail(struct mig_tx *m, enum hv_err err, bool tell, const char *fmt, ...)
@@ -272,10 +273,12 @@ static void tx_on_fail(struct mig_tx *m, struct rd *r)
     }
     /* After COMMIT only a FAIL with the id of this job counts: the destination has dropped the guest for good. */
     bool mine = mig_id_eq(&p.id, &m->id), early = m->state == MIG_TX_HELLO || m->state == MIG_TX_VALIDATE;
-    if (!mine && !(early && mig_id_eq(&p.id, &none)))
+    if (m->state == MIG_TX_IN_DOUBT && m->later && mig_id_eq(&p.id, &none))
+        tx_doubt(m, HV_E_AGAIN, "the destination has no place for the question yet: %.*s", (int)p.len, p.text);
+    else if (!mine && !(early && mig_id_eq(&p.id, &none)))
         tx_peer_broke(m, HV_E_PROTO, "FAIL about another job");
     else
-        tx_fail(m, (enum hv_err)p.code, false, "%.*s", (int)p.len, p.text);
+        tx_fail(m, early && m->later ? HV_E_AGAIN : (enum hv_err)p.code, false, "%.*s", (int)p.len, p.text);
 }
 
 static void tx_on_answer(struct mig_tx *m, struct rd *r)
@@ -320,6 +323,8 @@ static void tx_on_record(struct mig_tx *m, const struct mig_rec *rec, struct rd 
             tx_peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
         else if (rec->type == MIG_REC_IDLE)
             tx_on_idle(m);
+        else if (rec->type == MIG_REC_LATER)
+            m->later = true;
         break;
     }
 }
@@ -504,11 +509,11 @@ void mig_tx_link_lost(struct mig_tx *m, enum hv_err err, const char *why, uint64
     if (tx_is_over(m))
         return;
     m->link_ok = false;
+    const char *reason = why && *why ? why : hv_err_text(err);
     if (m->state == MIG_TX_IN_DOUBT)
-        tx_doubt(m, err, "the link was lost after COMMIT: %s", why ? why : hv_err_text(err));
+        tx_doubt(m, err, "the link was lost after COMMIT: %s", reason);
     else
-        tx_fail(m, err, false, "the link was lost in state %s: %s", mig_tx_state_name(m->state),
-                why ? why : hv_err_text(err));
+        tx_fail(m, err, false, "the link was lost in state %s: %s", mig_tx_state_name(m->state), reason);
 }
 
 void mig_tx_reconnected(struct mig_tx *m, uint64_t now_us)
@@ -518,7 +523,7 @@ void mig_tx_reconnected(struct mig_tx *m, uint64_t now_us)
     ASSERT(!m->enc.raw.data); /* the queue is emptied */
     m->now = m->progress_us = now_us;
     m->io.in.head = m->io.in.tail = m->io.out.head = m->io.out.tail = 0;
-    m->got_preamble = false;
+    m->got_preamble = m->later = false;
     m->link_ok = m->asking = true;
     mig_preamble_put(&m->io.out);
     mig_id_put(&m->io.out, MIG_REC_QUERY, &m->id);

@@ -34,6 +34,7 @@ struct mig_tx {
     char note[MIG_NOTE_MAX]; /* the destination's */
     /* pausing: quiesce() or pause() was called and not undone; asking: QUERY was sent */
     bool got_preamble, logging, pausing, link_ok, asking;
+    bool later;       /* the destination said that the FAIL which follows holds for now only */
     struct mig_io io; /* buffers owned */
     struct mig_store store;
     struct mig_enc enc;

@@ -6,6 +6,8 @@
  * builds. */
 #include "migrate/wire.h"
 
+#include <stdio.h>
+
 _Static_assert(sizeof(MIG_MAGIC) - 1 == 8, "the magic has 8 bytes on the wire");
 _Static_assert(sizeof(struct mig_id) == 16, "an id has 16 bytes on the wire");
 _Static_assert(56 + MIG_NAME_MAX + MIG_OFFER_MAX <= MIG_REC_LEN_MAX, "every offer fits");
@@ -22,6 +24,7 @@ const char *mig_rec_name(unsigned type)
     case MIG_REC_IDLE:  return "IDLE";
     case MIG_REC_NOTE:  return "NOTE";
     case MIG_REC_FRAME: return "FRAME";
+    case MIG_REC_LATER: return "LATER";
     }
     return "?";
 }
@@ -106,6 +109,19 @@ void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type)
     ASSERT(!w->bad); /* the caller has checked the room, see mig_rec_begin() */
     mig_rec_put(w->p, &(struct mig_rec){ (uint16_t)type, 1, 0, w->len - MIG_REC_HDR_LEN });
     mig_fifo_commit(out, w->len);
+}
+
+void mig_later_put(struct mig_fifo *out)
+{
+    struct wr w = mig_rec_begin(out, 0);
+    mig_rec_end(out, &w, MIG_REC_LATER);
+}
+
+void mig_busy_put(struct mig_fifo *out, const char *text)
+{
+    mig_preamble_put(out);
+    mig_later_put(out);
+    mig_text_put(out, MIG_REC_FAIL, &(struct mig_p_text){ { { 0 } }, HV_E_REFUSED, text, strlen(text) });
 }
 
 void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uint64_t *total_in)
@@ -381,6 +397,12 @@ void mig_text_clean(char *text)
     for (; *text; text++)
         if (*text != '\n' && (*text < ' ' || *text > '~'))
             *text = '?';
+}
+
+void mig_text_need(char *text, size_t cap, enum hv_err e)
+{
+    if (e && !text[strspn(text, " \n")])
+        snprintf(text, cap, "%s, without a reason", hv_err_text(e));
 }
 
 /* ---- FRAME ---- */

@@ -65,9 +65,10 @@ enum mig_rec_type {
     MIG_REC_LIST(X)
 #undef X
         MIG_REC_OPTIONAL = 0x8000,
-    MIG_REC_IDLE = 0x8000, /* <> no payload: busy with something long, never while waiting; postpones timeouts */
-    MIG_REC_NOTE = 0x8001, /* <- before ACCEPT: notes on the guest, for the operator */
-    MIG_REC_FRAME = 0x8002 /* -> after COMMIT: an Ethernet frame that came for the paused guest */
+    MIG_REC_IDLE = 0x8000,  /* <> no payload: busy with something long, never while waiting; postpones timeouts */
+    MIG_REC_NOTE = 0x8001,  /* <- before ACCEPT: notes on the guest, for the operator */
+    MIG_REC_FRAME = 0x8002, /* -> after COMMIT: an Ethernet frame that came for the paused guest */
+    MIG_REC_LATER = 0x8003  /* <- no payload: the FAIL that follows is for now only; the same may succeed later */
 };
 #define MIG_IDLE_US (5 * 1000000ul) /* sent after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
@@ -95,6 +96,11 @@ struct wr mig_rec_begin(struct mig_fifo *out, size_t max);
 void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type);
 /** Put IDLE if nothing was put since *since_us (as *total_in shows) for MIG_IDLE_US; keeps both up to date. */
 void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uint64_t *total_in);
+/** Put LATER.  FAIL comes next. */
+void mig_later_put(struct mig_fifo *out);
+/** All that a host without a place sends: preamble, LATER, and FAIL with this text.  MIG_BUSY_LEN free bytes. */
+void mig_busy_put(struct mig_fifo *out, const char *text);
+#define MIG_BUSY_LEN (MIG_PREAMBLE_LEN + 2 * MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX)
 
 /* Payloads.  _put appends the whole record to out, which must have room (asserted).  _get parses a payload of exactly
  * r->len bytes; HV_E_PROTO: anything is out of range.  Pointers that _get fills point into the payload. */
@@ -206,6 +212,8 @@ HV_MUST_CHECK enum hv_err mig_probed_get(struct rd *r, struct mig_p_probed *p);
 
 /** Make a peer's text fit for a console: control characters and bytes above ASCII become '?', newlines stay. */
 void mig_text_clean(char *text);
+/** A reason is never empty: fill text, if it is, with the meaning of e.  No effect for HV_OK. */
+void mig_text_need(char *text, size_t cap, enum hv_err e);
 
 /* FRAME:  the frame, MIG_FRAME_MIN to MIG_FRAME_MAX bytes, without checksum */
 struct mig_p_frame {

@@ -175,6 +175,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
             print_text(&u.text);
         break;
     case MIG_REC_FRAME: e = mig_frame_get(r, &u.frame); break;
+    case MIG_REC_LATER:
     case MIG_REC_IDLE:  break;
     }
     return e;

@@ -114,6 +114,7 @@ void api_evacuate_show(struct api_call *c)
     struct json *j = &c->out;
     json_object(j, NULL);
     json_bool(j, "active", e->active);
+    json_bool(j, "cancelled", e->cancelled);
     json_bool(j, "ever", e->begun_us != 0);
     ASSERT(e->n <= ARRAY_SIZE(e->item) && e->n_failed <= e->n_over && e->n_over <= e->n);
     json_num(j, "guests", e->n);
@@ -132,6 +133,10 @@ void api_evacuate_show(struct api_call *c)
         if (it->over && it->err) {
             json_str(j, "code", hv_err_name(it->err));
             json_str(j, "message", evacuate_reason(it));
+        } else if (it->over && it->text[0]) {
+            json_str(j, "message", it->text);
+        } else if (job && job->state == JOB_QUEUED && job->text[0]) {
+            json_str(j, "message", job->text);
         }
         json_end(j);
     }
@@ -142,7 +147,12 @@ void api_evacuate_show(struct api_call *c)
 void api_evacuate_start(struct api_call *c)
 {
     char why[256];
-    enum hv_err e = evacuate_start(WHY(why));
+    bool stop_crashed = false;
+    if (json_get_bool(&c->in, "stop_crashed", &stop_crashed) == HV_E_INVAL) {
+        api_fail(c, HV_E_INVAL, 0, "the field \"stop_crashed\" must be true or false");
+        return;
+    }
+    enum hv_err e = evacuate_start(stop_crashed, WHY(why));
     if (e) {
         api_fail(c, e, e == HV_E_NOENT ? 409 : 0, "%s", why);
         return;

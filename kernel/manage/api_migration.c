@@ -62,6 +62,8 @@ static void put_job(struct json *o, const struct job *j)
         json_str(o, "doubt", doubt);
     json_bool(o, "ended", migration_job_over(j));
     json_num(o, "queue_position", migration_queue_position(j));
+    if (j->state == JOB_QUEUED && j->text[0])
+        json_str(o, "waits_for", j->text);
     json_str(o, "phase", s->phase);
     if (j->automatic)
         json_str(o, "why_peer", j->why_peer);

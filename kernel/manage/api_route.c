@@ -68,7 +68,7 @@ void api_fail(struct api_call *c, enum hv_err e, unsigned status, const char *fm
     json_object(&c->out, NULL);
     json_str(&c->out, "code", hv_err_name(e));
     json_str(&c->out, "meaning", hv_err_text(e));
-    json_str(&c->out, "message", text);
+    json_str(&c->out, "message", text[0] ? text : hv_err_text(e));
     json_end(&c->out);
 }
 

@@ -378,21 +378,24 @@ static void print_evacuation(void)
         const struct job *j = item->job ? migration_job_numbered(item->job) : NULL;
         if (item->err)
             print("  %s stays: %s", item->guest, evacuate_reason(item));
+        else if (item->over && item->text[0])
+            print("  %s: %s", item->guest, item->text);
         else if (j && j->state == JOB_DONE)
             print("  %s is at %s: %s", item->guest, j->peer, j->why_peer);
         else if (j)
-            print("  %s: job %u, %s", item->guest, j->number, j->stats.phase);
+            print("  %s: job %u, %s%s%s", item->guest, j->number, j->stats.phase, j->text[0] ? ": " : "", j->text);
     }
 }
 
 static void cmd_host_evacuate(int argc, char **argv)
 {
     char why[256];
+    bool stop_crashed = argc && !strcmp(argv[0], "--stop-crashed");
     if (argc && !strcmp(argv[0], "cancel")) {
         print(evacuate_cancel() == HV_OK ? "cancelled; moves past COMMIT complete" : "error: no evacuation is active");
-    } else if (argc && strcmp(argv[0], "status")) {
-        print("usage: host evacuate [status | cancel]");
-    } else if (!argc && evacuate_start(WHY(why)) != HV_OK) {
+    } else if (argc && !stop_crashed && strcmp(argv[0], "status")) {
+        print("usage: host evacuate [status | cancel | --stop-crashed]");
+    } else if ((!argc || stop_crashed) && evacuate_start(stop_crashed, WHY(why)) != HV_OK) {
         print("error: %s", why);
     } else {
         print_evacuation();
@@ -403,7 +406,10 @@ static void cmd_host_evacuate(int argc, char **argv)
 static void cmd_host_down(enum evacuate_then how, int argc, char **argv)
 {
     char why[400];
-    if (host_shutdown(how, argc > 0 && !strcmp(argv[0], "--force"), WHY(why)) != HV_OK)
+    bool force = argc > 0 && !strcmp(argv[0], "--force"), stop_crashed = argc > 0 && !strcmp(argv[0], "--stop-crashed");
+    if (argc > 0 && !force && !stop_crashed)
+        print("error: %s: --force or --stop-crashed is expected", argv[0]);
+    else if (host_shutdown(how, force, stop_crashed, WHY(why)) != HV_OK)
         print("error: %s", why);
     else if (evacuate_status()->n)
         print("%u guest(s) are moved away first; `host evacuate status` shows how far, `host evacuate cancel` keeps "
@@ -425,7 +431,7 @@ static const struct command {
     { { "help", NULL }, 0, 1, "", "this list", cmd_help },
     { { "host", "cpuid" }, 0, 0, "", "this host's processor, as lines for the file of [host] pool-cpuid",
       cmd_host_cpuid },
-    { { "host", "evacuate" }, 0, 1, "[status|cancel]", "move all guests away, each to the best peer",
+    { { "host", "evacuate" }, 0, 1, "[status|cancel|--stop-crashed]", "move all guests away, each to the best peer",
       cmd_host_evacuate },
     { { "host", NULL }, 0, 0, "", "this host: processor, memory, network, peers", cmd_host },
     { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list },
@@ -446,9 +452,9 @@ static const struct command {
       "move a running guest (auto: to the best peer) and watch; Ctrl-C stops watching only; a wrong option lists all",
       cmd_migrate },
     { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log },
-    { { "poweroff", NULL }, 0, 1, "[--force]", "power this host off; what happens to guests: on-shutdown in their [vm]",
+    { { "poweroff", NULL }, 0, 1, "[--force|--stop-crashed]", "power this host off; what happens to guests: on-shutdown in their [vm]",
       cmd_poweroff },
-    { { "reboot", NULL }, 0, 1, "[--force]", "restart this host; likewise", cmd_reboot },
+    { { "reboot", NULL }, 0, 1, "[--force|--stop-crashed]", "restart this host; likewise", cmd_reboot },
 };
 /* clang-format on */
 

@@ -3,7 +3,8 @@
  *
  * Each peer has one link, which all questions share: a stream and an asking machine (migrate/ask.c).  A link carries
  * one question at a time.  It is opened when a reply is awaited, and closed LINK_IDLE_US after the last use.  A failed
- * link fails all replies that await it; the owner of a question decides whether to ask again. */
+ * link fails all replies that await it; the owner of a question decides whether to ask again.  A peer that says "busy,
+ * later" is asked again without that. */
 #include "kernel/peers/ask.h"
 
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include "migrate/ask.h"
 
 #define LINK_IDLE_US 1000000 /* a stream without questions is closed after so long */
+#define LINK_BUSY_US 500000  /* to the next attempt, when the peer has no place for questions */
 
 _Static_assert(ASK_TEXT_LEN <= MIG_TEXT_MAX, "an answer is cut, never padded");
 
@@ -28,6 +30,7 @@ struct link {
     struct ask *current;   /* the question that the peer is to answer; NULL: none */
     unsigned round;        /* that of its reply, when it was put */
     uint64_t put_us, used_us;
+    uint64_t retry_us; /* busy peer: not opened before this; 0: any time */
 };
 
 static struct link links[CONFIG_MAX_PEERS];
@@ -103,6 +106,13 @@ static void link_failed(unsigned i, enum hv_err e, const char *text)
             reply_failed(&a->reply[i], e, why);
 }
 
+/* Peer i has no place for questions now.  The replies go on waiting; their owners know how long. */
+static void link_busy(unsigned i)
+{
+    link_close(&links[i]);
+    links[i].retry_us = clock_us() + LINK_BUSY_US;
+}
+
 /* Put the next question to peer i; a reply that needs no question fails at once. */
 static void question_put(unsigned i)
 {
@@ -163,7 +173,10 @@ static bool link_open_step(unsigned i)
     enum hv_err e = mig_ask_step(l->m, clock_us(), &answer);
     if (e == HV_OK && l->current)
         answer_take(i, &answer);
-    else if (e != HV_E_AGAIN) {
+    else if (e == HV_E_BUSY) {
+        link_busy(i);
+        return true;
+    } else if (e != HV_E_AGAIN) {
         link_failed(i, e, answer.text);
         return true;
     }
@@ -194,6 +207,8 @@ static bool link_step(unsigned i)
     if (l->stream)
         return link_open_step(i);
     if (!l->dialling) {
+        if (clock_us() < l->retry_us)
+            return false;
         dial_begin(&l->dial, host_config, &host_config->peers[i], NULL);
         l->dialling = true;
         l->used_us = clock_us();

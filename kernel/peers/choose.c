@@ -36,7 +36,8 @@ void choose_end(struct choice *c)
 static void choose_reason_add(struct choice *c, const char *peer, const char *what, const char *text)
 {
     size_t at = strlen(c->reasons);
-    snprintf(c->reasons + at, sizeof(c->reasons) - at, "%s%s: %s%s", at ? " | " : "", peer, what, text);
+    snprintf(c->reasons + at, sizeof(c->reasons) - at, "%s%s: %s%s", at ? " | " : "", peer, what,
+             text[0] ? text : "it gave no reason");
     for (char *p = c->reasons + at; *p; p++)
         if (*p == '\n')
             *p = ';'; /* one line for a guest, not one for each reason */
@@ -50,20 +51,25 @@ void choose_tried(struct choice *c, const struct peer_config *peer, const char *
     choose_reason_add(c, peer->name, "", reason);
 }
 
-enum choose_state choose_step(struct choice *c, const struct peer_config **peer, struct why *why)
+enum choose_state choose_step(struct choice *c, uint32_t busy, const struct peer_config **peer, struct why *why)
 {
     ASSERT(c->ask);
     const struct ask_reply *r = c->ask->reply;
     unsigned best = 0, n_could;
     if (!ask_done(c->ask) && clock_us() - c->since_us < CHOOSE_US)
         return CHOOSE_WAIT;
-    if (choose_best(r, c->ask->n, c->tried, &best, &n_could)) {
+    if (choose_best(r, c->ask->n, c->tried | busy, &best, &n_could)) {
         ASSERT(best < c->ask->n && !(c->tried & BIT32(best)));
         *peer = &host_config->peers[best];
         why_say(why, "it can give %lu MiB, the most of %u peer(s) that can take the guest", r[best].free_bytes / MIB,
                 n_could);
         choose_end(c);
         return CHOOSE_DONE;
+    }
+    if (choose_best(r, c->ask->n, c->tried, &best, &n_could)) {
+        *peer = &host_config->peers[best];
+        choose_end(c);
+        return CHOOSE_LATER;
     }
     for (unsigned i = 0; i < c->ask->n; i++)
         if (!(c->tried & BIT32(i)))

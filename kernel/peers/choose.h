@@ -7,7 +7,7 @@
 #include "kernel/lib/why.h"
 #include "kernel/peers/ask.h"
 
-enum choose_state { CHOOSE_WAIT, CHOOSE_DONE, CHOOSE_NONE };
+enum choose_state { CHOOSE_WAIT, CHOOSE_DONE, CHOOSE_LATER, CHOOSE_NONE };
 struct choice {
     struct ask *ask; /* owned between begin and end */
     uint64_t since_us;
@@ -17,8 +17,10 @@ struct choice {
 
 /** Ask all peers.  HV_E_NOENT: there are none; HV_E_NOMEM; both with c->reasons. */
 HV_MUST_CHECK enum hv_err choose_begin(struct choice *c, const struct vm *vm);
-/** Look at the answers.  CHOOSE_DONE: *peer, and why it is the best; CHOOSE_NONE: c->reasons.  Both end the choice. */
-enum choose_state choose_step(struct choice *c, const struct peer_config **peer, struct why *why);
+/** Look at the answers.  busy: bit i: the i-th [peer] has no place for a move now.  CHOOSE_DONE: *peer, and why it is
+ *  the best; CHOOSE_LATER: only busy peers would take the guest, *peer is the best of them; CHOOSE_NONE: c->reasons.
+ *  All three end the choice. */
+enum choose_state choose_step(struct choice *c, uint32_t busy, const struct peer_config **peer, struct why *why);
 /** Give up; allowed at any time. */
 void choose_end(struct choice *c);
 /** Exclude a peer that did not take the guest after all; reason: for c->reasons. */

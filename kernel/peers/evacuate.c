@@ -14,6 +14,9 @@
 #include "kernel/lib/log.h"
 #include "kernel/peers/migration.h"
 
+#define TRIES_MAX 10      /* jobs for one guest */
+#define RETRY_US  1000000 /* between two of them, times the number of tries so far */
+
 static struct evacuation now;
 
 const struct evacuation *evacuate_status(void) { return &now; }
@@ -21,8 +24,12 @@ const struct evacuation *evacuate_status(void) { return &now; }
 const char *evacuate_reason(const struct evacuate_item *item)
 {
     const struct job *j = item->job ? migration_job_numbered(item->job) : NULL;
-    return j && j->err ? j->text : item->text;
+    if (item->text[0])
+        return item->text;
+    return j && j->err && j->text[0] ? j->text : item->err ? hv_err_text(item->err) : "";
 }
+
+bool evacuate_keeps_out(void) { return now.active && !now.cancelled; }
 
 static void evacuate_item_over(struct evacuate_item *i, enum hv_err err)
 {
@@ -33,19 +40,91 @@ static void evacuate_item_over(struct evacuate_item *i, enum hv_err err)
     now.n_failed += err != HV_OK;
 }
 
+static void item_retry_later(struct evacuate_item *i) { i->retry_us = clock_us() + i->n_tries * RETRY_US; }
+
+/* A guest that has crashed never runs again: it cannot move.  It is stopped if that was asked for. */
+static void item_crashed(struct evacuate_item *i, struct vm *vm)
+{
+    if (!now.stop_crashed) {
+        snprintf(i->text, sizeof(i->text), "it has crashed (%.60s) and cannot move: `vm stop %s`, or --stop-crashed",
+                 vm->crash_reason, vm->config.name);
+        evacuate_item_over(i, HV_E_GUEST);
+        return;
+    }
+    log_warn("host", "%s has crashed (%s); the evacuation stops it", vm->config.name, vm->crash_reason);
+    vm_stop(vm);
+    snprintf(i->text, sizeof(i->text), "it had crashed, and was stopped");
+    evacuate_item_over(i, HV_OK);
+}
+
+/* Begin a job for the guest, or settle the item without one. */
+static void item_try(struct evacuate_item *i)
+{
+    struct vm *vm = vm_find(i->guest);
+    const struct job *j = migration_of(i->guest); /* an operator may be moving it already */
+    struct move_options options;
+    i->retry_us = 0;
+    if (!vm || vm_state(vm) == VM_STOPPED) {
+        snprintf(i->text, sizeof(i->text), "it stopped by itself, or was stopped");
+        evacuate_item_over(i, HV_OK);
+        return;
+    }
+    if (vm_state(vm) == VM_CRASHED) {
+        item_crashed(i, vm);
+        return;
+    }
+    migration_options(&options);
+    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, &j, WHY(i->text));
+    if (!e) {
+        i->job = j->number;
+        i->n_tries++;
+    } else if (e == HV_E_BUSY && vm->disk.waiting && ++i->n_tries < TRIES_MAX) { /* it begins to run soon */
+        item_retry_later(i);
+    } else {
+        evacuate_item_over(i, e);
+    }
+}
+
+/* Is it worth while to try again what failed so?  Refusals and an operator's word are final. */
+static bool failure_passes(const struct job *j)
+{
+    return j->let_go || j->err == HV_E_BUSY || j->err == HV_E_GUEST || j->err == HV_E_CLOSED ||
+           j->err == HV_E_TIMEOUT || j->err == HV_E_AGAIN;
+}
+
+static void item_job_ended(struct evacuate_item *i, const struct job *j)
+{
+    if (!j || !j->err || now.cancelled || i->n_tries >= TRIES_MAX || !failure_passes(j)) {
+        evacuate_item_over(i, j ? j->err : HV_E_NOENT);
+        return;
+    }
+    log_info("host", "evacuation: %s is tried again: %s", i->guest, j->text);
+    item_retry_later(i);
+}
+
+static void item_step(struct evacuate_item *i)
+{
+    if (i->retry_us && now.cancelled) {
+        snprintf(i->text, sizeof(i->text), "the evacuation was cancelled");
+        evacuate_item_over(i, HV_E_CANCEL);
+        return;
+    }
+    if (i->retry_us) {
+        if (clock_us() >= i->retry_us)
+            item_try(i);
+        return;
+    }
+    const struct job *j = migration_job_numbered(i->job);
+    if (!j || migration_job_over(j))
+        item_job_ended(i, j);
+}
+
 static void evacuate_item_add(struct vm *vm)
 {
     ASSERT(now.active && now.n < VM_MAX);
     struct evacuate_item *i = &now.item[now.n++];
-    const struct job *j = migration_of(vm->config.name); /* an operator may be moving it already */
-    struct move_options options;
-    migration_options(&options);
     snprintf(i->guest, sizeof(i->guest), "%s", vm->config.name);
-    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, &j, WHY(i->text));
-    if (e)
-        evacuate_item_over(i, e);
-    else
-        i->job = j->number;
+    item_try(i);
 }
 
 /* Is vm to be moved: all running guests, or for a shutdown those with on-shutdown = evacuate? */
@@ -55,11 +134,11 @@ static bool evacuate_selects(const struct vm *vm, enum evacuate_then then)
            (then == EVACUATE_KEEP_RUNNING || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
 }
 
-static enum hv_err evacuate_begin(enum evacuate_then then, struct why *why)
+static enum hv_err evacuate_begin(enum evacuate_then then, bool stop_crashed, struct why *why)
 {
     if (now.active)
         return REFUSE(HV_E_BUSY, "an evacuation is active already: `host evacuate status`");
-    now = (struct evacuation){ .active = true, .then = then, .begun_us = clock_us() };
+    now = (struct evacuation){ .active = true, .then = then, .stop_crashed = stop_crashed, .begun_us = clock_us() };
     for (unsigned i = 0; i < VM_MAX; i++)
         if (evacuate_selects(vm_at(i), then))
             evacuate_item_add(vm_at(i));
@@ -67,13 +146,13 @@ static enum hv_err evacuate_begin(enum evacuate_then then, struct why *why)
     return HV_OK;
 }
 
-enum hv_err evacuate_start(struct why *why)
+enum hv_err evacuate_start(bool stop_crashed, struct why *why)
 {
     if (!host_config->host.outgoing)
         return REFUSE(HV_E_REFUSED, "host %s allows no outgoing moves ([host] outgoing = no)", host_config->host.name);
     if (!host_config->n_peers)
         return REFUSE(HV_E_NOENT, "this host has no [peer] in godwit.conf");
-    return evacuate_begin(EVACUATE_KEEP_RUNNING, why);
+    return evacuate_begin(EVACUATE_KEEP_RUNNING, stop_crashed, why);
 }
 
 enum hv_err evacuate_cancel(void)
@@ -81,6 +160,7 @@ enum hv_err evacuate_cancel(void)
     if (!now.active)
         return HV_FAIL(HV_E_NOENT);
     now.then = EVACUATE_KEEP_RUNNING;
+    now.cancelled = true;
     /* a move that cannot be cancelled any more ends by itself */
     for (unsigned i = 0; i < now.n; i++)
         if (!now.item[i].over)
@@ -100,7 +180,7 @@ static void host_go_down(enum evacuate_then how)
 }
 
 /* Write the names of the guests that prevent a shutdown; returns their number. */
-static unsigned shutdown_blockers(char *names, size_t len)
+static unsigned shutdown_blockers(bool stop_crashed, char *names, size_t len)
 {
     unsigned n = 0;
     names[0] = 0;
@@ -109,30 +189,32 @@ static unsigned shutdown_blockers(char *names, size_t len)
         if (!vm || vm_state(vm) == VM_STOPPED)
             continue;
         bool arriving = vm_state(vm) == VM_INCOMING, moving = migration_is_moving(vm->config.name);
-        if (!arriving && !moving && vm->config.on_shutdown != ON_SHUTDOWN_REFUSE)
+        bool crashed = vm_state(vm) == VM_CRASHED;
+        if (!arriving && !moving && (vm->config.on_shutdown != ON_SHUTDOWN_REFUSE || (crashed && stop_crashed)))
             continue;
         size_t at = strlen(names);
         snprintf(names + at, len - at, "%s%s%s", n ? ", " : "", vm->config.name,
-                 arriving ? " (arriving)"
-                 : moving ? " (moving)"
-                          : "");
+                 arriving  ? " (arriving)"
+                 : moving  ? " (moving)"
+                 : crashed ? " (crashed)"
+                           : "");
         n++;
     }
     return n;
 }
 
-enum hv_err host_shutdown(enum evacuate_then how, bool force, struct why *why)
+enum hv_err host_shutdown(enum evacuate_then how, bool force, bool stop_crashed, struct why *why)
 {
     char names[200];
-    unsigned n = shutdown_blockers(names, sizeof(names));
+    unsigned n = shutdown_blockers(stop_crashed, names, sizeof(names));
     if (force)
         host_go_down(how);
     if (n)
         return REFUSE(HV_E_BUSY,
                       "%u guest(s) run here: %s. Move or stop them first (or say on-shutdown = stop or "
-                      "evacuate in their [vm]), or add --force",
+                      "evacuate in their [vm]), or add --stop-crashed for those that have crashed, or --force",
                       n, names);
-    return evacuate_begin(how, why);
+    return evacuate_begin(how, stop_crashed, why);
 }
 
 /* Every item is over: report, and go down if that was asked for. */
@@ -146,6 +228,8 @@ static void evacuate_end(void)
     for (unsigned i = 0; i < now.n; i++)
         if (now.item[i].err)
             log_warn("host", "evacuation: %s stays here: %s", now.item[i].guest, evacuate_reason(&now.item[i]));
+        else if (now.item[i].text[0])
+            log_info("host", "evacuation: %s: %s", now.item[i].guest, now.item[i].text);
     log_info("host", "evacuation: %u of %u guest(s) have moved, in %lu ms", now.n - now.n_failed, now.n,
              (now.ended_us - now.begun_us) / 1000);
     if (then == EVACUATE_KEEP_RUNNING)
@@ -155,7 +239,7 @@ static void evacuate_end(void)
                   now.n_failed);
         return;
     }
-    if (shutdown_blockers(why, sizeof(why))) { /* started or changed meanwhile */
+    if (shutdown_blockers(now.stop_crashed, why, sizeof(why))) { /* started or changed meanwhile */
         log_error("host", "shutdown abandoned because of %s", why);
         return;
     }
@@ -171,12 +255,9 @@ bool evacuate_step(void)
 {
     if (!now.active)
         return false;
-    for (unsigned k = 0; k < now.n; k++) {
-        struct evacuate_item *i = &now.item[k];
-        const struct job *j = i->over ? NULL : migration_job_numbered(i->job);
-        if (!i->over && (!j || migration_job_over(j)))
-            evacuate_item_over(i, j ? j->err : HV_E_NOENT);
-    }
+    for (unsigned k = 0; k < now.n; k++)
+        if (!now.item[k].over)
+            item_step(&now.item[k]);
     if (now.n_over < now.n)
         return false;
     evacuate_end();

@@ -3,7 +3,8 @@
  * only.
  *
  * Each guest becomes a job of migration_request() without a named peer: limits, queue, cancel and reports are as for
- * any move.  During an evacuation this host admits no guest and starts none by itself. */
+ * any move.  A guest that resets itself, or whose move fails for a reason that passes, is tried again.  During an
+ * evacuation this host admits no guest and starts none by itself, until it ends or is cancelled. */
 #ifndef GODWIT_KERNEL_PEERS_EVACUATE_H
 #define GODWIT_KERNEL_PEERS_EVACUATE_H
 
@@ -12,32 +13,37 @@
 enum evacuate_then { EVACUATE_KEEP_RUNNING, EVACUATE_POWEROFF, EVACUATE_REBOOT };
 struct evacuate_item {
     char guest[CONFIG_NAME_LEN];
-    unsigned job; /* number of its job; 0: none */
+    unsigned job;      /* number of its last job; 0: none */
+    unsigned n_tries;  /* jobs so far */
+    uint64_t retry_us; /* the next job begins then; 0: none is planned */
     bool over;
-    enum hv_err err; /* over; HV_OK: it has moved */
-    char text[160];  /* without a job: why it cannot move */
+    enum hv_err err; /* over; HV_OK: it has moved, or is stopped */
+    char text[160];  /* what became of it without a job, or why it cannot move; "": its job says that */
 };
 struct evacuation {
-    bool active;
+    bool active, cancelled; /* cancelled: ends with the moves that could not be cancelled */
+    bool stop_crashed;      /* crashed guests are stopped: they never run again */
     enum evacuate_then then;
     uint64_t begun_us, ended_us; /* 0: not yet */
     unsigned n, n_over, n_failed;
     struct evacuate_item item[VM_MAX];
 };
 
-/** Move all guests away.  HV_E_BUSY: an evacuation is active; HV_E_REFUSED: [host] outgoing = no; HV_E_NOENT: no peers;
+/** Move all guests away.  stop_crashed: stop those that have crashed; else they stay, and the evacuation fails.  HV_E_BUSY: an evacuation is active; HV_E_REFUSED: [host] outgoing = no; HV_E_NOENT: no peers;
  *  each with why. */
-HV_MUST_CHECK enum hv_err evacuate_start(struct why *why);
+HV_MUST_CHECK enum hv_err evacuate_start(bool stop_crashed, struct why *why);
 /** Shut the host down (how: EVACUATE_POWEROFF or _REBOOT) as each guest's on-shutdown says.  HV_OK: it goes down once
  *  the guests to be evacuated have moved, maybe in this call.  It stays up, with a report in evacuate_status(), when
  *  one of them could not move.  HV_E_BUSY: a guest refuses, or an evacuation is active; why names the guests.
- *  force: go down at once, all guests here are lost. */
-HV_MUST_CHECK enum hv_err host_shutdown(enum evacuate_then how, bool force, struct why *why);
+ *  stop_crashed: crashed guests do not prevent it.  force: go down at once, all guests here are lost. */
+HV_MUST_CHECK enum hv_err host_shutdown(enum evacuate_then how, bool force, bool stop_crashed, struct why *why);
 /** Cancel the moves that can still be cancelled; the others end by themselves.  HV_E_NOENT: no evacuation is active. */
 HV_MUST_CHECK enum hv_err evacuate_cancel(void);
 /** The active evacuation, or the last one. */
 const struct evacuation *evacuate_status(void);
-/** The reason of a failed item; never NULL. */
+/** Does an evacuation keep guests from arriving or starting here? */
+bool evacuate_keeps_out(void);
+/** The reason of a failed item, or what became of one that did not move; "" only for one that moved. */
 const char *evacuate_reason(const struct evacuate_item *item);
 /** One turn.  True: the evacuation has ended. */
 bool evacuate_step(void);

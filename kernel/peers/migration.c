@@ -46,11 +46,13 @@ static unsigned jobs_under_way(void)
     return n;
 }
 
+/* The first of the queue that may start: one that waits for a busy peer holds up no other. */
 static struct outgoing *queue_head(void)
 {
     struct outgoing *head = NULL;
     for (unsigned i = 0; i < MIGRATION_JOBS; i++)
-        if (outgoing[i].job.state == JOB_QUEUED && (!head || outgoing[i].job.number < head->job.number))
+        if (outgoing[i].job.state == JOB_QUEUED && (!head || outgoing[i].job.number < head->job.number) &&
+            outgoing_may_start(&outgoing[i]))
             head = &outgoing[i];
     return head;
 }
@@ -232,5 +234,11 @@ enum hv_err migration_resolve(const char *guest, bool here)
 
 bool migration_let_go(const char *guest, const char *reason)
 {
-    return !migration_is_moving(guest) || migration_cancel(guest, reason) == HV_OK;
+    struct outgoing *o = job_of(guest);
+    if (!o)
+        return true;
+    if (outgoing_cancel(o, reason) != HV_OK)
+        return false;
+    o->job.let_go = true;
+    return true;
 }

@@ -2,8 +2,9 @@
  * kernel/peers/migration.h - moves as jobs: the glue between guests (vm_manage), the engine (migrate/) and streams
  * (net/).  Service pCPU only.
  *
- * At most [host] max-jobs moves run at once; more wait in the order of their requests.  Outgoing jobs are kept after
- * their end, with all figures, until one of the MIGRATION_JOBS slots is needed again.
+ * At most [host] max-jobs moves run at once; more wait in the order of their requests.  A job whose destination says
+ * "busy, later" goes back to the queue.  Outgoing jobs are kept after their end, with all figures, until one of the
+ * MIGRATION_JOBS slots is needed again.
  *
  * Implementation: migration.c, the list of jobs; migration_out.c, one job; migration_in.c, streams from peers;
  * migration_report.c, a job as text. */
@@ -19,8 +20,9 @@
 
 #define MIGRATION_JOBS 64 /* waiting, active and ended */
 
-/* QUEUED -> [CHOOSING, when no peer was named] -> CONNECTING -> MOVING <-> RECONNECTING (in doubt after COMMIT)
- * -> DONE or FAILED.  A move to a chosen peer that fails goes back to CHOOSING while other peers are left. */
+/* QUEUED <-> [CHOOSING, when no peer was named] -> CONNECTING -> MOVING <-> RECONNECTING (in doubt after COMMIT)
+ * -> DONE or FAILED.  A move to a chosen peer that fails goes back to CHOOSING while other peers are left.  A busy peer
+ * sends a job from any state before COMMIT back to QUEUED. */
 enum job_state {
     JOB_FREE,
     JOB_QUEUED,
@@ -40,7 +42,8 @@ struct job {
     char route[480];                                    /* the peer's address in use, and why not a better one */
     struct move_options options;
     enum hv_err err;
-    char text[1280];                         /* why it failed */
+    char text[1280];                         /* why it failed; QUEUED: the busy peer that it waits for, or "" */
+    bool let_go;                             /* it failed because the guest powered off, was reset or crashed */
     char note[MIG_NOTE_MAX];                 /* the destination's notes on the guest, or "" */
     struct mig_stats stats;                  /* stats.text is not kept */
     uint64_t wire_bytes;                     /* sent on the wire, all headers included */

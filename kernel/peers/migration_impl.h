@@ -10,7 +10,7 @@
 #include "kernel/peers/rate.h"
 #include "migrate/mig.h"
 
-/* A move away from this host.  While it is queued all is zero but job, vm and peer. */
+/* A move away from this host.  While it is queued it has no stream, machine, dial or choice. */
 struct outgoing {
     struct job job;
     struct vm *vm;                  /* borrowed: VM slots are never freed */
@@ -18,16 +18,20 @@ struct outgoing {
     struct choice choice;
     struct dial dial;
     struct rate_limit rate;
-    uint64_t stopped_allowance; /* bytes that may exceed the rate limits once the guest is paused */
-    struct stream *stream;      /* owned, or NULL; open */
-    struct mig_tx *m;           /* owned, or NULL */
-    uint64_t retry_us;          /* no attempt to reconnect before this */
-    unsigned n_doubts;          /* streams lost after COMMIT; counts to 2 */
-    uint64_t wire_before;       /* wire bytes of streams that were closed */
+    uint64_t stopped_allowance;          /* bytes that may exceed the rate limits once the guest is paused */
+    struct stream *stream;               /* owned, or NULL; open */
+    struct mig_tx *m;                    /* owned, or NULL */
+    uint64_t retry_us;                   /* no attempt to reconnect before this */
+    unsigned n_doubts;                   /* streams lost after COMMIT; counts to 2 */
+    const struct peer_config *waits_for; /* borrowed: the peer that was busy last; NULL: none */
+    unsigned n_later, n_mute;            /* a peer had no place; of these: it closed without a word */
+    uint64_t wire_before;                /* wire bytes of streams that were closed */
 };
 
 /** counts: incremented by ended jobs; borrowed for ever. */
 void outgoing_init(struct migration_counts *counts);
+/** May the queued job o start?  False: the peer that it needs is busy. */
+bool outgoing_may_start(const struct outgoing *o);
 /** The job leaves the queue: JOB_QUEUED to any other state. */
 void outgoing_start(struct outgoing *o);
 /** One turn of a job in any state.  True: there was progress. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/migration_in.c - streams from peers: arriving guests, and questions about guests.
  *
- * Each stream that a peer opens gets one of INCOMING_MAX slots and a machine of the engine (migrate/mig.h).  The
- * machine finds out what the stream carries: a move, or a question (FIND, PROBE, QUERY).  A guest exists here from
+ * Each stream that a peer opens gets one of INCOMING_MAX slots and a machine of the engine (migrate/mig.h).  What
+ * exceeds a limit is told to come later (LATER, migrate/wire.h), and nothing is lost.  The machine finds out what the stream carries: a move, or a question (FIND, PROBE, QUERY).  A guest exists here from
  * dst_admit() on, in memory of the VM.  Until dst_run() the machine may drop it at any moment without harm, since the
  * source still has it.  Afterwards it is a guest like any other, and the machine only has its last record to deliver.
  *
@@ -25,13 +25,17 @@
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_state.h"
+#include "migrate/wire.h"
 #include "net/nbd.h"
 #include "net/net.h"
 
-#define INCOMING_MAX  8
-#define FROM_PEER_MAX 6        /* of these, so that one peer cannot take all slots */
-#define LINGER_US     10000000 /* the peer has so long to read the last record */
-#define DISK_OPEN_US  12000000 /* a disk that takes longer to open counts as unreachable */
+#define ARRIVALS_MAX    8
+#define ARRIVALS_EACH   6  /* of these from one peer, so that it cannot take all places */
+#define INCOMING_MAX    12 /* streams with a machine: arrivals, and questions beside them */
+#define STREAMS_EACH    (ARRIVALS_EACH + 1)
+#define TURNED_AWAY_MAX 8        /* streams that are told to come later */
+#define LINGER_US       10000000 /* the peer has so long to read the last record */
+#define DISK_OPEN_US    12000000 /* a disk that takes longer to open counts as unreachable */
 
 struct incoming {
     struct stream *stream; /* owned; NULL: slot free */
@@ -39,13 +43,24 @@ struct incoming {
     struct vm *vm;         /* borrowed; set by admit */
     struct disk *disk;     /* owned until the VM takes it: being opened for admit; NULL: none */
     uint64_t disk_since_us;
+    bool arrives; /* it has one of the ARRIVALS_MAX places */
     char peer[CONFIG_NAME_LEN];
     uint64_t done_us; /* when the machine ended; 0: not yet */
 };
 
-_Static_assert(FROM_PEER_MAX < INCOMING_MAX, "a place is left for other peers");
+/* A stream for which there was no place.  It gets no machine, only an answer. */
+struct turned_away {
+    struct stream *stream; /* owned; NULL: slot free */
+    struct mig_fifo out;   /* in buf */
+    uint8_t buf[MIG_BUSY_LEN];
+    uint64_t since_us;
+};
+
+_Static_assert(ARRIVALS_EACH < ARRIVALS_MAX && STREAMS_EACH < INCOMING_MAX, "a place is left for other peers");
+_Static_assert(ARRIVALS_MAX < INCOMING_MAX, "a place is left for questions");
 static struct migration_counts *counts;
 static struct incoming incoming[INCOMING_MAX];
+static struct turned_away turned_away[TURNED_AWAY_MAX];
 static struct mig_ids finished_ids;
 
 void incoming_init(struct migration_counts *where) { counts = where; }
@@ -58,7 +73,7 @@ static void offer_reason_add(void *reasons, const char *text) { mig_reason_add(r
 static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struct mig_reasons *reasons)
 {
     char why[200];
-    if (evacuate_status()->active)
+    if (evacuate_keeps_out())
         mig_reason_add(reasons, "host %s is being evacuated", host_config->host.name);
     if (!host_config->host.incoming)
         mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", host_config->host.name);
@@ -100,13 +115,31 @@ static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, stru
     return true;
 }
 
+/* Take a place for an arrival.  False: there is none now, and the reasons say so. */
+static bool arrival_place(struct incoming *in, struct mig_reasons *reasons)
+{
+    unsigned n = 0, n_from = 0;
+    for (unsigned i = 0; i < INCOMING_MAX && !in->arrives; i++) {
+        n += incoming[i].m && incoming[i].arrives;
+        n_from += incoming[i].m && incoming[i].arrives && !strcmp(incoming[i].peer, in->peer);
+    }
+    in->arrives |= n < ARRIVALS_MAX && n_from < ARRIVALS_EACH;
+    if (in->arrives)
+        return true;
+    reasons->later = true;
+    mig_reason_add(reasons,
+                   "host %s is busy: %u guests arrive there already, %u of them from this host (%u and %u at most)",
+                   host_config->host.name, n, n_from, ARRIVALS_MAX, ARRIVALS_EACH);
+    return false;
+}
+
 static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes)
 {
     struct incoming *in = ctx;
     static struct vm_offer o; /* large; service pCPU only */
     char why[200];            /* or a note */
     offer_judge(offer, &o, reasons);
-    if (!reasons->n && !offer_disk_check(in, &o, reasons))
+    if (!reasons->n && arrival_place(in, reasons) && !offer_disk_check(in, &o, reasons))
         return false;
     if (reasons->n)
         return true;
@@ -238,7 +271,44 @@ static struct incoming *incoming_slot(const char *peer)
             slot = &incoming[i];
         else
             n_from += !strcmp(incoming[i].peer, peer);
-    return n_from < FROM_PEER_MAX ? slot : NULL;
+    return n_from < STREAMS_EACH ? slot : NULL;
+}
+
+/* No place for s: say so, for the peer to come later.  An older peer reads it as a refusal. */
+static void incoming_turn_away(struct stream *s)
+{
+    const struct peer_config *peer = stream_peer(s);
+    char text[200];
+    for (unsigned i = 0; i < TURNED_AWAY_MAX; i++) {
+        struct turned_away *t = &turned_away[i];
+        if (t->stream)
+            continue;
+        *t = (struct turned_away){ .stream = s, .since_us = clock_us() };
+        t->out = (struct mig_fifo){ .buf = t->buf, .cap = sizeof(t->buf) };
+        snprintf(text, sizeof(text), "host %s is busy: it has no place for one more connection of %s now",
+                 host_config->host.name, peer->name);
+        mig_busy_put(&t->out, text);
+        return;
+    }
+    stream_close(s); /* that says "later" as well, without words */
+}
+
+static bool turned_away_step(struct turned_away *t)
+{
+    uint8_t ignored[512];
+    size_t len;
+    const uint8_t *p = mig_fifo_data(&t->out, &len);
+    size_t n = len ? stream_write(t->stream, p, len) : 0;
+    if (n) {
+        mig_fifo_consume(&t->out, n);
+        stream_flush(t->stream);
+    }
+    bool moved = n || stream_read(t->stream, ignored, sizeof(ignored)); /* else TCP would reset, not close */
+    if ((moved || !stream_gone(t->stream)) && clock_us() < t->since_us + LINGER_US)
+        return moved;
+    stream_close(t->stream);
+    t->stream = NULL;
+    return moved;
 }
 
 void migration_accept(struct stream *s)
@@ -256,9 +326,8 @@ void migration_accept(struct stream *s)
     if (in)
         memset(in, 0, sizeof(*in));
     if (!in || mig_rx_create(&p, &in->m) != HV_OK) {
-        log_warn("mig", "connection from %s closed: %u moves arrive already, %u from one peer, or no memory",
-                 peer->name, INCOMING_MAX, FROM_PEER_MAX);
-        stream_close(s);
+        log_info("mig", "connection from %s: no place now, or no memory; it is to come later", peer->name);
+        incoming_turn_away(s);
         return;
     }
     ASSERT(p.source < host_config->n_peers);
@@ -314,5 +383,8 @@ bool incoming_step(void)
     for (unsigned i = 0; i < INCOMING_MAX; i++)
         if (incoming[i].m)
             moved |= incoming_machine_step(&incoming[i]);
+    for (unsigned i = 0; i < TURNED_AWAY_MAX; i++)
+        if (turned_away[i].stream)
+            moved |= turned_away_step(&turned_away[i]);
     return moved;
 }

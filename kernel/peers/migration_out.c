@@ -10,7 +10,10 @@
  *
  * End.  job_end() is the only way out.  Before COMMIT every failure ends the job and the guest runs on here; if the
  * peer was chosen, the job begins again with another one.  After COMMIT a lost stream ends nothing.  Only an answer of
- * the peer or an operator does (outgoing_resolve()), so JOB_RECONNECTING retries for ever. */
+ * the peer or an operator does (outgoing_resolve()), so JOB_RECONNECTING retries for ever.
+ *
+ * Busy peers.  A peer without a place says LATER (migrate/wire.h).  Its job goes back to the queue (job_wait()), and
+ * until the backoff is over no job of this host goes to that peer. */
 #include "kernel/peers/migration_impl.h"
 
 #include <stdio.h>
@@ -25,12 +28,22 @@
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_state.h"
+#include "migrate/wire.h"
 
 #define RECONNECT_US 1000000 /* between two attempts to reach the peer in doubt */
 #define OUT_TURNS    2       /* engine steps per turn of the service loop, at most */
+#define BUSY_MIN_US  500000  /* to the next attempt at a busy peer; doubles up to BUSY_MAX_US */
+#define BUSY_MAX_US  8000000
+#define MUTE_MAX     20 /* so often a peer may close a new stream without a word, as an older one does when busy */
 
 static struct migration_counts *counts;
 static struct rate_limit host_rate;
+
+/* Peers that said "busy, later": no job goes there before until_us. */
+static struct {
+    uint64_t until_us;
+    unsigned n; /* in a row */
+} busy_peers[CONFIG_MAX_PEERS];
 
 void outgoing_init(struct migration_counts *where) { counts = where; }
 
@@ -105,8 +118,6 @@ static const struct mig_src_ops src_ops = {
     .release = src_release,
 };
 
-/* ---- the end of a job ---- */
-
 /* Copy the machine's figures so far.  Their text is owned by the machine and is not kept. */
 static void job_stats_take(struct outgoing *o)
 {
@@ -122,6 +133,65 @@ static void job_drop_stream(struct outgoing *o)
     stream_close(o->stream);
     o->stream = NULL;
 }
+
+/* ---- busy peers ---- */
+
+static unsigned peer_index(const struct peer_config *p)
+{
+    ASSERT(p >= host_config->peers && p < host_config->peers + host_config->n_peers);
+    return (unsigned)(p - host_config->peers);
+}
+
+static void peer_busy(const struct peer_config *p)
+{
+    unsigned i = peer_index(p);
+    if (clock_us() < busy_peers[i].until_us)
+        return; /* another job has heard it a moment ago */
+    busy_peers[i].until_us = clock_us() + MIN((uint64_t)BUSY_MIN_US << MIN(busy_peers[i].n, 8u), BUSY_MAX_US);
+    busy_peers[i].n++;
+}
+
+/* A place became free at p: one of this host's moves there has ended, or was let in. */
+static void peer_not_busy(const struct peer_config *p)
+{
+    busy_peers[peer_index(p)].until_us = busy_peers[peer_index(p)].n = 0;
+}
+
+static uint32_t busy_mask(void)
+{
+    uint32_t mask = 0;
+    for (unsigned i = 0; i < host_config->n_peers; i++)
+        mask |= clock_us() < busy_peers[i].until_us ? BIT32(i) : 0;
+    return mask;
+}
+
+bool outgoing_may_start(const struct outgoing *o)
+{
+    const struct peer_config *p = o->peer ? o->peer : o->waits_for;
+    return !p || !(busy_mask() & BIT32(peer_index(p)));
+}
+
+/* The peer has no place now: the job goes back to the queue, and others may go first. */
+static void job_wait(struct outgoing *o, const struct peer_config *p, const char *text)
+{
+    struct job *j = &o->job;
+    ASSERT(j->state == JOB_CHOOSING || j->state == JOB_MOVING);
+    peer_busy(p);
+    if (!o->n_later++)
+        log_info("mig", "%s -> %s: waits: %s", j->guest, j->peer, text);
+    if (text != j->text)
+        snprintf(j->text, sizeof(j->text), "%s", text);
+    o->waits_for = p;
+    j->state = JOB_QUEUED;
+    j->started_us = 0;
+    j->stats.phase = "QUEUED";
+    if (j->automatic) {
+        o->peer = NULL;
+        snprintf(j->peer, sizeof(j->peer), "auto");
+    }
+}
+
+/* ---- the end of a job ---- */
 
 static enum hv_err choosing_begin(struct outgoing *o)
 {
@@ -161,13 +231,20 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     dial_end(&o->dial);
     job_drop_stream(o);
     j->wire_bytes = o->wire_before;
-    counts->wire_bytes += j->wire_bytes;
-    *(err ? &counts->failed : &counts->moved) += 1;
     if (o->m)
         mig_tx_destroy(o->m);
     o->m = NULL;
+    if (err == HV_E_AGAIN && j->state == JOB_MOVING) {
+        job_wait(o, o->peer, j->text);
+        return;
+    }
     if (job_try_elsewhere(o, err, j->text))
         return;
+    if (o->peer && j->state == JOB_MOVING)
+        peer_not_busy(o->peer);
+    counts->wire_bytes += j->wire_bytes;
+    *(err ? &counts->failed : &counts->moved) += 1;
+    mig_text_need(j->text, sizeof(j->text), err);
     j->err = err;
     j->state = err ? JOB_FAILED : JOB_DONE;
     j->ended_us = clock_us();
@@ -203,7 +280,9 @@ void outgoing_start(struct outgoing *o)
     if (!job_guest_ready(o))
         return;
     o->job.started_us = clock_us();
-    log_info("mig", "%s -> %s: job %u starts", o->job.guest, o->job.peer, o->job.number);
+    o->job.text[0] = 0;
+    if (!o->n_later)
+        log_info("mig", "%s -> %s: job %u starts", o->job.guest, o->job.peer, o->job.number);
     if (o->peer) {
         connecting_begin(o);
         return;
@@ -220,10 +299,18 @@ static bool choosing_step(struct outgoing *o)
     struct why why = { j->why_peer, sizeof(j->why_peer) };
     if (!job_guest_ready(o))
         return true;
-    switch (choose_step(&o->choice, &o->peer, &why)) {
-    case CHOOSE_WAIT: return false;
-    case CHOOSE_NONE: job_end(o, HV_E_REFUSED, o->choice.reasons); break;
+    const struct peer_config *peer = NULL;
+    switch (choose_step(&o->choice, busy_mask(), &peer, &why)) {
+    case CHOOSE_WAIT:  return false;
+    case CHOOSE_NONE:  job_end(o, HV_E_REFUSED, o->choice.reasons); break;
+    case CHOOSE_LATER: {
+        char text[160];
+        snprintf(text, sizeof(text), "%s would take it, but has no place for one more move now", peer->name);
+        job_wait(o, peer, text);
+        break;
+    }
     case CHOOSE_DONE:
+        o->peer = peer;
         log_info("mig", "%s -> %s: chosen, because %s", j->guest, o->peer->name, j->why_peer);
         connecting_begin(o);
         break;
@@ -291,7 +378,10 @@ static void moving_link_lost(struct outgoing *o)
     char text[256];
     snprintf(text, sizeof(text), "%s", stream_reason(o->stream));
     job_drop_stream(o);
-    mig_tx_link_lost(o->m, e, text, clock_us());
+    if (mig_tx_state(o->m) == MIG_TX_HELLO && e == HV_E_CLOSED && o->n_mute++ < MUTE_MAX)
+        mig_tx_link_lost(o->m, HV_E_AGAIN, "it closed the connection at once, as a busy host does", clock_us());
+    else
+        mig_tx_link_lost(o->m, e, text, clock_us());
 }
 
 /* Follow the engine: the move succeeded, failed, or is in doubt and needs a new stream. */
@@ -363,6 +453,8 @@ static bool moving_step(struct outgoing *o)
     const char *trouble = mig_tx_state(o->m) == MIG_TX_STOPPING ? vm_disk_quiesce_error(o->vm) : NULL;
     if (trouble && mig_tx_cancel(o->m, trouble, clock_us()) == HV_OK)
         w = mig_tx_step(o->m, clock_us());
+    if (mig_tx_state(o->m) == MIG_TX_PRECOPY)
+        busy_peers[peer_index(o->peer)].n = 0; /* it has let this one in */
     job_stats_take(o);
     o->job.wire_bytes = o->wire_before + (o->stream ? stream_wire_tx(o->stream) : 0);
     moving_after_step(o, w);

@@ -13,7 +13,8 @@ void migration_progress(const struct job *j, char *line, size_t len)
 {
     const struct mig_stats *s = &j->stats;
     if (j->state == JOB_QUEUED) {
-        snprintf(line, len, "%s -> %s: QUEUED, %u before it", j->guest, j->peer, migration_queue_position(j));
+        snprintf(line, len, "%s -> %s: QUEUED, %u before it%s%s", j->guest, j->peer, migration_queue_position(j),
+                 j->text[0] ? "; " : "", j->text);
         return;
     }
     snprintf(line, len, "%s -> %s: %s round %u %u%% %lu.%lu MB/s dirty %lu pages/s%s eta %lu.%lu s", j->guest, j->peer,

@@ -225,7 +225,7 @@ static bool start_asking_step(struct vm *vm, struct start *s)
 bool start_step(void)
 {
     bool decided = false;
-    if (evacuate_status()->active)
+    if (evacuate_keeps_out())
         return false; /* guests leave now, none starts */
     for (unsigned i = 0; i < VM_MAX; i++)
         if (starts[i].state == START_ASKING && starts[i].ask)

@@ -171,6 +171,26 @@ static void test_bad_answers(void **s)
     }
 }
 
+/* "Busy, later" is no refusal; a refusal without words gets some. */
+static void test_later(void **s)
+{
+    (void)s;
+    static struct mig_answer a;
+    begin();
+    assert_int_equal(mig_ask_find(ask, "g", &TICKET, now), HV_OK);
+    mig_busy_put(&mig_ask_io(ask)->in, "no place now");
+    assert_int_equal(mig_ask_step(ask, now, &a), HV_E_BUSY);
+    assert_string_equal(a.text, "no place now");
+    end();
+    begin();
+    assert_int_equal(mig_ask_find(ask, "g", &TICKET, now), HV_OK);
+    mig_preamble_put(&mig_ask_io(ask)->in);
+    mig_text_put(&mig_ask_io(ask)->in, MIG_REC_FAIL, &(struct mig_p_text){ TICKET, HV_E_NOMEM, "", 0 });
+    assert_int_equal(mig_ask_step(ask, now, &a), HV_E_NOMEM);
+    assert_non_null(strstr(a.text, hv_err_text(HV_E_NOMEM)));
+    end();
+}
+
 static void test_no_memory(void **s)
 {
     (void)s;
@@ -191,7 +211,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_questions),     cmocka_unit_test(test_offer_after_question),
         cmocka_unit_test(test_bad_questions), cmocka_unit_test(test_bad_answers),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -98,6 +98,7 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
     case MIG_REC_FOUND:
     case MIG_REC_NOTE:      return mig_text_get(&r, (enum mig_rec_type)rec->type, &u.text);
     case MIG_REC_FRAME:     return mig_frame_get(&r, &u.frame);
+    case MIG_REC_LATER:
     case MIG_REC_IDLE:      break;
     }
     return HV_E_PROTO;

@@ -32,7 +32,7 @@ static unsigned n_started;
 uint64_t clock_us(void) { return now += 1000; }
 void random_bytes(void *buf, size_t len) { memset(buf, 5, len); }
 void guest_console_begin(const struct vm *vm) { (void)vm; }
-const struct evacuation *evacuate_status(void) { return &evacuation; }
+bool evacuate_keeps_out(void) { return evacuation.active; }
 const struct job *migration_of(const char *name)
 {
     (void)name;

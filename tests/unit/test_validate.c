@@ -173,19 +173,30 @@ static void test_choice(void **s)
     const struct peer_config *peer;
     host_config = &conf;
     assert_int_equal(choose_begin(&c, &guests[0]), HV_OK);
-    assert_int_equal(choose_step(&c, &peer, WHY(why)), CHOOSE_WAIT);
+    assert_int_equal(choose_step(&c, 0, &peer, WHY(why)), CHOOSE_WAIT);
     open_asks[0]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 77 * MIB };
     open_asks[0]->reply[1] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 99 * MIB };
-    assert_int_equal(choose_step(&c, &peer, WHY(why)), CHOOSE_DONE);
+    assert_int_equal(choose_step(&c, 0, &peer, WHY(why)), CHOOSE_DONE);
     assert_ptr_equal(peer, &conf.peers[1]);
     assert_string_equal(why, "it can give 99 MiB, the most of 2 peer(s) that can take the guest");
 
-    choose_tried(&c, peer, "nothing heard"); /* it went silent on the way: the other one cannot be asked */
+    assert_int_equal(choose_begin(&c, &guests[0]), HV_OK); /* the best one is busy: the next, or the best one later */
+    open_asks[1]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 77 * MIB };
+    open_asks[1]->reply[1] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 99 * MIB };
+    assert_int_equal(choose_step(&c, 2, &peer, WHY(why)), CHOOSE_DONE);
+    assert_ptr_equal(peer, &conf.peers[0]);
     assert_int_equal(choose_begin(&c, &guests[0]), HV_OK);
-    open_asks[1]->reply[0] = (struct ask_reply){ .state = ASK_FAILED, .text = "no answer from it" };
+    open_asks[2]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .n_reasons = 1 };
+    open_asks[2]->reply[1] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 99 * MIB };
+    assert_int_equal(choose_step(&c, 2, &peer, WHY(why)), CHOOSE_LATER);
+    assert_ptr_equal(peer, &conf.peers[1]);
+
+    choose_tried(&c, peer, ""); /* it went silent on the way: the other one cannot be asked */
+    assert_int_equal(choose_begin(&c, &guests[0]), HV_OK);
+    open_asks[3]->reply[0] = (struct ask_reply){ .state = ASK_FAILED, .text = "no answer from it" };
     now += 16000000;
-    assert_int_equal(choose_step(&c, &peer, WHY(why)), CHOOSE_NONE);
-    assert_string_equal(c.reasons, "c: nothing heard | b: cannot be asked: no answer from it");
+    assert_int_equal(choose_step(&c, 0, &peer, WHY(why)), CHOOSE_NONE);
+    assert_string_equal(c.reasons, "c: it gave no reason | b: cannot be asked: no answer from it");
 
     c = (struct choice){ .ask = NULL };
     no_memory = true;

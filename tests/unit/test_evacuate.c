@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_evacuate.c - evacuation and shutdown: guests that reset themselves, have crashed, stop or fail, and
+ * what the host does meanwhile and afterwards. */
+/* unit-sources: kernel/peers/evacuate.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
+ *   tests/fakes/log.c */
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/host/pcpu.h"
+#include "kernel/host/serial.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/peers/migration.h"
+#include "kernel/vm/vm_manage.h"
+
+#define N_GUESTS 3
+
+static struct config conf = { .host = { .name = "a", .outgoing = true }, .peers = { { .name = "b" } }, .n_peers = 1 };
+static struct vm guests[N_GUESTS];
+static struct job jobs[64]; /* [number] */
+static unsigned n_jobs;
+static uint64_t now;
+static jmp_buf down;
+
+uint64_t clock_us(void) { return now; }
+void serial_flush(void) {}
+void power_off(void) { longjmp(down, 1); }
+void power_reset(void) { longjmp(down, 2); }
+struct vm *vm_at(unsigned i) { return i < N_GUESTS ? &guests[i] : NULL; }
+struct vm *vm_find(const char *name) { return &guests[atoi(name + 1)]; }
+void vm_stop(struct vm *vm) { atomic_store(&vm->state, VM_STOPPED); }
+const struct job *migration_job_numbered(unsigned number) { return number ? &jobs[number] : NULL; }
+const struct job *migration_of(const char *guest)
+{
+    for (unsigned i = 1; i <= n_jobs; i++)
+        if (!strcmp(jobs[i].guest, guest) && !migration_job_over(&jobs[i]))
+            return &jobs[i];
+    return NULL;
+}
+void migration_options(struct move_options *o) { memset(o, 0, sizeof(*o)); }
+enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
+                              const struct job **out, struct why *why)
+{
+    (void)o;
+    assert_null(peer);
+    if (vm_state(vm) != VM_RUNNING)
+        return REFUSE(HV_E_BUSY, "%s does not run", vm->config.name);
+    struct job *j = &jobs[++n_jobs];
+    *j = (struct job){ .number = n_jobs, .state = JOB_MOVING };
+    snprintf(j->guest, sizeof(j->guest), "%s", vm->config.name);
+    *out = j;
+    return HV_OK;
+}
+static void job_ends(unsigned number, enum hv_err e, const char *text)
+{
+    struct job *j = &jobs[number];
+    j->state = e ? JOB_FAILED : JOB_DONE;
+    j->err = e;
+    snprintf(j->text, sizeof(j->text), "%s", text);
+    if (!e)
+        vm_stop(vm_find(j->guest));
+}
+enum hv_err migration_cancel(const char *guest, const char *reason)
+{
+    const struct job *j = migration_of(guest);
+    if (!j)
+        return HV_E_NOENT;
+    job_ends(j->number, HV_E_CANCEL, reason);
+    return HV_OK;
+}
+
+static int set_up(void **s)
+{
+    (void)s;
+    host_config = &conf;
+    n_jobs = 0;
+    now += 1000000;
+    for (unsigned i = 0; i < N_GUESTS; i++) {
+        memset(&guests[i], 0, sizeof(guests[i]));
+        snprintf(guests[i].config.name, sizeof(guests[i].config.name), "g%u", i);
+        atomic_store(&guests[i].state, i ? VM_STOPPED : VM_RUNNING);
+    }
+    return 0;
+}
+
+static char why[300];
+
+static void begin(bool stop_crashed)
+{
+    assert_int_equal(evacuate_start(stop_crashed, WHY(why)), HV_OK);
+    assert_false(evacuate_step());
+    assert_true(evacuate_keeps_out());
+}
+
+/* A reset ends the move; the guest runs again, and is moved at a later try. */
+static void test_reset(void **s)
+{
+    (void)s;
+    begin(false);
+    for (unsigned k = 1; k < 4; k++) {
+        jobs[k].let_go = true;
+        job_ends(k, HV_E_CANCEL, "cancelled on the source: the guest was reset");
+        assert_false(evacuate_step());
+        assert_int_equal(n_jobs, k); /* not at once */
+        now += 4000000;
+        assert_false(evacuate_step());
+        assert_int_equal(n_jobs, k + 1);
+    }
+    job_ends(4, HV_OK, "");
+    assert_true(evacuate_step());
+    assert_true(evacuate_status()->n == 1 && !evacuate_status()->n_failed && !evacuate_keeps_out());
+}
+
+/* It is not tried for ever; and what is final is not tried again. */
+static void test_gives_up(void **s)
+{
+    (void)s;
+    begin(false);
+    for (unsigned k = 0; k < 100 && evacuate_status()->active; k++, now += 60000000) {
+        if (migration_of("g0"))
+            job_ends(n_jobs, HV_E_CLOSED, "");
+        (void)evacuate_step();
+    }
+    assert_false(evacuate_status()->active);
+    assert_in_range(n_jobs, 3, 20);
+    assert_int_equal(evacuate_status()->n_failed, 1);
+    assert_string_equal(evacuate_reason(&evacuate_status()->item[0]), hv_err_text(HV_E_CLOSED)); /* never empty */
+    set_up(NULL);
+    begin(false);
+    job_ends(1, HV_E_REFUSED, "no memory there");
+    assert_true(evacuate_step());
+    assert_string_equal(evacuate_reason(&evacuate_status()->item[0]), "no memory there");
+}
+
+/* A guest that powers itself off while it is to be moved is gone as well. */
+static void test_stops_itself(void **s)
+{
+    (void)s;
+    begin(false);
+    jobs[1].let_go = true;
+    job_ends(1, HV_E_CANCEL, "the guest powered off");
+    vm_stop(&guests[0]);
+    assert_false(evacuate_step());
+    now += 60000000;
+    assert_true(evacuate_step());
+    assert_int_equal(evacuate_status()->n_failed, 0);
+    assert_non_null(strstr(evacuate_reason(&evacuate_status()->item[0]), "stopped by itself"));
+}
+
+static void test_crashed(void **s)
+{
+    (void)s;
+    atomic_store(&guests[0].state, VM_CRASHED);
+    snprintf(guests[0].crash_reason, sizeof(guests[0].crash_reason), "triple fault");
+    assert_int_equal(evacuate_start(false, WHY(why)), HV_OK);
+    assert_true(evacuate_step());
+    assert_int_equal(evacuate_status()->n_failed, 1);
+    const char *reason = evacuate_reason(&evacuate_status()->item[0]);
+    assert_true(strstr(reason, "it has crashed (triple fault)") && strstr(reason, "--stop-crashed"));
+    assert_int_equal(vm_state(&guests[0]), VM_CRASHED);
+    assert_int_equal(evacuate_start(true, WHY(why)), HV_OK);
+    assert_true(evacuate_step());
+    assert_true(!evacuate_status()->n_failed && vm_state(&guests[0]) == VM_STOPPED);
+}
+
+static void test_poweroff_with_crashed(void **s)
+{
+    (void)s;
+    for (volatile unsigned on = ON_SHUTDOWN_REFUSE; on <= ON_SHUTDOWN_EVACUATE; on++) {
+        set_up(NULL);
+        guests[0].config.on_shutdown = (enum on_shutdown)on;
+        atomic_store(&guests[0].state, VM_CRASHED);
+        if (on == ON_SHUTDOWN_REFUSE) {
+            assert_int_equal(host_shutdown(EVACUATE_POWEROFF, false, false, WHY(why)), HV_E_BUSY);
+            assert_true(strstr(why, "g0 (crashed)") && strstr(why, "--stop-crashed"));
+        }
+        if (!setjmp(down)) {
+            assert_int_equal(host_shutdown(EVACUATE_POWEROFF, false, true, WHY(why)), HV_OK);
+            (void)evacuate_step();
+            fail_msg("the host stays up");
+        }
+        assert_int_equal(vm_state(&guests[0]), VM_STOPPED);
+        guests[0].config.on_shutdown = ON_SHUTDOWN_REFUSE;
+        assert_int_equal(evacuate_status()->active, false);
+    }
+}
+
+/* After a cancel this host takes guests again at once, although a move past COMMIT goes on. */
+static void test_cancel(void **s)
+{
+    (void)s;
+    begin(false);
+    jobs[1].let_go = true;
+    job_ends(1, HV_E_CANCEL, "the guest was reset");
+    assert_false(evacuate_step()); /* it waits for its next try */
+    assert_int_equal(evacuate_cancel(), HV_OK);
+    assert_false(evacuate_keeps_out());
+    assert_true(evacuate_step());
+    assert_int_equal(n_jobs, 1);
+    assert_non_null(strstr(evacuate_reason(&evacuate_status()->item[0]), "cancelled"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_reset, set_up),        cmocka_unit_test_setup(test_gives_up, set_up),
+        cmocka_unit_test_setup(test_stops_itself, set_up), cmocka_unit_test_setup(test_crashed, set_up),
+        cmocka_unit_test_setup(test_cancel, set_up),       cmocka_unit_test_setup(test_poweroff_with_crashed, set_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_moves.c - many moves at once: what exceeds the destination's limits waits its turn and arrives.
+ *
+ * Both ends are real, from the list of jobs to the engine and the places of the destination.  Streams are pairs of
+ * queues in this process; guests have memory that was never touched. */
+/* unit-sources: kernel/peers/migration.c kernel/peers/migration_out.c kernel/peers/migration_in.c kernel/peers/rate.c
+ *   kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c kernel/config/config.c
+ *   kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c
+ *   migrate/ask.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/log.c */
+/* unit-deps: lz4 */
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernel/core/guest_mem.h"
+#include "kernel/host/clock.h"
+#include "kernel/host/page.h"
+#include "kernel/host/random.h"
+#include "kernel/peers/evacuate.h"
+#include "kernel/peers/migration_impl.h"
+#include "kernel/peers/start.h"
+#include "kernel/peers/stream_io.h"
+#include "kernel/vm/guest_net.h"
+#include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_manage.h"
+#include "migrate/ask.h"
+#include "net/nbd.h"
+#include "net/net.h"
+
+#define N_GUESTS 14
+#define PIPE_CAP (1u << 20)
+
+static struct config conf = {
+    .host = { .name = "a", .outgoing = true, .incoming = true, .max_jobs = 16, .downtime_limit_ms = 300 },
+    .peers = { { .name = "b" }, { .name = "a" } },
+    .n_peers = 2
+};
+static struct vm here[N_GUESTS], there[N_GUESTS];
+static uint64_t now;
+static unsigned n_mute; /* so many next streams are closed by the destination without a word */
+static unsigned n_arriving, most_arriving, n_accepted;
+static bool mixed_peers; /* every other stream comes from another host */
+
+/* ---- streams ---- */
+
+struct stream {
+    struct stream *other; /* NULL: closed there */
+    enum stream_status status;
+    const struct peer_config *peer;
+    struct mig_fifo in;
+};
+
+static struct stream *stream_new(const struct peer_config *peer)
+{
+    struct stream *s = calloc(1, sizeof(*s));
+    s->peer = peer;
+    s->status = STREAM_OPEN;
+    s->in = (struct mig_fifo){ .buf = malloc(PIPE_CAP), .cap = PIPE_CAP };
+    return s;
+}
+/* A stream from host a to host b.  Returns a's end; b's is accepted, or closed. */
+static struct stream *stream_pair(void)
+{
+    struct stream *a = stream_new(&conf.peers[0]), *b = stream_new(&conf.peers[mixed_peers && n_accepted % 2 ? 0 : 1]);
+    a->other = b;
+    b->other = a;
+    n_accepted++;
+    if (n_mute && n_mute--)
+        stream_close(b);
+    else
+        migration_accept(b);
+    return a;
+}
+void stream_close(struct stream *s)
+{
+    if (s->other) {
+        s->other->other = NULL;
+        s->other->status = STREAM_CLOSED;
+    }
+    free(s->in.buf);
+    free(s);
+}
+enum stream_status stream_status(const struct stream *s) { return s->status; }
+enum hv_err stream_error(const struct stream *s) { return s->status == STREAM_CLOSED ? HV_E_CLOSED : HV_OK; }
+const char *stream_reason(const struct stream *s)
+{
+    (void)s;
+    return "";
+}
+const struct peer_config *stream_peer(const struct stream *s) { return s->peer; }
+void stream_flush(struct stream *s) { (void)s; }
+uint64_t stream_wire_tx(const struct stream *s)
+{
+    (void)s;
+    return 0;
+}
+size_t stream_read(struct stream *s, void *buf, size_t cap)
+{
+    size_t len;
+    const uint8_t *p = mig_fifo_data(&s->in, &len);
+    len = MIN(len, cap);
+    memcpy(buf, p, len);
+    if (len)
+        mig_fifo_consume(&s->in, len);
+    return len;
+}
+size_t stream_write(struct stream *s, const void *buf, size_t len)
+{
+    size_t room;
+    if (!s->other)
+        return 0;
+    uint8_t *p = mig_fifo_space(&s->other->in, 1, &room);
+    len = MIN(len, room);
+    memcpy(p, buf, len);
+    if (len)
+        mig_fifo_commit(&s->other->in, len);
+    return len;
+}
+
+void dial_begin(struct dial *d, const struct config *c, const struct peer_config *peer,
+                const struct config_network *only)
+{
+    (void)c, (void)only;
+    *d = (struct dial){ .peer = peer, .n = 1 };
+}
+enum dial_state dial_step(struct dial *d)
+{
+    d->stream = stream_pair();
+    return DIAL_OPEN;
+}
+struct stream *dial_take(struct dial *d)
+{
+    struct stream *s = d->stream;
+    d->stream = NULL;
+    return s;
+}
+void dial_end(struct dial *d) { assert_null(d->stream); }
+void dial_address(const struct dial *d, char *text, size_t len)
+{
+    (void)d;
+    snprintf(text, len, "10.7.0.2");
+}
+unsigned dial_order(const struct config *c, const struct peer_config *peer, const struct config_network *only,
+                    uint8_t ip[CONFIG_MAX_ADDRESSES][4])
+{
+    (void)c, (void)peer, (void)only, (void)ip;
+    return 1;
+}
+
+/* ---- choosing: b is the only peer that answers ---- */
+
+enum hv_err choose_begin(struct choice *c, const struct vm *vm)
+{
+    (void)c, (void)vm;
+    return HV_OK;
+}
+enum choose_state choose_step(struct choice *c, uint32_t busy, const struct peer_config **peer, struct why *why)
+{
+    why_say(why, "the test says so");
+    *peer = &conf.peers[0];
+    return c->tried & 1 ? CHOOSE_NONE : busy & 1 ? CHOOSE_LATER : CHOOSE_DONE;
+}
+void choose_end(struct choice *c) { (void)c; }
+void choose_tried(struct choice *c, const struct peer_config *peer, const char *reason)
+{
+    (void)peer;
+    c->tried |= 1;
+    snprintf(c->reasons, sizeof(c->reasons), "%s", reason);
+}
+
+/* ---- guests and the machine ---- */
+
+uint64_t clock_us(void) { return now; }
+uint64_t tsc_read(void) { return now; }
+void random_bytes(void *buf, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        ((uint8_t *)buf)[i] = (uint8_t)rand();
+}
+void *mem_alloc(size_t len) { return calloc(1, len); }
+void mem_free(void *p, size_t len)
+{
+    (void)len;
+    free(p);
+}
+bool evacuate_keeps_out(void) { return false; }
+const char *vm_state_name(enum vm_state s) { return s == VM_RUNNING ? "running" : "other"; }
+struct vm *vm_find(const char *name) { return &here[atoi(name + 1)]; }
+struct vm *vm_at(unsigned i) { return i < N_GUESTS ? &here[i] : NULL; }
+bool vm_pause(struct vm *vm)
+{
+    atomic_store(&vm->state, VM_PAUSED);
+    return true;
+}
+void vm_resume(struct vm *vm)
+{
+    n_arriving -= vm >= there && vm < there + N_GUESTS;
+    atomic_store(&vm->state, VM_RUNNING);
+}
+void vm_stop(struct vm *vm)
+{
+    n_arriving -= vm_state(vm) == VM_INCOMING;
+    atomic_store(&vm->state, VM_STOPPED);
+}
+enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct vm **out, struct why *why)
+{
+    (void)disk, (void)why;
+    *out = &there[atoi(offer->config.name + 1)];
+    atomic_store(&(*out)->state, VM_INCOMING);
+    (*out)->mem.n_gfns = 16;
+    n_arriving++;
+    most_arriving = MAX(most_arriving, n_arriving);
+    return HV_OK;
+}
+void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx) { (void)offer, (void)add, (void)ctx; }
+unsigned vm_offer_check(const struct vm_offer *o, uint64_t promisable, reason_fn *add, void *ctx)
+{
+    (void)o, (void)promisable, (void)add, (void)ctx;
+    return 0;
+}
+uint64_t vm_memory_promisable(void) { return GIB; }
+enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
+{
+    *len = (size_t)snprintf((char *)buf, cap, "%s", vm->config.name) + 1;
+    return HV_OK;
+}
+enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, struct why *why)
+{
+    (void)why;
+    memset(o, 0, sizeof(*o));
+    snprintf(o->config.name, sizeof(o->config.name), "%.*s", (int)len, (const char *)buf);
+    return HV_OK;
+}
+bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
+{
+    (void)o, (void)text, (void)len;
+    return false;
+}
+enum hv_err vm_state_save(struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
+{
+    (void)vm, (void)cap;
+    memcpy(buf, "state", *len = 5);
+    return HV_OK;
+}
+enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, struct why *why)
+{
+    (void)vm, (void)buf, (void)len, (void)why;
+    return HV_OK;
+}
+bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
+{
+    (void)vm, (void)len;
+    text[0] = 0;
+    return false;
+}
+bool vm_disk_quiesce(struct vm *vm) { return vm; }
+void vm_disk_unquiesce(struct vm *vm) { (void)vm; }
+const char *vm_disk_quiesce_error(const struct vm *vm)
+{
+    (void)vm;
+    return NULL;
+}
+void guest_net_hold(const struct vm *vm) { (void)vm; }
+size_t guest_net_take(const struct vm *vm, void *buf, size_t cap)
+{
+    (void)vm, (void)buf, (void)cap;
+    return 0;
+}
+void guest_net_deliver(struct vm *vm, const uint8_t *frame, size_t len) { (void)vm, (void)frame, (void)len; }
+void guest_time_catch_up(struct vm *vm, uint64_t us, uint64_t t) { (void)vm, (void)us, (void)t; }
+void net_announce_mac(const uint8_t mac[6]) { (void)mac; }
+enum hv_err nbd_open(const struct nbd_config *c, struct disk **out)
+{
+    (void)c, (void)out;
+    return HV_E_NOMEM;
+}
+struct vcpu_latency vcpu_latency_max(struct vm *vm, bool reset)
+{
+    (void)vm, (void)reset;
+    return (struct vcpu_latency){ 0, 0 };
+}
+const void *guest_page(const struct vm *vm, uint64_t gfn)
+{
+    (void)vm, (void)gfn;
+    return NULL;
+}
+void *guest_page_for_write(struct vm *vm, uint64_t gfn)
+{
+    (void)vm, (void)gfn;
+    return NULL;
+}
+enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write)
+{
+    (void)vm, (void)a, (void)write;
+    return HV_OK;
+}
+enum hv_err dirty_start(struct vm *vm, enum dirty_mech m)
+{
+    (void)vm, (void)m;
+    return HV_OK;
+}
+uint64_t dirty_harvest(struct vm *vm, uint64_t *bitmap)
+{
+    (void)vm, (void)bitmap;
+    return 0;
+}
+void dirty_stop(struct vm *vm) { (void)vm; }
+enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, struct why *why)
+{
+    (void)name, (void)asker, (void)ticket;
+    why_say(why, "not here");
+    return MIG_F_NONE;
+}
+
+/* ---- the tests ---- */
+
+static const struct job *jobs[N_GUESTS];
+
+static int set_up(void **s)
+{
+    static bool once;
+    (void)s;
+    host_config = &conf;
+    if (!once)
+        migration_init();
+    once = true;
+    now += 3600000000ul; /* lingering streams end */
+    for (unsigned i = 0; i < 20; i++)
+        migration_step();
+    n_arriving = most_arriving = 0;
+    for (unsigned i = 0; i < N_GUESTS; i++) {
+        memset(&here[i], 0, sizeof(here[i]));
+        memset(&there[i], 0, sizeof(there[i]));
+        snprintf(here[i].config.name, sizeof(here[i].config.name), "g%u", i);
+        here[i].mem.n_gfns = 16;
+        atomic_store(&here[i].state, VM_RUNNING);
+    }
+    return 0;
+}
+
+static void request_all(const struct peer_config *peer)
+{
+    struct move_options o;
+    char why[200];
+    migration_options(&o);
+    for (unsigned i = 0; i < N_GUESTS; i++)
+        assert_int_equal(migration_request(&here[i], peer, &o, &jobs[i], WHY(why)), HV_OK);
+}
+
+static unsigned moved(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < N_GUESTS; i++) {
+        assert_int_not_equal(jobs[i]->state, JOB_FAILED);
+        if (jobs[i]->state != JOB_DONE)
+            continue;
+        n++;
+        assert_true(vm_state(&there[i]) == VM_RUNNING && vm_state(&here[i]) == VM_STOPPED);
+    }
+    return n;
+}
+
+static void run_until_moved(uint64_t limit_us)
+{
+    for (uint64_t end = now + limit_us; moved() < N_GUESTS; now += 1000) {
+        assert_true(now < end);
+        migration_step();
+    }
+}
+
+/* A named peer, and one that is chosen: all arrive, never more at once than the destination takes. */
+static void test_all_arrive(void **s)
+{
+    (void)s;
+    request_all(&conf.peers[0]);
+    run_until_moved(60 * 1000000ul);
+    assert_in_range(most_arriving, 1, 6);
+}
+static void test_all_arrive_auto(void **s)
+{
+    (void)s;
+    request_all(NULL);
+    run_until_moved(60 * 1000000ul);
+    assert_in_range(most_arriving, 1, 6);
+}
+/* Several hosts that fill one. */
+static void test_two_hosts(void **s)
+{
+    (void)s;
+    mixed_peers = true;
+    request_all(NULL);
+    run_until_moved(60 * 1000000ul);
+    mixed_peers = false;
+    assert_in_range(most_arriving, 1, 8);
+}
+
+/* An older destination closes what exceeds its limit; one that always does is given up, with a reason. */
+static void test_without_a_word(void **s)
+{
+    (void)s;
+    n_mute = 5;
+    request_all(&conf.peers[0]);
+    run_until_moved(120 * 1000000ul);
+    set_up(NULL);
+    n_mute = UINT32_MAX;
+    struct move_options o;
+    char why[200];
+    migration_options(&o);
+    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, &jobs[0], WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 2000000 && !migration_job_over(jobs[0]); i++, now += 1000)
+        migration_step();
+    n_mute = 0;
+    assert_int_equal(jobs[0]->state, JOB_FAILED);
+    assert_true(strstr(jobs[0]->text, "connection closed") && vm_state(&here[0]) == VM_RUNNING);
+}
+
+/* While all places of arrivals are taken, a question is answered; and a job that waits says for what. */
+static void test_question_while_busy(void **s)
+{
+    (void)s;
+    struct mig_ask *m = NULL;
+    struct stream *q = NULL;
+    struct mig_mem mem = { mem_alloc, mem_free };
+    static struct mig_answer answer;
+    enum hv_err e = HV_E_AGAIN;
+    bool said = false;
+    request_all(&conf.peers[0]);
+    for (unsigned i = 0; (moved() < N_GUESTS || (q && e)) && i < 100000; i++, now += 1000) {
+        migration_step();
+        if (!q && n_arriving == 6) {
+            q = stream_pair();
+            assert_int_equal(mig_ask_create(&mem, now, &m), HV_OK);
+            assert_int_equal(mig_ask_find(m, "g1", &(struct mig_id){ { 1 } }, now), HV_OK);
+        }
+        for (unsigned k = 0; k < N_GUESTS; k++)
+            said |= jobs[k]->state == JOB_QUEUED && strstr(jobs[k]->text, "busy");
+        if (!q || e != HV_E_AGAIN)
+            continue;
+        stream_pump_out(mig_ask_io(m), q, false);
+        stream_pump_in(mig_ask_io(m), q);
+        e = mig_ask_step(m, now, &answer);
+        if (e == HV_E_BUSY) { /* a move was about to be told the same: ask again, as ask.c does */
+            stream_close(q);
+            mig_ask_destroy(m);
+            q = NULL;
+            e = HV_E_AGAIN;
+        }
+    }
+    assert_true(said);
+    assert_int_equal(e, HV_OK);
+    assert_string_equal(answer.text, "not here");
+    stream_close(q);
+    mig_ask_destroy(m);
+}
+
+/* A job that waits for a busy peer is cancelled like any other. */
+static void test_cancel_while_waiting(void **s)
+{
+    (void)s;
+    unsigned n_waiting = 0;
+    request_all(NULL);
+    for (unsigned i = 0; i < 30 && !n_waiting; i++, now += 1000) {
+        migration_step();
+        for (unsigned k = 0; k < N_GUESTS; k++)
+            n_waiting += jobs[k]->state == JOB_QUEUED && jobs[k]->text[0];
+    }
+    assert_true(n_waiting > 0);
+    for (unsigned i = 0; i < N_GUESTS; i++)
+        if (!migration_job_over(jobs[i]))
+            (void)!migration_cancel(here[i].config.name, "the test");
+    for (unsigned i = 0; i < N_GUESTS; i++)
+        assert_true(migration_job_over(jobs[i]));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_all_arrive, set_up),
+        cmocka_unit_test_setup(test_all_arrive_auto, set_up),
+        cmocka_unit_test_setup(test_two_hosts, set_up),
+        cmocka_unit_test_setup(test_without_a_word, set_up),
+        cmocka_unit_test_setup(test_question_while_busy, set_up),
+        cmocka_unit_test_setup(test_cancel_while_waiting, set_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
