@@ -64,14 +64,13 @@ struct mig_offer {
     const uint8_t *bytes; /* as describe() wrote them */
     size_t len;
 };
-/** Collects reasons for a refusal, one a line. */
 struct mig_reasons {
     char *text;
     size_t cap, len;
     unsigned n;
-    bool later; /* the reasons hold for now only: the source is to try again */
+    bool later; /* for now only: the source is to try again */
 };
-/** Add one reason, without a newline.  Text that does not fit is cut, the count goes on.  Empty text is replaced. */
+/** Add one reason, without a newline.  Text that does not fit is cut, empty text replaced. */
 void mig_reason_add(struct mig_reasons *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Answer to FIND: where a guest is.  Anything but NONE: do not start it now. */

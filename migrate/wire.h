@@ -96,7 +96,7 @@ struct wr mig_rec_begin(struct mig_fifo *out, size_t max);
 void mig_rec_end(struct mig_fifo *out, struct wr *w, enum mig_rec_type type);
 /** Put IDLE if nothing was put since *since_us (as *total_in shows) for MIG_IDLE_US; keeps both up to date. */
 void mig_idle_put(struct mig_fifo *out, uint64_t now_us, uint64_t *since_us, uint64_t *total_in);
-/** Put LATER.  FAIL comes next. */
+/** Put LATER; the caller puts FAIL after it.  No payload, MIG_REC_HDR_LEN free bytes. */
 void mig_later_put(struct mig_fifo *out);
 /** All that a host without a place sends: preamble, LATER, and FAIL with this text.  MIG_BUSY_LEN free bytes. */
 void mig_busy_put(struct mig_fifo *out, const char *text);
@@ -212,7 +212,8 @@ HV_MUST_CHECK enum hv_err mig_probed_get(struct rd *r, struct mig_p_probed *p);
 
 /** Make a peer's text fit for a console: control characters and bytes above ASCII become '?', newlines stay. */
 void mig_text_clean(char *text);
-/** A reason is never empty: fill text, if it is, with the meaning of e.  No effect for HV_OK. */
+/** A reason is never empty, whoever made it: if text is, or has blanks only, write the meaning of e there.
+ *  e = HV_OK: no reason is needed, and text stays. */
 void mig_text_need(char *text, size_t cap, enum hv_err e);
 
 /* FRAME:  the frame, MIG_FRAME_MIN to MIG_FRAME_MAX bytes, without checksum */

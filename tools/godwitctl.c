@@ -31,9 +31,9 @@ static const struct command {
     { { "host", "show" }, 0, 1, "[HOST]", "", "processor, memory, network, peers", "host show alpha", cmd_host_show },
     { { "host", "log" }, 0, 1, "[HOST]", "", "the last 64 KiB of its log", "host log alpha | grep -w warn",
       cmd_host_log },
-    { { "host", "evacuate" }, 0, 1, "[HOST]", "detach status cancel",
+    { { "host", "evacuate" }, 0, 1, "[HOST]", "detach status cancel stop-crashed",
       "move all guests away, each to the best peer, and watch (--detach: do not watch; --status: progress so far; "
-      "--cancel: stop)",
+      "--cancel: stop; --stop-crashed: stop guests that have crashed, which cannot move)",
       "host evacuate alpha\nhost evacuate alpha --status", cmd_host_evacuate },
     { { "vm", "list" }, 0, 0, "", "",
       "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'",
@@ -176,6 +176,7 @@ enum {
     OPT_NETWORK,
     OPT_STATUS,
     OPT_CANCEL,
+    OPT_CRASHED,
     OPT_STREAMS
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
@@ -206,6 +207,7 @@ static const struct option long_options[] = {
     { "network", required_argument, NULL, OPT_NETWORK },
     { "status", no_argument, NULL, OPT_STATUS },
     { "cancel", no_argument, NULL, OPT_CANCEL },
+    { "stop-crashed", no_argument, NULL, OPT_CRASHED },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { NULL, 0, NULL, 0 },
 };
@@ -242,6 +244,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, b
         case OPT_DOWNTIME:    options.downtime = optarg; break;
         case OPT_STATUS:      options.status = true; break;
         case OPT_CANCEL:      options.cancel = true; break;
+        case OPT_CRASHED:     options.stop_crashed = true; break;
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_POLICY:      options.policy = optarg; break;

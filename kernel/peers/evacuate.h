@@ -3,8 +3,8 @@
  * only.
  *
  * Each guest becomes a job of migration_request() without a named peer: limits, queue, cancel and reports are as for
- * any move.  A guest that resets itself, or whose move fails for a reason that passes, is tried again.  During an
- * evacuation this host admits no guest and starts none by itself, until it ends or is cancelled. */
+ * any move.  What fails for a reason that passes is tried again.  Until an evacuation ends or is cancelled, this host
+ * admits no guest and starts none by itself. */
 #ifndef GODWIT_KERNEL_PEERS_EVACUATE_H
 #define GODWIT_KERNEL_PEERS_EVACUATE_H
 
@@ -13,8 +13,8 @@
 enum evacuate_then { EVACUATE_KEEP_RUNNING, EVACUATE_POWEROFF, EVACUATE_REBOOT };
 struct evacuate_item {
     char guest[CONFIG_NAME_LEN];
-    unsigned job;      /* number of its last job; 0: none */
-    unsigned n_tries;  /* jobs so far */
+    unsigned job; /* number of its last job; 0: none */
+    unsigned n_tries;
     uint64_t retry_us; /* the next job begins then; 0: none is planned */
     bool over;
     enum hv_err err; /* over; HV_OK: it has moved, or is stopped */
@@ -22,15 +22,15 @@ struct evacuate_item {
 };
 struct evacuation {
     bool active, cancelled; /* cancelled: ends with the moves that could not be cancelled */
-    bool stop_crashed;      /* crashed guests are stopped: they never run again */
+    bool stop_crashed;
     enum evacuate_then then;
     uint64_t begun_us, ended_us; /* 0: not yet */
     unsigned n, n_over, n_failed;
     struct evacuate_item item[VM_MAX];
 };
 
-/** Move all guests away.  stop_crashed: stop those that have crashed; else they stay, and the evacuation fails.  HV_E_BUSY: an evacuation is active; HV_E_REFUSED: [host] outgoing = no; HV_E_NOENT: no peers;
- *  each with why. */
+/** Move all guests away; stop_crashed: stop those that have crashed, else they fail to move.  HV_E_BUSY: an evacuation
+ *  is active; HV_E_REFUSED: [host] outgoing = no; HV_E_NOENT: no peers; each with why. */
 HV_MUST_CHECK enum hv_err evacuate_start(bool stop_crashed, struct why *why);
 /** Shut the host down (how: EVACUATE_POWEROFF or _REBOOT) as each guest's on-shutdown says.  HV_OK: it goes down once
  *  the guests to be evacuated have moved, maybe in this call.  It stays up, with a report in evacuate_status(), when
@@ -41,9 +41,8 @@ HV_MUST_CHECK enum hv_err host_shutdown(enum evacuate_then how, bool force, bool
 HV_MUST_CHECK enum hv_err evacuate_cancel(void);
 /** The active evacuation, or the last one. */
 const struct evacuation *evacuate_status(void);
-/** Does an evacuation keep guests from arriving or starting here? */
 bool evacuate_keeps_out(void);
-/** The reason of a failed item, or what became of one that did not move; "" only for one that moved. */
+/** Why it failed, or what became of it instead of a move; "" only for one that moved. */
 const char *evacuate_reason(const struct evacuate_item *item);
 /** One turn.  True: the evacuation has ended. */
 bool evacuate_step(void);

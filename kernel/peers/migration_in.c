@@ -2,9 +2,10 @@
  * kernel/peers/migration_in.c - streams from peers: arriving guests, and questions about guests.
  *
  * Each stream that a peer opens gets one of INCOMING_MAX slots and a machine of the engine (migrate/mig.h).  What
- * exceeds a limit is told to come later (LATER, migrate/wire.h), and nothing is lost.  The machine finds out what the stream carries: a move, or a question (FIND, PROBE, QUERY).  A guest exists here from
- * dst_admit() on, in memory of the VM.  Until dst_run() the machine may drop it at any moment without harm, since the
- * source still has it.  Afterwards it is a guest like any other, and the machine only has its last record to deliver.
+ * exceeds a limit is told to come later (LATER, migrate/wire.h), and nothing is lost.  The machine finds out
+ * what the stream carries: a move, or a question (FIND, PROBE, QUERY).  A guest exists here from dst_admit() on, in
+ * memory of the VM.  Until dst_run() the machine may drop it at any moment without harm, since the source still has it.
+ * Afterwards it is a guest like any other, and the machine only has its last record to deliver.
  *
  * finished_ids has the outcome of each move, for a source that lost its stream after COMMIT and asks QUERY.
  * docs/handoff.md explains the answers.  Not here: what a record means (migrate/rx.c), the checks of an offer and of a

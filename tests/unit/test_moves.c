@@ -3,10 +3,11 @@
  *
  * Both ends are real, from the list of jobs to the engine and the places of the destination.  Streams are pairs of
  * queues in this process; guests have memory that was never touched. */
-/* unit-sources: kernel/peers/migration.c kernel/peers/migration_out.c kernel/peers/migration_in.c kernel/peers/rate.c
- *   kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c kernel/config/config.c
- *   kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c
- *   migrate/ask.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/log.c */
+/* unit-sources: kernel/peers/migration.c kernel/peers/migration_out.c kernel/peers/migration_in.c
+ *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
+ *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c
+ *   migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/ask.c migrate/wire.c migrate/hash.c migrate/batch.c
+ *   migrate/policy.c kernel/lib/err.c tests/fakes/log.c */
 /* unit-deps: lz4 */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -460,12 +461,20 @@ static void test_cancel_while_waiting(void **s)
 {
     (void)s;
     unsigned n_waiting = 0;
+    struct move_options o;
+    char why[200];
     request_all(NULL);
+    assert_int_equal(migration_cancel("g0", "the test"), HV_OK);
     for (unsigned i = 0; i < 30 && !n_waiting; i++, now += 1000) {
         migration_step();
         for (unsigned k = 0; k < N_GUESTS; k++)
             n_waiting += jobs[k]->state == JOB_QUEUED && jobs[k]->text[0];
     }
+    migration_options(&o); /* one that is new: the peer is known to be busy, and is not even asked */
+    assert_int_equal(migration_request(&here[0], NULL, &o, &jobs[0], WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 2; i++)
+        migration_step();
+    assert_true(jobs[0]->state == JOB_QUEUED && strstr(jobs[0]->text, "has no place for one more move now"));
     assert_true(n_waiting > 0);
     for (unsigned i = 0; i < N_GUESTS; i++)
         if (!migration_job_over(jobs[i]))

@@ -46,7 +46,7 @@ extern struct settings settings;
 /* Options of the command line. */
 struct options {
     bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
-        cancel;
+        cancel, stop_crashed;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network;
 };
 extern struct options options;

@@ -63,19 +63,21 @@ static void host_print(const json_t *o)
 }
 
 /* Send a request to the host in argv, or else to one_host(). */
-static enum exit_code ask_named(int argc, char **argv, const char *method, const char *path, struct host **h,
-                                struct answer *a)
+static enum exit_code ask_named(int argc, char **argv, const char *method, const char *path, json_t *body,
+                                struct host **h, struct answer *a)
 {
     options.host = argc ? argv[0] : options.host;
     enum exit_code e = one_host(h);
-    return e ? e : ask(*h, method, path, NULL, a);
+    if (e)
+        json_decref(body);
+    return e ? e : ask(*h, method, path, body, a);
 }
 
 enum exit_code cmd_host_show(int argc, char **argv)
 {
     struct host *h = NULL;
     struct answer a;
-    enum exit_code e = ask_named(argc, argv, "GET", "/v1/host", &h, &a);
+    enum exit_code e = ask_named(argc, argv, "GET", "/v1/host", NULL, &h, &a);
     if (e)
         return e;
     if (options.json)
@@ -90,7 +92,7 @@ enum exit_code cmd_host_log(int argc, char **argv)
 {
     struct host *h = NULL;
     struct answer a;
-    enum exit_code e = ask_named(argc, argv, "GET", "/v1/log", &h, &a);
+    enum exit_code e = ask_named(argc, argv, "GET", "/v1/log", NULL, &h, &a);
     if (e)
         return e;
     if (options.json)
@@ -195,11 +197,14 @@ static void show_evacuation(const json_t *o)
     json_array_foreach(json_object_get(o, "items"), i, v)
     {
         bool over = get_bool(v, "over"), gone = get_bool(v, "gone");
+        const char *message = get_str(v, "message");
         printf("%-20s %s%s\n", get_str(v, "vm"),
-               !over  ? "on its way to "
-               : gone ? "gone to "
+               !over  ? (message[0] ? "waits: " : "on its way to ")
+               : gone ? (message[0] ? "" : "gone to ")
                       : "cannot go: ",
-               get_str(v, over && !gone ? "message" : "to"));
+               message[0]      ? message
+               : over && !gone ? "the host gives no reason"
+                               : get_str(v, "to"));
     }
     printf("%lu guest(s), %lu over, %lu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
 }
@@ -230,7 +235,8 @@ enum exit_code cmd_host_evacuate(int argc, char **argv)
     struct answer a;
     bool cancel = options.cancel && !options.status;
     enum exit_code e = ask_named(argc, argv, options.status ? "GET" : "POST",
-                                 cancel ? "/v1/host/evacuate/cancel" : "/v1/host/evacuate", &h, &a);
+                                 cancel ? "/v1/host/evacuate/cancel" : "/v1/host/evacuate",
+                                 options.stop_crashed ? json_pack("{s:b}", "stop_crashed", 1) : NULL, &h, &a);
     if (!e && !options.detach && !options.status)
         e = watch_evacuation(h, &a);
     if (e)
