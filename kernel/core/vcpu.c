@@ -35,21 +35,31 @@ const char *const vcpu_exit_names[VCPU_EXIT_COUNT] = {
 
 _Static_assert(VCPU_REQ_ALL == 2 * VCPU_REQ_UNHALT - 1, "all requests");
 
-void vcpu_kick(struct vcpu *v) { pcpu_kick(v->pcpu); }
+/* No wake-up is lost: the caller's data is written before `running` is read.  The scheduler stores NULL there after a
+ * slice, and reads the data only then. */
+void vcpu_kick(struct vcpu *v)
+{
+    const struct vcpu *running = atomic_load(&pcpu_get(v->pcpu)->running);
+    if (!running || running == v)
+        pcpu_kick(v->pcpu);
+}
 
 void vcpu_request(struct vcpu *v, unsigned req)
 {
     ASSERT(req && !(req & ~(unsigned)VCPU_REQ_ALL));
-    atomic_fetch_or(&v->requests, req); /* seq_cst: before the kick, and before the target's next check */
-    vcpu_kick(v);
+    /* seq_cst: before the kick, and before the target's next check */
+    if ((atomic_fetch_or(&v->requests, req) & req) != req)
+        vcpu_kick(v);
 }
 
 void vcpu_boost(struct vcpu *v)
 {
-    if (atomic_load(&v->state) != VCPU_RUNNABLE || !atomic_load(&v->may_boost))
+    if (atomic_load(&v->state) != VCPU_RUNNABLE || !atomic_load(&v->may_boost) || atomic_exchange(&v->urgent, true)) {
+        vcpu_kick(v);
         return;
-    atomic_store(&v->urgent, true);
+    }
     atomic_store(&pcpu_get(v->pcpu)->need_resched, true);
+    pcpu_kick(v->pcpu);
 }
 
 struct vcpu_latency vcpu_latency_max(struct vm *vm, bool reset)

@@ -169,12 +169,14 @@ struct vcpu_latency {
 };
 /** The longest delays since the last call with reset.  Any context; approximate while vCPUs run. */
 struct vcpu_latency vcpu_latency_max(struct vm *vm, bool reset);
-/** Make v leave guest mode, or check v->halted again, soon.  Any context. */
+/** Make v leave guest mode, or check v->halted again, soon.  After the data that v is to see.  Sends nothing while
+ *  another vCPU runs on its pCPU: v sees the data before its next run, and the other one is not to lose time.  Any
+ *  context. */
 void vcpu_kick(struct vcpu *v);
-/** Set request bits (VCPU_REQ_*, at least one) and kick.  Any context. */
+/** Set request bits (VCPU_REQ_*, at least one), and kick if one of them is new.  Any context. */
 void vcpu_request(struct vcpu *v, unsigned req);
-/** An interrupt came for v: if v waits for its pCPU, it runs soon, ahead of its turn.  At most one turn can be used in
- *  advance: no-op once may_boost is false.  Does not kick: call vcpu_kick() afterwards.  Any context. */
+/** Kick v for an interrupt that is new to it: if v waits for its pCPU, it also runs soon, ahead of its turn.  At most
+ *  one turn can be used in advance: just a kick once may_boost is false.  Any context. */
 void vcpu_boost(struct vcpu *v);
 /** Registers after INIT, SDM 3A table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT". */
 void vcpu_regs_reset(struct vcpu_regs *r);

@@ -215,10 +215,8 @@ void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level)
         atomic_fetch_and_explicit(&l->tmr[vec / 32], ~bit, memory_order_relaxed);
     /* pairs with highest_irr: TMR is seen with it */
     uint32_t old = atomic_fetch_or_explicit(&l->irr[vec / 32], bit, memory_order_acq_rel);
-    if (!(old & bit) && this_pcpu()->running != v) {
+    if (!(old & bit) && this_pcpu()->running != v)
         vcpu_boost(v);
-        vcpu_kick(v);
-    }
 }
 
 static void lapic_deliver_one(struct vcpu *v, enum lapic_mode mode, uint8_t vector, bool level)

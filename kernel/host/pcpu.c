@@ -17,8 +17,6 @@
 #include "kernel/host/x86/x86.h"
 #include "kernel/lib/log.h"
 
-#define IRQ_PENDING_SERVICE BIT32(31) /* not a device vector: ends a guest's slice on the boot CPU */
-_Static_assert(IRQ_VEC_DEVICE_MAX - IRQ_VEC_DEVICE < 31, "bit 31 of irq_pending is the service loop's");
 #define STACK_SIZE    (64 * KIB) /* its lowest page is not mapped */
 #define TIMER_LATE_US 20000      /* a timer interrupt that is later is lost */
 
@@ -231,12 +229,6 @@ void pcpu_kick(unsigned index)
         to->kicked = true;
     else
         apic_send(to->apic_id, IRQ_VEC_KICK | ICR_ASSERT);
-}
-
-void pcpu_kick_service(void)
-{
-    atomic_fetch_or(&cpus[0].irq_pending, IRQ_PENDING_SERVICE);
-    pcpu_kick(0);
 }
 
 void pcpu_idle(void)

@@ -34,7 +34,9 @@ struct pcpu {
     bool kicked;              /* [owner] set by the kick interrupt */
     atomic_uint irq_pending;  /* [a] bit n: device vector IRQ_VEC_DEVICE+n fired, on any pCPU */
     atomic_bool need_resched; /* [a] another vCPU of this pCPU may have to run now */
-    struct vcpu *running;     /* [a] the vCPU whose slice it is, for kicks and dumps */
+    _Atomic(struct vcpu *) running;
+    uint64_t serve_from; /* [boot CPU] TSC from which irq_pending ends a slice */
+    bool rang;
     atomic_bool online;
     uint64_t n_timer, n_kick, n_device, idle_us;
     uint64_t n_timer_late;  /* [boot CPU] lost timer interrupts: pcpu_check_timers() */
@@ -60,20 +62,18 @@ void pcpu_run(void (*work)(void)) HV_NORETURN;
 
 /** Arm this pCPU's timer for TSC value tsc (now, if past); 0 disarms.  Cheap when nothing changes. */
 void pcpu_timer_set(uint64_t tsc);
-/** Kick every other pCPU whose timer interrupt is 20 ms overdue.  QEMU sometimes loses one (docs/emulators.md), and a
- *  guest without exits would then run for ever.  Boot CPU, periodically. */
+/** Kick every other pCPU whose timer interrupt is 20 ms overdue: QEMU loses some.  Boot CPU, periodically. */
 void pcpu_check_timers(void);
 /** Interrupt pCPU index so that it leaves guest mode or idle soon; on this pCPU just set kicked.  Any context. */
 void pcpu_kick(unsigned index);
-/** End the boot CPU's slice, so that the service loop runs soon.  Any pCPU, in a guest exit. */
+/** Have the service loop run soon, when the boot CPU's guests have had their part.  Any pCPU. */
 void pcpu_kick_service(void);
-/** HLT with IF=1 until an interrupt arrives; returns with IF=0.  Returns at once when a flag is already set. */
+/** HLT with IF=1 until an interrupt arrives; returns with IF=0, at once if a flag is set. */
 void pcpu_idle(void);
 
 /** Allocate a device vector for an MSI to the boot CPU; 0: none left.  Boot CPU. */
 uint8_t pcpu_irq_alloc(void);
 
-/* Try ACPI, firmware and emulator means in turn (kernel/host/x86/power.c). */
 void power_off(void) HV_NORETURN;
 void power_reset(void) HV_NORETURN;
 

@@ -123,12 +123,11 @@ static void exit_handle_hlt(struct vcpu *v, const struct vcpu_exit *x)
 
 static struct vcpu *vcpu_by_apic_id(struct vm *vm, uint32_t id) { return id < vm->n_vcpus ? vm->vcpus[id] : NULL; }
 
-/* In this order: the pCPU of v may act as soon as it is kicked. */
+/* A second kick before v has halted, or woken, is none. */
 static void vcpu_unhalt(struct vcpu *v)
 {
-    atomic_fetch_or(&v->requests, VCPU_REQ_UNHALT);
-    vcpu_boost(v);
-    vcpu_kick(v);
+    if (!(atomic_fetch_or(&v->requests, VCPU_REQ_UNHALT) & VCPU_REQ_UNHALT))
+        vcpu_boost(v);
 }
 
 /* Hypercalls that save guests from spinning where vCPUs outnumber CPUs.  KICK_CPU: a vCPU that waits for a spinlock

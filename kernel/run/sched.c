@@ -7,6 +7,12 @@
  * turn, which then continues.  This run is charged to its next turn, and at most one turn can be used in advance.  So
  * interrupts move a vCPU's time forward, and do not add to it.  A vCPU that spins (PAUSE exits) ends its turn.
  *
+ * What one guest does must not take time from another.  A boosted run costs SCHED_EVENT_US at least, so that wake-ups
+ * without end use up the time in advance, and cannot cut another's turn into slivers.  On the boot CPU, doorbells and
+ * device interrupts (irq_pending) ask for a turn of the service loop.  Each turn moves `due` on by twice its length:
+ * its own, and as much for guests.  A turn may begin SCHED_BURST_US before `due` (serve_from), so a few come at once,
+ * and a guest that rings for ever leaves the others half.  A vCPU that rang pays for the turn as well.
+ *
  * There are no host threads.  Each pCPU loops: a turn of the service loop (boot CPU only), slices of runnable vCPUs, or
  * idle.  A slice is a function call, vcpu_run_slice().  It returns when the slice is over, the vCPU halts, or a request
  * arrives.
@@ -31,9 +37,15 @@ struct runqueue {
     struct vcpu *list[SCHED_MAX_VCPUS]; /* borrowed: sched_remove() comes before vcpu_destroy() */
     unsigned n, next;                   /* vCPUs in list; index of the one whose turn it is, modulo n */
     const struct vcpu *turn;            /* the vCPU whose turn has begun, or NULL; for comparison only */
-    bool shared;                        /* several vCPUs were runnable at the last pick */
+    const struct vcpu *ran;             /* what the last pick found, or NULL; for comparison only */
+    uint64_t picked;                    /* TSC of the last pick */
+    bool shared;                        /* several vCPUs were runnable then */
 };
 static struct runqueue queues[PCPU_MAX];
+static struct {     /* boot CPU only */
+    uint64_t due;   /* TSC by which the guests have had their part */
+    uint64_t ticks; /* what the last turn took */
+} service;
 static uint64_t guest_cpus = UINT64_MAX;     /* [c] */
 static bool (*service_step)(uint64_t *wake); /* [c] */
 
@@ -165,10 +177,10 @@ static bool sched_runnable(struct vcpu *v, uint64_t now, uint64_t *wake)
     }
     if (!v->halted)
         return true;
-    if (vcpu_wake(v)) {
-        atomic_store(&v->urgent, true);
+    bool awake = vcpu_wake(v);
+    atomic_store(&v->urgent, awake); /* not awake: the next interrupt must boost it again */
+    if (awake)
         return true;
-    }
     uint64_t deadline = lapic_timer_deadline(v);
     if (deadline)
         *wake = MIN(*wake, deadline);
@@ -194,16 +206,28 @@ static uint64_t turn_end(struct runqueue *q, struct vcpu *v, uint64_t now)
     return now + (uint64_t)MAX(v->turn_left, 0);
 }
 
-/* Charge v for ticks that it ran.  While no other vCPU can run, turns are not counted. */
+/* Charge v for ticks that it ran, and for the service loop's turn that it asked for: as long as the last, within
+ * reason.  While no other vCPU can run, turns are not counted. */
 static void turn_charge(struct runqueue *q, struct vcpu *v, uint64_t ticks)
 {
     if (!q->shared)
         return;
+    if (q->turn != v)
+        ticks = MAX(ticks, clock_us_to_tsc(SCHED_EVENT_US)); /* boosted */
+    if (this_pcpu()->rang)
+        ticks += MIN(service.ticks, clock_us_to_tsc(SCHED_MIN_SLICE_US));
     turn_set(v, v->turn_left - (int64_t)ticks);
     if (q->turn == v && v->turn_left <= 0) {
         q->turn = NULL;
         q->next++;
     }
+}
+
+/* Nobody waited while one vCPU ran, or none: that time pays for what v, which slept, has used in advance. */
+static void turn_repay(const struct runqueue *q, struct vcpu *v, uint64_t now)
+{
+    if (!q->shared && v != q->ran && v->turn_left < 0)
+        turn_set(v, now - q->picked < (uint64_t)-v->turn_left ? v->turn_left + (int64_t)(now - q->picked) : 0);
 }
 
 /* Scan q in round-robin order.
@@ -216,6 +240,7 @@ static void runqueue_scan(struct runqueue *q, uint64_t now, struct vcpu **first,
     lock_assert_held(&q->lock);
     for (unsigned i = 0; i < q->n; i++) {
         struct vcpu *v = q->list[(start + i) % q->n];
+        turn_repay(q, v, now);
         if (!sched_runnable(v, now, wake)) {
             if (!n_ready)
                 turn_refill(v);
@@ -240,6 +265,8 @@ static struct vcpu *runqueue_pick(struct runqueue *q, uint64_t now, uint64_t *wa
     spin_lock(&q->lock);
     runqueue_scan(q, now, &first, &urgent, &sleeper);
     struct vcpu *found = urgent ? urgent : first;
+    q->ran = found;
+    q->picked = now;
     if (found) {
         uint64_t end = urgent ? least : q->shared ? turn_end(q, first, now) : *run_end;
         *run_end = MIN(MIN(*run_end, end), MAX(sleeper, least));
@@ -253,6 +280,17 @@ static struct vcpu *runqueue_pick(struct runqueue *q, uint64_t now, uint64_t *wa
     return found;
 }
 
+/* Account a turn of the service loop, which began at TSC `before`: when may an interrupt begin the next one?  It is put
+ * off by BURST and `least` at most, whatever turns were done while no guest wanted to run. */
+static void service_charge(struct pcpu *me, uint64_t before, uint64_t now, uint64_t least)
+{
+    uint64_t burst = clock_us_to_tsc(SCHED_BURST_US);
+    service.ticks = now - before;
+    uint64_t cost = 2 * MAX(service.ticks, clock_us_to_tsc(SCHED_EVENT_US));
+    service.due = MIN(MAX(service.due, before) + cost, now + least + burst);
+    me->serve_from = service.due - MIN(service.due, burst);
+}
+
 /* Do a turn of the service loop (boot CPU).  Returns the TSC until which guests run: at least as long as the turn took.
  * *busy, *wake: see service_step() in kernel/service.h. */
 static uint64_t sched_service(struct pcpu *me, bool *busy, uint64_t *wake)
@@ -261,7 +299,19 @@ static uint64_t sched_service(struct pcpu *me, bool *busy, uint64_t *wake)
     *wake = ~UINT64_C(0);
     *busy = me->index == 0 && service_step && service_step(wake);
     uint64_t now = tsc_read(), least = MAX(clock_us_to_tsc(SCHED_MIN_SLICE_US), now - before);
+    if (me->index == 0)
+        service_charge(me, before, now, least);
     return now + MIN(clock_us_to_tsc(SCHED_SLICE_US), MAX(*wake - MIN(*wake, now), least));
+}
+
+/* Is it time for a turn of the service loop?  Guests have run until slice_end, or something waits for it. */
+static bool service_is_due(struct pcpu *me, uint64_t slice_end)
+{
+    uint64_t now = tsc_read();
+    if (now < slice_end && !(atomic_load(&me->irq_pending) && now >= me->serve_from))
+        return false;
+    atomic_store(&me->irq_pending, 0); /* before the turn, which looks at their causes */
+    return true;
 }
 
 void sched_service_set(bool (*step)(uint64_t *wake))
@@ -278,13 +328,14 @@ void sched_run(void)
     bool busy = false;
     for (;;) {
         me->kicked = me->timer_fired = false; /* their causes are checked below */
-        atomic_store(&me->need_resched, false);
-        bool serve = atomic_exchange(&me->irq_pending, 0) || tsc_read() >= slice_end;
+        bool serve = service_is_due(me, slice_end);
         if (serve)
             slice_end = sched_service(me, &busy, &service_wake);
+        atomic_store(&me->need_resched, false); /* after the turn, which boosts, and before the pick, which looks */
         uint64_t now = tsc_read(), wake = service_wake, run_end = slice_end;
         struct vcpu *v = runqueue_pick(q, now, &wake, &run_end);
         if (v) {
+            me->rang = false;
             enum vcpu_state next = vcpu_run_slice(v, run_end);
             turn_charge(q, v, tsc_read() - now);
             /* Release, at least: a pCPU that sees FROZEN sees all registers.  It may destroy v at once. */

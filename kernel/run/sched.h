@@ -7,11 +7,15 @@
 
 /* A guest run ends after SLICE at the latest, and after TURN while others wait for this pCPU.  URGENT is a boosted
  * vCPU's run: long enough for an interrupt's handler.  On the boot CPU, guests get MIN_SLICE between two turns of the
- * service loop, or as long as the last turn took.  MAX_VCPUS is per pCPU. */
+ * service loop, or as long as the last turn took.  Interrupts and doorbells make a turn begin sooner; over any time
+ * longer than BURST, guests that want to run still get as long as the service loop.  EVENT is the least that is charged
+ * for a boosted run and for such a turn, whose cost is more than its length.  MAX_VCPUS is per pCPU. */
 #define SCHED_SLICE_US     10000
 #define SCHED_TURN_US      5000
 #define SCHED_URGENT_US    250
 #define SCHED_MIN_SLICE_US 1000
+#define SCHED_BURST_US     2000
+#define SCHED_EVENT_US     50
 #define SCHED_MAX_VCPUS    64
 
 /** Let only the pCPUs in mask run guests that are not pinned.  Before the first sched_add(). */

@@ -88,6 +88,12 @@ static uint64_t slice_run_once(struct vcpu *v, uint64_t end)
     return now;
 }
 
+/* The TSC at which the slice is over: sooner if the service loop waits (kernel/run/sched.c). */
+static uint64_t slice_end(const struct pcpu *me, uint64_t end)
+{
+    return atomic_load_explicit(&me->irq_pending, memory_order_relaxed) ? MIN(end, me->serve_from) : end;
+}
+
 static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_t end)
 {
     me->kicked = me->timer_fired = false; /* their causes are checked here: requests, deadlines, the slice's end */
@@ -100,8 +106,7 @@ static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_
         v->left_tsc = 0;
         return false;
     }
-    if (atomic_load_explicit(&me->irq_pending, memory_order_relaxed) ||
-        atomic_load_explicit(&me->need_resched, memory_order_relaxed))
+    if (atomic_load_explicit(&me->need_resched, memory_order_relaxed))
         return false;
     return atomic_load_explicit(&v->vm->power_request, memory_order_relaxed) == VM_POWER_NONE;
 }
@@ -109,18 +114,18 @@ static bool slice_goes_on(struct vcpu *v, struct pcpu *me, uint64_t now, uint64_
 enum vcpu_state vcpu_run_slice(struct vcpu *v, uint64_t end)
 {
     struct pcpu *me = this_pcpu();
-    ASSERT(v->pcpu == me->index && !me->running);
+    ASSERT(v->pcpu == me->index && !atomic_load(&me->running));
     ASSERT_EQ(atomic_load(&v->state), VCPU_RUNNING);
-    me->running = v;
+    atomic_store(&me->running, v);
     cpu_ops->vcpu_load(v);
     fpu_guest_load(v->xsave, v->xcr0);
     steal_time_slice_begin(v);
     uint64_t now = tsc_read();
-    while (slice_goes_on(v, me, now, end))
-        now = slice_run_once(v, end);
+    for (uint64_t until; until = slice_end(me, end), slice_goes_on(v, me, now, until);)
+        now = slice_run_once(v, until);
     fpu_guest_save(v->xsave, &v->xcr0);
     cpu_ops->vcpu_unload(v);
-    me->running = NULL;
+    atomic_store(&me->running, NULL); /* before the scheduler looks for wake-ups: vcpu_kick() */
     bool freeze = atomic_load(&v->requests) & VCPU_REQ_FREEZE;
     if (freeze)
         v->left_tsc = 0;

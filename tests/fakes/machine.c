@@ -21,7 +21,7 @@ uint64_t tsc_read(void) { return fake_tsc; }
 uint64_t clock_tsc_to_us(uint64_t ticks) { return ticks / 3000; }
 uint64_t clock_wall_ns(void) { return fake_wall_ns; }
 
-static struct pcpu pcpu;
+static struct pcpu pcpu, idle_pcpu; /* "this pCPU", number 0, and all others */
 struct pcpu *this_pcpu(void)
 {
     pcpu.running = fake_running;
@@ -29,11 +29,7 @@ struct pcpu *this_pcpu(void)
 }
 unsigned fake_n_kicks;
 void pcpu_kick(unsigned index) { (void)index, fake_n_kicks++; }
-struct pcpu *pcpu_get(unsigned index)
-{
-    (void)index;
-    return &pcpu;
-}
+struct pcpu *pcpu_get(unsigned index) { return index ? &idle_pcpu : &pcpu; }
 unsigned fake_service_wanted;
 void pcpu_kick_service(void) { fake_service_wanted++; }
 void random_bytes(void *buf, size_t len)

@@ -113,6 +113,8 @@ static void test_ipis(void **state)
     (void)state;
     fake_n_kicks = 0;
     fake_running = v;
+    for (unsigned i = 1; i < 4; i++)
+        m.vcpu[i].pcpu = i;
     wr(0x310, 2u << 24);
     wr(0x300, 0x40); /* physical, fixed, to 2 */
     assert_int_equal(lapic_pending(m.vm.vcpus[2]), 0x40);
@@ -121,6 +123,13 @@ static void test_ipis(void **state)
     wr(0x300, 0x40 | 1u << 18); /* self: no kick needed on the own pCPU */
     assert_int_equal(lapic_pending(v), 0x40);
     assert_int_equal(fake_n_kicks, 1);
+    wr(0x310, 2u << 24);
+    wr(0x300, 0x40); /* pending already */
+    assert_int_equal(fake_n_kicks, 1);
+    m.vcpu[1].pcpu = 0; /* waits for this pCPU, and will see it */
+    wr(0x310, 1u << 24);
+    wr(0x300, 0x40);
+    assert_int_equal(fake_n_kicks, 1);
     wr(0x300, 0x51 | 3u << 18); /* all but self */
     assert_int_equal(lapic_pending(v), 0x40);
     assert_int_equal(lapic_pending(m.vm.vcpus[3]), 0x51);
@@ -128,8 +137,10 @@ static void test_ipis(void **state)
     wr(0x310, 2u << 24);
     wr(0x300, 0x61 | 1u << 11);
     assert_int_equal(lapic_pending(m.vm.vcpus[1]), 0x61);
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 4; i++) {
+        m.vcpu[i].pcpu = 0;
         x2apic_on(m.vm.vcpus[i]);
+    }
     assert_int_equal(msr_write(v, 0x830, (uint64_t)0xc << 32 | 0x72 | 1u << 11), HV_OK); /* logical x2APIC: 2 and 3 */
     assert_int_equal(lapic_pending(m.vm.vcpus[2]), 0x72);
     assert_int_equal(lapic_pending(m.vm.vcpus[3]), 0x72);
