@@ -19,7 +19,10 @@ struct mig_ask {
     struct mig_mem mem;
     struct mig_io io; /* buffers owned */
     bool got_preamble, dead;
-    bool later;             /* the FAIL that follows holds for now only */
+    bool later; /* the FAIL that follows holds for now only */
+    bool ready; /* the preamble is here, and KNOWS if that version has it */
+    size_t knows_len;
+    uint8_t knows[MIG_KNOWS_MAX];
     enum mig_rec_type want; /* type of the awaited answer; 0: none */
     uint64_t asked_us;
 };
@@ -56,6 +59,12 @@ void mig_ask_destroy(struct mig_ask *m)
 }
 
 struct mig_io *mig_ask_io(struct mig_ask *m) { return &m->io; }
+
+const void *mig_ask_knows(const struct mig_ask *m, size_t *len)
+{
+    *len = m->knows_len;
+    return m->ready ? m->knows : NULL;
+}
 
 /* May a question of len bytes about that guest be queued now? */
 static enum hv_err ask_may_put(struct mig_ask *m, const char *name, size_t len)
@@ -132,6 +141,7 @@ static enum hv_err ask_on_preamble(struct mig_ask *m, struct mig_answer *out)
                                           : "it does not talk Godwit's protocol");
     mig_fifo_consume(&m->io.in, MIG_PREAMBLE_LEN);
     m->got_preamble = true;
+    m->ready = version < MIG_VERSION_KNOWS;
     return HV_OK;
 }
 
@@ -139,9 +149,16 @@ static enum hv_err ask_on_record(struct mig_ask *m, const struct mig_rec *rec, s
 {
     struct mig_p_text t;
     struct mig_p_probed p;
+    struct mig_p_knows k;
     m->later |= rec->type == MIG_REC_LATER;
     if (rec->type >= MIG_REC_OPTIONAL)
         return HV_E_AGAIN;
+    if (!m->ready && rec->type == MIG_REC_KNOWS && !mig_knows_get(r, &k)) {
+        memcpy(m->knows, k.p, k.len);
+        m->knows_len = k.len;
+        m->ready = true;
+        return HV_E_AGAIN;
+    }
     if (rec->type == MIG_REC_FAIL && !mig_text_get(r, MIG_REC_FAIL, &t)) {
         answer_text_take(out, t.text, t.len);
         mig_text_need(out->text, sizeof(out->text), (enum hv_err)t.code);
@@ -191,7 +208,7 @@ enum hv_err mig_ask_step(struct mig_ask *m, uint64_t now_us, struct mig_answer *
     }
     if (e && e != HV_E_AGAIN)
         return e;
-    if (m->want && now_us - m->asked_us >= MIG_ASK_US)
+    if ((m->want || !m->ready) && now_us - m->asked_us >= MIG_ASK_US)
         return ask_dead(m, HV_E_TIMEOUT, out, "it does not answer the question");
     return HV_E_AGAIN;
 }

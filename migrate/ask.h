@@ -22,6 +22,8 @@ struct mig_ask;
 HV_MUST_CHECK enum hv_err mig_ask_create(const struct mig_mem *mem, uint64_t now_us, struct mig_ask **out);
 void mig_ask_destroy(struct mig_ask *m); /* NULL is allowed */
 struct mig_io *mig_ask_io(struct mig_ask *m);
+/** The peer's KNOWS; *len 0: it talks version 1.  NULL: not known yet. */
+const void *mig_ask_knows(const struct mig_ask *m, size_t *len);
 /** Where is the guest of that name?  ticket: decides which of two hosts that both want to start it goes first.
  *  HV_E_BUSY: the last question is not answered yet; HV_E_INVAL: not a guest's name. */
 HV_MUST_CHECK enum hv_err mig_ask_find(struct mig_ask *m, const char *name, const struct mig_id *ticket,

@@ -14,6 +14,7 @@
 #define MIG_NOTE_MAX  256          /* a destination's notes on an admitted guest, likewise */
 #define MIG_OFFER_MAX (16 * 1024)  /* bytes of an offer */
 #define MIG_STATE_MAX (128 * 1024) /* bytes of machine state */
+#define MIG_KNOWS_MAX 2048         /* bytes of what a host reads */
 #define MIG_GFN_BITS  40
 #define MIG_FRAME_MIN 14 /* Ethernet: two addresses and a type */
 #define MIG_FRAME_MAX 9216
@@ -23,7 +24,7 @@ struct mig_id {
     uint8_t b[16];
 };
 
-/** Source side. */
+/** Source. */
 struct mig_src_ops {
     /** Highest guest frame number that can be backed, plus 1: constant over the job, at most 2^MIG_GFN_BITS. */
     uint64_t (*n_pages)(void *ctx);
@@ -44,9 +45,10 @@ struct mig_src_ops {
     void (*resume)(void *ctx);
     /** Write the paused machine's state: *len <= cap (MIG_STATE_MAX) bytes.  Must not write guest memory, since the
      *  last harvest is over.  On an error the move fails and the guest runs on here. */
-    enum hv_err (*state_save)(void *ctx, void *buf, size_t cap, size_t *len);
-    /** Write the offer, all that the destination must be able to provide: *len <= cap (MIG_OFFER_MAX) bytes. */
-    enum hv_err (*describe)(void *ctx, void *buf, size_t cap, size_t *len);
+    enum hv_err (*state_save)(void *ctx, void *buf, size_t cap, size_t *len, struct why *why);
+    /** Write the offer, all that the destination must provide.  knows: KNOWS.  HV_E_VERSION: it lacks what why says. */
+    enum hv_err (*describe)(void *ctx, const void *knows, size_t knows_len, void *buf, size_t cap, size_t *len,
+                            struct why *why);
     /** Run the vCPUs only (100 - percent) % of the time; 0: full speed. */
     void (*throttle)(void *ctx, unsigned percent);
     /** Dequeue one Ethernet frame that came for the guest since pause(), at most cap (MIG_FRAME_MAX) bytes; 0: none.
@@ -56,7 +58,7 @@ struct mig_src_ops {
     void (*release)(void *ctx);
 };
 
-/** What admission is asked to judge.  All borrowed for the call. */
+/** What admission judges; borrowed for the call. */
 struct mig_offer {
     struct mig_id id;
     const char *name; /* guest name, printable ASCII without blanks */
@@ -84,6 +86,8 @@ enum mig_find {
 
 /** Destination side. */
 struct mig_dst_ops {
+    /** Write what this host reads; returns the length, 1 to cap. */
+    size_t (*knows)(void *ctx, void *buf, size_t cap);
     /** Can this guest run here?  Adds *every* reason against it.  None: admitted, the guest exists from now on, not
      *  running, memory zero.  notes: "subject: text" for the operator, although it is admitted.
      *  False: not known yet (a disk is being opened), call again; reasons and notes are not looked at. */

@@ -55,7 +55,11 @@ void mig_reason_add(struct mig_reasons *r, const char *fmt, ...)
     va_end(ap);
     if (n <= 0)
         n = snprintf(r->text + r->len, r->cap - r->len, "no reason was given");
-    r->len = MIN(r->len + (size_t)n, r->cap - 1);
+    if (r->len + (size_t)n >= r->cap) /* cut: after a whole word */
+        for (n = (int)(r->cap - 1 - r->len); n > 0 && r->text[r->len + (size_t)n - 1] != ' ';)
+            n--;
+    r->len += (size_t)n;
+    r->text[r->len] = '\0';
 }
 
 bool mig_id_eq(const struct mig_id *a, const struct mig_id *b) { return memcmp(a->b, b->b, sizeof(a->b)) == 0; }

@@ -6,6 +6,7 @@
  * Its id is then remembered as refused *before* the peer is told.  So every later QUERY gets the same answer.
  *
  *   record     in state      does
+ *   (preamble) HELLO         KNOWS, if the source talks version 2 or newer -> WAIT_OFFER
  *   OFFER      WAIT_OFFER    admit -> LOADING, ACCEPT; or FAIL with all reasons
  *   QUERY      WAIT_OFFER    settle -> ANSWERED, ANSWER
  *   FIND       WAIT_OFFER    FOUND; more questions may follow; -> ANSWERED when the peer closes the stream
@@ -79,6 +80,7 @@ static const uint16_t rx_edges[] = {
 _Static_assert(ARRAY_SIZE(rx_edges) == MIG_RX_ANSWERED + 1, "every state has its edges");
 _Static_assert(2 * (MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX) <= RX_OUT_MIN && RX_OUT_MIN < RX_OUT_CAP, "answers fit");
 _Static_assert(MIG_REC_HDR_LEN + MIG_REC_LEN_MAX <= MIG_IN_CAP, "every record fits");
+_Static_assert(MIG_KNOWS_MAX <= MIG_BATCH_DATA_MAX, "scratch holds KNOWS");
 _Static_assert(MIG_IDLE_US < LOADING_US, "IDLE comes before the peer's patience ends");
 
 static uint64_t rx_timeout_us(enum mig_rx_state s)
@@ -162,13 +164,17 @@ static void rx_on_preamble(struct mig_rx *m)
         return;
     mig_fifo_consume(&m->io.in, MIG_PREAMBLE_LEN);
     m->bytes += MIG_PREAMBLE_LEN;
-    if (e == HV_OK)
+    if (e == HV_OK) {
+        if (version >= MIG_VERSION_KNOWS)
+            mig_knows_put(&m->io.out,
+                          &(struct mig_p_knows){ m->scratch, m->ops->knows(m->ctx, m->scratch, MIG_KNOWS_MAX) });
         rx_goto(m, MIG_RX_WAIT_OFFER);
-    else if (e == HV_E_VERSION)
+    } else if (e == HV_E_VERSION) {
         rx_fail(m, e, true, "the source talks migration versions %u to %u, this host %u to %u: update the older one",
                 min, max, MIG_VERSION_MIN, MIG_VERSION_MAX);
-    else
+    } else {
         rx_peer_broke(m, e, "preamble");
+    }
 }
 
 /* False: not decided yet; the record stays in the queue. */

@@ -159,15 +159,15 @@ static void tx_on_preamble(struct mig_tx *m)
     size_t len;
     const uint8_t *p = mig_fifo_data(&m->io.in, &len);
     struct rd r = rd_init(p, len);
-    uint16_t version, min = 0, max = 0;
+    uint16_t min = 0, max = 0;
 
-    enum hv_err e = mig_preamble_get(&r, &version, &min, &max);
+    enum hv_err e = mig_preamble_get(&r, &m->version, &min, &max);
     if (e == HV_E_SHORT)
         return;
     mig_fifo_consume(&m->io.in, MIG_PREAMBLE_LEN);
     m->got_preamble = true;
     if (e == HV_OK) {
-        if (m->state == MIG_TX_HELLO)
+        if (m->state == MIG_TX_HELLO && m->version < MIG_VERSION_KNOWS)
             tx_goto(m, MIG_TX_VALIDATE, TX_SEND);
     } else if (e == HV_E_VERSION && m->state != MIG_TX_IN_DOUBT) {
         tx_fail(m, e, true,
@@ -176,6 +176,21 @@ static void tx_on_preamble(struct mig_tx *m)
     } else {
         tx_peer_broke(m, e, "preamble");
     }
+}
+
+/* A new stream to the same host brings it again, when it is not needed any more. */
+static void tx_on_knows(struct mig_tx *m, struct rd *r)
+{
+    struct mig_p_knows p;
+    if (mig_knows_get(r, &p) || (m->state != MIG_TX_HELLO && m->state != MIG_TX_IN_DOUBT)) {
+        tx_peer_broke(m, HV_E_PROTO, "KNOWS");
+        return;
+    }
+    if (m->state != MIG_TX_HELLO)
+        return;
+    memcpy(m->knows, p.p, p.len);
+    m->knows_len = p.len;
+    tx_goto(m, MIG_TX_VALIDATE, TX_SEND);
 }
 
 static void tx_on_accept(struct mig_tx *m, struct rd *r)
@@ -318,6 +333,7 @@ static void tx_on_record(struct mig_tx *m, const struct mig_rec *rec, struct rd 
     case MIG_REC_FAIL:     tx_on_fail(m, payload); break;
     case MIG_REC_ANSWER:   tx_on_answer(m, payload); break;
     case MIG_REC_NOTE:     tx_on_note(m, payload); break;
+    case MIG_REC_KNOWS:    tx_on_knows(m, payload); break;
     default:
         if (rec->type < MIG_REC_OPTIONAL)
             tx_peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
@@ -358,9 +374,13 @@ static struct mig_wait tx_validate(struct mig_tx *m)
 {
     if (m->sub == TX_SEND) {
         struct mig_p_offer o = { .id = m->id, .n_pages = m->n_pages, .flags = m->opts.verify ? MIG_OFFER_VERIFY : 0 };
-        enum hv_err e = m->ops->describe(m->ctx, m->enc.packed_buf, MIG_OFFER_MAX, &o.offer_len);
-        if (e || o.offer_len > MIG_OFFER_MAX) {
-            tx_fail(m, e ? e : HV_E_RANGE, true, "the guest cannot be described: %s", hv_err_text(e ? e : HV_E_RANGE));
+        char why[MIG_TEXT_MAX / 2] = "";
+        enum hv_err e =
+            m->ops->describe(m->ctx, m->knows, m->knows_len, m->enc.packed_buf, MIG_OFFER_MAX, &o.offer_len, WHY(why));
+        if (!e && o.offer_len > MIG_OFFER_MAX)
+            e = HV_E_RANGE;
+        if (e) {
+            tx_fail(m, e, true, "the guest cannot be described: %s", why[0] ? why : hv_err_text(e));
             return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
         }
         memcpy(o.key, m->key, sizeof(o.key));

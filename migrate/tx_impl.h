@@ -31,7 +31,10 @@ struct mig_tx {
     enum tx_sub sub;
     enum hv_err err;
     char text[MIG_TEXT_MAX];
-    char note[MIG_NOTE_MAX]; /* the destination's */
+    char note[MIG_NOTE_MAX];      /* the destination's */
+    uint16_t version;             /* of the wire, as both sides talk it; 0: no preamble yet */
+    uint8_t knows[MIG_KNOWS_MAX]; /* the destination's KNOWS */
+    size_t knows_len;
     /* pausing: quiesce() or pause() was called and not undone; asking: QUERY was sent */
     bool got_preamble, logging, pausing, link_ok, asking;
     bool later;       /* the destination said that the FAIL which follows holds for now only */

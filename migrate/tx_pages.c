@@ -493,11 +493,12 @@ static struct mig_wait tx_state_send(struct mig_tx *m)
     uint8_t *state = w.p + MIG_REC_HDR_LEN + MIG_STATE_FIXED;
     size_t len = 0;
     uint64_t saved_us = tx_now(m);
-    enum hv_err e = m->ops->state_save(m->ctx, state, MIG_STATE_MAX, &len);
+    char why[256] = "";
+    enum hv_err e = m->ops->state_save(m->ctx, state, MIG_STATE_MAX, &len, WHY(why));
     if (!e && (len == 0 || len > MIG_STATE_MAX))
         e = HV_E_RANGE;
     if (e) {
-        tx_fail(m, e, true, "the guest's state cannot be saved: %s", hv_err_text(e));
+        tx_fail(m, e, true, "the guest's state cannot be saved: %s", why[0] ? why : hv_err_text(e));
         return tx_wait(MIG_WAIT_DONE);
     }
     wr_u64(&w, m->store.digest.a);

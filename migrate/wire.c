@@ -405,7 +405,22 @@ void mig_text_need(char *text, size_t cap, enum hv_err e)
         snprintf(text, cap, "%s, without a reason", hv_err_text(e));
 }
 
-/* ---- FRAME ---- */
+/* ---- KNOWS, FRAME ---- */
+
+void mig_knows_put(struct mig_fifo *out, const struct mig_p_knows *p)
+{
+    ASSERT(p->len && p->len <= MIG_KNOWS_MAX);
+    struct wr w = mig_rec_begin(out, p->len);
+    wr_bytes(&w, p->p, p->len);
+    mig_rec_end(out, &w, MIG_REC_KNOWS);
+}
+
+enum hv_err mig_knows_get(struct rd *r, struct mig_p_knows *p)
+{
+    p->len = rd_left(r);
+    p->p = rd_ref(r, p->len);
+    return payload_whole(r) || !p->len || p->len > MIG_KNOWS_MAX ? HV_FAIL(HV_E_PROTO) : HV_OK;
+}
 
 void mig_frame_put(struct mig_fifo *out, const struct mig_p_frame *p)
 {

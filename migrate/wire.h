@@ -10,6 +10,7 @@
  *                           10   2  version_max  newest, >= version_min
  *                           12   4  reserved     0
  * Both sides use the lower of the two version_max, if it is not below the higher of the two version_min.
+ * Version 1: release 0.1 up to 30 November 2026.  Version 2: the destination's first record is KNOWS.
  *
  * Record header, 16 bytes:  off len field    range
  *                            0   2  type     MIG_REC_*; from MIG_REC_OPTIONAL on: skipped when unknown
@@ -25,12 +26,13 @@
 #include "migrate/guest.h"
 #include "migrate/mig.h"
 
-#define MIG_MAGIC        "GODWITMG"
-#define MIG_VERSION_MIN  1
-#define MIG_VERSION_MAX  1
-#define MIG_PREAMBLE_LEN 16
-#define MIG_REC_HDR_LEN  16
-#define MIG_REC_LEN_MAX  (MIG_STATE_MAX + 4096)
+#define MIG_MAGIC         "GODWITMG"
+#define MIG_VERSION_MIN   1
+#define MIG_VERSION_MAX   2
+#define MIG_VERSION_KNOWS 2 /* from this version on the destination sends KNOWS */
+#define MIG_PREAMBLE_LEN  16
+#define MIG_REC_HDR_LEN   16
+#define MIG_REC_LEN_MAX   (MIG_STATE_MAX + 4096)
 
 #define MIG_CHUNK_SIZE      256 /* unit of a delta */
 #define MIG_CHUNKS_PER_PAGE 16
@@ -58,7 +60,8 @@ _Static_assert(MIG_CHUNK_SIZE *MIG_CHUNKS_PER_PAGE == PAGE_SIZE, "chunks make up
     X(FIND, 13, "->", "is a guest of this name with you?  Asked before a guest is started") \
     X(FOUND, 14, "<-", "none, here, arriving, wanted or left")                              \
     X(PROBE, 15, "->", "an offer without a job: would you take this guest?")                \
-    X(PROBED, 16, "<-", "every reason against it, and how much memory is free")
+    X(PROBED, 16, "<-", "every reason against it, and how much memory is free")             \
+    X(KNOWS, 17, "<-", "first record: which versions of offer and state this host reads")
 
 enum mig_rec_type {
 #define X(name, value, dir, text) MIG_REC_##name = value,
@@ -209,6 +212,14 @@ struct mig_p_probed {
 };
 void mig_probed_put(struct mig_fifo *out, const struct mig_p_probed *p);
 HV_MUST_CHECK enum hv_err mig_probed_get(struct rd *r, struct mig_p_probed *p);
+
+/* KNOWS, the destination's first record from version 2 on:  up to MIG_KNOWS_MAX bytes, opaque here (vm_knows.h) */
+struct mig_p_knows {
+    const uint8_t *p;
+    size_t len;
+};
+void mig_knows_put(struct mig_fifo *out, const struct mig_p_knows *p);
+HV_MUST_CHECK enum hv_err mig_knows_get(struct rd *r, struct mig_p_knows *p);
 
 /** Make a peer's text fit for a console: control characters and bytes above ASCII become '?', newlines stay. */
 void mig_text_clean(char *text);

@@ -137,6 +137,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         struct mig_p_running running;
         struct mig_p_text text;
         struct mig_p_frame frame;
+        struct mig_p_knows knows;
     } u;
     enum hv_err e = HV_E_PROTO;
     switch (type) {
@@ -175,6 +176,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
             print_text(&u.text);
         break;
     case MIG_REC_FRAME: e = mig_frame_get(r, &u.frame); break;
+    case MIG_REC_KNOWS: e = mig_knows_get(r, &u.knows); break;
     case MIG_REC_LATER:
     case MIG_REC_IDLE:  break;
     }

@@ -26,11 +26,13 @@
 #include "kernel/host/x86/fpu.h"
 #include "kernel/host/x86/x86.h"
 #include "kernel/lib/log.h"
+#include "kernel/lib/name_list.h"
 
-#define FORCED 1u /* emulated */
-#define REPEAT 2u /* copy of a bit of leaf 1, required by a level only where the processor has copies (AMD) */
-#define YMM    4u /* needs the XSAVE component of AVX */
-#define ZMM    8u /* needs the XSAVE components of AVX-512 */
+#define FORCED 1u  /* emulated */
+#define REPEAT 2u  /* copy of a bit of leaf 1, required by a level only where the processor has copies (AMD) */
+#define YMM    4u  /* needs the XSAVE component of AVX */
+#define ZMM    8u  /* needs the XSAVE components of AVX-512 */
+#define NEW    16u /* release 0.1 does not know it: a host of that release refuses a guest that has it */
 
 #define XCR0_AVX512_ALL UINT64_C(0xe0)
 #define XCR0_KNOWN      UINT64_C(0xe7) /* x87, SSE, AVX, AVX-512 */
@@ -136,10 +138,11 @@ static const struct {
 /* KVM's feature bits (Linux Documentation/virt/kvm/x86/cpuid.rst): NOP_IO_DELAY (1); CLOCKSOURCE2 (3) with
  * CLOCKSOURCE_STABLE (24), MSRs 4b564d00h/01h; STEAL_TIME (5) with PV_TLB_FLUSH (9), MSR 4b564d03h; the hypercalls of
  * PV_UNHALT (7) and PV_SCHED_YIELD (13). */
-#define KVM_FEATURES    (BIT32(1) | BIT32(3) | BIT32(5) | BIT32(7) | BIT32(9) | BIT32(13) | BIT32(24))
-#define PHYS_BITS_MIN   36
-#define LINEAR_BITS_MAX 48  /* 57 need LA57, which is never shown */
-#define RAM_HOLE        GIB /* guest RAM leaves 3..4 GiB out */
+#define KVM_FEATURES_0_1 (BIT32(1) | BIT32(3) | BIT32(5) | BIT32(7) | BIT32(9) | BIT32(13) | BIT32(24))
+#define KVM_FEATURES     KVM_FEATURES_0_1
+#define PHYS_BITS_MIN    36
+#define LINEAR_BITS_MAX  48  /* 57 need LA57, which is never shown */
+#define RAM_HOLE         GIB /* guest RAM leaves 3..4 GiB out */
 
 void cpuid_host(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
@@ -659,13 +662,47 @@ enum hv_err cpuid_load(struct cpuid_table *t, struct rd *r)
 
 /* ---- comparing ---- */
 
+/* KVM's features, which `features` does not make: KVM_FEATURES does. */
+static const struct {
+    uint8_t bit;
+    const char *name;
+} kvm_features[] = {
+    { 1, "kvm-nop-io-delay" }, { 3, "kvmclock" },      { 5, "kvm-steal-time" },   { 7, "kvm-pv-unhalt" },
+    { 9, "kvm-pv-tlb-flush" }, { 13, "kvm-pv-yield" }, { 24, "kvmclock-stable" },
+};
+
 /* NULL: a bit that this version does not know. */
 static const char *feature_name(uint32_t leaf, uint32_t sub, unsigned reg, unsigned bit)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++)
         if (features[i].leaf == leaf && features[i].sub == sub && features[i].reg == reg && features[i].bit == bit)
             return features[i].name;
+    for (unsigned i = 0; i < ARRAY_SIZE(kvm_features); i++)
+        if (leaf == 0x40000001 && reg == CPUID_EAX && kvm_features[i].bit == bit)
+            return kvm_features[i].name;
     return NULL;
+}
+
+static void known_add(struct cpuid_known *k, struct cpuid_word add)
+{
+    unsigned i = 0;
+    while (i < k->n && (k->word[i].leaf != add.leaf || k->word[i].subleaf != add.subleaf || k->word[i].reg != add.reg))
+        i++;
+    ASSERT(i < CPUID_KNOWN_MAX);
+    if (i == k->n)
+        k->word[k->n++] = add;
+    k->word[i].mask |= add.mask;
+}
+
+void cpuid_known(struct cpuid_known *k, bool release_0_1)
+{
+    *k = (struct cpuid_known){ .n = 0 };
+    for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
+        const struct feature *f = &features[i];
+        if (!release_0_1 || !(f->flags & NEW))
+            known_add(k, (struct cpuid_word){ f->leaf, f->sub, f->reg, BIT32(f->bit) });
+    }
+    known_add(k, (struct cpuid_word){ 0x40000001, 0, CPUID_EAX, release_0_1 ? KVM_FEATURES_0_1 : KVM_FEATURES });
 }
 
 /* The bits of a register that are features, which a guest must not have when the host lacks them.  Others are
@@ -729,52 +766,67 @@ enum hv_err cpuid_pool_add(cpuid_fn *read)
     return HV_OK;
 }
 
-/* A list of names, separated by commas. */
-struct names {
-    char text[1400];
-    size_t len;
-    unsigned n;
-};
-
-static void names_append(struct names *l, const char *name)
+static bool known_has(const struct cpuid_known *k, const struct cpuid_entry *e, unsigned reg, unsigned bit)
 {
-    int n = snprintf(l->text + l->len, sizeof(l->text) - l->len, "%s%s", l->n++ ? ", " : "", name);
-    if (n > 0)
-        l->len = MIN(l->len + (size_t)n, sizeof(l->text) - 1);
+    for (unsigned i = 0; i < k->n; i++)
+        if (k->word[i].leaf == e->leaf && k->word[i].subleaf == e->subleaf && k->word[i].reg == reg)
+            return k->word[i].mask & BIT32(bit);
+    return false;
 }
 
-static void missing_features(struct names *l, const struct cpuid_entry *g, const struct cpuid_entry *h)
+/* A feature by its name, or by its place if this version does not know it. */
+static void feature_add(const struct cpuid_entry *e, unsigned reg, unsigned bit, reason_fn *add_name, void *ctx)
 {
     static const char *const reg_name[] = { "EAX", "EBX", "ECX", "EDX" };
-    char text[48];
+    char place[48];
+    const char *name = feature_name(e->leaf, e->subleaf, reg, bit);
+    if (!name)
+        snprintf(place, sizeof(place), "CPUID %xh.%x %s bit %u", e->leaf, e->subleaf, reg_name[reg], bit);
+    add_name(ctx, name ? name : place);
+}
+
+void cpuid_unknown(const struct cpuid_table *t, const struct cpuid_known *k, reason_fn *add_name, void *ctx)
+{
+    for (unsigned i = 0; i < t->n; i++)
+        for (unsigned reg = 0; reg < 4; reg++)
+            for (unsigned bit = 0; bit < 32; bit++)
+                if ((t->e[i].reg[reg] & feature_mask(t->e[i].leaf, t->e[i].subleaf, reg) & BIT32(bit)) &&
+                    !known_has(k, &t->e[i], reg, bit))
+                    feature_add(&t->e[i], reg, bit, add_name, ctx);
+}
+
+static void missing_features(struct name_list *known, struct name_list *unknown, const struct cpuid_entry *g,
+                             const struct cpuid_entry *h)
+{
     for (unsigned reg = 0; reg < 4; reg++) {
         uint32_t missing = g->reg[reg] & ~(h ? h->reg[reg] : 0) & feature_mask(g->leaf, g->subleaf, reg);
-        for (unsigned bit = 0; bit < 32; bit++) {
-            if (!(missing & BIT32(bit)))
-                continue;
-            const char *name = feature_name(g->leaf, g->subleaf, reg, bit);
-            if (!name)
-                snprintf(text, sizeof(text), "CPUID %xh.%x %s bit %u (unknown to this version)", g->leaf, g->subleaf,
-                         reg_name[reg], bit);
-            names_append(l, name ? name : text);
-        }
+        for (unsigned bit = 0; bit < 32; bit++)
+            if (missing & BIT32(bit))
+                feature_add(g, reg, bit, name_list_add_to,
+                            feature_name(g->leaf, g->subleaf, reg, bit) ? known : unknown);
     }
 }
 
 static unsigned check_features(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add_reason,
                                void *ctx)
 {
-    static struct names l; /* large; service pCPU only */
-    static char text[sizeof(l.text) + 100];
-    l = (struct names){ .n = 0 };
+    struct name_list known = { .n = 0 }, unknown = { .n = 0 };
+    char text[NAME_LIST_LEN + 160];
     for (unsigned i = 0; i < guest->n; i++)
-        missing_features(&l, &guest->e[i], cpuid_find(host, guest->e[i].leaf, guest->e[i].subleaf));
-    if (!l.n)
-        return 0;
-    snprintf(text, sizeof(text), "this host's processor lacks %u feature%s that the guest was promised: %s", l.n,
-             l.n == 1 ? "" : "s", l.text);
-    add_reason(ctx, text);
-    return l.n;
+        missing_features(&known, &unknown, &guest->e[i], cpuid_find(host, guest->e[i].leaf, guest->e[i].subleaf));
+    if (known.n) {
+        snprintf(text, sizeof(text), "this host's processor lacks %u feature%s that the guest was promised: %s",
+                 known.n, known.n == 1 ? "" : "s", known.text);
+        add_reason(ctx, text);
+    }
+    if (unknown.n) {
+        snprintf(text, sizeof(text),
+                 "the guest was promised %u processor feature%s that this host's version of Godwit does not know (%s): "
+                 "update this host",
+                 unknown.n, unknown.n == 1 ? "" : "s", unknown.text);
+        add_reason(ctx, text);
+    }
+    return known.n + unknown.n;
 }
 
 static unsigned check_xsave(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add_reason,

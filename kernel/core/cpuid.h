@@ -12,6 +12,7 @@
 #include "kernel/lib/bytes.h"
 
 #define CPUID_MAX_ENTRIES 64
+#define CPUID_KNOWN_MAX   48
 enum cpuid_reg { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 
 struct cpuid_entry {
@@ -26,6 +27,14 @@ struct cpuid_table {
         uint32_t offset, size;
     } xcomp[64];
     struct cpuid_entry e[CPUID_MAX_ENTRIES];
+};
+
+/* Feature bits that a version of Godwit knows. */
+struct cpuid_known {
+    unsigned n;
+    struct cpuid_word {
+        uint32_t leaf, subleaf, reg, mask; /* reg: enum cpuid_reg */
+    } word[CPUID_KNOWN_MAX];
 };
 
 /* A processor's CPUID: out is EAX to EDX.  cpuid_host(): this one's, less the bits of features that are broken. */
@@ -75,13 +84,18 @@ uint64_t cpuid_efer_allowed(const struct cpuid_table *t);
 /** Bits of CR4 that the processor behind read() has, as far as this version knows. */
 uint64_t cpuid_cr4_of(cpuid_fn *read);
 
+/** The features that this version knows; release_0_1: that release 0.1 knows. */
+void cpuid_known(struct cpuid_known *k, bool release_0_1);
+/** Give add_name() each feature in t that is not in k, by its name. */
+void cpuid_unknown(const struct cpuid_table *t, const struct cpuid_known *k, reason_fn *add_name, void *ctx);
+
 /** Write t for a move, and read it.  HV_E_PROTO: malformed or inconsistent. */
 void cpuid_save(const struct cpuid_table *t, struct wr *w);
 HV_MUST_CHECK enum hv_err cpuid_load(struct cpuid_table *t, struct rd *r);
 
 /** Can a host whose baseline is `host` run a guest that was given `guest`?  Returns the number of features, components
  *  and values that stand against it.  The reasons go to add(): the vendor; one sentence with every missing feature by
- *  name; each XSAVE component; physical address bits. */
+ *  name; one with every feature that this version does not know; each XSAVE component; physical address bits. */
 unsigned cpuid_check(const struct cpuid_table *host, const struct cpuid_table *guest, reason_fn *add, void *ctx);
 
 #endif

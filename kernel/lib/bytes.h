@@ -19,20 +19,22 @@
 
 /* A write cursor.  Invariant: len <= cap. */
 struct wr {
-    uint8_t *p;      /* borrowed: the buffer */
-    size_t len, cap; /* bytes written so far; size of the buffer */
-    bool bad;        /* a write did not fit; nothing after it was written */
+    uint8_t *p;       /* borrowed: the buffer */
+    size_t len, cap;  /* bytes written so far; size of the buffer */
+    bool bad;         /* a write did not fit; nothing after it was written */
+    unsigned version; /* of the format that is to be written; for writers of several */
 };
 /* A read cursor.  Invariant: pos <= len. */
 struct rd {
     const uint8_t *p; /* borrowed: the buffer */
     size_t len, pos;  /* bytes in the buffer; bytes read so far */
     bool bad;         /* a read went beyond the end; pos stands before it */
+    unsigned version; /* of the format of these bytes; for readers of several */
 };
 
 /** A cursor at the begin of a buffer of cap, or len, bytes, which outlives the cursor. */
-static inline struct wr wr_init(void *buf, size_t cap) { return (struct wr){ buf, 0, cap, false }; }
-static inline struct rd rd_init(const void *buf, size_t len) { return (struct rd){ buf, len, 0, false }; }
+static inline struct wr wr_init(void *buf, size_t cap) { return (struct wr){ buf, 0, cap, false, 0 }; }
+static inline struct rd rd_init(const void *buf, size_t len) { return (struct rd){ buf, len, 0, false, 0 }; }
 /** Bytes that are left to read; 0 after an overrun. */
 static inline size_t rd_left(const struct rd *r) { return r->bad ? 0 : r->len - r->pos; }
 

@@ -12,6 +12,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
+#include "kernel/lib/name_list.h"
 #include "kernel/peers/dial.h"
 #include "kernel/peers/stream_io.h"
 #include "kernel/vm/vm_state.h"
@@ -92,7 +93,7 @@ static void reply_failed(struct ask_reply *r, enum hv_err e, const char *text)
     r->err = e;
     r->find = MIG_F_NONE;
     r->at_us = clock_us();
-    snprintf(r->text, sizeof(r->text), "%s", text[0] ? text : hv_err_text(e));
+    words_copy(r->text, sizeof(r->text), text[0] ? text : hv_err_text(e));
 }
 
 /* The link to peer i has failed, and with it all replies that await it. */
@@ -113,28 +114,46 @@ static void link_busy(unsigned i)
     links[i].retry_us = clock_us() + LINK_BUSY_US;
 }
 
+/* Ask peer i whether it would take the guest, in words that it understands.  A guest that has what the peer does not
+ * know is answered here. */
+static enum hv_err probe_put(struct link *l, struct ask *a, struct ask_reply *r)
+{
+    static uint8_t offer[MIG_OFFER_MAX]; /* service pCPU only */
+    static struct vm_knows knows;
+    size_t len;
+    if (vm_state(a->vm) == VM_STOPPED)
+        return HV_E_NOENT;
+    const void *peers = mig_ask_knows(l->m, &len);
+    enum hv_err e = vm_knows_parse(&knows, peers, len);
+    if (e)
+        return e;
+    r->text[0] = 0;
+    if (vm_knows_check(&knows, a->vm, WHY(r->text)) != HV_OK) {
+        r->state = ASK_ANSWERED;
+        r->n_reasons = 1;
+        r->at_us = clock_us();
+        return HV_OK;
+    }
+    e = vm_offer_write(a->vm, &knows, offer, sizeof(offer), &len);
+    return e ? e : mig_ask_probe(l->m, a->vm->config.name, a->vm->mem.n_gfns, offer, len, clock_us());
+}
+
 /* Put the next question to peer i; a reply that needs no question fails at once. */
 static void question_put(unsigned i)
 {
-    static uint8_t offer[MIG_OFFER_MAX]; /* service pCPU only */
     struct link *l = &links[i];
     struct ask *a = asks;
     size_t len;
     ASSERT(l->m && !l->current);
     while (a && a->reply[i].state != ASK_WAITING)
         a = a->next;
-    if (!a)
+    if (!a || (a->kind == ASK_PROBE && !mig_ask_knows(l->m, &len)))
         return;
-    enum hv_err e;
-    if (a->kind == ASK_FIND)
-        e = mig_ask_find(l->m, a->vm->config.name, &a->ticket, clock_us());
-    else if (vm_state(a->vm) == VM_STOPPED)
-        e = HV_E_NOENT;
-    else if (!(e = vm_offer_write(a->vm, offer, sizeof(offer), &len)))
-        e = mig_ask_probe(l->m, a->vm->config.name, a->vm->mem.n_gfns, offer, len, clock_us());
+    enum hv_err e = a->kind == ASK_FIND ? mig_ask_find(l->m, a->vm->config.name, &a->ticket, clock_us())
+                                        : probe_put(l, a, &a->reply[i]);
     if (e)
         reply_failed(&a->reply[i], e, "");
-    else {
+    else if (a->reply[i].state == ASK_WAITING) {
         l->current = a;
         l->round = a->reply[i].round;
         l->put_us = clock_us();
@@ -155,7 +174,7 @@ static void answer_take(unsigned i, const struct mig_answer *answer)
     r->free_bytes = answer->free_bytes;
     r->n_reasons = answer->n_reasons;
     r->at_us = links[i].put_us;
-    snprintf(r->text, sizeof(r->text), "%s", answer->text);
+    words_copy(r->text, sizeof(r->text), answer->text);
 }
 
 static bool link_open_step(unsigned i)

@@ -19,5 +19,6 @@ bool choose_best(const struct ask_reply *reply, unsigned n, uint32_t tried, unsi
  * another peer costs nothing. */
 bool choose_peers_fault(bool connecting, enum hv_err err)
 {
-    return err && (connecting || err == HV_E_REFUSED || err == HV_E_CLOSED || err == HV_E_TIMEOUT || err == HV_E_NOMEM);
+    return err && (connecting || err == HV_E_REFUSED || err == HV_E_CLOSED || err == HV_E_TIMEOUT ||
+                   err == HV_E_NOMEM || err == HV_E_VERSION);
 }

@@ -8,6 +8,7 @@
 #include "kernel/peers/dial.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/rate.h"
+#include "kernel/vm/vm_knows.h"
 #include "migrate/mig.h"
 
 /* A move away from this host.  While it is queued it has no stream, machine, dial or choice. */
@@ -15,6 +16,7 @@ struct outgoing {
     struct job job;
     struct vm *vm;                  /* borrowed: VM slots are never freed */
     const struct peer_config *peer; /* borrowed (configuration); NULL: to be chosen */
+    struct vm_knows knows;          /* what the peer reads; valid once the offer is written */
     struct choice choice;
     struct dial dial;
     struct rate_limit rate;

@@ -73,7 +73,7 @@ static void offer_reason_add(void *reasons, const char *text) { mig_reason_add(r
 /* Add every reason against an offer that is known without admitting it; the offer is parsed into *o. */
 static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struct mig_reasons *reasons)
 {
-    char why[200];
+    char why[200] = "";
     if (evacuate_keeps_out())
         mig_reason_add(reasons, "host %s is being evacuated", host_config->host.name);
     if (!host_config->host.incoming)
@@ -83,6 +83,7 @@ static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struc
         return;
     }
     vm_offer_check(o, vm_memory_promisable(), offer_reason_add, reasons);
+    vm_state_missing(o, offer_reason_add, reasons);
     if (strcmp(o->config.name, offer->name))
         mig_reason_add(reasons, "the offer is for another guest than announced");
     vm_incoming_check(o, offer_reason_add, reasons);
@@ -134,11 +135,19 @@ static bool arrival_place(struct incoming *in, struct mig_reasons *reasons)
     return false;
 }
 
+static size_t dst_knows(void *ctx, void *buf, size_t cap)
+{
+    static struct vm_knows k; /* large; service pCPU only */
+    (void)ctx;
+    vm_knows_here(&k);
+    return vm_knows_write(&k, buf, cap);
+}
+
 static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, struct mig_reasons *notes)
 {
     struct incoming *in = ctx;
     static struct vm_offer o; /* large; service pCPU only */
-    char why[200];            /* or a note */
+    char why[200] = "";       /* or a note */
     offer_judge(offer, &o, reasons);
     if (!reasons->n && arrival_place(in, reasons) && !offer_disk_check(in, &o, reasons))
         return false;
@@ -240,6 +249,7 @@ static void dst_frame(void *ctx, const uint8_t *frame, size_t len)
 }
 
 static const struct mig_dst_ops dst_ops = {
+    .knows = dst_knows,
     .admit = dst_admit,
     .page_for_write = dst_page_for_write,
     .page_is_present = dst_page_is_present,

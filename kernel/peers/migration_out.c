@@ -87,18 +87,25 @@ static void src_resume(void *ctx)
 }
 
 /* A power-off or reset that the guest requested just before the pause happens here: the state does not include it. */
-static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len)
+static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len, struct why *why)
 {
-    struct vm *vm = outgoing_vm(ctx);
-    if (atomic_load(&vm->power_request) != VM_POWER_NONE)
+    struct outgoing *o = ctx;
+    if (atomic_load(&o->vm->power_request) != VM_POWER_NONE)
         return HV_FAIL(HV_E_GUEST);
-    return vm_state_save(vm, buf, cap, len);
+    return vm_state_save(o->vm, &o->knows, buf, cap, len, why);
 }
 
-static enum hv_err src_describe(void *ctx, void *buf, size_t cap, size_t *len)
+static enum hv_err src_describe(void *ctx, const void *knows, size_t knows_len, void *buf, size_t cap, size_t *len,
+                                struct why *why)
 {
-    return vm_offer_write(outgoing_vm(ctx), buf, cap, len);
+    struct outgoing *o = ctx;
+    enum hv_err e = vm_knows_parse(&o->knows, knows, knows_len);
+    if (e)
+        return REFUSE(e, "what the destination says that it reads is malformed");
+    e = vm_knows_check(&o->knows, o->vm, why);
+    return e ? e : vm_offer_write(o->vm, &o->knows, buf, cap, len);
 }
+
 static size_t src_frame_take(void *ctx, void *buf, size_t cap) { return guest_net_take(outgoing_vm(ctx), buf, cap); }
 static void src_release(void *ctx) { vm_stop(outgoing_vm(ctx)); }
 

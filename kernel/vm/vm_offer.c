@@ -2,11 +2,15 @@
  * kernel/vm/vm_offer.c - the source's description of a VM before a move, and the destination's check: every reason
  * against it.
  *
- * Offer, after the 8-byte head (vm_state.h):  vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory
- * u64 · disk u64 · tsc_hz u64 · xcr0 u64 · name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with
- * OFFER_NBD: server 4 · port u16 · export name · with OFFER_NBD_TLS: fingerprint 32 · size u64 · block size u32 ·
+ * Offer of format 2, after the 8-byte head (vm_state.h):
+ * vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory u64 · disk u64 · tsc_hz u64 · xcr0 u64 ·
+ * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with OFFER_NBD: server 4 · port u16 ·
+ * export name · with OFFER_NBD_TLS: fingerprint 32 · size u64 · block size u32 ·
  * DISK_* bits u32 · with OFFER_MODULES: n u16 and n times u16 length and bytes · CPUID table (cpuid_save) · n u16 and n
  * times (section u16, version u16).
+ * Format 3: a name (u16 length and bytes) in each of these, and behind them fields: number u16 · version u16 · name u16
+ * length and bytes · u32 length and bytes.  An unknown field whose number has bit 15 is skipped; another is a reason to
+ * refuse.
  * virtio: OFFER_* bits for the VM's devices and for the fields that follow.  disk: bytes of the ram: disk, or 0.
  * The sections are those of the state to come.  A section that this host does not know is a reason to refuse, before
  * any page is sent.
@@ -35,35 +39,44 @@ enum {
 };
 enum { DISK_RO = 1, DISK_FLUSHES_IT = 2, DISK_DISCARDS = 4, DISK_WRITES_ZEROES = 8, DISK_ALL = 15 };
 
-static const struct {
-    uint16_t section, version;
-    bool listed;
-} sections[] = {
-#define SECTION(id, number, version, per_vcpu, listed, name, fn) { number, version, listed },
-    VM_SECTIONS(SECTION)
-};
-_Static_assert(ARRAY_SIZE(sections) <= ARRAY_SIZE(((struct vm_offer *)0)->device), "an offer has room for all");
-
-static void offer_sections_write(struct wr *w)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(sections); i++)
-        n += sections[i].listed;
-    wr_u16(w, (uint16_t)n);
-    for (unsigned i = 0; i < ARRAY_SIZE(sections); i++) {
-        if (!sections[i].listed)
-            continue;
-        wr_u16(w, sections[i].section);
-        wr_u16(w, sections[i].version);
-    }
-}
-
 static void offer_text_write(struct wr *w, const char *s)
 {
     size_t n = strlen(s);
     ASSERT(n <= UINT16_MAX);
     wr_u16(w, (uint16_t)n);
     wr_bytes(w, s, n);
+}
+
+static const struct {
+    uint16_t section, version;
+    const char *name;
+} sections[] = {
+#define SECTION(id, number, version, release_0_1, per_vcpu, needs, name, fn) { number, version, name },
+    VM_SECTIONS(SECTION)
+};
+_Static_assert(ARRAY_SIZE(sections) <= ARRAY_SIZE(((struct vm_offer *)0)->device), "an offer has room for all");
+
+/* Hosts of release 0.1 before 30 November read this section in a state, but refuse an offer that lists it. */
+static bool section_hidden(unsigned i, unsigned format)
+{
+    return format == VM_OFFER_FORMAT_0_1 && sections[i].section == VMS_SEC_STEAL_TIME;
+}
+
+static void offer_sections_write(struct wr *w, const struct vm_knows *k)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(sections); i++)
+        n += vm_knows_version(k, sections[i].section, sections[i].version) && !section_hidden(i, w->version);
+    wr_u16(w, (uint16_t)n);
+    for (unsigned i = 0; i < ARRAY_SIZE(sections); i++) {
+        unsigned version = vm_knows_version(k, sections[i].section, sections[i].version);
+        if (!version || section_hidden(i, w->version))
+            continue;
+        wr_u16(w, sections[i].section);
+        wr_u16(w, (uint16_t)version);
+        if (w->version > VM_OFFER_FORMAT_0_1)
+            offer_text_write(w, sections[i].name);
+    }
 }
 
 /* Read a text shorter than cap.  Only printable ASCII passes, because the text goes to logs and consoles. */
@@ -160,12 +173,117 @@ static bool offer_modules_parse(struct rd *r, struct vm_config *c)
     return n != 0;
 }
 
-enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
+/* ---- fields from format 3 on ---- */
+
+static unsigned shutdown_needs(const struct vm *vm) { return vm->config.on_shutdown != ON_SHUTDOWN_REFUSE; }
+static void shutdown_write(const struct vm *vm, struct wr *w) { wr_u8(w, (uint8_t)vm->config.on_shutdown); }
+static bool shutdown_read(struct vm_offer *o, struct rd *r)
+{
+    unsigned v = rd_u8(r);
+    o->config.on_shutdown = (enum on_shutdown)v;
+    return v <= ON_SHUTDOWN_EVACUATE;
+}
+
+static const struct offer_field {
+    uint16_t id, version;
+    const char *name;
+    unsigned (*needs)(const struct vm *vm); /* the lowest version that describes this guest; 0: it may be left out */
+    void (*write)(const struct vm *vm, struct wr *w);
+    bool (*read)(struct vm_offer *o, struct rd *r); /* false: malformed */
+} fields[] = {
+#define FIELD(id, number, version, name, fn) { number, version, name, fn##_needs, fn##_write, fn##_read },
+    OFFER_FIELDS(FIELD)
+};
+
+void vm_offer_unknown(const struct vm *vm, const struct vm_knows *k, struct name_list *names)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
+        if (!(fields[i].id & VMS_SEC_OPTIONAL) &&
+            fields[i].needs(vm) > vm_knows_version(k, fields[i].id, fields[i].version))
+            name_list_add(names, fields[i].name);
+}
+
+static void offer_field_write(const struct offer_field *f, unsigned version, const struct vm *vm, struct wr *w)
+{
+    wr_u16(w, f->id);
+    wr_u16(w, (uint16_t)version);
+    offer_text_write(w, f->name);
+    size_t len_at = w->len;
+    wr_u32(w, 0);
+    size_t start = w->len;
+    w->version = version;
+    f->write(vm, w);
+    if (w->bad)
+        return;
+    struct wr len = wr_init(w->p + len_at, 4);
+    wr_u32(&len, (uint32_t)(w->len - start));
+}
+
+static void offer_fields_write(const struct vm *vm, const struct vm_knows *k, struct wr *w)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
+        unsigned version = vm_knows_version(k, fields[i].id, fields[i].version);
+        if (version && fields[i].needs(vm))
+            offer_field_write(&fields[i], version, vm, w);
+    }
+}
+
+static const struct offer_field *offer_field(uint16_t id)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
+        if (fields[i].id == id)
+            return &fields[i];
+    return NULL;
+}
+
+static enum hv_err offer_field_parse(struct rd *r, struct vm_offer *o, uint64_t *seen, struct why *why)
+{
+    char name[32];
+    uint16_t id = rd_u16(r), version = rd_u16(r);
+    if (!offer_text_read(r, name, sizeof(name)))
+        return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
+    size_t len = rd_u32(r);
+    const uint8_t *body = rd_ref(r, len);
+    if (!body)
+        return REFUSE(HV_E_PROTO, "the offer ends in the middle of its field %s", name);
+    const struct offer_field *f = offer_field(id);
+    bool known = f && version && version <= f->version;
+    if (!known && !(id & VMS_SEC_OPTIONAL))
+        return REFUSE(HV_E_VERSION,
+                      "the guest has %s (field %u, version %u), which this host does not know: update this host", name,
+                      id, version);
+    if (!known)
+        return HV_OK;
+    struct rd in = rd_init(body, len);
+    in.version = version;
+    bool twice = *seen & BIT64(f - fields);
+    *seen |= BIT64(f - fields);
+    if (twice || !f->read(o, &in) || in.bad || rd_left(&in))
+        return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", f->name);
+    return HV_OK;
+}
+_Static_assert(ARRAY_SIZE(fields) <= 64, "a bit for each");
+
+static enum hv_err offer_fields_parse(struct rd *r, struct vm_offer *o, struct why *why)
+{
+    uint64_t seen = 0;
+    while (rd_left(r)) {
+        enum hv_err e = offer_field_parse(r, o, &seen, why);
+        if (e)
+            return e;
+    }
+    return r->bad ? REFUSE(HV_E_PROTO, "the offer is cut off or malformed") : HV_OK;
+}
+
+/* ---- the whole offer ---- */
+
+enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)
 {
     ASSERT(vm->cpuid && vm->n_vcpus >= 1 && vm->n_vcpus <= VM_MAX_VCPUS);
     struct wr w = wr_init(buf, cap);
+    unsigned format = w.version = MIN(k->offer_format, (unsigned)VM_OFFER_FORMAT);
     wr_u32(&w, OFFER_MAGIC);
-    wr_u16(&w, VM_STATE_FORMAT);
+    wr_u16(&w, (uint16_t)format);
     wr_u16(&w, 0);
     wr_u8(&w, cpu_ops->vendor);
     wr_u8(&w, (uint8_t)vm->n_vcpus);
@@ -185,7 +303,9 @@ enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t
     offer_nbd_write(&w, vm);
     offer_modules_write(&w, &vm->config);
     cpuid_save(vm->cpuid, &w);
-    offer_sections_write(&w);
+    offer_sections_write(&w, k);
+    if (format > VM_OFFER_FORMAT_0_1)
+        offer_fields_write(vm, k, &w);
     *len = w.len;
     return w.bad ? HV_FAIL(HV_E_RANGE) : HV_OK;
 }
@@ -249,7 +369,11 @@ static enum hv_err offer_parse_rest(struct rd *r, struct vm_offer *o, unsigned b
     for (unsigned i = 0; i < o->n_devices; i++) {
         o->device[i].section = rd_u16(r);
         o->device[i].version = rd_u16(r);
+        if (o->format > VM_OFFER_FORMAT_0_1 && !offer_text_read(r, o->device[i].name, sizeof(o->device[i].name)))
+            return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
     }
+    if (o->format > VM_OFFER_FORMAT_0_1)
+        return offer_fields_parse(r, o, why);
     return r->bad || rd_left(r) ? REFUSE(HV_E_PROTO, "the offer is cut off or has bytes behind its end") : HV_OK;
 }
 
@@ -263,29 +387,34 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     unsigned zero = rd_u16(&r);
     if (r.bad || magic != OFFER_MAGIC || zero)
         return REFUSE(HV_E_PROTO, "this is not the offer of a VM");
-    if (o->format != VM_STATE_FORMAT)
+    if (o->format < VM_OFFER_FORMAT_0_1 || o->format > VM_OFFER_FORMAT)
         return REFUSE(HV_E_VERSION,
-                      "the source offers state format %u, this host knows format %u: run the same version on both",
-                      o->format, VM_STATE_FORMAT);
+                      "the source offers format %u, this host knows formats %u to %u: update the older one", o->format,
+                      VM_OFFER_FORMAT_0_1, VM_OFFER_FORMAT);
     unsigned bits;
     enum hv_err e = offer_parse_fixed(&r, o, &bits, why);
     return e ? e : offer_parse_rest(&r, o, bits, why);
 }
 
+static bool section_readable(uint16_t id, unsigned version)
+{
+    bool readable = id & VMS_SEC_OPTIONAL;
+    for (unsigned k = 0; k < ARRAY_SIZE(sections); k++)
+        readable |= sections[k].section == id && version && version <= sections[k].version;
+    return readable;
+}
+
+/* Everything that the state will hold must be known here.  What it will lack: vm_state_missing(). */
 static unsigned offer_check_devices(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
     unsigned n = 0;
-    char text[160];
+    char text[200];
     for (unsigned i = 0; i < o->n_devices; i++) {
-        bool known = o->device[i].section & VMS_SEC_OPTIONAL;
-        for (unsigned k = 0; k < ARRAY_SIZE(sections); k++)
-            known =
-                known || (sections[k].section == o->device[i].section && sections[k].version == o->device[i].version);
-        if (known)
+        if (section_readable(o->device[i].section, o->device[i].version))
             continue;
         snprintf(text, sizeof(text),
-                 "the guest has device state %u of version %u, which this host does not know: update this host",
-                 o->device[i].section, o->device[i].version);
+                 "the guest has device state %u (%s) of version %u, which this host does not know: update this host",
+                 o->device[i].section, o->device[i].name, o->device[i].version);
         add(ctx, text);
         n++;
     }

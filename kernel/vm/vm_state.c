@@ -5,6 +5,9 @@
  * The first time, with apply false, it checks all that it can and changes nothing.  The sections are applied only after
  * each has passed and no mandatory one is missing.  So a refused state leaves the VM unchanged.
  *
+ * Each section has a version.  A reader reads all versions from 1 on (in->version).  A writer writes the one that the
+ * destination reads (w->version).
+ *
  * A state comes from a peer and is hostile: a reader uses no number before it is checked.  Values that the processor
  * would refuse at entry are caught here or at entry; at worst that VM is lost.
  *
@@ -430,6 +433,14 @@ static bool pvclock_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     return true;
 }
 
+static unsigned steal_time_needs(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        if (vm->devices->steal_time[i].msr)
+            return 1;
+    return 0;
+}
+
 static void steal_time_save(struct vm *vm, unsigned i, struct wr *w) { wr_u64(w, vm->devices->steal_time[i].msr); }
 
 static bool steal_time_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
@@ -702,15 +713,23 @@ static bool virtio_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
 
 /* ---- all sections ---- */
 
+/* Every guest has such state, in version 1 at least. */
+static unsigned needs_always(const struct vm *vm)
+{
+    (void)vm;
+    return 1;
+}
+
 static const struct section {
     uint16_t id, version;
     bool per_vcpu;
     const char *name;
+    unsigned (*needs)(const struct vm *vm);
     void (*save)(struct vm *vm, unsigned i, struct wr *w);
     bool (*load)(struct vm *vm, unsigned i, struct rd *in, bool apply);
 } sections[] = {
-#define SECTION(id, number, version, per_vcpu, listed, name, fn) \
-    { VMS_SEC_##id, version, per_vcpu, name, fn##_save, fn##_load },
+#define SECTION(id, number, version, release_0_1, per_vcpu, needs, name, fn) \
+    { VMS_SEC_##id, version, per_vcpu, name, needs, fn##_save, fn##_load },
     VM_SECTIONS(SECTION)
 };
 
@@ -725,10 +744,11 @@ static void assert_all_frozen(const struct vm *vm)
         ASSERT(atomic_load(&vm->vcpus[i]->state) == VCPU_FROZEN);
 }
 
-static void section_save(struct vm *vm, const struct section *s, unsigned i, struct wr *w)
+static void section_save(struct vm *vm, const struct section *s, unsigned version, unsigned i, struct wr *w)
 {
     wr_u16(w, s->id);
-    wr_u16(w, s->version);
+    wr_u16(w, (uint16_t)version);
+    w->version = version;
     wr_u32(w, i);
     size_t len_at = w->len;
     wr_u32(w, 0);
@@ -741,16 +761,66 @@ static void section_save(struct vm *vm, const struct section *s, unsigned i, str
     wr_u32(&len, (uint32_t)(w->len - start));
 }
 
-enum hv_err vm_state_save(struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
+void vm_state_unknown(const struct vm *vm, const struct vm_knows *k, struct name_list *names)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(sections); i++)
+        if (sections[i].needs(vm) > vm_knows_version(k, sections[i].id, sections[i].version))
+            name_list_add(names, sections[i].name);
+}
+
+enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, struct why *why)
+{
+    struct name_list parts_lacking = { .n = 0 }, features = { .n = 0 };
+    vm_state_unknown(vm, k, &parts_lacking);
+    vm_offer_unknown(vm, k, &parts_lacking);
+    cpuid_unknown(vm->cpuid, &k->cpuid, name_list_add_to, &features);
+    if (parts_lacking.n)
+        return REFUSE(HV_E_VERSION,
+                      "the guest uses what the destination's older version of Godwit does not know (%s): update it",
+                      parts_lacking.text);
+    if (features.n)
+        return REFUSE(HV_E_VERSION,
+                      "the guest was given processor features that the destination's older version of Godwit does not "
+                      "know (%s): update it",
+                      features.text);
+    return HV_OK;
+}
+
+unsigned vm_state_missing(const struct vm_offer *o, reason_fn *add, void *ctx)
+{
+    unsigned n = 0;
+    char text[160];
+    for (unsigned k = 0; k < ARRAY_SIZE(sections); k++) {
+        bool there = sections[k].needs != needs_always;
+        for (unsigned i = 0; i < o->n_devices; i++)
+            there |= o->device[i].section == sections[k].id;
+        if (there)
+            continue;
+        snprintf(text, sizeof(text),
+                 "the source does not send the guest's %s, which this host needs: update the source", sections[k].name);
+        add(ctx, text);
+        n++;
+    }
+    return n;
+}
+
+enum hv_err vm_state_save(struct vm *vm, const struct vm_knows *know, uint8_t *buf, size_t cap, size_t *len,
+                          struct why *why)
 {
     struct wr w = wr_init(buf, cap);
+    struct name_list names = { .n = 0 };
     assert_all_frozen(vm);
+    vm_state_unknown(vm, know, &names);
+    if (names.n)
+        return REFUSE(HV_E_VERSION, "the guest has begun to use what the destination does not know: %s", names.text);
     wr_u32(&w, STATE_MAGIC);
     wr_u16(&w, VM_STATE_FORMAT);
     wr_u16(&w, 0);
-    for (unsigned k = 0; k < ARRAY_SIZE(sections); k++)
-        for (unsigned i = 0; i < (sections[k].per_vcpu ? vm->n_vcpus : 1); i++)
-            section_save(vm, &sections[k], i, &w);
+    for (unsigned k = 0; k < ARRAY_SIZE(sections); k++) {
+        unsigned version = vm_knows_version(know, sections[k].id, sections[k].version);
+        for (unsigned i = 0; version && i < (sections[k].per_vcpu ? vm->n_vcpus : 1); i++)
+            section_save(vm, &sections[k], version, i, &w);
+    }
     *len = w.len;
     return w.bad ? HV_FAIL(HV_E_RANGE) : HV_OK;
 }
@@ -780,13 +850,14 @@ static enum hv_err section_load(struct vm *vm, struct rd *in, uint8_t *seen, boo
                       "the state has section %u (version %u), which this version does not know: update this host", id,
                       version);
     const struct section *s = &sections[k];
-    if (version != s->version)
+    if (!version || version > s->version)
         return REFUSE(HV_E_VERSION, "the state's %s has version %u, this host knows version %u", s->name, version,
                       s->version);
     if (instance >= (s->per_vcpu ? vm->n_vcpus : 1) || (seen[k] & BIT32(instance)))
         return REFUSE(HV_E_PROTO, "the state has a %s number %u that is too many", s->name, instance);
     seen[k] |= (uint8_t)BIT32(instance);
     struct rd r = rd_init(body, len);
+    r.version = version;
     if (!s->load(vm, instance, &r, apply) || r.bad || rd_left(&r))
         return REFUSE(HV_E_PROTO, "the state's %s of number %u is malformed or holds values that no processor allows",
                       s->name, instance);
@@ -804,7 +875,7 @@ static enum hv_err sections_load(struct vm *vm, struct rd in, bool apply, struct
     }
     for (unsigned k = 0; k < ARRAY_SIZE(sections); k++) {
         unsigned all = sections[k].per_vcpu ? BIT32(vm->n_vcpus) - 1 : 1;
-        if (seen[k] != all)
+        if (seen[k] != all && (seen[k] || sections[k].needs == needs_always))
             return REFUSE(HV_E_PROTO, "the state is incomplete: a %s is missing", sections[k].name);
     }
     return HV_OK;

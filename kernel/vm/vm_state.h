@@ -17,51 +17,76 @@
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/cpuid.h"
 #include "kernel/core/disk.h"
+#include "kernel/lib/name_list.h"
 #include "kernel/lib/why.h"
+#include "kernel/vm/vm_knows.h"
 
-#define VM_STATE_FORMAT 2
-#define VM_STATE_MAX    (256 * 1024u)
-#define VM_OFFER_MAX    8192u
+#define VM_STATE_FORMAT     2
+#define VM_OFFER_FORMAT_0_1 2 /* as release 0.1 writes and reads it */
+#define VM_OFFER_FORMAT     3
+#define VM_STATE_MAX        (256 * 1024u)
+#define VM_OFFER_MAX        8192u
 
 struct vm;
 
-/* Every section, in the order of a state.  Columns: id, its number, version of the payload, once per vCPU?, listed in
- * offers?, its name in messages, and the prefix of its functions in vm_state.c.
+/* Every section, in the order of a state.  Columns:
+ *   id, number
+ *   version   newest of the payload: what is written to a host that reads it; all versions from 1 on are read
+ *   0.1       the version that release 0.1 reads; 0: it does not know the section
+ *   vcpu      once per vCPU?
+ *   needs     function: the lowest version that carries this guest's state.  0: the section may be left out for an
+ *             older host; one that is missing on arrival leaves what devices_create() made
+ *   name, and the prefix of its functions _save and _load in vm_state.c.
  * This table generates the state's writer and reader, an offer's list of sections, and the check of that list.
- * TIME is first, because later sections may read the clock.  STEAL_TIME is not listed: hosts of version 0.1 before 30
- * November read it in a state, but refuse an offer that lists it. */
+ * TIME is first, because later sections may read the clock.  How to add to it: docs/hacking.md, "Adding things". */
 /* clang-format off */
-#define VM_SECTIONS(X)                                               \
-    X(TIME,       16, 1, false, true,  "time",           time)       \
-    X(REGS,       1,  1, true,  true,  "registers",      regs)       \
-    X(XSAVE,      2,  1, true,  true,  "FPU state",      xsave)      \
-    X(MSRS,       3,  1, true,  true,  "MSRs",           msrs)       \
-    X(LAPIC,      4,  1, true,  true,  "local APIC",     lapic)      \
-    X(PVCLOCK,    17, 1, true,  true,  "clock page",     pvclock)    \
-    X(STEAL_TIME, 26, 1, true,  false, "steal time",     steal_time) \
-    X(IOAPIC,     18, 1, false, true,  "IOAPIC",         ioapic)     \
-    X(PIC,        19, 1, false, true,  "8259",           pic)        \
-    X(PIT,        20, 1, false, true,  "8254",           pit)        \
-    X(RTC,        21, 1, false, true,  "RTC",            rtc)        \
-    X(PM,         22, 1, false, true,  "ACPI power",     pm)         \
-    X(UART,       23, 1, false, true,  "serial port",    uart)       \
-    X(PCI,        24, 1, false, true,  "PCI bus",        pci)        \
-    X(VIRTIO,     25, 1, false, true,  "virtio devices", virtio)
+#define VM_SECTIONS(X)                                                         \
+    X(TIME,       16, 1, 1, false, needs_always,     "time",           time)       \
+    X(REGS,       1,  1, 1, true,  needs_always,     "registers",      regs)       \
+    X(XSAVE,      2,  1, 1, true,  needs_always,     "FPU state",      xsave)      \
+    X(MSRS,       3,  1, 1, true,  needs_always,     "MSRs",           msrs)       \
+    X(LAPIC,      4,  1, 1, true,  needs_always,     "local APIC",     lapic)      \
+    X(PVCLOCK,    17, 1, 1, true,  needs_always,     "clock page",     pvclock)    \
+    X(STEAL_TIME, 26, 1, 1, true,  steal_time_needs, "steal time",     steal_time) \
+    X(IOAPIC,     18, 1, 1, false, needs_always,     "IOAPIC",         ioapic)     \
+    X(PIC,        19, 1, 1, false, needs_always,     "8259",           pic)        \
+    X(PIT,        20, 1, 1, false, needs_always,     "8254",           pit)        \
+    X(RTC,        21, 1, 1, false, needs_always,     "RTC",            rtc)        \
+    X(PM,         22, 1, 1, false, needs_always,     "ACPI power",     pm)         \
+    X(UART,       23, 1, 1, false, needs_always,     "serial port",    uart)       \
+    X(PCI,        24, 1, 1, false, needs_always,     "PCI bus",        pci)        \
+    X(VIRTIO,     25, 1, 1, false, needs_always,     "virtio devices", virtio)
+
+/* Fields of an offer from format 3 on, behind those of format 2.  Columns: id, number (with VMS_SEC_OPTIONAL: a host
+ * that does not know it takes the guest all the same), newest version, name, and the prefix of its functions _needs,
+ * _write and _read in vm_offer.c.  A host that does not know a field is not sent it; if the guest _needs a field that
+ * is not optional, validation says so. */
+#define OFFER_FIELDS(X) \
+    X(SHUTDOWN, 0x8101, 1, "on-shutdown", shutdown)
 /* clang-format on */
 
 enum vms_section {
-#define VMS_SEC_ENUM(id, number, version, per_vcpu, listed, name, fn) VMS_SEC_##id = (number),
-    VM_SECTIONS(VMS_SEC_ENUM) VMS_SEC_OPTIONAL = 0x8000,
+#define VMS_SEC_ENUM(id, number, version, release_0_1, per_vcpu, needs, name, fn) VMS_SEC_##id = (number),
+#define OFFER_FIELD_ENUM(id, number, version, name, fn)                           OFFER_FIELD_##id = (number),
+    VM_SECTIONS(VMS_SEC_ENUM) OFFER_FIELDS(OFFER_FIELD_ENUM) VMS_SEC_OPTIONAL = 0x8000,
 };
 
-/** Write vm's whole state without its memory.  HV_E_RANGE: cap is too small (VM_STATE_MAX suffices).
+/** Write vm's whole state without its memory, in the versions that a host reads which knows k.  HV_E_RANGE: cap is too
+ *  small (VM_STATE_MAX suffices).  HV_E_VERSION: the guest has begun to use what that host does not know; why names it.
  *  Context: service pCPU; every vCPU FROZEN and unloaded. */
-HV_MUST_CHECK enum hv_err vm_state_save(struct vm *vm, uint8_t *buf, size_t cap, size_t *len);
+HV_MUST_CHECK enum hv_err vm_state_save(struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len,
+                                        struct why *why);
+/** Add the name of each section whose version the guest needs and k lacks. */
+void vm_state_unknown(const struct vm *vm, const struct vm_knows *k, struct name_list *names);
 /** Load a state made by vm_state_save() on a host whose offer was accepted.  Everything is checked before anything is
  *  applied.  Also sets vm->tsc_offset, passes it to the vendor, and rewrites the clock pages.
  *  HV_E_VERSION: unknown section or version.  HV_E_PROTO: malformed or illegal values.  why says which.
  *  Context: service pCPU; vm made by vm_offer_adopt() and devices_create(), every vCPU FROZEN and unloaded. */
 HV_MUST_CHECK enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, struct why *why);
+
+struct vm_offer;
+/** Add a reason for each section that this host needs and the offer does not list; returns their number. */
+unsigned vm_state_missing(const struct vm_offer *o, reason_fn *add, void *ctx);
 
 /* The source's description of a VM that is to move.  vm_offer_parse() has checked the form of every field. */
 struct vm_offer {
@@ -76,10 +101,15 @@ struct vm_offer {
     unsigned n_devices; /* at most ARRAY_SIZE(device) */
     struct {
         uint16_t section, version; /* VMS_SEC_*, and the version of its payload */
-    } device[16];
+        char name[32];             /* the source's; "" from release 0.1 */
+    } device[VM_KNOWS_PARTS_MAX];
 };
-/** Describe a VM.  HV_E_RANGE: cap is too small (VM_OFFER_MAX suffices).  Service pCPU, after devices_create(). */
-HV_MUST_CHECK enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len);
+/** Describe a VM to a host that knows k, in the newest format that it reads.  HV_E_RANGE: cap is too small
+ *  (VM_OFFER_MAX suffices).  Service pCPU, after devices_create(). */
+HV_MUST_CHECK enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap,
+                                         size_t *len);
+/** Add the name of each field that the guest needs and k lacks. */
+void vm_offer_unknown(const struct vm *vm, const struct vm_knows *k, struct name_list *names);
 /** Parse an offer; buf is untrusted.  HV_E_VERSION: a format or device that this host does not know.
  *  HV_E_PROTO: malformed.  why says what is wrong. */
 HV_MUST_CHECK enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *out, struct why *why);

@@ -54,15 +54,17 @@ static bool pause_guest(void *c)
     return true;
 }
 static void resume(void *c) { ((struct image *)c)->running = true; }
-static enum hv_err save(void *c, void *buf, size_t cap, size_t *len)
+static enum hv_err save(void *c, void *buf, size_t cap, size_t *len, struct why *why)
 {
+    (void)why;
     (void)c, (void)cap;
     memset(buf, 1, *len = 4096);
     return HV_OK;
 }
-static enum hv_err describe(void *c, void *buf, size_t cap, size_t *len)
+static enum hv_err describe(void *c, const void *knows, size_t knows_len, void *buf, size_t cap, size_t *len,
+                            struct why *why)
 {
-    (void)c, (void)buf, (void)cap;
+    (void)c, (void)knows, (void)knows_len, (void)buf, (void)cap, (void)why;
     *len = 0;
     return HV_OK;
 }
@@ -76,6 +78,12 @@ static void release(void *c) { (void)c; }
 static const struct mig_src_ops src = { n_pages, page, log_start, harvest,  log_stop,   pause_guest, pause_guest,
                                         resume,  save, describe,  throttle, frame_take, release };
 
+static size_t knows(void *c, void *buf, size_t cap)
+{
+    (void)c, (void)cap;
+    memset(buf, 1, 1);
+    return 1;
+}
 static bool admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
     (void)c, (void)o, (void)r, (void)notes;
@@ -100,6 +108,7 @@ static enum hv_err ready(void *c, struct why *w)
 static void run(void *c) { ((struct image *)c)->running = true; }
 static void drop(void *c) { (void)c; }
 static const struct mig_dst_ops dst = {
+    .knows = knows,
     .admit = admit,
     .page_for_write = page_for_write,
     .page_is_present = present,

@@ -220,8 +220,9 @@ static void src_resume(void *c)
     g->quiesced = false;
     g->resumes++;
 }
-static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len)
+static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len, struct why *why)
 {
+    (void)why;
     struct fake_guest *g = c;
     if (g->fail_save || cap < g->state_len)
         return HV_E_IO;
@@ -231,8 +232,11 @@ static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len)
         g->saved_at = *g->clock;
     return HV_OK;
 }
-static enum hv_err src_describe(void *c, void *buf, size_t cap, size_t *len)
+static enum hv_err src_describe(void *c, const void *knows, size_t knows_len, void *buf, size_t cap, size_t *len,
+                                struct why *why)
 {
+    if (knows_len && (knows_len != 10 || memcmp(knows, "fake knows", 10)))
+        return REFUSE(HV_E_VERSION, "the destination is too old");
     if (((struct fake_guest *)c)->fail_describe)
         return HV_E_RANGE;
     *len = (size_t)snprintf(buf, cap, "fake offer");
@@ -258,6 +262,12 @@ const struct mig_src_ops fake_src_ops = { src_n_pages,  src_page,       src_log_
                                           src_throttle, src_frame_take, src_release };
 
 /* ---- destination ---- */
+
+static size_t dst_knows(void *c, void *buf, size_t cap)
+{
+    (void)c;
+    return (size_t)snprintf(buf, cap, "fake knows");
+}
 
 static bool dst_admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
@@ -339,5 +349,5 @@ static uint64_t dst_probe(void *c, const struct mig_offer *o, struct mig_reasons
     return 123456789;
 }
 
-const struct mig_dst_ops fake_dst_ops = { dst_admit, dst_page,  dst_present, dst_load, dst_ready,
-                                          dst_run,   dst_frame, dst_drop,    dst_find, dst_probe };
+const struct mig_dst_ops fake_dst_ops = { dst_knows, dst_admit, dst_page, dst_present, dst_load, dst_ready,
+                                          dst_run,   dst_frame, dst_drop, dst_find,    dst_probe };

@@ -27,6 +27,14 @@ extern unsigned fake_n_kicks;        /* calls of pcpu_kick() */
 extern unsigned fake_service_wanted; /* calls of pcpu_kick_service() */
 extern struct vcpu *fake_running;    /* whose slice "this pCPU" is in */
 
+/** What this version reads, as the peer of a move would say it. */
+static inline const struct vm_knows *machine_knows(void)
+{
+    static struct vm_knows k;
+    vm_knows_here(&k);
+    return &k;
+}
+
 /** n vCPUs, FROZEN, ram_bytes of RAM (all below 3 GiB); devices created. */
 void machine_init(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes);
 /** The same without devices, to adopt an offer. */

@@ -154,6 +154,7 @@ static bool pipe_get(struct pipe *p, struct mig_fifo *to, uint64_t now)
 
 static bool arrives(const struct conn *c) { return c->used && !c->stranger && c->g.exists; }
 
+static size_t b_knows(void *c, void *buf, size_t cap) { return fake_dst_ops.knows(c, buf, cap); }
 static bool b_admit(void *ctx, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
     struct conn *c = ctx;
@@ -206,8 +207,8 @@ static uint64_t b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons
 {
     return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r);
 }
-static const struct mig_dst_ops b_ops = { b_admit, b_page,  b_present, b_load, b_ready,
-                                          b_run,   b_frame, b_drop,    b_find, b_probe };
+static const struct mig_dst_ops b_ops = { b_knows, b_admit, b_page, b_present, b_load, b_ready,
+                                          b_run,   b_frame, b_drop, b_find,    b_probe };
 
 /* ---- the guest on A ---- */
 
@@ -236,14 +237,15 @@ static void a_resume(void *c)
     fake_src_ops.resume(&w->a);
     check(w);
 }
-static enum hv_err a_save(void *c, void *buf, size_t cap, size_t *len)
+static enum hv_err a_save(void *c, void *buf, size_t cap, size_t *len, struct why *why)
 {
     world_took("a_state");
-    return fake_src_ops.state_save(&((struct world *)c)->a, buf, cap, len);
+    return fake_src_ops.state_save(&((struct world *)c)->a, buf, cap, len, why);
 }
-static enum hv_err a_describe(void *c, void *buf, size_t cap, size_t *len)
+static enum hv_err a_describe(void *c, const void *knows, size_t knows_len, void *buf, size_t cap, size_t *len,
+                              struct why *why)
 {
-    return fake_src_ops.describe(&((struct world *)c)->a, buf, cap, len);
+    return fake_src_ops.describe(&((struct world *)c)->a, knows, knows_len, buf, cap, len, why);
 }
 static void a_throttle(void *c, unsigned percent) { fake_src_ops.throttle(&((struct world *)c)->a, percent); }
 static size_t a_frame_take(void *c, void *buf, size_t cap)

@@ -4,7 +4,8 @@
  * Input: operations of 8 bytes: code, slot and queue, a 16-bit offset, a 32-bit value.  The devices start live with
  * valid rings, so that a few bytes break them in interesting ways.  For every input, only guest memory may change (ASan
  * checks), a device is live or broken, each turn ends, and another host accepts the resulting state. */
-/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
+/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c kernel/config/config.c
+ *   kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
  *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c
@@ -120,9 +121,10 @@ static void move(void)
     static uint8_t state[VM_STATE_MAX], again[VM_STATE_MAX];
     size_t len, len2;
     char why[200];
-    CHECK(vm_state_save(&m.vm, state, sizeof(state), &len) == HV_OK);
+    CHECK(vm_state_save(&m.vm, machine_knows(), state, sizeof(state), &len, WHY(why)) == HV_OK);
     CHECK(vm_state_load(&m.vm, state, len, WHY(why)) == HV_OK);
-    CHECK(vm_state_save(&m.vm, again, sizeof(again), &len2) == HV_OK && len == len2 && !memcmp(state, again, len));
+    CHECK(vm_state_save(&m.vm, machine_knows(), again, sizeof(again), &len2, WHY(why)) == HV_OK && len == len2 &&
+          !memcmp(state, again, len));
     vdev_net_announce(&m.vm);
     vdev_blk_hold(&m.vm, false);
 }

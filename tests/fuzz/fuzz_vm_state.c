@@ -4,7 +4,8 @@
  *
  * Input: byte 0, bit 0: patches to a valid state (or offer) instead of raw bytes; bit 1: offer.  A patch is 3 bytes:
  * offset (2), value. */
-/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
+/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c kernel/config/config.c
+ *   kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
  *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c
@@ -27,6 +28,7 @@ static size_t state_len, offer_len;
 
 static void begin(void)
 {
+    char why[200];
     fake_tsc = 1000000000;
     machine_init_bare(&m, 2, 18 * MIB);
     m.vm.mem.low_bytes = m.vm.config.memory_bytes = 16 * MIB;
@@ -40,8 +42,8 @@ static void begin(void)
     drv_start(&m, 5, VIRTIO_F_VERSION_1, 2);
     CHECK(pvclock_system_time_write(m.vm.vcpus[1], 0x5001) == HV_OK);
     CHECK(uart_put_input(&m.vm, "x", 1) == 1);
-    CHECK(vm_state_save(&m.vm, good_state, sizeof(good_state), &state_len) == HV_OK);
-    CHECK(vm_offer_write(&m.vm, good_offer, sizeof(good_offer), &offer_len) == HV_OK);
+    CHECK(vm_state_save(&m.vm, machine_knows(), good_state, sizeof(good_state), &state_len, WHY(why)) == HV_OK);
+    CHECK(vm_offer_write(&m.vm, machine_knows(), good_offer, sizeof(good_offer), &offer_len) == HV_OK);
 }
 
 static size_t input_make(const uint8_t *data, size_t size)
@@ -131,10 +133,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_offer(exact, len);
     } else if (vm_state_load(&m.vm, exact, len, WHY(why)) != HV_OK) {
         CHECK(why[0]);
-        CHECK(vm_state_save(&m.vm, buf, sizeof(buf), &again) == HV_OK);
+        CHECK(vm_state_save(&m.vm, machine_knows(), buf, sizeof(buf), &again, WHY(why)) == HV_OK);
         CHECK(again == state_len && !memcmp(buf, good_state, again)); /* refused: nothing changed */
     } else {
-        CHECK(vm_state_save(&m.vm, buf, sizeof(buf), &again) == HV_OK);
+        CHECK(vm_state_save(&m.vm, machine_knows(), buf, sizeof(buf), &again, WHY(why)) == HV_OK);
         CHECK(vm_state_load(&m.vm, buf, again, WHY(why)) == HV_OK);
         use();
     }

@@ -4,8 +4,9 @@
  *
  * Covered: which features a guest sees, which ones a host lacks, consistency between leaves, a destination's answer,
  * and the pool's file. */
-/* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_offer.c kernel/config/config.c
- *   kernel/config/config_keys.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c
+ *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c kernel/lib/print.c
+ *   tests/fakes/log.c tests/fakes/page.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -412,8 +413,8 @@ static void test_refusals_name_everything(void **state)
     t = u;
     assert_int_equal(make(&u, ZEN1, "host"), HV_OK);
     assert_int_equal(cpuid_check(&u, &t, add, NULL), 1);
-    assert_string_equal(got, "this host's processor lacks 1 feature that the guest was promised: CPUID 7h.0 EDX bit 31 "
-                             "(unknown to this version)");
+    assert_string_equal(got, "the guest was promised 1 processor feature that this host's version of Godwit does not "
+                             "know (CPUID 7h.0 EDX bit 31): update this host");
 }
 
 static void test_a_broken_xsavec_is_not_shown(void **state)
@@ -457,15 +458,17 @@ static void test_offer_answer(void **state)
             o.cpuid.e[i].reg[CPUID_ECX] |= BIT32(5) | BIT32(18);
     }
     o.n_devices = 1, o.device[0].section = VMS_SEC_UART, o.device[0].version = 77;
+    strcpy(o.device[0].name, "serial port");
     unsigned have = cpuid_phys_bits(&o.cpuid);
     assert_int_equal(have, 60);
     cpuid_build(&u, cpuid_host, 1, 0);
     char want[2000];
     snprintf(want, sizeof(want),
-             "this host's processor lacks 2 features that the guest was promised: CPUID 1h.0 ECX bit 5 (unknown to "
-             "this version), CPUID 1h.0 ECX bit 18 (unknown to this version)|the guest was promised 60 physical "
+             "the guest was promised 2 processor features that this host's version of Godwit does not know (CPUID "
+             "1h.0 ECX bit 5, CPUID 1h.0 ECX bit 18): update this host|the guest was promised 60 physical "
              "address bits, this host has %u|"
-             "the guest has device state %u of version 77, which this host does not know: update this host|"
+             "the guest has device state %u (serial port) of version 77, which this host does not know: update this "
+             "host|"
              "the guest has 256 MiB of memory, this host can give 16 MiB: stop another guest here or choose another "
              "host|"
              "tsc: the guest was promised 3000000 kHz, the destination runs at 2000000 kHz and cannot scale: the "

@@ -27,6 +27,7 @@ static struct mig_fifo sample(void)
 
     memset(buf, 0, sizeof(buf));
     mig_preamble_put(&f);
+    mig_knows_put(&f, &(struct mig_p_knows){ (const uint8_t *)"k", 1 });
     mig_offer_put(&f, &o);
     mig_id_put(&f, MIG_REC_ACCEPT, &ID);
 
@@ -78,6 +79,7 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
         struct mig_p_find find;
         struct mig_p_probed probed;
         struct mig_p_frame frame;
+        struct mig_p_knows knows;
     } u;
     switch ((enum mig_rec_type)rec->type) {
     case MIG_REC_OFFER:
@@ -98,6 +100,7 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
     case MIG_REC_FOUND:
     case MIG_REC_NOTE:      return mig_text_get(&r, (enum mig_rec_type)rec->type, &u.text);
     case MIG_REC_FRAME:     return mig_frame_get(&r, &u.frame);
+    case MIG_REC_KNOWS:     return mig_knows_get(&r, &u.knows);
     case MIG_REC_LATER:
     case MIG_REC_IDLE:      break;
     }
@@ -122,7 +125,7 @@ static void test_truncation(void **s)
         struct mig_rec rec;
         assert_int_equal(mig_rec_get(&r, &rec), HV_OK);
         for (size_t n = at; n < r.pos + rec.len; n++) {
-            struct rd t = { f.buf, n, at, false };
+            struct rd t = { f.buf, n, at, false, 0 };
             struct mig_rec again;
             assert_int_equal(mig_rec_get(&t, &again), HV_E_SHORT);
         }
@@ -136,10 +139,10 @@ static void test_truncation(void **s)
             assert_int_equal(parse(&rec, rd_init(copy, n)), HV_E_PROTO);
             free(copy);
         }
-        types |= rec.type < MIG_REC_OPTIONAL ? BIT32(rec.type) : BIT32(16 + (rec.type & 0xf));
+        types |= rec.type < MIG_REC_OPTIONAL ? BIT32(rec.type) : BIT32(18 + (rec.type & 0xf));
         r.pos += rec.len;
     }
-    assert_int_equal(types, 0x7fffe); /* every type with a payload was there */
+    assert_int_equal(types, 0x1bfffe); /* every type with a payload was there */
 }
 
 static void test_golden(void **s)
@@ -147,7 +150,7 @@ static void test_golden(void **s)
     (void)s;
     struct mig_fifo f = sample();
     uint8_t want[sizeof(buf) / 8];
-    const char *name = "tests/unit/golden/mig_stream_v1.bin";
+    const char *name = "tests/unit/golden/mig_stream_v2.bin";
     if (getenv("GOLDEN_WRITE")) {
         FILE *o = fopen(name, "wb");
         assert_non_null(o);
@@ -161,6 +164,13 @@ static void test_golden(void **s)
     fclose(i);
     assert_int_equal(n, f.tail);
     assert_memory_equal(want, f.buf, n);
+    /* version 1, as release 0.1 talks it: the same records without KNOWS */
+    i = fopen("tests/unit/golden/mig_stream_v1.bin", "rb");
+    assert_non_null(i);
+    size_t old = fread(want, 1, sizeof(want), i), knows = MIG_REC_HDR_LEN + 1;
+    fclose(i);
+    assert_int_equal(old, n - knows);
+    assert_memory_equal(want + MIG_PREAMBLE_LEN, f.buf + MIG_PREAMBLE_LEN + knows, old - MIG_PREAMBLE_LEN);
 }
 
 static void test_header(void **s)
@@ -174,7 +184,7 @@ static void test_header(void **s)
         { { 0, 1, 0, 0 }, HV_E_PROTO },
         { { MIG_REC_COMMIT, 1, 1, 0 }, HV_E_PROTO },
         { { MIG_REC_COMMIT, 2, 0, 0 }, HV_E_VERSION },
-        { { 17, 1, 0, 0 }, HV_E_VERSION },
+        { { 18, 1, 0, 0 }, HV_E_VERSION },
         { { 0x7fff, 1, 0, 0 }, HV_E_VERSION },
         { { 0x8000, 9, 77, 0 }, HV_OK },
         { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX + 1 }, HV_E_PROTO },
@@ -196,7 +206,7 @@ static void test_versions(void **s)
         uint16_t min, max;
         enum hv_err want;
     } t[] = {
-        { 1, 1, HV_OK }, { 1, 5, HV_OK }, { 2, 5, HV_E_VERSION }, { 0, 1, HV_E_PROTO }, { 3, 2, HV_E_PROTO },
+        { 1, 1, HV_OK }, { 1, 5, HV_OK }, { 3, 5, HV_E_VERSION }, { 0, 1, HV_E_PROTO }, { 3, 2, HV_E_PROTO },
     };
     for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
         uint8_t p[MIG_PREAMBLE_LEN];
@@ -209,7 +219,7 @@ static void test_versions(void **s)
         struct rd r = rd_init(p, sizeof(p));
         assert_int_equal(mig_preamble_get(&r, &v, &min, &max), t[i].want);
         if (!t[i].want)
-            assert_int_equal(v, 1);
+            assert_int_equal(v, MIN(t[i].max, 2));
         p[12] = 1;
         r = rd_init(p, sizeof(p));
         assert_int_equal(mig_preamble_get(&r, &v, &min, &max), HV_E_PROTO);

@@ -222,8 +222,9 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t promisable, reason_fn
     return 0;
 }
 uint64_t vm_memory_promisable(void) { return GIB; }
-enum hv_err vm_offer_write(const struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
+enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)
 {
+    (void)k;
     *len = (size_t)snprintf((char *)buf, cap, "%s", vm->config.name) + 1;
     return HV_OK;
 }
@@ -239,9 +240,32 @@ bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
     (void)o, (void)text, (void)len;
     return false;
 }
-enum hv_err vm_state_save(struct vm *vm, uint8_t *buf, size_t cap, size_t *len)
+unsigned vm_state_missing(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
-    (void)vm, (void)cap;
+    (void)o, (void)add, (void)ctx;
+    return 0;
+}
+void vm_knows_here(struct vm_knows *k) { memset(k, 0, sizeof(*k)); }
+size_t vm_knows_write(const struct vm_knows *k, uint8_t *buf, size_t cap)
+{
+    (void)k, (void)cap;
+    buf[0] = 'k';
+    return 1;
+}
+enum hv_err vm_knows_parse(struct vm_knows *k, const uint8_t *buf, size_t len)
+{
+    (void)k;
+    return len == 1 && buf[0] == 'k' ? HV_OK : HV_E_PROTO;
+}
+enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, struct why *why)
+{
+    (void)k, (void)vm, (void)why;
+    return HV_OK;
+}
+enum hv_err vm_state_save(struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len,
+                          struct why *why)
+{
+    (void)vm, (void)k, (void)cap, (void)why;
     memcpy(buf, "state", *len = 5);
     return HV_OK;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_virtio.c - a guest's PCI bus and virtio devices, driven through the guest's registers and rings. */
-/* unit-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
+/* unit-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c kernel/config/config.c
+ *   kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
  *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c
@@ -439,11 +440,11 @@ static void test_state_moves(void **state)
     drv_w(&m, NET, 16, 2, 0); /* configuration changes on vector 0 */
     /* waits at the stop */
     drv_desc(&m, DRV_RINGS(NET, 1), 0, BUF, 100, 0, 0), drv_offer(&m, NET, 1, 0), drv_bell(&m, NET, 1);
-    assert_int_equal(vm_state_save(&m.vm, buf, sizeof(buf), &len), HV_OK);
+    assert_int_equal(vm_state_save(&m.vm, machine_knows(), buf, sizeof(buf), &len, WHY(why)), HV_OK);
     make(&b);
     memcpy(b.ram, m.ram, RAM + DISK);
     assert_int_equal(vm_state_load(&b.vm, buf, len, WHY(why)), HV_OK);
-    assert_int_equal(vm_state_save(&b.vm, again, sizeof(again), &len2), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, machine_knows(), again, sizeof(again), &len2, WHY(why)), HV_OK);
     assert_int_equal(len, len2);
     assert_memory_equal(buf, again, len);
     while (vdev_service(&b.vm))

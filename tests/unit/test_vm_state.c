@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_vm_state.c - VM state and offer: round trip, every truncation, every flipped byte, all or nothing;
  * and time across a migration. */
-/* unit-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/config/config.c kernel/config/config_keys.c
+/* unit-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c kernel/config/config.c
+ *   kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c
  *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c
@@ -88,8 +89,8 @@ static void begin(unsigned n)
     machine_init(&a, n, RAM);
     stir(&a);
     fake_tsc += 3000000000;
-    assert_int_equal(vm_state_save(&a.vm, state, sizeof(state), &state_len), HV_OK);
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     machine_init(&b, n, RAM);
 }
 static void end(void)
@@ -105,7 +106,7 @@ static void test_round_trip(void **unused)
     begin(2);
     size_t len;
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
-    assert_int_equal(vm_state_save(&b.vm, again, sizeof(again), &len), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, machine_knows(), again, sizeof(again), &len, WHY(why)), HV_OK);
     assert_int_equal(len, state_len);
     assert_memory_equal(state, again, len);
     struct vcpu_regs x, y;
@@ -222,7 +223,7 @@ static void test_promised_rate_comes_back(void **unused)
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     fake_tsc += 2000000000;
     uint64_t ns = guest_clock_ns(&b.vm), tsc = vm_guest_tsc(&b.vm);
-    assert_int_equal(vm_state_save(&b.vm, state, sizeof(state), &state_len), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
     machine_init(&c, 1, RAM);
     c.vm.tsc_hz = 3000000000;
     clock_tsc_hz = 2500000000, cpu_caps.tsc_frac_bits = 48, cpu_caps.tsc_ratio_max = UINT64_MAX;
@@ -235,7 +236,7 @@ static void test_promised_rate_comes_back(void **unused)
     fake_tsc += 2500000000;
     assert_in_range(vm_guest_tsc(&c.vm), tsc + 2999999999, tsc + 3000000001);
     assert_in_range(guest_clock_ns(&c.vm), ns + 999999990, ns + 1000000010);
-    assert_int_equal(vm_state_save(&c.vm, state, sizeof(state), &state_len), HV_OK);
+    assert_int_equal(vm_state_save(&c.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
     clock_tsc_hz = 3000100000; /* 33 ppm: the same crystal */
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(b.vm.tsc_ratio, 0);
@@ -278,7 +279,7 @@ static void test_every_truncation_is_refused_and_changes_nothing(void **unused)
     (void)unused;
     begin(2);
     size_t len;
-    assert_int_equal(vm_state_save(&b.vm, again, sizeof(again), &len), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, machine_knows(), again, sizeof(again), &len, WHY(why)), HV_OK);
     static uint8_t now[VM_STATE_MAX];
     for (size_t n = 0; n < state_len; n++) {
         uint8_t *exact = malloc(n ? n : 1); /* so that ASan sees a read beyond */
@@ -288,7 +289,7 @@ static void test_every_truncation_is_refused_and_changes_nothing(void **unused)
         assert_true(why[0]);
         free(exact);
     }
-    assert_int_equal(vm_state_save(&b.vm, now, sizeof(now), &len), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, machine_knows(), now, sizeof(now), &len, WHY(why)), HV_OK);
     assert_memory_equal(now, again, len);
     for (size_t n = 0; n < offer_len; n++) {
         struct vm_offer o;
@@ -329,7 +330,7 @@ static void test_illegal_values_are_named(void **unused)
     cpu_ops->regs_get(a.vm.vcpus[0], &r);
     r.efer |= BIT64(12); /* SVME: a peer must not hand it to a guest */
     cpu_ops->regs_set(a.vm.vcpus[0], &r);
-    assert_int_equal(vm_state_save(&a.vm, again, sizeof(again), &len), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, machine_knows(), again, sizeof(again), &len, WHY(why)), HV_OK);
     assert_int_equal(vm_state_load(&b.vm, again, len, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "registers"));
     state[8] = 99; /* a section from the future */
@@ -366,7 +367,7 @@ static void test_guest_without_xsave_keeps_its_registers(void **unused)
         ((uint8_t *)a.vcpu[0].xsave)[k] = (uint8_t)(k * 5);
     memset((uint8_t *)a.vcpu[0].xsave + 24, 0, 4);
     a.regs[0].xcr0 = a.vcpu[0].xcr0 = 1;
-    assert_int_equal(vm_state_save(&a.vm, state, sizeof(state), &state_len), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
     assert_true(without_xsave(&b));
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_memory_equal(a.vcpu[0].xsave, b.vcpu[0].xsave, 512);
@@ -403,15 +404,14 @@ static void test_offer(void **unused)
     end();
 }
 
-/* One table makes both: what a state holds is announced in the offer, before a page moves, but for the one section that
- * old hosts would refuse there. */
+/* One table makes both: what a state holds is announced in the offer, before a page moves. */
 static void test_offer_lists_what_the_state_holds(void **unused)
 {
     (void)unused;
     begin(2);
     struct vm_offer o;
     struct rd r = rd_init(state, state_len);
-    unsigned n = 0, n_unlisted = 0;
+    unsigned n = 0;
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     for ((void)rd_u64(&r); rd_left(&r); n++) {
         uint16_t id = rd_u16(&r), version = rd_u16(&r);
@@ -421,12 +421,10 @@ static void test_offer_lists_what_the_state_holds(void **unused)
         (void)rd_ref(&r, rd_u32(&r));
         assert_false(r.bad);
         for (unsigned i = 0; i < o.n_devices; i++)
-            listed |= o.device[i].section == id && o.device[i].version == version;
-        assert_true(listed || id == VMS_SEC_STEAL_TIME);
-        n_unlisted += !listed;
+            listed |= o.device[i].section == id && o.device[i].version == version && o.device[i].name[0];
+        assert_true(listed);
     }
-    assert_int_equal(n, o.n_devices + 1);
-    assert_int_equal(n_unlisted, 2); /* both vCPUs' steal time */
+    assert_int_equal(n, o.n_devices);
     end();
 }
 
@@ -439,28 +437,28 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     struct vm_offer o;
     a.vm.config.nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .name = "web" };
     a.vm.disk.disk = &disk;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof(o.config.nbd));
     assert_true(disk_fits(&disk.info, &o.disk) && disk_fits(&o.disk, &disk.info));
     for (size_t n = 0; n < offer_len; n++)
         assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     a.vm.config.nbd.tls = true, a.vm.config.nbd.fingerprint[31] = 0xf1;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof(o.config.nbd));
     for (size_t n = 0; n < offer_len; n++)
         assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     a.vm.config.nbd.tls = false;
     disk.info.block = 3000;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     disk.info.block = 4096, disk.info.bytes = 64 * MIB + 512;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     a.vm.disk.disk = NULL;
     a.vm.config.nbd.port = 0;
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     offer[34] |= 32; /* a fingerprint, of no server */
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "no such disk"));
@@ -474,7 +472,7 @@ static void test_offer_with_modules(void **unused)
     struct vm_offer o;
     assert_true(config_module_add(&a.vm.config, "dom0 console=hvc0 root=/dev/vda") &&
                 config_module_add(&a.vm.config, "policy.bin"));
-    assert_int_equal(vm_offer_write(&a.vm, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(o.config.modules, a.vm.config.modules, sizeof(o.config.modules));
     for (size_t n = 0; n < offer_len; n++)
@@ -487,10 +485,146 @@ static void test_offer_with_modules(void **unused)
     end();
 }
 
+/* ---- other releases ---- */
+
+static size_t golden(const char *name, uint8_t *buf, size_t cap)
+{
+    FILE *f = fopen(name, "rb");
+    if (!f)
+        fail_msg("%s cannot be read: run from the repository's root", name);
+    size_t n = fread(buf, 1, cap, f);
+    fclose(f);
+    return n;
+}
+
+/* What release 0.1 (commit 9026342) wrote of the guest that stir() makes is read, and a guest that came from there is
+ * written back byte for byte as it was. */
+static void test_release_0_1_is_read_and_written(void **unused)
+{
+    (void)unused;
+    struct vm_knows old;
+    struct vm_offer o;
+    size_t len;
+    fake_tsc = 8000000000;
+    offer_len = golden("tests/unit/golden/vm_offer_0.1.bin", offer, sizeof(offer));
+    state_len = golden("tests/unit/golden/vm_state_0.1.bin", state, sizeof(state));
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    n_reasons = 0, reasons[0] = 0;
+    assert_int_equal(vm_state_missing(&o, add_reason, NULL), 0);
+    machine_init_bare(&b, 2, RAM);
+    assert_int_equal(vm_offer_adopt(&b.vm, &o), HV_OK);
+    assert_int_equal(devices_create(&b.vm), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+    offer[offer_len] = 0;
+    assert_int_equal(vm_offer_parse(offer, offer_len + 1, &o, WHY(why)), HV_E_PROTO);
+    assert_string_equal(why, "the offer is cut off or has bytes behind its end");
+    assert_int_equal(vm_knows_parse(&old, NULL, 0), HV_OK);
+    assert_int_equal(vm_knows_check(&old, &b.vm, WHY(why)), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, &old, again, sizeof(again), &len, WHY(why)), HV_OK);
+    assert_int_equal(len, state_len);
+    assert_memory_equal(again, state, len);
+    assert_int_equal(vm_offer_write(&b.vm, &old, again, sizeof(again), &len), HV_OK);
+    assert_int_equal(len, offer_len);
+    assert_memory_equal(again, offer, len);
+    machine_fini(&b);
+}
+
+/* A host from before 30 November writes no steal time: the guest has not asked for it.  A section that no release left
+ * out is named before a page moves. */
+static void test_missing_sections(void **unused)
+{
+    (void)unused;
+    struct vm_offer o;
+    struct vm_knows k = *machine_knows();
+    begin(2);
+    for (unsigned i = 0; i < k.n; i++)
+        if (k.part[i].id == VMS_SEC_STEAL_TIME)
+            k.part[i].version = 0;
+    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "(steal time): update it"));
+    assert_int_equal(vm_state_save(&a.vm, &k, state, sizeof(state), &state_len, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "steal time"));
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(msr_write(a.vm.vcpus[i], MSR_KVM_STEAL_TIME, 0), HV_OK);
+    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, &k, state, sizeof(state), &state_len, WHY(why)), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, &k, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    n_reasons = 0, reasons[0] = 0;
+    assert_int_equal(vm_state_missing(&o, add_reason, NULL), 0);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+    o.device[1].section = 99;
+    assert_int_equal(vm_state_missing(&o, add_reason, NULL), 1);
+    assert_non_null(strstr(reasons, "does not send the guest's registers"));
+    end();
+}
+
+static void field_put(uint16_t id, const char *name, unsigned len)
+{
+    struct wr w = wr_init(offer + offer_len, sizeof(offer) - offer_len);
+    wr_u16(&w, id), wr_u16(&w, 1), wr_u16(&w, (uint16_t)strlen(name)), wr_bytes(&w, name, strlen(name));
+    wr_u32(&w, len), wr_bytes(&w, "12345678", len);
+    offer_len += w.len;
+}
+
+/* A newer host's offer: what is optional is skipped, what is not is refused by its name. */
+static void test_fields_from_the_future(void **unused)
+{
+    (void)unused;
+    struct vm_offer o;
+    begin(1);
+    a.vm.config.on_shutdown = ON_SHUTDOWN_EVACUATE;
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    size_t was = offer_len;
+    field_put(VMS_SEC_OPTIONAL | 0x7ff, "mood", 8);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    assert_int_equal(o.config.on_shutdown, ON_SHUTDOWN_EVACUATE);
+    field_put(0x7ff, "a second card", 8);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_VERSION);
+    assert_string_equal(why, "the guest has a second card (field 2047, version 1), which this host does not know: "
+                             "update this host");
+    for (size_t n = was + 1; n < offer_len; n++)
+        if (n != was + 2 + 2 + 2 + 4 + 4 + 8)
+            assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
+    offer_len = was;
+    field_put(OFFER_FIELD_SHUTDOWN, "x", 1);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO); /* twice */
+    offer[4] = 9;
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_VERSION);
+    end();
+}
+
+static void test_knows_as_bytes(void **unused)
+{
+    (void)unused;
+    static struct vm_knows k;
+    uint8_t bytes[VM_KNOWS_MAX];
+    size_t n = vm_knows_write(machine_knows(), bytes, sizeof(bytes) - 8);
+    assert_int_equal(vm_knows_parse(&k, bytes, n), HV_OK);
+    assert_memory_equal(&k, machine_knows(), sizeof(k));
+    assert_int_equal(vm_knows_parse(&k, bytes, n + 8), HV_OK); /* a newer host says more */
+    for (size_t i = 1; i < n; i++)
+        assert_int_equal(vm_knows_parse(&k, bytes, i), HV_E_PROTO);
+    assert_int_equal(vm_knows_version(machine_knows(), VMS_SEC_REGS, 1), 1);
+    assert_int_equal(vm_knows_version(machine_knows(), 0x7ff, 1), 0);
+    begin(1); /* a processor feature that the peer has never heard of */
+    k = *machine_knows();
+    for (unsigned i = 0; i < k.cpuid.n; i++)
+        if (k.cpuid.word[i].leaf == 1)
+            k.cpuid.word[i].mask &= ~BIT32(0);
+    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "does not know (sse3, fpu): update it"));
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_release_0_1_is_read_and_written),
+        cmocka_unit_test(test_missing_sections),
+        cmocka_unit_test(test_fields_from_the_future),
+        cmocka_unit_test(test_knows_as_bytes),
         cmocka_unit_test(test_time_goes_on),
         cmocka_unit_test(test_other_frequency),
         cmocka_unit_test(test_scaled_tsc),
