@@ -18,6 +18,7 @@
 #include "kernel/host/x86/paging.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/version.h"
+#include "kernel/lib/wipe.h"
 #include "kernel/manage/api.h"
 #include "kernel/manage/console.h"
 #include "kernel/peers/evacuate.h"
@@ -41,17 +42,17 @@ static void config_error(void *ctx, unsigned line, const char *section, const ch
     log_error("config", "\\godwit\\%s:%u: [%s] %s: %s", CONFIG_FILE, line, section, key, expected);
 }
 
-static void config_load(const struct boot_info *bi)
+static void config_load(struct boot_info *bi)
 {
-    const struct boot_file *f = boot_file_find(bi, CONFIG_FILE);
-    if (!f)
+    struct boot_file f, pool;
+    if (!boot_file_take(bi, CONFIG_FILE, &f))
         log_error("config",
                   "no \\godwit\\%s on the boot disk: this host has no name, network or guests until it gets one",
                   CONFIG_FILE);
-    config_parse(f ? (const char *)(uintptr_t)f->base : "", f ? f->len : 0, &config, config_error, NULL);
+    config_parse(f.len ? (const char *)(uintptr_t)f.base : "", f.len, &config, config_error, NULL);
     host_config = &config;
-    const struct boot_file *pool = boot_file_find(bi, config.host.pool_cpuid);
-    cpu_pool_load(&config, cpuid_host, pool ? (const char *)(uintptr_t)pool->base : NULL, pool ? pool->len : 0);
+    bool found = boot_file_take(bi, config.host.pool_cpuid, &pool);
+    cpu_pool_load(&config, cpuid_host, found ? (const char *)(uintptr_t)pool.base : NULL, pool.len);
     log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms,
              config.n_errors);
 }
@@ -68,20 +69,24 @@ static void ap_main(void)
     sched_run();
 }
 
-static void network_up(const struct boot_info *bi)
+/* The host's key leaves memory once net/ has decoded it; key and certificate leave the list of files before guests get
+ * to see it. */
+static void network_up(struct boot_info *bi)
 {
-    const struct boot_file *cert = boot_file_find(bi, config.host.cert), *key = boot_file_find(bi, config.host.key);
+    struct boot_file cert, key;
     struct net_params p = { .config = &config,
                             .on_accept = migration_accept,
                             .on_client = api_accept,
                             .seed = { bi->seed, sizeof(bi->seed), bi->seed_is_new } };
-    if (cert)
-        p.cert_der = (const uint8_t *)(uintptr_t)cert->base, p.cert_len = cert->len;
-    if (key)
-        p.key_der = (const uint8_t *)(uintptr_t)key->base, p.key_len = key->len;
+    if (boot_file_take(bi, config.host.cert, &cert))
+        p.cert_der = (const uint8_t *)(uintptr_t)cert.base, p.cert_len = cert.len;
+    if (boot_file_take(bi, config.host.key, &key))
+        p.key_der = (const uint8_t *)(uintptr_t)key.base, p.key_len = key.len;
     enum hv_err e = net_init(&p);
     if (e)
         log_error("net", "this host cannot move guests: %s", hv_err_text(e));
+    wipe((void *)(uintptr_t)key.base, key.len);
+    wipe(bi->seed, sizeof(bi->seed));
 }
 
 void kernel_entry(struct boot_info *bi)

@@ -136,6 +136,10 @@ bool config_module_add(struct vm_config *v, const char *text);
 const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN],
                                const char **string);
 
+/** Does a file of \godwit\ belong to the host, so that no guest may have it?  Keys and certificates, the seed, and
+ *  godwit.conf with its backups, in any case of letters.  What [host] names otherwise, boot takes out of the list. */
+bool config_file_is_hosts(const char *name);
+
 /** Parse a decimal number in [min, max], or a network "A.B.C.D/1..32".  False, *out unchanged: s is not one. */
 bool config_number(const char *s, unsigned min, unsigned max, unsigned *out);
 bool config_network_parse(const char *s, struct config_network *out);

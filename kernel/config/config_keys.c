@@ -6,6 +6,7 @@
  * given twice (config.c). */
 #include "kernel/config/config_impl.h"
 
+#include <ctype.h>
 #include <string.h>
 #include "kernel/lib/log.h"
 
@@ -168,6 +169,34 @@ static bool file_name_copy(const char *s, char out[CONFIG_PATH_LEN])
     return *s && text_copy(s, out, CONFIG_PATH_LEN, true);
 }
 
+/* Does s begin with word, in any case of its letters? */
+static bool begins_with(const char *s, const char *word)
+{
+    while (*word && tolower((unsigned char)*s) == *word)
+        s++, word++;
+    return !*word;
+}
+
+bool config_file_is_hosts(const char *name)
+{
+    static const char *const begins[] = { "godwit.conf", "host.key", "host.crt", "seed" };
+    static const char *const ends[] = { ".key", ".pem", ".der", ".crt", ".p12", ".pfx" };
+    size_t n = strlen(name);
+    for (unsigned i = 0; i < ARRAY_SIZE(begins); i++)
+        if (begins_with(name, begins[i]))
+            return true;
+    for (unsigned i = 0; i < ARRAY_SIZE(ends); i++)
+        if (n >= 4 && begins_with(name + n - 4, ends[i]))
+            return true;
+    return false;
+}
+
+/* The name of a file for a guest. */
+static bool guest_file_copy(const char *s, char out[CONFIG_PATH_LEN])
+{
+    return !config_file_is_hosts(s) && file_name_copy(s, out);
+}
+
 const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN],
                                const char **string)
 {
@@ -193,7 +222,7 @@ bool config_module_add(struct vm_config *v, const char *given)
         return false;
     memcpy(word, given, name_len);
     word[name_len] = 0;
-    if (!file_name_copy(word, file) || !text_copy(given, v->modules + used, sizeof(v->modules) - used - 1, false))
+    if (!guest_file_copy(word, file) || !text_copy(given, v->modules + used, sizeof(v->modules) - used - 1, false))
         return false;
     v->modules[used + strlen(given) + 1] = 0;
     return true;
@@ -362,10 +391,10 @@ static bool vm_memory_set(struct parser *p, const char *v)
     return memory_size_parse(v, MEMORY_MIN, &p->vm->memory_bytes);
 }
 static bool vm_cpus_set(struct parser *p, const char *v) { return config_number(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
-static bool vm_kernel_set(struct parser *p, const char *v) { return file_name_copy(v, p->vm->kernel); }
+static bool vm_kernel_set(struct parser *p, const char *v) { return guest_file_copy(v, p->vm->kernel); }
 static bool vm_initrd_set(struct parser *p, const char *v)
 {
-    return text_copy(v, p->vm->initrd, CONFIG_PATH_LEN, true);
+    return !config_file_is_hosts(v) && text_copy(v, p->vm->initrd, CONFIG_PATH_LEN, true);
 }
 static bool vm_module_set(struct parser *p, const char *v) { return config_module_add(p->vm, v); }
 static bool vm_cmdline_set(struct parser *p, const char *v)
@@ -436,7 +465,7 @@ static bool vm_disk_set(struct parser *p, const char *v)
         return nbd_target_parse(v + 4, &p->vm->nbd);
     if (strncmp(v, "ram:", 4))
         return false;
-    return memory_size_parse(v + 4, BLOCK_SIZE, &p->vm->disk_bytes) || file_name_copy(v + 4, p->vm->disk_file);
+    return memory_size_parse(v + 4, BLOCK_SIZE, &p->vm->disk_bytes) || guest_file_copy(v + 4, p->vm->disk_file);
 }
 static bool vm_console_set(struct parser *p, const char *v)
 {
@@ -472,8 +501,9 @@ static bool vm_pin_set(struct parser *p, const char *v)
     return true;
 }
 
-#define YES_NO    "yes or no"
-#define FILE_NAME "a file name in \\godwit\\, at most 63 characters, without folder"
+#define YES_NO        "yes or no"
+#define FILE_NAME     "a file name in \\godwit\\, at most 63 characters, without folder"
+#define NOT_THE_HOSTS "; keys, certificates, godwit.conf and seed are the host's own"
 static const struct key host_keys[] = {
     { "name", host_name_set, NAME },
     { "ip", host_ip_set, "dhcp, or address and prefix length like 192.168.1.10/24" },
@@ -507,11 +537,11 @@ static const struct key client_keys[] = {
 static const struct key vm_keys[] = {
     [VM_MEMORY] = { "memory", vm_memory_set, "a size like 256M or 2G: a multiple of 2M, from 16M to 1024G" },
     [VM_CPUS] = { "cpus", vm_cpus_set, "a number, 1 to 8" },
-    [VM_KERNEL] = { "kernel", vm_kernel_set, FILE_NAME },
-    [VM_INITRD] = { "initrd", vm_initrd_set, FILE_NAME },
+    [VM_KERNEL] = { "kernel", vm_kernel_set, FILE_NAME NOT_THE_HOSTS },
+    [VM_INITRD] = { "initrd", vm_initrd_set, FILE_NAME NOT_THE_HOSTS },
     [VM_MODULE] = { "module", vm_module_set,
-                    "a file name in \\godwit\\ without folder, and a string for it if wanted, "
-                    "like `module = vmlinuz root=/dev/vda`; at most 16 modules, and 1000 characters in all" },
+                    "a file name in \\godwit\\ without folder, and a string for it if wanted, like "
+                    "`module = vmlinuz root=/dev/vda`; at most 16 modules, 1000 characters in all" NOT_THE_HOSTS },
     [VM_CMDLINE] = { "cmdline", vm_cmdline_set, "text of at most 1023 characters" },
     [VM_CPU] = { "cpu", vm_cpu_set, "host, x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or pool" },
     [VM_AUTOSTART] = { "autostart", vm_autostart_set, "yes, no or always" },
@@ -522,7 +552,7 @@ static const struct key vm_keys[] = {
     [VM_SPOOF] = { "spoof", vm_spoof_set, "allow or deny" },
     [VM_DISK] = { "disk", vm_disk_set,
                   "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\) or "
-                  "nbd:ADDRESS[:PORT]/EXPORT (like nbd:192.168.1.5/web)" },
+                  "nbd:ADDRESS[:PORT]/EXPORT (like nbd:192.168.1.5/web)" NOT_THE_HOSTS },
     [VM_DISK_FINGERPRINT] = { "disk-fingerprint", vm_disk_fingerprint_set,
                               "64 hex digits: the SHA-256 of the certificate (DER) of the disk's NBD server" },
     [VM_RNG] = { "rng", vm_rng_set, YES_NO },

@@ -46,6 +46,39 @@ void guest_mem_fini(struct guest_mem *m)
     *m = (struct guest_mem){ 0 };
 }
 
+uint64_t guest_mem_drop_visible(struct guest_mem *m)
+{
+    m->n_backed = 0;
+    for (uint64_t i = 0; i < m->n_blocks; i++) {
+        if (m->block[i] && guest_is_visible_ram(m, gpa(i * BLOCK_SIZE))) {
+            block_free(m->block[i]);
+            m->block[i] = NULL;
+        }
+        m->n_backed += m->block[i] != NULL;
+    }
+    return m->n_backed * BLOCK_SIZE;
+}
+
+enum hv_err guest_mem_take_hidden(struct vm *vm, struct guest_mem *from)
+{
+    enum hv_err e = HV_OK;
+    ASSERT(vm->mem.n_blocks == from->n_blocks && !atomic_load(&vm->dirty.on));
+    spin_lock(&vm->mem_lock);
+    for (uint64_t i = 0; !e && i < from->n_blocks; i++) {
+        if (!from->block[i])
+            continue;
+        ASSERT(!vm->mem.block[i]);
+        e = s2_map_block(&vm->s2, gpa(i * BLOCK_SIZE), ptr_hpa(from->block[i]), false, true);
+        if (e)
+            break;
+        vm->mem.block[i] = from->block[i];
+        vm->mem.n_backed++;
+        from->block[i] = NULL;
+    }
+    spin_unlock(&vm->mem_lock);
+    return e;
+}
+
 static bool gfn_is_ram(const struct guest_mem *m, uint64_t gfn)
 {
     return gfn < MIN(m->size_bytes, GUEST_LOW_RAM_MAX) >> PAGE_SHIFT ||

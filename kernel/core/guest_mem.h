@@ -42,6 +42,11 @@ static inline bool guest_is_visible_ram(const struct guest_mem *m, gpa_t a)
     return a.v < m->low_bytes || a.v - 4 * GIB < m->high_bytes;
 }
 void guest_mem_fini(struct guest_mem *m);
+/** Free the visible RAM of m, which no vCPU uses any more.  The hidden memory stays; returns its bytes with backing. */
+uint64_t guest_mem_drop_visible(struct guest_mem *m);
+/** Move the hidden memory of `from` to vm, which was set up with as much of it and has touched nothing yet.
+ *  HV_E_NOMEM: no tables; some is left in `from`. */
+HV_MUST_CHECK enum hv_err guest_mem_take_hidden(struct vm *vm, struct guest_mem *from);
 bool guest_is_ram(const struct vm *vm, gpa_t a);
 
 /** Host address of the page, or NULL if its block is untouched (reads as zero) or not RAM.  Any pCPU, no lock. */

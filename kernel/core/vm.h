@@ -42,10 +42,23 @@ struct vm_disk {       /* [s] a disk on a server, as its guest uses it */
     enum disk_status flushed;
 };
 
+/* A file that guests start from (kernel/vm/boot_files.c). */
+struct boot_blob {
+    const uint8_t *data;
+    uint64_t len;
+};
+struct boot_set { /* kernel, initrd if there is one, modules: as the guest's config names them */
+    unsigned n;   /* 0: none are known */
+    const struct boot_blob *file[2 + CONFIG_MAX_MODULES];
+};
+
 struct vm {
-    struct vm_config config; /* [c] */
-    uint8_t uuid[16];        /* [c] made at start, moves with the guest */
-    atomic_uint state;       /* enum vm_state */
+    struct vm_config config;         /* [s] what runs, arrives or would be started */
+    const struct vm_config *defined; /* [c] borrowed: its [vm] section of godwit.conf; NULL: none */
+    bool arrived;                    /* [s] config, uuid and boot came from a peer, and are what it starts from again */
+    struct boot_set boot;            /* [s] what it was started from, and is when it resets itself */
+    uint8_t uuid[16];                /* [c] made at start, moves with the guest */
+    atomic_uint state;               /* enum vm_state */
     struct spinlock mem_lock, dev_lock;
     struct guest_mem mem;
     struct s2 s2;

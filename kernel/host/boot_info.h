@@ -56,8 +56,13 @@ struct boot_info {
     char cpu_source[16];         /* source of the CPU list: "mp-services", "madt", "boot-cpu" */
 };
 
+/** Are a and b one name?  Compared without case, as FAT does. */
+bool boot_name_eq(const char *a, const char *b);
 /** The file of \godwit\ with this name, compared without case as FAT does.  NULL: none. */
 const struct boot_file *boot_file_find(const struct boot_info *bi, const char *name);
+/** Take that file out of bi's list, so that no name leads to it any more; its bytes stay where they are.  False: there
+ *  is none, *out is all 0. */
+bool boot_file_take(struct boot_info *bi, const char *name, struct boot_file *out);
 /** The hypervisor's entry.  boot/ calls it after ExitBootServices, on the boot stack, with IF=0. */
 void kernel_entry(struct boot_info *bi) __attribute__((noreturn));
 

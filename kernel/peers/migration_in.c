@@ -161,7 +161,7 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     in->disk = NULL; /* owned by the VM */
     if (in->vm->mem.n_gfns != offer->n_pages) {
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
-        vm_stop(in->vm);
+        vm_incoming_drop(in->vm);
     } else {
         log_info("mig", "%s: arriving from %s", o.config.name, in->peer);
         if (vm_offer_note(&o, why, sizeof(why))) {
@@ -224,7 +224,7 @@ static void dst_drop(void *ctx)
     struct incoming *in = ctx;
     ASSERT(in->vm);
     log_warn("mig", "%s: dropped, it does not run here", in->vm->config.name);
-    vm_stop(in->vm);
+    vm_incoming_drop(in->vm);
 }
 
 static enum mig_find dst_find(void *ctx, const char *name, struct mig_id *ticket, struct why *why)

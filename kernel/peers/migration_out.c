@@ -107,7 +107,7 @@ static enum hv_err src_describe(void *ctx, const void *knows, size_t knows_len, 
 }
 
 static size_t src_frame_take(void *ctx, void *buf, size_t cap) { return guest_net_take(outgoing_vm(ctx), buf, cap); }
-static void src_release(void *ctx) { vm_stop(outgoing_vm(ctx)); }
+static void src_release(void *ctx) { vm_left(outgoing_vm(ctx)); }
 
 static const struct mig_src_ops src_ops = {
     .n_pages = src_n_pages,

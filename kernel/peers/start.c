@@ -29,13 +29,7 @@ static struct start {
     char text[400];
 } starts[VM_MAX];
 
-static struct start *start_of(const struct vm *vm)
-{
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_at(i) == vm)
-            return &starts[i];
-    panic("%s is in no place of the table of VMs", vm->config.name);
-}
+static struct start *start_of(const struct vm *vm) { return &starts[vm_slot(vm)]; }
 
 /* ---- answers to peers ---- */
 

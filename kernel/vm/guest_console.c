@@ -19,14 +19,7 @@ static struct backlog {
     uint64_t begin, end; /* number of the first byte since the guest's start, and of the next byte to come */
 } backlogs[VM_MAX];
 
-static struct backlog *backlog_of(const struct vm *vm)
-{
-    unsigned i = 0;
-    while (i < VM_MAX && vm_at(i) != vm)
-        i++;
-    ASSERT(i < VM_MAX);
-    return &backlogs[i];
-}
+static struct backlog *backlog_of(const struct vm *vm) { return &backlogs[vm_slot(vm)]; }
 
 void guest_console_begin(const struct vm *vm)
 {

@@ -20,7 +20,7 @@
 #include "kernel/host/x86/fpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/run/sched.h"
-#include "kernel/vm/boot_image.h"
+#include "kernel/vm/boot_files.h"
 #include "kernel/vm/elf_boot.h"
 #include "kernel/vm/linux_boot.h"
 #include "kernel/vm/vm_disk.h"
@@ -31,9 +31,14 @@
 #define HOST_RESERVE_BYTES (32 * MIB) /* never promised to guests: tables, moves; net_memory_owed() */
 
 static struct vm vms[VM_MAX];
-static bool used[VM_MAX];             /* the slot has a VM, configured or arrived */
-static const struct boot_info *files; /* borrowed for ever; [c] */
-static vm_abort_move_fn *abort_move;  /* [c] */
+static bool used[VM_MAX]; /* the slot has a VM, configured or arrived */
+static struct stay {      /* what a stopped guest was before an arrival of its name took its slot */
+    struct vm_config config;
+    struct boot_set boot;
+    uint8_t uuid[16];
+    bool arrived;
+} before[VM_MAX];
+static vm_abort_move_fn *abort_move; /* [c] */
 
 _Static_assert(CONFIG_MAX_VMS <= VM_MAX, "every configured VM has a slot");
 _Static_assert(VM_MAX_VCPUS <= UINT8_MAX, "an offer has one byte for the number of vCPUs");
@@ -42,6 +47,12 @@ struct vm *vm_at(unsigned i)
 {
     ASSERT(i < VM_MAX);
     return used[i] ? &vms[i] : NULL;
+}
+
+unsigned vm_slot(const struct vm *vm)
+{
+    ASSERT(vm >= vms && vm < vms + VM_MAX);
+    return (unsigned)(vm - vms);
 }
 
 struct vm *vm_find(const char *name)
@@ -54,11 +65,12 @@ struct vm *vm_find(const char *name)
 
 void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover)
 {
-    ASSERT(bi && mover && !files);
-    files = bi;
+    ASSERT(bi && mover && !abort_move);
+    boot_files_init(bi);
     abort_move = mover;
     for (unsigned i = 0; i < host_config->n_vms && i < VM_MAX; i++) {
-        vms[i].config = host_config->vms[i];
+        vms[i].defined = &host_config->vms[i];
+        vms[i].config = *vms[i].defined;
         used[i] = true;
     }
 }
@@ -145,11 +157,12 @@ static enum hv_err vm_build_parts(struct vm *vm)
     return e;
 }
 
-/* Create memory, tables, vCPUs (FROZEN, in power-on state) and devices for vm->config. */
-static enum hv_err vm_build(struct vm *vm, struct why *why)
+/* Create memory, tables, vCPUs (FROZEN, in power-on state) and devices for vm->config.  held_bytes: memory that will be
+ * part of it, and is not free now. */
+static enum hv_err vm_build(struct vm *vm, uint64_t held_bytes, struct why *why)
 {
     ASSERT(vm_state(vm) == VM_STOPPED && !vm->n_vcpus && !vm->devices);
-    uint64_t room = vm_memory_promisable();
+    uint64_t room = vm_memory_promisable() + held_bytes;
     if (vm->config.memory_bytes + vm->config.disk_bytes > room)
         return REFUSE(HV_E_NOMEM,
                       "%s needs %lu MiB, this host can promise %lu MiB: stop another guest or give the "
@@ -166,69 +179,41 @@ static enum hv_err vm_build(struct vm *vm, struct why *why)
 
 /* ---- start, stop, pause, resume ---- */
 
-/* The file of this name on the boot disk, as a module. */
-static enum hv_err boot_module_find(const struct vm *vm, const char *name, const char *string, struct boot_module *out,
-                                    struct why *why)
-{
-    const struct boot_file *f = boot_file_find(files, name);
-    if (!f)
-        return REFUSE(HV_E_NOENT, "%s: file \\godwit\\%s is not on this host's boot disk", vm->config.name, name);
-    *out = (struct boot_module){ (const uint8_t *)(uintptr_t)f->base, f->len, string };
-    return HV_OK;
-}
-
-static enum hv_err boot_image_find(const struct vm *vm, struct boot_image *b, struct why *why)
-{
-    const struct vm_config *c = &vm->config;
-    struct boot_module kernel;
-    char file[CONFIG_PATH_LEN];
-    const char *string;
-    enum hv_err e = boot_module_find(vm, c->kernel, "", &kernel, why);
-    if (e)
-        return e;
-    *b = (struct boot_image){ .kernel = kernel.data, .kernel_len = kernel.len, .cmdline = c->cmdline };
-    if (c->initrd[0])
-        e = boot_module_find(vm, c->initrd, "", &b->module[b->n_modules++], why);
-    for (const char *m = NULL; !e && (m = config_module_next(c, m, file, &string));) {
-        ASSERT(b->n_modules < ARRAY_SIZE(b->module));
-        e = boot_module_find(vm, file, string, &b->module[b->n_modules++], why);
-    }
-    return e;
-}
-
 static enum hv_err kernel_load(struct vm *vm, struct why *why)
 {
     static struct vcpu_regs regs; /* large; service pCPU only */
     struct boot_image b;
-    enum hv_err e = boot_image_find(vm, &b, why);
-    if (e)
-        return e;
+    boot_set_image(&vm->boot, &vm->config, &b);
     cpu_ops->regs_get(vm->vcpus[0], &regs);
-    e = (elf_boot_takes(b.kernel, b.kernel_len) ? elf_boot_load : linux_boot_load)(vm, &b, &regs, why);
+    enum hv_err e = (elf_boot_takes(b.kernel, b.kernel_len) ? elf_boot_load : linux_boot_load)(vm, &b, &regs, why);
     if (!e)
         cpu_ops->regs_set(vm->vcpus[0], &regs);
     return e;
 }
 
-/* Find the file that a ram: disk starts from; the disk gets its size, rounded up to a block.  *out: NULL without. */
-static enum hv_err disk_file_find(struct vm *vm, const struct boot_file **out, struct why *why)
+/* What vm is started from: what it brought along, or the files that godwit.conf names.  A ram: disk gets the size of
+ * its file, rounded up to a block. */
+static enum hv_err boot_files_get(struct vm *vm, const struct boot_blob **disk, struct why *why)
 {
-    struct vm_config *c = &vm->config;
-    *out = c->disk_file[0] ? boot_file_find(files, c->disk_file) : NULL;
-    if (c->disk_file[0] && !*out)
-        return REFUSE(HV_E_NOENT, "%s: file \\godwit\\%s, its disk, is not on this host's boot disk", c->name,
-                      c->disk_file);
-    if (*out)
-        c->disk_bytes = ALIGN_UP((*out)->len, BLOCK_SIZE);
-    return HV_OK;
+    *disk = NULL;
+    if (vm->arrived && vm->config.disk_bytes)
+        log_warn("vm", "%s: its ram: disk is blank: what was on it was lost when it stopped here", vm->config.name);
+    if (vm->arrived)
+        return HV_OK;
+    enum hv_err e = boot_set_find(&vm->config, &vm->boot, why);
+    if (!e)
+        e = boot_disk_find(&vm->config, disk, why);
+    if (!e && *disk)
+        vm->config.disk_bytes = ALIGN_UP((*disk)->len, BLOCK_SIZE);
+    return e;
 }
 
 /* Copy f to vm's ram: disk.  Pages of zeros are skipped: they read as zero without memory. */
-static enum hv_err ramdisk_fill(struct vm *vm, const struct boot_file *f)
+static enum hv_err ramdisk_fill(struct vm *vm, const struct boot_blob *f)
 {
     static const uint8_t zero[PAGE_SIZE];
     ASSERT(!f || f->len <= vm->config.disk_bytes);
-    const uint8_t *from = f ? (const uint8_t *)(uintptr_t)f->base : NULL;
+    const uint8_t *from = f ? f->data : NULL;
     for (uint64_t off = 0; f && off < f->len; off += PAGE_SIZE) {
         size_t n = MIN(PAGE_SIZE, f->len - off);
         enum hv_err e =
@@ -239,24 +224,17 @@ static enum hv_err ramdisk_fill(struct vm *vm, const struct boot_file *f)
     return HV_OK;
 }
 
-enum hv_err vm_start(struct vm *vm, struct why *why)
+/* Build vm and load its files.  On an error vm is STOPPED.  disk: what its ram: disk begins with, or NULL.  kept: its
+ * memory before a reset, of which the disk is left; NULL: none. */
+static enum hv_err vm_boot(struct vm *vm, const struct boot_blob *disk, struct guest_mem *kept, struct why *why)
 {
-    if (vm_state(vm) != VM_STOPPED)
-        return REFUSE(HV_E_BUSY, "%s is %s; only a stopped guest can be started", vm->config.name,
-                      vm_state_name(vm_state(vm)));
-    const struct boot_file *disk = NULL;
-    enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why);
-    if (!e)
-        e = disk_file_find(vm, &disk, why);
-    if (!e)
-        e = vm_build(vm, why);
+    enum hv_err e = vm_build(vm, kept ? kept->n_backed * BLOCK_SIZE : 0, why);
     if (e)
         return e;
     atomic_store(&vm->state, VM_PAUSED);
-    random_bytes(vm->uuid, sizeof(vm->uuid));
     e = kernel_load(vm, why);
     if (!e)
-        e = ramdisk_fill(vm, disk);
+        e = kept ? guest_mem_take_hidden(vm, kept) : ramdisk_fill(vm, disk);
     if (!e)
         e = vm_disk_open(vm);
     if (e) {
@@ -264,12 +242,27 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
         return e;
     }
     vm->started_us = clock_us();
-    vm->quick_resets = 0;
     if (!vm->disk.waiting) /* else vm_disk_step() runs it, once the disk is open */
         vm_resume(vm);
     log_info("vm", "%s: started, %lu MiB, %u vCPU(s), first guest instruction follows at TSC %lu", vm->config.name,
              vm->config.memory_bytes / MIB, vm->n_vcpus, tsc_read());
     return HV_OK;
+}
+
+enum hv_err vm_start(struct vm *vm, struct why *why)
+{
+    if (vm_state(vm) != VM_STOPPED)
+        return REFUSE(HV_E_BUSY, "%s is %s; only a stopped guest can be started", vm->config.name,
+                      vm_state_name(vm_state(vm)));
+    const struct boot_blob *disk = NULL;
+    enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why);
+    if (!e)
+        e = boot_files_get(vm, &disk, why);
+    if (e)
+        return e;
+    random_bytes(vm->uuid, sizeof(vm->uuid));
+    vm->quick_resets = 0;
+    return vm_boot(vm, disk, NULL, why);
 }
 
 bool vm_pause(struct vm *vm)
@@ -291,6 +284,19 @@ void vm_resume(struct vm *vm)
         sched_thaw(vm->vcpus[i]);
 }
 
+/* Forget what vm was: it is again what godwit.conf says, or its slot is free. */
+static void vm_forget(struct vm *vm)
+{
+    ASSERT(vm_state(vm) == VM_STOPPED);
+    vm->arrived = false;
+    vm->boot.n = 0;
+    vm->crash_reason[0] = '\0';
+    if (vm->defined)
+        vm->config = *vm->defined;
+    else
+        used[vm_slot(vm)] = false;
+}
+
 void vm_stop(struct vm *vm)
 {
     if (vm_state(vm) == VM_STOPPED)
@@ -298,6 +304,8 @@ void vm_stop(struct vm *vm)
     while (!vm_pause(vm)) /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
     vm_teardown(vm);
+    if (vm->arrived && !vm->boot.n)
+        vm_forget(vm); /* it could not be started again */
 }
 
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
@@ -329,6 +337,18 @@ static struct vm *vm_slot_find(const char *name)
     return vm;
 }
 
+/* The arrival in vm's slot ended before it ran: the slot is again what it was. */
+static void vm_arrival_undo(struct vm *vm)
+{
+    struct stay *was = &before[vm_slot(vm)];
+    ASSERT(vm_state(vm) == VM_STOPPED);
+    vm->config = was->config;
+    vm->boot = was->boot;
+    vm->arrived = was->arrived;
+    memcpy(vm->uuid, was->uuid, sizeof(vm->uuid));
+    used[vm_slot(vm)] = vm->config.name[0] != '\0';
+}
+
 enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct vm **out, struct why *why)
 {
     struct vm *vm = vm_slot_find(offer->config.name);
@@ -336,25 +356,39 @@ enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, 
         return REFUSE(HV_E_NOMEM, "this host knows %u guests already, which is its limit", VM_MAX);
     if (vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
-    struct vm_config local = vm->config;
+    struct stay *was = &before[vm_slot(vm)];
+    *was = (struct stay){ .config = vm->config, .boot = vm->boot, .arrived = vm->arrived };
+    memcpy(was->uuid, vm->uuid, sizeof(was->uuid));
+    vm->arrived = true;
+    vm->boot.n = 0;
+    vm->quick_resets = 0;
     enum hv_err e = vm_offer_adopt(vm, offer);
-    if (local.name[0]) { /* configured here too: files, autostart, on-shutdown and pin are this host's */
-        memcpy(vm->config.kernel, local.kernel, sizeof(local.kernel));
-        memcpy(vm->config.initrd, local.initrd, sizeof(local.initrd));
-        memcpy(vm->config.modules, local.modules, sizeof(local.modules));
-        memcpy(vm->config.disk_file, local.disk_file, sizeof(local.disk_file));
-        vm->config.autostart = local.autostart;
-        vm->config.on_shutdown = local.on_shutdown;
-        vm->config.pin = local.pin;
-    }
     if (!e)
-        e = vm_build(vm, why);
-    if (e)
+        e = vm_build(vm, 0, why);
+    if (e) {
+        devices_destroy(vm); /* the CPUID table, where nothing was built */
+        vm_arrival_undo(vm);
         return e;
+    }
     vm_disk_adopt(vm, disk);
     atomic_store(&vm->state, VM_INCOMING);
     *out = vm;
     return HV_OK;
+}
+
+void vm_incoming_drop(struct vm *vm)
+{
+    ASSERT(vm_state(vm) == VM_INCOMING);
+    while (!vm_pause(vm))
+        __builtin_ia32_pause();
+    vm_teardown(vm);
+    vm_arrival_undo(vm);
+}
+
+void vm_left(struct vm *vm)
+{
+    vm_stop(vm);
+    vm_forget(vm);
 }
 
 /* ---- power requests of guests ---- */
@@ -368,23 +402,52 @@ static void vm_crash(struct vm *vm)
     atomic_store(&vm->power_request, VM_POWER_NONE);
 }
 
+/* Why vm cannot be started again after a reset, in its crash_reason.  False: it can. */
+static bool vm_reset_refused(struct vm *vm, unsigned quick)
+{
+    if (quick >= QUICK_RESETS_MAX)
+        snprintf(vm->crash_reason, sizeof(vm->crash_reason),
+                 "reset itself %u times in a row, each within %u s of its start", quick, QUICK_RESET_US / 1000000);
+    else if (!vm->boot.n)
+        snprintf(vm->crash_reason, sizeof(vm->crash_reason),
+                 "asked for a reset, and came without its boot files, from a host of an older version: stop it and "
+                 "start it where they are");
+    else
+        return false;
+    return true;
+}
+
+/* Tear vm down and boot it again from the same files.  As in a real machine its RAM is lost, and its disk is not, be it
+ * in memory.  The promise of its memory stands meanwhile: nothing else runs here. */
+static enum hv_err vm_reboot(struct vm *vm, struct why *why)
+{
+    while (!vm_pause(vm))
+        __builtin_ia32_pause();
+    struct guest_mem kept = vm->mem;
+    vm->mem = (struct guest_mem){ 0 };
+    vm_teardown(vm);
+    (void)guest_mem_drop_visible(&kept);
+    enum hv_err e = vm_boot(vm, NULL, &kept, why);
+    guest_mem_fini(&kept);
+    return e;
+}
+
 /* A guest that triple-faults after each start must not fill the log and use up a processor.  So after some quick resets
- * it is stopped, and its last state is kept. */
+ * it is stopped, and its last state is kept.  So is that of a guest that cannot be started again. */
 static void vm_reset(struct vm *vm)
 {
     char why[200];
     unsigned quick = clock_us() - vm->started_us < QUICK_RESET_US ? vm->quick_resets + 1 : 0;
-    if (quick >= QUICK_RESETS_MAX) {
-        snprintf(vm->crash_reason, sizeof(vm->crash_reason),
-                 "reset itself %u times in a row, each within %u s of its start", quick, QUICK_RESET_US / 1000000);
+    if (vm_reset_refused(vm, quick)) {
         log_error("vm", "%s: %s; not started again", vm->config.name, vm->crash_reason);
         vm_crash(vm);
         return;
     }
-    vm_stop(vm);
-    if (vm_start(vm, WHY(why)) != HV_OK)
-        log_error("vm", "%s asked for a reset and cannot be started again: %s", vm->config.name, why);
     vm->quick_resets = quick;
+    if (vm_reboot(vm, WHY(why)) == HV_OK)
+        return;
+    log_error("vm", "%s asked for a reset and cannot be started again: %s", vm->config.name, why);
+    snprintf(vm->crash_reason, sizeof(vm->crash_reason), "stopped at a reset: %s", why);
 }
 
 static void power_request_handle(struct vm *vm, enum vm_power what)

@@ -22,6 +22,8 @@ void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover);
 /** By name, or in slot i < VM_MAX.  NULL: no such VM, empty slot. */
 struct vm *vm_find(const char *name);
 struct vm *vm_at(unsigned i);
+/** The slot of a VM; also valid for one that has just been freed. */
+unsigned vm_slot(const struct vm *vm);
 
 /** Build vm, load its kernel, run it.  On an error vm stays STOPPED.  HV_E_BUSY: not STOPPED.  HV_E_NOENT: a file is
  *  missing.  HV_E_INVAL: damaged kernel, bad configuration.  HV_E_UNSUPP: the CPU lacks vm's baseline.  HV_E_NOMEM. */
@@ -36,6 +38,11 @@ void vm_resume(struct vm *vm);
  *  HV_E_BUSY: a VM of that name is not STOPPED.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct vm **out,
                                              struct why *why);
+/** The arriving guest does not come: free it.  The slot is as it was before, free or a stopped guest's. */
+void vm_incoming_drop(struct vm *vm);
+/** The guest runs on another host now: stop it here and forget what it was.  A guest of godwit.conf is again what its
+ *  [vm] section says; the slot of another is free. */
+void vm_left(struct vm *vm);
 /** Add every reason in the table of VMs against that arrival. */
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx);
 

@@ -56,6 +56,30 @@ static void test_defaults(void **state)
     assert_int_equal(c.n_vms + c.n_peers, 0);
 }
 
+/* Keys, certificates, seed and configuration cannot become part of a guest, however they are written. */
+static void test_the_hosts_own_files(void **state)
+{
+    (void)state;
+    static const char *const own[] = { "host.key",     "HOST.KEY",   "Host.Crt",  "host.key.bak", "godwit.conf",
+                                       "GODWIT.CONF~", "seed",       "Seed",      "operator.key", "ca.pem",
+                                       "x.PFX",        "client.p12", "backup.DER" };
+    static const char *const keys[] = { "initrd = ", "module = ", "disk = ram:", "kernel = " };
+    char text[200];
+    for (unsigned i = 0; i < ARRAY_SIZE(own); i++) {
+        assert_true(config_file_is_hosts(own[i]));
+        for (unsigned k = 0; k < ARRAY_SIZE(keys); k++) {
+            snprintf(text, sizeof(text), "[vm web]\nmemory = 64M\n%s%s%s\n", k < 3 ? "kernel = vmlinuz\n" : "", keys[k],
+                     own[i]);
+            parse(text);
+            assert_true(heard.n);
+            assert_true(c.n_vms == 0 || (!c.vms[0].initrd[0] && !c.vms[0].modules[0] && !c.vms[0].disk_file[0]));
+        }
+    }
+    assert_false(config_file_is_hosts("vmlinuz") || config_file_is_hosts("keys.img") || config_file_is_hosts("key"));
+    parse("[vm web]\nmemory = 64M\nkernel = vmlinuz\nmodule = host.key secret\n");
+    assert_non_null(strstr(heard.expected, "16 modules"));
+}
+
 static void test_full_file(void **state)
 {
     (void)state;
@@ -533,6 +557,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_the_hosts_own_files),
         cmocka_unit_test(test_full_file),
         cmocka_unit_test(test_clients),
         cmocka_unit_test(test_guest_cpus),

@@ -16,6 +16,7 @@ static char printed[40000];
 static size_t n_printed;
 
 struct vm *vm_at(unsigned i) { return i == 3 ? &vm : NULL; }
+unsigned vm_slot(const struct vm *of) { return of == &vm ? 3 : VM_MAX; }
 
 size_t uart_take_output(struct vm *from, void *buf, size_t cap)
 {

@@ -205,6 +205,8 @@ void vm_stop(struct vm *vm)
     n_arriving -= vm_state(vm) == VM_INCOMING;
     atomic_store(&vm->state, VM_STOPPED);
 }
+void vm_left(struct vm *vm) { vm_stop(vm); }
+void vm_incoming_drop(struct vm *vm) { vm_stop(vm); }
 enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct vm **out, struct why *why)
 {
     (void)disk, (void)why;

@@ -50,6 +50,7 @@ const char *vm_state_name(enum vm_state s)
 }
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &guest; }
 struct vm *vm_at(unsigned i) { return i ? NULL : &guest; }
+unsigned vm_slot(const struct vm *vm) { return vm == &guest ? 0 : VM_MAX; }
 enum hv_err vm_start(struct vm *vm, struct why *why)
 {
     (void)why;
