@@ -54,16 +54,18 @@ def narrate(host):
 
 class Pair:
     """Hosts a and b on one link; a has the guests.  b's own clock is an hour ahead.  b_keys: further keys of b's [host]
-    section.  b_vms: b's guests.  a_peers: what a knows of b, if not the usual.
+    section.  b_vms: b's guests.  a_peers: what a knows of b, if not the usual.  a_efi, b_efi: another godwit.efi.
     More keyword arguments: for both hosts."""
 
-    def __init__(self, vms=None, b_keys=None, link=None, b_vms=None, a_peers=None, **both):
+    def __init__(self, vms=None, b_keys=None, link=None, b_vms=None, a_peers=None, a_efi=None, b_efi=None,
+                 **both):
         self.link = link or Link()
         vms = vms or {"guest": vm(DIRTIER), "shell": vm(autostart=False)}
-        self.a = narrate(Host("a", self.link, vms=vms, peers=a_peers or ["b"], tag="pair", **both).boot(wait=False))
+        self.a = narrate(Host("a", self.link, vms=vms, peers=a_peers or ["b"], tag="pair", efi=a_efi,
+                           **both).boot(wait=False))
         both["host_keys"] = b_keys or both.get("host_keys")
         self.b = narrate(Host("b", self.link, vms=b_vms, peers=["a"], tag="pair", extra=clock_ahead(AHEAD_S),
-                              **both).boot(wait=False))
+                              efi=b_efi, **both).boot(wait=False))
         self.a.wait_prompt()
         self.b.wait_prompt()
         for host in (self.a, self.b):

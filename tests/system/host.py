@@ -361,16 +361,19 @@ class Host:
                link is a Lan
     cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet
     dump),
+    efi       another godwit.efi than the one of this tree
     key_name  whose key and certificate it has (default its own)"""
 
     def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, clients=None, conf=None, cpus=2,
                  memory_mib=1536, nic="virtio-net-pci",
-                 extra=(), reboot=False, files=None, pcap=None, limit_s=900, tag="", key_name=None):
+                 extra=(), reboot=False, files=None, pcap=None, limit_s=900, tag="", key_name=None,
+                 efi=None):
         self.name, self.link, self.vms, self.peers = name, link, vms or {}, peers
         self.host_keys, self.conf, self.files = host_keys or {}, conf, files or {}
         self.cpus, self.memory_mib, self.nic, self.extra, self.reboot = cpus, memory_mib, nic, list(extra), reboot
         self.pcap, self.limit_s, self.key_name = pcap, limit_s, key_name or name
         self.clients = clients or {}
+        self.efi = efi or EFI
         self.folder = os.path.join(RUNS, tag or name)
         self.machine = None
         self.prompt = re.compile(rf"^godwit {re.escape(name)}> ", re.M)
@@ -403,7 +406,7 @@ class Host:
             f.write(self.configuration())
         files = {"vmlinuz": KERNEL, "initramfs.cpio.gz": INITRD, **self.files} if self.vms or self.files else {}
         args = [arg for name, path in files.items() if path for arg in ("--file", f"{path}={name}")]
-        mkhost("--name", self.key_name, "--keydir", KEYS, "--efi", EFI, "--conf", conf, *args, "--out", image)
+        mkhost("--name", self.key_name, "--keydir", KEYS, "--efi", self.efi, "--conf", conf, *args, "--out", image)
         return image
 
     # -- life ----------------------------------------------------------------------------------------------------------
