@@ -2,9 +2,9 @@
 """Failures must be reported clearly and must not cost a guest: bad configuration and files, unknown, absent, full and
 dying peers.
 
-A destination of another version is not here: test_previous.py moves to the previous release, tests/unit/test_mig.c
-test_version has the engine meet peers that speak versions 7 to 9 only, at both ends.  Links cut at every record boundary and after
-COMMIT: test_mig_links.c test_cut_everywhere, test_cut_query."""
+A destination of another version is not here: test_previous.py moves to the previous release, and
+tests/unit/test_mig.c test_version has the engine meet peers that speak versions 7 to 9 only, at both ends.  Links cut
+at every record boundary and after COMMIT: test_mig_links.c test_cut_everywhere, test_cut_query."""
 import os
 import re
 import time
