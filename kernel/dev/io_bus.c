@@ -96,6 +96,11 @@ static void io_log_unhandled(struct vcpu *v, enum io_unhandled kind, uint64_t wh
              e->n_seen[kind] == IO_UNHANDLED_MAX ? " (further ones are not logged)" : "");
 }
 
+uint64_t io_work(const struct vcpu *v)
+{
+    return __atomic_load_n(&v->vm->devices->vdevs.work, __ATOMIC_RELAXED); /* other vCPUs may add to it */
+}
+
 /* ---- ports ---- */
 
 static uint32_t bytes_read(struct vm *vm, uint16_t port, unsigned size)

@@ -20,6 +20,9 @@ void mmio_write(struct vcpu *v, gpa_t a, unsigned size, uint64_t val);
 void pio_read(struct vcpu *v, uint16_t port, unsigned size, uint32_t *val);
 void pio_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val);
 
+/** Work that devices have done for v's VM (kernel/dev/vdev.h): an instruction of many accesses ends early by it. */
+uint64_t io_work(const struct vcpu *v);
+
 #define IO_UNHANDLED_MAX 16 /* distinct unhandled accesses of each kind that are logged per VM */
 enum io_unhandled { IO_UNHANDLED_PORT, IO_UNHANDLED_MMIO, IO_UNHANDLED_MSR, IO_UNHANDLED_INSN, IO_UNHANDLED_KINDS };
 struct io_unhandled_log {                                /* [d] not migrated */

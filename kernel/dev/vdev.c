@@ -97,6 +97,15 @@ void vdev_mark_broken(struct vm *vm, struct vdev *d, const char *why)
         vdev_config_changed(vm, d);
 }
 
+void vdev_worked(struct vm *vm, uint64_t bytes)
+{
+    lock_assert_held(&vm->dev_lock);
+    vm->devices->vdevs.work += bytes;
+}
+
+uint64_t vdev_turn_begin(const struct vm *vm) { return vm->devices->vdevs.work + VDEV_TURN_WORK; }
+bool vdev_turn_over(const struct vm *vm, uint64_t turn) { return vm->devices->vdevs.work >= turn; }
+
 enum virtq_result vdev_pop(struct vm *vm, struct vdev *d, unsigned q, struct virtq_chain *c)
 {
     ASSERT(q < vdev_ops_of(d)->n_queues);
@@ -105,6 +114,8 @@ enum virtq_result vdev_pop(struct vm *vm, struct vdev *d, unsigned q, struct vir
     enum virtq_result r = virtq_pop(vm, &d->q[q], c);
     if (r == VIRTQ_BROKEN)
         vdev_mark_broken(vm, d, "the guest's queue is malformed");
+    if (r == VIRTQ_GOT)
+        vdev_worked(vm, VDEV_REQUEST_WORK + (c->n_out + c->n_in) * VDEV_SEG_WORK);
     return r;
 }
 

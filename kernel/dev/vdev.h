@@ -12,9 +12,13 @@
 #include "kernel/lib/bytes.h"
 #include "kernel/lib/print.h"
 
-#define VDEV_SLOTS      6 /* slot 0 is the host bridge's */
-#define VDEV_QUEUES     3
-#define VDEV_CONFIG_LEN 64u
+#define VDEV_SLOTS        6 /* slot 0 is the host bridge's */
+#define VDEV_QUEUES       3
+#define VDEV_CONFIG_LEN   64u
+/* Work is counted in bytes: those moved or zeroed, and for what a request costs beside. */
+#define VDEV_TURN_WORK    (512 * KIB) /* in one go, under dev_lock; the rest waits for a turn of the service loop */
+#define VDEV_REQUEST_WORK PAGE_SIZE
+#define VDEV_SEG_WORK     256u
 
 struct vm;
 
@@ -64,6 +68,7 @@ struct vdev {            /* [d] */
 
 struct vdevs {                 /* every device of a VM, by value */
     atomic_uint deferred;      /* [a] bit n: slot n has work for the service loop */
+    uint64_t work;             /* [d] work done since creation */
     struct vdev d[VDEV_SLOTS]; /* by slot; [0] unused */
 };
 
@@ -99,6 +104,11 @@ static inline bool vdev_live(const struct vdev *d)
 }
 
 /* For the kinds. */
+/** Count bytes that were moved or zeroed for a guest.  vdev_pop() counts requests and descriptors. */
+void vdev_worked(struct vm *vm, uint64_t bytes);
+/** Begin a turn: the value for vdev_turn_over().  Every loop over requests of a guest ends with its turn. */
+uint64_t vdev_turn_begin(const struct vm *vm);
+bool vdev_turn_over(const struct vm *vm, uint64_t turn);
 /** virtq_pop() of queue q; EMPTY if d is not live.  A malformed queue breaks the device (vdev_mark_broken). */
 enum virtq_result vdev_pop(struct vm *vm, struct vdev *d, unsigned q, struct virtq_chain *c);
 /** Interrupt for queue q, if the driver wants one for what was pushed. */

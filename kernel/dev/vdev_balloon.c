@@ -13,8 +13,8 @@
 enum { INFLATE, DEFLATE, REPORT };
 #define F_DEFLATE_ON_OOM BIT64(2)
 #define F_REPORTING      BIT64(5)
-#define BLOCKS_MAX       64u   /* blocks dropped together, with one flush */
-#define PFNS_MAX         1024u /* pages of one inflate request */
+#define BLOCKS_MAX       64u  /* blocks dropped together, with one flush */
+#define PFNS_MAX         256u /* pages of one inflate request that are zeroed; Linux sends no more */
 
 static struct virtq_chain chain; /* large; service pCPU only */
 
@@ -55,11 +55,12 @@ static enum hv_err balloon_zero_page(struct vm *vm, uint64_t gfn)
 
 static void balloon_inflate(struct vm *vm, struct vdev *d)
 {
-    uint8_t b[4];
+    uint8_t b[PFNS_MAX * 4];
     lock_assert_held(&vm->dev_lock);
-    for (uint64_t off = 0; off < PFNS_MAX * 4 && virtq_read(vm, &chain, off, b, 4) == 4; off += 4) {
-        struct rd r = rd_init(b, 4);
+    struct rd r = rd_init(b, virtq_read(vm, &chain, 0, b, sizeof(b)) & ~3ul);
+    while (rd_left(&r) >= 4) {
         uint64_t gfn = rd_u32(&r);
+        vdev_worked(vm, PAGE_SIZE);
         if (!guest_is_visible_ram(&vm->mem, gfn_gpa(gfn)) || balloon_zero_page(vm, gfn))
             d->n_failed++;
     }

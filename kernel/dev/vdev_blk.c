@@ -5,7 +5,8 @@
  * backend finishes them.  A request that is PENDING stays in the table below, with its own copy of its descriptors, for
  * as long as the backend takes.  The table and PENDING_BYTES bound the requests in flight.  A disk in memory is never
  * PENDING: the doorbell serves a bounded piece of work, the service loop the rest.  Other disks are served by the
- * service loop alone.
+ * service loop alone.  A long request to a disk in memory is done in pieces.  Between them it is in the ring again, and
+ * `part` says how much of it is done; a move forgets that, and it is done again from its beginning.
  *
  * Invariant at a stop: the table is empty (vm_disk.c drains it).  Requests taken are completed, all others are still in
  * the ring.  So nothing is lost or done twice, and the state to move is the ring alone.
@@ -33,7 +34,7 @@ enum { STATUS_OK, STATUS_IOERR, STATUS_UNSUPP };
 #define RANGE_UNMAP   1u
 #define RANGE_SECTORS (DISK_RANGE_MAX / DISK_SECTOR)
 #define SEG_MAX       (VIRTQ_SIZE_MAX - 2) /* less header and status */
-#define TURN_BYTES    (512 * KIB)          /* served in one go */
+#define PIECE_MAX     (256 * KIB)          /* of a request to a disk in memory, in one go */
 /* a disk has room for one more: the flush before a stop (vm_disk.c), which may outlive a stop that is cancelled */
 #define PENDING_MAX   63u
 #define PENDING_BYTES (4 * MIB) /* bounds the time to drain before a move, on a slow link */
@@ -45,6 +46,7 @@ struct blk_req {
     struct disk_req r;
     struct vm *vm;
     bool used, orphan; /* an orphan is used, too */
+    uint64_t skip;     /* bytes of its data before this piece */
     struct virtq_chain c;
 };
 struct blk {           /* [d] */
@@ -53,6 +55,7 @@ struct blk {           /* [d] */
     bool hold;                        /* take no requests */
     unsigned n, n_pending, n_orphans; /* n_orphans <= n_pending <= n */
     uint64_t pending_bytes;
+    uint64_t part; /* bytes done of the request that is next in the ring; 0: it has not begun */
     struct blk_req req[];
 };
 
@@ -98,7 +101,7 @@ static bool blk_data_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
     struct blk_req *q = container_of(r, struct blk_req, r);
     ASSERT(q->used);
     blk_req_lock(q);
-    bool ok = !q->orphan && virtq_read(q->vm, &q->c, HEADER_LEN + off, buf, n) == n;
+    bool ok = !q->orphan && virtq_read(q->vm, &q->c, HEADER_LEN + q->skip + off, buf, n) == n;
     blk_req_unlock(q);
     return ok;
 }
@@ -109,7 +112,7 @@ static void blk_data_put(struct disk_req *r, uint64_t off, const void *buf, size
     ASSERT(q->used);
     blk_req_lock(q);
     if (!q->orphan)
-        (void)virtq_write(q->vm, &q->c, off, buf, n);
+        (void)virtq_write(q->vm, &q->c, q->skip + off, buf, n);
     blk_req_unlock(q);
 }
 
@@ -141,6 +144,23 @@ static uint8_t blk_status(enum disk_status s)
     return STATUS_IOERR;
 }
 
+/* Submit the request, or for a disk in memory its next piece.  PENDING from such a disk: there are more pieces. */
+static enum disk_status blk_submit(struct blk_req *q, struct disk *d)
+{
+    struct disk_req *r = &q->r;
+    struct blk *b = q->vm->blk;
+    uint64_t whole = r->len;
+    if (d->max_pending || !whole)
+        return whole ? d->ops->submit(d, r) : DISK_OK;
+    q->skip = b->part < whole ? b->part : 0; /* a guest may have changed the request meanwhile */
+    r->offset += q->skip;
+    r->len = MIN(whole - q->skip, PIECE_MAX);
+    vdev_worked(q->vm, r->len);
+    enum disk_status s = d->ops->submit(d, r);
+    b->part = s == DISK_OK && q->skip + r->len < whole ? q->skip + r->len : 0;
+    return b->part ? DISK_PENDING : s;
+}
+
 static enum disk_status blk_begin_data(struct blk_req *q, struct disk *d, uint64_t sector)
 {
     struct disk_req *r = &q->r;
@@ -148,7 +168,7 @@ static enum disk_status blk_begin_data(struct blk_req *q, struct disk *d, uint64
     r->len = r->op == DISK_READ ? blk_data_in(&q->c) : blk_data_out(&q->c);
     if (r->len > DISK_LEN_MAX || !blk_range_ok(d, sector, r->len) || (r->op == DISK_WRITE && d->info.read_only))
         return DISK_ERROR;
-    return r->len ? d->ops->submit(d, r) : DISK_OK;
+    return blk_submit(q, d);
 }
 
 static enum disk_status blk_begin_range(struct blk_req *q, struct disk *d)
@@ -170,7 +190,7 @@ static enum disk_status blk_begin_range(struct blk_req *q, struct disk *d)
     r->len = n * DISK_SECTOR;
     if (!(r->op == DISK_ZEROES ? d->info.zeroes : d->info.discard))
         return DISK_UNSUPP;
-    return n ? d->ops->submit(d, r) : DISK_OK;
+    return blk_submit(q, d);
 }
 
 static enum disk_status blk_begin(struct blk_req *q)
@@ -187,7 +207,7 @@ static enum disk_status blk_begin(struct blk_req *q)
     (void)rd_u32(&in);
     uint64_t sector = rd_u64(&in);
     q->r.unmap = false;
-    q->r.offset = q->r.len = 0;
+    q->r.offset = q->r.len = q->skip = 0;
     switch (type) {
     case REQ_IN:           q->r.op = DISK_READ; return blk_begin_data(q, d, sector);
     case REQ_OUT:          q->r.op = DISK_WRITE; return blk_begin_data(q, d, sector);
@@ -231,18 +251,19 @@ static bool blk_serve_ring(struct vm *vm, struct vdev *d)
 {
     struct blk *b = vm->blk;
     struct blk_req *q;
-    uint64_t bytes = 0;
-    unsigned n = 0, completed = 0;
-    while (bytes < TURN_BYTES && n < VIRTQ_SIZE_MAX && (q = blk_req_alloc(b)) &&
-           vdev_pop(vm, d, 0, &q->c) == VIRTQ_GOT) {
-        uint64_t data = blk_data_in(&q->c) + blk_data_out(&q->c);
-        bytes += data + PAGE_SIZE;
-        n++;
+    uint64_t turn = vdev_turn_begin(vm);
+    unsigned completed = 0;
+    while (!vdev_turn_over(vm, turn) && (q = blk_req_alloc(b)) && vdev_pop(vm, d, 0, &q->c) == VIRTQ_GOT) {
         q->used = true;
         enum disk_status s = blk_begin(q);
-        if (s == DISK_PENDING) {
+        if (s == DISK_PENDING && !b->disk->max_pending) {
+            q->used = false;
+            virtq_unpop(&d->q[0]); /* the next piece finds it there */
+        } else if (s == DISK_PENDING) {
+            uint64_t data = blk_data_in(&q->c) + blk_data_out(&q->c);
             b->n_pending++;
             b->pending_bytes += data;
+            vdev_worked(vm, data);
         } else {
             blk_complete(vm, d, q, s);
             completed++;
@@ -250,7 +271,7 @@ static bool blk_serve_ring(struct vm *vm, struct vdev *d)
     }
     if (completed && vdev_live(d))
         vdev_notify(vm, d, 0);
-    return bytes < TURN_BYTES && n < VIRTQ_SIZE_MAX;
+    return !vdev_turn_over(vm, turn);
 }
 
 static void blk_done(struct disk_req *r, enum disk_status s)
@@ -296,6 +317,7 @@ static void blk_reset(struct vm *vm, struct vdev *d)
     struct blk *b = vm->blk;
     (void)d;
     lock_assert_held(&vm->dev_lock);
+    b->part = 0;
     for (unsigned i = 0; i < b->n; i++) {
         if (!b->req[i].used || b->req[i].orphan)
             continue;

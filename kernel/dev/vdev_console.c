@@ -8,8 +8,7 @@
 #include "kernel/lib/log.h"
 
 enum { INPUT, OUTPUT };
-#define TURN_MAX 64u   /* requests served in one go */
-#define OUT_MAX  4096u /* bytes taken of one request */
+#define OUT_MAX 4096u /* bytes taken of one request */
 
 static void hvc_config_read(struct vm *vm, struct vdev *d, uint8_t *cfg) { (void)vm, (void)d, (void)cfg; }
 
@@ -17,18 +16,20 @@ static void hvc_output(struct vm *vm, struct vdev *d)
 {
     struct virtq_chain c;
     uint8_t buf[256];
+    uint64_t turn = vdev_turn_begin(vm);
     unsigned n = 0;
-    for (; n < TURN_MAX && vdev_pop(vm, d, OUTPUT, &c) == VIRTQ_GOT; n++) {
+    for (; !vdev_turn_over(vm, turn) && vdev_pop(vm, d, OUTPUT, &c) == VIRTQ_GOT; n++) {
         size_t len, all = 0;
         for (uint64_t off = 0; off < OUT_MAX && (len = virtq_read(vm, &c, off, buf, sizeof(buf)));
              off += len, all += len)
             uart_console_out(vm, buf, len);
         d->n_bytes += all;
+        vdev_worked(vm, 16 * all); /* byte by byte into the ring */
         vdev_push(vm, d, OUTPUT, c.head, 0);
     }
     if (n)
         vdev_notify(vm, d, OUTPUT);
-    if (n == TURN_MAX)
+    if (vdev_turn_over(vm, turn))
         vdev_defer(vm, d);
 }
 
@@ -37,8 +38,9 @@ static void hvc_input(struct vm *vm, struct vdev *d)
 {
     struct virtq_chain c;
     uint8_t buf[256];
+    uint64_t turn = vdev_turn_begin(vm);
     unsigned n = 0;
-    while (n < TURN_MAX && uart_console_waiting(vm) && vdev_pop(vm, d, INPUT, &c) == VIRTQ_GOT) {
+    while (!vdev_turn_over(vm, turn) && uart_console_waiting(vm) && vdev_pop(vm, d, INPUT, &c) == VIRTQ_GOT) {
         size_t len = uart_console_in(vm, buf, MIN(c.in_len, sizeof(buf)));
         len = virtq_write(vm, &c, 0, buf, len);
         vdev_push(vm, d, INPUT, c.head, (uint32_t)len);
@@ -46,7 +48,7 @@ static void hvc_input(struct vm *vm, struct vdev *d)
     }
     if (n)
         vdev_notify(vm, d, INPUT);
-    if (n == TURN_MAX)
+    if (vdev_turn_over(vm, turn))
         vdev_defer(vm, d);
 }
 

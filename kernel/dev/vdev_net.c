@@ -24,7 +24,8 @@ enum { RX, TX, CONTROL };
 #define HEADER_LEN      12u
 #define FRAME_MIN       14u
 #define FRAME_MAX       1518u
-#define TURN_MAX        64u /* frames sent in one go */
+#define TURN_MAX        64u            /* frames sent in one go */
+#define RX_SEGS_MAX     VIRTQ_SIZE_MAX /* descriptors read for one frame, those of its last buffer not counted */
 
 static const struct vdev_net_backend *backend;
 /* Large; service pCPU only.  tx is separate: while the switch works, another guest's card may receive. */
@@ -49,9 +50,10 @@ static void net_reset(struct vm *vm, struct vdev *d)
 static void net_control(struct vm *vm, struct vdev *d)
 {
     struct virtq_chain c;
+    uint64_t turn = vdev_turn_begin(vm);
     unsigned n = 0;
     lock_assert_held(&vm->dev_lock);
-    while (n < VIRTQ_SIZE_MAX && vdev_pop(vm, d, CONTROL, &c) == VIRTQ_GOT) {
+    while (!vdev_turn_over(vm, turn) && vdev_pop(vm, d, CONTROL, &c) == VIRTQ_GOT) {
         uint8_t command[2] = { 0xff, 0xff }, refused = 1;
         (void)virtq_read(vm, &c, 0, command, 2);
         if (command[0] == CTRL_ANNOUNCE && command[1] == CTRL_ACK) {
@@ -64,6 +66,8 @@ static void net_control(struct vm *vm, struct vdev *d)
     }
     if (n)
         vdev_notify(vm, d, CONTROL);
+    if (vdev_turn_over(vm, turn))
+        vdev_defer(vm, d);
 }
 
 static void net_doorbell(struct vm *vm, struct vdev *d, unsigned q)
@@ -99,7 +103,10 @@ static bool net_service(struct vm *vm, struct vdev *d)
     bool more = true;
     ASSERT(this_pcpu()->index == 0);
     spin_lock(&vm->dev_lock);
-    while (more && sent < TURN_MAX) {
+    if (d->q[CONTROL].enabled)
+        net_control(vm, d);
+    uint64_t turn = vdev_turn_begin(vm);
+    while (more && sent < TURN_MAX && !vdev_turn_over(vm, turn)) {
         size_t len;
         unsigned resets = d->resets;
         more = net_pop_frame(vm, d, buf, &len);
@@ -116,6 +123,7 @@ static bool net_service(struct vm *vm, struct vdev *d)
         }
         d->n_failed += e != HV_OK;
         d->n_bytes += len;
+        vdev_worked(vm, len);
         vdev_push(vm, d, TX, tx.head, 0);
         sent++;
     }
@@ -136,15 +144,18 @@ static enum hv_err net_drop_rx(struct vdev *d, unsigned n)
     return HV_FAIL(HV_E_NOMEM);
 }
 
-/* Fill *n buffers with the frame.  The first has room for the header, which is written when *n is known. */
+/* Fill *n buffers with the frame.  The first has room for the header, which is written when *n is known.  Buffers of
+ * so many descriptors that they exceed RX_SEGS_MAX are no room: another frame would read them all again. */
 static enum hv_err net_fill_buffers(struct vm *vm, struct vdev *d, const uint8_t *frame, size_t len, unsigned *n)
 {
     bool merge = d->features & F_MRG_RXBUF;
     size_t done = 0;
+    unsigned segs = 0;
     for (*n = 0; !*n || done < len; ++*n) {
         struct virtq_chain *c = *n ? &further : &first;
-        if ((*n && !merge) || *n == d->q[RX].num || vdev_pop(vm, d, RX, c) != VIRTQ_GOT)
+        if ((*n && !merge) || *n == d->q[RX].num || segs >= RX_SEGS_MAX || vdev_pop(vm, d, RX, c) != VIRTQ_GOT)
             return net_drop_rx(d, *n);
+        segs += c->n_out + c->n_in;
         size_t head = *n ? 0 : HEADER_LEN;
         if (c->in_len <= head)
             return net_drop_rx(d, *n + 1);

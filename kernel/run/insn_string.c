@@ -9,7 +9,9 @@
 #include "kernel/lib/log.h"
 #include "kernel/run/insn_alu.h"
 
-#define REP_MAX 256u /* elements per exit: bounds how long an interrupt waits */
+/* For each exit, to bound how long an interrupt waits: elements, and what devices do for them. */
+#define REP_MAX  256u
+#define REP_WORK (64 * KIB)
 
 enum string_kind { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_INS, STRING_OUTS, STRING_CMPS, STRING_SCAS };
 struct string_op {
@@ -117,7 +119,8 @@ static enum step exec_string(struct insn *c, const struct string_op *s)
     if (!(c->in.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
         return string_element(c, s);
     c->direct = false; /* the fault's address is that of the first element only */
-    for (unsigned i = 0; i < REP_MAX; i++) {
+    uint64_t work = io_work(c->v);
+    for (unsigned i = 0; i < REP_MAX && io_work(c->v) - work < REP_WORK; i++) {
         uint64_t left = insn_gpr_get(c->v, GPR_RCX, s->addr_size);
         if (!left)
             return STEP_OK;

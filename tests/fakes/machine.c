@@ -11,7 +11,7 @@
 #include "kernel/run/insn.h"
 #include "kernel/run/sched.h"
 
-uint64_t fake_tsc, fake_wall_ns;
+uint64_t fake_tsc, fake_wall_ns, fake_n_reads, fake_n_written;
 struct vcpu *fake_running;
 
 uint64_t clock_tsc_hz = 3000000000;
@@ -131,6 +131,7 @@ static bool in_ram(const struct vm *vm, gpa_t a, size_t len)
 }
 enum hv_err guest_read(const struct vm *vm, gpa_t a, void *buf, size_t len)
 {
+    fake_n_reads++;
     if (!in_ram(vm, a, len))
         return HV_E_RANGE;
     memcpy(buf, container_of(vm, struct machine, vm)->ram + a.v, len);
@@ -142,6 +143,7 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
         return HV_E_RANGE;
     if (machine_of(vm)->host_is_full)
         return HV_E_NOMEM;
+    fake_n_written += len;
     memcpy(machine_of(vm)->ram + a.v, buf, len);
     return HV_OK;
 }

@@ -5,7 +5,13 @@
 #include "kernel/dev/io_bus.h"
 
 uint8_t fake_mmio[PAGE_SIZE], fake_port_out[1024];
-unsigned fake_n_mmio, fake_mmio_last_size, fake_n_port_out, fake_n_port_in;
+unsigned fake_n_mmio, fake_mmio_last_size, fake_n_port_out, fake_n_port_in, fake_port_work;
+static uint64_t work;
+uint64_t io_work(const struct vcpu *v)
+{
+    (void)v;
+    return work;
+}
 
 void mmio_read(struct vcpu *v, gpa_t a, unsigned size, uint64_t *val)
 {
@@ -35,6 +41,7 @@ void pio_read(struct vcpu *v, uint16_t port, unsigned size, uint32_t *val)
 void pio_write(struct vcpu *v, uint16_t port, unsigned size, uint32_t val)
 {
     (void)v, (void)port;
+    work += fake_port_work;
     for (unsigned i = 0; i < size; i++)
         fake_port_out[fake_n_port_out++ % sizeof(fake_port_out)] = (uint8_t)(val >> (8 * i));
 }

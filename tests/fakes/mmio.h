@@ -10,5 +10,6 @@ extern uint8_t fake_mmio[PAGE_SIZE]; /* addresses are taken modulo the page */
 extern unsigned fake_n_mmio, fake_mmio_last_size;
 extern uint8_t fake_port_out[1024];              /* bytes written to any port, in order */
 extern unsigned fake_n_port_out, fake_n_port_in; /* a read of size n gives n bytes 'a'+count */
+extern unsigned fake_port_work;                  /* what each write to a port costs: io_work() */
 
 #endif

@@ -280,6 +280,14 @@ static void test_string_ports(void **state)
     assert_int_equal(fake_n_port_out, 5);
     assert_memory_equal(fake_port_out, "hello", 5);
     assert_int_equal(v.rip, CODE + 2);
+    fake_port_work = 40 * KIB; /* a device that does much for each byte: the rest comes after another exit */
+    CODE_IS("\xf3\x6e");
+    v.gpr[GPR_RSI] = 0x2ffe, v.gpr[GPR_RCX] = 5;
+    assert_int_equal(insn_emulate_string_io(&v, &x), HV_OK);
+    assert_true(fake_n_port_out == 7 && v.gpr[GPR_RCX] == 3 && v.gpr[GPR_RSI] == 0x3000 && v.rip == CODE);
+    fake_port_work = 0;
+    assert_int_equal(insn_emulate_string_io(&v, &x), HV_OK);
+    assert_true(fake_n_port_out == 10 && v.rip == CODE + 2);
     x.io.in = true, x.io.rep = false, x.io.size = 4;
     CODE_IS("\x6d");
     v.gpr[GPR_RDI] = 0x4ffe;
