@@ -35,7 +35,7 @@ void mig_policy_default(struct mig_policy *p)
         .downtime_limit_us = 300 * 1000,
         .downtime_goal_us = 30 * 1000,
         .max_rounds = 40,
-        .max_us = UINT64_C(30) * 60 * 1000 * 1000,
+        .max_stuck_us = UINT64_C(30) * 60 * 1000 * 1000,
         .max_throttle = 90,
     };
 }
@@ -46,7 +46,7 @@ void mig_policy_if_stuck(struct mig_policy *p, enum mig_if_stuck what)
         p->max_throttle = 0;
     p->force = what == MIG_STUCK_STOP;
     if (what == MIG_STUCK_WAIT)
-        p->max_rounds = UINT32_MAX; /* max_us is the limit */
+        p->max_rounds = UINT32_MAX; /* max_stuck_us is the limit */
 }
 
 static const char *const if_stuck_names[] = {
@@ -109,7 +109,7 @@ struct mig_policy_out mig_policy_decide(const struct mig_policy *p, const struct
     ASSERT(in->throttle < 100 && p->max_throttle < 100); /* at 100 % the guest would never run */
     uint64_t left = left_us(in), estimate = left + in->fixed_us, next = next_left_us(in, left);
     struct mig_policy_out out = { MIG_CONTINUE, in->throttle, estimate };
-    bool out_of_patience = in->round >= p->max_rounds || in->elapsed_us >= p->max_us;
+    bool out_of_patience = in->round >= p->max_rounds || in->stuck_us >= p->max_stuck_us;
     bool falling = !in->last_estimate_us || estimate <= in->last_estimate_us - in->last_estimate_us / 10;
 
     if (estimate <= p->downtime_limit_us) {

@@ -10,8 +10,8 @@
 
 /** What is known at the end of a round.  Rates: 0 while unknown.  Bytes: expected on the wire.  Throttle: 0 to 99 %. */
 struct mig_policy_in {
-    unsigned round;      /* rounds completed, >= 1 */
-    uint64_t elapsed_us; /* since the first page was sent */
+    unsigned round;    /* rounds completed, >= 1 */
+    uint64_t stuck_us; /* since the lowest estimate so far fell by a tenth or more; 0 after round 1 */
     uint64_t remaining_pages;
     uint64_t remaining_bytes;
     uint64_t bytes_per_s;       /* throughput: bytes acknowledged */
@@ -27,7 +27,7 @@ struct mig_policy {
     uint64_t downtime_limit_us; /* never stop if the estimate is above this (unless force) */
     uint64_t downtime_goal_us;  /* below this no further round is worth its bytes */
     unsigned max_rounds;
-    uint64_t max_us;       /* of pre-copy */
+    uint64_t max_stuck_us; /* give up after so long without progress; a long first round is progress */
     unsigned max_throttle; /* 0: never throttle */
     bool force;            /* when out of rounds or time: stop all the same */
 };
@@ -41,7 +41,7 @@ struct mig_policy_out {
     uint64_t estimate_us;
 };
 
-/** Defaults: 300 ms limit, 30 ms goal, 40 rounds, 30 min, throttle up to 90 %, no force. */
+/** Defaults: 300 ms limit, 30 ms goal, 40 rounds, 30 min without progress, throttle up to 90 %, no force. */
 void mig_policy_default(struct mig_policy *p);
 void mig_policy_if_stuck(struct mig_policy *p, enum mig_if_stuck what);
 const char *mig_if_stuck_name(enum mig_if_stuck what); /* "throttle", "wait", "stop" */

@@ -61,9 +61,10 @@ struct mig_tx {
     uint64_t rx_clock_lead_us;        /* receiver's clock minus ours, mod 2^64 */
     /* the exchange that rx_clock_lead_us is from: its round trip (0: none yet), and when */
     uint64_t rx_clock_rtt_us, rx_clock_at_us;
-    bool rx_clock_asked; /* the stop is decided, and the receiver's clock was asked for */
-    uint64_t pages_first_us;
-    uint64_t bytes_per_page; /* expected of a dirty page */
+    bool rx_clock_asked;                               /* the stop is decided, and the receiver's clock was asked for */
+    uint64_t bytes_per_page;                           /* expected of a dirty page */
+    uint64_t round_costly, round_cost, round_cost_all; /* pages that were not zero, their work units; those of all */
+    uint64_t best_estimate_us, best_us; /* lowest estimate, lowered by a tenth at least each time; when. 0: none */
     uint64_t last_estimate_us;
     unsigned n_stops_undone;   /* because far more was dirty than expected */
     bool quiesced;             /* the devices have drained; the stop began after that */

@@ -80,7 +80,7 @@ static void tx_round_reset(struct mig_tx *m)
 {
     m->cursor = 0;
     m->second_pass = false;
-    m->round_pages = 0;
+    m->round_pages = m->round_costly = m->round_cost = m->round_cost_all = 0;
     m->round_bytes0 = m->io.out.total_in;
     m->round_us0 = m->peek_us = tx_now(m);
     m->sub = TX_SEND;
@@ -140,7 +140,6 @@ void tx_precopy_begin(struct mig_tx *m)
     m->bytes_per_page = PAGE_SIZE;
     tx_goto(m, MIG_TX_PRECOPY, TX_SEND);
     tx_round_reset(m);
-    m->pages_first_us = m->round_us0;
     if (!m->opts.stop_first)
         return;
     /* the final harvest turns them into the pages of the blackout */
@@ -178,6 +177,7 @@ static void tx_harvest(struct mig_tx *m)
 static unsigned tx_page_count(struct mig_tx *m, enum mig_enc_kind k)
 {
     m->round_pages++;
+    m->round_costly += k != MIG_ENC_ZERO;
     if (m->st.round == 1 && m->state == MIG_TX_PRECOPY)
         m->st.total_pages++;
     switch (k) {
@@ -231,9 +231,12 @@ static enum send_result tx_pages_send(struct mig_tx *m)
         }
         if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE)
             return SENT_FULL;
+        uint64_t costly = m->round_costly;
         unsigned cost = tx_page_send(m, gfn);
         if (!cost)
             return SENT_FAILED;
+        m->round_cost_all += cost;
+        m->round_cost += m->round_costly > costly ? cost : 0;
         bit_clear(map, gfn);
         m->cursor = gfn + 1;
         ASSERT(m->round_left > 0);
@@ -255,6 +258,18 @@ static struct mig_wait tx_out_of_memory(struct mig_tx *m)
 
 /* ---- the end of a round ---- */
 
+/* Pages that are not zero, per second of the processor: zero pages are looked at, which costs far less.  So the time of
+ * the round is divided by the work in it. */
+static uint64_t tx_pages_rate(const struct mig_tx *m, uint64_t us)
+{
+    if (!m->round_cost)
+        return m->round_pages * 1000000 / us;
+    return m->round_costly * 1000000 / us * m->round_cost_all / m->round_cost;
+}
+
+/* Zero pages cost nothing on the wire, and what a guest dirties is not zero: they say nothing about the rest.  Neither
+ * does round 1, whose pages are mostly not those that the guest goes on writing; until round 2 a dirty page is expected
+ * whole. */
 static void tx_round_rates(struct mig_tx *m, uint64_t us)
 {
     uint64_t bytes = m->io.out.total_in - m->round_bytes0;
@@ -262,10 +277,10 @@ static void tx_round_rates(struct mig_tx *m, uint64_t us)
         us = 1;
     if (bytes >= B_BYTES_MIN || !m->st.bytes_per_s)
         m->st.bytes_per_s = bytes * 1000000 / us;
-    if (m->round_pages >= P_PAGES_MIN || !m->st.pages_per_s)
-        m->st.pages_per_s = m->round_pages * 1000000 / us;
-    if (m->round_pages >= 16)
-        m->bytes_per_page = MAX(bytes / m->round_pages, 8u);
+    if (m->round_costly >= P_PAGES_MIN || !m->st.pages_per_s)
+        m->st.pages_per_s = tx_pages_rate(m, us);
+    if (m->st.round > 1 && m->round_costly >= 16)
+        m->bytes_per_page = MAX(bytes / m->round_costly, 8u);
     m->st.dirty_pages_per_s = m->st.remaining_pages * 1000000 / us;
     m->st.remaining_bytes = m->st.remaining_pages * m->bytes_per_page;
 }
@@ -274,7 +289,7 @@ static struct mig_policy_in tx_policy_in(const struct mig_tx *m)
 {
     return (struct mig_policy_in){
         .round = m->st.round,
-        .elapsed_us = tx_now(m) - m->pages_first_us,
+        .stuck_us = m->best_us ? tx_now(m) - m->best_us : 0,
         .remaining_pages = m->st.remaining_pages,
         .remaining_bytes = m->st.remaining_bytes,
         .bytes_per_s = m->st.bytes_per_s,
@@ -327,6 +342,10 @@ static struct mig_wait tx_round_decide(struct mig_tx *m)
     struct mig_policy_out out = mig_policy_decide(&m->opts.policy, &in);
     tx_round_record(m, us, out.estimate_us);
     m->last_estimate_us = out.estimate_us;
+    if (!m->best_us || out.estimate_us <= m->best_estimate_us - m->best_estimate_us / 10) {
+        m->best_estimate_us = out.estimate_us;
+        m->best_us = tx_now(m);
+    }
     switch (out.decision) {
     case MIG_GIVE_UP: return tx_give_up(m, out.estimate_us);
     case MIG_STOP:    tx_clock_ask(m); return tx_wait(MIG_WAIT_INPUT);
@@ -421,7 +440,7 @@ static bool tx_stop_undo(struct mig_tx *m)
     in.remaining_bytes = m->round_left * m->bytes_per_page;
     if (m->opts.policy.force || m->opts.stop_first || m->n_stops_undone >= STOPS_UNDONE_MAX)
         return false;
-    if (mig_policy_estimate(&in) <= 2 * m->opts.policy.downtime_limit_us)
+    if (mig_policy_estimate(&in) <= m->opts.policy.downtime_limit_us * 5 / 4)
         return false;
     ASSERT(m->pausing && m->quiesced);
     m->n_stops_undone++;

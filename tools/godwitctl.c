@@ -87,7 +87,7 @@ static const char move_options[] =
     "      --paused         the guest is stopped first, each page is sent once; the blackout is the whole move\n"
     "      --policy P       for a live move of a guest that writes faster than the network sends.\n"
     "                       throttle: slow it down step by step, give up if that does not help (default)\n"
-    "                       wait: go on until it writes less, 30 minutes at most\n"
+    "                       wait: go on until 30 minutes bring no progress\n"
     "                       stop: stop it after 14 rounds, however long the blackout is\n"
     "      --network A.B.C.D/N   use only addresses of the destination in this network (default: all in [host] "
     "networks, best first)\n"

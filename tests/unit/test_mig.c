@@ -51,6 +51,58 @@ static void test_stats(void **s)
 }
 
 /* A page rewritten with the same contents, and zero pages, cost nothing; one byte costs one chunk. */
+#define ZEROES 30000u
+#define HOT    2560u /* 10 MiB: 95 ms at 110 MB/s */
+
+/* One turn of 1 ms at 110 MB/s; the guest has written all of its hot pages anew. */
+static void turn_at_110_mb(struct world *w, uint64_t *rng)
+{
+    w->now += 1000;
+    w->wait = mig_tx_step(w->tx, w->now);
+    (void)carry(&w->sd, &mig_tx_io(w->tx)->out, &mig_rx_io(w->rx)->in, 110000);
+    for (unsigned i = 0; i < 4; i++)
+        mig_rx_step(w->rx, rx_now(w));
+    (void)carry(&w->ds, &mig_rx_io(w->rx)->out, &mig_tx_io(w->tx)->in, 110000);
+    for (unsigned i = 0; w->a.running && i < HOT; i++) {
+        uint64_t page[PAGE_SIZE / 8];
+        for (unsigned k = 0; k < ARRAY_SIZE(page); k += 32) /* each chunk differs */
+            page[k] = fake_rand(rng);
+        for (unsigned k = 0; k < ARRAY_SIZE(page); k += 32)
+            fake_guest_write(&w->a, ZEROES + i, 8 * k, &page[k], 8);
+    }
+}
+
+/* A guest that is mostly zero, and dirties 95 ms worth of pages all the time, with a limit of 60 ms: the zero pages say
+ * nothing about what is left, so it is not stopped. */
+static void test_zero_pages_do_not_break_the_downtime_limit(void **s)
+{
+    (void)s;
+    struct world w;
+    struct mig_opts o;
+    struct mig_stats st;
+    uint64_t rng = 77;
+    static uint8_t noise[PAGE_SIZE], zero[PAGE_SIZE];
+    mig_opts_default(&o);
+    o.step_pages = 64;
+    o.policy.downtime_limit_us = 60000;
+    o.policy.max_throttle = 0;
+    o.policy.max_rounds = 6;
+    world_init(&w, ZEROES + HOT, 5, &o);
+    for (uint64_t i = 0; i < ZEROES + HOT; i++) {
+        for (unsigned k = 0; k < PAGE_SIZE && i >= ZEROES; k++)
+            noise[k] = (uint8_t)(fake_rand(&rng) >> 8);
+        fake_guest_write(&w.a, i, 0, i < ZEROES ? zero : noise, PAGE_SIZE);
+    }
+    for (unsigned i = 0; i < 20000 && !tx_over(&w); i++)
+        turn_at_110_mb(&w, &rng);
+    mig_tx_stats(w.tx, &st);
+    assert_int_equal(st.blackout.final_pages, 0);
+    assert_int_equal(mig_tx_error(w.tx), HV_E_BUSY);
+    assert_non_null(strstr(mig_tx_text(w.tx), "did not converge"));
+    assert_true(w.a.running);
+    world_fini(&w);
+}
+
 /* The destination's notes reach the source, fit for a console, and stop nothing. */
 static void test_notes(void **s)
 {
@@ -542,6 +594,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_zero_pages_do_not_break_the_downtime_limit),
         cmocka_unit_test(test_notes),
         cmocka_unit_test(test_delta_cost),
         cmocka_unit_test(test_cancel),

@@ -11,7 +11,7 @@
 /* 10 MB/s, 10000 pages/s; 2 MB left = 200 ms; F = 20 ms. */
 static const struct mig_policy_in BASE = {
     .round = 3,
-    .elapsed_us = 5000000,
+    .stuck_us = 5000000,
     .remaining_pages = 500,
     .remaining_bytes = 2000000,
     .bytes_per_s = 10000000,
@@ -44,7 +44,7 @@ static void test_rows(void **s)
     in.round = 14; EXPECT(MIG_GIVE_UP);
     in.round = 40; in.throttle = 0; EXPECT(MIG_GIVE_UP);                        /* E */
     p.force = true; EXPECT(MIG_STOP);                                           /* D */
-    p.force = false; in.round = 5; in.elapsed_us = p.max_us; EXPECT(MIG_GIVE_UP);
+    p.force = false; in.round = 5; in.stuck_us = p.max_stuck_us; EXPECT(MIG_GIVE_UP);
     in = BASE; in.pages_per_s = 100; in.remaining_pages = 500;                 /* the processor limits */
     assert_int_equal(mig_policy_estimate(&in), 5020000);
     /* clang-format on */
@@ -88,8 +88,8 @@ static void test_if_stuck(void **s)
     mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_STUCK_WAIT);
     EXPECT(MIG_CONTINUE);
     in.round = 5000; EXPECT(MIG_CONTINUE);
-    in.elapsed_us = p.max_us; EXPECT(MIG_GIVE_UP);
-    in.elapsed_us = BASE.elapsed_us; in.round = 5;
+    in.stuck_us = p.max_stuck_us; EXPECT(MIG_GIVE_UP);
+    in.stuck_us = BASE.stuck_us; in.round = 5;
     mig_policy_default(&p); mig_policy_if_stuck(&p, MIG_STUCK_STOP);
     EXPECT(MIG_CONTINUE);
     in.round = 14; EXPECT(MIG_STOP);
