@@ -47,8 +47,9 @@
 #define TSC_HZ_MAX     UINT64_C(100000000000)
 #define CLOCK_MAX_NS   (UINT64_C(1) << 62) /* 146 years: limit of the uptime and date that a peer may send */
 
-#define PVCLOCK_ENABLED     BIT64(0)
-#define PVCLOCK_FLAG_STABLE 1u
+#define PVCLOCK_ENABLED      BIT64(0)
+#define PVCLOCK_FLAG_STABLE  1u
+#define PVCLOCK_FLAG_STOPPED 2u /* KVM's PVCLOCK_GUEST_STOPPED; the guest clears it */
 
 static uint64_t clock_scale(uint64_t ticks, uint32_t mul, int shift)
 {
@@ -162,7 +163,7 @@ static enum hv_err clock_page_publish(struct vm *vm, uint64_t addr, uint32_t *ve
     return guest_write(vm, gpa(addr), page, 4);
 }
 
-static enum hv_err system_time_publish(struct vm *vm, struct pvclock *c)
+static enum hv_err system_time_publish(struct vm *vm, struct pvclock *c, uint8_t flags)
 {
     const struct guest_time *t = &vm->devices->time;
     uint8_t page[32]; /* struct pvclock_vcpu_time_info */
@@ -173,7 +174,7 @@ static enum hv_err system_time_publish(struct vm *vm, struct pvclock *c)
     wr_u64(&w, t->base_ns);
     wr_u32(&w, t->mul);
     wr_u8(&w, (uint8_t)t->shift);
-    wr_u8(&w, PVCLOCK_FLAG_STABLE);
+    wr_u8(&w, flags);
     wr_u16(&w, 0);
     return clock_page_publish(vm, c->system_time_msr & ~PVCLOCK_ENABLED, &c->version, page, sizeof(page));
 }
@@ -187,7 +188,7 @@ enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val)
     if ((val & PVCLOCK_ENABLED) && (addr % 4 || !guest_is_ram(vm, gpa(addr)) || !guest_is_ram(vm, gpa(addr + 31))))
         return HV_E_GUEST;
     c->system_time_msr = val;
-    return val & PVCLOCK_ENABLED ? system_time_publish(vm, c) : HV_OK;
+    return val & PVCLOCK_ENABLED ? system_time_publish(vm, c, PVCLOCK_FLAG_STABLE) : HV_OK;
 }
 
 enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val)
@@ -204,22 +205,34 @@ enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val)
     return clock_page_publish(vm, val, &version, page, sizeof(page));
 }
 
-void pvclock_update_all(struct vm *vm)
+static void system_time_publish_all(struct vm *vm, uint8_t flags)
 {
-    if (!vm->devices->time.pages_stale)
-        return;
-    vm->devices->time.pages_stale = false;
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         struct pvclock *c = &vm->devices->pvclock[i];
         if (!(c->system_time_msr & PVCLOCK_ENABLED))
             continue;
-        enum hv_err e = system_time_publish(vm, c);
+        enum hv_err e = system_time_publish(vm, c, flags);
         if (e)
             log_warn(vm->config.name,
                      "vCPU %u's clock page at %#lx could not be updated (%s): its clock may be off until it registers "
                      "a new one",
                      i, c->system_time_msr, hv_err_text(e));
     }
+}
+
+void pvclock_update_all(struct vm *vm)
+{
+    if (!vm->devices->time.pages_stale)
+        return;
+    vm->devices->time.pages_stale = false;
+    system_time_publish_all(vm, PVCLOCK_FLAG_STABLE);
+}
+
+void pvclock_guest_stopped(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        ASSERT(atomic_load(&vm->vcpus[i]->state) == VCPU_FROZEN);
+    system_time_publish_all(vm, PVCLOCK_FLAG_STABLE | PVCLOCK_FLAG_STOPPED);
 }
 
 /* ---- across a move ---- */

@@ -75,6 +75,10 @@ HV_MUST_CHECK enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val);
 /** Rewrite all enabled clock pages if a move has changed the TSC rate (vm_state_load calls this).  vCPUs frozen. */
 void pvclock_update_all(struct vm *vm);
 
+/** Tell the guest that it stood still: sets GUEST_STOPPED in each enabled clock page, so that its watchdogs do not take
+ *  a pause or a move for a CPU that hangs.  vCPUs frozen. */
+void pvclock_guest_stopped(struct vm *vm);
+
 /** Save and load time; vCPUs frozen.  Loading sets vm->tsc_offset and tsc_ratio so that the guest TSC continues from
  *  the saved value, at vm->tsc_hz where possible.  The caller passes both to the vendor by vm_tsc_apply().
  *  apply false: only check.  HV_E_PROTO: not a legal time, nothing is changed. */

@@ -13,6 +13,7 @@
 #include "kernel/core/cpu_ops.h"
 #include "kernel/dev/devices.h"
 #include "kernel/dev/lapic.h"
+#include "kernel/dev/pvclock.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
@@ -279,6 +280,8 @@ void vm_resume(struct vm *vm)
 {
     ASSERT(vm_state(vm) == VM_PAUSED || vm_state(vm) == VM_INCOMING || vm_state(vm) == VM_RUNNING);
     ASSERT(vm->n_vcpus && vm->devices);
+    if (vm_state(vm) == VM_PAUSED || vm_state(vm) == VM_INCOMING)
+        pvclock_guest_stopped(vm);
     atomic_store(&vm->state, VM_RUNNING);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         sched_thaw(vm->vcpus[i]);

@@ -64,6 +64,25 @@ static void test_muldiv(void **state)
                      (uint64_t)((unsigned __int128)~UINT64_C(0) * 4000000000u / 4000000001u));
 }
 
+/* A guest that stood still finds GUEST_STOPPED (bit 1 of the flags) in the clock page of each vCPU that has one. The
+ * page's version changes; a page that was never registered stays untouched. */
+static void test_guest_is_told_that_it_stood_still(void **state)
+{
+    (void)state;
+    uint8_t before[32], page[32];
+    assert_int_equal(pvclock_system_time_write(v, 0x5001), HV_OK);
+    assert_int_equal(guest_read(&m.vm, gpa(0x5000), before, sizeof(before)), HV_OK);
+    assert_int_equal(before[29], 1);
+    pvclock_guest_stopped(&m.vm);
+    assert_int_equal(guest_read(&m.vm, gpa(0x5000), page, sizeof(page)), HV_OK);
+    assert_int_equal(page[29], 3);
+    assert_int_equal(page[0], before[0] + 2);
+    assert_memory_equal(page + 4, before + 4, 25); /* the clock itself is as it was */
+    assert_int_equal(pvclock_system_time_write(v, 0x5001), HV_OK);
+    assert_int_equal(guest_read(&m.vm, gpa(0x5000), page, sizeof(page)), HV_OK);
+    assert_int_equal(page[29], 1);
+}
+
 typedef unsigned __int128 u128;
 
 /* Against the compiler's own 128-bit division (a library function, so not in the kernel), at the edges and all over. */
@@ -177,7 +196,10 @@ static void test_pages(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-    const struct CMUnitTest tests[] = { T(test_rate_precision), T(test_muldiv),         T(test_division),
-                                        T(test_ratio),          T(test_clock_and_wall), T(test_pages) };
+    const struct CMUnitTest tests[] = {
+        T(test_rate_precision), T(test_muldiv), T(test_guest_is_told_that_it_stood_still),
+        T(test_division),       T(test_ratio),  T(test_clock_and_wall),
+        T(test_pages)
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
