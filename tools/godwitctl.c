@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
- *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c
+ *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/progress.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes the interface that it
  * uses.  This file has the table of commands, the options and the help; tools/ctl/ has the commands. */
@@ -152,7 +152,8 @@ static void help_of_all(FILE *f)
             move_options);
     fputs("\nexit codes: 0 good, 1 the host refused (the message says why), 2 usage, 3 configuration or key, 4 no "
           "answer, 5 not trusted,\n"
-          "  6 the move failed and the guest still runs where it was, 7 the move is in doubt\n\n"
+          "  6 the move failed and the guest still runs where it was, 7 the move is in doubt,\n"
+          "  130 Ctrl-C while watching; what was watched goes on\n\n"
           "examples:\n"
           "  godwitctl key                                   # add its output to godwit.conf of each host\n"
           "  godwitctl host add alpha 192.168.1.11           # pair; then the same for beta\n"

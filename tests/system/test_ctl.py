@@ -2,13 +2,17 @@
 """godwitctl alone, against a fake host in Python that gives each check the answer it needs, rare ones included.
 Answers of real hosts: test_api.py and test_operate.py."""
 import http.server
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import ssl
+import struct
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 
@@ -228,6 +232,92 @@ def test_in_doubt():
             assert w.returncode == 7 and DOUBT in err and "migration resolve web" in err and not out, (w.returncode,
                     out, err)
             assert time.monotonic() - began > least
+
+
+def resize(terminal, columns):
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+
+def on_terminal(a, columns, *args, then=None):
+    """Run godwitctl on a terminal of this width until it ends; then(process, terminal) is called after half a second.
+    Returns (exit code, what it showed)."""
+    terminal, end = pty.openpty()
+    resize(terminal, columns)
+    run = subprocess.Popen([a.clients.GODWITCTL, "--config", a.clients.config("operator"), *args], stdin=end,
+                           stdout=end, stderr=end)
+    os.close(end)
+    threading.Timer(0.5, lambda: then and then(run, terminal)).start()
+    shown = b""
+    try:
+        while True:
+            shown += os.read(terminal, 65536)
+    except OSError:                                             # it has ended
+        pass
+    os.close(terminal)
+    return run.wait(), shown.decode()
+
+
+def drawn(shown):
+    """The lines of a progress bar, as they were drawn over each other."""
+    return [re.sub(r"\033\[[?0-9]*[a-zA-Z]", "", part).rstrip("\n") for part in shown.split("\r")
+            if "\033[?7l" in part]
+
+
+def moving(n, **more):
+    """An answer that says n times that the move is under way, and then that it has ended."""
+    left = [n]
+
+    def answer(_):
+        left[0] -= 1
+        return {**MOVE, "state": "moving", "ended": False, "phase": "PRECOPY", "percent": 83, "round": 12,
+                "bytes_per_s": 1234567890, "dirty_pages_per_s": 123456, "eta_us": 5000000,
+                **more} if left[0] >= 0 else MOVE
+    return answer
+
+
+def test_progress_fits():
+    """The bar is one line at every width, follows a resize, and shows no rate that is not known; without a terminal
+    there are lines."""
+    with FakeHost() as a:
+        for columns in (200, 80, 40, 20, 0):
+            a.answers["GET /v1/migrations/1"] = moving(3)
+            code, shown = on_terminal(a, columns, "migration", "watch", "a/1")
+            bars = drawn(shown)
+            assert code == 0 and len(bars) == 3 and "web moved from a" in shown, (columns, shown)
+            assert all(20 <= len(b) + 1 and len(b) < (columns or 80) for b in bars), (columns, bars)
+        assert "83%" in bars[0] and "1234.5 MB/s" in bars[0], bars
+        a.answers["GET /v1/migrations/1"] = moving(12)
+        _, shown = on_terminal(a, 120, "migration", "watch", "a/1", then=lambda _, t: resize(t, 40))
+        bars = drawn(shown)
+        assert len(bars[0]) > 100 and len(bars[-1]) < 40, bars
+        a.answers["GET /v1/migrations/1"] = moving(2, round=1, bytes_per_s=0, dirty_pages_per_s=0, eta_us=0)
+        bars = drawn(on_terminal(a, 120, "migration", "watch", "a/1")[1])
+        assert all(f"– {unit}" in bars[0] for unit in ("MB/s", "pages/s", "s")), bars
+        a.answers["GET /v1/migrations/1"] = moving(3)
+        out, err = a.ctl("migration", "watch", "a/1")
+        assert "\033" not in out + err and "\r" not in out + err and err.count("web -> b [") == 1, (out, err)
+        assert not a.ctl("-q", "migration", "watch", "a/1")[1]
+        left = [4]
+
+        def evacuation(_):
+            left[0] -= 1
+            return {**EVACUATION, "active": left[0] > 0, "over": 0}
+        a.answers["POST /v1/host/evacuate"] = a.answers["GET /v1/host/evacuate"] = evacuation
+        bars = drawn(on_terminal(a, 20, "host", "evacuate", "a")[1])
+        assert len(bars) == 3 and all(len(b) == 19 for b in bars), bars
+
+
+def test_interrupted():
+    """Ctrl-C ends watching with code 130 and a line that says how to watch again; what was watched goes on."""
+    busy = {**EVACUATION, "active": True}
+    with FakeHost() as a:
+        a.answers.update({"GET /v1/migrations/1": moving(1000), "POST /v1/host/evacuate": busy,
+                          "GET /v1/host/evacuate": busy})
+        for words, says in (("vm migrate web --to b", "the move goes on; `godwitctl migration watch a/1`"),
+                            ("host evacuate a", "the evacuation goes on; `godwitctl host evacuate a --status`")):
+            code, shown = on_terminal(a, 80, *words.split(), then=lambda run, _: run.send_signal(signal.SIGINT))
+            assert code == 130 and says in shown, (code, shown)
+        assert not any("cancel" in question for question, _ in a.asked)
 
 
 def completed(*words):

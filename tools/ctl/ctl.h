@@ -22,11 +22,12 @@ enum exit_code {
     EXIT_GOOD = 0,
     EXIT_REFUSED = 1, /* the host refused; its message says why */
     EXIT_USAGE = 2,
-    EXIT_CONFIG = 3,      /* the configuration file, the key or the certificate */
-    EXIT_UNREACHABLE = 4, /* no answer */
-    EXIT_UNTRUSTED = 5,   /* host and client do not trust each other */
-    EXIT_MOVE_FAILED = 6, /* the guest still runs where it was */
-    EXIT_IN_DOUBT = 7,    /* the move was committed, and its outcome is unknown yet */
+    EXIT_CONFIG = 3,        /* the configuration file, the key or the certificate */
+    EXIT_UNREACHABLE = 4,   /* no answer */
+    EXIT_UNTRUSTED = 5,     /* host and client do not trust each other */
+    EXIT_MOVE_FAILED = 6,   /* the guest still runs where it was */
+    EXIT_IN_DOUBT = 7,      /* the move was committed, and its outcome is unknown yet */
+    EXIT_INTERRUPTED = 130, /* Ctrl-C while watching; what was watched goes on */
 };
 
 struct host {
@@ -132,6 +133,26 @@ enum exit_code cmd_migration_watch(int argc, char **argv);
 enum exit_code cmd_migration_cancel(int argc, char **argv);
 enum exit_code cmd_migration_resolve(int argc, char **argv);
 enum exit_code cmd_validate(int argc, char **argv);
+
+/* ---- progress.c: progress on standard error, between progress_begin() and progress_end() ---- */
+#define PROGRESS_MAX  200       /* columns */
+#define ETA_SMOOTH_US 3000000.0 /* a new estimate counts in full after this time */
+struct eta {
+    double end_us; /* estimated end; 0: not known yet */
+    uint64_t at_us;
+};
+/** From here on Ctrl-C and a resized terminal end progress_pause(), no more. */
+void progress_begin(void);
+void progress_end(void);
+bool progress_interrupted(void);
+void progress_pause(unsigned ms);
+/** Columns for one line of progress. */
+unsigned progress_width(void);
+unsigned text_columns(const char *text); /* of UTF-8, each character one column */
+/** Show one line: over the last one, cut to the width; without a terminal a line of its own every few seconds. */
+void progress_show(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/** Smooth an estimate.  left_us: remaining time as estimated now, 0: not known.  Returns what to show; 0: not known. */
+uint64_t eta_smooth(struct eta *eta, uint64_t now_us, uint64_t left_us);
 
 /* ---- shared by commands ---- */
 /** Find a guest: the host where it is running (or paused, ...), else the one where it is stopped.  *vm: its object from

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #define MIB 1048576
 
@@ -212,20 +210,21 @@ static void show_evacuation(const json_t *o)
 /* Wait for the end of an evacuation, and show its progress.  *a: the last answer. */
 static enum exit_code watch_evacuation(struct host *h, struct answer *a)
 {
-    const struct timespec pause = { .tv_nsec = 300000000 };
-    bool show = isatty(STDERR_FILENO) && !options.quiet;
     enum exit_code e = EXIT_GOOD;
-    while (!e && get_bool(a->json, "active")) {
-        if (show)
-            fprintf(stderr, "\r%s: %lu of %lu guest(s) over\033[K", h->name, get_num(a->json, "over"),
-                    get_num(a->json, "guests"));
+    progress_begin();
+    while (!e && get_bool(a->json, "active") && !progress_interrupted()) {
+        progress_show("%s: %lu of %lu guest(s) over", h->name, get_num(a->json, "over"), get_num(a->json, "guests"));
         answer_free(a);
-        nanosleep(&pause, NULL);
+        progress_pause(300);
         e = ask(h, "GET", "/v1/host/evacuate", NULL, a);
     }
-    if (show)
-        fprintf(stderr, "\r\033[K");
-    return e;
+    progress_end();
+    if (e || !get_bool(a->json, "active"))
+        return e;
+    answer_free(a);
+    return fail(EXIT_INTERRUPTED,
+                "the evacuation goes on; `godwitctl host evacuate %s --status` shows it again, --cancel ends it",
+                h->name);
 }
 
 /* Start, show or cancel an evacuation, and wait for its end.  EXIT_MOVE_FAILED: a guest could not move. */

@@ -6,20 +6,14 @@
 #define _GNU_SOURCE
 #include "tools/ctl/ctl.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-#define WATCH_MS  150
-#define BAR_WIDTH 32
-#define DOUBT_MS  10000 /* a reachable destination answers much earlier */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int sig) { (void)sig, interrupted = 1; }
+#define WATCH_MS 150
+#define BAR_MIN  8
+#define BAR_MAX  32
+#define DOUBT_MS 10000 /* a reachable destination answers much earlier */
 
 /* ---- one move ---- */
 
@@ -32,27 +26,72 @@ static enum exit_code get_job(struct host *h, uint64_t id, struct answer *a)
 
 static bool in_doubt(const json_t *j) { return !strcmp(get_str(j, "state"), "in-doubt"); }
 
-static void print_progress(const json_t *j)
+/* "12.3" for n / unit, or a dash while n is not known. */
+static const char *rate_text(char out[24], uint64_t n, uint64_t unit, bool known)
 {
-    char text[BAR_WIDTH + 1];
-    unsigned done = (unsigned)(get_num(j, "percent") * BAR_WIDTH / 100);
+    if (!known)
+        return "–";
+    if (unit == 1)
+        snprintf(out, 24, "%lu", n);
+    else
+        snprintf(out, 24, "%lu.%lu", n / unit, n * 10 / unit % 10);
+    return out;
+}
+
+/* The text after the bar.  less: 0 all, 1 without dirty rate, 2 also without phase and round, 3 also without speed. */
+static void move_figures(char *out, size_t len, const json_t *j, uint64_t eta_us, unsigned less)
+{
+    char speed[24], dirty[24], eta[24], stage[80], parts[3][96] = { "", "", "" };
+    uint64_t bytes = get_num(j, "bytes_per_s"), pages = get_num(j, "dirty_pages_per_s"), round = get_num(j, "round");
+    snprintf(stage, sizeof(stage), " %.40s round %lu,", get_str(j, "phase"), round);
+    if (less < 2)
+        snprintf(parts[0], sizeof(parts[0]), "%s", stage);
+    if (less < 3)
+        snprintf(parts[1], sizeof(parts[1]), " %s MB/s,", rate_text(speed, bytes, 1000000, bytes));
+    if (less < 1)
+        snprintf(parts[2], sizeof(parts[2]), " dirty %s pages/s,", rate_text(dirty, pages, 1, pages || round > 1));
+    snprintf(out, len, "%3lu%%%s%s%s eta %s s", get_num(j, "percent"), parts[0], parts[1], parts[2],
+             rate_text(eta, (eta_us + 999999) / 1000000, 1, eta_us));
+}
+
+/* One line for this width: what matters least goes first, the bar gets the rest. */
+static void move_line(char *out, size_t len, const json_t *j, uint64_t eta_us, unsigned width)
+{
+    char head[2 * NAME_MAX_LEN + 8], figures[352], bar[BAR_MAX + 1];
+    unsigned less = 0, room = 0;
+    snprintf(head, sizeof(head), "%.63s -> %.63s", get_str(j, "vm"), get_str(j, "to"));
+    for (; less <= 3; less++) {
+        move_figures(figures, sizeof(figures), j, eta_us, less);
+        unsigned taken = text_columns(head) + text_columns(figures) + 4; /* 4: " [", "] " */
+        room = width > taken ? width - taken : 0;
+        if (room >= BAR_MIN)
+            break;
+    }
+    if (less > 3) {
+        snprintf(out, len, "%s %s", head, figures);
+        return;
+    }
+    room = room < BAR_MAX ? room : BAR_MAX;
+    unsigned done = (unsigned)(get_num(j, "percent") * room / 100);
+    for (unsigned i = 0; i < room; i++)
+        bar[i] = i < done ? '=' : i == done ? '>' : ' ';
+    bar[room] = 0;
+    snprintf(out, len, "%s [%s] %s", head, bar, figures);
+}
+
+static void move_progress(const json_t *j, struct eta *eta)
+{
+    char line[640];
+    uint64_t eta_us = eta_smooth(eta, get_num(j, "elapsed_us"), get_num(j, "eta_us"));
     if (!strcmp(get_str(j, "state"), "queued")) {
-        fprintf(stderr, "\r%s -> %s waits, %lu before it\033[K", get_str(j, "vm"), get_str(j, "to"),
-                get_num(j, "queue_position"));
-        return;
+        progress_show("%s -> %s waits, %lu before it", get_str(j, "vm"), get_str(j, "to"),
+                      get_num(j, "queue_position"));
+    } else if (in_doubt(j)) {
+        progress_show("%s -> %s in doubt: %s", get_str(j, "vm"), get_str(j, "to"), get_str(j, "doubt"));
+    } else {
+        move_line(line, sizeof(line), j, eta_us, progress_width());
+        progress_show("%s", line);
     }
-    if (in_doubt(j)) {
-        fprintf(stderr, "\r%s -> %s in doubt: %s\033[K", get_str(j, "vm"), get_str(j, "to"), get_str(j, "doubt"));
-        return;
-    }
-    for (unsigned i = 0; i < BAR_WIDTH; i++)
-        text[i] = i < done ? '=' : i == done ? '>' : ' ';
-    text[BAR_WIDTH] = 0;
-    fprintf(stderr, "\r%s -> %s [%s] %3lu%% %s round %lu, %lu.%lu MB/s, dirty %lu pages/s, eta %lu s\033[K",
-            get_str(j, "vm"), get_str(j, "to"), text, get_num(j, "percent"), get_str(j, "phase"), get_num(j, "round"),
-            get_num(j, "bytes_per_s") / 1000000, get_num(j, "bytes_per_s") / 100000 % 10,
-            get_num(j, "dirty_pages_per_s"), get_num(j, "eta_us") / 1000000);
-    fflush(stderr);
 }
 
 static void print_summary(const struct host *h, const json_t *j)
@@ -94,27 +133,23 @@ static enum exit_code print_outcome(struct host *h, const json_t *j)
 enum exit_code watch_move(struct host *h, uint64_t id)
 {
     struct answer a;
+    struct eta eta = { 0 };
     enum exit_code e;
-    bool show = isatty(STDERR_FILENO) && !options.quiet;
     unsigned doubt_ms = 0;
-    const struct timespec pause = { .tv_nsec = WATCH_MS * 1000000L };
-    signal(SIGINT, on_interrupt);
-    while (!(e = get_job(h, id, &a)) && !get_bool(a.json, "ended") && !interrupted && doubt_ms < DOUBT_MS) {
-        if (show)
-            print_progress(a.json);
+    progress_begin();
+    while (!(e = get_job(h, id, &a)) && !get_bool(a.json, "ended") && !progress_interrupted() && doubt_ms < DOUBT_MS) {
+        move_progress(a.json, &eta);
         doubt_ms = in_doubt(a.json) ? doubt_ms + WATCH_MS : 0;
         answer_free(&a);
-        nanosleep(&pause, NULL);
+        progress_pause(WATCH_MS);
     }
-    signal(SIGINT, SIG_DFL);
-    if (show)
-        fprintf(stderr, "\r\033[K");
+    progress_end();
     if (e)
         return e;
-    bool leave = interrupted && !in_doubt(a.json);
-    if (leave)
-        fprintf(stderr, "the move goes on; `godwitctl migration watch %s/%lu` shows it\n", h->name, id);
-    e = leave ? EXIT_GOOD : print_outcome(h, a.json);
+    if (progress_interrupted() && !in_doubt(a.json) && !get_bool(a.json, "ended"))
+        e = fail(EXIT_INTERRUPTED, "the move goes on; `godwitctl migration watch %s/%lu` shows it again", h->name, id);
+    else
+        e = print_outcome(h, a.json);
     answer_free(&a);
     return e;
 }

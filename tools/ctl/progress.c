@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tools/ctl/progress.c - progress of something that takes a while: a bar on a terminal, else a line now and then.
+ *
+ * The bar is one line, cut to the terminal's width, which is asked again at each draw.  SIGWINCH ends the pause between
+ * two draws.  SIGINT ends the watching and nothing else; a second one ends the program. */
+#define _GNU_SOURCE
+#include "tools/ctl/ctl.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WIDTH_USUAL  80 /* of a terminal that does not say */
+#define LINE_EVERY_S 5  /* without a terminal: a line at most this often */
+
+static volatile sig_atomic_t interrupted;
+static time_t line_after; /* without a terminal: when the next line may come */
+
+static void on_interrupt(int sig) { (void)sig, interrupted = 1; }
+static void on_resize(int sig) { (void)sig; }
+
+static bool on_terminal(void) { return isatty(STDERR_FILENO) && isatty(STDOUT_FILENO); }
+
+void progress_begin(void)
+{
+    struct sigaction stop = { .sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND };
+    struct sigaction resize = { .sa_handler = on_resize };
+    interrupted = 0;
+    line_after = 0;
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGWINCH, &resize, NULL);
+}
+
+void progress_end(void)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGWINCH, SIG_DFL);
+    if (!options.quiet && on_terminal())
+        fprintf(stderr, "\r\033[K");
+}
+
+bool progress_interrupted(void) { return interrupted; }
+
+void progress_pause(unsigned ms)
+{
+    const struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+    if (!interrupted)
+        nanosleep(&pause, NULL);
+}
+
+unsigned progress_width(void)
+{
+    struct winsize w;
+    if (!on_terminal())
+        return PROGRESS_MAX;
+    unsigned columns = !ioctl(STDERR_FILENO, TIOCGWINSZ, &w) && w.ws_col ? w.ws_col : WIDTH_USUAL;
+    return columns - 1 < PROGRESS_MAX ? columns - 1 : PROGRESS_MAX; /* the last column makes some terminals wrap */
+}
+
+unsigned text_columns(const char *text)
+{
+    unsigned n = 0;
+    for (; *text; text++)
+        n += (*text & 0xc0) != 0x80;
+    return n;
+}
+
+/* Bytes of text that fit into this many columns. */
+static size_t text_fit(const char *text, unsigned columns)
+{
+    size_t n = 0;
+    for (; text[n]; n++)
+        if ((text[n] & 0xc0) != 0x80 && !columns--)
+            break;
+    return n;
+}
+
+void progress_show(const char *fmt, ...)
+{
+    char text[4 * PROGRESS_MAX];
+    va_list ap;
+    time_t now = time(NULL);
+    bool terminal = on_terminal();
+    if (options.quiet || (!terminal && now < line_after))
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    if (terminal) /* without automatic wrap, in case that the terminal shrinks meanwhile */
+        fprintf(stderr, "\r\033[?7l%.*s\033[K\033[?7h", (int)text_fit(text, progress_width()), text);
+    else
+        fprintf(stderr, "%s\n", text);
+    line_after = now + LINE_EVERY_S;
+    fflush(stderr);
+}
+
+uint64_t eta_smooth(struct eta *eta, uint64_t now_us, uint64_t left_us)
+{
+    double end = (double)now_us + (double)left_us, share = (double)(now_us - eta->at_us) / ETA_SMOOTH_US;
+    if (!left_us) /* not known now: as estimated before */
+        end = eta->end_us;
+    else if (!eta->end_us || now_us < eta->at_us)
+        eta->end_us = end;
+    eta->end_us += (end - eta->end_us) * (share < 1 ? share : 1);
+    eta->at_us = now_us;
+    return eta->end_us > (double)now_us ? (uint64_t)(eta->end_us - (double)now_us) : 0;
+}
