@@ -3,8 +3,8 @@
  *
  * Zydis decodes; insn_exec.c and the files beside it execute.  Decoding costs more than the rest of an exit, so two
  * shortcuts avoid it in the common cases.  insn_len_known(): the length of an instruction that the exit identifies.
- * insn_mov_fast(): 32-bit MOVs between a register or immediate and a device, which are all of Linux's local APIC and
- * IOAPIC accesses.  Not here: operands (insn_mem.c). */
+ * insn_mov_fast(): MOV in all forms, which is nearly all that kernels do with devices.  Not here: operands
+ * (insn_mem.c). */
 #include "kernel/run/insn.h"
 
 #include <string.h>
@@ -51,15 +51,21 @@ static const uint8_t *insn_bytes_at(struct vcpu *v, uint64_t linear, unsigned *n
     return page ? page + a.v % PAGE_SIZE : NULL;
 }
 
-/* Copy up to max instruction bytes, fewer when the second page is unmapped.  Returns how many. */
-static unsigned insn_fetch(struct vcpu *v, uint64_t linear, uint8_t *buf, unsigned max)
+/* Copy INSN_MAX instruction bytes, fewer when the second page is unmapped.  Returns how many.  buf has INSN_ROOM
+ * bytes: 16 are copied faster than 15. */
+static unsigned insn_fetch(struct vcpu *v, uint64_t linear, uint8_t *buf)
 {
     unsigned got = 0, n;
-    while (got < max) {
+    memset(buf, 0, INSN_ROOM);
+    while (got < INSN_MAX) {
         const uint8_t *p = insn_bytes_at(v, linear + got, &n);
         if (!p)
             break;
-        n = MIN(n, max - got);
+        if (n >= INSN_ROOM && !got) {
+            memcpy(buf, p, INSN_ROOM);
+            return INSN_MAX;
+        }
+        n = MIN(n, INSN_MAX - got);
         memcpy(buf + got, p, n);
         got += n;
     }
@@ -86,13 +92,13 @@ static bool insn_is_prefix(uint8_t b, unsigned mode)
 
 unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
 {
-    uint8_t buf[INSN_MAX];
+    uint8_t buf[INSN_ROOM];
     struct code code = insn_code_of(v);
     unsigned n, skip = 0;
     const uint8_t *p = insn_bytes_at(v, code.linear, &n);
     if (p && n >= n_op && !memcmp(p, op, n_op))
         return n_op; /* no prefix, on one page: the common case */
-    n = insn_fetch(v, code.linear, buf, INSN_MAX);
+    n = insn_fetch(v, code.linear, buf);
     while (skip + n_op < n && insn_is_prefix(buf[skip], code.mode))
         skip++;
     return skip + n_op <= n && !memcmp(buf + skip, op, n_op) ? skip + n_op : 0;
@@ -101,9 +107,9 @@ unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
 /* 0F 22 /r: reg is the control register, rm the general one, both extended by a REX prefix right before. */
 unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val)
 {
-    uint8_t buf[INSN_MAX];
+    uint8_t buf[INSN_ROOM];
     struct code code = insn_code_of(v);
-    unsigned n = insn_fetch(v, code.linear, buf, INSN_MAX), at = 0;
+    unsigned n = insn_fetch(v, code.linear, buf), at = 0;
     while (at < n && insn_is_prefix(buf[at], code.mode))
         at++;
     if (at + 3 > n || buf[at] != 0x0f || buf[at + 1] != 0x22)
@@ -127,9 +133,9 @@ static void insn_decoder_init(ZydisDecoder *d, unsigned mode)
 
 unsigned insn_length(struct vcpu *v)
 {
-    uint8_t buf[INSN_MAX];
+    uint8_t buf[INSN_ROOM];
     struct code code = insn_code_of(v);
-    unsigned n = insn_fetch(v, code.linear, buf, sizeof(buf));
+    unsigned n = insn_fetch(v, code.linear, buf);
     ZydisDecoder d;
     ZydisDecodedInstruction in;
     insn_decoder_init(&d, code.mode);
@@ -143,44 +149,6 @@ static void insn_rip_advance(struct vcpu *v, unsigned mode, unsigned len)
     if (mode != 64)
         v->rip &= 0xffffffff;
     cpu_ops->shadow_clear(v);
-}
-
-/* Length of ModRM, SIB and displacement at p for 32- and 64-bit addressing; 0: a register operand,
- * or more than n bytes. */
-static unsigned modrm_mem_len(const uint8_t *p, unsigned n)
-{
-    if (n < 2 || p[0] >> 6 == 3)
-        return 0;
-    unsigned mod = p[0] >> 6, rm = p[0] & 7, base = rm == 4 ? p[1] & 7 : rm;
-    unsigned disp = mod == 1 ? 1 : mod == 2 || base == 5 ? 4 : 0, len = 1 + (rm == 4) + disp;
-    return len <= n ? len : 0;
-}
-
-/* Emulate [REX] 89 /r, 8B /r, C7 /0 imm32 with a 32-bit operand, whose address is that of the fault.  False: not one of
- * them.  An operand at offset 0 of a page is left to the slow path: it may have begun on the page before. */
-static bool insn_mov_fast(struct vcpu *v, const struct code *code, const uint8_t *b, unsigned n, gpa_t at, bool write)
-{
-    unsigned rex = code->mode == 64 && (b[0] & 0xf8) == 0x40, ext = rex && (b[0] & 4) ? 8 : 0; /* REX without W */
-    if (code->mode == 16 || n < rex + 3 || at.v % PAGE_SIZE == 0 || at.v % PAGE_SIZE > PAGE_SIZE - 4)
-        return false;
-    const uint8_t op = b[rex], *modrm = b + rex + 1;
-    unsigned reg = (modrm[0] >> 3 & 7) + ext, len = modrm_mem_len(modrm, n - rex - 1), imm = op == 0xc7 ? 4 : 0;
-    uint64_t val;
-    if (!len || rex + 1 + len + imm > n || (op != 0x89 && op != 0x8b && !(op == 0xc7 && (modrm[0] & 0x38) == 0)))
-        return false;
-    if ((op == 0x8b) == write)
-        return false;
-    if (op == 0x8b) {
-        mmio_read(v, at, 4, &val);
-        v->gpr[reg] = (uint32_t)val;
-    } else {
-        uint32_t from_imm = 0;
-        if (imm)
-            memcpy(&from_imm, modrm + len, 4);
-        mmio_write(v, at, 4, imm ? from_imm : (uint32_t)v->gpr[reg]);
-    }
-    insn_rip_advance(v, code->mode, rex + 1 + len + imm);
-    return true;
 }
 
 static void insn_log(const struct insn *c, const char *what)
@@ -244,9 +212,12 @@ enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t fault_gpa, bool write)
     struct code code = insn_code_of(v);
     struct insn c;
     c.v = v, c.mode = code.mode, c.direct = true, c.fault = fault_gpa;
-    c.n_bytes = insn_fetch(v, code.linear, c.bytes, sizeof(c.bytes));
-    if (c.n_bytes && insn_mov_fast(v, &code, c.bytes, c.n_bytes, fault_gpa, write))
+    c.n_bytes = insn_fetch(v, code.linear, c.bytes);
+    unsigned len = insn_mov_fast(v, code.mode, c.bytes, c.n_bytes, fault_gpa, write);
+    if (len) {
+        insn_rip_advance(v, code.mode, len);
         return HV_OK;
+    }
     enum step r = insn_decode(&c, code.linear);
     return insn_finish(&c, r ? r : insn_exec(&c));
 }
@@ -256,7 +227,7 @@ enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x)
     struct code code = insn_code_of(v);
     struct insn c;
     c.v = v, c.mode = code.mode, c.direct = false, c.fault = gpa(x->io.port);
-    c.n_bytes = insn_fetch(v, code.linear, c.bytes, sizeof(c.bytes));
+    c.n_bytes = insn_fetch(v, code.linear, c.bytes);
     enum step r = insn_decode(&c, code.linear);
     return insn_finish(&c, r ? r : insn_exec_string_io(&c, x->io.port, x->io.size, x->io.in));
 }

@@ -9,7 +9,8 @@
 #include "kernel/lib/types.h"
 
 #define INSN_SEG_D     BIT32(14) /* struct seg's access rights: 32-bit code, or a 32-bit stack */
-#define INSN_BYTES_MAX 32u       /* of one memory operand: a YMM register */
+#define INSN_ROOM      (ZYDIS_MAX_INSTRUCTION_LENGTH + 1)
+#define INSN_BYTES_MAX 32u /* of one memory operand: a YMM register */
 
 enum step {
     STEP_OK,     /* completed; the caller advances RIP */
@@ -24,7 +25,7 @@ struct insn {
     unsigned mode; /* 16, 32, 64 */
     bool direct;   /* fault is the address of the one memory operand, if the page offset agrees */
     gpa_t fault;   /* of the second-stage fault, or the port */
-    uint8_t bytes[ZYDIS_MAX_INSTRUCTION_LENGTH];
+    uint8_t bytes[INSN_ROOM];
     unsigned n_bytes;
     ZydisDecodedInstruction in;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
@@ -77,6 +78,9 @@ enum step insn_exec(struct insn *c);        /* all of them */
 enum step insn_exec_string(struct insn *c); /* insn_string.c: MOVS, STOS, LODS, CMPS, SCAS */
 enum step insn_exec_stack(struct insn *c);  /* insn_stack.c: PUSH, POP, CALL, JMP, RET, LEAVE */
 enum step insn_exec_simd(struct insn *c);   /* insn_simd.c: moves of MMX, SSE and AVX registers */
+/** insn_mov.c: carry out the instruction with these n bytes if it is a MOV of the device at `at`.  Returns its length; 0:
+ *  not one, or not to be decided here, and nothing changed. */
+unsigned insn_mov_fast(struct vcpu *v, unsigned mode, const uint8_t *b, unsigned n, gpa_t at, bool write);
 /** INS/OUTS at port. */
 enum step insn_exec_string_io(struct insn *c, uint16_t port, unsigned size, bool in);
 

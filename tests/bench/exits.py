@@ -30,6 +30,7 @@ KINDS = [
     ("out-uart",         "OUT to the UART (peer: in user space)", 5285, 4809),
     ("out-unused",       "OUT to an unused port (likewise)", 5285, 4809),
     ("lapic-mmio-read",  "local APIC read, xAPIC page",      3661, 3230),
+    ("mov",              "the same by any MOV, the dearest", 3661, 3230),
     ("x2apic-eoi",       "x2APIC EOI",                       2821, 2489),
     ("tsc-deadline",     "TSC-deadline write",               3453, 3059),
     ("self-ipi",         "self-IPI, handler, EOI",           7644, 6812),
@@ -58,6 +59,11 @@ def measure():
     finally:
         host.kill()
     counts = {m[1]: tuple(map(int, m.groups()[1:])) for m in re.finditer(r"^exit (\S+) (\d+) (\d+) (\d+)$", text, re.M)}
+    moves = {kind: count for kind, count in counts.items() if kind.startswith("mov")}
+    if len(moves) < 25:
+        raise AssertionError(f"the guest measured {len(moves)} forms of MOV only:\n{text}")
+    dearest = max(moves, key=lambda kind: moves[kind][1])
+    counts["mov"] = moves[dearest]
     missing = [kind for kind, *_ in KINDS if kind not in counts]
     if missing or "error:" in text:
         raise AssertionError(f"the guest did not measure {', '.join(missing) or 'without errors'}:\n{text}")
@@ -73,6 +79,8 @@ def table(counts, spread=False):
         lines.append(f"{name:<39}{median:>8}{'≤' + str(peer // 2):>8}{peer:>8}{peer_off:>24}" +
                      (f"{low:>8}{high:>8}" if spread else "")
                      + ("  goal missed" if median > peer // 2 else ""))
+    moves = sorted((count[1], kind) for kind, count in counts.items() if kind.startswith("mov") and kind != "mov")
+    lines += ["", "every form of MOV: " + ", ".join(f"{kind} {median}" for median, kind in moves)]
     return "\n".join(lines)
 
 

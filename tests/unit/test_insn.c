@@ -4,7 +4,7 @@
  * Each instruction of a long list runs twice with the same registers, flags and memory: natively in a scratch buffer,
  * and emulated with its memory operand in a device.  Registers, defined flags and memory must agree.  The rest:
  * lengths, faults, strings, modes. */
-/* unit-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_alu.c kernel/run/insn_mem.c
+/* unit-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_alu.c kernel/run/insn_mem.c kernel/run/insn_mov.c
  *   kernel/run/insn_simd.c kernel/run/insn_stack.c kernel/run/insn_string.c kernel/core/s2.c kernel/core/guest_mem.c
  *   kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c
  *   tests/fakes/mmio.c tests/fakes/fpu.c */
@@ -176,7 +176,9 @@ static void compare_one(void *buf, unsigned i, unsigned off)
     v.gpr[GPR_RDI] = AT(off), v.rflags = n.flags;
     code(insns[i].bytes, insns[i].n);
     run_native(buf, insns[i].bytes, insns[i].n, &n);
-    unsigned disp = insns[i].n == 3 && insns[i].bytes[1] == 0x7f && insns[i].bytes[2] == 5 ? 5 : 0;
+    unsigned disp = insns[i].n == 3 && insns[i].bytes[1] == 0x7f && insns[i].bytes[2] == 5 ? 5
+                    : insns[i].n == 4 && insns[i].bytes[2] == 0x4f                         ? 0x10
+                                                                                           : 0;
     bool is_load = insns[i].bytes[0] == '\x8b' || insns[i].bytes[1] == '\x8b';
     assert_int_equal(insn_emulate_mmio(&v, gpa(AT(off + disp)), !is_load), HV_OK);
     if (memcmp(mem, fake_mmio + off, sizeof(mem)) || v.gpr[GPR_RAX] != n.rax || v.gpr[GPR_RCX] != n.rcx ||

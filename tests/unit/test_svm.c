@@ -3,7 +3,7 @@
  * rules, VMCB consistency. */
 /* unit-sources: svm/svm.c svm/svm_vcpu.c kernel/lib/print.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c
  *   svm/svm_cr.c svm/svm_check.c svm/npt.c kernel/core/cpuid.c kernel/run/insn.c kernel/run/insn_exec.c
- *   kernel/run/insn_alu.c kernel/run/insn_mem.c kernel/run/insn_simd.c kernel/run/insn_stack.c
+ *   kernel/run/insn_alu.c kernel/run/insn_mem.c kernel/run/insn_mov.c kernel/run/insn_simd.c kernel/run/insn_stack.c
  *   kernel/run/insn_string.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c
  *   kernel/core/event.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/fpu.c
  *   tests/fakes/svm_insn.c */

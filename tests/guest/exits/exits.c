@@ -158,6 +158,38 @@ static void measure_first_touch(void)
     report("first-touch", 3, 0); /* a mean: the host may give many pages at one touch */
 }
 
+/* Every form in which compilers and kernels move data from and to a device: width, extension, way of addressing. */
+#define MOV(name, text) \
+    MEASURE(name, asm volatile(text : : "b"((uint64_t)LAPIC), "c"((uint64_t)LAPIC + 0x20) : "rax", "memory"))
+static void measure_mov(void)
+{
+    MOV("mov-load-32", "mov (%%rcx), %%eax");
+    MOV("mov-load-32-sib", ".byte 0x8b, 0x44, 0x23, 0x20");
+    MOV("mov-load-32-index", "mov 0x0(,%%rcx,1), %%eax");
+    MOV("mov-load-32-moffs", "movabs 0xfee00020, %%eax");
+    MOV("mov-load-32-addr32", "mov (%%ecx), %%eax");
+    MOV("mov-load-32-page", "mov (%%rbx), %%eax");
+    MOV("mov-load-8", "mov (%%rcx), %%ah");
+    MOV("mov-load-8-moffs", "movabs 0xfee00020, %%al");
+    MOV("mov-load-16", "mov (%%rcx), %%ax");
+    MOV("mov-load-64", "mov (%%rcx), %%rax");
+    MOV("movzx-8", "movzbl (%%rcx), %%eax");
+    MOV("movzx-16", "movzwl (%%rcx), %%eax");
+    MOV("movsx-8", "movsbq (%%rcx), %%rax");
+    MOV("movsx-16", "movswl (%%rcx), %%eax");
+    MOV("movsxd", "movslq (%%rcx), %%rax");
+    MOV("mov-store-32", "mov %%eax, 0x80(%%rbx)");
+    MOV("mov-store-32-moffs", "xor %%eax, %%eax; movabs %%eax, 0xfee00080");
+    MOV("mov-store-8-moffs", "movabs %%al, 0xfee00081");
+    MOV("mov-store-imm-32", "movl $0, 0x80(%%rbx)");
+    MOV("mov-store-imm-8", "movb $0, 0x81(%%rbx)");
+    MOV("mov-store-imm-16", "movw $0, 0x82(%%rbx)");
+    MOV("mov-store-imm-64", "movq $0, 0x80(%%rbx)");
+    MOV("mov-store-8", "mov %%al, 0x81(%%rbx)");
+    MOV("mov-store-16", "mov %%ax, 0x82(%%rbx)");
+    MOV("mov-store-64", "mov %%rax, 0x84(%%rbx)");
+}
+
 static void measure_all(void)
 {
     uint32_t a;
@@ -169,6 +201,7 @@ static void measure_all(void)
     MEASURE("out-uart", outb(UART + 7, 0x5a));
     MEASURE("out-unused", outb(0x80, 0));
     MEASURE("lapic-mmio-read", asm volatile("mov (%1), %0" : "=r"(a) : "r"((uint64_t)LAPIC + 0x20) : "memory"));
+    measure_mov();
     wrmsr(IA32_APIC_BASE, rdmsr(IA32_APIC_BASE) | 0xc00);
     wrmsr(X2_SVR, 0x1ff);
     MEASURE("x2apic-eoi", wrmsr(X2_EOI, 0));
