@@ -18,6 +18,7 @@
 #include "svm/svm.h"
 
 #include "kernel/core/event.h"
+#include "kernel/host/x86/regs.h"
 #include "kernel/lib/log.h"
 
 uint64_t svm_event_encode(const struct vcpu_event *e)
@@ -67,8 +68,10 @@ void svm_event_recover(struct svm_vcpu *s)
         struct vcpu_event cut = svm_event_decode(c->exit_int_info);
         bool by_insn =
             cut.type == EVENT_SOFT_INT || (cut.type == EVENT_EXCEPTION && (cut.vector == 3 || cut.vector == 4));
-        if (!by_insn) /* row A; row B stays dropped */
+        if (!by_insn) { /* row A; row B stays dropped */
             c->event_inj = svm_event_encode(&cut);
+            s->v.rflags |= event_pushes_rf(&cut);
+        }
     }
     if (s->iret_pending && s->v.rip != s->iret_rip) {
         s->iret_pending = false;
@@ -122,6 +125,7 @@ void svm_inject(struct vcpu *v, const struct vcpu_event *e)
     else if (e->type != EVENT_EXCEPTION)
         ASSERT(!svm_event_pending(s)); /* the caller asked irq_ready() or nmi_ready() */
     s->vmcb->ctl.event_inj = svm_event_encode(&now);
+    v->rflags |= event_pushes_rf(&now);
     if (e->type == EVENT_NMI) {
         ASSERT(!s->nmi_blocked);
         s->iret_pending = false;
@@ -129,4 +133,8 @@ void svm_inject(struct vcpu *v, const struct vcpu_event *e)
     }
 }
 
-void svm_shadow_clear(struct vcpu *v) { to_svm(v)->vmcb->ctl.int_shadow = 0; }
+void svm_shadow_clear(struct vcpu *v)
+{
+    to_svm(v)->vmcb->ctl.int_shadow = 0;
+    v->rflags &= ~RFLAGS_RF; /* it was for the instruction that is complete now */
+}

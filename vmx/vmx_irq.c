@@ -157,6 +157,7 @@ void vmx_inject(struct vcpu *v, const struct vcpu_event *e)
         s->pending = event_combine(&first, e, &s->triple_fault);
     else if (e->type != EVENT_EXCEPTION)
         ASSERT(first.type == EVENT_NONE); /* the caller asked irq_ready() or nmi_ready() */
+    v->rflags |= event_pushes_rf(&s->pending);
     if (e->type != EVENT_EXTINT)
         s->blocked &= ~BLOCKED_SHADOW; /* the handler's first instruction has no shadow */
 }
@@ -166,6 +167,7 @@ void vmx_shadow_clear(struct vcpu *v)
 {
     struct vmx_vcpu *s = to_vmx(v);
     s->blocked &= ~BLOCKED_SHADOW;
+    v->rflags &= ~RFLAGS_RF; /* it was for the instruction that is complete now */
     if (!(v->rflags & RFLAGS_TF))
         return;
     vmx_vmcs_enter(s);

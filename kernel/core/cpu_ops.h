@@ -54,7 +54,7 @@ struct cpu_ops {
     /** Deliver e at the next entry.  No event may be pending, unless both are exceptions, which combine by SDM 3A
      *  "Conditions for Generating a Double Fault" (kernel/core/event.h). */
     void (*inject)(struct vcpu *v, const struct vcpu_event *e);
-    /** End the interrupt shadow: an instruction was emulated. */
+    /** An instruction was emulated: end the interrupt shadow, and clear RFLAGS.RF. */
     void (*shadow_clear)(struct vcpu *v);
     /** From the next entry on the guest's TSC is (host TSC * ratio >> cpu_caps.tsc_frac_bits) + offset.  Ratio 0: host
      *  TSC + offset, the only choice without tsc_frac_bits.  Owner pCPU, or any while v is FROZEN and unloaded. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/event.h - the double-fault rule, which both vendors use.  Portable. */
+ * kernel/core/event.h - rules of exceptions that both vendors use: double faults, RFLAGS.RF.  Portable. */
 #ifndef GODWIT_KERNEL_CORE_EVENT_H
 #define GODWIT_KERNEL_CORE_EVENT_H
 
@@ -9,5 +9,10 @@
  *  nothing, the processor shuts down.  Any context.  SDM 3A "Interrupt 8 - Double Fault Exception (#DF)"; APM 2
  *  8.2.9. */
 struct vcpu_event event_combine(const struct vcpu_event *first, const struct vcpu_event *second, bool *triple);
+
+/** RFLAGS_RF if the image of RFLAGS that the delivery of e pushes has it set, whatever it is now: a fault, so that the
+ *  return does not meet an instruction breakpoint again.  Else 0.  SDM 3B "Instruction-Breakpoint Exception Condition";
+ *  APM 2 13.1.3.2. */
+uint64_t event_pushes_rf(const struct vcpu_event *e);
 
 #endif

@@ -301,6 +301,28 @@ static void test_entry_failures_are_explained(void **state)
 
 /* ---- events ---- */
 
+/* A fault pushes RFLAGS.RF, so that its return does not meet an instruction breakpoint again; an emulated instruction
+ * clears it. */
+static void test_resume_flag(void **state)
+{
+    static const struct {
+        unsigned vector;
+        bool fault;
+    } rows[] = { { 0, true }, { 1, false }, { 3, false }, { 4, false },
+                 { 6, true }, { 8, false }, { 13, true }, { 14, true } };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        v->rflags = 2;
+        vmx_cpu_ops.inject(v, &(struct vcpu_event){ EVENT_EXCEPTION, (uint8_t)rows[i].vector, false, 0 });
+        assert_int_equal(v->rflags, rows[i].fault ? 2 | BIT64(16) : 2);
+        run(VMX_EXIT_EXTINT, 0);
+    }
+    vmx_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = 0x40 });
+    assert_int_equal(v->rflags & BIT64(16), rows[ARRAY_SIZE(rows) - 1].fault ? BIT64(16) : 0);
+    vmx_cpu_ops.shadow_clear(v);
+    assert_int_equal(v->rflags, 2);
+}
+
 static void test_cut_events_are_delivered_again(void **state)
 {
     (void)state;
@@ -890,6 +912,7 @@ int main(void)
         T(test_exit_details),
         T(test_host_nmi_and_reflected_exceptions),
         T(test_entry_failures_are_explained),
+        T(test_resume_flag),
         T(test_cut_events_are_delivered_again),
         T(test_no_error_code_in_real_mode),
         T(test_double_and_triple_faults),
