@@ -78,6 +78,8 @@ void svm_dump(struct vcpu *v, struct printer *out);
 void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset);
 
 /* svm_cr.c */
+/** The bits of CR4 that this processor has. */
+uint64_t svm_cr4_of_host(void);
 /** Intercept what this processor has, the guest's CPUID does not show, and SVM can intercept.  vm->cpuid is set. */
 void svm_features_mask(struct svm_vcpu *s);
 /** Emulate the intercepted write to CR4, or inject #GP. */
@@ -104,7 +106,8 @@ struct vcpu_event svm_event_decode(uint64_t event_inj);
 
 /* svm_check.c */
 /** Check b against VMRUN's rules (APM 2 15.5.1 "Canonicalization and Consistency Checks").  False: *why names the first
- *  broken rule (field, value, rule).  phys_bits: host's physical-address width. */
-bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, struct why *why);
+ *  broken rule (field, value, rule).  phys_bits: host's physical-address width; cr4_known: CR4's
+ *  bits that it has. */
+bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, uint64_t cr4_known, struct why *why);
 
 #endif

@@ -11,7 +11,8 @@
 #define CR0_CD     BIT64(30)
 #define CR0_PG     BIT64(31)
 #define CR4_PAE    BIT64(5)
-#define CR4_MBZ    0xffffffffff000000ul /* no processor defines a bit above 23 (CET) */
+#define CR0_WP     BIT64(16)
+#define CR4_CET    BIT64(23)
 #define EFER_MBZ   0xffffffffff800000ul /* bit 22 (extended LBR) is the highest in use */
 #define ATTR_L     0x200u
 #define ATTR_D     0x400u
@@ -74,7 +75,7 @@ static bool svm_check_pat(uint64_t pat)
     return true;
 }
 
-static bool svm_check_save(const struct vmcb *b, uint64_t phys_end, struct why *why)
+static bool svm_check_save(const struct vmcb *b, uint64_t phys_end, uint64_t cr4_known, struct why *why)
 {
     const struct vmcb_save *m = &b->save;
     bool paging = m->cr0 & CR0_PG, long_mode = (m->efer & EFER_LME) && paging;
@@ -85,8 +86,11 @@ static bool svm_check_save(const struct vmcb *b, uint64_t phys_end, struct why *
         { m->cr0 >> 32, "CR0", m->cr0, "bits 32-63 must be zero" },
         { paging && !(m->cr0 & CR0_PE), "CR0", m->cr0, "PG (bit 31) needs PE (bit 0)" },
         { long_mode && m->cr3 >= phys_end, "CR3", m->cr3, "beyond the physical address limit" },
-        { m->cr4 & CR4_MBZ, "CR4", m->cr4, "reserved bits must be zero" },
+        { m->cr4 & ~cr4_known, "CR4", m->cr4, "bits that this processor does not have must be zero" },
+        { (m->cr4 & CR4_CET) && !(m->cr0 & CR0_WP), "CR4", m->cr4, "CET (bit 23) needs CR0.WP (bit 16)" },
         { long_mode && !(m->cr4 & CR4_PAE), "CR4", m->cr4, "EFER.LME with CR0.PG needs PAE (bit 5)" },
+        { paging && !(m->efer & EFER_LME) != !(m->efer & EFER_LMA), "EFER", m->efer,
+          "with CR0.PG, LMA (bit 10) must be as LME (bit 8)" },
         { long_mode && (m->cs.attr & ATTR_L) && (m->cs.attr & ATTR_D), "CS attributes", m->cs.attr,
           "L and D cannot both be set in long mode" },
         { m->dr6 >> 32, "DR6", m->dr6, "bits 32-63 must be zero" },
@@ -96,8 +100,8 @@ static bool svm_check_save(const struct vmcb *b, uint64_t phys_end, struct why *
     return svm_check_report(rules, ARRAY_SIZE(rules), why);
 }
 
-bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, struct why *why)
+bool svm_vmcb_check(const struct vmcb *b, unsigned phys_bits, unsigned n_asids, uint64_t cr4_known, struct why *why)
 {
     uint64_t phys_end = BIT64(phys_bits < 63 ? phys_bits : 63);
-    return svm_check_controls(&b->ctl, phys_end, n_asids, why) && svm_check_save(b, phys_end, why);
+    return svm_check_controls(&b->ctl, phys_end, n_asids, why) && svm_check_save(b, phys_end, cr4_known, why);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm_cr.c - intercepts for features that this processor has and the guest's CPUID does not show.
+ * svm/svm_cr.c - bits of CR4 and instructions that the guest's CPUID does not show.
  *
  * Under nested paging the guest owns its control registers.  But bits of CR4 enable what CPUID may hide: XSAVE and all
- * that needs it, FSGSBASE, PCID, SMEP, ...  So a guest that is not shown such a bit has its writes of CR4 intercepted:
- * each costs an exit, reads do not.  A guest that is shown all of them (cpu = host) has no such intercept.
+ * that needs it, FSGSBASE, PCID, SMEP, ...  So writes of CR4 are intercepted: each costs an exit, reads do not.  That
+ * holds for a guest that is shown all bits as well (cpu = host).  The processor would refuse the rest with #GP, but
+ * QEMU's takes any bit and then refuses VMRUN.
  * Two instructions have intercepts of their own: RDTSCP and INVPCID.  The others cannot be intercepted: docs/cpuid.md.
  * vmx_cr.c does the same by masks. */
 #include "svm/svm.h"
@@ -25,6 +26,8 @@ static void svm_host_leaf(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
     out[CPUID_EAX] = c.eax, out[CPUID_EBX] = c.ebx, out[CPUID_ECX] = c.ecx, out[CPUID_EDX] = c.edx;
 }
 
+uint64_t svm_cr4_of_host(void) { return cpuid_cr4_of(svm_host_leaf); }
+
 void svm_features_mask(struct svm_vcpu *s)
 {
     const struct cpuid_table *t = s->v.vm->cpuid;
@@ -34,8 +37,7 @@ void svm_features_mask(struct svm_vcpu *s)
     svm_host_leaf(0, 0, max);
     if (max[CPUID_EAX] >= 7)
         svm_host_leaf(7, 0, seven);
-    if (cpuid_cr4_of(svm_host_leaf) & ~cpuid_cr4_allowed(t))
-        c->icept_cr_write |= ICEPT_CR4;
+    c->icept_cr_write |= ICEPT_CR4;
     if (svm_features.rdtscp && !cpuid_has(t, 0x80000001, 0, CPUID_EDX, 27))
         c->icept4 |= ICEPT4_RDTSCP;
     if ((seven[CPUID_EBX] & BIT32(10)) && !cpuid_has(t, 7, 0, CPUID_EBX, 10))
@@ -52,6 +54,8 @@ static bool svm_cr4_legal(const struct svm_vcpu *s, uint64_t new)
     if (new & ~cpuid_cr4_allowed(s->v.vm->cpuid))
         return false;
     if (long_mode && !(new &CR4_PAE))
+        return false;
+    if ((new &CR4_CET) && !(m->cr0 & CR0_WP))
         return false;
     return !((m->cr4 ^ new) & new &CR4_PCIDE) || (long_mode && !(m->cr3 & 0xfff));
 }

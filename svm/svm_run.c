@@ -76,7 +76,7 @@ static void svm_entry_failed(struct svm_vcpu *s)
 {
     char why[160];
     unsigned phys_bits = svm_cpuid(0x80000008).eax & 0xff;
-    if (svm_vmcb_check(s->vmcb, phys_bits, cpu_caps.n_asids, WHY(why)))
+    if (svm_vmcb_check(s->vmcb, phys_bits, cpu_caps.n_asids, svm_cr4_of_host(), WHY(why)))
         log_error("svm", "vCPU %u: VMRUN refused the VMCB, but it breaks no rule of APM 2 15.5.1 that we know",
                   s->v.index);
     else

@@ -39,6 +39,7 @@
 #define CR4_SMEP       BIT64(20)
 #define CR4_SMAP       BIT64(21)
 #define CR4_PKE        BIT64(22)
+#define CR4_CET        BIT64(23)
 
 #define RFLAGS_CF     BIT64(0)
 #define RFLAGS_FIXED1 BIT64(1)
