@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/core/event.c - RFLAGS.RF, and the double-fault rule: SDM 3A "Interrupt 8 - Double Fault Exception (#DF)", as a table.
+ * kernel/core/event.c - RFLAGS.RF in pushed images, and the double-fault rule: SDM 3A "Interrupt 8 - Double Fault
+ * Exception (#DF)", as a table.
  *
  *   first \ second     benign    contributory   #PF
  *   benign             second    second         second
@@ -13,6 +14,7 @@
 #include "kernel/lib/log.h"
 
 #define VECTOR_DF 8
+#define VECTOR_MC 18
 #define VECTOR_PF 14
 
 static bool event_contributory(uint8_t vector) { return vector == 0 || (vector >= 10 && vector <= 13); }
@@ -26,10 +28,10 @@ struct vcpu_event event_combine(const struct vcpu_event *first, const struct vcp
     return df ? (struct vcpu_event){ .type = EVENT_EXCEPTION, .vector = VECTOR_DF, .has_error = true } : *second;
 }
 
-/* #DB is a fault only for an instruction breakpoint, where RF stays clear; #BP and #OF are traps, #DF and #MC aborts. */
+/* #DB is a fault only for an instruction breakpoint, with RF clear; #BP and #OF are traps, #DF and #MC aborts. */
 uint64_t event_pushes_rf(const struct vcpu_event *e)
 {
-    static const uint32_t no_faults = BIT32(1) | BIT32(2) | BIT32(3) | BIT32(4) | BIT32(VECTOR_DF) | BIT32(18);
+    const uint32_t no_faults = BIT32(1) | BIT32(2) | BIT32(3) | BIT32(4) | BIT32(VECTOR_DF) | BIT32(VECTOR_MC);
     bool fault = e->type == EVENT_EXCEPTION && e->vector < 32 && !(no_faults & BIT32(e->vector));
     return fault ? RFLAGS_RF : 0;
 }

@@ -10,9 +10,7 @@
  *  8.2.9. */
 struct vcpu_event event_combine(const struct vcpu_event *first, const struct vcpu_event *second, bool *triple);
 
-/** RFLAGS_RF if the image of RFLAGS that the delivery of e pushes has it set, whatever it is now: a fault, so that the
- *  return does not meet an instruction breakpoint again.  Else 0.  SDM 3B "Instruction-Breakpoint Exception Condition";
- *  APM 2 13.1.3.2. */
+/** RFLAGS_RF if the delivery of e pushes it whatever it is now: a fault (SDM 3B "RF Flag").  Else 0.  Any context. */
 uint64_t event_pushes_rf(const struct vcpu_event *e);
 
 #endif

@@ -78,8 +78,8 @@ enum step insn_exec(struct insn *c);        /* all of them */
 enum step insn_exec_string(struct insn *c); /* insn_string.c: MOVS, STOS, LODS, CMPS, SCAS */
 enum step insn_exec_stack(struct insn *c);  /* insn_stack.c: PUSH, POP, CALL, JMP, RET, LEAVE */
 enum step insn_exec_simd(struct insn *c);   /* insn_simd.c: moves of MMX, SSE and AVX registers */
-/** insn_mov.c: carry out the instruction with these n bytes if it is a MOV of the device at `at`.  Returns its length; 0:
- *  not one, or not to be decided here, and nothing changed. */
+/** insn_mov.c: carry out the instruction at b if it is a MOV of the device at `at`.  b: n bytes of code, in a buffer of
+ *  INSN_ROOM.  Returns its length; 0: not one, or not to be decided here, and nothing changed. */
 unsigned insn_mov_fast(struct vcpu *v, unsigned mode, const uint8_t *b, unsigned n, gpa_t at, bool write);
 /** INS/OUTS at port. */
 enum step insn_exec_string_io(struct insn *c, uint16_t port, unsigned size, bool in);

@@ -3,10 +3,10 @@
  * or fail, and an undefined instruction must have changed nothing.
  *
  * Input: 1 byte of mode and direction, 16 x 2 bytes for the registers, then code. */
-/* fuzz-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_alu.c kernel/run/insn_mem.c kernel/run/insn_mov.c
- *   kernel/run/insn_simd.c kernel/run/insn_stack.c kernel/run/insn_string.c kernel/core/s2.c kernel/core/guest_mem.c
- *   kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log_quiet.c tests/fakes/page.c
- *   tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/fpu.c */
+/* fuzz-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_alu.c kernel/run/insn_mem.c
+ *   kernel/run/insn_mov.c kernel/run/insn_simd.c kernel/run/insn_stack.c kernel/run/insn_string.c
+ *   kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c
+ *   tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/fpu.c */
 /* fuzz-deps: zydis */
 #include <stdlib.h>
 #include <string.h>

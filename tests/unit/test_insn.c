@@ -4,10 +4,10 @@
  * Each instruction of a long list runs twice with the same registers, flags and memory: natively in a scratch buffer,
  * and emulated with its memory operand in a device.  Registers, defined flags and memory must agree.  The rest:
  * lengths, faults, strings, modes. */
-/* unit-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_alu.c kernel/run/insn_mem.c kernel/run/insn_mov.c
- *   kernel/run/insn_simd.c kernel/run/insn_stack.c kernel/run/insn_string.c kernel/core/s2.c kernel/core/guest_mem.c
- *   kernel/core/dirty.c kernel/core/translate.c svm/npt.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c
- *   tests/fakes/mmio.c tests/fakes/fpu.c */
+/* unit-sources: kernel/run/insn.c kernel/run/insn_exec.c kernel/run/insn_alu.c kernel/run/insn_mem.c
+ *   kernel/run/insn_mov.c kernel/run/insn_simd.c kernel/run/insn_stack.c kernel/run/insn_string.c
+ *   kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c svm/npt.c
+ *   tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/fpu.c */
 /* unit-deps: zydis */
 #include <cmocka.h>
 #include <setjmp.h>
