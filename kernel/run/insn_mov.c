@@ -68,33 +68,37 @@ static unsigned mov_kind_extending(struct mov *m, const uint8_t *b)
     return MOV_IS | MOV_EXTENDS | (op & 1 ? MOV_WORD : MOV_BYTE) | (op & 8 ? MOV_SIGNED : 0);
 }
 
-/* Prefixes, then the opcode: its kind.  A REX counts only right before the opcode, in 64-bit code. */
-static __attribute__((noinline)) struct mov mov_prefixed(struct mov m, unsigned mode, const uint8_t *b)
+/* One prefix; false: none.  A REX counts only right before the opcode. */
+static inline bool mov_prefix(struct mov *m, unsigned mode, uint8_t byte)
 {
-    for (m.at = 0; m.at < PREFIXES_MAX; m.at++) {
-        uint8_t byte = b[m.at];
-        m.rex = 0;
-        if (byte == 0x66) {
-            m.op_size = mode == 16 ? 4 : 2;
-        } else if (byte == 0x67) {
-            m.addr_size = mode == 32 ? 2 : 4;
-        } else if (byte == 0x64 || byte == 0x65) {
-            m.other_segment = true;
-        } else if ((byte & 0xf0) == 0x40) {
-            if (mode != 64)
-                break;
-            m.rex = byte;
-            m.at++;
-            break;
-        } else if (byte != 0x2e && byte != 0x36 && byte != 0x3e && byte != 0x26) {
-            break;
-        }
+    switch (byte) {
+    case 0x66: m->op_size = mode == 16 ? 4 : 2; break;
+    case 0x67: m->addr_size = mode == 32 ? 2 : 4; break;
+    case 0x64:
+    case 0x65: m->other_segment = true; break;
+    case 0x26:
+    case 0x2e:
+    case 0x36:
+    case 0x3e: break;
+    default:   return false;
     }
-    m.op_size = m.rex & 8 ? 8 : m.op_size;
-    uint8_t op = b[m.at++];
-    m.kind =
-        op == 0x0f || (op == 0x63 && mode == 64) ? mov_kind_extending(&m, b) : mov_kinds[op] & ~(unsigned)MOV_PREFIX;
-    return m;
+    return true;
+}
+
+/* Prefixes, then the opcode: its kind. */
+static inline void mov_prefixed(struct mov *m, unsigned mode, const uint8_t *b)
+{
+    unsigned n = 0;
+    while (n < PREFIXES_MAX && mov_prefix(m, mode, b[n]))
+        n++;
+    if (mode == 64 && n < PREFIXES_MAX && (b[n] & 0xf0) == 0x40) {
+        m->rex = b[n++];
+        m->op_size = m->rex & 8 ? 8 : m->op_size;
+    }
+    uint8_t op = b[n++];
+    m->at = n;
+    bool extends = op == 0x0f || (op == 0x63 && mode == 64);
+    m->kind = extends ? mov_kind_extending(m, b) : mov_kinds[op] & ~(unsigned)MOV_PREFIX;
 }
 
 /* Length of ModRM, SIB and displacement; 0: a register operand. */
@@ -173,7 +177,7 @@ unsigned insn_mov_fast(struct vcpu *v, unsigned mode, const uint8_t *b, unsigned
 {
     struct mov m = { .at = 1, .kind = mov_kinds[b[0]], .op_size = mode == 16 ? 2 : 4, .addr_size = mode / 8 };
     if (m.kind & MOV_PREFIX)
-        m = mov_prefixed(m, mode, b);
+        mov_prefixed(&m, mode, b);
     if (!m.kind || !(m.kind & MOV_STORE) == write)
         return 0;
     const uint8_t *operand = b + m.at;

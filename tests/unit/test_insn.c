@@ -486,6 +486,16 @@ static const struct {
     S("\xc4\xe2\x7d\x2a\x0f"),
 };
 
+/* 16 registers that are not in their initial state: their component must be marked as in use.  (The processor may mark
+ * more: it does so when the system has switched programs.) */
+static bool is_set(const uint8_t *regs)
+{
+    for (unsigned i = 0; i < 256; i++)
+        if (regs[i])
+            return true;
+    return false;
+}
+
 static void simd_one(void *buf, unsigned i, bool in_use)
 {
     uint8_t mem[64] __attribute__((aligned(32)));
@@ -505,7 +515,7 @@ static void simd_one(void *buf, unsigned i, bool in_use)
     if (fake_n_injected || memcmp(mem, fake_mmio + 0x40, sizeof(mem)) || memcmp(area[0] + 160, area[1] + 160, 256) ||
         memcmp(area[0] + 576, area[1] + 576, 256) || v.rip != CODE + simd[i].n ||
         (area[1][4] && (memcmp(area[0] + 32, area[1] + 32, 128) || area[0][4] != area[1][4])) ||
-        (~area[0][512] & area[1][512]))
+        (is_set(area[0] + 160) && !(area[0][512] & 2)) || (is_set(area[0] + 576) && !(area[0][512] & 4)))
         fail_msg("SIMD instruction %u (%02x %02x ...) differs from the processor", i, (uint8_t)simd[i].bytes[0],
                  (uint8_t)simd[i].bytes[1]);
 }
