@@ -48,6 +48,7 @@ enum {
 #define RCTL_EN    BIT32(1)
 #define RCTL_UPE   BIT32(3) /* promiscuous: the virtual switch filters */
 #define RCTL_MPE   BIT32(4)
+#define RCTL_LPE   BIT32(5) /* without it, 1522 bytes with FCS are the longest: one VLAN tag */
 #define RCTL_BAM   BIT32(15)
 #define RCTL_SECRC BIT32(26) /* buffers of 2048 bytes: BSIZE = 0 */
 #define TCTL_EN    BIT32(1)
@@ -79,7 +80,8 @@ struct tx_desc {
 #define BUF_LEN 2048
 #define BURST   64 /* Bochs' wire is a datagram socket without back-pressure, where TCP would lose segments */
 _Static_assert(sizeof(struct rx_desc) == 16 && sizeof(struct tx_desc) == 16, "legacy descriptors");
-_Static_assert(RING * 16 % 128 == 0 && BURST < RING && BUF_LEN >= 1500 + ETH_HDR_LEN + 4, "the manual's limits");
+_Static_assert(RING * 16 % 128 == 0 && BURST < RING && BUF_LEN >= 1500 + ETH_HDR_LEN + ETH_TAGS_LEN,
+               "the manual's limits");
 
 struct e1000 {
     struct nic nic;
@@ -87,6 +89,7 @@ struct e1000 {
     volatile struct rx_desc *rx; /* owned, for ever */
     volatile struct tx_desc *tx;
     uint8_t *rx_buf, *tx_buf;
+    bool rx_skip; /* what was received last belongs to a frame longer than BUF_LEN, which goes on */
     unsigned rx_next, tx_next, tx_clean, tx_tail; /* ring indices, < RING; tx_tail: the card's TDT */
 };
 static struct e1000 cards[NIC_MAX];
@@ -146,7 +149,7 @@ static void e1000_rx_start(struct e1000 *e)
     e1000_ring_write(e, R_RDBAL, e->rx);
     e1000_write(e, R_RDH, 0);
     e1000_write(e, R_RDT, RING - 1);
-    e1000_write(e, R_RCTL, RCTL_EN | RCTL_UPE | RCTL_MPE | RCTL_BAM | RCTL_SECRC);
+    e1000_write(e, R_RCTL, RCTL_EN | RCTL_UPE | RCTL_MPE | RCTL_LPE | RCTL_BAM | RCTL_SECRC);
 }
 
 static void e1000_tx_start(struct e1000 *e)
@@ -181,7 +184,7 @@ static void e1000_tx_kick(struct nic *n)
 static enum hv_err e1000_tx(struct nic *n, const void *frame, size_t len)
 {
     struct e1000 *e = container_of(n, struct e1000, nic);
-    if (len > ETH_HDR_LEN + n->mtu)
+    if (len > n->mtu + ETH_HDR_LEN + ETH_TAGS_LEN)
         return HV_E_RANGE;
     if (!n->tx_free) {
         e1000_tx_kick(n);
@@ -214,7 +217,9 @@ static unsigned e1000_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx
             break;
         atomic_thread_fence(memory_order_acquire); /* the rest of the descriptor and the buffer after DD */
         uint16_t len = d->len;
-        if ((d->status & RXD_EOP) && !d->errors && len >= ETH_HDR_LEN && len <= BUF_LEN) {
+        bool last = d->status & RXD_EOP, part = e->rx_skip || !last;
+        e->rx_skip = !last;
+        if (!part && !d->errors && len >= ETH_HDR_LEN && len <= BUF_LEN) {
             n->rx_frames++;
             n->rx_bytes += len;
             rx(ctx, e->rx_buf + e->rx_next * BUF_LEN, len);

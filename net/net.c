@@ -6,6 +6,7 @@
  * (stream.c), guests' ports (kernel/vm/guest_net.c). */
 #include "net/net_internal.h"
 
+#include <string.h>
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 #include "net/announce.h"
@@ -141,6 +142,8 @@ bool net_needs_polling(void) { return ready && !nic->irq_vector; }
 bool net_is_up(void) { return ready && host_if_is_up(); }
 
 bool net_has_address(const uint8_t ip[4]) { return host_if_has_address(ip); }
+
+bool net_has_mac(const uint8_t mac[6]) { return nic && !memcmp(nic->mac, mac, 6); }
 
 void net_announce_mac(const uint8_t mac[6])
 {

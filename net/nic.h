@@ -10,16 +10,18 @@
 #include "kernel/host/pci.h"
 #include "kernel/lib/err.h"
 
-#define NIC_MAX     4
-#define NIC_MTU_MAX 9000
-#define ETH_HDR_LEN 14
+#define NIC_MAX      4
+#define NIC_MTU_MAX  9000
+#define ETH_HDR_LEN  14
+#define ETH_TAGS_LEN 8 /* two VLAN tags, IEEE 802.1Q and 802.1ad: a frame may be so much longer */
 
 struct nic;
 typedef void nic_rx_fn(void *ctx, const uint8_t *frame, size_t len);
 
 struct nic_ops {
     const char *name; /* "virtio-net", "e1000" */
-    /** Queue one frame.  HV_E_AGAIN: ring full, try after a later poll; HV_E_RANGE: longer than the MTU allows. */
+    /** Queue one frame.  HV_E_AGAIN: ring full, try after a later poll; HV_E_RANGE: longer than the MTU and
+     *  ETH_TAGS_LEN allow. */
     enum hv_err (*tx)(struct nic *n, const void *frame, size_t len);
     /** Ring the doorbell for frames that tx() queued, if any. */
     void (*tx_kick)(struct nic *n);

@@ -235,7 +235,7 @@ static enum hv_err virtio_tx(struct nic *n, const void *frame, size_t len)
 {
     struct virtio_net *v = container_of(n, struct virtio_net, nic);
     struct vq *q = &v->tx;
-    if (len > q->buf_len - NET_HDR || len > n->mtu + ETH_HDR_LEN)
+    if (len > q->buf_len - NET_HDR || len > n->mtu + ETH_HDR_LEN + ETH_TAGS_LEN)
         return HV_E_RANGE;
     if (!q->n_free)
         virtio_tx_reclaim(v);
@@ -321,7 +321,7 @@ static uint16_t virtio_irq_setup(struct virtio_net *v, const struct pci_dev *d)
 
 static enum hv_err virtio_queues_init(struct virtio_net *v, const struct pci_dev *d)
 {
-    size_t buf_len = NET_HDR + ETH_HDR_LEN + 4 + v->nic.mtu; /* 4: a VLAN tag */
+    size_t buf_len = NET_HDR + ETH_HDR_LEN + ETH_TAGS_LEN + v->nic.mtu;
     uint16_t entry = virtio_irq_setup(v, d);
     enum hv_err e = vq_init(v, &v->rx, 0, buf_len, entry);
     if (e == HV_OK)

@@ -16,7 +16,7 @@
 /* broadcast and multicast frames that a guest may send in a second, and at once */
 #define VSWITCH_STORM_HZ  2000u
 #define ETH_FRAME_MIN     14
-#define ETH_FRAME_MAX     (9000 + 14 + 4)
+#define ETH_FRAME_MAX     (9000 + 14 + 8) /* two VLAN tags */
 
 /* What may come in at a port.  The addresses of other ports are nowhere accepted as a guest's. */
 enum vswitch_kind {

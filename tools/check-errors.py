@@ -26,7 +26,8 @@ FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_image.h
          "kernel/core/cpu_baseline.c", "kernel/core/cpuid.c", "kernel/peers/dial.c", "kernel/vm/elf_boot.c",
          "kernel/peers/evacuate.c", "kernel/vm/linux_boot.c", "kernel/peers/migration.c", "kernel/peers/migration_in.c",
          "kernel/peers/migration_out.c", "kernel/peers/start.c",
-         "kernel/vm/vm_manage.c", "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "migrate/ask.c", "migrate/rx.c",
+         "kernel/vm/vm_mac.c", "kernel/vm/vm_manage.c",
+         "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "migrate/ask.c", "migrate/rx.c",
          "migrate/tx.c", "migrate/tx_pages.c",
          "net/stream.c", "net/tls.c"]
 LITERAL = r'"((?:[^"\\]|\\.)*)"'

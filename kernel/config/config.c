@@ -110,6 +110,16 @@ static bool fingerprint_taken(const struct peer_config *list, unsigned n)
     return false;
 }
 
+/* Has the card of another VM the MAC address of the last VM's? */
+static bool vm_mac_taken(const struct config *c)
+{
+    const struct vm_config *last = &c->vms[c->n_vms - 1];
+    for (unsigned i = 0; last->nic && i + 1 < c->n_vms; i++)
+        if (c->vms[i].nic && !memcmp(c->vms[i].mac, last->mac, sizeof(last->mac)))
+            return true;
+    return false;
+}
+
 /* If bad: report a mistake of the section as a whole. */
 static bool section_lacks(struct parser *p, bool bad, const char *key, const char *expected)
 {
@@ -130,6 +140,8 @@ static void section_end(struct parser *p)
         out |= section_lacks(p, secret && !secured, "disk-fingerprint",
                              "a valid one, with disk = nbd:...; this VM is left out, for its disk must not go "
                              "unencrypted");
+        out |= section_lacks(p, vm_mac_taken(p->c), "mac",
+                             "a MAC address that no other VM's network card has; this VM is left out");
         p->c->n_vms -= out;
     } else if (p->section == SEC_PEER) {
         ASSERT(p->peer == &p->c->peers[p->c->n_peers - 1]);

@@ -23,7 +23,7 @@ enum { RX, TX, CONTROL };
 #define CTRL_ACK        0u
 #define HEADER_LEN      12u
 #define FRAME_MIN       14u
-#define FRAME_MAX       1518u
+#define FRAME_MAX       1522u          /* 1500 bytes behind a header with two VLAN tags */
 #define TURN_MAX        64u            /* frames sent in one go */
 #define RX_SEGS_MAX     VIRTQ_SIZE_MAX /* descriptors read for one frame, those of its last buffer not counted */
 

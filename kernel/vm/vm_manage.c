@@ -25,6 +25,7 @@
 #include "kernel/vm/elf_boot.h"
 #include "kernel/vm/linux_boot.h"
 #include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_mac.h"
 #include "net/net.h"
 
 #define QUICK_RESET_US     2000000    /* a reset sooner after the start than this is quick */
@@ -258,6 +259,8 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     const struct boot_blob *disk = NULL;
     enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why);
     if (!e)
+        e = vm_mac_check(&vm->config, why);
+    if (!e)
         e = boot_files_get(vm, &disk, why);
     if (e)
         return e;
@@ -313,7 +316,7 @@ void vm_stop(struct vm *vm)
 
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
 {
-    char text[120];
+    char text[200];
     const struct vm *vm = vm_find(offer->config.name);
     unsigned n_used = 0;
     for (unsigned i = 0; i < VM_MAX; i++)
@@ -325,6 +328,8 @@ void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
         snprintf(text, sizeof(text), "this host knows %u guests already, which is its limit", VM_MAX);
         add(ctx, text);
     }
+    if (vm_mac_check(&offer->config, WHY(text)) != HV_OK)
+        add(ctx, text);
 }
 
 /* The VM of this name, or a free slot.  NULL: the table is full. */

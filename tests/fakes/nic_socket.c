@@ -24,7 +24,7 @@ static unsigned injected_head, injected_tail;
 
 static enum hv_err fake_tx(struct nic *n, const void *frame, size_t len)
 {
-    if (len > n->mtu + ETH_HDR_LEN)
+    if (len > n->mtu + ETH_HDR_LEN + ETH_TAGS_LEN)
         return HV_E_RANGE;
     if (nic_socket_push_back && ++n_asked % nic_socket_push_back == 0)
         return HV_E_AGAIN;
@@ -43,7 +43,7 @@ static void fake_kick(struct nic *n) { (void)n; }
 
 static unsigned fake_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx)
 {
-    static uint8_t buf[NIC_MTU_MAX + ETH_HDR_LEN];
+    static uint8_t buf[NIC_MTU_MAX + ETH_HDR_LEN + ETH_TAGS_LEN];
     unsigned got = 0;
     while (injected_tail != injected_head && got < max) {
         unsigned i = injected_tail++ % INJECTED_MAX;

@@ -140,6 +140,21 @@ static void test_full_file(void **state)
     assert_int_equal(v->mac[0], 2);
 }
 
+/* Two network cards with one address: the second VM is left out.  VMs without a card may share it. */
+static void test_mac_twice(void **state)
+{
+    (void)state;
+    parse("[vm a]\nmemory = 64M\nkernel = k\nnic = yes\nmac = 02:00:00:00:00:01\n"
+          "[vm b]\nmemory = 64M\nkernel = k\nmac = 02:00:00:00:00:01\n"
+          "[vm c]\nmemory = 64M\nkernel = k\nmac = 02:00:00:00:00:01\nnic = yes\n"
+          "[vm d]\nmemory = 64M\nkernel = k\nmac = 02:00:00:00:00:02\nnic = yes\n");
+    assert_int_equal(heard.n, 1);
+    assert_string_equal(heard.section, "vm c");
+    assert_string_equal(heard.key, "mac");
+    assert_int_equal(c.n_vms, 3);
+    assert_string_equal(c.vms[2].name, "d");
+}
+
 static void test_clients(void **state)
 {
     (void)state;
@@ -559,6 +574,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_the_hosts_own_files),
         cmocka_unit_test(test_full_file),
+        cmocka_unit_test(test_mac_twice),
         cmocka_unit_test(test_clients),
         cmocka_unit_test(test_guest_cpus),
         cmocka_unit_test(test_devices),

@@ -61,7 +61,7 @@ enum hv_err vdev_net_receive(struct vm *v, const uint8_t *frame, size_t len)
 
 static void frames(unsigned from, unsigned to, size_t len)
 {
-    uint8_t frame[1514] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9 };
+    uint8_t frame[1522] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9 };
     for (unsigned i = from; i <= to; i++) {
         memcpy(frame + ETH_FRAME_MIN, &i, 4);
         (void)vswitch_input(&sw, &card, frame, len, 0);
@@ -156,7 +156,7 @@ static void test_taken(void **state)
 /* However many come, and however fast they are taken: there is an end, and with it the engine's. */
 static void test_flood(void **state)
 {
-    uint8_t buf[1514];
+    uint8_t buf[1522];
     unsigned n = 0;
     (void)state;
     guest_net_hold(&vm);

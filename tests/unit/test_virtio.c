@@ -356,7 +356,7 @@ static void test_net_guest_to_guest(void **state)
 static void test_net_receives(void **state)
 {
     (void)state;
-    uint8_t frame[1514];
+    uint8_t frame[1522];
     for (unsigned i = 0; i < sizeof(frame); i++)
         frame[i] = (uint8_t)(i * 3);
     assert_int_equal(vdev_net_receive(&m.vm, frame, 60), HV_E_NOENT);
@@ -369,15 +369,15 @@ static void test_net_receives(void **state)
     assert_int_equal(drv_get(&m, BUF + 10, 2), 1);
     assert_int_equal(drv_used_len(&m, NET, 0, 0), 72);
     assert_true(irq(0x41));
-    assert_int_equal(vdev_net_receive(&m.vm, frame, 1514), HV_E_NOMEM); /* one buffer is not enough, and is kept */
+    assert_int_equal(vdev_net_receive(&m.vm, frame, 1522), HV_E_NOMEM); /* one buffer is not enough, and is kept */
     assert_int_equal(drv_used(&m, NET, 0), 1);
     drv_desc(&m, DRV_RINGS(NET, 0), 2, BUF + 4096, 1000, W, 0), drv_offer(&m, NET, 0, 2);
-    assert_int_equal(vdev_net_receive(&m.vm, frame, 1514), HV_OK);
+    assert_int_equal(vdev_net_receive(&m.vm, frame, 1522), HV_OK);
     assert_int_equal(drv_used(&m, NET, 0), 3);
     assert_int_equal(drv_get(&m, BUF + 1024 + 10, 2), 2); /* two buffers */
     assert_memory_equal(m.ram + BUF + 1024 + 12, frame, 988);
-    assert_memory_equal(m.ram + BUF + 4096, frame + 988, 1514 - 988);
-    assert_int_equal(drv_used_len(&m, NET, 0, 2), 1514 - 988);
+    assert_memory_equal(m.ram + BUF + 4096, frame + 988, 1522 - 988);
+    assert_int_equal(drv_used_len(&m, NET, 0, 2), 1522 - 988);
 }
 
 static void test_console(void **state)

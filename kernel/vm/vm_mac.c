@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm/vm_mac.c - a MAC address belongs to one card.
+ *
+ * Two cards with one address on a network take each other's frames.  The configuration is checked when it is read; an
+ * arriving guest, and one that was defined on another host, is checked here. */
+#include "kernel/vm/vm_mac.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/vm/vm_manage.h"
+#include "net/net.h"
+
+static bool mac_is_unicast(const uint8_t m[6])
+{
+    static const uint8_t zero[6];
+    return !(m[0] & 1) && memcmp(m, zero, 6) != 0;
+}
+
+enum hv_err vm_mac_check(const struct vm_config *c, struct why *why)
+{
+    const uint8_t *m = c->mac;
+    char mac[18];
+    if (!c->nic)
+        return HV_OK;
+    snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+    if (!mac_is_unicast(m))
+        return REFUSE(HV_E_INVAL, "%s has the MAC address %s, which no network card can have", c->name, mac);
+    if (net_has_mac(m))
+        return REFUSE(HV_E_EXIST, "%s has the MAC address of this host's own network card, %s: give it another",
+                      c->name, mac);
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        const struct vm *vm = vm_at(i);
+        if (!vm || !vm->config.nic || vm_state(vm) == VM_STOPPED || !strcmp(vm->config.name, c->name))
+            continue;
+        if (!memcmp(vm->config.mac, m, 6))
+            return REFUSE(HV_E_EXIST,
+                          "%s has the MAC address %s, and so has %s, which is %s here: give one of them "
+                          "another",
+                          c->name, mac, vm->config.name, vm_state_name(vm_state(vm)));
+    }
+    return HV_OK;
+}

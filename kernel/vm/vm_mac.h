@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm/vm_mac.h - a MAC address belongs to one card: that rule, for starts and arrivals. */
+#ifndef GODWIT_KERNEL_VM_VM_MAC_H
+#define GODWIT_KERNEL_VM_VM_MAC_H
+
+#include "kernel/config/config.h"
+#include "kernel/lib/why.h"
+
+/** May a guest with this configuration run here?  HV_E_EXIST: the host's card, or that of another guest which is not
+ *  STOPPED, has its MAC address.  HV_E_INVAL: no card can have it.  A guest without a card may always.
+ *  Service pCPU. */
+HV_MUST_CHECK enum hv_err vm_mac_check(const struct vm_config *c, struct why *why);
+
+#endif
