@@ -30,7 +30,7 @@ static unsigned n_sent;
 
 static enum hv_err fake_send(struct vm *vm, const uint8_t *frame, size_t len)
 {
-    CHECK(!spin_is_locked(&vm->dev_lock) && len >= 14 && len <= 1518);
+    CHECK(!spin_is_locked(&vm->dev_lock) && len >= 14 && len <= 1522);
     uint8_t sum = 0;
     for (size_t i = 0; i < len; i++)
         sum = (uint8_t)(sum + frame[i]);
