@@ -142,7 +142,8 @@ class Lan(Cables):
         self.apart.clear()
 
     def pass_on(self, name, frame):
-        self.home[frame[6:12]] = name
+        if not frame[6] & 1:                                    # a group's address is nobody's
+            self.home[frame[6:12]] = name
         known = self.home.get(frame[:6])
         for to in [known] if known else [w for w in list(self.wires) if frame[0] & 1 or w != "user"]:
             if to != name and frozenset((name, to)) not in self.apart:

@@ -116,7 +116,7 @@ class Bed:
         self.a, self.b = self.made("a"), self.made("b")
         self.a.wait_prompt()
         self.b.wait_prompt()
-        self.history = {"a": "", "b": ""}
+        self.history, self.kills = {"a": "", "b": ""}, {"a": 0, "b": 0}
         self.cancelled = False                                  # the host has said so
         self.slow = 4 if vendor == "intel" else 1               # how much longer things take
         self.start_guest()
@@ -140,6 +140,7 @@ class Bed:
         return self.a if name == "a" else self.b
 
     def kill(self, name):
+        self.kills[name] += 1
         self.history[name] += self.host(name).log()
         self.host(name).kill()
 
@@ -288,9 +289,9 @@ def strike(bed, rng, kind):
     return at
 
 
-def wait_for_the_end(bed, seen_a):
+def wait_for_the_end(bed, seen_a, kills_a):
     """Until a's job is over and nothing arrives on b; returns whether a person decided, and what the guest is on a and
-    on b.
+    on b.  seen_a, kills_a: how long a's log was before the fault, and how often a had been killed.
 
     In doubt because b has forgotten: a person who sees that b has no such guest says "here"."""
     by_hand, deadline = False, time.monotonic() + END_S * bed.slow
@@ -298,7 +299,7 @@ def wait_for_the_end(bed, seen_a):
     bed.a.serial.settle(0.3, 3)
     while True:
         said = bed.logs("a")[seen_a:]
-        over = re.search(r"guest -> b: (moved in|failed)", said) or len(bed.history["a"]) > seen_a
+        over = re.search(r"guest -> b: (moved in|failed)", said) or bed.kills["a"] > kills_a
         if not over and not by_hand and "does not know this job" in said and not bed.state(bed.b):
             bed.ask(bed.a, "migrate resolve guest here --sure")
             by_hand = True
@@ -323,6 +324,7 @@ def truth(kind, ran_at_b, moved, ran_before_kill):
 
 def one_fault(bed, rng, kind, before):
     """Inject it, wait, judge; returns the outcome and a line about it."""
+    kills_a = bed.kills["a"]
     seen, bed.cancelled = {name: len(bed.logs(name)) for name in "ab"}, False
     try:
         at = strike(bed, rng, kind)
@@ -331,7 +333,7 @@ def one_fault(bed, rng, kind, before):
             raise
         at = "too late: the move had ended"
         bed.trouble.good()
-    by_hand, at_a, at_b = wait_for_the_end(bed, seen["a"])
+    by_hand, at_a, at_b = wait_for_the_end(bed, seen["a"], kills_a)
     outcome = "on a by hand" if at_a and by_hand else "on a" if at_a else "on b" if at_b else "lost with its host"
     log_b, log_a = bed.logs("b")[seen["b"]:], bed.logs("a")[seen["a"]:]
     killed_b_log = bed.history["b"][seen["b"]:]
