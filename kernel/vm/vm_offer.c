@@ -184,6 +184,15 @@ static bool shutdown_read(struct vm_offer *o, struct rd *r)
     return v <= ON_SHUTDOWN_EVACUATE;
 }
 
+static unsigned spoof_needs(const struct vm *vm) { return vm->config.spoof; }
+static void spoof_write(const struct vm *vm, struct wr *w) { wr_u8(w, vm->config.spoof); }
+static bool spoof_read(struct vm_offer *o, struct rd *r)
+{
+    unsigned v = rd_u8(r);
+    o->config.spoof = v;
+    return v <= 1;
+}
+
 static const struct offer_field {
     uint16_t id, version;
     const char *name;

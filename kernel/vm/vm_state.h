@@ -62,7 +62,8 @@ struct vm;
  * _write and _read in vm_offer.c.  A host that does not know a field is not sent it; if the guest _needs a field that
  * is not optional, validation says so. */
 #define OFFER_FIELDS(X) \
-    X(SHUTDOWN, 0x8101, 1, "on-shutdown", shutdown)
+    X(SHUTDOWN, 0x8101, 1, "on-shutdown", shutdown) \
+    X(SPOOF,    0x8102, 1, "spoof",       spoof)
 /* clang-format on */
 
 enum vms_section {

@@ -574,11 +574,13 @@ static void test_fields_from_the_future(void **unused)
     struct vm_offer o;
     begin(1);
     a.vm.config.on_shutdown = ON_SHUTDOWN_EVACUATE;
+    a.vm.config.spoof = true;
     assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     size_t was = offer_len;
     field_put(VMS_SEC_OPTIONAL | 0x7ff, "mood", 8);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_int_equal(o.config.on_shutdown, ON_SHUTDOWN_EVACUATE);
+    assert_true(o.config.spoof);
     field_put(0x7ff, "a second card", 8);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_VERSION);
     assert_string_equal(why, "the guest has a second card (field 2047, version 1), which this host does not know: "
