@@ -260,7 +260,7 @@ def on_terminal(a, columns, *args, then=None):
 def drawn(shown):
     """The lines of a progress bar, as they were drawn over each other."""
     return [re.sub(r"\033\[[?0-9]*[a-zA-Z]", "", part).rstrip("\n") for part in shown.split("\r")
-            if "\033[?7l" in part]
+            if "\033[?7h" in part]
 
 
 def moving(n, **more):

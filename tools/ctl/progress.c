@@ -92,7 +92,7 @@ void progress_show(const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     if (terminal) /* without automatic wrap, in case that the terminal shrinks meanwhile */
-        fprintf(stderr, "\r\033[?7l%.*s\033[K\033[?7h", (int)text_fit(text, progress_width()), text);
+        fprintf(stderr, "\033[?7l\r%.*s\033[K\033[?7h", (int)text_fit(text, progress_width()), text);
     else
         fprintf(stderr, "%s\n", text);
     line_after = now + LINE_EVERY_S;
