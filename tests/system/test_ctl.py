@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """godwitctl alone, against a fake host in Python that gives each check the answer it needs, rare ones included.
 Answers of real hosts: test_api.py and test_operate.py."""
-import http.server
+import contextlib
 import fcntl
+import http.server
 import json
 import os
 import pty
 import re
 import signal
+import socket
 import ssl
 import struct
 import subprocess
@@ -318,6 +320,29 @@ def test_interrupted():
             code, shown = on_terminal(a, 80, *words.split(), then=lambda run, _: run.send_signal(signal.SIGINT))
             assert code == 130 and says in shown, (code, shown)
         assert not any("cancel" in question for question, _ in a.asked)
+
+
+def test_dead_hosts():
+    """Hosts that accept a connection and say nothing cost one time-out, not one each; JSON names each of them."""
+    with FakeHost() as a, contextlib.ExitStack() as dead:
+        conf = os.path.join(a.clients.folder, "dead.conf")
+        with open(a.clients.config("operator"), encoding="utf-8") as f, open(conf, "w", encoding="utf-8") as out:
+            text = f.read()
+            for name in ("x", "y", "z"):
+                listener = dead.enter_context(socket.create_server(("127.0.0.1", 0)))
+                out.write(text if name == "x" else "")
+                out.write(f"[host {name}]\naddress = 127.0.0.1\nport = {listener.getsockname()[1]}\n"
+                          f"fingerprint = {'0' * 64}\n")
+        for words, key in ((["vm", "list"], "vms"), (["migration", "list"], "migrations"), (["host", "list"], "hosts")):
+            began = time.monotonic()
+            said = json.loads(a.ctl("--json", *words, config=conf, code=4)[0])
+            took = time.monotonic() - began
+            assert len(said[key]) == 1 and [e["host"] for e in said["errors"]] == ["x", "y", "z"], said
+            assert all("no answer" in e["message"] and e["exit"] == 4 for e in said["errors"]), said
+            assert took < 12, f"{words} took {took:.1f} s"
+            said = json.loads(a.ctl("--json", *words, "--host", "nope", code=3)[0])
+            assert list(said) == ["error"] and "nope" in said["error"]["message"], said
+            assert json.loads(a.ctl("--json", *words)[0])["errors"] == []
 
 
 def completed(*words):

@@ -5,6 +5,7 @@
 
 #include <curl/curl.h>
 #include <openssl/ssl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 #define ANSWER_S      20L
 #define BODY_MAX      (1u << 20)
 
-static struct check {            /* verification of the present connection; one at a time */
+static __thread struct check {   /* verification of the present connection; one at a time in each thread */
     const unsigned char *wanted; /* NULL: accept any */
     unsigned char seen[FP_LEN];
     bool asked, refused;
@@ -26,7 +27,8 @@ static struct check {            /* verification of the present connection; one 
 /* With --json the output is one document: the result, or else the last error.  A host without an answer is no error
  * while others answer. */
 static json_t *last_error;
-static bool printed;
+static json_t *host_errors; /* of a list: the last error of each host that is missing from it */
+static bool hosts_asked, printed;
 
 static void last_error_set(json_t *o)
 {
@@ -39,6 +41,7 @@ void print_json_error(void)
     if (options.json && !printed && last_error)
         json_dumpf(last_error, stdout, JSON_INDENT(2)), putchar('\n');
     last_error_set(NULL);
+    json_decref(host_errors);
 }
 
 enum exit_code fail(enum exit_code code, const char *fmt, ...)
@@ -261,32 +264,63 @@ static CURLcode perform_patiently(CURL *c, struct host *h, const char *path, str
     }
 }
 
-enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len,
-                       struct answer *out)
-{
+/* A request and what became of it. */
+struct request {
+    struct host *h;
+    const char *method, *path;
+    const void *raw;
+    size_t len;
+    CURLcode rc;
     char error[CURL_ERROR_SIZE];
-    CURL *c = curl_for(h);
-    memset(out, 0, sizeof(*out));
+    struct check check;
+    struct answer answer;
+    pthread_t thread;
+    bool has_thread;
+};
+
+/* Reports nothing.  Any thread. */
+static void *request_perform(void *arg)
+{
+    struct request *r = arg;
+    CURL *c = curl_for(r->h);
+    r->rc = CURLE_FAILED_INIT;
     if (!c)
-        return fail(EXIT_CONFIG, "libcurl cannot be used");
-    check.wanted = h->fingerprint;
-    if (!strcmp(method, "POST")) {
-        curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)len);
-        curl_easy_setopt(c, CURLOPT_POSTFIELDS, len ? raw : "");
+        return NULL;
+    check.wanted = r->h->fingerprint;
+    if (!strcmp(r->method, "POST")) {
+        curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)r->len);
+        curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->len ? r->raw : "");
     }
-    CURLcode rc = perform_patiently(c, h, path, out, error);
-    if (rc != CURLE_OK) {
-        answer_free(out);
-        return transport_error(h, rc, *error ? error : curl_easy_strerror(rc));
-    }
+    r->rc = perform_patiently(c, r->h, r->path, &r->answer, r->error);
+    r->check = check;
     char *type = NULL;
     curl_easy_getinfo(c, CURLINFO_CONTENT_TYPE, &type);
-    if (out->text && type && !strncmp(type, "application/json", 16))
-        out->json = json_loadb(out->text, out->len, 0, NULL);
-    enum exit_code e = out->status >= 400 ? host_error(h, out) : EXIT_GOOD;
+    if (r->rc == CURLE_OK && r->answer.text && type && !strncmp(type, "application/json", 16))
+        r->answer.json = json_loadb(r->answer.text, r->answer.len, 0, NULL);
+    return NULL;
+}
+
+/* Report an error.  *out: empty then, else the answer. */
+static enum exit_code request_result(struct request *r, struct answer *out)
+{
+    enum exit_code e = EXIT_GOOD;
+    check = r->check;
+    if (r->rc != CURLE_OK)
+        e = transport_error(r->h, r->rc, *r->error ? r->error : curl_easy_strerror(r->rc));
+    else if (r->answer.status >= 400)
+        e = host_error(r->h, &r->answer);
+    *out = r->answer;
     if (e)
         answer_free(out);
     return e;
+}
+
+enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len,
+                       struct answer *out)
+{
+    struct request r = { .h = h, .method = method, .path = path, .raw = raw, .len = len };
+    request_perform(&r);
+    return request_result(&r, out);
 }
 
 enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out)
@@ -321,71 +355,101 @@ enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN])
 
 /* ---- which host ---- */
 
-enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void *ctx)
+static bool host_is_meant(const struct host *h) { return !options.host || !strcmp(options.host, h->name); }
+
+static enum exit_code hosts_check(void)
 {
-    enum exit_code first = EXIT_GOOD;
     if (options.host && !config_host(options.host))
         return fail(EXIT_CONFIG, "no host is named %s in %s; `godwitctl host add %s ADDRESS` adds it", options.host,
                     settings.path, options.host);
     if (!settings.n_hosts)
         return fail(EXIT_CONFIG, "%s names no hosts; `godwitctl host add NAME ADDRESS` adds one", settings.path);
+    hosts_asked = true;
+    return EXIT_GOOD;
+}
+
+static void host_error_note(const struct host *h)
+{
+    json_t *o = json_copy(json_object_get(last_error, "error"));
+    json_object_set_new(o, "host", json_string(h->name));
+    host_errors = host_errors ? host_errors : json_array();
+    json_array_append_new(host_errors, o);
+}
+
+enum exit_code each_host(const char *path, each_answer_fn *each, void *ctx)
+{
+    static struct request requests[HOSTS_MAX];
+    enum exit_code first = hosts_check();
+    if (first)
+        return first;
+    curl_global_init(CURL_GLOBAL_DEFAULT); /* before there are threads */
+    memset(requests, 0, sizeof(requests));
     for (unsigned i = 0; i < settings.n_hosts; i++) {
-        if (options.host && strcmp(options.host, settings.hosts[i].name))
+        struct request *r = &requests[i];
+        *r = (struct request){ .h = &settings.hosts[i], .method = "GET", .path = path };
+        if (host_is_meant(r->h))
+            r->has_thread = !pthread_create(&r->thread, NULL, request_perform, r);
+    }
+    for (unsigned i = 0; i < settings.n_hosts; i++) {
+        struct request *r = &requests[i];
+        struct answer a;
+        if (!host_is_meant(r->h))
             continue;
-        enum exit_code e = each(&settings.hosts[i], ctx);
+        if (r->has_thread)
+            pthread_join(r->thread, NULL);
+        else
+            request_perform(r);
+        enum exit_code e = request_result(r, &a);
+        e = each(r->h, e, &a, ctx);
+        answer_free(&a);
+        if (e)
+            host_error_note(r->h);
         first = first ? first : e;
     }
     return first;
 }
 
 struct items {
-    const char *path, *key;
+    const char *key;
     enum exit_code (*each)(struct host *h, json_t *item, void *ctx);
     void *ctx;
 };
 
-static enum exit_code items_of_host(struct host *h, void *ctx)
+static enum exit_code items_of_host(struct host *h, enum exit_code first, struct answer *a, void *ctx)
 {
     const struct items *list = ctx;
-    struct answer a;
     size_t i;
     json_t *item;
-    enum exit_code first = ask(h, "GET", list->path, NULL, &a);
-    if (first)
-        return first;
-    json_array_foreach(json_object_get(a.json, list->key), i, item)
+    json_array_foreach(json_object_get(a->json, list->key), i, item)
     {
         json_object_set_new(item, "host", json_string(h->name));
         enum exit_code e = list->each(h, item, list->ctx);
         first = first ? first : e;
     }
-    answer_free(&a);
     return first;
 }
 
 enum exit_code each_item(const char *path, const char *key,
                          enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx)
 {
-    return each_host(items_of_host, &(struct items){ path, key, each, ctx });
+    return each_host(path, items_of_host, &(struct items){ key, each, ctx });
 }
 
 void print_list(const char *key, json_t *all)
 {
-    if (options.json)
-        print_json(json_pack("{s:o}", key, all));
+    if (options.json && hosts_asked)
+        print_json(json_pack("{s:o,s:o}", key, all, "errors", host_errors ? json_incref(host_errors) : json_array()));
     else
         json_decref(all);
-}
-
-static enum exit_code host_take(struct host *h, void *ctx)
-{
-    *(struct host **)ctx = h;
-    return EXIT_GOOD;
 }
 
 enum exit_code one_host(struct host **out)
 {
     if (!options.host && settings.n_hosts > 1)
         return fail(EXIT_USAGE, "which host?  Add --host NAME; `godwitctl host list` shows them");
-    return each_host(host_take, out);
+    enum exit_code e = hosts_check();
+    for (unsigned i = 0; !e && i < settings.n_hosts; i++)
+        if (host_is_meant(&settings.hosts[i]))
+            *out = &settings.hosts[i];
+    return e;
 }

@@ -101,12 +101,16 @@ json_t *json_text(const char *text, size_t len);
 /** Last, with --json: print the last error if nothing else was printed. */
 void print_json_error(void);
 
-/** Call each for the host of --host, or for all hosts, also after an error.  Returns the first error. */
-enum exit_code each_host(enum exit_code (*each)(struct host *h, void *ctx), void *ctx);
-/** The same for every object of the array under key in the answer to GET path; each gets a field "host". */
+/** What a host has answered; e: an error, which has been reported, a is empty then.  Returns e, or an error of its own. */
+typedef enum exit_code each_answer_fn(struct host *h, enum exit_code e, struct answer *a, void *ctx);
+/** GET path from the host of --host, or from all hosts at the same time; then call each for every host, in the order of
+ *  the configuration, also after an error.  Returns the first error. */
+enum exit_code each_host(const char *path, each_answer_fn *each, void *ctx);
+/** The same for every object of the array under key in the answers; each gets a field "host". */
 enum exit_code each_item(const char *path, const char *key,
                          enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx);
-/** With --json print {key: all}.  all is stolen. */
+/** With --json print {key: all, "errors": [...]}, an error for each host that is missing; nothing if no host could be
+ *  asked.  all is stolen. */
 void print_list(const char *key, json_t *all);
 /** The host of --host, or the only one. */
 enum exit_code one_host(struct host **out);

@@ -8,24 +8,21 @@
 
 #define MIB 1048576
 
-static enum exit_code host_list_row(struct host *h, void *ctx)
+static enum exit_code host_list_row(struct host *h, enum exit_code e, struct answer *a, void *ctx)
 {
-    struct answer a;
     json_t *all = ctx;
-    enum exit_code e = ask(h, "GET", "/v1/host", NULL, &a);
     if (e) {
         if (!options.json)
             printf("%-16s %-22s %s\n", h->name, h->address, e == EXIT_UNTRUSTED ? "untrusted" : "no answer");
         return e;
     }
-    const json_t *memory = json_object_get(a.json, "memory");
+    const json_t *memory = json_object_get(a->json, "memory");
     if (options.json)
-        json_array_append(all, a.json);
+        json_array_append(all, a->json);
     else
-        printf("%-16s %-22s %-8s %5zu %8lu %8lu MiB  %s\n", h->name, h->address, get_str(a.json, "virtualization"),
-               json_array_size(json_object_get(a.json, "cpus")), get_num(memory, "total_bytes") / MIB,
-               get_num(memory, "promisable_bytes") / MIB, get_str(a.json, "role"));
-    answer_free(&a);
+        printf("%-16s %-22s %-8s %5zu %8lu %8lu MiB  %s\n", h->name, h->address, get_str(a->json, "virtualization"),
+               json_array_size(json_object_get(a->json, "cpus")), get_num(memory, "total_bytes") / MIB,
+               get_num(memory, "promisable_bytes") / MIB, get_str(a->json, "role"));
     return EXIT_GOOD;
 }
 
@@ -35,7 +32,7 @@ enum exit_code cmd_host_list(int argc, char **argv)
     json_t *all = json_array();
     if (!options.json)
         printf("%-16s %-22s %-8s %5s %8s %8s      %s\n", "HOST", "ADDRESS", "CPU", "CPUS", "MEMORY", "FREE", "ROLE");
-    enum exit_code e = each_host(host_list_row, all);
+    enum exit_code e = each_host("/v1/host", host_list_row, all);
     print_list("hosts", all);
     return e;
 }

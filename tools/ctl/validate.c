@@ -102,7 +102,10 @@ enum exit_code cmd_validate(int argc, char **argv)
     enum exit_code e;
     if (!argc) {
         e = each_item("/v1/vms", "vms", validate_running, &v);
-    } else if (!(e = find_vm(argv[0], &h, &vm))) {
+    } else if ((e = find_vm(argv[0], &h, &vm))) {
+        json_decref(v.all);
+        return e;
+    } else {
         json_decref(vm);
         e = validate_vm(h, argv[0], &v);
     }
