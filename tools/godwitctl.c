@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/lib/version.h"
 
 struct options options;
 
@@ -73,29 +74,37 @@ static const struct command {
 /* clang-format on */
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-static const char common_options[] =
+static const char common_options[] = /* lines of at most 79 columns, as all help */
     "  -H, --host HOST      only this host (default: all; a guest is searched on all)\n"
     "  -j, --json           answers as JSON on standard output\n"
     "  -q, --quiet          no progress bar\n"
-    "  -c, --config FILE    default $GODWITCTL_CONFIG or ~/.config/godwit/godwitctl.conf\n"
+    "  -c, --config FILE    default: $GODWITCTL_CONFIG, or else\n"
+    "                       ~/.config/godwit/godwitctl.conf\n"
     "  -y, --yes            do not ask\n"
-    "  -h, --help           help on everything, or on one command\n";
-static const char move_options[] =
-    "      --to HOST|auto   destination; auto: the peer with most memory among those that can take it, and why\n"
-    "      --detach         do not watch; prints HOST/NUMBER of the move\n"
-    "      --live           the guest runs while its memory is sent; the blackout is milliseconds (default)\n"
-    "      --paused         the guest is stopped first, each page is sent once; the blackout is the whole move\n"
-    "      --policy P       for a live move of a guest that writes faster than the network sends.\n"
-    "                       throttle: slow it down step by step, give up if that does not help (default)\n"
-    "                       wait: go on until 30 minutes bring no progress\n"
-    "                       stop: stop it after 14 rounds, however long the blackout is\n"
-    "      --network A.B.C.D/N   use only addresses of the destination in this network (default: all in [host] "
-    "networks, best first)\n"
-    "      --plain | --lz4  send pages uncompressed, or compressed where that is smaller (default: [host] lz4)\n"
-    "      --limit MB       rate limit in MB (10^6 bytes) per second (default: the host's bandwidth-limit-mb)\n"
-    "      --downtime MS    longest blackout to plan for (default: [host] downtime-limit-ms)\n"
-    "      --verify         compare hashes of all memory before the handoff\n";
-static const char which_move[] = "MOVE is HOST/NUMBER, NUMBER with --host, or a guest's name for its newest move.\n";
+    "  -h, --help           help on everything, or on one command\n"
+    "      --version        print the version\n";
+static const char move_options[] = "      --to HOST|auto   destination; auto: the peer with most memory among those\n"
+                                   "                       that can take it, and why\n"
+                                   "      --detach         do not watch; prints HOST/NUMBER of the move\n"
+                                   "      --live           the guest runs while its memory is sent; the blackout is\n"
+                                   "                       milliseconds (default)\n"
+                                   "      --paused         the guest is stopped first, each page is sent once; the\n"
+                                   "                       blackout is the whole move\n"
+                                   "      --policy P       for a live move of a guest that writes faster than the\n"
+                                   "                       network sends.  throttle: slow it down step by step, give\n"
+                                   "                       up if that does not help (default).  wait: go on until it\n"
+                                   "                       writes less, 30 minutes at most.  stop: stop it after 14\n"
+                                   "                       rounds, however long the blackout is\n"
+                                   "      --network A.B.C.D/N   use only the destination's addresses there\n"
+                                   "                       (default: all in [host] networks, best first)\n"
+                                   "      --plain | --lz4  send pages uncompressed, or compressed where that is\n"
+                                   "                       smaller (default: [host] lz4)\n"
+                                   "      --limit MB       rate limit in MB (10^6 bytes) per second (default: the\n"
+                                   "                       host's bandwidth-limit-mb)\n"
+                                   "      --downtime MS    longest blackout to plan for (default: [host]\n"
+                                   "                       downtime-limit-ms)\n"
+                                   "      --verify         compare hashes of all memory before the handoff\n";
+static const char which_move[] = "MOVE is HOST/NUMBER, NUMBER with --host, or a guest's name for its newest\n  move.\n";
 
 /* Do the words argv name c, or the group of commands that c is in?  No words name all. */
 static bool command_matches(const struct command *c, int argc, char **argv)
@@ -103,13 +112,34 @@ static bool command_matches(const struct command *c, int argc, char **argv)
     return !argc || (!strcmp(argv[0], c->words[0]) && (argc == 1 || !c->words[1] || !strcmp(argv[1], c->words[1])));
 }
 
+#define HELP_COLUMNS 79
+#define HELP_INDENT  31
+
+/* Print text from column HELP_INDENT on, broken between words. */
+static void help_text(FILE *f, const char *text)
+{
+    size_t column = HELP_INDENT;
+    while (*text) {
+        size_t n = strcspn(text, " ");
+        bool first = column == HELP_INDENT, new_line = !first && column + 1 + n > HELP_COLUMNS;
+        if (new_line)
+            fprintf(f, "\n%*s", HELP_INDENT, "");
+        column = (new_line ? HELP_INDENT : column + !first) + n;
+        fprintf(f, "%s%.*s", first || new_line ? "" : " ", (int)n, text);
+        text += n + (text[n] == ' ');
+    }
+    fputc('\n', f);
+}
+
 static void help_line(FILE *f, const struct command *c)
 {
     char left[80];
-    snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "",
-             c->args);
-    fprintf(f, "  %-40s %s%s\n", left, strlen(left) > 40 ? "\n                                           " : "",
-            c->help);
+    int n = snprintf(left, sizeof(left), "  %s%s%s %s", c->words[0], c->words[1] ? " " : "",
+                     c->words[1] ? c->words[1] : "", c->args);
+    fprintf(f, "%-*s", HELP_INDENT, left);
+    if (n >= HELP_INDENT)
+        fprintf(f, "\n%*s", HELP_INDENT, "");
+    help_text(f, c->help);
 }
 
 static void help_examples(FILE *f, const struct command *c)
@@ -150,13 +180,14 @@ static void help_of_all(FILE *f)
         help_line(f, &commands[i]);
     fprintf(f, "\n  %s\noptions:\n%s\noptions of vm migrate, for this one move:\n%s", which_move, common_options,
             move_options);
-    fputs("\nexit codes: 0 good, 1 the host refused (the message says why), 2 usage, 3 configuration or key, 4 no "
-          "answer, 5 not trusted,\n"
-          "  6 the move failed and the guest still runs where it was, 7 the move is in doubt,\n"
-          "  130 Ctrl-C while watching; what was watched goes on\n\n"
+    fputs("\nexit codes: 0 good, 1 the host refused (the message says why), 2 usage,\n"
+          "  3 configuration or key, 4 no answer, 5 not trusted,\n"
+          "  6 the move failed and the guest still runs where it was, 7 the move is in\n"
+          "  doubt, 130 interrupted by Ctrl-C; what was started goes on\n\n"
           "examples:\n"
-          "  godwitctl key                                   # add its output to godwit.conf of each host\n"
-          "  godwitctl host add alpha 192.168.1.11           # pair; then the same for beta\n"
+          "  godwitctl key                          # add its output to godwit.conf of each\n"
+          "                                         # host\n"
+          "  godwitctl host add alpha 192.168.1.11  # pair; then the same for beta\n"
           "  godwitctl vm list\n"
           "  godwitctl vm migrate web --to beta\n"
           "  godwitctl migration show web --svg move.svg\n"
@@ -178,7 +209,9 @@ enum {
     OPT_STATUS,
     OPT_CANCEL,
     OPT_CRASHED,
-    OPT_STREAMS
+    OPT_STREAMS,
+    OPT_VERSION,
+    OPT_OPTIONS
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
@@ -210,15 +243,60 @@ static const struct option long_options[] = {
     { "cancel", no_argument, NULL, OPT_CANCEL },
     { "stop-crashed", no_argument, NULL, OPT_CRASHED },
     { "streams", required_argument, NULL, OPT_STREAMS },
+    { "version", no_argument, NULL, OPT_VERSION },
+    { "complete-options", no_argument, NULL, OPT_OPTIONS }, /* for the completion of shells */
     { NULL, 0, NULL, 0 },
 };
 
 static const char *used[32]; /* long options on the command line; further ones are not checked */
 static unsigned n_used;
 
-/* Options may come anywhere on the command line. */
-static enum exit_code read_options(int argc, char **argv, const char **config, bool *want_help)
+enum wanted { WANT_COMMAND, WANT_HELP, WANT_VERSION, WANT_OPTIONS };
+
+/* The number of letters to insert, delete or replace that make b of a; long words are cut. */
+static unsigned edit_distance(const char *a, const char *b)
 {
+    unsigned row[33], n = (unsigned)strnlen(b, 32);
+    for (unsigned k = 0; k <= n; k++)
+        row[k] = k;
+    for (unsigned i = 0; a[i] && i < 32; i++) {
+        unsigned corner = row[0];
+        row[0] = i + 1;
+        for (unsigned k = 0; k < n; k++) {
+            unsigned replace = corner + (a[i] != b[k]), other = (row[k] < row[k + 1] ? row[k] : row[k + 1]) + 1;
+            corner = row[k + 1];
+            row[k + 1] = replace < other ? replace : other;
+        }
+    }
+    return row[n];
+}
+
+/* Keep candidate as *best if it is more like word than any before; *distance begins with the most that is allowed. */
+static void guess(const char *word, const char *candidate, const char **best, unsigned *distance)
+{
+    unsigned d = edit_distance(word, candidate);
+    if (d < *distance)
+        *distance = d, *best = candidate;
+}
+
+static enum exit_code unknown_option(const char *word)
+{
+    const char *best = NULL, *name = word + strspn(word, "-");
+    unsigned distance = 3;
+    char text[64];
+    snprintf(text, sizeof(text), "%.*s", (int)strcspn(name, "="), name);
+    for (const struct option *o = long_options; o->name && text[0]; o++)
+        if (o->val != OPT_STREAMS && o->val != OPT_OPTIONS)
+            guess(text, o->name, &best, &distance);
+    return best ? fail(EXIT_USAGE, "%s is no option; did you mean --%s?", word, best)
+                : fail(EXIT_USAGE, "%s is no option, or lacks its value; `godwitctl COMMAND --help` lists the options",
+                       word);
+}
+
+/* Options may come anywhere on the command line. */
+static enum exit_code read_options(int argc, char **argv, const char **config, enum wanted *want)
+{
+    opterr = 0;
     for (int c, i; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, &i)) != -1;) {
         if (c >= OPT_TO && n_used < sizeof(used) / sizeof(used[0]))
             used[n_used++] = long_options[i].name;
@@ -228,7 +306,9 @@ static enum exit_code read_options(int argc, char **argv, const char **config, b
         case 'q':             options.quiet = true; break;
         case 'c':             *config = optarg; break;
         case 'y':             options.yes = true; break;
-        case 'h':             *want_help = true; break;
+        case 'h':             *want = WANT_HELP; break;
+        case OPT_VERSION:     *want = WANT_VERSION; break;
+        case OPT_OPTIONS:     *want = WANT_OPTIONS; break;
         case OPT_TO:          options.to = optarg; break;
         case OPT_DETACH:      options.detach = true; break;
         case OPT_SVG:         options.svg = optarg; break;
@@ -252,7 +332,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, b
         case OPT_NETWORK:     options.network = optarg; break;
         /* Not an option; recognized for its own message. */
         case OPT_STREAMS: return fail(EXIT_USAGE, "--streams: a move has one connection, there is no number to choose");
-        default:          return fail(EXIT_USAGE, "godwitctl COMMAND --help lists the options");
+        default:          return unknown_option(argv[optind - 1]);
         }
     }
     return EXIT_GOOD;
@@ -289,21 +369,76 @@ static enum exit_code check_options(const struct command *c)
     return EXIT_GOOD;
 }
 
+static enum exit_code unknown_command(int argc, char **argv)
+{
+    const char *best = NULL, *group = NULL;
+    unsigned distance = 3;
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        guess(argv[0], commands[i].words[0], &group, &distance);
+    distance = 4;
+    for (size_t i = 0; argc > 1 && group && i < N_COMMANDS; i++)
+        if (commands[i].words[1] && !strcmp(commands[i].words[0], group))
+            guess(argv[1], commands[i].words[1], &best, &distance);
+    bool two = argc > 1 && (best || !group);
+    if (!group)
+        return fail(EXIT_USAGE, "no such command: %s%s%s; `godwitctl help` lists them", argv[0], two ? " " : "",
+                    two ? argv[1] : "");
+    if (best || strcmp(group, argv[0]))
+        return fail(EXIT_USAGE, "no such command: %s%s%s; did you mean `godwitctl %s%s%s`?", argv[0], two ? " " : "",
+                    two ? argv[1] : "", group, best ? " " : "", best ? best : "");
+    return fail(EXIT_USAGE, "no such command: %s %s; `godwitctl help %s` lists those that there are", argv[0], argv[1],
+                group);
+}
+
+/* The number of arguments is wrong. */
+static enum exit_code wrong_arguments(const struct command *c, int argc, char **argv, const char *config)
+{
+    const char *word = c->words[1] ? c->words[1] : "";
+    if (argc == c->max_args + 1 && !options.to && list_has_word(c->options, "to"))
+        return fail(EXIT_USAGE, "did you mean `godwitctl %s%s%s %s --to %s`?", c->words[0], *word ? " " : "", word,
+                    argv[0], argv[argc - 1]);
+    if (argc == c->max_args + 1 && !options.host && config_load(config) == EXIT_GOOD && config_host(argv[argc - 1]))
+        return fail(EXIT_USAGE, "did you mean `godwitctl %s %s%s%s --host %s`?", c->words[0], word,
+                    c->max_args ? " " : "", c->max_args ? argv[0] : "", argv[argc - 1]);
+    return fail(EXIT_USAGE, "usage: godwitctl %s%s%s %s", c->words[0], *word ? " " : "", word, c->args);
+}
+
+static enum exit_code help_run(FILE *f, int argc, char **argv)
+{
+    if (!argc)
+        help_of_all(f);
+    else if (!help_of_words(f, argc, argv))
+        return unknown_command(argc, argv);
+    return EXIT_GOOD;
+}
+
+/* The options of the command that argv begins with, or all. */
+static enum exit_code options_print(int argc, char **argv)
+{
+    int n_words;
+    const struct command *c = command_find(argc, argv, &n_words);
+    for (const struct option *o = long_options; o->name; o++)
+        if (o->val != OPT_STREAMS && o->val != OPT_OPTIONS &&
+            (o->val < OPT_TO || o->val == OPT_VERSION || !c || list_has_word(c->options, o->name)))
+            printf("--%s\n", o->name);
+    return EXIT_GOOD;
+}
+
 static enum exit_code command_run(int argc, char **argv, const char *config)
 {
     int n_words;
     const struct command *c = command_find(argc, argv, &n_words);
-    if (!c && argc == 1 && help_of_words(stderr, argc, argv))
-        return EXIT_USAGE;
-    if (!c && argc)
-        return fail(EXIT_USAGE, "no such command: %s%s%s; godwitctl --help lists them", argv[0], argc > 1 ? " " : "",
-                    argc > 1 ? argv[1] : "");
-    if (!c) {
-        help_of_all(stderr);
+    if (argc && !strcmp(argv[0], "help"))
+        return help_run(stdout, argc - 1, argv + 1);
+    if (!c && argc <= 1 && (!argc || help_of_words(stderr, argc, argv))) {
+        if (!argc)
+            help_of_all(stderr);
         return EXIT_USAGE;
     }
+    if (!c)
+        return unknown_command(argc, argv);
     if (argc - n_words < c->min_args || argc - n_words > c->max_args)
-        return fail(EXIT_USAGE, "usage: godwitctl %s %s %s", c->words[0], c->words[1] ? c->words[1] : "", c->args);
+        return wrong_arguments(c, argc - n_words, argv + n_words, config);
     enum exit_code e = check_options(c);
     if (!e)
         e = config_load(config);
@@ -313,14 +448,19 @@ static enum exit_code command_run(int argc, char **argv, const char *config)
 int main(int argc, char **argv)
 {
     const char *config = getenv("GODWITCTL_CONFIG");
-    bool want_help = false;
-    enum exit_code e = read_options(argc, argv, &config, &want_help);
-    if (!e && !want_help)
-        e = command_run(argc - optind, argv + optind, config);
-    else if (!e && optind == argc)
-        help_of_all(stdout);
-    else if (!e && !help_of_words(stdout, argc - optind, argv + optind))
-        e = fail(EXIT_USAGE, "no such command: %s; godwitctl --help lists them", argv[optind]);
+    enum wanted want = WANT_COMMAND;
+    enum exit_code e = read_options(argc, argv, &config, &want);
+    argc -= optind, argv += optind;
+    if (e)
+        ;
+    else if (want == WANT_VERSION)
+        printf("godwitctl %s\n", GODWIT_VERSION);
+    else if (want == WANT_HELP)
+        e = help_run(stdout, argc, argv);
+    else if (want == WANT_OPTIONS)
+        e = options_print(argc, argv);
+    else
+        e = command_run(argc, argv, config);
     print_json_error();
     client_cleanup();
     return e;

@@ -18,7 +18,7 @@ static enum hv_err operate_find(const char *name, struct vm **out, struct why *w
 /* HV_E_BUSY: a move owns the guest. */
 static enum hv_err operate_check_not_moving(const char *name, struct why *why)
 {
-    return migration_is_moving(name) ? REFUSE(HV_E_BUSY, "%s is moving; `migrate cancel %s` first", name, name) : HV_OK;
+    return migration_is_moving(name) ? REFUSE(HV_E_BUSY, "%s is moving; cancel that first", name) : HV_OK;
 }
 
 enum hv_err operate_start(const char *name, bool force, struct why *why)

@@ -137,7 +137,7 @@ static bool evacuate_selects(const struct vm *vm, enum evacuate_then then)
 static enum hv_err evacuate_begin(enum evacuate_then then, bool stop_crashed, struct why *why)
 {
     if (now.active)
-        return REFUSE(HV_E_BUSY, "an evacuation is active already: `host evacuate status`");
+        return REFUSE(HV_E_BUSY, "an evacuation is active already");
     now = (struct evacuation){ .active = true, .then = then, .stop_crashed = stop_crashed, .begun_us = clock_us() };
     for (unsigned i = 0; i < VM_MAX; i++)
         if (evacuate_selects(vm_at(i), then))

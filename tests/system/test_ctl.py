@@ -116,7 +116,7 @@ class FakeHost:
 def commands():
     """Every command of --help, as a tuple of words."""
     out = subprocess.run([Clients.GODWITCTL, "--help"], capture_output=True, text=True, check=True).stdout
-    found = re.findall(r"^  ((?:key|validate|host|vm|migration)(?: [a-z]+)?)(?= |$)", out.split("options:")[0], re.M)
+    found = re.findall(r"^  ((?:key|validate|host|vm|migration)(?: [a-z-]+)?)(?= |$)", out.split("options:")[0], re.M)
     assert len(found) >= 21, found
     return [tuple(words.split()) for words in found], out
 
@@ -345,6 +345,29 @@ def test_dead_hosts():
             assert json.loads(a.ctl("--json", *words)[0])["errors"] == []
 
 
+def test_help_and_guesses():
+    """Help fits 80 columns; mistyped words are guessed; no text of a host names a command that godwitctl has not."""
+    with FakeHost() as a:
+        for words in [(), *commands()[0]]:
+            shown = a.ctl("help", *words)[0]
+            assert shown == a.ctl(*words, "--help")[0]
+            assert max(map(len, shown.splitlines())) <= 80 and not re.search(r" $", shown, re.M), shown
+        assert re.fullmatch(r"godwitctl \d\S*\n", a.ctl("--version")[0])
+        for words, guess in (("vm strat web", "vm start"), ("hots list", "host list"), ("vm list --jsno", "--json"),
+                             ("vm migrate web b", "vm migrate web --to b"), ("vm list a", "vm list --host a"),
+                             ("help vm lst", "vm list"), ("validat", "validate"), ("vm list --ful=1", None)):
+            err = a.ctl(*words.split(), code=2)[1]
+            assert (f"did you mean `godwitctl {guess}`?" in err or f"did you mean {guess}?" in err) == bool(guess), err
+        assert "web is on a already" in a.ctl("vm", "migrate", "web", "--to", "a", code=1)[1]
+    known = {" ".join(words) for words in commands()[0]}
+    for folder, _, names in os.walk(os.path.join(ROOT, "kernel")):
+        for name in (n for n in names if n.endswith(".c") and n != "console.c"):
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
+            for command in re.findall(r"`((?:host|vm|migrate|migration) [a-z]+)", re.sub(r'"\s*\n\s*"', "", text)):
+                assert command in known or command == "host cpuid", f"{name} names `{command}`"
+
+
 def completed(*words):
     """What bash offers for the last of these words."""
     line = " ".join(f"'{w}'" for w in ("godwitctl", *words))
@@ -353,7 +376,8 @@ def completed(*words):
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as conf:
         conf.write("[host alpha]\n[host beta]\n")
         conf.flush()
-        env = {**os.environ, "GODWITCTL_CONFIG": conf.name}
+        env = {**os.environ, "GODWITCTL_CONFIG": conf.name,
+               "PATH": os.path.dirname(Clients.GODWITCTL) + ":" + os.environ["PATH"]}
         return subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True,
                               env=env).stdout.split()
 
@@ -369,3 +393,7 @@ def test_completion():
     assert completed("vm", "migrate", "web", "--to", "") == ["alpha", "beta", "auto"]
     assert completed("host", "evacuate", "b") == ["beta"]
     assert completed("--policy", "w") == ["wait"]
+    common = {"--host", "--json", "--quiet", "--config", "--yes", "--help", "--version"}
+    assert set(completed("vm", "list", "--")) == common
+    assert set(completed("vm", "start", "web", "--")) == common | {"--force"}
+    assert "--limit" in completed("vm", "migrate", "web", "--to", "alpha", "--li")

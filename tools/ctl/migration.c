@@ -208,6 +208,10 @@ enum exit_code cmd_vm_migrate(int argc, char **argv)
         return e;
     }
     json_decref(vm);
+    if (!strcmp(h->name, to)) {
+        json_decref(request);
+        return fail(EXIT_REFUSED, "%s is on %s already", argv[0], to);
+    }
     e = ask(h, "POST", "/v1/migrations", request, &a);
     if (e)
         return e;
