@@ -101,7 +101,8 @@ json_t *json_text(const char *text, size_t len);
 /** Last, with --json: print the last error if nothing else was printed. */
 void print_json_error(void);
 
-/** What a host has answered; e: an error, which has been reported, a is empty then.  Returns e, or an error of its own. */
+/** What a host has answered.  e: an error, which has been reported; a is empty then.  Returns e, or an error of its
+ *  own. */
 typedef enum exit_code each_answer_fn(struct host *h, enum exit_code e, struct answer *a, void *ctx);
 /** GET path from the host of --host, or from all hosts at the same time; then call each for every host, in the order of
  *  the configuration, also after an error.  Returns the first error. */
