@@ -408,8 +408,7 @@ static void moving_after_step(struct outgoing *o, struct mig_wait w)
                      "%s -> %s: the connection broke after COMMIT; the guest stays stopped here until %s answers",
                      o->job.guest, o->job.peer, o->job.peer);
         else if (o->n_doubts == 1)
-            log_warn("mig",
-                     "%s -> %s: still in doubt, asking again each second (a person may resolve it): %s",
+            log_warn("mig", "%s -> %s: still in doubt, asking again each second (a person may resolve it): %s",
                      o->job.guest, o->job.peer, mig_tx_text(o->m));
         o->n_doubts += o->n_doubts < 2;
         job_drop_stream(o);
