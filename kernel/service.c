@@ -6,6 +6,7 @@
 #include "kernel/service.h"
 
 #include "kernel/host/clock.h"
+#include "kernel/host/log_sink.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/manage/api.h"
@@ -34,6 +35,7 @@ bool service_step(uint64_t *wake)
     busy |= api_step();
     busy |= validate_step();
     busy |= vm_manage_step();
+    log_step();
     pcpu_check_timers();
 
     uint64_t now = clock_us(), next = now + (net_needs_polling() ? SERVICE_POLL_US : SERVICE_TICK_US);

@@ -38,10 +38,8 @@
 #define MAX_FROM_ONE    8                   /* of these, from one peer or operator */
 #define MAX_READERS     8                   /* of these, from clients that may only read, and from one of them */
 #define MAX_FROM_READER 4
-#define MAX_UNKNOWN     4  /* not authenticated (yet): of each class of addresses, on each port */
-#define MAX_STREAMS     96 /* half of them is for outgoing streams */
-#define REFUSALS_LOGGED 4  /* log lines per REFUSALS_US */
-#define REFUSALS_US     (10u * 1000 * 1000)
+#define MAX_UNKNOWN     4           /* not authenticated (yet): of each class of addresses, on each port */
+#define MAX_STREAMS     96          /* half of them is for outgoing streams */
 #define OUTPUT_BATCH    (64 * 1024) /* bytes after which TCP's queue goes to the card */
 #define RXQ_LEN         1024        /* power of two; a window of full segments is 720 */
 #define PBUFS_KNOWN     800         /* of a connection's received buffers, in order and out of order: each so many */
@@ -198,16 +196,8 @@ static void stream_fail(struct stream *s, enum hv_err e, const char *fmt, ...)
     if (s->owner != OWNER_SELF)
         return;
     s->owner = OWNER_NONE;
-    static uint64_t window_us;
-    static unsigned n_logged;
     n_refused++;
-    if (clock_us() - window_us > REFUSALS_US) {
-        window_us = clock_us();
-        n_logged = 0;
-    }
-    if (n_logged++ < REFUSALS_LOGGED) /* unknown peers must not fill the log: `host` counts the rest */
-        log_warn("net", "connection from %u.%u.%u.%u refused: %s%s", s->ip[0], s->ip[1], s->ip[2], s->ip[3], s->reason,
-                 n_logged == REFUSALS_LOGGED ? " (more of these are only counted for a while)" : "");
+    log_warn("net", "connection from %u.%u.%u.%u refused: %s", s->ip[0], s->ip[1], s->ip[2], s->ip[3], s->reason);
 }
 
 #define PEER_FMT     "%u.%u.%u.%u:%u"

@@ -2,6 +2,9 @@
  * kernel/host/log.c - formats a line once and writes it to every sink: a ring in memory, port 0xE9, COM1, the
  * framebuffer.
  *
+ * Texts come from guests, peers, clients and servers too.  So each source has a rate limit (log_rate.h), and bytes that
+ * are no printable ASCII are written as \xNN: nobody forges a line, or sends a terminal an escape sequence.
+ *
  * One lock serializes lines.  It is the last in the lock order but for serial's, and nothing called under it logs.  A
  * panic may interrupt a CPU that holds the lock.  So after log_panic_mode() the lock is not taken: only one CPU runs.
  * */
@@ -11,6 +14,7 @@
 #include <string.h>
 #include "kernel/host/clock.h"
 #include "kernel/host/framebuffer.h"
+#include "kernel/host/log_rate.h"
 #include "kernel/host/log_sink.h"
 #include "kernel/host/serial.h"
 #include "kernel/host/x86/x86.h"
@@ -71,37 +75,71 @@ static void log_emit(const char *s, size_t len)
     fb_write(s, len);
 }
 
-/* Truncates to LINE_MAX; returns the length with '\n'. */
-static size_t log_format(char line[LINE_MAX], enum log_level level, const char *subject, const char *fmt, va_list ap)
+/* Append text to line, escaped, as far as it fits with the '\n'.  Returns the new length. */
+static size_t log_escape(char line[LINE_MAX], size_t n, const char *text)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (; *text && n < LINE_MAX - 1; text++) {
+        uint8_t c = (uint8_t)*text;
+        if (c >= ' ' && c < 0x7f) {
+            line[n++] = *text;
+        } else if (n + 4 < LINE_MAX) {
+            const char code[4] = { '\\', 'x', digits[c >> 4], digits[c & 15] };
+            memcpy(line + n, code, 4);
+            n += 4;
+        } else {
+            break;
+        }
+    }
+    return n;
+}
+
+/* Write one line with this text.  [log] */
+static void log_write(enum log_level level, uint64_t us, const char *subject, const char *text)
 {
     static const char names[][6] = { "debug", "info", "warn", "error" };
-    uint64_t us = clock_us();
-    size_t n =
-        (size_t)fmt_snprintf(line, LINE_MAX, "[%3lu.%06lu] %s %s: ", us / 1000000, us % 1000000, names[level], subject);
+    char line[LINE_MAX];
+    size_t n = (size_t)fmt_snprintf(line, LINE_MAX, "[%3lu.%06lu] %s ", us / 1000000, us % 1000000, names[level]);
 
-    n = MIN(n, LINE_MAX - 1);
-    n += (size_t)fmt_vsnprintf(line + n, LINE_MAX - n, fmt, ap);
-    n = MIN(n, LINE_MAX - 2);
+    n = log_escape(line, n, subject);
+    n = log_escape(line, n, ": ");
+    n = log_escape(line, n, text);
     line[n] = '\n';
-    return n + 1;
+    log_emit(line, n + 1);
 }
 
 void log_line(enum log_level level, const char *subject, const char *fmt, ...)
 {
-    char line[LINE_MAX];
+    char text[LINE_MAX];
     va_list ap;
+    uint64_t us = clock_us();
 
     if ((int)level < atomic_load_explicit(&min_level, memory_order_relaxed))
         return;
     va_start(ap, fmt);
-    size_t len = log_format(line, level, subject, fmt, ap);
+    (void)fmt_vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     bool locked = !atomic_load_explicit(&panic_mode, memory_order_acquire);
     if (locked)
         spin_lock(&lock);
-    log_emit(line, len);
+    if (!locked || log_rate_allows(subject, fmt, text, us))
+        log_write(level, us, subject, text);
     if (locked)
         spin_unlock(&lock);
+}
+
+void log_step(void)
+{
+    struct log_left_out o;
+    char text[160];
+    uint64_t us = clock_us();
+
+    spin_lock(&lock);
+    while (log_rate_left_out(&o, us)) {
+        (void)fmt_snprintf(text, sizeof(text), "%lu more lines like this one were left out: %s", o.n, o.text);
+        log_write(LOG_WARN, us, o.subject, text);
+    }
+    spin_unlock(&lock);
 }
 
 size_t log_ring_copy(char *buf, size_t cap)

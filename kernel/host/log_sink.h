@@ -16,6 +16,8 @@ void log_com1_enable(bool on);
 unsigned log_com1_lines(void);
 /** Drop lines below this level (enum log_level; default LOG_INFO).  Any context. */
 void log_level_set(int level);
+/** Say which lines the rate limit has left out, once a minute.  Service pCPU, in each turn. */
+void log_step(void);
 /** Copy the newest whole lines to buf, at most cap bytes, oldest first.  Returns the number of bytes. */
 size_t log_ring_copy(char *buf, size_t cap);
 /** Take no lock and use COM1 from now on.  For panic_enter() only, which has stopped the other CPUs. */

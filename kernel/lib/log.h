@@ -17,7 +17,9 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 /** Write one line.
  *  subject  the part or the VM that it is about, like "net"; short, without blanks
- *  fmt      as for fmt_vsnprintf(), without a line end; cut to fit
+ *  fmt      as for fmt_vsnprintf(), without a line end; cut to fit.  A literal: with subject and the text's first word
+ *           it is the source, of which too many lines are counted instead.  So begin with the name of whoever causes it
+ *  Bytes other than printable ASCII become \xNN, so arguments may be anybody's text.
  *  Any context and any pCPU, also with locks held: the log's lock comes late in the order (kernel/lib/lock.h). */
 void log_line(enum log_level level, const char *subject, const char *fmt, ...) HV_PRINTF(3, 4);
 #define log_debug(subject, ...) log_line(LOG_DEBUG, subject, __VA_ARGS__)
