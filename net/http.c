@@ -105,7 +105,7 @@ static void http_next_request(struct http_conn *c)
     c->parser.data = c;
     c->state = HTTP_READING;
     c->refusal = 0;
-    c->keep_alive = c->head_done = false;
+    c->keep_alive = c->head_done = c->is_head = false;
     c->n_read = c->target_len = c->body_len = 0;
     c->query = "";
 }
@@ -132,6 +132,10 @@ static bool http_decode_target(struct http_conn *c)
     if (mark)
         *mark = 0;
     c->query = mark ? mark + 1 : "";
+    if (strncmp(from, "http://", 7) == 0 || strncmp(from, "https://", 8) == 0) { /* RFC 9112 3.2.2 */
+        from = strstr(from, "//") + 2;
+        from += strcspn(from, "/");
+    }
     if (*from != '/')
         return false;
     while (*from) {
@@ -152,9 +156,10 @@ static void http_request_done(struct http_conn *c)
 {
     ASSERT_EQ(c->state, HTTP_READING);
     c->state = HTTP_ASKED;
-    c->verb = c->parser.method == HTTP_GET    ? HTTP_VERB_GET
-              : c->parser.method == HTTP_POST ? HTTP_VERB_POST
-                                              : HTTP_VERB_OTHER;
+    c->is_head = c->parser.method == HTTP_HEAD;
+    c->verb = c->is_head || c->parser.method == HTTP_GET ? HTTP_VERB_GET
+              : c->parser.method == HTTP_POST            ? HTTP_VERB_POST
+                                                         : HTTP_VERB_OTHER;
     if (c->refusal || !http_decode_target(c)) {
         http_refuse(c, 400);
         c->target[0] = 0;
@@ -162,6 +167,11 @@ static void http_request_done(struct http_conn *c)
     }
     if (c->refusal)
         c->keep_alive = false; /* the start of the next request is unknown */
+}
+
+const char *http_method(const struct http_conn *c)
+{
+    return c->target_len ? llhttp_method_name((llhttp_method_t)c->parser.method) : "?"; /* the target comes after it */
 }
 
 size_t http_input(struct http_conn *c, const char *buf, size_t len)
@@ -212,7 +222,7 @@ void http_answer(struct http_conn *c, unsigned status, const char *type, const c
     ASSERT(n > 0 && (size_t)n < sizeof(c->head_out));
     c->head_len = (size_t)n;
     c->out = body;
-    c->out_len = len;
+    c->out_len = c->is_head ? 0 : len; /* RFC 9110 9.3.2: the same head, and no body */
     c->out_sent = 0;
     c->state = HTTP_ANSWERING;
 }

@@ -19,6 +19,7 @@
 #define HTTP_BODY_MAX   8192
 
 enum http_state { HTTP_READING, HTTP_ASKED, HTTP_ANSWERING, HTTP_OVER };
+/* HEAD is GET whose answer has no body. */
 enum http_verb { HTTP_VERB_GET, HTTP_VERB_POST, HTTP_VERB_OTHER };
 
 struct http_conn {
@@ -26,7 +27,7 @@ struct http_conn {
     enum http_state state;
     enum http_verb verb;
     unsigned refusal; /* HTTP status; 0: the request is good */
-    bool keep_alive, head_done;
+    bool keep_alive, head_done, is_head;
     size_t n_read; /* bytes of this request so far */
     size_t target_len, body_len;
     char target[HTTP_TARGET_MAX + 1]; /* from ASKED on: the decoded path, then the query */
@@ -43,6 +44,7 @@ void http_init(struct http_conn *c);
 size_t http_input(struct http_conn *c, const char *buf, size_t len);
 /** The request; valid in ASKED. */
 static inline enum http_verb http_verb(const struct http_conn *c) { return c->verb; }
+const char *http_method(const struct http_conn *c); /* as it was sent; "?" if there was none */
 static inline const char *http_path(const struct http_conn *c) { return c->target; }
 static inline unsigned http_refusal(const struct http_conn *c) { return c->refusal; }
 /** The query parameter `name` as a number; if_none when it is missing or no number. */

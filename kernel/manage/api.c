@@ -52,8 +52,7 @@ static void conn_answer(struct conn *c)
     struct api_call call = { .http = &c->http, .client = stream_peer(c->stream) };
     api_dispatch(&call, c->answer, sizeof(c->answer));
     if (http_verb(&c->http) != HTTP_VERB_GET || call.status >= 400)
-        log_info("api", "%s: %s %s: %u", call.client->name, http_verb(&c->http) == HTTP_VERB_GET ? "GET" : "POST",
-                 http_path(&c->http), call.status);
+        log_info("api", "%s: %s %s: %u", call.client->name, http_method(&c->http), http_path(&c->http), call.status);
     http_answer(&c->http, call.status, call.type, call.extra, call.out.text.buf, call.out.text.len);
     c->deadline_us = clock_us() + REQUEST_US;
 }

@@ -169,17 +169,19 @@ static bool path_matches(const char *pattern, const char *path, char arg[API_ARG
 
 static const struct route *route_find(struct api_call *c)
 {
-    bool path_known = false;
+    bool takes[2] = { false, false }; /* does the path take GET, POST? */
     for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
         if (!path_matches(routes[i].path, http_path(c->http), c->arg))
             continue;
-        path_known = true;
+        takes[routes[i].verb == HTTP_VERB_POST] = true;
         if (routes[i].verb == http_verb(c->http))
             return &routes[i];
     }
-    if (path_known)
+    if (takes[0] || takes[1]) {
+        snprintf(c->extra, sizeof(c->extra), "Allow: %s%s%s\r\n", takes[0] ? "GET, HEAD" : "",
+                 takes[0] && takes[1] ? ", " : "", takes[1] ? "POST" : "");
         api_fail(c, HV_E_UNSUPP, 405, "this path does not take this method; GET /v1 lists paths and methods");
-    else
+    } else
         api_fail(c, HV_E_NOENT, 0, "there is no path %s; GET /v1 lists all paths", http_path(c->http));
     return NULL;
 }

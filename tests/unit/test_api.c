@@ -107,11 +107,32 @@ static void test_routes(void **state)
     expect("GET /v2/vms HTTP/1.1\r\n\r\n", 404, "HV_E_NOENT");
     expect("PUT /v1/vms HTTP/1.1\r\n\r\n", 405, "HV_E_UNSUPP");
     expect("POST /v1/vms HTTP/1.1\r\n\r\n", 405, "method");
+    expect("DELETE /v1/vms HTTP/1.1\r\n\r\n", 405, "\r\nAllow: GET, HEAD\r\n");
+    expect("GET /v1/validate HTTP/1.1\r\n\r\n", 405, "\r\nAllow: POST\r\n");
+    expect("PUT /v1/migrations HTTP/1.1\r\n\r\n", 405, "\r\nAllow: GET, HEAD, POST\r\n");
+    expect("GET http://a:7443/v1/vms HTTP/1.1\r\nHost: a\r\n\r\n", 200, "\"handler\":\"vm_list\"");
     expect("GET /metrics HTTP/1.1\r\n\r\n", 500, "larger than 8192");
     char path[120] = "GET /v1/vms/";
     memset(path + 12, 'x', 64);
     strcpy(path + 76, " HTTP/1.1\r\n\r\n");
     expect(path, 404, "no path");
+}
+
+/* HEAD has GET's head, with its length, and no body; the next answer of the connection follows it at once. */
+static void test_head(void **state)
+{
+    (void)state;
+    ask("HEAD /v1/log HTTP/1.1\r\n\r\nGET /v1/nothing HTTP/1.1\r\n\r\n");
+    char *next = strstr(out, "\r\n\r\n");
+    assert_int_equal(strncmp(out, "HTTP/1.1 200 ", 13), 0);
+    assert_true(strstr(out, "Content-Length: 6\r\n") < next);
+    assert_int_equal(strncmp(next + 4, "HTTP/1.1 404 ", 13), 0);
+    expect("HEAD /v1/nothing HTTP/1.1\r\n\r\n", 404, "\r\n\r\n");
+    assert_string_equal(strstr(out, "\r\n\r\n"), "\r\n\r\n");
+    ask("HEAD /v1/vms HTTP/1.1\r\n\r\n");
+    assert_string_equal(http_method(conn), "?"); /* of the next request */
+    ask("DELETE /v1/v");
+    assert_string_equal(http_method(conn), "DELETE");
 }
 
 /* Every path that changes something, as GET /v1 lists them: not for a reader. */
@@ -168,7 +189,7 @@ static void test_bad_http(void **state)
         { "GET\r\n\r\n", 400 },
         { "GET / HTTP/1.1\r\nHost\r\n\r\n", 400 },
         { "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400 },
-        { "GET http://x/v1 HTTP/1.1\r\n\r\n", 400 },
+        { "GET http://x HTTP/1.1\r\n\r\n", 400 },
         { "GET /%zz HTTP/1.1\r\n\r\n", 400 },
         { "GET /%00 HTTP/1.1\r\n\r\n", 400 },
         { "GET /%0a HTTP/1.1\r\n\r\n", 400 },
@@ -374,6 +395,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_routes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_head, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_roles, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bodies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_http, set_up, tear_down),
