@@ -88,15 +88,16 @@ inc_llhttp  := -I$(DEPS)/llhttp
 LIB_INC     := $(foreach l,$(LIBS),$(inc_$(l))) -I$(DEPS)/jsmn      # jsmn is one header
 
 def_bearssl := -DBR_USE_UNIX_TIME=0 -DBR_USE_URANDOM=0 -DBR_USE_WIN32_TIME=0 -DBR_USE_WIN32_RAND=0 -DBR_RDRAND=1 \
-        -D_MM_MALLOC_H_INCLUDED
+        -D_MM_MALLOC_H_INCLUDED -fno-stack-protector  # gcc takes the value from %fs in functions with a target
 def_llhttp  := -Os                               # 5 KB less; nobody waits for it
 def_lz4     := -DLZ4_FREESTANDING=1 -DLZ4_memcpy=__builtin_memcpy -DLZ4_memmove=__builtin_memmove \
         '-DLZ4_memset(p,v,s)=__builtin_memset((p),(v),(s))'
 
 # ---- flags -----------------------------------------------------------------------------------------------------------
 FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem $(shell $(CC) -print-file-name=include) -I. \
-        -Ikernel/lib/libc -mno-red-zone -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
-        -fno-strict-aliasing -ffunction-sections -fdata-sections -fvisibility=hidden -U_FORTIFY_SOURCE \
+        -Ikernel/lib/libc -mno-red-zone -fstack-protector-strong -mstack-protector-guard=global \
+        -fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing \
+        -ffunction-sections -fdata-sections -fvisibility=hidden -U_FORTIFY_SOURCE \
         -mgeneral-regs-only -fpie -mcmodel=small -fno-omit-frame-pointer -fno-reorder-blocks-and-partition
 WARN := -Wall -Wextra -Werror
 EFI  := -isystem /usr/include/efi -isystem /usr/include/efi/x86_64 -DGNU_EFI_USE_MS_ABI -maccumulate-outgoing-args \

@@ -10,6 +10,7 @@
 #include "kernel/core/cpu_ops.h"
 #include "kernel/host/acpi.h"
 #include "kernel/host/boot_info.h"
+#include "kernel/host/canary.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/log_sink.h"
 #include "kernel/host/page.h"
@@ -91,6 +92,7 @@ static void network_up(struct boot_info *bi)
 
 void kernel_entry(struct boot_info *bi)
 {
+    canary_init(bi);
     log_init(bi);
     page_init(bi);
     paging_init(bi);

@@ -40,14 +40,15 @@ static struct spinlock lock;
 static const char *source = "none";
 static bool have_rdrand, have_rdseed;
 
-__attribute__((target("rdrnd"))) static bool rdrand64(uint64_t *out)
+/* no_stack_protector: gcc forgets -mstack-protector-guard in functions with a target of their own. */
+__attribute__((target("rdrnd"), no_stack_protector)) static bool rdrand64(uint64_t *out)
 {
     unsigned long long v;
     bool ok = __builtin_ia32_rdrand64_step(&v);
     *out = v;
     return ok;
 }
-__attribute__((target("rdseed"))) static bool rdseed64(uint64_t *out)
+__attribute__((target("rdseed"), no_stack_protector)) static bool rdseed64(uint64_t *out)
 {
     unsigned long long v;
     bool ok = RDSEED64(&v);

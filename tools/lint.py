@@ -51,6 +51,8 @@ ROOT_FILES = {"kernel/main.c", "kernel/service.c", "kernel/service.h"}
 IMPLEMENTED_ABOVE = {"kernel/lib/log.h": ("kernel/host/log.c", "kernel/host/panic.c")}
 # Functions of the C library are there for every folder, boot/ as well: its headers lie outside the table.
 LIBC = "kernel/lib/libc/"
+# Symbols that the compiler uses, in every folder.
+COMPILER_CALLS = {"__stack_chk_fail", "__stack_chk_guard"}
 
 # What other rooms may include of net/; tests may include all of it.
 NET_PUBLIC = {"net/net.h", "net/stream.h", "net/vswitch.h", "net/port_filter.h", "net/nbd.h", "net/http.h"}
@@ -61,6 +63,7 @@ SECRETS = {"net/tls.c", "net/entropy.c", "net/jitter.c"}
 ZEROING = re.compile(r"\bmemset\(")
 WIPE_CALL = re.compile(r"\bwipe\(")
 WIPE_RELOCATION = re.compile(r"\bR_X86_64_(?:PLT32|PC32|GOTPCRELX?)\s+wipe\b")
+TARGET = re.compile(r"__attribute__\(\(.*\btarget\(")
 WIPE_STORE = re.compile(r"\bmov[bq]\s+\$0x0,\S*\(|\brep stos")
 
 # What a source or a header of ours is called; a folder may have a page as well.
@@ -380,7 +383,7 @@ def declares(tree, header, name):
 def call_allowed(tree, source, name, definer):
     """May a room use the symbol that this file defines?"""
     target = room_of(definer)
-    if target == source or definer.startswith(LIBC):
+    if target == source or definer.startswith(LIBC) or name in COMPILER_CALLS:
         return True
     allowed = may_include(source)
     if target in allowed:
@@ -416,7 +419,7 @@ def check_calls(tree):
                               f"{rule(source)}; move the code, or have the upper room register a function")
             definer = definer or definers[0]
             above = any(definer in d and declares(tree, h, name) for h, d in IMPLEMENTED_ABOVE.items())
-            if not above and not definer.startswith(LIBC):
+            if not above and not definer.startswith(LIBC) and name not in COMPILER_CALLS:
                 edges.append(Edge(source, room_of(definer), place, f"uses {name} of {definer}"))
     tree.edges["uses"] = edges
 
@@ -436,6 +439,9 @@ def check_wipes(tree):
         if file in SECRETS:
             for place, _ in lines_with(tree, file, ZEROING):
                 yield Finding(place, "erases by memset(), which the compiler may drop", "wipe(), of kernel/lib/wipe.h")
+        if TARGET.search(tree.code(file)) and "no_stack_protector" not in tree.code(file):
+            yield Finding(f"{file}:1", "has a function with a target of its own, whose stack protector would use %fs",
+                          "add no_stack_protector to its attributes")
         said = len(WIPE_CALL.findall(tree.code(file))) if file.endswith(".c") and file != WIPE else 0
         obj = os.path.join(tree.obj, file + ".o")
         if not said or not os.path.exists(obj):

@@ -55,13 +55,20 @@ static void pcpu_stack_alloc(struct pcpu *p)
 
 static void *pcpu_stack_top(const struct pcpu *p) { return (uint8_t *)p->arch->stack + STACK_SIZE; }
 
+static void ist_guards_map(struct pcpu *p, enum map_kind kind)
+{
+    for (unsigned i = 0; i + 1 < IST_COUNT; i++)
+        paging_map((uintptr_t)p->arch->ist_stacks + i * IST_STRIDE, PAGE_SIZE, kind);
+}
+
 static void pcpu_prepare(struct pcpu *p, unsigned index, uint32_t id)
 {
     p->self = p;
     p->index = index;
     p->apic_id = id;
     p->arch = pcpu_mem_alloc(sizeof(*p->arch));
-    p->arch->ist_stacks = pcpu_mem_alloc((IST_COUNT - 1) * IST_STACK_SIZE);
+    p->arch->ist_stacks = pcpu_mem_alloc(IST_BYTES);
+    ist_guards_map(p, MAP_NONE);
 }
 
 void pcpu_init_boot(const struct boot_info *bi)
@@ -102,7 +109,8 @@ static void pcpu_start_one(const struct boot_info *bi, uint32_t id)
     log_warn("cpu", "the CPU with APIC ID %u did not start within a second; going on without it", id);
     paging_map((uintptr_t)p->arch->stack, PAGE_SIZE, MAP_RW);
     mem_free(p->arch->stack, STACK_SIZE);
-    mem_free(p->arch->ist_stacks, (IST_COUNT - 1) * IST_STACK_SIZE);
+    ist_guards_map(p, MAP_RW);
+    mem_free(p->arch->ist_stacks, IST_BYTES);
     mem_free(p->arch, sizeof(*p->arch));
     *p = (struct pcpu){ 0 };
 }

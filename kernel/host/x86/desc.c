@@ -64,7 +64,7 @@ void desc_init(struct pcpu_arch *a)
     ASSERT(a->ist_stacks && !((uintptr_t)a->ist_stacks & 15));
     idt_fill(); /* every CPU writes the same values */
     for (unsigned i = 1; i < IST_COUNT; i++) {
-        uint64_t top = (uintptr_t)a->ist_stacks + i * IST_STACK_SIZE;
+        uint64_t top = (uintptr_t)a->ist_stacks + i * IST_STRIDE;
         a->tss.ist[2 * (i - 1)] = (uint32_t)top;
         a->tss.ist[2 * (i - 1) + 1] = (uint32_t)(top >> 32);
     }

@@ -13,6 +13,8 @@
 /* Stacks of the IST.  An exception gets its own stack: the interrupted one may be what is broken. */
 enum { IST_NONE, IST_DF, IST_NMI, IST_MC, IST_EXC, IST_COUNT };
 #define IST_STACK_SIZE 8192ul
+#define IST_STRIDE     (PAGE_SIZE + IST_STACK_SIZE) /* a guard page below each */
+#define IST_BYTES      ((IST_COUNT - 1) * IST_STRIDE)
 
 struct tss { /* SDM 3A "64-Bit Task State Segment" */
     uint32_t rsvd0;
@@ -32,7 +34,7 @@ struct pcpu_arch {
     struct tss tss;
     uint64_t timer_hw_tsc; /* [owner] TSC at which the hardware timer will fire; 0: not running */
     void *stack;           /* owned; NULL on the boot CPU until pcpu_run() */
-    uint8_t *ist_stacks;   /* owned: IST_COUNT-1 stacks */
+    uint8_t *ist_stacks;   /* owned: IST_COUNT-1 times a guard page and a stack */
 };
 
 /** Fill in a's GDT and TSS; load GDT, IDT, segments and TR.  a->ist_stacks is set.  Clears the GS base.  IF=0. */

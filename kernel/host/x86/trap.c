@@ -101,8 +101,11 @@ static void trap_explain(const struct trap_frame *f)
         log_error("panic", "a null pointer was used");
     for (unsigned i = 0; i < pcpu_count; i++) {
         uint64_t guard = (uintptr_t)pcpu_get(i)->arch->stack;
+        uint64_t ist = addr - (uintptr_t)pcpu_get(i)->arch->ist_stacks;
         if (guard && addr - guard < PAGE_SIZE)
             log_error("panic", "the stack of CPU %u overflowed", i);
+        if (ist < IST_BYTES && ist % IST_STRIDE < PAGE_SIZE)
+            log_error("panic", "the stack of CPU %u for exceptions overflowed (IST %lu)", i, ist / IST_STRIDE + 1);
     }
 }
 
