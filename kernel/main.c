@@ -79,8 +79,12 @@ static void network_up(struct boot_info *bi)
                             .on_accept = migration_accept,
                             .on_client = api_accept,
                             .seed = { bi->seed, sizeof(bi->seed), bi->seed_is_new } };
-    if (boot_file_take(bi, config.host.cert, &cert))
+    if (boot_file_take(bi, config.host.cert, &cert)) {
+        uint8_t own[32];
         p.cert_der = (const uint8_t *)(uintptr_t)cert.base, p.cert_len = cert.len;
+        net_fingerprint(p.cert_der, p.cert_len, own);
+        config_self_drop(&config, own); /* before any peer is pointed to */
+    }
     if (boot_file_take(bi, config.host.key, &key))
         p.key_der = (const uint8_t *)(uintptr_t)key.base, p.key_len = key.len;
     enum hv_err e = net_init(&p);

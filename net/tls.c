@@ -23,6 +23,7 @@
 #include "kernel/lib/wipe.h"
 #include "net/cipher.h"
 #include "net/entropy.h"
+#include "net/net.h"
 
 #define IN_LEN    (16384 + 325) /* BearSSL's largest record with its overhead, in each direction */
 #define OUT_LEN   (16384 + 85)
@@ -203,6 +204,14 @@ static enum hv_err identity_fail(const char **why, enum hv_err e, const char *fi
     return HV_FAIL(e);
 }
 
+void net_fingerprint(const uint8_t *der, size_t len, uint8_t out[TLS_FP_LEN])
+{
+    br_sha256_context h;
+    br_sha256_init(&h);
+    br_sha256_update(&h, der, len);
+    br_sha256_out(&h, out);
+}
+
 enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name, const uint8_t *key, size_t key_len,
                      const char *key_name, const struct entropy_seed *seed, const char **why)
 {
@@ -224,10 +233,7 @@ enum hv_err tls_init(const uint8_t *cert, size_t cert_len, const char *cert_name
     }
     random_source_set(entropy_bytes);
     own.cert = (br_x509_certificate){ (unsigned char *)(uintptr_t)cert, cert_len }; /* BearSSL's field lacks a const */
-    br_sha256_context h;
-    br_sha256_init(&h);
-    br_sha256_update(&h, cert, cert_len);
-    br_sha256_out(&h, own.fingerprint);
+    net_fingerprint(cert, cert_len, own.fingerprint);
     own.ciphers = cipher_measure();
     return HV_OK;
 }

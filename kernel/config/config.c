@@ -101,6 +101,34 @@ const struct peer_config *config_peer(const struct config *c, const char *peer_n
     return peer_find((struct peer_config *)(uintptr_t)c->peers, c->n_peers, peer_name);
 }
 
+/* Why is p this host itself?  NULL: it is another host. */
+static const char *self_reason(const struct config *c, const struct peer_config *p, const uint8_t fingerprint[32])
+{
+    if (!memcmp(p->fingerprint, fingerprint, sizeof(p->fingerprint)))
+        return "it has this host's fingerprint";
+    if (c->host.named && !strcmp(p->name, c->host.name))
+        return "it has this host's name, but another fingerprint: correct that one";
+    if (!c->host.dhcp && p->port == c->host.port && !memcmp(p->ip, c->host.ip, sizeof(p->ip)))
+        return "it has this host's address, but another fingerprint: correct one of them";
+    return NULL;
+}
+
+void config_self_drop(struct config *c, const uint8_t fingerprint[32])
+{
+    for (unsigned i = 0; i < c->n_peers;) {
+        const struct peer_config *p = &c->peers[i];
+        const char *reason = self_reason(c, p, fingerprint);
+        if (!reason) {
+            i++;
+            continue;
+        }
+        log_info("config", "[peer %s] is this host itself and is skipped: %s", p->name, reason);
+        if (!c->host.named && !memcmp(p->fingerprint, fingerprint, sizeof(p->fingerprint)))
+            memcpy(c->host.name, p->name, sizeof(c->host.name));
+        memmove(&c->peers[i], &c->peers[i + 1], (--c->n_peers - i) * sizeof(c->peers[0]));
+    }
+}
+
 /* Does another of the n have the same fingerprint as the last? */
 static bool fingerprint_taken(const struct peer_config *list, unsigned n)
 {

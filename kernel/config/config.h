@@ -88,6 +88,7 @@ struct config_network {
 };
 struct host_config {
     char name[CONFIG_NAME_LEN];
+    bool named; /* name was given */
     bool dhcp;
     uint8_t ip[4], gateway[4];
     unsigned prefix_len;
@@ -127,6 +128,11 @@ typedef void config_error_fn(void *ctx, unsigned line, const char *section, cons
  *  on_error (NULL: nowhere) and are counted in out->n_errors.  A [vm] without valid memory or kernel is reported and
  *  dropped, and so is a [peer] without address or fingerprint.  Any context; out is large: no stack variable. */
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
+
+/** Take out of c->peers this host itself, so that one file can serve all hosts, and log it.  fingerprint: of its
+ *  certificate.  A [peer] with that fingerprint is this host; without a [host] name it gives the name.  One with this
+ *  host's name, or its fixed address and port, cannot be another host either: its fingerprint is stale. */
+void config_self_drop(struct config *c, const uint8_t fingerprint[32]);
 
 /** Add a module to v, given as "FILE" or "FILE STRING" (printable, FILE without folder).  False, v unchanged: text is
  *  not of this form, or v has CONFIG_MAX_MODULES already, or no room for so many characters. */

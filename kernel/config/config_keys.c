@@ -335,7 +335,12 @@ static bool host_dirty_log_set(struct parser *p, const char *v)
         p->c->host.dirty_mech = (enum dirty_mech)i;
     return i >= 0;
 }
-static bool host_name_set(struct parser *p, const char *v) { return config_name(v, p->c->host.name); }
+static bool host_name_set(struct parser *p, const char *v)
+{
+    bool good = config_name(v, p->c->host.name);
+    p->c->host.named |= good;
+    return good;
+}
 static bool host_port_set(struct parser *p, const char *v) { return port_parse(v, 1, &p->c->host.port); }
 static bool host_api_port_set(struct parser *p, const char *v) { return port_parse(v, 0, &p->c->host.api_port); }
 static bool host_key_set(struct parser *p, const char *v) { return file_name_copy(v, p->c->host.key); }

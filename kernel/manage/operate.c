@@ -119,6 +119,8 @@ enum hv_err operate_migrate(const char *name, const char *to, const struct move_
         return e;
     bool automatic = !strcmp(to, "auto");
     const struct peer_config *peer = automatic ? NULL : config_peer(host_config, to);
+    if (!strcmp(to, host_config->host.name) && !peer)
+        return REFUSE(HV_E_EXIST, "%s is on %s already", name, to);
     if (!peer && !automatic)
         return REFUSE(HV_E_NOENT, "no [peer %s] in godwit.conf; `host` lists the peers", to);
     e = migration_request(vm, peer, o, job, why);

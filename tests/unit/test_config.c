@@ -568,9 +568,45 @@ static void test_documented_example(void **state)
     assert_int_equal(c.n_peers, 1);
 }
 
+/* One file for all hosts lists each of them: the own fingerprint shows which one this is. */
+static void test_self(void **state)
+{
+    (void)state;
+    uint8_t own[32];
+    const char *all = "[host]\nip = 10.0.0.2/24\n[peer a]\naddress = 10.0.0.1\nfingerprint = " FP_A
+                      "\n[peer b]\naddress = 10.0.0.9\nfingerprint = " FP_B "\n";
+    parse(all);
+    memcpy(own, c.peers[0].fingerprint, sizeof(own));
+    config_self_drop(&c, own);
+    assert_int_equal(c.n_peers, 1);
+    assert_string_equal(c.peers[0].name, "b");
+    assert_string_equal(c.host.name, "a"); /* [host] gives no name */
+    parse(all);
+    memcpy(own, c.peers[1].fingerprint, sizeof(own));
+    config_self_drop(&c, own);
+    assert_true(c.n_peers == 1 && !strcmp(c.peers[0].name, "a") && !strcmp(c.host.name, "b"));
+    parse(all); /* a host that is not in the file */
+    own[0] ^= 1;
+    config_self_drop(&c, own);
+    assert_true(c.n_peers == 2 && !strcmp(c.host.name, "godwit"));
+
+    /* The own name or address with the fingerprint of an earlier key: another host it is not. */
+    parse("[host]\nname = a\n[peer a]\naddress = 10.0.0.1\nfingerprint = " FP_A);
+    config_self_drop(&c, own);
+    assert_int_equal(c.n_peers, 0);
+    parse("[host]\nname = x\nip = 10.0.0.1/24\n[peer a]\naddress = 10.0.0.1\nfingerprint = " FP_A);
+    config_self_drop(&c, own);
+    assert_int_equal(c.n_peers, 0);
+    assert_string_equal(c.host.name, "x");
+    parse("[host]\nip = 10.0.0.1/24\n[peer godwit]\naddress = 10.0.0.1\nport = 99\nfingerprint = " FP_A);
+    config_self_drop(&c, own); /* another port, and a name that was not given */
+    assert_int_equal(c.n_peers, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_self),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_the_hosts_own_files),
         cmocka_unit_test(test_full_file),
