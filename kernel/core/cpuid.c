@@ -548,7 +548,7 @@ static uint32_t compacted_bytes(const struct cpuid_table *t, uint64_t xcr0)
     return n;
 }
 
-void cpuid_exit(struct vcpu *v, bool cr4_osxsave)
+void cpuid_exit(struct vcpu *v, bool cr4_osxsave, bool apic)
 {
     const struct cpuid_table *t = v->vm->cpuid;
     ASSERT(v->index < VM_MAX_VCPUS);
@@ -557,6 +557,8 @@ void cpuid_exit(struct vcpu *v, bool cr4_osxsave)
     uint32_t r[4] = { 0, 0, 0, 0 };
     if (e)
         memcpy(r, e->reg, sizeof(r));
+    if (!apic && (leaf == 1 || leaf == 0x80000001)) /* reserved, thus 0, in Intel's second leaf */
+        r[CPUID_EDX] &= ~BIT32(9);
     switch (leaf) {
     case 1:
         r[CPUID_EBX] |= v->index << 24;

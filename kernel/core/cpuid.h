@@ -67,8 +67,9 @@ HV_MUST_CHECK enum hv_err cpuid_pool_add(cpuid_fn *read);
 const struct cpuid_entry *cpuid_find(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf); /* or NULL */
 /** Is bit of reg in leaf/subleaf shown? */
 bool cpuid_has(const struct cpuid_table *t, uint32_t leaf, uint32_t subleaf, enum cpuid_reg reg, unsigned bit);
-/** Execute CPUID for v: v->gpr is input (EAX, ECX) and output (EAX to EDX).  cr4_osxsave: CR4 bit 18.  Owner pCPU. */
-void cpuid_exit(struct vcpu *v, bool cr4_osxsave);
+/** Execute CPUID for v: v->gpr is input (EAX, ECX) and output (EAX to EDX).  cr4_osxsave: CR4 bit 18; apic: its
+ *  local APIC is enabled.  Owner pCPU. */
+void cpuid_exit(struct vcpu *v, bool cr4_osxsave, bool apic);
 /** Is this XCR0 value legal for the guest (SDM 1 "Enabling the XSAVE Feature Set")? */
 bool cpuid_xcr0_ok(const struct cpuid_table *t, uint64_t xcr0);
 /** Bytes of a standard-format XSAVE area holding the components of xcr0. */

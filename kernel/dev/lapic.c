@@ -120,7 +120,6 @@ static uint32_t lapic_ppr(const struct lapic *l)
     return in_service > (l->tpr & 0xf0) ? in_service : l->tpr;
 }
 
-static bool lapic_hw_enabled(const struct lapic *l) { return l->base_msr & APIC_BASE_ENABLE; }
 static bool lapic_sw_enabled(const struct lapic *l) { return lapic_hw_enabled(l) && (l->svr & SVR_ENABLE); }
 
 void lapic_cr8_sync(struct vcpu *v)
@@ -337,8 +336,8 @@ static uint32_t lapic_timer_current(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     uint64_t period = timer_period_ns(l);
-    if (!period || lapic_timer_mode(l) == TIMER_TSC_DEADLINE)
-        return 0;
+    if (!l->timer_deadline || !period || lapic_timer_mode(l) == TIMER_TSC_DEADLINE)
+        return 0; /* a one-shot that has expired stays so, also once the mode is periodic: SDM 3A "APIC Timer" */
     uint64_t passed = guest_ticks_to_ns(v->vm, vm_guest_tsc(v->vm) - l->timer_start);
     if (lapic_timer_mode(l) == TIMER_PERIODIC)
         passed %= period;
@@ -506,8 +505,8 @@ static bool lapic_reg_write(struct vcpu *v, unsigned reg, uint32_t val)
         return true;
     case REG_TIMER_DIVIDE:
         l->timer_divide = val & 0xb;
-        if (lapic_timer_mode(l) != TIMER_TSC_DEADLINE)
-            lapic_timer_arm(v);
+        if (lapic_timer_mode(l) != TIMER_TSC_DEADLINE && l->timer_deadline)
+            lapic_timer_arm(v); /* only the initial count starts one that has expired */
         return true;
     default: return false;
     }

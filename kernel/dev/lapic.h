@@ -87,6 +87,7 @@ HV_MUST_CHECK enum hv_err lapic_base_write(struct vcpu *v, uint64_t val);
 /** IA32_TSC_DEADLINE: val in guest TSC, 0 disarms; ignored in other timer modes. */
 void lapic_tsc_deadline_write(struct vcpu *v, uint64_t val);
 
+static inline bool lapic_hw_enabled(const struct lapic *l) { return l->base_msr & APIC_BASE_ENABLE; }
 static inline bool lapic_x2apic(const struct lapic *l)
 {
     return (l->base_msr & APIC_BASE_X2APIC) && (l->base_msr & APIC_BASE_ENABLE);

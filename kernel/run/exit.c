@@ -40,7 +40,7 @@ static void exit_handle_cpuid(struct vcpu *v, const struct vcpu_exit *x)
         osxsave = exit_guest_cr4(v, &cpl) & CR4_BIT_OSXSAVE;
     if (leaf == 0xd && osxsave)
         v->xcr0 = xgetbv(0); /* the guest may have changed it without an exit */
-    cpuid_exit(v, osxsave);
+    cpuid_exit(v, osxsave, lapic_hw_enabled(v->lapic));
     vcpu_skip_insn(v, x);
 }
 

@@ -204,6 +204,52 @@ static void test_timer_modes(void **state)
     assert_int_equal(lapic_timer_deadline(v), 0);
 }
 
+/* Only a write of the initial count starts a timer that has expired. */
+static void test_an_expired_timer_stays_so(void **state)
+{
+    (void)state;
+    wr(0x3e0, 0xb);
+    wr(0x320, 0xec);
+    wr(0x380, 1000000);
+    fake_tsc += 3000000;
+    lapic_timer_poll(v);
+    lapic_ack(v, 0xec);
+    wr(0xb0, 0);
+    fake_tsc += 600000;
+    wr(0x320, 0x200ec); /* periodic now */
+    assert_int_equal(rd(0x390), 0);
+    wr(0x3e0, 0);
+    assert_int_equal(rd(0x390), 0);
+    fake_tsc += 9000000;
+    lapic_timer_poll(v);
+    assert_int_equal(lapic_pending(v), -1);
+    assert_int_equal(lapic_timer_deadline(v), 0);
+    wr(0x380, 1000000);
+    assert_int_not_equal(rd(0x390), 0);
+    fake_tsc += 3000000;
+    wr(0x3e0, 0xb); /* a divider for one that runs */
+    assert_int_not_equal(lapic_timer_deadline(v), 0);
+}
+
+/* CPUID shows the local APIC while it is enabled, in AMD's second leaf as well. */
+static void test_cpuid_follows_the_enable_bit(void **state)
+{
+    (void)state;
+    static struct cpuid_table t;
+    t.n = 2;
+    t.e[0] = (struct cpuid_entry){ .leaf = 1, .reg = { 0, 0, 0, BIT32(9) | BIT32(4) } };
+    t.e[1] = (struct cpuid_entry){ .leaf = 0x80000001, .reg = { 0, 0, 0, BIT32(9) | BIT32(11) } };
+    struct cpuid_table *was = m.vm.cpuid;
+    m.vm.cpuid = &t;
+    for (unsigned on = 0; on < 2; on++)
+        for (unsigned i = 0; i < 2; i++) {
+            v->gpr[GPR_RAX] = t.e[i].leaf, v->gpr[GPR_RCX] = 0;
+            cpuid_exit(v, false, on);
+            assert_int_equal(v->gpr[GPR_RDX], t.e[i].reg[CPUID_EDX] & ~(on ? 0 : BIT32(9)));
+        }
+    m.vm.cpuid = was;
+}
+
 static void test_tsc_deadline(void **state)
 {
     uint64_t val;
@@ -268,10 +314,16 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
-        T(test_priorities),       T(test_bad_vectors_and_registers),
-        T(test_x2apic_face),      T(test_ipis),
-        T(test_init_sipi),        T(test_timer_modes),
-        T(test_tsc_deadline),     T(test_level_eoi_reaches_ioapic),
+        T(test_priorities),
+        T(test_bad_vectors_and_registers),
+        T(test_x2apic_face),
+        T(test_ipis),
+        T(test_init_sipi),
+        T(test_timer_modes),
+        T(test_an_expired_timer_stays_so),
+        T(test_cpuid_follows_the_enable_bit),
+        T(test_tsc_deadline),
+        T(test_level_eoi_reaches_ioapic),
         T(test_extint_from_8259),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
