@@ -46,10 +46,13 @@ struct vm_disk {       /* [s] a disk on a server, as its guest uses it */
 struct boot_blob {
     const uint8_t *data;
     uint64_t len;
+    bool hashed;        /* sha256 is valid */
+    uint8_t sha256[32]; /* names the file everywhere */
 };
-struct boot_set { /* kernel, initrd if there is one, modules: as the guest's config names them */
-    unsigned n;   /* 0: none are known */
-    const struct boot_blob *file[2 + CONFIG_MAX_MODULES];
+/* kernel, initrd if there is one, modules: as the guest's config names them.  n 0: none are known */
+struct boot_set {
+    unsigned n;
+    struct boot_blob *file[2 + CONFIG_MAX_MODULES]; /* borrowed: never freed */
 };
 
 struct vm {

@@ -23,6 +23,7 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
+#include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_state.h"
@@ -149,7 +150,7 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     static struct vm_offer o; /* large; service pCPU only */
     char why[200] = "";       /* or a note */
     offer_judge(offer, &o, reasons);
-    if (!reasons->n && arrival_place(in, reasons) && !offer_disk_check(in, &o, reasons))
+    if (!reasons->n && arrival_place(in, reasons) && (!offer_disk_check(in, &o, reasons) || !boot_offer_hash_step(&o)))
         return false;
     if (reasons->n)
         return true;
@@ -168,6 +169,9 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
             log_info("mig", "%s: %s", o.config.name, why);
             mig_reason_add(notes, "%s", why);
         }
+        if (!in->vm->boot.n)
+            mig_reason_add(notes, "reset: this host has not the files that the guest was started from, so it is "
+                                  "stopped when it resets itself");
     }
     return true;
 }

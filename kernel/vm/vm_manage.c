@@ -195,7 +195,7 @@ static enum hv_err kernel_load(struct vm *vm, struct why *why)
 
 /* What vm is started from: what it brought along, or the files that godwit.conf names.  A ram: disk gets the size of
  * its file, rounded up to a block. */
-static enum hv_err boot_files_get(struct vm *vm, const struct boot_blob **disk, struct why *why)
+static enum hv_err boot_files_get(struct vm *vm, struct boot_blob **disk, struct why *why)
 {
     *disk = NULL;
     if (vm->arrived && vm->config.disk_bytes)
@@ -256,7 +256,7 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     if (vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "%s is %s; only a stopped guest can be started", vm->config.name,
                       vm_state_name(vm_state(vm)));
-    const struct boot_blob *disk = NULL;
+    struct boot_blob *disk = NULL;
     enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why);
     if (!e)
         e = vm_mac_check(&vm->config, why);
@@ -368,7 +368,7 @@ enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, 
     *was = (struct stay){ .config = vm->config, .boot = vm->boot, .arrived = vm->arrived };
     memcpy(was->uuid, vm->uuid, sizeof(was->uuid));
     vm->arrived = true;
-    vm->boot.n = 0;
+    (void)boot_offer_find(offer, &vm->boot);
     vm->quick_resets = 0;
     enum hv_err e = vm_offer_adopt(vm, offer);
     if (!e)
@@ -418,8 +418,7 @@ static bool vm_reset_refused(struct vm *vm, unsigned quick)
                  "reset itself %u times in a row, each within %u s of its start", quick, QUICK_RESET_US / 1000000);
     else if (!vm->boot.n)
         snprintf(vm->crash_reason, sizeof(vm->crash_reason),
-                 "asked for a reset, and came without its boot files, from a host of an older version: stop it and "
-                 "start it where they are");
+                 "asked for a reset, and its boot files are not on this host: stop it and start it where they are");
     else
         return false;
     return true;

@@ -193,6 +193,31 @@ static bool spoof_read(struct vm_offer *o, struct rd *r)
     return v <= 1;
 }
 
+/* The files that the guest restarts from: n u8, and n times (length u64, SHA-256 32).  The source hashes them before a
+ * move; a question that comes earlier has zeros. */
+static unsigned boot_needs(const struct vm *vm) { return vm->boot.n != 0; }
+static void boot_write(const struct vm *vm, struct wr *w)
+{
+    static const uint8_t unknown[32];
+    wr_u8(w, (uint8_t)vm->boot.n);
+    for (unsigned i = 0; i < vm->boot.n; i++) {
+        const struct boot_blob *b = vm->boot.file[i];
+        wr_u64(w, b->len);
+        wr_bytes(w, b->hashed ? b->sha256 : unknown, 32);
+    }
+}
+static bool boot_read(struct vm_offer *o, struct rd *r)
+{
+    o->n_files = rd_u8(r);
+    if (!o->n_files || o->n_files > ARRAY_SIZE(o->file))
+        return false;
+    for (unsigned i = 0; i < o->n_files; i++) {
+        o->file[i].len = rd_u64(r);
+        rd_bytes(r, o->file[i].sha256, 32);
+    }
+    return true;
+}
+
 static const struct offer_field {
     uint16_t id, version;
     const char *name;

@@ -63,7 +63,8 @@ struct vm;
  * is not optional, validation says so. */
 #define OFFER_FIELDS(X) \
     X(SHUTDOWN, 0x8101, 1, "on-shutdown", shutdown) \
-    X(SPOOF,    0x8102, 1, "spoof",       spoof)
+    X(SPOOF,    0x8102, 1, "spoof",       spoof)    \
+    X(BOOT,     0x8103, 1, "boot files",  boot)
 /* clang-format on */
 
 enum vms_section {
@@ -99,6 +100,11 @@ struct vm_offer {
     uint64_t tsc_hz;
     uint64_t xcr0; /* XSAVE components that the guest may have enabled */
     struct cpuid_table cpuid;
+    unsigned n_files; /* that it is started from: kernel, initrd, modules; 0: the source does not say */
+    struct {
+        uint64_t len;
+        uint8_t sha256[32];
+    } file[2 + CONFIG_MAX_MODULES];
     unsigned n_devices; /* at most ARRAY_SIZE(device) */
     struct {
         uint16_t section, version; /* VMS_SEC_*, and the version of its payload */

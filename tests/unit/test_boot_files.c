@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_boot_files.c - which files of the boot disk a guest can have. */
 /* unit-sources: kernel/vm/boot_files.c kernel/host/boot_info.c kernel/config/config.c kernel/config/config_keys.c
- *   kernel/lib/err.c tests/fakes/log.c */
+ *   kernel/lib/err.c net/sha256.c tests/fakes/log.c */
+/* unit-deps: bearssl */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -74,7 +75,7 @@ static void test_no_file_of_the_host(void **state)
                                          "./host.key" };
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
         struct vm_config c = config_of(names[i]);
-        const struct boot_blob *disk;
+        struct boot_blob *disk;
         assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_E_NOENT);
         assert_int_equal(set.n, 0);
         c = config_of("vmlinuz");
@@ -103,12 +104,63 @@ static void test_names(void **state)
     assert_false(boot_name_eq("a", "ab"));
 }
 
+static void offer_of(struct vm_offer *o, const struct vm_config *c, const struct boot_set *from)
+{
+    memset(o, 0, sizeof(*o));
+    o->config = *c;
+    o->n_files = from->n;
+    for (unsigned i = 0; i < from->n; i++) {
+        o->file[i].len = from->file[i]->len;
+        memcpy(o->file[i].sha256, from->file[i]->sha256, 32);
+    }
+}
+
+/* A guest that arrives gets the bytes that it was started from, whatever they are called here, or nothing. */
+static void test_by_content(void **state)
+{
+    (void)state;
+    static struct vm_offer o;
+    static char big[300 * 1024];
+    struct vm_config c = config_of("big");
+    struct boot_set here;
+    memset(big, 'x', sizeof(big) - 1);
+    file("big", big);
+    snprintf(c.initrd, sizeof(c.initrd), "initrd");
+    boot_files_init(&bi);
+    assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_OK);
+    unsigned turns = 1;
+    while (!boot_set_hash_step(&set))
+        turns++;
+    assert_in_range(turns, 3, 5); /* no turn hashes all of it */
+    offer_of(&o, &c, &set);
+
+    boot_files_init(&bi); /* another host, where the kernel has another name */
+    snprintf(bi.files[bi.n_files - 1].name, sizeof(bi.files[0].name), "other");
+    assert_false(boot_offer_find(&o, &here)); /* nothing is hashed yet */
+    while (!boot_offer_hash_step(&o)) {}
+    assert_true(boot_offer_find(&o, &here));
+    assert_int_equal(here.n, 2);
+    assert_ptr_equal(here.file[0]->data, big);
+    assert_memory_equal(here.file[1]->data, "initrd", 6);
+
+    o.file[0].sha256[31] ^= 1; /* the same name and length, and other bytes */
+    assert_false(boot_offer_find(&o, &here));
+    assert_int_equal(here.n, 0);
+    o.file[0].sha256[31] ^= 1;
+    o.n_files = 1; /* fewer than the guest's config names */
+    assert_false(boot_offer_find(&o, &here));
+    o.n_files = 0; /* release 0.1 */
+    assert_true(boot_offer_hash_step(&o));
+    assert_false(boot_offer_find(&o, &here));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_guests_files, begin),
         cmocka_unit_test_setup(test_no_file_of_the_host, begin),
         cmocka_unit_test_setup(test_names, begin),
+        cmocka_unit_test_setup(test_by_content, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
