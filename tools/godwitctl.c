@@ -25,9 +25,14 @@ static const struct command {
     { { "key", NULL }, 0, 0, "", "",
       "make this client's key and certificate; print the [client] section that a host's godwit.conf needs",
       "key >> a.conf", cmd_key },
-    { { "host", "add" }, 2, 2, "NAME ADDRESS[:PORT]", "fingerprint",
-      "pair with a host: shows both fingerprints and asks (--fingerprint HEX: the expected one, without asking)",
+    { { "host", "add" }, 2, 2, "NAME ADDRESS[:PORT]", "fingerprint replace",
+      "pair with a host: shows both fingerprints and asks (--fingerprint HEX: the expected one, without asking; "
+      "--replace: end another pairing of that name)",
       "host add alpha 192.168.1.11\nhost add alpha 192.168.1.11:7443 --fingerprint 8c1d...", cmd_host_add },
+    { { "host", "rename" }, 2, 2, "NAME NEW", "", "change the name by which this client knows a host",
+      "host rename alpha rack1-alpha", cmd_host_rename },
+    { { "host", "remove" }, 1, 1, "NAME", "", "end the pairing with a host; the host itself is not asked",
+      "host remove alpha", cmd_host_remove },
     { { "host", "list" }, 0, 0, "", "", "all configured hosts", "host list", cmd_host_list },
     { { "host", "show" }, 0, 1, "[HOST]", "", "processor, memory, network, peers", "host show alpha", cmd_host_show },
     { { "host", "log" }, 0, 1, "[HOST]", "", "the last 64 KiB of its log", "host log alpha | grep -w warn",
@@ -211,7 +216,8 @@ enum {
     OPT_CRASHED,
     OPT_STREAMS,
     OPT_VERSION,
-    OPT_OPTIONS
+    OPT_OPTIONS,
+    OPT_REPLACE
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
@@ -242,6 +248,7 @@ static const struct option long_options[] = {
     { "status", no_argument, NULL, OPT_STATUS },
     { "cancel", no_argument, NULL, OPT_CANCEL },
     { "stop-crashed", no_argument, NULL, OPT_CRASHED },
+    { "replace", no_argument, NULL, OPT_REPLACE },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { "version", no_argument, NULL, OPT_VERSION },
     { "complete-options", no_argument, NULL, OPT_OPTIONS }, /* for the completion of shells */
@@ -326,6 +333,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_STATUS:      options.status = true; break;
         case OPT_CANCEL:      options.cancel = true; break;
         case OPT_CRASHED:     options.stop_crashed = true; break;
+        case OPT_REPLACE:     options.replace = true; break;
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_POLICY:      options.policy = optarg; break;

@@ -124,7 +124,8 @@ def commands():
 def test_json_and_help_everywhere():
     """Each command that there is, with --json: one JSON document, on success and on failure; and its --help, with an
     example of itself."""
-    arguments = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"],
+    arguments = {"host add": ["z", "{there}", "--yes"], "host rename": ["z", "y"], "host remove": ["y"],
+                 "vm migrate": ["web", "--to", "b"],
                  "vm console": ["web", "--print"],
                  "migration resolve": ["web", "--resume-here", "--yes"]}
     with FakeHost() as a:
@@ -135,7 +136,7 @@ def test_json_and_help_everywhere():
             more = arguments.get(" ".join(words), ["web"] if words[0] in ("vm", "migration", "validate")
                                  and words[-1] != "list" else [])
             more = [m.format(there=f"127.0.0.1:{a.api_port}") for m in more]
-            use = conf if words == ("host", "add") else None
+            use = conf if words[0] == "host" and words[1] in ("add", "rename", "remove") else None
             said = json.loads(a.ctl("--json", *words, *more, config=use)[0])
             assert said and "error" not in said, (words, said)
             if words == ("key",):
@@ -151,6 +152,40 @@ def test_json_and_help_everywhere():
             assert re.search(rf"^  godwitctl .*{' '.join(words)}", shown.split("examples:")[1], re.M), shown
         assert json.loads(a.ctl("--json", "vm", "console", "web", "--send", "date")[0])["sent"] == "date"
         assert json.loads(a.ctl("--json", "host", "log", "a")[0])["log"] == "caf? ?\n"
+
+
+def test_pairings():
+    """A pairing is replaced only with --replace; rename and remove; the host's own name; Yes and YES (issue 11 D.7)."""
+    with FakeHost() as a:
+        conf, there = os.path.join(a.clients.folder, "pairs.conf"), f"127.0.0.1:{a.api_port}"
+        lie = "0" * 64
+        with open(a.clients.config("operator"), encoding="utf-8") as f, open(conf, "w", encoding="utf-8") as out:
+            out.write(f.read().replace("[host a]", "[host old]")
+                      + f"[host b]\naddress = 127.0.0.1\nport = 1\nfingerprint = {lie}\n")
+
+        def ctl(*words, **kw):
+            return a.ctl("host", *words, config=conf, **kw)
+
+        def paired():
+            with open(conf, encoding="utf-8") as f:
+                return re.findall(r"\[host (.*)\]\n.*\nport = (.*)\n", f.read())
+
+        before = paired()
+        err = ctl("add", "b", there, "--yes", code=3)[1]
+        assert "b is paired already" in err and lie in err and "--replace" in err and paired() == before, err
+        ctl("add", "old", there, "--yes")                       # the same again replaces nothing
+        err = ctl("add", "b", there, "--replace", stdin="YES\n")[1]
+        assert "calls itself a, not b" in err and ("b", str(a.api_port)) in paired(), err
+        assert "old" in ctl("rename", "b", "old", code=3)[1]
+        ctl("rename", "b", "", code=2)
+        ctl("rename", "nobody", "c", code=3)
+        ctl("rename", "b", "a")
+        ctl("remove", "old")
+        ctl("remove", "old", code=3)
+        assert paired() == [("a", str(a.api_port))], paired()
+        assert "calls itself" not in ctl("add", "a", there, stdin="Yes\n")[1]
+        ctl("add", "", there, "--yes", code=2)
+        ctl("add", "z", there, stdin="yes, but\n", code=5)
 
 
 def waits_for_a_place(a):

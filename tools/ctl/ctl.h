@@ -47,7 +47,7 @@ extern struct settings settings;
 /* Options of the command line. */
 struct options {
     bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
-        cancel, stop_crashed;
+        cancel, stop_crashed, replace;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network;
 };
 extern struct options options;
@@ -121,6 +121,8 @@ enum exit_code cmd_key(int argc, char **argv);
 enum exit_code cmd_host_list(int argc, char **argv);
 enum exit_code cmd_host_show(int argc, char **argv);
 enum exit_code cmd_host_add(int argc, char **argv);
+enum exit_code cmd_host_rename(int argc, char **argv);
+enum exit_code cmd_host_remove(int argc, char **argv);
 enum exit_code cmd_host_log(int argc, char **argv);
 enum exit_code cmd_host_evacuate(int argc, char **argv);
 enum exit_code cmd_vm_list(int argc, char **argv);
@@ -165,7 +167,7 @@ uint64_t eta_smooth(struct eta *eta, uint64_t now_us, uint64_t left_us);
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm);
 /** Follow a move to its end with a progress bar; print the outcome. */
 enum exit_code watch_move(struct host *h, uint64_t id);
-/** --yes, or the next line of standard input is "yes" or "y". */
+/** --yes, or the next line of standard input is "yes" or "y", in either case. */
 bool yes_typed(void);
 /** Draw a move (the JSON of /v1/migrations/ID) into an SVG file. */
 enum exit_code svg_write(const char *path, const json_t *job);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/host.c - godwitctl host list|show|add|log|evacuate. */
+ * tools/ctl/host.c - godwitctl host list|show|add|rename|remove|log|evacuate. */
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define MIB 1048576
 
@@ -104,7 +105,18 @@ bool yes_typed(void)
 {
     char line[16];
     setvbuf(stdin, NULL, _IONBF, 0); /* later programs may read their input from it as well */
-    return options.yes || (fgets(line, sizeof(line), stdin) && (!strcmp(line, "yes\n") || !strcmp(line, "y\n")));
+    if (options.yes)
+        return true;
+    if (!fgets(line, sizeof(line), stdin))
+        return false;
+    line[strcspn(line, "\r\n")] = 0;
+    return !strcasecmp(line, "yes") || !strcasecmp(line, "y");
+}
+
+/* Can the configuration file have a section [host name]? */
+static bool name_fits(const char *name)
+{
+    return *name && strlen(name) < NAME_MAX_LEN && !strpbrk(name, "]/ \t\r\n\v\f");
 }
 
 /* "ADDRESS" or "ADDRESS:PORT" */
@@ -146,14 +158,50 @@ static enum exit_code host_confirm(struct host *h, enum exit_code let_in)
     return yes_typed() ? EXIT_GOOD : fail(EXIT_UNTRUSTED, "%s is not added", h->name);
 }
 
+/* Refuse to replace another pairing of the same name, unless --replace asks for that. */
+static enum exit_code host_check_replaced(const struct host *h)
+{
+    char old_text[FP_TEXT_LEN];
+    const struct host *old = config_host(h->name);
+    if (!old || options.replace)
+        return EXIT_GOOD;
+    bool same_key = !memcmp(old->fingerprint, h->fingerprint, FP_LEN);
+    if (same_key && old->port == h->port && !strcmp(old->address, h->address))
+        return EXIT_GOOD;
+    fingerprint_text(old->fingerprint, old_text);
+    return fail(EXIT_CONFIG,
+                "%s is paired already, with %s:%u, fingerprint %s; %s:%u shows %s one.  --replace replaces the "
+                "pairing, `godwitctl host remove %s` ends it",
+                h->name, old->address, old->port, old_text, h->address, h->port, same_key ? "the same" : "another",
+                h->name);
+}
+
+/* Ask the host for its own name.  Say so when it is another one than the user gives it. */
+static enum exit_code host_compare_name(struct host *h)
+{
+    struct answer a;
+    enum exit_code e = ask(h, "GET", "/v1/host", NULL, &a);
+    if (e)
+        return e;
+    const char *own = get_str(a.json, "name");
+    if (*own && strcmp(own, h->name))
+        fprintf(stderr,
+                "godwitctl: the host at %s:%u calls itself %s, not %s; is it the one that is meant?  Its peers know it "
+                "by their own [peer] names\n",
+                h->address, h->port, own, h->name);
+    answer_free(&a);
+    return EXIT_GOOD;
+}
+
 enum exit_code cmd_host_add(int argc, char **argv)
 {
     struct host h = { .port = DEFAULT_PORT };
     unsigned char wanted[FP_LEN];
     bool made;
     (void)argc;
-    if (strlen(argv[0]) >= NAME_MAX_LEN || strpbrk(argv[0], "]/ \t\n") || !address_parse(&h, argv[1]))
-        return fail(EXIT_USAGE, "usage: godwitctl host add NAME ADDRESS[:PORT] [--fingerprint HEX] [--yes]");
+    if (!name_fits(argv[0]) || !address_parse(&h, argv[1]))
+        return fail(EXIT_USAGE,
+                    "usage: godwitctl host add NAME ADDRESS[:PORT] [--fingerprint HEX] [--replace] [--yes]");
     if (options.fingerprint && !fingerprint_parse(options.fingerprint, wanted))
         return fail(EXIT_USAGE, "a fingerprint has 64 hex digits");
     strcpy(h.name, argv[0]);
@@ -161,13 +209,18 @@ enum exit_code cmd_host_add(int argc, char **argv)
     if (e)
         return e;
     enum exit_code let_in = ask_fingerprint(&h, h.fingerprint);
-    client_close(&h);
+    client_close(&h); /* that connection took any certificate */
     if (let_in != EXIT_GOOD && let_in != EXIT_UNTRUSTED)
         return let_in;
     if (options.fingerprint && memcmp(wanted, h.fingerprint, FP_LEN))
         return fail(EXIT_UNTRUSTED, "the host at %s shows another fingerprint than the one given; it is not added",
                     argv[1]);
-    e = options.fingerprint ? EXIT_GOOD : host_confirm(&h, let_in);
+    e = host_check_replaced(&h);
+    if (!e && let_in == EXIT_GOOD)
+        e = host_compare_name(&h);
+    client_close(&h);
+    if (!e && !options.fingerprint)
+        e = host_confirm(&h, let_in);
     struct host *slot = config_host(h.name);
     if (!slot && settings.n_hosts < HOSTS_MAX)
         slot = &settings.hosts[settings.n_hosts++];
@@ -180,6 +233,47 @@ enum exit_code cmd_host_add(int argc, char **argv)
         printf("%s added to %s%s\n", h.name, settings.path, let_in ? "; it does not let this client in yet" : "");
     else if (!e)
         print_json(json_pack("{s:s,s:b}", "added", h.name, "let_in", let_in == EXIT_GOOD));
+    return e;
+}
+
+static enum exit_code no_such_host(const char *name)
+{
+    return fail(EXIT_CONFIG, "no host is named %s in %s; `godwitctl host list` lists them", name, settings.path);
+}
+
+enum exit_code cmd_host_rename(int argc, char **argv)
+{
+    struct host *h = config_host(argv[0]);
+    (void)argc;
+    if (!h)
+        return no_such_host(argv[0]);
+    if (!name_fits(argv[1]))
+        return fail(EXIT_USAGE, "a host's name has 1 to %u characters, without spaces, ] and /", NAME_MAX_LEN - 1);
+    if (config_host(argv[1]))
+        return fail(EXIT_CONFIG, "a host is named %s already; `godwitctl host remove %s` ends its pairing", argv[1],
+                    argv[1]);
+    strcpy(h->name, argv[1]);
+    enum exit_code e = config_save();
+    if (!e && options.json)
+        print_json(json_pack("{s:s,s:s}", "renamed", argv[0], "to", argv[1]));
+    else if (!e)
+        printf("%s is named %s now in %s\n", argv[0], argv[1], settings.path);
+    return e;
+}
+
+enum exit_code cmd_host_remove(int argc, char **argv)
+{
+    struct host *h = config_host(argv[0]), *end = settings.hosts + settings.n_hosts;
+    (void)argc;
+    if (!h)
+        return no_such_host(argv[0]);
+    memmove(h, h + 1, (size_t)(end - (h + 1)) * sizeof(*h));
+    settings.n_hosts--;
+    enum exit_code e = config_save();
+    if (!e && options.json)
+        print_json(json_pack("{s:s}", "removed", argv[0]));
+    else if (!e)
+        printf("%s removed from %s\n", argv[0], settings.path);
     return e;
 }
 
