@@ -159,7 +159,7 @@ def demo():
     step("Two machines boot Godwit from UEFI (AMD-V emulated by QEMU, 2 CPUs and 1.5 GiB each); their cards are ports "
          "of a Linux bridge")
     a, b = boot(Host("a", link, vms={"debian": guest}, files=files, peers=["b"], tag="demo"),
-                Host("b", link, peers=["a"], tag="demo"))
+                Host("b", link, peers=["a"], tag="demo", host_keys={"disk-servers": f"{outside.ADDRESS}/32"}))
     start(a)
     step(f"A client outside: this machine, {outside.ADDRESS} on that network")
     client = Client()

@@ -88,6 +88,17 @@ bool config_network_has(const struct config_network *n, const uint8_t ip[4])
     return bit == n->prefix_len;
 }
 
+bool config_disk_server_allowed(const struct config *c, const uint8_t ip[4])
+{
+    for (unsigned i = 0; i < c->host.n_disk_servers; i++)
+        if (config_network_has(&c->host.disk_servers[i], ip))
+            return true;
+    for (unsigned i = 0; i < c->n_vms; i++)
+        if (c->vms[i].nbd.port && !memcmp(c->vms[i].nbd.ip, ip, 4))
+            return true;
+    return false;
+}
+
 int config_network_rank(const struct config *c, const uint8_t ip[4])
 {
     for (unsigned i = 0; i < c->host.n_networks; i++)

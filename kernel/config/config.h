@@ -99,6 +99,8 @@ struct host_config {
     bool incoming, outgoing;
     struct config_network networks[CONFIG_MAX_NETWORKS]; /* for moves, best first; none: all */
     unsigned n_networks;
+    struct config_network disk_servers[CONFIG_MAX_NETWORKS]; /* of arriving guests, beside those of the [vm]s here */
+    unsigned n_disk_servers;
     unsigned bandwidth_limit_mb; /* of all outgoing moves together, in 10^6 bytes per second; 0: no limit */
     unsigned downtime_limit_ms;  /* default 300 */
     unsigned max_jobs;           /* simultaneous outgoing moves, default 2; more wait */
@@ -151,6 +153,8 @@ bool config_number(const char *s, unsigned min, unsigned max, unsigned *out);
 bool config_network_parse(const char *s, struct config_network *out);
 /** Does ip lie in n? */
 bool config_network_has(const struct config_network *n, const uint8_t ip[4]);
+/** May a guest that arrives have its disk on the server ip?  True: a [vm] here has it, or [host] disk-servers. */
+bool config_disk_server_allowed(const struct config *c, const uint8_t ip[4]);
 /** The place in [host] networks of the network that ip lies in: 0 is best for moves; -1: not to be used. */
 int config_network_rank(const struct config *c, const uint8_t ip[4]);
 const struct peer_config *config_peer(const struct config *c, const char *name); /* NULL: no such */

@@ -290,19 +290,30 @@ static bool list_item_next(const char **s, char *item, size_t cap)
     return true;
 }
 
-static bool host_networks_set(struct parser *p, const char *v)
+static bool network_list_set(const char *v, struct config_network to[CONFIG_MAX_NETWORKS], unsigned *n_out)
 {
-    struct host_config *h = &p->c->host, found = { .n_networks = 0 };
+    struct config_network found[CONFIG_MAX_NETWORKS];
+    unsigned n = 0;
     char item[24];
     while (list_item_next(&v, item, sizeof(item))) {
-        if (found.n_networks == CONFIG_MAX_NETWORKS || !config_network_parse(item, &found.networks[found.n_networks++]))
+        if (n == CONFIG_MAX_NETWORKS || !config_network_parse(item, &found[n++]))
             return false;
     }
     if (v)
         return false;
-    memcpy(h->networks, found.networks, sizeof(h->networks));
-    h->n_networks = found.n_networks;
+    memcpy(to, found, n * sizeof(*to));
+    *n_out = n;
     return true;
+}
+
+static bool host_networks_set(struct parser *p, const char *v)
+{
+    return network_list_set(v, p->c->host.networks, &p->c->host.n_networks);
+}
+
+static bool host_disk_servers_set(struct parser *p, const char *v)
+{
+    return network_list_set(v, p->c->host.disk_servers, &p->c->host.n_disk_servers);
 }
 
 static bool host_ip_set(struct parser *p, const char *v)
@@ -520,6 +531,7 @@ static const struct key host_keys[] = {
     { "pool-cpuid", host_pool_set, FILE_NAME },
     { "incoming", host_incoming_set, YES_NO },
     { "outgoing", host_outgoing_set, YES_NO },
+    { "disk-servers", host_disk_servers_set, "networks like 10.7.0.9/32, 192.168.0.0/16 (at most 8)" },
     { "networks", host_networks_set, "networks like 10.7.0.0/24, 192.168.0.0/16 (at most 8)" },
     { "bandwidth-limit-mb", host_bandwidth_set, "megabytes per second, 0 (no limit) to 100000" },
     { "downtime-limit-ms", host_downtime_set, "milliseconds, 1 to 60000" },

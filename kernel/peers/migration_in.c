@@ -95,6 +95,14 @@ static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, stru
 {
     if (!o->config.nbd.port)
         return true;
+    const uint8_t *ip = o->config.nbd.ip;
+    if (!config_disk_server_allowed(host_config, ip)) {
+        mig_reason_add(reasons,
+                       "its disk is on server %u.%u.%u.%u, which host %s does not use: if it may, add [host] "
+                       "disk-servers = %u.%u.%u.%u/32 there",
+                       ip[0], ip[1], ip[2], ip[3], host_config->host.name, ip[0], ip[1], ip[2], ip[3]);
+        return true;
+    }
     if (!in->disk) {
         in->disk_since_us = clock_us();
         if (nbd_open(&o->config.nbd, &in->disk) != HV_OK) {

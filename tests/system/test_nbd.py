@@ -23,8 +23,10 @@ def two_hosts(own, vms, pcaps=None, **more):
     """Hosts a, with these guests, and b, where their servers can be reached.  pcaps: {host: path of a packet dump};
     more: for a alone."""
     link, pcaps = Lan(), pcaps or {}
+    servers = {"disk-servers": "0.0.0.0/0"}
+    more["host_keys"] = {**servers, **more.get("host_keys", {})}
     a = own("a", link, vms=vms, peers=["b"], files=FILES, pcap=pcaps.get("a"), **more)
-    return a, own("b", link, peers=["a"], files=FILES, pcap=pcaps.get("b"))
+    return a, own("b", link, peers=["a"], files=FILES, pcap=pcaps.get("b"), host_keys=servers)
 
 
 WHERE = ("read pid </tmp/pid; cat /tmp/disk /proc/$pid/stat /proc/$pid/wchan /proc/interrupts /sys/block/vda/inflight "

@@ -76,7 +76,7 @@ class Soak:
         self.nbd, self.mirror, link = server("soak", "qemu-nbd"), guest_clock.Mirror(), Lan()
         self.shell, self.load = Program("sh"), Program(f"diskcheck /dev/vda {MIB}")
         guest = guest_vm(11, cpus=2, nic="yes", disk=self.nbd.disk)
-        both = {"files": FILES, "cpus": 3, "limit_s": 14400}
+        both = {"files": FILES, "cpus": 3, "host_keys": {"disk-servers": "0.0.0.0/0"}, "limit_s": 14400}
         self.a = own("a", link, vms={"guest": guest}, peers=["b"], **both)
         self.b = own("b", link, vms={"clock": vm(memory="128M")}, peers=["a"], extra=clock_ahead(guest_clock.AHEAD_S),
                      **both)

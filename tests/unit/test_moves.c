@@ -43,7 +43,8 @@ static struct vm here[N_GUESTS], there[N_GUESTS];
 static uint64_t now;
 static unsigned n_mute; /* so many next streams are closed by the destination without a word */
 static unsigned n_arriving, most_arriving, n_accepted;
-static bool mixed_peers; /* every other stream comes from another host */
+static struct nbd_config offered_disk; /* of each offer; port 0: none */
+static bool mixed_peers;               /* every other stream comes from another host */
 
 /* ---- streams ---- */
 
@@ -238,6 +239,7 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     (void)why;
     memset(o, 0, sizeof(*o));
     snprintf(o->config.name, sizeof(o->config.name), "%.*s", (int)len, (const char *)buf);
+    o->config.nbd = offered_disk;
     return HV_OK;
 }
 bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
@@ -446,6 +448,30 @@ static void test_without_a_word(void **s)
     assert_true(strstr(jobs[0]->text, "connection closed") && vm_state(&here[0]) == VM_RUNNING);
 }
 
+/* A peer does not choose the servers that this host connects to. */
+static void test_disk_servers(void **s)
+{
+    static const char *const reasons[] = { "its disk is on server 10.7.0.9, which host a does not use",
+                                           "no memory for the connection to its disk" }; /* nbd_open() was called */
+    struct move_options o;
+    char why[200];
+    (void)s;
+    offered_disk = (struct nbd_config){ .ip = { 10, 7, 0, 9 }, .port = 10809 };
+    migration_options(&o);
+    for (unsigned allowed = 0; allowed < 2; allowed++) {
+        set_up(NULL);
+        conf.host.disk_servers[0] = (struct config_network){ { 10, 7, 0, 0 }, 24 };
+        conf.host.n_disk_servers = allowed;
+        assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, &jobs[0], WHY(why)), HV_OK);
+        for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[0]); i++, now += 1000)
+            migration_step();
+        assert_int_equal(jobs[0]->state, JOB_FAILED);
+        assert_non_null(strstr(jobs[0]->text, reasons[allowed]));
+    }
+    conf.host.n_disk_servers = 0;
+    offered_disk.port = 0;
+}
+
 /* While all places of arrivals are taken, a question is answered; and a job that waits says for what. */
 static void test_question_while_busy(void **s)
 {
@@ -519,6 +545,7 @@ int main(void)
         cmocka_unit_test_setup(test_all_arrive_auto, set_up),
         cmocka_unit_test_setup(test_two_hosts, set_up),
         cmocka_unit_test_setup(test_without_a_word, set_up),
+        cmocka_unit_test_setup(test_disk_servers, set_up),
         cmocka_unit_test_setup(test_question_while_busy, set_up),
         cmocka_unit_test_setup(test_cancel_while_waiting, set_up),
     };
