@@ -96,7 +96,7 @@ static bool machine_ip4_parse(const char *s, uint8_t out[4])
 bool config_network_parse(const char *s, struct config_network *out)
 {
     struct config_network n;
-    if (!ip4_parse(&s, n.ip) || *s++ != '/' || !config_number(s, 1, 32, &n.prefix_len))
+    if (!ip4_parse(&s, n.ip) || *s++ != '/' || !config_number(s, 0, 32, &n.prefix_len))
         return false;
     *out = n;
     return true;
@@ -324,7 +324,7 @@ static bool host_ip_set(struct parser *p, const char *v)
         h->dhcp = true;
         return true;
     }
-    if (!config_network_parse(v, &n) || n.prefix_len > 30 || !is_machine(n.ip))
+    if (!config_network_parse(v, &n) || !n.prefix_len || n.prefix_len > 30 || !is_machine(n.ip))
         return false;
     h->dhcp = false;
     memcpy(h->ip, n.ip, 4);

@@ -225,6 +225,7 @@ static const struct value_case value_cases[] = {
     { "peer p", "address", "10.0.0.2 10.1.0.2", false },
     { "host", "networks", "10.7.0.0/24", true }, { "host", "networks", "10.7.0.0/24, 192.168.0.0/16", true },
     { "host", "disk-servers", "10.7.0.9/32, 192.168.0.0/16", true }, { "host", "disk-servers", "10.7.0.9", false },
+    { "host", "disk-servers", "0.0.0.0/0", true },
     { "host", "networks", "10.7.0.0", false },
     { "host", "networks", "10.7.0.0/33", false }, { "host", "networks", "10.7.0.0/24,", false },
     { "host", "networks", "any", false },
