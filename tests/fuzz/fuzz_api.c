@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fuzz-sources: net/http.c kernel/lib/json.c kernel/lib/text.c kernel/manage/api_route.c kernel/lib/err.c
  *   kernel/lib/print.c kernel/peers/move_options.c kernel/config/config.c kernel/config/config_keys.c migrate/policy.c
- *   tests/fakes/api_handlers.c */
+ *   tests/fakes/api_handlers.c tests/fakes/log_quiet.c */
 /* fuzz-deps: llhttp */
 /* tests/fuzz/fuzz_api.c - a client's bytes into the management interface, in pieces: HTTP, JSON, routes.
  *
@@ -22,22 +22,6 @@
             abort();                                                \
         }                                                           \
     } while (0)
-
-void panic(const char *fmt, ...)
-{
-    (void)fmt;
-    abort();
-}
-
-void assert_fail(const char *file, int line, const char *expr)
-{
-    panic("%s:%d: assertion failed: %s", file, line, expr);
-}
-
-void assert_eq_fail(const char *file, int line, const char *expr, uint64_t a, uint64_t b)
-{
-    panic("%s:%d: assertion failed: %s, 0x%lx and 0x%lx", file, line, expr, a, b);
-}
 
 static char answer_buf[8192];
 
