@@ -51,6 +51,8 @@ enum hv_err mig_enc_init(struct mig_enc *e, const struct mig_mem *mem, struct mi
     return HV_OK;
 }
 
+size_t mig_enc_max(void) { return (size_t)LZ4_sizeofState() + MIG_BATCH_DATA_MAX; }
+
 void mig_enc_fini(struct mig_enc *e)
 {
     if (e->lz4_state)

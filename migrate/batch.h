@@ -33,6 +33,8 @@ struct mig_enc {
 /** e: any memory.  acceleration: of LZ4, 1..64.  HV_E_NOMEM: e is as after mig_enc_fini(). */
 HV_MUST_CHECK enum hv_err mig_enc_init(struct mig_enc *e, const struct mig_mem *mem, struct mig_store *store,
                                        struct mig_fifo *out, bool lz4, int acceleration);
+/** Bytes that an encoder takes. */
+size_t mig_enc_max(void);
 void mig_enc_fini(struct mig_enc *e);
 /** Bytes that must be free in the queue before mig_enc_page() or _flush(): one call may close both batches. */
 #define MIG_ENC_ROOM (2 * MIG_BATCH_REC_MAX)

@@ -125,6 +125,11 @@ enum hv_err mig_store_init(struct mig_store *s, const struct mig_mem *mem, uint6
     return s->seg ? HV_OK : HV_FAIL(HV_E_NOMEM);
 }
 
+uint64_t mig_store_max(uint64_t n_touched, uint64_t n_pages)
+{
+    return DIV_ROUND_UP(n_touched, MIG_SEG_PAGES) * MIG_SEG_LEN + DIV_ROUND_UP(n_pages, MIG_SEG_PAGES) * sizeof(void *);
+}
+
 void mig_store_fini(struct mig_store *s)
 {
     if (!s->seg)
@@ -140,8 +145,10 @@ uint64_t *mig_store_page(struct mig_store *s, uint64_t gfn)
 {
     ASSERT(gfn < s->n_pages);
     uint64_t **seg = &s->seg[gfn / MIG_SEG_PAGES];
-    if (!*seg)
+    if (!*seg) {
         *seg = s->mem.alloc(MIG_SEG_LEN);
+        s->seg_bytes += *seg ? MIG_SEG_LEN : 0;
+    }
     return *seg ? *seg + (gfn % MIG_SEG_PAGES) * MIG_CHUNKS_PER_PAGE : NULL;
 }
 

@@ -50,11 +50,14 @@ struct mig_store {
     struct mig_mem mem;
     uint64_t n_pages, n_segs;
     uint64_t **seg;           /* owned; NULL: all pages of the segment are zero */
+    uint64_t seg_bytes;       /* allocated for segments */
     struct mig_digest digest; /* sum over pages; zero pages add nothing, so it starts at 0 */
 };
 /** n_pages: 1 to 2^MIG_GFN_BITS.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err mig_store_init(struct mig_store *s, const struct mig_mem *mem, uint64_t n_pages,
                                          const uint8_t seed[16]);
+/** The most that the store of a guest takes, in bytes: n_touched of its n_pages may differ from zero. */
+uint64_t mig_store_max(uint64_t n_touched, uint64_t n_pages);
 void mig_store_fini(struct mig_store *s); /* also after a failed or without an init (zeroed struct) */
 /** The 16 hashes of gfn < n_pages; NULL: no memory. */
 uint64_t *mig_store_page(struct mig_store *s, uint64_t gfn);

@@ -31,11 +31,11 @@
 #include "kernel/lib/types.h"
 #include "migrate/fifo.h"
 #include "migrate/guest.h"
+#include "migrate/memory.h"
 #include "migrate/policy.h"
 #include "migrate/stats.h"
 
-/** The allocator: alloc returns zeroed bytes or NULL, free takes the same length.  A machine takes two blocks of about
- *  600 KiB, bitmaps of n_pages/8 bytes, and 64 KiB per 2 MiB of guest memory that was touched. */
+/** The allocator: alloc returns zeroed bytes or NULL, free takes the same length. */
 struct mig_mem {
     void *(*alloc)(size_t len);
     void (*free)(void *p, size_t len);
@@ -199,6 +199,7 @@ const char *mig_rx_text(const struct mig_rx *m);
 const char *mig_rx_name(const struct mig_rx *m); /* guest, "" before the offer */
 struct mig_rx_stats {
     uint64_t bytes_rx, batches, pages, pages_zero, rounds, rx_prepare_us, rx_run_us;
+    uint64_t hash_bytes; /* memory that holds page hashes now */
 };
 void mig_rx_stats(const struct mig_rx *m, struct mig_rx_stats *out);
 

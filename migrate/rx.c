@@ -567,4 +567,5 @@ void mig_rx_stats(const struct mig_rx *m, struct mig_rx_stats *out)
 {
     *out = m->st;
     out->bytes_rx = m->bytes;
+    out->hash_bytes = m->store.seg_bytes;
 }

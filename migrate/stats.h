@@ -56,9 +56,9 @@ struct mig_stats {
     uint64_t bytes_per_s;                                             /* acknowledged, smoothed */
     uint64_t pages_per_s;
     uint64_t dirty_pages_per_s;
-    uint64_t eta_us;   /* guess until the stop; 0: unknown */
-    uint64_t rtt_us;   /* smallest round trip seen */
-    uint64_t fixed_us; /* F of the policy */
+    uint64_t eta_us;               /* guess until the stop; 0: unknown */
+    uint64_t rtt_us;               /* smallest round trip seen */
+    uint64_t fixed_us, hash_bytes; /* F of the policy; memory of page hashes now */
     unsigned throttle;
     struct mig_pages pages;
     struct mig_blackout blackout;

@@ -460,6 +460,14 @@ static enum hv_err tx_io_init(struct mig_tx *m)
     return m->io.in.buf && m->io.out.buf ? HV_OK : HV_FAIL(HV_E_NOMEM);
 }
 
+uint64_t mig_memory_max(uint64_t n_touched, uint64_t n_pages)
+{
+    /* rounding up doubles these at most; hash segments are powers of two already */
+    uint64_t others = sizeof(struct mig_tx) + MIG_IN_CAP + MIG_OUT_CAP + mig_enc_max() +
+                      TX_BITMAPS * DIV_ROUND_UP(n_pages, 64) * sizeof(uint64_t) + mig_store_max(0, n_pages);
+    return 2 * others + mig_store_max(n_touched, 0);
+}
+
 static bool tx_params_ok(const struct mig_tx_params *p, uint64_t n_pages)
 {
     size_t n = strlen(p->name);

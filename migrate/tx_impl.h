@@ -8,6 +8,7 @@
 
 #define MIG_OUT_CAP (4 * (MIG_REC_HDR_LEN + MIG_REC_LEN_MAX))
 #define MIG_IN_CAP  (4 * (MIG_REC_HDR_LEN + MIG_REC_LEN_MAX))
+#define TX_BITMAPS  4    /* todo, late, next, last */
 #define MIG_RESERVE 8192 /* of the outbound queue, for control records: pages never fill it up */
 _Static_assert(MIG_ENC_ROOM + MIG_RESERVE <= MIG_OUT_CAP, "an empty queue has room for pages");
 _Static_assert(MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX <= MIG_RESERVE, "FAIL fits into the reserve");

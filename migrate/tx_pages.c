@@ -622,6 +622,7 @@ void mig_tx_stats(const struct mig_tx *m, struct mig_stats *out)
     out->bytes_delta = m->enc.bytes_delta;
     out->bytes_meta = m->enc.bytes_meta;
     out->bytes_plain = m->enc.bytes_plain;
+    out->hash_bytes = m->store.seg_bytes;
     out->eta_us = tx_eta_us(m);
     if (m->state == MIG_TX_PRECOPY && m->sub == TX_SEND) {
         out->remaining_pages = m->round_left;

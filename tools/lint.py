@@ -32,7 +32,7 @@ ROOMS = {
     "core":    "lib config host",
     "dev":     "+ core",
     "run":     "+ dev",
-    "vm":      "+ run net",
+    "vm":      "+ run net migrate/memory.h",
     "peers":   "+ vm migrate",
     "manage":  "+ peers",
     "root":    "+ manage vmx svm boot",                 # ROOT_FILES, which join everything

@@ -77,6 +77,7 @@ struct vm {
     uint64_t tsc_hz;           /* [c] the guest's TSC frequency */
     atomic_uint power_request; /* enum vm_power, from the guest; the service loop acts */
     uint64_t started_us;       /* [s] clock_us() of the last start */
+    uint64_t move_hash_bytes;  /* [s] host memory that holds hashes of its pages, for a move that runs */
     unsigned quick_resets;     /* [s] resets in a row, each soon after its start */
     char crash_reason[160];
 };

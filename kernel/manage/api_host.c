@@ -14,6 +14,7 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/vm/vm_manage.h"
+#include "kernel/vm/vm_memory.h"
 #include "net/net.h"
 
 static const struct boot_info *boot;

@@ -11,6 +11,7 @@
 #include "kernel/manage/api_call.h"
 #include "kernel/peers/migration.h"
 #include "kernel/vm/vm_manage.h"
+#include "kernel/vm/vm_memory.h"
 #include "net/net.h"
 
 typedef void sample_fn(struct text *t, const char *name);

@@ -8,6 +8,7 @@
 #include "kernel/peers/start.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_manage.h"
+#include "kernel/vm/vm_memory.h"
 
 /* The guest that the path names.  NULL: there is none, and the answer says so. */
 static struct vm *named_vm(struct api_call *c)
@@ -26,6 +27,7 @@ static void put_vm(struct json *j, const struct vm *vm)
     json_str(j, "state", vm_state_name(vm_state(vm)));
     json_bool(j, "moving", migration_is_moving(v->name));
     json_num(j, "memory_bytes", v->memory_bytes);
+    json_num(j, "needed_bytes", vm_memory_needed(v));
     json_num(j, "cpus", v->n_cpus);
     json_str(j, "cpu", v->cpu);
     json_bool(j, "autostart", v->autostart != AUTOSTART_NO);

@@ -29,6 +29,7 @@
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
+#include "kernel/vm/vm_memory.h"
 #include "net/net.h"
 
 #define LINE_MAX    256

@@ -26,6 +26,7 @@
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_manage.h"
+#include "kernel/vm/vm_memory.h"
 #include "kernel/vm/vm_state.h"
 #include "migrate/wire.h"
 #include "net/nbd.h"
@@ -225,6 +226,7 @@ static void dst_run(void *ctx)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
     ASSERT(vm);
+    vm->move_hash_bytes = 0; /* they are freed with the machine */
     vm_resume(vm);
     counts->arrived++;
     net_announce_mac(vm->config.mac);
@@ -382,11 +384,23 @@ static void incoming_machine_end(struct incoming *in)
     in->stream = NULL;
 }
 
+/* The hashes are part of what the guest was promised.  While the machine has it, the slot is no other guest's. */
+static void hashes_account(struct incoming *in)
+{
+    struct mig_rx_stats st;
+    enum mig_rx_state s = mig_rx_state(in->m);
+    if (s < MIG_RX_LOADING || s > MIG_RX_PREPARED)
+        return;
+    mig_rx_stats(in->m, &st);
+    in->vm->move_hash_bytes = st.hash_bytes;
+}
+
 static bool incoming_machine_step(struct incoming *in)
 {
     ASSERT(in->stream);
     bool moved = stream_pump_in(mig_rx_io(in->m), in->stream);
     struct mig_wait w = mig_rx_step(in->m, clock_us());
+    hashes_account(in);
     moved |= stream_pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
     if (w.kind != MIG_WAIT_DONE && !moved && stream_gone(in->stream)) {
         mig_rx_link_lost(in->m, stream_gone_error(in->stream), stream_reason(in->stream), clock_us());

@@ -131,6 +131,8 @@ static void job_stats_take(struct outgoing *o)
 {
     mig_tx_stats(o->m, &o->job.stats);
     o->job.stats.text = "";
+    if (mig_tx_state(o->m) != MIG_TX_RELEASED) /* else the slot may be free */
+        o->vm->move_hash_bytes = o->job.stats.hash_bytes;
 }
 
 static void job_drop_stream(struct outgoing *o)
@@ -239,6 +241,8 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     dial_end(&o->dial);
     job_drop_stream(o);
     j->wire_bytes = o->wire_before;
+    if (o->m && mig_tx_state(o->m) != MIG_TX_RELEASED)
+        o->vm->move_hash_bytes = 0;
     if (o->m)
         mig_tx_destroy(o->m);
     o->m = NULL;

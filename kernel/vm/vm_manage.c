@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/vm_manage.c - the table of VMs and their life cycle.
  *
- * Memory is promised when a VM is built, and backed when the guest touches it.  A start or an arrival is refused unless
- * the promises of all VMs fit into free memory.  So a running guest never finds the page pool empty.
+ * Memory is promised when a VM is built, and backed when the guest touches it: vm_memory.h.
  *
  * Not here: moves (kernel/peers/), which use these functions, and who may start a guest (kernel/peers/start.c). */
 #include "kernel/vm/vm_manage.h"
@@ -26,11 +25,10 @@
 #include "kernel/vm/linux_boot.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_mac.h"
-#include "net/net.h"
+#include "kernel/vm/vm_memory.h"
 
-#define QUICK_RESET_US     2000000    /* a reset sooner after the start than this is quick */
-#define QUICK_RESETS_MAX   5          /* a guest that makes so many quick resets in a row is stopped */
-#define HOST_RESERVE_BYTES (32 * MIB) /* never promised to guests: tables, moves; net_memory_owed() */
+#define QUICK_RESET_US   2000000 /* a reset sooner after the start than this is quick */
+#define QUICK_RESETS_MAX 5       /* a guest that makes so many quick resets in a row is stopped */
 
 static struct vm vms[VM_MAX];
 static bool used[VM_MAX]; /* the slot has a VM, configured or arrived */
@@ -79,30 +77,6 @@ void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover)
 
 /* ---- building and tearing down ---- */
 
-uint64_t vm_memory_promised(void)
-{
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (used[i] && vm_state(&vms[i]) != VM_STOPPED)
-            sum += vms[i].mem.size_bytes;
-    return sum;
-}
-
-/* Free memory, less what is promised and not backed yet. */
-uint64_t vm_memory_promisable(void)
-{
-    uint64_t owed = HOST_RESERVE_BYTES + net_memory_owed();
-    for (unsigned i = 0; i < VM_MAX; i++) {
-        if (!used[i] || vm_state(&vms[i]) == VM_STOPPED)
-            continue;
-        uint64_t backed = vms[i].mem.n_backed * BLOCK_SIZE;
-        ASSERT(backed <= vms[i].mem.size_bytes);
-        owed += vms[i].mem.size_bytes - backed;
-    }
-    uint64_t have = page_stats().free_blocks * BLOCK_SIZE;
-    return have > owed ? have - owed : 0;
-}
-
 static void vcpu_teardown(struct vcpu *v)
 {
     ASSERT(atomic_load(&v->state) == VCPU_FROZEN);
@@ -121,6 +95,7 @@ static void vm_teardown(struct vm *vm)
         vcpu_teardown(vm->vcpus[--vm->n_vcpus]);
     s2_fini(&vm->s2);
     guest_mem_fini(&vm->mem);
+    vm->move_hash_bytes = 0;
     atomic_store(&vm->power_request, VM_POWER_NONE);
     atomic_store(&vm->state, VM_STOPPED);
 }
@@ -164,12 +139,12 @@ static enum hv_err vm_build_parts(struct vm *vm)
 static enum hv_err vm_build(struct vm *vm, uint64_t held_bytes, struct why *why)
 {
     ASSERT(vm_state(vm) == VM_STOPPED && !vm->n_vcpus && !vm->devices);
-    uint64_t room = vm_memory_promisable() + held_bytes;
-    if (vm->config.memory_bytes + vm->config.disk_bytes > room)
+    uint64_t room = vm_memory_promisable() + held_bytes, need = vm_memory_needed(&vm->config);
+    if (need > room)
         return REFUSE(HV_E_NOMEM,
-                      "%s needs %lu MiB, this host can promise %lu MiB: stop another guest or give the "
-                      "host more memory",
-                      vm->config.name, (vm->config.memory_bytes + vm->config.disk_bytes) / MIB, room / MIB);
+                      "%s needs %lu MiB with the tables of a move, this host can promise %lu MiB: stop another guest "
+                      "or give the host more memory",
+                      vm->config.name, DIV_ROUND_UP(need, MIB), room / MIB);
     atomic_store(&vm->power_request, VM_POWER_NONE);
     vm->crash_reason[0] = 0;
     enum hv_err e = vm_build_parts(vm);

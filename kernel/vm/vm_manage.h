@@ -46,9 +46,6 @@ void vm_left(struct vm *vm);
 /** Add every reason in the table of VMs against that arrival. */
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx);
 
-/** Bytes promised to VMs that are not STOPPED, backed or not; and bytes that may still be promised. */
-uint64_t vm_memory_promised(void);
-uint64_t vm_memory_promisable(void);
 bool vm_manage_step(void); /* act on guests' power requests; true: some.  Part of the service loop */
 void vm_inspect(struct vm *vm, struct printer *out);
 

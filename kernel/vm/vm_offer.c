@@ -24,6 +24,7 @@
 #include "kernel/host/x86/fpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/why.h"
+#include "kernel/vm/vm_memory.h"
 #include "kernel/vm/vm_state.h"
 
 #define OFFER_MAGIC 0x4f565747u /* "GWVO" */
@@ -496,11 +497,11 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
 {
     char text[200];
     unsigned n = offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx);
-    if (o->config.memory_bytes + o->config.disk_bytes > free_bytes) {
+    if (vm_memory_needed(&o->config) > free_bytes) {
         snprintf(text, sizeof(text),
-                 "the guest has %lu MiB of memory%s, this host can give %lu MiB: stop another guest here or choose "
-                 "another host",
-                 (o->config.memory_bytes + o->config.disk_bytes) / MIB, o->config.disk_bytes ? " and disk" : "",
+                 "the guest needs %lu MiB for its memory,%s and the tables of a move, this host can give %lu MiB: stop "
+                 "another guest here or choose another host",
+                 DIV_ROUND_UP(vm_memory_needed(&o->config), MIB), o->config.disk_bytes ? " its disk" : "",
                  free_bytes / MIB);
         add(ctx, text);
         n++;

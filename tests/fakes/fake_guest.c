@@ -5,20 +5,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-int64_t fake_mem_bytes, fake_mem_limit;
+int64_t fake_mem_bytes, fake_mem_limit, fake_mem_rounded, fake_mem_peak;
+
+/* What kernel/host/page.c takes for len bytes: a power of two of pages. */
+static int64_t rounded(size_t len)
+{
+    int64_t n = PAGE_SIZE;
+    while (n < (int64_t)len)
+        n *= 2;
+    return n;
+}
 
 static void *mem_alloc(size_t len)
 {
     if (len > (1u << 30) || (fake_mem_limit && fake_mem_bytes + (int64_t)len > fake_mem_limit))
         return NULL;
     void *p = calloc(1, len);
-    if (p)
+    if (p) {
         fake_mem_bytes += (int64_t)len;
+        fake_mem_rounded += rounded(len);
+        fake_mem_peak = MAX(fake_mem_peak, fake_mem_rounded);
+    }
     return p;
 }
 static void mem_free(void *p, size_t len)
 {
-    fake_mem_bytes -= (int64_t)len;
+    fake_mem_bytes -= p ? (int64_t)len : 0;
+    fake_mem_rounded -= p ? rounded(len) : 0;
     free(p);
 }
 const struct mig_mem fake_mem = { mem_alloc, mem_free };

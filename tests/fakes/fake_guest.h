@@ -38,8 +38,9 @@ struct fake_guest {
 extern const struct mig_src_ops fake_src_ops;
 extern const struct mig_dst_ops fake_dst_ops;
 extern const struct mig_mem fake_mem;
-extern int64_t fake_mem_bytes; /* allocated through fake_mem and not freed */
-extern int64_t fake_mem_limit; /* allocations beyond fail; 0: no limit */
+extern int64_t fake_mem_bytes;                  /* allocated through fake_mem and not freed */
+extern int64_t fake_mem_limit;                  /* allocations beyond fail; 0: no limit */
+extern int64_t fake_mem_rounded, fake_mem_peak; /* as the host's allocator rounds up: now, and the most so far */
 
 /** n_pages, half of them touched: zero pages, text, random bytes, sparse pages; running. */
 void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed);

@@ -413,6 +413,35 @@ static void test_no_memory(void **s)
     }
 }
 
+/* A host reserves mig_memory_max() for each guest, so no move takes more, and the reserve is not far above. */
+static void test_memory_bound(void **s)
+{
+    (void)s;
+    for (uint64_t n = 512; n <= 32768; n *= 4) {
+        static struct world w;
+        fake_mem_rounded = 0;
+        world_init(&w, n, 3, NULL);
+        mig_rx_destroy(w.rx);
+        w.rx = NULL;
+        assert_in_range(fake_mem_rounded, 1, mig_memory_max(0, n)); /* before the first page */
+        w.rx = new_rx(&w);
+        for (uint64_t gfn = 0; gfn < n; gfn++)
+            fake_guest_write(&w.a, gfn, gfn % 4000, &gfn, 8);
+        w.a.writer = W_PAGE;
+        fake_mem_peak = 0;
+        run(&w);
+        assert_int_equal(mig_tx_state(w.tx), MIG_TX_RELEASED);
+        struct mig_stats tx;
+        struct mig_rx_stats rx;
+        mig_tx_stats(w.tx, &tx);
+        mig_rx_stats(w.rx, &rx);
+        assert_int_equal(tx.hash_bytes, n / 512 * 65536);
+        assert_int_equal(rx.hash_bytes, n / 512 * 65536);
+        assert_in_range(fake_mem_peak, mig_memory_max(n, n), 2 * mig_memory_max(n, n));
+        world_fini(&w);
+    }
+}
+
 static void test_timeouts(void **s)
 {
     (void)s;
@@ -605,6 +634,7 @@ int main(void)
         cmocka_unit_test(test_no_convergence),
         cmocka_unit_test(test_stopped_first),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_memory_bound),
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_long_silence),
         cmocka_unit_test(test_soak),

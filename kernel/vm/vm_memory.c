@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm/vm_memory.c - see vm_memory.h.
+ *
+ * What a move of n pages takes: mig_memory_max(), which is mostly 64 KiB of hashes per 2 MiB; a page table per split
+ * block; a bitmap of changed pages; the queue of frames that come while the guest stands still.  That is 3.4 % of the
+ * guest, and 3 MiB for a small one.  While a move runs, hashes and tables that exist no longer count as owed. */
+#include "kernel/vm/vm_memory.h"
+#include "kernel/host/page.h"
+#include "kernel/vm/guest_net.h"
+#include "kernel/vm/vm_manage.h"
+#include "migrate/memory.h"
+#include "net/net.h"
+
+/* Never promised to guests.  Half of it is for incoming streams before they name a guest: 12 of 1.2 MiB each. */
+#define HOST_RESERVE_BYTES (32 * MIB)
+
+/* For a guest with so much RAM and disk.  Guests with more than GUEST_LOW_RAM_MAX have a hole in their frame numbers;
+ * it costs bits in the bitmaps. */
+static uint64_t move_tables_max(uint64_t ram_bytes)
+{
+    uint64_t n_pages = ram_bytes / PAGE_SIZE;
+    uint64_t n_frames = n_pages + (ram_bytes > GUEST_LOW_RAM_MAX ? (4 * GIB - GUEST_LOW_RAM_MAX) / PAGE_SIZE : 0);
+    uint64_t bitmap = 2 * MAX(n_frames / 8, PAGE_SIZE); /* mem_alloc() rounds up */
+    return mig_memory_max(n_pages, n_frames) + ram_bytes / BLOCK_SIZE * PAGE_SIZE + bitmap + GUEST_NET_HELD_MAX;
+}
+
+static uint64_t needed(uint64_t ram_bytes) { return ram_bytes + move_tables_max(ram_bytes); }
+
+uint64_t vm_memory_needed(const struct vm_config *c) { return needed(c->memory_bytes + c->disk_bytes); }
+
+uint64_t vm_memory_promised(void)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        const struct vm *vm = vm_at(i);
+        sum += vm && vm_state(vm) != VM_STOPPED ? needed(vm->mem.size_bytes) : 0;
+    }
+    return sum;
+}
+
+/* What vm has of its promise already. */
+static uint64_t vm_taken(const struct vm *vm)
+{
+    uint64_t backed = vm->mem.n_backed * BLOCK_SIZE, tables = vm->move_hash_bytes + vm->s2.n_split * PAGE_SIZE;
+    ASSERT(backed <= vm->mem.size_bytes);
+    return backed + MIN(tables, move_tables_max(vm->mem.size_bytes));
+}
+
+uint64_t vm_memory_promisable(void)
+{
+    uint64_t owed = HOST_RESERVE_BYTES + net_memory_owed();
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        const struct vm *vm = vm_at(i);
+        owed += vm && vm_state(vm) != VM_STOPPED ? needed(vm->mem.size_bytes) - vm_taken(vm) : 0;
+    }
+    uint64_t have = page_stats().free_blocks * BLOCK_SIZE;
+    return have > owed ? have - owed : 0;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/vm/vm_memory.h - what this host's memory is promised to.  Service pCPU only.
+ *
+ * A guest needs its RAM, its ram: disk, and the tables of one move.  All of it is promised when the guest is built, and
+ * backed when it is touched.  So a running guest never finds the page pool empty, and no move lacks memory. */
+#ifndef GODWIT_KERNEL_VM_VM_MEMORY_H
+#define GODWIT_KERNEL_VM_VM_MEMORY_H
+
+#include "kernel/core/vm.h"
+
+/** Bytes that a guest with this configuration needs; its ram: disk has config.disk_bytes.  Never less than mem_alloc()
+ *  takes for its RAM, its disk and one move. */
+uint64_t vm_memory_needed(const struct vm_config *c);
+/** Bytes promised to guests that are not STOPPED, backed or not. */
+uint64_t vm_memory_promised(void);
+/** Bytes that may still be promised: free memory, less what is owed to guests, to the network and to the host. */
+uint64_t vm_memory_promisable(void);
+
+#endif
