@@ -14,6 +14,7 @@
 #include "kernel/peers/ask.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/reach.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/validate.h"
 #include "kernel/vm/guest_net.h"
@@ -29,6 +30,7 @@ bool service_step(uint64_t *wake)
     busy |= start_step();
     busy |= migration_step();
     busy |= evacuate_step();
+    busy |= reach_step();
     busy |= guest_devices_step();
     busy |= vm_disk_step();
     busy |= console_step();

@@ -48,6 +48,7 @@ bool net_has_address(const uint8_t ip[4]);
 bool net_has_mac(const uint8_t mac[6]); /* is mac that of the card in use? */
 struct net_stats {
     uint64_t rx_frames, rx_bytes, rx_bad, tx_frames, tx_bytes, accepted, refused, busy, heap_bytes;
+    unsigned places, from_peers, from_clients; /* authenticated connections: most at each port, and now at both */
 };
 /** Bytes that the network may still take from page.h, for packets and sessions; they are not there for guests. */
 uint64_t net_memory_owed(void);

@@ -786,6 +786,9 @@ void streams_count(struct net_stats *out)
     out->accepted = n_accepted;
     out->refused = n_refused;
     out->busy = n_busy;
+    out->places = MAX_IN;
+    out->from_peers = service_n_incoming(&peers, NULL);
+    out->from_clients = service_n_incoming(&clients, NULL);
 }
 
 void streams_describe(struct printer *out)

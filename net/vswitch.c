@@ -116,6 +116,12 @@ struct vswitch_port *vswitch_lookup(struct vswitch *sw, const uint8_t mac[6], ui
     return sw->ports[m->port_plus_1 - 1];
 }
 
+static void port_drop(struct vswitch *sw, struct vswitch_port *to)
+{
+    to->tx_dropped++;
+    sw->n_dropped++;
+}
+
 static enum hv_err port_send(struct vswitch *sw, struct vswitch_port *to, const uint8_t *frame, size_t len)
 {
     enum hv_err e = to->deliver(to, frame, len);
@@ -125,7 +131,7 @@ static enum hv_err port_send(struct vswitch *sw, struct vswitch_port *to, const 
     } else if (e == HV_E_AGAIN) {
         to->tx_refused++;
     } else {
-        sw->n_dropped++;
+        port_drop(sw, to);
     }
     return e;
 }
@@ -145,7 +151,7 @@ static void vswitch_flood(struct vswitch *sw, const struct vswitch_port *from, c
         if (!to || to == from || !(frame_is_group(frame) || port_learns(to)))
             continue;
         if (port_send(sw, to, frame, len) == HV_E_AGAIN)
-            sw->n_dropped++;
+            port_drop(sw, to);
     }
 }
 

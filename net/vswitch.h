@@ -34,6 +34,7 @@ struct vswitch_port {
     enum vswitch_kind kind;
     uint8_t mac[6]; /* static address: never aged, and other ports cannot claim it; all zero: none */
     uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, tx_refused, bad;
+    uint64_t tx_dropped;
     uint64_t drops[PORT_DROP_COUNT]; /* of a guest's frames, by reason */
     enum port_drop last_drop;
     uint64_t storm_us; /* when the group frames sent so far will have been within the rate */

@@ -151,6 +151,7 @@ struct vcpu {
     uint64_t n_exits[VCPU_EXIT_COUNT];  /* [o] by kind; other pCPUs read it without synchronization */
     uint64_t exit_tsc[VCPU_EXIT_COUNT]; /* [o] TSC ticks spent handling, by kind */
     uint64_t guest_tsc_ticks;           /* [o] TSC ticks spent in guest mode */
+    uint64_t steal_tsc;                 /* [o] TSC ticks that it was ready and did not run; likewise */
     /* [o] TSC when it last left the guest, or was woken, and became ready; 0: it sleeps, or was frozen since */
     uint64_t left_tsc;
     /* [o] the longest since vcpu_latency_max(), in TSC ticks: from exit to next entry; in the guest past a due timer */

@@ -77,12 +77,14 @@ void steal_time_slice_begin(struct vcpu *v)
     uint8_t preempted;
     ASSERT(atomic_load(&v->state) == VCPU_RUNNING);
     ASSERT(v->pcpu == this_pcpu()->index);
+    uint64_t waited = v->left_tsc ? tsc_read() - v->left_tsc : 0;
+    v->steal_tsc += waited;
     if (!(*steal_msr(v) & ENABLED) || guest_xchg_u8(v->vm, steal_field(v, OFF_PREEMPTED), 0, &preempted))
         return;
     if (preempted & FLUSH_TLB)
         v->tlb_flush = true;
-    if (v->left_tsc)
-        (void)!steal_add(v, tsc_to_ns(tsc_read() - v->left_tsc));
+    if (waited)
+        (void)!steal_add(v, tsc_to_ns(waited));
 }
 
 void steal_time_preempted(struct vcpu *v)

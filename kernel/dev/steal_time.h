@@ -23,8 +23,9 @@ bool steal_time_legal(const struct vm *vm, uint64_t val);
 /** WRMSR.  HV_E_GUEST: val is not legal, the caller injects #GP.  Owner pCPU. */
 HV_MUST_CHECK enum hv_err steal_time_write(struct vcpu *v, uint64_t val);
 
-/** v's slice begins: clear the record's preempted flag, add the time waited, and set v->tlb_flush if the guest asked
- *  for a flush meanwhile.  A record that cannot be written (no host memory) stays as it is.
+/** v's slice begins: count the time waited (v->steal_tsc), clear the record's preempted flag, add that time to it, and
+ *  set v->tlb_flush if the guest asked for a flush meanwhile.  A record that cannot be written (no host memory) stays
+ *  as it is.
  *  Context: owner pCPU, v RUNNING, before guest entry. */
 void steal_time_slice_begin(struct vcpu *v);
 /** v's slice ends though v is runnable: set the record's preempted flag.  Owner pCPU, v still RUNNING. */

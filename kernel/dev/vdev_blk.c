@@ -46,7 +46,8 @@ struct blk_req {
     struct disk_req r;
     struct vm *vm;
     bool used, orphan; /* an orphan is used, too */
-    uint64_t skip;     /* bytes of its data before this piece */
+    enum blk_kind kind;
+    uint64_t skip; /* bytes of its data before this piece */
     struct virtq_chain c;
 };
 struct blk {           /* [d] */
@@ -56,6 +57,7 @@ struct blk {           /* [d] */
     unsigned n, n_pending, n_orphans; /* n_orphans <= n_pending <= n */
     uint64_t pending_bytes;
     uint64_t part; /* bytes done of the request that is next in the ring; 0: it has not begun */
+    struct blk_counts counts[BLK_KINDS];
     struct blk_req req[];
 };
 
@@ -198,6 +200,7 @@ static enum disk_status blk_begin(struct blk_req *q)
     struct disk *d = q->vm->blk->disk;
     ASSERT(q->used && !q->orphan);
     lock_assert_held(&q->vm->dev_lock);
+    q->kind = BLK_OTHER;
     uint8_t head[HEADER_LEN] = { 0 }, id[ID_LEN] = { 0 };
     if (!q->c.in_len || q->c.out_len < HEADER_LEN)
         return DISK_ERROR;
@@ -207,6 +210,7 @@ static enum disk_status blk_begin(struct blk_req *q)
     (void)rd_u32(&in);
     uint64_t sector = rd_u64(&in);
     q->r.unmap = false;
+    q->kind = type == REQ_IN ? BLK_READ : type == REQ_OUT ? BLK_WRITE : BLK_OTHER;
     q->r.offset = q->r.len = q->skip = 0;
     switch (type) {
     case REQ_IN:           q->r.op = DISK_READ; return blk_begin_data(q, d, sector);
@@ -225,9 +229,14 @@ static void blk_complete(struct vm *vm, struct vdev *d, struct blk_req *q, enum 
 {
     uint8_t status = blk_status(s);
     ASSERT(q->used && !q->orphan && s != DISK_PENDING);
+    uint64_t data = blk_data_in(&q->c) + blk_data_out(&q->c);
+    struct blk_counts *n = &vm->blk->counts[q->kind];
     (void)virtq_write(vm, &q->c, blk_data_in(&q->c), &status, 1);
+    n->requests++;
+    n->errors += s != DISK_OK;
+    n->bytes += s == DISK_OK ? data : 0;
     d->n_failed += s != DISK_OK;
-    d->n_bytes += blk_data_in(&q->c) + blk_data_out(&q->c);
+    d->n_bytes += data;
     vdev_push(vm, d, 0, q->c.head, (uint32_t)q->c.in_len);
     q->used = false;
 }
@@ -376,6 +385,12 @@ void vdev_blk_attach(struct vm *vm, struct disk *disk)
     vm->blk->disk = disk;
     d->lacks = (i->read_only ? 0 : F_RO) | (i->flush ? 0 : F_FLUSH) | (i->discard ? 0 : F_DISCARD) |
                (i->zeroes ? 0 : F_WRITE_ZEROES);
+}
+
+const struct blk_counts *vdev_blk_counts(const struct vm *vm, enum blk_kind kind)
+{
+    ASSERT(kind < BLK_KINDS);
+    return vm->blk ? &vm->blk->counts[kind] : NULL;
 }
 
 void vdev_blk_hold(struct vm *vm, bool hold)

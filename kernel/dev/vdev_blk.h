@@ -8,6 +8,13 @@
 
 struct vm;
 
+/* What the guest asked of its disk since it runs here, by kind.  A request is counted at its end; errors are among the
+ * requests, and their bytes are not counted. */
+enum blk_kind { BLK_READ, BLK_WRITE, BLK_OTHER, BLK_KINDS }; /* other: flush, discard, zeroes, identity, malformed */
+struct blk_counts {
+    uint64_t bytes, requests, errors;
+};
+
 /** Allocate the request table, and attach a disk in memory if the configuration has one; for another disk
  *  vdev_blk_attach() follows.  HV_E_NOMEM: nothing is kept. */
 HV_MUST_CHECK enum hv_err vdev_blk_create(struct vm *vm);
@@ -19,6 +26,8 @@ void vdev_blk_attach(struct vm *vm, struct disk *disk);
 /** hold: stop taking requests from the guest's ring; they stay there, and move with it.  Service pCPU; takes
  *  dev_lock. */
 void vdev_blk_hold(struct vm *vm, bool hold);
+/** Its counters of that kind; NULL: no disk.  Values may be a moment apart.  Any context. */
+const struct blk_counts *vdev_blk_counts(const struct vm *vm, enum blk_kind kind);
 /** Requests in flight.  Takes dev_lock. */
 unsigned vdev_blk_pending(struct vm *vm);
 

@@ -1,237 +1,325 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/api_metrics.c - /metrics: counters and gauges in Prometheus' text format 0.0.4.
+ * kernel/manage/api_metrics.c - /metrics: counters, gauges and histograms in Prometheus' text format 0.0.4.
  *
- * A metric is a name, a kind, a help text and a metric_ function that writes its samples.  A metric without samples is
- * left out. */
+ * A metric is a row of a table: name, kind, help text, and a metric_ function that writes its samples.  Every name is
+ * there in every answer; what has no samples now has its two lines of comment only.  The answer is bounded: labels
+ * count guests, peers, processors and reasons, all of which have a limit (tests/unit/test_metrics.c fills it).
+ *
+ * Names follow Prometheus' conventions: base units (seconds, bytes), _total for counters, one meaning per name. */
+#include "kernel/manage/api_metrics.h"
+
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/version.h"
 #include "kernel/manage/api_call.h"
+#include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/reach.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
 #include "net/net.h"
+#include "net/vswitch.h"
 
-typedef void sample_fn(struct text *t, const char *name);
+/* ---- samples ---- */
 
-static void sample_put(struct text *t, const char *name, uint64_t value) { text_printf(t, "%s %lu\n", name, value); }
-
-static void sample_put_us(struct text *t, const char *name, const char *labels, uint64_t us)
+static void sample_key(struct sampler *s, const char *key)
 {
-    text_printf(t, "%s%s %lu.%06lu\n", name, labels, us / 1000000, us % 1000000);
+    if (s->labelled)
+        text_printf(s->t, ",%s=\"", key);
+    else
+        text_printf(s->t, "%s%s{%s=\"", s->name, s->suffix, key);
+    s->labelled = true;
+}
+
+void sample_label(struct sampler *s, const char *key, const char *value)
+{
+    sample_key(s, key);
+    for (; *value; value++)
+        if (*value == '\n')
+            text_put(s->t, "\\n", 2);
+        else if (*value == '"' || *value == '\\')
+            text_printf(s->t, "\\%c", *value);
+        else
+            text_put(s->t, value, 1);
+    text_put(s->t, "\"", 1);
+}
+
+void sample_label_num(struct sampler *s, const char *key, uint64_t value)
+{
+    sample_key(s, key);
+    text_printf(s->t, "%lu\"", value);
+}
+
+/* What is before the value. */
+static void sample_head(struct sampler *s)
+{
+    if (s->labelled)
+        text_put(s->t, "}", 1);
+    else
+        text_printf(s->t, "%s%s", s->name, s->suffix);
+    s->labelled = false;
+    s->suffix = "";
+}
+
+void sample_put(struct sampler *s, uint64_t value)
+{
+    sample_head(s);
+    text_printf(s->t, " %lu\n", value);
+}
+
+void sample_put_us(struct sampler *s, uint64_t us)
+{
+    sample_head(s);
+    text_printf(s->t, " %lu.%06lu\n", us / 1000000, us % 1000000);
+}
+
+static void sample_put_labelled(struct sampler *s, const char *key, const char *label, uint64_t value)
+{
+    sample_label(s, key, label);
+    sample_put(s, value);
+}
+
+/* A bound in seconds without trailing zeros: "0.3", "60". */
+static void sample_label_bound(struct sampler *s, uint64_t us)
+{
+    unsigned digits = 6;
+    uint64_t part = us % 1000000;
+    for (; part && part % 10 == 0; digits--)
+        part /= 10;
+    sample_key(s, "le");
+    text_printf(s->t, part ? "%lu.%0*lu\"" : "%lu\"", us / 1000000, (int)digits, part);
+}
+
+static void sample_put_histogram(struct sampler *s, const struct histogram *h, const uint64_t bounds_us[])
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < HISTOGRAM_BOUNDS; i++) {
+        s->suffix = "_bucket";
+        sample_label_bound(s, bounds_us[i]);
+        sample_put(s, n += h->n[i]);
+    }
+    n += h->n[HISTOGRAM_BOUNDS];
+    s->suffix = "_bucket";
+    sample_put_labelled(s, "le", "+Inf", n);
+    s->suffix = "_sum";
+    sample_put_us(s, h->sum_us);
+    s->suffix = "_count";
+    sample_put(s, n);
 }
 
 /* ---- host ---- */
 
-static void metric_build_info(struct text *t, const char *name)
-{
-    text_printf(t, "%s{version=\"%s\"} 1\n", name, GODWIT_VERSION);
-}
-static void metric_uptime(struct text *t, const char *name) { sample_put_us(t, name, "", clock_us()); }
-static void metric_memory_total(struct text *t, const char *name) { sample_put(t, name, page_stats().total_bytes); }
-static void metric_memory_free(struct text *t, const char *name) { sample_put(t, name, page_stats().free_bytes); }
-static void metric_memory_promised(struct text *t, const char *name) { sample_put(t, name, vm_memory_promised()); }
+static void metric_build_info(struct sampler *s) { sample_put_labelled(s, "version", GODWIT_VERSION, 1); }
+static void metric_uptime(struct sampler *s) { sample_put_us(s, clock_us()); }
+static void metric_memory_total(struct sampler *s) { sample_put(s, page_stats().total_bytes); }
+static void metric_memory_free(struct sampler *s) { sample_put(s, page_stats().free_bytes); }
+static void metric_memory_promised(struct sampler *s) { sample_put(s, vm_memory_promised()); }
+static void metric_memory_promisable(struct sampler *s) { sample_put(s, vm_memory_promisable()); }
 
-static void metric_cpu_idle(struct text *t, const char *name)
+static void metric_cpu_idle(struct sampler *s)
 {
     for (unsigned i = 0; i < pcpu_count; i++) {
-        uint64_t us = pcpu_get(i)->idle_us;
-        text_printf(t, "%s{cpu=\"%u\"} %lu.%06lu\n", name, i, us / 1000000, us % 1000000);
+        sample_label_num(s, "cpu", i);
+        sample_put_us(s, pcpu_get(i)->idle_us);
     }
 }
 
-static void metric_cpu_interrupts(struct text *t, const char *name)
+static void metric_cpu_interrupts(struct sampler *s)
 {
     for (unsigned i = 0; i < pcpu_count; i++) {
         const struct pcpu *c = pcpu_get(i);
-        text_printf(t, "%s{cpu=\"%u\",kind=\"timer\"} %lu\n", name, i, c->n_timer);
-        text_printf(t, "%s{cpu=\"%u\",kind=\"kick\"} %lu\n", name, i, c->n_kick);
-        text_printf(t, "%s{cpu=\"%u\",kind=\"device\"} %lu\n", name, i, c->n_device);
+        sample_label_num(s, "cpu", i);
+        sample_put_labelled(s, "kind", "timer", c->n_timer);
+        sample_label_num(s, "cpu", i);
+        sample_put_labelled(s, "kind", "kick", c->n_kick);
+        sample_label_num(s, "cpu", i);
+        sample_put_labelled(s, "kind", "device", c->n_device);
     }
 }
 
-/* ---- network ---- */
+/* ---- places: what is limited in number ---- */
 
-static void metric_net_rx_bytes(struct text *t, const char *name) { sample_put(t, name, net_stats().rx_bytes); }
-static void metric_net_tx_bytes(struct text *t, const char *name) { sample_put(t, name, net_stats().tx_bytes); }
-static void metric_net_rx_frames(struct text *t, const char *name) { sample_put(t, name, net_stats().rx_frames); }
-static void metric_net_tx_frames(struct text *t, const char *name) { sample_put(t, name, net_stats().tx_frames); }
-static void metric_net_rx_bad(struct text *t, const char *name) { sample_put(t, name, net_stats().rx_bad); }
-static void metric_net_heap(struct text *t, const char *name) { sample_put(t, name, net_stats().heap_bytes); }
+static unsigned guest_slots_used(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        n += vm_at(i) != NULL;
+    return n;
+}
 
-static void metric_net_connections(struct text *t, const char *name)
+static unsigned switch_ports_used(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++)
+        n += net_switch()->ports[i] != NULL;
+    return n;
+}
+
+static void sample_put_places(struct sampler *s, bool used)
 {
     struct net_stats n = net_stats();
-    text_printf(t, "%s{result=\"accepted\"} %lu\n", name, n.accepted);
-    text_printf(t, "%s{result=\"refused\"} %lu\n", name, n.refused);
-    text_printf(t, "%s{result=\"busy\"} %lu\n", name, n.busy);
+    struct migration_counts m = migration_counts();
+    sample_put_labelled(s, "kind", "client", used ? n.from_clients : n.places);
+    sample_put_labelled(s, "kind", "peer", used ? n.from_peers : n.places);
+    sample_put_labelled(s, "kind", "guest", used ? guest_slots_used() : VM_MAX);
+    sample_put_labelled(s, "kind", "switch-port", used ? switch_ports_used() : VSWITCH_MAX_PORTS);
+    sample_put_labelled(s, "kind", "job", used ? m.active : MIGRATION_JOBS);
+    sample_put_labelled(s, "kind", "move", used ? m.running : host_config->host.max_jobs);
+    sample_put_labelled(s, "kind", "arrival", used ? m.arriving : MIGRATION_ARRIVALS_MAX);
+}
+static void metric_places(struct sampler *s) { sample_put_places(s, false); }
+static void metric_places_used(struct sampler *s) { sample_put_places(s, true); }
+
+/* ---- network and peers ---- */
+
+static void metric_net_rx_bytes(struct sampler *s) { sample_put(s, net_stats().rx_bytes); }
+static void metric_net_tx_bytes(struct sampler *s) { sample_put(s, net_stats().tx_bytes); }
+static void metric_net_rx_frames(struct sampler *s) { sample_put(s, net_stats().rx_frames); }
+static void metric_net_tx_frames(struct sampler *s) { sample_put(s, net_stats().tx_frames); }
+static void metric_net_rx_bad(struct sampler *s) { sample_put(s, net_stats().rx_bad); }
+static void metric_net_heap(struct sampler *s) { sample_put(s, net_stats().heap_bytes); }
+static void metric_net_drops(struct sampler *s) { sample_put(s, net_switch()->n_dropped); }
+
+static void metric_net_connections(struct sampler *s)
+{
+    struct net_stats n = net_stats();
+    sample_put_labelled(s, "result", "accepted", n.accepted);
+    sample_put_labelled(s, "result", "refused", n.refused);
+    sample_put_labelled(s, "result", "busy", n.busy);
 }
 
-/* ---- guests ---- */
-
-static bool vm_is_built(const struct vm *vm) { return vm && vm_state(vm) != VM_STOPPED; }
-
-static void metric_vm_states(struct text *t, const char *name)
+static void metric_peer_reachable(struct sampler *s)
 {
-    for (unsigned i = 0; i < VM_MAX; i++)
-        for (unsigned s = VM_STOPPED; vm_at(i) && s <= VM_INCOMING; s++)
-            text_printf(t, "%s{vm=\"%s\",state=\"%s\"} %u\n", name, vm_at(i)->config.name,
-                        vm_state_name((enum vm_state)s), atomic_load(&vm_at(i)->state) == s);
-}
-
-static void metric_vm_memory(struct text *t, const char *name)
-{
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_at(i))
-            text_printf(t, "%s{vm=\"%s\"} %lu\n", name, vm_at(i)->config.name, vm_at(i)->config.memory_bytes);
-}
-
-static void metric_vm_backed(struct text *t, const char *name)
-{
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_is_built(vm_at(i)))
-            text_printf(t, "%s{vm=\"%s\"} %lu\n", name, vm_at(i)->config.name, vm_at(i)->mem.n_backed * BLOCK_SIZE);
-}
-
-static void metric_vm_dirty_faults(struct text *t, const char *name)
-{
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_is_built(vm_at(i)))
-            text_printf(t, "%s{vm=\"%s\"} %lu\n", name, vm_at(i)->config.name, vm_at(i)->dirty.n_faults);
-}
-
-static void metric_vm_guest_time(struct text *t, const char *name)
-{
-    for (unsigned i = 0; i < VM_MAX; i++)
-        for (unsigned k = 0; vm_is_built(vm_at(i)) && k < vm_at(i)->n_vcpus; k++) {
-            uint64_t us = clock_tsc_to_us(vm_at(i)->vcpus[k]->guest_tsc_ticks);
-            text_printf(t, "%s{vm=\"%s\",vcpu=\"%u\"} %lu.%06lu\n", name, vm_at(i)->config.name, k, us / 1000000,
-                        us % 1000000);
-        }
-}
-
-/* The sum over all vCPUs: with 16 guests, 8 vCPUs and 15 reasons, single samples would fill the answer. */
-static void sample_put_exits(struct text *t, const char *name, const struct vm *vm, bool time)
-{
-    for (unsigned r = 0; r < VCPU_EXIT_COUNT; r++) {
-        uint64_t n = 0, ticks = 0;
-        for (unsigned k = 0; k < vm->n_vcpus; k++) {
-            n += vm->vcpus[k]->n_exits[r];
-            ticks += vm->vcpus[k]->exit_tsc[r];
-        }
-        uint64_t us = clock_tsc_to_us(ticks);
-        if (n && time)
-            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %lu.%06lu\n", name, vm->config.name, vcpu_exit_names[r],
-                        us / 1000000, us % 1000000);
-        else if (n)
-            text_printf(t, "%s{vm=\"%s\",reason=\"%s\"} %lu\n", name, vm->config.name, vcpu_exit_names[r], n);
-    }
-}
-
-static void metric_vm_exits(struct text *t, const char *name)
-{
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_is_built(vm_at(i)))
-            sample_put_exits(t, name, vm_at(i), false);
-}
-
-static void metric_vm_exit_time(struct text *t, const char *name)
-{
-    for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_is_built(vm_at(i)))
-            sample_put_exits(t, name, vm_at(i), true);
+    reach_want();
+    for (unsigned i = 0; i < host_config->n_peers; i++)
+        if (reach_of(i) != REACH_UNKNOWN)
+            sample_put_labelled(s, "peer", host_config->peers[i].name, reach_of(i) == REACH_YES);
 }
 
 /* ---- moves ---- */
 
-static void metric_migrations_total(struct text *t, const char *name)
+static void metric_migrations_total(struct sampler *s)
 {
     struct migration_counts m = migration_counts();
-    text_printf(t, "%s{outcome=\"moved\"} %lu\n", name, m.moved);
-    text_printf(t, "%s{outcome=\"failed\"} %lu\n", name, m.failed);
-    text_printf(t, "%s{outcome=\"arrived\"} %lu\n", name, m.arrived);
+    sample_put_labelled(s, "outcome", "moved", m.moved);
+    sample_put_labelled(s, "outcome", "failed", m.failed);
+    sample_put_labelled(s, "outcome", "arrived", m.arrived);
 }
 
-static void metric_migrations_active(struct text *t, const char *name)
+static void metric_migrations_active(struct sampler *s) { sample_put(s, migration_counts().active); }
+
+static void metric_migrations_pending(struct sampler *s)
 {
-    sample_put(t, name, migration_counts().active);
-}
-static void metric_migration_bytes(struct text *t, const char *name)
-{
-    sample_put(t, name, migration_counts().wire_bytes);
+    struct migration_counts m = migration_counts();
+    sample_put_labelled(s, "state", "queued", m.queued);
+    sample_put_labelled(s, "state", "moving", m.running);
+    sample_put_labelled(s, "state", "in-doubt", m.in_doubt);
 }
 
-static void metric_migration_progress_percent(struct text *t, const char *name)
+static void metric_migration_bytes(struct sampler *s) { sample_put(s, migration_counts().wire_bytes); }
+
+static void metric_migration_blackout(struct sampler *s)
+{
+    struct migration_counts m = migration_counts();
+    sample_put_histogram(s, &m.blackout, migration_blackout_bounds_us);
+}
+
+static void metric_migration_duration(struct sampler *s)
+{
+    struct migration_counts m = migration_counts();
+    sample_put_histogram(s, &m.duration, migration_duration_bounds_us);
+}
+
+static void metric_migration_progress(struct sampler *s)
 {
     const struct job *j;
     for (unsigned i = 0; (j = migration_job(i)); i++)
-        if (!migration_job_over(j))
-            text_printf(t, "%s{vm=\"%s\",to=\"%s\"} %u.%02u\n", name, j->guest, j->peer, j->stats.percent / 100,
-                        j->stats.percent % 100);
+        if (!migration_job_over(j)) {
+            sample_label(s, "vm", j->guest);
+            sample_label(s, "to", j->peer);
+            sample_put_us(s, j->stats.percent * 10000ul);
+        }
 }
 
-static void metric_last_blackout(struct text *t, const char *name)
+static void metric_last_blackout(struct sampler *s)
 {
     const struct job *j;
     for (unsigned i = 0; (j = migration_job(i)); i++)
         if (j->state == JOB_DONE) {
-            sample_put_us(t, name, "", j->stats.blackout.total);
+            sample_put_us(s, j->stats.blackout.total);
             return;
         }
 }
 
+static void metric_evacuation_active(struct sampler *s) { sample_put(s, evacuate_status()->active); }
+
+static void metric_evacuation_guests(struct sampler *s)
+{
+    const struct evacuation *e = evacuate_status();
+    ASSERT(e->n_failed <= e->n_over && e->n_over <= e->n);
+    sample_put_labelled(s, "state", "waiting", e->n - e->n_over);
+    sample_put_labelled(s, "state", "gone", e->n_over - e->n_failed);
+    sample_put_labelled(s, "state", "failed", e->n_failed);
+}
+
 /* ---- all metrics ---- */
 
-static const struct metric {
-    const char *name, *kind, *help;
-    sample_fn *samples;
-} metrics[] = {
+static const struct metric metrics[] = {
     { "godwit_build_info", "gauge", "Version of this hypervisor, as a label.", metric_build_info },
     { "godwit_uptime_seconds", "gauge", "Time since boot.", metric_uptime },
     { "godwit_memory_total_bytes", "gauge", "Host memory.", metric_memory_total },
     { "godwit_memory_free_bytes", "gauge", "Free host memory.", metric_memory_free },
     { "godwit_memory_promised_bytes", "gauge", "Memory of guests that are not stopped, backed or not.",
       metric_memory_promised },
+    { "godwit_memory_promisable_bytes", "gauge", "Memory that one more guest may have.", metric_memory_promisable },
     { "godwit_cpu_idle_seconds_total", "counter", "Time that a processor was idle.", metric_cpu_idle },
     { "godwit_cpu_interrupts_total", "counter", "Interrupts taken by the host.", metric_cpu_interrupts },
+    { "godwit_places", "gauge", "The most that this host can have of a kind at once.", metric_places },
+    { "godwit_places_used", "gauge", "How many of them are in use.", metric_places_used },
     { "godwit_network_receive_bytes_total", "counter", "Bytes from the network card.", metric_net_rx_bytes },
     { "godwit_network_receive_frames_total", "counter", "Frames from the network card.", metric_net_rx_frames },
     { "godwit_network_receive_errors_total", "counter", "Damaged frames from the network card.", metric_net_rx_bad },
     { "godwit_network_transmit_bytes_total", "counter", "Bytes to the network card.", metric_net_tx_bytes },
     { "godwit_network_transmit_frames_total", "counter", "Frames to the network card.", metric_net_tx_frames },
+    { "godwit_network_switch_drops_total", "counter", "Frames that the switch lost at any port.", metric_net_drops },
     { "godwit_network_connections_total", "counter", "Incoming connections of peers and clients.",
       metric_net_connections },
     { "godwit_network_heap_bytes", "gauge", "Memory that packets and connections hold.", metric_net_heap },
-    { "godwit_vm_state", "gauge", "1 for the state that the guest is in.", metric_vm_states },
-    { "godwit_vm_memory_bytes", "gauge", "Memory of the guest, as configured.", metric_vm_memory },
-    { "godwit_vm_backed_bytes", "gauge", "Host memory behind the guest's memory.", metric_vm_backed },
-    { "godwit_vm_guest_seconds_total", "counter", "Time that a vCPU ran guest code.", metric_vm_guest_time },
-    { "godwit_vm_exits_total", "counter", "Exits from guest code.", metric_vm_exits },
-    { "godwit_vm_exit_seconds_total", "counter", "Time spent handling exits.", metric_vm_exit_time },
-    { "godwit_vm_dirty_log_faults_total", "counter", "Write faults caused by the dirty log.", metric_vm_dirty_faults },
+    { "godwit_peer_reachable", "gauge", "1: the peer answered when it was asked last; asked each minute while read.",
+      metric_peer_reachable },
     { "godwit_migrations_total", "counter", "Moves that ended, and guests that arrived.", metric_migrations_total },
-    { "godwit_migrations_active", "gauge", "Active outgoing moves.", metric_migrations_active },
+    { "godwit_migrations_active", "gauge", "Outgoing moves that have not ended.", metric_migrations_active },
+    { "godwit_migrations_pending", "gauge", "The same, by state.", metric_migrations_pending },
     { "godwit_migration_wire_bytes_total", "counter", "Bytes on the wire of ended outgoing moves.",
       metric_migration_bytes },
-    { "godwit_migration_progress_ratio", "gauge", "Progress of an active move.", metric_migration_progress_percent },
+    { "godwit_migration_blackout_seconds", "histogram", "Downtime of guests that moved away.",
+      metric_migration_blackout },
+    { "godwit_migration_duration_seconds", "histogram", "Duration of moves that succeeded, without the queue.",
+      metric_migration_duration },
+    { "godwit_migration_progress_ratio", "gauge", "Progress of an active move.", metric_migration_progress },
     { "godwit_migration_last_blackout_seconds", "gauge", "Downtime of the last guest that moved away.",
       metric_last_blackout },
+    { "godwit_evacuation_active", "gauge", "1: this host is being evacuated.", metric_evacuation_active },
+    { "godwit_evacuation_guests", "gauge", "Guests of the active or last evacuation, by state.",
+      metric_evacuation_guests },
 };
+
+static void metrics_put(struct text *t, const struct metric *table, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct metric *m = &table[i];
+        struct sampler s = { .t = t, .name = m->name, .suffix = "" };
+        text_printf(t, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, m->kind);
+        m->samples(&s);
+        ASSERT(!s.labelled && !*s.suffix);
+    }
+}
 
 void api_metrics(struct api_call *c)
 {
-    struct text *t = &c->out.text;
     c->type = "text/plain; version=0.0.4; charset=utf-8";
-    for (size_t i = 0; i < ARRAY_SIZE(metrics); i++) {
-        const struct metric *m = &metrics[i];
-        size_t before = t->len;
-        text_printf(t, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, m->kind);
-        size_t head = t->len;
-        m->samples(t, m->name);
-        ASSERT(t->len >= head && t->len <= t->cap);
-        if (t->len == head)
-            t->len = before;
-    }
+    metrics_put(&c->out.text, metrics, ARRAY_SIZE(metrics));
+    metrics_put(&c->out.text, vm_metrics, n_vm_metrics);
 }

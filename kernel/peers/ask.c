@@ -149,8 +149,9 @@ static void question_put(unsigned i)
         a = a->next;
     if (!a || (a->kind == ASK_PROBE && !mig_ask_knows(l->m, &len)))
         return;
-    enum hv_err e = a->kind == ASK_FIND ? mig_ask_find(l->m, a->vm->config.name, &a->ticket, clock_us())
-                                        : probe_put(l, a, &a->reply[i]);
+    const char *name = a->kind == ASK_HELLO ? host_config->host.name : a->vm->config.name;
+    enum hv_err e =
+        a->kind == ASK_PROBE ? probe_put(l, a, &a->reply[i]) : mig_ask_find(l->m, name, &a->ticket, clock_us());
     if (e)
         reply_failed(&a->reply[i], e, "");
     else if (a->reply[i].state == ASK_WAITING) {

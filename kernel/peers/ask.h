@@ -11,7 +11,7 @@
 
 #define ASK_TEXT_LEN 1024
 
-enum ask_kind { ASK_FIND, ASK_PROBE };
+enum ask_kind { ASK_FIND, ASK_PROBE, ASK_HELLO }; /* HELLO: are you there?  A FIND for this host's own name */
 enum ask_state { ASK_WAITING, ASK_ANSWERED, ASK_FAILED };
 struct ask_reply {
     enum ask_state state; /* setting ASK_WAITING asks again; the last answer's other fields stay meanwhile */
@@ -26,14 +26,14 @@ struct ask_reply {
 };
 struct ask {
     enum ask_kind kind;
-    const struct vm *vm;  /* borrowed until ask_end(); ASK_PROBE: must not be STOPPED */
+    const struct vm *vm;  /* borrowed until ask_end(); ASK_PROBE: must not be STOPPED; ASK_HELLO: NULL */
     struct mig_id ticket; /* ASK_FIND: this host's */
     unsigned n;
     struct ask_reply reply[CONFIG_MAX_PEERS]; /* [i]: of the i-th [peer] */
     struct ask *next;
 };
 
-/** Ask every peer; ask_step() fills the replies.  ticket: NULL for ASK_PROBE.  NULL: no memory. */
+/** Ask every peer; ask_step() fills the replies.  ticket: for ASK_FIND, else NULL.  NULL: no memory. */
 struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket);
 /** Stop asking and free a.  NULL is allowed. */
 void ask_end(struct ask *a);

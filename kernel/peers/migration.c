@@ -20,7 +20,14 @@
 
 static struct outgoing *outgoing; /* [MIGRATION_JOBS] */
 static unsigned last_number;
-static struct migration_counts counts; /* all but active */
+static struct migration_counts counts; /* those since boot */
+
+#define MS UINT64_C(1000)
+#define S  UINT64_C(1000000)
+const uint64_t migration_blackout_bounds_us[] = { 5 * MS,   10 * MS,  20 * MS, 50 * MS, 100 * MS, 200 * MS,
+                                                  300 * MS, 500 * MS, 1 * S,   2 * S,   5 * S,    30 * S };
+const uint64_t migration_duration_bounds_us[] = { 1 * S,  2 * S,   5 * S,   10 * S,  20 * S,   30 * S,
+                                                  60 * S, 120 * S, 300 * S, 600 * S, 1800 * S, 3600 * S };
 
 void migration_init(void)
 {
@@ -102,8 +109,17 @@ const struct job *migration_of(const char *guest)
 struct migration_counts migration_counts(void)
 {
     struct migration_counts c = counts;
-    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
-        c.active += job_active(&outgoing[i]);
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++) {
+        const struct job *j = &outgoing[i].job;
+        if (!job_active(&outgoing[i]))
+            continue;
+        c.active++;
+        if (j->state == JOB_RECONNECTING || migration_job_doubt(j))
+            c.in_doubt++;
+        else
+            *(j->state == JOB_QUEUED ? &c.queued : &c.running) += 1;
+    }
+    c.arriving = incoming_arrivals();
     return c;
 }
 

@@ -12,6 +12,7 @@
 #define GODWIT_KERNEL_PEERS_MIGRATION_H
 
 #include "kernel/core/vm.h"
+#include "kernel/lib/histogram.h"
 #include "kernel/lib/print.h"
 #include "kernel/peers/move_options.h"
 #include "migrate/guest.h"
@@ -83,11 +84,16 @@ bool migration_step(void);
 void migration_accept(struct stream *s);
 /** The i-th newest job; NULL past the last. */
 const struct job *migration_job(unsigned i);
-/** Since boot: moves that succeeded and failed, guests that arrived, wire bytes of ended moves; active: moves now. */
 struct migration_counts {
-    uint64_t moved, failed, arrived, active, wire_bytes;
+    /* since boot: moves that succeeded and failed, guests that arrived, wire bytes of ended moves */
+    uint64_t moved, failed, arrived, wire_bytes;
+    struct histogram blackout, duration; /* of moves that succeeded */
+    /* now: moves that have not ended, and of these: waiting, under way, in doubt; guests that arrive */
+    unsigned active, queued, running, in_doubt, arriving;
 };
 struct migration_counts migration_counts(void);
+#define MIGRATION_ARRIVALS_MAX 8 /* guests that arrive at once, at most */
+extern const uint64_t migration_blackout_bounds_us[HISTOGRAM_BOUNDS], migration_duration_bounds_us[HISTOGRAM_BOUNDS];
 /** The job of that number; NULL: there was none, or its slot was used again. */
 const struct job *migration_job_numbered(unsigned number);
 static inline bool migration_job_over(const struct job *j) { return j->state == JOB_DONE || j->state == JOB_FAILED; }

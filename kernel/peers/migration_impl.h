@@ -44,6 +44,8 @@ HV_MUST_CHECK enum hv_err outgoing_resolve(struct outgoing *o, bool here);
 
 /** counts: incremented by guests that arrived; borrowed for ever. */
 void incoming_init(struct migration_counts *counts);
+/** Guests that arrive now, MIGRATION_ARRIVALS_MAX at most. */
+unsigned incoming_arrivals(void);
 /** One turn of all streams from peers.  True: there was progress. */
 bool incoming_step(void);
 

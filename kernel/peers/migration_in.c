@@ -32,7 +32,7 @@
 #include "net/nbd.h"
 #include "net/net.h"
 
-#define ARRIVALS_MAX    8
+#define ARRIVALS_MAX    MIGRATION_ARRIVALS_MAX
 #define ARRIVALS_EACH   6  /* of these from one peer, so that it cannot take all places */
 #define INCOMING_MAX    12 /* streams with a machine: arrivals, and questions beside them */
 #define STREAMS_EACH    (ARRIVALS_EACH + 1)
@@ -127,14 +127,20 @@ static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, stru
     return true;
 }
 
+unsigned incoming_arrivals(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
+        n += incoming[i].m && incoming[i].arrives;
+    return n;
+}
+
 /* Take a place for an arrival.  False: there is none now, and the reasons say so. */
 static bool arrival_place(struct incoming *in, struct mig_reasons *reasons)
 {
-    unsigned n = 0, n_from = 0;
-    for (unsigned i = 0; i < INCOMING_MAX && !in->arrives; i++) {
-        n += incoming[i].m && incoming[i].arrives;
+    unsigned n = incoming_arrivals(), n_from = 0;
+    for (unsigned i = 0; i < INCOMING_MAX; i++)
         n_from += incoming[i].m && incoming[i].arrives && !strcmp(incoming[i].peer, in->peer);
-    }
     in->arrives |= n < ARRIVALS_MAX && n_from < ARRIVALS_EACH;
     if (in->arrives)
         return true;

@@ -260,6 +260,10 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     j->err = err;
     j->state = err ? JOB_FAILED : JOB_DONE;
     j->ended_us = clock_us();
+    if (!err && j->stats.blackout.total) { /* else an operator said so */
+        histogram_add(&counts->blackout, migration_blackout_bounds_us, j->stats.blackout.total);
+        histogram_add(&counts->duration, migration_duration_bounds_us, j->ended_us - j->started_us);
+    }
     if (err)
         log_warn("mig", "%s -> %s: failed, the guest runs on here: %s", j->guest, j->peer, j->text);
     else

@@ -167,12 +167,18 @@ static void frame_queue_drain(struct vm *vm, struct frame_queue *q)
     frame_queue_free(q);
 }
 
-static struct frame_queue *frame_queue_of(const struct vm *vm)
+const struct vswitch_port *guest_net_port(const struct vm *vm)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
         if (joined[i] && ports[i].ctx == vm)
-            return &queues[i];
+            return &ports[i];
     return NULL;
+}
+
+static struct frame_queue *frame_queue_of(const struct vm *vm)
+{
+    const struct vswitch_port *p = guest_net_port(vm);
+    return p ? &queues[p - ports] : NULL;
 }
 
 void guest_net_hold(const struct vm *vm)

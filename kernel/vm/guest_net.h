@@ -7,6 +7,7 @@
 #include "kernel/lib/types.h"
 
 struct vm;
+struct vswitch_port;
 
 /** Do the deferred device work of every running guest.  A card joins the switch when its guest first runs here, and
  *  leaves it when the guest is stopped.  True: something was done.  Part of the service loop. */
@@ -18,6 +19,8 @@ void guest_net_hold(const struct vm *vm);
 #define GUEST_NET_HELD_MAX (256 * KIB)
 /** Take the oldest queued frame of vm; returns its length, or 0 if there is none.  Frames longer than cap are lost. */
 size_t guest_net_take(const struct vm *vm, void *buf, size_t cap);
+/** The port of vm's card, with its counters; NULL: it has none (now).  Valid for this turn of the service loop. */
+const struct vswitch_port *guest_net_port(const struct vm *vm);
 /** Give vm a frame that did not come through the switch.  It is dropped if vm does not run. */
 void guest_net_deliver(struct vm *vm, const uint8_t *frame, size_t len);
 

@@ -183,10 +183,11 @@ class Clients:
 
 
 class Api(Pair):
-    """A pair with management interfaces, and clients of both."""
+    """A pair with management interfaces, and clients of both.  "guest" has a card and a disk."""
 
     def __init__(self):
-        super().__init__(link=Lan(), clients=Clients.ROLES)
+        vms = {"guest": vm(DIRTIER, nic="yes", disk="ram:2M"), "shell": vm(autostart=False)}
+        super().__init__(vms=vms, link=Lan(), clients=Clients.ROLES)
         self.clients = Clients([self.a, self.b])
         self.folder, self.config, self.ctl, self.json = (self.clients.folder, self.clients.config, self.clients.ctl,
                                                          self.clients.json)

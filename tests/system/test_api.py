@@ -8,9 +8,11 @@ import subprocess
 import threading
 import time
 
-from emulator import BUILD
+from emulator import BUILD, ROOT
 
 PROMTOOL = os.path.join(BUILD, "deps", "promtool", "promtool")
+PROMETHEUS = os.path.join(ROOT, "docs", "prometheus")
+PASSING = {"godwit_migration_progress_ratio"}           # has samples while a guest moves
 
 
 def test_curl_certificates(api):
@@ -43,17 +45,62 @@ def test_errors(api):
     assert run[0] == 0 and '"vms"' in run[2], run
 
 
+def promtool(*args, text=None):
+    """Run promtool, which must find nothing to complain about."""
+    run = subprocess.run([PROMTOOL, *args], input=text, capture_output=True, text=True, check=False)
+    assert run.returncode == 0 and not run.stderr, run.stdout + run.stderr
+
+
+def expressions(node):
+    """All that a dashboard asks for: the strings under "expr" and "query"."""
+    if isinstance(node, list):
+        return [e for n in node for e in expressions(n)]
+    if isinstance(node, dict):
+        return [e for key, n in node.items()
+                for e in ([n] if key in ("expr", "query") and isinstance(n, str) else expressions(n))]
+    return []
+
+
+def named_metrics():
+    """Names of metrics in the dashboard and in the alert rules."""
+    with open(os.path.join(PROMETHEUS, "dashboard.json"), encoding="utf-8") as f:
+        asked = expressions(json.load(f))
+    with open(os.path.join(PROMETHEUS, "alerts.yml"), encoding="utf-8") as f:
+        asked += re.findall(r"^ *expr: (.*)$", f.read(), re.M)
+    assert len(asked) > 40, asked
+    return {name for e in asked for name in re.findall(r"godwit_\w+", e)}
+
+
+def check_named_metrics(text):
+    """A host has every metric that the dashboard and the rules name; all but a few have samples now."""
+    samples = set(re.findall(r"^(godwit_\w+)", text, re.M))
+    for name in named_metrics() - samples:
+        assert name in PASSING and f"# TYPE {name} " in text, f"no host has {name}"
+
+
+def test_rules():
+    """The alert rules are valid, and each fires when it must, and not before."""
+    promtool("check", "rules", os.path.join(PROMETHEUS, "alerts.yml"))
+    promtool("test", "rules", os.path.join(PROMETHEUS, "alerts_test.yml"))
+
+
 def test_metrics(api):
-    """/metrics counts, and promtool finds nothing to complain about."""
+    """/metrics counts, and promtool finds nothing to complain about.  The dashboard and the alert rules name what there
+    is."""
     code, status, first = api.curl("/metrics")
     assert (code, status) == (0, 200)
-    lint = subprocess.run([PROMTOOL, "check", "metrics"], input=first, capture_output=True, text=True, check=False)
-    assert lint.returncode == 0 and not lint.stderr, lint.stdout + lint.stderr
+    promtool("check", "metrics", text=first)
     count = re.compile(r'^godwit_vm_exits_total\{vm="guest",reason="host-interrupt"\} (\d+)$', re.M)
     time.sleep(0.5)
     second = api.curl("/metrics")[2]
     assert int(count.search(second)[1]) > int(count.search(first)[1])
     assert re.search(r"^godwit_network_receive_bytes_total [1-9]", second, re.M) and "godwit_memory" in second, second
+    deadline = time.monotonic() + 40
+    while 'godwit_peer_reachable{peer="b"} 1\n' not in second:     # the first answer made a ask its peers
+        assert time.monotonic() < deadline, "a does not say that b is reachable"
+        time.sleep(0.3)
+        second = api.curl("/metrics")[2]
+    check_named_metrics(second)
     assert ('godwit_vm_state{vm="guest",state="running"} 1' in second and 'godwit_vm_memory_bytes{vm="shell"} '
                                                                           '268435456' in second)
 
@@ -145,7 +192,10 @@ def test_moves(api):
     assert moved["state"] == "moved" and moved["host"] == "b" and moved["to"] == "a"
     newest = api.json("migration", "show", "guest")             # not a/1, which is older
     assert (newest["host"], newest["id"]) == ("b", moved["id"]), newest
-    assert api.curl("/metrics")[2].count('godwit_migrations_total{outcome="arrived"} 1\n') == 1
+    text = api.curl("/metrics")[2]
+    assert text.count('godwit_migrations_total{outcome="arrived"} 1\n') == 1
+    blackout = float(re.search(r"^godwit_migration_blackout_seconds_sum (.*)$", text, re.M)[1])
+    assert abs(blackout - job["blackout_us"] / 1e6) < 1e-9 and "godwit_migration_duration_seconds_count 1\n" in text
     with api.a.guest("guest") as g:
         g.verify()
 

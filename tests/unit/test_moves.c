@@ -402,13 +402,33 @@ static void run_until_moved(uint64_t limit_us)
     }
 }
 
+static uint64_t counted(const struct histogram *h)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i <= HISTOGRAM_BOUNDS; i++)
+        n += h->n[i];
+    return n;
+}
+
 /* A named peer, and one that is chosen: all arrive, never more at once than the destination takes. */
 static void test_all_arrive(void **s)
 {
     (void)s;
+    struct migration_counts before = migration_counts();
     request_all(&conf.peers[0]);
+    assert_int_equal(migration_counts().active, N_GUESTS);
+    assert_int_equal(migration_counts().queued + migration_counts().running, N_GUESTS);
     run_until_moved(60 * 1000000ul);
     assert_in_range(most_arriving, 1, 6);
+    struct migration_counts c = migration_counts();
+    uint64_t blackouts = 0;
+    for (unsigned i = 0; i < N_GUESTS; i++)
+        blackouts += jobs[i]->stats.blackout.total;
+    assert_int_equal(c.active + c.queued + c.running + c.in_doubt, 0);
+    assert_int_equal(c.moved - before.moved, N_GUESTS);
+    assert_int_equal(counted(&c.blackout) - counted(&before.blackout), N_GUESTS);
+    assert_int_equal(counted(&c.duration) - counted(&before.duration), N_GUESTS);
+    assert_int_equal(c.blackout.sum_us - before.blackout.sum_us, blackouts);
 }
 static void test_all_arrive_auto(void **s)
 {

@@ -76,10 +76,17 @@ static void test_waiting(void **state)
     assert_int_equal(record->preempted, 0);
     assert_int_equal(record->steal, 1100); /* at 3 GHz */
     assert_int_equal(record->version, 8);
+    assert_int_equal(v->steal_tsc, 3000);
     assert_false(v->tlb_flush);
     v->left_tsc = 0; /* it slept */
     fake_tsc += 3000;
     steal_time_slice_begin(v);
+    assert_int_equal(record->steal, 1100);
+    assert_int_equal(msr_write(v, MSR_KVM_STEAL_TIME, 0), HV_OK);
+    v->left_tsc = fake_tsc;
+    fake_tsc += 5000;
+    steal_time_slice_begin(v); /* counted for /metrics, whether the guest asks or not */
+    assert_int_equal(v->steal_tsc, 8000);
     assert_int_equal(record->steal, 1100);
 }
 

@@ -121,6 +121,29 @@ static void test_answers_in_any_order(void **state)
     assert_true(status(2) == 0 && status(0) == 1 && drv_used(&m, BLK, 0) == 3 && vdev_blk_pending(&m.vm) == 0);
 }
 
+static void counts(enum blk_kind kind, uint64_t bytes, uint64_t requests, uint64_t errors)
+{
+    const struct blk_counts *c = vdev_blk_counts(&m.vm, kind);
+    assert_true(c && c->bytes == bytes && c->requests == requests && c->errors == errors);
+}
+
+static void test_counted_by_kind(void **state)
+{
+    (void)state;
+    start();
+    offer(0, 1, 8, 8192, false);
+    offer(1, 0, 16, 4096, true);
+    offer(2, 0, 24, 4096, true);
+    counts(BLK_READ, 0, 0, 0); /* at their ends */
+    for (unsigned i = 0; i < 3; i++)
+        pending[i]->done(pending[i], i == 2 ? DISK_ERROR : DISK_OK);
+    offer(3, 1, 1, 4096, false); /* refused at once: no whole block */
+    offer(4, 77, 0, 0, false);   /* no such request, after others in the same place */
+    counts(BLK_READ, 4096, 2, 1);
+    counts(BLK_WRITE, 8192, 2, 1);
+    counts(BLK_OTHER, 0, 1, 1);
+}
+
 static void test_refused_without_the_disk(void **state)
 {
     (void)state;
@@ -237,6 +260,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
         T(test_answers_in_any_order),
+        T(test_counted_by_kind),
         T(test_refused_without_the_disk),
         T(test_hold_leaves_requests_in_the_ring),
         T(test_released_hold),

@@ -103,6 +103,7 @@ static void test_full_port_pushes_back(void **state)
     assert_int_equal(b.port.tx_refused, 1);
     assert_int_equal(send(&a, all, mac_a, 3), HV_OK); /* a flood does not wait for one */
     assert_int_equal(sw.n_dropped, 1);
+    assert_int_equal(b.port.tx_dropped, 1);
     b.answer = HV_OK;
     assert_int_equal(send(&a, mac_b, mac_a, 4), HV_OK);
 }
