@@ -141,6 +141,8 @@ void mig_tx_link_lost(struct mig_tx *m, enum hv_err err, const char *why, uint64
 void mig_tx_reconnected(struct mig_tx *m, uint64_t now_us);
 /** Cancel the job.  HV_OK: the guest runs on here; FAIL for the peer is in io.out.  HV_E_BUSY: COMMIT is queued. */
 HV_MUST_CHECK enum hv_err mig_tx_cancel(struct mig_tx *m, const char *why, uint64_t now_us);
+/** Another downtime limit, for the decisions to come.  HV_E_BUSY: the guest is stopped already, or the job is over. */
+HV_MUST_CHECK enum hv_err mig_tx_downtime_set(struct mig_tx *m, uint64_t limit_us);
 /** IN_DOUBT: an operator decides where the guest runs.  here: resume it; else release it.  HV_E_INVAL in any other
  *  state. */
 HV_MUST_CHECK enum hv_err mig_tx_resolve(struct mig_tx *m, bool here, uint64_t now_us);

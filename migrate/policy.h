@@ -22,7 +22,7 @@ struct mig_policy_in {
     uint64_t last_estimate_us; /* blackout estimated one round ago; 0: none */
     unsigned throttle;
 };
-/** Limits, constant over a job. */
+/** Limits.  An operator may change the downtime limit between two decisions; the others are constant over a job. */
 struct mig_policy {
     uint64_t downtime_limit_us; /* never stop if the estimate is above this (unless force) */
     uint64_t downtime_goal_us;  /* below this no further round is worth its bytes */

@@ -567,6 +567,14 @@ enum hv_err mig_tx_cancel(struct mig_tx *m, const char *why, uint64_t now_us)
     return HV_OK;
 }
 
+enum hv_err mig_tx_downtime_set(struct mig_tx *m, uint64_t limit_us)
+{
+    if (m->state > MIG_TX_STOPPING)
+        return HV_FAIL(HV_E_BUSY);
+    m->opts.policy.downtime_limit_us = limit_us;
+    return HV_OK;
+}
+
 enum hv_err mig_tx_resolve(struct mig_tx *m, bool here, uint64_t now_us)
 {
     m->now = now_us;

@@ -57,6 +57,7 @@ void api_migration_list(struct api_call *c); /* api_migration.c */
 void api_migration_show(struct api_call *c);
 void api_migration_start(struct api_call *c);
 void api_migration_cancel(struct api_call *c);
+void api_migration_set(struct api_call *c);
 void api_migration_resolve(struct api_call *c);
 void api_validate(struct api_call *c);
 

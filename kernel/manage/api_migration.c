@@ -224,6 +224,19 @@ void api_migration_cancel(struct api_call *c)
     api_result(c, e, message);
 }
 
+void api_migration_set(struct api_call *c)
+{
+    char message[256];
+    const struct job *j = named_active_job(c);
+    if (!j)
+        return;
+    struct move_options options = j->options;
+    enum hv_err e = move_limits_json(&c->in, &options, WHY(message));
+    if (!e)
+        e = operate_limits(j->guest, &options, WHY(message));
+    api_result(c, e, message);
+}
+
 void api_migration_resolve(struct api_call *c)
 {
     char message[640];

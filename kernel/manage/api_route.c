@@ -124,6 +124,8 @@ static const struct route routes[] = {
     { HTTP_VERB_GET, TRUST_READ, "/v1/migrations/*", api_migration_show, false, "one move, with all its figures" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/cancel", api_migration_cancel, false,
       "cancel a move; the guest runs on here" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/set", api_migration_set, false,
+      "change limits of a move while it runs: {\"bandwidth_limit_mb\": N, \"downtime_limit_ms\": N}" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/resolve", api_migration_resolve, false,
       "decide where a guest in doubt lives: {\"here\": true|false, \"sure\": true}" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, false,

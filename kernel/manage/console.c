@@ -341,6 +341,19 @@ static void cmd_migrate_report(int argc, char **argv)
 
 static void cmd_migrate_cancel(int argc, char **argv) { (void)argc, run_operation(operate_cancel, argv[0]); }
 
+static void cmd_migrate_set(int argc, char **argv)
+{
+    char message[256];
+    const struct job *j = migration_of(argv[0]);
+    struct move_options options = { 0 };
+    if (j)
+        options = j->options;
+    enum hv_err e = move_limits_words(argc - 1, argv + 1, &options, WHY(message));
+    if (!e)
+        e = operate_limits(argv[0], &options, WHY(message));
+    print_result(e, message);
+}
+
 static void cmd_migrate_resolve(int argc, char **argv)
 {
     char message[640];
@@ -447,6 +460,8 @@ static const struct command {
     { { "migrate", "history" }, 0, 0, "", "the last 64 moves, newest first", cmd_migrate_history },
     { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; without NUMBER: of the newest", cmd_migrate_report },
     { { "migrate", "cancel" }, 1, 1, "NAME", "cancel a move; the guest runs on here", cmd_migrate_cancel },
+    { { "migrate", "set" }, 1, 1 + MOVE_LIMITS_WORDS, "NAME " MOVE_LIMITS_USAGE,
+      "change limits of a move while it runs", cmd_migrate_set },
     { { "migrate", "resolve" }, 2, 3, "NAME here|there [--sure]",
       "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
     { { "migrate", NULL }, 2, 2 + MOVE_OPTIONS_WORDS, "NAME HOST|auto [OPTIONS]",

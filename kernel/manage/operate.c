@@ -141,6 +141,19 @@ enum hv_err operate_cancel(const char *name, struct why *why)
     return HV_OK;
 }
 
+enum hv_err operate_limits(const char *name, const struct move_options *o, struct why *why)
+{
+    enum hv_err e = migration_limits_set(name, o, why);
+    if (e == HV_E_NOENT)
+        return REFUSE(e, "%s is not moving", name);
+    if (!e && o->bandwidth_limit_mb)
+        why_say(why, "%s moves with %u MB/s at most, downtime limit %u ms", name, o->bandwidth_limit_mb,
+                o->downtime_limit_ms);
+    else if (!e)
+        why_say(why, "%s moves without a rate limit of its own, downtime limit %u ms", name, o->downtime_limit_ms);
+    return e;
+}
+
 enum hv_err operate_resolve(const char *name, bool here, bool sure, struct why *why)
 {
     const struct job *j = migration_of(name);

@@ -23,6 +23,8 @@ HV_MUST_CHECK enum hv_err operate_resume(const char *vm, struct why *why);
 HV_MUST_CHECK enum hv_err operate_migrate(const char *vm, const char *to, const struct move_options *o,
                                           const struct job **job, struct why *why);
 HV_MUST_CHECK enum hv_err operate_cancel(const char *vm, struct why *why);
+/** Change the limits of vm's move while it runs.  o: the job's options with other limits. */
+HV_MUST_CHECK enum hv_err operate_limits(const char *vm, const struct move_options *o, struct why *why);
 /** Decide where a guest in doubt lives: the one action that can make two hosts run it.
  *  HV_E_AGAIN: sure is false; why gives what is known about the destination. */
 HV_MUST_CHECK enum hv_err operate_resolve(const char *vm, bool here, bool sure, struct why *why);

@@ -242,6 +242,12 @@ enum hv_err migration_cancel(const char *guest, const char *reason)
     return o ? outgoing_cancel(o, reason) : HV_FAIL(HV_E_NOENT);
 }
 
+enum hv_err migration_limits_set(const char *guest, const struct move_options *options, struct why *why)
+{
+    struct outgoing *o = job_of(guest);
+    return o ? outgoing_limits_set(o, options, why) : HV_FAIL(HV_E_NOENT);
+}
+
 enum hv_err migration_resolve(const char *guest, bool here)
 {
     struct outgoing *o = job_of(guest);

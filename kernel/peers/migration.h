@@ -64,6 +64,10 @@ HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_con
 /** Cancel the guest's move, queued or active.  HV_E_NOENT: it is not moving; HV_E_BUSY: too late, the destination may
  *  run it. */
 HV_MUST_CHECK enum hv_err migration_cancel(const char *guest, const char *reason);
+/** Change the limits (downtime, bandwidth) of the guest's move to those of o; they hold from its next decision on.
+ *  HV_E_NOENT: it is not moving.  With why: HV_E_BUSY: it is stopped already, or handed over; HV_E_UNSUPP: a downtime
+ *  limit for a move that begins with the stop. */
+HV_MUST_CHECK enum hv_err migration_limits_set(const char *guest, const struct move_options *o, struct why *why);
 /** Cancel the incoming move of vm: it is dropped here and runs on at its source.  HV_E_NOENT: it is not arriving, or
  *  runs here already. */
 HV_MUST_CHECK enum hv_err migration_cancel_incoming(const struct vm *vm, const char *reason);

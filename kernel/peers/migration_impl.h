@@ -38,8 +38,9 @@ bool outgoing_may_start(const struct outgoing *o);
 void outgoing_start(struct outgoing *o);
 /** One turn of a job in any state.  True: there was progress. */
 bool outgoing_step(struct outgoing *o);
-/** See migration_cancel() and migration_resolve(); o is not over. */
+/** See migration_cancel(), migration_limits_set() and migration_resolve(); o is not over. */
 HV_MUST_CHECK enum hv_err outgoing_cancel(struct outgoing *o, const char *reason);
+HV_MUST_CHECK enum hv_err outgoing_limits_set(struct outgoing *o, const struct move_options *options, struct why *why);
 HV_MUST_CHECK enum hv_err outgoing_resolve(struct outgoing *o, bool here);
 
 /** counts: incremented by guests that arrived; borrowed for ever. */

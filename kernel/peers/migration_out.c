@@ -532,6 +532,25 @@ enum hv_err outgoing_cancel(struct outgoing *o, const char *reason)
     return HV_OK;
 }
 
+/* The rate limit is read with each turn.  The downtime limit is the engine's from its creation on. */
+enum hv_err outgoing_limits_set(struct outgoing *o, const struct move_options *options, struct why *why)
+{
+    struct move_options *now = &o->job.options;
+    bool other_downtime = options->downtime_limit_ms != now->downtime_limit_ms;
+    if (o->m && mig_tx_state(o->m) >= MIG_TX_IN_DOUBT)
+        return REFUSE(HV_E_BUSY, "too late: %s may run on %s already", o->job.guest, o->job.peer);
+    if (other_downtime && !now->live)
+        return REFUSE(HV_E_UNSUPP, "%s is stopped for the whole move (--paused), so there is no downtime to limit",
+                      o->job.guest);
+    if (other_downtime && o->m && mig_tx_downtime_set(o->m, options->downtime_limit_ms * 1000ul) != HV_OK)
+        return REFUSE(HV_E_BUSY, "too late: %s is stopped already", o->job.guest);
+    now->downtime_limit_ms = options->downtime_limit_ms;
+    now->bandwidth_limit_mb = options->bandwidth_limit_mb;
+    log_info("mig", "%s -> %s: from now on %u MB/s at most (0: no limit), downtime limit %u ms", o->job.guest,
+             o->job.peer, now->bandwidth_limit_mb, now->downtime_limit_ms);
+    return HV_OK;
+}
+
 enum hv_err outgoing_resolve(struct outgoing *o, bool here)
 {
     if (!o->m || mig_tx_state(o->m) != MIG_TX_IN_DOUBT)

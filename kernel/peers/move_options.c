@@ -38,9 +38,35 @@ static enum hv_err option_word(const struct json_in *in, const char *key, char *
     return e == HV_E_INVAL ? HV_OK : e;
 }
 
-enum hv_err move_options_json(const struct json_in *in, struct move_options *o, struct why *why)
+/* *n_set: how many of the two limits in sets. */
+static enum hv_err limits_json(const struct json_in *in, struct move_options *o, unsigned *n_set, struct why *why)
 {
     uint64_t downtime = o->downtime_limit_ms, limit = o->bandwidth_limit_mb;
+    enum hv_err e = json_get_num(in, "downtime_limit_ms", DOWNTIME_MAX_MS, &downtime);
+    if (e == HV_E_INVAL || !downtime)
+        return option_bad(why, "downtime_limit_ms", DOWNTIME_EXPECTED);
+    *n_set = e == HV_OK;
+    e = json_get_num(in, "bandwidth_limit_mb", LIMIT_MAX_MB, &limit);
+    if (e == HV_E_INVAL)
+        return option_bad(why, "bandwidth_limit_mb", LIMIT_EXPECTED);
+    *n_set += e == HV_OK;
+    o->downtime_limit_ms = (unsigned)downtime;
+    o->bandwidth_limit_mb = (unsigned)limit;
+    return HV_OK;
+}
+
+enum hv_err move_limits_json(const struct json_in *in, struct move_options *o, struct why *why)
+{
+    unsigned n_set;
+    enum hv_err e = limits_json(in, o, &n_set, why);
+    if (!e && !n_set)
+        return option_bad(why, "nothing to set", "bandwidth_limit_mb or downtime_limit_ms");
+    return e;
+}
+
+enum hv_err move_options_json(const struct json_in *in, struct move_options *o, struct why *why)
+{
+    unsigned n_set;
     char policy[16], network[24];
     bool has_policy = option_word(in, "policy", policy, sizeof(policy)) == HV_OK;
     if (json_get_bool(in, "lz4", &o->lz4) == HV_E_INVAL)
@@ -55,13 +81,7 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
         return option_bad(why, "policy", PAUSED_EXPECTED);
     if (option_word(in, "network", network, sizeof(network)) == HV_OK && !config_network_parse(network, &o->network))
         return option_bad(why, "network", NETWORK_EXPECTED);
-    if (json_get_num(in, "downtime_limit_ms", DOWNTIME_MAX_MS, &downtime) == HV_E_INVAL || !downtime)
-        return option_bad(why, "downtime_limit_ms", DOWNTIME_EXPECTED);
-    if (json_get_num(in, "bandwidth_limit_mb", LIMIT_MAX_MB, &limit) == HV_E_INVAL)
-        return option_bad(why, "bandwidth_limit_mb", LIMIT_EXPECTED);
-    o->downtime_limit_ms = (unsigned)downtime;
-    o->bandwidth_limit_mb = (unsigned)limit;
-    return HV_OK;
+    return limits_json(in, o, &n_set, why);
 }
 
 /* ---- words ---- */
@@ -78,6 +98,17 @@ static const char *option_value(const char *option, const char *v, struct move_o
     if (!strcmp(option, "--downtime"))
         return config_number(v, 1, DOWNTIME_MAX_MS, &o->downtime_limit_ms) ? NULL : DOWNTIME_EXPECTED;
     return "one of " MOVE_OPTIONS_USAGE;
+}
+
+enum hv_err move_limits_words(int argc, char **argv, struct move_options *o, struct why *why)
+{
+    for (int i = 0; i < argc || !argc; i += 2) {
+        bool known = argc && (!strcmp(argv[i], "--limit") || !strcmp(argv[i], "--downtime"));
+        const char *expected = known ? option_value(argv[i], i + 1 < argc ? argv[i + 1] : "", o) : MOVE_LIMITS_USAGE;
+        if (expected)
+            return option_bad(why, argc ? argv[i] : "nothing to set", expected);
+    }
+    return HV_OK;
 }
 
 enum hv_err move_options_words(int argc, char **argv, struct move_options *o, struct why *why)

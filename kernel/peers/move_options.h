@@ -23,6 +23,8 @@
     "[--plain | --lz4] [--live | --paused] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
     "[--limit MB/S] [--downtime MS] [--verify]"
 #define MOVE_OPTIONS_WORDS 11 /* at most */
+#define MOVE_LIMITS_USAGE  "[--limit MB/S] [--downtime MS]"
+#define MOVE_LIMITS_WORDS  4
 
 struct move_options {
     bool lz4, verify, live;
@@ -37,5 +39,8 @@ void move_options_default(const struct config *c, struct move_options *o);
  *  ignored, other words are an error.  HV_E_INVAL: why says which one is wrong and what is expected. */
 HV_MUST_CHECK enum hv_err move_options_json(const struct json_in *in, struct move_options *o, struct why *why);
 HV_MUST_CHECK enum hv_err move_options_words(int argc, char **argv, struct move_options *o, struct why *why);
+/** The same for the two limits, which may change while a move runs.  Neither: HV_E_INVAL as well. */
+HV_MUST_CHECK enum hv_err move_limits_json(const struct json_in *in, struct move_options *o, struct why *why);
+HV_MUST_CHECK enum hv_err move_limits_words(int argc, char **argv, struct move_options *o, struct why *why);
 
 #endif

@@ -26,7 +26,7 @@ static void echo(struct api_call *c, const char *name)
 #define HANDLER(name) void api_##name(struct api_call *c) { echo(c, #name); }
 HANDLER(host) HANDLER(vm_list) HANDLER(vm_show) HANDLER(vm_start) HANDLER(vm_stop) HANDLER(vm_pause) HANDLER(vm_resume)
 HANDLER(vm_console_read) HANDLER(vm_console_write) HANDLER(migration_list) HANDLER(migration_show)
-HANDLER(migration_cancel) HANDLER(migration_resolve) HANDLER(evacuate_show) HANDLER(evacuate_start)
+HANDLER(migration_cancel) HANDLER(migration_set) HANDLER(migration_resolve) HANDLER(evacuate_show) HANDLER(evacuate_start)
 HANDLER(evacuate_cancel) HANDLER(validate)
     /* clang-format on */
 

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from emulator import BUILD, ROOT
+from emulator import BUILD, ROOT, SLOWNESS
 
 PROMTOOL = os.path.join(BUILD, "deps", "promtool", "promtool")
 PROMETHEUS = os.path.join(ROOT, "docs", "prometheus")
@@ -188,16 +188,38 @@ def test_moves(api):
         time.sleep(0.1)
     assert "rejected; it continues at its source" in api.ctl("vm", "stop", "guest", "-H", "a")[0]
     assert "rejected by the operator of the destination" in api.ctl("migration", "watch", move, code=6)[1]
+    limits_change(api)
     moved = api.json("vm", "migrate", "guest", "--to", "auto")
     assert moved["state"] == "moved" and moved["host"] == "b" and moved["to"] == "a"
     newest = api.json("migration", "show", "guest")             # not a/1, which is older
     assert (newest["host"], newest["id"]) == ("b", moved["id"]), newest
     text = api.curl("/metrics")[2]
-    assert text.count('godwit_migrations_total{outcome="arrived"} 1\n') == 1
-    blackout = float(re.search(r"^godwit_migration_blackout_seconds_sum (.*)$", text, re.M)[1])
-    assert abs(blackout - job["blackout_us"] / 1e6) < 1e-9 and "godwit_migration_duration_seconds_count 1\n" in text
+    assert text.count('godwit_migrations_total{outcome="arrived"} 2\n') == 1
+    blackouts = [j["blackout_us"] for j in api.json("migration", "list", "-H", "a")["migrations"]
+                 if j["state"] == "moved"]
+    total = float(re.search(r"^godwit_migration_blackout_seconds_sum (.*)$", text, re.M)[1])
+    assert (abs(total - sum(blackouts) / 1e6) < 1e-9 and len(blackouts) == 2
+            and "godwit_migration_duration_seconds_count 2\n" in text), (blackouts, text)
     with api.a.guest("guest") as g:
         g.verify()
+
+
+def limits_change(api):
+    """A move from b that would take minutes gets a higher limit while it runs; only an operator may."""
+    move = api.ctl("vm", "migrate", "guest", "--to", "a", "--limit", "1", "--plain", "--detach")[0].strip()
+    number = move.split("/")[1]
+    assert "from 1 to 60000" in api.ctl("migration", "set", move, "--downtime", "0", code=1)[1]
+    assert "may only read" in api.ctl("migration", "set", move, "--limit", "0", who="reader", code=1)[1]
+    before = api.json("migration", "show", move)["options"]
+    assert (before["bandwidth_limit_mb"], before["downtime_limit_ms"]) == (1, 300), before
+    assert "900 MB/s at most, downtime limit 300 ms" in api.b.command("migrate set guest --limit 900")
+    assert "without a rate limit" in api.ctl("migration", "set", "guest", "--limit", "0", "--downtime", "700")[0]
+    job = api.json("migration", "watch", move)
+    assert job["state"] == "moved" and job["elapsed_us"] < 60e6 * SLOWNESS, job
+    options = api.json("migration", "show", move)["options"]
+    assert (options["bandwidth_limit_mb"], options["downtime_limit_ms"]) == (0, 700), options
+    assert f"move {number} has ended" in api.ctl("migration", "set", move, "--limit", "0", code=1)[1]
+    api.ctl("vm", "migrate", "guest", "--to", "b")
 
 
 def babble(port):

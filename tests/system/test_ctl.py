@@ -42,6 +42,7 @@ USUAL = {
     "GET /v1/vms/web/console?since=0": b"tick\r\n\xff", "POST /v1/vms/web/console": {"taken": 5},
     "GET /v1/migrations": {"migrations": [MOVE]}, "POST /v1/migrations": MOVE, "GET /v1/migrations/1": MOVE,
     "POST /v1/migrations/1/cancel": {"message": "cancelled"},
+    "POST /v1/migrations/1/set": {"message": "web moves with 5 MB/s at most"},
     "POST /v1/migrations/1/resolve": {"message": "web: resumed here"},
     "GET /v1/host/evacuate": EVACUATION, "POST /v1/host/evacuate": EVACUATION,
     "POST /v1/validate": {"vm": "web", "to": "b", "known": True, "would_move": True, "reasons": []},
@@ -127,6 +128,7 @@ def test_json_and_help_everywhere():
     arguments = {"host add": ["z", "{there}", "--yes"], "host rename": ["z", "y"], "host remove": ["y"],
                  "vm migrate": ["web", "--to", "b"],
                  "vm console": ["web", "--print"],
+                 "migration set": ["web", "--limit", "5"],
                  "migration resolve": ["web", "--resume-here", "--yes"]}
     with FakeHost() as a:
         conf = os.path.join(a.clients.folder, "json.conf")
@@ -231,6 +233,23 @@ def test_exit_codes():
         a.answers["GET /v1"] = {"hello": "world"}
         assert "no Godwit host" in a.ctl("host", "add", "z", f"127.0.0.1:{a.api_port}", "--yes", code=4)[1]
     assert "no answer from 127.0.0.1" in a.ctl("vm", "list", code=4)[1]
+
+
+def test_limits_while_it_moves():
+    """`migration set` sends what it is told and no more; what is no number never reaches the host."""
+    with FakeHost() as a:
+        def posted():
+            return [json.loads(body) for question, body in a.asked if question.endswith("/set")]
+
+        assert "at most" in a.ctl("migration", "set", "web", "--limit", "5")[0]
+        a.ctl("migration", "set", "a/1", "--downtime", "1000", "--limit", "0")
+        assert posted() == [{"bandwidth_limit_mb": 5}, {"bandwidth_limit_mb": 0, "downtime_limit_ms": 1000}], posted()
+        for wrong, said in (([], "--limit MB, --downtime MS"), (["--limit", "x"], "MB per second"),
+                            (["--downtime", "-1"], "milliseconds"), (["--policy", "wait"], "no option of")):
+            assert said in a.ctl("migration", "set", "web", *wrong, code=2)[1], wrong
+        assert len(posted()) == 2
+        a.answers["POST /v1/migrations/1/set"] = (409, {"code": "HV_E_BUSY", "message": "too late: web is stopped"})
+        assert "too late" in a.ctl("migration", "set", "web", "--downtime", "9", code=1)[1]
 
 
 def test_in_doubt():

@@ -42,6 +42,8 @@ struct world {
     bool link_up, second;
     enum mig_tx_state cancel_in;
     bool cancel_tx, cancel_rx;
+    unsigned limit_turn; /* the downtime limit becomes limit_us in this turn; 0: never */
+    uint64_t limit_us;
     enum mig_rx_state cancel_rx_in;
     struct mig_wait wait;
 };
@@ -176,6 +178,8 @@ static inline void run(struct world *w)
             int e = mig_tx_cancel(w->tx, "test", w->now);
             assert_int_equal(e, mig_tx_state(w->tx) == MIG_TX_IN_DOUBT ? HV_E_BUSY : HV_OK);
         }
+        if (w->limit_turn && turn == w->limit_turn)
+            assert_int_equal(mig_tx_downtime_set(w->tx, w->limit_us), HV_OK);
         if (w->cancel_rx && mig_rx_state(rx) >= w->cancel_rx_in) {
             w->cancel_rx = false;
             (void)!mig_rx_cancel(rx, "test", w->now);

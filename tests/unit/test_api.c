@@ -150,7 +150,7 @@ static void each_post_is_refused(void)
             *star = '1';
         expect(request, 403, "HV_E_AUTH");
     }
-    assert_int_equal(n, 11);
+    assert_int_equal(n, 12);
 }
 
 static void test_roles(void **state)

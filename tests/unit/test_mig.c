@@ -348,6 +348,36 @@ static void test_no_convergence(void **s)
     }
 }
 
+/* The same without patience: the move goes on and on, until an operator allows a longer downtime. */
+static void test_limit_changes(void **s)
+{
+    (void)s;
+    for (unsigned change = 0; change < 2; change++) {
+        struct world w;
+        struct mig_opts o;
+        struct mig_stats st;
+        mig_opts_default(&o);
+        o.policy.downtime_limit_us = 20000;
+        o.policy.max_rounds = 60;
+        o.policy.max_throttle = 0;
+        world_init(&w, 4000, 3, &o);
+        w.a.writer = W_PAGE;
+        w.writes_per_turn = 60;
+        w.limit_turn = change ? 3000 : 0;
+        w.limit_us = 60000000;
+        run(&w);
+        mig_tx_stats(w.tx, &st);
+        if (change) {
+            assert_moved(&w);
+            assert_true(st.blackout.total > 20000);
+        } else {
+            assert_runs_on_source(&w);
+        }
+        assert_int_equal(mig_tx_downtime_set(w.tx, 1000), HV_E_BUSY); /* it is over */
+        world_fini(&w);
+    }
+}
+
 /* Moves that begin with the stop: nothing is sent while the guest runs, every page once. */
 static void test_stopped_first(void **s)
 {
@@ -632,6 +662,7 @@ int main(void)
         cmocka_unit_test(test_version),
         cmocka_unit_test(test_verify_catches),
         cmocka_unit_test(test_no_convergence),
+        cmocka_unit_test(test_limit_changes),
         cmocka_unit_test(test_stopped_first),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_memory_bound),

@@ -105,6 +105,41 @@ static void test_bad(void **s)
     }
 }
 
+/* Limits that change while a move runs: these two alone, one at least. */
+static void test_limits(void **s)
+{
+    (void)s;
+    static const struct {
+        const char *text, *words[4];
+        int argc;
+        const char *wrong; /* NULL: taken */
+        unsigned limit, downtime;
+    } cases[] = {
+        { "{\"bandwidth_limit_mb\":0}", { "--limit", "0" }, 2, NULL, 0, 300 },
+        { "{\"downtime_limit_ms\":1}", { "--downtime", "1" }, 2, NULL, 7, 1 },
+        { "{\"bandwidth_limit_mb\":9,\"downtime_limit_ms\":2}", { "--downtime", "2", "--limit", "9" }, 4, NULL, 9, 2 },
+        { "{}", { 0 }, 0, "nothing to set: ", 7, 300 },
+        { "{\"policy\":\"wait\"}", { "--policy", "wait" }, 2, ": ", 7, 300 },
+        { "{\"downtime_limit_ms\":0}", { "--downtime", "0" }, 2, "from 1 to 60000", 7, 300 },
+        { "{\"bandwidth_limit_mb\":\"x\"}", { "--limit" }, 1, "MB per second", 7, 300 },
+    };
+    static struct json_in in;
+    const char *reason;
+    for (unsigned i = 0; i < 2 * ARRAY_SIZE(cases); i++) {
+        unsigned k = i / 2;
+        char *argv[4];
+        memcpy(argv, cases[k].words, sizeof(argv));
+        got = BASE;
+        got.bandwidth_limit_mb = 7;
+        assert_int_equal(json_parse(&in, cases[k].text, strlen(cases[k].text), &reason), HV_OK);
+        int e = i % 2 ? move_limits_json(&in, &got, WHY(why)) : move_limits_words(cases[k].argc, argv, &got, WHY(why));
+        assert_int_equal(e, cases[k].wrong ? HV_E_INVAL : HV_OK);
+        assert_true(!cases[k].wrong || strstr(why, cases[k].wrong));
+        assert_int_equal(got.bandwidth_limit_mb, cases[k].limit);
+        assert_int_equal(got.downtime_limit_ms, cases[k].downtime);
+    }
+}
+
 /* What a limit lets through in a second, when it is asked every 100 us or every 20 ms; a pause earns no burst. */
 static void test_rate_limit(void **s)
 {
@@ -142,6 +177,7 @@ static void test_advance(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_bad),
-                                        cmocka_unit_test(test_rate_limit), cmocka_unit_test(test_advance) };
+                                        cmocka_unit_test(test_limits), cmocka_unit_test(test_rate_limit),
+                                        cmocka_unit_test(test_advance) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

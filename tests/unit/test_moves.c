@@ -558,6 +558,47 @@ static void test_cancel_while_waiting(void **s)
         assert_true(migration_job_over(jobs[i]));
 }
 
+/* Limits of a move that has not ended: taken until they cannot matter any more. */
+static void test_limits(void **s)
+{
+    (void)s;
+    struct move_options o, other;
+    char why[200];
+    bool early = false, stopped = false, committed = false;
+    migration_options(&o);
+    assert_int_equal(migration_limits_set("g0", &o, WHY(why)), HV_E_NOENT);
+    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, &jobs[0], WHY(why)), HV_OK);
+    const struct outgoing *out = container_of(jobs[0], struct outgoing, job);
+    for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[0]); i++, now += 1000) {
+        enum mig_tx_state state = out->m ? mig_tx_state(out->m) : MIG_TX_HELLO;
+        other = jobs[0]->options;
+        other.bandwidth_limit_mb = 1000 + i;
+        assert_int_equal(migration_limits_set("g0", &other, WHY(why)), state == MIG_TX_IN_DOUBT ? HV_E_BUSY : HV_OK);
+        assert_true(state == MIG_TX_IN_DOUBT || jobs[0]->options.bandwidth_limit_mb == 1000 + i);
+        other.downtime_limit_ms++;
+        enum hv_err e = migration_limits_set("g0", &other, WHY(why));
+        if (state <= MIG_TX_STOPPING) {
+            early = true;
+            assert_true(e == HV_OK && jobs[0]->options.downtime_limit_ms == other.downtime_limit_ms);
+        } else {
+            stopped |= strstr(why, "too late: g0 is stopped already") != NULL;
+            committed |= strstr(why, "too late: g0 may run on") != NULL;
+            assert_true(e == HV_E_BUSY && jobs[0]->options.downtime_limit_ms == other.downtime_limit_ms - 1);
+        }
+        migration_step();
+    }
+    assert_true(early && stopped && committed);
+    assert_int_equal(jobs[0]->state, JOB_DONE);
+    o.live = false;
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, &jobs[1], WHY(why)), HV_OK);
+    o.bandwidth_limit_mb = 5;
+    assert_int_equal(migration_limits_set("g1", &o, WHY(why)), HV_OK);
+    o.downtime_limit_ms++;
+    assert_int_equal(migration_limits_set("g1", &o, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "no downtime to limit"));
+    assert_int_equal(migration_cancel("g1", "the test"), HV_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -568,6 +609,7 @@ int main(void)
         cmocka_unit_test_setup(test_disk_servers, set_up),
         cmocka_unit_test_setup(test_question_while_busy, set_up),
         cmocka_unit_test_setup(test_cancel_while_waiting, set_up),
+        cmocka_unit_test_setup(test_limits, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,6 +32,14 @@ enum hv_err migration_resolve(const char *guest, bool here)
     return HV_OK;
 }
 
+static enum hv_err limits_answer;
+enum hv_err migration_limits_set(const char *guest, const struct move_options *o, struct why *why)
+{
+    assert_string_equal(guest, "web");
+    assert_int_equal(o->downtime_limit_ms, 700);
+    return limits_answer == HV_E_BUSY ? REFUSE(HV_E_BUSY, "too late") : limits_answer;
+}
+
 /* None of these is called by what is checked here. */
 struct vm *vm_find(const char *name)
 {
@@ -133,6 +141,24 @@ static void test_asks_first(void **s)
     assert_int_equal(n_resolved, 0);
 }
 
+static void test_limits(void **s)
+{
+    (void)s;
+    struct move_options o = { .downtime_limit_ms = 700 };
+    limits_answer = HV_OK;
+    assert_int_equal(operate_limits("web", &o, WHY(said)), HV_OK);
+    assert_string_equal(said, "web moves without a rate limit of its own, downtime limit 700 ms");
+    o.bandwidth_limit_mb = 5;
+    assert_int_equal(operate_limits("web", &o, WHY(said)), HV_OK);
+    assert_string_equal(said, "web moves with 5 MB/s at most, downtime limit 700 ms");
+    limits_answer = HV_E_BUSY;
+    assert_int_equal(operate_limits("web", &o, WHY(said)), HV_E_BUSY);
+    assert_string_equal(said, "too late");
+    limits_answer = HV_E_NOENT;
+    assert_int_equal(operate_limits("web", &o, WHY(said)), HV_E_NOENT);
+    assert_string_equal(said, "web is not moving");
+}
+
 static void test_does_it_when_sure(void **s)
 {
     (void)s;
@@ -173,7 +199,8 @@ static void test_long_reason(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_asks_first), cmocka_unit_test(test_does_it_when_sure),
-                                        cmocka_unit_test(test_not_in_doubt), cmocka_unit_test(test_long_reason) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_asks_first), cmocka_unit_test(test_limits),
+                                        cmocka_unit_test(test_does_it_when_sure), cmocka_unit_test(test_not_in_doubt),
+                                        cmocka_unit_test(test_long_reason) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

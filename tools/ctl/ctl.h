@@ -138,6 +138,7 @@ enum exit_code cmd_migration_list(int argc, char **argv);
 enum exit_code cmd_migration_show(int argc, char **argv);
 enum exit_code cmd_migration_watch(int argc, char **argv);
 enum exit_code cmd_migration_cancel(int argc, char **argv);
+enum exit_code cmd_migration_set(int argc, char **argv);
 enum exit_code cmd_migration_resolve(int argc, char **argv);
 enum exit_code cmd_validate(int argc, char **argv);
 

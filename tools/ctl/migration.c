@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/migration.c - godwitctl vm migrate, migration list|show|watch|cancel|resolve.
+ * tools/ctl/migration.c - godwitctl vm migrate, migration list|show|watch|cancel|set|resolve.
  *
  * Only the source knows a move, by a number.  On the command line it is HOST/NUMBER, or NUMBER with --host, or the
  * guest's name for its newest move. */
@@ -164,6 +164,14 @@ static bool add_number(json_t *o, const char *key, const char *text)
     return !text || (n >= 0 && !*end);
 }
 
+/* Add the limits that the options name; the host checks their ranges.  NULL: done; else what is wrong. */
+static const char *add_limits(json_t *o)
+{
+    return !add_number(o, "bandwidth_limit_mb", options.limit)     ? "--limit: a number of MB per second is expected"
+           : !add_number(o, "downtime_limit_ms", options.downtime) ? "--downtime: a number of milliseconds is expected"
+                                                                   : NULL;
+}
+
 /* Request of a move from the options; the host checks their ranges.  NULL: an option is wrong, *why says how. */
 static json_t *move_request(const char *vm, const char *to, const char **why)
 {
@@ -178,11 +186,9 @@ static json_t *move_request(const char *vm, const char *to, const char **why)
         json_object_set_new(o, "policy", json_string(options.policy));
     if (options.network)
         json_object_set_new(o, "network", json_string(options.network));
-    *why = options.plain && options.lz4                            ? "--plain or --lz4, not both"
-           : options.live && options.paused                        ? "--live or --paused, not both"
-           : !add_number(o, "bandwidth_limit_mb", options.limit)   ? "--limit: a number of MB per second is expected"
-           : !add_number(o, "downtime_limit_ms", options.downtime) ? "--downtime: a number of milliseconds is expected"
-                                                                   : NULL;
+    *why = options.plain && options.lz4     ? "--plain or --lz4, not both"
+           : options.live && options.paused ? "--live or --paused, not both"
+                                            : add_limits(o);
     if (*why) {
         json_decref(o);
         return NULL;
@@ -389,6 +395,20 @@ enum exit_code cmd_migration_cancel(int argc, char **argv)
     (void)argc;
     enum exit_code e = find_job(argv[0], &h, &id);
     return e ? e : migration_post(h, id, "cancel", NULL);
+}
+
+enum exit_code cmd_migration_set(int argc, char **argv)
+{
+    struct host *h;
+    uint64_t id;
+    (void)argc;
+    json_t *limits = json_object();
+    const char *why = options.limit || options.downtime ? add_limits(limits) : "say --limit MB, --downtime MS, or both";
+    enum exit_code e = why ? fail(EXIT_USAGE, "%s", why) : find_job(argv[0], &h, &id);
+    if (!e)
+        return migration_post(h, id, "set", limits);
+    json_decref(limits);
+    return e;
 }
 
 /* Without --yes the host explains what is known and what each answer may do, and a person decides. */
