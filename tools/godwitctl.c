@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/progress.c
+ *   tools/ctl/text.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes the interface that it
  * uses.  This file has the table of commands, the options and the help; tools/ctl/ has the commands. */
@@ -45,8 +46,9 @@ static const struct command {
       "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'",
       cmd_vm_list },
     { { "vm", "show" }, 1, 1, "NAME", "", "one guest", "vm show web", cmd_vm_show },
-    { { "vm", "start" }, 1, 1, "NAME", "force",
-      "start a stopped guest, if no peer has it (--force: without asking them)", "vm start web --host alpha",
+    { { "vm", "start" }, 1, 1, "NAME", "force detach",
+      "start a stopped guest, if no peer has it, and wait until that is known (--force: without asking them; --detach: "
+      "do not wait)", "vm start web --host alpha",
       cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "", "power a guest off at once", "vm stop web", cmd_vm_stop },
     { { "vm", "pause" }, 1, 1, "NAME", "", "pause a running guest", "vm pause web", cmd_vm_pause },

@@ -71,14 +71,14 @@ struct vm {
     struct devices *devices;          /* [d] owned */
     struct blk *blk;                  /* [d] owned; NULL: no disk */
     struct vm_disk disk;
-    struct cpuid_table *cpuid; /* [c] owned */
-    int64_t tsc_offset;        /* [s] guest TSC = host TSC, scaled by tsc_ratio, + this */
-    uint64_t tsc_ratio;        /* [s] for cpu_ops->tsc_set; 0: not scaled */
-    uint64_t tsc_hz;           /* [c] the guest's TSC frequency */
-    atomic_uint power_request; /* enum vm_power, from the guest; the service loop acts */
-    uint64_t started_us;       /* [s] clock_us() of the last start */
-    uint64_t move_hash_bytes;  /* [s] host memory that holds hashes of its pages, for a move that runs */
-    unsigned quick_resets;     /* [s] resets in a row, each soon after its start */
+    struct cpuid_table *cpuid;    /* [c] owned */
+    int64_t tsc_offset;           /* [s] guest TSC = host TSC, scaled by tsc_ratio, + this */
+    uint64_t tsc_ratio;           /* [s] for cpu_ops->tsc_set; 0: not scaled */
+    uint64_t tsc_hz;              /* [c] the guest's TSC frequency */
+    atomic_uint power_request;    /* enum vm_power, from the guest; the service loop acts */
+    uint64_t started_us, here_us; /* [s] clock_us() of the last start or reset; when it was started or arrived here */
+    uint64_t move_hash_bytes;     /* [s] host memory that holds hashes of its pages, for a move that runs */
+    unsigned quick_resets;        /* [s] resets in a row, each soon after its start */
     char crash_reason[160];
 };
 enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };

@@ -18,6 +18,7 @@ struct vm;
 struct api_call {
     struct http_conn *http;           /* the request */
     const struct peer_config *client; /* the [client] section of the requester */
+    char by[CONFIG_NAME_LEN + 8];     /* "client NAME": operate.h */
     char arg[API_ARG_MAX];            /* the path's element at the '*' of the route */
     struct json_in in;                /* the body of a POST; no fields if there is none */
     unsigned status;                  /* HTTP status; 200 unless the handler sets it */

@@ -57,6 +57,7 @@ static void put_job(struct json *o, const struct job *j)
     json_num(o, "id", j->number);
     json_str(o, "vm", j->guest);
     json_str(o, "to", j->peer);
+    json_str(o, "asked_by", j->by);
     json_str(o, "state", doubt ? "in-doubt" : job_state_name(j->state));
     if (doubt)
         json_str(o, "doubt", doubt);
@@ -203,7 +204,7 @@ void api_migration_start(struct api_call *c)
         return;
     enum hv_err e = move_options_json(&c->in, &options, WHY(message));
     if (!e)
-        e = operate_migrate(vm, to, &options, &job, WHY(message));
+        e = operate_migrate(vm, to, &options, c->by, &job, WHY(message));
     if (e) {
         api_fail(c, e, 0, "%s", message);
         return;
@@ -220,7 +221,7 @@ void api_migration_cancel(struct api_call *c)
     const struct job *j = named_active_job(c);
     if (!j)
         return;
-    enum hv_err e = operate_cancel(j->guest, WHY(message));
+    enum hv_err e = operate_cancel(j->guest, c->by, WHY(message));
     api_result(c, e, message);
 }
 
@@ -233,7 +234,7 @@ void api_migration_set(struct api_call *c)
     struct move_options options = j->options;
     enum hv_err e = move_limits_json(&c->in, &options, WHY(message));
     if (!e)
-        e = operate_limits(j->guest, &options, WHY(message));
+        e = operate_limits(j->guest, &options, c->by, WHY(message));
     api_result(c, e, message);
 }
 
@@ -248,7 +249,7 @@ void api_migration_resolve(struct api_call *c)
         api_fail(c, HV_E_INVAL, 0, "the body needs \"here\": true or false; \"sure\": true confirms it");
         return;
     }
-    enum hv_err e = operate_resolve(j->guest, here, sure, WHY(message));
+    enum hv_err e = operate_resolve(j->guest, here, sure, c->by, WHY(message));
     api_result(c, e, message);
 }
 

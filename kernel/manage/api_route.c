@@ -228,6 +228,7 @@ void api_dispatch(struct api_call *c, char *buf, size_t cap)
 {
     ASSERT(c->http && c->client && cap);
     c->extra[0] = 0;
+    snprintf(c->by, sizeof(c->by), "client %s", c->client->name);
     json_init(&c->out, buf, cap);
     answer_begin(c, 200);
     if (http_refusal(c->http))

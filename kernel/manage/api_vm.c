@@ -7,6 +7,7 @@
 #include "kernel/manage/operate.h"
 #include "kernel/peers/start.h"
 #include "kernel/vm/guest_console.h"
+#include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
 
@@ -31,10 +32,17 @@ static void put_vm(struct json *j, const struct vm *vm)
     json_num(j, "cpus", v->n_cpus);
     json_str(j, "cpu", v->cpu);
     json_bool(j, "autostart", v->autostart != AUTOSTART_NO);
+    char waits[256];
+    if (vm_state(vm) != VM_STOPPED && vm_state(vm) != VM_INCOMING)
+        json_num(j, "age_us", clock_us() - vm->here_us);
+    if (vm_disk_waiting(vm, waits, sizeof(waits)))
+        json_str(j, "waits", waits);
     struct start_status start = start_status(vm);
     json_bool(j, "starting", start.state == START_ASKING);
     if (start.state == START_ASKING || start.state == START_FAILED)
         json_str(j, "start_text", start.text);
+    if (start.state == START_FAILED)
+        json_str(j, "start_code", hv_err_name(start.err));
     if (vm->crash_reason[0])
         json_str(j, "crash_reason", vm->crash_reason);
 }
@@ -87,12 +95,12 @@ void api_vm_show(struct api_call *c)
     json_end(j);
 }
 
-static void vm_operate(struct api_call *c, enum hv_err (*verb)(const char *vm, struct why *why))
+static void vm_operate(struct api_call *c, enum hv_err (*verb)(const char *vm, const char *by, struct why *why))
 {
-    char message[256];
+    char message[480];
     if (!named_vm(c))
         return;
-    enum hv_err e = verb(c->arg, WHY(message));
+    enum hv_err e = verb(c->arg, c->by, WHY(message));
     if (e == HV_E_NOENT) /* not the guest, but a file of it is missing: 404 would mislead */
         api_fail(c, e, 409, "%s", message);
     else
@@ -110,7 +118,7 @@ void api_vm_start(struct api_call *c)
         api_fail(c, HV_E_INVAL, 0, "\"force\" must be true or false");
         return;
     }
-    enum hv_err e = operate_start(c->arg, force, WHY(message));
+    enum hv_err e = operate_start(c->arg, force, c->by, WHY(message));
     if (e == HV_E_NOENT) { /* as above */
         api_fail(c, e, 409, "%s", message);
         return;

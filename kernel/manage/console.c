@@ -145,10 +145,7 @@ static void starting_step(void)
     struct start_status s = start_status(starting);
     if (s.state == START_ASKING)
         return;
-    if (s.state == START_STARTED)
-        print("%s started", starting->config.name);
-    else
-        print("error: %s", s.text);
+    print("%s%s", s.state == START_STARTED ? "" : "error: ", s.text);
     starting = NULL;
     prompt();
 }
@@ -213,7 +210,7 @@ static void print_vm(const struct vm *vm)
     struct start_status start = start_status(vm);
     bool asking = start.state == START_ASKING;
     bool waiting = !asking && vm_disk_waiting(vm, waits, sizeof(waits));
-    print("%-20s %-9s %4lu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
+    print("%-31s %-9s %4lu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
           vm->config.memory_bytes / MIB, vm->config.n_cpus, migration_is_moving(vm->config.name) ? "  moving" : "",
           vm->crash_reason,
           asking    ? "  starting, asks its peers: "
@@ -225,7 +222,7 @@ static void print_vm(const struct vm *vm)
 static void cmd_vm_list(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    print("%-20s %-9s %8s %5s", "NAME", "STATE", "MEMORY", "CPUS");
+    print("%-31s %-9s %8s %5s", "NAME", "STATE", "MEMORY", "CPUS");
     for (unsigned i = 0; i < VM_MAX; i++)
         if (vm_at(i))
             print_vm(vm_at(i));
@@ -234,10 +231,10 @@ static void cmd_vm_list(int argc, char **argv)
 /* The result of a function of operate.h. */
 static void print_result(enum hv_err e, const char *message) { print("%s%s", e ? "error: " : "", message); }
 
-static void run_operation(enum hv_err (*verb)(const char *vm, struct why *why), const char *vm)
+static void run_operation(enum hv_err (*verb)(const char *vm, const char *by, struct why *why), const char *vm)
 {
     char message[480];
-    enum hv_err e = verb(vm, WHY(message));
+    enum hv_err e = verb(vm, OPERATE_CONSOLE, WHY(message));
     print_result(e, message);
 }
 
@@ -249,7 +246,7 @@ static void cmd_vm_start(int argc, char **argv)
         print("usage: vm start NAME [--force]");
         return;
     }
-    enum hv_err e = operate_start(argv[0], force, WHY(message));
+    enum hv_err e = operate_start(argv[0], force, OPERATE_CONSOLE, WHY(message));
     if (e == HV_E_AGAIN)
         starting = vm_find(argv[0]);
     else
@@ -285,7 +282,7 @@ static void cmd_migrate(int argc, char **argv)
     migration_options(&options);
     enum hv_err e = move_options_words(argc - 2, argv + 2, &options, WHY(message));
     if (!e)
-        e = operate_migrate(argv[0], argv[1], &options, &watched, WHY(message));
+        e = operate_migrate(argv[0], argv[1], &options, OPERATE_CONSOLE, &watched, WHY(message));
     if (e)
         print_result(e, message);
     progress_due = 0;
@@ -350,7 +347,7 @@ static void cmd_migrate_set(int argc, char **argv)
         options = j->options;
     enum hv_err e = move_limits_words(argc - 1, argv + 1, &options, WHY(message));
     if (!e)
-        e = operate_limits(argv[0], &options, WHY(message));
+        e = operate_limits(argv[0], &options, OPERATE_CONSOLE, WHY(message));
     print_result(e, message);
 }
 
@@ -362,7 +359,7 @@ static void cmd_migrate_resolve(int argc, char **argv)
         print("usage: migrate resolve NAME here|there [--sure]");
         return;
     }
-    enum hv_err e = operate_resolve(argv[0], here, sure, WHY(message));
+    enum hv_err e = operate_resolve(argv[0], here, sure, OPERATE_CONSOLE, WHY(message));
     print_result(e == HV_E_AGAIN ? HV_OK : e, message);
     if (e == HV_E_AGAIN)
         print("`migrate resolve %s %s --sure` does it", argv[0], argv[1]);

@@ -4,9 +4,11 @@
  * A move owns its guest: while a guest moves, only the move freezes or thaws its vCPUs, and only the move frees it. */
 #include "kernel/manage/operate.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "kernel/lib/log.h"
 #include "kernel/peers/start.h"
+#include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
 static enum hv_err operate_find(const char *name, struct vm **out, struct why *why)
@@ -21,32 +23,32 @@ static enum hv_err operate_check_not_moving(const char *name, struct why *why)
     return migration_is_moving(name) ? REFUSE(HV_E_BUSY, "%s is moving; cancel that first", name) : HV_OK;
 }
 
-enum hv_err operate_start(const char *name, bool force, struct why *why)
+enum hv_err operate_start(const char *name, bool force, const char *by, struct why *why)
 {
     struct vm *vm;
     enum hv_err e = operate_find(name, &vm, why);
     if (e)
         return e;
+    log_info("vm", "%s: %s asks for its start%s", name, by, force ? ", and not to ask its peers" : "");
     e = start_request(vm, force ? START_FORCE : START_COMMAND, why);
-    if (!e)
-        why_say(why, "%s %s", name,
-                vm->disk.waiting ? "waits for its disk before it starts; `vm list` shows the reason" : "started");
-    else if (e == HV_E_AGAIN)
+    if (e == HV_E_AGAIN)
         why_say(why, "%s starts once its peers have answered that they do not have it", name);
     return e;
 }
 
 /* Only its job may free an arriving guest: the source must learn that the guest does not run here. */
-static enum hv_err operate_reject_incoming(const struct vm *vm, const char *name, struct why *why)
+static enum hv_err operate_reject_incoming(const struct vm *vm, const char *name, const char *by, struct why *why)
 {
-    enum hv_err e = migration_cancel_incoming(vm, "rejected by the operator of the destination");
+    char reason[160];
+    snprintf(reason, sizeof(reason), "rejected by %s of host %s", by, host_config->host.name);
+    enum hv_err e = migration_cancel_incoming(vm, reason);
     if (e)
         return REFUSE(e, "%s has just started to run here; repeat the command to stop it", name);
     why_say(why, "%s is rejected; it continues at its source", name);
     return HV_OK;
 }
 
-enum hv_err operate_stop(const char *name, struct why *why)
+enum hv_err operate_stop(const char *name, const char *by, struct why *why)
 {
     struct vm *vm;
     enum hv_err e = operate_find(name, &vm, why);
@@ -60,58 +62,74 @@ enum hv_err operate_stop(const char *name, struct why *why)
     if (e)
         return e;
     if (vm_state(vm) == VM_INCOMING)
-        return operate_reject_incoming(vm, name, why);
+        return operate_reject_incoming(vm, name, by, why);
+    if (vm_state(vm) == VM_STOPPED) {
+        why_say(why, "%s is stopped already", name);
+        return HV_OK;
+    }
     vm_stop(vm);
     ASSERT(vm_state(vm) == VM_STOPPED);
+    log_info("vm", "%s: stopped by %s", name, by);
     why_say(why, "%s stopped", name);
     return HV_OK;
 }
 
-/* The named guest, if it is in state `from` and no move owns it. */
-static enum hv_err operate_check_state(const char *name, enum vm_state from, const char *verb, struct vm **out,
-                                       struct why *why)
+/* The named guest, if it is in state `from` or `to`, and no move and no disk owns it. */
+static enum hv_err operate_check_state(const char *name, enum vm_state from, enum vm_state to, const char *verb,
+                                       struct vm **out, struct why *why)
 {
+    char waits[256];
     enum hv_err e = operate_find(name, out, why);
     if (!e)
         e = operate_check_not_moving(name, why);
     if (e)
         return e;
     enum vm_state now = vm_state(*out);
-    if (now == from)
+    if (vm_disk_waiting(*out, waits, sizeof(waits)))
+        return REFUSE(HV_E_BUSY, "%s is %s, %s", name, vm_state_name(now), waits);
+    if (now == from || now == to)
         return HV_OK;
     return REFUSE(HV_E_BUSY, "%s is %s; only a %s guest can be %s", name, vm_state_name(now), vm_state_name(from),
                   verb);
 }
 
-enum hv_err operate_pause(const char *name, struct why *why)
+enum hv_err operate_pause(const char *name, const char *by, struct why *why)
 {
     struct vm *vm;
-    enum hv_err e = operate_check_state(name, VM_RUNNING, "paused", &vm, why);
+    enum hv_err e = operate_check_state(name, VM_RUNNING, VM_PAUSED, "paused", &vm, why);
     if (e)
         return e;
+    if (vm_state(vm) == VM_PAUSED) {
+        why_say(why, "%s is paused already", name);
+        return HV_OK;
+    }
     while (!vm_pause(vm)) /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
     ASSERT(vm_state(vm) == VM_PAUSED);
-    log_info("vm", "%s: paused by the operator", name);
+    log_info("vm", "%s: paused by %s", name, by);
     why_say(why, "%s paused", name);
     return HV_OK;
 }
 
-enum hv_err operate_resume(const char *name, struct why *why)
+enum hv_err operate_resume(const char *name, const char *by, struct why *why)
 {
     struct vm *vm;
-    enum hv_err e = operate_check_state(name, VM_PAUSED, "resumed", &vm, why);
+    enum hv_err e = operate_check_state(name, VM_PAUSED, VM_RUNNING, "resumed", &vm, why);
     if (e)
         return e;
+    if (vm_state(vm) == VM_RUNNING) {
+        why_say(why, "%s is running already", name);
+        return HV_OK;
+    }
     vm_resume(vm);
     ASSERT(vm_state(vm) == VM_RUNNING);
-    log_info("vm", "%s: resumed by the operator", name);
+    log_info("vm", "%s: resumed by %s", name, by);
     why_say(why, "%s resumed", name);
     return HV_OK;
 }
 
-enum hv_err operate_migrate(const char *name, const char *to, const struct move_options *o, const struct job **job,
-                            struct why *why)
+enum hv_err operate_migrate(const char *name, const char *to, const struct move_options *o, const char *by,
+                            const struct job **job, struct why *why)
 {
     struct vm *vm;
     enum hv_err e = operate_find(name, &vm, why);
@@ -123,16 +141,18 @@ enum hv_err operate_migrate(const char *name, const char *to, const struct move_
         return REFUSE(HV_E_EXIST, "%s is on %s already", name, to);
     if (!peer && !automatic)
         return REFUSE(HV_E_NOENT, "no [peer %s] in godwit.conf; `host` lists the peers", to);
-    e = migration_request(vm, peer, o, job, why);
+    e = migration_request(vm, peer, o, by, job, why);
     ASSERT(e || *job);
     if (!e)
         why_say(why, "%s moves to %s", name, to);
     return e;
 }
 
-enum hv_err operate_cancel(const char *name, struct why *why)
+enum hv_err operate_cancel(const char *name, const char *by, struct why *why)
 {
-    enum hv_err e = migration_cancel(name, "cancelled by the operator");
+    char reason[160];
+    snprintf(reason, sizeof(reason), "cancelled by %s", by);
+    enum hv_err e = migration_cancel(name, reason);
     if (e == HV_E_NOENT)
         return REFUSE(e, "%s is not moving", name);
     if (e)
@@ -141,11 +161,13 @@ enum hv_err operate_cancel(const char *name, struct why *why)
     return HV_OK;
 }
 
-enum hv_err operate_limits(const char *name, const struct move_options *o, struct why *why)
+enum hv_err operate_limits(const char *name, const struct move_options *o, const char *by, struct why *why)
 {
     enum hv_err e = migration_limits_set(name, o, why);
     if (e == HV_E_NOENT)
         return REFUSE(e, "%s is not moving", name);
+    if (!e)
+        log_info("mig", "%s: its limits were changed by %s", name, by);
     if (!e && o->bandwidth_limit_mb)
         why_say(why, "%s moves with %u MB/s at most, downtime limit %u ms", name, o->bandwidth_limit_mb,
                 o->downtime_limit_ms);
@@ -154,7 +176,7 @@ enum hv_err operate_limits(const char *name, const struct move_options *o, struc
     return e;
 }
 
-enum hv_err operate_resolve(const char *name, bool here, bool sure, struct why *why)
+enum hv_err operate_resolve(const char *name, bool here, bool sure, const char *by, struct why *why)
 {
     const struct job *j = migration_of(name);
     const char *doubt = j ? migration_job_doubt(j) : NULL;
@@ -165,7 +187,7 @@ enum hv_err operate_resolve(const char *name, bool here, bool sure, struct why *
                       "and addresses; if it does not, discarding it here loses it.  Look at %s first, then say that "
                       "you are sure",
                       name, j->peer, doubt, j->peer);
-    enum hv_err e = doubt ? migration_resolve(name, here) : HV_FAIL(HV_E_NOENT);
+    enum hv_err e = doubt ? migration_resolve(name, here, by) : HV_FAIL(HV_E_NOENT);
     if (e)
         return REFUSE(e, "no move of %s is in doubt", name);
     why_say(why, "%s: %s", name, here ? "resumed here" : "discarded here");

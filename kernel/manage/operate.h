@@ -2,31 +2,35 @@
  * kernel/manage/operate.h - the operator's actions, shared by the console and the management interface.  Service pCPU
  * only.
  *
- * Each function writes its result to *why; on an error, cause and fix.  HV_E_NOENT: no guest, peer or move of this
- * name.  HV_E_BUSY: its state does not allow the action.  Other errors: as the called function's. */
+ * by: who asks, for the log and for reports: "client NAME", or OPERATE_CONSOLE.
+ * Each function writes its result to *why; on an error, cause and fix.  What is so already is no error.  HV_E_NOENT: no
+ * guest, peer or move of this name.  HV_E_BUSY: its state does not allow the action.  Other errors: as the called
+ * function's. */
 #ifndef GODWIT_KERNEL_MANAGE_OPERATE_H
 #define GODWIT_KERNEL_MANAGE_OPERATE_H
 
 #include "kernel/peers/migration.h"
 
+#define OPERATE_CONSOLE "the operator at the console"
+
 /** Start vm if no peer has it.  force: do not ask the peers.
  *  HV_E_AGAIN: the peers are being asked; start_status() gives the outcome. */
-HV_MUST_CHECK enum hv_err operate_start(const char *vm, bool force, struct why *why);
+HV_MUST_CHECK enum hv_err operate_start(const char *vm, bool force, const char *by, struct why *why);
 /** Power vm off at once.  A start that waits for the peers is cancelled.  An arriving guest is rejected and continues
  *  at its source. */
-HV_MUST_CHECK enum hv_err operate_stop(const char *vm, struct why *why);
+HV_MUST_CHECK enum hv_err operate_stop(const char *vm, const char *by, struct why *why);
 /** Pause a running guest; resume a paused one.  Its clocks advance while it is paused. */
-HV_MUST_CHECK enum hv_err operate_pause(const char *vm, struct why *why);
-HV_MUST_CHECK enum hv_err operate_resume(const char *vm, struct why *why);
+HV_MUST_CHECK enum hv_err operate_pause(const char *vm, const char *by, struct why *why);
+HV_MUST_CHECK enum hv_err operate_resume(const char *vm, const char *by, struct why *why);
 
 /** Move vm to the peer named to, or to the best one ("auto").  *job: the move's job. */
-HV_MUST_CHECK enum hv_err operate_migrate(const char *vm, const char *to, const struct move_options *o,
+HV_MUST_CHECK enum hv_err operate_migrate(const char *vm, const char *to, const struct move_options *o, const char *by,
                                           const struct job **job, struct why *why);
-HV_MUST_CHECK enum hv_err operate_cancel(const char *vm, struct why *why);
+HV_MUST_CHECK enum hv_err operate_cancel(const char *vm, const char *by, struct why *why);
 /** Change the limits of vm's move while it runs.  o: the job's options with other limits. */
-HV_MUST_CHECK enum hv_err operate_limits(const char *vm, const struct move_options *o, struct why *why);
+HV_MUST_CHECK enum hv_err operate_limits(const char *vm, const struct move_options *o, const char *by, struct why *why);
 /** Decide where a guest in doubt lives: the one action that can make two hosts run it.
  *  HV_E_AGAIN: sure is false; why gives what is known about the destination. */
-HV_MUST_CHECK enum hv_err operate_resolve(const char *vm, bool here, bool sure, struct why *why);
+HV_MUST_CHECK enum hv_err operate_resolve(const char *vm, bool here, bool sure, const char *by, struct why *why);
 
 #endif

@@ -74,7 +74,7 @@ static void item_try(struct evacuate_item *i)
         return;
     }
     migration_options(&options);
-    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, &j, WHY(i->text));
+    enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, "the evacuation", &j, WHY(i->text));
     if (!e) {
         i->job = j->number;
         i->n_tries++;

@@ -201,7 +201,7 @@ static bool route_exists(const struct peer_config *peer, const struct move_optio
 }
 
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *options,
-                              const struct job **out, struct why *why)
+                              const char *by, const struct job **out, struct why *why)
 {
     enum hv_err e = job_may_start(vm, why);
     if (e)
@@ -228,7 +228,9 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
     o->job.options = *options;
     snprintf(o->job.guest, sizeof(o->job.guest), "%s", vm->config.name);
     snprintf(o->job.peer, sizeof(o->job.peer), "%s", peer ? peer->name : "auto");
+    snprintf(o->job.by, sizeof(o->job.by), "%s", by);
     *out = &o->job;
+    log_info("mig", "%s -> %s: job %u, for %s", o->job.guest, o->job.peer, o->job.number, by);
     (void)queue_step();
     if (o->job.state == JOB_QUEUED)
         log_info("mig", "%s -> %s: job %u waits, %u go before it", o->job.guest, o->job.peer, o->job.number,
@@ -248,10 +250,10 @@ enum hv_err migration_limits_set(const char *guest, const struct move_options *o
     return o ? outgoing_limits_set(o, options, why) : HV_FAIL(HV_E_NOENT);
 }
 
-enum hv_err migration_resolve(const char *guest, bool here)
+enum hv_err migration_resolve(const char *guest, bool here, const char *by)
 {
     struct outgoing *o = job_of(guest);
-    return o ? outgoing_resolve(o, here) : HV_FAIL(HV_E_NOENT);
+    return o ? outgoing_resolve(o, here, by) : HV_FAIL(HV_E_NOENT);
 }
 
 bool migration_let_go(const char *guest, const char *reason)

@@ -38,6 +38,7 @@ struct job {
     unsigned number; /* 1, 2, ... as shown to operators */
     enum job_state state;
     char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN]; /* peer: "auto" until one is chosen */
+    char by[CONFIG_NAME_LEN + 8];                       /* who asked for it: operate.h's `by`, or "the evacuation" */
     bool automatic;                                     /* no peer was named: this host chooses */
     char why_peer[160];                                 /* automatic: why this peer */
     char route[480];                                    /* the peer's address in use, and why not a better one */
@@ -56,11 +57,12 @@ struct job {
 void migration_init(void);
 /** Defaults from [host]. */
 void migration_options(struct move_options *o);
-/** Queue a move of vm to peer (NULL: to the best one, kernel/peers/choose.h) with options o; *out is its job.
+/** Queue a move of vm to peer (NULL: to the best one, kernel/peers/choose.h) with options o; by: who asks (job.by).
+ *  *out is its job.
  *  HV_E_REFUSED: outgoing moves are off, or the peer has no address that the options allow; HV_E_BUSY: the guest is not
  *  running, or is moving, or the queue is full; each with why. */
 HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
-                                            const struct job **out, struct why *why);
+                                            const char *by, const struct job **out, struct why *why);
 /** Cancel the guest's move, queued or active.  HV_E_NOENT: it is not moving; HV_E_BUSY: too late, the destination may
  *  run it. */
 HV_MUST_CHECK enum hv_err migration_cancel(const char *guest, const char *reason);
@@ -71,9 +73,9 @@ HV_MUST_CHECK enum hv_err migration_limits_set(const char *guest, const struct m
 /** Cancel the incoming move of vm: it is dropped here and runs on at its source.  HV_E_NOENT: it is not arriving, or
  *  runs here already. */
 HV_MUST_CHECK enum hv_err migration_cancel_incoming(const struct vm *vm, const char *reason);
-/** An operator decides where a guest in doubt runs.  here: it is resumed; else this host frees it.  HV_E_NOENT: no move
- *  of it is in doubt. */
-HV_MUST_CHECK enum hv_err migration_resolve(const char *guest, bool here);
+/** An operator decides where a guest in doubt runs.  here: it is resumed; else this host frees it.  by: who decides.
+ *  HV_E_NOENT: no move of it is in doubt. */
+HV_MUST_CHECK enum hv_err migration_resolve(const char *guest, bool here, const char *by);
 /** The guest's queued or active move; NULL: none. */
 const struct job *migration_of(const char *guest);
 /** A vm_abort_move_fn.  True: guest is not moving, or its move was cancelled for this reason. */

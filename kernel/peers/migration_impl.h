@@ -41,7 +41,7 @@ bool outgoing_step(struct outgoing *o);
 /** See migration_cancel(), migration_limits_set() and migration_resolve(); o is not over. */
 HV_MUST_CHECK enum hv_err outgoing_cancel(struct outgoing *o, const char *reason);
 HV_MUST_CHECK enum hv_err outgoing_limits_set(struct outgoing *o, const struct move_options *options, struct why *why);
-HV_MUST_CHECK enum hv_err outgoing_resolve(struct outgoing *o, bool here);
+HV_MUST_CHECK enum hv_err outgoing_resolve(struct outgoing *o, bool here, const char *by);
 
 /** counts: incremented by guests that arrived; borrowed for ever. */
 void incoming_init(struct migration_counts *counts);

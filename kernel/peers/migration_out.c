@@ -551,16 +551,18 @@ enum hv_err outgoing_limits_set(struct outgoing *o, const struct move_options *o
     return HV_OK;
 }
 
-enum hv_err outgoing_resolve(struct outgoing *o, bool here)
+enum hv_err outgoing_resolve(struct outgoing *o, bool here, const char *by)
 {
+    char text[160];
     if (!o->m || mig_tx_state(o->m) != MIG_TX_IN_DOUBT)
         return HV_FAIL(HV_E_NOENT);
     enum hv_err e = mig_tx_resolve(o->m, here, clock_us());
     if (e)
         return e;
-    log_warn("mig", "%s -> %s: an operator decided that the guest runs %s", o->job.guest, o->job.peer,
+    log_warn("mig", "%s -> %s: %s decided that the guest runs %s", o->job.guest, o->job.peer, by,
              here ? "here" : "there");
-    job_end(o, here ? HV_E_CANCEL : HV_OK, here ? "in doubt after COMMIT; an operator resumed the guest here" : "");
+    snprintf(text, sizeof(text), "in doubt after COMMIT; %s resumed the guest here", by);
+    job_end(o, here ? HV_E_CANCEL : HV_OK, here ? text : "");
     return HV_OK;
 }
 

@@ -46,6 +46,7 @@ void migration_report(const struct job *j, struct printer *out)
     const struct mig_stats *s = &j->stats;
     ASSERT(j->state != JOB_FREE && s->n_rounds <= MIG_ROUNDS_KEPT);
     print_line(out, "job: %u %s -> %s", j->number, j->guest, j->peer);
+    print_line(out, "asked_by: %s", j->by);
     print_line(out, "outcome: %s", j->state == JOB_DONE ? "moved" : j->state == JOB_FAILED ? "failed" : "under way");
     if (j->state == JOB_FAILED)
         print_line(out, "reason: %s %s", hv_err_name(j->err), j->text);

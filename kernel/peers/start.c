@@ -62,31 +62,57 @@ enum mig_find start_find(const char *name, const char *asker, struct mig_id *tic
 
 /* ---- starting ---- */
 
-static enum hv_err start_finish(struct start *s, enum hv_err e)
+/* The request is decided; s->text says what became of it. */
+static enum hv_err start_finish(const struct vm *vm, struct start *s, enum hv_err e)
 {
     ASSERT(s->state == START_ASKING);
     ask_end(s->ask);
     s->ask = NULL;
     s->state = e ? START_FAILED : START_STARTED;
     s->err = e;
+    if (e && e != HV_E_CANCEL)
+        log_error("vm", "%s is not started: %s", vm->config.name, s->text);
     return e;
 }
 
 static enum hv_err start_now(struct vm *vm, struct start *s)
 {
     enum hv_err e = vm_start(vm, WHY(s->text));
-    if (!e)
+    if (!e) {
         guest_console_begin(vm);
-    return start_finish(s, e);
+        snprintf(s->text, sizeof(s->text), "%s %s", vm->config.name,
+                 vm->disk.waiting ? "waits for its disk before it starts; `vm list` shows the reason" : "started");
+    }
+    return start_finish(vm, s, e);
+}
+
+/* Start vm, or ask the peers first.  What is known to prevent the start is said before that. */
+static enum hv_err start_begin(struct vm *vm, struct start *s)
+{
+    struct mig_id ticket;
+    if (!cpu_ops) {
+        snprintf(s->text, sizeof(s->text), "no virtualization here: the log says why");
+        return start_finish(vm, s, HV_FAIL(HV_E_UNSUPP));
+    }
+    if (!host_config->n_peers || s->how == START_FORCE)
+        return start_now(vm, s);
+    enum hv_err e = vm_start_check(vm, WHY(s->text));
+    if (e)
+        return start_finish(vm, s, e);
+    random_bytes(&ticket, sizeof(ticket));
+    start_rule_begin(&s->rule, &ticket); /* before any peer is asked */
+    s->ask = ask_begin(ASK_FIND, vm, &s->rule.ticket);
+    if (s->ask)
+        return HV_E_AGAIN;
+    snprintf(s->text, sizeof(s->text), "no memory on this host to ask its peers");
+    return start_finish(vm, s, HV_FAIL(HV_E_NOMEM));
 }
 
 enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
 {
     struct start *s = start_of(vm);
-    enum hv_err e = HV_E_AGAIN;
-    struct mig_id ticket;
-    if (!cpu_ops)
-        return REFUSE(HV_E_UNSUPP, "no virtualization here: the log says why");
+    if (vm_state(vm) != VM_STOPPED)
+        return vm_start_check(vm, why); /* a mistake of whoever asks, and no failed start */
     if (s->state == START_ASKING && how != START_FORCE)
         return REFUSE(HV_E_BUSY,
                       "%s waits for its start already (%s); `vm start %s --force` starts it now, if you "
@@ -94,17 +120,7 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
                       vm->config.name, s->text, vm->config.name);
     ask_end(s->ask);
     *s = (struct start){ .state = START_ASKING, .how = how, .since_us = clock_us() };
-    if (!host_config->n_peers || how == START_FORCE || vm_state(vm) != VM_STOPPED) {
-        e = start_now(vm, s);
-    } else {
-        random_bytes(&ticket, sizeof(ticket));
-        start_rule_begin(&s->rule, &ticket); /* before any peer is asked */
-        s->ask = ask_begin(ASK_FIND, vm, &s->rule.ticket);
-        if (!s->ask) {
-            snprintf(s->text, sizeof(s->text), "no memory on this host to ask its peers");
-            e = start_finish(s, HV_FAIL(HV_E_NOMEM));
-        }
-    }
+    enum hv_err e = start_begin(vm, s);
     why_say(why, "%s", s->text);
     return e;
 }
@@ -115,7 +131,7 @@ enum hv_err start_cancel(const struct vm *vm)
     if (s->state != START_ASKING)
         return HV_FAIL(HV_E_NOENT);
     snprintf(s->text, sizeof(s->text), "cancelled while the peers were asked");
-    (void)start_finish(s, HV_FAIL(HV_E_CANCEL));
+    (void)start_finish(vm, s, HV_FAIL(HV_E_CANCEL));
     return HV_OK;
 }
 
@@ -130,12 +146,9 @@ void start_all(void)
     char why[256];
     for (unsigned i = 0; i < VM_MAX; i++) {
         struct vm *vm = vm_at(i);
-        if (!vm || vm->config.autostart == AUTOSTART_NO)
-            continue;
-        enum hv_err e =
-            start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO, WHY(why));
-        if (e && e != HV_E_AGAIN)
-            log_error("vm", "%s is not started: %s", vm->config.name, why);
+        if (vm && vm->config.autostart != AUTOSTART_NO) /* an error is logged */
+            (void)!start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO,
+                                 WHY(why));
     }
 }
 
@@ -163,7 +176,7 @@ static void start_found_here(const struct vm *vm, struct start *s, unsigned peer
              "%s is %s at %s: a second copy would use the same disks and addresses. Move it here from there, or stop "
              "it there first",
              vm->config.name, s->ask->reply[peer].text, host_config->peers[peer].name);
-    (void)start_finish(s, HV_FAIL(HV_E_EXIST));
+    (void)start_finish(vm, s, HV_FAIL(HV_E_EXIST));
 }
 
 /* START_ASK_LIMIT_US are over, and the start is not decided. */
@@ -178,7 +191,7 @@ static void start_overdue(struct vm *vm, struct start *s)
         snprintf(s->text, sizeof(s->text),
                  "it is not sure that %s runs nowhere else: %s. If you know that it does not, `vm start %s --force`",
                  vm->config.name, obstacle, vm->config.name);
-        (void)start_finish(s, HV_FAIL(HV_E_TIMEOUT));
+        (void)start_finish(vm, s, HV_FAIL(HV_E_TIMEOUT));
     } else if (!s->logged) {
         s->logged = true;
         log_warn("vm",
@@ -188,19 +201,27 @@ static void start_overdue(struct vm *vm, struct start *s)
     }
 }
 
-static void start_log_outcome(const struct vm *vm, const struct start *s)
+/* Guests leave this host now, and none starts.  Autostart waits for the end of that; a person is told. */
+static bool start_kept_out(const struct vm *vm, struct start *s)
 {
-    if (s->state == START_FAILED && s->how != START_COMMAND)
-        log_error("vm", "%s is not started: %s", vm->config.name, s->text);
+    if (s->how != START_COMMAND)
+        return false;
+    snprintf(s->text, sizeof(s->text),
+             "guests are being moved away from host %s, so none starts: wait, or `vm start %s --force`",
+             host_config->host.name, vm->config.name);
+    (void)start_finish(vm, s, HV_FAIL(HV_E_BUSY));
+    return true;
 }
 
 static bool start_asking_step(struct vm *vm, struct start *s)
 {
     unsigned peer = 0;
     ASSERT(vm && s->ask && s->state == START_ASKING);
+    if (evacuate_keeps_out())
+        return start_kept_out(vm, s);
     if (vm_state(vm) != VM_STOPPED) {
         snprintf(s->text, sizeof(s->text), "%s is %s here now", vm->config.name, vm_state_name(vm_state(vm)));
-        (void)start_finish(s, HV_FAIL(HV_E_BUSY));
+        (void)start_finish(vm, s, HV_FAIL(HV_E_BUSY));
         return true;
     }
     switch (start_rule_step(&s->rule, s->ask->reply, s->ask->n, clock_us(), &peer)) {
@@ -212,15 +233,12 @@ static bool start_asking_step(struct vm *vm, struct start *s)
             start_overdue(vm, s);
         break;
     }
-    start_log_outcome(vm, s);
     return s->state != START_ASKING;
 }
 
 bool start_step(void)
 {
     bool decided = false;
-    if (evacuate_keeps_out())
-        return false; /* guests leave now, none starts */
     for (unsigned i = 0; i < VM_MAX; i++)
         if (starts[i].state == START_ASKING && starts[i].ask)
             decided |= start_asking_step(vm_at(i), &starts[i]);

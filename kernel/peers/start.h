@@ -21,11 +21,15 @@ struct start_status {
     enum start_state state; /* of the last request */
     /* START_FAILED: HV_E_EXIST: a peer has it; HV_E_TIMEOUT: not all peers could be asked; else that of vm_start() */
     enum hv_err err;
-    const char *text; /* START_FAILED: why, with the fix; START_ASKING: the obstacle, "" if none yet */
+    /* START_FAILED: why, with the fix; START_ASKING: the obstacle, "" if none yet; START_STARTED: that it runs, or
+     * waits for its disk */
+    const char *text;
 };
 
 /** Start vm as soon as it is certain that no peer has it; see start_status().  Without peers, or by START_FORCE: at
- *  once.  HV_OK: it runs; HV_E_AGAIN: the peers are being asked; else it is not started, with why. */
+ *  once.  What vm_start_check() finds is said before any peer is asked.  HV_OK: it runs; HV_E_AGAIN: the peers are
+ *  being asked; else it is not started.  why: the text of start_status().  A start that fails is logged, then or
+ *  later. */
 HV_MUST_CHECK enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why);
 struct start_status start_status(const struct vm *vm);
 /** Cancel a request that is still asking.  HV_E_NOENT: there is none. */

@@ -134,20 +134,29 @@ static enum hv_err vm_build_parts(struct vm *vm)
     return e;
 }
 
+/* Can the memory of vm->config be promised?  held_bytes: memory that will be part of it, and is not free now. */
+static enum hv_err vm_memory_check(const struct vm *vm, uint64_t held_bytes, struct why *why)
+{
+    uint64_t room = vm_memory_promisable() + held_bytes, need = vm_memory_needed(&vm->config);
+    if (need <= room)
+        return HV_OK;
+    return REFUSE(HV_E_NOMEM,
+                  "%s needs %lu MiB with the tables of a move, this host can promise %lu MiB: stop another guest "
+                  "or give the host more memory",
+                  vm->config.name, DIV_ROUND_UP(need, MIB), room / MIB);
+}
+
 /* Create memory, tables, vCPUs (FROZEN, in power-on state) and devices for vm->config.  held_bytes: memory that will be
  * part of it, and is not free now. */
 static enum hv_err vm_build(struct vm *vm, uint64_t held_bytes, struct why *why)
 {
     ASSERT(vm_state(vm) == VM_STOPPED && !vm->n_vcpus && !vm->devices);
-    uint64_t room = vm_memory_promisable() + held_bytes, need = vm_memory_needed(&vm->config);
-    if (need > room)
-        return REFUSE(HV_E_NOMEM,
-                      "%s needs %lu MiB with the tables of a move, this host can promise %lu MiB: stop another guest "
-                      "or give the host more memory",
-                      vm->config.name, DIV_ROUND_UP(need, MIB), room / MIB);
+    enum hv_err e = vm_memory_check(vm, held_bytes, why);
+    if (e)
+        return e;
     atomic_store(&vm->power_request, VM_POWER_NONE);
     vm->crash_reason[0] = 0;
-    enum hv_err e = vm_build_parts(vm);
+    e = vm_build_parts(vm);
     if (!e)
         return HV_OK;
     vm_teardown(vm);
@@ -173,8 +182,6 @@ static enum hv_err kernel_load(struct vm *vm, struct why *why)
 static enum hv_err boot_files_get(struct vm *vm, struct boot_blob **disk, struct why *why)
 {
     *disk = NULL;
-    if (vm->arrived && vm->config.disk_bytes)
-        log_warn("vm", "%s: its ram: disk is blank: what was on it was lost when it stopped here", vm->config.name);
     if (vm->arrived)
         return HV_OK;
     enum hv_err e = boot_set_find(&vm->config, &vm->boot, why);
@@ -226,20 +233,37 @@ static enum hv_err vm_boot(struct vm *vm, const struct boot_blob *disk, struct g
     return HV_OK;
 }
 
-enum hv_err vm_start(struct vm *vm, struct why *why)
+/* vm_start_check(), and what vm's ram: disk begins with. */
+static enum hv_err vm_start_prepare(struct vm *vm, struct boot_blob **disk, struct why *why)
 {
+    *disk = NULL;
     if (vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "%s is %s; only a stopped guest can be started", vm->config.name,
                       vm_state_name(vm_state(vm)));
-    struct boot_blob *disk = NULL;
     enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why);
     if (!e)
         e = vm_mac_check(&vm->config, why);
     if (!e)
-        e = boot_files_get(vm, &disk, why);
+        e = boot_files_get(vm, disk, why);
+    return e ? e : vm_memory_check(vm, 0, why);
+}
+
+enum hv_err vm_start_check(struct vm *vm, struct why *why)
+{
+    struct boot_blob *disk;
+    return vm_start_prepare(vm, &disk, why);
+}
+
+enum hv_err vm_start(struct vm *vm, struct why *why)
+{
+    struct boot_blob *disk;
+    enum hv_err e = vm_start_prepare(vm, &disk, why);
     if (e)
         return e;
+    if (vm->arrived && vm->config.disk_bytes)
+        log_warn("vm", "%s: its ram: disk is blank: what was on it was lost when it stopped here", vm->config.name);
     random_bytes(vm->uuid, sizeof(vm->uuid));
+    vm->here_us = clock_us();
     vm->quick_resets = 0;
     return vm_boot(vm, disk, NULL, why);
 }
@@ -258,6 +282,8 @@ void vm_resume(struct vm *vm)
 {
     ASSERT(vm_state(vm) == VM_PAUSED || vm_state(vm) == VM_INCOMING || vm_state(vm) == VM_RUNNING);
     ASSERT(vm->n_vcpus && vm->devices);
+    if (vm_state(vm) == VM_INCOMING)
+        vm->here_us = clock_us();
     if (vm_state(vm) == VM_PAUSED || vm_state(vm) == VM_INCOMING)
         pvclock_guest_stopped(vm);
     atomic_store(&vm->state, VM_RUNNING);

@@ -28,6 +28,8 @@ unsigned vm_slot(const struct vm *vm);
 /** Build vm, load its kernel, run it.  On an error vm stays STOPPED.  HV_E_BUSY: not STOPPED.  HV_E_NOENT: a file is
  *  missing.  HV_E_INVAL: damaged kernel, bad configuration.  HV_E_UNSUPP: the CPU lacks vm's baseline.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err vm_start(struct vm *vm, struct why *why);
+/** Would vm_start() fail now, as far as is known before the files are loaded?  Errors as there; nothing is built. */
+HV_MUST_CHECK enum hv_err vm_start_check(struct vm *vm, struct why *why);
 void vm_stop(struct vm *vm); /* power off at once, free everything; no-op when STOPPED */
 
 bool vm_pause(struct vm *vm); /* freeze all vCPUs; call again until true: a RUNNING vm is PAUSED then */

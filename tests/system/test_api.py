@@ -148,10 +148,14 @@ def test_verbs(api):
     while "VERIFY ok" not in api.ctl("vm", "console", "guest", "--print")[0]:
         assert time.monotonic() < deadline, "the guest did not get what was typed"
         time.sleep(0.2)
-    api.ctl("vm", "start", "shell", "--force")
+    assert api.ctl("vm", "start", "shell")[0] == "a: shell started\n"     # b was asked
+    assert "only a stopped guest" in api.ctl("vm", "start", "shell", code=1)[1]
     assert {vm["name"]: vm["state"] for vm in api.json("vm", "list", "-H", "a")["vms"]} == {"guest": "running",
             "shell": "running"}
     api.ctl("vm", "stop", "shell")
+    assert "shell is stopped already" in api.ctl("vm", "stop", "shell")[0]
+    assert "guest is running already" in api.ctl("vm", "resume", "guest")[0]
+    assert "guest: paused by client operator" in api.a.log()
 
 
 def test_moves(api):
@@ -162,7 +166,10 @@ def test_moves(api):
     assert re.search(r"^guest moved from a to b in [0-9.]+ s, blackout [0-9.]+ ms", out), out
     picture = os.path.join(api.folder, "move.svg")
     api.ctl("migration", "show", "guest", "--svg", picture)
+    assert [v["host"] for v in api.json("vm", "list")["vms"] if v["name"] == "guest"] == ["b"]
+    assert api.json("vm", "show", "guest")["age_us"] < 60e6
     job = api.json("migration", "show", "a/1")
+    assert job["asked_by"] == "client operator", job
     assert (job["state"] == "moved" and job["blackout_us"] > 0 and len(job["rounds"]) >= 1
             and job["blackout"]["total_us"] == job["blackout_us"])
     with open(picture, encoding="utf-8") as f:
@@ -187,7 +194,7 @@ def test_moves(api):
         assert time.monotonic() < deadline, "it does not arrive"
         time.sleep(0.1)
     assert "rejected; it continues at its source" in api.ctl("vm", "stop", "guest", "-H", "a")[0]
-    assert "rejected by the operator of the destination" in api.ctl("migration", "watch", move, code=6)[1]
+    assert "rejected by client operator of host a" in api.ctl("migration", "watch", move, code=6)[1]
     limits_change(api)
     moved = api.json("vm", "migrate", "guest", "--to", "auto")
     assert moved["state"] == "moved" and moved["host"] == "b" and moved["to"] == "a"

@@ -20,6 +20,7 @@ import time
 
 from emulator import ROOT
 from fixtures import Clients
+from host import fingerprint
 
 DOUBT = "no answer to COMMIT for 10 s"
 MOVE = {"id": 1, "vm": "web", "to": "b", "state": "moved", "ended": True, "percent": 100, "elapsed_us": 2000000,
@@ -50,13 +51,12 @@ USUAL = {
 
 
 class FakeHost:
-    """An HTTPS server on 127.0.0.1 with host a's certificate.  answers: {"METHOD PATH": object, bytes, (status,
-    object), or a function of the request's body}; asked: what it was asked, with bodies.  let_in: whose certificate it
-    knows."""
-    name = "a"
+    """An HTTPS server on 127.0.0.1 with the certificate of host a (or name).  answers: {"METHOD PATH": object, bytes,
+    (status, object), or a function of the request's body}; asked: what it was asked, with bodies.  It knows the client
+    "operator".  beside: another one, whose clients know this one, too."""
 
-    def __init__(self):
-        self.answers, self.asked = dict(USUAL), []
+    def __init__(self, name="a", beside=None):
+        self.name, self.answers, self.asked = name, dict(USUAL), []
         fake = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -85,14 +85,18 @@ class FakeHost:
         self.server.daemon_threads = True
         self.server.handle_error = lambda *_: None              # a client that goes away
         self.api_port = self.server.server_address[1]
-        self.clients = Clients([self])
+        self.clients = beside.clients if beside else Clients([self])
+        if beside:
+            with open(self.clients.config("operator"), "a", encoding="utf-8") as f:
+                f.write(f"[host {name}]\naddress = 127.0.0.1\nport = {self.api_port}\n"
+                        f"fingerprint = {fingerprint(name)}\n")
         self.clients_known("operator")
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def clients_known(self, who):
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.maximum_version = ssl.TLSVersion.TLSv1_2
-        tls.load_cert_chain(self.clients.pem("a", "crt"), self.clients.pem("a", "key"))
+        tls.load_cert_chain(self.clients.pem(self.name, "crt"), self.clients.pem(self.name, "key"))
         tls.load_verify_locations(self.clients.pem(who, "crt"))
         tls.verify_mode = ssl.CERT_REQUIRED
         self.tls = tls
@@ -153,7 +157,135 @@ def test_json_and_help_everywhere():
             shown, _ = a.ctl(*words, "--help")
             assert re.search(rf"^  godwitctl .*{' '.join(words)}", shown.split("examples:")[1], re.M), shown
         assert json.loads(a.ctl("--json", "vm", "console", "web", "--send", "date")[0])["sent"] == "date"
-        assert json.loads(a.ctl("--json", "host", "log", "a")[0])["log"] == "caf? ?\n"
+        said = json.loads(a.ctl("--json", "host", "log", "a")[0])
+        assert said["log"] == "caf\\xe9 \\xff\n", said
+
+
+EVIL = "\x1b]0;title\x07\x1b[2J\r\x7f\x9b31m\u202eesrever\u2066\u200b\U000e0041\nb: web started\t"
+HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+                     "\U000e0000-\U000e007f]")
+
+
+def poisoned(answer):
+    """The same answer from a hostile host: each text ends in EVIL, but for those that lead a command further; more
+    guests, moves and fields have evil names."""
+    if isinstance(answer, dict):
+        keep = {"vm", "name", "state"}
+        return {**{k: v if k in keep else poisoned(v) for k, v in answer.items()}, EVIL: EVIL}
+    if isinstance(answer, list):
+        return [poisoned(v) for v in answer] + [{**v, **{k: w + EVIL for k, w in v.items() if isinstance(w, str)}}
+                                                for v in answer if isinstance(v, dict)]
+    return answer + EVIL if isinstance(answer, str) else answer
+
+
+def test_text_of_hosts_is_escaped():
+    """Whatever a host says, a terminal sees no control character, escape sequence or reordered text of it, in each
+    command, with and without --json; only a console's bytes pass as they are."""
+    usual = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"],
+             "vm console": ["web", "--print"], "migration resolve": ["web", "--resume-here", "--yes"], "validate": []}
+    with FakeHost() as a:
+        conf = os.path.join(a.clients.folder, "evil.conf")
+        for words in commands()[0]:
+            more = usual.get(" ".join(words), ["web"] * (words[0] in ("vm", "migration") and words[-1] != "list"))
+            more = [m.format(there=f"127.0.0.1:{a.api_port}") for m in more]
+            for good in (True, False):
+                for path, answer in USUAL.items():
+                    evil = (EVIL.encode() + b"\x9b2J" * ("log" in path) if isinstance(answer, bytes)
+                            else poisoned(answer))
+                    a.answers[path] = evil if good else (409, poisoned({"code": "HV_E_BUSY", "message": "no"}))
+                a.answers["GET /v1/migrations/1"] = a.answers["GET /v1/migrations/1"] if not good else poisoned(FAILED)
+                for json_too in (False, True):
+                    with open(a.clients.config("operator"), encoding="utf-8") as f, open(conf, "w",
+                            encoding="utf-8") as out:
+                        out.write(f.read())
+                    out, err = a.ctl(*["--json"] * json_too, *words, *more, config=conf, code=None)
+                    raw = words == ("vm", "console") and good and not json_too
+                    assert bool(HARMFUL.search(out)) == raw and not HARMFUL.search(err), (words, good, out, err)
+                    assert not re.search(r"^b: web started", err if raw or "log" in words else out + err, re.M), (words,
+                            out, err)
+                    if json_too and words != ("key",):
+                        json.loads(out)
+        a.answers["GET /v1/migrations/1"] = moving(2, phase="PRE" + EVIL, state="in-doubt", doubt=EVIL)
+        assert "esrever" in (shown := on_terminal(a, 120, "migration", "watch", "a/1")[1])
+        assert not HARMFUL.search(re.sub(r"\033\[\?7[lh]|\033\[K|\r", "", shown)), shown
+        assert "\\x1b[2J\\x0d\\x7f\\u009b31m\\u202eesrever" in shown, shown
+
+
+def test_lists():
+    """Tables keep their columns with names of 31 characters; moves of all hosts, newest first, with time and age; a
+    guest that has left a host is not listed there as well."""
+    long = "n" * 31
+    with FakeHost() as a, FakeHost("b", beside=a) as b:
+        guest = USUAL["GET /v1/vms"]["vms"][0]
+        a.answers["GET /v1/vms"] = {"vms": [{**guest, "name": long, "age_us": 200_000_000, "waits": "for its disk"},
+                                            {**guest, "state": "stopped"}, {**guest, "name": "db", "state": "stopped",
+                                                                            "start_text": "no file"}]}
+        b.answers["GET /v1/vms"] = {"vms": [{**guest, "age_us": 5_000_000}, {**guest, "name": "db",
+                                                                             "state": "stopped"}]}
+        out = a.ctl("vm", "list")[0]
+        assert [line.split()[:2] for line in out.splitlines()[1:]] == [[long, "a"], ["db", "a"], ["web", "b"],
+                                                                       ["db", "b"]], out
+        assert "3 min  for its disk" in out and "5 s\n" in out and "-  not started: no file" in out, out
+        assert re.search(r"^web +a +stopped", a.ctl("vm", "list", "-H", "a")[0], re.M)      # its definition
+        assert len(json.loads(a.ctl("--json", "vm", "list")[0])["vms"]) == 4
+        a.answers["GET /v1/migrations"] = {"migrations": [{**MOVE, "id": 12, "vm": long, "age_us": 7_000_000},
+                                                          {**MOVE, "id": 11, "age_us": 90_000_000}]}
+        b.answers["GET /v1/migrations"] = {"migrations": [{**MOVE, "id": 3, "to": long, "age_us": 3 * 86400_000_000}]}
+        moved = a.ctl("migration", "list")[0]
+        b.answers["GET /v1/migrations"]["migrations"][0]["age_us"] = 9_000_000
+        assert [line.split()[0] for line in moved.splitlines()] == ["MOVE", "a/12", "a/11", "b/3"], moved
+        assert re.search(r" \d\d:\d\d:\d\d +7 s +2.0 s", moved) and re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d +3 d ",
+                moved), moved
+        assert [m["id"] for m in json.loads(a.ctl("--json", "migration", "list")[0])["migrations"]] == [12, 3, 11]
+        a.answers["GET /v1/host"] = {**USUAL["GET /v1/host"], "virtualization": "AMD-V", "role": "operate",
+                                     "uptime_us": 7200_000_000}
+        hosts = a.ctl("host", "list")[0]
+        assert re.search(r"^a .* 2 h  operate$", hosts, re.M), hosts
+        a.answers["GET /v1/host/evacuate"] = {**EVACUATION, "items": [{**EVACUATION["items"][0], "vm": name}
+                                                                      for name in ("web", long)]}
+        gone = a.ctl("host", "evacuate", "a", "--status")[0]
+        for shown, column in ((out, "running|stopped|STATE"), (moved, "moved|STATE"), (gone, "gone to b")):
+            at = {m.start() for line in shown.splitlines() for m in [re.search(column, line)] if m}
+            assert len(at) == 1 and not re.search(r" $", shown, re.M), shown
+
+
+def starting(n, **then):
+    """An answer that says n times that the peers are asked before web starts, and then this."""
+    left = [n]
+
+    def answer(_):
+        left[0] -= 1
+        return {"name": "web", **({"state": "stopped", "starting": True, "start_text": "b cannot be asked"}
+                                  if left[0] >= 0 else {"starting": False, **then})}
+    return answer
+
+
+def test_start_has_an_outcome():
+    """`vm start` waits until it is known whether the guest runs, and says that; --detach does not (issue 11 D.1)."""
+    with FakeHost() as a:
+        a.answers["POST /v1/vms/web/start"] = (202, {"message": "web starts once its peers have answered"})
+        for then, code, says in (({"state": "running"}, 0, "a: web started"),
+                                 ({"state": "stopped", "start_text": "b has it", "start_code": "HV_E_EXIST"}, 1,
+                                  "a: b has it (HV_E_EXIST)"),
+                                 ({"state": "stopped", "start_text": "old host"}, 1, "a: old host (no code)"),
+                                 ({"state": "crashed", "crash_reason": "triple fault"}, 1, "has crashed: triple fault"),
+                                 ({"state": "paused", "waits": "nbd is off"}, 0, "starts once its disk answers: nbd"),
+                                 ({"state": "stopped"}, 0, "was started, and is stopped now")):
+            a.answers["GET /v1/vms/web"] = starting(2, **then)
+            out, err = a.ctl("vm", "start", "web", code=code)
+            assert says in (err if code else out) and bool(out) == (not code), (out, err)
+            assert "once its peers" not in out, out
+            assert "asks its peers before it starts: b cannot be asked" in err, err
+            a.answers["GET /v1/vms/web"] = starting(1, **then)
+            said = json.loads(a.ctl("--json", "-q", "vm", "start", "web", code=code)[0])
+            said = said.get("error", said)
+            assert said["host"] == "a" and said["message"] in says + "nbd is off" or says in said["message"], said
+        a.answers["GET /v1/vms/web"] = starting(1000)
+        assert "once its peers have answered" in a.ctl("vm", "start", "web", "--detach")[0]
+        code, shown = on_terminal(a, 80, "vm", "start", "web", then=lambda run, _: run.send_signal(signal.SIGINT))
+        assert code == 130 and "the start goes on; `godwitctl vm show web --host a`" in shown, (code, shown)
+        a.answers["POST /v1/vms/web/start"] = (507, {"code": "HV_E_NOMEM", "message": "web needs 4096 MiB"})
+        assert "web needs 4096 MiB (HV_E_NOMEM)" in a.ctl("vm", "start", "web", "--detach", code=1)[1]
 
 
 def test_pairings():
@@ -449,5 +581,5 @@ def test_completion():
     assert completed("--policy", "w") == ["wait"]
     common = {"--host", "--json", "--quiet", "--config", "--yes", "--help", "--version"}
     assert set(completed("vm", "list", "--")) == common
-    assert set(completed("vm", "start", "web", "--")) == common | {"--force"}
+    assert set(completed("vm", "start", "web", "--")) == common | {"--force", "--detach"}
     assert "--limit" in completed("vm", "migrate", "web", "--to", "alpha", "--li")

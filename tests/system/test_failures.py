@@ -157,7 +157,7 @@ def test_destination_restarts_before_it_answers_commit(own):
     assert not host.has_vm("guest"), "it was asked what is known, no more"
     host.command("migrate resolve guest here --sure")
     assert host.has_vm("guest"), host.serial.text[start:][-1500:]
-    assert "an operator resumed the guest here" in host.command("migrate report")
+    assert "the operator at the console resumed the guest here" in host.command("migrate report")
     unharmed(pair, before)
 
 

@@ -7,6 +7,7 @@ import time
 from host import Link, SlowLink, dirtier, vm
 
 SMALL = {"memory": "96M"}
+LONG = "n" * 31                                                 # the longest name
 
 
 def runs_on(hosts, name="guest"):
@@ -52,13 +53,24 @@ def test_autostart_asks_first(own):
 
 def test_start_command_and_always(own):
     """With the only peer down: `vm start` gives up after ten seconds and says how to go on; autostart = always starts
-    after as many."""
+    after as many.  What this host itself lacks is said before the peer is asked (issue 11 D.1)."""
     host = own("a", Link(), peers=["b"],
-               vms={"sure": vm(autostart=False, **SMALL), "always": vm(autostart="always", **SMALL)})
+               vms={"sure": vm(autostart=False, **SMALL), "always": vm(autostart="always", **SMALL),
+                    "big": vm(autostart=False, memory="60G"), LONG: vm(autostart=False, kernel="none", **SMALL)})
+    for name, words in (("big", r"error: big needs 6\d+ MiB with the tables of a move"),
+                        (LONG, f"error: {LONG}: file .*none is not on this host")):
+        began = time.monotonic()
+        said = host.command(f"vm start {name}")
+        assert re.search(words, said) and time.monotonic() - began < 8, said
+    host.wait_log(f"{LONG} is not started: {LONG}: file", 5)
+    listed = host.command("vm list")
+    assert len(set(m.start(1) - m.start() for m in re.finditer("^\\S+ +(STATE|stopped)", listed, re.M))) == 1, listed
+    assert "sure is stopped already" in host.command("vm stop sure")
     began = time.monotonic()
     said = host.command("vm start sure", 40)
     assert re.search(r"error: it is not sure that sure runs nowhere else: b cannot be asked: .*--force", said), said
     assert time.monotonic() - began < 30
+    host.wait_log("sure is not started: it is not sure", 5)
     host.wait_log(r"always is started although b cannot be asked", 30)
     assert host.has_vm("always") and not host.has_vm("sure")
     assert "sure started" in host.command("vm start sure --force")

@@ -42,9 +42,10 @@ const struct job *migration_of(const char *guest)
 }
 void migration_options(struct move_options *o) { memset(o, 0, sizeof(*o)); }
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
-                              const struct job **out, struct why *why)
+                              const char *by, const struct job **out, struct why *why)
 {
     (void)o;
+    assert_string_equal(by, "the evacuation");
     assert_null(peer);
     if (vm_state(vm) != VM_RUNNING)
         return REFUSE(HV_E_BUSY, "%s does not run", vm->config.name);

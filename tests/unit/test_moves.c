@@ -378,7 +378,7 @@ static void request_all(const struct peer_config *peer)
     char why[200];
     migration_options(&o);
     for (unsigned i = 0; i < N_GUESTS; i++)
-        assert_int_equal(migration_request(&here[i], peer, &o, &jobs[i], WHY(why)), HV_OK);
+        assert_int_equal(migration_request(&here[i], peer, &o, "client me", &jobs[i], WHY(why)), HV_OK);
 }
 
 static unsigned moved(void)
@@ -460,7 +460,7 @@ static void test_without_a_word(void **s)
     struct move_options o;
     char why[200];
     migration_options(&o);
-    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, &jobs[0], WHY(why)), HV_OK);
+    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "client me", &jobs[0], WHY(why)), HV_OK);
     for (unsigned i = 0; i < 2000000 && !migration_job_over(jobs[0]); i++, now += 1000)
         migration_step();
     n_mute = 0;
@@ -482,7 +482,7 @@ static void test_disk_servers(void **s)
         set_up(NULL);
         conf.host.disk_servers[0] = (struct config_network){ { 10, 7, 0, 0 }, 24 };
         conf.host.n_disk_servers = allowed;
-        assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, &jobs[0], WHY(why)), HV_OK);
+        assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "client me", &jobs[0], WHY(why)), HV_OK);
         for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[0]); i++, now += 1000)
             migration_step();
         assert_int_equal(jobs[0]->state, JOB_FAILED);
@@ -546,7 +546,7 @@ static void test_cancel_while_waiting(void **s)
             n_waiting += jobs[k]->state == JOB_QUEUED && jobs[k]->text[0];
     }
     migration_options(&o); /* one that is new: the peer is known to be busy, and is not even asked */
-    assert_int_equal(migration_request(&here[0], NULL, &o, &jobs[0], WHY(why)), HV_OK);
+    assert_int_equal(migration_request(&here[0], NULL, &o, "client me", &jobs[0], WHY(why)), HV_OK);
     for (unsigned i = 0; i < 2; i++)
         migration_step();
     assert_true(jobs[0]->state == JOB_QUEUED && strstr(jobs[0]->text, "has no place for one more move now"));
@@ -567,7 +567,7 @@ static void test_limits(void **s)
     bool early = false, stopped = false, committed = false;
     migration_options(&o);
     assert_int_equal(migration_limits_set("g0", &o, WHY(why)), HV_E_NOENT);
-    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, &jobs[0], WHY(why)), HV_OK);
+    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "client me", &jobs[0], WHY(why)), HV_OK);
     const struct outgoing *out = container_of(jobs[0], struct outgoing, job);
     for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[0]); i++, now += 1000) {
         enum mig_tx_state state = out->m ? mig_tx_state(out->m) : MIG_TX_HELLO;
@@ -590,7 +590,7 @@ static void test_limits(void **s)
     assert_true(early && stopped && committed);
     assert_int_equal(jobs[0]->state, JOB_DONE);
     o.live = false;
-    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, &jobs[1], WHY(why)), HV_OK);
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), HV_OK);
     o.bandwidth_limit_mb = 5;
     assert_int_equal(migration_limits_set("g1", &o, WHY(why)), HV_OK);
     o.downtime_limit_ms++;

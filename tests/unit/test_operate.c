@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: kernel/manage/operate.c kernel/lib/err.c tests/fakes/log.c */
-/* tests/unit/test_operate.c - operations that an operator must confirm: `migrate resolve`, the only one that can make a
- * guest run on two hosts. */
+/* tests/unit/test_operate.c - the operator's actions: who did what, what is so already, and `migrate resolve`, the only
+ * one that can make a guest run on two hosts. */
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 #include "kernel/manage/operate.h"
 #include "kernel/peers/start.h"
+#include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
-const struct config *host_config;
+static struct config conf = { .host = { .name = "a" }, .peers = { { .name = "b" } }, .n_peers = 1 };
+const struct config *host_config = &conf;
+static struct vm web = { .config = { .name = "web" } };
+static unsigned n_acts; /* on its vCPUs */
+static char told[160];  /* the last `by` or reason that moves were told */
 static struct job jobs[2];
 static const char *doubts[2];
 static unsigned n_resolved;
@@ -24,9 +30,10 @@ const struct job *migration_of(const char *guest)
     return NULL;
 }
 const char *migration_job_doubt(const struct job *j) { return doubts[j - jobs]; }
-enum hv_err migration_resolve(const char *guest, bool here)
+enum hv_err migration_resolve(const char *guest, bool here, const char *by)
 {
     assert_string_equal(guest, "web");
+    snprintf(told, sizeof(told), "%s", by);
     n_resolved++;
     resolved_here = here;
     return HV_OK;
@@ -40,71 +47,71 @@ enum hv_err migration_limits_set(const char *guest, const struct move_options *o
     return limits_answer == HV_E_BUSY ? REFUSE(HV_E_BUSY, "too late") : limits_answer;
 }
 
-/* None of these is called by what is checked here. */
-struct vm *vm_find(const char *name)
-{
-    (void)name;
-    fail();
-    return NULL;
-}
+struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &web; }
 void vm_stop(struct vm *vm)
 {
-    (void)vm;
-    fail();
+    n_acts++;
+    atomic_store(&vm->state, VM_STOPPED);
 }
 void vm_resume(struct vm *vm)
 {
-    (void)vm;
-    fail();
+    n_acts++;
+    atomic_store(&vm->state, VM_RUNNING);
 }
 bool vm_pause(struct vm *vm)
 {
-    (void)vm;
-    fail();
-    return false;
+    n_acts++;
+    atomic_store(&vm->state, VM_PAUSED);
+    return true;
 }
 const char *vm_state_name(enum vm_state s)
 {
-    (void)s;
-    fail();
-    return "";
+    static const char *const names[] = { "stopped", "running", "paused", "crashed", "incoming" };
+    return names[s];
+}
+bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
+{
+    snprintf(text, len, "waiting for its disk");
+    return vm->disk.waiting;
 }
 const struct peer_config *config_peer(const struct config *c, const char *name)
 {
-    (void)c, (void)name;
-    fail();
-    return NULL;
+    return strcmp(name, "b") ? NULL : &c->peers[0];
 }
 enum hv_err migration_cancel(const char *guest, const char *reason)
 {
-    (void)guest, (void)reason;
-    fail();
+    assert_string_equal(guest, "web");
+    snprintf(told, sizeof(told), "%s", reason);
     return HV_OK;
 }
 enum hv_err migration_cancel_incoming(const struct vm *vm, const char *reason)
 {
-    (void)vm, (void)reason;
-    fail();
+    assert_ptr_equal(vm, &web);
+    snprintf(told, sizeof(told), "%s", reason);
     return HV_OK;
 }
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
-                              const struct job **out, struct why *why)
+                              const char *by, const struct job **out, struct why *why)
 {
-    (void)vm, (void)peer, (void)o, (void)out, (void)why;
-    fail();
+    (void)o, (void)why;
+    assert_ptr_equal(vm, &web);
+    assert_ptr_equal(peer, &conf.peers[0]);
+    snprintf(told, sizeof(told), "%s", by);
+    *out = &jobs[1];
     return HV_OK;
 }
 enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
 {
-    (void)vm, (void)how, (void)why;
-    fail();
+    assert_ptr_equal(vm, &web);
+    if (how == START_COMMAND)
+        return HV_E_AGAIN;
+    why_say(why, "web started");
     return HV_OK;
 }
 enum hv_err start_cancel(const struct vm *vm)
 {
-    (void)vm;
-    fail();
-    return HV_OK;
+    assert_ptr_equal(vm, &web);
+    return HV_E_NOENT;
 }
 
 /* ---- checks ---- */
@@ -130,7 +137,7 @@ static void test_asks_first(void **s)
     (void)s;
     begin("no answer to QUERY for 10 s");
     for (int here = 0; here < 2; here++) {
-        assert_int_equal(operate_resolve("web", here, false, WHY(said)), HV_E_AGAIN);
+        assert_int_equal(operate_resolve("web", here, false, "client me", WHY(said)), HV_E_AGAIN);
         assert_non_null(
             strstr(said,
                    "web was committed to b, and it is not known what became of it: no answer to QUERY for 10 s."));
@@ -146,16 +153,16 @@ static void test_limits(void **s)
     (void)s;
     struct move_options o = { .downtime_limit_ms = 700 };
     limits_answer = HV_OK;
-    assert_int_equal(operate_limits("web", &o, WHY(said)), HV_OK);
+    assert_int_equal(operate_limits("web", &o, "client me", WHY(said)), HV_OK);
     assert_string_equal(said, "web moves without a rate limit of its own, downtime limit 700 ms");
     o.bandwidth_limit_mb = 5;
-    assert_int_equal(operate_limits("web", &o, WHY(said)), HV_OK);
+    assert_int_equal(operate_limits("web", &o, "client me", WHY(said)), HV_OK);
     assert_string_equal(said, "web moves with 5 MB/s at most, downtime limit 700 ms");
     limits_answer = HV_E_BUSY;
-    assert_int_equal(operate_limits("web", &o, WHY(said)), HV_E_BUSY);
+    assert_int_equal(operate_limits("web", &o, "client me", WHY(said)), HV_E_BUSY);
     assert_string_equal(said, "too late");
     limits_answer = HV_E_NOENT;
-    assert_int_equal(operate_limits("web", &o, WHY(said)), HV_E_NOENT);
+    assert_int_equal(operate_limits("web", &o, "client me", WHY(said)), HV_E_NOENT);
     assert_string_equal(said, "web is not moving");
 }
 
@@ -164,9 +171,10 @@ static void test_does_it_when_sure(void **s)
     (void)s;
     for (int here = 0; here < 2; here++) {
         begin("the link was lost after COMMIT: reset");
-        assert_int_equal(operate_resolve("web", here, true, WHY(said)), HV_OK);
+        assert_int_equal(operate_resolve("web", here, true, "client me", WHY(said)), HV_OK);
         assert_int_equal(n_resolved, 1);
         assert_int_equal(resolved_here, here);
+        assert_string_equal(told, "client me");
         assert_string_equal(said, here ? "web: resumed here" : "web: discarded here");
     }
 }
@@ -177,9 +185,9 @@ static void test_not_in_doubt(void **s)
     (void)s;
     for (int sure = 0; sure < 2; sure++) {
         begin(NULL);
-        assert_int_equal(operate_resolve("web", true, sure, WHY(said)), HV_E_NOENT);
+        assert_int_equal(operate_resolve("web", true, sure, "client me", WHY(said)), HV_E_NOENT);
         assert_string_equal(said, "no move of web is in doubt");
-        assert_int_equal(operate_resolve("nobody", true, sure, WHY(said)), HV_E_NOENT);
+        assert_int_equal(operate_resolve("nobody", true, sure, "client me", WHY(said)), HV_E_NOENT);
         assert_int_equal(n_resolved, 0);
     }
 }
@@ -193,14 +201,95 @@ static void test_long_reason(void **s)
     reason[sizeof(reason) - 1] = 0;
     begin(reason);
     memset(jobs[1].peer, 'p', CONFIG_NAME_LEN - 1);
-    assert_int_equal(operate_resolve("web", true, false, WHY(said)), HV_E_AGAIN);
+    assert_int_equal(operate_resolve("web", true, false, "client me", WHY(said)), HV_E_AGAIN);
     assert_string_equal(said + strlen(said) - 21, "say that you are sure");
+}
+
+/* No move of the guest, which is in this state. */
+static void begin_alone(enum vm_state state)
+{
+    begin(NULL);
+    jobs[1].guest[0] = 0;
+    web.disk.waiting = false;
+    atomic_store(&web.state, state);
+    n_acts = 0;
+    told[0] = 0;
+}
+
+static void test_so_already(void **s)
+{
+    (void)s;
+    begin_alone(VM_STOPPED);
+    assert_int_equal(operate_stop("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web is stopped already");
+    assert_int_equal(operate_pause("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_string_equal(said, "web is stopped; only a running guest can be paused");
+    begin_alone(VM_RUNNING);
+    assert_int_equal(operate_resume("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web is running already");
+    begin_alone(VM_PAUSED);
+    assert_int_equal(operate_pause("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web is paused already");
+    assert_int_equal(n_acts, 0);
+    assert_int_equal(operate_resume("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web resumed");
+    assert_int_equal(operate_pause("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web paused");
+    assert_int_equal(operate_stop("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web stopped");
+    assert_int_equal(n_acts, 3);
+}
+
+/* The pause is the disk's: it runs again by itself, and not before its disk answers. */
+static void test_waits_for_its_disk(void **s)
+{
+    (void)s;
+    begin_alone(VM_PAUSED);
+    web.disk.waiting = true;
+    assert_int_equal(operate_resume("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_string_equal(said, "web is paused, waiting for its disk");
+    assert_int_equal(operate_pause("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_int_equal(n_acts, 0);
+}
+
+/* Reports and logs on both hosts say who it was. */
+static void test_says_who(void **s)
+{
+    (void)s;
+    const struct job *job;
+    struct move_options options = { 0 };
+    begin_alone(VM_RUNNING);
+    assert_int_equal(operate_migrate("web", "b", &options, "client me", &job, WHY(said)), HV_OK);
+    assert_string_equal(told, "client me");
+    assert_int_equal(operate_cancel("web", OPERATE_CONSOLE, WHY(said)), HV_OK);
+    assert_string_equal(told, "cancelled by the operator at the console");
+    atomic_store(&web.state, VM_INCOMING);
+    assert_int_equal(operate_stop("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(told, "rejected by client me of host a");
+    assert_int_equal(n_acts, 0);
+}
+
+static void test_start(void **s)
+{
+    (void)s;
+    begin_alone(VM_STOPPED);
+    assert_int_equal(operate_start("web", false, "client me", WHY(said)), HV_E_AGAIN);
+    assert_string_equal(said, "web starts once its peers have answered that they do not have it");
+    assert_int_equal(operate_start("web", true, "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web started");
+    assert_int_equal(operate_start("nobody", true, "client me", WHY(said)), HV_E_NOENT);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_asks_first), cmocka_unit_test(test_limits),
-                                        cmocka_unit_test(test_does_it_when_sure), cmocka_unit_test(test_not_in_doubt),
-                                        cmocka_unit_test(test_long_reason) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_asks_first),
+                                        cmocka_unit_test(test_limits),
+                                        cmocka_unit_test(test_does_it_when_sure),
+                                        cmocka_unit_test(test_not_in_doubt),
+                                        cmocka_unit_test(test_long_reason),
+                                        cmocka_unit_test(test_so_already),
+                                        cmocka_unit_test(test_waits_for_its_disk),
+                                        cmocka_unit_test(test_says_who),
+                                        cmocka_unit_test(test_start) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,9 +25,10 @@ static struct evacuation evacuation;
 static const struct cpu_ops some_cpu;
 const struct cpu_ops *cpu_ops = &some_cpu;
 static struct ask *asked; /* the one question */
-static bool left, no_memory;
+static bool left, no_memory, no_room;
 static uint64_t now;
 static unsigned n_started;
+extern unsigned fake_log_lines; /* tests/fakes/log.c */
 
 uint64_t clock_us(void) { return now += 1000; }
 void random_bytes(void *buf, size_t len) { memset(buf, 5, len); }
@@ -51,9 +52,17 @@ const char *vm_state_name(enum vm_state s)
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &guest; }
 struct vm *vm_at(unsigned i) { return i ? NULL : &guest; }
 unsigned vm_slot(const struct vm *vm) { return vm == &guest ? 0 : VM_MAX; }
+enum hv_err vm_start_check(struct vm *vm, struct why *why)
+{
+    if (vm_state(vm) != VM_STOPPED)
+        return REFUSE(HV_E_BUSY, "%s runs", vm->config.name);
+    return no_room ? REFUSE(HV_E_NOMEM, "%s needs more", vm->config.name) : HV_OK;
+}
 enum hv_err vm_start(struct vm *vm, struct why *why)
 {
-    (void)why;
+    enum hv_err e = vm_start_check(vm, why);
+    if (e)
+        return e;
     n_started++;
     atomic_store(&vm->state, VM_RUNNING);
     return HV_OK;
@@ -83,7 +92,7 @@ static int set_up(void **s)
     host_config = &conf;
     atomic_store(&guest.state, VM_STOPPED);
     n_started = 0;
-    left = no_memory = false;
+    left = no_memory = no_room = evacuation.active = guest.disk.waiting = false;
     return 0;
 }
 static int tear_down(void **s)
@@ -127,8 +136,55 @@ static void test_nobody_has_it(void **s)
     assert_non_null(
         strstr(why, "web waits for its start already (b cannot be asked: no answer yet); `vm start web --force`"));
     answer(ASK_ANSWERED, MIG_F_NONE, "", 8000);
-    says(START_STARTED, 0, "");
+    says(START_STARTED, 0, "web started");
     assert_int_equal(n_started, 1);
+}
+
+/* What this host itself lacks is said at once, and no peer is asked; it is logged, as each failed start. */
+static void test_cannot_start(void **s)
+{
+    (void)s;
+    no_room = true;
+    unsigned logged = fake_log_lines;
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_NOMEM);
+    assert_string_equal(why, "web needs more");
+    assert_null(asked);
+    assert_int_equal(fake_log_lines, logged + 1);
+    no_room = false;
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_AGAIN);
+    no_room = true; /* meanwhile */
+    logged = fake_log_lines;
+    answer(ASK_ANSWERED, MIG_F_NONE, "", 8000);
+    says(START_FAILED, HV_E_NOMEM, "web needs more");
+    assert_int_equal(fake_log_lines, logged + 1);
+    atomic_store(&guest.state, VM_RUNNING); /* a mistake of whoever asks leaves the last outcome alone */
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_BUSY);
+    assert_string_equal(why, "web runs");
+    says(START_FAILED, HV_E_NOMEM, "web needs more");
+    assert_int_equal(n_started, 0);
+}
+
+static void test_waits_for_its_disk(void **s)
+{
+    (void)s;
+    guest.disk.waiting = true;
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_OK);
+    says(START_STARTED, 0, "web waits for its disk before it starts");
+}
+
+/* A person who has typed `vm start` is told; autostart goes on after the evacuation. */
+static void test_during_an_evacuation(void **s)
+{
+    (void)s;
+    evacuation.active = true;
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_AGAIN);
+    assert_true(start_step());
+    says(START_FAILED, HV_E_BUSY, "guests are being moved away from host a, so none starts: wait, or `vm start web");
+    assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_AGAIN);
+    assert_false(start_step());
+    evacuation.active = false;
+    answer(ASK_ANSWERED, MIG_F_NONE, "", 8000);
+    says(START_STARTED, 0, "web started");
 }
 
 static void test_a_peer_has_it(void **s)
@@ -201,7 +257,9 @@ static void test_what_others_hear(void **s)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
-    const struct CMUnitTest tests[] = { T(test_nobody_has_it), T(test_a_peer_has_it), T(test_a_peer_is_silent),
-                                        T(test_overtaken_and_given_up), T(test_what_others_hear) };
+    const struct CMUnitTest tests[] = { T(test_nobody_has_it),      T(test_a_peer_has_it),
+                                        T(test_a_peer_is_silent),   T(test_overtaken_and_given_up),
+                                        T(test_what_others_hear),   T(test_cannot_start),
+                                        T(test_waits_for_its_disk), T(test_during_an_evacuation) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,10 +36,23 @@ static void last_error_set(json_t *o)
     last_error = o;
 }
 
+/* In printable ASCII: jansson leaves DEL as it is. */
+static void json_out(const json_t *o)
+{
+    char *text = json_dumps(o, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    for (const char *p = text; p && *p; p++)
+        if (*p == 0x7f)
+            fputs("\\u007f", stdout);
+        else
+            putchar(*p);
+    putchar('\n');
+    free(text);
+}
+
 void print_json_error(void)
 {
     if (options.json && !printed && last_error)
-        json_dumpf(last_error, stdout, JSON_INDENT(2)), putchar('\n');
+        json_out(last_error);
     last_error_set(NULL);
     json_decref(host_errors);
 }
@@ -58,8 +71,7 @@ enum exit_code fail(enum exit_code code, const char *fmt, ...)
 
 void print_json(json_t *o)
 {
-    json_dumpf(o, stdout, JSON_INDENT(2));
-    putchar('\n');
+    json_out(o);
     json_decref(o);
     printed = true;
 }
@@ -215,18 +227,19 @@ static enum exit_code transport_error(const struct host *h, CURLcode rc, const c
                 h->name, h->address, h->port, text);
 }
 
+enum exit_code refused(const struct host *h, const char *code, const char *message, long status)
+{
+    fprintf(stderr, "godwitctl: %s: %s (%s)\n", h->name, message, *code ? code : "no code");
+    last_error_set(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code",
+                             code, "message", message, "status", (int)status));
+    return EXIT_REFUSED;
+}
+
 /* Report the host's refusal. */
 static enum exit_code host_error(const struct host *h, const struct answer *a)
 {
-    const char *message = get_str(a->json, "message"), *code = get_str(a->json, "code");
-    fprintf(stderr, "godwitctl: %s: %s (%s)\n", h->name,
-            *message  ? message
-            : a->text ? a->text
-                      : "",
-            *code ? code : "no code");
-    last_error_set(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code",
-                             code, "message", message, "status", (int)a->status));
-    return EXIT_REFUSED;
+    const char *message = get_str(a->json, "message");
+    return refused(h, get_str(a->json, "code"), *message || !a->text ? message : a->text, a->status);
 }
 
 const char *refusal_code(void) { return get_str(json_object_get(last_error, "error"), "code"); }
@@ -270,6 +283,7 @@ struct request {
     const char *method, *path;
     const void *raw;
     size_t len;
+    bool bytes; /* see ask_bytes() */
     CURLcode rc;
     char error[CURL_ERROR_SIZE];
     struct check check;
@@ -277,6 +291,19 @@ struct request {
     pthread_t thread;
     bool has_thread;
 };
+
+static void answer_escape(struct request *r)
+{
+    struct answer *a = &r->answer;
+    char *harmless = a->text ? text_escape(a->text, a->len, true) : NULL;
+    json_escape(a->json);
+    free(a->text);
+    a->text = harmless;
+    a->len = harmless ? strlen(harmless) : 0;
+    harmless = text_escape(r->error, strlen(r->error), false);
+    snprintf(r->error, sizeof(r->error), "%s", harmless);
+    free(harmless);
+}
 
 /* Reports nothing.  Any thread. */
 static void *request_perform(void *arg)
@@ -297,6 +324,8 @@ static void *request_perform(void *arg)
     curl_easy_getinfo(c, CURLINFO_CONTENT_TYPE, &type);
     if (r->rc == CURLE_OK && r->answer.text && type && !strncmp(type, "application/json", 16))
         r->answer.json = json_loadb(r->answer.text, r->answer.len, 0, NULL);
+    if (!r->bytes || r->rc != CURLE_OK || r->answer.status >= 400)
+        answer_escape(r);
     return NULL;
 }
 
@@ -319,6 +348,13 @@ enum exit_code ask_raw(struct host *h, const char *method, const char *path, con
                        struct answer *out)
 {
     struct request r = { .h = h, .method = method, .path = path, .raw = raw, .len = len };
+    request_perform(&r);
+    return request_result(&r, out);
+}
+
+enum exit_code ask_bytes(struct host *h, const char *path, struct answer *out)
+{
+    struct request r = { .h = h, .method = "GET", .path = path, .bytes = true };
     request_perform(&r);
     return request_result(&r, out);
 }

@@ -32,7 +32,7 @@ static enum exit_code console_show(struct host *h, const char *vm, uint64_t *at,
     char path[256];
     struct answer a;
     snprintf(path, sizeof(path), "/v1/vms/%s/console?since=%lu", vm, *at);
-    enum exit_code e = ask(h, "GET", path, NULL, &a);
+    enum exit_code e = ask_bytes(h, path, &a);
     if (e)
         return e;
     if (options.json)

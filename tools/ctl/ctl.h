@@ -69,6 +69,7 @@ enum exit_code identity_make(bool *made);
 enum exit_code identity_fingerprint(unsigned char out[FP_LEN]);
 
 /* ---- client.c ---- */
+/* Escaped, but for ask_bytes(): nothing in it acts on a terminal. */
 struct answer {
     long status;
     json_t *json; /* owned; NULL when the answer is no JSON */
@@ -83,6 +84,10 @@ void answer_free(struct answer *a);
 enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out);
 enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len,
                        struct answer *out);
+/** GET path, whose answer is bytes for the terminal as they are: a guest's console. */
+enum exit_code ask_bytes(struct host *h, const char *path, struct answer *out);
+/** Report a refusal of h: "godwitctl: HOST: MESSAGE (CODE)". */
+enum exit_code refused(const struct host *h, const char *code, const char *message, long status);
 /** The code of the last refusal, "HV_E_..."; "" if there was none. */
 const char *refusal_code(void);
 /** Connect and return the fingerprint of the host's certificate, trusted or not.  EXIT_UNTRUSTED: the host does not
@@ -141,6 +146,22 @@ enum exit_code cmd_migration_cancel(int argc, char **argv);
 enum exit_code cmd_migration_set(int argc, char **argv);
 enum exit_code cmd_migration_resolve(int argc, char **argv);
 enum exit_code cmd_validate(int argc, char **argv);
+
+/* ---- text.c ---- */
+/** A copy of text, which the caller frees, with each control character, each character that reorders or hides text, and
+ *  each byte that is no UTF-8 as "\xNN", "\uNNNN" or "\UNNNNNN".  lines: line ends and tabs stay. */
+char *text_escape(const char *text, size_t len, bool lines);
+/** The same in place, for all keys and strings in o. */
+void json_escape(json_t *o);
+/** Append a row to a table, which is a JSON array: cells separated by tabs. */
+void table_row(json_t *table, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/** Print a table, two blanks between columns as wide as their widest cells; table is stolen.  align: 'l' or 'r' for
+ *  each column, at most 12. */
+void table_print(json_t *table, const char *align);
+/** A time span with its largest unit, "12 s", "3 min", "5 h", "9 d"; a point in time by this machine's clock, with its
+ *  date unless that is today.  Both return out. */
+const char *age_text(char out[24], uint64_t us);
+const char *time_text(char out[24], uint64_t age_us);
 
 /* ---- progress.c: progress on standard error, between progress_begin() and progress_end() ---- */
 #define PROGRESS_MAX  200       /* columns */

@@ -9,32 +9,38 @@
 
 #define MIB 1048576
 
+struct host_list {
+    json_t *all, *table;
+};
+
 static enum exit_code host_list_row(struct host *h, enum exit_code e, struct answer *a, void *ctx)
 {
-    json_t *all = ctx;
+    struct host_list *list = ctx;
+    char up[24];
     if (e) {
-        if (!options.json)
-            printf("%-16s %-22s %s\n", h->name, h->address, e == EXIT_UNTRUSTED ? "untrusted" : "no answer");
+        table_row(list->table, "%s\t%s\t%s", h->name, h->address, e == EXIT_UNTRUSTED ? "untrusted" : "no answer");
         return e;
     }
     const json_t *memory = json_object_get(a->json, "memory");
-    if (options.json)
-        json_array_append(all, a->json);
-    else
-        printf("%-16s %-22s %-8s %5zu %8lu %8lu MiB  %s\n", h->name, h->address, get_str(a->json, "virtualization"),
-               json_array_size(json_object_get(a->json, "cpus")), get_num(memory, "total_bytes") / MIB,
-               get_num(memory, "promisable_bytes") / MIB, get_str(a->json, "role"));
+    json_array_append(list->all, a->json);
+    table_row(list->table, "%s\t%s\t%s\t%zu\t%lu MiB\t%lu MiB\t%s\t%s", h->name, h->address,
+              get_str(a->json, "virtualization"), json_array_size(json_object_get(a->json, "cpus")),
+              get_num(memory, "total_bytes") / MIB, get_num(memory, "promisable_bytes") / MIB,
+              age_text(up, get_num(a->json, "uptime_us")), get_str(a->json, "role"));
     return EXIT_GOOD;
 }
 
 enum exit_code cmd_host_list(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    json_t *all = json_array();
-    if (!options.json)
-        printf("%-16s %-22s %-8s %5s %8s %8s      %s\n", "HOST", "ADDRESS", "CPU", "CPUS", "MEMORY", "FREE", "ROLE");
-    enum exit_code e = each_host("/v1/host", host_list_row, all);
-    print_list("hosts", all);
+    struct host_list list = { json_array(), json_array() };
+    table_row(list.table, "HOST\tADDRESS\tCPU\tCPUS\tMEMORY\tFREE\tUP\tROLE");
+    enum exit_code e = each_host("/v1/host", host_list_row, &list);
+    if (options.json)
+        json_decref(list.table);
+    else
+        table_print(list.table, "lllrrrrl");
+    print_list("hosts", list.all);
     return e;
 }
 
@@ -282,19 +288,20 @@ enum exit_code cmd_host_remove(int argc, char **argv)
 static void show_evacuation(const json_t *o)
 {
     size_t i;
-    json_t *v;
+    json_t *v, *table = json_array();
     json_array_foreach(json_object_get(o, "items"), i, v)
     {
         bool over = get_bool(v, "over"), gone = get_bool(v, "gone");
         const char *message = get_str(v, "message");
-        printf("%-20s %s%s\n", get_str(v, "vm"),
-               !over  ? (message[0] ? "waits: " : "on its way to ")
-               : gone ? (message[0] ? "" : "gone to ")
-                      : "cannot go: ",
-               message[0]      ? message
-               : over && !gone ? "the host gives no reason"
-                               : get_str(v, "to"));
+        table_row(table, "%s\t%s%s", get_str(v, "vm"),
+                  !over  ? (message[0] ? "waits: " : "on its way to ")
+                  : gone ? (message[0] ? "" : "gone to ")
+                         : "cannot go: ",
+                  message[0]      ? message
+                  : over && !gone ? "the host gives no reason"
+                                  : get_str(v, "to"));
     }
+    table_print(table, "ll");
     printf("%lu guest(s), %lu over, %lu failed\n", get_num(o, "guests"), get_num(o, "over"), get_num(o, "failed"));
 }
 

@@ -279,27 +279,59 @@ static enum exit_code find_job(const char *which, struct host **h, uint64_t *id)
 
 static enum exit_code migration_list_row(struct host *h, json_t *v, void *all)
 {
-    char id[NAME_MAX_LEN + 24], before[40] = "";
+    (void)h;
     json_array_append(all, v);
-    if (options.json)
-        return EXIT_GOOD;
-    if (!strcmp(get_str(v, "state"), "queued"))
-        snprintf(before, sizeof(before), "%lu before it", get_num(v, "queue_position"));
-    snprintf(id, sizeof(id), "%s/%lu", h->name, get_num(v, "id"));
-    printf("%-14s %-20s %-12s %-10s %4lu%% %7lu.%lu s %8lu ms  %s%s\n", id, get_str(v, "vm"), get_str(v, "to"),
-           get_str(v, "state"), get_num(v, "percent"), get_num(v, "elapsed_us") / 1000000,
-           get_num(v, "elapsed_us") / 100000 % 10, get_num(v, "blackout_us") / 1000, before,
-           get_str(json_object_get(v, "error"), "message"));
     return EXIT_GOOD;
+}
+
+static void migration_table_row(json_t *table, const json_t *v)
+{
+    char asked[24], age[24], note[40] = "";
+    uint64_t took_us = get_num(v, "elapsed_us");
+    if (!strcmp(get_str(v, "state"), "queued"))
+        snprintf(note, sizeof(note), "%lu before it", get_num(v, "queue_position"));
+    table_row(table, "%s/%lu\t%s\t%s\t%s\t%lu%%\t%s\t%s\t%lu.%lu s\t%lu ms\t%s%s", get_str(v, "host"), get_num(v, "id"),
+              get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"), get_num(v, "percent"),
+              time_text(asked, get_num(v, "age_us")), age_text(age, get_num(v, "age_us")), took_us / 1000000,
+              took_us / 100000 % 10, get_num(v, "blackout_us") / 1000, note,
+              get_str(json_object_get(v, "error"), "message"));
+}
+
+static int by_age(const void *a, const void *b)
+{
+    uint64_t x = get_num(*(json_t *const *)a, "age_us"), y = get_num(*(json_t *const *)b, "age_us");
+    return (x > y) - (x < y);
+}
+
+/* Newest first, whichever host it is of; all is stolen. */
+static json_t *migrations_sort(json_t *all)
+{
+    size_t i, n = json_array_size(all);
+    json_t **item = calloc(n + 1, sizeof(*item)), *v, *out = json_array();
+    if (!item)
+        abort();
+    json_array_foreach(all, i, v) item[i] = v;
+    qsort(item, n, sizeof(*item), by_age);
+    for (i = 0; i < n; i++)
+        json_array_append(out, item[i]);
+    free(item);
+    json_decref(all);
+    return out;
 }
 
 enum exit_code cmd_migration_list(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    json_t *all = json_array();
-    if (!options.json)
-        printf("%-14s %-20s %-12s %-10s %5s %11s %11s\n", "MOVE", "GUEST", "TO", "STATE", "DONE", "TIME", "BLACKOUT");
+    json_t *all = json_array(), *table = json_array(), *v;
+    size_t i;
     enum exit_code e = each_item("/v1/migrations", "migrations", migration_list_row, all);
+    all = migrations_sort(all);
+    table_row(table, "MOVE\tGUEST\tTO\tSTATE\tDONE\tASKED\tAGE\tTOOK\tBLACKOUT\t");
+    json_array_foreach(all, i, v) migration_table_row(table, v);
+    if (options.json)
+        json_decref(table);
+    else
+        table_print(table, "llllrrrrrl");
     print_list("migrations", all);
     return e;
 }

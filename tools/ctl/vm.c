@@ -5,26 +5,70 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MIB 1048576
+#define MIB           1048576
+#define START_POLL_MS 150
+
+static bool vm_is_stopped(const json_t *v) { return !strcmp(get_str(v, "state"), "stopped"); }
+
+/* What a list says about a guest beside its columns. */
+static void vm_note(char *out, size_t len, const json_t *v)
+{
+    const char *start = get_str(v, "start_text");
+    snprintf(out, len, "%s%s%s%s%s", get_bool(v, "moving") ? "moving " : "", get_str(v, "crash_reason"),
+             get_str(v, "waits"),
+             get_bool(v, "starting")      ? "asks its peers before it starts "
+             : vm_is_stopped(v) && *start ? "not started: "
+                                          : "",
+             get_bool(v, "starting") || vm_is_stopped(v) ? start : "");
+}
+
+static void vm_table_row(json_t *table, const json_t *v)
+{
+    char note[1024], age[24] = "-";
+    vm_note(note, sizeof(note), v);
+    if (!vm_is_stopped(v) && json_object_get(v, "age_us"))
+        age_text(age, get_num(v, "age_us"));
+    table_row(table, "%s\t%s\t%s\t%lu MiB\t%lu\t%s\t%s", get_str(v, "name"), get_str(v, "host"), get_str(v, "state"),
+              get_num(v, "memory_bytes") / MIB, get_num(v, "cpus"), age, note);
+}
 
 static enum exit_code vm_list_row(struct host *h, json_t *v, void *all)
 {
+    (void)h;
     json_array_append(all, v);
-    if (!options.json)
-        printf("%-20s %-12s %-9s %6lu MiB %5lu  %s%s\n", get_str(v, "name"), h->name, get_str(v, "state"),
-               get_num(v, "memory_bytes") / MIB, get_num(v, "cpus"), get_bool(v, "moving") ? "moving" : "",
-               get_str(v, "crash_reason"));
     return EXIT_GOOD;
+}
+
+/* Is the guest that is stopped here on another host, in whatever state? */
+static bool vm_has_left(const json_t *all, const json_t *v)
+{
+    size_t i;
+    json_t *other;
+    json_array_foreach(all, i, other) if (!vm_is_stopped(other) &&
+                                          !strcmp(get_str(other, "name"), get_str(v, "name"))) return true;
+    return false;
 }
 
 enum exit_code cmd_vm_list(int argc, char **argv)
 {
     (void)argc, (void)argv;
-    json_t *all = json_array();
-    if (!options.json)
-        printf("%-20s %-12s %-9s %10s %5s\n", "NAME", "HOST", "STATE", "MEMORY", "CPUS");
+    json_t *all = json_array(), *shown = json_array(), *table = json_array(), *v;
+    size_t i;
     enum exit_code e = each_item("/v1/vms", "vms", vm_list_row, all);
-    print_list("vms", all);
+    table_row(table, "NAME\tHOST\tSTATE\tMEMORY\tCPUS\tAGE\t");
+    json_array_foreach(all, i, v)
+    {
+        if (vm_is_stopped(v) && vm_has_left(all, v))
+            continue;
+        json_array_append(shown, v);
+        vm_table_row(table, v);
+    }
+    json_decref(all);
+    if (options.json)
+        json_decref(table);
+    else
+        table_print(table, "lllrrrl");
+    print_list("vms", shown);
     return e;
 }
 
@@ -84,6 +128,14 @@ static enum exit_code vm_ask(const char *name, const char *method, const char *v
     return ask(*host, method, path, body, a);
 }
 
+static void print_message(const struct host *h, const char *message)
+{
+    if (options.json)
+        print_json(json_pack("{s:s,s:s}", "host", h->name, "message", message));
+    else
+        printf("%s: %s\n", h->name, message);
+}
+
 static enum exit_code vm_post(const char *name, const char *what, json_t *body)
 {
     struct host *h;
@@ -91,18 +143,75 @@ static enum exit_code vm_post(const char *name, const char *what, json_t *body)
     enum exit_code e = vm_ask(name, "POST", what, body, &h, &a);
     if (e)
         return e;
-    if (options.json)
-        print_json(json_pack("{s:s,s:s}", "host", h->name, "message", get_str(a.json, "message")));
-    else
-        printf("%s: %s\n", h->name, get_str(a.json, "message"));
+    print_message(h, get_str(a.json, "message"));
     answer_free(&a);
     return EXIT_GOOD;
 }
 
+/* ---- start ---- */
+
+/* vm is the guest's object once its start is decided. */
+static enum exit_code start_outcome(const struct host *h, const json_t *vm)
+{
+    char text[1024];
+    const char *name = get_str(vm, "name"), *state = get_str(vm, "state"), *waits = get_str(vm, "waits");
+    if (*get_str(vm, "start_text"))
+        return refused(h, get_str(vm, "start_code"), get_str(vm, "start_text"), 0);
+    if (!strcmp(state, "crashed")) {
+        snprintf(text, sizeof(text), "%s was started, and has crashed: %s", name, get_str(vm, "crash_reason"));
+        return refused(h, "HV_E_GUEST", text, 0);
+    }
+    if (*waits)
+        snprintf(text, sizeof(text), "%s starts once its disk answers: %s", name, waits);
+    else if (!strcmp(state, "running"))
+        snprintf(text, sizeof(text), "%s started", name);
+    else
+        snprintf(text, sizeof(text), "%s was started, and is %s now", name, state);
+    print_message(h, text);
+    return EXIT_GOOD;
+}
+
+/* The peers of h are being asked: wait for the outcome, and print it. */
+static enum exit_code start_watch(struct host *h, const char *name)
+{
+    char path[256];
+    struct answer a;
+    enum exit_code e;
+    snprintf(path, sizeof(path), "/v1/vms/%s", name);
+    progress_begin();
+    while (!(e = ask(h, "GET", path, NULL, &a)) && get_bool(a.json, "starting") && !progress_interrupted()) {
+        const char *text = get_str(a.json, "start_text");
+        progress_show("%s on %s asks its peers before it starts%s%s", name, h->name, *text ? ": " : "", text);
+        answer_free(&a);
+        progress_pause(START_POLL_MS);
+    }
+    progress_end();
+    if (e)
+        return e;
+    if (get_bool(a.json, "starting"))
+        e = fail(EXIT_INTERRUPTED,
+                 "the start goes on; `godwitctl vm show %s --host %s` shows it, `godwitctl vm stop %s --host %s` ends "
+                 "it",
+                 name, h->name, name, h->name);
+    else
+        e = start_outcome(h, a.json);
+    answer_free(&a);
+    return e;
+}
+
 enum exit_code cmd_vm_start(int argc, char **argv)
 {
+    struct host *h;
+    struct answer a;
     (void)argc;
-    return vm_post(argv[0], "start", json_pack("{s:b}", "force", options.force));
+    enum exit_code e = vm_ask(argv[0], "POST", "start", json_pack("{s:b}", "force", options.force), &h, &a);
+    if (e)
+        return e;
+    bool asking = a.status == 202;
+    if (!asking || options.detach)
+        print_message(h, get_str(a.json, "message"));
+    answer_free(&a);
+    return asking && !options.detach ? start_watch(h, argv[0]) : EXIT_GOOD;
 }
 
 enum exit_code cmd_vm_stop(int argc, char **argv)
