@@ -95,7 +95,7 @@ bool svm_irq_ready(struct vcpu *v);
 void svm_irq_window_set(struct vcpu *v, bool want);
 bool svm_nmi_ready(struct vcpu *v);
 void svm_inject(struct vcpu *v, const struct vcpu_event *e);
-void svm_shadow_clear(struct vcpu *v);
+bool svm_insn_done(struct vcpu *v);
 /** After an exit: make the event whose delivery the exit cut off pending again; see svm_irq.c. */
 void svm_event_recover(struct svm_vcpu *s);
 /** The guest's IRET was intercepted: it is about to execute with NMIs blocked. */

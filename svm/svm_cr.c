@@ -75,5 +75,5 @@ void svm_cr4_write(struct svm_vcpu *s)
         s->v.tlb_flush = true;
     vmcb_set_cr4(s->vmcb, new);
     s->v.rip += len;
-    svm_shadow_clear(&s->v);
+    svm_insn_done(&s->v);
 }

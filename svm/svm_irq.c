@@ -126,6 +126,8 @@ void svm_inject(struct vcpu *v, const struct vcpu_event *e)
         ASSERT(!svm_event_pending(s)); /* the caller asked irq_ready() or nmi_ready() */
     s->vmcb->ctl.event_inj = svm_event_encode(&now);
     v->rflags |= event_pushes_rf(&now);
+    if (now.type == EVENT_EXCEPTION && now.vector == EXC_DB)
+        vmcb_set_dr7(s->vmcb, s->vmcb->save.dr7 & ~DR7_GD); /* an injected #DB changes no debug register */
     if (e->type == EVENT_NMI) {
         ASSERT(!s->nmi_blocked);
         s->iret_pending = false;
@@ -133,8 +135,15 @@ void svm_inject(struct vcpu *v, const struct vcpu_event *e)
     }
 }
 
-void svm_shadow_clear(struct vcpu *v)
+/* Without LBR virtualization the guest's DEBUGCTL.BTF has no effect, here as in the processor. */
+bool svm_insn_done(struct vcpu *v)
 {
-    to_svm(v)->vmcb->ctl.int_shadow = 0;
+    struct svm_vcpu *s = to_svm(v);
+    s->vmcb->ctl.int_shadow = 0;
     v->rflags &= ~RFLAGS_RF; /* it was for the instruction that is complete now */
+    if (!(v->rflags & RFLAGS_TF))
+        return false;
+    vmcb_set_dr6(s->vmcb, (s->vmcb->save.dr6 & ~DR6_HITS) | DR6_BS);
+    svm_inject(v, &(struct vcpu_event){ .type = EVENT_EXCEPTION, .vector = EXC_DB });
+    return true;
 }

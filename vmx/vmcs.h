@@ -189,13 +189,14 @@ static inline void vmcs_writen(enum vmcs_field f, uint64_t x)
 #define ENTRY_LOAD_EFER    BIT32(15)
 
 /* "Guest Non-Register State": interruptibility, pending debug exceptions. */
-#define BLOCKED_STI      BIT32(0)
-#define BLOCKED_MOV_SS   BIT32(1)
-#define BLOCKED_SMI      BIT32(2)
-#define BLOCKED_NMI      BIT32(3)
-#define BLOCKED_SHADOW   (BLOCKED_STI | BLOCKED_MOV_SS)
-#define PENDING_DBG_BS   BIT64(14)
-#define PENDING_DBG_BITS (0xful | BIT64(12) | BIT64(14) | BIT64(16))
+#define BLOCKED_STI         BIT32(0)
+#define BLOCKED_MOV_SS      BIT32(1)
+#define BLOCKED_SMI         BIT32(2)
+#define BLOCKED_NMI         BIT32(3)
+#define BLOCKED_SHADOW      (BLOCKED_STI | BLOCKED_MOV_SS)
+#define PENDING_DBG_ENABLED BIT64(12) /* one of the breakpoints in bits 3:0 is enabled */
+#define PENDING_DBG_BS      BIT64(14)
+#define PENDING_DBG_BITS    (0xful | PENDING_DBG_ENABLED | PENDING_DBG_BS | BIT64(16))
 enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI };
 
 /* "VM-Entry Controls for Event Injection", "Information for VM Exits Due to Vectored Events": one layout for entry,

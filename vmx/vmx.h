@@ -117,7 +117,7 @@ void vmx_vmcs_exit(struct vmx_vcpu *s);
 void vmx_run(struct vcpu *v, struct vcpu_exit *x);
 /** Decode the exit reason and its details into *x; handle exits that only vmx/ can. */
 void vmx_exit_decode(struct vmx_vcpu *s, struct vcpu_exit *x);
-/** Advance rip by the VMCS's instruction length, and end the interrupt shadow. */
+/** An instruction was emulated in vmx/: advance rip by the VMCS's instruction length, then vmx_insn_done(). */
 void vmx_skip_insn(struct vmx_vcpu *s);
 
 /* vmx_cr.c; v's VMCS is current */
@@ -153,7 +153,11 @@ bool vmx_irq_ready(struct vcpu *v);
 void vmx_irq_window_set(struct vcpu *v, bool want);
 bool vmx_nmi_ready(struct vcpu *v);
 void vmx_inject(struct vcpu *v, const struct vcpu_event *e);
-void vmx_shadow_clear(struct vcpu *v);
+bool vmx_insn_done(struct vcpu *v);
+/** Inject the debug traps that are pending in the VMCS, and leave none there.  Returns whether there are any. */
+bool vmx_debug_traps_take(struct vmx_vcpu *s);
+/** Update DR6, DR7 and DEBUGCTL as the delivery of a #DB does.  hits: the new bits of DR6. */
+void vmx_debug_regs_update(uint64_t hits);
 /** After an exit: make the event whose delivery the exit cut off pending again, and correct NMI blocking. */
 void vmx_event_recover(struct vmx_vcpu *s);
 /** Before an entry: write the pending event and the interruptibility to the VMCS. */

@@ -12,7 +12,7 @@
 void vmx_skip_insn(struct vmx_vcpu *s)
 {
     s->v.rip += vmcs_read32(VMCS_EXIT_INSN_LEN);
-    vmx_shadow_clear(&s->v);
+    vmx_insn_done(&s->v);
 }
 
 static void vmx_exit_insn(struct vcpu_exit *x, enum vcpu_exit_kind kind)
@@ -74,15 +74,6 @@ static void vmx_exit_task_switch(struct vmx_vcpu *s, struct vcpu_exit *x)
     vmx_exit_hw(s, x, VCPU_EXIT_UNKNOWN);
 }
 
-/* A #DB exits before it changes DR6, DR7 and DEBUGCTL; the qualification has the new bits of DR6 (SDM 3C "Changes to
- * Instruction Behavior", "Exit Qualification for Debug Exceptions"). */
-static void vmx_debug_regs_update(struct vmx_vcpu *s)
-{
-    vmx_dr_write(6, (vmx_dr_read(6) & ~0xful) | (s->exit_qual & QUAL_DB_BITS));
-    vmcs_writen(VMCS_GUEST_DR7, vmcs_readn(VMCS_GUEST_DR7) & ~BIT64(13));            /* GD */
-    vmcs_write64(VMCS_GUEST_DEBUGCTL, vmcs_read64(VMCS_GUEST_DEBUGCTL) & ~BIT64(0)); /* LBR */
-}
-
 /* #DB and #AC exit only so that the host can take interrupts (vmx_vcpu.c): reflect them to the guest. */
 static void vmx_exit_exception(struct vmx_vcpu *s, struct vcpu_exit *x)
 {
@@ -98,7 +89,7 @@ static void vmx_exit_exception(struct vmx_vcpu *s, struct vcpu_exit *x)
     if (FIELD_GET(INTR_TYPE, info) == INTR_TYPE_PRIV_SW_EXC) /* INT1: a trap, pushes the RIP behind itself */
         s->v.rip += vmcs_read32(VMCS_EXIT_INSN_LEN);
     if (vector == EXC_DB)
-        vmx_debug_regs_update(s);
+        vmx_debug_regs_update(s->exit_qual);
     bool has_error = info & INTR_ERROR_VALID;
     vmx_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error,
                                             has_error ? vmcs_read32(VMCS_EXIT_INTR_ERROR) : 0 });
@@ -117,9 +108,11 @@ void vmx_exit_decode(struct vmx_vcpu *s, struct vcpu_exit *x)
     switch (s->exit_reason & EXIT_REASON_BASIC) {
     case VMX_EXIT_EXTINT:
     case VMX_EXIT_INIT:
-    case VMX_EXIT_PREEMPT:       break;
-    case VMX_EXIT_PAUSE:         x->kind = VCPU_EXIT_PAUSE; break;
-    case VMX_EXIT_TPR:           break; /* the guest lowered its TPR: the core checks for interrupts again */
+    case VMX_EXIT_PREEMPT: break;
+    case VMX_EXIT_PAUSE:   x->kind = VCPU_EXIT_PAUSE; break;
+    case VMX_EXIT_TPR: /* the guest lowered its TPR: the core checks for interrupts again, after a trap of that MOV */
+        vmx_debug_traps_take(s);
+        break;
     case VMX_EXIT_EXCEPTION_NMI: vmx_exit_exception(s, x); break;
     case VMX_EXIT_TRIPLE_FAULT:  vmx_exit_hw(s, x, VCPU_EXIT_SHUTDOWN); break;
     case VMX_EXIT_IRQ_WINDOW:

@@ -84,13 +84,18 @@ void vmx_event_recover(struct vmx_vcpu *s)
         s->blocked &= ~BLOCKED_NMI; /* row C */
 }
 
+/* RFLAGS.TF traps after each instruction; with DEBUGCTL.BTF after branches only. */
+static bool vmx_steps_insns(const struct vmx_vcpu *s)
+{
+    return (s->v.rflags & RFLAGS_TF) && !(vmcs_read64(VMCS_GUEST_DEBUGCTL) & BIT64(1));
+}
+
 /* With an interrupt shadow, an entry requires the single-step trap to be pending exactly if RFLAGS.TF is set without
  * branch stepping: SDM 3C "Checks on Guest Non-Register State". */
 static void vmx_pending_dbg_fix(struct vmx_vcpu *s)
 {
     uint64_t pending = vmcs_readn(VMCS_GUEST_PENDING_DBG);
-    bool step = (s->v.rflags & RFLAGS_TF) && !(vmcs_read64(VMCS_GUEST_DEBUGCTL) & BIT64(1));
-    uint64_t want = step ? pending | PENDING_DBG_BS : pending & ~PENDING_DBG_BS;
+    uint64_t want = vmx_steps_insns(s) ? pending | PENDING_DBG_BS : pending & ~PENDING_DBG_BS;
     if (want != pending)
         vmcs_writen(VMCS_GUEST_PENDING_DBG, want);
 }
@@ -162,15 +167,40 @@ void vmx_inject(struct vcpu *v, const struct vcpu_event *e)
         s->blocked &= ~BLOCKED_SHADOW; /* the handler's first instruction has no shadow */
 }
 
-/* The trap flag applies to emulated instructions as well: the single-step trap becomes pending for the next entry. */
-void vmx_shadow_clear(struct vcpu *v)
+/* A #DB exits before it changes DR6, DR7 and DEBUGCTL, and an injected one does not change them (SDM 3C "Changes to
+ * Instruction Behavior", "Event Injection"). */
+void vmx_debug_regs_update(uint64_t hits)
+{
+    vmx_dr_write(6, (vmx_dr_read(6) & ~DR6_HITS) | (hits & QUAL_DB_BITS));
+    vmcs_writen(VMCS_GUEST_DR7, vmcs_readn(VMCS_GUEST_DR7) & ~DR7_GD);
+    vmcs_write64(VMCS_GUEST_DEBUGCTL, vmcs_read64(VMCS_GUEST_DEBUGCTL) & ~BIT64(0)); /* LBR */
+}
+
+/* Debug traps come before NMIs and interrupts.  Left to the processor, an entry that injects one of these would drop
+ * them (SDM 3C "Delivery of Pending Debug Exceptions after VM Entry"), and a move would not carry them. */
+bool vmx_debug_traps_take(struct vmx_vcpu *s)
+{
+    uint64_t traps = vmcs_readn(VMCS_GUEST_PENDING_DBG);
+    if (traps)
+        vmcs_writen(VMCS_GUEST_PENDING_DBG, 0);
+    if (!(traps & (PENDING_DBG_ENABLED | PENDING_DBG_BS)))
+        return false;
+    vmx_debug_regs_update(traps);
+    vmx_inject(&s->v, &(struct vcpu_event){ .type = EVENT_EXCEPTION, .vector = EXC_DB });
+    return true;
+}
+
+/* An instruction that MOV SS let run before its own breakpoint traps has these pending, with TF its own as well. */
+bool vmx_insn_done(struct vcpu *v)
 {
     struct vmx_vcpu *s = to_vmx(v);
+    ASSERT(s->loaded);
+    bool may_trap = (v->rflags & RFLAGS_TF) || (s->blocked & BLOCKED_MOV_SS);
     s->blocked &= ~BLOCKED_SHADOW;
     v->rflags &= ~RFLAGS_RF; /* it was for the instruction that is complete now */
-    if (!(v->rflags & RFLAGS_TF))
-        return;
-    vmx_vmcs_enter(s);
-    vmcs_writen(VMCS_GUEST_PENDING_DBG, vmcs_readn(VMCS_GUEST_PENDING_DBG) | PENDING_DBG_BS);
-    vmx_vmcs_exit(s);
+    if (!may_trap)
+        return false;
+    if (vmx_steps_insns(s))
+        vmcs_writen(VMCS_GUEST_PENDING_DBG, vmcs_readn(VMCS_GUEST_PENDING_DBG) | PENDING_DBG_BS);
+    return vmx_debug_traps_take(s);
 }

@@ -54,8 +54,10 @@ struct cpu_ops {
     /** Deliver e at the next entry.  No event may be pending, unless both are exceptions, which combine by SDM 3A
      *  "Conditions for Generating a Double Fault" (kernel/core/event.h). */
     void (*inject)(struct vcpu *v, const struct vcpu_event *e);
-    /** An instruction was emulated: end the interrupt shadow, and clear RFLAGS.RF. */
-    void (*shadow_clear)(struct vcpu *v);
+    /** An instruction was emulated: end the interrupt shadow, clear RFLAGS.RF, and deliver its debug trap at the next
+     *  entry, which RFLAGS.TF asks for.  Returns whether there is one.  No event may be pending.  Owner, v loaded.
+     *  SDM 3B "Single-Step Exception Condition"; APM 2 13.1.4 "Single Stepping". */
+    bool (*insn_done)(struct vcpu *v);
     /** From the next entry on the guest's TSC is (host TSC * ratio >> cpu_caps.tsc_frac_bits) + offset.  Ratio 0: host
      *  TSC + offset, the only choice without tsc_frac_bits.  Owner pCPU, or any while v is FROZEN and unloaded. */
     void (*tsc_set)(struct vcpu *v, uint64_t ratio, int64_t offset);

@@ -117,8 +117,7 @@ static void exit_handle_s2_fault(struct vcpu *v, const struct vcpu_exit *x)
 
 static void exit_handle_hlt(struct vcpu *v, const struct vcpu_exit *x)
 {
-    vcpu_skip_insn(v, x);
-    v->halted = !lapic_take_wakeup(v);
+    v->halted = !vcpu_skip_insn(v, x) && !lapic_take_wakeup(v);
 }
 
 static struct vcpu *vcpu_by_apic_id(struct vm *vm, uint32_t id) { return id < vm->n_vcpus ? vm->vcpus[id] : NULL; }

@@ -12,16 +12,15 @@
 #include "kernel/core/guest_mem.h"
 #include "kernel/core/vm.h"
 #include "kernel/dev/io_bus.h"
+#include "kernel/host/x86/regs.h"
 #include "kernel/lib/log.h"
 #include "kernel/run/insn_exec.h"
 
-#define INSN_MAX  ZYDIS_MAX_INSTRUCTION_LENGTH
-#define CR0_PE    BIT64(0)
-#define EFER_LMA  BIT64(10)
-#define AR_L      BIT32(13)
-#define AR_D      BIT32(14)
-#define RFLAGS_VM BIT64(17)
-#define VEC_UD    6
+#define INSN_MAX ZYDIS_MAX_INSTRUCTION_LENGTH
+#define EFER_LMA BIT64(10)
+#define AR_L     BIT32(13)
+#define AR_D     BIT32(14)
+#define VEC_UD   6
 
 struct code {
     unsigned mode;   /* 16, 32, 64 */
@@ -148,7 +147,14 @@ static void insn_rip_advance(struct vcpu *v, unsigned mode, unsigned len)
     v->rip += len;
     if (mode != 64)
         v->rip &= 0xffffffff;
-    cpu_ops->shadow_clear(v);
+    cpu_ops->insn_done(v);
+}
+
+/* Between two elements of a REP: a trap or an interrupt there pushes RF (SDM 3B "RF Flag"). */
+static void insn_rep_pause(struct vcpu *v)
+{
+    cpu_ops->insn_done(v);
+    v->rflags |= RFLAGS_RF;
 }
 
 static void insn_log(const struct insn *c, const char *what)
@@ -204,6 +210,8 @@ static enum hv_err insn_finish(struct insn *c, enum step r)
         r = insn_undefined(c, "not an instruction that Godwit carries out");
     if (r == STEP_OK)
         insn_rip_advance(c->v, c->mode, c->in.length);
+    if (r == STEP_REP)
+        insn_rep_pause(c->v);
     return r == STEP_NOMEM ? HV_FAIL(HV_E_NOMEM) : HV_OK;
 }
 

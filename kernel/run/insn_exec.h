@@ -14,7 +14,8 @@
 
 enum step {
     STEP_OK,     /* completed; the caller advances RIP */
-    STEP_AGAIN,  /* REP: some elements are done, registers are updated; RIP must stay */
+    STEP_REP,    /* some elements are done, registers are updated; RIP must stay */
+    STEP_AGAIN,  /* nothing changed; execute what is at RIP now */
     STEP_FAULT,  /* a fault was injected */
     STEP_UNSUPP, /* not emulated, nothing changed */
     STEP_NOMEM,  /* host memory for the guest's page is exhausted */

@@ -6,6 +6,7 @@
 #include "kernel/run/insn_exec.h"
 
 #include "kernel/dev/io_bus.h"
+#include "kernel/host/x86/regs.h"
 #include "kernel/lib/log.h"
 #include "kernel/run/insn_alu.h"
 
@@ -120,7 +121,8 @@ static enum step exec_string(struct insn *c, const struct string_op *s)
         return string_element(c, s);
     c->direct = false; /* the fault's address is that of the first element only */
     uint64_t work = io_work(c->v);
-    for (unsigned i = 0; i < REP_MAX && io_work(c->v) - work < REP_WORK; i++) {
+    unsigned most = c->v->rflags & RFLAGS_TF ? 1 : REP_MAX; /* each element has its debug trap */
+    for (unsigned i = 0; i < most && io_work(c->v) - work < REP_WORK; i++) {
         uint64_t left = insn_gpr_get(c->v, GPR_RCX, s->addr_size);
         if (!left)
             return STEP_OK;
@@ -131,7 +133,7 @@ static enum step exec_string(struct insn *c, const struct string_op *s)
         if (!string_goes_on(c, s))
             return STEP_OK;
     }
-    return insn_gpr_get(c->v, GPR_RCX, s->addr_size) ? STEP_AGAIN : STEP_OK;
+    return insn_gpr_get(c->v, GPR_RCX, s->addr_size) ? STEP_REP : STEP_OK;
 }
 
 static bool string_of(const struct insn *c, struct string_op *s)

@@ -17,10 +17,10 @@
 #include "kernel/run/insn.h"
 #include "kernel/run/vcpu_run.h"
 
-void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x)
+bool vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x)
 {
     v->rip += x->insn_len ? x->insn_len : insn_length(v);
-    cpu_ops->shadow_clear(v);
+    return cpu_ops->insn_done(v);
 }
 
 /* Both may be pending; then the INIT comes first. */

@@ -13,8 +13,9 @@ enum vcpu_state vcpu_run_slice(struct vcpu *v, uint64_t end);
 /** Clear v->halted if there is a reason to wake.  Returns whether v can run.  Owner pCPU. */
 bool vcpu_wake(struct vcpu *v);
 
-/** Advance RIP by the length of the current instruction (x->insn_len, or decoded when 0) and end the interrupt shadow.
+/** The current instruction is complete: advance RIP by its length (x->insn_len, or decoded when 0), and end the
+ *  interrupt shadow.  Returns whether its debug trap is delivered at the next entry: a HLT does not halt then.
  *  Owner pCPU, v loaded. */
-void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x);
+bool vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x);
 
 #endif

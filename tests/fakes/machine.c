@@ -43,7 +43,11 @@ static struct machine *machine_of(struct vm *vm) { return container_of(vm, struc
 /* ---- vCPUs ---- */
 
 void sched_yield_turn(struct vcpu *v) { machine_of(v->vm)->n_yields++; }
-void vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x) { v->rip += x->insn_len; }
+bool vcpu_skip_insn(struct vcpu *v, const struct vcpu_exit *x)
+{
+    v->rip += x->insn_len;
+    return v->rflags & BIT64(8);
+}
 
 enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t a, bool write)
 {

@@ -61,10 +61,14 @@ static struct seg seg_get(struct vcpu *v, enum seg_id id)
     (void)v;
     return fake_regs.seg[id];
 }
-static void shadow_clear(struct vcpu *v)
+static bool insn_done(struct vcpu *v)
 {
-    (void)v;
+    bool trap = v->rflags & BIT64(8);
+    v->rflags &= ~BIT64(16);
     fake_regs.irq_shadow = false;
+    if (trap)
+        inject(v, &(struct vcpu_event){ .type = EVENT_EXCEPTION, .vector = 1 });
+    return trap;
 }
 
 enum hv_err (*fake_on_hw_log)(struct vcpu *v, bool on);
@@ -76,7 +80,7 @@ const struct cpu_ops fake_cpu_ops = { .name = "fake",
                                       .inject = inject,
                                       .paging_get = paging_get,
                                       .seg_get = seg_get,
-                                      .shadow_clear = shadow_clear,
+                                      .insn_done = insn_done,
                                       .hw_log_set = hw_log_set };
 
 void fake_vcpu_init(struct vm *vm, struct vcpu *v)

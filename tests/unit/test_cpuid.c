@@ -295,8 +295,15 @@ static void test_other_exits(void **state)
     exit_handle(v, &(struct vcpu_exit){
                        .kind = VCPU_EXIT_IO, .insn_len = 1, .io = { .port = 0x7777, .size = 4, .in = true } });
     assert_int_equal(v->gpr[GPR_RAX], 0xffffffff);
-    exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_HLT, .insn_len = 1 });
+    hlt(v);
     assert_true(v->halted);
+    v->rflags = 0x102; /* TF: the trap ends the HLT, and no kick is used up */
+    vcpu_request(v, VCPU_REQ_UNHALT);
+    hlt(v);
+    assert_false(v->halted);
+    v->rflags = 2;
+    hlt(v);
+    assert_false(v->halted);
     v->rflags = 0x202;
     v->lapic->svr = 0x1ff;
     lapic_irq_set(v, 0x40, false);

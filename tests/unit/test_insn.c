@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "kernel/host/x86/fpu.h"
+#include "kernel/host/x86/regs.h"
 #include "kernel/run/insn.h"
 #include "kernel/run/insn_alu.h"
 #include "tests/fakes/mmio.h"
@@ -297,6 +298,33 @@ static void test_string_ports(void **state)
     assert_int_equal(guest_read(&vm, gpa(0x4ffe), back, 4), HV_OK);
     assert_memory_equal(back, "abcd", 4);
     assert_int_equal(v.gpr[GPR_RDI], 0x5002);
+}
+
+/* With TF each instruction traps, of a REP each element: RIP stays and RF is set until the last one. */
+static void test_single_step(void **state)
+{
+    struct vcpu_exit x = { .kind = VCPU_EXIT_IO, .io = { .port = 0x3f8, .size = 1, .string = true, .rep = true } };
+    (void)state;
+    v.rflags |= RFLAGS_TF;
+    CODE_IS("\x8b\x07"); /* mov eax, [rdi] */
+    v.gpr[GPR_RDI] = AT(0);
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), false), HV_OK);
+    assert_true(v.rip == CODE + 2 && fake_n_injected == 1 && fake_injected.vector == 1);
+    assert_int_equal(guest_write(&vm, gpa(0x2000), "hello", 5), HV_OK);
+    CODE_IS("\xf3\x6e"); /* rep outsb */
+    v.gpr[GPR_RSI] = 0x2000, v.gpr[GPR_RCX] = 2;
+    assert_int_equal(insn_emulate_string_io(&v, &x), HV_OK);
+    assert_true(v.rip == CODE && v.gpr[GPR_RCX] == 1 && fake_n_injected == 2 && (v.rflags & RFLAGS_RF));
+    assert_int_equal(insn_emulate_string_io(&v, &x), HV_OK);
+    assert_true(v.rip == CODE + 2 && v.gpr[GPR_RCX] == 0 && fake_n_injected == 3 && !(v.rflags & RFLAGS_RF));
+    assert_int_equal(fake_n_port_out, 2);
+    CODE_IS("\xf3\xab"); /* rep stosd of nothing */
+    v.gpr[GPR_RCX] = 0, v.gpr[GPR_RDI] = AT(0);
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), true), HV_OK);
+    assert_true(v.rip == CODE + 2 && fake_n_injected == 4);
+    CODE_IS("\x0f\x58\x07"); /* a fault is no trap */
+    assert_int_equal(insn_emulate_mmio(&v, gpa(AT(0)), true), HV_OK);
+    assert_true(v.rip == CODE && fake_n_injected == 5 && fake_injected.vector == 6);
 }
 
 /* 4-level tables: code at its own address, the device at its own, everything else missing. */
@@ -739,6 +767,7 @@ int main(void)
                                         T(test_fast_forms),
                                         T(test_strings),
                                         T(test_string_ports),
+                                        T(test_single_step),
                                         T(test_faults_in_the_other_operand),
                                         T(test_crossing_into_a_device),
                                         T(test_modes_and_lengths),

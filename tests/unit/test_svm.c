@@ -17,6 +17,7 @@
 #include <string.h>
 #include "kernel/core/cpuid.h"
 #include "kernel/host/page.h"
+#include "kernel/host/x86/regs.h"
 #include "svm/svm.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/svm_insn.h"
@@ -320,7 +321,7 @@ static void test_resume_flag(void **state)
     }
     svm_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = 0x40 });
     assert_int_equal(v->rflags & BIT64(16), rows[ARRAY_SIZE(rows) - 1].fault ? BIT64(16) : 0);
-    svm_cpu_ops.shadow_clear(v);
+    svm_cpu_ops.insn_done(v);
     assert_int_equal(v->rflags, 2);
 }
 
@@ -394,7 +395,7 @@ static void test_irq_window(void **state)
     assert_true(svm_cpu_ops.irq_ready(v));
     b->ctl.int_shadow = 1;
     assert_false(svm_cpu_ops.irq_ready(v));
-    svm_cpu_ops.shadow_clear(v);
+    svm_cpu_ops.insn_done(v);
     assert_true(svm_cpu_ops.irq_ready(v));
     v->rflags = 2;
     assert_false(svm_cpu_ops.irq_ready(v));
@@ -407,6 +408,28 @@ static void test_irq_window(void **state)
     assert_int_equal(b->ctl.clean, CLEAN_ALL); /* nothing changed */
     assert_int_equal(run(SVM_EXIT_VINTR, 0, 0), VCPU_EXIT_IRQ_WINDOW);
     assert_false((b->ctl.vintr & VINTR_IRQ) || (b->ctl.icept3 & ICEPT3_VINTR));
+}
+
+/* An emulated instruction traps as one that the processor executes: its #DB comes before interrupts, and moves. */
+static void test_emulated_instructions_trap(void **state)
+{
+    struct vcpu_regs r;
+    (void)state;
+    b->save.dr6 = 0xffff0ff3, b->save.dr7 = 0x2400;
+    v->rflags = RFLAGS_IF | 2;
+    assert_false(svm_cpu_ops.insn_done(v));
+    assert_true(svm_cpu_ops.irq_ready(v));
+    v->rflags = RFLAGS_TF | RFLAGS_IF | 2;
+    b->ctl.int_shadow = 1, b->ctl.clean = CLEAN_ALL;
+    assert_true(svm_cpu_ops.insn_done(v));
+    assert_false(svm_cpu_ops.irq_ready(v));
+    assert_false(b->ctl.clean & CLEAN_DRX);
+    svm_cpu_ops.regs_get(v, &r);
+    assert_int_equal(r.dr6, 0xffff4ff0);
+    assert_int_equal(r.dr7, 0x400);
+    assert_true(r.pending.type == EVENT_EXCEPTION && r.pending.vector == 1 && !r.irq_shadow);
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(seen_event, inj(EVENTINJ_TYPE_EXC, 1));
 }
 
 static void test_nmi_blocks_until_iret_is_done(void **state)
@@ -705,6 +728,7 @@ int main(void)
                                         T(test_double_and_triple_faults),
                                         T(test_reflected_exceptions),
                                         T(test_irq_window),
+                                        T(test_emulated_instructions_trap),
                                         T(test_nmi_blocks_until_iret_is_done),
                                         T(test_tlb_rules),
                                         T(test_another_pcpu_trusts_nothing),

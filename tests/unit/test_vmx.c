@@ -319,7 +319,7 @@ static void test_resume_flag(void **state)
     }
     vmx_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = 0x40 });
     assert_int_equal(v->rflags & BIT64(16), rows[ARRAY_SIZE(rows) - 1].fault ? BIT64(16) : 0);
-    vmx_cpu_ops.shadow_clear(v);
+    vmx_cpu_ops.insn_done(v);
     assert_int_equal(v->rflags, 2);
 }
 
@@ -397,7 +397,7 @@ static void test_irq_window(void **state)
     assert_true(vmx_cpu_ops.irq_ready(v));
     s->blocked = BLOCKED_STI;
     assert_false(vmx_cpu_ops.irq_ready(v));
-    vmx_cpu_ops.shadow_clear(v);
+    vmx_cpu_ops.insn_done(v);
     assert_true(vmx_cpu_ops.irq_ready(v));
     v->rflags = 2;
     assert_false(vmx_cpu_ops.irq_ready(v));
@@ -456,9 +456,46 @@ static void test_single_step(void **state)
     s->blocked = BLOCKED_STI;
     run(VMX_EXIT_EXTINT, 0); /* the checker wants BS */
     assert_int_equal(fake_get(VMCS_GUEST_PENDING_DBG), PENDING_DBG_BS);
-    fake_put(VMCS_GUEST_PENDING_DBG, 0);
-    vmx_cpu_ops.shadow_clear(v); /* an instruction was emulated */
-    assert_int_equal(fake_get(VMCS_GUEST_PENDING_DBG), PENDING_DBG_BS);
+}
+
+/* An emulated instruction traps as one that the processor executes: its #DB comes before interrupts, and moves. */
+static void test_emulated_instructions_trap(void **state)
+{
+    struct vcpu_regs r;
+    (void)state;
+    protected_mode();
+    vmx_dr_write(6, 0xffff0ff3);
+    v->rflags = RFLAGS_IF | 2;
+    assert_false(vmx_cpu_ops.insn_done(v));
+    assert_true(vmx_cpu_ops.irq_ready(v));
+    v->rflags = RFLAGS_TF | RFLAGS_IF | 2;
+    fake_put(VMCS_GUEST_DR7, 0x2400);
+    s->blocked = BLOCKED_STI;
+    assert_true(vmx_cpu_ops.insn_done(v));
+    assert_false(vmx_cpu_ops.irq_ready(v));
+    vmx_cpu_ops.regs_get(v, &r);
+    assert_int_equal(r.dr6, 0xffff4ff0);
+    assert_int_equal(r.dr7, 0x400);
+    assert_true(r.pending.type == EVENT_EXCEPTION && r.pending.vector == EXC_DB && !r.irq_shadow);
+    run(VMX_EXIT_EXTINT, 0);
+    assert_int_equal(fake_injected_info, INTR_VALID | 0x301);
+    assert_int_equal(fake_get(VMCS_GUEST_PENDING_DBG), 0);
+    fake_put(VMCS_GUEST_DEBUGCTL, BIT64(1)); /* BTF: branches only */
+    assert_false(vmx_cpu_ops.insn_done(v));
+    fake_put(VMCS_GUEST_DEBUGCTL, 0);
+    v->rflags = 2;
+    s->blocked = BLOCKED_MOV_SS; /* MOV SS had hit breakpoint 1, and the next instruction was emulated */
+    fake_put(VMCS_GUEST_PENDING_DBG, PENDING_DBG_ENABLED | 2);
+    assert_true(vmx_cpu_ops.insn_done(v));
+    assert_int_equal(vmx_dr_read(6), 0xffff4ff2); /* BS is sticky */
+    run(VMX_EXIT_EXTINT, 0);
+    s->blocked = BLOCKED_MOV_SS;
+    fake_put(VMCS_GUEST_PENDING_DBG, 2); /* a breakpoint that is not enabled */
+    assert_false(vmx_cpu_ops.insn_done(v));
+    v->rflags = RFLAGS_TF | 2;
+    fake_put(VMCS_GUEST_PENDING_DBG, PENDING_DBG_BS); /* a MOV to CR8: its exit comes before its trap */
+    assert_int_equal(run(VMX_EXIT_TPR, 0), VCPU_EXIT_INTR);
+    assert_true(s->pending.type == EVENT_EXCEPTION && s->pending.vector == EXC_DB);
 }
 
 /* ---- control registers ---- */
@@ -824,7 +861,7 @@ static void core_at_random(void)
         break;
     case 2: exception((uint8_t[]){ 0, 1, 3, 6, 8, 13, 14, 17 }[roll(8)]); break;
     case 3: vmx_cpu_ops.irq_window_set(v, roll(2)); break;
-    case 4: v->rip += 2, vmx_cpu_ops.shadow_clear(v); break;
+    case 4: v->rip += 2, vmx_cpu_ops.insn_done(v); break;
     case 5: vmx_cpu_ops.regs_get(v, &r), vmx_cpu_ops.regs_set(v, &r); break;
     case 6:
         if (!(cr0() & CR0_PG))
@@ -919,6 +956,7 @@ int main(void)
         T(test_irq_window),
         T(test_nmi_blocking),
         T(test_single_step),
+        T(test_emulated_instructions_trap),
         T(test_into_long_mode_and_out),
         T(test_cr0_faults),
         T(test_clts_lmsw),

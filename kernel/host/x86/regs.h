@@ -52,6 +52,10 @@
 #define RFLAGS_VM     BIT64(17)
 #define RFLAGS_AC     BIT64(18)
 
+#define DR6_HITS 0xful /* B0-3: breakpoints that were hit, enabled or not */
+#define DR6_BS   BIT64(14)
+#define DR7_GD   BIT64(13)
+
 #define CPUID_D1_EAX_XSAVEC BIT32(1)
 
 #define XCR0_X87       BIT64(0)
