@@ -36,6 +36,9 @@ struct svm_vcpu {
     uint32_t asid_gen;    /* [o] ran_on's generation in which the ASID was assigned */
     bool nmi_blocked;     /* [o] from the injection of an NMI to the guest's IRET */
     bool iret_pending;    /* [o] the IRET at iret_rip was intercepted and has not executed yet */
+    bool nmi_window;      /* [o] an NMI waits: exit at the next entry as soon as it can be injected */
+    bool step;            /* [o] RFLAGS.TF of this entry is ours: svm_nmi.c; false outside svm_run() */
+    uint64_t step_dr6;    /* [o] the guest's DR6 at such an entry */
     uint64_t iret_rip;
     bool triple_fault; /* [o] an injection caused one: the next run() reports SHUTDOWN */
 };
@@ -93,16 +96,23 @@ void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x);
 /* svm_irq.c */
 bool svm_irq_ready(struct vcpu *v);
 void svm_irq_window_set(struct vcpu *v, bool want);
-bool svm_nmi_ready(struct vcpu *v);
 void svm_inject(struct vcpu *v, const struct vcpu_event *e);
 bool svm_insn_done(struct vcpu *v);
 /** After an exit: make the event whose delivery the exit cut off pending again; see svm_irq.c. */
 void svm_event_recover(struct svm_vcpu *s);
-/** The guest's IRET was intercepted: it is about to execute with NMIs blocked. */
-void svm_iret_intercepted(struct svm_vcpu *s);
-void svm_nmi_blocked_set(struct svm_vcpu *s, bool blocked);
+bool svm_event_pending(const struct svm_vcpu *s); /* is an event to be delivered at the next entry? */
 uint64_t svm_event_encode(const struct vcpu_event *e);
 struct vcpu_event svm_event_decode(uint64_t event_inj);
+
+/* svm_nmi.c */
+enum nmi_state svm_nmi_state(struct vcpu *v);
+void svm_nmi_blocked_set(struct svm_vcpu *s, bool blocked);
+/** The guest's IRET was intercepted: it is about to execute with NMIs blocked. */
+void svm_iret_intercepted(struct svm_vcpu *s);
+/** Before an entry, and right after its exit: exit as soon as an NMI that waits can be injected.  End returns whether
+ *  the exit was for that alone, and the guest is not to see it. */
+void svm_nmi_window_begin(struct svm_vcpu *s);
+bool svm_nmi_window_end(struct svm_vcpu *s);
 
 /* svm_check.c */
 /** Check b against VMRUN's rules (APM 2 15.5.1 "Canonicalization and Consistency Checks").  False: *why names the first

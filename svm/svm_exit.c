@@ -6,6 +6,7 @@
  * That costs far less than decoding. */
 #include "svm/svm.h"
 
+#include "kernel/host/x86/regs.h"
 #include "kernel/lib/log.h"
 #include "kernel/run/insn.h"
 
@@ -55,11 +56,17 @@ static void svm_exit_hw(struct svm_vcpu *s, struct vcpu_exit *x, enum vcpu_exit_
     x->hw.info2 = c->exit_info2;
 }
 
-/* #DB and #AC are intercepted only so that the host can take interrupts (svm_vcpu.c): reflect them to the guest. */
-static void svm_reflect_exception(struct svm_vcpu *s, uint8_t vector, bool has_error)
+/* #DB and #AC are intercepted only so that the host can take interrupts (svm_vcpu.c), others for svm_nmi.c: reflect
+ * them to the guest.  Real mode has no error codes. */
+static void svm_reflect_exception(struct svm_vcpu *s)
 {
-    svm_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error,
-                                            has_error ? (uint32_t)s->vmcb->ctl.exit_info1 : 0 });
+    struct vmcb *b = s->vmcb;
+    uint8_t vector = (uint8_t)(b->ctl.exit_code - SVM_EXIT_EXC(0));
+    bool has_error = vector != EXC_DB && (b->save.cr0 & CR0_PE);
+    if (vector == EXC_PF)
+        vmcb_set_cr2(b, b->ctl.exit_info2);
+    svm_inject(&s->v,
+               &(struct vcpu_event){ EVENT_EXCEPTION, vector, has_error, has_error ? (uint32_t)b->ctl.exit_info1 : 0 });
 }
 
 /* An instruction that always exits; opcode[0..n) gives its length. */
@@ -84,10 +91,11 @@ void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x)
         svm_irq_window_set(&s->v, false);
         x->kind = VCPU_EXIT_IRQ_WINDOW;
         break;
-    case SVM_EXIT_IRET:    svm_iret_intercepted(s); break;
-    case SVM_EXIT_EXC(1):  svm_reflect_exception(s, 1, false); break;
-    case SVM_EXIT_EXC(17): svm_reflect_exception(s, 17, true); break;
-    case SVM_EXIT_EXC(18):
+    case SVM_EXIT_IRET:                                svm_iret_intercepted(s); break;
+    case SVM_EXIT_EXC(EXC_DB):
+    case SVM_EXIT_EXC(EXC_TS)... SVM_EXIT_EXC(EXC_PF):
+    case SVM_EXIT_EXC(EXC_AC):                         svm_reflect_exception(s); break;
+    case SVM_EXIT_EXC(EXC_MC):
         log_error("svm", "machine check while a guest ran");
         svm_exit_hw(s, x, VCPU_EXIT_UNKNOWN);
         break;

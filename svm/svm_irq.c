@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * svm/svm_irq.c - events into the guest: injection, interrupted delivery, windows, NMI blocking.
+ * svm/svm_irq.c - events into the guest: injection, interrupted delivery, interrupt window.
  *
  * EVENTINJ is the only place that holds the event to deliver.  The core sets it before an entry (svm_inject()), and
  * VMRUN delivers the event before the guest's first instruction.  The delivery itself may cause an exit, such as a
@@ -10,11 +10,7 @@
  *                                            (APM 2 15.20)
  *
  * Interrupt window: SVM has no control for it.  A dummy virtual interrupt is posted and its delivery is intercepted
- * (APM 2 15.21.4).
- *
- * NMI blocking without vNMI: from the injection on, IRET is intercepted.  That exit comes before the IRET executes, so
- * NMIs are unblocked only when RIP has left the IRET.  A pending NMI is then injected at the next exit, at the latest
- * at the end of the slice. */
+ * (APM 2 15.21.4).  NMIs: svm_nmi.c. */
 #include "svm/svm.h"
 
 #include "kernel/core/event.h"
@@ -79,7 +75,7 @@ void svm_event_recover(struct svm_vcpu *s)
     }
 }
 
-static bool svm_event_pending(const struct svm_vcpu *s) { return s->vmcb->ctl.event_inj & EVENTINJ_VALID; }
+bool svm_event_pending(const struct svm_vcpu *s) { return s->vmcb->ctl.event_inj & EVENTINJ_VALID; }
 
 bool svm_irq_ready(struct vcpu *v)
 {
@@ -95,27 +91,6 @@ void svm_irq_window_set(struct vcpu *v, bool want)
     vmcb_set_icept3(b, want ? b->ctl.icept3 | ICEPT3_VINTR : b->ctl.icept3 & ~ICEPT3_VINTR);
 }
 
-bool svm_nmi_ready(struct vcpu *v)
-{
-    struct svm_vcpu *s = to_svm(v);
-    return !s->nmi_blocked && !(s->vmcb->ctl.int_shadow & INT_SHADOW) && !svm_event_pending(s);
-}
-
-void svm_nmi_blocked_set(struct svm_vcpu *s, bool blocked)
-{
-    s->nmi_blocked = blocked;
-    uint32_t icept3 = s->vmcb->ctl.icept3;
-    vmcb_set_icept3(s->vmcb, blocked && !s->iret_pending ? icept3 | ICEPT3_IRET : icept3 & ~ICEPT3_IRET);
-}
-
-void svm_iret_intercepted(struct svm_vcpu *s)
-{
-    ASSERT(s->nmi_blocked); /* IRET is intercepted only then */
-    s->iret_pending = true;
-    s->iret_rip = s->v.rip;
-    svm_nmi_blocked_set(s, true); /* still blocked, but no longer intercepted: the IRET must execute now */
-}
-
 void svm_inject(struct vcpu *v, const struct vcpu_event *e)
 {
     struct svm_vcpu *s = to_svm(v);
@@ -123,13 +98,13 @@ void svm_inject(struct vcpu *v, const struct vcpu_event *e)
     if (e->type == EVENT_EXCEPTION && pending.type == EVENT_EXCEPTION)
         now = event_combine(&pending, e, &s->triple_fault);
     else if (e->type != EVENT_EXCEPTION)
-        ASSERT(!svm_event_pending(s)); /* the caller asked irq_ready() or nmi_ready() */
+        ASSERT(!svm_event_pending(s)); /* the caller asked irq_ready() or nmi_state() */
     s->vmcb->ctl.event_inj = svm_event_encode(&now);
     v->rflags |= event_pushes_rf(&now);
     if (now.type == EVENT_EXCEPTION && now.vector == EXC_DB)
         vmcb_set_dr7(s->vmcb, s->vmcb->save.dr7 & ~DR7_GD); /* an injected #DB changes no debug register */
-    if (e->type == EVENT_NMI) {
-        ASSERT(!s->nmi_blocked);
+    ASSERT(e->type != EVENT_NMI || !s->nmi_blocked);
+    if (e->type == EVENT_NMI || s->iret_pending) { /* or instead of that IRET, which is met again later */
         s->iret_pending = false;
         svm_nmi_blocked_set(s, true);
     }

@@ -94,6 +94,7 @@ void svm_run(struct vcpu *v, struct vcpu_exit *x)
         return;
     }
     svm_state_to_vmcb(s);
+    svm_nmi_window_begin(s);
     atomic_store(&v->in_guest, true);
     svm_tlb_prepare(s);
     svm_enter(ptr_hpa(b).v, v->gpr, svm_host_vmcb_pa());
@@ -101,11 +102,16 @@ void svm_run(struct vcpu *v, struct vcpu_exit *x)
     b->ctl.clean = cpu_caps.vmcb_clean ? CLEAN_ALL : 0;
     if ((uint32_t)b->ctl.exit_code == (uint32_t)SVM_EXIT_INVALID)
         b->ctl.exit_code = SVM_EXIT_INVALID; /* QEMU writes 32 bits of -1 */
-    if (b->ctl.exit_code == SVM_EXIT_INVALID) {
-        svm_entry_failed(s); /* the guest did not run: v still holds its state */
-    } else {
+    bool entered = b->ctl.exit_code != SVM_EXIT_INVALID;
+    if (entered)
         svm_state_from_vmcb(s);
+    else
+        svm_entry_failed(s); /* the guest did not run: v still holds its state */
+    bool only_nmi_window = svm_nmi_window_end(s);
+    if (entered)
         svm_event_recover(s);
-    }
-    svm_exit_decode(s, x);
+    if (only_nmi_window)
+        *x = (struct vcpu_exit){ .kind = VCPU_EXIT_INTR };
+    else
+        svm_exit_decode(s, x);
 }

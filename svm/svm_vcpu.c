@@ -240,7 +240,7 @@ void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r)
     svm_msrs_set(m, r);
     s->vmcb->ctl.int_shadow = r->irq_shadow ? INT_SHADOW : 0;
     s->vmcb->ctl.event_inj = svm_event_encode(&r->pending);
-    s->triple_fault = s->iret_pending = false;
+    s->triple_fault = s->iret_pending = s->nmi_window = false;
     svm_nmi_blocked_set(s, r->nmi_blocked);
     s->vmcb->ctl.clean = 0;
     v->tlb_flush = true; /* another CR3, another address space */

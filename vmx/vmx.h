@@ -151,7 +151,7 @@ void vmx_msrs_unload(struct vmx_vcpu *s);
 /* vmx_irq.c */
 bool vmx_irq_ready(struct vcpu *v);
 void vmx_irq_window_set(struct vcpu *v, bool want);
-bool vmx_nmi_ready(struct vcpu *v);
+enum nmi_state vmx_nmi_state(struct vcpu *v);
 void vmx_inject(struct vcpu *v, const struct vcpu_event *e);
 bool vmx_insn_done(struct vcpu *v);
 /** Inject the debug traps that are pending in the VMCS, and leave none there.  Returns whether there are any. */

@@ -14,8 +14,7 @@
  *   C  an NMI whose delivery was cut has already set it, but an entry that injects an NMI requires it clear
  *   D  an IRET that faulted has already cleared it, and will execute again: it must be set again
  *
- * Windows: two controls, each an exit at the first instruction boundary where the event could be taken.  cpu_ops has no
- * operation for the NMI window: vmx_nmi_ready() opens it when it returns false. */
+ * Windows: two controls, each an exit at the first instruction boundary where the event could be taken. */
 #include "vmx/vmx.h"
 
 #include "kernel/core/event.h"
@@ -144,13 +143,14 @@ void vmx_irq_window_set(struct vcpu *v, bool want)
 
 /* Blocking by STI does not block an NMI, and the NMI window opens under it: waiting for its end would repeat the same
  * exit without end. */
-bool vmx_nmi_ready(struct vcpu *v)
+enum nmi_state vmx_nmi_state(struct vcpu *v)
 {
     struct vmx_vcpu *s = to_vmx(v);
-    bool ready = !(s->blocked & (BLOCKED_NMI | BLOCKED_MOV_SS)) && s->pending.type == EVENT_NONE;
-    if (!ready)
-        s->ctl.proc |= PROC_NMI_WINDOW;
-    return ready;
+    bool blocked = (s->blocked & BLOCKED_NMI) || s->pending.type == EVENT_NMI;
+    if (!blocked && !(s->blocked & BLOCKED_MOV_SS) && s->pending.type == EVENT_NONE)
+        return NMI_READY;
+    s->ctl.proc |= PROC_NMI_WINDOW;
+    return blocked ? NMI_BLOCKED : NMI_WAITS;
 }
 
 void vmx_inject(struct vcpu *v, const struct vcpu_event *e)
@@ -161,7 +161,7 @@ void vmx_inject(struct vcpu *v, const struct vcpu_event *e)
     if (e->type == EVENT_EXCEPTION && first.type == EVENT_EXCEPTION)
         s->pending = event_combine(&first, e, &s->triple_fault);
     else if (e->type != EVENT_EXCEPTION)
-        ASSERT(first.type == EVENT_NONE); /* the caller asked irq_ready() or nmi_ready() */
+        ASSERT(first.type == EVENT_NONE); /* the caller asked irq_ready() or nmi_state() */
     v->rflags |= event_pushes_rf(&s->pending);
     if (e->type != EVENT_EXTINT)
         s->blocked &= ~BLOCKED_SHADOW; /* the handler's first instruction has no shadow */

@@ -19,6 +19,12 @@ struct cpu_caps { /* read once by probe(), const afterwards, printed at boot */
 };
 extern struct cpu_caps cpu_caps;
 
+enum nmi_state {
+    NMI_READY,
+    NMI_WAITS,   /* for the end of an interrupt shadow, or for another event's delivery */
+    NMI_BLOCKED, /* for the IRET of an NMI's handler, which runs or is to be entered */
+};
+
 struct cpu_ops {
     const char *name;        /* "AMD-V", "VT-x" */
     const char *vendor_name; /* who makes the processor */
@@ -44,19 +50,20 @@ struct cpu_ops {
     /** Move all registers at once.  Owner pCPU, or any while v is FROZEN and unloaded. */
     void (*regs_get)(struct vcpu *v, struct vcpu_regs *r);
     void (*regs_set)(struct vcpu *v, const struct vcpu_regs *r);
-    /** Can an external interrupt (IF=1, no shadow) or an NMI (not blocked) be injected at the next entry, with no other
-     *  event pending?  Owner, v loaded. */
+    /** Can an external interrupt be injected at the next entry: IF=1, no shadow, no other event pending?  Owner, v
+     *  loaded. */
     bool (*irq_ready)(struct vcpu *v);
-    bool (*nmi_ready)(struct vcpu *v);
+    /** Can an NMI be injected at the next entry?  If not, v exits when it can (on AMD-V, at its next exit after an
+     *  interrupt shadow or IRET with NT).  Owner, v loaded. */
+    enum nmi_state (*nmi_state)(struct vcpu *v);
     /** want: exit with VCPU_EXIT_IRQ_WINDOW at the first boundary where the guest can take an external interrupt;
      *  !want: withdraw.  Idempotent. */
     void (*irq_window_set)(struct vcpu *v, bool want);
     /** Deliver e at the next entry.  No event may be pending, unless both are exceptions, which combine by SDM 3A
      *  "Conditions for Generating a Double Fault" (kernel/core/event.h). */
     void (*inject)(struct vcpu *v, const struct vcpu_event *e);
-    /** An instruction was emulated: end the interrupt shadow, clear RFLAGS.RF, and deliver its debug trap at the next
-     *  entry, which RFLAGS.TF asks for.  Returns whether there is one.  No event may be pending.  Owner, v loaded.
-     *  SDM 3B "Single-Step Exception Condition"; APM 2 13.1.4 "Single Stepping". */
+    /** An instruction was emulated: end the interrupt shadow, clear RFLAGS.RF, and inject its debug trap, if it has one
+     *  (returns whether).  No event may be pending.  v loaded. */
     bool (*insn_done)(struct vcpu *v);
     /** From the next entry on the guest's TSC is (host TSC * ratio >> cpu_caps.tsc_frac_bits) + offset.  Ratio 0: host
      *  TSC + offset, the only choice without tsc_frac_bits.  Owner pCPU, or any while v is FROZEN and unloaded. */

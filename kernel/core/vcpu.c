@@ -33,7 +33,7 @@ const char *const vcpu_exit_names[VCPU_EXIT_COUNT] = {
     [VCPU_EXIT_UNKNOWN] = "unknown",
 };
 
-_Static_assert(VCPU_REQ_ALL == 2 * VCPU_REQ_UNHALT - 1, "all requests");
+_Static_assert(VCPU_REQ_ALL == 2 * VCPU_REQ_NMI_2 - 1, "all requests");
 
 /* No wake-up is lost: the caller's data is written before `running` is read.  The scheduler stores NULL there after a
  * slice, and reads the data only then. */
@@ -49,6 +49,14 @@ void vcpu_request(struct vcpu *v, unsigned req)
     ASSERT(req && !(req & ~(unsigned)VCPU_REQ_ALL));
     /* seq_cst: before the kick, and before the target's next check */
     if ((atomic_fetch_or(&v->requests, req) & req) != req)
+        vcpu_kick(v);
+}
+
+void vcpu_nmi(struct vcpu *v)
+{
+    if (atomic_fetch_or(&v->requests, VCPU_REQ_NMI) & VCPU_REQ_NMI)
+        vcpu_request(v, VCPU_REQ_NMI_2);
+    else
         vcpu_kick(v);
 }
 

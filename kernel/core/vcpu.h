@@ -128,7 +128,9 @@ enum {
     VCPU_REQ_INIT = 8,
     VCPU_REQ_SIPI = 16,
     VCPU_REQ_UNHALT = 32, /* end the present HLT, or the next one: kernel/run/exit.c */
-    VCPU_REQ_ALL = 63
+    VCPU_REQ_NMI_2 = 64,  /* another NMI: vcpu_nmi() */
+    VCPU_REQ_NMIS = VCPU_REQ_NMI | VCPU_REQ_NMI_2,
+    VCPU_REQ_ALL = 127
 };
 
 struct vcpu {
@@ -176,6 +178,10 @@ struct vcpu_latency vcpu_latency_max(struct vm *vm, bool reset);
 void vcpu_kick(struct vcpu *v);
 /** Set request bits (VCPU_REQ_*, at least one), and kick if one of them is new.  Any context. */
 void vcpu_request(struct vcpu *v, unsigned req);
+/** Send v an NMI.  Two can be pending, each a bit of VCPU_REQ_NMIS; further ones are lost.  A processor holds one while
+ *  the handler of another runs: kernel/run/slice.c drops the second then.  Any context.  SDM 3A "Handling Multiple
+ *  NMIs". */
+void vcpu_nmi(struct vcpu *v);
 /** Kick v for an interrupt that is new to it: if v waits for its pCPU, it also runs soon, ahead of its turn.  At most
  *  one turn can be used in advance: just a kick once may_boost is false.  Any context. */
 void vcpu_boost(struct vcpu *v);

@@ -193,7 +193,7 @@ bool lapic_take_wakeup(struct vcpu *v)
         return false;
     if (req & VCPU_REQ_UNHALT)
         atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_UNHALT);
-    return (req & (VCPU_REQ_NMI | VCPU_REQ_UNHALT)) || ((v->rflags & BIT64(9)) && lapic_pending(v) >= 0);
+    return (req & (VCPU_REQ_NMIS | VCPU_REQ_UNHALT)) || ((v->rflags & BIT64(9)) && lapic_pending(v) >= 0);
 }
 
 /* ---- sending ---- */
@@ -223,7 +223,7 @@ static void lapic_deliver_one(struct vcpu *v, enum lapic_mode mode, uint8_t vect
     switch (mode) {
     case LAPIC_FIXED:
     case LAPIC_LOWEST: lapic_irq_set(v, vector, level); break;
-    case LAPIC_NMI:    vcpu_request(v, VCPU_REQ_NMI); break;
+    case LAPIC_NMI:    vcpu_nmi(v); break;
     case LAPIC_INIT:   vcpu_request(v, VCPU_REQ_INIT); break;
     case LAPIC_SIPI:
         atomic_store_explicit(&v->lapic->sipi_vector, vector, memory_order_release);

@@ -239,6 +239,8 @@ void pcpu_kick(unsigned index)
         apic_send(to->apic_id, IRQ_VEC_KICK | ICR_ASSERT);
 }
 
+void pcpu_interrupt_self(void) { apic_send(this_pcpu()->apic_id, IRQ_VEC_KICK | ICR_ASSERT); }
+
 void pcpu_idle(void)
 {
     struct pcpu *p = this_pcpu();

@@ -66,6 +66,9 @@ void pcpu_timer_set(uint64_t tsc);
 void pcpu_check_timers(void);
 /** Interrupt pCPU index so that it leaves guest mode or idle soon; on this pCPU just set kicked.  Any context. */
 void pcpu_kick(unsigned index);
+/** Make an interrupt pending on this pCPU: a guest entry exits after the delivery of the injected event, if any, and
+ *  before an instruction.  IF=0. */
+void pcpu_interrupt_self(void);
 /** Have the service loop run soon, when the boot CPU's guests have had their part.  Any pCPU. */
 void pcpu_kick_service(void);
 /** HLT with IF=1 until an interrupt arrives; returns with IF=0, at once if a flag is set. */

@@ -42,12 +42,22 @@ bool vcpu_wake(struct vcpu *v)
     return !v->halted;
 }
 
+/* Inject an NMI if the guest can take it.  One that stays waits for the handler's IRET; there is no place for a second
+ * one then. */
 static void slice_inject_nmi(struct vcpu *v)
 {
-    if (!(atomic_load(&v->requests) & VCPU_REQ_NMI) || !cpu_ops->nmi_ready(v))
-        return;
-    atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_NMI);
-    cpu_ops->inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
+    unsigned pending = atomic_load(&v->requests) & VCPU_REQ_NMIS;
+    enum nmi_state state = pending ? cpu_ops->nmi_state(v) : NMI_WAITS;
+    if (state == NMI_READY) {
+        unsigned taken = pending & VCPU_REQ_NMI_2 ? VCPU_REQ_NMI_2 : VCPU_REQ_NMI;
+        atomic_fetch_and(&v->requests, ~taken);
+        cpu_ops->inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
+        pending &= ~taken;
+        if (pending)
+            cpu_ops->nmi_state(v);
+    } else if (state == NMI_BLOCKED && pending == VCPU_REQ_NMIS) {
+        atomic_fetch_and(&v->requests, ~(unsigned)VCPU_REQ_NMI_2);
+    }
 }
 
 /* Inject the highest pending interrupt if the guest can take it.  While one waits, enable the interrupt-window exit. */

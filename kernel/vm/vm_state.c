@@ -320,9 +320,22 @@ static bool msrs_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
 }
 
 /* ---- local APIC ----
- * Registers by their xAPIC numbers would lose the timer's start; so one fixed record, version 1. */
+ * Registers by their xAPIC numbers would lose the timer's start; so one fixed record.  Version 2 has a second NMI among
+ * the requests; a host that reads version 1 gets one, as it would have kept one. */
 
-#define REQUESTS_THAT_MOVE (VCPU_REQ_NMI | VCPU_REQ_INIT | VCPU_REQ_SIPI | VCPU_REQ_UNHALT)
+static unsigned requests_that_move(unsigned version)
+{
+    const unsigned first = VCPU_REQ_NMI | VCPU_REQ_INIT | VCPU_REQ_SIPI | VCPU_REQ_UNHALT;
+    return version >= 2 ? first | VCPU_REQ_NMI_2 : first;
+}
+
+static unsigned requests_save(const struct vcpu *v, unsigned version)
+{
+    unsigned requests = atomic_load(&v->requests);
+    if ((requests & VCPU_REQ_NMIS) && version < 2)
+        requests |= VCPU_REQ_NMI;
+    return requests & requests_that_move(version);
+}
 
 static void lapic_save(struct vm *vm, unsigned i, struct wr *w)
 {
@@ -349,7 +362,7 @@ static void lapic_save(struct vm *vm, unsigned i, struct wr *w)
     wr_u64(w, l->tsc_deadline); /* guest TSC */
     wr_u32(w, atomic_load(&l->sipi_vector));
     wr_u8(w, l->wait_for_sipi);
-    wr_u32(w, atomic_load(&vm->vcpus[i]->requests) & REQUESTS_THAT_MOVE);
+    wr_u32(w, requests_save(vm->vcpus[i], w->version));
 }
 
 static bool lapic_legal(const struct vcpu *v, const struct lapic *l)
@@ -392,7 +405,7 @@ static bool lapic_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     atomic_store(&l.sipi_vector, rd_u32(in) & 0xff);
     l.wait_for_sipi = rd_u8(in) & 1;
     unsigned requests = rd_u32(in);
-    if (in->bad || !lapic_legal(v, &l) || (requests & ~(unsigned)REQUESTS_THAT_MOVE))
+    if (in->bad || !lapic_legal(v, &l) || (requests & ~requests_that_move(in->version)))
         return false;
     if (!apply)
         return true;

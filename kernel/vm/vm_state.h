@@ -45,7 +45,7 @@ struct vm;
     X(REGS,       1,  1, 1, true,  needs_always,     "registers",      regs)       \
     X(XSAVE,      2,  1, 1, true,  needs_always,     "FPU state",      xsave)      \
     X(MSRS,       3,  1, 1, true,  needs_always,     "MSRs",           msrs)       \
-    X(LAPIC,      4,  1, 1, true,  needs_always,     "local APIC",     lapic)      \
+    X(LAPIC,      4,  2, 1, true,  needs_always,     "local APIC",     lapic)      \
     X(PVCLOCK,    17, 1, 1, true,  needs_always,     "clock page",     pvclock)    \
     X(STEAL_TIME, 26, 1, 1, true,  steal_time_needs, "steal time",     steal_time) \
     X(IOAPIC,     18, 1, 1, false, needs_always,     "IOAPIC",         ioapic)     \

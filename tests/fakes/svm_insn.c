@@ -14,6 +14,8 @@ struct svm_cpuid fake_cpuid_svm = { .ebx = 4, .edx = BIT32(0) };
 struct pcpu fake_pcpu;
 
 struct pcpu *this_pcpu(void) { return &fake_pcpu; }
+unsigned fake_n_interrupts_self;
+void pcpu_interrupt_self(void) { fake_n_interrupts_self++; }
 
 uint64_t svm_rdmsr(uint32_t msr)
 {

@@ -59,7 +59,8 @@ MODULES = {"module": bytes(i * 7 & 255 for i in range(10000)), "module2": bytes(
 
 
 def elf_files():
-    files = {"pvh": elf("pvh"), "multiboot": elf("multiboot"), "realmode": realmode(), **NO_LINUX}
+    files = {"pvh": elf("pvh"), "multiboot": elf("multiboot"), "realmode": realmode(), "traps": build("traps"),
+             **NO_LINUX}
     for name, content in MODULES.items():
         files[name] = os.path.join(SYSTEM, "guest", name)
         with open(files[name], "wb") as f:
@@ -72,13 +73,25 @@ ELF_KERNELS = ("pvh", "multiboot")
 
 def elf_vms():
     return {"realmode": vm(memory="16M", kernel="realmode", initrd=None),
+            "traps": vm(memory="40M", kernel="traps", initrd=None, autostart=False),
             **{name: {**vm(memory="24M", kernel=name, initrd="module", module=["module2 x=1  y", "module"]),
                       "cmdline": f"one two={name}"}
                for name in ELF_KERNELS}}
 
 
+def traps_are_delivered(host):
+    """Each emulated instruction has its single-step trap.  Of two NMIs that arrive in an NMI's handler one is kept, and
+    is delivered right after the handler's IRET."""
+    host.command("vm start traps")
+    with host.guest("traps") as g:
+        said = g.expect(r"^traps .* ;\n", 30)[0]
+    assert said == "traps db=2,7,9,14,15,17,18,23,28,28,30,31,38,39 nmi=2 late=0 ;\n", said
+    host.command("vm stop traps")
+
+
 def elf_kernels_run(host):
     """All kernels say that they were told the truth; the BIOS's calls return."""
+    traps_are_delivered(host)
     with host.guest("realmode") as g:
         assert g.expect(r"^real .* ;\n", 30)[0] == "real memory=027f equipment=0202 e820=8641 key=8641 ;\n"
     for name in ELF_KERNELS:

@@ -137,12 +137,28 @@ static bool no(struct vcpu *v)
     (void)v;
     return false;
 }
+static enum nmi_state nmi_is = NMI_WAITS;
+static unsigned n_nmi_asked, n_nmis;
+static enum nmi_state nmi_state(struct vcpu *v)
+{
+    (void)v;
+    n_nmi_asked++;
+    return nmi_is;
+}
+static void inject(struct vcpu *v, const struct vcpu_event *e)
+{
+    (void)v;
+    assert_int_equal(e->type, EVENT_NMI);
+    n_nmis++;
+    nmi_is = NMI_BLOCKED;
+}
 static void window(struct vcpu *v, bool want) { (void)v, (void)want; }
 static const struct cpu_ops ops = { .run = cpu_run,
                                     .vcpu_load = loaded,
                                     .vcpu_unload = nothing,
                                     .irq_ready = no,
-                                    .nmi_ready = no,
+                                    .nmi_state = nmi_state,
+                                    .inject = inject,
                                     .irq_window_set = window };
 const struct cpu_ops *cpu_ops = &ops;
 
@@ -328,6 +344,45 @@ static void test_requests_for_one_that_waits(void **state)
     assert_int_equal(n_kicks, 4);
 }
 
+/* One entry of v. */
+static void enter_once(struct vcpu *v)
+{
+    atomic_store(&v->state, VCPU_RUNNING);
+    vcpu_run_slice(v, now + 10 * US);
+    atomic_store(&v->state, VCPU_RUNNABLE);
+}
+
+/* Two NMIs that arrive together are two, further ones none; beside one whose handler runs there is one more. */
+static void test_nmis_that_arrive_together(void **state)
+{
+    struct vcpu *v = &g[0].v;
+    (void)state;
+    memset(cpus, 0, sizeof(cpus));
+    memset(g, 0, sizeof(g));
+    v->vm = &vm;
+    until = now + 1000 * US;
+    nmi_is = NMI_WAITS, n_nmis = n_nmi_asked = 0;
+    for (unsigned i = 0; i < 3; i++)
+        vcpu_nmi(v);
+    enter_once(v);
+    assert_int_equal(n_nmis, 0);
+    nmi_is = NMI_READY;
+    n_nmi_asked = 0;
+    enter_once(v);
+    assert_int_equal(n_nmis, 1);
+    assert_int_equal(n_nmi_asked, 2); /* also for the second one: its window is open at the entry that has the first */
+    vcpu_nmi(v);
+    enter_once(v);
+    assert_int_equal(n_nmis, 1);
+    nmi_is = NMI_READY; /* the handler's IRET */
+    enter_once(v);
+    assert_int_equal(n_nmis, 2);
+    nmi_is = NMI_READY;
+    enter_once(v);
+    assert_int_equal(n_nmis, 2);
+    nmi_is = NMI_WAITS;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +391,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_doorbell_is_heard_at_once, setup),
         cmocka_unit_test_setup(test_wake_ups_without_end, setup),
         cmocka_unit_test_setup(test_requests_for_one_that_waits, setup),
+        cmocka_unit_test_setup(test_nmis_that_arrive_together, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

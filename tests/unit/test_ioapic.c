@@ -101,6 +101,9 @@ static void test_destinations(void **state)
     redir(7, UINT64_C(1) << 56 | 0x400); /* NMI */
     machine_irq_set(&m, 7, true);
     assert_int_equal(atomic_load(&c->requests), VCPU_REQ_NMI);
+    machine_irq_set(&m, 7, false);
+    machine_irq_set(&m, 7, true);
+    assert_int_equal(atomic_load(&c->requests), VCPU_REQ_NMIS);
 }
 
 static void test_level_unmask_and_directed_eoi(void **state)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_svm.c - the AMD-V back end over a scripted VMRUN: probe, loading and saving state, exits, events, TLB
  * rules, VMCB consistency. */
-/* unit-sources: svm/svm.c svm/svm_vcpu.c kernel/lib/print.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_msr.c
- *   svm/svm_cr.c svm/svm_check.c svm/npt.c kernel/core/cpuid.c kernel/run/insn.c kernel/run/insn_exec.c
+/* unit-sources: svm/svm.c svm/svm_vcpu.c kernel/lib/print.c svm/svm_run.c svm/svm_exit.c svm/svm_irq.c svm/svm_nmi.c
+ *   svm/svm_msr.c svm/svm_cr.c svm/svm_check.c svm/npt.c kernel/core/cpuid.c kernel/run/insn.c kernel/run/insn_exec.c
  *   kernel/run/insn_alu.c kernel/run/insn_mem.c kernel/run/insn_mov.c kernel/run/insn_simd.c kernel/run/insn_stack.c
  *   kernel/run/insn_string.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c
  *   kernel/core/event.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/fpu.c
@@ -382,6 +382,7 @@ static void test_reflected_exceptions(void **state)
     assert_int_equal(run(SVM_EXIT_EXC(1), 0, 0), VCPU_EXIT_INTR);
     assert_int_equal(b->ctl.event_inj, inj(EVENTINJ_TYPE_EXC, 1));
     b->ctl.event_inj = 0;
+    b->save.cr0 |= CR0_PE;
     assert_int_equal(run(SVM_EXIT_EXC(17), 0, 0), VCPU_EXIT_INTR);
     assert_int_equal(b->ctl.event_inj, inj(EVENTINJ_TYPE_EXC, 17) | EVENTINJ_EV);
     assert_int_equal(run(SVM_EXIT_RDPMC, 0, 0), VCPU_EXIT_INTR);
@@ -435,21 +436,127 @@ static void test_emulated_instructions_trap(void **state)
 static void test_nmi_blocks_until_iret_is_done(void **state)
 {
     (void)state;
-    assert_true(svm_cpu_ops.nmi_ready(v));
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_READY);
     svm_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
     assert_int_equal(b->ctl.event_inj, inj(EVENTINJ_TYPE_NMI, 2));
     v->rip = 0x100;
     run(SVM_EXIT_INTR, 0, 0);
-    assert_false(svm_cpu_ops.nmi_ready(v));
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_BLOCKED);
     assert_true(b->ctl.icept3 & ICEPT3_IRET);
     run(SVM_EXIT_IRET, 0, 0);
-    assert_false(svm_cpu_ops.nmi_ready(v)); /* not executed yet */
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_BLOCKED); /* not executed yet */
     assert_false(b->ctl.icept3 & ICEPT3_IRET);
     run(SVM_EXIT_NPF, 0, 0x3000); /* its stack was not mapped: RIP is still there */
-    assert_false(svm_cpu_ops.nmi_ready(v));
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_BLOCKED);
     v->rip = 0x200;
     run(SVM_EXIT_INTR, 0, 0);
-    assert_true(svm_cpu_ops.nmi_ready(v));
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_READY);
+}
+
+/* ---- an NMI that waits for an IRET ---- */
+
+#define IRET_AT 0x100ul
+
+/* The entry at an IRET: what the processor was given, and what the IRET does. */
+static struct {
+    uint64_t seen_rflags, seen_dr6;
+    uint32_t seen_exc;
+    uint64_t rflags, dr6; /* what it pops; breakpoints on its stack */
+} iret;
+static void iret_executes(struct vmcb *g, uint64_t *gpr)
+{
+    script(g, gpr);
+    iret.seen_rflags = g->save.rflags, iret.seen_dr6 = g->save.dr6, iret.seen_exc = g->ctl.icept_exc;
+    if (exit_code != SVM_EXIT_EXC(EXC_DB))
+        return;
+    g->save.rip = 0x200, g->save.rflags = iret.rflags;
+    g->save.dr6 = (g->save.dr6 & ~DR6_HITS) | iret.dr6 | (iret.seen_rflags & RFLAGS_TF ? DR6_BS : 0);
+}
+
+static void at_iret(uint64_t rflags)
+{
+    struct vcpu_regs r;
+    svm_cpu_ops.regs_get(v, &r);
+    r.cr0 |= 1, r.dr6 = 0xffff4ff1, r.dr7 = 0x400, r.nmi_blocked = true, r.pending.type = EVENT_NONE;
+    r.rip = IRET_AT, r.rflags = rflags;
+    svm_cpu_ops.regs_set(v, &r);
+    assert_true(b->ctl.icept3 & ICEPT3_IRET);
+    run(SVM_EXIT_IRET, 0, 0);
+    iret.rflags = 2, iret.dr6 = 0;
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_BLOCKED);
+}
+
+static void enter_iret(uint64_t code, uint64_t info1, uint64_t info2)
+{
+    fake_guest = iret_executes;
+    exit_code = code, exit_info1 = info1, exit_info2 = info2;
+    svm_cpu_ops.run(v, &x);
+    assert_int_equal(x.kind, VCPU_EXIT_INTR);
+    assert_int_equal(b->ctl.icept_exc, BIT32(1) | BIT32(17) | BIT32(18));
+}
+
+static void test_nmi_comes_right_after_iret(void **state)
+{
+    struct vcpu_regs r;
+    (void)state;
+    at_iret(2);
+    enter_iret(SVM_EXIT_INTR, 0, 0); /* the host's interrupt came first */
+    assert_true(iret.seen_rflags & RFLAGS_TF);
+    assert_int_equal(iret.seen_exc & 0x7c00, 0x7c00);
+    svm_cpu_ops.regs_get(v, &r); /* it may be moved now */
+    assert_true(r.nmi_blocked && r.rip == IRET_AT && r.rflags == 2 && r.dr6 == 0xffff4ff1);
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_BLOCKED);
+    enter_iret(SVM_EXIT_EXC(EXC_DB), 0, 0);
+    assert_true(iret.seen_rflags & RFLAGS_TF);
+    assert_int_equal(iret.seen_dr6 & DR6_BS, 0);
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_READY);
+    svm_cpu_ops.regs_get(v, &r);
+    assert_true(!r.nmi_blocked && r.rip == 0x200 && r.rflags == 2 && r.dr6 == 0xffff4ff1);
+    at_iret(2);
+    iret.rflags = RFLAGS_TF | 2; /* back to code that a debugger steps: its trap is not ours */
+    enter_iret(SVM_EXIT_EXC(EXC_DB), 0, 0);
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_READY);
+    assert_int_equal(v->rflags, RFLAGS_TF | 2);
+    run(SVM_EXIT_INTR, 0, 0);
+    at_iret(2);
+    iret.dr6 = 2, b->save.dr7 = 0x400 | BIT64(2) | 3u << 20; /* its stack is watched */
+    enter_iret(SVM_EXIT_EXC(EXC_DB), 0, 0);
+    assert_int_equal(b->ctl.event_inj, inj(EVENTINJ_TYPE_EXC, 1));
+    assert_int_equal(b->save.dr6, 0xffff4ff2);
+    unsigned before = fake_n_interrupts_self;
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_WAITS);
+    run(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(fake_n_interrupts_self, before + 1); /* ends the run after the #DB's delivery */
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_READY);
+}
+
+/* Nothing that the IRET's delivery pushes may have our TF. */
+static void test_events_at_an_iret(void **state)
+{
+    (void)state;
+    at_iret(2);
+    enter_iret(SVM_EXIT_EXC(EXC_PF), 2, 0xdead000);
+    assert_int_equal(b->ctl.event_inj, inj(EVENTINJ_TYPE_EXC, 14) | EVENTINJ_EV | 2ul << 32);
+    assert_int_equal(b->save.cr2, 0xdead000);
+    assert_int_equal(v->rflags, RFLAGS_RF | 2);
+    assert_true(b->ctl.icept3 & ICEPT3_IRET); /* the handler's, or this one again */
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_BLOCKED);
+    run(SVM_EXIT_INTR, 0, 0);
+    at_iret(RFLAGS_IF | 2);
+    unsigned before = fake_n_interrupts_self;
+    svm_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = 0x40 });
+    enter_iret(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(iret.seen_rflags & RFLAGS_TF, 0);
+    assert_int_equal(fake_n_interrupts_self, before + 1);
+    assert_true(b->ctl.icept3 & ICEPT3_IRET);
+    at_iret(RFLAGS_NT | 2); /* perhaps a task switch, which saves RFLAGS */
+    enter_iret(SVM_EXIT_INTR, 0, 0);
+    assert_int_equal(iret.seen_rflags & RFLAGS_TF, 0);
+    at_iret(RFLAGS_TF | 2); /* the guest's own */
+    enter_iret(SVM_EXIT_EXC(EXC_DB), 0, 0);
+    assert_int_equal(b->ctl.event_inj, inj(EVENTINJ_TYPE_EXC, 1));
+    assert_true(b->save.dr6 & DR6_BS);
+    assert_int_equal(svm_cpu_ops.nmi_state(v), NMI_WAITS);
 }
 
 static void test_tlb_rules(void **state)
@@ -730,6 +837,8 @@ int main(void)
                                         T(test_irq_window),
                                         T(test_emulated_instructions_trap),
                                         T(test_nmi_blocks_until_iret_is_done),
+                                        T(test_nmi_comes_right_after_iret),
+                                        T(test_events_at_an_iret),
                                         T(test_tlb_rules),
                                         T(test_another_pcpu_trusts_nothing),
                                         T(test_msrs),

@@ -559,6 +559,32 @@ static void test_missing_sections(void **unused)
     end();
 }
 
+static unsigned requests_after_move(unsigned requests, unsigned version)
+{
+    struct vm_knows k = *machine_knows();
+    begin(1);
+    for (unsigned i = 0; i < k.n; i++)
+        if (k.part[i].id == VMS_SEC_LAPIC)
+            k.part[i].version = version;
+    atomic_store(&a.vm.vcpus[0]->requests, requests);
+    assert_int_equal(vm_state_save(&a.vm, &k, state, sizeof(state), &state_len, WHY(why)), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+    unsigned after = atomic_load(&b.vm.vcpus[0]->requests);
+    end();
+    return after;
+}
+
+/* Both pending NMIs move; a host that knows one gets one, whichever bit it is. */
+static void test_pending_nmis_move(void **unused)
+{
+    (void)unused;
+    assert_int_equal(requests_after_move(VCPU_REQ_NMIS | VCPU_REQ_FREEZE, 2), VCPU_REQ_NMIS);
+    assert_int_equal(requests_after_move(VCPU_REQ_NMI_2, 2), VCPU_REQ_NMI_2);
+    assert_int_equal(requests_after_move(VCPU_REQ_NMIS | VCPU_REQ_UNHALT, 1), VCPU_REQ_NMI | VCPU_REQ_UNHALT);
+    assert_int_equal(requests_after_move(VCPU_REQ_NMI_2, 1), VCPU_REQ_NMI);
+    assert_int_equal(requests_after_move(VCPU_REQ_UNHALT, 1), VCPU_REQ_UNHALT);
+}
+
 static void field_put(uint16_t id, const char *name, unsigned len)
 {
     struct wr w = wr_init(offer + offer_len, sizeof(offer) - offer_len);
@@ -625,6 +651,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_release_0_1_is_read_and_written),
         cmocka_unit_test(test_missing_sections),
+        cmocka_unit_test(test_pending_nmis_move),
         cmocka_unit_test(test_fields_from_the_future),
         cmocka_unit_test(test_knows_as_bytes),
         cmocka_unit_test(test_time_goes_on),

@@ -94,7 +94,7 @@ static void test_pending_nmi_round_trip(void **state)
     same(&r, &back);
     run(VMX_EXIT_EXTINT, 0); /* injected although "blocked" */
     assert_int_equal(fake_injected_info, INTR_VALID | 0x202);
-    assert_false(vmx_cpu_ops.nmi_ready(v));
+    assert_int_equal(vmx_cpu_ops.nmi_state(v), NMI_BLOCKED);
 }
 
 static void test_segments_are_made_fit(void **state)
@@ -421,15 +421,15 @@ static void test_nmi_blocking(void **state)
     (void)state;
     protected_mode();
     s->blocked = BLOCKED_STI; /* STI holds no NMI back */
-    assert_true(vmx_cpu_ops.nmi_ready(v));
+    assert_int_equal(vmx_cpu_ops.nmi_state(v), NMI_READY);
     vmx_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
     run(VMX_EXIT_EXTINT, 0);
-    assert_false(vmx_cpu_ops.nmi_ready(v)); /* until IRET; and the window is open now */
+    assert_int_equal(vmx_cpu_ops.nmi_state(v), NMI_BLOCKED); /* until IRET; and the window is open now */
     run(VMX_EXIT_EXTINT, 0);
     assert_true(fake_get(VMCS_PROC_CTL) & PROC_NMI_WINDOW);
     fake_put(VMCS_GUEST_INTERRUPTIBILITY, 0); /* the guest's IRET */
     assert_int_equal(run(VMX_EXIT_NMI_WINDOW, 0), VCPU_EXIT_INTR);
-    assert_true(vmx_cpu_ops.nmi_ready(v));
+    assert_int_equal(vmx_cpu_ops.nmi_state(v), NMI_READY);
     run(VMX_EXIT_EXTINT, 0);
     assert_false(fake_get(VMCS_PROC_CTL) & PROC_NMI_WINDOW);
     vmx_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
@@ -856,7 +856,7 @@ static void core_at_random(void)
             vmx_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_EXTINT, .vector = 0x30 });
         break;
     case 1:
-        if (vmx_cpu_ops.nmi_ready(v))
+        if (vmx_cpu_ops.nmi_state(v) == NMI_READY)
             vmx_cpu_ops.inject(v, &(struct vcpu_event){ .type = EVENT_NMI, .vector = 2 });
         break;
     case 2: exception((uint8_t[]){ 0, 1, 3, 6, 8, 13, 14, 17 }[roll(8)]); break;
