@@ -20,6 +20,7 @@
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
+#include "kernel/vm/vm_usage.h"
 #include "net/net.h"
 
 bool service_step(uint64_t *wake)
@@ -37,6 +38,7 @@ bool service_step(uint64_t *wake)
     busy |= api_step();
     busy |= validate_step();
     busy |= vm_manage_step();
+    vm_usage_step();
     log_step();
     pcpu_check_timers();
 

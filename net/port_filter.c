@@ -9,6 +9,7 @@
  * fragment without the header that is to be checked (RFC 7112).  Later fragments pass, for receivers need the first. */
 #include "net/port_filter.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define MAX_LAYERS  4 /* VLAN tags and SNAP headers */
@@ -213,5 +214,74 @@ enum port_drop port_filter(const uint8_t mac[6], const uint8_t *frame, size_t le
     case TYPE_IPV4: return ipv4_check(&v);
     case TYPE_IPV6: return ipv6_check(&v);
     default:        return PORT_PASS;
+    }
+}
+
+/* ---- which addresses a guest has ---- */
+
+static bool address_take(struct port_address *out, const uint8_t *ip, uint8_t len)
+{
+    static const uint8_t none[16];
+    if (!memcmp(ip, none, len))
+        return false;
+    out->len = len;
+    memcpy(out->ip, ip, len);
+    return true;
+}
+
+/* v: at an IPv6 header. */
+static bool nd_address(struct view *v, struct port_address *out)
+{
+    if (v->len < 40)
+        return false;
+    const uint8_t *source = v->p + 8;
+    unsigned next = v->p[6];
+    bool fragmented = false;
+    (void)skip(v, 40);
+    if (ipv6_headers_skip(v, &next, &fragmented) != HEADERS_END || next != IP_ICMPV6 || v->len < 24)
+        return false;
+    if (v->p[0] == ND_NA)
+        return address_take(out, v->p + 8, 16);
+    return v->p[0] == ND_NS && address_take(out, source, 16);
+}
+
+bool port_address_said(const uint8_t *frame, size_t len, struct port_address *out)
+{
+    struct view v = { frame, len, frame + 6, NULL };
+    unsigned type;
+    if (!skip(&v, 12) || !type_find(&v, &type))
+        return false;
+    if (type == TYPE_ARP)
+        return v.len >= 28 && address_take(out, v.p + 14, 4);
+    return type == TYPE_IPV6 && nd_address(&v, out);
+}
+
+/* The longest run of zero groups, of two at least: [*from, *to). */
+static void zero_run(const uint8_t ip[16], unsigned *from, unsigned *to)
+{
+    *from = *to = 8;
+    for (unsigned i = 0, n = 0; i < 8; i++) {
+        n = be16(ip + 2 * i) ? 0 : n + 1;
+        if (n < 2 || n <= *to - *from)
+            continue;
+        *from = i + 1 - n;
+        *to = i + 1;
+    }
+}
+
+void port_address_text(const struct port_address *a, char out[PORT_ADDRESS_TEXT])
+{
+    unsigned from, to, n = 0;
+    const uint8_t *ip = a->ip;
+    if (a->len != 16) {
+        snprintf(out, PORT_ADDRESS_TEXT, "%u.%u.%u.%u", ip[0], ip[1], ip[2], ip[3]);
+        return;
+    }
+    zero_run(ip, &from, &to);
+    for (unsigned i = 0; i < 8; i++) {
+        if (i == from)
+            n += (unsigned)snprintf(out + n, PORT_ADDRESS_TEXT - n, "::");
+        if (i < from || i >= to)
+            n += (unsigned)snprintf(out + n, PORT_ADDRESS_TEXT - n, "%s%x", i && i != to ? ":" : "", be16(ip + 2 * i));
     }
 }

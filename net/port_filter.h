@@ -31,4 +31,17 @@ typedef bool address_reserved_fn(const uint8_t ip[4]);
  *  that what is behind them is checked alike.  reserved: NULL: no address is. */
 enum port_drop port_filter(const uint8_t mac[6], const uint8_t *frame, size_t len, address_reserved_fn *reserved);
 
+/* An IP address: 4 or 16 bytes. */
+struct port_address {
+    uint8_t len; /* 0: none */
+    uint8_t ip[16];
+};
+#define PORT_ADDRESS_TEXT 40
+
+/** Does the frame, which port_filter() would let pass, say that its sender has an address?  ARP and neighbour discovery
+ *  do, but for questions whether an address is free.  len: at least 14. */
+bool port_address_said(const uint8_t *frame, size_t len, struct port_address *out);
+/** "10.7.0.2", "fe80::1" (RFC 5952). */
+void port_address_text(const struct port_address *a, char out[PORT_ADDRESS_TEXT]);
+
 #endif

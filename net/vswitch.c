@@ -178,14 +178,30 @@ static enum port_drop guest_frame_judge(struct vswitch *sw, struct vswitch_port 
     return why;
 }
 
+/* Remember the address that a guest's frame says it has; the one that was said longest ago goes. */
+static void port_note_address(struct vswitch_port *p, const uint8_t *frame, size_t len)
+{
+    struct port_address a;
+    unsigned i = 0;
+    if (!port_address_said(frame, len, &a))
+        return;
+    while (i < PORT_ADDRESSES - 1 && p->seen[i].len &&
+           (p->seen[i].len != a.len || memcmp(p->seen[i].ip, a.ip, a.len) != 0))
+        i++;
+    memmove(&p->seen[1], &p->seen[0], i * sizeof(a));
+    p->seen[0] = a;
+}
+
 /* May p send this frame? */
 static bool port_may_send(struct vswitch *sw, struct vswitch_port *p, const uint8_t *frame, size_t len, uint64_t now_us)
 {
     if (p->kind != PORT_GUEST && p->kind != PORT_SPOOFING_GUEST)
         return true;
     enum port_drop why = guest_frame_judge(sw, p, frame, len, now_us);
-    if (why == PORT_PASS)
+    if (why == PORT_PASS) {
+        port_note_address(p, frame, len);
         return true;
+    }
     ASSERT(why < PORT_DROP_COUNT);
     p->drops[why]++;
     p->last_drop = why;

@@ -25,6 +25,7 @@ enum vswitch_kind {
     PORT_HOST,           /* trusted; nothing is learnt */
     PORT_UPLINK          /* sources are learnt */
 };
+#define PORT_ADDRESSES 8 /* of a guest, newest first */
 struct vswitch_port {
     const char *name; /* [c] borrowed */
     /** Transmit the frame through this port.  HV_E_AGAIN: no room, nothing happened, the sender may retry.
@@ -37,6 +38,7 @@ struct vswitch_port {
     uint64_t tx_dropped;
     uint64_t drops[PORT_DROP_COUNT]; /* of a guest's frames, by reason */
     enum port_drop last_drop;
+    struct port_address seen[PORT_ADDRESSES];
     uint64_t storm_us; /* when the group frames sent so far will have been within the rate */
 };
 struct vswitch_mac {

@@ -7,9 +7,12 @@
 #include "kernel/manage/operate.h"
 #include "kernel/peers/start.h"
 #include "kernel/vm/guest_console.h"
+#include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
+#include "kernel/vm/vm_usage.h"
+#include "net/vswitch.h"
 
 /* The guest that the path names.  NULL: there is none, and the answer says so. */
 static struct vm *named_vm(struct api_call *c)
@@ -72,6 +75,42 @@ static void put_modules(struct json *j, const struct vm_config *v)
     json_end(j);
 }
 
+static void put_usage(struct json *j, const struct vm *vm)
+{
+    struct vm_usage u = vm_usage(vm);
+    if (!u.known)
+        return;
+    json_num(j, "uptime_us", u.uptime_us);
+    if (u.cpu_known)
+        json_num(j, "cpu_percent", u.cpu_percent);
+}
+
+static void put_addresses(struct json *j, const struct vswitch_port *p)
+{
+    char text[PORT_ADDRESS_TEXT];
+    json_array(j, "addresses");
+    for (unsigned i = 0; i < PORT_ADDRESSES && p->seen[i].len; i++) {
+        port_address_text(&p->seen[i], text);
+        json_str(j, NULL, text);
+    }
+    json_end(j);
+}
+
+/* Its cards on the switch, of which there is one at most. */
+static void put_cards(struct json *j, const struct vm *vm)
+{
+    const struct vswitch_port *p = guest_net_port(vm);
+    json_array(j, "cards");
+    if (p) {
+        json_object(j, NULL);
+        json_fmt(j, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", p->mac[0], p->mac[1], p->mac[2], p->mac[3], p->mac[4],
+                 p->mac[5]);
+        put_addresses(j, p);
+        json_end(j);
+    }
+    json_end(j);
+}
+
 void api_vm_show(struct api_call *c)
 {
     const struct vm *vm = named_vm(c);
@@ -90,6 +129,8 @@ void api_vm_show(struct api_call *c)
     json_bool(j, "nic", v->nic);
     json_bool(j, "spoof", v->spoof);
     json_num(j, "disk_bytes", v->disk_bytes);
+    put_usage(j, vm);
+    put_cards(j, vm);
     if (vm_state(vm) != VM_STOPPED)
         json_num(j, "backed_bytes", vm->mem.n_backed * BLOCK_SIZE);
     json_end(j);

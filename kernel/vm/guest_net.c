@@ -9,6 +9,7 @@
  * move fails, the guest gets the queued frames here. */
 #include "kernel/vm/guest_net.h"
 
+#include <stdio.h>
 #include "kernel/dev/devices.h"
 #include "kernel/dev/vdev_net.h"
 #include "kernel/host/clock.h"
@@ -173,6 +174,20 @@ const struct vswitch_port *guest_net_port(const struct vm *vm)
         if (joined[i] && ports[i].ctx == vm)
             return &ports[i];
     return NULL;
+}
+
+void guest_net_describe(const struct vm *vm, struct printer *out)
+{
+    const struct vswitch_port *p = guest_net_port(vm);
+    char text[PORT_ADDRESS_TEXT], all[PORT_ADDRESSES * PORT_ADDRESS_TEXT] = "";
+    size_t len = 0;
+    if (!p)
+        return;
+    for (unsigned i = 0; i < PORT_ADDRESSES && p->seen[i].len; i++) {
+        port_address_text(&p->seen[i], text);
+        len += (size_t)snprintf(all + len, sizeof(all) - len, " %s", text);
+    }
+    print_line(out, "card: in %lu frames, out %lu, addresses seen:%s", p->tx_frames, p->rx_frames, len ? all : " none");
 }
 
 static struct frame_queue *frame_queue_of(const struct vm *vm)

@@ -4,6 +4,7 @@
 #ifndef GODWIT_KERNEL_VM_GUEST_NET_H
 #define GODWIT_KERNEL_VM_GUEST_NET_H
 
+#include "kernel/lib/print.h"
 #include "kernel/lib/types.h"
 
 struct vm;
@@ -21,6 +22,8 @@ void guest_net_hold(const struct vm *vm);
 size_t guest_net_take(const struct vm *vm, void *buf, size_t cap);
 /** The port of vm's card, with its counters; NULL: it has none (now).  Valid for this turn of the service loop. */
 const struct vswitch_port *guest_net_port(const struct vm *vm);
+/** For `vm inspect`: the card, and the addresses that its guest has told others, newest first. */
+void guest_net_describe(const struct vm *vm, struct printer *out);
 /** Give vm a frame that did not come through the switch.  It is dropped if vm does not run. */
 void guest_net_deliver(struct vm *vm, const uint8_t *frame, size_t len);
 

@@ -22,10 +22,12 @@
 #include "kernel/run/sched.h"
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/elf_boot.h"
+#include "kernel/vm/guest_net.h"
 #include "kernel/vm/linux_boot.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_mac.h"
 #include "kernel/vm/vm_memory.h"
+#include "kernel/vm/vm_usage.h"
 
 #define QUICK_RESET_US   2000000 /* a reset sooner after the start than this is quick */
 #define QUICK_RESETS_MAX 5       /* a guest that makes so many quick resets in a row is stopped */
@@ -522,6 +524,8 @@ void vm_inspect(struct vm *vm, struct printer *out)
                vm->s2.n_large, vm->s2.n_split);
     print_line(out, "dirty log %s, faults %lu, harvests %lu in %lu us", atomic_load(&vm->dirty.on) ? "on" : "off",
                vm->dirty.n_faults, vm->dirty.n_harvests, vm->dirty.harvest_us);
+    vm_usage_describe(vm, out);
+    guest_net_describe(vm, out);
     vdev_describe(vm, out);
     vm_disk_describe(vm, out);
     for (unsigned i = 0; i < vm->n_vcpus; i++)

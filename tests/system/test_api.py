@@ -162,7 +162,9 @@ def test_moves(api):
     """A move there by godwitctl, and back to where godwitctl chooses; figures and picture of it; one that is
     cancelled."""
     api.home()
+    before = api.json("vm", "show", "guest")
     out, _ = api.ctl("vm", "migrate", "guest", "--to", "b")
+    usage_follows(api, before)
     assert re.search(r"^guest moved from a to b in [0-9.]+ s, blackout [0-9.]+ ms", out), out
     picture = os.path.join(api.folder, "move.svg")
     api.ctl("migration", "show", "guest", "--svg", picture)
@@ -209,6 +211,26 @@ def test_moves(api):
             and "godwit_migration_duration_seconds_count 2\n" in text), (blackouts, text)
     with api.a.guest("guest") as g:
         g.verify()
+
+
+def usage_follows(api, before):
+    """After a move from a to b: the guest's uptime goes on, the time on this host begins, and its CPU share is known
+    after some seconds."""
+    shown = api.json("vm", "show", "guest")
+    assert shown["host"] == "b" and shown["age_us"] < shown["uptime_us"] - 1000000, shown
+    assert before["uptime_us"] < shown["uptime_us"] and before["age_us"] <= before["uptime_us"] + 5000000, (before,
+            shown)
+    deadline = time.monotonic() + 30
+    while "cpu_percent" not in shown:
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.5)
+        shown = api.json("vm", "show", "guest")
+    assert 0 < shown["cpu_percent"] <= 110, shown
+    card, = shown["cards"]
+    assert card["mac"] == shown["mac"] and isinstance(card["addresses"], list), shown
+    text = api.ctl("vm", "show", "guest")[0]
+    assert re.search(r"^uptime_s: \d+\ncpu_percent: \d+\naddresses of [0-9a-f:]{17}:", text, re.M), text
+    assert re.search(r"^up for \d+ s, here for \d+ s, uses \d+ % of a CPU", api.b.command("vm inspect guest"), re.M)
 
 
 def limits_change(api):

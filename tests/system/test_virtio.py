@@ -96,6 +96,7 @@ def devices_work_and_move(own, kernel):
         shown = dst.command("vm inspect guest")
         assert len(re.findall(r"^virtio \w+ +slot \d, live", shown, re.M)) == 5, f"not every device is live:\n{shown}"
         assert not re.search(r"needs reset|broken [1-9]", shown), shown
+        assert re.search(r"^card: .* addresses seen:.* 10\.7\.0\.11\b", shown, re.M), shown
 
 
 def test_free_memory_is_not_moved(own):

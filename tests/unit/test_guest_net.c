@@ -2,7 +2,7 @@
  * tests/unit/test_guest_net.c - a guest that is paused for a migration: its frames are queued, and move with it or
  * return to it; each exactly once, in order. */
 /* unit-sources: kernel/vm/guest_net.c net/vswitch.c net/port_filter.c
- *   kernel/lib/err.c tests/fakes/log.c tests/fakes/page.c */
+ *   kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c tests/fakes/page.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "net/announce.h"
@@ -244,10 +245,10 @@ static void test_tagged_frames_pass(void **state)
 /* ---- what a guest may say ---- */
 
 /* A frame from mac_a to all: hex digits, with blanks, from the type on.  Then padding up to 60 bytes. */
-static enum port_drop judge(const char *hex)
+static size_t frame_make(uint8_t f[256], const char *hex)
 {
-    uint8_t f[256] = { 0 };
     size_t n = 12;
+    memset(f, 0, 256);
     memset(f, 255, 6);
     memcpy(f + 6, mac_a, 6);
     for (; *hex; hex++) {
@@ -257,11 +258,20 @@ static enum port_drop judge(const char *hex)
         f[n++] = (uint8_t)strtoul(two, NULL, 16);
         hex++;
     }
+    return n;
+}
+
+static enum port_drop judge(const char *hex)
+{
+    uint8_t f[256];
+    struct port_address a;
+    size_t n = frame_make(f, hex);
     /* every prefix: no read beyond the end (ASan watches the copy) */
     for (size_t k = 14; k <= n; k++) {
         uint8_t *cut = malloc(k);
         memcpy(cut, f, k);
         (void)port_filter(mac_a, cut, k, is_host_ip);
+        (void)port_address_said(cut, k, &a);
         free(cut);
     }
     return port_filter(mac_a, f, MAX(n, 60), is_host_ip);
@@ -346,6 +356,83 @@ static void test_filter(void **state)
     assert_int_equal(port_filter(mac_a, stp, sizeof(stp), NULL), PORT_DROP_CONTROL);
 }
 
+/* The addresses that a's guest has said it has, newest first. */
+static const char *addresses(void)
+{
+    static char all[PORT_ADDRESSES * PORT_ADDRESS_TEXT];
+    size_t n = 0;
+    all[0] = 0;
+    for (unsigned i = 0; i < PORT_ADDRESSES && a.port.seen[i].len; i++) {
+        char text[PORT_ADDRESS_TEXT];
+        port_address_text(&a.port.seen[i], text);
+        n += (size_t)snprintf(all + n, sizeof(all) - n, "%s%s", n ? " " : "", text);
+    }
+    return all;
+}
+
+static void say(const char *hex)
+{
+    uint8_t f[256];
+    size_t n = frame_make(f, hex);
+    (void)vswitch_input(&sw, &a.port, f, MAX(n, 60), 1);
+}
+
+static void test_addresses_seen(void **state)
+{
+    (void)state;
+    static const char *const silent[] = {
+        ARP A "00000000 000000000000 0a000005",                  /* a probe: it asks whether the address is free */
+        ARP B "0a000007 000000000000 0a000006",                  /* dropped: another's */
+        "8035 0001 0800 06 04 0003 " A "0a000008 " A "0a000008", /* RARP asks for an address */
+        IP4("01") "0800 0000",                                   /* only ARP tells */
+        "86dd 60000000 0018 3a ff 00000000000000000000000000000000 ff020000000000000000000000000001 "
+        "87 00 0000 00000000 " ADDR, /* likewise a probe */
+        IP6("0010", "3a") "80 00 0000 00000000 0000000000000000",
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(silent); i++) {
+        say(silent[i]);
+        assert_string_equal(addresses(), "");
+    }
+    say(ARP A "0a000005 000000000000 0a000006");
+    say("8100 0005 " ARP A "0a000006 000000000000 0a000006"); /* on a VLAN */
+    say(IP6("0020", "3a") NA_A);
+    say(IP6("0018", "3a") "87 00 0000 00000000 20010db8000000000001000000000002");
+    say(ARP A "0a000005 000000000000 0a000006");
+    assert_string_equal(addresses(), "10.0.0.5 fe80::1 fe80::9 10.0.0.6");
+    for (unsigned i = 0; i < 300; i++) {
+        char hex[100];
+        snprintf(hex, sizeof(hex), ARP A "0a0001%02x 000000000000 0a000006", i % 200);
+        say(hex);
+    }
+    assert_string_equal(addresses(), "10.0.1.99 10.0.1.98 10.0.1.97 10.0.1.96 10.0.1.95 10.0.1.94 10.0.1.93 10.0.1.92");
+}
+
+static void test_address_texts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint8_t len, ip[16];
+    } cases[] = {
+        { "192.168.255.1", 4, { 192, 168, 255, 1 } },
+        { "::1", 16, { [15] = 1 } },
+        { "2001:db8::", 16, { 0x20, 1, 0xd, 0xb8 } },
+        { "2001:db8:0:1:1:1:1:1", 16, { 0x20, 1, 0xd, 0xb8, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1 } },
+        { "2001:db8::1:0:0:1", 16, { 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1 } },
+        { "1:0:0:2::3", 16, { 0, 1, 0, 0, 0, 0, 0, 2, [15] = 3 } },
+        { "abcd:abcd:abcd:abcd:abcd:abcd:abcd:abcd",
+          16,
+          { 0xab, 0xcd, 0xab, 0xcd, 0xab, 0xcd, 0xab, 0xcd, 0xab, 0xcd, 0xab, 0xcd, 0xab, 0xcd, 0xab, 0xcd } },
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        char text[PORT_ADDRESS_TEXT];
+        struct port_address address = { .len = cases[i].len };
+        memcpy(address.ip, cases[i].ip, 16);
+        port_address_text(&address, text);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
 static void test_ports_run_out(void **state)
 {
     (void)state;
@@ -398,6 +485,8 @@ int main(void)
         cmocka_unit_test_setup(test_storm, set_up_guest),
         cmocka_unit_test_setup(test_tagged_frames_pass, set_up_guest),
         cmocka_unit_test(test_filter),
+        cmocka_unit_test_setup(test_addresses_seen, set_up_guest),
+        cmocka_unit_test(test_address_texts),
         cmocka_unit_test_setup(test_announcement, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -230,17 +230,41 @@ enum exit_code cmd_vm_resume(int argc, char **argv)
     return vm_post(argv[0], "resume", NULL);
 }
 
-/* Print an object as lines "key: value". */
+/* Print an array of texts as one line. */
+static void vm_print_texts(const char *key, const json_t *texts)
+{
+    size_t i;
+    json_t *v;
+    printf("%s:", key);
+    json_array_foreach((json_t *)texts, i, v) printf("%s %s", i ? "," : "", json_string_value(v));
+    printf("\n");
+}
+
+static void vm_print_card(const json_t *card)
+{
+    char key[64];
+    snprintf(key, sizeof(key), "addresses of %.20s", get_str(card, "mac"));
+    vm_print_texts(key, json_object_get(card, "addresses"));
+}
+
+/* Print an object as lines "key: value"; times in seconds. */
 static void vm_print(const json_t *o)
 {
     const char *key;
-    json_t *v;
+    json_t *v, *card;
+    size_t i;
     json_object_foreach((json_t *)o, key, v)
     {
         if (json_is_string(v))
             printf("%s: %s\n", key, json_string_value(v));
+        else if (json_is_integer(v) && strlen(key) > 3 && !strcmp(key + strlen(key) - 3, "_us"))
+            printf("%.*s_s: %ld\n", (int)strlen(key) - 3, key, (int64_t)json_integer_value(v) / 1000000);
         else if (json_is_integer(v))
             printf("%s: %ld\n", key, (int64_t)json_integer_value(v));
+        else if (json_is_array(v) && json_is_string(json_array_get(v, 0)))
+            vm_print_texts(key, v);
+        else if (json_is_array(v))
+            json_array_foreach(v, i, card) vm_print_card(card);
         else if (json_is_boolean(v))
             printf("%s: %s\n", key, json_is_true(v) ? "yes" : "no");
     }
