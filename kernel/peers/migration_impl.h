@@ -14,7 +14,7 @@
 /* A move away from this host.  While it is queued it has no stream, machine, dial or choice. */
 struct outgoing {
     struct job job;
-    struct vm *vm;                  /* borrowed: VM slots are never freed */
+    struct vm *vm;                  /* borrowed: a slot; only while a machine runs is it sure to be the guest's */
     const struct peer_config *peer; /* borrowed (configuration); NULL: to be chosen */
     struct vm_knows knows;          /* what the peer reads; valid once the offer is written */
     struct choice choice;

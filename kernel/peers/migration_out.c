@@ -275,7 +275,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 
 static bool job_guest_ready(struct outgoing *o)
 {
-    if (vm_state(o->vm) == VM_RUNNING)
+    if (vm_find(o->job.guest) == o->vm && vm_state(o->vm) == VM_RUNNING) /* its slot may be another's now */
         return true;
     job_end(o, HV_E_BUSY, "the guest stopped running while its move waited");
     return false;

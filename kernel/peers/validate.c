@@ -2,7 +2,7 @@
  * kernel/peers/validate.c - validation of a move: keeps the peers' answers (kernel/peers/ask.h) until they are fetched.
  *
  * One question serves all peers, so that a second validation of the same guest finds its answer.  A question ends
- * KEEP_US after the last fetch, or when the guest stops, or when its slot is needed. */
+ * KEEP_US after the last fetch, or when the guest stops or leaves, or when its slot is needed. */
 #include "kernel/peers/validate.h"
 
 #include <stdio.h>
@@ -16,9 +16,9 @@
 #define QUESTIONS_MAX 4
 #define KEEP_US       5000000 /* answers are kept for so long after the last fetch */
 
-/* ask: owned; NULL: slot free */
+/* guest: it ends with the guest, whose slot may become another's; ask: owned; NULL: slot free */
 struct question {
-    const struct vm *vm;
+    char guest[CONFIG_NAME_LEN];
     struct ask *ask;
     uint64_t begun_us, fetched_us;
 };
@@ -30,7 +30,8 @@ bool validate_step(void)
     for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
         struct question *q = &questions[i];
         bool old = q->ask && (now > q->fetched_us + KEEP_US || (ask_done(q->ask) && now > q->begun_us + 4 * KEEP_US));
-        if (!q->ask || (!old && vm_state(q->vm) != VM_STOPPED))
+        const struct vm *vm = q->ask ? vm_find(q->guest) : NULL;
+        if (!q->ask || (!old && vm && vm_state(vm) != VM_STOPPED))
             continue;
         ask_end(q->ask);
         q->ask = NULL;
@@ -58,7 +59,7 @@ static bool validate_refused_here(const struct vm *vm, struct validation *out)
 static struct question *question_of(const struct vm *vm)
 {
     for (unsigned i = 0; i < QUESTIONS_MAX; i++)
-        if (questions[i].ask && questions[i].vm == vm)
+        if (questions[i].ask && !strcmp(questions[i].guest, vm->config.name))
             return &questions[i];
     return NULL;
 }
@@ -83,7 +84,8 @@ static struct question *question_new(const struct vm *vm)
     if (!q)
         return NULL;
     ask_end(q->ask);
-    *q = (struct question){ .vm = vm, .ask = ask_begin(ASK_PROBE, vm, NULL), .begun_us = clock_us() };
+    *q = (struct question){ .ask = ask_begin(ASK_PROBE, vm, NULL), .begun_us = clock_us() };
+    snprintf(q->guest, sizeof(q->guest), "%s", vm->config.name);
     return q->ask ? q : NULL;
 }
 
@@ -101,7 +103,7 @@ enum hv_err validate(const char *name, const char *to, struct validation *out, s
     if (!q)
         return REFUSE(HV_E_BUSY, "%u guests are being asked for already, or there is no memory; ask again",
                       QUESTIONS_MAX);
-    ASSERT(q->ask && q->vm == vm);
+    ASSERT(q->ask);
     q->fetched_us = clock_us();
     const struct ask_reply *r = &q->ask->reply[peer - host_config->peers];
     out->known = r->state != ASK_WAITING;

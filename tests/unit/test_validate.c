@@ -145,6 +145,20 @@ static void test_all_open(void **s)
     assert_int_equal(n_open, 3);
 }
 
+/* A guest left, and another arrived in its slot before the next step: the answers were not about that one. */
+static void test_slot_of_another(void **s)
+{
+    (void)s;
+    assert_int_equal(ask_for(0, "b"), HV_OK);
+    answer();
+    strcpy(guests[0].config.name, "new");
+    assert_int_equal(validate("new", "b", &v, WHY(why)), HV_OK);
+    assert_false(v.known);
+    assert_int_equal(n_open, 2);
+    validate_step();
+    assert_int_equal(n_open, 1);
+}
+
 static void test_refused_here(void **s)
 {
     (void)s;
@@ -213,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(test_choice, set_up, tear_down),
                                         cmocka_unit_test_setup_teardown(test_many_guests, set_up, tear_down),
                                         cmocka_unit_test_setup_teardown(test_all_open, set_up, tear_down),
+                                        cmocka_unit_test_setup_teardown(test_slot_of_another, set_up, tear_down),
                                         cmocka_unit_test_setup_teardown(test_refused_here, set_up, tear_down) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
