@@ -108,7 +108,7 @@ CMOCKA := $(addprefix -include ,stdarg.h stddef.h stdint.h setjmp.h)     # what 
 DEPGEN = -MMD -MP -MF $(@:.o=.d)
 
 # ---- godwit.efi ------------------------------------------------------------------------------------------------------
-ROOMS := lib lib/libc config host host/x86 core dev run vm peers manage
+ROOMS := lib lib/libc config host host/x86 core dev run store vm peers manage
 DIRS := boot kernel $(addprefix kernel/,$(ROOMS)) svm vmx net net/port migrate
 SRC  := $(foreach d,$(DIRS),$(wildcard $(d)/*.c $(d)/*.S))
 OBJ  := $(addprefix $(BUILD)/obj/,$(addsuffix .o,$(SRC)))

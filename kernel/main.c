@@ -27,6 +27,8 @@
 #include "kernel/peers/start.h"
 #include "kernel/run/sched.h"
 #include "kernel/service.h"
+#include "kernel/store/blockdev.h"
+#include "kernel/store/lvm.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/net.h"
 
@@ -113,6 +115,8 @@ void kernel_entry(struct boot_info *bi)
     sched_service_set(service_step);
     pcpu_start_all(bi, ap_main);
     log_info("host", "%u of %u CPUs run, %lu MiB memory", pcpu_count, bi->n_cpus, page_stats().total_bytes / MIB);
+    blockdev_init();
+    lvm_scan();
     migration_init();
     api_init(bi);
     network_up(bi);

@@ -17,6 +17,7 @@
 #include "kernel/peers/reach.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/validate.h"
+#include "kernel/store/blockdev.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -34,6 +35,7 @@ bool service_step(uint64_t *wake)
     busy |= reach_step();
     busy |= guest_devices_step();
     busy |= vm_disk_step();
+    busy |= blockdev_step();
     busy |= console_step();
     busy |= api_step();
     busy |= validate_step();
@@ -42,7 +44,8 @@ bool service_step(uint64_t *wake)
     log_step();
     pcpu_check_timers();
 
-    uint64_t now = clock_us(), next = now + (net_needs_polling() ? SERVICE_POLL_US : SERVICE_TICK_US);
+    bool poll = net_needs_polling() || blockdev_needs_polling();
+    uint64_t now = clock_us(), next = now + (poll ? SERVICE_POLL_US : SERVICE_TICK_US);
     next = MIN(next, net_next_us());
     *wake = tsc_read() + (next > now ? clock_us_to_tsc(next - now) : 0);
     return busy;

@@ -32,7 +32,8 @@ ROOMS = {
     "core":    "lib config host",
     "dev":     "+ core",
     "run":     "+ dev",
-    "vm":      "+ run net migrate/memory.h",
+    "store":   "lib host core/disk.h",
+    "vm":      "+ run net store migrate/memory.h",
     "peers":   "+ vm migrate",
     "manage":  "+ peers",
     "root":    "+ manage vmx svm boot",                 # ROOT_FILES, which join everything
@@ -43,7 +44,7 @@ ROOMS = {
     "boot":    "host/boot_info.h",
     "tools":   "lib migrate",
 }
-KERNEL_ROOMS = "lib config host core dev run vm peers manage".split()
+KERNEL_ROOMS = "lib config host core dev run store vm peers manage".split()
 INNER_FOLDERS = {"kernel/lib/libc", "kernel/host/x86"}  # a room's files lie in its folder itself, or in one of these
 ROOT_FILES = {"kernel/main.c", "kernel/service.c", "kernel/service.h"}
 

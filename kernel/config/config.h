@@ -46,6 +46,10 @@ struct peer_config { /* [peer] or [client] */
     uint16_t port;
     uint8_t fingerprint[32]; /* SHA-256 of the DER certificate */
 };
+#define CONFIG_LV_NAME_LEN 64
+struct lv_config { /* a logical volume of a volume group on the host's disks; lv "": none */
+    char vg[CONFIG_LV_NAME_LEN], lv[CONFIG_LV_NAME_LEN];
+};
 struct nbd_config { /* an export of an NBD server */
     uint8_t ip[4];
     uint16_t port;              /* 0: there is no disk on a server */
@@ -80,6 +84,7 @@ struct vm_config {
     bool hvc;                        /* a virtio console beside the serial port */
     uint64_t disk_bytes;             /* virtio disk in memory, multiple of 2 MiB; 0: none, or the size of disk_file */
     char disk_file[CONFIG_PATH_LEN]; /* its contents at start, a file in \godwit\ ; "": blank */
+    struct lv_config lv;             /* virtio disk on a volume of this host; disk_bytes is 0 then */
     struct nbd_config nbd;           /* virtio disk on a server; disk_bytes is 0 then */
 };
 struct config_network {

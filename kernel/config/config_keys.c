@@ -475,10 +475,24 @@ static bool vm_disk_fingerprint_set(struct parser *p, const char *v)
     p->vm->nbd.tls = hex_bytes_parse(v, p->vm->nbd.fingerprint, 32, false);
     return p->vm->nbd.tls;
 }
+/* Parse VG/LV, of the characters that LVM2 allows in names. */
+static bool lv_parse(const char *s, struct lv_config *out)
+{
+    static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+_.-";
+    size_t vg = strspn(s, chars), lv = s[vg] == '/' ? strspn(s + vg + 1, chars) : 0;
+    if (!vg || !lv || vg >= CONFIG_LV_NAME_LEN || lv >= CONFIG_LV_NAME_LEN || s[vg + 1 + lv])
+        return false;
+    *out = (struct lv_config){ 0 };
+    memcpy(out->vg, s, vg);
+    memcpy(out->lv, s + vg + 1, lv);
+    return true;
+}
 static bool vm_disk_set(struct parser *p, const char *v)
 {
     if (!strncmp(v, "nbd:", 4))
         return nbd_target_parse(v + 4, &p->vm->nbd);
+    if (!strncmp(v, "lv:", 3))
+        return lv_parse(v + 3, &p->vm->lv);
     if (strncmp(v, "ram:", 4))
         return false;
     return memory_size_parse(v + 4, BLOCK_SIZE, &p->vm->disk_bytes) || guest_file_copy(v + 4, p->vm->disk_file);
@@ -568,8 +582,9 @@ static const struct key vm_keys[] = {
     [VM_NIC] = { "nic", vm_nic_set, YES_NO },
     [VM_SPOOF] = { "spoof", vm_spoof_set, "allow or deny" },
     [VM_DISK] = { "disk", vm_disk_set,
-                  "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\) or "
-                  "nbd:ADDRESS[:PORT]/EXPORT (like nbd:192.168.1.5/web)" NOT_THE_HOSTS },
+                  "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\), "
+                  "lv:GROUP/VOLUME (of LVM, on this host's disks) or nbd:ADDRESS[:PORT]/EXPORT (like "
+                  "nbd:192.168.1.5/web)" NOT_THE_HOSTS },
     [VM_DISK_FINGERPRINT] = { "disk-fingerprint", vm_disk_fingerprint_set,
                               "64 hex digits: the SHA-256 of the certificate (DER) of the disk's NBD server" },
     [VM_RNG] = { "rng", vm_rng_set, YES_NO },

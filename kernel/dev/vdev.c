@@ -27,7 +27,7 @@ static bool vdev_is_configured(const struct vm_config *c, enum vdev_kind kind)
 {
     switch (kind) {
     case VDEV_NET:     return c->nic;
-    case VDEV_BLK:     return c->disk_bytes || c->nbd.port;
+    case VDEV_BLK:     return c->disk_bytes || c->nbd.port || c->lv.lv[0];
     case VDEV_CONSOLE: return c->hvc;
     case VDEV_RNG:     return c->rng;
     case VDEV_BALLOON: return c->balloon;

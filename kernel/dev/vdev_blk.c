@@ -349,7 +349,7 @@ const struct vdev_ops vdev_blk_ops = {
 
 /* ---- creation, and calls of vm_disk.c ---- */
 
-static bool disk_is_remote(const struct vm *vm) { return vm->config.nbd.port; }
+static bool disk_is_remote(const struct vm *vm) { return vm->config.nbd.port || vm->config.lv.lv[0]; }
 static unsigned blk_table_len(const struct vm *vm) { return disk_is_remote(vm) ? PENDING_MAX : 1; }
 static size_t blk_table_size(unsigned n) { return sizeof(struct blk) + n * sizeof(struct blk_req); }
 

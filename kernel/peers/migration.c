@@ -184,7 +184,9 @@ static enum hv_err job_may_start(const struct vm *vm, struct why *why)
         return REFUSE(HV_E_BUSY, "%s is %s%s%s; only a running guest can be moved, once at a time", vm->config.name,
                       moving ? "moving already" : vm_state_name(vm_state(vm)), waiting ? ", " : "", waits);
     }
-    return HV_OK;
+    char text[300];
+    const char *stays = vm_disk_stays(vm, text, sizeof(text));
+    return stays ? REFUSE(HV_E_UNSUPP, "%s cannot move: %s", vm->config.name, stays) : HV_OK;
 }
 
 void migration_options(struct move_options *o) { move_options_default(host_config, o); }

@@ -11,6 +11,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/peers/ask.h"
 #include "kernel/peers/migration.h"
+#include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
 #define QUESTIONS_MAX 4
@@ -52,6 +53,8 @@ static bool validate_refused_here(const struct vm *vm, struct validation *out)
         snprintf(out->text, sizeof(out->text), "%s is moving already", name);
     else if (s != VM_RUNNING)
         snprintf(out->text, sizeof(out->text), "%s is %s; only a running guest can be moved", name, vm_state_name(s));
+    else
+        (void)vm_disk_stays(vm, out->text, sizeof(out->text));
     out->known = out->text[0] != 0;
     return out->known;
 }

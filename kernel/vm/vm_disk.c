@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/vm_disk.c - guests and their disks on servers.
+ * kernel/vm/vm_disk.c - guests and their disks on servers and on this host.
  *
  * A guest is paused for two reasons: its disk does not answer (`waiting`), or a move stops it.  A move quiesces the
  * disk first, so `quiesce` leaves DISK_RUNNING.  From then until vm_disk_unquiesce() this file does not touch the
@@ -15,6 +15,7 @@
 #include "kernel/dev/vdev_blk.h"
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
+#include "kernel/store/lv_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/nbd.h"
 
@@ -24,15 +25,29 @@ static uint64_t seconds_since(uint64_t us) { return (clock_us() - us) / 1000000;
 
 /* ---- opening and closing ---- */
 
-enum hv_err vm_disk_open(struct vm *vm)
+enum hv_err vm_disk_open(struct vm *vm, struct why *why)
 {
+    const struct vm_config *c = &vm->config;
     ASSERT(!vm->disk.disk);
     vm->disk = (struct vm_disk){ 0 };
-    if (!vm->config.nbd.port)
+    if (!c->nbd.port && !c->lv.lv[0])
         return HV_OK;
     vm->disk.waiting = true;
     vm->disk.since_us = clock_us();
-    return nbd_open(&vm->config.nbd, &vm->disk.disk);
+    if (c->lv.lv[0])
+        return lv_disk_open(c->lv.vg, c->lv.lv, &vm->disk.disk, why);
+    enum hv_err e = nbd_open(&c->nbd, &vm->disk.disk);
+    return e ? REFUSE(e, "no memory for the connection to the disk of %s", c->name) : HV_OK;
+}
+
+const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
+{
+    const struct lv_config *lv = &vm->config.lv;
+    if (!lv->lv[0])
+        return NULL;
+    snprintf(text, len, "its disk is the volume %s/%s of this host, and disks do not move yet: use a disk on a server",
+             lv->vg, lv->lv);
+    return text;
 }
 
 void vm_disk_adopt(struct vm *vm, struct disk *disk)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/vm_disk.h - a VM's disk on a server, over the VM's life: opened before the guest runs, quiesced before
- * the guest stops for a move.
+ * kernel/vm/vm_disk.h - a VM's disk on a server or on this host, over the VM's life: opened before the guest runs,
+ * quiesced before the guest stops for a move.
  *
  * A guest whose disk does not answer for DISK_STALL_US is paused until it does, and never sees an error.  Service pCPU
  * only.  For a VM without such a disk, each function does nothing. */
@@ -9,12 +9,16 @@
 
 #include "kernel/core/vm.h"
 #include "kernel/lib/print.h"
+#include "kernel/lib/why.h"
 
 #define DISK_STALL_US   3000000u /* the guest is paused once a request is unanswered for so long */
 #define DISK_QUIESCE_US 4000000u /* a move fails if draining and flushing take longer */
 
-/** Begin to open the disk of vm->config; the guest runs once it is open.  HV_E_NOMEM.  vm built, vCPUs FROZEN. */
-HV_MUST_CHECK enum hv_err vm_disk_open(struct vm *vm);
+/** Begin to open the disk of vm->config; the guest runs once it is open.  HV_E_NOMEM; errors as of lv_disk_open().
+ *  vm built, vCPUs FROZEN. */
+HV_MUST_CHECK enum hv_err vm_disk_open(struct vm *vm, struct why *why);
+/** Why the guest cannot move, with its disk on this host, in text; NULL: it can, as far as its disk goes. */
+const char *vm_disk_stays(const struct vm *vm, char *text, size_t len);
 /** Take over the open disk of an arriving guest.  NULL: it has none. */
 void vm_disk_adopt(struct vm *vm, struct disk *disk);
 void vm_disk_close(struct vm *vm);

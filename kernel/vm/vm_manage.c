@@ -222,7 +222,7 @@ static enum hv_err vm_boot(struct vm *vm, const struct boot_blob *disk, struct g
     if (!e)
         e = kept ? guest_mem_take_hidden(vm, kept) : ramdisk_fill(vm, disk);
     if (!e)
-        e = vm_disk_open(vm);
+        e = vm_disk_open(vm, why);
     if (e) {
         vm_teardown(vm);
         return e;

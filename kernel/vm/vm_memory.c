@@ -6,6 +6,7 @@
  * guest, and 3 MiB for a small one.  While a move runs, hashes and tables that exist no longer count as owed. */
 #include "kernel/vm/vm_memory.h"
 #include "kernel/host/page.h"
+#include "kernel/store/lv_disk.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_manage.h"
 #include "migrate/memory.h"
@@ -26,7 +27,10 @@ static uint64_t move_tables_max(uint64_t ram_bytes)
 
 static uint64_t needed(uint64_t ram_bytes) { return ram_bytes + move_tables_max(ram_bytes); }
 
-uint64_t vm_memory_needed(const struct vm_config *c) { return needed(c->memory_bytes + c->disk_bytes); }
+uint64_t vm_memory_needed(const struct vm_config *c)
+{
+    return needed(c->memory_bytes + c->disk_bytes) + (c->lv.lv[0] ? LV_DISK_MEMORY : 0);
+}
 
 uint64_t vm_memory_promised(void)
 {

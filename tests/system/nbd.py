@@ -51,24 +51,27 @@ class NbdServer:
             self.process = None
 
     def blocks(self):
-        """{block: number of the write whose data it has}; AssertionError if one has the data of two."""
-        found = {}
         with open(self.file, "rb") as f:
-            for block in range(os.path.getsize(self.file) // BLOCK):
-                data = f.read(BLOCK)
-                mark, number, write, _ = struct.unpack_from("<4Q", data)
-                if mark != MARK:
-                    assert not any(data), f"block {block} of the server's file is neither empty nor diskcheck's"
-                    continue
-                want = b"".join(struct.pack("<4Q", MARK, block, write, s) + bytes([write & 0xff]) * (SECTOR - 32)
-                                for s in range(BLOCK // SECTOR))
-                assert number == block and data == want, (
-                    f"block {block} of the server's file is torn: it says block {number}, write {write}")
-                found[block] = write
-        return found
+            return blocks_in(f.read())
 
     def sum(self):
         return sum_of(self.blocks())
+
+
+def blocks_in(disk):
+    """{block: number of the write whose data it has}; AssertionError if one has the data of two."""
+    found = {}
+    for block in range(len(disk) // BLOCK):
+        data = disk[block * BLOCK:(block + 1) * BLOCK]
+        mark, number, write, _ = struct.unpack_from("<4Q", data)
+        if mark != MARK:
+            assert not any(data), f"block {block} of the disk is neither empty nor diskcheck's"
+            continue
+        want = b"".join(struct.pack("<4Q", MARK, block, write, s) + bytes([write & 0xff]) * (SECTOR - 32)
+                        for s in range(BLOCK // SECTOR))
+        assert number == block and data == want, f"block {block} of the disk is torn: it says {number}, write {write}"
+        found[block] = write
+    return found
 
 
 def sum_of(blocks):

@@ -227,6 +227,11 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t promisable, reason_fn
     (void)o, (void)promisable, (void)add, (void)ctx;
     return 0;
 }
+const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
+{
+    (void)vm, (void)text, (void)len;
+    return NULL;
+}
 uint64_t vm_memory_promisable(void) { return GIB; }
 enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)
 {

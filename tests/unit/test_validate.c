@@ -13,6 +13,7 @@
 #include "kernel/peers/choose.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/validate.h"
+#include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
 #define N_GUESTS 9
@@ -40,6 +41,13 @@ struct vm *vm_find(const char *name)
         if (!strcmp(guests[i].config.name, name))
             return &guests[i];
     return NULL;
+}
+static const char *stays;
+const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
+{
+    (void)vm;
+    snprintf(text, len, "%s", stays ? stays : "");
+    return stays;
 }
 struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket)
 {
@@ -176,6 +184,11 @@ static void test_refused_here(void **s)
     assert_int_equal(ask_for(2, "b"), HV_OK);
     assert_true(v.known && strstr(v.text, "allows no outgoing moves ([host] outgoing = no)"));
     conf.host.outgoing = true;
+    moving = false;
+    stays = "its disk is here";
+    assert_int_equal(ask_for(2, "b"), HV_OK);
+    assert_true(v.known && !v.would_move && !strcmp(v.text, stays));
+    stays = NULL;
     assert_int_equal(n_begun, 0);
 }
 

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/blockdev.h - the host's own disks: one interface over their drivers.  Service pCPU only.
+ *
+ * A request belongs to its submitter until done().  A driver keeps requests over a reset of its controller and sends
+ * them again, so what a submitter sees is the disk's answer: done, or an error of the medium.  While a disk does not
+ * answer, `why` says so, and its requests wait. */
+#ifndef GODWIT_KERNEL_STORE_BLOCKDEV_H
+#define GODWIT_KERNEL_STORE_BLOCKDEV_H
+
+#include "kernel/lib/types.h"
+
+#define BLOCKDEVS_MAX    8
+#define BLOCK_LEN_MAX    (64 * KIB) /* bytes of one request */
+#define BLOCK_SECTOR_MAX 4096u
+
+enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH };
+
+struct block_req {
+    enum block_op op;
+    uint64_t offset; /* bytes; whole sectors within the disk.  FLUSH: 0 */
+    uint32_t len;    /* likewise, 1 to BLOCK_LEN_MAX */
+    void *buf;       /* host memory of len bytes, page-aligned and physically contiguous, as mem_alloc() gives it */
+    /** ok: the disk did it, durably for FLUSH and for what FLUSH covers: each write that was done before it. */
+    void (*done)(struct block_req *r, bool ok);
+    struct block_req *next; /* the driver's, while it has r */
+};
+
+struct blockdev;
+struct blockdev_ops {
+    const char *name; /* of the driver */
+    /** Begin r, or queue it. */
+    void (*submit)(struct blockdev *d, struct block_req *r);
+    /** Make progress; calls done() of requests.  True: there was some. */
+    bool (*poll)(struct blockdev *d);
+};
+
+struct blockdev {
+    const struct blockdev_ops *ops;
+    char name[16]; /* "nvme0" */
+    char model[41], serial[21];
+    uint64_t bytes;
+    uint32_t sector;  /* bytes, a power of two from 512 to BLOCK_SECTOR_MAX */
+    bool irq;         /* it interrupts the boot CPU; else it must be polled */
+    uint64_t lost_us; /* clock_us() when it stopped answering; 0: it answers */
+    unsigned n_resets;
+    uint64_t n_errors;
+    char why[120]; /* while it does not answer */
+};
+
+/** Find and start all disks.  Boot CPU, once, after pci_init() and clock_init(). */
+void blockdev_init(void);
+/** In slot i < BLOCKDEVS_MAX, or by name; NULL: none. */
+struct blockdev *blockdev_at(unsigned i);
+struct blockdev *blockdev_find(const char *name);
+/** Part of the service loop.  True: there was progress. */
+bool blockdev_step(void);
+/** Is there a disk that does not interrupt? */
+bool blockdev_needs_polling(void);
+/** Do r and wait, for 5 s at most.  At boot only.  False: an error, or no answer; *r must not be used again then. */
+bool blockdev_do_now(struct blockdev *d, struct block_req *r);
+
+#endif

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/lv_disk.c - see lv_disk.h.
+ *
+ * A request is done in pieces of BLOCK_LEN_MAX, one at a time; requests run side by side.  Each slot has a buffer of
+ * that size: the piece is copied between it and the guest.  A piece never crosses a segment of the volume.
+ *
+ * Closing.  The disk controller may still write into buffers, or have writes of this disk before it.  So a closed disk
+ * stays, without its guest, until its last piece is done; a new opener of the volume waits for that (`known`). */
+#include "kernel/store/lv_disk.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/store/lvm.h"
+
+#define SLOTS 64u
+_Static_assert(SLOTS *BLOCK_LEN_MAX == LV_DISK_MEMORY, "one buffer each");
+
+struct slot {
+    struct lv_disk *d;
+    struct disk_req *r; /* the submitter's; NULL: free */
+    uint64_t since_us;
+    uint64_t at; /* bytes of r that are done */
+    bool busy;   /* a piece is with the host's disk */
+    struct block_req b;
+};
+struct lv_disk {
+    struct disk disk;
+    struct lvm_group *group;
+    const struct lvm_lv *lv;
+    unsigned n_busy;
+    bool closed;
+    uint8_t *buf; /* owned: LV_DISK_MEMORY */
+    struct slot slot[SLOTS];
+};
+
+static struct lv_disk *lv_disk_of(struct disk *d) { return container_of(d, struct lv_disk, disk); }
+static struct lvm_use *use_of(const struct lv_disk *l) { return &l->group->use[l->lv - l->group->vg.lv]; }
+
+static void lv_disk_free(struct lv_disk *l)
+{
+    ASSERT(l->closed && !l->n_busy && use_of(l)->disks);
+    use_of(l)->disks--;
+    mem_free(l->buf, LV_DISK_MEMORY);
+    mem_free(l, sizeof(*l));
+}
+
+static void slot_complete(struct slot *s, enum disk_status status)
+{
+    struct disk_req *r = s->r;
+    s->r = NULL;
+    r->done(r, status);
+}
+
+/* ---- pieces ---- */
+
+static void piece_begin(struct slot *s);
+
+static void piece_done(struct block_req *b, bool ok)
+{
+    struct slot *s = container_of(b, struct slot, b);
+    struct lv_disk *l = s->d;
+    ASSERT(s->busy && l->n_busy);
+    s->busy = false;
+    l->n_busy--;
+    if (l->closed) {
+        if (!l->n_busy)
+            lv_disk_free(l);
+        return;
+    }
+    if (ok && b->op == BLOCK_READ)
+        s->r->put(s->r, s->at, b->buf, b->len);
+    s->at += b->len;
+    if (!ok)
+        slot_complete(s, DISK_ERROR);
+    else if (b->op == BLOCK_FLUSH ? s->at >= l->group->vg.n_pvs : s->at >= s->r->len)
+        slot_complete(s, DISK_OK);
+    else
+        piece_begin(s);
+}
+
+static void piece_submit(struct slot *s, struct blockdev *dev)
+{
+    s->b.done = piece_done;
+    s->busy = true;
+    s->d->n_busy++;
+    dev->ops->submit(dev, &s->b);
+}
+
+/* A flush goes to each disk of the group in turn; `at` counts them, so its pieces have length 1. */
+static void flush_begin(struct slot *s)
+{
+    s->b = (struct block_req){ .op = BLOCK_FLUSH, .len = 1 };
+    piece_submit(s, s->d->group->dev[s->at]);
+}
+
+static void piece_begin(struct slot *s)
+{
+    struct lv_disk *l = s->d;
+    struct disk_req *r = s->r;
+    unsigned pv;
+    uint64_t run;
+    if (r->op == DISK_FLUSH) {
+        flush_begin(s);
+        return;
+    }
+    uint64_t on_disk = lvm_lv_map(&l->group->vg, l->lv, r->offset + s->at, &pv, &run);
+    uint32_t len = (uint32_t)MIN(MIN(run, r->len - s->at), BLOCK_LEN_MAX);
+    void *buf = l->buf + (size_t)(s - l->slot) * BLOCK_LEN_MAX;
+    s->b = (struct block_req){
+        .op = r->op == DISK_READ ? BLOCK_READ : BLOCK_WRITE, .offset = on_disk, .len = len, .buf = buf
+    };
+    if (r->op == DISK_WRITE && !r->get(r, s->at, buf, len)) {
+        slot_complete(s, DISK_ERROR);
+        return;
+    }
+    piece_submit(s, l->group->dev[pv]);
+}
+
+/* ---- the disk ---- */
+
+static enum disk_status lv_submit(struct disk *d, struct disk_req *r)
+{
+    struct lv_disk *l = lv_disk_of(d);
+    if (r->op == DISK_DISCARD || r->op == DISK_ZEROES)
+        return DISK_UNSUPP;
+    for (struct slot *s = l->slot; s < l->slot + SLOTS; s++) {
+        if (s->r)
+            continue;
+        *s = (struct slot){ .d = l, .r = r, .since_us = clock_us() };
+        return DISK_PENDING;
+    }
+    return DISK_ERROR; /* more than max_pending: no submitter does that */
+}
+
+static void lv_note_state(struct lv_disk *l)
+{
+    uint64_t oldest = 0;
+    l->disk.lost_us = 0;
+    for (const struct slot *s = l->slot; s < l->slot + SLOTS; s++)
+        if (s->r && (!oldest || s->since_us < oldest))
+            oldest = s->since_us;
+    l->disk.oldest_us = oldest;
+    for (unsigned i = 0; i < l->group->vg.n_pvs; i++) {
+        const struct blockdev *dev = l->group->dev[i];
+        if (!dev->lost_us)
+            continue;
+        l->disk.lost_us = dev->lost_us;
+        snprintf(l->disk.why, sizeof(l->disk.why), "%s: %s", dev->name, dev->why);
+    }
+}
+
+static bool lv_poll(struct disk *d)
+{
+    struct lv_disk *l = lv_disk_of(d);
+    bool moved = false;
+    if (!d->known) {
+        d->known = use_of(l)->disks == 1;
+        return d->known;
+    }
+    for (struct slot *s = l->slot; s < l->slot + SLOTS; s++)
+        if (s->r && !s->busy && !s->at) {
+            piece_begin(s);
+            moved = true;
+        }
+    lv_note_state(l);
+    return moved;
+}
+
+static void lv_close(struct disk *d)
+{
+    struct lv_disk *l = lv_disk_of(d);
+    ASSERT(!l->closed);
+    l->closed = true;
+    use_of(l)->open = false;
+    if (!l->n_busy)
+        lv_disk_free(l);
+}
+
+static const struct disk_ops lv_ops = { .submit = lv_submit, .poll = lv_poll, .close = lv_close };
+
+enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
+{
+    struct lvm_group *g;
+    const struct lvm_lv *v;
+    enum hv_err e = lvm_volume_find(vg, lv, &g, &v, why);
+    if (!e && g->use[v - g->vg.lv].open)
+        return REFUSE(HV_E_BUSY, "another guest has the volume %s/%s as its disk", vg, lv);
+    return e;
+}
+
+enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, struct why *why)
+{
+    struct lvm_group *g;
+    const struct lvm_lv *v;
+    enum hv_err e = lv_disk_check(vg, lv, why);
+    if (!e)
+        e = lvm_volume_find(vg, lv, &g, &v, why);
+    if (e)
+        return e;
+    struct lv_disk *l = mem_alloc(sizeof(*l));
+    uint8_t *buf = l ? mem_alloc(LV_DISK_MEMORY) : NULL;
+    if (!buf) {
+        mem_free(l, sizeof(*l));
+        return REFUSE(HV_E_NOMEM, "no memory for the disk on volume %s/%s", vg, lv);
+    }
+    l->group = g;
+    l->lv = v;
+    l->buf = buf;
+    use_of(l)->disks++;
+    use_of(l)->open = true;
+    l->disk = (struct disk){ .ops = &lv_ops, .serial = "godwit-lv", .max_pending = SLOTS };
+    snprintf(l->disk.name, sizeof(l->disk.name), "%.55s/%.55s", vg, lv);
+    uint32_t block = DISK_SECTOR;
+    for (unsigned i = 0; i < g->vg.n_pvs; i++)
+        block = MAX(block, g->dev[i]->sector);
+    l->disk.info = (struct disk_info){
+        .bytes = v->extents * g->vg.extent_bytes, .block = block, .read_only = v->read_only, .flush = true
+    };
+    *out = &l->disk;
+    return HV_OK;
+}

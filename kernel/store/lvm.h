@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/lvm.h - the volume groups that LVM2 made on this host's disks.  Service pCPU only. */
+#ifndef GODWIT_KERNEL_STORE_LVM_H
+#define GODWIT_KERNEL_STORE_LVM_H
+
+#include "kernel/store/blockdev.h"
+#include "kernel/store/lvm_text.h"
+
+#define LVM_VGS_MAX 4
+
+/* disks: those that have it open, or whose last requests are not done */
+struct lvm_use {
+    unsigned disks;
+    bool open;
+};
+/* A group, and the disks that it is on. */
+struct lvm_group {
+    struct lvm_vg vg;
+    struct blockdev *dev[LVM_PVS_MAX]; /* of vg.pv[i]; NULL: that disk is not here */
+    struct lvm_use use[LVM_LVS_MAX];   /* of vg.lv[i] */
+    char why_not[160];                 /* why no volume of it may be used; "": they may */
+};
+
+/** Read the labels and the metadata of all disks, and log what is there.  Boot CPU, once, after blockdev_init().
+ *  Nothing is written. */
+void lvm_scan(void);
+/** In slot i < LVM_VGS_MAX, or by name; NULL: none. */
+struct lvm_group *lvm_group_at(unsigned i);
+struct lvm_group *lvm_group_find(const char *name);
+/** The volume VG/LV, to be used by a guest.  HV_E_NOENT: there is no such group or volume.  HV_E_UNSUPP: it cannot be
+ *  used, for the reason in *why. */
+HV_MUST_CHECK enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **group,
+                                          const struct lvm_lv **out, struct why *why);
+/** Find the text of the newest metadata of the PV on d.  *text: LVM_TEXT_MAX bytes; uuid: the PV's.  HV_E_NOENT: no PV,
+ *  or one of no group, then *len is 0.  HV_E_INVAL: damaged.  HV_E_IO. */
+HV_MUST_CHECK enum hv_err lvm_metadata_read(struct blockdev *d, char *text, size_t *len, char uuid[LVM_UUID_LEN],
+                                            struct why *why);
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/lvm_text.c - see lvm_text.h.  The format: Documentation in LVM2's lvmsystemid(7), lvm(8) and
+ * lib/format_text; nothing but linear segments is taken. */
+#include "kernel/store/lvm_text.h"
+
+#include <string.h>
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/store/lvm_tree.h"
+
+#define EXTENT_MIN (128 * KIB) /* 256 sectors; LVM2's least is 1 KiB, which no tool makes */
+#define SECTOR     512
+
+/* What a step needs; the first refusal is kept in *why. */
+struct reader {
+    struct lvm_vg *vg;
+    const struct lvm_tree *t;
+    struct why *why;
+};
+
+static enum hv_err bad(const struct reader *r, const struct lvm_node *n, const char *what)
+{
+    struct why *why = r->why;
+    return REFUSE(HV_E_INVAL, "line %u of the volume group's metadata: %s", n ? n->line : 1, what);
+}
+
+static bool number_get(const struct reader *r, const struct lvm_node *in, const char *key, uint64_t max, uint64_t *out)
+{
+    const struct lvm_node *n = lvm_child(r->t, in, key);
+    if (!n || n->kind != LVM_NUMBER || n->number > max)
+        return false;
+    *out = n->number;
+    return true;
+}
+
+/* LVM2's names: letters, digits, "+_.-", no "-" first, neither "." nor "..". */
+static bool name_take(char to[LVM_NAME_LEN], const char *from, size_t len)
+{
+    if (!len || len >= LVM_NAME_LEN || *from == '-' || (*from == '.' && (len == 1 || (len == 2 && from[1] == '.'))))
+        return false;
+    memcpy(to, from, len);
+    to[len] = '\0';
+    return true;
+}
+
+static bool uuid_take(const struct reader *r, const struct lvm_node *in, char to[LVM_UUID_LEN])
+{
+    const struct lvm_node *n = lvm_child(r->t, in, "id");
+    unsigned len = 0;
+    for (uint32_t i = 0; n && n->kind == LVM_STRING && i < n->text_len; i++) {
+        char c = n->text[i];
+        bool ok = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '!' || c == '#';
+        if (c != '-' && (!ok || len == LVM_UUID_LEN - 1))
+            return false;
+        if (c != '-')
+            to[len++] = c;
+    }
+    to[len] = '\0';
+    return len == LVM_UUID_LEN - 1;
+}
+
+static bool has_status(const struct reader *r, const struct lvm_node *in, const char *flag)
+{
+    const struct lvm_node *n = lvm_child(r->t, in, "status");
+    for (n = n && n->kind == LVM_LIST ? lvm_first(r->t, n) : NULL; n; n = lvm_next(r->t, n))
+        if (lvm_is(n, flag))
+            return true;
+    return false;
+}
+
+/* ---- physical volumes ---- */
+
+static enum hv_err pv_read(const struct reader *r, const struct lvm_node *n)
+{
+    struct lvm_vg *vg = r->vg;
+    struct why *why = r->why;
+    uint64_t start, count;
+    if (vg->n_pvs == LVM_PVS_MAX)
+        return REFUSE(HV_E_RANGE, "the volume group %s is on more than %u disks", vg->name, LVM_PVS_MAX);
+    struct lvm_pv *pv = &vg->pv[vg->n_pvs];
+    if (n->kind != LVM_SECTION || !name_take(pv->name, n->key, n->key_len) || !uuid_take(r, n, pv->uuid))
+        return bad(r, n, "a physical volume with a name and an id expected");
+    if (!number_get(r, n, "pe_start", BIT64(54), &start) || !number_get(r, n, "pe_count", UINT32_MAX, &count))
+        return bad(r, n, "pe_start and pe_count of the physical volume are missing or impossible");
+    if (count > (BIT64(63) - start * SECTOR) / vg->extent_bytes)
+        return bad(r, n, "the physical volume is larger than any disk");
+    pv->pe_start = start * SECTOR;
+    pv->pe_count = (uint32_t)count;
+    vg->n_pvs++;
+    return HV_OK;
+}
+
+static int pv_index(const struct lvm_vg *vg, const struct lvm_node *name)
+{
+    for (unsigned i = 0; i < vg->n_pvs; i++)
+        if (lvm_is(name, vg->pv[i].name))
+            return (int)i;
+    return -1;
+}
+
+/* ---- logical volumes ---- */
+
+/* A striped segment with one stripe is linear. */
+static enum hv_err seg_read(const struct reader *r, const struct lvm_node *n, struct lvm_lv *lv)
+{
+    struct lvm_vg *vg = r->vg;
+    struct why *why = r->why;
+    uint64_t first, count, stripes = 0;
+    const struct lvm_node *type = lvm_child(r->t, n, "type"), *list = lvm_child(r->t, n, "stripes");
+    if (!number_get(r, n, "start_extent", UINT32_MAX, &first) ||
+        !number_get(r, n, "extent_count", UINT32_MAX, &count) || !count || first != lv->extents ||
+        first + count > UINT32_MAX || !type || type->kind != LVM_STRING)
+        return bad(r, n, "the segments of this volume do not follow one another");
+    lv->extents = (uint32_t)(first + count);
+    if (!lvm_is(type, "striped") || !number_get(r, n, "stripe_count", UINT32_MAX, &stripes) || stripes != 1) {
+        size_t len = MIN(type->text_len, sizeof(lv->type) - 1);
+        memcpy(lv->type, type->text, len);
+        lv->usable = false;
+        return HV_OK;
+    }
+    if (vg->n_segs == LVM_SEGS_MAX)
+        return REFUSE(HV_E_RANGE, "the volume group %s has more than %u segments", vg->name, LVM_SEGS_MAX);
+    const struct lvm_node *name = list && list->kind == LVM_LIST ? lvm_first(r->t, list) : NULL;
+    const struct lvm_node *at = name ? lvm_next(r->t, name) : NULL;
+    int pv = pv_index(vg, name);
+    if (pv < 0 || !at || at->kind != LVM_NUMBER || at->number > vg->pv[pv].pe_count ||
+        count > vg->pv[pv].pe_count - at->number)
+        return bad(r, n, "this segment is not on a physical volume of the group");
+    vg->seg[vg->n_segs++] = (struct lvm_seg){ (uint32_t)first, (uint32_t)count, (uint32_t)at->number, (uint8_t)pv };
+    lv->n_segs++;
+    return HV_OK;
+}
+
+static enum hv_err lv_read(const struct reader *r, const struct lvm_node *n)
+{
+    struct lvm_vg *vg = r->vg;
+    struct why *why = r->why;
+    uint64_t n_segs;
+    if (vg->n_lvs == LVM_LVS_MAX)
+        return REFUSE(HV_E_RANGE, "the volume group %s has more than %u volumes", vg->name, LVM_LVS_MAX);
+    struct lvm_lv *lv = &vg->lv[vg->n_lvs];
+    if (n->kind != LVM_SECTION || !name_take(lv->name, n->key, n->key_len) || lvm_lv_find(vg, lv->name) ||
+        !uuid_take(r, n, lv->uuid) || !number_get(r, n, "segment_count", LVM_SEGS_MAX, &n_segs))
+        return bad(r, n, "a volume with a name of its own, an id and a segment_count expected");
+    lv->usable = has_status(r, n, "VISIBLE");
+    lv->read_only = !has_status(r, n, "WRITE");
+    lv->seg = vg->n_segs;
+    for (const struct lvm_node *c = lvm_first(r->t, n); c; c = lvm_next(r->t, c)) {
+        if (c->kind != LVM_SECTION || c->key_len <= 7 || memcmp(c->key, "segment", 7))
+            continue;
+        enum hv_err e = seg_read(r, c, lv);
+        if (e)
+            return e;
+        n_segs--;
+    }
+    if (n_segs)
+        return bad(r, n, "this volume has not as many segments as it says");
+    vg->n_lvs++;
+    return HV_OK;
+}
+
+/* Two segments on the same extents would be two volumes that overwrite each other. */
+static enum hv_err overlaps_check(const struct reader *r)
+{
+    const struct lvm_vg *vg = r->vg;
+    struct why *why = r->why;
+    for (unsigned i = 0; i < vg->n_segs; i++)
+        for (unsigned k = 0; k < i; k++) {
+            const struct lvm_seg *a = &vg->seg[i], *b = &vg->seg[k];
+            if (a->pv == b->pv && a->pv_first < b->pv_first + b->count && b->pv_first < a->pv_first + a->count)
+                return REFUSE(HV_E_INVAL, "two volumes of the group %s use the same extents of %s", vg->name,
+                              vg->pv[a->pv].name);
+        }
+    return HV_OK;
+}
+
+/* ---- the group ---- */
+
+static enum hv_err members_read(const struct reader *r, const struct lvm_node *group, const char *key,
+                                enum hv_err (*read)(const struct reader *, const struct lvm_node *))
+{
+    const struct lvm_node *n = lvm_first(r->t, lvm_child(r->t, group, key));
+    enum hv_err e = HV_OK;
+    for (; n && !e; n = lvm_next(r->t, n))
+        e = read(r, n);
+    return e;
+}
+
+static enum hv_err group_read(const struct reader *r)
+{
+    struct lvm_vg *vg = r->vg;
+    const struct lvm_node *group = lvm_first(r->t, &r->t->node[0]);
+    uint64_t extent;
+    while (group && group->kind != LVM_SECTION)
+        group = lvm_next(r->t, group);
+    if (!group || !name_take(vg->name, group->key, group->key_len) || !uuid_take(r, group, vg->uuid) ||
+        !number_get(r, group, "seqno", UINT64_MAX, &vg->seqno))
+        return bad(r, group, "a volume group with a name, an id and a seqno expected");
+    if (!number_get(r, group, "extent_size", UINT32_MAX, &extent) || extent * SECTOR < EXTENT_MIN ||
+        (extent & (extent - 1)))
+        return bad(r, group, "extent_size is not a power of two from 256 sectors on");
+    vg->extent_bytes = extent * SECTOR;
+    enum hv_err e = members_read(r, group, "physical_volumes", pv_read);
+    if (!e)
+        e = members_read(r, group, "logical_volumes", lv_read);
+    return e ? e : overlaps_check(r);
+}
+
+enum hv_err lvm_vg_read(struct lvm_vg *vg, const char *text, size_t len, struct why *why)
+{
+    struct lvm_tree *t = len <= LVM_TEXT_MAX ? mem_alloc(sizeof(*t)) : NULL;
+    memset(vg, 0, sizeof(*vg));
+    if (!t)
+        return REFUSE(HV_E_NOMEM, "no memory for the metadata of a volume group, which has %zu bytes", len);
+    struct reader r = { vg, t, why };
+    enum hv_err e = lvm_tree_parse(t, text, len, why);
+    if (!e)
+        e = group_read(&r);
+    mem_free(t, sizeof(*t));
+    return e;
+}
+
+const struct lvm_lv *lvm_lv_find(const struct lvm_vg *vg, const char *name)
+{
+    for (unsigned i = 0; i < vg->n_lvs; i++)
+        if (!strcmp(vg->lv[i].name, name))
+            return &vg->lv[i];
+    return NULL;
+}
+
+uint64_t lvm_lv_map(const struct lvm_vg *vg, const struct lvm_lv *lv, uint64_t at, unsigned *pv, uint64_t *run)
+{
+    uint64_t extent = at / vg->extent_bytes;
+    ASSERT(lv->usable && extent < lv->extents);
+    const struct lvm_seg *s = &vg->seg[lv->seg];
+    while (extent >= (uint64_t)s->first + s->count)
+        s++;
+    ASSERT(s < &vg->seg[lv->seg + lv->n_segs]);
+    uint64_t within = at - s->first * vg->extent_bytes;
+    *pv = s->pv;
+    *run = s->count * vg->extent_bytes - within;
+    return vg->pv[s->pv].pe_start + s->pv_first * vg->extent_bytes + within;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/lvm_text.h - a volume group as LVM2's text metadata describes it.  Portable; any context.
+ *
+ * The text comes from a disk, so all of it is checked: a group that is read here has its segments inside its disks, no
+ * extent belongs to two volumes, and every volume that is `usable` is whole. */
+#ifndef GODWIT_KERNEL_STORE_LVM_TEXT_H
+#define GODWIT_KERNEL_STORE_LVM_TEXT_H
+
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
+#include "kernel/lib/why.h"
+
+#define LVM_NAME_LEN 128 /* with the final NUL, as LVM2 allows */
+#define LVM_UUID_LEN 33  /* 32 characters without dashes, and NUL */
+#define LVM_PVS_MAX  8
+#define LVM_LVS_MAX  256
+#define LVM_SEGS_MAX 1024
+#define LVM_TEXT_MAX (512 * KIB)
+
+struct lvm_pv {
+    char name[LVM_NAME_LEN]; /* in the text: "pv0" */
+    char uuid[LVM_UUID_LEN];
+    uint64_t pe_start; /* first byte of extent 0 */
+    uint32_t pe_count;
+};
+/* extents [first, first + count) of a volume are those of a PV from pv_first on */
+struct lvm_seg {
+    uint32_t first, count, pv_first;
+    uint8_t pv;
+};
+struct lvm_lv {
+    char name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
+    bool usable; /* all segments are linear, and it is visible */
+    bool read_only;
+    char type[24];    /* of the first segment that is not linear; "": none */
+    uint32_t extents; /* in all */
+    unsigned seg, n_segs;
+};
+struct lvm_vg {
+    char name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
+    uint64_t seqno, extent_bytes;
+    unsigned n_pvs, n_lvs, n_segs;
+    struct lvm_pv pv[LVM_PVS_MAX];
+    struct lvm_lv lv[LVM_LVS_MAX];
+    struct lvm_seg seg[LVM_SEGS_MAX];
+};
+
+/** Read the group from its text of len bytes, at most LVM_TEXT_MAX; need not end with NUL.  HV_E_INVAL: it is not such
+ *  a text, or does not agree with itself; HV_E_RANGE: too large for this host; both with the line.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err lvm_vg_read(struct lvm_vg *vg, const char *text, size_t len, struct why *why);
+/** A volume by name; NULL: none. */
+const struct lvm_lv *lvm_lv_find(const struct lvm_vg *vg, const char *name);
+/** Where byte `at` of a volume lies: *pv and the result, a byte of that disk.  *run: so many bytes follow there.
+ *  at < extents * extent_bytes. */
+uint64_t lvm_lv_map(const struct lvm_vg *vg, const struct lvm_lv *lv, uint64_t at, unsigned *pv, uint64_t *run);
+
+#endif

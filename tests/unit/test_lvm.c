@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* unit-sources: kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c
+ *   tests/fakes/page.c */
+/* tests/unit/test_lvm.c - volume groups as Debian's lvm2 2.03.16 wrote them (tests/unit/golden/lvm2_*.bin, the first
+ * 64 KiB of the disks), damaged ones, and guests' disks on their volumes. */
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/store/lv_disk.c"
+#include "tests/fakes/page.h"
+#undef SLOTS
+#include "kernel/store/lvm.c" /* to begin again: a host scans once */
+
+/* ---- disks ---- */
+
+#define N_DISKS 3
+struct fake {
+    struct blockdev dev;
+    uint8_t *bytes;
+    struct block_req *queue; /* what waits for finish() */
+    unsigned n_flushes;
+};
+static struct fake fakes[N_DISKS];
+static unsigned n_disks;
+static bool fails;
+
+struct blockdev *blockdev_at(unsigned i) { return i < n_disks ? &fakes[i].dev : NULL; }
+uint64_t clock_us(void) { return 77; }
+
+static bool fake_do(struct fake *f, struct block_req *r)
+{
+    if (r->op == BLOCK_FLUSH) {
+        f->n_flushes++;
+        return !fails;
+    }
+    assert_true(r->len && r->len <= BLOCK_LEN_MAX && r->offset % 512 == 0 && r->len % 512 == 0);
+    assert_true(r->offset <= f->dev.bytes && r->len <= f->dev.bytes - r->offset);
+    if (r->op == BLOCK_READ)
+        memcpy(r->buf, f->bytes + r->offset, r->len);
+    else
+        memcpy(f->bytes + r->offset, r->buf, r->len);
+    return !fails;
+}
+bool blockdev_do_now(struct blockdev *d, struct block_req *r) { return fake_do(container_of(d, struct fake, dev), r); }
+static void fake_submit(struct blockdev *d, struct block_req *r)
+{
+    struct fake *f = container_of(d, struct fake, dev);
+    r->next = f->queue;
+    f->queue = r;
+}
+static void finish(struct fake *f)
+{
+    struct block_req *r = f->queue;
+    f->queue = NULL;
+    for (struct block_req *next; r; r = next) {
+        next = r->next;
+        r->done(r, fake_do(f, r));
+    }
+}
+static const struct blockdev_ops fake_ops = { "fake", fake_submit, NULL };
+
+static void disk_add(const char *golden, uint64_t bytes)
+{
+    char path[100];
+    struct fake *f = &fakes[n_disks];
+    *f = (struct fake){ .dev = { .ops = &fake_ops, .bytes = bytes, .sector = 512 } };
+    snprintf(f->dev.name, sizeof(f->dev.name), "disk%u", n_disks++);
+    f->bytes = calloc(1, bytes);
+    snprintf(path, sizeof(path), "tests/unit/golden/lvm2_%s.bin", golden);
+    FILE *in = fopen(path, "rb");
+    assert_non_null(in);
+    assert_true(fread(f->bytes, 1, bytes, in) > 4096);
+    fclose(in);
+}
+
+static void disks_remove(void)
+{
+    for (unsigned i = 0; i < LVM_VGS_MAX; i++) {
+        mem_free(groups[i], sizeof(*groups[i]));
+        groups[i] = NULL;
+    }
+    for (; n_disks; n_disks--)
+        free(fakes[n_disks - 1].bytes);
+}
+
+static int end(void **state)
+{
+    (void)state;
+    disks_remove();
+    fails = false;
+    return 0;
+}
+
+/* ---- groups that lvm2 made ---- */
+
+static void maps(const struct lvm_group *g, const char *lv, uint64_t at, unsigned pv, uint64_t on_disk, uint64_t run)
+{
+    unsigned got_pv;
+    uint64_t got_run, got = lvm_lv_map(&g->vg, lvm_lv_find(&g->vg, lv), at, &got_pv, &got_run);
+    assert_int_equal(got_pv, pv);
+    assert_int_equal(got, on_disk);
+    assert_int_equal(got_run, run);
+}
+
+static void test_one_disk(void **state)
+{
+    (void)state;
+    disk_add("one_disk", 64 * MIB);
+    lvm_scan();
+    struct lvm_group *g = lvm_group_find("vg0");
+    assert_non_null(g);
+    assert_string_equal(g->why_not, "");
+    assert_int_equal(g->vg.extent_bytes, 4 * MIB);
+    assert_int_equal(g->vg.n_lvs, 2);
+    const struct lvm_lv *web = lvm_lv_find(&g->vg, "web");
+    assert_true(web->usable && !web->read_only && web->extents == 8 && web->n_segs == 2);
+    maps(g, "web", 0, 0, MIB, 20 * MIB); /* as `lvs -o+seg_pe_ranges` said: 0-4, then 7-9, behind db */
+    maps(g, "web", 20 * MIB - 512, 0, 21 * MIB - 512, 512);
+    maps(g, "web", 20 * MIB, 0, 29 * MIB, 12 * MIB);
+    maps(g, "db", 4 * MIB, 0, 25 * MIB, 4 * MIB);
+    assert_null(lvm_lv_find(&g->vg, "we"));
+    assert_null(lvm_group_find("vg1"));
+}
+
+/* The text wraps in its ring; one volume is striped, one is read-only. */
+static void test_two_disks(void **state)
+{
+    (void)state;
+    char why[200];
+    struct lvm_group *g;
+    const struct lvm_lv *v;
+    disk_add("two_disks_2", 16 * MIB);
+    disk_add("two_disks_1", 16 * MIB);
+    lvm_scan();
+    assert_int_equal(lvm_volume_find("wrap", "two", &g, &v, WHY(why)), HV_OK);
+    assert_true(v->read_only && v->extents == 96 && g->vg.n_lvs == 15);
+    maps(g, "two", 0, 1, 64 * KIB, 12 * MIB);
+    assert_ptr_equal(g->dev[1], &fakes[0].dev);
+    assert_int_equal(lvm_volume_find("wrap", "small12", &g, &v, WHY(why)), HV_OK);
+    maps(g, "small12", 0, 0, 64 * KIB + 29 * 128 * KIB, 128 * KIB);
+    assert_int_equal(lvm_volume_find("wrap", "striped", &g, &v, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "wrap/striped is of type \"striped\""));
+    assert_int_equal(lvm_volume_find("wrap", "three", &g, &v, WHY(why)), HV_E_NOENT);
+    assert_int_equal(lvm_volume_find("warp", "two", &g, &v, WHY(why)), HV_E_NOENT);
+}
+
+/* A group is used only as a whole, and only if it is sure which disks it is on. */
+static void test_wrong_disks(void **state)
+{
+    (void)state;
+    char why[200];
+    struct lvm_group *g;
+    const struct lvm_lv *v;
+    disk_add("two_disks_1", 16 * MIB);
+    lvm_scan();
+    assert_int_equal(lvm_volume_find("wrap", "one", &g, &v, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "its disk pv1 is not in this host"));
+    disks_remove();
+    disk_add("one_disk", 64 * MIB);
+    disk_add("one_disk", 64 * MIB);
+    lvm_scan();
+    assert_int_equal(lvm_volume_find("vg0", "web", &g, &v, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "disk0 and disk1 say that they are the same physical volume"));
+    disks_remove();
+    disk_add("one_disk", 32 * MIB);
+    lvm_scan();
+    assert_int_equal(lvm_volume_find("vg0", "web", &g, &v, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "was it cut?"));
+}
+
+/* Each damaged byte is found, or does not matter: nothing else is ever read from the disk. */
+static void test_damage(void **state)
+{
+    (void)state;
+    static char text[LVM_TEXT_MAX], was[LVM_TEXT_MAX];
+    char why[200], uuid[LVM_UUID_LEN];
+    size_t len, was_len;
+    disk_add("two_disks_1", 16 * MIB);
+    struct fake *f = &fakes[0];
+    assert_int_equal(lvm_metadata_read(&f->dev, was, &was_len, uuid, WHY(why)), HV_OK);
+    unsigned n_found = 0;
+    for (size_t at = 0; at < 64 * KIB; at += at < 4096 + 600 ? 1 : 7) {
+        f->bytes[at] ^= 0x11;
+        enum hv_err e = lvm_metadata_read(&f->dev, text, &len, uuid, WHY(why));
+        n_found += e != HV_OK;
+        assert_true(e == HV_OK ? len == was_len && !memcmp(text, was, len) : e == HV_E_INVAL || e == HV_E_NOENT);
+        f->bytes[at] ^= 0x11;
+    }
+    assert_in_range(n_found, 900, 2500); /* label and header whole, and a seventh of the text */
+    fails = true;
+    assert_int_equal(lvm_metadata_read(&f->dev, text, &len, uuid, WHY(why)), HV_E_IO);
+}
+
+/* ---- text ---- */
+
+#define ID   "id = \"aaX6cK-lRWs-tPFL-QC1q-4zkU-M1LP-1twouA\"\n"
+#define HEAD "vg {\n" ID "seqno = 3\nextent_size = 8192\n"
+#define PVS  "physical_volumes {\npv0 {\n" ID "pe_start = 2048\npe_count = 10\n}\n}\n"
+#define SEG(first, count, pv, at)                                                            \
+    "segment1 {\nstart_extent = " #first "\nextent_count = " #count "\ntype = \"striped\"\n" \
+    "stripe_count = 1\nstripes = [\n\"" pv "\", " #at "\n]\n}\n"
+#define LV(name, segs) name " {\n" ID "status = [\"READ\", \"WRITE\", \"VISIBLE\"]\nsegment_count = 1\n" segs "}\n"
+#define LVS(lvs)       "logical_volumes {\n" lvs "}\n"
+
+static void test_texts(void **state)
+{
+    (void)state;
+    static struct lvm_vg vg;
+    static const struct {
+        const char *text, *why; /* why NULL: it is good */
+    } rows[] = {
+        { HEAD PVS LVS(LV("a", SEG(0, 4, "pv0", 0)) LV("b", SEG(0, 6, "pv0", 4))) "}\n# end\n", NULL },
+        { "contents = \"x\"\nversion = 1\n" HEAD PVS "}", NULL },
+        { "", "line 1 of the volume group's metadata: a volume group with a name" },
+        { HEAD, "line 5 of the volume group's metadata: a closing brace expected" },
+        { HEAD "x = \n}", "line 6 of the volume group's metadata: a whole number" },
+        { HEAD "x = \"abc", "a closing quote expected" },
+        { HEAD "x = [ 1 2 ]\n}", "a comma or a closing bracket" },
+        { HEAD "x 7\n}", "\"=\" or \"{\" expected" },
+        { HEAD "x = 99999999999999999999\n}", "a smaller number" },
+        { "a {b {c {d {e {f {g {h {}}}}}}}}", "fewer sections within sections" },
+        { "}", "a name expected" },
+        { "vg {\n" ID "seqno = 1\nextent_size = 7\n}", "extent_size is not a power of two" },
+        { "vg {\nid = \"short\"\nseqno = 1\nextent_size = 8192\n}", "a volume group with a name" },
+        { "-vg {\n" ID "seqno = 1\nextent_size = 8192\n}", "a volume group with a name" },
+        { HEAD "physical_volumes {\npv0 {\n" ID "pe_start = 2048\npe_count = 5000000000\n}\n}\n}",
+          "pe_start and pe_cou" },
+        { HEAD PVS LVS(LV("a", SEG(0, 4, "pv1", 0))) "}", "this segment is not on a physical volume" },
+        { HEAD PVS LVS(LV("a", SEG(0, 4, "pv0", 7))) "}", "this segment is not on a physical volume" },
+        { HEAD PVS LVS(LV("a", SEG(1, 4, "pv0", 0))) "}", "do not follow one another" },
+        { HEAD PVS LVS(LV("a", "")) "}", "has not as many segments as it says" },
+        { HEAD PVS LVS(LV("a", SEG(0, 4, "pv0", 0)) LV("a", SEG(0, 1, "pv0", 5))) "}", "a name of its own" },
+        { HEAD PVS LVS(LV("a", SEG(0, 4, "pv0", 0)) LV("b", SEG(0, 1, "pv0", 3))) "}", "use the same extents of pv0" },
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        char why[200];
+        enum hv_err e = lvm_vg_read(&vg, rows[i].text, strlen(rows[i].text), WHY(why));
+        if (!rows[i].why ? e != HV_OK : e != HV_E_INVAL || !strstr(why, rows[i].why))
+            fail_msg("row %u: %d \"%s\"", i, e, why);
+    }
+}
+
+/* What exceeds the limits of this host is refused with their names. */
+static void limit(const char *head, const char *each, unsigned n, const char *tail, enum hv_err want,
+                  const char *reason)
+{
+    static struct lvm_vg vg;
+    static char text[LVM_TEXT_MAX];
+    char why[200];
+    size_t len = (size_t)snprintf(text, sizeof(text), "%s", head);
+    for (unsigned i = 0; i < n; i++) /* each has three directives for its number, or fewer */
+        len += (size_t)snprintf(text + len, sizeof(text) - len, each, i, i, i);
+    len += (size_t)snprintf(text + len, sizeof(text) - len, "%s", tail);
+    assert_int_equal(lvm_vg_read(&vg, text, len, WHY(why)), want);
+    if (!strstr(why, reason))
+        fail_msg("\"%s\" is not in \"%s\"", reason, why);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    static const char seg[] = "segment%u {\nstart_extent = %u\nextent_count = 1\ntype = \"striped\"\n"
+                              "stripe_count = 1\nstripes = [\n\"pv0\", %u\n]\n}\n";
+    static struct lvm_vg vg;
+    char why[200];
+    limit(HEAD "physical_volumes {\n", "pv%u {\n" ID "pe_start = 2048\npe_count = 10\n}\n", 8, "}\n}", HV_OK, "");
+    limit(HEAD "physical_volumes {\n", "pv%u {\n" ID "pe_start = 2048\npe_count = 10\n}\n", 9, "}\n}", HV_E_RANGE,
+          "the volume group vg is on more than 8 disks");
+    limit(HEAD PVS "logical_volumes {\n", "v%u {\n" ID "segment_count = 0\n}\n", 256, "}\n}", HV_OK, "");
+    limit(HEAD PVS "logical_volumes {\n", "v%u {\n" ID "segment_count = 0\n}\n", 257, "}\n}", HV_E_RANGE,
+          "the volume group vg has more than 256 volumes");
+    limit(HEAD "physical_volumes {\npv0 {\n" ID "pe_start = 2048\npe_count = 5000\n}\n}\nlogical_volumes {\nv {\n" ID
+               "segment_count = 1024\n",
+          seg, 1025, "}\n}\n}", HV_E_RANGE, "the volume group vg has more than 1024 segments");
+    limit(HEAD, "a%u = 1\n", 16384, "}", HV_E_RANGE, "more than 16384 entries");
+    assert_int_equal(lvm_vg_read(&vg, "", LVM_TEXT_MAX + 1, WHY(why)), HV_E_NOMEM);
+    assert_non_null(strstr(why, "no memory for the metadata of a volume group, which has 524289 bytes"));
+}
+
+/* Two groups of one name; a PV without a metadata area; a header that names a place outside its area. */
+static void test_wrong_headers(void **state)
+{
+    (void)state;
+    char why[200], uuid[LVM_UUID_LEN], *text = mem_alloc(LVM_TEXT_MAX);
+    size_t len;
+    disk_add("one_disk", 64 * MIB);
+    struct lvm_group *other = groups[1] = mem_alloc(sizeof(*other));
+    groups[0] = mem_alloc(sizeof(*other));
+    strcpy(groups[0]->vg.name, "vg");
+    strcpy(other->vg.name, "vg");
+    group_check(other);
+    assert_string_equal(other->why_not, "another group has the same name: rename one with vgrename");
+
+    uint8_t *label = fakes[0].bytes + SECTOR, *header = fakes[0].bytes + 4096;
+    struct wr w = wr_init(header + 40, 8); /* the text's offset */
+    wr_u64(&w, MIB);
+    w = wr_init(header, 4);
+    wr_u32(&w, lvm_crc(header + 4, SECTOR - 4, CRC_START));
+    assert_int_equal(lvm_metadata_read(&fakes[0].dev, text, &len, uuid, WHY(why)), HV_E_INVAL);
+    assert_non_null(strstr(why, "names an impossible place"));
+    memset(label + LABEL_LEN + 40 + 32, 0, 16); /* the first metadata area, behind one data area */
+    w = wr_init(label + 16, 4);
+    wr_u32(&w, lvm_crc(label + 20, SECTOR - 20, CRC_START));
+    assert_int_equal(lvm_metadata_read(&fakes[0].dev, text, &len, uuid, WHY(why)), HV_E_INVAL);
+    assert_non_null(strstr(why, "a physical volume of LVM without a metadata area"));
+    mem_free(text, LVM_TEXT_MAX);
+}
+
+/* ---- guests' disks ---- */
+
+static struct disk_req req[70];
+static enum disk_status got[70];
+static uint8_t data[2 * MIB];
+static bool withdrawn;
+
+static bool get(struct disk_req *r, uint64_t off, void *buf, size_t n)
+{
+    (void)r;
+    memcpy(buf, data + off, n);
+    return !withdrawn;
+}
+static void put(struct disk_req *r, uint64_t off, const void *buf, size_t n)
+{
+    (void)r;
+    memcpy(data + off, buf, n);
+}
+static void req_done(struct disk_req *r, enum disk_status s) { got[r - req] = s; }
+
+static enum disk_status begin(struct disk *d, unsigned i, enum disk_op op, uint64_t offset, uint64_t len)
+{
+    got[i] = DISK_PENDING;
+    req[i] = (struct disk_req){ .op = op, .offset = offset, .len = len, .get = get, .put = put, .done = req_done };
+    return d->ops->submit(d, &req[i]);
+}
+static void turns(struct disk *d, unsigned n)
+{
+    while (n--) {
+        (void)d->ops->poll(d);
+        for (unsigned i = 0; i < n_disks; i++)
+            finish(&fakes[i]);
+    }
+}
+
+static struct disk *open_web(void)
+{
+    char why[200];
+    struct disk *d = NULL;
+    assert_int_equal(lv_disk_open("vg0", "web", &d, WHY(why)), HV_OK);
+    return d;
+}
+
+static void test_disk_data(void **state)
+{
+    (void)state;
+    disk_add("one_disk", 64 * MIB);
+    lvm_scan();
+    struct disk *d = open_web();
+    assert_false(d->known);
+    turns(d, 1);
+    assert_true(d->known && d->info.bytes == 32 * MIB && d->info.block == 512 && d->info.flush && !d->info.read_only);
+    for (unsigned i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 11 + i / 512);
+    uint64_t at = 19 * MIB + 512; /* crosses from the first segment to the second */
+    assert_int_equal(begin(d, 0, DISK_WRITE, at, sizeof(data)), DISK_PENDING);
+    turns(d, 40);
+    assert_int_equal(got[0], DISK_OK);
+    assert_memory_equal(fakes[0].bytes + MIB + at, data, MIB - 512);
+    assert_memory_equal(fakes[0].bytes + 29 * MIB, data + MIB - 512, MIB + 512);
+    static uint8_t was[sizeof(data)];
+    memcpy(was, data, sizeof(data));
+    memset(data, 0, sizeof(data));
+    (void)begin(d, 1, DISK_READ, at, sizeof(data));
+    (void)begin(d, 2, DISK_FLUSH, 0, 0);
+    turns(d, 40);
+    assert_true(got[1] == DISK_OK && got[2] == DISK_OK && fakes[0].n_flushes == 1);
+    assert_memory_equal(data, was, sizeof(data));
+    assert_int_equal(begin(d, 3, DISK_DISCARD, 0, 512), DISK_UNSUPP);
+    for (unsigned i = 0; i < 64; i++) /* as many as it takes, side by side */
+        assert_int_equal(begin(d, i, DISK_READ, i * 4096, 4096), DISK_PENDING);
+    turns(d, 1);
+    for (unsigned i = 0; i < 64; i++)
+        assert_int_equal(got[i], DISK_OK);
+    d->ops->close(d);
+}
+
+static void test_disk_errors(void **state)
+{
+    (void)state;
+    disk_add("one_disk", 64 * MIB);
+    lvm_scan();
+    struct disk *d = open_web();
+    turns(d, 1);
+    fails = true;
+    (void)begin(d, 0, DISK_READ, 0, 4096);
+    (void)begin(d, 1, DISK_FLUSH, 0, 0);
+    turns(d, 2);
+    assert_true(got[0] == DISK_ERROR && got[1] == DISK_ERROR);
+    fails = false;
+    withdrawn = true;
+    (void)begin(d, 2, DISK_WRITE, 0, 4096);
+    turns(d, 2);
+    assert_int_equal(got[2], DISK_ERROR);
+    withdrawn = false;
+    fakes[0].dev.lost_us = 5;
+    strcpy(fakes[0].dev.why, "the disk is gone");
+    (void)begin(d, 3, DISK_READ, 0, 4096);
+    (void)d->ops->poll(d);
+    assert_true(d->lost_us == 5 && d->oldest_us == 77 && !strcmp(d->why, "disk0: the disk is gone"));
+    fakes[0].dev.lost_us = 0;
+    turns(d, 2);
+    assert_true(got[3] == DISK_OK && !d->lost_us && !d->oldest_us);
+    d->ops->close(d);
+}
+
+/* One writer: a second opener is refused, and one after the first waits until its last write is done. */
+static void test_one_writer(void **state)
+{
+    (void)state;
+    char why[200];
+    struct disk *other;
+    disk_add("one_disk", 64 * MIB);
+    lvm_scan();
+    struct disk *d = open_web();
+    turns(d, 1);
+    assert_int_equal(lv_disk_open("vg0", "web", &other, WHY(why)), HV_E_BUSY);
+    assert_non_null(strstr(why, "another guest has the volume vg0/web"));
+    assert_int_equal(lv_disk_check("vg0", "db", WHY(why)), HV_OK);
+    fake_page_fail_after = 1;
+    assert_int_equal(lv_disk_open("vg0", "db", &other, WHY(why)), HV_E_NOMEM);
+    assert_string_equal(why, "no memory for the disk on volume vg0/db");
+    fake_page_fail_after = -1;
+    memset(data, 'o', 512);
+    (void)begin(d, 0, DISK_WRITE, 0, 512);
+    (void)d->ops->poll(d); /* it is with the disk now */
+    d->ops->close(d);
+    other = open_web();
+    for (unsigned i = 0; i < 5; i++)
+        (void)other->ops->poll(other);
+    assert_false(other->known);
+    finish(&fakes[0]);
+    (void)other->ops->poll(other);
+    assert_true(other->known && got[0] == DISK_PENDING && fakes[0].bytes[MIB] == 'o');
+    other->ops->close(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_one_disk, end),      cmocka_unit_test_teardown(test_two_disks, end),
+        cmocka_unit_test_teardown(test_wrong_disks, end),   cmocka_unit_test_teardown(test_damage, end),
+        cmocka_unit_test_teardown(test_texts, end),         cmocka_unit_test_teardown(test_limits, end),
+        cmocka_unit_test_teardown(test_wrong_headers, end), cmocka_unit_test_teardown(test_disk_data, end),
+        cmocka_unit_test_teardown(test_disk_errors, end),   cmocka_unit_test_teardown(test_one_writer, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
