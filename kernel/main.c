@@ -42,7 +42,9 @@ static struct config config;
 static void config_error(void *ctx, unsigned line, const char *section, const char *key, const char *expected)
 {
     (void)ctx;
-    log_error("config", "\\godwit\\%s:%u: [%s] %s: %s", CONFIG_FILE, line, section, key, expected);
+    bool known = *section || *key;
+    log_error("config", "\\godwit\\%s:%u: %s%s%s%s%sexpected: %s", CONFIG_FILE, line, *section ? "[" : "", section,
+              *section ? "] " : "", key, known ? ": " : "", expected);
 }
 
 static void config_load(struct boot_info *bi)

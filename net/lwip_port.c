@@ -100,6 +100,17 @@ static ip4_addr_t ip_address(const uint8_t a[4])
     return r;
 }
 
+bool host_if_neighbour(const uint8_t ip[4], uint8_t mac[6])
+{
+    ip4_addr_t a = ip_address(ip);
+    const ip4_addr_t *found;
+    struct eth_addr *at;
+    if (etharp_find_addr(&netif, &a, &at, &found) < 0)
+        return false;
+    memcpy(mac, at->addr, 6);
+    return true;
+}
+
 static void netif_set_address(void)
 {
     if (conf->dhcp) {

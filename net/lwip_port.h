@@ -15,6 +15,8 @@ void host_if_poll(void);
 /** The clock_us() at which host_if_poll() has work again; UINT64_MAX: never. */
 uint64_t host_if_next_us(void);
 bool host_if_is_up(void); /* has an IP address */
+/** The MAC of the neighbour with this address, as ARP found it.  False: unknown, or it is behind a gateway. */
+bool host_if_neighbour(const uint8_t ip[4], uint8_t mac[6]);
 /** Is ip this host's address, or its gateway's? */
 bool host_if_has_address(const uint8_t ip[4]);
 /** "10.0.0.1/24 via 10.0.0.254 (static), MTU 1500", or what is missing; static storage. */

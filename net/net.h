@@ -45,6 +45,8 @@ bool net_needs_polling(void); /* the card in use has no interrupt */
 bool net_is_up(void);         /* has an IP address */
 /** Is ip this host's address, or its gateway's? */
 bool net_has_address(const uint8_t ip[4]);
+/** Has a client or peer authenticated from ip within the last hour, with another MAC than this one? */
+bool net_is_of_other(const uint8_t ip[4], const uint8_t mac[6]);
 bool net_has_mac(const uint8_t mac[6]); /* is mac that of the card in use? */
 struct net_stats {
     uint64_t rx_frames, rx_bytes, rx_bad, tx_frames, tx_bytes, accepted, refused, busy, heap_bytes;

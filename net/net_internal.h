@@ -15,6 +15,8 @@ void net_assert_core(void);
 HV_MUST_CHECK enum hv_err streams_init(const struct net_params *p);
 bool streams_poll(void);                   /* one turn for every stream; true if bytes moved or a state changed */
 uint64_t streams_next_us(void);            /* the earliest deadline; UINT64_MAX: none */
+/** See net_is_of_other(). */
+bool streams_is_of_other(const uint8_t ip[4], const uint8_t mac[6]);
 uint64_t streams_owed(void);               /* bytes that sessions may still take from page.h */
 void streams_count(struct net_stats *out); /* fill in the streams' share of net_stats() */
 void streams_describe(struct printer *out);

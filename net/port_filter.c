@@ -69,7 +69,7 @@ static bool skip(struct view *v, size_t n)
 
 static bool own_mac(const struct view *v, const uint8_t *mac) { return memcmp(v->mac, mac, 6) == 0; }
 
-static bool is_reserved(const struct view *v, const uint8_t *ip) { return v->reserved && v->reserved(ip); }
+static bool is_reserved(const struct view *v, const uint8_t *ip) { return v->reserved && v->reserved(ip, v->mac); }
 
 static bool is_tag(unsigned type) { return type == TYPE_VLAN || type == TYPE_QINQ || type == TYPE_QINQ_OLD; }
 

@@ -11,7 +11,7 @@
 enum port_drop {
     PORT_PASS,
     PORT_DROP_SOURCE,    /* the source MAC is not the card's */
-    PORT_DROP_ADDRESS,   /* claims a reserved IPv4 address: the host's, its gateway's, a peer's, a disk server's */
+    PORT_DROP_ADDRESS,   /* claims a reserved IPv4 address: the host's, a peer's, a disk server's, a client's… */
     PORT_DROP_ARP,       /* ARP or RARP with another sender, or malformed */
     PORT_DROP_NEIGHBOUR, /* IPv6 neighbour discovery for another MAC, or in fragments (RFC 6980) */
     PORT_DROP_ROUTER,    /* IPv6 router advertisement or redirect */
@@ -24,8 +24,8 @@ enum port_drop {
 /* Static text, for metrics ("source", "arp") and for the log. */
 extern const char *const port_drop_names[PORT_DROP_COUNT], *const port_drop_texts[PORT_DROP_COUNT];
 
-/** Is ip an address that no guest may claim? */
-typedef bool address_reserved_fn(const uint8_t ip[4]);
+/** Is ip an address that the guest with this MAC may not claim? */
+typedef bool address_reserved_fn(const uint8_t ip[4], const uint8_t mac[6]);
 
 /** Judge a frame that the guest with this MAC sends.  len: at least 14.  VLAN tags and SNAP headers are skipped, so
  *  that what is behind them is checked alike.  reserved: NULL: no address is. */

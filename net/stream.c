@@ -535,7 +535,9 @@ static void stream_opened(struct stream *s)
     struct service *sv = s->service;
     ASSERT(found); /* TLS opens after authentication only */
     if (sv) {
-        tcp_guard_proved(&sv->guard, s->ip);
+        uint8_t mac[6] = { 0 };
+        (void)host_if_neighbour(s->ip, mac);
+        tcp_guard_proved(&sv->guard, s->ip, mac, clock_us());
         if (service_is_full(sv, found)) {
             stream_refuse_busy(s, found);
             return;
@@ -767,10 +769,17 @@ enum hv_err streams_init(const struct net_params *p)
         return e;
     e = service_listen(&clients, c->host.api_port, &api);
     if (e)
-        log_error("net", "no management interface on port %u ([host] api-port): %s", c->host.api_port, hv_err_text(e));
+        log_error("net", "no management interface on port %u ([host] api-port): %s", c->host.api_port,
+                  c->host.api_port == c->host.port ? "that is the peers' port ([host] port)" : hv_err_text(e));
     else
         log_info("net", "management interface on port %u for %u clients", c->host.api_port, c->n_clients);
     return HV_OK;
+}
+
+bool streams_is_of_other(const uint8_t ip[4], const uint8_t mac[6])
+{
+    uint64_t now = clock_us();
+    return tcp_guard_is_of_other(&clients.guard, ip, mac, now) || tcp_guard_is_of_other(&peers.guard, ip, mac, now);
 }
 
 uint64_t streams_owed(void)

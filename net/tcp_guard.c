@@ -29,21 +29,37 @@ void tcp_guard_add(struct tcp_guard *g)
     guards = g;
 }
 
+static const struct guard_proved *proved_find(const struct tcp_guard *g, const uint8_t ip[4])
+{
+    for (unsigned i = 0; i < GUARD_PROVED; i++)
+        if (g->proved[i].ip[0] && memcmp(g->proved[i].ip, ip, 4) == 0)
+            return &g->proved[i];
+    return NULL;
+}
+
 enum guard_class tcp_guard_class(const struct tcp_guard *g, const uint8_t ip[4])
 {
     enum guard_class c = g->classify ? g->classify(ip) : GUARD_STRANGER;
-    for (unsigned i = 0; c == GUARD_STRANGER && i < GUARD_PROVED; i++)
-        if (g->proved[i][0] && memcmp(g->proved[i], ip, 4) == 0)
-            return GUARD_KNOWN;
-    return c;
+    return c == GUARD_STRANGER && proved_find(g, ip) ? GUARD_KNOWN : c;
 }
 
-void tcp_guard_proved(struct tcp_guard *g, const uint8_t ip[4])
+void tcp_guard_proved(struct tcp_guard *g, const uint8_t ip[4], const uint8_t mac[6], uint64_t now_us)
 {
-    if (tcp_guard_class(g, ip) != GUARD_STRANGER)
-        return;
-    memcpy(g->proved[g->next_proved], ip, 4);
-    g->next_proved = (g->next_proved + 1) % GUARD_PROVED;
+    const struct guard_proved *old = proved_find(g, ip);
+    if (!old && tcp_guard_class(g, ip) != GUARD_STRANGER)
+        return; /* known by the configuration */
+    struct guard_proved *p = &g->proved[old ? (unsigned)(old - g->proved) : g->next_proved];
+    g->next_proved = (g->next_proved + !old) % GUARD_PROVED;
+    memcpy(p->ip, ip, 4);
+    memcpy(p->mac, mac, 6);
+    p->us = now_us;
+}
+
+bool tcp_guard_is_of_other(const struct tcp_guard *g, const uint8_t ip[4], const uint8_t mac[6], uint64_t now_us)
+{
+    static const uint8_t none[6];
+    const struct guard_proved *p = proved_find(g, ip);
+    return p && now_us - p->us < GUARD_PROVED_US && memcmp(p->mac, none, 6) != 0 && memcmp(p->mac, mac, 6) != 0;
 }
 
 /* --- credit --- */

@@ -17,6 +17,7 @@ enum guard_class { GUARD_FOREIGN, GUARD_STRANGER, GUARD_KNOWN };
 #define GUARD_TIME_WAIT 64
 #define GUARD_SOURCES   64
 #define GUARD_PROVED    32
+#define GUARD_PROVED_US (3600ul * 1000000)
 
 /* A rate limit: theoretical arrival time.  Each connection adds its share; refuse once it is too far ahead. */
 struct guard_credit {
@@ -27,6 +28,12 @@ struct guard_source {
     struct guard_credit credit;
 };
 
+/* Where somebody has authenticated: the latest place, its MAC in the ARP cache of then, or zeros, and when. */
+struct guard_proved {
+    uint8_t ip[4], mac[6];
+    uint64_t us;
+};
+
 /* One listening port.  The caller fills in the first two fields. */
 struct tcp_guard {
     uint16_t port;
@@ -34,7 +41,7 @@ struct tcp_guard {
     struct tcp_guard *next;
     struct guard_credit strangers;              /* all of them together */
     struct guard_source sources[GUARD_SOURCES]; /* the latest ones */
-    uint8_t proved[GUARD_PROVED][4];            /* the latest ones; 0.0.0.0: none */
+    struct guard_proved proved[GUARD_PROVED];   /* the latest ones; 0.0.0.0: none */
     unsigned next_proved;
     uint64_t n_foreign, n_displaced, n_rated; /* connections that were not taken, by cause */
 };
@@ -49,7 +56,9 @@ bool tcp_guard_admit(const uint8_t *frame, size_t len);
 enum guard_class tcp_guard_class(const struct tcp_guard *g, const uint8_t ip[4]);
 /** May ip begin one more TLS handshake now?  Each costs some milliseconds of arithmetic. */
 bool tcp_guard_rate(struct tcp_guard *g, const uint8_t ip[4], uint64_t now_us);
-/** Somebody at ip has authenticated. */
-void tcp_guard_proved(struct tcp_guard *g, const uint8_t ip[4]);
+/** Somebody at ip has authenticated.  mac: its neighbour's address, or zeros if it is not on this network. */
+void tcp_guard_proved(struct tcp_guard *g, const uint8_t ip[4], const uint8_t mac[6], uint64_t now_us);
+/** Has somebody authenticated from ip within GUARD_PROVED_US, with another MAC than this one? */
+bool tcp_guard_is_of_other(const struct tcp_guard *g, const uint8_t ip[4], const uint8_t mac[6], uint64_t now_us);
 
 #endif

@@ -26,6 +26,7 @@
 _Static_assert(LINE_MAX < LOG_RING_SIZE, "a line fits into the ring");
 
 static struct spinlock lock;
+static bool serving; /* [lock] the service loop runs: from then on sources are limited, boot messages are not */
 static char ring[LOG_RING_SIZE]; /* [log] */
 static uint64_t ring_end;        /* [log] bytes ever written */
 static bool have_debug_port;     /* const after log_init */
@@ -122,7 +123,7 @@ void log_line(enum log_level level, const char *subject, const char *fmt, ...)
     bool locked = !atomic_load_explicit(&panic_mode, memory_order_acquire);
     if (locked)
         spin_lock(&lock);
-    if (!locked || log_rate_allows(subject, fmt, text, us))
+    if (!locked || !serving || log_rate_allows(subject, fmt, text, us))
         log_write(level, us, subject, text);
     if (locked)
         spin_unlock(&lock);
@@ -135,6 +136,7 @@ void log_step(void)
     uint64_t us = clock_us();
 
     spin_lock(&lock);
+    serving = true;
     while (log_rate_left_out(&o, us)) {
         (void)fmt_snprintf(text, sizeof(text), "%lu more lines like this one were left out: %s", o.n, o.text);
         log_write(LOG_WARN, us, o.subject, text);

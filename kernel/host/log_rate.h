@@ -2,7 +2,8 @@
  * kernel/host/log_rate.h - rate limit of log lines, for log.c only: what one guest, peer or client causes
  * may not push out what others have said.
  *
- * A source is a subject, a format and the text's first word: one place in the code, for one guest, peer or client.  It
+ * A source is a subject, a format and the text's first word: one place in the code, for one guest, peer or client.  So
+ * a line about what a peer names begins with the peer, which cannot choose its own name.  A source
  * has credit for LOG_BURST lines, and one more each LOG_PERIOD_US.  A place in the code as a whole has more, since a
  * peer may invent names.  What is left out is counted, and said once a minute.  Caller holds the log's lock. */
 #ifndef GODWIT_KERNEL_HOST_LOG_RATE_H

@@ -16,9 +16,13 @@ struct route {
     enum trust trust; /* the client needs this role at least */
     const char *path; /* one element may be '*' */
     void (*handler)(struct api_call *c);
-    bool raw;         /* the body is not JSON */
-    const char *what; /* for GET /v1 */
+    const char *fields; /* of its body, with blanks between; RAW: the body is not JSON */
+    const char *what;   /* for GET /v1 */
 };
+#define NONE          ""
+#define RAW           NULL
+#define LIMITS        "bandwidth_limit_mb downtime_limit_ms"
+#define MOVE_SETTINGS LIMITS " lz4 verify live policy network"
 
 /* ---- answers ---- */
 
@@ -99,38 +103,37 @@ bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap)
 static void routes_list(struct api_call *c);
 
 static const struct route routes[] = {
-    { HTTP_VERB_GET, TRUST_READ, "/v1", routes_list, false, "this list" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/host", api_host, false, "processor, memory, network, peers" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/host/evacuate", api_evacuate_show, false,
+    { HTTP_VERB_GET, TRUST_READ, "/v1", routes_list, NONE, "this list" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/host", api_host, NONE, "processor, memory, network, peers" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/host/evacuate", api_evacuate_show, NONE,
       "progress of the evacuation, or its result" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate", api_evacuate_start, false,
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate", api_evacuate_start, "stop_crashed",
       "move every guest away, each to the best peer" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate/cancel", api_evacuate_cancel, false,
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/evacuate/cancel", api_evacuate_cancel, NONE,
       "cancel it, with each of its moves that can be cancelled" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/log", api_log, false, "the last 64 KiB of the log, as text" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/vms", api_vm_list, false, "all guests" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*", api_vm_show, false, "one guest" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/inspect", api_vm_inspect, false, "memory, exits by reason, registers" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/start", api_vm_start, false, "start a stopped guest" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/stop", api_vm_stop, false, "power a guest off at once" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/pause", api_vm_pause, false, "pause a running guest" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/resume", api_vm_resume, false, "resume a paused guest" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/console", api_vm_console_read, false,
-      "output of its console; ?since=BYTE" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, true, "input for its console, raw" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/migrations", api_migration_list, false, "outgoing moves, newest first" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations", api_migration_start, false,
+    { HTTP_VERB_GET, TRUST_READ, "/v1/log", api_log, NONE, "the last 64 KiB of the log, as text" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/vms", api_vm_list, NONE, "all guests" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*", api_vm_show, NONE, "one guest" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/inspect", api_vm_inspect, NONE, "memory, exits by reason, registers" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/start", api_vm_start, "force", "start a stopped guest" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/stop", api_vm_stop, NONE, "power a guest off at once" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/pause", api_vm_pause, NONE, "pause a running guest" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/resume", api_vm_resume, NONE, "resume a paused guest" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/console", api_vm_console_read, NONE, "output of its console; ?since=BYTE" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, RAW, "input for its console, raw" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/migrations", api_migration_list, NONE, "outgoing moves, newest first" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations", api_migration_start, "vm to " MOVE_SETTINGS,
       "move a guest: {\"vm\": NAME, \"to\": PEER}" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/migrations/*", api_migration_show, false, "one move, with all its figures" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/cancel", api_migration_cancel, false,
+    { HTTP_VERB_GET, TRUST_READ, "/v1/migrations/*", api_migration_show, NONE, "one move, with all its figures" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/cancel", api_migration_cancel, NONE,
       "cancel a move; the guest runs on here" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/set", api_migration_set, false,
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/set", api_migration_set, LIMITS,
       "change limits of a move while it runs: {\"bandwidth_limit_mb\": N, \"downtime_limit_ms\": N}" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/resolve", api_migration_resolve, false,
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/resolve", api_migration_resolve, "here sure",
       "decide where a guest in doubt lives: {\"here\": true|false, \"sure\": true}" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, false,
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, "vm to",
       "check whether a move would work: {\"vm\": NAME, \"to\": PEER}; repeat while 202" },
-    { HTTP_VERB_GET, TRUST_READ, "/metrics", api_metrics, false, "counters for Prometheus" },
+    { HTTP_VERB_GET, TRUST_READ, "/metrics", api_metrics, NONE, "counters for Prometheus" },
 };
 
 static void routes_list(struct api_call *c)
@@ -188,16 +191,40 @@ static const struct route *route_find(struct api_call *c)
     return NULL;
 }
 
+static bool field_is_of(const char *fields, const struct json_field *f)
+{
+    for (size_t n; *fields; fields += n + (fields[n] == ' ')) {
+        n = strcspn(fields, " ");
+        if (n == f->key_len && !memcmp(fields, f->key, n))
+            return true;
+    }
+    return false;
+}
+
+/* A setting that is not understood must not be taken for one that is obeyed. */
+static bool fields_check(struct api_call *c, const char *fields)
+{
+    for (unsigned i = 0; i < c->in.n; i++) {
+        const struct json_field *f = &c->in.field[i];
+        if (field_is_of(fields, f))
+            continue;
+        api_fail(c, HV_E_INVAL, 0, "this request has no field \"%.*s\"; %s%s", (int)MIN(f->key_len, 64u), f->key,
+                 *fields ? "its fields are: " : "it has none", fields);
+        return false;
+    }
+    return true;
+}
+
 static bool body_parse(struct api_call *c, const struct route *r)
 {
     const char *why;
     c->in.n = 0;
-    if (r->raw || !c->http->body_len)
+    if (!r->fields || !c->http->body_len)
         return true;
     enum hv_err e = json_parse(&c->in, c->http->body, c->http->body_len, &why);
     if (e)
         api_fail(c, HV_E_INVAL, 0, "the request's body is %s", why);
-    return !e;
+    return !e && fields_check(c, r->fields);
 }
 
 static void answer_refusal(struct api_call *c, unsigned status)

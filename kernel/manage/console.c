@@ -210,9 +210,9 @@ static void print_vm(const struct vm *vm)
     struct start_status start = start_status(vm);
     bool asking = start.state == START_ASKING;
     bool waiting = !asking && vm_disk_waiting(vm, waits, sizeof(waits));
-    print("%-31s %-9s %4lu MiB %5u%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
+    print("%-31s %-9s %4lu MiB %5u%s%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
           vm->config.memory_bytes / MIB, vm->config.n_cpus, migration_is_moving(vm->config.name) ? "  moving" : "",
-          vm->crash_reason,
+          vm->crash_reason[0] ? "  " : "", vm->crash_reason,
           asking    ? "  starting, asks its peers: "
           : waiting ? "  "
                     : "",
@@ -515,7 +515,7 @@ static void line_execute(char *text)
         return;
     }
     if (argc)
-        print("no such command: \"%s\"; `help` lists them", argv[0]);
+        print("no such command: \"%s%s%s\"; `help` lists them", argv[0], argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
 }
 
 static void typed_key(char c)

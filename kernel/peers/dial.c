@@ -52,7 +52,7 @@ static enum dial_state dial_next(struct dial *d)
         return DIAL_WAIT;
     d->stream = NULL;
     dial_note(d, e,
-              e == HV_E_UNSUPP ? "no connection can be opened: this host has no network (yet)"
+              e == HV_E_UNSUPP ? "no connection can be opened: this host has no network yet, or no key"
                                : "no connection can be opened: not enough memory");
     return d->next == d->n ? DIAL_FAILED : DIAL_WAIT;
 }

@@ -179,9 +179,9 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
         vm_incoming_drop(in->vm);
     } else {
-        log_info("mig", "%s: arriving from %s", o.config.name, in->peer);
+        log_info("mig", "%s: its guest %s arrives", in->peer, o.config.name); /* the peer first: log_rate.h */
         if (vm_offer_note(&o, why, sizeof(why))) {
-            log_info("mig", "%s: %s", o.config.name, why);
+            log_info("mig", "%s: its guest %s: %s", in->peer, o.config.name, why);
             mig_reason_add(notes, "%s", why);
         }
         if (!in->vm->boot.n)
@@ -243,7 +243,7 @@ static void dst_drop(void *ctx)
 {
     struct incoming *in = ctx;
     ASSERT(in->vm);
-    log_warn("mig", "%s: dropped, it does not run here", in->vm->config.name);
+    log_warn("mig", "%s: its guest %s is dropped, it does not run here", in->peer, in->vm->config.name);
     vm_incoming_drop(in->vm);
 }
 
@@ -379,7 +379,8 @@ static void incoming_machine_end(struct incoming *in)
 {
     ASSERT(in->m && in->stream && in->done_us);
     if (mig_rx_state(in->m) == MIG_RX_DROPPED)
-        log_warn("mig", "%s from %s: not taken: %s", mig_rx_name(in->m), in->peer, mig_rx_text(in->m));
+        log_warn("mig", "%s: its %s%s is not taken: %s", in->peer, *mig_rx_name(in->m) ? "guest " : "connection",
+                 mig_rx_name(in->m), mig_rx_text(in->m));
     mig_rx_destroy(in->m);
     in->m = NULL;
     if (in->disk)

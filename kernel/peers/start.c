@@ -189,13 +189,13 @@ static void start_overdue(struct vm *vm, struct start *s)
         (void)start_now(vm, s);
     } else if (s->how == START_COMMAND) {
         snprintf(s->text, sizeof(s->text),
-                 "it is not sure that %s runs nowhere else: %s. If you know that it does not, `vm start %s --force`",
+                 "it is not sure that %s runs nowhere else: %s; if you know that it does not, `vm start %s --force`",
                  vm->config.name, obstacle, vm->config.name);
         (void)start_finish(vm, s, HV_FAIL(HV_E_TIMEOUT));
     } else if (!s->logged) {
         s->logged = true;
         log_warn("vm",
-                 "%s is not started yet: %s. It starts when that is settled; `vm start %s --force` starts it now, if "
+                 "%s is not started yet: %s; it starts when that is settled, or now by `vm start %s --force`, if "
                  "you know that it runs nowhere else",
                  vm->config.name, obstacle, vm->config.name);
     }

@@ -80,8 +80,9 @@ static enum hv_err guest_port_deliver(struct vswitch_port *p, const uint8_t *fra
 
 static bool ip_equal(const uint8_t a[4], const uint8_t b[4]) { return memcmp(a, b, 4) == 0; }
 
-/* Guests must not claim the addresses that this host talks to: its own, its gateway's, peers' and disk servers'. */
-static bool address_is_reserved(const uint8_t ip[4])
+/* Guests must not claim the addresses that this host talks to: its own, its gateway's, peers', disk servers', and those
+ * from which clients come. */
+static bool address_is_reserved(const uint8_t ip[4], const uint8_t mac[6])
 {
     static const uint8_t none[4];
     if (ip_equal(ip, none))
@@ -99,7 +100,7 @@ static bool address_is_reserved(const uint8_t ip[4])
         if (vm && vm->config.nbd.port && ip_equal(ip, vm->config.nbd.ip))
             return true;
     }
-    return net_has_address(ip);
+    return net_has_address(ip) || net_is_of_other(ip, mac);
 }
 
 /* Say that frames of a guest are dropped, once in DROPS_LOG_US at most. */

@@ -12,7 +12,8 @@
 #include "migrate/memory.h"
 #include "net/net.h"
 
-/* Never promised to guests.  Half of it is for incoming streams before they name a guest: 12 of 1.2 MiB each. */
+/* Never promised to guests.  Half of it is for incoming streams before they name a guest: 12 of 1.2 MiB each.  The rest
+ * is for vCPUs, devices and page tables, which are small: what is left of broken blocks serves for them. */
 #define HOST_RESERVE_BYTES (32 * MIB)
 
 /* For a guest with so much RAM and disk.  Guests with more than GUEST_LOW_RAM_MAX have a hole in their frame numbers;
@@ -57,6 +58,8 @@ uint64_t vm_memory_promisable(void)
         const struct vm *vm = vm_at(i);
         owed += vm && vm_state(vm) != VM_STOPPED ? needed(vm->mem.size_bytes) - vm_taken(vm) : 0;
     }
-    uint64_t have = page_stats().free_blocks * BLOCK_SIZE;
+    struct page_stats p = page_stats();
+    uint64_t have = p.free_blocks * BLOCK_SIZE, small = p.free_bytes - have; /* small: in blocks that are in use */
+    have += MIN(small, HOST_RESERVE_BYTES);
     return have > owed ? have - owed : 0;
 }

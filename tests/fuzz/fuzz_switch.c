@@ -25,7 +25,11 @@ static const uint8_t reserved_ip[4] = { 10, 0, 0, 1 };
 static unsigned sender, n_delivered;
 static bool full;
 
-static bool is_reserved(const uint8_t ip[4]) { return !memcmp(ip, reserved_ip, 4); }
+static bool is_reserved(const uint8_t ip[4], const uint8_t mac[6])
+{
+    (void)mac;
+    return !memcmp(ip, reserved_ip, 4);
+}
 
 /* What must not get through, said again for frames without tags: the filter's own code is not asked. */
 static void strict_guest_says(const uint8_t *f, size_t len)
@@ -33,9 +37,9 @@ static void strict_guest_says(const uint8_t *f, size_t len)
     CHECK(!memcmp(f + 6, ports[sender].mac, 6));
     unsigned type = (unsigned)f[12] << 8 | f[13];
     if (type == 0x0806)
-        CHECK(len >= 42 && !memcmp(f + 22, ports[sender].mac, 6) && !is_reserved(f + 28));
+        CHECK(len >= 42 && !memcmp(f + 22, ports[sender].mac, 6) && !is_reserved(f + 28, ports[sender].mac));
     if (type == 0x0800) {
-        CHECK(len >= 34 && !is_reserved(f + 26));
+        CHECK(len >= 34 && !is_reserved(f + 26, ports[sender].mac));
         CHECK(f[14] != 0x45 || f[23] != 17 || f[20] & 0x1f || f[21] || (f[36] << 8 | f[37]) != 68);
     }
     if (type == 0x86dd)

@@ -167,10 +167,13 @@ static void test_roles(void **state)
 static void test_bodies(void **state)
 {
     (void)state;
-    expect("POST /v1/vms/web/start HTTP/1.1\r\nContent-Length: 22\r\n\r\n{\"vm\":\"a\\u00e9\",\"n\":7}", 200,
-           "\"vm\":\"a\xc3\xa9\",\"n\":7");
-    expect("POST /v1/vms/web/start HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"n\"\r\n4\r\n:12}\r\n0\r\n\r\n",
-           200, "\"n\":12");
+    expect("POST /v1/validate HTTP/1.1\r\nContent-Length: 25\r\n\r\n{\"vm\":\"a\\u00e9\",\"to\":\"b\"}", 200,
+           "\"vm\":\"a\xc3\xa9\"");
+    expect("POST /v1/validate HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"vm\"\r\n5\r\n:\"q\"}\r\n0\r\n\r\n",
+           200, "\"vm\":\"q\"");
+    expect("POST /v1/validate HTTP/1.1\r\nContent-Length: 19\r\n\r\n{\"vm\":\"a\",\"frob\":1}", 400,
+           "no field \\\"frob\\\"; its fields are: vm to");
+    expect("POST /v1/vms/web/stop HTTP/1.1\r\nContent-Length: 7\r\n\r\n{\"v\":1}", 400, "it has none");
     expect("POST /v1/migrations HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 400, "\\\"vm\\\" is missing");
     expect("POST /v1/migrations HTTP/1.1\r\nContent-Length: 17\r\n\r\n{\"vm\":\"12345678\"}", 400, "at most 7 bytes");
     expect("POST /v1/migrations HTTP/1.1\r\nContent-Length: 8\r\n\r\n{\"vm\":1}", 400, "must be a string");

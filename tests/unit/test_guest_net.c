@@ -45,6 +45,11 @@ void vdev_net_announce(struct vm *v) { (void)v; }
 static const struct vdev_net_backend *backend;
 void vdev_net_backend_set(const struct vdev_net_backend *b) { backend = b; }
 static const uint8_t host_ip[4] = { 10, 0, 0, 1 };
+static uint8_t client_mac[6];
+bool net_is_of_other(const uint8_t ip[4], const uint8_t mac[6])
+{
+    return ip[3] == 5 && client_mac[0] && memcmp(mac, client_mac, 6) != 0;
+}
 bool net_has_address(const uint8_t ip[4]) { return memcmp(ip, host_ip, 4) == 0; }
 static struct config conf = {
     .peers = { { .ip = { 10, 0, 0, 2 }, .other_ip = { { 10, 0, 0, 3 } }, .n_other_ips = 1 } },
@@ -212,6 +217,11 @@ static void test_reserved_addresses(void **state)
         assert_int_equal(arp_from(vm.config.mac, i), HV_E_REFUSED);
     assert_int_equal(arp_from(vm.config.mac, 5), HV_OK);
     assert_int_equal(arp_from(other, 5), HV_E_REFUSED);
+    memcpy(client_mac, other, 6); /* 10.0.0.5 is where a client comes from, unless it is this guest */
+    assert_int_equal(arp_from(vm.config.mac, 5), HV_E_REFUSED);
+    memcpy(client_mac, vm.config.mac, 6);
+    assert_int_equal(arp_from(vm.config.mac, 5), HV_OK);
+    memset(client_mac, 0, 6);
     vm.config.nbd = (struct nbd_config){ 0 };
 }
 

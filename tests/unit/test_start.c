@@ -204,7 +204,7 @@ static void test_a_peer_is_silent(void **s)
     assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_AGAIN);
     answer(ASK_FAILED, MIG_F_NONE, "no route", 12000);
     says(START_FAILED, HV_E_TIMEOUT,
-         "it is not sure that web runs nowhere else: b cannot be asked: no route. If you know that it does not, `vm "
+         "it is not sure that web runs nowhere else: b cannot be asked: no route; if you know that it does not, `vm "
          "start web --force`");
     assert_int_equal(start_request(&guest, START_AUTO_ALWAYS, WHY(why)), HV_E_AGAIN);
     answer(ASK_FAILED, MIG_F_NONE, "no route", 12000);
