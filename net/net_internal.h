@@ -13,8 +13,8 @@ void net_assert_core(void);
 
 /** Listen on the ports of p->config.  HV_E_NOMEM; HV_E_EXIST: port taken. */
 HV_MUST_CHECK enum hv_err streams_init(const struct net_params *p);
-bool streams_poll(void);                   /* one turn for every stream; true if bytes moved or a state changed */
-uint64_t streams_next_us(void);            /* the earliest deadline; UINT64_MAX: none */
+bool streams_poll(void);        /* one turn for every stream; true if bytes moved or a state changed */
+uint64_t streams_next_us(void); /* the earliest deadline; UINT64_MAX: none */
 /** See net_is_of_other(). */
 bool streams_is_of_other(const uint8_t ip[4], const uint8_t mac[6]);
 uint64_t streams_owed(void);               /* bytes that sessions may still take from page.h */
