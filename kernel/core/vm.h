@@ -62,6 +62,7 @@ struct vm {
     struct boot_set boot;            /* [s] what it was started from, and is when it resets itself */
     uint8_t uuid[16];                /* [c] made at start, moves with the guest */
     atomic_uint state;               /* enum vm_state */
+    bool operator_paused;            /* [s] only an operator resumes it, wherever it moves */
     struct spinlock mem_lock, dev_lock;
     struct guest_mem mem;
     struct s2 s2;
@@ -84,6 +85,11 @@ struct vm {
 enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };
 
 static inline enum vm_state vm_state(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
+/** Is vm in a state in which it can move: RUNNING, or paused by an operator?  Service pCPU. */
+static inline bool vm_may_move(const struct vm *vm)
+{
+    return vm_state(vm) == VM_RUNNING || (vm_state(vm) == VM_PAUSED && vm->operator_paused);
+}
 /** Request power off, reset or crash of the guest: vCPUs leave guest mode, then the service loop acts.  Any pCPU. */
 void vm_power_request(struct vm *vm, enum vm_power what);
 /** Guest TSC now (kernel/dev/pvclock.c).  Any pCPU. */

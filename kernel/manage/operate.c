@@ -106,6 +106,11 @@ enum hv_err operate_pause(const char *name, const char *by, struct why *why)
     while (!vm_pause(vm)) /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
     ASSERT(vm_state(vm) == VM_PAUSED);
+    if (atomic_load(&vm->power_request) != VM_POWER_NONE) { /* no state to keep: the service loop acts on it next */
+        vm_resume(vm);
+        return REFUSE(HV_E_BUSY, "%s is about to power off, reset or crash, and is not paused", name);
+    }
+    vm->operator_paused = true;
     log_info("vm", "%s: paused by %s", name, by);
     why_say(why, "%s paused", name);
     return HV_OK;
@@ -121,6 +126,7 @@ enum hv_err operate_resume(const char *name, const char *by, struct why *why)
         why_say(why, "%s is running already", name);
         return HV_OK;
     }
+    vm->operator_paused = false;
     vm_resume(vm);
     ASSERT(vm_state(vm) == VM_RUNNING);
     log_info("vm", "%s: resumed by %s", name, by);
@@ -151,13 +157,14 @@ enum hv_err operate_migrate(const char *name, const char *to, const struct move_
 enum hv_err operate_cancel(const char *name, const char *by, struct why *why)
 {
     char reason[160];
+    const struct vm *vm = vm_find(name);
     snprintf(reason, sizeof(reason), "cancelled by %s", by);
     enum hv_err e = migration_cancel(name, reason);
     if (e == HV_E_NOENT)
         return REFUSE(e, "%s is not moving", name);
     if (e)
         return REFUSE(e, "too late to cancel: the destination may run %s already", name);
-    why_say(why, "cancelled; %s runs on here", name);
+    why_say(why, "cancelled; %s %s here", name, vm && vm->operator_paused ? "stays paused" : "runs on");
     return HV_OK;
 }
 

@@ -178,11 +178,13 @@ static enum hv_err job_may_start(const struct vm *vm, struct why *why)
     if (!host_config->host.outgoing)
         return REFUSE(HV_E_REFUSED, "host %s allows no outgoing moves ([host] outgoing = no)", host_config->host.name);
     bool moving = migration_is_moving(vm->config.name);
-    if (vm_state(vm) != VM_RUNNING || moving) {
+    if (!vm_may_move(vm) || moving) {
         char waits[200];
         bool waiting = vm_disk_waiting(vm, waits, sizeof(waits));
-        return REFUSE(HV_E_BUSY, "%s is %s%s%s; only a running guest can be moved, once at a time", vm->config.name,
-                      moving ? "moving already" : vm_state_name(vm_state(vm)), waiting ? ", " : "", waits);
+        return REFUSE(HV_E_BUSY,
+                      "%s is %s%s%s; only a guest that runs, or that an operator paused, can be moved, once at a time",
+                      vm->config.name, moving ? "moving already" : vm_state_name(vm_state(vm)), waiting ? ", " : "",
+                      waits);
     }
     char text[300];
     const char *stays = vm_disk_stays(vm, text, sizeof(text));

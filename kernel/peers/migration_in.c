@@ -236,7 +236,7 @@ static void dst_run(void *ctx)
     vm_resume(vm);
     counts->arrived++;
     net_announce_mac(vm->config.mac);
-    log_info("mig", "%s: runs here now", vm->config.name);
+    log_info("mig", "%s: %s", vm->config.name, vm->operator_paused ? "is here now, paused" : "runs here now");
 }
 
 static void dst_drop(void *ctx)

@@ -31,11 +31,12 @@
 #include "kernel/vm/vm_state.h"
 #include "migrate/wire.h"
 
-#define RECONNECT_US 1000000 /* between two attempts to reach the peer in doubt */
-#define OUT_TURNS    2       /* engine steps per turn of the service loop, at most */
-#define BUSY_MIN_US  500000  /* to the next attempt at a busy peer; doubles up to BUSY_MAX_US */
-#define BUSY_MAX_US  8000000
-#define MUTE_MAX     20 /* so often a peer may close a new stream without a word, as an older one does when busy */
+#define RECONNECT_US    1000000 /* between two attempts to reach the peer in doubt */
+#define OUT_TURNS       2       /* engine steps per turn of the service loop, at most */
+#define BUSY_MIN_US     500000  /* to the next attempt at a busy peer; doubles up to BUSY_MAX_US */
+#define BUSY_MAX_US     8000000
+#define PAUSED_LIMIT_US (3600 * 1000000ul)
+#define MUTE_MAX        20 /* so often a peer may close a new stream without a word, as an older one does when busy */
 
 static struct migration_counts *counts;
 static struct rate_limit host_rate;
@@ -69,7 +70,8 @@ static bool src_pause(void *ctx)
 {
     struct outgoing *o = ctx;
     o->job.waits = vcpu_latency_max(o->vm, false);
-    guest_net_hold(o->vm);
+    if (!o->vm->operator_paused) /* else frames are dropped, as before the move */
+        guest_net_hold(o->vm);
     return vm_pause(o->vm);
 }
 
@@ -221,7 +223,7 @@ static bool job_try_elsewhere(struct outgoing *o, enum hv_err err, const char *t
 {
     struct job *j = &o->job;
     if (!err || !choose_peers_fault(j->state == JOB_CONNECTING, err) || !j->automatic || !o->peer ||
-        vm_state(o->vm) != VM_RUNNING)
+        !vm_may_move(o->vm))
         return false;
     choose_tried(&o->choice, o->peer, text);
     log_warn("mig", "%s -> %s: failed, another peer is looked for: %s", j->guest, j->peer, text);
@@ -265,7 +267,8 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
         histogram_add(&counts->duration, migration_duration_bounds_us, j->ended_us - j->started_us);
     }
     if (err)
-        log_warn("mig", "%s -> %s: failed, the guest runs on here: %s", j->guest, j->peer, j->text);
+        log_warn("mig", "%s -> %s: failed, the guest %s here: %s", j->guest, j->peer,
+                 o->vm->operator_paused ? "stays paused" : "runs on", j->text);
     else
         log_info("mig", "%s -> %s: moved in %lu ms, blackout %lu us", j->guest, j->peer,
                  (j->ended_us - j->started_us) / 1000, j->stats.blackout.total);
@@ -275,7 +278,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 
 static bool job_guest_ready(struct outgoing *o)
 {
-    if (vm_find(o->job.guest) == o->vm && vm_state(o->vm) == VM_RUNNING) /* its slot may be another's now */
+    if (vm_find(o->job.guest) == o->vm && vm_may_move(o->vm)) /* its slot may be another's now */
         return true;
     job_end(o, HV_E_BUSY, "the guest stopped running while its move waited");
     return false;
@@ -349,6 +352,8 @@ static enum hv_err outgoing_machine_create(struct outgoing *o)
     p.opts.stop_first = !o->job.options.live;
     p.opts.policy.downtime_limit_us = o->job.options.downtime_limit_ms * 1000ul;
     mig_policy_if_stuck(&p.opts.policy, o->job.options.if_stuck);
+    if (o->vm->operator_paused) /* it writes nothing and has no downtime to limit: one round has all */
+        p.opts.policy.downtime_limit_us = p.opts.policy.downtime_goal_us = PAUSED_LIMIT_US;
     random_bytes(&p.id, sizeof(p.id));
     random_bytes(p.key, sizeof(p.key));
     return mig_tx_create(&p, &o->m);

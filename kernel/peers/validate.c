@@ -43,7 +43,6 @@ bool validate_step(void)
 /* Does this host itself refuse the move?  False: the peer is to be asked. */
 static bool validate_refused_here(const struct vm *vm, struct validation *out)
 {
-    enum vm_state s = vm_state(vm);
     const char *name = vm->config.name;
     memset(out, 0, sizeof(*out));
     if (!host_config->host.outgoing)
@@ -51,8 +50,10 @@ static bool validate_refused_here(const struct vm *vm, struct validation *out)
                  host_config->host.name);
     else if (migration_is_moving(name))
         snprintf(out->text, sizeof(out->text), "%s is moving already", name);
-    else if (s != VM_RUNNING)
-        snprintf(out->text, sizeof(out->text), "%s is %s; only a running guest can be moved", name, vm_state_name(s));
+    else if (!vm_may_move(vm))
+        snprintf(out->text, sizeof(out->text),
+                 "%s is %s; only a guest that runs, or that an operator paused, can be moved", name,
+                 vm_state_name(vm_state(vm)));
     else
         (void)vm_disk_stays(vm, out->text, sizeof(out->text));
     out->known = out->text[0] != 0;

@@ -99,6 +99,7 @@ static void vm_teardown(struct vm *vm)
     guest_mem_fini(&vm->mem);
     vm->move_hash_bytes = 0;
     atomic_store(&vm->power_request, VM_POWER_NONE);
+    vm->operator_paused = false;
     atomic_store(&vm->state, VM_STOPPED);
 }
 
@@ -286,6 +287,11 @@ void vm_resume(struct vm *vm)
     ASSERT(vm->n_vcpus && vm->devices);
     if (vm_state(vm) == VM_INCOMING)
         vm->here_us = clock_us();
+    if (vm->operator_paused) {
+        ASSERT(vm_state(vm) != VM_RUNNING);
+        atomic_store(&vm->state, VM_PAUSED);
+        return;
+    }
     if (vm_state(vm) == VM_PAUSED || vm_state(vm) == VM_INCOMING)
         pvclock_guest_stopped(vm);
     atomic_store(&vm->state, VM_RUNNING);

@@ -2,7 +2,7 @@
  * kernel/vm/vm_manage.h - the table of this host's VMs and their life cycle.  Service pCPU only.
  *
  *   STOPPED --start--> RUNNING <--pause/resume--> PAUSED
- *   STOPPED --incoming--> INCOMING --resume--> RUNNING
+ *   STOPPED --incoming--> INCOMING --resume--> RUNNING, or PAUSED if an operator had paused it before its move
  *   RUNNING --crash--> CRASHED (memory kept)     any --stop--> STOPPED (memory freed) */
 #ifndef GODWIT_KERNEL_VM_VM_MANAGE_H
 #define GODWIT_KERNEL_VM_VM_MANAGE_H
@@ -33,7 +33,8 @@ HV_MUST_CHECK enum hv_err vm_start_check(struct vm *vm, struct why *why);
 void vm_stop(struct vm *vm); /* power off at once, free everything; no-op when STOPPED */
 
 bool vm_pause(struct vm *vm); /* freeze all vCPUs; call again until true: a RUNNING vm is PAUSED then */
-/** From PAUSED, INCOMING, or RUNNING while vm_pause() is not complete. */
+/** From PAUSED, INCOMING, or RUNNING while vm_pause() is not complete.  A guest that an operator has paused does not
+ *  run: it is, or stays, PAUSED. */
 void vm_resume(struct vm *vm);
 
 /** Create an empty INCOMING VM for the offered guest.  disk: open, the VM's unless there is an error; NULL: none.

@@ -219,6 +219,16 @@ static bool boot_read(struct vm_offer *o, struct rd *r)
     return true;
 }
 
+/* A host that does not know this field would run the guest on arrival. */
+static unsigned paused_needs(const struct vm *vm) { return vm->operator_paused; }
+static void paused_write(const struct vm *vm, struct wr *w) { wr_u8(w, vm->operator_paused); }
+static bool paused_read(struct vm_offer *o, struct rd *r)
+{
+    unsigned v = rd_u8(r);
+    o->paused = v;
+    return v <= 1;
+}
+
 static const struct offer_field {
     uint16_t id, version;
     const char *name;
@@ -522,5 +532,6 @@ enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o)
     vm->config = o->config;
     memcpy(vm->uuid, o->uuid, sizeof(vm->uuid));
     vm->tsc_hz = o->tsc_hz;
+    vm->operator_paused = o->paused;
     return HV_OK;
 }

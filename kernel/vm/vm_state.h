@@ -64,7 +64,8 @@ struct vm;
 #define OFFER_FIELDS(X) \
     X(SHUTDOWN, 0x8101, 1, "on-shutdown", shutdown) \
     X(SPOOF,    0x8102, 1, "spoof",       spoof)    \
-    X(BOOT,     0x8103, 1, "boot files",  boot)
+    X(BOOT,     0x8103, 1, "boot files",  boot)     \
+    X(PAUSED,   0x0104, 1, "moves while paused", paused)
 /* clang-format on */
 
 enum vms_section {
@@ -97,6 +98,7 @@ struct vm_offer {
     uint8_t uuid[16];
     struct vm_config config; /* pin, autostart: this host's defaults */
     struct disk_info disk;   /* the disk on a server; valid if config.nbd.port is not 0 */
+    bool paused;             /* an operator paused it: it does not run on arrival */
     uint64_t tsc_hz;
     uint64_t xcr0; /* XSAVE components that the guest may have enabled */
     struct cpuid_table cpuid;
@@ -126,7 +128,8 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
 /** A remark for the operator that is no reason to refuse: "tsc: ...", if the TSC frequencies differ.
  *  False: there is none, and text is unchanged. */
 bool vm_offer_note(const struct vm_offer *o, char *text, size_t len);
-/** Give a new VM the offered config, uuid, tsc_hz and CPUID table.  HV_E_NOMEM.  vm is STOPPED, without devices. */
+/** Give a new VM the offered config, uuid, tsc_hz, CPUID table and operator_paused.  HV_E_NOMEM.  vm is STOPPED,
+ *  without devices. */
 HV_MUST_CHECK enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o);
 
 #endif

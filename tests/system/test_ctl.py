@@ -361,7 +361,7 @@ def test_exit_codes():
         a.ctl("vm", "list", "-H", "nobody", code=3)
         assert "does not let this client in" in a.ctl("vm", "list", who="reader", code=5)[1]
         a.answers["GET /v1/migrations/1"] = FAILED
-        assert "it still runs on a: b does not answer" in a.ctl("vm", "migrate", "web", "--to", "b", code=6)[1]
+        assert "it stays on a: b does not answer" in a.ctl("vm", "migrate", "web", "--to", "b", code=6)[1]
         a.answers["GET /v1"] = {"hello": "world"}
         assert "no Godwit host" in a.ctl("host", "add", "z", f"127.0.0.1:{a.api_port}", "--yes", code=4)[1]
     assert "no answer from 127.0.0.1" in a.ctl("vm", "list", code=4)[1]

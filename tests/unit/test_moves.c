@@ -200,7 +200,7 @@ bool vm_pause(struct vm *vm)
 void vm_resume(struct vm *vm)
 {
     n_arriving -= vm >= there && vm < there + N_GUESTS;
-    atomic_store(&vm->state, VM_RUNNING);
+    atomic_store(&vm->state, vm->operator_paused ? VM_PAUSED : VM_RUNNING);
 }
 void vm_stop(struct vm *vm)
 {
@@ -217,6 +217,7 @@ enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, 
     *out = &there[atoi(offer->config.name + 1)];
     atomic_store(&(*out)->state, VM_INCOMING);
     (*out)->mem.n_gfns = 16;
+    (*out)->operator_paused = offer->paused;
     n_arriving++;
     most_arriving = MAX(most_arriving, n_arriving);
     return HV_OK;
@@ -236,7 +237,7 @@ uint64_t vm_memory_promisable(void) { return GIB; }
 enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)
 {
     (void)k;
-    *len = (size_t)snprintf((char *)buf, cap, "%s", vm->config.name) + 1;
+    *len = (size_t)snprintf((char *)buf, cap, "%s%s", vm->config.name, vm->operator_paused ? " paused" : "") + 1;
     return HV_OK;
 }
 enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, struct why *why)
@@ -244,6 +245,8 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     (void)why;
     memset(o, 0, sizeof(*o));
     snprintf(o->config.name, sizeof(o->config.name), "%.*s", (int)len, (const char *)buf);
+    o->paused = strchr(o->config.name, ' ');
+    o->config.name[strcspn(o->config.name, " ")] = 0;
     o->config.nbd = offered_disk;
     return HV_OK;
 }
@@ -299,7 +302,7 @@ const char *vm_disk_quiesce_error(const struct vm *vm)
     (void)vm;
     return NULL;
 }
-void guest_net_hold(const struct vm *vm) { (void)vm; }
+void guest_net_hold(const struct vm *vm) { assert_false(vm->operator_paused); }
 size_t guest_net_take(const struct vm *vm, void *buf, size_t cap)
 {
     (void)vm, (void)buf, (void)cap;
@@ -497,6 +500,40 @@ static void test_disk_servers(void **s)
     offered_disk.port = 0;
 }
 
+/* A guest that an operator paused moves in one round, whatever the downtime limit, and arrives paused.  Cancelled, it
+ * stays paused.  One that waits for its disk does not move. */
+static void test_paused(void **s)
+{
+    struct move_options o;
+    char why[200];
+    (void)s;
+    migration_options(&o);
+    o.downtime_limit_ms = 1;
+    atomic_store(&here[0].state, VM_PAUSED);
+    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "a test", &jobs[0], WHY(why)), HV_E_BUSY);
+    assert_string_equal(why, "g0 is other; only a guest that runs, or that an operator paused, can be moved, once at a "
+                             "time");
+    here[0].operator_paused = true;
+    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "a test", &jobs[0], WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 100 && strcmp(jobs[0]->stats.phase, "PRECOPY"); i++, now += 1000)
+        migration_step();
+    assert_int_equal(migration_cancel("g0", "the test"), HV_OK);
+    assert_int_equal(vm_state(&here[0]), VM_PAUSED);
+    assert_int_equal(jobs[0]->state, JOB_FAILED);
+    for (unsigned live = 0; live < 2; live++) {
+        set_up(NULL);
+        atomic_store(&here[0].state, VM_PAUSED);
+        here[0].operator_paused = true;
+        o.live = live;
+        assert_int_equal(migration_request(&here[0], NULL, &o, "a test", &jobs[0], WHY(why)), HV_OK);
+        for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[0]); i++, now += 50000)
+            migration_step();
+        assert_int_equal(jobs[0]->state, JOB_DONE);
+        assert_int_equal(jobs[0]->stats.n_rounds, live);
+        assert_true(vm_state(&there[0]) == VM_PAUSED && vm_state(&here[0]) == VM_STOPPED);
+    }
+}
+
 /* While all places of arrivals are taken, a question is answered; and a job that waits says for what. */
 static void test_question_while_busy(void **s)
 {
@@ -612,6 +649,7 @@ int main(void)
         cmocka_unit_test_setup(test_two_hosts, set_up),
         cmocka_unit_test_setup(test_without_a_word, set_up),
         cmocka_unit_test_setup(test_disk_servers, set_up),
+        cmocka_unit_test_setup(test_paused, set_up),
         cmocka_unit_test_setup(test_question_while_busy, set_up),
         cmocka_unit_test_setup(test_cancel_while_waiting, set_up),
         cmocka_unit_test_setup(test_limits, set_up),

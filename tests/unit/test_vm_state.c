@@ -19,6 +19,7 @@
 #include <string.h>
 #include "kernel/core/tsc_scale.h"
 #include "kernel/host/clock.h"
+#include "kernel/host/page.h"
 #include "tests/fakes/machine.h"
 #include "tests/fakes/page.h"
 
@@ -622,6 +623,36 @@ static void test_fields_from_the_future(void **unused)
     end();
 }
 
+/* A guest that an operator paused: its offer says so, and a host that would run it on arrival is not offered it. */
+static void test_offer_of_a_paused_guest(void **unused)
+{
+    (void)unused;
+    static struct vm_knows k;
+    struct vm_offer o;
+    struct machine c = { 0 };
+    begin(1);
+    k = *machine_knows();
+    for (unsigned i = 0; i < k.n; i++)
+        if (k.part[i].id == OFFER_FIELD_PAUSED)
+            k.part[i].version = 0;
+    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_OK);
+    a.vm.operator_paused = true;
+    assert_int_equal(vm_knows_check(machine_knows(), &a.vm, WHY(why)), HV_OK);
+    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "(moves while paused): update it"));
+    assert_int_equal(vm_knows_parse(&k, NULL, 0), HV_OK); /* release 0.1 */
+    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    assert_true(o.paused);
+    assert_int_equal(vm_offer_adopt(&c.vm, &o), HV_OK);
+    assert_true(c.vm.operator_paused);
+    mem_free(c.vm.cpuid, sizeof(*c.vm.cpuid));
+    offer[offer_len - 1] = 2;
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
+    end();
+}
+
 static void test_knows_as_bytes(void **unused)
 {
     (void)unused;
@@ -653,6 +684,7 @@ int main(void)
         cmocka_unit_test(test_missing_sections),
         cmocka_unit_test(test_pending_nmis_move),
         cmocka_unit_test(test_fields_from_the_future),
+        cmocka_unit_test(test_offer_of_a_paused_guest),
         cmocka_unit_test(test_knows_as_bytes),
         cmocka_unit_test(test_time_goes_on),
         cmocka_unit_test(test_other_frequency),

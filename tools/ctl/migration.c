@@ -125,7 +125,7 @@ static enum exit_code print_outcome(struct host *h, const json_t *j)
         return EXIT_IN_DOUBT;
     }
     if (error)
-        fprintf(stderr, "godwitctl: %s was not moved to %s, it still runs on %s: %s (%s)\n", get_str(j, "vm"),
+        fprintf(stderr, "godwitctl: %s was not moved to %s, it stays on %s: %s (%s)\n", get_str(j, "vm"),
                 get_str(j, "to"), h->name, get_str(error, "message"), get_str(error, "code"));
     return error ? EXIT_MOVE_FAILED : EXIT_GOOD;
 }
