@@ -9,15 +9,17 @@
 #include "kernel/lib/types.h"
 #include "kernel/lib/why.h"
 
-#define MIG_NAME_MAX  64           /* guest name, bytes with the final NUL */
-#define MIG_TEXT_MAX  2048         /* reasons and error texts, likewise */
-#define MIG_NOTE_MAX  256          /* a destination's notes on an admitted guest, likewise */
-#define MIG_OFFER_MAX (16 * 1024)  /* bytes of an offer */
-#define MIG_STATE_MAX (128 * 1024) /* bytes of machine state */
-#define MIG_KNOWS_MAX 2048         /* bytes of what a host reads */
-#define MIG_GFN_BITS  40
-#define MIG_FRAME_MIN 14 /* Ethernet: two addresses and a type */
-#define MIG_FRAME_MAX 9216
+#define MIG_NAME_MAX      64           /* guest name, bytes with the final NUL */
+#define MIG_TEXT_MAX      2048         /* reasons and error texts, likewise */
+#define MIG_NOTE_MAX      256          /* a destination's notes on an admitted guest, likewise */
+#define MIG_OFFER_MAX     (16 * 1024)  /* bytes of an offer */
+#define MIG_STATE_MAX     (128 * 1024) /* bytes of machine state */
+#define MIG_KNOWS_MAX     2048         /* bytes of what a host reads */
+#define MIG_GFN_BITS      40
+#define MIG_FRAME_MIN     14 /* Ethernet: two addresses and a type */
+#define MIG_FRAME_MAX     9216
+#define MIG_CONSOLE_MAX   (16 * 1024)
+#define MIG_CONSOLE_COUNT (UINT64_C(1) << 62)
 
 /* A job: random, never used again. */
 struct mig_id {
@@ -54,6 +56,8 @@ struct mig_src_ops {
     /** Dequeue one Ethernet frame that came for the guest since pause(), at most cap (MIG_FRAME_MAX) bytes; 0: none.
      *  Their total is limited, else a move has no end. */
     size_t (*frame_take)(void *ctx, void *buf, size_t cap);
+    /** Dequeue console output not sent yet, at most cap bytes; *at: number of the first, also if there is none (0). */
+    size_t (*console_take)(void *ctx, uint64_t *at, void *buf, size_t cap);
     /** The destination runs the guest: free everything here.  The last call made with ctx. */
     void (*release)(void *ctx);
 };
@@ -96,6 +100,8 @@ struct mig_dst_ops {
     void *(*page_for_write)(void *ctx, uint64_t gfn);
     /** Is gfn backed?  If not it reads as zero. */
     bool (*page_is_present)(void *ctx, uint64_t gfn);
+    /** Keep len bytes of console output from number at on.  After a gap in the numbers, forget what came before. */
+    void (*console)(void *ctx, uint64_t at, const uint8_t *p, size_t len);
     /** Check the whole state, then apply it.  age_us: time since it was saved, wrong by half a round trip at most; 0:
      *  not known.  On an error fill why. */
     enum hv_err (*state_load)(void *ctx, const void *buf, size_t len, uint64_t age_us, struct why *why);

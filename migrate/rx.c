@@ -13,6 +13,7 @@
  *   PROBE      WAIT_OFFER    PROBED; likewise
  *   BATCH      LOADING       write pages
  *   ROUND_END  LOADING       ACK
+ *   CONSOLE    LOADING       keep it for those who read the guest's console here
  *   STATE      LOADING       digest, state, ready -> LOADED -> PREPARED
  *   COMMIT     PREPARED      RUNNING
  *   FAIL       any of these  drop
@@ -362,6 +363,15 @@ static bool rx_on_state(struct mig_rx *m, struct rd *r)
     return true;
 }
 
+static void rx_on_console(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_console p;
+    if (m->state != MIG_RX_LOADING || m->state_us || mig_console_get(r, &p))
+        rx_peer_broke(m, HV_E_PROTO, "CONSOLE");
+    else
+        m->ops->console(m->ctx, p.at, p.p, p.len);
+}
+
 static void rx_on_commit(struct mig_rx *m, struct rd *r)
 {
     struct mig_id id;
@@ -411,6 +421,7 @@ static bool rx_on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd 
     case MIG_REC_COMMIT:    rx_on_commit(m, payload); break;
     case MIG_REC_FAIL:      rx_on_fail(m, payload); break;
     case MIG_REC_FRAME:     rx_on_frame(m, payload); break;
+    case MIG_REC_CONSOLE:   rx_on_console(m, payload); break;
     default:
         if (rec->type < MIG_REC_OPTIONAL)
             rx_peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));

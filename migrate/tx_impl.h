@@ -38,8 +38,9 @@ struct mig_tx {
     size_t knows_len;
     /* pausing: quiesce() or pause() was called and not undone; asking: QUERY was sent */
     bool got_preamble, logging, pausing, link_ok, asking;
-    bool later;       /* the destination said that the FAIL which follows holds for now only */
-    struct mig_io io; /* buffers owned */
+    bool console_sent; /* a CONSOLE was: the destination knows the numbers */
+    bool later;        /* the destination said that the FAIL which follows holds for now only */
+    struct mig_io io;  /* buffers owned */
     struct mig_store store;
     struct mig_enc enc;
 

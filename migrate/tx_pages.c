@@ -377,9 +377,33 @@ void tx_ack_apply(struct mig_tx *m, const struct mig_p_ack *ack)
     }
 }
 
+/* Send the console output that the destination has not got, and its number in any case.  False: the queue is full. */
+static bool tx_console_send(struct mig_tx *m)
+{
+    uint64_t at = 0;
+    size_t n;
+    ASSERT(!m->enc.raw.data); /* no batch is being built in the queue */
+    do {
+        if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + MIG_CONSOLE_FIXED + MIG_CONSOLE_MAX + MIG_RESERVE)
+            return false;
+        struct wr w = mig_rec_begin(&m->io.out, MIG_CONSOLE_FIXED + MIG_CONSOLE_MAX);
+        n = m->ops->console_take(m->ctx, &at, w.p + MIG_REC_HDR_LEN + MIG_CONSOLE_FIXED, MIG_CONSOLE_MAX);
+        ASSERT(n <= MIG_CONSOLE_MAX && at <= MIG_CONSOLE_COUNT - n);
+        if (!n && m->console_sent)
+            break;
+        wr_u64(&w, at);
+        w.len += n;
+        mig_rec_end(&m->io.out, &w, MIG_REC_CONSOLE);
+        m->console_sent = true;
+    } while (n);
+    return true;
+}
+
 static struct mig_wait tx_round_sent(struct mig_tx *m)
 {
     mig_enc_flush(&m->enc);
+    if (!tx_console_send(m)) /* now, so that little is left for the blackout */
+        return tx_wait(MIG_WAIT_OUTPUT);
     tx_round_end_put(m, m->round_pages);
     return tx_wait(MIG_WAIT_INPUT);
 }
@@ -504,6 +528,8 @@ static struct mig_wait tx_verify_some(struct mig_tx *m)
 /* The state is saved straight into the queue, behind the fields of the record, which are written afterwards. */
 static struct mig_wait tx_state_send(struct mig_tx *m)
 {
+    if (!tx_console_send(m))
+        return tx_wait(MIG_WAIT_OUTPUT);
     if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + MIG_REC_LEN_MAX + MIG_RESERVE)
         return tx_wait(MIG_WAIT_OUTPUT);
     ASSERT(m->pausing && !m->round_left); /* nothing changes any more, and every page is encoded */

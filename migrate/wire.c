@@ -21,10 +21,11 @@ const char *mig_rec_name(unsigned type)
     case value: return #name;
         MIG_REC_LIST(X)
 #undef X
-    case MIG_REC_IDLE:  return "IDLE";
-    case MIG_REC_NOTE:  return "NOTE";
-    case MIG_REC_FRAME: return "FRAME";
-    case MIG_REC_LATER: return "LATER";
+    case MIG_REC_IDLE:    return "IDLE";
+    case MIG_REC_NOTE:    return "NOTE";
+    case MIG_REC_FRAME:   return "FRAME";
+    case MIG_REC_LATER:   return "LATER";
+    case MIG_REC_CONSOLE: return "CONSOLE";
     }
     return "?";
 }
@@ -405,7 +406,7 @@ void mig_text_need(char *text, size_t cap, enum hv_err e)
         snprintf(text, cap, "%s, without a reason", hv_err_text(e));
 }
 
-/* ---- KNOWS, FRAME ---- */
+/* ---- KNOWS, FRAME, CONSOLE ---- */
 
 void mig_knows_put(struct mig_fifo *out, const struct mig_p_knows *p)
 {
@@ -434,6 +435,23 @@ enum hv_err mig_frame_get(struct rd *r, struct mig_p_frame *p)
     p->len = rd_left(r);
     p->p = rd_ref(r, p->len);
     return payload_whole(r) || p->len < MIG_FRAME_MIN || p->len > MIG_FRAME_MAX ? HV_FAIL(HV_E_PROTO) : HV_OK;
+}
+
+void mig_console_put(struct mig_fifo *out, const struct mig_p_console *p)
+{
+    struct wr w = mig_rec_begin(out, MIG_CONSOLE_FIXED + p->len);
+    wr_u64(&w, p->at);
+    wr_bytes(&w, p->p, p->len);
+    mig_rec_end(out, &w, MIG_REC_CONSOLE);
+}
+
+enum hv_err mig_console_get(struct rd *r, struct mig_p_console *p)
+{
+    p->at = rd_u64(r);
+    p->len = rd_left(r);
+    p->p = rd_ref(r, p->len);
+    return payload_whole(r) || p->len > MIG_CONSOLE_MAX || p->at > MIG_CONSOLE_COUNT - p->len ? HV_FAIL(HV_E_PROTO)
+                                                                                              : HV_OK;
 }
 
 /* ---- BATCH (built in batch.c) ---- */

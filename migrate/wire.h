@@ -68,10 +68,11 @@ enum mig_rec_type {
     MIG_REC_LIST(X)
 #undef X
         MIG_REC_OPTIONAL = 0x8000,
-    MIG_REC_IDLE = 0x8000,  /* <> no payload: busy with something long, never while waiting; postpones timeouts */
-    MIG_REC_NOTE = 0x8001,  /* <- before ACCEPT: notes on the guest, for the operator */
-    MIG_REC_FRAME = 0x8002, /* -> after COMMIT: an Ethernet frame that came for the paused guest */
-    MIG_REC_LATER = 0x8003  /* <- no payload: the FAIL that follows is for now only; the same may succeed later */
+    MIG_REC_IDLE = 0x8000,   /* <> no payload: busy with something long, never while waiting; postpones timeouts */
+    MIG_REC_NOTE = 0x8001,   /* <- before ACCEPT: notes on the guest, for the operator */
+    MIG_REC_FRAME = 0x8002,  /* -> after COMMIT: an Ethernet frame that came for the paused guest */
+    MIG_REC_LATER = 0x8003,  /* <- no payload: the FAIL that follows is for now only; the same may succeed later */
+    MIG_REC_CONSOLE = 0x8004 /* -> before STATE: console output that the guest has printed, numbered */
 };
 #define MIG_IDLE_US (5 * 1000000ul) /* sent after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
@@ -234,6 +235,19 @@ struct mig_p_frame {
 };
 void mig_frame_put(struct mig_fifo *out, const struct mig_p_frame *p);
 HV_MUST_CHECK enum hv_err mig_frame_get(struct rd *r, struct mig_p_frame *p);
+
+/* CONSOLE:  0 8 number of the first byte · 8 at most MIG_CONSOLE_MAX bytes of output; number and length together are at
+ *           most MIG_CONSOLE_COUNT */
+#define MIG_CONSOLE_FIXED 8
+struct mig_p_console {
+    uint64_t at;
+    const uint8_t *p;
+    size_t len;
+};
+/** The first of several goes out even if it is empty: it tells the number. */
+void mig_console_put(struct mig_fifo *out, const struct mig_p_console *p);
+/** at and len are bounded, so that sums of them do not wrap around. */
+HV_MUST_CHECK enum hv_err mig_console_get(struct rd *r, struct mig_p_console *p);
 
 /* BATCH:  0 4 n_entries 1..MIG_BATCH_PAGES_MAX · 4 4 data_len <= MIG_BATCH_DATA_MAX, before LZ4 · 8 1 codec · 9 7
  *         reserved 16 data (raw: data_len bytes; LZ4: one block, 1 byte up to data_len-1) · entries, 8 bytes each

@@ -195,19 +195,32 @@ size_t http_input(struct http_conn *c, const char *buf, size_t len)
     return used;
 }
 
-uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if_none)
+/* The value of a query parameter, up to the next '&'; "" when it is missing. */
+static const char *query_value(const struct http_conn *c, const char *name)
 {
     size_t name_len = strlen(name);
-    for (const char *p = c->query; *p; p += strcspn(p, "&"), p += *p == '&') {
-        if (strncmp(p, name, name_len) || p[name_len] != '=')
-            continue;
-        uint64_t n = 0;
-        const char *d = p + name_len + 1;
-        for (; *d >= '0' && *d <= '9' && n < UINT64_MAX / 10 - 1; d++)
-            n = n * 10 + (uint64_t)(*d - '0');
-        return d == p + name_len + 1 || (*d && *d != '&') ? if_none : n;
-    }
-    return if_none;
+    for (const char *p = c->query; *p; p += strcspn(p, "&"), p += *p == '&')
+        if (!strncmp(p, name, name_len) && p[name_len] == '=')
+            return p + name_len + 1;
+    return "";
+}
+
+uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if_none)
+{
+    uint64_t n = 0;
+    const char *value = query_value(c, name), *d = value;
+    for (; *d >= '0' && *d <= '9' && n < UINT64_MAX / 10 - 1; d++)
+        n = n * 10 + (uint64_t)(*d - '0');
+    return d == value || (*d && *d != '&') ? if_none : n;
+}
+
+void http_query_text(const struct http_conn *c, const char *name, char *out, size_t cap)
+{
+    const char *value = query_value(c, name);
+    size_t n = strcspn(value, "&");
+    n = n < cap ? n : 0;
+    memcpy(out, value, n);
+    out[n] = '\0';
 }
 
 /* ---- answers ---- */

@@ -49,6 +49,8 @@ static inline const char *http_path(const struct http_conn *c) { return c->targe
 static inline unsigned http_refusal(const struct http_conn *c) { return c->refusal; }
 /** The query parameter `name` as a number; if_none when it is missing or no number. */
 uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if_none);
+/** The query parameter `name` as it stands there; "" when it is missing or has cap characters or more. */
+void http_query_text(const struct http_conn *c, const char *name, char *out, size_t cap);
 /** In ASKED: answer with body[0..len), which must stay valid until the state changes.
  *  extra: header lines, each with its CRLF, or "". */
 void http_answer(struct http_conn *c, unsigned status, const char *type, const char *extra, const char *body,

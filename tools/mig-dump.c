@@ -137,6 +137,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         struct mig_p_running running;
         struct mig_p_text text;
         struct mig_p_frame frame;
+        struct mig_p_console console;
         struct mig_p_knows knows;
     } u;
     enum hv_err e = HV_E_PROTO;
@@ -176,6 +177,10 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
             print_text(&u.text);
         break;
     case MIG_REC_FRAME: e = mig_frame_get(r, &u.frame); break;
+    case MIG_REC_CONSOLE:
+        if (!(e = mig_console_get(r, &u.console)))
+            printf(" %zu bytes from number %lu on", u.console.len, u.console.at);
+        break;
     case MIG_REC_KNOWS: e = mig_knows_get(r, &u.knows); break;
     case MIG_REC_LATER:
     case MIG_REC_IDLE:  break;
@@ -203,7 +208,8 @@ static int dump(const uint8_t *p, size_t len)
         if ((e = mig_rec_get(&r, &rec)))
             return dump_failed(at, e);
         printf("%10zu  %-9s %7lu", at, mig_rec_name(rec.type), rec.len);
-        if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE || rec.type == MIG_REC_FRAME) {
+        if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE || rec.type == MIG_REC_FRAME ||
+            rec.type == MIG_REC_CONSOLE) {
             struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
             if ((e = print_payload((enum mig_rec_type)rec.type, &payload)))
                 return dump_failed(at, e);

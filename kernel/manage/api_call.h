@@ -23,7 +23,7 @@ struct api_call {
     struct json_in in;                /* the body of a POST; no fields if there is none */
     unsigned status;                  /* HTTP status; 200 unless the handler sets it */
     const char *type;                 /* Content-Type */
-    char extra[160];                  /* further header lines, each with CR LF */
+    char extra[224];                  /* further header lines, each with CR LF */
     struct json out;
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/manage/api_vm.c - guests in the management interface: /v1/vms.  What they do is in operate.c. */
 #include <stdio.h>
-#include "kernel/dev/uart.h"
+#include <string.h>
 #include "kernel/host/clock.h"
 #include "kernel/manage/api_call.h"
 #include "kernel/manage/operate.h"
@@ -219,11 +219,19 @@ void api_vm_console_read(struct api_call *c)
     const struct vm *vm = named_vm(c);
     if (!vm)
         return;
-    uint64_t at = http_query_num(c->http, "since", 0);
+    char run[2 * sizeof(vm->uuid) + 1], asked[sizeof(run)];
+    for (size_t i = 0; i < sizeof(vm->uuid); i++)
+        snprintf(run + 2 * i, 3, "%02x", vm->uuid[i]);
+    http_query_text(c->http, "run", asked, sizeof(asked));
+    bool same = !asked[0] || !strcmp(asked, run); /* numbers of another run mean nothing */
+    uint64_t since = same ? http_query_num(c->http, "since", 0) : 0, at = since;
     c->type = "application/octet-stream";
-    c->out.text.len = guest_console_read(vm, &at, c->out.text.buf, c->out.text.cap);
-    snprintf(c->extra, sizeof(c->extra), "Godwit-Console-Next: %lu\r\nGodwit-Vm-State: %s\r\n", at,
-             vm_state_name(vm_state(vm)));
+    size_t n = c->out.text.len = guest_console_read(vm, &at, c->out.text.buf, c->out.text.cap);
+    uint64_t missed = same && at - n > since ? at - n - since : 0;
+    snprintf(c->extra, sizeof(c->extra),
+             "Godwit-Console-Next: %lu\r\nGodwit-Console-Run: %s\r\nGodwit-Console-Missed: %lu\r\n"
+             "Godwit-Vm-State: %s\r\n",
+             at, run, missed, vm_state_name(vm_state(vm)));
 }
 
 void api_vm_console_write(struct api_call *c)
@@ -231,11 +239,11 @@ void api_vm_console_write(struct api_call *c)
     struct vm *vm = named_vm(c);
     if (!vm)
         return;
-    if (!vm->devices) {
-        api_fail(c, HV_E_BUSY, 0, "%s is %s; start it first", c->arg, vm_state_name(vm_state(vm)));
+    if (vm_state(vm) != VM_RUNNING && vm_state(vm) != VM_PAUSED) {
+        api_fail(c, HV_E_BUSY, 0, "%s is %s and takes no input", c->arg, vm_state_name(vm_state(vm)));
         return;
     }
     json_object(&c->out, NULL);
-    json_num(&c->out, "taken", uart_put_input(vm, c->http->body, c->http->body_len));
+    json_num(&c->out, "taken", guest_console_type(vm, c->http->body, c->http->body_len));
     json_end(&c->out);
 }

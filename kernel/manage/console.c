@@ -117,8 +117,8 @@ static void attached_key(char c)
 {
     if (c == KEY_DETACH)
         attached_leave();
-    else if (attached->devices)
-        (void)uart_put_input(attached, &c, 1);
+    else
+        (void)guest_console_type(attached, &c, 1);
 }
 
 /* ---- watching a job ---- */

@@ -27,6 +27,7 @@ struct outgoing {
     unsigned n_doubts;                   /* streams lost after COMMIT; counts to 2 */
     const struct peer_config *waits_for; /* borrowed: the peer that was busy last; NULL: none */
     unsigned n_later, n_mute;            /* a peer had no place; of these: it closed without a word */
+    uint64_t console_at;                 /* number of the first byte of console output that the peer has not got */
     uint64_t wire_before;                /* wire bytes of streams that were closed */
 };
 

@@ -24,6 +24,7 @@
 #include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
 #include "kernel/vm/boot_files.h"
+#include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
@@ -175,8 +176,11 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     }
     ASSERT(in->vm);
     in->disk = NULL; /* owned by the VM */
-    if (in->vm->mem.n_gfns != offer->n_pages) {
+    if (in->vm->mem.n_gfns != offer->n_pages)
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
+    else if (!guest_console_arrives(in->vm))
+        mig_reason_add(reasons, "no memory for the guest's console output");
+    if (reasons->n) {
         vm_incoming_drop(in->vm);
     } else {
         log_info("mig", "%s: its guest %s arrives", in->peer, o.config.name); /* the peer first: log_rate.h */
@@ -198,6 +202,11 @@ static void *dst_page_for_write(void *ctx, uint64_t gfn)
 static bool dst_page_is_present(void *ctx, uint64_t gfn)
 {
     return guest_page(((struct incoming *)ctx)->vm, gfn) != NULL;
+}
+
+static void dst_console(void *ctx, uint64_t at, const uint8_t *p, size_t len)
+{
+    guest_console_history(((struct incoming *)ctx)->vm, at, p, len);
 }
 
 /* Guest time runs from the load on.  The time in transit is added, so that the guest's clocks count the whole
@@ -233,6 +242,7 @@ static void dst_run(void *ctx)
     struct vm *vm = ((struct incoming *)ctx)->vm;
     ASSERT(vm);
     vm->move_hash_bytes = 0; /* they are freed with the machine */
+    guest_console_arrived(vm, true);
     vm_resume(vm);
     counts->arrived++;
     net_announce_mac(vm->config.mac);
@@ -244,6 +254,7 @@ static void dst_drop(void *ctx)
     struct incoming *in = ctx;
     ASSERT(in->vm);
     log_warn("mig", "%s: its guest %s is dropped, it does not run here", in->peer, in->vm->config.name);
+    guest_console_arrived(in->vm, false);
     vm_incoming_drop(in->vm);
 }
 
@@ -273,6 +284,7 @@ static const struct mig_dst_ops dst_ops = {
     .admit = dst_admit,
     .page_for_write = dst_page_for_write,
     .page_is_present = dst_page_is_present,
+    .console = dst_console,
     .state_load = dst_state_load,
     .ready = dst_ready,
     .run = dst_run,

@@ -25,6 +25,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/peers/stream_io.h"
 #include "kernel/vm/boot_files.h"
+#include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -86,6 +87,7 @@ static void src_resume(void *ctx)
 {
     struct vm *vm = outgoing_vm(ctx);
     vm_disk_unquiesce(vm);
+    guest_console_seal(vm, false);
     vm_resume(vm);
 }
 
@@ -95,6 +97,7 @@ static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len,
     struct outgoing *o = ctx;
     if (atomic_load(&o->vm->power_request) != VM_POWER_NONE)
         return HV_FAIL(HV_E_GUEST);
+    guest_console_seal(o->vm, true);
     return vm_state_save(o->vm, &o->knows, buf, cap, len, why);
 }
 
@@ -110,6 +113,15 @@ static enum hv_err src_describe(void *ctx, const void *knows, size_t knows_len, 
 }
 
 static size_t src_frame_take(void *ctx, void *buf, size_t cap) { return guest_net_take(outgoing_vm(ctx), buf, cap); }
+static size_t src_console_take(void *ctx, uint64_t *at, void *buf, size_t cap)
+{
+    struct outgoing *o = ctx;
+    guest_console_collect(o->vm);
+    size_t n = guest_console_read(o->vm, &o->console_at, buf, cap);
+    *at = o->console_at - n;
+    return n;
+}
+
 static void src_release(void *ctx) { vm_left(outgoing_vm(ctx)); }
 
 static const struct mig_src_ops src_ops = {
@@ -125,6 +137,7 @@ static const struct mig_src_ops src_ops = {
     .describe = src_describe,
     .throttle = src_throttle,
     .frame_take = src_frame_take,
+    .console_take = src_console_take,
     .release = src_release,
 };
 
@@ -346,6 +359,7 @@ static enum hv_err outgoing_machine_create(struct outgoing *o)
                                .now_us = clock_us(),
                                .clock_us = clock_us };
     ASSERT(!o->m);
+    o->console_at = 0; /* from the oldest byte on */
     mig_opts_default(&p.opts);
     p.opts.verify = o->job.options.verify;
     p.opts.lz4 = o->job.options.lz4;
@@ -547,7 +561,8 @@ enum hv_err outgoing_limits_set(struct outgoing *o, const struct move_options *o
     if (other_downtime && !now->live)
         return REFUSE(HV_E_UNSUPP, "%s is stopped for the whole move (--paused), so there is no downtime to limit",
                       o->job.guest);
-    if (other_downtime && o->m && mig_tx_downtime_set(o->m, options->downtime_limit_ms * 1000ul) != HV_OK)
+    if (other_downtime && o->m && !o->vm->operator_paused &&
+        mig_tx_downtime_set(o->m, options->downtime_limit_ms * 1000ul) != HV_OK)
         return REFUSE(HV_E_BUSY, "too late: %s is stopped already", o->job.guest);
     now->downtime_limit_ms = options->downtime_limit_ms;
     now->bandwidth_limit_mb = options->bandwidth_limit_mb;

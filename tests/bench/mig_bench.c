@@ -74,9 +74,15 @@ static size_t frame_take(void *c, void *buf, size_t cap)
     (void)c, (void)buf, (void)cap;
     return 0;
 }
+static size_t console_take(void *c, uint64_t *at, void *buf, size_t cap)
+{
+    (void)c, (void)buf, (void)cap;
+    *at = 0;
+    return 0;
+}
 static void release(void *c) { (void)c; }
-static const struct mig_src_ops src = { n_pages, page, log_start, harvest,  log_stop,   pause_guest, pause_guest,
-                                        resume,  save, describe,  throttle, frame_take, release };
+static const struct mig_src_ops src = { n_pages, page, log_start, harvest,  log_stop,   pause_guest,  pause_guest,
+                                        resume,  save, describe,  throttle, frame_take, console_take, release };
 
 static size_t knows(void *c, void *buf, size_t cap)
 {
@@ -105,6 +111,7 @@ static enum hv_err ready(void *c, struct why *w)
     (void)c, (void)w;
     return HV_OK;
 }
+static void console(void *c, uint64_t at, const uint8_t *p, size_t len) { (void)c, (void)at, (void)p, (void)len; }
 static void run(void *c) { ((struct image *)c)->running = true; }
 static void drop(void *c) { (void)c; }
 static const struct mig_dst_ops dst = {
@@ -112,6 +119,7 @@ static const struct mig_dst_ops dst = {
     .admit = admit,
     .page_for_write = page_for_write,
     .page_is_present = present,
+    .console = console,
     .state_load = load,
     .ready = ready,
     .run = run,

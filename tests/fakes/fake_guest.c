@@ -132,6 +132,7 @@ void fake_guest_run(struct fake_guest *g, unsigned n)
 {
     if (!g->running)
         return;
+    g->console_end += g->talks ? 7 * n : 0;
     n = n * (100 - g->throttle) / 100;
     while (n--) {
         uint8_t buf[4096];
@@ -268,11 +269,20 @@ static size_t src_frame_take(void *c, void *buf, size_t cap)
     memset(buf, (int)g->frames--, len);
     return len;
 }
+static size_t src_console_take(void *c, uint64_t *at, void *buf, size_t cap)
+{
+    struct fake_guest *g = c;
+    size_t n = MIN(cap, g->console_end - g->console_at);
+    *at = g->console_at;
+    for (size_t i = 0; i < n; i++)
+        ((uint8_t *)buf)[i] = (uint8_t)(g->console_at++ * 37 >> 3);
+    return n;
+}
 static void src_release(void *c) { ((struct fake_guest *)c)->released = true; }
 
-const struct mig_src_ops fake_src_ops = { src_n_pages,  src_page,       src_log_start, src_harvest, src_log_stop,
-                                          src_quiesce,  src_pause,      src_resume,    src_save,    src_describe,
-                                          src_throttle, src_frame_take, src_release };
+const struct mig_src_ops fake_src_ops = { src_n_pages,  src_page,       src_log_start,    src_harvest, src_log_stop,
+                                          src_quiesce,  src_pause,      src_resume,       src_save,    src_describe,
+                                          src_throttle, src_frame_take, src_console_take, src_release };
 
 /* ---- destination ---- */
 
@@ -345,6 +355,17 @@ static void dst_drop(void *c)
     g->present = 0;
 }
 
+static void dst_console(void *c, uint64_t at, const uint8_t *p, size_t len)
+{
+    struct fake_guest *g = c;
+    if (!g->exists || g->running || len > MIG_CONSOLE_MAX || at > MIG_CONSOLE_COUNT - len)
+        abort();
+    if (at != g->console_end)
+        g->console_at = g->console_end = at;
+    for (size_t i = 0; i < len; i++)
+        g->console_wrong |= p[i] != (uint8_t)(g->console_end++ * 37 >> 3);
+}
+
 static enum mig_find dst_find(void *c, const char *name, struct mig_id *ticket, struct why *why)
 {
     struct fake_guest *g = c;
@@ -362,5 +383,5 @@ static uint64_t dst_probe(void *c, const struct mig_offer *o, struct mig_reasons
     return 123456789;
 }
 
-const struct mig_dst_ops fake_dst_ops = { dst_knows, dst_admit, dst_page, dst_present, dst_load, dst_ready,
-                                          dst_run,   dst_frame, dst_drop, dst_find,    dst_probe };
+const struct mig_dst_ops fake_dst_ops = { dst_knows, dst_admit, dst_page,  dst_present, dst_console, dst_load,
+                                          dst_ready, dst_run,   dst_frame, dst_drop,    dst_find,    dst_probe };

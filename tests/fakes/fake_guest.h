@@ -32,7 +32,12 @@ struct fake_guest {
     enum mig_find found;      /* the answer to FIND */
     unsigned admit_later;     /* ... not known at the first so many questions */
     unsigned frames; /* source: so many came while it stood still; destination: were given to it as they were sent */
-    bool alias;      /* mutant: destination gives gfn 3 the memory of gfn 2 */
+    /* source: number of the next byte of console output to send, and of the next to be printed, which the guest does
+     * when it runs if it `talks`; destination: of the first byte, and behind the last.  Each byte follows from its
+     * number. */
+    uint64_t console_at, console_end;
+    bool talks, console_wrong;
+    bool alias; /* mutant: destination gives gfn 3 the memory of gfn 2 */
 };
 
 extern const struct mig_src_ops fake_src_ops;

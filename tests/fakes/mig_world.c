@@ -199,6 +199,10 @@ static void b_frame(void *ctx, const uint8_t *frame, size_t len)
 {
     fake_dst_ops.frame(&((struct conn *)ctx)->w->b, frame, len);
 }
+static void b_console(void *ctx, uint64_t at, const uint8_t *p, size_t len)
+{
+    fake_dst_ops.console(&((struct conn *)ctx)->g, at, p, len);
+}
 static enum mig_find b_find(void *ctx, const char *name, struct mig_id *ticket, struct why *why)
 {
     return fake_dst_ops.find(&((struct conn *)ctx)->g, name, ticket, why);
@@ -207,8 +211,8 @@ static uint64_t b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons
 {
     return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r);
 }
-static const struct mig_dst_ops b_ops = { b_knows, b_admit, b_page, b_present, b_load, b_ready,
-                                          b_run,   b_frame, b_drop, b_find,    b_probe };
+static const struct mig_dst_ops b_ops = { b_knows, b_admit, b_page,  b_present, b_console, b_load,
+                                          b_ready, b_run,   b_frame, b_drop,    b_find,    b_probe };
 
 /* ---- the guest on A ---- */
 
@@ -252,9 +256,14 @@ static size_t a_frame_take(void *c, void *buf, size_t cap)
 {
     return fake_src_ops.frame_take(&((struct world *)c)->a, buf, cap);
 }
+static size_t a_console_take(void *c, uint64_t *at, void *buf, size_t cap)
+{
+    return fake_src_ops.console_take(&((struct world *)c)->a, at, buf, cap);
+}
 static void a_release(void *c) { fake_src_ops.release(&((struct world *)c)->a); }
-static const struct mig_src_ops a_ops = { a_n_pages, a_page, a_log_start, a_harvest,  a_log_stop,   a_quiesce, a_pause,
-                                          a_resume,  a_save, a_describe,  a_throttle, a_frame_take, a_release };
+static const struct mig_src_ops a_ops = { a_n_pages,  a_page,       a_log_start,    a_harvest, a_log_stop,
+                                          a_quiesce,  a_pause,      a_resume,       a_save,    a_describe,
+                                          a_throttle, a_frame_take, a_console_take, a_release };
 
 /* ---- connections ---- */
 

@@ -100,6 +100,7 @@ static enum mig_tx_state fuzz_tx(const uint8_t *p, size_t len, uint64_t rng)
 
     mig_opts_default(&params.opts);
     fake_guest_init(&g, FUZZ_PAGES, 1);
+    g.console_end = 2000; /* as in record() */
     check(mig_tx_create(&params, &tx) == HV_OK);
     uint64_t now = 0;
     bool more = len > 0;
@@ -197,6 +198,8 @@ static void record(const char *folder, const char *name, bool lz4, bool verify, 
     fake_guest_init(&a, FUZZ_PAGES, 1);
     a.writer = writer;
     a.frames = 3;
+    a.console_end = 2000;
+    a.talks = writer != W_NONE;
     fake_dest_init(&b);
     b.refuse = refuse;
     check(mig_tx_create(&tp, &tx) == HV_OK && mig_rx_create(&rp, &rx) == HV_OK);

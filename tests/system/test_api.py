@@ -209,6 +209,8 @@ def test_moves(api):
     while api.json("vm", "show", "guest", "-H", "a")["state"] != "incoming":
         assert time.monotonic() < deadline, "it does not arrive"
         time.sleep(0.1)
+    _, status, body = api.curl("/v1/vms/guest/console", "-d", "lost")
+    assert status == 409 and "guest is incoming and takes no input" in body, body
     assert "rejected; it continues at its source" in api.ctl("vm", "stop", "guest", "-H", "a")[0]
     assert "rejected by client operator of host a" in api.ctl("migration", "watch", move, code=6)[1]
     limits_change(api)
@@ -263,6 +265,46 @@ def limits_change(api):
     assert (options["bandwidth_limit_mb"], options["downtime_limit_ms"]) == (0, 700), options
     assert f"move {number} has ended" in api.ctl("migration", "set", move, "--limit", "0", code=1)[1]
     api.ctl("vm", "migrate", "guest", "--to", "b")
+
+
+def test_console_follows(api):
+    """`vm console` over a move there and back: each line once, and no line twice; what is typed goes where the guest
+    is."""
+    api.home()
+    name = os.path.join(api.folder, "console")
+    with open(name + ".out", "wb") as out, open(name + ".err", "wb") as err:
+        run = subprocess.Popen([api.clients.GODWITCTL, "--config", api.config("operator"), "vm", "console", "guest"],
+                               stdin=subprocess.PIPE, stdout=out, stderr=err)
+
+    def said(what="out"):
+        with open(f"{name}.{what}", encoding="ascii", errors="replace", newline="") as f:
+            return f.read().replace("\r", "")
+
+    def ticks():
+        return [int(n) for n in re.findall(r"^tick (\d+) t=", said(), re.M)]
+
+    def wait(until, what):
+        deadline = time.monotonic() + 60 * SLOWNESS
+        while not until():
+            assert time.monotonic() < deadline and run.poll() is None, f"{what}:\n{said('err')}{said()[-800:]}"
+            time.sleep(0.1)
+
+    try:
+        wait(ticks, "no output")
+        for to in "ba":
+            api.ctl("vm", "migrate", "guest", "--to", to)
+            was, verified = ticks()[-1], said().count("VERIFY ok")
+            run.stdin.write(b"verify\r")
+            run.stdin.flush()
+            wait(lambda: said().count("VERIFY ok") > verified and ticks()[-1] > was + 5, f"no output of {to}")
+    finally:
+        run.stdin.close()
+        run.wait(20)
+    assert [re.search(rf"^\[guest is on {to} now\]", said("err"), re.M) is not None for to in "ba"] == [True, True]
+    assert "missing" not in said("err"), said("err")
+    first = said().rfind("guest ready")                                        # its start, if that is still kept
+    numbers = [int(n) for n in re.findall(r"^tick (\d+) t=", said()[max(first, 0):], re.M)]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1)), numbers
 
 
 def babble(port):

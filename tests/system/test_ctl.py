@@ -52,11 +52,11 @@ USUAL = {
 
 class FakeHost:
     """An HTTPS server on 127.0.0.1 with the certificate of host a (or name).  answers: {"METHOD PATH": object, bytes,
-    (status, object), or a function of the request's body}; asked: what it was asked, with bodies.  It knows the client
-    "operator".  beside: another one, whose clients know this one, too."""
+    (status, object), or a function of the request's body}; headers: {"METHOD PATH": further headers}; asked: what it
+    was asked, with bodies.  It knows the client "operator".  beside: another one, whose clients know this one, too."""
 
     def __init__(self, name="a", beside=None):
-        self.name, self.answers, self.asked = name, dict(USUAL), []
+        self.name, self.answers, self.asked, self.headers = name, dict(USUAL), [], {}
         fake = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -73,6 +73,8 @@ class FakeHost:
                 self.send_response(status)
                 self.send_header("Content-Type", "text/plain" if isinstance(answer, bytes) else "application/json")
                 self.send_header("Content-Length", str(len(raw)))
+                for name, value in fake.headers.get(question, {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(raw)
 
@@ -552,6 +554,37 @@ def test_help_and_guesses():
                 text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
             for command in re.findall(r"`((?:host|vm|migrate|migration) [a-z]+)", re.sub(r'"\s*\n\s*"', "", text)):
                 assert command in known or command == "host cpuid", f"{name} names `{command}`"
+
+
+def test_console_of_a_deaf_guest():
+    """A guest takes no input: a paste of 6000 keys stops neither its output nor Ctrl-].  Output that the host keeps no
+    more is missed, and the user is told how much."""
+    ask = "GET /v1/vms/web/console?since="
+    with FakeHost() as a, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        a.answers["POST /v1/vms/web/console"] = {"taken": 0}
+        a.answers[ask + "100&run=r1"] = b"tock\n"
+        a.headers[ask + "0"] = {"Godwit-Console-Next": "100", "Godwit-Console-Run": "r1", "Godwit-Vm-State": "paused"}
+        a.headers[ask + "100&run=r1"] = {**a.headers[ask + "0"], "Godwit-Console-Missed": "70"}
+
+        def seen(file, what, n=1):
+            deadline = time.monotonic() + 20
+            while os.pread(file.fileno(), 1 << 20, 0).count(what) < n:
+                assert time.monotonic() < deadline, (what, os.pread(err.fileno(), 2000, 0))
+                time.sleep(0.05)
+
+        ours, theirs = pty.openpty()
+        with contextlib.closing(os.fdopen(ours, "wb", buffering=0)) as keyboard:
+            run = subprocess.Popen([a.clients.GODWITCTL, "--config", a.clients.config("operator"), "vm", "console",
+                                    "web"], stdin=theirs, stdout=out, stderr=err)
+            os.close(theirs)
+            seen(err, b"Ctrl-] leaves it")                      # from here on the terminal is raw
+            for _ in range(6):
+                keyboard.write(b"x" * 1000)
+            seen(out, b"tock", os.pread(out.fileno(), 1 << 20, 0).count(b"tock") + 3)
+            keyboard.write(b"\x1d")
+            assert run.wait(20) == 0
+        seen(err, b"70 bytes of output are missing here")
+        seen(err, b"web has not taken the last 6000 keys")
 
 
 def completed(*words):

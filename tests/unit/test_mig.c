@@ -620,6 +620,32 @@ static void test_frames(void **s)
     }
 }
 
+/* What the guest has printed is there when it runs: its history before the stop, and what it printed meanwhile. */
+static void test_console(void **s)
+{
+    (void)s;
+    struct mig_opts o;
+    for (unsigned paused = 0; paused < 2; paused++)
+        for (unsigned history = 0; history <= 40000; history += 20000) {
+            struct world w;
+            mig_opts_default(&o);
+            o.stop_first = paused;
+            world_init(&w, 300, 3 + history, &o);
+            w.a.writer = W_HOT;
+            w.writes_per_turn = 3;
+            w.a.console_at = 5000;
+            w.a.console_end = 5000 + history;
+            w.a.talks = history;
+            run(&w);
+            assert_moved(&w);
+            assert_int_equal(w.b.console_at, 5000); /* known even if nothing was printed */
+            assert_int_equal(w.b.console_end, w.a.console_end);
+            assert_true(!history || w.b.console_end > 5000 + history);
+            assert_false(w.b.console_wrong);
+            world_fini(&w);
+        }
+}
+
 /* A guest that comes back takes none of them along, and a stream on which they come too early brings no guest. */
 static void test_frames_without_a_move(void **s)
 {
@@ -643,6 +669,16 @@ static void test_frames_without_a_move(void **s)
     }
     mig_rx_io(w.rx)->in.head = mig_rx_io(w.rx)->in.tail = 0;
     mig_frame_put(&mig_rx_io(w.rx)->in, &(struct mig_p_frame){ (const uint8_t *)"fourteen bytes", 14 });
+    mig_rx_step(w.rx, w.now);
+    assert_int_equal(mig_rx_state(w.rx), MIG_RX_DROPPED);
+    world_fini(&w);
+
+    world_init(&w, 60, 3, NULL); /* console output before there is a guest */
+    while (mig_rx_state(w.rx) != MIG_RX_WAIT_OFFER) {
+        carry(&w.sd, &mig_tx_io(w.tx)->out, &mig_rx_io(w.rx)->in, MIG_PREAMBLE_LEN);
+        mig_rx_step(w.rx, w.now += 1000);
+    }
+    mig_console_put(&mig_rx_io(w.rx)->in, &(struct mig_p_console){ 0, (const uint8_t *)"hello", 5 });
     mig_rx_step(w.rx, w.now);
     assert_int_equal(mig_rx_state(w.rx), MIG_RX_DROPPED);
     world_fini(&w);
@@ -671,6 +707,7 @@ int main(void)
         cmocka_unit_test(test_soak),
         cmocka_unit_test(test_state_age),
         cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_console),
         cmocka_unit_test(test_frames_without_a_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,7 +60,8 @@ static struct mig_fifo sample(void)
     mig_frame_put(&f, &(struct mig_p_frame){ (const uint8_t *)"\2\0\0\0\0\1"
                                                               "\2\0\0\0\0\2"
                                                               "\10",
-                                             MIG_FRAME_MIN }); /* the shortest, so that any less is wrong */
+                                             MIG_FRAME_MIN });          /* the shortest, so that any less is wrong */
+    mig_console_put(&f, &(struct mig_p_console){ 123456789, NULL, 0 }); /* likewise */
     return f;
 }
 
@@ -80,6 +81,7 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
         struct mig_p_probed probed;
         struct mig_p_frame frame;
         struct mig_p_knows knows;
+        struct mig_p_console console;
     } u;
     switch ((enum mig_rec_type)rec->type) {
     case MIG_REC_OFFER:
@@ -101,6 +103,7 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
     case MIG_REC_NOTE:      return mig_text_get(&r, (enum mig_rec_type)rec->type, &u.text);
     case MIG_REC_FRAME:     return mig_frame_get(&r, &u.frame);
     case MIG_REC_KNOWS:     return mig_knows_get(&r, &u.knows);
+    case MIG_REC_CONSOLE:   return mig_console_get(&r, &u.console);
     case MIG_REC_LATER:
     case MIG_REC_IDLE:      break;
     }
@@ -142,7 +145,7 @@ static void test_truncation(void **s)
         types |= rec.type < MIG_REC_OPTIONAL ? BIT32(rec.type) : BIT32(18 + (rec.type & 0xf));
         r.pos += rec.len;
     }
-    assert_int_equal(types, 0x1bfffe); /* every type with a payload was there */
+    assert_int_equal(types, 0x5bfffe); /* every type with a payload was there */
 }
 
 static void test_golden(void **s)
@@ -169,8 +172,30 @@ static void test_golden(void **s)
     assert_non_null(i);
     size_t old = fread(want, 1, sizeof(want), i), knows = MIG_REC_HDR_LEN + 1;
     fclose(i);
-    assert_int_equal(old, n - knows);
+    assert_int_equal(old, n - knows - MIG_REC_HDR_LEN - MIG_CONSOLE_FIXED);
     assert_memory_equal(want + MIG_PREAMBLE_LEN, f.buf + MIG_PREAMBLE_LEN + knows, old - MIG_PREAMBLE_LEN);
+}
+
+/* Byte numbers of a peer are bounded, so that no sum of them wraps around. */
+static void test_console_numbers(void **s)
+{
+    (void)s;
+    static const struct {
+        uint64_t at;
+        size_t len;
+        enum hv_err want;
+    } t[] = {
+        { MIG_CONSOLE_COUNT, 0, HV_OK }, { MIG_CONSOLE_COUNT - 3, 3, HV_OK }, { MIG_CONSOLE_COUNT - 3, 4, HV_E_PROTO },
+        { UINT64_MAX, 0, HV_E_PROTO },   { 0, MIG_CONSOLE_MAX, HV_OK },       { 0, MIG_CONSOLE_MAX + 1, HV_E_PROTO }
+    };
+    static uint8_t bytes[MIG_CONSOLE_FIXED + MIG_CONSOLE_MAX + 1];
+    for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+        struct mig_p_console p;
+        struct wr w = wr_init(bytes, sizeof(bytes));
+        wr_u64(&w, t[i].at);
+        struct rd r = rd_init(bytes, MIG_CONSOLE_FIXED + t[i].len);
+        assert_int_equal(mig_console_get(&r, &p), t[i].want);
+    }
 }
 
 static void test_header(void **s)
@@ -291,8 +316,9 @@ static void test_text(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_truncation), cmocka_unit_test(test_golden),       cmocka_unit_test(test_header),
-        cmocka_unit_test(test_versions),   cmocka_unit_test(test_batch_ranges), cmocka_unit_test(test_text),
+        cmocka_unit_test(test_truncation), cmocka_unit_test(test_golden),   cmocka_unit_test(test_console_numbers),
+        cmocka_unit_test(test_header),     cmocka_unit_test(test_versions), cmocka_unit_test(test_batch_ranges),
+        cmocka_unit_test(test_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,6 +24,7 @@
 #include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
 #include "kernel/vm/boot_files.h"
+#include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -309,6 +310,34 @@ size_t guest_net_take(const struct vm *vm, void *buf, size_t cap)
     return 0;
 }
 void guest_net_deliver(struct vm *vm, const uint8_t *frame, size_t len) { (void)vm, (void)frame, (void)len; }
+/* What a guest prints is its number of bytes so far. */
+static uint64_t printed[N_GUESTS], history[N_GUESTS];
+static bool sealed[N_GUESTS], no_console;
+size_t guest_console_read(const struct vm *vm, uint64_t *at, char *buf, size_t cap)
+{
+    size_t n = MIN(cap, printed[vm - here] - *at);
+    memset(buf, 'x', n);
+    *at += n;
+    return n;
+}
+void guest_console_collect(struct vm *vm) { assert_false(sealed[vm - here]); }
+void guest_console_seal(const struct vm *vm, bool on) { sealed[vm - here] = on; }
+bool guest_console_arrives(const struct vm *vm)
+{
+    history[vm - there] = 0;
+    return !no_console;
+}
+void guest_console_history(const struct vm *vm, uint64_t at, const void *p, size_t len)
+{
+    (void)p;
+    assert_int_equal(at, history[vm - there]);
+    history[vm - there] = at + len;
+}
+void guest_console_arrived(const struct vm *vm, bool is_here)
+{
+    if (is_here)
+        assert_int_equal(history[vm - there], printed[vm - there]);
+}
 void guest_time_catch_up(struct vm *vm, uint64_t us, uint64_t t) { (void)vm, (void)us, (void)t; }
 void net_announce_mac(const uint8_t mac[6]) { (void)mac; }
 enum hv_err nbd_open(const struct nbd_config *c, struct disk **out)
@@ -370,11 +399,13 @@ static int set_up(void **s)
     for (unsigned i = 0; i < 20; i++)
         migration_step();
     n_arriving = most_arriving = 0;
+    memset(sealed, 0, sizeof(sealed));
     for (unsigned i = 0; i < N_GUESTS; i++) {
         memset(&here[i], 0, sizeof(here[i]));
         memset(&there[i], 0, sizeof(there[i]));
         snprintf(here[i].config.name, sizeof(here[i].config.name), "g%u", i);
         here[i].mem.n_gfns = 16;
+        printed[i] = 6000 * i;
         atomic_store(&here[i].state, VM_RUNNING);
     }
     return 0;
@@ -534,6 +565,29 @@ static void test_paused(void **s)
     }
 }
 
+/* A destination without memory for what the guest has printed says so before the first page; and no key is typed into
+ * a state that is on its way. */
+static void test_console(void **s)
+{
+    struct move_options o;
+    char why[200];
+    (void)s;
+    migration_options(&o);
+    no_console = true;
+    assert_int_equal(migration_request(&here[3], &conf.peers[0], &o, "a test", &jobs[3], WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[3]); i++, now += 1000)
+        migration_step();
+    no_console = false;
+    assert_int_equal(jobs[3]->state, JOB_FAILED);
+    assert_string_equal(jobs[3]->text, "no memory for the guest's console output");
+    assert_false(sealed[3]);
+    assert_int_equal(migration_request(&here[3], &conf.peers[0], &o, "a test", &jobs[3], WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[3]); i++, now += 1000)
+        migration_step();
+    assert_int_equal(jobs[3]->state, JOB_DONE);
+    assert_true(sealed[3]);
+}
+
 /* While all places of arrivals are taken, a question is answered; and a job that waits says for what. */
 static void test_question_while_busy(void **s)
 {
@@ -650,6 +704,7 @@ int main(void)
         cmocka_unit_test_setup(test_without_a_word, set_up),
         cmocka_unit_test_setup(test_disk_servers, set_up),
         cmocka_unit_test_setup(test_paused, set_up),
+        cmocka_unit_test_setup(test_console, set_up),
         cmocka_unit_test_setup(test_question_while_busy, set_up),
         cmocka_unit_test_setup(test_cancel_while_waiting, set_up),
         cmocka_unit_test_setup(test_limits, set_up),

@@ -137,6 +137,8 @@ static size_t curl_on_header(char *p, size_t size, size_t n, void *arg)
     char line[256];
     snprintf(line, sizeof(line), "%.*s", (int)(size * n), p);
     sscanf(line, "Godwit-Console-Next: %lu", &a->console_next);
+    sscanf(line, "Godwit-Console-Missed: %lu", &a->console_missed);
+    sscanf(line, "Godwit-Console-Run: %32s", a->console_run);
     sscanf(line, "Godwit-Vm-State: %15s", a->vm_state);
     return size * n;
 }
@@ -283,7 +285,7 @@ struct request {
     const char *method, *path;
     const void *raw;
     size_t len;
-    bool bytes; /* see ask_bytes() */
+    bool bytes; /* see ask_console() */
     CURLcode rc;
     char error[CURL_ERROR_SIZE];
     struct check check;
@@ -352,11 +354,16 @@ enum exit_code ask_raw(struct host *h, const char *method, const char *path, con
     return request_result(&r, out);
 }
 
-enum exit_code ask_bytes(struct host *h, const char *path, struct answer *out)
+enum exit_code ask_console(struct host *h, const char *method, const char *path, const void *raw, size_t len,
+                           struct answer *out)
 {
-    struct request r = { .h = h, .method = "GET", .path = path, .bytes = true };
+    struct request r = { .h = h, .method = method, .path = path, .raw = raw, .len = len, .bytes = true };
     request_perform(&r);
-    return request_result(&r, out);
+    bool gone = r.rc == CURLE_OK && (r.answer.status == 404 || r.answer.status == 409);
+    if (!gone)
+        return request_result(&r, out);
+    *out = r.answer;
+    return EXIT_GOOD;
 }
 
 enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tools/ctl/console.c - godwitctl vm console: a guest's serial port on this terminal, wherever the guest moves.
  *
- * The host is polled for new output many times a second.  Both sides count the bytes, so none is lost or shown twice.
- * When the guest has left that host, its new host is searched; the count starts at 0 there. */
+ * The host is polled for new output many times a second.  The guest's bytes have numbers that move with it, so none is
+ * lost or shown twice.  A guest that has left its host is searched; `run` tells whether it has been started anew.
+ * Keys wait here until the guest takes them, so that a guest which takes none cannot hold up Ctrl-]. */
 #include "tools/ctl/ctl.h"
 
 #include <errno.h>
@@ -14,6 +15,18 @@
 
 #define POLL_MS    60
 #define KEY_DETACH 0x1d /* Ctrl-] */
+#define KEYS_MAX   65536
+#define SEND_MAX   4096 /* keys in one request */
+
+struct console {
+    const char *vm;
+    struct host *h;
+    uint64_t at; /* number of the next byte */
+    char run[33], state[16];
+    char keys[KEYS_MAX]; /* typed, and not taken by the guest */
+    size_t n_keys;
+    bool terminal, leave; /* standard input is one; Ctrl-] or end of input */
+};
 
 static struct termios before;
 
@@ -26,118 +39,157 @@ static bool raw_mode(void)
     return !tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 }
 
-/* Show output since byte *at, and advance *at. */
-static enum exit_code console_show(struct host *h, const char *vm, uint64_t *at, char state[16])
+/* A guest that has left, or takes no input now, is no error: the state becomes "stopped". */
+static enum exit_code console_ask(struct console *c, const char *method, const char *query, const void *raw, size_t len,
+                                  struct answer *a)
 {
     char path[256];
-    struct answer a;
-    snprintf(path, sizeof(path), "/v1/vms/%s/console?since=%lu", vm, *at);
-    enum exit_code e = ask_bytes(h, path, &a);
-    if (e)
+    snprintf(path, sizeof(path), "/v1/vms/%s/console%s", c->vm, query);
+    enum exit_code e = ask_console(c->h, method, path, raw, len, a);
+    if (e || a->status < 400)
         return e;
+    snprintf(c->state, sizeof(c->state), "stopped");
+    answer_free(a);
+    return EXIT_GOOD;
+}
+
+/* Show output from the next byte on. */
+static enum exit_code console_show(struct console *c)
+{
+    char query[96];
+    struct answer a;
+    snprintf(query, sizeof(query), "?since=%lu%s%s", c->at, *c->run ? "&run=" : "", c->run);
+    enum exit_code e = console_ask(c, "GET", query, NULL, 0, &a);
+    if (e || !a.status)
+        return e;
+    if (a.console_missed && *c->run && !strcmp(c->run, a.console_run))
+        fprintf(stderr, "\r\n[%lu bytes of output are missing here: the host keeps the last 16 KiB only]\r\n",
+                a.console_missed);
     if (options.json)
-        print_json(json_pack("{s:s,s:s,s:o}", "host", h->name, "vm", vm, "console", json_text(a.text, a.len)));
+        print_json(json_pack("{s:s,s:s,s:o}", "host", c->h->name, "vm", c->vm, "console", json_text(a.text, a.len)));
     else
         fwrite(a.text ? a.text : "", 1, a.len, stdout);
     fflush(stdout);
-    *at = a.console_next;
-    memcpy(state, a.vm_state, sizeof(a.vm_state));
+    c->at = a.console_next;
+    snprintf(c->run, sizeof(c->run), "%s", a.console_run);
+    snprintf(c->state, sizeof(c->state), "%s", a.vm_state);
     answer_free(&a);
     return EXIT_GOOD;
 }
 
-static enum exit_code console_type(struct host *h, const char *vm, const char *keys, size_t len)
+/* Offer the keys to the guest once. */
+static enum exit_code console_send(struct console *c)
 {
-    char path[256];
-    snprintf(path, sizeof(path), "/v1/vms/%s/console", vm);
-    while (len) {
-        struct answer a;
-        enum exit_code e = ask_raw(h, "POST", path, keys, len, &a);
-        if (e)
-            return e;
-        size_t taken = get_num(a.json, "taken");
-        answer_free(&a);
-        keys += taken;
-        len -= taken <= len ? taken : len;
-        if (len)
-            poll(NULL, 0, POLL_MS); /* the guest reads slowly */
-    }
+    struct answer a;
+    if (!c->n_keys)
+        return EXIT_GOOD;
+    enum exit_code e = console_ask(c, "POST", "", c->keys, c->n_keys < SEND_MAX ? c->n_keys : SEND_MAX, &a);
+    if (e || !a.status)
+        return e;
+    size_t taken = get_num(a.json, "taken");
+    taken = taken < c->n_keys ? taken : c->n_keys;
+    memmove(c->keys, c->keys + taken, c->n_keys -= taken);
+    answer_free(&a);
     return EXIT_GOOD;
 }
 
-/* One turn: show output, then send keys.  *leave: Ctrl-] or end of input. */
-static enum exit_code console_turn(struct host *h, const char *vm, uint64_t *at, char state[16], bool *leave)
+static void console_keys_add(struct console *c, const char *keys, size_t n)
 {
-    char keys[256];
-    struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
-    enum exit_code e = console_show(h, vm, at, state);
-    if (e || poll(&p, 1, POLL_MS) <= 0)
-        return e;
-    ssize_t n = read(STDIN_FILENO, keys, sizeof(keys));
-    char *detach = n > 0 ? memchr(keys, KEY_DETACH, (size_t)n) : NULL;
-    *leave = n <= 0 || detach;
-    return n > 0 ? console_type(h, vm, keys, detach ? (size_t)(detach - keys) : (size_t)n) : EXIT_GOOD;
+    size_t room = KEYS_MAX - c->n_keys;
+    if (n > room)
+        fprintf(stderr, "\a\r\n[%zu keys are dropped: %s takes no input]\r\n", n - room, c->vm);
+    n = n < room ? n : room;
+    memcpy(c->keys + c->n_keys, keys, n);
+    c->n_keys += n;
 }
 
-/* The guest has stopped on *h: find its host.  *at is reset if that is another one. */
-static enum exit_code console_follow(struct host **h, const char *vm, uint64_t *at)
+/* Wait a moment for keys.  A terminal is always read, because of Ctrl-]; another input waits until the guest has taken
+ * what was read before. */
+static void console_keys_read(struct console *c)
+{
+    char keys[4096];
+    struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+    if (!c->terminal && c->n_keys) {
+        poll(NULL, 0, POLL_MS);
+        return;
+    }
+    if (poll(&p, 1, POLL_MS) <= 0)
+        return;
+    ssize_t n = read(STDIN_FILENO, keys, sizeof(keys));
+    char *detach = n > 0 ? memchr(keys, KEY_DETACH, (size_t)n) : NULL;
+    c->leave = n <= 0 || detach;
+    if (n > 0)
+        console_keys_add(c, keys, detach ? (size_t)(detach - keys) : (size_t)n);
+}
+
+/* The guest has stopped on its host, or is not there: find its host. */
+static enum exit_code console_follow(struct console *c)
 {
     json_t *found;
     struct host *now;
-    enum exit_code e = find_vm(vm, &now, &found);
+    enum exit_code e = find_vm(c->vm, &now, &found);
     if (e)
         return e;
     json_decref(found);
-    if (now == *h)
+    if (now == c->h) {
+        poll(NULL, 0, 5 * POLL_MS);
         return EXIT_GOOD;
-    fprintf(stderr, "\r\n[%s is on %s now]\r\n", vm, now->name);
-    *h = now;
-    *at = 0;
+    }
+    fprintf(stderr, "\r\n[%s is on %s now]\r\n", c->vm, now->name);
+    c->h = now;
+    if (!*c->run) /* an older host: its numbers mean nothing elsewhere */
+        c->at = 0;
     return EXIT_GOOD;
 }
 
-static enum exit_code console_attach(struct host *h, const char *vm)
+static enum exit_code console_attach(struct console *c)
 {
-    uint64_t at = 0;
-    char state[16] = "";
-    bool leave = false, raw = raw_mode();
+    bool raw = c->terminal = raw_mode();
     enum exit_code e = EXIT_GOOD;
-    fprintf(stderr, "console of %s on %s; Ctrl-] leaves it\r\n", vm, h->name);
-    while (!e && !leave) {
-        e = console_turn(h, vm, &at, state, &leave);
-        if (!e && !strcmp(state, "stopped")) {
-            e = console_follow(&h, vm, &at);
-            poll(NULL, 0, 5 * POLL_MS);
-        }
+    fprintf(stderr, "console of %s on %s; Ctrl-] leaves it\r\n", c->vm, c->h->name);
+    while (!e && !c->leave) {
+        e = console_show(c);
+        if (!e && !strcmp(c->state, "stopped"))
+            e = console_follow(c);
+        console_keys_read(c);
+        if (!e)
+            e = console_send(c);
     }
     if (raw)
         tcsetattr(STDIN_FILENO, TCSANOW, &before);
-    fprintf(stderr, "\nleft the console of %s\n", vm);
+    if (c->n_keys)
+        fprintf(stderr, "\n%s has not taken the last %zu keys", c->vm, c->n_keys);
+    fprintf(stderr, "\nleft the console of %s\n", c->vm);
+    return e;
+}
+
+/* --send: the guest gets a line, however slowly it reads. */
+static enum exit_code console_send_line(struct console *c)
+{
+    enum exit_code e = EXIT_GOOD;
+    c->n_keys = (size_t)snprintf(c->keys, sizeof(c->keys), "%s\r", options.send);
+    while (!e && c->n_keys && !(e = console_send(c)) && c->n_keys) {
+        if (!strcmp(c->state, "stopped"))
+            return fail(EXIT_REFUSED, "%s: %s takes no input now; `godwitctl vm show %s` says what it does", c->h->name,
+                        c->vm, c->vm);
+        poll(NULL, 0, POLL_MS);
+    }
+    if (!e && options.json)
+        print_json(json_pack("{s:s,s:s,s:s}", "host", c->h->name, "vm", c->vm, "sent", options.send));
     return e;
 }
 
 enum exit_code cmd_vm_console(int argc, char **argv)
 {
-    struct host *h;
+    static struct console c; /* large */
     json_t *vm;
-    uint64_t at = 0;
-    char state[16];
     (void)argc;
     if (options.json && !options.send && !options.print_only)
         return fail(EXIT_USAGE, "--json: only with --print or --send");
-    enum exit_code e = find_vm(argv[0], &h, &vm);
+    c.vm = argv[0];
+    enum exit_code e = find_vm(c.vm, &c.h, &vm);
     if (e)
         return e;
     json_decref(vm);
-    if (options.send) {
-        char line[1024];
-        snprintf(line, sizeof(line), "%s\r", options.send);
-        e = console_type(h, argv[0], line, strlen(line));
-        if (!e && options.json)
-            print_json(json_pack("{s:s,s:s,s:s}", "host", h->name, "vm", argv[0], "sent", options.send));
-        return e;
-    }
-    if (options.print_only)
-        return console_show(h, argv[0], &at, state);
-    return console_attach(h, argv[0]);
+    return options.send ? console_send_line(&c) : options.print_only ? console_show(&c) : console_attach(&c);
 }

@@ -69,14 +69,14 @@ enum exit_code identity_make(bool *made);
 enum exit_code identity_fingerprint(unsigned char out[FP_LEN]);
 
 /* ---- client.c ---- */
-/* Escaped, but for ask_bytes(): nothing in it acts on a terminal. */
+/* Escaped, but for ask_console(): nothing in it acts on a terminal. */
 struct answer {
     long status;
     json_t *json; /* owned; NULL when the answer is no JSON */
     char *text;   /* owned: the body, terminated */
     size_t len;
-    uint64_t console_next;
-    char vm_state[16];
+    uint64_t console_next, console_missed;
+    char console_run[33], vm_state[16];
 };
 void answer_free(struct answer *a);
 /** Send a request to h; method is "GET" or "POST".  body: JSON (stolen) or NULL; raw: bytes instead.  An error, the
@@ -84,8 +84,10 @@ void answer_free(struct answer *a);
 enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out);
 enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len,
                        struct answer *out);
-/** GET path, whose answer is bytes for the terminal as they are: a guest's console. */
-enum exit_code ask_bytes(struct host *h, const char *path, struct answer *out);
+/** As ask_raw(), for a guest's console: an answer in bytes is for the terminal as it is.  A guest that is not there or
+ *  does not take the request (404, 409) is an answer and no error: see out->status. */
+enum exit_code ask_console(struct host *h, const char *method, const char *path, const void *raw, size_t len,
+                           struct answer *out);
 /** Report a refusal of h: "godwitctl: HOST: MESSAGE (CODE)". */
 enum exit_code refused(const struct host *h, const char *code, const char *message, long status);
 /** The code of the last refusal, "HV_E_..."; "" if there was none. */
