@@ -225,6 +225,11 @@ static enum exit_code transport_error(const struct host *h, CURLcode rc, const c
     if (check.asked)
         return fail(EXIT_UNREACHABLE, "%s: the host broke the connection off: %s; it may be busy: try again", h->name,
                     text);
+    if (rc == CURLE_RECV_ERROR || rc == CURLE_SSL_CONNECT_ERROR)
+        return fail(EXIT_UNREACHABLE,
+                    "%s: %s:%u closed the connection at once: %s; is this its [host] api-port? A host "
+                    "does so too when too many come from this address: try again",
+                    h->name, h->address, h->port, text);
     return fail(EXIT_UNREACHABLE, "%s: no answer from %s:%u: %s; is the host on, and is this its [host] api-port?",
                 h->name, h->address, h->port, text);
 }
