@@ -28,7 +28,7 @@ struct mig_id {
 
 /** Source. */
 struct mig_src_ops {
-    /** Highest guest frame number that can be backed, plus 1: constant over the job, at most 2^MIG_GFN_BITS. */
+    /** Highest frame number that can have a page, plus 1, at most 2^MIG_GFN_BITS.  describe() may lower it. */
     uint64_t (*n_pages)(void *ctx);
     /** The 4096 bytes of frame gfn, 8-byte aligned; NULL: never touched, reads as zero.  The guest may be writing. */
     const void *(*page)(void *ctx, uint64_t gfn);
@@ -60,6 +60,8 @@ struct mig_src_ops {
     size_t (*console_take)(void *ctx, uint64_t *at, void *buf, size_t cap);
     /** The destination runs the guest: free everything here.  The last call made with ctx. */
     void (*release)(void *ctx);
+    /** Before the first page: the destination has() these parts, whose page() is NULL from now on. */
+    void (*peer_has)(void *ctx, uint64_t parts);
 };
 
 /** What admission judges; borrowed for the call. */
@@ -115,8 +117,10 @@ struct mig_dst_ops {
     void (*drop)(void *ctx);
     /** Answer FIND.  *ticket: this host's own, with WANTED; why: for people. */
     enum mig_find (*find)(void *ctx, const char *name, struct mig_id *ticket, struct why *why);
-    /** Judge an offer as admit() does, without admitting it.  Returns the bytes of memory not yet promised. */
-    uint64_t (*probe)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons);
+    /** As admit(), without admitting it.  *free_bytes: memory not yet promised. */
+    bool (*probe)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, uint64_t *free_bytes);
+    /** After admit(): parts of the offer that need not be sent. */
+    uint64_t (*has)(void *ctx);
 };
 
 #endif

@@ -212,6 +212,9 @@ static bool rx_on_offer(struct mig_rx *m, struct rd *r)
     }
     if (notes.n)
         mig_text_put(&m->io.out, MIG_REC_NOTE, &(struct mig_p_text){ m->id, 0, note, strlen(note) });
+    uint64_t parts = m->ops->has(m->ctx);
+    if (parts)
+        mig_has_put(&m->io.out, &(struct mig_p_has){ m->id, parts });
     mig_id_put(&m->io.out, MIG_REC_ACCEPT, &m->id);
     return true;
 }
@@ -245,19 +248,23 @@ static void rx_on_find(struct mig_rx *m, struct rd *r)
     m->asked = true;
 }
 
-static void rx_on_probe(struct mig_rx *m, struct rd *r)
+/* False: not known yet; the record stays in the queue. */
+static bool rx_on_probe(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_offer o;
     if (m->state != MIG_RX_WAIT_OFFER || mig_offer_get(r, &o)) {
         rx_peer_broke(m, HV_E_PROTO, "PROBE");
-        return;
+        return true;
     }
     char text[MIG_TEXT_MAX] = "";
     struct mig_reasons reasons = { text, sizeof(text), 0, 0, false };
     struct mig_offer offer = { o.id, o.name, o.n_pages, o.offer, o.offer_len };
-    uint64_t free_bytes = m->ops->probe(m->ctx, &offer, &reasons);
+    uint64_t free_bytes = 0;
+    if (!m->ops->probe(m->ctx, &offer, &reasons, &free_bytes))
+        return false;
     mig_probed_put(&m->io.out, &(struct mig_p_probed){ free_bytes, reasons.n, text, strlen(text) });
     m->asked = true;
+    return true;
 }
 
 static void rx_on_batch(struct mig_rx *m, struct rd *r)
@@ -414,7 +421,7 @@ static bool rx_on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd 
     case MIG_REC_OFFER:     return rx_on_offer(m, payload);
     case MIG_REC_QUERY:     rx_on_query(m, payload); break;
     case MIG_REC_FIND:      rx_on_find(m, payload); break;
-    case MIG_REC_PROBE:     rx_on_probe(m, payload); break;
+    case MIG_REC_PROBE:     return rx_on_probe(m, payload);
     case MIG_REC_BATCH:     rx_on_batch(m, payload); break;
     case MIG_REC_ROUND_END: rx_on_round_end(m, payload); break;
     case MIG_REC_STATE:     return rx_on_state(m, payload);

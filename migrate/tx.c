@@ -214,6 +214,15 @@ static void tx_on_note(struct mig_tx *m, struct rd *r)
     mig_text_clean(m->note);
 }
 
+static void tx_on_has(struct mig_tx *m, struct rd *r)
+{
+    struct mig_p_has p;
+    if (mig_has_get(r, &p) || !mig_id_eq(&p.id, &m->id) || m->state != MIG_TX_VALIDATE || m->sub != TX_WAIT_ACK)
+        tx_peer_broke(m, HV_E_PROTO, "HAS");
+    else
+        m->ops->peer_has(m->ctx, p.parts);
+}
+
 static void tx_on_ack(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_ack ack;
@@ -334,6 +343,7 @@ static void tx_on_record(struct mig_tx *m, const struct mig_rec *rec, struct rd 
     case MIG_REC_ANSWER:   tx_on_answer(m, payload); break;
     case MIG_REC_NOTE:     tx_on_note(m, payload); break;
     case MIG_REC_KNOWS:    tx_on_knows(m, payload); break;
+    case MIG_REC_HAS:      tx_on_has(m, payload); break;
     default:
         if (rec->type < MIG_REC_OPTIONAL)
             tx_peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
@@ -373,7 +383,7 @@ static void tx_input(struct mig_tx *m)
 static struct mig_wait tx_validate(struct mig_tx *m)
 {
     if (m->sub == TX_SEND) {
-        struct mig_p_offer o = { .id = m->id, .n_pages = m->n_pages, .flags = m->opts.verify ? MIG_OFFER_VERIFY : 0 };
+        struct mig_p_offer o = { .id = m->id, .flags = m->opts.verify ? MIG_OFFER_VERIFY : 0 };
         char why[MIG_TEXT_MAX / 2] = "";
         enum hv_err e =
             m->ops->describe(m->ctx, m->knows, m->knows_len, m->enc.packed_buf, MIG_OFFER_MAX, &o.offer_len, WHY(why));
@@ -383,6 +393,8 @@ static struct mig_wait tx_validate(struct mig_tx *m)
             tx_fail(m, e, true, "the guest cannot be described: %s", why[0] ? why : hv_err_text(e));
             return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
         }
+        o.n_pages = m->ops->n_pages(m->ctx);
+        ASSERT(o.n_pages && o.n_pages <= m->n_pages);
         memcpy(o.key, m->key, sizeof(o.key));
         memcpy(o.name, m->name, sizeof(o.name));
         o.offer = m->enc.packed_buf;

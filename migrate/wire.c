@@ -26,6 +26,7 @@ const char *mig_rec_name(unsigned type)
     case MIG_REC_FRAME:   return "FRAME";
     case MIG_REC_LATER:   return "LATER";
     case MIG_REC_CONSOLE: return "CONSOLE";
+    case MIG_REC_HAS:     return "HAS";
     }
     return "?";
 }
@@ -280,6 +281,21 @@ enum hv_err mig_running_get(struct rd *r, struct mig_p_running *p)
 {
     rd_bytes(r, p->id.b, 16);
     p->us = rd_u64(r);
+    return payload_whole(r);
+}
+
+void mig_has_put(struct mig_fifo *out, const struct mig_p_has *p)
+{
+    struct wr w = mig_rec_begin(out, 24);
+    wr_bytes(&w, p->id.b, 16);
+    wr_u64(&w, p->parts);
+    mig_rec_end(out, &w, MIG_REC_HAS);
+}
+
+enum hv_err mig_has_get(struct rd *r, struct mig_p_has *p)
+{
+    rd_bytes(r, p->id.b, 16);
+    p->parts = rd_u64(r);
     return payload_whole(r);
 }
 

@@ -68,11 +68,12 @@ enum mig_rec_type {
     MIG_REC_LIST(X)
 #undef X
         MIG_REC_OPTIONAL = 0x8000,
-    MIG_REC_IDLE = 0x8000,   /* <> no payload: busy with something long, never while waiting; postpones timeouts */
-    MIG_REC_NOTE = 0x8001,   /* <- before ACCEPT: notes on the guest, for the operator */
-    MIG_REC_FRAME = 0x8002,  /* -> after COMMIT: an Ethernet frame that came for the paused guest */
-    MIG_REC_LATER = 0x8003,  /* <- no payload: the FAIL that follows is for now only; the same may succeed later */
-    MIG_REC_CONSOLE = 0x8004 /* -> before STATE: console output that the guest has printed, numbered */
+    MIG_REC_IDLE = 0x8000,    /* <> no payload: busy with something long, never while waiting; postpones timeouts */
+    MIG_REC_NOTE = 0x8001,    /* <- before ACCEPT: notes on the guest, for the operator */
+    MIG_REC_FRAME = 0x8002,   /* -> after COMMIT: an Ethernet frame that came for the paused guest */
+    MIG_REC_LATER = 0x8003,   /* <- no payload: the FAIL that follows is for now only; the same may succeed later */
+    MIG_REC_CONSOLE = 0x8004, /* -> before STATE: console output that the guest has printed, numbered */
+    MIG_REC_HAS = 0x8005      /* <- before ACCEPT: parts of the offer whose pages need not be sent */
 };
 #define MIG_IDLE_US (5 * 1000000ul) /* sent after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
@@ -172,6 +173,15 @@ struct mig_p_prepared {
 };
 void mig_prepared_put(struct mig_fifo *out, const struct mig_p_prepared *p);
 HV_MUST_CHECK enum hv_err mig_prepared_get(struct rd *r, struct mig_p_prepared *p);
+
+/* HAS, before ACCEPT:  0 16 id · 16 8 parts of the offer whose pages the destination has: bit i for boot file i.
+ * They count as zero in the digest.  Sent if there are any. */
+struct mig_p_has {
+    struct mig_id id;
+    uint64_t parts;
+};
+void mig_has_put(struct mig_fifo *out, const struct mig_p_has *p);
+HV_MUST_CHECK enum hv_err mig_has_get(struct rd *r, struct mig_p_has *p);
 
 /* RUNNING:  0 16 id · 16 8 µs from COMMIT to running */
 struct mig_p_running {

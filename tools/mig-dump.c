@@ -139,6 +139,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         struct mig_p_frame frame;
         struct mig_p_console console;
         struct mig_p_knows knows;
+        struct mig_p_has has;
     } u;
     enum hv_err e = HV_E_PROTO;
     switch (type) {
@@ -182,6 +183,10 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
             printf(" %zu bytes from number %lu on", u.console.len, u.console.at);
         break;
     case MIG_REC_KNOWS: e = mig_knows_get(r, &u.knows); break;
+    case MIG_REC_HAS:
+        if (!(e = mig_has_get(r, &u.has)))
+            printf(" parts %lx", u.has.parts);
+        break;
     case MIG_REC_LATER:
     case MIG_REC_IDLE:  break;
     }
@@ -209,7 +214,7 @@ static int dump(const uint8_t *p, size_t len)
             return dump_failed(at, e);
         printf("%10zu  %-9s %7lu", at, mig_rec_name(rec.type), rec.len);
         if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE || rec.type == MIG_REC_FRAME ||
-            rec.type == MIG_REC_CONSOLE) {
+            rec.type == MIG_REC_CONSOLE || rec.type == MIG_REC_HAS) {
             struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
             if ((e = print_payload((enum mig_rec_type)rec.type, &payload)))
                 return dump_failed(at, e);

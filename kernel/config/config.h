@@ -149,6 +149,9 @@ bool config_module_add(struct vm_config *v, const char *text);
 const char *config_module_next(const struct vm_config *v, const char *m, char file[CONFIG_PATH_LEN],
                                const char **string);
 
+/** The number of files that v is started from: kernel, initrd, modules. */
+unsigned config_boot_files(const struct vm_config *v);
+
 /** Does a file of \godwit\ belong to the host, so that no guest may have it?  Keys and certificates, the seed, and
  *  godwit.conf with its backups, in any case of letters.  What [host] names otherwise, boot takes out of the list. */
 bool config_file_is_hosts(const char *name);

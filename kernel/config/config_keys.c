@@ -210,6 +210,16 @@ const char *config_module_next(const struct vm_config *v, const char *m, char fi
     return m;
 }
 
+unsigned config_boot_files(const struct vm_config *v)
+{
+    char file[CONFIG_PATH_LEN];
+    const char *string;
+    unsigned n = v->initrd[0] ? 2 : 1;
+    for (const char *m = NULL; (m = config_module_next(v, m, file, &string));)
+        n++;
+    return n;
+}
+
 bool config_module_add(struct vm_config *v, const char *given)
 {
     char word[CONFIG_PATH_LEN], file[CONFIG_PATH_LEN];

@@ -42,24 +42,21 @@ struct vm_disk {       /* [s] a disk on a server, as its guest uses it */
     enum disk_status flushed;
 };
 
-/* A file that guests start from (kernel/vm/boot_files.c). */
-struct boot_blob {
-    const uint8_t *data;
-    uint64_t len;
-    bool hashed;        /* sha256 is valid */
-    uint8_t sha256[32]; /* names the file everywhere */
-};
-/* kernel, initrd if there is one, modules: as the guest's config names them.  n 0: none are known */
+struct boot_blob;
+struct boot_own;
+/* kernel, initrd, modules: as the guest's config names them.  n 0: none are known */
 struct boot_set {
     unsigned n;
-    struct boot_blob *file[2 + CONFIG_MAX_MODULES]; /* borrowed: never freed */
+    uint64_t n_pages;                               /* of all files, each in whole pages */
+    struct boot_blob *file[2 + CONFIG_MAX_MODULES]; /* borrowed: of the boot disk, or of own */
+    struct boot_own *own;                           /* owned; NULL: no files came with the guest */
 };
 
 struct vm {
     struct vm_config config;         /* [s] what runs, arrives or would be started */
     const struct vm_config *defined; /* [c] borrowed: its [vm] section of godwit.conf; NULL: none */
     bool arrived;                    /* [s] config, uuid and boot came from a peer, and are what it starts from again */
-    struct boot_set boot;            /* [s] what it was started from, and is when it resets itself */
+    struct boot_set boot;            /* [s] what it starts from again */
     uint8_t uuid[16];                /* [c] made at start, moves with the guest */
     atomic_uint state;               /* enum vm_state */
     bool operator_paused;            /* [s] only an operator resumes it, wherever it moves */

@@ -31,7 +31,7 @@ static void put_vm(struct json *j, const struct vm *vm)
     json_str(j, "state", vm_state_name(vm_state(vm)));
     json_bool(j, "moving", migration_is_moving(v->name));
     json_num(j, "memory_bytes", v->memory_bytes);
-    json_num(j, "needed_bytes", vm_memory_needed(v));
+    json_num(j, "needed_bytes", vm_memory_needed(v, vm->boot.n_pages));
     json_num(j, "cpus", v->n_cpus);
     json_str(j, "cpu", v->cpu);
     json_bool(j, "autostart", v->autostart != AUTOSTART_NO);

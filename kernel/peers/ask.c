@@ -15,6 +15,7 @@
 #include "kernel/lib/name_list.h"
 #include "kernel/peers/dial.h"
 #include "kernel/peers/stream_io.h"
+#include "kernel/vm/boot_files.h"
 #include "kernel/vm/vm_state.h"
 #include "migrate/ask.h"
 
@@ -147,8 +148,8 @@ static void question_put(unsigned i)
     ASSERT(l->m && !l->current);
     while (a && a->reply[i].state != ASK_WAITING)
         a = a->next;
-    if (!a || (a->kind == ASK_PROBE && !mig_ask_knows(l->m, &len)))
-        return;
+    if (!a || (a->kind == ASK_PROBE && (!mig_ask_knows(l->m, &len) || !boot_set_hash_step(&a->vm->boot))))
+        return; /* an offer names boot files by their hashes */
     const char *name = a->kind == ASK_HELLO ? host_config->host.name : a->vm->config.name;
     enum hv_err e =
         a->kind == ASK_PROBE ? probe_put(l, a, &a->reply[i]) : mig_ask_find(l->m, name, &a->ticket, clock_us());

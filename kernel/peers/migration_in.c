@@ -47,7 +47,8 @@ struct incoming {
     struct vm *vm;         /* borrowed; set by admit */
     struct disk *disk;     /* owned until the VM takes it: being opened for admit; NULL: none */
     uint64_t disk_since_us;
-    bool arrives; /* it has one of the ARRIVALS_MAX places */
+    struct boot_set boot; /* owned until the VM takes it: what the guest will start from */
+    bool arrives;         /* it has one of the ARRIVALS_MAX places */
     char peer[CONFIG_NAME_LEN];
     uint64_t done_us; /* when the machine ended; 0: not yet */
 };
@@ -73,19 +74,37 @@ void incoming_init(struct migration_counts *where) { counts = where; }
 
 static void offer_reason_add(void *reasons, const char *text) { mig_reason_add(reasons, "%s", text); }
 
-/* Add every reason against an offer that is known without admitting it; the offer is parsed into *o. */
-static void offer_judge(const struct mig_offer *offer, struct vm_offer *o, struct mig_reasons *reasons)
+/* Parse an offer into *o, and find out which of its boot files are here.  False: not known yet. */
+static bool offer_read(const struct mig_offer *offer, struct vm_offer *o, struct mig_reasons *reasons)
 {
     char why[200] = "";
+    if (vm_offer_parse(offer->bytes, offer->len, o, WHY(why)) != HV_OK) {
+        mig_reason_add(reasons, "%s", why);
+        memset(o, 0, sizeof(*o));
+        return true;
+    }
+    if (!boot_offer_hash_step(o))
+        return false;
+    o->boot_bytes = boot_offer_bytes(o);
+    if (o->boot_bytes > WINDOW_MAX_BYTES)
+        mig_reason_add(reasons, "the guest's boot files have %lu MiB; a host keeps at most %lu MiB for a guest",
+                       o->boot_bytes / MIB, WINDOW_MAX_BYTES / MIB);
+    return true;
+}
+
+/* Add every reason against an offer, read without one, that is known without admitting it.  held_bytes: memory for its
+ * boot files that it has already. */
+static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o, uint64_t held_bytes,
+                        struct mig_reasons *reasons)
+{
+    bool readable = !reasons->n;
     if (evacuate_keeps_out())
         mig_reason_add(reasons, "host %s is being evacuated", host_config->host.name);
     if (!host_config->host.incoming)
         mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", host_config->host.name);
-    if (vm_offer_parse(offer->bytes, offer->len, o, WHY(why)) != HV_OK) {
-        mig_reason_add(reasons, "%s", why);
+    if (!readable)
         return;
-    }
-    vm_offer_check(o, vm_memory_promisable(), offer_reason_add, reasons);
+    vm_offer_check(o, vm_memory_promisable() + held_bytes, offer_reason_add, reasons);
     vm_state_missing(o, offer_reason_add, reasons);
     if (strcmp(o->config.name, offer->name))
         mig_reason_add(reasons, "the offer is for another guest than announced");
@@ -136,6 +155,17 @@ unsigned incoming_arrivals(void)
     return n;
 }
 
+/* Allocate what the guest's boot files need, a part in each turn.  False: there is more to do. */
+static bool offer_boot_memory(struct incoming *in, const struct vm_offer *o, struct mig_reasons *reasons)
+{
+    if (reasons->n)
+        return true;
+    enum hv_err e = boot_set_arrive_step(&in->boot, o);
+    if (e && e != HV_E_AGAIN)
+        mig_reason_add(reasons, "no memory on host %s for the guest's boot files", host_config->host.name);
+    return e != HV_E_AGAIN;
+}
+
 /* Take a place for an arrival.  False: there is none now, and the reasons say so. */
 static bool arrival_place(struct incoming *in, struct mig_reasons *reasons)
 {
@@ -165,18 +195,21 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     struct incoming *in = ctx;
     static struct vm_offer o; /* large; service pCPU only */
     char why[200] = "";       /* or a note */
-    offer_judge(offer, &o, reasons);
-    if (!reasons->n && arrival_place(in, reasons) && (!offer_disk_check(in, &o, reasons) || !boot_offer_hash_step(&o)))
+    if (!offer_read(offer, &o, reasons))
+        return false;
+    offer_judge(offer, &o, boot_set_bytes(&in->boot), reasons);
+    if (!reasons->n && arrival_place(in, reasons) &&
+        (!offer_disk_check(in, &o, reasons) || !offer_boot_memory(in, &o, reasons)))
         return false;
     if (reasons->n)
         return true;
-    if (vm_incoming_create(&o, in->disk, &in->vm, WHY(why)) != HV_OK) {
+    if (vm_incoming_create(&o, in->disk, &in->boot, &in->vm, WHY(why)) != HV_OK) {
         mig_reason_add(reasons, "%s", why);
         return true;
     }
     ASSERT(in->vm);
     in->disk = NULL; /* owned by the VM */
-    if (in->vm->mem.n_gfns != offer->n_pages)
+    if (in->vm->mem.n_gfns + o.n_boot_pages != offer->n_pages)
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
     else if (!guest_console_arrives(in->vm))
         mig_reason_add(reasons, "no memory for the guest's console output");
@@ -189,19 +222,26 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
             mig_reason_add(notes, "%s", why);
         }
         if (!in->vm->boot.n)
-            mig_reason_add(notes, "reset: this host has not the files that the guest was started from, so it is "
-                                  "stopped when it resets itself");
+            mig_reason_add(notes, "reset: the source does not send the files that the guest was started from, so "
+                                  "it is stopped when it resets itself");
     }
     return true;
 }
 
+/* Which boot files need not be sent. */
+static uint64_t dst_has(void *ctx) { return boot_set_have(&((struct incoming *)ctx)->vm->boot); }
+
 static void *dst_page_for_write(void *ctx, uint64_t gfn)
 {
-    return guest_page_for_write(((struct incoming *)ctx)->vm, gfn);
+    struct vm *vm = ((struct incoming *)ctx)->vm;
+    uint64_t n = vm->mem.n_gfns;
+    return gfn < n ? guest_page_for_write(vm, gfn) : boot_set_page_for_write(&vm->boot, gfn - n);
 }
 static bool dst_page_is_present(void *ctx, uint64_t gfn)
 {
-    return guest_page(((struct incoming *)ctx)->vm, gfn) != NULL;
+    struct vm *vm = ((struct incoming *)ctx)->vm;
+    uint64_t n = vm->mem.n_gfns;
+    return gfn < n ? guest_page(vm, gfn) != NULL : boot_set_page_for_write(&vm->boot, gfn - n) != NULL;
 }
 
 static void dst_console(void *ctx, uint64_t at, const uint8_t *p, size_t len)
@@ -263,12 +303,15 @@ static enum mig_find dst_find(void *ctx, const char *name, struct mig_id *ticket
     return start_find(name, ((struct incoming *)ctx)->peer, ticket, why);
 }
 
-static uint64_t dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons)
+static bool dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, uint64_t *free_bytes)
 {
     static struct vm_offer o; /* large; service pCPU only */
     (void)ctx;
-    offer_judge(offer, &o, reasons);
-    return vm_memory_promisable();
+    if (!offer_read(offer, &o, reasons))
+        return false;
+    offer_judge(offer, &o, 0, reasons);
+    *free_bytes = vm_memory_promisable();
+    return true;
 }
 
 /* The VM slot may be another guest's meanwhile: compare the name. */
@@ -292,6 +335,7 @@ static const struct mig_dst_ops dst_ops = {
     .drop = dst_drop,
     .find = dst_find,
     .probe = dst_probe,
+    .has = dst_has,
 };
 
 /* ---- machines ---- */
@@ -398,6 +442,7 @@ static void incoming_machine_end(struct incoming *in)
     if (in->disk)
         in->disk->ops->close(in->disk);
     in->disk = NULL;
+    boot_set_drop(&in->boot);
     if (in->stream)
         stream_close(in->stream);
     in->stream = NULL;

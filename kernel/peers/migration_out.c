@@ -54,8 +54,20 @@ void outgoing_init(struct migration_counts *where) { counts = where; }
 
 static struct vm *outgoing_vm(void *ctx) { return ((struct outgoing *)ctx)->vm; }
 
-static uint64_t src_n_pages(void *ctx) { return outgoing_vm(ctx)->mem.n_gfns; }
-static const void *src_page(void *ctx, uint64_t gfn) { return guest_page(outgoing_vm(ctx), gfn); }
+static uint64_t src_n_pages(void *ctx)
+{
+    struct outgoing *o = ctx;
+    return o->vm->mem.n_gfns + o->n_boot_pages;
+}
+
+static const void *src_page(void *ctx, uint64_t gfn)
+{
+    struct outgoing *o = ctx;
+    uint64_t n = o->vm->mem.n_gfns;
+    if (gfn < n)
+        return guest_page(o->vm, gfn);
+    return gfn - n < o->n_boot_pages ? boot_set_page(&o->vm->boot, o->peer_has, gfn - n) : NULL;
+}
 
 static enum hv_err src_log_start(void *ctx)
 {
@@ -109,6 +121,8 @@ static enum hv_err src_describe(void *ctx, const void *knows, size_t knows_len, 
     if (e)
         return REFUSE(e, "what the destination says that it reads is malformed");
     e = vm_knows_check(&o->knows, o->vm, why);
+    if (!vm_knows_version(&o->knows, OFFER_FIELD_BOOT, 1) || !boot_set_hash_step(&o->vm->boot))
+        o->n_boot_pages = 0;
     return e ? e : vm_offer_write(o->vm, &o->knows, buf, cap, len);
 }
 
@@ -123,6 +137,7 @@ static size_t src_console_take(void *ctx, uint64_t *at, void *buf, size_t cap)
 }
 
 static void src_release(void *ctx) { vm_left(outgoing_vm(ctx)); }
+static void src_peer_has(void *ctx, uint64_t parts) { ((struct outgoing *)ctx)->peer_has = parts; }
 
 static const struct mig_src_ops src_ops = {
     .n_pages = src_n_pages,
@@ -139,6 +154,7 @@ static const struct mig_src_ops src_ops = {
     .frame_take = src_frame_take,
     .console_take = src_console_take,
     .release = src_release,
+    .peer_has = src_peer_has,
 };
 
 /* Copy the machine's figures so far.  Their text is owned by the machine and is not kept. */
@@ -360,6 +376,8 @@ static enum hv_err outgoing_machine_create(struct outgoing *o)
                                .clock_us = clock_us };
     ASSERT(!o->m);
     o->console_at = 0; /* from the oldest byte on */
+    o->n_boot_pages = o->vm->boot.n_pages;
+    o->peer_has = 0;
     mig_opts_default(&p.opts);
     p.opts.verify = o->job.options.verify;
     p.opts.lz4 = o->job.options.lz4;

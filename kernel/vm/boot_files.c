@@ -12,17 +12,12 @@
 #define HASH_STEP (128 * KIB) /* in one turn of the service loop */
 
 static struct boot_blob disk_files[BOOT_MAX_FILES]; /* [s] */
-static struct {
-    struct sha256 state;
-    uint64_t done;                             /* bytes */
-} hashing[BOOT_MAX_FILES];                     /* [s] of each of disk_files */
-static const char *disk_names[BOOT_MAX_FILES]; /* [c] borrowed from boot_info; NULL: slot free */
+static const char *disk_names[BOOT_MAX_FILES];      /* [c] borrowed from boot_info; NULL: slot free */
 
 void boot_files_init(const struct boot_info *bi)
 {
     unsigned n = 0;
     memset(disk_names, 0, sizeof(disk_names));
-    memset(hashing, 0, sizeof(hashing));
     for (unsigned i = 0; i < bi->n_files; i++) {
         const struct boot_file *f = &bi->files[i];
         if (config_file_is_hosts(f->name))
@@ -57,7 +52,7 @@ enum hv_err boot_set_find(const struct vm_config *c, struct boot_set *out, struc
 {
     char file[CONFIG_PATH_LEN];
     const char *string;
-    out->n = 0;
+    *out = (struct boot_set){ 0 };
     enum hv_err e = disk_file_get(c, c->kernel, "", &out->file[out->n++], why);
     if (!e && c->initrd[0])
         e = disk_file_get(c, c->initrd, "", &out->file[out->n++], why);
@@ -65,6 +60,8 @@ enum hv_err boot_set_find(const struct vm_config *c, struct boot_set *out, struc
         ASSERT(out->n < ARRAY_SIZE(out->file));
         e = disk_file_get(c, file, "", &out->file[out->n++], why);
     }
+    for (unsigned i = 0; !e && i < out->n; i++)
+        out->n_pages += DIV_ROUND_UP(out->file[i]->len, PAGE_SIZE);
     if (e)
         out->n = 0;
     return e;
@@ -76,21 +73,11 @@ enum hv_err boot_disk_find(const struct vm_config *c, struct boot_blob **out, st
     return c->disk_file[0] ? disk_file_get(c, c->disk_file, ", its disk,", out, why) : HV_OK;
 }
 
-unsigned boot_set_size(const struct vm_config *c)
-{
-    char file[CONFIG_PATH_LEN];
-    const char *string;
-    unsigned n = c->initrd[0] ? 2 : 1;
-    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));)
-        n++;
-    return n;
-}
-
 void boot_set_image(const struct boot_set *set, const struct vm_config *c, struct boot_image *out)
 {
     char file[CONFIG_PATH_LEN];
     const char *string;
-    ASSERT(set->n == boot_set_size(c));
+    ASSERT(set->n == config_boot_files(c));
     *out = (struct boot_image){ .kernel = set->file[0]->data, .kernel_len = set->file[0]->len, .cmdline = c->cmdline };
     unsigned at = 1;
     if (c->initrd[0]) {
@@ -103,20 +90,18 @@ void boot_set_image(const struct boot_set *set, const struct vm_config *c, struc
 
 /* ---- by content ---- */
 
-static bool blob_hash_step(struct boot_blob *b)
+bool boot_blob_hash_step(struct boot_blob *b)
 {
-    size_t i = (size_t)(b - disk_files);
-    ASSERT(i < BOOT_MAX_FILES);
     if (b->hashed)
         return true;
-    if (!hashing[i].done)
-        sha256_init(&hashing[i].state);
-    size_t n = MIN(HASH_STEP, b->len - hashing[i].done);
-    sha256_update(&hashing[i].state, b->data + hashing[i].done, n);
-    hashing[i].done += n;
-    b->hashed = hashing[i].done == b->len;
+    if (!b->n_hashed)
+        sha256_init(&b->hashing);
+    size_t n = MIN(HASH_STEP, b->len - b->n_hashed);
+    sha256_update(&b->hashing, b->data + b->n_hashed, n);
+    b->n_hashed += n;
+    b->hashed = b->n_hashed == b->len;
     if (b->hashed)
-        sha256_out(&hashing[i].state, b->sha256);
+        sha256_out(&b->hashing, b->sha256);
     return b->hashed;
 }
 
@@ -124,7 +109,7 @@ bool boot_set_hash_step(const struct boot_set *set)
 {
     for (unsigned i = 0; i < set->n; i++)
         if (!set->file[i]->hashed)
-            return blob_hash_step(set->file[i]) && i + 1 == set->n;
+            return boot_blob_hash_step(set->file[i]) && i + 1 == set->n;
     return true;
 }
 
@@ -133,13 +118,13 @@ bool boot_offer_hash_step(const struct vm_offer *o)
     for (unsigned k = 0; k < BOOT_MAX_FILES && disk_names[k]; k++)
         for (unsigned i = 0; i < o->n_files && !disk_files[k].hashed; i++)
             if (disk_files[k].len == o->file[i].len) {
-                (void)blob_hash_step(&disk_files[k]);
+                (void)boot_blob_hash_step(&disk_files[k]);
                 return false;
             }
     return true;
 }
 
-static struct boot_blob *blob_find(uint64_t len, const uint8_t sha256[SHA256_LEN])
+struct boot_blob *boot_blob_find(uint64_t len, const uint8_t sha256[SHA256_LEN])
 {
     for (unsigned k = 0; k < BOOT_MAX_FILES && disk_names[k]; k++) {
         struct boot_blob *b = &disk_files[k];
@@ -147,18 +132,4 @@ static struct boot_blob *blob_find(uint64_t len, const uint8_t sha256[SHA256_LEN
             return b;
     }
     return NULL;
-}
-
-bool boot_offer_find(const struct vm_offer *o, struct boot_set *out)
-{
-    out->n = 0;
-    if (!o->n_files || o->n_files != boot_set_size(&o->config))
-        return false;
-    for (unsigned i = 0; i < o->n_files; i++) {
-        out->file[i] = blob_find(o->file[i].len, o->file[i].sha256);
-        if (!out->file[i])
-            return false;
-    }
-    out->n = o->n_files;
-    return true;
 }

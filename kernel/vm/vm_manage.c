@@ -140,7 +140,7 @@ static enum hv_err vm_build_parts(struct vm *vm)
 /* Can the memory of vm->config be promised?  held_bytes: memory that will be part of it, and is not free now. */
 static enum hv_err vm_memory_check(const struct vm *vm, uint64_t held_bytes, struct why *why)
 {
-    uint64_t room = vm_memory_promisable() + held_bytes, need = vm_memory_needed(&vm->config);
+    uint64_t room = vm_memory_promisable() + held_bytes, need = vm_memory_needed(&vm->config, vm->boot.n_pages);
     if (need <= room)
         return HV_OK;
     return REFUSE(HV_E_NOMEM,
@@ -184,7 +184,11 @@ static enum hv_err kernel_load(struct vm *vm, struct why *why)
  * its file, rounded up to a block. */
 static enum hv_err boot_files_get(struct vm *vm, struct boot_blob **disk, struct why *why)
 {
+    bool damaged;
     *disk = NULL;
+    if (vm->arrived && !boot_set_check_step(&vm->boot, &damaged))
+        return REFUSE(HV_E_BUSY, "the files that %s came with are still being checked: try again in a moment",
+                      vm->config.name);
     if (vm->arrived)
         return HV_OK;
     enum hv_err e = boot_set_find(&vm->config, &vm->boot, why);
@@ -294,6 +298,8 @@ void vm_resume(struct vm *vm)
     }
     if (vm_state(vm) == VM_PAUSED || vm_state(vm) == VM_INCOMING)
         pvclock_guest_stopped(vm);
+    if (vm_state(vm) == VM_INCOMING)
+        boot_set_drop(&before[vm_slot(vm)].boot); /* of an older stay */
     atomic_store(&vm->state, VM_RUNNING);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         sched_thaw(vm->vcpus[i]);
@@ -304,7 +310,7 @@ static void vm_forget(struct vm *vm)
 {
     ASSERT(vm_state(vm) == VM_STOPPED);
     vm->arrived = false;
-    vm->boot.n = 0;
+    boot_set_drop(&vm->boot);
     vm->crash_reason[0] = '\0';
     if (vm->defined)
         vm->config = *vm->defined;
@@ -360,13 +366,16 @@ static void vm_arrival_undo(struct vm *vm)
     struct stay *was = &before[vm_slot(vm)];
     ASSERT(vm_state(vm) == VM_STOPPED);
     vm->config = was->config;
+    boot_set_drop(&vm->boot);
     vm->boot = was->boot;
+    was->boot = (struct boot_set){ 0 };
     vm->arrived = was->arrived;
     memcpy(vm->uuid, was->uuid, sizeof(vm->uuid));
     used[vm_slot(vm)] = vm->config.name[0] != '\0';
 }
 
-enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct vm **out, struct why *why)
+enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct boot_set *boot, struct vm **out,
+                               struct why *why)
 {
     struct vm *vm = vm_slot_find(offer->config.name);
     if (!vm)
@@ -377,7 +386,8 @@ enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, 
     *was = (struct stay){ .config = vm->config, .boot = vm->boot, .arrived = vm->arrived };
     memcpy(was->uuid, vm->uuid, sizeof(was->uuid));
     vm->arrived = true;
-    (void)boot_offer_find(offer, &vm->boot);
+    vm->boot = *boot;
+    *boot = (struct boot_set){ 0 };
     vm->quick_resets = 0;
     enum hv_err e = vm_offer_adopt(vm, offer);
     if (!e)
@@ -484,11 +494,34 @@ static void power_request_handle(struct vm *vm, enum vm_power what)
     }
 }
 
+/* Check some more of the files that vm came with.  False: there is more to do, and it must not be started yet.  A guest
+ * is never started from files that are not those which its source offered. */
+static bool vm_boot_check(struct vm *vm)
+{
+    bool damaged = false;
+    if (vm_state(vm) == VM_INCOMING || !vm->boot.own)
+        return true;
+    if (!boot_set_check_step(&vm->boot, &damaged))
+        return false;
+    if (damaged) {
+        log_error("vm", "%s: the boot files that came with it are damaged: it cannot be started again here",
+                  vm->config.name);
+        boot_set_drop(&vm->boot);
+    }
+    return true;
+}
+
 bool vm_manage_step(void)
 {
     bool acted = false;
     for (unsigned i = 0; i < VM_MAX; i++) {
-        enum vm_power what = used[i] ? (enum vm_power)atomic_load(&vms[i].power_request) : VM_POWER_NONE;
+        if (!used[i])
+            continue;
+        enum vm_power what = (enum vm_power)atomic_load(&vms[i].power_request);
+        if (!vm_boot_check(&vms[i])) {
+            acted = true;
+            continue;
+        }
         if (what == VM_POWER_NONE || vm_state(&vms[i]) != VM_RUNNING)
             continue;
         acted = true;

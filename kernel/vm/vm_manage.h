@@ -38,9 +38,10 @@ bool vm_pause(struct vm *vm); /* freeze all vCPUs; call again until true: a RUNN
 void vm_resume(struct vm *vm);
 
 /** Create an empty INCOMING VM for the offered guest.  disk: open, the VM's unless there is an error; NULL: none.
- *  HV_E_BUSY: a VM of that name is not STOPPED.  HV_E_NOMEM. */
-HV_MUST_CHECK enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct vm **out,
-                                             struct why *why);
+ *  boot: what it will start from again; taken over and emptied.  HV_E_BUSY: a VM of that name is not STOPPED.
+ *  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct boot_set *boot,
+                                             struct vm **out, struct why *why);
 /** The arriving guest does not come: free it.  The slot is as it was before, free or a stopped guest's. */
 void vm_incoming_drop(struct vm *vm);
 /** The guest runs on another host now: stop it here and forget what it was.  A guest of godwit.conf is again what its

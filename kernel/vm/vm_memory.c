@@ -16,21 +16,25 @@
  * is for vCPUs, devices and page tables, which are small: what is left of broken blocks serves for them. */
 #define HOST_RESERVE_BYTES (32 * MIB)
 
-/* For a guest with so much RAM and disk.  Guests with more than GUEST_LOW_RAM_MAX have a hole in their frame numbers;
+/* For a guest with so much RAM and disk, and so many pages of boot files.  Guests with more than GUEST_LOW_RAM_MAX have a hole in their frame numbers;
  * it costs bits in the bitmaps. */
-static uint64_t move_tables_max(uint64_t ram_bytes)
+static uint64_t move_tables_max(uint64_t ram_bytes, uint64_t n_boot_pages)
 {
-    uint64_t n_pages = ram_bytes / PAGE_SIZE;
+    uint64_t n_pages = ram_bytes / PAGE_SIZE + n_boot_pages;
     uint64_t n_frames = n_pages + (ram_bytes > GUEST_LOW_RAM_MAX ? (4 * GIB - GUEST_LOW_RAM_MAX) / PAGE_SIZE : 0);
     uint64_t bitmap = 2 * MAX(n_frames / 8, PAGE_SIZE); /* mem_alloc() rounds up */
     return mig_memory_max(n_pages, n_frames) + ram_bytes / BLOCK_SIZE * PAGE_SIZE + bitmap + GUEST_NET_HELD_MAX;
 }
 
-static uint64_t needed(uint64_t ram_bytes) { return ram_bytes + move_tables_max(ram_bytes); }
-
-uint64_t vm_memory_needed(const struct vm_config *c)
+uint64_t vm_memory_needed(const struct vm_config *c, uint64_t n_boot_pages)
 {
-    return needed(c->memory_bytes + c->disk_bytes) + (c->lv.lv[0] ? LV_DISK_MEMORY : 0);
+    uint64_t ram_bytes = c->memory_bytes + c->disk_bytes;
+    return ram_bytes + move_tables_max(ram_bytes, n_boot_pages) + (c->lv.lv[0] ? LV_DISK_MEMORY : 0);
+}
+
+static uint64_t vm_promise(const struct vm *vm)
+{
+    return vm->mem.size_bytes + move_tables_max(vm->mem.size_bytes, vm->boot.n_pages);
 }
 
 uint64_t vm_memory_promised(void)
@@ -38,7 +42,7 @@ uint64_t vm_memory_promised(void)
     uint64_t sum = 0;
     for (unsigned i = 0; i < VM_MAX; i++) {
         const struct vm *vm = vm_at(i);
-        sum += vm && vm_state(vm) != VM_STOPPED ? needed(vm->mem.size_bytes) : 0;
+        sum += vm && vm_state(vm) != VM_STOPPED ? vm_promise(vm) : 0;
     }
     return sum;
 }
@@ -48,7 +52,7 @@ static uint64_t vm_taken(const struct vm *vm)
 {
     uint64_t backed = vm->mem.n_backed * BLOCK_SIZE, tables = vm->move_hash_bytes + vm->s2.n_split * PAGE_SIZE;
     ASSERT(backed <= vm->mem.size_bytes);
-    return backed + MIN(tables, move_tables_max(vm->mem.size_bytes));
+    return backed + MIN(tables, move_tables_max(vm->mem.size_bytes, vm->boot.n_pages));
 }
 
 uint64_t vm_memory_promisable(void)
@@ -56,7 +60,7 @@ uint64_t vm_memory_promisable(void)
     uint64_t owed = HOST_RESERVE_BYTES + net_memory_owed();
     for (unsigned i = 0; i < VM_MAX; i++) {
         const struct vm *vm = vm_at(i);
-        owed += vm && vm_state(vm) != VM_STOPPED ? needed(vm->mem.size_bytes) - vm_taken(vm) : 0;
+        owed += vm && vm_state(vm) != VM_STOPPED ? vm_promise(vm) - vm_taken(vm) : 0;
     }
     struct page_stats p = page_stats();
     uint64_t have = p.free_blocks * BLOCK_SIZE, small = p.free_bytes - have; /* small: in blocks that are in use */

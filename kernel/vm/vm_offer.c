@@ -24,6 +24,7 @@
 #include "kernel/host/x86/fpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/why.h"
+#include "kernel/vm/boot_files.h"
 #include "kernel/vm/vm_memory.h"
 #include "kernel/vm/vm_state.h"
 
@@ -38,6 +39,7 @@ enum {
     OFFER_MODULES = 64,
     OFFER_ALL = 127
 };
+#define BOOT_FILE_MAX BIT64(40) /* bytes */
 enum { DISK_RO = 1, DISK_FLUSHES_IT = 2, DISK_DISCARDS = 4, DISK_WRITES_ZEROES = 8, DISK_ALL = 15 };
 
 static void offer_text_write(struct wr *w, const char *s)
@@ -194,27 +196,36 @@ static bool spoof_read(struct vm_offer *o, struct rd *r)
     return v <= 1;
 }
 
-/* The files that the guest restarts from: n u8, and n times (length u64, SHA-256 32).  The source hashes them before a
- * move; a question that comes earlier has zeros. */
-static unsigned boot_needs(const struct vm *vm) { return vm->boot.n != 0; }
+/* The files that the guest restarts from: n u8, and n times (length u64, SHA-256 32), in the order kernel, initrd,
+ * modules.  They are hashed before they are offered.  Their pages follow the guest's (boot_travel.c). */
+static unsigned boot_needs(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->boot.n; i++)
+        if (!vm->boot.file[i]->hashed)
+            return 0;
+    return vm->boot.n != 0;
+}
 static void boot_write(const struct vm *vm, struct wr *w)
 {
-    static const uint8_t unknown[32];
     wr_u8(w, (uint8_t)vm->boot.n);
     for (unsigned i = 0; i < vm->boot.n; i++) {
         const struct boot_blob *b = vm->boot.file[i];
         wr_u64(w, b->len);
-        wr_bytes(w, b->hashed ? b->sha256 : unknown, 32);
+        wr_bytes(w, b->sha256, SHA256_LEN);
     }
 }
 static bool boot_read(struct vm_offer *o, struct rd *r)
 {
     o->n_files = rd_u8(r);
-    if (!o->n_files || o->n_files > ARRAY_SIZE(o->file))
+    if (o->n_files != config_boot_files(&o->config))
         return false;
+    ASSERT(o->n_files <= ARRAY_SIZE(o->file));
     for (unsigned i = 0; i < o->n_files; i++) {
         o->file[i].len = rd_u64(r);
-        rd_bytes(r, o->file[i].sha256, 32);
+        rd_bytes(r, o->file[i].sha256, SHA256_LEN);
+        if (o->file[i].len > BOOT_FILE_MAX)
+            return false;
+        o->n_boot_pages += DIV_ROUND_UP(o->file[i].len, PAGE_SIZE);
     }
     return true;
 }
@@ -507,12 +518,13 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
 {
     char text[200];
     unsigned n = offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx);
-    if (vm_memory_needed(&o->config) > free_bytes) {
+    uint64_t need = vm_memory_needed(&o->config, o->n_boot_pages) + o->boot_bytes;
+    if (need > free_bytes) {
         snprintf(text, sizeof(text),
-                 "the guest needs %lu MiB for its memory,%s and the tables of a move, this host can give %lu MiB: stop "
-                 "another guest here or choose another host",
-                 DIV_ROUND_UP(vm_memory_needed(&o->config), MIB), o->config.disk_bytes ? " its disk" : "",
-                 free_bytes / MIB);
+                 "the guest needs %lu MiB for its memory, disk, boot files and the tables of a move, this host can "
+                 "give "
+                 "%lu MiB: stop another guest here or choose another host",
+                 DIV_ROUND_UP(need, MIB), free_bytes / MIB);
         add(ctx, text);
         n++;
     }

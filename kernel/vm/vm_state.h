@@ -102,7 +102,9 @@ struct vm_offer {
     uint64_t tsc_hz;
     uint64_t xcr0; /* XSAVE components that the guest may have enabled */
     struct cpuid_table cpuid;
-    unsigned n_files; /* that it is started from: kernel, initrd, modules; 0: the source does not say */
+    unsigned n_files;      /* that it is started from: kernel, initrd, modules; 0: they do not come with it */
+    uint64_t n_boot_pages; /* of these files, each in whole pages */
+    uint64_t boot_bytes;   /* host memory that these need here; the destination sets it before vm_offer_check() */
     struct {
         uint64_t len;
         uint8_t sha256[32];

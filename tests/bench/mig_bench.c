@@ -81,8 +81,15 @@ static size_t console_take(void *c, uint64_t *at, void *buf, size_t cap)
     return 0;
 }
 static void release(void *c) { (void)c; }
-static const struct mig_src_ops src = { n_pages, page, log_start, harvest,  log_stop,   pause_guest,  pause_guest,
-                                        resume,  save, describe,  throttle, frame_take, console_take, release };
+static void peer_has(void *c, uint64_t parts) { (void)c, (void)parts; }
+static uint64_t has(void *c)
+{
+    (void)c;
+    return 0;
+}
+static const struct mig_src_ops src = { n_pages,     page,        log_start,    harvest, log_stop,
+                                        pause_guest, pause_guest, resume,       save,    describe,
+                                        throttle,    frame_take,  console_take, release, peer_has };
 
 static size_t knows(void *c, void *buf, size_t cap)
 {
@@ -124,6 +131,7 @@ static const struct mig_dst_ops dst = {
     .ready = ready,
     .run = run,
     .drop = drop,
+    .has = has,
 }; /* nobody asks: no find, no probe */
 
 static void *alloc(size_t len) { return calloc(1, len); }

@@ -279,10 +279,11 @@ static size_t src_console_take(void *c, uint64_t *at, void *buf, size_t cap)
     return n;
 }
 static void src_release(void *c) { ((struct fake_guest *)c)->released = true; }
+static void src_peer_has(void *c, uint64_t parts) { ((struct fake_guest *)c)->parts = parts; }
 
 const struct mig_src_ops fake_src_ops = { src_n_pages,  src_page,       src_log_start,    src_harvest, src_log_stop,
                                           src_quiesce,  src_pause,      src_resume,       src_save,    src_describe,
-                                          src_throttle, src_frame_take, src_console_take, src_release };
+                                          src_throttle, src_frame_take, src_console_take, src_release, src_peer_has };
 
 /* ---- destination ---- */
 
@@ -373,15 +374,19 @@ static enum mig_find dst_find(void *c, const char *name, struct mig_id *ticket, 
     why_say(why, "%s\x1b", name);
     return g->found;
 }
-static uint64_t dst_probe(void *c, const struct mig_offer *o, struct mig_reasons *r)
+static bool dst_probe(void *c, const struct mig_offer *o, struct mig_reasons *r, uint64_t *free_bytes)
 {
     struct fake_guest *g = c;
+    if (g->admit_later)
+        return !g->admit_later--;
     if (o->len != 10 || memcmp(o->bytes, "fake offer", 10))
         mig_reason_add(r, "the offer is not understood");
     for (unsigned i = 0; i < g->refuse; i++)
         mig_reason_add(r, "reason %u of the test", i);
-    return 123456789;
+    *free_bytes = 123456789;
+    return true;
 }
+static uint64_t dst_has(void *c) { return ((struct fake_guest *)c)->parts; }
 
-const struct mig_dst_ops fake_dst_ops = { dst_knows, dst_admit, dst_page,  dst_present, dst_console, dst_load,
-                                          dst_ready, dst_run,   dst_frame, dst_drop,    dst_find,    dst_probe };
+const struct mig_dst_ops fake_dst_ops = { dst_knows, dst_admit, dst_page, dst_present, dst_console, dst_load, dst_ready,
+                                          dst_run,   dst_frame, dst_drop, dst_find,    dst_probe,   dst_has };

@@ -31,6 +31,7 @@ struct fake_guest {
     unsigned refuse, n_notes; /* admission: number of reasons against, of notes */
     enum mig_find found;      /* the answer to FIND */
     unsigned admit_later;     /* ... not known at the first so many questions */
+    uint64_t parts;           /* destination: what it has; source: what it was told */
     unsigned frames; /* source: so many came while it stood still; destination: were given to it as they were sent */
     /* source: number of the next byte of console output to send, and of the next to be printed, which the guest does
      * when it runs if it `talks`; destination: of the first byte, and behind the last.  Each byte follows from its

@@ -207,12 +207,13 @@ static enum mig_find b_find(void *ctx, const char *name, struct mig_id *ticket, 
 {
     return fake_dst_ops.find(&((struct conn *)ctx)->g, name, ticket, why);
 }
-static uint64_t b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons *r)
+static bool b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons *r, uint64_t *free_bytes)
 {
-    return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r);
+    return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r, free_bytes);
 }
-static const struct mig_dst_ops b_ops = { b_knows, b_admit, b_page,  b_present, b_console, b_load,
-                                          b_ready, b_run,   b_frame, b_drop,    b_find,    b_probe };
+static uint64_t b_has(void *ctx) { return fake_dst_ops.has(&((struct conn *)ctx)->g); }
+static const struct mig_dst_ops b_ops = { b_knows, b_admit, b_page, b_present, b_console, b_load, b_ready,
+                                          b_run,   b_frame, b_drop, b_find,    b_probe,   b_has };
 
 /* ---- the guest on A ---- */
 
@@ -261,9 +262,10 @@ static size_t a_console_take(void *c, uint64_t *at, void *buf, size_t cap)
     return fake_src_ops.console_take(&((struct world *)c)->a, at, buf, cap);
 }
 static void a_release(void *c) { fake_src_ops.release(&((struct world *)c)->a); }
+static void a_peer_has(void *c, uint64_t parts) { fake_src_ops.peer_has(&((struct world *)c)->a, parts); }
 static const struct mig_src_ops a_ops = { a_n_pages,  a_page,       a_log_start,    a_harvest, a_log_stop,
                                           a_quiesce,  a_pause,      a_resume,       a_save,    a_describe,
-                                          a_throttle, a_frame_take, a_console_take, a_release };
+                                          a_throttle, a_frame_take, a_console_take, a_release, a_peer_has };
 
 /* ---- connections ---- */
 

@@ -2,4 +2,8 @@
  * tests/fakes/vm_memory.c - kernel/vm/vm_memory.h without moves: a guest needs its RAM and its disk. */
 #include "kernel/vm/vm_memory.h"
 
-uint64_t vm_memory_needed(const struct vm_config *c) { return c->memory_bytes + c->disk_bytes; }
+uint64_t vm_memory_needed(const struct vm_config *c, uint64_t n_boot_pages)
+{
+    (void)n_boot_pages;
+    return c->memory_bytes + c->disk_bytes;
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/elf.c - a 32-bit ELF kernel with a Multiboot 1 header, and with -DPVH a PVH note as well.  It prints its
- * boot information on COM1, over and over.
+ * boot information on COM1, over and over, and resets itself by port 0xCF9 when an r comes there.
  *
  *     elf pvh ram_kib=N module=LEN sum=S [STRING] module=... cmdline=[...] acpi=1 bss=0 ;          (or "multiboot")
  *
@@ -97,6 +97,17 @@ static struct told multiboot_info(const u32 *info)
     return t;
 }
 
+static void reset_if_asked(void)
+{
+    u8 is_there, c;
+    __asm__ volatile("inb %w1, %0" : "=a"(is_there) : "Nd"(COM1 + 5));
+    if (!(is_there & 1))
+        return;
+    __asm__ volatile("inb %w1, %0" : "=a"(c) : "Nd"(COM1));
+    if (c == 'r')
+        __asm__ volatile("outb %0, %w1" : : "a"((u8)6), "Nd"(0xcf9));
+}
+
 __attribute__((used)) void kernel_main(u32 eax, const u32 *info)
 {
     struct told t = eax == 0x2badb002       ? multiboot_info(info)
@@ -119,6 +130,7 @@ __attribute__((used)) void kernel_main(u32 eax, const u32 *info)
         say_number("] acpi=", t.rsdp && t.rsdp[0] == 'R' && t.rsdp[7] == ' ');
         say_number(" bss=", bss);
         say(" ;\n");
+        reset_if_asked();
         for (u32 i = 0; i < 3000000; i++)
             __asm__ volatile("pause" : : "r"(zeroes) : "memory");
     }

@@ -4,8 +4,8 @@ tests/guest/."""
 import re
 import time
 
-from host import vm
-from tiny_guest import elf_files, elf_kernels_run, elf_vms
+from host import Link, vm
+from tiny_guest import ELF_KERNELS, NO_LINUX, elf_files, elf_kernels_run, elf_line, elf_reset, elf_vms
 
 SHELL = r"guest# "
 
@@ -172,7 +172,24 @@ def test_two_vcpus(own):
 
 def test_pvh_and_multiboot(own):
     """ELF kernels by both protocols: memory map, module, command line, ACPI, zeroed memory; a file that is loaded low
-    and calls the BIOS."""
-    host = own("a", files=elf_files(), vms=elf_vms())
-    elf_kernels_run(host)
-    assert host.poweroff() == 0
+    and calls the BIOS.  Wherever they go, they restart from the files and the definition that they were started from:
+    b has no files of one, and another kernel by the name of the other."""
+    link, files = Link(), elf_files()
+    other = {**vm(memory="24M", kernel="pvh", initrd=None, autostart=False), "cmdline": "other"}
+    a = own("a", link, wait=False, peers="b", files=files, vms=elf_vms())
+    b = own("b", link, wait=False, peers="a", files={**NO_LINUX, "pvh": files["multiboot"]}, vms={"pvh": other})
+    a.wait_prompt()
+    b.wait_prompt()
+    elf_kernels_run(a)
+    for name in ELF_KERNELS:
+        for host, to in (a, b), (b, a):
+            report = host.migrate(name, to.name)
+            assert "reset:" not in report.text, report.text
+            said = elf_reset(to, name)
+            assert said == elf_line(name), f"on {to.name}: {said!r} is not {elf_line(name)!r}"
+    a.command("vm stop pvh")                        # what b has by that name moves to a, which defines it otherwise
+    b.command("vm start pvh")
+    b.migrate("pvh", "a")
+    said = elf_reset(a, "pvh")
+    assert said.startswith("elf multiboot ") and "cmdline=[other]" in said, said
+    assert a.poweroff() == 0 and b.poweroff() == 0

@@ -89,6 +89,24 @@ def traps_are_delivered(host):
     host.command("vm stop traps")
 
 
+def elf_line(name):
+    """What elf_vms()' guest of that name says over and over."""
+    modules = " ".join(f"module={len(MODULES[m])} sum={sum(MODULES[m])} [{string}]"
+                       for m, string in (("module", ""), ("module2", "x=1  y"), ("module", "")))
+    return f"elf {name} ram_kib={639 + 23 * 1024} {modules} cmdline=[one two={name}] acpi=1 bss=0 ;\n"
+
+
+def elf_reset(host, name):
+    """The guest resets itself; returns what it says then."""
+    with host.guest(name) as g:
+        before = len(re.findall(f"{name}: started", host.log()))
+        g.send("r")
+        host.wait_log(rf"(?s)({name}: started.*){{{before + 1}}}", 30)
+        host.serial.mark()
+        g.expect(r"^elf .* ;\n", 30)
+        return g.expect(r"^elf .* ;\n", 30)[0]
+
+
 def elf_kernels_run(host):
     """All kernels say that they were told the truth; the BIOS's calls return."""
     traps_are_delivered(host)
@@ -97,10 +115,7 @@ def elf_kernels_run(host):
     for name in ELF_KERNELS:
         with host.guest(name) as g:
             said = g.expect(r"^elf .* ;\n", 30)[0]
-        modules = " ".join(f"module={len(MODULES[m])} sum={sum(MODULES[m])} [{string}]"
-                           for m, string in (("module", ""), ("module2", "x=1  y"), ("module", "")))
-        want = f"elf {name} ram_kib={639 + 23 * 1024} {modules} cmdline=[one two={name}] acpi=1 bss=0 ;\n"
-        assert said == want, f"{said!r} is not {want!r}"
+        assert said == elf_line(name), f"{said!r} is not {elf_line(name)!r}"
 
 
 CR4 = {"tsd": 2, "umip": 11, "fsgsbase": 16, "pcide": 17, "osxsave": 18, "smep": 20, "smap": 21}

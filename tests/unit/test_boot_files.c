@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_boot_files.c - which files of the boot disk a guest can have. */
-/* unit-sources: kernel/vm/boot_files.c kernel/host/boot_info.c kernel/config/config.c kernel/config/config_keys.c
- *   kernel/lib/err.c net/sha256.c tests/fakes/log.c */
+/* unit-sources: kernel/vm/boot_files.c kernel/vm/boot_travel.c kernel/host/boot_info.c
+ *   kernel/config/config.c kernel/config/config_keys.c
+ *   kernel/lib/err.c net/sha256.c tests/fakes/log.c tests/fakes/page.c
+ *   tests/fakes/window.c */
 /* unit-deps: bearssl */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -10,6 +12,8 @@
 #include <string.h>
 #include "kernel/lib/log.h"
 #include "kernel/vm/boot_files.h"
+#include "tests/fakes/page.h"
+#include "tests/fakes/window.h"
 
 static struct boot_info bi;
 static struct boot_set set;
@@ -49,7 +53,7 @@ static void test_a_guests_files(void **state)
     boot_files_init(&bi);
     assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_OK);
     assert_int_equal(set.n, 3);
-    assert_int_equal(boot_set_size(&c), 3);
+    assert_int_equal(config_boot_files(&c), 3);
     boot_set_image(&set, &c, &im);
     assert_memory_equal(im.kernel, "kernel", im.kernel_len);
     assert_int_equal(im.n_modules, 2);
@@ -109,49 +113,138 @@ static void offer_of(struct vm_offer *o, const struct vm_config *c, const struct
     memset(o, 0, sizeof(*o));
     o->config = *c;
     o->n_files = from->n;
+    o->n_boot_pages = from->n_pages;
     for (unsigned i = 0; i < from->n; i++) {
         o->file[i].len = from->file[i]->len;
         memcpy(o->file[i].sha256, from->file[i]->sha256, 32);
     }
 }
 
-/* A guest that arrives gets the bytes that it was started from, whatever they are called here, or nothing. */
-static void test_by_content(void **state)
+static void arrive(struct boot_set *there, const struct vm_offer *o)
+{
+    enum hv_err e;
+    *there = (struct boot_set){ 0 };
+    while (!boot_offer_hash_step(o)) {}
+    while ((e = boot_set_arrive_step(there, o)) == HV_E_AGAIN) {}
+    assert_int_equal(e, HV_OK);
+}
+
+/* As the engine does: all pages that the destination does not have. */
+static void pages_move(const struct boot_set *from, const struct boot_set *to)
+{
+    uint64_t have = boot_set_have(to);
+    assert_int_equal(from->n_pages, to->n_pages);
+    for (uint64_t i = 0; i < from->n_pages + 3; i++) {
+        const void *page = boot_set_page(from, have, i);
+        void *out = boot_set_page_for_write(to, i);
+        assert_int_equal(!page, !out);
+        if (page)
+            memcpy(out, page, PAGE_SIZE);
+    }
+}
+
+/* A guest that arrives gets the bytes that it was started from: those of this host, whatever they are called here, and
+ * the others come with it. */
+static void test_arrival(void **state)
 {
     (void)state;
     static struct vm_offer o;
     static char big[300 * 1024];
     struct vm_config c = config_of("big");
-    struct boot_set here;
+    struct boot_set there;
+    bool damaged;
     memset(big, 'x', sizeof(big) - 1);
-    file("big", big);
+    file("big", big), file("empty", "");
     snprintf(c.initrd, sizeof(c.initrd), "initrd");
+    assert_true(config_module_add(&c, "m1") && config_module_add(&c, "empty"));
     boot_files_init(&bi);
     assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_OK);
     unsigned turns = 1;
     while (!boot_set_hash_step(&set))
         turns++;
-    assert_in_range(turns, 3, 5); /* no turn hashes all of it */
+    assert_in_range(turns, 3, 8); /* no turn hashes all of it */
     offer_of(&o, &c, &set);
+    static struct boot_blob source[4]; /* of another host, so it stays */
+    for (unsigned i = 0; i < set.n; i++) {
+        source[i] = *set.file[i];
+        set.file[i] = &source[i];
+    }
 
-    boot_files_init(&bi); /* another host, where the kernel has another name */
-    snprintf(bi.files[bi.n_files - 1].name, sizeof(bi.files[0].name), "other");
-    assert_false(boot_offer_find(&o, &here)); /* nothing is hashed yet */
-    while (!boot_offer_hash_step(&o)) {}
-    assert_true(boot_offer_find(&o, &here));
-    assert_int_equal(here.n, 2);
-    assert_ptr_equal(here.file[0]->data, big);
-    assert_memory_equal(here.file[1]->data, "initrd", 6);
+    boot_files_init(&bi); /* another host, where the kernel has another name, and m1 other bytes */
+    snprintf(bi.files[bi.n_files - 2].name, sizeof(bi.files[0].name), "other");
+    bi.files[8].base = (uintptr_t)"FIRST";
+    boot_files_init(&bi);
+    assert_int_equal(set.n_pages, 75 + 1 + 1 + 0);
+    arrive(&there, &o);
+    assert_int_equal(there.n, 4);
+    assert_int_equal(boot_set_have(&there), 1 + 2 + 8);
+    assert_int_equal(boot_offer_bytes(&o), BLOCK_SIZE);
+    assert_int_equal(boot_set_bytes(&there), BLOCK_SIZE);
+    assert_ptr_equal(there.file[0]->data, big);
+    pages_move(&set, &there);
+    while (!boot_set_check_step(&there, &damaged)) {}
+    assert_false(damaged);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(there.file[i]->len, o.file[i].len);
+        assert_memory_equal(there.file[i]->data, set.file[i]->data, o.file[i].len);
+    }
+    boot_set_drop(&there);
 
-    o.file[0].sha256[31] ^= 1; /* the same name and length, and other bytes */
-    assert_false(boot_offer_find(&o, &here));
-    assert_int_equal(here.n, 0);
-    o.file[0].sha256[31] ^= 1;
-    o.n_files = 1; /* fewer than the guest's config names */
-    assert_false(boot_offer_find(&o, &here));
+    o.file[0].sha256[31] ^= 1; /* the same name and length, and other bytes than the source says */
+    arrive(&there, &o);
+    assert_int_equal(boot_set_have(&there), 2 + 8);
+    pages_move(&set, &there);
+    turns = 1;
+    while (!boot_set_check_step(&there, &damaged))
+        turns++;
+    assert_true(damaged);
+    assert_in_range(turns, 3, 8);
+    boot_set_drop(&there);
+    boot_set_drop(&there);
+    assert_true(!there.n && !fake_windows_open && !fake_page_outstanding);
+}
+
+/* The bytes behind a file's end are not the file's: they stay here. */
+static void test_nothing_behind_the_end(void **state)
+{
+    (void)state;
+    static const char text[] = "kernel, and what was in memory before";
+    static const uint8_t zero[PAGE_SIZE];
+    struct vm_config c = config_of("k");
+    file("k", text);
+    bi.files[bi.n_files - 1].len = 6;
+    boot_files_init(&bi);
+    assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_OK);
+    const uint8_t *page = boot_set_page(&set, 0, 0);
+    assert_memory_equal(page, "kernel", 6);
+    assert_memory_equal(page + 6, zero, PAGE_SIZE - 6);
+    assert_null(boot_set_page(&set, 0, 1));
+    assert_null(boot_set_page(&set, 1, 0));
+}
+
+/* Memory for them is allocated before the guest is admitted, or it is not. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    static struct vm_offer o;
+    struct boot_set there = { 0 };
+    unsigned turns = 0;
+    o = (struct vm_offer){ .n_files = 1, .file = { { 40 * MIB, { 7 } } } };
+    boot_files_init(&bi);
+    fake_window_blocks = 15;
+    enum hv_err e;
+    while ((e = boot_set_arrive_step(&there, &o)) == HV_E_AGAIN)
+        turns++;
+    assert_int_equal(e, HV_E_NOMEM);
+    assert_int_equal(turns, 3);
+    fake_window_blocks = -1;
+    o.file[0].len = GIB + 1;
+    assert_int_equal(boot_offer_bytes(&o), GIB + BLOCK_SIZE);
+    assert_int_equal(boot_set_arrive_step(&there, &o), HV_E_NOMEM);
     o.n_files = 0; /* release 0.1 */
     assert_true(boot_offer_hash_step(&o));
-    assert_false(boot_offer_find(&o, &here));
+    assert_int_equal(boot_set_arrive_step(&there, &o), HV_OK);
+    assert_true(!there.n && !there.own && !fake_windows_open && !fake_page_outstanding);
 }
 
 int main(void)
@@ -160,7 +253,9 @@ int main(void)
         cmocka_unit_test_setup(test_a_guests_files, begin),
         cmocka_unit_test_setup(test_no_file_of_the_host, begin),
         cmocka_unit_test_setup(test_names, begin),
-        cmocka_unit_test_setup(test_by_content, begin),
+        cmocka_unit_test_setup(test_arrival, begin),
+        cmocka_unit_test_setup(test_nothing_behind_the_end, begin),
+        cmocka_unit_test_setup(test_no_memory, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -469,8 +469,8 @@ static void test_offer_answer(void **state)
              "address bits, this host has %u|"
              "the guest has device state %u (serial port) of version 77, which this host does not know: update this "
              "host|"
-             "the guest needs 256 MiB for its memory, and the tables of a move, this host can give 16 MiB: stop "
-             "another guest here or choose another host|"
+             "the guest needs 256 MiB for its memory, disk, boot files and the tables of a move, this host can give 16 "
+             "MiB: stop another guest here or choose another host|"
              "tsc: the guest was promised 3000000 kHz, the destination runs at 2000000 kHz and cannot scale: the "
              "guest's KVM clock stays right, a bare TSC clock would not",
              cpuid_phys_bits(&u), VMS_SEC_UART);

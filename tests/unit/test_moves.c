@@ -2,13 +2,14 @@
  * tests/unit/test_moves.c - many moves at once: what exceeds the destination's limits waits its turn and arrives.
  *
  * Both ends are real, from the list of jobs to the engine and the places of the destination.  Streams are pairs of
- * queues in this process; guests have memory that was never touched. */
+ * queues in this process; guests have memory that was never touched.  And boot files travel with a guest. */
 /* unit-sources: kernel/peers/migration.c kernel/peers/migration_out.c kernel/peers/migration_in.c
  *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c
  *   migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/ask.c migrate/wire.c migrate/hash.c migrate/batch.c
- *   migrate/policy.c kernel/lib/err.c tests/fakes/log.c */
-/* unit-deps: lz4 */
+ *   migrate/policy.c kernel/lib/err.c kernel/vm/boot_files.c kernel/vm/boot_travel.c kernel/host/boot_info.c
+ *   net/sha256.c tests/fakes/log.c tests/fakes/window.c */
+/* unit-deps: lz4 bearssl */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,6 +32,7 @@
 #include "migrate/ask.h"
 #include "net/nbd.h"
 #include "net/net.h"
+#include "tests/fakes/window.h"
 
 #define N_GUESTS 14
 #define PIPE_CAP (1u << 20)
@@ -45,7 +47,9 @@ static uint64_t now;
 static unsigned n_mute; /* so many next streams are closed by the destination without a word */
 static unsigned n_arriving, most_arriving, n_accepted;
 static struct nbd_config offered_disk; /* of each offer; port 0: none */
-static bool mixed_peers;               /* every other stream comes from another host */
+static bool peer_knows_boot = true;
+static uint64_t promisable = GIB;
+static bool mixed_peers; /* every other stream comes from another host */
 
 /* ---- streams ---- */
 
@@ -208,14 +212,15 @@ void vm_stop(struct vm *vm)
     n_arriving -= vm_state(vm) == VM_INCOMING;
     atomic_store(&vm->state, VM_STOPPED);
 }
-bool boot_set_hash_step(const struct boot_set *set) { return !set->n; }
-bool boot_offer_hash_step(const struct vm_offer *o) { return !o->n_files; }
 void vm_left(struct vm *vm) { vm_stop(vm); }
 void vm_incoming_drop(struct vm *vm) { vm_stop(vm); }
-enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct vm **out, struct why *why)
+enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct boot_set *boot, struct vm **out,
+                               struct why *why)
 {
     (void)disk, (void)why;
     *out = &there[atoi(offer->config.name + 1)];
+    (*out)->boot = *boot;
+    *boot = (struct boot_set){ 0 };
     atomic_store(&(*out)->state, VM_INCOMING);
     (*out)->mem.n_gfns = 16;
     (*out)->operator_paused = offer->paused;
@@ -224,9 +229,10 @@ enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, 
     return HV_OK;
 }
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx) { (void)offer, (void)add, (void)ctx; }
-unsigned vm_offer_check(const struct vm_offer *o, uint64_t promisable, reason_fn *add, void *ctx)
+unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
 {
-    (void)o, (void)promisable, (void)add, (void)ctx;
+    if (o->boot_bytes > free_bytes)
+        add(ctx, "too large");
     return 0;
 }
 const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
@@ -234,7 +240,7 @@ const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
     (void)vm, (void)text, (void)len;
     return NULL;
 }
-uint64_t vm_memory_promisable(void) { return GIB; }
+uint64_t vm_memory_promisable(void) { return promisable; }
 enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)
 {
     (void)k;
@@ -249,6 +255,14 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     o->paused = strchr(o->config.name, ' ');
     o->config.name[strcspn(o->config.name, " ")] = 0;
     o->config.nbd = offered_disk;
+    const struct boot_set *set = &here[atoi(o->config.name + 1)].boot;
+    for (unsigned i = 0; peer_knows_boot && i < set->n; i++) {
+        assert_true(set->file[i]->hashed);
+        o->file[i].len = set->file[i]->len;
+        memcpy(o->file[i].sha256, set->file[i]->sha256, SHA256_LEN);
+        o->n_files++;
+        o->n_boot_pages = set->n_pages;
+    }
     return HV_OK;
 }
 bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
@@ -272,6 +286,11 @@ enum hv_err vm_knows_parse(struct vm_knows *k, const uint8_t *buf, size_t len)
 {
     (void)k;
     return len == 1 && buf[0] == 'k' ? HV_OK : HV_E_PROTO;
+}
+unsigned vm_knows_version(const struct vm_knows *k, uint16_t id, unsigned newest)
+{
+    (void)k;
+    return id == OFFER_FIELD_BOOT && peer_knows_boot ? newest : 0;
 }
 enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, struct why *why)
 {
@@ -401,6 +420,7 @@ static int set_up(void **s)
     n_arriving = most_arriving = 0;
     memset(sealed, 0, sizeof(sealed));
     for (unsigned i = 0; i < N_GUESTS; i++) {
+        boot_set_drop(&there[i].boot);
         memset(&here[i], 0, sizeof(here[i]));
         memset(&there[i], 0, sizeof(there[i]));
         snprintf(here[i].config.name, sizeof(here[i].config.name), "g%u", i);
@@ -695,6 +715,94 @@ static void test_limits(void **s)
     assert_int_equal(migration_cancel("g1", "the test"), HV_OK);
 }
 
+/* Two files at the source; the second is at the destination as well. */
+static void boot_of(struct vm *vm)
+{
+    static uint8_t kernel[3 * MIB + 5000];
+    static struct boot_info bi;
+    static struct boot_blob files[2];
+    for (size_t i = 0; i < sizeof(kernel); i++)
+        kernel[i] = (uint8_t)(i >> 12 | rand() % 3);
+    bi = (struct boot_info){ .n_files = 1 };
+    bi.files[0] = (struct boot_file){ .name = "other", .base = (uintptr_t)"initrd", .len = 6 };
+    boot_files_init(&bi);
+    files[0] = (struct boot_blob){ .data = kernel, .len = sizeof(kernel) };
+    files[1] = (struct boot_blob){ .data = (const uint8_t *)"initrd", .len = 6 };
+    vm->boot = (struct boot_set){ .n = 2,
+                                  .n_pages = DIV_ROUND_UP(sizeof(kernel), PAGE_SIZE) + 1,
+                                  .file = { &files[0], &files[1] } };
+}
+
+static const struct job *move_on(void)
+{
+    struct move_options o;
+    char why[200];
+    migration_options(&o);
+    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, &jobs[0], WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[0]); i++, now += 1000)
+        migration_step();
+    return jobs[0];
+}
+
+static const struct job *move_one(void)
+{
+    boot_of(&here[0]);
+    return move_on();
+}
+
+/* The destination has the bytes that the guest was started from, and only those that it had not were sent. */
+static void test_boot_files_travel(void **s)
+{
+    bool damaged = true;
+    (void)s;
+    assert_int_equal(move_one()->state, JOB_DONE);
+    assert_string_equal(jobs[0]->note, "");
+    const struct boot_set *to = &there[0].boot, *from = &here[0].boot;
+    assert_int_equal(to->n, 2);
+    assert_int_equal(boot_set_have(to), 2);
+    while (!boot_set_check_step(&there[0].boot, &damaged)) {}
+    assert_false(damaged);
+    assert_ptr_not_equal(to->file[0]->data, from->file[0]->data);
+    assert_memory_equal(to->file[0]->data, from->file[0]->data, from->file[0]->len);
+    assert_memory_equal(to->file[1]->data, "initrd", 6);
+    const struct mig_pages *sent = &jobs[0]->stats.pages;
+    assert_int_equal(sent->full_lz4 + sent->full_raw + sent->delta, DIV_ROUND_UP(from->file[0]->len, PAGE_SIZE));
+}
+
+/* Without memory for them the guest is refused before it is admitted, and nothing stays allocated. */
+static void test_no_room_for_boot_files(void **s)
+{
+    (void)s;
+    promisable = 2 * MIB;
+    assert_int_equal(move_one()->state, JOB_FAILED);
+    promisable = GIB;
+    assert_non_null(strstr(jobs[0]->text, "too large"));
+    set_up(NULL);
+    fake_window_blocks = 1;
+    assert_int_equal(move_one()->state, JOB_FAILED);
+    fake_window_blocks = -1;
+    assert_non_null(strstr(jobs[0]->text, "no memory on host a for the guest's boot files"));
+    set_up(NULL);
+    boot_of(&here[0]);
+    here[0].boot.file[0]->len = 2 * GIB;
+    here[0].boot.file[0]->hashed = true; /* as it says */
+    assert_int_equal(move_on()->state, JOB_FAILED);
+    assert_non_null(strstr(jobs[0]->text, "the guest's boot files have 2048 MiB"));
+    set_up(NULL);
+    assert_int_equal(fake_windows_open, 0);
+}
+
+/* A destination of the previous release gets the guest without them, and its operator a note. */
+static void test_older_destination(void **s)
+{
+    (void)s;
+    peer_knows_boot = false;
+    assert_int_equal(move_one()->state, JOB_DONE);
+    peer_knows_boot = true;
+    assert_int_equal(there[0].boot.n, 0);
+    assert_non_null(strstr(jobs[0]->note, "it is stopped when it resets itself"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -708,6 +816,9 @@ int main(void)
         cmocka_unit_test_setup(test_question_while_busy, set_up),
         cmocka_unit_test_setup(test_cancel_while_waiting, set_up),
         cmocka_unit_test_setup(test_limits, set_up),
+        cmocka_unit_test_setup(test_boot_files_travel, set_up),
+        cmocka_unit_test_setup(test_no_room_for_boot_files, set_up),
+        cmocka_unit_test_setup(test_older_destination, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
