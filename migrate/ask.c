@@ -80,6 +80,14 @@ static enum hv_err ask_may_put(struct mig_ask *m, const char *name, size_t len)
     return HV_OK;
 }
 
+enum hv_err mig_ask_mac(struct mig_ask *m, const uint8_t mac[6])
+{
+    if (m->want || m->dead || mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + 8)
+        return HV_FAIL(HV_E_BUSY);
+    mig_mac_put(&m->io.out, mac);
+    return HV_OK;
+}
+
 enum hv_err mig_ask_find(struct mig_ask *m, const char *name, const struct mig_id *ticket, uint64_t now_us)
 {
     struct mig_p_find p = { .ticket = *ticket };

@@ -28,6 +28,8 @@ const void *mig_ask_knows(const struct mig_ask *m, size_t *len);
  *  HV_E_BUSY: the last question is not answered yet; HV_E_INVAL: not a guest's name. */
 HV_MUST_CHECK enum hv_err mig_ask_find(struct mig_ask *m, const char *name, const struct mig_id *ticket,
                                        uint64_t now_us);
+/** Tell its card's address before mig_ask_find(), for MIG_F_MAC.  HV_E_BUSY. */
+HV_MUST_CHECK enum hv_err mig_ask_mac(struct mig_ask *m, const uint8_t mac[6]);
 /** Would the peer take this guest?  offer: as mig_src_ops.describe() writes it.  Errors as above. */
 HV_MUST_CHECK enum hv_err mig_ask_probe(struct mig_ask *m, const char *name, uint64_t n_pages, const void *offer,
                                         size_t len, uint64_t now_us);

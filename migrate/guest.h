@@ -87,7 +87,8 @@ enum mig_find {
     MIG_F_HERE,     /* runs here, or is kept stopped: by an operator, or in doubt after COMMIT */
     MIG_F_ARRIVING, /* may run here soon */
     MIG_F_WANTED,   /* this host is about to start it, too; the lower ticket goes first */
-    MIG_F_LEFT      /* moved to another host a moment ago: ask that one again */
+    MIG_F_LEFT,     /* moved to another host a moment ago: ask that one again */
+    MIG_F_MAC       /* another guest here has its MAC address */
 };
 
 /** Destination side. */
@@ -115,11 +116,10 @@ struct mig_dst_ops {
     void (*frame)(void *ctx, const uint8_t *frame, size_t len);
     /** Free the admitted guest.  Never after run(). */
     void (*drop)(void *ctx);
-    /** Answer FIND.  *ticket: this host's own, with WANTED; why: for people. */
-    enum mig_find (*find)(void *ctx, const char *name, struct mig_id *ticket, struct why *why);
-    /** As admit(), without admitting it.  *free_bytes: memory not yet promised. */
+    /** Answer FIND.  mac: 6 bytes, NULL: not told.  *ticket: this host's own, with WANTED; why: for people. */
+    enum mig_find (*find)(void *ctx, const char *name, const uint8_t *mac, struct mig_id *ticket, struct why *why);
+    /** As admit(), without admitting it.  And after admit(): parts of the offer that need not be sent. */
     bool (*probe)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, uint64_t *free_bytes);
-    /** After admit(): parts of the offer that need not be sent. */
     uint64_t (*has)(void *ctx);
 };
 

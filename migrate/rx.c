@@ -9,6 +9,7 @@
  *   (preamble) HELLO         KNOWS, if the source talks version 2 or newer -> WAIT_OFFER
  *   OFFER      WAIT_OFFER    admit -> LOADING, ACCEPT; or FAIL with all reasons
  *   QUERY      WAIT_OFFER    settle -> ANSWERED, ANSWER
+ *   MAC        WAIT_OFFER    keep it for the next FIND
  *   FIND       WAIT_OFFER    FOUND; more questions may follow; -> ANSWERED when the peer closes the stream
  *   PROBE      WAIT_OFFER    PROBED; likewise
  *   BATCH      LOADING       write pages
@@ -55,7 +56,9 @@ struct mig_rx {
     struct mig_id id;
     bool have_id, verify, asked; /* asked: questions were answered, so this stream need not bring a guest */
     bool later;                  /* the refusal holds for now only */
-    bool input_closed;           /* RUNNING, or the stream was lost: nothing more is read */
+    bool have_mac;
+    uint8_t mac[6];    /* of the guest that the next FIND asks for */
+    bool input_closed; /* RUNNING, or the stream was lost: nothing more is read */
     struct mig_io io;
     uint8_t *scratch; /* owned, MIG_BATCH_DATA_MAX */
     struct mig_store store;
@@ -234,6 +237,13 @@ static void rx_on_query(struct mig_rx *m, struct rd *r)
     rx_goto(m, MIG_RX_ANSWERED);
 }
 
+static void rx_on_mac(struct mig_rx *m, struct rd *r)
+{
+    m->have_mac = m->state == MIG_RX_WAIT_OFFER && mig_mac_get(r, m->mac) == HV_OK;
+    if (!m->have_mac)
+        rx_peer_broke(m, HV_E_PROTO, "MAC");
+}
+
 static void rx_on_find(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_find p;
@@ -243,7 +253,8 @@ static void rx_on_find(struct mig_rx *m, struct rd *r)
         rx_peer_broke(m, HV_E_PROTO, "FIND");
         return;
     }
-    enum mig_find f = m->ops->find(m->ctx, p.name, &ticket, WHY(why));
+    enum mig_find f = m->ops->find(m->ctx, p.name, m->have_mac ? m->mac : NULL, &ticket, WHY(why));
+    m->have_mac = false; /* it was for this question */
     mig_text_put(&m->io.out, MIG_REC_FOUND, &(struct mig_p_text){ ticket, f, why, strlen(why) });
     m->asked = true;
 }
@@ -432,6 +443,8 @@ static bool rx_on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd 
     default:
         if (rec->type < MIG_REC_OPTIONAL)
             rx_peer_broke(m, HV_E_PROTO, mig_rec_name(rec->type));
+        else if (rec->type == MIG_REC_MAC)
+            rx_on_mac(m, payload);
         break;
     }
     return true;

@@ -27,6 +27,7 @@ const char *mig_rec_name(unsigned type)
     case MIG_REC_LATER:   return "LATER";
     case MIG_REC_CONSOLE: return "CONSOLE";
     case MIG_REC_HAS:     return "HAS";
+    case MIG_REC_MAC:     return "MAC";
     }
     return "?";
 }
@@ -284,6 +285,21 @@ enum hv_err mig_running_get(struct rd *r, struct mig_p_running *p)
     return payload_whole(r);
 }
 
+void mig_mac_put(struct mig_fifo *out, const uint8_t mac[6])
+{
+    struct wr w = mig_rec_begin(out, 8);
+    wr_bytes(&w, mac, 6);
+    wr_u16(&w, 0);
+    mig_rec_end(out, &w, MIG_REC_MAC);
+}
+
+enum hv_err mig_mac_get(struct rd *r, uint8_t mac[6])
+{
+    rd_bytes(r, mac, 6);
+    unsigned reserved = rd_u16(r);
+    return payload_whole(r) || reserved ? HV_FAIL(HV_E_PROTO) : HV_OK;
+}
+
 void mig_has_put(struct mig_fifo *out, const struct mig_p_has *p)
 {
     struct wr w = mig_rec_begin(out, 24);
@@ -404,7 +420,7 @@ enum hv_err mig_text_get(struct rd *r, enum mig_rec_type type, struct mig_p_text
         return p->code < 0 ? HV_OK : HV_FAIL(HV_E_PROTO);
     if (type == MIG_REC_NOTE)
         return !p->code && p->len < MIG_NOTE_MAX ? HV_OK : HV_FAIL(HV_E_PROTO);
-    return p->code >= 0 && p->code <= (type == MIG_REC_FOUND ? (int)MIG_F_LEFT : (int)MIG_V_REFUSED)
+    return p->code >= 0 && p->code <= (type == MIG_REC_FOUND ? (int)MIG_F_MAC : (int)MIG_V_REFUSED)
                ? HV_OK
                : HV_FAIL(HV_E_PROTO);
 }

@@ -73,7 +73,8 @@ enum mig_rec_type {
     MIG_REC_FRAME = 0x8002,   /* -> after COMMIT: an Ethernet frame that came for the paused guest */
     MIG_REC_LATER = 0x8003,   /* <- no payload: the FAIL that follows is for now only; the same may succeed later */
     MIG_REC_CONSOLE = 0x8004, /* -> before STATE: console output that the guest has printed, numbered */
-    MIG_REC_HAS = 0x8005      /* <- before ACCEPT: parts of the offer whose pages need not be sent */
+    MIG_REC_HAS = 0x8005,     /* <- before ACCEPT: parts of the offer whose pages need not be sent */
+    MIG_REC_MAC = 0x8006      /* -> before FIND: the MAC address of that guest's card */
 };
 #define MIG_IDLE_US (5 * 1000000ul) /* sent after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
@@ -195,7 +196,8 @@ HV_MUST_CHECK enum hv_err mig_running_get(struct rd *r, struct mig_p_running *p)
  *          reserved · 24 text (UTF-8)
  * ANSWER:  0 16 id · 16 4 verdict, MIG_V_* · 20 2 text_len · 22 2 reserved · 24 text
  * NOTE:    0 16 id · 16 4 reserved · 20 2 text_len < MIG_NOTE_MAX · 22 2 reserved · 24 text
- * FOUND:   0 16 ticket, 0 unless WANTED · 16 4 MIG_F_* · 20 2 text_len · 22 2 reserved · 24 text */
+ * FOUND:   0 16 ticket, 0 unless WANTED · 16 4 MIG_F_*, MIG_F_MAC only after MAC · 20 2 text_len · 22 2 reserved
+ *          24 text */
 /* text is not NUL-terminated */
 struct mig_p_text {
     struct mig_id id;
@@ -210,6 +212,9 @@ struct mig_p_find {
     struct mig_id ticket;
     char name[MIG_NAME_MAX];
 };
+/* MAC:  0 6 address · 6 2 reserved */
+void mig_mac_put(struct mig_fifo *out, const uint8_t mac[6]);
+HV_MUST_CHECK enum hv_err mig_mac_get(struct rd *r, uint8_t mac[6]);
 void mig_find_put(struct mig_fifo *out, const struct mig_p_find *p);
 HV_MUST_CHECK enum hv_err mig_find_get(struct rd *r, struct mig_p_find *p);
 

@@ -145,6 +145,7 @@ bool net_has_address(const uint8_t ip[4]) { return host_if_has_address(ip); }
 
 bool net_is_of_other(const uint8_t ip[4], const uint8_t mac[6]) { return streams_is_of_other(ip, mac); }
 
+unsigned net_mtu(void) { return nic ? nic->mtu : 0; }
 bool net_has_mac(const uint8_t mac[6]) { return nic && !memcmp(nic->mac, mac, 6); }
 
 void net_announce_mac(const uint8_t mac[6])

@@ -47,6 +47,7 @@ bool net_is_up(void);         /* has an IP address */
 bool net_has_address(const uint8_t ip[4]);
 /** Has a client or peer authenticated from ip within the last hour, with another MAC than this one? */
 bool net_is_of_other(const uint8_t ip[4], const uint8_t mac[6]);
+unsigned net_mtu(void);                 /* of the card in use: the longest packet, in bytes; 0: there is no card */
 bool net_has_mac(const uint8_t mac[6]); /* is mac that of the card in use? */
 struct net_stats {
     uint64_t rx_frames, rx_bytes, rx_bad, tx_frames, tx_bytes, accepted, refused, busy, heap_bytes;

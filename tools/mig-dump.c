@@ -128,6 +128,15 @@ static enum hv_err print_prepared(struct rd *r)
     return HV_OK;
 }
 
+static enum hv_err print_mac(struct rd *r)
+{
+    uint8_t m[6];
+    enum hv_err e = mig_mac_get(r, m);
+    if (!e)
+        printf(" %02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+    return e;
+}
+
 static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
 {
     union {
@@ -187,6 +196,7 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         if (!(e = mig_has_get(r, &u.has)))
             printf(" parts %lx", u.has.parts);
         break;
+    case MIG_REC_MAC:   return print_mac(r);
     case MIG_REC_LATER:
     case MIG_REC_IDLE:  break;
     }
@@ -214,7 +224,7 @@ static int dump(const uint8_t *p, size_t len)
             return dump_failed(at, e);
         printf("%10zu  %-9s %7lu", at, mig_rec_name(rec.type), rec.len);
         if (rec.type < MIG_REC_OPTIONAL || rec.type == MIG_REC_NOTE || rec.type == MIG_REC_FRAME ||
-            rec.type == MIG_REC_CONSOLE || rec.type == MIG_REC_HAS) {
+            rec.type == MIG_REC_CONSOLE || rec.type == MIG_REC_HAS || rec.type == MIG_REC_MAC) {
             struct rd payload = rd_init(r.p + r.pos, (size_t)rec.len);
             if ((e = print_payload((enum mig_rec_type)rec.type, &payload)))
                 return dump_failed(at, e);

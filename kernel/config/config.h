@@ -19,6 +19,7 @@
 #define CONFIG_MAX_VMS          16
 #define CONFIG_NAME_LEN         32 /* with NUL; letters, digits, '-', '_', '.'; not starting with '-' */
 #define CONFIG_PATH_LEN         64
+#define CONFIG_PIN_MAX          63
 #define CONFIG_CMDLINE_LEN      1024
 #define CONFIG_MAX_MODULES      16
 #define CONFIG_DEFAULT_PORT     7420

@@ -535,7 +535,7 @@ static bool vm_pin_set(struct parser *p, const char *v)
         p->vm->pin = -1;
         return true;
     }
-    if (!config_number(v, 0, 63, &n))
+    if (!config_number(v, 0, CONFIG_PIN_MAX, &n))
         return false;
     p->vm->pin = (int)n;
     return true;

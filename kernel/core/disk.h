@@ -29,10 +29,11 @@ struct disk_info {
     bool read_only, flush, discard, zeroes; /* the disk takes only READ; it takes these operations */
 };
 
-/** Can a guest that was given the disk `was` go on with `is`: same size, and every feature that was offered? */
+/** Can a guest that was given the disk `was` go on with `is`: no smaller, and with every feature that was offered?  Of
+ *  a disk that has grown it uses what it knows of, until it starts again. */
 static inline bool disk_fits(const struct disk_info *is, const struct disk_info *was)
 {
-    return is->bytes == was->bytes && is->block <= was->block && is->read_only == was->read_only &&
+    return is->bytes >= was->bytes && is->block <= was->block && is->read_only == was->read_only &&
            is->flush >= was->flush && is->discard >= was->discard && is->zeroes >= was->zeroes;
 }
 

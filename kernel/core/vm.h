@@ -44,10 +44,9 @@ struct vm_disk {       /* [s] a disk on a server, as its guest uses it */
 
 struct boot_blob;
 struct boot_own;
-/* kernel, initrd, modules: as the guest's config names them.  n 0: none are known */
-struct boot_set {
+struct boot_set { /* kernel, initrd, modules; n 0: none are known */
     unsigned n;
-    uint64_t n_pages;                               /* of all files, each in whole pages */
+    uint64_t n_pages;
     struct boot_blob *file[2 + CONFIG_MAX_MODULES]; /* borrowed: of the boot disk, or of own */
     struct boot_own *own;                           /* owned; NULL: no files came with the guest */
 };

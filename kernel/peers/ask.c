@@ -139,8 +139,17 @@ static enum hv_err probe_put(struct link *l, struct ask *a, struct ask_reply *r)
     return e ? e : mig_ask_probe(l->m, a->vm->config.name, a->vm->mem.n_gfns, offer, len, clock_us());
 }
 
-/* Put the next question to peer i; a reply that needs no question fails at once. */
-static void question_put(unsigned i)
+/* Where is the guest?  The peer is told the address of its card, too. */
+static enum hv_err find_put(struct link *l, const struct ask *a)
+{
+    if (a->kind == ASK_HELLO)
+        return mig_ask_find(l->m, host_config->host.name, &a->ticket, clock_us());
+    enum hv_err e = a->vm->config.nic ? mig_ask_mac(l->m, a->vm->config.mac) : HV_OK;
+    return e ? e : mig_ask_find(l->m, a->vm->config.name, &a->ticket, clock_us());
+}
+
+/* Put the next question to peer i; a reply that needs no question fails at once.  True: there is more to do first. */
+static bool question_put(unsigned i)
 {
     struct link *l = &links[i];
     struct ask *a = asks;
@@ -148,11 +157,11 @@ static void question_put(unsigned i)
     ASSERT(l->m && !l->current);
     while (a && a->reply[i].state != ASK_WAITING)
         a = a->next;
-    if (!a || (a->kind == ASK_PROBE && (!mig_ask_knows(l->m, &len) || !boot_set_hash_step(&a->vm->boot))))
-        return; /* an offer names boot files by their hashes */
-    const char *name = a->kind == ASK_HELLO ? host_config->host.name : a->vm->config.name;
-    enum hv_err e =
-        a->kind == ASK_PROBE ? probe_put(l, a, &a->reply[i]) : mig_ask_find(l->m, name, &a->ticket, clock_us());
+    if (!a || (a->kind == ASK_PROBE && !mig_ask_knows(l->m, &len)))
+        return false;
+    if (a->kind == ASK_PROBE && !boot_set_hash_step(&a->vm->boot))
+        return true; /* an offer names boot files by their hashes */
+    enum hv_err e = a->kind == ASK_PROBE ? probe_put(l, a, &a->reply[i]) : find_put(l, a);
     if (e)
         reply_failed(&a->reply[i], e, "");
     else if (a->reply[i].state == ASK_WAITING) {
@@ -160,6 +169,7 @@ static void question_put(unsigned i)
         l->round = a->reply[i].round;
         l->put_us = clock_us();
     }
+    return false;
 }
 
 static void answer_take(unsigned i, const struct mig_answer *answer)
@@ -190,7 +200,7 @@ static bool link_open_step(unsigned i)
     }
     bool moved = stream_pump_in(mig_ask_io(l->m), l->stream);
     if (!l->current)
-        question_put(i);
+        moved |= question_put(i);
     enum hv_err e = mig_ask_step(l->m, clock_us(), &answer);
     if (e == HV_OK && l->current)
         answer_take(i, &answer);

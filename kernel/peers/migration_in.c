@@ -29,6 +29,7 @@
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
 #include "kernel/vm/vm_state.h"
+#include "migrate/ask.h"
 #include "migrate/wire.h"
 #include "net/nbd.h"
 #include "net/net.h"
@@ -40,6 +41,7 @@
 #define TURNED_AWAY_MAX 8        /* streams that are told to come later */
 #define LINGER_US       10000000 /* the peer has so long to read the last record */
 #define DISK_OPEN_US    12000000 /* a disk that takes longer to open counts as unreachable */
+#define DISK_PROBE_US   6000000  /* likewise at a question, whose answer is awaited for MIG_ASK_US */
 
 struct incoming {
     struct stream *stream; /* owned; NULL: slot free */
@@ -47,6 +49,7 @@ struct incoming {
     struct vm *vm;         /* borrowed; set by admit */
     struct disk *disk;     /* owned until the VM takes it: being opened for admit; NULL: none */
     uint64_t disk_since_us;
+    bool works;           /* this turn hashed or allocated for an offer, and there is more to do */
     struct boot_set boot; /* owned until the VM takes it: what the guest will start from */
     bool arrives;         /* it has one of the ARRIVALS_MAX places */
     char peer[CONFIG_NAME_LEN];
@@ -61,6 +64,7 @@ struct turned_away {
     uint64_t since_us;
 };
 
+_Static_assert(DISK_PROBE_US < MIG_ASK_US, "the answer is there in time");
 _Static_assert(ARRIVALS_EACH < ARRIVALS_MAX && STREAMS_EACH < INCOMING_MAX, "a place is left for other peers");
 _Static_assert(ARRIVALS_MAX < INCOMING_MAX, "a place is left for questions");
 static struct migration_counts *counts;
@@ -111,8 +115,17 @@ static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o,
     vm_incoming_check(o, offer_reason_add, reasons);
 }
 
-/* Can this host open the guest's disk, and is it the same?  Adds reasons against it.  False: not known yet. */
-static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, struct mig_reasons *reasons)
+static void incoming_disk_close(struct incoming *in)
+{
+    if (in->disk)
+        in->disk->ops->close(in->disk);
+    in->disk = NULL;
+}
+
+/* Can this host open the guest's disk, and is it the same?  Adds reasons against it.  False: not known yet, and
+ * patience_us are not over. */
+static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, uint64_t patience_us,
+                             struct mig_reasons *reasons)
 {
     if (!o->config.nbd.port)
         return true;
@@ -133,7 +146,7 @@ static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, stru
     }
     struct disk *d = in->disk;
     (void)d->ops->poll(d);
-    if (!d->known && !d->n_failed_tries && clock_us() - in->disk_since_us < DISK_OPEN_US)
+    if (!d->known && !d->n_failed_tries && clock_us() - in->disk_since_us < patience_us)
         return false;
     if (!d->known)
         mig_reason_add(reasons, "its disk %s cannot be opened from host %s: %s", d->name, host_config->host.name,
@@ -163,7 +176,8 @@ static bool offer_boot_memory(struct incoming *in, const struct vm_offer *o, str
     enum hv_err e = boot_set_arrive_step(&in->boot, o);
     if (e && e != HV_E_AGAIN)
         mig_reason_add(reasons, "no memory on host %s for the guest's boot files", host_config->host.name);
-    return e != HV_E_AGAIN;
+    in->works = e == HV_E_AGAIN;
+    return !in->works;
 }
 
 /* Take a place for an arrival.  False: there is none now, and the reasons say so. */
@@ -195,11 +209,12 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     struct incoming *in = ctx;
     static struct vm_offer o; /* large; service pCPU only */
     char why[200] = "";       /* or a note */
-    if (!offer_read(offer, &o, reasons))
+    in->works = !offer_read(offer, &o, reasons);
+    if (in->works)
         return false;
     offer_judge(offer, &o, boot_set_bytes(&in->boot), reasons);
     if (!reasons->n && arrival_place(in, reasons) &&
-        (!offer_disk_check(in, &o, reasons) || !offer_boot_memory(in, &o, reasons)))
+        (!offer_disk_check(in, &o, DISK_OPEN_US, reasons) || !offer_boot_memory(in, &o, reasons)))
         return false;
     if (reasons->n)
         return true;
@@ -298,18 +313,22 @@ static void dst_drop(void *ctx)
     vm_incoming_drop(in->vm);
 }
 
-static enum mig_find dst_find(void *ctx, const char *name, struct mig_id *ticket, struct why *why)
+static enum mig_find dst_find(void *ctx, const char *name, const uint8_t *mac, struct mig_id *ticket, struct why *why)
 {
-    return start_find(name, ((struct incoming *)ctx)->peer, ticket, why);
+    return start_find(name, mac, ((struct incoming *)ctx)->peer, ticket, why);
 }
 
 static bool dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, uint64_t *free_bytes)
 {
+    struct incoming *in = ctx;
     static struct vm_offer o; /* large; service pCPU only */
-    (void)ctx;
-    if (!offer_read(offer, &o, reasons))
+    in->works = !offer_read(offer, &o, reasons);
+    if (in->works)
         return false;
     offer_judge(offer, &o, 0, reasons);
+    if (!reasons->n && !offer_disk_check(in, &o, DISK_PROBE_US, reasons))
+        return false;
+    incoming_disk_close(in);
     *free_bytes = vm_memory_promisable();
     return true;
 }
@@ -439,9 +458,7 @@ static void incoming_machine_end(struct incoming *in)
                  mig_rx_name(in->m), mig_rx_text(in->m));
     mig_rx_destroy(in->m);
     in->m = NULL;
-    if (in->disk)
-        in->disk->ops->close(in->disk);
-    in->disk = NULL;
+    incoming_disk_close(in);
     boot_set_drop(&in->boot);
     if (in->stream)
         stream_close(in->stream);
@@ -463,6 +480,7 @@ static bool incoming_machine_step(struct incoming *in)
 {
     ASSERT(in->stream);
     bool moved = stream_pump_in(mig_rx_io(in->m), in->stream);
+    in->works = false;
     struct mig_wait w = mig_rx_step(in->m, clock_us());
     hashes_account(in);
     moved |= stream_pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
@@ -475,7 +493,7 @@ static bool incoming_machine_step(struct incoming *in)
     if (in->done_us &&
         (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream) || clock_us() > in->done_us + LINGER_US))
         incoming_machine_end(in);
-    return moved;
+    return moved || in->works;
 }
 
 bool incoming_step(void)

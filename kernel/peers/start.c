@@ -16,6 +16,7 @@
 #include "kernel/peers/migration.h"
 #include "kernel/peers/start_rule.h"
 #include "kernel/vm/guest_console.h"
+#include "kernel/vm/vm_mac.h"
 #include "kernel/vm/vm_manage.h"
 
 static struct start {
@@ -33,7 +34,8 @@ static struct start *start_of(const struct vm *vm) { return &starts[vm_slot(vm)]
 
 /* ---- answers to peers ---- */
 
-enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, struct why *why)
+/* The answer as far as the guest's name tells. */
+static enum mig_find start_find_name(const char *name, const char *asker, struct mig_id *ticket, struct why *why)
 {
     const struct vm *vm = vm_find(name);
     const char *to;
@@ -58,6 +60,17 @@ enum mig_find start_find(const char *name, const char *asker, struct mig_id *tic
         return MIG_F_NONE;
     why_say(why, "just moved to %s", to);
     return MIG_F_LEFT;
+}
+
+enum mig_find start_find(const char *name, const uint8_t *mac, const char *asker, struct mig_id *ticket,
+                         struct why *why)
+{
+    enum mig_find f = start_find_name(name, asker, ticket, why);
+    const struct vm *owner = mac && f == MIG_F_NONE ? vm_mac_owner(mac, name) : NULL;
+    if (!owner)
+        return f;
+    why_say(why, "%s is %s", owner->config.name, vm_state_name(vm_state(owner)));
+    return MIG_F_MAC;
 }
 
 /* ---- starting ---- */
@@ -172,10 +185,15 @@ static void start_obstacle_text(const struct start *s, char *text, size_t len)
 static void start_found_here(const struct vm *vm, struct start *s, unsigned peer)
 {
     ASSERT(peer < s->ask->n);
-    snprintf(s->text, sizeof(s->text),
-             "%s is %s at %s: a second copy would use the same disks and addresses. Move it here from there, or stop "
-             "it there first",
-             vm->config.name, s->ask->reply[peer].text, host_config->peers[peer].name);
+    if (s->ask->reply[peer].find == MIG_F_MAC)
+        snprintf(s->text, sizeof(s->text),
+                 "%s has the MAC address of another guest at %s, where %s: give one of them another", vm->config.name,
+                 host_config->peers[peer].name, s->ask->reply[peer].text);
+    else
+        snprintf(s->text, sizeof(s->text),
+                 "%s is %s at %s: a second copy would use the same disks and addresses. Move it here from there, or "
+                 "stop it there first",
+                 vm->config.name, s->ask->reply[peer].text, host_config->peers[peer].name);
     (void)start_finish(vm, s, HV_FAIL(HV_E_EXIST));
 }
 

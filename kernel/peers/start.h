@@ -36,8 +36,10 @@ struct start_status start_status(const struct vm *vm);
 HV_MUST_CHECK enum hv_err start_cancel(const struct vm *vm);
 /** Request the start of every guest with autostart. */
 void start_all(void);
-/** This host's answer to FIND by the peer `asker`, which wants to start a guest.  *ticket: with MIG_F_WANTED. */
-enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, struct why *why);
+/** This host's answer to FIND by the peer `asker`, which wants to start a guest.  mac: of its card, 6 bytes; NULL: the
+ *  peer does not tell.  *ticket: with MIG_F_WANTED. */
+enum mig_find start_find(const char *name, const uint8_t *mac, const char *asker, struct mig_id *ticket,
+                         struct why *why);
 /** One turn.  True: a request was decided. */
 bool start_step(void);
 

@@ -45,7 +45,7 @@ enum start_decision start_rule_step(struct start_rule *r, struct ask_reply *repl
         r->begun_us = now_us;
     uint64_t retry_us = now_us - r->begun_us < START_SLOW_AFTER_US ? START_RETRY_US : START_SLOW_US;
     for (unsigned i = 0; i < n; i++)
-        if (reply[i].state == ASK_ANSWERED && reply[i].find == MIG_F_HERE) {
+        if (reply[i].state == ASK_ANSWERED && (reply[i].find == MIG_F_HERE || reply[i].find == MIG_F_MAC)) {
             *peer = i;
             return START_HERE;
         }

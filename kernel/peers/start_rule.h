@@ -41,7 +41,7 @@ struct start_rule {
 enum start_decision {
     START_WAIT,
     START_GO,  /* every peer answered none: start at once, in this turn */
-    START_HERE /* *peer has it */
+    START_HERE /* *peer has it, or another guest with its MAC address */
 };
 
 /** The host wants the guest from now on; no peer has been asked yet. */

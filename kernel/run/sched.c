@@ -63,9 +63,9 @@ static void turn_set(struct vcpu *v, int64_t ticks)
 /* Begin v's next turn.  A sleeper's turn passes as well: it saves no time, but pays for time used in advance. */
 static void turn_refill(struct vcpu *v) { turn_set(v, MIN(v->turn_left, 0) + turn_ticks()); }
 
-static bool sched_may_run_guests(unsigned cpu)
+bool sched_may_run_guests(unsigned cpu)
 {
-    return atomic_load(&pcpu_get(cpu)->online) && (guest_cpus >> cpu & 1);
+    return cpu < pcpu_count && atomic_load(&pcpu_get(cpu)->online) && (guest_cpus >> cpu & 1);
 }
 
 /* If none of these pCPUs is online, all run guests: a wrong number must not stop every guest. */

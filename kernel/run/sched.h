@@ -20,6 +20,8 @@
 
 /** Let only the pCPUs in mask run guests that are not pinned.  Before the first sched_add(). */
 void sched_guest_cpus_set(uint64_t mask);
+/** Do guests that are not pinned run on that pCPU?  False also for one that does not exist. */
+bool sched_may_run_guests(unsigned cpu);
 /** Assign a FROZEN vCPU to pCPU pin (-1: the least loaded, the boot CPU counted as heavier).  HV_E_NOMEM: that pCPU has
  *  SCHED_MAX_VCPUS.  Service pCPU. */
 HV_MUST_CHECK enum hv_err sched_add(struct vcpu *v, int pin);

@@ -44,7 +44,8 @@ struct boot_blob *boot_blob_find(uint64_t len, const uint8_t sha256[SHA256_LEN])
 
 /* ---- files that come with a guest: boot_travel.c ---- */
 
-/** Page i of set->n_pages, to be sent; valid until the next call.  NULL: beyond the end, or of a file whose bit is in have. */
+/** Page i of set->n_pages, to be sent; valid until the next call.  NULL: beyond the end, or of a file whose bit is in
+ *  have. */
 const void *boot_set_page(const struct boot_set *set, uint64_t have, uint64_t i);
 /** Page i of these, to be written at an arrival.  NULL: it is not of a file that comes with the guest. */
 void *boot_set_page_for_write(const struct boot_set *set, uint64_t i);

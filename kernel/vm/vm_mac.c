@@ -16,6 +16,17 @@ static bool mac_is_unicast(const uint8_t m[6])
     return !(m[0] & 1) && memcmp(m, zero, 6) != 0;
 }
 
+const struct vm *vm_mac_owner(const uint8_t mac[6], const char *name)
+{
+    for (unsigned i = 0; i < VM_MAX; i++) {
+        const struct vm *vm = vm_at(i);
+        if (vm && vm->config.nic && vm_state(vm) != VM_STOPPED && strcmp(vm->config.name, name) != 0 &&
+            !memcmp(vm->config.mac, mac, 6))
+            return vm;
+    }
+    return NULL;
+}
+
 enum hv_err vm_mac_check(const struct vm_config *c, struct why *why)
 {
     const uint8_t *m = c->mac;
@@ -28,15 +39,10 @@ enum hv_err vm_mac_check(const struct vm_config *c, struct why *why)
     if (net_has_mac(m))
         return REFUSE(HV_E_EXIST, "%s has the MAC address of this host's own network card, %s: give it another",
                       c->name, mac);
-    for (unsigned i = 0; i < VM_MAX; i++) {
-        const struct vm *vm = vm_at(i);
-        if (!vm || !vm->config.nic || vm_state(vm) == VM_STOPPED || !strcmp(vm->config.name, c->name))
-            continue;
-        if (!memcmp(vm->config.mac, m, 6))
-            return REFUSE(HV_E_EXIST,
-                          "%s has the MAC address %s, and so has %s, which is %s here: give one of them "
-                          "another",
-                          c->name, mac, vm->config.name, vm_state_name(vm_state(vm)));
-    }
+    const struct vm *vm = vm_mac_owner(m, c->name);
+    if (vm)
+        return REFUSE(HV_E_EXIST,
+                      "%s has the MAC address %s, and so has %s, which is %s here: give one of them another", c->name,
+                      mac, vm->config.name, vm_state_name(vm_state(vm)));
     return HV_OK;
 }

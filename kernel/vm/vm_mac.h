@@ -3,12 +3,14 @@
 #ifndef GODWIT_KERNEL_VM_VM_MAC_H
 #define GODWIT_KERNEL_VM_VM_MAC_H
 
-#include "kernel/config/config.h"
+#include "kernel/core/vm.h"
 #include "kernel/lib/why.h"
 
 /** May a guest with this configuration run here?  HV_E_EXIST: the host's card, or that of another guest which is not
  *  STOPPED, has its MAC address.  HV_E_INVAL: no card can have it.  A guest without a card may always.
  *  Service pCPU. */
 HV_MUST_CHECK enum hv_err vm_mac_check(const struct vm_config *c, struct why *why);
+/** The guest here, not STOPPED and of another name, whose card has this MAC address; NULL: none. */
+const struct vm *vm_mac_owner(const uint8_t mac[6], const char *name);
 
 #endif

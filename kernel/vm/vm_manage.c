@@ -110,9 +110,12 @@ static enum hv_err vm_build_vcpu(struct vm *vm, unsigned index)
     if (!v)
         return HV_FAIL(HV_E_NOMEM);
     ASSERT(v->vm == vm && v->index == index);
+    int pin = vm->config.pin;
+    if (vm->arrived && pin >= 0 && !sched_may_run_guests((unsigned)pin))
+        pin = -1; /* another host's CPU: not for guests here */
     v->xcr0 = 1;
     v->xsave = mem_alloc(fpu_save_area_size);
-    enum hv_err e = v->xsave ? sched_add(v, vm->config.pin) : HV_E_NOMEM;
+    enum hv_err e = v->xsave ? sched_add(v, pin) : HV_E_NOMEM;
     if (e) {
         mem_free(v->xsave, fpu_save_area_size);
         cpu_ops->vcpu_destroy(v);

@@ -16,8 +16,8 @@
  * is for vCPUs, devices and page tables, which are small: what is left of broken blocks serves for them. */
 #define HOST_RESERVE_BYTES (32 * MIB)
 
-/* For a guest with so much RAM and disk, and so many pages of boot files.  Guests with more than GUEST_LOW_RAM_MAX have a hole in their frame numbers;
- * it costs bits in the bitmaps. */
+/* For a guest with so much RAM and disk, and so many pages of boot files.  Guests with more than GUEST_LOW_RAM_MAX have
+ * a hole in their frame numbers; it costs bits in the bitmaps. */
 static uint64_t move_tables_max(uint64_t ram_bytes, uint64_t n_boot_pages)
 {
     uint64_t n_pages = ram_bytes / PAGE_SIZE + n_boot_pages;

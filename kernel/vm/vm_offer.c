@@ -27,6 +27,7 @@
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/vm_memory.h"
 #include "kernel/vm/vm_state.h"
+#include "net/net.h"
 
 #define OFFER_MAGIC 0x4f565747u /* "GWVO" */
 enum {
@@ -40,6 +41,7 @@ enum {
     OFFER_ALL = 127
 };
 #define BOOT_FILE_MAX BIT64(40) /* bytes */
+#define GUEST_MTU     1500u     /* of a guest's card, which offers no other */
 enum { DISK_RO = 1, DISK_FLUSHES_IT = 2, DISK_DISCARDS = 4, DISK_WRITES_ZEROES = 8, DISK_ALL = 15 };
 
 static void offer_text_write(struct wr *w, const char *s)
@@ -194,6 +196,27 @@ static bool spoof_read(struct vm_offer *o, struct rd *r)
     unsigned v = rd_u8(r);
     o->config.spoof = v;
     return v <= 1;
+}
+
+/* The longest packet, u16, that passes the source's card: the guest may rely on it, up to GUEST_MTU. */
+static unsigned mtu_needs(const struct vm *vm) { return vm->config.nic && net_mtu(); }
+static void mtu_write(const struct vm *vm, struct wr *w)
+{
+    (void)vm;
+    wr_u16(w, (uint16_t)MIN(net_mtu(), GUEST_MTU));
+}
+static bool mtu_read(struct vm_offer *o, struct rd *r)
+{
+    o->mtu = rd_u16(r);
+    return o->mtu <= GUEST_MTU;
+}
+
+static unsigned pin_needs(const struct vm *vm) { return vm->config.pin >= 0; }
+static void pin_write(const struct vm *vm, struct wr *w) { wr_u8(w, (uint8_t)vm->config.pin); }
+static bool pin_read(struct vm_offer *o, struct rd *r)
+{
+    o->config.pin = rd_u8(r);
+    return o->config.pin <= CONFIG_PIN_MAX;
 }
 
 /* The files that the guest restarts from: n u8, and n times (length u64, SHA-256 32), in the order kernel, initrd,
@@ -519,6 +542,14 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
     char text[200];
     unsigned n = offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx);
     uint64_t need = vm_memory_needed(&o->config, o->n_boot_pages) + o->boot_bytes;
+    if (o->config.nic && o->mtu > net_mtu()) {
+        snprintf(text, sizeof(text),
+                 "packets of %u bytes pass the network card of the guest's host, this host's card takes %u at most: "
+                 "raise the MTU here, or lower it there",
+                 o->mtu, net_mtu());
+        add(ctx, text);
+        n++;
+    }
     if (need > free_bytes) {
         snprintf(text, sizeof(text),
                  "the guest needs %lu MiB for its memory, disk, boot files and the tables of a move, this host can "

@@ -65,7 +65,9 @@ struct vm;
     X(SHUTDOWN, 0x8101, 1, "on-shutdown", shutdown) \
     X(SPOOF,    0x8102, 1, "spoof",       spoof)    \
     X(BOOT,     0x8103, 1, "boot files",  boot)     \
-    X(PAUSED,   0x0104, 1, "moves while paused", paused)
+    X(PAUSED,   0x0104, 1, "moves while paused", paused) \
+    X(MTU,      0x8104, 1, "MTU",         mtu)      \
+    X(PIN,      0x8105, 1, "pin",         pin)
 /* clang-format on */
 
 enum vms_section {
@@ -96,7 +98,8 @@ struct vm_offer {
     unsigned format;
     unsigned vendor; /* one of cpu_ops_of_vendor() */
     uint8_t uuid[16];
-    struct vm_config config; /* pin, autostart: this host's defaults */
+    struct vm_config config; /* autostart: this host's default */
+    unsigned mtu;            /* of the packets that its card can send where it is; 0: not known */
     struct disk_info disk;   /* the disk on a server; valid if config.nbd.port is not 0 */
     bool paused;             /* an operator paused it: it does not run on arrival */
     uint64_t tsc_hz;

@@ -367,11 +367,13 @@ static void dst_console(void *c, uint64_t at, const uint8_t *p, size_t len)
         g->console_wrong |= p[i] != (uint8_t)(g->console_end++ * 37 >> 3);
 }
 
-static enum mig_find dst_find(void *c, const char *name, struct mig_id *ticket, struct why *why)
+static enum mig_find dst_find(void *c, const char *name, const uint8_t *mac, struct mig_id *ticket, struct why *why)
 {
     struct fake_guest *g = c;
     ticket->b[0] = g->found == MIG_F_WANTED ? 77 : 0;
     why_say(why, "%s\x1b", name);
+    if (mac && mac[5] == 9)
+        return MIG_F_MAC;
     return g->found;
 }
 static bool dst_probe(void *c, const struct mig_offer *o, struct mig_reasons *r, uint64_t *free_bytes)

@@ -186,6 +186,7 @@ void machine_init_bare(struct machine *m, unsigned n_vcpus, uint64_t ram_bytes)
         abort();
     m->vm.mem.size_bytes = m->vm.mem.low_bytes = m->vm.config.memory_bytes = ram_bytes;
     strcpy(m->vm.config.name, "test");
+    m->vm.config.pin = -1;
     m->vm.config.n_cpus = m->vm.n_vcpus = n_vcpus;
     for (unsigned i = 0; i < n_vcpus; i++) {
         struct vcpu *v = m->vm.vcpus[i] = &m->vcpu[i];

@@ -203,9 +203,9 @@ static void b_console(void *ctx, uint64_t at, const uint8_t *p, size_t len)
 {
     fake_dst_ops.console(&((struct conn *)ctx)->g, at, p, len);
 }
-static enum mig_find b_find(void *ctx, const char *name, struct mig_id *ticket, struct why *why)
+static enum mig_find b_find(void *ctx, const char *name, const uint8_t *mac, struct mig_id *ticket, struct why *why)
 {
-    return fake_dst_ops.find(&((struct conn *)ctx)->g, name, ticket, why);
+    return fake_dst_ops.find(&((struct conn *)ctx)->g, name, mac, ticket, why);
 }
 static bool b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons *r, uint64_t *free_bytes)
 {

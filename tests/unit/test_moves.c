@@ -255,6 +255,7 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     o->paused = strchr(o->config.name, ' ');
     o->config.name[strcspn(o->config.name, " ")] = 0;
     o->config.nbd = offered_disk;
+    o->disk = (struct disk_info){ .bytes = 8 * MIB, .block = 512 };
     const struct boot_set *set = &here[atoi(o->config.name + 1)].boot;
     for (unsigned i = 0; peer_knows_boot && i < set->n; i++) {
         assert_true(set->file[i]->hashed);
@@ -359,10 +360,32 @@ void guest_console_arrived(const struct vm *vm, bool is_here)
 }
 void guest_time_catch_up(struct vm *vm, uint64_t us, uint64_t t) { (void)vm, (void)us, (void)t; }
 void net_announce_mac(const uint8_t mac[6]) { (void)mac; }
+static unsigned n_disks;         /* open connections to the server */
+static uint64_t disk_bytes;      /* of the export now; 0: no memory */
+static unsigned disk_poll_until; /* calls of poll() until the server answers */
+
+static bool disk_poll(struct disk *d)
+{
+    d->known = !disk_poll_until || !--disk_poll_until;
+    return false;
+}
+static void disk_close(struct disk *d)
+{
+    n_disks--;
+    free(d);
+}
 enum hv_err nbd_open(const struct nbd_config *c, struct disk **out)
 {
-    (void)c, (void)out;
-    return HV_E_NOMEM;
+    static const struct disk_ops ops = { .poll = disk_poll, .close = disk_close };
+    (void)c;
+    if (!disk_bytes)
+        return HV_E_NOMEM;
+    *out = calloc(1, sizeof(**out));
+    (*out)->ops = &ops;
+    (*out)->info = (struct disk_info){ .bytes = disk_bytes, .block = 512 };
+    snprintf((*out)->name, sizeof((*out)->name), "nbd:web");
+    n_disks++;
+    return HV_OK;
 }
 struct vcpu_latency vcpu_latency_max(struct vm *vm, bool reset)
 {
@@ -395,9 +418,10 @@ uint64_t dirty_harvest(struct vm *vm, uint64_t *bitmap)
     return 0;
 }
 void dirty_stop(struct vm *vm) { (void)vm; }
-enum mig_find start_find(const char *name, const char *asker, struct mig_id *ticket, struct why *why)
+enum mig_find start_find(const char *name, const uint8_t *mac, const char *asker, struct mig_id *ticket,
+                         struct why *why)
 {
-    (void)name, (void)asker, (void)ticket;
+    (void)name, (void)mac, (void)asker, (void)ticket;
     why_say(why, "not here");
     return MIG_F_NONE;
 }
@@ -608,6 +632,64 @@ static void test_console(void **s)
     assert_true(sealed[3]);
 }
 
+/* A stream with a question of host a; b's answer, or "" if there is none against it. */
+static const char *probe(struct vm *vm)
+{
+    struct mig_ask *m;
+    struct stream *q = stream_pair();
+    struct mig_mem mem = { mem_alloc, mem_free };
+    static struct mig_answer answer;
+    const char *name = vm->config.name;
+    enum hv_err e = HV_E_AGAIN;
+    size_t len;
+    bool put = false;
+    assert_int_equal(mig_ask_create(&mem, now, &m), HV_OK);
+    for (unsigned i = 0; i < 100000 && e == HV_E_AGAIN; i++, now += 1000) {
+        migration_step();
+        stream_pump_out(mig_ask_io(m), q, false);
+        stream_pump_in(mig_ask_io(m), q);
+        if (!put && mig_ask_knows(m, &len)) {
+            assert_int_equal(mig_ask_probe(m, name, 16, name, strlen(name) + 1, now), HV_OK);
+            put = true;
+        }
+        e = mig_ask_step(m, now, &answer);
+    }
+    assert_int_equal(e, HV_OK);
+    stream_close(q);
+    mig_ask_destroy(m);
+    return answer.n_reasons ? answer.text : "";
+}
+
+/* Validation looks at the disk as admission does: one that cannot be opened, or has shrunk, is a reason against the
+ * move.  One that has grown is none. */
+static void test_disk_at_validation(void **s)
+{
+    (void)s;
+    offered_disk = (struct nbd_config){ .ip = { 10, 7, 0, 9 }, .port = 10809 };
+    assert_non_null(strstr(probe(&here[0]), "its disk is on server 10.7.0.9, which host a does not use"));
+    conf.host.disk_servers[0] = (struct config_network){ { 10, 7, 0, 0 }, 24 };
+    conf.host.n_disk_servers = 1;
+    assert_non_null(strstr(probe(&here[0]), "no memory for the connection to its disk"));
+    static const struct {
+        uint64_t bytes;
+        const char *want;
+    } rows[] = { { 8 * MIB, "" },
+                 { 8 * MIB + 512, "" },
+                 { 8 * MIB - 512, "its disk nbd:web has 8388096 bytes as host a sees it and 8388608 at the source" } };
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        disk_bytes = rows[i].bytes;
+        disk_poll_until = 50;
+        const char *said = probe(&here[0]);
+        assert_true(rows[i].want[0] ? strstr(said, rows[i].want) != NULL : !said[0]);
+        assert_int_equal(n_disks, 0);
+    }
+    disk_poll_until = UINT32_MAX; /* a server that does not answer */
+    assert_non_null(strstr(probe(&here[0]), "its disk nbd:web cannot be opened from host a"));
+    assert_int_equal(n_disks, 0);
+    disk_bytes = disk_poll_until = conf.host.n_disk_servers = 0;
+    offered_disk.port = 0;
+}
+
 /* While all places of arrivals are taken, a question is answered; and a job that waits says for what. */
 static void test_question_while_busy(void **s)
 {
@@ -738,7 +820,7 @@ static const struct job *move_on(void)
     struct move_options o;
     char why[200];
     migration_options(&o);
-    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, &jobs[0], WHY(why)), HV_OK);
+    assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "client me", &jobs[0], WHY(why)), HV_OK);
     for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[0]); i++, now += 1000)
         migration_step();
     return jobs[0];
@@ -813,6 +895,7 @@ int main(void)
         cmocka_unit_test_setup(test_disk_servers, set_up),
         cmocka_unit_test_setup(test_paused, set_up),
         cmocka_unit_test_setup(test_console, set_up),
+        cmocka_unit_test_setup(test_disk_at_validation, set_up),
         cmocka_unit_test_setup(test_question_while_busy, set_up),
         cmocka_unit_test_setup(test_cancel_while_waiting, set_up),
         cmocka_unit_test_setup(test_limits, set_up),

@@ -84,6 +84,12 @@ void ask_end(struct ask *a)
     free(a);
 }
 
+static const struct vm web2 = { .config = { .name = "web2" }, .state = VM_RUNNING };
+const struct vm *vm_mac_owner(const uint8_t mac[6], const char *name)
+{
+    return mac[5] == 9 && strcmp(name, "web2") != 0 ? &web2 : NULL;
+}
+
 static char why[300];
 
 static int set_up(void **s)
@@ -187,6 +193,17 @@ static void test_during_an_evacuation(void **s)
     says(START_STARTED, 0, "web started");
 }
 
+/* A running guest of a peer has the same MAC address: two cards would take each other's frames. */
+static void test_a_peer_has_its_mac(void **s)
+{
+    (void)s;
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_AGAIN);
+    answer(ASK_ANSWERED, MIG_F_MAC, "web2 is running", 1000);
+    says(START_FAILED, HV_E_EXIST,
+         "web has the MAC address of another guest at b, where web2 is running: give one of them another");
+    assert_int_equal(n_started, 0);
+}
+
 static void test_a_peer_has_it(void **s)
 {
     (void)s;
@@ -236,30 +253,38 @@ static void test_overtaken_and_given_up(void **s)
 static void test_what_others_hear(void **s)
 {
     (void)s;
+    uint8_t mac[6] = { 2, 0, 0, 0, 0, 9 };
     struct mig_id ticket;
-    assert_int_equal(start_find("nobody", "b", &ticket, WHY(why)), MIG_F_NONE);
-    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_NONE);
+    assert_int_equal(start_find("nobody", NULL, "b", &ticket, WHY(why)), MIG_F_NONE);
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_NONE);
     assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_AGAIN);
     start_step();
-    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_WANTED);
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_WANTED);
     assert_string_equal(why, "about to be started there");
     assert_int_equal(start_cancel(&guest), HV_OK);
     left = true;
-    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_LEFT);
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_LEFT);
     assert_string_equal(why, "just moved to c");
     atomic_store(&guest.state, VM_RUNNING);
-    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_HERE);
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_HERE);
     assert_string_equal(why, "running");
     atomic_store(&guest.state, VM_INCOMING);
-    assert_int_equal(start_find("web", "b", &ticket, WHY(why)), MIG_F_ARRIVING);
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_ARRIVING);
+    assert_int_equal(start_find("web", mac, "b", &ticket, WHY(why)), MIG_F_ARRIVING);
+    left = false;
+    assert_int_equal(start_find("nobody", mac, "b", &ticket, WHY(why)), MIG_F_MAC);
+    assert_string_equal(why, "web2 is running");
+    mac[5] = 8;
+    assert_int_equal(start_find("nobody", mac, "b", &ticket, WHY(why)), MIG_F_NONE);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
-    const struct CMUnitTest tests[] = { T(test_nobody_has_it),      T(test_a_peer_has_it),
-                                        T(test_a_peer_is_silent),   T(test_overtaken_and_given_up),
-                                        T(test_what_others_hear),   T(test_cannot_start),
-                                        T(test_waits_for_its_disk), T(test_during_an_evacuation) };
+    const struct CMUnitTest tests[] = { T(test_nobody_has_it),          T(test_a_peer_has_it),
+                                        T(test_a_peer_has_its_mac),     T(test_a_peer_is_silent),
+                                        T(test_overtaken_and_given_up), T(test_what_others_hear),
+                                        T(test_cannot_start),           T(test_waits_for_its_disk),
+                                        T(test_during_an_evacuation) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

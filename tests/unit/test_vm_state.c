@@ -22,6 +22,7 @@
 #include "kernel/host/page.h"
 #include "tests/fakes/machine.h"
 #include "tests/fakes/page.h"
+#include "tests/fakes/vm_memory.h"
 
 #define RAM (16 * MIB)
 static struct machine a, b;
@@ -601,13 +602,30 @@ static void test_fields_from_the_future(void **unused)
     struct vm_offer o;
     begin(1);
     a.vm.config.on_shutdown = ON_SHUTDOWN_EVACUATE;
-    a.vm.config.spoof = true;
+    a.vm.config.spoof = a.vm.config.nic = true;
+    a.vm.config.pin = 63;
+    fake_mtu = 1400;
     assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     size_t was = offer_len;
     field_put(VMS_SEC_OPTIONAL | 0x7ff, "mood", 8);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_int_equal(o.config.on_shutdown, ON_SHUTDOWN_EVACUATE);
     assert_true(o.config.spoof);
+    assert_int_equal(o.config.pin, 63);
+    assert_int_equal(o.mtu, 1400);
+    reasons[0] = 0;
+    (void)vm_offer_check(&o, GIB, add_reason, NULL);
+    assert_null(strstr(reasons, "packets"));
+    fake_mtu = 1300; /* here, what the guest sends would be lost */
+    (void)vm_offer_check(&o, GIB, add_reason, NULL);
+    assert_non_null(strstr(reasons, "packets of 1400 bytes pass the network card of the guest's host, this host's card "
+                                    "takes 1300 at most"));
+    fake_mtu = 9000; /* more than a guest's card sends */
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    assert_int_equal(o.mtu, 1500);
+    fake_mtu = 1400;
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     field_put(0x7ff, "a second card", 8);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_VERSION);
     assert_string_equal(why, "the guest has a second card (field 2047, version 1), which this host does not know: "
@@ -620,6 +638,10 @@ static void test_fields_from_the_future(void **unused)
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO); /* twice */
     offer[4] = 9;
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_VERSION);
+    a.vm.config.pin = CONFIG_PIN_MAX + 1;
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
+    fake_mtu = 0;
     end();
 }
 
