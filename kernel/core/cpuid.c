@@ -3,8 +3,8 @@
  * a feature that is not shown.
  *
  * The table `features` is the policy.  A feature bit is shown when the host has it, the baseline includes it, and the
- * table names it.  So every shown bit has a name, and an unknown bit is never shown.  FORCED ones are emulated, and
- * shown always.
+ * table names it.  So every shown bit has a name, and an unknown bit is never shown.  EMULATED ones need no host that
+ * has them; FORCED ones are emulated, and shown always.
  *
  * `level` is the first of the baselines x86-64-v1 to v4 (x86-64 psABI, "Micro-Architecture Levels") with the feature.
  * A guest on level n gets exactly the rows with 1 <= level <= n, and a host without one of them refuses it.  Level 0 is
@@ -28,11 +28,12 @@
 #include "kernel/lib/log.h"
 #include "kernel/lib/name_list.h"
 
-#define FORCED 1u  /* emulated */
-#define REPEAT 2u  /* copy of a bit of leaf 1, required by a level only where the processor has copies (AMD) */
-#define YMM    4u  /* needs the XSAVE component of AVX */
-#define ZMM    8u  /* needs the XSAVE components of AVX-512 */
-#define NEW    16u /* release 0.1 does not know it: a host of that release refuses a guest that has it */
+#define FORCED   1u  /* emulated, and in each baseline */
+#define REPEAT   2u  /* copy of a bit of leaf 1, required by a level only where the processor has copies (AMD) */
+#define YMM      4u  /* needs the XSAVE component of AVX */
+#define ZMM      8u  /* needs the XSAVE components of AVX-512 */
+#define NEW      16u /* release 0.1 does not know it: a host of that release refuses a guest that has it */
+#define EMULATED 32u /* emulated: as if each host had it */
 
 #define XCR0_AVX512_ALL UINT64_C(0xe0)
 #define XCR0_KNOWN      UINT64_C(0xe7) /* x87, SSE, AVX, AVX-512 */
@@ -58,11 +59,11 @@ static const struct feature {
 #define A6(bit, level, flags, name) { 6, 0, CPUID_EAX, bit, level, flags, name }
     A6(2, 0, FORCED, "arat"),
 #define B7(bit, level, flags, name) { 7, 0, CPUID_EBX, bit, level, flags, name }
-    B7(0, 0, 0, "fsgsbase"), B7(3, 3, 0, "bmi1"), B7(5, 3, YMM, "avx2"), B7(7, 0, 0, "smep"), B7(8, 3, 0, "bmi2"),
-    B7(9, 0, 0, "erms"), B7(10, 0, 0, "invpcid"), B7(16, 4, ZMM, "avx512f"), B7(17, 4, ZMM, "avx512dq"),
-    B7(18, 0, 0, "rdseed"), B7(19, 0, 0, "adx"), B7(20, 0, 0, "smap"), B7(21, 0, ZMM, "avx512ifma"),
-    B7(23, 0, 0, "clflushopt"), B7(24, 0, 0, "clwb"), B7(28, 4, ZMM, "avx512cd"), B7(29, 0, 0, "sha"),
-    B7(30, 4, ZMM, "avx512bw"), B7(31, 4, ZMM, "avx512vl"),
+    B7(0, 0, 0, "fsgsbase"), B7(1, 0, EMULATED | NEW, "tsc-adjust"), B7(3, 3, 0, "bmi1"), B7(5, 3, YMM, "avx2"),
+    B7(7, 0, 0, "smep"), B7(8, 3, 0, "bmi2"), B7(9, 0, 0, "erms"), B7(10, 0, 0, "invpcid"),
+    B7(16, 4, ZMM, "avx512f"), B7(17, 4, ZMM, "avx512dq"), B7(18, 0, 0, "rdseed"), B7(19, 0, 0, "adx"),
+    B7(20, 0, 0, "smap"), B7(21, 0, ZMM, "avx512ifma"), B7(23, 0, 0, "clflushopt"), B7(24, 0, 0, "clwb"),
+    B7(28, 4, ZMM, "avx512cd"), B7(29, 0, 0, "sha"), B7(30, 4, ZMM, "avx512bw"), B7(31, 4, ZMM, "avx512vl"),
 #define C7(bit, level, flags, name) { 7, 0, CPUID_ECX, bit, level, flags, name }
     C7(1, 0, ZMM, "avx512vbmi"), C7(2, 0, 0, "umip"), C7(6, 0, ZMM, "avx512vbmi2"), C7(8, 0, 0, "gfni"),
     C7(9, 0, YMM, "vaes"), C7(10, 0, YMM, "vpclmulqdq"), C7(11, 0, ZMM, "avx512vnni"), C7(12, 0, ZMM, "avx512bitalg"),
@@ -107,6 +108,7 @@ static const struct {
     uint32_t first, last, leaf;
     uint8_t sub, reg, bit;
 } feature_msrs[] = {
+    { 0x3b, 0x3b, 7, 0, CPUID_EBX, 1 },                       /* TSC_ADJUST */
     { 0xe1, 0xe1, 7, 0, CPUID_ECX, 5 },                       /* UMWAIT_CONTROL */
     { 0x174, 0x176, 1, 0, CPUID_EDX, 11 },                    /* SYSENTER_CS, _ESP, _EIP: sep */
     { 0x1c4, 0x1c5, 0xd, 1, CPUID_EAX, 4 },                   /* XFD, XFD_ERR */
@@ -179,6 +181,16 @@ static struct cpuid_entry *cpuid_entry_add(struct cpuid_table *t, uint32_t leaf,
     return e;
 }
 
+/* A leaf, or zeros if it is beyond the processor's last one of its kind. */
+static void leaf_read(cpuid_fn *read, uint32_t leaf, uint32_t sub, uint32_t out[4])
+{
+    read(leaf & 0x80000000, 0, out);
+    if (leaf <= out[CPUID_EAX])
+        read(leaf, sub, out);
+    else
+        memset(out, 0, 4 * sizeof(out[0]));
+}
+
 static bool feature_in_baseline(const struct build *b, const struct feature *f)
 {
     if (b->level)
@@ -194,14 +206,14 @@ static bool feature_fits(const struct feature *f, uint64_t xcr0)
 static struct cpuid_entry *add_features(const struct build *b, uint32_t leaf, uint32_t sub)
 {
     uint32_t host[4];
-    b->read(leaf, sub, host);
+    leaf_read(b->read, leaf, sub, host);
     struct cpuid_entry *e = cpuid_entry_add(b->t, leaf, sub, 0, 0, 0, 0);
     for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
         const struct feature *f = &features[i];
         if (f->leaf != leaf || f->sub != sub)
             continue;
-        bool real = (host[f->reg] & BIT32(f->bit)) && feature_fits(f, b->t->xcr0_allowed) && feature_in_baseline(b, f);
-        if ((f->flags & FORCED) || real)
+        bool there = (host[f->reg] & BIT32(f->bit)) || (f->flags & EMULATED);
+        if ((f->flags & FORCED) || (there && feature_fits(f, b->t->xcr0_allowed) && feature_in_baseline(b, f)))
             e->reg[f->reg] |= BIT32(f->bit);
     }
     return e;
@@ -315,8 +327,7 @@ static void add_basic(const struct build *b, const uint32_t leaf0[4])
         add_cache_leaves(t, b->read, n);
     }
     add_features(b, 6, 0);
-    if (leaf0[CPUID_EAX] >= 7)
-        add_features(b, 7, 0);
+    add_features(b, 7, 0);
     cpuid_entry_add(t, 0xb, 0, 0, 1, 0x100, 0);               /* level 0: one thread per core */
     cpuid_entry_add(t, 0xb, 1, apic_id_bits(n), n, 0x201, 0); /* level 1: cores */
     add_xsave_leaves(b);
@@ -423,11 +434,8 @@ static unsigned level_missing(unsigned level, unsigned phys_bits, cpuid_fn *read
         const struct feature *f = &features[i];
         if (!f->level || f->level > level || ((f->flags & REPEAT) && !repeats))
             continue;
-        read(f->leaf & 0x80000000, 0, r);
-        bool there = r[CPUID_EAX] >= f->leaf;
-        if (there)
-            read(f->leaf, f->sub, r);
-        if (there && (r[f->reg] & BIT32(f->bit)))
+        leaf_read(read, f->leaf, f->sub, r);
+        if (r[f->reg] & BIT32(f->bit))
             continue;
         add_name(ctx, f->name);
         n++;
@@ -510,12 +518,9 @@ uint64_t cpuid_cr4_allowed(const struct cpuid_table *t)
 uint64_t cpuid_cr4_of(cpuid_fn *read)
 {
     uint64_t have = CR4_COMMON;
-    uint32_t max[4], r[4];
-    read(0, 0, max);
+    uint32_t r[4];
     for (unsigned i = 0; i < ARRAY_SIZE(feature_cr4); i++) {
-        if (feature_cr4[i].leaf > max[CPUID_EAX])
-            continue;
-        read(feature_cr4[i].leaf, 0, r);
+        leaf_read(read, feature_cr4[i].leaf, 0, r);
         if (r[feature_cr4[i].reg] & BIT32(feature_cr4[i].bit))
             have |= BIT64(feature_cr4[i].cr4);
     }

@@ -147,6 +147,7 @@ struct vcpu {
     void *xsave;             /* owned: XSAVE area, standard format, fpu_save_area_size bytes */
     uint64_t xcr0;           /* [o] the guest's XCR0, current when not loaded */
     uint64_t tsc_aux;
+    uint64_t tsc_adjust;                /* IA32_TSC_ADJUST; its owner writes it, under dev_lock: kernel/dev/pvclock.c */
     struct lapic *lapic;                /* owned */
     atomic_ullong s2_gen_seen;          /* [a] second-stage generation at the last entry; see s2_flush() */
     atomic_bool in_guest;               /* [a] between the entry's generation check and the exit */

@@ -69,7 +69,7 @@ struct vm {
     struct blk *blk;                  /* [d] owned; NULL: no disk */
     struct vm_disk disk;
     struct cpuid_table *cpuid;    /* [c] owned */
-    int64_t tsc_offset;           /* [s] guest TSC = host TSC, scaled by tsc_ratio, + this */
+    int64_t tsc_offset;           /* [s] the VM's TSC = host TSC, scaled by tsc_ratio, + this */
     uint64_t tsc_ratio;           /* [s] for cpu_ops->tsc_set; 0: not scaled */
     uint64_t tsc_hz;              /* [c] the guest's TSC frequency */
     atomic_uint power_request;    /* enum vm_power, from the guest; the service loop acts */
@@ -88,7 +88,7 @@ static inline bool vm_may_move(const struct vm *vm)
 }
 /** Request power off, reset or crash of the guest: vCPUs leave guest mode, then the service loop acts.  Any pCPU. */
 void vm_power_request(struct vm *vm, enum vm_power what);
-/** Guest TSC now (kernel/dev/pvclock.c).  Any pCPU. */
+/** The VM's TSC now (kernel/dev/pvclock.c); that of a vCPU is this + its tsc_adjust.  Any pCPU. */
 uint64_t vm_guest_tsc(const struct vm *vm);
 
 #endif

@@ -85,6 +85,7 @@ void devices_reset(struct vm *vm)
         ASSERT(atomic_load(&vm->vcpus[i]->state) == VCPU_FROZEN);
         lapic_reset(vm->vcpus[i], false);
         msr_bank_reset(&d->msr[i]);
+        vm->vcpus[i]->tsc_adjust = 0;
         d->pvclock[i] = (struct pvclock){ 0 };
         d->steal_time[i] = (struct steal_time){ 0 };
     }

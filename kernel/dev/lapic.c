@@ -324,9 +324,7 @@ static void lapic_timer_arm(struct vcpu *v)
 {
     struct lapic *l = v->lapic;
     l->timer_deadline = 0;
-    if (lapic_timer_mode(l) == TIMER_TSC_DEADLINE) {
-        l->timer_deadline = l->tsc_deadline;
-    } else if (l->timer_initial) {
+    if (l->timer_initial) {
         l->timer_start = vm_guest_tsc(v->vm);
         l->timer_deadline = l->timer_start + timer_period_ticks(v);
     }
@@ -400,7 +398,21 @@ void lapic_tsc_deadline_write(struct vcpu *v, uint64_t val)
     if (lapic_timer_mode(v->lapic) != TIMER_TSC_DEADLINE)
         return; /* SDM 3A "TSC-Deadline Mode": ignored in other modes */
     v->lapic->tsc_deadline = val;
-    v->lapic->timer_deadline = val;
+    lapic_tsc_changed(v);
+}
+
+/* The timer fires once v's TSC is the deadline or more, as unsigned numbers. */
+void lapic_tsc_changed(struct vcpu *v)
+{
+    struct lapic *l = v->lapic;
+    if (lapic_timer_mode(l) != TIMER_TSC_DEADLINE)
+        return;
+    l->timer_deadline = l->tsc_deadline;
+    if (!l->tsc_deadline || !v->tsc_adjust)
+        return;
+    uint64_t now = vm_guest_tsc(v->vm), its_now = now + v->tsc_adjust;
+    uint64_t left = l->tsc_deadline > its_now ? l->tsc_deadline - its_now : 0;
+    l->timer_deadline = left < UINT64_MAX - now ? MAX(now + left, UINT64_C(1)) : UINT64_MAX;
 }
 
 /* ---- registers ---- */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/lapic.h - a guest's local APIC in software: xAPIC page at FEE00000h, x2APIC MSRs, timer with TSC-deadline
- * mode.
+ * kernel/dev/lapic.h - a guest's local APIC in software: xAPIC page, x2APIC MSRs, timer with TSC-deadline mode.
  *
  * Other pCPUs write only IRR and TMR (atomic OR, then a kick); all else belongs to the vCPU's owner.  The APIC id is
  * the vCPU's index.  The timer runs at 1 GHz of guest clock before the divider.
@@ -37,9 +36,9 @@ struct lapic {
     uint64_t icr;                                 /* [o] */
     uint32_t lvt[LVT_COUNT];                      /* [o] */
     uint32_t timer_divide, timer_initial;         /* [o] DCR, initial count */
-    uint64_t timer_start;                         /* [o] guest TSC when the running count was loaded */
-    uint64_t timer_deadline;                      /* [o] guest TSC of the next expiry, 0: none */
-    uint64_t tsc_deadline;                        /* [o] MSR 6E0h as it reads, 0: disarmed */
+    uint64_t timer_start;                         /* [o] VM's TSC when the running count was loaded */
+    uint64_t timer_deadline;                      /* [o] VM's TSC at the next expiry, 0: none */
+    uint64_t tsc_deadline;                        /* [o] MSR 6E0h as it reads: the vCPU's TSC; 0: disarmed */
     _Atomic uint32_t sipi_vector;                 /* [a] with VCPU_REQ_SIPI */
     bool wait_for_sipi;                           /* [o] after INIT: sleeps until a SIPI */
 };
@@ -84,8 +83,10 @@ void lapic_mmio_write(struct vcpu *v, uint32_t offset, uint32_t val);
 HV_MUST_CHECK enum hv_err lapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val);
 HV_MUST_CHECK enum hv_err lapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
 HV_MUST_CHECK enum hv_err lapic_base_write(struct vcpu *v, uint64_t val);
-/** IA32_TSC_DEADLINE: val in guest TSC, 0 disarms; ignored in other timer modes. */
+/** IA32_TSC_DEADLINE: val is a value of v's TSC, 0 disarms; ignored in other timer modes. */
 void lapic_tsc_deadline_write(struct vcpu *v, uint64_t val);
+/** v's TSC has another value than before: an armed deadline comes sooner or later.  Owner pCPU. */
+void lapic_tsc_changed(struct vcpu *v);
 
 static inline bool lapic_hw_enabled(const struct lapic *l) { return l->base_msr & APIC_BASE_ENABLE; }
 static inline bool lapic_x2apic(const struct lapic *l)

@@ -5,8 +5,7 @@
  *   stored     written and read back; migrated by number
  *   constant   read-only; writes are ignored
  *   refused    #GP without a log line, since kernels probe them on purpose
- * Registers with an effect are in the switches of msr_read() and msr_write(), or held by the vendor (cpu_ops).  The TSC
- * can be read but not set: one offset per VM keeps the TSCs of all vCPUs equal, as guests need them. */
+ * Registers with an effect are in the switches of msr_read() and msr_write(), or held by the vendor (cpu_ops). */
 #include "kernel/dev/msr.h"
 
 #include "kernel/core/cpu_ops.h"
@@ -16,6 +15,7 @@
 
 enum {
     IA32_TSC = 0x10,
+    IA32_TSC_ADJUST = 0x3b,
     IA32_BIOS_UPDT_TRIG = 0x79,
     IA32_BIOS_SIGN_ID = 0x8b,
     IA32_SYSENTER_CS = 0x174,
@@ -80,7 +80,7 @@ static const struct { uint32_t first, last; uint64_t val; } constant[] = {
 static const struct { uint32_t first, last; } refused[] = {
     { 0x48, 0x49 }, { 0x10a, 0x10b },                   /* SPEC_CTRL, PRED_CMD, ARCH_CAPABILITIES, FLUSH_CMD */
     { 0x122, 0x123 },                                   /* TSX_CTRL, MCU_OPT_CTRL */
-    { 0x3b, 0x3b }, { 0x34, 0x34 },                     /* TSC_ADJUST, SMI count */
+    { 0x34, 0x34 },                                     /* SMI count */
     { 0x606, 0x606 }, { 0xe7, 0xe8 },                   /* RAPL units, MPERF/APERF */
     { 0x4e, 0x4e }, { 0x140, 0x140 }, { 0x64e, 0x64e }, /* Intel: PPIN_CTL, MISC_FEATURES_ENABLES, PPERF */
     { 0xc0010140, 0xc0010141 }, { 0xc0010299, 0xc0010299 },                     /* OSVW, RAPL units */
@@ -243,7 +243,7 @@ enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
     if (msr >= X2APIC_FIRST && msr <= X2APIC_LAST)
         return lapic_msr_read(v, msr, val);
     switch (msr) {
-    case IA32_TSC:           *val = vm_guest_tsc(v->vm); return HV_OK;
+    case IA32_TSC:           *val = vm_guest_tsc(v->vm) + v->tsc_adjust; return HV_OK;
     case IA32_APIC_BASE_MSR: *val = v->lapic->base_msr; return HV_OK;
     case IA32_TSC_DEADLINE_MSR:
         lapic_timer_poll(v);
@@ -259,14 +259,18 @@ enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
         return HV_OK;
     }
     bool exists = cpuid_msr_exists(v->vm->cpuid, msr);
+    if (exists && msr == IA32_TSC_ADJUST) {
+        *val = v->tsc_adjust;
+        return HV_OK;
+    }
     if (exists && (cpu_ops->msr_get(v, msr, val) == HV_OK || constant_get(msr, val)))
         return HV_OK;
     msr_log_once(v, msr, false, 0, "no such register, #GP is injected");
     return HV_E_GUEST;
 }
 
-/* A register that the vendor holds, or a constant one. */
-static enum hv_err vendor_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
+/* A register of a feature, one that the vendor holds, or a constant one. */
+static enum hv_err other_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
     uint64_t now;
     if (!cpuid_msr_exists(v->vm->cpuid, msr)) {
@@ -276,6 +280,10 @@ static enum hv_err vendor_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
     if (!vendor_value_ok(msr, val)) {
         msr_log_once(v, msr, true, val, "illegal value, #GP is injected");
         return HV_E_GUEST;
+    }
+    if (msr == IA32_TSC_ADJUST) {
+        vcpu_tsc_adjust(v, val);
+        return HV_OK;
     }
     if (cpu_ops->msr_set(v, msr, val) == HV_OK)
         return HV_OK;
@@ -301,11 +309,9 @@ enum hv_err msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
     case MSR_KVM_SYSTEM_TIME_NEW: return pvclock_system_time_write(v, val);
     case MSR_KVM_WALL_CLOCK_NEW:  return pvclock_wall_clock_write(v->vm, val);
     case MSR_KVM_STEAL_TIME:      return steal_time_write(v, val);
-    case IA32_TSC:
-        msr_log_once(v, msr, true, val, "all vCPUs of the VM share one TSC, which cannot be set, ignored");
-        return HV_OK;
+    case IA32_TSC:                vcpu_tsc_adjust(v, val - vm_guest_tsc(v->vm)); return HV_OK;
     }
     if (stored_index(msr) < 0)
-        return vendor_msr_write(v, msr, val);
+        return other_msr_write(v, msr, val);
     return msr_stored_set(&v->vm->devices->msr[v->index], msr, val) == HV_OK ? HV_OK : HV_E_GUEST;
 }

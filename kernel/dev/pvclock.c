@@ -5,10 +5,15 @@
  * the RTC.  They must agree with each other, never run backwards, and survive a move.  The destination's TSC has
  * another value, its oscillator differs a little, and its wall clock may be wrong.
  *
- * Model.  There is one source: the guest TSC = host TSC, scaled by vm->tsc_ratio unless that is 0, + vm->tsc_offset.
+ * Model.  There is one source: the VM's TSC = host TSC, scaled by vm->tsc_ratio unless that is 0, + vm->tsc_offset.
  * The guest clock is a linear function of it (struct guest_time).  It uses the 32.32 multiplication that the guest
  * itself does with the clock page, so that both round alike.  The wall clock is the guest clock plus a constant.
  * Devices compute from the guest clock and hold no other time.
+ *
+ * A vCPU's TSC = the VM's + v->tsc_adjust, which reads as IA32_TSC_ADJUST.  A guest that writes TSC or TSC_ADJUST sets
+ * tsc_adjust (SDM 3B "IA32_TSC_ADJUST Register Support"), and nothing else.  So its time goes on as before: the clock
+ * page of each vCPU has base_tsc + tsc_adjust, and its TSC deadline is converted.  Linux's vDSO reads vCPU 0's page on
+ * all vCPUs if that is flagged "stable", so the flag is there only while all vCPUs have the same tsc_adjust.
  *
  * A new VM.  TSC and clock are 0 at creation.  wall_base_ns is the host's wall clock at that time.  It is not read
  * again, since the guest's own time keeping (NTP) corrects its wall clock from there on.
@@ -33,7 +38,8 @@
  * kept.
  *
  * The clock page (Linux Documentation/virt/kvm/x86/msr.rst): version is odd while we write.  All vCPUs get the same
- * (base_tsc, base_ns), so the page carries the "stable" flag, and readers on different vCPUs need no common maximum. */
+ * point of the line, so with the "stable" flag readers on different vCPUs need no common maximum.  dev_lock is held
+ * while a page is written and vCPUs run. */
 #include "kernel/dev/pvclock.h"
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/tsc_scale.h"
@@ -50,6 +56,7 @@
 #define PVCLOCK_ENABLED      BIT64(0)
 #define PVCLOCK_FLAG_STABLE  1u
 #define PVCLOCK_FLAG_STOPPED 2u /* KVM's PVCLOCK_GUEST_STOPPED; the guest clears it */
+#define PVCLOCK_FLAGS_AT     29 /* in struct pvclock_vcpu_time_info */
 
 static uint64_t clock_scale(uint64_t ticks, uint32_t mul, int shift)
 {
@@ -100,11 +107,16 @@ static uint64_t host_to_scaled_tsc(const struct vm *vm, uint64_t host_tsc)
 
 uint64_t vm_guest_tsc(const struct vm *vm) { return host_to_scaled_tsc(vm, tsc_read()) + (uint64_t)vm->tsc_offset; }
 
+static void vcpu_tsc_apply(struct vcpu *v)
+{
+    cpu_ops->tsc_set(v, v->vm->tsc_ratio, (int64_t)((uint64_t)v->vm->tsc_offset + v->tsc_adjust));
+}
+
 void vm_tsc_apply(struct vm *vm)
 {
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         ASSERT(atomic_load(&vm->vcpus[i]->state) == VCPU_FROZEN);
-        cpu_ops->tsc_set(vm->vcpus[i], vm->tsc_ratio, vm->tsc_offset);
+        vcpu_tsc_apply(vm->vcpus[i]);
     }
 }
 
@@ -127,6 +139,8 @@ uint64_t guest_ticks_to_ns(const struct vm *vm, uint64_t ticks)
 uint64_t guest_tsc_to_host(const struct vm *vm, uint64_t guest_tsc)
 {
     uint64_t host = guest_tsc - (uint64_t)vm->tsc_offset;
+    if (vm->tsc_offset < 0 && host < guest_tsc)
+        return UINT64_MAX; /* beyond the host's last tick: a deadline may be any number */
     if (vm->tsc_ratio)
         host = tsc_unscale(host, vm->tsc_ratio, cpu_caps.tsc_frac_bits);
     return host ? host : 1;
@@ -163,18 +177,28 @@ static enum hv_err clock_page_publish(struct vm *vm, uint64_t addr, uint32_t *ve
     return guest_write(vm, gpa(addr), page, 4);
 }
 
-static enum hv_err system_time_publish(struct vm *vm, struct pvclock *c, uint8_t flags)
+static bool tscs_are_equal(const struct vm *vm)
+{
+    for (unsigned i = 1; i < vm->n_vcpus; i++)
+        if (vm->vcpus[i]->tsc_adjust != vm->vcpus[0]->tsc_adjust)
+            return false;
+    return true;
+}
+
+/* Write the clock page of vCPU i.  stopped: PVCLOCK_FLAG_STOPPED or 0. */
+static enum hv_err system_time_publish(struct vm *vm, unsigned i, uint8_t stopped)
 {
     const struct guest_time *t = &vm->devices->time;
+    struct pvclock *c = &vm->devices->pvclock[i];
     uint8_t page[32]; /* struct pvclock_vcpu_time_info */
     struct wr w = wr_init(page, sizeof(page));
     wr_u32(&w, 0);
     wr_u32(&w, 0); /* version: clock_page_publish(); padding */
-    wr_u64(&w, t->base_tsc);
+    wr_u64(&w, t->base_tsc + vm->vcpus[i]->tsc_adjust);
     wr_u64(&w, t->base_ns);
     wr_u32(&w, t->mul);
     wr_u8(&w, (uint8_t)t->shift);
-    wr_u8(&w, flags);
+    wr_u8(&w, (tscs_are_equal(vm) ? PVCLOCK_FLAG_STABLE : 0) | stopped);
     wr_u16(&w, 0);
     return clock_page_publish(vm, c->system_time_msr & ~PVCLOCK_ENABLED, &c->version, page, sizeof(page));
 }
@@ -187,8 +211,11 @@ enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val)
     uint64_t addr = val & ~PVCLOCK_ENABLED;
     if ((val & PVCLOCK_ENABLED) && (addr % 4 || !guest_is_ram(vm, gpa(addr)) || !guest_is_ram(vm, gpa(addr + 31))))
         return HV_E_GUEST;
+    spin_lock(&vm->dev_lock);
     c->system_time_msr = val;
-    return val & PVCLOCK_ENABLED ? system_time_publish(vm, c, PVCLOCK_FLAG_STABLE) : HV_OK;
+    enum hv_err e = val & PVCLOCK_ENABLED ? system_time_publish(vm, v->index, 0) : HV_OK;
+    spin_unlock(&vm->dev_lock);
+    return e;
 }
 
 enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val)
@@ -205,13 +232,17 @@ enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val)
     return clock_page_publish(vm, val, &version, page, sizeof(page));
 }
 
-static void system_time_publish_all(struct vm *vm, uint8_t flags)
+/* A GUEST_STOPPED that the guest has not cleared yet stays. */
+static void system_time_publish_all(struct vm *vm, uint8_t stopped)
 {
     for (unsigned i = 0; i < vm->n_vcpus; i++) {
         struct pvclock *c = &vm->devices->pvclock[i];
+        uint8_t flags = 0;
         if (!(c->system_time_msr & PVCLOCK_ENABLED))
             continue;
-        enum hv_err e = system_time_publish(vm, c, flags);
+        enum hv_err e = guest_read(vm, gpa((c->system_time_msr & ~PVCLOCK_ENABLED) + PVCLOCK_FLAGS_AT), &flags, 1);
+        if (!e)
+            e = system_time_publish(vm, i, stopped | (flags & PVCLOCK_FLAG_STOPPED));
         if (e)
             log_warn(vm->config.name,
                      "vCPU %u's clock page at %#lx could not be updated (%s): its clock may be off until it registers "
@@ -225,14 +256,25 @@ void pvclock_update_all(struct vm *vm)
     if (!vm->devices->time.pages_stale)
         return;
     vm->devices->time.pages_stale = false;
-    system_time_publish_all(vm, PVCLOCK_FLAG_STABLE);
+    system_time_publish_all(vm, 0);
+}
+
+void vcpu_tsc_adjust(struct vcpu *v, uint64_t adjust)
+{
+    ASSERT(v->pcpu == this_pcpu()->index);
+    spin_lock(&v->vm->dev_lock);
+    v->tsc_adjust = adjust;
+    vcpu_tsc_apply(v);
+    system_time_publish_all(v->vm, 0);
+    spin_unlock(&v->vm->dev_lock);
+    lapic_tsc_changed(v);
 }
 
 void pvclock_guest_stopped(struct vm *vm)
 {
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         ASSERT(atomic_load(&vm->vcpus[i]->state) == VCPU_FROZEN);
-    system_time_publish_all(vm, PVCLOCK_FLAG_STABLE | PVCLOCK_FLAG_STOPPED);
+    system_time_publish_all(vm, PVCLOCK_FLAG_STOPPED);
 }
 
 /* ---- across a move ---- */

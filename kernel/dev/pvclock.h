@@ -16,11 +16,12 @@ struct vcpu;
 #define MSR_KVM_WALL_CLOCK_NEW  0x4b564d00u
 #define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01u
 
-/* ns = base_ns + ((tsc - base_tsc) << shift) * mul >> 32 (shift < 0: >> -shift).  The guest computes by the same
+/* A TSC without "v's" is the VM's (vm_guest_tsc), here and in all that follows.
+ * ns = base_ns + ((tsc - base_tsc) << shift) * mul >> 32 (shift < 0: >> -shift).  The guest computes by the same
  * formula, so both round alike. */
 struct guest_time {
-    uint64_t base_tsc; /* guest TSC */
-    uint64_t base_ns;  /* guest clock at base_tsc; the clock counts from the VM's creation */
+    uint64_t base_tsc;
+    uint64_t base_ns; /* guest clock at base_tsc; the clock counts from the VM's creation */
     uint32_t mul;
     int8_t shift;
     uint64_t tick_hz;      /* actual rate of the guest TSC on this host */
@@ -56,8 +57,12 @@ uint64_t guest_ticks_to_ns(const struct vm *vm, uint64_t ticks);
 /** Host TSC at which the guest TSC reads guest_tsc; never 0. */
 uint64_t guest_tsc_to_host(const struct vm *vm, uint64_t guest_tsc);
 
-/** Pass vm->tsc_ratio and vm->tsc_offset to the vendor, for each vCPU.  vCPUs frozen. */
+/** Pass vm->tsc_ratio, and vm->tsc_offset with v's tsc_adjust, to the vendor, for each vCPU v.  vCPUs frozen. */
 void vm_tsc_apply(struct vm *vm);
+/** Set v's IA32_TSC_ADJUST, and with it v's TSC, which is the VM's + this.  Moves v's TSC deadline, and rewrites the
+ *  clock pages: they lose the flag "stable" while the TSCs of the VM's vCPUs differ.  Owner pCPU of v, dev_lock not
+ *  held.  Manual: SDM 3B "IA32_TSC_ADJUST Register Support". */
+void vcpu_tsc_adjust(struct vcpu *v, uint64_t adjust);
 /** How this host provides a guest TSC of promised_hz: rows A, B and C of pvclock.c. */
 enum tsc_fit { TSC_FITS, TSC_SCALED, TSC_CHANGES };
 enum tsc_fit guest_tsc_fit(uint64_t promised_hz);
@@ -69,7 +74,7 @@ void guest_time_advance(struct vm *vm, uint64_t ns);
 void guest_time_catch_up(struct vm *vm, uint64_t age_us, uint64_t at_tsc);
 
 /** MSR writes: fill the clock page at the address in val.  HV_E_GUEST: not in RAM or misaligned, the caller injects
- *  #GP.  Owner pCPU. */
+ *  #GP.  Owner pCPU, dev_lock not held. */
 HV_MUST_CHECK enum hv_err pvclock_system_time_write(struct vcpu *v, uint64_t val);
 HV_MUST_CHECK enum hv_err pvclock_wall_clock_write(struct vm *vm, uint64_t val);
 /** Rewrite all enabled clock pages if a move has changed the TSC rate (vm_state_load calls this).  vCPUs frozen. */

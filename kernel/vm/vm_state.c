@@ -466,6 +466,24 @@ static bool steal_time_load(struct vm *vm, unsigned i, struct rd *in, bool apply
     return true;
 }
 
+static unsigned tsc_adjust_needs(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        if (vm->vcpus[i]->tsc_adjust)
+            return 1;
+    return 0;
+}
+
+static void tsc_adjust_save(struct vm *vm, unsigned i, struct wr *w) { wr_u64(w, vm->vcpus[i]->tsc_adjust); }
+
+static bool tsc_adjust_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
+{
+    uint64_t adjust = rd_u64(in);
+    if (apply)
+        vm->vcpus[i]->tsc_adjust = adjust;
+    return !in->bad;
+}
+
 /* ---- board devices ---- */
 
 static void ioapic_save(struct vm *vm, unsigned i, struct wr *w)

@@ -48,6 +48,7 @@ struct vm;
     X(LAPIC,      4,  2, 1, true,  needs_always,     "local APIC",     lapic)      \
     X(PVCLOCK,    17, 1, 1, true,  needs_always,     "clock page",     pvclock)    \
     X(STEAL_TIME, 26, 1, 1, true,  steal_time_needs, "steal time",     steal_time) \
+    X(TSC_ADJUST, 27, 1, 0, true,  tsc_adjust_needs, "TSC_ADJUST",     tsc_adjust) \
     X(IOAPIC,     18, 1, 1, false, needs_always,     "IOAPIC",         ioapic)     \
     X(PIC,        19, 1, 1, false, needs_always,     "8259",           pic)        \
     X(PIT,        20, 1, 1, false, needs_always,     "8254",           pit)        \

@@ -9,7 +9,8 @@
  *
  * G: most TSC ticks between two visits since the last line, in thousands.  K: the TSC's rate by the ACPI PM timer since
  * the last line.  W: so often the TSC as MSR (the hypervisor computes it) was not between two TSCs read by RDTSC (the
- * processor scales and offsets it), before and after. */
+ * processor scales and offsets it), before and after, or less than at the visit before.  At its start it sets its TSC
+ * forward, so that the vCPU has an offset of its own, which must move with it. */
 #include "bare.h"
 
 #define BUFFER   ((volatile u64 *)0x1800000)
@@ -19,6 +20,7 @@
 #define SWEEP    2u    /* pages that a visit also checks, in order; when all were, that is a sweep */
 #define PM_TIMER 0x608 /* 32 bits at 3.579545 MHz */
 #define IA32_TSC 0x10
+#define FORWARD  (1ul << 40)
 
 static u64 rdtsc(void)
 {
@@ -34,6 +36,11 @@ static u64 rdmsr(unsigned msr)
     return (u64)hi << 32 | lo;
 }
 
+static void wrmsr(unsigned msr, u64 val)
+{
+    __asm__ volatile("wrmsr" : : "c"(msr), "a"((unsigned)val), "d"((unsigned)(val >> 32)));
+}
+
 static unsigned pm_timer(void)
 {
     unsigned v;
@@ -41,10 +48,12 @@ static unsigned pm_timer(void)
     return v;
 }
 
-static unsigned skewed(void)
+static unsigned skewed(u64 *last)
 {
     u64 before = rdtsc(), msr = rdmsr(IA32_TSC), after = rdtsc();
-    return !(before <= msr && msr <= after);
+    unsigned skew = !(*last <= before && before <= msr && msr <= after);
+    *last = after;
+    return skew;
 }
 
 /* Not a string in memory: that would need relocation. */
@@ -72,8 +81,9 @@ static unsigned visit(unsigned page)
 
 static void main(u64 ticks_per_visit)
 {
+    wrmsr(IA32_TSC, rdtsc() + FORWARD);
     unsigned page = 0, swept = 0, bad = 0, sweeps = 0, skew = 0, pm = pm_timer();
-    u64 n = 0, last = rdtsc(), due = last, gap = 0, pm_tsc = last;
+    u64 n = 0, seen = FORWARD, last = rdtsc(), due = last, gap = 0, pm_tsc = last;
     for (u64 visits = 1;; visits++) {
         page = (page * 5 + 1) % N_PAGES; /* all of them, in no order */
         bad += visit(page);
@@ -86,7 +96,7 @@ static void main(u64 ticks_per_visit)
         u64 now = rdtsc();
         gap = now - last > gap ? now - last : gap;
         last = now;
-        skew += skewed();
+        skew += skewed(&seen);
         if (now - due > 100 * ticks_per_visit) {
             unsigned pm_now = pm_timer();
             u64 tsc = rdtsc(), khz = (tsc - pm_tsc) * 3579545 / ((unsigned)(pm_now - pm) + !(pm_now - pm)) / 1000;

@@ -84,9 +84,8 @@ static void test_never_and_always(void **state)
         { 0x80000001, CPUID_ECX, 22 },
         { 7, CPUID_ECX, 3 },
         { 7, CPUID_EDX, 26 },
-        /* TSC_ADJUST; PKRU component */
+        /* PKRU component */
         { 7, CPUID_EDX, 29 },
-        { 7, CPUID_EBX, 1 },
         { 0xd, CPUID_EAX, 9 },
     };
     static const struct {
@@ -94,8 +93,8 @@ static void test_never_and_always(void **state)
         enum cpuid_reg reg;
         unsigned bit;
     } always[] = {
-        { 1, CPUID_ECX, 21 }, { 1, CPUID_ECX, 24 }, { 1, CPUID_ECX, 31 },
-        { 1, CPUID_EDX, 9 },  { 6, CPUID_EAX, 2 },  { 0x40000001, CPUID_EAX, 3 },
+        { 1, CPUID_ECX, 21 }, { 1, CPUID_ECX, 24 },         { 1, CPUID_ECX, 31 }, { 1, CPUID_EDX, 9 },
+        { 6, CPUID_EAX, 2 },  { 0x40000001, CPUID_EAX, 3 }, { 7, CPUID_EBX, 1 },
     };
     (void)state;
     cpuid_build(&t, everything, 4, 3000000000);

@@ -213,6 +213,18 @@ static void test_level_is_the_same_everywhere(void **state)
         }
 }
 
+/* Emulated, so `host` has it everywhere; no level has it, so that a guest on a level can move to release 0.1. */
+static void test_tsc_adjust_needs_no_host_that_has_it(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < N_CPUS; c++)
+        for (unsigned l = 0; l <= cpus[c].level; l++) {
+            assert_int_equal(make(&t, c, l ? levels[l - 1] : "host"), HV_OK);
+            assert_int_equal(cpuid_has(&t, 7, 0, CPUID_EBX, 1), !l);
+            assert_int_equal(cpuid_msr_exists(&t, 0x3b), !l);
+        }
+}
+
 /* ---- the leaves agree with each other, on every baseline of every host ---- */
 
 static void check_consistent(unsigned n_vcpus)
@@ -347,7 +359,7 @@ static void test_features_without_their_registers_are_not_shown(void **state)
     assert_int_equal(cpuid_find(&t, 1, 0)->reg[CPUID_ECX],
                      0x81200000 | C1_V2 | BIT32(17) | BIT32(22) | BIT32(25) | BIT32(26));
     assert_int_equal(cpuid_find(&t, 7, 0)->reg[CPUID_EBX],
-                     BIT32(0) | BIT32(3) | BIT32(7) | BIT32(8) | BIT32(10) | BIT32(20));
+                     BIT32(0) | BIT32(1) | BIT32(3) | BIT32(7) | BIT32(8) | BIT32(10) | BIT32(20));
 }
 
 /* ---- moves ---- */
@@ -545,7 +557,7 @@ static void test_pool_is_what_all_have(void **state)
     check_consistent(4);
     assert_int_equal(cpuid_find(&t, 1, 0)->reg[CPUID_ECX],
                      0x81200000 | C1_V2 | BIT32(17) | BIT32(25) | BIT32(26) | BIT32(28));
-    assert_int_equal(cpuid_find(&t, 7, 0)->reg[CPUID_EBX], 0);
+    assert_int_equal(cpuid_find(&t, 7, 0)->reg[CPUID_EBX], BIT32(1)); /* emulated on each */
     assert_int_equal(t.xcr0_allowed, 7);
     assert_int_equal(cpuid_phys_bits(&t), 36);
     for (unsigned i = 0; i < 3; i++) {
@@ -573,7 +585,7 @@ static void test_pool_drops_components_at_other_places(void **state)
     assert_int_equal(make(&t, ZEN4, "pool"), HV_OK);
     check_consistent(4);
     assert_int_equal(t.xcr0_allowed, 7);
-    assert_int_equal(cpuid_find(&t, 7, 0)->reg[CPUID_EBX], B7_V3 | BIT32(7));
+    assert_int_equal(cpuid_find(&t, 7, 0)->reg[CPUID_EBX], B7_V3 | BIT32(1) | BIT32(7));
 }
 
 static void test_pool_mistakes(void **state)
@@ -616,6 +628,7 @@ int main(void)
         cmocka_unit_test(test_levels_by_host),
         cmocka_unit_test(test_missing_is_named),
         cmocka_unit_test(test_level_is_the_same_everywhere),
+        cmocka_unit_test(test_tsc_adjust_needs_no_host_that_has_it),
         cmocka_unit_test(test_leaves_agree),
         cmocka_unit_test(test_phys_bits_follow_the_guest),
         cmocka_unit_test(test_msrs_follow_the_features),

@@ -273,6 +273,50 @@ static void test_tsc_deadline(void **state)
     assert_false(lapic_take_wakeup(v));
 }
 
+/* A deadline is a value of the vCPU's own TSC, and comes sooner or later when that is written. */
+static void test_tsc_deadline_of_a_tsc_that_was_written(void **state)
+{
+    (void)state;
+    fake_tsc += 7000;
+    wr(0x320, 0x400ec);
+    assert_int_equal(msr_write(v, 0x10, 1000), HV_OK);
+    assert_int_equal(msr_write(v, 0x6e0, 1100), HV_OK);
+    assert_int_equal(lapic_timer_deadline(v), fake_tsc + 100);
+    assert_int_equal(msr_write(v, 0x3b, v->tsc_adjust + 60), HV_OK);
+    assert_int_equal(lapic_timer_deadline(v), fake_tsc + 40);
+    assert_int_equal(msr_write(v, 0x10, 0), HV_OK);
+    assert_int_equal(lapic_timer_deadline(v), fake_tsc + 1100);
+    lapic_timer_poll(v);
+    assert_int_equal(lapic_pending(v), -1);
+    assert_int_equal(msr_write(v, 0x10, 1100), HV_OK);
+    lapic_timer_poll(v);
+    assert_int_equal(lapic_pending(v), 0xec);
+    assert_int_equal(lapic_timer_deadline(v), 0);
+    assert_int_equal(msr_write(v, 0x10, 5), HV_OK); /* it has fired */
+    assert_int_equal(lapic_timer_deadline(v), 0);
+    lapic_ack(v, 0xec);
+    wr(0xb0, 0);
+    assert_int_equal(msr_write(v, 0x10, UINT64_MAX - 9), HV_OK);
+    assert_int_equal(msr_write(v, 0x6e0, 5), HV_OK); /* in the past, though the TSC will wrap */
+    lapic_timer_poll(v);
+    assert_int_equal(lapic_pending(v), 0xec);
+}
+
+/* No deadline is too large: it is far away, and nobody wakes for it. */
+static void test_a_deadline_far_away(void **state)
+{
+    (void)state;
+    wr(0x320, 0x400ec);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(msr_write(v, 0x6e0, UINT64_MAX), HV_OK);
+        assert_true(lapic_timer_deadline(v) > BIT64(62));
+        assert_int_equal(msr_write(v, 0x10, 3), HV_OK);
+        assert_true(lapic_timer_deadline(v) > BIT64(62));
+    }
+    lapic_timer_poll(v);
+    assert_int_equal(lapic_pending(v), -1);
+}
+
 static void test_level_eoi_reaches_ioapic(void **state)
 {
     (void)state;
@@ -323,6 +367,8 @@ int main(void)
         T(test_an_expired_timer_stays_so),
         T(test_cpuid_follows_the_enable_bit),
         T(test_tsc_deadline),
+        T(test_tsc_deadline_of_a_tsc_that_was_written),
+        T(test_a_deadline_far_away),
         T(test_level_eoi_reaches_ioapic),
         T(test_extint_from_8259),
     };

@@ -193,13 +193,94 @@ static void test_pages(void **state)
     assert_int_equal(msr_write(v, 0x12, 0x4001), HV_E_GUEST); /* the old numbers are not advertised */
 }
 
+static uint64_t tsc_of(unsigned i)
+{
+    assert_int_equal(m.hw_tsc_offset[i], (uint64_t)m.vm.tsc_offset + m.vcpu[i].tsc_adjust); /* what RDTSC reads */
+    return fake_tsc + (uint64_t)m.hw_tsc_offset[i];
+}
+static uint64_t msr(unsigned i, uint32_t number)
+{
+    uint64_t val;
+    assert_int_equal(msr_read(&m.vcpu[i], number, &val), HV_OK);
+    return val;
+}
+
+/* The guest clock as vCPU i reads it from its page, at 3000h + 1000h * i. */
+static uint64_t page_ns(unsigned i, uint8_t *flags)
+{
+    struct rd r = rd_init(m.ram + 0x3000 + 0x1000 * i, 32);
+    assert_int_equal(rd_u64(&r) & 1, 0);
+    uint64_t since = tsc_of(i) - rd_u64(&r), ns = rd_u64(&r), mul = rd_u32(&r);
+    int8_t shift = (int8_t)rd_u8(&r);
+    *flags = rd_u8(&r);
+    return ns + (uint64_t)((u128)(shift < 0 ? since >> -shift : since << shift) * mul >> 32);
+}
+static void check_pages(uint8_t want_flags)
+{
+    uint8_t flags;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(page_ns(i, &flags), guest_clock_ns(&m.vm));
+        assert_int_equal(flags, want_flags);
+    }
+}
+
+/* WRMSR of TSC moves TSC_ADJUST by as much, and the other way round.  All other time goes on as before. */
+static void test_a_guest_sets_its_tsc(void **state)
+{
+    (void)state;
+    vm_tsc_apply(&m.vm);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(msr_write(&m.vcpu[i], MSR_KVM_SYSTEM_TIME_NEW, (0x3000 + 0x1000 * i) | 1), HV_OK);
+    fake_tsc += 12345678;
+    uint64_t ns = guest_clock_ns(&m.vm), tsc = vm_guest_tsc(&m.vm);
+    assert_int_equal(msr(0, 0x3b), 0);
+    assert_int_equal(msr_write(v, 0x3b, 1000), HV_OK);
+    assert_int_equal(tsc_of(0), tsc + 1000);
+    assert_int_equal(msr(0, 0x10), tsc + 1000);
+    assert_int_equal(tsc_of(1), tsc);
+    check_pages(0); /* no longer "stable" */
+    assert_int_equal(msr_write(v, 0x10, 500), HV_OK);
+    assert_int_equal(msr(0, 0x10), 500);
+    assert_int_equal(msr(0, 0x3b), 500 - tsc);
+    check_pages(0);
+    fake_tsc += 3000000;
+    check_pages(0);
+    assert_int_equal(guest_clock_ns(&m.vm), ns + 1000000);
+    assert_int_equal(msr_write(&m.vcpu[1], 0x3b, 500 - tsc), HV_OK);
+    assert_int_equal(tsc_of(0), tsc_of(1));
+    check_pages(1); /* equal again */
+    pvclock_guest_stopped(&m.vm);
+    assert_int_equal(msr_write(v, 0x3b, UINT64_MAX), HV_OK);
+    check_pages(2); /* not cleared yet, so it stays */
+    devices_reset(&m.vm);
+    assert_int_equal(msr(0, 0x3b), 0);
+}
+
+/* Without the feature there is no TSC_ADJUST, but a TSC that can be written. */
+static void test_no_tsc_adjust_without_the_feature(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < m.vm.cpuid->n; i++)
+        if (m.vm.cpuid->e[i].leaf == 7)
+            m.vm.cpuid->e[i].reg[CPUID_EBX] &= ~BIT32(1);
+    uint64_t val;
+    assert_int_equal(msr_read(v, 0x3b, &val), HV_E_GUEST);
+    assert_int_equal(msr_write(v, 0x3b, 0), HV_E_GUEST);
+    assert_int_equal(msr_write(v, 0x10, 7), HV_OK);
+    assert_int_equal(tsc_of(0), 7);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-    const struct CMUnitTest tests[] = {
-        T(test_rate_precision), T(test_muldiv), T(test_guest_is_told_that_it_stood_still),
-        T(test_division),       T(test_ratio),  T(test_clock_and_wall),
-        T(test_pages)
-    };
+    const struct CMUnitTest tests[] = { T(test_rate_precision),
+                                        T(test_muldiv),
+                                        T(test_guest_is_told_that_it_stood_still),
+                                        T(test_division),
+                                        T(test_ratio),
+                                        T(test_clock_and_wall),
+                                        T(test_pages),
+                                        T(test_a_guest_sets_its_tsc),
+                                        T(test_no_tsc_adjust_without_the_feature) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -351,6 +351,39 @@ static void test_optional_section_is_skipped(void **unused)
     end();
 }
 
+/* Each vCPU's TSC moves with it, and its clock page stays right.  A host that does not know TSC_ADJUST is told before
+ * the first page: it cannot take a guest that was promised the feature, nor one that wrote its TSC without it. */
+static void test_a_vcpus_own_tsc_moves(void **unused)
+{
+    (void)unused;
+    begin(2);
+    struct vm_knows old;
+    uint64_t val, tsc = vm_guest_tsc(&a.vm);
+    assert_int_equal(msr_write(a.vm.vcpus[1], 0x10, 777), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
+    fake_tsc = 99;
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+    fake_tsc += 1000;
+    assert_int_equal(fake_tsc + (uint64_t)b.hw_tsc_offset[0], tsc + 1000);
+    assert_int_equal(fake_tsc + (uint64_t)b.hw_tsc_offset[1], 1777);
+    assert_int_equal(msr_read(b.vm.vcpus[1], 0x3b, &val), HV_OK);
+    assert_int_equal(val, 777 - tsc);
+    guest_time_advance(&b.vm, 1000000);
+    assert_int_equal(fake_tsc + (uint64_t)b.hw_tsc_offset[1], 1777 + 3000000);
+
+    assert_int_equal(vm_knows_parse(&old, NULL, 0), HV_OK);
+    assert_int_equal(vm_knows_check(&old, &b.vm, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "does not know (TSC_ADJUST): update it"));
+    assert_int_equal(msr_write(b.vm.vcpus[1], 0x3b, 0), HV_OK);
+    assert_int_equal(vm_knows_check(&old, &b.vm, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "does not know (tsc-adjust): update it"));
+    for (unsigned i = 0; i < b.vm.cpuid->n; i++)
+        if (b.vm.cpuid->e[i].leaf == 7)
+            b.vm.cpuid->e[i].reg[CPUID_EBX] &= ~BIT32(1);
+    assert_int_equal(vm_knows_check(&old, &b.vm, WHY(why)), HV_OK);
+    end();
+}
+
 static bool without_xsave(struct machine *x)
 {
     machine_init_bare(x, 1, RAM);
@@ -711,6 +744,7 @@ int main(void)
         cmocka_unit_test(test_time_goes_on),
         cmocka_unit_test(test_other_frequency),
         cmocka_unit_test(test_scaled_tsc),
+        cmocka_unit_test(test_a_vcpus_own_tsc_moves),
         cmocka_unit_test(test_promised_rate_comes_back),
         cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing),
         cmocka_unit_test(test_flipped_bytes_never_hurt),
