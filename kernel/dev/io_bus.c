@@ -4,7 +4,8 @@
  * Two tables map ranges to handlers; the first entry that covers an address wins, so the busiest come first.  An entry
  * without handlers is a place where kernels probe for hardware that this machine lacks: it is not logged.  An access
  * that no entry covers is.  dev_lock is held around each handler; handlers never take it.
- * Not here: decoding of instructions (kernel/run/insn.c), the local APIC's page beyond its address. */
+ * A vCPU's local APIC comes before the table, wherever the guest has put its page.
+ * Not here: decoding of instructions (kernel/run/insn.c), the registers of the local APIC. */
 #include "kernel/dev/io_bus.h"
 
 #include "kernel/dev/devices.h"
@@ -172,6 +173,7 @@ static const struct mmio_range mmio_ranges[] = {
     { 0xa0000, 0x20000, NULL, NULL },   /* VGA memory */
     { 0xc0000, 0x20000, NULL, NULL },   /* option ROMs: kernels look for signatures */
     { 0xfed00000, 0x1000, NULL, NULL }, /* HPET */
+    { LAPIC_BASE, 0x1000, NULL, NULL }, /* of a local APIC that is disabled, elsewhere, or in x2APIC mode */
 };
 
 static const struct mmio_range *mmio_find(uint64_t a)
@@ -182,7 +184,6 @@ static const struct mmio_range *mmio_find(uint64_t a)
     return NULL;
 }
 
-static bool is_lapic(uint64_t a) { return a - LAPIC_BASE < 0x1000; }
 static bool is_pci(uint64_t a) { return a - PCI_ECAM_BASE < PCI_REGION_LEN; }
 
 /* APIC registers are 32 bits wide, at multiples of 16.  Narrower or misaligned reads are undefined by SDM 3A; here they
@@ -196,7 +197,7 @@ static uint64_t dword_part(uint32_t dword, uint64_t a, unsigned size)
 void mmio_read(struct vcpu *v, gpa_t a, unsigned size, uint64_t *val)
 {
     ASSERT(size >= 1 && size <= 8);
-    if (is_lapic(a.v)) {
+    if (lapic_claims(v, a.v)) {
         *val = dword_part(lapic_mmio_read(v, (uint32_t)(a.v & 0xfff)), a.v, size);
         return;
     }
@@ -221,7 +222,7 @@ void mmio_read(struct vcpu *v, gpa_t a, unsigned size, uint64_t *val)
 void mmio_write(struct vcpu *v, gpa_t a, unsigned size, uint64_t val)
 {
     ASSERT(size >= 1 && size <= 8);
-    if (is_lapic(a.v)) {
+    if (lapic_claims(v, a.v)) {
         if (!(a.v & 15))
             lapic_mmio_write(v, (uint32_t)(a.v & 0xfff), (uint32_t)val);
         return;

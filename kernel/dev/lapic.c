@@ -528,8 +528,6 @@ uint32_t lapic_mmio_read(struct vcpu *v, uint32_t offset)
 {
     struct lapic *l = v->lapic;
     uint32_t val = 0;
-    if (!lapic_hw_enabled(l) || lapic_x2apic(l))
-        return 0xffffffff;
     unsigned reg = offset >> 4;
     if (reg == REG_DFR)
         return l->dfr;
@@ -543,8 +541,6 @@ uint32_t lapic_mmio_read(struct vcpu *v, uint32_t offset)
 void lapic_mmio_write(struct vcpu *v, uint32_t offset, uint32_t val)
 {
     struct lapic *l = v->lapic;
-    if (!lapic_hw_enabled(l) || lapic_x2apic(l))
-        return;
     switch (offset >> 4) {
     case REG_ID:       break; /* read-only: the vCPU's index */
     case REG_LDR:      l->ldr = val & 0xff000000; break;
@@ -617,21 +613,26 @@ enum hv_err lapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
     return x2apic_value_ok(reg, val) && lapic_reg_write(v, reg, (uint32_t)val) ? HV_OK : HV_E_GUEST;
 }
 
-/* SDM 3A "x2APIC States": disabled -> xAPIC -> x2APIC -> disabled.  Other transitions are #GP, and so is the x2APIC bit
- * without the enable bit. */
+#define APIC_BASE_MODES (APIC_BASE_ENABLE | APIC_BASE_X2APIC)
+
+bool lapic_base_legal(const struct vcpu *v, uint64_t val)
+{
+    uint64_t page = (BIT64(cpuid_phys_bits(v->vm->cpuid)) - 1) & ~UINT64_C(0xfff);
+    return !(val & ~(page | APIC_BASE_MODES | APIC_BASE_BSP)) && (val & APIC_BASE_MODES) != APIC_BASE_X2APIC;
+}
+
+/* SDM 3A "x2APIC States": disabled -> xAPIC -> x2APIC -> disabled.  Other transitions are #GP. */
 enum hv_err lapic_base_write(struct vcpu *v, uint64_t val)
 {
     struct lapic *l = v->lapic;
     ASSERT(v->pcpu == this_pcpu()->index);
-    const uint64_t modes = APIC_BASE_ENABLE | APIC_BASE_X2APIC;
-    uint64_t from = l->base_msr & modes, to = val & modes;
-    if ((val & ~(modes | APIC_BASE_BSP)) != LAPIC_BASE)
-        return HV_E_GUEST; /* the page cannot be moved */
-    if (to == APIC_BASE_X2APIC || (from == modes && to == APIC_BASE_ENABLE) || (from == 0 && to == modes))
+    uint64_t from = l->base_msr & APIC_BASE_MODES, to = val & APIC_BASE_MODES;
+    if (!lapic_base_legal(v, val) || (from == APIC_BASE_MODES && to == APIC_BASE_ENABLE) ||
+        (from == 0 && to == APIC_BASE_MODES))
         return HV_E_GUEST;
     if (from && !to)
         lapic_reset(v, true);
-    l->base_msr = LAPIC_BASE | to | (l->base_msr & APIC_BASE_BSP);
+    l->base_msr = (val & ~APIC_BASE_BSP) | (l->base_msr & APIC_BASE_BSP);
     l->wait_for_sipi = v->halted = false; /* a vCPU that executes WRMSR runs */
     return HV_OK;
 }

@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include "kernel/core/vcpu.h"
 
-#define LAPIC_BASE         UINT64_C(0xfee00000)
+#define LAPIC_BASE         UINT64_C(0xfee00000) /* of the page at first; the guest can move it */
 #define IA32_APIC_BASE_MSR 0x1bu
 #define APIC_BASE_BSP      BIT64(8)
 #define APIC_BASE_X2APIC   BIT64(10)
@@ -76,7 +76,11 @@ void lapic_deliver(struct vm *vm, uint32_t dest, bool logical, enum lapic_mode m
 /** Set vec in v's IRR and kick v unless it runs on this pCPU. */
 void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level);
 
-/* Register access from the guest: owner pCPU, dev_lock not held.  offset 0..fffh. */
+/** Can v's IA32_APIC_BASE have this value?  No: it has reserved bits, bits beyond the guest's physical address bits, or
+ *  x2APIC mode without the enable bit. */
+bool lapic_base_legal(const struct vcpu *v, uint64_t val);
+
+/* Register access from the guest: owner pCPU, dev_lock not held.  offset 0..fffh, of the page: lapic_claims(). */
 uint32_t lapic_mmio_read(struct vcpu *v, uint32_t offset);
 void lapic_mmio_write(struct vcpu *v, uint32_t offset, uint32_t val);
 /** x2APIC MSRs 800h..8FFh; IA32_APIC_BASE.  HV_E_GUEST: the caller injects #GP. */
@@ -88,6 +92,14 @@ void lapic_tsc_deadline_write(struct vcpu *v, uint64_t val);
 /** v's TSC has another value than before: an armed deadline comes sooner or later.  Owner pCPU. */
 void lapic_tsc_changed(struct vcpu *v);
 
+/** Address of the xAPIC page.  Where it lies over the guest's RAM, the guest sees the RAM, as under KVM: that causes no
+ *  exit. */
+static inline uint64_t lapic_page(const struct lapic *l) { return l->base_msr & ~UINT64_C(0xfff); }
+/** Is address a in v's xAPIC page?  There is none while the APIC is disabled or in x2APIC mode. */
+static inline bool lapic_claims(const struct vcpu *v, uint64_t a)
+{
+    return (v->lapic->base_msr & ~APIC_BASE_BSP) == ((a & ~UINT64_C(0xfff)) | APIC_BASE_ENABLE);
+}
 static inline bool lapic_hw_enabled(const struct lapic *l) { return l->base_msr & APIC_BASE_ENABLE; }
 static inline bool lapic_x2apic(const struct lapic *l)
 {

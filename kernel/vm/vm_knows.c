@@ -10,7 +10,7 @@
 static const struct {
     uint16_t id, version, release_0_1;
 } parts[] = {
-#define SECTION(id, number, version, release_0_1, per_vcpu, needs, name, fn) { number, version, release_0_1 },
+#define SECTION(id, number, version, release_0_1, per_vcpu, always, needs, name, fn) { number, version, release_0_1 },
     VM_SECTIONS(SECTION)
 #define FIELD(id, number, version, name, fn) { number, version, 0 },
         OFFER_FIELDS(FIELD)

@@ -56,7 +56,7 @@ static const struct {
     uint16_t section, version;
     const char *name;
 } sections[] = {
-#define SECTION(id, number, version, release_0_1, per_vcpu, needs, name, fn) { number, version, name },
+#define SECTION(id, number, version, release_0_1, per_vcpu, always, needs, name, fn) { number, version, name },
     VM_SECTIONS(SECTION)
 };
 _Static_assert(ARRAY_SIZE(sections) <= ARRAY_SIZE(((struct vm_offer *)0)->device), "an offer has room for all");

@@ -320,8 +320,9 @@ static bool msrs_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
 }
 
 /* ---- local APIC ----
- * Registers by their xAPIC numbers would lose the timer's start; so one fixed record.  Version 2 has a second NMI among
- * the requests; a host that reads version 1 gets one, as it would have kept one. */
+ * Registers by their xAPIC numbers would lose the timer's start; so one fixed record.  In version 2 the page can be at
+ * another address than LAPIC_BASE, and there is a second NMI among the requests; a host that reads version 1 gets one,
+ * as it would have kept one. */
 
 static unsigned requests_that_move(unsigned version)
 {
@@ -335,6 +336,14 @@ static unsigned requests_save(const struct vcpu *v, unsigned version)
     if ((requests & VCPU_REQ_NMIS) && version < 2)
         requests |= VCPU_REQ_NMI;
     return requests & requests_that_move(version);
+}
+
+static unsigned lapic_needs(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n_vcpus; i++)
+        if (lapic_page(vm->vcpus[i]->lapic) != LAPIC_BASE)
+            return 2;
+    return 1;
 }
 
 static void lapic_save(struct vm *vm, unsigned i, struct wr *w)
@@ -367,11 +376,7 @@ static void lapic_save(struct vm *vm, unsigned i, struct wr *w)
 
 static bool lapic_legal(const struct vcpu *v, const struct lapic *l)
 {
-    uint64_t modes = l->base_msr & (APIC_BASE_ENABLE | APIC_BASE_X2APIC);
-    if ((l->base_msr & ~(APIC_BASE_BSP | APIC_BASE_ENABLE | APIC_BASE_X2APIC)) != LAPIC_BASE ||
-        modes == APIC_BASE_X2APIC)
-        return false;
-    if (!(l->base_msr & APIC_BASE_BSP) != (v->index != 0))
+    if (!lapic_base_legal(v, l->base_msr) || !(l->base_msr & APIC_BASE_BSP) != (v->index != 0))
         return false;
     return l->tpr <= 0xff && l->svr <= 0x1ff && !(l->timer_divide & ~0xbu) && l->timer_start < BIT64(62) &&
            !((atomic_load(&l->irr[0]) | l->isr[0]) & 0xffff); /* vectors below 16 do not exist */
@@ -753,14 +758,14 @@ static unsigned needs_always(const struct vm *vm)
 
 static const struct section {
     uint16_t id, version;
-    bool per_vcpu;
+    bool per_vcpu, always;
     const char *name;
     unsigned (*needs)(const struct vm *vm);
     void (*save)(struct vm *vm, unsigned i, struct wr *w);
     bool (*load)(struct vm *vm, unsigned i, struct rd *in, bool apply);
 } sections[] = {
-#define SECTION(id, number, version, release_0_1, per_vcpu, needs, name, fn) \
-    { VMS_SEC_##id, version, per_vcpu, name, needs, fn##_save, fn##_load },
+#define SECTION(id, number, version, release_0_1, per_vcpu, always, needs, name, fn) \
+    { VMS_SEC_##id, version, per_vcpu, always, name, needs, fn##_save, fn##_load },
     VM_SECTIONS(SECTION)
 };
 
@@ -822,7 +827,7 @@ unsigned vm_state_missing(const struct vm_offer *o, reason_fn *add, void *ctx)
     unsigned n = 0;
     char text[160];
     for (unsigned k = 0; k < ARRAY_SIZE(sections); k++) {
-        bool there = sections[k].needs != needs_always;
+        bool there = !sections[k].always;
         for (unsigned i = 0; i < o->n_devices; i++)
             there |= o->device[i].section == sections[k].id;
         if (there)
@@ -906,7 +911,7 @@ static enum hv_err sections_load(struct vm *vm, struct rd in, bool apply, struct
     }
     for (unsigned k = 0; k < ARRAY_SIZE(sections); k++) {
         unsigned all = sections[k].per_vcpu ? BIT32(vm->n_vcpus) - 1 : 1;
-        if (seen[k] != all && (seen[k] || sections[k].needs == needs_always))
+        if (seen[k] != all && (seen[k] || sections[k].always))
             return REFUSE(HV_E_PROTO, "the state is incomplete: a %s is missing", sections[k].name);
     }
     return HV_OK;

@@ -34,29 +34,30 @@ struct vm;
  *   version   newest of the payload: what is written to a host that reads it; all versions from 1 on are read
  *   0.1       the version that release 0.1 reads; 0: it does not know the section
  *   vcpu      once per vCPU?
- *   needs     function: the lowest version that carries this guest's state.  0: the section may be left out for an
- *             older host; one that is missing on arrival leaves what devices_create() made
+ *   always    must each state have it?  If not, it is left out for an older host unless the guest needs it; one that is
+ *             missing on arrival leaves what devices_create() made
+ *   needs     function: the lowest version that carries this guest's state; 0: none is needed (only if not `always`)
  *   name, and the prefix of its functions _save and _load in vm_state.c.
  * This table generates the state's writer and reader, an offer's list of sections, and the check of that list.
  * TIME is first, because later sections may read the clock.  How to add to it: docs/hacking.md, "Adding things". */
 /* clang-format off */
-#define VM_SECTIONS(X)                                                         \
-    X(TIME,       16, 1, 1, false, needs_always,     "time",           time)       \
-    X(REGS,       1,  1, 1, true,  needs_always,     "registers",      regs)       \
-    X(XSAVE,      2,  1, 1, true,  needs_always,     "FPU state",      xsave)      \
-    X(MSRS,       3,  1, 1, true,  needs_always,     "MSRs",           msrs)       \
-    X(LAPIC,      4,  2, 1, true,  needs_always,     "local APIC",     lapic)      \
-    X(PVCLOCK,    17, 1, 1, true,  needs_always,     "clock page",     pvclock)    \
-    X(STEAL_TIME, 26, 1, 1, true,  steal_time_needs, "steal time",     steal_time) \
-    X(TSC_ADJUST, 27, 1, 0, true,  tsc_adjust_needs, "TSC_ADJUST",     tsc_adjust) \
-    X(IOAPIC,     18, 1, 1, false, needs_always,     "IOAPIC",         ioapic)     \
-    X(PIC,        19, 1, 1, false, needs_always,     "8259",           pic)        \
-    X(PIT,        20, 1, 1, false, needs_always,     "8254",           pit)        \
-    X(RTC,        21, 1, 1, false, needs_always,     "RTC",            rtc)        \
-    X(PM,         22, 1, 1, false, needs_always,     "ACPI power",     pm)         \
-    X(UART,       23, 1, 1, false, needs_always,     "serial port",    uart)       \
-    X(PCI,        24, 1, 1, false, needs_always,     "PCI bus",        pci)        \
-    X(VIRTIO,     25, 1, 1, false, needs_always,     "virtio devices", virtio)
+#define VM_SECTIONS(X)                                                                    \
+    X(TIME,       16, 1, 1, false, true,  needs_always,     "time",           time)       \
+    X(REGS,       1,  1, 1, true,  true,  needs_always,     "registers",      regs)       \
+    X(XSAVE,      2,  1, 1, true,  true,  needs_always,     "FPU state",      xsave)      \
+    X(MSRS,       3,  1, 1, true,  true,  needs_always,     "MSRs",           msrs)       \
+    X(LAPIC,      4,  2, 1, true,  true,  lapic_needs,      "local APIC",     lapic)      \
+    X(PVCLOCK,    17, 1, 1, true,  true,  needs_always,     "clock page",     pvclock)    \
+    X(STEAL_TIME, 26, 1, 1, true,  false, steal_time_needs, "steal time",     steal_time) \
+    X(TSC_ADJUST, 27, 1, 0, true,  false, tsc_adjust_needs, "TSC_ADJUST",     tsc_adjust) \
+    X(IOAPIC,     18, 1, 1, false, true,  needs_always,     "IOAPIC",         ioapic)     \
+    X(PIC,        19, 1, 1, false, true,  needs_always,     "8259",           pic)        \
+    X(PIT,        20, 1, 1, false, true,  needs_always,     "8254",           pit)        \
+    X(RTC,        21, 1, 1, false, true,  needs_always,     "RTC",            rtc)        \
+    X(PM,         22, 1, 1, false, true,  needs_always,     "ACPI power",     pm)         \
+    X(UART,       23, 1, 1, false, true,  needs_always,     "serial port",    uart)       \
+    X(PCI,        24, 1, 1, false, true,  needs_always,     "PCI bus",        pci)        \
+    X(VIRTIO,     25, 1, 1, false, true,  needs_always,     "virtio devices", virtio)
 
 /* Fields of an offer from format 3 on, behind those of format 2.  Columns: id, number (with VMS_SEC_OPTIONAL: a host
  * that does not know it takes the guest all the same), newest version, name, and the prefix of its functions _needs,
@@ -72,8 +73,8 @@ struct vm;
 /* clang-format on */
 
 enum vms_section {
-#define VMS_SEC_ENUM(id, number, version, release_0_1, per_vcpu, needs, name, fn) VMS_SEC_##id = (number),
-#define OFFER_FIELD_ENUM(id, number, version, name, fn)                           OFFER_FIELD_##id = (number),
+#define VMS_SEC_ENUM(id, number, version, release_0_1, per_vcpu, always, needs, name, fn) VMS_SEC_##id = (number),
+#define OFFER_FIELD_ENUM(id, number, version, name, fn)                                   OFFER_FIELD_##id = (number),
     VM_SECTIONS(VMS_SEC_ENUM) OFFER_FIELDS(OFFER_FIELD_ENUM) VMS_SEC_OPTIONAL = 0x8000,
 };
 

@@ -108,6 +108,53 @@ static void test_x2apic_face(void **state)
     assert_int_equal(msr_write(v, 0x1b, 0x12345000 | APIC_BASE_ENABLE), HV_E_GUEST);
 }
 
+static uint64_t rd_at(unsigned i, uint64_t a)
+{
+    uint64_t val;
+    mmio_read(m.vm.vcpus[i], gpa(a), 4, &val);
+    return val;
+}
+
+/* Each vCPU's page is where its IA32_APIC_BASE says, ahead of any other device. */
+static void test_the_page_moves(void **state)
+{
+    const uint64_t to = 0xfed40000, on = APIC_BASE_ENABLE | APIC_BASE_BSP;
+    uint64_t version = rd(0x30), val;
+    (void)state;
+    assert_int_equal(msr_write(v, 0x1b, to | on), HV_OK);
+    assert_int_equal(msr_read(v, 0x1b, &val), HV_OK);
+    assert_int_equal(val, to | on);
+    assert_int_equal(rd_at(0, to + 0x30), version);
+    assert_int_equal(rd(0x30), 0xffffffff);
+    assert_int_equal(rd_at(1, to + 0x30), 0xffffffff);
+    assert_int_equal(rd_at(1, LAPIC_BASE + 0x30), version);
+    mmio_write(v, gpa(to + 0x80), 4, 0x50);
+    assert_int_equal(v->lapic->tpr, 0x50);
+    wr(0x80, 0x20);
+    assert_int_equal(v->lapic->tpr, 0x50);
+    mmio_write(v, gpa(to + 0x310), 4, 1u << 24);
+    mmio_write(v, gpa(to + 0x300), 4, 0x40);
+    assert_int_equal(lapic_pending(m.vm.vcpus[1]), 0x40);
+
+    static const uint64_t reserved[] = { BIT64(0), BIT64(7), BIT64(9), BIT64(52), BIT64(63) };
+    for (unsigned i = 0; i < ARRAY_SIZE(reserved); i++)
+        assert_int_equal(msr_write(v, 0x1b, to | on | reserved[i]), HV_E_GUEST);
+    assert_int_equal(msr_write(v, 0x1b, to | on | BIT64(cpuid_phys_bits(m.vm.cpuid))), HV_E_GUEST);
+    assert_int_equal(rd_at(0, to + 0x30), version);
+
+    assert_int_equal(msr_write(v, 0x1b, IOAPIC_BASE | on), HV_OK);
+    assert_int_equal(rd_at(0, IOAPIC_BASE + 0x30), version);
+    uint64_t ioapic = rd_at(1, IOAPIC_BASE);
+    assert_int_equal(msr_write(v, 0x1b, IOAPIC_BASE | APIC_BASE_BSP), HV_OK); /* disabled: no page */
+    assert_int_equal(rd_at(0, IOAPIC_BASE), ioapic);
+    assert_int_equal(msr_write(v, 0x1b, IOAPIC_BASE | on), HV_OK);
+    lapic_reset(v, true); /* INIT keeps it */
+    assert_int_equal(rd_at(0, IOAPIC_BASE + 0x30), version);
+    assert_int_equal(msr_write(v, 0x1b, LAPIC_BASE | on), HV_OK);
+    assert_int_equal(rd(0x30), version);
+    assert_int_equal(m.vm.devices->unhandled.n_all[IO_UNHANDLED_MMIO], 1); /* only to, on vCPU 1 */
+}
+
 static void test_ipis(void **state)
 {
     (void)state;
@@ -361,6 +408,7 @@ int main(void)
         T(test_priorities),
         T(test_bad_vectors_and_registers),
         T(test_x2apic_face),
+        T(test_the_page_moves),
         T(test_ipis),
         T(test_init_sipi),
         T(test_timer_modes),

@@ -384,6 +384,38 @@ static void test_a_vcpus_own_tsc_moves(void **unused)
     end();
 }
 
+/* A local APIC whose page was moved needs version 2 of its section; others go to older hosts as before. */
+static void test_a_moved_apic_page_moves(void **unused)
+{
+    (void)unused;
+    begin(1);
+    struct vcpu *v = a.vm.vcpus[0];
+    const uint64_t on = APIC_BASE_ENABLE | APIC_BASE_BSP;
+    struct vm_knows k = *machine_knows();
+    size_t len;
+    for (unsigned i = 0; i < k.n; i++)
+        if (k.part[i].id == VMS_SEC_LAPIC)
+            k.part[i].version = 1;
+    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, &k, state, sizeof(state), &state_len, WHY(why)), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+    assert_int_equal(msr_write(v, 0x1b, 0xfed40000 | on), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+    assert_int_equal(b.vm.vcpus[0]->lapic->base_msr, 0xfed40000 | on);
+    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "does not know (local APIC): update it"));
+    assert_int_equal(vm_state_save(&a.vm, &k, again, sizeof(again), &len, WHY(why)), HV_E_VERSION);
+    static const uint64_t reserved[] = { BIT64(0), BIT64(9), BIT64(52), APIC_BASE_BSP };
+    for (unsigned i = 0; i < ARRAY_SIZE(reserved); i++) {
+        v->lapic->base_msr = (0xfed40000 | on) ^ reserved[i];
+        assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
+        assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_E_PROTO);
+        assert_non_null(strstr(why, "local APIC"));
+    }
+    end();
+}
+
 static bool without_xsave(struct machine *x)
 {
     machine_init_bare(x, 1, RAM);
@@ -745,6 +777,7 @@ int main(void)
         cmocka_unit_test(test_other_frequency),
         cmocka_unit_test(test_scaled_tsc),
         cmocka_unit_test(test_a_vcpus_own_tsc_moves),
+        cmocka_unit_test(test_a_moved_apic_page_moves),
         cmocka_unit_test(test_promised_rate_comes_back),
         cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing),
         cmocka_unit_test(test_flipped_bytes_never_hurt),
