@@ -271,6 +271,8 @@ static void log_unprotect(struct vm *vm, gpa_t a)
 
 enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write)
 {
+    if (!gfn_is_ram(&vm->mem, gpa_gfn(a)))
+        return HV_E_RANGE; /* a device: the usual case */
     enum hv_err e = page_back(vm, gpa_gfn(a));
     if (!e && write && atomic_load_explicit(&vm->dirty.on, memory_order_relaxed))
         log_unprotect(vm, a);
@@ -280,8 +282,8 @@ enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write)
 /* ---- giving memory back ----
  *
  * Once the mapping is gone and flushed, no guest instruction reaches the block.  But an exit handler on another pCPU
- * may have looked up block[i] just before, and be copying.  It is done when its vCPU has left the handler: it has
- * entered the guest, or ended its slice. */
+ * may have looked up block[i] or read n_dropped just before, and be copying.  It is done when its vCPU has left the
+ * handler: it has entered the guest, or ended its slice. */
 
 static void exit_handlers_wait(const struct vm *vm)
 {
@@ -302,6 +304,7 @@ static void *block_unmap(struct vm *vm, uint64_t i)
         return NULL;
     s2_unmap_block(&vm->s2, gpa(i * BLOCK_SIZE));
     atomic_store((block_slot *)&vm->mem.block[i], NULL); /* seq_cst: before in_guest is read */
+    atomic_fetch_add(&vm->mem.n_dropped, 1);             /* likewise */
     ASSERT(vm->mem.n_backed);
     vm->mem.n_backed--;
     return b;

@@ -10,6 +10,7 @@
 #ifndef GODWIT_KERNEL_CORE_GUEST_MEM_H
 #define GODWIT_KERNEL_CORE_GUEST_MEM_H
 
+#include <stdatomic.h>
 #include "kernel/lib/err.h"
 #include "kernel/lib/types.h"
 
@@ -23,7 +24,8 @@ struct guest_mem {
     uint64_t n_blocks;              /* [c] n_gfns / 512 */
     /* [m for writes; reads are atomic] owned: host block per 2 MiB of gfn space, NULL: untouched or hole */
     void **block;
-    uint64_t n_backed; /* [m] blocks with memory */
+    uint64_t n_backed;       /* [m] blocks with memory */
+    atomic_ullong n_dropped; /* [m for writes] blocks that guest_mem_drop() took */
 };
 
 /** Set up RAM of size bytes (multiple of 2 MiB, > 0); backs nothing yet.  HV_E_INVAL: size; HV_E_NOMEM. */
@@ -73,12 +75,17 @@ HV_MUST_CHECK enum hv_err guest_mem_fault(struct vm *vm, gpa_t a, bool write);
 unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n);
 
 struct vcpu;
+struct paging { /* by cpu_ops->paging_get() */
+    uint64_t cr0, cr3, cr4, efer;
+    unsigned cpl;
+};
 /** Translate a linear address by the vCPU's own page tables, in software (SDM 3A "Paging"), in all modes.  want_write,
  *  want_exec: the access to check.  HV_E_GUEST: #PF with error code *pf_error.  Owner pCPU, v loaded. */
 HV_MUST_CHECK enum hv_err guest_translate(struct vcpu *v, gva_t va, bool want_write, bool want_exec, gpa_t *out,
                                           uint32_t *pf_error);
-/** Translate the address of the instruction that the processor has just executed.  Rights were checked and A bits set
- *  then, which saves two thirds of guest_translate()'s work in 4-level mode.  HV_E_GUEST: #PF. */
-HV_MUST_CHECK enum hv_err guest_translate_code(struct vcpu *v, gva_t va, gpa_t *out);
+/** The code at linear address va, to the end of its page, of the instruction that the processor has just executed.  p:
+ *  v's paging.  Rights were checked and A bits set then, so in 4-level mode neither is done again.  NULL: not mapped,
+ *  or not in RAM that has memory.  Valid until the handler of this exit ends.  Owner pCPU, v loaded. */
+const uint8_t *guest_code(struct vcpu *v, const struct paging *p, gva_t va);
 
 #endif

@@ -7,8 +7,14 @@
  *   PAE             8      2 9 9                          level 2: 2 MiB
  *   4-, 5-level     8      (9) 9 9 9 9                    level 2: 2 MiB, level 3: 1 GiB
  * Rights: R/W and U/S must be granted at every level; XD at any level forbids execution.  The top PAE level has no
- * rights.  A and D bits are set as the processor would.  Not here: reserved-bit faults and protection keys, which the
- * processor has checked for the accesses that come here. */
+ * rights.  A and D bits are set as the processor would.
+ *
+ * Instructions are mostly fetched from the page of the fetch before.  So that walk is kept, and repeated in short: it
+ * has the same result while CR3 and each of its entries are what they were.  Host addresses of entries and code stay
+ * valid while no block was given back since.
+ *
+ * Not here: reserved-bit faults and protection keys, which the processor has checked for the accesses that come
+ * here. */
 #include "kernel/core/guest_mem.h"
 
 #include "kernel/core/cpu_ops.h"
@@ -40,10 +46,6 @@
 #define PF_U BIT32(2)
 #define PF_I BIT32(4)
 
-struct paging {
-    uint64_t cr0, cr3, cr4, efer;
-    unsigned cpl;
-};
 struct access {
     bool write, exec;
     bool made; /* the processor has done it already: rights are checked, A and D are set */
@@ -73,14 +75,15 @@ PER_MODE unsigned paging_shift(unsigned levels, unsigned level)
     return PAGE_SHIFT + (IS_PAE(levels) ? 9 : 10) * (level - 1);
 }
 
-PER_MODE bool pte_read(const struct vm *vm, gpa_t at, unsigned len, uint64_t *out)
+/* Host address of an entry; NULL: untouched or no RAM, so not present. */
+PER_MODE const void *pte_at(const struct vm *vm, gpa_t at)
 {
-    const char *page = guest_page(vm, gpa_gfn(at)); /* untouched or no RAM: not present */
-    if (!page)
-        return false;
-    const void *e = page + at.v % PAGE_SIZE;
-    *out = len == 8 ? *(const volatile uint64_t *)e : *(const volatile uint32_t *)e;
-    return true;
+    const char *page = guest_page(vm, gpa_gfn(at));
+    return page ? page + at.v % PAGE_SIZE : NULL;
+}
+PER_MODE uint64_t pte_read(const void *e, unsigned len)
+{
+    return len == 8 ? *(const volatile uint64_t *)e : *(const volatile uint32_t *)e;
 }
 
 /* Set A (and D) as the processor does, if the entry is still what we read. */
@@ -139,8 +142,9 @@ PER_MODE uint64_t pte_leaf_base(uint64_t e, unsigned levels, unsigned level)
     return base;
 }
 
+/* keep: where a walk of 4 levels is kept, or NULL. */
 PER_MODE enum hv_err paging_walk(struct vcpu *v, const struct paging *p, unsigned levels, uint64_t va, struct access a,
-                                 gpa_t *out, uint32_t *pf_error)
+                                 struct code_walk *keep, gpa_t *out, uint32_t *pf_error)
 {
     const unsigned entry_len = IS_PAE(levels) ? 8 : 4;
     ASSERT(levels >= 2 && levels <= 5); /* a constant in each caller */
@@ -150,10 +154,14 @@ PER_MODE enum hv_err paging_walk(struct vcpu *v, const struct paging *p, unsigne
         bool pae_root = levels == 3 && level == 3;
         uint64_t index = va >> paging_shift(levels, level) & (pae_root ? 3 : IS_PAE(levels) ? 511 : 1023);
         gpa_t at = gpa_add(table, index * entry_len);
-        if (!pte_read(v->vm, at, entry_len, &e) || !(e & PTE_P)) {
+        const void *entry = pte_at(v->vm, at);
+        e = entry ? pte_read(entry, entry_len) : 0;
+        if (!(e & PTE_P)) {
             *pf_error = pf_error_of(p, a, false);
             return HV_E_GUEST;
         }
+        for (unsigned i = 0; keep && i < level; i++)
+            keep->entry[i] = entry, keep->seen[i] = e;
         if (!pae_root) {
             rights &= e;
             xd |= IS_PAE(levels) ? e & PTE_XD : 0;
@@ -184,17 +192,53 @@ enum hv_err guest_translate(struct vcpu *v, gva_t va, bool want_write, bool want
         return HV_OK;
     }
     if (!(p.efer & EFER_LMA))
-        return p.cr4 & CR4_PAE ? paging_walk(v, &p, 3, linear, a, out, pf_error)
-                               : paging_walk(v, &p, 2, linear, a, out, pf_error);
-    return p.cr4 & CR4_LA57 ? paging_walk(v, &p, 5, linear, a, out, pf_error)
-                            : paging_walk(v, &p, 4, linear, a, out, pf_error);
+        return p.cr4 & CR4_PAE ? paging_walk(v, &p, 3, linear, a, NULL, out, pf_error)
+                               : paging_walk(v, &p, 2, linear, a, NULL, out, pf_error);
+    return p.cr4 & CR4_LA57 ? paging_walk(v, &p, 5, linear, a, NULL, out, pf_error)
+                            : paging_walk(v, &p, 4, linear, a, NULL, out, pf_error);
 }
 
-enum hv_err guest_translate_code(struct vcpu *v, gva_t va, gpa_t *out)
+static bool code_walk_holds(const struct vcpu *v, uint64_t cr3, uint64_t va)
 {
-    struct paging p = paging_of(v);
+    const struct code_walk *w = &v->code_walk;
+    return w->va == (va | (PAGE_SIZE - 1)) && w->cr3 == cr3 && w->n_dropped == atomic_load(&v->vm->mem.n_dropped) &&
+           *w->entry[0] == w->seen[0] && *w->entry[1] == w->seen[1] && *w->entry[2] == w->seen[2] &&
+           *w->entry[3] == w->seen[3];
+}
+
+/* Walk, and keep the walk if it ends at code. */
+static const uint8_t *code_walk(struct vcpu *v, const struct paging *p, uint64_t va)
+{
+    const struct access made = { .exec = true, .made = true };
+    struct code_walk *w = &v->code_walk;
+    gpa_t a;
     uint32_t error;
-    if (!(p.efer & EFER_LMA) || !(p.cr0 & CR0_PG) || (p.cr4 & CR4_LA57))
-        return guest_translate(v, va, false, true, out, &error);
-    return paging_walk(v, &p, 4, va.v, (struct access){ .exec = true, .made = true }, out, &error);
+    *w = (struct code_walk){ .cr3 = p->cr3, .n_dropped = atomic_load(&v->vm->mem.n_dropped) };
+    if (paging_walk(v, p, 4, va, made, w, &a, &error))
+        return NULL;
+    w->page = guest_page(v->vm, gpa_gfn(a));
+    w->va = w->page ? va | (PAGE_SIZE - 1) : 0;
+    return w->page;
+}
+
+/* Not inlined, for the sake of the common path: it needs no stack. */
+static __attribute__((noinline)) const uint8_t *code_find(struct vcpu *v, const struct paging *p, bool is_4_level,
+                                                          gva_t va)
+{
+    gpa_t a;
+    uint32_t error;
+    const uint8_t *page;
+    if (is_4_level)
+        page = code_walk(v, p, va.v);
+    else
+        page = guest_translate(v, va, false, true, &a, &error) ? NULL : guest_page(v->vm, gpa_gfn(a));
+    return page ? page + va.v % PAGE_SIZE : NULL;
+}
+
+const uint8_t *guest_code(struct vcpu *v, const struct paging *p, gva_t va)
+{
+    bool is_4_level = (p->efer & EFER_LMA) && (p->cr0 & CR0_PG) && !(p->cr4 & CR4_LA57);
+    if (is_4_level && code_walk_holds(v, p->cr3, va.v))
+        return v->code_walk.page + va.v % PAGE_SIZE;
+    return code_find(v, p, is_4_level, va);
 }

@@ -120,6 +120,15 @@ struct vcpu_exit {
     };
 };
 
+/* The last walk of the guest's page tables for an instruction: kernel/core/translate.c. */
+struct code_walk {
+    uint64_t va, cr3; /* va: of the page's last byte; 0: there was no walk */
+    uint64_t n_dropped;
+    const volatile uint64_t *entry[4]; /* by level - 1; those below a large page's are copies of its */
+    uint64_t seen[4];
+    const uint8_t *page;
+};
+
 enum vcpu_state { VCPU_FROZEN, VCPU_RUNNABLE, VCPU_RUNNING }; /* HLT is v->halted, not a state */
 enum {
     VCPU_REQ_FREEZE = 1,
@@ -149,6 +158,7 @@ struct vcpu {
     uint64_t tsc_aux;
     uint64_t tsc_adjust;                /* IA32_TSC_ADJUST; its owner writes it, under dev_lock: kernel/dev/pvclock.c */
     struct lapic *lapic;                /* owned */
+    struct code_walk code_walk;         /* [o] */
     atomic_ullong s2_gen_seen;          /* [a] second-stage generation at the last entry; see s2_flush() */
     atomic_bool in_guest;               /* [a] between the entry's generation check and the exit */
     uint64_t n_exits[VCPU_EXIT_COUNT];  /* [o] by kind; other pCPUs read it without synchronization */

@@ -426,44 +426,31 @@ static uint32_t ldr_read(const struct vcpu *v)
     return lapic_x2apic(v->lapic) ? (v->index >> 4) << 16 | BIT32(v->index & 15) : v->lapic->ldr;
 }
 
-static bool lapic_reg_read(struct vcpu *v, unsigned reg, uint32_t *val)
+/* A register's value; negative: there is no such register. */
+static int64_t lapic_reg_read(struct vcpu *v, unsigned reg)
 {
     struct lapic *l = v->lapic;
-    if (is_lvt(reg)) {
-        *val = l->lvt[lvt_of(reg)];
-        return true;
-    }
-    if (reg >= REG_ISR && reg < REG_ISR + 8) {
-        *val = l->isr[reg - REG_ISR];
-        return true;
-    }
-    if (reg >= REG_TMR && reg < REG_TMR + 8) {
-        *val = atomic_load(&l->tmr[reg - REG_TMR]);
-        return true;
-    }
-    if (reg >= REG_IRR && reg < REG_IRR + 8) {
-        *val = atomic_load(&l->irr[reg - REG_IRR]);
-        return true;
-    }
+    if (is_lvt(reg))
+        return l->lvt[lvt_of(reg)];
+    if (reg >= REG_ISR && reg < REG_ISR + 8)
+        return l->isr[reg - REG_ISR];
+    if (reg >= REG_TMR && reg < REG_TMR + 8)
+        return atomic_load(&l->tmr[reg - REG_TMR]);
+    if (reg >= REG_IRR && reg < REG_IRR + 8)
+        return atomic_load(&l->irr[reg - REG_IRR]);
     switch (reg) {
-    case REG_ID:      *val = lapic_x2apic(l) ? v->index : v->index << 24; return true;
-    case REG_VERSION: *val = LAPIC_VERSION_VALUE; return true;
-    case REG_TPR:
-        lapic_cr8_sync(v);
-        *val = l->tpr;
-        return true;
-    case REG_PPR:
-        lapic_cr8_sync(v);
-        *val = lapic_ppr(l);
-        return true;
-    case REG_LDR:           *val = ldr_read(v); return true;
-    case REG_SVR:           *val = l->svr; return true;
-    case REG_ESR:           *val = l->esr; return true;
-    case REG_ICR:           *val = (uint32_t)l->icr; return true;
-    case REG_TIMER_INITIAL: *val = lapic_timer_mode(l) == TIMER_TSC_DEADLINE ? 0 : l->timer_initial; return true;
-    case REG_TIMER_CURRENT: *val = lapic_timer_current(v); return true;
-    case REG_TIMER_DIVIDE:  *val = l->timer_divide; return true;
-    default:                return false;
+    case REG_ID:            return lapic_x2apic(l) ? v->index : v->index << 24;
+    case REG_VERSION:       return LAPIC_VERSION_VALUE;
+    case REG_TPR:           lapic_cr8_sync(v); return l->tpr;
+    case REG_PPR:           lapic_cr8_sync(v); return lapic_ppr(l);
+    case REG_LDR:           return ldr_read(v);
+    case REG_SVR:           return l->svr;
+    case REG_ESR:           return l->esr;
+    case REG_ICR:           return (uint32_t)l->icr;
+    case REG_TIMER_INITIAL: return lapic_timer_mode(l) == TIMER_TSC_DEADLINE ? 0 : l->timer_initial;
+    case REG_TIMER_CURRENT: return lapic_timer_current(v);
+    case REG_TIMER_DIVIDE:  return l->timer_divide;
+    default:                return -1;
     }
 }
 
@@ -527,15 +514,16 @@ static bool lapic_reg_write(struct vcpu *v, unsigned reg, uint32_t val)
 uint32_t lapic_mmio_read(struct vcpu *v, uint32_t offset)
 {
     struct lapic *l = v->lapic;
-    uint32_t val = 0;
     unsigned reg = offset >> 4;
     if (reg == REG_DFR)
         return l->dfr;
     if (reg == REG_ICR_HIGH)
         return (uint32_t)(l->icr >> 32);
-    if (!lapic_reg_read(v, reg, &val))
-        l->esr_latent |= ESR_BAD_REGISTER;
-    return val;
+    int64_t val = lapic_reg_read(v, reg);
+    if (val >= 0)
+        return (uint32_t)val;
+    l->esr_latent |= ESR_BAD_REGISTER;
+    return 0;
 }
 
 void lapic_mmio_write(struct vcpu *v, uint32_t offset, uint32_t val)
@@ -560,17 +548,15 @@ enum hv_err lapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
     unsigned reg = msr - 0x800;
     ASSERT(reg <= 0xff);
-    uint32_t low = 0;
     if (!lapic_x2apic(v->lapic))
         return HV_E_GUEST;
     if (reg == REG_ICR) {
         *val = v->lapic->icr;
         return HV_OK;
     }
-    if (!lapic_reg_read(v, reg, &low))
-        return HV_E_GUEST;
-    *val = low;
-    return HV_OK;
+    int64_t low = lapic_reg_read(v, reg);
+    *val = (uint64_t)low;
+    return low < 0 ? HV_E_GUEST : HV_OK;
 }
 
 /* Reserved bits that x2APIC refuses; SDM 3A "x2APIC Register Address Space". */

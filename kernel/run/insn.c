@@ -25,50 +25,55 @@
 struct code {
     unsigned mode;   /* 16, 32, 64 */
     uint64_t linear; /* address of CS:RIP */
+    struct paging paging;
 };
 
-static struct code insn_code_of(struct vcpu *v)
+static void insn_code_of(struct vcpu *v, struct code *c)
 {
-    uint64_t cr0, cr3, cr4, efer;
-    unsigned cpl;
-    struct seg cs = cpu_ops->seg_get(v, SEG_CS);
-    cpu_ops->paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
-    if ((efer & EFER_LMA) && (cs.ar & AR_L))
-        return (struct code){ 64, v->rip };
-    bool wide = (cs.ar & AR_D) && (cr0 & CR0_PE) && !(v->rflags & RFLAGS_VM);
-    return (struct code){ wide ? 32 : 16, (uint32_t)(cs.base + v->rip) };
+    struct paging *p = &c->paging;
+    uint32_t ar = cpu_ops->seg_get(v, SEG_CS).ar;
+    cpu_ops->paging_get(v, &p->cr0, &p->cr3, &p->cr4, &p->efer, &p->cpl);
+    c->mode = 64, c->linear = v->rip;
+    if ((p->efer & EFER_LMA) && (ar & AR_L))
+        return;
+    bool wide = (ar & AR_D) && (p->cr0 & CR0_PE) && !(v->rflags & RFLAGS_VM);
+    c->mode = wide ? 32 : 16;
+    c->linear = (uint32_t)(cpu_ops->seg_get(v, SEG_CS).base + v->rip);
 }
 
 /* The instruction bytes at linear; *n: how many there are to the end of the page.  NULL: unmapped, or not RAM. */
-static const uint8_t *insn_bytes_at(struct vcpu *v, uint64_t linear, unsigned *n)
+static const uint8_t *insn_bytes_at(struct vcpu *v, const struct code *c, uint64_t linear, unsigned *n)
 {
-    gpa_t a;
     *n = (unsigned)(PAGE_SIZE - linear % PAGE_SIZE);
-    if (guest_translate_code(v, gva(linear), &a))
-        return NULL;
-    const uint8_t *page = guest_page(v->vm, gpa_gfn(a)); /* backed: it was executed */
-    return page ? page + a.v % PAGE_SIZE : NULL;
+    return guest_code(v, &c->paging, gva(linear));
 }
 
-/* Copy INSN_MAX instruction bytes, fewer when the second page is unmapped.  Returns how many.  buf has INSN_ROOM
- * bytes: 16 are copied faster than 15. */
-static unsigned insn_fetch(struct vcpu *v, uint64_t linear, uint8_t *buf)
+/* An instruction near the end of its page, or one that cannot be read.  Not inlined: it is rare. */
+static __attribute__((noinline)) unsigned insn_fetch_pieces(struct vcpu *v, const struct code *c, uint8_t *buf)
 {
     unsigned got = 0, n;
     memset(buf, 0, INSN_ROOM);
     while (got < INSN_MAX) {
-        const uint8_t *p = insn_bytes_at(v, linear + got, &n);
+        const uint8_t *p = insn_bytes_at(v, c, c->linear + got, &n);
         if (!p)
             break;
-        if (n >= INSN_ROOM && !got) {
-            memcpy(buf, p, INSN_ROOM);
-            return INSN_MAX;
-        }
         n = MIN(n, INSN_MAX - got);
         memcpy(buf + got, p, n);
         got += n;
     }
     return got;
+}
+
+/* Copy INSN_MAX instruction bytes, fewer when the second page is unmapped.  Returns how many.  buf has INSN_ROOM
+ * bytes: 16 are copied faster than 15. */
+static unsigned insn_fetch(struct vcpu *v, const struct code *c, uint8_t *buf)
+{
+    unsigned n;
+    const uint8_t *p = insn_bytes_at(v, c, c->linear, &n);
+    if (!p || n < INSN_ROOM)
+        return insn_fetch_pieces(v, c, buf);
+    memcpy(buf, p, INSN_ROOM);
+    return INSN_MAX;
 }
 
 static bool insn_is_prefix(uint8_t b, unsigned mode)
@@ -92,12 +97,13 @@ static bool insn_is_prefix(uint8_t b, unsigned mode)
 unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
 {
     uint8_t buf[INSN_ROOM];
-    struct code code = insn_code_of(v);
+    struct code code;
     unsigned n, skip = 0;
-    const uint8_t *p = insn_bytes_at(v, code.linear, &n);
+    insn_code_of(v, &code);
+    const uint8_t *p = insn_bytes_at(v, &code, code.linear, &n);
     if (p && n >= n_op && !memcmp(p, op, n_op))
         return n_op; /* no prefix, on one page: the common case */
-    n = insn_fetch(v, code.linear, buf);
+    n = insn_fetch(v, &code, buf);
     while (skip + n_op < n && insn_is_prefix(buf[skip], code.mode))
         skip++;
     return skip + n_op <= n && !memcmp(buf + skip, op, n_op) ? skip + n_op : 0;
@@ -107,8 +113,9 @@ unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
 unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val)
 {
     uint8_t buf[INSN_ROOM];
-    struct code code = insn_code_of(v);
-    unsigned n = insn_fetch(v, code.linear, buf), at = 0;
+    struct code code;
+    insn_code_of(v, &code);
+    unsigned n = insn_fetch(v, &code, buf), at = 0;
     while (at < n && insn_is_prefix(buf[at], code.mode))
         at++;
     if (at + 3 > n || buf[at] != 0x0f || buf[at + 1] != 0x22)
@@ -133,8 +140,9 @@ static void insn_decoder_init(ZydisDecoder *d, unsigned mode)
 unsigned insn_length(struct vcpu *v)
 {
     uint8_t buf[INSN_ROOM];
-    struct code code = insn_code_of(v);
-    unsigned n = insn_fetch(v, code.linear, buf);
+    struct code code;
+    insn_code_of(v, &code);
+    unsigned n = insn_fetch(v, &code, buf);
     ZydisDecoder d;
     ZydisDecodedInstruction in;
     insn_decoder_init(&d, code.mode);
@@ -217,10 +225,11 @@ static enum hv_err insn_finish(struct insn *c, enum step r)
 
 enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t fault_gpa, bool write)
 {
-    struct code code = insn_code_of(v);
+    struct code code;
     struct insn c;
+    insn_code_of(v, &code);
     c.v = v, c.mode = code.mode, c.direct = true, c.fault = fault_gpa;
-    c.n_bytes = insn_fetch(v, code.linear, c.bytes);
+    c.n_bytes = insn_fetch(v, &code, c.bytes);
     unsigned len = insn_mov_fast(v, code.mode, c.bytes, c.n_bytes, fault_gpa, write);
     if (len) {
         insn_rip_advance(v, code.mode, len);
@@ -232,10 +241,11 @@ enum hv_err insn_emulate_mmio(struct vcpu *v, gpa_t fault_gpa, bool write)
 
 enum hv_err insn_emulate_string_io(struct vcpu *v, const struct vcpu_exit *x)
 {
-    struct code code = insn_code_of(v);
+    struct code code;
     struct insn c;
+    insn_code_of(v, &code);
     c.v = v, c.mode = code.mode, c.direct = false, c.fault = gpa(x->io.port);
-    c.n_bytes = insn_fetch(v, code.linear, c.bytes);
+    c.n_bytes = insn_fetch(v, &code, c.bytes);
     enum step r = insn_decode(&c, code.linear);
     return insn_finish(&c, r ? r : insn_exec_string_io(&c, x->io.port, x->io.size, x->io.in));
 }

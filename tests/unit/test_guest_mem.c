@@ -179,6 +179,59 @@ static void test_4_level(void **state)
     end();
 }
 
+static uint8_t code_at(uint64_t va)
+{
+    struct paging p;
+    cpu_ops->paging_get(&v, &p.cr0, &p.cr3, &p.cr4, &p.efer, &p.cpl);
+    const uint8_t *code = guest_code(&v, &p, gva(va));
+    return code ? *code : 0;
+}
+
+/* Code is found without a walk while nothing has changed: not CR3, not an entry of any level, not a block. */
+static void test_code_follows_the_page_tables(void **state)
+{
+    const uint64_t va = 0xffff888012345678, last = 0x4000 + 8 * (va >> 12 & 511);
+    const uint64_t where[] = { 0x1000 + 8 * (va >> 39 & 511), 0x2000 + 8 * (va >> 30 & 511),
+                               0x3000 + 8 * (va >> 21 & 511), last };
+    uint64_t was[4], block = 5;
+    (void)state;
+    begin(8 * BLOCK_SIZE);
+    fake_regs = (struct vcpu_regs){ .cr0 = BIT64(31) | 1, .cr3 = 0x1000, .cr4 = BIT64(5), .efer = BIT64(10) };
+    assert_int_equal(code_at(va), 0);
+    for (unsigned i = 0; i < 4; i++)
+        put8(where[i], (i < 3 ? 0x2000 + 0x1000 * i : 0xabc000) | P | W), was[i] = get8(where[i]);
+    put8(0x6000 + 8 * (va >> 39 & 511), 0x7000 | P); /* other tables, to other code */
+    put8(0x7000 + 8 * (va >> 30 & 511), 0x8000 | P);
+    put8(0x8000 + 8 * (va >> 21 & 511), 0x9000 | P);
+    put8(0x9000 + 8 * (va >> 12 & 511), 0xdef000 | P);
+    assert_int_equal(guest_write(&vm, gpa(0xabc678), "ab", 2), HV_OK);
+    assert_int_equal(guest_write(&vm, gpa(0xdef678), "xyz", 3), HV_OK);
+    assert_int_equal(code_at(va), 'a');
+    assert_int_equal(code_at(va + 1), 'b');
+    assert_int_equal(guest_write(&vm, gpa(0xabc678), "A", 1), HV_OK); /* the code itself */
+    assert_int_equal(code_at(va), 'A');
+    for (unsigned i = 0; i < 4; i++) { /* another table or page, none, and back */
+        put8(where[i], (i < 3 ? 0x7000 + 0x1000 * i : 0xdef000) | P);
+        assert_int_equal(code_at(va), 'x');
+        put8(where[i], was[i] & ~P);
+        assert_int_equal(code_at(va), 0);
+        put8(where[i], was[i]);
+        assert_int_equal(code_at(va), 'A');
+    }
+    fake_regs.cr3 = 0x6000;
+    assert_int_equal(code_at(va + 2), 'z');
+    fake_regs.cr3 = 0x1000;
+    put8(where[2], 0xa00000 | P | PS); /* a large page */
+    assert_int_equal(guest_write(&vm, gpa(0xa00000 + (va & 0x1fffff)), "L", 1), HV_OK);
+    assert_int_equal(code_at(va), 'L');
+    assert_int_equal(code_at(va), 'L');
+    assert_int_equal(guest_mem_drop(&vm, &block, 1), 1);
+    assert_int_equal(code_at(va), 0);
+    assert_int_equal(guest_write(&vm, gpa(0xa00000 + (va & 0x1fffff)), "M", 1), HV_OK);
+    assert_int_equal(code_at(va), 'M');
+    end();
+}
+
 static void test_5_level(void **state)
 {
     const uint64_t va = 0x00ab123456789abc;
@@ -283,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_write_crosses_blocks_or_not_at_all),
         cmocka_unit_test(test_exchange),
         cmocka_unit_test(test_4_level),
+        cmocka_unit_test(test_code_follows_the_page_tables),
         cmocka_unit_test(test_5_level),
         cmocka_unit_test(test_pae_32bit_and_none),
         cmocka_unit_test(test_hidden_memory),
