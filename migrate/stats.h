@@ -18,6 +18,7 @@ struct mig_round {
     uint64_t dirty_pages; /* at its end */
     uint64_t dirty_per_s;
     uint64_t estimate_us; /* of the blackout, at its end */
+    uint64_t stood_us;    /* the guest stood still before it, for a stop that was undone */
     unsigned throttle;
 };
 /* Each page looked at counts in exactly one. */
@@ -31,6 +32,7 @@ struct mig_pages {
 /* From the guest asked to stop to RUNNING received, and its parts in order. */
 struct mig_blackout {
     uint64_t total;
+    uint64_t start;  /* since the start of the job; 0: there is none */
     uint64_t stop;   /* until every vCPU was paused */
     uint64_t pages;  /* last harvest, last pages encoded */
     uint64_t verify; /* option verify: all memory hashed again */
@@ -38,7 +40,8 @@ struct mig_blackout {
     uint64_t prepare;            /* STATE queued to PREPARED received */
     uint64_t commit;             /* COMMIT to RUNNING received */
     uint64_t rx_prepare, rx_run; /* the receiver's share of both, as it says */
-    uint64_t final_pages, final_bytes;
+    uint64_t final_pages;
+    uint64_t final_bytes;
     uint64_t frames; /* forwarded: they came for the paused guest */
 };
 struct mig_stats {
@@ -49,7 +52,8 @@ struct mig_stats {
     unsigned round;       /* 0: before the first */
     uint64_t now_us;      /* since the start of the job */
     uint64_t total_pages; /* touched, as counted by round 1 */
-    uint64_t remaining_pages, remaining_bytes;
+    uint64_t remaining_pages;
+    uint64_t remaining_bytes;
     uint64_t bytes_tx, bytes_rx;
     uint64_t bytes_full_lz4, bytes_full_raw, bytes_delta, bytes_meta; /* shares of bytes_tx */
     uint64_t bytes_plain;                                             /* before LZ4 */

@@ -69,6 +69,7 @@ struct mig_tx {
     uint64_t best_estimate_us, best_us; /* lowest estimate, lowered by a tenth at least each time; when. 0: none */
     uint64_t last_estimate_us;
     unsigned n_stops_undone;   /* because far more was dirty than expected */
+    uint64_t round_stood_us;   /* of this round, as in struct mig_round */
     bool quiesced;             /* the devices have drained; the stop began after that */
     uint64_t stop_us, mark_us; /* blackout: its begin; begin of its current part */
     struct mig_stats st;

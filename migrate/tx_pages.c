@@ -313,9 +313,11 @@ static void tx_round_record(struct mig_tx *m, uint64_t us, uint64_t estimate_us)
         .dirty_pages = m->st.remaining_pages,
         .dirty_per_s = m->st.dirty_pages_per_s,
         .estimate_us = estimate_us,
+        .stood_us = m->round_stood_us,
         .throttle = m->st.throttle,
     };
     m->st.n_rounds = i + 1;
+    m->round_stood_us = 0;
 }
 
 static struct mig_wait tx_give_up(struct mig_tx *m, uint64_t estimate_us)
@@ -444,8 +446,10 @@ struct mig_wait tx_stopping(struct mig_tx *m)
     m->pausing = true;
     if (!m->quiesced && !m->ops->quiesce(m->ctx))
         return tx_wait(MIG_WAIT_GUEST);
-    if (!m->quiesced)
+    if (!m->quiesced) {
         m->stop_us = m->mark_us = tx_now(m);
+        m->st.blackout.start = MAX(m->stop_us - m->start_us, 1u);
+    }
     m->quiesced = true;
     if (!m->ops->pause(m->ctx))
         return tx_wait(MIG_WAIT_GUEST);
@@ -470,6 +474,8 @@ static bool tx_stop_undo(struct mig_tx *m)
     m->n_stops_undone++;
     m->ops->resume(m->ctx);
     m->pausing = m->quiesced = false;
+    m->round_stood_us = tx_now(m) - m->stop_us;
+    m->st.blackout = (struct mig_blackout){ 0 };
     m->sub = TX_SEND;
     tx_goto(m, MIG_TX_PRECOPY, TX_SEND);
     return true;

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""tools/demo_timeline.py - a picture of a move: rounds and blackout over time, as text and as SVG.  Input: Report of
-tests/system/host.py."""
-from xml.sax.saxutils import escape
+"""tools/demo_timeline.py - a picture of a move: rounds and blackout over time, as text, and as SVG by godwitctl.
+Input: Report of tests/system/host.py."""
+import json
+import os
+import subprocess
+
+from emulator import BUILD
 
 WIDTH = 60                              # characters of the text picture
-PX, ROW, LEFT, RIGHT = 640, 22, 90, 330  # pixels: time axis, line height, labels left and right of it
 
 
 def bars(report):
@@ -34,22 +37,29 @@ def text(report):
     return "\n".join(lines)
 
 
-def svg(moves):
-    """moves: [(title, report)] -> the text of an SVG file."""
-    longest = max(max(report.number("total_ms") for _, report in moves), 1)
-    y, body = 10, []
-    for title, report in moves:
-        y += ROW
-        body.append(f'<text x="10" y="{y}" class="title">{escape(title)}: {report.number("total_ms") / 1000:.2f} s, '
-                    f'{report.number("wire_bytes") / 1e6:.1f} MB on the wire</text>')
-        for label, start, length, note, kind in bars(report):
-            y += ROW
-            x, width = LEFT + start / longest * PX, max(length / longest * PX, 2)
-            body.append(f'<text x="10" y="{y}">{label}</text><rect x="{x:.1f}" y="{y - 13}" width="{width:.1f}" '
-                        f'height="16" class="{kind}"/>'
-                        f'<text x="{LEFT + PX + 10}" y="{y}">{escape(note)}</text>')
-        y += ROW
-    style = "text{font:12px sans-serif} .title{font-weight:bold} .round{fill:#4a90d9} .blackout{fill:#c0392b}"
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + PX + RIGHT}" '
-            f'height="{y + 10}"><style>{style}</style>'
-            f'<rect width="100%" height="100%" fill="white"/>{"".join(body)}</svg>\n')
+def job(title, report):
+    """The report of a move "a -> b" as the management interface gives it (docs/api.md), as far as the picture needs
+    it."""
+    def us(key):
+        return round(report.number(key) * 1000) if key in report else 0
+
+    parts, host, (_, guest, _, to) = report.parts(), title.split(" -> ")[0], report["job"].split()
+    rounds = [{"start_us": round(r["start_ms"] * 1000), "us": round(r["ms"] * 1000), "bytes": int(r["bytes"]),
+               "pages": int(r["pages"]), "dirty_pages": int(r["dirty_pages"]), "dirty_pages_per_s": int(r["dirty"]),
+               "stood_us": round(r["stood_ms"] * 1000), "throttle_percent": int(r["throttle"])}
+              for r in report.round_list]
+    blackout = {f"{k}_us": int(parts[k]) for k in ("stop", "pages", "verify", "state", "prepare", "commit")}
+    return {"vm": guest, "host": host, "to": to, "state": "moved", "elapsed_us": us("total_ms"),
+            "connect_us": us("connect_ms"), "blackout_us": us("blackout_ms"), "rounds": rounds,
+            "wire_bytes": int(report.number("wire_bytes")),
+            "blackout": {**blackout, "start_us": us("blackout_start_ms"), "final_bytes": int(parts["final_bytes"])}}
+
+
+def draw(moves, folder):
+    """Draw each of the moves, [(title, report)], as godwitctl does; returns the paths of the pictures."""
+    paths = []
+    for number, (title, report) in enumerate(moves, 1):
+        paths.append(os.path.join(folder, f"move-{number}.svg"))
+        subprocess.run([os.path.join(BUILD, "tools", "godwitctl"), "migration", "show", "-", "--svg", paths[-1]],
+                       input=json.dumps(job(title, report)), text=True, stdout=subprocess.DEVNULL, check=True)
+    return paths

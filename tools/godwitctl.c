@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
- *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/progress.c
- *   tools/ctl/text.c
+ *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/picture.c
+ *   tools/ctl/progress.c tools/ctl/text.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes the interface that it
  * uses.  This file has the table of commands, the options and the help; tools/ctl/ has the commands. */
@@ -64,7 +64,8 @@ static const struct command {
       cmd_vm_migrate },
     { { "migration", "list" }, 0, 0, "", "", "moves, newest first", "migration list --host alpha", cmd_migration_list },
     { { "migration", "show" }, 1, 1, "MOVE [--svg FILE]", "svg",
-      "all figures of a move (--svg FILE: draw it)", "migration show web\nmigration show alpha/3 --svg move.svg",
+      "all figures of a move (--svg FILE: draw it; MOVE -: one that --json printed, from standard input)",
+      "migration show web\nmigration show alpha/3 --svg move.svg\nmigration show - --svg move.svg < move.json",
       cmd_migration_show },
     { { "migration", "watch" }, 1, 1, "MOVE", "", "follow a move to its end", "migration watch alpha/3",
       cmd_migration_watch },
@@ -85,7 +86,7 @@ static const struct command {
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const char common_options[] = /* lines of at most 79 columns, as all help */
-    "  -H, --host HOST      only this host (default: all; a guest is searched on all)\n"
+    "  -H, --host HOST      only this host (default: all; guests are searched on all)\n"
     "  -j, --json           answers as JSON on standard output\n"
     "  -q, --quiet          no progress bar\n"
     "  -c, --config FILE    default: $GODWITCTL_CONFIG, or else\n"

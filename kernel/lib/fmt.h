@@ -13,4 +13,8 @@
 int fmt_vsnprintf(char *buf, size_t cap, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
 int fmt_snprintf(char *buf, size_t cap, const char *fmt, ...) HV_PRINTF(3, 4);
 
+/** n / unit with one decimal, rounded half up: the two arguments of "%lu.%lu".  n: without side effects; unit: a
+ *  multiple of 20. */
+#define FMT_TENTHS(n, unit) (((n) + (unit) / 20) / (unit)), (((n) + (unit) / 20) / ((unit) / 10) % 10)
+
 #endif

@@ -89,7 +89,8 @@ static void put_job(struct json *o, const struct job *j)
     json_end(o);
 }
 
-static void put_blackout(struct json *o, const struct mig_blackout *b)
+/* connect_us: what is added to times of the engine, so that they count from the start of the job, like elapsed_us. */
+static void put_blackout(struct json *o, const struct mig_blackout *b, uint64_t connect_us)
 {
     json_object(o, "blackout");
     json_num(o, "total_us", b->total);
@@ -104,6 +105,7 @@ static void put_blackout(struct json *o, const struct mig_blackout *b)
     json_num(o, "final_pages", b->final_pages);
     json_num(o, "final_bytes", b->final_bytes);
     json_num(o, "frames", b->frames);
+    json_num(o, "start_us", b->start ? connect_us + b->start : 0);
     json_end(o);
 }
 
@@ -142,20 +144,21 @@ static void put_pages(struct json *o, const struct mig_stats *s)
     json_end(o);
 }
 
-static void put_rounds(struct json *o, const struct mig_stats *s)
+static void put_rounds(struct json *o, const struct mig_stats *s, uint64_t connect_us)
 {
     ASSERT(s->n_rounds <= ARRAY_SIZE(s->rounds));
     json_array(o, "rounds");
     for (unsigned i = 0; i < s->n_rounds; i++) {
         const struct mig_round *r = &s->rounds[i];
         json_object(o, NULL);
-        json_num(o, "start_us", r->start_us);
+        json_num(o, "start_us", connect_us + r->start_us);
         json_num(o, "us", r->us);
         json_num(o, "pages", r->pages);
         json_num(o, "bytes", r->bytes);
         json_num(o, "dirty_pages", r->dirty_pages);
         json_num(o, "dirty_pages_per_s", r->dirty_per_s);
         json_num(o, "estimate_us", r->estimate_us);
+        json_num(o, "stood_us", r->stood_us);
         json_num(o, "throttle_percent", r->throttle);
         json_end(o);
     }
@@ -181,9 +184,10 @@ static void put_job_report(struct json *o, const struct job *j)
     json_object(o, NULL);
     put_job(o, j);
     put_options(o, &j->options);
-    put_blackout(o, &j->stats.blackout);
+    json_num(o, "connect_us", migration_connect_us(j));
+    put_blackout(o, &j->stats.blackout, migration_connect_us(j));
     put_pages(o, &j->stats);
-    put_rounds(o, &j->stats);
+    put_rounds(o, &j->stats, migration_connect_us(j));
     json_end(o);
 }
 

@@ -18,6 +18,7 @@
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/serial.h"
+#include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/print.h"
 #include "kernel/lib/version.h"
@@ -293,8 +294,7 @@ static void print_job(const struct job *j)
     char text[160];
     if (j->state == JOB_DONE)
         print("job %u %s -> %s: moved in %lu ms, blackout %lu.%lu ms, %lu bytes", j->number, j->guest, j->peer,
-              (j->ended_us - j->started_us) / 1000, j->stats.blackout.total / 1000, j->stats.blackout.total / 100 % 10,
-              j->wire_bytes);
+              (j->ended_us - j->started_us) / 1000, FMT_TENTHS(j->stats.blackout.total, 1000), j->wire_bytes);
     else if (j->state == JOB_FAILED)
         print("job %u %s -> %s: failed: %s", j->number, j->guest, j->peer, j->text);
     else

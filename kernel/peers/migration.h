@@ -51,6 +51,7 @@ struct job {
     uint64_t wire_bytes;                     /* sent on the wire, all headers included */
     struct vcpu_latency waits;               /* from the start of the dirty log to the pause */
     uint64_t asked_us, started_us, ended_us; /* requested; left the queue; ended; 0: not yet */
+    uint64_t connected_us;                   /* its stream was open, where the times of stats begin; 0: not yet */
 };
 
 /** Allocate the jobs; panics without memory.  Boot pCPU, once. */
@@ -102,6 +103,11 @@ struct migration_counts migration_counts(void);
 extern const uint64_t migration_blackout_bounds_us[HISTOGRAM_BOUNDS], migration_duration_bounds_us[HISTOGRAM_BOUNDS];
 /** The job of that number; NULL: there was none, or its slot was used again. */
 const struct job *migration_job_numbered(unsigned number);
+/** Time from the start of j to its open stream, where the times of its stats begin; 0: not yet. */
+static inline uint64_t migration_connect_us(const struct job *j)
+{
+    return j->connected_us ? j->connected_us - j->started_us : 0;
+}
 static inline bool migration_job_over(const struct job *j) { return j->state == JOB_DONE || j->state == JOB_FAILED; }
 /** What is known of a job in doubt (committed, and no answer yet); valid until the next migration_step().  NULL: not in
  *  doubt. */

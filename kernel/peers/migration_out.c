@@ -224,7 +224,7 @@ static void job_wait(struct outgoing *o, const struct peer_config *p, const char
         snprintf(j->text, sizeof(j->text), "%s", text);
     o->waits_for = p;
     j->state = JOB_QUEUED;
-    j->started_us = 0;
+    j->started_us = j->connected_us = 0;
     j->stats.phase = "QUEUED";
     if (j->automatic) {
         o->peer = NULL;
@@ -378,6 +378,7 @@ static enum hv_err outgoing_machine_create(struct outgoing *o)
     o->console_at = 0; /* from the oldest byte on */
     o->n_boot_pages = o->vm->boot.n_pages;
     o->peer_has = 0;
+    o->job.connected_us = p.now_us;
     mig_opts_default(&p.opts);
     p.opts.verify = o->job.options.verify;
     p.opts.lz4 = o->job.options.lz4;

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include "kernel/host/clock.h"
+#include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 
 void migration_progress(const struct job *j, char *line, size_t len)
@@ -18,22 +19,24 @@ void migration_progress(const struct job *j, char *line, size_t len)
         return;
     }
     snprintf(line, len, "%s -> %s: %s round %u %u%% %lu.%lu MB/s dirty %lu pages/s%s eta %lu.%lu s", j->guest, j->peer,
-             s->phase, s->round, s->percent, s->bytes_per_s / 1000000, s->bytes_per_s / 100000 % 10,
-             s->dirty_pages_per_s, s->throttle ? " throttled" : "", s->eta_us / 1000000, s->eta_us / 100000 % 10);
+             s->phase, s->round, s->percent, FMT_TENTHS(s->bytes_per_s, 1000000), s->dirty_pages_per_s,
+             s->throttle ? " throttled" : "", FMT_TENTHS(s->eta_us, 1000000));
 }
 
-static void report_round(unsigned i, const struct mig_round *r, struct printer *out)
+static void report_round(unsigned i, const struct mig_round *r, uint64_t connect_us, struct printer *out)
 {
     print_line(out,
-               "round %u: pages=%lu bytes=%lu ms=%lu.%lu start_ms=%lu dirty=%lu pages/s dirty_pages=%lu "
-               "estimate_ms=%lu throttle=%u",
-               i + 1, r->pages, r->bytes, r->us / 1000, r->us / 100 % 10, r->start_us / 1000, r->dirty_per_s,
-               r->dirty_pages, r->estimate_us / 1000, r->throttle);
+               "round %u: pages=%lu bytes=%lu ms=%lu.%lu start_ms=%lu.%lu dirty=%lu pages/s dirty_pages=%lu "
+               "estimate_ms=%lu stood_ms=%lu.%lu throttle=%u",
+               i + 1, r->pages, r->bytes, FMT_TENTHS(r->us, 1000), FMT_TENTHS(connect_us + r->start_us, 1000),
+               r->dirty_per_s, r->dirty_pages, r->estimate_us / 1000, FMT_TENTHS(r->stood_us, 1000), r->throttle);
 }
 
-static void report_blackout(const struct mig_blackout *b, struct printer *out)
+static void report_blackout(const struct mig_blackout *b, uint64_t connect_us, struct printer *out)
 {
-    print_line(out, "blackout_ms: %lu.%lu", b->total / 1000, b->total / 100 % 10);
+    print_line(out, "blackout_ms: %lu.%lu", FMT_TENTHS(b->total, 1000));
+    if (b->start)
+        print_line(out, "blackout_start_ms: %lu.%lu", FMT_TENTHS(connect_us + b->start, 1000));
     print_line(out,
                "blackout_parts: stop=%lu pages=%lu verify=%lu state=%lu prepare=%lu commit=%lu "
                "rx_prepare=%lu rx_run=%lu us, final_pages=%lu final_bytes=%lu frames=%lu",
@@ -52,7 +55,8 @@ void migration_report(const struct job *j, struct printer *out)
         print_line(out, "reason: %s %s", hv_err_name(j->err), j->text);
     if (j->note[0])
         print_line(out, "%s", j->note);
-    uint64_t end = j->ended_us ? j->ended_us : clock_us(), start = j->started_us ? j->started_us : end;
+    uint64_t end = j->ended_us ? j->ended_us : clock_us(), start = j->started_us ? j->started_us : end,
+             connect_us = migration_connect_us(j);
     print_line(out, "total_ms: %lu", (end - start) / 1000);
     print_line(out, "queued_ms: %lu", (start - j->asked_us) / 1000);
     if (j->automatic)
@@ -63,9 +67,10 @@ void migration_report(const struct job *j, struct printer *out)
                j->options.verify ? "yes" : "no", j->options.live ? "live" : "paused");
     if (j->options.live)
         print_line(out, "policy: %s", mig_if_stuck_name(j->options.if_stuck));
-    report_blackout(&s->blackout, out);
-    print_line(out, "kept_out_ms: %lu.%lu", j->waits.out_us / 1000, j->waits.out_us / 100 % 10);
-    print_line(out, "timer_late_ms: %lu.%lu", j->waits.late_us / 1000, j->waits.late_us / 100 % 10);
+    print_line(out, "connect_ms: %lu.%lu", FMT_TENTHS(connect_us, 1000));
+    report_blackout(&s->blackout, connect_us, out);
+    print_line(out, "kept_out_ms: %lu.%lu", FMT_TENTHS(j->waits.out_us, 1000));
+    print_line(out, "timer_late_ms: %lu.%lu", FMT_TENTHS(j->waits.late_us, 1000));
     print_line(out, "wire_bytes: %lu", j->wire_bytes);
     print_line(out, "stream_bytes: %lu (lz4 %lu, raw %lu, delta %lu, rest %lu)", s->bytes_tx, s->bytes_full_lz4,
                s->bytes_full_raw, s->bytes_delta, s->bytes_meta);
@@ -78,5 +83,5 @@ void migration_report(const struct job *j, struct printer *out)
     print_line(out, "pages_skipped: %lu", s->pages.skipped);
     print_line(out, "throttle: %u", s->throttle);
     for (unsigned i = 0; i < s->n_rounds; i++)
-        report_round(i, &s->rounds[i], out);
+        report_round(i, &s->rounds[i], connect_us, out);
 }

@@ -188,7 +188,14 @@ def test_moves(api):
     assert (job["state"] == "moved" and job["blackout_us"] > 0 and len(job["rounds"]) >= 1
             and job["blackout"]["total_us"] == job["blackout_us"])
     with open(picture, encoding="utf-8") as f:
-        assert f.read().count("<title>round ") == len(job["rounds"])
+        drawn = set(re.findall("<title>round ([0-9]+): ", f.read()))
+    assert drawn == {str(i + 1) for i in range(len(job["rounds"]))}, drawn
+    at = 0                                                      # all times are since the start, as elapsed_us is
+    for begin, us in ((0, job["connect_us"]), *((r["start_us"], r["us"]) for r in job["rounds"]),
+                      (job["blackout"]["start_us"], job["blackout_us"])):
+        assert us > 0 and at <= begin and begin + us <= job["elapsed_us"], (begin, us, job)
+        at = begin + us
+    assert job["elapsed_us"] - at < 500_000 and not any(r["stood_us"] for r in job["rounds"]), job
     with api.b.guest("guest") as g:
         g.verify()
     verdict, = api.json("validate", "guest")["verdicts"]

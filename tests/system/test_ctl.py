@@ -475,7 +475,7 @@ def test_progress_fits():
             bars = drawn(shown)
             assert code == 0 and len(bars) == 3 and "web moved from a" in shown, (columns, shown)
             assert all(20 <= len(b) + 1 and len(b) < (columns or 80) for b in bars), (columns, bars)
-        assert "83%" in bars[0] and "1234.5 MB/s" in bars[0], bars
+        assert "83%" in bars[0] and "1234.6 MB/s" in bars[0], bars
         a.answers["GET /v1/migrations/1"] = moving(12)
         _, shown = on_terminal(a, 120, "migration", "watch", "a/1", then=lambda _, t: resize(t, 40))
         bars = drawn(shown)

@@ -95,7 +95,7 @@ def test_readme():
         at = found.end()
     with open(os.path.join(folder, "move.svg"), encoding="utf-8") as f:
         drawn = f.read()
-    assert all(part in drawn for part in ("<title>round 1", "<polyline", "MB/s sent", "pages/s dirtied",
+    assert all(part in drawn for part in ("<title>round 1", "class='dirty'", "MB/s sent", "pages/s dirtied",
                                           "<title>blackout ")), drawn
     for number, name in ((1, "a"), (2, "b")):
         stick = os.path.join(folder, f"stick-{number}")

@@ -102,13 +102,28 @@ static void test_bad_format(void **state)
     assert_string_equal(buf, "(null)");
 }
 
+/* One decimal, rounded: what is cut off in one place and rounded in another are two figures. */
+static void test_tenths(void **s)
+{
+    (void)s;
+    static const struct {
+        uint64_t n, unit;
+        const char *text;
+    } cases[] = { { 0, 1000, "0.0" },         { 49, 1000, "0.0" },           { 50, 1000, "0.1" },
+                  { 949, 1000, "0.9" },       { 950, 1000, "1.0" },          { 15870, 1000, "15.9" },
+                  { 999949, 1000000, "1.0" }, { 52866123, 1000000, "52.9" }, { 12345678901, 1000000, "12345.7" } };
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        char text[32];
+        fmt_snprintf(text, sizeof(text), "%lu.%lu", FMT_TENTHS(cases[i].n, cases[i].unit));
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_truncation),
-        cmocka_unit_test(test_bad_format),
+        cmocka_unit_test(test_numbers),    cmocka_unit_test(test_text),   cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_bad_format), cmocka_unit_test(test_tenths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

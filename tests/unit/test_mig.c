@@ -47,6 +47,39 @@ static void test_stats(void **s)
     assert_int_equal(st.n_rounds, st.round);
     assert_true(st.round >= 2);
     assert_true(st.blackout.total >= st.blackout.pages + st.blackout.prepare + st.blackout.commit);
+    const struct mig_round *last = &st.rounds[st.n_rounds - 1];
+    assert_true(st.blackout.start >= last->start_us + last->us && !last->stood_us);
+    assert_int_equal(st.blackout.start + st.blackout.total, st.now_us);
+    world_fini(&w);
+}
+
+/* A stop that is undone is no part of the blackout, but the guest stood still for it: the round after it says so. */
+static void test_stats_stop_undone(void **s)
+{
+    (void)s;
+    struct world w;
+    struct mig_stats st;
+    struct mig_opts opts;
+    mig_opts_default(&opts);
+    opts.policy.downtime_limit_us = 15000;
+    world_init(&w, 2000, 9, &opts);
+    w.a.writer = W_PAGE;
+    w.writes_per_turn = 2;
+    w.a.pause_polls = 100;
+    run(&w);
+    assert_moved(&w);
+    mig_tx_stats(w.tx, &st);
+    uint64_t stood = 0, n = 0;
+    for (unsigned i = 0; i < st.n_rounds; i++) {
+        const struct mig_round *r = &st.rounds[i], *before = i ? r - 1 : NULL;
+        stood += r->stood_us;
+        n += r->stood_us > 0;
+        assert_true(!r->stood_us || r->start_us - r->stood_us >= before->start_us + before->us);
+    }
+    assert_int_equal(n, 1);
+    assert_in_range(stood, 100 * 500, 100 * 1500);
+    assert_int_equal(st.blackout.start + st.blackout.total, st.now_us);
+    assert_true(st.blackout.total < 50000);
     world_fini(&w);
 }
 
@@ -689,6 +722,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_stats_stop_undone),
         cmocka_unit_test(test_zero_pages_do_not_break_the_downtime_limit),
         cmocka_unit_test(test_notes),
         cmocka_unit_test(test_delta_cost),

@@ -194,6 +194,10 @@ enum exit_code watch_move(struct host *h, uint64_t id);
 /** --yes, or the next line of standard input is "yes" or "y", in either case. */
 bool yes_typed(void);
 /** Draw a move (the JSON of /v1/migrations/ID) into an SVG file. */
-enum exit_code svg_write(const char *path, const json_t *job);
+enum exit_code picture_write(const char *path, const json_t *job);
+/** Duration, blackout, bytes and rounds of a move in words; returns out. */
+const char *move_summary(char *out, size_t len, const json_t *job);
+/** n / unit with so many decimals, rounded half up; returns out.  All figures with decimals come from here. */
+const char *decimal(char out[24], uint64_t n, uint64_t unit, unsigned digits);
 
 #endif

@@ -26,16 +26,25 @@ static enum exit_code get_job(struct host *h, uint64_t id, struct answer *a)
 
 static bool in_doubt(const json_t *j) { return !strcmp(get_str(j, "state"), "in-doubt"); }
 
-/* "12.3" for n / unit, or a dash while n is not known. */
+const char *decimal(char out[24], uint64_t n, uint64_t unit, unsigned digits)
+{
+    uint64_t scale = 1, all;
+    if (!unit)
+        n = 0, unit = 1;
+    for (unsigned i = 0; i < digits; i++)
+        scale *= 10;
+    all = n / unit * scale + (n % unit * scale + unit / 2) / unit;
+    if (digits)
+        snprintf(out, 24, "%lu.%0*lu", all / scale, (int)digits, all % scale);
+    else
+        snprintf(out, 24, "%lu", all);
+    return out;
+}
+
+/* n / unit, or a dash while n is not known. */
 static const char *rate_text(char out[24], uint64_t n, uint64_t unit, bool known)
 {
-    if (!known)
-        return "–";
-    if (unit == 1)
-        snprintf(out, 24, "%lu", n);
-    else
-        snprintf(out, 24, "%lu.%lu", n / unit, n * 10 / unit % 10);
-    return out;
+    return known ? decimal(out, n, unit, unit > 1) : "–";
 }
 
 /* The text after the bar.  less: 0 all, 1 without dirty rate, 2 also without phase and round, 3 also without speed. */
@@ -94,13 +103,23 @@ static void move_progress(const json_t *j, struct eta *eta)
     }
 }
 
-static void print_summary(const struct host *h, const json_t *j)
+const char *move_summary(char *out, size_t len, const json_t *job)
 {
-    uint64_t ms = get_num(j, "elapsed_us") / 1000, us = get_num(j, "blackout_us"), kb = get_num(j, "wire_bytes") / 1000;
+    char s[24], ms[24], mb[24];
+    uint64_t rounds = get_num(job, "round"), kept = json_array_size(json_object_get(job, "rounds"));
+    rounds = rounds > kept ? rounds : kept;
+    snprintf(out, len, "%s s, blackout %s ms, %s MB on the wire, %lu round%s",
+             decimal(s, get_num(job, "elapsed_us"), 1000000, 3), decimal(ms, get_num(job, "blackout_us"), 1000, 1),
+             decimal(mb, get_num(job, "wire_bytes"), 1000000, 2), rounds, rounds == 1 ? "" : "s");
+    return out;
+}
+
+static void print_summary(const char *host, const json_t *j)
+{
+    char summary[160];
     if (!strcmp(get_str(j, "state"), "moved"))
-        printf("%s moved from %s to %s in %lu.%03lu s, blackout %lu.%lu ms, %lu.%02lu MB on the wire, %zu rounds\n",
-               get_str(j, "vm"), h->name, get_str(j, "to"), ms / 1000, ms % 1000, us / 1000, us / 100 % 10, kb / 1000,
-               kb / 10 % 100, json_array_size(json_object_get(j, "rounds")));
+        printf("%s moved from %s to %s in %s\n", get_str(j, "vm"), host, get_str(j, "to"),
+               move_summary(summary, sizeof(summary), j));
     else
         printf("%s: %s\n", get_str(j, "vm"), get_str(j, "state"));
     if (*get_str(j, "why_peer"))
@@ -115,7 +134,7 @@ static enum exit_code print_outcome(struct host *h, const json_t *j)
         json_object_set_new(copy, "host", json_string(h->name));
         print_json(copy);
     } else if (!error && !in_doubt(j)) {
-        print_summary(h, j);
+        print_summary(h->name, j);
     }
     if (in_doubt(j)) {
         fprintf(stderr,
@@ -340,12 +359,13 @@ static void show_rounds(const json_t *j)
 {
     size_t i;
     json_t *r;
+    char start[24], ms[24], speed[24];
     printf("%5s %10s %10s %12s %8s %8s %14s %12s\n", "ROUND", "START ms", "TIME ms", "BYTES", "MB/s", "PAGES",
            "DIRTY pages/s", "LEFT pages");
     json_array_foreach(json_object_get(j, "rounds"), i, r)
-        printf("%5zu %10lu %10lu %12lu %8.1f %8lu %14lu %12lu\n", i + 1, get_num(r, "start_us") / 1000,
-               get_num(r, "us") / 1000, get_num(r, "bytes"),
-               get_num(r, "us") ? (double)get_num(r, "bytes") / (double)get_num(r, "us") : 0.0, get_num(r, "pages"),
+        printf("%5zu %10s %10s %12lu %8s %8lu %14lu %12lu\n", i + 1, decimal(start, get_num(r, "start_us"), 1000, 1),
+               decimal(ms, get_num(r, "us"), 1000, 1), get_num(r, "bytes"),
+               decimal(speed, get_num(r, "bytes"), get_num(r, "us"), 1), get_num(r, "pages"),
                get_num(r, "dirty_pages_per_s"), get_num(r, "dirty_pages"));
 }
 
@@ -358,41 +378,70 @@ static void show_parts(const char *title, const json_t *o)
     printf("\n");
 }
 
-enum exit_code cmd_migration_show(int argc, char **argv)
+/* A move that was kept: what --json printed, from standard input. */
+static enum exit_code read_job(json_t **job)
+{
+    json_error_t error;
+    *job = json_loadf(stdin, 0, &error);
+    if (*job && json_is_object(*job) && *get_str(*job, "vm"))
+        return EXIT_GOOD;
+    const char *why = *job ? "this is not what `migration show --json` prints" : error.text;
+    enum exit_code e = fail(EXIT_USAGE, "standard input: %s", why);
+    json_decref(*job);
+    return e;
+}
+
+/* The move of the command line, as JSON with its host (owned). */
+static enum exit_code load_job(const char *which, json_t **job)
 {
     struct host *h;
     struct answer a;
     uint64_t id;
-    (void)argc;
-    enum exit_code e = find_job(argv[0], &h, &id);
+    if (!strcmp(which, "-"))
+        return read_job(job);
+    enum exit_code e = find_job(which, &h, &id);
     if (!e)
         e = get_job(h, id, &a);
     if (e)
         return e;
-    json_object_set_new(a.json, "host", json_string(h->name));
-    if (options.svg)
-        e = svg_write(options.svg, a.json);
-    if (options.svg && !options.json && !e)
-        printf("%s shows %s/%lu\n", options.svg, h->name, id);
-    if (options.json || options.svg) {
-        if (options.json)
-            print_json(json_incref(a.json));
-        answer_free(&a);
-        return e;
-    }
-    if (in_doubt(a.json))
-        printf("in doubt: %s\n", get_str(a.json, "doubt"));
-    printf("move %s/%lu of %s to %s: %s, %s, %lu%%\n", h->name, id, get_str(a.json, "vm"), get_str(a.json, "to"),
-           get_str(a.json, "state"), get_str(a.json, "phase"), get_num(a.json, "percent"));
-    if (json_object_get(a.json, "error"))
-        printf("error: %s\n", get_str(json_object_get(a.json, "error"), "message"));
-    print_summary(h, a.json);
-    show_parts("blackout", json_object_get(a.json, "blackout"));
-    show_parts("pages", json_object_get(a.json, "pages"));
-    show_parts("stream bytes", json_object_get(a.json, "stream_bytes"));
-    show_rounds(a.json);
+    *job = json_incref(a.json);
     answer_free(&a);
+    json_object_set_new(*job, "host", json_string(h->name));
     return EXIT_GOOD;
+}
+
+static void show_job(const json_t *j)
+{
+    if (in_doubt(j))
+        printf("in doubt: %s\n", get_str(j, "doubt"));
+    printf("move %s/%lu of %s to %s: %s, %s, %lu%%\n", get_str(j, "host"), get_num(j, "id"), get_str(j, "vm"),
+           get_str(j, "to"), get_str(j, "state"), get_str(j, "phase"), get_num(j, "percent"));
+    if (json_object_get(j, "error"))
+        printf("error: %s\n", get_str(json_object_get(j, "error"), "message"));
+    print_summary(get_str(j, "host"), j);
+    show_parts("blackout", json_object_get(j, "blackout"));
+    show_parts("pages", json_object_get(j, "pages"));
+    show_parts("stream bytes", json_object_get(j, "stream_bytes"));
+    show_rounds(j);
+}
+
+enum exit_code cmd_migration_show(int argc, char **argv)
+{
+    json_t *j;
+    (void)argc;
+    enum exit_code e = load_job(argv[0], &j);
+    if (e)
+        return e;
+    if (options.svg)
+        e = picture_write(options.svg, j);
+    if (options.json && !e)
+        print_json(json_incref(j));
+    else if (options.svg && !e)
+        printf("%s shows %s/%lu\n", options.svg, get_str(j, "host"), get_num(j, "id"));
+    else if (!e)
+        show_job(j);
+    json_decref(j);
+    return e;
 }
 
 enum exit_code cmd_migration_watch(int argc, char **argv)

@@ -1,112 +1,111 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/svg.c - a move as a picture: rounds with their throughput, the rate at which the guest dirtied pages, and
- * the blackout, over time. */
-#include "tools/ctl/ctl.h"
+ * tools/ctl/svg.c - pieces of an SVG picture: text that fits, and steps of an axis.
+ *
+ * The viewer chooses the font, so widths are those of DejaVu Sans, the widest of the usual ones: what fits in it fits
+ * in Arial, Helvetica or Noto. */
+#include "tools/ctl/svg.h"
 
-#include <errno.h>
-#include <stdio.h>
+#include <math.h>
+#include <stdarg.h>
 #include <string.h>
 
-enum { WIDTH = 900, HEIGHT = 360, LEFT = 70, RIGHT = 70, TOP = 50, BOTTOM = 60, BLACKOUT_MIN = 2 };
-#define PLOT_W (WIDTH - LEFT - RIGHT)
-#define PLOT_H (HEIGHT - TOP - BOTTOM)
-
-/* values at the full width and heights of the plot */
-struct scale {
-    double us, bytes_per_s, pages_per_s;
-};
-
-static double max_of(double a, double b) { return a > b ? a : b; }
-static double x_of(const struct scale *s, double us) { return LEFT + PLOT_W * us / s->us; }
-static double rate(const json_t *round)
+void svg_escape(FILE *f, const char *text)
 {
-    return get_num(round, "bytes") * 1e6 / max_of((double)get_num(round, "us"), 1);
-}
-
-static struct scale scale_of(const json_t *job)
-{
-    struct scale s = { max_of((double)get_num(job, "elapsed_us"), 1), 1, 1 };
-    size_t i;
-    json_t *r;
-    json_array_foreach(json_object_get(job, "rounds"), i, r)
-    {
-        s.bytes_per_s = max_of(s.bytes_per_s, rate(r));
-        s.pages_per_s = max_of(s.pages_per_s, (double)get_num(r, "dirty_pages_per_s"));
+    for (; *text; text++) {
+        switch (*text) {
+        case '<':  fputs("&lt;", f); break;
+        case '>':  fputs("&gt;", f); break;
+        case '&':  fputs("&amp;", f); break;
+        case '\'': fputs("&#39;", f); break;
+        case '"':  fputs("&quot;", f); break;
+        default:   fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, f); break;
+        }
     }
-    return s;
 }
 
-static void svg_axes(FILE *f, const struct scale *s)
+/* Width of one byte of UTF-8 in hundredths of the size; 100 for a character beyond ASCII. */
+static unsigned glyph_width(char c)
 {
-    fprintf(f, "<path d='M%d %d V%d H%d V%d' fill='none' stroke='#444'/>\n", LEFT, TOP, HEIGHT - BOTTOM, WIDTH - RIGHT,
-            TOP);
-    for (int i = 0; i <= 4; i++) {
-        double y = HEIGHT - BOTTOM - PLOT_H * i / 4.0, x = LEFT + PLOT_W * i / 4.0;
-        fprintf(f, "<text x='%d' y='%.0f' text-anchor='end' fill='#2a6fb0'>%.1f</text>\n", LEFT - 6, y + 4,
-                s->bytes_per_s * i / 4e6);
-        fprintf(f, "<text x='%d' y='%.0f' fill='#b0502a'>%.0f</text>\n", WIDTH - RIGHT + 6, y + 4,
-                s->pages_per_s * i / 4);
-        fprintf(f, "<text x='%.0f' y='%d' text-anchor='middle'>%.2f</text>\n", x, HEIGHT - BOTTOM + 18,
-                s->us * i / 4e6);
+    static const unsigned char widths[] = {
+        32, 41, 46, 84, 64, 96, 78, 28, 40,  40, 50, 84, 32, 37, 32, 34, 64, 64, 64, 64, 64, 64, 64,
+        64, /* space to 7 */
+        64, 64, 34, 34, 84, 84, 84, 54, 100, 69, 69, 70, 78, 64, 58, 78, 76, 30, 30, 66, 56, 87, 75,
+        79, /* to O */
+        61, 79, 70, 64, 62, 74, 69, 99, 69,  62, 69, 40, 34, 40, 84, 50, 50, 62, 64, 55, 64, 62, 36,
+        64,                                                                                          /* to g */
+        64, 28, 28, 58, 28, 98, 64, 62, 64,  64, 42, 53, 40, 64, 60, 82, 60, 60, 53, 64, 34, 64, 84, /* to ~ */
+    };
+    unsigned u = (unsigned char)c;
+    if (u >= ' ' && u < ' ' + sizeof(widths))
+        return widths[u - ' '];
+    return (u & 0xc0) == 0x80 ? 0 : 100;
+}
+
+double svg_text_width(const char *text)
+{
+    unsigned width = 0;
+    while (*text)
+        width += glyph_width(*text++);
+    return width / 100.0;
+}
+
+void svg_text(FILE *f, double x, double y, double size, const char *class, const char *anchor, const char *text)
+{
+    fprintf(f, "<text x='%.1f' y='%.1f' font-size='%.4g' class='%s' text-anchor='%s'>", x, y, size, class, anchor);
+    svg_escape(f, text);
+    fputs("</text>\n", f);
+}
+
+void svg_textf(FILE *f, double x, double y, const char *class, const char *anchor, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    svg_text(f, x, y, SVG_SIZE, class, anchor, text);
+}
+
+/* Bytes of text that fit into this width: up to the last blank, better one behind a comma or the like in the second
+ * half; without blanks as many characters as there is room for. */
+static size_t line_fit(const char *text, double width)
+{
+    size_t blank = 0, pause = 0, n = 0;
+    unsigned room = (unsigned)(width * 100 / SVG_SIZE), used = 0;
+    for (; text[n]; n++) {
+        if (text[n] == ' ')
+            blank = n;
+        if (text[n] == ' ' && n && strchr(".,;", text[n - 1]) && used > room / 2)
+            pause = n;
+        used += glyph_width(text[n]);
+        if (used > room && (text[n] & 0xc0) != 0x80)
+            return pause ? pause : blank ? blank : n;
     }
-    fprintf(f, "<text x='%d' y='%d' fill='#2a6fb0'>MB/s sent</text>\n", LEFT - 50, TOP - 10);
-    fprintf(f, "<text x='%d' y='%d' text-anchor='end' fill='#b0502a'>pages/s dirtied</text>\n", WIDTH - 6, TOP - 10);
-    fprintf(f, "<text x='%d' y='%d' text-anchor='middle'>seconds since the start</text>\n", LEFT + PLOT_W / 2,
-            HEIGHT - BOTTOM + 38);
+    return n;
 }
 
-static void svg_rounds(FILE *f, const struct scale *s, const json_t *job)
+double svg_paragraph(FILE *f, double x, double y, double width, unsigned max_lines, const char *text)
 {
-    size_t i;
-    json_t *r;
-    json_array_foreach(json_object_get(job, "rounds"), i, r)
-    {
-        double x = x_of(s, (double)get_num(r, "start_us")), w = PLOT_W * get_num(r, "us") / s->us,
-               h = PLOT_H * rate(r) / s->bytes_per_s;
-        fprintf(f,
-                "<rect x='%.1f' y='%.1f' width='%.1f' height='%.1f' fill='#9cc4e8' stroke='#2a6fb0'>"
-                "<title>round %zu: %lu pages, %lu bytes, %lu ms</title></rect>\n",
-                x, HEIGHT - BOTTOM - h, max_of(w, 0.5), h, i + 1, get_num(r, "pages"), get_num(r, "bytes"),
-                get_num(r, "us") / 1000);
+    static const char more[] = "...";
+    char line[512];
+    for (unsigned i = 1; *text && i <= max_lines; i++, y += SVG_LINE) {
+        size_t n = line_fit(text, width);
+        bool cut = i == max_lines && text[n];
+        if (cut)
+            n = line_fit(text, width - svg_text_width(more) * SVG_SIZE);
+        snprintf(line, sizeof(line), "%.*s%s", (int)n, text, cut ? more : "");
+        svg_text(f, x, y, SVG_SIZE, "t", "start", line);
+        text += n + (text[n] == ' ');
     }
-    fprintf(f, "<polyline fill='none' stroke='#b0502a' stroke-width='2' points='");
-    json_array_foreach(json_object_get(job, "rounds"), i, r)
-        fprintf(f, "%.1f,%.1f ", x_of(s, (double)(get_num(r, "start_us") + get_num(r, "us"))),
-                HEIGHT - BOTTOM - PLOT_H * get_num(r, "dirty_pages_per_s") / s->pages_per_s);
-    fprintf(f, "'/>\n");
+    return y;
 }
 
-/* The end of the move: the guest is stopped from the last harvest to the destination's answer. */
-static void svg_blackout(FILE *f, const struct scale *s, const json_t *job)
+double svg_round_step(double range, unsigned n, bool quarters)
 {
-    uint64_t us = get_num(job, "blackout_us");
-    double w = max_of(PLOT_W * us / s->us, BLACKOUT_MIN);
-    if (!us)
-        return;
-    fprintf(f,
-            "<rect x='%.1f' y='%d' width='%.1f' height='%d' fill='#c22' opacity='0.75'><title>blackout %lu "
-            "us</title></rect>\n",
-            x_of(s, s->us) - w, TOP, w, PLOT_H, us);
-    fprintf(f, "<text x='%d' y='%d' text-anchor='end' fill='#c22'>blackout %lu.%lu ms</text>\n", WIDTH - RIGHT,
-            HEIGHT - 8, us / 1000, us / 100 % 10);
-}
-
-enum exit_code svg_write(const char *path, const json_t *job)
-{
-    struct scale s = scale_of(job);
-    FILE *f = fopen(path, "w");
-    if (!f)
-        return fail(EXIT_CONFIG, "%s: %s", path, strerror(errno));
-    fprintf(f,
-            "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' font-family='sans-serif' font-size='12'>\n"
-            "<rect width='100%%' height='100%%' fill='white'/>\n",
-            WIDTH, HEIGHT);
-    fprintf(f, "<text x='%d' y='20' font-size='15'>%s to %s: %s, %.2f s, %.2f MB on the wire</text>\n", LEFT,
-            get_str(job, "vm"), get_str(job, "to"), get_str(job, "state"), get_num(job, "elapsed_us") / 1e6,
-            get_num(job, "wire_bytes") / 1e6);
-    svg_axes(f, &s);
-    svg_rounds(f, &s, job);
-    svg_blackout(f, &s, job);
-    fprintf(f, "</svg>\n");
-    return ferror(f) | fclose(f) ? fail(EXIT_CONFIG, "%s cannot be written", path) : EXIT_GOOD;
+    static const double mantissas[] = { 1, 2, 2.5, 5, 10 };
+    double power = pow(10, floor(log10(range / n)));
+    for (unsigned i = 0; i < sizeof(mantissas) / sizeof(mantissas[0]); i++)
+        if ((quarters || i != 2) && mantissas[i] * power * n >= range * (1 - 1e-9))
+            return mantissas[i] * power;
+    return 10 * power;
 }
