@@ -26,7 +26,7 @@ MAKEFLAGS    += --no-builtin-rules $(if $(filter 0,$(MAKELEVEL)),-j$(shell nproc
 
 .PHONY: all tools deps setup test unit fuzz fuzz-build fuzz-corpus unit-build guest system system-long debian13 \
         demo bench run gdb lint flags soak soak-faults model mutants test-mutants clean distclean help
-all: $(BUILD)/godwit.efi
+all: $(BUILD)/godwit.efi $(BUILD)/tools/conf-check
 
 help:
 	@sed -n '2,13s/^# \{0,1\}//p' Makefile
@@ -42,7 +42,7 @@ help:
 	  'make bench      the figures, beside the peer'"'"'s' \
 	  'make run        one host in QEMU, the guest console on this terminal (leave: Ctrl-A x; VENDOR=intel: in' \
 	  '                Bochs); make gdb: the same, waiting for gdb' \
-	  'make tools      host programs (build/tools/): godwitctl, mig-dump' \
+	  'make tools      host programs (build/tools/): godwitctl, mig-dump, conf-check' \
   'make guest      guest programs and initramfs for the tests' \
 	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, NBD disks, guests of' \
 	  '                many CPUs, a whole Debian, the quick part of debian13' \

@@ -41,10 +41,10 @@ static struct config config;
 
 static void config_error(void *ctx, unsigned line, const char *section, const char *key, const char *expected)
 {
+    char text[CONFIG_MISTAKE_LEN];
     (void)ctx;
-    bool known = *section || *key;
-    log_error("config", "\\godwit\\%s:%u: %s%s%s%s%sexpected: %s", CONFIG_FILE, line, *section ? "[" : "", section,
-              *section ? "] " : "", key, known ? ": " : "", expected);
+    config_mistake_text(text, line, section, key, expected);
+    log_error("config", "%s", text);
 }
 
 static void config_load(struct boot_info *bi)

@@ -42,7 +42,7 @@ ROOMS = {
     "net":     "lib config host core/disk.h",
     "migrate": "lib",
     "boot":    "host/boot_info.h",
-    "tools":   "lib migrate",
+    "tools":   "lib migrate config host vm",
 }
 KERNEL_ROOMS = "lib config host core dev run store vm peers manage".split()
 INNER_FOLDERS = {"kernel/lib/libc", "kernel/host/x86"}  # a room's files lie in its folder itself, or in one of these

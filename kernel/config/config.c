@@ -6,6 +6,7 @@
  * mistake is one message.  Not here: what each key takes (config_keys.c), and whether the values fit this host. */
 #include "kernel/config/config_impl.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "kernel/lib/log.h"
 
@@ -20,6 +21,14 @@ static void mistake_report(struct parser *p, unsigned line, const char *key, con
     p->c->n_errors++;
     if (p->on_error)
         p->on_error(p->ctx, line, p->section_text, key, expected);
+}
+
+void config_mistake_text(char out[CONFIG_MISTAKE_LEN], unsigned line, const char *section, const char *key,
+                         const char *expected)
+{
+    bool known = *section || *key;
+    snprintf(out, CONFIG_MISTAKE_LEN, "\\godwit\\godwit.conf:%u: %s%s%s%s%sexpected: %s", line, *section ? "[" : "",
+             section, *section ? *key ? "] " : "]" : "", key, known ? ": " : "", expected);
 }
 
 /* ---- sections ---------------------------------------------------------------------------------------------------- */

@@ -137,6 +137,11 @@ typedef void config_error_fn(void *ctx, unsigned line, const char *section, cons
  *  dropped, and so is a [peer] without address or fingerprint.  Any context; out is large: no stack variable. */
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
 
+#define CONFIG_MISTAKE_LEN 512
+/** A mistake in words, for the log: file, line, section, key, and what would be right. */
+void config_mistake_text(char out[CONFIG_MISTAKE_LEN], unsigned line, const char *section, const char *key,
+                         const char *expected);
+
 /** Take out of c->peers this host itself, so that one file can serve all hosts, and log it.  fingerprint: of its
  *  certificate.  A [peer] with that fingerprint is this host; without a [host] name it gives the name.  One with this
  *  host's name, or its fixed address and port, cannot be another host either: its fingerprint is stale. */

@@ -210,7 +210,7 @@ def mkhost(*args):
     run = subprocess.run([MKHOST, *args], capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise RuntimeError(f"{MKHOST} {' '.join(args)} failed:\n{run.stdout}{run.stderr}")
-    return run.stdout
+    return run.stdout + run.stderr
 
 
 _fingerprints = {}
@@ -376,7 +376,7 @@ class Host:
         self.clients = clients or {}
         self.efi = efi or EFI
         self.folder = os.path.join(RUNS, tag or name)
-        self.machine = None
+        self.machine, self.mkhost_said = None, ""
         self.prompt = re.compile(rf"^godwit {re.escape(name)}> ", re.M)
 
     # -- image ---------------------------------------------------------------------------------------------------------
@@ -407,7 +407,8 @@ class Host:
             f.write(self.configuration())
         files = {"vmlinuz": KERNEL, "initramfs.cpio.gz": INITRD, **self.files} if self.vms or self.files else {}
         args = [arg for name, path in files.items() if path for arg in ("--file", f"{path}={name}")]
-        mkhost("--name", self.key_name, "--keydir", KEYS, "--efi", self.efi, "--conf", conf, *args, "--out", image)
+        self.mkhost_said = mkhost("--name", self.key_name, "--keydir", KEYS, "--efi", self.efi, "--conf", conf,
+                                  "--anyway", *args, "--out", image)
         return image
 
     # -- life ----------------------------------------------------------------------------------------------------------

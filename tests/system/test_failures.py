@@ -230,6 +230,8 @@ memory = 64M
     for line, key in ((3, "ip"), (4, "colour"), (7, "fingerprint"), (18, "memory"), (22, "zoo")):
         assert re.search(rf"godwit\.conf:{line}\b.*{key}", log), (
             f"the log does not name line {line}, {key}:\n{log[-2500:]}")
+    by_host = re.findall(r"error config: (\\godwit.*)", log)
+    assert by_host == re.findall(r": error: (.*)", host.mkhost_said), (by_host, host.mkhost_said)   # mkhost knew
     listed = host.command("vm list")
     assert "good" in listed and "bad" not in listed, listed
     assert "raise `memory`" in host.command("vm start small"), "too little memory for the kernel is not explained"
@@ -267,6 +269,9 @@ def test_damaged_missing_and_too_big(own):
         said = host.command(f"vm start {name}")
         assert re.search(words, said) and "error" in said, f"vm start {name}: {said}"
         assert not host.has_vm(name)
+        missing = re.search(rf"{name}: file .* is not on this host's boot disk", said)
+        assert bool(missing) == ("not-there" in said) == (f": warn: {name}: " in host.mkhost_said), said
+        assert not missing or missing[0] in host.mkhost_said, (missing[0], host.mkhost_said)    # mkhost knew
     host.command("vm start good")
     assert "only a stopped guest can be started" in host.command("vm start good")
     with host.guest("good") as g:
