@@ -76,6 +76,7 @@ MOVES = {
     "fast": move(3, 900, speed=11_000, dirty=21_000_000, blackout=(30, 200, 0, 90, 300, 110)),
     "slow": move(3, 9000, speed=1, dirty=20), "under way": move(blackout=None, state="moving", round=5,
                                                                 elapsed_us=3_000_000),
+    "failed at the stop": {**failed("b is gone", elapsed_us=3_400_000), "blackout": {"start_us": 3_400_000}},
     "in doubt": {**move(state="in-doubt", elapsed_us=9_000_000), "blackout_us": 0},
 }
 
@@ -130,7 +131,7 @@ def test_nothing_is_cut_off():
             assert 0 <= x <= w + .01 and 0 <= y <= h + .01, (name, x, y)
     assert "W" * 31 in [t.text for t in drawn(MOVES["long names"]).iter(SVG + "text")]
     hostile = "".join(drawn(MOVES["hostile names"]).itertext())
-    assert "<a&b>'\"?" in hostile and "]]>?" in hostile, hostile
+    assert "<a&b>'\"" in hostile and "]]>" in hostile, hostile
 
 
 def rounded(n, unit, digits):
@@ -199,7 +200,9 @@ def test_light_and_dark():
 
 
 def test_not_a_move():
-    """What is no JSON of a move is refused with its place."""
+    """What is no JSON of a move is refused with its place; absurd figures are drawn, and it ends."""
+    absurd = {"blackout_us": 1000, "blackout": {"start_us": 1 << 62}, "elapsed_us": -1, "rounds": [1, "x"]}
+    assert len(drawn({**move(), **absurd}))
     for text, why in (("", "line|near|EOF|end"), ("[]", "not what"), ('{"vm": ""}', "not what")):
         run = subprocess.run([Clients.GODWITCTL, "migration", "show", "-"], input=text, text=True, capture_output=True,
                              check=False)

@@ -305,14 +305,13 @@ static enum exit_code migration_list_row(struct host *h, json_t *v, void *all)
 
 static void migration_table_row(json_t *table, const json_t *v)
 {
-    char asked[24], age[24], note[40] = "";
-    uint64_t took_us = get_num(v, "elapsed_us");
+    char asked[24], age[24], s[24], ms[24], note[40] = "";
     if (!strcmp(get_str(v, "state"), "queued"))
         snprintf(note, sizeof(note), "%lu before it", get_num(v, "queue_position"));
-    table_row(table, "%s/%lu\t%s\t%s\t%s\t%lu%%\t%s\t%s\t%lu.%lu s\t%lu ms\t%s%s", get_str(v, "host"), get_num(v, "id"),
+    table_row(table, "%s/%lu\t%s\t%s\t%s\t%lu%%\t%s\t%s\t%s s\t%s ms\t%s%s", get_str(v, "host"), get_num(v, "id"),
               get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"), get_num(v, "percent"),
-              time_text(asked, get_num(v, "age_us")), age_text(age, get_num(v, "age_us")), took_us / 1000000,
-              took_us / 100000 % 10, get_num(v, "blackout_us") / 1000, note,
+              time_text(asked, get_num(v, "age_us")), age_text(age, get_num(v, "age_us")),
+              decimal(s, get_num(v, "elapsed_us"), 1000000, 1), decimal(ms, get_num(v, "blackout_us"), 1000, 0), note,
               get_str(json_object_get(v, "error"), "message"));
 }
 
@@ -383,8 +382,10 @@ static enum exit_code read_job(json_t **job)
 {
     json_error_t error;
     *job = json_loadf(stdin, 0, &error);
-    if (*job && json_is_object(*job) && *get_str(*job, "vm"))
+    if (*job && json_is_object(*job) && *get_str(*job, "vm")) {
+        json_escape(*job);
         return EXIT_GOOD;
+    }
     const char *why = *job ? "this is not what `migration show --json` prints" : error.text;
     enum exit_code e = fail(EXIT_USAGE, "standard input: %s", why);
     json_decref(*job);

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 336, LEFT = 31, RIGHT = 37, MARGIN = 4, PLOT_H = 84, STRIP_H = 11, TICKS = 4 };
+enum { WIDTH = 336, LEFT = 31, RIGHT = 37, MARGIN = 4, PLOT_H = 84, STRIP_H = 11, TICKS = 4, TIME_TICKS = 6 };
 #define PLOT_W      (WIDTH - LEFT - RIGHT)
 #define TEXT_W      (double)(WIDTH - 2 * MARGIN)
 #define ROUNDS_KEPT 48 /* by a host: MIG_ROUNDS_KEPT */
@@ -196,7 +196,7 @@ static struct axis time_axis(double us, bool after)
     while (i && us < units[i].from)
         i--;
     struct axis a = { .unit = units[i].unit, .name = after ? units[i].name_after : units[i].name };
-    a.step = svg_round_step(us / a.unit, 6, false);
+    a.step = svg_round_step(us / a.unit, TIME_TICKS, false);
     return a;
 }
 
@@ -231,10 +231,11 @@ static void panel_axes(const struct panel *n)
         svg_textf(n->f, LEFT - 3, y + 3, "sl", "end", "%g", n->sent.step * i);
         svg_textf(n->f, LEFT + PLOT_W + 3, y + 3, "dl", "start", "%g", n->dirty.step * i);
     }
-    for (double i = ceil((n->begin - n->origin) / step - 1e-9) + 0; n->origin + i * step <= n->end * (1 + 1e-9); i++) {
-        double x = x_at(n, n->origin + i * step);
+    double first = ceil((n->begin - n->origin) / step - 1e-9);
+    for (int i = 0; i <= 2 * TIME_TICKS && n->origin + (first + i) * step <= n->end * (1 + 1e-9); i++) {
+        double x = x_at(n, n->origin + (first + i) * step);
         fprintf(n->f, "<path class='axis' d='M%.1f %.1fv3'/>\n", x, base + STRIP_H);
-        svg_textf(n->f, x, base + STRIP_H + 11, "t", "middle", "%g", n->time.step * i + 0); /* never -0 */
+        svg_textf(n->f, x, base + STRIP_H + 11, "t", "middle", "%g", n->time.step * (first + i) + 0); /* never -0 */
     }
     svg_textf(n->f, MARGIN, n->y - 6, "sl", "start", "%s", n->sent.name);
     svg_textf(n->f, WIDTH - MARGIN, n->y - 6, "dl", "end", "%s", n->dirty.name);
@@ -298,12 +299,12 @@ static const struct {
     char label[2];
     const char *class, *text;
 } kinds[] = {
-    [CONNECT] = { "c", "idle", "connecting, TLS" },
+    [CONNECT] = { "c", "idle", "connecting (file hashes, TLS)" },
     [CHECK] = { "v", "idle", "the destination checks and finds memory" },
     [ROUND] = { "", "", "" },
     [UNKEPT] = { "x", "idle", "more rounds, whose figures are not kept" },
     [STOOD] = { "u", "A", "a stop that was undone: more was dirty than expected" },
-    [DRAIN] = { "d", "idle", "disks are drained, the guest runs" },
+    [DRAIN] = { "d", "idle", "clocks are compared, disks drained; the guest runs" },
     [PART_ROUND] = { "", "idle", "" },
     [STOPPED] = { "", "A", "" },
 };
@@ -399,7 +400,7 @@ static double panel(struct panel *n, double y)
 static bool end_window(const struct picture *p, double *begin, double *end)
 {
     double length = p->stop_until - p->stop;
-    if (p->stop_until <= 0)
+    if (length <= 0)
         return false;
     *begin = p->stop - 2 * length;
     for (size_t i = p->n_spans; i-- > 0 && p->spans[i].begin >= p->stop - 6 * length;)
