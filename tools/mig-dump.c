@@ -137,6 +137,15 @@ static enum hv_err print_mac(struct rd *r)
     return e;
 }
 
+static enum hv_err print_console(struct rd *r)
+{
+    struct mig_p_console c;
+    enum hv_err e = mig_console_get(r, &c);
+    if (!e)
+        printf(" %zu bytes from number %lu on", c.len, c.at);
+    return e;
+}
+
 static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
 {
     union {
@@ -146,7 +155,6 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         struct mig_p_running running;
         struct mig_p_text text;
         struct mig_p_frame frame;
-        struct mig_p_console console;
         struct mig_p_knows knows;
         struct mig_p_has has;
     } u;
@@ -186,12 +194,9 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         if (!(e = mig_text_get(r, type, &u.text)))
             print_text(&u.text);
         break;
-    case MIG_REC_FRAME: e = mig_frame_get(r, &u.frame); break;
-    case MIG_REC_CONSOLE:
-        if (!(e = mig_console_get(r, &u.console)))
-            printf(" %zu bytes from number %lu on", u.console.len, u.console.at);
-        break;
-    case MIG_REC_KNOWS: e = mig_knows_get(r, &u.knows); break;
+    case MIG_REC_FRAME:   e = mig_frame_get(r, &u.frame); break;
+    case MIG_REC_CONSOLE: return print_console(r);
+    case MIG_REC_KNOWS:   e = mig_knows_get(r, &u.knows); break;
     case MIG_REC_HAS:
         if (!(e = mig_has_get(r, &u.has)))
             printf(" parts %lx", u.has.parts);

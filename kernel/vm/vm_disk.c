@@ -40,6 +40,11 @@ enum hv_err vm_disk_open(struct vm *vm, struct why *why)
     return e ? REFUSE(e, "no memory for the connection to the disk of %s", c->name) : HV_OK;
 }
 
+enum hv_err vm_disk_check(const struct vm_config *c, struct why *why)
+{
+    return c->lv.lv[0] ? lv_disk_check(c->lv.vg, c->lv.lv, why) : HV_OK;
+}
+
 const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
 {
     const struct lv_config *lv = &vm->config.lv;

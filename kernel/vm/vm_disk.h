@@ -17,6 +17,8 @@
 /** Begin to open the disk of vm->config; the guest runs once it is open.  HV_E_NOMEM; errors as of lv_disk_open().
  *  vm built, vCPUs FROZEN. */
 HV_MUST_CHECK enum hv_err vm_disk_open(struct vm *vm, struct why *why);
+/** Would vm_disk_open() fail for that configuration, as far as this host knows?  Errors as of lv_disk_check(). */
+HV_MUST_CHECK enum hv_err vm_disk_check(const struct vm_config *c, struct why *why);
 /** Why the guest cannot move, with its disk on this host, in text; NULL: it can, as far as its disk goes. */
 const char *vm_disk_stays(const struct vm *vm, char *text, size_t len);
 /** Take over the open disk of an arriving guest.  NULL: it has none. */

@@ -255,6 +255,8 @@ static enum hv_err vm_start_prepare(struct vm *vm, struct boot_blob **disk, stru
         e = vm_mac_check(&vm->config, why);
     if (!e)
         e = boot_files_get(vm, disk, why);
+    if (!e)
+        e = vm_disk_check(&vm->config, why);
     return e ? e : vm_memory_check(vm, 0, why);
 }
 

@@ -33,8 +33,7 @@ HV_MUST_CHECK enum hv_err vm_start_check(struct vm *vm, struct why *why);
 void vm_stop(struct vm *vm); /* power off at once, free everything; no-op when STOPPED */
 
 bool vm_pause(struct vm *vm); /* freeze all vCPUs; call again until true: a RUNNING vm is PAUSED then */
-/** From PAUSED, INCOMING, or RUNNING while vm_pause() is not complete.  A guest that an operator has paused does not
- *  run: it is, or stays, PAUSED. */
+/** From PAUSED, INCOMING, or RUNNING while vm_pause() is not complete.  One that an operator paused stays PAUSED. */
 void vm_resume(struct vm *vm);
 
 /** Create an empty INCOMING VM for the offered guest.  disk: open, the VM's unless there is an error; NULL: none.
