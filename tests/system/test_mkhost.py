@@ -111,3 +111,16 @@ def test_keys(b):
     os.remove(os.path.join(b.folder, "a.conf"))
     code, _, said = b.mkhost("--name", "a", "--conf", "a.conf", "--efi", "efi", "--folder", "stick")
     assert code == 1 and "there is no file a.conf" in said, said
+
+
+@bench
+def test_odd_arguments(b):
+    """Names that the host would refuse, and places that cannot be written: a line, no traceback, nothing left."""
+    with open(os.path.join(b.folder, "a.conf"), "w", encoding="utf-8") as f:
+        f.write("[host]\nname = a\nip = 10.7.0.1/24\n")
+    for words, want in ((("--key", "a/CN=b"), "a host's name is"), (("--key", "a b"), "a host's name is"),
+                        (("--key", "n" * 32), "a host's name is"), (("--keydir", "/proc/x", "--key", "n"), "/proc/x: "),
+                        (("--name", "a", "--conf", "a.conf", "--efi", "efi", "--out", "."), "is a folder")):
+        code, _, said = b.mkhost(*words)
+        assert code == 1 and want in said and "Traceback" not in said, (words, said)
+        assert not os.path.exists(os.path.join(b.folder, "..partial")), words
