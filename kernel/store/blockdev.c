@@ -14,7 +14,12 @@ static struct blockdev *devs[BLOCKDEVS_MAX];
 void blockdev_init(void)
 {
     unsigned n = 0;
-    for (unsigned i = 0; i < pci_n_devs && n < BLOCKDEVS_MAX; i++) {
+    for (unsigned i = 0; i < pci_n_devs; i++) {
+        if (n == BLOCKDEVS_MAX) {
+            log_warn("store", "%u disks are used, which is the limit; those behind %04x on the PCI bus are not", n,
+                     pci_devs[i].bdf);
+            break;
+        }
         struct blockdev *d = nvme_probe(&pci_devs[i]);
         if (!d)
             continue;
@@ -56,19 +61,21 @@ bool blockdev_needs_polling(void)
 }
 
 static enum { WAITING, GOOD, BAD } now_state;
+static const struct block_req *now_req;
 static void now_done(struct block_req *r, bool ok)
 {
-    (void)r;
-    now_state = ok ? GOOD : BAD;
+    if (r == now_req) /* else one that came too late */
+        now_state = ok ? GOOD : BAD;
 }
 
-bool blockdev_do_now(struct blockdev *d, struct block_req *r)
+enum hv_err blockdev_do_now(struct blockdev *d, struct block_req *r)
 {
     uint64_t until = clock_us() + NOW_US;
     now_state = WAITING;
+    now_req = r;
     r->done = now_done;
     d->ops->submit(d, r);
     while (now_state == WAITING && clock_us() < until)
         (void)d->ops->poll(d);
-    return now_state == GOOD;
+    return now_state == GOOD ? HV_OK : HV_FAIL(now_state == BAD ? HV_E_IO : HV_E_TIMEOUT);
 }

@@ -7,6 +7,7 @@
 #ifndef GODWIT_KERNEL_STORE_BLOCKDEV_H
 #define GODWIT_KERNEL_STORE_BLOCKDEV_H
 
+#include "kernel/lib/err.h"
 #include "kernel/lib/types.h"
 
 #define BLOCKDEVS_MAX    8
@@ -56,7 +57,8 @@ struct blockdev *blockdev_find(const char *name);
 bool blockdev_step(void);
 /** Is there a disk that does not interrupt? */
 bool blockdev_needs_polling(void);
-/** Do r and wait, for 5 s at most.  At boot only.  False: an error, or no answer; *r must not be used again then. */
-bool blockdev_do_now(struct blockdev *d, struct block_req *r);
+/** Do r and wait, for 5 s at most.  At boot only.  HV_E_IO: the disk failed it.  HV_E_TIMEOUT: no answer; *r and its
+ *  buffer stay the driver's, for ever. */
+HV_MUST_CHECK enum hv_err blockdev_do_now(struct blockdev *d, struct block_req *r);
 
 #endif

@@ -138,13 +138,14 @@ static enum disk_status lv_submit(struct disk *d, struct disk_req *r)
 static void lv_note_state(struct lv_disk *l)
 {
     uint64_t oldest = 0;
-    l->disk.lost_us = 0;
+    l->disk.lost_us = l->disk.n_losses = 0;
     for (const struct slot *s = l->slot; s < l->slot + SLOTS; s++)
         if (s->r && (!oldest || s->since_us < oldest))
             oldest = s->since_us;
     l->disk.oldest_us = oldest;
     for (unsigned i = 0; i < l->group->vg.n_pvs; i++) {
         const struct blockdev *dev = l->group->dev[i];
+        l->disk.n_losses += dev->n_resets;
         if (!dev->lost_us)
             continue;
         l->disk.lost_us = dev->lost_us;
@@ -156,6 +157,7 @@ static bool lv_poll(struct disk *d)
 {
     struct lv_disk *l = lv_disk_of(d);
     bool moved = false;
+    lv_note_state(l);
     if (!d->known) {
         d->known = use_of(l)->disks == 1;
         return d->known;

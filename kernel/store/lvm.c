@@ -38,29 +38,31 @@ static uint32_t lvm_crc(const void *data, size_t len, uint32_t crc)
 
 /* ---- reading at boot ---- */
 
+struct bounce {
+    struct block_req r;
+    uint8_t data[] __attribute__((aligned(PAGE_SIZE)));
+};
+#define BOUNCE_LEN (sizeof(struct bounce) + BLOCK_LEN_MAX)
+
 /* Any bytes of the disk, by whole blocks of BLOCK_SECTOR_MAX. */
 static enum hv_err range_read(struct blockdev *d, uint64_t at, size_t len, uint8_t *to)
 {
-    static uint8_t *bounce;
-    static struct block_req r; /* static: it may be done later than this returns */
-    bounce = bounce ? bounce : mem_alloc(BLOCK_LEN_MAX);
-    if (!bounce)
+    struct bounce *b = mem_alloc(BOUNCE_LEN);
+    if (!b)
         return HV_FAIL(HV_E_NOMEM);
-    while (len) {
+    enum hv_err e = at > d->bytes || len > d->bytes - at ? HV_E_INVAL : HV_OK;
+    for (size_t n; !e && len; at += n, to += n, len -= n) {
         uint64_t base = at - at % BLOCK_SECTOR_MAX;
-        if (base >= d->bytes || at + len > d->bytes)
-            return HV_FAIL(HV_E_INVAL);
-        size_t n = MIN(BLOCK_LEN_MAX - (at - base), len);
+        n = MIN(BLOCK_LEN_MAX - (at - base), len);
         uint64_t want = MIN(ALIGN_UP(at - base + n, BLOCK_SECTOR_MAX), d->bytes - base);
-        r = (struct block_req){ .op = BLOCK_READ, .offset = base, .len = (uint32_t)want, .buf = bounce };
-        if (!blockdev_do_now(d, &r))
-            return HV_FAIL(HV_E_IO);
-        memcpy(to, bounce + (at - base), n);
-        at += n;
-        to += n;
-        len -= n;
+        b->r = (struct block_req){ .op = BLOCK_READ, .offset = base, .len = (uint32_t)want, .buf = b->data };
+        e = blockdev_do_now(d, &b->r);
+        if (e == HV_E_TIMEOUT)
+            return HV_FAIL(HV_E_IO); /* b is the driver's */
+        memcpy(to, b->data + (at - base), n);
     }
-    return HV_OK;
+    mem_free(b, BOUNCE_LEN);
+    return e ? HV_FAIL(e) : HV_OK;
 }
 
 /* ---- label and areas ---- */
@@ -148,7 +150,7 @@ enum hv_err lvm_metadata_read(struct blockdev *d, char *text, size_t *len, char 
     if (!label)
         return HV_FAIL(HV_E_NOENT);
     if (!header_parse(label, uuid, &mda, &mda_len))
-        return REFUSE(HV_E_INVAL, "%s: a physical volume of LVM without a metadata area", d->name);
+        return HV_FAIL(HV_E_NOENT); /* other disks of its group have the text */
     if (range_read(d, mda, SECTOR, first) || !mda_header_parse(first, mda, mda_len, &l))
         return REFUSE(HV_E_INVAL, "%s: the metadata area's header is damaged: try vgcfgrestore", d->name);
     if (!l.len || (l.flags & LOCN_IGNORED))
@@ -196,6 +198,10 @@ static void group_disk_add(struct lvm_group *g, const char *uuid, struct blockde
         if (g->dev[i])
             snprintf(g->why_not, sizeof(g->why_not), "%s and %s say that they are the same physical volume: remove one",
                      g->dev[i]->name, d->name);
+        else if (g->vg.pv[i].pe_start % d->sector || g->vg.extent_bytes % d->sector)
+            snprintf(g->why_not, sizeof(g->why_not),
+                     "its extents begin at byte %lu of %s, which is inside one of its sectors of %u bytes",
+                     g->vg.pv[i].pe_start, d->name, d->sector);
         else if (end > d->bytes)
             snprintf(g->why_not, sizeof(g->why_not), "%s has %lu bytes, its physical volume has %lu: was it cut?",
                      d->name, d->bytes, end);
@@ -224,6 +230,8 @@ static void group_take(struct blockdev *d, const char *text, size_t len, struct 
 
 static void group_check(struct lvm_group *g)
 {
+    if (g->vg.unusable)
+        snprintf(g->why_not, sizeof(g->why_not), "%s", g->vg.unusable);
     for (unsigned i = 0; i < g->vg.n_pvs && !g->why_not[0]; i++)
         if (!g->dev[i])
             snprintf(g->why_not, sizeof(g->why_not), "its disk %s is not in this host", g->vg.pv[i].name);

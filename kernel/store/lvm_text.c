@@ -59,9 +59,9 @@ static bool uuid_take(const struct reader *r, const struct lvm_node *in, char to
     return len == LVM_UUID_LEN - 1;
 }
 
-static bool has_status(const struct reader *r, const struct lvm_node *in, const char *flag)
+static bool has_flag(const struct reader *r, const struct lvm_node *in, const char *list, const char *flag)
 {
-    const struct lvm_node *n = lvm_child(r->t, in, "status");
+    const struct lvm_node *n = lvm_child(r->t, in, list);
     for (n = n && n->kind == LVM_LIST ? lvm_first(r->t, n) : NULL; n; n = lvm_next(r->t, n))
         if (lvm_is(n, flag))
             return true;
@@ -84,6 +84,8 @@ static enum hv_err pv_read(const struct reader *r, const struct lvm_node *n)
         return bad(r, n, "pe_start and pe_count of the physical volume are missing or impossible");
     if (count > (BIT64(63) - start * SECTOR) / vg->extent_bytes)
         return bad(r, n, "the physical volume is larger than any disk");
+    if (has_flag(r, n, "flags", "MISSING") || has_flag(r, n, "status", "MISSING"))
+        vg->unusable = "one of its disks is marked as missing: vgextend --restoremissing, or vgreduce --removemissing";
     pv->pe_start = start * SECTOR;
     pv->pe_count = (uint32_t)count;
     vg->n_pvs++;
@@ -142,8 +144,8 @@ static enum hv_err lv_read(const struct reader *r, const struct lvm_node *n)
     if (n->kind != LVM_SECTION || !name_take(lv->name, n->key, n->key_len) || lvm_lv_find(vg, lv->name) ||
         !uuid_take(r, n, lv->uuid) || !number_get(r, n, "segment_count", LVM_SEGS_MAX, &n_segs))
         return bad(r, n, "a volume with a name of its own, an id and a segment_count expected");
-    lv->usable = has_status(r, n, "VISIBLE");
-    lv->read_only = !has_status(r, n, "WRITE");
+    lv->usable = has_flag(r, n, "status", "VISIBLE");
+    lv->read_only = !has_flag(r, n, "status", "WRITE");
     lv->seg = vg->n_segs;
     for (const struct lvm_node *c = lvm_first(r->t, n); c; c = lvm_next(r->t, c)) {
         if (c->kind != LVM_SECTION || c->key_len <= 7 || memcmp(c->key, "segment", 7))
@@ -155,8 +157,54 @@ static enum hv_err lv_read(const struct reader *r, const struct lvm_node *n)
     }
     if (n_segs)
         return bad(r, n, "this volume has not as many segments as it says");
+    if (!lv->usable && !lv->type[0])
+        memcpy(lv->type, "hidden", sizeof("hidden"));
     vg->n_lvs++;
     return HV_OK;
+}
+
+static void part_mark(const struct reader *r, const struct lvm_node *name)
+{
+    static const char text[] = "part of another volume";
+    for (unsigned i = 0; i < r->vg->n_lvs; i++) {
+        struct lvm_lv *lv = &r->vg->lv[i];
+        if (!lvm_is(name, lv->name))
+            continue;
+        lv->usable = false;
+        if (!lv->type[0])
+            memcpy(lv->type, text, sizeof(text));
+    }
+}
+
+/* A segment that is not linear names the volumes that it is made of: a snapshot its origin and its store, a mirror its
+ * images.  Who wrote to one of these directly would destroy the whole. */
+static void parts_mark(const struct reader *r, const struct lvm_node *lv)
+{
+    for (const struct lvm_node *seg = lvm_first(r->t, lv); seg; seg = lvm_next(r->t, seg)) {
+        if (seg->kind != LVM_SECTION || lvm_is(lvm_child(r->t, seg, "type"), "striped"))
+            continue;
+        for (const struct lvm_node *n = lvm_first(r->t, seg); n; n = lvm_next(r->t, n)) {
+            part_mark(r, n);
+            const struct lvm_node *one = n->kind == LVM_LIST ? lvm_first(r->t, n) : NULL;
+            for (; one; one = lvm_next(r->t, one))
+                part_mark(r, one);
+        }
+    }
+}
+
+/* What keeps LVM2 from using a group. */
+static const char *group_obstacle(const struct reader *r, const struct lvm_node *group)
+{
+    const struct lvm_node *owner = lvm_child(r->t, group, "system_id"), *lock = lvm_child(r->t, group, "lock_type");
+    if (has_flag(r, group, "status", "EXPORTED"))
+        return "it is exported: vgimport it first";
+    if (!has_flag(r, group, "status", "WRITE"))
+        return "it is read-only";
+    if (owner && owner->text_len)
+        return "it belongs to another system (system_id): vgchange --systemid";
+    if (lock && !lvm_is(lock, "none"))
+        return "it is shared between hosts (lock_type)";
+    return NULL;
 }
 
 /* Two segments on the same extents would be two volumes that overwrite each other. */
@@ -200,9 +248,13 @@ static enum hv_err group_read(const struct reader *r)
         (extent & (extent - 1)))
         return bad(r, group, "extent_size is not a power of two from 256 sectors on");
     vg->extent_bytes = extent * SECTOR;
+    vg->unusable = group_obstacle(r, group);
     enum hv_err e = members_read(r, group, "physical_volumes", pv_read);
     if (!e)
         e = members_read(r, group, "logical_volumes", lv_read);
+    const struct lvm_node *lv = e ? NULL : lvm_first(r->t, lvm_child(r->t, group, "logical_volumes"));
+    for (; lv; lv = lvm_next(r->t, lv))
+        parts_mark(r, lv);
     return e ? e : overlaps_check(r);
 }
 

@@ -30,14 +30,15 @@ struct lvm_seg {
 };
 struct lvm_lv {
     char name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
-    bool usable; /* all segments are linear, and it is visible */
+    bool usable; /* all segments are linear, it is visible, and part of no other volume */
     bool read_only;
-    char type[24];    /* of the first segment that is not linear; "": none */
+    char type[24];    /* why it is not usable, such as the type of a segment that is not linear; "": it is */
     uint32_t extents; /* in all */
     unsigned seg, n_segs;
 };
 struct lvm_vg {
     char name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
+    const char *unusable; /* static text: why LVM2 itself would not use the group here; NULL: it would */
     uint64_t seqno, extent_bytes;
     unsigned n_pvs, n_lvs, n_segs;
     struct lvm_pv pv[LVM_PVS_MAX];

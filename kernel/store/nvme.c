@@ -23,7 +23,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/store/blockdev_impl.h"
 
-#define NVME_MAX 4
+#define NVME_MAX BLOCKDEVS_MAX
 
 /* 3.1 "Register Definition". */
 enum { R_CAP = 0x00, R_CC = 0x14, R_CSTS = 0x1c, R_AQA = 0x24, R_ASQ = 0x28, R_ACQ = 0x30, R_DOORBELLS = 0x1000 };
@@ -236,9 +236,13 @@ static bool queues_create(struct nvme *n)
 static bool controller_take(struct nvme *n)
 {
     const uint8_t *p = n->scratch;
+    char serial[sizeof(n->dev.serial)];
     if (!identify(n, IDENTIFY_CONTROLLER, 0))
         return false;
-    text_take(n->dev.serial, p + 4, 20);
+    text_take(serial, p + 4, 20);
+    if (n->known && strcmp(serial, n->dev.serial) != 0)
+        return false; /* another disk came */
+    memcpy(n->dev.serial, serial, sizeof(serial));
     text_take(n->dev.model, p + 24, 40);
     n->cache = p[525] & 1;
     /* 77: the longest transfer, 2^n pages; 0: no limit */
@@ -256,6 +260,7 @@ static void nvme_started(struct nvme *n)
     }
     n->known = true;
     n->state = READY;
+    n->until_us = 0;
     if (!n->dev.lost_us)
         return;
     log_info("store", "%s: answers again after %lu ms", n->dev.name, (clock_us() - n->dev.lost_us) / 1000);
@@ -428,9 +433,10 @@ static bool nvme_poll(struct blockdev *d)
         completion_apply(n, &c);
         moved = true;
     }
-    moved |= n->first != NULL;
+    const struct block_req *waiting = n->first;
     slots_fill(n);
-    const char *trouble = moved ? NULL : nvme_trouble(n);
+    moved |= n->first != waiting;
+    const char *trouble = nvme_trouble(n);
     if (trouble) {
         d->n_resets++;
         nvme_down(n, trouble);
@@ -482,8 +488,9 @@ static bool nvme_usable(const struct nvme *n)
 
 struct blockdev *nvme_probe(const struct pci_dev *d)
 {
-    if (d->class_code != 1 || d->subclass != 8 || d->prog_if != 2 || n_nvmes == NVME_MAX)
+    if (d->class_code != 1 || d->subclass != 8 || d->prog_if != 2)
         return NULL;
+    ASSERT(n_nvmes < NVME_MAX); /* blockdev_init() asks for no more */
     struct nvme *n = &nvmes[n_nvmes];
     *n = (struct nvme){ .dev = { .ops = &nvme_ops }, .pci = d, .last = &n->first };
     snprintf(n->dev.name, sizeof(n->dev.name), "nvme%u", n_nvmes);

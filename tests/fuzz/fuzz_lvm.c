@@ -14,13 +14,13 @@ static uint8_t disk[DISK_LEN];
 static struct blockdev dev = { .name = "disk0", .bytes = DISK_LEN, .sector = 512 };
 
 struct blockdev *blockdev_at(unsigned i) { return i ? NULL : &dev; }
-bool blockdev_do_now(struct blockdev *d, struct block_req *r)
+enum hv_err blockdev_do_now(struct blockdev *d, struct block_req *r)
 {
     if (!r->len || r->len > BLOCK_LEN_MAX || r->offset % d->sector || r->len % d->sector || r->offset > DISK_LEN ||
         r->len > DISK_LEN - r->offset)
         abort();
     memcpy(r->buf, disk + r->offset, r->len);
-    return true;
+    return HV_OK;
 }
 
 /* A volume is inside its disks, and its runs follow one another. */

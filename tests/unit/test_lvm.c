@@ -46,7 +46,10 @@ static bool fake_do(struct fake *f, struct block_req *r)
         memcpy(f->bytes + r->offset, r->buf, r->len);
     return !fails;
 }
-bool blockdev_do_now(struct blockdev *d, struct block_req *r) { return fake_do(container_of(d, struct fake, dev), r); }
+enum hv_err blockdev_do_now(struct blockdev *d, struct block_req *r)
+{
+    return fake_do(container_of(d, struct fake, dev), r) ? HV_OK : HV_E_IO;
+}
 static void fake_submit(struct blockdev *d, struct block_req *r)
 {
     struct fake *f = container_of(d, struct fake, dev);
@@ -173,6 +176,24 @@ static void test_wrong_disks(void **state)
     assert_non_null(strstr(why, "was it cut?"));
 }
 
+/* Extents inside a sector cannot be read or written: the group is refused, whatever else it says. */
+static void test_sectors(void **state)
+{
+    (void)state;
+    char why[200];
+    struct lvm_group *g;
+    const struct lvm_lv *v;
+    disk_add("one_disk", 64 * MIB);
+    fakes[0].dev.sector = 4096;
+    groups[0] = mem_alloc(sizeof(*groups[0]));
+    groups[0]->vg = (struct lvm_vg){ .name = "odd", .uuid = "u", .n_pvs = 1, .extent_bytes = MIB };
+    groups[0]->vg.pv[0] = (struct lvm_pv){ .name = "pv0", .uuid = "p", .pe_start = MIB + 512, .pe_count = 10 };
+    group_disk_add(groups[0], "p", &fakes[0].dev);
+    assert_int_equal(lvm_volume_find("odd", "web", &g, &v, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(
+        strstr(why, "its extents begin at byte 1049088 of disk0, which is inside one of its sectors of 4096"));
+}
+
 /* Each damaged byte is found, or does not matter: nothing else is ever read from the disk. */
 static void test_damage(void **state)
 {
@@ -245,6 +266,40 @@ static void test_texts(void **state)
     }
 }
 
+/* What LVM2 would not use, or would use for something else, is no guest's. */
+static void test_not_for_guests(void **state)
+{
+    (void)state;
+    static struct lvm_vg vg;
+    char why[200];
+    static const struct {
+        const char *line, *unusable;
+    } rows[] = { { "status = [\"READ\", \"WRITE\"]\n", NULL },
+                 { "status = [\"READ\"]\n", "read-only" },
+                 { "status = [\"READ\", \"WRITE\", \"EXPORTED\"]\n", "exported" },
+                 { "status = [\"READ\", \"WRITE\"]\nsystem_id = \"x\"\n", "another system" },
+                 { "status = [\"READ\", \"WRITE\"]\nlock_type = \"sanlock\"\n", "shared" },
+                 { "status = [\"READ\", \"WRITE\"]\nlock_type = \"none\"\nsystem_id = \"\"\n", NULL } };
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        char text[2000];
+        int len = snprintf(text, sizeof(text), HEAD "%s" PVS "}", rows[i].line);
+        assert_int_equal(lvm_vg_read(&vg, text, (size_t)len, WHY(why)), HV_OK);
+        assert_true(rows[i].unusable ? vg.unusable && strstr(vg.unusable, rows[i].unusable) : !vg.unusable);
+    }
+    static const char snapshot[] =
+        HEAD "physical_volumes {\npv0 {\n" ID "flags = [\"MISSING\"]\npe_start = 2048\n"
+             "pe_count = 10\n}\n}\n" LVS(
+                 LV("web", SEG(0, 2, "pv0", 0)) LV("snap", SEG(0, 1, "pv0", 2)) LV("free", SEG(0, 1, "pv0", 3))
+                     LV("snapshot0", "segment1 {\nstart_extent = 0\nextent_count = 2\ntype = \"snapshot\"\n"
+                                     "origin = \"web\"\ncow_store = \"snap\"\n}\n")) "}";
+    assert_int_equal(lvm_vg_read(&vg, snapshot, sizeof(snapshot) - 1, WHY(why)), HV_OK);
+    assert_true(!lvm_lv_find(&vg, "web")->usable && !lvm_lv_find(&vg, "snap")->usable);
+    assert_string_equal(lvm_lv_find(&vg, "web")->type, "part of another volume");
+    assert_string_equal(lvm_lv_find(&vg, "snapshot0")->type, "snapshot");
+    assert_true(lvm_lv_find(&vg, "free")->usable);
+    assert_non_null(strstr(vg.unusable, "marked as missing"));
+}
+
 /* What exceeds the limits of this host is refused with their names. */
 static void limit(const char *head, const char *each, unsigned n, const char *tail, enum hv_err want,
                   const char *reason)
@@ -282,7 +337,7 @@ static void test_limits(void **state)
     assert_non_null(strstr(why, "no memory for the metadata of a volume group, which has 524289 bytes"));
 }
 
-/* Two groups of one name; a PV without a metadata area; a header that names a place outside its area. */
+/* Two groups of one name; a PV without metadata of its own; a header that names a place outside its area. */
 static void test_wrong_headers(void **state)
 {
     (void)state;
@@ -306,8 +361,9 @@ static void test_wrong_headers(void **state)
     memset(label + LABEL_LEN + 40 + 32, 0, 16); /* the first metadata area, behind one data area */
     w = wr_init(label + 16, 4);
     wr_u32(&w, lvm_crc(label + 20, SECTOR - 20, CRC_START));
-    assert_int_equal(lvm_metadata_read(&fakes[0].dev, text, &len, uuid, WHY(why)), HV_E_INVAL);
-    assert_non_null(strstr(why, "a physical volume of LVM without a metadata area"));
+    uuid[0] = '\0'; /* without a metadata area: other disks of the group have the text, and this one is known */
+    assert_int_equal(lvm_metadata_read(&fakes[0].dev, text, &len, uuid, WHY(why)), HV_E_NOENT);
+    assert_int_equal(strlen(uuid), LVM_UUID_LEN - 1);
     mem_free(text, LVM_TEXT_MAX);
 }
 
@@ -451,11 +507,12 @@ static void test_one_writer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_one_disk, end),      cmocka_unit_test_teardown(test_two_disks, end),
-        cmocka_unit_test_teardown(test_wrong_disks, end),   cmocka_unit_test_teardown(test_damage, end),
-        cmocka_unit_test_teardown(test_texts, end),         cmocka_unit_test_teardown(test_limits, end),
-        cmocka_unit_test_teardown(test_wrong_headers, end), cmocka_unit_test_teardown(test_disk_data, end),
-        cmocka_unit_test_teardown(test_disk_errors, end),   cmocka_unit_test_teardown(test_one_writer, end),
+        cmocka_unit_test_teardown(test_one_disk, end),       cmocka_unit_test_teardown(test_two_disks, end),
+        cmocka_unit_test_teardown(test_wrong_disks, end),    cmocka_unit_test_teardown(test_damage, end),
+        cmocka_unit_test_teardown(test_texts, end),          cmocka_unit_test_teardown(test_limits, end),
+        cmocka_unit_test_teardown(test_not_for_guests, end), cmocka_unit_test_teardown(test_sectors, end),
+        cmocka_unit_test_teardown(test_wrong_headers, end),  cmocka_unit_test_teardown(test_disk_data, end),
+        cmocka_unit_test_teardown(test_disk_errors, end),    cmocka_unit_test_teardown(test_one_writer, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

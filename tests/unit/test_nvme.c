@@ -341,6 +341,30 @@ static void test_hang(void **state)
     mem_free(buf, 2 * PAGE_SIZE);
 }
 
+/* Also with more requests than slots, and just after a start, which may take long by CAP.TO. */
+static void test_hang_at_full_load(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    static struct block_req r[200];
+    void *buf = page_alloc();
+    dev.hangs = true;
+    for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
+        r[i] = (struct block_req){ .op = BLOCK_READ, .len = 512, .buf = buf, .done = done };
+        d->ops->submit(d, &r[i]);
+    }
+    turns(d, 3);
+    assert_false(d->ops->poll(d)); /* nothing moves: the service loop may sleep */
+    *reg(R_CSTS) |= CSTS_CFS;
+    now += 150000;
+    turns(d, 1);
+    assert_true(d->n_resets == 1 && strstr(d->why, "fatal"));
+    dev.hangs = false;
+    turns(d, 40);
+    assert_int_equal(n_good, ARRAY_SIZE(r));
+    page_free(buf);
+}
+
 /* A disk that is gone leaves its requests waiting; one that comes back as another disk is not used. */
 static void test_gone(void **state)
 {
@@ -392,8 +416,8 @@ int main(void)
         cmocka_unit_test_teardown(test_probe, end),  cmocka_unit_test_teardown(test_bad_controllers, end),
         cmocka_unit_test_teardown(test_data, end),   cmocka_unit_test_teardown(test_many, end),
         cmocka_unit_test_teardown(test_errors, end), cmocka_unit_test_teardown(test_no_cache, end),
-        cmocka_unit_test_teardown(test_hang, end),   cmocka_unit_test_teardown(test_gone, end),
-        cmocka_unit_test_teardown(test_lies, end),
+        cmocka_unit_test_teardown(test_hang, end),   cmocka_unit_test_teardown(test_hang_at_full_load, end),
+        cmocka_unit_test_teardown(test_gone, end),   cmocka_unit_test_teardown(test_lies, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
