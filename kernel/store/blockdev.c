@@ -2,7 +2,6 @@
  * kernel/store/blockdev.c - find the host's disks, and drive all of them. */
 #include "kernel/store/blockdev.h"
 
-#include <string.h>
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/blockdev_impl.h"
@@ -34,14 +33,6 @@ struct blockdev *blockdev_at(unsigned i)
 {
     ASSERT(i < BLOCKDEVS_MAX);
     return devs[i];
-}
-
-struct blockdev *blockdev_find(const char *name)
-{
-    for (unsigned i = 0; i < BLOCKDEVS_MAX; i++)
-        if (devs[i] && !strcmp(devs[i]->name, name))
-            return devs[i];
-    return NULL;
 }
 
 bool blockdev_step(void)

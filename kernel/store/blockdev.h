@@ -50,9 +50,8 @@ struct blockdev {
 
 /** Find and start all disks.  Boot CPU, once, after pci_init() and clock_init(). */
 void blockdev_init(void);
-/** In slot i < BLOCKDEVS_MAX, or by name; NULL: none. */
+/** In slot i < BLOCKDEVS_MAX; NULL: none. */
 struct blockdev *blockdev_at(unsigned i);
-struct blockdev *blockdev_find(const char *name);
 /** Part of the service loop.  True: there was progress. */
 bool blockdev_step(void);
 /** Is there a disk that does not interrupt? */

@@ -183,23 +183,28 @@ static void lv_close(struct disk *d)
 
 static const struct disk_ops lv_ops = { .submit = lv_submit, .poll = lv_poll, .close = lv_close };
 
+/* The volume, if no other disk has it open. */
+static enum hv_err volume_free(const char *vg, const char *lv, struct lvm_group **g, const struct lvm_lv **v,
+                               struct why *why)
+{
+    enum hv_err e = lvm_volume_find(vg, lv, g, v, why);
+    if (!e && (*g)->use[*v - (*g)->vg.lv].open)
+        return REFUSE(HV_E_BUSY, "another guest has the volume %s/%s as its disk", vg, lv);
+    return e;
+}
+
 enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
 {
     struct lvm_group *g;
     const struct lvm_lv *v;
-    enum hv_err e = lvm_volume_find(vg, lv, &g, &v, why);
-    if (!e && g->use[v - g->vg.lv].open)
-        return REFUSE(HV_E_BUSY, "another guest has the volume %s/%s as its disk", vg, lv);
-    return e;
+    return volume_free(vg, lv, &g, &v, why);
 }
 
 enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, struct why *why)
 {
     struct lvm_group *g;
     const struct lvm_lv *v;
-    enum hv_err e = lv_disk_check(vg, lv, why);
-    if (!e)
-        e = lvm_volume_find(vg, lv, &g, &v, why);
+    enum hv_err e = volume_free(vg, lv, &g, &v, why);
     if (e)
         return e;
     struct lv_disk *l = mem_alloc(sizeof(*l));

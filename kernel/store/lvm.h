@@ -24,8 +24,7 @@ struct lvm_group {
 /** Read the labels and the metadata of all disks, and log what is there.  Boot CPU, once, after blockdev_init().
  *  Nothing is written. */
 void lvm_scan(void);
-/** In slot i < LVM_VGS_MAX, or by name; NULL: none. */
-struct lvm_group *lvm_group_at(unsigned i);
+/** By name; NULL: none. */
 struct lvm_group *lvm_group_find(const char *name);
 /** The volume VG/LV, to be used by a guest.  HV_E_NOENT: there is no such group or volume.  HV_E_UNSUPP: it cannot be
  *  used, for the reason in *why. */

@@ -80,7 +80,6 @@ struct slot {
 enum state { DOWN, STOPPING, STARTING, READY };
 struct nvme {
     struct blockdev dev;
-    const struct pci_dev *pci;
     volatile uint8_t *regs;
     uint64_t cap, until_us; /* until_us: of STOPPING, STARTING; DOWN: the next try; READY: the next look at CSTS */
     enum state state;
@@ -492,7 +491,7 @@ struct blockdev *nvme_probe(const struct pci_dev *d)
         return NULL;
     ASSERT(n_nvmes < NVME_MAX); /* blockdev_init() asks for no more */
     struct nvme *n = &nvmes[n_nvmes];
-    *n = (struct nvme){ .dev = { .ops = &nvme_ops }, .pci = d, .last = &n->first };
+    *n = (struct nvme){ .dev = { .ops = &nvme_ops }, .last = &n->first };
     snprintf(n->dev.name, sizeof(n->dev.name), "nvme%u", n_nvmes);
     pci_enable(d);
     n->regs = pci_bar_map(d, 0);

@@ -5,7 +5,7 @@
  * rate-limited and checked as memory is, once, since they never change.  The guest itself cannot reach them.
  *
  * The destination keeps them in a window, whose memory is allocated before the guest is admitted.  What it has as well
- * is not sent: it tells the source (HAVE).  The SHA-256 is checked after the guest runs, a piece a turn, so that it
+ * is not sent: it tells the source (HAS).  The SHA-256 is checked after the guest runs, a piece a turn, so that it
  * costs no downtime.  Until then the guest is not started from them. */
 #include <string.h>
 #include "kernel/host/page.h"

@@ -10,6 +10,7 @@
  * stop.  Exceptions end at the two handlers below, which leave their vector in R11 and continue at the address in
  * RESUME. */
 #include "bare.h"
+#include "idt.h"
 
 #define RESUME "0x1600000"
 #define IDT    ((volatile u64 *)0x1600100)
@@ -78,23 +79,14 @@ static unsigned cr4_bit(unsigned bit)
     return vector;
 }
 
-static void gate(unsigned vector, void (*handler)(void))
-{
-    unsigned short cs;
-    u64 at = (u64)handler;
-    __asm__ volatile("mov %%cs, %0" : "=r"(cs));
-    IDT[2 * vector] = (at & 0xffff) | (u64)cs << 16 | 0x8e00ul << 32 | (at >> 16 & 0xffff) << 48;
-    IDT[2 * vector + 1] = at >> 32;
-}
-
 static void main(u64 cr4_bits)
 {
     struct {
         unsigned short limit;
         u64 base;
     } __attribute__((packed)) idtr = { 14 * 16 - 1, (u64)IDT };
-    gate(6, on_ud);
-    gate(13, on_gp);
+    idt_gate(IDT, 6, on_ud);
+    idt_gate(IDT, 13, on_gp);
     __asm__ volatile("lidt %0" : : "m"(idtr));
     for (;;) {
         say("masked");

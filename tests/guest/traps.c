@@ -9,6 +9,7 @@
  * db: the RIP of each #DB, counted from the first instruction.  nmi: how many handlers ran, of one NMI and two more
  * that its handler sent.  late: 1 if the guest executed an instruction between the two handlers. */
 #include "bare.h"
+#include "idt.h"
 
 #define N_DB   "0x1600000"
 #define N_NMI  "0x1600008"
@@ -47,15 +48,6 @@ static u64 step(void)
     return first;
 }
 
-static void gate(unsigned vector, void (*handler)(void))
-{
-    unsigned short cs;
-    u64 at = (u64)handler;
-    __asm__ volatile("mov %%cs, %0" : "=r"(cs));
-    IDT[2 * vector] = (at & 0xffff) | (u64)cs << 16 | 0x8e00ul << 32 | (at >> 16 & 0xffff) << 48;
-    IDT[2 * vector + 1] = at >> 32;
-}
-
 static void main(u64 unused)
 {
     struct {
@@ -65,8 +57,8 @@ static void main(u64 unused)
     volatile u64 *n_db = (u64 *)0x1600000, *n_nmi = (u64 *)0x1600008, *ret = (u64 *)0x1600010,
                  *db_rip = (u64 *)0x1600080;
     (void)unused;
-    gate(1, on_db);
-    gate(2, on_nmi);
+    idt_gate(IDT, 1, on_db);
+    idt_gate(IDT, 2, on_nmi);
     __asm__ volatile("lidt %0" : : "m"(idtr));
     for (;;) {
         *n_db = *n_nmi = ret[0] = ret[1] = 0;
