@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * net/http.c - server side of one HTTP/1.1 connection of the management interface.
  *
- * llhttp parses and calls back; each callback copies into a fixed buffer and refuses what does not fit.  A refusal ends
- * the parse and becomes the answer's status.  Whatever a client sends ends in an answer or in the caller's time limit.
+ * llhttp parses and calls back; each callback copies into a buffer and refuses what does not fit.  A refusal ends the
+ * parse and becomes the answer's status.  Whatever a client sends ends in an answer or in the caller's time limit.
  * Not here: routes and their answers (kernel/manage/), bytes of the connection (net/stream.c). */
 #include "net/http.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "kernel/lib/log.h"
-
-/* with chunk headers and trailers, besides head and body */
-#define REQUEST_MAX (2 * HTTP_HEAD_MAX + 4 * HTTP_BODY_MAX)
 
 const char *http_status_text(unsigned status)
 {
@@ -71,13 +68,13 @@ static int http_on_headers_complete(llhttp_t *p)
         return http_refuse(c, 505);
     if (p->upgrade)
         return http_refuse(c, 501);
-    return p->flags & F_CONTENT_LENGTH && p->content_length > HTTP_BODY_MAX ? http_refuse(c, 413) : 0;
+    return HPE_PAUSED; /* until http_body_into() */
 }
 
 static int http_on_body(llhttp_t *p, const char *at, size_t len)
 {
     struct http_conn *c = http_conn_of(p);
-    if (len > HTTP_BODY_MAX - c->body_len)
+    if (len > c->body_cap - c->body_len)
         return http_refuse(c, 413);
     memcpy(c->body + c->body_len, at, len);
     c->body_len += len;
@@ -106,7 +103,9 @@ static void http_next_request(struct http_conn *c)
     c->state = HTTP_READING;
     c->refusal = 0;
     c->keep_alive = c->head_done = c->is_head = false;
-    c->n_read = c->target_len = c->body_len = 0;
+    c->n_read = c->target_len = c->body_len = c->body_cap = 0;
+    c->verb = HTTP_VERB_OTHER;
+    c->target[0] = 0;
     c->query = "";
 }
 
@@ -152,21 +151,22 @@ static bool http_decode_target(struct http_conn *c)
     return true;
 }
 
-static void http_request_done(struct http_conn *c)
+static enum http_verb http_verb_of(uint8_t method)
 {
-    ASSERT_EQ(c->state, HTTP_READING);
-    c->state = HTTP_ASKED;
-    c->is_head = c->parser.method == HTTP_HEAD;
-    c->verb = c->is_head || c->parser.method == HTTP_GET ? HTTP_VERB_GET
-              : c->parser.method == HTTP_POST            ? HTTP_VERB_POST
-                                                         : HTTP_VERB_OTHER;
-    if (c->refusal || !http_decode_target(c)) {
-        http_refuse(c, 400);
-        c->target[0] = 0;
-        c->query = "";
+    switch (method) {
+    case HTTP_GET:
+    case HTTP_HEAD:   return HTTP_VERB_GET;
+    case HTTP_POST:   return HTTP_VERB_POST;
+    case HTTP_PUT:    return HTTP_VERB_PUT;
+    case HTTP_DELETE: return HTTP_VERB_DELETE;
+    default:          return HTTP_VERB_OTHER;
     }
-    if (c->refusal)
-        c->keep_alive = false; /* the start of the next request is unknown */
+}
+
+const char *http_verb_name(enum http_verb v)
+{
+    static const char *const names[] = { "GET", "POST", "PUT", "DELETE", "?" };
+    return names[v];
 }
 
 const char *http_method(const struct http_conn *c)
@@ -174,25 +174,73 @@ const char *http_method(const struct http_conn *c)
     return c->target_len ? llhttp_method_name((llhttp_method_t)c->parser.method) : "?"; /* the target comes after it */
 }
 
-size_t http_input(struct http_conn *c, const char *buf, size_t len)
+static void http_request_done(struct http_conn *c)
 {
-    if (c->state != HTTP_READING || !len)
-        return 0;
+    ASSERT_EQ(c->state, HTTP_READING);
+    c->state = HTTP_ASKED;
+    if (c->refusal)
+        c->keep_alive = false; /* the start of the next request is unknown */
+}
+
+/* The head is whole: HEADED, or refused. */
+static void http_head_done(struct http_conn *c)
+{
+    ASSERT(c->state == HTTP_READING && c->head_done);
+    c->is_head = c->parser.method == HTTP_HEAD;
+    c->verb = http_verb_of(c->parser.method);
+    if (http_decode_target(c)) {
+        c->state = HTTP_HEADED;
+        return;
+    }
+    http_refuse(c, 400);
+    c->target[0] = 0;
+    c->query = "";
+}
+
+/* With chunk headers and trailers, besides head and body. */
+static size_t http_request_max(const struct http_conn *c) { return 2 * HTTP_HEAD_MAX + 4 * c->body_cap; }
+
+/* Parse, up to the end of the head or of the request at most.  Returns the bytes taken. */
+static size_t http_parse(struct http_conn *c, const char *buf, size_t len)
+{
+    bool had_head = c->head_done;
     enum llhttp_errno e = llhttp_execute(&c->parser, buf, len);
     size_t used = e == HPE_PAUSED ? (size_t)(llhttp_get_error_pos(&c->parser) - buf) : len;
     ASSERT(used <= len);
     c->n_read += used;
-    if (e == HPE_PAUSED)
+    if (e == HPE_PAUSED && !had_head)
+        http_head_done(c);
+    else if (e == HPE_PAUSED)
         http_request_done(c);
     else if (e != HPE_OK)
         http_refuse(c, 400);
     else if (!c->head_done && c->n_read > HTTP_HEAD_MAX)
         http_refuse(c, 431);
-    else if (c->n_read > REQUEST_MAX)
+    else if (c->head_done && c->n_read > http_request_max(c))
         http_refuse(c, 413);
     if (c->refusal && c->state == HTTP_READING)
         http_request_done(c);
     return used;
+}
+
+size_t http_input(struct http_conn *c, const char *buf, size_t len)
+{
+    return c->state == HTTP_READING && len ? http_parse(c, buf, len) : 0;
+}
+
+void http_body_into(struct http_conn *c, char *buf, size_t cap)
+{
+    ASSERT_EQ(c->state, HTTP_HEADED);
+    c->state = HTTP_READING;
+    c->body = buf;
+    c->body_cap = cap;
+    if (c->parser.flags & F_CONTENT_LENGTH && c->parser.content_length > cap) {
+        http_refuse(c, 413);
+        http_request_done(c);
+        return;
+    }
+    llhttp_resume(&c->parser);
+    (void)http_parse(c, "", 0); /* a request without body is whole */
 }
 
 /* The value of a query parameter, up to the next '&'; "" when it is missing. */

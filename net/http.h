@@ -2,8 +2,10 @@
  * net/http.h - server side of one HTTP/1.1 connection, a state machine without I/O.  llhttp parses; limits and
  * responses are here.
  *
- *     bytes --http_input--> READING --whole request--> ASKED --http_answer--> ANSWERING --http_output-->
- *     bytes, then READING or OVER
+ *     bytes --http_input--> READING --head--> HEADED --http_body_into--> READING --whole request--> ASKED
+ *     --http_answer--> ANSWERING --http_output--> bytes, then READING or OVER
+ *
+ * In HEADED the caller knows path and verb, and says where the body goes and how long it may be.
  *
  * A request that cannot be served (malformed, too large) becomes ASKED as well, and http_refusal() is the status to
  * answer.  The connection ends after such an answer.  Input is taken in READING only: a client that does not read its
@@ -16,11 +18,10 @@
 
 #define HTTP_TARGET_MAX 512  /* path and query */
 #define HTTP_HEAD_MAX   8192 /* request line and headers */
-#define HTTP_BODY_MAX   8192
 
-enum http_state { HTTP_READING, HTTP_ASKED, HTTP_ANSWERING, HTTP_OVER };
+enum http_state { HTTP_READING, HTTP_HEADED, HTTP_ASKED, HTTP_ANSWERING, HTTP_OVER };
 /* HEAD is GET whose answer has no body. */
-enum http_verb { HTTP_VERB_GET, HTTP_VERB_POST, HTTP_VERB_OTHER };
+enum http_verb { HTTP_VERB_GET, HTTP_VERB_POST, HTTP_VERB_PUT, HTTP_VERB_DELETE, HTTP_VERB_OTHER };
 
 struct http_conn {
     llhttp_t parser;
@@ -29,10 +30,10 @@ struct http_conn {
     unsigned refusal; /* HTTP status; 0: the request is good */
     bool keep_alive, head_done, is_head;
     size_t n_read; /* bytes of this request so far */
-    size_t target_len, body_len;
-    char target[HTTP_TARGET_MAX + 1]; /* from ASKED on: the decoded path, then the query */
+    size_t target_len, body_len, body_cap;
+    char target[HTTP_TARGET_MAX + 1]; /* from HEADED on: the decoded path, then the query */
     const char *query;                /* into target; "" when there is none */
-    char body[HTTP_BODY_MAX];
+    char *body;                       /* borrowed from the caller, until the answer */
     char head_out[384];
     size_t head_len, out_sent; /* out_sent counts head and body, at most head_len + out_len */
     const char *out;           /* body of the answer, borrowed from the caller until it is sent */
@@ -42,9 +43,13 @@ struct http_conn {
 void http_init(struct http_conn *c);
 /** Take bytes; returns the number taken, 0 unless READING. */
 size_t http_input(struct http_conn *c, const char *buf, size_t len);
-/** The request; valid in ASKED. */
+/** In HEADED: the body goes to buf, which stays valid until the state is ANSWERING.  A body beyond cap bytes is refused
+ *  with 413.  Without a body the state is ASKED afterwards. */
+void http_body_into(struct http_conn *c, char *buf, size_t cap);
+/** The request; valid in HEADED and ASKED. */
 static inline enum http_verb http_verb(const struct http_conn *c) { return c->verb; }
 const char *http_method(const struct http_conn *c); /* as it was sent; "?" if there was none */
+const char *http_verb_name(enum http_verb v);       /* "GET", ... */
 static inline const char *http_path(const struct http_conn *c) { return c->target; }
 static inline unsigned http_refusal(const struct http_conn *c) { return c->refusal; }
 /** The query parameter `name` as a number; if_none when it is missing or no number. */

@@ -25,6 +25,8 @@ struct conn {
     struct http_conn http;
     char in[512]; /* read from stream, not yet taken by http */
     size_t in_len;
+    char body[API_BODY_MAX];
+    char *text; /* owned: a body of API_TEXT_MAX bytes; NULL: none now */
     char answer[API_ANSWER_MAX];
 };
 static struct conn *conns[CONNS_MAX]; /* owned */
@@ -46,6 +48,21 @@ void api_accept(struct stream *s)
     conns[i] = c;
 }
 
+static void conn_free_text(struct conn *c)
+{
+    mem_free(c->text, API_TEXT_MAX);
+    c->text = NULL;
+}
+
+/* The head of a request is there: its body goes to c->body, or to memory of its own if it may be longer.  Without
+ * memory the limit is that of c->body. */
+static void conn_take_body(struct conn *c)
+{
+    if (api_body_max(&c->http) > API_BODY_MAX)
+        c->text = mem_alloc(API_TEXT_MAX);
+    http_body_into(&c->http, c->text ? c->text : c->body, c->text ? API_TEXT_MAX : API_BODY_MAX);
+}
+
 static void conn_answer(struct conn *c)
 {
     ASSERT(c->http.state == HTTP_ASKED);
@@ -54,6 +71,7 @@ static void conn_answer(struct conn *c)
     if (http_verb(&c->http) != HTTP_VERB_GET || call.status >= 400)
         log_info("api", "%s: %s %s: %u", call.client->name, http_method(&c->http), http_path(&c->http), call.status);
     http_answer(&c->http, call.status, call.type, call.extra, call.out.text.buf, call.out.text.len);
+    conn_free_text(c);
     c->deadline_us = clock_us() + REQUEST_US;
 }
 
@@ -72,6 +90,8 @@ static bool conn_input(struct conn *c)
         ASSERT(n <= c->in_len && c->in_len <= sizeof(c->in));
         memmove(c->in, c->in + n, c->in_len -= n);
         total += n;
+        if (c->http.state == HTTP_HEADED)
+            conn_take_body(c);
     }
     return total > 0;
 }
@@ -117,6 +137,7 @@ bool api_step(void)
         if (m || !conn_over(conns[i]))
             continue;
         stream_close(conns[i]->stream);
+        conn_free_text(conns[i]);
         mem_free(conns[i], sizeof(*conns[i]));
         conns[i] = NULL;
     }

@@ -14,13 +14,16 @@ struct vm;
 
 #define API_ANSWER_MAX (192 * 1024u) /* tests/unit/test_metrics.c fills it */
 #define API_ARG_MAX    64
+#define API_BODY_MAX   8192u        /* bytes of a request's body */
+#define API_TEXT_MAX   (64 * 1024u) /* of a route that takes a text, such as a definition */
 
 struct api_call {
     struct http_conn *http;           /* the request */
     const struct peer_config *client; /* the [client] section of the requester */
     char by[CONFIG_NAME_LEN + 8];     /* "client NAME": operate.h */
-    char arg[API_ARG_MAX];            /* the path's element at the '*' of the route */
-    struct json_in in;                /* the body of a POST; no fields if there is none */
+    char arg[API_ARG_MAX];            /* the path's element at the first '*' of the route */
+    char arg2[API_ARG_MAX];           /* at the second; "" without one */
+    struct json_in in;                /* a body of JSON; no fields if there is none, or another one */
     unsigned status;                  /* HTTP status; 200 unless the handler sets it */
     const char *type;                 /* Content-Type */
     char extra[224];                  /* further header lines, each with CR LF */
@@ -34,6 +37,8 @@ void api_result(struct api_call *c, enum hv_err e, const char *text);
 /** Copy the body's string field key to out.  False: it is missing or unusable, and the answer says so. */
 bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap);
 
+/** Bytes that the body of the request may have, by its route; HTTP_HEADED. */
+size_t api_body_max(const struct http_conn *http);
 /** Find the route of c's request, check role and body, call the handler.  c holds an answer afterwards, in any case.
  *  buf, cap: memory for the answer. */
 void api_dispatch(struct api_call *c, char *buf, size_t cap);

@@ -14,13 +14,14 @@
 struct route {
     enum http_verb verb;
     enum trust trust; /* the client needs this role at least */
-    const char *path; /* one element may be '*' */
+    const char *path; /* up to two elements may be '*' */
     void (*handler)(struct api_call *c);
-    const char *fields; /* of its body, with blanks between; RAW: the body is not JSON */
+    const char *fields; /* of its body, with blanks between; or RAW or TEXT: the body is not JSON */
     const char *what;   /* for GET /v1 */
 };
 #define NONE          ""
-#define RAW           NULL
+#define RAW           "*raw"  /* bytes, at most API_BODY_MAX */
+#define TEXT          "*text" /* at most API_TEXT_MAX */
 #define LIMITS        "bandwidth_limit_mb downtime_limit_ms"
 #define MOVE_SETTINGS LIMITS " lz4 verify live policy network"
 
@@ -142,7 +143,7 @@ static void routes_list(struct api_call *c)
     json_array(&c->out, "paths");
     for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
         json_object(&c->out, NULL);
-        json_str(&c->out, "method", routes[i].verb == HTTP_VERB_GET ? "GET" : "POST");
+        json_str(&c->out, "method", http_verb_name(routes[i].verb));
         json_str(&c->out, "path", routes[i].path);
         json_str(&c->out, "role", routes[i].trust == TRUST_READ ? "read" : "operate");
         json_str(&c->out, "what", routes[i].what);
@@ -152,43 +153,64 @@ static void routes_list(struct api_call *c)
     json_end(&c->out);
 }
 
-/* Does path match the pattern?  arg: the element at '*', or "". */
-static bool path_matches(const char *pattern, const char *path, char arg[API_ARG_MAX])
+/* Does path match the pattern?  args: the elements at its '*', or "". */
+static bool path_matches(const char *pattern, const char *path, char args[2][API_ARG_MAX])
 {
-    arg[0] = 0;
+    unsigned n_args = 0;
+    args[0][0] = args[1][0] = 0;
     for (; *pattern; pattern++) {
         if (*pattern != '*') {
             if (*pattern != *path++)
                 return false;
             continue;
         }
+        ASSERT(n_args < 2);
         size_t n = strcspn(path, "/");
         if (!n || n >= API_ARG_MAX)
             return false;
-        memcpy(arg, path, n);
-        arg[n] = 0;
+        memcpy(args[n_args], path, n);
+        args[n_args++][n] = 0;
         path += n;
     }
     return !*path;
 }
 
-static const struct route *route_find(struct api_call *c)
+/* The route of a request; args as of path_matches().  NULL: none, then *verbs has a bit for each verb that the path
+ * takes. */
+static const struct route *route_find(const struct http_conn *http, char args[2][API_ARG_MAX], unsigned *verbs)
 {
-    bool takes[2] = { false, false }; /* does the path take GET, POST? */
+    *verbs = 0;
     for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
-        if (!path_matches(routes[i].path, http_path(c->http), c->arg))
+        if (!path_matches(routes[i].path, http_path(http), args))
             continue;
-        takes[routes[i].verb == HTTP_VERB_POST] = true;
-        if (routes[i].verb == http_verb(c->http))
+        if (routes[i].verb == http_verb(http))
             return &routes[i];
+        *verbs |= BIT32(routes[i].verb);
     }
-    if (takes[0] || takes[1]) {
-        snprintf(c->extra, sizeof(c->extra), "Allow: %s%s%s\r\n", takes[0] ? "GET, HEAD" : "",
-                 takes[0] && takes[1] ? ", " : "", takes[1] ? "POST" : "");
-        api_fail(c, HV_E_UNSUPP, 405, "this path does not take this method; GET /v1 lists paths and methods");
-    } else
-        api_fail(c, HV_E_NOENT, 0, "there is no path %s; GET /v1 lists all paths", http_path(c->http));
     return NULL;
+}
+
+static void answer_no_route(struct api_call *c, unsigned verbs)
+{
+    struct text allow = { .buf = c->extra, .cap = sizeof(c->extra) };
+    if (!verbs) {
+        api_fail(c, HV_E_NOENT, 0, "there is no path %s; GET /v1 lists all paths", http_path(c->http));
+        return;
+    }
+    for (unsigned v = HTTP_VERB_GET; v < HTTP_VERB_OTHER; v++)
+        if (verbs & BIT32(v))
+            text_printf(&allow, "%s%s%s", allow.len ? ", " : "Allow: ", http_verb_name((enum http_verb)v),
+                        v == HTTP_VERB_GET ? ", HEAD" : "");
+    text_printf(&allow, "\r\n");
+    api_fail(c, HV_E_UNSUPP, 405, "this path does not take this method; GET /v1 lists paths and methods");
+}
+
+size_t api_body_max(const struct http_conn *http)
+{
+    char args[2][API_ARG_MAX];
+    unsigned verbs;
+    const struct route *r = route_find(http, args, &verbs);
+    return r && !strcmp(r->fields, TEXT) ? API_TEXT_MAX : API_BODY_MAX;
 }
 
 static bool field_is_of(const char *fields, const struct json_field *f)
@@ -219,7 +241,7 @@ static bool body_parse(struct api_call *c, const struct route *r)
 {
     const char *why;
     c->in.n = 0;
-    if (!r->fields || !c->http->body_len)
+    if (r->fields[0] == '*' || !c->http->body_len)
         return true;
     enum hv_err e = json_parse(&c->in, c->http->body, c->http->body_len, &why);
     if (e)
@@ -229,8 +251,11 @@ static bool body_parse(struct api_call *c, const struct route *r)
 
 static void answer_refusal(struct api_call *c, unsigned status)
 {
-    const char *text = status == 413   ? "the body has more than 8192 bytes"
-                       : status == 414 ? "the path has more than 512 bytes"
+    if (status == 413) {
+        api_fail(c, HV_E_PROTO, 413, "the body has more than %u bytes", (unsigned)c->http->body_cap);
+        return;
+    }
+    const char *text = status == 414   ? "the path has more than 512 bytes"
                        : status == 431 ? "the headers have more than 8192 bytes"
                        : status == 505 ? "only HTTP/1.0 and 1.1 are supported"
                        : status == 501 ? "upgrades and tunnels are not supported"
@@ -240,10 +265,14 @@ static void answer_refusal(struct api_call *c, unsigned status)
 
 static void route_run(struct api_call *c)
 {
-    const struct route *r = route_find(c);
+    char args[2][API_ARG_MAX];
+    unsigned verbs;
+    const struct route *r = route_find(c->http, args, &verbs);
+    memcpy(c->arg, args[0], API_ARG_MAX);
+    memcpy(c->arg2, args[1], API_ARG_MAX);
     if (!r)
-        return;
-    if (c->client->trust < r->trust)
+        answer_no_route(c, verbs);
+    else if (c->client->trust < r->trust)
         api_fail(c, HV_E_AUTH, 403,
                  "client %s may only read; [client %s] role = operate in this host's godwit.conf would allow it",
                  c->client->name, c->client->name);

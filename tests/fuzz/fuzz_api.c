@@ -23,7 +23,7 @@
         }                                                           \
     } while (0)
 
-static char answer_buf[8192];
+static char answer_buf[8192], body_buf[API_TEXT_MAX];
 
 static uint64_t mix(uint64_t h, const char *p, size_t n)
 {
@@ -73,6 +73,8 @@ static uint64_t feed(const uint8_t *data, size_t len, size_t chunk, bool operate
         data += used;
         len -= used;
         CHECK(used || conn->state == HTTP_ASKED);
+        if (conn->state == HTTP_HEADED)
+            http_body_into(conn, body_buf, api_body_max(conn));
         if (conn->state == HTTP_ASKED)
             h = answer(conn, &client, h);
     }

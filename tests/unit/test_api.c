@@ -14,7 +14,7 @@
 #include "kernel/manage/api_call.h"
 
 static struct http_conn *conn;
-static char answer_buf[8192];
+static char answer_buf[8192], body_buf[API_TEXT_MAX];
 static const struct peer_config operator= { .name = "op", .trust = TRUST_OPERATE }, reader = {
     .name = "rd",
     .trust = TRUST_READ
@@ -66,6 +66,8 @@ static void feed(const char *text, size_t len, size_t chunk)
         memcpy(piece, text + at, n);
         at += http_input(conn, piece, n);
         free(piece);
+        if (conn->state == HTTP_HEADED)
+            http_body_into(conn, body_buf, api_body_max(conn));
         if (conn->state == HTTP_ASKED)
             answer();
     }
@@ -136,21 +138,24 @@ static void test_head(void **state)
 }
 
 /* Every path that changes something, as GET /v1 lists them: not for a reader. */
-static void each_post_is_refused(void)
+static void each_change_is_refused(void)
 {
     static char list[sizeof(out)];
     unsigned n = 0;
     ask("GET /v1 HTTP/1.1\r\n\r\n");
     strcpy(list, out);
-    for (char *at = list; (at = strstr(at, "\"method\":\"POST\",\"path\":\"")); n++) {
-        char request[200];
-        at += strlen("\"method\":\"POST\",\"path\":\"");
-        snprintf(request, sizeof(request), "POST %.*s HTTP/1.1\r\n\r\n", (int)strcspn(at, "\""), at);
+    for (char *at = list; (at = strstr(at, "\"method\":\"")); at++) {
+        char request[200], method[8], path[100];
+        assert_int_equal(sscanf(at, "\"method\":\"%7[^\"]\",\"path\":\"%99[^\"]", method, path), 2);
+        if (!strcmp(method, "GET"))
+            continue;
+        n++;
+        snprintf(request, sizeof(request), "%s %s HTTP/1.1\r\n\r\n", method, path);
         for (char *star = strchr(request, '*'); star; star = strchr(star, '*'))
             *star = '1';
         expect(request, 403, "HV_E_AUTH");
     }
-    assert_int_equal(n, 12);
+    assert_true(n >= 12);
 }
 
 static void test_roles(void **state)
@@ -161,7 +166,7 @@ static void test_roles(void **state)
     expect("POST /v1/vms/web/stop HTTP/1.1\r\n\r\n", 403, "client rd may only read");
     expect("POST /v1/migrations HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", 403, "HV_E_AUTH");
     expect("POST /v1/vms/web/console HTTP/1.1\r\nContent-Length: 2\r\n\r\nls", 403, "HV_E_AUTH");
-    each_post_is_refused();
+    each_change_is_refused();
 }
 
 static void test_bodies(void **state)
@@ -204,6 +209,8 @@ static void test_bad_http(void **state)
         { "POST /v1 HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400 },
         { "POST /v1 HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400 },
         { "POST /v1/vms/web/start HTTP/1.1\r\nContent-Length: 8193\r\n\r\n", 413 },
+        { "GET /v1/vms HTTP/1.1\r\nContent-Length: 8193\r\n\r\n", 413 },
+        { "DELETE /v1/none HTTP/1.1\r\nContent-Length: 8193\r\n\r\n", 413 },
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         expect(rows[i].text, rows[i].status, "Connection: close\r\n");

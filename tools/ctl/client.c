@@ -321,7 +321,8 @@ static void *request_perform(void *arg)
     if (!c)
         return NULL;
     check.wanted = r->h->fingerprint;
-    if (!strcmp(r->method, "POST")) {
+    if (strcmp(r->method, "GET")) {
+        curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, r->method);
         curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)r->len);
         curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->len ? r->raw : "");
     }
