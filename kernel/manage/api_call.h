@@ -66,5 +66,7 @@ void api_migration_cancel(struct api_call *c);
 void api_migration_set(struct api_call *c);
 void api_migration_resolve(struct api_call *c);
 void api_validate(struct api_call *c);
+void api_job_list(struct api_call *c); /* jobs.c */
+void api_job_show(struct api_call *c);
 
 #endif

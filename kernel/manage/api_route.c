@@ -134,6 +134,8 @@ static const struct route routes[] = {
       "decide where a guest in doubt lives: {\"here\": true|false, \"sure\": true}" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, "vm to",
       "check whether a move would work: {\"vm\": NAME, \"to\": PEER}; repeat while 202" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/jobs", api_job_list, NONE, "what goes on after its answer, newest first" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/jobs/*", api_job_show, NONE, "one job: its state, progress and outcome" },
     { HTTP_VERB_GET, TRUST_READ, "/metrics", api_metrics, NONE, "counters for Prometheus" },
 };
 

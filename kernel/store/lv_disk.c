@@ -29,7 +29,9 @@ struct slot {
 struct lv_disk {
     struct disk disk;
     struct lvm_group *group;
-    const struct lvm_lv *lv;
+    struct lvm_use *use;     /* of the volume */
+    const struct lvm_lv *lv; /* the volume, as of the group's seqno */
+    uint64_t seqno;
     unsigned n_busy;
     bool closed;
     uint8_t *buf; /* owned: LV_DISK_MEMORY */
@@ -37,12 +39,21 @@ struct lv_disk {
 };
 
 static struct lv_disk *lv_disk_of(struct disk *d) { return container_of(d, struct lv_disk, disk); }
-static struct lvm_use *use_of(const struct lv_disk *l) { return &l->group->use[l->lv - l->group->vg.lv]; }
+
+/* The volume; a change of the group moves it to another place.  One that is open is never removed. */
+static const struct lvm_lv *lv_of(struct lv_disk *l)
+{
+    if (l->seqno != l->group->vg.seqno)
+        l->lv = lvm_lv_by_uuid(&l->group->vg, l->use->uuid);
+    l->seqno = l->group->vg.seqno;
+    ASSERT(l->lv);
+    return l->lv;
+}
 
 static void lv_disk_free(struct lv_disk *l)
 {
-    ASSERT(l->closed && !l->n_busy && use_of(l)->disks);
-    use_of(l)->disks--;
+    ASSERT(l->closed && !l->n_busy && l->use->disks);
+    l->use->disks--;
     mem_free(l->buf, LV_DISK_MEMORY);
     mem_free(l, sizeof(*l));
 }
@@ -106,7 +117,7 @@ static void piece_begin(struct slot *s)
         flush_begin(s);
         return;
     }
-    uint64_t on_disk = lvm_lv_map(&l->group->vg, l->lv, r->offset + s->at, &pv, &run);
+    uint64_t on_disk = lvm_lv_map(&l->group->vg, lv_of(l), r->offset + s->at, &pv, &run);
     uint32_t len = (uint32_t)MIN(MIN(run, r->len - s->at), BLOCK_LEN_MAX);
     void *buf = l->buf + (size_t)(s - l->slot) * BLOCK_LEN_MAX;
     s->b = (struct block_req){
@@ -159,7 +170,7 @@ static bool lv_poll(struct disk *d)
     bool moved = false;
     lv_note_state(l);
     if (!d->known) {
-        d->known = use_of(l)->disks == 1;
+        d->known = l->use->disks == 1;
         return d->known;
     }
     for (struct slot *s = l->slot; s < l->slot + SLOTS; s++)
@@ -176,7 +187,7 @@ static void lv_close(struct disk *d)
     struct lv_disk *l = lv_disk_of(d);
     ASSERT(!l->closed);
     l->closed = true;
-    use_of(l)->open = false;
+    l->use->open = false;
     if (!l->n_busy)
         lv_disk_free(l);
 }
@@ -188,7 +199,7 @@ static enum hv_err volume_free(const char *vg, const char *lv, struct lvm_group 
                                struct why *why)
 {
     enum hv_err e = lvm_volume_find(vg, lv, g, v, why);
-    if (!e && (*g)->use[*v - (*g)->vg.lv].open)
+    if (!e && lvm_use_get(*g, (*v)->uuid)->open)
         return REFUSE(HV_E_BUSY, "another guest has the volume %s/%s as its disk", vg, lv);
     return e;
 }
@@ -215,9 +226,11 @@ enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, stru
     }
     l->group = g;
     l->lv = v;
+    l->seqno = g->vg.seqno;
     l->buf = buf;
-    use_of(l)->disks++;
-    use_of(l)->open = true;
+    l->use = lvm_use_get(g, v->uuid);
+    l->use->disks++;
+    l->use->open = true;
     l->disk = (struct disk){ .ops = &lv_ops, .serial = "godwit-lv", .max_pending = SLOTS };
     snprintf(l->disk.name, sizeof(l->disk.name), "%.55s/%.55s", vg, lv);
     uint32_t block = DISK_SECTOR;

@@ -262,6 +262,21 @@ void lvm_scan(void)
     }
 }
 
+struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
+{
+    struct lvm_use *found = NULL;
+    for (struct lvm_use *u = g->use; u < g->use + LVM_LVS_MAX; u++) {
+        if (u->disks && !strcmp(u->uuid, uuid))
+            return u;
+        if (!u->disks && !found)
+            found = u;
+    }
+    ASSERT(found); /* a volume that is in use stays in the group, which has LVM_LVS_MAX of them */
+    *found = (struct lvm_use){ .disks = 0 };
+    snprintf(found->uuid, sizeof(found->uuid), "%s", uuid);
+    return found;
+}
+
 enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **group, const struct lvm_lv **out,
                             struct why *why)
 {

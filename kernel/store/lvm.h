@@ -8,17 +8,27 @@
 
 #define LVM_VGS_MAX 4
 
-/* disks: those that have it open, or whose last requests are not done */
+/* A volume in use.  disks: those that have it open, or whose last requests are not done; 0: this place is free */
 struct lvm_use {
+    char uuid[LVM_UUID_LEN];
     unsigned disks;
     bool open;
 };
+#define LVM_RESERVATIONS_MAX 16 /* of a group */
+#define LVM_RESERVE_SEGS     64
+/* Free extents which no change gives to others but the one that names them (lvm_change.h). */
+struct lvm_reservation {
+    struct lvm_group *group; /* NULL: not in use */
+    unsigned n_segs;
+    struct lvm_seg seg[LVM_RESERVE_SEGS]; /* pv, pv_first, count */
+};
 /* A group, and the disks that it is on. */
 struct lvm_group {
-    struct lvm_vg vg;
+    struct lvm_vg vg;                  /* replaced by each change: volumes move to other places (lvm_change.h) */
     struct blockdev *dev[LVM_PVS_MAX]; /* of vg.pv[i]; NULL: that disk is not here */
-    struct lvm_use use[LVM_LVS_MAX];   /* of vg.lv[i] */
-    char why_not[160];                 /* why no volume of it may be used; "": they may */
+    struct lvm_use use[LVM_LVS_MAX];   /* in no order */
+    struct lvm_reservation reserved[LVM_RESERVATIONS_MAX];
+    char why_not[160]; /* why no volume of it may be used; "": they may */
 };
 
 /** Read the labels and the metadata of all disks, and log what is there.  Boot CPU, once, after blockdev_init().
@@ -26,6 +36,9 @@ struct lvm_group {
 void lvm_scan(void);
 /** By name; NULL: none. */
 struct lvm_group *lvm_group_find(const char *name);
+/** The use of a volume of g: the one that is there, or a free place, which takes the UUID.  Not for a
+ *  volume that has left the group. */
+struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid);
 /** The volume VG/LV, to be used by a guest.  HV_E_NOENT: there is no such group or volume.  HV_E_UNSUPP: it cannot be
  *  used, for the reason in *why. */
 HV_MUST_CHECK enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **group,

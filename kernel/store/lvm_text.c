@@ -117,7 +117,7 @@ static enum hv_err seg_read(const struct reader *r, const struct lvm_node *n, st
     if (!lvm_is(type, "striped") || !number_get(r, n, "stripe_count", UINT32_MAX, &stripes) || stripes != 1) {
         size_t len = MIN(type->text_len, sizeof(lv->type) - 1);
         memcpy(lv->type, type->text, len);
-        lv->usable = false;
+        lv->usable = lv->linear = false;
         return HV_OK;
     }
     if (vg->n_segs == LVM_SEGS_MAX)
@@ -133,6 +133,21 @@ static enum hv_err seg_read(const struct reader *r, const struct lvm_node *n, st
     return HV_OK;
 }
 
+/* A tag has no character that needs an escape. */
+static void tags_read(const struct reader *r, const struct lvm_node *n, struct lvm_lv *lv)
+{
+    const struct lvm_node *list = lvm_child(r->t, n, "tags");
+    size_t at = 0;
+    for (n = list && list->kind == LVM_LIST ? lvm_first(r->t, list) : NULL; n; n = lvm_next(r->t, n)) {
+        bool fits = n->kind == LVM_STRING && n->text_len && n->text_len < sizeof(lv->tags) - 1 - at;
+        lv->tags_cut |= !fits;
+        if (!fits)
+            continue;
+        memcpy(lv->tags + at, n->text, n->text_len);
+        at += n->text_len + 1;
+    }
+}
+
 static enum hv_err lv_read(const struct reader *r, const struct lvm_node *n)
 {
     struct lvm_vg *vg = r->vg;
@@ -144,7 +159,9 @@ static enum hv_err lv_read(const struct reader *r, const struct lvm_node *n)
     if (n->kind != LVM_SECTION || !name_take(lv->name, n->key, n->key_len) || lvm_lv_find(vg, lv->name) ||
         !uuid_take(r, n, lv->uuid) || !number_get(r, n, "segment_count", LVM_SEGS_MAX, &n_segs))
         return bad(r, n, "a volume with a name of its own, an id and a segment_count expected");
+    lv->linear = true;
     lv->usable = has_flag(r, n, "status", "VISIBLE");
+    tags_read(r, n, lv);
     lv->read_only = !has_flag(r, n, "status", "WRITE");
     lv->seg = vg->n_segs;
     for (const struct lvm_node *c = lvm_first(r->t, n); c; c = lvm_next(r->t, c)) {
@@ -277,6 +294,23 @@ const struct lvm_lv *lvm_lv_find(const struct lvm_vg *vg, const char *name)
     for (unsigned i = 0; i < vg->n_lvs; i++)
         if (!strcmp(vg->lv[i].name, name))
             return &vg->lv[i];
+    return NULL;
+}
+
+const struct lvm_lv *lvm_lv_by_uuid(const struct lvm_vg *vg, const char *uuid)
+{
+    for (unsigned i = 0; i < vg->n_lvs; i++)
+        if (!strcmp(vg->lv[i].uuid, uuid))
+            return &vg->lv[i];
+    return NULL;
+}
+
+const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key)
+{
+    size_t len = strlen(key);
+    for (const char *t = lv->tags; *t; t += strlen(t) + 1)
+        if (!strncmp(t, key, len) && t[len] == '=')
+            return t + len + 1;
     return NULL;
 }
 

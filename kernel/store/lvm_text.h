@@ -16,6 +16,7 @@
 #define LVM_LVS_MAX  256
 #define LVM_SEGS_MAX 1024
 #define LVM_TEXT_MAX (512 * KIB)
+#define LVM_TAGS_LEN 512 /* bytes of a volume's tags, as they are kept */
 
 struct lvm_pv {
     char name[LVM_NAME_LEN]; /* in the text: "pv0" */
@@ -31,9 +32,12 @@ struct lvm_seg {
 struct lvm_lv {
     char name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
     bool usable; /* all segments are linear, it is visible, and part of no other volume */
+    bool linear; /* all segments are */
     bool read_only;
-    char type[24];    /* why it is not usable, such as the type of a segment that is not linear; "": it is */
-    uint32_t extents; /* in all */
+    bool tags_cut;           /* it has more tags than there is room for; those that are not here stay in the text */
+    char type[24];           /* why it is not usable, such as the type of a segment that is not linear; "": it is */
+    char tags[LVM_TAGS_LEN]; /* one after another, each with its NUL; ended by an empty one */
+    uint32_t extents;        /* in all */
     unsigned seg, n_segs;
 };
 struct lvm_vg {
@@ -51,6 +55,10 @@ struct lvm_vg {
 HV_MUST_CHECK enum hv_err lvm_vg_read(struct lvm_vg *vg, const char *text, size_t len, struct why *why);
 /** A volume by name; NULL: none. */
 const struct lvm_lv *lvm_lv_find(const struct lvm_vg *vg, const char *name);
+/** A volume by UUID; NULL: none. */
+const struct lvm_lv *lvm_lv_by_uuid(const struct lvm_vg *vg, const char *uuid);
+/** The value of the volume's tag "key=value"; NULL: it has none. */
+const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key);
 /** Where byte `at` of a volume lies: *pv and the result, a byte of that disk.  *run: so many bytes follow there.
  *  at < extents * extent_bytes. */
 uint64_t lvm_lv_map(const struct lvm_vg *vg, const struct lvm_lv *lv, uint64_t at, unsigned *pv, uint64_t *run);

@@ -300,6 +300,27 @@ static void test_not_for_guests(void **state)
     assert_non_null(strstr(vg.unusable, "marked as missing"));
 }
 
+/* Tags are kept, as many as there is room for; the others are known to exist. */
+static void test_tags(void **state)
+{
+    (void)state;
+    static struct lvm_vg vg;
+    char why[200], text[4000], tag[300];
+    memset(tag, 'x', sizeof(tag));
+    tag[299] = '\0';
+    snprintf(text, sizeof(text),
+             HEAD PVS LVS(LV("a", "tags = [\"godwit.bytes=77\", \"b\", 7]\n" SEG(0, 1, "pv0", 0))
+                              LV("b", "tags = [\"%s\", \"%s\", \"k=\"]\n" SEG(0, 1, "pv0", 1))) "}",
+             tag, tag);
+    assert_int_equal(lvm_vg_read(&vg, text, strlen(text), WHY(why)), HV_OK);
+    const struct lvm_lv *a = lvm_lv_find(&vg, "a"), *b = lvm_lv_find(&vg, "b");
+    assert_string_equal(lvm_lv_tag(a, "godwit.bytes"), "77");
+    assert_null(lvm_lv_tag(a, "godwit.byte"));
+    assert_null(lvm_lv_tag(a, "b"));
+    assert_true(a->tags_cut && b->tags_cut && !strcmp(b->tags, tag) && a->linear);
+    assert_string_equal(lvm_lv_tag(b, "k"), "");
+}
+
 /* What exceeds the limits of this host is refused with their names. */
 static void limit(const char *head, const char *each, unsigned n, const char *tail, enum hv_err want,
                   const char *reason)
@@ -507,12 +528,13 @@ static void test_one_writer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_one_disk, end),       cmocka_unit_test_teardown(test_two_disks, end),
-        cmocka_unit_test_teardown(test_wrong_disks, end),    cmocka_unit_test_teardown(test_damage, end),
-        cmocka_unit_test_teardown(test_texts, end),          cmocka_unit_test_teardown(test_limits, end),
-        cmocka_unit_test_teardown(test_not_for_guests, end), cmocka_unit_test_teardown(test_sectors, end),
-        cmocka_unit_test_teardown(test_wrong_headers, end),  cmocka_unit_test_teardown(test_disk_data, end),
-        cmocka_unit_test_teardown(test_disk_errors, end),    cmocka_unit_test_teardown(test_one_writer, end),
+        cmocka_unit_test_teardown(test_one_disk, end),    cmocka_unit_test_teardown(test_two_disks, end),
+        cmocka_unit_test_teardown(test_wrong_disks, end), cmocka_unit_test_teardown(test_damage, end),
+        cmocka_unit_test_teardown(test_texts, end),       cmocka_unit_test_teardown(test_limits, end),
+        cmocka_unit_test_teardown(test_tags, end),        cmocka_unit_test_teardown(test_not_for_guests, end),
+        cmocka_unit_test_teardown(test_sectors, end),     cmocka_unit_test_teardown(test_wrong_headers, end),
+        cmocka_unit_test_teardown(test_disk_data, end),   cmocka_unit_test_teardown(test_disk_errors, end),
+        cmocka_unit_test_teardown(test_one_writer, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/jobs.c - see jobs.h. */
+#include "kernel/manage/jobs.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/manage/api_call.h"
+
+struct api_job {
+    unsigned number; /* 0: this place was never used */
+    bool running;
+    enum hv_err err; /* once it has ended */
+    uint64_t begin_us, end_us, done, total;
+    char by[CONFIG_NAME_LEN + 8], what[128], text[320];
+};
+static struct api_job jobs[JOBS_MAX];
+static unsigned last_number;
+
+/* The place of the oldest that does not run. */
+static struct api_job *place_find(void)
+{
+    struct api_job *best = NULL;
+    for (struct api_job *j = jobs; j < jobs + JOBS_MAX; j++)
+        if (!j->running && (!best || j->number < best->number))
+            best = j;
+    return best;
+}
+
+struct api_job *job_begin(const char *by, const char *what_fmt, ...)
+{
+    struct api_job *j = place_find();
+    va_list ap;
+    if (!j)
+        return NULL;
+    *j = (struct api_job){ .number = ++last_number, .running = true, .begin_us = clock_us() };
+    snprintf(j->by, sizeof(j->by), "%s", by);
+    va_start(ap, what_fmt);
+    vsnprintf(j->what, sizeof(j->what), what_fmt, ap);
+    va_end(ap);
+    log_info("job", "%s: %s (job %u)", by, j->what, j->number);
+    return j;
+}
+
+void job_progress(struct api_job *j, uint64_t done, uint64_t total)
+{
+    ASSERT(j->running);
+    j->done = done;
+    j->total = total;
+}
+
+void job_end(struct api_job *j, enum hv_err e, const char *text)
+{
+    ASSERT(j->running);
+    j->running = false;
+    j->err = e;
+    j->end_us = clock_us();
+    snprintf(j->text, sizeof(j->text), "%s", text);
+    if (e)
+        log_error("job", "%s: %s failed: %s (job %u)", j->by, j->what, j->text, j->number);
+    else
+        log_info("job", "%s: %s is done (job %u)", j->by, j->what, j->number);
+}
+
+/* ---- in the management interface ---- */
+
+void job_answer(struct api_call *c, const struct api_job *j)
+{
+    c->status = 202;
+    snprintf(c->extra, sizeof(c->extra), "Location: /v1/jobs/%u\r\n", j->number);
+    json_object(&c->out, NULL);
+    json_num(&c->out, "job", j->number);
+    json_end(&c->out);
+}
+
+static void put_api_job(struct json *o, const struct api_job *j)
+{
+    json_object(o, NULL);
+    json_num(o, "job", j->number);
+    json_str(o, "what", j->what);
+    json_str(o, "asked_by", j->by);
+    json_str(o, "state", j->running ? "running" : j->err ? "failed" : "done");
+    json_num(o, "elapsed_us", (j->running ? clock_us() : j->end_us) - j->begin_us);
+    json_num(o, "bytes_done", j->done);
+    json_num(o, "bytes", j->total);
+    if (!j->running) {
+        json_str(o, "code", j->err ? hv_err_name(j->err) : "HV_OK");
+        json_str(o, "message", j->text);
+    }
+    json_end(o);
+}
+
+/* The newest job that is older than number `than`; NULL: none. */
+static const struct api_job *job_before(unsigned than)
+{
+    const struct api_job *best = NULL;
+    for (const struct api_job *j = jobs; j < jobs + JOBS_MAX; j++)
+        if (j->number && j->number < than && (!best || j->number > best->number))
+            best = j;
+    return best;
+}
+
+void api_job_list(struct api_call *c)
+{
+    json_object(&c->out, NULL);
+    json_array(&c->out, "jobs");
+    for (const struct api_job *j = job_before(UINT32_MAX); j; j = job_before(j->number))
+        put_api_job(&c->out, j);
+    json_end(&c->out);
+    json_end(&c->out);
+}
+
+void api_job_show(struct api_call *c)
+{
+    unsigned number = 0;
+    const char *p = c->arg;
+    for (; *p >= '0' && *p <= '9' && number < 100000000; p++)
+        number = number * 10 + (unsigned)(*p - '0');
+    const struct api_job *j = *p ? NULL : job_before(number + 1);
+    if (j && j->number == number)
+        put_api_job(&c->out, j);
+    else
+        api_fail(c, HV_E_NOENT, 0, "no job has the number %s; the last 64 are kept, until the host restarts", c->arg);
+}

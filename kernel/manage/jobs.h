@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/jobs.h - what the host still does for a client whose request it has answered: GET /v1/jobs.
+ *
+ * The service pCPU never blocks.  So an action that waits for a disk begins a job, and its handler answers at once:
+ *
+ *     struct api_job *j = job_begin(c->by, "create volume %s/%s", group, name);
+ *     if (!j) { api_fail(c, HV_E_BUSY, 0, JOBS_FULL); return; }
+ *     ... begin the action; it calls job_progress(j, done, total) and once job_end(j, e, why) from the service loop ...
+ *     job_answer(c, j);                                202 {"job": N}, and Location: /v1/jobs/N
+ *
+ * Client: ask for /v1/jobs/N until its state is no longer "running".  Jobs are in memory, and end with the host: an
+ * action must leave either its old or its new state on the disks, whenever the power goes.  Moves have jobs of their
+ * own (kernel/peers/migration.h).  Service pCPU only. */
+#ifndef GODWIT_KERNEL_MANAGE_JOBS_H
+#define GODWIT_KERNEL_MANAGE_JOBS_H
+
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
+
+#define JOBS_MAX  64u /* are remembered; a new one takes the place of the oldest that has ended */
+#define JOBS_FULL "64 jobs are running here, which is the limit; GET /v1/jobs lists them"
+
+struct api_call;
+struct api_job;
+
+/** A job that runs until job_end().  by: as in operate.h.  NULL: JOBS_MAX are running.  It is logged. */
+HV_MUST_CHECK struct api_job *job_begin(const char *by, const char *what_fmt, ...) HV_PRINTF(2, 3);
+/** So many bytes of total are done; total 0: not known. */
+void job_progress(struct api_job *j, uint64_t done, uint64_t total);
+/** The outcome, once: HV_OK, or an error.  text: for a person; of an error its cause and fix.  j is not used any more
+ *  by the caller.  It is logged. */
+void job_end(struct api_job *j, enum hv_err e, const char *text);
+/** Answer c's request: the action goes on as job j.  j may have ended meanwhile. */
+void job_answer(struct api_call *c, const struct api_job *j);
+
+#endif
