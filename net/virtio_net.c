@@ -14,220 +14,65 @@
 #include <string.h>
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/host/virtio.h"
 #include "kernel/host/x86/x86.h"
 #include "kernel/lib/log.h"
 
-/* virtio 1.1, 4.1 "Virtio Over PCI Bus" and 5.1 "Network Device". */
-#define VIRTIO_VENDOR        0x1af4
+/* virtio 1.1, 5.1 "Network Device". */
 #define VIRTIO_NET_LEGACY_ID 0x1000 /* transitional: has the modern capabilities as well */
 #define VIRTIO_NET_ID        0x1041
-#define PCI_CAP_VENDOR       0x09
-enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_ISR = 3, CAP_DEVICE = 4 };
 
-#define F_MTU       BIT64(3)
-#define F_MAC       BIT64(5)
-#define F_STATUS    BIT64(16)
-#define F_VERSION_1 BIT64(32)
-enum { STATUS_ACK = 1, STATUS_DRIVER = 2, STATUS_DRIVER_OK = 4, STATUS_FEATURES_OK = 8, STATUS_FAILED = 128 };
-#define NO_VECTOR 0xffff
-
-/* Common configuration, 4.1.4.3: byte offsets, accessed with the width of the field. */
-enum {
-    C_DFSELECT = 0,
-    C_DF = 4,
-    C_GFSELECT = 8,
-    C_GF = 12,
-    C_MSIX = 16,
-    C_STATUS = 20,
-    C_QSELECT = 22,
-    C_QSIZE = 24,
-    C_QVECTOR = 26,
-    C_QENABLE = 28,
-    C_QNOTIFY = 30,
-    C_QDESC = 32,
-    C_QAVAIL = 40,
-    C_QUSED = 48
-};
+#define F_MTU    BIT64(3)
+#define F_MAC    BIT64(5)
+#define F_STATUS BIT64(16)
 /* Device configuration, 5.1.4. */
-enum { D_MAC = 0, D_STATUS = 6, D_MTU = 10 };
+enum { D_MAC = 0, D_STATUS = 6, D_MTU = 10, CONFIG_LEN = 8, CONFIG_LEN_MTU = 12 };
 
-struct vq_desc {
-    uint64_t addr;
-    uint32_t len;
-    uint16_t flags, next;
-};
-#define DESC_WRITE 2
-struct vq_avail {
-    uint16_t flags, idx, ring[];
-};
-#define AVAIL_NO_INTERRUPT 1
-struct vq_used_elem {
-    uint32_t id, len;
-};
-struct vq_used {
-    uint16_t flags, idx;
-    struct vq_used_elem ring[];
-};
-_Static_assert(sizeof(struct vq_desc) == 16 && sizeof(struct vq_used_elem) == 8, "virtio 1.1, 2.6");
-#define USED_NO_NOTIFY 1
-
-#define VQ_MAX   256
 #define VQ_BYTES MIB /* buffers of one queue; jumbo frames make the ring shorter, which keeps start-up fast */
 #define NET_HDR  12  /* struct virtio_net_hdr with num_buffers, which VERSION_1 always has */
-_Static_assert(VQ_BYTES / (NIC_MTU_MAX + 128) >= 16 && VQ_MAX <= 65536 / 2, "a ring that jumbo frames can use");
+_Static_assert(VQ_BYTES / (NIC_MTU_MAX + 128) >= 16 && VRING_MAX <= 65536 / 2, "a ring that jumbo frames can use");
 
 struct vq {
-    unsigned size;        /* power of two */
-    struct vq_desc *desc; /* owned, for ever */
-    volatile struct vq_avail *avail;
-    volatile struct vq_used *used;
-    uint8_t *buf; /* size buffers of buf_len each */
+    struct vring ring;
+    uint8_t *buf; /* owned, for ever: a buffer of buf_len for each descriptor */
     size_t buf_len;
-    uint16_t avail_idx, used_idx; /* driver's: next to publish, next to consume */
-    uint16_t kicked_idx;          /* avail_idx at the last doorbell */
-    volatile uint16_t *doorbell;
-    uint16_t number;
-    uint16_t free[VQ_MAX]; /* transmit: numbers of idle descriptors */
+    uint16_t free[VRING_MAX]; /* transmit: numbers of idle descriptors */
     unsigned n_free;
 };
 struct virtio_net {
     struct nic nic;
-    volatile uint8_t *common, *device, *notify;
-    uint32_t notify_mult;
+    struct virtio_dev dev;
     bool has_status, irq_on;
     struct vq rx, tx;
 };
 static struct virtio_net cards[NIC_MAX];
 static unsigned n_cards;
 
-static volatile uint8_t *virtio_cap_map(const struct pci_dev *d, unsigned cap)
+static enum hv_err vq_init(struct virtio_net *v, struct vq *q, uint16_t number, size_t buf_len, uint16_t entry,
+                           bool *irq)
 {
-    unsigned bar = pci_cfg_read(d, cap + 4, 1);
-    uint32_t off = pci_cfg_read(d, cap + 8, 4), len = pci_cfg_read(d, cap + 12, 4);
-    if (bar >= PCI_MAX_BARS || d->bar[bar].io || (uint64_t)off + len > d->bar[bar].len)
-        return NULL;
-    uint8_t *base = pci_bar_map(d, bar);
-    return base ? base + off : NULL;
-}
-
-/* Virtio 1.2, 4.1.4: 16 bytes, and the notification's has 4 more. */
-static unsigned virtio_cap_next(const struct pci_dev *d, unsigned from)
-{
-    return pci_cap_find(d, PCI_CAP_VENDOR, from, 16);
-}
-
-static bool virtio_caps_find(struct virtio_net *v, const struct pci_dev *d)
-{
-    for (unsigned cap = virtio_cap_next(d, 0); cap; cap = virtio_cap_next(d, cap)) {
-        switch (pci_cfg_read(d, cap + 3, 1)) {
-        case CAP_COMMON:
-            if (!v->common)
-                v->common = virtio_cap_map(d, cap);
-            break;
-        case CAP_DEVICE:
-            if (!v->device)
-                v->device = virtio_cap_map(d, cap);
-            break;
-        case CAP_NOTIFY:
-            if (v->notify || cap + 20 > PCI_CFG_SIZE)
-                break;
-            v->notify = virtio_cap_map(d, cap);
-            v->notify_mult = pci_cfg_read(d, cap + 16, 4);
-            break;
-        default: break;
-        }
-    }
-    return v->common && v->device && v->notify;
-}
-
-static void virtio_status_add(struct virtio_net *v, uint8_t bit)
-{
-    mmio_write8(v->common + C_STATUS, mmio_read8(v->common + C_STATUS) | bit);
-}
-
-static uint64_t virtio_features_read(struct virtio_net *v)
-{
-    mmio_write32(v->common + C_DFSELECT, 0);
-    uint64_t lo = mmio_read32(v->common + C_DF);
-    mmio_write32(v->common + C_DFSELECT, 1);
-    return lo | (uint64_t)mmio_read32(v->common + C_DF) << 32;
-}
-
-static bool virtio_features_accept(struct virtio_net *v, uint64_t f)
-{
-    mmio_write32(v->common + C_GFSELECT, 0);
-    mmio_write32(v->common + C_GF, (uint32_t)f);
-    mmio_write32(v->common + C_GFSELECT, 1);
-    mmio_write32(v->common + C_GF, (uint32_t)(f >> 32));
-    virtio_status_add(v, STATUS_FEATURES_OK);
-    return mmio_read8(v->common + C_STATUS) & STATUS_FEATURES_OK;
-}
-
-static void virtio_common_write64(struct virtio_net *v, unsigned off, const volatile void *p)
-{
-    mmio_write32(v->common + off, (uint32_t)(uintptr_t)p);
-    mmio_write32(v->common + off + 4, (uint32_t)((uintptr_t)p >> 32));
-}
-
-static enum hv_err vq_init(struct virtio_net *v, struct vq *q, uint16_t number, size_t buf_len, uint16_t vector)
-{
-    ASSERT(number <= 1 && !q->desc);
-    mmio_write16(v->common + C_QSELECT, number);
-    unsigned size = MIN(mmio_read16(v->common + C_QSIZE), VQ_MAX);
-    if (!size || (size & (size - 1)))
+    unsigned size = vring_size(&v->dev, number, VRING_MAX);
+    if (!size)
         return HV_FAIL(HV_E_UNSUPP);
     q->buf_len = ALIGN_UP(buf_len, 64);
     while (size * q->buf_len > VQ_BYTES)
         size /= 2;
-    ASSERT(size);
-    q->size = size;
-    q->number = number;
-    q->desc = mem_alloc(size * sizeof(struct vq_desc));
-    q->avail = mem_alloc(sizeof(struct vq_avail) + 2 * size + 2);
-    q->used = mem_alloc(sizeof(struct vq_used) + size * sizeof(struct vq_used_elem) + 2);
     q->buf = mem_alloc(size * q->buf_len);
-    if (!q->desc || !q->avail || !q->used || !q->buf)
-        return HV_FAIL(HV_E_NOMEM);
+    enum hv_err e = q->buf ? vring_alloc(&q->ring, size) : HV_FAIL(HV_E_NOMEM);
+    if (e)
+        return e;
     for (unsigned i = 0; i < size; i++)
-        q->desc[i].addr = ptr_hpa(q->buf + i * q->buf_len).v;
-    mmio_write16(v->common + C_QSIZE, (uint16_t)size);
-    mmio_write16(v->common + C_QVECTOR, vector);
-    virtio_common_write64(v, C_QDESC, q->desc);
-    virtio_common_write64(v, C_QAVAIL, q->avail);
-    virtio_common_write64(v, C_QUSED, q->used);
-    q->doorbell = (volatile uint16_t *)(v->notify + (size_t)mmio_read16(v->common + C_QNOTIFY) * v->notify_mult);
-    mmio_write16(v->common + C_QENABLE, 1);
-    return HV_OK;
-}
-
-static void vq_publish(struct vq *q, unsigned id)
-{
-    ASSERT(id < q->size);
-    q->avail->ring[q->avail_idx++ & (q->size - 1)] = (uint16_t)id;
-    /* release descriptor and ring entry; the device acquires by reading the index */
-    atomic_thread_fence(memory_order_release);
-    q->avail->idx = q->avail_idx;
-}
-
-static void vq_kick(struct vq *q)
-{
-    if (q->kicked_idx == q->avail_idx)
-        return;
-    atomic_thread_fence(memory_order_seq_cst); /* store avail->idx before loading used->flags */
-    if (!(q->used->flags & USED_NO_NOTIFY))
-        *q->doorbell = q->number;
-    q->kicked_idx = q->avail_idx;
+        q->ring.desc[i].addr = ptr_hpa(q->buf + i * q->buf_len).v;
+    return vring_start(&v->dev, &q->ring, number, entry, irq) ? HV_OK : HV_FAIL(HV_E_UNSUPP);
 }
 
 static void virtio_tx_reclaim(struct virtio_net *v)
 {
     struct vq *q = &v->tx;
-    while (q->used_idx != q->used->idx) {
-        atomic_thread_fence(memory_order_acquire); /* the element after the index */
-        uint32_t id = q->used->ring[q->used_idx++ & (q->size - 1)].id;
-        if (id < q->size && q->n_free < q->size)
-            q->free[q->n_free++] = (uint16_t)id;
-    }
+    struct vring_used_elem u;
+    while (vring_take(&q->ring, &u))
+        if (u.id < q->ring.size && q->n_free < q->ring.size)
+            q->free[q->n_free++] = (uint16_t)u.id;
     v->nic.tx_free = q->n_free;
 }
 
@@ -240,71 +85,67 @@ static enum hv_err virtio_tx(struct nic *n, const void *frame, size_t len)
     if (!q->n_free)
         virtio_tx_reclaim(v);
     if (!q->n_free) {
-        vq_kick(q);
+        vring_kick(&q->ring);
         return HV_E_AGAIN;
     }
-    ASSERT(q->n_free <= q->size);
+    ASSERT(q->n_free <= q->ring.size);
     unsigned id = q->free[--q->n_free];
     memcpy(q->buf + id * q->buf_len + NET_HDR, frame, len); /* the header stays zero: no offload */
-    q->desc[id].len = (uint32_t)(NET_HDR + len);
-    vq_publish(q, id);
+    q->ring.desc[id].len = (uint32_t)(NET_HDR + len);
+    vring_publish(&q->ring, id);
     n->tx_free = q->n_free;
     n->tx_frames++;
     n->tx_bytes += len;
     return HV_OK;
 }
 
-static void virtio_tx_kick(struct nic *n) { vq_kick(&container_of(n, struct virtio_net, nic)->tx); }
+static void virtio_tx_kick(struct nic *n) { vring_kick(&container_of(n, struct virtio_net, nic)->tx.ring); }
 
 static void virtio_rx_irq(struct virtio_net *v, bool on)
 {
     if (v->irq_on == on)
         return;
     v->irq_on = on;
-    v->rx.avail->flags = on ? 0 : AVAIL_NO_INTERRUPT;
+    v->rx.ring.avail->flags = on ? 0 : VRING_AVAIL_NO_INTERRUPT;
     if (on)
         atomic_thread_fence(memory_order_seq_cst); /* store avail->flags before the last load of used->idx */
 }
-
-static bool virtio_rx_pending(const struct vq *q) { return q->used_idx != q->used->idx; }
 
 static unsigned virtio_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ctx)
 {
     struct virtio_net *v = container_of(n, struct virtio_net, nic);
     struct vq *q = &v->rx;
+    struct vring_used_elem u;
     virtio_tx_reclaim(v);
-    if (!virtio_rx_pending(q)) {
+    if (!vring_pending(&q->ring)) {
         virtio_rx_irq(v, true);
-        if (!virtio_rx_pending(q))
+        if (!vring_pending(&q->ring))
             return 0;
     }
     virtio_rx_irq(v, false);
     unsigned got = 0;
-    for (; got < max && virtio_rx_pending(q); got++) {
-        atomic_thread_fence(memory_order_acquire); /* element and buffer after the index */
-        volatile struct vq_used_elem *u = &q->used->ring[q->used_idx++ & (q->size - 1)];
-        uint32_t id = u->id, len = u->len; /* read once: a nested host's device may be hostile */
-        if (id >= q->size) {
+    for (; got < max && vring_take(&q->ring, &u); got++) {
+        if (u.id >= q->ring.size) {
             n->rx_bad++;
             continue;
         }
-        if (len >= NET_HDR + ETH_HDR_LEN && len <= q->buf_len) {
+        if (u.len >= NET_HDR + ETH_HDR_LEN && u.len <= q->buf_len) {
             n->rx_frames++;
-            n->rx_bytes += len - NET_HDR;
-            rx(ctx, q->buf + id * q->buf_len + NET_HDR, len - NET_HDR);
+            n->rx_bytes += u.len - NET_HDR;
+            rx(ctx, q->buf + u.id * q->buf_len + NET_HDR, u.len - NET_HDR);
         } else {
             n->rx_bad++;
         }
-        vq_publish(q, id);
+        vring_publish(&q->ring, u.id);
     }
-    vq_kick(q);
+    vring_kick(&q->ring);
     return got;
 }
 
 static bool virtio_link_up(struct nic *n)
 {
     struct virtio_net *v = container_of(n, struct virtio_net, nic);
-    return !v->has_status || (mmio_read16(v->device + D_STATUS) & 1);
+    return !v->has_status || (mmio_read16(v->dev.device + D_STATUS) & 1);
 }
 
 static const struct nic_ops virtio_net_ops = { "virtio-net", virtio_tx, virtio_tx_kick, virtio_poll, virtio_link_up };
@@ -312,9 +153,9 @@ static const struct nic_ops virtio_net_ops = { "virtio-net", virtio_tx, virtio_t
 static uint16_t virtio_irq_setup(struct virtio_net *v, const struct pci_dev *d)
 {
     uint8_t vector = pcpu_irq_alloc();
-    mmio_write16(v->common + C_MSIX, NO_VECTOR);
+    virtio_config_irq_off(&v->dev);
     if (!vector || pci_msi_enable(d, 0, vector) != HV_OK)
-        return NO_VECTOR;
+        return VIRTIO_NO_VECTOR;
     v->nic.irq_vector = vector;
     return 0;
 }
@@ -323,51 +164,47 @@ static enum hv_err virtio_queues_init(struct virtio_net *v, const struct pci_dev
 {
     size_t buf_len = NET_HDR + ETH_HDR_LEN + ETH_TAGS_LEN + v->nic.mtu;
     uint16_t entry = virtio_irq_setup(v, d);
-    enum hv_err e = vq_init(v, &v->rx, 0, buf_len, entry);
+    bool irq;
+    enum hv_err e = vq_init(v, &v->rx, 0, buf_len, entry, &irq);
     if (e == HV_OK)
-        e = vq_init(v, &v->tx, 1, buf_len, NO_VECTOR);
+        e = vq_init(v, &v->tx, 1, buf_len, VIRTIO_NO_VECTOR, NULL);
     if (e != HV_OK)
         return e;
-    if (entry != NO_VECTOR) {
-        mmio_write16(v->common + C_QSELECT, 0);
-        if (mmio_read16(v->common + C_QVECTOR) == NO_VECTOR)
-            v->nic.irq_vector = 0; /* the device refused the vector: poll */
-    }
-    v->tx.avail->flags = AVAIL_NO_INTERRUPT;
-    for (unsigned i = 0; i < v->tx.size; i++)
+    if (!irq)
+        v->nic.irq_vector = 0; /* poll */
+    v->tx.ring.avail->flags = VRING_AVAIL_NO_INTERRUPT;
+    for (unsigned i = 0; i < v->tx.ring.size; i++)
         v->tx.free[v->tx.n_free++] = (uint16_t)i;
-    for (unsigned i = 0; i < v->rx.size; i++) {
-        v->rx.desc[i].len = (uint32_t)v->rx.buf_len;
-        v->rx.desc[i].flags = DESC_WRITE;
-        vq_publish(&v->rx, i);
+    for (unsigned i = 0; i < v->rx.ring.size; i++) {
+        v->rx.ring.desc[i].len = (uint32_t)v->rx.buf_len;
+        v->rx.ring.desc[i].flags = VRING_DESC_WRITE;
+        vring_publish(&v->rx.ring, i);
     }
-    ASSERT(v->tx.n_free == v->tx.size && v->rx.avail_idx == v->rx.size);
+    ASSERT(v->tx.n_free == v->tx.ring.size && v->rx.ring.avail_idx == v->rx.ring.size);
     v->irq_on = true;
     return HV_OK;
 }
 
 static enum hv_err virtio_net_start(struct virtio_net *v, const struct pci_dev *d)
 {
-    mmio_write8(v->common + C_STATUS, 0);
-    for (unsigned i = 0; mmio_read8(v->common + C_STATUS) != 0; i++)
+    uint64_t want = F_MAC | F_STATUS | (v->dev.device_len >= CONFIG_LEN_MTU ? F_MTU : 0), got;
+    virtio_status_set(&v->dev, 0);
+    for (unsigned i = 0; virtio_status(&v->dev) != 0; i++)
         if (i > 1000000)
             return HV_FAIL(HV_E_IO);
-    virtio_status_add(v, STATUS_ACK);
-    virtio_status_add(v, STATUS_DRIVER);
-    uint64_t want = F_VERSION_1 | F_MAC | F_MTU | F_STATUS, got = virtio_features_read(v) & want;
-    if (!(got & F_VERSION_1) || !(got & F_MAC) || !virtio_features_accept(v, got))
+    if (!virtio_negotiate(&v->dev, want, &got) || !(got & F_MAC))
         return HV_FAIL(HV_E_UNSUPP);
     v->has_status = got & F_STATUS;
     for (unsigned i = 0; i < 6; i++)
-        v->nic.mac[i] = mmio_read8(v->device + D_MAC + i);
-    v->nic.mtu = got & F_MTU ? MIN(mmio_read16(v->device + D_MTU), NIC_MTU_MAX) : 1500;
+        v->nic.mac[i] = mmio_read8(v->dev.device + D_MAC + i);
+    v->nic.mtu = got & F_MTU ? MIN(mmio_read16(v->dev.device + D_MTU), NIC_MTU_MAX) : 1500;
     if (v->nic.mtu < 576)
         return HV_FAIL(HV_E_UNSUPP);
     enum hv_err e = virtio_queues_init(v, d);
     if (e != HV_OK)
         return e;
-    virtio_status_add(v, STATUS_DRIVER_OK);
-    vq_kick(&v->rx);
+    virtio_status_set(&v->dev, virtio_status(&v->dev) | VIRTIO_STATUS_OK);
+    vring_kick(&v->rx.ring);
     v->nic.tx_free = v->tx.n_free;
     return HV_OK;
 }
@@ -379,7 +216,7 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
         return NULL;
     struct virtio_net *v = &cards[n_cards++];
     pci_enable(d);
-    if (!virtio_caps_find(v, d)) {
+    if (!virtio_open(&v->dev, d, CONFIG_LEN)) {
         log_warn("net",
                  "virtio-net %04x: no virtio 1.0 interface; start the emulator with disable-legacy=on or leave "
                  "disable-modern off",
@@ -391,7 +228,7 @@ struct nic *virtio_net_probe(const struct pci_dev *d)
     enum hv_err e = virtio_net_start(v, d);
     if (e == HV_OK)
         return &v->nic;
-    mmio_write8(v->common + C_STATUS, STATUS_FAILED);
+    virtio_status_set(&v->dev, VIRTIO_STATUS_FAILED);
     log_warn("net", "virtio-net %04x did not start: %s", d->bdf, hv_err_text(e));
     return NULL;
 }

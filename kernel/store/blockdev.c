@@ -1,31 +1,76 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/store/blockdev.c - find the host's disks, and drive all of them. */
+ * kernel/store/blockdev.c - find the host's disks, and drive all of them.
+ *
+ * Controllers start side by side.  The boot waits while one of them is starting, so a host without disks, or with quick
+ * ones, does not wait.  A disk that is not there in time is left out until the next boot: its groups are not known, and
+ * to read them later would hold the service loop up. */
 #include "kernel/store/blockdev.h"
 
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/blockdev_impl.h"
 
-#define NOW_US 5000000
+#define NOW_US   5000000
+#define START_US 30000000 /* a disk that spins up takes 10 s, and some controllers as long again */
 
+static struct blockdev *begun[DISKS_MAX]; /* found on the PCI bus */
+static unsigned n_begun;
 static struct blockdev *devs[BLOCKDEVS_MAX];
+
+bool blockdev_room(const struct pci_dev *d)
+{
+    if (n_begun < DISKS_MAX)
+        return true;
+    log_warn("store", "%u disks are used, which is the limit; those at %04x on the PCI bus are not", n_begun, d->bdf);
+    return false;
+}
+
+void blockdev_add(struct blockdev *d)
+{
+    ASSERT(n_begun < DISKS_MAX && d->ops && d->found == BLOCK_STARTING);
+    begun[n_begun++] = d;
+}
+
+/* ---- boot ---- */
+
+static bool poll_begun(void)
+{
+    bool starting = false;
+    for (unsigned i = 0; i < n_begun; i++) {
+        if (begun[i]->found == BLOCK_STARTING)
+            (void)begun[i]->ops->poll(begun[i]);
+        starting |= begun[i]->found == BLOCK_STARTING;
+    }
+    return starting;
+}
+
+static void blockdev_publish(struct blockdev *d)
+{
+    unsigned i = 0;
+    while (i < BLOCKDEVS_MAX && devs[i])
+        i++;
+    ASSERT(i < BLOCKDEVS_MAX);
+    devs[i] = d;
+    log_info("store", "%s: %s (serial %s), %lu MiB, sectors of %u bytes, %s", d->name, d->model, d->serial,
+             d->bytes / MIB, d->sector, d->irq ? "MSI" : "polled");
+}
 
 void blockdev_init(void)
 {
-    unsigned n = 0;
     for (unsigned i = 0; i < pci_n_devs; i++) {
-        if (n == BLOCKDEVS_MAX) {
-            log_warn("store", "%u disks are used, which is the limit; those behind %04x on the PCI bus are not", n,
-                     pci_devs[i].bdf);
-            break;
-        }
-        struct blockdev *d = nvme_probe(&pci_devs[i]);
-        if (!d)
-            continue;
-        ASSERT(d->ops && d->sector >= 512 && d->sector <= BLOCK_SECTOR_MAX && d->bytes % d->sector == 0);
-        devs[n++] = d;
-        log_info("store", "%s: %s (serial %s), %lu MiB, sectors of %u bytes, %s", d->name, d->model, d->serial,
-                 d->bytes / MIB, d->sector, d->irq ? "MSI" : "polled");
+        nvme_probe(&pci_devs[i]);
+        virtio_blk_probe(&pci_devs[i]);
+    }
+    uint64_t until = clock_us() + START_US;
+    while (poll_begun() && clock_us() < until)
+        ;
+    for (unsigned i = 0; i < n_begun; i++) {
+        struct blockdev *d = begun[i];
+        if (d->found == BLOCK_KNOWN)
+            blockdev_publish(d);
+        else if (d->found == BLOCK_STARTING)
+            log_error("store", "%s: not ready within %u s, so it is not used until the next boot: %s", d->name,
+                      START_US / 1000000, d->why[0] ? d->why : "it is starting");
     }
 }
 

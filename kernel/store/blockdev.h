@@ -10,7 +10,7 @@
 #include "kernel/lib/err.h"
 #include "kernel/lib/types.h"
 
-#define BLOCKDEVS_MAX    8
+#define BLOCKDEVS_MAX    32
 #define BLOCK_LEN_MAX    (64 * KIB) /* bytes of one request */
 #define BLOCK_SECTOR_MAX 4096u
 
@@ -23,7 +23,9 @@ struct block_req {
     void *buf;       /* host memory of len bytes, page-aligned and physically contiguous, as mem_alloc() gives it */
     /** ok: the disk did it, durably for FLUSH and for what FLUSH covers: each write that was done before it. */
     void (*done)(struct block_req *r, bool ok);
-    struct block_req *next; /* the driver's, while it has r */
+    /* the driver's, while it has r */
+    struct block_req *next;
+    unsigned tries;
 };
 
 struct blockdev;
@@ -35,9 +37,14 @@ struct blockdev_ops {
     bool (*poll)(struct blockdev *d);
 };
 
+/* STARTING: it may become a disk.  KNOWN: size and sector are valid, for ever.  NONE: it has said that it is no disk,
+ * or none that the driver can use. */
+enum blockdev_found { BLOCK_STARTING, BLOCK_KNOWN, BLOCK_NONE };
+
 struct blockdev {
     const struct blockdev_ops *ops;
     char name[16]; /* "nvme0" */
+    enum blockdev_found found;
     char model[41], serial[21];
     uint64_t bytes;
     uint32_t sector;  /* bytes, a power of two from 512 to BLOCK_SECTOR_MAX */
@@ -48,9 +55,10 @@ struct blockdev {
     char why[120]; /* while it does not answer */
 };
 
-/** Find and start all disks.  Boot CPU, once, after pci_init() and clock_init(). */
+/** Find and start all disks.  Waits for those that are there and start late.  Boot CPU, once, after pci_init() and
+ *  clock_init(). */
 void blockdev_init(void);
-/** In slot i < BLOCKDEVS_MAX; NULL: none. */
+/** In slot i < BLOCKDEVS_MAX, all of them KNOWN; NULL: none. */
 struct blockdev *blockdev_at(unsigned i);
 /** Part of the service loop.  True: there was progress. */
 bool blockdev_step(void);

@@ -1,12 +1,37 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/store/blockdev_impl.h - the drivers, for blockdev.c. */
+ * kernel/store/blockdev_impl.h - the drivers, for blockdev.c, and what they share. */
 #ifndef GODWIT_KERNEL_STORE_BLOCKDEV_IMPL_H
 #define GODWIT_KERNEL_STORE_BLOCKDEV_IMPL_H
 
 #include "kernel/host/pci.h"
 #include "kernel/store/blockdev.h"
 
-/** The disk of an NVMe controller: its first namespace.  NULL: d is none, or does not work, and the log says why. */
-struct blockdev *nvme_probe(const struct pci_dev *d);
+#define DISKS_MAX        16       /* of all drivers */
+#define DISK_REQUEST_US  10000000 /* a request that takes longer: the controller is reset */
+#define DISK_RETRY_US    3000000  /* from a failed start to the next */
+#define DISK_CHECK_US    100000   /* between two looks at the state of a busy controller */
+#define DISK_IDENTIFY_US 5000000  /* a command of the start takes no longer */
+#define DISK_TRIES_MAX   5        /* of a request that fails in a way that may pass */
+
+/** The drivers.  Each looks at d, and if it is one of theirs adds its disks with blockdev_add(), in state STARTING;
+ *  their poll() does the rest.  What cannot be used is logged.  Boot CPU, once for each PCI function. */
+void nvme_probe(const struct pci_dev *d);
+void virtio_blk_probe(const struct pci_dev *d);
+
+/** Is there room for one more disk?  False: the log says that d is left out. */
+bool blockdev_room(const struct pci_dev *d);
+/** d, which lives for ever, may become a disk.  After blockdev_room(). */
+void blockdev_add(struct blockdev *d);
+/** d does not answer, for this reason; a change of the reason is logged. */
+void blockdev_lost(struct blockdev *d, const char *why);
+/** d answers again, if it was lost. */
+void blockdev_back(struct blockdev *d);
+/** What a start found; false: another disk than at the first start.  The first time d becomes KNOWN.
+ *  bytes, sector: already checked by blockdev_size_ok(). */
+bool blockdev_identified(struct blockdev *d, uint64_t bytes, uint32_t sector, const char *serial);
+/** Can a disk of so many sectors of so many bytes be used? */
+bool blockdev_size_ok(uint64_t sectors, uint64_t sector);
+/** len bytes of a device's text, without blanks at the end; what does not print becomes '_'.  to: len + 1 bytes. */
+void blockdev_text(char *to, const uint8_t *from, size_t len);
 
 #endif

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/store/nvme.c - driver for NVMe controllers.  NVM Express Base Specification 1.4.
  *
- * One queue pair for administration and one for I/O, both in memory that the controller reads.  A request has a slot,
- * whose number is its command identifier, until its completion arrives.  What finds no slot waits in a list.
+ * One queue pair for administration and one for I/O, both in memory that the controller reads.  A request's slot
+ * (blockq.h) is its command identifier.
  *
- *   DOWN --time--> STOPPING --RDY=0--> STARTING --RDY=1, identified, queues made--> READY
- *     ^________________|___________________|_______ late, failed, or gone ______________|
+ *   DOWN --time--> STOPPING --RDY=0--> STARTING --RDY=1--> SETUP --identified, queues made--> READY
+ *     ^________________|___________________|_________________|___ late, failed, or gone ________|
  *
- * A controller that reports a fatal status, disappears, or lets a request wait for too long is reset.  Its requests
- * stay in their slots and are sent again in their old order: reads and writes are idempotent, and a flush covers only
- * what was done before it began.
+ * SETUP sends one administrative command after the other, and waits for each between two polls.  A controller that
+ * reports a fatal status, disappears, or lets a request wait for too long is reset, and gets its requests again.
  *
  * The device is not trusted when Godwit itself runs nested: identifiers and sizes that it writes are checked.
  * Not here: several namespaces, several I/O queues, metadata and protection information. */
@@ -21,9 +20,7 @@
 #include "kernel/host/pcpu.h"
 #include "kernel/host/x86/x86.h"
 #include "kernel/lib/log.h"
-#include "kernel/store/blockdev_impl.h"
-
-#define NVME_MAX BLOCKDEVS_MAX
+#include "kernel/store/blockq.h"
 
 /* 3.1 "Register Definition". */
 enum { R_CAP = 0x00, R_CC = 0x14, R_CSTS = 0x1c, R_AQA = 0x24, R_ASQ = 0x28, R_ACQ = 0x30, R_DOORBELLS = 0x1000 };
@@ -54,14 +51,9 @@ struct completion {
 };
 _Static_assert(sizeof(struct command) == 64 && sizeof(struct completion) == 16, "4.2 and 4.6");
 
-#define SLOTS      63u /* requests in flight; a ring of SLOTS + 1 is never full */
-#define RING       (SLOTS + 1)
-#define LIST_LEN   (BLOCK_LEN_MAX / PAGE_SIZE) /* pages of a request */
-#define REQUEST_US 10000000                    /* a request that takes longer: the controller is reset */
-#define RETRY_US   3000000                     /* from a failed start to the next */
-#define CHECK_US   100000                      /* between two looks at the status of a busy controller */
-#define ADMIN_US   200000                      /* an administrative command takes no longer */
-#define TRIES_MAX  5                           /* of a request that fails in a way that may pass */
+#define SLOTS    BLOCKQ_MAX /* a ring of one more is never full */
+#define RING     (SLOTS + 1)
+#define LIST_LEN (BLOCK_LEN_MAX / PAGE_SIZE) /* pages of a request */
 _Static_assert(RING * sizeof(struct command) <= PAGE_SIZE && RING * sizeof(struct completion) <= PAGE_SIZE,
                "a ring is one page");
 
@@ -72,37 +64,34 @@ struct ring {
     unsigned tail, head;
     uint16_t phase;
 };
-struct slot {
-    struct block_req *r; /* borrowed; NULL: free */
-    uint64_t order, since_us;
-    unsigned tries;
-};
-enum state { DOWN, STOPPING, STARTING, READY };
+enum state { DOWN, STOPPING, STARTING, SETUP, READY };
+/* The commands of SETUP, in this order. */
+enum step { ASK_CONTROLLER, ASK_NAMESPACES, ASK_NAMESPACE, SET_QUEUES, MAKE_CQ, MAKE_SQ, N_STEPS };
 struct nvme {
     struct blockdev dev;
+    struct blockq q;
     volatile uint8_t *regs;
-    uint64_t cap, until_us; /* until_us: of STOPPING, STARTING; DOWN: the next try; READY: the next look at CSTS */
+    uint64_t cap, until_us; /* until_us: of STOPPING to SETUP; DOWN: the next try; READY: the next look at CSTS */
     enum state state;
-    bool cache; /* it has a volatile write cache, so FLUSH has work to do */
-    bool known; /* size and sectors are those of the first start */
+    enum step step;
     uint32_t nsid;
+    /* what this start has found */
+    char serial[sizeof(((struct blockdev *)0)->serial)];
+    uint64_t bytes;
+    uint32_t sector;
     uint8_t vector;
     struct ring admin, io;
-    struct slot slot[SLOTS];
     uint64_t *lists; /* owned, for ever: LIST_LEN page addresses for each slot */
     void *scratch;   /* owned, for ever: a page for IDENTIFY */
-    uint64_t last_order;
-    struct block_req *first, **last; /* waiting for a slot */
 };
-static struct nvme nvmes[NVME_MAX];
 static unsigned n_nvmes;
 _Static_assert(SLOTS *LIST_LEN * 8 <= 2 * PAGE_SIZE && LIST_LEN * 8 <= PAGE_SIZE, "lists do not cross pages");
 
 static struct nvme *nvme_of(struct blockdev *d) { return container_of(d, struct nvme, dev); }
 
-static uint64_t reg_read64(const struct nvme *n, unsigned off)
+static uint64_t reg_read64(const volatile uint8_t *regs, unsigned off)
 {
-    return mmio_read32(n->regs + off) | (uint64_t)mmio_read32(n->regs + off + 4) << 32;
+    return mmio_read32(regs + off) | (uint64_t)mmio_read32(regs + off + 4) << 32;
 }
 static void reg_write64(struct nvme *n, unsigned off, uint64_t val)
 {
@@ -150,131 +139,131 @@ static bool ring_take(struct ring *q, struct completion *out)
 
 static void nvme_down(struct nvme *n, const char *why)
 {
-    if (strcmp(n->dev.why, why) != 0) /* said once, not at each try */
-        log_warn("store", "%s: %s; its requests wait", n->dev.name, why);
-    if (!n->dev.lost_us)
-        n->dev.lost_us = clock_us();
-    snprintf(n->dev.why, sizeof(n->dev.why), "%s", why);
+    blockdev_lost(&n->dev, why);
     n->state = DOWN;
-    n->until_us = clock_us() + RETRY_US;
+    n->until_us = clock_us() + DISK_RETRY_US;
 }
 
 static void nvme_stop_begin(struct nvme *n)
 {
+    blockq_requeue(&n->q);
     mmio_write32(n->regs + R_CC, 0);
     n->state = STOPPING;
     n->until_us = clock_us() + CAP_TO_US(n->cap) + 500000;
 }
 
-/* An administrative command; its data is in the scratch page.  False: it failed, or took too long. */
-static bool admin_do(struct nvme *n, struct command c)
+/* What this start has found is no disk that can be used, or not the one of the first start. */
+static void nvme_unusable(struct nvme *n, const char *why)
 {
-    struct completion got;
-    uint64_t until = clock_us() + ADMIN_US;
+    if (n->dev.found == BLOCK_KNOWN) {
+        nvme_down(n, "it does not start again as the same disk");
+        return;
+    }
+    log_warn("store", "%s: it is not used: %s", n->dev.name, why);
+    mmio_write32(n->regs + R_CC, 0);
+    n->dev.found = BLOCK_NONE; /* its memory stays, since it may not obey */
+}
+
+static void setup_send(struct nvme *n)
+{
+    static const uint8_t identify[] = { [ASK_CONTROLLER] = IDENTIFY_CONTROLLER,
+                                        [ASK_NAMESPACES] = IDENTIFY_NAMESPACE_LIST,
+                                        [ASK_NAMESPACE] = IDENTIFY_NAMESPACE };
+    const uint32_t size = (RING - 1) << 16 | 1;
+    struct command c = { 0 };
+    switch (n->step) {
+    case ASK_CONTROLLER:
+    case ASK_NAMESPACES:
+    case ASK_NAMESPACE:
+        memset(n->scratch, 0, PAGE_SIZE);
+        c = (struct command){ .head = ADMIN_IDENTIFY, .prp1 = ptr_hpa(n->scratch).v, .cdw10 = identify[n->step] };
+        c.nsid = n->step == ASK_NAMESPACE ? n->nsid : 0;
+        break;
+    case SET_QUEUES: c = (struct command){ .head = ADMIN_SET_FEATURES, .cdw10 = FEATURE_QUEUES }; break;
+    case MAKE_CQ:
+        ring_reset(n, &n->io, 1);
+        c = (struct command){ .head = ADMIN_CREATE_CQ, .prp1 = (uintptr_t)n->io.cq, .cdw10 = size };
+        c.cdw11 = 1 | (n->vector ? 2 : 0); /* contiguous, interrupts by entry 0 */
+        break;
+    case MAKE_SQ:
+        c = (struct command){ .head = ADMIN_CREATE_SQ, .prp1 = (uintptr_t)n->io.sq, .cdw10 = size };
+        c.cdw11 = 1 | 1u << 16;
+        break;
+    case N_STEPS: break;
+    }
+    c.head |= (uint32_t)n->step << 16;
+    n->until_us = clock_us() + DISK_IDENTIFY_US;
     ring_send(&n->admin, &c);
-    while (!ring_take(&n->admin, &got))
-        if (clock_us() > until)
-            return false;
-    return !(got.status >> 1 & 0x7ff);
-}
-
-static bool identify(struct nvme *n, unsigned what, uint32_t nsid)
-{
-    memset(n->scratch, 0, PAGE_SIZE);
-    return admin_do(n, (struct command){
-                           .head = ADMIN_IDENTIFY, .nsid = nsid, .prp1 = ptr_hpa(n->scratch).v, .cdw10 = what });
-}
-
-/* Text of the device: printable, without blanks at the end. */
-static void text_take(char *to, const uint8_t *from, size_t len)
-{
-    while (len && (from[len - 1] == ' ' || !from[len - 1]))
-        len--;
-    for (size_t i = 0; i < len; i++)
-        to[i] = from[i] > ' ' && from[i] < 127 && from[i] != '"' ? (char)from[i] : '_';
-    to[len] = '\0';
 }
 
 /* The first namespace: its size and sector.  5.15.2 "Identify Namespace data structure". */
-static bool namespace_take(struct nvme *n)
+static const char *namespace_take(struct nvme *n)
 {
-    uint8_t *p = n->scratch;
+    const uint8_t *p = n->scratch;
     uint64_t sectors;
     uint32_t format;
-    if (!identify(n, IDENTIFY_NAMESPACE_LIST, 0))
-        return false;
-    memcpy(&n->nsid, p, 4);
-    if (!n->nsid || !identify(n, IDENTIFY_NAMESPACE, n->nsid))
-        return false;
     memcpy(&sectors, p, 8);
     memcpy(&format, p + 128 + 4 * (p[26] & 15), 4);
     unsigned shift = format >> 16 & 0xff;
-    if (shift < 9 || BIT64(shift) > BLOCK_SECTOR_MAX || !sectors || sectors > BIT64(63) >> shift || (format & 0xffff))
-        return false;
-    if (n->known && (n->dev.sector != BIT32(shift) || n->dev.bytes != sectors << shift))
-        return false; /* another disk came */
-    n->dev.sector = BIT32(shift);
-    n->dev.bytes = sectors << shift;
-    return true;
+    if (shift >= 32 || (format & 0xffff) || !blockdev_size_ok(sectors, BIT64(shift)))
+        return "its first namespace has sectors, or a size, that this driver cannot use";
+    n->sector = BIT32(shift);
+    n->bytes = sectors << shift;
+    return NULL;
 }
 
-static bool queues_create(struct nvme *n)
-{
-    ring_reset(n, &n->io, 1);
-    uint32_t size = (RING - 1) << 16 | 1;
-    return admin_do(n, (struct command){ .head = ADMIN_SET_FEATURES, .cdw10 = FEATURE_QUEUES }) &&
-           admin_do(n, (struct command){ .head = ADMIN_CREATE_CQ,
-                                         .prp1 = (uintptr_t)n->io.cq,
-                                         .cdw10 = size,
-                                         .cdw11 = 1 | (n->vector ? 2 : 0) }) && /* contiguous, interrupts by entry 0 */
-           admin_do(n,
-                    (struct command){
-                        .head = ADMIN_CREATE_SQ, .prp1 = (uintptr_t)n->io.sq, .cdw10 = size, .cdw11 = 1 | 1u << 16 });
-}
-
-static bool controller_take(struct nvme *n)
+static const char *controller_take(struct nvme *n)
 {
     const uint8_t *p = n->scratch;
-    char serial[sizeof(n->dev.serial)];
-    if (!identify(n, IDENTIFY_CONTROLLER, 0))
-        return false;
-    text_take(serial, p + 4, 20);
-    if (n->known && strcmp(serial, n->dev.serial) != 0)
-        return false; /* another disk came */
-    memcpy(n->dev.serial, serial, sizeof(serial));
-    text_take(n->dev.model, p + 24, 40);
-    n->cache = p[525] & 1;
+    blockdev_text(n->serial, p + 4, 20);
+    if (n->dev.found != BLOCK_KNOWN)
+        blockdev_text(n->dev.model, p + 24, 40);
+    n->q.no_cache = !(p[525] & 1);
     /* 77: the longest transfer, 2^n pages; 0: no limit */
-    return !p[77] || p[77] >= 4;
+    return !p[77] || p[77] >= 4 ? NULL : "its transfers are too short";
 }
 _Static_assert(PAGE_SIZE << 4 == BLOCK_LEN_MAX, "the transfers that controller_take() asks for");
 
-static void slot_send(struct nvme *n, unsigned i);
-
-static void nvme_started(struct nvme *n)
+/* The step's command is done.  Returns why the disk cannot be used, or NULL. */
+static const char *setup_take(struct nvme *n)
 {
-    if (!controller_take(n) || !namespace_take(n) || !queues_create(n)) {
-        nvme_down(n, n->known ? "it does not start again as the same disk" : "it does not start, or has no disk");
-        return;
+    if (n->step == ASK_CONTROLLER)
+        return controller_take(n);
+    if (n->step == ASK_NAMESPACES) {
+        memcpy(&n->nsid, n->scratch, 4);
+        return n->nsid ? NULL : "it has no namespace";
     }
-    n->known = true;
-    n->state = READY;
-    n->until_us = 0;
-    if (!n->dev.lost_us)
-        return;
-    log_info("store", "%s: answers again after %lu ms", n->dev.name, (clock_us() - n->dev.lost_us) / 1000);
-    n->dev.lost_us = 0;
-    n->dev.why[0] = '\0';
-    for (uint64_t after = 0;;) { /* in their old order */
-        struct slot *best = NULL;
-        for (struct slot *s = n->slot; s < n->slot + SLOTS; s++)
-            if (s->r && s->order > after && (!best || s->order < best->order))
-                best = s;
-        if (!best)
-            break;
-        after = best->order;
-        slot_send(n, (unsigned)(best - n->slot));
+    return n->step == ASK_NAMESPACE ? namespace_take(n) : NULL;
+}
+
+static void setup_step(struct nvme *n)
+{
+    struct completion got;
+    if (!ring_take(&n->admin, &got) || got.id != n->step)
+        return; /* the latter: nobody asked */
+    const char *why = got.status >> 1 & 0x7ff ? "a command of its start failed" : setup_take(n);
+    if (why) {
+        nvme_unusable(n, why);
+    } else if (++n->step < N_STEPS) {
+        setup_send(n);
+    } else if (!blockdev_identified(&n->dev, n->bytes, n->sector, n->serial)) {
+        nvme_unusable(n, "it is another disk");
+    } else {
+        n->state = READY;
+        n->until_us = 0;
+        blockdev_back(&n->dev);
     }
+}
+
+/* The controller is stopped: its admin queue, and off. */
+static void nvme_enable(struct nvme *n)
+{
+    ring_reset(n, &n->admin, 0);
+    mmio_write32(n->regs + R_AQA, (RING - 1) << 16 | (RING - 1));
+    reg_write64(n, R_ASQ, (uintptr_t)n->admin.sq);
+    reg_write64(n, R_ACQ, (uintptr_t)n->admin.cq);
+    mmio_write32(n->regs + R_CC, CC_EN | CC_ENTRY_SIZES);
+    n->state = STARTING;
 }
 
 /* Returns true when the state changed. */
@@ -282,31 +271,24 @@ static bool nvme_start_step(struct nvme *n)
 {
     uint32_t status = mmio_read32(n->regs + R_CSTS);
     bool gone = status == UINT32_MAX, late = clock_us() > n->until_us;
+    enum state was = n->state;
+    enum step step = n->step;
     if (n->state == DOWN && late && !gone) {
         nvme_stop_begin(n);
-        return true;
-    }
-    if (n->state == DOWN) {
-        n->until_us = late ? clock_us() + RETRY_US : n->until_us;
-        return false;
-    }
-    if (gone || late) {
+    } else if (n->state == DOWN) {
+        n->until_us = late ? clock_us() + DISK_RETRY_US : n->until_us;
+    } else if (gone || late) {
         nvme_down(n, gone ? "the disk is gone" : "its controller does not start");
-        return true;
+    } else if (n->state == STOPPING && !(status & CSTS_RDY)) {
+        nvme_enable(n);
+    } else if (n->state == STARTING && (status & CSTS_RDY)) {
+        n->state = SETUP;
+        n->step = ASK_CONTROLLER;
+        setup_send(n);
+    } else if (n->state == SETUP) {
+        setup_step(n);
     }
-    if (n->state == STOPPING && !(status & CSTS_RDY)) {
-        ring_reset(n, &n->admin, 0);
-        mmio_write32(n->regs + R_AQA, (RING - 1) << 16 | (RING - 1));
-        reg_write64(n, R_ASQ, (uintptr_t)n->admin.sq);
-        reg_write64(n, R_ACQ, (uintptr_t)n->admin.cq);
-        mmio_write32(n->regs + R_CC, CC_EN | CC_ENTRY_SIZES);
-        n->state = STARTING;
-        return true;
-    }
-    if (n->state != STARTING || !(status & CSTS_RDY))
-        return false;
-    nvme_started(n);
-    return true;
+    return n->state != was || n->step != step;
 }
 
 /* ---- requests ---- */
@@ -326,98 +308,48 @@ static void prps_set(struct nvme *n, unsigned i, const struct block_req *r, stru
     c->prp2 = ptr_hpa(list).v;
 }
 
-static void slot_send(struct nvme *n, unsigned i)
+static void nvme_send(struct blockdev *d, unsigned i)
 {
-    struct slot *s = &n->slot[i];
-    const struct block_req *r = s->r;
+    struct nvme *n = nvme_of(d);
+    const struct block_req *r = n->q.slot[i].r;
     static const uint8_t codes[] = { [BLOCK_READ] = CMD_READ, [BLOCK_WRITE] = CMD_WRITE, [BLOCK_FLUSH] = CMD_FLUSH };
     struct command c = { .head = codes[r->op] | i << 16, .nsid = n->nsid };
     if (r->op != BLOCK_FLUSH) {
-        uint64_t sector = r->offset / n->dev.sector;
+        uint64_t sector = r->offset / d->sector;
         prps_set(n, i, r, &c);
         c.cdw10 = (uint32_t)sector;
         c.cdw11 = (uint32_t)(sector >> 32);
-        c.cdw12 = r->len / n->dev.sector - 1;
+        c.cdw12 = r->len / d->sector - 1;
     }
-    s->since_us = clock_us();
     ring_send(&n->io, &c);
 }
 
-static void slot_done(struct nvme *n, struct slot *s, bool ok)
-{
-    struct block_req *r = s->r;
-    s->r = NULL;
-    n->dev.n_errors += !ok;
-    r->done(r, ok);
-}
-
-/* Give waiting requests the free slots. */
-static void slots_fill(struct nvme *n)
-{
-    for (unsigned i = 0; i < SLOTS && n->first; i++) {
-        if (n->slot[i].r)
-            continue;
-        struct block_req *r = n->first;
-        n->first = r->next;
-        if (!n->first)
-            n->last = &n->first;
-        n->slot[i] = (struct slot){ .r = r, .order = ++n->last_order };
-        if (r->op == BLOCK_FLUSH && !n->cache)
-            slot_done(n, &n->slot[i], true);
-        else
-            slot_send(n, i);
-    }
-}
-
-static void nvme_submit(struct blockdev *d, struct block_req *r)
-{
-    struct nvme *n = nvme_of(d);
-    ASSERT(r->op == BLOCK_FLUSH ||
-           (r->len && r->len <= BLOCK_LEN_MAX && r->offset % d->sector == 0 && r->len % d->sector == 0 &&
-            r->offset <= d->bytes && r->len <= d->bytes - r->offset));
-    r->next = NULL;
-    *n->last = r;
-    n->last = &r->next;
-}
+static void nvme_submit(struct blockdev *d, struct block_req *r) { blockq_add(&nvme_of(d)->q, r); }
 
 static void completion_apply(struct nvme *n, const struct completion *c)
 {
-    struct slot *s = c->id < SLOTS ? &n->slot[c->id] : NULL;
     unsigned status = c->status >> 1, type = status >> 8 & 7;
-    if (!s || !s->r)
+    char what[24];
+    if (c->id >= SLOTS || !n->q.slot[c->id].r)
         return; /* nobody asked */
     if (!(status & 0x7ff)) {
-        slot_done(n, s, true);
+        blockq_done(&n->q, c->id, true);
         return;
     }
-    bool for_ever = (c->status & BIT32(15)) || type == STATUS_TYPE_MEDIA;
-    if (!for_ever && ++s->tries < TRIES_MAX) {
-        slot_send(n, c->id);
-        return;
-    }
-    log_warn("store", "%s: %s at sector %lu failed with status %x:%x", n->dev.name,
-             s->r->op == BLOCK_READ    ? "a read"
-             : s->r->op == BLOCK_WRITE ? "a write"
-                                       : "a flush",
-             s->r->offset / n->dev.sector, type, status & 0xff);
-    slot_done(n, s, false);
+    snprintf(what, sizeof(what), "status %x:%x", type, status & 0xff);
+    blockq_failed(&n->q, c->id, (c->status & BIT32(15)) || type == STATUS_TYPE_MEDIA, what);
 }
 
 /* Does the controller need a reset? */
 static const char *nvme_trouble(struct nvme *n)
 {
     uint64_t now = clock_us();
-    bool late = false, busy = false;
     if (now < n->until_us)
         return NULL;
-    n->until_us = now + CHECK_US;
-    for (const struct slot *s = n->slot; s < n->slot + SLOTS; s++) {
-        busy |= s->r != NULL;
-        late |= s->r && now - s->since_us > REQUEST_US;
-    }
-    if (late)
+    n->until_us = now + DISK_CHECK_US;
+    if (blockq_late(&n->q))
         return "a request took longer than 10 s: its controller is reset";
-    uint32_t status = busy ? mmio_read32(n->regs + R_CSTS) : 0;
+    uint32_t status = n->q.n_sent ? mmio_read32(n->regs + R_CSTS) : 0;
     return status & CSTS_CFS ? "its controller is gone, or reports a fatal error: it is reset" : NULL;
 }
 
@@ -432,9 +364,7 @@ static bool nvme_poll(struct blockdev *d)
         completion_apply(n, &c);
         moved = true;
     }
-    const struct block_req *waiting = n->first;
-    slots_fill(n);
-    moved |= n->first != waiting;
+    moved |= blockq_fill(&n->q);
     const char *trouble = nvme_trouble(n);
     if (trouble) {
         d->n_resets++;
@@ -448,18 +378,6 @@ static bool nvme_poll(struct blockdev *d)
 
 static const struct blockdev_ops nvme_ops = { "NVMe", nvme_submit, nvme_poll };
 
-static bool nvme_memory_get(struct nvme *n)
-{
-    n->admin.sq = page_alloc();
-    n->admin.cq = page_alloc();
-    n->io.sq = page_alloc();
-    n->io.cq = page_alloc();
-    n->lists = mem_alloc(2 * PAGE_SIZE);
-    n->scratch = page_alloc();
-    return n->admin.sq && n->admin.cq && n->io.sq && n->io.cq && n->lists && n->scratch;
-}
-
-/* The controller never ran, or has stopped. */
 static void nvme_memory_put(struct nvme *n)
 {
     page_free(n->admin.sq);
@@ -468,50 +386,52 @@ static void nvme_memory_put(struct nvme *n)
     page_free((void *)(uintptr_t)n->io.cq);
     mem_free(n->lists, 2 * PAGE_SIZE);
     page_free(n->scratch);
+    mem_free(n, sizeof(*n));
 }
 
-/* It does not start as a disk: stop it.  Its memory is lost if it does not stop. */
-static void nvme_give_up(struct nvme *n)
+static struct nvme *nvme_memory_get(void)
 {
-    nvme_stop_begin(n);
-    while (mmio_read32(n->regs + R_CSTS) & CSTS_RDY)
-        if (clock_us() > n->until_us)
-            return;
+    struct nvme *n = mem_alloc(sizeof(*n));
+    if (!n)
+        return NULL;
+    n->admin.sq = page_alloc();
+    n->admin.cq = page_alloc();
+    n->io.sq = page_alloc();
+    n->io.cq = page_alloc();
+    n->lists = mem_alloc(2 * PAGE_SIZE);
+    n->scratch = page_alloc();
+    if (n->admin.sq && n->admin.cq && n->io.sq && n->io.cq && n->lists && n->scratch)
+        return n;
     nvme_memory_put(n);
+    return NULL;
 }
 
-static bool nvme_usable(const struct nvme *n)
+static bool cap_usable(uint64_t cap)
 {
-    return n->cap != UINT64_MAX && CAP_MQES(n->cap) >= RING && !CAP_MPSMIN(n->cap) && CAP_DSTRD(n->cap) <= 8;
+    return cap != UINT64_MAX && CAP_MQES(cap) >= RING && !CAP_MPSMIN(cap) && CAP_DSTRD(cap) <= 8;
 }
 
-struct blockdev *nvme_probe(const struct pci_dev *d)
+void nvme_probe(const struct pci_dev *d)
 {
-    if (d->class_code != 1 || d->subclass != 8 || d->prog_if != 2)
-        return NULL;
-    ASSERT(n_nvmes < NVME_MAX); /* blockdev_init() asks for no more */
-    struct nvme *n = &nvmes[n_nvmes];
-    *n = (struct nvme){ .dev = { .ops = &nvme_ops }, .last = &n->first };
-    snprintf(n->dev.name, sizeof(n->dev.name), "nvme%u", n_nvmes);
+    if (d->class_code != 1 || d->subclass != 8 || d->prog_if != 2 || !blockdev_room(d))
+        return;
     pci_enable(d);
-    n->regs = pci_bar_map(d, 0);
-    n->cap = n->regs && d->bar[0].len >= 2 * PAGE_SIZE ? reg_read64(n, R_CAP) : UINT64_MAX;
-    if (!nvme_usable(n) || !nvme_memory_get(n)) {
+    volatile uint8_t *regs = d->bar[0].len >= 2 * PAGE_SIZE ? pci_bar_map(d, 0) : NULL;
+    uint64_t cap = regs ? reg_read64(regs, R_CAP) : UINT64_MAX;
+    struct nvme *n = cap_usable(cap) ? nvme_memory_get() : NULL;
+    if (!n) {
         log_warn("store", "%04x: an NVMe controller that this driver cannot use, or no memory", d->bdf);
-        nvme_memory_put(n);
-        return NULL;
+        return;
     }
+    n->dev.ops = &nvme_ops;
+    snprintf(n->dev.name, sizeof(n->dev.name), "nvme%u", n_nvmes++);
+    n->regs = regs;
+    n->cap = cap;
+    blockq_init(&n->q, &n->dev, SLOTS, nvme_send);
     n->vector = pcpu_irq_alloc();
     if (n->vector && pci_msi_enable(d, 0, n->vector) != HV_OK)
         n->vector = 0;
     n->dev.irq = n->vector;
     nvme_stop_begin(n);
-    while (n->state == STOPPING || n->state == STARTING)
-        (void)nvme_start_step(n);
-    if (n->state != READY) {
-        nvme_give_up(n);
-        return NULL;
-    }
-    n_nvmes++;
-    return &n->dev;
+    blockdev_add(&n->dev);
 }

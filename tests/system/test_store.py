@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests' disks on the host's own: a volume of an LVM group, as Debian's lvm2 made it, on an NVMe disk."""
+"""Guests' disks on the host's own: a volume of an LVM group, as Debian's lvm2 made it."""
 import hashlib
 import os
 import re
 
+from fixtures import each
 from host import Link, ROOT, RUNS
 from nbd import blocks_in, sum_of
 from test_nbd import begin
@@ -15,17 +16,21 @@ WEB = [(1 * MIB, 20 * MIB), (29 * MIB, 12 * MIB)]       # where `lvs -o+seg_pe_r
 WRITTEN = 8 * MIB                                       # diskcheck writes so much, from byte 0 on
 
 
-class NvmeDisk:
+KINDS = {"nvme": (["nvme,drive=store0,serial=godwit"], r"nvme0: QEMU"),    # devices of QEMU, the log's line
+         "virtio": (["virtio-blk-pci,drive=store0,serial=godwit"], r"virtio0: virtio-blk \(serial godwit\)")}
+
+
+class StoreDisk:
     """An image that has the first sectors of golden, and its QEMU arguments."""
 
-    def __init__(self, name):
+    def __init__(self, name, devices):
         os.makedirs(RUNS, exist_ok=True)
         self.file = os.path.join(RUNS, f"{name}.disk")
         with open(GOLDEN, "rb") as f, open(self.file, "wb") as out:
             out.write(f.read())
             out.truncate(64 * MIB)
-        self.arguments = ["-drive", f"file={self.file},if=none,id=store0,format=raw", "-device",
-                          "nvme,drive=store0,serial=godwit"]
+        self.arguments = ["-drive", f"file={self.file},if=none,id=store0,format=raw",
+                          *(arg for device in devices for arg in ("-device", device))]
 
     def volume(self):
         with open(self.file, "rb") as f:
@@ -40,17 +45,19 @@ class NvmeDisk:
         return hashlib.sha256(disk).hexdigest()
 
 
-def test_guest_on_a_volume(own):
+@each(KINDS)
+def test_guest_on_a_volume(kind, own):
     """A write load on a volume; what cannot be started, or moved, says why; the host loses its power, and what was
     flushed is there.  Nothing outside the volume changes."""
-    disk = NvmeDisk("store")
+    devices, line = kind
+    disk = StoreDisk("store", devices)
     outside = disk.outside()
     vms = {"guest": guest_vm(11, disk="lv:vg0/web", autostart=False),
            "twice": guest_vm(12, disk="lv:vg0/web", autostart=False),
            "lost": guest_vm(13, disk="lv:vg0/nowhere", autostart=False)}
     host = {"vms": vms, "peers": ["b"], "files": FILES, "extra": disk.arguments}
     a = own("a", Link(), **host)
-    a.wait_log(r"nvme0: QEMU.*64 MiB, sectors of 512 bytes")
+    a.wait_log(line + ".*64 MiB, sectors of 512 bytes, MSI")
     a.wait_log(r"volume group vg0: 2 volumes in extents of 4096 KiB")
     a.command("vm start guest --force")
     begin(a)

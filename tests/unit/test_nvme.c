@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/lib/err.c tests/fakes/log.c tests/fakes/page.c */
+/* unit-sources: kernel/store/blockq.c kernel/store/block_driver.c kernel/lib/err.c tests/fakes/log.c
+ *   tests/fakes/page.c */
 /* tests/unit/test_nvme.c - the NVMe driver before a controller that does what the specification says, fails, hangs,
  * disappears, or lies. */
 #include <cmocka.h>
@@ -21,11 +22,12 @@ static struct {
     uint16_t fail_status; /* of the next commands of I/O */
     unsigned fail_n;
     bool hangs, gone, never_ready;
+    uint64_t late_us, slow_until; /* not ready, and no answer to administrative commands, until then */
     unsigned n_reads, n_writes, n_flushes, n_starts;
     uint8_t cache, mdts, shift;
     uint64_t sectors;
 } dev;
-static uint64_t now;
+static uint64_t now = 1;
 
 static uint32_t *reg(unsigned off) { return &dev.regs[off / 4]; }
 
@@ -107,14 +109,15 @@ static void controller_run(void)
         controller_reset();
         return;
     }
-    if (!*reg(R_CSTS) && !dev.never_ready) {
+    if (!*reg(R_CSTS) && !dev.never_ready && now > dev.late_us) {
         *reg(R_CSTS) = CSTS_RDY;
         *reg(R_DOORBELLS) = *reg(R_DOORBELLS + 8) = 0;
         dev.n_starts++;
     }
     const struct command *admin = (void *)(uintptr_t)(*reg(R_ASQ) | (uint64_t)*reg(R_ASQ + 4) << 32);
     volatile struct completion *acq = (void *)(uintptr_t)(*reg(R_ACQ) | (uint64_t)*reg(R_ACQ + 4) << 32);
-    for (; *reg(R_CSTS) && dev.sq_head[0] != *reg(R_DOORBELLS); dev.sq_head[0] = (dev.sq_head[0] + 1) % RING) {
+    for (; *reg(R_CSTS) && now > dev.slow_until && dev.sq_head[0] != *reg(R_DOORBELLS);
+         dev.sq_head[0] = (dev.sq_head[0] + 1) % RING) {
         const struct command *c = &admin[dev.sq_head[0]];
         if ((c->head & 0xff) == ADMIN_IDENTIFY)
             identify_answer(c);
@@ -160,30 +163,49 @@ static void done(struct block_req *r, bool ok)
     n_good += ok;
 }
 
-/* Another host boots with this controller. */
-static struct blockdev *probe(void)
+static struct blockdev *added;
+bool blockdev_room(const struct pci_dev *d)
 {
-    n_nvmes = n_done = n_good = 0;
-    return nvme_probe(&card);
+    (void)d;
+    return true;
 }
-
-static struct blockdev *begin(void)
+void blockdev_add(struct blockdev *d)
 {
-    memset(&dev, 0, sizeof(dev));
-    dev.cache = 1;
-    dev.shift = 9;
-    dev.sectors = DISK_BYTES / 512;
-    *reg(R_CAP) = 255 | 4u << 24; /* 256 entries, 2 s */
-    return probe();
+    assert_null(added);
+    added = d;
 }
 
 static int end(void **state)
 {
     (void)state;
-    if (n_nvmes)
-        nvme_memory_put(&nvmes[0]);
+    if (added)
+        nvme_memory_put(nvme_of(added));
+    added = NULL;
     n_nvmes = 0;
     return 0;
+}
+
+/* Another host boots with this controller, and waits for it for 30 s at most. */
+static struct blockdev *probe(void)
+{
+    (void)end(NULL);
+    n_done = n_good = 0;
+    nvme_probe(&card);
+    for (uint64_t until = now + 30000000; added && added->found == BLOCK_STARTING && now < until;)
+        (void)added->ops->poll(added);
+    return added && added->found == BLOCK_KNOWN ? added : NULL;
+}
+
+static struct blockdev *begin(void)
+{
+    uint64_t late_us = dev.late_us;
+    memset(&dev, 0, sizeof(dev));
+    dev.late_us = late_us;
+    dev.cache = 1;
+    dev.shift = 9;
+    dev.sectors = DISK_BYTES / 512;
+    *reg(R_CAP) = 255 | 4u << 24; /* 256 entries, 2 s */
+    return probe();
 }
 
 static void turns(struct blockdev *d, unsigned n)
@@ -199,13 +221,25 @@ static void test_probe(void **state)
     (void)state;
     struct pci_dev other = card;
     other.subclass = 6;
-    assert_null(nvme_probe(&other));
+    nvme_probe(&other);
+    assert_null(added);
     struct blockdev *d = begin();
     assert_non_null(d);
     assert_string_equal(d->name, "nvme0");
     assert_string_equal(d->model, "A_model__[31m");
     assert_string_equal(d->serial, "serial-1");
     assert_true(d->bytes == DISK_BYTES && d->sector == 512 && d->irq);
+}
+
+/* A controller that is slow to start, or to say what it is, is waited for. */
+static void test_late(void **state)
+{
+    (void)state;
+    dev.late_us = now + 12000000;
+    struct blockdev *d = begin();
+    assert_true(d && d->found == BLOCK_KNOWN && now > dev.late_us);
+    dev.slow_until = now + 3000000;
+    assert_non_null(probe());
 }
 
 /* What a driver must not believe. */
@@ -223,10 +257,10 @@ static void test_bad_controllers(void **state)
     }
     memset(&dev, 0, sizeof(dev));
     *reg(R_CAP) = 7; /* 8 entries */
-    assert_null(nvme_probe(&card));
+    assert_null(probe());
     dev.gone = true;
     controller_run();
-    assert_null(nvme_probe(&card));
+    assert_null(probe());
 }
 
 static void test_data(void **state)
@@ -328,7 +362,7 @@ static void test_hang(void **state)
         d->ops->submit(d, &w[i]);
         turns(d, 1);
     }
-    now += REQUEST_US - 1000000;
+    now += DISK_REQUEST_US - 1000000;
     turns(d, 5);
     assert_true(!n_done && !d->n_resets);
     now += 2000000;
@@ -413,11 +447,17 @@ static void test_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_probe, end),  cmocka_unit_test_teardown(test_bad_controllers, end),
-        cmocka_unit_test_teardown(test_data, end),   cmocka_unit_test_teardown(test_many, end),
-        cmocka_unit_test_teardown(test_errors, end), cmocka_unit_test_teardown(test_no_cache, end),
-        cmocka_unit_test_teardown(test_hang, end),   cmocka_unit_test_teardown(test_hang_at_full_load, end),
-        cmocka_unit_test_teardown(test_gone, end),   cmocka_unit_test_teardown(test_lies, end),
+        cmocka_unit_test_teardown(test_probe, end),
+        cmocka_unit_test_teardown(test_bad_controllers, end),
+        cmocka_unit_test_teardown(test_late, end),
+        cmocka_unit_test_teardown(test_data, end),
+        cmocka_unit_test_teardown(test_many, end),
+        cmocka_unit_test_teardown(test_errors, end),
+        cmocka_unit_test_teardown(test_no_cache, end),
+        cmocka_unit_test_teardown(test_hang, end),
+        cmocka_unit_test_teardown(test_hang_at_full_load, end),
+        cmocka_unit_test_teardown(test_gone, end),
+        cmocka_unit_test_teardown(test_lies, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include "kernel/host/virtio.c"
 #include "net/virtio_net.c" /* the device is its registers and rings, which are memory here */
 
 static struct pci_dev dev = { .vendor = VIRTIO_VENDOR, .device = VIRTIO_NET_ID, .bar = { { .len = 0x3000 } } };
@@ -51,15 +52,16 @@ static void received(void *ctx, const uint8_t *frame, size_t len)
 }
 
 /* The device fills the next buffer; a frame that does not fit is dropped. */
-static void device_receives(struct vq *q, unsigned *taken, const uint8_t *frame, size_t len)
+static void device_receives(struct vq *vq, unsigned *taken, const uint8_t *frame, size_t len)
 {
+    struct vring *q = &vq->ring;
     unsigned id = q->avail->ring[*taken % q->size];
     assert_true((uint16_t)*taken != q->avail->idx);
     if (NET_HDR + len > q->desc[id].len)
         return;
-    memset(q->buf + id * q->buf_len, 0, NET_HDR);
-    memcpy(q->buf + id * q->buf_len + NET_HDR, frame, len);
-    volatile struct vq_used_elem *u = &q->used->ring[q->used->idx % q->size];
+    memset(vq->buf + id * vq->buf_len, 0, NET_HDR);
+    memcpy(vq->buf + id * vq->buf_len + NET_HDR, frame, len);
+    volatile struct vring_used_elem *u = &q->used->ring[q->used->idx % q->size];
     u->id = id;
     u->len = (uint32_t)(NET_HDR + len);
     q->used->idx++;
@@ -70,7 +72,7 @@ static void test_tagged_frames_pass(void **state)
 {
     static uint8_t f[1600];
     unsigned taken = 0;
-    uint32_t features = F_MAC | F_VERSION_1 >> 32; /* both halves of them */
+    uint32_t features = F_MAC | VIRTIO_F_VERSION_1 >> 32; /* both halves of them */
     (void)state;
     memcpy(bar + C_DF, &features, 4);
     bar[C_QSIZE + 1] = 1; /* 256 */
@@ -92,7 +94,7 @@ static void test_tagged_frames_pass(void **state)
         }
     assert_int_equal(n->ops->tx(n, f, 1522), HV_OK);
     assert_int_equal(n->ops->tx(n, f, 1523), HV_E_RANGE);
-    assert_int_equal(v->tx.desc[v->tx.avail->ring[0]].len, NET_HDR + 1522);
+    assert_int_equal(v->tx.ring.desc[v->tx.ring.avail->ring[0]].len, NET_HDR + 1522);
 }
 
 int main(void)

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/blockq.c - see blockq.h. */
+#include "kernel/store/blockq.h"
+
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+
+void blockq_init(struct blockq *q, struct blockdev *d, unsigned n_slots, void (*send)(struct blockdev *, unsigned))
+{
+    ASSERT(n_slots && n_slots <= BLOCKQ_MAX);
+    *q = (struct blockq){ .dev = d, .send = send, .n_slots = n_slots };
+    q->last = &q->first;
+}
+
+void blockq_add(struct blockq *q, struct block_req *r)
+{
+    const struct blockdev *d = q->dev;
+    ASSERT(r->op == BLOCK_FLUSH ||
+           (r->len && r->len <= BLOCK_LEN_MAX && r->offset % d->sector == 0 && r->len % d->sector == 0 &&
+            r->offset <= d->bytes && r->len <= d->bytes - r->offset));
+    r->next = NULL;
+    r->tries = 0;
+    *q->last = r;
+    q->last = &r->next;
+}
+
+static struct block_req *waiting_take(struct blockq *q)
+{
+    struct block_req *r = q->first;
+    q->first = r->next;
+    if (!q->first)
+        q->last = &q->first;
+    return r;
+}
+
+static void waiting_put_back(struct blockq *q, struct block_req *r)
+{
+    r->next = q->first;
+    q->first = r;
+    if (!r->next)
+        q->last = &r->next;
+}
+
+static void slot_send(struct blockq *q, unsigned i)
+{
+    q->slot[i].since_us = clock_us();
+    q->send(q->dev, i);
+}
+
+static struct block_req *slot_take(struct blockq *q, unsigned i)
+{
+    struct block_req *r = q->slot[i].r;
+    ASSERT(i < q->n_slots && r && q->n_sent);
+    q->slot[i].r = NULL;
+    q->n_sent--;
+    return r;
+}
+
+bool blockq_fill(struct blockq *q)
+{
+    bool moved = false;
+    for (unsigned i = 0; q->first && i < q->n_slots; i++) {
+        if (q->slot[i].r)
+            continue;
+        if (q->may_send && !q->may_send(q->dev, q->first))
+            break;
+        q->slot[i] = (struct blockq_slot){ .r = waiting_take(q), .order = ++q->last_order };
+        q->n_sent++;
+        if (q->slot[i].r->op == BLOCK_FLUSH && q->no_cache)
+            blockq_done(q, i, true);
+        else
+            slot_send(q, i);
+        moved = true;
+    }
+    return moved;
+}
+
+void blockq_done(struct blockq *q, unsigned slot, bool ok)
+{
+    struct block_req *r = slot_take(q, slot);
+    q->dev->n_errors += !ok;
+    r->done(r, ok);
+}
+
+static bool is_last_try(struct blockq *q, unsigned slot, bool for_ever, const char *what)
+{
+    static const char *const names[] = {
+        [BLOCK_READ] = "a read", [BLOCK_WRITE] = "a write", [BLOCK_FLUSH] = "a flush"
+    };
+    struct block_req *r = q->slot[slot].r;
+    if (!for_ever && ++r->tries < DISK_TRIES_MAX)
+        return false;
+    log_warn("store", "%s: %s at sector %lu failed with %s", q->dev->name, names[r->op], r->offset / q->dev->sector,
+             what);
+    return true;
+}
+
+void blockq_failed(struct blockq *q, unsigned slot, bool for_ever, const char *what)
+{
+    if (is_last_try(q, slot, for_ever, what))
+        blockq_done(q, slot, false);
+    else
+        slot_send(q, slot);
+}
+
+void blockq_failed_back(struct blockq *q, unsigned slot, bool for_ever, const char *what)
+{
+    if (is_last_try(q, slot, for_ever, what))
+        blockq_done(q, slot, false);
+    else
+        waiting_put_back(q, slot_take(q, slot));
+}
+
+void blockq_requeue(struct blockq *q)
+{
+    while (q->n_sent) { /* the latest first, so that the oldest ends up in front */
+        unsigned best = q->n_slots;
+        for (unsigned i = 0; i < q->n_slots; i++)
+            if (q->slot[i].r && (best == q->n_slots || q->slot[i].order > q->slot[best].order))
+                best = i;
+        waiting_put_back(q, slot_take(q, best));
+    }
+}
+
+bool blockq_late(const struct blockq *q)
+{
+    uint64_t now = clock_us();
+    for (unsigned i = 0; i < q->n_slots; i++)
+        if (q->slot[i].r && now - q->slot[i].since_us > DISK_REQUEST_US)
+            return true;
+    return false;
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* tests/unit/disk_driver.h - what the tests of the disks' drivers share: the disk behind the fake controller, and what
+ * each driver must do.  Included after the driver; the test has device_run() and begin(). */
+#ifndef GODWIT_TESTS_UNIT_DISK_DRIVER_H
+#define GODWIT_TESTS_UNIT_DISK_DRIVER_H
+
+#include <cmocka.h>
+#include <string.h>
+#include "kernel/host/page.h"
+#include "kernel/store/blockdev_impl.h"
+
+#define DISK_BYTES (MIB)
+
+static struct {
+    uint8_t bytes[DISK_BYTES];
+    unsigned fail_n;     /* so many of the next requests fail */
+    uint64_t late_until; /* it does not start before */
+    bool hangs, gone;
+    unsigned n_reads, n_writes, n_flushes, n_starts;
+} disk;
+static uint64_t now = 1;
+
+/** One turn of the controller: what the driver asked for is done, unless the disk hangs. */
+void device_run(void);
+/** A new disk of DISK_BYTES in sectors of 512, and its controller, found by the driver.  NULL: the driver refused. */
+struct blockdev *begin(void);
+
+uint64_t clock_us(void)
+{
+    device_run();
+    return now += 50;
+}
+void pci_enable(const struct pci_dev *d) { (void)d; }
+uint8_t pcpu_irq_alloc(void) { return 0x50; }
+enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vector)
+{
+    (void)d, (void)vector;
+    return entry ? HV_E_RANGE : HV_OK;
+}
+
+static struct blockdev *added;
+bool blockdev_room(const struct pci_dev *d)
+{
+    (void)d;
+    return true;
+}
+void blockdev_add(struct blockdev *d)
+{
+    assert_null(added);
+    added = d;
+}
+/* As the boot does: wait for it, for 30 s at most. */
+static struct blockdev *added_wait(void)
+{
+    for (uint64_t until = now + 30000000; added && added->found == BLOCK_STARTING && now < until;)
+        (void)added->ops->poll(added);
+    return added && added->found == BLOCK_KNOWN ? added : NULL;
+}
+
+static unsigned n_done, n_good;
+static void done(struct block_req *r, bool ok)
+{
+    (void)r;
+    n_done++;
+    n_good += ok;
+}
+
+static void turns(struct blockdev *d, unsigned n)
+{
+    while (n--) {
+        device_run();
+        (void)d->ops->poll(d);
+    }
+}
+
+static void wait_s(struct blockdev *d, unsigned s)
+{
+    for (unsigned i = 0; i < 10 * s; i++) {
+        now += 100000;
+        turns(d, 1);
+    }
+}
+
+static void test_data(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    uint8_t *buf = mem_alloc(BLOCK_LEN_MAX), *back = mem_alloc(BLOCK_LEN_MAX);
+    static const uint32_t lens[] = { 512, PAGE_SIZE, PAGE_SIZE + 512, 2 * PAGE_SIZE, 5 * PAGE_SIZE, BLOCK_LEN_MAX };
+    for (unsigned i = 0; i < ARRAY_SIZE(lens); i++) {
+        for (uint32_t k = 0; k < lens[i]; k++)
+            buf[k] = (uint8_t)(k * 7 + i + k / 512);
+        struct block_req w = { .op = BLOCK_WRITE, .offset = 4096 * i + 512, .len = lens[i], .buf = buf, .done = done };
+        struct block_req f = { .op = BLOCK_FLUSH, .done = done };
+        struct block_req r = { .op = BLOCK_READ, .offset = w.offset, .len = lens[i], .buf = back, .done = done };
+        d->ops->submit(d, &w);
+        turns(d, 3);
+        assert_memory_equal(disk.bytes + w.offset, buf, lens[i]);
+        d->ops->submit(d, &f);
+        d->ops->submit(d, &r);
+        turns(d, 6);
+        assert_memory_equal(back, buf, lens[i]);
+    }
+    assert_int_equal(n_good, 3 * ARRAY_SIZE(lens));
+    assert_int_equal(disk.n_flushes, ARRAY_SIZE(lens));
+    mem_free(buf, BLOCK_LEN_MAX);
+    mem_free(back, BLOCK_LEN_MAX);
+}
+
+/* More requests than slots, with flushes among them: all are done, and rings wrap. */
+static void test_many(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    static struct block_req r[400];
+    static const enum block_op ops[] = { BLOCK_READ, BLOCK_WRITE, BLOCK_READ, BLOCK_FLUSH, BLOCK_WRITE };
+    void *buf = page_alloc();
+    for (unsigned i = 0; i < ARRAY_SIZE(r); i++) {
+        r[i] = (struct block_req){ .op = ops[i % 5], .len = 512, .buf = buf, .done = done };
+        d->ops->submit(d, &r[i]);
+    }
+    turns(d, 400);
+    assert_int_equal(n_good, ARRAY_SIZE(r));
+    page_free(buf);
+}
+
+/* A disk that hangs is reset, and gets its requests again in their old order; nothing is answered meanwhile.  At full
+ * load as well. */
+static void test_hang(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    uint8_t *buf = mem_alloc(2 * PAGE_SIZE);
+    static struct block_req w[200];
+    disk.hangs = true;
+    for (unsigned i = 0; i < ARRAY_SIZE(w); i++) { /* the last one to each place must win */
+        memset(buf + (i & 1) * PAGE_SIZE, 'a' + (int)(i & 1), 512);
+        w[i] = (struct block_req){
+            .op = BLOCK_WRITE, .len = 512, .buf = buf + (i & 1) * PAGE_SIZE, .offset = i / 2 * 512, .done = done
+        };
+        d->ops->submit(d, &w[i]);
+    }
+    turns(d, 3);
+    assert_false(d->ops->poll(d)); /* nothing moves: the service loop may sleep */
+    now += DISK_REQUEST_US - 1000000;
+    turns(d, 5);
+    assert_true(!n_done && !d->n_resets);
+    now += 2000000;
+    turns(d, 2);
+    assert_true(!n_done && d->n_resets == 1 && d->lost_us && strstr(d->why, "longer than 10 s"));
+    disk.hangs = false;
+    wait_s(d, 5);
+    turns(d, 400);
+    assert_true(n_good == ARRAY_SIZE(w) && !d->lost_us && disk.n_starts == 2);
+    for (unsigned i = 0; i < ARRAY_SIZE(w) / 2; i++)
+        assert_int_equal(disk.bytes[i * 512], 'b');
+    mem_free(buf, 2 * PAGE_SIZE);
+}
+
+/* A disk that is gone leaves its requests waiting, and goes on when it is back. */
+static void test_gone(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    void *buf = page_alloc();
+    struct block_req r = { .op = BLOCK_READ, .len = 512, .buf = buf, .done = done };
+    disk.gone = true;
+    d->ops->submit(d, &r);
+    wait_s(d, 25);
+    assert_true(!n_done && d->lost_us && strstr(d->why, "gone"));
+    disk.gone = false;
+    wait_s(d, 25);
+    assert_true(n_good == 1 && !d->lost_us);
+    page_free(buf);
+}
+
+/* One that starts late is waited for. */
+static void test_late(void **state)
+{
+    (void)state;
+    disk.late_until = now + 12000000;
+    struct blockdev *d = begin();
+    assert_true(d && now > disk.late_until);
+}
+
+#endif
