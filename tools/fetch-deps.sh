@@ -92,7 +92,7 @@ get_source() {      # name package version sha
 }
 
 # ---- binary packages: unpacked here, never installed -----------------------------------------------------------------
-PICK=3              # raise when a pick_ function below takes other files, so that packages are unpacked again
+PICK=4              # raise when a pick_ function below takes other files, so that packages are unpacked again
 resolve() {         # package or meta:package -> real package
     case $1 in meta:*) ;; *) echo "$1"; return ;; esac
     apt-cache "${apt_options[@]}" depends --important "${1#meta:}" | awk '/Depends:/ {print $2; exit}'
@@ -123,6 +123,7 @@ pick_linux() {      # the guest kernel: tests rely on 6.1 (newer ones crash unde
     cp "$1"/pkg/boot/vmlinuz-* "$1/vmlinuz"
     cp "$1"/pkg/lib/modules/*/kernel/arch/x86/kernel/msr.ko "$1/msr.ko" ||
         die "the guest kernel has no msr.ko any more (tests/guest/probe needs it)"
+    find "$1"/pkg/lib/modules \( -name button.ko -o -name evdev.ko \) -exec cp {} "$1/" \;    # `vm shutdown`
     local m n=10                                    # in the order in which they are loaded
     mkdir "$1/virtio"
     for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio-rng \

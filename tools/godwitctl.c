@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/picture.c
- *   tools/ctl/progress.c tools/ctl/text.c
+ *   tools/ctl/progress.c tools/ctl/text.c tools/ctl/power.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes the interface that it
  * uses.  This file has the table of commands, the options and the help; tools/ctl/ has the commands. */
@@ -51,6 +51,12 @@ static const struct command {
       "do not wait)", "vm start web --host alpha",
       cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "", "power a guest off at once", "vm stop web", cmd_vm_stop },
+    { { "vm", "shutdown" }, 1, 1, "NAME", "timeout force detach",
+      "press a guest's power button and wait until it is off (--timeout S: so long at most, 60 without it; --force: "
+      "then stop it; --detach: do not wait)", "vm shutdown web\nvm shutdown web --timeout 300 --force", cmd_vm_shutdown },
+    { { "vm", "reset" }, 1, 1, "NAME", "", "reset a running guest at once", "vm reset web", cmd_vm_reset },
+    { { "vm", "nmi" }, 1, 1, "NAME", "", "send a running guest an NMI: many systems dump their state then",
+      "vm nmi web", cmd_vm_nmi },
     { { "vm", "pause" }, 1, 1, "NAME", "", "pause a running guest", "vm pause web", cmd_vm_pause },
     { { "vm", "resume" }, 1, 1, "NAME", "", "resume a paused guest", "vm resume web", cmd_vm_resume },
     { { "vm", "inspect" }, 1, 1, "NAME", "", "memory, exits by reason, registers", "vm inspect web", cmd_vm_inspect },
@@ -223,7 +229,8 @@ enum {
     OPT_STREAMS,
     OPT_VERSION,
     OPT_OPTIONS,
-    OPT_REPLACE
+    OPT_REPLACE,
+    OPT_TIMEOUT
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
@@ -255,6 +262,7 @@ static const struct option long_options[] = {
     { "cancel", no_argument, NULL, OPT_CANCEL },
     { "stop-crashed", no_argument, NULL, OPT_CRASHED },
     { "replace", no_argument, NULL, OPT_REPLACE },
+    { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { "version", no_argument, NULL, OPT_VERSION },
     { "complete-options", no_argument, NULL, OPT_OPTIONS }, /* for the completion of shells */
@@ -340,6 +348,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_CANCEL:      options.cancel = true; break;
         case OPT_CRASHED:     options.stop_crashed = true; break;
         case OPT_REPLACE:     options.replace = true; break;
+        case OPT_TIMEOUT:     options.timeout = optarg; break;
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_POLICY:      options.policy = optarg; break;

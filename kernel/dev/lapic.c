@@ -261,6 +261,20 @@ void lapic_deliver(struct vm *vm, uint32_t dest, bool logical, enum lapic_mode m
     }
 }
 
+unsigned lapic_nmi_line(struct vm *vm)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < vm->n_vcpus; i++) {
+        const struct lapic *l = vm->vcpus[i]->lapic;
+        uint32_t lint1 = __atomic_load_n(&l->lvt[LVT_LINT1], __ATOMIC_RELAXED); /* its owner may be writing it */
+        if ((lint1 & (LVT_MASKED | LVT_MODE)) != (uint32_t)LAPIC_NMI << 8)
+            continue;
+        vcpu_nmi(vm->vcpus[i]);
+        n++;
+    }
+    return n;
+}
+
 static void lapic_icr_send(struct vcpu *v)
 {
     struct lapic *l = v->lapic;

@@ -73,6 +73,9 @@ void lapic_take_init_sipi(struct vcpu *v, unsigned req);
 /** Deliver an interrupt message to dest (logical: matched with LDR and DFR; FFh, FFFFFFFFh: broadcast).  NMI, INIT and
  *  SIPI become vCPU requests. */
 void lapic_deliver(struct vm *vm, uint32_t dest, bool logical, enum lapic_mode mode, uint8_t vector, bool level);
+/** Pulse the NMI line, which is wired to LINT1 of every local APIC (MADT), as a computer's NMI button does.  Returns
+ *  the number of vCPUs that get an NMI: those whose LINT1 is unmasked and set to NMI.  SDM 3A "Local Vector Table". */
+unsigned lapic_nmi_line(struct vm *vm);
 /** Set vec in v's IRR and kick v unless it runs on this pCPU. */
 void lapic_irq_set(struct vcpu *v, uint8_t vec, bool level);
 

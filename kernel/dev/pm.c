@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/pm.c - ACPI fixed hardware, and the three reset ports of a PC.
  *
- * There is no SMI command port: ACPI mode is always on, so SCI_EN reads 1.  There is no event source, so no SCI is ever
- * raised.  Power off and reset are requests only (vm_power_request); the service loop carries them out. */
+ * There is no SMI command port: ACPI mode is always on, so SCI_EN reads 1.  The SCI's line is asserted while the power
+ * button's bit is set in both the status and the enable register.  The guest clears the status by writing a one.
+ * Power off and reset are requests only (vm_power_request); the service loop carries them out. */
 #include "kernel/dev/devices.h"
 #include "kernel/lib/log.h"
 
@@ -20,14 +21,58 @@ uint32_t pm_port_read(struct vm *vm, uint16_t port, unsigned size)
 {
     const struct pm *pm = &vm->devices->pm;
     lock_assert_held(&vm->dev_lock);
+    (void)size;
+    if (port < PM1A_CONTROL_PORT)
+        return (pm->status | (uint32_t)pm->enable << 16) >> 8 * (port - PM1A_EVENT_PORT);
     switch (port) {
-    case PM1A_EVENT_PORT:     return size == 4 ? pm->status | (uint32_t)pm->enable << 16 : pm->status;
-    case PM1A_EVENT_PORT + 2: return pm->enable;
-    case PM1A_CONTROL_PORT:   return pm->control | PM1_SCI_EN;
-    case PM_TIMER_PORT:       return (uint32_t)muldiv_u64(guest_clock_ns(vm), PM_TIMER_HZ, 1000000000);
-    default:                  return 0;
+    case PM1A_CONTROL_PORT: return pm->control | PM1_SCI_EN;
+    case PM_TIMER_PORT:     return (uint32_t)muldiv_u64(guest_clock_ns(vm), PM_TIMER_HZ, 1000000000);
+    default:                return 0;
     }
 }
+
+/* ---- the power button ---- */
+
+static void pm_sci_update(struct vm *vm)
+{
+    const struct pm *pm = &vm->devices->pm;
+    devices_irq_set(vm, PM_SCI_IRQ, pm->status & pm->enable & PM1_PWRBTN);
+}
+
+/* size bytes at port of the two event registers, in which a byte or word may be accessed alone. */
+static void pm1_event_write(struct vm *vm, uint16_t port, unsigned size, uint32_t val)
+{
+    struct pm *pm = &vm->devices->pm;
+    unsigned shift = 8 * (port - PM1A_EVENT_PORT);
+    uint32_t mask = (size >= 4 ? UINT32_MAX : BIT32(8 * size) - 1) << shift;
+    val = (val << shift) & mask;
+    pm->status &= (uint16_t)~val; /* write one to clear */
+    pm->enable = (uint16_t)((pm->enable & ~(mask >> 16)) | val >> 16);
+    pm_sci_update(vm);
+}
+
+bool pm_button_press(struct vm *vm)
+{
+    struct pm *pm = &vm->devices->pm;
+    lock_assert_held(&vm->dev_lock);
+    if (!(pm->enable & PM1_PWRBTN))
+        return false;
+    pm->status |= PM1_PWRBTN;
+    pm->pressed = true;
+    pm_sci_update(vm);
+    return true;
+}
+
+enum pm_button pm_button(const struct pm *pm)
+{
+    if (pm->status & PM1_PWRBTN)
+        return PM_BUTTON_PRESSED;
+    if (pm->pressed)
+        return PM_BUTTON_TAKEN;
+    return pm->enable & PM1_PWRBTN ? PM_BUTTON_READY : PM_BUTTON_UNUSED;
+}
+
+/* ---- writes ---- */
 
 static void pm1_control_write(struct vm *vm, uint32_t val)
 {
@@ -43,18 +88,11 @@ static void pm1_control_write(struct vm *vm, uint32_t val)
 
 void pm_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t val)
 {
-    struct pm *pm = &vm->devices->pm;
     lock_assert_held(&vm->dev_lock);
-    switch (port) {
-    case PM1A_EVENT_PORT:
-        pm->status &= (uint16_t)~val; /* write one to clear */
-        if (size == 4)
-            pm->enable = (uint16_t)(val >> 16);
-        break;
-    case PM1A_EVENT_PORT + 2: pm->enable = (uint16_t)val; break;
-    case PM1A_CONTROL_PORT:   pm1_control_write(vm, val); break;
-    default:                  break;
-    }
+    if (port < PM1A_CONTROL_PORT)
+        pm1_event_write(vm, port, size, val);
+    else if (port == PM1A_CONTROL_PORT)
+        pm1_control_write(vm, val);
 }
 
 uint8_t pm_reset_port_read(struct vm *vm, uint16_t port)

@@ -2,6 +2,7 @@
  * kernel/manage/api_vm.c - guests in the management interface: /v1/vms.  What they do is in operate.c. */
 #include <stdio.h>
 #include <string.h>
+#include "kernel/dev/devices.h"
 #include "kernel/host/clock.h"
 #include "kernel/manage/api_call.h"
 #include "kernel/manage/operate.h"
@@ -21,6 +22,17 @@ static struct vm *named_vm(struct api_call *c)
     if (!vm)
         api_fail(c, HV_E_NOENT, 0, "no guest is named \"%s\"; GET /v1/vms lists all guests", c->arg);
     return vm;
+}
+
+static const char *button_name(enum pm_button b)
+{
+    switch (b) {
+    case PM_BUTTON_UNUSED:  return "unused";
+    case PM_BUTTON_READY:   return "ready";
+    case PM_BUTTON_PRESSED: return "pressed";
+    case PM_BUTTON_TAKEN:   return "taken";
+    }
+    return "?";
 }
 
 /* Append vm's fields to an object that is open. */
@@ -48,6 +60,8 @@ static void put_vm(struct json *j, const struct vm *vm)
         json_str(j, "start_code", hv_err_name(start.err));
     if (vm->crash_reason[0])
         json_str(j, "crash_reason", vm->crash_reason);
+    if (vm->devices)
+        json_str(j, "power_button", button_name(pm_button(&vm->devices->pm)));
 }
 
 void api_vm_list(struct api_call *c)
@@ -170,6 +184,9 @@ void api_vm_start(struct api_call *c)
 }
 
 void api_vm_stop(struct api_call *c) { vm_operate(c, operate_stop); }
+void api_vm_shutdown(struct api_call *c) { vm_operate(c, operate_shutdown); }
+void api_vm_reset(struct api_call *c) { vm_operate(c, operate_reset); }
+void api_vm_nmi(struct api_call *c) { vm_operate(c, operate_nmi); }
 void api_vm_pause(struct api_call *c) { vm_operate(c, operate_pause); }
 void api_vm_resume(struct api_call *c) { vm_operate(c, operate_resume); }
 

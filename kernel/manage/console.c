@@ -255,6 +255,9 @@ static void cmd_vm_start(int argc, char **argv)
 }
 
 static void cmd_vm_stop(int argc, char **argv) { (void)argc, run_operation(operate_stop, argv[0]); }
+static void cmd_vm_shutdown(int argc, char **argv) { (void)argc, run_operation(operate_shutdown, argv[0]); }
+static void cmd_vm_reset(int argc, char **argv) { (void)argc, run_operation(operate_reset, argv[0]); }
+static void cmd_vm_nmi(int argc, char **argv) { (void)argc, run_operation(operate_nmi, argv[0]); }
 static void cmd_vm_pause(int argc, char **argv) { (void)argc, run_operation(operate_pause, argv[0]); }
 static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_operation(operate_resume, argv[0]); }
 
@@ -449,6 +452,9 @@ static const struct command {
     { { "vm", "start" }, 1, 2, "NAME [--force]",
       "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start },
     { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
+    { { "vm", "shutdown" }, 1, 1, "NAME", "press a guest's power button", cmd_vm_shutdown },
+    { { "vm", "reset" }, 1, 1, "NAME", "reset a running guest", cmd_vm_reset },
+    { { "vm", "nmi" }, 1, 1, "NAME", "send a running guest an NMI", cmd_vm_nmi },
     { { "vm", "pause" }, 1, 1, "NAME", "pause a running guest", cmd_vm_pause },
     { { "vm", "resume" }, 1, 1, "NAME", "resume a paused guest", cmd_vm_resume },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect },

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "kernel/dev/devices.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/start.h"
 #include "kernel/vm/vm_disk.h"
@@ -92,6 +93,62 @@ static enum hv_err operate_check_state(const char *name, enum vm_state from, enu
     return REFUSE(HV_E_BUSY, "%s is %s; only a %s guest can be %s", name, vm_state_name(now), vm_state_name(from),
                   verb);
 }
+
+/* ---- power button, reset, NMI ---- */
+
+enum hv_err operate_shutdown(const char *name, const char *by, struct why *why)
+{
+    struct vm *vm = vm_find(name);
+    if (vm && vm_state(vm) == VM_STOPPED && !migration_is_moving(name)) {
+        why_say(why, "%s is stopped already", name);
+        return HV_OK;
+    }
+    enum hv_err e = operate_check_state(name, VM_RUNNING, VM_RUNNING, "shut down", &vm, why);
+    if (e)
+        return e;
+    spin_lock(&vm->dev_lock);
+    bool pressed = pm_button_press(vm);
+    spin_unlock(&vm->dev_lock);
+    if (!pressed)
+        return REFUSE(HV_E_AGAIN,
+                      "%s does not listen to its power button: its system is not up yet, or has no ACPI button driver; "
+                      "repeat the command later, or power it off with `vm stop`",
+                      name);
+    log_info("vm", "%s: its power button was pressed by %s", name, by);
+    why_say(why, "the power button of %s was pressed; it is off once its state is stopped", name);
+    return HV_OK;
+}
+
+enum hv_err operate_reset(const char *name, const char *by, struct why *why)
+{
+    struct vm *vm;
+    enum hv_err e = operate_check_state(name, VM_RUNNING, VM_RUNNING, "reset", &vm, why);
+    if (e)
+        return e;
+    if (!vm->boot.n)
+        return REFUSE(HV_E_BUSY, "%s cannot be reset here, for its boot files are not on this host", name);
+    log_info("vm", "%s: reset by %s", name, by);
+    vm->quick_resets = 0; /* it is not the guest that cannot start */
+    vm_power_request(vm, VM_POWER_RESET);
+    why_say(why, "%s is reset", name);
+    return HV_OK;
+}
+
+enum hv_err operate_nmi(const char *name, const char *by, struct why *why)
+{
+    struct vm *vm;
+    enum hv_err e = operate_check_state(name, VM_RUNNING, VM_RUNNING, "interrupted", &vm, why);
+    if (e)
+        return e;
+    unsigned n = lapic_nmi_line(vm);
+    if (!n)
+        return REFUSE(HV_E_AGAIN, "no vCPU of %s takes an NMI: its system has masked LINT1 in all local APICs", name);
+    log_info("vm", "%s: NMI by %s", name, by);
+    why_say(why, "an NMI was sent to %u vCPU(s) of %s", n, name);
+    return HV_OK;
+}
+
+/* ---- pause and resume ---- */
 
 enum hv_err operate_pause(const char *name, const char *by, struct why *why)
 {

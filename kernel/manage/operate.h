@@ -19,6 +19,13 @@ HV_MUST_CHECK enum hv_err operate_start(const char *vm, bool force, const char *
 /** Power vm off at once.  A start that waits for the peers is cancelled.  An arriving guest is rejected and continues
  *  at its source. */
 HV_MUST_CHECK enum hv_err operate_stop(const char *vm, const char *by, struct why *why);
+/** Press vm's ACPI power button: what follows is up to its operating system.  HV_OK too when it is stopped already.
+ *  HV_E_AGAIN: its system does not listen to the button, or not yet. */
+HV_MUST_CHECK enum hv_err operate_shutdown(const char *vm, const char *by, struct why *why);
+/** Reset a running guest as its own reset would: RAM and registers are lost, it starts from its boot files again. */
+HV_MUST_CHECK enum hv_err operate_reset(const char *vm, const char *by, struct why *why);
+/** Pulse the NMI line of a running guest.  HV_E_AGAIN: none of its local APICs lets the NMI through. */
+HV_MUST_CHECK enum hv_err operate_nmi(const char *vm, const char *by, struct why *why);
 /** Pause a running guest; resume a paused one.  Its clocks advance while it is paused. */
 HV_MUST_CHECK enum hv_err operate_pause(const char *vm, const char *by, struct why *why);
 HV_MUST_CHECK enum hv_err operate_resume(const char *vm, const char *by, struct why *why);

@@ -129,8 +129,8 @@ static void acpi_fadt_fixed(struct wr *w, uint64_t facs, uint64_t dsdt)
 static void acpi_fadt_put(struct wr *w, uint64_t facs, uint64_t dsdt)
 {
     const uint16_t boot_arch = BIT32(0) | BIT32(2); /* legacy devices (COM1); no VGA; and bit 1 clear: no 8042 */
-    const uint32_t flags = BIT32(0) | BIT32(2) | BIT32(4) | BIT32(5) | BIT32(8) | BIT32(10) | BIT32(12);
-    /* WBINVD, C1, no power or sleep button, 32-bit PM timer, reset register, headless */
+    const uint32_t flags = BIT32(0) | BIT32(2) | BIT32(5) | BIT32(8) | BIT32(10) | BIT32(12);
+    /* WBINVD, C1, a fixed power button (bit 4 clear), no sleep button, 32-bit PM timer, reset register, headless */
     size_t at = acpi_table_begin(w, "FACP", 6);
     acpi_fadt_fixed(w, facs, dsdt);
     wr_u16(w, boot_arch);

@@ -640,6 +640,9 @@ static bool rtc_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     return true;
 }
 
+/* Version 2 has the power button.  A host that reads version 1 would never lower the interrupt of a pressed one. */
+static unsigned pm_needs(const struct vm *vm) { return vm->devices->pm.status & PM1_PWRBTN ? 2 : 1; }
+
 static void pm_save(struct vm *vm, unsigned i, struct wr *w)
 {
     const struct pm *p = &vm->devices->pm;
@@ -648,12 +651,16 @@ static void pm_save(struct vm *vm, unsigned i, struct wr *w)
     wr_u16(w, p->enable);
     wr_u16(w, p->control);
     wr_u8(w, p->reset_control);
+    if (w->version >= 2)
+        wr_u8(w, p->pressed);
 }
 
 static bool pm_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
 {
     struct pm p = { .status = rd_u16(in), .enable = rd_u16(in), .control = rd_u16(in), .reset_control = rd_u8(in) };
     (void)i;
+    if (in->version >= 2)
+        p.pressed = rd_u8(in) & 1;
     if (apply && !in->bad)
         vm->devices->pm = p;
     return !in->bad;

@@ -54,7 +54,7 @@ struct vm;
     X(PIC,        19, 1, 1, false, true,  needs_always,     "8259",           pic)        \
     X(PIT,        20, 1, 1, false, true,  needs_always,     "8254",           pit)        \
     X(RTC,        21, 1, 1, false, true,  needs_always,     "RTC",            rtc)        \
-    X(PM,         22, 1, 1, false, true,  needs_always,     "ACPI power",     pm)         \
+    X(PM,         22, 2, 1, false, true,  pm_needs,         "ACPI power",     pm)         \
     X(UART,       23, 1, 1, false, true,  needs_always,     "serial port",    uart)       \
     X(PCI,        24, 1, 1, false, true,  needs_always,     "PCI bus",        pci)        \
     X(VIRTIO,     25, 1, 1, false, true,  needs_always,     "virtio devices", virtio)

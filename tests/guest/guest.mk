@@ -21,6 +21,8 @@ GUEST_VIRTIO_KO := $(wildcard $(BUILD)/deps/linux/virtio/*.ko)
 GUEST_VIRTIO_APPLETS := dd ping md5sum cmp od blkdiscard mke2fs sync rm nc
 # The MSR driver, where the fetch keeps it: `probe msr` needs it and says so when it is missing.
 GUEST_MSR_KO  := $(wildcard $(BUILD)/deps/linux/msr.ko)
+# The power button's drivers: a check loads them in its guest.
+GUEST_BUTTON_KO := $(wildcard $(BUILD)/deps/linux/button.ko $(BUILD)/deps/linux/evdev.ko)
 
 .PHONY: guest
 guest: $(GUEST_INITRD) $(GUEST_VIRTIO_INITRD) $(GUEST_OUT)/exits.bin
@@ -39,12 +41,13 @@ $(GUEST_OUT)/payload: $(GUEST_PAYLOAD_SRC) $(GUEST_SRC)/payload.h $(GUEST_SRC)/f
 	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -pthread -o $@ $(GUEST_PAYLOAD_SRC)
 
 $(GUEST_INITRD): $(GUEST_OUT)/payload $(GUEST_SRC)/init $(GUEST_SRC)/mkinitramfs.py $(GUEST_SRC)/guest.mk \
-        $(GUEST_BUSYBOX) $(GUEST_MSR_KO)
+        $(GUEST_BUSYBOX) $(GUEST_MSR_KO) $(GUEST_BUTTON_KO)
 	@mkdir -p $(@D)
 	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ init=$(GUEST_SRC)/init \
 	    bin/busybox=$(GUEST_BUSYBOX) \
 	    $(foreach a,$(GUEST_APPLETS),bin/$(a)@busybox) bin/payload=$(GUEST_OUT)/payload \
-	    $(foreach p,dirtier fpcheck probe stress,bin/$(p)@payload) $(if $(GUEST_MSR_KO),msr.ko=$(GUEST_MSR_KO))
+	    $(foreach p,dirtier fpcheck probe stress,bin/$(p)@payload) $(if $(GUEST_MSR_KO),msr.ko=$(GUEST_MSR_KO)) \
+	    $(foreach k,$(GUEST_BUTTON_KO),$(notdir $(k))=$(k))
 
 $(GUEST_VIRTIO_INITRD): $(GUEST_INITRD) $(GUEST_VIRTIO_KO)
 	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ tmp/ mnt/ virtio/ init=$(GUEST_SRC)/init \

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from emulator import BUILD, ROOT, SLOWNESS
+from emulator import BUILD, ROOT, SLOWNESS, Timeout
 
 PROMTOOL = os.path.join(BUILD, "deps", "promtool", "promtool")
 PROMETHEUS = os.path.join(ROOT, "docs", "prometheus")
@@ -169,6 +169,48 @@ def test_verbs(api):
     assert "shell is stopped already" in api.ctl("vm", "stop", "shell")[0]
     assert "guest is running already" in api.ctl("vm", "resume", "guest")[0]
     assert "guest: paused by client operator" in api.a.log()
+
+
+def at_prompt(g):
+    """Wait until the guest's shell answers; it has no variable x then, for it has just been started."""
+    for _ in range(60):
+        try:
+            g.ask("echo up=$x.; x=1", r"^up=\.\n", 3)
+            return
+        except Timeout:
+            pass                                        # what is typed while it boots is lost
+    raise AssertionError("the guest's shell does not answer")
+
+
+def test_buttons(api):
+    """NMI, power button and reset of a guest: one whose system does not listen, one that takes the event and stays up,
+    one that powers off; --force."""
+    def shutdown(*more, **kw):
+        return "".join(api.ctl("vm", "shutdown", "shell", *more, **kw))
+
+    assert "is stopped already" in shutdown()
+    assert "only a running guest can be reset" in api.ctl("vm", "reset", "shell", code=1)[1]
+    api.ctl("vm", "shutdown", "shell", who="reader", code=1)
+    api.ctl("vm", "start", "shell")
+    with api.a.guest("shell") as g:
+        at_prompt(g)
+        assert "does not listen to its power button" in shutdown("--timeout", "1", code=1)
+        api.ctl("vm", "nmi", "shell")
+        g.expect(r"NMI received for unknown reason")
+        g.shell("insmod /button.ko; insmod /evdev.ko; echo loaded $?", r"^loaded 0\n")
+        assert api.json("vm", "show", "shell")["power_button"] == "ready"
+        assert "its kernel has taken the button's event" in shutdown("--timeout", "2", code=1)
+        g.send("{ head -c 24 /dev/input/event0 >/dev/null; poweroff -f; } &")
+        g.shell("echo listens", r"^listens\n")
+        assert "a: it is off" in shutdown()
+    api.a.wait_log(r"shell: powered itself off")
+    api.ctl("vm", "start", "shell")
+    with api.a.guest("shell") as g:
+        at_prompt(g)
+        assert "shell is reset" in api.ctl("vm", "reset", "shell")[0]
+        at_prompt(g)
+    assert "shell: reset by client operator" in api.a.log()
+    assert "shell stopped" in shutdown("--timeout", "1", "--force")
 
 
 def test_moves(api):

@@ -39,7 +39,8 @@ USUAL = {
     "GET /v1/vms": {"vms": [{"name": "web", "state": "running", "memory_bytes": 1 << 28, "cpus": 1}]},
     "GET /v1/vms/web": {"name": "web", "state": "running"},
     "GET /v1/vms/web/inspect": {"vcpus": [], "details": ["line"]},
-    **{f"POST /v1/vms/web/{verb}": {"message": f"web: {verb}"} for verb in ("start", "stop", "pause", "resume")},
+    **{f"POST /v1/vms/web/{verb}": {"message": f"web: {verb}"} for verb in ("start", "stop", "pause", "resume",
+                                                                             "shutdown", "reset", "nmi")},
     "GET /v1/vms/web/console?since=0": b"tick\r\n\xff", "POST /v1/vms/web/console": {"taken": 5},
     "GET /v1/migrations": {"migrations": [MOVE]}, "POST /v1/migrations": MOVE, "GET /v1/migrations/1": MOVE,
     "POST /v1/migrations/1/cancel": {"message": "cancelled"},
@@ -133,7 +134,7 @@ def test_json_and_help_everywhere():
     example of itself."""
     arguments = {"host add": ["z", "{there}", "--yes"], "host rename": ["z", "y"], "host remove": ["y"],
                  "vm migrate": ["web", "--to", "b"],
-                 "vm console": ["web", "--print"],
+                 "vm console": ["web", "--print"], "vm shutdown": ["web", "--detach"],
                  "migration set": ["web", "--limit", "5"],
                  "migration resolve": ["web", "--resume-here", "--yes"]}
     with FakeHost() as a:
@@ -184,7 +185,8 @@ def test_text_of_hosts_is_escaped():
     """Whatever a host says, a terminal sees no control character, escape sequence or reordered text of it, in each
     command, with and without --json; only a console's bytes pass as they are."""
     usual = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"],
-             "vm console": ["web", "--print"], "migration resolve": ["web", "--resume-here", "--yes"], "validate": []}
+             "vm console": ["web", "--print"], "migration resolve": ["web", "--resume-here", "--yes"], "validate": [],
+             "vm shutdown": ["web", "--timeout", "0"]}
     with FakeHost() as a:
         conf = os.path.join(a.clients.folder, "evil.conf")
         for words in commands()[0]:
@@ -288,6 +290,31 @@ def test_start_has_an_outcome():
         assert code == 130 and "the start goes on; `godwitctl vm show web --host a`" in shown, (code, shown)
         a.answers["POST /v1/vms/web/start"] = (507, {"code": "HV_E_NOMEM", "message": "web needs 4096 MiB"})
         assert "web needs 4096 MiB (HV_E_NOMEM)" in a.ctl("vm", "start", "web", "--detach", code=1)[1]
+
+
+def test_shutdown_has_an_outcome():
+    """vm shutdown waits until the guest listens, presses once, and says what became of it."""
+    def posted(*buttons, code=0, more=()):
+        """What the fake host is asked while the guest's button, or state, is seen as these."""
+        left = [{"name": "web", "state": b if b in ("stopped", "crashed") else "running", "power_button": b}
+                for b in buttons]
+        a.asked.clear()
+        a.answers["GET /v1/vms/web"] = lambda _: left.pop(0) if len(left) > 1 else left[0]
+        said = "".join(a.ctl("--quiet", "vm", "shutdown", "web", *more, code=code))
+        return said, [path.split("/")[-1] for path, _ in a.asked if path.startswith("POST")]
+
+    with FakeHost() as a:
+        assert posted("unused", "unused", "ready", "pressed", "taken", "stopped") == ("a: it is off\n", ["shutdown"])
+        said, asked = posted("ready", "pressed", code=1, more=["--timeout", "1"])
+        assert "has not reacted to the power button" in said and asked == ["shutdown"], said
+        said, asked = posted("ready", "pressed", "crashed", code=1)
+        assert "web is crashed and not off" in said and asked == ["shutdown"], said
+        said, asked = posted("unused", more=["--timeout", "1", "--force"])
+        assert "web: stop" in said and asked == ["stop"], (said, asked)
+        said, asked = posted("ready", "pressed", "taken", more=["--timeout", "1", "--force"])
+        assert "web: stop" in said and asked == ["shutdown", "stop"], (said, asked)
+        assert posted("ready", "pressed", more=["--detach"]) == ("a: web: shutdown\n", ["shutdown"])
+        assert posted("ready", code=2, more=["--timeout", "soon"])[1] == []
 
 
 def test_pairings():

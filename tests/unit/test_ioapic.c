@@ -119,6 +119,55 @@ static void test_level_unmask_and_directed_eoi(void **state)
     assert_int_equal(reg(0x22) & 0x4000, 0);
 }
 
+/* The power button is not pressed for a guest that does not listen; its interrupt is asserted until the guest clears
+ * the status, be it as a byte. */
+static void test_power_button(void **state)
+{
+    (void)state;
+    uint32_t val;
+    struct pm *pm = &m.vm.devices->pm;
+    redir(PM_SCI_IRQ, 0x8049);
+    spin_lock(&m.vm.dev_lock);
+    assert_false(pm_button_press(&m.vm));
+    spin_unlock(&m.vm.dev_lock);
+    assert_int_equal(pm_button(pm), PM_BUTTON_UNUSED);
+    pio_write(v, PM1A_EVENT_PORT + 3, 1, PM1_PWRBTN >> 8);
+    assert_int_equal(pm_button(pm), PM_BUTTON_READY);
+    spin_lock(&m.vm.dev_lock);
+    assert_true(pm_button_press(&m.vm));
+    spin_unlock(&m.vm.dev_lock);
+    assert_int_equal(pm_button(pm), PM_BUTTON_PRESSED);
+    assert_int_equal(lapic_pending(v), 0x49);
+    pio_read(v, PM1A_EVENT_PORT, 4, &val);
+    assert_int_equal(val, PM1_PWRBTN | PM1_PWRBTN << 16);
+    pio_read(v, PM1A_EVENT_PORT + 1, 1, &val);
+    assert_int_equal(val, PM1_PWRBTN >> 8);
+    eoi(v, 0x49); /* not cleared: again */
+    assert_int_equal(lapic_pending(v), 0x49);
+    pio_write(v, PM1A_EVENT_PORT, 1, 0xff); /* other bits */
+    assert_int_equal(pm_button(pm), PM_BUTTON_PRESSED);
+    pio_write(v, PM1A_EVENT_PORT + 1, 1, PM1_PWRBTN >> 8);
+    assert_int_equal(pm_button(pm), PM_BUTTON_TAKEN);
+    eoi(v, 0x49);
+    assert_int_equal(lapic_pending(v), -1);
+    pio_read(v, PM1A_EVENT_PORT + 2, 2, &val);
+    assert_int_equal(val, PM1_PWRBTN);
+}
+
+/* The NMI line goes to LINT1: to the vCPUs that have it unmasked and set to NMI. */
+static void test_nmi_line(void **state)
+{
+    (void)state;
+    assert_int_equal(lapic_nmi_line(&m.vm), 1); /* as a PC's firmware leaves the APICs: the BSP's */
+    assert_int_equal(atomic_load(&v->requests), VCPU_REQ_NMI);
+    v->lapic->lvt[LVT_LINT1] |= 0x10000;
+    m.vm.vcpus[1]->lapic->lvt[LVT_LINT1] = 0x700; /* ExtINT */
+    assert_int_equal(lapic_nmi_line(&m.vm), 0);
+    m.vm.vcpus[1]->lapic->lvt[LVT_LINT1] = 0x400;
+    assert_int_equal(lapic_nmi_line(&m.vm), 1);
+    assert_int_equal(atomic_load(&m.vm.vcpus[1]->requests), VCPU_REQ_NMI);
+}
+
 static void pic_init(void)
 {
     static const uint8_t icw[2][4] = { { 0x11, 0x20, 4, 1 }, { 0x11, 0x28, 2, 1 } };
@@ -176,6 +225,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = { T(test_registers),
                                         T(test_edge),
+                                        T(test_power_button),
+                                        T(test_nmi_line),
                                         T(test_destinations),
                                         T(test_level_unmask_and_directed_eoi),
                                         T(test_pic_probe_and_priorities),

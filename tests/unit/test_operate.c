@@ -5,6 +5,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+#include "kernel/dev/devices.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/start.h"
 #include "kernel/vm/vm_disk.h"
@@ -112,6 +113,27 @@ enum hv_err start_cancel(const struct vm *vm)
 {
     assert_ptr_equal(vm, &web);
     return HV_E_NOENT;
+}
+
+static bool listens;
+static unsigned n_nmis;
+bool pm_button_press(struct vm *vm)
+{
+    assert_ptr_equal(vm, &web);
+    n_acts += listens;
+    return listens;
+}
+unsigned lapic_nmi_line(struct vm *vm)
+{
+    assert_ptr_equal(vm, &web);
+    n_acts += n_nmis > 0;
+    return n_nmis;
+}
+void vm_power_request(struct vm *vm, enum vm_power what)
+{
+    assert_ptr_equal(vm, &web);
+    assert_int_equal(what, VM_POWER_RESET);
+    n_acts++;
 }
 
 /* ---- checks ---- */
@@ -240,6 +262,54 @@ static void test_so_already(void **s)
     assert_int_equal(n_acts, 3);
 }
 
+/* The power button, reset and NMI: who takes them, and why another does not. */
+static void test_buttons(void **s)
+{
+    (void)s;
+    begin_alone(VM_RUNNING);
+    listens = false, n_nmis = 0, web.boot.n = 0, web.quick_resets = 4;
+    assert_int_equal(operate_shutdown("web", "client me", WHY(said)), HV_E_AGAIN);
+    assert_non_null(strstr(said, "does not listen to its power button"));
+    assert_int_equal(operate_reset("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_string_equal(said, "web cannot be reset here, for its boot files are not on this host");
+    assert_int_equal(operate_nmi("web", "client me", WHY(said)), HV_E_AGAIN);
+    assert_non_null(strstr(said, "no vCPU of web takes an NMI"));
+    assert_int_equal(n_acts, 0);
+    listens = true, n_nmis = 1, web.boot.n = 1;
+    assert_int_equal(operate_shutdown("web", "client me", WHY(said)), HV_OK);
+    assert_int_equal(operate_reset("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web is reset");
+    assert_int_equal(web.quick_resets, 0); /* its own resets are counted anew */
+    assert_int_equal(operate_nmi("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "an NMI was sent to 1 vCPU(s) of web");
+    assert_int_equal(n_acts, 3);
+}
+
+static void test_buttons_are_refused(void **s)
+{
+    (void)s;
+    begin_alone(VM_PAUSED);
+    listens = true, n_nmis = 1, web.boot.n = 1;
+    assert_int_equal(operate_shutdown("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_string_equal(said, "web is paused; only a running guest can be shut down");
+    web.disk.waiting = true;
+    assert_int_equal(operate_reset("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_string_equal(said, "web is paused, waiting for its disk");
+    begin_alone(VM_STOPPED);
+    assert_int_equal(operate_shutdown("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web is stopped already");
+    assert_int_equal(operate_nmi("web", "client me", WHY(said)), HV_E_BUSY);
+    begin_alone(VM_CRASHED);
+    assert_int_equal(operate_reset("web", "client me", WHY(said)), HV_E_BUSY);
+    begin_alone(VM_RUNNING);
+    strcpy(jobs[1].guest, "web"); /* moves */
+    assert_int_equal(operate_shutdown("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_string_equal(said, "web is moving; cancel that first");
+    assert_int_equal(operate_reset("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_int_equal(operate_nmi("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_int_equal(n_acts, 0);
+}
+
 /* The pause is the disk's: it runs again by itself, and not before its disk answers. */
 static void test_waits_for_its_disk(void **s)
 {
@@ -289,6 +359,8 @@ int main(void)
                                         cmocka_unit_test(test_long_reason),
                                         cmocka_unit_test(test_so_already),
                                         cmocka_unit_test(test_waits_for_its_disk),
+                                        cmocka_unit_test(test_buttons),
+                                        cmocka_unit_test(test_buttons_are_refused),
                                         cmocka_unit_test(test_says_who),
                                         cmocka_unit_test(test_start) };
     return cmocka_run_group_tests(tests, NULL, NULL);

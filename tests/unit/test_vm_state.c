@@ -416,6 +416,36 @@ static void test_a_moved_apic_page_moves(void **unused)
     end();
 }
 
+/* A power button that the guest has not seen yet moves, with its interrupt; not to a host that could not lower that. */
+static void test_a_pressed_power_button_moves(void **unused)
+{
+    (void)unused;
+    begin(1);
+    struct vm_knows k = *machine_knows();
+    size_t len;
+    for (unsigned i = 0; i < k.n; i++)
+        if (k.part[i].id == VMS_SEC_PM)
+            k.part[i].version = 1;
+    pio_write(a.vm.vcpus[0], PM1A_EVENT_PORT + 2, 2, PM1_PWRBTN);
+    assert_int_equal(vm_state_save(&a.vm, &k, state, sizeof(state), &state_len, WHY(why)), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+    assert_int_equal(pm_button(&b.vm.devices->pm), PM_BUTTON_READY);
+    spin_lock(&a.vm.dev_lock);
+    assert_true(pm_button_press(&a.vm));
+    spin_unlock(&a.vm.dev_lock);
+    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "does not know (ACPI power): update it"));
+    assert_int_equal(vm_state_save(&a.vm, &k, again, sizeof(again), &len, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+    assert_int_equal(pm_button(&b.vm.devices->pm), PM_BUTTON_PRESSED);
+    assert_int_equal(b.vm.devices->ioapic.lines, BIT32(PM_SCI_IRQ));
+    pio_write(b.vm.vcpus[0], PM1A_EVENT_PORT, 2, PM1_PWRBTN);
+    assert_int_equal(pm_button(&b.vm.devices->pm), PM_BUTTON_TAKEN);
+    assert_int_equal(b.vm.devices->ioapic.lines, 0);
+    end();
+}
+
 static bool without_xsave(struct machine *x)
 {
     machine_init_bare(x, 1, RAM);
@@ -778,6 +808,7 @@ int main(void)
         cmocka_unit_test(test_scaled_tsc),
         cmocka_unit_test(test_a_vcpus_own_tsc_moves),
         cmocka_unit_test(test_a_moved_apic_page_moves),
+        cmocka_unit_test(test_a_pressed_power_button_moves),
         cmocka_unit_test(test_promised_rate_comes_back),
         cmocka_unit_test(test_every_truncation_is_refused_and_changes_nothing),
         cmocka_unit_test(test_flipped_bytes_never_hurt),

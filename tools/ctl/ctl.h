@@ -48,7 +48,7 @@ extern struct settings settings;
 struct options {
     bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
         cancel, stop_crashed, replace;
-    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network;
+    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout;
 };
 extern struct options options;
 
@@ -136,6 +136,9 @@ enum exit_code cmd_vm_list(int argc, char **argv);
 enum exit_code cmd_vm_show(int argc, char **argv);
 enum exit_code cmd_vm_start(int argc, char **argv);
 enum exit_code cmd_vm_stop(int argc, char **argv);
+enum exit_code cmd_vm_shutdown(int argc, char **argv); /* power.c */
+enum exit_code cmd_vm_reset(int argc, char **argv);
+enum exit_code cmd_vm_nmi(int argc, char **argv);
 enum exit_code cmd_vm_pause(int argc, char **argv);
 enum exit_code cmd_vm_resume(int argc, char **argv);
 enum exit_code cmd_vm_inspect(int argc, char **argv);
@@ -189,6 +192,12 @@ uint64_t eta_smooth(struct eta *eta, uint64_t now_us, uint64_t left_us);
 /** Find a guest: the host where it is running (or paused, ...), else the one where it is stopped.  *vm: its object from
  *  the list (owned). */
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm);
+/** POST /v1/vms/NAME/WHAT to the guest's host, and print its message.  body: stolen, or NULL. */
+enum exit_code vm_post(const char *name, const char *what, json_t *body);
+/** "HOST: MESSAGE", or as JSON. */
+void print_message(const struct host *h, const char *message);
+/** The seconds of --timeout, or otherwise. */
+enum exit_code timeout_parse(unsigned *seconds, unsigned otherwise);
 /** Follow a move to its end with a progress bar; print the outcome. */
 enum exit_code watch_move(struct host *h, uint64_t id);
 /** --yes, or the next line of standard input is "yes" or "y", in either case. */

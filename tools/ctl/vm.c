@@ -128,7 +128,7 @@ static enum exit_code vm_ask(const char *name, const char *method, const char *v
     return ask(*host, method, path, body, a);
 }
 
-static void print_message(const struct host *h, const char *message)
+void print_message(const struct host *h, const char *message)
 {
     if (options.json)
         print_json(json_pack("{s:s,s:s}", "host", h->name, "message", message));
@@ -136,7 +136,7 @@ static void print_message(const struct host *h, const char *message)
         printf("%s: %s\n", h->name, message);
 }
 
-static enum exit_code vm_post(const char *name, const char *what, json_t *body)
+enum exit_code vm_post(const char *name, const char *what, json_t *body)
 {
     struct host *h;
     struct answer a;
