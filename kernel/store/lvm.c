@@ -290,7 +290,9 @@ enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **g
     if (!v)
         return REFUSE(HV_E_NOENT, "the volume group %s has no volume named %s", vg, lv);
     if (!v->usable)
-        return REFUSE(HV_E_UNSUPP, "the volume %s/%s is of type \"%s\"; only linear ones that are visible can be used",
+        return REFUSE(HV_E_UNSUPP,
+                      "the volume %s/%s is of type \"%s\"; only linear ones that are visible can be used, and "
+                      "snapshots of such",
                       vg, lv, v->type);
     *group = g;
     *out = v;

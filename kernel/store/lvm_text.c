@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/store/lvm_text.c - see lvm_text.h.  The format: Documentation in LVM2's lvmsystemid(7), lvm(8) and
- * lib/format_text; nothing but linear segments is taken. */
+ * lib/format_text; linear segments and snapshots are taken. */
 #include "kernel/store/lvm_text.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
@@ -102,6 +103,22 @@ static int pv_index(const struct lvm_vg *vg, const struct lvm_node *name)
 
 /* ---- logical volumes ---- */
 
+/* False: it is damaged, or of a kind that LVM2 does not make. */
+static bool snap_read(const struct reader *r, const struct lvm_node *n, struct lvm_snap *s)
+{
+    const struct lvm_node *cow = lvm_child(r->t, n, "cow_store"), *merging = lvm_child(r->t, n, "merging_store");
+    const struct lvm_node *origin = lvm_child(r->t, n, "origin"), *store = cow ? cow : merging;
+    uint64_t chunk;
+    if (!origin || origin->kind != LVM_STRING || !store || store->kind != LVM_STRING || (cow && merging) ||
+        !name_take(s->origin, origin->text, origin->text_len) || !name_take(s->cow, store->text, store->text_len) ||
+        !number_get(r, n, "chunk_size", LVM_CHUNK_MAX / SECTOR, &chunk) || chunk < LVM_CHUNK_MIN / SECTOR ||
+        (chunk & (chunk - 1)))
+        return false;
+    s->chunk_bytes = (uint32_t)chunk * SECTOR;
+    s->merging = merging != NULL;
+    return true;
+}
+
 /* A striped segment with one stripe is linear. */
 static enum hv_err seg_read(const struct reader *r, const struct lvm_node *n, struct lvm_lv *lv)
 {
@@ -118,6 +135,8 @@ static enum hv_err seg_read(const struct reader *r, const struct lvm_node *n, st
         size_t len = MIN(type->text_len, sizeof(lv->type) - 1);
         memcpy(lv->type, type->text, len);
         lv->usable = lv->linear = false;
+        if (lvm_is(type, "snapshot") && !snap_read(r, n, &lv->snap))
+            return bad(r, n, "origin, cow_store and chunk_size (a power of two from 8 to 1024 sectors) expected");
         return HV_OK;
     }
     if (vg->n_segs == LVM_SEGS_MAX)
@@ -180,25 +199,59 @@ static enum hv_err lv_read(const struct reader *r, const struct lvm_node *n)
     return HV_OK;
 }
 
-static void part_mark(const struct reader *r, const struct lvm_node *name)
+static struct lvm_lv *lv_named(const struct reader *r, const char *name)
 {
-    static const char text[] = "part of another volume";
-    for (unsigned i = 0; i < r->vg->n_lvs; i++) {
-        struct lvm_lv *lv = &r->vg->lv[i];
-        if (!lvm_is(name, lv->name))
-            continue;
-        lv->usable = false;
-        if (!lv->type[0])
-            memcpy(lv->type, text, sizeof(text));
-    }
+    for (unsigned i = 0; i < r->vg->n_lvs; i++)
+        if (!strcmp(r->vg->lv[i].name, name))
+            return &r->vg->lv[i];
+    return NULL;
 }
 
-/* A segment that is not linear names the volumes that it is made of: a snapshot its origin and its store, a mirror its
- * images.  Who wrote to one of these directly would destroy the whole. */
+static void lv_unusable(struct lvm_lv *lv, const char *text)
+{
+    lv->usable = false;
+    if (!lv->type[0])
+        snprintf(lv->type, sizeof(lv->type), "%s", text);
+}
+
+static void part_mark(const struct reader *r, const struct lvm_node *name)
+{
+    for (unsigned i = 0; i < r->vg->n_lvs; i++)
+        if (lvm_is(name, r->vg->lv[i].name))
+            lv_unusable(&r->vg->lv[i], "part of another volume");
+}
+
+/* LVM2 hides the store of a snapshot: what users see under its name is the snapshot.  A volume has one role only: each
+ * snapshot of a snapshot, store of two, or origin that is not linear is refused. */
+static void snap_mark(const struct reader *r, const struct lvm_lv *lv)
+{
+    struct lvm_lv *origin = lv_named(r, lv->snap.origin), *cow = lv_named(r, lv->snap.cow);
+    if (origin && lv->snap.merging)
+        lv_unusable(origin, "being reverted");
+    else if (origin && !origin->read_only)
+        lv_unusable(origin, "origin of a snapshot");
+    if (!cow)
+        return;
+    if (!strcmp(cow->type, "hidden")) {
+        cow->type[0] = '\0';
+        cow->usable = true;
+    }
+    if (lv->snap.merging)
+        lv_unusable(cow, "merging snapshot");
+    else if (!origin || origin == cow || !origin->linear || lvm_snap_of(r->vg, origin))
+        lv_unusable(cow, "snapshot of no volume");
+    else if (lvm_snap_of(r->vg, cow) != lv || lvm_snap_count(r->vg, cow))
+        lv_unusable(cow, "store of two snapshots");
+    lv_unusable(cow, "snapshot");
+}
+
+/* A segment that is not linear names the volumes that it is made of, as a mirror its images.  Who wrote to one of these
+ * directly would destroy the whole. */
 static void parts_mark(const struct reader *r, const struct lvm_node *lv)
 {
     for (const struct lvm_node *seg = lvm_first(r->t, lv); seg; seg = lvm_next(r->t, seg)) {
-        if (seg->kind != LVM_SECTION || lvm_is(lvm_child(r->t, seg, "type"), "striped"))
+        const struct lvm_node *type = lvm_child(r->t, seg, "type");
+        if (seg->kind != LVM_SECTION || lvm_is(type, "striped") || lvm_is(type, "snapshot"))
             continue;
         for (const struct lvm_node *n = lvm_first(r->t, seg); n; n = lvm_next(r->t, n)) {
             part_mark(r, n);
@@ -270,6 +323,9 @@ static enum hv_err group_read(const struct reader *r)
     if (!e)
         e = members_read(r, group, "logical_volumes", lv_read);
     const struct lvm_node *lv = e ? NULL : lvm_first(r->t, lvm_child(r->t, group, "logical_volumes"));
+    for (unsigned i = 0; i < vg->n_lvs && !e; i++)
+        if (vg->lv[i].snap.cow[0])
+            snap_mark(r, &vg->lv[i]);
     for (; lv; lv = lvm_next(r->t, lv))
         parts_mark(r, lv);
     return e ? e : overlaps_check(r);
@@ -305,6 +361,14 @@ const struct lvm_lv *lvm_lv_by_uuid(const struct lvm_vg *vg, const char *uuid)
     return NULL;
 }
 
+const struct lvm_lv *lvm_snap_of(const struct lvm_vg *vg, const struct lvm_lv *cow)
+{
+    for (unsigned i = 0; i < vg->n_lvs; i++)
+        if (!strcmp(vg->lv[i].snap.cow, cow->name))
+            return &vg->lv[i];
+    return NULL;
+}
+
 const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key)
 {
     size_t len = strlen(key);
@@ -314,10 +378,18 @@ const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key)
     return NULL;
 }
 
+unsigned lvm_snap_count(const struct lvm_vg *vg, const struct lvm_lv *origin)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < vg->n_lvs; i++)
+        n += vg->lv[i].snap.cow[0] && !strcmp(vg->lv[i].snap.origin, origin->name);
+    return n;
+}
+
 uint64_t lvm_lv_map(const struct lvm_vg *vg, const struct lvm_lv *lv, uint64_t at, unsigned *pv, uint64_t *run)
 {
     uint64_t extent = at / vg->extent_bytes;
-    ASSERT(lv->usable && extent < lv->extents);
+    ASSERT(lv->linear && extent < lv->extents);
     const struct lvm_seg *s = &vg->seg[lv->seg];
     while (extent >= (uint64_t)s->first + s->count)
         s++;

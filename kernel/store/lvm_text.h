@@ -18,6 +18,10 @@
 #define LVM_TEXT_MAX (512 * KIB)
 #define LVM_TAGS_LEN 512 /* bytes of a volume's tags, as they are kept */
 
+/* bytes of a chunk of a snapshot */
+#define LVM_CHUNK_MIN (4 * KIB)
+#define LVM_CHUNK_MAX (512 * KIB)
+
 struct lvm_pv {
     char name[LVM_NAME_LEN]; /* in the text: "pv0" */
     char uuid[LVM_UUID_LEN];
@@ -29,16 +33,24 @@ struct lvm_seg {
     uint32_t first, count, pv_first;
     uint8_t pv;
 };
+/* A segment of type "snapshot": its volume is a name only ("snapshot0").  The volume `cow` holds the chunks in which it
+ * differs from `origin`, and is what users know as the snapshot. */
+struct lvm_snap {
+    char origin[LVM_NAME_LEN], cow[LVM_NAME_LEN]; /* cow "": the volume is no such name */
+    uint32_t chunk_bytes;                         /* a power of two, LVM_CHUNK_MIN..LVM_CHUNK_MAX */
+    bool merging;                                 /* back into its origin: neither of the two may be used */
+};
 struct lvm_lv {
     char name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
-    bool usable; /* all segments are linear, it is visible, and part of no other volume */
     bool linear; /* all segments are */
+    bool usable; /* linear, visible, and part of no other volume except as origin or store of a snapshot */
     bool read_only;
     bool tags_cut;           /* it has more tags than there is room for; those that are not here stay in the text */
     char type[24];           /* why it is not usable, such as the type of a segment that is not linear; "": it is */
     char tags[LVM_TAGS_LEN]; /* one after another, each with its NUL; ended by an empty one */
-    uint32_t extents;        /* in all */
+    uint32_t extents;        /* in all; of a segment of type "snapshot": of the origin when it was made */
     unsigned seg, n_segs;
+    struct lvm_snap snap;
 };
 struct lvm_vg {
     char name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
@@ -59,8 +71,12 @@ const struct lvm_lv *lvm_lv_find(const struct lvm_vg *vg, const char *name);
 const struct lvm_lv *lvm_lv_by_uuid(const struct lvm_vg *vg, const char *uuid);
 /** The value of the volume's tag "key=value"; NULL: it has none. */
 const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key);
+/** The volume whose segment says that cow is a store of a snapshot; NULL: none does. */
+const struct lvm_lv *lvm_snap_of(const struct lvm_vg *vg, const struct lvm_lv *cow);
+/** How many snapshots and clones origin has. */
+unsigned lvm_snap_count(const struct lvm_vg *vg, const struct lvm_lv *origin);
 /** Where byte `at` of a volume lies: *pv and the result, a byte of that disk.  *run: so many bytes follow there.
- *  at < extents * extent_bytes. */
+ *  lv->linear, at < extents * extent_bytes. */
 uint64_t lvm_lv_map(const struct lvm_vg *vg, const struct lvm_lv *lv, uint64_t at, unsigned *pv, uint64_t *run);
 
 #endif

@@ -286,17 +286,9 @@ static void test_not_for_guests(void **state)
         assert_int_equal(lvm_vg_read(&vg, text, (size_t)len, WHY(why)), HV_OK);
         assert_true(rows[i].unusable ? vg.unusable && strstr(vg.unusable, rows[i].unusable) : !vg.unusable);
     }
-    static const char snapshot[] =
-        HEAD "physical_volumes {\npv0 {\n" ID "flags = [\"MISSING\"]\npe_start = 2048\n"
-             "pe_count = 10\n}\n}\n" LVS(
-                 LV("web", SEG(0, 2, "pv0", 0)) LV("snap", SEG(0, 1, "pv0", 2)) LV("free", SEG(0, 1, "pv0", 3))
-                     LV("snapshot0", "segment1 {\nstart_extent = 0\nextent_count = 2\ntype = \"snapshot\"\n"
-                                     "origin = \"web\"\ncow_store = \"snap\"\n}\n")) "}";
-    assert_int_equal(lvm_vg_read(&vg, snapshot, sizeof(snapshot) - 1, WHY(why)), HV_OK);
-    assert_true(!lvm_lv_find(&vg, "web")->usable && !lvm_lv_find(&vg, "snap")->usable);
-    assert_string_equal(lvm_lv_find(&vg, "web")->type, "part of another volume");
-    assert_string_equal(lvm_lv_find(&vg, "snapshot0")->type, "snapshot");
-    assert_true(lvm_lv_find(&vg, "free")->usable);
+    static const char missing[] = HEAD "physical_volumes {\npv0 {\n" ID "flags = [\"MISSING\"]\npe_start = 2048\n"
+                                       "pe_count = 10\n}\n}\n}";
+    assert_int_equal(lvm_vg_read(&vg, missing, sizeof(missing) - 1, WHY(why)), HV_OK);
     assert_non_null(strstr(vg.unusable, "marked as missing"));
 }
 
@@ -319,6 +311,62 @@ static void test_tags(void **state)
     assert_null(lvm_lv_tag(a, "b"));
     assert_true(a->tags_cut && b->tags_cut && !strcmp(b->tags, tag) && a->linear);
     assert_string_equal(lvm_lv_tag(b, "k"), "");
+}
+
+/* ---- snapshots ---- */
+
+#define SNAP_SEG                 "segment1 {\nstart_extent = 0\nextent_count = 2\ntype = \"snapshot\"\n"
+#define SNAP(name, keys)         LV(name, SNAP_SEG keys "}\n")
+#define KEYS(chunk, origin, cow) "chunk_size = " chunk "\norigin = \"" origin "\"\ncow_store = \"" cow "\"\n"
+#define MERGE                    "chunk_size = 8\norigin = \"web\"\nmerging_store = \"snap\"\n"
+#define HIDDEN(name, segs)       name " {\n" ID "status = [\"READ\", \"WRITE\"]\nsegment_count = 1\n" segs "}\n"
+#define BASE(name, segs)         name " {\n" ID "status = [\"READ\", \"VISIBLE\"]\nsegment_count = 1\n" segs "}\n"
+#define GROUP(lvs)                                                                                                    \
+    HEAD PVS LVS(LV("web", SEG(0, 2, "pv0", 0)) HIDDEN("snap", SEG(0, 1, "pv0", 2)) BASE("base", SEG(0, 2, "pv0", 3)) \
+                     HIDDEN("clone", SEG(0, 1, "pv0", 5)) lvs) "}"
+
+/* Which volumes are snapshots of which, and what may be used then; "": that volume may be. */
+static void test_snapshots(void **state)
+{
+    (void)state;
+    static struct lvm_vg vg;
+    static const struct {
+        const char *text, *web, *snap, *base, *clone;
+    } rows[] = {
+        { GROUP(""), "", "hidden", "", "hidden" },
+        { GROUP(SNAP("snapshot0", KEYS("128", "base", "clone"))), "", "hidden", "", "snapshot" },
+        { GROUP(SNAP("snapshot0", KEYS("8", "web", "snap"))), "origin of a snapshot", "snapshot", "", "hidden" },
+        { GROUP(SNAP("snapshot0", MERGE)), "being reverted", "merging snapshot", "", "hidden" },
+        { GROUP(SNAP("snapshot0", KEYS("8", "none", "snap"))), "", "snapshot of no volume", "", "hidden" },
+        { GROUP(SNAP("snapshot0", KEYS("8", "base", "clone")) SNAP("snapshot1", KEYS("8", "clone", "snap"))), "",
+          "snapshot of no volume", "", "store of two snapshots" },
+        { GROUP(SNAP("snapshot0", KEYS("8", "base", "clone")) SNAP("snapshot1", KEYS("8", "base", "clone"))), "",
+          "hidden", "", "snapshot" },
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        char why[200];
+        assert_int_equal(lvm_vg_read(&vg, rows[i].text, strlen(rows[i].text), WHY(why)), HV_OK);
+        const char *web = lvm_lv_find(&vg, "web")->type, *snap = lvm_lv_find(&vg, "snap")->type;
+        const char *base = lvm_lv_find(&vg, "base")->type, *copy = lvm_lv_find(&vg, "clone")->type;
+        if (strcmp(web, rows[i].web) || strcmp(snap, rows[i].snap) || strcmp(base, rows[i].base) ||
+            strcmp(copy, rows[i].clone))
+            fail_msg("row %u: web \"%s\", snap \"%s\", base \"%s\", clone \"%s\"", i, web, snap, base, copy);
+    }
+    const char *clone = rows[1].text;
+    char why[200];
+    assert_int_equal(lvm_vg_read(&vg, clone, strlen(clone), WHY(why)), HV_OK);
+    const struct lvm_lv *s = lvm_snap_of(&vg, lvm_lv_find(&vg, "clone"));
+    assert_true(s && s->snap.chunk_bytes == 64 * KIB && !s->snap.merging && !strcmp(s->snap.origin, "base"));
+    assert_int_equal(lvm_snap_count(&vg, lvm_lv_find(&vg, "base")), 1);
+    assert_null(lvm_snap_of(&vg, lvm_lv_find(&vg, "web")));
+    static const char *const wrong[] = { GROUP(SNAP("snapshot0", KEYS("12", "base", "clone"))),
+                                         GROUP(SNAP("snapshot0", KEYS("4", "base", "clone"))),
+                                         GROUP(SNAP("snapshot0", KEYS("8", "-", "clone"))),
+                                         GROUP(SNAP("snapshot0", MERGE "cow_store = \"clone\"\n")) };
+    for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+        assert_int_equal(lvm_vg_read(&vg, wrong[i], strlen(wrong[i]), WHY(why)), HV_E_INVAL);
+        assert_non_null(strstr(why, "origin, cow_store and chunk_size (a power of two from 8 to 1024 sectors) expec"));
+    }
 }
 
 /* What exceeds the limits of this host is refused with their names. */
@@ -533,8 +581,8 @@ int main(void)
         cmocka_unit_test_teardown(test_texts, end),       cmocka_unit_test_teardown(test_limits, end),
         cmocka_unit_test_teardown(test_tags, end),        cmocka_unit_test_teardown(test_not_for_guests, end),
         cmocka_unit_test_teardown(test_sectors, end),     cmocka_unit_test_teardown(test_wrong_headers, end),
-        cmocka_unit_test_teardown(test_disk_data, end),   cmocka_unit_test_teardown(test_disk_errors, end),
-        cmocka_unit_test_teardown(test_one_writer, end),
+        cmocka_unit_test_teardown(test_disk_data, end),   cmocka_unit_test_teardown(test_snapshots, end),
+        cmocka_unit_test_teardown(test_disk_errors, end), cmocka_unit_test_teardown(test_one_writer, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
