@@ -54,6 +54,9 @@ static const struct command {
     { { "vm", "shutdown" }, 1, 1, "NAME", "timeout force detach",
       "press a guest's power button and wait until it is off (--timeout S: so long at most, 60 without it; --force: "
       "then stop it; --detach: do not wait)", "vm shutdown web\nvm shutdown web --timeout 300 --force", cmd_vm_shutdown },
+    { { "vm", "set" }, 3, 3, "NAME memory-target SIZE", "",
+      "ask a guest to keep only so much of its memory, and give the rest to its balloon", "vm set web memory-target 512M",
+      cmd_vm_set },
     { { "vm", "reset" }, 1, 1, "NAME", "", "reset a running guest at once", "vm reset web", cmd_vm_reset },
     { { "vm", "nmi" }, 1, 1, "NAME", "", "send a running guest an NMI: many systems dump their state then",
       "vm nmi web", cmd_vm_nmi },

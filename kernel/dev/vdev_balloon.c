@@ -6,6 +6,7 @@
  * host memory at once, and read as zeros, as if never touched.  Inflated pages are zeroed, so that a move finds them
  * empty.  While a move's dirty log is on, reports are completed and ignored: pages sent stay sent (guest_mem_drop).
  * The service loop does all work, one request at a time. */
+#include "kernel/dev/vdev_balloon.h"
 #include "kernel/dev/devices.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
@@ -115,6 +116,26 @@ static bool balloon_service(struct vm *vm, struct vdev *d)
     for (unsigned q = INFLATE; q <= REPORT; q++)
         some |= balloon_serve_queue(vm, d, q);
     return some;
+}
+
+struct balloon_state vdev_balloon_state(struct vm *vm)
+{
+    const struct vdev *d = vdev_find(vm, VDEV_BALLOON);
+    lock_assert_held(&vm->dev_lock);
+    if (!d)
+        return (struct balloon_state){ 0 };
+    return (struct balloon_state){ true, vdev_live(d), d->balloon.pages * PAGE_SIZE, d->balloon.actual * PAGE_SIZE };
+}
+
+void vdev_balloon_target(struct vm *vm, uint64_t bytes)
+{
+    struct vdev *d = vdev_find(vm, VDEV_BALLOON);
+    lock_assert_held(&vm->dev_lock);
+    if (!d || d->balloon.pages == bytes / PAGE_SIZE)
+        return;
+    d->balloon.pages = (uint32_t)(bytes / PAGE_SIZE);
+    if (vdev_live(d))
+        vdev_config_changed(vm, d);
 }
 
 static void balloon_save(const struct vdev *d, struct wr *w)

@@ -57,6 +57,7 @@ void api_vm_stop(struct api_call *c);
 void api_vm_pause(struct api_call *c);
 void api_vm_shutdown(struct api_call *c);
 void api_vm_reset(struct api_call *c);
+void api_vm_set(struct api_call *c);
 void api_vm_nmi(struct api_call *c);
 void api_vm_resume(struct api_call *c);
 void api_vm_inspect(struct api_call *c);

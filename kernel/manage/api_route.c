@@ -120,6 +120,8 @@ static const struct route routes[] = {
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/stop", api_vm_stop, NONE, "power a guest off at once" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/shutdown", api_vm_shutdown, NONE, "press a guest's ACPI power button" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/reset", api_vm_reset, NONE, "reset a running guest" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/set", api_vm_set, "memory_target_bytes",
+      "ask a guest to keep only so much of its memory" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/nmi", api_vm_nmi, NONE, "send a running guest an NMI" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/pause", api_vm_pause, NONE, "pause a running guest" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/resume", api_vm_resume, NONE, "resume a paused guest" },

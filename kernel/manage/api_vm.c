@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/dev/devices.h"
+#include "kernel/dev/vdev_balloon.h"
 #include "kernel/host/clock.h"
 #include "kernel/manage/api_call.h"
 #include "kernel/manage/operate.h"
@@ -125,9 +126,20 @@ static void put_cards(struct json *j, const struct vm *vm)
     json_end(j);
 }
 
+static void put_balloon(struct json *j, struct vm *vm)
+{
+    spin_lock(&vm->dev_lock);
+    struct balloon_state b = vdev_balloon_state(vm);
+    spin_unlock(&vm->dev_lock);
+    if (!b.present)
+        return;
+    json_num(j, "memory_target_bytes", vm->config.memory_bytes - b.target_bytes);
+    json_num(j, "balloon_bytes", b.given_bytes);
+}
+
 void api_vm_show(struct api_call *c)
 {
-    const struct vm *vm = named_vm(c);
+    struct vm *vm = named_vm(c);
     if (!vm)
         return;
     const struct vm_config *v = &vm->config;
@@ -145,8 +157,10 @@ void api_vm_show(struct api_call *c)
     json_num(j, "disk_bytes", v->disk_bytes);
     put_usage(j, vm);
     put_cards(j, vm);
-    if (vm_state(vm) != VM_STOPPED)
+    if (vm_state(vm) != VM_STOPPED) {
         json_num(j, "backed_bytes", vm->mem.n_backed * BLOCK_SIZE);
+        put_balloon(j, vm);
+    }
     json_end(j);
 }
 
@@ -189,6 +203,20 @@ void api_vm_reset(struct api_call *c) { vm_operate(c, operate_reset); }
 void api_vm_nmi(struct api_call *c) { vm_operate(c, operate_nmi); }
 void api_vm_pause(struct api_call *c) { vm_operate(c, operate_pause); }
 void api_vm_resume(struct api_call *c) { vm_operate(c, operate_resume); }
+
+void api_vm_set(struct api_call *c)
+{
+    char message[480];
+    uint64_t target;
+    if (!named_vm(c))
+        return;
+    if (json_get_num(&c->in, "memory_target_bytes", UINT64_MAX, &target)) {
+        api_fail(c, HV_E_INVAL, 0, "the field \"memory_target_bytes\" must be a number");
+        return;
+    }
+    enum hv_err e = operate_memory_target(c->arg, target, c->by, WHY(message));
+    api_result(c, e, message);
+}
 
 static void put_exits(struct json *j, const struct vm *vm)
 {

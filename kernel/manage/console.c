@@ -258,6 +258,19 @@ static void cmd_vm_stop(int argc, char **argv) { (void)argc, run_operation(opera
 static void cmd_vm_shutdown(int argc, char **argv) { (void)argc, run_operation(operate_shutdown, argv[0]); }
 static void cmd_vm_reset(int argc, char **argv) { (void)argc, run_operation(operate_reset, argv[0]); }
 static void cmd_vm_nmi(int argc, char **argv) { (void)argc, run_operation(operate_nmi, argv[0]); }
+static void cmd_vm_target(int argc, char **argv)
+{
+    char message[480];
+    unsigned mib;
+    (void)argc;
+    if (!config_number(argv[1], 1, 1048576, &mib)) {
+        print("usage: vm memory-target NAME MIB");
+        return;
+    }
+    enum hv_err e = operate_memory_target(argv[0], mib * MIB, OPERATE_CONSOLE, WHY(message));
+    print_result(e, message);
+}
+
 static void cmd_vm_pause(int argc, char **argv) { (void)argc, run_operation(operate_pause, argv[0]); }
 static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_operation(operate_resume, argv[0]); }
 
@@ -455,6 +468,7 @@ static const struct command {
     { { "vm", "shutdown" }, 1, 1, "NAME", "press a guest's power button", cmd_vm_shutdown },
     { { "vm", "reset" }, 1, 1, "NAME", "reset a running guest", cmd_vm_reset },
     { { "vm", "nmi" }, 1, 1, "NAME", "send a running guest an NMI", cmd_vm_nmi },
+    { { "vm", "memory-target" }, 2, 2, "NAME MIB", "ask a guest to keep only so much of its memory", cmd_vm_target },
     { { "vm", "pause" }, 1, 1, "NAME", "pause a running guest", cmd_vm_pause },
     { { "vm", "resume" }, 1, 1, "NAME", "resume a paused guest", cmd_vm_resume },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect },

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/dev/devices.h"
+#include "kernel/dev/vdev_balloon.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/start.h"
 #include "kernel/vm/vm_disk.h"
@@ -145,6 +146,41 @@ enum hv_err operate_nmi(const char *name, const char *by, struct why *why)
         return REFUSE(HV_E_AGAIN, "no vCPU of %s takes an NMI: its system has masked LINT1 in all local APICs", name);
     log_info("vm", "%s: NMI by %s", name, by);
     why_say(why, "an NMI was sent to %u vCPU(s) of %s", n, name);
+    return HV_OK;
+}
+
+/* ---- memory ---- */
+
+/* Set the target if the guest has a balloon; returns the balloon's state. */
+static struct balloon_state balloon_set(struct vm *vm, uint64_t bytes)
+{
+    spin_lock(&vm->dev_lock);
+    vdev_balloon_target(vm, vm->config.memory_bytes - bytes);
+    struct balloon_state b = vdev_balloon_state(vm);
+    spin_unlock(&vm->dev_lock);
+    return b;
+}
+
+enum hv_err operate_memory_target(const char *name, uint64_t bytes, const char *by, struct why *why)
+{
+    struct vm *vm;
+    enum hv_err e = operate_find(name, &vm, why);
+    if (!e)
+        e = operate_check_not_moving(name, why);
+    if (e)
+        return e;
+    if (vm_state(vm) != VM_RUNNING && vm_state(vm) != VM_PAUSED)
+        return REFUSE(HV_E_BUSY, "%s is %s; a guest has a memory target while it runs or is paused", name,
+                      vm_state_name(vm_state(vm)));
+    if (!vm->config.balloon)
+        return REFUSE(HV_E_UNSUPP, "%s has no balloon (balloon = no in its [vm] section)", name);
+    if (bytes < OPERATE_TARGET_MIN || bytes > vm->config.memory_bytes || bytes % PAGE_SIZE)
+        return REFUSE(HV_E_RANGE, "the memory target of %s must be from %lu to %lu MiB", name, OPERATE_TARGET_MIN / MIB,
+                      vm->config.memory_bytes / MIB);
+    struct balloon_state b = balloon_set(vm, bytes);
+    log_info("vm", "%s: memory target %lu MiB, set by %s", name, bytes / MIB, by);
+    why_say(why, "%s is asked to keep %lu of its %lu MiB%s", name, bytes / MIB, vm->config.memory_bytes / MIB,
+            b.live ? "" : "; its balloon driver is not up, and will be told when it is");
     return HV_OK;
 }
 

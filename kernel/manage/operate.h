@@ -26,6 +26,10 @@ HV_MUST_CHECK enum hv_err operate_shutdown(const char *vm, const char *by, struc
 HV_MUST_CHECK enum hv_err operate_reset(const char *vm, const char *by, struct why *why);
 /** Pulse the NMI line of a running guest.  HV_E_AGAIN: none of its local APICs lets the NMI through. */
 HV_MUST_CHECK enum hv_err operate_nmi(const char *vm, const char *by, struct why *why);
+/** Ask a running or paused guest to keep only so much of its memory, from OPERATE_TARGET_MIN to all of it, in whole
+ *  pages.  HV_E_UNSUPP: it has no balloon.  HV_E_RANGE. */
+#define OPERATE_TARGET_MIN (16 * MIB)
+HV_MUST_CHECK enum hv_err operate_memory_target(const char *vm, uint64_t bytes, const char *by, struct why *why);
 /** Pause a running guest; resume a paused one.  Its clocks advance while it is paused. */
 HV_MUST_CHECK enum hv_err operate_pause(const char *vm, const char *by, struct why *why);
 HV_MUST_CHECK enum hv_err operate_resume(const char *vm, const char *by, struct why *why);

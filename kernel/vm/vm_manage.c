@@ -13,6 +13,7 @@
 #include "kernel/dev/devices.h"
 #include "kernel/dev/lapic.h"
 #include "kernel/dev/pvclock.h"
+#include "kernel/dev/vdev_balloon.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
@@ -448,6 +449,21 @@ static bool vm_reset_refused(struct vm *vm, unsigned quick)
     return true;
 }
 
+static uint64_t balloon_target(struct vm *vm)
+{
+    spin_lock(&vm->dev_lock);
+    struct balloon_state b = vdev_balloon_state(vm);
+    spin_unlock(&vm->dev_lock);
+    return b.target_bytes;
+}
+
+static void balloon_target_set(struct vm *vm, uint64_t bytes)
+{
+    spin_lock(&vm->dev_lock);
+    vdev_balloon_target(vm, bytes);
+    spin_unlock(&vm->dev_lock);
+}
+
 /* Tear vm down and boot it again from the same files.  As in a real machine its RAM is lost, and its disk is not, be it
  * in memory.  The promise of its memory stands meanwhile: nothing else runs here. */
 static enum hv_err vm_reboot(struct vm *vm, struct why *why)
@@ -455,11 +471,14 @@ static enum hv_err vm_reboot(struct vm *vm, struct why *why)
     while (!vm_pause(vm))
         __builtin_ia32_pause();
     struct guest_mem kept = vm->mem;
+    uint64_t target = balloon_target(vm);
     vm->mem = (struct guest_mem){ 0 };
     vm_teardown(vm);
     (void)guest_mem_drop_visible(&kept);
     enum hv_err e = vm_boot(vm, NULL, &kept, why);
     guest_mem_fini(&kept);
+    if (!e)
+        balloon_target_set(vm, target);
     return e;
 }
 

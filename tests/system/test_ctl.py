@@ -40,7 +40,7 @@ USUAL = {
     "GET /v1/vms/web": {"name": "web", "state": "running"},
     "GET /v1/vms/web/inspect": {"vcpus": [], "details": ["line"]},
     **{f"POST /v1/vms/web/{verb}": {"message": f"web: {verb}"} for verb in ("start", "stop", "pause", "resume",
-                                                                             "shutdown", "reset", "nmi")},
+                                                                             "shutdown", "reset", "nmi", "set")},
     "GET /v1/vms/web/console?since=0": b"tick\r\n\xff", "POST /v1/vms/web/console": {"taken": 5},
     "GET /v1/migrations": {"migrations": [MOVE]}, "POST /v1/migrations": MOVE, "GET /v1/migrations/1": MOVE,
     "POST /v1/migrations/1/cancel": {"message": "cancelled"},
@@ -135,6 +135,7 @@ def test_json_and_help_everywhere():
     arguments = {"host add": ["z", "{there}", "--yes"], "host rename": ["z", "y"], "host remove": ["y"],
                  "vm migrate": ["web", "--to", "b"],
                  "vm console": ["web", "--print"], "vm shutdown": ["web", "--detach"],
+                 "vm set": ["web", "memory-target", "64M"],
                  "migration set": ["web", "--limit", "5"],
                  "migration resolve": ["web", "--resume-here", "--yes"]}
     with FakeHost() as a:
@@ -186,7 +187,7 @@ def test_text_of_hosts_is_escaped():
     command, with and without --json; only a console's bytes pass as they are."""
     usual = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"],
              "vm console": ["web", "--print"], "migration resolve": ["web", "--resume-here", "--yes"], "validate": [],
-             "vm shutdown": ["web", "--timeout", "0"]}
+             "vm shutdown": ["web", "--timeout", "0"], "vm set": ["web", "memory-target", "64M"]}
     with FakeHost() as a:
         conf = os.path.join(a.clients.folder, "evil.conf")
         for words in commands()[0]:

@@ -100,11 +100,12 @@ def devices_work_and_move(own, kernel):
 
 
 def test_free_memory_is_not_moved(own):
-    """What the guest reports as free loses its memory and costs nothing on the wire."""
+    """What the guest reports as free loses its memory and costs nothing on the wire.  A memory target fills the balloon
+    and empties it."""
     link = Link()
     a = own("a", link, vms={"with": guest_vm(11), "without": guest_vm(12, balloon="no")}, peers=["b"], files=FILES,
             memory_mib=2048)
-    own("b", link, peers=["a"], memory_mib=2048)
+    b = own("b", link, peers=["a"], memory_mib=2048)
     wire = {}
     for name in "without", "with":
         with a.guest(name) as g:
@@ -114,3 +115,12 @@ def test_free_memory_is_not_moved(own):
     print(f"        64 MiB of random data freed before the move: {wire['with'] / 1e6:.1f} MB on the wire with "
           f"free-page reporting, {wire['without'] / 1e6:.1f} MB without")
     assert wire["with"] < wire["without"] - 40e6, wire
+    for host, target, low, high in (b, 256, 120, 256), (b, 128, 0, 100), (b, 256, 120, 256):
+        assert f"is asked to keep {target} of its 256 MiB" in host.command(f"vm memory-target with {target}")
+        with host.guest("with") as g:
+            for _ in range(30):
+                free = int(re.search(r"^MemFree: +(\d+) kB", sh(g, "grep MemFree /proc/meminfo"), re.M)[1]) // 1024
+                if low < free < high:
+                    break
+                time.sleep(1)
+            assert low < free < high, (target, free)

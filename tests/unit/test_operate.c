@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/dev/devices.h"
+#include "kernel/dev/vdev_balloon.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/start.h"
 #include "kernel/vm/vm_disk.h"
@@ -133,6 +134,19 @@ void vm_power_request(struct vm *vm, enum vm_power what)
 {
     assert_ptr_equal(vm, &web);
     assert_int_equal(what, VM_POWER_RESET);
+    n_acts++;
+}
+
+static struct balloon_state balloon = { .present = true, .live = true };
+struct balloon_state vdev_balloon_state(struct vm *vm)
+{
+    assert_ptr_equal(vm, &web);
+    return balloon;
+}
+void vdev_balloon_target(struct vm *vm, uint64_t bytes)
+{
+    assert_ptr_equal(vm, &web);
+    balloon.target_bytes = bytes;
     n_acts++;
 }
 
@@ -310,6 +324,31 @@ static void test_buttons_are_refused(void **s)
     assert_int_equal(n_acts, 0);
 }
 
+static void test_memory_target(void **s)
+{
+    (void)s;
+    begin_alone(VM_RUNNING);
+    web.config.memory_bytes = 64 * MIB, web.config.balloon = false;
+    assert_int_equal(operate_memory_target("web", 32 * MIB, "client me", WHY(said)), HV_E_UNSUPP);
+    web.config.balloon = true;
+    assert_int_equal(operate_memory_target("web", 15 * MIB, "client me", WHY(said)), HV_E_RANGE);
+    assert_string_equal(said, "the memory target of web must be from 16 to 64 MiB");
+    assert_int_equal(operate_memory_target("web", 65 * MIB, "client me", WHY(said)), HV_E_RANGE);
+    assert_int_equal(n_acts, 0);
+    assert_int_equal(operate_memory_target("web", 48 * MIB, "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web is asked to keep 48 of its 64 MiB");
+    assert_int_equal(balloon.target_bytes, 16 * MIB);
+    balloon.live = false;
+    assert_int_equal(operate_memory_target("web", 64 * MIB, "client me", WHY(said)), HV_OK);
+    assert_non_null(strstr(said, "its balloon driver is not up"));
+    assert_int_equal(balloon.target_bytes, 0);
+    begin_alone(VM_STOPPED);
+    assert_int_equal(operate_memory_target("web", 32 * MIB, "client me", WHY(said)), HV_E_BUSY);
+    strcpy(jobs[1].guest, "web"); /* moves */
+    assert_int_equal(operate_memory_target("web", 32 * MIB, "client me", WHY(said)), HV_E_BUSY);
+    assert_int_equal(operate_memory_target("db", 32 * MIB, "client me", WHY(said)), HV_E_NOENT);
+}
+
 /* The pause is the disk's: it runs again by itself, and not before its disk answers. */
 static void test_waits_for_its_disk(void **s)
 {
@@ -359,6 +398,7 @@ int main(void)
                                         cmocka_unit_test(test_long_reason),
                                         cmocka_unit_test(test_so_already),
                                         cmocka_unit_test(test_waits_for_its_disk),
+                                        cmocka_unit_test(test_memory_target),
                                         cmocka_unit_test(test_buttons),
                                         cmocka_unit_test(test_buttons_are_refused),
                                         cmocka_unit_test(test_says_who),

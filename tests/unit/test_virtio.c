@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/dev/vdev_balloon.h"
 #include "kernel/dev/vdev_net.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/virtio_driver.h"
@@ -423,7 +424,19 @@ static void test_balloon(void **state)
         ;
     assert_int_equal(drv_get(&m, 9 * MIB, 1), 0);
     assert_int_equal(drv_get(&m, 9 * MIB + PAGE_SIZE, 1), 0x55);
+    drv_w(&m, BALLOON, 16, 2, 0); /* configuration changes on vector 0 */
+    uint8_t generation = (uint8_t)drv_r(&m, BALLOON, 21, 1);
+    spin_lock(&m.vm.dev_lock);
+    vdev_balloon_target(&m.vm, 4 * MIB);
+    vdev_balloon_target(&m.vm, 4 * MIB); /* no news */
+    spin_unlock(&m.vm.dev_lock);
+    assert_int_equal(drv_r(&m, BALLOON, 0x2000, 4), 4 * MIB / PAGE_SIZE);
+    assert_int_equal(drv_r(&m, BALLOON, 21, 1), generation + 1);
     drv_w(&m, BALLOON, 0x2004, 4, 77);
+    spin_lock(&m.vm.dev_lock);
+    struct balloon_state b = vdev_balloon_state(&m.vm);
+    spin_unlock(&m.vm.dev_lock);
+    assert_true(b.present && b.live && b.target_bytes == 4 * MIB && b.given_bytes == 77 * PAGE_SIZE);
     assert_int_equal(drv_r(&m, BALLOON, 0x2004, 4), 77);
 }
 

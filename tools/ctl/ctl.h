@@ -139,6 +139,7 @@ enum exit_code cmd_vm_stop(int argc, char **argv);
 enum exit_code cmd_vm_shutdown(int argc, char **argv); /* power.c */
 enum exit_code cmd_vm_reset(int argc, char **argv);
 enum exit_code cmd_vm_nmi(int argc, char **argv);
+enum exit_code cmd_vm_set(int argc, char **argv);
 enum exit_code cmd_vm_pause(int argc, char **argv);
 enum exit_code cmd_vm_resume(int argc, char **argv);
 enum exit_code cmd_vm_inspect(int argc, char **argv);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/power.c - godwitctl vm shutdown|reset|nmi: what needs the guest's own system, or acts on it. */
+ * tools/ctl/power.c - godwitctl vm shutdown|reset|nmi|set: what acts on the guest's own system, or needs it. */
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
@@ -139,4 +139,27 @@ enum exit_code cmd_vm_nmi(int argc, char **argv)
 {
     (void)argc;
     return vm_post(argv[0], "nmi", NULL);
+}
+
+/* "256M", "2G" or "2GiB". */
+static bool size_parse(const char *text, uint64_t *bytes)
+{
+    char *end;
+    unsigned long long n = strtoull(text, &end, 10);
+    unsigned shift = *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+    if (end == text || text[0] == '-' || !shift || (end[1] && strcmp(end + 1, "iB")) || n > (1ull << 20))
+        return false;
+    *bytes = n << shift;
+    return true;
+}
+
+enum exit_code cmd_vm_set(int argc, char **argv)
+{
+    uint64_t bytes;
+    (void)argc;
+    if (strcmp(argv[1], "memory-target"))
+        return fail(EXIT_USAGE, "%s cannot be set while the guest runs; memory-target can", argv[1]);
+    if (!size_parse(argv[2], &bytes))
+        return fail(EXIT_USAGE, "%s is no size; write it like 256M or 2G", argv[2]);
+    return vm_post(argv[0], "set", json_pack("{s:I}", "memory_target_bytes", (json_int_t)bytes));
 }
