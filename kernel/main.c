@@ -29,6 +29,7 @@
 #include "kernel/service.h"
 #include "kernel/store/blockdev.h"
 #include "kernel/store/lvm.h"
+#include "kernel/store/registry.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/net.h"
 
@@ -75,8 +76,8 @@ static void ap_main(void)
 }
 
 /* The host's key leaves memory once net/ has decoded it; key and certificate leave the list of files before guests get
- * to see it. */
-static void network_up(struct boot_info *bi)
+ * to see it.  own: the fingerprint of the certificate.  False: there is none. */
+static bool network_up(struct boot_info *bi, uint8_t own[32])
 {
     struct boot_file cert, key;
     struct net_params p = { .config = &config,
@@ -84,7 +85,6 @@ static void network_up(struct boot_info *bi)
                             .on_client = api_accept,
                             .seed = { bi->seed, sizeof(bi->seed), bi->seed_is_new } };
     if (boot_file_take(bi, config.host.cert, &cert)) {
-        uint8_t own[32];
         p.cert_der = (const uint8_t *)(uintptr_t)cert.base, p.cert_len = cert.len;
         net_fingerprint(p.cert_der, p.cert_len, own);
         config_self_drop(&config, own); /* before any peer is pointed to */
@@ -96,10 +96,12 @@ static void network_up(struct boot_info *bi)
         log_error("net", "this host cannot move guests: %s", hv_err_text(e));
     wipe((void *)(uintptr_t)key.base, key.len);
     wipe(bi->seed, sizeof(bi->seed));
+    return p.cert_der;
 }
 
 void kernel_entry(struct boot_info *bi)
 {
+    uint8_t own[32];
     canary_init(bi);
     log_init(bi);
     page_init(bi);
@@ -121,7 +123,7 @@ void kernel_entry(struct boot_info *bi)
     lvm_scan();
     migration_init();
     api_init(bi);
-    network_up(bi);
+    registry_init(network_up(bi, own) ? own : NULL);
     sched_guest_cpus_set(config.host.guest_cpus);
     vm_manage_init(bi, migration_let_go);
     start_all();

@@ -32,7 +32,7 @@ ROOMS = {
     "core":    "lib config host",
     "dev":     "+ core",
     "run":     "+ dev",
-    "store":   "lib host core/disk.h",
+    "store":   "lib config host core/disk.h net/sha256.h",
     "vm":      "+ run net store migrate/memory.h",
     "peers":   "+ vm migrate",
     "manage":  "+ peers",

@@ -166,6 +166,12 @@ enum hv_err lvm_metadata_read(struct blockdev *d, char *text, size_t *len, char 
 
 /* ---- groups ---- */
 
+struct lvm_group *lvm_group_at(unsigned i)
+{
+    ASSERT(i < LVM_VGS_MAX);
+    return groups[i];
+}
+
 struct lvm_group *lvm_group_find(const char *name)
 {
     for (unsigned i = 0; i < LVM_VGS_MAX && groups[i]; i++)

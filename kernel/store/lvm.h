@@ -34,6 +34,8 @@ struct lvm_group {
 /** Read the labels and the metadata of all disks, and log what is there.  Boot CPU, once, after blockdev_init().
  *  Nothing is written. */
 void lvm_scan(void);
+/** In slot i < LVM_VGS_MAX; NULL: none, and none behind it. */
+struct lvm_group *lvm_group_at(unsigned i);
 /** By name; NULL: none. */
 struct lvm_group *lvm_group_find(const char *name);
 /** The use of a volume of g: the one that is there, or a free place, which takes the UUID.  Not for a

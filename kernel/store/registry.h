@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/registry.h - what this host must not forget: named texts, in memory and in the volume `godwit-registry`
+ * of its store.  Service pCPU only; nothing blocks but registry_init().
+ *
+ * host: the owner.  vm/NAME: a guest's definition, text of a [vm] section.  arrived/NAME: a guest that came by a move,
+ * what it starts from again.  job/ID: what this host knows of a move.  settings: set at run time, as in godwit.conf. */
+#ifndef GODWIT_KERNEL_STORE_REGISTRY_H
+#define GODWIT_KERNEL_STORE_REGISTRY_H
+
+#include "kernel/lib/err.h"
+#include "kernel/lib/types.h"
+#include "kernel/lib/why.h"
+
+#define REGISTRY_VOLUME "godwit-registry"
+/* Whoever makes the volume writes zeros to the first 4 KiB of both halves, durably, before it has its name. */
+#define REGISTRY_HALF   (4 * MIB)
+#define REGISTRY_BYTES  (2 * REGISTRY_HALF)
+
+/** Read the registries of all volume groups, and take this host's: waits for the disks, for 5 s at most.  Boot CPU,
+ *  once, after lvm_scan().  fingerprint: of this host's certificate, 32 bytes; NULL: it has none, and no registry. */
+void registry_init(const uint8_t *fingerprint);
+/** Part of the service loop; also takes a registry that is made while the host runs.  True: there was progress. */
+bool registry_step(void);
+
+/** Does this host have a store with a registry that is its own? */
+bool registry_present(void);
+/** The volume group that it is in; NULL: none. */
+const char *registry_group(void);
+/** Why there is none, or why it cannot be written now; with the fix.  "": it is there, and works. */
+const char *registry_why(void);
+/** One more whenever another registry is taken: whoever holds what it said reads it again.  0: none yet. */
+uint64_t registry_epoch(void);
+
+/** The text of an entry, NUL-terminated; valid until the next put.  len may be NULL.  NULL: there is none. */
+const char *registry_get(const char *name, size_t *len);
+/** The name of the first entry behind `after` that begins with prefix ("vm/"); after "": the first of all.  Valid until
+ *  the next put.  NULL: no more. */
+const char *registry_next(const char *prefix, const char *after);
+/** Store a copy of len bytes; text NULL: remove the entry.  registry_get() has it at once, and the write begins with
+ *  the next turn; all that was put until then shares it.  HV_E_UNSUPP: no registry.  HV_E_NOMEM: full.  HV_E_IO: the
+ *  last write failed.  HV_E_INVAL: that is no name.  Nothing is changed then. */
+HV_MUST_CHECK enum hv_err registry_put(const char *name, const char *text, size_t len, struct why *why);
+/** The number of the last put. */
+uint64_t registry_mark(void);
+/** Are all puts up to mark on the disk, flushed?  If the disk fails (registry_why()), later or never. */
+bool registry_durable(uint64_t mark);
+
+/** Take another host's registry.  HV_E_NOENT: no such group, or no registry in it.  HV_E_EXIST: it is this host's.
+ *  HV_E_BUSY: this host has one in another group.  HV_E_UNSUPP: damaged, or of a newer release.  HV_OK: begun. */
+HV_MUST_CHECK enum hv_err registry_adopt(const char *group, struct why *why);
+
+#endif
