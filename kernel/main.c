@@ -28,7 +28,7 @@
 #include "kernel/run/sched.h"
 #include "kernel/service.h"
 #include "kernel/store/blockdev.h"
-#include "kernel/store/lvm.h"
+#include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/net.h"
@@ -120,6 +120,7 @@ void kernel_entry(struct boot_info *bi)
     pcpu_start_all(bi, ap_main);
     log_info("host", "%u of %u CPUs run, %lu MiB memory", pcpu_count, bi->n_cpus, page_stats().total_bytes / MIB);
     blockdev_init();
+    lvm_host_name_set(config.host.name);
     lvm_scan();
     migration_init();
     api_init(bi);

@@ -18,6 +18,7 @@
 #include "kernel/peers/start.h"
 #include "kernel/peers/validate.h"
 #include "kernel/store/blockdev.h"
+#include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
@@ -38,6 +39,7 @@ bool service_step(uint64_t *wake)
     busy |= vm_disk_step();
     busy |= registry_step();
     busy |= blockdev_step();
+    busy |= lvm_step();
     busy |= console_step();
     busy |= api_step();
     busy |= validate_step();

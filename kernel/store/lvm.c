@@ -1,40 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/store/lvm.c - see lvm.h.
  *
- * On disk: one of the first four sectors has a label with a checksum and the PV's header: UUID, size, where data and
- * where metadata lie.  A metadata area begins with a header sector: checksum, and offset, length and checksum of the
- * text in the ring behind it.  LVM2 writes a new text beside the old one, then the header: so a header whose checksum
- * holds names a whole text.  Each disk of a group has the text; the highest seqno is the group. */
+ * LVM2 writes a new text beside the old one, then the header of the metadata area (lvm_label.h): so a header whose
+ * checksum * holds names a whole text.  Each disk of a group has the text; the highest seqno is the group. */
 #include "kernel/store/lvm.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "kernel/host/page.h"
-#include "kernel/lib/bytes.h"
 #include "kernel/lib/log.h"
 
-#define SECTOR       512u
-#define LABEL_SCAN   4u /* sectors that may hold the label */
-#define LABEL_LEN    32u
-#define AREAS_MAX    16u
-#define MDA_MAGIC    " LVM2 x[5A%r0N*>"
-#define MDA_VERSION  1
 #define LOCN_IGNORED 1u
-#define CRC_START    0xf597a6cfu
 
 static struct lvm_group *groups[LVM_VGS_MAX]; /* owned, for ever */
-
-/* The checksum of labels, headers and text: CRC-32 with LVM2's start value, not inverted. */
-static uint32_t lvm_crc(const void *data, size_t len, uint32_t crc)
-{
-    const uint8_t *p = data;
-    while (len--) {
-        crc ^= *p++;
-        for (unsigned i = 0; i < 8; i++)
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-    }
-    return crc;
-}
 
 /* ---- reading at boot ---- */
 
@@ -65,103 +43,56 @@ static enum hv_err range_read(struct blockdev *d, uint64_t at, size_t len, uint8
     return e ? HV_FAIL(e) : HV_OK;
 }
 
-/* ---- label and areas ---- */
-
-/* sector: the one with the label, or NULL.  Its number is checked against where it was found. */
-static const uint8_t *label_find(const uint8_t *first)
-{
-    for (unsigned i = 0; i < LABEL_SCAN; i++) {
-        const uint8_t *s = first + i * SECTOR;
-        struct rd r = rd_init(s + 8, LABEL_LEN - 8);
-        uint64_t number = rd_u64(&r);
-        uint32_t crc = rd_u32(&r);
-        if (!memcmp(s, "LABELONE", 8) && !memcmp(s + 24, "LVM2 001", 8) && number == i &&
-            crc == lvm_crc(s + 20, SECTOR - 20, CRC_START))
-            return s;
-    }
-    return NULL;
-}
-
-/* The first metadata area that the PV's header names.  False: none. */
-static bool header_parse(const uint8_t *label, char uuid[LVM_UUID_LEN], uint64_t *mda, uint64_t *mda_len)
-{
-    struct rd r = rd_init(label + 20, 4);
-    uint32_t at = rd_u32(&r);
-    if (at < LABEL_LEN || at > SECTOR - 64)
-        return false;
-    r = rd_init(label + at, SECTOR - at);
-    rd_bytes(&r, uuid, LVM_UUID_LEN - 1);
-    uuid[LVM_UUID_LEN - 1] = '\0';
-    (void)rd_u64(&r);
-    unsigned lists = 0;
-    for (unsigned i = 0; i < AREAS_MAX && !r.bad; i++) {
-        uint64_t offset = rd_u64(&r), len = rd_u64(&r);
-        if (!offset && ++lists == 2) /* the list of data areas, then that of metadata areas */
-            return false;
-        if (offset && lists == 1 && !r.bad) {
-            *mda = offset;
-            *mda_len = len;
-            return true;
-        }
-    }
-    return false;
-}
-
-struct locn {
-    uint64_t offset, len;
-    uint32_t crc, flags;
-};
-
-static bool mda_header_parse(const uint8_t s[SECTOR], uint64_t mda, uint64_t mda_len, struct locn *out)
-{
-    struct rd r = rd_init(s, SECTOR);
-    uint8_t magic[16];
-    uint32_t crc = rd_u32(&r);
-    rd_bytes(&r, magic, 16);
-    uint32_t version = rd_u32(&r);
-    uint64_t start = rd_u64(&r), len = rd_u64(&r);
-    out->offset = rd_u64(&r);
-    out->len = rd_u64(&r);
-    out->crc = rd_u32(&r);
-    out->flags = rd_u32(&r);
-    return !memcmp(magic, MDA_MAGIC, 16) && version == MDA_VERSION && crc == lvm_crc(s + 4, SECTOR - 4, CRC_START) &&
-           start == mda && len == mda_len && len > SECTOR;
-}
+/* ---- metadata ---- */
 
 /* The text may wrap: behind the area's end it goes on after its header. */
-static enum hv_err text_read(struct blockdev *d, uint64_t mda, uint64_t mda_len, const struct locn *l, char *text)
+static enum hv_err text_read(struct blockdev *d, const struct lvm_area *a, char *text)
 {
-    uint64_t first = MIN(l->len, mda_len - l->offset);
-    enum hv_err e = range_read(d, mda + l->offset, first, (uint8_t *)text);
-    if (!e && first < l->len)
-        e = range_read(d, mda + SECTOR, l->len - first, (uint8_t *)text + first);
+    uint64_t first = MIN(a->locn.len, a->len - a->locn.offset);
+    enum hv_err e = range_read(d, a->at + a->locn.offset, first, (uint8_t *)text);
+    if (!e && first < a->locn.len)
+        e = range_read(d, a->at + LVM_SECTOR, a->locn.len - first, (uint8_t *)text + first);
     return e;
 }
 
-enum hv_err lvm_metadata_read(struct blockdev *d, char *text, size_t *len, char uuid[LVM_UUID_LEN], struct why *why)
+/* a->obstacle is set until the text has been read. */
+static enum hv_err metadata_area_read(struct blockdev *d, struct lvm_area *a, char *text, struct why *why)
 {
-    uint8_t first[BLOCK_SECTOR_MAX];
-    uint64_t mda, mda_len;
-    struct locn l;
-    *len = 0;
-    if (d->bytes < sizeof(first) || range_read(d, 0, sizeof(first), first))
-        return REFUSE(HV_E_IO, "%s: its first sectors cannot be read", d->name);
-    const uint8_t *label = label_find(first);
-    if (!label)
-        return HV_FAIL(HV_E_NOENT);
-    if (!header_parse(label, uuid, &mda, &mda_len))
-        return HV_FAIL(HV_E_NOENT); /* other disks of its group have the text */
-    if (range_read(d, mda, SECTOR, first) || !mda_header_parse(first, mda, mda_len, &l))
+    uint8_t header[LVM_SECTOR];
+    struct lvm_locn *l = &a->locn;
+    a->obstacle = "its metadata area is damaged, or cannot be read: vgck --updatemetadata";
+    if (range_read(d, a->at, LVM_SECTOR, header) || !lvm_header_parse(header, a->at, a->len, l))
         return REFUSE(HV_E_INVAL, "%s: the metadata area's header is damaged: try vgcfgrestore", d->name);
-    if (!l.len || (l.flags & LOCN_IGNORED))
+    if (!l->len || (l->flags & LOCN_IGNORED)) {
+        a->obstacle = l->len ? "its metadata area is not used (pvchange --metadataignore)" : NULL;
         return HV_FAIL(HV_E_NOENT);
-    if (l.offset < SECTOR || l.offset >= mda_len || l.len > MIN(mda_len - SECTOR, LVM_TEXT_MAX))
+    }
+    if (l->offset < LVM_SECTOR || l->offset >= a->len || l->len > MIN(a->len - LVM_SECTOR, LVM_TEXT_MAX))
         return REFUSE(HV_E_INVAL, "%s: the metadata area's header names an impossible place", d->name);
-    if (text_read(d, mda, mda_len, &l, text) || lvm_crc(text, l.len, CRC_START) != l.crc)
+    if (text_read(d, a, text) || lvm_crc(text, l->len, LVM_CRC_START) != l->crc)
         return REFUSE(HV_E_INVAL, "%s: the metadata's checksum is wrong, or it cannot be read: try vgcfgrestore",
                       d->name);
-    *len = l.len;
+    a->obstacle = NULL;
     return HV_OK;
+}
+
+enum hv_err lvm_metadata_read(struct blockdev *d, char *text, struct lvm_pv_found *out, struct why *why)
+{
+    uint8_t first[BLOCK_SECTOR_MAX];
+    struct lvm_label l;
+    *out = (struct lvm_pv_found){ .dev = d };
+    if (d->bytes < sizeof(first) || range_read(d, 0, sizeof(first), first))
+        return REFUSE(HV_E_IO, "%s: its first sectors cannot be read", d->name);
+    if (!lvm_label_parse(first, &l))
+        return HV_FAIL(HV_E_NOENT);
+    memcpy(out->uuid, l.uuid, sizeof(out->uuid));
+    if (!l.n_areas)
+        return HV_FAIL(HV_E_NOENT); /* other disks of its group have the text */
+    out->area = (struct lvm_area){ .at = l.area_at, .len = l.area_len };
+    enum hv_err e = metadata_area_read(d, &out->area, text, why);
+    if (l.n_areas > 1 && !out->area.obstacle)
+        out->area.obstacle = "it has two metadata areas (--metadatacopies 2)";
+    return e;
 }
 
 /* ---- groups ---- */
@@ -180,6 +111,23 @@ struct lvm_group *lvm_group_find(const char *name)
     return NULL;
 }
 
+struct lvm_group *lvm_group_new(void)
+{
+    struct lvm_group *g = mem_alloc(sizeof(*g));
+    if (g && !(g->text = mem_alloc(LVM_TEXT_MAX))) {
+        mem_free(g, sizeof(*g));
+        return NULL;
+    }
+    return g;
+}
+
+void lvm_group_free(struct lvm_group *g)
+{
+    if (g)
+        mem_free(g->text, LVM_TEXT_MAX);
+    mem_free(g, sizeof(*g));
+}
+
 static struct lvm_group **group_slot(const char *uuid)
 {
     unsigned i = 0;
@@ -188,16 +136,19 @@ static struct lvm_group **group_slot(const char *uuid)
     return i < LVM_VGS_MAX ? &groups[i] : NULL;
 }
 
-/* The PV `uuid` is on d. */
-static void group_disk_add(struct lvm_group *g, const char *uuid, struct blockdev *d)
+/* A PV that was found belongs to g. */
+static void group_disk_add(struct lvm_group *g, const struct lvm_pv_found *f)
 {
+    const struct blockdev *d = f->dev;
     for (unsigned i = 0; i < g->vg.n_pvs; i++) {
-        if (strcmp(g->vg.pv[i].uuid, uuid))
+        if (strcmp(g->vg.pv[i].uuid, f->uuid))
             continue;
         uint64_t end = g->vg.pv[i].pe_start + g->vg.pv[i].pe_count * g->vg.extent_bytes;
         if (g->dev[i])
             snprintf(g->why_not, sizeof(g->why_not), "%s and %s say that they are the same physical volume: remove one",
                      g->dev[i]->name, d->name);
+        else if (f->vg_uuid[0] && strcmp(f->vg_uuid, g->vg.uuid))
+            snprintf(g->why_not, sizeof(g->why_not), "its disk %s says that it belongs to another group", d->name);
         else if (g->vg.pv[i].pe_start % d->sector || g->vg.extent_bytes % d->sector)
             snprintf(g->why_not, sizeof(g->why_not),
                      "its extents begin at byte %lu of %s, which is inside one of its sectors of %u bytes",
@@ -205,27 +156,32 @@ static void group_disk_add(struct lvm_group *g, const char *uuid, struct blockde
         else if (end > d->bytes)
             snprintf(g->why_not, sizeof(g->why_not), "%s has %lu bytes, its physical volume has %lu: was it cut?",
                      d->name, d->bytes, end);
-        g->dev[i] = d;
+        g->dev[i] = f->dev;
+        g->area[i] = f->area;
     }
 }
 
-/* Take over what d says about a group.  vg: scratch. */
-static void group_take(struct blockdev *d, const char *text, size_t len, struct lvm_group *scratch)
+/* Take over what a disk says about its group. */
+static void group_take(struct lvm_pv_found *f, const char *text, struct lvm_vg *scratch)
 {
     char why[160];
-    memset(scratch, 0, sizeof(*scratch));
-    if (lvm_vg_read(&scratch->vg, text, len, WHY(why)) != HV_OK) {
-        log_error("store", "%s: %s", d->name, why);
+    if (lvm_vg_read(scratch, text, f->area.locn.len, WHY(why)) != HV_OK) {
+        f->area.obstacle = "its metadata is not understood";
+        log_error("store", "%s: %s", f->dev->name, why);
         return;
     }
-    struct lvm_group **slot = group_slot(scratch->vg.uuid);
-    if (!slot) {
-        log_error("store", "%s: this host knows %u volume groups already, which is its limit", d->name, LVM_VGS_MAX);
+    memcpy(f->vg_uuid, scratch->uuid, sizeof(f->vg_uuid));
+    struct lvm_group **slot = group_slot(scratch->uuid);
+    if (!slot || (!*slot && !(*slot = lvm_group_new()))) {
+        log_error("store", "%s: this host knows %u volume groups already, which is its limit, or has no memory",
+                  f->dev->name, LVM_VGS_MAX);
         return;
     }
-    *slot = *slot ? *slot : mem_alloc(sizeof(**slot));
-    if (*slot && scratch->vg.seqno > (*slot)->vg.seqno)
-        (*slot)->vg = scratch->vg;
+    if (scratch->seqno <= (*slot)->vg.seqno && (*slot)->text_len)
+        return;
+    (*slot)->vg = *scratch;
+    (*slot)->text_len = f->area.locn.len;
+    memcpy((*slot)->text, text, (*slot)->text_len);
 }
 
 static void group_check(struct lvm_group *g)
@@ -247,23 +203,22 @@ static void group_check(struct lvm_group *g)
 
 void lvm_scan(void)
 {
-    static char uuid[BLOCKDEVS_MAX][LVM_UUID_LEN];
+    static struct lvm_pv_found found[BLOCKDEVS_MAX];
     char why[160], *text = mem_alloc(LVM_TEXT_MAX);
-    struct lvm_group *scratch = mem_alloc(sizeof(*scratch));
-    for (unsigned i = 0; i < BLOCKDEVS_MAX && blockdev_at(i) && text && scratch; i++) {
-        size_t len;
-        struct blockdev *d = blockdev_at(i);
-        enum hv_err e = lvm_metadata_read(d, text, &len, uuid[i], WHY(why));
+    struct lvm_vg *scratch = mem_alloc(sizeof(*scratch));
+    unsigned n = 0;
+    for (; n < BLOCKDEVS_MAX && blockdev_at(n) && text && scratch; n++) {
+        enum hv_err e = lvm_metadata_read(blockdev_at(n), text, &found[n], WHY(why));
         if (!e)
-            group_take(d, text, len, scratch);
+            group_take(&found[n], text, scratch);
         else if (e != HV_E_NOENT)
             log_error("store", "%s", why);
     }
     mem_free(text, LVM_TEXT_MAX);
     mem_free(scratch, sizeof(*scratch));
     for (unsigned g = 0; g < LVM_VGS_MAX && groups[g]; g++) {
-        for (unsigned i = 0; i < BLOCKDEVS_MAX && blockdev_at(i); i++)
-            group_disk_add(groups[g], uuid[i], blockdev_at(i));
+        for (unsigned i = 0; i < n; i++)
+            group_disk_add(groups[g], &found[i]);
         group_check(groups[g]);
     }
 }

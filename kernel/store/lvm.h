@@ -4,7 +4,7 @@
 #define GODWIT_KERNEL_STORE_LVM_H
 
 #include "kernel/store/blockdev.h"
-#include "kernel/store/lvm_text.h"
+#include "kernel/store/lvm_label.h"
 
 #define LVM_VGS_MAX 4
 
@@ -22,10 +22,24 @@ struct lvm_reservation {
     unsigned n_segs;
     struct lvm_seg seg[LVM_RESERVE_SEGS]; /* pv, pv_first, count */
 };
+/* The metadata area of a PV.  len 0: it has none, other disks of its group have the text. */
+struct lvm_area {
+    uint64_t at, len; /* bytes of its disk */
+    struct lvm_locn locn;
+    const char *obstacle; /* static text: why nothing may be written there; NULL: it may */
+    bool fresh;           /* nothing that is there counts */
+    bool unsure;          /* the header may be the one before `locn`, as its write has failed */
+};
+struct lvm_change;
 /* A group, and the disks that it is on. */
 struct lvm_group {
-    struct lvm_vg vg;                  /* replaced by each change: volumes move to other places (lvm_change.h) */
+    struct lvm_vg vg; /* replaced by each change: volumes move to other places (lvm_change.h) */
+    char *text;       /* owned, LVM_TEXT_MAX bytes: vg was read from it */
+    size_t text_len;
     struct blockdev *dev[LVM_PVS_MAX]; /* of vg.pv[i]; NULL: that disk is not here */
+    struct lvm_area area[LVM_PVS_MAX]; /* of vg.pv[i] */
+    struct lvm_change *change;         /* that is being committed; NULL: none */
+    char stuck[160];                   /* why it must not be changed any more until the host restarts; "": it may */
     struct lvm_use use[LVM_LVS_MAX];   /* in no order */
     struct lvm_reservation reserved[LVM_RESERVATIONS_MAX];
     char why_not[160]; /* why no volume of it may be used; "": they may */
@@ -45,9 +59,20 @@ struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid);
  *  used, for the reason in *why. */
 HV_MUST_CHECK enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **group,
                                           const struct lvm_lv **out, struct why *why);
-/** Find the text of the newest metadata of the PV on d.  *text: LVM_TEXT_MAX bytes; uuid: the PV's.  HV_E_NOENT: no PV,
- *  or one of no group, then *len is 0.  HV_E_INVAL: damaged.  HV_E_IO. */
-HV_MUST_CHECK enum hv_err lvm_metadata_read(struct blockdev *d, char *text, size_t *len, char uuid[LVM_UUID_LEN],
-                                            struct why *why);
+
+/* ---- for the files of this room ---- */
+
+/* What a disk says.  uuid "": it is no PV; vg_uuid "": no group is known from it */
+struct lvm_pv_found {
+    struct blockdev *dev;
+    char uuid[LVM_UUID_LEN], vg_uuid[LVM_UUID_LEN];
+    struct lvm_area area;
+};
+/** Find the text of the newest metadata of the PV on d.  text: LVM_TEXT_MAX bytes, out->area.locn.len are set.
+ *  HV_E_NOENT: no PV, or one of no group.  HV_E_INVAL: damaged.  HV_E_IO. */
+HV_MUST_CHECK enum hv_err lvm_metadata_read(struct blockdev *d, char *text, struct lvm_pv_found *out, struct why *why);
+/** An empty group, in no list; NULL: no memory. */
+struct lvm_group *lvm_group_new(void);
+void lvm_group_free(struct lvm_group *g);
 
 #endif

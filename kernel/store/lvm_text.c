@@ -89,6 +89,7 @@ static enum hv_err pv_read(const struct reader *r, const struct lvm_node *n)
         vg->unusable = "one of its disks is marked as missing: vgextend --restoremissing, or vgreduce --removemissing";
     pv->pe_start = start * SECTOR;
     pv->pe_count = (uint32_t)count;
+    pv->allocatable = has_flag(r, n, "status", "ALLOCATABLE");
     vg->n_pvs++;
     return HV_OK;
 }
@@ -119,11 +120,38 @@ static bool snap_read(const struct reader *r, const struct lvm_node *n, struct l
     return true;
 }
 
-/* A striped segment with one stripe is linear. */
-static enum hv_err seg_read(const struct reader *r, const struct lvm_node *n, struct lvm_lv *lv)
+/* The extents of `count` from list's next entry on, which are a PV's; *list goes on behind them. */
+static enum hv_err area_read(const struct reader *r, const struct lvm_node *seg, const struct lvm_node **list,
+                             uint64_t first, uint64_t count)
 {
     struct lvm_vg *vg = r->vg;
     struct why *why = r->why;
+    if (vg->n_segs == LVM_SEGS_MAX)
+        return REFUSE(HV_E_RANGE, "the volume group %s has more than %u segments", vg->name, LVM_SEGS_MAX);
+    const struct lvm_node *at = *list ? lvm_next(r->t, *list) : NULL;
+    int pv = pv_index(vg, *list);
+    if (pv < 0 || !at || at->kind != LVM_NUMBER || at->number > vg->pv[pv].pe_count ||
+        count > vg->pv[pv].pe_count - at->number)
+        return bad(r, seg, "this segment is not on a physical volume of the group");
+    vg->seg[vg->n_segs++] = (struct lvm_seg){ (uint32_t)first, (uint32_t)count, (uint32_t)at->number, (uint8_t)pv };
+    *list = lvm_next(r->t, at);
+    return HV_OK;
+}
+
+/* Does a segment of another type lie on physical volumes itself?  Most lie on volumes. */
+static bool names_a_pv(const struct reader *r, const struct lvm_node *seg)
+{
+    for (const struct lvm_node *n = lvm_first(r->t, seg); n; n = lvm_next(r->t, n))
+        for (const struct lvm_node *one = n->kind == LVM_LIST ? lvm_first(r->t, n) : NULL; one;
+             one = lvm_next(r->t, one))
+            if (pv_index(r->vg, one) >= 0)
+                return true;
+    return false;
+}
+
+/* A striped segment with one stripe is linear. */
+static enum hv_err seg_read(const struct reader *r, const struct lvm_node *n, struct lvm_lv *lv)
+{
     uint64_t first, count, stripes = 0;
     const struct lvm_node *type = lvm_child(r->t, n, "type"), *list = lvm_child(r->t, n, "stripes");
     if (!number_get(r, n, "start_extent", UINT32_MAX, &first) ||
@@ -131,24 +159,24 @@ static enum hv_err seg_read(const struct reader *r, const struct lvm_node *n, st
         first + count > UINT32_MAX || !type || type->kind != LVM_STRING)
         return bad(r, n, "the segments of this volume do not follow one another");
     lv->extents = (uint32_t)(first + count);
-    if (!lvm_is(type, "striped") || !number_get(r, n, "stripe_count", UINT32_MAX, &stripes) || stripes != 1) {
+    bool striped = lvm_is(type, "striped") && number_get(r, n, "stripe_count", LVM_PVS_MAX, &stripes) && stripes &&
+                   count % stripes == 0;
+    if (stripes != 1 || !striped) {
         size_t len = MIN(type->text_len, sizeof(lv->type) - 1);
         memcpy(lv->type, type->text, len);
         lv->usable = lv->linear = false;
         if (lvm_is(type, "snapshot") && !snap_read(r, n, &lv->snap))
             return bad(r, n, "origin, cow_store and chunk_size (a power of two from 8 to 1024 sectors) expected");
-        return HV_OK;
     }
-    if (vg->n_segs == LVM_SEGS_MAX)
-        return REFUSE(HV_E_RANGE, "the volume group %s has more than %u segments", vg->name, LVM_SEGS_MAX);
-    const struct lvm_node *name = list && list->kind == LVM_LIST ? lvm_first(r->t, list) : NULL;
-    const struct lvm_node *at = name ? lvm_next(r->t, name) : NULL;
-    int pv = pv_index(vg, name);
-    if (pv < 0 || !at || at->kind != LVM_NUMBER || at->number > vg->pv[pv].pe_count ||
-        count > vg->pv[pv].pe_count - at->number)
-        return bad(r, n, "this segment is not on a physical volume of the group");
-    vg->seg[vg->n_segs++] = (struct lvm_seg){ (uint32_t)first, (uint32_t)count, (uint32_t)at->number, (uint8_t)pv };
-    lv->n_segs++;
+    if (!striped && names_a_pv(r, n))
+        r->vg->frozen = "it has volumes of a type whose extents Godwit does not know";
+    const struct lvm_node *one = list && list->kind == LVM_LIST ? lvm_first(r->t, list) : NULL;
+    for (uint64_t i = 0; striped && i < stripes; i++) {
+        enum hv_err e = area_read(r, n, &one, first, count / stripes);
+        if (e)
+            return e;
+        lv->n_segs++;
+    }
     return HV_OK;
 }
 
@@ -308,7 +336,7 @@ static enum hv_err group_read(const struct reader *r)
 {
     struct lvm_vg *vg = r->vg;
     const struct lvm_node *group = lvm_first(r->t, &r->t->node[0]);
-    uint64_t extent;
+    uint64_t extent, max_lvs;
     while (group && group->kind != LVM_SECTION)
         group = lvm_next(r->t, group);
     if (!group || !name_take(vg->name, group->key, group->key_len) || !uuid_take(r, group, vg->uuid) ||
@@ -318,6 +346,7 @@ static enum hv_err group_read(const struct reader *r)
         (extent & (extent - 1)))
         return bad(r, group, "extent_size is not a power of two from 256 sectors on");
     vg->extent_bytes = extent * SECTOR;
+    vg->max_lvs = number_get(r, group, "max_lv", UINT32_MAX, &max_lvs) ? (unsigned)max_lvs : 0;
     vg->unusable = group_obstacle(r, group);
     enum hv_err e = members_read(r, group, "physical_volumes", pv_read);
     if (!e)

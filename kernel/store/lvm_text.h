@@ -27,8 +27,10 @@ struct lvm_pv {
     char uuid[LVM_UUID_LEN];
     uint64_t pe_start; /* first byte of extent 0 */
     uint32_t pe_count;
+    bool allocatable; /* new volumes may have its extents */
 };
-/* extents [first, first + count) of a volume are those of a PV from pv_first on */
+/* extents [first, first + count) of a volume are those of a PV from pv_first on; of a volume that is not linear only
+ * pv, pv_first and count mean something, and say what it takes */
 struct lvm_seg {
     uint32_t first, count, pv_first;
     uint8_t pv;
@@ -55,7 +57,9 @@ struct lvm_lv {
 struct lvm_vg {
     char name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
     const char *unusable; /* static text: why LVM2 itself would not use the group here; NULL: it would */
+    const char *frozen;   /* static text: why no other may change what is in it; NULL: others may */
     uint64_t seqno, extent_bytes;
+    unsigned max_lvs; /* 0: no limit but LVM_LVS_MAX */
     unsigned n_pvs, n_lvs, n_segs;
     struct lvm_pv pv[LVM_PVS_MAX];
     struct lvm_lv lv[LVM_LVS_MAX];

@@ -135,7 +135,9 @@ static enum hv_err entry_parse(struct parser *x, uint32_t parent, uint32_t *last
         return HV_OK;
     if (!take(x, '='))
         return syntax(x, "\"=\" or \"{\"");
-    return take(x, '[') ? list_parse(x, n) : scalar_parse(x, n);
+    enum hv_err e = take(x, '[') ? list_parse(x, n) : scalar_parse(x, n);
+    n->end = x->p;
+    return e;
 }
 
 enum hv_err lvm_tree_parse(struct lvm_tree *t, const char *text, size_t len, struct why *why)
@@ -150,7 +152,7 @@ enum hv_err lvm_tree_parse(struct lvm_tree *t, const char *text, size_t len, str
         if (x.p == x.end)
             return depth ? syntax(&x, "a closing brace") : HV_OK;
         if (depth && take(&x, '}')) {
-            depth--;
+            t->node[open[depth--]].end = x.p;
             continue;
         }
         bool opens;

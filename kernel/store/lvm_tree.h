@@ -9,10 +9,11 @@
 #include "kernel/lib/why.h"
 
 enum lvm_kind { LVM_NUMBER, LVM_STRING, LVM_LIST, LVM_SECTION };
-/* key and text point into the text that was parsed; a string's text has its escapes still.  child, next: 0: none. */
+/* key, text and end point into the text that was parsed; a string's text has its escapes still.  end: behind the node,
+ * its closing bracket included.  child, next: 0: none. */
 struct lvm_node {
     enum lvm_kind kind;
-    const char *key, *text;
+    const char *key, *text, *end;
     uint32_t key_len, text_len;
     uint64_t number;
     uint32_t child, next, line;

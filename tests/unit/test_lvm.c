@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c
- *   tests/fakes/page.c */
+/* unit-sources: kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/lib/err.c
+ *   kernel/lib/print.c tests/fakes/log.c tests/fakes/page.c */
 /* tests/unit/test_lvm.c - volume groups as Debian's lvm2 2.03.16 wrote them (tests/unit/golden/lvm2_*.bin, the first
  * 64 KiB of the disks), damaged ones, and guests' disks on their volumes. */
 #include <cmocka.h>
@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/host/clock.h"
+#include "kernel/lib/bytes.h"
 #include "kernel/store/lv_disk.c"
 #include "tests/fakes/page.h"
 #undef SLOTS
@@ -84,7 +85,7 @@ static void disk_add(const char *golden, uint64_t bytes)
 static void disks_remove(void)
 {
     for (unsigned i = 0; i < LVM_VGS_MAX; i++) {
-        mem_free(groups[i], sizeof(*groups[i]));
+        lvm_group_free(groups[i]);
         groups[i] = NULL;
     }
     for (; n_disks; n_disks--)
@@ -176,6 +177,18 @@ static void test_wrong_disks(void **state)
     assert_non_null(strstr(why, "was it cut?"));
 }
 
+/* Two groups that both say that a disk is theirs: the disk itself decides. */
+static void test_claimed_disk(void **state)
+{
+    (void)state;
+    disk_add("one_disk", 64 * MIB);
+    groups[0] = lvm_group_new();
+    groups[0]->vg = (struct lvm_vg){ .name = "thief", .uuid = "t", .n_pvs = 1, .extent_bytes = MIB };
+    groups[0]->vg.pv[0] = (struct lvm_pv){ .name = "pv0", .uuid = "p", .pe_start = MIB, .pe_count = 10 };
+    group_disk_add(groups[0], &(struct lvm_pv_found){ .dev = &fakes[0].dev, .uuid = "p", .vg_uuid = "owner" });
+    assert_string_equal(groups[0]->why_not, "its disk disk0 says that it belongs to another group");
+}
+
 /* Extents inside a sector cannot be read or written: the group is refused, whatever else it says. */
 static void test_sectors(void **state)
 {
@@ -185,10 +198,10 @@ static void test_sectors(void **state)
     const struct lvm_lv *v;
     disk_add("one_disk", 64 * MIB);
     fakes[0].dev.sector = 4096;
-    groups[0] = mem_alloc(sizeof(*groups[0]));
+    groups[0] = lvm_group_new();
     groups[0]->vg = (struct lvm_vg){ .name = "odd", .uuid = "u", .n_pvs = 1, .extent_bytes = MIB };
     groups[0]->vg.pv[0] = (struct lvm_pv){ .name = "pv0", .uuid = "p", .pe_start = MIB + 512, .pe_count = 10 };
-    group_disk_add(groups[0], "p", &fakes[0].dev);
+    group_disk_add(groups[0], &(struct lvm_pv_found){ .dev = &fakes[0].dev, .uuid = "p" });
     assert_int_equal(lvm_volume_find("odd", "web", &g, &v, WHY(why)), HV_E_UNSUPP);
     assert_non_null(
         strstr(why, "its extents begin at byte 1049088 of disk0, which is inside one of its sectors of 4096"));
@@ -199,22 +212,26 @@ static void test_damage(void **state)
 {
     (void)state;
     static char text[LVM_TEXT_MAX], was[LVM_TEXT_MAX];
-    char why[200], uuid[LVM_UUID_LEN];
-    size_t len, was_len;
+    char why[200];
+    size_t was_len;
+    struct lvm_pv_found found;
     disk_add("two_disks_1", 16 * MIB);
     struct fake *f = &fakes[0];
-    assert_int_equal(lvm_metadata_read(&f->dev, was, &was_len, uuid, WHY(why)), HV_OK);
+    assert_int_equal(lvm_metadata_read(&f->dev, was, &found, WHY(why)), HV_OK);
+    was_len = found.area.locn.len;
+    assert_true(was_len && !found.area.obstacle);
     unsigned n_found = 0;
     for (size_t at = 0; at < 64 * KIB; at += at < 4096 + 600 ? 1 : 7) {
         f->bytes[at] ^= 0x11;
-        enum hv_err e = lvm_metadata_read(&f->dev, text, &len, uuid, WHY(why));
+        enum hv_err e = lvm_metadata_read(&f->dev, text, &found, WHY(why));
         n_found += e != HV_OK;
-        assert_true(e == HV_OK ? len == was_len && !memcmp(text, was, len) : e == HV_E_INVAL || e == HV_E_NOENT);
+        assert_true(e == HV_OK ? found.area.locn.len == was_len && !memcmp(text, was, was_len)
+                               : e == HV_E_INVAL || e == HV_E_NOENT);
         f->bytes[at] ^= 0x11;
     }
     assert_in_range(n_found, 900, 2500); /* label and header whole, and a seventh of the text */
     fails = true;
-    assert_int_equal(lvm_metadata_read(&f->dev, text, &len, uuid, WHY(why)), HV_E_IO);
+    assert_int_equal(lvm_metadata_read(&f->dev, text, &found, WHY(why)), HV_E_IO);
 }
 
 /* ---- text ---- */
@@ -410,29 +427,29 @@ static void test_limits(void **state)
 static void test_wrong_headers(void **state)
 {
     (void)state;
-    char why[200], uuid[LVM_UUID_LEN], *text = mem_alloc(LVM_TEXT_MAX);
-    size_t len;
+    char why[200], *text = mem_alloc(LVM_TEXT_MAX);
+    struct lvm_pv_found found;
     disk_add("one_disk", 64 * MIB);
-    struct lvm_group *other = groups[1] = mem_alloc(sizeof(*other));
-    groups[0] = mem_alloc(sizeof(*other));
+    struct lvm_group *other = groups[1] = lvm_group_new();
+    groups[0] = lvm_group_new();
     strcpy(groups[0]->vg.name, "vg");
     strcpy(other->vg.name, "vg");
     group_check(other);
     assert_string_equal(other->why_not, "another group has the same name: rename one with vgrename");
 
-    uint8_t *label = fakes[0].bytes + SECTOR, *header = fakes[0].bytes + 4096;
+    uint8_t *label = fakes[0].bytes + LVM_SECTOR, *header = fakes[0].bytes + 4096;
     struct wr w = wr_init(header + 40, 8); /* the text's offset */
     wr_u64(&w, MIB);
     w = wr_init(header, 4);
-    wr_u32(&w, lvm_crc(header + 4, SECTOR - 4, CRC_START));
-    assert_int_equal(lvm_metadata_read(&fakes[0].dev, text, &len, uuid, WHY(why)), HV_E_INVAL);
+    wr_u32(&w, lvm_crc(header + 4, LVM_SECTOR - 4, LVM_CRC_START));
+    assert_int_equal(lvm_metadata_read(&fakes[0].dev, text, &found, WHY(why)), HV_E_INVAL);
     assert_non_null(strstr(why, "names an impossible place"));
-    memset(label + LABEL_LEN + 40 + 32, 0, 16); /* the first metadata area, behind one data area */
+    memset(label + 32 + 40 + 32, 0, 16); /* the first metadata area, behind one data area */
     w = wr_init(label + 16, 4);
-    wr_u32(&w, lvm_crc(label + 20, SECTOR - 20, CRC_START));
-    uuid[0] = '\0'; /* without a metadata area: other disks of the group have the text, and this one is known */
-    assert_int_equal(lvm_metadata_read(&fakes[0].dev, text, &len, uuid, WHY(why)), HV_E_NOENT);
-    assert_int_equal(strlen(uuid), LVM_UUID_LEN - 1);
+    wr_u32(&w, lvm_crc(label + 20, LVM_SECTOR - 20, LVM_CRC_START));
+    /* without a metadata area: other disks of the group have the text, and this one is known */
+    assert_int_equal(lvm_metadata_read(&fakes[0].dev, text, &found, WHY(why)), HV_E_NOENT);
+    assert_int_equal(strlen(found.uuid), LVM_UUID_LEN - 1);
     mem_free(text, LVM_TEXT_MAX);
 }
 
@@ -576,13 +593,14 @@ static void test_one_writer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_one_disk, end),    cmocka_unit_test_teardown(test_two_disks, end),
-        cmocka_unit_test_teardown(test_wrong_disks, end), cmocka_unit_test_teardown(test_damage, end),
-        cmocka_unit_test_teardown(test_texts, end),       cmocka_unit_test_teardown(test_limits, end),
-        cmocka_unit_test_teardown(test_tags, end),        cmocka_unit_test_teardown(test_not_for_guests, end),
-        cmocka_unit_test_teardown(test_sectors, end),     cmocka_unit_test_teardown(test_wrong_headers, end),
-        cmocka_unit_test_teardown(test_disk_data, end),   cmocka_unit_test_teardown(test_snapshots, end),
-        cmocka_unit_test_teardown(test_disk_errors, end), cmocka_unit_test_teardown(test_one_writer, end),
+        cmocka_unit_test_teardown(test_one_disk, end),      cmocka_unit_test_teardown(test_two_disks, end),
+        cmocka_unit_test_teardown(test_wrong_disks, end),   cmocka_unit_test_teardown(test_damage, end),
+        cmocka_unit_test_teardown(test_texts, end),         cmocka_unit_test_teardown(test_limits, end),
+        cmocka_unit_test_teardown(test_tags, end),          cmocka_unit_test_teardown(test_not_for_guests, end),
+        cmocka_unit_test_teardown(test_sectors, end),       cmocka_unit_test_teardown(test_claimed_disk, end),
+        cmocka_unit_test_teardown(test_wrong_headers, end), cmocka_unit_test_teardown(test_disk_data, end),
+        cmocka_unit_test_teardown(test_snapshots, end),     cmocka_unit_test_teardown(test_disk_errors, end),
+        cmocka_unit_test_teardown(test_one_writer, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lv_disk.c
+/* unit-sources: kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lv_disk.c kernel/store/lvm_label.c
  *   kernel/store/registry_format.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log.c
  *   tests/fakes/page.c */
 /* unit-deps: bearssl */
@@ -158,7 +158,7 @@ static void turns(unsigned n)
 static void host_on(const uint8_t *fingerprint)
 {
     for (unsigned i = 0; i < LVM_VGS_MAX; i++) {
-        mem_free(groups[i], sizeof(*groups[i]));
+        lvm_group_free(groups[i]);
         groups[i] = NULL;
     }
     lvm_scan();
