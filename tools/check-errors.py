@@ -20,7 +20,7 @@ DOC = os.path.join(ROOT, "docs", "errors.md")
 ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
 # functions that create a reason; snprintf counts when it writes into one of these
 CALLS = r"\b(?:(?:tx_fail|rx_fail|tx_doubt|[tr]x_peer_broke|mig_reason_add|stream_fail|why_say|REFUSE|" \
-        r"link_failed|reply_failed|job_end|dial_note|ask_dead|BAD|EXAMINE_BAD|identity_fail)\s*\(|" \
+        r"link_failed|reply_failed|job_end|dial_note|ask_dead|BAD|EXAMINE_BAD|identity_fail|shutdown_abandon)\s*\(|" \
         r"snprintf\((?:s->text|c->reasons|text|t->reason|vm->crash_reason|g->why_not|s->why|r\.why),)"
 FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_image.h", "kernel/peers/choose.c",
          "kernel/core/cpu_baseline.c", "kernel/core/cpuid.c", "kernel/peers/dial.c", "kernel/vm/elf_boot.c",

@@ -42,6 +42,11 @@ static const struct command {
       "move all guests away, each to the best peer, and watch (--detach: do not watch; --status: progress so far; "
       "--cancel: stop; --stop-crashed: stop guests that have crashed, which cannot move)",
       "host evacuate alpha\nhost evacuate alpha --status", cmd_host_evacuate },
+    { { "host", "poweroff" }, 0, 1, "[HOST]", "force stop-crashed detach",
+      "power a host off as each guest's on-shutdown says, and watch until that is certain (--force: its guests are lost; "
+      "--stop-crashed: crashed ones do not matter; --detach: do not watch)", "host poweroff alpha", cmd_host_poweroff },
+    { { "host", "reboot" }, 0, 1, "[HOST]", "force stop-crashed detach", "restart a host; likewise",
+      "host reboot alpha", cmd_host_reboot },
     { { "vm", "list" }, 0, 0, "", "",
       "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'",
       cmd_vm_list },

@@ -49,6 +49,8 @@ void api_log(struct api_call *c);
 void api_evacuate_show(struct api_call *c);
 void api_evacuate_start(struct api_call *c);
 void api_evacuate_cancel(struct api_call *c);
+void api_poweroff(struct api_call *c);
+void api_reboot(struct api_call *c);
 void api_metrics(struct api_call *c); /* api_metrics.c */
 void api_vm_list(struct api_call *c); /* api_vm.c */
 void api_vm_show(struct api_call *c);

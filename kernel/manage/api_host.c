@@ -109,6 +109,31 @@ void api_log(struct api_call *c)
 
 /* ---- evacuation ---- */
 
+static const char *then_name(enum evacuate_then t)
+{
+    return t == EVACUATE_POWEROFF ? "poweroff" : t == EVACUATE_REBOOT ? "reboot" : "nothing";
+}
+
+static void put_evacuated(struct json *j, const struct evacuate_item *it)
+{
+    const struct job *job = it->job ? migration_job_numbered(it->job) : NULL;
+    json_object(j, NULL);
+    json_str(j, "vm", it->guest);
+    json_num(j, "migration", it->job);
+    json_str(j, "to", job ? job->peer : "");
+    json_bool(j, "over", it->over);
+    json_bool(j, "gone", it->over && it->err == HV_OK);
+    if (it->over && it->err) {
+        json_str(j, "code", hv_err_name(it->err));
+        json_str(j, "message", evacuate_reason(it));
+    } else if (it->over && it->text[0]) {
+        json_str(j, "message", it->text);
+    } else if (job && job->state == JOB_QUEUED && job->text[0]) {
+        json_str(j, "message", job->text);
+    }
+    json_end(j);
+}
+
 void api_evacuate_show(struct api_call *c)
 {
     const struct evacuation *e = evacuate_status();
@@ -121,38 +146,33 @@ void api_evacuate_show(struct api_call *c)
     json_num(j, "guests", e->n);
     json_num(j, "over", e->n_over);
     json_num(j, "failed", e->n_failed);
+    json_str(j, "then", then_name(e->then));
+    json_bool(j, "going_down", e->going != EVACUATE_KEEP_RUNNING);
+    if (e->stays[0])
+        json_str(j, "stays_up", e->stays);
     json_array(j, "items");
-    for (unsigned i = 0; i < e->n; i++) {
-        const struct evacuate_item *it = &e->item[i];
-        json_object(j, NULL);
-        json_str(j, "vm", it->guest);
-        json_num(j, "migration", it->job);
-        const struct job *job = it->job ? migration_job_numbered(it->job) : NULL;
-        json_str(j, "to", job ? job->peer : "");
-        json_bool(j, "over", it->over);
-        json_bool(j, "gone", it->over && it->err == HV_OK);
-        if (it->over && it->err) {
-            json_str(j, "code", hv_err_name(it->err));
-            json_str(j, "message", evacuate_reason(it));
-        } else if (it->over && it->text[0]) {
-            json_str(j, "message", it->text);
-        } else if (job && job->state == JOB_QUEUED && job->text[0]) {
-            json_str(j, "message", job->text);
-        }
-        json_end(j);
-    }
+    for (unsigned i = 0; i < e->n; i++)
+        put_evacuated(j, &e->item[i]);
     json_end(j);
     json_end(j);
+}
+
+/* The body's field key, false without it.  False: it is no boolean, and the answer says so. */
+static bool take_bool(struct api_call *c, const char *key, bool *out)
+{
+    *out = false;
+    if (json_get_bool(&c->in, key, out) != HV_E_INVAL)
+        return true;
+    api_fail(c, HV_E_INVAL, 0, "the field \"%s\" must be true or false", key);
+    return false;
 }
 
 void api_evacuate_start(struct api_call *c)
 {
     char why[256];
-    bool stop_crashed = false;
-    if (json_get_bool(&c->in, "stop_crashed", &stop_crashed) == HV_E_INVAL) {
-        api_fail(c, HV_E_INVAL, 0, "the field \"stop_crashed\" must be true or false");
+    bool stop_crashed;
+    if (!take_bool(c, "stop_crashed", &stop_crashed))
         return;
-    }
     enum hv_err e = evacuate_start(stop_crashed, WHY(why));
     if (e) {
         api_fail(c, e, e == HV_E_NOENT ? 409 : 0, "%s", why);
@@ -161,6 +181,24 @@ void api_evacuate_start(struct api_call *c)
     c->status = 202;
     api_evacuate_show(c);
 }
+
+static void api_down(struct api_call *c, enum evacuate_then how)
+{
+    char why[400];
+    bool force, stop_crashed;
+    if (!take_bool(c, "force", &force) || !take_bool(c, "stop_crashed", &stop_crashed))
+        return;
+    enum hv_err e = host_shutdown(how, force, stop_crashed, c->by, WHY(why));
+    if (e) {
+        api_fail(c, e, 0, "%s", why);
+        return;
+    }
+    c->status = 202;
+    api_evacuate_show(c);
+}
+
+void api_poweroff(struct api_call *c) { api_down(c, EVACUATE_POWEROFF); }
+void api_reboot(struct api_call *c) { api_down(c, EVACUATE_REBOOT); }
 
 void api_evacuate_cancel(struct api_call *c)
 {

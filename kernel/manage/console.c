@@ -436,9 +436,9 @@ static void cmd_host_down(enum evacuate_then how, int argc, char **argv)
     bool force = argc > 0 && !strcmp(argv[0], "--force"), stop_crashed = argc > 0 && !strcmp(argv[0], "--stop-crashed");
     if (argc > 0 && !force && !stop_crashed)
         print("error: %s: --force or --stop-crashed is expected", argv[0]);
-    else if (host_shutdown(how, force, stop_crashed, WHY(why)) != HV_OK)
+    else if (host_shutdown(how, force, stop_crashed, OPERATE_CONSOLE, WHY(why)) != HV_OK)
         print("error: %s", why);
-    else if (evacuate_status()->n)
+    else if (evacuate_status()->n && !force)
         print("%u guest(s) are moved away first; `host evacuate status` shows how far, `host evacuate cancel` keeps "
               "the host up",
               evacuate_status()->n);

@@ -29,7 +29,7 @@ const char *evacuate_reason(const struct evacuate_item *item)
     return j && j->err && j->text[0] ? j->text : item->err ? hv_err_text(item->err) : "";
 }
 
-bool evacuate_keeps_out(void) { return now.active && !now.cancelled; }
+bool evacuate_keeps_out(void) { return (now.active && !now.cancelled) || now.going; }
 
 static void evacuate_item_over(struct evacuate_item *i, enum hv_err err)
 {
@@ -138,6 +138,8 @@ static enum hv_err evacuate_begin(enum evacuate_then then, bool stop_crashed, st
 {
     if (now.active)
         return REFUSE(HV_E_BUSY, "an evacuation is active already");
+    if (now.going)
+        return REFUSE(HV_E_BUSY, "this host is going down already");
     now = (struct evacuation){ .active = true, .then = then, .stop_crashed = stop_crashed, .begun_us = clock_us() };
     for (unsigned i = 0; i < VM_MAX; i++)
         if (evacuate_selects(vm_at(i), then))
@@ -170,11 +172,22 @@ enum hv_err evacuate_cancel(void)
 
 /* ---- going down ---- */
 
-static void host_go_down(enum evacuate_then how)
+static void host_goes_down(enum evacuate_then how)
 {
-    log_info("host", "%s", how == EVACUATE_REBOOT ? "reboots" : "powers off");
+    if (now.going)
+        return;
+    log_info("host", "%s in %u s", how == EVACUATE_REBOOT ? "reboots" : "powers off", EVACUATE_DOWN_US / 1000000);
+    now.going = how;
+    now.down_us = clock_us() + EVACUATE_DOWN_US;
+}
+
+static void host_down_step(void)
+{
+    if (!now.going || clock_us() < now.down_us)
+        return;
+    log_info("host", "%s", now.going == EVACUATE_REBOOT ? "reboots" : "powers off");
     serial_flush();
-    if (how == EVACUATE_REBOOT)
+    if (now.going == EVACUATE_REBOOT)
         power_reset();
     power_off();
 }
@@ -203,12 +216,15 @@ static unsigned shutdown_blockers(bool stop_crashed, char *names, size_t len)
     return n;
 }
 
-enum hv_err host_shutdown(enum evacuate_then how, bool force, bool stop_crashed, struct why *why)
+enum hv_err host_shutdown(enum evacuate_then how, bool force, bool stop_crashed, const char *by, struct why *why)
 {
     char names[200];
     unsigned n = shutdown_blockers(stop_crashed, names, sizeof(names));
-    if (force)
-        host_go_down(how);
+    log_info("host", "%s: %s%s", by, how == EVACUATE_REBOOT ? "reboot" : "poweroff", force ? " --force" : "");
+    if (force) {
+        host_goes_down(how);
+        return HV_OK;
+    }
     if (n)
         return REFUSE(HV_E_BUSY,
                       "%u guest(s) run here: %s. Move or stop them first (or say on-shutdown = stop or "
@@ -217,10 +233,19 @@ enum hv_err host_shutdown(enum evacuate_then how, bool force, bool stop_crashed,
     return evacuate_begin(how, stop_crashed, why);
 }
 
+static void HV_PRINTF(1, 2) shutdown_abandon(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(now.stays, sizeof(now.stays), fmt, ap);
+    va_end(ap);
+    log_error("host", "shutdown abandoned: %s", now.stays);
+}
+
 /* Every item is over: report, and go down if that was asked for. */
 static void evacuate_end(void)
 {
-    char why[300];
+    char why[200];
     enum evacuate_then then = now.then;
     ASSERT(now.active && now.n_over == now.n && now.n_failed <= now.n);
     now.active = false;
@@ -235,12 +260,11 @@ static void evacuate_end(void)
     if (then == EVACUATE_KEEP_RUNNING)
         return;
     if (now.n_failed) {
-        log_error("host", "shutdown abandoned: %u guest(s) could not be moved; move or stop them, or add --force",
-                  now.n_failed);
+        shutdown_abandon("%u guest(s) could not be moved; move or stop them, or add --force", now.n_failed);
         return;
     }
     if (shutdown_blockers(now.stop_crashed, why, sizeof(why))) { /* started or changed meanwhile */
-        log_error("host", "shutdown abandoned because of %s", why);
+        shutdown_abandon("these guests run here: %s", why);
         return;
     }
     for (unsigned i = 0; i < VM_MAX; i++)
@@ -248,11 +272,12 @@ static void evacuate_end(void)
             log_info("host", "%s is stopped, as its on-shutdown says", vm_at(i)->config.name);
             vm_stop(vm_at(i));
         }
-    host_go_down(then);
+    host_goes_down(then);
 }
 
 bool evacuate_step(void)
 {
+    host_down_step();
     if (!now.active)
         return false;
     for (unsigned k = 0; k < now.n; k++)

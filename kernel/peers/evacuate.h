@@ -26,6 +26,9 @@ struct evacuation {
     enum evacuate_then then;
     uint64_t begun_us, ended_us; /* 0: not yet */
     unsigned n, n_over, n_failed;
+    enum evacuate_then going; /* decided: the host goes down so at down_us, whatever happens */
+    uint64_t down_us;
+    char stays[300]; /* why a shutdown was abandoned; "": it was not */
     struct evacuate_item item[VM_MAX];
 };
 
@@ -33,10 +36,13 @@ struct evacuation {
  *  is active; HV_E_REFUSED: [host] outgoing = no; HV_E_NOENT: no peers; each with why. */
 HV_MUST_CHECK enum hv_err evacuate_start(bool stop_crashed, struct why *why);
 /** Shut the host down (how: EVACUATE_POWEROFF or _REBOOT) as each guest's on-shutdown says.  HV_OK: it goes down once
- *  the guests to be evacuated have moved, maybe in this call.  It stays up, with a report in evacuate_status(), when
- *  one of them could not move.  HV_E_BUSY: a guest refuses, or an evacuation is active; why names the guests.
- *  stop_crashed: crashed guests do not prevent it.  force: go down at once, all guests here are lost. */
-HV_MUST_CHECK enum hv_err host_shutdown(enum evacuate_then how, bool force, bool stop_crashed, struct why *why);
+ *  the guests to be evacuated have moved, and EVACUATE_DOWN_US later, so that who asked sees the answer.  It stays up,
+ *  with a report in evacuate_status(), when one of them could not move.  HV_E_BUSY: a guest refuses, or one is
+ *  active already; why names the guests.  stop_crashed: crashed guests do not prevent it.  force: nothing does, all
+ *  guests here are lost.  by: who asks, for the log. */
+#define EVACUATE_DOWN_US 1000000u
+HV_MUST_CHECK enum hv_err host_shutdown(enum evacuate_then how, bool force, bool stop_crashed, const char *by,
+                                        struct why *why);
 /** Cancel the moves that can still be cancelled; the others end by themselves.  HV_E_NOENT: no evacuation is active. */
 HV_MUST_CHECK enum hv_err evacuate_cancel(void);
 /** The active evacuation, or the last one. */

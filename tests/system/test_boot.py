@@ -4,7 +4,8 @@ import os
 import re
 import subprocess
 
-from host import UserNet
+from fixtures import Clients
+from host import Lan, UserNet
 
 
 def boot_and_power_off(own, cpus, meanwhile=lambda host: None):
@@ -27,11 +28,20 @@ def test_4_cpus(own):
 
 
 def test_reboot_resets(own):
-    host = own("a", reboot=True)
-    host.serial.mark()
-    host.serial.send("reboot\r")
-    host.wait_prompt()
-    assert host.machine.alive()
+    """By the console, and by the management interface, which switches the host off at last."""
+    link = Lan()
+    host = own("a", link, reboot=True, clients=Clients.ROLES)
+    clients = Clients([host])
+    clients.ctl("host", "reboot", who="reader", code=1)
+    for reboot in lambda: host.serial.send("reboot\r"), lambda: clients.ctl("host", "reboot"):
+        host.serial.mark()
+        reboot()
+        host.serial.expect(r" host: reboots\n", 10)
+        host.wait_prompt()
+        assert host.machine.alive()
+    assert "a goes down" in clients.ctl("host", "poweroff")[0]
+    assert host.machine.wait_exit(30) == 0
+    link.close()
 
 
 def test_2_cpus_console_help_and_mistakes(own):

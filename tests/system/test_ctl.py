@@ -46,6 +46,7 @@ USUAL = {
     "POST /v1/migrations/1/cancel": {"message": "cancelled"},
     "POST /v1/migrations/1/set": {"message": "web moves with 5 MB/s at most"},
     "POST /v1/migrations/1/resolve": {"message": "web: resumed here"},
+    "POST /v1/host/poweroff": EVACUATION, "POST /v1/host/reboot": EVACUATION,
     "GET /v1/host/evacuate": EVACUATION, "POST /v1/host/evacuate": EVACUATION,
     "POST /v1/validate": {"vm": "web", "to": "b", "known": True, "would_move": True, "reasons": []},
 }

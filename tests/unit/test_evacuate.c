@@ -167,6 +167,51 @@ static void test_crashed(void **s)
     assert_true(!evacuate_status()->n_failed && vm_state(&guests[0]) == VM_STOPPED);
 }
 
+/* A new boot. */
+static void went_down(void)
+{
+    struct evacuation *e = (struct evacuation *)(uintptr_t)evacuate_status();
+    memset(e, 0, sizeof(*e));
+}
+
+/* By force: nothing prevents it, and who asked still sees the answer. */
+static void test_force(void **s)
+{
+    (void)s;
+    assert_int_equal(host_shutdown(EVACUATE_REBOOT, false, false, "me", WHY(why)), HV_E_BUSY);
+    assert_non_null(strstr(why, "1 guest(s) run here: g0"));
+    assert_false(evacuate_keeps_out());
+    int how = setjmp(down);
+    if (!how) {
+        assert_int_equal(host_shutdown(EVACUATE_REBOOT, true, false, "me", WHY(why)), HV_OK);
+        assert_false(evacuate_step());
+        assert_true(evacuate_keeps_out());
+        assert_int_equal(evacuate_start(false, WHY(why)), HV_E_BUSY);
+        assert_string_equal(why, "this host is going down already");
+        assert_int_equal(evacuate_cancel(), HV_E_NOENT);
+        now += EVACUATE_DOWN_US;
+        (void)evacuate_step();
+        fail_msg("the host stays up");
+    }
+    assert_int_equal(how, 2); /* a reset */
+    went_down();
+}
+
+/* A guest that cannot move keeps the host up, and the report says so. */
+static void test_abandoned(void **s)
+{
+    (void)s;
+    guests[0].config.on_shutdown = ON_SHUTDOWN_EVACUATE;
+    assert_int_equal(host_shutdown(EVACUATE_POWEROFF, false, false, "me", WHY(why)), HV_OK);
+    job_ends(1, HV_E_REFUSED, "no memory there");
+    assert_true(evacuate_step());
+    assert_non_null(strstr(evacuate_status()->stays, "1 guest(s) could not be moved"));
+    now += EVACUATE_DOWN_US;
+    assert_false(evacuate_step());
+    assert_false(evacuate_keeps_out());
+    assert_int_equal(vm_state(&guests[0]), VM_RUNNING);
+}
+
 static void test_poweroff_with_crashed(void **s)
 {
     (void)s;
@@ -175,17 +220,21 @@ static void test_poweroff_with_crashed(void **s)
         guests[0].config.on_shutdown = (enum on_shutdown)on;
         atomic_store(&guests[0].state, VM_CRASHED);
         if (on == ON_SHUTDOWN_REFUSE) {
-            assert_int_equal(host_shutdown(EVACUATE_POWEROFF, false, false, WHY(why)), HV_E_BUSY);
+            assert_int_equal(host_shutdown(EVACUATE_POWEROFF, false, false, "me", WHY(why)), HV_E_BUSY);
             assert_true(strstr(why, "g0 (crashed)") && strstr(why, "--stop-crashed"));
         }
         if (!setjmp(down)) {
-            assert_int_equal(host_shutdown(EVACUATE_POWEROFF, false, true, WHY(why)), HV_OK);
+            assert_int_equal(host_shutdown(EVACUATE_POWEROFF, false, true, "me", WHY(why)), HV_OK);
+            (void)evacuate_step();
+            assert_true(evacuate_keeps_out() && evacuate_status()->going == EVACUATE_POWEROFF);
+            now += EVACUATE_DOWN_US;
             (void)evacuate_step();
             fail_msg("the host stays up");
         }
         assert_int_equal(vm_state(&guests[0]), VM_STOPPED);
         guests[0].config.on_shutdown = ON_SHUTDOWN_REFUSE;
         assert_int_equal(evacuate_status()->active, false);
+        went_down();
     }
 }
 
@@ -209,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_reset, set_up),        cmocka_unit_test_setup(test_gives_up, set_up),
         cmocka_unit_test_setup(test_stops_itself, set_up), cmocka_unit_test_setup(test_crashed, set_up),
+        cmocka_unit_test_setup(test_force, set_up),        cmocka_unit_test_setup(test_abandoned, set_up),
         cmocka_unit_test_setup(test_cancel, set_up),       cmocka_unit_test_setup(test_poweroff_with_crashed, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

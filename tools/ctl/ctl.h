@@ -132,6 +132,8 @@ enum exit_code cmd_host_rename(int argc, char **argv);
 enum exit_code cmd_host_remove(int argc, char **argv);
 enum exit_code cmd_host_log(int argc, char **argv);
 enum exit_code cmd_host_evacuate(int argc, char **argv);
+enum exit_code cmd_host_poweroff(int argc, char **argv);
+enum exit_code cmd_host_reboot(int argc, char **argv);
 enum exit_code cmd_vm_list(int argc, char **argv);
 enum exit_code cmd_vm_show(int argc, char **argv);
 enum exit_code cmd_vm_start(int argc, char **argv);

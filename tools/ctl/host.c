@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/host.c - godwitctl host list|show|add|rename|remove|log|evacuate. */
+ * tools/ctl/host.c - godwitctl host list|show|add|rename|remove|log|evacuate|poweroff|reboot. */
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
@@ -346,3 +346,31 @@ enum exit_code cmd_host_evacuate(int argc, char **argv)
     answer_free(&a);
     return failed ? EXIT_MOVE_FAILED : EXIT_GOOD;
 }
+
+/* Ask a host to go down, and wait until that is certain.  EXIT_MOVE_FAILED: a guest keeps it up. */
+static enum exit_code host_down(int argc, char **argv, const char *path)
+{
+    struct host *h = NULL;
+    struct answer a;
+    enum exit_code e =
+        ask_named(argc, argv, "POST", path,
+                  json_pack("{s:b,s:b}", "force", options.force, "stop_crashed", options.stop_crashed), &h, &a);
+    if (!e && !options.detach && !options.force)
+        e = watch_evacuation(h, &a);
+    if (e)
+        return e;
+    bool stays = *get_str(a.json, "stays_up");
+    if (options.json)
+        print_json(json_incref(a.json));
+    else if (get_num(a.json, "guests") && !options.force)
+        show_evacuation(a.json);
+    if (stays)
+        fail(EXIT_MOVE_FAILED, "%s stays up: %s", h->name, get_str(a.json, "stays_up"));
+    else if (!options.json)
+        printf("%s %s\n", h->name, get_bool(a.json, "active") ? "goes down once its guests have moved" : "goes down");
+    answer_free(&a);
+    return stays ? EXIT_MOVE_FAILED : EXIT_GOOD;
+}
+
+enum exit_code cmd_host_poweroff(int argc, char **argv) { return host_down(argc, argv, "/v1/host/poweroff"); }
+enum exit_code cmd_host_reboot(int argc, char **argv) { return host_down(argc, argv, "/v1/host/reboot"); }
