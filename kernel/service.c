@@ -11,6 +11,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/manage/api.h"
 #include "kernel/manage/console.h"
+#include "kernel/manage/events.h"
 #include "kernel/peers/ask.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
@@ -42,6 +43,7 @@ bool service_step(uint64_t *wake)
     busy |= lvm_step();
     busy |= console_step();
     busy |= api_step();
+    events_watch();
     busy |= validate_step();
     busy |= vm_manage_step();
     vm_usage_step();

@@ -873,6 +873,7 @@ enum stream_status stream_status(const struct stream *s) { return s->status; }
 enum hv_err stream_error(const struct stream *s) { return s->error; }
 const char *stream_reason(const struct stream *s) { return s->reason; }
 const struct peer_config *stream_peer(const struct stream *s) { return s->peer; }
+const uint8_t *stream_ip(const struct stream *s) { return s->ip; }
 uint64_t stream_wire_tx(const struct stream *s) { return s->wire_tx; }
 uint64_t stream_wire_rx(const struct stream *s) { return s->wire_rx; }
 

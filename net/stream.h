@@ -28,6 +28,8 @@ enum hv_err stream_error(const struct stream *s);
 const char *stream_reason(const struct stream *s);
 const struct peer_config *stream_peer(const struct stream *s); /* the authenticated peer; valid from OPEN on */
 
+const uint8_t *stream_ip(const struct stream *s);
+
 size_t stream_read(struct stream *s, void *buf, size_t cap);        /* bytes read; 0: none now */
 size_t stream_write(struct stream *s, const void *buf, size_t len); /* bytes accepted, maybe fewer; 0: full now */
 void stream_flush(struct stream *s);                                /* seal written bytes into a record now */

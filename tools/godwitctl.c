@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/picture.c
- *   tools/ctl/progress.c tools/ctl/text.c tools/ctl/power.c
+ *   tools/ctl/progress.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes the interface that it
  * uses.  This file has the table of commands, the options and the help; tools/ctl/ has the commands. */
@@ -91,6 +91,10 @@ static const struct command {
     { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "resume-here discard",
       "end a move in doubt whose destination is gone for good; asks first (--yes: does not)",
       "migration resolve web --resume-here", cmd_migration_resolve },
+    { { "events", NULL }, 0, 1, "[HOST]", "follow since",
+      "what happened: states of guests and moves, disks, peers, who changed what (--follow: go on, with --json one event a "
+      "line; --since N: from that number on)", "events alpha\nevents --follow\n--json events alpha --follow | jq -c .text",
+      cmd_events },
     { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to",
       "where a guest could move, with every reason against it; without NAME: all running guests",
       "validate web --to beta\nvalidate",
@@ -238,7 +242,9 @@ enum {
     OPT_VERSION,
     OPT_OPTIONS,
     OPT_REPLACE,
-    OPT_TIMEOUT
+    OPT_TIMEOUT,
+    OPT_SINCE,
+    OPT_FOLLOW
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
@@ -270,6 +276,8 @@ static const struct option long_options[] = {
     { "cancel", no_argument, NULL, OPT_CANCEL },
     { "stop-crashed", no_argument, NULL, OPT_CRASHED },
     { "replace", no_argument, NULL, OPT_REPLACE },
+    { "since", required_argument, NULL, OPT_SINCE },
+    { "follow", no_argument, NULL, OPT_FOLLOW },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { "version", no_argument, NULL, OPT_VERSION },
@@ -356,6 +364,8 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_CANCEL:      options.cancel = true; break;
         case OPT_CRASHED:     options.stop_crashed = true; break;
         case OPT_REPLACE:     options.replace = true; break;
+        case OPT_SINCE:       options.since = optarg; break;
+        case OPT_FOLLOW:      options.follow = true; break;
         case OPT_TIMEOUT:     options.timeout = optarg; break;
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;

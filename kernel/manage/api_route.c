@@ -117,6 +117,8 @@ static const struct route routes[] = {
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/host/reboot", api_reboot, "force stop_crashed",
       "restart this host; likewise" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/log", api_log, NONE, "the last 64 KiB of the log, as text" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/events", api_events, NONE,
+      "what happened; ?since=NUMBER&boot=ID&timeout=SECONDS waits for news" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms", api_vm_list, NONE, "all guests" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*", api_vm_show, NONE, "one guest" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/inspect", api_vm_inspect, NONE, "memory, exits by reason, registers" },

@@ -22,6 +22,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/lib/print.h"
 #include "kernel/lib/version.h"
+#include "kernel/manage/events.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/dial.h"
 #include "kernel/peers/evacuate.h"
@@ -454,40 +455,41 @@ static const struct command {
     unsigned min_args, max_args;
     const char *args, *help;
     void (*run)(int argc, char **argv);
+    bool changes;                       /* for an audit line */
 } commands[] = {
-    { { "help", NULL }, 0, 1, "", "this list", cmd_help },
+    { { "help", NULL }, 0, 1, "", "this list", cmd_help, false },
     { { "host", "cpuid" }, 0, 0, "", "this host's processor, as lines for the file of [host] pool-cpuid",
-      cmd_host_cpuid },
+      cmd_host_cpuid, false },
     { { "host", "evacuate" }, 0, 1, "[status|cancel|--stop-crashed]", "move all guests away, each to the best peer",
-      cmd_host_evacuate },
-    { { "host", NULL }, 0, 0, "", "this host: processor, memory, network, peers", cmd_host },
-    { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list },
+      cmd_host_evacuate, true },
+    { { "host", NULL }, 0, 0, "", "this host: processor, memory, network, peers", cmd_host, false },
+    { { "vm", "list" }, 0, 0, "", "all guests and their states", cmd_vm_list, false },
     { { "vm", "start" }, 1, 2, "NAME [--force]",
-      "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start },
-    { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop },
-    { { "vm", "shutdown" }, 1, 1, "NAME", "press a guest's power button", cmd_vm_shutdown },
-    { { "vm", "reset" }, 1, 1, "NAME", "reset a running guest", cmd_vm_reset },
-    { { "vm", "nmi" }, 1, 1, "NAME", "send a running guest an NMI", cmd_vm_nmi },
-    { { "vm", "memory-target" }, 2, 2, "NAME MIB", "ask a guest to keep only so much of its memory", cmd_vm_target },
-    { { "vm", "pause" }, 1, 1, "NAME", "pause a running guest", cmd_vm_pause },
-    { { "vm", "resume" }, 1, 1, "NAME", "resume a paused guest", cmd_vm_resume },
-    { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect },
-    { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console },
-    { { "migrate", "status" }, 0, 0, "", "queued and active moves, and the newest", cmd_migrate_status },
-    { { "migrate", "history" }, 0, 0, "", "the last 64 moves, newest first", cmd_migrate_history },
-    { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; without NUMBER: of the newest", cmd_migrate_report },
-    { { "migrate", "cancel" }, 1, 1, "NAME", "cancel a move; the guest runs on here", cmd_migrate_cancel },
+      "start a stopped guest, if no peer has it; --force: without asking them", cmd_vm_start, true },
+    { { "vm", "stop" }, 1, 1, "NAME", "power a guest off at once", cmd_vm_stop, true },
+    { { "vm", "shutdown" }, 1, 1, "NAME", "press a guest's power button", cmd_vm_shutdown, true },
+    { { "vm", "reset" }, 1, 1, "NAME", "reset a running guest", cmd_vm_reset, true },
+    { { "vm", "nmi" }, 1, 1, "NAME", "send a running guest an NMI", cmd_vm_nmi, true },
+    { { "vm", "memory-target" }, 2, 2, "NAME MIB", "ask a guest to keep only so much of its memory", cmd_vm_target, true },
+    { { "vm", "pause" }, 1, 1, "NAME", "pause a running guest", cmd_vm_pause, true },
+    { { "vm", "resume" }, 1, 1, "NAME", "resume a paused guest", cmd_vm_resume, true },
+    { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect, false },
+    { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console, false },
+    { { "migrate", "status" }, 0, 0, "", "queued and active moves, and the newest", cmd_migrate_status, false },
+    { { "migrate", "history" }, 0, 0, "", "the last 64 moves, newest first", cmd_migrate_history, false },
+    { { "migrate", "report" }, 0, 1, "[NUMBER]", "all figures of a move; without NUMBER: of the newest", cmd_migrate_report, false },
+    { { "migrate", "cancel" }, 1, 1, "NAME", "cancel a move; the guest runs on here", cmd_migrate_cancel, true },
     { { "migrate", "set" }, 1, 1 + MOVE_LIMITS_WORDS, "NAME " MOVE_LIMITS_USAGE,
-      "change limits of a move while it runs", cmd_migrate_set },
+      "change limits of a move while it runs", cmd_migrate_set, true },
     { { "migrate", "resolve" }, 2, 3, "NAME here|there [--sure]",
-      "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve },
+      "decide where a guest in doubt lives, when its destination is gone for good", cmd_migrate_resolve, true },
     { { "migrate", NULL }, 2, 2 + MOVE_OPTIONS_WORDS, "NAME HOST|auto [OPTIONS]",
       "move a running guest (auto: to the best peer) and watch; Ctrl-C stops watching only; a wrong option lists all",
-      cmd_migrate },
-    { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log },
+      cmd_migrate, true },
+    { { "log", NULL }, 0, 0, "", "the last 64 KiB of the log", cmd_log, false },
     { { "poweroff", NULL }, 0, 1, "[--force|--stop-crashed]", "power this host off; what happens to guests: on-shutdown in their [vm]",
-      cmd_poweroff },
-    { { "reboot", NULL }, 0, 1, "[--force|--stop-crashed]", "restart this host; likewise", cmd_reboot },
+      cmd_poweroff, true },
+    { { "reboot", NULL }, 0, 1, "[--force|--stop-crashed]", "restart this host; likewise", cmd_reboot, true },
 };
 /* clang-format on */
 
@@ -518,6 +520,18 @@ static int line_split(char *s, char **argv)
     return n;
 }
 
+static void command_act(const struct command *c, int argc, char **argv, int words)
+{
+    char text[LINE_MAX] = "";
+    for (int i = 0; i < argc; i++) {
+        size_t at = strlen(text);
+        snprintf(text + at, sizeof(text) - at, "%s%s", i ? " " : "", argv[i]);
+    }
+    if (c->changes)
+        events_audit("console", OPERATE_CONSOLE, true, "%s", text);
+    c->run(argc - words, argv + words);
+}
+
 static void line_execute(char *text)
 {
     char *argv[ARGS_MAX];
@@ -531,7 +545,7 @@ static void line_execute(char *text)
         if ((unsigned)args < c->min_args || (unsigned)args > c->max_args)
             print("usage: %s %s%s%s", c->words[0], c->words[1] ? c->words[1] : "", c->words[1] ? " " : "", c->args);
         else
-            c->run(args, argv + words);
+            command_act(c, argc, argv, words);
         return;
     }
     if (argc)

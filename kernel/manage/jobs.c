@@ -7,6 +7,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 #include "kernel/manage/api_call.h"
+#include "kernel/manage/events.h"
 
 struct api_job {
     unsigned number; /* 0: this place was never used */
@@ -40,6 +41,7 @@ struct api_job *job_begin(const char *by, const char *what_fmt, ...)
     vsnprintf(j->what, sizeof(j->what), what_fmt, ap);
     va_end(ap);
     log_info("job", "%s: %s (job %u)", by, j->what, j->number);
+    events_add(EVENTS_JOB, "", "running", "job %u of %s: %s", j->number, by, j->what);
     return j;
 }
 
@@ -61,6 +63,8 @@ void job_end(struct api_job *j, enum hv_err e, const char *text)
         log_error("job", "%s: %s failed: %s (job %u)", j->by, j->what, j->text, j->number);
     else
         log_info("job", "%s: %s is done (job %u)", j->by, j->what, j->number);
+    events_add(EVENTS_JOB, "", e ? "failed" : "done", "job %u of %s: %.80s %s%s%s", j->number, j->by, j->what,
+               e ? "failed" : "is done", j->text[0] ? ": " : "", j->text);
 }
 
 /* ---- in the management interface ---- */

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -211,6 +212,35 @@ def test_buttons(api):
         at_prompt(g)
     assert "shell: reset by client operator" in api.a.log()
     assert "shell stopped" in shutdown("--timeout", "1", "--force")
+
+
+def test_events(api):
+    """A long poll ends with the news; godwitctl shows them once, or follows; each change has its client."""
+    api.home()
+    seen, got = json.loads(api.curl("/v1/events")[2]), []
+    more = f"/v1/events?since={seen['next']}&boot={seen['boot']}&timeout="
+    assert json.loads(api.curl(more + "1")[2])["events"] == []              # in vain
+    waiting = threading.Thread(target=lambda: got.append(json.loads(api.curl(more + "15")[2])))
+    waiting.start()
+    time.sleep(1)
+    assert not got
+    api.ctl("vm", "pause", "guest")
+    waiting.join(10)
+    assert got and got[0]["events"][0]["number"] == seen["next"], got
+    follow = subprocess.Popen([api.clients.GODWITCTL, "--config", api.config("operator"), "--json", "events",
+                               "--follow", "a", "--since", str(seen["next"])], stdout=subprocess.PIPE, text=True)
+    api.ctl("vm", "resume", "guest")
+    lines = []
+    while not lines or lines[-1]["text"] != "guest is running":
+        lines.append(json.loads(follow.stdout.readline()))
+    follow.send_signal(signal.SIGINT)
+    assert follow.wait(10) == 0
+    assert {(e["kind"], e["what"]) for e in lines} >= {("guest", "paused"), ("guest", "running"),
+                                                       ("audit", "done")}, lines
+    shown = api.ctl("events", "a")[0]
+    assert re.search(r" a +audit +client operator from 10\.7\.0\.\d+: POST /v1/vms/guest/pause: 200\n", shown), shown
+    assert "audit: client operator from 10.7.0." in api.a.log()
+    assert api.json("events")["errors"] == []                               # of both hosts
 
 
 def test_moves(api):

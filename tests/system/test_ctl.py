@@ -47,6 +47,9 @@ USUAL = {
     "POST /v1/migrations/1/set": {"message": "web moves with 5 MB/s at most"},
     "POST /v1/migrations/1/resolve": {"message": "web: resumed here"},
     "POST /v1/host/poweroff": EVACUATION, "POST /v1/host/reboot": EVACUATION,
+    "GET /v1/events?since=0&boot=&timeout=0": {"boot": "f00", "next": 2, "missed": 0, "restarted": False, "events": [
+        {"number": 1, "uptime_us": 5, "unix_us": 1_700_000_000_000_000, "kind": "guest", "subject": "web",
+         "what": "running", "text": "web is running"}]},
     "GET /v1/host/evacuate": EVACUATION, "POST /v1/host/evacuate": EVACUATION,
     "POST /v1/validate": {"vm": "web", "to": "b", "known": True, "would_move": True, "reasons": []},
 }
@@ -125,7 +128,8 @@ class FakeHost:
 def commands():
     """Every command of --help, as a tuple of words."""
     out = subprocess.run([Clients.GODWITCTL, "--help"], capture_output=True, text=True, check=True).stdout
-    found = re.findall(r"^  ((?:key|validate|host|vm|migration)(?: [a-z-]+)?)(?= |$)", out.split("options:")[0], re.M)
+    found = re.findall(r"^  ((?:key|validate|events|host|vm|migration)(?: [a-z-]+)?)(?= |$)", out.split("options:")[0],
+                       re.M)
     assert len(found) >= 21, found
     return [tuple(words.split()) for words in found], out
 
@@ -155,8 +159,8 @@ def test_json_and_help_everywhere():
             answers, a.answers = a.answers, {}
             out, err = a.ctl("--json", *words, *more, config=use, code=None)
             said = json.loads(out)
-            assert words[-1] in ("list", "validate") or said["error"]["message"] and said["error"]["exit"] > 0, (words,
-                    said)
+            assert words[-1] in ("list", "validate", "events") or (said["error"]["message"]
+                                                                   and said["error"]["exit"] > 0), (words, said)
             assert err.startswith("godwitctl: "), (words, err)
             a.answers = answers
             shown, _ = a.ctl(*words, "--help")

@@ -57,6 +57,8 @@ void print_json_error(void)
     json_decref(host_errors);
 }
 
+bool errors_muted;
+
 enum exit_code fail(enum exit_code code, const char *fmt, ...)
 {
     char text[1024];
@@ -64,7 +66,8 @@ enum exit_code fail(enum exit_code code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    fprintf(stderr, "godwitctl: %s\n", text);
+    if (!errors_muted)
+        fprintf(stderr, "godwitctl: %s\n", text);
     last_error_set(json_pack("{s:{s:i,s:s}}", "error", "exit", (int)code, "message", text));
     return code;
 }
@@ -236,7 +239,8 @@ static enum exit_code transport_error(const struct host *h, CURLcode rc, const c
 
 enum exit_code refused(const struct host *h, const char *code, const char *message, long status)
 {
-    fprintf(stderr, "godwitctl: %s: %s (%s)\n", h->name, message, *code ? code : "no code");
+    if (!errors_muted)
+        fprintf(stderr, "godwitctl: %s: %s (%s)\n", h->name, message, *code ? code : "no code");
     last_error_set(json_pack("{s:{s:i,s:s,s:s,s:s,s:i}}", "error", "exit", (int)EXIT_REFUSED, "host", h->name, "code",
                              code, "message", message, "status", (int)status));
     return EXIT_REFUSED;
@@ -406,7 +410,7 @@ enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN])
 
 static bool host_is_meant(const struct host *h) { return !options.host || !strcmp(options.host, h->name); }
 
-static enum exit_code hosts_check(void)
+enum exit_code hosts_check(void)
 {
     if (options.host && !config_host(options.host))
         return fail(EXIT_CONFIG, "no host is named %s in %s; `godwitctl host add %s ADDRESS` adds it", options.host,
@@ -417,7 +421,7 @@ static enum exit_code hosts_check(void)
     return EXIT_GOOD;
 }
 
-static void host_error_note(const struct host *h)
+void host_error_note(const struct host *h)
 {
     json_t *o = json_copy(json_object_get(last_error, "error"));
     json_object_set_new(o, "host", json_string(h->name));

@@ -47,11 +47,13 @@ extern struct settings settings;
 /* Options of the command line. */
 struct options {
     bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
-        cancel, stop_crashed, replace;
-    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout;
+        cancel, stop_crashed, replace, follow;
+    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since;
 };
 extern struct options options;
 
+/** While it is true, errors are not printed. */
+extern bool errors_muted;
 /** "godwitctl: ..." to standard error; with --json also {"error": {...}} to standard output.  Returns code. */
 enum exit_code fail(enum exit_code code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -120,6 +122,10 @@ enum exit_code each_item(const char *path, const char *key,
 /** With --json print {key: all, "errors": [...]}, an error for each host that is missing; nothing if no host could be
  *  asked.  all is stolen. */
 void print_list(const char *key, json_t *all);
+/** Is there a host to ask, and does --host name one? */
+enum exit_code hosts_check(void);
+/** Note the last error as one of h, for print_list(). */
+void host_error_note(const struct host *h);
 /** The host of --host, or the only one. */
 enum exit_code one_host(struct host **out);
 
@@ -154,6 +160,7 @@ enum exit_code cmd_migration_cancel(int argc, char **argv);
 enum exit_code cmd_migration_set(int argc, char **argv);
 enum exit_code cmd_migration_resolve(int argc, char **argv);
 enum exit_code cmd_validate(int argc, char **argv);
+enum exit_code cmd_events(int argc, char **argv);
 
 /* ---- text.c ---- */
 /** A copy of text, which the caller frees, with each control character, each character that reorders or hides text, and
