@@ -139,6 +139,10 @@ pick_llhttp() {
     cp "$1"/pkg/usr/share/llhttp/*.c "$1"/pkg/usr/share/include/llhttp/llhttp.h "$1"/pkg/usr/share/doc/*/copyright "$1/"
 }
 pick_promtool() { cp "$1/pkg/usr/bin/promtool" "$1/"; }
+pick_openapi() {    # the public schema of OpenAPI 3.1 documents (schema.openapis.org), as that package has it
+    find "$1/pkg" -path '*/v3.1/schema.json' -exec cp {} "$1/" \;
+    cp "$1"/pkg/usr/share/doc/*/copyright "$1/"
+}
 pick_busybox() { cp "$1/pkg/bin/busybox" "$1/busybox"; }
 
 while read -r kind name pkg ver sha suite; do

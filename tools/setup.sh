@@ -49,6 +49,7 @@ iproute2: bridge and tap devices between emulated hosts and a client outside
 iputils-ping: that client
 openssh-client: that client
 spin: checks the model of the handoff protocol
+python3-jsonschema: validates the OpenAPI document and the answers of hosts
 '
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

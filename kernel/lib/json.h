@@ -21,7 +21,7 @@
 #include "kernel/lib/print.h"
 #include "kernel/lib/text.h"
 
-#define JSON_DEPTH_MAX  8
+#define JSON_DEPTH_MAX  16
 #define JSON_FIELDS_MAX 16 /* of an object that is read */
 
 /* ---- writing ---- */

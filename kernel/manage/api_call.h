@@ -54,7 +54,8 @@ struct job;
 const char *move_state(const struct job *j);
 
 /* The handlers, by file. */
-void api_host(struct api_call *c); /* api_host.c */
+void api_openapi(struct api_call *c); /* openapi.c */
+void api_host(struct api_call *c);    /* api_host.c */
 void api_log(struct api_call *c);
 void api_events(struct api_call *c); /* events.c */
 void api_evacuate_show(struct api_call *c);

@@ -8,20 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/lib/log.h"
+#include "kernel/manage/openapi.h"
 
 #define JSON_TYPE "application/json"
 
-struct route {
-    enum http_verb verb;
-    enum trust trust; /* the client needs this role at least */
-    const char *path; /* up to two elements may be '*' */
-    void (*handler)(struct api_call *c);
-    const char *fields; /* of its body, with blanks between; or RAW or TEXT: the body is not JSON */
-    const char *what;   /* for GET /v1 */
-};
-#define NONE          ""
-#define RAW           "*raw"  /* bytes, at most API_BODY_MAX */
-#define TEXT          "*text" /* at most API_TEXT_MAX */
+#define NONE          ROUTE_NONE
+#define RAW           ROUTE_RAW
+#define TEXT          ROUTE_TEXT
 #define LIMITS        "bandwidth_limit_mb downtime_limit_ms"
 #define MOVE_SETTINGS LIMITS " lz4 verify live policy network"
 
@@ -105,6 +98,7 @@ static void routes_list(struct api_call *c);
 
 static const struct route routes[] = {
     { HTTP_VERB_GET, TRUST_READ, "/v1", routes_list, NONE, "this list" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/openapi.json", api_openapi, NONE, "this interface as an OpenAPI 3.1 document" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/host", api_host, NONE, "processor, memory, network, peers" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/host/evacuate", api_evacuate_show, NONE,
       "progress of the evacuation, or its result" },
@@ -149,6 +143,8 @@ static const struct route routes[] = {
     { HTTP_VERB_GET, TRUST_READ, "/v1/jobs/*", api_job_show, NONE, "one job: its state, progress and outcome" },
     { HTTP_VERB_GET, TRUST_READ, "/metrics", api_metrics, NONE, "counters for Prometheus" },
 };
+
+const struct route *route_at(unsigned i) { return i < ARRAY_SIZE(routes) ? &routes[i] : NULL; }
 
 static void routes_list(struct api_call *c)
 {

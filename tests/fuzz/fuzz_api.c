@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fuzz-sources: net/http.c kernel/lib/json.c kernel/lib/text.c kernel/manage/api_route.c kernel/lib/err.c
+ *   kernel/manage/openapi.c kernel/manage/openapi_schema.c
  *   kernel/lib/print.c kernel/peers/move_options.c kernel/config/config.c kernel/config/config_keys.c migrate/policy.c
  *   tests/fakes/api_handlers.c tests/fakes/log_quiet.c */
 /* fuzz-deps: llhttp */

@@ -21,6 +21,7 @@ from bochs import BochsHost, BochsLink
 from emulator import BUILD, SLOWNESS, kill_all
 from guest_clock import AHEAD_S
 from host import KEYS, RUNS, Host, Lan, Link, address, clock_ahead, dirtier, fingerprint, vm
+from openapi import Document
 from tiny_guest import QEMU_TICKS, move, walker_files, walker_vm
 
 VERBOSE = False
@@ -136,6 +137,7 @@ class Clients:
     ROLES = {"operator": "operate", "reader": "read"}           # for a host's clients=
 
     def __init__(self, hosts):
+        self.openapi = None                                     # what curl()'s answers are checked against
         self.folder = os.path.join(RUNS, "api")
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
@@ -179,7 +181,19 @@ class Clients:
                               *(["--cert", self.pem(who, "crt"), "--key", self.pem(who, "key")] if who else []),
                               *more, f"https://{host.name}:7443{path}"], capture_output=True, text=True, check=False)
         body, _, status = run.stdout.rpartition("\n")
+        if not run.returncode and not any(m.startswith("https://") for m in more):
+            self.check_answer(host, path, more, int(status), body)
         return run.returncode, int(status or 0), body
+
+    def check_answer(self, host, path, more, status, body):
+        """Each answer to curl() must be as the host's own OpenAPI document says."""
+        method = next((m[2:] for m in more if m.startswith("-X")), "POST" if "-d" in more else "GET")
+        if path == "/v1/openapi.json":
+            self.openapi = Document(body)
+        elif not self.openapi:
+            self.curl(host, "/v1/openapi.json")
+        if "HEAD" not in method:
+            self.openapi.check(method, path, status, body)
 
 
 class Api(Pair):

@@ -214,6 +214,26 @@ def test_buttons(api):
     assert "shell stopped" in shutdown("--timeout", "1", "--force")
 
 
+def test_openapi(api):
+    """The document is a valid one; each answer to a GET is as it says, and so is every other answer to curl()."""
+    code, status, text = api.curl("/v1/openapi.json", who="reader")
+    assert (code, status) == (0, 200), text
+    api.clients.openapi.validate()
+    api.home()
+    api.ctl("vm", "migrate", "guest", "--to", "auto")           # so that there is a move
+    api.ctl("vm", "migrate", "guest", "--to", "auto")
+    names = {"vm": "guest", "migration": str(api.json("migration", "list", "-H", "a")["migrations"][0]["id"])}
+    asked = set()
+    for path, operations in api.clients.openapi.document["paths"].items():
+        stars = re.findall(r"\{(\w+)\}", path)
+        if "get" in operations and all(star in names for star in stars):
+            assert api.curl(path.format(**names))[1] == 200, path
+            asked.add(path)
+    assert asked >= {"/v1/host", "/v1/vms/{vm}", "/v1/vms/{vm}/inspect", "/v1/migrations/{migration}", "/v1/events"}
+    assert api.curl("/v1/vms/guest/shutdown", "-XPOST")[1] == 409
+    assert api.curl("/v1/validate", "-d", '{"vm": "guest", "to": "b"}')[1] in (200, 202)
+
+
 def test_events(api):
     """A long poll ends with the news; godwitctl shows them once, or follows; each change has its client."""
     api.home()

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/openapi_schema.c - the tables of openapi.h: answers of routes, objects, fields of bodies.
+ *
+ * A test checks that each route and each field is here, and real answers have no field that is not here
+ * (tests/system/openapi.py).  One row a line, in the order of the route table. */
+#include "kernel/manage/openapi.h"
+
+#define GET    HTTP_VERB_GET
+#define POST   HTTP_VERB_POST
+#define PUT    HTTP_VERB_PUT
+#define DELETE HTTP_VERB_DELETE
+#define RAW    ROUTE_RAW
+#define TEXT   ROUTE_TEXT
+
+/* clang-format off */
+const struct openapi_answer openapi_answers[] = {
+    { GET,  "/v1", "Paths", "", "" },
+    { GET,  "/v1/openapi.json", "OpenApi", "", "" },
+    { GET,  "/v1/host", "Host", "", "" },
+    { GET,  "/v1/host/evacuate", "Evacuation", "", "" },
+    { POST, "/v1/host/evacuate", "Evacuation", "", "" },
+    { POST, "/v1/host/evacuate/cancel", "Message", "", "" },
+    { POST, "/v1/host/poweroff", "Evacuation", "", "" },
+    { POST, "/v1/host/reboot", "Evacuation", "", "" },
+    { GET,  "/v1/log", TEXT, "", "" },
+    { GET,  "/v1/events", "Events", "", "since?:n boot?:s timeout?:n" },
+    { GET,  "/v1/vms", "Vms", "", "" },
+    { GET,  "/v1/vms/*", "Vm", "", "" },
+    { GET,  "/v1/vms/*/inspect", "VmInspect", "", "" },
+    { POST, "/v1/vms/*/start", "Message", "", "" },
+    { POST, "/v1/vms/*/stop", "Message", "", "" },
+    { POST, "/v1/vms/*/shutdown", "Message", "", "" },
+    { POST, "/v1/vms/*/reset", "Message", "", "" },
+    { POST, "/v1/vms/*/set", "Message", "memory_target_bytes", "" },
+    { POST, "/v1/vms/*/nmi", "Message", "", "" },
+    { POST, "/v1/vms/*/pause", "Message", "", "" },
+    { POST, "/v1/vms/*/resume", "Message", "", "" },
+    { GET,  "/v1/vms/*/console", RAW, "", "since?:n run?:s" },
+    { POST, "/v1/vms/*/console", "Taken", "", "" },
+    { GET,  "/v1/migrations", "Moves", "", "" },
+    { POST, "/v1/migrations", "MoveReport", "vm to", "" },
+    { GET,  "/v1/migrations/*", "MoveReport", "", "" },
+    { POST, "/v1/migrations/*/cancel", "Message", "", "" },
+    { POST, "/v1/migrations/*/set", "Message", "", "" },
+    { POST, "/v1/migrations/*/resolve", "Message", "here", "" },
+    { POST, "/v1/validate", "Validation", "vm to", "" },
+    { GET,  "/v1/jobs", "Jobs", "", "" },
+    { GET,  "/v1/jobs/*", "Job", "", "" },
+    { GET,  "/metrics", TEXT, "", "" },
+    { 0, NULL, NULL, NULL, NULL },
+};
+
+const struct openapi_schema openapi_schemas[] = {
+    { "Error", "code:s meaning:s message:s" },
+    { "Message", "message:s" },
+    { "Paths", "paths:[Path]" },
+    { "Path", "method:s path:s role:read|operate what:s" },
+    { "OpenApi", "openapi:s info:o paths:o components:o security:[o]" },
+    { "Host", "name:s version:s virtualization:s tsc_khz:n uptime_us:n incoming:b outgoing:b max_jobs:n "
+              "downtime_limit_ms:n client:s role:read|operate memory:HostMemory cpus:[HostCpu] network:HostNetwork "
+              "peers:[Peer] details:[s]" },
+    { "HostMemory", "total_bytes:n free_bytes:n promised_bytes:n promisable_bytes:n" },
+    { "HostCpu", "online:b idle_us:n" },
+    { "HostNetwork", "up:b received_bytes:n sent_bytes:n" },
+    { "Peer", "name:s address:s port:n" },
+    { "Evacuation", "active:b cancelled:b ever:b guests:n over:n failed:n then:nothing|poweroff|reboot going_down:b "
+                    "stays_up?:s items:[Evacuated]" },
+    { "Evacuated", "vm:s migration:n to:s over:b gone:b code?:s message?:s" },
+    { "Events", "boot:s next:n missed:n restarted:b events:[Event]" },
+    { "Event", "number:n uptime_us:n unix_us:n kind:host|guest|move|disk|peer|job|audit subject:s what:s text:s" },
+    { "Vms", "vms:[VmRow]" },
+    { "VmRow", "name:s state:stopped|running|paused|crashed|incoming moving:b memory_bytes:n needed_bytes:n cpus:n "
+               "cpu:s autostart:b age_us?:n waits?:s starting:b start_text?:s start_code?:s crash_reason?:s "
+               "power_button?:unused|ready|pressed|taken" },
+    { "Vm", "+VmRow mac:s kernel:s initrd:s modules:[s] cmdline:s nic:b spoof:b disk_bytes:n uptime_us?:n "
+            "cpu_percent?:n cards:[Card] backed_bytes?:n memory_target_bytes?:n balloon_bytes?:n" },
+    { "Card", "mac:s addresses:[s]" },
+    { "VmInspect", "+VmRow backed_bytes?:n dirty_log?:b vcpus?:[Vcpu] details:[s]" },
+    { "Vcpu", "pcpu:n halted:b guest_us:n exits:{n}" },
+    { "Taken", "taken:n" },
+    { "Moves", "migrations:[Move]" },
+    { "Move", "id:n vm:s to:s asked_by:s state:queued|choosing|connecting|moving|in-doubt|moved|failed doubt?:s ended:b "
+              "queue_position:n waits_for?:s phase:s why_peer?:s route:s percent:n round:n age_us:n waited_us:n "
+              "elapsed_us:n eta_us:n bytes_per_s:n dirty_pages_per_s:n remaining_bytes:n throttle_percent:n "
+              "wire_bytes:n blackout_us:n error?:MoveError" },
+    { "MoveError", "code:s message:s" },
+    { "MoveReport", "+Move options:MoveOptions connect_us:n blackout:Blackout pages:MovePages stream_bytes:MoveBytes "
+                    "rounds:[Round]" },
+    { "MoveOptions", "lz4:b live:b policy?:s network?:s bandwidth_limit_mb:n downtime_limit_ms:n verify:b" },
+    { "Blackout", "total_us:n stop_us:n pages_us:n verify_us:n state_us:n prepare_us:n commit_us:n "
+                  "receiver_prepare_us:n receiver_run_us:n final_pages:n final_bytes:n frames:n start_us:n" },
+    { "MovePages", "zero:n lz4:n raw:n delta:n same:n skipped:n" },
+    { "MoveBytes", "total:n lz4:n raw:n delta:n other:n" },
+    { "Round", "start_us:n us:n pages:n bytes:n dirty_pages:n dirty_pages_per_s:n estimate_us:n stood_us:n "
+               "throttle_percent:n" },
+    { "Validation", "vm:s to:s known:b would_move:b free_bytes:n reasons:[s]" },
+    { "Jobs", "jobs:[Job]" },
+    { "Job", "job:n what:s asked_by:s state:running|failed|done elapsed_us:n bytes_done:n bytes:n code?:s message?:s" },
+    { NULL, NULL },
+};
+
+const struct openapi_field openapi_fields[] = {
+    { "bandwidth_limit_mb", "n", "rate limit of the move, 10^6 bytes a second; 0: none" },
+    { "downtime_limit_ms", "n", "longest downtime to plan with, 1 to 60000" },
+    { "force", "b", "do it although it may do harm" },
+    { "here", "b", "true: resume the guest here; false: discard it here" },
+    { "live", "b", "move the guest while it runs" },
+    { "lz4", "b", "compress pages where that pays" },
+    { "memory_target_bytes", "n", "memory that the guest is to keep" },
+    { "network", "s", "use only the peer's addresses in this network, A.B.C.D/N" },
+    { "policy", "throttle|wait|stop", "for a live guest that writes faster than the network sends" },
+    { "stop_crashed", "b", "guests that have crashed are stopped" },
+    { "sure", "b", "yes, really" },
+    { "to", "s", "a peer's name, or auto" },
+    { "verify", "b", "compare hashes of all memory before the handoff" },
+    { "vm", "s", "a guest's name" },
+    { NULL, NULL, NULL },
+};
+/* clang-format on */
