@@ -15,6 +15,7 @@
 #define MIG_OFFER_MAX     (16 * 1024)  /* bytes of an offer */
 #define MIG_STATE_MAX     (128 * 1024) /* bytes of machine state */
 #define MIG_KNOWS_MAX     2048         /* bytes of what a host reads */
+#define MIG_MACS_MAX      8            /* addresses of a guest's cards before a FIND */
 #define MIG_GFN_BITS      40
 #define MIG_FRAME_MIN     14 /* Ethernet: two addresses and a type */
 #define MIG_FRAME_MAX     9216

@@ -56,9 +56,9 @@ struct mig_rx {
     struct mig_id id;
     bool have_id, verify, asked; /* asked: questions were answered, so this stream need not bring a guest */
     bool later;                  /* the refusal holds for now only */
-    bool have_mac;
-    uint8_t mac[6];    /* of the guest that the next FIND asks for */
-    bool input_closed; /* RUNNING, or the stream was lost: nothing more is read */
+    unsigned n_macs;
+    uint8_t mac[MIG_MACS_MAX][6]; /* of the guest that the next FIND asks for */
+    bool input_closed;            /* RUNNING, or the stream was lost: nothing more is read */
     struct mig_io io;
     uint8_t *scratch; /* owned, MIG_BATCH_DATA_MAX */
     struct mig_store store;
@@ -239,9 +239,20 @@ static void rx_on_query(struct mig_rx *m, struct rd *r)
 
 static void rx_on_mac(struct mig_rx *m, struct rd *r)
 {
-    m->have_mac = m->state == MIG_RX_WAIT_OFFER && mig_mac_get(r, m->mac) == HV_OK;
-    if (!m->have_mac)
+    bool ok = m->state == MIG_RX_WAIT_OFFER && m->n_macs < MIG_MACS_MAX && !mig_mac_get(r, m->mac[m->n_macs]);
+    m->n_macs += ok;
+    if (!ok)
         rx_peer_broke(m, HV_E_PROTO, "MAC");
+}
+
+/* The answer by the guest's name, or by the address of any of its cards. */
+static enum mig_find rx_find(struct mig_rx *m, const char *name, struct mig_id *ticket, struct why *why)
+{
+    enum mig_find f = m->ops->find(m->ctx, name, m->n_macs ? m->mac[0] : NULL, ticket, why);
+    for (unsigned i = 1; f == MIG_F_NONE && i < m->n_macs; i++)
+        f = m->ops->find(m->ctx, name, m->mac[i], ticket, why);
+    m->n_macs = 0; /* they were for this question */
+    return f;
 }
 
 static void rx_on_find(struct mig_rx *m, struct rd *r)
@@ -253,8 +264,7 @@ static void rx_on_find(struct mig_rx *m, struct rd *r)
         rx_peer_broke(m, HV_E_PROTO, "FIND");
         return;
     }
-    enum mig_find f = m->ops->find(m->ctx, p.name, m->have_mac ? m->mac : NULL, &ticket, WHY(why));
-    m->have_mac = false; /* it was for this question */
+    enum mig_find f = rx_find(m, p.name, &ticket, WHY(why));
     mig_text_put(&m->io.out, MIG_REC_FOUND, &(struct mig_p_text){ ticket, f, why, strlen(why) });
     m->asked = true;
 }

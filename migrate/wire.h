@@ -74,7 +74,7 @@ enum mig_rec_type {
     MIG_REC_LATER = 0x8003,   /* <- no payload: the FAIL that follows is for now only; the same may succeed later */
     MIG_REC_CONSOLE = 0x8004, /* -> before STATE: console output that the guest has printed, numbered */
     MIG_REC_HAS = 0x8005,     /* <- before ACCEPT: parts of the offer whose pages need not be sent */
-    MIG_REC_MAC = 0x8006      /* -> before FIND: the MAC address of that guest's card */
+    MIG_REC_MAC = 0x8006      /* -> before FIND: the MAC address of a card of that guest */
 };
 #define MIG_IDLE_US (5 * 1000000ul) /* sent after so long without another record; timeouts are longer */
 /** "BATCH"; "?" for a type this version does not know. */
@@ -243,7 +243,8 @@ void mig_text_clean(char *text);
  *  e = HV_OK: no reason is needed, and text stays. */
 void mig_text_need(char *text, size_t cap, enum hv_err e);
 
-/* FRAME:  the frame, MIG_FRAME_MIN to MIG_FRAME_MAX bytes, without checksum */
+/* FRAME:  the frame, MIG_FRAME_MIN to MIG_FRAME_MAX bytes, without checksum; of a guest with several cards, one byte
+ *         before it: the card's number */
 struct mig_p_frame {
     const uint8_t *p;
     size_t len;

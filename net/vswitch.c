@@ -34,22 +34,23 @@ void vswitch_init(struct vswitch *sw) { memset(sw, 0, sizeof(*sw)); }
 
 static int port_index(const struct vswitch *sw, const struct vswitch_port *p)
 {
-    for (int i = 0; i < VSWITCH_MAX_PORTS; i++)
+    for (unsigned i = 0; i < sw->n_ports; i++)
         if (sw->ports[i] == p)
-            return i;
+            return (int)i;
     return -1;
 }
 
 enum hv_err vswitch_attach(struct vswitch *sw, struct vswitch_port *p)
 {
     ASSERT(p->deliver && port_index(sw, p) < 0);
-    for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
-        if (sw->ports[i])
-            continue;
-        sw->ports[i] = p;
-        return HV_OK;
-    }
-    return HV_FAIL(HV_E_NOMEM);
+    unsigned i = 0;
+    while (i < sw->n_ports && sw->ports[i])
+        i++;
+    if (i == VSWITCH_MAX_PORTS)
+        return HV_FAIL(HV_E_NOMEM);
+    sw->ports[i] = p;
+    sw->n_ports = MAX(sw->n_ports, i + 1);
+    return HV_OK;
 }
 
 void vswitch_detach(struct vswitch *sw, struct vswitch_port *p)
@@ -58,6 +59,8 @@ void vswitch_detach(struct vswitch *sw, struct vswitch_port *p)
     if (i < 0)
         return;
     sw->ports[i] = NULL;
+    while (sw->n_ports && !sw->ports[sw->n_ports - 1])
+        sw->n_ports--;
     for (unsigned m = 0; m < VSWITCH_MAC_SLOTS; m++)
         if (sw->macs[m].port_plus_1 == i + 1)
             sw->macs[m].port_plus_1 = 0;
@@ -65,7 +68,7 @@ void vswitch_detach(struct vswitch *sw, struct vswitch_port *p)
 
 static struct vswitch_port *mac_owner(const struct vswitch *sw, const uint8_t mac[6])
 {
-    for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++)
+    for (unsigned i = 0; i < sw->n_ports; i++)
         if (sw->ports[i] && !mac_is_zero(sw->ports[i]->mac) && mac_equal(sw->ports[i]->mac, mac))
             return sw->ports[i];
     return NULL;
@@ -146,7 +149,7 @@ static bool frame_is_group(const uint8_t *frame) { return frame[0] & 1; }
 static void vswitch_flood(struct vswitch *sw, const struct vswitch_port *from, const uint8_t *frame, size_t len)
 {
     sw->n_flooded++;
-    for (unsigned i = 0; i < VSWITCH_MAX_PORTS; i++) {
+    for (unsigned i = 0; i < sw->n_ports; i++) {
         struct vswitch_port *to = sw->ports[i];
         if (!to || to == from || !(frame_is_group(frame) || port_learns(to)))
             continue;

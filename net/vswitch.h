@@ -9,7 +9,7 @@
 #include "kernel/lib/err.h"
 #include "net/port_filter.h"
 
-#define VSWITCH_MAX_PORTS 18  /* the uplink, the host, and every guest */
+#define VSWITCH_MAX_PORTS 130 /* the uplink, the host, and every card of guests */
 #define VSWITCH_MAC_SLOTS 256 /* power of two */
 /* ageing time of a learnt address: IEEE 802.1D's default */
 #define VSWITCH_AGE_US    (300u * 1000 * 1000)
@@ -48,6 +48,7 @@ struct vswitch_mac {
 };
 struct vswitch {
     struct vswitch_port *ports[VSWITCH_MAX_PORTS]; /* borrowed: owners detach before they go; NULL: free */
+    unsigned n_ports;                              /* those in use are ports[0..n_ports) */
     struct vswitch_mac macs[VSWITCH_MAC_SLOTS];
     uint64_t n_flooded, n_dropped;
     address_reserved_fn *reserved; /* addresses that no PORT_GUEST may claim; NULL: none */

@@ -91,8 +91,9 @@ static void vm_check(const struct vm_config *v)
         file_check(v, v->initrd);
     for (const char *m = NULL; (m = config_module_next(v, m, file, &string));)
         file_check(v, file);
-    if (boot_disk_find(v, &disk, WHY(why)))
-        printf("warn %s\n", why);
+    for (unsigned i = 0; i < v->n_disks; i++)
+        if (boot_disk_find(v, i, &disk, WHY(why)))
+            printf("warn %s\n", why);
     if (!strcmp(v->cpu, "pool") && !boot_file_find(&boot, config.host.pool_cpuid))
         printf("warn %s: cpu = pool: file \\godwit\\%s is not on this host's boot disk\n", v->name,
                config.host.pool_cpuid);

@@ -51,12 +51,16 @@ static void host_defaults(struct host_config *h)
     h->lz4 = true;
 }
 
-/* 02 = locally administered; "GW"; 24 bits of FNV-1a over the name, so that a VM has the same address on every host. */
-static void mac_from_name(const char *s, uint8_t mac[6])
+static uint32_t name_hash(uint32_t h, uint8_t byte) { return (h ^ byte) * 16777619u; }
+
+/* 02 = locally administered; "GW"; 24 bits of FNV-1a over the name, and from the second card on '#' and its number. */
+void config_mac_default(const char *s, unsigned i, uint8_t mac[6])
 {
     uint32_t h = 2166136261u;
     for (; *s; s++)
-        h = (h ^ (uint8_t)*s) * 16777619u;
+        h = name_hash(h, (uint8_t)*s);
+    if (i)
+        h = name_hash(name_hash(h, '#'), (uint8_t)i);
     const uint8_t m[6] = { 0x02, 'G', 'W', (uint8_t)(h >> 16), (uint8_t)(h >> 8), (uint8_t)h };
     memcpy(mac, m, 6);
 }
@@ -69,7 +73,8 @@ static void vm_defaults(struct vm_config *v, const char *vm_name)
     memcpy(v->cpu, "host", sizeof("host"));
     v->pin = -1;
     v->rng = v->balloon = true;
-    mac_from_name(vm_name, v->mac);
+    for (unsigned i = 0; i < CONFIG_MAX_NICS; i++)
+        config_mac_default(vm_name, i, v->nic[i].mac);
 }
 
 static struct vm_config *vm_find(struct config *c, const char *vm_name)
@@ -97,13 +102,21 @@ bool config_network_has(const struct config_network *n, const uint8_t ip[4])
     return bit == n->prefix_len;
 }
 
+static bool vm_disk_is_on(const struct vm_config *v, const uint8_t ip[4])
+{
+    for (unsigned i = 0; i < v->n_disks; i++)
+        if (v->disk[i].kind == DISK_ON_NBD && !memcmp(v->disk[i].nbd.ip, ip, 4))
+            return true;
+    return false;
+}
+
 bool config_disk_server_allowed(const struct config *c, const uint8_t ip[4])
 {
     for (unsigned i = 0; i < c->host.n_disk_servers; i++)
         if (config_network_has(&c->host.disk_servers[i], ip))
             return true;
     for (unsigned i = 0; i < c->n_vms; i++)
-        if (c->vms[i].nbd.port && !memcmp(c->vms[i].nbd.ip, ip, 4))
+        if (vm_disk_is_on(&c->vms[i], ip))
             return true;
     return false;
 }
@@ -158,13 +171,37 @@ static bool fingerprint_taken(const struct peer_config *list, unsigned n)
     return false;
 }
 
-/* Has the card of another VM the MAC address of the last VM's? */
+/* Has one of the first n cards of v that address? */
+static bool vm_has_mac(const struct vm_config *v, unsigned n, const uint8_t mac[6])
+{
+    for (unsigned i = 0; i < n; i++)
+        if (!memcmp(v->nic[i].mac, mac, sizeof(v->nic[i].mac)))
+            return true;
+    return false;
+}
+
+/* Has another card of the last VM, or of another VM, the MAC address of one of its cards? */
 static bool vm_mac_taken(const struct config *c)
 {
     const struct vm_config *last = &c->vms[c->n_vms - 1];
-    for (unsigned i = 0; last->nic && i + 1 < c->n_vms; i++)
-        if (c->vms[i].nic && !memcmp(c->vms[i].mac, last->mac, sizeof(last->mac)))
+    for (unsigned k = 0; k < last->n_nics; k++) {
+        if (vm_has_mac(last, k, last->nic[k].mac))
             return true;
+        for (unsigned i = 0; i + 1 < c->n_vms; i++)
+            if (vm_has_mac(&c->vms[i], c->vms[i].n_nics, last->nic[k].mac))
+                return true;
+    }
+    return false;
+}
+
+/* Would a disk of v, whose server was given a fingerprint, be used without TLS? */
+static bool vm_disk_unsecured(const struct vm_config *v, uint32_t secret)
+{
+    for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++) {
+        const struct disk_config *d = &v->disk[i];
+        if ((secret & BIT32(i)) && !(i < v->n_disks && d->kind == DISK_ON_NBD && d->nbd.tls))
+            return true;
+    }
     return false;
 }
 
@@ -182,14 +219,15 @@ static void section_end(struct parser *p)
     bool out = false;
     if (p->section == SEC_VM) {
         ASSERT(p->vm == &p->c->vms[p->c->n_vms - 1]);
-        bool secret = p->seen & BIT32(VM_DISK_FINGERPRINT), secured = p->vm->nbd.tls && p->vm->nbd.port;
         out |= section_lacks(p, !(p->good & BIT32(VM_MEMORY)), "memory", "a valid memory; this VM is left out");
         out |= section_lacks(p, !(p->good & BIT32(VM_KERNEL)), "kernel", "a valid kernel; this VM is left out");
-        out |= section_lacks(p, secret && !secured, "disk-fingerprint",
+        out |= section_lacks(p, p->bad_disk && p->vm->n_disks, "disk",
+                             "valid ones only; this VM is left out, for its other disks would change their places");
+        out |= section_lacks(p, vm_disk_unsecured(p->vm, p->secret), "disk-fingerprint",
                              "a valid one, with disk = nbd:...; this VM is left out, for its disk must not go "
                              "unencrypted");
         out |= section_lacks(p, vm_mac_taken(p->c), "mac",
-                             "a MAC address that no other VM's network card has; this VM is left out");
+                             "a MAC address that no other network card has; this VM is left out");
         p->c->n_vms -= out;
     } else if (p->section == SEC_PEER) {
         ASSERT(p->peer == &p->c->peers[p->c->n_peers - 1]);
@@ -271,7 +309,8 @@ static void section_begin(struct parser *p, const char *section)
     memcpy(p->section_text, section, n);
     p->section_text[n] = 0;
     p->section_line = p->line;
-    p->seen = p->good = 0;
+    p->seen = p->good = p->secret = 0;
+    p->bad_disk = p->secret_early = false;
 
     if (!strcmp(section, "host"))
         p->section = SEC_HOST;
@@ -287,6 +326,9 @@ static void section_begin(struct parser *p, const char *section)
     }
 }
 
+/* May this key of a [vm] be given again? */
+static bool key_repeats(unsigned i) { return i == VM_MODULE || i == VM_DISK || i == VM_NIC; }
+
 /* value NULL: a line without '='. */
 static void key_apply(struct parser *p, const char *key, const char *value)
 {
@@ -299,8 +341,7 @@ static void key_apply(struct parser *p, const char *key, const char *value)
     for (unsigned i = 0; i < n; i++) {
         if (strcmp(keys[i].name, key))
             continue;
-        bool many = p->section == SEC_VM && i == VM_MODULE; /* the only key that may be given again */
-        if ((p->seen & BIT32(i)) && !many)
+        if ((p->seen & BIT32(i)) && !(p->section == SEC_VM && key_repeats(i)))
             mistake_report(p, p->line, key, "this key only once in a section");
         else if (!value || !keys[i].set(p, value))
             mistake_report(p, p->line, key, keys[i].expected);

@@ -5,8 +5,8 @@
  *                    bandwidth-limit-mb, downtime-limit-ms, max-jobs, dirty-log, verify, lz4, pool-cpuid
  *   [peer NAME]      address, port, fingerprint
  *   [client NAME]    fingerprint, role
- *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, on-shutdown, mac, pin,
- *                    nic, spoof, disk, rng, balloon, console
+ *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, on-shutdown, pin,
+ *                    nic with mac and spoof (several), disk with disk-fingerprint (several), rng, balloon, console
  *
  * A mistake costs the key or the section that it is in, never the rest.  Portable. */
 #ifndef GODWIT_KERNEL_CONFIG_CONFIG_H
@@ -22,6 +22,9 @@
 #define CONFIG_PIN_MAX          63
 #define CONFIG_CMDLINE_LEN      1024
 #define CONFIG_MAX_MODULES      16
+#define CONFIG_MAX_DISKS        16 /* of a guest */
+#define CONFIG_MAX_NICS         8  /* likewise */
+#define CONFIG_SERIAL_LEN       21 /* of a disk, with NUL */
 #define CONFIG_DEFAULT_PORT     7420
 #define CONFIG_DEFAULT_API_PORT 7443
 #define CONFIG_MAX_ADDRESSES    4 /* of a peer */
@@ -48,17 +51,32 @@ struct peer_config { /* [peer] or [client] */
     uint8_t fingerprint[32]; /* SHA-256 of the DER certificate */
 };
 #define CONFIG_LV_NAME_LEN 64
-struct lv_config { /* a logical volume of a volume group on the host's disks; lv "": none */
+struct lv_config { /* a logical volume of a volume group on the host's disks */
     char vg[CONFIG_LV_NAME_LEN], lv[CONFIG_LV_NAME_LEN];
 };
 struct nbd_config { /* an export of an NBD server */
     uint8_t ip[4];
-    uint16_t port;              /* 0: there is no disk on a server */
+    uint16_t port;
     char name[CONFIG_PATH_LEN]; /* printable ASCII without blanks; "": the server's default export */
     bool tls;                   /* use TLS, and accept only the certificate with this fingerprint */
     uint8_t fingerprint[32];
 };
 #define CONFIG_DEFAULT_NBD_PORT 10809
+struct disk_config {
+    enum disk_kind { DISK_IN_RAM, DISK_ON_LV, DISK_ON_NBD } kind;
+    bool read_only;                 /* for the guest, whatever the disk is */
+    char serial[CONFIG_SERIAL_LEN]; /* as the guest reads it; "": one that names the kind */
+    uint64_t bytes;                 /* IN_RAM: multiple of 2 MiB; 0: the size of file */
+    union {
+        char file[CONFIG_PATH_LEN]; /* IN_RAM: its contents at start, a file in \godwit\ ; "": blank */
+        struct lv_config lv;        /* ON_LV */
+        struct nbd_config nbd;      /* ON_NBD */
+    };
+};
+struct nic_config {
+    uint8_t mac[6]; /* announced after a move; the default is derived from the guest's name and the card's number */
+    bool spoof;     /* the card may send from any address (net/port_filter.h); default no */
+};
 struct vm_config {
     char name[CONFIG_NAME_LEN];
     uint64_t memory_bytes;                                 /* multiple of 2 MiB, at least 16 MiB */
@@ -77,17 +95,24 @@ struct vm_config {
         ON_SHUTDOWN_REFUSE,
         ON_SHUTDOWN_STOP,
         ON_SHUTDOWN_EVACUATE
-    } on_shutdown;                   /* what `poweroff` of the host does to it */
-    uint8_t mac[6];                  /* announced after a move; the default is derived from the name */
-    int pin;                         /* pCPU for every vCPU, -1: any */
-    bool nic, rng, balloon;          /* virtio devices; defaults no, yes, yes */
-    bool spoof;                      /* the card may send from any address (net/port_filter.h); default no */
-    bool hvc;                        /* a virtio console beside the serial port */
-    uint64_t disk_bytes;             /* virtio disk in memory, multiple of 2 MiB; 0: none, or the size of disk_file */
-    char disk_file[CONFIG_PATH_LEN]; /* its contents at start, a file in \godwit\ ; "": blank */
-    struct lv_config lv;             /* virtio disk on a volume of this host; disk_bytes is 0 then */
-    struct nbd_config nbd;           /* virtio disk on a server; disk_bytes is 0 then */
+    } on_shutdown;     /* what `poweroff` of the host does to it */
+    int pin;           /* pCPU for every vCPU, -1: any */
+    bool rng, balloon; /* virtio devices; default yes */
+    bool hvc;          /* a virtio console beside the serial port */
+    unsigned n_disks, n_nics;
+    struct disk_config disk[CONFIG_MAX_DISKS]; /* virtio disks, in the order of their PCI slots */
+    struct nic_config nic[CONFIG_MAX_NICS];    /* virtio network cards, likewise; [0].mac is there without a card too */
 };
+/** The place of disk i in the part of the guest's memory that holds its disks in RAM, in bytes; i = n_disks: its
+ *  length. */
+static inline uint64_t config_ram_disk_at(const struct vm_config *c, unsigned i)
+{
+    uint64_t at = 0;
+    while (i--)
+        at += c->disk[i].kind == DISK_IN_RAM ? c->disk[i].bytes : 0;
+    return at;
+}
+
 struct config_network {
     uint8_t ip[4];
     unsigned prefix_len; /* 0..32; 0: every address */
@@ -171,6 +196,9 @@ bool config_network_has(const struct config_network *n, const uint8_t ip[4]);
 bool config_disk_server_allowed(const struct config *c, const uint8_t ip[4]);
 /** The place in [host] networks of the network that ip lies in: 0 is best for moves; -1: not to be used. */
 int config_network_rank(const struct config *c, const uint8_t ip[4]);
+/** The default address of card i of the guest of that name: 02, "GW", and 24 bits of a hash of both, so that it is the
+ *  same on every host. */
+void config_mac_default(const char *name, unsigned i, uint8_t mac[6]);
 const struct peer_config *config_peer(const struct config *c, const char *name); /* NULL: no such */
 
 #endif

@@ -20,7 +20,11 @@ struct parser {
     struct vm_config *vm;     /* borrowed from c: likewise for [vm] */
     uint32_t seen;            /* bit i: key i of this section was given */
     uint32_t good;            /* bit i: it was given with a valid value */
-    unsigned gateway_line;    /* of [host] gateway; 0: not given */
+    uint32_t secret;          /* bit i: disk i of the [vm] was given a fingerprint, valid or not */
+    bool secret_early;        /* a valid one stands above the first disk: */
+    uint8_t fingerprint[32];
+    bool bad_disk;         /* of the [vm]: a line `disk` was not valid */
+    unsigned gateway_line; /* of [host] gateway; 0: not given */
 };
 
 /* A key; its setter (false: v is not valid, nothing is changed); the values it takes, in words for a message. */

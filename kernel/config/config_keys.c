@@ -13,6 +13,7 @@
 #define MEMORY_MIN (16 * MIB)
 #define MEMORY_MAX (1024 * GIB)
 #define N_CPUS_MAX 8
+#define DISK_LEN   256u /* of a valid disk = ... */
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
@@ -446,13 +447,24 @@ static bool vm_on_shutdown_set(struct parser *p, const char *v)
         p->vm->on_shutdown = (enum on_shutdown)i;
     return i >= 0;
 }
-static bool vm_nic_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->nic); }
+/* The card that `mac` and `spoof` are of: that of the last line `nic`, or the first. */
+static struct nic_config *card_here(struct parser *p) { return &p->vm->nic[p->vm->n_nics ? p->vm->n_nics - 1 : 0]; }
+static bool vm_nic_set(struct parser *p, const char *v)
+{
+    bool yes;
+    if (!boolean_parse(v, &yes) || (yes && p->vm->n_nics == CONFIG_MAX_NICS))
+        return false;
+    if (yes && p->vm->n_nics) /* it may have its own; what stands above the first card is that one's */
+        p->seen &= ~(BIT32(VM_MAC) | BIT32(VM_SPOOF));
+    p->vm->n_nics += yes;
+    return true;
+}
 static bool vm_spoof_set(struct parser *p, const char *v)
 {
     bool allow = !strcmp(v, "allow");
     if (!allow && strcmp(v, "deny"))
         return false;
-    p->vm->spoof = allow;
+    card_here(p)->spoof = allow;
     return true;
 }
 static bool vm_rng_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->rng); }
@@ -460,7 +472,7 @@ static bool vm_balloon_set(struct parser *p, const char *v) { return boolean_par
 /* Parse HOST[:PORT]/EXPORT. */
 static bool nbd_target_parse(const char *s, struct nbd_config *out)
 {
-    struct nbd_config n = { .port = CONFIG_DEFAULT_NBD_PORT, .tls = out->tls };
+    struct nbd_config n = { .port = CONFIG_DEFAULT_NBD_PORT };
     uint64_t port;
     if (!ip4_parse(&s, n.ip) || !is_machine(n.ip))
         return false;
@@ -476,14 +488,25 @@ static bool nbd_target_parse(const char *s, struct nbd_config *out)
         if (*c <= ' ' || *c > '~')
             return false;
     memcpy(n.name, s, strlen(s));
-    memcpy(n.fingerprint, out->fingerprint, sizeof(n.fingerprint));
     *out = n;
     return true;
 }
+/* Of the disk of the last line `disk`, or of the first. */
 static bool vm_disk_fingerprint_set(struct parser *p, const char *v)
 {
-    p->vm->nbd.tls = hex_bytes_parse(v, p->vm->nbd.fingerprint, 32, false);
-    return p->vm->nbd.tls;
+    uint8_t fingerprint[32];
+    unsigned i = p->vm->n_disks ? p->vm->n_disks - 1 : 0;
+    p->secret |= BIT32(i);
+    if (!hex_bytes_parse(v, fingerprint, sizeof(fingerprint), false))
+        return false;
+    if (!p->vm->n_disks) {
+        memcpy(p->fingerprint, fingerprint, sizeof(fingerprint)); /* it stands above the disk */
+        p->secret_early = true;
+    } else if (p->vm->disk[i].kind == DISK_ON_NBD) {
+        memcpy(p->vm->disk[i].nbd.fingerprint, fingerprint, sizeof(fingerprint));
+        p->vm->disk[i].nbd.tls = true;
+    }
+    return true;
 }
 /* Parse VG/LV, of the characters that LVM2 allows in names. */
 static bool lv_parse(const char *s, struct lv_config *out)
@@ -497,15 +520,66 @@ static bool lv_parse(const char *s, struct lv_config *out)
     memcpy(out->lv, s + vg + 1, lv);
     return true;
 }
+/* Parse read-only, or serial=TEXT of at most 20 letters, digits, '-', '_', '.'. */
+static bool disk_option_parse(const char *s, struct disk_config *out)
+{
+    if (!strcmp(s, "read-only")) {
+        out->read_only = true;
+        return true;
+    }
+    if (strncmp(s, "serial=", 7) || !s[7] || strlen(s + 7) >= sizeof(out->serial))
+        return false;
+    for (const char *c = s + 7; *c; c++)
+        if (!name_char(*c))
+            return false;
+    memcpy(out->serial, s + 7, strlen(s + 7) + 1);
+    return true;
+}
+/* Where the disk is. */
+static bool disk_place_parse(const char *s, struct disk_config *out)
+{
+    out->kind = DISK_ON_NBD;
+    if (!strncmp(s, "nbd:", 4))
+        return nbd_target_parse(s + 4, &out->nbd);
+    out->kind = DISK_ON_LV;
+    if (!strncmp(s, "lv:", 3))
+        return lv_parse(s + 3, &out->lv);
+    out->kind = DISK_IN_RAM;
+    if (strncmp(s, "ram:", 4))
+        return false;
+    return memory_size_parse(s + 4, BLOCK_SIZE, &out->bytes) || guest_file_copy(s + 4, out->file);
+}
+/* Parse a place and options.  These are cut off from the end, since a file's name may have blanks. */
+static bool disk_parse(const char *v, struct disk_config *out)
+{
+    char s[DISK_LEN], *word;
+    *out = (struct disk_config){ 0 };
+    if (strlen(v) >= sizeof(s))
+        return false;
+    memcpy(s, v, strlen(v) + 1);
+    while ((word = strrchr(s, ' ')) && disk_option_parse(word + 1, out)) {
+        while (word > s && word[-1] == ' ')
+            word--;
+        *word = 0;
+    }
+    return disk_place_parse(s, out);
+}
 static bool vm_disk_set(struct parser *p, const char *v)
 {
-    if (!strncmp(v, "nbd:", 4))
-        return nbd_target_parse(v + 4, &p->vm->nbd);
-    if (!strncmp(v, "lv:", 3))
-        return lv_parse(v + 3, &p->vm->lv);
-    if (strncmp(v, "ram:", 4))
+    struct vm_config *vm = p->vm;
+    struct disk_config d;
+    if (vm->n_disks == CONFIG_MAX_DISKS || !disk_parse(v, &d)) {
+        p->bad_disk = true;
         return false;
-    return memory_size_parse(v + 4, BLOCK_SIZE, &p->vm->disk_bytes) || guest_file_copy(v + 4, p->vm->disk_file);
+    }
+    if (!vm->n_disks && p->secret_early && d.kind == DISK_ON_NBD) {
+        memcpy(d.nbd.fingerprint, p->fingerprint, sizeof(d.nbd.fingerprint));
+        d.nbd.tls = true;
+    }
+    if (vm->n_disks) /* it may have its own; what stands above the first disk is that one's */
+        p->seen &= ~BIT32(VM_DISK_FINGERPRINT);
+    vm->disk[vm->n_disks++] = d;
+    return true;
 }
 static bool vm_console_set(struct parser *p, const char *v)
 {
@@ -525,7 +599,7 @@ static bool vm_mac_set(struct parser *p, const char *v)
     uint8_t mac[6];
     if (!hex_bytes_parse(v, mac, 6, true) || (mac[0] & 1)) /* bit 0: a group address */
         return false;
-    memcpy(p->vm->mac, mac, 6);
+    memcpy(card_here(p)->mac, mac, 6);
     return true;
 }
 static bool vm_pin_set(struct parser *p, const char *v)
@@ -589,12 +663,13 @@ static const struct key vm_keys[] = {
     [VM_SHUTDOWN] = { "on-shutdown", vm_on_shutdown_set, "refuse, stop or evacuate" },
     [VM_MAC] = { "mac", vm_mac_set, "a unicast address like 02:47:57:00:00:01" },
     [VM_PIN] = { "pin", vm_pin_set, "any, or the number of a CPU, 0 to 63" },
-    [VM_NIC] = { "nic", vm_nic_set, YES_NO },
+    [VM_NIC] = { "nic", vm_nic_set, "yes (once for each card, at most 8) or no" },
     [VM_SPOOF] = { "spoof", vm_spoof_set, "allow or deny" },
     [VM_DISK] = { "disk", vm_disk_set,
                   "ram:SIZE (like ram:64M, a multiple of 2M), ram:FILE (a file in \\godwit\\), "
                   "lv:GROUP/VOLUME (of LVM, on this host's disks) or nbd:ADDRESS[:PORT]/EXPORT (like "
-                  "nbd:192.168.1.5/web)" NOT_THE_HOSTS },
+                  "nbd:192.168.1.5/web), and behind it read-only or serial=TEXT if wanted; at most 16 "
+                  "disks" NOT_THE_HOSTS },
     [VM_DISK_FINGERPRINT] = { "disk-fingerprint", vm_disk_fingerprint_set,
                               "64 hex digits: the SHA-256 of the certificate (DER) of the disk's NBD server" },
     [VM_RNG] = { "rng", vm_rng_set, YES_NO },
@@ -606,6 +681,7 @@ static const struct key vm_keys[] = {
 _Static_assert(ARRAY_SIZE(host_keys) <= 32 && ARRAY_SIZE(vm_keys) <= 32, "seen and good have 32 bits");
 _Static_assert(ARRAY_SIZE(peer_keys) == PEER_FINGERPRINT + 1 && ARRAY_SIZE(client_keys) == CLIENT_ROLE + 1, "indices");
 _Static_assert(ARRAY_SIZE(vm_keys) == VM_CONSOLE + 1, "indices");
+_Static_assert(CONFIG_MAX_DISKS == 16 && CONFIG_MAX_NICS == 8 && CONFIG_SERIAL_LEN == 21, "messages above");
 _Static_assert(CONFIG_MAX_NETWORKS == 8 && CONFIG_MAX_ADDRESSES == 4 && CONFIG_MAX_MODULES == 16, "messages above");
 _Static_assert(CONFIG_PATH_LEN == 64 && CONFIG_NAME_LEN == 32 && CONFIG_CMDLINE_LEN == 1024, "messages above");
 

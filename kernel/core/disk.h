@@ -78,11 +78,12 @@ struct disk {
 };
 
 struct vm;
-/** A disk in vm's hidden memory (guest_mem.h), of vm->config.disk_bytes; lives as long as vm's devices. */
+/** A disk of so many bytes in vm's hidden memory (guest_mem.h), from offset base on; lives as long as vm's devices. */
 struct disk_ram {
     struct disk disk;
     struct vm *vm;
+    uint64_t base;
 };
-void disk_ram_init(struct disk_ram *d, struct vm *vm);
+void disk_ram_init(struct disk_ram *d, struct vm *vm, uint64_t base, uint64_t bytes);
 
 #endif

@@ -32,14 +32,18 @@ enum vm_state {
 };
 const char *vm_state_name(enum vm_state s); /* for people: "running" */
 
-struct vm_disk {       /* [s] a disk on a server, as its guest uses it */
-    struct disk *disk; /* owned; NULL: none */
-    bool waiting;      /* the guest is paused until the disk answers */
+struct vm_disk {       /* [s] a disk on a server or on this host, as its guest uses it */
+    struct disk *disk; /* owned; NULL: none, or one in memory */
     enum { DISK_RUNNING, DISK_DRAINING, DISK_FLUSHING, DISK_QUIET } quiesce;
-    uint64_t since_us; /* clock_us() when waiting or quiescing began */
+    uint64_t quiesce_us; /* clock_us() when quiescing began */
     struct disk_req flush;
     bool flushing; /* flush is pending */
     enum disk_status flushed;
+};
+struct vm_disks {                       /* [s] */
+    bool waiting;                       /* the guest is paused until every disk answers */
+    uint64_t since_us;                  /* clock_us() when that began */
+    struct vm_disk d[CONFIG_MAX_DISKS]; /* [i]: of config.disk[i] */
 };
 
 struct boot_blob;
@@ -63,11 +67,11 @@ struct vm {
     struct guest_mem mem;
     struct s2 s2;
     struct dirty_log dirty;
-    unsigned n_vcpus;                 /* [c] */
-    struct vcpu *vcpus[VM_MAX_VCPUS]; /* [c] owned */
-    struct devices *devices;          /* [d] owned */
-    struct blk *blk;                  /* [d] owned; NULL: no disk */
-    struct vm_disk disk;
+    unsigned n_vcpus;                  /* [c] */
+    struct vcpu *vcpus[VM_MAX_VCPUS];  /* [c] owned */
+    struct devices *devices;           /* [d] owned */
+    struct blk *blk[CONFIG_MAX_DISKS]; /* [d] owned; [i]: of config.disk[i]; NULL: no such disk */
+    struct vm_disks disks;
     struct cpuid_table *cpuid;    /* [c] owned */
     int64_t tsc_offset;           /* [s] the VM's TSC = host TSC, scaled by tsc_ratio, + this */
     uint64_t tsc_ratio;           /* [s] for cpu_ops->tsc_set; 0: not scaled */

@@ -44,7 +44,7 @@ enum hv_err devices_create(struct vm *vm)
     }
     guest_time_start(vm);
     vdev_create_all(vm);
-    if (vdev_find(vm, VDEV_BLK) && vdev_blk_create(vm) != HV_OK) {
+    if (vdev_blk_create_all(vm) != HV_OK) {
         devices_destroy(vm);
         return HV_FAIL(HV_E_NOMEM);
     }
@@ -58,7 +58,7 @@ void devices_destroy(struct vm *vm)
         mem_free(vm->vcpus[i]->lapic, sizeof(struct lapic));
         vm->vcpus[i]->lapic = NULL;
     }
-    vdev_blk_destroy(vm);
+    vdev_blk_destroy_all(vm);
     if (vm->devices)
         mem_free(vm->devices, sizeof(*vm->devices));
     if (vm->cpuid)

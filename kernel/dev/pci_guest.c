@@ -333,19 +333,33 @@ void pci_guest_mmio_write(struct vm *vm, uint64_t a, unsigned size, uint64_t val
 
 /* ---- ports ---- */
 
+static bool io_bar_covers(const struct pci_guest *p, unsigned slot, uint16_t port)
+{
+    return p->f[slot].io_base && (uint32_t)port - p->f[slot].io_base < PCI_BAR_IO_LEN;
+}
+
+/* Slot whose BAR 1 covers port, which is in its window; 0: none.  Guess first, as above. */
+static unsigned io_bar_slot(const struct pci_guest *p, uint16_t port)
+{
+    unsigned guess = (port - PCI_IO_BASE) / PCI_BAR_IO_LEN;
+    if (guess < PCI_SLOTS && io_bar_covers(p, guess, port))
+        return guess;
+    for (unsigned i = 1; i < PCI_SLOTS; i++)
+        if (io_bar_covers(p, i, port))
+            return i;
+    return 0;
+}
+
 /* Access of BAR 1 of any slot; reads as 0 where one decodes. */
 static uint32_t io_bar_access(struct vm *vm, uint16_t port, unsigned size, bool write, uint32_t val)
 {
     const struct pci_guest *p = &vm->devices->pci;
-    for (unsigned i = 1; i < PCI_SLOTS; i++) {
-        uint32_t off = (uint32_t)port - p->f[i].io_base;
-        if (!p->f[i].io_base || off >= PCI_BAR_IO_LEN)
-            continue;
-        if (write)
-            virtio_pci_doorbell(vm, i, off, val);
-        return 0;
-    }
-    return pci_all_ones(size);
+    unsigned slot = io_bar_slot(p, port);
+    if (!slot)
+        return pci_all_ones(size);
+    if (write)
+        virtio_pci_doorbell(vm, slot, (uint32_t)port - p->f[slot].io_base, val);
+    return 0;
 }
 
 uint32_t pci_guest_port_read(struct vm *vm, uint16_t port, unsigned size)
@@ -383,18 +397,20 @@ void pci_guest_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t 
 
 /* ---- state: for each present slot its number, the writable bytes, the MSI-X table ---- */
 
-static unsigned slots_present(const struct pci_guest *p)
+static uint32_t slots_present(const struct pci_guest *p)
 {
-    unsigned mask = 0;
+    uint32_t mask = 0;
     for (unsigned i = 0; i < PCI_SLOTS; i++)
-        mask |= (unsigned)p->f[i].present << i;
+        mask |= (uint32_t)p->f[i].present << i;
     return mask;
 }
+
+unsigned pci_guest_needs(const struct pci_guest *p) { return slots_present(p) >> PCI_SLOTS_0_1 ? 2 : 1; }
 
 void pci_guest_save(const struct pci_guest *p, struct wr *w)
 {
     wr_u32(w, p->address);
-    wr_u8(w, (uint8_t)slots_present(p));
+    wr_uint(w, slots_present(p), w->version < 2 ? 1 : 4); /* a bit for each slot */
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
         const struct pci_func *f = &p->f[slot];
         if (!f->present)
@@ -437,7 +453,7 @@ static void func_load(struct pci_func *f, struct rd *r, bool device)
 bool pci_guest_load(struct pci_guest *p, struct rd *r, bool apply)
 {
     uint32_t address = rd_u32(r) & 0x80fffffc;
-    if (rd_u8(r) != slots_present(p))
+    if (rd_uint(r, r->version < 2 ? 1 : 4) != slots_present(p))
         return false;
     if (apply)
         p->address = address;

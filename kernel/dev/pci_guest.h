@@ -24,7 +24,8 @@
 #define PCI_CF8         0xcf8u
 #define PCI_CFC         0xcfcu
 
-#define PCI_SLOTS        8 /* 0 is the host bridge */
+#define PCI_SLOTS        32 /* 0 is the host bridge */
+#define PCI_SLOTS_0_1    8  /* that release 0.1 knows */
 #define PCI_MSIX_VECTORS 8
 #define PCI_BAR_MEM_LEN  0x8000u
 #define PCI_BAR_IO_LEN   0x40u
@@ -75,9 +76,12 @@ void pci_guest_port_write(struct vm *vm, uint16_t port, unsigned size, uint32_t 
  *  pending.  dev_lock held. */
 bool pci_guest_irq(struct vm *vm, unsigned slot, unsigned vector);
 
-/** Save all that the guest can change.  vCPUs frozen. */
+/** The version of the state that can carry this bus: 1 for one with PCI_SLOTS_0_1 slots, 2 for all. */
+unsigned pci_guest_needs(const struct pci_guest *p);
+/** Save all that the guest can change, in version w->version.  vCPUs frozen. */
 void pci_guest_save(const struct pci_guest *p, struct wr *w);
-/** Load into p, which has the same slots.  False: malformed.  apply false: only check.  vCPUs frozen. */
+/** Load version r->version into p, which has the same slots.  False: malformed.  apply false: only check.  vCPUs
+ *  frozen. */
 bool pci_guest_load(struct pci_guest *p, struct rd *r, bool apply);
 
 #endif

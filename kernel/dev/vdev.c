@@ -23,30 +23,41 @@ static const struct vdev_ops *const kinds[VDEV_KINDS] = {
 
 const struct vdev_ops *vdev_ops_of(const struct vdev *d) { return kinds[d->kind]; }
 
-static bool vdev_is_configured(const struct vm_config *c, enum vdev_kind kind)
+/* How many devices of that kind? */
+static unsigned vdev_n_configured(const struct vm_config *c, enum vdev_kind kind)
 {
     switch (kind) {
-    case VDEV_NET:     return c->nic;
-    case VDEV_BLK:     return c->disk_bytes || c->nbd.port || c->lv.lv[0];
+    case VDEV_NET:     return c->n_nics;
+    case VDEV_BLK:     return c->n_disks;
     case VDEV_CONSOLE: return c->hvc;
     case VDEV_RNG:     return c->rng;
     case VDEV_BALLOON: return c->balloon;
-    default:           return false;
+    default:           return 0;
     }
+}
+
+static unsigned vdev_slot(enum vdev_kind kind, unsigned index)
+{
+    unsigned slot = index ? kinds[kind]->further_slot + index - 1 : kinds[kind]->slot;
+    ASSERT(slot >= 1 && slot < VDEV_SLOTS && (!index || kinds[kind]->further_slot));
+    return slot;
+}
+
+static void vdev_create(struct vm *vm, enum vdev_kind kind, unsigned index)
+{
+    unsigned slot = vdev_slot(kind, index);
+    struct vdev *d = &vm->devices->vdevs.d[slot];
+    ASSERT(!d->kind && kinds[kind]->n_queues <= VDEV_QUEUES);
+    *d = (struct vdev){ .kind = kind, .slot = (uint8_t)slot, .index = (uint8_t)index };
+    virtio_pci_add(vm, d, kinds[kind]->class_code, kinds[kind]->n_queues);
 }
 
 void vdev_create_all(struct vm *vm)
 {
-    struct devices *dev = vm->devices;
-    pci_guest_init(&dev->pci);
-    for (unsigned k = 1; k < VDEV_KINDS; k++) {
-        if (!kinds[k] || !vdev_is_configured(&vm->config, (enum vdev_kind)k))
-            continue;
-        ASSERT(kinds[k]->slot >= 1 && kinds[k]->slot < VDEV_SLOTS && kinds[k]->n_queues <= VDEV_QUEUES);
-        struct vdev *d = &dev->vdevs.d[kinds[k]->slot];
-        *d = (struct vdev){ .kind = (enum vdev_kind)k, .slot = (uint8_t)kinds[k]->slot };
-        virtio_pci_add(vm, d, kinds[k]->class_code, kinds[k]->n_queues);
-    }
+    pci_guest_init(&vm->devices->pci);
+    for (enum vdev_kind k = VDEV_NONE + 1; k < VDEV_KINDS; k++)
+        for (unsigned i = 0; i < vdev_n_configured(&vm->config, k); i++)
+            vdev_create(vm, k, i);
 }
 
 void vdev_reset(struct vm *vm, struct vdev *d)
@@ -76,10 +87,10 @@ void vdev_reset_all(struct vm *vm)
             vdev_reset(vm, &vm->devices->vdevs.d[i]);
 }
 
-struct vdev *vdev_find(struct vm *vm, enum vdev_kind kind)
+struct vdev *vdev_find_nth(struct vm *vm, enum vdev_kind kind, unsigned index)
 {
-    struct vdev *d = kinds[kind] ? &vm->devices->vdevs.d[kinds[kind]->slot] : NULL;
-    return d && d->kind == kind ? d : NULL;
+    struct vdev *d = &vm->devices->vdevs.d[vdev_slot(kind, index)];
+    return d->kind == kind ? d : NULL;
 }
 
 /* ---- for the kinds ---- */
@@ -90,8 +101,8 @@ void vdev_mark_broken(struct vm *vm, struct vdev *d, const char *why)
     if (d->status & VIRTIO_NEEDS_RESET)
         return;
     if (d->n_broken++ < BROKEN_LOG_MAX)
-        log_warn(vm->config.name, "virtio %s: %s; the device does nothing until the guest resets it",
-                 vdev_ops_of(d)->name, why);
+        log_warn(vm->config.name, "virtio %s %u: %s; the device does nothing until the guest resets it",
+                 vdev_ops_of(d)->name, d->index, why);
     d->status |= VIRTIO_NEEDS_RESET;
     if (d->status & VIRTIO_DRIVER_OK)
         vdev_config_changed(vm, d);

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/dev/vdev.h - a guest's virtio devices: the common part, and the operations of each kind.
  *
- * There is one device per PCI slot, and its kind fixes the slot, so the bus looks the same on every host.  All state is
- * under the VM's dev_lock, and all calls need it unless they say otherwise.  Work that is long, or that needs the
- * network, is not done in the doorbell write but deferred to the service loop. */
+ * There is one device per PCI slot.  Its kind, and its number among the disks or cards, fix the slot, so the bus looks
+ * the same on every host:
+ *
+ *   1 rng   2 balloon   3 first card   4 first disk   5 console   6..20 further disks   21..27 further cards
+ *
+ * All state is under the VM's dev_lock, and all calls need it unless they say otherwise.  Work that is long, or that
+ * needs the network, is not done in the doorbell write but deferred to the service loop. */
 #ifndef GODWIT_KERNEL_DEV_VDEV_H
 #define GODWIT_KERNEL_DEV_VDEV_H
 
@@ -12,7 +16,7 @@
 #include "kernel/lib/bytes.h"
 #include "kernel/lib/print.h"
 
-#define VDEV_SLOTS        6 /* slot 0 is the host bridge's */
+#define VDEV_SLOTS        28 /* slot 0 is the host bridge's */
 #define VDEV_QUEUES       3
 #define VDEV_CONFIG_LEN   64u
 /* Work is counted in bytes: those moved or zeroed, and for what a request costs beside. */
@@ -46,6 +50,7 @@ enum {
 struct vdev {            /* [d] */
     enum vdev_kind kind; /* [c] */
     uint8_t slot;        /* [c] */
+    uint8_t index;       /* [c] among the guest's devices of its kind */
     uint8_t status, isr, config_generation;
     uint32_t device_feature_select, driver_feature_select; /* half of the features: 0 low, 1 high */
     uint64_t features;                                     /* accepted by the driver */
@@ -74,7 +79,8 @@ struct vdevs {                 /* every device of a VM, by value */
 
 struct vdev_ops { /* one per kind; dev_lock held, except service */
     const char *name;
-    unsigned slot;
+    unsigned slot;         /* of the first of its kind */
+    unsigned further_slot; /* of the second, the others follow; 0: there is one at most */
     uint32_t class_code;
     unsigned n_queues;
     uint64_t features; /* beside those of every device */
@@ -95,8 +101,9 @@ extern const struct vdev_ops vdev_net_ops, vdev_blk_ops, vdev_console_ops, vdev_
 /** Create the devices of vm->config on the PCI bus; vdev_reset_all() follows.  vCPUs frozen, no lock needed. */
 void vdev_create_all(struct vm *vm);
 void vdev_reset_all(struct vm *vm);
-/** The VM's device of that kind, or NULL.  Any context, no lock needed. */
-struct vdev *vdev_find(struct vm *vm, enum vdev_kind kind);
+/** The VM's device of that kind and number, or NULL.  Any context, no lock needed. */
+struct vdev *vdev_find_nth(struct vm *vm, enum vdev_kind kind, unsigned index);
+static inline struct vdev *vdev_find(struct vm *vm, enum vdev_kind kind) { return vdev_find_nth(vm, kind, 0); }
 /** Has the driver set DRIVER_OK, and is the device not broken? */
 static inline bool vdev_live(const struct vdev *d)
 {

@@ -44,14 +44,18 @@ _Static_assert(SEG_MAX *DISK_BLOCK_MAX <= DISK_LEN_MAX,
 
 struct blk_req {
     struct disk_req r;
-    struct vm *vm;
+    struct blk *b;     /* borrowed: its table is this request's place */
     bool used, orphan; /* an orphan is used, too */
     enum blk_kind kind;
     uint64_t skip; /* bytes of its data before this piece */
     struct virtq_chain c;
 };
-struct blk {           /* [d] */
-    struct disk *disk; /* borrowed: its opener closes it once the vCPUs are frozen; NULL: not attached yet */
+struct blk {            /* [d] */
+    struct disk *disk;  /* borrowed: its opener closes it once the vCPUs are frozen; NULL: not attached yet */
+    struct vm *vm;      /* borrowed: owns this */
+    unsigned index;     /* [c] in vm->blk */
+    bool read_only;     /* [c] for the guest, whatever the disk is */
+    const char *serial; /* [c] borrowed from vm's configuration; "": the disk's */
     struct disk_ram ram;
     bool hold;                        /* take no requests */
     unsigned n, n_pending, n_orphans; /* n_orphans <= n_pending <= n */
@@ -61,14 +65,15 @@ struct blk {           /* [d] */
     struct blk_req req[];
 };
 
-static const struct disk *blk_disk(const struct vm *vm) { return vm->blk ? vm->blk->disk : NULL; }
+static const struct disk *blk_disk(const struct blk *b) { return b ? b->disk : NULL; }
+static bool blk_is_read_only(const struct blk *b) { return b->read_only || b->disk->info.read_only; }
 
 static void blk_config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
 {
     static const struct disk_info none = { .block = DISK_SECTOR };
-    const struct disk_info *i = blk_disk(vm) ? &blk_disk(vm)->info : &none;
+    const struct disk *disk = blk_disk(vm->blk[d->index]);
+    const struct disk_info *i = disk ? &disk->info : &none;
     struct wr w = wr_init(cfg, VDEV_CONFIG_LEN);
-    (void)d;
     wr_u64(&w, i->bytes / DISK_SECTOR);
     wr_u32(&w, DISK_BLOCK_MAX);
     wr_u32(&w, SEG_MAX);
@@ -89,13 +94,13 @@ static void blk_config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
 /* A disk in memory calls get and put under dev_lock; all others call them without it. */
 static void blk_req_lock(const struct blk_req *q)
 {
-    if (q->vm->blk->disk->max_pending)
-        spin_lock(&q->vm->dev_lock);
+    if (q->b->disk->max_pending)
+        spin_lock(&q->b->vm->dev_lock);
 }
 static void blk_req_unlock(const struct blk_req *q)
 {
-    if (q->vm->blk->disk->max_pending)
-        spin_unlock(&q->vm->dev_lock);
+    if (q->b->disk->max_pending)
+        spin_unlock(&q->b->vm->dev_lock);
 }
 
 static bool blk_data_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
@@ -103,7 +108,7 @@ static bool blk_data_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
     struct blk_req *q = container_of(r, struct blk_req, r);
     ASSERT(q->used);
     blk_req_lock(q);
-    bool ok = !q->orphan && virtq_read(q->vm, &q->c, HEADER_LEN + q->skip + off, buf, n) == n;
+    bool ok = !q->orphan && virtq_read(q->b->vm, &q->c, HEADER_LEN + q->skip + off, buf, n) == n;
     blk_req_unlock(q);
     return ok;
 }
@@ -114,7 +119,7 @@ static void blk_data_put(struct disk_req *r, uint64_t off, const void *buf, size
     ASSERT(q->used);
     blk_req_lock(q);
     if (!q->orphan)
-        (void)virtq_write(q->vm, &q->c, q->skip + off, buf, n);
+        (void)virtq_write(q->b->vm, &q->c, q->skip + off, buf, n);
     blk_req_unlock(q);
 }
 
@@ -150,14 +155,14 @@ static uint8_t blk_status(enum disk_status s)
 static enum disk_status blk_submit(struct blk_req *q, struct disk *d)
 {
     struct disk_req *r = &q->r;
-    struct blk *b = q->vm->blk;
+    struct blk *b = q->b;
     uint64_t whole = r->len;
     if (d->max_pending || !whole)
         return whole ? d->ops->submit(d, r) : DISK_OK;
     q->skip = b->part < whole ? b->part : 0; /* a guest may have changed the request meanwhile */
     r->offset += q->skip;
     r->len = MIN(whole - q->skip, PIECE_MAX);
-    vdev_worked(q->vm, r->len);
+    vdev_worked(b->vm, r->len);
     enum disk_status s = d->ops->submit(d, r);
     b->part = s == DISK_OK && q->skip + r->len < whole ? q->skip + r->len : 0;
     return b->part ? DISK_PENDING : s;
@@ -168,7 +173,7 @@ static enum disk_status blk_begin_data(struct blk_req *q, struct disk *d, uint64
     struct disk_req *r = &q->r;
     r->offset = sector * DISK_SECTOR;
     r->len = r->op == DISK_READ ? blk_data_in(&q->c) : blk_data_out(&q->c);
-    if (r->len > DISK_LEN_MAX || !blk_range_ok(d, sector, r->len) || (r->op == DISK_WRITE && d->info.read_only))
+    if (r->len > DISK_LEN_MAX || !blk_range_ok(d, sector, r->len) || (r->op == DISK_WRITE && blk_is_read_only(q->b)))
         return DISK_ERROR;
     return blk_submit(q, d);
 }
@@ -177,9 +182,9 @@ static enum disk_status blk_begin_range(struct blk_req *q, struct disk *d)
 {
     struct disk_req *r = &q->r;
     uint8_t b[RANGE_LEN] = { 0 };
-    if (d->info.read_only || blk_data_out(&q->c) != RANGE_LEN)
+    if (blk_is_read_only(q->b) || blk_data_out(&q->c) != RANGE_LEN)
         return DISK_ERROR;
-    (void)virtq_read(q->vm, &q->c, HEADER_LEN, b, sizeof(b));
+    (void)virtq_read(q->b->vm, &q->c, HEADER_LEN, b, sizeof(b));
     struct rd in = rd_init(b, sizeof(b));
     uint64_t sector = rd_u64(&in), n = rd_u32(&in);
     uint32_t flags = rd_u32(&in);
@@ -195,16 +200,19 @@ static enum disk_status blk_begin_range(struct blk_req *q, struct disk *d)
     return blk_submit(q, d);
 }
 
+static const char *blk_serial(const struct blk *b) { return b->serial[0] ? b->serial : b->disk->serial; }
+
 static enum disk_status blk_begin(struct blk_req *q)
 {
-    struct disk *d = q->vm->blk->disk;
+    struct disk *d = q->b->disk;
+    struct vm *vm = q->b->vm;
     ASSERT(q->used && !q->orphan);
-    lock_assert_held(&q->vm->dev_lock);
+    lock_assert_held(&vm->dev_lock);
     q->kind = BLK_OTHER;
     uint8_t head[HEADER_LEN] = { 0 }, id[ID_LEN] = { 0 };
     if (!q->c.in_len || q->c.out_len < HEADER_LEN)
         return DISK_ERROR;
-    (void)virtq_read(q->vm, &q->c, 0, head, sizeof(head));
+    (void)virtq_read(vm, &q->c, 0, head, sizeof(head));
     struct rd in = rd_init(head, sizeof(head));
     uint32_t type = rd_u32(&in);
     (void)rd_u32(&in);
@@ -219,8 +227,8 @@ static enum disk_status blk_begin(struct blk_req *q)
     case REQ_WRITE_ZEROES: q->r.op = DISK_ZEROES; return blk_begin_range(q, d);
     case REQ_FLUSH:        q->r.op = DISK_FLUSH; return d->info.flush ? d->ops->submit(d, &q->r) : DISK_UNSUPP;
     case REQ_GET_ID:
-        memcpy(id, d->serial, MIN(strlen(d->serial), sizeof(id)));
-        return virtq_write(q->vm, &q->c, 0, id, MIN(sizeof(id), blk_data_in(&q->c))) ? DISK_OK : DISK_ERROR;
+        memcpy(id, blk_serial(q->b), MIN(strlen(blk_serial(q->b)), sizeof(id)));
+        return virtq_write(vm, &q->c, 0, id, MIN(sizeof(id), blk_data_in(&q->c))) ? DISK_OK : DISK_ERROR;
     default: return DISK_UNSUPP;
     }
 }
@@ -230,7 +238,7 @@ static void blk_complete(struct vm *vm, struct vdev *d, struct blk_req *q, enum 
     uint8_t status = blk_status(s);
     ASSERT(q->used && !q->orphan && s != DISK_PENDING);
     uint64_t data = blk_data_in(&q->c) + blk_data_out(&q->c);
-    struct blk_counts *n = &vm->blk->counts[q->kind];
+    struct blk_counts *n = &q->b->counts[q->kind];
     (void)virtq_write(vm, &q->c, blk_data_in(&q->c), &status, 1);
     n->requests++;
     n->errors += s != DISK_OK;
@@ -258,7 +266,7 @@ static struct blk_req *blk_req_alloc(struct blk *b)
 /* Serve requests of the ring.  True: no more can be served now; false: the turn is over. */
 static bool blk_serve_ring(struct vm *vm, struct vdev *d)
 {
-    struct blk *b = vm->blk;
+    struct blk *b = vm->blk[d->index];
     struct blk_req *q;
     uint64_t turn = vdev_turn_begin(vm);
     unsigned completed = 0;
@@ -286,9 +294,9 @@ static bool blk_serve_ring(struct vm *vm, struct vdev *d)
 static void blk_done(struct disk_req *r, enum disk_status s)
 {
     struct blk_req *q = container_of(r, struct blk_req, r);
-    struct vm *vm = q->vm;
-    struct blk *b = vm->blk;
-    struct vdev *d = vdev_find(vm, VDEV_BLK);
+    struct blk *b = q->b;
+    struct vm *vm = b->vm;
+    struct vdev *d = vdev_find_nth(vm, VDEV_BLK, b->index);
     spin_lock(&vm->dev_lock);
     ASSERT(q->used && b->n_pending > 0 && b->pending_bytes >= blk_data_in(&q->c) + blk_data_out(&q->c));
     b->n_pending--;
@@ -308,8 +316,9 @@ static void blk_done(struct disk_req *r, enum disk_status s)
 
 static void blk_doorbell(struct vm *vm, struct vdev *d, unsigned q)
 {
+    const struct disk *disk = vm->blk[d->index]->disk;
     (void)q;
-    if (!vm->blk->disk || vm->blk->disk->max_pending || !blk_serve_ring(vm, d))
+    if (!disk || disk->max_pending || !blk_serve_ring(vm, d))
         vdev_defer(vm, d);
 }
 
@@ -323,8 +332,7 @@ static bool blk_service(struct vm *vm, struct vdev *d)
 
 static void blk_reset(struct vm *vm, struct vdev *d)
 {
-    struct blk *b = vm->blk;
-    (void)d;
+    struct blk *b = vm->blk[d->index];
     lock_assert_held(&vm->dev_lock);
     b->part = 0;
     for (unsigned i = 0; i < b->n; i++) {
@@ -338,6 +346,7 @@ static void blk_reset(struct vm *vm, struct vdev *d)
 const struct vdev_ops vdev_blk_ops = {
     .name = "disk",
     .slot = 4,
+    .further_slot = 6,
     .class_code = 0x010000,
     .n_queues = 1,
     .features = F_SIZE_MAX | F_SEG_MAX | F_RO | F_BLK_SIZE | F_FLUSH | F_DISCARD | F_WRITE_ZEROES,
@@ -349,63 +358,73 @@ const struct vdev_ops vdev_blk_ops = {
 
 /* ---- creation, and calls of vm_disk.c ---- */
 
-static bool disk_is_remote(const struct vm *vm) { return vm->config.nbd.port || vm->config.lv.lv[0]; }
-static unsigned blk_table_len(const struct vm *vm) { return disk_is_remote(vm) ? PENDING_MAX : 1; }
 static size_t blk_table_size(unsigned n) { return sizeof(struct blk) + n * sizeof(struct blk_req); }
 
-enum hv_err vdev_blk_create(struct vm *vm)
+static enum hv_err blk_create(struct vm *vm, unsigned index)
 {
-    unsigned n = blk_table_len(vm);
-    vm->blk = mem_alloc(blk_table_size(n));
-    if (!vm->blk)
+    const struct disk_config *c = &vm->config.disk[index];
+    bool in_ram = c->kind == DISK_IN_RAM;
+    unsigned n = in_ram ? 1 : PENDING_MAX;
+    struct blk *b = vm->blk[index] = mem_alloc(blk_table_size(n));
+    if (!b)
         return HV_FAIL(HV_E_NOMEM);
-    vm->blk->n = n;
+    *b = (struct blk){ .vm = vm, .index = index, .n = n, .read_only = c->read_only, .serial = c->serial };
     for (unsigned i = 0; i < n; i++)
-        vm->blk->req[i] =
-            (struct blk_req){ .vm = vm, .r = { .get = blk_data_get, .put = blk_data_put, .done = blk_done } };
-    if (disk_is_remote(vm))
+        b->req[i] = (struct blk_req){ .b = b, .r = { .get = blk_data_get, .put = blk_data_put, .done = blk_done } };
+    if (!in_ram)
         return HV_OK;
-    disk_ram_init(&vm->blk->ram, vm);
-    vdev_blk_attach(vm, &vm->blk->ram.disk);
+    disk_ram_init(&b->ram, vm, config_ram_disk_at(&vm->config, index), c->bytes);
+    vdev_blk_attach(vm, index, &b->ram.disk);
     return HV_OK;
 }
 
-void vdev_blk_destroy(struct vm *vm)
+enum hv_err vdev_blk_create_all(struct vm *vm)
 {
-    if (vm->blk)
-        mem_free(vm->blk, blk_table_size(vm->blk->n));
-    vm->blk = NULL;
+    for (unsigned i = 0; i < vm->config.n_disks; i++)
+        if (blk_create(vm, i) != HV_OK)
+            return HV_FAIL(HV_E_NOMEM);
+    return HV_OK;
 }
 
-void vdev_blk_attach(struct vm *vm, struct disk *disk)
+void vdev_blk_destroy_all(struct vm *vm)
 {
-    struct vdev *d = vdev_find(vm, VDEV_BLK);
+    for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++) {
+        if (vm->blk[i])
+            mem_free(vm->blk[i], blk_table_size(vm->blk[i]->n));
+        vm->blk[i] = NULL;
+    }
+}
+
+void vdev_blk_attach(struct vm *vm, unsigned index, struct disk *disk)
+{
+    struct vdev *d = vdev_find_nth(vm, VDEV_BLK, index);
+    struct blk *b = vm->blk[index];
     const struct disk_info *i = &disk->info;
-    ASSERT(disk->known && (!disk->max_pending || disk->max_pending > PENDING_MAX) && vm->blk->n_pending == 0);
-    vm->blk->disk = disk;
-    d->lacks = (i->read_only ? 0 : F_RO) | (i->flush ? 0 : F_FLUSH) | (i->discard ? 0 : F_DISCARD) |
+    ASSERT(disk->known && (!disk->max_pending || disk->max_pending > PENDING_MAX) && b->n_pending == 0);
+    b->disk = disk;
+    d->lacks = (blk_is_read_only(b) ? 0 : F_RO) | (i->flush ? 0 : F_FLUSH) | (i->discard ? 0 : F_DISCARD) |
                (i->zeroes ? 0 : F_WRITE_ZEROES);
 }
 
-const struct blk_counts *vdev_blk_counts(const struct vm *vm, enum blk_kind kind)
+const struct blk_counts *vdev_blk_counts(const struct vm *vm, unsigned index, enum blk_kind kind)
 {
-    ASSERT(kind < BLK_KINDS);
-    return vm->blk ? &vm->blk->counts[kind] : NULL;
+    ASSERT(index < CONFIG_MAX_DISKS && kind < BLK_KINDS);
+    return vm->blk[index] ? &vm->blk[index]->counts[kind] : NULL;
 }
 
-void vdev_blk_hold(struct vm *vm, bool hold)
+void vdev_blk_hold(struct vm *vm, unsigned index, bool hold)
 {
     spin_lock(&vm->dev_lock);
-    vm->blk->hold = hold;
+    vm->blk[index]->hold = hold;
     if (!hold)
-        vdev_defer(vm, vdev_find(vm, VDEV_BLK));
+        vdev_defer(vm, vdev_find_nth(vm, VDEV_BLK, index));
     spin_unlock(&vm->dev_lock);
 }
 
-unsigned vdev_blk_pending(struct vm *vm)
+unsigned vdev_blk_pending(struct vm *vm, unsigned index)
 {
     spin_lock(&vm->dev_lock);
-    unsigned n = vm->blk->n_pending;
+    unsigned n = vm->blk[index]->n_pending;
     spin_unlock(&vm->dev_lock);
     return n;
 }

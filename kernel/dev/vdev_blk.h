@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/dev/vdev_blk.h - a guest's virtio disk and its requests in flight. */
+ * kernel/dev/vdev_blk.h - a guest's virtio disks and their requests in flight.  index: a disk's number, as in
+ * vm->config.disk. */
 #ifndef GODWIT_KERNEL_DEV_VDEV_BLK_H
 #define GODWIT_KERNEL_DEV_VDEV_BLK_H
 
@@ -8,27 +9,28 @@
 
 struct vm;
 
-/* What the guest asked of its disk since it runs here, by kind.  A request is counted at its end; errors are among the
+/* What the guest asked of a disk since it runs here, by kind.  A request is counted at its end; errors are among the
  * requests, and their bytes are not counted. */
 enum blk_kind { BLK_READ, BLK_WRITE, BLK_OTHER, BLK_KINDS }; /* other: flush, discard, zeroes, identity, malformed */
 struct blk_counts {
     uint64_t bytes, requests, errors;
 };
 
-/** Allocate the request table, and attach a disk in memory if the configuration has one; for another disk
- *  vdev_blk_attach() follows.  HV_E_NOMEM: nothing is kept. */
-HV_MUST_CHECK enum hv_err vdev_blk_create(struct vm *vm);
-/** The caller has closed the disk; harmless when not created. */
-void vdev_blk_destroy(struct vm *vm);
-/** Make disk the backend; disk->known is set, and its info decides the features offered.  Not while the guest runs or
+/** Allocate a request table for each disk of the configuration, and attach disks in memory; for the others
+ *  vdev_blk_attach() follows.  HV_E_NOMEM: vdev_blk_destroy_all() follows. */
+HV_MUST_CHECK enum hv_err vdev_blk_create_all(struct vm *vm);
+/** The caller has closed the disks; harmless when not created. */
+void vdev_blk_destroy_all(struct vm *vm);
+/** Make disk the backend; disk->known is set, and its info decides the features offered, with read-only of the
+ *  configuration.  Not while the guest runs or
  *  requests are pending. */
-void vdev_blk_attach(struct vm *vm, struct disk *disk);
+void vdev_blk_attach(struct vm *vm, unsigned index, struct disk *disk);
 /** hold: stop taking requests from the guest's ring; they stay there, and move with it.  Service pCPU; takes
  *  dev_lock. */
-void vdev_blk_hold(struct vm *vm, bool hold);
-/** Its counters of that kind; NULL: no disk.  Values may be a moment apart.  Any context. */
-const struct blk_counts *vdev_blk_counts(const struct vm *vm, enum blk_kind kind);
+void vdev_blk_hold(struct vm *vm, unsigned index, bool hold);
+/** Its counters of that kind; NULL: no such disk.  Values may be a moment apart.  Any context. */
+const struct blk_counts *vdev_blk_counts(const struct vm *vm, unsigned index, enum blk_kind kind);
 /** Requests in flight.  Takes dev_lock. */
-unsigned vdev_blk_pending(struct vm *vm);
+unsigned vdev_blk_pending(struct vm *vm, unsigned index);
 
 #endif

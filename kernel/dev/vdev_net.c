@@ -35,7 +35,7 @@ void vdev_net_backend_set(const struct vdev_net_backend *b) { backend = b; }
 
 static void net_config_read(struct vm *vm, struct vdev *d, uint8_t *cfg)
 {
-    memcpy(cfg, vm->config.mac, 6);
+    memcpy(cfg, vm->config.nic[d->index].mac, 6);
     cfg[6] = (uint8_t)(STATUS_LINK_UP | d->net.status);
 }
 
@@ -91,9 +91,9 @@ static bool net_pop_frame(struct vm *vm, struct vdev *d, uint8_t *buf, size_t *l
     return virtq_read(vm, &tx, HEADER_LEN, buf, *len) == *len;
 }
 
-static enum hv_err net_send_frame(struct vm *vm, const uint8_t *buf, size_t len)
+static enum hv_err net_send_frame(struct vm *vm, unsigned card, const uint8_t *buf, size_t len)
 {
-    return backend ? backend->send(vm, buf, len) : HV_E_UNSUPP;
+    return backend ? backend->send(vm, card, buf, len) : HV_E_UNSUPP;
 }
 
 static bool net_service(struct vm *vm, struct vdev *d)
@@ -113,7 +113,7 @@ static bool net_service(struct vm *vm, struct vdev *d)
         if (!more)
             break;
         spin_unlock(&vm->dev_lock);
-        enum hv_err e = len ? net_send_frame(vm, buf, len) : HV_E_RANGE;
+        enum hv_err e = len ? net_send_frame(vm, d->index, buf, len) : HV_E_RANGE;
         spin_lock(&vm->dev_lock);
         if (d->resets != resets)
             break; /* the guest has reset the device: the request is gone */
@@ -186,9 +186,9 @@ static enum hv_err net_rx_frame(struct vm *vm, struct vdev *d, const uint8_t *fr
     return HV_OK;
 }
 
-enum hv_err vdev_net_receive(struct vm *vm, const uint8_t *frame, size_t len)
+enum hv_err vdev_net_receive(struct vm *vm, unsigned card, const uint8_t *frame, size_t len)
 {
-    struct vdev *d = vdev_find(vm, VDEV_NET);
+    struct vdev *d = vdev_find_nth(vm, VDEV_NET, card);
     ASSERT(this_pcpu()->index == 0);
     if (!d)
         return HV_FAIL(HV_E_NOENT);
@@ -198,9 +198,9 @@ enum hv_err vdev_net_receive(struct vm *vm, const uint8_t *frame, size_t len)
     return e;
 }
 
-void vdev_net_announce(struct vm *vm)
+void vdev_net_announce(struct vm *vm, unsigned card)
 {
-    struct vdev *d = vdev_find(vm, VDEV_NET);
+    struct vdev *d = vdev_find_nth(vm, VDEV_NET, card);
     if (!d || !d->announce)
         return;
     spin_lock(&vm->dev_lock);
@@ -218,6 +218,7 @@ static void net_load(struct vdev *d, struct rd *r) { d->net.status = rd_u16(r) &
 const struct vdev_ops vdev_net_ops = {
     .name = "net",
     .slot = 3,
+    .further_slot = 21,
     .class_code = 0x020000,
     .n_queues = 3,
     .features = F_MAC | F_MRG_RXBUF | F_STATUS | F_CTRL_VQ | F_ANNOUNCE,

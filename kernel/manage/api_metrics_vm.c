@@ -42,7 +42,7 @@ static void each_vm(struct sampler *s, bool built, uint64_t (*value)(const struc
 
 static uint64_t vm_start_failed(const struct vm *vm) { return start_status(vm).state == START_FAILED; }
 static uint64_t vm_starting(const struct vm *vm) { return start_status(vm).state == START_ASKING; }
-static uint64_t vm_waits(const struct vm *vm) { return vm->disk.waiting; }
+static uint64_t vm_waits(const struct vm *vm) { return vm->disks.waiting; }
 static uint64_t vm_memory(const struct vm *vm) { return vm->config.memory_bytes; }
 static uint64_t vm_backed(const struct vm *vm) { return vm->mem.n_backed * BLOCK_SIZE; }
 static uint64_t vm_dirty_faults(const struct vm *vm) { return vm->dirty.n_faults; }
@@ -106,15 +106,22 @@ static void metric_exit_time(struct sampler *s)
 
 /* ---- network: as the guest sees it, which receives what its port of the switch transmits ---- */
 
+/* The labels of a guest's card or disk.  The first has no number: its series are those of a guest with one. */
+static void sample_part(struct sampler *s, const struct vm *vm, const char *label, unsigned i)
+{
+    sample_vm(s, vm);
+    if (i)
+        sample_label_num(s, label, i);
+}
+
 static void each_port(struct sampler *s, uint64_t (*value)(const struct vswitch_port *p))
 {
-    for (unsigned i = 0; i < VM_MAX; i++) {
-        const struct vswitch_port *p = vm_at(i) ? guest_net_port(vm_at(i)) : NULL;
-        if (!p)
-            continue;
-        sample_vm(s, vm_at(i));
-        sample_put(s, value(p));
-    }
+    const struct vswitch_port *p;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        for (unsigned k = 0; vm_at(i) && (p = guest_net_port(vm_at(i), k)); k++) {
+            sample_part(s, vm_at(i), "card", k);
+            sample_put(s, value(p));
+        }
 }
 
 static uint64_t port_to_guest_bytes(const struct vswitch_port *p) { return p->tx_bytes; }
@@ -131,14 +138,14 @@ static void metric_card_tx_frames(struct sampler *s) { each_port(s, port_of_gues
 
 static void metric_card_tx_drops(struct sampler *s)
 {
-    for (unsigned i = 0; i < VM_MAX; i++) {
-        const struct vswitch_port *p = vm_at(i) ? guest_net_port(vm_at(i)) : NULL;
-        for (unsigned k = PORT_PASS; p && k < PORT_DROP_COUNT; k++) {
-            sample_vm(s, vm_at(i));
-            sample_label(s, "reason", k == PORT_PASS ? "length" : port_drop_names[k]);
-            sample_put(s, k == PORT_PASS ? p->bad : p->drops[k]);
-        }
-    }
+    const struct vswitch_port *p;
+    for (unsigned i = 0; i < VM_MAX; i++)
+        for (unsigned card = 0; vm_at(i) && (p = guest_net_port(vm_at(i), card)); card++)
+            for (unsigned k = PORT_PASS; k < PORT_DROP_COUNT; k++) {
+                sample_part(s, vm_at(i), "card", card);
+                sample_label(s, "reason", k == PORT_PASS ? "length" : port_drop_names[k]);
+                sample_put(s, k == PORT_PASS ? p->bad : p->drops[k]);
+            }
 }
 
 /* ---- disk ---- */
@@ -147,14 +154,15 @@ static void each_disk(struct sampler *s, unsigned n_kinds, uint64_t (*value)(con
 {
     static const char *const kinds[BLK_KINDS] = { "read", "write", "other" };
     for (unsigned i = 0; i < VM_MAX; i++)
-        for (unsigned k = 0; k < n_kinds; k++) {
-            const struct blk_counts *c = vm_is_built(vm_at(i)) ? vdev_blk_counts(vm_at(i), (enum blk_kind)k) : NULL;
-            if (!c)
-                continue;
-            sample_vm(s, vm_at(i));
-            sample_label(s, "kind", kinds[k]);
-            sample_put(s, value(c));
-        }
+        for (unsigned disk = 0; vm_is_built(vm_at(i)) && disk < vm_at(i)->config.n_disks; disk++)
+            for (unsigned k = 0; k < n_kinds; k++) {
+                const struct blk_counts *c = vdev_blk_counts(vm_at(i), disk, (enum blk_kind)k);
+                if (!c)
+                    continue;
+                sample_part(s, vm_at(i), "disk", disk);
+                sample_label(s, "kind", kinds[k]);
+                sample_put(s, value(c));
+            }
 }
 
 static uint64_t blk_bytes(const struct blk_counts *c) { return c->bytes; }

@@ -111,15 +111,19 @@ static void put_addresses(struct json *j, const struct vswitch_port *p)
     json_end(j);
 }
 
-/* Its cards on the switch, of which there is one at most. */
+static void put_mac(struct json *j, const uint8_t mac[6])
+{
+    json_fmt(j, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+}
+
+/* Its cards on the switch. */
 static void put_cards(struct json *j, const struct vm *vm)
 {
-    const struct vswitch_port *p = guest_net_port(vm);
+    const struct vswitch_port *p;
     json_array(j, "cards");
-    if (p) {
+    for (unsigned i = 0; (p = guest_net_port(vm, i)); i++) {
         json_object(j, NULL);
-        json_fmt(j, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", p->mac[0], p->mac[1], p->mac[2], p->mac[3], p->mac[4],
-                 p->mac[5]);
+        put_mac(j, p->mac);
         put_addresses(j, p);
         json_end(j);
     }
@@ -137,6 +141,64 @@ static void put_balloon(struct json *j, struct vm *vm)
     json_num(j, "balloon_bytes", b.given_bytes);
 }
 
+/* Its cards, as configured. */
+static void put_nics(struct json *j, const struct vm_config *v)
+{
+    json_array(j, "nics");
+    for (unsigned i = 0; i < v->n_nics; i++) {
+        json_object(j, NULL);
+        put_mac(j, v->nic[i].mac);
+        json_bool(j, "spoof", v->nic[i].spoof);
+        json_end(j);
+    }
+    json_end(j);
+}
+
+/* Where a disk is, in the words of godwit.conf. */
+static void put_disk_place(struct json *j, const struct disk_config *d)
+{
+    switch (d->kind) {
+    case DISK_IN_RAM:
+        if (d->file[0])
+            json_fmt(j, "disk", "ram:%s", d->file);
+        else
+            json_fmt(j, "disk", "ram:%luM", d->bytes / MIB);
+        break;
+    case DISK_ON_LV: json_fmt(j, "disk", "lv:%s/%s", d->lv.vg, d->lv.lv); break;
+    case DISK_ON_NBD:
+        json_fmt(j, "disk", "nbd:%u.%u.%u.%u:%u/%s", d->nbd.ip[0], d->nbd.ip[1], d->nbd.ip[2], d->nbd.ip[3],
+                 d->nbd.port, d->nbd.name);
+        break;
+    }
+}
+
+static void put_disks(struct json *j, const struct vm *vm)
+{
+    json_array(j, "disks");
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        const struct disk_config *d = &vm->config.disk[i];
+        const struct disk *open = vm->disks.d[i].disk;
+        json_object(j, NULL);
+        put_disk_place(j, d);
+        if (d->serial[0])
+            json_str(j, "serial", d->serial);
+        json_bool(j, "read_only", d->read_only || (open && open->info.read_only));
+        if (d->kind == DISK_IN_RAM || (open && open->known))
+            json_num(j, "bytes", open ? open->info.bytes : d->bytes);
+        json_end(j);
+    }
+    json_end(j);
+}
+
+/* The single ones, as of a guest with one card and one disk. */
+static void put_first_card_and_disk(struct json *j, const struct vm_config *v)
+{
+    bool in_ram = v->n_disks && v->disk[0].kind == DISK_IN_RAM;
+    json_bool(j, "nic", v->n_nics);
+    json_bool(j, "spoof", v->nic[0].spoof);
+    json_num(j, "disk_bytes", in_ram ? v->disk[0].bytes : 0);
+}
+
 void api_vm_show(struct api_call *c)
 {
     struct vm *vm = named_vm(c);
@@ -146,15 +208,14 @@ void api_vm_show(struct api_call *c)
     struct json *j = &c->out;
     json_object(j, NULL);
     put_vm(j, vm);
-    json_fmt(j, "mac", "%02x:%02x:%02x:%02x:%02x:%02x", v->mac[0], v->mac[1], v->mac[2], v->mac[3], v->mac[4],
-             v->mac[5]);
+    put_mac(j, v->nic[0].mac);
     json_str(j, "kernel", v->kernel);
     json_str(j, "initrd", v->initrd);
     put_modules(j, v);
     json_str(j, "cmdline", v->cmdline);
-    json_bool(j, "nic", v->nic);
-    json_bool(j, "spoof", v->spoof);
-    json_num(j, "disk_bytes", v->disk_bytes);
+    put_first_card_and_disk(j, v);
+    put_disks(j, vm);
+    put_nics(j, v);
     put_usage(j, vm);
     put_cards(j, vm);
     if (vm_state(vm) != VM_STOPPED) {

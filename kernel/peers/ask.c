@@ -139,12 +139,15 @@ static enum hv_err probe_put(struct link *l, struct ask *a, struct ask_reply *r)
     return e ? e : mig_ask_probe(l->m, a->vm->config.name, a->vm->mem.n_gfns, offer, len, clock_us());
 }
 
-/* Where is the guest?  The peer is told the address of its card, too. */
+/* Where is the guest?  The peer is told the addresses of its cards, too; an older one looks at the last, which is the
+ * first card's. */
 static enum hv_err find_put(struct link *l, const struct ask *a)
 {
     if (a->kind == ASK_HELLO)
         return mig_ask_find(l->m, host_config->host.name, &a->ticket, clock_us());
-    enum hv_err e = a->vm->config.nic ? mig_ask_mac(l->m, a->vm->config.mac) : HV_OK;
+    enum hv_err e = HV_OK;
+    for (unsigned i = a->vm->config.n_nics; !e && i--;)
+        e = mig_ask_mac(l->m, a->vm->config.nic[i].mac);
     return e ? e : mig_ask_find(l->m, a->vm->config.name, &a->ticket, clock_us());
 }
 

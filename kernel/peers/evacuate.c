@@ -78,7 +78,7 @@ static void item_try(struct evacuate_item *i)
     if (!e) {
         i->job = j->number;
         i->n_tries++;
-    } else if (e == HV_E_BUSY && vm->disk.waiting && ++i->n_tries < TRIES_MAX) { /* it begins to run soon */
+    } else if (e == HV_E_BUSY && vm->disks.waiting && ++i->n_tries < TRIES_MAX) { /* it begins to run soon */
         item_retry_later(i);
     } else {
         evacuate_item_over(i, e);

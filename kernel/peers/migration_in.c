@@ -44,10 +44,10 @@
 #define DISK_PROBE_US   6000000  /* likewise at a question, whose answer is awaited for MIG_ASK_US */
 
 struct incoming {
-    struct stream *stream; /* owned; NULL: slot free */
-    struct mig_rx *m;      /* owned; NULL: slot free */
-    struct vm *vm;         /* borrowed; set by admit */
-    struct disk *disk;     /* owned until the VM takes it: being opened for admit; NULL: none */
+    struct stream *stream;               /* owned; NULL: slot free */
+    struct mig_rx *m;                    /* owned; NULL: slot free */
+    struct vm *vm;                       /* borrowed; set by admit */
+    struct disk *disk[CONFIG_MAX_DISKS]; /* owned until the VM takes them: being opened for admit; NULL: none */
     uint64_t disk_since_us;
     bool works;           /* this turn hashed or allocated for an offer, and there is more to do */
     struct boot_set boot; /* owned until the VM takes it: what the guest will start from */
@@ -117,46 +117,71 @@ static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o,
 
 static void incoming_disk_close(struct incoming *in)
 {
-    if (in->disk)
-        in->disk->ops->close(in->disk);
-    in->disk = NULL;
+    for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++) {
+        if (in->disk[i])
+            in->disk[i]->ops->close(in->disk[i]);
+        in->disk[i] = NULL;
+    }
 }
 
-/* Can this host open the guest's disk, and is it the same?  Adds reasons against it.  False: not known yet, and
- * patience_us are not over. */
-static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, uint64_t patience_us,
-                             struct mig_reasons *reasons)
+/* May this host open that disk, and has it memory for that?  False: no; the reasons say why. */
+static bool offer_disk_open(struct incoming *in, const struct vm_offer *o, unsigned i, struct mig_reasons *reasons)
 {
-    if (!o->config.nbd.port)
-        return true;
-    const uint8_t *ip = o->config.nbd.ip;
+    const uint8_t *ip = o->config.disk[i].nbd.ip;
     if (!config_disk_server_allowed(host_config, ip)) {
         mig_reason_add(reasons,
                        "its disk is on server %u.%u.%u.%u, which host %s does not use: if it may, add [host] "
                        "disk-servers = %u.%u.%u.%u/32 there",
                        ip[0], ip[1], ip[2], ip[3], host_config->host.name, ip[0], ip[1], ip[2], ip[3]);
-        return true;
-    }
-    if (!in->disk) {
-        in->disk_since_us = clock_us();
-        if (nbd_open(&o->config.nbd, &in->disk) != HV_OK) {
-            mig_reason_add(reasons, "no memory for the connection to its disk");
-            return true;
-        }
-    }
-    struct disk *d = in->disk;
-    (void)d->ops->poll(d);
-    if (!d->known && !d->n_failed_tries && clock_us() - in->disk_since_us < patience_us)
         return false;
+    }
+    if (!in->disk[i] && nbd_open(&o->config.disk[i].nbd, &in->disk[i]) != HV_OK) {
+        mig_reason_add(reasons, "no memory for the connection to its disk");
+        return false;
+    }
+    return true;
+}
+
+/* Is the disk the same as at the source?  is_wanted: as the guest knows it.  Adds reasons against it. */
+static void offer_disk_compare(struct disk *d, const struct disk_info *is_wanted, struct mig_reasons *reasons)
+{
     if (!d->known)
         mig_reason_add(reasons, "its disk %s cannot be opened from host %s: %s", d->name, host_config->host.name,
                        d->why);
-    else if (!disk_fits(&d->info, &o->disk))
+    else if (!disk_fits(&d->info, is_wanted))
         mig_reason_add(reasons,
                        "its disk %s has %lu bytes as host %s sees it and %lu at the source, or takes fewer operations: "
                        "is it one and the same export?",
-                       d->name, d->info.bytes, host_config->host.name, o->disk.bytes);
-    d->info = o->disk; /* as the guest knows it */
+                       d->name, d->info.bytes, host_config->host.name, is_wanted->bytes);
+    d->info = *is_wanted;
+}
+
+/* Can this host open the guest's disks on servers, and are they the same?  Adds reasons against it.  False: not known
+ * yet, and patience_us are not over. */
+static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, uint64_t patience_us,
+                             struct mig_reasons *reasons)
+{
+    bool waits = false, opens = false;
+    for (unsigned i = 0; i < o->config.n_disks; i++) {
+        if (o->config.disk[i].kind != DISK_ON_NBD)
+            continue;
+        opens |= !in->disk[i];
+        if (!offer_disk_open(in, o, i, reasons))
+            return true;
+    }
+    if (opens)
+        in->disk_since_us = clock_us();
+    for (unsigned i = 0; i < o->config.n_disks; i++) {
+        struct disk *d = in->disk[i];
+        if (d)
+            (void)d->ops->poll(d);
+        waits |= d && !d->known && !d->n_failed_tries;
+    }
+    if (waits && clock_us() - in->disk_since_us < patience_us)
+        return false;
+    for (unsigned i = 0; i < o->config.n_disks; i++)
+        if (in->disk[i])
+            offer_disk_compare(in->disk[i], &o->disk[i], reasons);
     return true;
 }
 
@@ -223,7 +248,6 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         return true;
     }
     ASSERT(in->vm);
-    in->disk = NULL; /* owned by the VM */
     if (in->vm->mem.n_gfns + o.n_boot_pages != offer->n_pages)
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
     else if (!guest_console_arrives(in->vm))
@@ -300,7 +324,8 @@ static void dst_run(void *ctx)
     guest_console_arrived(vm, true);
     vm_resume(vm);
     counts->arrived++;
-    net_announce_mac(vm->config.mac);
+    for (unsigned i = 0; i < vm->config.n_nics; i++)
+        net_announce_mac(vm->config.nic[i].mac);
     log_info("mig", "%s: %s", vm->config.name, vm->operator_paused ? "is here now, paused" : "runs here now");
 }
 

@@ -94,7 +94,7 @@ static enum hv_err start_now(struct vm *vm, struct start *s)
     if (!e) {
         guest_console_begin(vm);
         snprintf(s->text, sizeof(s->text), "%s %s", vm->config.name,
-                 vm->disk.waiting ? "waits for its disk before it starts; `vm list` shows the reason" : "started");
+                 vm->disks.waiting ? "waits for its disk before it starts; `vm list` shows the reason" : "started");
     }
     return start_finish(vm, s, e);
 }

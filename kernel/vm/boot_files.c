@@ -67,10 +67,12 @@ enum hv_err boot_set_find(const struct vm_config *c, struct boot_set *out, struc
     return e;
 }
 
-enum hv_err boot_disk_find(const struct vm_config *c, struct boot_blob **out, struct why *why)
+enum hv_err boot_disk_find(const struct vm_config *c, unsigned i, struct boot_blob **out, struct why *why)
 {
+    const struct disk_config *d = &c->disk[i];
+    bool has_file = d->kind == DISK_IN_RAM && d->file[0];
     *out = NULL;
-    return c->disk_file[0] ? disk_file_get(c, c->disk_file, ", its disk,", out, why) : HV_OK;
+    return has_file ? disk_file_get(c, d->file, ", its disk,", out, why) : HV_OK;
 }
 
 void boot_set_image(const struct boot_set *set, const struct vm_config *c, struct boot_image *out)

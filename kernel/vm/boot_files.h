@@ -29,8 +29,9 @@ void boot_files_init(const struct boot_info *bi);
 /** The files of this host's boot disk that c names: kernel, initrd, modules.  HV_E_NOENT: one is missing, or is the
  *  host's own; why names it. */
 HV_MUST_CHECK enum hv_err boot_set_find(const struct vm_config *c, struct boot_set *out, struct why *why);
-/** The same for the file that a ram: disk starts from; *out: NULL without. */
-HV_MUST_CHECK enum hv_err boot_disk_find(const struct vm_config *c, struct boot_blob **out, struct why *why);
+/** The same for the file that disk i starts from; *out: NULL without. */
+HV_MUST_CHECK enum hv_err boot_disk_find(const struct vm_config *c, unsigned i, struct boot_blob **out,
+                                         struct why *why);
 /** Fill *out from set, which has the files that c names; c's texts are borrowed. */
 void boot_set_image(const struct boot_set *set, const struct vm_config *c, struct boot_image *out);
 

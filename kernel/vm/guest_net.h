@@ -10,21 +10,23 @@
 struct vm;
 struct vswitch_port;
 
-/** Do the deferred device work of every running guest.  A card joins the switch when its guest first runs here, and
- *  leaves it when the guest is stopped.  True: something was done.  Part of the service loop. */
+/** Do the deferred device work of every running guest.  Cards join the switch when their guest first runs here, and
+ *  leave it when the guest is stopped.  True: something was done.  Part of the service loop. */
 bool guest_devices_step(void);
 
 /** Queue frames for vm while it does not run, up to GUEST_NET_HELD_MAX bytes.  Frames that guest_net_take() does not
  *  take are given to the guest when it runs again, or freed with it.  Without memory for the queue they are dropped. */
 void guest_net_hold(const struct vm *vm);
 #define GUEST_NET_HELD_MAX (256 * KIB)
-/** Take the oldest queued frame of vm; returns its length, or 0 if there is none.  Frames longer than cap are lost. */
+/** Take the oldest queued frame of vm, as FRAME of migrate/wire.h has it: behind the number of its card, if the guest
+ *  has several.  Returns its length, or 0 if there is none.  Frames longer than cap are lost. */
 size_t guest_net_take(const struct vm *vm, void *buf, size_t cap);
-/** The port of vm's card, with its counters; NULL: it has none (now).  Valid for this turn of the service loop. */
-const struct vswitch_port *guest_net_port(const struct vm *vm);
-/** For `vm inspect`: the card, and the addresses that its guest has told others, newest first. */
+/** The port of that card of vm, with its counters; NULL: none (now).  Valid for this turn of the service loop. */
+const struct vswitch_port *guest_net_port(const struct vm *vm, unsigned card);
+/** For `vm inspect`: the cards, and the addresses that the guest has told others there, newest first. */
 void guest_net_describe(const struct vm *vm, struct printer *out);
-/** Give vm a frame that did not come through the switch.  It is dropped if vm does not run. */
+/** Give vm a frame that did not come through the switch, as guest_net_take() returned it.  It is dropped if vm does not
+ *  run. */
 void guest_net_deliver(struct vm *vm, const uint8_t *frame, size_t len);
 
 #endif

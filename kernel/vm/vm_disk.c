@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/vm_disk.c - guests and their disks on servers and on this host.
  *
- * A guest is paused for two reasons: its disk does not answer (`waiting`), or a move stops it.  A move quiesces the
- * disk first, so `quiesce` leaves DISK_RUNNING.  From then until vm_disk_unquiesce() this file does not touch the
+ * A guest is paused for two reasons: a disk does not answer (`waiting`), or a move stops it.  A move quiesces the
+ * disks first, so `quiesce` leaves DISK_RUNNING.  From then until vm_disk_unquiesce() this file does not touch the
  * vCPUs.
  *
- * Quiescing: RUNNING -> DRAINING (held, until no request is pending) -> FLUSHING -> QUIET.  A flush that fails stays in
- * FLUSHING, and vm_disk_quiesce_error() says why.  vm_disk_unquiesce() leads back to RUNNING from each.
+ * Quiescing, each disk by itself: RUNNING -> DRAINING (held, until no request is pending) -> FLUSHING -> QUIET.  A
+ * flush that fails stays in FLUSHING, and vm_disk_quiesce_error() says why.  vm_disk_unquiesce() leads back to RUNNING
+ * from each.
  *
  * Not here: requests, and how they are sent again after a lost connection (net/nbd.c). */
 #include "kernel/vm/vm_disk.h"
@@ -25,49 +26,69 @@ static uint64_t seconds_since(uint64_t us) { return (clock_us() - us) / 1000000;
 
 /* ---- opening and closing ---- */
 
+static enum hv_err disk_open(const struct vm_config *c, unsigned i, struct disk **out, struct why *why)
+{
+    const struct disk_config *d = &c->disk[i];
+    switch (d->kind) {
+    case DISK_IN_RAM: return HV_OK;
+    case DISK_ON_LV:  return lv_disk_open(d->lv.vg, d->lv.lv, out, why);
+    case DISK_ON_NBD: break;
+    }
+    enum hv_err e = nbd_open(&d->nbd, out);
+    return e ? REFUSE(e, "no memory for the connection to the disk of %s", c->name) : HV_OK;
+}
+
 enum hv_err vm_disk_open(struct vm *vm, struct why *why)
 {
-    const struct vm_config *c = &vm->config;
-    ASSERT(!vm->disk.disk);
-    vm->disk = (struct vm_disk){ 0 };
-    if (!c->nbd.port && !c->lv.lv[0])
-        return HV_OK;
-    vm->disk.waiting = true;
-    vm->disk.since_us = clock_us();
-    if (c->lv.lv[0])
-        return lv_disk_open(c->lv.vg, c->lv.lv, &vm->disk.disk, why);
-    enum hv_err e = nbd_open(&c->nbd, &vm->disk.disk);
-    return e ? REFUSE(e, "no memory for the connection to the disk of %s", c->name) : HV_OK;
+    enum hv_err e = HV_OK;
+    vm->disks = (struct vm_disks){ .since_us = clock_us() };
+    for (unsigned i = 0; !e && i < vm->config.n_disks; i++) {
+        e = disk_open(&vm->config, i, &vm->disks.d[i].disk, why);
+        vm->disks.waiting |= vm->disks.d[i].disk != NULL;
+    }
+    return e;
 }
 
 enum hv_err vm_disk_check(const struct vm_config *c, struct why *why)
 {
-    return c->lv.lv[0] ? lv_disk_check(c->lv.vg, c->lv.lv, why) : HV_OK;
+    enum hv_err e = HV_OK;
+    for (unsigned i = 0; !e && i < c->n_disks; i++)
+        if (c->disk[i].kind == DISK_ON_LV)
+            e = lv_disk_check(c->disk[i].lv.vg, c->disk[i].lv.lv, why);
+    return e;
 }
 
 const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
 {
-    const struct lv_config *lv = &vm->config.lv;
-    if (!lv->lv[0])
-        return NULL;
-    snprintf(text, len, "its disk is the volume %s/%s of this host, and disks do not move yet: use a disk on a server",
-             lv->vg, lv->lv);
-    return text;
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        const struct disk_config *d = &vm->config.disk[i];
+        if (d->kind != DISK_ON_LV)
+            continue;
+        snprintf(text, len,
+                 "its disk is the volume %s/%s of this host, and disks do not move yet: use a disk on a server",
+                 d->lv.vg, d->lv.lv);
+        return text;
+    }
+    return NULL;
 }
 
-void vm_disk_adopt(struct vm *vm, struct disk *disk)
+void vm_disk_adopt(struct vm *vm, struct disk *disk[CONFIG_MAX_DISKS])
 {
-    ASSERT(!vm->disk.disk);
-    vm->disk = (struct vm_disk){ .disk = disk };
-    if (disk)
-        vdev_blk_attach(vm, disk);
+    vm->disks = (struct vm_disks){ 0 };
+    for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++) {
+        vm->disks.d[i].disk = disk[i];
+        if (disk[i])
+            vdev_blk_attach(vm, i, disk[i]);
+        disk[i] = NULL;
+    }
 }
 
 void vm_disk_close(struct vm *vm)
 {
-    if (vm->disk.disk)
-        vm->disk.disk->ops->close(vm->disk.disk);
-    vm->disk = (struct vm_disk){ 0 };
+    for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
+        if (vm->disks.d[i].disk)
+            vm->disks.d[i].disk->ops->close(vm->disks.d[i].disk);
+    vm->disks = (struct vm_disks){ 0 };
 }
 
 /* ---- waiting ---- */
@@ -77,39 +98,62 @@ static bool disk_is_stalled(const struct disk *d)
     return !d->known || (d->oldest_us && clock_us() - d->oldest_us > DISK_STALL_US);
 }
 
+/* The first disk that does not answer; NULL: there is none. */
+static const struct disk *disk_stalled(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->config.n_disks; i++)
+        if (vm->disks.d[i].disk && disk_is_stalled(vm->disks.d[i].disk))
+            return vm->disks.d[i].disk;
+    return NULL;
+}
+
 static void disk_wait_begin(struct vm *vm)
 {
     char text[256];
-    ASSERT(!vm->disk.waiting && vm->disk.quiesce == DISK_RUNNING);
-    vm->disk.waiting = true;
-    vm->disk.since_us = clock_us();
+    ASSERT(!vm->disks.waiting);
+    vm->disks.waiting = true;
+    vm->disks.since_us = clock_us();
     (void)vm_disk_waiting(vm, text, sizeof(text));
     log_warn("vm", "%s: paused, %s", vm->config.name, text);
 }
 
 static void disk_wait_end(struct vm *vm)
 {
-    ASSERT(vm->disk.waiting && vm->disk.quiesce == DISK_RUNNING);
-    vm->disk.waiting = false;
+    ASSERT(vm->disks.waiting);
+    vm->disks.waiting = false;
     log_info("vm", "%s: resumed, it waited %lu ms for its disk", vm->config.name,
-             (clock_us() - vm->disk.since_us) / 1000);
+             (clock_us() - vm->disks.since_us) / 1000);
     vm_resume(vm);
+}
+
+/* Drive its disks.  *quiesced: a move owns the vCPUs. */
+static bool disks_poll(struct vm *vm, bool *quiesced)
+{
+    bool moved = false;
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        struct disk *d = vm->disks.d[i].disk;
+        if (!d)
+            continue;
+        bool was_known = d->known;
+        moved |= d->ops->poll(d);
+        if (d->known && !was_known)
+            vdev_blk_attach(vm, i, d);
+        *quiesced |= vm->disks.d[i].quiesce != DISK_RUNNING;
+    }
+    return moved;
 }
 
 static bool vm_disk_poll(struct vm *vm)
 {
-    struct disk *d = vm->disk.disk;
-    bool was_known = d->known, moved = d->ops->poll(d);
-    if (d->known && !was_known)
-        vdev_blk_attach(vm, d);
+    bool quiesced = false, moved = disks_poll(vm, &quiesced);
     enum vm_state s = vm_state(vm);
-    if (vm->disk.quiesce != DISK_RUNNING || (s != VM_RUNNING && s != VM_PAUSED))
+    if (quiesced || (s != VM_RUNNING && s != VM_PAUSED))
         return moved; /* a move owns the vCPUs, or the guest does not run */
-    if (!disk_is_stalled(d)) {
-        if (vm->disk.waiting)
+    if (!disk_stalled(vm)) {
+        if (vm->disks.waiting)
             disk_wait_end(vm);
     } else if (s == VM_RUNNING) {
-        if (!vm->disk.waiting)
+        if (!vm->disks.waiting)
             disk_wait_begin(vm);
         (void)vm_pause(vm); /* again in the next turn, until every vCPU is frozen */
     }
@@ -120,7 +164,7 @@ bool vm_disk_step(void)
 {
     bool moved = false;
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (vm_at(i) && vm_at(i)->disk.disk)
+        if (vm_at(i) && vm_state(vm_at(i)) != VM_STOPPED)
             moved |= vm_disk_poll(vm_at(i));
     return moved;
 }
@@ -137,9 +181,8 @@ static void disk_flush_done(struct disk_req *r, enum disk_status s)
         v->quiesce = DISK_QUIET;
 }
 
-static void disk_flush_begin(struct vm *vm)
+static void disk_flush_begin(struct vm *vm, struct vm_disk *v)
 {
-    struct vm_disk *v = &vm->disk;
     ASSERT(v->quiesce == DISK_DRAINING && !v->flushing);
     v->quiesce = DISK_QUIET;
     if (!v->disk->info.flush || v->disk->info.read_only)
@@ -154,71 +197,94 @@ static void disk_flush_begin(struct vm *vm)
     ASSERT_EQ(s, DISK_PENDING); /* as always for a disk on a server: done() comes later */
 }
 
+static bool disk_quiesce(struct vm *vm, unsigned i)
+{
+    struct vm_disk *v = &vm->disks.d[i];
+    if (v->quiesce == DISK_RUNNING) {
+        vdev_blk_hold(vm, i, true);
+        v->quiesce = DISK_DRAINING;
+        v->quiesce_us = clock_us();
+    }
+    if (v->quiesce == DISK_DRAINING && !v->flushing && vdev_blk_pending(vm, i) == 0)
+        disk_flush_begin(vm, v);
+    ASSERT(v->quiesce != DISK_QUIET || !v->flushing);
+    return v->quiesce == DISK_QUIET;
+}
+
 bool vm_disk_quiesce(struct vm *vm)
 {
-    struct vm_disk *v = &vm->disk;
-    if (!v->disk)
-        return true;
-    if (v->quiesce == DISK_RUNNING) {
-        vdev_blk_hold(vm, true);
-        v->quiesce = DISK_DRAINING;
-        v->since_us = clock_us();
-        v->waiting = false;
+    bool quiet = true;
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        if (!vm->disks.d[i].disk)
+            continue;
+        vm->disks.waiting = false;
+        quiet &= disk_quiesce(vm, i);
     }
-    if (v->quiesce == DISK_DRAINING && !v->flushing && vdev_blk_pending(vm) == 0)
-        disk_flush_begin(vm);
-    ASSERT(v->quiesce != DISK_QUIET || (!v->flushing && !v->waiting));
-    return v->quiesce == DISK_QUIET;
+    return quiet;
 }
 
 void vm_disk_unquiesce(struct vm *vm)
 {
-    if (!vm->disk.disk || vm->disk.quiesce == DISK_RUNNING)
-        return;
-    vm->disk.quiesce = DISK_RUNNING;
-    vdev_blk_hold(vm, false);
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        struct vm_disk *v = &vm->disks.d[i];
+        if (!v->disk || v->quiesce == DISK_RUNNING)
+            continue;
+        v->quiesce = DISK_RUNNING;
+        vdev_blk_hold(vm, i, false);
+    }
 }
 
-const char *vm_disk_quiesce_error(const struct vm *vm)
+static const char *disk_quiesce_error(const struct vm_disk *v)
 {
-    const struct vm_disk *v = &vm->disk;
     if (!v->disk || v->quiesce == DISK_RUNNING || v->quiesce == DISK_QUIET)
         return NULL;
     if (v->quiesce == DISK_FLUSHING && !v->flushing && v->flushed != DISK_OK)
         return "the server of its disk cannot flush what was written: look at its log";
-    if (clock_us() - v->since_us > DISK_QUIESCE_US)
+    if (clock_us() - v->quiesce_us > DISK_QUIESCE_US)
         return "its disk does not answer: is the server up, and how busy is it?";
     return NULL;
+}
+
+const char *vm_disk_quiesce_error(const struct vm *vm)
+{
+    const char *error = NULL;
+    for (unsigned i = 0; !error && i < vm->config.n_disks; i++)
+        error = disk_quiesce_error(&vm->disks.d[i]);
+    return error;
 }
 
 /* ---- reports ---- */
 
 bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
 {
-    const struct disk *d = vm->disk.disk;
+    const struct disk *d = vm->disks.waiting ? disk_stalled(vm) : NULL;
     *text = '\0';
-    if (!d || !vm->disk.waiting)
-        return false;
-    if (d->lost_us)
+    if (d && d->lost_us)
         snprintf(text, len, "waiting for its disk: %s unreachable since %lu s: %s", d->name, seconds_since(d->lost_us),
                  d->why);
-    else
+    else if (d)
         snprintf(text, len, "waiting for its disk: %s has not answered a request for %lu s", d->name,
                  d->oldest_us ? seconds_since(d->oldest_us) : 0);
-    return true;
+    else if (vm->disks.waiting)
+        snprintf(text, len, "waiting for its disk");
+    return vm->disks.waiting;
 }
 
-void vm_disk_describe(const struct vm *vm, struct printer *out)
+static void disk_describe(const struct disk *d, struct printer *out)
 {
-    const struct disk *d = vm->disk.disk;
-    char text[256];
-    if (!d)
-        return;
-    if (vm_disk_waiting(vm, text, sizeof(text)))
-        print_line(out, "%s", text);
     print_line(out, "disk %s: %lu bytes, blocks of %u,%s%s%s%s lost %lu times, %lu requests sent again", d->name,
                d->info.bytes, d->info.block, d->info.read_only ? " read-only," : "", d->info.flush ? " flush," : "",
                d->info.discard ? " discard," : "", d->info.zeroes ? " write zeroes," : "", d->n_losses, d->n_resent);
     if (d->lost_us)
         print_line(out, "disk unreachable since %lu s: %s", seconds_since(d->lost_us), d->why);
+}
+
+void vm_disk_describe(const struct vm *vm, struct printer *out)
+{
+    char text[256];
+    if (vm_disk_waiting(vm, text, sizeof(text)))
+        print_line(out, "%s", text);
+    for (unsigned i = 0; i < vm->config.n_disks; i++)
+        if (vm->disks.d[i].disk)
+            disk_describe(vm->disks.d[i].disk, out);
 }

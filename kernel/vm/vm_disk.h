@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/vm_disk.h - a VM's disk on a server or on this host, over the VM's life: opened before the guest runs,
+ * kernel/vm/vm_disk.h - a VM's disks on servers or on this host, over the VM's life: opened before the guest runs,
  * quiesced before the guest stops for a move.
  *
- * A guest whose disk does not answer for DISK_STALL_US is paused until it does, and never sees an error.  Service pCPU
- * only.  For a VM without such a disk, each function does nothing. */
+ * A guest of which a disk does not answer for DISK_STALL_US is paused until it does, and never sees an error.  Service
+ * pCPU only.  For a VM without such disks, each function does nothing. */
 #ifndef GODWIT_KERNEL_VM_VM_DISK_H
 #define GODWIT_KERNEL_VM_VM_DISK_H
 
@@ -14,27 +14,27 @@
 #define DISK_STALL_US   3000000u /* the guest is paused once a request is unanswered for so long */
 #define DISK_QUIESCE_US 4000000u /* a move fails if draining and flushing take longer */
 
-/** Begin to open the disk of vm->config; the guest runs once it is open.  HV_E_NOMEM; errors as of lv_disk_open().
- *  vm built, vCPUs FROZEN. */
+/** Begin to open the disks of vm->config; the guest runs once all are open.  HV_E_NOMEM; errors as of lv_disk_open():
+ *  vm_disk_close() follows.  vm built, vCPUs FROZEN. */
 HV_MUST_CHECK enum hv_err vm_disk_open(struct vm *vm, struct why *why);
 /** Would vm_disk_open() fail for that configuration, as far as this host knows?  Errors as of lv_disk_check(). */
 HV_MUST_CHECK enum hv_err vm_disk_check(const struct vm_config *c, struct why *why);
-/** Why the guest cannot move, with its disk on this host, in text; NULL: it can, as far as its disk goes. */
+/** Why the guest cannot move, with a disk on this host, in text; NULL: it can, as far as its disks go. */
 const char *vm_disk_stays(const struct vm *vm, char *text, size_t len);
-/** Take over the open disk of an arriving guest.  NULL: it has none. */
-void vm_disk_adopt(struct vm *vm, struct disk *disk);
+/** Take over the open disks of an arriving guest; [i]: of config.disk[i], NULL: none, or in memory. */
+void vm_disk_adopt(struct vm *vm, struct disk *disk[CONFIG_MAX_DISKS]);
 void vm_disk_close(struct vm *vm);
 /** Drive all disks, pause and resume guests for them.  True: something moved.  Part of the service loop. */
 bool vm_disk_step(void);
 
 /** Quiesce before a stop: hold new requests, drain the old, flush.  Call again until true; the guest may run meanwhile.
- *  After that this host sends nothing to the server. */
+ *  After that this host sends nothing to the servers. */
 bool vm_disk_quiesce(struct vm *vm);
 void vm_disk_unquiesce(struct vm *vm);
 /** Why vm_disk_quiesce() cannot become true.  NULL: it still may. */
 const char *vm_disk_quiesce_error(const struct vm *vm);
 
-/** Is the guest paused for its disk?  text: the reason, or "". */
+/** Is the guest paused for a disk?  text: the reason, or "". */
 bool vm_disk_waiting(const struct vm *vm, char *text, size_t len);
 void vm_disk_describe(const struct vm *vm, struct printer *out); /* for `vm inspect` */
 

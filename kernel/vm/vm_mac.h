@@ -6,11 +6,11 @@
 #include "kernel/core/vm.h"
 #include "kernel/lib/why.h"
 
-/** May a guest with this configuration run here?  HV_E_EXIST: the host's card, or that of another guest which is not
- *  STOPPED, has its MAC address.  HV_E_INVAL: no card can have it.  A guest without a card may always.
+/** May a guest with this configuration run here?  HV_E_EXIST: the host's card, another card of its own, or one of
+ *  another guest which is not STOPPED, has a MAC address of its cards.  HV_E_INVAL: no card can have it.
  *  Service pCPU. */
 HV_MUST_CHECK enum hv_err vm_mac_check(const struct vm_config *c, struct why *why);
-/** The guest here, not STOPPED and of another name, whose card has this MAC address; NULL: none. */
+/** The guest here, not STOPPED and of another name, of which a card has this MAC address; NULL: none. */
 const struct vm *vm_mac_owner(const uint8_t mac[6], const char *name);
 
 #endif

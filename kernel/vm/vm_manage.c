@@ -129,7 +129,8 @@ static enum hv_err vm_build_vcpu(struct vm *vm, unsigned index)
 
 static enum hv_err vm_build_parts(struct vm *vm)
 {
-    enum hv_err e = guest_mem_init_hidden(&vm->mem, vm->config.memory_bytes, vm->config.disk_bytes);
+    enum hv_err e =
+        guest_mem_init_hidden(&vm->mem, vm->config.memory_bytes, config_ram_disk_at(&vm->config, vm->config.n_disks));
     if (!e)
         e = s2_init(&vm->s2, cpu_ops->s2_format);
     for (unsigned i = 0; !e && i < vm->config.n_cpus; i++)
@@ -184,44 +185,58 @@ static enum hv_err kernel_load(struct vm *vm, struct why *why)
     return e;
 }
 
+/* Contents of ram: disks; [i]: of config.disk[i], NULL: blank, or another disk. */
+struct ram_contents {
+    struct boot_blob *file[CONFIG_MAX_DISKS];
+};
+
 /* What vm is started from: what it brought along, or the files that godwit.conf names.  A ram: disk gets the size of
  * its file, rounded up to a block. */
-static enum hv_err boot_files_get(struct vm *vm, struct boot_blob **disk, struct why *why)
+static enum hv_err boot_files_get(struct vm *vm, struct ram_contents *disks, struct why *why)
 {
     bool damaged;
-    *disk = NULL;
+    *disks = (struct ram_contents){ 0 };
     if (vm->arrived && !boot_set_check_step(&vm->boot, &damaged))
         return REFUSE(HV_E_BUSY, "the files that %s came with are still being checked: try again in a moment",
                       vm->config.name);
     if (vm->arrived)
         return HV_OK;
     enum hv_err e = boot_set_find(&vm->config, &vm->boot, why);
-    if (!e)
-        e = boot_disk_find(&vm->config, disk, why);
-    if (!e && *disk)
-        vm->config.disk_bytes = ALIGN_UP((*disk)->len, BLOCK_SIZE);
+    for (unsigned i = 0; !e && i < vm->config.n_disks; i++) {
+        e = boot_disk_find(&vm->config, i, &disks->file[i], why);
+        if (!e && disks->file[i])
+            vm->config.disk[i].bytes = ALIGN_UP(disks->file[i]->len, BLOCK_SIZE);
+    }
     return e;
 }
 
-/* Copy f to vm's ram: disk.  Pages of zeros are skipped: they read as zero without memory. */
-static enum hv_err ramdisk_fill(struct vm *vm, const struct boot_blob *f)
+/* Copy f to vm's ram: disk that begins at that offset of its hidden memory.  Pages of zeros are skipped: they read as
+ * zero without memory. */
+static enum hv_err ramdisk_fill(struct vm *vm, uint64_t at, const struct boot_blob *f)
 {
     static const uint8_t zero[PAGE_SIZE];
-    ASSERT(!f || f->len <= vm->config.disk_bytes);
-    const uint8_t *from = f ? f->data : NULL;
-    for (uint64_t off = 0; f && off < f->len; off += PAGE_SIZE) {
+    for (uint64_t off = 0; off < f->len; off += PAGE_SIZE) {
+        const uint8_t *from = f->data + off;
         size_t n = MIN(PAGE_SIZE, f->len - off);
-        enum hv_err e =
-            memcmp(from + off, zero, n) ? guest_write(vm, guest_hidden(&vm->mem, off), from + off, n) : HV_OK;
+        enum hv_err e = memcmp(from, zero, n) ? guest_write(vm, guest_hidden(&vm->mem, at + off), from, n) : HV_OK;
         if (e)
             return e;
     }
     return HV_OK;
 }
 
-/* Build vm and load its files.  On an error vm is STOPPED.  disk: what its ram: disk begins with, or NULL.  kept: its
- * memory before a reset, of which the disk is left; NULL: none. */
-static enum hv_err vm_boot(struct vm *vm, const struct boot_blob *disk, struct guest_mem *kept, struct why *why)
+static enum hv_err ramdisks_fill(struct vm *vm, const struct ram_contents *disks)
+{
+    enum hv_err e = HV_OK;
+    for (unsigned i = 0; !e && i < vm->config.n_disks; i++)
+        if (disks->file[i])
+            e = ramdisk_fill(vm, config_ram_disk_at(&vm->config, i), disks->file[i]);
+    return e;
+}
+
+/* Build vm and load its files.  On an error vm is STOPPED.  disks: what its ram: disks begin with; NULL with kept: its
+ * memory before a reset, of which the disks are left. */
+static enum hv_err vm_boot(struct vm *vm, const struct ram_contents *disks, struct guest_mem *kept, struct why *why)
 {
     enum hv_err e = vm_build(vm, kept ? kept->n_backed * BLOCK_SIZE : 0, why);
     if (e)
@@ -229,7 +244,7 @@ static enum hv_err vm_boot(struct vm *vm, const struct boot_blob *disk, struct g
     atomic_store(&vm->state, VM_PAUSED);
     e = kernel_load(vm, why);
     if (!e)
-        e = kept ? guest_mem_take_hidden(vm, kept) : ramdisk_fill(vm, disk);
+        e = kept ? guest_mem_take_hidden(vm, kept) : ramdisks_fill(vm, disks);
     if (!e)
         e = vm_disk_open(vm, why);
     if (e) {
@@ -237,17 +252,16 @@ static enum hv_err vm_boot(struct vm *vm, const struct boot_blob *disk, struct g
         return e;
     }
     vm->started_us = clock_us();
-    if (!vm->disk.waiting) /* else vm_disk_step() runs it, once the disk is open */
+    if (!vm->disks.waiting) /* else vm_disk_step() runs it, once the disks are open */
         vm_resume(vm);
     log_info("vm", "%s: started, %lu MiB, %u vCPU(s), first guest instruction follows at TSC %lu", vm->config.name,
              vm->config.memory_bytes / MIB, vm->n_vcpus, tsc_read());
     return HV_OK;
 }
 
-/* vm_start_check(), and what vm's ram: disk begins with. */
-static enum hv_err vm_start_prepare(struct vm *vm, struct boot_blob **disk, struct why *why)
+/* vm_start_check(), and what vm's ram: disks begin with. */
+static enum hv_err vm_start_prepare(struct vm *vm, struct ram_contents *disks, struct why *why)
 {
-    *disk = NULL;
     if (vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "%s is %s; only a stopped guest can be started", vm->config.name,
                       vm_state_name(vm_state(vm)));
@@ -255,7 +269,7 @@ static enum hv_err vm_start_prepare(struct vm *vm, struct boot_blob **disk, stru
     if (!e)
         e = vm_mac_check(&vm->config, why);
     if (!e)
-        e = boot_files_get(vm, disk, why);
+        e = boot_files_get(vm, disks, why);
     if (!e)
         e = vm_disk_check(&vm->config, why);
     return e ? e : vm_memory_check(vm, 0, why);
@@ -263,22 +277,22 @@ static enum hv_err vm_start_prepare(struct vm *vm, struct boot_blob **disk, stru
 
 enum hv_err vm_start_check(struct vm *vm, struct why *why)
 {
-    struct boot_blob *disk;
-    return vm_start_prepare(vm, &disk, why);
+    struct ram_contents disks;
+    return vm_start_prepare(vm, &disks, why);
 }
 
 enum hv_err vm_start(struct vm *vm, struct why *why)
 {
-    struct boot_blob *disk;
-    enum hv_err e = vm_start_prepare(vm, &disk, why);
+    struct ram_contents disks;
+    enum hv_err e = vm_start_prepare(vm, &disks, why);
     if (e)
         return e;
-    if (vm->arrived && vm->config.disk_bytes)
+    if (vm->arrived && config_ram_disk_at(&vm->config, vm->config.n_disks))
         log_warn("vm", "%s: its ram: disk is blank: what was on it was lost when it stopped here", vm->config.name);
     random_bytes(vm->uuid, sizeof(vm->uuid));
     vm->here_us = clock_us();
     vm->quick_resets = 0;
-    return vm_boot(vm, disk, NULL, why);
+    return vm_boot(vm, &disks, NULL, why);
 }
 
 bool vm_pause(struct vm *vm)
@@ -380,8 +394,8 @@ static void vm_arrival_undo(struct vm *vm)
     used[vm_slot(vm)] = vm->config.name[0] != '\0';
 }
 
-enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct boot_set *boot, struct vm **out,
-                               struct why *why)
+enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS], struct boot_set *boot,
+                               struct vm **out, struct why *why)
 {
     struct vm *vm = vm_slot_find(offer->config.name);
     if (!vm)

@@ -36,11 +36,11 @@ bool vm_pause(struct vm *vm); /* freeze all vCPUs; call again until true: a RUNN
 /** From PAUSED, INCOMING, or RUNNING while vm_pause() is not complete.  One that an operator paused stays PAUSED. */
 void vm_resume(struct vm *vm);
 
-/** Create an empty INCOMING VM for the offered guest.  disk: open, the VM's unless there is an error; NULL: none.
- *  boot: what it will start from again; taken over and emptied.  HV_E_BUSY: a VM of that name is not STOPPED.
- *  HV_E_NOMEM. */
-HV_MUST_CHECK enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct boot_set *boot,
-                                             struct vm **out, struct why *why);
+/** Create an empty INCOMING VM for the offered guest.  disk: open ones, taken over and emptied unless there is an
+ *  error; [i]: of the offer's disk i, NULL: none, or in memory.  boot: what it will start from again; taken over and
+ *  emptied.  HV_E_BUSY: a VM of that name is not STOPPED.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS],
+                                             struct boot_set *boot, struct vm **out, struct why *why);
 /** The arriving guest does not come: free it.  The slot is as it was before, free or a stopped guest's. */
 void vm_incoming_drop(struct vm *vm);
 /** The guest runs on another host now: stop it here and forget what it was.  A guest of godwit.conf is again what its

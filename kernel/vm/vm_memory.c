@@ -28,8 +28,10 @@ static uint64_t move_tables_max(uint64_t ram_bytes, uint64_t n_boot_pages)
 
 uint64_t vm_memory_needed(const struct vm_config *c, uint64_t n_boot_pages)
 {
-    uint64_t ram_bytes = c->memory_bytes + c->disk_bytes;
-    return ram_bytes + move_tables_max(ram_bytes, n_boot_pages) + (c->lv.lv[0] ? LV_DISK_MEMORY : 0);
+    uint64_t ram_bytes = c->memory_bytes + config_ram_disk_at(c, c->n_disks), disk_bytes = 0;
+    for (unsigned i = 0; i < c->n_disks; i++)
+        disk_bytes += c->disk[i].kind == DISK_ON_LV ? LV_DISK_MEMORY : 0;
+    return ram_bytes + move_tables_max(ram_bytes, n_boot_pages) + disk_bytes;
 }
 
 static uint64_t vm_promise(const struct vm *vm)

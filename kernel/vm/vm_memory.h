@@ -8,9 +8,9 @@
 
 #include "kernel/core/vm.h"
 
-/** Bytes that a guest with this configuration needs; its ram: disk has config.disk_bytes, its boot files so many pages.
- *  Never less than mem_alloc() takes for its RAM, its disk and one move.  Memory for boot files that it owns is not in
- *  it: that is allocated before the guest is built. */
+/** Bytes that a guest with this configuration needs; its boot files have so many pages.  Never less than
+ *  mem_alloc() takes for its RAM, its disks and one move.  Memory for boot files that it owns is not in it: that is
+ *  allocated before the guest is built. */
 uint64_t vm_memory_needed(const struct vm_config *c, uint64_t n_boot_pages);
 /** Bytes promised to guests that are not STOPPED, backed or not. */
 uint64_t vm_memory_promised(void);

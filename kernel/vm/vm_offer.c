@@ -3,15 +3,17 @@
  * against it.
  *
  * Offer of format 2, after the 8-byte head (vm_state.h):
- * vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac 6 · virtio u16 · memory u64 · disk u64 · tsc_hz u64 · xcr0 u64 ·
- * name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with OFFER_NBD: server 4 · port u16 ·
- * export name · with OFFER_NBD_TLS: fingerprint 32 · size u64 · block size u32 ·
+ * vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac of the first card 6 · virtio u16 · memory u64 · disk u64 ·
+ * tsc_hz u64 · xcr0 u64 · name, kernel, initrd, cmdline, cpu: each u16 length and bytes · with OFFER_NBD: server 4 ·
+ * port u16 · export name · with OFFER_NBD_TLS: fingerprint 32 · size u64 · block size u32 ·
  * DISK_* bits u32 · with OFFER_MODULES: n u16 and n times u16 length and bytes · CPUID table (cpuid_save) · n u16 and n
  * times (section u16, version u16).
  * Format 3: a name (u16 length and bytes) in each of these, and behind them fields: number u16 · version u16 · name u16
  * length and bytes · u32 length and bytes.  An unknown field whose number has bit 15 is skipped; another is a reason to
  * refuse.
  * virtio: OFFER_* bits for the VM's devices and for the fields that follow.  disk: bytes of the ram: disk, or 0.
+ * These describe the first card and the first disk only.  A guest with more has the fields NICS and DISKS, which
+ * describe all of them anew; a host that does not know these refuses the guest.
  * The sections are those of the state to come.  A section that this host does not know is a reason to refuse, before
  * any page is sent.
  *
@@ -29,7 +31,8 @@
 #include "kernel/vm/vm_state.h"
 #include "net/net.h"
 
-#define OFFER_MAGIC 0x4f565747u /* "GWVO" */
+#define OFFER_MAGIC    0x4f565747u /* "GWVO" */
+#define OFFER_NAME_MAX 32          /* of a field or section, with NUL */
 enum {
     OFFER_NIC = 1,
     OFFER_RNG = 2,
@@ -111,20 +114,24 @@ static bool offer_name_ok(const char *s)
     return true;
 }
 
-static unsigned offer_bits(const struct vm_config *c)
+static const struct nbd_config *first_nbd(const struct vm_config *c)
 {
-    return (c->nic ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) |
-           (c->hvc ? OFFER_HVC : 0u) | (c->nbd.port ? OFFER_NBD : 0u) |
-           (c->nbd.port && c->nbd.tls ? OFFER_NBD_TLS : 0u) | (c->modules[0] ? OFFER_MODULES : 0u);
+    return c->n_disks && c->disk[0].kind == DISK_ON_NBD ? &c->disk[0].nbd : NULL;
 }
 
-static void offer_nbd_write(struct wr *w, const struct vm *vm)
+static unsigned offer_bits(const struct vm_config *c)
+{
+    const struct nbd_config *nbd = first_nbd(c);
+    return (c->n_nics ? OFFER_NIC : 0u) | (c->rng ? OFFER_RNG : 0u) | (c->balloon ? OFFER_BALLOON : 0u) |
+           (c->hvc ? OFFER_HVC : 0u) | (nbd ? OFFER_NBD : 0u) | (nbd && nbd->tls ? OFFER_NBD_TLS : 0u) |
+           (c->modules[0] ? OFFER_MODULES : 0u);
+}
+
+static void offer_nbd_write(struct wr *w, const struct vm *vm, unsigned disk)
 {
     static const struct disk_info unknown;
-    const struct nbd_config *n = &vm->config.nbd;
-    const struct disk_info *i = vm->disk.disk ? &vm->disk.disk->info : &unknown;
-    if (!n->port)
-        return;
+    const struct nbd_config *n = &vm->config.disk[disk].nbd;
+    const struct disk_info *i = vm->disks.d[disk].disk ? &vm->disks.d[disk].disk->info : &unknown;
     wr_bytes(w, n->ip, sizeof(n->ip));
     wr_u16(w, n->port);
     offer_text_write(w, n->name);
@@ -136,22 +143,29 @@ static void offer_nbd_write(struct wr *w, const struct vm *vm)
                   (i->zeroes ? DISK_WRITES_ZEROES : 0u));
 }
 
-static bool offer_nbd_parse(struct rd *r, struct vm_offer *o)
+/* n->tls says whether a fingerprint is there. */
+static bool offer_nbd_parse(struct rd *r, struct nbd_config *n, struct disk_info *info)
 {
-    struct nbd_config *n = &o->config.nbd;
     rd_bytes(r, n->ip, sizeof(n->ip));
     n->port = rd_u16(r);
     if (!offer_text_read(r, n->name, sizeof(n->name)))
         return false;
     if (n->tls)
         rd_bytes(r, n->fingerprint, sizeof(n->fingerprint));
-    o->disk.bytes = rd_u64(r);
-    o->disk.block = rd_u32(r);
-    uint32_t can = rd_u32(r), block = o->disk.block;
-    o->disk.read_only = can & DISK_RO, o->disk.flush = can & DISK_FLUSHES_IT, o->disk.discard = can & DISK_DISCARDS,
-    o->disk.zeroes = can & DISK_WRITES_ZEROES;
+    info->bytes = rd_u64(r);
+    info->block = rd_u32(r);
+    uint32_t can = rd_u32(r), block = info->block;
+    info->read_only = can & DISK_RO, info->flush = can & DISK_FLUSHES_IT, info->discard = can & DISK_DISCARDS,
+    info->zeroes = can & DISK_WRITES_ZEROES;
     return n->port && !(can & ~(uint32_t)DISK_ALL) && block >= DISK_SECTOR && block <= DISK_BLOCK_MAX &&
-           !(block & (block - 1)) && o->disk.bytes && o->disk.bytes % block == 0;
+           !(block & (block - 1)) && info->bytes && info->bytes % block == 0;
+}
+
+static bool ram_disk_ok(uint64_t bytes) { return bytes && bytes % BLOCK_SIZE == 0 && bytes <= BIT64(46); }
+
+static uint64_t first_ram_disk_bytes(const struct vm_config *c)
+{
+    return c->n_disks && c->disk[0].kind == DISK_IN_RAM ? c->disk[0].bytes : 0;
 }
 
 /* The destination needs the modules to start the guest again, if it resets itself there. */
@@ -189,17 +203,18 @@ static bool shutdown_read(struct vm_offer *o, struct rd *r)
     return v <= ON_SHUTDOWN_EVACUATE;
 }
 
-static unsigned spoof_needs(const struct vm *vm) { return vm->config.spoof; }
-static void spoof_write(const struct vm *vm, struct wr *w) { wr_u8(w, vm->config.spoof); }
+/* Of the first card. */
+static unsigned spoof_needs(const struct vm *vm) { return vm->config.nic[0].spoof; }
+static void spoof_write(const struct vm *vm, struct wr *w) { wr_u8(w, vm->config.nic[0].spoof); }
 static bool spoof_read(struct vm_offer *o, struct rd *r)
 {
     unsigned v = rd_u8(r);
-    o->config.spoof = v;
+    o->config.nic[0].spoof = v;
     return v <= 1;
 }
 
 /* The longest packet, u16, that passes the source's card: the guest may rely on it, up to GUEST_MTU. */
-static unsigned mtu_needs(const struct vm *vm) { return vm->config.nic && net_mtu(); }
+static unsigned mtu_needs(const struct vm *vm) { return vm->config.n_nics && net_mtu(); }
 static void mtu_write(const struct vm *vm, struct wr *w)
 {
     (void)vm;
@@ -263,6 +278,81 @@ static bool paused_read(struct vm_offer *o, struct rd *r)
     return v <= 1;
 }
 
+/* All disks: n u8, and n times: kind u8 (enum disk_kind) · flags u8 (1: read-only for the guest, 2: the server has a
+ * fingerprint) · serial text · in RAM: bytes u64; on a server: as in the offer with OFFER_NBD. */
+enum { DISKS_READ_ONLY = 1, DISKS_TLS = 2 };
+static unsigned disks_needs(const struct vm *vm)
+{
+    const struct vm_config *c = &vm->config;
+    return c->n_disks > 1 || (c->n_disks && (c->disk[0].read_only || c->disk[0].serial[0]));
+}
+static void disks_write(const struct vm *vm, struct wr *w)
+{
+    wr_u8(w, (uint8_t)vm->config.n_disks);
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        const struct disk_config *d = &vm->config.disk[i];
+        bool nbd = d->kind == DISK_ON_NBD;
+        wr_u8(w, (uint8_t)d->kind);
+        wr_u8(w, (d->read_only ? DISKS_READ_ONLY : 0) | (nbd && d->nbd.tls ? DISKS_TLS : 0));
+        offer_text_write(w, d->serial);
+        if (d->kind == DISK_IN_RAM)
+            wr_u64(w, d->bytes);
+        if (nbd)
+            offer_nbd_write(w, vm, i);
+    }
+}
+static bool disk_read(struct vm_offer *o, unsigned i, struct rd *r)
+{
+    struct disk_config *d = &o->config.disk[i];
+    unsigned kind = rd_u8(r), flags = rd_u8(r);
+    *d = (struct disk_config){ .kind = (enum disk_kind)kind, .read_only = flags & DISKS_READ_ONLY };
+    if ((flags & ~(unsigned)(DISKS_READ_ONLY | DISKS_TLS)) || !offer_text_read(r, d->serial, sizeof(d->serial)))
+        return false;
+    if (kind == DISK_ON_NBD) {
+        d->nbd.tls = flags & DISKS_TLS;
+        return offer_nbd_parse(r, &d->nbd, &o->disk[i]);
+    }
+    d->bytes = rd_u64(r);
+    return kind == DISK_IN_RAM && ram_disk_ok(d->bytes);
+}
+static bool disks_read(struct vm_offer *o, struct rd *r)
+{
+    unsigned n = rd_u8(r);
+    if (!n || n > CONFIG_MAX_DISKS)
+        return false;
+    for (unsigned i = 0; i < n; i++)
+        if (!disk_read(o, i, r))
+            return false;
+    o->config.n_disks = n;
+    return true;
+}
+
+/* All cards: n u8, and n times: mac 6 · flags u8 (1: spoof). */
+static unsigned nics_needs(const struct vm *vm) { return vm->config.n_nics > 1; }
+static void nics_write(const struct vm *vm, struct wr *w)
+{
+    wr_u8(w, (uint8_t)vm->config.n_nics);
+    for (unsigned i = 0; i < vm->config.n_nics; i++) {
+        wr_bytes(w, vm->config.nic[i].mac, sizeof(vm->config.nic[i].mac));
+        wr_u8(w, vm->config.nic[i].spoof);
+    }
+}
+static bool nics_read(struct vm_offer *o, struct rd *r)
+{
+    unsigned n = rd_u8(r);
+    if (!n || n > CONFIG_MAX_NICS)
+        return false;
+    for (unsigned i = 0; i < n; i++) {
+        rd_bytes(r, o->config.nic[i].mac, sizeof(o->config.nic[i].mac));
+        unsigned flags = rd_u8(r);
+        o->config.nic[i].spoof = flags;
+        if (flags > 1)
+            return false;
+    }
+    o->config.n_nics = n;
+    return true;
+}
+
 static const struct offer_field {
     uint16_t id, version;
     const char *name;
@@ -273,6 +363,8 @@ static const struct offer_field {
 #define FIELD(id, number, version, name, fn) { number, version, name, fn##_needs, fn##_write, fn##_read },
     OFFER_FIELDS(FIELD)
 };
+#define NAME_FITS(id, number, version, name, fn) _Static_assert(sizeof(name) <= OFFER_NAME_MAX, "readers have room");
+OFFER_FIELDS(NAME_FITS)
 
 void vm_offer_unknown(const struct vm *vm, const struct vm_knows *k, struct name_list *names)
 {
@@ -317,7 +409,7 @@ static const struct offer_field *offer_field(uint16_t id)
 
 static enum hv_err offer_field_parse(struct rd *r, struct vm_offer *o, uint64_t *seen, struct why *why)
 {
-    char name[32];
+    char name[OFFER_NAME_MAX];
     uint16_t id = rd_u16(r), version = rd_u16(r);
     if (!offer_text_read(r, name, sizeof(name)))
         return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
@@ -368,10 +460,10 @@ enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_
     wr_u8(&w, (uint8_t)vm->n_vcpus);
     wr_u16(&w, 0);
     wr_bytes(&w, vm->uuid, sizeof(vm->uuid));
-    wr_bytes(&w, vm->config.mac, sizeof(vm->config.mac));
+    wr_bytes(&w, vm->config.nic[0].mac, sizeof(vm->config.nic[0].mac));
     wr_u16(&w, (uint16_t)offer_bits(&vm->config));
     wr_u64(&w, vm->config.memory_bytes);
-    wr_u64(&w, vm->config.disk_bytes);
+    wr_u64(&w, first_ram_disk_bytes(&vm->config));
     wr_u64(&w, vm->tsc_hz);
     wr_u64(&w, vm->cpuid->xcr0_allowed);
     offer_text_write(&w, vm->config.name);
@@ -379,7 +471,8 @@ enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_
     offer_text_write(&w, vm->config.initrd);
     offer_text_write(&w, vm->config.cmdline);
     offer_text_write(&w, vm->config.cpu);
-    offer_nbd_write(&w, vm);
+    if (first_nbd(&vm->config))
+        offer_nbd_write(&w, vm, 0);
     offer_modules_write(&w, &vm->config);
     cpuid_save(vm->cpuid, &w);
     offer_sections_write(&w, k);
@@ -394,10 +487,10 @@ static enum hv_err offer_parse_fixed(struct rd *r, struct vm_offer *o, unsigned 
     uint8_t vendor = rd_u8(r), n_cpus = rd_u8(r);
     unsigned zero = rd_u16(r);
     rd_bytes(r, o->uuid, sizeof(o->uuid));
-    rd_bytes(r, o->config.mac, sizeof(o->config.mac));
+    rd_bytes(r, o->config.nic[0].mac, sizeof(o->config.nic[0].mac));
     unsigned virtio = *bits = rd_u16(r);
     o->config.memory_bytes = rd_u64(r);
-    o->config.disk_bytes = rd_u64(r);
+    uint64_t ram_disk_bytes = rd_u64(r);
     o->tsc_hz = rd_u64(r);
     o->xcr0 = rd_u64(r);
     if (r->bad || zero)
@@ -415,13 +508,15 @@ static enum hv_err offer_parse_fixed(struct rd *r, struct vm_offer *o, unsigned 
                       "the guest has virtio devices, disks or modules (bits %#x) that this host does not know: update "
                       "this host",
                       virtio);
-    if (o->config.disk_bytes % BLOCK_SIZE || o->config.disk_bytes > BIT64(46))
+    if (ram_disk_bytes && !ram_disk_ok(ram_disk_bytes))
         return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
-    o->config.nic = virtio & OFFER_NIC, o->config.rng = virtio & OFFER_RNG, o->config.balloon = virtio & OFFER_BALLOON,
-    o->config.hvc = virtio & OFFER_HVC;
-    o->config.nbd.port = !!(virtio & OFFER_NBD); /* the real port follows */
-    o->config.nbd.tls = virtio & OFFER_NBD_TLS;
-    if (o->config.nbd.tls && !o->config.nbd.port)
+    o->config.n_nics = !!(virtio & OFFER_NIC), o->config.rng = virtio & OFFER_RNG,
+    o->config.balloon = virtio & OFFER_BALLOON, o->config.hvc = virtio & OFFER_HVC;
+    o->config.n_disks = ram_disk_bytes || (virtio & OFFER_NBD);
+    o->config.disk[0] = (struct disk_config){ .kind = DISK_IN_RAM, .bytes = ram_disk_bytes };
+    if (virtio & OFFER_NBD)
+        o->config.disk[0] = (struct disk_config){ .kind = DISK_ON_NBD, .nbd.tls = virtio & OFFER_NBD_TLS };
+    if ((virtio & OFFER_NBD_TLS) && !(virtio & OFFER_NBD))
         return REFUSE(HV_E_PROTO, "the offer has a fingerprint for a disk's server, and no such disk");
     o->vendor = vendor;
     o->config.n_cpus = n_cpus;
@@ -435,7 +530,7 @@ static enum hv_err offer_parse_rest(struct rd *r, struct vm_offer *o, unsigned b
         !offer_text_read(r, c->initrd, sizeof(c->initrd)) || !offer_text_read(r, c->cmdline, sizeof(c->cmdline)) ||
         !offer_text_read(r, c->cpu, sizeof(c->cpu)) || !offer_name_ok(c->name))
         return REFUSE(HV_E_PROTO, "a name or text in the offer is too long, cut off, or not plain ASCII");
-    if (c->nbd.port && !offer_nbd_parse(r, o))
+    if (first_nbd(c) && !offer_nbd_parse(r, &c->disk[0].nbd, &o->disk[0]))
         return REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed");
     if ((bits & OFFER_MODULES) && !offer_modules_parse(r, c))
         return REFUSE(HV_E_PROTO, "the offer's list of modules is malformed");
@@ -542,7 +637,7 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
     char text[200];
     unsigned n = offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx);
     uint64_t need = vm_memory_needed(&o->config, o->n_boot_pages) + o->boot_bytes;
-    if (o->config.nic && o->mtu > net_mtu()) {
+    if (o->config.n_nics && o->mtu > net_mtu()) {
         snprintf(text, sizeof(text),
                  "packets of %u bytes pass the network card of the guest's host, this host's card takes %u at most: "
                  "raise the MTU here, or lower it there",

@@ -733,6 +733,8 @@ static bool uart_load(struct vm *vm, unsigned i, struct rd *in, bool apply)
     return true;
 }
 
+static unsigned pci_needs(const struct vm *vm) { return pci_guest_needs(&vm->devices->pci); }
+
 static void pci_save(struct vm *vm, unsigned i, struct wr *w)
 {
     (void)i;

@@ -25,7 +25,7 @@
 #define VM_OFFER_FORMAT_0_1 2 /* as release 0.1 writes and reads it */
 #define VM_OFFER_FORMAT     3
 #define VM_STATE_MAX        (256 * 1024u)
-#define VM_OFFER_MAX        8192u
+#define VM_OFFER_MAX        (16 * 1024u) /* MIG_OFFER_MAX */
 
 struct vm;
 
@@ -56,7 +56,7 @@ struct vm;
     X(RTC,        21, 1, 1, false, true,  needs_always,     "RTC",            rtc)        \
     X(PM,         22, 2, 1, false, true,  pm_needs,         "ACPI power",     pm)         \
     X(UART,       23, 1, 1, false, true,  needs_always,     "serial port",    uart)       \
-    X(PCI,        24, 1, 1, false, true,  needs_always,     "PCI bus",        pci)        \
+    X(PCI,        24, 2, 1, false, true,  pci_needs,        "PCI bus",        pci)        \
     X(VIRTIO,     25, 1, 1, false, true,  needs_always,     "virtio devices", virtio)
 
 /* Fields of an offer from format 3 on, behind those of format 2.  Columns: id, number (with VMS_SEC_OPTIONAL: a host
@@ -69,7 +69,9 @@ struct vm;
     X(BOOT,     0x8103, 1, "boot files",  boot)     \
     X(PAUSED,   0x0104, 1, "moves while paused", paused) \
     X(MTU,      0x8104, 1, "MTU",         mtu)      \
-    X(PIN,      0x8105, 1, "pin",         pin)
+    X(PIN,      0x8105, 1, "pin",         pin) \
+    X(DISKS,    0x0106, 1, "several disks or disk options", disks) \
+    X(NICS,     0x0107, 1, "several network cards", nics)
 /* clang-format on */
 
 enum vms_section {
@@ -100,10 +102,10 @@ struct vm_offer {
     unsigned format;
     unsigned vendor; /* one of cpu_ops_of_vendor() */
     uint8_t uuid[16];
-    struct vm_config config; /* autostart: this host's default */
-    unsigned mtu;            /* of the packets that its card can send where it is; 0: not known */
-    struct disk_info disk;   /* the disk on a server; valid if config.nbd.port is not 0 */
-    bool paused;             /* an operator paused it: it does not run on arrival */
+    struct vm_config config;                 /* autostart: this host's default */
+    unsigned mtu;                            /* of the packets that its card can send where it is; 0: not known */
+    struct disk_info disk[CONFIG_MAX_DISKS]; /* of each disk on a server */
+    bool paused;                             /* an operator paused it: it does not run on arrival */
     uint64_t tsc_hz;
     uint64_t xcr0; /* XSAVE components that the guest may have enabled */
     struct cpuid_table cpuid;

@@ -12,5 +12,5 @@ unsigned net_mtu(void) { return fake_mtu; }
 uint64_t vm_memory_needed(const struct vm_config *c, uint64_t n_boot_pages)
 {
     (void)n_boot_pages;
-    return c->memory_bytes + c->disk_bytes;
+    return c->memory_bytes + config_ram_disk_at(c, c->n_disks);
 }

@@ -52,7 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         CHECK(terminated(v->initrd, sizeof(v->initrd)) && terminated(v->cmdline, sizeof(v->cmdline)) &&
               terminated(v->cpu, sizeof(v->cpu)));
         CHECK(modules_ok(v));
-        CHECK(v->pin >= -1 && v->pin < 64 && !(v->mac[0] & 1));
+        CHECK(v->pin >= -1 && v->pin < 64 && v->n_disks <= CONFIG_MAX_DISKS && v->n_nics <= CONFIG_MAX_NICS &&
+              !(v->nic[0].mac[0] & 1));
     }
     for (unsigned i = 0; i < c.n_peers; i++)
         CHECK(c.peers[i].port && c.peers[i].ip[0] && config_peer(&c, c.peers[i].name) == &c.peers[i]);

@@ -29,9 +29,9 @@
 static struct machine m;
 static unsigned n_sent;
 
-static enum hv_err fake_send(struct vm *vm, const uint8_t *frame, size_t len)
+static enum hv_err fake_send(struct vm *vm, unsigned nic, const uint8_t *frame, size_t len)
 {
-    CHECK(!spin_is_locked(&vm->dev_lock) && len >= 14 && len <= 1522);
+    CHECK(nic == 0 && !spin_is_locked(&vm->dev_lock) && len >= 14 && len <= 1522);
     uint8_t sum = 0;
     for (size_t i = 0; i < len; i++)
         sum = (uint8_t)(sum + frame[i]);
@@ -77,14 +77,16 @@ static void make(bool remote)
     fake_tsc = 1000000;
     machine_init_bare(&m, 1, RAM + DISK);
     m.vm.mem.low_bytes = m.vm.config.memory_bytes = RAM;
-    m.vm.config.disk_bytes = remote ? 0 : DISK;
-    m.vm.config.nbd.port = remote;
+    m.vm.config.n_disks = 1;
+    m.vm.config.disk[0] =
+        (struct disk_config){ .kind = remote ? DISK_ON_NBD : DISK_IN_RAM, .bytes = remote ? 0 : DISK };
     n_asked = 0;
-    m.vm.config.nic = m.vm.config.rng = m.vm.config.balloon = m.vm.config.hvc = true;
+    m.vm.config.n_nics = 1;
+    m.vm.config.rng = m.vm.config.balloon = m.vm.config.hvc = true;
     CHECK(devices_create(&m.vm) == HV_OK);
     m.vcpu[0].lapic->svr = 0x1ff;
     if (remote)
-        vdev_blk_attach(&m.vm, &disk);
+        vdev_blk_attach(&m.vm, 0, &disk);
     vdev_net_backend_set(&backend);
 }
 
@@ -115,10 +117,10 @@ static void service(void)
 
 static void move(void)
 {
-    vdev_blk_hold(&m.vm, true); /* as before a stop: nothing is on its way */
+    vdev_blk_hold(&m.vm, 0, true); /* as before a stop: nothing is on its way */
     while (n_asked)
         disk_answer(0);
-    CHECK(vdev_blk_pending(&m.vm) == 0);
+    CHECK(vdev_blk_pending(&m.vm, 0) == 0);
     static uint8_t state[VM_STATE_MAX], again[VM_STATE_MAX];
     size_t len, len2;
     char why[200];
@@ -126,8 +128,8 @@ static void move(void)
     CHECK(vm_state_load(&m.vm, state, len, WHY(why)) == HV_OK);
     CHECK(vm_state_save(&m.vm, machine_knows(), again, sizeof(again), &len2, WHY(why)) == HV_OK && len == len2 &&
           !memcmp(state, again, len));
-    vdev_net_announce(&m.vm);
-    vdev_blk_hold(&m.vm, false);
+    vdev_net_announce(&m.vm, 0);
+    vdev_blk_hold(&m.vm, 0, false);
 }
 
 static void step(const uint8_t *p)
@@ -153,7 +155,7 @@ static void step(const uint8_t *p)
     case 7:
         pio_write(&m.vcpu[0], 0xcf8, 4, val), pio_write(&m.vcpu[0], (uint16_t)(0xcfc + (off & 3)), MIN(size, 4u), val);
         break;
-    case 8: (void)vdev_net_receive(&m.vm, frame, 14 + val % 1500); break;
+    case 8: (void)vdev_net_receive(&m.vm, 0, frame, 14 + val % 1500); break;
     case 9: drv_put(&m, 0x200000 + slot * 0x10000 + q * 0x4000 + (off & 0xfff), val, 4); break;
     case 10:
         if (val & 1)

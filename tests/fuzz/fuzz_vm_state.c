@@ -33,8 +33,10 @@ static void begin(void)
     fake_tsc = 1000000000;
     machine_init_bare(&m, 2, 18 * MIB);
     m.vm.mem.low_bytes = m.vm.config.memory_bytes = 16 * MIB;
-    m.vm.config.disk_bytes = 2 * MIB;
-    m.vm.config.nic = m.vm.config.rng = m.vm.config.balloon = m.vm.config.hvc = true;
+    m.vm.config.n_disks = 1;
+    m.vm.config.disk[0].bytes = 2 * MIB;
+    m.vm.config.n_nics = 1;
+    m.vm.config.rng = m.vm.config.balloon = m.vm.config.hvc = true;
     CHECK(devices_create(&m.vm) == HV_OK);
     drv_start(&m, 1, VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX, 1);
     drv_start(&m, 2, VIRTIO_F_VERSION_1, 3);
@@ -90,10 +92,10 @@ static void use(void)
             drv_bell(&m, slot, q);
         }
     uint8_t frame[60] = { 0 };
-    (void)vdev_net_receive(&m.vm, frame, sizeof(frame));
+    (void)vdev_net_receive(&m.vm, 0, frame, sizeof(frame));
     while (vdev_service(&m.vm))
         ;
-    vdev_net_announce(&m.vm);
+    vdev_net_announce(&m.vm, 0);
     (void)guest_wall_ns(&m.vm);
     char out[64];
     (void)uart_take_output(&m.vm, out, sizeof(out));

@@ -86,8 +86,8 @@ static void test_no_file_of_the_host(void **state)
         snprintf(c.initrd, sizeof(c.initrd), "%s", names[i]);
         assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_E_NOENT);
         assert_int_equal(set.n, 0);
-        snprintf(c.disk_file, sizeof(c.disk_file), "%s", names[i]);
-        assert_int_equal(boot_disk_find(&c, &disk, WHY(why)), HV_E_NOENT);
+        snprintf(c.disk[1].file, sizeof(c.disk[1].file), "%s", names[i]);
+        assert_int_equal(boot_disk_find(&c, 1, &disk, WHY(why)), HV_E_NOENT);
         assert_null(disk);
     }
     struct vm_config c = config_of("host.key");

@@ -72,7 +72,7 @@ static void test_the_hosts_own_files(void **state)
                      own[i]);
             parse(text);
             assert_true(heard.n);
-            assert_true(c.n_vms == 0 || (!c.vms[0].initrd[0] && !c.vms[0].modules[0] && !c.vms[0].disk_file[0]));
+            assert_true(c.n_vms == 0 || (!c.vms[0].initrd[0] && !c.vms[0].modules[0] && !c.vms[0].n_disks));
         }
     }
     assert_false(config_file_is_hosts("vmlinuz") || config_file_is_hosts("keys.img") || config_file_is_hosts("key"));
@@ -128,7 +128,7 @@ static void test_full_file(void **state)
     assert_string_equal(v->cmdline, "console=ttyS0 a=b:c");
     assert_string_equal(v->cpu, "host");
     assert_true(v->autostart);
-    assert_memory_equal(v->mac, ((uint8_t[]){ 2, 0, 0, 0, 0, 1 }), 6);
+    assert_memory_equal(v->nic[0].mac, ((uint8_t[]){ 2, 0, 0, 0, 0, 1 }), 6);
     assert_int_equal(v->pin, 3);
 
     v = &c.vms[1];
@@ -137,7 +137,7 @@ static void test_full_file(void **state)
     assert_int_equal(v->pin, -1);
     assert_false(v->autostart);
     assert_string_equal(v->initrd, "");
-    assert_int_equal(v->mac[0], 2);
+    assert_int_equal(v->nic[0].mac[0], 2);
 }
 
 /* Two network cards with one address: the second VM is left out.  VMs without a card may share it. */
@@ -322,14 +322,15 @@ static void test_devices(void **state)
     config_parse(text, strlen(text), &c, NULL, NULL);
     assert_int_equal(c.n_errors, 0);
     const struct vm_config *a = &c.vms[0], *b = &c.vms[1];
-    assert_true(a->rng && a->balloon && !a->nic && !a->hvc && !a->disk_bytes && !a->disk_file[0]);
-    assert_true(b->nic && b->hvc && !b->rng && !b->balloon);
-    assert_int_equal(b->disk_bytes, 6 * MIB);
-    assert_string_equal(c.vms[2].disk_file, "7M"); /* no size that a disk can have: a file's name */
-    assert_memory_equal(c.vms[3].nbd.ip, "\x0a\0\0\5", 4);
-    assert_int_equal(c.vms[3].nbd.port, 10810);
-    assert_string_equal(c.vms[3].nbd.name, "pool/web");
-    assert_true(c.vms[4].nbd.port == CONFIG_DEFAULT_NBD_PORT && !c.vms[4].nbd.name[0] && !c.vms[4].disk_bytes);
+    assert_true(a->rng && a->balloon && !a->n_nics && !a->hvc && !a->n_disks);
+    assert_true(b->n_nics == 1 && b->n_disks == 1 && b->hvc && !b->rng && !b->balloon);
+    assert_int_equal(b->disk[0].bytes, 6 * MIB);
+    assert_string_equal(c.vms[2].disk[0].file, "7M"); /* no size that a disk can have: a file's name */
+    assert_memory_equal(c.vms[3].disk[0].nbd.ip, "\x0a\0\0\5", 4);
+    assert_int_equal(c.vms[3].disk[0].nbd.port, 10810);
+    assert_string_equal(c.vms[3].disk[0].nbd.name, "pool/web");
+    assert_true(c.vms[4].disk[0].kind == DISK_ON_NBD && c.vms[4].disk[0].nbd.port == CONFIG_DEFAULT_NBD_PORT &&
+                !c.vms[4].disk[0].nbd.name[0]);
 }
 
 /* A disk that is to be encrypted is never reached without: the VM is left out when its fingerprint is bad, or its disk
@@ -370,6 +371,69 @@ static void test_modules(void **state)
     assert_null(config_module_next(&c.vms[0], NULL, file, &string));
 }
 
+/* Each line `disk` and `nic` is one more; what stands below is its own, what stands above the first is that one's. */
+static void test_several_disks_and_cards(void **state)
+{
+    (void)state;
+    static const char fp[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeef1";
+    char text[900];
+    snprintf(text, sizeof(text),
+             "[vm a]\nmemory = 64M\nkernel = k\ndisk-fingerprint = %s\ndisk = nbd:10.0.0.5/root serial=root-1\n"
+             "disk = lv:pool/data read-only\ndisk = ram:my image 2 serial=s  read-only\ndisk = ram:64M\n"
+             "disk = nbd:10.0.0.6/two\ndisk-fingerprint = %s\n"
+             "spoof = allow\nnic = yes\nnic = yes\nmac = 02:00:00:00:00:07\nnic = no\nnic = yes\nspoof = allow\n",
+             fp, fp);
+    config_parse(text, strlen(text), &c, NULL, NULL);
+    assert_int_equal(c.n_errors, 0);
+    const struct vm_config *v = &c.vms[0];
+    const struct disk_config *d = v->disk;
+    assert_true(v->n_disks == 5 && v->n_nics == 3);
+    assert_true(d[0].kind == DISK_ON_NBD && d[0].nbd.tls && !d[0].read_only && d[0].nbd.fingerprint[31] == 0xf1);
+    assert_string_equal(d[0].serial, "root-1");
+    assert_true(d[1].kind == DISK_ON_LV && d[1].read_only && !strcmp(d[1].lv.lv, "data"));
+    assert_true(d[2].kind == DISK_IN_RAM && d[2].read_only && !strcmp(d[2].file, "my image 2"));
+    assert_string_equal(d[2].serial, "s");
+    assert_true(d[3].bytes == 64 * MIB && config_ram_disk_at(v, 5) == 64 * MIB && config_ram_disk_at(v, 3) == 0);
+    assert_true(d[4].nbd.tls && d[4].nbd.ip[3] == 6);
+    assert_true(config_disk_server_allowed(&c, (const uint8_t[]){ 10, 0, 0, 6 }));
+    assert_true(v->nic[0].spoof && !v->nic[1].spoof && v->nic[2].spoof && v->nic[1].mac[5] == 7);
+    assert_true(v->nic[0].mac[1] == 'G' && memcmp(v->nic[0].mac, v->nic[2].mac, 6) != 0);
+}
+
+/* A guest whose disks would change their places, or go unencrypted, is left out. */
+static void test_mistakes_of_several(void **state)
+{
+    (void)state;
+    static const char fp[] = "disk-fingerprint = 00112233445566778899aabbccddeeff00112233445566778899aabbccddeef1\n";
+    static const struct {
+        const char *lines, *more;
+        unsigned n_vms, n_disks, n_nics;
+    } cases[] = {
+        { "disk = floppy\n", "", 1, 0, 0 },
+        { "disk = floppy\ndisk = ram:2M\n", "", 0, 0, 0 },
+        { "disk = ram:2M\ndisk = floppy\n", "", 0, 0, 0 },
+        { "disk = nbd:10.0.0.5/a\ndisk = ram:2M\n", fp, 0, 0, 0 },
+        { "disk = nbd:10.0.0.5/a\ndisk = ram:2M\n", "disk-fingerprint = 12\n", 0, 0, 0 },
+        { "disk = ram:2M serial=\n", "", 1, 1, 0 }, /* a file of that name */
+        { "disk = lv:a/b serial=012345678901234567890\n", "", 1, 0, 0 },
+        { "nic = yes\nmac = 02:00:00:00:00:07\nmac = 02:00:00:00:00:08\n", "", 1, 0, 1 },
+        { "nic = yes\nmac = 02:00:00:00:00:07\nnic = yes\nmac = 02:00:00:00:00:07\n", "", 0, 0, 0 },
+        { "nic=yes\nnic=yes\nnic=yes\nnic=yes\nnic=yes\nnic=yes\nnic=yes\nnic=yes\nnic=yes\n", "", 1, 0, 8 },
+        { "disk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\n"
+          "disk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\ndisk=ram:2M\n",
+          "disk=ram:2M\n", 0, 0, 0 },
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        char text[700];
+        snprintf(text, sizeof(text), "[vm a]\nmemory = 64M\nkernel = k\n%s%s", cases[i].lines, cases[i].more);
+        config_parse(text, strlen(text), &c, NULL, NULL);
+        assert_int_equal(c.n_vms, cases[i].n_vms);
+        assert_int_equal(c.n_errors > 0, i != 5);
+        if (c.n_vms)
+            assert_true(c.vms[0].n_disks == cases[i].n_disks && c.vms[0].n_nics == cases[i].n_nics);
+    }
+}
+
 static void test_disk_fingerprint(void **state)
 {
     (void)state;
@@ -393,9 +457,9 @@ static void test_disk_fingerprint(void **state)
             assert_string_equal(c.vms[0].name, "b");
             continue;
         }
-        assert_true(c.vms[0].nbd.tls == (kind != 1) && c.vms[0].nbd.port);
+        assert_true(c.vms[0].disk[0].nbd.tls == (kind != 1) && c.vms[0].disk[0].nbd.port);
         if (kind != 1)
-            assert_true(c.vms[0].nbd.fingerprint[0] == 0 && c.vms[0].nbd.fingerprint[31] == 0xf1);
+            assert_true(c.vms[0].disk[0].nbd.fingerprint[0] == 0 && c.vms[0].disk[0].nbd.fingerprint[31] == 0xf1);
     }
 }
 
@@ -541,10 +605,10 @@ static void test_mac_follows_the_name(void **state)
     (void)state;
     uint8_t first[6];
     parse("[vm a]\nmemory=64M\nkernel=k\n[vm b]\nmemory=64M\nkernel=k\n");
-    memcpy(first, c.vms[0].mac, 6);
-    assert_memory_not_equal(c.vms[0].mac, c.vms[1].mac, 6);
+    memcpy(first, c.vms[0].nic[0].mac, 6);
+    assert_memory_not_equal(c.vms[0].nic[0].mac, c.vms[1].nic[0].mac, 6);
     parse("[vm z]\nmemory=64M\nkernel=k\n[vm a]\nmemory=64M\nkernel=k\n");
-    assert_memory_equal(first, c.vms[1].mac, 6);
+    assert_memory_equal(first, c.vms[1].nic[0].mac, 6);
 }
 
 /* The example in docs/config.md must be accepted as it stands. */
@@ -617,6 +681,8 @@ int main(void)
         cmocka_unit_test(test_guest_cpus),
         cmocka_unit_test(test_devices),
         cmocka_unit_test(test_modules),
+        cmocka_unit_test(test_several_disks_and_cards),
+        cmocka_unit_test(test_mistakes_of_several),
         cmocka_unit_test(test_disk_fingerprint),
         cmocka_unit_test(test_each_value),
         cmocka_unit_test(test_mistakes_cost_only_themselves),

@@ -19,7 +19,7 @@
 #include "tests/fakes/page.h"
 
 extern unsigned fake_log_lines;
-static struct vm vm = { .config = { .name = "guest", .nic = true, .mac = { 2, 0, 0, 0, 0, 1 } } };
+static struct vm vm = { .config = { .name = "guest", .n_nics = 1, .nic = { { .mac = { 2, 0, 0, 0, 0, 1 } } } } };
 static struct vm *slot = &vm;
 static struct vswitch sw;
 
@@ -30,8 +30,10 @@ static enum hv_err card_deliver(struct vswitch_port *p, const uint8_t *frame, si
 }
 static struct vswitch_port card = { .kind = PORT_UPLINK, .deliver = card_deliver };
 static unsigned got[400], n_got; /* the number in each frame that the guest got */
+static unsigned got_by;          /* the card that got the last */
 
 struct vm *vm_at(unsigned i) { return i ? NULL : slot; }
+unsigned vm_slot(const struct vm *of) { return of == &vm ? 0 : VM_MAX; }
 struct vswitch *net_switch(void) { return &sw; }
 void net_kick(void) {}
 static uint64_t now_us;
@@ -41,7 +43,7 @@ bool vdev_service(struct vm *v)
     (void)v;
     return false;
 }
-void vdev_net_announce(struct vm *v) { (void)v; }
+void vdev_net_announce(struct vm *v, unsigned card) { (void)v, (void)card; }
 static const struct vdev_net_backend *backend;
 void vdev_net_backend_set(const struct vdev_net_backend *b) { backend = b; }
 static const uint8_t host_ip[4] = { 10, 0, 0, 1 };
@@ -56,9 +58,10 @@ static struct config conf = {
     .n_peers = 1,
 };
 const struct config *host_config = &conf;
-enum hv_err vdev_net_receive(struct vm *v, const uint8_t *frame, size_t len)
+enum hv_err vdev_net_receive(struct vm *v, unsigned to, const uint8_t *frame, size_t len)
 {
     assert_ptr_equal(v, &vm);
+    got_by = to;
     assert_in_range(len, ETH_FRAME_MIN + 4, ETH_FRAME_MAX);
     memcpy(&got[n_got++], frame + ETH_FRAME_MIN, 4);
     return HV_OK;
@@ -204,7 +207,7 @@ static enum hv_err arp_from(const uint8_t mac[6], unsigned last_byte)
     memcpy(f + 6, mac, 6);
     memcpy(f + 22, mac, 6);
     memcpy(f + 28, (const uint8_t[]){ 10, 0, 0, (uint8_t)last_byte }, 4);
-    return backend->send(&vm, f, sizeof(f));
+    return backend->send(&vm, 0, f, sizeof(f));
 }
 
 /* The guest's card says nothing in the name of the host, of a peer, of a disk server or of another card. */
@@ -212,17 +215,18 @@ static void test_reserved_addresses(void **state)
 {
     static const uint8_t other[6] = { 2, 0, 0, 0, 0, 9 };
     (void)state;
-    vm.config.nbd = (struct nbd_config){ .ip = { 10, 0, 0, 4 }, .port = 1 };
+    vm.config.n_disks = 2;
+    vm.config.disk[1] = (struct disk_config){ .kind = DISK_ON_NBD, .nbd = { .ip = { 10, 0, 0, 4 }, .port = 1 } };
     for (unsigned i = 1; i <= 4; i++)
-        assert_int_equal(arp_from(vm.config.mac, i), HV_E_REFUSED);
-    assert_int_equal(arp_from(vm.config.mac, 5), HV_OK);
+        assert_int_equal(arp_from(vm.config.nic[0].mac, i), HV_E_REFUSED);
+    assert_int_equal(arp_from(vm.config.nic[0].mac, 5), HV_OK);
     assert_int_equal(arp_from(other, 5), HV_E_REFUSED);
     memcpy(client_mac, other, 6); /* 10.0.0.5 is where a client comes from, unless it is this guest */
-    assert_int_equal(arp_from(vm.config.mac, 5), HV_E_REFUSED);
-    memcpy(client_mac, vm.config.mac, 6);
-    assert_int_equal(arp_from(vm.config.mac, 5), HV_OK);
+    assert_int_equal(arp_from(vm.config.nic[0].mac, 5), HV_E_REFUSED);
+    memcpy(client_mac, vm.config.nic[0].mac, 6);
+    assert_int_equal(arp_from(vm.config.nic[0].mac, 5), HV_OK);
     memset(client_mac, 0, 6);
-    vm.config.nbd = (struct nbd_config){ 0 };
+    vm.config.n_disks = 0;
 }
 
 /* spoof = allow, after the guest has stopped and starts again, or arrives. */
@@ -232,11 +236,55 @@ static void test_spoof_allow(void **state)
     (void)state;
     atomic_store(&vm.state, VM_STOPPED);
     (void)guest_devices_step();
-    vm.config.spoof = true;
+    vm.config.nic[0].spoof = true;
     atomic_store(&vm.state, VM_RUNNING);
     (void)guest_devices_step();
     assert_int_equal(arp_from(other, 2), HV_OK);
-    vm.config.spoof = false;
+    vm.config.nic[0].spoof = false;
+}
+
+/* Each card has its port; frames that are queued keep their card's number, also on the wire of a move. */
+static void test_two_cards(void **state)
+{
+    uint8_t frame[64] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9 }, taken[200];
+    (void)state;
+    atomic_store(&vm.state, VM_STOPPED);
+    (void)guest_devices_step();
+    vm.config.n_nics = 2;
+    vm.config.nic[1] = (struct nic_config){ .mac = { 2, 0, 0, 0, 0, 2 } };
+    atomic_store(&vm.state, VM_RUNNING);
+    (void)guest_devices_step();
+    assert_non_null(guest_net_port(&vm, 1));
+    assert_null(guest_net_port(&vm, 2));
+    for (unsigned i = 0; i < 2; i++) {
+        frame[5] = (uint8_t)(i + 1);
+        n_got = 0;
+        (void)vswitch_input(&sw, &card, frame, sizeof(frame), 0);
+        assert_true(n_got == 1 && got_by == i);
+    }
+    atomic_store(&vm.state, VM_PAUSED);
+    guest_net_hold(&vm);
+    (void)vswitch_input(&sw, &card, frame, sizeof(frame), 0);
+    frame[5] = 1;
+    (void)vswitch_input(&sw, &card, frame, sizeof(frame), 0);
+    assert_int_equal(guest_net_take(&vm, taken, sizeof(taken)), sizeof(frame) + 1);
+    assert_int_equal(taken[0], 1);
+    frame[5] = 2;
+    assert_memory_equal(taken + 1, frame, sizeof(frame));
+    atomic_store(&vm.state, VM_RUNNING);
+    n_got = 0;
+    (void)guest_devices_step(); /* the move failed: the other frame stays here */
+    assert_true(n_got == 1 && got_by == 0);
+    guest_net_deliver(&vm, taken, sizeof(frame) + 1);
+    assert_true(n_got == 2 && got_by == 1);
+    guest_net_deliver(&vm, taken, 1); /* no frame */
+    assert_int_equal(n_got, 2);
+    atomic_store(&vm.state, VM_STOPPED);
+    (void)guest_devices_step();
+    assert_null(guest_net_port(&vm, 0));
+    vm.config.n_nics = 1;
+    atomic_store(&vm.state, VM_RUNNING);
+    (void)guest_devices_step();
 }
 
 static void test_drops_are_logged_once_a_minute(void **state)
@@ -263,6 +311,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_put, begin, end),
         cmocka_unit_test_setup_teardown(test_reserved_addresses, begin, end),
         cmocka_unit_test_setup_teardown(test_spoof_allow, begin, end),
+        cmocka_unit_test_setup_teardown(test_two_cards, begin, end),
         cmocka_unit_test_setup_teardown(test_drops_are_logged_once_a_minute, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

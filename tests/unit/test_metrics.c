@@ -32,7 +32,7 @@ const char *const vcpu_exit_names[VCPU_EXIT_COUNT] = { [0 ... VCPU_EXIT_COUNT - 
 static struct pcpu pcpus[PCPU_MAX];
 static struct vm *vms[VM_MAX];
 static struct vswitch sw;
-static struct vswitch_port ports[VM_MAX];
+static struct vswitch_port ports[VM_MAX][CONFIG_MAX_NICS];
 static struct blk_counts blk[BLK_KINDS];
 static struct migration_counts moves;
 static struct job jobs[MIGRATION_JOBS];
@@ -72,16 +72,16 @@ struct start_status start_status(const struct vm *vm)
     (void)vm;
     return (struct start_status){ started, HV_OK, "" };
 }
-const struct vswitch_port *guest_net_port(const struct vm *vm)
+const struct vswitch_port *guest_net_port(const struct vm *vm, unsigned card)
 {
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (vms[i] == vm && vm->config.nic)
-            return &ports[i];
+        if (vms[i] == vm && card < vm->config.n_nics)
+            return &ports[i][card];
     return NULL;
 }
-const struct blk_counts *vdev_blk_counts(const struct vm *vm, enum blk_kind kind)
+const struct blk_counts *vdev_blk_counts(const struct vm *vm, unsigned index, enum blk_kind kind)
 {
-    return vm->config.disk_bytes ? &blk[kind] : NULL;
+    return index < vm->config.n_disks ? &blk[kind] : NULL;
 }
 
 /* ---- one answer ---- */
@@ -137,8 +137,7 @@ static struct vm *guest_add(unsigned i, const char *name, unsigned n_vcpus)
 {
     struct vm *vm = vms[i] = calloc(1, sizeof(*vm));
     snprintf(vm->config.name, sizeof(vm->config.name), "%s", name);
-    vm->config.nic = true;
-    vm->config.disk_bytes = 1;
+    vm->config.n_nics = vm->config.n_disks = 1;
     vm->config.memory_bytes = vm->mem.n_backed = vm->dirty.n_faults = big;
     atomic_store(&vm->state, VM_RUNNING);
     for (; vm->n_vcpus < n_vcpus; vm->n_vcpus++) {
@@ -157,13 +156,13 @@ static void test_guest(void **state)
     (void)state;
     struct vm *vm = guest_add(2, "web", 1);
     vm->vcpus[0]->steal_tsc = 3000ul * 1500000;
-    ports[2] = (struct vswitch_port){ .rx_bytes = 100,
-                                      .rx_frames = 2,
-                                      .tx_bytes = 300,
-                                      .tx_frames = 4,
-                                      .tx_dropped = 5,
-                                      .bad = 6,
-                                      .drops = { [PORT_DROP_ARP] = 9 } };
+    ports[2][0] = (struct vswitch_port){ .rx_bytes = 100,
+                                         .rx_frames = 2,
+                                         .tx_bytes = 300,
+                                         .tx_frames = 4,
+                                         .tx_dropped = 5,
+                                         .bad = 6,
+                                         .drops = { [PORT_DROP_ARP] = 9 } };
     blk[BLK_WRITE] = (struct blk_counts){ .bytes = 4096, .requests = 11, .errors = 1 };
     started = START_FAILED;
     metrics_get();
@@ -179,8 +178,14 @@ static void test_guest(void **state)
     has("godwit_vm_steal_seconds_total{vm=\"web\",vcpu=\"0\"} 1.500000");
     has("godwit_vm_start_failed{vm=\"web\"} 1");
     assert_null(strstr(answer, "godwit_vm_disk_bytes_total{vm=\"web\",kind=\"other\"}")); /* a flush has none */
-    vm->config.nic = false;
-    vm->config.disk_bytes = 0;
+    vm->config.n_nics = vm->config.n_disks = 2;
+    ports[2][1].rx_frames = 77;
+    metrics_get();
+    has("godwit_vm_network_transmit_frames_total{vm=\"web\"} 2");
+    has("godwit_vm_network_transmit_frames_total{vm=\"web\",card=\"1\"} 77");
+    has("godwit_vm_network_transmit_drops_total{vm=\"web\",card=\"1\",reason=\"storm\"} 0");
+    has("godwit_vm_disk_requests_total{vm=\"web\",disk=\"1\",kind=\"write\"} 11");
+    vm->config.n_nics = vm->config.n_disks = 0;
     metrics_get();
     assert_null(strstr(answer, "godwit_vm_network_receive_bytes_total{"));
     assert_null(strstr(answer, "godwit_vm_disk_requests_total{"));
@@ -258,7 +263,7 @@ static void test_the_fullest_answer_fits(void **state)
     big = UINT64_MAX;
     for (unsigned i = 0; i < VM_MAX; i++) {
         guest_add(i, longest, VM_MAX_VCPUS);
-        memset(&ports[i], 0xff, sizeof(ports[i]));
+        memset(ports[i], 0xff, sizeof(ports[i]));
     }
     memset(blk, 0xff, sizeof(blk));
     memset(&moves, 0xff, sizeof(moves));

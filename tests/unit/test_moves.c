@@ -214,10 +214,11 @@ void vm_stop(struct vm *vm)
 }
 void vm_left(struct vm *vm) { vm_stop(vm); }
 void vm_incoming_drop(struct vm *vm) { vm_stop(vm); }
-enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk, struct boot_set *boot, struct vm **out,
-                               struct why *why)
+enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS], struct boot_set *boot,
+                               struct vm **out, struct why *why)
 {
-    (void)disk, (void)why;
+    (void)why;
+    memset(disk, 0, CONFIG_MAX_DISKS * sizeof(disk[0]));
     *out = &there[atoi(offer->config.name + 1)];
     (*out)->boot = *boot;
     *boot = (struct boot_set){ 0 };
@@ -254,8 +255,9 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     snprintf(o->config.name, sizeof(o->config.name), "%.*s", (int)len, (const char *)buf);
     o->paused = strchr(o->config.name, ' ');
     o->config.name[strcspn(o->config.name, " ")] = 0;
-    o->config.nbd = offered_disk;
-    o->disk = (struct disk_info){ .bytes = 8 * MIB, .block = 512 };
+    o->config.n_disks = offered_disk.port != 0;
+    o->config.disk[0] = (struct disk_config){ .kind = DISK_ON_NBD, .nbd = offered_disk };
+    o->disk[0] = (struct disk_info){ .bytes = 8 * MIB, .block = 512 };
     const struct boot_set *set = &here[atoi(o->config.name + 1)].boot;
     for (unsigned i = 0; peer_knows_boot && i < set->n; i++) {
         assert_true(set->file[i]->hashed);

@@ -74,7 +74,7 @@ const char *vm_state_name(enum vm_state s)
 bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
 {
     snprintf(text, len, "waiting for its disk");
-    return vm->disk.waiting;
+    return vm->disks.waiting;
 }
 const struct peer_config *config_peer(const struct config *c, const char *name)
 {
@@ -246,7 +246,7 @@ static void begin_alone(enum vm_state state)
 {
     begin(NULL);
     jobs[1].guest[0] = 0;
-    web.disk.waiting = false;
+    web.disks.waiting = false;
     atomic_store(&web.state, state);
     n_acts = 0;
     told[0] = 0;
@@ -306,7 +306,7 @@ static void test_buttons_are_refused(void **s)
     listens = true, n_nmis = 1, web.boot.n = 1;
     assert_int_equal(operate_shutdown("web", "client me", WHY(said)), HV_E_BUSY);
     assert_string_equal(said, "web is paused; only a running guest can be shut down");
-    web.disk.waiting = true;
+    web.disks.waiting = true;
     assert_int_equal(operate_reset("web", "client me", WHY(said)), HV_E_BUSY);
     assert_string_equal(said, "web is paused, waiting for its disk");
     begin_alone(VM_STOPPED);
@@ -354,7 +354,7 @@ static void test_waits_for_its_disk(void **s)
 {
     (void)s;
     begin_alone(VM_PAUSED);
-    web.disk.waiting = true;
+    web.disks.waiting = true;
     assert_int_equal(operate_resume("web", "client me", WHY(said)), HV_E_BUSY);
     assert_string_equal(said, "web is paused, waiting for its disk");
     assert_int_equal(operate_pause("web", "client me", WHY(said)), HV_E_BUSY);

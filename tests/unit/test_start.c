@@ -98,7 +98,7 @@ static int set_up(void **s)
     host_config = &conf;
     atomic_store(&guest.state, VM_STOPPED);
     n_started = 0;
-    left = no_memory = no_room = evacuation.active = guest.disk.waiting = false;
+    left = no_memory = no_room = evacuation.active = guest.disks.waiting = false;
     return 0;
 }
 static int tear_down(void **s)
@@ -173,7 +173,7 @@ static void test_cannot_start(void **s)
 static void test_waits_for_its_disk(void **s)
 {
     (void)s;
-    guest.disk.waiting = true;
+    guest.disks.waiting = true;
     assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_OK);
     says(START_STARTED, 0, "web waits for its disk before it starts");
 }

@@ -40,7 +40,8 @@ static int begin(void **state)
     fake_tsc = 1000000;
     n_pending = 0;
     machine_init_bare(&m, 1, RAM);
-    m.vm.config.nbd.port = 10809;
+    m.vm.config.n_disks = 1;
+    m.vm.config.disk[0].kind = DISK_ON_NBD;
     assert_int_equal(devices_create(&m.vm), HV_OK);
     m.vcpu[0].lapic->svr = 0x1ff;
     disk = (struct disk){ .ops = &fake_ops,
@@ -48,7 +49,7 @@ static int begin(void **state)
                           .serial = "godwit-nbd",
                           .known = true,
                           .info = { .bytes = 8 * MIB, .block = 4096, .flush = true, .zeroes = true } };
-    vdev_blk_attach(&m.vm, &disk);
+    vdev_blk_attach(&m.vm, 0, &disk);
     return 0;
 }
 static int end(void **state)
@@ -118,12 +119,12 @@ static void test_answers_in_any_order(void **state)
     assert_true(status(1) == 0 && m.ram[DATA(1) + 4095] == 0xa5 && status(0) == 0xee);
     pending[2]->done(pending[2], DISK_OK);
     pending[0]->done(pending[0], DISK_ERROR);
-    assert_true(status(2) == 0 && status(0) == 1 && drv_used(&m, BLK, 0) == 3 && vdev_blk_pending(&m.vm) == 0);
+    assert_true(status(2) == 0 && status(0) == 1 && drv_used(&m, BLK, 0) == 3 && vdev_blk_pending(&m.vm, 0) == 0);
 }
 
 static void counts(enum blk_kind kind, uint64_t bytes, uint64_t requests, uint64_t errors)
 {
-    const struct blk_counts *c = vdev_blk_counts(&m.vm, kind);
+    const struct blk_counts *c = vdev_blk_counts(&m.vm, 0, kind);
     assert_true(c && c->bytes == bytes && c->requests == requests && c->errors == errors);
 }
 
@@ -165,12 +166,12 @@ static void test_hold_leaves_requests_in_the_ring(void **state)
     static uint8_t saved[VM_STATE_MAX], ram[RAM];
     start();
     offer(0, 4, 0, 0, false);
-    vdev_blk_hold(&m.vm, true);
+    vdev_blk_hold(&m.vm, 0, true);
     offer(1, 4, 0, 0, false);
-    assert_true(n_pending == 1 && vdev_blk_pending(&m.vm) == 1);
+    assert_true(n_pending == 1 && vdev_blk_pending(&m.vm, 0) == 1);
     pending[0]->done(pending[0], DISK_OK);
     service();
-    assert_true(n_pending == 1 && vdev_blk_pending(&m.vm) == 0 && drv_used(&m, BLK, 0) == 1);
+    assert_true(n_pending == 1 && vdev_blk_pending(&m.vm, 0) == 0 && drv_used(&m, BLK, 0) == 1);
     /* the ring's state, as it moves: request 1 is found at the destination */
     struct wr w = wr_init(saved, sizeof(saved));
     vdev_save(&m.vm, &w);
@@ -190,10 +191,10 @@ static void test_released_hold(void **state)
 {
     (void)state;
     start();
-    vdev_blk_hold(&m.vm, true);
+    vdev_blk_hold(&m.vm, 0, true);
     offer(0, 4, 0, 0, false);
     assert_int_equal(n_pending, 0);
-    vdev_blk_hold(&m.vm, false);
+    vdev_blk_hold(&m.vm, 0, false);
     service();
     assert_int_equal(n_pending, 1);
     pending[0]->done(pending[0], DISK_OK);

@@ -35,8 +35,10 @@ static int begin(void **state)
     fake_tsc = 1000000;
     machine_init_bare(&m, 1, RAM + DISK);
     m.vm.mem.low_bytes = m.vm.config.memory_bytes = RAM;
-    m.vm.config.disk_bytes = DISK;
-    m.vm.config.nic = m.vm.config.rng = m.vm.config.balloon = m.vm.config.hvc = true;
+    m.vm.config.n_disks = 1;
+    m.vm.config.disk[0].bytes = DISK;
+    m.vm.config.n_nics = 1;
+    m.vm.config.rng = m.vm.config.balloon = m.vm.config.hvc = true;
     assert_int_equal(devices_create(&m.vm), HV_OK);
     m.vcpu[0].lapic->svr = 0x1ff;
     return 0;
@@ -86,9 +88,9 @@ static unsigned ring(unsigned slot, unsigned q)
     return turns;
 }
 
-static enum hv_err send(struct vm *vm, const uint8_t *frame, size_t len)
+static enum hv_err send(struct vm *vm, unsigned nic, const uint8_t *frame, size_t len)
 {
-    (void)vm, (void)frame, (void)len;
+    (void)vm, (void)nic, (void)frame, (void)len;
     return HV_OK;
 }
 
@@ -123,14 +125,14 @@ static void test_received_frames(void **state)
     offer_long_chains(NET, 0, 1, WRITE);
     for (unsigned i = 0; i < 3; i++) {
         fake_n_reads = 0;
-        assert_int_equal(vdev_net_receive(&m.vm, frame, sizeof(frame)), HV_E_NOMEM);
+        assert_int_equal(vdev_net_receive(&m.vm, 0, frame, sizeof(frame)), HV_E_NOMEM);
         assert_true(fake_n_reads <= 2 * VIRTQ_SIZE_MAX + 64);
     }
-    assert_int_equal(vdev_net_receive(&m.vm, frame, 200), HV_OK);
+    assert_int_equal(vdev_net_receive(&m.vm, 0, frame, 200), HV_OK);
     drv_start(&m, NET, V1 | VIRTIO_F_INDIRECT_DESC | BIT64(15), 3); /* small buffers of one descriptor are fine */
     for (unsigned i = 0; i < DRV_NUM; i++)
         drv_desc(&m, DRV_RINGS(NET, 0), i, DATA + 128 * i, 128, WRITE, 0), drv_offer(&m, NET, 0, i);
-    assert_int_equal(vdev_net_receive(&m.vm, frame, sizeof(frame)), HV_OK);
+    assert_int_equal(vdev_net_receive(&m.vm, 0, frame, sizeof(frame)), HV_OK);
 }
 
 static void blk_offer(uint32_t type, uint64_t sector, uint32_t data_len, unsigned n_data, bool in)

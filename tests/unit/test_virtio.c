@@ -36,9 +36,11 @@ static void make(struct machine *x)
     fake_tsc = 1000000;
     machine_init_bare(x, 2, RAM + DISK);
     x->vm.mem.low_bytes = x->vm.config.memory_bytes = RAM; /* the disk is hidden behind it */
-    x->vm.config.disk_bytes = DISK;
-    x->vm.config.nic = x->vm.config.rng = x->vm.config.balloon = x->vm.config.hvc = true;
-    memcpy(x->vm.config.mac, "\x02GW\1\2\3", 6);
+    x->vm.config.n_disks = 1;
+    x->vm.config.disk[0].bytes = DISK;
+    x->vm.config.n_nics = 1;
+    x->vm.config.rng = x->vm.config.balloon = x->vm.config.hvc = true;
+    memcpy(x->vm.config.nic[0].mac, "\x02GW\1\2\3", 6);
     assert_int_equal(devices_create(&x->vm), HV_OK);
     for (unsigned i = 0; i < 2; i++)
         x->vcpu[i].lapic->svr = 0x1ff;
@@ -279,9 +281,11 @@ static uint8_t wire[2000];
 static size_t wire_len;
 static unsigned n_sent;
 static enum hv_err send_result;
-static enum hv_err fake_send(struct vm *vm, const uint8_t *frame, size_t len)
+static unsigned sent_by; /* card */
+static enum hv_err fake_send(struct vm *vm, unsigned nic, const uint8_t *frame, size_t len)
 {
     assert_ptr_equal(vm, &m.vm);
+    sent_by = nic;
     assert_false(spin_is_locked(&vm->dev_lock));
     if (send_result != HV_OK)
         return send_result;
@@ -329,10 +333,10 @@ static void test_net_sends(void **state)
 /* The switch delivers to another guest, which takes the frame in two buffers, before the
  * sender's request is answered. */
 static struct machine peer;
-static enum hv_err send_to_peer(struct vm *vm, const uint8_t *frame, size_t len)
+static enum hv_err send_to_peer(struct vm *vm, unsigned nic, const uint8_t *frame, size_t len)
 {
-    (void)vm;
-    return vdev_net_receive(&peer.vm, frame, len);
+    (void)vm, (void)nic;
+    return vdev_net_receive(&peer.vm, 0, frame, len);
 }
 
 static void test_net_guest_to_guest(void **state)
@@ -360,20 +364,20 @@ static void test_net_receives(void **state)
     uint8_t frame[1522];
     for (unsigned i = 0; i < sizeof(frame); i++)
         frame[i] = (uint8_t)(i * 3);
-    assert_int_equal(vdev_net_receive(&m.vm, frame, 60), HV_E_NOENT);
+    assert_int_equal(vdev_net_receive(&m.vm, 0, frame, 60), HV_E_NOENT);
     drv_start(&m, NET, V1 | BIT64(15), 3);
-    assert_int_equal(vdev_net_receive(&m.vm, frame, 60), HV_E_NOMEM);
+    assert_int_equal(vdev_net_receive(&m.vm, 0, frame, 60), HV_E_NOMEM);
     for (unsigned i = 0; i < 2; i++)
         drv_desc(&m, DRV_RINGS(NET, 0), i, BUF + 1024 * i, 1000, W, 0), drv_offer(&m, NET, 0, i);
-    assert_int_equal(vdev_net_receive(&m.vm, frame, 60), HV_OK);
+    assert_int_equal(vdev_net_receive(&m.vm, 0, frame, 60), HV_OK);
     assert_memory_equal(m.ram + BUF + 12, frame, 60);
     assert_int_equal(drv_get(&m, BUF + 10, 2), 1);
     assert_int_equal(drv_used_len(&m, NET, 0, 0), 72);
     assert_true(irq(0x41));
-    assert_int_equal(vdev_net_receive(&m.vm, frame, 1522), HV_E_NOMEM); /* one buffer is not enough, and is kept */
+    assert_int_equal(vdev_net_receive(&m.vm, 0, frame, 1522), HV_E_NOMEM); /* one buffer is not enough, and is kept */
     assert_int_equal(drv_used(&m, NET, 0), 1);
     drv_desc(&m, DRV_RINGS(NET, 0), 2, BUF + 4096, 1000, W, 0), drv_offer(&m, NET, 0, 2);
-    assert_int_equal(vdev_net_receive(&m.vm, frame, 1522), HV_OK);
+    assert_int_equal(vdev_net_receive(&m.vm, 0, frame, 1522), HV_OK);
     assert_int_equal(drv_used(&m, NET, 0), 3);
     assert_int_equal(drv_get(&m, BUF + 1024 + 10, 2), 2); /* two buffers */
     assert_memory_equal(m.ram + BUF + 1024 + 12, frame, 988);
@@ -463,7 +467,7 @@ static void test_state_moves(void **state)
     while (vdev_service(&b.vm))
         ;
     assert_int_equal(drv_used(&b, NET, 1), 1); /* sent (into nothing) here, once */
-    vdev_net_announce(&b.vm);
+    vdev_net_announce(&b.vm, 0);
     assert_int_equal(drv_r(&b, NET, 0x2006, 2), 3); /* announce */
     drv_put(&b, BUF, 3, 2);
     drv_desc(&b, DRV_RINGS(NET, 2), 0, BUF, 2, N, 1), drv_desc(&b, DRV_RINGS(NET, 2), 1, BUF + 8, 1, W, 0);
@@ -472,10 +476,129 @@ static void test_state_moves(void **state)
     assert_int_equal(drv_r(&b, NET, 0x2006, 2), 1);
     machine_fini(&b);
     make(&b);
-    b.vm.config.nic = false;
+    b.vm.config.n_nics = 0;
     devices_destroy(&b.vm);
     assert_int_equal(devices_create(&b.vm), HV_OK);
     assert_int_equal(vm_state_load(&b.vm, buf, len, WHY(why)), HV_E_PROTO); /* another set of devices */
+    machine_fini(&b);
+}
+
+/* ---- several disks and cards ---- */
+
+enum { BLK2 = 6, BLK3 = 7, BLK16 = 20, NET2 = 21, NET8 = 27 };
+#define FAR 0x400000u /* buffers, behind the rings of all slots */
+
+static void make_many(struct machine *x)
+{
+    fake_tsc = 1000000;
+    machine_init_bare(x, 1, RAM + 16 * BLOCK_SIZE);
+    x->vm.mem.low_bytes = x->vm.config.memory_bytes = RAM;
+    x->vm.config.n_disks = CONFIG_MAX_DISKS;
+    x->vm.config.n_nics = CONFIG_MAX_NICS;
+    for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
+        x->vm.config.disk[i].bytes = BLOCK_SIZE;
+    for (unsigned i = 0; i < CONFIG_MAX_NICS; i++)
+        x->vm.config.nic[i].mac[5] = (uint8_t)(i + 1);
+    x->vm.config.disk[2].read_only = true;
+    snprintf(x->vm.config.disk[2].serial, sizeof(x->vm.config.disk[2].serial), "third");
+    assert_int_equal(devices_create(&x->vm), HV_OK);
+    x->vcpu[0].lapic->svr = 0x1ff;
+}
+
+/* One request of a disk: header at FAR, 512 bytes at FAR + 16, status behind them.  Returns the status. */
+static unsigned disk_ask(unsigned slot, unsigned type, uint64_t sector)
+{
+    unsigned done = drv_used(&m, slot, 0);
+    drv_put(&m, FAR, type, 8), drv_put(&m, FAR + 8, sector, 8);
+    drv_desc(&m, DRV_RINGS(slot, 0), 0, FAR, 16, N, 1);
+    drv_desc(&m, DRV_RINGS(slot, 0), 1, FAR + 16, type == 8 ? 20 : 512, type == 1 ? N : N | W, 2);
+    drv_desc(&m, DRV_RINGS(slot, 0), 2, FAR + 600, 1, W, 0);
+    drv_offer(&m, slot, 0, 0), drv_bell(&m, slot, 0);
+    assert_int_equal(drv_used(&m, slot, 0), done + 1);
+    return (unsigned)drv_get(&m, FAR + 600, 1);
+}
+
+static void test_many_disks(void **state)
+{
+    (void)state;
+    machine_fini(&m);
+    make_many(&m);
+    static const unsigned slots[] = { BLK, BLK2, BLK16 };
+    for (unsigned i = 0; i < 3; i++) {
+        drv_start(&m, slots[i], V1, 1);
+        memset(m.ram + FAR + 16, (int)(0x31 + i), 512);
+        assert_int_equal(disk_ask(slots[i], 1, 3), 0);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(disk_ask(slots[i], 0, 3), 0);
+        assert_int_equal(m.ram[FAR + 16], 0x31 + i);
+    }
+    assert_int_equal(m.ram[RAM + 1536], 0x31);
+    assert_int_equal(m.ram[RAM + BLOCK_SIZE + 1536], 0x32);
+    assert_int_equal(m.ram[RAM + 15 * BLOCK_SIZE + 1536], 0x33);
+    drv_w(&m, BLK3, 0, 4, 0);
+    assert_true(drv_r(&m, BLK3, 4, 4) & BIT32(5)); /* VIRTIO_BLK_F_RO is offered */
+    assert_false(drv_r(&m, BLK2, 4, 4) & BIT32(5));
+    drv_start(&m, BLK3, V1, 1);
+    assert_int_equal(disk_ask(BLK3, 1, 0), 1);
+    assert_int_equal(disk_ask(BLK3, 8, 0), 0);
+    assert_string_equal((char *)m.ram + FAR + 16, "third");
+}
+
+static void test_many_cards(void **state)
+{
+    (void)state;
+    static const struct vdev_net_backend b = { fake_send };
+    static const uint8_t frame[60];
+    machine_fini(&m);
+    make_many(&m);
+    vdev_net_backend_set(&b);
+    send_result = HV_OK;
+    static const unsigned slots[] = { NET, NET2, NET8 }, numbers[] = { 0, 1, 7 };
+    for (unsigned i = 0; i < 3; i++) {
+        drv_start(&m, slots[i], V1 | BIT64(5) | BIT64(15), 3);
+        assert_int_equal(drv_r(&m, slots[i], 0x2005, 1), numbers[i] + 1);
+        drv_desc(&m, DRV_RINGS(slots[i], 1), 0, FAR, 72, 0, 0), drv_offer(&m, slots[i], 1, 0),
+            drv_bell(&m, slots[i], 1);
+        while (vdev_service(&m.vm))
+            ;
+        assert_int_equal(sent_by, numbers[i]);
+        drv_desc(&m, DRV_RINGS(slots[i], 0), 0, FAR + 4096, 100, W, 0), drv_offer(&m, slots[i], 0, 0);
+    }
+    assert_int_equal(vdev_net_receive(&m.vm, 7, frame, sizeof(frame)), HV_OK);
+    assert_int_equal(drv_used(&m, NET8, 0), 1);
+    assert_int_equal(drv_used(&m, NET, 0) + drv_used(&m, NET2, 0), 0);
+    assert_int_equal(vdev_net_receive(&m.vm, 6, frame, sizeof(frame)), HV_E_NOENT); /* without a driver */
+}
+
+/* The state of slots that release 0.1 has not; and that of a guest without them is what it reads. */
+static void test_many_move(void **state)
+{
+    (void)state;
+    static uint8_t buf[VM_STATE_MAX], again[VM_STATE_MAX];
+    static struct machine b;
+    size_t len, len2;
+    char why[400];
+    struct vm_knows old;
+    assert_int_equal(vm_knows_parse(&old, NULL, 0), HV_OK);
+    assert_int_equal(pci_guest_needs(&m.vm.devices->pci), 1);
+    machine_fini(&m);
+    make_many(&m);
+    drv_start(&m, NET8, V1 | BIT64(5), 3);
+    drv_start(&m, BLK16, V1, 1);
+    assert_int_equal(vm_state_save(&m.vm, machine_knows(), buf, sizeof(buf), &len, WHY(why)), HV_OK);
+    make_many(&b);
+    memcpy(b.ram, m.ram, RAM);
+    assert_int_equal(vm_state_load(&b.vm, buf, len, WHY(why)), HV_OK);
+    assert_int_equal(vm_state_save(&b.vm, machine_knows(), again, sizeof(again), &len2, WHY(why)), HV_OK);
+    assert_int_equal(len, len2);
+    assert_memory_equal(buf, again, len);
+    assert_int_equal(drv_r(&b, NET8, 20, 1), 15); /* its driver is still there */
+    assert_int_equal(vm_state_save(&m.vm, &old, buf, sizeof(buf), &len, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "PCI bus"));
+    assert_int_equal(vm_knows_check(&old, &m.vm, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "several disks"));
+    assert_non_null(strstr(why, "several network cards"));
     machine_fini(&b);
 }
 
@@ -483,12 +606,21 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
-        T(test_bus),          T(test_capabilities_and_window),
-        T(test_negotiation),  T(test_rng_and_interrupts),
-        T(test_event_index),  T(test_hostile_rings_cost_the_device_only),
-        T(test_blk),          T(test_net_sends),
-        T(test_net_receives), T(test_net_guest_to_guest),
-        T(test_console),      T(test_balloon),
+        T(test_many_disks),
+        T(test_many_cards),
+        T(test_many_move),
+        T(test_bus),
+        T(test_capabilities_and_window),
+        T(test_negotiation),
+        T(test_rng_and_interrupts),
+        T(test_event_index),
+        T(test_hostile_rings_cost_the_device_only),
+        T(test_blk),
+        T(test_net_sends),
+        T(test_net_receives),
+        T(test_net_guest_to_guest),
+        T(test_console),
+        T(test_balloon),
         T(test_state_moves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,7 +99,8 @@ static void test_share_of_the_guest(void **state)
         struct vm_config c = config(rows[i].mib), disk = config(rows[i].mib / 2);
         uint64_t tables = vm_memory_needed(&c, 0) - c.memory_bytes;
         assert_in_range(tables / KIB, rows[i].least, rows[i].most);
-        disk.disk_bytes = disk.memory_bytes; /* a disk in memory moves as RAM does */
+        disk.n_disks = 2;
+        disk.disk[0].bytes = disk.disk[1].bytes = disk.memory_bytes / 2; /* a disk in memory moves as RAM does */
         assert_int_equal(vm_memory_needed(&disk, 0), vm_memory_needed(&c, 0));
         uint64_t boot = 60 * MIB; /* boot files move as RAM does, and are allocated already */
         assert_in_range(vm_memory_needed(&c, boot / PAGE_SIZE), vm_memory_needed(&c, 0) + boot / 32,

@@ -532,33 +532,81 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     begin(1);
     struct disk disk = { .known = true, .info = { .bytes = 64 * MIB, .block = 4096, .flush = true, .zeroes = true } };
     struct vm_offer o;
-    a.vm.config.nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .name = "web" };
-    a.vm.disk.disk = &disk;
+    struct nbd_config *nbd = &a.vm.config.disk[0].nbd;
+    a.vm.config.n_disks = 1;
+    a.vm.config.disk[0].kind = DISK_ON_NBD;
+    *nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .name = "web" };
+    a.vm.disks.d[0].disk = &disk;
     assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
-    assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof(o.config.nbd));
-    assert_true(disk_fits(&disk.info, &o.disk) && disk_fits(&o.disk, &disk.info));
+    assert_memory_equal(&o.config.disk[0], &a.vm.config.disk[0], sizeof(o.config.disk[0]));
+    assert_true(disk_fits(&disk.info, &o.disk[0]) && disk_fits(&o.disk[0], &disk.info));
     for (size_t n = 0; n < offer_len; n++)
         assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
-    a.vm.config.nbd.tls = true, a.vm.config.nbd.fingerprint[31] = 0xf1;
+    nbd->tls = true, nbd->fingerprint[31] = 0xf1;
     assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
-    assert_memory_equal(&o.config.nbd, &a.vm.config.nbd, sizeof(o.config.nbd));
+    assert_memory_equal(&o.config.disk[0], &a.vm.config.disk[0], sizeof(o.config.disk[0]));
     for (size_t n = 0; n < offer_len; n++)
         assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
-    a.vm.config.nbd.tls = false;
+    nbd->tls = false;
     disk.info.block = 3000;
     assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     disk.info.block = 4096, disk.info.bytes = 64 * MIB + 512;
     assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
-    a.vm.disk.disk = NULL;
-    a.vm.config.nbd.port = 0;
+    a.vm.disks.d[0].disk = NULL;
+    a.vm.config.n_disks = 0;
     assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     offer[34] |= 32; /* a fingerprint, of no server */
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "no such disk"));
+    end();
+}
+
+/* Several disks and cards are described in fields of their own, which an older host does not know. */
+static void test_offer_of_many_disks_and_cards(void **unused)
+{
+    (void)unused;
+    begin(1);
+    struct disk disk = { .known = true, .info = { .bytes = 64 * MIB, .block = 4096, .flush = true } };
+    struct vm_config *c = &a.vm.config;
+    static struct vm_offer o;
+    c->n_disks = CONFIG_MAX_DISKS, c->n_nics = CONFIG_MAX_NICS;
+    for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++) {
+        c->disk[i] = (struct disk_config){ .kind = i % 2 ? DISK_ON_NBD : DISK_IN_RAM, .bytes = i % 2 ? 0 : BLOCK_SIZE };
+        snprintf(c->disk[i].serial, sizeof(c->disk[i].serial), "disk-%014u", i);
+        c->disk[i].read_only = i == 3;
+        if (i % 2) {
+            c->disk[i].nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .tls = i == 5 };
+            memset(c->disk[i].nbd.name, 'n', CONFIG_PATH_LEN - 1);
+            memset(c->disk[i].nbd.fingerprint, i == 5 ? 7 : 0, 32);
+            a.vm.disks.d[i].disk = &disk;
+        }
+    }
+    for (unsigned i = 0; i < CONFIG_MAX_NICS; i++)
+        c->nic[i] = (struct nic_config){ .mac = { 2, 0, 0, 0, 0, (uint8_t)(i + 1) }, .spoof = i == 6 };
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    assert_true(o.config.n_disks == CONFIG_MAX_DISKS && o.config.n_nics == CONFIG_MAX_NICS);
+    assert_memory_equal(o.config.disk, c->disk, sizeof(c->disk));
+    assert_memory_equal(o.config.nic, c->nic, sizeof(c->nic));
+    assert_true(disk_fits(&disk.info, &o.disk[15]) && !o.disk[14].bytes);
+    for (size_t n = 0; n < offer_len; n++)
+        assert_true(vm_offer_parse(offer, n, &o, WHY(why)) != HV_OK || o.config.n_disks == 1 || o.config.n_nics == 1);
+    c->disk[14].bytes = 5; /* no size of a disk */
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
+    c->n_disks = 1, c->n_nics = 1; /* one of each, without options: as release 0.1 reads it */
+    memset(c->disk[0].serial, 0, sizeof(c->disk[0].serial));
+    struct vm_knows old;
+    assert_int_equal(vm_knows_parse(&old, NULL, 0), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, &old, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    assert_memory_equal(&o.config.disk[0], &c->disk[0], sizeof(c->disk[0]));
+    memset(a.vm.disks.d, 0, sizeof(a.vm.disks.d));
+    c->n_disks = c->n_nics = 0;
     end();
 }
 
@@ -697,7 +745,8 @@ static void test_fields_from_the_future(void **unused)
     struct vm_offer o;
     begin(1);
     a.vm.config.on_shutdown = ON_SHUTDOWN_EVACUATE;
-    a.vm.config.spoof = a.vm.config.nic = true;
+    a.vm.config.nic[0].spoof = true;
+    a.vm.config.n_nics = 1;
     a.vm.config.pin = 63;
     fake_mtu = 1400;
     assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
@@ -705,7 +754,7 @@ static void test_fields_from_the_future(void **unused)
     field_put(VMS_SEC_OPTIONAL | 0x7ff, "mood", 8);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_int_equal(o.config.on_shutdown, ON_SHUTDOWN_EVACUATE);
-    assert_true(o.config.spoof);
+    assert_true(o.config.nic[0].spoof);
     assert_int_equal(o.config.pin, 63);
     assert_int_equal(o.mtu, 1400);
     reasons[0] = 0;
@@ -817,6 +866,7 @@ int main(void)
         cmocka_unit_test(test_offer),
         cmocka_unit_test(test_offer_lists_what_the_state_holds),
         cmocka_unit_test(test_offer_of_a_disk_on_a_server),
+        cmocka_unit_test(test_offer_of_many_disks_and_cards),
         cmocka_unit_test(test_offer_with_modules),
         cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
     };
