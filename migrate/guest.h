@@ -111,11 +111,14 @@ struct mig_dst_ops {
     enum hv_err (*state_load)(void *ctx, const void *buf, size_t len, uint64_t age_us, struct why *why);
     /** Allocate all that running still needs, so that run() cannot fail. */
     enum hv_err (*ready)(void *ctx, struct why *why);
-    /** Run: from here on the guest lives here, and drop() is not called any more. */
+    /** COMMIT came: record that the guest is this host's, for the time after a power cut.  Called again until true: it
+     *  is durable, or this host keeps no such records.  drop() is not called any more. */
+    bool (*record)(void *ctx);
+    /** Run: from here on the guest lives here. */
     void (*run)(void *ctx);
     /** After run(): deliver an Ethernet frame that came while the guest was paused. */
     void (*frame)(void *ctx, const uint8_t *frame, size_t len);
-    /** Free the admitted guest.  Never after run(). */
+    /** Free the admitted guest.  Never after record(). */
     void (*drop)(void *ctx);
     /** Answer FIND.  mac: 6 bytes, NULL: not told.  *ticket: this host's own, with WANTED; why: for people. */
     enum mig_find (*find)(void *ctx, const char *name, const uint8_t *mac, struct mig_id *ticket, struct why *why);

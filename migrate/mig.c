@@ -27,6 +27,7 @@ const char *mig_rx_state_name(enum mig_rx_state s)
     case MIG_RX_LOADING:    return "LOADING";
     case MIG_RX_LOADED:     return "LOADED";
     case MIG_RX_PREPARED:   return "PREPARED";
+    case MIG_RX_COMMITTED:  return "COMMITTED";
     case MIG_RX_RUNNING:    return "RUNNING";
     case MIG_RX_DROPPED:    return "DROPPED";
     case MIG_RX_ANSWERED:   return "ANSWERED";

@@ -18,7 +18,8 @@
  *   PRECOPY    BATCH.. ROUND_END ->             <- ACK         "
  *   STOPPING   quiesces the devices, pauses the vCPUs          "
  *   STOPPED    BATCH.. STATE ->            <- PREPARED       LOADED, PREPARED
- *   IN_DOUBT   COMMIT ->                    <- RUNNING       RUNNING
+ *   IN_DOUBT   COMMIT ->                                     COMMITTED: records that the guest is here, durably
+ *                                           <- RUNNING       RUNNING
  *   RELEASED
  *   FAILED     (the guest runs on the source)                DROPPED
  *
@@ -163,6 +164,7 @@ enum mig_rx_state {
     MIG_RX_LOADING,
     MIG_RX_LOADED,
     MIG_RX_PREPARED,
+    MIG_RX_COMMITTED,
     MIG_RX_RUNNING,
     MIG_RX_DROPPED,
     MIG_RX_ANSWERED
@@ -177,24 +179,25 @@ struct mig_rx_params {
     struct mig_ids *ids; /* borrowed, this host's one record of finished jobs */
     unsigned source;     /* number of the source host, for ids */
     /** A QUERY about id came: call mig_rx_settle() for every other rx machine of this host, so that ids has the final
-     *  verdict.  NULL: there are no others. */
-    void (*settle)(void *settle_ctx, const struct mig_id *id);
+     *  verdict.  False: one of them is not decided yet, call again.  NULL: there are no others. */
+    bool (*settle)(void *settle_ctx, const struct mig_id *id);
     void *settle_ctx;
     uint64_t now_us;
     uint64_t (*clock_us)(void); /* optional, as in mig_tx_params */
 };
 /** A machine for one incoming stream: a move, or questions.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out);
-/** Free the machine; a guest that is not running is dropped and its id remembered as refused. */
+/** Free the machine, not in COMMITTED; a guest that is not running is dropped and its id remembered as refused. */
 void mig_rx_destroy(struct mig_rx *m);
 struct mig_io *mig_rx_io(struct mig_rx *m);
 struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us);
 /** The stream was lost.  A guest that was not committed is dropped, its id refused. */
 void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64_t now_us);
-/** Drop the guest, and queue a FAIL for the source.  HV_E_BUSY: it runs already. */
+/** Drop the guest, and queue a FAIL for the source.  HV_E_BUSY: it runs already, or is about to. */
 HV_MUST_CHECK enum hv_err mig_rx_cancel(struct mig_rx *m, const char *why, uint64_t now_us);
-/** If m works on id and is not committed: drop the guest, remember id as refused.  Later input of m is ignored. */
-void mig_rx_settle(struct mig_rx *m, const struct mig_id *id);
+/** If m works on id and is not committed: drop the guest, remember id as refused.  Later input of m is ignored.
+ *  False: id is committed, and its record not durable yet. */
+HV_MUST_CHECK bool mig_rx_settle(struct mig_rx *m, const struct mig_id *id);
 enum mig_rx_state mig_rx_state(const struct mig_rx *m);
 enum hv_err mig_rx_error(const struct mig_rx *m); /* DROPPED: why */
 const char *mig_rx_text(const struct mig_rx *m);

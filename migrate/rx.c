@@ -16,10 +16,14 @@
  *   ROUND_END  LOADING       ACK
  *   CONSOLE    LOADING       keep it for those who read the guest's console here
  *   STATE      LOADING       digest, state, ready -> LOADED -> PREPARED
- *   COMMIT     PREPARED      RUNNING
+ *   COMMIT     PREPARED      -> COMMITTED: record it; once that is durable -> RUNNING
  *   FAIL       any of these  drop
  *   FRAME      RUNNING       deliver it to the guest
- * Anything else breaks the protocol: the guest is dropped, or, when it runs, input is closed. */
+ * Anything else breaks the protocol: the guest is dropped, or, when it runs, input is closed.
+ *
+ * Why the record must be durable before the guest runs, although the guest stands still until then: after a power cut
+ * this host says "refused" about a job that it has recorded as arriving only.  The source then goes on from its copy,
+ * which would be older than what the guest has done here. */
 #include <stdarg.h>
 #include <stdio.h>
 #include "migrate/batch.h"
@@ -45,7 +49,7 @@ struct mig_rx {
     struct mig_mem mem;
     struct mig_ids *ids; /* borrowed */
     unsigned source;
-    void (*settle)(void *, const struct mig_id *);
+    bool (*settle)(void *, const struct mig_id *);
     void *settle_ctx;
     uint64_t (*clock_us)(void);
 
@@ -64,7 +68,7 @@ struct mig_rx {
     struct mig_store store;
     uint64_t bytes, acked_bytes;   /* consumed from the stream; as of the last ACK */
     uint64_t verify_gfn, state_us; /* next gfn to verify; when STATE was seen first, 0: not yet */
-    uint64_t run_us;               /* when the guest was run */
+    uint64_t commit_us, run_us;    /* when COMMIT came, and when the guest was run */
     uint64_t now, progress_us, progress_in;
     uint64_t idle_us, idle_total; /* for mig_idle_put */
     struct mig_rx_stats st;
@@ -75,7 +79,8 @@ static const uint16_t rx_edges[] = {
     [MIG_RX_WAIT_OFFER] = BIT32(MIG_RX_LOADING) | BIT32(MIG_RX_ANSWERED) | BIT32(MIG_RX_DROPPED),
     [MIG_RX_LOADING] = BIT32(MIG_RX_LOADED) | BIT32(MIG_RX_DROPPED),
     [MIG_RX_LOADED] = BIT32(MIG_RX_PREPARED) | BIT32(MIG_RX_DROPPED),
-    [MIG_RX_PREPARED] = BIT32(MIG_RX_RUNNING) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_PREPARED] = BIT32(MIG_RX_COMMITTED) | BIT32(MIG_RX_DROPPED),
+    [MIG_RX_COMMITTED] = BIT32(MIG_RX_RUNNING),
     [MIG_RX_RUNNING] = 0,
     [MIG_RX_DROPPED] = 0,
     [MIG_RX_ANSWERED] = 0,
@@ -95,6 +100,7 @@ static uint64_t rx_timeout_us(enum mig_rx_state s)
     case MIG_RX_LOADING:
     case MIG_RX_LOADED:     return LOADING_US;
     case MIG_RX_PREPARED:   return PREPARED_US;
+    case MIG_RX_COMMITTED:
     case MIG_RX_RUNNING:
     case MIG_RX_DROPPED:
     case MIG_RX_ANSWERED:   break;
@@ -116,6 +122,10 @@ static bool rx_is_over(const struct mig_rx *m)
 static bool rx_waits_for_frames(const struct mig_rx *m)
 {
     return m->state == MIG_RX_RUNNING && !m->input_closed && m->now - m->run_us < FRAMES_US;
+}
+static bool rx_reads(const struct mig_rx *m)
+{
+    return rx_is_over(m) ? rx_waits_for_frames(m) : m->state != MIG_RX_COMMITTED;
 }
 static uint64_t rx_now(const struct mig_rx *m) { return m->clock_us ? m->clock_us() : m->now; }
 
@@ -181,7 +191,7 @@ static void rx_on_preamble(struct mig_rx *m)
     }
 }
 
-/* False: not decided yet; the record stays in the queue. */
+/* False: not known yet; the record stays in the queue. */
 static bool rx_on_offer(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_offer o;
@@ -222,19 +232,21 @@ static bool rx_on_offer(struct mig_rx *m, struct rd *r)
     return true;
 }
 
-static void rx_on_query(struct mig_rx *m, struct rd *r)
+/* False: not known yet; the record stays in the queue. */
+static bool rx_on_query(struct mig_rx *m, struct rd *r)
 {
     struct mig_id id;
     const char *why;
     if (m->state != MIG_RX_WAIT_OFFER || mig_id_get(r, &id)) {
         rx_peer_broke(m, HV_E_PROTO, "QUERY");
-        return;
+        return true;
     }
-    if (m->settle)
-        m->settle(m->settle_ctx, &id);
+    if (m->settle && !m->settle(m->settle_ctx, &id))
+        return false;
     enum mig_verdict v = mig_ids_get(m->ids, &id, &why);
     mig_text_put(&m->io.out, MIG_REC_ANSWER, &(struct mig_p_text){ id, v, why, strlen(why) });
     rx_goto(m, MIG_RX_ANSWERED);
+    return true;
 }
 
 static void rx_on_mac(struct mig_rx *m, struct rd *r)
@@ -400,6 +412,21 @@ static void rx_on_console(struct mig_rx *m, struct rd *r)
         m->ops->console(m->ctx, p.at, p.p, p.len);
 }
 
+/* COMMITTED: nothing is read from the source until the guest runs. */
+static void rx_run_when_recorded(struct mig_rx *m)
+{
+    ASSERT(m->state == MIG_RX_COMMITTED && m->have_id);
+    if (!m->ops->record(m->ctx))
+        return;
+    /* before it runs, so that no QUERY gets another answer */
+    mig_ids_put(m->ids, &m->id, m->source, true, MIG_V_RUNNING, "");
+    rx_goto(m, MIG_RX_RUNNING);
+    m->ops->run(m->ctx);
+    m->run_us = m->now;
+    m->st.rx_run_us = rx_now(m) - m->commit_us;
+    mig_running_put(&m->io.out, &(struct mig_p_running){ m->id, m->st.rx_run_us });
+}
+
 static void rx_on_commit(struct mig_rx *m, struct rd *r)
 {
     struct mig_id id;
@@ -407,15 +434,9 @@ static void rx_on_commit(struct mig_rx *m, struct rd *r)
         rx_peer_broke(m, HV_E_PROTO, "COMMIT");
         return;
     }
-    uint64_t t = rx_now(m);
-    ASSERT(m->have_id);
-    /* before it runs, so that no QUERY gets another answer */
-    mig_ids_put(m->ids, &m->id, m->source, true, MIG_V_RUNNING, "");
-    rx_goto(m, MIG_RX_RUNNING);
-    m->ops->run(m->ctx);
-    m->run_us = m->now;
-    m->st.rx_run_us = rx_now(m) - t;
-    mig_running_put(&m->io.out, &(struct mig_p_running){ m->id, m->st.rx_run_us });
+    m->commit_us = rx_now(m);
+    rx_goto(m, MIG_RX_COMMITTED);
+    rx_run_when_recorded(m);
 }
 
 static void rx_on_fail(struct mig_rx *m, struct rd *r)
@@ -440,7 +461,7 @@ static bool rx_on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd 
 {
     switch (rec->type) {
     case MIG_REC_OFFER:     return rx_on_offer(m, payload);
-    case MIG_REC_QUERY:     rx_on_query(m, payload); break;
+    case MIG_REC_QUERY:     return rx_on_query(m, payload);
     case MIG_REC_FIND:      rx_on_find(m, payload); break;
     case MIG_REC_PROBE:     return rx_on_probe(m, payload);
     case MIG_REC_BATCH:     rx_on_batch(m, payload); break;
@@ -503,12 +524,16 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
     m->progress_in = m->io.in.total_in;
     if (m->state == MIG_RX_HELLO)
         rx_on_preamble(m);
+    if (m->state == MIG_RX_COMMITTED)
+        rx_run_when_recorded(m);
     if (m->state != MIG_RX_HELLO)
-        for (unsigned i = 0; i < STEP_RECORDS && (!rx_is_over(m) || rx_waits_for_frames(m)); i++) {
+        for (unsigned i = 0; i < STEP_RECORDS && rx_reads(m); i++) {
             kind = rx_input_one(m);
             if (kind != MIG_WAIT_MORE)
                 break;
         }
+    if (m->state == MIG_RX_COMMITTED)
+        return (struct mig_wait){ MIG_WAIT_GUEST, m->now };
     if (!rx_is_over(m) && m->now - m->progress_us >= rx_timeout_us(m->state))
         rx_fail(m, HV_E_TIMEOUT, true, "no progress from the source for %u s in state %s",
                 (unsigned)(rx_timeout_us(m->state) / 1000000), mig_rx_state_name(m->state));
@@ -573,7 +598,7 @@ void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64
 {
     m->now = now_us;
     m->input_closed = true;
-    if (rx_is_over(m))
+    if (rx_is_over(m) || m->state == MIG_RX_COMMITTED)
         return;
     if (m->asked && m->state == MIG_RX_WAIT_OFFER)
         rx_goto(m, MIG_RX_ANSWERED);
@@ -585,17 +610,21 @@ void mig_rx_link_lost(struct mig_rx *m, enum hv_err err, const char *why, uint64
 enum hv_err mig_rx_cancel(struct mig_rx *m, const char *why, uint64_t now_us)
 {
     m->now = now_us;
-    if (m->state == MIG_RX_RUNNING)
+    if (m->state == MIG_RX_COMMITTED || m->state == MIG_RX_RUNNING)
         return HV_FAIL(HV_E_BUSY);
     if (!rx_is_over(m))
         rx_fail(m, HV_E_CANCEL, true, "cancelled on the destination%s%s", why && *why ? ": " : "", why ? why : "");
     return HV_OK;
 }
 
-void mig_rx_settle(struct mig_rx *m, const struct mig_id *id)
+bool mig_rx_settle(struct mig_rx *m, const struct mig_id *id)
 {
-    if (!rx_is_over(m) && m->have_id && mig_id_eq(&m->id, id))
+    bool mine = !rx_is_over(m) && m->have_id && mig_id_eq(&m->id, id);
+    if (mine && m->state == MIG_RX_COMMITTED)
+        return false;
+    if (mine)
         rx_fail(m, HV_E_CANCEL, true, "the source asked on a new link before COMMIT came");
+    return true;
 }
 
 struct mig_io *mig_rx_io(struct mig_rx *m) { return &m->io; }

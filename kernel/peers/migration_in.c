@@ -316,6 +316,12 @@ static enum hv_err dst_ready(void *ctx, struct why *why)
     return HV_OK;
 }
 
+static bool dst_record(void *ctx)
+{
+    (void)ctx;
+    return true;
+}
+
 static void dst_run(void *ctx)
 {
     struct vm *vm = ((struct incoming *)ctx)->vm;
@@ -374,6 +380,7 @@ static const struct mig_dst_ops dst_ops = {
     .console = dst_console,
     .state_load = dst_state_load,
     .ready = dst_ready,
+    .record = dst_record,
     .run = dst_run,
     .frame = dst_frame,
     .drop = dst_drop,
@@ -384,12 +391,14 @@ static const struct mig_dst_ops dst_ops = {
 
 /* ---- machines ---- */
 
-static void incoming_settle(void *ctx, const struct mig_id *id)
+static bool incoming_settle(void *ctx, const struct mig_id *id)
 {
+    bool decided = true;
     (void)ctx;
     for (unsigned i = 0; i < INCOMING_MAX; i++)
         if (incoming[i].m)
-            mig_rx_settle(incoming[i].m, id);
+            decided &= mig_rx_settle(incoming[i].m, id);
+    return decided;
 }
 
 /* A free slot for one more stream of that peer; NULL: none. */

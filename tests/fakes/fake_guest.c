@@ -338,7 +338,20 @@ static enum hv_err dst_ready(void *c, struct why *why)
     (void)why;
     return g->fail_ready ? HV_E_NOMEM : HV_OK;
 }
-static void dst_run(void *c) { ((struct fake_guest *)c)->running = true; }
+static bool dst_record(void *c)
+{
+    struct fake_guest *g = c;
+    g->recorded = !g->record_polls;
+    g->record_polls -= !g->recorded;
+    return g->recorded;
+}
+static void dst_run(void *c)
+{
+    struct fake_guest *g = c;
+    if (!g->recorded)
+        abort();
+    g->running = true;
+}
 static void dst_frame(void *c, const uint8_t *frame, size_t len)
 {
     struct fake_guest *g = c;
@@ -350,6 +363,8 @@ static void dst_frame(void *c, const uint8_t *frame, size_t len)
 static void dst_drop(void *c)
 {
     struct fake_guest *g = c;
+    if (g->recorded)
+        abort();
     g->drops++;
     fake_guest_fini(g);
     g->exists = false;
@@ -390,5 +405,6 @@ static bool dst_probe(void *c, const struct mig_offer *o, struct mig_reasons *r,
 }
 static uint64_t dst_has(void *c) { return ((struct fake_guest *)c)->parts; }
 
-const struct mig_dst_ops fake_dst_ops = { dst_knows, dst_admit, dst_page, dst_present, dst_console, dst_load, dst_ready,
-                                          dst_run,   dst_frame, dst_drop, dst_find,    dst_probe,   dst_has };
+const struct mig_dst_ops fake_dst_ops = { dst_knows, dst_admit, dst_page,   dst_present, dst_console,
+                                          dst_load,  dst_ready, dst_record, dst_run,     dst_frame,
+                                          dst_drop,  dst_find,  dst_probe,  dst_has };

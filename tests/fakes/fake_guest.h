@@ -17,6 +17,8 @@ struct fake_guest {
     unsigned quiesce_polls; /* quiesce() says "not yet" so many times */
     bool quiesced;          /* it said yes, and no resume() since */
     unsigned pause_polls;   /* pause() says "not yet" so many times */
+    unsigned record_polls;  /* destination: record() says "not yet" so many times */
+    bool recorded;          /* it said yes */
     uint64_t rng, writes;
     enum fake_writer writer;
     uint64_t forget_after; /* mutant: the n-th write while logging is not marked; 0: none */

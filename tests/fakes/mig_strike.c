@@ -284,9 +284,9 @@ static void cancel_b(struct world *w, struct conn *c)
         return;
     enum mig_rx_state was = mig_rx_state(c->rx);
     enum hv_err e = mig_rx_cancel(c->rx, "test", w->now);
-    if (e != (was == MIG_RX_RUNNING ? HV_E_BUSY : HV_OK))
+    if (e != (was == MIG_RX_COMMITTED || was == MIG_RX_RUNNING ? HV_E_BUSY : HV_OK))
         world_wrong(w, "cancel on B in state %s says %s", mig_rx_state_name(was), hv_err_name(e));
-    if (!e && was < MIG_RX_RUNNING)
+    if (!e && was < MIG_RX_COMMITTED)
         world_took("b_cancel");
 }
 

@@ -181,6 +181,7 @@ static void b_drop(void *ctx)
         world_wrong(c->w, "B drops a guest that is not there");
     fake_dst_ops.drop(&c->g);
 }
+static bool b_record(void *ctx) { return fake_dst_ops.record(&((struct conn *)ctx)->g); }
 static void b_run(void *ctx)
 {
     struct conn *c = ctx;
@@ -212,8 +213,8 @@ static bool b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons *r,
     return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r, free_bytes);
 }
 static uint64_t b_has(void *ctx) { return fake_dst_ops.has(&((struct conn *)ctx)->g); }
-static const struct mig_dst_ops b_ops = { b_knows, b_admit, b_page, b_present, b_console, b_load, b_ready,
-                                          b_run,   b_frame, b_drop, b_find,    b_probe,   b_has };
+static const struct mig_dst_ops b_ops = { b_knows,  b_admit, b_page,  b_present, b_console, b_load,  b_ready,
+                                          b_record, b_run,   b_frame, b_drop,    b_find,    b_probe, b_has };
 
 /* ---- the guest on A ---- */
 
@@ -513,18 +514,20 @@ bool a_turn(struct world *w)
 
 /* ---- B ---- */
 
-static void settle(void *ctx, const struct mig_id *id)
+static bool settle(void *ctx, const struct mig_id *id)
 {
     struct world *w = ctx;
+    bool decided = true;
     for (unsigned i = 0; i < WORLD_CONNS; i++) {
         struct conn *c = &w->conn[i];
         if (!c->used || !c->rx)
             continue;
         enum mig_rx_state was = mig_rx_state(c->rx);
-        mig_rx_settle(c->rx, id);
+        decided &= mig_rx_settle(c->rx, id);
         if (mig_rx_state(c->rx) != was)
             world_took("b_settle");
     }
+    return decided;
 }
 
 static struct mig_rx *new_rx(struct conn *c)
@@ -551,8 +554,10 @@ static void note_rx(struct conn *c, enum mig_rx_state was)
         world_took("b_admit");
     if (is == MIG_RX_PREPARED)
         world_took("b_prepare");
-    if (is == MIG_RX_RUNNING)
+    if (was <= MIG_RX_PREPARED && (is == MIG_RX_COMMITTED || is == MIG_RX_RUNNING))
         world_took("b_commit");
+    if (is == MIG_RX_RUNNING)
+        world_took("b_run");
     if (is == MIG_RX_ANSWERED)
         world_took("b_answer");
     if (is != MIG_RX_DROPPED)

@@ -10,12 +10,20 @@
  * TX_EDGE and RX_EDGE.  A comment "T name: ..." marks a transition; docs/handoff.md says for each which function does
  * it, and run.py checks that none is missing there.
  *
+ * Each host has a disk with a registry of guests, or none (REG_A, REG_B).  What a host has put there is durable a while
+ * later; a crash comes with and without the last write.  Writes are of the whole registry, in the order of the puts, so
+ * two values describe a disk: what is durable, and what was put last.  A crash of both hosts at any step is a crash of
+ * one and then of the other.
+ *
  * Properties
  *   safe   assertions in guest_check: never two runners; the guest is never nowhere, except when a
- *          host crashed that held it
+ *          host crashed that held it.  Of two hosts that are up, never do both think that the guest is theirs.  With
+ *          two registries: at every step the disks alone, as they are after a power cut of both, name exactly one owner
+ *   back   A never goes on from memory that is older than what the guest has done on B, unless a person decided so
  *   ends   once the world is calm (below) and an operator is there, each job ends, and then
- *          exactly one host runs the guest
- *   alone  the same without an operator, unless B lost its memory of the job since STATE was sent to it
+ *          the guest is exactly one host's, which runs it, or may start it after a power cut
+ *   alone  the same without an operator, unless B lost its memory of the job since STATE was sent to it: by a crash
+ *          without a registry, or because too many other jobs came
  *
  * The world is calm from some moment on that the checker picks: no more cuts, crashes, cancels; both hosts are up, and
  * an answer comes before the timeout that waits for it.  Before that moment any link loses what is in flight, in each
@@ -26,6 +34,8 @@
  *   - Pages, rounds, ACK, IDLE, digests' arithmetic: PRECOPY is one state.  What damage causes is there (a
  *     digest that differs: fail).
  *   - Preambles: the link opens with them exchanged.  A failure in HELLO does what a failure in VALIDATE does.
+ *   - Disks that fail: a write becomes durable or the host crashes.  A disk that fails at validation refuses the move;
+ *     later B runs the guest all the same, and its log says what that means.
  *   - Bytes: a record arrives whole or not at all.  That the code treats half a record as none is tested by cutting at
  *     each byte (tests/unit/test_mig_links.c).
  *   - Hostile hosts.  Both follow the protocol; TLS keeps others out.  That neither ever breaks it
@@ -50,6 +60,12 @@
 #ifndef CRASHES_B
 #define CRASHES_B 2
 #endif
+#ifndef REG_A                           /* has A, has B a registry of guests on a disk? */
+#define REG_A 0
+#endif
+#ifndef REG_B
+#define REG_B 0
+#endif
 #ifndef TX_EDGE                         /* run.py defines them from migrate/tx.c and rx.c */
 #define TX_EDGE(from, to) true
 #define RX_EDGE(from, to) true
@@ -71,18 +87,24 @@
 #define RX_LOADING    3
 #define RX_LOADED     4
 #define RX_PREPARED   5
-#define RX_RUNNING    6
-#define RX_DROPPED    7
-#define RX_ANSWERED   8
-/* The guest on a host: not there, arriving, standing still, running */
+#define RX_COMMITTED  6
+#define RX_RUNNING    7
+#define RX_DROPPED    8
+#define RX_ANSWERED   9
+/* The guest on a host: not there, arriving, known from the registry after a crash, standing still, running */
 #define GONE     0
 #define INCOMING 1
-#define STILL    2
-#define RUN      3
-/* Verdicts, as in ANSWER */
+#define DOWN     2
+#define STILL    3
+#define RUN      4
+/* Verdicts, as in ANSWER.  In B's registry also: it is arriving, and does not run yet */
 #define UNKNOWN 0
 #define RUNS    1
 #define REFUSED 2
+#define ARRIVES 3
+/* A's registry: the guest is A's; 1 .. JOBS: it may be B's since that job; it is B's */
+#define A_OWN  0
+#define A_LEFT (JOBS + 1)
 
 #define NO LINKS                        /* no link */
 
@@ -94,34 +116,67 @@ chan ab[LINKS] = [2] of { mtype, byte };
 chan ba[LINKS] = [2] of { mtype, byte };
 bool cut_ab[LINKS], cut_ba[LINKS];
 
-byte tx = OFF, job, link = NO;          /* job: id of the last attempt, 0: none yet */
+byte tx = OFF, job, link = NO;          /* job: number of attempts so far */
+byte cur;                               /* id of the attempt that tx is about */
 bool state_sent, asking, regretted; /* STOPPED: waiting for PREPARED; IN_DOUBT: QUERY is out; STOPPED was undone once */
 byte rx[LINKS], rx_job[LINKS];          /* rx_job: 0 before OFFER */
-byte verdict[JOBS + 1];                 /* B's memory of ids */
+byte verdict[JOBS + 1];                 /* B's memory of ids; what B has put into its registry, if it has one */
+byte disk_b[JOBS + 1];                  /* what is durable there */
+byte want_a, disk_a;                    /* A's registry: what was put last, what is durable */
 byte guest_a = RUN, guest_b = GONE;
 bool up_a = true, up_b = true, calm;
 byte crashes_a, crashes_b;
+bool ran;                               /* the guest of the last attempt has run on B */
 bool lost;                              /* a host crashed that held the guest, and the other one does not run it */
 byte find;                              /* A wants to start its own copy and asks B for it: FIND or FOUND on its way */
 #define NOT_ASKED 0
 #define ASKED     1
 #define IS_NONE   2
 #define IS_THERE  3
-bool amnesia;                           /* B forgot about the current job after STATE had been sent */
+bool amnesia[JOBS + 1];                 /* B forgot about the job after STATE had been sent, or may have */
 
-#define settled (tx == OFF && guest_b != INCOMING && (lost || (guest_a == RUN) != (guest_b == RUN)))
+/* The guest is this host's: it runs it, or may start it. */
+#define A_OWNS (guest_a == RUN || (guest_a == DOWN && tx == OFF))
+#define B_OWNS (guest_b == RUN || guest_b == DOWN)
+#define B_DISK_RUNS (disk_b[1] == RUNS || disk_b[JOBS] == RUNS)
+#define A_DURABLE (!REG_A || disk_a == want_a)
+#define B_DURABLE (!REG_B || (disk_b[1] == verdict[1] && disk_b[JOBS] == verdict[JOBS]))
+#define settled (tx == OFF && guest_b != INCOMING && (A_OWNS != B_OWNS || (lost && !(REG_A && REG_B))))
 
 #ifdef CHECK_ENDS
 ltl ends  { [] (calm -> <> settled) }
 #endif
 #ifdef CHECK_ALONE
-ltl alone { [] (calm -> <> (settled || amnesia)) }
+ltl alone { [] (calm -> <> (settled || amnesia[cur])) }
 #endif
 
 inline guest_check()
 {
     assert(!(guest_a == RUN && guest_b == RUN));                        /* never two runners */
-    assert(guest_a >= STILL || guest_b == RUN || lost)                  /* never lost while the hosts live */
+    assert(guest_a >= STILL || guest_b == RUN || lost);                 /* never lost while the hosts live */
+    assert(!(A_OWNS && B_OWNS));                                        /* never two that would start it */
+    if
+    :: REG_A && REG_B ->                                                /* a power cut of both, now */
+        assert(!(disk_a == A_OWN && B_DISK_RUNS));
+        assert(disk_a != A_LEFT || B_DISK_RUNS)
+    :: else
+    fi
+}
+
+/* ---- disks ---- */
+
+inline a_put(x)                         /* begin the write */
+{
+    if
+    :: REG_A -> want_a = x
+    :: else
+    fi
+}
+
+inline b_land()                         /* what was put is durable */
+{
+    disk_b[1] = verdict[1];
+    disk_b[JOBS] = verdict[JOBS]
 }
 
 /* ---- links ---- */
@@ -172,7 +227,7 @@ inline b_close(l)                       /* what B has sent may still arrive */
 inline a_send(rec)
 {
     if
-    :: link != NO && !cut_ab[link] -> assert(len(ab[link]) < 2); ab[link] ! rec, job
+    :: link != NO && !cut_ab[link] -> assert(len(ab[link]) < 2); ab[link] ! rec, cur
     :: else
     fi
 }
@@ -200,14 +255,19 @@ inline job_end()
 {
     a_close();
     tx = OFF;
-    state_sent = false; asking = false; regretted = false; amnesia = false
+    state_sent = false; asking = false; regretted = false;
+    amnesia[cur] = amnesia[cur] && REG_A   /* A's registry may still say that it is in doubt */
 }
 
-inline tx_fail()                        /* guest_back(): it runs here.  a_send(FAIL) before it where the peer is told */
+inline tx_fail()                        /* the guest is A's.  a_send(FAIL) before it where the peer is told */
 {
-    guest_a = RUN;
-    lost = false;
+    if
+    :: guest_a == DOWN                                                  /* its memory went with a crash */
+    :: else -> guest_a = RUN; lost = false
+    fi;
+    a_put(A_OWN);
     guest_check();
+    assert(!ran);                                                       /* never back in time */
     tx_goto(TX_FAILED);
     job_end()
 }
@@ -216,8 +276,9 @@ inline tx_release()
 {
     tx_goto(TX_RELEASED);
     guest_a = GONE;
-    guest_check();
-    job_end()
+    a_put(A_LEFT);
+    job_end();
+    guest_check()
 }
 
 inline tx_open()                        /* a link from A to a new machine of B */
@@ -232,21 +293,21 @@ inline tx_record()
     ba[link] ? rec, arg;
     if
     :: rec == ACCEPT ->                                                     /* T a_accept: VALIDATE -> PRECOPY */
-        assert(tx == TX_VALIDATE && arg == job);
+        assert(tx == TX_VALIDATE && arg == cur);
         tx_goto(TX_PRECOPY)
     :: rec == PREPARED ->
-        assert(tx == TX_STOPPED && state_sent && arg == job);
+        assert(tx == TX_STOPPED && state_sent && arg == cur);
         if
         :: true -> a_send(COMMIT);                                  /* T a_commit: STOPPED -> IN_DOUBT */
            tx_goto(TX_IN_DOUBT)
         :: true -> a_send(FAIL); tx_fail()                          /* T a_digest: STOPPED -> FAILED */
         fi
     :: rec == RUNNING ->                                                    /* T a_running: IN_DOUBT -> RELEASED */
-        assert(tx == TX_IN_DOUBT && !asking && arg == job);
+        assert(tx == TX_IN_DOUBT && !asking && arg == cur);
         tx_release()
-    :: rec == FAIL && (arg == job || tx <= TX_VALIDATE) ->                  /* T a_refused: any -> FAILED */
+    :: rec == FAIL && (arg == cur || tx <= TX_VALIDATE) ->                  /* T a_refused: any -> FAILED */
         tx_fail()
-    :: rec == FAIL && arg != job && tx > TX_VALIDATE ->      /* T a_broke: IN_DOUBT -> IN_DOUBT, the link is given up */
+    :: rec == FAIL && arg != cur && tx > TX_VALIDATE ->      /* T a_broke: IN_DOUBT -> IN_DOUBT, the link is given up */
         assert(tx == TX_IN_DOUBT && asking && arg == 0);
         a_close()
     :: rec == ANSWER ->
@@ -265,9 +326,18 @@ proctype Start()
 {
 end:do
     :: atomic { up_a && tx == OFF && guest_a == GONE && find == NOT_ASKED -> find = ASKED }       /* T a_find: FIND */
+    :: atomic { up_a && tx == OFF && guest_a == DOWN ->     /* after a power cut, what the registry says is A's own */
+        guest_a = RUN;
+        lost = false;
+        guest_check() }
+    :: atomic { up_b && guest_b == DOWN ->
+        guest_b = RUN;
+        lost = false;
+        guest_check() }
     :: atomic { find == IS_NONE && up_a && tx == OFF && guest_a == GONE ->    /* T a_found_none: FOUND none: start it */
         find = NOT_ASKED;
         guest_a = RUN;
+        a_put(A_OWN);
         lost = false;
         guest_check() }
     :: atomic { find == IS_THERE -> find = NOT_ASKED }            /* T a_found_there: FOUND here or arriving: not now */
@@ -283,6 +353,8 @@ proctype A()
 end:do
     :: atomic { up_a && tx == OFF && guest_a == RUN && job < JOBS ->        /* T a_start: a machine is made */
         job++;
+        cur = job;
+        ran = false;
         p = PLACE;
         if
         :: up_b && p != NO -> tx = TX_HELLO; tx_open()
@@ -290,8 +362,9 @@ end:do
         fi;
         p = 0 }
     :: atomic { tx == TX_HELLO -> tx_goto(TX_VALIDATE); a_send(OFFER) }     /* T a_offer: HELLO -> VALIDATE */
-    :: atomic { tx == TX_PRECOPY -> tx_goto(TX_STOPPING) }                  /* T a_stop: PRECOPY -> STOPPING */
-    :: atomic { tx == TX_STOPPING -> tx_goto(TX_STOPPED);                   /* T a_stopped: STOPPING -> STOPPED */
+    :: atomic { tx == TX_PRECOPY -> tx_goto(TX_STOPPING);                   /* T a_stop: PRECOPY -> STOPPING */
+        a_put(cur) }                                                       /* the guest runs on until it is durable */
+    :: atomic { tx == TX_STOPPING && A_DURABLE -> tx_goto(TX_STOPPED);      /* T a_stopped: STOPPING -> STOPPED */
         guest_a = STILL;
         guest_check() }
     :: atomic { tx == TX_STOPPED && !state_sent && !regretted ->            /* T a_regret: STOPPED -> PRECOPY */
@@ -338,7 +411,7 @@ inline rx_over(l)                      /* b_send(l, FAIL, rx_job[l]) before it w
 inline rx_fail(l)
 {
     if
-    :: rx[l] >= RX_LOADING ->
+    :: rx[l] >= RX_LOADING || (rx[l] == RX_WAIT_OFFER && rx_job[l]) ->
         assert(guest_b != GONE);                                            /* what it drops is there, and its own */
         guest_b = GONE;
         guest_check()
@@ -351,9 +424,21 @@ inline rx_settle(i, id)
 {
     /* the code says FAIL too, to an end that A has closed */
     if
-    :: rx[i] != OFF && rx_job[i] == id -> assert(cut_ba[i]); rx_fail(i)
+    :: rx[i] != OFF && rx[i] != RX_COMMITTED && rx_job[i] == id -> assert(cut_ba[i]); rx_fail(i)
     :: else
     fi
+}
+
+inline rx_run(l)                                                            /* T b_run: COMMITTED -> RUNNING */
+{
+    assert(guest_b != GONE);                                                /* what it prepared is still there */
+    rx_goto(l, RX_RUNNING);
+    guest_b = RUN;
+    ran = true;
+    lost = false;
+    guest_check();
+    b_send(l, RUNNING, rx_job[l]);
+    b_close(l)
 }
 
 inline rx_record(l)
@@ -362,15 +447,19 @@ inline rx_record(l)
     if
     :: rec == OFFER ->
         assert(rx[l] == RX_WAIT_OFFER);
-        assert(verdict[id] == UNKNOWN);                     /* an id is offered once (the code refuses a second time) */
-        rx_job[l] = id;
+        assert(verdict[id] == (rx_job[l] && REG_B -> ARRIVES : UNKNOWN));   /* an id is offered once (the code refuses a
+                                                                               second time) */
         if
-        :: guest_b == GONE ->                                       /* T b_admit: WAIT_OFFER -> LOADING */
+        :: rx_job[l] || (!REG_B && guest_b == GONE) ->              /* T b_admit: WAIT_OFFER -> LOADING */
+            rx_job[l] = id;
             guest_b = INCOMING;
             guest_check();
             rx_goto(l, RX_LOADING);
             b_send(l, ACCEPT, id)
-        :: true -> b_send(l, FAIL, id); rx_over(l)                  /* T b_refuse: WAIT_OFFER -> DROPPED */
+        :: !rx_job[l] ->                                            /* T b_refuse: WAIT_OFFER -> DROPPED */
+            rx_job[l] = id;
+            b_send(l, FAIL, id);
+            rx_over(l)
         fi
     :: rec == STATE ->
         assert(rx[l] == RX_LOADING && id == rx_job[l]);
@@ -385,16 +474,14 @@ inline rx_record(l)
            b_send(l, FAIL, id);
            rx_fail(l)
         fi
-    :: rec == COMMIT ->                                                     /* T b_commit: PREPARED -> RUNNING */
+    :: rec == COMMIT ->                                                     /* T b_commit: PREPARED -> COMMITTED */
         assert(rx[l] == RX_PREPARED && id == rx_job[l]);
-        assert(guest_b != GONE);                                            /* what it prepared is still there */
         verdict[id] = RUNS;
-        rx_goto(l, RX_RUNNING);
-        guest_b = RUN;
-        lost = false;
-        guest_check();
-        b_send(l, RUNNING, id);
-        b_close(l)
+        rx_goto(l, RX_COMMITTED);
+        if
+        :: REG_B
+        :: else -> rx_run(l)                                                /* there is nothing to wait for */
+        fi
     :: rec == FAIL -> rx_fail(l)                                            /* T b_told: any -> DROPPED */
     :: rec == QUERY ->                                                      /* T b_answer: WAIT_OFFER -> ANSWERED */
         assert(rx[l] == RX_WAIT_OFFER);                                  /* T b_settle: any of the same id -> DROPPED */
@@ -408,12 +495,25 @@ inline rx_record(l)
     rec = 0; id = 0
 }
 
+/* Not yet: an offer before what it needs is durable; a question while what B would answer is not. */
+#define COMMITTING (rx[0] == RX_COMMITTED || rx[1] == RX_COMMITTED || rx[LINKS - 1] == RX_COMMITTED)
+#define B_READY(l) (ab[l] ? [OFFER, _] -> !REG_B || (rx_job[l] && B_DURABLE) || (!rx_job[l] && guest_b != GONE) \
+                                       : !(COMMITTING && ab[l] ? [QUERY, _]))
+
 proctype B(byte l)
 {
     mtype rec; byte id;
 end:do
-    :: atomic { rx[l] != OFF && len(ab[l]) > 0 -> rx_record(l) }
-    :: atomic { rx[l] != OFF && B_MAY_LOSE(l) ->
+    :: atomic { rx[l] != OFF && len(ab[l]) > 0 && B_READY(l) -> rx_record(l) }
+    :: atomic { REG_B && rx[l] == RX_WAIT_OFFER && !rx_job[l] && guest_b == GONE && ab[l] ? [OFFER, _] ->
+        ab[l] ? <rec, id>;
+        rx_job[l] = id;
+        guest_b = INCOMING;
+        verdict[id] = ARRIVES;
+        rec = 0; id = 0;
+        guest_check() }
+    :: atomic { rx[l] == RX_COMMITTED && B_DURABLE -> rx_run(l) }
+    :: atomic { rx[l] != OFF && rx[l] != RX_COMMITTED && B_MAY_LOSE(l) ->
         if
         :: skip                                                             /* T b_lost: any -> DROPPED */
         :: true -> b_send(l, FAIL, rx_job[l])                               /* T b_timeout: any -> DROPPED */
@@ -424,42 +524,80 @@ end:do
 
 /* ---- what happens to them ---- */
 
+/* A may have to ask about the job of which B forgets */
+#define FORGETS (tx == TX_IN_DOUBT || state_sent || (REG_A && (tx != OFF || disk_a != A_OWN || want_a != A_OWN)))
+
 inline crash_a()
 {
     if
-    :: guest_a != GONE && guest_b != RUN -> lost = true
+    :: guest_a >= STILL && guest_b != RUN -> lost = true
     :: else
     fi;
     guest_a = GONE;
     tx = OFF;                           /* no word to anyone */
     find = NOT_ASKED;
     job_end();
+    if
+    :: disk_a = want_a                  /* the last write is durable */
+    :: want_a = disk_a                  /* or never was made */
+    fi;
     up_a = false;
     crashes_a++;
+    guest_check()
+}
+
+inline boot_a()                         /* without a registry it has no guest and knows of no job */
+{
+    up_a = true;
+    if
+    :: REG_A && disk_a == A_OWN -> guest_a = DOWN
+    :: REG_A && disk_a != A_OWN && disk_a != A_LEFT -> guest_a = DOWN; cur = disk_a; tx = TX_IN_DOUBT
+    :: else -> skip                     /* it has no guest */
+    fi;
     guest_check()
 }
 
 inline crash_b()
 {
     if
-    :: guest_b == RUN -> lost = true    /* A's copy may still be there, or be freed by a RUNNING that is under way */
+    :: !REG_B && FORGETS -> amnesia[1] = true; amnesia[JOBS] = true
     :: else
     fi;
-    if
-    :: tx == TX_IN_DOUBT || state_sent -> amnesia = true
-    :: else
-    fi;
-    guest_b = GONE;
     for (i : 0 .. LINKS - 1) {
         if
         :: rx[i] != OFF -> b_close(i)
         :: else
         fi
     }
-    for (i : 0 .. JOBS) { verdict[i] = UNKNOWN }
+    if
+    :: REG_B -> b_land()
+    :: true                             /* the last write is not made; without a registry, none ever was */
+    fi;
+    if                                  /* A's copy may still be there, and be freed by what B says or has said */
+    :: guest_b == RUN || B_DISK_RUNS -> lost = true
+    :: else
+    fi;
+    for (i : 0 .. JOBS) {               /* what was arriving never ran: it would be recorded */
+        if
+        :: disk_b[i] == ARRIVES -> disk_b[i] = REFUSED
+        :: else
+        fi;
+        verdict[i] = disk_b[i]
+    }
     i = 0;
+    guest_b = GONE;
     up_b = false;
     crashes_b++;
+    guest_check()
+}
+
+inline boot_b()
+{
+    up_b = true;
+    if
+    :: B_DISK_RUNS -> guest_b = DOWN
+    :: else
+    fi;
     guest_check()
 }
 
@@ -467,10 +605,12 @@ proctype Env()
 {
     byte i;
 end:do
+    :: atomic { up_a && !A_DURABLE -> disk_a = want_a; guest_check() }      /* a write becomes durable */
+    :: atomic { up_b && !B_DURABLE -> b_land(); guest_check() }
     :: atomic { !calm && up_a && crashes_a < CRASHES_A -> crash_a() }
-    :: atomic { !up_a -> up_a = true }                                      /* it has no guest and knows of no job */
+    :: atomic { !up_a -> boot_a() }
     :: atomic { !calm && up_b && crashes_b < CRASHES_B -> crash_b() }
-    :: atomic { !up_b -> up_b = true }
+    :: atomic { !up_b -> boot_b() }
     :: atomic { !calm && up_a && up_b -> calm = true }
     :: atomic { !calm && tx != OFF && tx < TX_IN_DOUBT ->                /* T a_cancel: any before IN_DOUBT -> FAILED */
         a_send(FAIL);
@@ -480,23 +620,27 @@ end:do
         if
         :: !FREE(i) && !cut_ab[i] -> drain(ab[i]); cut_ab[i] = true
         :: !FREE(i) && !cut_ba[i] -> drain(ba[i]); cut_ba[i] = true
-        :: rx[i] != OFF -> b_send(i, FAIL, rx_job[i]); rx_fail(i)   /* T b_cancel: any -> DROPPED */
+        /* T b_cancel: any -> DROPPED */
+        :: rx[i] != OFF && rx[i] != RX_COMMITTED -> b_send(i, FAIL, rx_job[i]); rx_fail(i)
         :: else
         fi;
         i = 0 }
-    :: atomic { !calm && job && verdict[job] != UNKNOWN ->      /* 64 other jobs have pushed this one out of B's list */
+    /* 64 other jobs have pushed this one out of B's list; a registry keeps what it says of a guest that is here */
+    :: atomic { !calm && job && verdict[job] != UNKNOWN && (!REG_B || verdict[job] == REFUSED) ->
         verdict[job] = UNKNOWN;
-        amnesia = tx == TX_IN_DOUBT || state_sent }
+        amnesia[job] = amnesia[job] || (FORGETS) }
     od
 }
 
-/* A person who looks at B before deciding: B is down or has no such guest, neither running nor
- * *arriving*; or B runs it. */
+/* A person who looks at B before deciding: B has no such guest, neither running nor stopped nor *arriving*; or B has it.
+ * A host without a registry that is switched off has none. */
 proctype Operator()
 {
 end:do
-    :: atomic { tx == TX_IN_DOUBT && guest_b == GONE -> tx_fail() }         /* T a_resolve_here: IN_DOUBT -> FAILED */
-    :: atomic { tx == TX_IN_DOUBT && guest_b == RUN -> tx_release() }      /* T a_resolve_there: IN_DOUBT -> RELEASED */
+    :: atomic { tx == TX_IN_DOUBT && guest_b == GONE && (up_b || !REG_B) ->
+        ran = false;
+        tx_fail() }                                                         /* T a_resolve_here: IN_DOUBT -> FAILED */
+    :: atomic { tx == TX_IN_DOUBT && B_OWNS -> tx_release() }              /* T a_resolve_there: IN_DOUBT -> RELEASED */
     od
 }
 

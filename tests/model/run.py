@@ -4,12 +4,12 @@
 checks can fail.
 
 usage: run.py [-k PATTERN] [--deep] [--list]
-  --deep   three attempts to move instead of two (minutes)
+  --deep   three attempts to move instead of two; with registries two instead of one (minutes)
 
-Three properties (see handoff.pml), each by a full search.  `reached`: no transition of the model is dead.  `code`: each
-state change in the code's tables is a transition of the model and vice versa, and docs/handoff.md names an existing
-function for each.  Then mutants: the model with one mistake, which must be found, for the reason named here.  A failure
-leaves its trail in build/model/NAME/.
+The properties of handoff.pml, each by a full search, for hosts with and without a registry on a disk. `reached`: no
+transition of the model is dead. `code`: each state change in the code's tables is a transition of the model and vice
+versa, and docs/handoff.md names an existing function for each. Then mutants: the model with one mistake, which must
+be found, for the reason named here. A failure leaves its trail in build/model/NAME/.
 """
 import argparse
 import os
@@ -31,13 +31,25 @@ MEM_MIB = 1500
 CC = "clang" if shutil.which("clang") else "gcc"        # half the time of gcc for a program that runs for seconds
 
 TWO, LOST, PULLED, STUCK = "two runners", "guest lost", "nothing to run", "never ends"
-SAYS = {TWO: "assertion violated  !(((guest_a==3)&&(guest_b==3)))",
-        LOST: "assertion violated (((guest_a>=2)||(guest_b==3))||lost)",
-        PULLED: "assertion violated (guest_b!=0)", STUCK: "acceptance cycle"}
+OWNERS, BACK, CUT_TWO, CUT_NONE = ("two owners", "back in time", "a power cut leaves two owners",
+                                   "a power cut leaves no owner")
+SAYS = {TWO: "assertion violated  !(((guest_a==4)&&(guest_b==4)))",
+        LOST: "assertion violated (((guest_a>=3)||(guest_b==4))||lost)",
+        PULLED: "assertion violated (guest_b!=0)", STUCK: "acceptance cycle",
+        OWNERS: "assertion violated  !((((guest_a==4)||((guest_a==2)&&(tx==0)))&&((guest_b==4)||(guest_b==2))))",
+        BACK: "assertion violated  !(ran)",
+        CUT_TWO: "assertion violated  !(((disk_a==0)&&", CUT_NONE: "assertion violated ((disk_a!="}
 PROPERTIES = [
-    ("safe", "never two runners, never lost"),
-    ("ends", "each job ends, then one host runs the guest (with an operator)"),
+    ("safe", "never two runners, owners; never lost, or back in time"),
+    ("ends", "each job ends, then the guest is one host's (with an operator)"),
     ("alone", "the same without an operator, while B remembers"),
+]
+# which hosts have a registry: name, options of the model; attempts to move and more options for safe, for the others
+REGISTRIES = [
+    ("none", [], (2, []), (2, [])),
+    ("both", ["-DREG_A=1", "-DREG_B=1"], (2, ["-DLINKS=2"]), (1, ["-DCRASHES_A=2"])),
+    ("A", ["-DREG_A=1"], (1, []), (1, [])),
+    ("B", ["-DREG_B=1"], (1, []), (1, [])),
 ]
 # name, the mistake, property that finds it, how, text in the model (must be there once), replacement
 MUTANTS = [
@@ -59,14 +71,14 @@ MUTANTS = [
     ("unknown-is-running", "A frees the guest when B does not know the job", "safe", LOST,
      ":: arg == UNKNOWN -> a_close()", ":: arg == UNKNOWN -> tx_release()"),
     ("operator-overlooks-arriving", "the operator resumes on A while the guest is still arriving on B", "safe", TWO,
-     "tx == TX_IN_DOUBT && guest_b == GONE -> tx_fail()", "tx == TX_IN_DOUBT && guest_b != RUN -> tx_fail()"),
+     "tx == TX_IN_DOUBT && guest_b == GONE &&", "tx == TX_IN_DOUBT && guest_b != RUN &&"),
     ("autostart", "A starts the guest again when it comes back from a crash, without asking B", "safe", TWO,
-     ":: atomic { !up_a -> up_a = true }", ":: atomic { !up_a -> up_a = true; guest_a = RUN; guest_check() }"),
+     ":: else -> skip                     /* it has no guest */", ":: else -> guest_a = RUN"),
     ("found-arriving-is-none", "B says that it has no guest while one is arriving, and A starts its copy", "safe", TWO,
      "(guest_b == GONE -> IS_NONE : IS_THERE)", "(guest_b != RUN -> IS_NONE : IS_THERE)"),
     ("stop-arriving", "`vm stop` on B tears a guest down that B's machine still works on", "safe", PULLED,
-     ":: atomic { !up_b -> up_b = true }", ":: atomic { !up_b -> up_b = true }\n :: atomic { guest_b == INCOMING -> "
-                                           "guest_b = GONE }"),
+     ":: atomic { !up_b -> boot_b() }", ":: atomic { !up_b -> boot_b() }\n :: atomic { guest_b == INCOMING -> "
+                                         "guest_b = GONE }"),
     ("no-operator", "B's memory is lost and no operator comes", "ends", STUCK,
      "        run Operator()\n", "        skip\n"),
     ("never-asks", "A does not make a new link after COMMIT", "alone", STUCK,
@@ -75,6 +87,37 @@ MUTANTS = [
      ""),
     ("refusal-forgotten", "B does not remember that it dropped the guest", "alone", STUCK,
      "verdict[rx_job[l]] = REFUSED", "skip"),
+]
+# The same, of hosts that both have a registry
+DISK_MUTANTS = [
+    ("stop-before-doubt-recorded", "A stops the guest, and sends COMMIT, before IN_DOUBT is durable", "safe", CUT_TWO,
+     "tx == TX_STOPPING && A_DURABLE ->", "tx == TX_STOPPING ->"),
+    ("doubt-not-recorded", "A does not record that it is in doubt", "safe", CUT_TWO,
+     "        a_put(cur) }", "        skip }"),
+    ("doubt-starts", "A, in doubt, starts the guest after a power cut, without asking B", "safe", TWO,
+     "cur = disk_a; tx = TX_IN_DOUBT", "skip"),
+    ("removed-before-running", "A removes the guest from its registry when it sends COMMIT", "safe", CUT_NONE,
+     "/* T a_commit: STOPPED -> IN_DOUBT */\n", "a_put(A_LEFT);\n"),
+    ("not-removed", "A leaves the guest in its registry", "safe", CUT_TWO,
+     "    a_put(A_LEFT);\n", "    a_put(A_OWN);\n"),
+    ("accept-before-recorded", "B accepts the guest before its id is durable", "alone", STUCK,
+     "!REG_B || (rx_job[l] && B_DURABLE)", "!REG_B || rx_job[l]"),
+    ("run-before-recorded", "B runs the guest, and says so, before it is durable that it is B's", "safe", CUT_NONE,
+     "rx[l] == RX_COMMITTED && B_DURABLE ->", "rx[l] == RX_COMMITTED ->"),
+    ("run-while-recording", "B runs the guest while that is written, and says so later", "alone", BACK,
+     ":: atomic { rx[l] == RX_COMMITTED && B_DURABLE ->",
+     ":: atomic { rx[l] == RX_COMMITTED && guest_b == INCOMING -> guest_b = RUN; ran = true; lost = false }\n"
+     ":: atomic { rx[l] == RX_COMMITTED && B_DURABLE ->"),
+    ("answer-before-recorded", "B says that it runs the guest before that is durable", "safe", LOST,
+     "!(COMMITTING && ab[l] ? [QUERY, _])", "true"),
+    ("arriving-is-owned", "B, after a power cut, takes what was arriving for its own", "safe", OWNERS,
+     ":: B_DISK_RUNS -> guest_b = DOWN", ":: B_DISK_RUNS || disk_b[1] == REFUSED -> guest_b = DOWN"),
+    ("arriving-is-forgotten", "B, after a power cut, has forgotten what was arriving", "alone", STUCK,
+     ":: disk_b[i] == ARRIVES -> disk_b[i] = REFUSED", ":: disk_b[i] == ARRIVES -> disk_b[i] = UNKNOWN"),
+    ("stopped-is-none", "B says that it has no guest, since the one that is its own is stopped", "safe", TWO,
+     "(guest_b == GONE -> IS_NONE : IS_THERE)", "(guest_b == GONE || guest_b == DOWN -> IS_NONE : IS_THERE)"),
+    ("operator-overlooks-disk", "the operator resumes on A while B, which has a registry, is off", "safe", CUT_TWO,
+     "guest_b == GONE && (up_b || !REG_B)", "guest_b == GONE"),
 ]
 
 
@@ -115,8 +158,8 @@ def limit_memory():
     resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 
 
-def search(name, prop, text, jobs=2):
-    """Run Spin on text.  Returns (output of the search, seconds); raises RuntimeError when there is none."""
+def search(name, prop, text, jobs=2, options=()):
+    """Run Spin on text, with options.  Returns (output of the search, seconds), or raises RuntimeError."""
     folder = os.path.join(WORK, name)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
@@ -124,7 +167,7 @@ def search(name, prop, text, jobs=2):
         f.write(text)
     begin = time.time()
     spin = (["spin", "-a", "-o3"] + ([] if prop == "safe" else [f"-DCHECK_{prop.upper()}"]) + [f"-DJOBS={jobs}",
-            "handoff.pml"])
+            *options, "handoff.pml"])
     cc = [CC, "-O1" if jobs > 2 else "-O0", "-w", f"-DMEMLIM={MEM_MIB}", "-o", "pan", "pan.c"]
     cc += ["-DSAFETY", "-DNOCLAIM"] if prop == "safe" else ["-DNFAIR=3"]
     pan = ["./pan", "-m100000", "-w24" if jobs > 2 else "-w21"] + ([] if prop == "safe" else ["-a", "-f"])
@@ -164,13 +207,15 @@ def figures(out):
     return f"{int(states[1]):>8} states, depth {depth[1]:>4}, {float(mib[1]):4.0f} MiB"
 
 
-def check_property(name, text, deep):
-    out, seconds = search(name, name, text, 3 if deep else 2)
+def check_property(prop, text, registries, deep):
+    registry, options, safe, others = registries
+    jobs, more = safe if prop == "safe" else others
+    jobs, options, name = jobs + deep, options + more, f"{prop}-{registry}"
+    out, seconds = search(name, prop, text, jobs, options)
     if "errors: 0" in out and "max search depth too small" not in out and "Search not completed" not in out:
         return f"{figures(out)}, {seconds:.1f} s", out
-    spin = ["spin", "-t", "-p", "-g"] + ([] if name == "safe"
-                                         else [f"-DCHECK_{name.upper()}"]) + [f"-DJOBS={3 if deep else 2}",
-                                                 "handoff.pml"]
+    spin = (["spin", "-t", "-p", "-g"] + ([] if prop == "safe" else [f"-DCHECK_{prop.upper()}"]) +
+            [f"-DJOBS={jobs}", *options, "handoff.pml"])
     trail = subprocess.run(spin, cwd=os.path.join(WORK, name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                            text=True, errors="replace",
                            timeout=60).stdout
@@ -179,10 +224,11 @@ def check_property(name, text, deep):
     raise RuntimeError(f"{out[:600]}\nthe way there is in build/model/{name}/trail.txt; its end:\n{trail[-3000:]}")
 
 
-def check_reached(out):
-    """No line of the model that the full search never came to."""
-    dead = [line.strip() for line in out.splitlines() if re.match(r"\s+handoff\.pml:\d+, state", line)
-            and '"-end-"' not in line]
+def check_reached(outs):
+    """No line of the model that none of the full searches came to."""
+    dead = [{line.strip() for line in out.splitlines() if re.match(r"\s+handoff\.pml:\d+, state", line)
+             and '"-end-"' not in line} for out in outs]
+    dead = sorted(set.intersection(*dead))
     if dead:
         raise RuntimeError("never reached:\n  " + "\n  ".join(dead))
     return "each transition is taken somewhere"
@@ -227,12 +273,12 @@ def check_code():
             "the code's tables")
 
 
-def check_mutant(mutant, text):
+def check_mutant(mutant, text, options):
     name, _, prop, how, old, new = mutant
     if text.count(old) != 1:
         raise RuntimeError(f"its text is {text.count(old)} times in the model, must be once: mend the list in "
                            "tests/model/run.py")
-    out, seconds = search("mutant-" + name, prop, text.replace(old, new), jobs=1)
+    out, seconds = search("mutant-" + name, prop, text.replace(old, new), 1, options)
     if "errors: 0" in out:
         raise RuntimeError(f"not found by {prop}")
     if SAYS[how] not in out:
@@ -248,16 +294,18 @@ def main():
     args = p.parse_args()
     text, outputs = model_text(), {}
 
-    def prop_check(name):
+    def prop_check(name, registries):
         def run():
-            said, outputs[name] = check_property(name, text, args.deep)
+            said, outputs[(name, registries[0])] = check_property(name, text, registries, args.deep)
             return said
         return run
-    checks = [(name, what, prop_check(name)) for name, what in PROPERTIES]
+    checks = [(f"{name}, registry: {r[0]}", what, prop_check(name, r)) for r in REGISTRIES for name, what in PROPERTIES]
     checks += [("reached", "no transition of the model is dead",
-                lambda: check_reached(outputs.get("safe") or check_property("safe", text, False)[1])),
+                lambda: check_reached([outputs.get(("safe", r[0])) or check_property("safe", text, r, False)[1]
+                                       for r in REGISTRIES])),
                ("code", "model, code and docs/handoff.md agree", check_code)]
-    checks += [("mutant " + m[0], m[1], lambda m=m: check_mutant(m, text)) for m in MUTANTS]
+    checks += [("mutant " + m[0], m[1], lambda m=m, r=r: check_mutant(m, text, r[1]))
+               for r, mutants in ((REGISTRIES[0], MUTANTS), (REGISTRIES[1], DISK_MUTANTS)) for m in mutants]
     with open(START) as f:
         start = f.read()
     checks += [("start", "of two hosts that may start the guest, never both do", lambda: check_start("", start))]

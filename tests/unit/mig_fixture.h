@@ -53,7 +53,7 @@ static inline uint64_t rx_now(const struct world *w)
     return w->now + w->rx_lead + w->turn_us / 2 - (uint64_t)((int64_t)w->now / 1000 * w->rx_slow_ppm / 1000);
 }
 
-static inline void settle(void *ctx, const struct mig_id *id) { mig_rx_settle(((struct world *)ctx)->rx, id); }
+static inline bool settle(void *ctx, const struct mig_id *id) { return mig_rx_settle(((struct world *)ctx)->rx, id); }
 
 static inline struct mig_rx *new_rx(struct world *w)
 {

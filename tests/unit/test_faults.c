@@ -366,7 +366,7 @@ static void test_states(void **s)
                 one(r, O(st <= MIG_TX_IN_DOUBT ? ON_A : ON_B), 0, (struct fault){ F_CUT, AT_TX, .at = st });
             }
             for (uint64_t st = MIG_RX_HELLO; st <= MIG_RX_RUNNING; st++) {
-                bool runs = st == MIG_RX_RUNNING;
+                bool runs = st >= MIG_RX_COMMITTED; /* without a registry both come in one step */
                 one(r, O(runs ? A_BY_HAND : ON_A), 0, (struct fault){ F_KILL_B, AT_RX, .at = st, .arg = boot });
                 one(r, O(runs ? ON_B : LOST), 0, (struct fault){ F_KILL_A, AT_RX, .at = st, .arg = boot });
                 one(r, O(runs ? ON_B : ON_A), runs ? 0 : HV_E_CANCEL, (struct fault){ F_CANCEL_B, AT_RX, .at = st });
@@ -483,6 +483,7 @@ static void test_memory(void **s)
         for (uint64_t pages = 1; pages < r->present - 1; pages += r->present / 12)
             one(r, O(ON_A), HV_E_NOMEM, (struct fault){ F_NOMEM_B, AT_RX, .at = MIG_RX_LOADING, .arg = pages });
         one(r, O(ON_A), HV_E_NOMEM, (struct fault){ F_NOMEM_B, AT_RX, .at = MIG_RX_LOADING, .arg = NOMEM_TABLES });
+        one(r, O(ON_A), HV_E_NOMEM, (struct fault){ F_NOMEM_B, AT_RX, .at = MIG_RX_HELLO, .arg = NOMEM_TABLES });
         one(r, O(ON_A), HV_E_NOMEM, (struct fault){ F_NOMEM_B, AT_RX, .at = MIG_RX_LOADING, .arg = NOMEM_READY });
         one(r, O(ON_A), HV_E_RANGE, (struct fault){ F_NOMEM_B, AT_RX, .at = MIG_RX_LOADING, .arg = NOMEM_LOAD });
         one(r, O(ON_A), HV_E_CLOSED, (struct fault){ F_NOMEM_B, AT_TX, .at = 0, .arg = NOMEM_CONNECTION });
