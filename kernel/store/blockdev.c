@@ -21,7 +21,8 @@ bool blockdev_room(const struct pci_dev *d)
 {
     if (n_begun < DISKS_MAX)
         return true;
-    log_warn("store", "%u disks are used, which is the limit; those at %04x on the PCI bus are not", n_begun, d->bdf);
+    log_warn("store", "%u places for disks were found, which is the limit; those at %04x on the PCI bus are left out",
+             n_begun, d->bdf);
     return false;
 }
 
@@ -49,7 +50,10 @@ static void blockdev_publish(struct blockdev *d)
     unsigned i = 0;
     while (i < BLOCKDEVS_MAX && devs[i])
         i++;
-    ASSERT(i < BLOCKDEVS_MAX);
+    if (i == BLOCKDEVS_MAX) {
+        log_warn("store", "%u disks are used, which is the limit; %s is not", i, d->name);
+        return;
+    }
     devs[i] = d;
     log_info("store", "%s: %s (serial %s), %lu MiB, sectors of %u bytes, %s", d->name, d->model, d->serial,
              d->bytes / MIB, d->sector, d->irq ? "MSI" : "polled");
@@ -60,6 +64,7 @@ void blockdev_init(void)
     for (unsigned i = 0; i < pci_n_devs; i++) {
         nvme_probe(&pci_devs[i]);
         virtio_blk_probe(&pci_devs[i]);
+        ahci_probe(&pci_devs[i]);
     }
     uint64_t until = clock_us() + START_US;
     while (poll_begun() && clock_us() < until)

@@ -6,7 +6,7 @@
 #include "kernel/host/pci.h"
 #include "kernel/store/blockdev.h"
 
-#define DISKS_MAX        16       /* of all drivers */
+#define DISKS_MAX        64       /* of all drivers, and ports that may have one */
 #define DISK_REQUEST_US  10000000 /* a request that takes longer: the controller is reset */
 #define DISK_RETRY_US    3000000  /* from a failed start to the next */
 #define DISK_CHECK_US    100000   /* between two looks at the state of a busy controller */
@@ -17,6 +17,7 @@
  *  their poll() does the rest.  What cannot be used is logged.  Boot CPU, once for each PCI function. */
 void nvme_probe(const struct pci_dev *d);
 void virtio_blk_probe(const struct pci_dev *d);
+void ahci_probe(const struct pci_dev *d);
 
 /** Is there room for one more disk?  False: the log says that d is left out. */
 bool blockdev_room(const struct pci_dev *d);

@@ -103,12 +103,14 @@ void blockq_failed(struct blockq *q, unsigned slot, bool for_ever, const char *w
         slot_send(q, slot);
 }
 
-void blockq_failed_back(struct blockq *q, unsigned slot, bool for_ever, const char *what)
+bool blockq_failed_back(struct blockq *q, unsigned slot, bool for_ever, const char *what)
 {
-    if (is_last_try(q, slot, for_ever, what))
+    bool last = is_last_try(q, slot, for_ever, what);
+    if (last)
         blockq_done(q, slot, false);
     else
         waiting_put_back(q, slot_take(q, slot));
+    return !last;
 }
 
 void blockq_requeue(struct blockq *q)

@@ -40,8 +40,8 @@ void blockq_done(struct blockq *q, unsigned slot, bool ok);
 /** The request in this slot, in flight, failed; what: the device's words for it.  It is sent again unless that is
  *  useless (for_ever) or was tried DISK_TRIES_MAX times. */
 void blockq_failed(struct blockq *q, unsigned slot, bool for_ever, const char *what);
-/** As blockq_failed(), but one that shall be tried again is put back to wait. */
-void blockq_failed_back(struct blockq *q, unsigned slot, bool for_ever, const char *what);
+/** As blockq_failed(), but one that shall be tried again is put back before those that wait: true. */
+bool blockq_failed_back(struct blockq *q, unsigned slot, bool for_ever, const char *what);
 /** Put everything in flight back. */
 void blockq_requeue(struct blockq *q);
 /** Is one in flight for longer than DISK_REQUEST_US? */

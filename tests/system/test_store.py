@@ -17,7 +17,8 @@ WRITTEN = 8 * MIB                                       # diskcheck writes so mu
 
 
 KINDS = {"nvme": (["nvme,drive=store0,serial=godwit"], r"nvme0: QEMU"),    # devices of QEMU, the log's line
-         "virtio": (["virtio-blk-pci,drive=store0,serial=godwit"], r"virtio0: virtio-blk \(serial godwit\)")}
+         "virtio": (["virtio-blk-pci,drive=store0,serial=godwit"], r"virtio0: virtio-blk \(serial godwit\)"),
+         "ahci": (["ide-hd,drive=store0,bus=ide.1,serial=godwit"], r"ahci1: QEMU_HARDDISK \(serial godwit\)")}
 
 
 class StoreDisk:

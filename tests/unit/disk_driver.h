@@ -25,9 +25,12 @@ void device_run(void);
 /** A new disk of DISK_BYTES in sectors of 512, and its controller, found by the driver.  NULL: the driver refused. */
 struct blockdev *begin(void);
 
+static bool in_clock; /* device_run() is called by the driver, in the middle of something */
 uint64_t clock_us(void)
 {
+    in_clock = true;
     device_run();
+    in_clock = false;
     return now += 50;
 }
 void pci_enable(const struct pci_dev *d) { (void)d; }
@@ -38,7 +41,8 @@ enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vect
     return entry ? HV_E_RANGE : HV_OK;
 }
 
-static struct blockdev *added;
+static struct blockdev *added, *all_added[32]; /* the last one, and all */
+static unsigned n_added;
 bool blockdev_room(const struct pci_dev *d)
 {
     (void)d;
@@ -46,14 +50,16 @@ bool blockdev_room(const struct pci_dev *d)
 }
 void blockdev_add(struct blockdev *d)
 {
-    assert_null(added);
-    added = d;
+    assert_true(n_added < ARRAY_SIZE(all_added));
+    added = all_added[n_added++] = d;
 }
 /* As the boot does: wait for it, for 30 s at most. */
 static struct blockdev *added_wait(void)
 {
-    for (uint64_t until = now + 30000000; added && added->found == BLOCK_STARTING && now < until;)
+    for (uint64_t until = now + 30000000; added && added->found == BLOCK_STARTING && now < until;) {
+        device_run();
         (void)added->ops->poll(added);
+    }
     return added && added->found == BLOCK_KNOWN ? added : NULL;
 }
 

@@ -154,6 +154,7 @@ static int end(void **state)
         mem_free(b, 1);
     }
     added = NULL;
+    n_added = 0;
     memset(&disk, 0, sizeof(disk));
     return 0;
 }
