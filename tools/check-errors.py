@@ -26,7 +26,7 @@ FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_image.h
          "kernel/core/cpu_baseline.c", "kernel/core/cpuid.c", "kernel/peers/dial.c", "kernel/vm/elf_boot.c",
          "kernel/peers/evacuate.c", "kernel/vm/linux_boot.c", "kernel/peers/migration.c", "kernel/peers/migration_in.c",
          "kernel/peers/migration_out.c", "kernel/peers/start.c",
-         "kernel/store/lv_disk.c", "kernel/store/lvm.c", "kernel/store/lvm_change.c",
+         "kernel/store/gpt.c", "kernel/store/lv_disk.c", "kernel/store/lvm.c", "kernel/store/lvm_change.c",
          "kernel/store/lvm_commit.c", "kernel/store/lvm_write.c", "kernel/store/lvm_text.c", "kernel/store/lvm_tree.c",
          "kernel/store/registry.c", "kernel/store/registry_format.c",
          "kernel/vm/vm_disk.c", "kernel/vm/vm_mac.c", "kernel/vm/vm_manage.c",

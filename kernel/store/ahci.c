@@ -78,6 +78,7 @@ enum {
 
 /* ATA commands and the registers' FIS, SATA 3.0 "Register - Host to Device FIS". */
 enum {
+    ATA_DATASET = 0x06,
     ATA_READ = 0x25,
     ATA_WRITE = 0x35,
     ATA_READ_QUEUED = 0x60,
@@ -85,11 +86,13 @@ enum {
     ATA_FLUSH = 0xea,
     ATA_IDENTIFY = 0xec
 };
-#define FIS_H2D     0x27
-#define FIS_COMMAND 0x80
-#define FIS_DWORDS  5u
-#define DEVICE_LBA  0x40
+#define FIS_H2D      0x27
+#define FIS_COMMAND  0x80
+#define FIS_DWORDS   5u
+#define DEVICE_LBA   0x40
+#define DATASET_TRIM 1u
 
+#define TRIM_MAX 65535u /* sectors of a range */
 #define STOP_US  500000
 #define RESET_US 2000
 #define EMPTY_US 100000   /* a port without a link for so long has no disk */
@@ -114,6 +117,7 @@ struct port_memory {
     uint8_t received[256], padding[4096 - 1024 - 256];
     struct cmd_table table[PORTS_MAX];
     uint8_t identify[512];
+    uint64_t trim[64]; /* of the one DATA SET MANAGEMENT that there can be, since it is alone */
 };
 _Static_assert(sizeof(struct cmd_header) == 32 && sizeof(struct cmd_table) == 256, "4.2");
 _Static_assert(offsetof(struct port_memory, table) == 4096, "tables are aligned to 128 bytes, what is received to 256");
@@ -196,7 +200,7 @@ static void command_issue(struct port *p, unsigned slot, const void *data, uint3
 
 static bool can_queue(const struct port *p, const struct block_req *r)
 {
-    return p->ncq && !p->careful && r->op != BLOCK_FLUSH;
+    return p->ncq && !p->careful && (r->op == BLOCK_READ || r->op == BLOCK_WRITE);
 }
 
 static bool ahci_may_send(struct blockdev *d, const struct block_req *r)
@@ -215,8 +219,14 @@ static void ahci_send(struct blockdev *d, unsigned slot)
         command_issue(p, slot, NULL, 0, false, false);
         return;
     }
-    uint64_t lba = r->offset / d->sector;
+    uint64_t lba = r->at / d->sector;
     unsigned count = r->len / d->sector;
+    if (r->op == BLOCK_DISCARD) { /* ATA8-ACS2 7.10 "DATA SET MANAGEMENT": blocks of 512 bytes, whatever the sector */
+        p->mem->trim[0] = lba | (uint64_t)count << 48;
+        fis_put(p, slot, ATA_DATASET, 0, 1, DATASET_TRIM);
+        command_issue(p, slot, p->mem->trim, sizeof(p->mem->trim), true, false);
+        return;
+    }
     if (queued)
         fis_put(p, slot, write ? ATA_WRITE_QUEUED : ATA_READ_QUEUED, lba, slot << 3, count);
     else
@@ -348,7 +358,11 @@ static const char *identity_take(struct port *p)
     p->ncq = p->hba_ncq && (word(p, 76) & BIT32(8)) && word(p, 76) != 0xffff;
     p->q.n_slots = p->ncq ? MIN(p->n_slots, (word(p, 75) & 31) + 1) : 1;
     p->q.no_cache = (word(p, 87) & 0xc000) == 0x4000 && !(word(p, 85) & BIT32(5));
-    return blockdev_identified(&p->dev, sectors * sector, (uint32_t)sector, serial) ? NULL : "it is another disk";
+    /* Only where it reads the same each time.  No zeroes: a disk may ignore TRIM whatever it says of its reads. */
+    struct block_facts f = { .bytes = sectors * sector, .sector = (uint32_t)sector, .serial = serial };
+    f.discard = (word(p, 169) & 1) && (word(p, 69) & BIT32(14));
+    f.range_max = TRIM_MAX * sector;
+    return blockdev_identified(&p->dev, &f) ? NULL : "it is another disk";
 }
 
 static void port_identifying(struct port *p)

@@ -30,14 +30,20 @@ bool blockdev_size_ok(uint64_t sectors, uint64_t sector)
            sectors <= INT64_MAX / sector;
 }
 
-bool blockdev_identified(struct blockdev *d, uint64_t bytes, uint32_t sector, const char *serial)
+bool blockdev_identified(struct blockdev *d, const struct block_facts *f)
 {
-    ASSERT(blockdev_size_ok(bytes / sector, sector) && bytes % sector == 0);
+    uint32_t range_max = (uint32_t)ALIGN_DOWN(MIN(f->range_max, DISK_ZEROES_MAX), f->sector);
+    bool discard = f->discard && range_max, zeroes = f->zeroes && range_max;
+    ASSERT(blockdev_size_ok(f->bytes / f->sector, f->sector) && f->bytes % f->sector == 0);
     if (d->found == BLOCK_KNOWN)
-        return d->bytes == bytes && d->sector == sector && !strcmp(d->serial, serial);
-    d->bytes = bytes;
-    d->sector = sector;
-    snprintf(d->serial, sizeof(d->serial), "%s", serial);
+        return d->bytes == f->bytes && d->sector == f->sector && !strcmp(d->serial, f->serial) &&
+               discard >= d->discard && zeroes >= d->zeroes && range_max >= d->range_max;
+    d->bytes = f->bytes;
+    d->sector = f->sector;
+    d->discard = discard;
+    d->zeroes = zeroes;
+    d->range_max = discard || zeroes ? range_max : 0;
+    snprintf(d->serial, sizeof(d->serial), "%s", f->serial);
     d->found = BLOCK_KNOWN;
     return true;
 }

@@ -7,8 +7,10 @@
 #include "kernel/store/blockdev.h"
 
 #include "kernel/host/clock.h"
+#include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/blockdev_impl.h"
+#include "kernel/store/gpt.h"
 
 #define NOW_US   5000000
 #define START_US 30000000 /* a disk that spins up takes 10 s, and some controllers as long again */
@@ -45,18 +47,41 @@ static bool poll_begun(void)
     return starting;
 }
 
-static void blockdev_publish(struct blockdev *d)
+static bool blockdev_publish(struct blockdev *d)
 {
     unsigned i = 0;
     while (i < BLOCKDEVS_MAX && devs[i])
         i++;
     if (i == BLOCKDEVS_MAX) {
-        log_warn("store", "%u disks are used, which is the limit; %s is not", i, d->name);
-        return;
+        log_warn("store", "%u disks and partitions are used, which is the limit; %s is not", i, d->name);
+        return false;
     }
     devs[i] = d;
+    return true;
+}
+
+static void partitions_publish(struct blockdev *d)
+{
+    char why[160];
+    struct gpt *g = mem_alloc(sizeof(*g));
+    enum hv_err e = g ? gpt_read(d, g, WHY(why)) : HV_E_NOMEM;
+    if (e && e != HV_E_NOENT)
+        log_warn("store", "%s", g ? why : hv_err_text(e));
+    for (unsigned i = 0; !e && i < g->n; i++) {
+        struct blockdev *p = partition_create(d, g->part[i].number, g->part[i].offset, g->part[i].bytes);
+        if (p && blockdev_publish(p))
+            log_info("store", "%s: %lu MiB at %lu KiB", p->name, p->bytes / MIB, g->part[i].offset / KIB);
+    }
+    mem_free(g, sizeof(*g));
+}
+
+static void disk_publish(struct blockdev *d)
+{
+    if (!blockdev_publish(d))
+        return;
     log_info("store", "%s: %s (serial %s), %lu MiB, sectors of %u bytes, %s", d->name, d->model, d->serial,
              d->bytes / MIB, d->sector, d->irq ? "MSI" : "polled");
+    partitions_publish(d);
 }
 
 void blockdev_init(void)
@@ -72,7 +97,7 @@ void blockdev_init(void)
     for (unsigned i = 0; i < n_begun; i++) {
         struct blockdev *d = begun[i];
         if (d->found == BLOCK_KNOWN)
-            blockdev_publish(d);
+            disk_publish(d);
         else if (d->found == BLOCK_STARTING)
             log_error("store", "%s: not ready within %u s, so it is not used until the next boot: %s", d->name,
                       START_US / 1000000, d->why[0] ? d->why : "it is starting");

@@ -14,17 +14,22 @@
 #define BLOCK_LEN_MAX    (64 * KIB) /* bytes of one request */
 #define BLOCK_SECTOR_MAX 4096u
 
-enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH };
+/* DISCARD: what is there is not needed any more.  The disk may ignore that, and reads there, until the next write, its
+ * old data or the same other bytes each time.  ZEROES: it reads zeroes. */
+enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_ZEROES };
+#define BLOCK_OPS 5
 
 struct block_req {
     enum block_op op;
+    bool unmap;      /* ZEROES: the space may be deallocated */
     uint64_t offset; /* bytes; whole sectors within the disk.  FLUSH: 0 */
-    uint32_t len;    /* likewise, 1 to BLOCK_LEN_MAX */
-    void *buf;       /* host memory of len bytes, page-aligned and physically contiguous, as mem_alloc() gives it */
-    /** ok: the disk did it, durably for FLUSH and for what FLUSH covers: each write that was done before it. */
+    uint32_t len;    /* likewise, 1 to BLOCK_LEN_MAX; DISCARD, ZEROES: to range_max of the disk */
+    void *buf; /* READ, WRITE: host memory of len bytes, page-aligned and physically contiguous, as of mem_alloc() */
+    /** ok: the disk did it.  FLUSH: each write that was done before it is durable. */
     void (*done)(struct block_req *r, bool ok);
     /* the driver's, while it has r */
     struct block_req *next;
+    uint64_t base, at; /* where its partition begins; bytes of the whole disk where r is */
     unsigned tries;
 };
 
@@ -37,22 +42,26 @@ struct blockdev_ops {
     bool (*poll)(struct blockdev *d);
 };
 
-/* STARTING: it may become a disk.  KNOWN: size and sector are valid, for ever.  NONE: it has said that it is no disk,
- * or none that the driver can use. */
+/* STARTING: it may become a disk.  KNOWN: size and sector are valid.  NONE: it is none that can be used. */
 enum blockdev_found { BLOCK_STARTING, BLOCK_KNOWN, BLOCK_NONE };
 
 struct blockdev {
     const struct blockdev_ops *ops;
-    char name[16]; /* "nvme0" */
+    char name[16];          /* "nvme0", "nvme0p2" */
+    struct blockdev *whole; /* of a partition: its disk; borrowed, for ever */
+    const char *table;      /* "GPT", "MBR": it has partitions, and is not to be used as a whole; NULL: none */
     enum blockdev_found found;
     char model[41], serial[21];
     uint64_t bytes;
-    uint32_t sector;  /* bytes, a power of two from 512 to BLOCK_SECTOR_MAX */
-    bool irq;         /* it interrupts the boot CPU; else it must be polled */
-    uint64_t lost_us; /* clock_us() when it stopped answering; 0: it answers */
+    uint32_t sector;      /* bytes, a power of two from 512 to BLOCK_SECTOR_MAX */
+    bool discard, zeroes; /* it takes these operations */
+    uint32_t range_max;   /* bytes of one of them; whole sectors */
+    bool irq;             /* it interrupts the boot CPU; else it must be polled */
+    uint64_t lost_us;     /* clock_us() when it stopped answering; 0: it answers */
     unsigned n_resets;
     uint64_t n_errors;
-    char why[120]; /* while it does not answer */
+    uint64_t n_done[BLOCK_OPS], n_bytes[BLOCK_OPS]; /* since boot; of a partition: 0, see its disk */
+    char why[120];                                  /* while it does not answer */
 };
 
 /** Find and start all disks.  Waits for those that are there and start late.  Boot CPU, once, after pci_init() and

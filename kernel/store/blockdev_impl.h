@@ -27,11 +27,22 @@ void blockdev_add(struct blockdev *d);
 void blockdev_lost(struct blockdev *d, const char *why);
 /** d answers again, if it was lost. */
 void blockdev_back(struct blockdev *d);
-/** What a start found; false: another disk than at the first start.  The first time d becomes KNOWN.
- *  bytes, sector: already checked by blockdev_size_ok(). */
-bool blockdev_identified(struct blockdev *d, uint64_t bytes, uint32_t sector, const char *serial);
+#define DISK_ZEROES_MAX ((uint64_t)(4 * MIB)) /* range_max is no larger: others wait meanwhile */
+
+/* What a start has found. */
+struct block_facts {
+    uint64_t bytes; /* with `sector` checked by blockdev_size_ok() */
+    uint32_t sector;
+    const char *serial;
+    bool discard, zeroes;
+    uint64_t range_max; /* bytes; not yet rounded or limited */
+};
+/** The first time d becomes KNOWN.  False: not the disk of the first start, or one that can do less. */
+bool blockdev_identified(struct blockdev *d, const struct block_facts *f);
 /** Can a disk of so many sectors of so many bytes be used? */
 bool blockdev_size_ok(uint64_t sectors, uint64_t sector);
+/** A partition of a disk, in whole sectors.  NULL: no memory. */
+struct blockdev *partition_create(struct blockdev *whole, unsigned number, uint64_t offset, uint64_t bytes);
 /** len bytes of a device's text, without blanks at the end; what does not print becomes '_'.  to: len + 1 bytes. */
 void blockdev_text(char *to, const uint8_t *from, size_t len);
 

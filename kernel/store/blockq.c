@@ -15,9 +15,12 @@ void blockq_init(struct blockq *q, struct blockdev *d, unsigned n_slots, void (*
 void blockq_add(struct blockq *q, struct block_req *r)
 {
     const struct blockdev *d = q->dev;
-    ASSERT(r->op == BLOCK_FLUSH ||
-           (r->len && r->len <= BLOCK_LEN_MAX && r->offset % d->sector == 0 && r->len % d->sector == 0 &&
-            r->offset <= d->bytes && r->len <= d->bytes - r->offset));
+    r->at = r->base + r->offset;
+    r->base = 0; /* for this time only: the submitter may use r again, elsewhere */
+    uint32_t most = r->op == BLOCK_DISCARD || r->op == BLOCK_ZEROES ? d->range_max : BLOCK_LEN_MAX;
+    ASSERT(r->op == BLOCK_FLUSH || (r->len && r->len <= most && r->at % d->sector == 0 && r->len % d->sector == 0 &&
+                                    r->at <= d->bytes && r->len <= d->bytes - r->at));
+    ASSERT((r->op != BLOCK_DISCARD || d->discard) && (r->op != BLOCK_ZEROES || d->zeroes));
     r->next = NULL;
     r->tries = 0;
     *q->last = r;
@@ -79,19 +82,22 @@ void blockq_done(struct blockq *q, unsigned slot, bool ok)
 {
     struct block_req *r = slot_take(q, slot);
     q->dev->n_errors += !ok;
+    q->dev->n_done[r->op] += ok;
+    q->dev->n_bytes[r->op] += ok && r->op != BLOCK_FLUSH ? r->len : 0;
     r->done(r, ok);
 }
 
 static bool is_last_try(struct blockq *q, unsigned slot, bool for_ever, const char *what)
 {
-    static const char *const names[] = {
-        [BLOCK_READ] = "a read", [BLOCK_WRITE] = "a write", [BLOCK_FLUSH] = "a flush"
-    };
+    static const char *const names[] = { [BLOCK_READ] = "a read",
+                                         [BLOCK_WRITE] = "a write",
+                                         [BLOCK_FLUSH] = "a flush",
+                                         [BLOCK_DISCARD] = "a discard",
+                                         [BLOCK_ZEROES] = "a write of zeroes" };
     struct block_req *r = q->slot[slot].r;
     if (!for_ever && ++r->tries < DISK_TRIES_MAX)
         return false;
-    log_warn("store", "%s: %s at sector %lu failed with %s", q->dev->name, names[r->op], r->offset / q->dev->sector,
-             what);
+    log_warn("store", "%s: %s at sector %lu failed with %s", q->dev->name, names[r->op], r->at / q->dev->sector, what);
     return true;
 }
 

@@ -107,6 +107,17 @@ static void flush_begin(struct slot *s)
     piece_submit(s, s->d->group->dev[s->at]);
 }
 
+/* Zeroes are written where the disk cannot make them by itself. */
+static enum block_op piece_op(const struct disk_req *r, const struct blockdev *dev)
+{
+    static const enum block_op ops[] = { [DISK_READ] = BLOCK_READ,
+                                         [DISK_WRITE] = BLOCK_WRITE,
+                                         [DISK_FLUSH] = BLOCK_FLUSH,
+                                         [DISK_DISCARD] = BLOCK_DISCARD,
+                                         [DISK_ZEROES] = BLOCK_ZEROES };
+    return r->op == DISK_ZEROES && !dev->zeroes ? BLOCK_WRITE : ops[r->op];
+}
+
 static void piece_begin(struct slot *s)
 {
     struct lv_disk *l = s->d;
@@ -118,16 +129,19 @@ static void piece_begin(struct slot *s)
         return;
     }
     uint64_t on_disk = lvm_lv_map(&l->group->vg, lv_of(l), r->offset + s->at, &pv, &run);
-    uint32_t len = (uint32_t)MIN(MIN(run, r->len - s->at), BLOCK_LEN_MAX);
+    struct blockdev *dev = l->group->dev[pv];
+    enum block_op op = piece_op(r, dev);
+    uint64_t most = op == BLOCK_READ || op == BLOCK_WRITE ? BLOCK_LEN_MAX : dev->range_max;
+    uint32_t len = (uint32_t)MIN(MIN(run, r->len - s->at), most);
     void *buf = l->buf + (size_t)(s - l->slot) * BLOCK_LEN_MAX;
-    s->b = (struct block_req){
-        .op = r->op == DISK_READ ? BLOCK_READ : BLOCK_WRITE, .offset = on_disk, .len = len, .buf = buf
-    };
+    s->b = (struct block_req){ .op = op, .offset = on_disk, .len = len, .buf = buf, .unmap = r->unmap };
     if (r->op == DISK_WRITE && !r->get(r, s->at, buf, len)) {
         slot_complete(s, DISK_ERROR);
         return;
     }
-    piece_submit(s, l->group->dev[pv]);
+    if (r->op == DISK_ZEROES && op == BLOCK_WRITE)
+        memset(buf, 0, len);
+    piece_submit(s, dev);
 }
 
 /* ---- the disk ---- */
@@ -135,7 +149,7 @@ static void piece_begin(struct slot *s)
 static enum disk_status lv_submit(struct disk *d, struct disk_req *r)
 {
     struct lv_disk *l = lv_disk_of(d);
-    if (r->op == DISK_DISCARD || r->op == DISK_ZEROES)
+    if (r->op == DISK_DISCARD && !d->info.discard)
         return DISK_UNSUPP;
     for (struct slot *s = l->slot; s < l->slot + SLOTS; s++) {
         if (s->r)
@@ -234,11 +248,17 @@ enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, stru
     l->disk = (struct disk){ .ops = &lv_ops, .serial = "godwit-lv", .max_pending = SLOTS };
     snprintf(l->disk.name, sizeof(l->disk.name), "%.55s/%.55s", vg, lv);
     uint32_t block = DISK_SECTOR;
-    for (unsigned i = 0; i < g->vg.n_pvs; i++)
+    bool discard = true;
+    for (unsigned i = 0; i < g->vg.n_pvs; i++) {
         block = MAX(block, g->dev[i]->sector);
-    l->disk.info = (struct disk_info){
-        .bytes = v->extents * g->vg.extent_bytes, .block = block, .read_only = v->read_only, .flush = true
-    };
+        discard &= g->dev[i]->discard;
+    }
+    l->disk.info = (struct disk_info){ .bytes = v->extents * g->vg.extent_bytes,
+                                       .block = block,
+                                       .read_only = v->read_only,
+                                       .flush = true,
+                                       .discard = discard && !v->read_only,
+                                       .zeroes = !v->read_only };
     *out = &l->disk;
     return HV_OK;
 }

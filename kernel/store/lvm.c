@@ -81,6 +81,8 @@ enum hv_err lvm_metadata_read(struct blockdev *d, char *text, struct lvm_pv_foun
     uint8_t first[BLOCK_SECTOR_MAX];
     struct lvm_label l;
     *out = (struct lvm_pv_found){ .dev = d };
+    if (d->table)
+        return HV_FAIL(HV_E_NOENT); /* LVM2 does not look at a disk that has partitions */
     if (d->bytes < sizeof(first) || range_read(d, 0, sizeof(first), first))
         return REFUSE(HV_E_IO, "%s: its first sectors cannot be read", d->name);
     if (!lvm_label_parse(first, &l))

@@ -4,6 +4,7 @@
 
 #include <string.h>
 #include "kernel/lib/bytes.h"
+#include "kernel/lib/crc32.h"
 #include "kernel/lib/log.h"
 
 #define LABELS      4u  /* sectors that may hold the label */
@@ -14,18 +15,7 @@
 #define EXT_VERSION 2u /* of what follows the lists of areas */
 #define EXT_USED    1u /* the PV belongs to a group */
 
-uint32_t lvm_crc(const void *data, size_t len, uint32_t crc)
-{
-    static const uint32_t of_nibble[16] = { 0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
-                                            0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
-                                            0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c };
-    for (const uint8_t *p = data; len; len--) {
-        crc ^= *p++;
-        crc = crc >> 4 ^ of_nibble[crc & 15];
-        crc = crc >> 4 ^ of_nibble[crc & 15];
-    }
-    return crc;
-}
+uint32_t lvm_crc(const void *data, size_t len, uint32_t crc) { return crc32_step(data, len, crc); }
 
 /* ---- the label ---- */
 

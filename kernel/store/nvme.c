@@ -35,7 +35,9 @@ enum { R_CAP = 0x00, R_CC = 0x14, R_CSTS = 0x1c, R_AQA = 0x24, R_ASQ = 0x28, R_A
 
 /* 5 "Admin Command Set", 6 "NVM Command Set". */
 enum { ADMIN_CREATE_SQ = 1, ADMIN_CREATE_CQ = 5, ADMIN_IDENTIFY = 6, ADMIN_SET_FEATURES = 9 };
-enum { CMD_FLUSH = 0, CMD_WRITE = 1, CMD_READ = 2 };
+enum { CMD_FLUSH = 0, CMD_WRITE = 1, CMD_READ = 2, CMD_ZEROES = 8, CMD_DATASET = 9 };
+#define ZEROES_DEALLOCATE BIT32(25)
+#define DATASET_DISCARD   BIT32(2)
 enum { IDENTIFY_NAMESPACE = 0, IDENTIFY_CONTROLLER = 1, IDENTIFY_NAMESPACE_LIST = 2 };
 enum { FEATURE_QUEUES = 7 };
 enum { STATUS_TYPE_MEDIA = 2 };
@@ -77,8 +79,8 @@ struct nvme {
     uint32_t nsid;
     /* what this start has found */
     char serial[sizeof(((struct blockdev *)0)->serial)];
-    uint64_t bytes;
-    uint32_t sector;
+    struct block_facts facts;
+    bool unmap; /* what was deallocated by a write of zeroes reads as zeroes */
     uint8_t vector;
     struct ring admin, io;
     uint64_t *lists; /* owned, for ever: LIST_LEN page addresses for each slot */
@@ -207,8 +209,10 @@ static const char *namespace_take(struct nvme *n)
     unsigned shift = format >> 16 & 0xff;
     if (shift >= 32 || (format & 0xffff) || !blockdev_size_ok(sectors, BIT64(shift)))
         return "its first namespace has sectors, or a size, that this driver cannot use";
-    n->sector = BIT32(shift);
-    n->bytes = sectors << shift;
+    n->unmap = (p[33] & 0xf) == (BIT32(3) | 1); /* DLFEAT */
+    n->facts.sector = BIT32(shift);
+    n->facts.bytes = sectors << shift;
+    n->facts.range_max = MIN(n->facts.range_max, 65536 * (uint64_t)n->facts.sector);
     return NULL;
 }
 
@@ -219,7 +223,11 @@ static const char *controller_take(struct nvme *n)
     if (n->dev.found != BLOCK_KNOWN)
         blockdev_text(n->dev.model, p + 24, 40);
     n->q.no_cache = !(p[525] & 1);
-    /* 77: the longest transfer, 2^n pages; 0: no limit */
+    n->facts = (struct block_facts){ .serial = n->serial };
+    n->facts.discard = p[520] & BIT32(2); /* ONCS */
+    n->facts.zeroes = p[520] & BIT32(3);
+    /* 77: the longest transfer, 2^n pages; 0: no limit.  Some controllers have it for zeroes as well. */
+    n->facts.range_max = p[77] && p[77] < 16 ? PAGE_SIZE << p[77] : DISK_ZEROES_MAX;
     return !p[77] || p[77] >= 4 ? NULL : "its transfers are too short";
 }
 _Static_assert(PAGE_SIZE << 4 == BLOCK_LEN_MAX, "the transfers that controller_take() asks for");
@@ -246,7 +254,7 @@ static void setup_step(struct nvme *n)
         nvme_unusable(n, why);
     } else if (++n->step < N_STEPS) {
         setup_send(n);
-    } else if (!blockdev_identified(&n->dev, n->bytes, n->sector, n->serial)) {
+    } else if (!blockdev_identified(&n->dev, &n->facts)) {
         nvme_unusable(n, "it is another disk");
     } else {
         n->state = READY;
@@ -308,18 +316,38 @@ static void prps_set(struct nvme *n, unsigned i, const struct block_req *r, stru
     c->prp2 = ptr_hpa(list).v;
 }
 
+/* 6.7 "Dataset Management command": one range, in the slot's list. */
+static void range_set(struct nvme *n, unsigned i, const struct block_req *r, struct command *c)
+{
+    uint64_t *range = n->lists + i * LIST_LEN;
+    range[0] = (uint64_t)(r->len / n->dev.sector) << 32;
+    range[1] = r->at / n->dev.sector;
+    c->prp1 = ptr_hpa(range).v;
+    c->cdw10 = 0; /* ranges less one */
+    c->cdw11 = DATASET_DISCARD;
+}
+
 static void nvme_send(struct blockdev *d, unsigned i)
 {
     struct nvme *n = nvme_of(d);
     const struct block_req *r = n->q.slot[i].r;
-    static const uint8_t codes[] = { [BLOCK_READ] = CMD_READ, [BLOCK_WRITE] = CMD_WRITE, [BLOCK_FLUSH] = CMD_FLUSH };
+    static const uint8_t codes[] = { [BLOCK_READ] = CMD_READ,
+                                     [BLOCK_WRITE] = CMD_WRITE,
+                                     [BLOCK_FLUSH] = CMD_FLUSH,
+                                     [BLOCK_DISCARD] = CMD_DATASET,
+                                     [BLOCK_ZEROES] = CMD_ZEROES };
     struct command c = { .head = codes[r->op] | i << 16, .nsid = n->nsid };
-    if (r->op != BLOCK_FLUSH) {
-        uint64_t sector = r->offset / d->sector;
-        prps_set(n, i, r, &c);
+    if (r->op == BLOCK_DISCARD) {
+        range_set(n, i, r, &c);
+    } else if (r->op != BLOCK_FLUSH) {
+        uint64_t sector = r->at / d->sector;
         c.cdw10 = (uint32_t)sector;
         c.cdw11 = (uint32_t)(sector >> 32);
         c.cdw12 = r->len / d->sector - 1;
+        if (r->op == BLOCK_ZEROES)
+            c.cdw12 |= r->unmap && n->unmap ? ZEROES_DEALLOCATE : 0;
+        else
+            prps_set(n, i, r, &c);
     }
     ring_send(&n->io, &c);
 }

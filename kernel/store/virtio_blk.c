@@ -27,10 +27,13 @@
 #define F_RO       BIT64(5)
 #define F_BLK_SIZE BIT64(6)
 #define F_FLUSH    BIT64(9)
+#define F_DISCARD  BIT64(13)
+#define F_ZEROES   BIT64(14)
 /* 5.2.4 "Device configuration layout". */
 enum { D_CAPACITY = 0, D_SIZE_MAX = 8, D_BLK_SIZE = 20, CONFIG_LEN = 24 };
+enum { D_DISCARD_MAX = 36, D_ZEROES_MAX = 48, D_ZEROES_UNMAP = 56, CONFIG_LEN_ZEROES = 60 };
 /* 5.2.6 "Device Operation". */
-enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8 };
+enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_ZEROES = 13 };
 enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2, S_NONE = 0xff };
 #define SECTOR  512u /* of capacity and of requests, whatever the block size */
 #define ID_LEN  20u
@@ -46,8 +49,14 @@ struct note {
     struct header head;
     uint8_t id[ID_LEN]; /* the answer to T_GET_ID */
     volatile uint8_t status;
-    uint8_t reserved[27];
+    uint8_t reserved[3];
+    struct range {
+        uint64_t sector;
+        uint32_t n_sectors, flags;
+    } range; /* of T_DISCARD and T_ZEROES */
+    uint8_t reserved2[8];
 };
+#define RANGE_UNMAP 1u
 _Static_assert(sizeof(struct header) == 16 && sizeof(struct note) == 64, "5.2.6");
 
 enum state { DOWN, STOPPING, NAMING, READY };
@@ -59,7 +68,7 @@ struct virtio_blk {
     struct note *notes; /* owned, for ever: one for each slot */
     uint64_t until_us;  /* of STOPPING and NAMING; DOWN: the next try; READY: the next look at the status */
     enum state state;
-    bool msi;
+    bool msi, unmap;
     uint64_t features;
 };
 static unsigned n_disks;
@@ -92,12 +101,29 @@ static void chain_send(struct virtio_blk *b, unsigned slot, struct header h, voi
 
 static void virtio_blk_send(struct blockdev *d, unsigned slot)
 {
-    static const uint32_t types[] = { [BLOCK_READ] = T_IN, [BLOCK_WRITE] = T_OUT, [BLOCK_FLUSH] = T_FLUSH };
+    static const uint32_t types[] = { [BLOCK_READ] = T_IN,
+                                      [BLOCK_WRITE] = T_OUT,
+                                      [BLOCK_FLUSH] = T_FLUSH,
+                                      [BLOCK_DISCARD] = T_DISCARD,
+                                      [BLOCK_ZEROES] = T_ZEROES };
     struct virtio_blk *b = blk_of(d);
     const struct block_req *r = b->q.slot[slot].r;
-    bool flush = r->op == BLOCK_FLUSH;
-    chain_send(b, slot, (struct header){ .type = types[r->op], .sector = flush ? 0 : r->offset / SECTOR },
-               flush ? NULL : r->buf, r->len, r->op == BLOCK_READ);
+    struct range *range = &b->notes[slot].range;
+    struct header h = { .type = types[r->op] };
+    switch (r->op) {
+    case BLOCK_FLUSH: chain_send(b, slot, h, NULL, 0, false); break;
+    case BLOCK_DISCARD:
+    case BLOCK_ZEROES:
+        *range = (struct range){ .sector = r->at / SECTOR, .n_sectors = r->len / SECTOR };
+        range->flags = r->op == BLOCK_ZEROES && r->unmap && b->unmap ? RANGE_UNMAP : 0;
+        chain_send(b, slot, h, range, sizeof(*range), false);
+        break;
+    case BLOCK_READ:
+    case BLOCK_WRITE:
+        h.sector = r->at / SECTOR;
+        chain_send(b, slot, h, r->buf, r->len, r->op == BLOCK_READ);
+        break;
+    }
 }
 
 static void virtio_blk_submit(struct blockdev *d, struct block_req *r) { blockq_add(&blk_of(d)->q, r); }
@@ -164,7 +190,8 @@ static const char *features_check(const struct virtio_blk *b)
 static void virtio_blk_begin(struct virtio_blk *b)
 {
     bool irq;
-    if (!virtio_negotiate(&b->v, F_SIZE_MAX | F_RO | F_BLK_SIZE | F_FLUSH, &b->features)) {
+    uint64_t ranges = b->v.device_len >= CONFIG_LEN_ZEROES ? F_DISCARD | F_ZEROES : 0;
+    if (!virtio_negotiate(&b->v, F_SIZE_MAX | F_RO | F_BLK_SIZE | F_FLUSH | ranges, &b->features)) {
         virtio_blk_unusable(b, "it does not agree on features");
         return;
     }
@@ -187,6 +214,21 @@ static void virtio_blk_begin(struct virtio_blk *b)
     b->until_us = clock_us() + DISK_IDENTIFY_US;
 }
 
+/* One limit for both, in bytes, whichever there are. */
+static void ranges_take(struct virtio_blk *b, struct block_facts *f)
+{
+    const volatile uint8_t *p = b->v.device;
+    uint64_t most = UINT32_MAX;
+    f->discard = b->features & F_DISCARD;
+    f->zeroes = b->features & F_ZEROES;
+    if (f->discard)
+        most = MIN(most, mmio_read32(p + D_DISCARD_MAX));
+    if (f->zeroes)
+        most = MIN(most, mmio_read32(p + D_ZEROES_MAX));
+    b->unmap = f->zeroes && mmio_read8(p + D_ZEROES_UNMAP);
+    f->range_max = most * SECTOR;
+}
+
 /* The size, and the serial number if the device told one. */
 static void virtio_blk_named(struct virtio_blk *b)
 {
@@ -200,7 +242,9 @@ static void virtio_blk_named(struct virtio_blk *b)
         virtio_blk_unusable(b, "it has sectors, or a size, that this driver cannot use");
         return;
     }
-    if (!blockdev_identified(&b->dev, ALIGN_DOWN(n * SECTOR, sector), (uint32_t)sector, serial)) {
+    struct block_facts f = { .bytes = ALIGN_DOWN(n * SECTOR, sector), .sector = (uint32_t)sector, .serial = serial };
+    ranges_take(b, &f);
+    if (!blockdev_identified(&b->dev, &f)) {
         virtio_blk_unusable(b, "it is another disk");
         return;
     }

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+import struct
+import zlib
 
 from fixtures import each
 from host import Link, ROOT, RUNS
@@ -13,36 +15,60 @@ from test_virtio import FILES, guest_vm, sh
 GOLDEN = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_one_disk.bin")
 MIB = 1 << 20
 WEB = [(1 * MIB, 20 * MIB), (29 * MIB, 12 * MIB)]       # where `lvs -o+seg_pe_ranges` says that vg0/web lies
+PART = 2 * MIB                                          # where the partition begins, on the disk that has one
 WRITTEN = 8 * MIB                                       # diskcheck writes so much, from byte 0 on
 
 
-KINDS = {"nvme": (["nvme,drive=store0,serial=godwit"], r"nvme0: QEMU"),    # devices of QEMU, the log's line
-         "virtio": (["virtio-blk-pci,drive=store0,serial=godwit"], r"virtio0: virtio-blk \(serial godwit\)"),
-         "ahci": (["ide-hd,drive=store0,bus=ide.1,serial=godwit"], r"ahci1: QEMU_HARDDISK \(serial godwit\)")}
+# devices of QEMU, is the store in a partition, the log's line
+KINDS = {"nvme": (["nvme,drive=store0,serial=godwit"], False, r"nvme0: QEMU"),
+         "virtio": (["virtio-blk-pci,drive=store0,serial=godwit"], False, r"virtio0: virtio-blk \(serial godwit\)"),
+         "ahci": (["ide-hd,drive=store0,bus=ide.1,serial=godwit"], True, r"ahci1: QEMU_HARDDISK \(serial godwit\)")}
+
+
+def partition_table(out, sectors, first, last):
+    """Make out a disk of so many sectors, with a GPT whose partition 2 is from `first` to `last`.  Both copies: the
+    firmware would write a missing one."""
+    kind = bytes.fromhex("79d3d6e607f5c244a23c238f2a3df928")                    # Linux LVM
+    entries = (bytes(128) + struct.pack("<16s16sQQ", kind, b"a partition's id", first, last)).ljust(128 * 128, b"\0")
+
+    def header(at, other, where):
+        fields = [b"EFI PART", 0x10000, 92, 0, 0, at, other, 34, sectors - 34, b"the disk's own id", where, 128, 128,
+                  zlib.crc32(entries)]
+        fields[3] = zlib.crc32(struct.pack("<8s4I4Q16sQ3I", *fields))
+        return struct.pack("<8s4I4Q16sQ3I", *fields).ljust(512, b"\0")
+
+    mbr = bytes(446) + struct.pack("<8B2I", 0, 0, 2, 0, 0xee, 255, 255, 255, 1, sectors - 1) + bytes(48) + b"\x55\xaa"
+    out.write(mbr + header(1, sectors - 1, 2) + entries)
+    out.seek((sectors - 33) * 512)
+    out.write(entries + header(sectors - 1, 1, sectors - 33))
 
 
 class StoreDisk:
-    """An image that has the first sectors of golden, and its QEMU arguments."""
+    """An image that has the first sectors of golden, or a partition that has, and its QEMU arguments."""
 
-    def __init__(self, name, devices):
+    def __init__(self, name, devices, in_partition):
+        self.begin = PART if in_partition else 0
         os.makedirs(RUNS, exist_ok=True)
         self.file = os.path.join(RUNS, f"{name}.disk")
         with open(GOLDEN, "rb") as f, open(self.file, "wb") as out:
+            if in_partition:
+                partition_table(out, (PART + 66 * MIB) // 512, PART // 512, (PART + 64 * MIB) // 512 - 1)
+            out.seek(self.begin)
             out.write(f.read())
-            out.truncate(64 * MIB)
+            out.truncate(self.begin + (66 if in_partition else 64) * MIB)
         self.arguments = ["-drive", f"file={self.file},if=none,id=store0,format=raw",
                           *(arg for device in devices for arg in ("-device", device))]
 
     def volume(self):
         with open(self.file, "rb") as f:
-            return b"".join(f.seek(at) and f.read(n) for at, n in WEB)
+            return b"".join(f.seek(self.begin + at) and f.read(n) for at, n in WEB)
 
     def outside(self):
         """All that is not the volume."""
         with open(self.file, "rb") as f:
             disk = bytearray(f.read())
         for at, n in WEB:
-            disk[at:at + n] = bytes(n)
+            disk[self.begin + at:self.begin + at + n] = bytes(n)
         return hashlib.sha256(disk).hexdigest()
 
 
@@ -50,15 +76,17 @@ class StoreDisk:
 def test_guest_on_a_volume(kind, own):
     """A write load on a volume; what cannot be started, or moved, says why; the host loses its power, and what was
     flushed is there.  Nothing outside the volume changes."""
-    devices, line = kind
-    disk = StoreDisk("store", devices)
+    devices, in_partition, line = kind
+    disk = StoreDisk("store", devices, in_partition)
     outside = disk.outside()
     vms = {"guest": guest_vm(11, disk="lv:vg0/web", autostart=False),
            "twice": guest_vm(12, disk="lv:vg0/web", autostart=False),
            "lost": guest_vm(13, disk="lv:vg0/nowhere", autostart=False)}
     host = {"vms": vms, "peers": ["b"], "files": FILES, "extra": disk.arguments}
     a = own("a", Link(), **host)
-    a.wait_log(line + ".*64 MiB, sectors of 512 bytes, MSI")
+    a.wait_log(line + ".* MiB, sectors of 512 bytes, MSI")
+    if in_partition:
+        a.wait_log("ahci1p2: 64 MiB at 2048 KiB")
     a.wait_log(r"volume group vg0: 2 volumes in extents of 4096 KiB")
     a.command("vm start guest --force")
     begin(a)

@@ -163,6 +163,27 @@ static void test_hang(void **state)
     mem_free(buf, 2 * PAGE_SIZE);
 }
 
+/* DISCARD, where the fakes put 'd', and ZEROES where there are: they hit what they shall, and nothing else. */
+static void test_ranges(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    assert_true(d->discard && d->range_max && d->range_max % 512 == 0);
+    for (enum block_op op = BLOCK_DISCARD; op <= (d->zeroes ? BLOCK_ZEROES : BLOCK_DISCARD); op++) {
+        struct block_req r = { .op = op, .offset = 3 * 512, .done = done };
+        r.len = MIN(d->range_max, DISK_BYTES - 4 * 512);
+        memset(disk.bytes, 'x', DISK_BYTES);
+        n_good = 0;
+        d->ops->submit(d, &r);
+        turns(d, 4);
+        assert_int_equal(n_good, 1);
+        for (unsigned i = 0; i < DISK_BYTES; i++)
+            assert_int_equal(disk.bytes[i], i < r.offset || i >= r.offset + r.len ? 'x'
+                                            : op == BLOCK_DISCARD                 ? 'd'
+                                                                                  : 0);
+    }
+}
+
 /* A disk that is gone leaves its requests waiting, and goes on when it is back. */
 static void test_gone(void **state)
 {

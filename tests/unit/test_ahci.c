@@ -122,6 +122,18 @@ static uint8_t rw_do(uint64_t lba, unsigned count, bool write, const struct cmd_
     return 0;
 }
 
+static uint8_t trim_do(const uint8_t *fis, const struct cmd_table *t)
+{
+    const uint64_t *ranges = (void *)(uintptr_t)t->data;
+    assert_true(fis[3] == DATASET_TRIM && fis[12] == 1 && !fis[13] && t->data_len + 1 == 512);
+    for (unsigned i = 0; i < 64; i++) {
+        uint64_t lba = ranges[i] & (BIT64(48) - 1), n = ranges[i] >> 48;
+        assert_true((lba + n) * 512 <= DISK_BYTES);
+        memset(disk.bytes + lba * 512, 'd', n * 512);
+    }
+    return 0;
+}
+
 static uint8_t command_do(unsigned slot)
 {
     const struct cmd_header *h = &memory()->header[slot];
@@ -134,9 +146,10 @@ static uint8_t command_do(unsigned slot)
         disk.n_starts++;
         memcpy((void *)(uintptr_t)t->data, dev.id, 512);
         return 0;
-    case ATA_FLUSH: disk.n_flushes++; return 0;
+    case ATA_FLUSH:   disk.n_flushes++; return 0;
+    case ATA_DATASET: return trim_do(f, t);
     case ATA_READ:
-    case ATA_WRITE: return rw_do(lba, f[12] | f[13] << 8, f[2] == ATA_WRITE, t);
+    case ATA_WRITE:   return rw_do(lba, f[12] | f[13] << 8, f[2] == ATA_WRITE, t);
     case ATA_READ_QUEUED:
     case ATA_WRITE_QUEUED:
         assert_int_equal(f[12] >> 3, slot);
@@ -155,7 +168,8 @@ void device_run(void)
 {
     uint32_t *ci = preg(OUR, P_CI), *sact = preg(OUR, P_SACT);
     unsigned n = (unsigned)__builtin_popcount(*ci);
-    bool started = *preg(OUR, P_CMD) & CMD_ST, identify = started && memory()->table[0].fis[2] == ATA_IDENTIFY;
+    bool started = (*preg(OUR, P_CMD) & CMD_ST) && memory();
+    bool identify = started && memory()->table[0].fis[2] == ATA_IDENTIFY;
     if (in_clock || !started || disk.gone || (disk.hangs && !identify) || (*preg(OUR, P_IS) & IS_TFES))
         return;
     dev.most_queued = MAX(dev.most_queued, (unsigned)__builtin_popcount(*sact));
@@ -199,12 +213,14 @@ static void device_new(void)
     dev.global[R_CAP / 4] = CAP_NCQ | CAP_64 | 31u << 8 | 5;
     dev.global[R_PI / 4] = PORTS;
     dev.id[49] = 1 << 8;
+    dev.id[69] = 1 << 14;
     dev.id[75] = 31;
     dev.id[76] = 1 << 8;
     dev.id[83] = 0x4000 | 1 << 10;
     dev.id[85] = 1 << 5;
     dev.id[87] = 0x4000;
     dev.id[100] = DISK_BYTES / 512;
+    dev.id[169] = 1;
     memcpy(&dev.id[10], "esirla1-            ", 20); /* bytes of each word are swapped */
     memcpy(&dev.id[27], "  A", 3);
     *preg(OUR, P_CMD) = CMD_ST | CMD_CR | CMD_FRE | CMD_FR; /* as the firmware left it */
@@ -411,7 +427,7 @@ int main(void)
         cmocka_unit_test_teardown(test_bad_sector, end), cmocka_unit_test_teardown(test_link_error, end),
         cmocka_unit_test_teardown(test_link_lost, end),  cmocka_unit_test_teardown(test_hang, end),
         cmocka_unit_test_teardown(test_gone, end),       cmocka_unit_test_teardown(test_swapped, end),
-        cmocka_unit_test_teardown(test_lies, end),
+        cmocka_unit_test_teardown(test_lies, end),       cmocka_unit_test_teardown(test_ranges, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,7 @@ struct fake {
     struct blockdev dev;
     uint8_t *bytes;
     struct block_req *queue; /* what waits for finish() */
-    unsigned n_flushes;
+    unsigned n_flushes, n_ranges;
 };
 static struct fake fakes[N_DISKS];
 static unsigned n_disks;
@@ -39,10 +39,15 @@ static bool fake_do(struct fake *f, struct block_req *r)
         f->n_flushes++;
         return !fails;
     }
-    assert_true(r->len && r->len <= BLOCK_LEN_MAX && r->offset % 512 == 0 && r->len % 512 == 0);
+    bool range = r->op == BLOCK_DISCARD || r->op == BLOCK_ZEROES;
+    assert_true(r->len && r->len <= (range ? f->dev.range_max : BLOCK_LEN_MAX));
+    assert_true(r->offset % 512 == 0 && r->len % 512 == 0);
     assert_true(r->offset <= f->dev.bytes && r->len <= f->dev.bytes - r->offset);
+    f->n_ranges += range;
     if (r->op == BLOCK_READ)
         memcpy(r->buf, f->bytes + r->offset, r->len);
+    else if (range)
+        memset(f->bytes + r->offset, r->op == BLOCK_ZEROES ? 0 : 'd', r->len);
     else
         memcpy(f->bytes + r->offset, r->buf, r->len);
     return !fails;
@@ -530,6 +535,36 @@ static void test_disk_data(void **state)
     d->ops->close(d);
 }
 
+/* A disk that takes both, and one that takes neither, for which zeroes are written. */
+static void test_disk_ranges(void **state)
+{
+    (void)state;
+    const uint64_t at = 19 * MIB + 512, len = 4 * MIB; /* crosses from the first segment to the second */
+    for (unsigned can = 0; can < 2; can++) {
+        disk_add("one_disk", 64 * MIB);
+        fakes[0].dev.discard = fakes[0].dev.zeroes = can;
+        fakes[0].dev.range_max = can ? MIB + 512 : 0;
+        lvm_scan();
+        struct disk *d = open_web();
+        turns(d, 1);
+        assert_true(d->info.discard == (can != 0) && d->info.zeroes);
+        memset(fakes[0].bytes + MIB, 'x', 63 * MIB);
+        assert_int_equal(begin(d, 0, DISK_ZEROES, at, len), DISK_PENDING);
+        turns(d, 100);
+        assert_int_equal(got[0], DISK_OK);
+        assert_int_equal(fakes[0].n_ranges, can ? 4 : 0);
+        for (uint64_t i = MIB; i < 64 * MIB; i++) {
+            bool zero = (i >= MIB + at && i < 21 * MIB) || (i >= 29 * MIB && i < 29 * MIB + at + len - 20 * MIB);
+            assert_int_equal(fakes[0].bytes[i], zero ? 0 : 'x');
+        }
+        assert_int_equal(begin(d, 1, DISK_DISCARD, 0, len), can ? DISK_PENDING : DISK_UNSUPP);
+        turns(d, 100);
+        assert_true(!can || (got[1] == DISK_OK && fakes[0].bytes[MIB] == 'd' && fakes[0].bytes[5 * MIB] == 'x'));
+        d->ops->close(d);
+        disks_remove();
+    }
+}
+
 static void test_disk_errors(void **state)
 {
     (void)state;
@@ -600,7 +635,7 @@ int main(void)
         cmocka_unit_test_teardown(test_sectors, end),       cmocka_unit_test_teardown(test_claimed_disk, end),
         cmocka_unit_test_teardown(test_wrong_headers, end), cmocka_unit_test_teardown(test_disk_data, end),
         cmocka_unit_test_teardown(test_snapshots, end),     cmocka_unit_test_teardown(test_disk_errors, end),
-        cmocka_unit_test_teardown(test_one_writer, end),
+        cmocka_unit_test_teardown(test_one_writer, end),    cmocka_unit_test_teardown(test_disk_ranges, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

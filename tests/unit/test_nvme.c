@@ -24,7 +24,7 @@ static struct {
     bool hangs, gone, never_ready;
     uint64_t late_us, slow_until; /* not ready, and no answer to administrative commands, until then */
     unsigned n_reads, n_writes, n_flushes, n_starts;
-    uint8_t cache, mdts, shift;
+    uint8_t cache, mdts, shift, oncs, dlfeat;
     uint64_t sectors;
 } dev;
 static uint64_t now = 1;
@@ -48,12 +48,14 @@ static void identify_answer(const struct command *c)
         memcpy(p + 24, "A model \x1b[31m                            ", 37);
         p[525] = dev.cache;
         p[77] = dev.mdts;
+        p[520] = dev.oncs;
     } else if (c->cdw10 == IDENTIFY_NAMESPACE_LIST) {
         p[0] = 7;
     } else {
         assert_int_equal(c->nsid, 7);
         memcpy(p, &dev.sectors, 8);
         p[26] = 1; /* the second format */
+        p[33] = dev.dlfeat;
         p[128 + 4 + 2] = dev.shift;
     }
 }
@@ -81,6 +83,14 @@ static void io_do(const struct command *c, volatile struct completion *cq)
         status = dev.fail_status;
     } else if ((c->head & 0xff) == CMD_FLUSH) {
         dev.n_flushes++;
+    } else if ((c->head & 0xff) == CMD_DATASET) {
+        const uint32_t *range = (void *)(uintptr_t)c->prp1;
+        assert_true(c->cdw10 == 0 && c->cdw11 == 4);
+        memset(dev.disk + ((uint64_t)range[2] << dev.shift), 'd', (size_t)range[1] << dev.shift);
+    } else if ((c->head & 0xff) == CMD_ZEROES) {
+        size_t n = (size_t)(c->cdw12 & 0xffff) + 1;
+        assert_int_equal(c->cdw12 >> 25 & 1, dev.dlfeat == 9);
+        memset(dev.disk + ((uint64_t)c->cdw10 << dev.shift), 0, n << dev.shift);
     } else {
         bool write = (c->head & 0xff) == CMD_WRITE;
         *(write ? &dev.n_writes : &dev.n_reads) += 1;
@@ -348,6 +358,31 @@ static void test_no_cache(void **state)
     assert_true(n_good == 1 && !dev.n_flushes);
 }
 
+/* DISCARD and ZEROES, and where a controller says how it reads what is deallocated. */
+static void test_ranges(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    assert_true(!d->discard && !d->zeroes && !d->range_max);
+    for (unsigned i = 0; i < 4; i++) {
+        dev.oncs = 4 | 8;
+        dev.dlfeat = i < 2 ? 9 : 8;
+        dev.mdts = 5; /* 128 KiB */
+        d = probe();
+        assert_true(d->discard && d->zeroes && d->range_max == 128 * KIB);
+        struct block_req r = {
+            .op = i % 2 ? BLOCK_ZEROES : BLOCK_DISCARD, .offset = 1024, .done = done, .unmap = true
+        };
+        r.len = d->range_max;
+        memset(dev.disk, 'x', DISK_BYTES);
+        d->ops->submit(d, &r);
+        turns(d, 3);
+        assert_int_equal(n_good, 1);
+        assert_true(dev.disk[1023] == 'x' && dev.disk[1024 + r.len] == 'x');
+        assert_true(dev.disk[1024] == (i % 2 ? 0 : 'd') && dev.disk[1023 + r.len] == (i % 2 ? 0 : 'd'));
+    }
+}
+
 /* A controller that hangs is reset, and gets its requests again in their old order; nothing is answered meanwhile. */
 static void test_hang(void **state)
 {
@@ -456,6 +491,7 @@ int main(void)
         cmocka_unit_test_teardown(test_no_cache, end),
         cmocka_unit_test_teardown(test_hang, end),
         cmocka_unit_test_teardown(test_hang_at_full_load, end),
+        cmocka_unit_test_teardown(test_ranges, end),
         cmocka_unit_test_teardown(test_gone, end),
         cmocka_unit_test_teardown(test_lies, end),
     };

@@ -18,7 +18,7 @@ static struct pci_dev card = { .vendor = VIRTIO_VENDOR, .device = VIRTIO_BLK_ID,
 static struct {
     uint8_t bar[0x3000]; /* common configuration, device configuration, doorbells */
     uint64_t features, capacity;
-    uint32_t blk_size, size_max;
+    uint32_t blk_size, size_max, range_max;
     uint16_t queue_size, doorbell_at, taken;
     uint8_t status, fail_status;
     bool nameless;
@@ -74,6 +74,14 @@ static uint8_t request_do(const struct vring_desc *c)
     }
     if (h->type == T_FLUSH) {
         disk.n_flushes++;
+        return S_OK;
+    }
+    if (h->type == T_DISCARD || h->type == T_ZEROES) {
+        const struct range *range = (void *)buf;
+        assert_true(data->len == 16 && data->flags == VRING_DESC_NEXT && range->n_sectors <= dev.range_max);
+        assert_int_equal(range->flags, 0);
+        assert_true((range->sector + range->n_sectors) * SECTOR <= DISK_BYTES);
+        memset(disk.bytes + range->sector * SECTOR, h->type == T_DISCARD ? 'd' : 0, range->n_sectors * SECTOR);
         return S_OK;
     }
     assert_true(h->type == T_IN || h->type == T_OUT);
@@ -136,6 +144,8 @@ void device_run(void)
     put(0x1000 + D_CAPACITY, dev.capacity, 8);
     put(0x1000 + D_SIZE_MAX, dev.size_max, 4);
     put(0x1000 + D_BLK_SIZE, dev.blk_size, 4);
+    put(0x1000 + D_DISCARD_MAX, dev.range_max, 4);
+    put(0x1000 + D_ZEROES_MAX, 999, 4);
     if ((dev.status & VIRTIO_STATUS_OK) && !disk.hangs)
         queue_run();
 }
@@ -162,7 +172,8 @@ static int end(void **state)
 static void device_new(void)
 {
     memset(&dev, 0, sizeof(dev));
-    dev.features = VIRTIO_F_VERSION_1 | F_BLK_SIZE | F_FLUSH | BIT64(7);
+    dev.features = VIRTIO_F_VERSION_1 | F_BLK_SIZE | F_FLUSH | BIT64(7) | F_DISCARD | F_ZEROES;
+    dev.range_max = 1000;
     dev.capacity = DISK_BYTES / SECTOR;
     dev.blk_size = 512;
     dev.queue_size = 128;
@@ -275,6 +286,10 @@ static void test_swapped(void **state)
     wait_s(d, 10);
     assert_true(!n_done && strstr(d->why, "same disk"));
     dev.capacity *= 2;
+    dev.features &= ~F_DISCARD; /* it can do less */
+    wait_s(d, 10);
+    assert_int_equal(n_done, 0);
+    dev.features |= F_DISCARD;
     wait_s(d, 10);
     assert_true(n_good == 1 && !d->lost_us);
     page_free(buf);
@@ -302,7 +317,7 @@ int main(void)
         cmocka_unit_test_teardown(test_many, end),     cmocka_unit_test_teardown(test_errors, end),
         cmocka_unit_test_teardown(test_no_cache, end), cmocka_unit_test_teardown(test_hang, end),
         cmocka_unit_test_teardown(test_gone, end),     cmocka_unit_test_teardown(test_swapped, end),
-        cmocka_unit_test_teardown(test_lies, end),
+        cmocka_unit_test_teardown(test_lies, end),     cmocka_unit_test_teardown(test_ranges, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
