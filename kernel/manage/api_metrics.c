@@ -17,6 +17,7 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/reach.h"
+#include "kernel/store/blockdev.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
 #include "net/net.h"
@@ -198,6 +199,51 @@ static void metric_peer_reachable(struct sampler *s)
             sample_put_labelled(s, "peer", host_config->peers[i].name, reach_of(i) == REACH_YES);
 }
 
+/* ---- the host's disks ---- */
+
+/* The next whole disk from slot *i on; NULL: no more. */
+static const struct blockdev *disk_next(unsigned *i)
+{
+    while (*i < BLOCKDEVS_MAX && blockdev_at(*i)) {
+        const struct blockdev *d = blockdev_at((*i)++);
+        if (!d->whole)
+            return d;
+    }
+    return NULL;
+}
+
+static void each_disk_kind(struct sampler *s, bool bytes)
+{
+    static const char *const kinds[BLOCK_OPS] = { [BLOCK_READ] = "read",
+                                                  [BLOCK_WRITE] = "write",
+                                                  [BLOCK_FLUSH] = "flush",
+                                                  [BLOCK_DISCARD] = "discard",
+                                                  [BLOCK_ZEROES] = "zeroes" };
+    const struct blockdev *d;
+    for (unsigned i = 0; (d = disk_next(&i));)
+        for (unsigned k = 0; k < BLOCK_OPS; k++) {
+            if (bytes && k == BLOCK_FLUSH)
+                continue;
+            sample_label(s, "disk", d->name);
+            sample_put_labelled(s, "kind", kinds[k], bytes ? d->n_bytes[k] : d->n_done[k]);
+        }
+}
+static void metric_disk_requests(struct sampler *s) { each_disk_kind(s, false); }
+static void metric_disk_bytes(struct sampler *s) { each_disk_kind(s, true); }
+
+static void each_disk(struct sampler *s, uint64_t (*value)(const struct blockdev *d))
+{
+    const struct blockdev *d;
+    for (unsigned i = 0; (d = disk_next(&i));)
+        sample_put_labelled(s, "disk", d->name, value(d));
+}
+static uint64_t disk_errors(const struct blockdev *d) { return d->n_errors; }
+static uint64_t disk_resets(const struct blockdev *d) { return d->n_resets; }
+static uint64_t disk_lost(const struct blockdev *d) { return d->lost_us != 0; }
+static void metric_disk_errors(struct sampler *s) { each_disk(s, disk_errors); }
+static void metric_disk_resets(struct sampler *s) { each_disk(s, disk_resets); }
+static void metric_disk_lost(struct sampler *s) { each_disk(s, disk_lost); }
+
 /* ---- moves ---- */
 
 static void metric_migrations_total(struct sampler *s)
@@ -289,6 +335,11 @@ static const struct metric metrics[] = {
     { "godwit_network_heap_bytes", "gauge", "Memory that packets and connections hold.", metric_net_heap },
     { "godwit_peer_reachable", "gauge", "1: the peer answered when it was asked last; asked each minute while read.",
       metric_peer_reachable },
+    { "godwit_disk_requests_total", "counter", "Requests that a disk of the host has done.", metric_disk_requests },
+    { "godwit_disk_bytes_total", "counter", "Bytes of these requests.", metric_disk_bytes },
+    { "godwit_disk_errors_total", "counter", "Requests that a disk of the host failed.", metric_disk_errors },
+    { "godwit_disk_resets_total", "counter", "Resets of a disk that did not answer.", metric_disk_resets },
+    { "godwit_disk_lost", "gauge", "1: the disk does not answer, and its requests wait.", metric_disk_lost },
     { "godwit_migrations_total", "counter", "Moves that ended, and guests that arrived.", metric_migrations_total },
     { "godwit_migrations_active", "gauge", "Outgoing moves that have not ended.", metric_migrations_active },
     { "godwit_migrations_pending", "gauge", "The same, by state.", metric_migrations_pending },

@@ -150,7 +150,7 @@ static void metric_card_tx_drops(struct sampler *s)
 
 /* ---- disk ---- */
 
-static void each_disk(struct sampler *s, unsigned n_kinds, uint64_t (*value)(const struct blk_counts *c))
+static void each_vm_disk(struct sampler *s, unsigned n_kinds, uint64_t (*value)(const struct blk_counts *c))
 {
     static const char *const kinds[BLK_KINDS] = { "read", "write", "other" };
     for (unsigned i = 0; i < VM_MAX; i++)
@@ -169,9 +169,9 @@ static uint64_t blk_bytes(const struct blk_counts *c) { return c->bytes; }
 static uint64_t blk_requests(const struct blk_counts *c) { return c->requests; }
 static uint64_t blk_errors(const struct blk_counts *c) { return c->errors; }
 
-static void metric_disk_bytes(struct sampler *s) { each_disk(s, BLK_OTHER, blk_bytes); }
-static void metric_disk_requests(struct sampler *s) { each_disk(s, BLK_KINDS, blk_requests); }
-static void metric_disk_errors(struct sampler *s) { each_disk(s, BLK_KINDS, blk_errors); }
+static void metric_vm_disk_bytes(struct sampler *s) { each_vm_disk(s, BLK_OTHER, blk_bytes); }
+static void metric_vm_disk_requests(struct sampler *s) { each_vm_disk(s, BLK_KINDS, blk_requests); }
+static void metric_vm_disk_errors(struct sampler *s) { each_vm_disk(s, BLK_KINDS, blk_errors); }
 
 const struct metric vm_metrics[] = {
     { "godwit_vm_state", "gauge", "1 for the state that the guest is in.", metric_state },
@@ -193,9 +193,9 @@ const struct metric vm_metrics[] = {
     { "godwit_vm_network_transmit_drops_total", "counter", "Frames of the guest that its port did not let in.",
       metric_card_tx_drops },
     { "godwit_vm_disk_bytes_total", "counter", "Bytes that the guest read from or wrote to its disk.",
-      metric_disk_bytes },
-    { "godwit_vm_disk_requests_total", "counter", "Requests to the guest's disk that ended.", metric_disk_requests },
-    { "godwit_vm_disk_errors_total", "counter", "Of these, those that failed.", metric_disk_errors },
+      metric_vm_disk_bytes },
+    { "godwit_vm_disk_requests_total", "counter", "Requests to the guest's disk that ended.", metric_vm_disk_requests },
+    { "godwit_vm_disk_errors_total", "counter", "Of these, those that failed.", metric_vm_disk_errors },
     { "godwit_vm_disk_waiting", "gauge", "1: the guest stands still until its disk's server answers.",
       metric_disk_waiting },
 };

@@ -18,6 +18,7 @@
 #include "kernel/peers/migration.h"
 #include "kernel/peers/reach.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/blockdev.h"
 #include "kernel/vm/guest_net.h"
 #include "net/net.h"
 #include "net/vswitch.h"
@@ -84,6 +85,10 @@ const struct blk_counts *vdev_blk_counts(const struct vm *vm, unsigned index, en
     return index < vm->config.n_disks ? &blk[kind] : NULL;
 }
 
+static struct blockdev disks[BLOCKDEVS_MAX];
+static unsigned n_disks;
+struct blockdev *blockdev_at(unsigned i) { return i < n_disks ? &disks[i] : NULL; }
+
 /* ---- one answer ---- */
 
 static char answer[API_ANSWER_MAX + 1];
@@ -114,7 +119,7 @@ static int set_up(void **state)
     memset(ports, 0, sizeof(ports));
     memset(blk, 0, sizeof(blk));
     memset(reached, 0, sizeof(reached));
-    pcpu_count = n_jobs = n_wanted = 0;
+    pcpu_count = n_jobs = n_wanted = n_disks = 0;
     started = START_IDLE;
     big = 7;
     return 0;
@@ -189,6 +194,30 @@ static void test_guest(void **state)
     metrics_get();
     assert_null(strstr(answer, "godwit_vm_network_receive_bytes_total{"));
     assert_null(strstr(answer, "godwit_vm_disk_requests_total{"));
+}
+
+/* Partitions are part of their disk. */
+static void test_disks(void **state)
+{
+    (void)state;
+    n_disks = 3;
+    disks[0] = (struct blockdev){ .name = "nvme0", .n_resets = 2 };
+    disks[1] = (struct blockdev){ .name = "nvme0p1", .whole = &disks[0] };
+    disks[2] = (struct blockdev){ .name = "ahci1", .n_errors = 3, .lost_us = 4 };
+    for (unsigned k = 0; k < BLOCK_OPS; k++) {
+        disks[0].n_done[k] = 10 + k;
+        disks[0].n_bytes[k] = 4096 * k;
+    }
+    metrics_get();
+    has("godwit_disk_requests_total{disk=\"nvme0\",kind=\"read\"} 10");
+    has("godwit_disk_requests_total{disk=\"nvme0\",kind=\"zeroes\"} 14");
+    has("godwit_disk_bytes_total{disk=\"nvme0\",kind=\"write\"} 4096");
+    has("godwit_disk_resets_total{disk=\"nvme0\"} 2");
+    has("godwit_disk_errors_total{disk=\"ahci1\"} 3");
+    has("godwit_disk_lost{disk=\"nvme0\"} 0");
+    has("godwit_disk_lost{disk=\"ahci1\"} 1");
+    assert_null(strstr(answer, "nvme0p1"));
+    assert_null(strstr(answer, "godwit_disk_bytes_total{disk=\"nvme0\",kind=\"flush\"}"));
 }
 
 static void test_moves_and_peers(void **state)
@@ -276,6 +305,12 @@ static void test_the_fullest_answer_fits(void **state)
         memcpy(jobs[i].guest, longest, sizeof(longest));
         memcpy(jobs[i].peer, longest, sizeof(longest));
     }
+    n_disks = BLOCKDEVS_MAX;
+    memset(disks, 0xff, sizeof(disks));
+    for (unsigned i = 0; i < n_disks; i++) {
+        disks[i].whole = NULL;
+        snprintf(disks[i].name, sizeof(disks[i].name), "virtio%u", 1000000000 + i);
+    }
     conf.n_peers = CONFIG_MAX_PEERS;
     for (unsigned i = 0; i < conf.n_peers; i++) {
         memcpy(conf.peers[i].name, longest, sizeof(longest));
@@ -290,6 +325,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_guest, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_disks, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_moves_and_peers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_labels_are_escaped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_fullest_answer_fits, set_up, tear_down),
