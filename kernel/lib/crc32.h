@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/lib/crc32.h - CRC-32 of IEEE 802.3, bit by bit: for headers on disks, not for streams.  Portable. */
+ * kernel/lib/crc32.h - CRC-32 of IEEE 802.3, four bits at a time: for what lies on disks, not for streams.
+ * Portable, any context. */
 #ifndef GODWIT_KERNEL_LIB_CRC32_H
 #define GODWIT_KERNEL_LIB_CRC32_H
 
@@ -11,11 +12,13 @@
  *  Any context. */
 static inline uint32_t crc32_step(const void *data, size_t len, uint32_t crc)
 {
-    const uint8_t *p = data;
-    while (len--) {
+    static const uint32_t of_nibble[16] = { 0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
+                                            0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+                                            0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c };
+    for (const uint8_t *p = data; len; len--) {
         crc ^= *p++;
-        for (unsigned i = 0; i < 8; i++)
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+        crc = crc >> 4 ^ of_nibble[crc & 15];
+        crc = crc >> 4 ^ of_nibble[crc & 15];
     }
     return crc;
 }
