@@ -22,6 +22,7 @@
 #include "kernel/lib/wipe.h"
 #include "kernel/manage/api.h"
 #include "kernel/manage/console.h"
+#include "kernel/manage/settings.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/start.h"
@@ -124,7 +125,9 @@ void kernel_entry(struct boot_info *bi)
     lvm_scan();
     migration_init();
     api_init(bi);
-    registry_init(network_up(bi, own) ? own : NULL);
+    bool known = network_up(bi, own);
+    registry_init(known ? own : NULL);
+    settings_init(&config, known ? own : NULL);
     sched_guest_cpus_set(config.host.guest_cpus);
     vm_manage_init(bi, migration_let_go);
     start_all();

@@ -12,6 +12,7 @@
 #include "kernel/manage/api.h"
 #include "kernel/manage/console.h"
 #include "kernel/manage/events.h"
+#include "kernel/manage/settings.h"
 #include "kernel/peers/ask.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
@@ -44,6 +45,7 @@ bool service_step(uint64_t *wake)
     busy |= console_step();
     busy |= api_step();
     events_watch();
+    settings_step();
     busy |= validate_step();
     busy |= vm_manage_step();
     vm_usage_step();

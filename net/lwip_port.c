@@ -157,6 +157,13 @@ uint64_t host_if_next_us(void)
 
 bool host_if_is_up(void) { return conf && netif_is_up(&netif) && !ip4_addr_isany_val(*netif_ip4_addr(&netif)); }
 
+bool host_if_address(uint8_t ip[4])
+{
+    if (conf && host_if_is_up())
+        memcpy(ip, netif_ip4_addr(&netif), 4);
+    return conf && host_if_is_up();
+}
+
 bool host_if_has_address(const uint8_t ip[4])
 {
     return conf && (!memcmp(netif_ip4_addr(&netif), ip, 4) || !memcmp(netif_ip4_gw(&netif), ip, 4));

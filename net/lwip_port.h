@@ -18,6 +18,7 @@ bool host_if_is_up(void); /* has an IP address */
 /** The MAC of the neighbour with this address, as ARP found it.  False: unknown, or it is behind a gateway. */
 bool host_if_neighbour(const uint8_t ip[4], uint8_t mac[6]);
 /** Is ip this host's address, or its gateway's? */
+bool host_if_address(uint8_t ip[4]); /* its own; false: none */
 bool host_if_has_address(const uint8_t ip[4]);
 /** "10.0.0.1/24 via 10.0.0.254 (static), MTU 1500", or what is missing; static storage. */
 const char *host_if_text(void);

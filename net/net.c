@@ -141,6 +141,7 @@ bool net_needs_polling(void) { return ready && !nic->irq_vector; }
 
 bool net_is_up(void) { return ready && host_if_is_up(); }
 
+bool net_address(uint8_t ip[4]) { return host_if_address(ip); }
 bool net_has_address(const uint8_t ip[4]) { return host_if_has_address(ip); }
 
 bool net_is_of_other(const uint8_t ip[4], const uint8_t mac[6]) { return streams_is_of_other(ip, mac); }

@@ -41,8 +41,9 @@ bool net_poll(void);
 /** The clock_us() at which net_poll() must be called again at the latest.  Frames that arrive earlier raise an
  *  interrupt, if the card has one. */
 uint64_t net_next_us(void);
-bool net_needs_polling(void); /* the card in use has no interrupt */
-bool net_is_up(void);         /* has an IP address */
+bool net_needs_polling(void);    /* the card in use has no interrupt */
+bool net_is_up(void);            /* has an IP address */
+bool net_address(uint8_t ip[4]); /* this host's; false: it has none (yet) */
 /** Is ip this host's address, or its gateway's? */
 bool net_has_address(const uint8_t ip[4]);
 /** Has a client or peer authenticated from ip within the last hour, with another MAC than this one? */

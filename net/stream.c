@@ -68,7 +68,7 @@ enum owner { OWNER_SELF, OWNER_USER, OWNER_NONE };
 struct service {
     const char *section;             /* section of the configuration that lists the known ones */
     const struct peer_config *known; /* borrowed: the configuration lives for ever */
-    unsigned n_known;
+    const unsigned *n_known;         /* borrowed: the list can grow */
     void (*on_accept)(struct stream *s);
     const char *busy_fmt; /* printf format of the answer to a client without a place; NULL: none */
     struct tcp_guard guard;
@@ -499,7 +499,7 @@ static size_t plain_write(struct stream *s, const uint8_t *from, size_t len)
 
 static void stream_begin_tls(struct stream *s)
 {
-    s->tls = s->incoming ? tls_server(s->service->known, s->service->n_known, s->service->section)
+    s->tls = s->incoming ? tls_server(s->service->known, *s->service->n_known, s->service->section)
                          : tls_client(&s->dial, s->server ? "disk" : "peer");
     if (!s->tls)
         stream_fail(s, HV_E_NOMEM, "not enough memory for a TLS session");
@@ -762,8 +762,8 @@ enum hv_err streams_init(const struct net_params *p)
     struct tcp_pcb *api;
     ASSERT(!listener && p->on_accept); /* once */
     host_if_on_frame = stream_count_frame;
-    peers = (struct service){ "peer", c->peers, c->n_peers, p->on_accept, NULL, { .classify = peers_classify } };
-    clients = (struct service){ "client", c->clients, c->n_clients, p->on_client, BUSY_ANSWER, { .port = 0 } };
+    peers = (struct service){ "peer", c->peers, &c->n_peers, p->on_accept, NULL, { .classify = peers_classify } };
+    clients = (struct service){ "client", c->clients, &c->n_clients, p->on_client, BUSY_ANSWER, { .port = 0 } };
     enum hv_err e = service_listen(&peers, c->host.port, &listener);
     if (e || !p->on_client || !c->n_clients || !c->host.api_port)
         return e;

@@ -119,7 +119,7 @@ static unsigned check_end_chain(const br_x509_class **ctx)
     if (!c->has_fingerprint)
         return BR_ERR_X509_EMPTY_CHAIN;
     for (unsigned i = 0; i < c->n_peers; i++)
-        if (memcmp(c->peers[i].fingerprint, c->fingerprint, TLS_FP_LEN) == 0)
+        if (!c->peers[i].removed && memcmp(c->peers[i].fingerprint, c->fingerprint, TLS_FP_LEN) == 0)
             c->found = &c->peers[i];
     c->refused = !c->found;
     if (c->refused)

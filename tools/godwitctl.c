@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/picture.c
- *   tools/ctl/progress.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c
+ *   tools/ctl/progress.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c tools/ctl/trust.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes the interface that it
  * uses.  This file has the table of commands, the options and the help; tools/ctl/ has the commands. */
@@ -47,6 +47,22 @@ static const struct command {
       "--stop-crashed: crashed ones do not matter; --detach: do not watch)", "host poweroff alpha", cmd_host_poweroff },
     { { "host", "reboot" }, 0, 1, "[HOST]", "force stop-crashed detach", "restart a host; likewise",
       "host reboot alpha", cmd_host_reboot },
+    { { "host", "set" }, 3, 3, "HOST KEY VALUE", "",
+      "change a value of [host] while the host runs, VALUE as in godwit.conf, or default for what is there; a wrong KEY "
+      "lists those that can change", "host set alpha bandwidth-limit-mb 200\nhost set alpha incoming no", cmd_host_set },
+    { { "peer", "list" }, 0, 1, "[HOST]", "", "the peers of hosts", "peer list alpha", cmd_peer_list },
+    { { "peer", "add" }, 2, 2, "HOST-A HOST-B", "", "make two hosts peers, on both sides: shows both fingerprints, asks",
+      "peer add alpha beta", cmd_peer_add },
+    { { "peer", "remove" }, 2, 2, "HOST-A HOST-B", "",
+      "end that, on both sides; a HOST-B that this client does not know keeps its side", "peer remove alpha beta",
+      cmd_peer_remove },
+    { { "client", "list" }, 0, 1, "[HOST]", "", "the clients of hosts", "client list", cmd_client_list },
+    { { "client", "add" }, 2, 2, "HOST NAME --fingerprint HEX [--role operate]", "fingerprint role sure",
+      "let a client in (--fingerprint: as `godwitctl key` prints it there; --role: read without it)",
+      "client add alpha prometheus --fingerprint 8c1d...", cmd_client_add },
+    { { "client", "remove" }, 2, 2, "HOST NAME", "sure",
+      "let a client in no more (--sure: even the last one that may operate the host)",
+      "client remove alpha prometheus", cmd_client_remove },
     { { "vm", "list" }, 0, 0, "", "",
       "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'",
       cmd_vm_list },
@@ -244,7 +260,9 @@ enum {
     OPT_REPLACE,
     OPT_TIMEOUT,
     OPT_SINCE,
-    OPT_FOLLOW
+    OPT_FOLLOW,
+    OPT_SURE,
+    OPT_ROLE
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
@@ -278,6 +296,8 @@ static const struct option long_options[] = {
     { "replace", no_argument, NULL, OPT_REPLACE },
     { "since", required_argument, NULL, OPT_SINCE },
     { "follow", no_argument, NULL, OPT_FOLLOW },
+    { "sure", no_argument, NULL, OPT_SURE },
+    { "role", required_argument, NULL, OPT_ROLE },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { "version", no_argument, NULL, OPT_VERSION },
@@ -366,6 +386,8 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_REPLACE:     options.replace = true; break;
         case OPT_SINCE:       options.since = optarg; break;
         case OPT_FOLLOW:      options.follow = true; break;
+        case OPT_SURE:        options.sure = true; break;
+        case OPT_ROLE:        options.role = optarg; break;
         case OPT_TIMEOUT:     options.timeout = optarg; break;
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;

@@ -131,7 +131,8 @@ int config_network_rank(const struct config *c, const uint8_t ip[4])
 
 const struct peer_config *config_peer(const struct config *c, const char *peer_name)
 {
-    return peer_find((struct peer_config *)(uintptr_t)c->peers, c->n_peers, peer_name);
+    const struct peer_config *p = peer_find((struct peer_config *)(uintptr_t)c->peers, c->n_peers, peer_name);
+    return p && !p->removed ? p : NULL;
 }
 
 /* Why is p this host itself?  NULL: it is another host. */
@@ -229,6 +230,8 @@ static void section_end(struct parser *p)
         out |= section_lacks(p, vm_mac_taken(p->c), "mac",
                              "a MAC address that no other network card has; this VM is left out");
         p->c->n_vms -= out;
+    } else if ((p->section == SEC_PEER || p->section == SEC_CLIENT) && p->peer->removed) {
+        *(p->section == SEC_PEER ? &p->c->n_peers : &p->c->n_clients) -= !p->later;
     } else if (p->section == SEC_PEER) {
         ASSERT(p->peer == &p->c->peers[p->c->n_peers - 1]);
         bool fingerprint = p->good & BIT32(PEER_FINGERPRINT),
@@ -314,7 +317,7 @@ static void section_begin(struct parser *p, const char *section)
 
     if (!strcmp(section, "host"))
         p->section = SEC_HOST;
-    else if ((given = section_name(section, "vm")))
+    else if (!p->later && (given = section_name(section, "vm")))
         p->section = vm_begin(p, given);
     else if ((given = section_name(section, "peer")))
         p->section = peer_begin(p, given, false);
@@ -444,13 +447,27 @@ static void gateway_check(struct parser *p)
     mistake_report(p, p->gateway_line, "gateway", "an address inside the network of ip");
 }
 
+static void sections_read(struct parser *p, const char *text, size_t len)
+{
+    lines_read(p, text, len);
+    section_end(p);
+    memcpy(p->section_text, "host", sizeof("host"));
+    gateway_check(p);
+}
+
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx)
 {
     struct parser p = { .c = out, .on_error = on_error, .ctx = ctx };
     memset(out, 0, sizeof(*out));
     host_defaults(&out->host);
-    lines_read(&p, text, len);
-    section_end(&p);
-    memcpy(p.section_text, "host", sizeof("host"));
-    gateway_check(&p);
+    sections_read(&p, text, len);
+}
+
+void config_parse_later(const char *text, size_t len, const struct host_config *host, struct config *out,
+                        config_error_fn *on_error, void *ctx)
+{
+    struct parser p = { .c = out, .on_error = on_error, .ctx = ctx, .later = true };
+    memset(out, 0, sizeof(*out));
+    out->host = *host;
+    sections_read(&p, text, len);
 }

@@ -49,6 +49,8 @@ struct peer_config { /* [peer] or [client] */
     unsigned n_other_ips;
     uint16_t port;
     uint8_t fingerprint[32]; /* SHA-256 of the DER certificate */
+    bool removed; /* it counts no more; it stays, for whoever points to it.  Addresses and fingerprint are 0 */
+    bool later;   /* not in godwit.conf, or not so: set while the host runs */
 };
 #define CONFIG_LV_NAME_LEN 64
 struct lv_config { /* a logical volume of a volume group on the host's disks */
@@ -151,7 +153,12 @@ struct config {
     unsigned n_errors;
 };
 
-extern const struct config *host_config; /* [c] this host's godwit.conf; main sets it once, before the first use */
+/** This host's configuration: godwit.conf, and what was set later.  Main sets the pointer once, before the first use.
+ *  kernel/manage/settings.c changes some of it while the host runs, in place, on the service pCPU: values of `host`,
+ *  and the lists of peers and clients.  An element of a list never moves and is never freed; lists only grow.  So
+ *  pointers and indices stay valid; whoever goes through a list leaves out what is `removed`.  What other pCPUs read
+ *  never changes. */
+extern const struct config *host_config;
 
 /** Called for each mistake.  line: from 1; 0: the whole file.  section, key: as written, "" where there is none.
  *  expected: what would be right. */
@@ -161,6 +168,11 @@ typedef void config_error_fn(void *ctx, unsigned line, const char *section, cons
  *  on_error (NULL: nowhere) and are counted in out->n_errors.  A [vm] without valid memory or kernel is reported and
  *  dropped, and so is a [peer] without address or fingerprint.  Any context; out is large: no stack variable. */
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
+
+/** Parse what was set while the host runs, in the same syntax, into out: its host begins as *host; a [peer] or [client]
+ *  with `removed = yes` is kept, as removed.  [vm] sections are mistakes. */
+void config_parse_later(const char *text, size_t len, const struct host_config *host, struct config *out,
+                        config_error_fn *on_error, void *ctx);
 
 #define CONFIG_MISTAKE_LEN 512
 /** A mistake in words, for the log: file, line, section, key, and what would be right. */
@@ -199,6 +211,6 @@ int config_network_rank(const struct config *c, const uint8_t ip[4]);
 /** The default address of card i of the guest of that name: 02, "GW", and 24 bits of a hash of both, so that it is the
  *  same on every host. */
 void config_mac_default(const char *name, unsigned i, uint8_t mac[6]);
-const struct peer_config *config_peer(const struct config *c, const char *name); /* NULL: no such */
+const struct peer_config *config_peer(const struct config *c, const char *name); /* NULL: no such, or removed */
 
 #endif

@@ -25,6 +25,7 @@ struct parser {
     uint8_t fingerprint[32];
     bool bad_disk;         /* of the [vm]: a line `disk` was not valid */
     unsigned gateway_line; /* of [host] gateway; 0: not given */
+    bool later;            /* config_parse_later() */
 };
 
 /* A key; its setter (false: v is not valid, nothing is changed); the values it takes, in words for a message. */
@@ -36,8 +37,8 @@ struct key {
 };
 
 /* Indices into the tables of keys, where code asks whether a key was given. */
-enum { PEER_ADDRESS, PEER_PORT, PEER_FINGERPRINT };
-enum { CLIENT_FINGERPRINT, CLIENT_ROLE };
+enum { PEER_ADDRESS, PEER_PORT, PEER_FINGERPRINT, PEER_REMOVED };
+enum { CLIENT_FINGERPRINT, CLIENT_ROLE, CLIENT_REMOVED };
 enum {
     VM_MEMORY,
     VM_CPUS,

@@ -404,6 +404,8 @@ static bool peer_fingerprint_set(struct parser *p, const char *v)
     return hex_bytes_parse(v, p->peer->fingerprint, 32, false);
 }
 
+static bool peer_removed_set(struct parser *p, const char *v) { return boolean_parse(v, &p->peer->removed); }
+
 static bool client_role_set(struct parser *p, const char *v)
 {
     bool operate = !strcmp(v, "operate");
@@ -644,10 +646,12 @@ static const struct key peer_keys[] = {
     [PEER_PORT] = { "port", peer_port_set, "a TCP port, 1 to 65535" },
     [PEER_FINGERPRINT] = { "fingerprint", peer_fingerprint_set,
                            "64 hex digits, as `tools/mkhost --fingerprint NAME` prints them" },
+    [PEER_REMOVED] = { "removed", peer_removed_set, YES_NO },
 };
 static const struct key client_keys[] = {
     [CLIENT_FINGERPRINT] = { "fingerprint", peer_fingerprint_set, "64 hex digits, as `godwitctl key` prints them" },
     [CLIENT_ROLE] = { "role", client_role_set, "read or operate" },
+    [CLIENT_REMOVED] = { "removed", peer_removed_set, YES_NO },
 };
 static const struct key vm_keys[] = {
     [VM_MEMORY] = { "memory", vm_memory_set, "a size like 256M or 2G: a multiple of 2M, from 16M to 1024G" },
@@ -679,7 +683,7 @@ static const struct key vm_keys[] = {
 
 /* struct parser has a bit for each key. */
 _Static_assert(ARRAY_SIZE(host_keys) <= 32 && ARRAY_SIZE(vm_keys) <= 32, "seen and good have 32 bits");
-_Static_assert(ARRAY_SIZE(peer_keys) == PEER_FINGERPRINT + 1 && ARRAY_SIZE(client_keys) == CLIENT_ROLE + 1, "indices");
+_Static_assert(ARRAY_SIZE(peer_keys) == PEER_REMOVED + 1 && ARRAY_SIZE(client_keys) == CLIENT_REMOVED + 1, "indices");
 _Static_assert(ARRAY_SIZE(vm_keys) == VM_CONSOLE + 1, "indices");
 _Static_assert(CONFIG_MAX_DISKS == 16 && CONFIG_MAX_NICS == 8 && CONFIG_SERIAL_LEN == 21, "messages above");
 _Static_assert(CONFIG_MAX_NETWORKS == 8 && CONFIG_MAX_ADDRESSES == 4 && CONFIG_MAX_MODULES == 16, "messages above");

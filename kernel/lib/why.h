@@ -21,6 +21,9 @@ struct why {
 /** Format the reason into *why; returns what snprintf() returns. */
 #define why_say(why, ...) snprintf((why)->text, (why)->len, __VA_ARGS__)
 
+/** Append to *why. */
+#define why_more(why, ...) snprintf((why)->text + strlen((why)->text), (why)->len - strlen((why)->text), __VA_ARGS__)
+
 /** `return REFUSE(HV_E_INVAL, "printf text", ...);` where `struct why *why` is in scope. */
 #define REFUSE(err, ...) (why_say(why, __VA_ARGS__), HV_FAIL(err))
 

@@ -154,7 +154,8 @@ static bool conn_step(struct conn *c)
 static bool conn_over(const struct conn *c)
 {
     enum stream_status s = stream_status(c->stream);
-    return s == STREAM_CLOSED || s == STREAM_FAILED || c->http.state == HTTP_OVER || clock_us() >= c->deadline_us;
+    return s == STREAM_CLOSED || s == STREAM_FAILED || c->http.state == HTTP_OVER || clock_us() >= c->deadline_us ||
+           stream_peer(c->stream)->removed;
 }
 
 bool api_step(void)

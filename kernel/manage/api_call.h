@@ -57,7 +57,14 @@ const char *move_state(const struct job *j);
 void api_openapi(struct api_call *c); /* openapi.c */
 void api_host(struct api_call *c);    /* api_host.c */
 void api_log(struct api_call *c);
-void api_events(struct api_call *c); /* events.c */
+void api_events(struct api_call *c);   /* events.c */
+void api_host_set(struct api_call *c); /* api_settings.c */
+void api_peer_list(struct api_call *c);
+void api_peer_add(struct api_call *c);
+void api_peer_remove(struct api_call *c);
+void api_client_list(struct api_call *c);
+void api_client_add(struct api_call *c);
+void api_client_remove(struct api_call *c);
 void api_evacuate_show(struct api_call *c);
 void api_evacuate_start(struct api_call *c);
 void api_evacuate_cancel(struct api_call *c);

@@ -11,6 +11,7 @@
 #include "kernel/lib/version.h"
 #include "kernel/manage/api.h"
 #include "kernel/manage/api_call.h"
+#include "kernel/manage/settings.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/vm/vm_manage.h"
@@ -54,6 +55,8 @@ static void put_peers(struct json *j)
     json_array(j, "peers");
     for (unsigned i = 0; i < host_config->n_peers; i++) {
         const struct peer_config *p = &host_config->peers[i];
+        if (p->removed)
+            continue;
         json_object(j, NULL);
         json_str(j, "name", p->name);
         json_fmt(j, "address", "%u.%u.%u.%u", p->ip[0], p->ip[1], p->ip[2], p->ip[3]);
@@ -93,6 +96,7 @@ void api_host(struct api_call *c)
     put_cpus(j);
     put_network(j);
     put_peers(j);
+    settings_put(j);
     json_array(j, "details");
     print_line(&lines.printer, "CPUs found by %s", boot->cpu_source);
     net_describe(&lines.printer);

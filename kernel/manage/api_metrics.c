@@ -195,7 +195,7 @@ static void metric_peer_reachable(struct sampler *s)
 {
     reach_want();
     for (unsigned i = 0; i < host_config->n_peers; i++)
-        if (reach_of(i) != REACH_UNKNOWN)
+        if (reach_of(i) != REACH_UNKNOWN && !host_config->peers[i].removed)
             sample_put_labelled(s, "peer", host_config->peers[i].name, reach_of(i) == REACH_YES);
 }
 

@@ -197,7 +197,8 @@ static void cmd_host(int argc, char **argv)
     }
     net_describe(&com1);
     for (unsigned i = 0; i < host_config->n_peers; i++)
-        print_peer(&host_config->peers[i]);
+        if (!host_config->peers[i].removed)
+            print_peer(&host_config->peers[i]);
 }
 
 static void cmd_host_cpuid(int argc, char **argv)

@@ -95,7 +95,7 @@ static void watch_move(const struct job *j)
 static void watch_peer(unsigned i)
 {
     enum reach now = reach_of(i);
-    if (now == REACH_UNKNOWN || now == peers[i])
+    if (now == REACH_UNKNOWN || now == peers[i] || host_config->peers[i].removed)
         return;
     if (now == REACH_NO || peers[i] == REACH_NO)
         events_add(EVENTS_PEER, host_config->peers[i].name, now == REACH_YES ? "reachable" : "unreachable", "%s %s",

@@ -230,9 +230,28 @@ static bool link_wanted(unsigned i)
     return false;
 }
 
+/* The peer was removed while the host runs: it has no guest and takes none. */
+static void link_of_removed(unsigned i)
+{
+    link_close(&links[i]);
+    for (struct ask *a = asks; a; a = a->next) {
+        struct ask_reply *r = &a->reply[i];
+        if (r->state != ASK_WAITING)
+            continue;
+        *r = (struct ask_reply){
+            .state = ASK_ANSWERED, .find = MIG_F_NONE, .n_reasons = 1, .at_us = clock_us(), .round = r->round
+        };
+        words_copy(r->text, sizeof(r->text), "it was removed from this host's peers");
+    }
+}
+
 static bool link_step(unsigned i)
 {
     struct link *l = &links[i];
+    if (host_config->peers[i].removed) {
+        link_of_removed(i);
+        return false;
+    }
     if (!link_wanted(i)) {
         if ((l->stream || l->dialling) && clock_us() - l->used_us > LINK_IDLE_US)
             link_close(l);

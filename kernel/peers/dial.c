@@ -13,6 +13,8 @@ unsigned dial_order(const struct config *c, const struct peer_config *peer, cons
                     uint8_t ip[CONFIG_MAX_ADDRESSES][4])
 {
     unsigned n = 0;
+    if (peer->removed)
+        return 0;
     for (int rank = 0; rank <= (int)c->host.n_networks; rank++)
         for (unsigned i = 0; i <= peer->n_other_ips; i++) {
             const uint8_t *a = i ? peer->other_ip[i - 1] : peer->ip;

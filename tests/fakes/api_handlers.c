@@ -27,7 +27,8 @@ static void echo(struct api_call *c, const char *name)
 HANDLER(host) HANDLER(vm_list) HANDLER(vm_show) HANDLER(vm_start) HANDLER(vm_stop) HANDLER(vm_pause) HANDLER(vm_resume)
 HANDLER(vm_console_read) HANDLER(vm_console_write) HANDLER(migration_list) HANDLER(migration_show)
 HANDLER(migration_cancel) HANDLER(migration_set) HANDLER(migration_resolve) HANDLER(evacuate_show) HANDLER(evacuate_start)
-HANDLER(vm_shutdown) HANDLER(vm_reset) HANDLER(vm_nmi) HANDLER(vm_set) HANDLER(poweroff) HANDLER(reboot) HANDLER(events)
+HANDLER(vm_shutdown) HANDLER(vm_reset) HANDLER(vm_nmi) HANDLER(vm_set) HANDLER(poweroff) HANDLER(reboot) HANDLER(events) HANDLER(host_set)
+HANDLER(peer_list) HANDLER(peer_add) HANDLER(peer_remove) HANDLER(client_list) HANDLER(client_add) HANDLER(client_remove)
 HANDLER(evacuate_cancel) HANDLER(validate) HANDLER(job_list) HANDLER(job_show)
     /* clang-format on */
 

@@ -10,6 +10,7 @@ import threading
 import time
 
 from emulator import BUILD, ROOT, SLOWNESS, Timeout
+from host import fingerprint
 
 PROMTOOL = os.path.join(BUILD, "deps", "promtool", "promtool")
 PROMETHEUS = os.path.join(ROOT, "docs", "prometheus")
@@ -232,6 +233,33 @@ def test_openapi(api):
     assert asked >= {"/v1/host", "/v1/vms/{vm}", "/v1/vms/{vm}/inspect", "/v1/migrations/{migration}", "/v1/events"}
     assert api.curl("/v1/vms/guest/shutdown", "-XPOST")[1] == 409
     assert api.curl("/v1/validate", "-d", '{"vm": "guest", "to": "b"}')[1] in (200, 202)
+
+
+def test_settings(api):
+    """Values, clients and peers change while the hosts run, and a host without a store says that it forgets them."""
+    api.home()
+    said = api.ctl("host", "set", "a", "bandwidth-limit-mb", "50")[0]
+    assert said.startswith("a: bandwidth-limit-mb = 50; it holds until this host's next start"), said
+    assert "set later: bandwidth-limit-mb = 50 (godwit.conf: 0)" in api.ctl("host", "show", "a")[0]
+    assert "cannot be set while the host runs; incoming" in api.ctl("host", "set", "a", "ip", "dhcp", code=1)[1]
+    assert "milliseconds, 1 to 60000" in api.ctl("host", "set", "a", "downtime-limit-ms", "0", code=1)[1]
+    api.ctl("host", "set", "a", "bandwidth-limit-mb", "default")
+    assert "set later" not in api.ctl("host", "show", "a")[0]
+
+    api.ctl("client", "remove", "a", "reader")
+    api.ctl("vm", "list", "-H", "a", who="reader", code=5)
+    assert "last client that may operate" in api.ctl("client", "remove", "a", "operator", code=1)[1]
+    api.ctl("client", "add", "a", "reader", "--fingerprint", fingerprint("reader"))
+    api.ctl("vm", "list", "-H", "a", who="reader")
+    assert re.search(r"^a +reader +read +set later", api.ctl("client", "list")[0], re.M)
+
+    api.ctl("peer", "remove", "a", "b")
+    assert api.json("peer", "list")["peers"] == []
+    assert "no [peer b]" in api.ctl("vm", "migrate", "guest", "--to", "b", code=1)[1]
+    shown = api.ctl("peer", "add", "a", "b", "--yes")[1]
+    assert fingerprint("a") in shown and fingerprint("b") in shown, shown
+    for there in "ba":
+        assert "guest moved from" in api.ctl("vm", "migrate", "guest", "--to", there)[0]
 
 
 def test_events(api):

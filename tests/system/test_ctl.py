@@ -33,8 +33,8 @@ WEIGH = {"code": "HV_E_AGAIN", "meaning": "", "message": f"web was committed to 
 EVACUATION = {"active": False, "guests": 1, "over": 1, "failed": 0,
               "items": [{"vm": "web", "migration": 1, "to": "b", "over": True, "gone": True}]}
 USUAL = {
-    "GET /v1": {"paths": [{"path": "/v1/migrations"}]}, "GET /v1/host": {"name": "a", "peers": [{"name": "b"}],
-                                                                         "cpus": [], "memory": {}},
+    "GET /v1": {"paths": [{"path": "/v1/migrations"}]},
+    "GET /v1/host": {"name": "a", "address": "10.7.0.1", "peers": [{"name": "b"}], "cpus": [], "memory": {}},
     "GET /v1/log": b"caf\xe9 \xff\n",
     "GET /v1/vms": {"vms": [{"name": "web", "state": "running", "memory_bytes": 1 << 28, "cpus": 1}]},
     "GET /v1/vms/web": {"name": "web", "state": "running"},
@@ -46,6 +46,10 @@ USUAL = {
     "POST /v1/migrations/1/cancel": {"message": "cancelled"},
     "POST /v1/migrations/1/set": {"message": "web moves with 5 MB/s at most"},
     "POST /v1/migrations/1/resolve": {"message": "web: resumed here"},
+    "POST /v1/host/set": {"message": "lz4 = no"}, "POST /v1/peers": {"message": "b is a peer of a"},
+    "GET /v1/peers": {"peers": []}, "GET /v1/clients": {"clients": []},
+    "DELETE /v1/peers/b": {"message": "b is no peer of a any more"}, "POST /v1/clients": {"message": "me is a client"},
+    "DELETE /v1/clients/me": {"message": "me is no client"},
     "POST /v1/host/poweroff": EVACUATION, "POST /v1/host/reboot": EVACUATION,
     "GET /v1/events?since=0&boot=&timeout=0": {"boot": "f00", "next": 2, "missed": 0, "restarted": False, "events": [
         {"number": 1, "uptime_us": 5, "unix_us": 1_700_000_000_000_000, "kind": "guest", "subject": "web",
@@ -83,7 +87,7 @@ class FakeHost:
                 self.end_headers()
                 self.wfile.write(raw)
 
-            do_POST = do_GET
+            do_POST = do_PUT = do_DELETE = do_GET
 
             def log_message(self, *_):
                 pass
@@ -128,8 +132,8 @@ class FakeHost:
 def commands():
     """Every command of --help, as a tuple of words."""
     out = subprocess.run([Clients.GODWITCTL, "--help"], capture_output=True, text=True, check=True).stdout
-    found = re.findall(r"^  ((?:key|validate|events|host|vm|migration)(?: [a-z-]+)?)(?= |$)", out.split("options:")[0],
-                       re.M)
+    groups = "key|validate|events|peer|client|host|vm|migration"
+    found = re.findall(rf"^  ((?:{groups})(?: [a-z-]+)?)(?= |$)", out.split("options:")[0], re.M)
     assert len(found) >= 21, found
     return [tuple(words.split()) for words in found], out
 
@@ -140,18 +144,24 @@ def test_json_and_help_everywhere():
     arguments = {"host add": ["z", "{there}", "--yes"], "host rename": ["z", "y"], "host remove": ["y"],
                  "vm migrate": ["web", "--to", "b"],
                  "vm console": ["web", "--print"], "vm shutdown": ["web", "--detach"],
-                 "vm set": ["web", "memory-target", "64M"],
+                 "vm set": ["web", "memory-target", "64M"], "host set": ["a", "lz4", "no"],
+                 "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"], "client remove": ["a", "me"],
+                 "client add": ["a", "me", "--fingerprint", "ab" * 32],
                  "migration set": ["web", "--limit", "5"],
                  "migration resolve": ["web", "--resume-here", "--yes"]}
     with FakeHost() as a:
-        conf = os.path.join(a.clients.folder, "json.conf")
+        conf, two = (os.path.join(a.clients.folder, name) for name in ("json.conf", "two.conf"))
         with open(a.clients.config("operator"), encoding="utf-8") as f, open(conf, "w", encoding="utf-8") as out:
-            out.write(f.read())
+            text = f.read()
+            out.write(text)
+        with open(two, "w", encoding="utf-8") as out:                       # b is the same host
+            out.write(text + text[text.index("[host a]"):].replace("[host a]", "[host b]"))
         for words in commands()[0]:
             more = arguments.get(" ".join(words), ["web"] if words[0] in ("vm", "migration", "validate")
                                  and words[-1] != "list" else [])
             more = [m.format(there=f"127.0.0.1:{a.api_port}") for m in more]
-            use = conf if words[0] == "host" and words[1] in ("add", "rename", "remove") else None
+            use = (conf if words[0] == "host" and words[1] in ("add", "rename", "remove")
+                   else two if words == ("peer", "add") else None)
             said = json.loads(a.ctl("--json", *words, *more, config=use)[0])
             assert said and "error" not in said, (words, said)
             if words == ("key",):
@@ -192,7 +202,9 @@ def test_text_of_hosts_is_escaped():
     command, with and without --json; only a console's bytes pass as they are."""
     usual = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"],
              "vm console": ["web", "--print"], "migration resolve": ["web", "--resume-here", "--yes"], "validate": [],
-             "vm shutdown": ["web", "--timeout", "0"], "vm set": ["web", "memory-target", "64M"]}
+             "vm shutdown": ["web", "--timeout", "0"], "vm set": ["web", "memory-target", "64M"],
+             "host set": ["a", "lz4", "no"], "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"],
+             "client remove": ["a", "me"], "client add": ["a", "me", "--fingerprint", "ab" * 32]}
     with FakeHost() as a:
         conf = os.path.join(a.clients.folder, "evil.conf")
         for words in commands()[0]:

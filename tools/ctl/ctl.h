@@ -47,8 +47,8 @@ extern struct settings settings;
 /* Options of the command line. */
 struct options {
     bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
-        cancel, stop_crashed, replace, follow;
-    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since;
+        cancel, stop_crashed, replace, follow, sure;
+    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role;
 };
 extern struct options options;
 
@@ -81,8 +81,8 @@ struct answer {
     char console_run[33], vm_state[16];
 };
 void answer_free(struct answer *a);
-/** Send a request to h; method is "GET" or "POST".  body: JSON (stolen) or NULL; raw: bytes instead.  An error, the
- *  host's included, is reported and its code returned; *out is empty then. */
+/** Send a request to h; method is "GET", "POST", "PUT" or "DELETE".  body: JSON (stolen) or NULL; raw: bytes instead.
+ *  An error, the host's included, is reported and its code returned; *out is empty then. */
 enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out);
 enum exit_code ask_raw(struct host *h, const char *method, const char *path, const void *raw, size_t len,
                        struct answer *out);
@@ -161,6 +161,13 @@ enum exit_code cmd_migration_set(int argc, char **argv);
 enum exit_code cmd_migration_resolve(int argc, char **argv);
 enum exit_code cmd_validate(int argc, char **argv);
 enum exit_code cmd_events(int argc, char **argv);
+enum exit_code cmd_host_set(int argc, char **argv); /* trust.c */
+enum exit_code cmd_peer_list(int argc, char **argv);
+enum exit_code cmd_peer_add(int argc, char **argv);
+enum exit_code cmd_peer_remove(int argc, char **argv);
+enum exit_code cmd_client_list(int argc, char **argv);
+enum exit_code cmd_client_add(int argc, char **argv);
+enum exit_code cmd_client_remove(int argc, char **argv);
 
 /* ---- text.c ---- */
 /** A copy of text, which the caller frees, with each control character, each character that reorders or hides text, and

@@ -61,6 +61,8 @@ static void host_print(const json_t *o)
         printf("cpu %zu: %s, idle %lu ms\n", i, get_bool(v, "online") ? "online" : "off", get_num(v, "idle_us") / 1000);
     json_array_foreach(json_object_get(o, "peers"), i, v)
         printf("peer %s: %s:%lu\n", get_str(v, "name"), get_str(v, "address"), get_num(v, "port"));
+    json_array_foreach(json_object_get(o, "settings"), i, v) if (get_bool(v, "later"))
+        printf("set later: %s = %s (godwit.conf: %s)\n", get_str(v, "key"), get_str(v, "now"), get_str(v, "file"));
     json_array_foreach(json_object_get(o, "details"), i, v) printf("%s\n", json_string_value(v));
 }
 
