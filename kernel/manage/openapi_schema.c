@@ -85,7 +85,10 @@ const struct openapi_schema openapi_schemas[] = {
                "cpu:s autostart:b age_us?:n waits?:s starting:b start_text?:s start_code?:s crash_reason?:s "
                "power_button?:unused|ready|pressed|taken" },
     { "Vm", "+VmRow mac:s kernel:s initrd:s modules:[s] cmdline:s nic:b spoof:b disk_bytes:n uptime_us?:n "
-            "cpu_percent?:n cards:[Card] backed_bytes?:n memory_target_bytes?:n balloon_bytes?:n" },
+            "cpu_percent?:n disks:[VmDisk] nics:[VmNic] cards:[Card] backed_bytes?:n "
+            "memory_target_bytes?:n balloon_bytes?:n" },
+    { "VmDisk", "disk:s serial?:s read_only:b bytes?:n" },
+    { "VmNic", "mac:s spoof:b" },
     { "Card", "mac:s addresses:[s]" },
     { "VmInspect", "+VmRow backed_bytes?:n dirty_log?:b vcpus?:[Vcpu] details:[s]" },
     { "Vcpu", "pcpu:n halted:b guest_us:n exits:{n}" },
