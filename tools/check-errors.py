@@ -30,7 +30,7 @@ FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_image.h
          "kernel/store/lvm_commit.c", "kernel/store/lvm_write.c", "kernel/store/lvm_text.c", "kernel/store/lvm_tree.c",
          "kernel/store/registry.c", "kernel/store/registry_format.c",
          "kernel/vm/vm_disk.c", "kernel/vm/vm_mac.c", "kernel/vm/vm_manage.c",
-         "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "migrate/ask.c", "migrate/rx.c",
+         "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "kernel/manage/settings.c", "migrate/ask.c", "migrate/rx.c",
          "migrate/tx.c", "migrate/tx_pages.c",
          "net/stream.c", "net/tls.c"]
 LITERAL = r'"((?:[^"\\]|\\.)*)"'

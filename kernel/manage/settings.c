@@ -326,12 +326,12 @@ static bool is_one_line(const char *s) { return !strpbrk(s, "\r\n];[#"); }
 enum hv_err settings_peer_add(const char *name, const char *address, unsigned port, const char *fingerprint,
                               const char *by, struct why *why)
 {
-    char text[512];
+    char section[512];
     if (!is_one_line(name) || !is_one_line(address) || !is_one_line(fingerprint))
         return REFUSE(HV_E_INVAL, "name, address and fingerprint have no line ends, brackets, ';' and '#'");
-    snprintf(text, sizeof(text), "[peer %s]\naddress = %s\nport = %u\nfingerprint = %s\n", name, address,
+    snprintf(section, sizeof(section), "[peer %s]\naddress = %s\nport = %u\nfingerprint = %s\n", name, address,
              port ? port : CONFIG_DEFAULT_PORT, fingerprint);
-    return section_add(text, by, why);
+    return section_add(section, by, why);
 }
 
 static void peer_clear(struct peer_config *p, const char *by, struct why *why)
@@ -387,14 +387,14 @@ static enum hv_err client_check_last(const char *name, bool sure, struct why *wh
 enum hv_err settings_client_add(const char *name, const char *fingerprint, const char *role, bool sure, const char *by,
                                 struct why *why)
 {
-    char text[512];
+    char section[512];
     if (!is_one_line(name) || !is_one_line(role) || !is_one_line(fingerprint))
         return REFUSE(HV_E_INVAL, "name, role and fingerprint have no line ends, brackets, ';' and '#'");
     enum hv_err e = strcmp(role, "operate") ? client_check_last(name, sure, why) : HV_OK;
     if (e)
         return e;
-    snprintf(text, sizeof(text), "[client %s]\nfingerprint = %s\nrole = %s\n", name, fingerprint, role);
-    return section_add(text, by, why);
+    snprintf(section, sizeof(section), "[client %s]\nfingerprint = %s\nrole = %s\n", name, fingerprint, role);
+    return section_add(section, by, why);
 }
 
 enum hv_err settings_client_remove(const char *name, bool sure, const char *by, struct why *why)

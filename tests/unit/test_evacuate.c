@@ -210,6 +210,12 @@ static void test_abandoned(void **s)
     assert_false(evacuate_step());
     assert_false(evacuate_keeps_out());
     assert_int_equal(vm_state(&guests[0]), VM_RUNNING);
+    assert_int_equal(host_shutdown(EVACUATE_POWEROFF, false, false, "me", WHY(why)), HV_OK);
+    atomic_store(&guests[1].state, VM_RUNNING); /* by hand, with on-shutdown = refuse */
+    job_ends(2, HV_OK, "");
+    assert_true(evacuate_step());
+    assert_string_equal(evacuate_status()->stays, "these guests run here: g1");
+    assert_false(evacuate_keeps_out());
 }
 
 static void test_poweroff_with_crashed(void **s)

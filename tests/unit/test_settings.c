@@ -200,6 +200,10 @@ static void test_clients(void **state)
     assert_non_null(strstr(said, "me is the last client that may operate this host"));
     assert_int_equal(settings_client_add("me", FP2, "read", false, "client me", WHY(said)), HV_E_AGAIN);
     assert_int_equal(settings_client_add("you", FP3, "write", false, "client me", WHY(said)), HV_E_INVAL);
+    assert_int_equal(settings_client_add("you", FP3, "read\nremoved = yes", false, "client me", WHY(said)), HV_E_INVAL);
+    assert_non_null(strstr(said, "name, role and fingerprint have no line ends"));
+    assert_int_equal(settings_client_remove("nobody", true, "client me", WHY(said)), HV_E_NOENT);
+    assert_string_equal(said, "no client is named nobody");
     assert_int_equal(settings_client_add("you", FP3, "operate", false, "client me", WHY(said)), HV_OK);
     assert_int_equal(settings_client_remove("me", false, "client you", WHY(said)), HV_OK);
     assert_string_equal(said, "me is no client of a any more");
