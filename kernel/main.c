@@ -29,6 +29,7 @@
 #include "kernel/run/sched.h"
 #include "kernel/service.h"
 #include "kernel/store/blockdev.h"
+#include "kernel/store/disk_look.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
 #include "kernel/vm/vm_manage.h"
@@ -121,6 +122,7 @@ void kernel_entry(struct boot_info *bi)
     pcpu_start_all(bi, ap_main);
     log_info("host", "%u of %u CPUs run, %lu MiB memory", pcpu_count, bi->n_cpus, page_stats().total_bytes / MIB);
     blockdev_init();
+    disk_look_all();
     lvm_host_name_set(config.host.name);
     lvm_scan();
     migration_init();

@@ -22,6 +22,7 @@
 #include "kernel/store/blockdev.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/store_create.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -42,6 +43,8 @@ bool service_step(uint64_t *wake)
     busy |= registry_step();
     busy |= blockdev_step();
     busy |= lvm_step();
+    busy |= volume_step();
+    busy |= store_create_step();
     busy |= console_step();
     busy |= api_step();
     events_watch();

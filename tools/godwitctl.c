@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/picture.c
- *   tools/ctl/progress.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c tools/ctl/trust.c
+ *   tools/ctl/progress.c tools/ctl/store.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c tools/ctl/trust.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes the interface that it
  * uses.  This file has the table of commands, the options and the help; tools/ctl/ has the commands. */
@@ -115,6 +115,22 @@ static const struct command {
       "where a guest could move, with every reason against it; without NAME: all running guests",
       "validate web --to beta\nvalidate",
       cmd_validate },
+    { { "disk", "list" }, 0, 0, "", "", "the disks of all hosts, and what is on them", "disk list", cmd_disk_list },
+    { { "store", "list" }, 0, 0, "", "", "stores: disks given to hosts, as LVM2 volume groups", "store list",
+      cmd_store_list },
+    { { "store", "create" }, 2, 2, "HOST DISK [--name STORE]", "name",
+      "give a whole disk to a host; shows what is on it, all of which is lost, and asks (--yes: does not; --name: not "
+      "\"godwit\")", "store create alpha nvme0", cmd_store_create },
+    { { "volume", "list" }, 0, 1, "[STORE]", "", "the volumes of stores", "volume list", cmd_volume_list },
+    { { "volume", "create" }, 2, 2, "[STORE/]NAME SIZE", "", "a new volume, all zeroes", "volume create web 20G",
+      cmd_volume_create },
+    { { "volume", "resize" }, 2, 2, "[STORE/]NAME SIZE", "sure",
+      "resize a volume; its guest sees it at its next start (--sure: it may get smaller, and lose its end)",
+      "volume resize web 40G", cmd_volume_resize },
+    { { "volume", "rename" }, 2, 2, "[STORE/]NAME NEW", "", "rename a volume that no guest has", "volume rename web old",
+      cmd_volume_rename },
+    { { "volume", "delete" }, 1, 1, "[STORE/]NAME", "", "delete a volume that no guest has; asks (--yes: does not)",
+      "volume delete old", cmd_volume_delete },
 };
 /* clang-format on */
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -261,6 +277,7 @@ enum {
     OPT_TIMEOUT,
     OPT_SINCE,
     OPT_FOLLOW,
+    OPT_NAME,
     OPT_SURE,
     OPT_ROLE
 };
@@ -299,6 +316,8 @@ static const struct option long_options[] = {
     { "sure", no_argument, NULL, OPT_SURE },
     { "role", required_argument, NULL, OPT_ROLE },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
+    { "name", required_argument, NULL, OPT_NAME },
+    { "sure", no_argument, NULL, OPT_SURE },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { "version", no_argument, NULL, OPT_VERSION },
     { "complete-options", no_argument, NULL, OPT_OPTIONS }, /* for the completion of shells */
@@ -389,6 +408,8 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_SURE:        options.sure = true; break;
         case OPT_ROLE:        options.role = optarg; break;
         case OPT_TIMEOUT:     options.timeout = optarg; break;
+        case OPT_NAME:        options.name = optarg; break;
+        case OPT_SURE:        options.sure = true; break;
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_POLICY:      options.policy = optarg; break;

@@ -45,6 +45,7 @@ mmdebstrap: the Debian guest of the demo
 uidmap: lets mmdebstrap work without root
 fakeroot: files that belong to root on that guest'"'"'s disk
 e2fsprogs: mke2fs, that disk
+lvm2: says what it thinks of the stores that hosts make
 iproute2: bridge and tap devices between emulated hosts and a client outside
 iputils-ping: that client
 openssh-client: that client

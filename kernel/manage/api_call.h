@@ -93,5 +93,15 @@ void api_migration_resolve(struct api_call *c);
 void api_validate(struct api_call *c);
 void api_job_list(struct api_call *c); /* jobs.c */
 void api_job_show(struct api_call *c);
+void api_disk_list(struct api_call *c); /* api_store.c */
+void api_store_list(struct api_call *c);
+void api_store_show(struct api_call *c);
+void api_store_create(struct api_call *c);
+void api_volume_list(struct api_call *c);
+void api_volume_show(struct api_call *c);
+void api_volume_create(struct api_call *c);
+void api_volume_resize(struct api_call *c);
+void api_volume_rename(struct api_call *c);
+void api_volume_delete(struct api_call *c);
 
 #endif

@@ -45,6 +45,14 @@ struct api_job *job_begin(const char *by, const char *what_fmt, ...)
     return j;
 }
 
+void job_drop(struct api_job *j)
+{
+    ASSERT(j->running);
+    events_add(EVENTS_JOB, "", "failed", "job %u of %s: %.80s was refused", j->number, j->by, j->what);
+    j->running = false;
+    j->number = 0;
+}
+
 void job_progress(struct api_job *j, uint64_t done, uint64_t total)
 {
     ASSERT(j->running);

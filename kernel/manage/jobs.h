@@ -5,7 +5,8 @@
  *
  *     struct api_job *j = job_begin(c->by, "create volume %s/%s", group, name);
  *     if (!j) { api_fail(c, HV_E_BUSY, 0, JOBS_FULL); return; }
- *     ... begin the action; it calls job_progress(j, done, total) and once job_end(j, e, why) from the service loop ...
+ *     ... begin the action, which calls job_progress(j, done, total), and job_end(j, e, why) once, from the service
+ *     loop; job_drop(j) if it is refused at once ...
  *     job_answer(c, j);                                202 {"job": N}, and Location: /v1/jobs/N
  *
  * Client: ask for /v1/jobs/N until its state is no longer "running".  Jobs are in memory, and end with the host: an
@@ -30,6 +31,8 @@ void job_progress(struct api_job *j, uint64_t done, uint64_t total);
 /** The outcome, once: HV_OK, or an error.  text: for a person; of an error its cause and fix.  j is not used any more
  *  by the caller.  It is logged. */
 void job_end(struct api_job *j, enum hv_err e, const char *text);
+/** The action was refused before it began: j never was. */
+void job_drop(struct api_job *j);
 /** Answer c's request: the action goes on as job j.  j may have ended meanwhile. */
 void job_answer(struct api_call *c, const struct api_job *j);
 

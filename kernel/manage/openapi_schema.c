@@ -53,6 +53,16 @@ const struct openapi_answer openapi_answers[] = {
     { POST, "/v1/validate", "Validation", "vm to", "" },
     { GET,  "/v1/jobs", "Jobs", "", "" },
     { GET,  "/v1/jobs/*", "Job", "", "" },
+    { GET,  "/v1/disks", "Disks", "", "" },
+    { GET,  "/v1/stores", "Stores", "", "" },
+    { POST, "/v1/stores", "Begun", "disk", "" },
+    { GET,  "/v1/stores/*", "Store", "", "" },
+    { GET,  "/v1/stores/*/volumes", "Volumes", "", "" },
+    { POST, "/v1/stores/*/volumes", "Begun", "name bytes", "" },
+    { GET,  "/v1/stores/*/volumes/*", "Volume", "", "" },
+    { DELETE, "/v1/stores/*/volumes/*", "Begun", "", "" },
+    { POST, "/v1/stores/*/volumes/*/resize", "Begun", "bytes", "" },
+    { POST, "/v1/stores/*/volumes/*/rename", "Begun", "name", "" },
     { GET,  "/metrics", TEXT, "", "" },
     { 0, NULL, NULL, NULL, NULL },
 };
@@ -111,12 +121,23 @@ const struct openapi_schema openapi_schemas[] = {
     { "Validation", "vm:s to:s known:b would_move:b free_bytes:n reasons:[s]" },
     { "Jobs", "jobs:[Job]" },
     { "Job", "job:n what:s asked_by:s state:running|failed|done elapsed_us:n bytes_done:n bytes:n code?:s message?:s" },
+    { "Disks", "disks:[Disk]" },
+    { "Disk", "name:s driver:s model:s serial:s bytes:n sector:n state:good|lost why:s errors:n resets:n contents:s "
+              "store:s" },
+    { "Stores", "stores:[Store]" },
+    { "Store", "name:s uuid:s state:good|read-only|unusable why:s bytes:n free_bytes:n extent_bytes:n volumes:n "
+               "disks:[s]" },
+    { "Volumes", "volumes:[Volume]" },
+    { "Volume", "name:s uuid:s bytes:n allocated_bytes:n read_only:b usable:b why:s open:b guest:s base:s sha256:s" },
+    { "Begun", "job:n" },
     { NULL, NULL },
 };
 
 const struct openapi_field openapi_fields[] = {
     { "address", "s", "addresses of a peer, with commas between" },
     { "bandwidth_limit_mb", "n", "rate limit of the move, 10^6 bytes a second; 0: none" },
+    { "bytes", "n", "the volume's size, rounded up to whole extents" },
+    { "disk", "s", "a disk's name, such as nvme0" },
     { "downtime_limit_ms", "n", "longest downtime to plan with, 1 to 60000" },
     { "fingerprint", "s", "SHA-256 of the certificate (DER), 64 hex digits" },
     { "force", "b", "do it although it may do harm" },

@@ -130,6 +130,38 @@ void lvm_group_free(struct lvm_group *g)
     mem_free(g, sizeof(*g));
 }
 
+void lvm_disk_forget(const struct blockdev *d)
+{
+    for (unsigned i = 0; i < LVM_VGS_MAX && groups[i]; i++) {
+        struct lvm_group *g = groups[i];
+        unsigned left = 0;
+        bool was = false;
+        for (unsigned pv = 0; pv < g->vg.n_pvs; pv++) {
+            was |= g->dev[pv] == d;
+            if (g->dev[pv] == d)
+                g->dev[pv] = NULL;
+            left += g->dev[pv] != NULL;
+        }
+        if (was && left) {
+            snprintf(g->why_not, sizeof(g->why_not), "one of its disks, %s, was given to another group", d->name);
+        } else if (was) {
+            lvm_group_free(g);
+            memmove(&groups[i], &groups[i + 1], (LVM_VGS_MAX - 1 - i) * sizeof(groups[0]));
+            groups[LVM_VGS_MAX - 1] = NULL;
+            i--;
+        }
+    }
+}
+
+void lvm_group_enter(struct lvm_group *g)
+{
+    unsigned i = 0;
+    while (i < LVM_VGS_MAX && groups[i])
+        i++;
+    ASSERT(i < LVM_VGS_MAX);
+    groups[i] = g;
+}
+
 static struct lvm_group **group_slot(const char *uuid)
 {
     unsigned i = 0;

@@ -6,7 +6,7 @@
 #include "kernel/store/blockdev.h"
 #include "kernel/store/lvm_label.h"
 
-#define LVM_VGS_MAX 4
+#define LVM_VGS_MAX 8
 
 /* A volume in use.  disks: those that have it open, or whose last requests are not done; 0: this place is free */
 struct lvm_use {
@@ -71,6 +71,10 @@ struct lvm_pv_found {
 /** Find the text of the newest metadata of the PV on d.  text: LVM_TEXT_MAX bytes, out->area.locn.len are set.
  *  HV_E_NOENT: no PV, or one of no group.  HV_E_INVAL: damaged.  HV_E_IO. */
 HV_MUST_CHECK enum hv_err lvm_metadata_read(struct blockdev *d, char *text, struct lvm_pv_found *out, struct why *why);
+/** d gets other contents: forget what was known of it.  None of its volumes is in use. */
+void lvm_disk_forget(const struct blockdev *d);
+/** Enter a group that was made here.  Fewer than LVM_VGS_MAX are known. */
+void lvm_group_enter(struct lvm_group *g);
 /** An empty group, in no list; NULL: no memory. */
 struct lvm_group *lvm_group_new(void);
 void lvm_group_free(struct lvm_group *g);

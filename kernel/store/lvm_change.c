@@ -16,8 +16,7 @@
 
 /* ---- begin and drop ---- */
 
-/* Why g must not be changed here. */
-static enum hv_err group_may_change(const struct lvm_group *g, struct why *why)
+enum hv_err lvm_may_change(const struct lvm_group *g, struct why *why)
 {
     const char *name = g->vg.name;
     if (g->why_not[0])
@@ -42,7 +41,7 @@ static enum hv_err group_may_change(const struct lvm_group *g, struct why *why)
 
 enum hv_err lvm_change_begin(struct lvm_group *g, struct lvm_change **out, struct why *why)
 {
-    enum hv_err e = group_may_change(g, why);
+    enum hv_err e = lvm_may_change(g, why);
     struct lvm_change *c = e ? NULL : mem_alloc(sizeof(*c));
     if (e)
         return e;

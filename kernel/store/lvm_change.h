@@ -22,6 +22,7 @@ struct lvm_change;
 typedef void lvm_done_fn(void *ctx, enum hv_err e, const char *text);
 
 /** HV_E_BUSY: another change is being committed; try again later.  HV_E_UNSUPP: g must not be changed.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err lvm_may_change(const struct lvm_group *g, struct why *why);
 HV_MUST_CHECK enum hv_err lvm_change_begin(struct lvm_group *g, struct lvm_change **out, struct why *why);
 void lvm_change_drop(struct lvm_change *c);
 /** Begin to write it.  c is not the caller's any more.  done is called once, never from within. */

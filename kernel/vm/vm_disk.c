@@ -58,6 +58,14 @@ enum hv_err vm_disk_check(const struct vm_config *c, struct why *why)
     return e;
 }
 
+bool vm_disk_names(const struct vm_config *c, const char *vg, const char *lv)
+{
+    for (unsigned i = 0; i < c->n_disks; i++)
+        if (c->disk[i].kind == DISK_ON_LV && !strcmp(c->disk[i].lv.vg, vg) && !strcmp(c->disk[i].lv.lv, lv))
+            return true;
+    return false;
+}
+
 const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
 {
     for (unsigned i = 0; i < vm->config.n_disks; i++) {

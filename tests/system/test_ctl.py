@@ -55,8 +55,18 @@ USUAL = {
         {"number": 1, "uptime_us": 5, "unix_us": 1_700_000_000_000_000, "kind": "guest", "subject": "web",
          "what": "running", "text": "web is running"}]},
     "GET /v1/host/evacuate": EVACUATION, "POST /v1/host/evacuate": EVACUATION,
+    "GET /v1/disks": {"disks": [{"name": "nvme0", "bytes": 1 << 35, "state": "good", "contents": "nothing"}]},
+    "GET /v1/stores": {"stores": [{"name": "godwit", "bytes": 1 << 35, "free_bytes": 1 << 34, "disks": ["nvme0"]}]},
+    "GET /v1/stores/godwit/volumes": {"volumes": [{"name": "web", "bytes": 1 << 31, "allocated_bytes": 1 << 31}]},
+    "POST /v1/stores": {"job": 1}, "POST /v1/stores/godwit/volumes": {"job": 1},
+    "POST /v1/stores/godwit/volumes/web/resize": {"job": 1}, "POST /v1/stores/godwit/volumes/web/rename": {"job": 1},
+    "DELETE /v1/stores/godwit/volumes/web": {"job": 1},
+    "GET /v1/jobs/1": {"job": 1, "state": "done", "what": "do", "code": "HV_OK", "message": "it is done"},
     "POST /v1/validate": {"vm": "web", "to": "b", "known": True, "would_move": True, "reasons": []},
 }
+STORE_ARGUMENTS = {"store create": ["a", "nvme0", "--yes"], "volume create": ["web", "2G"],
+                   "volume resize": ["web", "3G"], "volume rename": ["godwit/web", "old"],
+                   "volume delete": ["web", "--yes"]}
 
 
 class FakeHost:
@@ -132,7 +142,7 @@ class FakeHost:
 def commands():
     """Every command of --help, as a tuple of words."""
     out = subprocess.run([Clients.GODWITCTL, "--help"], capture_output=True, text=True, check=True).stdout
-    groups = "key|validate|events|peer|client|host|vm|migration"
+    groups = "key|validate|events|peer|client|host|vm|migration|disk|store|volume|file"
     found = re.findall(rf"^  ((?:{groups})(?: [a-z-]+)?)(?= |$)", out.split("options:")[0], re.M)
     assert len(found) >= 21, found
     return [tuple(words.split()) for words in found], out
@@ -146,7 +156,7 @@ def test_json_and_help_everywhere():
                  "vm console": ["web", "--print"], "vm shutdown": ["web", "--detach"],
                  "vm set": ["web", "memory-target", "64M"], "host set": ["a", "lz4", "no"],
                  "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"], "client remove": ["a", "me"],
-                 "client add": ["a", "me", "--fingerprint", "ab" * 32],
+                 "client add": ["a", "me", "--fingerprint", "ab" * 32], **STORE_ARGUMENTS,
                  "migration set": ["web", "--limit", "5"],
                  "migration resolve": ["web", "--resume-here", "--yes"]}
     with FakeHost() as a:
@@ -204,7 +214,7 @@ def test_text_of_hosts_is_escaped():
              "vm console": ["web", "--print"], "migration resolve": ["web", "--resume-here", "--yes"], "validate": [],
              "vm shutdown": ["web", "--timeout", "0"], "vm set": ["web", "memory-target", "64M"],
              "host set": ["a", "lz4", "no"], "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"],
-             "client remove": ["a", "me"], "client add": ["a", "me", "--fingerprint", "ab" * 32]}
+             "client remove": ["a", "me"], "client add": ["a", "me", "--fingerprint", "ab" * 32], **STORE_ARGUMENTS}
     with FakeHost() as a:
         conf = os.path.join(a.clients.folder, "evil.conf")
         for words in commands()[0]:
@@ -231,6 +241,28 @@ def test_text_of_hosts_is_escaped():
         assert "esrever" in (shown := on_terminal(a, 120, "migration", "watch", "a/1")[1])
         assert not HARMFUL.search(re.sub(r"\033\[\?7[lh]|\033\[K|\r", "", shown)), shown
         assert "\\x1b[2J\\x0d\\x7f\\u009b31m\\u202eesrever" in shown, shown
+
+
+def test_stores():
+    """A disk is overwritten only after a yes that was typed with its contents in view; what fails in a job is an error
+    as any other; a volume's store is found."""
+    with FakeHost() as a:
+        out, err = a.ctl("store", "create", "a", "nvme0", stdin="no\n", code=1)
+        assert "it has nothing\neverything on it will be lost" in err and "nvme0 is left as it is" in err, err
+        assert not [q for q, _ in a.asked if q.startswith("POST")]
+        assert "it is done" in a.ctl("store", "create", "a", "nvme0", "--name", "s2", stdin="yes\n")[0]
+        assert json.loads(a.asked[-2][1]) == {"disk": "nvme0", "sure": True, "name": "s2"}, a.asked
+        assert "has no disk named sda" in a.ctl("store", "create", "a", "sda", code=1)[1]
+        a.answers["GET /v1/jobs/1"] = {"state": "failed", "code": "HV_E_IO", "message": "nvme0 failed"}
+        assert "a: nvme0 failed (HV_E_IO)" in a.ctl("volume", "create", "web", "2G", code=1)[1]
+        assert ("POST /v1/stores/godwit/volumes", '{"name": "web", "bytes": 2147483648}') in [
+            (q, json.dumps(json.loads(b)) if b else b) for q, b in a.asked]
+        assert "2 is no size; write it like 512M" in a.ctl("volume", "create", "web", "2", code=2)[1]
+        assert re.search(r"^godwit/web +a +2.0 GiB", a.ctl("volume", "list")[0], re.M)
+        a.answers["GET /v1/stores"] = {"stores": []}
+        assert "has no store; `godwitctl store create a DISK`" in a.ctl("volume", "delete", "web", "--yes", code=1)[1]
+        a.answers["GET /v1/stores"] = {"stores": [{"name": "x"}, {"name": "y"}]}
+        assert "a has 2 stores: write STORE/web" in a.ctl("volume", "delete", "web", "--yes", code=2)[1]
 
 
 def test_lists():

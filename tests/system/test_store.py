@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests' disks on the host's own: a volume of an LVM group, as Debian's lvm2 made it."""
+"""Guests' disks on the host's own: a volume of an LVM group as Debian's lvm2 made it, and a store made here."""
 import hashlib
 import os
 import re
 import struct
 import zlib
 
-from fixtures import each
-from host import Link, ROOT, RUNS
+from fixtures import Clients, each
+from host import Lan, Link, ROOT, RUNS
+from lvm2 import accepts, loop, lvm, need_lvm2
 from nbd import blocks_in, sum_of
 from test_nbd import begin
 from test_virtio import FILES, guest_vm, sh
@@ -44,13 +45,13 @@ def partition_table(out, sectors, first, last):
 
 
 class StoreDisk:
-    """An image that has the first sectors of golden, or a partition that has, and its QEMU arguments."""
+    """An image that has the first sectors of golden (or zeroes), or a partition that has, and its QEMU arguments."""
 
-    def __init__(self, name, devices, in_partition):
+    def __init__(self, name, devices, in_partition=False, golden=GOLDEN):
         self.begin = PART if in_partition else 0
         os.makedirs(RUNS, exist_ok=True)
         self.file = os.path.join(RUNS, f"{name}.disk")
-        with open(GOLDEN, "rb") as f, open(self.file, "wb") as out:
+        with open(golden, "rb") as f, open(self.file, "wb") as out:
             if in_partition:
                 partition_table(out, (PART + 66 * MIB) // 512, PART // 512, (PART + 64 * MIB) // 512 - 1)
             out.seek(self.begin)
@@ -112,3 +113,62 @@ def test_guest_on_a_volume(kind, own):
     assert hashlib.sha256(disk.volume()[:WRITTEN]).hexdigest() in text, f"the guest reads something else:\n{text}"
     assert hashlib.sha256(bytes(2 * MIB)).hexdigest() in text, f"across the segments it reads something else:\n{text}"
     assert disk.outside() == outside
+
+
+def test_store_made_here(own):
+    """A store on an empty disk, and the life of its volumes, by godwitctl; what is in use, full or misnamed is refused;
+    lvm2 accepts each state.  The power is cut: a guest's data is there.  What lvm2 then makes, this host takes."""
+    need_lvm2()
+    disk = StoreDisk("made", KINDS["nvme"][0], golden=os.devnull)
+    host = {"vms": {"guest": guest_vm(11, disk="lv:godwit/web", autostart=False)}, "files": FILES,
+            "extra": disk.arguments, "clients": Clients.ROLES}
+    a = own("a", link := Lan(), **host)
+    clients = Clients([a])
+    ctl, volumes = clients.ctl, {"godwit-registry": 8}
+    assert re.search(r"^nvme0 +a +64 MiB +good +- .*nothing: zeroes", ctl("disk", "list")[0], re.M)
+    assert "no disk of this host has a volume group named godwit" in a.command("vm start guest --force")
+    assert "nvme0 is the store godwit, with 52 MiB free" in ctl("store", "create", "a", "nvme0", "--yes")[0]
+    accepts(disk.file, "godwit", volumes)
+    for name, size in (("web", 16), ("other", 8)):
+        assert f"the volume godwit/{name} is there" in ctl("volume", "create", name, f"{size}M")[0]
+        volumes[name] = size
+        accepts(disk.file, "godwit", volumes)
+    assert "has 28 MiB free, 1024 MiB are needed" in ctl("volume", "create", "big", "1G", code=1)[1]
+    assert "has a volume named web already" in ctl("volume", "create", "web", "1M", code=1)[1]
+    assert "LVM2 calls parts of volumes so" in ctl("volume", "create", "pvmove0", "1M", code=1)[1]
+    a.command("vm start guest --force")
+    with a.guest("guest") as g:
+        g.ready()
+        text = sh(g, "dd if=/dev/vda bs=1M 2>/dev/null | tr -d '\\0' | wc -c; "
+                     "dd if=/dev/urandom of=/dev/vda bs=1M count=16 conv=fsync 2>/dev/null; sha256sum /dev/vda")
+    assert re.search(r"^0$", text, re.M), f"a new volume is not all zeroes:\n{text}"
+    written = re.search(r"^([0-9a-f]{64})  /dev/vda", text, re.M)[1]
+    assert "godwit/web is a disk of the guest guest" in ctl("volume", "delete", "web", "--yes", code=1)[1]
+    assert "everything" not in ctl("volume", "resize", "web", "24M")[1]
+    assert "belongs to the volume group godwit, which is in use" in ctl("store", "create", "a", "nvme0", "--name", "x",
+                                                                       "--yes", code=1)[1]
+    ctl("volume", "rename", "other", "spare")
+    volumes = {"godwit-registry": 8, "web": 24, "spare": 8}
+    accepts(disk.file, "godwit", volumes)
+    assert "would lose its last 4 MiB for good" in ctl("volume", "resize", "spare", "4M", code=1)[1]
+    ctl("volume", "resize", "spare", "4M", "--sure")
+    volumes["spare"] = 4
+    accepts(disk.file, "godwit", volumes)
+    ctl("volume", "delete", "spare", "--yes")
+    del volumes["spare"]
+    a.kill()                                            # the power is cut
+    accepts(disk.file, "godwit", volumes)
+    with loop(disk.file) as device:
+        lvm(device, "lvcreate", "-an", "-Zn", "-Wn", "-y", "-n", "bylinux", "-L", "8M", "--addtag", "t", "godwit")
+        lvm(device, "vgchange", "--addtag", "seen", "godwit")
+    b = own("a", link, **host)
+    assert re.search(r"^godwit/bylinux +a +8 MiB", ctl("volume", "list")[0], re.M)
+    ctl("volume", "rename", "bylinux", "linux")
+    accepts(disk.file, "godwit", {**volumes, "linux": 8})
+    b.command("vm start guest --force")
+    with b.guest("guest") as g:
+        g.ready()
+        text = sh(g, "cat /sys/block/vda/size; dd if=/dev/vda bs=1M count=16 2>/dev/null | sha256sum; "
+                     "dd if=/dev/vda bs=1M skip=16 2>/dev/null | tr -d '\\0' | wc -c")
+    assert written in text and re.search(r"^49152$", text, re.M) and re.search(r"^0$", text, re.M), text
+    link.close()

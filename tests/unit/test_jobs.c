@@ -64,12 +64,14 @@ static void test_jobs(void **state)
     now += 100;
     assert_non_null(strstr(got(api_job_show, "1"), "\"failed\",\"elapsed_us\":500,\"bytes_done\":4096,\"bytes\":8192,"
                                                    "\"code\":\"HV_E_IO\",\"message\":\"nvme0: gone\""));
+    job_drop(job_begin("x", "refused"));
+    assert_null(strstr(got(api_job_list, ""), "refused"));
     job_end(job_begin("x", "y"), HV_OK, "the volume is there");
-    assert_non_null(strstr(got(api_job_list, ""), "{\"jobs\":[{\"job\":2,"));
+    assert_non_null(strstr(got(api_job_list, ""), "{\"jobs\":[{\"job\":3,"));
     assert_non_null(strstr(text, "\"done\""));
     assert_non_null(strstr(text, "},{\"job\":1,"));
-    assert_string_equal(got(api_job_show, "3"),
-                        "no job has the number 3; the last 64 are kept, until the host restarts");
+    assert_string_equal(got(api_job_show, "4"),
+                        "no job has the number 4; the last 64 are kept, until the host restarts");
     (void)got(api_job_show, "1x");
     assert_non_null(strstr(failed, "number 1x"));
 }
@@ -80,16 +82,16 @@ static void test_too_many(void **state)
     (void)state;
     struct api_job *j[JOBS_MAX];
     for (unsigned i = 0; i < JOBS_MAX; i++)
-        assert_non_null(j[i] = job_begin("x", "number %u", i)); /* job i + 3 */
+        assert_non_null(j[i] = job_begin("x", "number %u", i)); /* job i + 4 */
     assert_null(job_begin("x", "one more"));
     assert_non_null(strstr(got(api_job_list, ""), "\"number 63\""));
     job_end(j[5], HV_OK, "");
     job_end(j[4], HV_OK, "");
     j[4] = job_begin("x", "one more");
-    assert_non_null(strstr(got(api_job_show, "7"), "number 7"));
-    assert_non_null(strstr(got(api_job_show, "8"), "\"done\""));
-    assert_non_null(strstr(got(api_job_show, "3"), "\"running\""));
-    assert_non_null(strstr(got(api_job_list, ""), "{\"jobs\":[{\"job\":67,\"what\":\"one more\""));
+    assert_non_null(strstr(got(api_job_show, "8"), "number 8"));
+    assert_non_null(strstr(got(api_job_show, "9"), "\"done\""));
+    assert_non_null(strstr(got(api_job_show, "4"), "\"running\""));
+    assert_non_null(strstr(got(api_job_list, ""), "{\"jobs\":[{\"job\":68,\"what\":\"one more\""));
 }
 
 int main(void)

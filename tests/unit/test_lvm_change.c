@@ -431,9 +431,12 @@ static void test_no_change(void **state)
     g->area[0].obstacle = "its area is odd";
     assert_int_equal(lvm_change_begin(g, &other, WHY(why)), HV_E_UNSUPP);
     assert_string_equal(why, "the volume group wrap can only be changed with LVM2: disk1: its area is odd");
-    snprintf(g->why_not, sizeof(g->why_not), "broken");
+    lvm_disk_forget(&power_disks[0].dev);
     assert_int_equal(lvm_change_begin(g, &other, WHY(why)), HV_E_UNSUPP);
-    assert_string_equal(why, "the volume group wrap cannot be changed: broken");
+    assert_string_equal(why, "the volume group wrap cannot be changed: one of its disks, disk0, was given to another "
+                             "group");
+    lvm_disk_forget(&power_disks[1].dev);
+    assert_null(lvm_group_find("wrap"));
 }
 
 /* ---- disks that fail, and other hosts ---- */
@@ -612,7 +615,7 @@ static void test_power_cut(void **state)
         power_cut(0); /* what is done survives a cut */
         is = group_again("wrap")->vg;
         assert_int_equal(is.seqno, was.seqno + 1);
-        for (uint64_t cut = 0; cut < writes; cut++) {
+        for (uint64_t cut = 0; cut <= writes; cut++) {
             (void)run(edits[i], cut, &was);
             for (uint64_t seed = 0; seed < 4; seed++) {
                 power_cut(seed < 2 ? seed : cut * 4 + seed);

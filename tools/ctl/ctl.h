@@ -48,7 +48,8 @@ extern struct settings settings;
 struct options {
     bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
         cancel, stop_crashed, replace, follow, sure;
-    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role;
+    const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
+        *name;
 };
 extern struct options options;
 
@@ -168,6 +169,14 @@ enum exit_code cmd_peer_remove(int argc, char **argv);
 enum exit_code cmd_client_list(int argc, char **argv);
 enum exit_code cmd_client_add(int argc, char **argv);
 enum exit_code cmd_client_remove(int argc, char **argv);
+enum exit_code cmd_disk_list(int argc, char **argv);
+enum exit_code cmd_store_list(int argc, char **argv);
+enum exit_code cmd_store_create(int argc, char **argv);
+enum exit_code cmd_volume_list(int argc, char **argv);
+enum exit_code cmd_volume_create(int argc, char **argv);
+enum exit_code cmd_volume_resize(int argc, char **argv);
+enum exit_code cmd_volume_rename(int argc, char **argv);
+enum exit_code cmd_volume_delete(int argc, char **argv);
 
 /* ---- text.c ---- */
 /** A copy of text, which the caller frees, with each control character, each character that reorders or hides text, and
@@ -184,6 +193,9 @@ void table_print(json_t *table, const char *align);
  *  date unless that is today.  Both return out. */
 const char *age_text(char out[24], uint64_t us);
 const char *time_text(char out[24], uint64_t age_us);
+
+/** "64K", "256M", "2G", "2GiB" or "1T" in bytes; up to 2^23 of a unit.  False: text is no such size. */
+bool size_parse(const char *text, uint64_t *bytes);
 
 /* ---- progress.c: progress on standard error, between progress_begin() and progress_end() ---- */
 #define PROGRESS_MAX  200       /* columns */
@@ -217,6 +229,12 @@ void print_message(const struct host *h, const char *message);
 enum exit_code timeout_parse(unsigned *seconds, unsigned otherwise);
 /** Follow a move to its end with a progress bar; print the outcome. */
 enum exit_code watch_move(struct host *h, uint64_t id);
+/** Follow the job that h has answered with in a, which is freed; print its outcome. */
+enum exit_code watch_job(struct host *h, struct answer *a);
+#define VOLUME_PATH_MAX 256
+/** The volume [STORE/]NAME: its host is that of --host, or the only one; path: "/v1/stores/STORE/volumes"; name points
+ *  into text.  STORE may be left out if the host has one store. */
+enum exit_code volume_path(const char *text, struct host **h, char path[VOLUME_PATH_MAX], const char **name);
 /** --yes, or the next line of standard input is "yes" or "y", in either case. */
 bool yes_typed(void);
 /** Draw a move (the JSON of /v1/migrations/ID) into an SVG file. */

@@ -141,18 +141,6 @@ enum exit_code cmd_vm_nmi(int argc, char **argv)
     return vm_post(argv[0], "nmi", NULL);
 }
 
-/* "256M", "2G" or "2GiB". */
-static bool size_parse(const char *text, uint64_t *bytes)
-{
-    char *end;
-    unsigned long long n = strtoull(text, &end, 10);
-    unsigned shift = *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
-    if (end == text || text[0] == '-' || !shift || (end[1] && strcmp(end + 1, "iB")) || n > (1ull << 20))
-        return false;
-    *bytes = n << shift;
-    return true;
-}
-
 enum exit_code cmd_vm_set(int argc, char **argv)
 {
     uint64_t bytes;

@@ -175,3 +175,16 @@ const char *time_text(char out[24], uint64_t age_us)
     strftime(out, 24, same_day ? "%H:%M:%S" : "%Y-%m-%d %H:%M", &at);
     return out;
 }
+
+bool size_parse(const char *text, uint64_t *bytes)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    unsigned long long n = strtoull(text, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    if (text[0] < '0' || text[0] > '9' || !shift || (end[1] && strcmp(end + 1, "iB")) || n > 1ull << 23)
+        return false;
+    *bytes = n << shift;
+    return true;
+}
