@@ -92,7 +92,7 @@ get_source() {      # name package version sha
 }
 
 # ---- binary packages: unpacked here, never installed -----------------------------------------------------------------
-PICK=4              # raise when a pick_ function below takes other files, so that packages are unpacked again
+PICK=5              # raise when a pick_ function below takes other files, so that packages are unpacked again
 resolve() {         # package or meta:package -> real package
     case $1 in meta:*) ;; *) echo "$1"; return ;; esac
     apt-cache "${apt_options[@]}" depends --important "${1#meta:}" | awk '/Depends:/ {print $2; exit}'
@@ -129,6 +129,11 @@ pick_linux() {      # the guest kernel: tests rely on 6.1 (newer ones crash unde
     for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio-rng \
              virtio_balloon virtio_blk failover net_failover virtio_net virtio_console; do
         find "$1"/pkg/lib/modules -name $m.ko -exec cp {} "$1/virtio/$n-$m.ko" \; ; n=$((n + 1))
+    done
+    mkdir "$1/dm"                                   # device-mapper: tests/system/lvm2.py
+    n=40
+    for m in dm-mod dm-bufio dm-snapshot; do
+        find "$1"/pkg/lib/modules -name $m.ko -exec cp {} "$1/dm/$n-$m.ko" \; ; n=$((n + 1))
     done
 }
 pick_xen() { gunzip -c "$1"/pkg/boot/xen-*.gz > "$1/xen"; }

@@ -28,9 +28,15 @@ static void zero_done(struct block_req *r, bool ok)
 static void zero_send(struct block_zero *z, struct block_zero_req *q)
 {
     const struct block_range *range = &z->range[z->i];
-    uint32_t len = (uint32_t)MIN(range->len - z->at, BLOCK_LEN_MAX);
+    bool one = range->dev->zeroes; /* the disk makes them */
+    uint32_t len = (uint32_t)MIN(range->len - z->at, one ? range->dev->range_max : BLOCK_LEN_MAX);
     *q = (struct block_zero_req){
-        .r = { .op = BLOCK_WRITE, .offset = range->at + z->at, .len = len, .buf = z->zeroes, .done = zero_done },
+        .r = { .op = one ? BLOCK_ZEROES : BLOCK_WRITE,
+               .unmap = one,
+               .offset = range->at + z->at,
+               .len = len,
+               .buf = z->zeroes,
+               .done = zero_done },
         .z = z,
         .dev = range->dev,
         .busy = true,

@@ -52,16 +52,33 @@ struct blockdev *store_disk_find(const char *name)
 
 /* ---- beginning ---- */
 
-/* The groups on d: none of them may be in use. */
+/* Do the two share bytes of a disk? */
+static bool disks_overlap(const struct blockdev *a, const struct blockdev *b)
+{
+    return a == b || a->whole == b || b->whole == a;
+}
+
+/* The groups on d and on its partitions: none of them may be in use.  A partition of a disk that became a store is
+ * gone, although it is in the list until the next boot. */
 static enum hv_err groups_check(const struct blockdev *d, struct why *why)
 {
     for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
         struct lvm_group *g = lvm_group_at(i);
         for (unsigned pv = 0; pv < g->vg.n_pvs; pv++)
-            if (g->dev[pv] == d && volume_group_busy(g))
+            if (g->dev[pv] && disks_overlap(g->dev[pv], d) && (g->dev[pv] == d->whole || volume_group_busy(g)))
                 return REFUSE(HV_E_BUSY, "%s belongs to the volume group %s, which is in use", d->name, g->vg.name);
     }
     return HV_OK;
+}
+
+/* d and its partitions get other contents. */
+static void disk_forget(struct blockdev *d)
+{
+    for (unsigned i = 0; i < BLOCKDEVS_MAX && blockdev_at(i); i++)
+        if (blockdev_at(i) == d || blockdev_at(i)->whole == d) {
+            lvm_disk_forget(blockdev_at(i));
+            disk_look_set(blockdev_at(i), "a store that was not finished");
+        }
 }
 
 static enum hv_err create_check(const struct blockdev *d, const char *name, bool sure, struct why *why)
@@ -145,8 +162,7 @@ enum hv_err store_create(struct blockdev *d, const char *name, bool sure, const 
         return e;
     }
     log_warn("store", "%s becomes the store %s; it had %s", d->name, name, disk_contents(d));
-    lvm_disk_forget(d);
-    disk_look_set(d, "a store that was not finished");
+    disk_forget(d);
     making = m;
     return HV_OK;
 }

@@ -54,7 +54,10 @@ static void write_sectors(struct power_disk *d, const struct block_req *r)
 {
     for (uint32_t i = 0; i < r->len && !power_is_off(); i += SECTOR, n_writes++) {
         version_add(&cache, d, r->offset + i);
-        memcpy(d->bytes + r->offset + i, (uint8_t *)r->buf + i, SECTOR);
+        if (r->op == BLOCK_ZEROES)
+            memset(d->bytes + r->offset + i, 0, SECTOR);
+        else
+            memcpy(d->bytes + r->offset + i, (uint8_t *)r->buf + i, SECTOR);
     }
 }
 
@@ -77,7 +80,8 @@ static bool power_do(struct power_disk *d, struct block_req *r)
             flush(d);
         return !d->fails;
     }
-    assert(r->len && r->len <= BLOCK_LEN_MAX && r->offset % d->dev.sector == 0 && r->len % d->dev.sector == 0);
+    assert(r->len && r->len <= (r->op == BLOCK_ZEROES ? d->dev.range_max : BLOCK_LEN_MAX) &&
+           r->offset % d->dev.sector == 0 && r->len % d->dev.sector == 0);
     assert(r->offset <= d->dev.bytes && r->len <= d->dev.bytes - r->offset);
     if (d->fails)
         return false;

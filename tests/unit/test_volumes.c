@@ -131,6 +131,8 @@ static struct lvm_group *store_new(uint32_t sector)
 {
     struct power_disk *d = power_disk_add(DISK_BYTES, sector);
     memset(d->bytes, 0xa5, DISK_BYTES); /* somebody's old data */
+    d->dev.zeroes = sector > 512;
+    d->dev.range_max = MIB;
     disk_look_all();
     good(ACT(store_create(&d->dev, "godwit", true, &watch, WHY(why))));
     return groups[0];
@@ -240,6 +242,25 @@ static void test_store_refusals(void **state)
         groups[i] = lvm_group_new();
     refused(ACT(store_create(&d->dev, "more", true, &watch, WHY(why))), HV_E_NOMEM,
             "this host knows 8 volume groups, which is the limit");
+}
+
+/* A disk and its partitions share their bytes. */
+static void test_partitions(void **state)
+{
+    (void)state;
+    struct power_disk *d = power_disk_add(DISK_BYTES, 512), *part = power_disk_add(DISK_BYTES, 512);
+    part->dev.whole = &d->dev;
+    disk_look_all();
+    good(ACT(store_create(&part->dev, "part", true, &watch, WHY(why))));
+    lvm_use_get(groups[0], groups[0]->vg.lv[0].uuid)->disks = 1;
+    refused(ACT(store_create(&d->dev, "whole", true, &watch, WHY(why))), HV_E_BUSY,
+            "the volume group part, which is in");
+    lvm_use_get(groups[0], groups[0]->vg.lv[0].uuid)->disks = 0;
+    good(ACT(store_create(&d->dev, "whole", true, &watch, WHY(why))));
+    assert_true(!strcmp(groups[0]->vg.name, "whole") && !groups[1]);
+    assert_string_equal(disk_contents(&part->dev), "a store that was not finished");
+    refused(ACT(store_create(&part->dev, "part", true, &watch, WHY(why))), HV_E_BUSY,
+            "the volume group whole, which is");
 }
 
 static void test_volume_refusals(void **state)
@@ -509,8 +530,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_life, end),           cmocka_unit_test_teardown(test_life_4k, end),
         cmocka_unit_test_teardown(test_store_refusals, end), cmocka_unit_test_teardown(test_volume_refusals, end),
-        cmocka_unit_test_teardown(test_side_by_side, end),   cmocka_unit_test_teardown(test_failing_disk, end),
-        cmocka_unit_test_teardown(test_power_cut, end),      cmocka_unit_test_teardown(test_contents, end),
+        cmocka_unit_test_teardown(test_side_by_side, end),   cmocka_unit_test_teardown(test_partitions, end),
+        cmocka_unit_test_teardown(test_failing_disk, end),   cmocka_unit_test_teardown(test_power_cut, end),
+        cmocka_unit_test_teardown(test_contents, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
