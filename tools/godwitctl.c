@@ -317,7 +317,6 @@ static const struct option long_options[] = {
     { "role", required_argument, NULL, OPT_ROLE },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "name", required_argument, NULL, OPT_NAME },
-    { "sure", no_argument, NULL, OPT_SURE },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { "version", no_argument, NULL, OPT_VERSION },
     { "complete-options", no_argument, NULL, OPT_OPTIONS }, /* for the completion of shells */
@@ -409,7 +408,6 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_ROLE:        options.role = optarg; break;
         case OPT_TIMEOUT:     options.timeout = optarg; break;
         case OPT_NAME:        options.name = optarg; break;
-        case OPT_SURE:        options.sure = true; break;
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_POLICY:      options.policy = optarg; break;
