@@ -32,6 +32,7 @@
 #include "kernel/store/disk_look.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/net.h"
 
@@ -57,6 +58,7 @@ static void config_load(struct boot_info *bi)
         log_error("config",
                   "no \\godwit\\%s on the boot disk: this host has no name, network or guests until it gets one",
                   CONFIG_FILE);
+    vm_define_init((const char *)(uintptr_t)f.base, f.len);
     config_parse(f.len ? (const char *)(uintptr_t)f.base : "", f.len, &config, config_error, NULL);
     host_config = &config;
     bool found = boot_file_take(bi, config.host.pool_cpuid, &pool);
@@ -132,6 +134,7 @@ void kernel_entry(struct boot_info *bi)
     settings_init(&config, known ? own : NULL);
     sched_guest_cpus_set(config.host.guest_cpus);
     vm_manage_init(bi, migration_let_go);
+    vm_define_step(); /* what the registry defines */
     start_all();
     log_info("host", "up %lu us after entry", clock_tsc_to_us(tsc_read() - bi->entry_tsc));
     console_init(bi);

@@ -24,6 +24,7 @@
 #include "kernel/store/registry.h"
 #include "kernel/store/store_create.h"
 #include "kernel/vm/guest_net.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_usage.h"
@@ -47,10 +48,12 @@ bool service_step(uint64_t *wake)
     busy |= store_create_step();
     busy |= console_step();
     busy |= api_step();
+    api_define_step();
     events_watch();
     settings_step();
     busy |= validate_step();
     busy |= vm_manage_step();
+    vm_define_step();
     vm_usage_step();
     log_step();
     pcpu_check_timers();

@@ -2,6 +2,7 @@
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/picture.c
  *   tools/ctl/progress.c tools/ctl/store.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c tools/ctl/trust.c
+ *   tools/ctl/define.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
 /* tools/godwitctl.c - control Godwit hosts from Linux: the command line.  docs/api.md describes the interface that it
  * uses.  This file has the table of commands, the options and the help; tools/ctl/ has the commands. */
@@ -66,7 +67,16 @@ static const struct command {
     { { "vm", "list" }, 0, 0, "", "",
       "all guests on all hosts", "vm list\n--json vm list | jq '.vms[] | select(.state == \"running\").name'",
       cmd_vm_list },
-    { { "vm", "show" }, 1, 1, "NAME", "", "one guest", "vm show web", cmd_vm_show },
+    { { "vm", "show" }, 1, 1, "NAME", "definition",
+      "one guest (--config, or --definition: its definition, and where that comes from)",
+      "vm show web\nvm show web --config > web.conf", cmd_vm_show },
+    { { "vm", "define" }, 1, 1, "FILE", "",
+      "define a guest, or define it anew, in the registry of a host's store: FILE has a [vm NAME] section as in "
+      "godwit.conf (-: standard input)", "vm define web.conf --host alpha", cmd_vm_define },
+    { { "vm", "edit" }, 1, 1, "NAME", "", "edit a guest's definition with $VISUAL or $EDITOR", "vm edit web",
+      cmd_vm_edit },
+    { { "vm", "undefine" }, 1, 1, "NAME", "", "forget a stopped guest; its volumes stay", "vm undefine web",
+      cmd_vm_undefine },
     { { "vm", "start" }, 1, 1, "NAME", "force detach",
       "start a stopped guest, if no peer has it, and wait until that is known (--force: without asking them; --detach: "
       "do not wait)", "vm start web --host alpha",
@@ -111,6 +121,9 @@ static const struct command {
       "what happened: states of guests and moves, disks, peers, who changed what (--follow: go on, with --json one event a "
       "line; --since N: from that number on)", "events alpha\nevents --follow\n--json events alpha --follow | jq -c .text",
       cmd_events },
+    { { "store", "adopt" }, 2, 2, "HOST GROUP", "",
+      "make a volume group whose registry belongs to another host, which is gone, this host's (asks first)",
+      "store adopt alpha godwit", cmd_store_adopt },
     { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to",
       "where a guest could move, with every reason against it; without NAME: all running guests",
       "validate web --to beta\nvalidate",
@@ -279,7 +292,8 @@ enum {
     OPT_FOLLOW,
     OPT_NAME,
     OPT_SURE,
-    OPT_ROLE
+    OPT_ROLE,
+    OPT_DEFINITION
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
@@ -317,6 +331,7 @@ static const struct option long_options[] = {
     { "role", required_argument, NULL, OPT_ROLE },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "name", required_argument, NULL, OPT_NAME },
+    { "definition", no_argument, NULL, OPT_DEFINITION },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { "version", no_argument, NULL, OPT_VERSION },
     { "complete-options", no_argument, NULL, OPT_OPTIONS }, /* for the completion of shells */
@@ -368,10 +383,23 @@ static enum exit_code unknown_option(const char *word)
                        word);
 }
 
+/* Behind `vm show`, --config is that command's, and means no file. */
+static void show_config_rename(int argc, char **argv)
+{
+    static char definition[] = "--definition";
+    bool show = false;
+    for (int i = 1; i < argc; i++) {
+        show |= !strcmp(argv[i], "show") && !strcmp(argv[i - 1], "vm");
+        if (show && !strcmp(argv[i], "--config"))
+            argv[i] = definition;
+    }
+}
+
 /* Options may come anywhere on the command line. */
 static enum exit_code read_options(int argc, char **argv, const char **config, enum wanted *want)
 {
     opterr = 0;
+    show_config_rename(argc, argv);
     for (int c, i; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, &i)) != -1;) {
         if (c >= OPT_TO && n_used < sizeof(used) / sizeof(used[0]))
             used[n_used++] = long_options[i].name;
@@ -408,6 +436,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_ROLE:        options.role = optarg; break;
         case OPT_TIMEOUT:     options.timeout = optarg; break;
         case OPT_NAME:        options.name = optarg; break;
+        case OPT_DEFINITION:  options.show_config = true; break;
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_POLICY:      options.policy = optarg; break;

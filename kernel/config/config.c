@@ -73,6 +73,7 @@ static void vm_defaults(struct vm_config *v, const char *vm_name)
     memcpy(v->cpu, "host", sizeof("host"));
     v->pin = -1;
     v->rng = v->balloon = true;
+    v->start_order = CONFIG_START_ORDER_DEFAULT;
     for (unsigned i = 0; i < CONFIG_MAX_NICS; i++)
         config_mac_default(vm_name, i, v->nic[i].mac);
 }
@@ -304,6 +305,19 @@ static enum section peer_begin(struct parser *p, const char *given, bool client)
     return SEC_IGNORED;
 }
 
+/* Is section the one of a definition?  Else that is reported. */
+static bool only_takes(struct parser *p, const char *section)
+{
+    const char *given = section_name(section, "vm");
+    if (p->only_begun)
+        mistake_report(p, p->line, "", "a file of its own for this section: a definition has one");
+    else if (!given || strcmp(given, p->only) != 0)
+        mistake_report(p, p->line, "", "[vm NAME] with the name of the guest that is defined");
+    else
+        return p->only_begun = true;
+    return false;
+}
+
 static void section_begin(struct parser *p, const char *section)
 {
     const char *given;
@@ -315,7 +329,9 @@ static void section_begin(struct parser *p, const char *section)
     p->seen = p->good = p->secret = 0;
     p->bad_disk = p->secret_early = false;
 
-    if (!strcmp(section, "host"))
+    if (p->only && !only_takes(p, section))
+        p->section = SEC_IGNORED;
+    else if (!strcmp(section, "host"))
         p->section = SEC_HOST;
     else if (!p->later && (given = section_name(section, "vm")))
         p->section = vm_begin(p, given);
@@ -332,10 +348,21 @@ static void section_begin(struct parser *p, const char *section)
 /* May this key of a [vm] be given again? */
 static bool key_repeats(unsigned i) { return i == VM_MODULE || i == VM_DISK || i == VM_NIC; }
 
+/* A definition may do without the line of its section. */
+static void only_begin(struct parser *p)
+{
+    char section[sizeof("vm ") + CONFIG_NAME_LEN];
+    if (!p->only || p->only_begun || p->section != SEC_NONE)
+        return;
+    snprintf(section, sizeof(section), "vm %s", p->only);
+    section_begin(p, section);
+}
+
 /* value NULL: a line without '='. */
 static void key_apply(struct parser *p, const char *key, const char *value)
 {
     unsigned n;
+    only_begin(p);
     const struct key *keys = config_keys(p->section, &n);
     if (p->section == SEC_NONE)
         mistake_report(p, p->line, key, "a section like [host] before the first key");
@@ -470,4 +497,40 @@ void config_parse_later(const char *text, size_t len, const struct host_config *
     memset(out, 0, sizeof(*out));
     out->host = *host;
     sections_read(&p, text, len);
+}
+
+void config_vm_parse(const char *name, const char *text, size_t len, struct config *out, config_error_fn *on_error,
+                     void *ctx)
+{
+    struct parser p = { .c = out, .on_error = on_error, .ctx = ctx, .only = name };
+    memset(out, 0, sizeof(*out));
+    lines_read(&p, text, len);
+    only_begin(&p); /* an empty text lacks what a section must have */
+    section_end(&p);
+}
+
+const char *config_vm_text(const char *text, size_t len, const char *name, size_t *section_len)
+{
+    const char *begin = NULL, *end = text + len;
+    for (const char *at = text, *next; at < end; at = next) {
+        char line[80];
+        const char *newline = memchr(at, '\n', (size_t)(end - at));
+        next = newline ? newline + 1 : end;
+        size_t n = MIN((size_t)(next - at), sizeof(line) - 1);
+        memcpy(line, at, n);
+        line[n] = 0;
+        line[strcspn(line, "]\n")] = 0;
+        char *s = trim(line);
+        if (*s != '[')
+            continue;
+        if (begin) {
+            end = at;
+            break;
+        }
+        const char *given = section_name(trim(s + 1), "vm");
+        if (given && !strcmp(given, name))
+            begin = at;
+    }
+    *section_len = begin ? (size_t)(end - begin) : 0;
+    return begin;
 }

@@ -5,8 +5,9 @@
  *                    bandwidth-limit-mb, downtime-limit-ms, max-jobs, dirty-log, verify, lz4, pool-cpuid
  *   [peer NAME]      address, port, fingerprint
  *   [client NAME]    fingerprint, role
- *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, on-shutdown, pin,
- *                    nic with mac and spoof (several), disk with disk-fingerprint (several), rng, balloon, console
+ *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, start-order,
+ *                    start-delay-s, on-shutdown, pin, nic with mac and spoof (several), disk with disk-fingerprint (several),
+ *                    rng, balloon, console
  *
  * A mistake costs the key or the section that it is in, never the rest.  Portable. */
 #ifndef GODWIT_KERNEL_CONFIG_CONFIG_H
@@ -29,6 +30,11 @@
 #define CONFIG_DEFAULT_API_PORT 7443
 #define CONFIG_MAX_ADDRESSES    4 /* of a peer */
 #define CONFIG_MAX_NETWORKS     8
+
+/* of [vm] start-order, with the default; of start-delay-s */
+#define CONFIG_START_ORDER_MAX     999
+#define CONFIG_START_ORDER_DEFAULT 500
+#define CONFIG_START_DELAY_MAX_S   3600
 
 /* How the dirty log finds changed pages (kernel/core/dirty.c). */
 enum dirty_mech {
@@ -91,8 +97,12 @@ struct vm_config {
     enum autostart {
         AUTOSTART_NO,
         AUTOSTART_YES,
-        AUTOSTART_ALWAYS
-    } autostart; /* YES: once every peer has said that it does not run it; ALWAYS: unreachable peers do not count */
+        AUTOSTART_ALWAYS,
+        AUTOSTART_LAST
+    } autostart; /* YES: once every peer has said that it does not run it; ALWAYS: unreachable peers do not count; LAST:
+                  * as YES, if it was here and not stopped when the host went down (kernel/vm/vm_define.c) */
+    unsigned start_order;   /* of guests with autostart: the lowest first; equal ones in the order of the table */
+    unsigned start_delay_s; /* between its start and the next one's */
     enum on_shutdown {
         ON_SHUTDOWN_REFUSE,
         ON_SHUTDOWN_STOP,
@@ -174,6 +184,13 @@ void config_parse(const char *text, size_t len, struct config *out, config_error
 void config_parse_later(const char *text, size_t len, const struct host_config *host, struct config *out,
                         config_error_fn *on_error, void *ctx);
 
+/** Parse the definition of the guest `name`: the text of one [vm] section, with or without the line [vm NAME].  As
+ *  config_parse(); out->vms[0] is the guest, valid if out->n_errors is 0. */
+void config_vm_parse(const char *name, const char *text, size_t len, struct config *out, config_error_fn *on_error,
+                     void *ctx);
+/** The lines of section [vm NAME] in text, from the one with its name on.  NULL: there is none. */
+const char *config_vm_text(const char *text, size_t len, const char *name, size_t *section_len);
+
 #define CONFIG_MISTAKE_LEN 512
 /** A mistake in words, for the log: file, line, section, key, and what would be right. */
 void config_mistake_text(char out[CONFIG_MISTAKE_LEN], unsigned line, const char *section, const char *key,
@@ -199,6 +216,8 @@ unsigned config_boot_files(const struct vm_config *v);
  *  godwit.conf with its backups, in any case of letters.  What [host] names otherwise, boot takes out of the list. */
 bool config_file_is_hosts(const char *name);
 
+/** May a host, peer, client or guest have this name? */
+bool config_name_ok(const char *s);
 /** Parse a decimal number in [min, max], or a network "A.B.C.D/1..32".  False, *out unchanged: s is not one. */
 bool config_number(const char *s, unsigned min, unsigned max, unsigned *out);
 bool config_network_parse(const char *s, struct config_network *out);

@@ -12,7 +12,9 @@ struct parser {
     struct config *c;
     config_error_fn *on_error;
     void *ctx;
-    unsigned line; /* the one being read, from 1 */
+    const char *only; /* config_vm_parse(): the guest whose section this is; NULL: a whole godwit.conf */
+    bool only_begun;  /* that section has begun */
+    unsigned line;    /* the one being read, from 1 */
     enum section section;
     unsigned section_line;
     char section_text[64];    /* as written, for messages */
@@ -57,7 +59,9 @@ enum {
     VM_DISK_FINGERPRINT,
     VM_RNG,
     VM_BALLOON,
-    VM_CONSOLE
+    VM_CONSOLE,
+    VM_START_ORDER,
+    VM_START_DELAY
 };
 
 #define NAME "1 to 31 letters, digits, '-', '_' or '.', not starting with '-'"

@@ -153,6 +153,12 @@ bool config_name(const char *s, char out[CONFIG_NAME_LEN])
     return true;
 }
 
+bool config_name_ok(const char *s)
+{
+    char name[CONFIG_NAME_LEN];
+    return config_name(s, name);
+}
+
 /* Copy printable text that is shorter than cap.  path: a file name, so without folders. */
 static bool text_copy(const char *s, char *out, size_t cap, bool path)
 {
@@ -433,11 +439,19 @@ static bool vm_cmdline_set(struct parser *p, const char *v)
 static bool vm_autostart_set(struct parser *p, const char *v)
 {
     bool yes = false;
-    bool always = !strcmp(v, "always");
-    if (!always && !boolean_parse(v, &yes))
+    bool always = !strcmp(v, "always"), last = !strcmp(v, "last");
+    if (!always && !last && !boolean_parse(v, &yes))
         return false;
-    p->vm->autostart = always ? AUTOSTART_ALWAYS : yes ? AUTOSTART_YES : AUTOSTART_NO;
+    p->vm->autostart = always ? AUTOSTART_ALWAYS : last ? AUTOSTART_LAST : yes ? AUTOSTART_YES : AUTOSTART_NO;
     return true;
+}
+static bool vm_start_order_set(struct parser *p, const char *v)
+{
+    return config_number(v, 0, CONFIG_START_ORDER_MAX, &p->vm->start_order);
+}
+static bool vm_start_delay_set(struct parser *p, const char *v)
+{
+    return config_number(v, 0, CONFIG_START_DELAY_MAX_S, &p->vm->start_delay_s);
 }
 static bool vm_on_shutdown_set(struct parser *p, const char *v)
 {
@@ -663,7 +677,7 @@ static const struct key vm_keys[] = {
                     "`module = vmlinuz root=/dev/vda`; at most 16 modules, 1000 characters in all" NOT_THE_HOSTS },
     [VM_CMDLINE] = { "cmdline", vm_cmdline_set, "text of at most 1023 characters" },
     [VM_CPU] = { "cpu", vm_cpu_set, "host, x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4 or pool" },
-    [VM_AUTOSTART] = { "autostart", vm_autostart_set, "yes, no or always" },
+    [VM_AUTOSTART] = { "autostart", vm_autostart_set, "yes, no, always or last" },
     [VM_SHUTDOWN] = { "on-shutdown", vm_on_shutdown_set, "refuse, stop or evacuate" },
     [VM_MAC] = { "mac", vm_mac_set, "a unicast address like 02:47:57:00:00:01" },
     [VM_PIN] = { "pin", vm_pin_set, "any, or the number of a CPU, 0 to 63" },
@@ -679,14 +693,17 @@ static const struct key vm_keys[] = {
     [VM_RNG] = { "rng", vm_rng_set, YES_NO },
     [VM_BALLOON] = { "balloon", vm_balloon_set, YES_NO },
     [VM_CONSOLE] = { "console", vm_console_set, "serial or virtio" },
+    [VM_START_ORDER] = { "start-order", vm_start_order_set, "a number, 0 to 999; the lowest starts first" },
+    [VM_START_DELAY] = { "start-delay-s", vm_start_delay_set, "seconds, 0 to 3600" },
 };
 
 /* struct parser has a bit for each key. */
 _Static_assert(ARRAY_SIZE(host_keys) <= 32 && ARRAY_SIZE(vm_keys) <= 32, "seen and good have 32 bits");
 _Static_assert(ARRAY_SIZE(peer_keys) == PEER_REMOVED + 1 && ARRAY_SIZE(client_keys) == CLIENT_REMOVED + 1, "indices");
-_Static_assert(ARRAY_SIZE(vm_keys) == VM_CONSOLE + 1, "indices");
+_Static_assert(ARRAY_SIZE(vm_keys) == VM_START_DELAY + 1, "indices");
 _Static_assert(CONFIG_MAX_DISKS == 16 && CONFIG_MAX_NICS == 8 && CONFIG_SERIAL_LEN == 21, "messages above");
 _Static_assert(CONFIG_MAX_NETWORKS == 8 && CONFIG_MAX_ADDRESSES == 4 && CONFIG_MAX_MODULES == 16, "messages above");
+_Static_assert(CONFIG_START_ORDER_MAX == 999 && CONFIG_START_DELAY_MAX_S == 3600, "likewise");
 _Static_assert(CONFIG_PATH_LEN == 64 && CONFIG_NAME_LEN == 32 && CONFIG_CMDLINE_LEN == 1024, "messages above");
 
 const struct key *config_keys(enum section s, unsigned *n)

@@ -16,6 +16,8 @@ struct stream;
 void api_init(const struct boot_info *bi);
 /** Take over a client's stream; net's on_client.  It is closed at once if there are too many, or no memory. */
 void api_accept(struct stream *s);
+/** End jobs whose changes are in the registry, on the disk.  Part of the service loop. */
+void api_define_step(void);
 /** Drive all connections.  True: something moved.  Part of the service loop. */
 bool api_step(void);
 

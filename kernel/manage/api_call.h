@@ -84,6 +84,10 @@ void api_vm_resume(struct api_call *c);
 void api_vm_inspect(struct api_call *c);
 void api_vm_console_read(struct api_call *c);
 void api_vm_console_write(struct api_call *c);
+void api_vm_define(struct api_call *c); /* api_define.c */
+void api_vm_undefine(struct api_call *c);
+void api_vm_config(struct api_call *c);
+void api_store_adopt(struct api_call *c);
 void api_migration_list(struct api_call *c); /* api_migration.c */
 void api_migration_show(struct api_call *c);
 void api_migration_start(struct api_call *c);

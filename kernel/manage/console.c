@@ -29,6 +29,7 @@
 #include "kernel/peers/migration.h"
 #include "kernel/peers/start.h"
 #include "kernel/vm/guest_console.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
@@ -273,6 +274,7 @@ static void cmd_vm_target(int argc, char **argv)
     print_result(e, message);
 }
 
+static void cmd_vm_undefine(int argc, char **argv) { (void)argc, run_operation(operate_undefine, argv[0]); }
 static void cmd_vm_pause(int argc, char **argv) { (void)argc, run_operation(operate_pause, argv[0]); }
 static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_operation(operate_resume, argv[0]); }
 
@@ -282,6 +284,31 @@ static void cmd_vm_inspect(int argc, char **argv)
     struct vm *vm = find_vm(argv[0]);
     if (vm)
         vm_inspect(vm, &com1);
+}
+
+static void cmd_vm_config(int argc, char **argv)
+{
+    (void)argc;
+    size_t len;
+    struct vm *vm = find_vm(argv[0]);
+    if (!vm)
+        return;
+    enum vm_source from = vm_source(vm);
+    const char *text = vm_definition(vm, from, &len);
+    print("# %s: %s%s", argv[0],
+          from == VM_OF_CONF       ? "from godwit.conf"
+          : from == VM_OF_REGISTRY ? "from the registry"
+                                   : "not defined here, it came by a move",
+          vm->redefined ? "; it runs by an older definition until it is started again" : "");
+    while (text && len) {
+        const char *end = memchr(text, '\n', len);
+        size_t n = end ? (size_t)(end - text) : len;
+        for (size_t i = 0; i < n; i++)
+            serial_write(text[i] < ' ' || text[i] > '~' ? "?" : &text[i], 1);
+        write_text("\r\n");
+        text += n + !!end;
+        len -= n + !!end;
+    }
 }
 
 static void cmd_vm_console(int argc, char **argv)
@@ -472,6 +499,8 @@ static const struct command {
     { { "vm", "reset" }, 1, 1, "NAME", "reset a running guest", cmd_vm_reset, true },
     { { "vm", "nmi" }, 1, 1, "NAME", "send a running guest an NMI", cmd_vm_nmi, true },
     { { "vm", "memory-target" }, 2, 2, "NAME MIB", "ask a guest to keep only so much of its memory", cmd_vm_target, true },
+    { { "vm", "config" }, 1, 1, "NAME", "a guest's definition, and where it comes from", cmd_vm_config, false },
+    { { "vm", "undefine" }, 1, 1, "NAME", "forget a stopped guest; its volumes stay", cmd_vm_undefine, true },
     { { "vm", "pause" }, 1, 1, "NAME", "pause a running guest", cmd_vm_pause, true },
     { { "vm", "resume" }, 1, 1, "NAME", "resume a paused guest", cmd_vm_resume, true },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect, false },

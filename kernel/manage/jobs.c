@@ -29,6 +29,8 @@ static struct api_job *place_find(void)
     return best;
 }
 
+bool jobs_full(void) { return !place_find(); }
+
 struct api_job *job_begin(const char *by, const char *what_fmt, ...)
 {
     struct api_job *j = place_find();
@@ -77,12 +79,17 @@ void job_end(struct api_job *j, enum hv_err e, const char *text)
 
 /* ---- in the management interface ---- */
 
-void job_answer(struct api_call *c, const struct api_job *j)
+void job_answer_begin(struct api_call *c, const struct api_job *j)
 {
     c->status = 202;
     snprintf(c->extra, sizeof(c->extra), "Location: /v1/jobs/%u\r\n", j->number);
     json_object(&c->out, NULL);
     json_num(&c->out, "job", j->number);
+}
+
+void job_answer(struct api_call *c, const struct api_job *j)
+{
+    job_answer_begin(c, j);
     json_end(&c->out);
 }
 

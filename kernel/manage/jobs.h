@@ -33,7 +33,11 @@ void job_progress(struct api_job *j, uint64_t done, uint64_t total);
 void job_end(struct api_job *j, enum hv_err e, const char *text);
 /** The action was refused before it began: j never was. */
 void job_drop(struct api_job *j);
-/** Answer c's request: the action goes on as job j.  j may have ended meanwhile. */
+/** Would job_begin() fail now? */
+bool jobs_full(void);
+/** Answer c's request: the action goes on as job j.  j may have ended meanwhile.  begin: the answer's object stays open
+ *  for more. */
 void job_answer(struct api_call *c, const struct api_job *j);
+void job_answer_begin(struct api_call *c, const struct api_job *j);
 
 #endif

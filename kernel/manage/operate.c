@@ -9,7 +9,9 @@
 #include "kernel/dev/devices.h"
 #include "kernel/dev/vdev_balloon.h"
 #include "kernel/lib/log.h"
+#include "kernel/lib/name_list.h"
 #include "kernel/peers/start.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -224,6 +226,42 @@ enum hv_err operate_resume(const char *name, const char *by, struct why *why)
     ASSERT(vm_state(vm) == VM_RUNNING);
     log_info("vm", "%s: resumed by %s", name, by);
     why_say(why, "%s resumed", name);
+    return HV_OK;
+}
+
+/* The volumes of this host that are vm's disks. */
+static void operate_volumes(const struct vm_config *c, struct name_list *l)
+{
+    char name[2 * CONFIG_LV_NAME_LEN];
+    for (unsigned i = 0; i < c->n_disks; i++) {
+        if (c->disk[i].kind != DISK_ON_LV)
+            continue;
+        snprintf(name, sizeof(name), "%s/%s", c->disk[i].lv.vg, c->disk[i].lv.lv);
+        name_list_add(l, name);
+    }
+}
+
+enum hv_err operate_undefine(const char *name, const char *by, struct why *why)
+{
+    struct vm *vm;
+    struct name_list volumes = { .n = 0 };
+    enum hv_err e = operate_find(name, &vm, why);
+    if (!e)
+        e = operate_check_not_moving(name, why);
+    if (!e && start_status(vm).state == START_ASKING)
+        e = REFUSE(HV_E_BUSY, "%s is about to be started; `vm stop %s` first", name, name);
+    if (e)
+        return e;
+    operate_volumes(&vm->config, &volumes);
+    e = vm_undefine(vm, why);
+    if (e)
+        return e;
+    log_info("vm", "%s: undefined by %s", name, by);
+    const char *rest = vm_find(name) ? "; godwit.conf still defines it" : "";
+    if (volumes.n)
+        why_say(why, "%s is undefined%s; its volumes stay: %s", name, rest, volumes.text);
+    else
+        why_say(why, "%s is undefined%s", name, rest);
     return HV_OK;
 }
 

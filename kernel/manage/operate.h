@@ -34,6 +34,10 @@ HV_MUST_CHECK enum hv_err operate_memory_target(const char *vm, uint64_t bytes, 
 HV_MUST_CHECK enum hv_err operate_pause(const char *vm, const char *by, struct why *why);
 HV_MUST_CHECK enum hv_err operate_resume(const char *vm, const char *by, struct why *why);
 
+/** Forget the definition of a stopped guest, or what came with it by a move; its volumes stay, and are named.  What is
+ *  changed is on the disk once the registry is durable (kernel/store/registry.h). */
+HV_MUST_CHECK enum hv_err operate_undefine(const char *vm, const char *by, struct why *why);
+
 /** Move vm to the peer named to, or to the best one ("auto").  *job: the move's job. */
 HV_MUST_CHECK enum hv_err operate_migrate(const char *vm, const char *to, const struct move_options *o, const char *by,
                                           const struct job **job, struct why *why);

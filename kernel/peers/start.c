@@ -15,7 +15,9 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/start_rule.h"
+#include "kernel/store/registry.h"
 #include "kernel/vm/guest_console.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_mac.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -154,15 +156,57 @@ struct start_status start_status(const struct vm *vm)
     return (struct start_status){ s->state, s->err, s->text };
 }
 
-void start_all(void)
+/* ---- at boot ---- */
+
+/* Guests with autostart that were not begun yet, in their order. */
+static struct {
+    struct vm *vm[VM_MAX];
+    unsigned n, at;
+    uint64_t next_us; /* vm[at] is not begun before */
+} waiting;
+
+static bool start_at_boot(const struct vm *vm)
+{
+    switch (vm->config.autostart) {
+    case AUTOSTART_NO:     return false;
+    case AUTOSTART_YES:
+    case AUTOSTART_ALWAYS: return true;
+    case AUTOSTART_LAST:   break;
+    }
+    if (!registry_present())
+        log_warn("vm", "%s is not started: whether it was up is not known without a registry (autostart = last)",
+                 vm->config.name);
+    return vm_was_up(vm);
+}
+
+/* Begin the starts that are due.  An error is logged.  True: there was one. */
+static bool start_waiting_step(void)
 {
     char why[256];
+    unsigned first = waiting.at;
+    while (waiting.at < waiting.n && clock_us() >= waiting.next_us) {
+        struct vm *vm = waiting.vm[waiting.at++];
+        if (vm_at(vm_slot(vm)) != vm || vm_state(vm) != VM_STOPPED || start_of(vm)->state == START_ASKING)
+            continue; /* somebody was faster */
+        waiting.next_us = clock_us() + vm->config.start_delay_s * 1000000ul;
+        (void)!start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO, WHY(why));
+    }
+    return waiting.at != first;
+}
+
+void start_all(void)
+{
+    waiting.n = waiting.at = 0;
     for (unsigned i = 0; i < VM_MAX; i++) {
         struct vm *vm = vm_at(i);
-        if (vm && vm->config.autostart != AUTOSTART_NO) /* an error is logged */
-            (void)!start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO,
-                                 WHY(why));
+        if (!vm || !start_at_boot(vm))
+            continue;
+        unsigned k = waiting.n++;
+        for (; k && waiting.vm[k - 1]->config.start_order > vm->config.start_order; k--)
+            waiting.vm[k] = waiting.vm[k - 1];
+        waiting.vm[k] = vm;
     }
+    (void)start_waiting_step();
 }
 
 /* ---- waiting for the peers ---- */
@@ -256,7 +300,7 @@ static bool start_asking_step(struct vm *vm, struct start *s)
 
 bool start_step(void)
 {
-    bool decided = false;
+    bool decided = start_waiting_step();
     for (unsigned i = 0; i < VM_MAX; i++)
         if (starts[i].state == START_ASKING && starts[i].ask)
             decided |= start_asking_step(vm_at(i), &starts[i]);

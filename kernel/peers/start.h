@@ -34,7 +34,7 @@ HV_MUST_CHECK enum hv_err start_request(struct vm *vm, enum start_how how, struc
 struct start_status start_status(const struct vm *vm);
 /** Cancel a request that is still asking.  HV_E_NOENT: there is none. */
 HV_MUST_CHECK enum hv_err start_cancel(const struct vm *vm);
-/** Request the start of every guest with autostart. */
+/** Request the start of every guest with autostart, now or in later turns, as start-order and start-delay-s say. */
 void start_all(void);
 /** This host's answer to FIND by the peer `asker`, which wants to start a guest.  mac: of its card, 6 bytes; NULL: the
  *  peer does not tell.  *ticket: with MIG_F_WANTED. */

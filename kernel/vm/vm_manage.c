@@ -259,12 +259,27 @@ static enum hv_err vm_boot(struct vm *vm, const struct ram_contents *disks, stru
     return HV_OK;
 }
 
+/* Forget what vm was: it is again what its definition says, or its slot is free. */
+static void vm_forget(struct vm *vm)
+{
+    ASSERT(vm_state(vm) == VM_STOPPED);
+    vm->arrived = vm->redefined = false;
+    boot_set_drop(&vm->boot);
+    vm->crash_reason[0] = '\0';
+    if (vm->defined)
+        vm->config = *vm->defined;
+    else
+        used[vm_slot(vm)] = false;
+}
+
 /* vm_start_check(), and what vm's ram: disks begin with. */
 static enum hv_err vm_start_prepare(struct vm *vm, struct ram_contents *disks, struct why *why)
 {
     if (vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "%s is %s; only a stopped guest can be started", vm->config.name,
                       vm_state_name(vm_state(vm)));
+    if (vm->redefined)
+        vm_forget(vm);
     enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why);
     if (!e)
         e = vm_mac_check(&vm->config, why);
@@ -325,19 +340,6 @@ void vm_resume(struct vm *vm)
         sched_thaw(vm->vcpus[i]);
 }
 
-/* Forget what vm was: it is again what godwit.conf says, or its slot is free. */
-static void vm_forget(struct vm *vm)
-{
-    ASSERT(vm_state(vm) == VM_STOPPED);
-    vm->arrived = false;
-    boot_set_drop(&vm->boot);
-    vm->crash_reason[0] = '\0';
-    if (vm->defined)
-        vm->config = *vm->defined;
-    else
-        used[vm_slot(vm)] = false;
-}
-
 void vm_stop(struct vm *vm)
 {
     if (vm_state(vm) == VM_STOPPED)
@@ -345,8 +347,16 @@ void vm_stop(struct vm *vm)
     while (!vm_pause(vm)) /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
     vm_teardown(vm);
-    if (vm->arrived && !vm->boot.n)
-        vm_forget(vm); /* it could not be started again */
+    if (vm->redefined || (vm->arrived && !vm->boot.n)) /* it could not be started again */
+        vm_forget(vm);
+}
+
+void vm_defined_set(struct vm *vm, const struct vm_config *c)
+{
+    vm->defined = c;
+    vm->redefined = true;
+    if (vm_state(vm) == VM_STOPPED)
+        vm_forget(vm);
 }
 
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
@@ -367,8 +377,7 @@ void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
         add(ctx, text);
 }
 
-/* The VM of this name, or a free slot.  NULL: the table is full. */
-static struct vm *vm_slot_find(const char *name)
+struct vm *vm_slot_get(const char *name)
 {
     struct vm *vm = vm_find(name);
     for (unsigned i = 0; !vm && i < VM_MAX; i++)
@@ -379,6 +388,8 @@ static struct vm *vm_slot_find(const char *name)
         }
     return vm;
 }
+
+void vm_slot_put(struct vm *vm) { used[vm_slot(vm)] = vm->config.name[0] != '\0'; }
 
 /* The arrival in vm's slot ended before it ran: the slot is again what it was. */
 static void vm_arrival_undo(struct vm *vm)
@@ -391,13 +402,15 @@ static void vm_arrival_undo(struct vm *vm)
     was->boot = (struct boot_set){ 0 };
     vm->arrived = was->arrived;
     memcpy(vm->uuid, was->uuid, sizeof(vm->uuid));
-    used[vm_slot(vm)] = vm->config.name[0] != '\0';
+    if (vm->redefined)
+        vm_forget(vm);
+    vm_slot_put(vm);
 }
 
 enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS], struct boot_set *boot,
                                struct vm **out, struct why *why)
 {
-    struct vm *vm = vm_slot_find(offer->config.name);
+    struct vm *vm = vm_slot_get(offer->config.name);
     if (!vm)
         return REFUSE(HV_E_NOMEM, "this host knows %u guests already, which is its limit", VM_MAX);
     if (vm_state(vm) != VM_STOPPED)

@@ -19,6 +19,12 @@
 typedef bool vm_abort_move_fn(const char *guest, const char *reason);
 /** Define the VMs of the configuration, all STOPPED.  bi: borrowed for ever; has the kernels' and initrds' files. */
 void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover);
+/** For vm_define.c.  get: the VM of this name, or a free slot, whose VM has no name yet; NULL: the table is full.
+ *  put: such a slot is not needed.  set: vm's definition is c from now on, borrowed, or none; what it was by a move
+ *  ends when it is stopped. */
+struct vm *vm_slot_get(const char *name);
+void vm_slot_put(struct vm *vm);
+void vm_defined_set(struct vm *vm, const struct vm_config *c);
 /** By name, or in slot i < VM_MAX.  NULL: no such VM, empty slot. */
 struct vm *vm_find(const char *name);
 struct vm *vm_at(unsigned i);

@@ -159,10 +159,10 @@ class Clients:
     def config(self, who):
         return os.path.join(self.folder, f"{who}.conf")
 
-    def ctl(self, *args, who="operator", config=None, code=0, stdin=None, timeout=60):
+    def ctl(self, *args, who="operator", config=None, code=0, stdin=None, timeout=60, env=None):
         """Run godwitctl; AssertionError unless it ends with this code (None: any).  Returns (stdout, stderr)."""
         run = subprocess.run([self.GODWITCTL, "--config", config or self.config(who), *args], capture_output=True,
-                             text=True, timeout=timeout * SLOWNESS, input=stdin,
+                             text=True, timeout=timeout * SLOWNESS, input=stdin, env={**os.environ, **(env or {})},
                              stdin=None if stdin else subprocess.DEVNULL, check=False)
         if code is not None and run.returncode != code:
             raise AssertionError(f"godwitctl {' '.join(args)}: exit code {run.returncode}, not "

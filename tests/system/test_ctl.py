@@ -22,6 +22,8 @@ from emulator import ROOT
 from fixtures import Clients
 from host import fingerprint
 
+DEFINITION = b"[vm web]\n; caf\xc3\xa9\nmemory = 64M\nkernel = k\n"
+EDITOR = {"VISUAL": "", "EDITOR": "sh -c 'echo >>\"$0\"'"}
 DOUBT = "no answer to COMMIT for 10 s"
 MOVE = {"id": 1, "vm": "web", "to": "b", "state": "moved", "ended": True, "percent": 100, "elapsed_us": 2000000,
         "blackout_us": 21000, "wire_bytes": 61000000,
@@ -61,6 +63,8 @@ USUAL = {
     "POST /v1/stores": {"job": 1}, "POST /v1/stores/godwit/volumes": {"job": 1},
     "POST /v1/stores/godwit/volumes/web/resize": {"job": 1}, "POST /v1/stores/godwit/volumes/web/rename": {"job": 1},
     "DELETE /v1/stores/godwit/volumes/web": {"job": 1},
+    "PUT /v1/vms/web": {"job": 1, "warning": "no kernel"}, "DELETE /v1/vms/web": {"job": 1},
+    "GET /v1/vms/web/config": DEFINITION, "POST /v1/stores/godwit/adopt": {"job": 1},
     "GET /v1/jobs/1": {"job": 1, "state": "done", "what": "do", "code": "HV_OK", "message": "it is done"},
     "POST /v1/validate": {"vm": "web", "to": "b", "known": True, "would_move": True, "reasons": []},
 }
@@ -75,7 +79,8 @@ class FakeHost:
     was asked, with bodies.  It knows the client "operator".  beside: another one, whose clients know this one, too."""
 
     def __init__(self, name="a", beside=None):
-        self.name, self.answers, self.asked, self.headers = name, dict(USUAL), [], {}
+        self.name, self.answers, self.asked = name, dict(USUAL), []
+        self.headers = {"GET /v1/vms/web/config": {"Godwit-Source": "registry"}}
         fake = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -86,7 +91,8 @@ class FakeHost:
                 question = f"{self.command} {self.path}"
                 fake.asked.append((question, body))
                 answer = fake.answers.get(question, (404, {"code": "HV_E_NOENT", "message": "no path"}))
-                answer = answer(json.loads(body or "null")) if callable(answer) else answer
+                if callable(answer):
+                    answer = answer(body if self.command == "PUT" else json.loads(body or "null"))
                 status, answer = answer if isinstance(answer, tuple) else (200, answer)
                 raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
@@ -129,7 +135,12 @@ class FakeHost:
         return self.tls.wrap_socket(sock, server_side=True), peer
 
     def ctl(self, *args, **kw):
-        return self.clients.ctl(*args, **kw)
+        return self.clients.ctl(*args, **{"env": EDITOR, **kw})
+
+    def file(self, name, text):
+        with open(os.path.join(self.clients.folder, name), "wb") as f:
+            f.write(text)
+        return f.name
 
     def __enter__(self):
         return self
@@ -157,6 +168,7 @@ def test_json_and_help_everywhere():
                  "vm set": ["web", "memory-target", "64M"], "host set": ["a", "lz4", "no"],
                  "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"], "client remove": ["a", "me"],
                  "client add": ["a", "me", "--fingerprint", "ab" * 32], **STORE_ARGUMENTS,
+                 "vm define": ["{web}"], "store adopt": ["a", "godwit", "--yes"],
                  "migration set": ["web", "--limit", "5"],
                  "migration resolve": ["web", "--resume-here", "--yes"]}
     with FakeHost() as a:
@@ -169,7 +181,7 @@ def test_json_and_help_everywhere():
         for words in commands()[0]:
             more = arguments.get(" ".join(words), ["web"] if words[0] in ("vm", "migration", "validate")
                                  and words[-1] != "list" else [])
-            more = [m.format(there=f"127.0.0.1:{a.api_port}") for m in more]
+            more = [m.format(there=f"127.0.0.1:{a.api_port}", web=a.file("web.conf", DEFINITION)) for m in more]
             use = (conf if words[0] == "host" and words[1] in ("add", "rename", "remove")
                    else two if words == ("peer", "add") else None)
             said = json.loads(a.ctl("--json", *words, *more, config=use)[0])
@@ -212,6 +224,7 @@ def test_text_of_hosts_is_escaped():
     command, with and without --json; only a console's bytes pass as they are."""
     usual = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"],
              "vm console": ["web", "--print"], "migration resolve": ["web", "--resume-here", "--yes"], "validate": [],
+             "vm define": ["{web}"], "store adopt": ["a", "godwit", "--yes"],
              "vm shutdown": ["web", "--timeout", "0"], "vm set": ["web", "memory-target", "64M"],
              "host set": ["a", "lz4", "no"], "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"],
              "client remove": ["a", "me"], "client add": ["a", "me", "--fingerprint", "ab" * 32], **STORE_ARGUMENTS}
@@ -219,7 +232,7 @@ def test_text_of_hosts_is_escaped():
         conf = os.path.join(a.clients.folder, "evil.conf")
         for words in commands()[0]:
             more = usual.get(" ".join(words), ["web"] * (words[0] in ("vm", "migration") and words[-1] != "list"))
-            more = [m.format(there=f"127.0.0.1:{a.api_port}") for m in more]
+            more = [m.format(there=f"127.0.0.1:{a.api_port}", web=a.file("web.conf", DEFINITION)) for m in more]
             for good in (True, False):
                 for path, answer in USUAL.items():
                     evil = (EVIL.encode() + b"\x9b2J" * ("log" in path) if isinstance(answer, bytes)
@@ -301,6 +314,45 @@ def test_lists():
         for shown, column in ((out, "running|stopped|STATE"), (moved, "moved|STATE"), (gone, "gone to b")):
             at = {m.start() for line in shown.splitlines() for m in [re.search(column, line)] if m}
             assert len(at) == 1 and not re.search(r" $", shown, re.M), shown
+
+
+def test_definitions():
+    """A definition goes to the host as it is, and comes back so.  Each mistake is shown with the file and its line; the
+    editor's text is kept, and nobody else's change is overwritten."""
+    mistakes = {"code": "HV_E_INVAL", "message": "the definition of web has 2 mistakes; nothing is changed",
+                "mistakes": [{"line": 3, "message": "memory: expected: a size"}, {"line": 0, "message": "mac: taken"}]}
+    with FakeHost() as a:
+        web = a.file("web.conf", DEFINITION)
+        out, err = a.ctl("vm", "define", web)
+        assert out == "a: web is defined\n" and "warning: as things are now it would not start: no kernel" in err, err
+        assert ("PUT /v1/vms/web", DEFINITION.decode()) in a.asked
+        assert a.ctl("vm", "show", "web", "--config")[0] == DEFINITION.decode()
+        assert json.loads(a.ctl("--json", "vm", "show", "web", "--config")[0])["source"] == "registry"
+        assert "no line [vm NAME]" in a.ctl("vm", "define", a.file("x.conf", b"memory = 64M\n"), code=2)[1]
+        assert "is no text" in a.ctl("vm", "define", a.file("x.conf", b"[vm web]\n\0"), code=2)[1]
+        assert "File too large" in a.ctl("vm", "define", a.file("x.conf", b"[vm web]\n" * 8000), code=2)[1]
+        a.answers["PUT /v1/vms/web"] = (400, mistakes)
+        err = a.ctl("vm", "define", web, code=1)[1]
+        assert f"\n{web}:3: memory: expected: a size\n{web}: mac: taken\n" in err, err
+        assert json.loads(a.ctl("--json", "vm", "define", web, code=1)[0])["error"]["mistakes"] == mistakes["mistakes"]
+        err = a.ctl("vm", "edit", "web", code=1)[1]
+        kept = re.search(r"your text is in (\S+)", err)[1]
+        with open(kept, "rb") as f:
+            assert f.read() == DEFINITION + b"\n"
+        os.unlink(kept)
+        a.answers["PUT /v1/vms/web"] = USUAL["PUT /v1/vms/web"]
+        assert a.ctl("vm", "edit", "web", env={**EDITOR, "EDITOR": "true"})[0] == "a: web is not changed\n"
+        texts = iter((DEFINITION, b"; other\n"))
+        a.answers["GET /v1/vms/web/config"] = lambda _: next(texts)
+        asked = len(a.asked)
+        err = a.ctl("vm", "edit", "web", code=1)[1]
+        assert "was changed by somebody else meanwhile" in err and not any("PUT" in q for q, _ in a.asked[asked:]), err
+        os.unlink(re.search(r"your text is in (\S+)", err)[1])
+        a.headers = {"GET /v1/vms/web/config": {"Godwit-Source": "godwit.conf"}}
+        a.answers["GET /v1/vms/web/config"] = DEFINITION
+        assert "is defined in godwit.conf" in a.ctl("vm", "edit", "web", code=1)[1]
+        a.answers["GET /v1/jobs/1"] = {"job": 1, "state": "failed", "code": "HV_E_IO", "message": "the disk failed"}
+        assert "a: the disk failed (HV_E_IO)" in a.ctl("vm", "undefine", "web", code=1)[1]
 
 
 def starting(n, **then):

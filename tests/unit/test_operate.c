@@ -9,6 +9,7 @@
 #include "kernel/dev/vdev_balloon.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/start.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -114,6 +115,20 @@ enum hv_err start_cancel(const struct vm *vm)
 {
     assert_ptr_equal(vm, &web);
     return HV_E_NOENT;
+}
+
+static bool asks_peers;
+struct start_status start_status(const struct vm *vm)
+{
+    assert_ptr_equal(vm, &web);
+    return (struct start_status){ asks_peers ? START_ASKING : START_IDLE, HV_OK, "" };
+}
+static enum hv_err undefine_answer;
+enum hv_err vm_undefine(struct vm *vm, struct why *why)
+{
+    assert_ptr_equal(vm, &web);
+    n_acts++;
+    return undefine_answer ? REFUSE(undefine_answer, "the registry cannot be written") : HV_OK;
 }
 
 static bool listens;
@@ -389,6 +404,30 @@ static void test_start(void **s)
     assert_int_equal(operate_start("nobody", true, "client me", WHY(said)), HV_E_NOENT);
 }
 
+/* A definition is forgotten, what is on the disks is not. */
+static void test_undefine(void **s)
+{
+    (void)s;
+    begin_alone(VM_STOPPED);
+    asks_peers = true;
+    assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_string_equal(said, "web is about to be started; `vm stop web` first");
+    asks_peers = false;
+    assert_int_equal(n_acts, 0);
+    assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web is undefined; godwit.conf still defines it"); /* as it is found again */
+    web.config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "godwit", "web" } };
+    web.config.n_disks = 1;
+    assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_OK);
+    assert_string_equal(said, "web is undefined; godwit.conf still defines it; its volumes stay: godwit/web");
+    web.config.n_disks = 0;
+    undefine_answer = HV_E_IO;
+    assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_E_IO);
+    assert_string_equal(said, "the registry cannot be written");
+    undefine_answer = HV_OK;
+    assert_int_equal(operate_undefine("nobody", "client me", WHY(said)), HV_E_NOENT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_asks_first),
@@ -402,6 +441,7 @@ int main(void)
                                         cmocka_unit_test(test_buttons),
                                         cmocka_unit_test(test_buttons_are_refused),
                                         cmocka_unit_test(test_says_who),
+                                        cmocka_unit_test(test_undefine),
                                         cmocka_unit_test(test_start) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,9 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/registry.h"
 #include "kernel/vm/guest_console.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_manage.h"
 
 static struct config conf = { .host = { .name = "a" }, .peers = { { .name = "b" } }, .n_peers = 1 };
@@ -50,8 +52,14 @@ const char *vm_state_name(enum vm_state s)
     return s == VM_RUNNING ? "running" : s == VM_INCOMING ? "incoming" : "other";
 }
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &guest; }
-struct vm *vm_at(unsigned i) { return i ? NULL : &guest; }
-unsigned vm_slot(const struct vm *vm) { return vm == &guest ? 0 : VM_MAX; }
+static struct vm more[6]; /* for test_boot_order */
+static unsigned n_more;
+static char begun[200];
+static bool has_registry = true;
+struct vm *vm_at(unsigned i) { return !i ? &guest : i <= n_more ? &more[i - 1] : NULL; }
+unsigned vm_slot(const struct vm *vm) { return vm == &guest ? 0 : (unsigned)(vm - more) + 1; }
+bool registry_present(void) { return has_registry; }
+bool vm_was_up(const struct vm *vm) { return has_registry && !strcmp(vm->config.name, "was-up"); }
 enum hv_err vm_start_check(struct vm *vm, struct why *why)
 {
     if (vm_state(vm) != VM_STOPPED)
@@ -64,6 +72,7 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     if (e)
         return e;
     n_started++;
+    snprintf(begun + strlen(begun), sizeof(begun) - strlen(begun), "%s ", vm->config.name);
     atomic_store(&vm->state, VM_RUNNING);
     return HV_OK;
 }
@@ -278,6 +287,47 @@ static void test_what_others_hear(void **s)
     assert_int_equal(start_find("nobody", mac, "b", &ticket, WHY(why)), MIG_F_NONE);
 }
 
+/* Autostart: in the order of start-order, start-delay-s after one another; `last` only what was up. */
+static void test_boot_order(void **s)
+{
+    (void)s;
+    static const struct vm_config boot[] = {
+        { .name = "late", .autostart = AUTOSTART_YES, .start_order = 900 },
+        { .name = "never", .autostart = AUTOSTART_NO, .start_order = 1 },
+        { .name = "first", .autostart = AUTOSTART_ALWAYS, .start_order = 1, .start_delay_s = 20 },
+        { .name = "was-up", .autostart = AUTOSTART_LAST, .start_order = 500 },
+        { .name = "was-down", .autostart = AUTOSTART_LAST, .start_order = 500 },
+        { .name = "equal", .autostart = AUTOSTART_YES, .start_order = 500, .start_delay_s = 5 },
+    };
+    conf.n_peers = 0;
+    n_more = ARRAY_SIZE(boot);
+    for (unsigned i = 0; i < n_more; i++) {
+        more[i].config = boot[i];
+        atomic_store(&more[i].state, VM_STOPPED);
+    }
+    begun[0] = '\0';
+    start_all();
+    assert_string_equal(begun, "first ");
+    now += 19 * 1000000;
+    start_step();
+    assert_string_equal(begun, "first ");
+    now += 1000000;
+    start_step();
+    assert_string_equal(begun, "first was-up equal ");
+    atomic_store(&more[0].state, VM_RUNNING); /* somebody was faster */
+    now += 6 * 1000000;
+    start_step();
+    assert_string_equal(begun, "first was-up equal ");
+    has_registry = false;
+    fake_log_lines = 0;
+    for (unsigned i = 0; i < n_more; i++)
+        atomic_store(&more[i].state, i == 3 ? VM_STOPPED : VM_RUNNING);
+    start_all();
+    assert_true(fake_log_lines >= 2 && vm_state(&more[3]) == VM_STOPPED);
+    conf.n_peers = 1;
+    n_more = 0;
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
@@ -285,6 +335,6 @@ int main(void)
                                         T(test_a_peer_has_its_mac),     T(test_a_peer_is_silent),
                                         T(test_overtaken_and_given_up), T(test_what_others_hear),
                                         T(test_cannot_start),           T(test_waits_for_its_disk),
-                                        T(test_during_an_evacuation) };
+                                        T(test_during_an_evacuation),   T(test_boot_order) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,6 +143,8 @@ static size_t curl_on_header(char *p, size_t size, size_t n, void *arg)
     sscanf(line, "Godwit-Console-Missed: %lu", &a->console_missed);
     sscanf(line, "Godwit-Console-Run: %32s", a->console_run);
     sscanf(line, "Godwit-Vm-State: %15s", a->vm_state);
+    sscanf(line, "Godwit-Source: %15s", a->config_source);
+    sscanf(line, "Godwit-At-Next-Start: %3s", a->config_later);
     return size * n;
 }
 
@@ -246,11 +248,27 @@ enum exit_code refused(const struct host *h, const char *code, const char *messa
     return EXIT_REFUSED;
 }
 
-/* Report the host's refusal. */
+const char *mistakes_file;
+
+/* Report the host's refusal, with each mistake that it names. */
 static enum exit_code host_error(const struct host *h, const struct answer *a)
 {
     const char *message = get_str(a->json, "message");
-    return refused(h, get_str(a->json, "code"), *message || !a->text ? message : a->text, a->status);
+    json_t *all = json_object_get(a->json, "mistakes"), *m;
+    size_t i;
+    enum exit_code e = refused(h, get_str(a->json, "code"), *message || !a->text ? message : a->text, a->status);
+    json_array_foreach(all, i, m)
+    {
+        if (get_num(m, "line"))
+            fprintf(stderr, "%s:%lu: %s\n", mistakes_file ? mistakes_file : "line", get_num(m, "line"),
+                    get_str(m, "message"));
+        else
+            fprintf(stderr, "%s%s%s\n", mistakes_file ? mistakes_file : "", mistakes_file ? ": " : "",
+                    get_str(m, "message"));
+    }
+    if (all)
+        json_object_set(json_object_get(last_error, "error"), "mistakes", all);
+    return e;
 }
 
 const char *refusal_code(void) { return get_str(json_object_get(last_error, "error"), "code"); }
@@ -374,6 +392,13 @@ enum exit_code ask_console(struct host *h, const char *method, const char *path,
         return request_result(&r, out);
     *out = r.answer;
     return EXIT_GOOD;
+}
+
+enum exit_code ask_bytes(struct host *h, const char *method, const char *path, struct answer *out)
+{
+    struct request r = { .h = h, .method = method, .path = path, .bytes = true };
+    request_perform(&r);
+    return request_result(&r, out);
 }
 
 enum exit_code ask(struct host *h, const char *method, const char *path, json_t *body, struct answer *out)

@@ -47,7 +47,7 @@ extern struct settings settings;
 /* Options of the command line. */
 struct options {
     bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
-        cancel, stop_crashed, replace, follow, sure;
+        cancel, stop_crashed, replace, follow, sure, show_config;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
         *name;
 };
@@ -72,7 +72,7 @@ enum exit_code identity_make(bool *made);
 enum exit_code identity_fingerprint(unsigned char out[FP_LEN]);
 
 /* ---- client.c ---- */
-/* Escaped, but for ask_console(): nothing in it acts on a terminal. */
+/* Escaped, but for ask_console() and ask_bytes(): nothing in it acts on a terminal. */
 struct answer {
     long status;
     json_t *json; /* owned; NULL when the answer is no JSON */
@@ -80,6 +80,7 @@ struct answer {
     size_t len;
     uint64_t console_next, console_missed;
     char console_run[33], vm_state[16];
+    char config_source[16], config_later[4]; /* of a definition; "yes" */
 };
 void answer_free(struct answer *a);
 /** Send a request to h; method is "GET", "POST", "PUT" or "DELETE".  body: JSON (stolen) or NULL; raw: bytes instead.
@@ -91,6 +92,10 @@ enum exit_code ask_raw(struct host *h, const char *method, const char *path, con
  *  does not take the request (404, 409) is an answer and no error: see out->status. */
 enum exit_code ask_console(struct host *h, const char *method, const char *path, const void *raw, size_t len,
                            struct answer *out);
+/** As ask_raw(), without a body; what the host answers is not escaped. */
+enum exit_code ask_bytes(struct host *h, const char *method, const char *path, struct answer *out);
+/** The file that the next request sends, which a host's list of its mistakes names; NULL: none. */
+extern const char *mistakes_file;
 /** Report a refusal of h: "godwitctl: HOST: MESSAGE (CODE)". */
 enum exit_code refused(const struct host *h, const char *code, const char *message, long status);
 /** The code of the last refusal, "HV_E_..."; "" if there was none. */
@@ -153,6 +158,11 @@ enum exit_code cmd_vm_pause(int argc, char **argv);
 enum exit_code cmd_vm_resume(int argc, char **argv);
 enum exit_code cmd_vm_inspect(int argc, char **argv);
 enum exit_code cmd_vm_console(int argc, char **argv);
+enum exit_code cmd_vm_define(int argc, char **argv); /* define.c */
+enum exit_code cmd_vm_edit(int argc, char **argv);
+enum exit_code cmd_vm_undefine(int argc, char **argv);
+enum exit_code cmd_store_adopt(int argc, char **argv);
+enum exit_code vm_show_config(const char *name); /* vm show --config */
 enum exit_code cmd_vm_migrate(int argc, char **argv);
 enum exit_code cmd_migration_list(int argc, char **argv);
 enum exit_code cmd_migration_show(int argc, char **argv);
@@ -221,6 +231,8 @@ uint64_t eta_smooth(struct eta *eta, uint64_t now_us, uint64_t left_us);
 /** Find a guest: the host where it is running (or paused, ...), else the one where it is stopped.  *vm: its object from
  *  the list (owned). */
 enum exit_code find_vm(const char *name, struct host **host, json_t **vm);
+/** The same; that there is none is no error: *host is NULL then. */
+enum exit_code search_vm(const char *name, struct host **host, json_t **vm);
 /** POST /v1/vms/NAME/WHAT to the guest's host, and print its message.  body: stolen, or NULL. */
 enum exit_code vm_post(const char *name, const char *what, json_t *body);
 /** "HOST: MESSAGE", or as JSON. */

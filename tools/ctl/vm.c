@@ -99,13 +99,19 @@ static enum exit_code vm_search_row(struct host *h, json_t *v, void *ctx)
     return EXIT_GOOD;
 }
 
-enum exit_code find_vm(const char *name, struct host **host, json_t **vm)
+enum exit_code search_vm(const char *name, struct host **host, json_t **vm)
 {
     struct search s = { .name = name };
     enum exit_code e = each_item("/v1/vms", "vms", vm_search_row, &s);
     *host = s.host;
     *vm = s.vm;
-    if (s.host)
+    return s.host ? EXIT_GOOD : e;
+}
+
+enum exit_code find_vm(const char *name, struct host **host, json_t **vm)
+{
+    enum exit_code e = search_vm(name, host, vm);
+    if (*host)
         return EXIT_GOOD;
     if (e)
         return fail(e, "no guest named %s was found on the hosts that answered", name);
@@ -275,6 +281,8 @@ enum exit_code cmd_vm_show(int argc, char **argv)
     struct host *h;
     struct answer a;
     (void)argc;
+    if (options.show_config)
+        return vm_show_config(argv[0]);
     enum exit_code e = vm_ask(argv[0], "GET", "", NULL, &h, &a);
     if (e)
         return e;

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Guests that are defined while the host runs, in the registry of its store (docs/storage.md)."""
+import os
+
+from fixtures import Clients
+from host import Lan, ROOT, RUNS
+from tiny_guest import QEMU_TICKS, ticks, walker_files
+
+# group godwit with godwit-registry, as Debian's lvm2 made it
+GOLDEN = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_registry.bin")
+WALKER = f"memory = 40M\nkernel = walker\ncmdline = {QEMU_TICKS}\n"
+AUTO = f"[vm auto]\n; starts first\n{WALKER}autostart = yes\nstart-order = 1\nstart-delay-s = 1\n"
+LAST = f"[vm last]\n{WALKER}autostart = last\n"
+LATER = f"[vm later]\n{WALKER}autostart = last\ndisk = lv:godwit/later\n"
+
+
+def disk_arguments():
+    """QEMU's for an NVMe disk with the group."""
+    os.makedirs(RUNS, exist_ok=True)
+    name = os.path.join(RUNS, "define.disk")
+    with open(GOLDEN, "rb") as f, open(name, "wb") as out:
+        out.write(f.read())
+        out.truncate(24 << 20)
+    return ["-drive", f"file={name},if=none,id=store0,format=raw", "-device", "nvme,drive=store0,serial=godwit"]
+
+
+def test_definitions(own):
+    """Guests are defined and started; the power is cut, and the same guests are there, those up that should be.
+    Mistakes change nothing.  Another host takes nothing of this until it is told to."""
+    host = {"files": walker_files(), "extra": disk_arguments(), "clients": Clients.ROLES}
+    link = Lan()
+
+    def files(**texts):
+        for name, text in texts.items():
+            with open(os.path.join(RUNS, f"{name}.conf"), "w", encoding="utf-8") as f:
+                f.write(text)
+        return [os.path.join(RUNS, f"{name}.conf") for name in texts]
+
+    def states():
+        return {vm["name"]: vm["state"] for vm in clients.json("vm", "list")["vms"]}
+
+    a = own("a", link, **host)
+    clients = Clients([a])
+    a.wait_log("registry: volume group godwit, generation 0, 1 entries")
+    bad, = files(bad="[vm bad]\nmemory = 65M\nkernel = walker\ncpu = fast\n")
+    said = clients.ctl("vm", "define", bad, code=1)[1]
+    assert f"{bad}:2: memory: expected: a size like 256M" in said and f"{bad}:4: cpu: expected: host, x86" in said, said
+    for file in files(auto=AUTO, last=LAST, later=LATER):
+        said = clients.ctl("vm", "define", file)
+    assert "later is defined" in said[0] and "has no volume named later" in said[1], said
+    clients.ctl("vm", "start", "last")
+    ticks(a, "last")
+    last, = files(last=LAST + "cpus = 2\n")
+    assert "when it is started again" in clients.ctl("vm", "define", last)[0]
+    assert "only a stopped guest can be undefined" in clients.ctl("vm", "undefine", "last", code=1)[1]
+    assert states() == {"auto": "stopped", "last": "running", "later": "stopped"}
+    a.kill()                                            # the power is cut
+
+    a = own("a", link, **host)
+    ticks(a, "auto")
+    ticks(a, "last")
+    assert states() == {"auto": "running", "last": "running", "later": "stopped"}
+    assert clients.json("vm", "show", "last")["cpus"] == 2
+    for name, text in (("auto", AUTO), ("last", LAST + "cpus = 2\n"), ("later", LATER)):
+        assert clients.ctl("vm", "show", name, "--config")[0] == text, name
+        assert "from the registry" in a.command(f"vm config {name}")
+    editor, = files(editor="sed -i s/40M/48M/ $1\n")
+    said = clients.ctl("vm", "edit", "later", env={"EDITOR": f"sh {editor}", "VISUAL": ""})[0]
+    assert "later is defined" in said and clients.json("vm", "show", "later")["memory_bytes"] == 48 << 20, said
+    clients.ctl("vm", "stop", "last")
+    said = clients.ctl("vm", "undefine", "later")[0]
+    assert "later is undefined; its volumes stay: godwit/later" in said, said
+    a.kill()
+
+    b = own("b", link, **host)
+    clients = Clients([b])
+    b.wait_log("belongs to host a, so it is not used")
+    assert not states()
+    auto, = files(auto=AUTO)
+    assert "godwitctl store adopt HOST godwit --yes" in clients.ctl("vm", "define", auto, code=1)[1]
+    assert "nothing is changed" in clients.ctl("store", "adopt", "b", "godwit", code=1)[1]
+    assert "is this host's now, with the guests" in clients.ctl("store", "adopt", "b", "godwit", "--yes")[0]
+    assert states() == {"auto": "stopped", "last": "stopped"}
+    clients.ctl("vm", "start", "auto")
+    ticks(b, "auto")
+    b.kill()
+    b = own("b", link, **host)                          # what was up when its old host was stopped is not up here
+    ticks(b, "auto")
+    assert states() == {"auto": "running", "last": "stopped"}
