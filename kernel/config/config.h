@@ -6,8 +6,8 @@
  *   [peer NAME]      address, port, fingerprint
  *   [client NAME]    fingerprint, role
  *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, start-order,
- *                    start-delay-s, on-shutdown, pin, nic with mac and spoof (several), disk with disk-fingerprint (several),
- *                    rng, balloon, console
+ *                    start-delay-s, on-shutdown, pin, nic with mac and spoof (several), disk with disk-fingerprint
+ *                    (several), rng, balloon, console
  *
  * A mistake costs the key or the section that it is in, never the rest.  Portable. */
 #ifndef GODWIT_KERNEL_CONFIG_CONFIG_H

@@ -57,13 +57,13 @@ struct boot_set { /* kernel, initrd, modules; n 0: none are known */
 
 struct vm {
     struct vm_config config;         /* [s] what runs, arrives or would be started */
-    const struct vm_config *defined; /* [s] borrowed: its definition, which it has from its next start on; NULL: none */
-    bool redefined;                  /* [s] since it was started or came here */
-    bool arrived;                    /* [s] config, uuid and boot came from a peer, and are what it starts from again */
-    struct boot_set boot;            /* [s] what it starts from again */
-    uint8_t uuid[16];                /* [c] made at start, moves with the guest */
-    atomic_uint state;               /* enum vm_state */
-    bool operator_paused;            /* [s] only an operator resumes it, wherever it moves */
+    const struct vm_config *defined; /* [s] borrowed: its definition, for its next start if redefined; NULL: none */
+    bool redefined;
+    bool arrived;         /* [s] config, uuid and boot came from a peer, and are what it starts from again */
+    struct boot_set boot; /* [s] what it starts from again */
+    uint8_t uuid[16];     /* [c] made at start, moves with the guest */
+    atomic_uint state;    /* enum vm_state */
+    bool operator_paused; /* [s] only an operator resumes it, wherever it moves */
     struct spinlock mem_lock, dev_lock;
     struct guest_mem mem;
     struct s2 s2;

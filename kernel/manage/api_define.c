@@ -4,7 +4,6 @@
  * What a request changes is in memory when it is answered, and on the disk when its job has ended. */
 #include <stdio.h>
 #include <string.h>
-#include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 #include "kernel/manage/api.h"
 #include "kernel/manage/api_call.h"
@@ -15,15 +14,14 @@
 #include "kernel/vm/vm_manage.h"
 
 #define MISTAKES_MAX 100u /* of a definition are listed; more are counted */
-#define ADOPT_US     30000000u
 
 /* ---- jobs that wait for the registry ---- */
 
 static struct wait {
     struct api_job *job; /* NULL: not in use */
-    bool adopt;
-    uint64_t mark, until_us;
-    char text[320]; /* its message when all is well */
+    uint64_t mark;
+    char text[320];          /* its message when all is well */
+    char adopt[API_ARG_MAX]; /* the volume group that is being adopted; "": it waits for the registry alone */
 } waits[JOBS_MAX];
 
 /* May a change be begun?  Else the request is answered.  What is asked first cannot fail later in the same turn. */
@@ -45,7 +43,7 @@ static struct wait *wait_begin(struct api_call *c, const char *what, const char 
     struct wait *w = waits;
     while (w->job)
         w++;
-    *w = (struct wait){ .mark = registry_mark(), .until_us = clock_us() + ADOPT_US };
+    *w = (struct wait){ .mark = registry_mark() };
     w->job = job_begin(c->by, "%s", what);
     ASSERT(w < waits + JOBS_MAX && w->job);
     snprintf(w->text, sizeof(w->text), "%s", text);
@@ -59,12 +57,15 @@ static void wait_end(struct wait *w, enum hv_err e, const char *text)
     w->job = NULL;
 }
 
+/* Once it is over, the registry says that the group is this host's already, or what is wrong with it. */
 static void adopt_step(struct wait *w)
 {
-    if (registry_present() && registry_durable(registry_mark()))
-        wait_end(w, HV_OK, w->text);
-    else if (clock_us() >= w->until_us)
-        wait_end(w, HV_E_TIMEOUT, registry_why());
+    char why[320];
+    if (registry_adopting() || !registry_durable(registry_mark()))
+        return;
+    enum hv_err e = registry_adopt(w->adopt, WHY(why));
+    if (e)
+        wait_end(w, e == HV_E_EXIST ? HV_OK : e, e == HV_E_EXIST ? w->text : why);
 }
 
 void api_define_step(void)
@@ -72,7 +73,7 @@ void api_define_step(void)
     for (struct wait *w = waits; w < waits + JOBS_MAX; w++) {
         if (!w->job)
             continue;
-        if (w->adopt)
+        if (w->adopt[0])
             adopt_step(w);
         else if (registry_durable(w->mark))
             wait_end(w, HV_OK, w->text);
@@ -213,7 +214,7 @@ void api_store_adopt(struct api_call *c)
         return;
     }
     snprintf(what, sizeof(what), "adopt volume group %s", c->arg);
-    snprintf(text, sizeof(text), "the registry of volume group %s is this host's now", c->arg);
-    wait_begin(c, what, text)->adopt = true;
+    snprintf(text, sizeof(text), "volume group %s is this host's now, with the guests that are defined in it", c->arg);
+    snprintf(wait_begin(c, what, text)->adopt, API_ARG_MAX, "%s", c->arg);
     json_end(&c->out);
 }

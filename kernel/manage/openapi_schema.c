@@ -33,6 +33,9 @@ const struct openapi_answer openapi_answers[] = {
     { GET,  "/v1/events", "Events", "", "since?:n boot?:s timeout?:n" },
     { GET,  "/v1/vms", "Vms", "", "" },
     { GET,  "/v1/vms/*", "Vm", "", "" },
+    { PUT,  "/v1/vms/*", "Defined", "", "" },
+    { DELETE, "/v1/vms/*", "JobBegun", "", "" },
+    { GET,  "/v1/vms/*/config", TEXT, "", "from?:s" },
     { GET,  "/v1/vms/*/inspect", "VmInspect", "", "" },
     { POST, "/v1/vms/*/start", "Message", "", "" },
     { POST, "/v1/vms/*/stop", "Message", "", "" },
@@ -51,6 +54,7 @@ const struct openapi_answer openapi_answers[] = {
     { POST, "/v1/migrations/*/set", "Message", "", "" },
     { POST, "/v1/migrations/*/resolve", "Message", "here", "" },
     { POST, "/v1/validate", "Validation", "vm to", "" },
+    { POST, "/v1/stores/*/adopt", "JobBegun", "", "" },
     { GET,  "/v1/jobs", "Jobs", "", "" },
     { GET,  "/v1/jobs/*", "Job", "", "" },
     { GET,  "/v1/disks", "Disks", "", "" },
@@ -68,7 +72,8 @@ const struct openapi_answer openapi_answers[] = {
 };
 
 const struct openapi_schema openapi_schemas[] = {
-    { "Error", "code:s meaning:s message:s" },
+    { "Error", "code:s meaning:s message:s mistakes?:[Mistake]" },
+    { "Mistake", "line:n message:s" },
     { "Message", "message:s" },
     { "Paths", "paths:[Path]" },
     { "Path", "method:s path:s role:read|operate what:s" },
@@ -94,6 +99,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "VmRow", "name:s state:stopped|running|paused|crashed|incoming moving:b memory_bytes:n needed_bytes:n cpus:n "
                "cpu:s autostart:b age_us?:n waits?:s starting:b start_text?:s start_code?:s crash_reason?:s "
                "power_button?:unused|ready|pressed|taken" },
+    { "Defined", "job:n created:b at_next_start:b warning:s" },
     { "Vm", "+VmRow mac:s kernel:s initrd:s modules:[s] cmdline:s nic:b spoof:b disk_bytes:n uptime_us?:n "
             "cpu_percent?:n disks:[VmDisk] nics:[VmNic] cards:[Card] backed_bytes?:n "
             "memory_target_bytes?:n balloon_bytes?:n" },
@@ -119,6 +125,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "Round", "start_us:n us:n pages:n bytes:n dirty_pages:n dirty_pages_per_s:n estimate_us:n stood_us:n "
                "throttle_percent:n" },
     { "Validation", "vm:s to:s known:b would_move:b free_bytes:n reasons:[s]" },
+    { "JobBegun", "job:n" },
     { "Jobs", "jobs:[Job]" },
     { "Job", "job:n what:s asked_by:s state:running|failed|done elapsed_us:n bytes_done:n bytes:n code?:s message?:s" },
     { "Disks", "disks:[Disk]" },

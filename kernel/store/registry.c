@@ -26,9 +26,12 @@
  * Versions.  A half of a higher version than this release knows makes it refuse the volume, and leave it alone.
  *
  * Owner.  The entry `host` has the fingerprint of the host that uses the registry.  A group that comes from another
- * host says so in its registry, and is not used until an operator adopts it: else two hosts would start its guests.
+ * host says so in its registry, and nothing of it is used until an operator adopts it: else two hosts would start its
+ * guests, and write to its volumes.
  *
- * All registries are read first, then one is taken: this host's, else a blank one. */
+ * All registries are read first, then one is taken: this host's, else a blank one.  One that is adopted while this host
+ * has its own is merged: what defines guests is put into the own one, and once that is durable, the other is made
+ * blank, one header after the other.  A power cut before the end leaves it another host's, to be adopted again. */
 #include "kernel/store/registry.h"
 
 #include <stdio.h>
@@ -54,7 +57,9 @@ enum verdict { UNSEEN, BLANK, OWN, FOREIGN, BAD };
 static struct seen {
     char lv_uuid[LVM_UUID_LEN];
     enum verdict verdict;
-    bool adopt; /* an operator has said so */
+    bool adopt;  /* an operator has said so */
+    bool merged; /* its texts are in this host's registry, as of put number mark: it is to be made blank */
+    uint64_t mark;
     char why[240];
 } seen[LVM_VGS_MAX];
 
@@ -67,7 +72,9 @@ enum step {
     BODY_FLUSH,
     HEAD_WRITE,
     HEAD_FLUSH,
-    RETRY
+    RETRY,
+    BLANK_WRITE, /* zeros over the header of half x.half */
+    BLANK_FLUSH
 };
 
 /* A volume that is being read. */
@@ -144,8 +151,9 @@ static struct lvm_group *group_in(unsigned slot) { return lvm_group_at(slot); }
 static void examine_end(enum verdict v)
 {
     struct seen *s = &seen[r.x.slot];
+    bool say = v == BAD || (v == FOREIGN && !s->adopt);
     s->verdict = v;
-    s->adopt = false;
+    s->adopt = s->merged = false;
     if (r.x.disk)
         r.x.disk->ops->close(r.x.disk);
     if (r.x.table) {
@@ -154,8 +162,15 @@ static void examine_end(enum verdict v)
     }
     r.x = (struct examined){ 0 };
     r.step = IDLE;
-    if (v == FOREIGN || v == BAD)
+    if (say)
         log_error("store", "%s", s->why);
+}
+
+/* Nothing of a group that belongs to the host `name` is used. */
+static void group_keep_off(struct lvm_group *g, const char *name)
+{
+    snprintf(g->why_not, sizeof(g->why_not),
+             "it belongs to host %s; if that one is gone: `godwitctl store adopt HOST %s --yes`", name, g->vg.name);
 }
 
 #define EXAMINE_BAD(...) (snprintf(seen[r.x.slot].why, sizeof(seen[r.x.slot].why), __VA_ARGS__), examine_end(BAD))
@@ -192,7 +207,27 @@ static void opening_step(void)
                                       : "its volume is smaller than 8 MiB: `lvextend` it");
         return;
     }
-    io_begin(r.x.disk, HEAD_READ, DISK_READ, 0, r.head, HEAD_BYTES);
+    memset(r.head, 0, HEAD_BYTES);
+    if (seen[r.x.slot].merged)
+        io_begin(r.x.disk, BLANK_WRITE, DISK_WRITE, 0, r.head, HEAD_BYTES);
+    else
+        io_begin(r.x.disk, HEAD_READ, DISK_READ, 0, r.head, HEAD_BYTES);
+}
+
+/* A header is overwritten: the next one, or the end. */
+static void blank_step(void)
+{
+    const char *group = group_in(r.x.slot)->vg.name;
+    if (io.state != IO_GOOD) {
+        EXAMINE_BAD("the registry of volume group %s cannot be written: its disk failed a request", group);
+    } else if (r.step == BLANK_FLUSH) {
+        log_info("store", "registry of volume group %s: its guests are in that of %s now", group, r.group);
+        examine_end(BLANK);
+    } else if (!r.x.half++) {
+        io_begin(r.x.disk, BLANK_WRITE, DISK_WRITE, REGISTRY_HALF, r.head, HEAD_BYTES);
+    } else {
+        io_begin(r.x.disk, BLANK_FLUSH, DISK_FLUSH, 0, NULL, 0);
+    }
 }
 
 /* Read the archive of the newest half that was not tried.  False: there is none. */
@@ -267,6 +302,29 @@ static void owner_name(const struct registry_table *t, char out[CONFIG_NAME_LEN]
     out[n] = '\0';
 }
 
+/* Put what defines guests into this host's registry; what it has already it keeps. */
+static void registry_merge(void)
+{
+    struct seen *s = &seen[r.x.slot];
+    char why[300];
+    for (unsigned i = 0; i < r.x.table->n; i++) {
+        const struct registry_entry *e = &r.x.table->entry[i];
+        if (strncmp(e->name, "vm/", 3) && strncmp(e->name, "arrived/", 8))
+            continue;
+        if (registry_get(e->name, NULL))
+            log_warn("store", "%s of volume group %s is not taken: this host has one", e->name,
+                     group_in(r.x.slot)->vg.name);
+        else if (registry_put(e->name, e->text, e->len, WHY(why))) {
+            EXAMINE_BAD("volume group %s is not adopted: %s", group_in(r.x.slot)->vg.name, why);
+            return;
+        }
+    }
+    r.epoch++;
+    examine_end(FOREIGN);
+    s->merged = true;
+    s->mark = r.n_puts;
+}
+
 /* Half x->half is whole, and its texts are in x->table. */
 static void examine_whole(void)
 {
@@ -274,12 +332,17 @@ static void examine_whole(void)
     struct seen *s = &seen[x->slot];
     char name[CONFIG_NAME_LEN];
     const char *group = group_in(x->slot)->vg.name;
+    if (s->adopt && r.disk) {
+        registry_merge();
+        return;
+    }
     if (!owner_is(x->table, r.owner) && !s->adopt) {
         owner_name(x->table, name);
         snprintf(s->why, sizeof(s->why),
                  "the registry of volume group %s belongs to host %s, so it is not used; if that host no longer uses "
                  "these disks: `godwitctl store adopt HOST %s --yes`",
                  group, name[0] ? name : "(without a name)", group);
+        group_keep_off(group_in(x->slot), name);
         examine_end(FOREIGN);
         return;
     }
@@ -344,7 +407,8 @@ static bool look(void)
         const struct seen *s = &seen[i];
         if (!lv)
             continue;
-        if (s->verdict == UNSEEN || strcmp(s->lv_uuid, lv->uuid)) {
+        bool again = r.disk && (s->adopt || (s->merged && registry_durable(s->mark)));
+        if (s->verdict == UNSEEN || strcmp(s->lv_uuid, lv->uuid) || again) {
             examine_begin(i, lv->uuid, false);
             return true;
         }
@@ -425,14 +489,16 @@ bool registry_step(void)
     if (io.state == IO_PENDING)
         return moved;
     switch (r.step) {
-    case IDLE:       return idle_step() || moved;
-    case OPENING:    opening_step(); return moved || r.step != OPENING;
-    case HEAD_READ:  head_read_step(); break;
-    case BODY_READ:  body_read_step(); break;
+    case IDLE:        return idle_step() || moved;
+    case OPENING:     opening_step(); return moved || r.step != OPENING;
+    case HEAD_READ:   head_read_step(); break;
+    case BODY_READ:   body_read_step(); break;
     case BODY_WRITE:
     case BODY_FLUSH:
     case HEAD_WRITE:
-    case HEAD_FLUSH: write_step(); break;
+    case HEAD_FLUSH:  write_step(); break;
+    case BLANK_WRITE:
+    case BLANK_FLUSH: blank_step(); break;
     case RETRY:
         if (clock_us() < r.retry_us)
             return moved;
@@ -533,8 +599,15 @@ enum hv_err registry_adopt(const char *group, struct why *why)
     case BAD:     return REFUSE(HV_E_UNSUPP, "%s", seen[i].why);
     case FOREIGN: break;
     }
-    if (r.disk)
-        return REFUSE(HV_E_BUSY, "this host's registry is in volume group %s, and a host has one only", r.group);
     seen[i].adopt = true;
+    group_in(i)->why_not[0] = '\0';
     return HV_OK;
+}
+
+bool registry_adopting(void)
+{
+    for (unsigned i = 0; i < LVM_VGS_MAX; i++)
+        if (seen[i].adopt || seen[i].merged)
+            return true;
+    return false;
 }

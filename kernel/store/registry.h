@@ -2,8 +2,8 @@
  * kernel/store/registry.h - what this host must not forget: named texts, in memory and in the volume `godwit-registry`
  * of its store.  Service pCPU only; nothing blocks but registry_init().
  *
- * host: the owner.  vm/NAME: a guest's definition, text of a [vm] section.  arrived/NAME: a guest that came by a move,
- * what it starts from again.  job/ID: what this host knows of a move.  settings: set at run time, as in godwit.conf. */
+ * host: the owner.  vm/NAME: a definition, text of a [vm] section.  state/NAME: that guest is up.  arrived/NAME: one
+ * that came by a move.  job/ID: what is known of a move.  settings: set at run time, as in godwit.conf. */
 #ifndef GODWIT_KERNEL_STORE_REGISTRY_H
 #define GODWIT_KERNEL_STORE_REGISTRY_H
 
@@ -33,8 +33,7 @@ uint64_t registry_epoch(void);
 
 /** The text of an entry, NUL-terminated; valid until the next put.  len may be NULL.  NULL: there is none. */
 const char *registry_get(const char *name, size_t *len);
-/** The name of the first entry behind `after` that begins with prefix ("vm/"); after "": the first of all.  Valid until
- *  the next put.  NULL: no more. */
+/** The name of the first entry behind `after` ("": of all) that begins with prefix; valid likewise.  NULL: no more. */
 const char *registry_next(const char *prefix, const char *after);
 /** Store a copy of len bytes; text NULL: remove the entry.  registry_get() has it at once, and the write begins with
  *  the next turn; all that was put until then shares it.  HV_E_UNSUPP: no registry.  HV_E_NOMEM: full.  HV_E_IO: the
@@ -42,11 +41,12 @@ const char *registry_next(const char *prefix, const char *after);
 HV_MUST_CHECK enum hv_err registry_put(const char *name, const char *text, size_t len, struct why *why);
 /** The number of the last put. */
 uint64_t registry_mark(void);
-/** Are all puts up to mark on the disk, flushed?  If the disk fails (registry_why()), later or never. */
+/** Are all puts up to mark on the disk, flushed? */
 bool registry_durable(uint64_t mark);
 
-/** Take another host's registry.  HV_E_NOENT: no such group, or no registry in it.  HV_E_EXIST: it is this host's.
- *  HV_E_BUSY: this host has one in another group.  HV_E_UNSUPP: damaged, or of a newer release.  HV_OK: begun. */
+/** Begin to take another host's registry, or merge it into this host's.  HV_E_NOENT: no such group, or no registry.
+ *  HV_E_EXIST: it is this host's.  HV_E_UNSUPP: damaged, or of a newer release. */
 HV_MUST_CHECK enum hv_err registry_adopt(const char *group, struct why *why);
+bool registry_adopting(void); /* is that still under way? */
 
 #endif

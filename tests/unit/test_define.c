@@ -194,9 +194,8 @@ static void test_mistakes(void **state)
                      HV_E_INVAL);
     assert_string_equal(why, "the definition has mistakes");
     if (!strstr(told, "2: memory: expected: a size like 256M") || !strstr(told, "\n4: cpus: expected: a number") ||
-        !strstr(told, "\n5: kernal: expected: a key of this section") ||
-        !strstr(told, "\n6: nic: expected: yes") || !strstr(told, "\n1: kernel: expected: a valid kernel\n") ||
-        !strstr(told, "8: expected: a file of its own"))
+        !strstr(told, "\n5: kernal: expected: a key of this section") || !strstr(told, "\n6: nic: expected: yes") ||
+        !strstr(told, "\n1: kernel: expected: a valid kernel\n") || !strstr(told, "8: expected: a file of its own"))
         fail_msg("%s", told);
     assert_true(strstr(told, "1: memory: expected: a valid memory\n") && !strstr(told, "left out"));
     assert_true(marks == was && vm_find("web")->config.n_cpus == 1 && !strcmp(registry_get("vm/web", NULL), WEB));
