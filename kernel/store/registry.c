@@ -96,7 +96,7 @@ static struct registry {
     struct disk *disk;
     char group[LVM_NAME_LEN];
     struct registry_table *table;
-    uint64_t epoch;
+    uint64_t epoch, merges;
     unsigned half;       /* the newest */
     uint64_t generation; /* likewise; 0: blank */
     uint64_t n_puts, writing, durable;
@@ -319,7 +319,7 @@ static void registry_merge(void)
             return;
         }
     }
-    r.epoch++;
+    r.merges++;
     examine_end(FOREIGN);
     s->merged = true;
     s->mark = r.n_puts;
@@ -528,6 +528,7 @@ void registry_init(const uint8_t *fingerprint)
 bool registry_present(void) { return r.disk; }
 const char *registry_group(void) { return r.disk ? r.group : NULL; }
 uint64_t registry_epoch(void) { return r.epoch; }
+uint64_t registry_merges(void) { return r.merges; }
 uint64_t registry_mark(void) { return r.n_puts; }
 bool registry_durable(uint64_t mark) { return mark <= r.durable; }
 

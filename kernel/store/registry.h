@@ -19,7 +19,7 @@
 /** Read the registries of all volume groups, and take this host's: waits for the disks, for 5 s at most.  Boot CPU,
  *  once, after lvm_scan().  fingerprint: of this host's certificate, 32 bytes; NULL: it has none, and no registry. */
 void registry_init(const uint8_t *fingerprint);
-/** Part of the service loop; also takes a registry that is made while the host runs.  True: there was progress. */
+/** Also takes a registry that is made while the host runs.  True: there was progress. */
 bool registry_step(void);
 
 /** Does this host have a store with a registry that is its own? */
@@ -30,6 +30,7 @@ const char *registry_group(void);
 const char *registry_why(void);
 /** One more whenever another registry is taken: whoever holds what it said reads it again.  0: none yet. */
 uint64_t registry_epoch(void);
+uint64_t registry_merges(void); /* likewise, whenever one was put into this one */
 
 /** The text of an entry, NUL-terminated; valid until the next put.  len may be NULL.  NULL: there is none. */
 const char *registry_get(const char *name, size_t *len);
@@ -47,6 +48,6 @@ bool registry_durable(uint64_t mark);
 /** Begin to take another host's registry, or merge it into this host's.  HV_E_NOENT: no such group, or no registry.
  *  HV_E_EXIST: it is this host's.  HV_E_UNSUPP: damaged, or of a newer release. */
 HV_MUST_CHECK enum hv_err registry_adopt(const char *group, struct why *why);
-bool registry_adopting(void); /* is that still under way? */
+bool registry_adopting(void);
 
 #endif

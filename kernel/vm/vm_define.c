@@ -19,7 +19,7 @@
 
 static const char *conf; /* [c] borrowed */
 static size_t conf_len;
-static uint64_t epoch;                 /* of the registry whose definitions are here */
+static uint64_t epoch, merges;         /* of the registry whose definitions are here */
 static struct vm_config *made[VM_MAX]; /* owned */
 static bool up[VM_MAX];                /* as of the last step */
 
@@ -113,16 +113,21 @@ static void definition_load(const char *name, const char *text, size_t len)
             mem_free(c, sizeof(*c));
         return;
     }
+    if (made[vm_slot(vm)] && !memcmp(made[vm_slot(vm)], c, sizeof(*c))) {
+        mem_free(c, sizeof(*c)); /* it is here already */
+        return;
+    }
     if (of_conf(vm))
         log_info("vm", "%s: godwit.conf and the registry define it; godwit.conf's is used", guest);
     made_set(vm, c);
 }
 
-/* Another registry was taken: what the last one had is gone. */
+/* A registry was taken, or what another one had was put into it. */
 static void definitions_load(void)
 {
     unsigned n = 0;
     epoch = registry_epoch();
+    merges = registry_merges();
     for (const char *e = ""; (e = registry_next("vm/", e)); n++) {
         size_t len;
         const char *text = registry_get(e, &len);
@@ -153,7 +158,7 @@ static void up_note(const struct vm *vm, bool is)
 
 void vm_define_step(void)
 {
-    if (epoch != registry_epoch())
+    if (epoch != registry_epoch() || merges != registry_merges())
         definitions_load();
     for (unsigned i = 0; i < VM_MAX; i++) {
         const struct vm *vm = vm_at(i);

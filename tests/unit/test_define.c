@@ -23,7 +23,7 @@ static struct vm vms[VM_MAX];
 static bool used[VM_MAX];
 static struct registry_table table;
 static bool no_registry, fails;
-static uint64_t epoch, marks;
+static uint64_t epoch, merges, marks;
 static const char *obstacle;
 extern unsigned fake_log_lines;
 
@@ -78,6 +78,7 @@ void boot_set_drop(struct boot_set *set) { set->n = 0; }
 
 bool registry_present(void) { return !no_registry; }
 uint64_t registry_epoch(void) { return epoch; }
+uint64_t registry_merges(void) { return merges; }
 const char *registry_get(const char *name, size_t *len)
 {
     const struct registry_entry *e = registry_table_get(&table, name);
@@ -292,6 +293,12 @@ static void test_load(void **state)
     fake_log_lines = 0;
     vm_define_step();
     assert_int_equal(fake_log_lines, 0);
+    /* What came from another registry; what was here already, and runs, is as it was. */
+    atomic_store(&vm_find("a")->state, VM_RUNNING);
+    assert_int_equal(registry_table_put(&table, "vm/m", WEB, strlen(WEB)), HV_OK);
+    merges++;
+    vm_define_step();
+    assert_true(vm_find("m") && !vm_find("a")->redefined);
 }
 
 /* autostart = last: an entry says who is up, through stops, restarts of the host and moves. */
