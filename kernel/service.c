@@ -10,6 +10,7 @@
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/manage/api.h"
+#include "kernel/manage/api_file.h"
 #include "kernel/manage/console.h"
 #include "kernel/manage/events.h"
 #include "kernel/manage/settings.h"
@@ -46,6 +47,7 @@ bool service_step(uint64_t *wake)
     busy |= lvm_step();
     busy |= volume_step();
     busy |= store_create_step();
+    busy |= api_file_step();
     busy |= console_step();
     busy |= api_step();
     api_define_step();

@@ -18,6 +18,7 @@ const char *http_status_text(unsigned status)
     } rows[] = {
         { 200, "OK" },
         { 202, "Accepted" },
+        { 206, "Partial Content" },
         { 400, "Bad Request" },
         { 403, "Forbidden" },
         { 404, "Not Found" },
@@ -25,6 +26,7 @@ const char *http_status_text(unsigned status)
         { 409, "Conflict" },
         { 413, "Content Too Large" },
         { 414, "URI Too Long" },
+        { 416, "Range Not Satisfiable" },
         { 422, "Unprocessable Content" },
         { 431, "Request Header Fields Too Large" },
         { 500, "Internal Server Error" },
@@ -60,6 +62,44 @@ static int http_on_url(llhttp_t *p, const char *at, size_t len)
     return 0;
 }
 
+/* ---- headers: the names are compared in lower case ---- */
+
+static int http_on_header_field(llhttp_t *p, const char *at, size_t len)
+{
+    struct http_conn *c = http_conn_of(p);
+    for (size_t i = 0; i < len && c->field_len <= sizeof(c->field); i++, c->field_len++)
+        if (c->field_len < sizeof(c->field))
+            c->field[c->field_len] = (char)(at[i] >= 'A' && at[i] <= 'Z' ? at[i] | 0x20 : at[i]);
+    return 0;
+}
+
+static int http_on_header_field_complete(llhttp_t *p)
+{
+    static const char *const names[HTTP_N_HEADERS] = { "range", "content-range", "expect" };
+    struct http_conn *c = http_conn_of(p);
+    unsigned h = 0;
+    while (h < HTTP_N_HEADERS &&
+           (c->head_done || strlen(names[h]) != c->field_len || memcmp(names[h], c->field, c->field_len) != 0))
+        h++;
+    c->header_now = (enum http_header)h;
+    c->field_len = 0;
+    return 0;
+}
+
+static int http_on_header_value(llhttp_t *p, const char *at, size_t len)
+{
+    struct http_conn *c = http_conn_of(p);
+    if (c->header_now >= HTTP_N_HEADERS)
+        return 0;
+    char *value = c->header[c->header_now];
+    size_t n = strlen(value);
+    if (len >= HTTP_HEADER_MAX - n)
+        return http_refuse(c, 431);
+    memcpy(value + n, at, len);
+    value[n + len] = 0;
+    return 0;
+}
+
 static int http_on_headers_complete(llhttp_t *p)
 {
     struct http_conn *c = http_conn_of(p);
@@ -74,6 +114,11 @@ static int http_on_headers_complete(llhttp_t *p)
 static int http_on_body(llhttp_t *p, const char *at, size_t len)
 {
     struct http_conn *c = http_conn_of(p);
+    if (c->on_body) {
+        c->body_len += len;
+        c->on_body(c, at, len, c->on_body_ctx);
+        return 0;
+    }
     if (len > c->body_cap - c->body_len)
         return http_refuse(c, 413);
     memcpy(c->body + c->body_len, at, len);
@@ -89,6 +134,9 @@ static int http_on_message_complete(llhttp_t *p)
 
 static const llhttp_settings_t settings = {
     .on_url = http_on_url,
+    .on_header_field = http_on_header_field,
+    .on_header_field_complete = http_on_header_field_complete,
+    .on_header_value = http_on_header_value,
     .on_headers_complete = http_on_headers_complete,
     .on_body = http_on_body,
     .on_message_complete = http_on_message_complete,
@@ -103,6 +151,9 @@ static void http_next_request(struct http_conn *c)
     c->state = HTTP_READING;
     c->refusal = 0;
     c->keep_alive = c->head_done = c->is_head = false;
+    c->on_body = NULL;
+    c->field_len = c->head_len = c->head_sent = c->out_len = c->out_sent = c->out_more = 0;
+    memset(c->header, 0, sizeof(c->header));
     c->n_read = c->target_len = c->body_len = c->body_cap = 0;
     c->verb = HTTP_VERB_OTHER;
     c->target[0] = 0;
@@ -198,7 +249,10 @@ static void http_head_done(struct http_conn *c)
 }
 
 /* With chunk headers and trailers, besides head and body. */
-static size_t http_request_max(const struct http_conn *c) { return 2 * HTTP_HEAD_MAX + 4 * c->body_cap; }
+static size_t http_request_max(const struct http_conn *c)
+{
+    return 2 * HTTP_HEAD_MAX + (c->on_body ? 8 * c->body_len : 4 * c->body_cap);
+}
 
 /* Parse, up to the end of the head or of the request at most.  Returns the bytes taken. */
 static size_t http_parse(struct http_conn *c, const char *buf, size_t len)
@@ -243,6 +297,37 @@ void http_body_into(struct http_conn *c, char *buf, size_t cap)
     (void)http_parse(c, "", 0); /* a request without body is whole */
 }
 
+uint64_t http_body_length(const struct http_conn *c)
+{
+    if (c->parser.flags & F_CONTENT_LENGTH)
+        return c->parser.content_length;
+    return c->parser.flags & F_CHUNKED ? UINT64_MAX : 0;
+}
+
+void http_body_stream(struct http_conn *c, http_body_fn *fn, void *ctx)
+{
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    ASSERT_EQ(c->state, HTTP_HEADED);
+    c->state = HTTP_READING;
+    c->on_body = fn;
+    c->on_body_ctx = ctx;
+    if (http_body_length(c) && !strncmp(c->header[HTTP_EXPECT], "100-", 4)) {
+        memcpy(c->head_out, go_on, sizeof(go_on) - 1);
+        c->head_len = sizeof(go_on) - 1;
+    }
+    llhttp_resume(&c->parser);
+    (void)http_parse(c, "", 0);
+}
+
+void http_body_stop(struct http_conn *c)
+{
+    ASSERT(c->state == HTTP_HEADED || (c->state == HTTP_READING && c->on_body));
+    c->state = HTTP_ASKED;
+    c->keep_alive = false;
+}
+
+/* ---- what the request says ---- */
+
 /* The value of a query parameter, up to the next '&'; "" when it is missing. */
 static const char *query_value(const struct http_conn *c, const char *name)
 {
@@ -271,40 +356,122 @@ void http_query_text(const struct http_conn *c, const char *name, char *out, siz
     out[n] = '\0';
 }
 
+/* The decimal number at *p, which moves behind it.  False: none, or too large. */
+static bool http_number(const char **p, uint64_t *n)
+{
+    const char *start = *p;
+    for (*n = 0; **p >= '0' && **p <= '9'; ++*p) {
+        if (*n > (UINT64_MAX - 9) / 10)
+            return false;
+        *n = *n * 10 + (uint64_t)(**p - '0');
+    }
+    return *p != start;
+}
+
+bool http_range(const struct http_conn *c, uint64_t total, uint64_t *from, uint64_t *end)
+{
+    const char *p = c->header[HTTP_RANGE];
+    uint64_t n;
+    *from = 0;
+    *end = total;
+    if (strncmp(p, "bytes=", 6) != 0 || strchr(p, ','))
+        return true; /* RFC 9110 14.2: a Range that is not understood is ignored */
+    p += 6;
+    if (*p == '-') { /* the last n bytes */
+        p++;
+        bool good = http_number(&p, &n) && !*p && n && total;
+        *from = good && n < total ? total - n : 0;
+        return good;
+    }
+    if (!http_number(&p, from) || *p++ != '-' || *from >= total)
+        return false;
+    if (!*p)
+        return true;
+    if (!http_number(&p, &n) || *p || n < *from)
+        return false;
+    *end = n < total ? n + 1 : total;
+    return true;
+}
+
+enum hv_err http_content_range(const struct http_conn *c, uint64_t *from, uint64_t *end, uint64_t *total)
+{
+    const char *p = c->header[HTTP_CONTENT_RANGE];
+    if (!*p)
+        return HV_E_NOENT;
+    if (strncmp(p, "bytes ", 6) != 0)
+        return HV_E_INVAL;
+    p += 6;
+    bool good = http_number(&p, from) && *p++ == '-' && http_number(&p, end) && *p++ == '/' && http_number(&p, total) &&
+                !*p && *from <= *end && *end < *total;
+    *end += good;
+    return good ? HV_OK : HV_E_INVAL;
+}
+
 /* ---- answers ---- */
+
+void http_answer_begin(struct http_conn *c, unsigned status, const char *type, const char *extra, uint64_t len)
+{
+    ASSERT_EQ(c->state, HTTP_ASKED);
+    memmove(c->head_out, c->head_out + c->head_sent, c->head_len - c->head_sent); /* the rest of 100 Continue */
+    c->head_len -= c->head_sent;
+    c->head_sent = 0;
+    size_t cap = sizeof(c->head_out) - c->head_len;
+    int n = snprintf(c->head_out + c->head_len, cap,
+                     "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %lu\r\nCache-Control: no-store\r\n%s%s\r\n",
+                     status, http_status_text(status), type, len, extra, c->keep_alive ? "" : "Connection: close\r\n");
+    ASSERT(n > 0 && (size_t)n < cap);
+    c->head_len += (size_t)n;
+    c->out_more = c->is_head ? 0 : len; /* RFC 9110 9.3.2: the same head, and no body */
+    c->state = HTTP_ANSWERING;
+}
 
 void http_answer(struct http_conn *c, unsigned status, const char *type, const char *extra, const char *body,
                  size_t len)
 {
-    ASSERT_EQ(c->state, HTTP_ASKED);
-    int n = snprintf(c->head_out, sizeof(c->head_out),
-                     "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %lu\r\nCache-Control: no-store\r\n%s%s\r\n",
-                     status, http_status_text(status), type, len, extra, c->keep_alive ? "" : "Connection: close\r\n");
-    ASSERT(n > 0 && (size_t)n < sizeof(c->head_out));
-    c->head_len = (size_t)n;
-    c->out = body;
-    c->out_len = c->is_head ? 0 : len; /* RFC 9110 9.3.2: the same head, and no body */
+    http_answer_begin(c, status, type, extra, len);
+    if (c->out_more)
+        http_piece(c, body, len);
+}
+
+uint64_t http_wants(const struct http_conn *c)
+{
+    return c->state == HTTP_ANSWERING && c->out_sent == c->out_len ? c->out_more : 0;
+}
+
+void http_piece(struct http_conn *c, const char *p, size_t n)
+{
+    ASSERT(n && n <= http_wants(c));
+    c->out = p;
+    c->out_len = n;
     c->out_sent = 0;
-    c->state = HTTP_ANSWERING;
+    c->out_more -= n;
+}
+
+void http_break_off(struct http_conn *c)
+{
+    ASSERT_EQ(c->state, HTTP_ANSWERING);
+    c->state = HTTP_OVER;
 }
 
 const char *http_output(const struct http_conn *c, size_t *len)
 {
-    if (c->state != HTTP_ANSWERING)
-        return NULL;
-    if (c->out_sent < c->head_len) {
-        *len = c->head_len - c->out_sent;
-        return c->head_out + c->out_sent;
+    if (c->head_sent < c->head_len) {
+        *len = c->head_len - c->head_sent;
+        return c->head_out + c->head_sent;
     }
-    *len = c->out_len - (c->out_sent - c->head_len);
-    return c->out + (c->out_sent - c->head_len);
+    *len = c->out_len - c->out_sent;
+    return *len ? c->out + c->out_sent : NULL;
 }
 
 void http_output_done(struct http_conn *c, size_t len)
 {
-    ASSERT(c->state == HTTP_ANSWERING && len <= c->head_len + c->out_len - c->out_sent);
-    c->out_sent += len;
-    if (c->out_sent < c->head_len + c->out_len)
+    size_t left;
+    ASSERT(http_output(c, &left) && len <= left);
+    if (c->head_sent < c->head_len)
+        c->head_sent += len;
+    else
+        c->out_sent += len;
+    if (c->state != HTTP_ANSWERING || http_output(c, &left) || c->out_more)
         return;
     if (c->keep_alive)
         http_next_request(c);

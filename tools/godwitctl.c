@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
+ *   tools/ctl/image.c tools/ctl/volume_data.c tools/ctl/file.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/picture.c
  *   tools/ctl/progress.c tools/ctl/store.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c tools/ctl/trust.c
  *   tools/ctl/define.c
@@ -114,6 +115,18 @@ static const struct command {
     { { "migration", "set" }, 1, 1, "MOVE [--limit MB] [--downtime MS]", "limit downtime",
       "change limits of a move while it runs (--limit: MB per second, 0: none; --downtime: longest blackout to plan for)",
       "migration set web --limit 0\nmigration set alpha/3 --downtime 1000", cmd_migration_set },
+    { { "volume", "import" }, 3, 3, "HOST FILE [GROUP/]VOLUME", "base raw",
+      "write a disk image into a volume; qcow2, VHDX, VMDK and others are converted by qemu-img (--base: make it a base "
+      "volume, read-only; --raw: take the file as it is).  After an interruption the same command goes on",
+      "volume import alpha debian-12.qcow2 debian --base", cmd_volume_import },
+    { { "volume", "export" }, 3, 3, "HOST [GROUP/]VOLUME FILE", "force",
+      "read a volume into a file, raw (--force: write over it)", "volume export alpha web web.img", cmd_volume_export },
+    { { "file", "put" }, 2, 3, "HOST FILE [NAME]", "",
+      "put a file that guests are started from, such as a kernel, into the host's store", "file put alpha bzImage vmlinuz",
+      cmd_file_put },
+    { { "file", "list" }, 0, 1, "[HOST]", "", "files that guests are started from", "file list alpha", cmd_file_list },
+    { { "file", "delete" }, 2, 2, "HOST NAME", "", "delete a file of the host's store", "file delete alpha vmlinuz",
+      cmd_file_delete },
     { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "resume-here discard",
       "end a move in doubt whose destination is gone for good; asks first (--yes: does not)",
       "migration resolve web --resume-here", cmd_migration_resolve },
@@ -278,6 +291,8 @@ enum {
     OPT_DOWNTIME,
     OPT_LIVE,
     OPT_PAUSED,
+    OPT_BASE,
+    OPT_RAW,
     OPT_POLICY,
     OPT_NETWORK,
     OPT_STATUS,
@@ -319,6 +334,8 @@ static const struct option long_options[] = {
     { "downtime", required_argument, NULL, OPT_DOWNTIME },
     { "live", no_argument, NULL, OPT_LIVE },
     { "paused", no_argument, NULL, OPT_PAUSED },
+    { "base", no_argument, NULL, OPT_BASE },
+    { "raw", no_argument, NULL, OPT_RAW },
     { "policy", required_argument, NULL, OPT_POLICY },
     { "network", required_argument, NULL, OPT_NETWORK },
     { "status", no_argument, NULL, OPT_STATUS },
@@ -424,6 +441,8 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_PLAIN:       options.plain = true; break;
         case OPT_LZ4:         options.lz4 = true; break;
         case OPT_VERIFY:      options.verify = true; break;
+        case OPT_BASE:        options.base = true; break;
+        case OPT_RAW:         options.raw = true; break;
         case OPT_LIMIT:       options.limit = optarg; break;
         case OPT_DOWNTIME:    options.downtime = optarg; break;
         case OPT_STATUS:      options.status = true; break;

@@ -16,17 +16,22 @@
 #include "kernel/manage/events.h"
 #include "net/stream.h"
 
-#define CONNS_MAX  16
-#define IDLE_US    60000000u /* between two requests */
-#define REQUEST_US 10000000u /* from a request's first byte to its last; and for an answer */
-#define TURN_BYTES 4096      /* taken from one connection in one turn */
+#define CONNS_MAX   16
+#define IDLE_US     60000000u   /* between two requests */
+#define REQUEST_US  10000000u   /* from a request's first byte to its last; for an answer; for STREAM_STEP bytes */
+#define STREAM_STEP (64 * 1024) /* of a stream */
+#define TURN_BYTES  4096        /* taken from one connection in one turn */
+#define TURN_STREAM (64 * 1024) /* the same while a stream flows, in each direction */
 
 struct conn {
     struct stream *stream; /* owned */
     uint64_t deadline_us;
+    uint64_t step; /* bytes of a stream since the deadline was put off */
     struct http_conn http;
-    char in[512]; /* read from stream, not yet taken by http */
-    size_t in_len;
+    struct api_sink *sink;     /* of the request that is being read; NULL: its body goes to memory */
+    struct api_source *source; /* of the answer; NULL: it is in `answer` */
+    char in[8192];             /* read from stream; [in_at, in_at + in_len) is not yet taken by http */
+    size_t in_at, in_len;
     char body[API_BODY_MAX];
     char *text;                         /* owned: a body of API_TEXT_MAX bytes; NULL: none now */
     uint64_t wait_event, wait_until_us; /* the answer waits for that event until then; wait_until_us 0: it does not */
@@ -51,19 +56,35 @@ void api_accept(struct stream *s)
     conns[i] = c;
 }
 
+/* ---- time limits ---- */
+
+static void conn_put_off(struct conn *c, uint64_t us)
+{
+    c->deadline_us = clock_us() + us;
+    c->step = 0;
+}
+
+/* n bytes of a stream came or went.  Fewer than STREAM_STEP in REQUEST_US are too slow. */
+static void conn_flowed(struct conn *c, size_t n)
+{
+    c->step += n;
+    if (c->step >= STREAM_STEP)
+        conn_put_off(c, REQUEST_US);
+}
+
+/* ---- answers ---- */
+
 static void conn_free_text(struct conn *c)
 {
     mem_free(c->text, API_TEXT_MAX);
     c->text = NULL;
 }
 
-/* The head of a request is there: its body goes to c->body, or to memory of its own if it may be longer.  Without
- * memory the limit is that of c->body. */
-static void conn_take_body(struct conn *c)
+static void conn_close_source(struct conn *c, bool sent)
 {
-    if (api_body_max(&c->http) > API_BODY_MAX)
-        c->text = mem_alloc(API_TEXT_MAX);
-    http_body_into(&c->http, c->text ? c->text : c->body, c->text ? API_TEXT_MAX : API_BODY_MAX);
+    if (c->source)
+        c->source->ops->close(c->source, sent);
+    c->source = NULL;
 }
 
 /* Keep and log what changes something; log other requests that fail. */
@@ -79,6 +100,25 @@ static void conn_audit(const struct conn *c, const struct api_call *call)
         log_info("api", "%s: %s %s: %u", who, http_method(&c->http), http_path(&c->http), call->status);
 }
 
+/* Begin to send the answer in call. */
+static void conn_reply(struct conn *c, const struct api_call *call)
+{
+    ASSERT(c->http.state == HTTP_ASKED && !c->sink && !c->source);
+    conn_audit(c, call);
+    c->source = call->source;
+    if (c->source)
+        http_answer_begin(&c->http, call->status, call->type, call->extra, c->source->len);
+    else
+        http_answer(&c->http, call->status, call->type, call->extra, call->out.text.buf, call->out.text.len);
+    conn_free_text(c);
+    conn_put_off(c, REQUEST_US);
+}
+
+static struct api_call conn_call(struct conn *c)
+{
+    return (struct api_call){ .http = &c->http, .client = stream_peer(c->stream) };
+}
+
 /* Does the request still wait for an event, or call the handler again? */
 static bool conn_waits(const struct conn *c)
 {
@@ -87,11 +127,10 @@ static bool conn_waits(const struct conn *c)
 
 static void conn_answer(struct conn *c)
 {
-    ASSERT(c->http.state == HTTP_ASKED);
-    struct api_call call = { .http = &c->http,
-                             .client = stream_peer(c->stream),
-                             .waited = c->wait_until_us && clock_us() >= c->wait_until_us };
+    struct api_call call = conn_call(c);
+    call.waited = c->wait_until_us && clock_us() >= c->wait_until_us;
     api_dispatch(&call, c->answer, sizeof(c->answer));
+    ASSERT(!call.sink);
     if (call.wait_s && !call.waited) {
         if (!c->wait_until_us)
             c->wait_until_us = clock_us() + call.wait_s * UINT64_C(1000000);
@@ -100,53 +139,168 @@ static void conn_answer(struct conn *c)
         return;
     }
     c->wait_until_us = 0;
-    conn_audit(c, &call);
-    http_answer(&c->http, call.status, call.type, call.extra, call.out.text.buf, call.out.text.len);
-    conn_free_text(c);
-    c->deadline_us = clock_us() + REQUEST_US;
+    conn_reply(c, &call);
+}
+
+/* ---- bodies as streams ---- */
+
+static void conn_on_body(struct http_conn *http, const char *p, size_t n, void *ctx)
+{
+    struct conn *c = ctx;
+    (void)http;
+    c->sink->ops->take(c->sink, p, n);
+}
+
+static void conn_abort_sink(struct conn *c)
+{
+    if (c->sink)
+        c->sink->ops->abort(c->sink);
+    c->sink = NULL;
+}
+
+/* The handler of a stream's route decides by the head. */
+static void conn_begin_stream(struct conn *c)
+{
+    struct api_call call = conn_call(c);
+    api_dispatch(&call, c->answer, sizeof(c->answer));
+    c->sink = call.sink;
+    if (c->sink) {
+        http_body_stream(&c->http, conn_on_body, c);
+        return;
+    }
+    http_body_stop(&c->http);
+    conn_reply(c, &call);
+}
+
+/* The body is whole, or its sink wants no more.  False: its answer is not known yet. */
+static bool conn_end_stream(struct conn *c)
+{
+    struct api_call call = conn_call(c);
+    if (http_refusal(&c->http)) {
+        conn_abort_sink(c);
+        conn_answer(c);
+        return true;
+    }
+    if (!api_sink_end(c->sink, &call, c->answer, sizeof(c->answer))) {
+        conn_put_off(c, REQUEST_US);
+        return false;
+    }
+    c->sink = NULL;
+    conn_reply(c, &call);
+    return true;
+}
+
+/* The head of a request is there: its body goes to its handler, to c->body, or to memory of its own if it may be
+ * longer.  Without memory the limit is that of c->body. */
+static void conn_take_body(struct conn *c)
+{
+    uint64_t max = api_body_max(&c->http);
+    if (max == UINT64_MAX) {
+        conn_begin_stream(c);
+        return;
+    }
+    if (max > API_BODY_MAX)
+        c->text = mem_alloc(API_TEXT_MAX);
+    http_body_into(&c->http, c->text ? c->text : c->body, c->text ? API_TEXT_MAX : API_BODY_MAX);
+}
+
+/* ---- bytes ---- */
+
+/* What http may take now of the n bytes that are there. */
+static size_t conn_room(struct conn *c, size_t n)
+{
+    if (!c->sink)
+        return n;
+    size_t room = c->sink->over ? 0 : c->sink->ops->room(c->sink);
+    if (!room)
+        conn_put_off(c, REQUEST_US); /* it is not the client that is slow */
+    return MIN(n, room);
+}
+
+static size_t conn_feed(struct conn *c, size_t n)
+{
+    if (!c->http.n_read)
+        conn_put_off(c, REQUEST_US);
+    n = http_input(&c->http, c->in + c->in_at, n);
+    ASSERT(n <= c->in_len);
+    c->in_at += n;
+    c->in_len -= n;
+    if (c->sink)
+        conn_flowed(c, n);
+    if (c->http.state == HTTP_HEADED)
+        conn_take_body(c);
+    return n;
 }
 
 /* Feed http.  A request that comes before the last answer is sent waits in c->in and in the stream. */
 static bool conn_input(struct conn *c)
 {
-    size_t total = 0;
-    while (c->http.state == HTTP_READING && total < TURN_BYTES) {
-        if (!c->in_len)
+    size_t total = 0, n;
+    while (c->http.state == HTTP_READING && total < (c->sink ? TURN_STREAM : TURN_BYTES)) {
+        if (!c->in_len) {
+            c->in_at = 0;
             c->in_len = stream_read(c->stream, c->in, sizeof(c->in));
-        if (!c->in_len)
+        }
+        n = conn_room(c, c->in_len);
+        if (!n)
             break;
-        if (!c->http.n_read)
-            c->deadline_us = clock_us() + REQUEST_US;
-        size_t n = http_input(&c->http, c->in, c->in_len);
-        ASSERT(n <= c->in_len && c->in_len <= sizeof(c->in));
-        memmove(c->in, c->in + n, c->in_len -= n);
-        total += n;
-        if (c->http.state == HTTP_HEADED)
-            conn_take_body(c);
+        total += conn_feed(c, n);
     }
     return total > 0;
 }
 
+/* Is there something to be sent?  Asks the source for more. */
+static const char *conn_to_send(struct conn *c, size_t *len)
+{
+    const char *p = http_output(&c->http, len);
+    uint64_t wants = p || !c->source ? 0 : http_wants(&c->http);
+    if (!wants)
+        return p;
+    size_t n = c->source->ops->give(c->source, c->answer, MIN(wants, (uint64_t)TURN_STREAM));
+    ASSERT(n <= wants);
+    if (!n && c->source->failed)
+        http_break_off(&c->http);
+    if (!n) {
+        conn_put_off(c, REQUEST_US);
+        return NULL;
+    }
+    http_piece(&c->http, c->answer, n);
+    return http_output(&c->http, len);
+}
+
+static void conn_sent(struct conn *c, size_t n)
+{
+    http_output_done(&c->http, n);
+    if (c->source && c->http.state == HTTP_ANSWERING) {
+        conn_flowed(c, n);
+        return;
+    }
+    conn_close_source(c, true);
+    conn_put_off(c, c->http.state == HTTP_READING && !c->sink ? IDLE_US : REQUEST_US);
+}
+
 static bool conn_output(struct conn *c)
 {
-    bool moved = false;
+    size_t total = 0, len, n;
     const char *p;
-    size_t len, n;
-    while ((p = http_output(&c->http, &len)) && (n = stream_write(c->stream, p, len))) {
+    while (total < API_ANSWER_MAX && (p = conn_to_send(c, &len)) && (n = stream_write(c->stream, p, len))) {
         ASSERT(n <= len);
-        http_output_done(&c->http, n);
-        c->deadline_us = clock_us() + (c->http.state == HTTP_READING ? IDLE_US : REQUEST_US);
-        moved = true;
+        conn_sent(c, n);
+        total += n;
     }
-    if (moved)
+    if (total)
         stream_flush(c->stream);
-    return moved;
+    return total > 0;
 }
 
 static bool conn_step(struct conn *c)
 {
     bool moved = conn_input(c);
-    if (c->http.state == HTTP_ASKED && !conn_waits(c))
+    if (c->sink && c->sink->over && c->http.state == HTTP_READING)
+        http_body_stop(&c->http);
+    if (c->http.state == HTTP_ASKED && c->sink)
+        moved |= conn_end_stream(c);
+    else if (c->http.state == HTTP_ASKED && !conn_waits(c))
         conn_answer(c);
     return conn_output(c) || moved;
 }
@@ -168,6 +322,8 @@ bool api_step(void)
         moved |= m;
         if (m || !conn_over(conns[i]))
             continue;
+        conn_abort_sink(conns[i]);
+        conn_close_source(conns[i], false);
         stream_close(conns[i]->stream);
         conn_free_text(conns[i]);
         mem_free(conns[i], sizeof(*conns[i]));

@@ -2,7 +2,11 @@
  * kernel/manage/api_call.h - one request of the management interface: a handler's input and output.
  *
  * A handler writes JSON into c->out, or sets c->type and writes text into c->out.text.  On an error it calls api_fail()
- * and returns: all that it has written is discarded.  Portable, except for the handlers. */
+ * and returns: all that it has written is discarded.
+ *
+ * Streams.  The handler of a STREAM route runs when the head of the request is there.  It answers, and the connection
+ * ends; or it sets c->sink, which takes the body and answers at its end.  Any handler may set c->source instead of
+ * writing: the body of its answer.  Portable, except for the handlers. */
 #ifndef GODWIT_KERNEL_MANAGE_API_CALL_H
 #define GODWIT_KERNEL_MANAGE_API_CALL_H
 
@@ -11,11 +15,35 @@
 #include "net/http.h"
 
 struct vm;
+struct api_call;
 
 #define API_ANSWER_MAX (192 * 1024u) /* tests/unit/test_metrics.c fills it */
 #define API_ARG_MAX    64
 #define API_BODY_MAX   8192u        /* bytes of a request's body */
 #define API_TEXT_MAX   (64 * 1024u) /* of a route that takes a text, such as a definition */
+
+/* Takes the body of a request; made by the handler, which owns it until end() or abort(). */
+struct api_sink {
+    const struct api_sink_ops *ops;
+    bool over; /* set by the owner: it wants no more of the body, end() comes next */
+};
+struct api_sink_ops {
+    size_t (*room)(struct api_sink *s); /* bytes that take() would accept; 0: none now, the client waits */
+    void (*take)(struct api_sink *s, const char *p, size_t n);
+    /** The body is whole, or `over`.  True: c has the answer, and the sink is gone.  False: call again. */
+    bool (*end)(struct api_sink *s, struct api_call *c);
+    void (*abort)(struct api_sink *s); /* the client is gone or misbehaved; the sink is gone as well */
+};
+/* Gives the body of an answer. */
+struct api_source {
+    const struct api_source_ops *ops;
+    uint64_t len; /* bytes, all of which are given unless it fails */
+    bool failed;  /* set by the owner: there is no more, and the connection ends early */
+};
+struct api_source_ops {
+    size_t (*give)(struct api_source *s, char *buf, size_t cap); /* bytes put into buf; 0: none now */
+    void (*close)(struct api_source *s, bool sent);              /* the source is gone.  sent: all of it was */
+};
 
 struct api_call {
     struct http_conn *http;           /* the request */
@@ -34,6 +62,8 @@ struct api_call {
     bool waited;
     bool no_audit; /* set by a handler that changes nothing worth an audit line */
     struct json out;
+    struct api_sink *sink;     /* set by a handler; NULL: it has answered */
+    struct api_source *source; /* set by a handler; NULL: the answer is in out */
 };
 
 /** Answer with an error.  status: HTTP status; 0: derived from e.  fmt: cause and fix. */
@@ -43,11 +73,14 @@ void api_result(struct api_call *c, enum hv_err e, const char *text);
 /** Copy the body's string field key to out.  False: it is missing or unusable, and the answer says so. */
 bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap);
 
-/** Bytes that the body of the request may have, by its route; HTTP_HEADED. */
-size_t api_body_max(const struct http_conn *http);
-/** Find the route of c's request, check role and body, call the handler.  c holds an answer afterwards, in any case.
- *  buf, cap: memory for the answer. */
+/** Bytes that the body of the request may have, by its route; UINT64_MAX: its handler takes a stream, and is called
+ *  now.  HTTP_HEADED. */
+uint64_t api_body_max(const struct http_conn *http);
+/** Find the route of c's request, check role and body, call the handler.  c holds an answer afterwards, in any case, or
+ *  a sink.  buf, cap: memory for the answer. */
 void api_dispatch(struct api_call *c, char *buf, size_t cap);
+/** The end of a sink.  True: c has the answer.  False: call again.  c: zero but for http and client. */
+bool api_sink_end(struct api_sink *s, struct api_call *c, char *buf, size_t cap);
 
 struct job;
 /** The state of a move as the interface names it: "moving". */
@@ -66,6 +99,13 @@ void api_client_list(struct api_call *c);
 void api_client_add(struct api_call *c);
 void api_client_remove(struct api_call *c);
 void api_evacuate_show(struct api_call *c);
+void api_data_get(struct api_call *c); /* api_data.c */
+void api_data_put(struct api_call *c);
+void api_import_begin(struct api_call *c);
+void api_import_finish(struct api_call *c);
+void api_file_list(struct api_call *c); /* api_file.c */
+void api_file_put(struct api_call *c);
+void api_file_delete(struct api_call *c);
 void api_evacuate_start(struct api_call *c);
 void api_evacuate_cancel(struct api_call *c);
 void api_poweroff(struct api_call *c);

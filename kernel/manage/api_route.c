@@ -15,6 +15,7 @@
 #define NONE          ROUTE_NONE
 #define RAW           ROUTE_RAW
 #define TEXT          ROUTE_TEXT
+#define STREAM        ROUTE_STREAM
 #define LIMITS        "bandwidth_limit_mb downtime_limit_ms"
 #define MOVE_SETTINGS LIMITS " lz4 verify live policy network"
 
@@ -142,6 +143,18 @@ static const struct route routes[] = {
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/resume", api_vm_resume, NONE, "resume a paused guest" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/console", api_vm_console_read, NONE, "output of its console; ?since=BYTE" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, RAW, "input for its console, raw" },
+    { HTTP_VERB_GET, TRUST_OPERATE, "/v1/stores/*/volumes/*/data", api_data_get, NONE,
+      "export: the bytes of a volume; Range" },
+    { HTTP_VERB_PUT, TRUST_OPERATE, "/v1/stores/*/volumes/*/data", api_data_put, STREAM,
+      "import: bytes into a volume, or into Content-Range of it" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/stores/*/volumes/*/import", api_import_begin, "bytes sha256",
+      "begin an import, or go on: at which byte" },
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/stores/*/volumes/*/import/finish", api_import_finish, "base",
+      "all bytes are there: compare their hash; {\"base\": true} makes a base volume" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/files", api_file_list, NONE, "files that guests are started from" },
+    { HTTP_VERB_PUT, TRUST_OPERATE, "/v1/files/*", api_file_put, STREAM,
+      "put a file into the store; ?sha256=HEX: what its hash must be" },
+    { HTTP_VERB_DELETE, TRUST_OPERATE, "/v1/files/*", api_file_delete, NONE, "delete a file of the store" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/migrations", api_migration_list, NONE, "outgoing moves, newest first" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations", api_migration_start, "vm to " MOVE_SETTINGS,
       "move a guest: {\"vm\": NAME, \"to\": PEER}" },
@@ -246,11 +259,15 @@ static void answer_no_route(struct api_call *c, unsigned verbs)
     api_fail(c, HV_E_UNSUPP, 405, "this path does not take this method; GET /v1 lists paths and methods");
 }
 
-size_t api_body_max(const struct http_conn *http)
+static bool route_takes_stream(const struct route *r) { return !strcmp(r->fields, STREAM); }
+
+uint64_t api_body_max(const struct http_conn *http)
 {
     char args[2][API_ARG_MAX];
     unsigned verbs;
     const struct route *r = route_find(http, args, &verbs);
+    if (r && route_takes_stream(r))
+        return UINT64_MAX;
     return r && !strcmp(r->fields, TEXT) ? API_TEXT_MAX : API_BODY_MAX;
 }
 
@@ -321,19 +338,41 @@ static void route_run(struct api_call *c)
         r->handler(c);
 }
 
-void api_dispatch(struct api_call *c, char *buf, size_t cap)
+static void call_begin(struct api_call *c, char *buf, size_t cap)
 {
     ASSERT(c->http && c->client && cap);
     c->extra[0] = 0;
     snprintf(c->by, sizeof(c->by), "client %s", c->client->name);
     json_init(&c->out, buf, cap);
     answer_begin(c, 200);
+}
+
+/* What the handler has written must be whole. */
+static void call_check(struct api_call *c)
+{
+    bool text = c->type != NULL && strcmp(c->type, JSON_TYPE) != 0;
+    if (c->source || c->sink)
+        return;
+    if (text ? c->out.text.overflow : !json_good(&c->out))
+        api_fail(c, HV_E_NOMEM, 500, "the answer is larger than %u bytes%s", (unsigned)c->out.text.cap,
+                 c->out.misused ? ", or malformed: a bug in the hypervisor" : "");
+}
+
+void api_dispatch(struct api_call *c, char *buf, size_t cap)
+{
+    call_begin(c, buf, cap);
     if (http_refusal(c->http))
         answer_refusal(c, http_refusal(c->http));
     else
         route_run(c);
-    bool text = c->type != NULL && strcmp(c->type, JSON_TYPE) != 0;
-    if (text ? c->out.text.overflow : !json_good(&c->out))
-        api_fail(c, HV_E_NOMEM, 500, "the answer is larger than %u bytes%s", (unsigned)cap,
-                 c->out.misused ? ", or malformed: a bug in the hypervisor" : "");
+    call_check(c);
+}
+
+bool api_sink_end(struct api_sink *s, struct api_call *c, char *buf, size_t cap)
+{
+    call_begin(c, buf, cap);
+    bool answered = s->ops->end(s, c);
+    if (answered)
+        call_check(c);
+    return answered;
 }

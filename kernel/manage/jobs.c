@@ -77,6 +77,8 @@ void job_end(struct api_job *j, enum hv_err e, const char *text)
                e ? "failed" : "is done", j->text[0] ? ": " : "", j->text);
 }
 
+unsigned job_number(const struct api_job *j) { return j->number; }
+
 /* ---- in the management interface ---- */
 
 void job_answer_begin(struct api_call *c, const struct api_job *j)

@@ -149,7 +149,7 @@ static void put_field(struct json *j, const char *name)
 
 static void put_content(struct json *j, const char *kind)
 {
-    bool raw = !strcmp(kind, ROUTE_RAW), text = !strcmp(kind, ROUTE_TEXT);
+    bool raw = !strcmp(kind, ROUTE_RAW) || !strcmp(kind, ROUTE_STREAM), text = !strcmp(kind, ROUTE_TEXT);
     json_object(j, "content");
     json_object(j, raw ? "application/octet-stream" : text ? "text/plain" : "application/json");
     if (!raw && !text)

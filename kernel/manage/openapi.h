@@ -25,9 +25,10 @@ struct route {
     const char *fields; /* of its body, with blanks between; or RAW or TEXT: the body is not JSON */
     const char *what;   /* for people */
 };
-#define ROUTE_NONE ""
-#define ROUTE_RAW  "*raw"  /* bytes, at most API_BODY_MAX */
-#define ROUTE_TEXT "*text" /* at most API_TEXT_MAX */
+#define ROUTE_NONE   ""
+#define ROUTE_RAW    "*raw"    /* bytes, at most API_BODY_MAX */
+#define ROUTE_TEXT   "*text"   /* at most API_TEXT_MAX */
+#define ROUTE_STREAM "*stream" /* of any length: api_call.h */
 
 const struct route *route_at(unsigned i); /* NULL: there are no more */
 

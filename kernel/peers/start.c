@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/start.c - requests to start a guest, while the peers are asked whether they have it.
  *
- * Each VM slot has one request, the last.  Invariant: a guest with a request in state ASKING is STOPPED; when it
- * arrives meanwhile, the request fails.  Not here: the decision (start_rule.c), the questions (ask.c). */
+ * Each VM slot has one request, the last.  A start that waits for boot files from the store is ASKING as well.
+ * Invariant: a guest with a request in state ASKING is STOPPED; when it arrives meanwhile, the request fails.
+ * Not here: the decision (start_rule.c), the questions (ask.c). */
 #include "kernel/peers/start.h"
 
 #include <stdio.h>
@@ -27,7 +28,8 @@ static struct start {
     struct start_rule rule;
     struct ask *ask; /* owned while ASKING */
     uint64_t since_us;
-    bool logged; /* START_AUTO: the log says what it waits for */
+    bool logged;  /* START_AUTO: the log says what it waits for */
+    bool loading; /* decided; its boot files are being read from the store */
     enum hv_err err;
     char text[400];
 } starts[VM_MAX];
@@ -93,6 +95,9 @@ static enum hv_err start_finish(const struct vm *vm, struct start *s, enum hv_er
 static enum hv_err start_now(struct vm *vm, struct start *s)
 {
     enum hv_err e = vm_start(vm, WHY(s->text));
+    s->loading = e == HV_E_AGAIN;
+    if (s->loading)
+        return e;
     if (!e) {
         guest_console_begin(vm);
         snprintf(s->text, sizeof(s->text), "%s %s", vm->config.name,
@@ -112,7 +117,7 @@ static enum hv_err start_begin(struct vm *vm, struct start *s)
     if (!host_config->n_peers || s->how == START_FORCE)
         return start_now(vm, s);
     enum hv_err e = vm_start_check(vm, WHY(s->text));
-    if (e)
+    if (e && e != HV_E_AGAIN)
         return start_finish(vm, s, e);
     random_bytes(&ticket, sizeof(ticket));
     start_rule_begin(&s->rule, &ticket); /* before any peer is asked */
@@ -145,7 +150,8 @@ enum hv_err start_cancel(const struct vm *vm)
     struct start *s = start_of(vm);
     if (s->state != START_ASKING)
         return HV_FAIL(HV_E_NOENT);
-    snprintf(s->text, sizeof(s->text), "cancelled while the peers were asked");
+    snprintf(s->text, sizeof(s->text),
+             s->loading ? "cancelled while its boot files were read" : "cancelled while the peers were asked");
     (void)start_finish(vm, s, HV_FAIL(HV_E_CANCEL));
     return HV_OK;
 }
@@ -278,13 +284,17 @@ static bool start_kept_out(const struct vm *vm, struct start *s)
 static bool start_asking_step(struct vm *vm, struct start *s)
 {
     unsigned peer = 0;
-    ASSERT(vm && s->ask && s->state == START_ASKING);
+    ASSERT(vm && (s->ask || s->loading) && s->state == START_ASKING);
     if (evacuate_keeps_out())
         return start_kept_out(vm, s);
     if (vm_state(vm) != VM_STOPPED) {
         snprintf(s->text, sizeof(s->text), "%s is %s here now", vm->config.name, vm_state_name(vm_state(vm)));
         (void)start_finish(vm, s, HV_FAIL(HV_E_BUSY));
         return true;
+    }
+    if (s->loading) {
+        (void)start_now(vm, s);
+        return s->state != START_ASKING;
     }
     switch (start_rule_step(&s->rule, s->ask->reply, s->ask->n, clock_us(), &peer)) {
     case START_GO:   (void)start_now(vm, s); break;
@@ -302,7 +312,7 @@ bool start_step(void)
 {
     bool decided = start_waiting_step();
     for (unsigned i = 0; i < VM_MAX; i++)
-        if (starts[i].state == START_ASKING && starts[i].ask)
+        if (starts[i].state == START_ASKING && (starts[i].ask || starts[i].loading))
             decided |= start_asking_step(vm_at(i), &starts[i]);
     return decided;
 }

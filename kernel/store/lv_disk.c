@@ -208,13 +208,17 @@ static void lv_close(struct disk *d)
 
 static const struct disk_ops lv_ops = { .submit = lv_submit, .poll = lv_poll, .close = lv_close };
 
-/* The volume, if no other disk has it open. */
-static enum hv_err volume_free(const char *vg, const char *lv, struct lvm_group **g, const struct lvm_lv **v,
-                               struct why *why)
+/* The volume, if no other disk has it open.  import: it may have an import that has not ended. */
+static enum hv_err volume_free(const char *vg, const char *lv, bool import, struct lvm_group **g,
+                               const struct lvm_lv **v, struct why *why)
 {
     enum hv_err e = lvm_volume_find(vg, lv, g, v, why);
     if (!e && lvm_use_get(*g, (*v)->uuid)->open)
-        return REFUSE(HV_E_BUSY, "another guest has the volume %s/%s as its disk", vg, lv);
+        return REFUSE(HV_E_BUSY, "the volume %s/%s is in use: by a guest, an import or an export", vg, lv);
+    if (!e && !import && lvm_lv_tag(*v, "godwit.import"))
+        return REFUSE(HV_E_BUSY,
+                      "the import into the volume %s/%s has not ended: start it again, it goes on where it was", vg,
+                      lv);
     return e;
 }
 
@@ -222,14 +226,14 @@ enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
 {
     struct lvm_group *g;
     const struct lvm_lv *v;
-    return volume_free(vg, lv, &g, &v, why);
+    return volume_free(vg, lv, false, &g, &v, why);
 }
 
-enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, struct why *why)
+static enum hv_err lv_open_for(const char *vg, const char *lv, bool import, struct disk **out, struct why *why)
 {
     struct lvm_group *g;
     const struct lvm_lv *v;
-    enum hv_err e = volume_free(vg, lv, &g, &v, why);
+    enum hv_err e = volume_free(vg, lv, import, &g, &v, why);
     if (e)
         return e;
     struct lv_disk *l = mem_alloc(sizeof(*l));
@@ -261,4 +265,14 @@ enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, stru
                                        .zeroes = !v->read_only };
     *out = &l->disk;
     return HV_OK;
+}
+
+enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, struct why *why)
+{
+    return lv_open_for(vg, lv, false, out, why);
+}
+
+enum hv_err lv_disk_open_import(const char *vg, const char *lv, struct disk **out, struct why *why)
+{
+    return lv_open_for(vg, lv, true, out, why);
 }

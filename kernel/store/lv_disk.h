@@ -14,5 +14,8 @@
 HV_MUST_CHECK enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why);
 /** Open it.  It becomes known once requests of an earlier user are done.  Errors as of lv_disk_check(); HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, struct why *why);
+/** The same for the import of an image.  lv_disk_check() and lv_disk_open() refuse a volume with an import that has not
+ *  ended, as its tag godwit.import says: HV_E_BUSY. */
+HV_MUST_CHECK enum hv_err lv_disk_open_import(const char *vg, const char *lv, struct disk **out, struct why *why);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/boot_files.h - the files that guests start from: kernel, initrd, modules.  Service pCPU only.
  *
- * A guest that is started here gets the files of this host's boot disk that its [vm] section names.  For a guest that
- * arrives names mean nothing: its offer has the SHA-256 of each file.  Those that this host has as well, under any
- * name, are used; the others come with the guest, as pages behind its memory (boot_travel.c). */
+ * A guest that is started here gets the files that its [vm] section names: of this host's boot disk, or else of its
+ * store (boot_store.h).  For a guest that arrives names mean nothing: its offer has the SHA-256 of each file.  Those
+ * that this host has as well, under any name, are used; the others come with the guest, as pages behind its memory
+ * (boot_travel.c). */
 #ifndef GODWIT_KERNEL_VM_BOOT_FILES_H
 #define GODWIT_KERNEL_VM_BOOT_FILES_H
 
@@ -16,18 +17,41 @@
 #include "net/sha256.h"
 
 struct boot_blob {
-    const uint8_t *data;        /* borrowed: of the boot disk, or inside the window of a boot_own */
+    const uint8_t *data;        /* borrowed: of the boot disk, or inside a window */
     uint64_t len, n_hashed;     /* bytes */
     bool hashed;                /* sha256 is that of data */
     uint8_t sha256[SHA256_LEN]; /* names the file everywhere */
     struct sha256 hashing;      /* of n_hashed bytes */
 };
 
+/* Where files are that are not on the boot disk: the store (boot_store.c). */
+struct boot_source {
+    /** Get the file of that name, or with that content, in memory; *out is valid until boot_blob_put().  HV_E_NOENT:
+     *  there is none.  HV_E_AGAIN: it is being read, call again.  Other errors: it cannot be had, and *why says why. */
+    enum hv_err (*named)(const char *name, struct boot_blob **out, struct why *why);
+    enum hv_err (*with)(uint64_t len, const uint8_t sha256[SHA256_LEN], struct boot_blob **out, struct why *why);
+    /** One that is in memory already; NULL: none. */
+    struct boot_blob *(*loaded)(uint64_t len, const uint8_t sha256[SHA256_LEN]);
+    /** One user more, or less; nothing for a blob of others. */
+    void (*use)(struct boot_blob *b);
+    void (*put)(struct boot_blob *b);
+};
+/** s: for ever; once, before guests are started.  Without a call there are only the files of the boot disk. */
+void boot_files_source(const struct boot_source *s);
+void boot_blob_use(struct boot_blob *b);
+void boot_blob_put(struct boot_blob *b);
 /** Take over the files of bi; the host's own (config_file_is_hosts()) are left out.  bi: borrowed for ever. */
 void boot_files_init(const struct boot_info *bi);
 
-/** The files of this host's boot disk that c names: kernel, initrd, modules.  HV_E_NOENT: one is missing, or is the
- *  host's own; why names it. */
+/** The i-th file of the boot disk; NULL: there are fewer.  Names are compared as FAT does, without case. */
+const char *boot_disk_file(unsigned i, uint64_t *len);
+bool boot_disk_has(const char *name);
+/** Does c name that file: kernel, initrd, a module, what a ram: disk starts from? */
+bool boot_files_name(const struct vm_config *c, const char *name);
+/** Let go of the files of set, which owns none. */
+void boot_set_leave(struct boot_set *set);
+/** The files that c names: kernel, initrd, modules.  Those that *out has are let go first.  HV_E_NOENT: one is missing,
+ *  or is the host's own; why names it.  HV_E_AGAIN: one is being read from the store.  Other errors: it cannot be. */
 HV_MUST_CHECK enum hv_err boot_set_find(const struct vm_config *c, struct boot_set *out, struct why *why);
 /** The same for the file that disk i starts from; *out: NULL without. */
 HV_MUST_CHECK enum hv_err boot_disk_find(const struct vm_config *c, unsigned i, struct boot_blob **out,
@@ -38,9 +62,14 @@ void boot_set_image(const struct boot_set *set, const struct vm_config *c, struc
 /** Hash some more of b, or of the files of set: the work of one turn.  True: all is hashed, as an offer needs it. */
 bool boot_blob_hash_step(struct boot_blob *b);
 bool boot_set_hash_step(const struct boot_set *set);
-/** Hash some more of this host's files that could be the offer's: those of equal lengths.  True: all are hashed. */
+/** Hash some more of this host's files that could be the offer's: those of equal lengths; read those that are in its
+ *  store.  True: all of that is done. */
 bool boot_offer_hash_step(const struct vm_offer *o);
-/** The file of this host's boot disk with these bytes; NULL: none, or not hashed yet. */
+/** Get the file with these bytes, of the boot disk or of the store, in memory; *out is valid until boot_blob_put().
+ *  HV_E_AGAIN: call again in a later turn.  HV_E_NOENT: this host has none.  Other errors: it cannot be read. */
+HV_MUST_CHECK enum hv_err boot_blob_get(uint64_t len, const uint8_t sha256[SHA256_LEN], struct boot_blob **out,
+                                        struct why *why);
+/** The file of this host, in memory, with these bytes; NULL: none, or not hashed yet. */
 struct boot_blob *boot_blob_find(uint64_t len, const uint8_t sha256[SHA256_LEN]);
 
 /* ---- files that come with a guest: boot_travel.c ---- */
@@ -62,7 +91,7 @@ uint64_t boot_set_have(const struct boot_set *set);
 uint64_t boot_set_bytes(const struct boot_set *set);
 /** Hash some more of the files that came.  False: there is more to do.  *damaged: one is not what the offer said. */
 bool boot_set_check_step(struct boot_set *set, bool *damaged);
-/** Free what set owns and empty it. */
+/** Free what set owns, let go of the rest, and empty it. */
 void boot_set_drop(struct boot_set *set);
 
 #endif

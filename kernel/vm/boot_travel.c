@@ -82,6 +82,7 @@ static void arrival_complete(struct boot_set *set, const struct vm_offer *o)
             memcpy(set->own->want[i], o->file[i].sha256, SHA256_LEN);
             at += file_pages(b->len) * PAGE_SIZE;
         }
+        boot_blob_use(b);
         set->file[i] = b;
     }
     set->n = o->n_files;
@@ -152,6 +153,7 @@ bool boot_set_check_step(struct boot_set *set, bool *damaged)
 
 void boot_set_drop(struct boot_set *set)
 {
+    boot_set_leave(set);
     if (set->own) {
         window_close(set->own->window);
         mem_free(set->own, sizeof(*set->own));

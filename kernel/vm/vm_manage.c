@@ -22,6 +22,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/run/sched.h"
 #include "kernel/vm/boot_files.h"
+#include "kernel/vm/boot_store.h"
 #include "kernel/vm/elf_boot.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/linux_boot.h"
@@ -70,6 +71,7 @@ void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover)
 {
     ASSERT(bi && mover && !abort_move);
     boot_files_init(bi);
+    boot_store_init();
     abort_move = mover;
     for (unsigned i = 0; i < host_config->n_vms && i < VM_MAX; i++) {
         vms[i].defined = &host_config->vms[i];
@@ -172,6 +174,13 @@ static enum hv_err vm_build(struct vm *vm, uint64_t held_bytes, struct why *why)
 }
 
 /* ---- start, stop, pause, resume ---- */
+
+/* Files that vm would find again at its next start are not kept in memory for it. */
+static void boot_files_leave(struct vm *vm)
+{
+    if (!vm->arrived)
+        boot_set_drop(&vm->boot);
+}
 
 static enum hv_err kernel_load(struct vm *vm, struct why *why)
 {
@@ -293,21 +302,28 @@ static enum hv_err vm_start_prepare(struct vm *vm, struct ram_contents *disks, s
 enum hv_err vm_start_check(struct vm *vm, struct why *why)
 {
     struct ram_contents disks;
-    return vm_start_prepare(vm, &disks, why);
+    enum hv_err e = vm_start_prepare(vm, &disks, why);
+    boot_files_leave(vm);
+    return e;
 }
 
 enum hv_err vm_start(struct vm *vm, struct why *why)
 {
     struct ram_contents disks;
     enum hv_err e = vm_start_prepare(vm, &disks, why);
-    if (e)
+    if (e) {
+        boot_files_leave(vm);
         return e;
+    }
     if (vm->arrived && config_ram_disk_at(&vm->config, vm->config.n_disks))
         log_warn("vm", "%s: its ram: disk is blank: what was on it was lost when it stopped here", vm->config.name);
     random_bytes(vm->uuid, sizeof(vm->uuid));
     vm->here_us = clock_us();
     vm->quick_resets = 0;
-    return vm_boot(vm, &disks, NULL, why);
+    e = vm_boot(vm, &disks, NULL, why);
+    if (e)
+        boot_files_leave(vm);
+    return e;
 }
 
 bool vm_pause(struct vm *vm)
@@ -346,6 +362,7 @@ void vm_stop(struct vm *vm)
         return;
     while (!vm_pause(vm)) /* ends: every pCPU leaves its guest at the kick */
         __builtin_ia32_pause();
+    boot_files_leave(vm);
     vm_teardown(vm);
     if (vm->redefined || (vm->arrived && !vm->boot.n)) /* it could not be started again */
         vm_forget(vm);

@@ -6,6 +6,10 @@
 #include "kernel/peers/move_options.h"
 
 #include <string.h>
+#include "tests/fakes/api_handlers.h"
+
+struct api_sink *fake_sink;
+struct api_source *fake_source;
 
 static void echo(struct api_call *c, const char *name)
 {
@@ -14,6 +18,8 @@ static void echo(struct api_call *c, const char *name)
     json_object(&c->out, NULL);
     json_str(&c->out, "handler", name);
     json_str(&c->out, "arg", c->arg);
+    if (c->arg2[0])
+        json_str(&c->out, "arg2", c->arg2);
     if (json_get_str(&c->in, "vm", vm, sizeof(vm)) == HV_OK)
         json_str(&c->out, "vm", vm);
     if (json_get_num(&c->in, "n", 100, &n) == HV_OK)
@@ -25,6 +31,7 @@ static void echo(struct api_call *c, const char *name)
 /* clang-format off */
 #define HANDLER(name) void api_##name(struct api_call *c) { echo(c, #name); }
 HANDLER(host) HANDLER(vm_list) HANDLER(vm_show) HANDLER(vm_start) HANDLER(vm_stop) HANDLER(vm_pause) HANDLER(vm_resume)
+HANDLER(import_begin) HANDLER(import_finish) HANDLER(file_list) HANDLER(file_put) HANDLER(file_delete)
 HANDLER(vm_console_read) HANDLER(vm_console_write) HANDLER(migration_list) HANDLER(migration_show)
 HANDLER(migration_cancel) HANDLER(migration_set) HANDLER(migration_resolve) HANDLER(evacuate_show) HANDLER(evacuate_start)
 HANDLER(vm_define) HANDLER(vm_undefine) HANDLER(vm_config) HANDLER(store_adopt)
@@ -49,6 +56,20 @@ HANDLER(volume_show) HANDLER(volume_create) HANDLER(volume_resize) HANDLER(volum
            o.network.prefix_len <= 32);
     ASSERT((o.live || o.if_stuck == MIG_STUCK_THROTTLE) && mig_if_stuck_name(o.if_stuck));
     echo(c, "migration_start");
+}
+
+void api_data_put(struct api_call *c)
+{
+    c->sink = fake_sink;
+    if (!c->sink)
+        echo(c, "data_put");
+}
+
+void api_data_get(struct api_call *c)
+{
+    c->source = fake_source;
+    if (!c->source)
+        echo(c, "data_get");
 }
 
 void api_vm_inspect(struct api_call *c)

@@ -66,6 +66,19 @@ const char *stream_reason(const struct stream *s)
     return "the test says so";
 }
 
+const struct peer_config *stream_peer(const struct stream *s)
+{
+    check(s);
+    return fake_stream.peer;
+}
+
+const uint8_t *stream_ip(const struct stream *s)
+{
+    static const uint8_t ip[4] = { 10, 0, 0, 1 };
+    check(s);
+    return ip;
+}
+
 size_t stream_read(struct stream *s, void *buf, size_t cap)
 {
     struct fake_stream *f = &fake_stream;

@@ -18,6 +18,7 @@ struct fake_stream {
     size_t read_max, write_room; /* bytes of one stream_read, bytes that fit in all until the test changes it */
     enum hv_err connect_error;
     bool tls_error;
+    const struct peer_config *peer;
     bool tls; /* the client began TLS; the test sets the status to OPEN when that is done */
 };
 extern struct fake_stream fake_stream; /* there is one at a time */

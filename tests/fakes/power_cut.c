@@ -98,12 +98,13 @@ static bool power_poll(struct blockdev *dev)
     struct block_req *r = d->first;
     if (!r || d->gone || power_is_off())
         return false;
+    bool ok = power_do(d, r);
+    if (power_is_off())
+        return true; /* it stays in the queue */
     d->first = r->next;
     if (!d->first)
         d->last = &d->first;
-    bool ok = power_do(d, r);
-    if (!power_is_off())
-        r->done(r, ok);
+    r->done(r, ok);
     return true;
 }
 

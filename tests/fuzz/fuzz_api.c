@@ -47,8 +47,8 @@ static uint64_t answer(struct http_conn *conn, const struct peer_config *client,
     CHECK(client->trust == TRUST_OPERATE || http_verb(conn) == HTTP_VERB_GET || c.status >= 400);
     body = c.out.text.len;
     http_answer(conn, c.status, c.type, c.extra, c.out.text.buf, c.out.text.len);
-    size_t head = conn->head_len;
-    CHECK(head < sizeof(conn->head_out) - 1);
+    size_t head = conn->head_len - conn->head_sent;
+    CHECK(conn->head_len < sizeof(conn->head_out) - 1);
     while ((p = http_output(conn, &n))) {
         h = mix(h, p, n);
         total += n;
@@ -56,6 +56,13 @@ static uint64_t answer(struct http_conn *conn, const struct peer_config *client,
     }
     CHECK(total == head + body);
     return h;
+}
+
+static void body_take(struct http_conn *conn, const char *p, size_t n, void *ctx)
+{
+    uint64_t *h = ctx;
+    CHECK(n && conn->state == HTTP_READING);
+    *h = mix(*h, p, n);
 }
 
 static uint64_t feed(const uint8_t *data, size_t len, size_t chunk, bool operate)
@@ -74,7 +81,11 @@ static uint64_t feed(const uint8_t *data, size_t len, size_t chunk, bool operate
         data += used;
         len -= used;
         CHECK(used || conn->state == HTTP_ASKED);
-        if (conn->state == HTTP_HEADED)
+        if (conn->state == HTTP_HEADED && api_body_max(conn) == UINT64_MAX && operate)
+            http_body_stop(conn);
+        else if (conn->state == HTTP_HEADED && api_body_max(conn) == UINT64_MAX)
+            http_body_stream(conn, body_take, &h);
+        else if (conn->state == HTTP_HEADED)
             http_body_into(conn, body_buf, api_body_max(conn));
         if (conn->state == HTTP_ASKED)
             h = answer(conn, &client, h);

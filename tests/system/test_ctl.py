@@ -3,6 +3,7 @@
 Answers of real hosts: test_api.py and test_operate.py."""
 import contextlib
 import fcntl
+import hashlib
 import http.server
 import json
 import os
@@ -72,6 +73,16 @@ STORE_ARGUMENTS = {"store create": ["a", "nvme0", "--yes"], "volume create": ["w
                    "volume resize": ["web", "3G"], "volume rename": ["godwit/web", "old"],
                    "volume delete": ["web", "--yes"]}
 
+MIB = 1 << 20
+with open(os.path.join(ROOT, "LICENSE"), "rb") as some_file:
+    SHA256 = hashlib.sha256(some_file.read()).hexdigest()
+FILES = {"file put": ["a", os.path.join(ROOT, "LICENSE"), "x"], "file delete": ["a", "x"], "file list": []}
+USUAL.update({
+    "GET /v1/files": {"files": [{"name": "x", "place": "store", "bytes": 5, "sha256": SHA256, "used": False}]},
+    f"PUT /v1/files/x?sha256={SHA256}": {"name": "x", "message": "hidden"}, "DELETE /v1/files/x": {"job": 3},
+    "GET /v1/jobs/3": {"state": "done", "message": "good"}
+})
+
 
 class FakeHost:
     """An HTTPS server on 127.0.0.1 with the certificate of host a (or name).  answers: {"METHOD PATH": object, bytes,
@@ -87,7 +98,7 @@ class FakeHost:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode("latin-1")
                 question = f"{self.command} {self.path}"
                 fake.asked.append((question, body))
                 answer = fake.answers.get(question, (404, {"code": "HV_E_NOENT", "message": "no path"}))
@@ -107,6 +118,8 @@ class FakeHost:
 
             def log_message(self, *_):
                 pass
+
+            do_PUT = do_DELETE = do_GET
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -156,13 +169,14 @@ def commands():
     groups = "key|validate|events|peer|client|host|vm|migration|disk|store|volume|file"
     found = re.findall(rf"^  ((?:{groups})(?: [a-z-]+)?)(?= |$)", out.split("options:")[0], re.M)
     assert len(found) >= 21, found
+    found += re.findall(r"^  (file [a-z]+)(?= )", out, re.M)
     return [tuple(words.split()) for words in found], out
 
 
 def test_json_and_help_everywhere():
     """Each command that there is, with --json: one JSON document, on success and on failure; and its --help, with an
     example of itself."""
-    arguments = {"host add": ["z", "{there}", "--yes"], "host rename": ["z", "y"], "host remove": ["y"],
+    arguments = {**FILES, "host add": ["z", "{there}", "--yes"], "host rename": ["z", "y"], "host remove": ["y"],
                  "vm migrate": ["web", "--to", "b"],
                  "vm console": ["web", "--print"], "vm shutdown": ["web", "--detach"],
                  "vm set": ["web", "memory-target", "64M"], "host set": ["a", "lz4", "no"],
@@ -202,6 +216,86 @@ def test_json_and_help_everywhere():
         assert said["log"] == "caf\\xe9 \\xff\n", said
 
 
+def fake_volume(a, sha256, length):
+    """Answers of an import into g/v: the pieces and zeroes that come, in order; the second piece finds that the
+    connection broke."""
+    path, got, breaks = "/v1/stores/g/volumes/v", bytearray(), [1]
+
+    def piece(body):
+        if got and breaks:
+            breaks.pop()
+            return 200, bytearray                               # no JSON: the handler fails, the connection breaks
+        got.extend(body.encode("latin-1"))
+        return {"at": len(got), "bytes": length}
+
+    def zeroes(_):
+        got.extend(bytes(MIB))
+        return {"at": len(got), "bytes": length}
+
+    def begin(body):
+        assert body == {"bytes": length, "sha256": sha256}, body
+        return {"at": len(got), "bytes": length}
+
+    a.answers.update({f"POST {path}/import": begin, f"PUT {path}/data": piece, f"PUT {path}/data?zeroes=1": zeroes,
+                      f"POST {path}/import/finish": lambda body: (202, {"job": 3, **body}),
+                      "GET /v1/jobs/3": {"state": "done", "message": "good"}})
+    return got
+
+
+def test_image_converted():
+    """A qcow2 image is converted, zeroes are not sent, a broken connection is taken up again; what the host says at
+    the end is told.  Without qemu-img it is said what is missing, and nothing is left behind."""
+    raw = b"\0" * 510 + b"\x55\xaa" + os.urandom(MIB - 512) + bytes(MIB) + os.urandom(5000)
+    with FakeHost() as a, tempfile.TemporaryDirectory() as folder:
+        path, qcow2 = (os.path.join(folder, f"image.{kind}") for kind in ("raw", "qcow2"))
+        with open(path, "wb") as f:
+            f.write(raw)
+            f.truncate(-(-len(raw) // 512) * 512)               # qemu-img rounds up
+        with open(path, "rb") as f:
+            raw = f.read()
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", path, qcow2], check=True)
+        got = fake_volume(a, hashlib.sha256(raw).hexdigest(), len(raw))
+        temporary = os.path.join(folder, "tmp")
+        os.mkdir(temporary)
+        os.environ["TMPDIR"] = temporary
+        try:
+            for image in (path, qcow2):
+                got.clear()
+                out, err = a.ctl("volume", "import", "a", image, "g/v", "--base")
+                assert got == raw and "base volume" in out, (image, out, err)
+                assert ("converting" in err) == (image == qcow2), err
+            a.answers["GET /v1/jobs/3"] = {"state": "failed", "code": "HV_E_DIGEST", "message": "its SHA-256 differs"}
+            assert "SHA-256 differs (HV_E_DIGEST)" in a.ctl("volume", "import", "a", path, "g/v", code=1)[1]
+            where, os.environ["PATH"] = os.environ["PATH"], folder
+            try:
+                err = a.ctl("volume", "import", "a", qcow2, "g/v", code=3)[1]
+            finally:
+                os.environ["PATH"] = where
+            assert "qcow2" in err and "install qemu-utils" in err, err
+            assert not os.listdir(temporary)
+        finally:
+            del os.environ["TMPDIR"]
+
+
+def test_export_compared():
+    """What came is compared with what the host says that it sent; a file that is there is not written over."""
+    data = os.urandom(10000) + bytes(20000)
+    with FakeHost() as a, tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "out")
+        a.answers["GET /v1/stores/g/volumes/v/data"] = data
+        a.headers["GET /v1/stores/g/volumes/v/data"] = {"Godwit-Job": "4"}
+        for digest, code, words in ((hashlib.sha256(data).hexdigest(), 0, "30000 bytes exported"),
+                                    ("0" * 64, 1, "the SHA-256 differs")):
+            a.answers["GET /v1/jobs/4"] = {"state": "done", "message": f"30000 bytes, sha256 {digest}"}
+            assert words in "".join(a.ctl("volume", "export", "a", "g/v", path, "--force", code=code))
+            with open(path, "rb") as f:
+                assert f.read() == data
+        assert "--force writes over it" in a.ctl("volume", "export", "a", "g/v", path, code=3)[1]
+        a.answers["GET /v1/stores"] = {"stores": [{"name": "g"}]}
+        a.answers["GET /v1/jobs/4"] = {"state": "done", "message": hashlib.sha256(data).hexdigest()}
+        a.ctl("volume", "export", "a", "v", path, "--force")
+
+
 EVIL = "\x1b]0;title\x07\x1b[2J\r\x7f\x9b31m\u202eesrever\u2066\u200b\U000e0041\nb: web started\t"
 HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f"
                      "\U000e0000-\U000e007f]")
@@ -222,7 +316,7 @@ def poisoned(answer):
 def test_text_of_hosts_is_escaped():
     """Whatever a host says, a terminal sees no control character, escape sequence or reordered text of it, in each
     command, with and without --json; only a console's bytes pass as they are."""
-    usual = {"host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"],
+    usual = {**FILES, "host add": ["z", "{there}", "--yes"], "vm migrate": ["web", "--to", "b"],
              "vm console": ["web", "--print"], "migration resolve": ["web", "--resume-here", "--yes"], "validate": [],
              "vm define": ["{web}"], "store adopt": ["a", "godwit", "--yes"],
              "vm shutdown": ["web", "--timeout", "0"], "vm set": ["web", "memory-target", "64M"],

@@ -91,7 +91,7 @@ def test_guest_on_a_volume(kind, own):
     a.wait_log(r"volume group vg0: 2 volumes in extents of 4096 KiB")
     a.command("vm start guest --force")
     begin(a)
-    for guest, why in (("twice", "another guest has the volume vg0/web as its disk"),
+    for guest, why in (("twice", "the volume vg0/web is in use: by a guest, an import or an export"),
                        ("lost", "the volume group vg0 has no volume named nowhere")):
         assert why in a.command(f"vm start {guest} --force"), guest
     assert "its disk is the volume vg0/web of this host, and disks do not move" in a.command("migrate guest b")

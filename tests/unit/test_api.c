@@ -67,7 +67,9 @@ static void feed(const char *text, size_t len, size_t chunk)
         memcpy(piece, text + at, n);
         at += http_input(conn, piece, n);
         free(piece);
-        if (conn->state == HTTP_HEADED)
+        if (conn->state == HTTP_HEADED && api_body_max(conn) == UINT64_MAX) /* its handler answers at once here */
+            http_body_stop(conn);
+        else if (conn->state == HTTP_HEADED)
             http_body_into(conn, body_buf, api_body_max(conn));
         if (conn->state == HTTP_ASKED)
             answer();
@@ -105,6 +107,10 @@ static void test_routes(void **state)
     expect("GET /v1/vms/web/inspect HTTP/1.1\r\n\r\n", 200, "{\"details\":[\"line 1 \\\"quoted\\\"\",\"line two\"]}");
     expect("GET /v1/log HTTP/1.1\r\n\r\n", 200, "text/plain\r\nContent-Length: 6\r\n");
     expect("GET /v1 HTTP/1.1\r\n\r\n", 200, "{\"method\":\"POST\",\"path\":\"/v1/vms/*/stop\",\"role\":\"operate\"");
+    expect("PUT /v1/stores/a/volumes/b/data HTTP/1.1\r\n\r\n", 200, "\"data_put\",\"arg\":\"a\",\"arg2\":\"b\"");
+    expect("GET /v1/stores/a/volumes//data HTTP/1.1\r\n\r\n", 404, "no path");
+    expect("POST /v1/stores/a/volumes/b/data HTTP/1.1\r\n\r\n", 405, "\r\nAllow: GET, HEAD, PUT\r\n");
+    expect("GET /v1 HTTP/1.1\r\n\r\n", 200, "{\"method\":\"PUT\",\"path\":\"/v1/stores/*/volumes/*/data\"");
     expect("GET /v1/vms/ HTTP/1.1\r\n\r\n", 404, "there is no path /v1/vms/;");
     expect("GET /v1/vms/web/ HTTP/1.1\r\n\r\n", 404, "HV_E_NOENT");
     expect("GET /v2/vms HTTP/1.1\r\n\r\n", 404, "HV_E_NOENT");
@@ -220,6 +226,54 @@ static void test_bad_http(void **state)
     }
 }
 
+/* Range and Content-Range; what of them is kept when they come in pieces. */
+static void test_ranges(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *range;
+        bool good;
+        uint64_t from, end;
+    } rows[] = {
+        { "bytes=0-", true, 0, 1000 },
+        { "bytes=5-9", true, 5, 10 },
+        { "bytes=999-5000", true, 999, 1000 },
+        { "bytes=-1", true, 999, 1000 },
+        { "bytes=-5000", true, 0, 1000 },
+        { "bytes=1000-", false, 0, 0 },
+        { "bytes=9-5", false, 0, 0 },
+        { "bytes=-0", false, 0, 0 },
+        { "bytes=5-x", false, 0, 0 },
+        { "bytes=0-1,5-6", true, 0, 1000 },
+        { "lines=5-9", true, 0, 1000 },
+        { "", true, 0, 1000 },
+        { "bytes=x", false, 0, 0 },
+        { "bytes=99999999999999999999-", false, 0, 0 },
+    };
+    char text[200];
+    uint64_t from, end, total;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        http_init(conn);
+        snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nA: b\r\nRANGE: %s\r\nX-Range: 5\r\n\r\n", rows[i].range);
+        for (const char *p = text; *p; p++)
+            http_input(conn, p, 1);
+        assert_int_equal(conn->state, HTTP_HEADED);
+        assert_int_equal(http_range(conn, 1000, &from, &end), rows[i].good);
+        assert_true(!rows[i].good || (from == rows[i].from && end == rows[i].end));
+    }
+    static const char *const bad[] = { "bytes 5-9",  "bytes 5-9/*", "bytes 9-5/10", "bytes 5-10/10",
+                                       "bytes */10", "5-9/10",      "bytes 5-9/10x" };
+    for (size_t i = 0; i <= ARRAY_SIZE(bad); i++) {
+        http_init(conn);
+        snprintf(text, sizeof(text), "PUT / HTTP/1.1\r\nContent-Range: %s\r\n\r\n", i ? bad[i - 1] : "bytes 5-9/10");
+        http_input(conn, text, strlen(text));
+        assert_int_equal(http_content_range(conn, &from, &end, &total), i ? HV_E_INVAL : HV_OK);
+    }
+    http_init(conn);
+    http_input(conn, "GET / HTTP/1.1\r\n\r\n", 18);
+    assert_int_equal(http_content_range(conn, &from, &end, &total), HV_E_NOENT);
+}
+
 /* A request that never ends is cut off, wherever it goes on. */
 static void test_endless(void **state)
 {
@@ -231,6 +285,7 @@ static void test_endless(void **state)
         { "GET /", "x", 414 },
         { "GET / HTTP/1.1\r\n", "A: b\r\n", 431 },
         { "GET / HTTP/1.1\r\nA: ", "x", 431 },
+        { "GET / HTTP/1.1\r\nRange: ", "x", 431 },
         { "POST /v1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "8\r\naaaaaaaa\r\n", 413 },
         { "POST /v1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", "x", 413 },
         { "POST /v1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "A: b\r\n", 413 },
@@ -410,6 +465,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_roles, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bodies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_http, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_ranges, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_endless, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pipeline_and_splits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keep_alive, set_up, tear_down),

@@ -247,6 +247,101 @@ static void test_no_memory(void **state)
     assert_true(!there.n && !there.own && !fake_windows_open && !fake_page_outstanding);
 }
 
+/* ---- files of the store ---- */
+
+static struct boot_blob stored = { .data = (const uint8_t *)"stored", .len = 6, .hashed = true };
+static int stored_users;
+static unsigned stored_reads; /* so many more calls until it is read */
+
+static enum hv_err stored_get(struct boot_blob **out, struct why *w)
+{
+    if (stored_reads && stored_reads--) {
+        why_say(w, "it is being read");
+        return HV_E_AGAIN;
+    }
+    stored_users++;
+    *out = &stored;
+    return HV_OK;
+}
+static enum hv_err stored_named(const char *name, struct boot_blob **out, struct why *w)
+{
+    return strcmp(name, "kernel7") && strcmp(name, "m1") ? HV_E_NOENT : stored_get(out, w);
+}
+static enum hv_err stored_with(uint64_t len, const uint8_t sha256[SHA256_LEN], struct boot_blob **out, struct why *w)
+{
+    return len != 6 || memcmp(sha256, stored.sha256, SHA256_LEN) != 0 ? HV_E_NOENT : stored_get(out, w);
+}
+static struct boot_blob *stored_loaded(uint64_t len, const uint8_t sha256[SHA256_LEN])
+{
+    return !stored_reads && len == 6 && !memcmp(sha256, stored.sha256, SHA256_LEN) ? &stored : NULL;
+}
+static void stored_use(struct boot_blob *b) { stored_users += b == &stored; }
+static void stored_put(struct boot_blob *b) { stored_users -= b == &stored; }
+static const struct boot_source source = { stored_named, stored_with, stored_loaded, stored_use, stored_put };
+
+/* What the boot disk lacks comes from the store, once it is read; each set that has it counts. */
+static void test_store(void **state)
+{
+    (void)state;
+    struct vm_config c = config_of("kernel7");
+    snprintf(c.initrd, sizeof(c.initrd), "initrd");
+    assert_true(config_module_add(&c, "m1 its string"));
+    boot_files_init(&bi);
+    boot_files_source(&source);
+    stored_reads = 1;
+    assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_E_AGAIN);
+    assert_int_equal(set.n, 0);
+    assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_OK);
+    assert_ptr_equal(set.file[0], &stored);
+    assert_memory_equal(set.file[1]->data, "initrd", 6);
+    assert_memory_equal(set.file[2]->data, "first", 5); /* the boot disk goes before the store */
+    assert_int_equal(stored_users, 1);
+    assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_OK); /* lets go of what it has */
+    assert_int_equal(stored_users, 1);
+    snprintf(c.initrd, sizeof(c.initrd), "nope");
+    assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_E_NOENT);
+    assert_string_equal(why, "web: file \\godwit\\nope is not on this host's boot disk, and not in its store");
+    assert_int_equal(stored_users, 0);
+    assert_true(boot_files_name(&c, "nope") && boot_files_name(&c, "m1") && !boot_files_name(&c, "m"));
+}
+
+/* A guest that arrives: what it needs is in the store, is read before the answer, and need not be sent. */
+static void test_arrival_of_stored(void **state)
+{
+    (void)state;
+    static struct vm_offer o;
+    struct boot_set there = { 0 };
+    unsigned steps = 0;
+    memset(stored.sha256, 7, SHA256_LEN);
+    o.n_files = 1;
+    o.file[0].len = 6;
+    memset(o.file[0].sha256, 7, SHA256_LEN);
+    o.n_boot_pages = 1;
+    stored_reads = 3;
+    while (!boot_offer_hash_step(&o))
+        steps++;
+    assert_true(steps >= 3); /* and files of the boot disk with that length were hashed */
+    assert_int_equal(stored_users, 0);
+    assert_int_equal(boot_offer_bytes(&o), 0);
+    assert_int_equal(boot_set_arrive_step(&there, &o), HV_OK);
+    assert_int_equal(boot_set_have(&there), 1);
+    assert_int_equal(stored_users, 1);
+    boot_set_drop(&there);
+    assert_int_equal(stored_users, 0);
+    struct boot_blob *b;
+    uint8_t hash[SHA256_LEN];
+    struct sha256 h;
+    sha256_init(&h);
+    sha256_update(&h, "initrd", 6);
+    sha256_out(&h, hash);
+    boot_files_init(&bi); /* not hashed yet */
+    while (boot_blob_get(6, hash, &b, WHY(why)) == HV_E_AGAIN) {}
+    assert_string_equal(why, "");
+    assert_memory_equal(b->data, "initrd", 6);
+    hash[0]++;
+    assert_int_equal(boot_blob_get(6, hash, &b, WHY(why)), HV_E_NOENT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +351,8 @@ int main(void)
         cmocka_unit_test_setup(test_arrival, begin),
         cmocka_unit_test_setup(test_nothing_behind_the_end, begin),
         cmocka_unit_test_setup(test_no_memory, begin),
+        cmocka_unit_test_setup(test_store, begin),
+        cmocka_unit_test_setup(test_arrival_of_stored, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

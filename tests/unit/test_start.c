@@ -21,6 +21,7 @@
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_manage.h"
 
+static unsigned reads; /* so many more calls until its boot files are in memory */
 static struct config conf = { .host = { .name = "a" }, .peers = { { .name = "b" } }, .n_peers = 1 };
 static struct vm guest = { .config = { .name = "web" } };
 static struct evacuation evacuation;
@@ -64,6 +65,10 @@ enum hv_err vm_start_check(struct vm *vm, struct why *why)
 {
     if (vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "%s runs", vm->config.name);
+    if (reads) { /* its boot files, from the store */
+        reads--;
+        return REFUSE(HV_E_AGAIN, "%s is being read", "its kernel");
+    }
     return no_room ? REFUSE(HV_E_NOMEM, "%s needs more", vm->config.name) : HV_OK;
 }
 enum hv_err vm_start(struct vm *vm, struct why *why)
@@ -179,12 +184,47 @@ static void test_cannot_start(void **s)
     assert_int_equal(n_started, 0);
 }
 
+/* Boot files are read from the store: the start waits for them, and ends with what is wrong with them. */
+static void waits_for_its_files(void)
+{
+    reads = 3;
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_E_AGAIN);
+    assert_string_equal(why, "its kernel is being read");
+    assert_false(start_step());
+    says(START_ASKING, 0, "its kernel is being read");
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_BUSY);
+    assert_false(start_step());
+    assert_true(start_step());
+    says(START_STARTED, 0, "web started");
+    assert_int_equal(n_started, 1);
+    atomic_store(&guest.state, VM_STOPPED);
+    reads = 100; /* peers are asked meanwhile */
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_AGAIN);
+    answer(ASK_ANSWERED, MIG_F_NONE, "", 8000);
+    says(START_STARTED, 0, "web started");
+    atomic_store(&guest.state, VM_STOPPED);
+    reads = 2;
+    no_room = true;
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_E_AGAIN);
+    (void)start_step();
+    (void)start_step();
+    says(START_FAILED, HV_E_NOMEM, "web needs more");
+    reads = 2;
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_E_AGAIN);
+    assert_int_equal(start_cancel(&guest), HV_OK);
+    says(START_FAILED, HV_E_CANCEL, "cancelled while its boot files were read");
+    assert_false(start_step());
+    reads = 0;
+}
+
 static void test_waits_for_its_disk(void **s)
 {
     (void)s;
     guest.disks.waiting = true;
     assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_OK);
     says(START_STARTED, 0, "web waits for its disk before it starts");
+    set_up(s);
+    waits_for_its_files();
 }
 
 /* A person who has typed `vm start` is told; autostart goes on after the evacuation. */

@@ -141,6 +141,7 @@ static size_t curl_on_header(char *p, size_t size, size_t n, void *arg)
     snprintf(line, sizeof(line), "%.*s", (int)(size * n), p);
     sscanf(line, "Godwit-Console-Next: %lu", &a->console_next);
     sscanf(line, "Godwit-Console-Missed: %lu", &a->console_missed);
+    sscanf(line, "Godwit-Job: %lu", &a->job);
     sscanf(line, "Godwit-Console-Run: %32s", a->console_run);
     sscanf(line, "Godwit-Vm-State: %15s", a->vm_state);
     sscanf(line, "Godwit-Source: %15s", a->config_source);
@@ -275,13 +276,12 @@ const char *refusal_code(void) { return get_str(json_object_get(last_error, "err
 
 /* ---- requests ---- */
 
+/* out: gets the headers; the body as well, if it is where the write function puts it. */
 static CURLcode perform(CURL *c, struct host *h, const char *path, struct answer *out, char error[CURL_ERROR_SIZE])
 {
     char url[1024];
     snprintf(url, sizeof(url), "https://%s:%u%s", h->address, h->port, path);
     curl_easy_setopt(c, CURLOPT_URL, url);
-    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, curl_on_body);
-    curl_easy_setopt(c, CURLOPT_WRITEDATA, out);
     curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, curl_on_header);
     curl_easy_setopt(c, CURLOPT_HEADERDATA, out);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, error);
@@ -296,6 +296,8 @@ static CURLcode perform(CURL *c, struct host *h, const char *path, struct answer
 static CURLcode perform_patiently(CURL *c, struct host *h, const char *path, struct answer *out,
                                   char error[CURL_ERROR_SIZE])
 {
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, curl_on_body);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, out);
     for (unsigned i = 0;; i++) {
         CURLcode rc = perform(c, h, path, out, error);
         bool broken = rc == CURLE_SSL_CONNECT_ERROR && check.asked && !check.refused && !strstr(error, "alert");
@@ -410,6 +412,95 @@ enum exit_code ask(struct host *h, const char *method, const char *path, json_t 
     return e;
 }
 
+/* ---- bodies and answers as streams ---- */
+
+#define SILENT_S 60L /* a stream without a byte for so long is broken */
+
+struct flow {
+    CURL *curl;
+    struct transfer *t;
+    struct answer *answer;
+};
+
+static size_t curl_on_give(char *p, size_t size, size_t n, void *arg)
+{
+    struct transfer *t = arg;
+    size_t given = t->give(t, p, size * n);
+    return given ? given : CURL_READFUNC_ABORT;
+}
+
+static size_t curl_on_take(char *p, size_t size, size_t n, void *arg)
+{
+    struct flow *f = arg;
+    long status = 0;
+    curl_easy_getinfo(f->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status >= 400 || !f->t->take)
+        return curl_on_body(p, size, n, f->answer);
+    return f->t->take(f->t, p, size * n) ? size * n : 0;
+}
+
+static int curl_on_tick(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+    struct transfer *t = arg;
+    (void)a, (void)b, (void)c, (void)d;
+    return !t->tick(t);
+}
+
+static void transfer_set_up(CURL *c, const char *method, struct transfer *t, struct flow *f, struct curl_slist *headers)
+{
+    if (!strcmp(method, "PUT")) {
+        curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)t->len);
+        curl_easy_setopt(c, CURLOPT_READFUNCTION, curl_on_give);
+        curl_easy_setopt(c, CURLOPT_READDATA, t);
+        curl_easy_setopt(c, CURLOPT_EXPECT_100_TIMEOUT_MS, 5000L);
+    }
+    curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(c, CURLOPT_TIMEOUT, 0L);
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, SILENT_S);
+    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, curl_on_tick);
+    curl_easy_setopt(c, CURLOPT_XFERINFODATA, t);
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, curl_on_take);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, f);
+}
+
+static bool curl_broke(CURLcode rc, const char *error)
+{
+    return rc == CURLE_SEND_ERROR || rc == CURLE_RECV_ERROR || rc == CURLE_PARTIAL_FILE || rc == CURLE_GOT_NOTHING ||
+           rc == CURLE_OPERATION_TIMEDOUT || rc == CURLE_COULDNT_CONNECT ||
+           (rc == CURLE_SSL_CONNECT_ERROR && !check.refused && !strstr(error, "alert"));
+}
+
+enum exit_code ask_transfer(struct host *h, const char *method, const char *path, struct transfer *t,
+                            struct answer *out)
+{
+    struct request r = { .h = h, .method = method, .path = path };
+    CURL *c = curl_for(h);
+    if (!c)
+        return fail(EXIT_CONFIG, "libcurl cannot be used");
+    struct flow f = { c, t, &r.answer };
+    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/octet-stream");
+    headers = t->range ? curl_slist_append(headers, t->range) : headers;
+    transfer_set_up(c, method, t, &f, headers);
+    check.wanted = h->fingerprint;
+    r.rc = perform(c, h, path, &r.answer, r.error);
+    r.check = check;
+    curl_slist_free_all(headers);
+    t->broken = curl_broke(r.rc, r.error);
+    if (t->broken || r.rc == CURLE_ABORTED_BY_CALLBACK || r.rc == CURLE_WRITE_ERROR) {
+        client_close(h);
+        answer_free(&r.answer);
+        *out = (struct answer){ 0 };
+        return EXIT_UNREACHABLE; /* the caller knows why, or tries again */
+    }
+    if (r.answer.text)
+        r.answer.json = json_loadb(r.answer.text, r.answer.len, 0, NULL);
+    answer_escape(&r);
+    return request_result(&r, out);
+}
+
 enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN])
 {
     char error[CURL_ERROR_SIZE];
@@ -418,6 +509,8 @@ enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN])
     if (!c)
         return fail(EXIT_CONFIG, "libcurl cannot be used");
     check.wanted = NULL;
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, curl_on_body);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, &a);
     CURLcode rc = perform(c, h, "/v1", &a, error);
     bool godwit = a.text && strstr(a.text, "/v1/migrations");
     answer_free(&a);

@@ -46,6 +46,7 @@ extern struct settings settings;
 
 /* Options of the command line. */
 struct options {
+    bool base, raw;
     bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
         cancel, stop_crashed, replace, follow, sure, show_config;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
@@ -78,7 +79,7 @@ struct answer {
     json_t *json; /* owned; NULL when the answer is no JSON */
     char *text;   /* owned: the body, terminated */
     size_t len;
-    uint64_t console_next, console_missed;
+    uint64_t console_next, console_missed, job;
     char console_run[33], vm_state[16];
     char config_source[16], config_later[4]; /* of a definition; "yes" */
 };
@@ -103,6 +104,21 @@ const char *refusal_code(void);
 /** Connect and return the fingerprint of the host's certificate, trusted or not.  EXIT_UNTRUSTED: the host does not
  *  accept this client. */
 enum exit_code ask_fingerprint(struct host *h, unsigned char out[FP_LEN]);
+/* A request whose body, or whose answer, is a stream of bytes. */
+struct transfer {
+    uint64_t len;      /* of the body to be sent; 0: none */
+    const char *range; /* "Content-Range: ..." or "Range: ..."; NULL: none */
+    /** Put the next bytes of the body into p; 0: they cannot be read, and the request ends. */
+    size_t (*give)(struct transfer *t, char *p, size_t cap);
+    /** Take bytes of a good answer; false: they cannot be kept, and the request ends. */
+    bool (*take)(struct transfer *t, const char *p, size_t n); /* NULL: the answer is text or JSON */
+    /** Called often; false: end the request. */
+    bool (*tick)(struct transfer *t);
+    bool broken; /* the connection broke in the middle: another try may go on; nothing was reported */
+};
+/** Ask with method "PUT" or "GET"; errors are reported as by ask(), except for t->broken. */
+enum exit_code ask_transfer(struct host *h, const char *method, const char *path, struct transfer *t,
+                            struct answer *out);
 void client_close(struct host *h); /* end the connection; the next request makes a new one */
 void client_cleanup(void);
 
@@ -169,6 +185,11 @@ enum exit_code cmd_migration_show(int argc, char **argv);
 enum exit_code cmd_migration_watch(int argc, char **argv);
 enum exit_code cmd_migration_cancel(int argc, char **argv);
 enum exit_code cmd_migration_set(int argc, char **argv);
+enum exit_code cmd_volume_import(int argc, char **argv);
+enum exit_code cmd_volume_export(int argc, char **argv);
+enum exit_code cmd_file_put(int argc, char **argv);
+enum exit_code cmd_file_list(int argc, char **argv);
+enum exit_code cmd_file_delete(int argc, char **argv);
 enum exit_code cmd_migration_resolve(int argc, char **argv);
 enum exit_code cmd_validate(int argc, char **argv);
 enum exit_code cmd_events(int argc, char **argv);
@@ -206,6 +227,25 @@ const char *time_text(char out[24], uint64_t age_us);
 
 /** "64K", "256M", "2G", "2GiB" or "1T" in bytes; up to 2^23 of a unit.  False: text is no such size. */
 bool size_parse(const char *text, uint64_t *bytes);
+
+/* ---- image.c: disk images and other files on this machine ---- */
+struct image {
+    int fd;
+    uint64_t bytes;
+    char sha256[FP_TEXT_LEN];
+    char temporary[PATH_MAX]; /* a raw copy, removed at the end; "": none */
+    bool failed;              /* a read did, with this errno */
+    int error;
+};
+/** Open a disk image; another format than raw is converted.  --raw: as it is, whatever it is. */
+enum exit_code image_open(const char *path, struct image *out);
+/** Open any file. */
+enum exit_code file_open(const char *path, struct image *out);
+void image_close(struct image *i);
+/** Read up to cap bytes at `at`; 0: see i->failed. */
+size_t image_read(struct image *i, uint64_t at, char *p, size_t cap);
+/** How many bytes from `at` on are zeroes, or data before the next zeroes.  At least 1. */
+uint64_t image_run(struct image *i, uint64_t at, bool *zero);
 
 /* ---- progress.c: progress on standard error, between progress_begin() and progress_end() ---- */
 #define PROGRESS_MAX  200       /* columns */
@@ -255,5 +295,7 @@ enum exit_code picture_write(const char *path, const json_t *job);
 const char *move_summary(char *out, size_t len, const json_t *job);
 /** n / unit with so many decimals, rounded half up; returns out.  All figures with decimals come from here. */
 const char *decimal(char out[24], uint64_t n, uint64_t unit, unsigned digits);
+/** Wait for a job of the host, with progress.  message: what it says at the end. */
+enum exit_code job_follow(struct host *h, uint64_t id, const char *what, char *message, size_t len);
 
 #endif
