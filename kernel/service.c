@@ -21,8 +21,11 @@
 #include "kernel/peers/start.h"
 #include "kernel/peers/validate.h"
 #include "kernel/store/blockdev.h"
+#include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/snapshot_disk.h"
+#include "kernel/store/snapshot_make.h"
 #include "kernel/store/store_create.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_define.h"
@@ -43,6 +46,9 @@ bool service_step(uint64_t *wake)
     busy |= guest_devices_step();
     busy |= vm_disk_step();
     busy |= registry_step();
+    snapshot_disk_step();
+    lv_disk_step();
+    snapshot_make_step();
     busy |= blockdev_step();
     busy |= lvm_step();
     busy |= volume_step();

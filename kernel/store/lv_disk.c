@@ -14,6 +14,8 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/lvm.h"
+#include "kernel/store/snapshot_disk.h"
+#include "kernel/store/snapshot_origin.h"
 
 #define SLOTS 64u
 _Static_assert(SLOTS *BLOCK_LEN_MAX == LV_DISK_MEMORY, "one buffer each");
@@ -22,8 +24,10 @@ struct slot {
     struct lv_disk *d;
     struct disk_req *r; /* the submitter's; NULL: free */
     uint64_t since_us;
-    uint64_t at; /* bytes of r that are done */
-    bool busy;   /* a piece is with the host's disk */
+    uint64_t at;        /* bytes of r that are done */
+    bool busy;          /* a piece is with the host's disk, or waits for snapshots */
+    uint64_t may_write; /* bytes of the piece that snapshots have; 0: they were not asked */
+    struct snap_write w;
     struct block_req b;
 };
 struct lv_disk {
@@ -33,10 +37,14 @@ struct lv_disk {
     const struct lvm_lv *lv; /* the volume, as of the group's seqno */
     uint64_t seqno;
     unsigned n_busy;
-    bool closed;
+    bool closed, held;
+    struct snap_origin *origin; /* owned: its snapshots; NULL: it is read-only */
+    struct lv_disk *next;
     uint8_t *buf; /* owned: LV_DISK_MEMORY */
     struct slot slot[SLOTS];
 };
+
+static struct lv_disk *open_disks; /* and closed ones that are not free yet */
 
 static struct lv_disk *lv_disk_of(struct disk *d) { return container_of(d, struct lv_disk, disk); }
 
@@ -52,7 +60,13 @@ static const struct lvm_lv *lv_of(struct lv_disk *l)
 
 static void lv_disk_free(struct lv_disk *l)
 {
+    struct lv_disk **at = &open_disks;
     ASSERT(l->closed && !l->n_busy && l->use->disks);
+    if (l->origin && !snap_origin_close(l->origin))
+        return; /* again in the next turn */
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
     l->use->disks--;
     mem_free(l->buf, LV_DISK_MEMORY);
     mem_free(l, sizeof(*l));
@@ -118,12 +132,49 @@ static enum block_op piece_op(const struct disk_req *r, const struct blockdev *d
     return r->op == DISK_ZEROES && !dev->zeroes ? BLOCK_WRITE : ops[r->op];
 }
 
+/* Nobody holds the disk, and all snapshots of its volume are known. */
+static bool lv_may_begin(struct lv_disk *l)
+{
+    const char *why;
+    return !l->held && (!l->origin || snap_origin_ready(l->origin, &why));
+}
+
+static void piece_may_write(struct snap_write *w, bool ok)
+{
+    struct slot *s = container_of(w, struct slot, w);
+    s->busy = false;
+    if (s->d->closed)
+        return;
+    s->may_write = w->len;
+    if (ok)
+        piece_begin(s);
+    else
+        slot_complete(s, DISK_ERROR);
+}
+
+/* May a piece of len bytes be written, as far as snapshots are concerned?  If not, it is begun again later. */
+static bool piece_ask(struct slot *s, uint64_t len)
+{
+    struct lv_disk *l = s->d;
+    bool asked = s->may_write >= len;
+    s->may_write = 0;
+    if (!l->origin || asked)
+        return true;
+    s->w.done = piece_may_write;
+    s->busy = !snap_origin_write(l->origin, s->r->offset + s->at, len, &s->w);
+    return !s->busy;
+}
+
 static void piece_begin(struct slot *s)
 {
     struct lv_disk *l = s->d;
     struct disk_req *r = s->r;
     unsigned pv;
     uint64_t run;
+    if (!lv_may_begin(l)) {
+        s->may_write = 0;
+        return;
+    }
     if (r->op == DISK_FLUSH) {
         flush_begin(s);
         return;
@@ -133,6 +184,8 @@ static void piece_begin(struct slot *s)
     enum block_op op = piece_op(r, dev);
     uint64_t most = op == BLOCK_READ || op == BLOCK_WRITE ? BLOCK_LEN_MAX : dev->range_max;
     uint32_t len = (uint32_t)MIN(MIN(run, r->len - s->at), most);
+    if (r->op != DISK_READ && !piece_ask(s, len))
+        return;
     void *buf = l->buf + (size_t)(s - l->slot) * BLOCK_LEN_MAX;
     s->b = (struct block_req){ .op = op, .offset = on_disk, .len = len, .buf = buf, .unmap = r->unmap };
     if (r->op == DISK_WRITE && !r->get(r, s->at, buf, len)) {
@@ -168,6 +221,11 @@ static void lv_note_state(struct lv_disk *l)
         if (s->r && (!oldest || s->since_us < oldest))
             oldest = s->since_us;
     l->disk.oldest_us = oldest;
+    const char *why = "";
+    if (l->origin && (!snap_origin_ready(l->origin, &why) || why[0]) && oldest) {
+        l->disk.lost_us = oldest;
+        snprintf(l->disk.why, sizeof(l->disk.why), "its snapshots: %s", why[0] ? why : "their stores are being read");
+    }
     for (unsigned i = 0; i < l->group->vg.n_pvs; i++) {
         const struct blockdev *dev = l->group->dev[i];
         l->disk.n_losses += dev->n_resets;
@@ -188,7 +246,7 @@ static bool lv_poll(struct disk *d)
         return d->known;
     }
     for (struct slot *s = l->slot; s < l->slot + SLOTS; s++)
-        if (s->r && !s->busy && !s->at) {
+        if (s->r && !s->busy) {
             piece_begin(s);
             moved = true;
         }
@@ -206,6 +264,38 @@ static void lv_close(struct disk *d)
         lv_disk_free(l);
 }
 
+bool lv_disk_hold(const struct lvm_group *g, const char *uuid, bool hold)
+{
+    bool quiet = true;
+    for (struct lv_disk *l = open_disks; l; l = l->next) {
+        if (l->group != g || strcmp(l->use->uuid, uuid) != 0)
+            continue;
+        l->held = hold;
+        quiet &= !l->n_busy;
+    }
+    return quiet;
+}
+
+bool lv_disk_freeze(const struct lvm_group *g, const char *uuid, const char *cow_uuid, bool freeze)
+{
+    bool quiet = true;
+    for (struct lv_disk *l = open_disks; l; l = l->next)
+        if (l->group == g && !strcmp(l->use->uuid, uuid) && l->origin)
+            quiet &= snap_origin_freeze(l->origin, cow_uuid, freeze);
+    return quiet;
+}
+
+void lv_disk_step(void)
+{
+    for (struct lv_disk *l = open_disks, *next; l; l = next) {
+        next = l->next;
+        if (l->origin)
+            snap_origin_step(l->origin);
+        if (l->closed && !l->n_busy)
+            lv_disk_free(l);
+    }
+}
+
 static const struct disk_ops lv_ops = { .submit = lv_submit, .poll = lv_poll, .close = lv_close };
 
 /* The volume, if no other disk has it open.  import: it may have an import that has not ended. */
@@ -213,13 +303,25 @@ static enum hv_err volume_free(const char *vg, const char *lv, bool import, stru
                                const struct lvm_lv **v, struct why *why)
 {
     enum hv_err e = lvm_volume_find(vg, lv, g, v, why);
-    if (!e && lvm_use_get(*g, (*v)->uuid)->open)
+    if (e)
+        return e;
+    const struct lvm_use *use = lvm_use_get(*g, (*v)->uuid);
+    if (use->open)
         return REFUSE(HV_E_BUSY, "the volume %s/%s is in use: by a guest, an import or an export", vg, lv);
-    if (!e && !import && lvm_lv_tag(*v, "godwit.import"))
+    if (!import && lvm_lv_tag(*v, "godwit.import"))
         return REFUSE(HV_E_BUSY,
                       "the import into the volume %s/%s has not ended: start it again, it goes on where it was", vg,
                       lv);
-    return e;
+    if (use->clones && !(*v)->read_only)
+        return REFUSE(HV_E_BUSY, "another guest has a snapshot of the volume %s/%s as its disk", vg, lv);
+    return lvm_snap_of(&(*g)->vg, *v) ? snapshot_disk_check(*g, *v, why) : HV_OK;
+}
+
+uint64_t lv_disk_memory(const char *vg, const char *lv)
+{
+    const struct lvm_group *g = lvm_group_find(vg);
+    const struct lvm_lv *v = g ? lvm_lv_find(&g->vg, lv) : NULL;
+    return v && v->usable && lvm_snap_of(&g->vg, v) ? snapshot_disk_memory(g, v) : LV_DISK_MEMORY;
 }
 
 enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
@@ -236,9 +338,12 @@ static enum hv_err lv_open_for(const char *vg, const char *lv, bool import, stru
     enum hv_err e = volume_free(vg, lv, import, &g, &v, why);
     if (e)
         return e;
+    if (lvm_snap_of(&g->vg, v))
+        return snapshot_disk_open(g, v, out, why);
     struct lv_disk *l = mem_alloc(sizeof(*l));
     uint8_t *buf = l ? mem_alloc(LV_DISK_MEMORY) : NULL;
-    if (!buf) {
+    if (!buf || (!v->read_only && snap_origin_open(g, v, &l->origin, why))) {
+        mem_free(buf, LV_DISK_MEMORY);
         mem_free(l, sizeof(*l));
         return REFUSE(HV_E_NOMEM, "no memory for the disk on volume %s/%s", vg, lv);
     }
@@ -263,6 +368,8 @@ static enum hv_err lv_open_for(const char *vg, const char *lv, bool import, stru
                                        .flush = true,
                                        .discard = discard && !v->read_only,
                                        .zeroes = !v->read_only };
+    l->next = open_disks;
+    open_disks = l;
     *out = &l->disk;
     return HV_OK;
 }

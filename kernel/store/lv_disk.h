@@ -6,8 +6,11 @@
 #include "kernel/core/disk.h"
 #include "kernel/lib/err.h"
 #include "kernel/lib/why.h"
+#include "kernel/store/lvm.h"
 
 #define LV_DISK_MEMORY (4 * MIB) /* host memory that an open disk takes for data in flight, about */
+/** Host memory that a disk on this volume would take; of a snapshot its list of chunks too. */
+uint64_t lv_disk_memory(const char *vg, const char *lv);
 
 /** May a guest have the volume VG/LV?  Errors as of lvm_volume_find(); HV_E_BUSY: another disk has it open.  Service
  *  pCPU. */
@@ -17,5 +20,14 @@ HV_MUST_CHECK enum hv_err lv_disk_open(const char *vg, const char *lv, struct di
 /** The same for the import of an image.  lv_disk_check() and lv_disk_open() refuse a volume with an import that has not
  *  ended, as its tag godwit.import says: HV_E_BUSY. */
 HV_MUST_CHECK enum hv_err lv_disk_open_import(const char *vg, const char *lv, struct disk **out, struct why *why);
+
+/** Begin nothing more for disks on a volume, until it is let go: a snapshot of it is being made.  True: nothing is with
+ *  the host's disks. */
+bool lv_disk_hold(const struct lvm_group *g, const char *uuid, bool hold);
+/** Copy nothing more to the store `cow` of a snapshot of this volume: it is to be deleted.  True: nothing is under way
+ *  with it. */
+bool lv_disk_freeze(const struct lvm_group *g, const char *uuid, const char *cow_uuid, bool freeze);
+/** Go on with what disks do by themselves.  Part of the service loop. */
+void lv_disk_step(void);
 
 #endif

@@ -261,9 +261,9 @@ struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
 {
     struct lvm_use *found = NULL;
     for (struct lvm_use *u = g->use; u < g->use + LVM_LVS_MAX; u++) {
-        if (u->disks && !strcmp(u->uuid, uuid))
+        if ((u->disks || u->clones) && !strcmp(u->uuid, uuid))
             return u;
-        if (!u->disks && !found)
+        if (!u->disks && !u->clones && !found)
             found = u;
     }
     ASSERT(found); /* a volume that is in use stays in the group, which has LVM_LVS_MAX of them */

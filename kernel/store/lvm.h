@@ -8,10 +8,11 @@
 
 #define LVM_VGS_MAX 8
 
-/* A volume in use.  disks: those that have it open, or whose last requests are not done; 0: this place is free */
+/* A volume in use.  disks: those that have it open, or whose last requests are not done.  clones: the same of its
+ * snapshots and clones.  Both 0: this place is free */
 struct lvm_use {
     char uuid[LVM_UUID_LEN];
-    unsigned disks;
+    unsigned disks, clones;
     bool open;
 };
 #define LVM_RESERVATIONS_MAX 16 /* of a group */

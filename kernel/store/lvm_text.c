@@ -256,8 +256,6 @@ static void snap_mark(const struct reader *r, const struct lvm_lv *lv)
     struct lvm_lv *origin = lv_named(r, lv->snap.origin), *cow = lv_named(r, lv->snap.cow);
     if (origin && lv->snap.merging)
         lv_unusable(origin, "being reverted");
-    else if (origin && !origin->read_only)
-        lv_unusable(origin, "origin of a snapshot");
     if (!cow)
         return;
     if (!strcmp(cow->type, "hidden")) {
@@ -270,7 +268,6 @@ static void snap_mark(const struct reader *r, const struct lvm_lv *lv)
         lv_unusable(cow, "snapshot of no volume");
     else if (lvm_snap_of(r->vg, cow) != lv || lvm_snap_count(r->vg, cow))
         lv_unusable(cow, "store of two snapshots");
-    lv_unusable(cow, "snapshot");
 }
 
 /* A segment that is not linear names the volumes that it is made of, as a mirror its images.  Who wrote to one of these

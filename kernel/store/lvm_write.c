@@ -76,8 +76,9 @@ static void put_snap(struct text *out, const struct lvm_lv *lv)
                 lv->extents);
     text_printf(out,
                 "\t\t\t\ttype = \"snapshot\"\n\t\t\t\tchunk_size = %u\n\t\t\t\torigin = \"%s\"\n"
-                "\t\t\t\tcow_store = \"%s\"\n\t\t\t}",
-                lv->snap.chunk_bytes / SECTOR, lv->snap.origin, lv->snap.cow);
+                "\t\t\t\t%s = \"%s\"\n\t\t\t}",
+                lv->snap.chunk_bytes / SECTOR, lv->snap.origin, lv->snap.merging ? "merging_store" : "cow_store",
+                lv->snap.cow);
 }
 
 static void put_segs(struct writer *w, const struct lvm_lv *lv)
@@ -136,7 +137,8 @@ static void put_status(struct writer *w, const struct lvm_node *list, bool read_
 static bool segs_differ(const struct writer *w, const struct lvm_lv *was, const struct lvm_lv *is)
 {
     bool same = was->n_segs == is->n_segs;
-    if (strcmp(was->snap.origin, is->snap.origin) != 0 || strcmp(was->snap.cow, is->snap.cow) != 0)
+    if (strcmp(was->snap.origin, is->snap.origin) != 0 || strcmp(was->snap.cow, is->snap.cow) != 0 ||
+        was->snap.merging != is->snap.merging)
         return true;
     for (unsigned i = 0; i < is->n_segs && same; i++) {
         const struct lvm_seg *a = &w->was->seg[was->seg + i], *b = &w->is->seg[is->seg + i];

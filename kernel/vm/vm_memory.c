@@ -30,7 +30,7 @@ uint64_t vm_memory_needed(const struct vm_config *c, uint64_t n_boot_pages)
 {
     uint64_t ram_bytes = c->memory_bytes + config_ram_disk_at(c, c->n_disks), disk_bytes = 0;
     for (unsigned i = 0; i < c->n_disks; i++)
-        disk_bytes += c->disk[i].kind == DISK_ON_LV ? LV_DISK_MEMORY : 0;
+        disk_bytes += c->disk[i].kind == DISK_ON_LV ? lv_disk_memory(c->disk[i].lv.vg, c->disk[i].lv.lv) : 0;
     return ram_bytes + move_tables_max(ram_bytes, n_boot_pages) + disk_bytes;
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/lib/err.c
+/* unit-sources: kernel/store/snapshot.c kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c
+ *   kernel/store/snapshot_grow.c kernel/store/lvm_change.c kernel/store/lvm_commit.c kernel/store/lvm_write.c
+ *   kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/lib/text.c kernel/lib/err.c
  *   kernel/lib/print.c tests/fakes/log.c tests/fakes/page.c */
 /* tests/unit/test_lvm.c - volume groups as Debian's lvm2 2.03.16 wrote them (tests/unit/golden/lvm2_*.bin, the first
  * 64 KiB of the disks), damaged ones, and guests' disks on their volumes. */
@@ -11,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/host/clock.h"
+#include "kernel/host/random.h"
 #include "kernel/lib/bytes.h"
 #include "kernel/store/lv_disk.c"
 #include "tests/fakes/page.h"
@@ -31,6 +34,8 @@ static unsigned n_disks;
 static bool fails;
 
 struct blockdev *blockdev_at(unsigned i) { return i < n_disks ? &fakes[i].dev : NULL; }
+uint64_t clock_wall_ns(void) { return 0; }
+void random_bytes(void *buf, size_t len) { memset(buf, 7, len); }
 uint64_t clock_us(void) { return 77; }
 
 static bool fake_do(struct fake *f, struct block_req *r)
@@ -356,14 +361,14 @@ static void test_snapshots(void **state)
         const char *text, *web, *snap, *base, *clone;
     } rows[] = {
         { GROUP(""), "", "hidden", "", "hidden" },
-        { GROUP(SNAP("snapshot0", KEYS("128", "base", "clone"))), "", "hidden", "", "snapshot" },
-        { GROUP(SNAP("snapshot0", KEYS("8", "web", "snap"))), "origin of a snapshot", "snapshot", "", "hidden" },
+        { GROUP(SNAP("snapshot0", KEYS("128", "base", "clone"))), "", "hidden", "", "" },
+        { GROUP(SNAP("snapshot0", KEYS("8", "web", "snap"))), "", "", "", "hidden" },
         { GROUP(SNAP("snapshot0", MERGE)), "being reverted", "merging snapshot", "", "hidden" },
         { GROUP(SNAP("snapshot0", KEYS("8", "none", "snap"))), "", "snapshot of no volume", "", "hidden" },
         { GROUP(SNAP("snapshot0", KEYS("8", "base", "clone")) SNAP("snapshot1", KEYS("8", "clone", "snap"))), "",
           "snapshot of no volume", "", "store of two snapshots" },
         { GROUP(SNAP("snapshot0", KEYS("8", "base", "clone")) SNAP("snapshot1", KEYS("8", "base", "clone"))), "",
-          "hidden", "", "snapshot" },
+          "hidden", "", "store of two snapshots" },
     };
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         char why[200];
@@ -605,7 +610,7 @@ static void test_one_writer(void **state)
     struct disk *d = open_web();
     turns(d, 1);
     assert_int_equal(lv_disk_open("vg0", "web", &other, WHY(why)), HV_E_BUSY);
-    assert_non_null(strstr(why, "another guest has the volume vg0/web"));
+    assert_non_null(strstr(why, "the volume vg0/web is in use"));
     assert_int_equal(lv_disk_check("vg0", "db", WHY(why)), HV_OK);
     fake_page_fail_after = 1;
     assert_int_equal(lv_disk_open("vg0", "db", &other, WHY(why)), HV_E_NOMEM);

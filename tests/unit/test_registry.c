@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lv_disk.c kernel/store/lvm_label.c
+/* unit-sources: kernel/store/snapshot.c kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c
+ *   kernel/store/snapshot_grow.c kernel/store/lvm_change.c kernel/store/lvm_commit.c kernel/store/lvm_write.c
+ *   kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lv_disk.c kernel/store/lvm_label.c kernel/lib/text.c
  *   kernel/store/registry_format.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log.c
  *   tests/fakes/page.c */
 /* unit-deps: bearssl */
@@ -43,6 +45,8 @@ static unsigned n_disks, n_requests, cut_at; /* of writes and flushes; 0: never 
 static bool fails;
 
 struct blockdev *blockdev_at(unsigned i) { return i < n_disks ? &fakes[i].dev : NULL; }
+uint64_t clock_wall_ns(void) { return 0; }
+void random_bytes(void *buf, size_t len) { memset(buf, 7, len); }
 uint64_t clock_us(void)
 {
     static uint64_t t;
@@ -435,7 +439,7 @@ static void test_bad_volumes(void **state)
     bad_volume(2, false, "no memory for the registry of volume group godwit");
     fake_page_fail_after = 1;
     bad_volume(2, false, "cannot be used: no memory for the disk on volume godwit/godwit-registry");
-    fake_page_fail_after = 3;
+    fake_page_fail_after = 4;
     bad_volume(2, false, "cannot be used: no memory for the registry's texts");
     fake_page_fail_after = -1;
     host_reset(alpha);

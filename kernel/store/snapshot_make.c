@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/snapshot_make.c - see snapshot_make.h.
+ *
+ * A new store is written to extents that belong to nobody yet: header, and an empty first area.  Then one change of the
+ * group makes them a volume and ties it to its origin.  The commit of that change flushes the disks first, so a power
+ * cut leaves free extents, or a whole snapshot.
+ *
+ * If a guest writes to the origin, its disk is held from before the commit until the disk copies out for the new
+ * snapshot (snapshot_origin.c): nothing is under way then, so the snapshot is what a power cut would have left at that
+ * instant.  The commit's flush makes durable all that was answered before it.
+ *
+ * Not here: to undo them (snapshot_revert.c). */
+#include "kernel/store/snapshot_make.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/page.h"
+#include "kernel/lib/bytes.h"
+#include "kernel/lib/log.h"
+#include "kernel/store/lv_disk.h"
+#include "kernel/store/snapshot.h"
+
+enum make_phase { MAKE_AREA, MAKE_HEADER, MAKE_HOLD, MAKE_COMMIT, MAKE_END };
+
+/* A snapshot that is being made. */
+struct making {
+    struct lvm_group *g;
+    struct snap_order order;
+    char origin[LVM_UUID_LEN], name[LVM_NAME_LEN];
+    enum make_phase phase;
+    bool busy, failed; /* b is with the disk; it met an error */
+    struct lvm_reservation *r;
+    struct block_req b;
+    uint8_t *buf; /* owned, SNAP_CHUNK */
+    enum hv_err err;
+    char why[200];
+    struct making *next;
+};
+static struct making *makings; /* owned */
+
+/* ---- writing the store ---- */
+
+static void making_written(struct block_req *b, bool ok)
+{
+    struct making *m = container_of(b, struct making, b);
+    m->busy = false;
+    m->failed |= !ok;
+}
+
+/* Chunk 0 or 1 of the store: both are in its first extent. */
+static void making_write(struct making *m, unsigned chunk)
+{
+    const struct lvm_seg *seg = &m->r->seg[0];
+    const struct lvm_vg *vg = &m->g->vg;
+    uint64_t at = vg->pv[seg->pv].pe_start + seg->pv_first * vg->extent_bytes + chunk * SNAP_CHUNK;
+    m->b =
+        (struct block_req){ .op = BLOCK_WRITE, .offset = at, .len = SNAP_CHUNK, .buf = m->buf, .done = making_written };
+    m->busy = true;
+    m->g->dev[seg->pv]->ops->submit(m->g->dev[seg->pv], &m->b);
+}
+_Static_assert(SNAP_CHUNK <= BLOCK_LEN_MAX && 2 * SNAP_CHUNK <= 128 * KIB, "one request; the smallest extent");
+
+/* ---- the change ---- */
+
+static void making_committed(void *ctx, enum hv_err e, const char *text)
+{
+    struct making *m = ctx;
+    m->err = e;
+    snprintf(m->why, sizeof(m->why), "%s", text);
+    m->phase = MAKE_END;
+}
+
+static enum hv_err making_edit(struct making *m, struct lvm_change *c, struct why *why)
+{
+    const struct lvm_lv *was = lvm_lv_by_uuid(&m->g->vg, m->origin);
+    const struct lvm_lv *origin = was ? lvm_change_find(c, was->name) : NULL;
+    struct lvm_lv *cow;
+    if (!origin)
+        return REFUSE(HV_E_NOENT, "the volume of which %s was to be a snapshot was deleted meanwhile", m->name);
+    enum hv_err e = lvm_change_add_reserved(c, m->name, m->r, &cow, why);
+    return e ? e : lvm_change_snapshot(c, origin, cow, SNAP_CHUNK / DISK_SECTOR, why);
+}
+
+static void making_commit(struct making *m)
+{
+    struct lvm_change *c;
+    enum hv_err e = lvm_change_begin(m->g, &c, WHY(m->why));
+    if (e == HV_E_BUSY)
+        return; /* again in the next turn */
+    if (!e && (e = making_edit(m, c, WHY(m->why))))
+        lvm_change_drop(c);
+    m->err = e;
+    m->phase = e ? MAKE_END : MAKE_COMMIT;
+    if (!e)
+        lvm_change_commit(c, making_committed, m);
+}
+
+static void making_step(struct making *m)
+{
+    if (m->failed) {
+        m->failed = false;
+        m->err = HV_E_IO;
+        m->phase = MAKE_END;
+        why_say(WHY(m->why), "the disk cannot write the store of %s", m->name);
+    }
+    switch (m->phase) {
+    case MAKE_AREA:
+        making_write(m, 1);
+        m->phase = MAKE_HEADER;
+        break;
+    case MAKE_HEADER:
+        snapshot_header_write(m->buf, SNAP_CHUNK);
+        making_write(m, 0);
+        m->phase = MAKE_HOLD;
+        break;
+    case MAKE_HOLD:
+        if (lv_disk_hold(m->g, m->origin, true))
+            making_commit(m);
+        break;
+    case MAKE_COMMIT:
+    case MAKE_END:    break;
+    }
+}
+
+static void making_end(struct making *m)
+{
+    struct snap_order o = m->order;
+    (void)lv_disk_hold(m->g, m->origin, false);
+    lvm_unreserve(m->r);
+    mem_free(m->buf, SNAP_CHUNK);
+    enum hv_err e = m->err;
+    char text[sizeof(m->why)];
+    snprintf(text, sizeof(text), "%s", e ? m->why : "");
+    mem_free(m, sizeof(*m));
+    o.done(o.ctx, e, text);
+}
+
+/* ---- orders ---- */
+
+static enum hv_err origin_find(struct lvm_group *g, const char *name, const struct lvm_lv **out, struct why *why)
+{
+    struct lvm_group *again;
+    enum hv_err e = lvm_volume_find(g->vg.name, name, &again, out, why);
+    if (e)
+        return e;
+    const struct lvm_lv *snap = lvm_snap_of(&g->vg, *out);
+    if (snap)
+        return REFUSE(HV_E_UNSUPP, "%s/%s is itself a snapshot or clone, of %s: LVM2 has no snapshots of such",
+                      g->vg.name, name, snap->snap.origin);
+    return HV_OK;
+}
+
+/* Will there be memory for the snapshot, if its origin is in use?  Else the guest would have to wait for it. */
+static bool snapshot_fits(struct lvm_group *g, const struct lvm_lv *origin)
+{
+    size_t len = snapshot_memory(origin->extents * g->vg.extent_bytes, SNAP_CHUNK) + MIB;
+    void *p = lvm_use_get(g, origin->uuid)->open ? mem_alloc(len) : g;
+    if (p != g)
+        mem_free(p, len);
+    return p;
+}
+
+static enum hv_err making_begin(struct lvm_group *g, const struct lvm_lv *origin, const char *name,
+                                const struct snap_order *o, struct why *why)
+{
+    enum hv_err e = lvm_volume_name_check(&g->vg, name, why);
+    if (!e && !snapshot_fits(g, origin))
+        e = REFUSE(HV_E_NOMEM, "no memory to make the snapshot %s/%s", g->vg.name, name);
+    struct making *m = e ? NULL : mem_alloc(sizeof(*m));
+    uint8_t *buf = m ? mem_alloc(SNAP_CHUNK) : NULL;
+    if (!e && !buf)
+        e = REFUSE(HV_E_NOMEM, "no memory to make the snapshot %s/%s", g->vg.name, name);
+    uint32_t most = snapshot_extents_max(&g->vg, origin->extents * g->vg.extent_bytes, SNAP_CHUNK);
+    uint32_t least = (uint32_t)DIV_ROUND_UP(3 * SNAP_CHUNK, g->vg.extent_bytes);
+    uint32_t want = MIN((uint32_t)DIV_ROUND_UP(SNAP_GROW_BY, g->vg.extent_bytes), most);
+    if (!e)
+        e = lvm_reserve(g, NULL, MAX(least, MIN(want, lvm_extents_free(g))), &m->r, why);
+    if (e) {
+        mem_free(m, sizeof(*m));
+        mem_free(buf, SNAP_CHUNK);
+        return e;
+    }
+    m->g = g;
+    m->order = *o;
+    m->buf = buf;
+    snprintf(m->origin, sizeof(m->origin), "%s", origin->uuid);
+    snprintf(m->name, sizeof(m->name), "%s", name);
+    m->next = makings;
+    makings = m;
+    return HV_OK;
+}
+
+enum hv_err snapshot_clone(struct lvm_group *g, const char *base, const char *name, const struct snap_order *o,
+                           struct why *why)
+{
+    const struct lvm_lv *origin;
+    enum hv_err e = origin_find(g, base, &origin, why);
+    if (e)
+        return e;
+    if (!origin->read_only || !lvm_lv_tag(origin, "godwit.sha256"))
+        return REFUSE(HV_E_UNSUPP,
+                      "%s/%s is no base volume, which is read-only and has a known SHA-256: take a snapshot "
+                      "of it instead, or import it as a base",
+                      g->vg.name, base);
+    return making_begin(g, origin, name, o, why);
+}
+
+enum hv_err snapshot_take(struct lvm_group *g, const char *volume, const char *name, const struct snap_order *o,
+                          struct why *why)
+{
+    const struct lvm_lv *origin;
+    enum hv_err e = origin_find(g, volume, &origin, why);
+    return e ? e : making_begin(g, origin, name, o, why);
+}
+
+void snapshot_make_step(void)
+{
+    for (struct making **at = &makings; *at;) {
+        struct making *m = *at;
+        if (!m->busy)
+            making_step(m);
+        if (m->phase == MAKE_END && !m->busy) {
+            *at = m->next;
+            making_end(m);
+        } else {
+            at = &m->next;
+        }
+    }
+    snapshot_revert_step();
+}
