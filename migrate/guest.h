@@ -13,9 +13,10 @@
 #define MIG_TEXT_MAX      2048         /* reasons and error texts, likewise */
 #define MIG_NOTE_MAX      256          /* a destination's notes on an admitted guest, likewise */
 #define MIG_OFFER_MAX     (16 * 1024)  /* bytes of an offer */
-#define MIG_STATE_MAX     (128 * 1024) /* bytes of machine state */
-#define MIG_KNOWS_MAX     2048         /* bytes of what a host reads */
-#define MIG_MACS_MAX      8            /* addresses of a guest's cards before a FIND */
+#define MIG_STATE_MAX     (512 * 1024) /* bytes of machine state */
+#define MIG_STATE_REC_MAX (128 * 1024)
+#define MIG_KNOWS_MAX     2048 /* bytes of what a host reads */
+#define MIG_MACS_MAX      8
 #define MIG_GFN_BITS      40
 #define MIG_FRAME_MIN     14 /* Ethernet: two addresses and a type */
 #define MIG_FRAME_MAX     9216
@@ -46,7 +47,8 @@ struct mig_src_ops {
     bool (*pause)(void *ctx);
     /** Undo quiesce and pause, complete or not. */
     void (*resume)(void *ctx);
-    /** Write the paused machine's state: *len <= cap (MIG_STATE_MAX) bytes.  Must not write guest memory, since the
+    size_t (*state_max)(void *ctx);
+    /** Write the paused machine's state: *len <= cap bytes, and state_max().  Must not write guest memory, since the
      *  last harvest is over.  On an error the move fails and the guest runs on here. */
     enum hv_err (*state_save)(void *ctx, void *buf, size_t cap, size_t *len, struct why *why);
     /** Write the offer, all that the destination must provide.  knows: KNOWS.  HV_E_VERSION: it lacks what why says. */

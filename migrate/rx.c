@@ -64,7 +64,9 @@ struct mig_rx {
     uint8_t mac[MIG_MACS_MAX][6]; /* of the guest that the next FIND asks for */
     bool input_closed;            /* RUNNING, or the stream was lost: nothing more is read */
     struct mig_io io;
-    uint8_t *scratch; /* owned, MIG_BATCH_DATA_MAX */
+    uint8_t *scratch;            /* owned, MIG_BATCH_DATA_MAX */
+    uint8_t *state_buf;          /* owned, for a state that comes in PARTs; NULL: it does not */
+    size_t state_cap, state_len; /* its size, the bytes that are there */
     struct mig_store store;
     uint64_t bytes, acked_bytes;   /* consumed from the stream; as of the last ACK */
     uint64_t verify_gfn, state_us; /* next gfn to verify; when STATE was seen first, 0: not yet */
@@ -191,6 +193,18 @@ static void rx_on_preamble(struct mig_rx *m)
     }
 }
 
+/* Memory for a state that comes in PARTs, so that it is there when the guest stands still.  False: there is none. */
+static bool rx_state_room(struct mig_rx *m, size_t bytes)
+{
+    if (!bytes)
+        return true;
+    m->state_buf = m->mem.alloc(bytes);
+    m->state_cap = m->state_buf ? bytes : 0;
+    if (!m->state_buf)
+        rx_fail(m, HV_E_NOMEM, true, "the destination has no memory for the guest's state");
+    return m->state_buf;
+}
+
 /* False: not known yet; the record stays in the queue. */
 static bool rx_on_offer(struct mig_rx *m, struct rd *r)
 {
@@ -223,6 +237,8 @@ static bool rx_on_offer(struct mig_rx *m, struct rd *r)
         rx_fail(m, HV_E_NOMEM, true, "the destination has no memory for page hashes");
         return true;
     }
+    if (!rx_state_room(m, o.state_max))
+        return true;
     if (notes.n)
         mig_text_put(&m->io.out, MIG_REC_NOTE, &(struct mig_p_text){ m->id, 0, note, strlen(note) });
     uint64_t parts = m->ops->has(m->ctx);
@@ -386,6 +402,23 @@ static void rx_guest_prepare(struct mig_rx *m, const struct mig_p_state *p)
     mig_prepared_put(&m->io.out, &(struct mig_p_prepared){ m->id, m->store.digest, m->st.rx_prepare_us });
 }
 
+static bool rx_state_append(struct mig_rx *m, const uint8_t *bytes, size_t len)
+{
+    if (len > m->state_cap - m->state_len)
+        return false;
+    memcpy(m->state_buf + m->state_len, bytes, len);
+    m->state_len += len;
+    return true;
+}
+
+static void rx_on_part(struct mig_rx *m, struct rd *r)
+{
+    const uint8_t *bytes;
+    size_t len;
+    if (m->state != MIG_RX_LOADING || m->state_us || mig_part_get(r, &bytes, &len) || !rx_state_append(m, bytes, len))
+        rx_peer_broke(m, HV_E_PROTO, "PART");
+}
+
 /* False: not done with it; the record stays in the queue. */
 static bool rx_on_state(struct mig_rx *m, struct rd *r)
 {
@@ -398,8 +431,15 @@ static bool rx_on_state(struct mig_rx *m, struct rd *r)
         m->state_us = MAX(rx_now(m), 1u);
     if (m->verify && !rx_verify_some(m))
         return false;
-    if (m->state == MIG_RX_LOADING)
-        rx_guest_prepare(m, &p);
+    if (m->state != MIG_RX_LOADING)
+        return true;
+    if (m->state_len && !rx_state_append(m, p.state, p.len)) {
+        rx_peer_broke(m, HV_E_PROTO, "STATE");
+        return true;
+    }
+    if (m->state_len)
+        p.state = m->state_buf, p.len = m->state_len;
+    rx_guest_prepare(m, &p);
     return true;
 }
 
@@ -466,6 +506,7 @@ static bool rx_on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd 
     case MIG_REC_PROBE:     return rx_on_probe(m, payload);
     case MIG_REC_BATCH:     rx_on_batch(m, payload); break;
     case MIG_REC_ROUND_END: rx_on_round_end(m, payload); break;
+    case MIG_REC_PART:      rx_on_part(m, payload); break;
     case MIG_REC_STATE:     return rx_on_state(m, payload);
     case MIG_REC_COMMIT:    rx_on_commit(m, payload); break;
     case MIG_REC_FAIL:      rx_on_fail(m, payload); break;
@@ -591,6 +632,8 @@ void mig_rx_destroy(struct mig_rx *m)
         mem.free(m->io.out.buf, RX_OUT_CAP);
     if (m->scratch)
         mem.free(m->scratch, MIG_BATCH_DATA_MAX);
+    if (m->state_buf)
+        mem.free(m->state_buf, m->state_cap);
     mem.free(m, sizeof(*m));
 }
 

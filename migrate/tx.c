@@ -380,6 +380,19 @@ static void tx_input(struct mig_tx *m)
 
 /* ---- the turn ---- */
 
+/* Get memory for a state of up to *bytes, if STATE may have no room for it; else *bytes becomes 0.  False: none. */
+static bool tx_state_room(struct mig_tx *m, size_t *bytes)
+{
+    ASSERT(*bytes <= MIG_STATE_MAX && !m->state_buf);
+    if (*bytes <= MIG_STATE_REC_MAX) {
+        *bytes = 0;
+        return true;
+    }
+    m->state_buf = m->mem.alloc(*bytes);
+    m->state_cap = *bytes;
+    return m->state_buf;
+}
+
 static struct mig_wait tx_validate(struct mig_tx *m)
 {
     if (m->sub == TX_SEND) {
@@ -391,6 +404,11 @@ static struct mig_wait tx_validate(struct mig_tx *m)
             e = HV_E_RANGE;
         if (e) {
             tx_fail(m, e, true, "the guest cannot be described: %s", why[0] ? why : hv_err_text(e));
+            return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
+        }
+        o.state_max = m->ops->state_max(m->ctx);
+        if (!tx_state_room(m, &o.state_max)) {
+            tx_fail(m, HV_E_NOMEM, true, "no memory for the guest's state");
             return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
         }
         o.n_pages = m->ops->n_pages(m->ctx);
@@ -536,6 +554,8 @@ void mig_tx_destroy(struct mig_tx *m)
     mig_enc_fini(&m->enc);
     mig_store_fini(&m->store);
     tx_pages_fini(m);
+    if (m->state_buf)
+        mem.free(m->state_buf, m->state_cap);
     if (m->io.in.buf)
         mem.free(m->io.in.buf, MIG_IN_CAP);
     if (m->io.out.buf)

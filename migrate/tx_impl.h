@@ -43,6 +43,9 @@ struct mig_tx {
     struct mig_io io;  /* buffers owned */
     struct mig_store store;
     struct mig_enc enc;
+    uint8_t *state_buf;                      /* owned, for a state that goes in PARTs; NULL: it does not */
+    size_t state_cap, state_len, state_sent; /* its size; bytes that were saved, and that were sent in PARTs */
+    uint64_t state_us;                       /* when the state was saved */
 
     /* Pages.  One that the receiver does not have as it is now is in todo, late or next, or dirty in the log. */
     uint64_t *todo;  /* this round, first pass */

@@ -531,33 +531,63 @@ static struct mig_wait tx_verify_some(struct mig_tx *m)
     return tx_wait(MIG_WAIT_DONE);
 }
 
-/* The state is saved straight into the queue, behind the fields of the record, which are written afterwards. */
+/* False: the job failed. */
+static bool tx_state_save(struct mig_tx *m, uint8_t *buf, size_t cap, size_t *len)
+{
+    char why[256] = "";
+    *len = 0;
+    m->state_us = tx_now(m);
+    enum hv_err e = m->ops->state_save(m->ctx, buf, cap, len, WHY(why));
+    if (!e && (*len == 0 || *len > cap))
+        e = HV_E_RANGE;
+    if (e)
+        tx_fail(m, e, true, "the guest's state cannot be saved: %s", why[0] ? why : hv_err_text(e));
+    return !e;
+}
+
+/* Save a state that may be too long for STATE, and send all of it in PARTs but its end.  False: *w says why not yet. */
+static bool tx_parts_send(struct mig_tx *m, struct mig_wait *w)
+{
+    *w = tx_wait(MIG_WAIT_DONE);
+    if (!m->state_len && !tx_state_save(m, m->state_buf, m->state_cap, &m->state_len))
+        return false;
+    while (m->state_len - m->state_sent > MIG_STATE_REC_MAX) {
+        *w = tx_wait(MIG_WAIT_OUTPUT);
+        if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + MIG_PART_MAX + MIG_RESERVE)
+            return false;
+        mig_part_put(&m->io.out, m->state_buf + m->state_sent, MIG_PART_MAX);
+        m->state_sent += MIG_PART_MAX;
+    }
+    return true;
+}
+
+/* A state that surely fits is saved straight into the queue, behind the fields of the record, which are written
+ * afterwards. */
 static struct mig_wait tx_state_send(struct mig_tx *m)
 {
+    struct mig_wait wait;
     if (!tx_console_send(m))
         return tx_wait(MIG_WAIT_OUTPUT);
+    if (m->state_buf && !tx_parts_send(m, &wait))
+        return wait;
     if (mig_fifo_free(&m->io.out) < MIG_REC_HDR_LEN + MIG_REC_LEN_MAX + MIG_RESERVE)
         return tx_wait(MIG_WAIT_OUTPUT);
     ASSERT(m->pausing && !m->round_left); /* nothing changes any more, and every page is encoded */
     struct wr w = mig_rec_begin(&m->io.out, MIG_REC_LEN_MAX);
     ASSERT(w.cap == MIG_REC_HDR_LEN + MIG_REC_LEN_MAX);
     uint8_t *state = w.p + MIG_REC_HDR_LEN + MIG_STATE_FIXED;
-    size_t len = 0;
-    uint64_t saved_us = tx_now(m);
-    char why[256] = "";
-    enum hv_err e = m->ops->state_save(m->ctx, state, MIG_STATE_MAX, &len, WHY(why));
-    if (!e && (len == 0 || len > MIG_STATE_MAX))
-        e = HV_E_RANGE;
-    if (e) {
-        tx_fail(m, e, true, "the guest's state cannot be saved: %s", why[0] ? why : hv_err_text(e));
+    size_t len = m->state_len - m->state_sent;
+    if (m->state_buf)
+        memcpy(state, m->state_buf + m->state_sent, len);
+    else if (!tx_state_save(m, state, MIG_STATE_REC_MAX, &len))
         return tx_wait(MIG_WAIT_DONE);
-    }
     wr_u64(&w, m->store.digest.a);
     wr_u64(&w, m->store.digest.b);
-    wr_u64(&w, mig_hash_bytes(&m->store.key, state, len));
+    wr_u64(&w, m->state_buf ? mig_hash_bytes(&m->store.key, m->state_buf, m->state_len)
+                            : mig_hash_bytes(&m->store.key, state, len));
     wr_u32(&w, (uint32_t)len);
     wr_u32(&w, 0);
-    wr_u64(&w, saved_us + m->rx_clock_lead_us);
+    wr_u64(&w, m->state_us + m->rx_clock_lead_us);
     w.len += len;
     mig_rec_end(&m->io.out, &w, MIG_REC_STATE);
     m->st.blackout.state = tx_now(m) - m->mark_us;

@@ -169,7 +169,7 @@ static void offer_put(struct mig_fifo *out, enum mig_rec_type type, const struct
     wr_u16(&w, (uint16_t)n);
     wr_u16(&w, 0);
     wr_u32(&w, (uint32_t)p->offer_len);
-    wr_u32(&w, 0);
+    wr_u32(&w, (uint32_t)p->state_max);
     wr_bytes(&w, p->name, n);
     wr_bytes(&w, p->offer, p->offer_len);
     mig_rec_end(out, &w, type);
@@ -187,13 +187,15 @@ enum hv_err mig_offer_get(struct rd *r, struct mig_p_offer *p)
     size_t n = rd_u16(r);
     uint64_t reserved = rd_u16(r);
     p->offer_len = rd_u32(r);
-    reserved |= rd_u32(r);
+    p->state_max = rd_u32(r);
     const uint8_t *name = rd_ref(r, n);
     p->offer = rd_ref(r, p->offer_len);
 
     if (payload_whole(r) || reserved || (p->flags & ~MIG_OFFER_VERIFY) || !wire_name_ok(name, n))
         return HV_FAIL(HV_E_PROTO);
     if (p->n_pages == 0 || p->n_pages > BIT64(MIG_GFN_BITS) || p->offer_len > MIG_OFFER_MAX)
+        return HV_FAIL(HV_E_PROTO);
+    if (p->state_max && (p->state_max <= MIG_STATE_REC_MAX || p->state_max > MIG_STATE_MAX))
         return HV_FAIL(HV_E_PROTO);
     memcpy(p->name, name, n);
     p->name[n] = '\0';
@@ -315,7 +317,22 @@ enum hv_err mig_has_get(struct rd *r, struct mig_p_has *p)
     return payload_whole(r);
 }
 
-/* ---- STATE ---- */
+/* ---- PART, STATE ---- */
+
+void mig_part_put(struct mig_fifo *out, const uint8_t *bytes, size_t len)
+{
+    ASSERT(len && len <= MIG_PART_MAX);
+    struct wr w = mig_rec_begin(out, len);
+    wr_bytes(&w, bytes, len);
+    mig_rec_end(out, &w, MIG_REC_PART);
+}
+
+enum hv_err mig_part_get(struct rd *r, const uint8_t **bytes, size_t *len)
+{
+    *len = rd_left(r);
+    *bytes = rd_ref(r, *len);
+    return *len == 0 || *len > MIG_PART_MAX ? HV_FAIL(HV_E_PROTO) : HV_OK;
+}
 
 void mig_state_put(struct mig_fifo *out, const struct mig_p_state *p)
 {
@@ -339,7 +356,7 @@ enum hv_err mig_state_get(struct rd *r, struct mig_p_state *p)
     uint32_t reserved = rd_u32(r);
     p->saved_us = rd_u64(r);
     p->state = rd_ref(r, p->len);
-    return reserved || p->len == 0 || p->len > MIG_STATE_MAX ? HV_FAIL(HV_E_PROTO) : payload_whole(r);
+    return reserved || p->len == 0 || p->len > MIG_STATE_REC_MAX ? HV_FAIL(HV_E_PROTO) : payload_whole(r);
 }
 
 /* ---- FIND, PROBED ---- */

@@ -32,7 +32,7 @@
 #define MIG_VERSION_KNOWS 2 /* from this version on the destination sends KNOWS */
 #define MIG_PREAMBLE_LEN  16
 #define MIG_REC_HDR_LEN   16
-#define MIG_REC_LEN_MAX   (MIG_STATE_MAX + 4096)
+#define MIG_REC_LEN_MAX   (MIG_STATE_REC_MAX + 4096)
 
 #define MIG_CHUNK_SIZE      256 /* unit of a delta */
 #define MIG_CHUNKS_PER_PAGE 16
@@ -61,7 +61,8 @@ _Static_assert(MIG_CHUNK_SIZE *MIG_CHUNKS_PER_PAGE == PAGE_SIZE, "chunks make up
     X(FOUND, 14, "<-", "none, here, arriving, wanted or left")                              \
     X(PROBE, 15, "->", "an offer without a job: would you take this guest?")                \
     X(PROBED, 16, "<-", "every reason against it, and how much memory is free")             \
-    X(KNOWS, 17, "<-", "first record: which versions of offer and state this host reads")
+    X(KNOWS, 17, "<-", "first record: which versions of offer and state this host reads")   \
+    X(PART, 18, "->", "the next bytes of a machine state that is too long for STATE")
 
 enum mig_rec_type {
 #define X(name, value, dir, text) MIG_REC_##name = value,
@@ -112,8 +113,8 @@ void mig_busy_put(struct mig_fifo *out, const char *text);
  * r->len bytes; HV_E_PROTO: anything is out of range.  Pointers that _get fills point into the payload. */
 
 /* OFFER:  0 16 id · 16 16 key of the page hashes · 32 8 n_pages 1..2^40 · 40 4 flags MIG_OFFER_* · 44 2
- *         name_len 1..63 · 46 2 reserved 48 4 offer_len <= MIG_OFFER_MAX · 52 4 reserved · 56 name (printable
- *         ASCII, no blank) · offer */
+ *         name_len 1..63 · 46 2 reserved 48 4 offer_len <= MIG_OFFER_MAX · 52 4 state_max: 0, or bytes of the state
+ *         at most, if they are more than MIG_STATE_REC_MAX · 56 name (printable ASCII, no blank) · offer */
 #define MIG_OFFER_VERIFY BIT32(0) /* the receiver too hashes all its memory again before PREPARED */
 struct mig_p_offer {
     struct mig_id id;
@@ -122,10 +123,10 @@ struct mig_p_offer {
     uint32_t flags;
     char name[MIG_NAME_MAX];
     const uint8_t *offer;
-    size_t offer_len;
+    size_t offer_len, state_max;
 };
 void mig_offer_put(struct mig_fifo *out, const struct mig_p_offer *p);
-/** PROBE: as OFFER; id and key are 0 and mean nothing. */
+/** PROBE: as OFFER; id, key and state_max are 0 and mean nothing. */
 void mig_probe_put(struct mig_fifo *out, const struct mig_p_offer *p);
 HV_MUST_CHECK enum hv_err mig_offer_get(struct rd *r, struct mig_p_offer *p);
 
@@ -150,10 +151,13 @@ struct mig_p_ack {
 void mig_ack_put(struct mig_fifo *out, const struct mig_p_ack *p);
 HV_MUST_CHECK enum hv_err mig_ack_get(struct rd *r, struct mig_p_ack *p);
 
-/* STATE:  0 16 digest · 16 8 check: keyed hash of the state bytes · 24 4 state_len 1..MIG_STATE_MAX · 28 4 reserved
- *         32 8 when the state was saved, by the receiver's clock as estimated from its ACKs, 0: unknown · 40 state */
+/* PART:   1..MIG_PART_MAX bytes of the state.  All that STATE has no room for, in order, before it
+ * STATE:  0 16 digest · 16 8 check: keyed hash of the state bytes, those of PARTs included · 24 4 state_len
+ *         1..MIG_STATE_REC_MAX · 28 4 reserved · 32 8 when the state was saved, by the receiver's clock as estimated
+ *         from its ACKs, 0: unknown · 40 state */
 #define MIG_STATE_FIXED 40
-_Static_assert(MIG_STATE_FIXED + MIG_STATE_MAX <= MIG_REC_LEN_MAX, "every state fits");
+#define MIG_PART_MAX    (64 * 1024)
+_Static_assert(MIG_STATE_FIXED + MIG_STATE_REC_MAX <= MIG_REC_LEN_MAX, "every STATE fits");
 struct mig_digest {
     uint64_t a, b;
 };
@@ -165,6 +169,9 @@ struct mig_p_state {
 };
 void mig_state_put(struct mig_fifo *out, const struct mig_p_state *p);
 HV_MUST_CHECK enum hv_err mig_state_get(struct rd *r, struct mig_p_state *p);
+void mig_part_put(struct mig_fifo *out, const uint8_t *bytes, size_t len);
+/** *bytes points into the payload. */
+HV_MUST_CHECK enum hv_err mig_part_get(struct rd *r, const uint8_t **bytes, size_t *len);
 
 /* PREPARED:  0 16 id · 16 16 digest of the receiver's memory · 32 8 µs since STATE arrived */
 struct mig_p_prepared {

@@ -107,13 +107,29 @@ static enum hv_err print_probed(struct rd *r)
     return HV_OK;
 }
 
+static void print_running(const struct mig_p_running *p)
+{
+    print_id(&p->id);
+    printf(" %lu us", p->us);
+}
+
+static enum hv_err print_part(struct rd *r)
+{
+    const uint8_t *bytes;
+    size_t len;
+    enum hv_err e = mig_part_get(r, &bytes, &len);
+    if (!e)
+        printf(" state, %zu bytes of it", len);
+    return e;
+}
+
 static enum hv_err print_state(struct rd *r)
 {
     struct mig_p_state p;
     enum hv_err e = mig_state_get(r, &p);
     if (e)
         return e;
-    printf(" digest %016lx%016lx, state %zu bytes, check %016lx", p.digest.a, p.digest.b, p.len, p.check);
+    printf(" digest %016lx%016lx, state, its last %zu bytes, check %016lx", p.digest.a, p.digest.b, p.len, p.check);
     return HV_OK;
 }
 
@@ -179,13 +195,12 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         if (!(e = mig_ack_get(r, &u.ack)))
             printf(" round %u, %lu bytes consumed", u.ack.round, u.ack.bytes);
         break;
+    case MIG_REC_PART:     return print_part(r);
     case MIG_REC_STATE:    return print_state(r);
     case MIG_REC_PREPARED: return print_prepared(r);
     case MIG_REC_RUNNING:
-        if (!(e = mig_running_get(r, &u.running))) {
-            print_id(&u.running.id);
-            printf(" %lu us", u.running.us);
-        }
+        if (!(e = mig_running_get(r, &u.running)))
+            print_running(&u.running);
         break;
     case MIG_REC_FAIL:
     case MIG_REC_ANSWER:

@@ -25,7 +25,7 @@
 
 _Static_assert(sizeof(struct vmx_vcpu) <= PAGE_SIZE, "vmx_vcpu_create takes one page");
 
-#define N_VPIDS 1024u
+#define N_VPIDS 16384u
 
 static struct vmx_vcpu *current[PCPU_MAX];        /* [owner] borrowed: the vCPU loaded on this pCPU, or NULL */
 static uint64_t vpids_used[N_VPIDS / 64] = { 1 }; /* 0 is the host's */

@@ -23,7 +23,8 @@
 #define CONFIG_PIN_MAX          63
 #define CONFIG_CMDLINE_LEN      1024
 #define CONFIG_MAX_MODULES      16
-#define CONFIG_MAX_DISKS        16 /* of a guest */
+#define CONFIG_MAX_CPUS         64 /* of a guest */
+#define CONFIG_MAX_DISKS        16 /* likewise */
 #define CONFIG_MAX_NICS         8  /* likewise */
 #define CONFIG_SERIAL_LEN       21 /* of a disk, with NUL */
 #define CONFIG_DEFAULT_PORT     7420
@@ -88,7 +89,7 @@ struct nic_config {
 struct vm_config {
     char name[CONFIG_NAME_LEN];
     uint64_t memory_bytes;                                 /* multiple of 2 MiB, at least 16 MiB */
-    unsigned n_cpus;                                       /* 1..8 */
+    unsigned n_cpus;                                       /* 1..CONFIG_MAX_CPUS */
     char kernel[CONFIG_PATH_LEN], initrd[CONFIG_PATH_LEN]; /* file names in \godwit\ ; initrd may be "" */
     char cmdline[CONFIG_CMDLINE_LEN];
     /* "FILE" or "FILE STRING" each: NUL-terminated strings, ended by an empty one; see config_module_next() */

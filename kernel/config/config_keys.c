@@ -12,7 +12,6 @@
 
 #define MEMORY_MIN (16 * MIB)
 #define MEMORY_MAX (1024 * GIB)
-#define N_CPUS_MAX 8
 #define DISK_LEN   256u /* of a valid disk = ... */
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
@@ -425,7 +424,10 @@ static bool vm_memory_set(struct parser *p, const char *v)
 {
     return memory_size_parse(v, MEMORY_MIN, &p->vm->memory_bytes);
 }
-static bool vm_cpus_set(struct parser *p, const char *v) { return config_number(v, 1, N_CPUS_MAX, &p->vm->n_cpus); }
+static bool vm_cpus_set(struct parser *p, const char *v)
+{
+    return config_number(v, 1, CONFIG_MAX_CPUS, &p->vm->n_cpus);
+}
 static bool vm_kernel_set(struct parser *p, const char *v) { return guest_file_copy(v, p->vm->kernel); }
 static bool vm_initrd_set(struct parser *p, const char *v)
 {
@@ -669,7 +671,7 @@ static const struct key client_keys[] = {
 };
 static const struct key vm_keys[] = {
     [VM_MEMORY] = { "memory", vm_memory_set, "a size like 256M or 2G: a multiple of 2M, from 16M to 1024G" },
-    [VM_CPUS] = { "cpus", vm_cpus_set, "a number, 1 to 8" },
+    [VM_CPUS] = { "cpus", vm_cpus_set, "a number, 1 to 64" },
     [VM_KERNEL] = { "kernel", vm_kernel_set, FILE_NAME NOT_THE_HOSTS },
     [VM_INITRD] = { "initrd", vm_initrd_set, FILE_NAME NOT_THE_HOSTS },
     [VM_MODULE] = { "module", vm_module_set,
@@ -701,7 +703,8 @@ static const struct key vm_keys[] = {
 _Static_assert(ARRAY_SIZE(host_keys) <= 32 && ARRAY_SIZE(vm_keys) <= 32, "seen and good have 32 bits");
 _Static_assert(ARRAY_SIZE(peer_keys) == PEER_REMOVED + 1 && ARRAY_SIZE(client_keys) == CLIENT_REMOVED + 1, "indices");
 _Static_assert(ARRAY_SIZE(vm_keys) == VM_START_DELAY + 1, "indices");
-_Static_assert(CONFIG_MAX_DISKS == 16 && CONFIG_MAX_NICS == 8 && CONFIG_SERIAL_LEN == 21, "messages above");
+_Static_assert(CONFIG_MAX_CPUS == 64 && CONFIG_MAX_DISKS == 16 && CONFIG_MAX_NICS == 8 && CONFIG_SERIAL_LEN == 21,
+               "messages above");
 _Static_assert(CONFIG_MAX_NETWORKS == 8 && CONFIG_MAX_ADDRESSES == 4 && CONFIG_MAX_MODULES == 16, "messages above");
 _Static_assert(CONFIG_START_ORDER_MAX == 999 && CONFIG_START_DELAY_MAX_S == 3600, "likewise");
 _Static_assert(CONFIG_PATH_LEN == 64 && CONFIG_NAME_LEN == 32 && CONFIG_CMDLINE_LEN == 1024, "messages above");

@@ -17,7 +17,8 @@
 #include "kernel/core/vcpu.h"
 #include "kernel/lib/lock.h"
 
-#define VM_MAX_VCPUS 8
+#define VM_MAX_VCPUS     CONFIG_MAX_CPUS
+#define VM_MAX_VCPUS_0_1 8
 
 struct devices;     /* kernel/dev/devices.h */
 struct blk;         /* kernel/dev/vdev_blk.c */
@@ -71,7 +72,7 @@ struct vm {
     unsigned n_vcpus;                  /* [c] */
     struct vcpu *vcpus[VM_MAX_VCPUS];  /* [c] owned */
     struct devices *devices;           /* [d] owned */
-    struct blk *blk[CONFIG_MAX_DISKS]; /* [d] owned; [i]: of config.disk[i]; NULL: no such disk */
+    struct blk *blk[CONFIG_MAX_DISKS]; /* [d] owned; of config.disk[i] */
     struct vm_disks disks;
     struct cpuid_table *cpuid;    /* [c] owned */
     int64_t tsc_offset;           /* [s] the VM's TSC = host TSC, scaled by tsc_ratio, + this */

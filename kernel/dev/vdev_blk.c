@@ -360,6 +360,8 @@ const struct vdev_ops vdev_blk_ops = {
 
 static size_t blk_table_size(unsigned n) { return sizeof(struct blk) + n * sizeof(struct blk_req); }
 
+_Static_assert(sizeof(struct blk) + PENDING_MAX * sizeof(struct blk_req) <= VDEV_BLK_MEMORY, "the table fits");
+
 static enum hv_err blk_create(struct vm *vm, unsigned index)
 {
     const struct disk_config *c = &vm->config.disk[index];

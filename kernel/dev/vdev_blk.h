@@ -16,19 +16,18 @@ struct blk_counts {
     uint64_t bytes, requests, errors;
 };
 
+#define VDEV_BLK_MEMORY (512 * KIB) /* of the table of a disk that is not in memory */
 /** Allocate a request table for each disk of the configuration, and attach disks in memory; for the others
  *  vdev_blk_attach() follows.  HV_E_NOMEM: vdev_blk_destroy_all() follows. */
 HV_MUST_CHECK enum hv_err vdev_blk_create_all(struct vm *vm);
 /** The caller has closed the disks; harmless when not created. */
 void vdev_blk_destroy_all(struct vm *vm);
 /** Make disk the backend; disk->known is set, and its info decides the features offered, with read-only of the
- *  configuration.  Not while the guest runs or
- *  requests are pending. */
+ *  configuration.  Not while the guest runs or requests are pending. */
 void vdev_blk_attach(struct vm *vm, unsigned index, struct disk *disk);
-/** hold: stop taking requests from the guest's ring; they stay there, and move with it.  Service pCPU; takes
- *  dev_lock. */
+/** hold: leave requests in the guest's ring, where they move with it.  Service pCPU; takes dev_lock. */
 void vdev_blk_hold(struct vm *vm, unsigned index, bool hold);
-/** Its counters of that kind; NULL: no such disk.  Values may be a moment apart.  Any context. */
+/** Its counters of that kind, a moment apart; NULL: no such disk.  Any context. */
 const struct blk_counts *vdev_blk_counts(const struct vm *vm, unsigned index, enum blk_kind kind);
 /** Requests in flight.  Takes dev_lock. */
 unsigned vdev_blk_pending(struct vm *vm, unsigned index);

@@ -17,7 +17,7 @@
 struct vm;
 struct api_call;
 
-#define API_ANSWER_MAX (192 * 1024u) /* tests/unit/test_metrics.c fills it */
+#define API_ANSWER_MAX (384 * 1024u) /* tests/unit/test_metrics.c fills it */
 #define API_ARG_MAX    64
 #define API_BODY_MAX   8192u        /* bytes of a request's body */
 #define API_TEXT_MAX   (64 * 1024u) /* of a route that takes a text, such as a definition */

@@ -103,6 +103,9 @@ static void src_resume(void *ctx)
     vm_resume(vm);
 }
 
+_Static_assert(VM_STATE_MAX <= MIG_STATE_MAX, "the engine takes every state");
+static size_t src_state_max(void *ctx) { return vm_state_max(outgoing_vm(ctx)); }
+
 /* A power-off or reset that the guest requested just before the pause happens here: the state does not include it. */
 static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len, struct why *why)
 {
@@ -148,6 +151,7 @@ static const struct mig_src_ops src_ops = {
     .quiesce = src_quiesce,
     .pause = src_pause,
     .resume = src_resume,
+    .state_max = src_state_max,
     .state_save = src_state_save,
     .describe = src_describe,
     .throttle = src_throttle,

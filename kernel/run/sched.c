@@ -25,6 +25,7 @@
 #include "kernel/core/vm.h"
 #include "kernel/dev/lapic.h"
 #include "kernel/host/clock.h"
+#include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/lock.h"
 #include "kernel/lib/log.h"
@@ -34,12 +35,13 @@
 
 struct runqueue {
     struct spinlock lock; /* of list and n; taken by the owner pCPU to pick, and by the service pCPU to change them */
-    struct vcpu *list[SCHED_MAX_VCPUS]; /* borrowed: sched_remove() comes before vcpu_destroy() */
-    unsigned n, next;                   /* vCPUs in list; index of the one whose turn it is, modulo n */
-    const struct vcpu *turn;            /* the vCPU whose turn has begun, or NULL; for comparison only */
-    const struct vcpu *ran;             /* what the last pick found, or NULL; for comparison only */
-    uint64_t picked;                    /* TSC of the last pick */
-    bool shared;                        /* several vCPUs were runnable then */
+    struct vcpu **list;   /* owned; each borrowed: sched_remove() comes before vcpu_destroy() */
+    unsigned cap;         /* of list */
+    unsigned n, next;     /* vCPUs in list; index of the one whose turn it is, modulo n */
+    const struct vcpu *turn; /* the vCPU whose turn has begun, or NULL; for comparison only */
+    const struct vcpu *ran;  /* what the last pick found, or NULL; for comparison only */
+    uint64_t picked;         /* TSC of the last pick */
+    bool shared;             /* several vCPUs were runnable then */
 };
 static struct runqueue queues[PCPU_MAX];
 static struct {     /* boot CPU only */
@@ -95,13 +97,31 @@ static unsigned sched_pick_pcpu(int pin)
     return best;
 }
 
+/* Make room for one more vCPU.  False: there is none. */
+static bool runqueue_grow(struct runqueue *q)
+{
+    unsigned cap = q->cap ? 2 * q->cap : 64;
+    if (q->n < q->cap)
+        return true;
+    struct vcpu **old = q->list, **list = cap <= SCHED_MAX_VCPUS ? mem_alloc(cap * sizeof(*list)) : NULL;
+    if (!list)
+        return false;
+    spin_lock(&q->lock);
+    for (unsigned i = 0; i < q->n; i++)
+        list[i] = old[i];
+    q->list = list;
+    spin_unlock(&q->lock);
+    mem_free(old, q->cap * sizeof(*old));
+    q->cap = cap;
+    return true;
+}
+
 enum hv_err sched_add(struct vcpu *v, int pin)
 {
     unsigned cpu = sched_pick_pcpu(pin);
     struct runqueue *q = &queues[cpu];
     ASSERT_EQ(atomic_load(&v->state), VCPU_FROZEN);
-    ASSERT(q->n <= SCHED_MAX_VCPUS);
-    if (q->n == SCHED_MAX_VCPUS)
+    if (!runqueue_grow(q))
         return HV_FAIL(HV_E_NOMEM);
     v->pcpu = cpu;
     turn_set(v, 0);

@@ -16,14 +16,14 @@
 #define SCHED_MIN_SLICE_US 1000
 #define SCHED_BURST_US     2000
 #define SCHED_EVENT_US     50
-#define SCHED_MAX_VCPUS    64
+#define SCHED_MAX_VCPUS    4096 /* of a pCPU */
 
 /** Let only the pCPUs in mask run guests that are not pinned.  Before the first sched_add(). */
 void sched_guest_cpus_set(uint64_t mask);
 /** Do guests that are not pinned run on that pCPU?  False also for one that does not exist. */
 bool sched_may_run_guests(unsigned cpu);
 /** Assign a FROZEN vCPU to pCPU pin (-1: the least loaded, the boot CPU counted as heavier).  HV_E_NOMEM: that pCPU has
- *  SCHED_MAX_VCPUS.  Service pCPU. */
+ *  SCHED_MAX_VCPUS, or there is no memory.  Service pCPU. */
 HV_MUST_CHECK enum hv_err sched_add(struct vcpu *v, int pin);
 /** Take an added, FROZEN vCPU off its pCPU.  Service pCPU. */
 void sched_remove(struct vcpu *v);

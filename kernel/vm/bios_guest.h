@@ -16,7 +16,7 @@
 #define BIOS_BASE     UINT64_C(0xf0000) /* segment F000h: MP tables and code, 64 KiB */
 #define BIOS_SEGMENT  0xf000u
 #define BIOS_IVT_LEN  1024u
-#define BIOS_MP_MAX   1024u /* bytes of MP tables; enough for VM_MAX_VCPUS */
+#define BIOS_MP_MAX   2048u /* bytes of MP tables; enough for VM_MAX_VCPUS */
 
 struct vm;
 

@@ -353,6 +353,11 @@ static bool nics_read(struct vm_offer *o, struct rd *r)
     return true;
 }
 
+/* Their number again, u16: a host that does not know this field takes 8 at most. */
+static unsigned vcpus_needs(const struct vm *vm) { return vm->n_vcpus > VM_MAX_VCPUS_0_1; }
+static void vcpus_write(const struct vm *vm, struct wr *w) { wr_u16(w, (uint16_t)vm->n_vcpus); }
+static bool vcpus_read(struct vm_offer *o, struct rd *r) { return rd_u16(r) == o->config.n_cpus; }
+
 static const struct offer_field {
     uint16_t id, version;
     const char *name;

@@ -21,9 +21,12 @@
 #include "kernel/lib/log.h"
 #include "kernel/lib/why.h"
 
-#define STATE_MAGIC  0x53565747u /* "GWVS" */
-#define XSAVE_LEGACY 512u
-#define XSAVE_HEADER 64u
+#define STATE_MAGIC       0x53565747u /* "GWVS" */
+#define XSAVE_LEGACY      512u
+#define XSAVE_HEADER      64u
+/* bounds of a state's size; test_vm_state.c looks that they hold and are not far off */
+#define STATE_VCPU_MAX    2048u        /* each vCPU, without its XSAVE area */
+#define STATE_DEVICES_MAX (48 * 1024u) /* all the rest */
 
 enum reg_id {
     RID_RIP = 0x10,
@@ -778,7 +781,7 @@ static const struct section {
     VM_SECTIONS(SECTION)
 };
 
-_Static_assert(VM_MAX_VCPUS <= 8, "sections_load() has a byte of bits per section, one per vCPU");
+_Static_assert(VM_MAX_VCPUS <= 64, "sections_load() has a word of bits per section, one per vCPU");
 _Static_assert(ARRAY_SIZE(sections) < VMS_SEC_OPTIONAL, "numbers are below the bit for optional ones");
 
 /* Save and load own every vCPU. */
@@ -849,6 +852,12 @@ unsigned vm_state_missing(const struct vm_offer *o, reason_fn *add, void *ctx)
     return n;
 }
 
+size_t vm_state_max(const struct vm *vm)
+{
+    size_t bytes = STATE_DEVICES_MAX + vm->n_vcpus * (STATE_VCPU_MAX + (size_t)vm->cpuid->xsave_bytes);
+    return MIN(bytes, VM_STATE_MAX);
+}
+
 enum hv_err vm_state_save(struct vm *vm, const struct vm_knows *know, uint8_t *buf, size_t cap, size_t *len,
                           struct why *why)
 {
@@ -880,7 +889,7 @@ static int section_index(uint16_t id)
     return -1;
 }
 
-static enum hv_err section_load(struct vm *vm, struct rd *in, uint8_t *seen, bool apply, struct why *why)
+static enum hv_err section_load(struct vm *vm, struct rd *in, uint64_t *seen, bool apply, struct why *why)
 {
     uint16_t id = rd_u16(in), version = rd_u16(in);
     uint32_t instance = rd_u32(in), len = rd_u32(in);
@@ -898,9 +907,9 @@ static enum hv_err section_load(struct vm *vm, struct rd *in, uint8_t *seen, boo
     if (!version || version > s->version)
         return REFUSE(HV_E_VERSION, "the state's %s has version %u, this host knows version %u", s->name, version,
                       s->version);
-    if (instance >= (s->per_vcpu ? vm->n_vcpus : 1) || (seen[k] & BIT32(instance)))
+    if (instance >= (s->per_vcpu ? vm->n_vcpus : 1) || (seen[k] & BIT64(instance)))
         return REFUSE(HV_E_PROTO, "the state has a %s number %u that is too many", s->name, instance);
-    seen[k] |= (uint8_t)BIT32(instance);
+    seen[k] |= BIT64(instance);
     struct rd r = rd_init(body, len);
     r.version = version;
     if (!s->load(vm, instance, &r, apply) || r.bad || rd_left(&r))
@@ -911,7 +920,7 @@ static enum hv_err section_load(struct vm *vm, struct rd *in, uint8_t *seen, boo
 
 static enum hv_err sections_load(struct vm *vm, struct rd in, bool apply, struct why *why)
 {
-    uint8_t seen[ARRAY_SIZE(sections)];
+    uint64_t seen[ARRAY_SIZE(sections)];
     memset(seen, 0, sizeof(seen));
     while (rd_left(&in)) {
         enum hv_err e = section_load(vm, &in, seen, apply, why);
@@ -919,7 +928,7 @@ static enum hv_err sections_load(struct vm *vm, struct rd in, bool apply, struct
             return e;
     }
     for (unsigned k = 0; k < ARRAY_SIZE(sections); k++) {
-        unsigned all = sections[k].per_vcpu ? BIT32(vm->n_vcpus) - 1 : 1;
+        uint64_t all = sections[k].per_vcpu ? UINT64_MAX >> (64 - vm->n_vcpus) : 1;
         if (seen[k] != all && (seen[k] || sections[k].always))
             return REFUSE(HV_E_PROTO, "the state is incomplete: a %s is missing", sections[k].name);
     }

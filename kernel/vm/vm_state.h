@@ -24,8 +24,8 @@
 #define VM_STATE_FORMAT     2
 #define VM_OFFER_FORMAT_0_1 2 /* as release 0.1 writes and reads it */
 #define VM_OFFER_FORMAT     3
-#define VM_STATE_MAX        (256 * 1024u)
-#define VM_OFFER_MAX        (16 * 1024u) /* MIG_OFFER_MAX */
+#define VM_STATE_MAX        (512 * 1024u) /* MIG_STATE_MAX */
+#define VM_OFFER_MAX        (16 * 1024u)  /* MIG_OFFER_MAX */
 
 struct vm;
 
@@ -71,7 +71,8 @@ struct vm;
     X(MTU,      0x8104, 1, "MTU",         mtu)      \
     X(PIN,      0x8105, 1, "pin",         pin) \
     X(DISKS,    0x0106, 1, "several disks or disk options", disks) \
-    X(NICS,     0x0107, 1, "several network cards", nics)
+    X(NICS,     0x0107, 1, "several network cards", nics) \
+    X(VCPUS,    0x0108, 1, "more than 8 processors", vcpus)
 /* clang-format on */
 
 enum vms_section {
@@ -85,6 +86,8 @@ enum vms_section {
  *  Context: service pCPU; every vCPU FROZEN and unloaded. */
 HV_MUST_CHECK enum hv_err vm_state_save(struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len,
                                         struct why *why);
+/** The most bytes that vm_state_save() may write for vm: about 4 KiB for each vCPU. */
+size_t vm_state_max(const struct vm *vm);
 /** Add the name of each section whose version the guest needs and k lacks. */
 void vm_state_unknown(const struct vm *vm, const struct vm_knows *k, struct name_list *names);
 /** Load a state made by vm_state_save() on a host whose offer was accepted.  Everything is checked before anything is

@@ -54,6 +54,11 @@ static bool pause_guest(void *c)
     return true;
 }
 static void resume(void *c) { ((struct image *)c)->running = true; }
+static size_t state_max(void *c)
+{
+    (void)c;
+    return 4096;
+}
 static enum hv_err save(void *c, void *buf, size_t cap, size_t *len, struct why *why)
 {
     (void)why;
@@ -87,9 +92,9 @@ static uint64_t has(void *c)
     (void)c;
     return 0;
 }
-static const struct mig_src_ops src = { n_pages,     page,        log_start,    harvest, log_stop,
-                                        pause_guest, pause_guest, resume,       save,    describe,
-                                        throttle,    frame_take,  console_take, release, peer_has };
+static const struct mig_src_ops src = { n_pages,     page,         log_start, harvest, log_stop, pause_guest,
+                                        pause_guest, resume,       state_max, save,    describe, throttle,
+                                        frame_take,  console_take, release,   peer_has };
 
 static size_t knows(void *c, void *buf, size_t cap)
 {

@@ -85,14 +85,21 @@ static void make(struct fake_guest *g, uint64_t n_pages)
     g->exists = true;
 }
 
+void fake_guest_state(struct fake_guest *g, size_t len)
+{
+    free(g->state);
+    g->state = malloc(len);
+    g->state_len = len;
+    for (size_t i = 0; i < len; i++)
+        g->state[i] = (uint8_t)fake_rand(&g->rng);
+}
+
 void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed)
 {
     memset(g, 0, sizeof(*g));
     make(g, n_pages);
     g->rng = seed * 2 + 1;
-    g->state_len = sizeof(g->state);
-    for (size_t i = 0; i < sizeof(g->state); i++)
-        g->state[i] = (uint8_t)fake_rand(&g->rng);
+    fake_guest_state(g, 3000);
     for (uint64_t i = 0; i < n_pages; i++)
         if (fake_rand(&g->rng) % 2)
             fill(g, backed(g, i), (unsigned)(fake_rand(&g->rng) % 4));
@@ -108,6 +115,8 @@ void fake_guest_fini(struct fake_guest *g)
             free(g->page[i]);
     free(g->page);
     free(g->dirty);
+    free(g->state);
+    g->state = NULL;
     g->page = NULL;
     g->dirty = NULL;
 }
@@ -234,6 +243,11 @@ static void src_resume(void *c)
     g->quiesced = false;
     g->resumes++;
 }
+static size_t src_state_max(void *c)
+{
+    const struct fake_guest *g = c;
+    return g->state_max ? g->state_max : g->state_len;
+}
 static enum hv_err src_save(void *c, void *buf, size_t cap, size_t *len, struct why *why)
 {
     (void)why;
@@ -281,9 +295,10 @@ static size_t src_console_take(void *c, uint64_t *at, void *buf, size_t cap)
 static void src_release(void *c) { ((struct fake_guest *)c)->released = true; }
 static void src_peer_has(void *c, uint64_t parts) { ((struct fake_guest *)c)->parts = parts; }
 
-const struct mig_src_ops fake_src_ops = { src_n_pages,  src_page,       src_log_start,    src_harvest, src_log_stop,
-                                          src_quiesce,  src_pause,      src_resume,       src_save,    src_describe,
-                                          src_throttle, src_frame_take, src_console_take, src_release, src_peer_has };
+const struct mig_src_ops fake_src_ops = { src_n_pages,    src_page,         src_log_start, src_harvest,
+                                          src_log_stop,   src_quiesce,      src_pause,     src_resume,
+                                          src_state_max,  src_save,         src_describe,  src_throttle,
+                                          src_frame_take, src_console_take, src_release,   src_peer_has };
 
 /* ---- destination ---- */
 
@@ -323,8 +338,10 @@ static bool dst_present(void *c, uint64_t gfn) { return ((struct fake_guest *)c)
 static enum hv_err dst_load(void *c, const void *buf, size_t len, uint64_t age_us, struct why *why)
 {
     struct fake_guest *g = c;
-    if (g->fail_load || len > sizeof(g->state))
+    if (g->fail_load)
         return REFUSE(HV_E_RANGE, "register 7 is out of range");
+    free(g->state);
+    g->state = malloc(len);
     memcpy(g->state, buf, len);
     g->state_len = len;
     g->age_us = age_us;

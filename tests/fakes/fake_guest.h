@@ -24,8 +24,9 @@ struct fake_guest {
     uint64_t forget_after; /* mutant: the n-th write while logging is not marked; 0: none */
     uint64_t page_limit;   /* destination: page_for_write fails after so many pages; 0: no limit */
     uint64_t present;
-    uint8_t state[3000];
+    uint8_t *state; /* owned */
     size_t state_len;
+    size_t state_max;             /* as told to the machine; 0: state_len */
     uint64_t age_us;              /* as told to state_load */
     const uint64_t *clock;        /* the test's, or NULL */
     uint64_t saved_at, loaded_at; /* what it showed when the state was saved, or loaded */
@@ -55,6 +56,8 @@ void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed);
 /** An empty place for a guest to come. */
 void fake_dest_init(struct fake_guest *g);
 void fake_guest_fini(struct fake_guest *g);
+/** Give it a state of so many bytes; at first it has 3000. */
+void fake_guest_state(struct fake_guest *g, size_t len);
 /** Let the guest write `n` times in its manner, if it is running. */
 void fake_guest_run(struct fake_guest *g, unsigned n);
 void fake_guest_write(struct fake_guest *g, uint64_t gfn, size_t off, const void *src, size_t len);

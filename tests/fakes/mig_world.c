@@ -243,6 +243,7 @@ static void a_resume(void *c)
     fake_src_ops.resume(&w->a);
     check(w);
 }
+static size_t a_state_max(void *c) { return fake_src_ops.state_max(&((struct world *)c)->a); }
 static enum hv_err a_save(void *c, void *buf, size_t cap, size_t *len, struct why *why)
 {
     world_took("a_state");
@@ -264,9 +265,9 @@ static size_t a_console_take(void *c, uint64_t *at, void *buf, size_t cap)
 }
 static void a_release(void *c) { fake_src_ops.release(&((struct world *)c)->a); }
 static void a_peer_has(void *c, uint64_t parts) { fake_src_ops.peer_has(&((struct world *)c)->a, parts); }
-static const struct mig_src_ops a_ops = { a_n_pages,  a_page,       a_log_start,    a_harvest, a_log_stop,
-                                          a_quiesce,  a_pause,      a_resume,       a_save,    a_describe,
-                                          a_throttle, a_frame_take, a_console_take, a_release, a_peer_has };
+static const struct mig_src_ops a_ops = { a_n_pages,    a_page,         a_log_start, a_harvest, a_log_stop, a_quiesce,
+                                          a_pause,      a_resume,       a_state_max, a_save,    a_describe, a_throttle,
+                                          a_frame_take, a_console_take, a_release,   a_peer_has };
 
 /* ---- connections ---- */
 

@@ -64,3 +64,18 @@ def stress_moves(own, vcpus, cpus_a, cpus_b, moves, rounds=2, limit_s=900):
 def test_stress_over_moves(own):
     """Four vCPUs on two CPUs, then on one, and back."""
     stress_moves(own, 4, 3, 2, 2)
+
+
+def test_40_vcpus_move(own):
+    """A guest of 40 vCPUs on two CPUs: all of them come up; its state, above 128 KiB, moves in parts."""
+    link, limit = Link(), {"limit_s": 600}
+    a = own("a", link, vms={"guest": vm(cpus=40)}, peers=["b"], cpus=3, **limit)
+    b = own("b", link, peers=["a"], cpus=2, **limit)
+    with a.guest("guest") as g:
+        g.ready()
+        g.shell("nproc; cat /proc/interrupts | head -1 | wc -w; echo done=$?", r"^40\r?\n40\r?\ndone=0\n")
+    report = a.migrate("guest", b.name)
+    print(f"        blackout {report.number('blackout_ms')} ms, total {report.number('total_ms') / 1000:.1f} s")
+    with b.guest("guest") as g:
+        g.shell("for i in 0 7 8 31 39; do taskset -p -c $i $$ >/dev/null && cut -d' ' -f39 /proc/self/stat; done; "
+                "echo done=$?", r"^0\r?\n7\r?\n8\r?\n31\r?\n39\r?\ndone=0\n")

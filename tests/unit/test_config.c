@@ -248,7 +248,7 @@ static const struct value_case value_cases[] = {
     { "vm v", "memory", "", false },
     { "vm v", "memory", "99999999999999999999G", false }, { "vm v", "memory", "512 MiB", true },
     { "vm v", "memory", "-2G", false },
-    { "vm v", "cpus", "8", true }, { "vm v", "cpus", "9", false }, { "vm v", "cpus", "0", false },
+    { "vm v", "cpus", "8", true }, { "vm v", "cpus", "65", false }, { "vm v", "cpus", "0", false },
     { "vm v", "cpus", "two", false },
     { "vm v", "kernel", "bzImage", true }, { "vm v", "kernel", "boot/bzImage", false }, { "vm v", "kernel", "", false },
     { "vm v", "initrd", "i.gz", true }, { "vm v", "initrd", "", true }, { "vm v", "initrd", "a\\b", false },

@@ -3,7 +3,8 @@
  * compute: shares of the boot CPU's time, host interrupts, latency.  Scheduler, slices and kicks are the real ones, in
  * simulated time; the processor, the devices and the service loop's work are not. */
 /* unit-sources: kernel/run/sched.c kernel/run/slice.c kernel/core/vcpu.c kernel/core/vm.c kernel/host/pcpu_service.c
-   kernel/lib/err.c tests/fakes/log.c */
+   kernel/lib/err.c tests/fakes/log.c
+ *   tests/fakes/page.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

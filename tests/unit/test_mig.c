@@ -505,6 +505,97 @@ static void test_memory_bound(void **s)
     }
 }
 
+/* A state that does not fit into STATE comes in PARTs; memory for it is reserved on both sides beforehand. */
+static void test_large_state(void **s)
+{
+    (void)s;
+    static const size_t lens[] = { MIG_STATE_REC_MAX - 1, MIG_STATE_REC_MAX, MIG_STATE_REC_MAX + 1, 200000,
+                                   MIG_STATE_MAX - 70000, MIG_STATE_MAX };
+    for (unsigned i = 0; i < ARRAY_SIZE(lens); i++)
+        for (unsigned room = 0; room < 2; room++) { /* it may be as long, or longer */
+            struct world w;
+            world_init(&w, 1500, i + 1, NULL);
+            fake_guest_state(&w.a, lens[i]);
+            w.a.state_max = room ? MIG_STATE_MAX : 0;
+            w.a.writer = W_BYTE;
+            run(&w);
+            assert_moved(&w);
+            assert_int_equal(w.b.state_len, lens[i]);
+            world_fini(&w);
+        }
+}
+
+static void test_large_state_fails(void **s)
+{
+    (void)s;
+    struct world w;
+    char said[4][200];
+    for (unsigned kind = 0; kind < 3; kind++) {
+        world_init(&w, 1500, 3, NULL);
+        fake_guest_state(&w.a, 300000);
+        w.max_turns = 100000;
+        if (kind == 0)
+            w.a.fail_save = true;
+        else if (kind == 1)
+            w.a.state_max = 200000; /* more than was announced: it is not saved */
+        else
+            w.sd.flip_at = UINT64_MAX, w.b.fail_load = true;
+        run(&w);
+        assert_exactly_one(&w);
+        assert_true(w.a.running);
+        struct mig_stats st;
+        mig_tx_stats(w.tx, &st);
+        snprintf(said[kind], sizeof(said[kind]), "%s", st.text);
+        world_fini(&w);
+    }
+    assert_non_null(strstr(said[0], "cannot be saved"));
+    assert_non_null(strstr(said[1], "cannot be saved"));
+    assert_non_null(strstr(said[2], "cannot be loaded"));
+    unsigned failed = 0;
+    for (int64_t limit = 1400000; limit < 3000000; limit += 50000) { /* no memory for it, on either side */
+        world_init(&w, 1500, 3, NULL);
+        fake_guest_state(&w.a, MIG_STATE_MAX);
+        w.max_turns = 100000;
+        fake_mem_limit = limit;
+        run(&w);
+        fake_mem_limit = 0;
+        assert_exactly_one(&w);
+        struct mig_stats st;
+        mig_tx_stats(w.tx, &st);
+        failed += strstr(st.text, "memory for the guest's state") != NULL;
+        world_fini(&w);
+    }
+    assert_true(failed > 0);
+}
+
+/* A source that sends what it did not announce, or more of it. */
+static void test_parts_unannounced(void **s)
+{
+    (void)s;
+    static uint8_t part[MIG_PART_MAX];
+    for (unsigned announced = 0; announced < 2; announced++) {
+        struct world w;
+        world_init(&w, 64, 3, NULL);
+        struct mig_io *io = mig_rx_io(w.rx);
+        struct mig_p_offer o = {
+            .id = { { 7 } }, .n_pages = 64, .name = "x", .offer = (const uint8_t *)"fake offer", .offer_len = 10
+        };
+        o.state_max = announced ? MIG_STATE_REC_MAX + 5 : 0;
+        mig_preamble_put(&io->in);
+        mig_offer_put(&io->in, &o);
+        for (unsigned i = 0; i < 2 * announced; i++)
+            mig_part_put(&io->in, part, sizeof(part));
+        for (unsigned i = 0; i < 4; i++)
+            mig_rx_step(w.rx, w.now);
+        assert_int_equal(mig_rx_state(w.rx), MIG_RX_LOADING);
+        mig_part_put(&io->in, part, 6);
+        for (unsigned i = 0; i < 4; i++)
+            mig_rx_step(w.rx, w.now);
+        assert_int_equal(mig_rx_state(w.rx), MIG_RX_DROPPED);
+        world_fini(&w);
+    }
+}
+
 static void test_timeouts(void **s)
 {
     (void)s;
@@ -736,6 +827,9 @@ int main(void)
         cmocka_unit_test(test_stopped_first),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_memory_bound),
+        cmocka_unit_test(test_large_state),
+        cmocka_unit_test(test_large_state_fails),
+        cmocka_unit_test(test_parts_unannounced),
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_long_silence),
         cmocka_unit_test(test_soak),

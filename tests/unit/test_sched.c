@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_sched.c - the vCPU scheduler in simulated time: fair shares, prompt interrupts that do not exceed the
  * fair share, spinning vCPUs that yield. */
-/* unit-sources: kernel/run/sched.c kernel/core/vcpu.c kernel/core/vm.c kernel/lib/err.c tests/fakes/log.c */
+/* unit-sources: kernel/run/sched.c kernel/core/vcpu.c kernel/core/vm.c kernel/lib/err.c tests/fakes/log.c
+ *   tests/fakes/page.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

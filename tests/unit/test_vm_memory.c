@@ -86,7 +86,9 @@ static void test_nothing_counts_twice(void **state)
     assert_int_equal(vm_memory_promisable(), before);
     vms[0].move_hash_bytes = UINT64_MAX / 2; /* no figure makes the sum wrap round */
     assert_in_range(vm_memory_promisable(), before, before + 128 * MIB);
-    assert_int_equal(vm_memory_promised(), vm_memory_needed(&(struct vm_config){ .memory_bytes = 2 * GIB }, 0));
+    /* what is allocated when it is built is needed, and not owed any more */
+    assert_int_equal(vm_memory_promised(),
+                     vm_memory_needed(&(struct vm_config){ .memory_bytes = 2 * GIB }, 0) - 256 * KIB);
     atomic_store(&vms[0].state, VM_STOPPED);
     assert_int_equal(vm_memory_promised(), 0);
 }

@@ -526,6 +526,34 @@ static void test_offer_lists_what_the_state_holds(void **unused)
 }
 
 /* A disk on a server: address and size travel in the offer, and nonsense there is refused. */
+/* The most vCPUs: all of them move, the state is within the announced bound, and an older host refuses. */
+static void test_64_vcpus(void **unused)
+{
+    (void)unused;
+    size_t len;
+    for (unsigned n = 1; n <= VM_MAX_VCPUS; n *= 2) {
+        begin(n);
+        assert_in_range(vm_state_max(&a.vm), state_len, MIN(state_len + n * 2048 + 48 * 1024, VM_STATE_MAX));
+        assert_true(n > VM_MAX_VCPUS_0_1 || vm_state_max(&a.vm) <= 128 * 1024);
+        if (n == VM_MAX_VCPUS)
+            printf("> a state of %u vCPUs has %zu bytes\n", n, state_len);
+        assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+        assert_int_equal(vm_state_save(&b.vm, machine_knows(), again, sizeof(again), &len, WHY(why)), HV_OK);
+        assert_int_equal(len, state_len);
+        assert_memory_equal(state, again, len);
+        static struct vm_offer o;
+        assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+        assert_int_equal(o.config.n_cpus, n);
+        if (n > VM_MAX_VCPUS_0_1) {
+            struct vm_knows old;
+            assert_int_equal(vm_knows_parse(&old, NULL, 0), HV_OK);
+            assert_int_equal(vm_knows_check(&old, &a.vm, WHY(why)), HV_E_VERSION);
+            assert_non_null(strstr(why, "more than 8 processors"));
+        }
+        end();
+    }
+}
+
 static void test_offer_of_a_disk_on_a_server(void **unused)
 {
     (void)unused;
@@ -866,6 +894,7 @@ int main(void)
         cmocka_unit_test(test_offer),
         cmocka_unit_test(test_offer_lists_what_the_state_holds),
         cmocka_unit_test(test_offer_of_a_disk_on_a_server),
+        cmocka_unit_test(test_64_vcpus),
         cmocka_unit_test(test_offer_of_many_disks_and_cards),
         cmocka_unit_test(test_offer_with_modules),
         cmocka_unit_test(test_guest_without_xsave_keeps_its_registers),
