@@ -25,6 +25,7 @@
 #include "kernel/manage/settings.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
 #include "kernel/run/sched.h"
 #include "kernel/service.h"
@@ -135,6 +136,7 @@ void kernel_entry(struct boot_info *bi)
     sched_guest_cpus_set(config.host.guest_cpus);
     vm_manage_init(bi, migration_let_go);
     vm_define_step(); /* what the registry defines */
+    move_record_step(); /* what it has of moves */
     start_all();
     log_info("host", "up %lu us after entry", clock_tsc_to_us(tsc_read() - bi->entry_tsc));
     console_init(bi);

@@ -17,6 +17,7 @@
 #include "kernel/peers/ask.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/move_record.h"
 #include "kernel/peers/reach.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/validate.h"
@@ -40,6 +41,7 @@ bool service_step(uint64_t *wake)
     bool busy = net_poll();
     busy |= ask_step();
     busy |= start_step();
+    move_record_step();
     busy |= migration_step();
     busy |= evacuate_step();
     busy |= reach_step();

@@ -129,6 +129,10 @@ struct mig_tx_params {
 /** A new job in state HELLO: the guest is not touched yet.  HV_E_NOMEM; HV_E_INVAL (name, options, n_pages).  *out is
  *  NULL on an error. */
 HV_MUST_CHECK enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out);
+/** A machine for the job p->id that was IN_DOUBT when this host went down, from its records: it waits for a stream, to
+ *  ask QUERY.  The guest's memory is gone, so of p->ops only release() is called; FAILED leaves the guest stopped here.
+ *  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err mig_tx_create_in_doubt(const struct mig_tx_params *p, struct mig_tx **out);
 /** Free the machine.  A job before COMMIT is cancelled first (the guest runs on).  In IN_DOUBT the guest stays
  *  stopped: resolve first. */
 void mig_tx_destroy(struct mig_tx *m);

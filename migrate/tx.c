@@ -133,9 +133,11 @@ static void tx_doubt(struct mig_tx *m, enum hv_err err, const char *fmt, ...)
 
 static void tx_release(struct mig_tx *m)
 {
-    ASSERT(m->pausing && m->logging); /* COMMIT was queued while the guest was paused */
-    m->st.blackout.commit = tx_now(m) - m->mark_us;
-    m->st.blackout.total = tx_now(m) - m->stop_us;
+    ASSERT(m->rebooted || (m->pausing && m->logging)); /* COMMIT was queued while the guest was paused */
+    if (!m->rebooted) {
+        m->st.blackout.commit = tx_now(m) - m->mark_us;
+        m->st.blackout.total = tx_now(m) - m->stop_us;
+    }
     m->err = HV_OK;
     m->text[0] = '\0';
     m->logging = m->pausing = false;
@@ -510,17 +512,12 @@ static bool tx_params_ok(const struct mig_tx_params *p, uint64_t n_pages)
            p->opts.lz4_acceleration <= 64;
 }
 
-enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out)
+/* A machine without its queues and tables.  NULL: no memory. */
+static struct mig_tx *tx_alloc(const struct mig_tx_params *p, uint64_t n_pages)
 {
-    ASSERT(p->ops && p->mem.alloc && p->mem.free);
-    uint64_t n_pages = p->ops->n_pages(p->ctx);
-    *out = NULL;
-    if (!tx_params_ok(p, n_pages))
-        return HV_FAIL(HV_E_INVAL);
     struct mig_tx *m = p->mem.alloc(sizeof(*m));
     if (!m)
-        return HV_FAIL(HV_E_NOMEM);
-
+        return NULL;
     m->ops = p->ops;
     m->ctx = p->ctx;
     m->mem = p->mem;
@@ -532,6 +529,37 @@ enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out)
     m->n_pages = n_pages;
     m->n_words = DIV_ROUND_UP(n_pages, 64);
     m->now = m->start_us = m->progress_us = m->idle_us = p->now_us;
+    return m;
+}
+
+enum hv_err mig_tx_create_in_doubt(const struct mig_tx_params *p, struct mig_tx **out)
+{
+    ASSERT(p->ops && p->mem.alloc && p->mem.free);
+    *out = NULL;
+    struct mig_tx *m = tx_params_ok(p, 1) ? tx_alloc(p, 1) : NULL;
+    if (!m)
+        return HV_FAIL(HV_E_NOMEM);
+    m->state = MIG_TX_IN_DOUBT; /* where the job was: no change of state */
+    m->rebooted = true;
+    if (tx_io_init(m)) {
+        mig_tx_destroy(m);
+        return HV_FAIL(HV_E_NOMEM);
+    }
+    tx_doubt(m, HV_E_CLOSED, "this host went down before the destination's answer had come");
+    *out = m;
+    return HV_OK;
+}
+
+enum hv_err mig_tx_create(const struct mig_tx_params *p, struct mig_tx **out)
+{
+    ASSERT(p->ops && p->mem.alloc && p->mem.free);
+    uint64_t n_pages = p->ops->n_pages(p->ctx);
+    *out = NULL;
+    if (!tx_params_ok(p, n_pages))
+        return HV_FAIL(HV_E_INVAL);
+    struct mig_tx *m = tx_alloc(p, n_pages);
+    if (!m)
+        return HV_FAIL(HV_E_NOMEM);
     m->link_ok = true;
     if (tx_io_init(m) || mig_store_init(&m->store, &m->mem, n_pages, m->key) || tx_pages_init(m) ||
         mig_enc_init(&m->enc, &m->mem, &m->store, &m->io.out, m->opts.lz4, m->opts.lz4_acceleration)) {

@@ -38,6 +38,7 @@ struct mig_tx {
     size_t knows_len;
     /* pausing: quiesce() or pause() was called and not undone; asking: QUERY was sent */
     bool got_preamble, logging, pausing, link_ok, asking;
+    bool rebooted;     /* made IN_DOUBT from records: there is no guest to resume */
     bool console_sent; /* a CONSOLE was: the destination knows the numbers */
     bool later;        /* the destination said that the FAIL which follows holds for now only */
     struct mig_io io;  /* buffers owned */

@@ -192,6 +192,11 @@ void config_vm_parse(const char *name, const char *text, size_t len, struct conf
 /** The lines of section [vm NAME] in text, from the one with its name on.  NULL: there is none. */
 const char *config_vm_text(const char *text, size_t len, const char *name, size_t *section_len);
 
+/** Write v as the text of a [vm] section, for a guest that came from elsewhere: its files have names without meaning.
+ *  Returns its length without the final NUL, less than cap; 0: it does not fit (CONFIG_VM_TEXT_MAX does). */
+#define CONFIG_VM_TEXT_MAX 8192u
+size_t config_vm_write(const struct vm_config *v, char *out, size_t cap);
+
 #define CONFIG_MISTAKE_LEN 512
 /** A mistake in words, for the log: file, line, section, key, and what would be right. */
 void config_mistake_text(char out[CONFIG_MISTAKE_LEN], unsigned line, const char *section, const char *key,

@@ -15,6 +15,7 @@
 #include "kernel/host/page.h"
 #include "kernel/host/panic.h"
 #include "kernel/lib/log.h"
+#include "kernel/store/registry.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -188,7 +189,11 @@ static enum hv_err job_may_start(const struct vm *vm, struct why *why)
     }
     char text[300];
     const char *stays = vm_disk_stays(vm, text, sizeof(text));
-    return stays ? REFUSE(HV_E_UNSUPP, "%s cannot move: %s", vm->config.name, stays) : HV_OK;
+    if (stays)
+        return REFUSE(HV_E_UNSUPP, "%s cannot move: %s", vm->config.name, stays);
+    return registry_present() && registry_why()[0]
+               ? REFUSE(HV_E_IO, "%s cannot move: %s", vm->config.name, registry_why())
+               : HV_OK;
 }
 
 void migration_options(struct move_options *o) { move_options_default(host_config, o); }
@@ -240,6 +245,36 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
         log_info("mig", "%s -> %s: job %u waits, %u go before it", o->job.guest, o->job.peer, o->job.number,
                  migration_queue_position(&o->job));
     return HV_OK;
+}
+
+void migration_recall_doubt(const char *guest, const struct mig_id *id, const char *peer, bool there)
+{
+    struct outgoing *o = job_slot();
+    struct vm *vm = vm_find(guest);
+    if (!vm || vm_state(vm) != VM_STOPPED || !o || migration_is_moving(guest)) {
+        log_error("mig", "%s: whether it is %s's since its last move is not known, and not asked: %s", guest, peer,
+                  !vm ? "no guest of that name is defined here" : "it is up, or too many moves wait");
+        return;
+    }
+    memset(o, 0, sizeof(*o));
+    o->vm = vm;
+    o->peer = config_peer(host_config, peer);
+    o->peer_records = there;
+    o->job.number = ++last_number;
+    o->job.asked_us = o->job.started_us = clock_us();
+    migration_options(&o->job.options);
+    snprintf(o->job.guest, sizeof(o->job.guest), "%s", guest);
+    snprintf(o->job.peer, sizeof(o->job.peer), "%s", peer);
+    snprintf(o->job.by, sizeof(o->job.by), "the registry");
+    if (outgoing_recall_doubt(o, id)) {
+        memset(o, 0, sizeof(*o));
+        log_error("mig", "%s: no memory to ask %s whether it has it", guest, peer);
+        return;
+    }
+    log_warn("mig",
+             "%s -> %s: this host went down before it knew whether the guest is %s's; it is not started here "
+             "until %s answers, or a person resolves it",
+             guest, peer, peer, peer);
 }
 
 enum hv_err migration_cancel(const char *guest, const char *reason)

@@ -7,6 +7,7 @@
 #include "kernel/peers/choose.h"
 #include "kernel/peers/dial.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/move_record.h"
 #include "kernel/peers/rate.h"
 #include "kernel/vm/vm_knows.h"
 #include "migrate/mig.h"
@@ -25,6 +26,9 @@ struct outgoing {
     uint64_t stopped_allowance;          /* bytes that may exceed the rate limits once the guest is paused */
     struct stream *stream;               /* owned, or NULL; open */
     struct mig_tx *m;                    /* owned, or NULL */
+    struct move_write doubt;             /* the record that the guest may be the peer's soon */
+    bool peer_records;                   /* the peer has a registry, and records the guest there */
+    char doubt_trouble[300];             /* why it cannot be made, "" if it can */
     uint64_t retry_us;                   /* no attempt to reconnect before this */
     unsigned n_doubts;                   /* streams lost after COMMIT; counts to 2 */
     const struct peer_config *waits_for; /* borrowed: the peer that was busy last; NULL: none */
@@ -37,6 +41,8 @@ struct outgoing {
 void outgoing_init(struct migration_counts *counts);
 /** May the queued job o start?  False: the peer that it needs is busy. */
 bool outgoing_may_start(const struct outgoing *o);
+/** The job, which has guest, peer and times, was in doubt when this host went down.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err outgoing_recall_doubt(struct outgoing *o, const struct mig_id *id);
 /** The job leaves the queue: JOB_QUEUED to any other state. */
 void outgoing_start(struct outgoing *o);
 /** One turn of a job in any state.  True: there was progress. */

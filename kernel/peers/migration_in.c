@@ -8,8 +8,10 @@
  * Afterwards it is a guest like any other, and the machine only has its last record to deliver.
  *
  * finished_ids has the outcome of each move, for a source that lost its stream after COMMIT and asks QUERY.
- * docs/handoff.md explains the answers.  Not here: what a record means (migrate/rx.c), the checks of an offer and of a
- * state (kernel/vm/). */
+ * docs/handoff.md explains the answers.  A host with a registry records an arrival before it accepts the guest, and
+ * again before it runs it (move_record.h); so the answers are true after a power cut.
+ *
+ * Not here: what a record of the wire means (migrate/rx.c), the checks of an offer and of a state (kernel/vm/). */
 #include "kernel/peers/migration_impl.h"
 
 #include <stdio.h>
@@ -21,8 +23,10 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/evacuate.h"
+#include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
+#include "kernel/store/registry.h"
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
@@ -49,9 +53,12 @@ struct incoming {
     struct vm *vm;                       /* borrowed; set by admit */
     struct disk *disk[CONFIG_MAX_DISKS]; /* owned until the VM takes them: being opened for admit; NULL: none */
     uint64_t disk_since_us;
-    bool works;           /* this turn hashed or allocated for an offer, and there is more to do */
-    struct boot_set boot; /* owned until the VM takes it: what the guest will start from */
-    bool arrives;         /* it has one of the ARRIVALS_MAX places */
+    bool works;                       /* this turn hashed or allocated for an offer, and there is more to do */
+    struct boot_set boot;             /* owned until the VM takes it: what the guest will start from */
+    bool arrives;                     /* it has one of the ARRIVALS_MAX places */
+    struct mig_id id;                 /* of the job; valid once vm is set */
+    bool recording;                   /* admission waits for its record, and vm is not the machine's yet */
+    struct move_write arriving, here; /* the records that the guest arrives, and that it is here */
     char peer[CONFIG_NAME_LEN];
     uint64_t done_us; /* when the machine ended; 0: not yet */
 };
@@ -221,11 +228,48 @@ static bool arrival_place(struct incoming *in, struct mig_reasons *reasons)
     return false;
 }
 
+/* The guest is admitted, as far as the machine does not say so yet: its record is not durable. */
+static void arrival_abandon(struct incoming *in)
+{
+    ASSERT(in->recording);
+    in->recording = false;
+    move_record_refused(in->vm->config.name, &in->id, in->peer, "it was not admitted");
+    guest_console_arrived(in->vm, false);
+    vm_incoming_drop(in->vm);
+}
+
+/* Wait for the record.  False: not known yet. */
+static bool arrival_recorded(struct incoming *in, const struct vm_offer *o, struct mig_reasons *reasons,
+                             struct mig_reasons *notes)
+{
+    char why[200] = "";
+    bool failed, done = move_write_done(&in->arriving, &failed);
+    if (failed)
+        mig_reason_add(reasons, "host %s cannot record the arrival: %s", host_config->host.name, registry_why());
+    if (failed)
+        arrival_abandon(in);
+    in->works = !done && !failed;
+    if (!done)
+        return failed;
+    in->recording = false;
+    log_info("mig", "%s: its guest %s arrives", in->peer, o->config.name); /* the peer first: log_rate.h */
+    if (vm_offer_note(o, why, sizeof(why))) {
+        log_info("mig", "%s: its guest %s: %s", in->peer, o->config.name, why);
+        mig_reason_add(notes, "%s", why);
+    }
+    if (!in->vm->boot.n)
+        mig_reason_add(notes, "reset: the source does not send the files that the guest was started from, so "
+                              "it is stopped when it resets itself");
+    return true;
+}
+
 static size_t dst_knows(void *ctx, void *buf, size_t cap)
 {
     static struct vm_knows k; /* large; service pCPU only */
     (void)ctx;
     vm_knows_here(&k);
+    if (registry_present())
+        vm_knows_add(&k, VM_KNOWS_REGISTRY);
     return vm_knows_write(&k, buf, cap);
 }
 
@@ -233,10 +277,12 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
 {
     struct incoming *in = ctx;
     static struct vm_offer o; /* large; service pCPU only */
-    char why[200] = "";       /* or a note */
+    char why[400] = "";
     in->works = !offer_read(offer, &o, reasons);
     if (in->works)
         return false;
+    if (in->recording)
+        return arrival_recorded(in, &o, reasons, notes);
     offer_judge(offer, &o, boot_set_bytes(&in->boot), reasons);
     if (!reasons->n && arrival_place(in, reasons) &&
         (!offer_disk_check(in, &o, DISK_OPEN_US, reasons) || !offer_boot_memory(in, &o, reasons)))
@@ -252,19 +298,15 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
     else if (!guest_console_arrives(in->vm))
         mig_reason_add(reasons, "no memory for the guest's console output");
+    else if (move_record_arriving(in->vm, &offer->id, in->peer, &in->arriving, WHY(why)))
+        mig_reason_add(reasons, "host %s cannot record the arrival: %s", host_config->host.name, why);
     if (reasons->n) {
         vm_incoming_drop(in->vm);
-    } else {
-        log_info("mig", "%s: its guest %s arrives", in->peer, o.config.name); /* the peer first: log_rate.h */
-        if (vm_offer_note(&o, why, sizeof(why))) {
-            log_info("mig", "%s: its guest %s: %s", in->peer, o.config.name, why);
-            mig_reason_add(notes, "%s", why);
-        }
-        if (!in->vm->boot.n)
-            mig_reason_add(notes, "reset: the source does not send the files that the guest was started from, so "
-                                  "it is stopped when it resets itself");
+        return true;
     }
-    return true;
+    in->id = offer->id;
+    in->recording = true;
+    return arrival_recorded(in, &o, reasons, notes);
 }
 
 /* Which boot files need not be sent. */
@@ -316,10 +358,19 @@ static enum hv_err dst_ready(void *ctx, struct why *why)
     return HV_OK;
 }
 
+/* A disk that fails now cannot keep the guest, which stands still, from running: its source may have heard nothing. */
 static bool dst_record(void *ctx)
 {
-    (void)ctx;
-    return true;
+    struct incoming *in = ctx;
+    bool failed;
+    if (!in->here.begun && in->arriving.begun)
+        move_record_here(in->vm, &in->id, in->peer, &in->here);
+    bool done = move_write_done(&in->here, &failed);
+    if (failed)
+        log_error("mig", "%s is this host's now, and not recorded as such: after a power cut it is known nowhere: %s",
+                  in->vm->config.name, registry_why());
+    in->works = !done && !failed;
+    return done || failed;
 }
 
 static void dst_run(void *ctx)
@@ -340,6 +391,8 @@ static void dst_drop(void *ctx)
     struct incoming *in = ctx;
     ASSERT(in->vm);
     log_warn("mig", "%s: its guest %s is dropped, it does not run here", in->peer, in->vm->config.name);
+    if (in->arriving.begun)
+        move_record_refused(in->vm->config.name, &in->id, in->peer, mig_rx_text(in->m));
     guest_console_arrived(in->vm, false);
     vm_incoming_drop(in->vm);
 }
@@ -390,6 +443,13 @@ static const struct mig_dst_ops dst_ops = {
 };
 
 /* ---- machines ---- */
+
+void incoming_verdict(const struct mig_id *id, const char *peer, enum mig_verdict v, const char *why)
+{
+    const struct peer_config *p = config_peer(host_config, peer);
+    unsigned source = p ? (unsigned)(p - host_config->peers) : CONFIG_MAX_PEERS; /* no longer a peer */
+    mig_ids_put(&finished_ids, id, source, true, v, why);
+}
 
 static bool incoming_settle(void *ctx, const struct mig_id *id)
 {
@@ -492,6 +552,8 @@ static void incoming_machine_end(struct incoming *in)
                  mig_rx_name(in->m), mig_rx_text(in->m));
     mig_rx_destroy(in->m);
     in->m = NULL;
+    if (in->recording)
+        arrival_abandon(in);
     incoming_disk_close(in);
     boot_set_drop(&in->boot);
     if (in->stream)

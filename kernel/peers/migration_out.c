@@ -23,7 +23,9 @@
 #include "kernel/host/page.h"
 #include "kernel/host/random.h"
 #include "kernel/lib/log.h"
+#include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
+#include "kernel/store/registry.h"
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
@@ -77,7 +79,27 @@ static enum hv_err src_log_start(void *ctx)
 
 static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(outgoing_vm(ctx), bitmap); }
 static void src_log_stop(void *ctx) { dirty_stop(outgoing_vm(ctx)); }
-static bool src_quiesce(void *ctx) { return vm_disk_quiesce(outgoing_vm(ctx)); }
+
+/* Record the doubt before the guest is stopped: so the write costs no downtime, and COMMIT comes after it.  The guest
+ * runs on meanwhile. */
+static bool src_quiesce(void *ctx)
+{
+    struct outgoing *o = ctx;
+    bool failed;
+    if (!o->doubt.begun && move_record_doubt(o->job.guest, mig_tx_id(o->m), o->peer->name, o->peer_records, &o->doubt,
+                                             WHY(o->doubt_trouble)))
+        return false;
+    bool done = move_write_done(&o->doubt, &failed);
+    if (failed)
+        snprintf(o->doubt_trouble, sizeof(o->doubt_trouble), "%s", registry_why());
+    return done && vm_disk_quiesce(o->vm);
+}
+
+/* Why src_quiesce() cannot become true.  NULL: it still may. */
+static const char *quiesce_trouble(const struct outgoing *o)
+{
+    return o->doubt_trouble[0] ? o->doubt_trouble : vm_disk_quiesce_error(o->vm);
+}
 
 static bool src_pause(void *ctx)
 {
@@ -123,6 +145,7 @@ static enum hv_err src_describe(void *ctx, const void *knows, size_t knows_len, 
     enum hv_err e = vm_knows_parse(&o->knows, knows, knows_len);
     if (e)
         return REFUSE(e, "what the destination says that it reads is malformed");
+    o->peer_records = vm_knows_version(&o->knows, VM_KNOWS_REGISTRY, 1);
     e = vm_knows_check(&o->knows, o->vm, why);
     if (!vm_knows_version(&o->knows, OFFER_FIELD_BOOT, 1) || !boot_set_hash_step(&o->vm->boot))
         o->n_boot_pages = 0;
@@ -139,7 +162,14 @@ static size_t src_console_take(void *ctx, uint64_t *at, void *buf, size_t cap)
     return n;
 }
 
-static void src_release(void *ctx) { vm_left(outgoing_vm(ctx)); }
+static void src_release(void *ctx)
+{
+    struct outgoing *o = ctx;
+    if (o->doubt.begun)
+        move_record_left(o->job.guest, mig_tx_id(o->m), o->job.peer);
+    o->doubt.begun = false;
+    vm_left(o->vm);
+}
 static void src_peer_has(void *ctx, uint64_t parts) { ((struct outgoing *)ctx)->peer_has = parts; }
 
 static const struct mig_src_ops src_ops = {
@@ -278,6 +308,10 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     j->wire_bytes = o->wire_before;
     if (o->m && mig_tx_state(o->m) != MIG_TX_RELEASED)
         o->vm->move_hash_bytes = 0;
+    if (o->doubt.begun)
+        move_record_stays(mig_tx_id(o->m));
+    o->doubt = (struct move_write){ 0 };
+    o->doubt_trouble[0] = '\0';
     if (o->m)
         mig_tx_destroy(o->m);
     o->m = NULL;
@@ -301,10 +335,15 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     }
     if (err)
         log_warn("mig", "%s -> %s: failed, the guest %s here: %s", j->guest, j->peer,
-                 o->vm->operator_paused ? "stays paused" : "runs on", j->text);
+                 vm_state(o->vm) == VM_STOPPED ? "is stopped"
+                 : o->vm->operator_paused      ? "stays paused"
+                                               : "runs on",
+                 j->text);
     else
         log_info("mig", "%s -> %s: moved in %lu ms, blackout %lu us", j->guest, j->peer,
                  (j->ended_us - j->started_us) / 1000, j->stats.blackout.total);
+    if (err && vm_state(o->vm) == VM_STOPPED)
+        start_settled(o->vm); /* it was in doubt since before a reboot */
 }
 
 /* ---- a job from one state to the next, in order ---- */
@@ -394,6 +433,25 @@ static enum hv_err outgoing_machine_create(struct outgoing *o)
     random_bytes(&p.id, sizeof(p.id));
     random_bytes(p.key, sizeof(p.key));
     return mig_tx_create(&p, &o->m);
+}
+
+enum hv_err outgoing_recall_doubt(struct outgoing *o, const struct mig_id *id)
+{
+    struct mig_tx_params p = { .ops = &src_ops,
+                               .ctx = o,
+                               .mem = { mem_alloc, mem_free },
+                               .name = o->job.guest,
+                               .id = *id,
+                               .now_us = clock_us(),
+                               .clock_us = clock_us };
+    mig_opts_default(&p.opts);
+    enum hv_err e = mig_tx_create_in_doubt(&p, &o->m);
+    if (e)
+        return e;
+    job_stats_take(o);
+    o->doubt.begun = true;
+    o->job.state = JOB_RECONNECTING;
+    return HV_OK;
 }
 
 /* Record the address in use, and log it when it is not the best one. */
@@ -509,7 +567,7 @@ static bool moving_step(struct outgoing *o)
         moving_link_lost(o);
         w = mig_tx_step(o->m, clock_us());
     }
-    const char *trouble = mig_tx_state(o->m) == MIG_TX_STOPPING ? vm_disk_quiesce_error(o->vm) : NULL;
+    const char *trouble = mig_tx_state(o->m) == MIG_TX_STOPPING ? quiesce_trouble(o) : NULL;
     if (trouble && mig_tx_cancel(o->m, trouble, clock_us()) == HV_OK)
         w = mig_tx_step(o->m, clock_us());
     if (mig_tx_state(o->m) == MIG_TX_PRECOPY)
@@ -524,7 +582,7 @@ static bool reconnecting_step(struct outgoing *o)
 {
     ASSERT(o->m && !o->stream);
     if (!o->dial.n) {
-        if (clock_us() < o->retry_us)
+        if (clock_us() < o->retry_us || !o->peer)
             return false;
         o->retry_us = clock_us() + RECONNECT_US;
         dial_begin(&o->dial, host_config, o->peer, NULL); /* any network will do for QUERY */

@@ -15,6 +15,7 @@
 #include "kernel/peers/ask.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/move_record.h"
 #include "kernel/peers/start_rule.h"
 #include "kernel/store/registry.h"
 #include "kernel/vm/guest_console.h"
@@ -54,11 +55,19 @@ static enum mig_find start_find_name(const char *name, const char *asker, struct
     case VM_CRASHED:  /* never runs again */
     case VM_STOPPED:  break;
     }
+    if (migration_is_moving(name)) { /* in doubt since before a reboot: soon it is known where it is */
+        why_say(why, "stopped, and a move of it is in doubt");
+        return MIG_F_ARRIVING;
+    }
     struct start *s = start_of(vm);
     if (s->state == START_ASKING && s->rule.wanted) {
         *ticket = s->rule.ticket;
         why_say(why, "about to be started there");
         return MIG_F_WANTED;
+    }
+    if (move_record_is_here(name)) {
+        why_say(why, "stopped");
+        return MIG_F_HERE;
     }
     if (!migration_left(name, asker, START_LEFT_US, &to))
         return MIG_F_NONE;
@@ -114,6 +123,10 @@ static enum hv_err start_begin(struct vm *vm, struct start *s)
         snprintf(s->text, sizeof(s->text), "no virtualization here: the log says why");
         return start_finish(vm, s, HV_FAIL(HV_E_UNSUPP));
     }
+    if (vm_files_pending(vm)) { /* start_step() begins again */
+        snprintf(s->text, sizeof(s->text), "the files that it starts from are being looked at");
+        return HV_E_AGAIN;
+    }
     if (!host_config->n_peers || s->how == START_FORCE)
         return start_now(vm, s);
     enum hv_err e = vm_start_check(vm, WHY(s->text));
@@ -133,6 +146,12 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
     struct start *s = start_of(vm);
     if (vm_state(vm) != VM_STOPPED)
         return vm_start_check(vm, why); /* a mistake of whoever asks, and no failed start */
+    if (migration_is_moving(vm->config.name))
+        return REFUSE(HV_E_BUSY,
+                      "%s may be %s's: this host went down before it knew, and asks; if %s is gone for good, `migrate "
+                      "resolve %s here --sure`",
+                      vm->config.name, migration_of(vm->config.name)->peer, migration_of(vm->config.name)->peer,
+                      vm->config.name);
     if (s->state == START_ASKING && how != START_FORCE)
         return REFUSE(HV_E_BUSY,
                       "%s waits for its start already (%s); `vm start %s --force` starts it now, if you "
@@ -185,17 +204,28 @@ static bool start_at_boot(const struct vm *vm)
     return vm_was_up(vm);
 }
 
+static enum hv_err start_request_at_boot(struct vm *vm) /* an error is logged */
+{
+    char why[256];
+    return start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO, WHY(why));
+}
+
+void start_settled(struct vm *vm)
+{
+    if (start_at_boot(vm))
+        (void)!start_request_at_boot(vm);
+}
+
 /* Begin the starts that are due.  An error is logged.  True: there was one. */
 static bool start_waiting_step(void)
 {
-    char why[256];
     unsigned first = waiting.at;
     while (waiting.at < waiting.n && clock_us() >= waiting.next_us) {
         struct vm *vm = waiting.vm[waiting.at++];
         if (vm_at(vm_slot(vm)) != vm || vm_state(vm) != VM_STOPPED || start_of(vm)->state == START_ASKING)
             continue; /* somebody was faster */
         waiting.next_us = clock_us() + vm->config.start_delay_s * 1000000ul;
-        (void)!start_request(vm, vm->config.autostart == AUTOSTART_ALWAYS ? START_AUTO_ALWAYS : START_AUTO, WHY(why));
+        (void)!start_request_at_boot(vm);
     }
     return waiting.at != first;
 }
@@ -252,7 +282,8 @@ static void start_overdue(struct vm *vm, struct start *s)
 {
     char obstacle[300];
     start_obstacle_text(s, obstacle, sizeof(obstacle));
-    if (s->how == START_AUTO_ALWAYS && start_rule_only_unreachable(s->ask->reply, s->ask->n)) {
+    if (s->how == START_AUTO_ALWAYS && !move_record_left_to(vm->config.name) &&
+        start_rule_only_unreachable(s->ask->reply, s->ask->n)) {
         log_warn("vm", "%s is started although %s (autostart = always)", vm->config.name, obstacle);
         (void)start_now(vm, s);
     } else if (s->how == START_COMMAND) {
@@ -314,5 +345,7 @@ bool start_step(void)
     for (unsigned i = 0; i < VM_MAX; i++)
         if (starts[i].state == START_ASKING && (starts[i].ask || starts[i].loading))
             decided |= start_asking_step(vm_at(i), &starts[i]);
+        else if (starts[i].state == START_ASKING)
+            decided |= start_begin(vm_at(i), &starts[i]) != HV_E_AGAIN || starts[i].ask;
     return decided;
 }

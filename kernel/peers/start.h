@@ -36,6 +36,8 @@ struct start_status start_status(const struct vm *vm);
 HV_MUST_CHECK enum hv_err start_cancel(const struct vm *vm);
 /** Request the start of every guest with autostart, now or in later turns, as start-order and start-delay-s say. */
 void start_all(void);
+/** The same for one guest, of which it was not known whether it is this host's. */
+void start_settled(struct vm *vm);
 /** This host's answer to FIND by the peer `asker`, which wants to start a guest.  mac: of its card, 6 bytes; NULL: the
  *  peer does not tell.  *ticket: with MIG_F_WANTED. */
 enum mig_find start_find(const char *name, const uint8_t *mac, const char *asker, struct mig_id *ticket,

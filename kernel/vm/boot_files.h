@@ -89,6 +89,19 @@ HV_MUST_CHECK enum hv_err boot_set_arrive_step(struct boot_set *set, const struc
 uint64_t boot_set_have(const struct boot_set *set);
 /** Host memory that set owns, in bytes. */
 uint64_t boot_set_bytes(const struct boot_set *set);
+/** The SHA-256 of file i, as this host or the offer says; boot_set_hash_step() is done. */
+const uint8_t *boot_set_sha256(const struct boot_set *set, unsigned i);
+
+/* A file by its bytes. */
+struct boot_want {
+    uint64_t len;
+    uint8_t sha256[SHA256_LEN];
+};
+/** Make set, empty at first, the n files of want, once they are found here.  HV_E_NOMEM; HV_E_INVAL: n. */
+HV_MUST_CHECK enum hv_err boot_set_recall(struct boot_set *set, const struct boot_want *want, unsigned n);
+/** Look for them, some of the work.  HV_OK: set has its files, or nothing was to be found.  HV_E_AGAIN: call again.
+ *  HV_E_NOENT: one is not here, why names it; a later call looks again. */
+HV_MUST_CHECK enum hv_err boot_set_recall_step(struct boot_set *set, struct why *why);
 /** Hash some more of the files that came.  False: there is more to do.  *damaged: one is not what the offer said. */
 bool boot_set_check_step(struct boot_set *set, bool *damaged);
 /** Free what set owns, let go of the rest, and empty it. */

@@ -7,6 +7,7 @@
  * The destination keeps them in a window, whose memory is allocated before the guest is admitted.  What it has as well
  * is not sent: it tells the source (HAS).  The SHA-256 is checked after the guest runs, a piece a turn, so that it
  * costs no downtime.  Until then the guest is not started from them. */
+#include <stdio.h>
 #include <string.h>
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
@@ -19,6 +20,7 @@ struct boot_own {
     unsigned n_blocks, n_needed;                      /* blocks of the window; how many it will have */
     struct boot_blob blob[2 + CONFIG_MAX_MODULES];    /* [i]: the set's file i, unless that is of the boot disk */
     uint8_t want[2 + CONFIG_MAX_MODULES][SHA256_LEN]; /* [i]: of that file, as offered */
+    unsigned n_recalled;                              /* files that are looked for: blob[].len and want[]; 0: none */
 };
 
 static uint64_t file_pages(uint64_t len) { return DIV_ROUND_UP(len, PAGE_SIZE); }
@@ -134,6 +136,12 @@ uint64_t boot_set_have(const struct boot_set *set)
     return have;
 }
 
+const uint8_t *boot_set_sha256(const struct boot_set *set, unsigned i)
+{
+    ASSERT(i < set->n);
+    return file_is_own(set, i) ? set->own->want[i] : set->file[i]->sha256;
+}
+
 uint64_t boot_set_bytes(const struct boot_set *set) { return set->own ? set->own->n_blocks * BLOCK_SIZE : 0; }
 
 bool boot_set_check_step(struct boot_set *set, bool *damaged)
@@ -149,6 +157,58 @@ bool boot_set_check_step(struct boot_set *set, bool *damaged)
         *damaged |= memcmp(set->file[i]->sha256, set->own->want[i], SHA256_LEN) != 0;
     }
     return true;
+}
+
+/* ---- after a boot ---- */
+
+enum hv_err boot_set_recall(struct boot_set *set, const struct boot_want *want, unsigned n)
+{
+    ASSERT(!set->n && !set->own);
+    if (n > ARRAY_SIZE(set->file))
+        return HV_FAIL(HV_E_INVAL);
+    set->own = n ? mem_alloc(sizeof(*set->own)) : NULL;
+    if (n && !set->own)
+        return HV_FAIL(HV_E_NOMEM);
+    for (unsigned i = 0; i < n; i++) {
+        set->own->blob[i].len = want[i].len;
+        memcpy(set->own->want[i], want[i].sha256, SHA256_LEN);
+    }
+    if (n)
+        set->own->n_recalled = n;
+    return HV_OK;
+}
+
+enum hv_err boot_set_recall_step(struct boot_set *set, struct why *why)
+{
+    static struct vm_offer o; /* large; service pCPU only */
+    struct boot_own *own = set->own;
+    if (!own || !own->n_recalled)
+        return HV_OK;
+    o.n_files = own->n_recalled;
+    for (unsigned i = 0; i < o.n_files; i++) {
+        o.file[i].len = own->blob[i].len;
+        memcpy(o.file[i].sha256, own->want[i], SHA256_LEN);
+    }
+    if (!boot_offer_hash_step(&o))
+        return HV_E_AGAIN;
+    for (unsigned i = 0; i < o.n_files; i++) {
+        const uint8_t *hash = o.file[i].sha256;
+        char begin[9];
+        set->file[i] = boot_blob_find(o.file[i].len, hash);
+        if (set->file[i])
+            continue;
+        snprintf(begin, sizeof(begin), "%02x%02x%02x%02x", hash[0], hash[1], hash[2], hash[3]);
+        return REFUSE(HV_E_NOENT,
+                      "file %u that it starts from, of %lu bytes and SHA-256 %s..., is not on this host: put it on its "
+                      "boot disk, under any name",
+                      i + 1, o.file[i].len, begin);
+    }
+    set->n = own->n_recalled;
+    set->n_pages = 0;
+    for (unsigned i = 0; i < set->n; i++)
+        set->n_pages += file_pages(set->file[i]->len);
+    own->n_recalled = 0;
+    return HV_OK;
 }
 
 void boot_set_drop(struct boot_set *set)

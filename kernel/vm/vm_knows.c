@@ -15,7 +15,7 @@ static const struct {
 #define FIELD(id, number, version, name, fn) { number, version, 0 },
         OFFER_FIELDS(FIELD)
 };
-_Static_assert(ARRAY_SIZE(parts) <= VM_KNOWS_PARTS_MAX, "all that this version reads has room");
+_Static_assert(ARRAY_SIZE(parts) < VM_KNOWS_PARTS_MAX, "all that this version reads has room");
 _Static_assert(VM_KNOWS_MAX >= 8 + 4 * VM_KNOWS_PARTS_MAX + 16 * CPUID_KNOWN_MAX, "and so have the bytes");
 
 static void knows_fill(struct vm_knows *k, bool release_0_1)
@@ -30,6 +30,13 @@ static void knows_fill(struct vm_knows *k, bool release_0_1)
 }
 
 void vm_knows_here(struct vm_knows *k) { knows_fill(k, false); }
+
+void vm_knows_add(struct vm_knows *k, uint16_t id)
+{
+    ASSERT(k->n < VM_KNOWS_PARTS_MAX);
+    k->part[k->n].id = id;
+    k->part[k->n++].version = 1;
+}
 
 size_t vm_knows_write(const struct vm_knows *k, uint8_t *buf, size_t cap)
 {

@@ -30,6 +30,9 @@ struct vm_knows {
 /** What this host reads. */
 void vm_knows_here(struct vm_knows *k);
 size_t vm_knows_write(const struct vm_knows *k, uint8_t *buf, size_t cap);
+/** Add a part that is no section and no field. */
+#define VM_KNOWS_REGISTRY 0xc001 /* this host records the guests that come (kernel/store/registry.h) */
+void vm_knows_add(struct vm_knows *k, uint16_t id);
 /** A peer's.  len 0: the peer talks wire version 1, so it is release 0.1.  HV_E_PROTO: malformed. */
 HV_MUST_CHECK enum hv_err vm_knows_parse(struct vm_knows *k, const uint8_t *buf, size_t len);
 /** The newest version of a part that both read: at most newest, ours.  0: the peer does not know the part. */

@@ -205,7 +205,10 @@ static enum hv_err boot_files_get(struct vm *vm, struct ram_contents *disks, str
 {
     bool damaged;
     *disks = (struct ram_contents){ 0 };
-    if (vm->arrived && !boot_set_check_step(&vm->boot, &damaged))
+    enum hv_err recalled = vm->arrived ? boot_set_recall_step(&vm->boot, why) : HV_OK;
+    if (recalled == HV_E_NOENT)
+        return recalled;
+    if (recalled || (vm->arrived && !boot_set_check_step(&vm->boot, &damaged)))
         return REFUSE(HV_E_BUSY, "the files that %s came with are still being checked: try again in a moment",
                       vm->config.name);
     if (vm->arrived)
@@ -324,6 +327,14 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     if (e)
         boot_files_leave(vm);
     return e;
+}
+
+bool vm_files_pending(struct vm *vm)
+{
+    bool damaged;
+    char why[300];
+    return vm->arrived &&
+           (boot_set_recall_step(&vm->boot, WHY(why)) == HV_E_AGAIN || !boot_set_check_step(&vm->boot, &damaged));
 }
 
 bool vm_pause(struct vm *vm)
@@ -460,6 +471,25 @@ void vm_incoming_drop(struct vm *vm)
         __builtin_ia32_pause();
     vm_teardown(vm);
     vm_arrival_undo(vm);
+}
+
+struct vm *vm_recall(const struct vm_config *c, const uint8_t uuid[16], const struct boot_want *want, unsigned n)
+{
+    struct boot_set boot = { 0 };
+    struct vm *vm = vm_find(c->name);
+    if ((vm && vm_state(vm) != VM_STOPPED) || boot_set_recall(&boot, want, n))
+        return NULL;
+    vm = vm_slot_find(c->name);
+    if (!vm) {
+        boot_set_drop(&boot);
+        return NULL;
+    }
+    boot_set_drop(&vm->boot);
+    vm->config = *c;
+    vm->boot = boot;
+    vm->arrived = true;
+    memcpy(vm->uuid, uuid, sizeof(vm->uuid));
+    return vm;
 }
 
 void vm_left(struct vm *vm)

@@ -36,6 +36,8 @@ unsigned vm_slot(const struct vm *vm);
 HV_MUST_CHECK enum hv_err vm_start(struct vm *vm, struct why *why);
 /** Would vm_start() fail now, as far as is known before the files are loaded?  Errors as there; nothing is built. */
 HV_MUST_CHECK enum hv_err vm_start_check(struct vm *vm, struct why *why);
+/** Are the files that came with vm, or are to be found here, still being looked at?  Some of that work is done. */
+bool vm_files_pending(struct vm *vm);
 void vm_stop(struct vm *vm); /* power off at once, free everything; no-op when STOPPED */
 
 bool vm_pause(struct vm *vm); /* freeze all vCPUs; call again until true: a RUNNING vm is PAUSED then */
@@ -49,6 +51,10 @@ HV_MUST_CHECK enum hv_err vm_incoming_create(const struct vm_offer *offer, struc
                                              struct boot_set *boot, struct vm **out, struct why *why);
 /** The arriving guest does not come: free it.  The slot is as it was before, free or a stopped guest's. */
 void vm_incoming_drop(struct vm *vm);
+/** A guest that came by a move before this host went down: it is known again, STOPPED, and starts from the n files
+ *  once they are found here.  NULL: its name is used by a guest that is up, the table is full, or no memory. */
+struct boot_want;
+struct vm *vm_recall(const struct vm_config *c, const uint8_t uuid[16], const struct boot_want *want, unsigned n);
 /** The guest runs on another host now: stop it here and forget what it was.  A guest of godwit.conf is again what its
  *  [vm] section says; the slot of another is free. */
 void vm_left(struct vm *vm);

@@ -268,6 +268,16 @@ static bool boot_read(struct vm_offer *o, struct rd *r)
     return true;
 }
 
+/* What its next host does after a power cut. */
+static unsigned autostart_needs(const struct vm *vm) { return vm->config.autostart != AUTOSTART_NO; }
+static void autostart_write(const struct vm *vm, struct wr *w) { wr_u8(w, (uint8_t)vm->config.autostart); }
+static bool autostart_read(struct vm_offer *o, struct rd *r)
+{
+    unsigned v = rd_u8(r);
+    o->config.autostart = (enum autostart)v;
+    return v <= AUTOSTART_ALWAYS;
+}
+
 /* A host that does not know this field would run the guest on arrival. */
 static unsigned paused_needs(const struct vm *vm) { return vm->operator_paused; }
 static void paused_write(const struct vm *vm, struct wr *w) { wr_u8(w, vm->operator_paused); }

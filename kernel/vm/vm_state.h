@@ -72,7 +72,8 @@ struct vm;
     X(PIN,      0x8105, 1, "pin",         pin) \
     X(DISKS,    0x0106, 1, "several disks or disk options", disks) \
     X(NICS,     0x0107, 1, "several network cards", nics) \
-    X(VCPUS,    0x0108, 1, "more than 8 processors", vcpus)
+    X(VCPUS,    0x0108, 1, "more than 8 processors", vcpus) \
+    X(AUTOSTART, 0x8109, 1, "autostart",  autostart)
 /* clang-format on */
 
 enum vms_section {
@@ -105,7 +106,7 @@ struct vm_offer {
     unsigned format;
     unsigned vendor; /* one of cpu_ops_of_vendor() */
     uint8_t uuid[16];
-    struct vm_config config;                 /* autostart: this host's default */
+    struct vm_config config;
     unsigned mtu;                            /* of the packets that its card can send where it is; 0: not known */
     struct disk_info disk[CONFIG_MAX_DISKS]; /* of each disk on a server */
     bool paused;                             /* an operator paused it: it does not run on arrival */

@@ -342,6 +342,41 @@ static void test_arrival_of_stored(void **state)
     assert_int_equal(boot_blob_get(6, hash, &b, WHY(why)), HV_E_NOENT);
 }
 
+/* A guest that came by a move, after a reboot: its files are found by their bytes, or the missing one is named. */
+static void test_recall(void **state)
+{
+    (void)state;
+    struct boot_set there = { 0 };
+    struct boot_want want[2] = { { .len = 6 }, { .len = 5 } };
+    boot_files_init(&bi);
+    const char *const text[] = { "kernel", "first" };
+    for (unsigned i = 0; i < 2; i++) {
+        struct sha256 h;
+        sha256_init(&h);
+        sha256_update(&h, text[i], want[i].len);
+        sha256_out(&h, want[i].sha256);
+    }
+    assert_int_equal(boot_set_recall(&there, want, 2), HV_OK);
+    enum hv_err e;
+    while ((e = boot_set_recall_step(&there, WHY(why))) == HV_E_AGAIN)
+        assert_int_equal(there.n, 0);
+    assert_int_equal(e, HV_OK);
+    assert_int_equal(there.n, 2);
+    assert_int_equal(there.n_pages, 2);
+    assert_memory_equal(there.file[1]->data, "first", 5);
+    assert_memory_equal(boot_set_sha256(&there, 0), want[0].sha256, SHA256_LEN);
+    boot_set_drop(&there);
+    want[1].sha256[0] ^= 1;
+    assert_int_equal(boot_set_recall(&there, want, 2), HV_OK);
+    while ((e = boot_set_recall_step(&there, WHY(why))) == HV_E_AGAIN)
+        ;
+    assert_int_equal(e, HV_E_NOENT);
+    assert_non_null(strstr(why, "file 2 that it starts from, of 5 bytes and SHA-256 "));
+    assert_int_equal(there.n, 0);
+    boot_set_drop(&there);
+    assert_int_equal(fake_page_outstanding, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +388,7 @@ int main(void)
         cmocka_unit_test_setup(test_no_memory, begin),
         cmocka_unit_test_setup(test_store, begin),
         cmocka_unit_test_setup(test_arrival_of_stored, begin),
+        cmocka_unit_test_setup(test_recall, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,7 @@
  * tests/unit/test_start.c - starting a guest: messages while the peers are asked and when they answer, and answers to
  * peers that ask. */
 /* unit-sources: kernel/peers/start.c kernel/peers/start_rule.c kernel/config/config.c kernel/config/config_keys.c
- *   kernel/lib/err.c tests/fakes/log.c */
+ *   kernel/lib/err.c tests/fakes/log.c tests/fakes/registry.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,7 +28,9 @@ static struct evacuation evacuation;
 static const struct cpu_ops some_cpu;
 const struct cpu_ops *cpu_ops = &some_cpu;
 static struct ask *asked; /* the one question */
-static bool left, no_memory, no_room;
+static bool left, no_memory, no_room, in_doubt, is_here;
+static unsigned n_looks; /* at the files that it starts from */
+static const char *left_to;
 static uint64_t now;
 static unsigned n_started;
 extern unsigned fake_log_lines; /* tests/fakes/log.c */
@@ -37,10 +39,21 @@ uint64_t clock_us(void) { return now += 1000; }
 void random_bytes(void *buf, size_t len) { memset(buf, 5, len); }
 void guest_console_begin(const struct vm *vm) { (void)vm; }
 bool evacuate_keeps_out(void) { return evacuation.active; }
-const struct job *migration_of(const char *name)
+bool move_record_is_here(const char *name) { return is_here && !strcmp(name, "web"); }
+const char *move_record_left_to(const char *name)
 {
     (void)name;
-    return NULL;
+    return left_to;
+}
+bool vm_files_pending(struct vm *vm)
+{
+    n_looks -= n_looks > 0;
+    return vm && n_looks;
+}
+const struct job *migration_of(const char *name)
+{
+    static const struct job job = { .guest = "web", .peer = "b", .state = JOB_RECONNECTING };
+    return in_doubt && !strcmp(name, "web") ? &job : NULL;
 }
 bool migration_left(const char *name, const char *asker, uint64_t within_us, const char **to)
 {
@@ -112,7 +125,9 @@ static int set_up(void **s)
     host_config = &conf;
     atomic_store(&guest.state, VM_STOPPED);
     n_started = 0;
-    left = no_memory = no_room = evacuation.active = guest.disks.waiting = false;
+    left = no_memory = no_room = evacuation.active = guest.disks.waiting = in_doubt = is_here = false;
+    left_to = NULL;
+    n_looks = 0;
     return 0;
 }
 static int tear_down(void **s)
@@ -144,6 +159,55 @@ static void says(enum start_state state, enum hv_err err, const char *text)
         assert_int_equal(st.err, err);
     if (!strstr(st.text, text))
         fail_msg("said: %s", st.text);
+}
+
+/* In doubt since before a reboot: not started here, by nobody; another host is told to wait. */
+static void test_in_doubt(void **s)
+{
+    (void)s;
+    struct mig_id ticket;
+    in_doubt = true;
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_E_BUSY);
+    assert_non_null(strstr(why, "web may be b's: this host went down before it knew"));
+    start_settled(&guest); /* no autostart */
+    guest.config.autostart = AUTOSTART_ALWAYS;
+    start_settled(&guest);
+    assert_int_equal(n_started, 0);
+    assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_ARRIVING);
+    in_doubt = false;
+    start_settled(&guest);
+    answer(ASK_ANSWERED, MIG_F_NONE, "", 3000);
+    assert_int_equal(n_started, 1);
+    guest.config.autostart = AUTOSTART_NO;
+}
+
+/* It came here by a move and is stopped: it is this host's.  One that left may start only when its new host says no. */
+static void test_owners(void **s)
+{
+    (void)s;
+    struct mig_id ticket;
+    is_here = true;
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_HERE);
+    is_here = false;
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_NONE);
+    left_to = "b";
+    assert_int_equal(start_request(&guest, START_AUTO_ALWAYS, WHY(why)), HV_E_AGAIN);
+    answer(ASK_FAILED, MIG_F_NONE, "down", 30000);
+    assert_int_equal(n_started, 0);
+    left_to = NULL;
+    answer(ASK_FAILED, MIG_F_NONE, "down", 30000);
+    assert_int_equal(n_started, 1);
+}
+
+/* Its files must be found first; nobody has to ask again. */
+static void test_files_pending(void **s)
+{
+    (void)s;
+    n_looks = 5;
+    assert_int_equal(start_request(&guest, START_AUTO, WHY(why)), HV_E_AGAIN);
+    says(START_ASKING, 0, "files that it starts from");
+    answer(ASK_ANSWERED, MIG_F_NONE, "", 3000);
+    assert_int_equal(n_started, 1);
 }
 
 static void test_nobody_has_it(void **s)
@@ -371,10 +435,18 @@ static void test_boot_order(void **s)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
-    const struct CMUnitTest tests[] = { T(test_nobody_has_it),          T(test_a_peer_has_it),
-                                        T(test_a_peer_has_its_mac),     T(test_a_peer_is_silent),
-                                        T(test_overtaken_and_given_up), T(test_what_others_hear),
-                                        T(test_cannot_start),           T(test_waits_for_its_disk),
-                                        T(test_during_an_evacuation),   T(test_boot_order) };
+    const struct CMUnitTest tests[] = { T(test_nobody_has_it),
+                                        T(test_a_peer_has_it),
+                                        T(test_a_peer_has_its_mac),
+                                        T(test_a_peer_is_silent),
+                                        T(test_overtaken_and_given_up),
+                                        T(test_what_others_hear),
+                                        T(test_cannot_start),
+                                        T(test_waits_for_its_disk),
+                                        T(test_during_an_evacuation),
+                                        T(test_in_doubt),
+                                        T(test_owners),
+                                        T(test_files_pending),
+                                        T(test_boot_order) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_move_recorded.c - moves of hosts with a registry: nothing goes on before its record is durable. */
+/* unit-sources: kernel/peers/migration.c kernel/peers/migration_out.c kernel/peers/migration_in.c
+ *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
+ *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c
+ *   migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/ask.c migrate/wire.c migrate/hash.c migrate/batch.c
+ *   migrate/policy.c kernel/lib/err.c kernel/vm/boot_files.c kernel/vm/boot_travel.c kernel/host/boot_info.c
+ *   kernel/peers/move_record.c kernel/config/config_write.c net/sha256.c tests/fakes/log.c tests/fakes/registry.c
+ *   tests/fakes/window.c */
+/* unit-deps: lz4 bearssl */
+#include "tests/unit/moves_fixture.h"
+
+/* Both hosts have the one registry of this test. */
+static const char *entry(const char *prefix)
+{
+    const char *name = registry_next(prefix, "");
+    return name ? registry_get(name, NULL) : "";
+}
+
+static void steps(unsigned n)
+{
+    for (; n; n--, now += 1000)
+        migration_step();
+}
+
+static void request_one(void)
+{
+    struct move_options o;
+    char why[200];
+    migration_options(&o);
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), HV_OK);
+    steps(300);
+}
+
+/* Nothing goes on before its record is durable; only the last of the three waits costs downtime. */
+static void test_records(void **s)
+{
+    (void)s;
+    fake_registry_reset();
+    fake_registry_lands = false;
+    request_one();
+    assert_non_null(strstr(entry("arrived/g1"), "state = arriving\n"));
+    assert_non_null(strstr(entry("arrived/g1"), "[vm g1]\n"));
+    assert_string_equal(jobs[1]->stats.phase, "VALIDATE");
+    fake_registry_land();
+    steps(300);
+    assert_non_null(strstr(entry("job/"), "guest = g1\npeer = b\nstate = in-doubt\n"));
+    assert_string_equal(jobs[1]->stats.phase, "STOPPING");
+    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+    fake_registry_land();
+    steps(300);
+    assert_non_null(strstr(entry("arrived/g1"), "state = here\n"));
+    assert_string_equal(jobs[1]->stats.phase, "IN_DOUBT");
+    assert_int_equal(vm_state(&here[1]), VM_PAUSED);
+    assert_int_equal(vm_state(&there[1]), VM_INCOMING);
+    assert_int_equal(migration_cancel_incoming(&there[1], "too late"), HV_E_BUSY);
+    fake_registry_land();
+    steps(300);
+    assert_int_equal(vm_state(&here[1]), VM_STOPPED);
+    assert_int_equal(vm_state(&there[1]), VM_RUNNING);
+    assert_int_equal(jobs[1]->state, JOB_DONE);
+    fake_registry_there = false;
+}
+
+/* The connection is lost while admission waits for the record. */
+static void test_records_abandoned(void **s)
+{
+    (void)s;
+    fake_registry_reset();
+    fake_registry_lands = false;
+    request_one();
+    assert_int_equal(migration_cancel("g1", "the test says so"), HV_OK);
+    steps(300);
+    assert_int_equal(vm_state(&there[1]), VM_STOPPED);
+    assert_string_equal(entry("arrived/g1"), "");
+    assert_non_null(strstr(entry("job/"), "state = refused\n"));
+    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+    fake_registry_there = false;
+}
+
+static void fails_with(const char *text)
+{
+    assert_int_equal(jobs[1]->state, JOB_FAILED);
+    if (!strstr(jobs[1]->text, text))
+        fail_msg("said: %s", jobs[1]->text);
+    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+    assert_int_equal(vm_state(&there[1]), VM_STOPPED);
+}
+
+/* A full registry, or a disk that fails, refuses the move before the guest is stopped; later B runs it all the same. */
+static void test_records_fail(void **s)
+{
+    (void)s;
+    struct move_options o;
+    char why[200];
+    migration_options(&o);
+    fake_registry_reset();
+    fake_registry_full = true;
+    request_one();
+    fails_with("host a cannot record the arrival: the registry is full");
+    fake_registry_reset();
+    fake_registry_lands = false;
+    request_one();
+    fake_registry_bad = "its disk failed";
+    steps(300);
+    fails_with("host a cannot record the arrival: its disk failed");
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), HV_E_IO);
+    assert_string_equal(why, "g1 cannot move: its disk failed");
+    fake_registry_reset();
+    fake_registry_lands = false;
+    request_one();
+    fake_registry_land();
+    steps(300); /* in STOPPING */
+    fake_registry_bad = "its disk failed";
+    steps(300);
+    fails_with("its disk failed");
+    fake_registry_reset();
+    request_one(); /* from here on all is durable at once */
+    assert_int_equal(jobs[1]->state, JOB_DONE);
+    set_up(NULL);
+    fake_registry_reset();
+    fake_registry_lands = false;
+    request_one();
+    for (unsigned i = 0; i < 2; i++) {
+        fake_registry_land();
+        steps(300);
+    }
+    fake_registry_bad = "its disk failed";
+    steps(300);
+    assert_int_equal(vm_state(&there[1]), VM_RUNNING);
+    assert_int_equal(jobs[1]->state, JOB_DONE);
+    fake_registry_there = false;
+}
+
+/* This host went down in doubt: it asks, and believes the answer; or a person decides. */
+static void test_recalled_doubt(void **s)
+{
+    (void)s;
+    const struct mig_id ids[] = { { { 1 } }, { { 2 } }, { { 3 } } };
+    fake_registry_reset();
+    incoming_verdict(&ids[0], "a", MIG_V_RUNNING, "");
+    incoming_verdict(&ids[1], "a", MIG_V_REFUSED, "power cut");
+    for (unsigned i = 0; i < 3; i++) {
+        atomic_store(&here[1].state, VM_STOPPED);
+        n_settled = 0;
+        migration_recall_doubt("g1", &ids[i], "b", false);
+        const struct job *j = migration_of("g1");
+        assert_non_null(j);
+        assert_int_equal(j->state, JOB_RECONNECTING);
+        assert_non_null(strstr(migration_job_doubt(j), "this host went down before"));
+        assert_int_equal(migration_cancel("g1", "no"), HV_E_BUSY);
+        steps(i < 2 ? 1500 : 20);
+        if (i == 2)
+            assert_int_equal(migration_resolve("g1", true, "me"), HV_OK);
+        assert_int_equal(j->state, i ? JOB_FAILED : JOB_DONE);
+        assert_int_equal(n_settled, i ? 1 : 0);
+        assert_int_equal(vm_state(&here[1]), VM_STOPPED);
+        assert_true(!move_record_left_to("g1") == (i != 0));
+        fake_registry_reset();
+    }
+    migration_recall_doubt("g1", &ids[0], "nobody", false); /* no such peer: a person can still decide */
+    steps(100);
+    assert_int_equal(migration_resolve("g1", false, "me"), HV_OK);
+    fake_registry_there = false;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_records, set_up),
+        cmocka_unit_test_setup(test_records_abandoned, set_up),
+        cmocka_unit_test_setup(test_records_fail, set_up),
+        cmocka_unit_test_setup(test_recalled_doubt, set_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
