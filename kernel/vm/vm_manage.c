@@ -479,7 +479,7 @@ struct vm *vm_recall(const struct vm_config *c, const uint8_t uuid[16], const st
     struct vm *vm = vm_find(c->name);
     if ((vm && vm_state(vm) != VM_STOPPED) || boot_set_recall(&boot, want, n))
         return NULL;
-    vm = vm_slot_find(c->name);
+    vm = vm_slot_get(c->name);
     if (!vm) {
         boot_set_drop(&boot);
         return NULL;
