@@ -135,7 +135,7 @@ void kernel_entry(struct boot_info *bi)
     settings_init(&config, known ? own : NULL);
     sched_guest_cpus_set(config.host.guest_cpus);
     vm_manage_init(bi, migration_let_go);
-    vm_define_step(); /* what the registry defines */
+    vm_define_step();   /* what the registry defines */
     move_record_step(); /* what it has of moves */
     start_all();
     log_info("host", "up %lu us after entry", clock_tsc_to_us(tsc_read() - bi->entry_tsc));

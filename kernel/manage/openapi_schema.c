@@ -134,7 +134,6 @@ const struct openapi_schema openapi_schemas[] = {
     { "Validation", "vm:s to:s known:b would_move:b free_bytes:n reasons:[s]" },
     { "JobBegun", "job:n" },
     { "Jobs", "jobs:[Job]" },
-    { "JobBegun", "job:n" },
     { "Imported", "at?:n bytes:n sha256?:s" },
     { "Files", "files:[File]" },
     { "File", "name:s place:s bytes:n sha256?:s used:b" },

@@ -100,7 +100,7 @@ static enum hv_err name_free(struct lvm_change *c, const char *name, bool keep, 
     return lvm_change_remove(c, lv, why);
 }
 
-static enum hv_err name_add(struct lvm_change *c, struct lvm_lv *lv, const char *name, struct why *why)
+static enum hv_err boot_name_add(struct lvm_change *c, struct lvm_lv *lv, const char *name, struct why *why)
 {
     char all[LVM_TAGS_LEN];
     const char *has = lvm_lv_tag(lv, "godwit.name");
@@ -167,7 +167,7 @@ static enum hv_err make_file(struct lvm_change *c, struct boot_keep *k, struct w
         e = lvm_change_tag(c, part, "godwit.sha256", sha256, why);
     if (!e)
         e = lvm_change_tag(c, part, "godwit.bytes", bytes, why);
-    return e ? e : name_add(c, part, k->name, why);
+    return e ? e : boot_name_add(c, part, k->name, why);
 }
 
 static void keep_committed(void *ctx, enum hv_err e, const char *text)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c
+/* unit-sources: kernel/store/snapshot.c kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c
+ *   kernel/store/snapshot_grow.c kernel/store/lvm_text.c
+ *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c
  *   kernel/store/lvm_change.c kernel/store/lv_disk.c kernel/store/disk_flow.c kernel/lib/text.c kernel/lib/json.c
  *   kernel/lib/err.c kernel/lib/print.c kernel/manage/jobs.c net/sha256.c tests/fakes/log_quiet.c
  *   tests/fakes/page.c tests/fakes/power_cut.c */
@@ -197,7 +199,7 @@ static void test_goes_on(void **state)
     i = begin(IMAGE);
     assert_int_equal(import_at(i), 5 * FLOW_PIECE);
     assert_true(send(i, IMAGE));
-    fake_page_fail_after = 2;
+    fake_page_fail_after = 3;
     assert_int_equal(finish(i, true), HV_E_NOMEM);
     assert_string_equal(why, "no memory to read vg0/v");
     fake_page_fail_after = -1;

@@ -16,10 +16,10 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/start.h"
-#include "kernel/store/registry.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_manage.h"
+#include "tests/fakes/registry.h"
 
 static unsigned reads; /* so many more calls until its boot files are in memory */
 static struct config conf = { .host = { .name = "a" }, .peers = { { .name = "b" } }, .n_peers = 1 };
@@ -69,11 +69,9 @@ struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &gues
 static struct vm more[6]; /* for test_boot_order */
 static unsigned n_more;
 static char begun[200];
-static bool has_registry = true;
 struct vm *vm_at(unsigned i) { return !i ? &guest : i <= n_more ? &more[i - 1] : NULL; }
 unsigned vm_slot(const struct vm *vm) { return vm == &guest ? 0 : (unsigned)(vm - more) + 1; }
-bool registry_present(void) { return has_registry; }
-bool vm_was_up(const struct vm *vm) { return has_registry && !strcmp(vm->config.name, "was-up"); }
+bool vm_was_up(const struct vm *vm) { return fake_registry_there && !strcmp(vm->config.name, "was-up"); }
 enum hv_err vm_start_check(struct vm *vm, struct why *why)
 {
     if (vm_state(vm) != VM_STOPPED)
@@ -127,6 +125,7 @@ static int set_up(void **s)
     n_started = 0;
     left = no_memory = no_room = evacuation.active = guest.disks.waiting = in_doubt = is_here = false;
     left_to = NULL;
+    fake_registry_there = true;
     n_looks = 0;
     return 0;
 }
@@ -195,6 +194,7 @@ static void test_owners(void **s)
     answer(ASK_FAILED, MIG_F_NONE, "down", 30000);
     assert_int_equal(n_started, 0);
     left_to = NULL;
+    fake_registry_there = true;
     answer(ASK_FAILED, MIG_F_NONE, "down", 30000);
     assert_int_equal(n_started, 1);
 }
@@ -422,7 +422,7 @@ static void test_boot_order(void **s)
     now += 6 * 1000000;
     start_step();
     assert_string_equal(begun, "first was-up equal ");
-    has_registry = false;
+    fake_registry_there = false;
     fake_log_lines = 0;
     for (unsigned i = 0; i < n_more; i++)
         atomic_store(&more[i].state, i == 3 ? VM_STOPPED : VM_RUNNING);
