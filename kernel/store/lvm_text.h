@@ -13,8 +13,8 @@
 #define LVM_NAME_LEN 128 /* with the final NUL, as LVM2 allows */
 #define LVM_UUID_LEN 33  /* 32 characters without dashes, and NUL */
 #define LVM_PVS_MAX  8
-#define LVM_LVS_MAX  256
-#define LVM_SEGS_MAX 1024
+#define LVM_LVS_MAX  512
+#define LVM_SEGS_MAX 2048
 #define LVM_TEXT_MAX (512 * KIB)
 #define LVM_TAGS_LEN 512 /* bytes of a volume's tags, as they are kept */
 

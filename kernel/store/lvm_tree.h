@@ -18,7 +18,7 @@ struct lvm_node {
     uint64_t number;
     uint32_t child, next, line;
 };
-#define LVM_NODES_MAX 16384
+#define LVM_NODES_MAX 24576
 struct lvm_tree {
     struct lvm_node node[LVM_NODES_MAX]; /* node 0 is the whole text, a section */
     unsigned n;

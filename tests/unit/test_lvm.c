@@ -422,13 +422,13 @@ static void test_limits(void **state)
     limit(HEAD "physical_volumes {\n", "pv%u {\n" ID "pe_start = 2048\npe_count = 10\n}\n", 8, "}\n}", HV_OK, "");
     limit(HEAD "physical_volumes {\n", "pv%u {\n" ID "pe_start = 2048\npe_count = 10\n}\n", 9, "}\n}", HV_E_RANGE,
           "the volume group vg is on more than 8 disks");
-    limit(HEAD PVS "logical_volumes {\n", "v%u {\n" ID "segment_count = 0\n}\n", 256, "}\n}", HV_OK, "");
-    limit(HEAD PVS "logical_volumes {\n", "v%u {\n" ID "segment_count = 0\n}\n", 257, "}\n}", HV_E_RANGE,
-          "the volume group vg has more than 256 volumes");
+    limit(HEAD PVS "logical_volumes {\n", "v%u {\n" ID "segment_count = 0\n}\n", 512, "}\n}", HV_OK, "");
+    limit(HEAD PVS "logical_volumes {\n", "v%u {\n" ID "segment_count = 0\n}\n", 513, "}\n}", HV_E_RANGE,
+          "the volume group vg has more than 512 volumes");
     limit(HEAD "physical_volumes {\npv0 {\n" ID "pe_start = 2048\npe_count = 5000\n}\n}\nlogical_volumes {\nv {\n" ID
-               "segment_count = 1024\n",
-          seg, 1025, "}\n}\n}", HV_E_RANGE, "the volume group vg has more than 1024 segments");
-    limit(HEAD, "a%u = 1\n", 16384, "}", HV_E_RANGE, "more than 16384 entries");
+               "segment_count = 2048\n",
+          seg, 2049, "}\n}\n}", HV_E_RANGE, "the volume group vg has more than 2048 segments");
+    limit(HEAD, "a%u = 1\n", 24576, "}", HV_E_RANGE, "more than 24576 entries");
     assert_int_equal(lvm_vg_read(&vg, "", LVM_TEXT_MAX + 1, WHY(why)), HV_E_NOMEM);
     assert_non_null(strstr(why, "no memory for the metadata of a volume group, which has 524289 bytes"));
 }
@@ -570,6 +570,29 @@ static void test_disk_ranges(void **state)
     }
 }
 
+/* A change of the group moves an open disk's volume to another place, and may give it more extents: the disk goes on
+ * where its data is, with the size that its guest knows. */
+static void test_disk_in_a_change(void **state)
+{
+    (void)state;
+    disk_add("one_disk", 64 * MIB);
+    lvm_scan();
+    struct lvm_vg *vg = &groups[0]->vg;
+    struct disk *d = open_web();
+    turns(d, 1);
+    fakes[0].bytes[29 * MIB] = 'w';
+    struct lvm_lv *web = &vg->lv[lvm_lv_find(vg, "web") - vg->lv], was = *web;
+    *web = vg->lv[5] = vg->lv[lvm_lv_find(vg, "db") - vg->lv];
+    vg->lv[4] = was;
+    vg->lv[4].extents++;
+    vg->n_lvs = 6;
+    vg->seqno++;
+    (void)begin(d, 0, DISK_READ, 20 * MIB, 512);
+    turns(d, 2);
+    assert_true(got[0] == DISK_OK && data[0] == 'w' && d->info.bytes == 32 * MIB);
+    d->ops->close(d);
+}
+
 static void test_disk_errors(void **state)
 {
     (void)state;
@@ -639,8 +662,9 @@ int main(void)
         cmocka_unit_test_teardown(test_tags, end),          cmocka_unit_test_teardown(test_not_for_guests, end),
         cmocka_unit_test_teardown(test_sectors, end),       cmocka_unit_test_teardown(test_claimed_disk, end),
         cmocka_unit_test_teardown(test_wrong_headers, end), cmocka_unit_test_teardown(test_disk_data, end),
-        cmocka_unit_test_teardown(test_snapshots, end),     cmocka_unit_test_teardown(test_disk_errors, end),
-        cmocka_unit_test_teardown(test_one_writer, end),    cmocka_unit_test_teardown(test_disk_ranges, end),
+        cmocka_unit_test_teardown(test_snapshots, end),     cmocka_unit_test_teardown(test_disk_in_a_change, end),
+        cmocka_unit_test_teardown(test_disk_errors, end),   cmocka_unit_test_teardown(test_one_writer, end),
+        cmocka_unit_test_teardown(test_disk_ranges, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

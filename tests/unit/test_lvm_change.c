@@ -377,7 +377,7 @@ static void test_limits(void **state)
     c->vg.max_lvs = 0;
     c->vg.n_segs = LVM_SEGS_MAX;
     assert_int_equal(lvm_change_add(c, "x", 1, NULL, WHY(why)), HV_E_NOMEM);
-    assert_string_equal(why, "the volume group vg0 is cut into too many pieces: more than 1024");
+    assert_string_equal(why, "the volume group vg0 is cut into too many pieces: more than 2048");
     lvm_change_drop(c);
     struct text out = { .buf = small, .cap = 1024 };
     struct lvm_stamp stamp = { "h", "w", 1 };
