@@ -144,6 +144,8 @@ void api_store_create(struct api_call *c);
 void api_volume_list(struct api_call *c);
 void api_volume_show(struct api_call *c);
 void api_volume_create(struct api_call *c);
+void api_volume_snapshot(struct api_call *c);
+void api_volume_revert(struct api_call *c);
 void api_volume_resize(struct api_call *c);
 void api_volume_rename(struct api_call *c);
 void api_volume_delete(struct api_call *c);

@@ -11,6 +11,7 @@
 #include "kernel/manage/operate.h"
 #include "kernel/store/disk_look.h"
 #include "kernel/store/lvm_change.h"
+#include "kernel/store/snapshot_make.h"
 #include "kernel/store/store_create.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -246,17 +247,56 @@ static bool bytes_get(struct api_call *c, uint64_t *bytes)
     return false;
 }
 
+static void volume_clone_from(struct api_call *c, struct lvm_group *g, const char *base, const char *name)
+{
+    char why[320];
+    struct store_watch watch;
+    struct api_job *j = action_job(c, &watch, "clone volume", c->arg, base);
+    if (j)
+        answer_action(c, j, volume_clone(g, base, name, &watch, WHY(why)), why);
+}
+
 void api_volume_create(struct api_call *c)
 {
-    char name[API_ARG_MAX], why[320];
+    char name[API_ARG_MAX], base[API_ARG_MAX], why[320];
     uint64_t bytes;
     struct store_watch watch;
     struct lvm_group *g = named_store(c);
-    if (!g || !api_need_str(c, "name", name, sizeof(name)) || !bytes_get(c, &bytes))
+    if (!g || !api_need_str(c, "name", name, sizeof(name)))
+        return;
+    if (json_get_str(&c->in, "from", base, sizeof(base)) == HV_OK) {
+        volume_clone_from(c, g, base, name);
+        return;
+    }
+    if (!bytes_get(c, &bytes))
         return;
     struct api_job *j = action_job(c, &watch, "create volume", c->arg, name);
     if (j)
         answer_action(c, j, volume_create(g, name, bytes, &watch, WHY(why)), why);
+}
+
+void api_volume_snapshot(struct api_call *c)
+{
+    char name[API_ARG_MAX], why[320];
+    struct lvm_group *g;
+    struct store_watch watch;
+    if (!named_volume(c, &g) || !api_need_str(c, "name", name, sizeof(name)))
+        return;
+    struct api_job *j = action_job(c, &watch, "take a snapshot of", c->arg, c->arg2);
+    if (j)
+        answer_action(c, j, volume_snapshot(g, c->arg2, name, &watch, WHY(why)), why);
+}
+
+void api_volume_revert(struct api_call *c)
+{
+    char why[320];
+    struct lvm_group *g;
+    struct store_watch watch;
+    if (!named_volume(c, &g))
+        return;
+    struct api_job *j = action_job(c, &watch, "revert to the snapshot", c->arg, c->arg2);
+    if (j)
+        answer_action(c, j, snapshot_revert(g, c->arg2, &watch, WHY(why)), why);
 }
 
 void api_volume_resize(struct api_call *c)

@@ -25,7 +25,7 @@ enum make_phase { MAKE_AREA, MAKE_HEADER, MAKE_HOLD, MAKE_COMMIT, MAKE_END };
 /* A snapshot that is being made. */
 struct making {
     struct lvm_group *g;
-    struct snap_order order;
+    struct store_watch order;
     char origin[LVM_UUID_LEN], name[LVM_NAME_LEN];
     enum make_phase phase;
     bool busy, failed; /* b is with the disk; it met an error */
@@ -124,13 +124,15 @@ static void making_step(struct making *m)
 
 static void making_end(struct making *m)
 {
-    struct snap_order o = m->order;
+    struct store_watch o = m->order;
     (void)lv_disk_hold(m->g, m->origin, false);
     lvm_unreserve(m->r);
     mem_free(m->buf, SNAP_CHUNK);
     enum hv_err e = m->err;
-    char text[sizeof(m->why)];
-    snprintf(text, sizeof(text), "%s", e ? m->why : "");
+    char text[320];
+    snprintf(text, sizeof(text), "the volume %s/%s is there", m->g->vg.name, m->name);
+    if (e)
+        snprintf(text, sizeof(text), "%s", m->why);
     mem_free(m, sizeof(*m));
     o.done(o.ctx, e, text);
 }
@@ -161,7 +163,7 @@ static bool snapshot_fits(struct lvm_group *g, const struct lvm_lv *origin)
 }
 
 static enum hv_err making_begin(struct lvm_group *g, const struct lvm_lv *origin, const char *name,
-                                const struct snap_order *o, struct why *why)
+                                const struct store_watch *o, struct why *why)
 {
     enum hv_err e = lvm_volume_name_check(&g->vg, name, why);
     if (!e && !snapshot_fits(g, origin))
@@ -190,7 +192,7 @@ static enum hv_err making_begin(struct lvm_group *g, const struct lvm_lv *origin
     return HV_OK;
 }
 
-enum hv_err snapshot_clone(struct lvm_group *g, const char *base, const char *name, const struct snap_order *o,
+enum hv_err snapshot_clone(struct lvm_group *g, const char *base, const char *name, const struct store_watch *o,
                            struct why *why)
 {
     const struct lvm_lv *origin;
@@ -205,7 +207,7 @@ enum hv_err snapshot_clone(struct lvm_group *g, const char *base, const char *na
     return making_begin(g, origin, name, o, why);
 }
 
-enum hv_err snapshot_take(struct lvm_group *g, const char *volume, const char *name, const struct snap_order *o,
+enum hv_err snapshot_take(struct lvm_group *g, const char *volume, const char *name, const struct store_watch *o,
                           struct why *why)
 {
     const struct lvm_lv *origin;

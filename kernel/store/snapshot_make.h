@@ -7,29 +7,22 @@
 #define GODWIT_KERNEL_STORE_SNAPSHOT_MAKE_H
 
 #include "kernel/store/lvm_change.h"
-
-/* bytes done of all, for a person who waits; may be NULL */
-typedef void snap_progress_fn(void *ctx, uint64_t done, uint64_t total);
-struct snap_order {
-    lvm_done_fn *done;
-    snap_progress_fn *progress;
-    void *ctx;
-};
+#include "kernel/store/volume.h"
 
 /** Make `name`, a clone of the base volume `base`: read-only, with a known SHA-256.  HV_E_NOENT: base.  HV_E_INVAL,
  *  HV_E_EXIST: name.  HV_E_UNSUPP: base is no base volume.  HV_E_NOMEM: of the host, or of the group. */
 HV_MUST_CHECK enum hv_err snapshot_clone(struct lvm_group *g, const char *base, const char *name,
-                                         const struct snap_order *o, struct why *why);
+                                         const struct store_watch *o, struct why *why);
 /** Make `name`, a snapshot of `volume`, which may be in use: the snapshot is what a power cut at one instant would have
  *  left, with all that was flushed.  Errors as above; HV_E_UNSUPP: volume is itself a snapshot or a clone. */
 HV_MUST_CHECK enum hv_err snapshot_take(struct lvm_group *g, const char *volume, const char *name,
-                                        const struct snap_order *o, struct why *why);
+                                        const struct store_watch *o, struct why *why);
 /** Make the origin of the snapshot `name` what the snapshot is, and delete the snapshot.  HV_E_BUSY: one of the two is
  *  in use, or the origin has other snapshots.  HV_E_UNSUPP: name is no snapshot, or its origin is read-only. */
-HV_MUST_CHECK enum hv_err snapshot_revert(struct lvm_group *g, const char *name, const struct snap_order *o,
+HV_MUST_CHECK enum hv_err snapshot_revert(struct lvm_group *g, const char *name, const struct store_watch *o,
                                           struct why *why);
 /** Delete the snapshot or clone `name`.  HV_E_BUSY: it is in use.  HV_E_UNSUPP: it is none. */
-HV_MUST_CHECK enum hv_err snapshot_delete(struct lvm_group *g, const char *name, const struct snap_order *o,
+HV_MUST_CHECK enum hv_err snapshot_delete(struct lvm_group *g, const char *name, const struct store_watch *o,
                                           struct why *why);
 /** Go on with what is under way, and with reverts that a power cut has interrupted.  Part of the service loop. */
 void snapshot_make_step(void);

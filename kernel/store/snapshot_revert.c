@@ -20,8 +20,9 @@ enum undo_phase { UNDO_READ, UNDO_MARK, UNDO_COPY, UNDO_FLUSH, UNDO_FREEZE, UNDO
 /* A snapshot that is being reverted to, or deleted. */
 struct undoing {
     struct lvm_group *g;
-    struct snap_order order;
+    struct store_watch order;
     struct snap_volume cow, origin;
+    char name[LVM_NAME_LEN]; /* of cow */
     bool is_revert, has_use;
     enum undo_phase phase, after; /* after: the phase behind COMMIT */
     bool busy, failed;            /* b is with a disk; it met an error */
@@ -160,7 +161,7 @@ static void undo_store_read(struct undoing *u)
 static void undo_step(struct undoing *u)
 {
     if (u->failed) {
-        snprintf(u->why, sizeof(u->why), "the disk has failed; revert to %s again", snap_volume(&u->cow)->name);
+        snprintf(u->why, sizeof(u->why), "the disk has failed; revert to %s again", u->name);
         u->failed = false;
         undo_fail(u, HV_E_IO);
     }
@@ -192,10 +193,16 @@ static void undo_use(struct undoing *u, bool begin)
 
 static void undo_end(struct undoing *u)
 {
-    struct snap_order o = u->order;
+    struct store_watch o = u->order;
     enum hv_err e = u->err;
-    char text[sizeof(u->why)];
-    snprintf(text, sizeof(text), "%s", e ? u->why : "");
+    char text[400];
+    if (e)
+        snprintf(text, sizeof(text), "%s", u->why);
+    else if (u->is_revert)
+        snprintf(text, sizeof(text), "the volume %s/%s is what %s was", u->g->vg.name, snap_volume(&u->origin)->name,
+                 u->name);
+    else
+        snprintf(text, sizeof(text), "the volume %s/%s is deleted", u->g->vg.name, u->name);
     (void)lv_disk_freeze(u->g, u->origin.uuid, u->cow.uuid, false);
     undo_use(u, false);
     if (u->s)
@@ -208,7 +215,7 @@ static void undo_end(struct undoing *u)
 /* ---- orders ---- */
 
 static enum hv_err undo_begin(struct lvm_group *g, const struct lvm_lv *cow, const struct lvm_lv *origin,
-                              bool is_revert, const struct snap_order *o, struct why *why)
+                              bool is_revert, const struct store_watch *o, struct why *why)
 {
     struct undoing *u = mem_alloc(sizeof(*u));
     enum hv_err e = u ? HV_OK : REFUSE(HV_E_NOMEM, "no memory for the snapshot %s/%s", g->vg.name, cow->name);
@@ -225,6 +232,7 @@ static enum hv_err undo_begin(struct lvm_group *g, const struct lvm_lv *cow, con
     u->g = g;
     u->order = *o;
     u->is_revert = is_revert;
+    snprintf(u->name, sizeof(u->name), "%s", cow->name);
     u->cow = snap_volume_of(g, cow);
     u->origin = snap_volume_of(g, origin);
     u->phase = is_revert ? UNDO_READ : UNDO_FREEZE;
@@ -251,7 +259,7 @@ static enum hv_err snap_find(struct lvm_group *g, const char *name, const struct
     return HV_OK;
 }
 
-enum hv_err snapshot_revert(struct lvm_group *g, const char *name, const struct snap_order *o, struct why *why)
+enum hv_err snapshot_revert(struct lvm_group *g, const char *name, const struct store_watch *o, struct why *why)
 {
     const struct lvm_lv *cow, *origin;
     enum hv_err e = snap_find(g, name, &cow, &origin, why);
@@ -268,7 +276,7 @@ enum hv_err snapshot_revert(struct lvm_group *g, const char *name, const struct 
     return undo_begin(g, cow, origin, true, o, why);
 }
 
-enum hv_err snapshot_delete(struct lvm_group *g, const char *name, const struct snap_order *o, struct why *why)
+enum hv_err snapshot_delete(struct lvm_group *g, const char *name, const struct store_watch *o, struct why *why)
 {
     const struct lvm_lv *cow, *origin;
     enum hv_err e = snap_find(g, name, &cow, &origin, why);
@@ -285,7 +293,7 @@ static void resumed_done(void *ctx, enum hv_err e, const char *text)
     if (e)
         log_error("store", "a revert that was interrupted could not be finished: %s", text);
     else
-        log_info("store", "a revert that was interrupted is finished");
+        log_info("store", "a revert that was interrupted is finished: %s", text);
 }
 
 static bool is_undone(const struct lvm_group *g, const struct lvm_lv *cow)
@@ -298,7 +306,7 @@ static bool is_undone(const struct lvm_group *g, const struct lvm_lv *cow)
 
 static void reverts_resume(struct lvm_group *g)
 {
-    static const struct snap_order order = { .done = resumed_done };
+    static const struct store_watch order = { .done = resumed_done };
     char why[200];
     for (const struct lvm_lv *lv = g->vg.lv; lv < g->vg.lv + g->vg.n_lvs; lv++) {
         const struct lvm_lv *cow = lv->snap.merging ? lvm_lv_find(&g->vg, lv->snap.cow) : NULL;

@@ -18,6 +18,7 @@
 #include "kernel/store/block_zero.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/snapshot_make.h"
 
 enum volume_kind { VOLUME_CREATE, VOLUME_RESIZE, VOLUME_RENAME, VOLUME_DELETE };
 enum volume_state { VOLUME_ZERO, VOLUME_EDIT, VOLUME_COMMIT, VOLUME_OVER };
@@ -67,7 +68,7 @@ static enum hv_err volume_get(struct lvm_group *g, const char *name, const struc
     return HV_OK;
 }
 
-static bool use_is_free(const struct lvm_use *u) { return !u->disks && !u->open; }
+static bool use_is_free(const struct lvm_use *u) { return !u->disks && !u->clones && !u->open; }
 
 static enum hv_err volume_hold(struct volume_op *op, const struct lvm_lv *lv, struct why *why)
 {
@@ -222,8 +223,27 @@ enum hv_err volume_rename(struct lvm_group *g, const char *name, const char *to,
     return e ? e : exclusive_begin(VOLUME_RENAME, g, name, to, watch, why);
 }
 
+enum hv_err volume_clone(struct lvm_group *g, const char *base, const char *name, const struct store_watch *watch,
+                         struct why *why)
+{
+    enum hv_err e = name_is_ours(g, name, why);
+    return e ? e : snapshot_clone(g, base, name, watch, why);
+}
+
+enum hv_err volume_snapshot(struct lvm_group *g, const char *volume, const char *name, const struct store_watch *watch,
+                            struct why *why)
+{
+    enum hv_err e = name_is_ours(g, volume, why);
+    if (!e)
+        e = name_is_ours(g, name, why);
+    return e ? e : snapshot_take(g, volume, name, watch, why);
+}
+
 enum hv_err volume_delete(struct lvm_group *g, const char *name, const struct store_watch *watch, struct why *why)
 {
+    const struct lvm_lv *lv = lvm_lv_find(&g->vg, name);
+    if (lv && lvm_snap_of(&g->vg, lv))
+        return snapshot_delete(g, name, watch, why);
     return exclusive_begin(VOLUME_DELETE, g, name, "", watch, why);
 }
 

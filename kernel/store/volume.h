@@ -27,6 +27,11 @@ HV_MUST_CHECK enum hv_err volume_resize(struct lvm_group *g, const char *name, u
 /** Errors as above. */
 HV_MUST_CHECK enum hv_err volume_rename(struct lvm_group *g, const char *name, const char *to,
                                         const struct store_watch *watch, struct why *why);
+/** A clone of a base volume, and a snapshot of a volume; as snapshot_clone() and snapshot_take(). */
+HV_MUST_CHECK enum hv_err volume_clone(struct lvm_group *g, const char *base, const char *name,
+                                       const struct store_watch *watch, struct why *why);
+HV_MUST_CHECK enum hv_err volume_snapshot(struct lvm_group *g, const char *volume, const char *name,
+                                          const struct store_watch *watch, struct why *why);
 HV_MUST_CHECK enum hv_err volume_delete(struct lvm_group *g, const char *name, const struct store_watch *watch,
                                         struct why *why);
 /** Is anything going on in g, or any of its volumes open? */

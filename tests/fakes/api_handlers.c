@@ -40,6 +40,7 @@ HANDLER(peer_list) HANDLER(peer_add) HANDLER(peer_remove) HANDLER(client_list) H
 HANDLER(evacuate_cancel) HANDLER(validate) HANDLER(job_list) HANDLER(job_show)
 HANDLER(disk_list) HANDLER(store_list) HANDLER(store_show) HANDLER(store_create) HANDLER(volume_list)
 HANDLER(volume_show) HANDLER(volume_create) HANDLER(volume_resize) HANDLER(volume_rename) HANDLER(volume_delete)
+HANDLER(volume_snapshot) HANDLER(volume_revert)
     /* clang-format on */
 
     void api_migration_start(struct api_call *c)

@@ -195,7 +195,7 @@ static void done(void *ctx, enum hv_err e, const char *text)
     done_err = e;
     snprintf(done_text, sizeof(done_text), "%s", text);
 }
-static const struct snap_order order = { .done = done, .ctx = &is_done };
+static const struct store_watch order = { .done = done, .ctx = &is_done };
 
 static enum hv_err ordered(enum hv_err e)
 {

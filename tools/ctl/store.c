@@ -295,6 +295,31 @@ enum exit_code cmd_volume_create(int argc, char **argv)
     return e ? e : job_ask(h, "POST", path, json_pack("{s:s, s:I}", "name", name, "bytes", (json_int_t)bytes));
 }
 
+enum exit_code cmd_volume_clone(int argc, char **argv)
+{
+    (void)argc;
+    struct host *h;
+    char path[VOLUME_PATH_MAX];
+    const char *base;
+    enum exit_code e = volume_path(argv[0], &h, path, &base);
+    return e ? e : job_ask(h, "POST", path, json_pack("{s:s, s:s}", "name", argv[1], "from", base));
+}
+
+enum exit_code cmd_volume_snapshot(int argc, char **argv)
+{
+    (void)argc;
+    return volume_ask(argv[0], "POST", "/snapshot", json_pack("{s:s}", "name", argv[1]));
+}
+
+enum exit_code cmd_volume_revert(int argc, char **argv)
+{
+    (void)argc;
+    if (!options.yes)
+        fprintf(stderr, "lose all that was written since the snapshot %s, and the snapshot? (yes/no) ", argv[0]);
+    return yes_typed() ? volume_ask(argv[0], "POST", "/revert", NULL)
+                       : fail(EXIT_REFUSED, "%s and its volume are left as they are", argv[0]);
+}
+
 enum exit_code cmd_volume_resize(int argc, char **argv)
 {
     (void)argc;
