@@ -129,12 +129,12 @@ static void making_end(struct making *m)
     lvm_unreserve(m->r);
     mem_free(m->buf, SNAP_CHUNK);
     enum hv_err e = m->err;
-    char text[320];
-    snprintf(text, sizeof(text), "the volume %s/%s is there", m->g->vg.name, m->name);
+    char outcome[320];
+    snprintf(outcome, sizeof(outcome), "the volume %s/%s is there", m->g->vg.name, m->name);
     if (e)
-        snprintf(text, sizeof(text), "%s", m->why);
+        snprintf(outcome, sizeof(outcome), "%s", m->why);
     mem_free(m, sizeof(*m));
-    o.done(o.ctx, e, text);
+    o.done(o.ctx, e, outcome);
 }
 
 /* ---- orders ---- */

@@ -195,21 +195,21 @@ static void undo_end(struct undoing *u)
 {
     struct store_watch o = u->order;
     enum hv_err e = u->err;
-    char text[400];
+    char outcome[400];
     if (e)
-        snprintf(text, sizeof(text), "%s", u->why);
+        snprintf(outcome, sizeof(outcome), "%s", u->why);
     else if (u->is_revert)
-        snprintf(text, sizeof(text), "the volume %s/%s is what %s was", u->g->vg.name, snap_volume(&u->origin)->name,
-                 u->name);
+        snprintf(outcome, sizeof(outcome), "the volume %s/%s is what %s was", u->g->vg.name,
+                 snap_volume(&u->origin)->name, u->name);
     else
-        snprintf(text, sizeof(text), "the volume %s/%s is deleted", u->g->vg.name, u->name);
+        snprintf(outcome, sizeof(outcome), "the volume %s/%s is deleted", u->g->vg.name, u->name);
     (void)lv_disk_freeze(u->g, u->origin.uuid, u->cow.uuid, false);
     undo_use(u, false);
     if (u->s)
         snapshot_close(u->s);
     mem_free(u->buf, BLOCK_LEN_MAX);
     mem_free(u, sizeof(*u));
-    o.done(o.ctx, e, text);
+    o.done(o.ctx, e, outcome);
 }
 
 /* ---- orders ---- */

@@ -168,3 +168,59 @@ def test_store_made_here(own):
                      "dd if=/dev/vda bs=1M skip=16 2>/dev/null | tr -d '\\0' | wc -c")
     assert written in text and re.search(r"^49152$", text, re.M) and re.search(r"^0$", text, re.M), text
     link.close()
+
+
+BASE = (1 * MIB, 8 * MIB)                               # where lvm2 put vg0/base in golden/lvm2_base.bin
+SUM = "dd if={} bs=1M 2>/dev/null | sha256sum"
+
+
+def test_clones_and_snapshots(own):
+    """A guest on a clone of a base, another on a volume of which a snapshot is taken while it runs.  The power is cut:
+    what was flushed is there, in the eyes of Linux's device-mapper as well; the base is as it was.  Linux writes to the
+    clone, and this host reads it.  The volume goes back to its snapshot."""
+    disk = StoreDisk("clones", KINDS["nvme"][0], golden=GOLDEN.replace("one_disk", "base"))
+    base = os.urandom(64 * 1024) * 128
+    with open(disk.file, "r+b") as f:
+        f.seek(BASE[0])
+        f.write(base)
+    states = States(disk.file, "vg0")
+    vms = {name: guest_vm(11 + i, disk=f"lv:vg0/{name}", autostart=False) for i, name in enumerate(("one", "web"))}
+    host = {"vms": vms, "files": FILES, "extra": disk.arguments, "clients": Clients.ROLES}
+    a = own("a", link := Lan(), **host)
+    ctl = Clients([a]).ctl
+    assert "the volume vg0/one is there" in ctl("volume", "clone", "base", "one")[0]
+    ctl("volume", "clone", "base", "two")
+    assert "vg0/web is no base volume" in ctl("volume", "clone", "web", "x", code=1)[1]
+    assert "has 2 snapshots or clones" in ctl("volume", "delete", "base", "--yes", code=1)[1]
+    ctl("volume", "delete", "two", "--yes")
+    write = "dd if=/dev/urandom of=/dev/vda bs=64k seek={} count={} conv=fsync,notrunc 2>/dev/null; "
+
+    def wrote(name, seek, count):
+        """What the guest has on its disk after it has written that and flushed it."""
+        with a.guest(name) as g:
+            g.ready()
+            text = sh(g, write.format(seek, count) + "echo 3 >/proc/sys/vm/drop_caches; " + SUM.format("/dev/vda"))
+        return re.search(r"^([0-9a-f]{64})  -", text, re.M)[1]
+    a.command("vm start one --force")
+    a.command("vm start web --force")
+    one, monday = wrote("one", 3, 40), wrote("web", 0, 70)
+    assert "the volume vg0/monday is there" in ctl("volume", "snapshot", "web", "monday")[0]
+    web = wrote("web", 33, 50)
+    assert "is in use: stop its guest first" in ctl("volume", "revert", "monday", "--yes", code=1)[1]
+    a.kill()                                            # the power is cut
+    states.keep(base=8, one=12, web=8, monday=12)
+    said = dict(states.judge("say vgchange -ay vg0\n" + "".join(
+        f"echo; echo '== {name}'\n{SUM.format('/dev/vg0/' + name)}\n" for name in ("base", "one", "web", "monday")) +
+        "echo; echo '== linux'\ndd if=/dev/zero of=/dev/vg0/one bs=64k seek=100 count=20 conv=fsync,notrunc "
+        f"2>/dev/null; {SUM.format('/dev/vg0/one')}\nsay vgchange -an vg0\n"))
+    got = {name: said[name][0].split()[0] for name in ("base", "one", "web", "monday", "linux")}
+    assert got == {"base": hashlib.sha256(base).hexdigest(), "one": one, "web": web, "monday": monday,
+                   "linux": got["linux"]} and got["linux"] != one, (got, one, web, monday)
+    b = own("a", link, **host)
+    assert "the volume vg0/web is what monday was" in ctl("volume", "revert", "monday", "--yes")[0]
+    for name, want in (("one", got["linux"]), ("web", monday)):
+        b.command(f"vm start {name} --force")
+        with b.guest(name) as g:
+            g.ready()
+            assert want in sh(g, SUM.format("/dev/vda")), name
+    link.close()

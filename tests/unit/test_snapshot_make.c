@@ -472,12 +472,76 @@ static void test_growth(void **state)
     guest_close();
 }
 
+/* ---- what Linux wrote ---- */
+
+/* Bytes from..to of the golden file are the disk's from `at` on. */
+static void golden_put(FILE *in, uint64_t at, size_t len) { assert_int_equal(fread(disk.view + at, 1, len, in), len); }
+
+/* Chunks that the script wrote to the clone: all of them but one sector only of chunk 10. */
+static uint32_t linux_generation(uint32_t sector)
+{
+    uint32_t chunk = sector / 8;
+    return chunk == 0 || chunk == 3 || chunk == 7 || chunk == 511 || sector == 81 || (chunk >= 100 && chunk < 370);
+}
+
+static void linux_data_put(uint64_t store, uint64_t old, uint64_t new)
+{
+    for (uint32_t i = 0; i < 8; i++) {
+        uint32_t sector = (uint32_t)old * 8 + i;
+        sector_make(disk.view + store + new * 4096 + i * 512, sector, linux_generation(sector));
+    }
+}
+
+/* Debian's lvm2 2.03.16 and Linux 6.1 made vg0 (extents of 128 KiB from 64 KiB on): base (2 MiB at extent 0), its clone
+ * with chunks of 4 KiB (extent 16), and big with 64 KiB (extent 33).  golden/lvm2_snapshots.bin: the first 64 KiB of
+ * the disk, chunks 0, 1 and 258 of clone, the begins of chunks 0 and 1 of big.  Then Linux wrote to the clone, by dd,
+ * chunks 3, 511, 0, 7, sector 81, and chunks 100 to 369; to big sector 300. */
+static void test_linux_wrote(void **state)
+{
+    (void)state;
+    const uint64_t extent = 128 * KIB, clone = 64 * KIB + 16 * extent, big = 64 * KIB + 33 * extent;
+    static const uint32_t first[] = { 3, 511, 0, 7, 10 };
+    FILE *in = fopen("tests/unit/golden/lvm2_snapshots.bin", "rb");
+    assert_non_null(in);
+    groups_forget();
+    memset(disk.view, 0, DISK_LEN);
+    golden_put(in, 0, 64 * KIB);
+    golden_put(in, clone, 8192);
+    golden_put(in, clone + 258 * 4096, 4096);
+    golden_put(in, big, 4096);
+    golden_put(in, big + 64 * KIB, 4096);
+    fclose(in);
+    for (uint32_t i = 0; i < 4096; i++)
+        sector_make(disk.view + 64 * KIB + i * 512ull, i, 0);
+    for (uint32_t i = 0; i < 275; i++)
+        linux_data_put(clone, i < 5 ? first[i] : 95 + i, 2 + i + (2 + i >= 258));
+    for (uint32_t i = 0; i < 128; i++)
+        sector_make(disk.view + big + 2 * 64 * KIB + i * 512, 256 + i, i == 44);
+    lvm_scan();
+    guest_open("clone");
+    assert_int_equal(d->info.bytes, 2 * MIB);
+    for (uint32_t i = 0; i < 4096; i += 128) {
+        struct guest_req *q = begin(0, DISK_READ, i, 128);
+        assert_int_equal(wait(q), DISK_OK);
+        for (uint32_t k = 0; k < 128; k++)
+            assert_int_equal(sector_generation(q->data + k * 512, i + k), linux_generation(i + k));
+    }
+    guest_close();
+    guest_open("big");
+    struct guest_req *q = begin(0, DISK_READ, 256, 128);
+    assert_int_equal(wait(q), DISK_OK);
+    for (uint32_t k = 0; k < 128; k++)
+        assert_int_equal(sector_generation(q->data + k * 512, 256 + k), k == 44);
+    guest_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_snapshot_and_revert, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_clones, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_growth, begin_test, end_test),
+        cmocka_unit_test_setup_teardown(test_linux_wrote, begin_test, end_test),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c
+/* unit-sources: kernel/store/snapshot.c kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c
+ *   kernel/store/snapshot_grow.c kernel/store/snapshot_make.c kernel/store/snapshot_revert.c kernel/store/lv_disk.c
+ *   kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c
  *   kernel/store/lvm_change.c kernel/store/block_zero.c kernel/store/disk_look.c kernel/lib/text.c kernel/lib/err.c
  *   kernel/lib/print.c tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/power_cut.c */
 /* tests/unit/test_volumes.c - stores and volumes made by Godwit: their life, what is refused, disks that fail, and a
