@@ -76,7 +76,7 @@ static void files_write(struct text *t, const struct vm_config *c)
 size_t config_vm_write(const struct vm_config *c, char *out, size_t cap)
 {
     static const char *const autostart[] = {
-        [AUTOSTART_NO] = "no", [AUTOSTART_YES] = "yes", [AUTOSTART_ALWAYS] = "always"
+        [AUTOSTART_NO] = "no", [AUTOSTART_YES] = "yes", [AUTOSTART_ALWAYS] = "always", [AUTOSTART_LAST] = "last"
     };
     static const char *const on_shutdown[] = {
         [ON_SHUTDOWN_REFUSE] = "refuse", [ON_SHUTDOWN_STOP] = "stop", [ON_SHUTDOWN_EVACUATE] = "evacuate"
@@ -88,6 +88,10 @@ size_t config_vm_write(const struct vm_config *c, char *out, size_t cap)
         line(&t, "cmdline = %s\n", c->cmdline);
     line(&t, "cpu = %s\nautostart = %s\non-shutdown = %s\n", c->cpu, autostart[c->autostart],
          on_shutdown[c->on_shutdown]);
+    if (c->start_order != CONFIG_START_ORDER_DEFAULT)
+        line(&t, "start-order = %u\n", c->start_order);
+    if (c->start_delay_s)
+        line(&t, "start-delay-s = %u\n", c->start_delay_s);
     if (c->pin >= 0)
         line(&t, "pin = %d\n", c->pin);
     line(&t, "rng = %s\nballoon = %s\n", yes(c->rng), yes(c->balloon));

@@ -29,6 +29,7 @@
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_state.h"
@@ -162,6 +163,15 @@ static size_t src_console_take(void *ctx, uint64_t *at, void *buf, size_t cap)
     return n;
 }
 
+/* The peer keeps the definition of a guest that it has recorded: this host's goes, in the same write that says so. */
+static void definition_drop(const char *guest)
+{
+    char why[300];
+    struct vm *vm = vm_find(guest);
+    if (vm && vm_source(vm) == VM_OF_REGISTRY && vm_undefine(vm, WHY(why)))
+        log_error("mig", "%s has left, and its definition is still here: %s", guest, why);
+}
+
 static void src_release(void *ctx)
 {
     struct outgoing *o = ctx;
@@ -169,6 +179,8 @@ static void src_release(void *ctx)
         move_record_left(o->job.guest, mig_tx_id(o->m), o->job.peer);
     o->doubt.begun = false;
     vm_left(o->vm);
+    if (o->peer_records)
+        definition_drop(o->job.guest);
 }
 static void src_peer_has(void *ctx, uint64_t parts) { ((struct outgoing *)ctx)->peer_has = parts; }
 

@@ -25,6 +25,7 @@
 
 static struct start {
     enum start_state state;
+    char guest[CONFIG_NAME_LEN]; /* that it is of: the slot may have another by now */
     enum start_how how;
     struct start_rule rule;
     struct ask *ask; /* owned while ASKING */
@@ -159,6 +160,7 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
                       vm->config.name, s->text, vm->config.name);
     ask_end(s->ask);
     *s = (struct start){ .state = START_ASKING, .how = how, .since_us = clock_us() };
+    memcpy(s->guest, vm->config.name, sizeof(s->guest));
     enum hv_err e = start_begin(vm, s);
     why_say(why, "%s", s->text);
     return e;
@@ -178,6 +180,8 @@ enum hv_err start_cancel(const struct vm *vm)
 struct start_status start_status(const struct vm *vm)
 {
     const struct start *s = start_of(vm);
+    if (strcmp(s->guest, vm->config.name))
+        return (struct start_status){ START_IDLE, HV_OK, "" };
     return (struct start_status){ s->state, s->err, s->text };
 }
 

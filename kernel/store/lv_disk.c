@@ -14,6 +14,7 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/lvm.h"
+#include "kernel/store/registry.h"
 #include "kernel/store/snapshot_disk.h"
 #include "kernel/store/snapshot_origin.h"
 
@@ -328,6 +329,8 @@ enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
 {
     struct lvm_group *g;
     const struct lvm_lv *v;
+    if (!strcmp(lv, REGISTRY_VOLUME))
+        return REFUSE(HV_E_BUSY, "the volume %s/%s is the host's registry, which no guest may have", vg, lv);
     return volume_free(vg, lv, false, &g, &v, why);
 }
 

@@ -23,7 +23,7 @@ static uint64_t epoch, merges;         /* of the registry whose definitions are 
 static struct vm_config *made[VM_MAX]; /* owned */
 static bool up[VM_MAX];                /* as of the last step */
 
-#define ENTRY_LEN (sizeof("state/") + CONFIG_NAME_LEN)
+#define ENTRY_LEN (sizeof("arrived/") + CONFIG_NAME_LEN)
 
 static const char *entry_of(char out[ENTRY_LEN], const char *what, const char *name)
 {
@@ -277,5 +277,11 @@ const char *vm_definition(const struct vm *vm, enum vm_source from, size_t *len)
     char entry[ENTRY_LEN];
     if (from == VM_OF_REGISTRY)
         return registry_get(entry_of(entry, "vm", vm->config.name), len);
+    if (from == VM_OF_MOVE) { /* what kernel/peers/move_record.c has written ends with it */
+        const char *text = registry_get(entry_of(entry, "arrived", vm->config.name), NULL);
+        text = text ? strstr(text, "[vm ") : NULL;
+        *len = text ? strlen(text) : 0;
+        return text;
+    }
     return from == VM_OF_CONF && conf ? config_vm_text(conf, conf_len, vm->config.name, len) : NULL;
 }

@@ -24,6 +24,7 @@
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/boot_store.h"
 #include "kernel/vm/elf_boot.h"
+#include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/linux_boot.h"
 #include "kernel/vm/vm_disk.h"
@@ -413,6 +414,7 @@ struct vm *vm_slot_get(const char *name)
             used[i] = true;
             memset(&vms[i], 0, sizeof(vms[i]));
             vm = &vms[i];
+            guest_console_begin(vm); /* what the slot's last guest said is not this one's */
         }
     return vm;
 }

@@ -268,14 +268,22 @@ static bool boot_read(struct vm_offer *o, struct rd *r)
     return true;
 }
 
-/* What its next host does after a power cut. */
+/* What its next host does after a power cut: autostart u8 · start-order u16 · start-delay-s u16. */
 static unsigned autostart_needs(const struct vm *vm) { return vm->config.autostart != AUTOSTART_NO; }
-static void autostart_write(const struct vm *vm, struct wr *w) { wr_u8(w, (uint8_t)vm->config.autostart); }
+static void autostart_write(const struct vm *vm, struct wr *w)
+{
+    wr_u8(w, (uint8_t)vm->config.autostart);
+    wr_u16(w, (uint16_t)vm->config.start_order);
+    wr_u16(w, (uint16_t)vm->config.start_delay_s);
+}
 static bool autostart_read(struct vm_offer *o, struct rd *r)
 {
     unsigned v = rd_u8(r);
     o->config.autostart = (enum autostart)v;
-    return v <= AUTOSTART_ALWAYS;
+    o->config.start_order = rd_u16(r);
+    o->config.start_delay_s = rd_u16(r);
+    return v <= AUTOSTART_LAST && o->config.start_order <= CONFIG_START_ORDER_MAX &&
+           o->config.start_delay_s <= CONFIG_START_DELAY_MAX_S;
 }
 
 /* A host that does not know this field would run the guest on arrival. */
@@ -571,6 +579,7 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     struct rd r = rd_init(buf, len);
     memset(o, 0, sizeof(*o));
     o->config.pin = -1;
+    o->config.start_order = CONFIG_START_ORDER_DEFAULT;
     uint32_t magic = rd_u32(&r);
     o->format = rd_u16(&r);
     unsigned zero = rd_u16(&r);

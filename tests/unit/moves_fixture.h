@@ -23,6 +23,7 @@
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "migrate/ask.h"
@@ -210,6 +211,18 @@ void vm_stop(struct vm *vm)
     atomic_store(&vm->state, VM_STOPPED);
 }
 void vm_left(struct vm *vm) { vm_stop(vm); }
+static unsigned n_undefined;
+enum vm_source vm_source(const struct vm *vm)
+{
+    (void)vm;
+    return VM_OF_REGISTRY;
+}
+enum hv_err vm_undefine(struct vm *vm, struct why *why)
+{
+    (void)vm, (void)why;
+    n_undefined++;
+    return HV_OK;
+}
 void vm_incoming_drop(struct vm *vm) { vm_stop(vm); }
 enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS], struct boot_set *boot,
                                struct vm **out, struct why *why)
@@ -304,7 +317,8 @@ enum hv_err vm_knows_parse(struct vm_knows *k, const uint8_t *buf, size_t len)
 unsigned vm_knows_version(const struct vm_knows *k, uint16_t id, unsigned newest)
 {
     (void)k;
-    return id == OFFER_FIELD_BOOT && peer_knows_boot ? newest : 0;
+    bool knows = id == VM_KNOWS_REGISTRY ? fake_registry_there : id == OFFER_FIELD_BOOT && peer_knows_boot;
+    return knows ? newest : 0;
 }
 enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, struct why *why)
 {

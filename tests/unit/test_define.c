@@ -252,6 +252,12 @@ static void test_running(void **state)
     strcpy(vm->config.name, "moved");
     vm->arrived = true;
     assert_int_equal(vm_source(vm), VM_OF_MOVE);
+    size_t len;
+    assert_null(vm_definition(vm, VM_OF_MOVE, &len));
+    const char *entry = "id = 1\n[vm moved]\n" WEB;
+    assert_int_equal(registry_table_put(&table, "arrived/moved", entry, strlen(entry)), HV_OK);
+    assert_string_equal(vm_definition(vm, VM_OF_MOVE, &len), "[vm moved]\n" WEB);
+    assert_int_equal(len, strlen("[vm moved]\n" WEB));
     assert_int_equal(vm_undefine(vm, WHY(why)), HV_OK);
     assert_null(vm_find("moved"));
 }

@@ -638,6 +638,8 @@ static void test_one_writer(void **state)
     fake_page_fail_after = 1;
     assert_int_equal(lv_disk_open("vg0", "db", &other, WHY(why)), HV_E_NOMEM);
     assert_string_equal(why, "no memory for the disk on volume vg0/db");
+    assert_int_equal(lv_disk_check("vg0", REGISTRY_VOLUME, WHY(why)), HV_E_BUSY);
+    assert_string_equal(why, "the volume vg0/godwit-registry is the host's registry, which no guest may have");
     fake_page_fail_after = -1;
     memset(data, 'o', 512);
     (void)begin(d, 0, DISK_WRITE, 0, 512);

@@ -74,7 +74,8 @@ static int set_up(void **s)
 {
     static struct config c;
     static const char text[] = "[vm web]\nmemory = 64M\ncpus = 2\nkernel = vmlinuz\ninitrd = rd\nmodule = m1 a b=c\n"
-                               "cmdline = console=ttyS0 a=\"b c\"\ncpu = x86-64-v2\nautostart = always\n"
+                               "cmdline = console=ttyS0 a=\"b c\"\ncpu = x86-64-v2\nautostart = last\n"
+                               "start-order = 7\nstart-delay-s = 30\n"
                                "on-shutdown = evacuate\npin = 3\nnic = yes\nmac = 02:47:57:01:02:ff\nspoof = allow\n"
                                "nic = yes\nmac = 02:47:57:01:02:03\nrng = no\nballoon = no\nconsole = virtio\n"
                                "disk = nbd:10.7.0.9:10810/an-export\ndisk-fingerprint = "
@@ -132,7 +133,7 @@ static void is_the_guest(void)
     assert_string_equal(c->cmdline, "console=ttyS0 a=\"b c\"");
     assert_string_equal(c->modules, "module-1 a b=c");
     assert_string_equal(c->cpu, "x86-64-v2");
-    assert_int_equal(c->autostart, AUTOSTART_ALWAYS);
+    assert_true(c->autostart == AUTOSTART_LAST && c->start_order == 7 && c->start_delay_s == 30);
     assert_int_equal(c->on_shutdown, ON_SHUTDOWN_EVACUATE);
     assert_true(c->pin == 3 && !c->rng && !c->balloon && c->hvc && c->n_nics == 2 && c->n_disks == 2);
     assert_memory_equal(c->nic[0].mac, ((uint8_t[]){ 2, 0x47, 0x57, 1, 2, 0xff }), 6);

@@ -38,6 +38,7 @@ static void test_records(void **s)
     (void)s;
     fake_registry_reset();
     fake_registry_lands = false;
+    n_undefined = 0;
     request_one();
     assert_non_null(strstr(entry("arrived/g1"), "state = arriving\n"));
     assert_non_null(strstr(entry("arrived/g1"), "[vm g1]\n"));
@@ -59,6 +60,7 @@ static void test_records(void **s)
     assert_int_equal(vm_state(&here[1]), VM_STOPPED);
     assert_int_equal(vm_state(&there[1]), VM_RUNNING);
     assert_int_equal(jobs[1]->state, JOB_DONE);
+    assert_int_equal(n_undefined, 1); /* the definition is the destination's now */
     fake_registry_there = false;
 }
 

@@ -391,6 +391,18 @@ static void test_what_others_hear(void **s)
     assert_int_equal(start_find("nobody", mac, "b", &ticket, WHY(why)), MIG_F_NONE);
 }
 
+/* Another guest has the slot by now: nothing is known of it. */
+static void test_slot_is_used_again(void **s)
+{
+    (void)s;
+    no_room = true;
+    assert_int_equal(start_request(&guest, START_COMMAND, WHY(why)), HV_E_NOMEM);
+    says(START_FAILED, HV_E_NOMEM, "web needs more");
+    strcpy(guest.config.name, "new");
+    says(START_IDLE, HV_OK, "");
+    strcpy(guest.config.name, "web");
+}
+
 /* Autostart: in the order of start-order, start-delay-s after one another; `last` only what was up. */
 static void test_boot_order(void **s)
 {
@@ -447,6 +459,7 @@ int main(void)
                                         T(test_in_doubt),
                                         T(test_owners),
                                         T(test_files_pending),
-                                        T(test_boot_order) };
+                                        T(test_boot_order),
+                                        T(test_slot_is_used_again) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

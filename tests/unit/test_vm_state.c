@@ -776,6 +776,9 @@ static void test_fields_from_the_future(void **unused)
     a.vm.config.nic[0].spoof = true;
     a.vm.config.n_nics = 1;
     a.vm.config.pin = 63;
+    a.vm.config.autostart = AUTOSTART_LAST;
+    a.vm.config.start_order = 7;
+    a.vm.config.start_delay_s = 30;
     fake_mtu = 1400;
     assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
     size_t was = offer_len;
@@ -784,6 +787,7 @@ static void test_fields_from_the_future(void **unused)
     assert_int_equal(o.config.on_shutdown, ON_SHUTDOWN_EVACUATE);
     assert_true(o.config.nic[0].spoof);
     assert_int_equal(o.config.pin, 63);
+    assert_true(o.config.autostart == AUTOSTART_LAST && o.config.start_order == 7 && o.config.start_delay_s == 30);
     assert_int_equal(o.mtu, 1400);
     reasons[0] = 0;
     (void)vm_offer_check(&o, GIB, add_reason, NULL);

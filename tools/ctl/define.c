@@ -283,7 +283,7 @@ enum exit_code cmd_vm_edit(int argc, char **argv)
     enum exit_code e = config_get(argv[0], &h, &a);
     if (e)
         return e;
-    if (strcmp(a.config_source, "registry"))
+    if (!strcmp(a.config_source, "godwit.conf"))
         e = fail(EXIT_REFUSED, "%s is defined in godwit.conf, on the boot disk of %s, and cannot be edited from here",
                  argv[0], h->name);
     if (!e)
