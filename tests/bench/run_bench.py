@@ -4,15 +4,15 @@
 hardware.
 
 usage: run_bench.py [-k PATTERN] [--repeat N]
-  -k PATTERN   cases whose name matches ("exits" is one)
+  -k PATTERN   cases whose name matches ("exits" and "disks" are two)
   --repeat N   N moves of each, the middle one by blackout is shown
 
 Each case starts a fresh guest (256 MiB, 1 vCPU) on host a, lets its program (tests/guest/dirtier.c) run for some
 seconds, and moves it to b.  total, wire bytes and blackout are the source's report; "guest gap" is the longest step
 that the guest saw in a tight loop over its clock.  The peer is Linux + KVM + QEMU in the same emulated machines,
 downtime limit 300 ms, *without* encryption; with TLS, as here, it needs 19.3 s when idle and does not finish 32-1000 in
-60 s.  Wall times of a busy machine are rough: the table says how busy it was.  The cost of exits (exits.py) does not
-depend on it.
+60 s.  Wall times of a busy machine are rough: the table says how busy it was.  The costs of exits (exits.py) and of
+requests to disks (disks.py) do not depend on it.
 """
 import argparse
 import json
@@ -25,6 +25,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
 
 import emulator                                                     # noqa: E402  (needs the path above)
+import disks                                                        # noqa: E402
 import exits                                                        # noqa: E402
 from host import EFI, Host, Link, vm                                # noqa: E402
 
@@ -128,6 +129,7 @@ def main():
     load, start = os.getloadavg()[0], time.monotonic()
     figures, rows = host_figures(), run(args.k, args.repeat)
     counts = exits.measure() if re.search(args.k, "exits") else None
+    requests = disks.measure() if re.search(args.k, "disks") else None
     took = time.monotonic() - start
     out = [table(rows), "", "(peer): Linux + KVM + QEMU without encryption (with TLS: idle 19.3 s, 32-1000 not in 60 "
                             "s); ! goal missed",
@@ -138,13 +140,14 @@ def main():
            f"entry of godwit.efi to the guest's first instruction: {figures['boot_to_guest_us'] / 1000:.1f} ms",
            f"host memory in use without guests: {figures['host_memory_mib']} MiB of 1536"]
     out += ["", exits.table(counts)] if counts else []
+    out += ["", disks.table(requests)] if requests else []
     print("\n".join([""] + out))
     folder = os.path.join(emulator.BUILD, "bench")
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "bench.txt"), "w", encoding="utf-8") as f:
         f.write("\n".join(out) + "\n")
     with open(os.path.join(folder, "bench.json"), "w", encoding="utf-8") as f:
-        json.dump({"figures": figures, "rows": rows, "exits": counts, "bench_s": took}, f, indent=1)
+        json.dump({"figures": figures, "rows": rows, "exits": counts, "disks": requests, "bench_s": took}, f, indent=1)
     return 0
 
 

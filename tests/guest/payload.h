@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/guest/payload.h - the test guest's programs: one static binary, called by several names (dirtier, fpcheck,
- * probe, diskcheck, stress, mirror).
+ * probe, diskcheck, diskbench, stress, mirror).
  *
  * One file instead of six keeps the initramfs small: the guest boots under two levels of emulation,
  * where every page counts. */
@@ -14,6 +14,7 @@ int dirtier_main(int argc, char **argv);
 int fpcheck_main(int argc, char **argv);
 int probe_main(int argc, char **argv);
 int diskcheck_main(int argc, char **argv);
+int diskbench_main(int argc, char **argv);
 int stress_main(int argc, char **argv);
 int mirror_main(int argc, char **argv);
 
