@@ -70,14 +70,13 @@ static void watch_vm(struct seen_vm *s, const struct vm *vm)
 /* The place of a move that has been seen, or one of a move that is not kept any more. */
 static struct seen_job *move_seen(unsigned number)
 {
-    struct seen_job *old = NULL;
-    for (unsigned i = 0; i < ARRAY_SIZE(moves); i++) {
+    for (unsigned i = 0; i < ARRAY_SIZE(moves); i++)
         if (moves[i].number == number)
             return &moves[i];
+    for (unsigned i = 0; i < ARRAY_SIZE(moves); i++)
         if (!moves[i].number || !migration_job_numbered(moves[i].number))
-            old = &moves[i];
-    }
-    return old;
+            return &moves[i];
+    return NULL;
 }
 
 static void watch_move(const struct job *j)

@@ -177,7 +177,8 @@ def at_prompt(g):
     """Wait until the guest's shell answers; it has no variable x then, for it has just been started."""
     for _ in range(60):
         try:
-            g.ask("echo up=$x.; x=1", r"^up=\.\n", 3)
+            g.ask("echo up=$x.", r"^up=\.\n", 3)
+            g.ask("x=1; echo marked", r"^marked\n", 60)
             return
         except Timeout:
             pass                                        # what is typed while it boots is lost

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#define WAIT_S   10   /* of one long poll: less than ANSWER_S of client.c */
+#define WAIT_S   3    /* of one long poll: so long Ctrl-C may take */
 #define ROUND_MS 1000 /* between two looks at several hosts, or at one that does not answer */
 
 /* How far a host's events have been shown. */
