@@ -149,8 +149,8 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
         return vm_start_check(vm, why); /* a mistake of whoever asks, and no failed start */
     if (migration_is_moving(vm->config.name))
         return REFUSE(HV_E_BUSY,
-                      "%s may be %s's: this host went down before it knew, and asks; if %s is gone for good, `migrate "
-                      "resolve %s here --sure`",
+                      "%s may be %s's: this host went down before it knew, and asks; if %s is gone for good, "
+                      "`migration resolve %s --resume-here`",
                       vm->config.name, migration_of(vm->config.name)->peer, migration_of(vm->config.name)->peer,
                       vm->config.name);
     if (s->state == START_ASKING && how != START_FORCE)

@@ -79,8 +79,8 @@ with open(os.path.join(ROOT, "LICENSE"), "rb") as some_file:
 FILES = {"file put": ["a", os.path.join(ROOT, "LICENSE"), "x"], "file delete": ["a", "x"], "file list": []}
 USUAL.update({
     "GET /v1/files": {"files": [{"name": "x", "place": "store", "bytes": 5, "sha256": SHA256, "used": False}]},
-    f"PUT /v1/files/x?sha256={SHA256}": {"name": "x", "message": "hidden"}, "DELETE /v1/files/x": {"job": 3},
-    "GET /v1/jobs/3": {"state": "done", "message": "good"}
+    f"PUT /v1/files/x?sha256={SHA256}": {"name": "x", "message": "hidden"}, "DELETE /v1/files/x": {"job": 33},
+    "GET /v1/jobs/33": {"state": "done", "message": "good"}
 })
 
 
@@ -193,6 +193,8 @@ def test_json_and_help_everywhere():
         with open(two, "w", encoding="utf-8") as out:                       # b is the same host
             out.write(text + text[text.index("[host a]"):].replace("[host a]", "[host b]"))
         for words in commands()[0]:
+            if words in (("volume", "import"), ("volume", "export")):
+                continue                                        # test_image_converted, test_export_compared
             more = arguments.get(" ".join(words), ["web"] if words[0] in ("vm", "migration", "validate")
                                  and words[-1] != "list" else [])
             more = [m.format(there=f"127.0.0.1:{a.api_port}", web=a.file("web.conf", DEFINITION)) for m in more]
@@ -418,8 +420,8 @@ def test_definitions():
     with FakeHost() as a:
         web = a.file("web.conf", DEFINITION)
         out, err = a.ctl("vm", "define", web)
-        assert out == "a: web is defined\n" and "warning: as things are now it would not start: no kernel" in err, err
-        assert ("PUT /v1/vms/web", DEFINITION.decode()) in a.asked
+        assert out == "a: it is done\n" and "warning: as things are now it would not start: no kernel" in err, err
+        assert ("PUT /v1/vms/web", DEFINITION.decode("latin-1")) in a.asked
         assert a.ctl("vm", "show", "web", "--config")[0] == DEFINITION.decode()
         assert json.loads(a.ctl("--json", "vm", "show", "web", "--config")[0])["source"] == "registry"
         assert "no line [vm NAME]" in a.ctl("vm", "define", a.file("x.conf", b"memory = 64M\n"), code=2)[1]
