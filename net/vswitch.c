@@ -16,7 +16,8 @@
 
 #define PROBE 8 /* slots that an address may be in */
 _Static_assert(!(VSWITCH_MAC_SLOTS & (VSWITCH_MAC_SLOTS - 1)) && PROBE <= VSWITCH_MAC_SLOTS, "slots are masked");
-_Static_assert(VSWITCH_MAX_PORTS < UINT8_MAX, "fits port_plus_1");
+_Static_assert(!(VSWITCH_OWNERS & (VSWITCH_OWNERS - 1)), "hashes are masked");
+_Static_assert(VSWITCH_MAX_PORTS < UINT16_MAX, "fits port_plus_1");
 
 static bool mac_equal(const uint8_t a[6], const uint8_t b[6]) { return memcmp(a, b, 6) == 0; }
 
@@ -34,10 +35,22 @@ void vswitch_init(struct vswitch *sw) { memset(sw, 0, sizeof(*sw)); }
 
 static int port_index(const struct vswitch *sw, const struct vswitch_port *p)
 {
-    for (unsigned i = 0; i < sw->n_ports; i++)
-        if (sw->ports[i] == p)
-            return (int)i;
-    return -1;
+    unsigned i = p->index_plus_1;
+    return i && i <= sw->n_ports && sw->ports[i - 1] == p ? (int)i - 1 : -1;
+}
+
+static struct vswitch_port **owner_chain(struct vswitch *sw, const uint8_t mac[6])
+{
+    return &sw->owners[mac_hash(mac) & (VSWITCH_OWNERS - 1)];
+}
+
+static void owner_forget(struct vswitch *sw, const struct vswitch_port *p)
+{
+    struct vswitch_port **at = owner_chain(sw, p->mac);
+    while (*at && *at != p)
+        at = &(*at)->next_owner;
+    if (*at)
+        *at = p->next_owner;
 }
 
 enum hv_err vswitch_attach(struct vswitch *sw, struct vswitch_port *p)
@@ -50,6 +63,13 @@ enum hv_err vswitch_attach(struct vswitch *sw, struct vswitch_port *p)
         return HV_FAIL(HV_E_NOMEM);
     sw->ports[i] = p;
     sw->n_ports = MAX(sw->n_ports, i + 1);
+    p->index_plus_1 = i + 1;
+    p->next_owner = NULL;
+    struct vswitch_port **at = owner_chain(sw, p->mac);
+    while (*at)
+        at = &(*at)->next_owner;
+    if (!mac_is_zero(p->mac))
+        *at = p;
     return HV_OK;
 }
 
@@ -58,6 +78,8 @@ void vswitch_detach(struct vswitch *sw, struct vswitch_port *p)
     int i = port_index(sw, p);
     if (i < 0)
         return;
+    owner_forget(sw, p);
+    p->index_plus_1 = 0;
     sw->ports[i] = NULL;
     while (sw->n_ports && !sw->ports[sw->n_ports - 1])
         sw->n_ports--;
@@ -66,12 +88,13 @@ void vswitch_detach(struct vswitch *sw, struct vswitch_port *p)
             sw->macs[m].port_plus_1 = 0;
 }
 
-static struct vswitch_port *mac_owner(const struct vswitch *sw, const uint8_t mac[6])
+/* The port with that static address; of several the one that was attached first. */
+static struct vswitch_port *mac_owner(struct vswitch *sw, const uint8_t mac[6])
 {
-    for (unsigned i = 0; i < sw->n_ports; i++)
-        if (sw->ports[i] && !mac_is_zero(sw->ports[i]->mac) && mac_equal(sw->ports[i]->mac, mac))
-            return sw->ports[i];
-    return NULL;
+    struct vswitch_port *p = *owner_chain(sw, mac);
+    while (p && !mac_equal(p->mac, mac))
+        p = p->next_owner;
+    return p;
 }
 
 static struct vswitch_mac *mac_slot(struct vswitch *sw, const uint8_t mac[6])
@@ -103,7 +126,7 @@ static void mac_learn(struct vswitch *sw, const uint8_t mac[6], int port, uint64
     }
     ASSERT(m && port >= 0 && port < VSWITCH_MAX_PORTS);
     memcpy(m->mac, mac, 6);
-    m->port_plus_1 = (uint8_t)(port + 1);
+    m->port_plus_1 = (uint16_t)(port + 1);
     m->seen_us = now_us;
 }
 

@@ -9,7 +9,8 @@
 #include "kernel/lib/err.h"
 #include "net/port_filter.h"
 
-#define VSWITCH_MAX_PORTS 130 /* the uplink, the host, and every card of guests */
+#define VSWITCH_MAX_PORTS 2050 /* the uplink, the host, and every card of guests */
+#define VSWITCH_OWNERS    512
 #define VSWITCH_MAC_SLOTS 256 /* power of two */
 /* ageing time of a learnt address: IEEE 802.1D's default */
 #define VSWITCH_AGE_US    (300u * 1000 * 1000)
@@ -33,7 +34,9 @@ struct vswitch_port {
     enum hv_err (*deliver)(struct vswitch_port *p, const uint8_t *frame, size_t len);
     void *ctx; /* [c] the owner's */
     enum vswitch_kind kind;
-    uint8_t mac[6]; /* static address: never aged, and other ports cannot claim it; all zero: none */
+    uint8_t mac[6];        /* [c] static address: never aged, other ports cannot claim it; all zero: none */
+    unsigned index_plus_1; /* the switch's, as next_owner; 0: not attached */
+    struct vswitch_port *next_owner;
     uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, tx_refused, bad;
     uint64_t tx_dropped;
     uint64_t drops[PORT_DROP_COUNT]; /* of a guest's frames, by reason */
@@ -43,13 +46,14 @@ struct vswitch_port {
 };
 struct vswitch_mac {
     uint8_t mac[6];
-    uint8_t port_plus_1; /* 0: the slot is free */
+    uint16_t port_plus_1; /* 0: the slot is free */
     uint64_t seen_us;
 };
 struct vswitch {
     struct vswitch_port *ports[VSWITCH_MAX_PORTS]; /* borrowed: owners detach before they go; NULL: free */
     unsigned n_ports;                              /* those in use are ports[0..n_ports) */
     struct vswitch_mac macs[VSWITCH_MAC_SLOTS];
+    struct vswitch_port *owners[VSWITCH_OWNERS]; /* ports with a static address, by its hash */
     uint64_t n_flooded, n_dropped;
     address_reserved_fn *reserved; /* addresses that no PORT_GUEST may claim; NULL: none */
 };

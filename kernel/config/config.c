@@ -14,7 +14,7 @@ const struct config *host_config;
 
 #define LINE_MAX_LEN 1300u /* room for the longest command line */
 _Static_assert(LINE_MAX_LEN > CONFIG_CMDLINE_LEN + sizeof("cmdline = "), "a line holds the longest value");
-_Static_assert(CONFIG_MAX_VMS == 16 && CONFIG_MAX_PEERS == 16 && CONFIG_MAX_CLIENTS == 16, "messages below say 16");
+_Static_assert(CONFIG_MAX_VMS == 256 && CONFIG_MAX_PEERS == 64 && CONFIG_MAX_CLIENTS == 64, "messages below");
 
 static void mistake_report(struct parser *p, unsigned line, const char *key, const char *expected)
 {
@@ -274,7 +274,7 @@ static enum section vm_begin(struct parser *p, const char *given)
     else if (vm_find(c, vm_name))
         mistake_report(p, p->line, "", "a name that no other VM has");
     else if (c->n_vms == CONFIG_MAX_VMS)
-        mistake_report(p, p->line, "", "at most 16 VMs");
+        mistake_report(p, p->line, "", "at most 256 VMs");
     else {
         p->vm = &c->vms[c->n_vms++];
         vm_defaults(p->vm, vm_name);
@@ -294,7 +294,7 @@ static enum section peer_begin(struct parser *p, const char *given, bool client)
     else if (peer_find(list, *n, peer_name))
         mistake_report(p, p->line, "", client ? "a name that no other client has" : "a name that no other peer has");
     else if (*n == (client ? CONFIG_MAX_CLIENTS : CONFIG_MAX_PEERS))
-        mistake_report(p, p->line, "", client ? "at most 16 clients" : "at most 16 peers");
+        mistake_report(p, p->line, "", client ? "at most 64 clients" : "at most 64 peers");
     else {
         p->peer = &list[(*n)++];
         *p->peer =

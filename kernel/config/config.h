@@ -15,9 +15,9 @@
 
 #include "kernel/lib/types.h"
 
-#define CONFIG_MAX_PEERS        16
-#define CONFIG_MAX_CLIENTS      16
-#define CONFIG_MAX_VMS          16
+#define CONFIG_MAX_PEERS        64
+#define CONFIG_MAX_CLIENTS      64
+#define CONFIG_MAX_VMS          256
 #define CONFIG_NAME_LEN         32 /* with NUL; letters, digits, '-', '_', '.'; not starting with '-' */
 #define CONFIG_PATH_LEN         64
 #define CONFIG_PIN_MAX          63

@@ -36,6 +36,8 @@ struct conn {
     char *text;                         /* owned: a body of API_TEXT_MAX bytes; NULL: none now */
     uint64_t wait_event, wait_until_us; /* the answer waits for that event until then; wait_until_us 0: it does not */
     char answer[API_ANSWER_MAX];
+    char *large; /* owned, large_len bytes: an answer that has no room in answer; NULL: none */
+    size_t large_len;
 };
 static struct conn *conns[CONNS_MAX]; /* owned */
 
@@ -125,11 +127,35 @@ static bool conn_waits(const struct conn *c)
     return c->wait_until_us && clock_us() < c->wait_until_us && events_next() <= c->wait_event;
 }
 
+static void conn_free_large(struct conn *c)
+{
+    mem_free(c->large, c->large_len);
+    c->large = NULL;
+}
+
+/* Make the answer to call.  One that does not fit is made again, with as much memory as it needs; so only what reads,
+ * and changes nothing, may have a large answer. */
+static void conn_dispatch(struct conn *c, struct api_call *call)
+{
+    api_dispatch(call, c->answer, sizeof(c->answer));
+    bool reads = http_verb(&c->http) == HTTP_VERB_GET;
+    for (c->large_len = 2 * sizeof(c->answer); reads && call->overflow && c->large_len <= API_LARGE_MAX;) {
+        conn_free_large(c);
+        c->large = mem_alloc(c->large_len *= 2);
+        if (!c->large) {
+            json_init(&call->out, c->answer, sizeof(c->answer));
+            api_fail(call, HV_E_NOMEM, 503, "this host has no memory for so large an answer now; try again later");
+            return;
+        }
+        api_dispatch(call, c->large, c->large_len);
+    }
+}
+
 static void conn_answer(struct conn *c)
 {
     struct api_call call = conn_call(c);
     call.waited = c->wait_until_us && clock_us() >= c->wait_until_us;
-    api_dispatch(&call, c->answer, sizeof(c->answer));
+    conn_dispatch(c, &call);
     ASSERT(!call.sink);
     if (call.wait_s && !call.waited) {
         if (!c->wait_until_us)
@@ -288,6 +314,8 @@ static bool conn_output(struct conn *c)
         conn_sent(c, n);
         total += n;
     }
+    if (c->large && c->http.state != HTTP_ANSWERING)
+        conn_free_large(c);
     if (total)
         stream_flush(c->stream);
     return total > 0;
@@ -326,6 +354,7 @@ bool api_step(void)
         conn_close_source(conns[i], false);
         stream_close(conns[i]->stream);
         conn_free_text(conns[i]);
+        conn_free_large(conns[i]);
         mem_free(conns[i], sizeof(*conns[i]));
         conns[i] = NULL;
     }

@@ -17,7 +17,8 @@
 struct vm;
 struct api_call;
 
-#define API_ANSWER_MAX (384 * 1024u) /* tests/unit/test_metrics.c fills it */
+#define API_ANSWER_MAX (192 * 1024u) /* of most; a longer one gets memory of its own, up to: */
+#define API_LARGE_MAX  (32 * MIB)    /* tests/unit/test_metrics.c looks that it suffices */
 #define API_ARG_MAX    64
 #define API_BODY_MAX   8192u        /* bytes of a request's body */
 #define API_TEXT_MAX   (64 * 1024u) /* of a route that takes a text, such as a definition */
@@ -55,6 +56,7 @@ struct api_call {
     unsigned status;                  /* HTTP status; 200 unless the handler sets it */
     const char *type;                 /* Content-Type */
     char extra[224];                  /* further header lines, each with CR LF */
+    bool overflow;                    /* the answer did not fit, so it is an error; set by api_dispatch() */
     /* A handler that has no answer yet sets both and returns: it is called again when there is an event of that number
      * (events.h), or after so many seconds at most; then `waited` is true. */
     uint64_t wait_event;

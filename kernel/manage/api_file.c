@@ -16,7 +16,7 @@
 /* A guest whose definition has that file; NULL: none.  What a guest brought along is no file of that name. */
 static const char *file_user(const char *name)
 {
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         if (vm && !vm->arrived && boot_files_name(&vm->config, name))
             return vm->config.name;

@@ -145,7 +145,7 @@ static void metric_cpu_interrupts(struct sampler *s)
 static unsigned guest_slots_used(void)
 {
     unsigned n = 0;
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         n += vm_at(i) != NULL;
     return n;
 }

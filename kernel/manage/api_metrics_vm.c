@@ -20,7 +20,7 @@ static void sample_vm(struct sampler *s, const struct vm *vm) { sample_label(s, 
 
 static void metric_state(struct sampler *s)
 {
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         for (unsigned k = VM_STOPPED; vm_at(i) && k <= VM_INCOMING; k++) {
             sample_vm(s, vm_at(i));
             sample_label(s, "state", vm_state_name((enum vm_state)k));
@@ -31,7 +31,7 @@ static void metric_state(struct sampler *s)
 /* A value of each guest; built: of those that are not stopped. */
 static void each_vm(struct sampler *s, bool built, uint64_t (*value)(const struct vm *vm))
 {
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         if (!vm || (built && !vm_is_built(vm)))
             continue;
@@ -57,7 +57,7 @@ static void metric_dirty_faults(struct sampler *s) { each_vm(s, true, vm_dirty_f
 /* A time of each vCPU, in TSC ticks. */
 static void each_vcpu(struct sampler *s, uint64_t (*ticks)(const struct vcpu *v))
 {
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         for (unsigned k = 0; vm_is_built(vm_at(i)) && k < vm_at(i)->n_vcpus; k++) {
             sample_vm(s, vm_at(i));
             sample_label_num(s, "vcpu", k);
@@ -70,7 +70,7 @@ static uint64_t vcpu_steal_ticks(const struct vcpu *v) { return v->steal_tsc; }
 static void metric_guest_time(struct sampler *s) { each_vcpu(s, vcpu_guest_ticks); }
 static void metric_steal_time(struct sampler *s) { each_vcpu(s, vcpu_steal_ticks); }
 
-/* The sum over all vCPUs: with 16 guests, 8 vCPUs and 16 reasons, single samples would fill the answer. */
+/* The sum over all vCPUs: single samples would be too many. */
 static void sample_put_exits(struct sampler *s, const struct vm *vm, bool time)
 {
     for (unsigned r = 0; r < VCPU_EXIT_COUNT; r++) {
@@ -92,14 +92,14 @@ static void sample_put_exits(struct sampler *s, const struct vm *vm, bool time)
 
 static void metric_exits(struct sampler *s)
 {
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         if (vm_is_built(vm_at(i)))
             sample_put_exits(s, vm_at(i), false);
 }
 
 static void metric_exit_time(struct sampler *s)
 {
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         if (vm_is_built(vm_at(i)))
             sample_put_exits(s, vm_at(i), true);
 }
@@ -117,7 +117,7 @@ static void sample_part(struct sampler *s, const struct vm *vm, const char *labe
 static void each_port(struct sampler *s, uint64_t (*value)(const struct vswitch_port *p))
 {
     const struct vswitch_port *p;
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         for (unsigned k = 0; vm_at(i) && (p = guest_net_port(vm_at(i), k)); k++) {
             sample_part(s, vm_at(i), "card", k);
             sample_put(s, value(p));
@@ -139,7 +139,7 @@ static void metric_card_tx_frames(struct sampler *s) { each_port(s, port_of_gues
 static void metric_card_tx_drops(struct sampler *s)
 {
     const struct vswitch_port *p;
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         for (unsigned card = 0; vm_at(i) && (p = guest_net_port(vm_at(i), card)); card++)
             for (unsigned k = PORT_PASS; k < PORT_DROP_COUNT; k++) {
                 sample_part(s, vm_at(i), "card", card);
@@ -153,7 +153,7 @@ static void metric_card_tx_drops(struct sampler *s)
 static void each_vm_disk(struct sampler *s, unsigned n_kinds, uint64_t (*value)(const struct blk_counts *c))
 {
     static const char *const kinds[BLK_KINDS] = { "read", "write", "other" };
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         for (unsigned disk = 0; vm_is_built(vm_at(i)) && disk < vm_at(i)->config.n_disks; disk++)
             for (unsigned k = 0; k < n_kinds; k++) {
                 const struct blk_counts *c = vdev_blk_counts(vm_at(i), disk, (enum blk_kind)k);

@@ -124,7 +124,7 @@ static const struct route routes[] = {
     { HTTP_VERB_GET, TRUST_READ, "/v1/log", api_log, NONE, "the last 64 KiB of the log, as text" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/events", api_events, NONE,
       "what happened; ?since=NUMBER&boot=ID&timeout=SECONDS waits for news" },
-    { HTTP_VERB_GET, TRUST_READ, "/v1/vms", api_vm_list, NONE, "all guests" },
+    { HTTP_VERB_GET, TRUST_READ, "/v1/vms", api_vm_list, NONE, "all guests; ?after=NAME&limit=N: those behind one" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*", api_vm_show, NONE, "one guest" },
     { HTTP_VERB_PUT, TRUST_OPERATE, "/v1/vms/*", api_vm_define, TEXT,
       "define a guest, or define it anew: the text of a [vm] section of godwit.conf" },
@@ -358,6 +358,7 @@ static void call_check(struct api_call *c)
     bool text = c->type != NULL && strcmp(c->type, JSON_TYPE) != 0;
     if (c->source || c->sink)
         return;
+    c->overflow = c->out.text.overflow;
     if (text ? c->out.text.overflow : !json_good(&c->out))
         api_fail(c, HV_E_NOMEM, 500, "the answer is larger than %u bytes%s", (unsigned)c->out.text.cap,
                  c->out.misused ? ", or malformed: a bug in the hypervisor" : "");

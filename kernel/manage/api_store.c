@@ -167,7 +167,7 @@ void api_store_create(struct api_call *c)
 /* A guest that has the volume in its definition; NULL: none. */
 static const char *volume_owner(const struct lvm_group *g, const struct lvm_lv *lv)
 {
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         if (vm && vm_disk_names(&vm->config, g->vg.name, lv->name))
             return vm->config.name;

@@ -65,18 +65,36 @@ static void put_vm(struct json *j, const struct vm *vm)
         json_str(j, "power_button", button_name(pm_button(&vm->devices->pm)));
 }
 
+#define VM_ROW_MAX 8192 /* bytes of one guest's object, and of the end of the list */
+
+/* The guests behind `after`, at most `limit`, and no more than fit; if more follow, `next` is what to ask for. */
 void api_vm_list(struct api_call *c)
 {
+    char after[CONFIG_NAME_LEN];
+    http_query_text(c->http, "after", after, sizeof(after));
+    const struct vm *last = after[0] ? vm_find(after) : NULL;
+    if (after[0] && !last) {
+        api_fail(c, HV_E_NOENT, 0, "no guest is named \"%s\" any more: begin the list again", after);
+        return;
+    }
+    uint64_t left = MAX(http_query_num(c->http, "limit", VM_MAX), 1u);
+    unsigned i = last ? vm_slot(last) + 1 : 0;
     json_object(&c->out, NULL);
     json_array(&c->out, "vms");
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (; i < vm_slots() && left && c->out.text.cap - c->out.text.len > VM_ROW_MAX; i++) {
         if (!vm_at(i))
             continue;
+        last = vm_at(i);
+        left--;
         json_object(&c->out, NULL);
-        put_vm(&c->out, vm_at(i));
+        put_vm(&c->out, last);
         json_end(&c->out);
     }
     json_end(&c->out);
+    while (i < vm_slots() && !vm_at(i))
+        i++;
+    if (last && i < vm_slots())
+        json_str(&c->out, "next", last->config.name);
     json_end(&c->out);
 }
 

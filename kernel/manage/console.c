@@ -227,7 +227,7 @@ static void cmd_vm_list(int argc, char **argv)
 {
     (void)argc, (void)argv;
     print("%-31s %-9s %8s %5s", "NAME", "STATE", "MEMORY", "CPUS");
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         if (vm_at(i))
             print_vm(vm_at(i));
 }

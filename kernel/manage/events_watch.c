@@ -112,7 +112,7 @@ void events_watch(void)
         events_add(EVENTS_HOST, host_config->host.name, "up", "Godwit " GODWIT_VERSION " on %s is up",
                    host_config->host.name);
     due_us = clock_us() + WATCH_US;
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         watch_vm(&vms[i], vm_at(i));
     while (migration_job(n))
         n++;

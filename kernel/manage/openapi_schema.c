@@ -31,7 +31,7 @@ const struct openapi_answer openapi_answers[] = {
     { DELETE, "/v1/clients/*", "Message", "", "sure?:n" },
     { GET,  "/v1/log", TEXT, "", "" },
     { GET,  "/v1/events", "Events", "", "since?:n boot?:s timeout?:n" },
-    { GET,  "/v1/vms", "Vms", "", "" },
+    { GET,  "/v1/vms", "Vms", "", "after?:s limit?:n" },
     { GET,  "/v1/vms/*", "Vm", "", "" },
     { PUT,  "/v1/vms/*", "Defined", "", "" },
     { DELETE, "/v1/vms/*", "JobBegun", "", "" },
@@ -104,7 +104,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "Evacuated", "vm:s migration:n to:s over:b gone:b code?:s message?:s" },
     { "Events", "boot:s next:n missed:n restarted:b events:[Event]" },
     { "Event", "number:n uptime_us:n unix_us:n kind:host|guest|move|disk|peer|job|audit subject:s what:s text:s" },
-    { "Vms", "vms:[VmRow]" },
+    { "Vms", "vms:[VmRow] next?:s" },
     { "VmRow", "name:s state:stopped|running|paused|crashed|incoming moving:b memory_bytes:n needed_bytes:n cpus:n "
                "cpu:s autostart:b age_us?:n waits?:s starting:b start_text?:s start_code?:s crash_reason?:s "
                "power_button?:unused|ready|pressed|taken" },

@@ -35,6 +35,9 @@ struct link {
     uint64_t retry_us; /* busy peer: not opened before this; 0: any time */
 };
 
+/* Links that are open or being opened: half of net/'s outgoing streams, the other half is for moves. */
+#define LINKS_MAX 24u
+
 static struct link links[CONFIG_MAX_PEERS];
 static struct ask *asks;
 
@@ -245,6 +248,22 @@ static void link_of_removed(unsigned i)
     }
 }
 
+static bool link_is_open(const struct link *l) { return l->stream || l->dialling; }
+
+/* May one more link be opened?  One that nobody needs now is closed for it. */
+static bool link_room(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < host_config->n_peers; i++)
+        n += link_is_open(&links[i]);
+    for (unsigned i = 0; n >= LINKS_MAX && i < host_config->n_peers; i++)
+        if (link_is_open(&links[i]) && !link_wanted(i)) {
+            link_close(&links[i]);
+            n--;
+        }
+    return n < LINKS_MAX;
+}
+
 static bool link_step(unsigned i)
 {
     struct link *l = &links[i];
@@ -253,14 +272,14 @@ static bool link_step(unsigned i)
         return false;
     }
     if (!link_wanted(i)) {
-        if ((l->stream || l->dialling) && clock_us() - l->used_us > LINK_IDLE_US)
+        if (link_is_open(l) && clock_us() - l->used_us > LINK_IDLE_US)
             link_close(l);
         return false;
     }
     if (l->stream)
         return link_open_step(i);
     if (!l->dialling) {
-        if (clock_us() < l->retry_us)
+        if (clock_us() < l->retry_us || !link_room())
             return false;
         dial_begin(&l->dial, host_config, &host_config->peers[i], NULL);
         l->dialling = true;

@@ -10,7 +10,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 
-_Static_assert(CONFIG_MAX_PEERS <= 32, "struct choice has a bit for each peer");
+_Static_assert(CONFIG_MAX_PEERS <= 64, "struct choice has a bit for each peer");
 #define CHOOSE_US (15 * 1000000ul) /* peers without an answer by then are left out */
 
 enum hv_err choose_begin(struct choice *c, const struct vm *vm)
@@ -47,11 +47,11 @@ void choose_tried(struct choice *c, const struct peer_config *peer, const char *
 {
     size_t i = (size_t)(peer - host_config->peers);
     ASSERT(i < host_config->n_peers);
-    c->tried |= BIT32(i);
+    c->tried |= BIT64(i);
     choose_reason_add(c, peer->name, "", reason);
 }
 
-enum choose_state choose_step(struct choice *c, uint32_t busy, const struct peer_config **peer, struct why *why)
+enum choose_state choose_step(struct choice *c, uint64_t busy, const struct peer_config **peer, struct why *why)
 {
     ASSERT(c->ask);
     const struct ask_reply *r = c->ask->reply;
@@ -59,7 +59,7 @@ enum choose_state choose_step(struct choice *c, uint32_t busy, const struct peer
     if (!ask_done(c->ask) && clock_us() - c->since_us < CHOOSE_US)
         return CHOOSE_WAIT;
     if (choose_best(r, c->ask->n, c->tried | busy, &best, &n_could)) {
-        ASSERT(best < c->ask->n && !(c->tried & BIT32(best)));
+        ASSERT(best < c->ask->n && !(c->tried & BIT64(best)));
         *peer = &host_config->peers[best];
         why_say(why, "it can give %lu MiB, the most of %u peer(s) that can take the guest", r[best].free_bytes / MIB,
                 n_could);
@@ -72,7 +72,7 @@ enum choose_state choose_step(struct choice *c, uint32_t busy, const struct peer
         return CHOOSE_LATER;
     }
     for (unsigned i = 0; i < c->ask->n; i++)
-        if (!(c->tried & BIT32(i)))
+        if (!(c->tried & BIT64(i)))
             choose_reason_add(c, host_config->peers[i].name, r[i].state == ASK_ANSWERED ? "" : "cannot be asked: ",
                               r[i].state == ASK_WAITING ? "no answer" : r[i].text);
     choose_end(c);

@@ -2,11 +2,11 @@
  * kernel/peers/choose_best.c - the choice of a destination, as pure functions: answers in, decision out. */
 #include "kernel/peers/choose.h"
 
-bool choose_best(const struct ask_reply *reply, unsigned n, uint32_t tried, unsigned *best, unsigned *n_could)
+bool choose_best(const struct ask_reply *reply, unsigned n, uint64_t tried, unsigned *best, unsigned *n_could)
 {
     *n_could = 0;
     for (unsigned i = 0; i < n; i++) {
-        if (reply[i].state != ASK_ANSWERED || reply[i].n_reasons || (tried & BIT32(i)))
+        if (reply[i].state != ASK_ANSWERED || reply[i].n_reasons || (tried & BIT64(i)))
             continue;
         if (!*n_could || reply[i].free_bytes > reply[*best].free_bytes)
             *best = i;

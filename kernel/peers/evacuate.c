@@ -141,7 +141,7 @@ static enum hv_err evacuate_begin(enum evacuate_then then, bool stop_crashed, st
     if (now.going)
         return REFUSE(HV_E_BUSY, "this host is going down already");
     now = (struct evacuation){ .active = true, .then = then, .stop_crashed = stop_crashed, .begun_us = clock_us() };
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         if (evacuate_selects(vm_at(i), then))
             evacuate_item_add(vm_at(i));
     log_info("host", "evacuation: %u guest(s) to be moved", now.n);
@@ -197,7 +197,7 @@ static unsigned shutdown_blockers(bool stop_crashed, char *names, size_t len)
 {
     unsigned n = 0;
     names[0] = 0;
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         if (!vm || vm_state(vm) == VM_STOPPED)
             continue;
@@ -267,7 +267,7 @@ static void evacuate_end(void)
         shutdown_abandon("these guests run here: %s", why);
         return;
     }
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         if (vm_at(i) && vm_state(vm_at(i)) != VM_STOPPED) {
             log_info("host", "%s is stopped, as its on-shutdown says", vm_at(i)->config.name);
             vm_stop(vm_at(i));

@@ -244,11 +244,11 @@ static void peer_not_busy(const struct peer_config *p)
     busy_peers[peer_index(p)].until_us = busy_peers[peer_index(p)].n = 0;
 }
 
-static uint32_t busy_mask(void)
+static uint64_t busy_mask(void)
 {
-    uint32_t mask = 0;
+    uint64_t mask = 0;
     for (unsigned i = 0; i < host_config->n_peers; i++)
-        mask |= clock_us() < busy_peers[i].until_us ? BIT32(i) : 0;
+        mask |= clock_us() < busy_peers[i].until_us ? BIT64(i) : 0;
     return mask;
 }
 

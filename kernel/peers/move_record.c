@@ -374,7 +374,7 @@ void move_record_step(void)
         entries_load("job/", job_load);
         entries_load("arrived/", arrival_load);
     }
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         if (!arrived[i][0] || (vm && vm->arrived && !strcmp(vm->config.name, arrived[i])))
             continue;

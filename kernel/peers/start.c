@@ -237,7 +237,7 @@ static bool start_waiting_step(void)
 void start_all(void)
 {
     waiting.n = waiting.at = 0;
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         struct vm *vm = vm_at(i);
         if (!vm || !start_at_boot(vm))
             continue;
@@ -346,7 +346,7 @@ static bool start_asking_step(struct vm *vm, struct start *s)
 bool start_step(void)
 {
     bool decided = start_waiting_step();
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         if (starts[i].state == START_ASKING && (starts[i].ask || starts[i].loading))
             decided |= start_asking_step(vm_at(i), &starts[i]);
         else if (starts[i].state == START_ASKING)

@@ -82,7 +82,7 @@ static bool backlog_take(struct backlog *b, struct vm *vm)
 bool guest_console_step(void)
 {
     bool moved = false;
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         if (vm_at(i))
             moved |= backlog_take(&slots[i].shown, vm_at(i));
     return moved;

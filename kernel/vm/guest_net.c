@@ -119,7 +119,7 @@ static bool address_is_reserved(const uint8_t ip[4], const uint8_t mac[6])
             if (ip_equal(ip, p->other_ip[k]))
                 return true;
     }
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         if (vm_at(i) && vm_uses_server(&vm_at(i)->config, ip))
             return true;
     return net_has_address(ip) || net_is_of_other(ip, mac);
@@ -270,7 +270,7 @@ bool guest_devices_step(void)
 {
     bool busy = false;
     sent = false;
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         struct vm *vm = vm_at(i);
         bool here = vm && guest_is_running(vm);
         if (here && vm->config.n_nics && !cards[i])

@@ -160,7 +160,7 @@ void vm_define_step(void)
 {
     if (epoch != registry_epoch() || merges != registry_merges())
         definitions_load();
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         bool is = vm && vm_state(vm) != VM_STOPPED && vm_state(vm) != VM_INCOMING;
         if (is != up[i] && vm)
@@ -183,7 +183,7 @@ static bool mac_is_taken(const struct vm_config *v, const struct vm_config *c, u
 /* A MAC address that another defined guest has. */
 static void macs_check(const struct vm_config *c, define_mistake_fn *on_mistake, void *ctx, bool *bad)
 {
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         char text[160];
         bool taken = false;

@@ -171,7 +171,7 @@ static bool vm_disk_poll(struct vm *vm)
 bool vm_disk_step(void)
 {
     bool moved = false;
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < vm_slots(); i++)
         if (vm_at(i) && vm_state(vm_at(i)) != VM_STOPPED)
             moved |= vm_disk_poll(vm_at(i));
     return moved;

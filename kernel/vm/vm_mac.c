@@ -26,7 +26,7 @@ static bool mac_is_of(const struct vm_config *c, unsigned n, const uint8_t mac[6
 
 const struct vm *vm_mac_owner(const uint8_t mac[6], const char *name)
 {
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         if (vm && vm_state(vm) != VM_STOPPED && strcmp(vm->config.name, name) != 0 &&
             mac_is_of(&vm->config, vm->config.n_nics, mac))

@@ -37,6 +37,7 @@
 
 static struct vm vms[VM_MAX];
 static bool used[VM_MAX]; /* the slot has a VM, configured or arrived */
+static unsigned n_slots;  /* none was ever used from here on */
 static struct stay {      /* what a stopped guest was before an arrival of its name took its slot */
     struct vm_config config;
     struct boot_set boot;
@@ -54,6 +55,14 @@ struct vm *vm_at(unsigned i)
     return used[i] ? &vms[i] : NULL;
 }
 
+unsigned vm_slots(void) { return n_slots; }
+
+static void slot_use(unsigned i)
+{
+    used[i] = true;
+    n_slots = MAX(n_slots, i + 1);
+}
+
 unsigned vm_slot(const struct vm *vm)
 {
     ASSERT(vm >= vms && vm < vms + VM_MAX);
@@ -62,7 +71,7 @@ unsigned vm_slot(const struct vm *vm)
 
 struct vm *vm_find(const char *name)
 {
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < n_slots; i++)
         if (used[i] && !strcmp(vms[i].config.name, name))
             return &vms[i];
     return NULL;
@@ -77,7 +86,7 @@ void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover)
     for (unsigned i = 0; i < host_config->n_vms && i < VM_MAX; i++) {
         vms[i].defined = &host_config->vms[i];
         vms[i].config = *vms[i].defined;
-        used[i] = true;
+        slot_use(i);
     }
 }
 
@@ -393,7 +402,7 @@ void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
     char text[200];
     const struct vm *vm = vm_find(offer->config.name);
     unsigned n_used = 0;
-    for (unsigned i = 0; i < VM_MAX; i++)
+    for (unsigned i = 0; i < n_slots; i++)
         n_used += used[i];
     if (vm && vm_state(vm) != VM_STOPPED) {
         snprintf(text, sizeof(text), "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
@@ -411,7 +420,7 @@ struct vm *vm_slot_get(const char *name)
     struct vm *vm = vm_find(name);
     for (unsigned i = 0; !vm && i < VM_MAX; i++)
         if (!used[i]) {
-            used[i] = true;
+            slot_use(i);
             memset(&vms[i], 0, sizeof(vms[i]));
             vm = &vms[i];
             guest_console_begin(vm); /* what the slot's last guest said is not this one's */
@@ -614,7 +623,7 @@ static bool vm_boot_check(struct vm *vm)
 bool vm_manage_step(void)
 {
     bool acted = false;
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < n_slots; i++) {
         if (!used[i])
             continue;
         enum vm_power what = (enum vm_power)atomic_load(&vms[i].power_request);

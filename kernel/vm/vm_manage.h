@@ -12,7 +12,7 @@
 #include "kernel/lib/print.h"
 #include "kernel/vm/vm_state.h"
 
-#define VM_MAX 16
+#define VM_MAX 256
 
 /** The guest is about to power off, reset or crash: cancel its move for this reason, if there is one.
  *  True: no move has the guest any more.  False: the destination may run it already, so the move decides. */
@@ -25,9 +25,10 @@ void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover);
 struct vm *vm_slot_get(const char *name);
 void vm_slot_put(struct vm *vm);
 void vm_defined_set(struct vm *vm, const struct vm_config *c);
-/** By name, or in slot i < VM_MAX.  NULL: no such VM, empty slot. */
+/** By name, or in slot i < VM_MAX.  NULL: no such VM, empty slot; these are all from vm_slots() on. */
 struct vm *vm_find(const char *name);
 struct vm *vm_at(unsigned i);
+unsigned vm_slots(void);
 /** The slot of a VM; also valid for one that has just been freed. */
 unsigned vm_slot(const struct vm *vm);
 

@@ -52,7 +52,7 @@ static uint64_t vm_promise(const struct vm *vm)
 uint64_t vm_memory_promised(void)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         sum += vm && vm_state(vm) != VM_STOPPED ? vm_promise(vm) : 0;
     }
@@ -70,7 +70,7 @@ static uint64_t vm_taken(const struct vm *vm)
 uint64_t vm_memory_promisable(void)
 {
     uint64_t owed = HOST_RESERVE_BYTES + net_memory_owed();
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         owed += vm && vm_state(vm) != VM_STOPPED ? vm_promise(vm) - vm_taken(vm) : 0;
     }

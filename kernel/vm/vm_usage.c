@@ -43,7 +43,7 @@ static void sample_take(unsigned i, const struct vm *vm, uint64_t now)
 void vm_usage_step(void)
 {
     uint64_t now = clock_us();
-    for (unsigned i = 0; i < VM_MAX; i++) {
+    for (unsigned i = 0; i < vm_slots(); i++) {
         if (vm_lives(vm_at(i)))
             sample_take(i, vm_at(i), now);
         else

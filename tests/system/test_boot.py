@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The host by itself: boot with 1, 2 and 4 CPUs, console, power-off, reset, DHCP, memory."""
+import json
 import os
 import re
 import subprocess
 
 from fixtures import Clients
-from host import Lan, UserNet
+from host import Lan, UserNet, vm
 
 
 def boot_and_power_off(own, cpus, meanwhile=lambda host: None):
@@ -27,11 +28,28 @@ def test_4_cpus(own):
     boot_and_power_off(own, 4)
 
 
+def many_guests(host, clients):
+    """As many guests as a host knows: in the list, page by page, and in the metrics."""
+    names = [f"g{i}" for i in range(256)]
+    assert [v["name"] for v in json.loads(clients.ctl("--json", "vm", "list")[0])["vms"]] == names
+    paged, after = [], ""
+    while after is not None:
+        page = json.loads(clients.curl(host, f"/v1/vms?limit=100&after={after}")[2])
+        paged, after = paged + [v["name"] for v in page["vms"]], page.get("next")
+    assert paged == names
+    assert clients.curl(host, "/v1/vms?after=nobody")[1] == 404
+    code, status, body = clients.curl(host, "/metrics")
+    assert status == 200 and len(re.findall(r'^godwit_vm_state\{vm="g\d+",state="stopped"\} 1$', body, re.M)) == 256
+
+
 def test_reboot_resets(own):
-    """By the console, and by the management interface, which switches the host off at last."""
+    """By the console, and by the management interface, which switches the host off at last.  The host knows as many
+    guests as it can."""
     link = Lan()
-    host = own("a", link, reboot=True, clients=Clients.ROLES)
+    host = own("a", link, reboot=True, clients=Clients.ROLES,
+               vms={f"g{i}": vm(memory="16M", autostart=False) for i in range(256)})
     clients = Clients([host])
+    many_guests(host, clients)
     clients.ctl("host", "reboot", who="reader", code=1)
     for reboot in lambda: host.serial.send("reboot\r"), lambda: clients.ctl("host", "reboot"):
         host.serial.mark()

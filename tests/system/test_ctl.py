@@ -391,6 +391,11 @@ def test_lists():
         assert "3 min  for its disk" in out and "5 s\n" in out and "-  not started: no file" in out, out
         assert re.search(r"^web +a +stopped", a.ctl("vm", "list", "-H", "a")[0], re.M)      # its definition
         assert len(json.loads(a.ctl("--json", "vm", "list")[0])["vms"]) == 4
+        a.answers["GET /v1/vms"] = {"vms": [{**guest, "name": "g1"}], "next": "g1"}  # a list of several pages
+        a.answers["GET /v1/vms?after=g1"] = {"vms": [{**guest, "name": "g2"}], "next": "g2"}
+        a.answers["GET /v1/vms?after=g2"] = {"vms": [{**guest, "name": "g3"}]}
+        pages = json.loads(a.ctl("--json", "vm", "list", "-H", "a")[0])["vms"]
+        assert [v["name"] for v in pages] == ["g1", "g2", "g3"], pages
         a.answers["GET /v1/migrations"] = {"migrations": [{**MOVE, "id": 12, "vm": long, "age_us": 7_000_000},
                                                           {**MOVE, "id": 11, "age_us": 90_000_000}]}
         b.answers["GET /v1/migrations"] = {"migrations": [{**MOVE, "id": 3, "to": long, "age_us": 3 * 86400_000_000}]}

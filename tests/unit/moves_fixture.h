@@ -162,7 +162,7 @@ enum hv_err choose_begin(struct choice *c, const struct vm *vm)
     (void)c, (void)vm;
     return HV_OK;
 }
-enum choose_state choose_step(struct choice *c, uint32_t busy, const struct peer_config **peer, struct why *why)
+enum choose_state choose_step(struct choice *c, uint64_t busy, const struct peer_config **peer, struct why *why)
 {
     why_say(why, "the test says so");
     *peer = &conf.peers[0];
@@ -194,6 +194,7 @@ void mem_free(void *p, size_t len)
 bool evacuate_keeps_out(void) { return false; }
 const char *vm_state_name(enum vm_state s) { return s == VM_RUNNING ? "running" : "other"; }
 struct vm *vm_find(const char *name) { return &here[atoi(name + 1)]; }
+unsigned vm_slots(void) { return N_GUESTS; }
 struct vm *vm_at(unsigned i) { return i < N_GUESTS ? &here[i] : NULL; }
 bool vm_pause(struct vm *vm)
 {

@@ -587,7 +587,7 @@ static void test_bytes_that_are_no_text(void **state)
 static void test_too_many(void **state)
 {
     (void)state;
-    static char text[8192];
+    static char text[32768];
     size_t at = 0;
     for (unsigned i = 0; i < CONFIG_MAX_VMS + 2; i++)
         at += (size_t)snprintf(text + at, sizeof(text) - at, "[vm v%u]\nmemory = 64M\nkernel = k\n", i);

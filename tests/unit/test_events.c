@@ -35,6 +35,7 @@ uint64_t clock_wall_ns(void) { return 1700000000000000000 + now * 1000; }
 void random_bytes(void *buf, size_t len) { memset(buf, 0xab, len); }
 void pcpu_kick(unsigned index) { (void)index; }
 void vcpu_kick(struct vcpu *v) { (void)v; }
+unsigned vm_slots(void) { return VM_MAX; }
 struct vm *vm_at(unsigned i) { return i ? NULL : slot0; }
 const struct job *migration_job(unsigned i) { return i < n_jobs ? &jobs[n_jobs - 1 - i] : NULL; }
 const struct job *migration_job_numbered(unsigned n) { return n && n <= n_jobs ? &jobs[n - 1] : NULL; }

@@ -15,6 +15,7 @@ static struct devices devices;
 static char printed[40000];
 static size_t n_printed;
 
+unsigned vm_slots(void) { return VM_MAX; }
 struct vm *vm_at(unsigned i) { return i == 3 ? &vm : NULL; }
 unsigned vm_slot(const struct vm *of) { return of == &vm ? 3 : VM_MAX; }
 static char typed[16];

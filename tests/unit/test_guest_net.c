@@ -32,6 +32,7 @@ static struct vswitch_port card = { .kind = PORT_UPLINK, .deliver = card_deliver
 static unsigned got[400], n_got; /* the number in each frame that the guest got */
 static unsigned got_by;          /* the card that got the last */
 
+unsigned vm_slots(void) { return VM_MAX; }
 struct vm *vm_at(unsigned i) { return i ? NULL : slot; }
 unsigned vm_slot(const struct vm *of) { return of == &vm ? 0 : VM_MAX; }
 struct vswitch *net_switch(void) { return &sw; }

@@ -66,6 +66,7 @@ const char *vm_state_name(enum vm_state s)
     return s == VM_RUNNING ? "running" : s == VM_INCOMING ? "incoming" : "other";
 }
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &guest; }
+unsigned vm_slots(void) { return VM_MAX; }
 static struct vm more[6]; /* for test_boot_order */
 static unsigned n_more;
 static char begun[200];

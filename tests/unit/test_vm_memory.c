@@ -18,6 +18,7 @@
 static struct vm vms[2];
 static uint64_t host_bytes, taken_bytes;
 
+unsigned vm_slots(void) { return VM_MAX; }
 struct vm *vm_at(unsigned i) { return i < 2 ? &vms[i] : NULL; }
 uint64_t net_memory_owed(void) { return 48 * MIB; }
 uint64_t lv_disk_memory(const char *vg, const char *lv) { return vg == lv ? 0 : LV_DISK_MEMORY; }

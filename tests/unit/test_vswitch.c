@@ -84,10 +84,18 @@ static void test_ageing(void **state)
     assert_null(vswitch_lookup(&sw, mac_a, 1000 + VSWITCH_AGE_US));
 }
 
+/* Give an attached port a static address. */
+static void own(struct vswitch_port *p, const uint8_t mac[6])
+{
+    vswitch_detach(&sw, p);
+    memcpy(p->mac, mac, 6);
+    assert_int_equal(vswitch_attach(&sw, p), HV_OK);
+}
+
 static void test_own_mac_cannot_be_stolen(void **state)
 {
     (void)state;
-    memcpy(a.port.mac, mac_a, 6);
+    own(&a.port, mac_a);
     send(&c, all, mac_a, 1);
     assert_ptr_equal(vswitch_lookup(&sw, mac_a, 2), &a.port);
     send(&b, mac_a, mac_b, 3);
@@ -168,9 +176,9 @@ static int set_up_guest(void **state)
 {
     set_up(state);
     a.port.kind = PORT_GUEST;
-    memcpy(a.port.mac, mac_a, 6);
+    own(&a.port, mac_a);
     c.port.kind = PORT_HOST;
-    memcpy(c.port.mac, mac_c, 6);
+    own(&c.port, mac_c);
     sw.reserved = is_host_ip;
     return 0;
 }
@@ -448,6 +456,25 @@ static void test_ports_run_out(void **state)
     assert_int_equal(vswitch_attach(&sw, &more[0]), HV_E_NOMEM);
 }
 
+/* Ports whose addresses collide in the table of owners, and come and go. */
+static void test_many_owners(void **state)
+{
+    (void)state;
+    static struct vswitch_port more[1200];
+    for (unsigned i = 0; i < ARRAY_SIZE(more); i++) {
+        more[i] =
+            (struct vswitch_port){ .deliver = sink_deliver, .mac = { 2, 0, 0, 1, (uint8_t)(i >> 8), (uint8_t)i } };
+        assert_int_equal(vswitch_attach(&sw, &more[i]), HV_OK);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(more); i += 3)
+        vswitch_detach(&sw, &more[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(more); i++)
+        assert_ptr_equal(vswitch_lookup(&sw, more[i].mac, 1), i % 3 ? &more[i] : NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(more); i++)
+        vswitch_detach(&sw, &more[i]);
+    assert_null(vswitch_lookup(&sw, more[1].mac, 1));
+}
+
 static void test_announcement(void **state)
 {
     (void)state;
@@ -483,6 +510,7 @@ int main(void)
         cmocka_unit_test_setup(test_bad_frames, set_up),
         cmocka_unit_test_setup(test_mac_flood, set_up),
         cmocka_unit_test_setup(test_ports_run_out, set_up),
+        cmocka_unit_test_setup(test_many_owners, set_up),
         cmocka_unit_test_setup(test_guest_takes_over_no_address, set_up_guest),
         cmocka_unit_test_setup(test_unknown_goes_to_those_who_learn, set_up_guest),
         cmocka_unit_test_setup(test_spoofing_guest, set_up_guest),

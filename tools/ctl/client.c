@@ -17,6 +17,7 @@
 #define CONNECT_S     6L
 #define ANSWER_S      20L
 #define BODY_MAX      (1u << 20)
+#define PAGES_MAX     64 /* of a list; a host has 256 guests at most */
 
 static __thread struct check {   /* verification of the present connection; one at a time in each thread */
     const unsigned char *wanted; /* NULL: accept any */
@@ -581,7 +582,7 @@ enum exit_code each_host(const char *path, each_answer_fn *each, void *ctx)
 }
 
 struct items {
-    const char *key;
+    const char *path, *key;
     enum exit_code (*each)(struct host *h, json_t *item, void *ctx);
     void *ctx;
 };
@@ -589,21 +590,29 @@ struct items {
 static enum exit_code items_of_host(struct host *h, enum exit_code first, struct answer *a, void *ctx)
 {
     const struct items *list = ctx;
-    size_t i;
-    json_t *item;
-    json_array_foreach(json_object_get(a->json, list->key), i, item)
-    {
-        json_object_set_new(item, "host", json_string(h->name));
-        enum exit_code e = list->each(h, item, list->ctx);
-        first = first ? first : e;
+    char path[PATH_MAX];
+    for (unsigned pages = 1;; pages++) {
+        size_t i;
+        json_t *item;
+        json_array_foreach(json_object_get(a->json, list->key), i, item)
+        {
+            json_object_set_new(item, "host", json_string(h->name));
+            enum exit_code e = list->each(h, item, list->ctx);
+            first = first ? first : e;
+        }
+        const char *next = get_str(a->json, "next"); /* names need no escapes */
+        if (first || !*next || pages == PAGES_MAX)
+            return first;
+        snprintf(path, sizeof(path), "%s?after=%s", list->path, next);
+        answer_free(a);
+        first = ask(h, "GET", path, NULL, a);
     }
-    return first;
 }
 
 enum exit_code each_item(const char *path, const char *key,
                          enum exit_code (*each)(struct host *h, json_t *item, void *ctx), void *ctx)
 {
-    return each_host(path, items_of_host, &(struct items){ key, each, ctx });
+    return each_host(path, items_of_host, &(struct items){ path, key, each, ctx });
 }
 
 void print_list(const char *key, json_t *all)
