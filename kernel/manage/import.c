@@ -16,6 +16,7 @@
 #include "kernel/store/disk_flow.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm_change.h"
+#include "kernel/store/registry.h"
 #include "kernel/vm/vm_memory.h"
 
 #define IMPORTS_MAX   4
@@ -237,6 +238,8 @@ static enum hv_err import_open(struct import *i, struct why *why)
     struct disk *d;
     struct lvm_group *g;
     const struct lvm_lv *lv;
+    if (!strcmp(i->lv, REGISTRY_VOLUME))
+        return REFUSE(HV_E_INVAL, "the volume %s/%s is a host's registry, and no place for an image", i->vg, i->lv);
     enum hv_err e = lvm_volume_find(i->vg, i->lv, &g, &lv, why);
     if (e)
         return e;

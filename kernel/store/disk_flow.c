@@ -183,15 +183,16 @@ void flow_put(struct flow *f, const void *p, size_t n)
     for (size_t done = 0; done < n;) {
         struct piece *piece = flow_piece_of(f, f->at);
         size_t in = f->at % FLOW_PIECE, now = MIN(n - done, FLOW_PIECE - in);
+        bool hole = !p && !in && now == FLOW_PIECE && f->disk->info.zeroes;
         if (p)
             memcpy(piece->buf + in, (const uint8_t *)p + done, now);
-        else
+        else if (!hole)
             memset(piece->buf + in, 0, now);
         f->at += now;
         done += now;
         f->flushed = false;
         if (f->at % FLOW_PIECE == 0)
-            flow_piece_submit(f, piece, DISK_WRITE, f->at - FLOW_PIECE, FLOW_PIECE);
+            flow_piece_submit(f, piece, hole ? DISK_ZEROES : DISK_WRITE, f->at - FLOW_PIECE, FLOW_PIECE);
     }
 }
 

@@ -33,6 +33,18 @@ void boot_blob_put(struct boot_blob *b)
         source->put(b);
 }
 
+void boot_blob_keep(const struct boot_blob *b)
+{
+    if (source)
+        source->keep(b);
+}
+
+void boot_blob_forget(const struct boot_blob *b)
+{
+    if (source)
+        source->forget(b);
+}
+
 void boot_files_init(const struct boot_info *bi)
 {
     unsigned n = 0;
@@ -118,6 +130,25 @@ enum hv_err boot_set_find(const struct vm_config *c, struct boot_set *out, struc
     if (e)
         boot_set_leave(out);
     return e;
+}
+
+static void file_say(const struct vm_config *c, const char *name)
+{
+    if (*name && boot_disk_has(name) && source->has(name))
+        log_info("boot", "%s: %s is on the boot disk and in the store; the one of the boot disk is used", c->name,
+                 name);
+}
+
+void boot_files_say(const struct vm_config *c)
+{
+    char file[CONFIG_PATH_LEN];
+    const char *string;
+    if (!source)
+        return;
+    file_say(c, c->kernel);
+    file_say(c, c->initrd);
+    for (const char *m = NULL; (m = config_module_next(c, m, file, &string));)
+        file_say(c, file);
 }
 
 enum hv_err boot_disk_find(const struct vm_config *c, unsigned i, struct boot_blob **out, struct why *why)

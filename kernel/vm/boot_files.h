@@ -35,11 +35,18 @@ struct boot_source {
     /** One user more, or less; nothing for a blob of others. */
     void (*use)(struct boot_blob *b);
     void (*put)(struct boot_blob *b);
+    /** Is there one of that name? */
+    bool (*has)(const char *name);
+    /** Write b into the store, which may take a while; forget: b goes away, written or not. */
+    void (*keep)(const struct boot_blob *b);
+    void (*forget)(const struct boot_blob *b);
 };
 /** s: for ever; once, before guests are started.  Without a call there are only the files of the boot disk. */
 void boot_files_source(const struct boot_source *s);
 void boot_blob_use(struct boot_blob *b);
 void boot_blob_put(struct boot_blob *b);
+void boot_blob_keep(const struct boot_blob *b);
+void boot_blob_forget(const struct boot_blob *b);
 /** Take over the files of bi; the host's own (config_file_is_hosts()) are left out.  bi: borrowed for ever. */
 void boot_files_init(const struct boot_info *bi);
 
@@ -56,6 +63,8 @@ HV_MUST_CHECK enum hv_err boot_set_find(const struct vm_config *c, struct boot_s
 /** The same for the file that disk i starts from; *out: NULL without. */
 HV_MUST_CHECK enum hv_err boot_disk_find(const struct vm_config *c, unsigned i, struct boot_blob **out,
                                          struct why *why);
+/** Log which files of c are on the boot disk and in the store: the first goes before. */
+void boot_files_say(const struct vm_config *c);
 /** Fill *out from set, which has the files that c names; c's texts are borrowed. */
 void boot_set_image(const struct boot_set *set, const struct vm_config *c, struct boot_image *out);
 
@@ -104,6 +113,9 @@ HV_MUST_CHECK enum hv_err boot_set_recall(struct boot_set *set, const struct boo
 HV_MUST_CHECK enum hv_err boot_set_recall_step(struct boot_set *set, struct why *why);
 /** Hash some more of the files that came.  False: there is more to do.  *damaged: one is not what the offer said. */
 bool boot_set_check_step(struct boot_set *set, bool *damaged);
+/** Keep the files that came in this host's store as well, if it has one, so that the guest can be started after a
+ *  reboot.  After boot_set_check_step(). */
+void boot_set_keep(struct boot_set *set);
 /** Free what set owns, let go of the rest, and empty it. */
 void boot_set_drop(struct boot_set *set);
 

@@ -121,6 +121,21 @@ static bool part_in_use(const char *name)
     return false;
 }
 
+/* Files without a name, of guests that came here and are gone: no entry arrived/ of the registry has them. */
+static enum hv_err nameless_remove(struct lvm_change *c, struct why *why)
+{
+    struct store_file f;
+    char name[STORE_FILE_NAME_MAX + 1];
+    for (unsigned i = 0; store_file_at(i, &f); i++) {
+        if (store_file_name(&f, 0, name) || arrived_uses(f.lv) || lvm_use_get(f.group, f.lv->uuid)->disks)
+            continue;
+        enum hv_err e = lvm_change_remove(c, lvm_change_find(c, f.lv->name), why);
+        if (e)
+            return e;
+    }
+    return HV_OK;
+}
+
 /* What an earlier file left. */
 static enum hv_err parts_remove(struct lvm_change *c, struct why *why)
 {
@@ -139,6 +154,8 @@ static enum hv_err make_part(struct lvm_change *c, struct boot_keep *k, struct w
 {
     uint32_t extents = (uint32_t)DIV_ROUND_UP(k->bytes, lvm_group_find(k->group)->vg.extent_bytes);
     enum hv_err e = parts_remove(c, why);
+    if (!e)
+        e = nameless_remove(c, why);
     return e ? e : lvm_change_add(c, k->part, extents, NULL, why);
 }
 

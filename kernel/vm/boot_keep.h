@@ -3,7 +3,7 @@
  *
  * A file is written into a volume part.N of its length.  That becomes file.<sha256> with its tags in one change, once
  * all is on the disk and has the right hash.  A file that is there already gets the name as well, and nothing else.
- * After a power cut or an error only a part.N is left, which the next file removes. */
+ * After a power cut or an error only a part.N is left.  The next file removes that, and files that nobody needs. */
 #ifndef GODWIT_KERNEL_VM_BOOT_KEEP_H
 #define GODWIT_KERNEL_VM_BOOT_KEEP_H
 

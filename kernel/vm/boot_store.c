@@ -14,6 +14,7 @@
 #include "kernel/store/disk_flow.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/registry.h"
+#include "kernel/vm/boot_keep.h"
 #include "kernel/vm/vm_memory.h"
 
 #define LOADED_MAX       32
@@ -35,6 +36,13 @@ static struct loaded {
     enum hv_err err;
     char why[200];
 } loaded[LOADED_MAX];
+
+/* Files in memory that are to be written into the store: they came with guests. */
+#define WANTED_MAX 32
+static struct wanted {
+    const struct boot_blob *blob; /* borrowed; NULL: this place is free */
+    struct boot_keep *keep;       /* NULL: not begun */
+} wanted[WANTED_MAX];
 
 /* ---- the files of the store ---- */
 
@@ -242,9 +250,65 @@ static enum hv_err blob_with(uint64_t len, const uint8_t sha256[SHA256_LEN], str
     return store_file_of(len, sha256, &f) ? blob_get(&f, out, why) : HV_E_NOENT;
 }
 
+/* ---- files that came with guests ---- */
+
+static bool blob_has(const char *name)
+{
+    struct store_file f;
+    return store_file_named(name, &f);
+}
+
+static void blob_keep(const struct boot_blob *b)
+{
+    struct store_file f;
+    struct wanted *w = wanted;
+    ASSERT(b->hashed);
+    if (!registry_present() || store_file_of(b->len, b->sha256, &f))
+        return;
+    while (w < wanted + WANTED_MAX && w->blob)
+        w++;
+    if (w < wanted + WANTED_MAX)
+        *w = (struct wanted){ .blob = b };
+    else
+        log_warn("boot", "a file that came with a guest is not kept: %u others wait", WANTED_MAX);
+}
+
+static void blob_forget(const struct boot_blob *b)
+{
+    for (struct wanted *w = wanted; w < wanted + WANTED_MAX; w++)
+        if (w->blob == b) {
+            if (w->keep)
+                boot_keep_abort(w->keep);
+            *w = (struct wanted){ .blob = NULL };
+        }
+}
+
+static bool wanted_step(struct wanted *w)
+{
+    char text[256];
+    uint8_t hash[SHA256_LEN];
+    bool begin = !w->keep;
+    enum hv_err e = begin ? boot_keep_begin("", w->blob->len, w->blob, &w->keep, WHY(text))
+                          : boot_keep_result(w->keep, hash, WHY(text));
+    if (e == HV_E_AGAIN || (begin && e == HV_E_BUSY))
+        return false;
+    if (begin && !e) {
+        boot_keep_want(w->keep, w->blob->sha256);
+        return true;
+    }
+    if (e)
+        log_error("boot",
+                  "a file that came with a guest is not kept in the store: %s; after a reboot of this host the "
+                  "guest cannot be started here",
+                  text);
+    *w = (struct wanted){ .blob = NULL };
+    return true;
+}
+
 void boot_store_init(void)
 {
-    static const struct boot_source source = { blob_named, blob_with, blob_loaded, blob_use, blob_put };
+    static const struct boot_source source = { blob_named, blob_with, blob_loaded, blob_use,
+                                               blob_put,   blob_has,  blob_keep,   blob_forget };
     boot_files_source(&source);
 }
 
@@ -297,6 +361,9 @@ static bool load_step(struct loaded *l)
 bool boot_store_step(void)
 {
     bool moved = false;
+    for (struct wanted *w = wanted; w < wanted + WANTED_MAX; w++)
+        if (w->blob)
+            moved |= wanted_step(w);
     for (struct loaded *l = loaded; l < loaded + LOADED_MAX; l++) {
         if (l->state == LOAD_READING)
             moved |= load_step(l);

@@ -21,6 +21,7 @@ struct boot_own {
     struct boot_blob blob[2 + CONFIG_MAX_MODULES];    /* [i]: the set's file i, unless that is of the boot disk */
     uint8_t want[2 + CONFIG_MAX_MODULES][SHA256_LEN]; /* [i]: of that file, as offered */
     unsigned n_recalled;                              /* files that are looked for: blob[].len and want[]; 0: none */
+    bool kept;                                        /* the store was asked to keep them */
 };
 
 static uint64_t file_pages(uint64_t len) { return DIV_ROUND_UP(len, PAGE_SIZE); }
@@ -159,6 +160,16 @@ bool boot_set_check_step(struct boot_set *set, bool *damaged)
     return true;
 }
 
+void boot_set_keep(struct boot_set *set)
+{
+    if (!set->own || set->own->kept)
+        return;
+    set->own->kept = true;
+    for (unsigned i = 0; i < set->n; i++)
+        if (file_is_own(set, i))
+            boot_blob_keep(set->file[i]);
+}
+
 /* ---- after a boot ---- */
 
 enum hv_err boot_set_recall(struct boot_set *set, const struct boot_want *want, unsigned n)
@@ -200,19 +211,24 @@ enum hv_err boot_set_recall_step(struct boot_set *set, struct why *why)
         snprintf(begin, sizeof(begin), "%02x%02x%02x%02x", hash[0], hash[1], hash[2], hash[3]);
         return REFUSE(HV_E_NOENT,
                       "file %u that it starts from, of %lu bytes and SHA-256 %s..., is not on this host: put it on its "
-                      "boot disk, under any name",
+                      "boot disk or into its store, under any name",
                       i + 1, o.file[i].len, begin);
     }
     set->n = own->n_recalled;
     set->n_pages = 0;
-    for (unsigned i = 0; i < set->n; i++)
+    for (unsigned i = 0; i < set->n; i++) {
+        boot_blob_use(set->file[i]);
         set->n_pages += file_pages(set->file[i]->len);
+    }
     own->n_recalled = 0;
     return HV_OK;
 }
 
 void boot_set_drop(struct boot_set *set)
 {
+    for (unsigned i = 0; i < set->n; i++)
+        if (file_is_own(set, i))
+            boot_blob_forget(set->file[i]);
     boot_set_leave(set);
     if (set->own) {
         window_close(set->own->window);

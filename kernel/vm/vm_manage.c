@@ -330,6 +330,8 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     }
     if (vm->arrived && config_ram_disk_at(&vm->config, vm->config.n_disks))
         log_warn("vm", "%s: its ram: disk is blank: what was on it was lost when it stopped here", vm->config.name);
+    if (!vm->arrived)
+        boot_files_say(&vm->config);
     random_bytes(vm->uuid, sizeof(vm->uuid));
     vm->here_us = clock_us();
     vm->quick_resets = 0;
@@ -617,6 +619,7 @@ static bool vm_boot_check(struct vm *vm)
                   vm->config.name);
         boot_set_drop(&vm->boot);
     }
+    boot_set_keep(&vm->boot);
     return true;
 }
 

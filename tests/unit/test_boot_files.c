@@ -15,6 +15,7 @@
 #include "tests/fakes/page.h"
 #include "tests/fakes/window.h"
 
+extern unsigned fake_log_lines;
 static struct boot_info bi;
 static struct boot_set set;
 static char why[200];
@@ -277,7 +278,12 @@ static struct boot_blob *stored_loaded(uint64_t len, const uint8_t sha256[SHA256
 }
 static void stored_use(struct boot_blob *b) { stored_users += b == &stored; }
 static void stored_put(struct boot_blob *b) { stored_users -= b == &stored; }
-static const struct boot_source source = { stored_named, stored_with, stored_loaded, stored_use, stored_put };
+static bool stored_has(const char *name) { return !strcmp(name, "m1"); }
+static unsigned n_kept, n_forgotten;
+static void stored_keep(const struct boot_blob *b) { n_kept += b->hashed; }
+static void stored_forget(const struct boot_blob *b) { n_forgotten += b->hashed; }
+static const struct boot_source source = { stored_named, stored_with, stored_loaded, stored_use,
+                                           stored_put,   stored_has,  stored_keep,   stored_forget };
 
 /* What the boot disk lacks comes from the store, once it is read; each set that has it counts. */
 static void test_store(void **state)
@@ -298,6 +304,9 @@ static void test_store(void **state)
     assert_int_equal(stored_users, 1);
     assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_OK); /* lets go of what it has */
     assert_int_equal(stored_users, 1);
+    unsigned logged = fake_log_lines;
+    boot_files_say(&c);
+    assert_int_equal(fake_log_lines, logged + 1); /* m1 is in both places */
     snprintf(c.initrd, sizeof(c.initrd), "nope");
     assert_int_equal(boot_set_find(&c, &set, WHY(why)), HV_E_NOENT);
     assert_string_equal(why, "web: file \\godwit\\nope is not on this host's boot disk, and not in its store");
@@ -326,8 +335,31 @@ static void test_arrival_of_stored(void **state)
     assert_int_equal(boot_set_arrive_step(&there, &o), HV_OK);
     assert_int_equal(boot_set_have(&there), 1);
     assert_int_equal(stored_users, 1);
+    boot_set_keep(&there);
+    boot_set_drop(&there);
+    assert_int_equal(n_kept + n_forgotten, 0);
+    assert_int_equal(stored_users, 0);
+    struct boot_want want = { .len = 6 }; /* the same after a reboot */
+    memset(want.sha256, 7, SHA256_LEN);
+    stored_reads = 2;
+    assert_int_equal(boot_set_recall(&there, &want, 1), HV_OK);
+    enum hv_err e;
+    while ((e = boot_set_recall_step(&there, WHY(why))) == HV_E_AGAIN) {}
+    assert_int_equal(e, HV_OK);
+    assert_ptr_equal(there.file[0], &stored);
+    assert_int_equal(stored_users, 1);
     boot_set_drop(&there);
     assert_int_equal(stored_users, 0);
+    memset(o.file[0].sha256, 8, SHA256_LEN); /* one that comes: it is kept, until it goes */
+    while (!boot_offer_hash_step(&o)) {}
+    while (boot_set_arrive_step(&there, &o) == HV_E_AGAIN) {}
+    bool damaged;
+    while (!boot_set_check_step(&there, &damaged)) {}
+    boot_set_keep(&there);
+    boot_set_keep(&there);
+    assert_int_equal(n_kept, 1);
+    boot_set_drop(&there);
+    assert_int_equal(n_forgotten, 1);
     struct boot_blob *b;
     uint8_t hash[SHA256_LEN];
     struct sha256 h;

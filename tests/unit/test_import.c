@@ -291,6 +291,19 @@ static void test_wrong_hash(void **state)
     whole(false);
 }
 
+/* Four imports are open; a fifth has no place. */
+static void too_many(void)
+{
+    struct import *i;
+    static const char *const more[] = { "w", "x", "y", "z" };
+    for (unsigned n = 0; n < 4; n++) {
+        volume_make(more[n], 1);
+        assert_int_equal(import_begin("vg0", more[n], 1, sha256, &i, WHY(why)), HV_OK);
+    }
+    assert_int_equal(import_begin("vg0", "v", IMAGE, sha256, &i, WHY(why)), HV_E_BUSY);
+    assert_string_equal(why, "4 imports are open here, which is the limit");
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -299,6 +312,7 @@ static void test_refusals(void **state)
     assert_string_equal(why,
                         "the image has 4194305 bytes, the volume vg0/v has 4194304: make it larger (volume resize)");
     assert_int_equal(import_begin("vg0", "v", 0, sha256, &i, WHY(why)), HV_E_RANGE);
+    assert_int_equal(import_begin("vg0", "godwit-registry", 1, sha256, &i, WHY(why)), HV_E_INVAL);
     assert_int_equal(import_begin("vg0", "none", 1, sha256, &i, WHY(why)), HV_E_NOENT);
     i = begin(IMAGE);
     import_enter(i);
@@ -338,13 +352,7 @@ static void test_refusals(void **state)
     assert_int_equal(import_ready(i, WHY(why)), HV_E_AGAIN);
     while (import_find("vg0", "v"))
         turn();
-    static const char *const more[] = { "w", "x", "y", "z" };
-    for (unsigned n = 0; n < 4; n++) {
-        volume_make(more[n], 1);
-        assert_int_equal(import_begin("vg0", more[n], 1, sha256, &i, WHY(why)), HV_OK);
-    }
-    assert_int_equal(import_begin("vg0", "v", IMAGE, sha256, &i, WHY(why)), HV_E_BUSY);
-    assert_string_equal(why, "4 imports are open here, which is the limit");
+    too_many();
     host_off();
     lvm_scan();
     i = begin(IMAGE);
