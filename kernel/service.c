@@ -41,7 +41,6 @@ bool service_step(uint64_t *wake)
     bool busy = net_poll();
     busy |= ask_step();
     busy |= start_step();
-    move_record_step();
     busy |= migration_step();
     busy |= evacuate_step();
     busy |= reach_step();
@@ -64,6 +63,7 @@ bool service_step(uint64_t *wake)
     busy |= validate_step();
     busy |= vm_manage_step();
     vm_define_step();
+    move_record_step(); /* after that: of two entries with a name it has the instance */
     vm_usage_step();
     log_step();
     pcpu_check_timers();

@@ -214,8 +214,12 @@ static void print_vm(const struct vm *vm)
     struct start_status start = start_status(vm);
     bool asking = start.state == START_ASKING;
     bool waiting = !asking && vm_disk_waiting(vm, waits, sizeof(waits));
+    const struct job *job = migration_of(vm->config.name);
     print("%-31s %-9s %4lu MiB %5u%s%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
-          vm->config.memory_bytes / MIB, vm->config.n_cpus, migration_is_moving(vm->config.name) ? "  moving" : "",
+          vm->config.memory_bytes / MIB, vm->config.n_cpus,
+          !job                       ? ""
+          : migration_job_doubt(job) ? "  in doubt"
+                                     : "  moving",
           vm->crash_reason[0] ? "  " : "", vm->crash_reason,
           asking    ? "  starting, asks its peers: "
           : waiting ? "  "

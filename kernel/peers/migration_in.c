@@ -115,6 +115,11 @@ static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o,
         mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", host_config->host.name);
     if (!readable)
         return;
+    const struct vm *vm = vm_find(o->config.name);
+    if (vm && vm_state(vm) == VM_STOPPED && migration_is_moving(o->config.name)) {
+        reasons->later = true; /* its answer comes within a second or so */
+        mig_reason_add(reasons, "a move of %s away from host %s is in doubt", o->config.name, host_config->host.name);
+    }
     vm_offer_check(o, vm_memory_promisable() + held_bytes, offer_reason_add, reasons);
     vm_state_missing(o, offer_reason_add, reasons);
     if (strcmp(o->config.name, offer->name))

@@ -175,12 +175,12 @@ static void definition_drop(const char *guest)
 static void src_release(void *ctx)
 {
     struct outgoing *o = ctx;
-    if (o->doubt.begun)
-        move_record_left(o->job.guest, mig_tx_id(o->m), o->job.peer);
-    o->doubt.begun = false;
     vm_left(o->vm);
     if (o->peer_records)
         definition_drop(o->job.guest);
+    if (o->doubt.begun)
+        move_record_left(o->job.guest, mig_tx_id(o->m), o->job.peer, vm_find(o->job.guest) != NULL);
+    o->doubt.begun = false;
 }
 static void src_peer_has(void *ctx, uint64_t parts) { ((struct outgoing *)ctx)->peer_has = parts; }
 

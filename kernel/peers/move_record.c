@@ -119,7 +119,7 @@ static void record_remove(const char *name)
         record_note(name, NULL, NULL);
 }
 
-/* The decided job to forget for one more, and how many there are. */
+/* The answer to forget for one more, and how many there are. */
 static unsigned jobs_oldest(char oldest[ENTRY_NAME_LEN])
 {
     uint64_t lowest = UINT64_MAX, order;
@@ -127,7 +127,7 @@ static unsigned jobs_oldest(char oldest[ENTRY_NAME_LEN])
     char v[VALUE_LEN];
     for (const char *e = ""; (e = registry_next("job/", e));) {
         const char *text = registry_get(e, NULL);
-        if (value_is(text, "state", "in-doubt"))
+        if (!value_is(text, "state", "running") && !value_is(text, "state", "refused"))
             continue;
         n++;
         if (!value_get(text, "order", 0, v) || !number_read(v, &order))
@@ -146,7 +146,7 @@ static enum hv_err job_put(const char *guest, const struct mig_id *id, const cha
     char name[ENTRY_NAME_LEN], oldest[ENTRY_NAME_LEN], text[512];
     if (!registry_present())
         return HV_OK;
-    if (strcmp(state, "in-doubt") && jobs_oldest(oldest) >= MOVE_RECORDS_MAX)
+    if ((!strcmp(state, "running") || !strcmp(state, "refused")) && jobs_oldest(oldest) >= MOVE_RECORDS_MAX)
         record_remove(oldest);
     snprintf(text, sizeof(text), "guest = %s\npeer = %s\nstate = %s\norder = %lu\nnote = %.96s\n", guest, peer, state,
              ++last_order, note);
@@ -263,10 +263,13 @@ void move_record_stays(const struct mig_id *id)
     record_remove(id_name(name, id));
 }
 
-void move_record_left(const char *guest, const struct mig_id *id, const char *peer)
+void move_record_left(const char *guest, const struct mig_id *id, const char *peer, bool defined)
 {
     left_forget(guest);
-    job_note(guest, id, peer, "left", "");
+    if (defined)
+        job_note(guest, id, peer, "left", "");
+    else
+        move_record_stays(id); /* nothing here could start it */
     arrival_forget(guest);
 }
 

@@ -18,7 +18,7 @@
 #include "kernel/lib/why.h"
 #include "migrate/mig.h"
 
-/* Decided jobs that are kept; those of the peer with the most go first.  Doubts are kept until they are settled. */
+/* Answers that are kept; the oldest goes first.  What is in doubt, or left a definition behind, is always kept. */
 #define MOVE_RECORDS_MAX 64
 
 /** An entry on its way to the disk; all zero: none. */
@@ -46,9 +46,9 @@ bool move_record_is_here(const char *guest);
 /** The guest may be the peer's soon.  there: the peer records guests as well.  Errors as of move_record_arriving(). */
 HV_MUST_CHECK enum hv_err move_record_doubt(const char *guest, const struct mig_id *id, const char *peer, bool there,
                                             struct move_write *w, struct why *why);
-/** The job is decided: the guest is this host's as before; it is the peer's. */
+/** The job is decided: the guest is this host's as before; it is the peer's.  defined: it is still defined here. */
 void move_record_stays(const struct mig_id *id);
-void move_record_left(const char *guest, const struct mig_id *id, const char *peer);
+void move_record_left(const char *guest, const struct mig_id *id, const char *peer, bool defined);
 /** The peer that has the guest, as far as this host knows; NULL: it is not recorded as gone. */
 const char *move_record_left_to(const char *guest);
 

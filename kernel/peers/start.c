@@ -60,15 +60,15 @@ static enum mig_find start_find_name(const char *name, const char *asker, struct
         why_say(why, "stopped, and a move of it is in doubt");
         return MIG_F_ARRIVING;
     }
+    if (move_record_is_here(name)) {
+        why_say(why, "stopped");
+        return MIG_F_HERE;
+    }
     struct start *s = start_of(vm);
     if (s->state == START_ASKING && s->rule.wanted) {
         *ticket = s->rule.ticket;
         why_say(why, "about to be started there");
         return MIG_F_WANTED;
-    }
-    if (move_record_is_here(name)) {
-        why_say(why, "stopped");
-        return MIG_F_HERE;
     }
     if (!migration_left(name, asker, START_LEFT_US, &to))
         return MIG_F_NONE;

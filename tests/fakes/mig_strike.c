@@ -91,6 +91,7 @@ static void kill_a(struct world *w, uint64_t boot_us)
         w->a_lost = true;
     w->a.running = w->a.logging = false;
     w->a_dead = false;
+    a_disk_crash(w);
 }
 
 static void kill_b(struct world *w, uint64_t boot_us)
@@ -98,6 +99,7 @@ static void kill_b(struct world *w, uint64_t boot_us)
     if (!w->b_up)
         return;
     w->b_up = false;
+    w->b_dead = true;
     w->b_boot_us = w->now + boot_us;
     for (unsigned i = 0; i < WORLD_CONNS; i++) {
         struct conn *c = &w->conn[i];
@@ -107,9 +109,13 @@ static void kill_b(struct world *w, uint64_t boot_us)
         c->to_a.fin = false;
         c->a_notice_us = MIN(c->a_notice_us, notice(w));
         c->to_a.cut = true;
+        if (c->rx && mig_rx_state(c->rx) == MIG_RX_COMMITTED)
+            (void)mig_rx_step(c->rx, w->now); /* so that it can be freed; nothing runs */
         if (c->rx)
             b_close(c);
     }
+    w->b_dead = false;
+    b_disk_crash(w);
     if (w->b.running)
         w->b_lost = true;
     fake_guest_fini(&w->b);

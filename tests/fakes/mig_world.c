@@ -152,20 +152,30 @@ static bool pipe_get(struct pipe *p, struct mig_fifo *to, uint64_t now)
 
 /* ---- the guest on B ---- */
 
-static bool arrives(const struct conn *c) { return c->used && !c->stranger && c->g.exists; }
+static bool arrives(const struct conn *c) { return c->used && !c->stranger && (c->g.exists || c->recording); }
 
 static size_t b_knows(void *c, void *buf, size_t cap) { return fake_dst_ops.knows(c, buf, cap); }
 static bool b_admit(void *ctx, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
     struct conn *c = ctx;
-    if (c->w->b.exists && !c->stranger)
+    struct world *w = c->w;
+    if (c->recording) {
+        c->recording = !b_durable(w);
+        return !c->recording && fake_dst_ops.admit(&c->g, o, r, notes);
+    }
+    if ((w->b.exists || w->b_down) && !c->stranger)
         mig_reason_add(r, "guest is here already");
     for (unsigned i = 0; i < WORLD_CONNS && !c->stranger; i++)
-        if (arrives(&c->w->conn[i]))
+        if (arrives(&w->conn[i]))
             mig_reason_add(r, "guest is arriving already");
-    if (o->n_pages != c->w->a.n_pages && !c->stranger)
+    if (o->n_pages != w->a.n_pages && !c->stranger)
         mig_reason_add(r, "the number of pages does not fit the offer");
-    return r->n || fake_dst_ops.admit(&c->g, o, r, notes);
+    if (r->n || c->stranger || !w->b_registry)
+        return r->n || fake_dst_ops.admit(&c->g, o, r, notes);
+    c->job = o->id.b[15];
+    c->recording = true;
+    b_record_put(w, c->job, REC_ARRIVES);
+    return false;
 }
 static void *b_page(void *ctx, uint64_t gfn) { return fake_dst_ops.page_for_write(&((struct conn *)ctx)->g, gfn); }
 static bool b_present(void *ctx, uint64_t gfn) { return fake_dst_ops.page_is_present(&((struct conn *)ctx)->g, gfn); }
@@ -179,14 +189,26 @@ static void b_drop(void *ctx)
     struct conn *c = ctx;
     if (!c->g.exists)
         world_wrong(c->w, "B drops a guest that is not there");
+    if (c->job)
+        b_record_put(c->w, c->job, REC_REFUSED);
     fake_dst_ops.drop(&c->g);
 }
-static bool b_record(void *ctx) { return fake_dst_ops.record(&((struct conn *)ctx)->g); }
+static bool b_record(void *ctx)
+{
+    struct conn *c = ctx;
+    if (c->w->b_dead)
+        return fake_dst_ops.record(&c->g);
+    if (c->job && c->w->b_put[c->job] != REC_HERE)
+        b_record_put(c->w, c->job, REC_HERE);
+    return (!c->job || b_durable(c->w)) && fake_dst_ops.record(&c->g);
+}
 static void b_run(void *ctx)
 {
     struct conn *c = ctx;
     struct world *w = c->w;
     uint64_t gfn;
+    if (w->b_dead)
+        return;
     if (c->stranger || w->b.exists)
         world_wrong(w, "B runs what nobody gave it");
     if (!fake_guest_equal(&w->a, &c->g, &gfn))
@@ -223,7 +245,12 @@ static const void *a_page(void *c, uint64_t gfn) { return fake_src_ops.page(&((s
 static enum hv_err a_log_start(void *c) { return fake_src_ops.log_start(&((struct world *)c)->a); }
 static void a_harvest(void *c, uint64_t *bitmap) { fake_src_ops.log_harvest(&((struct world *)c)->a, bitmap); }
 static void a_log_stop(void *c) { fake_src_ops.log_stop(&((struct world *)c)->a); }
-static bool a_quiesce(void *c) { return fake_src_ops.quiesce(&((struct world *)c)->a); }
+static bool a_quiesce(void *c)
+{
+    struct world *w = c;
+    a_record(w, w->n_attempts);
+    return a_durable(w) && fake_src_ops.quiesce(&w->a);
+}
 static bool a_pause(void *c)
 {
     struct world *w = c;
@@ -241,6 +268,8 @@ static void a_resume(void *c)
     if (w->a_dead)
         return;
     fake_src_ops.resume(&w->a);
+    if (w->b_ran && !w->by_operator)
+        world_wrong(w, "A goes on from memory that is older than what the guest did on B");
     check(w);
 }
 static size_t a_state_max(void *c) { return fake_src_ops.state_max(&((struct world *)c)->a); }
@@ -263,7 +292,13 @@ static size_t a_console_take(void *c, uint64_t *at, void *buf, size_t cap)
 {
     return fake_src_ops.console_take(&((struct world *)c)->a, at, buf, cap);
 }
-static void a_release(void *c) { fake_src_ops.release(&((struct world *)c)->a); }
+static void a_release(void *c)
+{
+    struct world *w = c;
+    a_record(w, REC_LEFT);
+    w->a_down = false;
+    fake_src_ops.release(&w->a);
+}
 static void a_peer_has(void *c, uint64_t parts) { fake_src_ops.peer_has(&((struct world *)c)->a, parts); }
 static const struct mig_src_ops a_ops = { a_n_pages,    a_page,         a_log_start, a_harvest, a_log_stop, a_quiesce,
                                           a_pause,      a_resume,       a_state_max, a_save,    a_describe, a_throttle,
@@ -341,6 +376,11 @@ void b_close(struct conn *c)
     c->to_b.cut = true;
     mig_rx_destroy(c->rx);
     c->rx = NULL;
+    if (c->recording)
+        b_record_put(c->w, c->job, REC_REFUSED);
+    c->recording = false;
+    if (c->w->b_dead)
+        c->g.exists = false;
     if (c->g.exists)
         world_wrong(c->w, "B's machine is over, and its guest is still there");
     conn_free_if_over(c);
@@ -351,6 +391,8 @@ void b_close(struct conn *c)
 static void job_end(struct world *w)
 {
     w->job.state = mig_tx_state(w->tx);
+    if (w->job.state == MIG_TX_FAILED)
+        a_record(w, REC_OWN);
     w->job.err = mig_tx_error(w->tx);
     snprintf(w->job.text, sizeof(w->job.text), "%s", mig_tx_text(w->tx));
     a_close(w);
@@ -419,14 +461,41 @@ static void dial(struct world *w)
     w->n_links++;
 }
 
+struct mig_id world_id(const struct world *w, unsigned n)
+{
+    struct mig_id id;
+    for (unsigned i = 0; i < 16; i++)
+        id.b[i] = (uint8_t)(w->seed + i);
+    id.b[15] = (uint8_t)n;
+    return id;
+}
+
+/* A is back, and was in doubt about its n-th attempt. */
+static void a_recall(struct world *w, unsigned n)
+{
+    struct mig_tx_params p = { .ops = &a_ops,
+                               .ctx = w,
+                               .mem = a_mem,
+                               .name = "guest-1",
+                               .now_us = w->now,
+                               .opts = w->opts,
+                               .id = world_id(w, n) };
+    world_memory_good();
+    world_took("a_recall");
+    if (mig_tx_create_in_doubt(&p, &w->tx))
+        world_wrong(w, "A has no memory to ask");
+    w->asking = true;
+    w->doubt_us = w->now;
+}
+
 static void a_start(struct world *w)
 {
     struct mig_tx_params p = {
         .ops = &a_ops, .ctx = w, .mem = a_mem, .name = "guest-1", .now_us = w->now, .opts = w->opts
     };
+    p.id = world_id(w, ++w->n_attempts);
     for (unsigned i = 0; i < 16; i++)
-        p.id.b[i] = (uint8_t)(w->seed + i), p.key[i] = (uint8_t)(3 * i + w->seed);
-    p.id.b[15] = (uint8_t)++w->n_attempts;
+        p.key[i] = (uint8_t)(3 * i + w->seed);
     w->asking = false;
     world_took("a_start");
     dial(w);
@@ -443,13 +512,13 @@ static void operator_looks(struct world *w)
     bool arriving = false;
     for (unsigned i = 0; i < WORLD_CONNS; i++)
         arriving |= arrives(&w->conn[i]);
-    if (w->b_up && (arriving || w->now < w->hang_us))
+    if ((w->b_up && (arriving || w->now < w->hang_us)) || (!w->b_up && w->b_registry))
         return;
-    bool there = w->b_up && w->b.running;
+    bool there = w->b_up && (w->b.running || w->b_down);
     world_took(there ? "a_resolve_there" : "a_resolve_here");
+    w->by_operator = true;
     if (mig_tx_resolve(w->tx, !there, w->now))
         world_wrong(w, "resolve was refused in doubt");
-    w->by_operator = true;
 }
 
 static bool a_link_turn(struct world *w)
@@ -647,7 +716,7 @@ void world_fault(struct world *w, struct fault f)
 
 static bool at_rest(const struct world *w)
 {
-    if (w->tx || !w->a_up || !w->b_up || w->now < w->hang_us)
+    if (w->tx || !w->a_up || !w->b_up || w->now < w->hang_us || !a_durable(w) || !b_durable(w))
         return false;
     for (unsigned i = 0; i < WORLD_CONNS; i++)
         if (w->conn[i].used && w->conn[i].rx)
@@ -657,10 +726,16 @@ static bool at_rest(const struct world *w)
 
 static void boots(struct world *w)
 {
-    if (!w->a_up && w->now >= w->a_boot_us)
+    if (!w->a_up && w->now >= w->a_boot_us) {
         w->a_up = true;
-    if (!w->b_up && w->now >= w->b_boot_us)
+        unsigned job = a_disk_boot(w);
+        if (job)
+            a_recall(w, job);
+    }
+    if (!w->b_up && w->now >= w->b_boot_us) {
         w->b_up = true;
+        b_disk_boot(w);
+    }
 }
 
 static void run_to_rest(struct world *w)
@@ -671,6 +746,7 @@ static void run_to_rest(struct world *w)
         if (idle > 30)
             w->now += 100000;
         boots(w);
+        disks_turn(w);
         strike_at_bytes(w);
         if (w->now < w->forget_us)
             world_forget(w);

@@ -3,8 +3,8 @@
  *
  * Host A has a guest and moves it to host B.  Both run the real engine, pumped as in kernel/peers/migration_out.c and
  * migration_in.c.  A has one job, and reconnects while the job is in doubt.  B has one receiver per connection, a list
- * of ids, and one slot for a guest of that name.  A crash loses all of a host's state.  The clock is simulated, and all
- * choices come from a seed, so that a case can be repeated.
+ * of ids, and one slot for a guest of that name.  Each may have a registry (mig_disk.c).  A crash loses all else.  The
+ * clock is simulated, and all choices come from a seed, so that a case can be repeated.
  *
  * Invariants, checked after each turn: the guest never runs twice; a guest that nobody runs is never freed; and B runs
  * exactly the state that A had. */
@@ -15,6 +15,7 @@
 #include "tests/fakes/fake_guest.h"
 
 #define WORLD_CONNS  6
+#define WORLD_JOBS   8
 #define WORLD_FAULTS 5
 #define WORLD_MARKS  256
 #define PIPE_CHUNKS  16
@@ -96,7 +97,12 @@ struct pipe {          /* one direction of a connection */
     unsigned hdr_len;
     uint64_t next_mark;
 };
+/* What a registry says: A's of the guest (or the number of the job in doubt), B's of a job. */
+enum { REC_OWN = 0, REC_LEFT = 255 };
+enum record { REC_NONE, REC_ARRIVES, REC_REFUSED, REC_HERE };
 struct conn {
+    unsigned job;   /* that it brings; 0: none yet */
+    bool recording; /* admission waits for its record */
     bool used, a_open, b_open, unread, stranger, babbles;
     struct world *w;
     struct pipe to_b, to_a;
@@ -141,6 +147,13 @@ struct world {
     uint64_t stranger_us, stranger_next_us, stranger_life_us;
     uint8_t *record;
     size_t record_len, record_cap; /* what A sent on its first link, if wanted */
+
+    /* registries: put last, durable, and when the former becomes the latter; down: the guest is the host's since a
+     * boot, by its registry, and does not run */
+    bool a_registry, b_registry, a_down, b_down, b_dead;
+    unsigned a_put, a_disk;
+    uint8_t b_put[WORLD_JOBS], b_disk[WORLD_JOBS];
+    uint64_t a_land_us, b_land_us;
 
     struct fault f[WORLD_FAULTS];
     unsigned n_faults, n_struck, turns;

@@ -24,6 +24,18 @@ void strike_at_bytes(struct world *w);
 void stranger_turn(struct world *w, struct conn *c);
 bool babble_turn(struct world *w, struct conn *c);
 void world_forget(struct world *w);
+/** The id of A's n-th attempt. */
+struct mig_id world_id(const struct world *w, unsigned n);
+/* mig_disk.c: begin a write; is all durable?; a turn of both disks; a crash; what a booted host finds */
+void a_record(struct world *w, unsigned what);
+void b_record_put(struct world *w, unsigned job, enum record what);
+bool a_durable(const struct world *w);
+bool b_durable(const struct world *w);
+void disks_turn(struct world *w);
+void a_disk_crash(struct world *w);
+void b_disk_crash(struct world *w);
+unsigned a_disk_boot(struct world *w);
+void b_disk_boot(struct world *w);
 /** Count a transition by its name in docs/handoff.md. */
 void world_took(const char *name);
 

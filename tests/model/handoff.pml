@@ -551,7 +551,8 @@ inline boot_a()                         /* without a registry it has no guest an
     up_a = true;
     if
     :: REG_A && disk_a == A_OWN -> guest_a = DOWN
-    :: REG_A && disk_a != A_OWN && disk_a != A_LEFT -> guest_a = DOWN; cur = disk_a; tx = TX_IN_DOUBT
+    :: REG_A && disk_a != A_OWN && disk_a != A_LEFT ->
+        guest_a = DOWN; cur = disk_a; tx = TX_IN_DOUBT                      /* T a_recall: a machine, IN_DOUBT */
     :: else -> skip                     /* it has no guest */
     fi;
     guest_check()

@@ -45,7 +45,7 @@ static uint64_t now;
 static unsigned n_mute; /* so many next streams are closed by the destination without a word */
 static unsigned n_arriving, most_arriving, n_accepted;
 static struct nbd_config offered_disk; /* of each offer; port 0: none */
-static bool peer_knows_boot = true;
+static bool peer_knows_boot = true, peer_records;
 static uint64_t promisable = GIB;
 static bool mixed_peers; /* every other stream comes from another host */
 
@@ -212,18 +212,6 @@ void vm_stop(struct vm *vm)
     atomic_store(&vm->state, VM_STOPPED);
 }
 void vm_left(struct vm *vm) { vm_stop(vm); }
-static unsigned n_undefined;
-enum vm_source vm_source(const struct vm *vm)
-{
-    (void)vm;
-    return VM_OF_REGISTRY;
-}
-enum hv_err vm_undefine(struct vm *vm, struct why *why)
-{
-    (void)vm, (void)why;
-    n_undefined++;
-    return HV_OK;
-}
 void vm_incoming_drop(struct vm *vm) { vm_stop(vm); }
 enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS], struct boot_set *boot,
                                struct vm **out, struct why *why)
@@ -293,6 +281,21 @@ unsigned vm_state_missing(const struct vm_offer *o, reason_fn *add, void *ctx)
 }
 void vm_knows_here(struct vm_knows *k) { memset(k, 0, sizeof(*k)); }
 void vm_knows_add(struct vm_knows *k, uint16_t id) { (void)k, assert_int_equal(id, VM_KNOWS_REGISTRY); }
+/* Who defines the guests of this host, and what became of that. */
+static enum vm_source defined_by = VM_OF_CONF;
+static unsigned n_undefined;
+enum vm_source vm_source(const struct vm *vm)
+{
+    (void)vm;
+    return defined_by;
+}
+enum hv_err vm_undefine(struct vm *vm, struct why *why)
+{
+    (void)why;
+    assert_int_equal(vm_state(vm), VM_STOPPED);
+    n_undefined++;
+    return HV_OK;
+}
 static unsigned n_settled;
 void start_settled(struct vm *vm) { n_settled += vm != NULL; }
 unsigned vm_slot(const struct vm *vm)
@@ -318,8 +321,7 @@ enum hv_err vm_knows_parse(struct vm_knows *k, const uint8_t *buf, size_t len)
 unsigned vm_knows_version(const struct vm_knows *k, uint16_t id, unsigned newest)
 {
     (void)k;
-    bool knows = id == VM_KNOWS_REGISTRY ? fake_registry_there : id == OFFER_FIELD_BOOT && peer_knows_boot;
-    return knows ? newest : 0;
+    return (id == OFFER_FIELD_BOOT && peer_knows_boot) || (id == VM_KNOWS_REGISTRY && peer_records) ? newest : 0;
 }
 enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, struct why *why)
 {

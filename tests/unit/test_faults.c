@@ -17,7 +17,7 @@
  * FAULT_CASE=n runs one case, FAULT_MORE=n so many random combinations (default 300), FAULT_SEED=n others. */
 /* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
  *   migrate/batch.c migrate/policy.c * kernel/lib/err.c tests/fakes/fake_guest.c tests/fakes/mig_world.c
- *   tests/fakes/mig_strike.c tests/fakes/log.c */
+ *   tests/fakes/mig_strike.c tests/fakes/mig_disk.c tests/fakes/log.c */
 /* unit-deps: lz4 */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -73,7 +73,7 @@ static struct ref refs[] = { { .n_pages = 60, .seed = 3 },
                              { .n_pages = 120, .seed = 11, .verify = true, .raw = true },
                              { .n_pages = 50, .seed = 13, .paused = true } };
 
-static unsigned counts[F_KINDS][OUTCOMES], cases[F_KINDS], n_case, only_case, n_injected, n_wrong, n_combined;
+static unsigned counts[F_KINDS][OUTCOMES], cases[F_KINDS], n_case, only_case, n_injected, n_wrong, n_combined, n_owner;
 static uint64_t n_checks, longest_us;
 
 /* ---- one case ---- */
@@ -594,6 +594,82 @@ static void test_combinations(void **s)
     }
 }
 
+/* ---- registries ---- */
+
+/* Exactly one host has the guest, or may start it; with two registries nobody has to decide. */
+static void judge_owner(struct world *w)
+{
+    bool a = w->a.running || w->a_down, b = w->b.running || w->b_down;
+    if (w->a_registry && w->b_registry && a == b)
+        world_wrong(w, a ? "it ended with two owners" : "it ended without an owner");
+    if (a && b)
+        world_wrong(w, "it ended with two owners");
+    if (w->a_registry && w->b_registry && w->by_operator)
+        world_wrong(w, "a person had to decide (%s)", w->job.text);
+}
+
+static void run_owner(const struct ref *r, unsigned registries, unsigned n, const struct fault *f)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    n_case++;
+    world_as(w, r);
+    w->a_registry = registries & 1;
+    w->b_registry = registries & 2;
+    w->operator_us = 150 * S;
+    w->frng += n_case;
+    for (unsigned i = 0; i < n; i++)
+        world_fault(w, f[i]);
+    if (!only_case || only_case == n_case) {
+        world_run(w);
+        judge_owner(w);
+        if (!w->wrong[0] && w->a.running && !w->b_down)
+            moves_again(w);
+        n_injected += w->n_struck;
+        n_owner++;
+    }
+    n_checks += w->checks;
+    world_fini(w);
+    if (w->wrong[0])
+        tell(w);
+    bool wrong = w->wrong[0];
+    n_wrong += wrong;
+    free(w);
+    if (wrong && n_wrong >= 10)
+        fail_msg("case %u", n_case);
+}
+
+/* Hosts with registries: killed in each state, one or both, with or without the last write; and two or three faults. */
+static void test_registries(void **s)
+{
+    (void)s;
+    setup();
+    static const enum fault_kind kills[] = { F_KILL_A, F_KILL_B, F_KILL_BOTH };
+    static const enum fault_kind others[] = { F_KILL_A,   F_KILL_B,   F_KILL_BOTH, F_CUT,
+                                              F_CUT_TO_A, F_CUT_TO_B, F_RECONNECT };
+    uint64_t rng = 77;
+    for (unsigned registries = 1; registries <= 3; registries++)
+        EACH_REF(r)
+    for (unsigned k = 0; k < 3; k++)
+        for (unsigned i = 0; i < 24; i++) {
+            uint64_t at = i % 2 ? i / 2 % (MIG_TX_IN_DOUBT + 1) : i / 2 % (MIG_RX_RUNNING + 1);
+            run_owner(r, registries, 1,
+                      &(struct fault){ kills[k], i % 2 ? AT_TX : AT_RX, .at = at, .arg = S / 2 + i / 8 * 5 * S });
+        }
+    for (unsigned i = 0; i < 400; i++) {
+        const struct ref *r = &refs[fake_rand(&rng) % ARRAY_SIZE(refs)];
+        struct fault f[3];
+        for (unsigned k = 0; k < 3; k++) {
+            bool tx = fake_rand(&rng) % 2;
+            f[k] = (struct fault){ others[fake_rand(&rng) % ARRAY_SIZE(others)], tx ? AT_TX : AT_RX,
+                                   .at = fake_rand(&rng) % (tx ? MIG_TX_IN_DOUBT + 1 : MIG_RX_RUNNING + 1),
+                                   .arg = S / 2 + fake_rand(&rng) % (8 * S) };
+            if (f[k].kind == F_RECONNECT)
+                f[k].arg = 1 + fake_rand(&rng) % 4;
+        }
+        run_owner(r, 3, 2 + i % 2, f);
+    }
+}
+
 /* Who may start a copy is another rule with a test of its own, test_start_rule.c. */
 static bool of_start_rule(const char *transition)
 {
@@ -629,6 +705,7 @@ static void test_verdict(void **s)
            "the slowest %lu s after the last fault\n",
            n_checks, longest_us / S);
     printf("> transitions of docs/handoff.md taken: %u of %u\n", rows, n_rows);
+    printf("> %u of the cases with registries: exactly one owner at each turn, and at the end\n", n_owner);
     printf("> faults: %u injected in %u cases, %u violations\n", n_injected, n_case, n_wrong);
     assert_int_equal(n_wrong, 0);
     if (!only_case)
@@ -642,7 +719,8 @@ int main(void)
         cmocka_unit_test(test_states),          cmocka_unit_test(test_asking),
         cmocka_unit_test(test_damage),          cmocka_unit_test(test_memory),
         cmocka_unit_test(test_hostile),         cmocka_unit_test(test_regret_and_refusal),
-        cmocka_unit_test(test_combinations),    cmocka_unit_test(test_verdict),
+        cmocka_unit_test(test_combinations),    cmocka_unit_test(test_registries),
+        cmocka_unit_test(test_verdict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

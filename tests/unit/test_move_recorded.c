@@ -39,6 +39,8 @@ static void test_records(void **s)
     fake_registry_reset();
     fake_registry_lands = false;
     n_undefined = 0;
+    defined_by = VM_OF_REGISTRY;
+    peer_records = true;
     request_one();
     assert_non_null(strstr(entry("arrived/g1"), "state = arriving\n"));
     assert_non_null(strstr(entry("arrived/g1"), "[vm g1]\n"));
@@ -61,6 +63,27 @@ static void test_records(void **s)
     assert_int_equal(vm_state(&there[1]), VM_RUNNING);
     assert_int_equal(jobs[1]->state, JOB_DONE);
     assert_int_equal(n_undefined, 1); /* the definition is the destination's now */
+    defined_by = VM_OF_CONF;
+    peer_records = false;
+    fake_registry_there = false;
+}
+
+/* A definition in the registry leaves with the guest, if its new host records it; else it stays. */
+static void test_definition_leaves(void **s)
+{
+    (void)s;
+    for (unsigned there_too = 0; there_too < 2; there_too++) {
+        set_up(NULL);
+        fake_registry_reset();
+        peer_records = there_too;
+        defined_by = VM_OF_REGISTRY;
+        n_undefined = 0;
+        request_one();
+        assert_int_equal(jobs[1]->state, JOB_DONE);
+        assert_int_equal(n_undefined, there_too);
+    }
+    peer_records = false;
+    defined_by = VM_OF_CONF;
     fake_registry_there = false;
 }
 
@@ -169,9 +192,8 @@ static void test_recalled_doubt(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_records, set_up),
-        cmocka_unit_test_setup(test_records_abandoned, set_up),
-        cmocka_unit_test_setup(test_records_fail, set_up),
+        cmocka_unit_test_setup(test_records, set_up),           cmocka_unit_test_setup(test_records_abandoned, set_up),
+        cmocka_unit_test_setup(test_definition_leaves, set_up), cmocka_unit_test_setup(test_records_fail, set_up),
         cmocka_unit_test_setup(test_recalled_doubt, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
