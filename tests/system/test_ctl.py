@@ -424,6 +424,7 @@ def test_definitions():
                 "mistakes": [{"line": 3, "message": "memory: expected: a size"}, {"line": 0, "message": "mac: taken"}]}
     with FakeHost() as a:
         web = a.file("web.conf", DEFINITION)
+        a.answers["GET /v1/jobs/1"] = {"job": 1, "state": "done", "message": "web is defined"}
         out, err = a.ctl("vm", "define", web)
         assert out == "a: it is done\n" and "warning: as things are now it would not start: no kernel" in err, err
         assert ("PUT /v1/vms/web", DEFINITION.decode("latin-1")) in a.asked
