@@ -81,24 +81,13 @@ enum exit_code job_follow(struct host *h, uint64_t id, const char *what, char *m
 
 /* ---- the volume ---- */
 
-/* "/v1/stores/GROUP/volumes/VOLUME" of [GROUP/]VOLUME; without GROUP the host's only store. */
-static enum exit_code data_path(struct host *h, const char *name, char *path, size_t len)
+/* "/v1/stores/STORE/volumes/VOLUME" of [STORE/]VOLUME; store: all before the last part. */
+static enum exit_code data_path(struct host **h, const char *text, char store[VOLUME_PATH_MAX], const char **name,
+                                char *path, size_t len)
 {
-    const char *slash = strchr(name, '/');
-    if (slash) {
-        snprintf(path, len, "/v1/stores/%.*s/volumes/%s", (int)(slash - name), name, slash + 1);
-        return EXIT_GOOD;
-    }
-    struct answer a;
-    enum exit_code e = ask(h, "GET", "/v1/stores", NULL, &a);
-    if (e)
-        return e;
-    const json_t *all = json_object_get(a.json, "stores");
-    if (json_array_size(all) == 1)
-        snprintf(path, len, "/v1/stores/%s/volumes/%s", get_str(json_array_get(all, 0), "name"), name);
-    else
-        e = fail(EXIT_USAGE, "%s has %zu stores: write GROUP/%s", h->name, json_array_size(all), name);
-    answer_free(&a);
+    enum exit_code e = volume_path(text, h, store, name);
+    if (!e)
+        snprintf(path, len, "%s/%s", store, *name);
     return e;
 }
 
@@ -209,6 +198,32 @@ static enum exit_code import_finish(struct upload *u)
     return job_follow(u->h, job, "checking what is on the disk", message, sizeof(message));
 }
 
+/* Make the volume, as large as the image, unless there is one of that name. */
+static enum exit_code import_target(struct upload *u, const char *store, const char *name)
+{
+    char message[512];
+    struct answer a;
+    size_t i;
+    json_t *v;
+    bool there = false;
+    enum exit_code e = ask(u->h, "GET", store, NULL, &a);
+    if (e)
+        return e;
+    json_array_foreach(json_object_get(a.json, "volumes"), i, v) there |= !strcmp(get_str(v, "name"), name);
+    answer_free(&a);
+    if (there)
+        return EXIT_GOOD;
+    e = ask(u->h, "POST", store, json_pack("{s:s,s:I}", "name", name, "bytes", (json_int_t)u->image.bytes), &a);
+    if (e)
+        return e;
+    uint64_t job = get_num(a.json, "job");
+    answer_free(&a);
+    progress_begin();
+    e = job_follow(u->h, job, "making the volume", message, sizeof(message));
+    progress_end();
+    return e;
+}
+
 static enum exit_code import_all(struct upload *u, const char *name)
 {
     enum exit_code e = import_begin(u);
@@ -234,17 +249,19 @@ static enum exit_code import_all(struct upload *u, const char *name)
 enum exit_code cmd_volume_import(int argc, char **argv)
 {
     static struct upload u;
+    char store[VOLUME_PATH_MAX];
+    const char *name;
     (void)argc;
     options.host = argv[0];
     u.file = argv[1];
-    enum exit_code e = one_host(&u.h);
-    if (!e)
-        e = data_path(u.h, argv[2], u.path, sizeof(u.path));
+    enum exit_code e = data_path(&u.h, argv[2], store, &name, u.path, sizeof(u.path));
     if (!e)
         e = image_open(u.file, &u.image);
     if (e)
         return e;
-    e = import_all(&u, argv[2]);
+    e = import_target(&u, store, name);
+    if (!e)
+        e = import_all(&u, argv[2]);
     image_close(&u.image);
     return e;
 }
@@ -364,12 +381,11 @@ static enum exit_code export_to(struct host *h, const char *name, const char *vo
 
 enum exit_code cmd_volume_export(int argc, char **argv)
 {
-    struct host *h = NULL;
-    char path[512];
+    struct host *h;
+    char store[VOLUME_PATH_MAX], path[512];
+    const char *name;
     (void)argc;
     options.host = argv[0];
-    enum exit_code e = one_host(&h);
-    if (!e)
-        e = data_path(h, argv[1], path, sizeof(path));
+    enum exit_code e = data_path(&h, argv[1], store, &name, path, sizeof(path));
     return e ? e : export_to(h, argv[1], path, argv[2]);
 }

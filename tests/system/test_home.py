@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A host where guests live, by godwitctl alone: an empty disk becomes a store, guests run on clones of one image, one
+moves to another host, and both hosts lose their power."""
+import hashlib
+import os
+import random
+import re
+import time
+
+from fixtures import Clients, Skip
+from host import KERNEL, Lan, RUNS
+from nbd import NbdServer, missing
+from test_virtio import INITRD, sh
+
+MIB = 1 << 20
+IMAGE_MIB = 8
+WEB = ("web1", "web2", "web3")
+
+
+class Home:
+    """Host a with an empty disk of 256 MiB, and host b with another; the commands of their operator."""
+
+    def __init__(self, own):
+        os.makedirs(RUNS, exist_ok=True)
+        self.own, self.link, self.hosts = own, Lan(), {}
+        for name in "ab":
+            with open(self.disk(name), "wb") as f:
+                f.truncate(256 * MIB)
+        self.boot()
+
+    @staticmethod
+    def disk(name):
+        return os.path.join(RUNS, f"home.{name}.disk")
+
+    def boot(self):
+        """Both hosts, which have no guests and no files but what their disks hold."""
+        for name, other in ("ab", "ba"):
+            nvme = ["-drive", f"file={self.disk(name)},if=none,id=store0,format=raw", "-device",
+                    "nvme,drive=store0,serial=godwit"]
+            self.hosts[name] = self.own(name, self.link, wait=False, peers=[other], clients=Clients.ROLES, extra=nvme,
+                                        host_keys={"disk-servers": "0.0.0.0/0"})
+        for host in self.hosts.values():
+            host.wait_prompt()
+        clients = Clients(self.hosts.values())
+        self.ctl, self.json, self.folder = clients.ctl, clients.json, clients.folder
+
+    def power_cut(self):
+        for host in self.hosts.values():
+            host.kill()
+
+    def file(self, name, data):
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as f:
+            f.write(data)
+        return path
+
+    def define(self, guest, number, disk):
+        text = (f"[vm {guest}]\nmemory = 128M\nkernel = linux\ninitrd = initrd\nautostart = yes\nnic = yes\n"
+                f"cmdline = console=ttyS0 quiet godwit.ip=10.7.0.{number}/24\ndisk = {disk}\n")
+        self.ctl("vm", "define", self.file(f"{guest}.conf", text.encode()), "-H", "a")
+
+    def where(self):
+        """{guest: [(host, state), ...]} of all that are not stopped."""
+        found = {}
+        for vm in self.json("vm", "list")["vms"]:
+            if vm["state"] != "stopped":
+                found.setdefault(vm["name"], []).append((vm["host"], vm["state"]))
+        return found
+
+    def wait_where(self, want, timeout=120):
+        deadline = time.monotonic() + timeout
+        while self.where() != want:
+            assert time.monotonic() < deadline, (self.where(), want, [h.log()[-1500:] for h in self.hosts.values()])
+            time.sleep(0.5)
+
+
+def first_sum(g):
+    """SHA-256 of the image's part of the guest's disk, as the guest reads it."""
+    text = sh(g, f"dd if=/dev/vda bs=1M count={IMAGE_MIB} iflag=direct 2>/dev/null | sha256sum")
+    return re.search(r"^[0-9a-f]{64}", text, re.M)[0]
+
+
+def test_guests_live_here(own):
+    if missing():
+        raise Skip(missing())
+    home, image = Home(own), random.Random(12).randbytes(IMAGE_MIB * MIB)
+    base, sums = hashlib.sha256(image).hexdigest(), {}
+    for host in "ab":
+        home.ctl("store", "create", host, "nvme0", "--yes")
+    home.ctl("file", "put", "a", KERNEL, "linux")
+    home.ctl("file", "put", "a", INITRD, "initrd")
+    home.ctl("volume", "import", "a", home.file("image.raw", image), "base", "--base", "--raw")
+    for n, guest in enumerate(WEB):
+        home.ctl("volume", "clone", "base", guest, "-H", "a")
+        home.define(guest, 11 + n, f"lv:godwit/{guest}")
+    nbd = NbdServer("home", IMAGE_MIB)
+    home.define("mover", 20, nbd.disk)
+    for guest in (*WEB, "mover"):
+        home.ctl("vm", "start", guest, "-H", "a")
+    home.wait_where({guest: [("a", "running")] for guest in (*WEB, "mover")})
+    for n, guest in enumerate(WEB):                             # each writes a place of its own into its clone
+        with home.hosts["a"].guest(guest) as g:
+            g.ready()
+            assert first_sum(g) == base, f"{guest} does not read the image"
+            sh(g, f"dd if=/dev/urandom of=/dev/vda bs=64k seek={n * 7} count=9 conv=notrunc,fsync 2>/dev/null")
+            sums[guest] = first_sum(g)
+    assert len({base, *sums.values()}) == 4
+    home.ctl("vm", "migrate", "mover", "--to", "b")
+    home.ctl("vm", "reset", "mover", "-H", "b")                 # b has neither its files nor its definition but by the move
+    with home.hosts["b"].guest("mover") as g:
+        g.ready()
+    want = {**{guest: [("a", "running")] for guest in WEB}, "mover": [("b", "running")]}
+    home.wait_where(want)
+    home.power_cut()
+    home.boot()
+    home.wait_where(want)
+    assert all(vm["host"] == "b" for vm in home.json("vm", "list")["vms"] if vm["name"] == "mover")
+    for guest in WEB:
+        with home.hosts["a"].guest(guest) as g:
+            g.ready()
+            assert first_sum(g) == sums[guest], f"{guest} lost what it had flushed"
+    exported = os.path.join(home.folder, "base.raw")
+    home.ctl("volume", "export", "a", "base", exported)
+    with open(exported, "rb") as f:
+        assert hashlib.sha256(f.read(len(image))).hexdigest() == base, "the base volume is not the image any more"
