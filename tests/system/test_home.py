@@ -106,9 +106,13 @@ def test_guests_live_here(own):
             sums[guest] = first_sum(g)
     assert len({base, *sums.values()}) == 4
     home.ctl("vm", "migrate", "mover", "--to", "b")
-    home.ctl("vm", "reset", "mover", "-H", "b")                 # b has neither its files nor its definition but by the move
+    home.ctl("vm", "reset", "mover", "-H", "b")                 # b has its files and its definition by the move
     with home.hosts["b"].guest("mover") as g:
         g.ready()
+    deadline = time.monotonic() + 60
+    while len(home.json("file", "list", "b")["files"]) < 2:     # b writes them into its store
+        assert time.monotonic() < deadline, home.hosts["b"].log()
+        time.sleep(0.5)
     want = {**{guest: [("a", "running")] for guest in WEB}, "mover": [("b", "running")]}
     home.wait_where(want)
     home.power_cut()

@@ -19,14 +19,15 @@ def server(name, kind="nbdkit", options=()):
     return NbdServer(name, MIB, kind, options)
 
 
-def two_hosts(own, vms, pcaps=None, **more):
+def two_hosts(own, vms, pcaps=None, b_more=None, **more):
     """Hosts a, with these guests, and b, where their servers can be reached.  pcaps: {host: path of a packet dump};
-    more: for a alone."""
+    b_more: for b; more: for a alone."""
     link, pcaps = Lan(), pcaps or {}
     servers = {"disk-servers": "0.0.0.0/0"}
     more["host_keys"] = {**servers, **more.get("host_keys", {})}
     a = own("a", link, vms=vms, peers=["b"], files=FILES, pcap=pcaps.get("a"), **more)
-    return a, own("b", link, peers=["a"], files=FILES, pcap=pcaps.get("b"), host_keys=servers)
+    return a, own("b", link, peers=["a"], files=FILES, pcap=pcaps.get("b"),
+                  **{**(b_more or {}), "host_keys": {**servers, **(b_more or {}).get("host_keys", {})}})
 
 
 WHERE = ("read pid </tmp/pid; cat /tmp/disk /proc/$pid/stat /proc/$pid/wchan /proc/interrupts /sys/block/vda/inflight "

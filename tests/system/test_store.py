@@ -4,13 +4,15 @@ import hashlib
 import os
 import re
 import struct
+import time
 import zlib
 
+from emulator import SLOWNESS
 from fixtures import Clients, each
 from host import Lan, Link, ROOT, RUNS
 from lvm2 import States
 from nbd import blocks_in, sum_of
-from test_nbd import begin
+from test_nbd import begin, server, two_hosts
 from test_virtio import FILES, guest_vm, sh
 
 GOLDEN = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_one_disk.bin")
@@ -47,7 +49,7 @@ def partition_table(out, sectors, first, last):
 class StoreDisk:
     """An image that has the first sectors of golden (or zeroes), or a partition that has, and its QEMU arguments."""
 
-    def __init__(self, name, devices, in_partition=False, golden=GOLDEN):
+    def __init__(self, name, devices, in_partition=False, golden=GOLDEN, mib=64):
         self.begin = PART if in_partition else 0
         os.makedirs(RUNS, exist_ok=True)
         self.file = os.path.join(RUNS, f"{name}.disk")
@@ -56,7 +58,7 @@ class StoreDisk:
                 partition_table(out, (PART + 66 * MIB) // 512, PART // 512, (PART + 64 * MIB) // 512 - 1)
             out.seek(self.begin)
             out.write(f.read())
-            out.truncate(self.begin + (66 if in_partition else 64) * MIB)
+            out.truncate(self.begin + (mib + 2 if in_partition else mib) * MIB)
         self.arguments = ["-drive", f"file={self.file},if=none,id=store0,format=raw",
                           *(arg for device in devices for arg in ("-device", device))]
 
@@ -71,6 +73,43 @@ class StoreDisk:
         for at, n in WEB:
             disk[self.begin + at:self.begin + at + n] = bytes(n)
         return hashlib.sha256(disk).hexdigest()
+
+
+def wait_for(what, seconds=60):
+    """Until what() is true."""
+    deadline = time.monotonic() + seconds * SLOWNESS
+    while not what():
+        assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(0.5)
+
+
+def boot_all(*hosts):
+    """A power cut of all, and a boot."""
+    for host in hosts:
+        host.kill()
+    for host in hosts:
+        host.boot(wait=False)
+    for host in hosts:
+        host.wait_prompt()
+
+
+def test_power_cuts_around_moves(own):
+    """Two hosts with registries, and a guest with a disk on a server.  It moves, and both lose power: its new host
+    starts it again, the old one does not."""
+    nbd = server("cuts")
+    golden = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_registry.bin")
+    disks = {name: StoreDisk(f"registry-{name}", KINDS["nvme"][0], golden=golden, mib=24).arguments for name in "ab"}
+    a, b = two_hosts(own, {"guest": guest_vm(11, disk=nbd.disk)}, extra=disks["a"], b_more={"extra": disks["b"]})
+    for host in (a, b):
+        host.wait_log("registry: volume group godwit")
+    wait_for(lambda: a.has_vm("guest"))
+    report = a.migrate("guest", "b")
+    print(f"        recorded: blackout {report.number('blackout_ms')} ms: {report.parts()}")
+    boot_all(a, b)
+    b.wait_log("guest: is this host's, it came from a")
+    wait_for(lambda: b.has_vm("guest"))
+    a.wait_log("guest is not started: guest is (stopped|running) at b", 60)
+    assert not a.has_vm("guest")
 
 
 @each(KINDS)
