@@ -336,8 +336,7 @@ static bool conn_step(struct conn *c)
 static bool conn_over(const struct conn *c)
 {
     enum stream_status s = stream_status(c->stream);
-    return s == STREAM_CLOSED || s == STREAM_FAILED || c->http.state == HTTP_OVER || clock_us() >= c->deadline_us ||
-           stream_peer(c->stream)->removed;
+    return s == STREAM_CLOSED || s == STREAM_FAILED || c->http.state == HTTP_OVER || clock_us() >= c->deadline_us;
 }
 
 bool api_step(void)
@@ -348,7 +347,7 @@ bool api_step(void)
             continue;
         bool m = conn_step(conns[i]);
         moved |= m;
-        if (m || !conn_over(conns[i]))
+        if (!stream_peer(conns[i]->stream)->removed && (m || !conn_over(conns[i])))
             continue;
         conn_abort_sink(conns[i]);
         conn_close_source(conns[i], false);

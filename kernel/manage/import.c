@@ -366,7 +366,7 @@ void import_put(struct import *i, const void *p, uint64_t n)
 
 void import_finish(struct import *i, bool base, struct api_job *job)
 {
-    ASSERT(!i->finish && !i->zeroes);
+    ASSERT(!i->finish);
     i->bytes = import_at(i); /* of an image whose length was not known */
     i->base = base;
     i->job = job;
@@ -456,7 +456,7 @@ static bool import_open_step(struct import *i)
 {
     uint64_t whole = ALIGN_DOWN(flow_at(i->flow), FLOW_PIECE);
     bool moved = i->zeroes && import_zeroes_step(i);
-    if (i->finish) {
+    if (i->finish && !i->zeroes) {
         i->goal = FOR_FINISH;
         i->state = IMPORT_SYNC;
         return true;

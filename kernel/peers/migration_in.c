@@ -120,6 +120,10 @@ static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o,
         reasons->later = true; /* its answer comes within a second or so */
         mig_reason_add(reasons, "a move of %s away from host %s is in doubt", o->config.name, host_config->host.name);
     }
+    if (vm && vm_state(vm) == VM_STOPPED && move_record_is_here(o->config.name))
+        mig_reason_add(reasons,
+                       "host %s has %s already, stopped: `vm undefine %s` there, if the one that moves is right",
+                       host_config->host.name, o->config.name, o->config.name);
     vm_offer_check(o, vm_memory_promisable() + held_bytes, offer_reason_add, reasons);
     vm_state_missing(o, offer_reason_add, reasons);
     if (strcmp(o->config.name, offer->name))
@@ -352,7 +356,10 @@ static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64
 /* Map all received memory, so that first accesses do not fault one by one, and running needs no allocation. */
 static enum hv_err dst_ready(void *ctx, struct why *why)
 {
-    struct vm *vm = ((struct incoming *)ctx)->vm;
+    const struct incoming *in = ctx;
+    struct vm *vm = in->vm;
+    if (in->arriving.begun && registry_why()[0])
+        return REFUSE(HV_E_IO, "host %s cannot record the arrival: %s", host_config->host.name, registry_why());
     for (uint64_t b = 0; b < vm->mem.n_blocks; b++) {
         if (!guest_page(vm, b * PAGES_PER_BLOCK))
             continue;

@@ -255,7 +255,7 @@ static uint64_t busy_mask(void)
 bool outgoing_may_start(const struct outgoing *o)
 {
     const struct peer_config *p = o->peer ? o->peer : o->waits_for;
-    return !p || !(busy_mask() & BIT32(peer_index(p)));
+    return !p || !(busy_mask() & BIT64(peer_index(p)));
 }
 
 /* The peer has no place now: the job goes back to the queue, and others may go first. */

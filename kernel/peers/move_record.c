@@ -200,14 +200,12 @@ enum hv_err move_record_arriving(const struct vm *vm, const struct mig_id *id, c
 /* Entries that say where the guest went, when it was here before. */
 static void left_forget(const char *guest)
 {
-    char name[ENTRY_NAME_LEN];
-    for (const char *e = ""; (e = registry_next("job/", e));) {
+    char name[ENTRY_NAME_LEN] = "";
+    for (const char *e = ""; (e = registry_next("job/", e)); e = name) {
         const char *text = registry_get(e, NULL);
-        if (!value_is(text, "guest", guest) || !value_is(text, "state", "left"))
-            continue;
         snprintf(name, sizeof(name), "%s", e);
-        record_remove(name);
-        e = "";
+        if (value_is(text, "guest", guest) && value_is(text, "state", "left"))
+            record_remove(name);
     }
 }
 
@@ -338,19 +336,24 @@ static void arrival_load(const char *name)
     log_info("mig", "%s: is this host's, it came from %s", guest, peer);
 }
 
+static void order_load(const char *name)
+{
+    char v[VALUE_LEN];
+    uint64_t order;
+    if (value_get(registry_get(name, NULL), "order", 0, v) && number_read(v, &order))
+        last_order = MAX(last_order, order);
+}
+
 static void job_load(const char *name)
 {
-    char guest[VALUE_LEN], peer[VALUE_LEN], note[VALUE_LEN] = "", v[VALUE_LEN];
+    char guest[VALUE_LEN], peer[VALUE_LEN], note[VALUE_LEN] = "";
     struct mig_id id;
-    uint64_t order = 0;
     const char *text = registry_get(name, NULL);
     if (!hex_read(name + strlen("job/"), id.b, sizeof(id.b)) || !value_get(text, "guest", 0, guest) ||
         !value_get(text, "peer", 0, peer)) {
         log_error("mig", "the registry's entry %s cannot be read: it is left alone", name);
         return;
     }
-    if (value_get(text, "order", 0, v) && number_read(v, &order))
-        last_order = MAX(last_order, order);
     (void)value_get(text, "note", 0, note);
     if (value_is(text, "state", "in-doubt"))
         migration_recall_doubt(guest, &id, peer, !strcmp(note, THERE));
@@ -374,8 +377,9 @@ void move_record_step(void)
 {
     if (epoch != registry_epoch()) {
         epoch = registry_epoch();
+        entries_load("job/", order_load);
+        entries_load("arrived/", arrival_load); /* a job in doubt may be of a guest that is here by a move */
         entries_load("job/", job_load);
-        entries_load("arrived/", arrival_load);
     }
     for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);

@@ -190,6 +190,7 @@ struct start_status start_status(const struct vm *vm)
 /* Guests with autostart that were not begun yet, in their order. */
 static struct {
     struct vm *vm[VM_MAX];
+    char name[VM_MAX][CONFIG_NAME_LEN]; /* of vm[i] then: a slot may get another guest */
     unsigned n, at;
     uint64_t next_us; /* vm[at] is not begun before */
 } waiting;
@@ -226,8 +227,9 @@ static bool start_waiting_step(void)
     unsigned first = waiting.at;
     while (waiting.at < waiting.n && clock_us() >= waiting.next_us) {
         struct vm *vm = waiting.vm[waiting.at++];
-        if (vm_at(vm_slot(vm)) != vm || vm_state(vm) != VM_STOPPED || start_of(vm)->state == START_ASKING)
-            continue; /* somebody was faster */
+        if (vm_at(vm_slot(vm)) != vm || vm_state(vm) != VM_STOPPED || start_of(vm)->state == START_ASKING ||
+            vm->config.autostart == AUTOSTART_NO || strcmp(vm->config.name, waiting.name[waiting.at - 1]) != 0)
+            continue; /* somebody was faster, or it is another guest by now */
         waiting.next_us = clock_us() + vm->config.start_delay_s * 1000000ul;
         (void)!start_request_at_boot(vm);
     }
@@ -246,6 +248,8 @@ void start_all(void)
             waiting.vm[k] = waiting.vm[k - 1];
         waiting.vm[k] = vm;
     }
+    for (unsigned k = 0; k < waiting.n; k++)
+        snprintf(waiting.name[k], sizeof(waiting.name[k]), "%s", waiting.vm[k]->config.name);
     (void)start_waiting_step();
 }
 

@@ -221,6 +221,9 @@ static enum hv_err boot_files_get(struct vm *vm, struct ram_contents *disks, str
     if (recalled || (vm->arrived && !boot_set_check_step(&vm->boot, &damaged)))
         return REFUSE(HV_E_BUSY, "the files that %s came with are still being checked: try again in a moment",
                       vm->config.name);
+    if (vm->arrived && !vm->boot.n)
+        return REFUSE(HV_E_NOENT, "%s came without the files that it starts from: define it here by `vm define`",
+                      vm->config.name);
     if (vm->arrived)
         return HV_OK;
     enum hv_err e = boot_set_find(&vm->config, &vm->boot, why);

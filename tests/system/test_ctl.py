@@ -64,6 +64,7 @@ USUAL = {
     "POST /v1/stores": {"job": 1}, "POST /v1/stores/godwit/volumes": {"job": 1},
     "POST /v1/stores/godwit/volumes/web/resize": {"job": 1}, "POST /v1/stores/godwit/volumes/web/rename": {"job": 1},
     "DELETE /v1/stores/godwit/volumes/web": {"job": 1},
+    "POST /v1/stores/godwit/volumes/web/snapshot": {"job": 1}, "POST /v1/stores/godwit/volumes/web/revert": {"job": 1},
     "PUT /v1/vms/web": {"job": 1, "warning": "no kernel"}, "DELETE /v1/vms/web": {"job": 1},
     "GET /v1/vms/web/config": DEFINITION, "POST /v1/stores/godwit/adopt": {"job": 1},
     "GET /v1/jobs/1": {"job": 1, "state": "done", "what": "do", "code": "HV_OK", "message": "it is done"},
@@ -71,7 +72,8 @@ USUAL = {
 }
 STORE_ARGUMENTS = {"store create": ["a", "nvme0", "--yes"], "volume create": ["web", "2G"],
                    "volume resize": ["web", "3G"], "volume rename": ["godwit/web", "old"],
-                   "volume delete": ["web", "--yes"]}
+                   "volume delete": ["web", "--yes"], "volume clone": ["web", "w2"],
+                   "volume snapshot": ["web", "monday"], "volume revert": ["web", "--yes"]}
 
 MIB = 1 << 20
 with open(os.path.join(ROOT, "LICENSE"), "rb") as some_file:
@@ -240,7 +242,8 @@ def fake_volume(a, sha256, length):
 
     a.answers.update({f"POST {path}/import": begin, f"PUT {path}/data": piece, f"PUT {path}/data?zeroes=1": zeroes,
                       f"POST {path}/import/finish": lambda body: (202, {"job": 3, **body}),
-                      "GET /v1/jobs/3": {"state": "done", "message": "good"}})
+                      "GET /v1/jobs/3": {"state": "done", "message": "good"},
+                      "GET /v1/stores/g/volumes": {"volumes": []}, "POST /v1/stores/g/volumes": {"job": 1}})
     return got
 
 
@@ -261,11 +264,14 @@ def test_image_converted():
         os.mkdir(temporary)
         os.environ["TMPDIR"] = temporary
         try:
-            for image in (path, qcow2):
+            for image in (path, qcow2):                         # the volume is there the second time
                 got.clear()
                 out, err = a.ctl("volume", "import", "a", image, "g/v", "--base")
                 assert got == raw and "base volume" in out, (image, out, err)
                 assert ("converting" in err) == (image == qcow2), err
+                a.answers["GET /v1/stores/g/volumes"] = {"volumes": [{"name": "v"}]}
+            made = [json.loads(body) for question, body in a.asked if question == "POST /v1/stores/g/volumes"]
+            assert made == [{"name": "v", "bytes": len(raw)}], made
             a.answers["GET /v1/jobs/3"] = {"state": "failed", "code": "HV_E_DIGEST", "message": "its SHA-256 differs"}
             assert "SHA-256 differs (HV_E_DIGEST)" in a.ctl("volume", "import", "a", path, "g/v", code=1)[1]
             where, os.environ["PATH"] = os.environ["PATH"], folder
@@ -426,7 +432,7 @@ def test_definitions():
         web = a.file("web.conf", DEFINITION)
         a.answers["GET /v1/jobs/1"] = {"job": 1, "state": "done", "message": "web is defined"}
         out, err = a.ctl("vm", "define", web)
-        assert out == "a: it is done\n" and "warning: as things are now it would not start: no kernel" in err, err
+        assert out == "a: web is defined\n" and "warning: as things are now it would not start: no kernel" in err, err
         assert ("PUT /v1/vms/web", DEFINITION.decode("latin-1")) in a.asked
         assert a.ctl("vm", "show", "web", "--config")[0] == DEFINITION.decode()
         assert json.loads(a.ctl("--json", "vm", "show", "web", "--config")[0])["source"] == "registry"

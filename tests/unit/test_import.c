@@ -172,6 +172,28 @@ static void test_whole(void **state)
     assert_non_null(strstr(why, "read-only"));
 }
 
+/* The end is asked for while the zeroes that end the image are still to be written. */
+static void test_ends_in_zeroes(void **state)
+{
+    (void)state;
+    struct import *i;
+    char hash[SHA256_TEXT_LEN];
+    uint64_t zero = 2 * FLOW_PIECE + 100, end = zero + 2 * FLOW_PIECE;
+    assert_int_equal(import_begin("vg0", "v", end, "", &i, WHY(why)), HV_OK);
+    assert_true(send(i, zero));
+    import_enter(i);
+    import_put(i, NULL, end - zero);
+    import_leave(i); /* the client is gone before they are written */
+    import_finish(i, false, NULL);
+    enum hv_err e = HV_E_AGAIN;
+    for (unsigned n = 0; e == HV_E_AGAIN && n < 10000; n++) {
+        turn();
+        e = import_result(i, hash, WHY(why));
+    }
+    assert_int_equal(e, HV_OK);
+    assert_memory_equal(volume_bytes("v"), image, end);
+}
+
 /* The connection breaks: the same client goes on at the very byte; after a minute of silence, and after a reset of the
  * host, at the last whole piece, and what is on the disk is read to know its hash. */
 static void test_goes_on(void **state)
@@ -365,6 +387,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_whole, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_ends_in_zeroes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_goes_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_power, set_up, tear_down),

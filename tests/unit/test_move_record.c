@@ -21,7 +21,7 @@ static struct {
     enum mig_verdict verdict;
     char peer[32], guest[32], why[100];
     struct mig_id id;
-    bool there;
+    bool there, defined;
     struct vm_config config;
     struct boot_want want[18];
     uint8_t uuid[16];
@@ -59,6 +59,7 @@ void incoming_verdict(const struct mig_id *id, const char *peer, enum mig_verdic
 void migration_recall_doubt(const char *guest, const struct mig_id *id, const char *peer, bool there)
 {
     seen.n_doubts++;
+    seen.defined = used[3];
     seen.id = *id;
     seen.there = there;
     snprintf(seen.guest, sizeof(seen.guest), "%s", guest);
@@ -223,6 +224,10 @@ static void test_source(void **s)
     assert_string_equal(move_record_left_to("web"), "c");
     assert_null(move_record_left_to("web2"));
     vms[1] = (struct vm){ .config.name = "web", .config.memory_bytes = 64 * MIB, .config.cpu = "host" };
+    fake_registry_bad = "its disk fails";
+    move_record_here(&vms[1], &id2, "c", &w);
+    fake_registry_bad = "";
+    assert_string_equal(move_record_left_to("web"), "c");
     move_record_here(&vms[1], &id2, "c", &w); /* it comes back */
     assert_null(move_record_left_to("web"));
 }
@@ -234,6 +239,9 @@ static void test_passes_through(void **s)
     struct move_write w = { 0 };
     move_record_here(guest, &id1, "a", &w);
     assert_int_equal(move_record_doubt("web", &id2, "c", true, &w, WHY(why)), HV_OK);
+    boot(); /* the power goes while it is in doubt */
+    assert_int_equal(seen.n_doubts, 1);
+    assert_true(seen.defined);
     move_record_left("web", &id2, "c", false);
     assert_false(move_record_is_here("web"));
     boot();

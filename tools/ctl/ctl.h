@@ -284,8 +284,6 @@ void print_message(const struct host *h, const char *message);
 enum exit_code timeout_parse(unsigned *seconds, unsigned otherwise);
 /** Follow a move to its end with a progress bar; print the outcome. */
 enum exit_code watch_move(struct host *h, uint64_t id);
-/** Follow the job that h has answered with in a, which is freed; print its outcome. */
-enum exit_code watch_job(struct host *h, struct answer *a);
 #define VOLUME_PATH_MAX 256
 /** The volume [STORE/]NAME: its host is that of --host, or the only one; path: "/v1/stores/STORE/volumes"; name points
  *  into text.  STORE may be left out if the host has one store. */
@@ -298,7 +296,7 @@ enum exit_code picture_write(const char *path, const json_t *job);
 const char *move_summary(char *out, size_t len, const json_t *job);
 /** n / unit with so many decimals, rounded half up; returns out.  All figures with decimals come from here. */
 const char *decimal(char out[24], uint64_t n, uint64_t unit, unsigned digits);
-/** Wait for a job of the host, with progress.  message: what it says at the end. */
-enum exit_code job_follow(struct host *h, uint64_t id, const char *what, char *message, size_t len);
+/** Wait for a job of the host, with progress between progress_begin() and _end().  message: its outcome. */
+enum exit_code job_follow(struct host *h, uint64_t id, char *message, size_t len);
 
 #endif

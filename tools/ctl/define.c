@@ -13,8 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TEXT_MAX    (64 * 1024u)
-#define JOB_POLL_MS 50
+#define TEXT_MAX (64 * 1024u)
 
 /* ---- files ---- */
 
@@ -66,32 +65,14 @@ static enum exit_code define_host(const char *name, struct host **out)
     return *out ? EXIT_GOOD : e ? e : one_host(out);
 }
 
-static enum exit_code change_wait(struct host *h, uint64_t id, char *message, size_t len)
-{
-    char path[64];
-    snprintf(path, sizeof(path), "/v1/jobs/%lu", id);
-    for (;; progress_pause(JOB_POLL_MS)) {
-        struct answer a;
-        enum exit_code e = ask(h, "GET", path, NULL, &a);
-        if (e)
-            return e;
-        bool failed = !strcmp(get_str(a.json, "state"), "failed"),
-             running = !strcmp(get_str(a.json, "state"), "running");
-        snprintf(message, len, "%s", get_str(a.json, "message"));
-        if (failed)
-            e = refused(h, get_str(a.json, "code"), message, 0);
-        answer_free(&a);
-        if (!running)
-            return e;
-    }
-}
-
 /* Wait for the job of an answer, and print how it ended, with a warning if the answer has one. */
 static enum exit_code change_follow(struct host *h, const struct answer *a)
 {
     char message[512];
     const char *warning = get_str(a->json, "warning");
-    enum exit_code e = change_wait(h, get_num(a->json, "job"), message, sizeof(message));
+    progress_begin();
+    enum exit_code e = job_follow(h, get_num(a->json, "job"), message, sizeof(message));
+    progress_end();
     if (e)
         return e;
     if (options.json)

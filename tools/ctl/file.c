@@ -130,7 +130,7 @@ enum exit_code cmd_file_delete(int argc, char **argv)
         return e;
     uint64_t job = get_num(a.json, "job");
     answer_free(&a);
-    e = job_follow(h, job, argv[1], message, sizeof(message));
+    e = job_follow(h, job, message, sizeof(message));
     snprintf(message, sizeof(message), "%s is deleted", argv[1]);
     if (!e)
         print_message(h, message);

@@ -6,9 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MIB         1048576u
-#define GIB         1073741824u
-#define JOB_POLL_MS 100
+#define MIB 1048576u
+#define GIB 1073741824u
 
 /* A size as people read it. */
 static const char *size_text(char out[32], uint64_t bytes)
@@ -28,44 +27,26 @@ static enum exit_code size_argument(const char *text, uint64_t *bytes)
 
 /* ---- jobs ---- */
 
-static void job_progress_show(const char *what, const json_t *job)
+/* Follow the job that h has answered with in a, which is freed; print its outcome. */
+static enum exit_code watch_job(struct host *h, struct answer *a)
 {
-    char done[32], total[32];
-    if (get_num(job, "bytes"))
-        progress_show("%s: %s of %s", what, size_text(done, get_num(job, "bytes_done")),
-                      size_text(total, get_num(job, "bytes")));
-    else
-        progress_show("%s", what);
-}
-
-enum exit_code watch_job(struct host *h, struct answer *a)
-{
-    char path[64];
+    char path[64], message[512];
     uint64_t job = get_num(a->json, "job");
-    enum exit_code e = EXIT_GOOD;
-    snprintf(path, sizeof(path), "/v1/jobs/%lu", job);
+    answer_free(a);
     progress_begin();
-    do {
-        answer_free(a);
-        e = ask(h, "GET", path, NULL, a);
-        if (e || strcmp(get_str(a->json, "state"), "running") != 0)
-            break;
-        job_progress_show(get_str(a->json, "what"), a->json);
-        progress_pause(JOB_POLL_MS);
-    } while (!progress_interrupted());
+    enum exit_code e = job_follow(h, job, message, sizeof(message));
     progress_end();
+    if (!e && !options.json)
+        printf("%s\n", message);
+    if (e || !options.json)
+        return e;
+    snprintf(path, sizeof(path), "/v1/jobs/%lu", job);
+    e = ask(h, "GET", path, NULL, a);
     if (e)
         return e;
-    if (!strcmp(get_str(a->json, "state"), "failed"))
-        e = refused(h, get_str(a->json, "code"), get_str(a->json, "message"), 409);
-    else if (strcmp(get_str(a->json, "state"), "done") != 0)
-        e = fail(EXIT_INTERRUPTED, "job %lu goes on on %s", job, h->name);
-    else if (options.json)
-        print_json(json_incref(a->json));
-    else
-        printf("%s\n", get_str(a->json, "message"));
+    print_json(json_incref(a->json));
     answer_free(a);
-    return e;
+    return EXIT_GOOD;
 }
 
 /* Send a request that begins a job, and follow the job. */

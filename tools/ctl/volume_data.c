@@ -12,9 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TRIES 30 /* without a byte in between, a second apart: a host's restart takes a while */
-#define HOLE  4096u
-#define MIB   1048576u
+#define JOB_POLL_MS 100
+#define TRIES       30 /* without a byte in between, a second apart: a host's restart takes a while */
+#define HOLE        4096u
+#define MIB         1048576u
 
 static uint64_t now_us(void)
 {
@@ -50,10 +51,10 @@ static void bar_show(struct bar *b, uint64_t at)
 
 /* ---- jobs ---- */
 
-enum exit_code job_follow(struct host *h, uint64_t id, const char *what, char *message, size_t len)
+enum exit_code job_follow(struct host *h, uint64_t id, char *message, size_t len)
 {
-    char path[64];
-    struct bar bar = { 0 };
+    char path[64], what[200] = "";
+    struct bar bar = { .what = what };
     snprintf(path, sizeof(path), "/v1/jobs/%lu", id);
     for (;;) {
         struct answer a;
@@ -61,21 +62,23 @@ enum exit_code job_follow(struct host *h, uint64_t id, const char *what, char *m
         if (e)
             return e;
         const char *state = get_str(a.json, "state");
-        if (!strcmp(state, "failed"))
-            e = refused(h, get_str(a.json, "code"), get_str(a.json, "message"), 409);
-        snprintf(message, len, "%s", get_str(a.json, "message"));
         bool running = !strcmp(state, "running");
-        if (!bar.what)
+        if (!what[0]) {
+            snprintf(what, sizeof(what), "%s", get_str(a.json, "what"));
             bar_begin(&bar, what, get_num(a.json, "bytes_done"), get_num(a.json, "bytes"));
+        }
         bar.total = get_num(a.json, "bytes");
         if (running && bar.total)
             bar_show(&bar, get_num(a.json, "bytes_done"));
+        snprintf(message, len, "%s", get_str(a.json, "message"));
+        if (!strcmp(state, "failed"))
+            e = refused(h, get_str(a.json, "code"), message, 409);
         answer_free(&a);
         if (!running)
             return e;
         if (progress_interrupted())
             return fail(EXIT_INTERRUPTED, "interrupted; the host goes on: GET /v1/jobs/%lu", id);
-        progress_pause(200);
+        progress_pause(JOB_POLL_MS);
     }
 }
 
@@ -195,7 +198,7 @@ static enum exit_code import_finish(struct upload *u)
         return e;
     uint64_t job = get_num(a.json, "job");
     answer_free(&a);
-    return job_follow(u->h, job, "checking what is on the disk", message, sizeof(message));
+    return job_follow(u->h, job, message, sizeof(message));
 }
 
 /* Make the volume, as large as the image, unless there is one of that name. */
@@ -219,7 +222,7 @@ static enum exit_code import_target(struct upload *u, const char *store, const c
     uint64_t job = get_num(a.json, "job");
     answer_free(&a);
     progress_begin();
-    e = job_follow(u->h, job, "making the volume", message, sizeof(message));
+    e = job_follow(u->h, job, message, sizeof(message));
     progress_end();
     return e;
 }
@@ -326,7 +329,7 @@ static enum exit_code export_request(struct host *h, const char *path, struct do
 static enum exit_code export_compare(struct host *h, uint64_t job, const char *hash)
 {
     char message[512];
-    enum exit_code e = job_follow(h, job, "comparing", message, sizeof(message));
+    enum exit_code e = job_follow(h, job, message, sizeof(message));
     if (e)
         return e;
     return strstr(message, hash) ? EXIT_GOOD
