@@ -156,6 +156,9 @@ static void run_clip_all(const struct taken *t, struct run *run, bool *moved)
 {
     for (unsigned i = 0; i < t->vg->n_segs; i++)
         run_clip(run, &t->vg->seg[i], moved);
+    const struct lvm_vg *coming = t->group->change ? &t->group->change->vg : NULL; /* it is being committed */
+    for (unsigned i = 0; coming && i < coming->n_segs; i++)
+        run_clip(run, &coming->seg[i], moved);
     for (unsigned i = 0; i < t->n_more; i++)
         run_clip(run, &t->more[i], moved);
     for (const struct lvm_reservation *r = t->group->reserved; r < t->group->reserved + LVM_RESERVATIONS_MAX; r++)

@@ -554,6 +554,30 @@ static void test_reservations(void **state)
     assert_non_null(strstr(why, "16 volumes of the group vg0 are being made or grown"));
 }
 
+/* Extents that a commit on its way gives to a volume are not free, before it is done and after. */
+static void test_reserve_meanwhile(void **state)
+{
+    (void)state;
+    struct lvm_reservation *r;
+    golden_add("one_disk", 64 * MIB, 512); /* extents 10 to 14 are free */
+    struct lvm_group *g = group_again("vg0");
+    struct lvm_change *c = begin(g);
+    assert_int_equal(lvm_change_resize(c, lvm_change_find(c, "web"), 11, WHY(why)), HV_OK); /* 10 to 12 */
+    is_done = false;
+    lvm_change_commit(c, done, &is_done);
+    for (bool is_last = false; !is_last;) {
+        is_last = is_done;
+        assert_int_equal(lvm_extents_free(g), 2);
+        assert_int_equal(lvm_reserve(g, NULL, 3, &r, WHY(why)), HV_E_NOMEM);
+        assert_int_equal(lvm_reserve(g, NULL, 2, &r, WHY(why)), HV_OK);
+        assert_true(r->n_segs == 1 && r->seg[0].pv_first == 13);
+        lvm_unreserve(r);
+        (void)lvm_step();
+        (void)blockdev_step();
+    }
+    assert_int_equal(done_err, HV_OK);
+}
+
 /* ---- power cuts ---- */
 
 typedef void edit_fn(struct lvm_change *c);
@@ -631,12 +655,19 @@ static void test_power_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_every_edit, end),       cmocka_unit_test_teardown(test_snapshots, end),
-        cmocka_unit_test_teardown(test_many_changes, end),     cmocka_unit_test_teardown(test_ring, end),
-        cmocka_unit_test_teardown(test_unknown_survives, end), cmocka_unit_test_teardown(test_refusals, end),
-        cmocka_unit_test_teardown(test_limits, end),           cmocka_unit_test_teardown(test_no_change, end),
-        cmocka_unit_test_teardown(test_failing_disk, end),     cmocka_unit_test_teardown(test_only_disk_fails, end),
-        cmocka_unit_test_teardown(test_another_host, end),     cmocka_unit_test_teardown(test_reservations, end),
+        cmocka_unit_test_teardown(test_every_edit, end),
+        cmocka_unit_test_teardown(test_snapshots, end),
+        cmocka_unit_test_teardown(test_many_changes, end),
+        cmocka_unit_test_teardown(test_ring, end),
+        cmocka_unit_test_teardown(test_unknown_survives, end),
+        cmocka_unit_test_teardown(test_refusals, end),
+        cmocka_unit_test_teardown(test_limits, end),
+        cmocka_unit_test_teardown(test_no_change, end),
+        cmocka_unit_test_teardown(test_failing_disk, end),
+        cmocka_unit_test_teardown(test_only_disk_fails, end),
+        cmocka_unit_test_teardown(test_another_host, end),
+        cmocka_unit_test_teardown(test_reservations, end),
+        cmocka_unit_test_teardown(test_reserve_meanwhile, end),
         cmocka_unit_test_teardown(test_power_cut, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
