@@ -52,14 +52,18 @@ static enum hv_err name_is_ours(const struct lvm_group *g, const char *name, str
     if (!strncmp(name, "file.", 5))
         return REFUSE(HV_E_REFUSED, "%s/%s would be, or is, a boot file: see `file put` and `file delete`", g->vg.name,
                       name);
+    if (!strncmp(name, "part.", 5))
+        return REFUSE(HV_E_REFUSED, "%s/%s would be, or is, a boot file that is being written: see `file put`",
+                      g->vg.name, name);
     return HV_OK;
 }
 
-/* The volume, which is neither Godwit's own nor in use. */
+/* The volume, which is not Godwit's own.  One named part.N is only with its tag: others can be renamed and deleted. */
 static enum hv_err volume_get(struct lvm_group *g, const char *name, const struct lvm_lv **out, struct why *why)
 {
-    enum hv_err e = name_is_ours(g, name, why);
-    const struct lvm_lv *lv = e ? NULL : lvm_lv_find(&g->vg, name);
+    const struct lvm_lv *lv = lvm_lv_find(&g->vg, name);
+    bool others = lv && !strncmp(name, "part.", 5) && !lvm_lv_tag(lv, "godwit.part");
+    enum hv_err e = others ? HV_OK : name_is_ours(g, name, why);
     if (e)
         return e;
     if (!lv)

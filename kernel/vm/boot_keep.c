@@ -16,6 +16,7 @@
 #define KEEPS_MAX  4
 #define TURN_BYTES (128 * KIB) /* of a blob */
 #define PART       "part."
+#define PART_TAG   "godwit.part"
 
 enum keep_state { KEEP_FREE, KEEP_MAKE, KEEP_OPEN, KEEP_WRITE, KEEP_SYNC, KEEP_SEAL, KEEP_DONE, KEEP_FAILED };
 struct boot_keep {
@@ -136,27 +137,41 @@ static enum hv_err nameless_remove(struct lvm_change *c, struct why *why)
     return HV_OK;
 }
 
-/* What an earlier file left. */
-static enum hv_err parts_remove(struct lvm_change *c, struct why *why)
+/* Has it writes under way?  Those of a file that was aborted end after it. */
+static bool lv_has_disks(const struct boot_keep *k, const struct lvm_lv *lv)
+{
+    return lvm_use_get(lvm_group_find(k->group), lv->uuid)->disks;
+}
+
+/* What an earlier file left.  A volume without the tag is somebody else's. */
+static enum hv_err parts_remove(struct lvm_change *c, const struct boot_keep *k, struct why *why)
 {
     char name[sizeof(keeps->part)];
     for (unsigned i = 0; i < KEEPS_MAX; i++) {
         snprintf(name, sizeof(name), PART "%u", i);
         struct lvm_lv *lv = part_in_use(name) ? NULL : lvm_change_find(c, name);
-        enum hv_err e = lv ? lvm_change_remove(c, lv, why) : HV_OK;
+        if (!lv || !lvm_lv_tag(lv, PART_TAG) || lv_has_disks(k, lv))
+            continue;
+        enum hv_err e = lvm_change_remove(c, lv, why);
         if (e)
             return e;
     }
     return HV_OK;
 }
 
+/* HV_E_AGAIN: the volume that an earlier file left there is still being written. */
 static enum hv_err make_part(struct lvm_change *c, struct boot_keep *k, struct why *why)
 {
+    struct lvm_lv *lv = lvm_change_find(c, k->part);
+    if (lv && lvm_lv_tag(lv, PART_TAG) && lv_has_disks(k, lv))
+        return HV_E_AGAIN;
     uint32_t extents = (uint32_t)DIV_ROUND_UP(k->bytes, lvm_group_find(k->group)->vg.extent_bytes);
-    enum hv_err e = parts_remove(c, why);
+    enum hv_err e = parts_remove(c, k, why);
     if (!e)
         e = nameless_remove(c, why);
-    return e ? e : lvm_change_add(c, k->part, extents, NULL, why);
+    if (!e)
+        e = lvm_change_add(c, k->part, extents, &lv, why);
+    return e ? e : lvm_change_tag(c, lv, PART_TAG, "1", why);
 }
 
 static enum hv_err make_file(struct lvm_change *c, struct boot_keep *k, struct why *why)
@@ -169,6 +184,8 @@ static enum hv_err make_file(struct lvm_change *c, struct boot_keep *k, struct w
     snprintf(bytes, sizeof(bytes), "%lu", k->bytes);
     struct lvm_lv *part = lvm_change_find(c, k->part), *same = lvm_change_find(c, file);
     enum hv_err e = HV_OK;
+    if (!part)
+        return REFUSE(HV_E_NOENT, "its volume %s/%s was removed meanwhile: send the file again", k->group, k->part);
     if (same && has_name(lvm_lv_tag(same, "godwit.name") ? lvm_lv_tag(same, "godwit.name") : "", k->name))
         return lvm_change_remove(c, part, why); /* nothing is new */
     if (same) {
@@ -177,6 +194,8 @@ static enum hv_err make_file(struct lvm_change *c, struct boot_keep *k, struct w
     } else {
         e = lvm_change_rename(c, part, file, why);
         lvm_change_read_only(c, part, true);
+        if (!e)
+            e = lvm_change_tag(c, part, PART_TAG, NULL, why);
     }
     if (!e)
         e = name_free(c, k->name, false, why);
@@ -211,6 +230,8 @@ static bool keep_commit(struct boot_keep *k)
         e = k->state == KEEP_MAKE ? make_part(c, k, WHY(text)) : make_file(c, k, WHY(text));
         if (e)
             lvm_change_drop(c);
+        if (e == HV_E_AGAIN)
+            return false;
     }
     if (e) {
         keep_fail(k, e, text);

@@ -320,6 +320,69 @@ static void test_refusals(void **state)
     assert_int_equal(n_files(), 1);
 }
 
+/* A volume of one extent that somebody made, with a tag or without. */
+static void volume_add(const char *name, const char *tag)
+{
+    struct lvm_lv *lv;
+    struct lvm_change *c;
+    assert_int_equal(lvm_change_begin(lvm_group_find("vg0"), &c, WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_add(c, name, 1, &lv, WHY(why)), HV_OK);
+    if (tag)
+        assert_int_equal(lvm_change_tag(c, lv, tag, "1", WHY(why)), HV_OK);
+    deleted = false;
+    lvm_change_commit(c, delete_done, NULL);
+    for (unsigned n = 0; !deleted; n++) {
+        assert_true(n < 2000);
+        turn();
+    }
+}
+
+/* Volumes named part.N: only what a file left is removed, and not before its last write has ended. */
+static void test_parts(void **state)
+{
+    (void)state;
+    struct boot_keep *k;
+    uint8_t hash[SHA256_LEN];
+    volume_add("part.1", NULL);
+    volume_add("part.0", "godwit.part");
+    struct lvm_use *u = lvm_use_get(lvm_group_find("vg0"), volume("part.0")->uuid);
+    u->disks = 1;
+    assert_int_equal(boot_keep_begin("x", LEN_B, NULL, &k, WHY(why)), HV_OK);
+    for (unsigned n = 0; n < 100; n++)
+        turn();
+    assert_int_equal(k->state, KEEP_MAKE);
+    u->disks = 0;
+    for (unsigned n = 0; n < 100; n++)
+        turn();
+    assert_int_equal(k->state, KEEP_WRITE);
+    boot_keep_put(k, b, LEN_B);
+    for (unsigned n = 0; boot_keep_result(k, hash, WHY(why)) == HV_E_AGAIN; n++) {
+        assert_true(n < 2000);
+        turn();
+    }
+    is("x", b, LEN_B);
+    struct store_file f;
+    assert_true(store_file_named("x", &f) && !lvm_lv_tag(f.lv, "godwit.part"));
+    assert_true(volume("part.1") && !volume("part.0"));
+    assert_int_equal(boot_keep_begin("y", 1, NULL, &k, WHY(why)), HV_OK);
+    for (unsigned n = 0; !boot_keep_room(k); n++) {
+        assert_true(n < 2000);
+        turn();
+    }
+    boot_keep_put(k, a, 1);
+    for (unsigned n = 0; k->state != KEEP_SEAL; n++) {
+        assert_true(n < 2000);
+        turn();
+    }
+    snprintf(k->part, sizeof(k->part), "part.3"); /* it is gone */
+    enum hv_err e;
+    for (unsigned n = 0; (e = boot_keep_result(k, hash, WHY(why))) == HV_E_AGAIN; n++) {
+        assert_true(n < 2000);
+        turn();
+    }
+    assert_int_equal(e, HV_E_NOENT);
+}
+
 /* ---- into memory ---- */
 
 static enum hv_err get(struct boot_blob **out)
@@ -411,6 +474,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_keep, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_power, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_parts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_load, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_load_errors, set_up, tear_down),
     };
