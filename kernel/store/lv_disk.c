@@ -325,13 +325,23 @@ uint64_t lv_disk_memory(const char *vg, const char *lv)
     return v && v->usable && lvm_snap_of(&g->vg, v) ? snapshot_disk_memory(g, v) : LV_DISK_MEMORY;
 }
 
+/* Volumes of the host itself are not for others.  The space of boot files is not zeroed before they are written: what
+ * is behind their end belonged to others. */
+static enum hv_err not_ours(const char *vg, const char *lv, struct why *why)
+{
+    if (!strcmp(lv, REGISTRY_VOLUME))
+        return REFUSE(HV_E_BUSY, "the volume %s/%s is the host's registry, which no guest may have", vg, lv);
+    if (!strncmp(lv, "file.", 5) || !strncmp(lv, "part.", 5))
+        return REFUSE(HV_E_REFUSED, "the volume %s/%s is for a boot file; nothing else may read or write it", vg, lv);
+    return HV_OK;
+}
+
 enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
 {
     struct lvm_group *g;
     const struct lvm_lv *v;
-    if (!strcmp(lv, REGISTRY_VOLUME))
-        return REFUSE(HV_E_BUSY, "the volume %s/%s is the host's registry, which no guest may have", vg, lv);
-    return volume_free(vg, lv, false, &g, &v, why);
+    enum hv_err e = not_ours(vg, lv, why);
+    return e ? e : volume_free(vg, lv, false, &g, &v, why);
 }
 
 static enum hv_err lv_open_for(const char *vg, const char *lv, bool import, struct disk **out, struct why *why)
@@ -379,10 +389,17 @@ static enum hv_err lv_open_for(const char *vg, const char *lv, bool import, stru
 
 enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, struct why *why)
 {
-    return lv_open_for(vg, lv, false, out, why);
+    enum hv_err e = not_ours(vg, lv, why);
+    return e ? e : lv_open_for(vg, lv, false, out, why);
 }
 
 enum hv_err lv_disk_open_import(const char *vg, const char *lv, struct disk **out, struct why *why)
 {
-    return lv_open_for(vg, lv, true, out, why);
+    enum hv_err e = not_ours(vg, lv, why);
+    return e ? e : lv_open_for(vg, lv, true, out, why);
+}
+
+enum hv_err lv_disk_open_own(const char *vg, const char *lv, struct disk **out, struct why *why)
+{
+    return lv_open_for(vg, lv, false, out, why);
 }

@@ -189,7 +189,7 @@ static void examine_begin(unsigned slot, const char *lv_uuid, bool take)
     r.image = r.image ? r.image : mem_alloc(IMAGE_BYTES);
     if (!r.x.table || !r.head || !r.image)
         EXAMINE_BAD("no memory for the registry of volume group %s", g->vg.name);
-    else if (lv_disk_open(g->vg.name, REGISTRY_VOLUME, &r.x.disk, WHY(why)))
+    else if (lv_disk_open_own(g->vg.name, REGISTRY_VOLUME, &r.x.disk, WHY(why)))
         EXAMINE_BAD("the registry of volume group %s cannot be used: %s", g->vg.name, why);
     else
         r.step = OPENING;

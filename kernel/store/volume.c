@@ -230,7 +230,9 @@ enum hv_err volume_rename(struct lvm_group *g, const char *name, const char *to,
 enum hv_err volume_clone(struct lvm_group *g, const char *base, const char *name, const struct store_watch *watch,
                          struct why *why)
 {
-    enum hv_err e = name_is_ours(g, name, why);
+    enum hv_err e = name_is_ours(g, base, why);
+    if (!e)
+        e = name_is_ours(g, name, why);
     return e ? e : snapshot_clone(g, base, name, watch, why);
 }
 

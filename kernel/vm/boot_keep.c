@@ -336,7 +336,7 @@ static bool keep_open_step(struct boot_keep *k)
 {
     struct disk *d;
     char text[sizeof(k->why)];
-    enum hv_err e = lv_disk_open(k->group, k->part, &d, WHY(text));
+    enum hv_err e = lv_disk_open_own(k->group, k->part, &d, WHY(text));
     k->flow = e ? NULL : flow_write(d, 0);
     if (!e && !k->flow) {
         d->ops->close(d);

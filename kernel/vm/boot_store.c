@@ -171,7 +171,7 @@ static enum hv_err load_begin(const struct store_file *f, struct why *why)
     struct loaded *l = load_place();
     if (!l)
         return REFUSE(HV_E_NOMEM, "%u boot files of the store are in memory, which is the limit", LOADED_MAX);
-    enum hv_err e = lv_disk_open(f->group->vg.name, f->lv->name, &d, why);
+    enum hv_err e = lv_disk_open_own(f->group->vg.name, f->lv->name, &d, why);
     if (e)
         return e;
     l->flow = flow_read(d, 0, f->bytes);

@@ -640,6 +640,11 @@ static void test_one_writer(void **state)
     assert_string_equal(why, "no memory for the disk on volume vg0/db");
     assert_int_equal(lv_disk_check("vg0", REGISTRY_VOLUME, WHY(why)), HV_E_BUSY);
     assert_string_equal(why, "the volume vg0/godwit-registry is the host's registry, which no guest may have");
+    assert_int_equal(lv_disk_open("vg0", REGISTRY_VOLUME, &other, WHY(why)), HV_E_BUSY);
+    assert_int_equal(lv_disk_check("vg0", "file.ab", WHY(why)), HV_E_REFUSED);
+    assert_int_equal(lv_disk_open("vg0", "file.ab", &other, WHY(why)), HV_E_REFUSED);
+    assert_int_equal(lv_disk_open("vg0", "part.0", &other, WHY(why)), HV_E_REFUSED);
+    assert_int_equal(lv_disk_open_import("vg0", "part.0", &other, WHY(why)), HV_E_REFUSED);
     fake_page_fail_after = -1;
     memset(data, 'o', 512);
     (void)begin(d, 0, DISK_WRITE, 0, 512);

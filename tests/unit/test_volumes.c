@@ -277,6 +277,7 @@ static void test_volume_refusals(void **state)
             "the volume group godwit has 32 MiB free, 40 MiB are needed");
     refused(ACT(volume_create(g, "file.ab", 1, &watch, WHY(why))), HV_E_REFUSED, "would be, or is, a boot file");
     refused(ACT(volume_create(g, "part.0", 1, &watch, WHY(why))), HV_E_REFUSED, "a boot file that is being written");
+    refused(ACT(volume_clone(g, "file.ab", "x", &watch, WHY(why))), HV_E_REFUSED, "a boot file");
     refused(ACT(volume_delete(g, REGISTRY_VOLUME, &watch, WHY(why))), HV_E_REFUSED,
             "godwit/godwit-registry holds this host's definitions");
     refused(ACT(volume_rename(g, "web", "file.x", &watch, WHY(why))), HV_E_REFUSED, "a boot file");
