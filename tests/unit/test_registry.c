@@ -285,6 +285,12 @@ static void test_foreign(void **state)
                         "if that host no longer uses these disks: `godwitctl store adopt HOST godwit --yes`");
     assert_memory_equal(was, fakes[0].now + VOLUME_AT, sizeof(was));
     assert_int_equal(registry_adopt("none", WHY(why)), HV_E_NOENT);
+    char kept_off[sizeof(groups[0]->why_not)];
+    memcpy(kept_off, groups[0]->why_not, sizeof(kept_off));
+    snprintf(groups[0]->why_not, sizeof(kept_off), "one of its disks, nvme0, was given to another group");
+    assert_int_equal(registry_adopt("godwit", WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "the volume group godwit cannot be used: one of its disks, nvme0, was given"));
+    memcpy(groups[0]->why_not, kept_off, sizeof(kept_off));
     assert_int_equal(registry_adopt("godwit", WHY(why)), HV_OK);
     turns(20);
     assert_true(registry_present() && registry_epoch() == 1);
