@@ -245,7 +245,10 @@ enum hv_err lvm_reserve(struct lvm_group *g, const struct lvm_lv *after, uint32_
                         struct why *why)
 {
     struct lvm_reservation *r = g->reserved;
+    enum hv_err e = lvm_may_change(g, why);
     ASSERT(extents);
+    if (e && e != HV_E_BUSY) /* who waits for a commit may prepare the next change */
+        return e;
     while (r < g->reserved + LVM_RESERVATIONS_MAX && r->group)
         r++;
     if (r == g->reserved + LVM_RESERVATIONS_MAX)

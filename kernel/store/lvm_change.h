@@ -69,7 +69,7 @@ void lvm_host_name_set(const char *name);
 /* ---- extents that are written before they belong to a volume: a power cut leaves nothing but free extents ---- */
 
 /** Reserve extents of g, if it can be behind the volume `after`, which may be NULL.  HV_E_NOMEM: too few are free.
- *  HV_E_BUSY: LVM_RESERVATIONS_MAX are in use. */
+ *  HV_E_BUSY: LVM_RESERVATIONS_MAX are in use.  HV_E_UNSUPP: g must not be changed; a commit is no obstacle. */
 HV_MUST_CHECK enum hv_err lvm_reserve(struct lvm_group *g, const struct lvm_lv *after, uint32_t extents,
                                       struct lvm_reservation **out, struct why *why);
 void lvm_unreserve(struct lvm_reservation *r);

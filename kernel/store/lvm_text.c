@@ -395,6 +395,13 @@ const struct lvm_lv *lvm_snap_of(const struct lvm_vg *vg, const struct lvm_lv *c
     return NULL;
 }
 
+uint64_t lvm_lv_bytes(const struct lvm_vg *vg, const struct lvm_lv *lv)
+{
+    const struct lvm_lv *snap = lvm_snap_of(vg, lv);
+    const struct lvm_lv *origin = snap ? lvm_lv_find(vg, snap->snap.origin) : NULL;
+    return (origin ? MIN(snap->extents, origin->extents) : lv->extents) * vg->extent_bytes;
+}
+
 const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key)
 {
     size_t len = strlen(key);

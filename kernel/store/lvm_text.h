@@ -77,6 +77,8 @@ const struct lvm_lv *lvm_lv_by_uuid(const struct lvm_vg *vg, const char *uuid);
 const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key);
 /** The volume whose segment says that cow is a store of a snapshot; NULL: none does. */
 const struct lvm_lv *lvm_snap_of(const struct lvm_vg *vg, const struct lvm_lv *cow);
+/** The size of lv as a disk: the store of a snapshot or clone has that of its origin. */
+uint64_t lvm_lv_bytes(const struct lvm_vg *vg, const struct lvm_lv *lv);
 /** How many snapshots and clones origin has. */
 unsigned lvm_snap_count(const struct lvm_vg *vg, const struct lvm_lv *origin);
 /** Where byte `at` of a volume lies: *pv and the result, a byte of that disk.  *run: so many bytes follow there.

@@ -516,7 +516,7 @@ enum hv_err snapshot_open(struct lvm_group *g, const struct lvm_lv *cow, bool re
     s->chunk = snap->snap.chunk_bytes;
     s->per_area = s->chunk / EXCEPTION_LEN;
     s->next_free = FIRST_DATA;
-    s->bytes = (uint64_t)MIN(snap->extents, origin->extents) * g->vg.extent_bytes;
+    s->bytes = lvm_lv_bytes(&g->vg, cow);
     s->n_chunks = (uint32_t)MIN(DIV_ROUND_UP(s->bytes, s->chunk), UINT32_MAX);
     if (snapshot_memory_take(s)) {
         snapshot_close(s);

@@ -196,6 +196,8 @@ static void test_snapshots(void **state)
     const struct lvm_lv *v = lvm_lv_find(&g->vg, "clone");
     assert_true(g->vg.n_lvs == 6 && lvm_snap_of(&g->vg, v)->snap.chunk_bytes == 64 * KIB);
     assert_int_equal(lvm_snap_count(&g->vg, lvm_lv_find(&g->vg, "db")), 2);
+    assert_true(v->extents == 1 && lvm_lv_find(&g->vg, "db")->extents > 1);
+    assert_int_equal(lvm_lv_bytes(&g->vg, v), lvm_lv_bytes(&g->vg, lvm_lv_find(&g->vg, "db")));
 
     c = begin(g);
     assert_int_equal(lvm_change_remove(c, lvm_change_find(c, "db"), WHY(why)), HV_E_BUSY);
@@ -528,6 +530,10 @@ static void test_reservations(void **state)
     struct lvm_lv *lv;
     golden_add("one_disk", 64 * MIB, 512); /* extents 10 to 14 are free */
     struct lvm_group *g = group_again("vg0");
+    g->vg.frozen = "it is odd"; /* nothing may be written there */
+    assert_int_equal(lvm_reserve(g, NULL, 1, &r, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "can only be changed with LVM2: it is odd"));
+    g->vg.frozen = NULL;
     assert_int_equal(lvm_reserve(g, lvm_lv_find(&g->vg, "web"), 3, &r, WHY(why)), HV_OK);
     assert_true(r->n_segs == 1 && r->seg[0].pv_first == 10); /* next to web's end */
     assert_int_equal(lvm_reserve(g, NULL, 2, &s, WHY(why)), HV_OK);
