@@ -296,7 +296,7 @@ static const struct api_source_ops export_ops = { export_give, export_close };
 static uint64_t export_bytes(const struct lvm_group *g, const struct lvm_lv *lv)
 {
     const char *text = lv->read_only ? lvm_lv_tag(lv, "godwit.bytes") : NULL;
-    uint64_t n = 0, room = lv->extents * g->vg.extent_bytes;
+    uint64_t n = 0, room = lvm_lv_bytes(&g->vg, lv);
     for (; text && *text >= '0' && *text <= '9' && n <= room; text++)
         n = n * 10 + (uint64_t)(*text - '0');
     return n && n <= room ? n : room;

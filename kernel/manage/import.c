@@ -243,7 +243,7 @@ static enum hv_err import_open(struct import *i, struct why *why)
     enum hv_err e = lvm_volume_find(i->vg, i->lv, &g, &lv, why);
     if (e)
         return e;
-    uint64_t room = lv->extents * g->vg.extent_bytes;
+    uint64_t room = lvm_lv_bytes(&g->vg, lv);
     if (lv->read_only)
         return REFUSE(HV_E_INVAL, "the volume %s/%s is read-only, as base volumes are; import into another", i->vg,
                       i->lv);
