@@ -166,14 +166,14 @@ static void examine_end(enum verdict v)
         log_error("store", "%s", s->why);
 }
 
-#define KEPT_OFF "it belongs to host "
-
 /* Nothing of a group that belongs to the host `name` is used. */
 static void group_keep_off(struct lvm_group *g, const char *name)
 {
-    snprintf(g->why_not, sizeof(g->why_not), KEPT_OFF "%s; if that one is gone: `godwitctl store adopt HOST %s --yes`",
-             name, g->vg.name);
+    snprintf(g->why_not, sizeof(g->why_not),
+             "it belongs to host %s; if that one is gone: `godwitctl store adopt HOST %s --yes`", name, g->vg.name);
 }
+
+static bool group_is_kept_off(const struct lvm_group *g) { return !strncmp(g->why_not, "it belongs to host ", 19); }
 
 #define EXAMINE_BAD(...) (snprintf(seen[r.x.slot].why, sizeof(seen[r.x.slot].why), __VA_ARGS__), examine_end(BAD))
 
@@ -603,7 +603,7 @@ enum hv_err registry_adopt(const char *group, struct why *why)
     case FOREIGN: break;
     }
     struct lvm_group *g = group_in(i);
-    if (g->why_not[0] && strncmp(g->why_not, KEPT_OFF, strlen(KEPT_OFF)) != 0)
+    if (g->why_not[0] && !group_is_kept_off(g))
         return REFUSE(HV_E_UNSUPP, "the volume group %s cannot be used: %s", group, g->why_not);
     seen[i].adopt = true;
     g->why_not[0] = '\0';
