@@ -261,6 +261,9 @@ bool volume_group_busy(struct lvm_group *g)
     for (const struct lvm_use *u = g->use; u < g->use + LVM_LVS_MAX; u++)
         if (!use_is_free(u))
             return true;
+    for (const struct lvm_reservation *r = g->reserved; r < g->reserved + LVM_RESERVATIONS_MAX; r++)
+        if (r->group)
+            return true; /* for a snapshot or clone that is being made */
     return g->change != NULL;
 }
 

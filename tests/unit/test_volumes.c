@@ -327,6 +327,11 @@ static void test_side_by_side(void **state)
     refused(finish(HV_OK), HV_E_NOENT, "the volume godwit/web was deleted meanwhile");
     assert_true(!volume_group_busy(g) && lvm_extents_free(g) == 9);
     struct lvm_change *c;
+    struct lvm_reservation *r;
+    good(lvm_reserve(g, NULL, 1, &r, WHY(why))); /* as a clone that is being made has */
+    assert_true(volume_group_busy(g));
+    lvm_unreserve(r);
+    assert_false(volume_group_busy(g));
     good(ACT(volume_create(g, "base", 4 * MIB, &watch, WHY(why))));
     good(ACT(volume_create(g, "cow", 4 * MIB, &watch, WHY(why))));
     good(lvm_change_begin(g, &c, WHY(why)));
