@@ -223,7 +223,7 @@ static void lv_note_state(struct lv_disk *l)
             oldest = s->since_us;
     l->disk.oldest_us = oldest;
     const char *why = "";
-    if (l->origin && (!snap_origin_ready(l->origin, &why) || why[0]) && oldest) {
+    if (l->disk.known && l->origin && (!snap_origin_ready(l->origin, &why) || why[0]) && oldest) {
         l->disk.lost_us = oldest;
         snprintf(l->disk.why, sizeof(l->disk.why), "its snapshots: %s", why[0] ? why : "their stores are being read");
     }
