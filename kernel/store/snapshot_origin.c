@@ -223,6 +223,8 @@ static enum hv_err store_add(struct snap_origin *o, const struct lvm_lv *cow, st
     struct snap_store *t = o->store;
     while (t < o->store + SNAPSHOTS_MAX && t->s)
         t++;
+    if (lvm_use_get(o->volume.group, cow->uuid)->open) /* before this disk could be told to freeze it */
+        return REFUSE(HV_E_BUSY, "the snapshot %s/%s is being deleted", o->volume.group->vg.name, cow->name);
     if (t == o->store + SNAPSHOTS_MAX)
         return REFUSE(HV_E_RANGE, "a volume that is written to has at most %u snapshots; delete one", SNAPSHOTS_MAX);
     if (!o->buf && !(o->buf = mem_alloc(COPIES_LEN)))
