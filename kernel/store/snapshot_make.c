@@ -19,6 +19,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/snapshot.h"
+#include "kernel/store/snapshot_origin.h"
 
 enum make_phase { MAKE_AREA, MAKE_HEADER, MAKE_HOLD, MAKE_COMMIT, MAKE_END };
 
@@ -70,15 +71,33 @@ static void making_committed(void *ctx, enum hv_err e, const char *text)
     m->phase = MAKE_END;
 }
 
+/* The volume, if a snapshot of it can be made. */
+static enum hv_err origin_find(struct lvm_group *g, const char *name, const struct lvm_lv **out, struct why *why)
+{
+    struct lvm_group *again;
+    enum hv_err e = lvm_volume_find(g->vg.name, name, &again, out, why);
+    if (e)
+        return e;
+    const struct lvm_lv *snap = lvm_snap_of(&g->vg, *out);
+    if (snap)
+        return REFUSE(HV_E_UNSUPP, "%s/%s is itself a snapshot or clone, of %s: LVM2 has no snapshots of such",
+                      g->vg.name, name, snap->snap.origin);
+    if (!(*out)->read_only && lvm_snap_count(&g->vg, *out) >= SNAPSHOTS_MAX)
+        return REFUSE(HV_E_RANGE, "a volume that is written to has at most %u snapshots; delete one", SNAPSHOTS_MAX);
+    return HV_OK;
+}
+
 static enum hv_err making_edit(struct making *m, struct lvm_change *c, struct why *why)
 {
     const struct lvm_lv *was = lvm_lv_by_uuid(&m->g->vg, m->origin);
-    const struct lvm_lv *origin = was ? lvm_change_find(c, was->name) : NULL;
+    const struct lvm_lv *origin;
     struct lvm_lv *cow;
-    if (!origin)
+    if (!was)
         return REFUSE(HV_E_NOENT, "the volume of which %s was to be a snapshot was deleted meanwhile", m->name);
-    enum hv_err e = lvm_change_add_reserved(c, m->name, m->r, &cow, why);
-    return e ? e : lvm_change_snapshot(c, origin, cow, SNAP_CHUNK / DISK_SECTOR, why);
+    enum hv_err e = origin_find(m->g, was->name, &origin, why); /* it may be another one than when this began */
+    if (!e)
+        e = lvm_change_add_reserved(c, m->name, m->r, &cow, why);
+    return e ? e : lvm_change_snapshot(c, lvm_change_find(c, was->name), cow, SNAP_CHUNK / DISK_SECTOR, why);
 }
 
 static void making_commit(struct making *m)
@@ -138,19 +157,6 @@ static void making_end(struct making *m)
 }
 
 /* ---- orders ---- */
-
-static enum hv_err origin_find(struct lvm_group *g, const char *name, const struct lvm_lv **out, struct why *why)
-{
-    struct lvm_group *again;
-    enum hv_err e = lvm_volume_find(g->vg.name, name, &again, out, why);
-    if (e)
-        return e;
-    const struct lvm_lv *snap = lvm_snap_of(&g->vg, *out);
-    if (snap)
-        return REFUSE(HV_E_UNSUPP, "%s/%s is itself a snapshot or clone, of %s: LVM2 has no snapshots of such",
-                      g->vg.name, name, snap->snap.origin);
-    return HV_OK;
-}
 
 /* Will there be memory for the snapshot, if its origin is in use?  Else the guest would have to wait for it. */
 static bool snapshot_fits(struct lvm_group *g, const struct lvm_lv *origin)

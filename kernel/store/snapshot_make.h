@@ -14,7 +14,8 @@
 HV_MUST_CHECK enum hv_err snapshot_clone(struct lvm_group *g, const char *base, const char *name,
                                          const struct store_watch *o, struct why *why);
 /** Make `name`, a snapshot of `volume`, which may be in use: the snapshot is what a power cut at one instant would have
- *  left, with all that was flushed.  Errors as above; HV_E_UNSUPP: volume is itself a snapshot or a clone. */
+ *  left, with all that was flushed.  Errors as above; HV_E_UNSUPP: volume is itself a snapshot or a clone, or is being
+ *  reverted.  HV_E_RANGE: it has SNAPSHOTS_MAX already. */
 HV_MUST_CHECK enum hv_err snapshot_take(struct lvm_group *g, const char *volume, const char *name,
                                         const struct store_watch *o, struct why *why);
 /** Make the origin of the snapshot `name` what the snapshot is, and delete the snapshot.  HV_E_BUSY: one of the two is

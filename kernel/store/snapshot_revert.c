@@ -56,11 +56,21 @@ static void undo_committed(void *ctx, enum hv_err e, const char *text)
         u->phase = u->after;
 }
 
+static enum hv_err alone_check(const struct lvm_vg *vg, const struct lvm_lv *origin, const char *name, struct why *why)
+{
+    if (lvm_snap_count(vg, origin) > 1)
+        return REFUSE(HV_E_BUSY, "%s/%s has other snapshots than %s: delete them first", vg->name, origin->name, name);
+    return HV_OK;
+}
+
 static enum hv_err undo_edit(struct undoing *u, struct lvm_change *c, struct why *why)
 {
     struct lvm_lv *cow = lvm_change_find(c, snap_volume(&u->cow)->name);
+    enum hv_err e;
     if (u->phase == UNDO_REMOVE)
         return lvm_change_remove(c, cow, why);
+    if ((e = alone_check(&u->g->vg, snap_volume(&u->origin), u->name, why))) /* one was made meanwhile */
+        return e;
     lvm_change_find(c, lvm_snap_of(&u->g->vg, snap_volume(&u->cow))->name)->snap.merging = true;
     return HV_OK;
 }
@@ -270,10 +280,8 @@ enum hv_err snapshot_revert(struct lvm_group *g, const char *name, const struct 
         return REFUSE(HV_E_UNSUPP, "%s/%s is a clone, and its base %s never changes", g->vg.name, name, origin->name);
     if (use->disks || use->clones)
         return REFUSE(HV_E_BUSY, "%s/%s is in use: stop its guest first", g->vg.name, origin->name);
-    if (lvm_snap_count(&g->vg, origin) > 1)
-        return REFUSE(HV_E_BUSY, "%s/%s has other snapshots than %s: delete them first", g->vg.name, origin->name,
-                      name);
-    return undo_begin(g, cow, origin, true, o, why);
+    e = alone_check(&g->vg, origin, name, why);
+    return e ? e : undo_begin(g, cow, origin, true, o, why);
 }
 
 enum hv_err snapshot_delete(struct lvm_group *g, const char *name, const struct store_watch *o, struct why *why)

@@ -19,6 +19,7 @@
 #include "kernel/store/lvm.c" /* a second host, after a power cut, has groups of its own */
 #include "kernel/store/lvm_commit.c"
 #include "kernel/store/snapshot_disk.h"
+#include "kernel/store/snapshot_origin.h"
 #include "kernel/store/snapshot_revert.c"
 #include "tests/fakes/cut_disk.h"
 #include "tests/fakes/page.h"
@@ -472,6 +473,115 @@ static void test_growth(void **state)
     guest_close();
 }
 
+/* ---- side by side ---- */
+
+/* A guest starts while a snapshot of its volume is deleted: its first write waits for that. */
+static void test_start_beside_delete(void **state)
+{
+    (void)state;
+    good(snapshot_take(vg0(), "web", "snap", &order, WHY(why)));
+    is_done = false;
+    assert_int_equal(snapshot_delete(vg0(), "snap", &order, WHY(why)), HV_OK);
+    turn(); /* disks that are open now are frozen */
+    guest_open("web");
+    struct guest_req *q = begin(0, DISK_WRITE, 0, 100);
+    for (unsigned i = 0; i < 200 && !is_done; i++)
+        turn();
+    assert_true(is_done && !done_err);
+    now_us += 2000000;
+    assert_int_equal(wait(q), DISK_OK);
+    assert_int_equal(vg0()->vg.n_lvs, 2);
+    guest_close();
+}
+
+/* For stores of several snapshots of web. */
+static void room_make(void)
+{
+    struct lvm_change *c = NULL;
+    assert_int_equal(lvm_change_begin(vg0(), &c, WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_remove(c, lvm_change_find(c, "db"), WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_resize(c, lvm_change_find(c, "web"), 3, WHY(why)), HV_OK);
+    lvm_change_commit(c, done, &is_done);
+    good(HV_OK);
+}
+
+static bool taken;
+static enum hv_err taken_err;
+static void on_taken(void *ctx, enum hv_err e, const char *text)
+{
+    (void)ctx;
+    (void)text;
+    taken = true;
+    taken_err = e;
+}
+
+/* A snapshot is begun `wait_for` turns after a revert of its volume; -1: before. */
+static void take_beside_revert(int wait_for)
+{
+    static const struct store_watch other = { .done = on_taken };
+    good(snapshot_take(vg0(), "web", "snap", &order, WHY(why)));
+    is_done = taken = false;
+    if (wait_for < 0) {
+        assert_int_equal(snapshot_take(vg0(), "web", "other", &other, WHY(why)), HV_OK);
+        turn();
+    }
+    assert_int_equal(snapshot_revert(vg0(), "snap", &order, WHY(why)), HV_OK);
+    for (int i = 0; i < wait_for; i++)
+        turn();
+    if (wait_for >= 0)
+        assert_int_equal(snapshot_take(vg0(), "web", "other", &other, WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 2000 && !(is_done && taken); i++)
+        turn();
+    assert_true(is_done && taken);
+}
+
+/* A snapshot that is begun beside a revert is not made, or it comes first and the revert is refused. */
+static void test_take_beside_revert(void **state)
+{
+    (void)state;
+    room_make();
+    take_beside_revert(-1);
+    assert_int_equal(taken_err, HV_OK);
+    assert_int_equal(done_err, HV_E_BUSY);
+    assert_non_null(strstr(done_text, "vg0/web has other snapshots than snap: delete them first"));
+    good(snapshot_delete(vg0(), "snap", &order, WHY(why)));
+    good(snapshot_delete(vg0(), "other", &order, WHY(why)));
+    take_beside_revert(2);
+    assert_int_equal(taken_err, HV_E_UNSUPP);
+    assert_int_equal(done_err, HV_OK);
+    assert_int_equal(vg0()->vg.n_lvs, 1);
+}
+
+/* A snapshot of web with a store of one extent, as LVM2 makes it. */
+static void lvm2_snapshot(struct lvm_change *c, char digit)
+{
+    const char name[] = { 's', digit, '\0' };
+    struct lvm_lv *cow;
+    assert_int_equal(lvm_change_add(c, name, 1, &cow, WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_snapshot(c, lvm_change_find(c, "web"), cow, 128, WHY(why)), HV_OK);
+}
+
+/* The snapshot that would be one too many for a guest which writes is not made. */
+static void test_too_many(void **state)
+{
+    (void)state;
+    struct lvm_change *c = NULL;
+    room_make();
+    assert_int_equal(lvm_change_begin(vg0(), &c, WHY(why)), HV_OK);
+    for (char i = 1; i < (char)SNAPSHOTS_MAX; i++)
+        lvm2_snapshot(c, (char)('0' + i));
+    lvm_change_commit(c, done, &is_done);
+    good(HV_OK);
+    assert_int_equal(lvm_change_begin(vg0(), &c, WHY(why)), HV_OK);
+    lvm2_snapshot(c, '9'); /* by someone else, between the order and its turn */
+    assert_int_equal(snapshot_take(vg0(), "web", "snap", &order, WHY(why)), HV_OK);
+    lvm_change_commit(c, done, &is_done);
+    good(HV_OK);
+    assert_int_equal(ordered(HV_OK), HV_E_RANGE);
+    assert_non_null(strstr(done_text, "a volume that is written to has at most 8 snapshots"));
+    assert_int_equal(snapshot_take(vg0(), "web", "snap", &order, WHY(why)), HV_E_RANGE);
+}
+
 /* ---- what Linux wrote ---- */
 
 /* Bytes from..to of the golden file are the disk's from `at` on. */
@@ -541,6 +651,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_snapshot_and_revert, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_clones, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_growth, begin_test, end_test),
+        cmocka_unit_test_setup_teardown(test_start_beside_delete, begin_test, end_test),
+        cmocka_unit_test_setup_teardown(test_take_beside_revert, begin_test, end_test),
+        cmocka_unit_test_setup_teardown(test_too_many, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_linux_wrote, begin_test, end_test),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
