@@ -582,6 +582,27 @@ static void test_too_many(void **state)
     assert_int_equal(snapshot_take(vg0(), "web", "snap", &order, WHY(why)), HV_E_RANGE);
 }
 
+/* A guest has the snapshot: none may write to its volume.  A volume goes before its snapshot is made. */
+static void test_gone_or_taken(void **state)
+{
+    (void)state;
+    struct lvm_change *c = NULL;
+    room_make();
+    good(snapshot_take(vg0(), "web", "snap", &order, WHY(why)));
+    guest_open("snap");
+    assert_int_equal(lv_disk_check("vg0", "web", WHY(why)), HV_E_BUSY);
+    assert_non_null(strstr(why, "another guest has a snapshot of the volume vg0/web as its disk"));
+    guest_close();
+    good(snapshot_delete(vg0(), "snap", &order, WHY(why)));
+    assert_int_equal(lvm_change_begin(vg0(), &c, WHY(why)), HV_OK);
+    assert_int_equal(snapshot_take(vg0(), "web", "snap", &order, WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_remove(c, lvm_change_find(c, "web"), WHY(why)), HV_OK);
+    lvm_change_commit(c, done, &is_done);
+    good(HV_OK);
+    assert_int_equal(ordered(HV_OK), HV_E_NOENT);
+    assert_non_null(strstr(done_text, "the volume of which snap was to be a snapshot was deleted meanwhile"));
+}
+
 /* ---- what Linux wrote ---- */
 
 /* Bytes from..to of the golden file are the disk's from `at` on. */
@@ -654,6 +675,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_start_beside_delete, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_take_beside_revert, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_too_many, begin_test, end_test),
+        cmocka_unit_test_setup_teardown(test_gone_or_taken, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_linux_wrote, begin_test, end_test),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
