@@ -603,6 +603,35 @@ static void test_gone_or_taken(void **state)
     assert_non_null(strstr(done_text, "the volume of which snap was to be a snapshot was deleted meanwhile"));
 }
 
+/* The disk or the memory fails; a revert that a failure stopped is the only way on. */
+static void test_failures(void **state)
+{
+    (void)state;
+    room_make();
+    fake_page_fail_after = 0;
+    assert_int_equal(snapshot_take(vg0(), "web", "snap", &order, WHY(why)), HV_E_NOMEM);
+    fake_page_fail_after = -1;
+    assert_non_null(strstr(why, "no memory to make the snapshot vg0/snap"));
+    disk.fails_writes = true;
+    assert_int_equal(ordered(snapshot_take(vg0(), "web", "snap", &order, WHY(why))), HV_E_IO);
+    disk.fails_writes = false;
+    assert_non_null(strstr(done_text, "the disk cannot write the store of snap"));
+    good(snapshot_take(vg0(), "web", "snap", &order, WHY(why)));
+    guest_open("web");
+    guest_write(0, 1);
+    guest_close();
+    is_done = false;
+    assert_int_equal(snapshot_revert(vg0(), "snap", &order, WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 200 && lvm_lv_find(&vg0()->vg, "web")->usable; i++)
+        turn();
+    disk.fails_reads = true;
+    assert_int_equal(ordered(HV_OK), HV_E_IO);
+    disk.fails_reads = false;
+    assert_int_equal(snapshot_delete(vg0(), "snap", &order, WHY(why)), HV_E_BUSY);
+    assert_non_null(strstr(why, "vg0/web is being reverted to snap: a part of it is"));
+    good(snapshot_revert(vg0(), "snap", &order, WHY(why)));
+}
+
 /* ---- what Linux wrote ---- */
 
 /* Bytes from..to of the golden file are the disk's from `at` on. */
@@ -676,6 +705,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_take_beside_revert, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_too_many, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_gone_or_taken, begin_test, end_test),
+        cmocka_unit_test_setup_teardown(test_failures, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_linux_wrote, begin_test, end_test),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
