@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/vm/boot_keep.h - boot files on their way into the store (boot_store.h).  Service pCPU only.
  *
- * A file is written into a volume part.N of its length, with the tag godwit.part.  That becomes
- * file.<sha256> with its tags in one change, once all is on the disk and has the right hash.  A file that is there
- * already gets the name as well, and nothing else.  After a power cut or an error only a part.N is left.  The next
- * file removes that, and files that nobody needs. */
+ * A file is written into a volume part.N with the tag godwit.part.  That becomes file.<sha256> in one change, once all
+ * is on the disk and has the right hash.  A file that is there already gets the name as well.  After a power cut or an
+ * error only a part.N is left, which the next file removes. */
 #ifndef GODWIT_KERNEL_VM_BOOT_KEEP_H
 #define GODWIT_KERNEL_VM_BOOT_KEEP_H
 
