@@ -167,13 +167,16 @@ static void examine_end(enum verdict v)
 }
 
 /* Nothing of a group that belongs to the host `name` is used. */
+static bool group_is_kept_off(const struct lvm_group *g) { return !strncmp(g->why_not, "it belongs to host ", 19); }
+
+/* Another reason stays: a group without one of its disks must not be taken for whole after an adoption. */
 static void group_keep_off(struct lvm_group *g, const char *name)
 {
+    if (g->why_not[0] && !group_is_kept_off(g))
+        return;
     snprintf(g->why_not, sizeof(g->why_not),
              "it belongs to host %s; if that one is gone: `godwitctl store adopt HOST %s --yes`", name, g->vg.name);
 }
-
-static bool group_is_kept_off(const struct lvm_group *g) { return !strncmp(g->why_not, "it belongs to host ", 19); }
 
 #define EXAMINE_BAD(...) (snprintf(seen[r.x.slot].why, sizeof(seen[r.x.slot].why), __VA_ARGS__), examine_end(BAD))
 
