@@ -262,11 +262,24 @@ class Guest:
 
     def __enter__(self):
         self.host.wait_started(self.name)
-        self.host.serial.mark()
-        self.host.serial.send(f"vm console {self.name}\r")
-        self.start = self.host.serial.expect(rf"^console of {re.escape(self.name)}; .*\n", 10).end()
+        self.start = self._open()
         self.host.serial.settle()  # the backlog has come: ask() and ticks() must not take old lines for answers
         return self
+
+    def _open(self, timeout=60):
+        """A host starts guests of its registry when their turn comes, and others when their disk has been found: until
+        then they are stopped.  Returns where the console begins."""
+        deadline = time.monotonic() + timeout * SLOWNESS
+        while True:
+            self.host.serial.mark()
+            self.host.serial.send(f"vm console {self.name}\r")
+            name = re.escape(self.name)
+            m = self.host.serial.expect(rf"^console of {name}; .*\n|^error: {name} is stopped; .*\n", 10)
+            if m[0].startswith("console"):
+                return m.end()
+            assert time.monotonic() < deadline, f"{self.name} is not started:\n{self.host.log()[-3000:]}"
+            self.host.serial.expect(self.host.prompt, 10)
+            time.sleep(0.3)
 
     def __exit__(self, kind, *_):
         if kind is None or not issubclass(kind, (Died, Timeout)):

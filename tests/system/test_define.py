@@ -9,7 +9,7 @@ from tiny_guest import QEMU_TICKS, ticks, walker_files
 # group godwit with godwit-registry, as Debian's lvm2 made it
 GOLDEN = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_registry.bin")
 WALKER = f"memory = 40M\nkernel = walker\ncmdline = {QEMU_TICKS}\n"
-AUTO = f"[vm auto]\n; starts first\n{WALKER}autostart = yes\nstart-order = 1\nstart-delay-s = 1\n"
+AUTO = f"[vm auto]\n; starts first\n{WALKER}autostart = yes\nstart-order = 1\nstart-delay-s = 3\n"
 LAST = f"[vm last]\n{WALKER}autostart = last\n"
 LATER = f"[vm later]\n{WALKER}autostart = last\ndisk = lv:godwit/later\n"
 
