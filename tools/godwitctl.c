@@ -145,12 +145,12 @@ static const struct command {
     { { "volume", "revert" }, 1, 1, "[STORE/]SNAPSHOT", "",
       "make a volume what its snapshot is, and drop the snapshot; asks (--yes: does not)",
       "volume revert web-monday", cmd_volume_revert },
-    { { "volume", "import" }, 3, 3, "HOST FILE [GROUP/]VOLUME", "base raw",
+    { { "volume", "import" }, 2, 2, "FILE [STORE/]VOLUME", "base raw",
       "write a disk image into a volume; qcow2, VHDX, VMDK and others are converted by qemu-img (--base: make it a base "
       "volume, read-only; --raw: take the file as it is).  After an interruption the same command goes on",
-      "volume import alpha debian-12.qcow2 debian --base", cmd_volume_import },
-    { { "volume", "export" }, 3, 3, "HOST [GROUP/]VOLUME FILE", "force",
-      "read a volume into a file, raw (--force: write over it)", "volume export alpha web web.img", cmd_volume_export },
+      "volume import debian-12.qcow2 debian --base --host alpha", cmd_volume_import },
+    { { "volume", "export" }, 2, 2, "[STORE/]VOLUME FILE", "force",
+      "read a volume into a file, raw (--force: write over it)", "volume export web web.img", cmd_volume_export },
     { { "volume", "resize" }, 2, 2, "[STORE/]NAME SIZE", "sure",
       "resize a volume; its guest sees it at its next start (--sure: it may get smaller, and lose its end)",
       "volume resize web 40G", cmd_volume_resize },
@@ -158,11 +158,11 @@ static const struct command {
       cmd_volume_rename },
     { { "volume", "delete" }, 1, 1, "[STORE/]NAME", "", "delete a volume that no guest has; asks (--yes: does not)",
       "volume delete old", cmd_volume_delete },
-    { { "file", "put" }, 2, 3, "HOST FILE [NAME]", "",
-      "put a file that guests are started from, such as a kernel, into the host's store", "file put alpha bzImage vmlinuz",
+    { { "file", "put" }, 1, 2, "FILE [NAME]", "",
+      "put a file that guests are started from, such as a kernel, into the host's store", "file put bzImage vmlinuz --host alpha",
       cmd_file_put },
-    { { "file", "list" }, 0, 1, "[HOST]", "", "files that guests are started from", "file list alpha", cmd_file_list },
-    { { "file", "delete" }, 2, 2, "HOST NAME", "", "delete a file of the host's store", "file delete alpha vmlinuz",
+    { { "file", "list" }, 0, 0, "", "", "files that guests are started from", "file list", cmd_file_list },
+    { { "file", "delete" }, 1, 1, "NAME", "", "delete a file of the host's store", "file delete vmlinuz",
       cmd_file_delete },
 };
 /* clang-format on */
@@ -527,6 +527,23 @@ static enum exit_code unknown_command(int argc, char **argv)
                 group);
 }
 
+/* There is one argument too many, and it is the name of a host, as the first or the last.  False: it is neither. */
+static bool host_misplaced(const struct command *c, int argc, char **argv)
+{
+    char rest[1024] = "";
+    int at = config_host(argv[argc - 1]) ? argc - 1 : 0;
+    if (!config_host(argv[at]))
+        return false;
+    for (int i = 0; i < argc; i++) {
+        size_t n = strlen(rest);
+        if (i != at)
+            snprintf(rest + n, sizeof(rest) - n, " %s", argv[i]);
+    }
+    fail(EXIT_USAGE, "did you mean `godwitctl %s %s%s --host %s`?", c->words[0], c->words[1] ? c->words[1] : "", rest,
+         argv[at]);
+    return true;
+}
+
 /* The number of arguments is wrong. */
 static enum exit_code wrong_arguments(const struct command *c, int argc, char **argv, const char *config)
 {
@@ -534,9 +551,8 @@ static enum exit_code wrong_arguments(const struct command *c, int argc, char **
     if (argc == c->max_args + 1 && !options.to && list_has_word(c->options, "to"))
         return fail(EXIT_USAGE, "did you mean `godwitctl %s%s%s %s --to %s`?", c->words[0], *word ? " " : "", word,
                     argv[0], argv[argc - 1]);
-    if (argc == c->max_args + 1 && !options.host && config_load(config) == EXIT_GOOD && config_host(argv[argc - 1]))
-        return fail(EXIT_USAGE, "did you mean `godwitctl %s %s%s%s --host %s`?", c->words[0], word,
-                    c->max_args ? " " : "", c->max_args ? argv[0] : "", argv[argc - 1]);
+    if (argc == c->max_args + 1 && !options.host && config_load(config) == EXIT_GOOD && host_misplaced(c, argc, argv))
+        return EXIT_USAGE;
     return fail(EXIT_USAGE, "usage: godwitctl %s%s%s %s", c->words[0], *word ? " " : "", word, c->args);
 }
 

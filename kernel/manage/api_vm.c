@@ -40,9 +40,13 @@ static const char *button_name(enum pm_button b)
 static void put_vm(struct json *j, const struct vm *vm)
 {
     const struct vm_config *v = &vm->config;
+    const struct job *move = migration_of(v->name);
+    const char *doubt = move ? migration_job_doubt(move) : NULL;
     json_str(j, "name", v->name);
     json_str(j, "state", vm_state_name(vm_state(vm)));
-    json_bool(j, "moving", migration_is_moving(v->name));
+    json_bool(j, "moving", move);
+    if (doubt)
+        json_str(j, "doubt", doubt);
     json_num(j, "memory_bytes", v->memory_bytes);
     json_num(j, "needed_bytes", vm_memory_needed(v, vm->boot.n_pages));
     json_num(j, "cpus", v->n_cpus);

@@ -78,7 +78,7 @@ STORE_ARGUMENTS = {"store create": ["a", "nvme0", "--yes"], "volume create": ["w
 MIB = 1 << 20
 with open(os.path.join(ROOT, "LICENSE"), "rb") as some_file:
     SHA256 = hashlib.sha256(some_file.read()).hexdigest()
-FILES = {"file put": ["a", os.path.join(ROOT, "LICENSE"), "x"], "file delete": ["a", "x"], "file list": []}
+FILES = {"file put": [os.path.join(ROOT, "LICENSE"), "x"], "file delete": ["x"], "file list": []}
 USUAL.update({
     "GET /v1/files": {"files": [{"name": "x", "place": "store", "bytes": 5, "sha256": SHA256, "used": False}]},
     f"PUT /v1/files/x?sha256={SHA256}": {"name": "x", "message": "hidden"}, "DELETE /v1/files/x": {"job": 33},
@@ -266,17 +266,17 @@ def test_image_converted():
         try:
             for image in (path, qcow2):                         # the volume is there the second time
                 got.clear()
-                out, err = a.ctl("volume", "import", "a", image, "g/v", "--base")
+                out, err = a.ctl("volume", "import", image, "g/v", "--base")
                 assert got == raw and "base volume" in out, (image, out, err)
                 assert ("converting" in err) == (image == qcow2), err
                 a.answers["GET /v1/stores/g/volumes"] = {"volumes": [{"name": "v"}]}
             made = [json.loads(body) for question, body in a.asked if question == "POST /v1/stores/g/volumes"]
             assert made == [{"name": "v", "bytes": len(raw)}], made
             a.answers["GET /v1/jobs/3"] = {"state": "failed", "code": "HV_E_DIGEST", "message": "its SHA-256 differs"}
-            assert "SHA-256 differs (HV_E_DIGEST)" in a.ctl("volume", "import", "a", path, "g/v", code=1)[1]
+            assert "SHA-256 differs (HV_E_DIGEST)" in a.ctl("volume", "import", path, "g/v", code=1)[1]
             where, os.environ["PATH"] = os.environ["PATH"], folder
             try:
-                err = a.ctl("volume", "import", "a", qcow2, "g/v", code=3)[1]
+                err = a.ctl("volume", "import", qcow2, "g/v", code=3)[1]
             finally:
                 os.environ["PATH"] = where
             assert "qcow2" in err and "install qemu-utils" in err, err
@@ -295,13 +295,13 @@ def test_export_compared():
         for digest, code, words in ((hashlib.sha256(data).hexdigest(), 0, "30000 bytes exported"),
                                     ("0" * 64, 1, "the SHA-256 differs")):
             a.answers["GET /v1/jobs/4"] = {"state": "done", "message": f"30000 bytes, sha256 {digest}"}
-            assert words in "".join(a.ctl("volume", "export", "a", "g/v", path, "--force", code=code))
+            assert words in "".join(a.ctl("volume", "export", "g/v", path, "--force", code=code))
             with open(path, "rb") as f:
                 assert f.read() == data
-        assert "--force writes over it" in a.ctl("volume", "export", "a", "g/v", path, code=3)[1]
+        assert "--force writes over it" in a.ctl("volume", "export", "g/v", path, code=3)[1]
         a.answers["GET /v1/stores"] = {"stores": [{"name": "g"}]}
         a.answers["GET /v1/jobs/4"] = {"state": "done", "message": hashlib.sha256(data).hexdigest()}
-        a.ctl("volume", "export", "a", "v", path, "--force")
+        a.ctl("volume", "export", "v", path, "--force")
 
 
 EVIL = "\x1b]0;title\x07\x1b[2J\r\x7f\x9b31m\u202eesrever\u2066\u200b\U000e0041\nb: web started\t"
@@ -650,6 +650,8 @@ def test_in_doubt():
         a.ctl("migration", "resolve", "web", "--discard", "--yes")
         assert posted()[4:] == [{"here": False, "sure": True}]
         assert f"in doubt: {DOUBT}" in a.ctl("migration", "show", "web")[0]
+        a.answers["GET /v1/vms"] = {"vms": [{"name": "web", "state": "paused", "moving": True, "doubt": DOUBT}]}
+        assert f"in doubt: {DOUBT}" in a.ctl("vm", "list")[0]
         while not any(question == "GET /v1/migrations/1" for question, _ in a.asked):
             time.sleep(0.1)
         time.sleep(0.5)
@@ -780,6 +782,8 @@ def test_help_and_guesses():
         assert re.fullmatch(r"godwitctl \d\S*\n", a.ctl("--version")[0])
         for words, guess in (("vm strat web", "vm start"), ("hots list", "host list"), ("vm list --jsno", "--json"),
                              ("vm migrate web b", "vm migrate web --to b"), ("vm list a", "vm list --host a"),
+                             ("volume import a x g/v", "volume import x g/v --host a"),
+                             ("file put a x", "file put x --host a"), ("file list a", "file list --host a"),
                              ("help vm lst", "vm list"), ("validat", "validate"), ("vm list --ful=1", None)):
             err = a.ctl(*words.split(), code=2)[1]
             assert (f"did you mean `godwitctl {guess}`?" in err or f"did you mean {guess}?" in err) == bool(guess), err

@@ -87,9 +87,9 @@ def test_guests_live_here(own):
     base, sums = hashlib.sha256(image).hexdigest(), {}
     for host in "ab":
         home.ctl("store", "create", host, "nvme0", "--yes")
-    home.ctl("file", "put", "a", KERNEL, "linux")
-    home.ctl("file", "put", "a", INITRD, "initrd")
-    home.ctl("volume", "import", "a", home.file("image.raw", image), "base", "--base", "--raw")
+    home.ctl("file", "put", KERNEL, "linux", "-H", "a")
+    home.ctl("file", "put", INITRD, "initrd", "-H", "a")
+    home.ctl("volume", "import", home.file("image.raw", image), "base", "--base", "--raw", "-H", "a")
     for n, guest in enumerate(WEB):
         home.ctl("volume", "clone", "base", guest, "-H", "a")
         home.define(guest, 11 + n, f"lv:godwit/{guest}")
@@ -110,7 +110,7 @@ def test_guests_live_here(own):
     with home.hosts["b"].guest("mover") as g:
         g.ready()
     deadline = time.monotonic() + 60
-    while len(home.json("file", "list", "b")["files"]) < 2:     # b writes them into its store
+    while len(home.json("file", "list", "-H", "b")["files"]) < 2:     # b writes them into its store
         assert time.monotonic() < deadline, home.hosts["b"].log()
         time.sleep(0.5)
     want = {**{guest: [("a", "running")] for guest in WEB}, "mover": [("b", "running")]}
@@ -124,6 +124,6 @@ def test_guests_live_here(own):
             g.ready()
             assert first_sum(g) == sums[guest], f"{guest} lost what it had flushed"
     exported = os.path.join(home.folder, "base.raw")
-    home.ctl("volume", "export", "a", "base", exported)
+    home.ctl("volume", "export", "base", exported, "-H", "a")
     with open(exported, "rb") as f:
         assert hashlib.sha256(f.read(len(image))).hexdigest() == base, "the base volume is not the image any more"

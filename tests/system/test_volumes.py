@@ -56,26 +56,26 @@ def check_mistakes(clients):
         f.truncate(40 * MIB)
     for path, code, words in ((text, 3, "no disk image"), ("/nowhere/x", 3, "No such file"),
                               (large, 1, "make it larger"), (RUNS, 3, "cannot be opened")):
-        assert words in clients.ctl("volume", "import", "a", path, "vg0/web", code=code)[1], path
+        assert words in clients.ctl("volume", "import", path, "vg0/web", code=code)[1], path
 
 
 def check_files(host, clients):
     """A guest's initrd is in the store."""
     assert "and not in its store" in host.command("vm start guest --force")
-    clients.ctl("file", "put", "a", INITRD, "stored.gz")
-    clients.ctl("file", "put", "a", INITRD, "same.gz")
+    clients.ctl("file", "put", INITRD, "stored.gz")
+    clients.ctl("file", "put", INITRD, "same.gz")
     with open(INITRD, "rb") as f:
         sha256 = hashlib.sha256(f.read()).hexdigest()
-    files = {f["name"]: f for f in clients.json("file", "list", "a")["files"]}
+    files = {f["name"]: f for f in clients.json("file", "list")["files"]}
     assert files["vmlinuz"]["place"] == "boot disk"
     for name in ("stored.gz", "same.gz"):
         assert files[name]["place"] == "store" and files[name]["sha256"] == sha256 and files[name]["used"], files
     host.command("vm start guest --force")
     with host.guest("guest") as g:
         g.ready()
-    assert "the guest guest is started from" in clients.ctl("file", "delete", "a", "stored.gz", code=1)[1]
-    clients.ctl("file", "delete", "a", "same.gz")
-    assert {f["name"] for f in clients.json("file", "list", "a")["files"]} >= {"stored.gz"}
+    assert "the guest guest is started from" in clients.ctl("file", "delete", "stored.gz", code=1)[1]
+    clients.ctl("file", "delete", "same.gz")
+    assert {f["name"] for f in clients.json("file", "list")["files"]} >= {"stored.gz"}
 
 
 def test_images_and_files(own):
@@ -93,14 +93,14 @@ def test_images_and_files(own):
     kept = cut_in_the_middle(a, clients, path, sha256)
     a.kill()
     a = own("a", **host)
-    assert "has not ended" in clients.ctl("volume", "export", "a", "vg0/web", os.devnull, "--force", code=1)[1]
-    out, err = clients.ctl("volume", "import", "a", path, "vg0/web", "--base", timeout=120)
+    assert "has not ended" in clients.ctl("volume", "export", "vg0/web", os.devnull, "--force", code=1)[1]
+    out, err = clients.ctl("volume", "import", path, "vg0/web", "--base", timeout=120)
     assert f"going on at byte {kept} of {IMAGE}" in err and sha256 in out, out + err
     back = os.path.join(RUNS, "volumes.back")
-    clients.ctl("volume", "export", "a", "vg0/web", back, "--force", timeout=120)
+    clients.ctl("volume", "export", "vg0/web", back, "--force", timeout=120)
     with open(back, "rb") as f:
         assert hashlib.sha256(f.read()).hexdigest() == sha256, "the export is not the image"
-    assert "read-only" in clients.ctl("volume", "import", "a", path, "vg0/web", code=1)[1]
+    assert "read-only" in clients.ctl("volume", "import", path, "vg0/web", code=1)[1]
     job = json.loads(clients.curl(a, "/v1/jobs/2")[2])
     print(f"export: {job['bytes'] / job['elapsed_us']:.1f} MB/s")
     check_files(a, clients)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- put ---- */
 
@@ -66,18 +67,19 @@ enum exit_code cmd_file_put(int argc, char **argv)
 {
     static struct put u;
     struct host *h = NULL;
-    const char *base = strrchr(argv[1], '/');
-    options.host = argv[0];
-    u.name = argc > 2 ? argv[2] : base ? base + 1 : argv[1];
+    const char *base = strrchr(argv[0], '/');
+    if (argc > 1 && !options.host && config_host(argv[0]) && access(argv[0], F_OK))
+        return fail(EXIT_USAGE, "did you mean `godwitctl file put %s --host %s`?", argv[1], argv[0]);
+    u.name = argc > 1 ? argv[1] : base ? base + 1 : argv[0];
     if (strspn(u.name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-") != strlen(u.name))
         return fail(EXIT_USAGE, "%s is no name for a file in a store: letters, digits and _+.- only; give another NAME",
                     u.name);
     enum exit_code e = one_host(&h);
     if (!e)
-        e = file_open(argv[1], &u.image);
+        e = file_open(argv[0], &u.image);
     if (e)
         return e;
-    e = put_send(h, &u, argv[1]);
+    e = put_send(h, &u, argv[0]);
     image_close(&u.image);
     return e;
 }
@@ -101,7 +103,7 @@ static enum exit_code file_list_row(struct host *h, json_t *f, void *ctx)
 
 enum exit_code cmd_file_list(int argc, char **argv)
 {
-    options.host = argc ? argv[0] : options.host;
+    (void)argc, (void)argv;
     struct file_list list = { json_array(), json_array() };
     table_row(list.table, "HOST\tNAME\tPLACE\tBYTES\tSHA256\t");
     enum exit_code e = each_item("/v1/files", "files", file_list_row, &list);
@@ -121,9 +123,8 @@ enum exit_code cmd_file_delete(int argc, char **argv)
     struct host *h = NULL;
     struct answer a;
     (void)argc;
-    options.host = argv[0];
     enum exit_code e = one_host(&h);
-    snprintf(path, sizeof(path), "/v1/files/%.100s", argv[1]);
+    snprintf(path, sizeof(path), "/v1/files/%.100s", argv[0]);
     if (!e)
         e = ask(h, "DELETE", path, NULL, &a);
     if (e)
@@ -131,7 +132,7 @@ enum exit_code cmd_file_delete(int argc, char **argv)
     uint64_t job = get_num(a.json, "job");
     answer_free(&a);
     e = job_follow(h, job, message, sizeof(message));
-    snprintf(message, sizeof(message), "%s is deleted", argv[1]);
+    snprintf(message, sizeof(message), "%s is deleted", argv[0]);
     if (!e)
         print_message(h, message);
     return e;

@@ -13,13 +13,15 @@ static bool vm_is_stopped(const json_t *v) { return !strcmp(get_str(v, "state"),
 /* What a list says about a guest beside its columns. */
 static void vm_note(char *out, size_t len, const json_t *v)
 {
-    const char *start = get_str(v, "start_text");
-    snprintf(out, len, "%s%s%s%s%s", get_bool(v, "moving") ? "moving " : "", get_str(v, "crash_reason"),
+    const char *start = get_str(v, "start_text"), *doubt = get_str(v, "doubt");
+    bool starting = get_bool(v, "starting"), not_started = !starting && vm_is_stopped(v) && *start;
+    const char *moves = *doubt ? "in doubt: " : get_bool(v, "moving") ? "moving " : "";
+    snprintf(out, len, "%s%s%s%s%s%s%s", moves, doubt, *doubt ? " " : "", get_str(v, "crash_reason"),
              get_str(v, "waits"),
-             get_bool(v, "starting")      ? "asks its peers before it starts "
-             : vm_is_stopped(v) && *start ? "not started: "
-                                          : "",
-             get_bool(v, "starting") || vm_is_stopped(v) ? start : "");
+             starting      ? "asks its peers before it starts "
+             : not_started ? "not started: "
+                           : "",
+             starting || not_started ? start : "");
 }
 
 static void vm_table_row(json_t *table, const json_t *v)

@@ -255,16 +255,15 @@ enum exit_code cmd_volume_import(int argc, char **argv)
     char store[VOLUME_PATH_MAX];
     const char *name;
     (void)argc;
-    options.host = argv[0];
-    u.file = argv[1];
-    enum exit_code e = data_path(&u.h, argv[2], store, &name, u.path, sizeof(u.path));
+    u.file = argv[0];
+    enum exit_code e = data_path(&u.h, argv[1], store, &name, u.path, sizeof(u.path));
     if (!e)
         e = image_open(u.file, &u.image);
     if (e)
         return e;
     e = import_target(&u, store, name);
     if (!e)
-        e = import_all(&u, argv[2]);
+        e = import_all(&u, argv[1]);
     image_close(&u.image);
     return e;
 }
@@ -388,7 +387,6 @@ enum exit_code cmd_volume_export(int argc, char **argv)
     char store[VOLUME_PATH_MAX], path[512];
     const char *name;
     (void)argc;
-    options.host = argv[0];
-    enum exit_code e = data_path(&h, argv[1], store, &name, path, sizeof(path));
-    return e ? e : export_to(h, argv[1], path, argv[2]);
+    enum exit_code e = data_path(&h, argv[0], store, &name, path, sizeof(path));
+    return e ? e : export_to(h, argv[0], path, argv[1]);
 }
