@@ -143,6 +143,7 @@ void lvm_disk_forget(const struct blockdev *d)
             left += g->dev[pv] != NULL;
         }
         if (was && left) {
+            g->foreign = false;
             snprintf(g->why_not, sizeof(g->why_not), "one of its disks, %s, was given to another group", d->name);
         } else if (was) {
             lvm_group_free(g);

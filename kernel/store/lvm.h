@@ -43,13 +43,16 @@ struct lvm_group {
     char stuck[160];                   /* why it must not be changed any more until the host restarts; "": it may */
     struct lvm_use use[LVM_LVS_MAX];   /* in no order */
     struct lvm_reservation reserved[LVM_RESERVATIONS_MAX];
-    char why_not[160]; /* why no volume of it may be used; "": they may */
+    char why_not[160];     /* why no volume of it may be used; "": they may */
+    bool foreign;          /* why_not: its registry is another host's; an adoption lifts it */
+    uint64_t revert_seqno; /* vg.seqno when it was looked at for reverts that a power cut interrupted */
 };
 
 /** Read the labels and the metadata of all disks, and log what is there.  Boot CPU, once, after blockdev_init().
  *  Nothing is written. */
 void lvm_scan(void);
-/** In slot i < LVM_VGS_MAX; NULL: none, and none behind it. */
+/** In slot i < LVM_VGS_MAX; NULL: none, and none behind it.  lvm_disk_forget() moves groups to other slots: a slot is
+ *  valid within a turn only. */
 struct lvm_group *lvm_group_at(unsigned i);
 /** By name; NULL: none. */
 struct lvm_group *lvm_group_find(const char *name);

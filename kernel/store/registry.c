@@ -53,9 +53,10 @@
 _Static_assert(IMAGE_BYTES == REGISTRY_ARCHIVE_MAX, "a half holds the longest archive");
 
 enum verdict { UNSEEN, BLANK, OWN, FOREIGN, BAD };
-/* The registry of a volume group, as it was read. */
+/* The registry of a volume group, as it was read.  Its place stays while the group is there; a place in the list of
+ * groups does not, as `store create` may take another group out of it. */
 static struct seen {
-    char lv_uuid[LVM_UUID_LEN];
+    char vg_uuid[LVM_UUID_LEN], lv_uuid[LVM_UUID_LEN];
     enum verdict verdict;
     bool adopt;  /* an operator has said so */
     bool merged; /* its texts are in this host's registry, as of put number mark: it is to be made blank */
@@ -79,9 +80,10 @@ enum step {
 
 /* A volume that is being read. */
 struct examined {
+    struct lvm_group *group; /* borrowed: `disk` is open, so the group stays */
+    struct seen *seen;       /* of the group */
     struct disk *disk;
-    unsigned slot; /* of seen[] and of the group */
-    bool take;     /* it becomes the registry if it may */
+    bool take; /* it becomes the registry if it may */
     unsigned half;
     enum hv_err head[2]; /* of registry_header_read(), or HV_E_IO */
     struct registry_header header[2];
@@ -146,11 +148,32 @@ static void io_begin(struct disk *d, enum step next, enum disk_op op, uint64_t a
 
 /* ---- reading a volume ---- */
 
-static struct lvm_group *group_in(unsigned slot) { return lvm_group_at(slot); }
+static bool group_is_here(const char *uuid)
+{
+    for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++)
+        if (!strcmp(lvm_group_at(i)->vg.uuid, uuid))
+            return true;
+    return false;
+}
+
+/* What is known of a group that is here. */
+static struct seen *registry_seen(const struct lvm_group *g)
+{
+    struct seen *s = seen, *place = NULL;
+    for (; s < seen + LVM_VGS_MAX && strcmp(s->vg_uuid, g->vg.uuid) != 0; s++)
+        if (!place && !group_is_here(s->vg_uuid))
+            place = s;
+    if (s < seen + LVM_VGS_MAX)
+        return s;
+    ASSERT(place); /* there are as many as groups */
+    *place = (struct seen){ .verdict = UNSEEN };
+    memcpy(place->vg_uuid, g->vg.uuid, sizeof(place->vg_uuid));
+    return place;
+}
 
 static void examine_end(enum verdict v)
 {
-    struct seen *s = &seen[r.x.slot];
+    struct seen *s = r.x.seen;
     bool say = v == BAD || (v == FOREIGN && !s->adopt);
     s->verdict = v;
     s->adopt = s->merged = false;
@@ -166,29 +189,29 @@ static void examine_end(enum verdict v)
         log_error("store", "%s", s->why);
 }
 
-/* Nothing of a group that belongs to the host `name` is used. */
-static bool group_is_kept_off(const struct lvm_group *g) { return !strncmp(g->why_not, "it belongs to host ", 19); }
-
-/* Another reason stays: a group without one of its disks must not be taken for whole after an adoption. */
+/* Nothing of a group that belongs to the host `name` is used.  Another reason stays: a group without one of its disks
+ * must not be taken for whole after an adoption. */
 static void group_keep_off(struct lvm_group *g, const char *name)
 {
-    if (g->why_not[0] && !group_is_kept_off(g))
+    if (g->why_not[0] && !g->foreign)
         return;
+    g->foreign = true;
     snprintf(g->why_not, sizeof(g->why_not),
              "it belongs to host %s; if that one is gone: `godwitctl store adopt HOST %s --yes`", name, g->vg.name);
 }
 
-#define EXAMINE_BAD(...) (snprintf(seen[r.x.slot].why, sizeof(seen[r.x.slot].why), __VA_ARGS__), examine_end(BAD))
+#define EXAMINE_BAD(...) (snprintf(r.x.seen->why, sizeof(r.x.seen->why), __VA_ARGS__), examine_end(BAD))
 
-static void examine_begin(unsigned slot, const char *lv_uuid, bool take)
+static void examine_begin(struct lvm_group *g, const char lv_uuid[LVM_UUID_LEN], bool take)
 {
-    struct lvm_group *g = group_in(slot);
-    struct seen *s = &seen[slot];
+    struct seen *s = registry_seen(g);
     char why[200];
-    if (strcmp(s->lv_uuid, lv_uuid))
-        *s = (struct seen){ 0 };
-    memcpy(s->lv_uuid, lv_uuid, LVM_UUID_LEN);
-    r.x = (struct examined){ .slot = slot, .take = take };
+    if (strcmp(s->lv_uuid, lv_uuid)) {
+        *s = (struct seen){ .verdict = UNSEEN };
+        memcpy(s->vg_uuid, g->vg.uuid, sizeof(s->vg_uuid));
+        memcpy(s->lv_uuid, lv_uuid, sizeof(s->lv_uuid));
+    }
+    r.x = (struct examined){ .group = g, .seen = s, .take = take };
     r.x.table = mem_alloc(sizeof(*r.x.table));
     r.head = r.head ? r.head : mem_alloc(HEAD_BYTES);
     r.image = r.image ? r.image : mem_alloc(IMAGE_BYTES);
@@ -203,7 +226,7 @@ static void examine_begin(unsigned slot, const char *lv_uuid, bool take)
 static void opening_step(void)
 {
     const struct disk *d = r.x.disk;
-    const char *group = group_in(r.x.slot)->vg.name;
+    const char *group = r.x.group->vg.name;
     if (!d->known)
         return;
     if (d->info.bytes < REGISTRY_BYTES || d->info.block > HEAD_BYTES || d->info.read_only) {
@@ -213,7 +236,7 @@ static void opening_step(void)
         return;
     }
     memset(r.head, 0, HEAD_BYTES);
-    if (seen[r.x.slot].merged)
+    if (r.x.seen->merged)
         io_begin(r.x.disk, BLANK_WRITE, DISK_WRITE, 0, r.head, HEAD_BYTES);
     else
         io_begin(r.x.disk, HEAD_READ, DISK_READ, 0, r.head, HEAD_BYTES);
@@ -222,7 +245,7 @@ static void opening_step(void)
 /* A header is overwritten: the next one, or the end. */
 static void blank_step(void)
 {
-    const char *group = group_in(r.x.slot)->vg.name;
+    const char *group = r.x.group->vg.name;
     if (io.state != IO_GOOD) {
         EXAMINE_BAD("the registry of volume group %s cannot be written: its disk failed a request", group);
     } else if (r.step == BLANK_FLUSH) {
@@ -265,7 +288,7 @@ static void registry_take(unsigned half, uint64_t generation)
     r.why[0] = '\0';
     r.epoch++;
     r.durable = r.writing = r.n_puts;
-    snprintf(r.group, sizeof(r.group), "%s", group_in(x->slot)->vg.name);
+    snprintf(r.group, sizeof(r.group), "%s", x->group->vg.name);
     snprintf(owner, sizeof(owner), "fingerprint = %s\nname = %s\n", r.owner, host_config->host.name);
     const char *was = registry_get("host", NULL);
     if ((!was || strcmp(was, owner)) && registry_put("host", owner, strlen(owner), WHY(why)))
@@ -277,7 +300,7 @@ static void registry_take(unsigned half, uint64_t generation)
 /* No half is whole. */
 static void examine_no_half(void)
 {
-    const char *group = group_in(r.x.slot)->vg.name;
+    const char *group = r.x.group->vg.name;
     if (r.x.head[0] != HV_E_NOENT && r.x.head[1] != HV_E_NOENT)
         EXAMINE_BAD("the registry of volume group %s is damaged, in both halves: it is left alone; rescue its texts "
                     "with dd and tar, as docs/storage.md tells, then write zeros to its volume",
@@ -310,17 +333,16 @@ static void owner_name(const struct registry_table *t, char out[CONFIG_NAME_LEN]
 /* Put what defines guests into this host's registry; what it has already it keeps. */
 static void registry_merge(void)
 {
-    struct seen *s = &seen[r.x.slot];
+    struct seen *s = r.x.seen;
     char why[300];
     for (unsigned i = 0; i < r.x.table->n; i++) {
         const struct registry_entry *e = &r.x.table->entry[i];
         if (strncmp(e->name, "vm/", 3) && strncmp(e->name, "arrived/", 8))
             continue;
         if (registry_get(e->name, NULL))
-            log_warn("store", "%s of volume group %s is not taken: this host has one", e->name,
-                     group_in(r.x.slot)->vg.name);
+            log_warn("store", "%s of volume group %s is not taken: this host has one", e->name, r.x.group->vg.name);
         else if (registry_put(e->name, e->text, e->len, WHY(why))) {
-            EXAMINE_BAD("volume group %s is not adopted: %s", group_in(r.x.slot)->vg.name, why);
+            EXAMINE_BAD("volume group %s is not adopted: %s", r.x.group->vg.name, why);
             return;
         }
     }
@@ -334,9 +356,9 @@ static void registry_merge(void)
 static void examine_whole(void)
 {
     struct examined *x = &r.x;
-    struct seen *s = &seen[x->slot];
+    struct seen *s = x->seen;
     char name[CONFIG_NAME_LEN];
-    const char *group = group_in(x->slot)->vg.name;
+    const char *group = x->group->vg.name;
     if (s->adopt && r.disk) {
         registry_merge();
         return;
@@ -347,7 +369,7 @@ static void examine_whole(void)
                  "the registry of volume group %s belongs to host %s, so it is not used; if that host no longer uses "
                  "these disks: `godwitctl store adopt HOST %s --yes`",
                  group, name[0] ? name : "(without a name)", group);
-        group_keep_off(group_in(x->slot), name);
+        group_keep_off(x->group, name);
         examine_end(FOREIGN);
         return;
     }
@@ -373,7 +395,7 @@ static void head_read_step(void)
     if (x->head[x->half] == HV_E_VERSION) {
         EXAMINE_BAD("the registry of volume group %s is of a newer release than this host's: it is left alone; boot "
                     "that release",
-                    group_in(x->slot)->vg.name);
+                    x->group->vg.name);
         return;
     }
     if (!x->half++)
@@ -397,7 +419,7 @@ static void body_read_step(void)
         return;
     }
     if (registry_archive_read(x->table, r.image, h->len, WHY(why)))
-        EXAMINE_BAD("the registry of volume group %s cannot be used: %s", group_in(x->slot)->vg.name, why);
+        EXAMINE_BAD("the registry of volume group %s cannot be used: %s", x->group->vg.name, why);
     else
         examine_whole();
 }
@@ -405,24 +427,28 @@ static void body_read_step(void)
 /* Begin to read the registry of a group that is new, or the one to take.  False: there is nothing to read. */
 static bool look(void)
 {
-    int take = -1;
-    for (unsigned i = 0; i < LVM_VGS_MAX && group_in(i); i++) {
-        const struct lvm_group *g = group_in(i);
+    struct lvm_group *take = NULL;
+    enum verdict best = UNSEEN;
+    for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
+        struct lvm_group *g = lvm_group_at(i);
         const struct lvm_lv *lv = g->why_not[0] ? NULL : lvm_lv_find(&g->vg, REGISTRY_VOLUME);
-        const struct seen *s = &seen[i];
+        const struct seen *s = registry_seen(g);
         if (!lv)
             continue;
         bool again = r.disk && (s->adopt || (s->merged && registry_durable(s->mark)));
         if (s->verdict == UNSEEN || strcmp(s->lv_uuid, lv->uuid) || again) {
-            examine_begin(i, lv->uuid, false);
+            examine_begin(g, lv->uuid, false);
             return true;
         }
-        if (s->adopt || s->verdict == OWN || (s->verdict == BLANK && take < 0))
-            take = s->verdict == BLANK || take < 0 || seen[take].verdict == BLANK ? (int)i : take;
+        enum verdict v = s->adopt ? OWN : s->verdict;
+        if ((v == OWN && best != OWN) || (v == BLANK && best == UNSEEN)) {
+            take = g;
+            best = v;
+        }
     }
-    if (r.disk || take < 0)
+    if (r.disk || !take)
         return false;
-    examine_begin((unsigned)take, seen[take].lv_uuid, true);
+    examine_begin(take, registry_seen(take)->lv_uuid, true);
     return true;
 }
 
@@ -546,9 +572,11 @@ const char *registry_why(void)
         snprintf(text, sizeof(text), "the registry in volume group %s cannot be written: %s", r.group, r.disk->why);
         return text;
     }
-    for (unsigned i = 0; i < LVM_VGS_MAX; i++)
-        if (seen[i].verdict == FOREIGN || seen[i].verdict == BAD)
-            return seen[i].why;
+    for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
+        const struct seen *s = registry_seen(lvm_group_at(i));
+        if (s->verdict == FOREIGN || s->verdict == BAD)
+            return s->why;
+    }
     if (r.owner[0])
         snprintf(text, sizeof(text),
                  "this host has no store with a registry: `godwitctl store create HOST DISK` makes one");
@@ -593,30 +621,29 @@ enum hv_err registry_put(const char *name, const char *text, size_t len, struct 
 
 enum hv_err registry_adopt(const char *group, struct why *why)
 {
-    unsigned i = 0;
-    while (i < LVM_VGS_MAX && group_in(i) && strcmp(group_in(i)->vg.name, group))
-        i++;
-    if (i == LVM_VGS_MAX || !group_in(i))
+    struct lvm_group *g = lvm_group_find(group);
+    if (!g)
         return REFUSE(HV_E_NOENT, "no disk of this host has a volume group named %s", group);
-    switch (seen[i].verdict) {
+    struct seen *s = registry_seen(g);
+    switch (s->verdict) {
     case UNSEEN:  return REFUSE(HV_E_NOENT, "the volume group %s has no registry that could be adopted", group);
     case BLANK:
     case OWN:     return REFUSE(HV_E_EXIST, "the registry of volume group %s is this host's already", group);
-    case BAD:     return REFUSE(HV_E_UNSUPP, "%s", seen[i].why);
+    case BAD:     return REFUSE(HV_E_UNSUPP, "%s", s->why);
     case FOREIGN: break;
     }
-    struct lvm_group *g = group_in(i);
-    if (g->why_not[0] && !group_is_kept_off(g))
+    if (g->why_not[0] && !g->foreign)
         return REFUSE(HV_E_UNSUPP, "the volume group %s cannot be used: %s", group, g->why_not);
-    seen[i].adopt = true;
+    s->adopt = true;
+    g->foreign = false;
     g->why_not[0] = '\0';
     return HV_OK;
 }
 
 bool registry_adopting(void)
 {
-    for (unsigned i = 0; i < LVM_VGS_MAX; i++)
-        if (seen[i].adopt || seen[i].merged)
+    for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++)
+        if (registry_seen(lvm_group_at(i))->adopt || registry_seen(lvm_group_at(i))->merged)
             return true;
     return false;
 }

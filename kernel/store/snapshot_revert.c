@@ -35,8 +35,7 @@ struct undoing {
     char why[200];
     struct undoing *next;
 };
-static struct undoing *undoings;         /* owned */
-static uint64_t seen_seqno[LVM_VGS_MAX]; /* of each group, when it was looked at for reverts */
+static struct undoing *undoings; /* owned */
 
 static void undo_fail(struct undoing *u, enum hv_err e)
 {
@@ -327,9 +326,10 @@ void snapshot_revert_step(void)
 {
     for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
         struct lvm_group *g = lvm_group_at(i);
-        if (!g->why_not[0] && g->vg.seqno != seen_seqno[i])
-            reverts_resume(g);
-        seen_seqno[i] = g->vg.seqno;
+        if (g->why_not[0] || g->vg.seqno == g->revert_seqno)
+            continue; /* one that cannot be used now is looked at when it can */
+        g->revert_seqno = g->vg.seqno;
+        reverts_resume(g);
     }
     for (struct undoing **at = &undoings; *at;) {
         struct undoing *u = *at;

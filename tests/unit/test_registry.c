@@ -287,10 +287,12 @@ static void test_foreign(void **state)
     assert_int_equal(registry_adopt("none", WHY(why)), HV_E_NOENT);
     char kept_off[sizeof(groups[0]->why_not)];
     memcpy(kept_off, groups[0]->why_not, sizeof(kept_off));
+    groups[0]->foreign = false;
     snprintf(groups[0]->why_not, sizeof(kept_off), "one of its disks, nvme0, was given to another group");
     assert_int_equal(registry_adopt("godwit", WHY(why)), HV_E_UNSUPP);
     assert_non_null(strstr(why, "the volume group godwit cannot be used: one of its disks, nvme0, was given"));
     memcpy(groups[0]->why_not, kept_off, sizeof(kept_off));
+    groups[0]->foreign = true;
     assert_int_equal(registry_adopt("godwit", WHY(why)), HV_OK);
     turns(20);
     assert_true(registry_present() && registry_epoch() == 1);
@@ -324,7 +326,52 @@ static void test_two_groups(void **state)
     settle();
     host_reset(alpha);
     assert_string_equal(registry_group(), "second");
-    assert_non_null(strstr(seen[0].why, "belongs to host alpha")); /* a name is no proof: beta had the same */
+    assert_non_null(
+        strstr(registry_seen(groups[0])->why, "belongs to host alpha")); /* a name is no proof: beta had the same */
+}
+
+/* `store create` on the disk of the first group takes it out of the list, while the registry of the second is read or
+ * when it is in use: what is known of that one stays its own. */
+static void test_group_goes(void **state)
+{
+    (void)state;
+    char why[300];
+    disk_add("registry_2");
+    host_on(alpha);
+    put("vm/web", "1");
+    settle();
+    host_off();
+    struct fake second = fakes[0];
+    n_disks = 0;
+    disk_add("registry");
+    fakes[n_disks++] = second;
+    unsigned n_gone = 0;
+    for (unsigned n = 0; n < 20; n++) {
+        host_on(beta); /* the first is blank, and taken; then both are read again */
+        settle();
+        host_off();
+        host_on(NULL);
+        for (unsigned i = 0; i < 32; i++)
+            snprintf(r.owner + 2 * i, 3, "%02x", alpha[i]);
+        turns(n);
+        bool busy = false; /* then its disk would not be given away */
+        for (const struct lvm_use *u = groups[0]->use; u < groups[0]->use + LVM_LVS_MAX; u++)
+            busy |= u->disks;
+        if (busy) {
+            host_off();
+            continue;
+        }
+        n_gone++;
+        lvm_disk_forget(&fakes[0].dev);
+        assert_string_equal(groups[0]->vg.name, "second");
+        turns(40);
+        assert_string_equal(registry_group(), "second");
+        assert_string_equal(registry_get("vm/web", NULL), "1");
+        assert_string_equal(registry_why(), "");
+        assert_int_equal(registry_adopt("second", WHY(why)), HV_E_EXIST);
+        host_off();
+    }
+    assert_true(n_gone > 10);
 }
 
 /* A group that is made while the host runs. */
@@ -721,7 +768,7 @@ static void test_merge_fails(void **state)
     settle();
     host_reset(beta);
     assert_int_equal(registry_adopt("second", WHY(why)), HV_OK);
-    while (!seen[1].merged || !registry_durable(seen[1].mark))
+    while (!registry_seen(groups[1])->merged || !registry_durable(registry_seen(groups[1])->mark))
         turns(1);
     fails = true;
     for (unsigned i = 0; i < 1000 && registry_adopting(); i++)
@@ -804,6 +851,7 @@ int main(void)
         cmocka_unit_test_teardown(test_tar, end),
         cmocka_unit_test_teardown(test_foreign, end),
         cmocka_unit_test_teardown(test_two_groups, end),
+        cmocka_unit_test_teardown(test_group_goes, end),
         cmocka_unit_test_teardown(test_new_group, end),
         cmocka_unit_test_teardown(test_damage, end),
         cmocka_unit_test_teardown(test_write_errors, end),

@@ -253,7 +253,6 @@ static void groups_forget(void)
         lvm_group_free(groups[i]);
         groups[i] = NULL;
     }
-    memset(seen_seqno, 0, sizeof(seen_seqno));
 }
 
 static int end_test(void **state)
@@ -273,7 +272,6 @@ static void (*look)(struct lvm_group *g);
 static void cut_here(struct cut_disk *x)
 {
     static struct lvm_group *groups_was[LVM_VGS_MAX];
-    uint64_t seqno_was[LVM_VGS_MAX];
     if (++n_cuts % n_every)
         return;
     disk_cut(x, (enum cut_kind)MIN(n_cuts / n_every % 4, CUT_KEEPS_SOME), n_cuts, after.view);
@@ -281,13 +279,14 @@ static void cut_here(struct cut_disk *x)
     struct lvm_change *commits_was = commits;
     struct undoing *undoings_was = undoings;
     memcpy(groups_was, groups, sizeof(groups));
-    memcpy(seqno_was, seen_seqno, sizeof(seqno_was));
     memset(groups, 0, sizeof(groups));
-    memset(seen_seqno, 0, sizeof(seen_seqno));
     commits = NULL;
     undoings = NULL;
     here = &after;
     lvm_scan();
+    snprintf(vg0()->why_not, sizeof(vg0()->why_not), "it belongs to another host until it is adopted");
+    snapshot_revert_step();
+    vg0()->why_not[0] = '\0';
     for (unsigned i = 0; i < 3 || undoings || commits; i++) { /* what was interrupted goes on */
         snapshot_revert_step();
         (void)lvm_step();
@@ -298,7 +297,6 @@ static void cut_here(struct cut_disk *x)
     groups_forget();
     here = &disk;
     memcpy(groups, groups_was, sizeof(groups));
-    memcpy(seen_seqno, seqno_was, sizeof(seqno_was));
     commits = commits_was;
     undoings = undoings_was;
 }
