@@ -154,13 +154,20 @@ class Lan(Cables):
         self.process.wait()
 
 
+def opens_connection(frame):
+    """Is it a TCP segment with SYN and without ACK, in an Ethernet frame with IPv4?"""
+    tcp = 14 + 4 * (frame[14] & 15)
+    return frame[12:14] == b"\x08\0" and frame[23] == 6 and frame[tcp + 13] & 0x12 == 2
+
+
 class SlowLink(Cables):
     """A cable on which each frame takes `delay` seconds; that may be changed at any time, so that a short phase of a
-    move becomes a long one.  When a host dies, what it sent and is still under way is lost."""
+    move becomes a long one.  When a host dies, what it sent and is still under way is lost.  The same while the cable
+    is `cut`.  `no_calls`: the name of a host that opens no TCP connection to the other one; what is open goes on."""
 
     def __init__(self):
         super().__init__()
-        self.delay = 0.0
+        self.delay, self.cut, self.no_calls = 0.0, False, None
         self.queues = {}  # host name -> frames for it, each with its time and sender
 
     def plugged_in(self, name):
@@ -168,6 +175,8 @@ class SlowLink(Cables):
         threading.Thread(target=self._deliver, args=(name,), daemon=True).start()
 
     def pass_on(self, name, frame):
+        if self.cut or name == self.no_calls and opens_connection(frame):
+            return
         for other in self.queues.keys() - {name}:
             self.queues[other].put((time.monotonic() + self.delay, name, frame))
 
@@ -175,7 +184,7 @@ class SlowLink(Cables):
         while True:
             due, sender, frame = self.queues[name].get()
             time.sleep(max(due - time.monotonic(), 0))
-            if sender in self.wires:
+            if sender in self.wires and not self.cut:
                 self.send(name, frame)
 
 

@@ -7,13 +7,13 @@ import struct
 import time
 import zlib
 
-from emulator import SLOWNESS
 from fixtures import Clients, each
-from host import Lan, Link, ROOT, RUNS
+from host import Lan, Link, ROOT, RUNS, SlowLink
 from lvm2 import States
 from nbd import blocks_in, sum_of
-from test_nbd import begin, server, two_hosts
+from test_nbd import begin
 from test_virtio import FILES, guest_vm, sh
+from tiny_guest import ticks, walker_files, walker_vm
 
 GOLDEN = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_one_disk.bin")
 MIB = 1 << 20
@@ -75,42 +75,83 @@ class StoreDisk:
         return hashlib.sha256(disk).hexdigest()
 
 
-def wait_for(what, seconds=60):
-    """Until what() is true."""
-    deadline = time.monotonic() + seconds * SLOWNESS
-    while not what():
-        assert time.monotonic() < deadline, "it does not come true"
-        time.sleep(0.5)
+class Doubt:
+    """Two hosts with registries on one cable, and a guest that moves between them; the power is cut meanwhile."""
+    SLOW_S = 0.5                # a frame's way while the moment for that is waited for
 
+    def __init__(self, own):
+        golden = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_registry.bin")
+        self.link = SlowLink()
+        both = {"files": walker_files(), "host_keys": {"downtime-limit-ms": "5000"}, "wait": False}
+        disks = {name: StoreDisk(f"doubt-{name}", KINDS["nvme"][0], golden=golden, mib=24).arguments for name in "ab"}
+        self.a = own("a", self.link, vms={"guest": walker_vm(4000000)}, peers=["b"], extra=disks["a"], **both)
+        self.b = own("b", self.link, peers=["a"], extra=disks["b"], **both)
+        self.booted(self.a, self.b)
 
-def boot_all(*hosts):
-    """A power cut of all, and a boot."""
-    for host in hosts:
-        host.kill()
-    for host in hosts:
-        host.boot(wait=False)
-    for host in hosts:
-        host.wait_prompt()
+    @staticmethod
+    def booted(*hosts):
+        for host in hosts:
+            host.wait_prompt()
+            host.wait_log("registry: volume group godwit")
+
+    def lose_power(self, *hosts, no_calls=None):
+        """They come up again, on a cable that is whole."""
+        for host in hosts:
+            host.kill()
+        self.link.cut, self.link.no_calls = False, no_calls
+        for host in hosts:
+            host.boot(wait=False)
+        self.booted(*hosts)
+
+    def move_cut(self, seen):
+        """The guest moves from a to b; the cable is cut once seen() returns, with what is on it then."""
+        self.a.migrate_start("guest", "b")
+        self.a.migrate_progress(80)
+        self.link.delay = self.SLOW_S
+        seen()
+        self.link.cut = True
+        time.sleep(2 * self.SLOW_S)
+        self.link.delay = 0.0
 
 
 def test_power_cuts_around_moves(own):
-    """Two hosts with registries, and a guest with a disk on a server.  It moves, and both lose power: its new host
-    starts it again, the old one does not."""
-    nbd = server("cuts")
-    golden = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_registry.bin")
-    disks = {name: StoreDisk(f"registry-{name}", KINDS["nvme"][0], golden=golden, mib=24).arguments for name in "ab"}
-    a, b = two_hosts(own, {"guest": guest_vm(11, disk=nbd.disk)}, extra=disks["a"], b_more={"extra": disks["b"]})
-    for host in (a, b):
-        host.wait_log("registry: volume group godwit")
-    wait_for(lambda: a.has_vm("guest"))
-    report = a.migrate("guest", "b")
-    print(f"        recorded: blackout {report.number('blackout_ms')} ms: {report.parts()}")
-    boot_all(a, b)
-    b.wait_log("guest: is this host's, it came from a")
-    wait_for(lambda: b.has_vm("guest"))
-    # that b has it is on a's disk already, or a is in doubt, asks, and is told
-    a.wait_log("guest is not started: guest is (stopped|running) at b|guest -> b: moved in", 60)
+    """The power of the source, of the destination, or of both is cut while a move is in doubt.  The one that asks after
+    its boot, or is asked, knows the truth: the guest has one owner, who runs it."""
+    d = Doubt(own)
+    a, b = d.a, d.b
+    ticks(a)
+    # The answer is lost, and the source's power.  It cannot ask at first, so a move back waits.
+    d.move_cut(lambda: b.wait_log("guest: runs here now"))
+    d.lose_power(a, no_calls="a")
+    assert re.search(r"^guest +stopped .*in doubt", a.command("vm list"), re.M), a.command("vm list")
+    assert "may be b's: this host went down before it knew" in a.command("vm start guest --force")
+    back = b.migrate_start("guest", "a")
+    b.wait_log("guest -> a: waits: .*a move of guest away from host a is in doubt", 30)
     assert not a.has_vm("guest")
+    d.link.no_calls = None
+    a.wait_log("guest -> b: moved in", 30)
+    assert b.migrate_finish(back).ok and a.has_vm("guest")
+    ticks(a)
+    # COMMIT is lost, and the power of both: it never ran at b.
+    d.move_cut(lambda: a.serial.expect("IN_DOUBT", 60))
+    d.lose_power(a, b)
+    a.wait_log("guest -> b: failed, the guest is stopped here: .*lost power while the guest was arriving", 30)
+    ticks(a)
+    assert not b.has_vm("guest")
+    # The answer is lost, and the destination's power: it is the destination's, which starts it.
+    d.move_cut(lambda: b.wait_log("guest: runs here now"))
+    d.lose_power(b)
+    b.wait_log("guest: is this host's, it came from a")
+    a.wait_log("guest -> b: moved in", 30)
+    ticks(b)
+    assert not a.has_vm("guest")
+    d.lose_power(a, b)                                  # nothing is in doubt any more
+    ticks(b)
+    a.wait_log("guest is not started: guest is (stopped|running) at b", 60)
+    b.command("vm stop guest")
+    a.command("vm start guest --force")                 # a second one, made by hand
+    said = a.migrate("guest", "b", must=False)
+    assert "host b has guest already, stopped: `vm undefine guest` there" in said["reason"], said.text
 
 
 @each(KINDS)

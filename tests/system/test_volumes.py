@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import subprocess
 
 from fixtures import Clients
 from host import INITRD, Lan, ROOT, RUNS, vm
@@ -59,6 +60,22 @@ def check_mistakes(clients):
         assert words in clients.ctl("volume", "import", path, "vg0/web", code=code)[1], path
 
 
+def check_formats(clients):
+    """Images of other programs, as qemu-img writes them, arrive as what is in them."""
+    raw, image, back = (os.path.join(RUNS, f"volumes-foreign.{kind}") for kind in ("raw", "image", "back"))
+    data = random.Random(13).randbytes(3 * MIB)
+    data = data[:510] + b"\x55\xaa" + data[512:MIB] + bytes(MIB) + data[2 * MIB:]
+    with open(raw, "wb") as f:
+        f.write(data)
+    for kind in ("qcow2", "vhdx", "vmdk", "vdi", "vpc"):
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", kind, raw, image], check=True)
+        assert f"from {kind} to raw" in clients.ctl("volume", "import", "a", image, "vg0/foreign")[1], kind
+        clients.ctl("volume", "export", "a", "vg0/foreign", back, "--force")
+        with open(back, "rb") as f:
+            assert f.read(len(data)) == data, f"the volume is not what the {kind} image had in it"
+        clients.ctl("volume", "delete", "vg0/foreign", "--yes")
+
+
 def check_files(host, clients):
     """A guest's initrd is in the store."""
     assert "and not in its store" in host.command("vm start guest --force")
@@ -79,8 +96,8 @@ def check_files(host, clients):
 
 
 def test_images_and_files(own):
-    """An import is cut in the middle, the host loses its power, and the import goes on; the export is the image.  A
-    guest starts from a file of the store."""
+    """An import is cut in the middle, the host loses its power, and the import goes on; the export is the image.
+    Images of other formats are converted.  A guest starts from a file of the store."""
     path, sha256 = image_file()
     disks = [arg for i, disk in enumerate((disk_file("one_disk", 64), disk_file("registry", 24))) for arg in (
         "-drive", f"file={disk},if=none,id=store{i},format=raw", "-device", f"nvme,drive=store{i},serial=godwit{i}")]
@@ -103,5 +120,6 @@ def test_images_and_files(own):
     assert "read-only" in clients.ctl("volume", "import", path, "vg0/web", code=1)[1]
     job = json.loads(clients.curl(a, "/v1/jobs/2")[2])
     print(f"export: {job['bytes'] / job['elapsed_us']:.1f} MB/s")
+    check_formats(clients)
     check_files(a, clients)
     link.close()
