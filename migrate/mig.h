@@ -188,8 +188,9 @@ struct mig_rx_params {
     void *settle_ctx;
     uint64_t now_us;
     uint64_t (*clock_us)(void); /* optional, as in mig_tx_params */
+    uint64_t age_max_us;        /* a state is no older, else its time is wrong; 0: a minute, as of a move */
 };
-/** A machine for one incoming stream: a move, or questions.  HV_E_NOMEM. */
+/** A machine for one incoming stream: a move, questions, or a saved guest.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out);
 /** Free the machine, not in COMMITTED; a guest that is not running is dropped and its id remembered as refused. */
 void mig_rx_destroy(struct mig_rx *m);

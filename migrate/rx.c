@@ -52,6 +52,7 @@ struct mig_rx {
     bool (*settle)(void *, const struct mig_id *);
     void *settle_ctx;
     uint64_t (*clock_us)(void);
+    uint64_t age_max_us;
 
     enum mig_rx_state state;
     enum hv_err err;
@@ -367,11 +368,11 @@ static bool rx_verify_some(struct mig_rx *m)
     return gfn == m->store.n_pages;
 }
 
-/* Time in transit of the state, by which the guest's clock must advance.  A source can claim AGE_MAX_US at most. */
+/* Time in transit of the state, by which the guest's clock must advance.  A source can claim age_max_us at most. */
 static uint64_t rx_state_age_us(const struct mig_rx *m, const struct mig_p_state *p)
 {
     uint64_t now = rx_now(m);
-    return p->saved_us && p->saved_us < now ? MIN(now - p->saved_us, AGE_MAX_US) : 0;
+    return p->saved_us && p->saved_us < now ? MIN(now - p->saved_us, m->age_max_us) : 0;
 }
 
 static void rx_guest_prepare(struct mig_rx *m, const struct mig_p_state *p)
@@ -604,6 +605,7 @@ enum hv_err mig_rx_create(const struct mig_rx_params *p, struct mig_rx **out)
     m->settle = p->settle;
     m->settle_ctx = p->settle_ctx;
     m->clock_us = p->clock_us;
+    m->age_max_us = p->age_max_us ? p->age_max_us : AGE_MAX_US;
     m->now = m->progress_us = m->idle_us = p->now_us;
     m->io.in = (struct mig_fifo){ .buf = m->mem.alloc(MIG_IN_CAP), .cap = MIG_IN_CAP };
     m->io.out = (struct mig_fifo){ .buf = m->mem.alloc(RX_OUT_CAP), .cap = RX_OUT_CAP };
