@@ -52,6 +52,12 @@ static const struct job *named_active_job(struct api_call *c)
     return NULL;
 }
 
+static void put_kind(struct json *o, const struct move_kind *k)
+{
+    json_str(o, "transfer_type", move_how_name(k->how));
+    json_str(o, "disk_transfer", move_disks_name(k->disks));
+}
+
 static void put_job(struct json *o, const struct job *j)
 {
     const struct mig_stats *s = &j->stats;
@@ -64,6 +70,7 @@ static void put_job(struct json *o, const struct job *j)
     if (doubt)
         json_str(o, "doubt", doubt);
     json_bool(o, "ended", migration_job_over(j));
+    put_kind(o, &j->kind);
     json_num(o, "queue_position", migration_queue_position(j));
     if (j->state == JOB_QUEUED && j->text[0])
         json_str(o, "waits_for", j->text);
@@ -262,11 +269,15 @@ void api_migration_resolve(struct api_call *c)
 void api_validate(struct api_call *c)
 {
     c->no_audit = true;
-    char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], why[160];
+    char vm[CONFIG_NAME_LEN], to[CONFIG_NAME_LEN], why[256];
+    struct move_options options;
     static struct validation v; /* large; service pCPU only */
+    migration_options(&options);
     if (!api_need_str(c, "vm", vm, sizeof(vm)) || !api_need_str(c, "to", to, sizeof(to)))
         return;
-    enum hv_err e = validate(vm, to, &v, WHY(why));
+    enum hv_err e = move_options_json(&c->in, &options, WHY(why));
+    if (!e)
+        e = validate(vm, to, &options, &v, WHY(why));
     if (e) {
         api_fail(c, e, 0, "%s", why);
         return;
@@ -278,6 +289,8 @@ void api_validate(struct api_call *c)
     json_str(o, "to", to);
     json_bool(o, "known", v.known);
     json_bool(o, "would_move", v.known && v.would_move);
+    if (v.has_kind)
+        put_kind(o, &v.kind);
     json_num(o, "free_bytes", v.known ? v.free_bytes : 0);
     json_array(o, "reasons");
     for (char *line = v.text, *end; v.known && *line; line = end) {

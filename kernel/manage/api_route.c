@@ -17,7 +17,7 @@
 #define TEXT          ROUTE_TEXT
 #define STREAM        ROUTE_STREAM
 #define LIMITS        "bandwidth_limit_mb downtime_limit_ms"
-#define MOVE_SETTINGS LIMITS " lz4 verify live policy network"
+#define MOVE_SETTINGS LIMITS " lz4 verify live kind policy network"
 
 /* ---- answers ---- */
 
@@ -165,7 +165,7 @@ static const struct route routes[] = {
       "change limits of a move while it runs: {\"bandwidth_limit_mb\": N, \"downtime_limit_ms\": N}" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/migrations/*/resolve", api_migration_resolve, "here sure",
       "decide where a guest in doubt lives: {\"here\": true|false, \"sure\": true}" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, "vm to",
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/validate", api_validate, "vm to " MOVE_SETTINGS,
       "check whether a move would work: {\"vm\": NAME, \"to\": PEER}; repeat while 202" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/stores/*/adopt", api_store_adopt, NONE,
       "take the registry of a volume group, which another host has made, as this host's" },

@@ -16,7 +16,6 @@
 #include "kernel/host/panic.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/registry.h"
-#include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
 static struct outgoing *outgoing; /* [MIGRATION_JOBS] */
@@ -174,23 +173,16 @@ static struct outgoing *job_slot(void)
     return best;
 }
 
-static enum hv_err job_may_start(const struct vm *vm, struct why *why)
+static enum hv_err job_may_start(const struct vm *vm, const struct move_options *o, struct move_kind *kind,
+                                 struct why *why)
 {
     if (!host_config->host.outgoing)
         return REFUSE(HV_E_REFUSED, "host %s allows no outgoing moves ([host] outgoing = no)", host_config->host.name);
-    bool moving = migration_is_moving(vm->config.name);
-    if (!vm_may_move(vm) || moving) {
-        char waits[200];
-        bool waiting = vm_disk_waiting(vm, waits, sizeof(waits));
-        return REFUSE(HV_E_BUSY,
-                      "%s is %s%s%s; only a guest that runs, or that an operator paused, can be moved, once at a time",
-                      vm->config.name, moving ? "moving already" : vm_state_name(vm_state(vm)), waiting ? ", " : "",
-                      waits);
-    }
-    char text[300];
-    const char *stays = vm_disk_stays(vm, text, sizeof(text));
-    if (stays)
-        return REFUSE(HV_E_UNSUPP, "%s cannot move: %s", vm->config.name, stays);
+    if (migration_is_moving(vm->config.name))
+        return REFUSE(HV_E_BUSY, "%s is moving already", vm->config.name);
+    enum hv_err e = move_kind_of(vm, o, kind, why);
+    if (e)
+        return e;
     return registry_present() && registry_why()[0]
                ? REFUSE(HV_E_IO, "%s cannot move: %s", vm->config.name, registry_why())
                : HV_OK;
@@ -212,7 +204,8 @@ static bool route_exists(const struct peer_config *peer, const struct move_optio
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *options,
                               const char *by, const struct job **out, struct why *why)
 {
-    enum hv_err e = job_may_start(vm, why);
+    struct move_kind kind;
+    enum hv_err e = job_may_start(vm, options, &kind, why);
     if (e)
         return e;
     if (options->network.prefix_len && !route_exists(peer, options)) {
@@ -235,11 +228,13 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
     o->job.stats.phase = "QUEUED";
     o->job.stats.text = "";
     o->job.options = *options;
+    o->job.kind = kind;
     snprintf(o->job.guest, sizeof(o->job.guest), "%s", vm->config.name);
     snprintf(o->job.peer, sizeof(o->job.peer), "%s", peer ? peer->name : "auto");
     snprintf(o->job.by, sizeof(o->job.by), "%s", by);
     *out = &o->job;
-    log_info("mig", "%s -> %s: job %u, for %s", o->job.guest, o->job.peer, o->job.number, by);
+    log_info("mig", "%s -> %s: job %u, for %s: %s, disks: %s", o->job.guest, o->job.peer, o->job.number, by,
+             move_how_name(kind.how), move_disks_name(kind.disks));
     (void)queue_step();
     if (o->job.state == JOB_QUEUED)
         log_info("mig", "%s -> %s: job %u waits, %u go before it", o->job.guest, o->job.peer, o->job.number,

@@ -14,6 +14,7 @@
 #include "kernel/core/vm.h"
 #include "kernel/lib/histogram.h"
 #include "kernel/lib/print.h"
+#include "kernel/peers/kind.h"
 #include "kernel/peers/move_options.h"
 #include "migrate/guest.h"
 #include "migrate/stats.h"
@@ -43,6 +44,7 @@ struct job {
     char why_peer[160];                                 /* automatic: why this peer */
     char route[480];                                    /* the peer's address in use, and why not a better one */
     struct move_options options;
+    struct move_kind kind; /* its transfer type: as of the request, then as of its start */
     enum hv_err err;
     char text[1280];                         /* why it failed; QUEUED: the busy peer that it waits for, or "" */
     bool let_go;                             /* it failed because the guest powered off, was reset or crashed */
@@ -60,8 +62,8 @@ void migration_init(void);
 void migration_options(struct move_options *o);
 /** Queue a move of vm to peer (NULL: to the best one, kernel/peers/choose.h) with options o; by: who asks (job.by).
  *  *out is its job.
- *  HV_E_REFUSED: outgoing moves are off, or the peer has no address that the options allow; HV_E_BUSY: the guest is not
- *  running, or is moving, or the queue is full; each with why. */
+ *  HV_E_REFUSED: outgoing moves are off, or the peer has no address that the options allow; HV_E_BUSY: the guest is
+ *  moving, or the queue is full; or as of move_kind_of(); each with why. */
 HV_MUST_CHECK enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
                                             const char *by, const struct job **out, struct why *why);
 /** Cancel the guest's move, queued or active.  HV_E_NOENT: it is not moving; HV_E_BUSY: too late, the destination may

@@ -362,10 +362,12 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 
 static bool job_guest_ready(struct outgoing *o)
 {
-    if (vm_find(o->job.guest) == o->vm && vm_may_move(o->vm)) /* its slot may be another's now */
-        return true;
-    job_end(o, HV_E_BUSY, "the guest stopped running while its move waited");
-    return false;
+    char why[400];
+    bool same = vm_find(o->job.guest) == o->vm; /* its slot may be another's now */
+    enum hv_err e = same ? move_kind_of(o->vm, &o->job.options, &o->job.kind, WHY(why)) : HV_E_BUSY;
+    if (e)
+        job_end(o, e, same ? why : "the guest left this host while its move waited");
+    return !e;
 }
 
 static void connecting_begin(struct outgoing *o)

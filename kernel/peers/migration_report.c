@@ -62,6 +62,7 @@ void migration_report(const struct job *j, struct printer *out)
     if (j->automatic)
         print_line(out, "chosen: %s", j->why_peer);
     print_line(out, "route: %s", j->route);
+    print_line(out, "transfer_type: %s, disks: %s", move_how_name(j->kind.how), move_disks_name(j->kind.disks));
     print_line(out, "options: pages=%s downtime_limit_ms=%u bandwidth_limit_mb=%u verify=%s %s",
                j->options.lz4 ? "lz4" : "plain", j->options.downtime_limit_ms, j->options.bandwidth_limit_mb,
                j->options.verify ? "yes" : "no", j->options.live ? "live" : "paused");

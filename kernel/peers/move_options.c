@@ -26,6 +26,17 @@ static enum hv_err option_bad(struct why *why, const char *what, const char *exp
 #define DOWNTIME_EXPECTED "a number of milliseconds from 1 to 60000"
 #define LIMIT_EXPECTED    "a number of MB per second up to 100000, 0 for no limit,"
 #define PAUSED_EXPECTED   "a live move: a paused guest dirties nothing that has to converge; no policy"
+#define KIND_EXPECTED     "live or quick"
+
+/* Ask for a kind of move by its name.  False: there is no such kind. */
+static bool kind_ask(const char *name, struct move_options *o)
+{
+    bool live = !strcmp(name, "live");
+    if (!live && strcmp(name, "quick") != 0)
+        return false;
+    o->live = live;
+    return true;
+}
 
 /* ---- JSON ---- */
 
@@ -67,7 +78,7 @@ enum hv_err move_limits_json(const struct json_in *in, struct move_options *o, s
 enum hv_err move_options_json(const struct json_in *in, struct move_options *o, struct why *why)
 {
     unsigned n_set;
-    char policy[16], network[24];
+    char policy[16], network[24], kind[16];
     bool has_policy = option_word(in, "policy", policy, sizeof(policy)) == HV_OK;
     if (json_get_bool(in, "lz4", &o->lz4) == HV_E_INVAL)
         return option_bad(why, "lz4", "true or false");
@@ -75,6 +86,8 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
         return option_bad(why, "verify", "true or false");
     if (json_get_bool(in, "live", &o->live) == HV_E_INVAL)
         return option_bad(why, "live", "true or false");
+    if (option_word(in, "kind", kind, sizeof(kind)) == HV_OK && !kind_ask(kind, o))
+        return option_bad(why, "kind", KIND_EXPECTED);
     if (has_policy && !mig_if_stuck_parse(policy, &o->if_stuck))
         return option_bad(why, "policy", POLICY_EXPECTED);
     if (has_policy && !o->live)
@@ -121,7 +134,6 @@ enum hv_err move_options_words(int argc, char **argv, struct move_options *o, st
         { "--plain", offsetof(struct move_options, lz4), false },
         { "--lz4", offsetof(struct move_options, lz4), true },
         { "--paused", offsetof(struct move_options, live), false },
-        { "--live", offsetof(struct move_options, live), true },
         { "--verify", offsetof(struct move_options, verify), true },
     };
     bool has_policy = false;
@@ -133,6 +145,8 @@ enum hv_err move_options_words(int argc, char **argv, struct move_options *o, st
             *(bool *)((char *)o + switches[k].at) = switches[k].on;
             continue;
         }
+        if (!strncmp(argv[i], "--", 2) && kind_ask(argv[i] + 2, o))
+            continue;
         has_policy |= !strcmp(argv[i], "--policy");
         const char *expected = option_value(argv[i], i + 1 < argc ? argv[i + 1] : "", o);
         if (expected)

@@ -3,7 +3,8 @@
  *
  *   word                 JSON field          when not given     what it does
  *   --plain | --lz4      lz4                 [host] lz4         send pages uncompressed, or compressed where it pays
- *   --live | --paused    live                live               move while the guest runs, or stop it before page 1
+ *   --live | --quick     kind: live, quick   live               move while the guest runs, or stop it before page 1
+ *   --paused             live: true, false                      older words for the same
  *   --policy P           policy              throttle           live, when the rounds do not converge: mig_if_stuck
  *   --network A.B.C.D/N  network             [host] networks    only addresses of the peer in this network are used
  *   --limit MB           bandwidth_limit_mb  0: no limit        10^6 bytes per second at most, beside the host's limit
@@ -19,8 +20,8 @@
 #include "kernel/lib/why.h"
 #include "migrate/policy.h"
 
-#define MOVE_OPTIONS_USAGE                                                                       \
-    "[--plain | --lz4] [--live | --paused] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
+#define MOVE_OPTIONS_USAGE                                                                      \
+    "[--plain | --lz4] [--live | --quick] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
     "[--limit MB/S] [--downtime MS] [--verify]"
 #define MOVE_OPTIONS_WORDS 11 /* at most */
 #define MOVE_LIMITS_USAGE  "[--limit MB/S] [--downtime MS]"

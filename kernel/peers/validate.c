@@ -11,7 +11,6 @@
 #include "kernel/lib/log.h"
 #include "kernel/peers/ask.h"
 #include "kernel/peers/migration.h"
-#include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
 #define QUESTIONS_MAX 4
@@ -41,7 +40,7 @@ bool validate_step(void)
 }
 
 /* Does this host itself refuse the move?  False: the peer is to be asked. */
-static bool validate_refused_here(const struct vm *vm, struct validation *out)
+static bool validate_refused_here(const struct vm *vm, const struct move_options *o, struct validation *out)
 {
     const char *name = vm->config.name;
     memset(out, 0, sizeof(*out));
@@ -50,12 +49,8 @@ static bool validate_refused_here(const struct vm *vm, struct validation *out)
                  host_config->host.name);
     else if (migration_is_moving(name))
         snprintf(out->text, sizeof(out->text), "%s is moving already", name);
-    else if (!vm_may_move(vm))
-        snprintf(out->text, sizeof(out->text),
-                 "%s is %s; only a guest that runs, or that an operator paused, can be moved", name,
-                 vm_state_name(vm_state(vm)));
     else
-        (void)vm_disk_stays(vm, out->text, sizeof(out->text));
+        out->has_kind = move_kind_of(vm, o, &out->kind, WHY(out->text)) == HV_OK;
     out->known = out->text[0] != 0;
     return out->known;
 }
@@ -93,13 +88,14 @@ static struct question *question_new(const struct vm *vm)
     return q->ask ? q : NULL;
 }
 
-enum hv_err validate(const char *name, const char *to, struct validation *out, struct why *why)
+enum hv_err validate(const char *name, const char *to, const struct move_options *o, struct validation *out,
+                     struct why *why)
 {
     const struct vm *vm = vm_find(name);
     const struct peer_config *peer = config_peer(host_config, to);
     if (!vm || !peer)
         return REFUSE(HV_E_NOENT, vm ? "no [peer %s] in godwit.conf" : "no guest is named \"%s\"", vm ? to : name);
-    if (validate_refused_here(vm, out))
+    if (validate_refused_here(vm, o, out))
         return HV_OK;
     struct question *q = question_of(vm);
     if (!q)

@@ -67,6 +67,10 @@ static void test_good(void **s)
     assert_memory_equal(got.network.ip, "\x0a\x07\0\0", 4);
     assert_int_equal(json("{\"live\":false}"), HV_OK);
     check(true, false, MIG_STUCK_THROTTLE, 0, 0, 300, false);
+    assert_int_equal(json("{\"kind\":\"quick\"}"), HV_OK);
+    check(true, false, MIG_STUCK_THROTTLE, 0, 0, 300, false);
+    assert_int_equal(words("--quick --live"), HV_OK); /* the last word counts */
+    check(true, true, MIG_STUCK_THROTTLE, 0, 0, 300, false);
 }
 
 /* What is wrong is named, with what is expected. */
@@ -85,6 +89,9 @@ static void test_bad(void **s)
         { "--network 10.7.0.0", "--network: ", "10.7.0.0/24" },
         { "--network 10.7.0.0/33", "--network: ", "10.7.0.0/24" },
         { "--paused --policy wait", "--policy: ", "a live move" },
+        { "--quick --policy wait", "--policy: ", "a live move" },
+        { "{\"kind\":\"paused\"}", "kind: ", "live or quick" },
+        { "{\"kind\":1}", "kind: ", "live or quick" },
         { "--fast", "--fast: ", "--plain" },
         { "fast", "fast: ", "--plain" },
         { "{\"downtime_limit_ms\":0}", "downtime_limit_ms: ", "60000" },

@@ -3,7 +3,7 @@
  *
  * Both ends are real, from the list of jobs to the engine and the places of the destination.  Streams are pairs of
  * queues in this process; guests have memory that was never touched.  And boot files travel with a guest. */
-/* unit-sources: kernel/peers/migration.c kernel/peers/migration_out.c kernel/peers/migration_in.c
+/* unit-sources: kernel/peers/migration.c kernel/peers/kind.c kernel/peers/migration_out.c kernel/peers/migration_in.c
  *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c
  *   migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/ask.c migrate/wire.c migrate/hash.c migrate/batch.c
@@ -144,8 +144,7 @@ static void test_paused(void **s)
     o.downtime_limit_ms = 1;
     atomic_store(&here[0].state, VM_PAUSED);
     assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "a test", &jobs[0], WHY(why)), HV_E_BUSY);
-    assert_string_equal(why, "g0 is other; only a guest that runs, or that an operator paused, can be moved, once at a "
-                             "time");
+    assert_string_equal(why, "g0 is other; only a guest that runs, or that an operator paused, can be moved");
     here[0].operator_paused = true;
     assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "a test", &jobs[0], WHY(why)), HV_OK);
     for (unsigned i = 0; i < 100 && strcmp(jobs[0]->stats.phase, "PRECOPY"); i++, now += 1000)
@@ -153,6 +152,7 @@ static void test_paused(void **s)
     assert_int_equal(migration_cancel("g0", "the test"), HV_OK);
     assert_int_equal(vm_state(&here[0]), VM_PAUSED);
     assert_int_equal(jobs[0]->state, JOB_FAILED);
+    assert_int_equal(jobs[0]->kind.how, MOVE_PAUSED);
     for (unsigned live = 0; live < 2; live++) {
         set_up(NULL);
         atomic_store(&here[0].state, VM_PAUSED);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_validate.c - questions whether guests could migrate: how many may be open, which answers make room
  * for others, and the texts about the best destination or the lack of one. */
-/* unit-sources: kernel/peers/validate.c kernel/peers/choose.c kernel/peers/choose_best.c kernel/config/config.c
- *   kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c */
+/* unit-sources: kernel/peers/validate.c kernel/peers/kind.c kernel/peers/choose.c kernel/peers/choose_best.c
+ *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,6 +43,12 @@ struct vm *vm_find(const char *name)
     return NULL;
 }
 static const char *stays;
+bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
+{
+    (void)vm, (void)len;
+    text[0] = 0;
+    return false;
+}
 const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
 {
     (void)vm;
@@ -74,13 +80,14 @@ void ask_end(struct ask *a)
 }
 
 static struct validation v;
+static struct move_options options = { .live = true };
 static char why[200];
 
 static enum hv_err ask_for(unsigned guest, const char *to)
 {
     char name[8];
     snprintf(name, sizeof(name), "g%u", guest);
-    return validate(name, to, &v, WHY(why));
+    return validate(name, to, &options, &v, WHY(why));
 }
 
 /* Both peers answer all that is open: b takes the guest, c does not. */
@@ -160,7 +167,7 @@ static void test_slot_of_another(void **s)
     assert_int_equal(ask_for(0, "b"), HV_OK);
     answer();
     strcpy(guests[0].config.name, "new");
-    assert_int_equal(validate("new", "b", &v, WHY(why)), HV_OK);
+    assert_int_equal(validate("new", "b", &options, &v, WHY(why)), HV_OK);
     assert_false(v.known);
     assert_int_equal(n_open, 2);
     validate_step();
@@ -172,7 +179,7 @@ static void test_refused_here(void **s)
     (void)s;
     assert_int_equal(ask_for(3, "nobody"), HV_E_NOENT);
     assert_non_null(strstr(why, "no [peer nobody]"));
-    assert_int_equal(validate("x", "b", &v, WHY(why)), HV_E_NOENT);
+    assert_int_equal(validate("x", "b", &options, &v, WHY(why)), HV_E_NOENT);
     assert_non_null(strstr(why, "no guest is named"));
     atomic_store(&guests[1].state, VM_PAUSED);
     assert_int_equal(ask_for(1, "b"), HV_OK);
@@ -194,9 +201,33 @@ static void test_refused_here(void **s)
     moving = false;
     stays = "its disk is here";
     assert_int_equal(ask_for(2, "b"), HV_OK);
-    assert_true(v.known && !v.would_move && !strcmp(v.text, stays));
+    assert_true(v.known && !v.would_move && !strcmp(v.text, "g2 cannot move: its disk is here"));
     stays = NULL;
     assert_int_equal(n_begun, 1);
+}
+
+/* The transfer type is known before the peer has answered, and follows from the guest and the options. */
+static void test_kind(void **s)
+{
+    (void)s;
+    for (unsigned i = 0; i < 3; i++) {
+        struct vm *vm = &guests[i];
+        options.live = i != 1;
+        vm->operator_paused = i == 2;
+        atomic_store(&vm->state, i == 2 ? VM_PAUSED : VM_RUNNING);
+        vm->config.n_disks = i;
+        vm->config.disk[0].kind = DISK_IN_RAM;
+        vm->config.disk[1].kind = DISK_ON_NBD;
+        assert_int_equal(ask_for(i, "b"), HV_OK);
+        assert_true(!v.known && v.has_kind);
+        assert_int_equal(v.kind.how, i);
+        assert_int_equal(v.kind.disks, i == 2 ? MOVE_DISKS_SHARED : MOVE_DISKS_NONE);
+        vm->config.n_disks = 0;
+        vm->operator_paused = false;
+    }
+    options.live = true;
+    assert_string_equal(move_how_name(MOVE_QUICK), "quick");
+    assert_string_equal(move_disks_name(MOVE_DISKS_SHARED), "shared");
 }
 
 /* The best peer with its reason; none, with what stands against each; no question at all. */
@@ -248,6 +279,7 @@ int main(void)
                                         cmocka_unit_test_setup_teardown(test_many_guests, set_up, tear_down),
                                         cmocka_unit_test_setup_teardown(test_all_open, set_up, tear_down),
                                         cmocka_unit_test_setup_teardown(test_slot_of_another, set_up, tear_down),
-                                        cmocka_unit_test_setup_teardown(test_refused_here, set_up, tear_down) };
+                                        cmocka_unit_test_setup_teardown(test_refused_here, set_up, tear_down),
+                                        cmocka_unit_test_setup_teardown(test_kind, set_up, tear_down) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

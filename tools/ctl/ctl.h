@@ -47,8 +47,8 @@ extern struct settings settings;
 /* Options of the command line. */
 struct options {
     bool base, raw;
-    bool json, detach, yes, force, plain, lz4, live, paused, verify, force_here, force_there, print_only, quiet, status,
-        cancel, stop_crashed, replace, follow, sure, show_config;
+    bool json, detach, yes, force, plain, lz4, live, paused, quick, dry_run, verify, force_here, force_there,
+        print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
         *name;
 };
@@ -292,6 +292,12 @@ enum exit_code volume_path(const char *text, struct host **h, char path[VOLUME_P
 bool yes_typed(void);
 /** Draw a move (the JSON of /v1/migrations/ID) into an SVG file. */
 enum exit_code picture_write(const char *path, const json_t *job);
+/** The kind of a move in words, from its "transfer_type" and "disk_transfer"; returns out. */
+const char *transfer_type(char *out, size_t len, const json_t *o);
+/** Request of a move from the options; the host checks their ranges.  NULL: an option is wrong, *why says how. */
+json_t *move_request(const char *vm, const char *to, const char **why);
+/** Where could the guest move, of --to, as the options say?  Prints all reasons. */
+enum exit_code validate_move(struct host *h, const char *vm);
 /** Duration, blackout, bytes and rounds of a move in words; returns out. */
 const char *move_summary(char *out, size_t len, const json_t *job);
 /** n / unit with so many decimals, rounded half up; returns out.  All figures with decimals come from here. */

@@ -103,6 +103,14 @@ static void move_progress(const json_t *j, struct eta *eta)
     }
 }
 
+const char *transfer_type(char *out, size_t len, const json_t *o)
+{
+    const char *disks = get_str(o, "disk_transfer");
+    bool any = *disks && strcmp(disks, "none") != 0;
+    snprintf(out, len, "%s%s%s", get_str(o, "transfer_type"), any ? ", disks " : "", any ? disks : "");
+    return out;
+}
+
 const char *move_summary(char *out, size_t len, const json_t *job)
 {
     char s[24], ms[24], mb[24];
@@ -191,23 +199,23 @@ static const char *add_limits(json_t *o)
                                                                    : NULL;
 }
 
-/* Request of a move from the options; the host checks their ranges.  NULL: an option is wrong, *why says how. */
-static json_t *move_request(const char *vm, const char *to, const char **why)
+json_t *move_request(const char *vm, const char *to, const char **why)
 {
+    bool quick = options.quick || options.paused;
     json_t *o = json_pack("{s:s,s:s}", "vm", vm, "to", to);
     if (options.plain || options.lz4)
         json_object_set_new(o, "lz4", json_boolean(options.lz4));
     if (options.verify)
         json_object_set_new(o, "verify", json_true());
-    if (options.live || options.paused)
+    if (options.live || quick)
         json_object_set_new(o, "live", json_boolean(options.live));
     if (options.policy)
         json_object_set_new(o, "policy", json_string(options.policy));
     if (options.network)
         json_object_set_new(o, "network", json_string(options.network));
-    *why = options.plain && options.lz4     ? "--plain or --lz4, not both"
-           : options.live && options.paused ? "--live or --paused, not both"
-                                            : add_limits(o);
+    *why = options.plain && options.lz4 ? "--plain or --lz4, not both"
+           : options.live && quick      ? "--live or --quick (--paused), not both"
+                                        : add_limits(o);
     if (*why) {
         json_decref(o);
         return NULL;
@@ -221,6 +229,7 @@ enum exit_code cmd_vm_migrate(int argc, char **argv)
     struct answer a;
     json_t *vm;
     const char *to = options.to, *why;
+    char type[64];
     (void)argc;
     if (!to)
         return fail(EXIT_USAGE, "where to?  godwitctl vm migrate NAME --to HOST|auto");
@@ -237,10 +246,16 @@ enum exit_code cmd_vm_migrate(int argc, char **argv)
         json_decref(request);
         return fail(EXIT_REFUSED, "%s is on %s already", argv[0], to);
     }
+    if (options.dry_run) {
+        json_decref(request);
+        return validate_move(h, argv[0]);
+    }
     e = ask(h, "POST", "/v1/migrations", request, &a);
     if (e)
         return e;
     uint64_t id = get_num(a.json, "id");
+    if (!options.json)
+        fprintf(stderr, "%s -> %s: transfer type %s\n", argv[0], to, transfer_type(type, sizeof(type), a.json));
     if (options.detach && options.json)
         print_json(json_pack("{s:s,s:I,s:s,s:s}", "host", h->name, "id", (json_int_t)id, "vm", argv[0], "to", to));
     else if (options.detach)
@@ -413,8 +428,11 @@ static enum exit_code load_job(const char *which, json_t **job)
 
 static void show_job(const json_t *j)
 {
+    char type[64];
     if (in_doubt(j))
         printf("in doubt: %s\n", get_str(j, "doubt"));
+    if (*get_str(j, "transfer_type"))
+        printf("transfer type: %s\n", transfer_type(type, sizeof(type), j));
     printf("move %s/%lu of %s to %s: %s, %s, %lu%%\n", get_str(j, "host"), get_num(j, "id"), get_str(j, "vm"),
            get_str(j, "to"), get_str(j, "state"), get_str(j, "phase"), get_num(j, "percent"));
     if (json_object_get(j, "error"))

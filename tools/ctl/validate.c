@@ -11,13 +11,15 @@
 #define ASK_MS    50
 #define ASK_TURNS 400 /* the host's own time limits end the question much earlier */
 
-/* Ask h whether vm could move to the peer to.  *out: the host's answer (owned). */
+/* Ask h whether vm could move to the peer to, as the options say.  *out: the host's answer (owned). */
 static enum exit_code validate_ask(struct host *h, const char *vm, const char *to, json_t **out)
 {
     const struct timespec pause = { .tv_nsec = ASK_MS * 1000000L };
+    const char *why;
     for (unsigned turn = 0; turn < ASK_TURNS; turn++) {
         struct answer a;
-        enum exit_code e = ask(h, "POST", "/v1/validate", json_pack("{s:s,s:s}", "vm", vm, "to", to), &a);
+        json_t *request = move_request(vm, to, &why);
+        enum exit_code e = request ? ask(h, "POST", "/v1/validate", request, &a) : fail(EXIT_USAGE, "%s", why);
         if (e)
             return e;
         *out = get_bool(a.json, "known") ? json_incref(a.json) : NULL;
@@ -33,8 +35,11 @@ static void validate_print(FILE *f, const struct host *h, const json_t *verdict)
 {
     size_t i;
     json_t *reason;
+    char type[64];
     fprintf(f, "%s %s -> %s: %s\n", get_str(verdict, "vm"), h->name, get_str(verdict, "to"),
             get_bool(verdict, "would_move") ? "would move" : "would not move");
+    if (*get_str(verdict, "transfer_type"))
+        fprintf(f, "    transfer type: %s\n", transfer_type(type, sizeof(type), verdict));
     json_array_foreach(json_object_get(verdict, "reasons"), i, reason)
         fprintf(f, "    %s\n", json_string_value(reason));
 }
@@ -89,6 +94,14 @@ static enum exit_code validate_vm(struct host *h, const char *vm, struct verdict
     return e;
 }
 
+enum exit_code validate_move(struct host *h, const char *vm)
+{
+    struct verdicts v = { .all = json_array() };
+    enum exit_code e = validate_vm(h, vm, &v);
+    print_list("verdicts", v.all);
+    return e ? e : v.stuck ? EXIT_REFUSED : EXIT_GOOD;
+}
+
 static enum exit_code validate_running(struct host *h, json_t *vm, void *ctx)
 {
     return strcmp(get_str(vm, "state"), "running") ? EXIT_GOOD : validate_vm(h, get_str(vm, "name"), ctx);
@@ -96,19 +109,17 @@ static enum exit_code validate_running(struct host *h, json_t *vm, void *ctx)
 
 enum exit_code cmd_validate(int argc, char **argv)
 {
-    struct verdicts v = { .all = json_array() };
     struct host *h;
     json_t *vm;
-    enum exit_code e;
-    if (!argc) {
-        e = each_item("/v1/vms", "vms", validate_running, &v);
-    } else if ((e = find_vm(argv[0], &h, &vm))) {
-        json_decref(v.all);
-        return e;
-    } else {
+    if (argc) {
+        enum exit_code bad = find_vm(argv[0], &h, &vm);
+        if (bad)
+            return bad;
         json_decref(vm);
-        e = validate_vm(h, argv[0], &v);
+        return validate_move(h, argv[0]);
     }
+    struct verdicts v = { .all = json_array() };
+    enum exit_code e = each_item("/v1/vms", "vms", validate_running, &v);
     print_list("verdicts", v.all);
     return e ? e : v.stuck ? EXIT_REFUSED : EXIT_GOOD;
 }
