@@ -40,6 +40,8 @@ struct vm_disk {       /* [s] a disk on a server or on this host, as its guest u
     struct disk_req flush;
     bool flushing; /* flush is pending */
     enum disk_status flushed;
+    uint64_t hold_us; /* clock_us() when vm_disk_hold() began; 0: not held by it */
+    bool moving;      /* it is being moved to another place of this host */
 };
 struct vm_disks {                       /* [s] */
     bool waiting;                       /* the guest is paused until every disk answers */

@@ -55,6 +55,7 @@ struct blk {            /* [d] */
     struct vm *vm;      /* borrowed: owns this */
     unsigned index;     /* [c] in vm->blk */
     bool read_only;     /* [c] for the guest, whatever the disk is */
+    bool discard;       /* offered; its disk may have been exchanged for one without it */
     const char *serial; /* [c] borrowed from vm's configuration; "": the disk's */
     struct disk_ram ram;
     bool hold;                        /* take no requests */
@@ -195,9 +196,9 @@ static enum disk_status blk_begin_range(struct blk_req *q, struct disk *d)
     r->unmap = flags;
     r->offset = sector * DISK_SECTOR;
     r->len = n * DISK_SECTOR;
-    if (!(r->op == DISK_ZEROES ? d->info.zeroes : d->info.discard))
-        return DISK_UNSUPP;
-    return blk_submit(q, d);
+    if (r->op == DISK_ZEROES ? d->info.zeroes : d->info.discard)
+        return blk_submit(q, d);
+    return r->op == DISK_DISCARD && q->b->discard ? DISK_OK : DISK_UNSUPP;
 }
 
 static const char *blk_serial(const struct blk *b) { return b->serial[0] ? b->serial : b->disk->serial; }
@@ -404,8 +405,18 @@ void vdev_blk_attach(struct vm *vm, unsigned index, struct disk *disk)
     const struct disk_info *i = &disk->info;
     ASSERT(disk->known && (!disk->max_pending || disk->max_pending > PENDING_MAX) && b->n_pending == 0);
     b->disk = disk;
+    b->discard = i->discard;
     d->lacks = (blk_is_read_only(b) ? 0 : F_RO) | (i->flush ? 0 : F_FLUSH) | (i->discard ? 0 : F_DISCARD) |
                (i->zeroes ? 0 : F_WRITE_ZEROES);
+}
+
+void vdev_blk_swap(struct vm *vm, unsigned index, struct disk *disk)
+{
+    struct blk *b = vm->blk[index];
+    spin_lock(&vm->dev_lock);
+    ASSERT(disk->known && disk->max_pending > PENDING_MAX && b->disk && b->hold && b->n_pending == 0);
+    b->disk = disk;
+    spin_unlock(&vm->dev_lock);
 }
 
 const struct blk_counts *vdev_blk_counts(const struct vm *vm, unsigned index, enum blk_kind kind)

@@ -70,6 +70,12 @@ const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
 {
     for (unsigned i = 0; i < vm->config.n_disks; i++) {
         const struct disk_config *d = &vm->config.disk[i];
+        if (vm->disks.d[i].moving) {
+            snprintf(text, len,
+                     "its disk vd%c is being moved to another place of this host: wait for that, or cancel it",
+                     'a' + i);
+            return text;
+        }
         if (d->kind != DISK_ON_LV)
             continue;
         snprintf(text, len,
@@ -260,6 +266,34 @@ const char *vm_disk_quiesce_error(const struct vm *vm)
         error = disk_quiesce_error(&vm->disks.d[i]);
     return error;
 }
+
+/* ---- exchange ---- */
+
+bool vm_disk_hold(struct vm *vm, unsigned i)
+{
+    struct vm_disk *v = &vm->disks.d[i];
+    ASSERT(v->disk && v->quiesce == DISK_RUNNING);
+    if (!v->hold_us) {
+        v->hold_us = clock_us();
+        vdev_blk_hold(vm, i, true);
+    }
+    return !v->flushing && vdev_blk_pending(vm, i) == 0;
+}
+
+uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk)
+{
+    struct vm_disk *v = &vm->disks.d[i];
+    ASSERT(v->hold_us && v->quiesce == DISK_RUNNING);
+    uint64_t held = clock_us() - v->hold_us;
+    if (v->disk != disk)
+        vdev_blk_swap(vm, i, disk);
+    v->disk = disk;
+    v->hold_us = 0;
+    vdev_blk_hold(vm, i, false);
+    return held;
+}
+
+void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving) { vm->disks.d[i].moving = moving; }
 
 /* ---- reports ---- */
 

@@ -2,8 +2,8 @@
  * kernel/vm/vm_disk.h - a VM's disks on servers or on this host, over the VM's life: opened before the guest runs,
  * quiesced before the guest stops for a move.
  *
- * A guest of which a disk does not answer for DISK_STALL_US is paused until it does, and never sees an error.  Service
- * pCPU only.  For a VM without such disks, each function does nothing. */
+ * A guest of which a disk does not answer for DISK_STALL_US is paused until it does, and never sees an error.
+ * Service pCPU only. */
 #ifndef GODWIT_KERNEL_VM_VM_DISK_H
 #define GODWIT_KERNEL_VM_VM_DISK_H
 
@@ -36,7 +36,13 @@ void vm_disk_unquiesce(struct vm *vm);
 /** Why vm_disk_quiesce() cannot become true.  NULL: it still may. */
 const char *vm_disk_quiesce_error(const struct vm *vm);
 
-/** Is the guest paused for a disk?  text: the reason, or "". */
+/** Exchange a disk of a guest that is up.  hold: its requests wait in its ring; call again until true: none is pending.
+ *  swap: it goes on with that disk, which may be the same.  Returns how long it was held, in us. */
+bool vm_disk_hold(struct vm *vm, unsigned i);
+uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk);
+void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving);
+
+/** text: the reason, or "". */
 bool vm_disk_waiting(const struct vm *vm, char *text, size_t len);
 void vm_disk_describe(const struct vm *vm, struct printer *out); /* for `vm inspect` */
 

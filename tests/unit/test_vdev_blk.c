@@ -122,6 +122,37 @@ static void test_answers_in_any_order(void **state)
     assert_true(status(2) == 0 && status(0) == 1 && drv_used(&m, BLK, 0) == 3 && vdev_blk_pending(&m.vm, 0) == 0);
 }
 
+/* Another backend in the middle: what was offered stays, and nothing is lost. */
+static void test_exchanged_while_it_runs(void **state)
+{
+    (void)state;
+    static struct disk other;
+    disk.info.discard = true;
+    vdev_blk_attach(&m.vm, 0, &disk);
+    start();
+    offer(0, 1, 8, 4096, false);
+    vdev_blk_hold(&m.vm, 0, true);
+    offer(1, 0, 16, 4096, true);
+    assert_int_equal(n_pending, 1);
+    pending[0]->done(pending[0], DISK_OK);
+    other = disk;
+    other.info.discard = false;
+    n_pending = 0;
+    disk = other; /* fake_submit() knows one */
+    vdev_blk_swap(&m.vm, 0, &disk);
+    vdev_blk_hold(&m.vm, 0, false);
+    service();
+    assert_int_equal(n_pending, 1);
+    assert_true(pending[0]->op == DISK_READ && pending[0]->offset == 8192);
+    pending[0]->done(pending[0], DISK_OK);
+    assert_true(status(0) == 0 && status(1) == 0);
+    drv_w(&m, BLK, 0, 4, 0);
+    assert_true(drv_r(&m, BLK, 4, 4) & BIT32(13));
+    drv_put(&m, DATA(2), 8, 8), drv_put(&m, DATA(2) + 8, 8, 8); /* DISCARD of a block: it may be ignored */
+    offer(2, 11, 0, 16, false);
+    assert_true(status(2) == 0 && n_pending == 1);
+}
+
 static void counts(enum blk_kind kind, uint64_t bytes, uint64_t requests, uint64_t errors)
 {
     const struct blk_counts *c = vdev_blk_counts(&m.vm, 0, kind);
@@ -261,6 +292,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
         T(test_answers_in_any_order),
+        T(test_exchanged_while_it_runs),
         T(test_counted_by_kind),
         T(test_refused_without_the_disk),
         T(test_hold_leaves_requests_in_the_ring),

@@ -37,6 +37,12 @@ void vdev_blk_attach(struct vm *v, unsigned i, struct disk *d)
     assert_ptr_equal(v->disks.d[i].disk, d);
     n_attached++;
 }
+static struct disk *swapped;
+void vdev_blk_swap(struct vm *v, unsigned i, struct disk *d)
+{
+    assert_true(held[i] && n_pending[i] == 0 && v->disks.d[i].disk != d);
+    swapped = d;
+}
 void vdev_blk_hold(struct vm *v, unsigned i, bool hold) { held[i] = hold && v; }
 unsigned vdev_blk_pending(struct vm *v, unsigned i) { return v ? n_pending[i] : 0; }
 
@@ -82,6 +88,7 @@ static int begin(void **state)
     memset(&vm, 0, sizeof(vm));
     memset(n_pending, 0, sizeof(n_pending));
     memset(flushes, 0, sizeof(flushes));
+    memset(held, 0, sizeof(held));
     n_open = n_closed = n_attached = 0;
     no_memory_at = CONFIG_MAX_DISKS;
     now_us = 1000000;
@@ -188,12 +195,46 @@ static void test_a_volume_stays(void **state)
     assert_null(vm_disk_stays(&vm, text, sizeof(text)));
 }
 
+static void test_exchanged_when_nothing_is_pending(void **state)
+{
+    (void)state;
+    start();
+    struct disk *other = &disks[5];
+    *other = *vm.disks.d[0].disk;
+    n_pending[0] = 2;
+    assert_false(vm_disk_hold(&vm, 0));
+    assert_true(held[0] && !held[2]);
+    now_us += 7000;
+    n_pending[0] = 0;
+    assert_true(vm_disk_hold(&vm, 0));
+    assert_int_equal(vm_disk_swap(&vm, 0, other), 7000);
+    assert_true(swapped == other && vm.disks.d[0].disk == other && !held[0]);
+    assert_true(vm_disk_hold(&vm, 0));
+    swapped = NULL;
+    assert_int_equal(vm_disk_swap(&vm, 0, other), 0);
+    assert_true(!swapped && !held[0]);
+    assert_true(vm_disk_quiesce(&vm) == false && held[0]); /* a move of the guest may follow */
+}
+
+static void test_one_that_moves_stays(void **state)
+{
+    char text[300];
+    (void)state;
+    start();
+    vm.config.disk[2].kind = DISK_ON_NBD;
+    vm_disk_moving_set(&vm, 3, true);
+    assert_non_null(strstr(vm_disk_stays(&vm, text, sizeof(text)), "vdd is being moved"));
+    vm_disk_moving_set(&vm, 3, false);
+    assert_null(vm_disk_stays(&vm, text, sizeof(text)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup(name, begin)
         T(test_runs_when_all_are_open), T(test_no_memory_for_the_last), T(test_any_stall_pauses),
-        T(test_quiet_when_all_are),     T(test_a_volume_stays),
+        T(test_quiet_when_all_are),     T(test_a_volume_stays),         T(test_exchanged_when_nothing_is_pending),
+        T(test_one_that_moves_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
