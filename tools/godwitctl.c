@@ -10,6 +10,7 @@
 #include "tools/ctl/ctl.h"
 
 #include <getopt.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,7 @@ struct options options;
 
 /* clang-format off */
 static const struct command {
-    const char *words[2];               /* [1] NULL: a one-word command */
+    const char *words[3];               /* the last ones NULL: a command of fewer words */
     int min_args, max_args;
     const char *args, *options;         /* options: names of the ones that it takes, beside the common ones */
     const char *help, *example;         /* example: what follows "godwitctl ", one per line */
@@ -78,6 +79,18 @@ static const struct command {
       cmd_vm_edit },
     { { "vm", "undefine" }, 1, 1, "NAME", "", "forget a stopped guest; its volumes stay", "vm undefine web",
       cmd_vm_undefine },
+    { { "vm", "disk", "attach" }, 2, 4, "NAME DISK [read-only] [serial=TEXT]", "fingerprint",
+      "give a guest one disk more, from its next start on: DISK as in godwit.conf, such as lv:godwit/data "
+      "(--fingerprint: of the certificate of an nbd: server)",
+      "vm disk attach web lv:godwit/data\nvm disk attach web lv:godwit/tools read-only", cmd_vm_disk_attach },
+    { { "vm", "disk", "detach" }, 2, 2, "NAME vdX", "",
+      "take a disk from a guest, from its next start on; what is on it stays (`vm show` lists its disks)",
+      "vm disk detach web vdb", cmd_vm_disk_detach },
+    { { "vm", "nic", "attach" }, 1, 2, "NAME [MAC]", "spoof",
+      "give a guest one network card more, from its next start on (--spoof: it may send from any address)",
+      "vm nic attach web", cmd_vm_nic_attach },
+    { { "vm", "nic", "detach" }, 2, 2, "NAME MAC", "", "take a network card from a guest, from its next start on",
+      "vm nic detach web 02:47:57:a1:b2:c3", cmd_vm_nic_detach },
     { { "vm", "start" }, 1, 1, "NAME", "force detach",
       "start a stopped guest, if no peer has it, and wait until that is known (--force: without asking them; --detach: "
       "do not wait)", "vm start web --host alpha",
@@ -201,10 +214,33 @@ static const char move_options[] = "      --to HOST|auto   destination; auto: th
                                    "      --verify         compare hashes of all memory before the handoff\n";
 static const char which_move[] = "MOVE is HOST/NUMBER, NUMBER with --host, or a guest's name for its newest\n  move.\n";
 
-/* Do the words argv name c, or the group of commands that c is in?  No words name all. */
+#define WORDS_MAX ((int)(sizeof(commands[0].words) / sizeof(commands[0].words[0])))
+
+static int command_words(const struct command *c)
+{
+    int n = 1;
+    while (n < WORDS_MAX && c->words[n])
+        n++;
+    return n;
+}
+
+/* "vm start" */
+static const char *command_name(const struct command *c)
+{
+    static char name[64];
+    snprintf(name, sizeof(name), "%s", c->words[0]);
+    for (int i = 1; i < command_words(c); i++)
+        snprintf(name + strlen(name), sizeof(name) - strlen(name), " %s", c->words[i]);
+    return name;
+}
+
+/* Do the words argv name c, or a group of commands that c is in?  No words name all. */
 static bool command_matches(const struct command *c, int argc, char **argv)
 {
-    return !argc || (!strcmp(argv[0], c->words[0]) && (argc == 1 || !c->words[1] || !strcmp(argv[1], c->words[1])));
+    for (int i = 0; i < argc && i < command_words(c); i++)
+        if (strcmp(argv[i], c->words[i]) != 0)
+            return false;
+    return true;
 }
 
 #define HELP_COLUMNS 79
@@ -229,8 +265,7 @@ static void help_text(FILE *f, const char *text)
 static void help_line(FILE *f, const struct command *c)
 {
     char left[80];
-    int n = snprintf(left, sizeof(left), "  %s%s%s %s", c->words[0], c->words[1] ? " " : "",
-                     c->words[1] ? c->words[1] : "", c->args);
+    int n = snprintf(left, sizeof(left), "  %s %s", command_name(c), c->args);
     fprintf(f, "%-*s", HELP_INDENT, left);
     if (n >= HELP_INDENT)
         fprintf(f, "\n%*s", HELP_INDENT, "");
@@ -318,6 +353,7 @@ enum {
     OPT_NAME,
     OPT_SURE,
     OPT_ROLE,
+    OPT_SPOOF,
     OPT_DEFINITION
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
@@ -358,6 +394,7 @@ static const struct option long_options[] = {
     { "follow", no_argument, NULL, OPT_FOLLOW },
     { "sure", no_argument, NULL, OPT_SURE },
     { "role", required_argument, NULL, OPT_ROLE },
+    { "spoof", no_argument, NULL, OPT_SPOOF },
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "name", required_argument, NULL, OPT_NAME },
     { "definition", no_argument, NULL, OPT_DEFINITION },
@@ -465,6 +502,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_FOLLOW:      options.follow = true; break;
         case OPT_SURE:        options.sure = true; break;
         case OPT_ROLE:        options.role = optarg; break;
+        case OPT_SPOOF:       options.spoof = true; break;
         case OPT_TIMEOUT:     options.timeout = optarg; break;
         case OPT_NAME:        options.name = optarg; break;
         case OPT_DEFINITION:  options.show_config = true; break;
@@ -486,8 +524,8 @@ static const struct command *command_find(int argc, char **argv, int *n_words)
 {
     for (size_t i = 0; argc && i < N_COMMANDS; i++) {
         const struct command *c = &commands[i];
-        *n_words = c->words[1] ? 2 : 1;
-        if (argc >= *n_words && !strcmp(argv[0], c->words[0]) && (!c->words[1] || !strcmp(argv[1], c->words[1])))
+        *n_words = command_words(c);
+        if (argc >= *n_words && command_matches(c, argc, argv))
             return c;
     }
     return NULL;
@@ -508,30 +546,54 @@ static enum exit_code check_options(const struct command *c)
 {
     for (unsigned i = 0; i < n_used; i++)
         if (!list_has_word(c->options, used[i]))
-            return fail(EXIT_USAGE, "--%s is no option of %s%s%s; add --help to see which it has", used[i], c->words[0],
-                        c->words[1] ? " " : "", c->words[1] ? c->words[1] : "");
+            return fail(EXIT_USAGE, "--%s is no option of %s; add --help to see which it has", used[i],
+                        command_name(c));
     return EXIT_GOOD;
+}
+
+/* The n words with blanks between; out has room for three of a command line. */
+static const char *words_join(char out[256], const char *const *words, int n)
+{
+    size_t len = 0;
+    out[0] = 0;
+    for (int i = 0; i < n && len < 256; i++)
+        len += (size_t)snprintf(out + len, 256 - len, "%s%s", i ? " " : "", words[i]);
+    return out;
+}
+
+/* The words of a command, or of a group, that argv begins with, if letters were typed wrong.  Returns their number; 0:
+ * it is like none. */
+static int words_meant(int argc, char **argv, const char *meant[WORDS_MAX])
+{
+    int n = 0;
+    for (const char *best; n < argc && n < WORDS_MAX; n++) {
+        unsigned distance = n ? 4 : 3;
+        best = NULL;
+        for (size_t i = 0; i < N_COMMANDS; i++)
+            if (n < command_words(&commands[i]) && command_matches(&commands[i], n, (char **)(uintptr_t)meant))
+                guess(argv[n], commands[i].words[n], &best, &distance);
+        if (!best)
+            break;
+        meant[n] = best;
+    }
+    return n;
 }
 
 static enum exit_code unknown_command(int argc, char **argv)
 {
-    const char *best = NULL, *group = NULL;
-    unsigned distance = 3;
-    for (size_t i = 0; i < N_COMMANDS; i++)
-        guess(argv[0], commands[i].words[0], &group, &distance);
-    distance = 4;
-    for (size_t i = 0; argc > 1 && group && i < N_COMMANDS; i++)
-        if (commands[i].words[1] && !strcmp(commands[i].words[0], group))
-            guess(argv[1], commands[i].words[1], &best, &distance);
-    bool two = argc > 1 && (best || !group);
-    if (!group)
-        return fail(EXIT_USAGE, "no such command: %s%s%s; `godwitctl help` lists them", argv[0], two ? " " : "",
-                    two ? argv[1] : "");
-    if (best || strcmp(group, argv[0]))
-        return fail(EXIT_USAGE, "no such command: %s%s%s; did you mean `godwitctl %s%s%s`?", argv[0], two ? " " : "",
-                    two ? argv[1] : "", group, best ? " " : "", best ? best : "");
-    return fail(EXIT_USAGE, "no such command: %s %s; `godwitctl help %s` lists those that there are", argv[0], argv[1],
-                group);
+    const char *meant[WORDS_MAX] = { NULL };
+    char typed[256], group[256];
+    int n = words_meant(argc, argv, meant);
+    bool same = true;
+    for (int i = 0; i < n; i++)
+        same &= !strcmp(argv[i], meant[i]);
+    words_join(typed, (const char *const *)argv, n + (same && n < argc));
+    words_join(group, meant, n);
+    if (!n)
+        return fail(EXIT_USAGE, "no such command: %s; `godwitctl help` lists them", typed);
+    if (!same)
+        return fail(EXIT_USAGE, "no such command: %s; did you mean `godwitctl %s`?", typed, group);
+    return fail(EXIT_USAGE, "no such command: %s; `godwitctl help %s` lists those that there are", typed, group);
 }
 
 /* There is one argument too many, and it is the name of a host, as the first or the last.  False: it is neither. */
@@ -546,21 +608,18 @@ static bool host_misplaced(const struct command *c, int argc, char **argv)
         if (i != at)
             snprintf(rest + n, sizeof(rest) - n, " %s", argv[i]);
     }
-    fail(EXIT_USAGE, "did you mean `godwitctl %s %s%s --host %s`?", c->words[0], c->words[1] ? c->words[1] : "", rest,
-         argv[at]);
+    fail(EXIT_USAGE, "did you mean `godwitctl %s%s --host %s`?", command_name(c), rest, argv[at]);
     return true;
 }
 
 /* The number of arguments is wrong. */
 static enum exit_code wrong_arguments(const struct command *c, int argc, char **argv, const char *config)
 {
-    const char *word = c->words[1] ? c->words[1] : "";
     if (argc == c->max_args + 1 && !options.to && list_has_word(c->options, "to"))
-        return fail(EXIT_USAGE, "did you mean `godwitctl %s%s%s %s --to %s`?", c->words[0], *word ? " " : "", word,
-                    argv[0], argv[argc - 1]);
+        return fail(EXIT_USAGE, "did you mean `godwitctl %s %s --to %s`?", command_name(c), argv[0], argv[argc - 1]);
     if (argc == c->max_args + 1 && !options.host && config_load(config) == EXIT_GOOD && host_misplaced(c, argc, argv))
         return EXIT_USAGE;
-    return fail(EXIT_USAGE, "usage: godwitctl %s%s%s %s", c->words[0], *word ? " " : "", word, c->args);
+    return fail(EXIT_USAGE, "usage: godwitctl %s %s", command_name(c), c->args);
 }
 
 static enum exit_code help_run(FILE *f, int argc, char **argv)
@@ -590,7 +649,7 @@ static enum exit_code command_run(int argc, char **argv, const char *config)
     const struct command *c = command_find(argc, argv, &n_words);
     if (argc && !strcmp(argv[0], "help"))
         return help_run(stdout, argc - 1, argv + 1);
-    if (!c && argc <= 1 && (!argc || help_of_words(stderr, argc, argv))) {
+    if (!c && argc <= 2 && (!argc || help_of_words(stderr, argc, argv))) {
         if (!argc)
             help_of_all(stderr);
         return EXIT_USAGE;

@@ -12,7 +12,6 @@
 
 const struct config *host_config;
 
-#define LINE_MAX_LEN 1300u /* room for the longest command line */
 _Static_assert(LINE_MAX_LEN > CONFIG_CMDLINE_LEN + sizeof("cmdline = "), "a line holds the longest value");
 _Static_assert(CONFIG_MAX_VMS == 256 && CONFIG_MAX_PEERS == 64 && CONFIG_MAX_CLIENTS == 64, "messages below");
 
@@ -422,20 +421,29 @@ static void section_line_apply(struct parser *p, char *s) /* s: after the '[' */
     mistake_report(p, p->line, "", end ? "nothing after the section's ']'" : "']' after the section's name");
 }
 
-static void line_apply(struct parser *p, char *s)
+bool config_line_split(char *s, char **key, char **value)
 {
     comment_cut(s);
-    s = trim(s);
+    *key = s = trim(s);
     if (!*s || *s == ';' || *s == '#')
+        return false;
+    char *equals = *s == '[' ? NULL : strchr(s, '=');
+    *value = equals ? trim(equals + 1) : NULL;
+    if (equals)
+        *equals = 0;
+    *key = trim(s);
+    return true;
+}
+
+static void line_apply(struct parser *p, char *s)
+{
+    char *key, *value;
+    if (!config_line_split(s, &key, &value))
         return;
-    if (*s == '[') {
-        section_line_apply(p, s + 1);
-        return;
-    }
-    char *value = strchr(s, '=');
-    if (value)
-        *value++ = 0;
-    key_apply(p, trim(s), value ? trim(value) : NULL);
+    if (*key == '[')
+        section_line_apply(p, key + 1);
+    else
+        key_apply(p, key, value);
 }
 
 /* Cut the text into lines.  Each is copied: the functions above write into it. */

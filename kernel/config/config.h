@@ -236,6 +236,8 @@ int config_network_rank(const struct config *c, const uint8_t ip[4]);
 /** The default address of card i of the guest of that name: 02, "GW", and 24 bits of a hash of both, so that it is the
  *  same on every host. */
 void config_mac_default(const char *name, unsigned i, uint8_t mac[6]);
+/** Parse a unicast address like 02:47:57:00:00:01.  False, mac unchanged: s is none. */
+bool config_mac_parse(const char *s, uint8_t mac[6]);
 const struct peer_config *config_peer(const struct config *c, const char *name); /* NULL: no such, or removed */
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/config/config_impl.h - shared by config.c (lines and sections) and config_keys.c (what each key takes), and
- * used by these two only. */
+ * kernel/config/config_impl.h - shared by config.c (lines and sections), config_keys.c (what each key takes) and
+ * config_edit.c (which lines are whose), and used by these only. */
 #ifndef GODWIT_KERNEL_CONFIG_CONFIG_IMPL_H
 #define GODWIT_KERNEL_CONFIG_CONFIG_IMPL_H
 
@@ -64,11 +64,18 @@ enum {
     VM_START_DELAY
 };
 
+#define LINE_MAX_LEN 1300u /* room for the longest command line */
+
 #define NAME "1 to 31 letters, digits, '-', '_' or '.', not starting with '-'"
 
 /** The n keys of a section; SEC_NONE and SEC_IGNORED have none. */
 const struct key *config_keys(enum section s, unsigned *n);
 /** Parse the name of a host, peer, client or VM.  False, out unchanged: s is not a name. */
 bool config_name(const char *s, char out[CONFIG_NAME_LEN]);
+/** Parse "yes", "off" and the like.  False, out unchanged: s is none of them. */
+bool config_boolean(const char *s, bool *out);
+/** Split a line in place.  False: a comment, or nothing.  *key: "[...]" for a section's line; *value: NULL without a
+ *  '='. */
+bool config_line_split(char *s, char **key, char **value);
 
 #endif

@@ -60,7 +60,7 @@ static int word_index(const char *s, const char *const *words, unsigned n)
     return -1;
 }
 
-static bool boolean_parse(const char *s, bool *out)
+bool config_boolean(const char *s, bool *out)
 {
     static const char *const words[] = { "no", "yes", "off", "on", "false", "true", "0", "1" };
     int i = word_index(s, words, ARRAY_SIZE(words));
@@ -373,8 +373,8 @@ static bool host_api_port_set(struct parser *p, const char *v) { return port_par
 static bool host_key_set(struct parser *p, const char *v) { return file_name_copy(v, p->c->host.key); }
 static bool host_cert_set(struct parser *p, const char *v) { return file_name_copy(v, p->c->host.cert); }
 static bool host_pool_set(struct parser *p, const char *v) { return file_name_copy(v, p->c->host.pool_cpuid); }
-static bool host_incoming_set(struct parser *p, const char *v) { return boolean_parse(v, &p->c->host.incoming); }
-static bool host_outgoing_set(struct parser *p, const char *v) { return boolean_parse(v, &p->c->host.outgoing); }
+static bool host_incoming_set(struct parser *p, const char *v) { return config_boolean(v, &p->c->host.incoming); }
+static bool host_outgoing_set(struct parser *p, const char *v) { return config_boolean(v, &p->c->host.outgoing); }
 static bool host_downtime_set(struct parser *p, const char *v)
 {
     return config_number(v, 1, 60000, &p->c->host.downtime_limit_ms);
@@ -385,8 +385,8 @@ static bool host_bandwidth_set(struct parser *p, const char *v)
 }
 static bool host_max_jobs_set(struct parser *p, const char *v) { return config_number(v, 1, 16, &p->c->host.max_jobs); }
 static bool host_guest_cpus_set(struct parser *p, const char *v) { return cpu_list_parse(v, &p->c->host.guest_cpus); }
-static bool host_verify_set(struct parser *p, const char *v) { return boolean_parse(v, &p->c->host.verify); }
-static bool host_lz4_set(struct parser *p, const char *v) { return boolean_parse(v, &p->c->host.lz4); }
+static bool host_verify_set(struct parser *p, const char *v) { return config_boolean(v, &p->c->host.verify); }
+static bool host_lz4_set(struct parser *p, const char *v) { return config_boolean(v, &p->c->host.lz4); }
 
 static bool peer_address_set(struct parser *p, const char *v)
 {
@@ -409,7 +409,7 @@ static bool peer_fingerprint_set(struct parser *p, const char *v)
     return hex_bytes_parse(v, p->peer->fingerprint, 32, false);
 }
 
-static bool peer_removed_set(struct parser *p, const char *v) { return boolean_parse(v, &p->peer->removed); }
+static bool peer_removed_set(struct parser *p, const char *v) { return config_boolean(v, &p->peer->removed); }
 
 static bool client_role_set(struct parser *p, const char *v)
 {
@@ -442,7 +442,7 @@ static bool vm_autostart_set(struct parser *p, const char *v)
 {
     bool yes = false;
     bool always = !strcmp(v, "always"), last = !strcmp(v, "last");
-    if (!always && !last && !boolean_parse(v, &yes))
+    if (!always && !last && !config_boolean(v, &yes))
         return false;
     p->vm->autostart = always ? AUTOSTART_ALWAYS : last ? AUTOSTART_LAST : yes ? AUTOSTART_YES : AUTOSTART_NO;
     return true;
@@ -470,7 +470,7 @@ static struct nic_config *card_here(struct parser *p) { return &p->vm->nic[p->vm
 static bool vm_nic_set(struct parser *p, const char *v)
 {
     bool yes;
-    if (!boolean_parse(v, &yes) || (yes && p->vm->n_nics == CONFIG_MAX_NICS))
+    if (!config_boolean(v, &yes) || (yes && p->vm->n_nics == CONFIG_MAX_NICS))
         return false;
     if (yes && p->vm->n_nics) /* it may have its own; what stands above the first card is that one's */
         p->seen &= ~(BIT32(VM_MAC) | BIT32(VM_SPOOF));
@@ -485,8 +485,8 @@ static bool vm_spoof_set(struct parser *p, const char *v)
     card_here(p)->spoof = allow;
     return true;
 }
-static bool vm_rng_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->rng); }
-static bool vm_balloon_set(struct parser *p, const char *v) { return boolean_parse(v, &p->vm->balloon); }
+static bool vm_rng_set(struct parser *p, const char *v) { return config_boolean(v, &p->vm->rng); }
+static bool vm_balloon_set(struct parser *p, const char *v) { return config_boolean(v, &p->vm->balloon); }
 /* Parse HOST[:PORT]/EXPORT. */
 static bool nbd_target_parse(const char *s, struct nbd_config *out)
 {
@@ -612,14 +612,15 @@ static bool vm_cpu_set(struct parser *p, const char *v)
     static const char *const words[] = { "host", "x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v4", "pool" };
     return word_index(v, words, ARRAY_SIZE(words)) >= 0 && text_copy(v, p->vm->cpu, sizeof(p->vm->cpu), false);
 }
-static bool vm_mac_set(struct parser *p, const char *v)
+bool config_mac_parse(const char *s, uint8_t mac[6])
 {
-    uint8_t mac[6];
-    if (!hex_bytes_parse(v, mac, 6, true) || (mac[0] & 1)) /* bit 0: a group address */
+    uint8_t m[6];
+    if (!hex_bytes_parse(s, m, 6, true) || (m[0] & 1)) /* bit 0: a group address */
         return false;
-    memcpy(card_here(p)->mac, mac, 6);
+    memcpy(mac, m, 6);
     return true;
 }
+static bool vm_mac_set(struct parser *p, const char *v) { return config_mac_parse(v, card_here(p)->mac); }
 static bool vm_pin_set(struct parser *p, const char *v)
 {
     unsigned n;

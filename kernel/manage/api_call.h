@@ -129,6 +129,10 @@ void api_vm_console_write(struct api_call *c);
 void api_vm_define(struct api_call *c); /* api_define.c */
 void api_vm_undefine(struct api_call *c);
 void api_vm_config(struct api_call *c);
+void api_vm_disk_attach(struct api_call *c);
+void api_vm_disk_detach(struct api_call *c);
+void api_vm_nic_attach(struct api_call *c);
+void api_vm_nic_detach(struct api_call *c);
 void api_store_adopt(struct api_call *c);
 void api_migration_list(struct api_call *c); /* api_migration.c */
 void api_migration_show(struct api_call *c);

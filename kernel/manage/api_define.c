@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/api_define.c - definitions of guests in the management interface, and the registry's owner.
+ * kernel/manage/api_define.c - definitions of guests in the management interface, their disks and cards, and the
+ * registry's owner.
  *
  * What a request changes is in memory when it is answered, and on the disk when its job has ended. */
 #include <stdio.h>
@@ -10,9 +11,11 @@
 #include "kernel/manage/jobs.h"
 #include "kernel/manage/operate.h"
 #include "kernel/store/registry.h"
+#include "kernel/vm/vm_attach.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_manage.h"
 
+_Static_assert(DEFINITION_MAX == API_TEXT_MAX, "what is edited here can be edited by a client");
 #define MISTAKES_MAX 100u /* of a definition are listed; more are counted */
 
 /* ---- jobs that wait for the registry ---- */
@@ -162,6 +165,119 @@ void api_vm_undefine(struct api_call *c)
     snprintf(what, sizeof(what), "undefine %s", c->arg);
     (void)wait_begin(c, what, why);
     json_end(&c->out);
+}
+
+/* ---- disks and cards ---- */
+
+/* The guest whose definition is to be edited.  NULL: that cannot be, and the answer says why. */
+static struct vm *device_guest(struct api_call *c)
+{
+    struct vm *vm = vm_find(c->arg);
+    if (!vm)
+        api_fail(c, HV_E_NOENT, 0, "no guest is named \"%s\"; GET /v1/vms lists all guests", c->arg);
+    return vm && wait_possible(c) ? vm : NULL;
+}
+
+/* Answer with the job of a change, or with the error e.  device: what was attached or detached.  change: it, in words.
+ * why: the reason, or the warning. */
+static void device_answer(struct api_call *c, enum hv_err e, const char *device, const char *change, const char *why)
+{
+    char text[320];
+    if (e) { /* not the guest, but what it should get is missing: 404 would mislead */
+        api_fail(c, e, e == HV_E_NOENT ? 409 : 0, "%s", why);
+        return;
+    }
+    bool later = vm_state(vm_find(c->arg)) != VM_STOPPED;
+    snprintf(text, sizeof(text), "%s%s", change,
+             later ? "; the guest goes on as it is, and this holds when it is started again" : "");
+    (void)wait_begin(c, change, text);
+    json_str(&c->out, "device", device);
+    json_bool(&c->out, "at_next_start", later);
+    json_str(&c->out, "warning", why);
+    json_end(&c->out);
+}
+
+/* The string field key, which may be missing.  False: it is no such string, and the answer says so. */
+static bool optional_str(struct api_call *c, const char *key, char *out, size_t cap)
+{
+    out[0] = '\0';
+    return json_get_str(&c->in, key, out, cap) == HV_E_NOENT || api_need_str(c, key, out, cap);
+}
+
+void api_vm_disk_attach(struct api_call *c)
+{
+    char disk[256], fingerprint[100], device[4] = "", change[200], why[640];
+    unsigned i = 0;
+    struct vm *vm = device_guest(c);
+    if (!vm || !api_need_str(c, "disk", disk, sizeof(disk)) ||
+        !optional_str(c, "fingerprint", fingerprint, sizeof(fingerprint)))
+        return;
+    enum hv_err e = vm_attach_disk(vm, disk, fingerprint, &i, WHY(why));
+    snprintf(device, sizeof(device), "vd%c", 'a' + (int)i);
+    snprintf(change, sizeof(change), "%s of %s is %s", device, c->arg, disk);
+    device_answer(c, e, device, change, why);
+}
+
+void api_vm_disk_detach(struct api_call *c)
+{
+    char change[200], why[640];
+    unsigned left = 0;
+    struct vm *vm = device_guest(c);
+    if (!vm)
+        return;
+    unsigned i = strncmp(c->arg2, "vd", 2) ? CONFIG_MAX_DISKS : (unsigned)(c->arg2[2] - 'a');
+    if (i >= CONFIG_MAX_DISKS || c->arg2[3]) {
+        api_fail(c, HV_E_INVAL, 0, "a guest's disk is vda, vdb, ..., vdp: GET /v1/vms/%s lists those it has", c->arg);
+        return;
+    }
+    enum hv_err e = vm_detach_disk(vm, i, &left, WHY(why));
+    snprintf(change, sizeof(change), "%s is no disk of %s any more", c->arg2, c->arg);
+    if (i < left)
+        snprintf(change + strlen(change), sizeof(change) - strlen(change), "; %s was vd%c%s", c->arg2, 'a' + (int)i + 1,
+                 i + 1 < left ? ", and so on behind it" : "");
+    device_answer(c, e, c->arg2, change, why);
+}
+
+static void mac_text(char out[18], const uint8_t m[6])
+{
+    snprintf(out, 18, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+}
+
+void api_vm_nic_attach(struct api_call *c)
+{
+    char given[18], device[18], change[200], why[640];
+    uint8_t mac[6] = { 0 };
+    bool spoof = false;
+    struct vm *vm = device_guest(c);
+    if (!vm || !optional_str(c, "mac", given, sizeof(given)))
+        return;
+    if ((given[0] && !config_mac_parse(given, mac)) || json_get_bool(&c->in, "spoof", &spoof) == HV_E_INVAL) {
+        api_fail(c, HV_E_INVAL, 0,
+                 "\"mac\" must be a unicast address like 02:47:57:00:00:01, and \"spoof\" true or false");
+        return;
+    }
+    enum hv_err e = vm_attach_nic(vm, mac, spoof, WHY(why));
+    mac_text(device, mac);
+    snprintf(change, sizeof(change), "%s has a network card %s", c->arg, device);
+    device_answer(c, e, device, change, why);
+}
+
+void api_vm_nic_detach(struct api_call *c)
+{
+    char device[18], change[200], why[640];
+    uint8_t mac[6];
+    struct vm *vm = device_guest(c);
+    if (!vm)
+        return;
+    if (!config_mac_parse(c->arg2, mac)) {
+        api_fail(c, HV_E_INVAL, 0, "a network card is named by its MAC address: GET /v1/vms/%s lists those it has",
+                 c->arg);
+        return;
+    }
+    enum hv_err e = vm_detach_nic(vm, mac, WHY(why));
+    mac_text(device, mac);
+    snprintf(change, sizeof(change), "%s has the network card %s no more", c->arg, device);
+    device_answer(c, e, device, change, why);
 }
 
 /* ---- show ---- */

@@ -201,6 +201,7 @@ static void put_disks(struct json *j, const struct vm *vm)
         const struct disk_config *d = &vm->config.disk[i];
         const struct disk *open = vm->disks.d[i].disk;
         json_object(j, NULL);
+        json_fmt(j, "device", "vd%c", 'a' + (int)i);
         put_disk_place(j, d);
         if (d->serial[0])
             json_str(j, "serial", d->serial);

@@ -57,9 +57,8 @@ static void reader_mistake(void *ctx, unsigned line, const char *section, const 
     r->on_mistake(r->ctx, line, text);
 }
 
-/* HV_E_INVAL: mistakes were reported.  HV_E_NOMEM.  The caller frees *out. */
-static enum hv_err definition_read(const char *name, const char *text, size_t len, define_mistake_fn *on_mistake,
-                                   void *ctx, struct vm_config **out)
+enum hv_err vm_definition_read(const char *name, const char *text, size_t len, define_mistake_fn *on_mistake, void *ctx,
+                               struct vm_config **out)
 {
     struct reader r = { on_mistake, ctx };
     struct config *c = mem_alloc(sizeof(*c));
@@ -104,7 +103,7 @@ static void definition_load(const char *name, const char *text, size_t len)
     struct vm_config *c;
     char guest[CONFIG_NAME_LEN];
     snprintf(guest, sizeof(guest), "%s", name);
-    enum hv_err e = definition_read(guest, text, len, load_mistake, guest, &c);
+    enum hv_err e = vm_definition_read(guest, text, len, load_mistake, guest, &c);
     struct vm *vm = e ? NULL : vm_slot_get(guest);
     if (!vm) {
         log_error("vm", "%s is not defined, although the registry has it: %s", guest,
@@ -180,9 +179,9 @@ static bool mac_is_taken(const struct vm_config *v, const struct vm_config *c, u
     return false;
 }
 
-/* A MAC address that another defined guest has. */
-static void macs_check(const struct vm_config *c, define_mistake_fn *on_mistake, void *ctx, bool *bad)
+bool vm_definition_macs_ok(const struct vm_config *c, define_mistake_fn *on_mistake, void *ctx)
 {
+    bool ok = true;
     for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
         char text[160];
@@ -194,8 +193,9 @@ static void macs_check(const struct vm_config *c, define_mistake_fn *on_mistake,
         snprintf(text, sizeof(text), "mac: expected: a MAC address that no other network card has; %s has this one",
                  vm->config.name);
         on_mistake(ctx, 0, text);
-        *bad = true;
+        ok = false;
     }
+    return ok;
 }
 
 /* What keeps c from starting, as things are now.  up: the guest runs, and so has its disks, addresses and memory. */
@@ -218,13 +218,12 @@ enum hv_err vm_define(const char *name, const char *text, size_t len, define_mis
 {
     struct vm_config *c;
     char entry[ENTRY_LEN];
-    bool bad = false;
     if (!config_name_ok(name))
         return REFUSE(HV_E_INVAL, "a guest's name is 1 to 31 letters, digits, '-', '_' or '.', not starting with '-'");
-    enum hv_err e = definition_read(name, text, len, on_mistake, ctx, &c);
+    enum hv_err e = vm_definition_read(name, text, len, on_mistake, ctx, &c);
     if (e)
         return REFUSE(e, "%s", e == HV_E_NOMEM ? "no memory for a definition" : "the definition has mistakes");
-    macs_check(c, on_mistake, ctx, &bad);
+    bool bad = !vm_definition_macs_ok(c, on_mistake, ctx);
     struct vm *vm = bad ? NULL : vm_slot_get(name);
     e = bad ? HV_FAIL(HV_E_INVAL) : vm ? HV_OK : HV_FAIL(HV_E_NOMEM);
     if (!e)

@@ -16,6 +16,12 @@ void vm_define_step(void);
 
 /** Called for each mistake in a definition.  line: 0: the whole text.  text: key and what would be right. */
 typedef void define_mistake_fn(void *ctx, unsigned line, const char *text);
+/** The struct of a text, which the caller frees.  HV_E_INVAL: mistakes.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err vm_definition_read(const char *name, const char *text, size_t len,
+                                             define_mistake_fn *on_mistake, void *ctx, struct vm_config **out);
+/** A MAC address of c that a card of another guest has, be that stopped, is a mistake.  True: there is none. */
+bool vm_definition_macs_ok(const struct vm_config *c, define_mistake_fn *on_mistake, void *ctx);
+#define DEFINITION_MAX (64 * 1024u) /* bytes of a text, at most */
 /** Define a guest by the text of a [vm] section, and put it into the registry.  One that is not stopped is what the
  *  text says from its next start on.  HV_OK: *why: what may keep it from starting now, or "".  HV_E_INVAL: its name, or
  *  mistakes.  HV_E_NOMEM: no place.  Else as registry_put().  After an error nothing is changed. */

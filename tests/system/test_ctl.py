@@ -66,6 +66,8 @@ USUAL = {
     "DELETE /v1/stores/godwit/volumes/web": {"job": 1},
     "POST /v1/stores/godwit/volumes/web/snapshot": {"job": 1}, "POST /v1/stores/godwit/volumes/web/revert": {"job": 1},
     "PUT /v1/vms/web": {"job": 1, "warning": "no kernel"}, "DELETE /v1/vms/web": {"job": 1},
+    "POST /v1/vms/web/disks": {"job": 1, "warning": "no volume"}, "DELETE /v1/vms/web/disks/vdb": {"job": 1},
+    "POST /v1/vms/web/nics": {"job": 1}, "DELETE /v1/vms/web/nics/02:47:57:00:00:01": {"job": 1},
     "GET /v1/vms/web/config": DEFINITION, "POST /v1/stores/godwit/adopt": {"job": 1},
     "GET /v1/jobs/1": {"job": 1, "state": "done", "what": "do", "code": "HV_OK", "message": "it is done"},
     "POST /v1/validate": {"vm": "web", "to": "b", "known": True, "would_move": True, "reasons": []},
@@ -78,6 +80,8 @@ STORE_ARGUMENTS = {"store create": ["a", "nvme0", "--yes"], "volume create": ["w
 MIB = 1 << 20
 with open(os.path.join(ROOT, "LICENSE"), "rb") as some_file:
     SHA256 = hashlib.sha256(some_file.read()).hexdigest()
+DEVICES = {"vm disk attach": ["web", "lv:godwit/data", "read-only"], "vm disk detach": ["web", "vdb"],
+           "vm nic attach": ["web"], "vm nic detach": ["web", "02:47:57:00:00:01"]}
 FILES = {"file put": [os.path.join(ROOT, "LICENSE"), "x"], "file delete": ["x"], "file list": []}
 USUAL.update({
     "GET /v1/files": {"files": [{"name": "x", "place": "store", "bytes": 5, "sha256": SHA256, "used": False}]},
@@ -169,7 +173,7 @@ def commands():
     """Every command of --help, as a tuple of words."""
     out = subprocess.run([Clients.GODWITCTL, "--help"], capture_output=True, text=True, check=True).stdout
     groups = "key|validate|events|peer|client|host|vm|migration|disk|store|volume|file"
-    found = re.findall(rf"^  ((?:{groups})(?: [a-z-]+)?)(?= |$)", out.split("options:")[0], re.M)
+    found = re.findall(rf"^  (vm (?:disk|nic) [a-z]+|(?:{groups})(?: [a-z-]+)?)(?= |$)", out.split("options:")[0], re.M)
     assert len(found) >= 21, found
     found += re.findall(r"^  (file [a-z]+)(?= )", out, re.M)
     return [tuple(words.split()) for words in found], out
@@ -183,7 +187,7 @@ def test_json_and_help_everywhere():
                  "vm console": ["web", "--print"], "vm shutdown": ["web", "--detach"],
                  "vm set": ["web", "memory-target", "64M"], "host set": ["a", "lz4", "no"],
                  "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"], "client remove": ["a", "me"],
-                 "client add": ["a", "me", "--fingerprint", "ab" * 32], **STORE_ARGUMENTS,
+                 "client add": ["a", "me", "--fingerprint", "ab" * 32], **STORE_ARGUMENTS, **DEVICES,
                  "vm define": ["{web}"], "store adopt": ["a", "godwit", "--yes"],
                  "migration set": ["web", "--limit", "5"],
                  "migration resolve": ["web", "--resume-here", "--yes"]}
@@ -218,6 +222,22 @@ def test_json_and_help_everywhere():
         assert json.loads(a.ctl("--json", "vm", "console", "web", "--send", "date")[0])["sent"] == "date"
         said = json.loads(a.ctl("--json", "host", "log", "a")[0])
         assert said["log"] == "caf\\xe9 \\xff\n", said
+
+
+def test_devices():
+    """What `vm disk` and `vm nic` ask a host for; a warning of its is told."""
+    with FakeHost() as a:
+        for words, asked in ((("disk", "attach", "web", "nbd:10.7.0.9/x", "serial=y", "--fingerprint", "ab" * 32),
+                              {"disk": "nbd:10.7.0.9/x serial=y", "fingerprint": "ab" * 32}),
+                             (("disk", "attach", "web", "lv:g/v"), {"disk": "lv:g/v"}),
+                             (("nic", "attach", "web"), {"spoof": False}),
+                             (("nic", "attach", "web", "02:47:57:00:00:09", "--spoof"),
+                              {"mac": "02:47:57:00:00:09", "spoof": True})):
+            out, err = a.ctl("vm", *words)
+            assert out == "a: it is done\n" and ("no volume" in err) == (words[0] == "disk"), (out, err)
+            assert [json.loads(body) for question, body in a.asked if question.startswith("POST")][-1] == asked
+        a.ctl("vm", "disk", "detach", "web", "lv:g/v", code=2)
+        a.ctl("vm", "nic", "detach", "web", "eth0/1", code=2)
 
 
 def fake_volume(a, sha256, length):
@@ -329,7 +349,8 @@ def test_text_of_hosts_is_escaped():
              "vm define": ["{web}"], "store adopt": ["a", "godwit", "--yes"],
              "vm shutdown": ["web", "--timeout", "0"], "vm set": ["web", "memory-target", "64M"],
              "host set": ["a", "lz4", "no"], "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"],
-             "client remove": ["a", "me"], "client add": ["a", "me", "--fingerprint", "ab" * 32], **STORE_ARGUMENTS}
+             "client remove": ["a", "me"], "client add": ["a", "me", "--fingerprint", "ab" * 32], **STORE_ARGUMENTS,
+             **DEVICES}
     with FakeHost() as a:
         conf = os.path.join(a.clients.folder, "evil.conf")
         for words in commands()[0]:
@@ -784,6 +805,7 @@ def test_help_and_guesses():
                              ("vm migrate web b", "vm migrate web --to b"), ("vm list a", "vm list --host a"),
                              ("volume import a x g/v", "volume import x g/v --host a"),
                              ("file put a x", "file put x --host a"), ("file list a", "file list --host a"),
+                             ("vm disk atach web x", "vm disk attach"), ("vm nik dettach", "vm nic detach"),
                              ("help vm lst", "vm list"), ("validat", "validate"), ("vm list --ful=1", None)):
             err = a.ctl(*words.split(), code=2)[1]
             assert (f"did you mean `godwitctl {guess}`?" in err or f"did you mean {guess}?" in err) == bool(guess), err

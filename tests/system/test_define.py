@@ -24,6 +24,25 @@ def disk_arguments():
     return ["-drive", f"file={name},if=none,id=store0,format=raw", "-device", "nvme,drive=store0,serial=godwit"]
 
 
+def devices(clients):
+    """Disks and cards of a stopped guest, and of one that runs."""
+    ctl = clients.ctl
+    assert "no volume named nope" in ctl("vm", "disk", "attach", "later", "lv:godwit/nope", code=1)[1]
+    assert "disk: expected: ram:SIZE" in ctl("vm", "disk", "attach", "later", "godwit/web", code=1)[1]
+    assert "vdb of later is ram:2M serial=two" in ctl("vm", "disk", "attach", "later", "ram:2M", "serial=two")[0]
+    assert "this is a disk of later" in ctl("vm", "disk", "attach", "last", "lv:godwit/later", code=1)[1]
+    mac = clients.json("vm", "nic", "attach", "later")["message"].split()[-1]
+    shown = clients.json("vm", "show", "later")
+    assert [d["device"] for d in shown["disks"]] == ["vda", "vdb"] and shown["nics"] == [
+        {"mac": mac, "spoof": False}], shown
+    assert "no more" in ctl("vm", "nic", "detach", "later", mac)[0]
+    assert "vdb is no disk of later any more\n" in ctl("vm", "disk", "detach", "later", "vdb")[0]
+    assert "this holds when it is started again" in ctl("vm", "disk", "attach", "last", "ram:2M")[0]
+    assert not clients.json("vm", "show", "last")["disks"]
+    text = ctl("vm", "show", "last", "--config")[0]
+    assert text == LAST + "cpus = 2\ndisk = ram:2M\n", text
+
+
 def test_definitions(own):
     """Guests are defined and started; the power is cut, and the same guests are there, those up that should be.
     Mistakes change nothing.  Another host takes nothing of this until it is told to."""
@@ -67,7 +86,10 @@ def test_definitions(own):
     editor, = files(editor="sed -i s/40M/48M/ $1\n")
     said = clients.ctl("vm", "edit", "later", env={"EDITOR": f"sh {editor}", "VISUAL": ""})[0]
     assert "later is defined" in said and clients.json("vm", "show", "later")["memory_bytes"] == 48 << 20, said
+    devices(clients)
     clients.ctl("vm", "stop", "last")
+    assert clients.json("vm", "show", "last")["disks"] == [
+        {"device": "vda", "disk": "ram:2M", "read_only": False, "bytes": 2 << 20}]
     said = clients.ctl("vm", "undefine", "later")[0]
     assert "later is undefined; its volumes stay: godwit/later" in said, said
     a.kill()

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/vm/vm_define.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
+/* unit-sources: kernel/vm/vm_define.c kernel/vm/vm_attach.c kernel/config/config.c kernel/config/config_keys.c
+ *   kernel/config/config_edit.c kernel/config/config_write.c kernel/lib/text.c kernel/lib/err.c
  *   kernel/store/registry_format.c net/sha256.c tests/fakes/log.c tests/fakes/page.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_define.c - definitions of guests: every mistake is told, nothing is changed then; godwit.conf and
- * registry; what is noted of guests that are up. */
+ * registry; what is noted of guests that are up; disks and cards that are attached and detached. */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/store/lv_disk.h"
 #include "kernel/store/registry.h"
 #include "kernel/store/registry_format.h"
 #include "kernel/vm/boot_files.h"
+#include "kernel/vm/vm_attach.h"
 #include "kernel/vm/vm_define.h"
+#include "kernel/vm/vm_mac.h"
 #include "kernel/vm/vm_manage.h"
 #include "tests/fakes/page.h"
 
@@ -76,6 +80,14 @@ enum hv_err boot_set_find(const struct vm_config *c, struct boot_set *out, struc
     return obstacle ? REFUSE(HV_E_NOENT, "%s: files: %s", c->name, obstacle) : HV_OK;
 }
 void boot_set_drop(struct boot_set *set) { set->n = 0; }
+enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
+{
+    return strcmp(lv, "gone") ? HV_OK : REFUSE(HV_E_NOENT, "the volume group %s has no volume named %s", vg, lv);
+}
+enum hv_err vm_mac_check(const struct vm_config *c, struct why *why)
+{
+    return c->nic[0].mac[5] != 0x77 ? HV_OK : REFUSE(HV_E_EXIST, "%s has the address of this host's own card", c->name);
+}
 
 bool registry_present(void) { return !no_registry; }
 uint64_t registry_epoch(void) { return epoch; }
@@ -339,6 +351,204 @@ static void test_last(void **state)
     assert_null(registry_get("state/web", NULL));
 }
 
+/* ---- disks and cards ---- */
+
+#define FINGERPRINT "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#define HEAD        "# mine\n[vm web]\nmemory = 64M ; enough\nkernel = k\n"
+#define DISK_0      "disk-fingerprint = " FINGERPRINT "\n; at the server\ndisk = nbd:10.0.0.9/a\n"
+#define DISK_1      "disk = lv:g/one serial=x\n"
+#define DISK_2      "disk=ram:2M\n"
+
+static void text_is(const char *name, const char *text)
+{
+    char entry[64];
+    snprintf(entry, sizeof(entry), "vm/%s", name);
+    const char *is = registry_get(entry, NULL);
+    assert_non_null(is);
+    if (strcmp(is, text) != 0)
+        fail_msg("%s\nis not\n%s", is, text);
+}
+
+static void test_disks(void **state)
+{
+    (void)state;
+    unsigned i = 99;
+    assert_int_equal(define("web", HEAD DISK_0 DISK_1 "disk=ram:2M"), HV_OK); /* the last line without its end */
+    struct vm *vm = vm_find("web");
+    assert_int_equal(vm_attach_disk(vm, "lv:g/two read-only", "", &i, WHY(why)), HV_OK);
+    assert_int_equal(i, 3);
+    assert_string_equal(why, "");
+    text_is("web", HEAD DISK_0 DISK_1 DISK_2 "disk = lv:g/two read-only\n");
+    assert_true(vm->config.n_disks == 4 && vm->config.disk[3].read_only && !strcmp(vm->config.disk[3].lv.lv, "two"));
+    assert_int_equal(vm_detach_disk(vm, 0, &i, WHY(why)), HV_OK);
+    assert_int_equal(i, 3);
+    text_is("web", HEAD "; at the server\n" DISK_1 DISK_2 "disk = lv:g/two read-only\n");
+    assert_int_equal(vm_detach_disk(vm, 1, &i, WHY(why)), HV_OK);
+    assert_int_equal(vm_attach_disk(vm, "nbd:10.0.0.9:99/b", FINGERPRINT, &i, WHY(why)), HV_OK);
+    text_is("web", HEAD "; at the server\n" DISK_1 "disk = lv:g/two read-only\ndisk = nbd:10.0.0.9:99/b\n"
+                        "disk-fingerprint = " FINGERPRINT "\n");
+    assert_true(i == 2 && vm->config.disk[2].nbd.tls);
+    /* While it runs, the change waits for its next start. */
+    atomic_store(&vm->state, VM_RUNNING);
+    assert_int_equal(vm_detach_disk(vm, 2, &i, WHY(why)), HV_OK);
+    assert_int_equal(vm_detach_disk(vm, 1, &i, WHY(why)), HV_OK);
+    assert_int_equal(vm_attach_disk(vm, "ram:4M", "", &i, WHY(why)), HV_OK);
+    assert_true(i == 1 && vm->config.n_disks == 3 && vm->redefined);
+    text_is("web", HEAD "; at the server\n" DISK_1 "disk = ram:4M\n");
+    stopped(vm);
+    assert_true(vm->config.n_disks == 2 && vm->config.disk[1].bytes == 4 * MIB);
+    obstacle = "no kernel";
+    assert_int_equal(vm_attach_disk(vm, "ram:4M", "", &i, WHY(why)), HV_OK);
+    assert_string_equal(why, "web: no kernel");
+}
+
+static void refused(enum hv_err e, enum hv_err wanted, const char *says)
+{
+    if (e != wanted || !strstr(why, says))
+        fail_msg("%s: %s", hv_err_name(e), why);
+}
+
+/* Nothing is changed, whatever is wrong. */
+static void test_disks_refused(void **state)
+{
+    (void)state;
+    unsigned i = 99;
+    assert_int_equal(define("web", WEB DISK_1), HV_OK);
+    assert_int_equal(define("db", WEB "disk = lv:g/db\ndisk = nbd:10.0.0.9/db\n"), HV_OK);
+    struct vm *vm = vm_find("web");
+    refused(vm_attach_disk(vm, "lv:g", "", &i, WHY(why)), HV_E_INVAL, "disk: expected: ram:SIZE");
+    refused(vm_attach_disk(vm, "", "", &i, WHY(why)), HV_E_INVAL, "disk: expected: ram:SIZE");
+    refused(vm_attach_disk(vm, "ram:2M\ncpus = 9", "", &i, WHY(why)), HV_E_INVAL, "a disk is one line");
+    refused(vm_attach_disk(vm, "ram:2M", FINGERPRINT, &i, WHY(why)), HV_E_INVAL, "disk-fingerprint: expected:");
+    refused(vm_attach_disk(vm, "nbd:10.0.0.9/x", "12", &i, WHY(why)), HV_E_INVAL, "disk-fingerprint: expected: 64");
+    refused(vm_attach_disk(vm, "lv:g/gone", "", &i, WHY(why)), HV_E_NOENT, "has no volume named gone");
+    refused(vm_attach_disk(vm, "lv:g/one read-only", "", &i, WHY(why)), HV_E_EXIST, "already, as vda");
+    refused(vm_attach_disk(vm, "lv:g/db", "", &i, WHY(why)), HV_E_BUSY, "this is a disk of db: detach it there");
+    refused(vm_attach_disk(vm, "nbd:10.0.0.9:10809/db", "", &i, WHY(why)), HV_E_BUSY, "this is a disk of db");
+    refused(vm_detach_disk(vm, 1, &i, WHY(why)), HV_E_NOENT, "web has no disk vdb: it has 1");
+    refused(vm_attach_disk(vm_find("file"), "ram:2M", "", &i, WHY(why)), HV_E_UNSUPP, "defined in godwit.conf: change");
+    /* What the other has at its next start, or has until then, is its own as well. */
+    atomic_store(&vm_find("db")->state, VM_RUNNING);
+    assert_int_equal(vm_detach_disk(vm_find("db"), 0, &i, WHY(why)), HV_OK);
+    refused(vm_attach_disk(vm, "lv:g/db", "", &i, WHY(why)), HV_E_BUSY, "this is a disk of db");
+    assert_int_equal(vm_attach_disk(vm_find("db"), "lv:g/new", "", &i, WHY(why)), HV_OK);
+    refused(vm_attach_disk(vm, "lv:g/new", "", &i, WHY(why)), HV_E_BUSY, "this is a disk of db");
+    char *long_text = calloc(1, DEFINITION_MAX + 1);
+    assert_non_null(long_text);
+    snprintf(long_text, DEFINITION_MAX, "%s", WEB);
+    while (strlen(long_text) + 100 < DEFINITION_MAX)
+        snprintf(long_text + strlen(long_text), 100, "# %090d\n", 7);
+    assert_int_equal(define("long", long_text), HV_OK);
+    refused(vm_attach_disk(vm_find("long"), "nbd:10.0.0.9/it", FINGERPRINT, &i, WHY(why)), HV_E_NOMEM,
+            "the definition of long would have more than 65536 bytes");
+    free(long_text);
+    registry_table_remove(&table, "vm/long"); /* the registry became another one, and is not read yet */
+    refused(vm_detach_disk(vm_find("long"), 0, &i, WHY(why)), HV_E_NOENT, "not in the registry any more");
+    fake_page_fail_after = 0;
+    refused(vm_attach_disk(vm, "ram:2M", "", &i, WHY(why)), HV_E_NOMEM, "no memory");
+    fake_page_fail_after = -1;
+    fails = true;
+    refused(vm_attach_disk(vm, "ram:2M", "", &i, WHY(why)), HV_E_IO, "no registry");
+    fails = false;
+    text_is("web", WEB DISK_1);
+    assert_int_equal(i, 1); /* that of db */
+    assert_int_equal(vm_attach_disk(vm, "lv:g/base read-only", "", &i, WHY(why)), HV_OK);
+    assert_int_equal(vm_attach_disk(vm_find("db"), "lv:g/base read-only", "", &i, WHY(why)), HV_OK);
+    while (vm->config.n_disks < CONFIG_MAX_DISKS)
+        assert_int_equal(vm_attach_disk(vm, "ram:2M", "", &i, WHY(why)), HV_OK);
+    refused(vm_attach_disk(vm, "ram:2M", "", &i, WHY(why)), HV_E_NOMEM, "web has 16 disks, which is the limit");
+}
+
+#define MAC_0 "02:00:00:00:00:a0"
+
+static void test_cards(void **state)
+{
+    (void)state;
+    uint8_t mac[6] = { 0 }, first[6], second[6];
+    char text[600];
+    config_mac_default("web", 0, first);
+    config_mac_default("web", 1, second);
+    assert_int_equal(define("web", WEB "mac = " MAC_0 " ; ours\nspoof = allow\nnic = yes\nnic = yes\n# end\n"), HV_OK);
+    struct vm *vm = vm_find("web");
+    assert_int_equal(vm->config.n_nics, 2);
+    assert_memory_equal(vm->config.nic[1].mac, second, 6);
+    /* The other card keeps its address, which was that of a second card. */
+    assert_true(config_mac_parse(MAC_0, mac));
+    assert_int_equal(vm_detach_nic(vm, mac, WHY(why)), HV_OK);
+    snprintf(text, sizeof(text), WEB "nic = yes\nmac = 02:47:57:%02x:%02x:%02x\n# end\n", second[3], second[4],
+             second[5]);
+    text_is("web", text);
+    assert_true(vm->config.n_nics == 1 && !vm->config.nic[0].spoof && !memcmp(vm->config.nic[0].mac, second, 6));
+    refused(vm_detach_nic(vm, mac, WHY(why)), HV_E_NOENT, "web has no network card with that address: it has 1");
+    /* A new card gets one that no card has. */
+    memset(mac, 0, sizeof(mac));
+    assert_int_equal(vm_attach_nic(vm, mac, true, WHY(why)), HV_OK);
+    assert_memory_equal(mac, first, 6);
+    assert_true(vm->config.n_nics == 2 && vm->config.nic[1].spoof && !memcmp(vm->config.nic[1].mac, first, 6));
+    refused(vm_attach_nic(vm, mac, false, WHY(why)), HV_E_INVAL, "mac: expected: a MAC address that no other");
+    assert_true(config_mac_parse("02:00:00:00:00:01", mac));
+    refused(vm_attach_nic(vm, mac, false, WHY(why)), HV_E_INVAL, "no other network card has; other has this one");
+    while (vm->config.n_nics < CONFIG_MAX_NICS) {
+        memset(mac, 0, sizeof(mac));
+        assert_int_equal(vm_attach_nic(vm, mac, false, WHY(why)), HV_OK);
+    }
+    refused(vm_attach_nic(vm, mac, false, WHY(why)), HV_E_NOMEM, "web has 8 network cards, which is the limit");
+    /* The last one that goes leaves none, and the first one that comes has the address that was meant for it. */
+    assert_int_equal(define("web", WEB "nic = no\nmac = " MAC_0 "\n"), HV_OK);
+    memset(mac, 0, sizeof(mac));
+    assert_int_equal(vm_attach_nic(vm, mac, false, WHY(why)), HV_OK);
+    text_is("web", WEB "nic = no\nnic = yes\nmac = " MAC_0 "\n");
+    assert_int_equal(vm_detach_nic(vm, mac, WHY(why)), HV_OK);
+    text_is("web", WEB "nic = no\n");
+    assert_true(config_mac_parse("02:00:00:00:00:77", mac));
+    refused(vm_attach_nic(vm, mac, false, WHY(why)), HV_E_EXIST, "this host's own card");
+    refused(vm_attach_nic(vm_find("file"), mac, false, WHY(why)), HV_E_UNSUPP, "defined in godwit.conf");
+}
+
+/* One that came by a move and has no definition: what it is, is changed, and what the registry knows of it. */
+static void test_moved(void **state)
+{
+    (void)state;
+    unsigned i = 99;
+    uint8_t mac[6] = { 0 };
+    static const char head[] = "id = 1\npeer = b\nfile = 5 00\n";
+    char entry[CONFIG_VM_TEXT_MAX];
+    struct vm *vm = vm_slot_get("moved");
+    static struct config c;
+    config_parse("[vm moved]\n" WEB DISK_1 "nic = yes\n", strlen("[vm moved]\n" WEB DISK_1 "nic = yes\n"), &c, NULL,
+                 NULL);
+    vm->config = c.vms[0];
+    vm->arrived = true;
+    vm->boot.n = 1;
+    size_t n = (size_t)snprintf(entry, sizeof(entry), "%s", head);
+    n += config_vm_write(&vm->config, entry + n, sizeof(entry) - n);
+    assert_int_equal(registry_table_put(&table, "arrived/moved", entry, n), HV_OK);
+    assert_int_equal(vm_attach_disk(vm, "lv:g/two", "", &i, WHY(why)), HV_OK);
+    assert_int_equal(vm_attach_nic(vm, mac, false, WHY(why)), HV_OK);
+    assert_true(i == 1 && vm->config.n_disks == 2 && vm->config.n_nics == 2 && vm->arrived && vm->boot.n == 1);
+    const char *is = registry_get("arrived/moved", NULL);
+    assert_memory_equal(is, head, strlen(head));
+    config_parse(is + strlen(head), strlen(is + strlen(head)), &c, NULL, NULL); /* as after a power cut */
+    assert_memory_equal(&c.vms[0], &vm->config, sizeof(vm->config));
+    assert_null(registry_get("vm/moved", NULL));
+    refused(vm_attach_disk(vm, "ram:image", "", &i, WHY(why)), HV_E_UNSUPP, "can have a size, not a file");
+    refused(vm_detach_disk(vm, 7, &i, WHY(why)), HV_E_NOENT, "no disk vdh");
+    assert_true(config_mac_parse("02:00:00:00:00:01", mac));
+    refused(vm_attach_nic(vm, mac, false, WHY(why)), HV_E_INVAL, "other has this one");
+    fails = true;
+    refused(vm_detach_disk(vm, 0, &i, WHY(why)), HV_E_IO, "no registry");
+    fails = false;
+    assert_int_equal(vm->config.n_disks, 2);
+    atomic_store(&vm->state, VM_RUNNING);
+    refused(vm_detach_disk(vm, 0, &i, WHY(why)), HV_E_BUSY, "moved is running, and came by a move");
+    atomic_store(&vm->state, VM_STOPPED);
+    registry_table_remove(&table, "arrived/moved"); /* a host without a registry */
+    no_registry = true;
+    assert_int_equal(vm_detach_disk(vm, 0, &i, WHY(why)), HV_OK);
+    assert_true(i == 1 && vm->config.n_disks == 1 && !strcmp(vm->config.disk[0].lv.lv, "two"));
+    vm->arrived = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +558,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_conf_wins, begin, end),
         cmocka_unit_test_setup_teardown(test_load, begin, end),
         cmocka_unit_test_setup_teardown(test_last, begin, end),
+        cmocka_unit_test_setup_teardown(test_disks, begin, end),
+        cmocka_unit_test_setup_teardown(test_disks_refused, begin, end),
+        cmocka_unit_test_setup_teardown(test_cards, begin, end),
+        cmocka_unit_test_setup_teardown(test_moved, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,7 +48,7 @@ extern struct settings settings;
 struct options {
     bool base, raw;
     bool json, detach, yes, force, plain, lz4, live, paused, quick, dry_run, verify, force_here, force_there,
-        print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config;
+        print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config, spoof;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
         *name;
 };
@@ -177,6 +177,10 @@ enum exit_code cmd_vm_console(int argc, char **argv);
 enum exit_code cmd_vm_define(int argc, char **argv); /* define.c */
 enum exit_code cmd_vm_edit(int argc, char **argv);
 enum exit_code cmd_vm_undefine(int argc, char **argv);
+enum exit_code cmd_vm_disk_attach(int argc, char **argv);
+enum exit_code cmd_vm_disk_detach(int argc, char **argv);
+enum exit_code cmd_vm_nic_attach(int argc, char **argv);
+enum exit_code cmd_vm_nic_detach(int argc, char **argv);
 enum exit_code cmd_store_adopt(int argc, char **argv);
 enum exit_code vm_show_config(const char *name); /* vm show --config */
 enum exit_code cmd_vm_migrate(int argc, char **argv);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/define.c - godwitctl vm define|edit|undefine, vm show --config, store adopt.
+ * tools/ctl/define.c - godwitctl vm define|edit|undefine, vm disk|nic attach|detach, vm show --config, store adopt.
  *
  * A definition goes to the host as its author wrote it, so that line numbers in the host's answer are those of the
  * file, and comments come back with `vm show --config`. */
@@ -121,23 +121,75 @@ enum exit_code cmd_vm_define(int argc, char **argv)
     return e;
 }
 
-enum exit_code cmd_vm_undefine(int argc, char **argv)
+/* Ask the guest's host for a change, and follow its job.  under: of the guest's path.  body: stolen, or NULL. */
+static enum exit_code guest_change(const char *name, const char *method, const char *under, json_t *body)
 {
-    char path[128];
+    char path[256];
     struct host *h;
     struct answer a;
     json_t *vm;
-    (void)argc;
-    enum exit_code e = find_vm(argv[0], &h, &vm);
+    enum exit_code e = find_vm(name, &h, &vm);
     json_decref(vm);
-    snprintf(path, sizeof(path), "/v1/vms/%s", argv[0]);
-    if (!e)
-        e = ask_raw(h, "DELETE", path, NULL, 0, &a);
+    if (e) {
+        json_decref(body);
+        return e;
+    }
+    snprintf(path, sizeof(path), "/v1/vms/%s%s", name, under);
+    e = ask(h, method, path, body, &a);
     if (e)
         return e;
     e = change_follow(h, &a);
     answer_free(&a);
     return e;
+}
+
+enum exit_code cmd_vm_undefine(int argc, char **argv)
+{
+    (void)argc;
+    return guest_change(argv[0], "DELETE", "", NULL);
+}
+
+/* ---- disks and cards ---- */
+
+enum exit_code cmd_vm_disk_attach(int argc, char **argv)
+{
+    char disk[512] = "";
+    for (int i = 1; i < argc; i++)
+        snprintf(disk + strlen(disk), sizeof(disk) - strlen(disk), "%s%s", i > 1 ? " " : "", argv[i]);
+    json_t *body = json_pack("{s:s}", "disk", disk);
+    if (options.fingerprint)
+        json_object_set_new(body, "fingerprint", json_string(options.fingerprint));
+    return guest_change(argv[0], "POST", "/disks", body);
+}
+
+/* DELETE of what the argument names.  kind: "disks" or "nics". */
+static enum exit_code device_detach(char **argv, const char *kind, const char *usage)
+{
+    char under[64];
+    if (strspn(argv[1], "abcdefghijklmnopqrstuvwxyzABCDEF0123456789:") != strlen(argv[1]) || strlen(argv[1]) > 40)
+        return fail(EXIT_USAGE, "%s is %s; `godwitctl vm show %s` lists them", argv[1], usage, argv[0]);
+    snprintf(under, sizeof(under), "/%s/%s", kind, argv[1]);
+    return guest_change(argv[0], "DELETE", under, NULL);
+}
+
+enum exit_code cmd_vm_disk_detach(int argc, char **argv)
+{
+    (void)argc;
+    return device_detach(argv, "disks", "no disk of a guest, which is vda, vdb, ...");
+}
+
+enum exit_code cmd_vm_nic_attach(int argc, char **argv)
+{
+    json_t *body = json_pack("{s:b}", "spoof", options.spoof);
+    if (argc > 1)
+        json_object_set_new(body, "mac", json_string(argv[1]));
+    return guest_change(argv[0], "POST", "/nics", body);
+}
+
+enum exit_code cmd_vm_nic_detach(int argc, char **argv)
+{
+    (void)argc;
+    return device_detach(argv, "nics", "no MAC address like 02:47:57:00:00:01");
 }
 
 /* ---- from the host ---- */
