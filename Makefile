@@ -44,8 +44,8 @@ help:
 	  '                Bochs); make gdb: the same, waiting for gdb' \
 	  'make tools      host programs (build/tools/): godwitctl, mig-dump, conf-check' \
   'make guest      guest programs and initramfs for the tests' \
-	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, NBD disks, guests of' \
-	  '                many CPUs, a whole Debian, the quick part of debian13' \
+	  'make system-long  what make test leaves out for its time: more of Intel in Bochs, NBD disks, 20' \
+	  '                power cuts, guests of many CPUs, a whole Debian, the quick part of debian13' \
 	  'make debian13   in a Debian 13 made for it: set-up, build, unit tests, lint, one host boots, a guest' \
 	  '                moves; ten minutes (DEBIAN13=--quick: not on Intel)' \
 	  'make soak       a guest of 2 CPUs with disk and network moves SOAK_MOVES times (50, each 13 s), all of it' \

@@ -11,8 +11,8 @@ GUEST_BUSYBOX := $(BUILD)/deps/busybox/busybox
 GUEST_INITRD  := $(GUEST_OUT)/initramfs.cpio.gz
 GUEST_CC      ?= gcc
 GUEST_CFLAGS  := -std=gnu11 -static -O2 -Wall -Wextra -Werror -s
-GUEST_PAYLOAD_SRC := $(addprefix $(GUEST_SRC)/,payload.c dirtier.c fpcheck.c probe.c diskcheck.c diskbench.c stress.c \
-    mirror.c)
+GUEST_PAYLOAD_SRC := $(addprefix $(GUEST_SRC)/,payload.c dirtier.c fpcheck.c probe.c diskcheck.c diskbench.c \
+    diskcuts.c stress.c mirror.c)
 GUEST_APPLETS := sh mount umount insmod setsid cttyhack cat echo ls ps kill sleep date dmesg free grep head tail wc \
                  top uptime uname reboot \
                  poweroff halt devmem hexdump ip ifconfig stty taskset test time true false usleep vi
@@ -54,5 +54,5 @@ $(GUEST_VIRTIO_INITRD): $(GUEST_INITRD) $(GUEST_VIRTIO_KO)
 	$(Q)python3 $(GUEST_SRC)/mkinitramfs.py $@ bin/ dev/ proc/ sys/ tmp/ mnt/ virtio/ init=$(GUEST_SRC)/init \
 	    bin/busybox=$(GUEST_BUSYBOX) \
 	    $(foreach a,$(GUEST_APPLETS) $(GUEST_VIRTIO_APPLETS),bin/$(a)@busybox) bin/payload=$(GUEST_OUT)/payload \
-	    $(foreach p,dirtier fpcheck probe stress diskcheck diskbench mirror,bin/$(p)@payload) \
+	    $(foreach p,dirtier fpcheck probe stress diskcheck diskbench diskcuts mirror,bin/$(p)@payload) \
 	    $(foreach k,$(GUEST_VIRTIO_KO),virtio/$(notdir $(k))=$(k))

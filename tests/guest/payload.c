@@ -13,7 +13,7 @@ int main(int argc, char **argv)
     } programs[] = {
         { "dirtier", dirtier_main },     { "fpcheck", fpcheck_main },     { "probe", probe_main },
         { "diskcheck", diskcheck_main }, { "diskbench", diskbench_main }, { "stress", stress_main },
-        { "mirror", mirror_main },
+        { "mirror", mirror_main },       { "diskcuts", diskcuts_main },
     };
     const char *slash = strrchr(argv[0], '/'), *name = slash ? slash + 1 : argv[0];
 
@@ -25,6 +25,6 @@ int main(int argc, char **argv)
             break;
         name = argv[1];
     }
-    fprintf(stderr, "usage: payload dirtier|fpcheck|probe|diskcheck|diskbench|stress|mirror ARGS...\n");
+    fprintf(stderr, "usage: payload dirtier|fpcheck|probe|diskcheck|diskbench|diskcuts|stress|mirror ARGS...\n");
     return 2;
 }

@@ -100,19 +100,20 @@ class States:
     def keep(self, **volumes):
         """The image as it is; it shall have these volumes, of so many MiB."""
         copy = f"{self.image}.{len(self.states)}"
-        shutil.copyfile(self.image, copy)
+        subprocess.run(["cp", "--sparse=always", self.image, copy], check=True)
         self.states.append((copy, {name.replace("_", "-"): size for name, size in volumes.items()}))
 
     def judge(self, script):
         """lvm2 finds nothing wrong with any of them, and sees their volumes.  Then it runs the script on the image
         itself; returns what that printed, as run()."""
         ask = f"say lvs --noheadings --units m --nosuffix -o lv_name,lv_size {self.group}\n"
-        text = "".join(f"only vd{chr(ord('a') + i)}\nsay vgck {self.group}\n{ask}" for i in range(len(self.states)))
+        text = "".join(f"only {disk}\nsay vgck {self.group}\nsay pvck /dev/{disk}\n{ask}"
+                       for disk in (f"vd{chr(ord('a') + i)}" for i in range(len(self.states))))
         found = run([*(copy for copy, _ in self.states), self.image],
                     f"{text}only vd{chr(ord('a') + len(self.states))}\n{script}")
         for i, (copy, volumes) in enumerate(self.states):
-            assert not found[2 * i][1], found[2 * i]
-            rows = [line.split() for line in found[2 * i + 1][1]]
+            assert not found[3 * i][1] and len(found[3 * i + 1][1]) == 2, found[3 * i:3 * i + 2]
+            rows = [line.split() for line in found[3 * i + 2][1]]
             assert {name: int(float(size)) for name, size in rows} == volumes, (i, rows, volumes)
             os.remove(copy)
-        return found[2 * len(self.states):]
+        return found[3 * len(self.states):]

@@ -10,16 +10,15 @@ import zlib
 from fixtures import Clients, each
 from host import Lan, Link, ROOT, RUNS, SlowLink
 from lvm2 import States
-from nbd import blocks_in, sum_of
-from test_nbd import begin
 from test_virtio import FILES, guest_vm, sh
 from tiny_guest import ticks, walker_files, walker_vm
+from volatile_disk import VolatileDisk, blank
 
 GOLDEN = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_one_disk.bin")
 MIB = 1 << 20
 WEB = [(1 * MIB, 20 * MIB), (29 * MIB, 12 * MIB)]       # where `lvs -o+seg_pe_ranges` says that vg0/web lies
+WEB_MIB = 32
 PART = 2 * MIB                                          # where the partition begins, on the disk that has one
-WRITTEN = 8 * MIB                                       # diskcheck writes so much, from byte 0 on
 
 
 # devices of QEMU, is the store in a partition, the log's line
@@ -73,6 +72,32 @@ class StoreDisk:
         for at, n in WEB:
             disk[self.begin + at:self.begin + at + n] = bytes(n)
         return hashlib.sha256(disk).hexdigest()
+
+
+class LosingDisk(StoreDisk):
+    """Such a disk that loses at a power cut what was not flushed; its volume is blank to diskcuts."""
+
+    def __init__(self, name, devices, in_partition):
+        super().__init__(name, devices, in_partition)
+        with open(self.file, "r+b") as f:
+            left = blank(WEB_MIB)
+            for at, n in WEB:
+                f.seek(self.begin + at)
+                f.write(left[:n])
+                left = left[n:]
+            f.seek(0)
+            image = f.read()
+        self.disk = VolatileDisk(name, len(image) // MIB, image)
+        self.arguments = [*self.disk.drive("store0"), *self.arguments[2:]]
+
+    def save(self):
+        """Into the file."""
+        self.disk.save(self.file)
+
+    def power_cut(self):
+        lost, unflushed = self.disk.power_cut()
+        self.save()
+        print(f"        of {unflushed} writes that were not flushed {lost} got lost, or a part of each")
 
 
 class Doubt:
@@ -156,10 +181,10 @@ def test_power_cuts_around_moves(own):
 
 @each(KINDS)
 def test_guest_on_a_volume(kind, own):
-    """A write load on a volume; what cannot be started, or moved, says why; the host loses its power, and what was
-    flushed is there.  Nothing outside the volume changes."""
+    """A write load on a volume; what cannot be started, or moved, says why; the host loses its power, and the disk what
+    was not flushed.  The guest finds all that was.  Nothing outside the volume changes."""
     devices, in_partition, line = kind
-    disk = StoreDisk("store", devices, in_partition)
+    disk = LosingDisk("store", devices, in_partition)
     outside = disk.outside()
     vms = {"guest": guest_vm(11, disk="lv:vg0/web", autostart=False),
            "twice": guest_vm(12, disk="lv:vg0/web", autostart=False),
@@ -171,29 +196,58 @@ def test_guest_on_a_volume(kind, own):
         a.wait_log("ahci1p2: 64 MiB at 2048 KiB")
     a.wait_log(r"volume group vg0: 2 volumes in extents of 4096 KiB")
     a.command("vm start guest --force")
-    begin(a)
+    with a.guest("guest") as g:
+        g.ready()
+        g.send(f"diskcuts /dev/vda {WEB_MIB} 0 &")
+        g.expect("CUTS vda ok later=0 torn=0\n", 60)
     for guest, why in (("twice", "the volume vg0/web is in use: by a guest, an import or an export"),
                        ("lost", "the volume group vg0 has no volume named nowhere")):
         assert why in a.command(f"vm start {guest} --force"), guest
     assert "its disk is the volume vg0/web of this host, and disks do not move" in a.command("migrate guest b")
-    with a.guest("guest") as g:
-        text = sh(g, "read pid </tmp/pid; kill -TERM $pid; while [ -d /proc/$pid ]; do usleep 100000; done; sync; "
-                     "cat /tmp/disk; cat /sys/block/vda/size")
-    found = re.search(r"^DISK ok writes=(\d+) .* sum=(\d+)", text, re.M)
-    assert found and re.search(r"^65536$", text, re.M), f"the guest's disk is wrong:\n{text}"
-    a.kill()                                            # the power is cut: the guest is lost, the disk is not
-    assert sum_of(blocks_in(disk.volume()[:WRITTEN])) == int(found[2]), "the volume is not what the guest wrote"
+    a.guest("guest").__enter__().expect(r"^CUTS vda flushed [2-9]\d\d\n", 60)      # until the power is cut
+    disk.disk.stand_still(4)
+    a.kill()
+    disk.power_cut()
+    flushed = re.findall(r"^CUTS vda flushed (\d+)\n", a.serial.text, re.M)[-1]
     assert disk.outside() == outside
     b = own("a", Link(), **host)
     b.command("vm start guest --force")
     with b.guest("guest") as g:
         g.ready()
-        text = sh(g, f"dd if=/dev/vda bs=1M count={WRITTEN // MIB} 2>/dev/null | sha256sum; "
+        text = sh(g, f"diskcuts /dev/vda {WEB_MIB} {flushed} 0; cat /sys/block/vda/size; "
+                     "dd if=/dev/vda bs=1M count=18 2>/dev/null | sha256sum; "
                      "dd if=/dev/zero of=/dev/vda bs=1M seek=19 count=2 conv=fsync; echo 3 >/proc/sys/vm/drop_caches; "
                      "dd if=/dev/vda bs=1M skip=19 count=2 2>/dev/null | sha256sum")
-    assert hashlib.sha256(disk.volume()[:WRITTEN]).hexdigest() in text, f"the guest reads something else:\n{text}"
+    disk.save()
+    assert "CUTS vda ok" in text and re.search(r"^65536$", text, re.M), f"something was lost, or is wrong:\n{text}"
+    assert hashlib.sha256(disk.volume()[:18 * MIB]).hexdigest() in text, f"the guest reads something else:\n{text}"
     assert hashlib.sha256(bytes(2 * MIB)).hexdigest() in text, f"across the segments it reads something else:\n{text}"
+    assert disk.volume()[19 * MIB:21 * MIB] == bytes(2 * MIB), "what was flushed is not on the disk"
     assert disk.outside() == outside
+
+
+def store_keeps_more(ctl, states):
+    """A definition, a boot file, an image, a clone: what else changes the store, or is written to it."""
+    have = {"godwit_registry": 8, "web": 24}
+
+    def write(name, data):
+        path = os.path.join(RUNS, name)
+        with open(path, "wb") as f:
+            f.write(data)
+        return path
+    ctl("vm", "define", write("later.conf", b"[vm later]\nmemory = 40M\nkernel = vmlinuz\n"))
+    states.keep(**have)
+    ctl("file", "put", boot := write("boot", b"a boot file"), "boot")
+    states.keep(**have, **{f"file.{hashlib.sha256(b'a boot file').hexdigest()}": 4})
+    ctl("file", "delete", "boot")
+    states.keep(**have)
+    with open(boot, "wb") as f:
+        f.write(bytes(510) + b"\x55\xaa" + os.urandom(MIB))
+    ctl("volume", "import", boot, "base", "--base", "--raw")
+    states.keep(**have, base=4)
+    ctl("volume", "clone", "base", "clone")
+    states.keep(**have, base=4, clone=8)
+    ctl("vm", "undefine", "later")
 
 
 def test_store_made_here(own):
@@ -211,6 +265,7 @@ def test_store_made_here(own):
     assert "nvme0 is the store godwit, with 52 MiB free" in ctl("store", "create", "a", "nvme0", "--yes")[0]
     states.keep(godwit_registry=8)
     assert "the volume godwit/web is there" in ctl("volume", "create", "web", "16M")[0]
+    states.keep(godwit_registry=8, web=16)
     ctl("volume", "create", "other", "8M")
     states.keep(godwit_registry=8, web=16, other=8)
     assert "has 28 MiB free, 1024 MiB are needed" in ctl("volume", "create", "big", "1G", code=1)[1]
@@ -225,6 +280,7 @@ def test_store_made_here(own):
     written = re.search(r"^([0-9a-f]{64})  /dev/vda", text, re.M)[1]
     assert "godwit/web is a disk of the guest guest" in ctl("volume", "delete", "web", "--yes", code=1)[1]
     assert "has its new size" in ctl("volume", "resize", "web", "24M")[0]
+    states.keep(godwit_registry=8, web=24, other=8)
     assert "belongs to the volume group godwit, which is in use" in ctl("store", "create", "a", "nvme0", "--name", "x",
                                                                        "--yes", code=1)[1]
     ctl("volume", "rename", "other", "spare")
@@ -233,21 +289,30 @@ def test_store_made_here(own):
     ctl("volume", "resize", "spare", "4M", "--sure")
     states.keep(godwit_registry=8, web=24, spare=4)
     ctl("volume", "delete", "spare", "--yes")
-    a.kill()                                            # the power is cut
     states.keep(godwit_registry=8, web=24)
+    store_keeps_more(ctl, states)
+    a.kill()                                            # the power is cut
+    states.keep(godwit_registry=8, web=24, base=4, clone=8)
     said = states.judge("say vgchange -ay godwit\necho; echo '== sum'\n"
                         "dd if=/dev/godwit/web bs=1M count=16 2>/dev/null | sha256sum\n"
                         "say lvcreate -y -Wn -n bylinux -L 8M --addtag t godwit\nsay vgchange -an godwit\n")
     assert dict(said)["sum"][0].split()[0] == written, said
-    b = own("a", link, **host)
-    assert re.search(r"^godwit/bylinux +a +8 MiB", ctl("volume", "list")[0], re.M)
+    b = own("b", link, **host)                          # which gets the disk, and has it for its own
+    ctl, rest = Clients([b]).ctl, {"godwit_registry": 8, "web": 24, "base": 4, "clone": 8}
+    assert re.search(r"^godwit/bylinux +b +8 MiB", ctl("volume", "list")[0], re.M)
+    states = States(disk.file, "godwit")
+    assert "is this host's now" in ctl("store", "adopt", "b", "godwit", "--yes")[0]
+    states.keep(**rest, bylinux=8)
     ctl("volume", "rename", "bylinux", "linux")
+    states.keep(**rest, linux=8)
     b.command("vm start guest --force")
     with b.guest("guest") as g:
         g.ready()
         text = sh(g, "cat /sys/block/vda/size; dd if=/dev/vda bs=1M count=16 2>/dev/null | sha256sum; "
                      "dd if=/dev/vda bs=1M skip=16 2>/dev/null | tr -d '\\0' | wc -c")
     assert written in text and re.search(r"^49152$", text, re.M) and re.search(r"^0$", text, re.M), text
+    b.kill()
+    states.judge("")
     link.close()
 
 
@@ -270,10 +335,13 @@ def test_clones_and_snapshots(own):
     a = own("a", link := Lan(), **host)
     ctl = Clients([a]).ctl
     assert "the volume vg0/one is there" in ctl("volume", "clone", "base", "one")[0]
+    states.keep(base=8, one=12, web=8)
     ctl("volume", "clone", "base", "two")
+    states.keep(base=8, one=12, two=12, web=8)
     assert "vg0/web is no base volume" in ctl("volume", "clone", "web", "x", code=1)[1]
     assert "has 2 snapshots or clones" in ctl("volume", "delete", "base", "--yes", code=1)[1]
     ctl("volume", "delete", "two", "--yes")
+    states.keep(base=8, one=12, web=8)
     write = "dd if=/dev/urandom of=/dev/vda bs=64k seek={} count={} conv=fsync,notrunc 2>/dev/null; "
 
     def wrote(name, seek, count):
@@ -286,6 +354,7 @@ def test_clones_and_snapshots(own):
     a.command("vm start web --force")
     one, monday = wrote("one", 3, 40), wrote("web", 0, 70)
     assert "the volume vg0/monday is there" in ctl("volume", "snapshot", "web", "monday")[0]
+    states.keep(base=8, one=12, web=8, monday=12)
     web = wrote("web", 33, 50)
     assert "is in use: stop its guest first" in ctl("volume", "revert", "monday", "--yes", code=1)[1]
     a.kill()                                            # the power is cut
@@ -298,10 +367,18 @@ def test_clones_and_snapshots(own):
     assert got == {"base": hashlib.sha256(base).hexdigest(), "one": one, "web": web, "monday": monday,
                    "linux": got["linux"]} and got["linux"] != one, (got, one, web, monday)
     b = own("a", link, **host)
+    states = States(disk.file, "vg0")
     assert "the volume vg0/web is what monday was" in ctl("volume", "revert", "monday", "--yes")[0]
+    states.keep(base=8, one=12, web=8)
+    ctl("volume", "snapshot", "web", "tuesday")
+    states.keep(base=8, one=12, web=8, tuesday=12)
+    ctl("volume", "delete", "tuesday", "--yes")
+    states.keep(base=8, one=12, web=8)
     for name, want in (("one", got["linux"]), ("web", monday)):
         b.command(f"vm start {name} --force")
         with b.guest(name) as g:
             g.ready()
             assert want in sh(g, SUM.format("/dev/vda")), name
+    b.kill()
+    states.judge("")
     link.close()

@@ -69,8 +69,8 @@ def check_formats(clients):
         f.write(data)
     for kind in ("qcow2", "vhdx", "vmdk", "vdi", "vpc"):
         subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", kind, raw, image], check=True)
-        assert f"from {kind} to raw" in clients.ctl("volume", "import", "a", image, "vg0/foreign")[1], kind
-        clients.ctl("volume", "export", "a", "vg0/foreign", back, "--force")
+        assert f"from {kind} to raw" in clients.ctl("volume", "import", image, "vg0/foreign")[1], kind
+        clients.ctl("volume", "export", "vg0/foreign", back, "--force")
         with open(back, "rb") as f:
             assert f.read(len(data)) == data, f"the volume is not what the {kind} image had in it"
         clients.ctl("volume", "delete", "vg0/foreign", "--yes")

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Stores, the longer checks: twenty power cuts under a write load, and a snapshot that grows.
+
+The power cuts: the host has a store on an NVMe disk, one on a SATA disk, and one on a virtio-blk disk.  They lose what
+was not flushed (volatile_disk.py).  Its guest writes to a volume and to a clone in each of them, all at once, each with
+several requests under way (tests/guest/diskcuts.c).  Volumes get and lose snapshots meanwhile.  After each cut the host
+starts the guest by itself, and the guest verifies everything."""
+import hashlib
+import os
+import random
+import re
+import threading
+import time
+
+import lvm2
+from fixtures import Clients
+from host import Lan, RUNS
+from test_store import KINDS, StoreDisk
+from test_virtio import FILES, guest_vm
+from volatile_disk import VolatileDisk, blank
+
+CUTS, VOLUME_MIB = 20, 16
+MIB = 1 << 20
+DEVICES = {"nvme": "nvme,drive=nvme,serial=godwit", "ahci": "ide-hd,drive=ahci,bus=ide.1,serial=godwit",
+           "virtio": "virtio-blk-pci,drive=virtio,serial=godwit"}
+NAMES = {"nvme": "nvme0", "ahci": "ahci1", "virtio": "virtio0"}          # of the host for them
+VOLUMES = [f"{kind}/{volume}" for kind in DEVICES for volume in ("thick", "clone")]   # the guest's vda, vdb, ...
+
+
+class Cuts:
+    def __init__(self, own, seed):
+        self.own, self.link, self.random = own, Lan(), random.Random(seed)
+        self.disks = {kind: VolatileDisk(kind, 112, seed=self.random.random()) for kind in DEVICES}
+        self.flushed = [0] * len(VOLUMES)
+        self.boot()
+
+    def boot(self):
+        drives = [arg for kind, disk in self.disks.items() for arg in (*disk.drive(kind), "-device", DEVICES[kind])]
+        vms = {"guest": guest_vm(11, disk=[f"lv:{volume}" for volume in VOLUMES], autostart="last")}
+        self.host = self.own("a", self.link, vms=vms, files=FILES, clients=Clients.ROLES, extra=drives)
+
+    def make_volumes(self):
+        self.ctl = Clients([self.host]).ctl
+        path = os.path.join(RUNS, "cuts.img")
+        with open(path, "wb") as f:
+            f.write(blank(VOLUME_MIB))
+        for kind in DEVICES:
+            self.ctl("store", "create", "a", NAMES[kind], "--name", kind, "--yes")
+            self.ctl("volume", "import", path, f"{kind}/base", "--base", "--raw")
+            self.ctl("volume", "import", path, f"{kind}/thick", "--raw")
+            self.ctl("volume", "clone", f"{kind}/base", "clone")
+        self.host.command("vm start guest --force")
+
+    def verify(self, count=""):
+        """The guest is up, finds all that was flushed, and writes on: `count` times, or for ever."""
+        guest = self.host.guest("guest").__enter__()            # for ever: until the power cut
+        guest.ready()
+        guest.send(f"set -- {' '.join(map(str, self.flushed))}; for d in a b c d e f; do "
+                   f"diskcuts /dev/vd$d {VOLUME_MIB} $1 {count} & shift; done")
+        start, found = self.host.serial.mark(), {}
+        while len(found) < len(VOLUMES):
+            m = guest.expect(r"CUTS vd(\w) (?:ok later=(\d+) torn=(\d+)|(bad|FAILED).*)\n", 120)
+            assert not m[4], f"{VOLUMES[ord(m[1]) - ord('a')]} lost something:\n{self.host.serial.text[start:][-3000:]}"
+            found[m[1]] = (int(m[2]), int(m[3]))
+        return [sum(found[d][i] for d in found) for i in (0, 1)]
+
+    def cut(self):
+        self.host.kill()
+        lost = [disk.power_cut() for disk in self.disks.values()]
+        for name, number in re.findall(r"^CUTS vd(\w) flushed (\d+)\n", self.host.serial.text, re.M):
+            self.flushed[ord(name) - ord("a")] = int(number)
+        return lost
+
+    def ask_lvm2(self):
+        """lvm2 finds nothing wrong with the three stores."""
+        lvm2.need_lvm2()
+        images = [os.path.join(RUNS, f"cuts-{kind}.disk") for kind in self.disks]
+        for path, disk in zip(images, self.disks.values()):
+            disk.save(path)
+        said = lvm2.run(images, "".join(f"only vd{chr(ord('a') + i)}\nsay vgck {kind}\nsay lvs --noheadings {kind}\n"
+                                        for i, kind in enumerate(self.disks)))
+        assert not any(lines for command, lines in said if command.startswith("vgck")), said
+
+    def snapshots(self, number):
+        """Each volume in turn gets a snapshot, or loses it; the power may go before that is done."""
+        kind = list(DEVICES)[number // 2 % len(DEVICES)]
+        words = ("delete", f"{kind}/snap", "--yes") if number % 2 else ("snapshot", f"{kind}/thick", "snap")
+        threading.Thread(target=self.ctl, args=("volume", *words), kwargs={"code": None}, daemon=True).start()
+
+
+def test_twenty_power_cuts(own):
+    seed = int(os.environ.get("CUTS_SEED", str(random.randrange(1 << 32))))
+    print(f"        CUTS_SEED={seed}")
+    cuts = Cuts(own, seed)
+    cuts.make_volumes()
+    for number in range(CUTS):
+        later, torn = cuts.verify()
+        time.sleep(cuts.random.uniform(0.2, 4))
+        cuts.snapshots(number)
+        time.sleep(cuts.random.uniform(0, 1.5))
+        lost = cuts.cut()
+        print(f"        cut {number + 1}: the last had {later} later blocks, {torn} of them torn; lost and unflushed "
+              f"writes {lost}; flushed {cuts.flushed}")
+        cuts.boot()
+    cuts.verify(0)
+    cuts.host.kill()
+    cuts.ask_lvm2()
+    cuts.link.close()
+
+
+def test_snapshot_grows(own):
+    """A volume with a snapshot is overwritten by an import.  The snapshot gets the space that it needs, and lvm2 and
+    its device-mapper see both contents."""
+    lvm2.need_lvm2()
+    disk = StoreDisk("grows", KINDS["nvme"][0], golden=os.devnull, mib=256)
+    a = own("a", link := Lan(), extra=disk.arguments, clients=Clients.ROLES)
+    ctl, states, sums = Clients([a]).ctl, lvm2.States(disk.file, "godwit"), []
+    ctl("store", "create", "a", "nvme0", "--yes")
+    for content in range(2):
+        path = os.path.join(RUNS, "grows.img")
+        with open(path, "wb") as f:
+            f.write(random.Random(content).randbytes(72 * MIB))
+        with open(path, "rb") as f:
+            sums.append(hashlib.sha256(f.read()).hexdigest())
+        ctl("volume", "import", path, "web", "--raw", timeout=300)
+        if not content:
+            ctl("volume", "snapshot", "web", "monday")
+            states.keep(godwit_registry=8, web=72, monday=64)
+    a.kill()
+    states.keep(godwit_registry=8, web=72, monday=76)
+    said = dict(states.judge("say vgchange -ay godwit\n" + "".join(
+        f"echo; echo '== {name}'\nsha256sum /dev/godwit/{name}\n" for name in ("monday", "web"))))
+    assert [said[name][0].split()[0] for name in ("monday", "web")] == sums, (said, sums)
+    link.close()
