@@ -127,6 +127,18 @@ static void packed_close(struct mig_enc *e)
     }
 }
 
+size_t mig_enc_pack(struct mig_enc *e, const void *src, size_t len, void *dst, size_t cap)
+{
+    ASSERT(len <= MIG_DISK_DATA_MAX && cap < len);
+    int n = LZ4_compress_fast_extState_fastReset(e->lz4_state, src, dst, (int)len, (int)cap, e->acceleration);
+    return n > 0 ? (size_t)n : 0;
+}
+
+bool mig_unpack(const void *src, size_t stored_len, void *dst, size_t len)
+{
+    return LZ4_decompress_safe(src, dst, (int)stored_len, (int)len) == (int)len;
+}
+
 void mig_enc_close_raw(struct mig_enc *e) { raw_close(e); }
 
 void mig_enc_flush(struct mig_enc *e)
@@ -262,8 +274,7 @@ enum hv_err mig_batch_apply(const struct mig_p_batch *b, struct mig_store *store
 {
     const uint8_t *data = b->data;
     if (b->codec == MIG_CODEC_LZ4) {
-        int n = LZ4_decompress_safe((const char *)b->data, (char *)scratch, (int)b->stored_len, (int)b->data_len);
-        if (n != (int)b->data_len)
+        if (!mig_unpack(b->data, b->stored_len, scratch, b->data_len))
             return HV_FAIL(HV_E_PROTO);
         data = scratch;
     }

@@ -45,6 +45,11 @@ enum mig_enc_kind mig_enc_page(struct mig_enc *e, uint64_t gfn, const void *page
 void mig_enc_close_raw(struct mig_enc *e);
 /** Close both batches. */
 void mig_enc_flush(struct mig_enc *e);
+/** Pack len <= MIG_DISK_DATA_MAX bytes as one LZ4 block of at most cap < len bytes.  Returns its length; 0: it is not
+ *  worth it, or does not fit.  dst and src may not overlap. */
+size_t mig_enc_pack(struct mig_enc *e, const void *src, size_t len, void *dst, size_t cap);
+/** Unpack such a block to exactly len bytes.  False: it is damaged. */
+HV_MUST_CHECK bool mig_unpack(const void *src, size_t stored_len, void *dst, size_t len);
 /** Does a page look incompressible?  Judged by 64 sampled bytes. */
 bool mig_page_is_dense(const void *page);
 

@@ -23,9 +23,29 @@
 #define MIG_CONSOLE_MAX   (16 * 1024)
 #define MIG_CONSOLE_COUNT (UINT64_C(1) << 62)
 
+#define MIG_DISKS_MAX       16 /* disks of a guest that move along */
+#define MIG_DISK_DATA_MAX   (64 * 1024)
+#define MIG_DISK_ZEROES_MAX (4 * 1024 * 1024)
+#define MIG_DISK_WINDOW     32 /* requests that the destination has not answered, of all disks together */
+#define MIG_DISK_BYTES      (UINT64_C(1) << 62)
+
 /* A job: random, never used again. */
 struct mig_id {
     uint8_t b[16];
+};
+
+/* A request to the destination's half of a disk.  ZEROES: this range reads as zeroes from then on. */
+enum mig_disk_op { MIG_DISK_WRITE = 1, MIG_DISK_ZEROES = 2, MIG_DISK_FLUSH = 3 };
+struct mig_disk_req {
+    unsigned disk; /* number, in the order of the guest's disks that move along */
+    enum mig_disk_op op;
+    uint64_t offset; /* bytes; offset + len <= MIG_DISK_BYTES.  FLUSH: both 0 */
+    uint32_t len;    /* 1..MIG_DISK_DATA_MAX, of ZEROES ..MIG_DISK_ZEROES_MAX */
+    uint64_t tag;    /* the source's own */
+};
+/* Bytes of all disks that move along; done: equal at both ends for now, so it may fall. */
+struct mig_disk_progress {
+    uint64_t total, done;
 };
 
 /** Source. */
@@ -41,7 +61,8 @@ struct mig_src_ops {
     void (*log_harvest)(void *ctx, uint64_t *bitmap);
     /** Stop logging, restore large pages.  Once after each log_start that succeeded, unless release() comes. */
     void (*log_stop)(void *ctx);
-    /** Drain device requests (disk server) and begin no more; the vCPUs run on.  Called again until true. */
+    /** Drain device requests (disk server) and begin no more; the vCPUs run on.  Called again until true: then nothing
+     *  is left that disk_next() or disk_done() is for. */
     bool (*quiesce)(void *ctx);
     /** Pause all vCPUs and devices.  Called again until true: from then on no page and no state changes. */
     bool (*pause)(void *ctx);
@@ -65,6 +86,14 @@ struct mig_src_ops {
     void (*release)(void *ctx);
     /** Before the first page: the destination has() these parts, whose page() is NULL from now on. */
     void (*peer_has)(void *ctx, uint64_t parts);
+    /** Disks that move along, at most MIG_DISKS_MAX; constant from describe() on.  0: the calls below are not made. */
+    unsigned (*n_disks)(void *ctx);
+    /** Are they equal at both ends, and is each write made at both from now on?  Until then memory is not sent. */
+    bool (*disks_ready)(void *ctx, struct mig_disk_progress *p);
+    /** Dequeue the next request; of a WRITE copy the data too.  False: there is none.  Not after quiesce(). */
+    bool (*disk_next)(void *ctx, struct mig_disk_req *r, void *data);
+    /** The destination has executed a request.  After a failure it is not called any more. */
+    void (*disk_done)(void *ctx, unsigned disk, uint64_t tag);
 };
 
 /** What admission judges; borrowed for the call. */
@@ -127,6 +156,14 @@ struct mig_dst_ops {
     /** As admit(), without admitting it.  And after admit(): parts of the offer that need not be sent. */
     bool (*probe)(void *ctx, const struct mig_offer *offer, struct mig_reasons *reasons, uint64_t *free_bytes);
     uint64_t (*has)(void *ctx);
+    /** After admit(): disks that move along.  0: the calls below are not made. */
+    unsigned (*n_disks)(void *ctx);
+    /** Begin a request, r->disk < n_disks(), in a free slot < MIG_DISK_WINDOW.  data: of a WRITE; unchanged until the
+     *  request ends, or drop().  HV_E_PROTO: it does not fit the disk.  Other errors are the disk's; why says more. */
+    enum hv_err (*disk_begin)(void *ctx, unsigned slot, const struct mig_disk_req *r, const void *data,
+                              struct why *why);
+    /** Has the request of that slot ended?  HV_E_AGAIN: not yet.  HV_OK: well, and the slot is free. */
+    enum hv_err (*disk_end)(void *ctx, unsigned slot, struct why *why);
 };
 
 #endif

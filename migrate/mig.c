@@ -9,6 +9,7 @@ const char *mig_tx_state_name(enum mig_tx_state s)
     switch (s) {
     case MIG_TX_HELLO:    return "HELLO";
     case MIG_TX_VALIDATE: return "VALIDATE";
+    case MIG_TX_DISKS:    return "DISKS";
     case MIG_TX_PRECOPY:  return "PRECOPY";
     case MIG_TX_STOPPING: return "STOPPING";
     case MIG_TX_STOPPED:  return "STOPPED";

@@ -15,7 +15,8 @@
  *   source                                                   destination
  *   HELLO      preambles: magic, versions                    HELLO
  *   VALIDATE   OFFER ->                      <- ACCEPT       LOADING
- *   PRECOPY    BATCH.. ROUND_END ->             <- ACK         "
+ *   DISKS      DISK.. ->                        <- DISKED      "  (only if disks move along)
+ *   PRECOPY    BATCH.. ROUND_END -> (DISK..)    <- ACK         "
  *   STOPPING   quiesces the devices, pauses the vCPUs          "
  *   STOPPED    BATCH.. STATE ->            <- PREPARED       LOADED, PREPARED
  *   IN_DOUBT   COMMIT ->                                     COMMITTED: records that the guest is here, durably
@@ -93,6 +94,7 @@ bool mig_id_eq(const struct mig_id *a, const struct mig_id *b);
 enum mig_tx_state {
     MIG_TX_HELLO,
     MIG_TX_VALIDATE,
+    MIG_TX_DISKS,
     MIG_TX_PRECOPY,
     MIG_TX_STOPPING,
     MIG_TX_STOPPED,

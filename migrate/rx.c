@@ -12,6 +12,7 @@
  *   MAC        WAIT_OFFER    keep it for the next FIND
  *   FIND       WAIT_OFFER    FOUND; more questions may follow; -> ANSWERED when the peer closes the stream
  *   PROBE      WAIT_OFFER    PROBED; likewise
+ *   DISK       LOADING       write to a disk that comes along; DISKED once that is done
  *   BATCH      LOADING       write pages
  *   ROUND_END  LOADING       ACK
  *   CONSOLE    LOADING       keep it for those who read the guest's console here
@@ -43,6 +44,16 @@
 #define PREPARED_US (20 * 1000000ul)
 #define FRAMES_US   (2 * 1000000ul) /* RUNNING: the source closes once it has read RUNNING */
 
+/* Writes to disks that come along.  The data stay in buf until the disk is done with them. */
+struct rx_disks {
+    unsigned n;
+    uint8_t *buf;    /* owned, DISK_BUF_LEN, if there are any */
+    uint64_t number; /* of the last DISK */
+    unsigned pending;
+    uint64_t slot[MIG_DISK_WINDOW]; /* number of the DISK in it; 0: free */
+};
+#define DISK_BUF_LEN ((size_t)MIG_DISK_WINDOW * MIG_DISK_DATA_MAX)
+
 struct mig_rx {
     const struct mig_dst_ops *ops;
     void *ctx; /* borrowed */
@@ -69,6 +80,7 @@ struct mig_rx {
     uint8_t *state_buf;          /* owned, for a state that comes in PARTs; NULL: it does not */
     size_t state_cap, state_len; /* its size, the bytes that are there */
     struct mig_store store;
+    struct rx_disks disks;
     uint64_t bytes, acked_bytes;   /* consumed from the stream; as of the last ACK */
     uint64_t verify_gfn, state_us; /* next gfn to verify; when STATE was seen first, 0: not yet */
     uint64_t commit_us, run_us;    /* when COMMIT came, and when the guest was run */
@@ -206,6 +218,20 @@ static bool rx_state_room(struct mig_rx *m, size_t bytes)
     return m->state_buf;
 }
 
+/* Memory for the data of writes.  False: there is none. */
+static bool rx_disks_room(struct mig_rx *m)
+{
+    unsigned n = m->ops->n_disks(m->ctx);
+    ASSERT(n <= MIG_DISKS_MAX && !m->disks.buf);
+    if (!n)
+        return true;
+    m->disks.buf = m->mem.alloc(DISK_BUF_LEN);
+    m->disks.n = m->disks.buf ? n : 0;
+    if (!m->disks.buf)
+        rx_fail(m, HV_E_NOMEM, true, "the destination has no memory for writes to the guest's disks");
+    return m->disks.buf;
+}
+
 /* False: not known yet; the record stays in the queue. */
 static bool rx_on_offer(struct mig_rx *m, struct rd *r)
 {
@@ -238,6 +264,8 @@ static bool rx_on_offer(struct mig_rx *m, struct rd *r)
         rx_fail(m, HV_E_NOMEM, true, "the destination has no memory for page hashes");
         return true;
     }
+    if (!rx_disks_room(m))
+        return true;
     if (!rx_state_room(m, o.state_max))
         return true;
     if (notes.n)
@@ -332,6 +360,78 @@ static void rx_on_batch(struct mig_rx *m, struct rd *r)
         rx_peer_broke(m, e, "BATCH contents");
 }
 
+/* ---- disks that come along ---- */
+
+static void rx_disk_failed(struct mig_rx *m, enum hv_err e, const char *why)
+{
+    if (e == HV_E_PROTO)
+        rx_peer_broke(m, e, "DISK");
+    else
+        rx_fail(m, e, true, "a disk of the guest cannot be written at the destination: %s",
+                why[0] ? why : hv_err_text(e));
+}
+
+/* A free slot, with the data of the request.  MIG_DISK_WINDOW: there is none, or they are damaged. */
+static unsigned rx_disk_take(struct mig_rx *m, const struct mig_p_disk *p)
+{
+    unsigned i = 0;
+    while (i < MIG_DISK_WINDOW && m->disks.slot[i])
+        i++;
+    if (i == MIG_DISK_WINDOW || p->req.op != MIG_DISK_WRITE)
+        return i;
+    uint8_t *data = m->disks.buf + (size_t)i * MIG_DISK_DATA_MAX;
+    if (p->codec == MIG_CODEC_RAW)
+        memcpy(data, p->data, p->stored_len);
+    else if (!mig_unpack(p->data, p->stored_len, data, p->req.len))
+        return MIG_DISK_WINDOW;
+    return i;
+}
+
+static void rx_on_disk(struct mig_rx *m, struct rd *r)
+{
+    struct mig_p_disk p;
+    char why[256] = "";
+    const uint8_t *payload = r->p;
+    bool good = m->state == MIG_RX_LOADING && !m->state_us && !mig_disk_get(r, &p) && p.req.disk < m->disks.n &&
+                p.req.tag == m->disks.number + 1;
+    unsigned i = good ? rx_disk_take(m, &p) : MIG_DISK_WINDOW;
+    if (i == MIG_DISK_WINDOW) {
+        rx_peer_broke(m, HV_E_PROTO, "DISK");
+        return;
+    }
+    const uint8_t *data = m->disks.buf + (size_t)i * MIG_DISK_DATA_MAX;
+    if (p.check != mig_hash_bytes(&m->store.key, payload, MIG_DISK_CHECKED) +
+                       mig_hash_bytes(&m->store.key, data, p.req.op == MIG_DISK_WRITE ? p.req.len : 0)) {
+        rx_fail(m, HV_E_DIGEST, true, "a write to a disk of the guest was damaged on the way");
+        return;
+    }
+    m->disks.number = m->disks.slot[i] = p.req.tag;
+    m->disks.pending++;
+    enum hv_err e = m->ops->disk_begin(m->ctx, i, &p.req, data, WHY(why));
+    if (e)
+        rx_disk_failed(m, e, why);
+}
+
+/* Answer the writes that are done. */
+static void rx_disks_step(struct mig_rx *m)
+{
+    char why[256] = "";
+    for (unsigned i = 0; m->disks.pending && m->state == MIG_RX_LOADING && i < MIG_DISK_WINDOW; i++) {
+        if (!m->disks.slot[i] || mig_fifo_free(&m->io.out) < RX_OUT_MIN)
+            continue;
+        enum hv_err e = m->ops->disk_end(m->ctx, i, WHY(why));
+        if (e == HV_E_AGAIN)
+            continue;
+        if (e) {
+            rx_disk_failed(m, e, why);
+            return;
+        }
+        mig_disked_put(&m->io.out, m->disks.slot[i]);
+        m->disks.slot[i] = 0;
+        m->disks.pending--;
+    }
+}
+
 static void rx_ack_put(struct mig_rx *m, uint32_t round)
 {
     ASSERT(m->acked_bytes <= m->bytes);
@@ -424,7 +524,7 @@ static void rx_on_part(struct mig_rx *m, struct rd *r)
 static bool rx_on_state(struct mig_rx *m, struct rd *r)
 {
     struct mig_p_state p;
-    if (m->state != MIG_RX_LOADING || mig_state_get(r, &p)) {
+    if (m->state != MIG_RX_LOADING || m->disks.pending || mig_state_get(r, &p)) {
         rx_peer_broke(m, HV_E_PROTO, "STATE");
         return true;
     }
@@ -506,6 +606,7 @@ static bool rx_on_record(struct mig_rx *m, const struct mig_rec *rec, struct rd 
     case MIG_REC_FIND:      rx_on_find(m, payload); break;
     case MIG_REC_PROBE:     return rx_on_probe(m, payload);
     case MIG_REC_BATCH:     rx_on_batch(m, payload); break;
+    case MIG_REC_DISK:      rx_on_disk(m, payload); break;
     case MIG_REC_ROUND_END: rx_on_round_end(m, payload); break;
     case MIG_REC_PART:      rx_on_part(m, payload); break;
     case MIG_REC_STATE:     return rx_on_state(m, payload);
@@ -568,6 +669,7 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
         rx_on_preamble(m);
     if (m->state == MIG_RX_COMMITTED)
         rx_run_when_recorded(m);
+    rx_disks_step(m);
     if (m->state != MIG_RX_HELLO)
         for (unsigned i = 0; i < STEP_RECORDS && rx_reads(m); i++) {
             kind = rx_input_one(m);
@@ -636,6 +738,8 @@ void mig_rx_destroy(struct mig_rx *m)
         mem.free(m->scratch, MIG_BATCH_DATA_MAX);
     if (m->state_buf)
         mem.free(m->state_buf, m->state_cap);
+    if (m->disks.buf)
+        mem.free(m->disks.buf, DISK_BUF_LEN);
     mem.free(m, sizeof(*m));
 }
 

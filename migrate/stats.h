@@ -44,6 +44,13 @@ struct mig_blackout {
     uint64_t final_bytes;
     uint64_t frames; /* forwarded: they came for the paused guest */
 };
+/* Of disks that move along.  Bytes. */
+struct mig_disk_stats {
+    uint64_t total, done; /* as the source says */
+    uint64_t requests;
+    uint64_t written, zeroed; /* that requests cover */
+    uint64_t wire;            /* share of bytes_tx */
+};
 struct mig_stats {
     const char *phase; /* state name, static */
     enum hv_err err;
@@ -65,6 +72,7 @@ struct mig_stats {
     uint64_t fixed_us, hash_bytes; /* F of the policy; memory of page hashes now */
     unsigned throttle;
     struct mig_pages pages;
+    struct mig_disk_stats disks;
     struct mig_blackout blackout;
     unsigned n_rounds;
     struct mig_round rounds[MIG_ROUNDS_KEPT];

@@ -3,7 +3,7 @@
  *
  * Invariant: the guest runs on at most one host.  tx_goto() is the only place where the state changes, along tx_edges.
  * COMMIT is queued in one place, tx_on_prepared(), which also leaves the last state in which the guest may be resumed
- * here.
+ * here.  Disks that move along are written at both ends until then (tx_disks.c).
  *
  *   edge                       cause
  *   any before IN_DOUBT -> FAILED   refusal, broken protocol, lost link, timeout, no memory, no
@@ -13,7 +13,7 @@
  *   IN_DOUBT -> FAILED         FAIL(id) or ANSWER refused (the destination dropped the guest and
  *                              remembers that), or an operator
  *
- * Not here: rounds, pages, the stop (tx_pages.c); when to stop (policy.c). */
+ * Not here: rounds, pages, the stop (tx_pages.c); disks (tx_disks.c); when to stop (policy.c). */
 #include <stdarg.h>
 #include <stdio.h>
 #include "migrate/tx_impl.h"
@@ -38,6 +38,7 @@ static uint64_t tx_timeout_us(enum mig_tx_state s)
     switch (s) {
     case MIG_TX_HELLO:    return HELLO_US;
     case MIG_TX_VALIDATE: return VALIDATE_US;
+    case MIG_TX_DISKS:
     case MIG_TX_PRECOPY:  return PRECOPY_US;
     case MIG_TX_STOPPING: return STOPPING_US;
     case MIG_TX_STOPPED:  return STOPPED_US;
@@ -50,7 +51,8 @@ static uint64_t tx_timeout_us(enum mig_tx_state s)
 
 static const uint16_t tx_edges[] = {
     [MIG_TX_HELLO] = BIT32(MIG_TX_VALIDATE) | BIT32(MIG_TX_FAILED),
-    [MIG_TX_VALIDATE] = BIT32(MIG_TX_PRECOPY) | BIT32(MIG_TX_FAILED),
+    [MIG_TX_VALIDATE] = BIT32(MIG_TX_DISKS) | BIT32(MIG_TX_PRECOPY) | BIT32(MIG_TX_FAILED),
+    [MIG_TX_DISKS] = BIT32(MIG_TX_PRECOPY) | BIT32(MIG_TX_FAILED),
     [MIG_TX_PRECOPY] = BIT32(MIG_TX_STOPPING) | BIT32(MIG_TX_FAILED),
     [MIG_TX_STOPPING] = BIT32(MIG_TX_STOPPED) | BIT32(MIG_TX_FAILED),
     [MIG_TX_STOPPED] = BIT32(MIG_TX_IN_DOUBT) | BIT32(MIG_TX_PRECOPY) | BIT32(MIG_TX_FAILED),
@@ -200,6 +202,8 @@ static void tx_on_accept(struct mig_tx *m, struct rd *r)
     struct mig_id id;
     if (mig_id_get(r, &id) || !mig_id_eq(&id, &m->id) || m->state != MIG_TX_VALIDATE || m->sub != TX_WAIT_ACK)
         tx_peer_broke(m, HV_E_PROTO, "ACCEPT");
+    else if (m->disks.n)
+        tx_goto(m, MIG_TX_DISKS, TX_SEND);
     else
         tx_precopy_begin(m);
 }
@@ -228,8 +232,8 @@ static void tx_on_has(struct mig_tx *m, struct rd *r)
 static void tx_on_ack(struct mig_tx *m, struct rd *r)
 {
     struct mig_p_ack ack;
-    bool expected = m->state == MIG_TX_PRECOPY || m->state == MIG_TX_STOPPING || m->state == MIG_TX_STOPPED ||
-                    (m->state == MIG_TX_IN_DOUBT && !m->asking);
+    bool expected = m->state == MIG_TX_DISKS || m->state == MIG_TX_PRECOPY || m->state == MIG_TX_STOPPING ||
+                    m->state == MIG_TX_STOPPED || (m->state == MIG_TX_IN_DOUBT && !m->asking);
     if (mig_ack_get(r, &ack) || !expected)
         tx_peer_broke(m, HV_E_PROTO, "ACK");
     else if (ack.bytes > m->io.out.total_in - mig_fifo_len(&m->io.out))
@@ -238,6 +242,13 @@ static void tx_on_ack(struct mig_tx *m, struct rd *r)
         tx_peer_broke(m, HV_E_PROTO, "ACK of another round");
     else
         tx_ack_apply(m, &ack);
+}
+
+static void tx_on_disked(struct mig_tx *m, struct rd *r)
+{
+    uint64_t number;
+    if (mig_disked_get(r, &number) || !tx_disks_flow(m) || !tx_disk_done(m, number))
+        tx_peer_broke(m, HV_E_PROTO, "DISKED");
 }
 
 static void tx_on_prepared(struct mig_tx *m, struct rd *r)
@@ -339,6 +350,7 @@ static void tx_on_record(struct mig_tx *m, const struct mig_rec *rec, struct rd 
     switch (rec->type) {
     case MIG_REC_ACCEPT:   tx_on_accept(m, payload); break;
     case MIG_REC_ACK:      tx_on_ack(m, payload); break;
+    case MIG_REC_DISKED:   tx_on_disked(m, payload); break;
     case MIG_REC_PREPARED: tx_on_prepared(m, payload); break;
     case MIG_REC_RUNNING:  tx_on_running(m, payload); break;
     case MIG_REC_FAIL:     tx_on_fail(m, payload); break;
@@ -409,7 +421,7 @@ static struct mig_wait tx_validate(struct mig_tx *m)
             return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
         }
         o.state_max = m->ops->state_max(m->ctx);
-        if (!tx_state_room(m, &o.state_max)) {
+        if (!tx_state_room(m, &o.state_max) || !tx_disks_init(m)) {
             tx_fail(m, HV_E_NOMEM, true, "no memory for the guest's state");
             return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
         }
@@ -437,6 +449,7 @@ static void tx_timeout_check(struct mig_tx *m)
     if (m->state != MIG_TX_IN_DOUBT)
         tx_fail(m, HV_E_TIMEOUT, true, "no progress for %u s in state %s: %s", s, mig_tx_state_name(m->state),
                 m->state == MIG_TX_STOPPING ? "a vCPU of the guest does not stop"
+                : m->state == MIG_TX_DISKS  ? "a disk of the guest, the destination or the link is stuck"
                                             : "the destination or the link is stuck");
     else if (m->link_ok)
         tx_doubt(m, HV_E_TIMEOUT, "no answer to %s for %u s", m->asking ? "QUERY" : "COMMIT", s);
@@ -444,9 +457,11 @@ static void tx_timeout_check(struct mig_tx *m)
 
 static struct mig_wait tx_work(struct mig_tx *m)
 {
+    bool sent = tx_disks_flow(m) && tx_disks_send(m);
     switch (m->state) {
     case MIG_TX_HELLO:    break;
     case MIG_TX_VALIDATE: return tx_validate(m);
+    case MIG_TX_DISKS:    return tx_disks_wait(m, sent);
     case MIG_TX_PRECOPY:  return tx_precopy(m);
     case MIG_TX_STOPPING: return tx_stopping(m);
     case MIG_TX_STOPPED:  return tx_stopped(m);
@@ -582,6 +597,7 @@ void mig_tx_destroy(struct mig_tx *m)
     mig_enc_fini(&m->enc);
     mig_store_fini(&m->store);
     tx_pages_fini(m);
+    tx_disks_fini(m);
     if (m->state_buf)
         mem.free(m->state_buf, m->state_cap);
     if (m->io.in.buf)

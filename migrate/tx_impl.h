@@ -17,6 +17,19 @@ _Static_assert(MIG_REC_HDR_LEN + 24 + MIG_TEXT_MAX <= MIG_RESERVE, "FAIL fits in
  * STATE, WAIT_PREPARED. */
 enum tx_sub { TX_SEND, TX_WAIT_ACK, TX_HARVEST, TX_FINAL_HARVEST, TX_VERIFY, TX_STATE, TX_WAIT_PREPARED };
 
+/* Requests to the destination's disks. */
+struct tx_disks {
+    unsigned n;       /* disks that move along */
+    uint8_t *data;    /* owned, MIG_DISK_DATA_MAX, if there are any */
+    uint64_t number;  /* of the last DISK */
+    unsigned pending; /* sent, and not answered */
+    struct {
+        uint64_t number; /* 0: free */
+        unsigned disk;
+        uint64_t tag;
+    } sent[MIG_DISK_WINDOW];
+};
+
 struct mig_tx {
     const struct mig_src_ops *ops;
     void *ctx; /* borrowed */
@@ -47,6 +60,7 @@ struct mig_tx {
     uint8_t *state_buf;                      /* owned, for a state that goes in PARTs; NULL: it does not */
     size_t state_cap, state_len, state_sent; /* its size; bytes that were saved, and that were sent in PARTs */
     uint64_t state_us;                       /* when the state was saved */
+    struct tx_disks disks;
 
     /* Pages.  One that the receiver does not have as it is now is in todo, late or next, or dirty in the log. */
     uint64_t *todo;  /* this round, first pass */
@@ -57,6 +71,7 @@ struct mig_tx {
     bool second_pass;
     uint64_t round_left; /* bits in todo and late (round 1: in todo, untouched frames included) */
     uint64_t round_pages, round_bytes0, round_us0, round_sent_us, peek_us;
+    uint64_t round_disk0; /* as round_bytes0, of disks */
     uint64_t verify_bad, verify_gfn[4];
 
     /* Time and figures, all in µs of the caller's clock. */
@@ -87,10 +102,26 @@ void tx_fail(struct mig_tx *m, enum hv_err err, bool tell, const char *fmt, ...)
 /** The only place where the state changes; along tx_edges. */
 void tx_goto(struct mig_tx *m, enum mig_tx_state s, enum tx_sub sub);
 
+/* tx_disks.c */
+/** The offer is written: memory for the disks that move along.  False: there is none. */
+bool tx_disks_init(struct mig_tx *m);
+void tx_disks_fini(struct mig_tx *m);
+/** Put the requests that there is room for, a few each time.  True: some.  No batch is open in the queue. */
+bool tx_disks_send(struct mig_tx *m);
+/** One turn in DISKS; sent: tx_disks_send() of this turn. */
+struct mig_wait tx_disks_wait(struct mig_tx *m, bool sent);
+/** DISKED.  False: there is no such request. */
+bool tx_disk_done(struct mig_tx *m, uint64_t number);
+/** Is this a state in which disks are written? */
+static inline bool tx_disks_flow(const struct mig_tx *m)
+{
+    return m->disks.n && !m->quiesced && m->state >= MIG_TX_DISKS && m->state <= MIG_TX_STOPPING;
+}
+
 /* tx_pages.c */
 enum hv_err tx_pages_init(struct mig_tx *m);
 void tx_pages_fini(struct mig_tx *m);
-/** Begin pre-copy. */
+/** Begin pre-copy: the guest was accepted, and its disks are equal at both ends. */
 void tx_precopy_begin(struct mig_tx *m);
 /** One turn in PRECOPY, STOPPING or STOPPED. */
 struct mig_wait tx_precopy(struct mig_tx *m);

@@ -82,6 +82,7 @@ static void tx_round_reset(struct mig_tx *m)
     m->second_pass = false;
     m->round_pages = m->round_costly = m->round_cost = m->round_cost_all = 0;
     m->round_bytes0 = m->io.out.total_in;
+    m->round_disk0 = m->st.disks.wire;
     m->round_us0 = m->peek_us = tx_now(m);
     m->sub = TX_SEND;
     m->st.round++;
@@ -125,7 +126,7 @@ static void tx_clock_ask(struct mig_tx *m)
 
 void tx_precopy_begin(struct mig_tx *m)
 {
-    ASSERT(m->state == MIG_TX_VALIDATE && !m->logging);
+    ASSERT((m->state == MIG_TX_VALIDATE || m->state == MIG_TX_DISKS) && !m->logging);
     enum hv_err e = m->ops->log_start(m->ctx);
     if (e) {
         tx_fail(m, e, true, "the dirty log cannot be started: %s", hv_err_text(e));
@@ -272,7 +273,7 @@ static uint64_t tx_pages_rate(const struct mig_tx *m, uint64_t us)
  * whole. */
 static void tx_round_rates(struct mig_tx *m, uint64_t us)
 {
-    uint64_t bytes = m->io.out.total_in - m->round_bytes0;
+    uint64_t bytes = m->io.out.total_in - m->round_bytes0, of_disks = m->st.disks.wire - m->round_disk0;
     if (!us)
         us = 1;
     if (bytes >= B_BYTES_MIN || !m->st.bytes_per_s)
@@ -280,7 +281,7 @@ static void tx_round_rates(struct mig_tx *m, uint64_t us)
     if (m->round_costly >= P_PAGES_MIN || !m->st.pages_per_s)
         m->st.pages_per_s = tx_pages_rate(m, us);
     if (m->st.round > 1 && m->round_costly >= 16)
-        m->bytes_per_page = MAX(bytes / m->round_costly, 8u);
+        m->bytes_per_page = MAX((bytes - of_disks) / m->round_costly, 8u);
     m->st.dirty_pages_per_s = m->st.remaining_pages * 1000000 / us;
     m->st.remaining_bytes = m->st.remaining_pages * m->bytes_per_page;
 }
@@ -446,6 +447,7 @@ struct mig_wait tx_stopping(struct mig_tx *m)
     m->pausing = true;
     if (!m->quiesced && !m->ops->quiesce(m->ctx))
         return tx_wait(MIG_WAIT_GUEST);
+    ASSERT(!m->disks.pending);
     if (!m->quiesced) {
         m->stop_us = m->mark_us = tx_now(m);
         m->st.blackout.start = MAX(m->stop_us - m->start_us, 1u);
@@ -638,14 +640,16 @@ static unsigned tx_percent_stopped_first(const struct mig_tx *m)
     return sending ? 1 + (unsigned)((m->n_pages - m->round_left) * 95 / m->n_pages) : 0;
 }
 
-unsigned tx_percent(const struct mig_tx *m)
+/* Of memory, when disks are done. */
+static unsigned tx_percent_memory(const struct mig_tx *m)
 {
     if (m->opts.stop_first &&
         (m->state == MIG_TX_STOPPING || (m->state == MIG_TX_STOPPED && m->sub <= TX_FINAL_HARVEST)))
         return tx_percent_stopped_first(m);
     switch (m->state) {
     case MIG_TX_HELLO:
-    case MIG_TX_VALIDATE: return 0;
+    case MIG_TX_VALIDATE:
+    case MIG_TX_DISKS:    return 0;
     case MIG_TX_PRECOPY:
         if (m->st.round <= 1)
             return 1 + (unsigned)((m->n_pages - m->round_left) * 79 / m->n_pages);
@@ -657,6 +661,17 @@ unsigned tx_percent(const struct mig_tx *m)
     case MIG_TX_FAILED:   break;
     }
     return m->st.percent;
+}
+
+#define DISKS_PERCENT 70 /* of a move with disks */
+unsigned tx_percent(const struct mig_tx *m)
+{
+    const struct mig_disk_stats *d = &m->st.disks;
+    if (!m->disks.n || m->state == MIG_TX_FAILED)
+        return tx_percent_memory(m);
+    if (m->state > MIG_TX_DISKS)
+        return DISKS_PERCENT + tx_percent_memory(m) * (100 - DISKS_PERCENT) / 100;
+    return d->total ? (unsigned)(MIN(d->done, d->total) * DISKS_PERCENT / d->total) : 0;
 }
 
 /* Until the stop: the rest of this round at its own pace.  Later rounds are shorter and are not guessed. */

@@ -13,6 +13,7 @@ _Static_assert(sizeof(struct mig_id) == 16, "an id has 16 bytes on the wire");
 _Static_assert(56 + MIG_NAME_MAX + MIG_OFFER_MAX <= MIG_REC_LEN_MAX, "every offer fits");
 _Static_assert(MIG_TEXT_MAX - 1 <= UINT16_MAX && MIG_NOTE_MAX <= MIG_TEXT_MAX, "text_len has 16 bits");
 _Static_assert(MIG_FRAME_MAX <= MIG_REC_LEN_MAX, "every frame fits");
+_Static_assert(MIG_DISK_REC_MAX <= MIG_REC_LEN_MAX, "every write to a disk fits");
 
 const char *mig_rec_name(unsigned type)
 {
@@ -545,4 +546,65 @@ enum hv_err mig_batch_get(struct rd *r, struct mig_p_batch *p)
     default: return HV_FAIL(HV_E_PROTO);
     }
     return batch_entries_check(p);
+}
+
+/* ---- DISK (its data: tx_disks.c), DISKED ---- */
+
+void mig_disk_put(struct wr *w, const struct mig_p_disk *p)
+{
+    ASSERT(p->req.disk < MIG_DISKS_MAX);
+    wr_u8(w, (uint8_t)p->req.disk);
+    wr_u8(w, (uint8_t)p->req.op);
+    wr_u8(w, p->codec);
+    wr_u8(w, 0);
+    wr_u32(w, p->req.len);
+    wr_u64(w, p->req.tag);
+    wr_u64(w, p->req.offset);
+    wr_u64(w, p->check);
+}
+
+static bool disk_data_ok(const struct mig_p_disk *p)
+{
+    uint32_t len = p->req.len;
+    switch (p->req.op) {
+    case MIG_DISK_WRITE:
+        if (!len || len > MIG_DISK_DATA_MAX)
+            return false;
+        return p->codec == MIG_CODEC_RAW ? p->stored_len == len
+                                         : p->codec == MIG_CODEC_LZ4 && p->stored_len && p->stored_len < len;
+    case MIG_DISK_ZEROES: return len && len <= MIG_DISK_ZEROES_MAX && !p->codec && !p->stored_len;
+    case MIG_DISK_FLUSH:  return !len && !p->req.offset && !p->codec && !p->stored_len;
+    }
+    return false;
+}
+
+enum hv_err mig_disk_get(struct rd *r, struct mig_p_disk *p)
+{
+    p->req.disk = rd_u8(r);
+    unsigned op = rd_u8(r);
+    p->req.op = (enum mig_disk_op)op;
+    p->codec = rd_u8(r);
+    unsigned reserved = rd_u8(r);
+    p->req.len = rd_u32(r);
+    p->req.tag = rd_u64(r);
+    p->req.offset = rd_u64(r);
+    p->check = rd_u64(r);
+    p->stored_len = rd_left(r);
+    p->data = rd_ref(r, p->stored_len);
+    if (payload_whole(r) || reserved || !p->req.tag || p->req.offset > MIG_DISK_BYTES - p->req.len || !disk_data_ok(p))
+        return HV_FAIL(HV_E_PROTO);
+    return HV_OK;
+}
+
+void mig_disked_put(struct mig_fifo *out, uint64_t number)
+{
+    struct wr w = mig_rec_begin(out, 8);
+    wr_u64(&w, number);
+    mig_rec_end(out, &w, MIG_REC_DISKED);
+}
+
+enum hv_err mig_disked_get(struct rd *r, uint64_t *number)
+{
+    *number = rd_u64(r);
+    return payload_whole(r);
 }

@@ -62,7 +62,9 @@ _Static_assert(MIG_CHUNK_SIZE *MIG_CHUNKS_PER_PAGE == PAGE_SIZE, "chunks make up
     X(PROBE, 15, "->", "an offer without a job: would you take this guest?")                \
     X(PROBED, 16, "<-", "every reason against it, and how much memory is free")             \
     X(KNOWS, 17, "<-", "first record: which versions of offer and state this host reads")   \
-    X(PART, 18, "->", "the next bytes of a machine state that is too long for STATE")
+    X(PART, 18, "->", "the next bytes of a machine state that is too long for STATE")       \
+    X(DISK, 19, "->", "a write to a disk that moves along")                                 \
+    X(DISKED, 20, "<-", "that write is done")
 
 enum mig_rec_type {
 #define X(name, value, dir, text) MIG_REC_##name = value,
@@ -297,6 +299,28 @@ static inline uint64_t mig_entry(const struct mig_p_batch *p, uint32_t i)
     struct rd r = rd_init(p->entries + 8 * (size_t)i, 8);
     return rd_u64(&r);
 }
+
+/* DISK:    0 1 disk, as the offer counts them · 1 1 op, MIG_DISK_* · 2 1 codec, of WRITE · 3 1 reserved · 4 4 len ·
+ *          8 8 number, from 1, one more each time · 16 8 offset · 24 8 check: keyed hash of these 24 bytes, plus that
+ *          of the data before LZ4 · 32 data of WRITE (raw: len bytes; LZ4: one block, 1 byte up to len-1).  Only if the
+ *          offer has disks that move along; between ACCEPT and STATE.
+ * DISKED:  0 8 number of the DISK that is done; the order may differ.  At most MIG_DISK_WINDOW are not yet. */
+#define MIG_DISK_FIXED   32
+#define MIG_DISK_CHECKED 24
+#define MIG_DISK_REC_MAX (MIG_REC_HDR_LEN + MIG_DISK_FIXED + MIG_DISK_DATA_MAX)
+struct mig_p_disk {
+    struct mig_disk_req req; /* tag: the number */
+    uint8_t codec;
+    uint64_t check;
+    const uint8_t *data;
+    size_t stored_len;
+};
+/** The fields of DISK before the data, which follow. */
+void mig_disk_put(struct wr *w, const struct mig_p_disk *p);
+/** Checks all but whether there is such a disk, and its size. */
+HV_MUST_CHECK enum hv_err mig_disk_get(struct rd *r, struct mig_p_disk *p);
+void mig_disked_put(struct mig_fifo *out, uint64_t number);
+HV_MUST_CHECK enum hv_err mig_disked_get(struct rd *r, uint64_t *number);
 
 /** Bits set in a word; portable, so that no compiler helper is needed. */
 static inline unsigned mig_popcount(uint64_t x)

@@ -35,7 +35,7 @@ FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_travel.
          "kernel/store/snapshot_make.c", "kernel/store/snapshot_origin.c", "kernel/store/snapshot_revert.c",
          "kernel/vm/vm_attach.c", "kernel/vm/vm_disk.c", "kernel/vm/vm_mac.c", "kernel/vm/vm_manage.c",
          "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "kernel/manage/settings.c", "migrate/ask.c", "migrate/rx.c",
-         "migrate/tx.c", "migrate/tx_pages.c",
+         "migrate/tx.c", "migrate/tx_pages.c", "migrate/tx_disks.c",
          "kernel/manage/import.c", "kernel/vm/boot_keep.c", "kernel/vm/boot_store.c",
          "net/stream.c", "net/tls.c", "kernel/vm/vm_define.c"]
 LITERAL = r'"((?:[^"\\]|\\.)*)"'

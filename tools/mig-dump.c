@@ -107,10 +107,15 @@ static enum hv_err print_probed(struct rd *r)
     return HV_OK;
 }
 
-static void print_running(const struct mig_p_running *p)
+static enum hv_err print_running(struct rd *r)
 {
-    print_id(&p->id);
-    printf(" %lu us", p->us);
+    struct mig_p_running p;
+    enum hv_err e = mig_running_get(r, &p);
+    if (e)
+        return e;
+    print_id(&p.id);
+    printf(" %lu us", p.us);
+    return HV_OK;
 }
 
 static enum hv_err print_part(struct rd *r)
@@ -162,13 +167,34 @@ static enum hv_err print_console(struct rd *r)
     return e;
 }
 
+static enum hv_err print_disk(struct rd *r)
+{
+    static const char *const ops[] = { "?", "write", "zeroes", "flush" };
+    struct mig_p_disk p;
+    enum hv_err e = mig_disk_get(r, &p);
+    if (e)
+        return e;
+    printf(" number %lu disk %u %s %u bytes at %lu", p.req.tag, p.req.disk, ops[p.req.op], p.req.len, p.req.offset);
+    if (p.codec == MIG_CODEC_LZ4)
+        printf(" lz4 -> %zu bytes", p.stored_len);
+    return HV_OK;
+}
+
+static enum hv_err print_disked(struct rd *r)
+{
+    uint64_t number;
+    enum hv_err e = mig_disked_get(r, &number);
+    if (!e)
+        printf(" number %lu", number);
+    return e;
+}
+
 static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
 {
     union {
         struct mig_id id;
         struct mig_p_round round;
         struct mig_p_ack ack;
-        struct mig_p_running running;
         struct mig_p_text text;
         struct mig_p_frame frame;
         struct mig_p_knows knows;
@@ -195,13 +221,12 @@ static enum hv_err print_payload(enum mig_rec_type type, struct rd *r)
         if (!(e = mig_ack_get(r, &u.ack)))
             printf(" round %u, %lu bytes consumed", u.ack.round, u.ack.bytes);
         break;
+    case MIG_REC_DISK:     return print_disk(r);
+    case MIG_REC_DISKED:   return print_disked(r);
     case MIG_REC_PART:     return print_part(r);
     case MIG_REC_STATE:    return print_state(r);
     case MIG_REC_PREPARED: return print_prepared(r);
-    case MIG_REC_RUNNING:
-        if (!(e = mig_running_get(r, &u.running)))
-            print_running(&u.running);
-        break;
+    case MIG_REC_RUNNING:  return print_running(r);
     case MIG_REC_FAIL:
     case MIG_REC_ANSWER:
     case MIG_REC_NOTE:

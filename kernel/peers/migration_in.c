@@ -437,6 +437,12 @@ static void dst_frame(void *ctx, const uint8_t *frame, size_t len)
         guest_net_deliver(in->vm, frame, len);
 }
 
+static unsigned dst_n_disks(void *ctx)
+{
+    (void)ctx;
+    return 0;
+}
+
 static const struct mig_dst_ops dst_ops = {
     .knows = dst_knows,
     .admit = dst_admit,
@@ -452,6 +458,7 @@ static const struct mig_dst_ops dst_ops = {
     .find = dst_find,
     .probe = dst_probe,
     .has = dst_has,
+    .n_disks = dst_n_disks,
 };
 
 /* ---- machines ---- */

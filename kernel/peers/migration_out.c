@@ -184,6 +184,12 @@ static void src_release(void *ctx)
 }
 static void src_peer_has(void *ctx, uint64_t parts) { ((struct outgoing *)ctx)->peer_has = parts; }
 
+static unsigned src_n_disks(void *ctx)
+{
+    (void)ctx;
+    return 0;
+}
+
 static const struct mig_src_ops src_ops = {
     .n_pages = src_n_pages,
     .page = src_page,
@@ -201,6 +207,7 @@ static const struct mig_src_ops src_ops = {
     .console_take = src_console_take,
     .release = src_release,
     .peer_has = src_peer_has,
+    .n_disks = src_n_disks,
 };
 
 /* Copy the machine's figures so far.  Their text is owned by the machine and is not kept. */

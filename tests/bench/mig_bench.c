@@ -92,9 +92,14 @@ static uint64_t has(void *c)
     (void)c;
     return 0;
 }
-static const struct mig_src_ops src = { n_pages,     page,         log_start, harvest, log_stop, pause_guest,
-                                        pause_guest, resume,       state_max, save,    describe, throttle,
-                                        frame_take,  console_take, release,   peer_has };
+static unsigned n_disks(void *c)
+{
+    (void)c;
+    return 0;
+}
+static const struct mig_src_ops src = { n_pages, page,      log_start, harvest,  log_stop, pause_guest, pause_guest,
+                                        resume,  state_max, save,      describe, throttle, frame_take,  console_take,
+                                        release, peer_has,  n_disks,   NULL,     NULL,     NULL };
 
 static size_t knows(void *c, void *buf, size_t cap)
 {
@@ -127,6 +132,7 @@ static void console(void *c, uint64_t at, const uint8_t *p, size_t len) { (void)
 static void run(void *c) { ((struct image *)c)->running = true; }
 static void drop(void *c) { (void)c; }
 static const struct mig_dst_ops dst = {
+    .n_disks = n_disks,
     .knows = knows,
     .admit = admit,
     .page_for_write = page_for_write,

@@ -94,6 +94,77 @@ void fake_guest_state(struct fake_guest *g, size_t len)
         g->state[i] = (uint8_t)fake_rand(&g->rng);
 }
 
+/* ---- disks ---- */
+
+static uint64_t disk_grain_len(const struct fake_disks *d, unsigned grain)
+{
+    return MIN((uint64_t)FAKE_GRAIN, d->bytes - (uint64_t)grain * FAKE_GRAIN);
+}
+
+static unsigned disk_grains(const struct fake_disks *d) { return (unsigned)DIV_ROUND_UP(d->bytes, FAKE_GRAIN); }
+
+static void disks_make(struct fake_disks *d, unsigned n, uint64_t bytes)
+{
+    d->n = n;
+    d->bytes = bytes;
+    for (unsigned i = 0; i < n; i++)
+        d->data[i] = calloc(1, bytes);
+}
+
+/* A move begins: the destination has nothing. */
+static void disks_begin(struct fake_disks *d)
+{
+    memset(d->busy, 0, sizeof(d->busy));
+    d->pending = d->flushes = 0;
+    d->in_sync = d->held = false;
+    for (unsigned i = 0; i < d->n; i++)
+        for (unsigned k = 0; k < disk_grains(d); k++)
+            d->todo[i][k] = true;
+}
+
+void fake_guest_disks(struct fake_guest *g, unsigned n, uint64_t bytes)
+{
+    struct fake_disks *d = &g->disks;
+    disks_make(d, n, bytes);
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned k = 0; k < disk_grains(d); k++) {
+            uint8_t *p = d->data[i] + (uint64_t)k * FAKE_GRAIN;
+            unsigned kind = (unsigned)(fake_rand(&g->rng) % 4);
+            for (uint64_t at = 0; at + 4096 <= disk_grain_len(d, k); at += 4096)
+                fill(g, p + at, kind);
+        }
+}
+
+#define IN_SYNC_LEFT 8 /* grains that the guest writes all the time */
+static unsigned disks_left(const struct fake_disks *d)
+{
+    unsigned n = d->pending;
+    for (unsigned i = 0; i < d->n; i++)
+        for (unsigned k = 0; k < disk_grains(d); k++)
+            n += d->todo[i][k];
+    return n;
+}
+
+/* The guest writes a sector, unless it waits for earlier writes. */
+static void disk_write(struct fake_guest *g)
+{
+    struct fake_disks *d = &g->disks;
+    uint64_t r = fake_rand(&g->rng), at = (r >> 8) % (d->bytes / 512) * 512;
+    unsigned disk = (unsigned)(r % d->n);
+    if (d->held || (d->writes && disks_left(d) > IN_SYNC_LEFT / 2))
+        return;
+    memset(d->data[disk] + at, (int)(r >> 40) % 3 * 50, 512);
+    d->todo[disk][at / FAKE_GRAIN] = true;
+    d->writes++;
+}
+
+static void disks_fini(struct fake_disks *d)
+{
+    for (unsigned i = 0; i < d->n; i++)
+        free(d->data[i]);
+    d->n = 0;
+}
+
 void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed)
 {
     memset(g, 0, sizeof(*g));
@@ -116,6 +187,7 @@ void fake_guest_fini(struct fake_guest *g)
     free(g->page);
     free(g->dirty);
     free(g->state);
+    disks_fini(&g->disks);
     g->state = NULL;
     g->page = NULL;
     g->dirty = NULL;
@@ -142,6 +214,8 @@ void fake_guest_run(struct fake_guest *g, unsigned n)
     if (!g->running)
         return;
     g->console_end += g->talks ? 7 * n : 0;
+    if (g->disks.n && g->writer != W_NONE && n)
+        disk_write(g);
     n = n * (100 - g->throttle) / 100;
     while (n--) {
         uint8_t buf[4096];
@@ -184,7 +258,11 @@ bool fake_guest_equal(const struct fake_guest *a, const struct fake_guest *b, ui
     for (*gfn = 0; *gfn < a->n_pages; ++*gfn)
         if (memcmp(a->page[*gfn] ? a->page[*gfn] : zero, b->page[*gfn] ? b->page[*gfn] : zero, 4096))
             return false;
-    return true;
+    *gfn = UINT64_MAX - 1;
+    for (unsigned i = 0; i < a->disks.n; i++)
+        if (memcmp(a->disks.data[i], b->disks.data[i], a->disks.bytes))
+            return false;
+    return a->disks.n == b->disks.n;
 }
 
 /* ---- source ---- */
@@ -220,6 +298,14 @@ static bool src_quiesce(void *c)
     struct fake_guest *g = c;
     if (g->quiesce_polls)
         return !g->quiesce_polls--;
+    struct fake_disks *d = &g->disks;
+    if (d->n && !d->held) {
+        d->held = true;
+        d->flushes = d->n;
+        d->n_flushed = 0;
+    }
+    if (d->n && (disks_left(d) || d->n_flushed < d->n))
+        return false;
     g->quiesced = true;
     return true;
 }
@@ -240,7 +326,7 @@ static void src_resume(void *c)
 {
     struct fake_guest *g = c;
     g->running = true;
-    g->quiesced = false;
+    g->quiesced = g->disks.held = false;
     g->resumes++;
 }
 static size_t src_state_max(void *c)
@@ -267,7 +353,9 @@ static enum hv_err src_describe(void *c, const void *knows, size_t knows_len, vo
         return REFUSE(HV_E_VERSION, "the destination is too old");
     if (((struct fake_guest *)c)->fail_describe)
         return HV_E_RANGE;
-    *len = (size_t)snprintf(buf, cap, "fake offer");
+    struct fake_disks *d = &((struct fake_guest *)c)->disks;
+    disks_begin(d);
+    *len = (size_t)snprintf(buf, cap, d->n ? "fake offer %u %lu" : "fake offer", d->n, d->bytes);
     return HV_OK;
 }
 static void src_throttle(void *c, unsigned percent) { ((struct fake_guest *)c)->throttle = percent; }
@@ -295,10 +383,63 @@ static size_t src_console_take(void *c, uint64_t *at, void *buf, size_t cap)
 static void src_release(void *c) { ((struct fake_guest *)c)->released = true; }
 static void src_peer_has(void *c, uint64_t parts) { ((struct fake_guest *)c)->parts = parts; }
 
-const struct mig_src_ops fake_src_ops = { src_n_pages,    src_page,         src_log_start, src_harvest,
-                                          src_log_stop,   src_quiesce,      src_pause,     src_resume,
-                                          src_state_max,  src_save,         src_describe,  src_throttle,
-                                          src_frame_take, src_console_take, src_release,   src_peer_has };
+static unsigned src_n_disks(void *c) { return ((struct fake_guest *)c)->disks.n; }
+static bool src_disks_ready(void *c, struct mig_disk_progress *p)
+{
+    struct fake_disks *d = &((struct fake_guest *)c)->disks;
+    d->in_sync |= disks_left(d) <= IN_SYNC_LEFT;
+    *p = (struct mig_disk_progress){ d->n * d->bytes, d->in_sync ? d->n * d->bytes : 0 };
+    return d->in_sync;
+}
+
+static bool disk_is_zero(const uint8_t *p, uint64_t len) { return !p[0] && !memcmp(p, p + 1, len - 1); }
+
+/* The tag is the grain; of a flush FAKE_GRAINS. */
+static bool src_disk_next(void *c, struct mig_disk_req *r, void *data)
+{
+    struct fake_guest *g = c;
+    struct fake_disks *d = &g->disks;
+    if (g->quiesced || g->released)
+        abort();
+    if (d->stuck)
+        return !d->stuck--;
+    for (unsigned i = 0; i < d->n; i++)
+        for (unsigned k = 0; k < disk_grains(d); k++) {
+            if (!d->todo[i][k] || d->busy[i][k])
+                continue;
+            const uint8_t *p = d->data[i] + (uint64_t)k * FAKE_GRAIN;
+            uint32_t len = (uint32_t)disk_grain_len(d, k);
+            bool zero = disk_is_zero(p, len);
+            *r = (struct mig_disk_req){ i, zero ? MIG_DISK_ZEROES : MIG_DISK_WRITE, (uint64_t)k * FAKE_GRAIN, len, k };
+            memcpy(data, p, zero ? 0 : len);
+            d->todo[i][k] = false;
+            d->busy[i][k] = true;
+            d->pending++;
+            return true;
+        }
+    if (!d->flushes || disks_left(d))
+        return false;
+    *r = (struct mig_disk_req){ --d->flushes, MIG_DISK_FLUSH, 0, 0, FAKE_GRAINS };
+    return true;
+}
+static void src_disk_done(void *c, unsigned disk, uint64_t tag)
+{
+    struct fake_disks *d = &((struct fake_guest *)c)->disks;
+    if (disk >= d->n || (tag != FAKE_GRAINS && !d->busy[disk][tag]))
+        abort();
+    if (tag == FAKE_GRAINS) {
+        d->n_flushed++;
+        return;
+    }
+    d->busy[disk][tag] = false;
+    d->pending--;
+}
+
+const struct mig_src_ops fake_src_ops = {
+    src_n_pages, src_page,      src_log_start, src_harvest,     src_log_stop,  src_quiesce,    src_pause,
+    src_resume,  src_state_max, src_save,      src_describe,    src_throttle,  src_frame_take, src_console_take,
+    src_release, src_peer_has,  src_n_disks,   src_disks_ready, src_disk_next, src_disk_done
+};
 
 /* ---- destination ---- */
 
@@ -308,19 +449,35 @@ static size_t dst_knows(void *c, void *buf, size_t cap)
     return (size_t)snprintf(buf, cap, "fake knows");
 }
 
+/* Does the guest that is offered bring disks?  False: the offer is not understood. */
+static bool offer_read(const struct mig_offer *o, unsigned *n_disks, uint64_t *bytes)
+{
+    char text[64];
+    *n_disks = 0;
+    snprintf(text, sizeof(text), "%.*s", (int)MIN(o->len, sizeof(text) - 1), (const char *)o->bytes);
+    if (!strcmp(text, "fake offer"))
+        return o->len == 10;
+    return sscanf(text, "fake offer %u %lu", n_disks, bytes) == 2 && *n_disks && *n_disks <= 4 && *bytes >= 512 &&
+           *bytes <= (uint64_t)FAKE_GRAINS * FAKE_GRAIN && *bytes % 512 == 0;
+}
+
 static bool dst_admit(void *c, const struct mig_offer *o, struct mig_reasons *r, struct mig_reasons *notes)
 {
     struct fake_guest *g = c;
     if (g->admit_later)
         return !g->admit_later--;
-    if (o->len != 10 || memcmp(o->bytes, "fake offer", 10))
+    unsigned n_disks;
+    uint64_t disk_bytes;
+    if (!offer_read(o, &n_disks, &disk_bytes))
         mig_reason_add(r, "the offer is not understood");
     if (o->n_pages > 1 << 20)
         mig_reason_add(r, "too large: %lu pages", o->n_pages);
     for (unsigned i = 0; i < g->refuse; i++)
         mig_reason_add(r, "reason %u", i + 1);
-    if (!r->n)
+    if (!r->n) {
         make(g, o->n_pages);
+        disks_make(&g->disks, n_disks, n_disks ? disk_bytes : 0);
+    }
     for (unsigned i = 0; i < g->n_notes; i++)
         mig_reason_add(notes, "tsc: note %u\a", i + 1);
     return true;
@@ -365,7 +522,7 @@ static bool dst_record(void *c)
 static void dst_run(void *c)
 {
     struct fake_guest *g = c;
-    if (!g->recorded)
+    if (!g->recorded || g->disks.unflushed)
         abort();
     g->running = true;
 }
@@ -413,15 +570,57 @@ static bool dst_probe(void *c, const struct mig_offer *o, struct mig_reasons *r,
     struct fake_guest *g = c;
     if (g->admit_later)
         return !g->admit_later--;
-    if (o->len != 10 || memcmp(o->bytes, "fake offer", 10))
+    unsigned n_disks;
+    uint64_t disk_bytes;
+    if (!offer_read(o, &n_disks, &disk_bytes))
         mig_reason_add(r, "the offer is not understood");
     for (unsigned i = 0; i < g->refuse; i++)
         mig_reason_add(r, "reason %u of the test", i);
     *free_bytes = 123456789;
     return true;
 }
+
+static unsigned dst_n_disks(void *c) { return ((struct fake_guest *)c)->disks.n; }
+static enum hv_err dst_disk_begin(void *c, unsigned slot, const struct mig_disk_req *r, const void *data,
+                                  struct why *why)
+{
+    struct fake_guest *g = c;
+    struct fake_disks *d = &g->disks;
+    if (slot >= MIG_DISK_WINDOW || d->slot[slot].used || r->disk >= d->n || g->running)
+        abort();
+    if (r->offset > d->bytes || r->len > d->bytes - r->offset)
+        return HV_E_PROTO;
+    if (d->fail_after && ++d->n_requests == d->fail_after && d->n_requests % 2)
+        return REFUSE(HV_E_IO, "no spare sectors");
+    d->slot[slot].r = *r;
+    d->slot[slot].data = data;
+    d->slot[slot].polls = d->slow ? (unsigned)(fake_rand(&g->rng) % d->slow) : 0;
+    d->slot[slot].used = true;
+    return HV_OK;
+}
+/* In any order. */
+static enum hv_err dst_disk_end(void *c, unsigned slot, struct why *why)
+{
+    struct fake_disks *d = &((struct fake_guest *)c)->disks;
+    const struct mig_disk_req *r = &d->slot[slot].r;
+    if (!d->slot[slot].used)
+        abort();
+    if (d->slot[slot].polls) {
+        d->slot[slot].polls--;
+        return HV_E_AGAIN;
+    }
+    if (d->fail_after && d->n_requests >= d->fail_after)
+        return REFUSE(HV_E_IO, "the disk does not answer");
+    d->slot[slot].used = false;
+    if (r->op == MIG_DISK_WRITE && !d->leaks)
+        memcpy(d->data[r->disk] + r->offset, d->slot[slot].data, r->len);
+    if (r->op == MIG_DISK_ZEROES)
+        memset(d->data[r->disk] + r->offset, 0, r->len);
+    d->unflushed = r->op != MIG_DISK_FLUSH;
+    return HV_OK;
+}
 static uint64_t dst_has(void *c) { return ((struct fake_guest *)c)->parts; }
 
-const struct mig_dst_ops fake_dst_ops = { dst_knows, dst_admit, dst_page,   dst_present, dst_console,
-                                          dst_load,  dst_ready, dst_record, dst_run,     dst_frame,
-                                          dst_drop,  dst_find,  dst_probe,  dst_has };
+const struct mig_dst_ops fake_dst_ops = { dst_knows, dst_admit,  dst_page,    dst_present,    dst_console, dst_load,
+                                          dst_ready, dst_record, dst_run,     dst_frame,      dst_drop,    dst_find,
+                                          dst_probe, dst_has,    dst_n_disks, dst_disk_begin, dst_disk_end };

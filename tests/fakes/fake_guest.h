@@ -8,6 +8,29 @@
 
 enum fake_writer { W_NONE, W_BYTE, W_HOT, W_PAGE, W_ZERO, W_REWRITE, W_MIXED };
 
+/* Disks that move along.  At the source each grain that the destination may not have is marked, and one at a time of
+ * each grain is on the way. */
+#define FAKE_GRAIN  MIG_DISK_DATA_MAX
+#define FAKE_GRAINS 64
+struct fake_disks {
+    unsigned n;
+    uint64_t bytes; /* of each, at most FAKE_GRAINS grains */
+    uint8_t *data[MIG_DISKS_MAX];
+    bool todo[MIG_DISKS_MAX][FAKE_GRAINS], busy[MIG_DISKS_MAX][FAKE_GRAINS];
+    unsigned pending, flushes, n_flushed; /* source: requests on the way, flushes to come, and done */
+    bool in_sync, held;
+    unsigned stuck; /* source: so many turns without a request */
+    struct {
+        struct mig_disk_req r;
+        const void *data;
+        unsigned polls;
+        bool used;
+    } slot[MIG_DISK_WINDOW];               /* destination */
+    unsigned slow, fail_after, n_requests; /* destination: polls of a request at most; the n-th fails, 0: none */
+    bool unflushed, overwritten, leaks;    /* leaks: mutant, a write is not made at the destination */
+    uint64_t writes;                       /* of the guest */
+};
+
 struct fake_guest {
     uint64_t n_pages;
     uint8_t **page; /* NULL: never touched */
@@ -41,6 +64,7 @@ struct fake_guest {
      * number. */
     uint64_t console_at, console_end;
     bool talks, console_wrong;
+    struct fake_disks disks;
     bool alias; /* mutant: destination gives gfn 3 the memory of gfn 2 */
 };
 
@@ -56,6 +80,8 @@ void fake_guest_init(struct fake_guest *g, uint64_t n_pages, uint64_t seed);
 /** An empty place for a guest to come. */
 void fake_dest_init(struct fake_guest *g);
 void fake_guest_fini(struct fake_guest *g);
+/** Give it n disks of so many bytes, which move along. */
+void fake_guest_disks(struct fake_guest *g, unsigned n, uint64_t bytes);
 /** Give it a state of so many bytes; at first it has 3000. */
 void fake_guest_state(struct fake_guest *g, size_t len);
 /** Let the guest write `n` times in its manner, if it is running. */

@@ -235,8 +235,19 @@ static bool b_probe(void *ctx, const struct mig_offer *o, struct mig_reasons *r,
     return fake_dst_ops.probe(&((struct conn *)ctx)->g, o, r, free_bytes);
 }
 static uint64_t b_has(void *ctx) { return fake_dst_ops.has(&((struct conn *)ctx)->g); }
-static const struct mig_dst_ops b_ops = { b_knows,  b_admit, b_page,  b_present, b_console, b_load,  b_ready,
-                                          b_record, b_run,   b_frame, b_drop,    b_find,    b_probe, b_has };
+static unsigned b_n_disks(void *ctx) { return fake_dst_ops.n_disks(&((struct conn *)ctx)->g); }
+static enum hv_err b_disk_begin(void *ctx, unsigned slot, const struct mig_disk_req *r, const void *data,
+                                struct why *why)
+{
+    return fake_dst_ops.disk_begin(&((struct conn *)ctx)->g, slot, r, data, why);
+}
+static enum hv_err b_disk_end(void *ctx, unsigned slot, struct why *why)
+{
+    return fake_dst_ops.disk_end(&((struct conn *)ctx)->g, slot, why);
+}
+static const struct mig_dst_ops b_ops = { b_knows, b_admit,  b_page,    b_present,    b_console, b_load,
+                                          b_ready, b_record, b_run,     b_frame,      b_drop,    b_find,
+                                          b_probe, b_has,    b_n_disks, b_disk_begin, b_disk_end };
 
 /* ---- the guest on A ---- */
 
@@ -300,9 +311,23 @@ static void a_release(void *c)
     fake_src_ops.release(&w->a);
 }
 static void a_peer_has(void *c, uint64_t parts) { fake_src_ops.peer_has(&((struct world *)c)->a, parts); }
-static const struct mig_src_ops a_ops = { a_n_pages,    a_page,         a_log_start, a_harvest, a_log_stop, a_quiesce,
-                                          a_pause,      a_resume,       a_state_max, a_save,    a_describe, a_throttle,
-                                          a_frame_take, a_console_take, a_release,   a_peer_has };
+static unsigned a_n_disks(void *c) { return fake_src_ops.n_disks(&((struct world *)c)->a); }
+static bool a_disks_ready(void *c, struct mig_disk_progress *p)
+{
+    return fake_src_ops.disks_ready(&((struct world *)c)->a, p);
+}
+static bool a_disk_next(void *c, struct mig_disk_req *r, void *data)
+{
+    return fake_src_ops.disk_next(&((struct world *)c)->a, r, data);
+}
+static void a_disk_done(void *c, unsigned disk, uint64_t tag)
+{
+    fake_src_ops.disk_done(&((struct world *)c)->a, disk, tag);
+}
+static const struct mig_src_ops a_ops = { a_n_pages,  a_page,     a_log_start,   a_harvest,      a_log_stop,
+                                          a_quiesce,  a_pause,    a_resume,      a_state_max,    a_save,
+                                          a_describe, a_throttle, a_frame_take,  a_console_take, a_release,
+                                          a_peer_has, a_n_disks,  a_disks_ready, a_disk_next,    a_disk_done };
 
 /* ---- connections ---- */
 
@@ -408,7 +433,7 @@ static void note_tx(struct world *w, enum mig_tx_state was)
     enum hv_err err = mig_tx_error(w->tx);
     if (was == MIG_TX_HELLO && is > MIG_TX_HELLO && is < MIG_TX_FAILED)
         world_took("a_offer");
-    if (was == MIG_TX_VALIDATE && is == MIG_TX_PRECOPY)
+    if (was == MIG_TX_VALIDATE && (is == MIG_TX_PRECOPY || is == MIG_TX_DISKS))
         world_took("a_accept");
     if (was >= MIG_TX_STOPPING && is == MIG_TX_PRECOPY)
         world_took("a_regret"); /* STOPPED for a part of a step */

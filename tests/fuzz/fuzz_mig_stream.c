@@ -6,7 +6,8 @@
  * a time to a source that waits for one.  The whole byte seeds the split.  The seed corpus
  * (tests/fuzz/corpus/mig_stream) holds streams of real migrations, recorded here: `make fuzz-corpus` records them again
  * after a change of the format.  The source's job has a fixed id and key, so that a recorded answer fits it. */
-/* fuzz-sources: migrate/ask.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
+/* fuzz-sources: migrate/ask.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/tx_disks.c
+ *   migrate/rx.c migrate/wire.c migrate/hash.c
  *   migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c tests/fakes/log_quiet.c */
 /* fuzz-deps: lz4 */
 #include <stdio.h>
@@ -180,7 +181,7 @@ static void begin_answers(struct recorded *r)
 /* A whole move; the guest writes if writer is not W_NONE.  What the source said and what it heard go to
  * NAME and NAME_answers. */
 static void record(const char *folder, const char *name, bool lz4, bool verify, unsigned refuse,
-                   enum fake_writer writer, const char *answers)
+                   enum fake_writer writer, unsigned disks, const char *answers)
 {
     static struct recorded to_b, to_a;
     static struct mig_ids ids;
@@ -197,6 +198,7 @@ static void record(const char *folder, const char *name, bool lz4, bool verify, 
     tp.opts.verify = verify;
     fake_guest_init(&a, FUZZ_PAGES, 1);
     a.writer = writer;
+    fake_guest_disks(&a, disks, disks ? FAKE_GRAIN / 8 : 0);
     a.frames = 3;
     a.console_end = 2000;
     a.talks = writer != W_NONE;
@@ -240,11 +242,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc, (void)argv;
     if (!folder)
         return 0;
-    record(folder, "move", true, false, 0, W_NONE, "answers");
-    record(folder, "move_rounds", true, false, 0, W_MIXED, NULL);
-    record(folder, "move_raw", false, false, 0, W_PAGE, NULL);
-    record(folder, "move_verify", true, true, 0, W_BYTE, NULL);
-    record(folder, "refused", true, false, 3, W_NONE, "answers_refused");
+    record(folder, "move", true, false, 0, W_NONE, 0, "answers");
+    record(folder, "move_rounds", true, false, 0, W_MIXED, 0, NULL);
+    record(folder, "move_raw", false, false, 0, W_PAGE, 0, NULL);
+    record(folder, "move_verify", true, true, 0, W_BYTE, 0, NULL);
+    record(folder, "refused", true, false, 3, W_NONE, 0, "answers_refused");
+    record(folder, "move_disks", true, false, 0, W_BYTE, 2, NULL);
     exit(0);
 }
 

@@ -292,7 +292,7 @@ inline tx_record()
 {
     ba[link] ? rec, arg;
     if
-    :: rec == ACCEPT ->                                                     /* T a_accept: VALIDATE -> PRECOPY */
+    :: rec == ACCEPT ->                     /* T a_accept: VALIDATE -> PRECOPY, VALIDATE -> DISKS, DISKS -> PRECOPY */
         assert(tx == TX_VALIDATE && arg == cur);
         tx_goto(TX_PRECOPY)
     :: rec == PREPARED ->

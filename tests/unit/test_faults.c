@@ -15,8 +15,9 @@
  * callbacks of mig_world.h know.
  *
  * FAULT_CASE=n runs one case, FAULT_MORE=n so many random combinations (default 300), FAULT_SEED=n others. */
-/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
- *   migrate/batch.c migrate/policy.c * kernel/lib/err.c tests/fakes/fake_guest.c tests/fakes/mig_world.c
+/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/tx_disks.c
+ *   migrate/rx.c migrate/wire.c migrate/hash.c
+ *   migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c tests/fakes/mig_world.c
  *   tests/fakes/mig_strike.c tests/fakes/mig_disk.c tests/fakes/log.c */
 /* unit-deps: lz4 */
 #include <cmocka.h>
@@ -62,6 +63,7 @@ static const char *const kind_names[F_KINDS] = {
 struct ref {
     uint64_t n_pages, seed;
     bool verify, raw, paused;
+    unsigned disks;
     struct mark to_b[WORLD_MARKS], to_a[WORLD_MARKS];
     unsigned n_to_b, n_to_a;
     uint64_t offer, state, commit, commit_end, prepared_end, running_end, present;
@@ -71,7 +73,8 @@ struct ref {
 static struct ref refs[] = { { .n_pages = 60, .seed = 3 },
                              { .n_pages = 220, .seed = 7 },
                              { .n_pages = 120, .seed = 11, .verify = true, .raw = true },
-                             { .n_pages = 50, .seed = 13, .paused = true } };
+                             { .n_pages = 50, .seed = 13, .paused = true },
+                             { .n_pages = 40, .seed = 17, .disks = 2 } };
 
 static unsigned counts[F_KINDS][OUTCOMES], cases[F_KINDS], n_case, only_case, n_injected, n_wrong, n_combined, n_owner;
 static uint64_t n_checks, longest_us;
@@ -84,6 +87,7 @@ static void world_as(struct world *w, const struct ref *r)
     w->opts.verify = r->verify;
     w->opts.lz4 = !r->raw;
     w->opts.stop_first = r->paused;
+    fake_guest_disks(&w->a, r->disks, r->disks ? 2 * FAKE_GRAIN + 512 : 0);
 }
 
 static enum outcome observed(const struct world *w)

@@ -5,7 +5,8 @@
  * tx_goto() and rx_goto() are called with every pair of states.  The allowed pairs are read from the comments "T name:
  * FROM -> TO" of tests/model/handoff.pml, not from the code's own tables.  rx_goto() is static: this program includes
  * rx.c. */
-/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/wire.c migrate/hash.c migrate/batch.c
+/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/tx_disks.c
+ *   migrate/wire.c migrate/hash.c migrate/batch.c
  *   migrate/policy.c kernel/lib/err.c */
 /* unit-deps: lz4 */
 #include <cmocka.h>

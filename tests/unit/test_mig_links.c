@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_mig_links.c - migrations whose link breaks at every byte, or corrupts data; the queries and decisions
  * afterwards, and the verdicts that are kept. */
-/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c migrate/hash.c
+/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/tx_disks.c
+ *   migrate/rx.c migrate/wire.c migrate/hash.c
  *   migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/fake_guest.c tests/fakes/log.c */
 /* unit-deps: lz4 */
 #include "tests/unit/mig_fixture.h"

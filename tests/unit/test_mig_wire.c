@@ -12,6 +12,19 @@
 static uint8_t buf[1 << 16];
 static const struct mig_id ID = { { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 } };
 
+/* The shortest write and zeroes, so that any less is wrong. */
+static void disks_put(struct mig_fifo *f)
+{
+    struct wr w = mig_rec_begin(f, 64);
+    mig_disk_put(&w, &(struct mig_p_disk){ .req = { 1, MIG_DISK_WRITE, 512, 1, 1 } });
+    wr_u8(&w, 0x5a);
+    mig_rec_end(f, &w, MIG_REC_DISK);
+    w = mig_rec_begin(f, 64);
+    mig_disk_put(&w, &(struct mig_p_disk){ .req = { 0, MIG_DISK_ZEROES, 65536, 4096, 2 } });
+    mig_rec_end(f, &w, MIG_REC_DISK);
+    mig_disked_put(f, 2);
+}
+
 /* One of each record, in the order of a move. */
 static struct mig_fifo sample(void)
 {
@@ -31,6 +44,7 @@ static struct mig_fifo sample(void)
     mig_has_put(&f, &(struct mig_p_has){ ID, 5 });
     mig_mac_put(&f, (const uint8_t[6]){ 2, 0x47, 0x57, 0, 0, 1 });
     mig_part_put(&f, (const uint8_t *)"s", 1); /* the shortest, so that any less is wrong */
+    disks_put(&f);
     mig_offer_put(&f, &o);
     mig_id_put(&f, MIG_REC_ACCEPT, &ID);
 
@@ -86,6 +100,8 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
         struct mig_p_knows knows;
         struct mig_p_console console;
         struct mig_p_has has;
+        struct mig_p_disk disk;
+        uint64_t number;
         uint8_t mac[6];
     } u;
     switch ((enum mig_rec_type)rec->type) {
@@ -97,6 +113,8 @@ static enum hv_err parse(const struct mig_rec *rec, struct rd r)
     case MIG_REC_BATCH:     return mig_batch_get(&r, &u.batch);
     case MIG_REC_ROUND_END: return mig_round_get(&r, &u.round);
     case MIG_REC_ACK:       return mig_ack_get(&r, &u.ack);
+    case MIG_REC_DISK:      return mig_disk_get(&r, &u.disk);
+    case MIG_REC_DISKED:    return mig_disked_get(&r, &u.number);
     case MIG_REC_PART:      return mig_part_get(&r, &u.knows.p, &u.knows.len);
     case MIG_REC_STATE:     return mig_state_get(&r, &u.state);
     case MIG_REC_PREPARED:  return mig_prepared_get(&r, &u.prepared);
@@ -150,10 +168,10 @@ static void test_truncation(void **s)
             assert_int_equal(parse(&rec, rd_init(copy, n)), HV_E_PROTO);
             free(copy);
         }
-        types |= rec.type < MIG_REC_OPTIONAL ? BIT32(rec.type) : BIT32(19 + (rec.type & 0xf));
+        types |= rec.type < MIG_REC_OPTIONAL ? BIT32(rec.type) : BIT32(21 + (rec.type & 0xf));
         r.pos += rec.len;
     }
-    assert_int_equal(types, 0x3b7fffe); /* every type with a payload was there */
+    assert_int_equal(types, 0xedffffe); /* every type with a payload was there */
 }
 
 static void test_golden(void **s)
@@ -175,10 +193,10 @@ static void test_golden(void **s)
     fclose(i);
     assert_int_equal(n, f.tail);
     assert_memory_equal(want, f.buf, n);
-    /* version 1, as release 0.1 talks it: the same records without KNOWS, HAS, MAC and PART */
+    /* version 1, as release 0.1 talks it: the same records without KNOWS, HAS, MAC, PART and DISK */
     i = fopen("tests/unit/golden/mig_stream_v1.bin", "rb");
     assert_non_null(i);
-    size_t old = fread(want, 1, sizeof(want), i), new = 4 * MIG_REC_HDR_LEN + 1 + 24 + 8 + 1;
+    size_t old = fread(want, 1, sizeof(want), i), new = 7 * MIG_REC_HDR_LEN + 1 + 24 + 8 + 1 + 2 * 32 + 1 + 8;
     fclose(i);
     assert_int_equal(old, n - new - MIG_REC_HDR_LEN - MIG_CONSOLE_FIXED);
     assert_memory_equal(want + MIG_PREAMBLE_LEN, f.buf + MIG_PREAMBLE_LEN + new, old - MIG_PREAMBLE_LEN);
@@ -217,7 +235,7 @@ static void test_header(void **s)
         { { 0, 1, 0, 0 }, HV_E_PROTO },
         { { MIG_REC_COMMIT, 1, 1, 0 }, HV_E_PROTO },
         { { MIG_REC_COMMIT, 2, 0, 0 }, HV_E_VERSION },
-        { { 19, 1, 0, 0 }, HV_E_VERSION },
+        { { 21, 1, 0, 0 }, HV_E_VERSION },
         { { 0x7fff, 1, 0, 0 }, HV_E_VERSION },
         { { 0x8000, 9, 77, 0 }, HV_OK },
         { { MIG_REC_STATE, 1, 0, MIG_REC_LEN_MAX + 1 }, HV_E_PROTO },
@@ -301,6 +319,54 @@ static void test_batch_ranges(void **s)
     }
 }
 
+/* Each field of a write to a disk out of its range. */
+static void test_disk_ranges(void **s)
+{
+    (void)s;
+    static const struct {
+        uint8_t op, codec, reserved;
+        uint32_t len;
+        uint64_t number, offset;
+        size_t stored;
+        enum hv_err want;
+    } t[] = {
+        { 1, 0, 0, 512, 1, 0, 512, HV_OK },
+        { 1, 0, 0, MIG_DISK_DATA_MAX, 1, 0, MIG_DISK_DATA_MAX, HV_OK },
+        { 1, 0, 0, MIG_DISK_DATA_MAX + 1, 1, 0, MIG_DISK_DATA_MAX + 1, HV_E_PROTO },
+        { 1, 1, 0, 512, 1, 0, 20, HV_OK },
+        { 1, 1, 0, 512, 1, 0, 512, HV_E_PROTO }, /* LZ4 must shrink */
+        { 1, 1, 0, 512, 1, 0, 0, HV_E_PROTO },
+        { 1, 2, 0, 512, 1, 0, 20, HV_E_PROTO },
+        { 1, 0, 0, 512, 1, 0, 511, HV_E_PROTO },
+        { 1, 0, 0, 0, 1, 0, 0, HV_E_PROTO },
+        { 1, 0, 1, 512, 1, 0, 512, HV_E_PROTO },
+        { 1, 0, 0, 512, 0, 0, 512, HV_E_PROTO },
+        { 1, 0, 0, 512, 1, MIG_DISK_BYTES - 512, 512, HV_OK },
+        { 1, 0, 0, 512, 1, MIG_DISK_BYTES - 511, 512, HV_E_PROTO },
+        { 1, 0, 0, 512, 1, UINT64_MAX, 512, HV_E_PROTO },
+        { 2, 0, 0, MIG_DISK_ZEROES_MAX, 1, 0, 0, HV_OK },
+        { 2, 0, 0, MIG_DISK_ZEROES_MAX + 1, 1, 0, 0, HV_E_PROTO },
+        { 2, 0, 0, 512, 1, 0, 1, HV_E_PROTO },
+        { 2, 1, 0, 512, 1, 0, 0, HV_E_PROTO },
+        { 3, 0, 0, 0, 1, 0, 0, HV_OK },
+        { 3, 0, 0, 512, 1, 0, 0, HV_E_PROTO },
+        { 3, 0, 0, 0, 1, 512, 0, HV_E_PROTO },
+        { 0, 0, 0, 512, 1, 0, 0, HV_E_PROTO },
+        { 4, 0, 0, 512, 1, 0, 0, HV_E_PROTO },
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+        static uint8_t p[MIG_DISK_DATA_MAX + 64];
+        struct wr w = wr_init(p, sizeof(p));
+        struct mig_p_disk d = { .req = { 0, (enum mig_disk_op)t[i].op, t[i].offset, t[i].len, t[i].number },
+                                .codec = t[i].codec };
+        mig_disk_put(&w, &d);
+        p[3] = t[i].reserved;
+        struct rd r = rd_init(p, w.len + t[i].stored);
+        if (mig_disk_get(&r, &d) != t[i].want)
+            fail_msg("row %zu", i);
+    }
+}
+
 static void test_text(void **s)
 {
     (void)s;
@@ -324,9 +390,9 @@ static void test_text(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_truncation), cmocka_unit_test(test_golden),   cmocka_unit_test(test_console_numbers),
-        cmocka_unit_test(test_header),     cmocka_unit_test(test_versions), cmocka_unit_test(test_batch_ranges),
-        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_truncation),  cmocka_unit_test(test_golden),   cmocka_unit_test(test_console_numbers),
+        cmocka_unit_test(test_header),      cmocka_unit_test(test_versions), cmocka_unit_test(test_batch_ranges),
+        cmocka_unit_test(test_disk_ranges), cmocka_unit_test(test_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

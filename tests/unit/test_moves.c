@@ -6,7 +6,8 @@
 /* unit-sources: kernel/peers/migration.c kernel/peers/kind.c kernel/peers/migration_out.c kernel/peers/migration_in.c
  *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c
- *   migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/ask.c migrate/wire.c migrate/hash.c migrate/batch.c
+ *   migrate/tx.c migrate/tx_pages.c migrate/tx_disks.c
+ *   migrate/rx.c migrate/ask.c migrate/wire.c migrate/hash.c migrate/batch.c
  *   migrate/policy.c kernel/lib/err.c kernel/vm/boot_files.c kernel/vm/boot_travel.c kernel/host/boot_info.c
  *   kernel/peers/move_record.c kernel/config/config_write.c net/sha256.c tests/fakes/log.c tests/fakes/registry.c
  *   tests/fakes/window.c */

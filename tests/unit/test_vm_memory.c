@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/vm/vm_memory.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/rx.c migrate/wire.c
+/* unit-sources: kernel/vm/vm_memory.c migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/tx_disks.c
+ *   migrate/rx.c migrate/wire.c
  *   migrate/hash.c migrate/batch.c migrate/policy.c kernel/lib/err.c tests/fakes/log.c */
 /* unit-deps: lz4 */
 /* tests/unit/test_vm_memory.c - what a host promises fits into its memory, moves included. */
