@@ -112,8 +112,8 @@ static const struct command {
       "serial console of a guest; Ctrl-] leaves it (--print: recent output; --send LINE: type a line)",
       "vm console web\nvm console web --send 'date'\nvm console web --print | tail", cmd_vm_console },
     { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto",
-      "to detach dry-run live quick paused policy network plain lz4 limit downtime verify",
-      "move a running guest and watch (--detach: do not watch; --dry-run: only say what would happen)",
+      "to detach dry-run live quick cold paused policy network plain lz4 limit downtime verify",
+      "move a guest and watch (--detach: do not watch; --dry-run: only say what would happen)",
       "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate web --to beta --quick --dry-run\nvm migrate db --to beta --policy stop --limit 100",
       cmd_vm_migrate },
     { { "migration", "list" }, 0, 0, "", "", "moves, newest first", "migration list --host alpha", cmd_migration_list },
@@ -131,7 +131,7 @@ static const struct command {
     { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "resume-here discard",
       "end a move in doubt whose destination is gone for good; asks first (--yes: does not)",
       "migration resolve web --resume-here", cmd_migration_resolve },
-    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to live quick paused",
+    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to live quick cold paused",
       "where a guest could move, with every reason against it; without NAME: all running guests",
       "validate web --to beta\nvalidate",
       cmd_validate },
@@ -197,6 +197,8 @@ static const char move_options[] = "      --to HOST|auto   destination; auto: th
                                    "                       milliseconds (default)\n"
                                    "      --quick          the guest is stopped first, each page is sent once; the\n"
                                    "                       blackout is the whole move (--paused means the same)\n"
+                                   "      --cold           only if the guest is stopped: its definition and files\n"
+                                   "                       move.  A stopped guest moves so in any case\n"
                                    "      --dry-run        ask the destination, say what would happen, move nothing\n"
                                    "      --policy P       for a live move of a guest that writes faster than the\n"
                                    "                       network sends.  throttle: slow it down step by step, give\n"
@@ -335,6 +337,7 @@ enum {
     OPT_LIVE,
     OPT_PAUSED,
     OPT_QUICK,
+    OPT_COLD,
     OPT_DRY_RUN,
     OPT_BASE,
     OPT_RAW,
@@ -381,6 +384,7 @@ static const struct option long_options[] = {
     { "live", no_argument, NULL, OPT_LIVE },
     { "paused", no_argument, NULL, OPT_PAUSED },
     { "quick", no_argument, NULL, OPT_QUICK },
+    { "cold", no_argument, NULL, OPT_COLD },
     { "dry-run", no_argument, NULL, OPT_DRY_RUN },
     { "base", no_argument, NULL, OPT_BASE },
     { "raw", no_argument, NULL, OPT_RAW },
@@ -509,6 +513,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_QUICK:       options.quick = true; break;
+        case OPT_COLD:        options.cold = true; break;
         case OPT_DRY_RUN:     options.dry_run = true; break;
         case OPT_POLICY:      options.policy = optarg; break;
         case OPT_NETWORK:     options.network = optarg; break;

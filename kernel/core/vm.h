@@ -89,7 +89,9 @@ struct vm {
 enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };
 
 static inline enum vm_state vm_state(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
-/** Is vm in a state in which it can move: RUNNING, or paused by an operator?  Service pCPU. */
+/** Has vm what runs: memory, vCPUs, devices?  Not if it is STOPPED, or arrives as a stopped guest. */
+static inline bool vm_is_built(const struct vm *vm) { return vm->devices != NULL; }
+/** Is vm in a state in which it can move with its memory: RUNNING, or paused by an operator?  Service pCPU. */
 static inline bool vm_may_move(const struct vm *vm)
 {
     return vm_state(vm) == VM_RUNNING || (vm_state(vm) == VM_PAUSED && vm->operator_paused);

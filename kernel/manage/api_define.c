@@ -128,6 +128,10 @@ void api_vm_define(struct api_call *c)
     bool is_new = !vm_find(c->arg);
     if (!wait_possible(c))
         return;
+    if (!is_new && !vm_is_built(vm_find(c->arg)) && migration_is_moving(c->arg)) {
+        api_fail(c, HV_E_BUSY, 0, "%s is moving; cancel that first", c->arg);
+        return;
+    }
     enum hv_err e = vm_define(c->arg, (const char *)c->http->body, c->http->body_len, mistake_put, &m, WHY(why));
     if (e && m.n) {
         answer_mistakes(c, &m);

@@ -12,7 +12,7 @@
 #include "kernel/vm/vm_manage.h"
 #include "net/vswitch.h"
 
-static bool vm_is_built(const struct vm *vm) { return vm && vm_state(vm) != VM_STOPPED; }
+static bool slot_is_built(unsigned i) { return vm_at(i) && vm_is_built(vm_at(i)); }
 
 static void sample_vm(struct sampler *s, const struct vm *vm) { sample_label(s, "vm", vm->config.name); }
 
@@ -58,7 +58,7 @@ static void metric_dirty_faults(struct sampler *s) { each_vm(s, true, vm_dirty_f
 static void each_vcpu(struct sampler *s, uint64_t (*ticks)(const struct vcpu *v))
 {
     for (unsigned i = 0; i < vm_slots(); i++)
-        for (unsigned k = 0; vm_is_built(vm_at(i)) && k < vm_at(i)->n_vcpus; k++) {
+        for (unsigned k = 0; slot_is_built(i) && k < vm_at(i)->n_vcpus; k++) {
             sample_vm(s, vm_at(i));
             sample_label_num(s, "vcpu", k);
             sample_put_us(s, clock_tsc_to_us(ticks(vm_at(i)->vcpus[k])));
@@ -93,14 +93,14 @@ static void sample_put_exits(struct sampler *s, const struct vm *vm, bool time)
 static void metric_exits(struct sampler *s)
 {
     for (unsigned i = 0; i < vm_slots(); i++)
-        if (vm_is_built(vm_at(i)))
+        if (slot_is_built(i))
             sample_put_exits(s, vm_at(i), false);
 }
 
 static void metric_exit_time(struct sampler *s)
 {
     for (unsigned i = 0; i < vm_slots(); i++)
-        if (vm_is_built(vm_at(i)))
+        if (slot_is_built(i))
             sample_put_exits(s, vm_at(i), true);
 }
 
@@ -154,7 +154,7 @@ static void each_vm_disk(struct sampler *s, unsigned n_kinds, uint64_t (*value)(
 {
     static const char *const kinds[BLK_KINDS] = { "read", "write", "other" };
     for (unsigned i = 0; i < vm_slots(); i++)
-        for (unsigned disk = 0; vm_is_built(vm_at(i)) && disk < vm_at(i)->config.n_disks; disk++)
+        for (unsigned disk = 0; slot_is_built(i) && disk < vm_at(i)->config.n_disks; disk++)
             for (unsigned k = 0; k < n_kinds; k++) {
                 const struct blk_counts *c = vdev_blk_counts(vm_at(i), disk, (enum blk_kind)k);
                 if (!c)

@@ -241,7 +241,7 @@ void api_vm_show(struct api_call *c)
     put_nics(j, v);
     put_usage(j, vm);
     put_cards(j, vm);
-    if (vm_state(vm) != VM_STOPPED) {
+    if (vm_is_built(vm)) {
         json_num(j, "backed_bytes", vm->mem.n_backed * BLOCK_SIZE);
         put_balloon(j, vm);
     }
@@ -330,7 +330,7 @@ void api_vm_inspect(struct api_call *c)
     struct json_printer lines = { { json_line }, j };
     json_object(j, NULL);
     put_vm(j, vm);
-    if (vm_state(vm) != VM_STOPPED) {
+    if (vm_is_built(vm)) {
         json_num(j, "backed_bytes", vm->mem.n_backed * BLOCK_SIZE);
         json_bool(j, "dirty_log", atomic_load(&vm->dirty.on));
         put_exits(j, vm);

@@ -125,7 +125,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "Taken", "taken:n" },
     { "Moves", "migrations:[Move]" },
     { "Move", "id:n vm:s to:s asked_by:s state:queued|choosing|connecting|moving|in-doubt|moved|failed doubt?:s ended:b "
-              "transfer_type:live|quick|paused disk_transfer:none|shared "
+              "transfer_type:live|quick|paused|cold disk_transfer:none|shared "
               "queue_position:n waits_for?:s phase:s why_peer?:s route:s percent:n round:n age_us:n waited_us:n "
               "elapsed_us:n eta_us:n bytes_per_s:n dirty_pages_per_s:n remaining_bytes:n throttle_percent:n "
               "wire_bytes:n blackout_us:n error?:MoveError" },
@@ -139,7 +139,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "MoveBytes", "total:n lz4:n raw:n delta:n other:n" },
     { "Round", "start_us:n us:n pages:n bytes:n dirty_pages:n dirty_pages_per_s:n estimate_us:n stood_us:n "
                "throttle_percent:n" },
-    { "Validation", "vm:s to:s known:b would_move:b transfer_type?:live|quick|paused "
+    { "Validation", "vm:s to:s known:b would_move:b transfer_type?:live|quick|paused|cold "
                     "disk_transfer?:none|shared free_bytes:n reasons:[s]" },
     { "JobBegun", "job:n" },
     { "Jobs", "jobs:[Job]" },
@@ -170,7 +170,7 @@ const struct openapi_field openapi_fields[] = {
     { "from", "s", "the base volume to clone; bytes is not given then" },
     { "here", "b", "true: resume the guest here; false: discard it here" },
     { "key", "s", "a key of [host] in godwit.conf" },
-    { "kind", "live|quick", "live: move the guest while it runs; quick: stop it first" },
+    { "kind", "live|quick|cold", "live: move the guest while it runs; quick: stop it first; cold: it is stopped" },
     { "live", "b", "an older form of kind: true live, false quick" },
     { "lz4", "b", "compress pages where that pays" },
     { "base", "b", "make it a base volume: read-only, its content known" },

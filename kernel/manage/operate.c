@@ -295,7 +295,10 @@ enum hv_err operate_cancel(const char *name, const char *by, struct why *why)
         return REFUSE(e, "%s is not moving", name);
     if (e)
         return REFUSE(e, "too late to cancel: the destination may run %s already", name);
-    why_say(why, "cancelled; %s %s here", name, vm && vm->operator_paused ? "stays paused" : "runs on");
+    why_say(why, "cancelled; %s %s here", name,
+            !vm || vm_state(vm) == VM_STOPPED ? "stays stopped"
+            : vm->operator_paused             ? "stays paused"
+                                              : "runs on");
     return HV_OK;
 }
 

@@ -125,8 +125,6 @@ static enum hv_err probe_put(struct link *l, struct ask *a, struct ask_reply *r)
     static uint8_t offer[MIG_OFFER_MAX]; /* service pCPU only */
     static struct vm_knows knows;
     size_t len;
-    if (vm_state(a->vm) == VM_STOPPED)
-        return HV_E_NOENT;
     const void *peers = mig_ask_knows(l->m, &len);
     enum hv_err e = vm_knows_parse(&knows, peers, len);
     if (e)
@@ -139,7 +137,7 @@ static enum hv_err probe_put(struct link *l, struct ask *a, struct ask_reply *r)
         return HV_OK;
     }
     e = vm_offer_write(a->vm, &knows, offer, sizeof(offer), &len);
-    return e ? e : mig_ask_probe(l->m, a->vm->config.name, a->vm->mem.n_gfns, offer, len, clock_us());
+    return e ? e : mig_ask_probe(l->m, a->vm->config.name, MAX(a->vm->mem.n_gfns, 1u), offer, len, clock_us());
 }
 
 /* Where is the guest?  The peer is told the addresses of its cards, too; an older one looks at the last, which is the

@@ -13,6 +13,8 @@
 #include "kernel/host/serial.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/move_record.h"
+#include "kernel/vm/vm_define.h"
 
 #define TRIES_MAX 10      /* jobs for one guest */
 #define RETRY_US  1000000 /* between two of them, times the number of tries so far */
@@ -57,6 +59,19 @@ static void item_crashed(struct evacuate_item *i, struct vm *vm)
     evacuate_item_over(i, HV_OK);
 }
 
+/* Does a stopped guest leave as well?  What godwit.conf defines is on this host's boot disk, and stays. */
+static bool evacuate_takes_stopped(const struct vm *vm) { return vm->arrived || vm_source(vm) != VM_OF_CONF; }
+
+/* A stopped guest loses nothing if it stays: that is told, and no failure. */
+static void item_stays_stopped(struct evacuate_item *i, const char *why)
+{
+    char text[sizeof(i->text)];
+    snprintf(text, sizeof(text), "%s", why); /* it may be the item's */
+    snprintf(i->text, sizeof(i->text), "it is stopped, and stays so here%s%.*s", text[0] ? ": " : "",
+             (int)sizeof(i->text) - 40, text);
+    evacuate_item_over(i, HV_OK);
+}
+
 /* Begin a job for the guest, or settle the item without one. */
 static void item_try(struct evacuate_item *i)
 {
@@ -64,7 +79,8 @@ static void item_try(struct evacuate_item *i)
     const struct job *j = migration_of(i->guest); /* an operator may be moving it already */
     struct move_options options;
     i->retry_us = 0;
-    if (!vm || vm_state(vm) == VM_STOPPED) {
+    bool stopped = vm && vm_state(vm) == VM_STOPPED;
+    if (!vm || (stopped && !evacuate_takes_stopped(vm))) {
         snprintf(i->text, sizeof(i->text), "it stopped by itself, or was stopped");
         evacuate_item_over(i, HV_OK);
         return;
@@ -80,6 +96,8 @@ static void item_try(struct evacuate_item *i)
         i->n_tries++;
     } else if (e == HV_E_BUSY && vm->disks.waiting && ++i->n_tries < TRIES_MAX) { /* it begins to run soon */
         item_retry_later(i);
+    } else if (stopped) {
+        item_stays_stopped(i, i->text);
     } else {
         evacuate_item_over(i, e);
     }
@@ -94,8 +112,12 @@ static bool failure_passes(const struct job *j)
 
 static void item_job_ended(struct evacuate_item *i, const struct job *j)
 {
+    const struct vm *vm = vm_find(i->guest);
     if (!j || !j->err || now.cancelled || i->n_tries >= TRIES_MAX || !failure_passes(j)) {
-        evacuate_item_over(i, j ? j->err : HV_E_NOENT);
+        if (j && j->err && j->kind.how == MOVE_COLD && vm && vm_state(vm) == VM_STOPPED)
+            item_stays_stopped(i, j->text);
+        else
+            evacuate_item_over(i, j ? j->err : HV_E_NOENT);
         return;
     }
     log_info("host", "evacuation: %s is tried again: %s", i->guest, j->text);
@@ -127,11 +149,16 @@ static void evacuate_item_add(struct vm *vm)
     item_try(i);
 }
 
-/* Is vm to be moved: all running guests, or for a shutdown those with on-shutdown = evacuate? */
+/* Is vm to be moved: all guests that are this host's, or for a shutdown those that are up with on-shutdown = evacuate?
+ * A stopped one that has left is another host's. */
 static bool evacuate_selects(const struct vm *vm, enum evacuate_then then)
 {
-    return vm && vm_state(vm) != VM_STOPPED &&
-           (then == EVACUATE_KEEP_RUNNING || vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE);
+    if (!vm)
+        return false;
+    bool stopped = vm_state(vm) == VM_STOPPED;
+    if (then != EVACUATE_KEEP_RUNNING)
+        return !stopped && vm->config.on_shutdown == ON_SHUTDOWN_EVACUATE;
+    return !stopped || (evacuate_takes_stopped(vm) && !move_record_left_to(vm->config.name));
 }
 
 static enum hv_err evacuate_begin(enum evacuate_then then, bool stop_crashed, struct why *why)

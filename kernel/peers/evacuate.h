@@ -3,8 +3,9 @@
  * only.
  *
  * Each guest becomes a job of migration_request() without a named peer: limits, queue, cancel and reports are as for
- * any move.  What fails for a reason that passes is tried again.  Until an evacuation ends or is cancelled, this host
- * admits no guest and starts none by itself. */
+ * any move.  What fails for a reason that passes is tried again.  Stopped guests move as well, but for those of
+ * godwit.conf; one that cannot stays, and is no failure.  Until an evacuation ends or is cancelled, this host admits no
+ * guest and starts none by itself. */
 #ifndef GODWIT_KERNEL_PEERS_EVACUATE_H
 #define GODWIT_KERNEL_PEERS_EVACUATE_H
 

@@ -5,6 +5,9 @@
  * (migration.c: policy, queue, routes). */
 #include "kernel/peers/kind.h"
 
+#include "kernel/core/cpu_ops.h"
+#include "kernel/peers/move_record.h"
+#include "kernel/peers/start.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -14,6 +17,7 @@ const char *move_how_name(enum move_how how)
     case MOVE_LIVE:   return "live";
     case MOVE_QUICK:  return "quick";
     case MOVE_PAUSED: return "paused";
+    case MOVE_COLD:   return "cold";
     }
     return "?";
 }
@@ -40,15 +44,51 @@ static enum hv_err disks_kind(const struct vm *vm, enum move_disks *out, struct 
     return HV_OK;
 }
 
+/* A disk in memory that begins with a file of this host: there is no such file elsewhere. */
+static const char *disk_file(const struct vm_config *c)
+{
+    for (unsigned i = 0; i < c->n_disks; i++)
+        if (c->disk[i].kind == DISK_IN_RAM && c->disk[i].file[0])
+            return c->disk[i].file;
+    return NULL;
+}
+
+static enum hv_err cold_kind(const struct vm *vm, const struct move_options *o, struct why *why)
+{
+    const char *name = vm->config.name, *file = disk_file(&vm->config), *left = move_record_left_to(name);
+    if (left)
+        return REFUSE(HV_E_EXIST, "%s has moved to %s: what is here is only its definition", name, left);
+    if (o->asked == MOVE_ASKED_LIVE || o->asked == MOVE_ASKED_QUICK)
+        return REFUSE(HV_E_UNSUPP, "%s is stopped, so it has no memory to move: ask for --cold, or for no kind", name);
+    if (start_status(vm).state == START_ASKING)
+        return REFUSE(HV_E_BUSY, "%s is about to be started: wait for that, or `vm stop %s` first", name, name);
+    if (!cpu_ops)
+        return REFUSE(HV_E_UNSUPP, "no virtualization here: the log says why");
+    return file ? REFUSE(HV_E_UNSUPP,
+                         "%s starts with a disk in memory that has the contents of %s, which stays on this host: start "
+                         "it, and move it then",
+                         name, file)
+                : HV_OK;
+}
+
 enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, struct move_kind *out, struct why *why)
 {
     const char *name = vm->config.name;
+    if (vm_state(vm) == VM_STOPPED) {
+        enum hv_err e = cold_kind(vm, o, why);
+        out->how = MOVE_COLD;
+        return e ? e : disks_kind(vm, &out->disks, why);
+    }
     if (!vm_may_move(vm)) {
         char waits[200];
         bool waiting = vm_disk_waiting(vm, waits, sizeof(waits));
-        return REFUSE(HV_E_BUSY, "%s is %s%s%s; only a guest that runs, or that an operator paused, can be moved", name,
-                      vm_state_name(vm_state(vm)), waiting ? ", " : "", waits);
+        return REFUSE(HV_E_BUSY,
+                      "%s is %s%s%s; only a guest that runs, is stopped, or was paused by an operator, can be moved",
+                      name, vm_state_name(vm_state(vm)), waiting ? ", " : "", waits);
     }
+    if (o->asked == MOVE_ASKED_COLD)
+        return REFUSE(HV_E_UNSUPP, "%s is %s, and only a stopped guest moves cold: `vm shutdown %s` first", name,
+                      vm_state_name(vm_state(vm)), name);
     out->how = vm->operator_paused ? MOVE_PAUSED : o->live ? MOVE_LIVE : MOVE_QUICK;
     return disks_kind(vm, &out->disks, why);
 }

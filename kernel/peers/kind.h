@@ -7,6 +7,8 @@
  *   live            runs while its memory is sent              --live, or nothing
  *   quick           is stopped before its first page is sent   --quick, --paused
  *   paused          stands still, as an operator paused it     its state; --live: in rounds, --quick: in the handoff
+ *   cold            is stopped, and stays so: its definition   its state, or --cold
+ *                   and boot files move
  *
  * Service pCPU only. */
 #ifndef GODWIT_KERNEL_PEERS_KIND_H
@@ -16,7 +18,7 @@
 #include "kernel/lib/why.h"
 #include "kernel/peers/move_options.h"
 
-enum move_how { MOVE_LIVE, MOVE_QUICK, MOVE_PAUSED };
+enum move_how { MOVE_LIVE, MOVE_QUICK, MOVE_PAUSED, MOVE_COLD };
 enum move_disks {
     MOVE_DISKS_NONE,  /* it has none, or only in its memory */
     MOVE_DISKS_SHARED /* on servers that both hosts use: nothing is copied */
@@ -27,7 +29,8 @@ struct move_kind {
 };
 
 /** The kind of a move of vm with options o, now.  HV_E_BUSY: no guest in that state moves.  HV_E_UNSUPP: a disk of it
- *  stays.  why: cause and fix. */
+ *  stays, or the kind that o asks for does not fit.  HV_E_EXIST: this is only the definition of a guest that has left.
+ *  why: cause and fix. */
 HV_MUST_CHECK enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, struct move_kind *out,
                                        struct why *why);
 /** The words of the management interface: "live", "shared", ... */

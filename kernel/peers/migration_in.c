@@ -55,6 +55,7 @@ struct incoming {
     uint64_t disk_since_us;
     bool works;                       /* this turn hashed or allocated for an offer, and there is more to do */
     struct boot_set boot;             /* owned until the VM takes it: what the guest will start from */
+    bool stopped;                     /* the guest is, and stays so; valid once vm is set */
     bool arrives;                     /* it has one of the ARRIVALS_MAX places */
     struct mig_id id;                 /* of the job; valid once vm is set */
     bool recording;                   /* admission waits for its record, and vm is not the machine's yet */
@@ -124,6 +125,11 @@ static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o,
         mig_reason_add(reasons,
                        "host %s has %s already, stopped: `vm undefine %s` there, if the one that moves is right",
                        host_config->host.name, o->config.name, o->config.name);
+    if (o->stopped && !registry_present())
+        mig_reason_add(reasons,
+                       "host %s has no store, so it would forget a stopped guest at its next boot: `store create` "
+                       "there",
+                       host_config->host.name);
     vm_offer_check(o, vm_memory_promisable() + held_bytes, offer_reason_add, reasons);
     vm_state_missing(o, offer_reason_add, reasons);
     if (strcmp(o->config.name, offer->name))
@@ -178,7 +184,7 @@ static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, uint
                              struct mig_reasons *reasons)
 {
     bool waits = false, opens = false;
-    for (unsigned i = 0; i < o->config.n_disks; i++) {
+    for (unsigned i = 0; i < o->config.n_disks && !o->stopped; i++) {
         if (o->config.disk[i].kind != DISK_ON_NBD)
             continue;
         opens |= !in->disk[i];
@@ -293,6 +299,8 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     if (in->recording)
         return arrival_recorded(in, &o, reasons, notes);
     offer_judge(offer, &o, boot_set_bytes(&in->boot), reasons);
+    if (!reasons->n && o.stopped && !o.n_files)
+        mig_reason_add(reasons, "the guest is stopped, and comes without the files that it starts from");
     if (!reasons->n && arrival_place(in, reasons) &&
         (!offer_disk_check(in, &o, DISK_OPEN_US, reasons) || !offer_boot_memory(in, &o, reasons)))
         return false;
@@ -303,7 +311,8 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         return true;
     }
     ASSERT(in->vm);
-    if (in->vm->mem.n_gfns + o.n_boot_pages != offer->n_pages)
+    in->stopped = o.stopped;
+    if (MAX(in->vm->mem.n_gfns + o.n_boot_pages, 1u) != offer->n_pages)
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
     else if (!guest_console_arrives(in->vm))
         mig_reason_add(reasons, "no memory for the guest's console output");
@@ -347,7 +356,7 @@ static enum hv_err dst_state_load(void *ctx, const void *buf, size_t len, uint64
     ASSERT(vm);
     uint64_t now = tsc_read();
     enum hv_err e = vm_state_load(vm, buf, len, why);
-    if (e)
+    if (e || ((struct incoming *)ctx)->stopped)
         return e;
     guest_time_catch_up(vm, age_us, now);
     return HV_OK;
@@ -387,12 +396,18 @@ static bool dst_record(void *ctx)
 
 static void dst_run(void *ctx)
 {
-    struct vm *vm = ((struct incoming *)ctx)->vm;
+    const struct incoming *in = ctx;
+    struct vm *vm = in->vm;
     ASSERT(vm);
     vm->move_hash_bytes = 0; /* they are freed with the machine */
     guest_console_arrived(vm, true);
-    vm_resume(vm);
     counts->arrived++;
+    if (in->stopped) {
+        vm_incoming_rest(vm);
+        log_info("mig", "%s: is here now, stopped", mig_rx_name(in->m));
+        return;
+    }
+    vm_resume(vm);
     for (unsigned i = 0; i < vm->config.n_nics; i++)
         net_announce_mac(vm->config.nic[i].mac);
     log_info("mig", "%s: %s", vm->config.name, vm->operator_paused ? "is here now, paused" : "runs here now");

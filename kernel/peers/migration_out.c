@@ -210,6 +210,54 @@ static const struct mig_src_ops src_ops = {
     .n_disks = src_n_disks,
 };
 
+/* ---- a stopped guest: only its boot files, numbered from 0 on ---- */
+
+static uint64_t cold_n_pages(void *ctx) { return MAX(((struct outgoing *)ctx)->n_boot_pages, 1u); }
+static const void *cold_page(void *ctx, uint64_t i)
+{
+    struct outgoing *o = ctx;
+    return i < o->n_boot_pages ? boot_set_page(&o->vm->boot, o->peer_has, i) : NULL;
+}
+static enum hv_err cold_log_start(void *ctx)
+{
+    (void)ctx;
+    return HV_OK;
+}
+static void cold_log_harvest(void *ctx, uint64_t *bitmap) { (void)ctx, (void)bitmap; }
+static void cold_nothing(void *ctx) { (void)ctx; }
+static bool cold_pause(void *ctx) { return vm_state(outgoing_vm(ctx)) == VM_STOPPED; }
+static void cold_resume(void *ctx) { guest_console_seal(outgoing_vm(ctx), false); }
+static void cold_throttle(void *ctx, unsigned percent) { (void)ctx, (void)percent; }
+static size_t cold_frame_take(void *ctx, void *buf, size_t cap)
+{
+    (void)ctx, (void)buf, (void)cap;
+    return 0;
+}
+
+static const struct mig_src_ops cold_ops = {
+    .n_pages = cold_n_pages,
+    .page = cold_page,
+    .log_start = cold_log_start,
+    .log_harvest = cold_log_harvest,
+    .log_stop = cold_nothing,
+    .quiesce = src_quiesce,
+    .pause = cold_pause,
+    .resume = cold_resume,
+    .state_max = src_state_max,
+    .state_save = src_state_save,
+    .describe = src_describe,
+    .throttle = cold_throttle,
+    .frame_take = cold_frame_take,
+    .console_take = src_console_take,
+    .release = src_release,
+    .peer_has = src_peer_has,
+};
+
+static bool job_is_cold(const struct outgoing *o) { return o->job.kind.how == MOVE_COLD; }
+
+/* The guest writes nothing: one round has all, and there is no downtime to limit. */
+static bool job_stands_still(const struct outgoing *o) { return job_is_cold(o) || o->vm->operator_paused; }
+
 /* Copy the machine's figures so far.  Their text is owned by the machine and is not kept. */
 static void job_stats_take(struct outgoing *o)
 {
@@ -304,8 +352,9 @@ static enum hv_err choosing_begin(struct outgoing *o)
 static bool job_try_elsewhere(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
+    char why[400];
     if (!err || !choose_peers_fault(j->state == JOB_CONNECTING, err) || !j->automatic || !o->peer ||
-        !vm_may_move(o->vm))
+        move_kind_of(o->vm, &j->options, &j->kind, WHY(why)))
         return false;
     choose_tried(&o->choice, o->peer, text);
     log_warn("mig", "%s -> %s: failed, another peer is looked for: %s", j->guest, j->peer, text);
@@ -325,8 +374,11 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     dial_end(&o->dial);
     job_drop_stream(o);
     j->wire_bytes = o->wire_before;
-    if (o->m && mig_tx_state(o->m) != MIG_TX_RELEASED)
+    bool released = o->m && mig_tx_state(o->m) == MIG_TX_RELEASED; /* else the guest is this host's */
+    if (o->m && !released)
         o->vm->move_hash_bytes = 0;
+    if (job_is_cold(o) && !released && vm_find(j->guest) == o->vm)
+        vm_files_leave(o->vm);
     if (o->doubt.begun)
         move_record_stays(mig_tx_id(o->m));
     o->doubt = (struct move_write){ 0 };
@@ -348,7 +400,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     j->err = err;
     j->state = err ? JOB_FAILED : JOB_DONE;
     j->ended_us = clock_us();
-    if (!err && j->stats.blackout.total) { /* else an operator said so */
+    if (!err && j->stats.blackout.total && !job_is_cold(o)) { /* total 0: an operator said so */
         histogram_add(&counts->blackout, migration_blackout_bounds_us, j->stats.blackout.total);
         histogram_add(&counts->duration, migration_duration_bounds_us, j->ended_us - j->started_us);
     }
@@ -361,7 +413,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     else
         log_info("mig", "%s -> %s: moved in %lu ms, blackout %lu us", j->guest, j->peer,
                  (j->ended_us - j->started_us) / 1000, j->stats.blackout.total);
-    if (err && vm_state(o->vm) == VM_STOPPED)
+    if (err && vm_state(o->vm) == VM_STOPPED && !job_is_cold(o))
         start_settled(o->vm); /* it was in doubt since before a reboot */
 }
 
@@ -432,7 +484,7 @@ static bool choosing_step(struct outgoing *o)
 
 static enum hv_err outgoing_machine_create(struct outgoing *o)
 {
-    struct mig_tx_params p = { .ops = &src_ops,
+    struct mig_tx_params p = { .ops = job_is_cold(o) ? &cold_ops : &src_ops,
                                .ctx = o,
                                .mem = { mem_alloc, mem_free },
                                .name = o->job.guest,
@@ -446,10 +498,10 @@ static enum hv_err outgoing_machine_create(struct outgoing *o)
     mig_opts_default(&p.opts);
     p.opts.verify = o->job.options.verify;
     p.opts.lz4 = o->job.options.lz4;
-    p.opts.stop_first = !o->job.options.live;
+    p.opts.stop_first = o->job.kind.how == MOVE_QUICK || (o->job.kind.how == MOVE_PAUSED && !o->job.options.live);
     p.opts.policy.downtime_limit_us = o->job.options.downtime_limit_ms * 1000ul;
     mig_policy_if_stuck(&p.opts.policy, o->job.options.if_stuck);
-    if (o->vm->operator_paused) /* it writes nothing and has no downtime to limit: one round has all */
+    if (job_stands_still(o))
         p.opts.policy.downtime_limit_us = p.opts.policy.downtime_goal_us = PAUSED_LIMIT_US;
     random_bytes(&p.id, sizeof(p.id));
     random_bytes(p.key, sizeof(p.key));
@@ -486,10 +538,20 @@ static void route_note(struct outgoing *o)
         log_warn("mig", "%s -> %s: uses %s, because: %s", o->job.guest, o->job.peer, ip, o->dial.text);
 }
 
+/* A stopped guest's files must be found first.  False: not yet, or the job has ended. */
+static bool connecting_files(struct outgoing *o)
+{
+    char why[300];
+    enum hv_err e = job_is_cold(o) ? vm_files_get(o->vm, WHY(why)) : HV_OK;
+    if (e && e != HV_E_AGAIN)
+        job_end(o, e, why);
+    return !e && boot_set_hash_step(&o->vm->boot); /* the offer names them by their bytes */
+}
+
 static bool connecting_step(struct outgoing *o)
 {
     char text[sizeof(o->dial.text)];
-    if (!boot_set_hash_step(&o->vm->boot)) /* the offer names them by their bytes */
+    if (!connecting_files(o))
         return true;
     switch (dial_step(&o->dial)) {
     case DIAL_WAIT: return false;
@@ -663,7 +725,7 @@ enum hv_err outgoing_limits_set(struct outgoing *o, const struct move_options *o
     if (other_downtime && !now->live)
         return REFUSE(HV_E_UNSUPP, "%s is stopped for the whole move (--paused), so there is no downtime to limit",
                       o->job.guest);
-    if (other_downtime && o->m && !o->vm->operator_paused &&
+    if (other_downtime && o->m && !job_stands_still(o) &&
         mig_tx_downtime_set(o->m, options->downtime_limit_ms * 1000ul) != HV_OK)
         return REFUSE(HV_E_BUSY, "too late: %s is stopped already", o->job.guest);
     now->downtime_limit_ms = options->downtime_limit_ms;

@@ -26,16 +26,22 @@ static enum hv_err option_bad(struct why *why, const char *what, const char *exp
 #define DOWNTIME_EXPECTED "a number of milliseconds from 1 to 60000"
 #define LIMIT_EXPECTED    "a number of MB per second up to 100000, 0 for no limit,"
 #define PAUSED_EXPECTED   "a live move: a paused guest dirties nothing that has to converge; no policy"
-#define KIND_EXPECTED     "live or quick"
+#define KIND_EXPECTED     "live, quick or cold"
 
 /* Ask for a kind of move by its name.  False: there is no such kind. */
 static bool kind_ask(const char *name, struct move_options *o)
 {
-    bool live = !strcmp(name, "live");
-    if (!live && strcmp(name, "quick") != 0)
-        return false;
-    o->live = live;
-    return true;
+    static const char *const kinds[] = {
+        [MOVE_ASKED_LIVE] = "live", [MOVE_ASKED_QUICK] = "quick", [MOVE_ASKED_COLD] = "cold"
+    };
+    for (unsigned k = MOVE_ASKED_LIVE; k < ARRAY_SIZE(kinds); k++) {
+        if (strcmp(name, kinds[k]) != 0)
+            continue;
+        o->live = k != MOVE_ASKED_QUICK;
+        o->asked = k;
+        return true;
+    }
+    return false;
 }
 
 /* ---- JSON ---- */

@@ -4,7 +4,9 @@
  *   word                 JSON field          when not given     what it does
  *   --plain | --lz4      lz4                 [host] lz4         send pages uncompressed, or compressed where it pays
  *   --live | --quick     kind: live, quick   live               move while the guest runs, or stop it before page 1
- *   --paused             live: true, false                      older words for the same
+ *          | --cold      kind: cold          by its state       ask for the move of a stopped guest; a kind that does
+ *                                                               not fit the guest is refused (kernel/peers/kind.h)
+ *   --paused             live: true, false                      like --live and --quick, but never refused
  *   --policy P           policy              throttle           live, when the rounds do not converge: mig_if_stuck
  *   --network A.B.C.D/N  network             [host] networks    only addresses of the peer in this network are used
  *   --limit MB           bandwidth_limit_mb  0: no limit        10^6 bytes per second at most, beside the host's limit
@@ -20,8 +22,8 @@
 #include "kernel/lib/why.h"
 #include "migrate/policy.h"
 
-#define MOVE_OPTIONS_USAGE                                                                      \
-    "[--plain | --lz4] [--live | --quick] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
+#define MOVE_OPTIONS_USAGE                                                                               \
+    "[--plain | --lz4] [--live | --quick | --cold] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
     "[--limit MB/S] [--downtime MS] [--verify]"
 #define MOVE_OPTIONS_WORDS 11 /* at most */
 #define MOVE_LIMITS_USAGE  "[--limit MB/S] [--downtime MS]"
@@ -29,6 +31,7 @@
 
 struct move_options {
     bool lz4, verify, live;
+    enum { MOVE_ASKED_NOTHING, MOVE_ASKED_LIVE, MOVE_ASKED_QUICK, MOVE_ASKED_COLD } asked; /* a kind */
     enum mig_if_stuck if_stuck;
     unsigned downtime_limit_ms;
     unsigned bandwidth_limit_mb;

@@ -56,8 +56,8 @@ static enum mig_find start_find_name(const char *name, const char *asker, struct
     case VM_CRASHED:  /* never runs again */
     case VM_STOPPED:  break;
     }
-    if (migration_is_moving(name)) { /* in doubt since before a reboot: soon it is known where it is */
-        why_say(why, "stopped, and a move of it is in doubt");
+    if (migration_is_moving(name)) { /* cold, or in doubt since before a reboot: soon it is known where it is */
+        why_say(why, "stopped, and a move of it goes on or is in doubt");
         return MIG_F_ARRIVING;
     }
     if (move_record_is_here(name)) {
@@ -147,12 +147,15 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
     struct start *s = start_of(vm);
     if (vm_state(vm) != VM_STOPPED)
         return vm_start_check(vm, why); /* a mistake of whoever asks, and no failed start */
-    if (migration_is_moving(vm->config.name))
+    const struct job *j = migration_of(vm->config.name);
+    if (j && !migration_job_doubt(j))
+        return REFUSE(HV_E_BUSY, "%s is moving to %s: start it there, or cancel the move first", vm->config.name,
+                      j->peer);
+    if (j)
         return REFUSE(HV_E_BUSY,
                       "%s may be %s's: this host went down before it knew, and asks; if %s is gone for good, "
                       "`migration resolve %s --resume-here`",
-                      vm->config.name, migration_of(vm->config.name)->peer, migration_of(vm->config.name)->peer,
-                      vm->config.name);
+                      vm->config.name, j->peer, j->peer, vm->config.name);
     if (s->state == START_ASKING && how != START_FORCE)
         return REFUSE(HV_E_BUSY,
                       "%s waits for its start already (%s); `vm start %s --force` starts it now, if you "

@@ -19,6 +19,7 @@
 /* guest: it ends with the guest, whose slot may become another's; ask: owned; NULL: slot free */
 struct question {
     char guest[CONFIG_NAME_LEN];
+    bool built; /* it was not stopped */
     struct ask *ask;
     uint64_t begun_us, fetched_us;
 };
@@ -31,7 +32,7 @@ bool validate_step(void)
         struct question *q = &questions[i];
         bool old = q->ask && (now > q->fetched_us + KEEP_US || (ask_done(q->ask) && now > q->begun_us + 4 * KEEP_US));
         const struct vm *vm = q->ask ? vm_find(q->guest) : NULL;
-        if (!q->ask || (!old && vm && vm_state(vm) != VM_STOPPED))
+        if (!q->ask || (!old && vm && vm_is_built(vm) == q->built))
             continue;
         ask_end(q->ask);
         q->ask = NULL;
@@ -83,7 +84,7 @@ static struct question *question_new(const struct vm *vm)
     if (!q)
         return NULL;
     ask_end(q->ask);
-    *q = (struct question){ .ask = ask_begin(ASK_PROBE, vm, NULL), .begun_us = clock_us() };
+    *q = (struct question){ .ask = ask_begin(ASK_PROBE, vm, NULL), .built = vm_is_built(vm), .begun_us = clock_us() };
     snprintf(q->guest, sizeof(q->guest), "%s", vm->config.name);
     return q->ask ? q : NULL;
 }

@@ -344,6 +344,19 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     return e;
 }
 
+enum hv_err vm_files_get(struct vm *vm, struct why *why)
+{
+    struct ram_contents disks;
+    ASSERT(vm_state(vm) == VM_STOPPED);
+    return vm_files_pending(vm) ? HV_E_AGAIN : boot_files_get(vm, &disks, why);
+}
+
+void vm_files_leave(struct vm *vm)
+{
+    if (vm_state(vm) == VM_STOPPED)
+        boot_files_leave(vm);
+}
+
 bool vm_files_pending(struct vm *vm)
 {
     bool damaged;
@@ -467,7 +480,7 @@ enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[C
     *boot = (struct boot_set){ 0 };
     vm->quick_resets = 0;
     enum hv_err e = vm_offer_adopt(vm, offer);
-    if (!e)
+    if (!e && !offer->stopped)
         e = vm_build(vm, 0, why);
     if (e) {
         devices_destroy(vm); /* the CPUID table, where nothing was built */
@@ -487,6 +500,16 @@ void vm_incoming_drop(struct vm *vm)
         __builtin_ia32_pause();
     vm_teardown(vm);
     vm_arrival_undo(vm);
+}
+
+void vm_incoming_rest(struct vm *vm)
+{
+    ASSERT(vm_state(vm) == VM_INCOMING && !vm_is_built(vm));
+    boot_set_drop(&before[vm_slot(vm)].boot); /* of an older stay */
+    vm_teardown(vm);
+    vm->crash_reason[0] = '\0';
+    if (vm->redefined) /* meanwhile */
+        vm_forget(vm);
 }
 
 struct vm *vm_recall(const struct vm_config *c, const uint8_t uuid[16], const struct boot_want *want, unsigned n)
@@ -671,7 +694,7 @@ void vm_inspect(struct vm *vm, struct printer *out)
 {
     print_line(out, "%s: %s%s%s", vm->config.name, vm_state_name(vm_state(vm)), vm->crash_reason[0] ? ": " : "",
                vm->crash_reason);
-    if (vm_state(vm) == VM_STOPPED)
+    if (!vm_is_built(vm))
         return;
     print_line(out, "memory %lu MiB, backed %lu MiB, %s tables %lu, blocks whole %lu split %lu",
                vm->mem.size_bytes / MIB, vm->mem.n_backed * BLOCK_SIZE / MIB, vm->s2.fmt->name, vm->s2.n_tables,

@@ -3,6 +3,7 @@
  *
  *   STOPPED --start--> RUNNING <--pause/resume--> PAUSED
  *   STOPPED --incoming--> INCOMING --resume--> RUNNING, or PAUSED if an operator had paused it before its move
+ *                                  --rest--> STOPPED, as it was at its source
  *   RUNNING --crash--> CRASHED (memory kept)     any --stop--> STOPPED (memory freed) */
 #ifndef GODWIT_KERNEL_VM_VM_MANAGE_H
 #define GODWIT_KERNEL_VM_VM_MANAGE_H
@@ -39,17 +40,24 @@ HV_MUST_CHECK enum hv_err vm_start(struct vm *vm, struct why *why);
 HV_MUST_CHECK enum hv_err vm_start_check(struct vm *vm, struct why *why);
 /** Are the files that came with vm, or are to be found here, still being looked at?  Some of that work is done. */
 bool vm_files_pending(struct vm *vm);
+/** Look for the files that vm, STOPPED, starts from, so that vm->boot has them; some of the work.  HV_E_AGAIN: call
+ *  again.  HV_E_NOENT: one is missing, and other errors as of vm_start(); with why.  Leave: they are not needed now. */
+HV_MUST_CHECK enum hv_err vm_files_get(struct vm *vm, struct why *why);
+void vm_files_leave(struct vm *vm);
 void vm_stop(struct vm *vm); /* power off at once, free everything; no-op when STOPPED */
 
 bool vm_pause(struct vm *vm); /* freeze all vCPUs; call again until true: a RUNNING vm is PAUSED then */
 /** From PAUSED, INCOMING, or RUNNING while vm_pause() is not complete.  One that an operator paused stays PAUSED. */
 void vm_resume(struct vm *vm);
 
-/** Create an empty INCOMING VM for the offered guest.  disk: open ones, taken over and emptied unless there is an
- *  error; [i]: of the offer's disk i, NULL: none, or in memory.  boot: what it will start from again; taken over and
- *  emptied.  HV_E_BUSY: a VM of that name is not STOPPED.  HV_E_NOMEM. */
+/** Create an empty INCOMING VM for the offered guest; one that is stopped gets no memory, vCPUs and devices.  disk:
+ *  open ones, taken over and emptied unless there is an error; [i]: of the offer's disk i, NULL: none, or in
+ *  memory.  boot: what it will start from again; taken over and emptied.  HV_E_BUSY: a VM of that name is not
+ *  STOPPED.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS],
                                              struct boot_set *boot, struct vm **out, struct why *why);
+/** The guest that was offered as stopped is here: it is STOPPED, and starts from what it came with. */
+void vm_incoming_rest(struct vm *vm);
 /** The arriving guest does not come: free it.  The slot is as it was before, free or a stopped guest's. */
 void vm_incoming_drop(struct vm *vm);
 /** A guest that came by a move before this host went down: it is known again, STOPPED, and starts from the n files

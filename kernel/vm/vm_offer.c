@@ -157,8 +157,18 @@ static bool offer_nbd_parse(struct rd *r, struct nbd_config *n, struct disk_info
     uint32_t can = rd_u32(r), block = info->block;
     info->read_only = can & DISK_RO, info->flush = can & DISK_FLUSHES_IT, info->discard = can & DISK_DISCARDS,
     info->zeroes = can & DISK_WRITES_ZEROES;
-    return n->port && !(can & ~(uint32_t)DISK_ALL) && block >= DISK_SECTOR && block <= DISK_BLOCK_MAX &&
-           !(block & (block - 1)) && info->bytes && info->bytes % block == 0;
+    bool sane = block >= DISK_SECTOR && block <= DISK_BLOCK_MAX && !(block & (block - 1)) && info->bytes &&
+                info->bytes % block == 0;
+    return n->port && !(can & ~(uint32_t)DISK_ALL) && (sane || (!block && !info->bytes)); /* none: disks_are_known() */
+}
+
+/* Only a stopped guest may not know its disks. */
+static bool disks_are_known(const struct vm_offer *o)
+{
+    for (unsigned i = 0; i < o->config.n_disks; i++)
+        if (o->config.disk[i].kind == DISK_ON_NBD && !o->disk[i].bytes)
+            return o->stopped;
+    return true;
 }
 
 static bool ram_disk_ok(uint64_t bytes) { return bytes && bytes % BLOCK_SIZE == 0 && bytes <= BIT64(46); }
@@ -190,6 +200,18 @@ static bool offer_modules_parse(struct rd *r, struct vm_config *c)
         if (!offer_text_read(r, text, sizeof(text)) || !config_module_add(c, text))
             return false;
     return n != 0;
+}
+
+static unsigned offer_n_vcpus(const struct vm *vm) { return vm_is_built(vm) ? vm->n_vcpus : vm->config.n_cpus; }
+
+/* A stopped guest has none: that of this host is as good as any. */
+static const struct cpuid_table *offer_cpuid(const struct vm *vm)
+{
+    static struct cpuid_table host; /* large; service pCPU only */
+    if (vm_is_built(vm))
+        return vm->cpuid;
+    cpuid_build(&host, cpuid_host, vm->config.n_cpus, clock_tsc_hz);
+    return &host;
 }
 
 /* ---- fields from format 3 on ---- */
@@ -371,9 +393,19 @@ static bool nics_read(struct vm_offer *o, struct rd *r)
     return true;
 }
 
+/* No bytes: it is there or not.  A host that does not know this field would run the guest. */
+static unsigned stopped_needs(const struct vm *vm) { return !vm_is_built(vm); }
+static void stopped_write(const struct vm *vm, struct wr *w) { (void)vm, (void)w; }
+static bool stopped_read(struct vm_offer *o, struct rd *r)
+{
+    (void)r;
+    o->stopped = true;
+    return true;
+}
+
 /* Their number again, u16: a host that does not know this field takes 8 at most. */
-static unsigned vcpus_needs(const struct vm *vm) { return vm->n_vcpus > VM_MAX_VCPUS_0_1; }
-static void vcpus_write(const struct vm *vm, struct wr *w) { wr_u16(w, (uint16_t)vm->n_vcpus); }
+static unsigned vcpus_needs(const struct vm *vm) { return offer_n_vcpus(vm) > VM_MAX_VCPUS_0_1; }
+static void vcpus_write(const struct vm *vm, struct wr *w) { wr_u16(w, (uint16_t)offer_n_vcpus(vm)); }
 static bool vcpus_read(struct vm_offer *o, struct rd *r) { return rd_u16(r) == o->config.n_cpus; }
 
 static const struct offer_field {
@@ -473,22 +505,23 @@ static enum hv_err offer_fields_parse(struct rd *r, struct vm_offer *o, struct w
 
 enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)
 {
-    ASSERT(vm->cpuid && vm->n_vcpus >= 1 && vm->n_vcpus <= VM_MAX_VCPUS);
+    const struct cpuid_table *cpuid = offer_cpuid(vm);
+    ASSERT(cpuid && offer_n_vcpus(vm) >= 1 && offer_n_vcpus(vm) <= VM_MAX_VCPUS);
     struct wr w = wr_init(buf, cap);
     unsigned format = w.version = MIN(k->offer_format, (unsigned)VM_OFFER_FORMAT);
     wr_u32(&w, OFFER_MAGIC);
     wr_u16(&w, (uint16_t)format);
     wr_u16(&w, 0);
     wr_u8(&w, cpu_ops->vendor);
-    wr_u8(&w, (uint8_t)vm->n_vcpus);
+    wr_u8(&w, (uint8_t)offer_n_vcpus(vm));
     wr_u16(&w, 0);
     wr_bytes(&w, vm->uuid, sizeof(vm->uuid));
     wr_bytes(&w, vm->config.nic[0].mac, sizeof(vm->config.nic[0].mac));
     wr_u16(&w, (uint16_t)offer_bits(&vm->config));
     wr_u64(&w, vm->config.memory_bytes);
     wr_u64(&w, first_ram_disk_bytes(&vm->config));
-    wr_u64(&w, vm->tsc_hz);
-    wr_u64(&w, vm->cpuid->xcr0_allowed);
+    wr_u64(&w, vm_is_built(vm) ? vm->tsc_hz : clock_tsc_hz);
+    wr_u64(&w, cpuid->xcr0_allowed);
     offer_text_write(&w, vm->config.name);
     offer_text_write(&w, vm->config.kernel);
     offer_text_write(&w, vm->config.initrd);
@@ -497,7 +530,7 @@ enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_
     if (first_nbd(&vm->config))
         offer_nbd_write(&w, vm, 0);
     offer_modules_write(&w, &vm->config);
-    cpuid_save(vm->cpuid, &w);
+    cpuid_save(cpuid, &w);
     offer_sections_write(&w, k);
     if (format > VM_OFFER_FORMAT_0_1)
         offer_fields_write(vm, k, &w);
@@ -591,7 +624,9 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
                       VM_OFFER_FORMAT_0_1, VM_OFFER_FORMAT);
     unsigned bits;
     enum hv_err e = offer_parse_fixed(&r, o, &bits, why);
-    return e ? e : offer_parse_rest(&r, o, bits, why);
+    if (!e)
+        e = offer_parse_rest(&r, o, bits, why);
+    return !e && !disks_are_known(o) ? REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed") : e;
 }
 
 static bool section_readable(uint16_t id, unsigned version)
@@ -659,9 +694,9 @@ bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
 {
     char text[200];
-    unsigned n = offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx);
-    uint64_t need = vm_memory_needed(&o->config, o->n_boot_pages) + o->boot_bytes;
-    if (o->config.n_nics && o->mtu > net_mtu()) {
+    unsigned n = o->stopped ? 0 : offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx);
+    uint64_t need = (o->stopped ? 0 : vm_memory_needed(&o->config, o->n_boot_pages)) + o->boot_bytes;
+    if (!o->stopped && o->config.n_nics && o->mtu > net_mtu()) {
         snprintf(text, sizeof(text),
                  "packets of %u bytes pass the network card of the guest's host, this host's card takes %u at most: "
                  "raise the MTU here, or lower it there",
@@ -678,7 +713,7 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
         add(ctx, text);
         n++;
     }
-    if (n && vm_offer_note(o, text, sizeof(text)))
+    if (n && !o->stopped && vm_offer_note(o, text, sizeof(text)))
         add(ctx, text); /* not a reason by itself, but part of a complete answer */
     return n;
 }
@@ -686,10 +721,11 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
 enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o)
 {
     ASSERT(vm_state(vm) == VM_STOPPED && !vm->devices);
-    struct cpuid_table *t = mem_alloc(sizeof(*t));
-    if (!t)
+    struct cpuid_table *t = o->stopped ? NULL : mem_alloc(sizeof(*t));
+    if (!t && !o->stopped)
         return HV_FAIL(HV_E_NOMEM);
-    *t = o->cpuid;
+    if (t)
+        *t = o->cpuid;
     vm->cpuid = t;
     vm->config = o->config;
     memcpy(vm->uuid, o->uuid, sizeof(vm->uuid));

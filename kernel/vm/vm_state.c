@@ -22,6 +22,7 @@
 #include "kernel/lib/why.h"
 
 #define STATE_MAGIC       0x53565747u /* "GWVS" */
+#define STATE_HEAD        8u
 #define XSAVE_LEGACY      512u
 #define XSAVE_HEADER      64u
 /* bounds of a state's size; test_vm_state.c looks that they hold and are not far off */
@@ -819,9 +820,11 @@ void vm_state_unknown(const struct vm *vm, const struct vm_knows *k, struct name
 enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, struct why *why)
 {
     struct name_list parts_lacking = { .n = 0 }, features = { .n = 0 };
-    vm_state_unknown(vm, k, &parts_lacking);
     vm_offer_unknown(vm, k, &parts_lacking);
-    cpuid_unknown(vm->cpuid, &k->cpuid, name_list_add_to, &features);
+    if (vm_is_built(vm)) {
+        vm_state_unknown(vm, k, &parts_lacking);
+        cpuid_unknown(vm->cpuid, &k->cpuid, name_list_add_to, &features);
+    }
     if (parts_lacking.n)
         return REFUSE(HV_E_VERSION,
                       "the guest uses what the destination's older version of Godwit does not know (%s): update it",
@@ -838,7 +841,7 @@ unsigned vm_state_missing(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
     unsigned n = 0;
     char text[160];
-    for (unsigned k = 0; k < ARRAY_SIZE(sections); k++) {
+    for (unsigned k = 0; !o->stopped && k < ARRAY_SIZE(sections); k++) {
         bool there = !sections[k].always;
         for (unsigned i = 0; i < o->n_devices; i++)
             there |= o->device[i].section == sections[k].id;
@@ -854,6 +857,8 @@ unsigned vm_state_missing(const struct vm_offer *o, reason_fn *add, void *ctx)
 
 size_t vm_state_max(const struct vm *vm)
 {
+    if (!vm_is_built(vm))
+        return STATE_HEAD;
     size_t bytes = STATE_DEVICES_MAX + vm->n_vcpus * (STATE_VCPU_MAX + (size_t)vm->cpuid->xsave_bytes);
     return MIN(bytes, VM_STATE_MAX);
 }
@@ -863,14 +868,17 @@ enum hv_err vm_state_save(struct vm *vm, const struct vm_knows *know, uint8_t *b
 {
     struct wr w = wr_init(buf, cap);
     struct name_list names = { .n = 0 };
-    assert_all_frozen(vm);
-    vm_state_unknown(vm, know, &names);
+    bool built = vm_is_built(vm);
+    if (built) {
+        assert_all_frozen(vm);
+        vm_state_unknown(vm, know, &names);
+    }
     if (names.n)
         return REFUSE(HV_E_VERSION, "the guest has begun to use what the destination does not know: %s", names.text);
     wr_u32(&w, STATE_MAGIC);
     wr_u16(&w, VM_STATE_FORMAT);
     wr_u16(&w, 0);
-    for (unsigned k = 0; k < ARRAY_SIZE(sections); k++) {
+    for (unsigned k = 0; built && k < ARRAY_SIZE(sections); k++) {
         unsigned version = vm_knows_version(know, sections[k].id, sections[k].version);
         for (unsigned i = 0; version && i < (sections[k].per_vcpu ? vm->n_vcpus : 1); i++)
             section_save(vm, &sections[k], version, i, &w);
@@ -937,7 +945,6 @@ static enum hv_err sections_load(struct vm *vm, struct rd in, bool apply, struct
 
 enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, struct why *why)
 {
-    assert_all_frozen(vm);
     struct rd in = rd_init(buf, len);
     uint32_t magic = rd_u32(&in);
     uint16_t format = rd_u16(&in), zero = rd_u16(&in);
@@ -945,6 +952,9 @@ enum hv_err vm_state_load(struct vm *vm, const uint8_t *buf, size_t len, struct 
         return REFUSE(HV_E_PROTO, "this is not the state of a VM");
     if (format != VM_STATE_FORMAT)
         return REFUSE(HV_E_VERSION, "the state has format %u, this host knows format %u", format, VM_STATE_FORMAT);
+    if (!vm_is_built(vm))
+        return rd_left(&in) ? REFUSE(HV_E_PROTO, "the state of a stopped guest has sections") : HV_OK;
+    assert_all_frozen(vm);
     enum hv_err e = sections_load(vm, in, false, why);
     if (!e)
         e = sections_load(vm, in, true, why);

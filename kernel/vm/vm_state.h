@@ -73,7 +73,8 @@ struct vm;
     X(DISKS,    0x0106, 1, "several disks or disk options", disks) \
     X(NICS,     0x0107, 1, "several network cards", nics) \
     X(VCPUS,    0x0108, 1, "more than 8 processors", vcpus) \
-    X(AUTOSTART, 0x8109, 1, "autostart",  autostart)
+    X(AUTOSTART, 0x8109, 1, "autostart",  autostart) \
+    X(STOPPED,  0x010c, 1, "moves while stopped", stopped)
 /* clang-format on */
 
 enum vms_section {
@@ -82,7 +83,8 @@ enum vms_section {
     VM_SECTIONS(VMS_SEC_ENUM) OFFER_FIELDS(OFFER_FIELD_ENUM) VMS_SEC_OPTIONAL = 0x8000,
 };
 
-/** Write vm's whole state without its memory, in the versions that a host reads which knows k.  HV_E_RANGE: cap is too
+/** Write vm's whole state without its memory, in the versions that a host reads which knows k.  That of a stopped guest
+ *  has no sections.  HV_E_RANGE: cap is too
  *  small (VM_STATE_MAX suffices).  HV_E_VERSION: the guest has begun to use what that host does not know; why names it.
  *  Context: service pCPU; every vCPU FROZEN and unloaded. */
 HV_MUST_CHECK enum hv_err vm_state_save(struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len,
@@ -110,6 +112,8 @@ struct vm_offer {
     unsigned mtu;                            /* of the packets that its card can send where it is; 0: not known */
     struct disk_info disk[CONFIG_MAX_DISKS]; /* of each disk on a server */
     bool paused;                             /* an operator paused it: it does not run on arrival */
+    bool stopped;                            /* it has no memory and no state; what is below of its processor, and a
+                                              * disk's size 0, say nothing */
     uint64_t tsc_hz;
     uint64_t xcr0; /* XSAVE components that the guest may have enabled */
     struct cpuid_table cpuid;
@@ -127,7 +131,7 @@ struct vm_offer {
     } device[VM_KNOWS_PARTS_MAX];
 };
 /** Describe a VM to a host that knows k, in the newest format that it reads.  HV_E_RANGE: cap is too small
- *  (VM_OFFER_MAX suffices).  Service pCPU, after devices_create(). */
+ *  (VM_OFFER_MAX suffices).  Service pCPU; vm built, or STOPPED. */
 HV_MUST_CHECK enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap,
                                          size_t *len);
 /** Add the name of each field that the guest needs and k lacks. */

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/core/cpu_ops.h"
 #include "kernel/core/guest_mem.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
@@ -47,7 +48,13 @@ static unsigned n_arriving, most_arriving, n_accepted;
 static struct nbd_config offered_disk; /* of each offer; port 0: none */
 static bool peer_knows_boot = true, peer_records;
 static uint64_t promisable = GIB;
-static bool mixed_peers; /* every other stream comes from another host */
+static bool mixed_peers;            /* every other stream comes from another host */
+static bool b_is_empty, b_is_asked; /* b does not know a's guests */
+static enum hv_err files_error;
+static unsigned files_steps, n_files_left; /* calls until a stopped guest's files are found; given back */
+static enum start_state starting;
+static const struct cpu_ops some_cpu;
+const struct cpu_ops *cpu_ops = &some_cpu;
 
 /* ---- streams ---- */
 
@@ -106,6 +113,7 @@ size_t stream_read(struct stream *s, void *buf, size_t cap)
 {
     size_t len;
     const uint8_t *p = mig_fifo_data(&s->in, &len);
+    b_is_asked = b_is_empty && s->peer == &conf.peers[1];
     len = MIN(len, cap);
     memcpy(buf, p, len);
     if (len)
@@ -193,7 +201,13 @@ void mem_free(void *p, size_t len)
 }
 bool evacuate_keeps_out(void) { return false; }
 const char *vm_state_name(enum vm_state s) { return s == VM_RUNNING ? "running" : "other"; }
-struct vm *vm_find(const char *name) { return &here[atoi(name + 1)]; }
+/* The first question after b's end of a stream was read is b's, which knows no guest. */
+struct vm *vm_find(const char *name)
+{
+    bool is_b = b_is_asked;
+    b_is_asked = false;
+    return is_b ? NULL : &here[atoi(name + 1)];
+}
 unsigned vm_slots(void) { return N_GUESTS; }
 struct vm *vm_at(unsigned i) { return i < N_GUESTS ? &here[i] : NULL; }
 bool vm_pause(struct vm *vm)
@@ -212,6 +226,51 @@ void vm_stop(struct vm *vm)
     atomic_store(&vm->state, VM_STOPPED);
 }
 void vm_left(struct vm *vm) { vm_stop(vm); }
+struct start_status start_status(const struct vm *vm)
+{
+    (void)vm;
+    return (struct start_status){ starting, HV_OK, "" };
+}
+void vm_incoming_rest(struct vm *vm)
+{
+    assert_int_equal(vm_state(vm), VM_INCOMING);
+    vm_stop(vm);
+}
+
+/* Two files at the source; the second is at the destination as well. */
+static void boot_of(struct vm *vm)
+{
+    static uint8_t kernel[3 * MIB + 5000];
+    static struct boot_info bi;
+    static struct boot_blob files[2];
+    for (size_t i = 0; i < sizeof(kernel); i++)
+        kernel[i] = (uint8_t)(i >> 12 | rand() % 3);
+    bi = (struct boot_info){ .n_files = 1 };
+    bi.files[0] = (struct boot_file){ .name = "other", .base = (uintptr_t)"initrd", .len = 6 };
+    boot_files_init(&bi);
+    files[0] = (struct boot_blob){ .data = kernel, .len = sizeof(kernel) };
+    files[1] = (struct boot_blob){ .data = (const uint8_t *)"initrd", .len = 6 };
+    vm->boot = (struct boot_set){ .n = 2,
+                                  .n_pages = DIV_ROUND_UP(sizeof(kernel), PAGE_SIZE) + 1,
+                                  .file = { &files[0], &files[1] } };
+}
+
+enum hv_err vm_files_get(struct vm *vm, struct why *why)
+{
+    assert_int_equal(vm_state(vm), VM_STOPPED);
+    if (files_error)
+        return REFUSE(files_error, "file kernel is not here");
+    if (files_steps && files_steps--)
+        return HV_E_AGAIN;
+    if (!vm->boot.n)
+        boot_of(vm);
+    return HV_OK;
+}
+void vm_files_leave(struct vm *vm)
+{
+    vm->boot = (struct boot_set){ 0 };
+    n_files_left++;
+}
 void vm_incoming_drop(struct vm *vm) { vm_stop(vm); }
 enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS], struct boot_set *boot,
                                struct vm **out, struct why *why)
@@ -222,7 +281,7 @@ enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[C
     (*out)->boot = *boot;
     *boot = (struct boot_set){ 0 };
     atomic_store(&(*out)->state, VM_INCOMING);
-    (*out)->mem.n_gfns = 16;
+    (*out)->mem.n_gfns = offer->stopped ? 0 : 16;
     (*out)->operator_paused = offer->paused;
     (*out)->config = offer->config;
     n_arriving++;
@@ -246,7 +305,11 @@ size_t vm_state_max(const struct vm *vm) { return vm ? 1000 : 0; }
 enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)
 {
     (void)k;
-    *len = (size_t)snprintf((char *)buf, cap, "%s%s", vm->config.name, vm->operator_paused ? " paused" : "") + 1;
+    *len = (size_t)snprintf((char *)buf, cap, "%s%s", vm->config.name,
+                            vm->operator_paused          ? " paused"
+                            : vm_state(vm) == VM_STOPPED ? " stopped"
+                                                         : "") +
+           1;
     return HV_OK;
 }
 enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, struct why *why)
@@ -254,7 +317,8 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     (void)why;
     memset(o, 0, sizeof(*o));
     snprintf(o->config.name, sizeof(o->config.name), "%.*s", (int)len, (const char *)buf);
-    o->paused = strchr(o->config.name, ' ');
+    o->paused = strstr(o->config.name, " paused");
+    o->stopped = strstr(o->config.name, " stopped");
     o->config.name[strcspn(o->config.name, " ")] = 0;
     o->config.n_disks = offered_disk.port != 0;
     o->config.disk[0] = (struct disk_config){ .kind = DISK_ON_NBD, .nbd = offered_disk };
@@ -471,7 +535,10 @@ static int set_up(void **s)
     now += 3600000000ul; /* lingering streams end */
     for (unsigned i = 0; i < 20; i++)
         migration_step();
-    n_arriving = most_arriving = 0;
+    n_arriving = most_arriving = n_files_left = files_steps = 0;
+    b_is_empty = b_is_asked = false;
+    files_error = HV_OK;
+    starting = START_IDLE;
     memset(sealed, 0, sizeof(sealed));
     for (unsigned i = 0; i < N_GUESTS; i++) {
         boot_set_drop(&there[i].boot);

@@ -14,6 +14,8 @@
 #include "kernel/host/serial.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/move_record.h"
+#include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_manage.h"
 
 #define N_GUESTS 3
@@ -24,6 +26,7 @@ static struct job jobs[64]; /* [number] */
 static unsigned n_jobs;
 static uint64_t now;
 static jmp_buf down;
+static bool no_cold; /* stopped guests cannot move */
 
 uint64_t clock_us(void) { return now; }
 void serial_flush(void) {}
@@ -32,6 +35,18 @@ void power_reset(void) { longjmp(down, 2); }
 unsigned vm_slots(void) { return VM_MAX; }
 struct vm *vm_at(unsigned i) { return i < N_GUESTS ? &guests[i] : NULL; }
 struct vm *vm_find(const char *name) { return &guests[atoi(name + 1)]; }
+static enum vm_source defined_by = VM_OF_CONF;
+static const char *left_to;
+enum vm_source vm_source(const struct vm *vm)
+{
+    (void)vm;
+    return defined_by;
+}
+const char *move_record_left_to(const char *name)
+{
+    (void)name;
+    return left_to;
+}
 void vm_stop(struct vm *vm) { atomic_store(&vm->state, VM_STOPPED); }
 const struct job *migration_job_numbered(unsigned number) { return number ? &jobs[number] : NULL; }
 const struct job *migration_of(const char *guest)
@@ -48,10 +63,14 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
     (void)o;
     assert_string_equal(by, "the evacuation");
     assert_null(peer);
-    if (vm_state(vm) != VM_RUNNING)
+    if (vm_state(vm) != VM_RUNNING && defined_by == VM_OF_CONF)
         return REFUSE(HV_E_BUSY, "%s does not run", vm->config.name);
+    if (no_cold && vm_state(vm) == VM_STOPPED)
+        return REFUSE(HV_E_UNSUPP, "its disk stays");
     struct job *j = &jobs[++n_jobs];
-    *j = (struct job){ .number = n_jobs, .state = JOB_MOVING };
+    *j = (struct job){ .number = n_jobs,
+                       .state = JOB_MOVING,
+                       .kind.how = vm_state(vm) == VM_STOPPED ? MOVE_COLD : MOVE_LIVE };
     snprintf(j->guest, sizeof(j->guest), "%s", vm->config.name);
     *out = j;
     return HV_OK;
@@ -150,6 +169,48 @@ static void test_stops_itself(void **s)
     assert_true(evacuate_step());
     assert_int_equal(evacuate_status()->n_failed, 0);
     assert_non_null(strstr(evacuate_reason(&evacuate_status()->item[0]), "stopped by itself"));
+}
+
+/* Stopped guests that are this host's move as well, and a guest that stops while it is to be moved does.  One that
+ * cannot stays, and that is no failure. */
+static void test_stopped_too(void **s)
+{
+    (void)s;
+    defined_by = VM_OF_REGISTRY;
+    begin(false);
+    assert_int_equal(evacuate_status()->n, 3);
+    jobs[1].let_go = true;
+    job_ends(1, HV_E_CANCEL, "the guest powered off");
+    vm_stop(&guests[0]);
+    job_ends(2, HV_OK, "");
+    job_ends(3, HV_E_REFUSED, "host b has no store");
+    assert_false(evacuate_step());
+    now += 60000000;
+    assert_false(evacuate_step());
+    assert_int_equal(n_jobs, 4);
+    assert_true(!strcmp(jobs[4].guest, "g0") && jobs[4].kind.how == MOVE_COLD);
+    job_ends(4, HV_OK, "");
+    assert_true(evacuate_step());
+    assert_int_equal(evacuate_status()->n_failed, 0);
+    assert_string_equal(evacuate_reason(&evacuate_status()->item[2]), "it is stopped, and stays so here: host b has no "
+                                                                      "store");
+    set_up(NULL);
+    no_cold = true;
+    begin(false);
+    assert_int_equal(n_jobs, 1);
+    assert_string_equal(evacuate_reason(&evacuate_status()->item[1]), "it is stopped, and stays so here: its disk "
+                                                                      "stays");
+    job_ends(1, HV_OK, "");
+    assert_true(evacuate_step());
+    set_up(NULL);
+    left_to = "b"; /* what is here is only the definition */
+    begin(false);
+    assert_int_equal(evacuate_status()->n, 1);
+    job_ends(1, HV_OK, "");
+    assert_true(evacuate_step());
+    left_to = NULL;
+    no_cold = false;
+    defined_by = VM_OF_CONF;
 }
 
 static void test_crashed(void **s)
@@ -263,10 +324,15 @@ static void test_cancel(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_reset, set_up),        cmocka_unit_test_setup(test_gives_up, set_up),
-        cmocka_unit_test_setup(test_stops_itself, set_up), cmocka_unit_test_setup(test_crashed, set_up),
-        cmocka_unit_test_setup(test_force, set_up),        cmocka_unit_test_setup(test_abandoned, set_up),
-        cmocka_unit_test_setup(test_cancel, set_up),       cmocka_unit_test_setup(test_poweroff_with_crashed, set_up),
+        cmocka_unit_test_setup(test_reset, set_up),
+        cmocka_unit_test_setup(test_gives_up, set_up),
+        cmocka_unit_test_setup(test_stops_itself, set_up),
+        cmocka_unit_test_setup(test_stopped_too, set_up),
+        cmocka_unit_test_setup(test_crashed, set_up),
+        cmocka_unit_test_setup(test_force, set_up),
+        cmocka_unit_test_setup(test_abandoned, set_up),
+        cmocka_unit_test_setup(test_cancel, set_up),
+        cmocka_unit_test_setup(test_poweroff_with_crashed, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

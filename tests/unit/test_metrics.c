@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/dev/devices.h"
 #include "kernel/dev/vdev_blk.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
@@ -141,7 +142,9 @@ static int tear_down(void **state)
 /* A running guest with as many vCPUs. */
 static struct vm *guest_add(unsigned i, const char *name, unsigned n_vcpus)
 {
+    static struct devices devices;
     struct vm *vm = vms[i] = calloc(1, sizeof(*vm));
+    vm->devices = &devices;
     snprintf(vm->config.name, sizeof(vm->config.name), "%s", name);
     vm->config.n_nics = vm->config.n_disks = 1;
     vm->config.memory_bytes = vm->mem.n_backed = vm->dirty.n_faults = big;

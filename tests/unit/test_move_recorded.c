@@ -24,6 +24,123 @@ static void steps(unsigned n)
         migration_step();
 }
 
+/* A stopped guest moves with its boot files: it is recorded before it is here, and gone from its old host then. */
+static void test_cold(void **s)
+{
+    struct move_options o;
+    char why[200];
+    (void)s;
+    fake_registry_reset();
+    fake_registry_lands = false;
+    n_undefined = n_settled = 0;
+    defined_by = VM_OF_REGISTRY;
+    peer_records = b_is_empty = true;
+    migration_options(&o);
+    atomic_store(&here[1].state, VM_STOPPED);
+    here[1].mem.n_gfns = 0;
+    files_steps = 5;
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), HV_OK);
+    assert_int_equal(jobs[1]->kind.how, MOVE_COLD);
+    steps(3000);
+    assert_non_null(strstr(entry("arrived/g1"), "state = arriving\n"));
+    fake_registry_land();
+    steps(3000);
+    assert_non_null(strstr(entry("job/"), "guest = g1\npeer = b\nstate = in-doubt\n"));
+    fake_registry_land();
+    steps(300);
+    assert_int_equal(vm_state(&there[1]), VM_INCOMING);
+    assert_non_null(strstr(entry("arrived/g1"), "state = here\n"));
+    assert_non_null(strstr(entry("arrived/g1"), "file = "));
+    fake_registry_land();
+    steps(300);
+    assert_int_equal(jobs[1]->state, JOB_DONE);
+    assert_int_equal(vm_state(&there[1]), VM_STOPPED);
+    assert_int_equal(there[1].boot.n, 2);
+    assert_memory_equal(there[1].boot.file[0]->data, here[1].boot.file[0]->data, here[1].boot.file[0]->len);
+    assert_int_equal(n_undefined, 1);
+    assert_int_equal(n_files_left + n_settled, 0);
+    defined_by = VM_OF_CONF;
+    peer_records = false;
+    fake_registry_there = false;
+}
+
+static const char *cold_fails(enum hv_err e)
+{
+    struct move_options o;
+    char why[200];
+    migration_options(&o);
+    atomic_store(&here[1].state, VM_STOPPED);
+    here[1].mem.n_gfns = 0;
+    b_is_empty = true;
+    n_settled = 0;
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), HV_OK);
+    steps(3000);
+    assert_int_equal(jobs[1]->state, JOB_FAILED);
+    assert_int_equal(jobs[1]->err, e);
+    assert_true(vm_state(&here[1]) == VM_STOPPED && vm_state(&there[1]) == VM_STOPPED);
+    assert_int_equal(n_files_left, 1);
+    assert_int_equal(n_settled, 0); /* it is not started by autostart */
+    return jobs[1]->text;
+}
+
+/* It stays where it is, stopped, if its new host would forget it, a file is missing, or somebody cancels. */
+static void test_cold_fails(void **s)
+{
+    (void)s;
+    fake_registry_there = false;
+    assert_non_null(strstr(cold_fails(HV_E_REFUSED), "host a has no store, so it would forget a stopped guest"));
+    set_up(NULL);
+    fake_registry_reset();
+    files_error = HV_E_NOENT;
+    assert_string_equal(cold_fails(HV_E_NOENT), "file kernel is not here");
+    set_up(NULL);
+    fake_registry_reset();
+    peer_knows_boot = false;
+    assert_non_null(strstr(cold_fails(HV_E_REFUSED), "comes without the files that it starts from"));
+    peer_knows_boot = true;
+    fake_registry_there = false;
+}
+
+static const char *cold_refused(enum hv_err e, struct move_options o)
+{
+    static char why[300];
+    atomic_store(&here[1].state, VM_STOPPED);
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), e);
+    return why;
+}
+
+/* Which stopped guests do not move, and which kinds do not fit. */
+static void test_cold_refused(void **s)
+{
+    struct move_options o;
+    char why[300];
+    (void)s;
+    migration_options(&o);
+    o.asked = MOVE_ASKED_COLD;
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), HV_E_UNSUPP);
+    assert_string_equal(why, "g1 is running, and only a stopped guest moves cold: `vm shutdown g1` first");
+    for (o.asked = MOVE_ASKED_LIVE; o.asked <= MOVE_ASKED_QUICK; o.asked++)
+        assert_non_null(strstr(cold_refused(HV_E_UNSUPP, o), "g1 is stopped, so it has no memory to move"));
+    o.asked = MOVE_ASKED_NOTHING;
+    starting = START_ASKING;
+    assert_non_null(strstr(cold_refused(HV_E_BUSY, o), "g1 is about to be started: wait for that"));
+    starting = START_IDLE;
+    cpu_ops = NULL;
+    assert_string_equal(cold_refused(HV_E_UNSUPP, o), "no virtualization here: the log says why");
+    cpu_ops = &some_cpu;
+    here[1].config.n_disks = 1;
+    here[1].config.disk[0] = (struct disk_config){ .kind = DISK_IN_RAM, .file = "root.img" };
+    assert_non_null(strstr(cold_refused(HV_E_UNSUPP, o), "has the contents of root.img, which stays on this host"));
+    fake_registry_reset();
+    here[1].config.n_disks = 0;
+    assert_int_equal(registry_put("job/"
+                                  "01",
+                                  "guest = g1\npeer = b\nstate = left\n", 32, WHY(why)),
+                     HV_OK);
+    assert_string_equal(cold_refused(HV_E_EXIST, o), "g1 has moved to b: what is here is only its definition");
+    fake_registry_there = false;
+}
+
 static void request_one(void)
 {
     struct move_options o;
@@ -195,7 +312,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_records, set_up),           cmocka_unit_test_setup(test_records_abandoned, set_up),
         cmocka_unit_test_setup(test_definition_leaves, set_up), cmocka_unit_test_setup(test_records_fail, set_up),
-        cmocka_unit_test_setup(test_recalled_doubt, set_up),
+        cmocka_unit_test_setup(test_recalled_doubt, set_up),    cmocka_unit_test_setup(test_cold, set_up),
+        cmocka_unit_test_setup(test_cold_fails, set_up),        cmocka_unit_test_setup(test_cold_refused, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

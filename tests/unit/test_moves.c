@@ -145,7 +145,8 @@ static void test_paused(void **s)
     o.downtime_limit_ms = 1;
     atomic_store(&here[0].state, VM_PAUSED);
     assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "a test", &jobs[0], WHY(why)), HV_E_BUSY);
-    assert_string_equal(why, "g0 is other; only a guest that runs, or that an operator paused, can be moved");
+    assert_string_equal(why,
+                        "g0 is other; only a guest that runs, is stopped, or was paused by an operator, can be moved");
     here[0].operator_paused = true;
     assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "a test", &jobs[0], WHY(why)), HV_OK);
     for (unsigned i = 0; i < 100 && strcmp(jobs[0]->stats.phase, "PRECOPY"); i++, now += 1000)
@@ -354,24 +355,6 @@ static void test_limits(void **s)
     assert_int_equal(migration_limits_set("g1", &o, WHY(why)), HV_E_UNSUPP);
     assert_non_null(strstr(why, "no downtime to limit"));
     assert_int_equal(migration_cancel("g1", "the test"), HV_OK);
-}
-
-/* Two files at the source; the second is at the destination as well. */
-static void boot_of(struct vm *vm)
-{
-    static uint8_t kernel[3 * MIB + 5000];
-    static struct boot_info bi;
-    static struct boot_blob files[2];
-    for (size_t i = 0; i < sizeof(kernel); i++)
-        kernel[i] = (uint8_t)(i >> 12 | rand() % 3);
-    bi = (struct boot_info){ .n_files = 1 };
-    bi.files[0] = (struct boot_file){ .name = "other", .base = (uintptr_t)"initrd", .len = 6 };
-    boot_files_init(&bi);
-    files[0] = (struct boot_blob){ .data = kernel, .len = sizeof(kernel) };
-    files[1] = (struct boot_blob){ .data = (const uint8_t *)"initrd", .len = 6 };
-    vm->boot = (struct boot_set){ .n = 2,
-                                  .n_pages = DIV_ROUND_UP(sizeof(kernel), PAGE_SIZE) + 1,
-                                  .file = { &files[0], &files[1] } };
 }
 
 static const struct job *move_on(void)

@@ -28,7 +28,7 @@ static struct evacuation evacuation;
 static const struct cpu_ops some_cpu;
 const struct cpu_ops *cpu_ops = &some_cpu;
 static struct ask *asked; /* the one question */
-static bool left, no_memory, no_room, in_doubt, is_here;
+static bool moves_cold, left, no_memory, no_room, in_doubt, is_here;
 static unsigned n_looks; /* at the files that it starts from */
 static const char *left_to;
 static uint64_t now;
@@ -53,8 +53,12 @@ bool vm_files_pending(struct vm *vm)
 const struct job *migration_of(const char *name)
 {
     static const struct job job = { .guest = "web", .peer = "b", .state = JOB_RECONNECTING };
+    static const struct job cold = { .guest = "web", .peer = "b", .state = JOB_MOVING };
+    if (moves_cold)
+        return &cold;
     return in_doubt && !strcmp(name, "web") ? &job : NULL;
 }
+const char *migration_job_doubt(const struct job *j) { return j->state == JOB_RECONNECTING ? "in doubt" : NULL; }
 bool migration_left(const char *name, const char *asker, uint64_t within_us, const char **to)
 {
     (void)name, (void)asker, (void)within_us;
@@ -175,6 +179,10 @@ static void test_in_doubt(void **s)
     assert_int_equal(n_started, 0);
     assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_ARRIVING);
     in_doubt = false;
+    moves_cold = true;
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_E_BUSY);
+    assert_string_equal(why, "web is moving to b: start it there, or cancel the move first");
+    moves_cold = false;
     start_settled(&guest);
     answer(ASK_ANSWERED, MIG_F_NONE, "", 3000);
     assert_int_equal(n_started, 1);

@@ -9,9 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/core/cpu_ops.h"
 #include "kernel/host/clock.h"
 #include "kernel/peers/choose.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/move_record.h"
+#include "kernel/peers/start.h"
 #include "kernel/peers/validate.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -48,6 +51,18 @@ bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
     (void)vm, (void)len;
     text[0] = 0;
     return false;
+}
+static const struct cpu_ops some_cpu;
+const struct cpu_ops *cpu_ops = &some_cpu;
+struct start_status start_status(const struct vm *vm)
+{
+    (void)vm;
+    return (struct start_status){ START_IDLE, HV_OK, "" };
+}
+const char *move_record_left_to(const char *name)
+{
+    (void)name;
+    return NULL;
 }
 const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
 {
@@ -183,7 +198,7 @@ static void test_refused_here(void **s)
     assert_non_null(strstr(why, "no guest is named"));
     atomic_store(&guests[1].state, VM_PAUSED);
     assert_int_equal(ask_for(1, "b"), HV_OK);
-    assert_true(v.known && !v.would_move && strstr(v.text, "is paused; only a guest that runs, or"));
+    assert_true(v.known && !v.would_move && strstr(v.text, "is paused; only a guest that runs, is stopped, or"));
     guests[1].operator_paused = true; /* it was for its disk */
     assert_int_equal(ask_for(1, "b"), HV_OK);
     assert_true(!v.known && n_begun == 1);

@@ -851,6 +851,46 @@ static void test_offer_of_a_paused_guest(void **unused)
     end();
 }
 
+/* It has no memory, vCPUs and state, and does not know its disks.  No host refuses it for its processor; one that does
+ * not know such guests is not asked. */
+static void test_offer_of_a_stopped_guest(void **unused)
+{
+    (void)unused;
+    static struct vm_knows k;
+    static struct vm_offer o;
+    struct vm stopped = { .config = { .name = "test", .n_cpus = 64, .memory_bytes = GIB, .pin = -1, .n_disks = 1 } };
+    stopped.config.disk[0].kind = DISK_ON_NBD;
+    stopped.config.disk[0].nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .name = "web" };
+    assert_int_equal(vm_knows_parse(&k, NULL, 0), HV_OK); /* release 0.1 */
+    assert_int_equal(vm_knows_check(&k, &stopped, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "moves while stopped"));
+    assert_int_equal(vm_knows_check(machine_knows(), &stopped, WHY(why)), HV_OK);
+    assert_int_equal(vm_offer_write(&stopped, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    assert_true(o.stopped && o.config.n_cpus == 64 && !strcmp(o.config.disk[0].nbd.name, "web"));
+    o.cpuid.e[0].reg[CPUID_EBX] ^= 1, o.vendor = 1, o.n_devices = 0, o.mtu = 9000;
+    n_reasons = 0, reasons[0] = 0;
+    assert_int_equal(vm_offer_check(&o, 0, add_reason, NULL) + vm_state_missing(&o, add_reason, NULL), 0);
+    o.boot_bytes = MIB;
+    assert_int_equal(vm_offer_check(&o, MIB - 1, add_reason, NULL), 1);
+    struct vm arrived = { .config = { .name = "" } };
+    assert_int_equal(vm_offer_adopt(&arrived, &o), HV_OK);
+    assert_null(arrived.cpuid);
+    assert_int_equal(vm_state_save(&stopped, machine_knows(), state, vm_state_max(&stopped), &state_len, WHY(why)),
+                     HV_OK);
+    assert_int_equal(vm_state_load(&arrived, state, state_len, WHY(why)), HV_OK);
+    begin(1); /* a state with sections is not that of a stopped guest */
+    assert_int_equal(vm_state_load(&arrived, state, state_len, WHY(why)), HV_E_PROTO);
+    assert_string_equal(why, "the state of a stopped guest has sections");
+    a.vm.config.n_disks = 1; /* and one that runs knows its disk */
+    a.vm.config.disk[0] = stopped.config.disk[0];
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
+    assert_string_equal(why, "the offer's disk on a server is malformed");
+    a.vm.config.n_disks = 0;
+    end();
+}
+
 static void test_knows_as_bytes(void **unused)
 {
     (void)unused;
@@ -883,6 +923,7 @@ int main(void)
         cmocka_unit_test(test_pending_nmis_move),
         cmocka_unit_test(test_fields_from_the_future),
         cmocka_unit_test(test_offer_of_a_paused_guest),
+        cmocka_unit_test(test_offer_of_a_stopped_guest),
         cmocka_unit_test(test_knows_as_bytes),
         cmocka_unit_test(test_time_goes_on),
         cmocka_unit_test(test_other_frequency),

@@ -47,7 +47,7 @@ extern struct settings settings;
 /* Options of the command line. */
 struct options {
     bool base, raw;
-    bool json, detach, yes, force, plain, lz4, live, paused, quick, dry_run, verify, force_here, force_there,
+    bool json, detach, yes, force, plain, lz4, live, paused, quick, cold, dry_run, verify, force_here, force_there,
         print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config, spoof;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
         *name;

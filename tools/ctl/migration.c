@@ -116,9 +116,13 @@ const char *move_summary(char *out, size_t len, const json_t *job)
     char s[24], ms[24], mb[24];
     uint64_t rounds = get_num(job, "round"), kept = json_array_size(json_object_get(job, "rounds"));
     rounds = rounds > kept ? rounds : kept;
-    snprintf(out, len, "%s s, blackout %s ms, %s MB on the wire, %lu round%s",
-             decimal(s, get_num(job, "elapsed_us"), 1000000, 3), decimal(ms, get_num(job, "blackout_us"), 1000, 1),
-             decimal(mb, get_num(job, "wire_bytes"), 1000000, 2), rounds, rounds == 1 ? "" : "s");
+    decimal(s, get_num(job, "elapsed_us"), 1000000, 3);
+    decimal(mb, get_num(job, "wire_bytes"), 1000000, 2);
+    if (!strcmp(get_str(job, "transfer_type"), "cold"))
+        snprintf(out, len, "%s s, cold, %s MB on the wire", s, mb);
+    else
+        snprintf(out, len, "%s s, blackout %s ms, %s MB on the wire, %lu round%s", s,
+                 decimal(ms, get_num(job, "blackout_us"), 1000, 1), mb, rounds, rounds == 1 ? "" : "s");
     return out;
 }
 
@@ -201,20 +205,22 @@ static const char *add_limits(json_t *o)
 
 json_t *move_request(const char *vm, const char *to, const char **why)
 {
-    bool quick = options.quick || options.paused;
+    int n_kinds = options.live + options.quick + options.paused + options.cold;
     json_t *o = json_pack("{s:s,s:s}", "vm", vm, "to", to);
     if (options.plain || options.lz4)
         json_object_set_new(o, "lz4", json_boolean(options.lz4));
     if (options.verify)
         json_object_set_new(o, "verify", json_true());
-    if (options.live || quick)
-        json_object_set_new(o, "live", json_boolean(options.live));
+    if (options.live || options.quick || options.cold)
+        json_object_set_new(o, "kind", json_string(options.live ? "live" : options.quick ? "quick" : "cold"));
+    if (options.paused)
+        json_object_set_new(o, "live", json_false());
     if (options.policy)
         json_object_set_new(o, "policy", json_string(options.policy));
     if (options.network)
         json_object_set_new(o, "network", json_string(options.network));
     *why = options.plain && options.lz4 ? "--plain or --lz4, not both"
-           : options.live && quick      ? "--live or --quick (--paused), not both"
+           : n_kinds > 1                ? "one of --live, --quick, --cold (and --paused), not both"
                                         : add_limits(o);
     if (*why) {
         json_decref(o);
@@ -254,7 +260,7 @@ enum exit_code cmd_vm_migrate(int argc, char **argv)
     if (e)
         return e;
     uint64_t id = get_num(a.json, "id");
-    if (!options.json)
+    if (!options.json && !options.detach && *get_str(a.json, "transfer_type"))
         fprintf(stderr, "%s -> %s: transfer type %s\n", argv[0], to, transfer_type(type, sizeof(type), a.json));
     if (options.detach && options.json)
         print_json(json_pack("{s:s,s:I,s:s,s:s}", "host", h->name, "id", (json_int_t)id, "vm", argv[0], "to", to));
