@@ -251,6 +251,7 @@ static const struct mig_src_ops cold_ops = {
     .console_take = src_console_take,
     .release = src_release,
     .peer_has = src_peer_has,
+    .n_disks = src_n_disks,
 };
 
 static bool job_is_cold(const struct outgoing *o) { return o->job.kind.how == MOVE_COLD; }

@@ -38,10 +38,9 @@ unsigned vm_slot(const struct vm *vm);
 HV_MUST_CHECK enum hv_err vm_start(struct vm *vm, struct why *why);
 /** Would vm_start() fail now, as far as is known before the files are loaded?  Errors as there; nothing is built. */
 HV_MUST_CHECK enum hv_err vm_start_check(struct vm *vm, struct why *why);
-/** Are the files that came with vm, or are to be found here, still being looked at?  Some of that work is done. */
+/** Are the files that came with vm still being looked at?  Some of that work is done. */
 bool vm_files_pending(struct vm *vm);
-/** Look for the files that vm, STOPPED, starts from, so that vm->boot has them; some of the work.  HV_E_AGAIN: call
- *  again.  HV_E_NOENT: one is missing, and other errors as of vm_start(); with why.  Leave: they are not needed now. */
+/** Find the files that vm, STOPPED, starts from, for vm->boot.  HV_E_AGAIN: call again; errors as of vm_start(). */
 HV_MUST_CHECK enum hv_err vm_files_get(struct vm *vm, struct why *why);
 void vm_files_leave(struct vm *vm);
 void vm_stop(struct vm *vm); /* power off at once, free everything; no-op when STOPPED */
@@ -50,22 +49,19 @@ bool vm_pause(struct vm *vm); /* freeze all vCPUs; call again until true: a RUNN
 /** From PAUSED, INCOMING, or RUNNING while vm_pause() is not complete.  One that an operator paused stays PAUSED. */
 void vm_resume(struct vm *vm);
 
-/** Create an empty INCOMING VM for the offered guest; one that is stopped gets no memory, vCPUs and devices.  disk:
- *  open ones, taken over and emptied unless there is an error; [i]: of the offer's disk i, NULL: none, or in
- *  memory.  boot: what it will start from again; taken over and emptied.  HV_E_BUSY: a VM of that name is not
- *  STOPPED.  HV_E_NOMEM. */
+/** Create an empty INCOMING VM for the offered guest; nothing is built for a stopped one.  disk: open ones, [i]: of the
+ *  offer's disk i, NULL: none, or in memory.  boot: what it will start from again.  Both are taken over and
+ *  emptied unless there is an error.  HV_E_BUSY: a VM of that name is not STOPPED.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS],
                                              struct boot_set *boot, struct vm **out, struct why *why);
-/** The guest that was offered as stopped is here: it is STOPPED, and starts from what it came with. */
-void vm_incoming_rest(struct vm *vm);
+void vm_incoming_rest(struct vm *vm); /* it was offered as stopped, and is here: STOPPED */
 /** The arriving guest does not come: free it.  The slot is as it was before, free or a stopped guest's. */
 void vm_incoming_drop(struct vm *vm);
 /** A guest that came by a move before this host went down: it is known again, STOPPED, and starts from the n files
  *  once they are found here.  NULL: its name is used by a guest that is up, the table is full, or no memory. */
 struct boot_want;
 struct vm *vm_recall(const struct vm_config *c, const uint8_t uuid[16], const struct boot_want *want, unsigned n);
-/** The guest runs on another host now: stop it here and forget what it was.  A guest of godwit.conf is again what its
- *  [vm] section says; the slot of another is free. */
+/** The guest is another host's now: stop it here.  It is again what its definition says, or its slot is free. */
 void vm_left(struct vm *vm);
 /** Add every reason in the table of VMs against that arrival. */
 void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx);
