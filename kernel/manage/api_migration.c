@@ -58,6 +58,16 @@ static void put_kind(struct json *o, const struct move_kind *k)
     json_str(o, "disk_transfer", move_disks_name(k->disks));
 }
 
+static void put_estimate(struct json *o, const struct move_estimate *e)
+{
+    json_object(o, "estimate");
+    json_num(o, "moves", e->moves);
+    json_num(o, "bytes", e->bytes);
+    json_num(o, "us", e->us);
+    json_num(o, "blackout_us", e->blackout);
+    json_end(o);
+}
+
 static void put_job(struct json *o, const struct job *j)
 {
     const struct mig_stats *s = &j->stats;
@@ -291,6 +301,8 @@ void api_validate(struct api_call *c)
     json_bool(o, "would_move", v.known && v.would_move);
     if (v.has_kind)
         put_kind(o, &v.kind);
+    if (v.known && v.would_move)
+        put_estimate(o, &v.estimate);
     json_num(o, "free_bytes", v.known ? v.free_bytes : 0);
     json_array(o, "reasons");
     for (char *line = v.text, *end; v.known && *line; line = end) {

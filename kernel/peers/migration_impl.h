@@ -18,6 +18,7 @@ struct outgoing {
     struct vm *vm;                  /* borrowed: a slot; only while a machine runs is it sure to be the guest's */
     const struct peer_config *peer; /* borrowed (configuration); NULL: to be chosen */
     struct vm_knows knows;          /* what the peer reads; valid once the offer is written */
+    uint64_t content_bytes;         /* of its memory that is in use, and of its boot files */
     uint64_t n_boot_pages;          /* of boot files, which follow the guest's frames; before the offer: at most */
     uint64_t peer_has;              /* bit i: boot file i is there already */
     struct choice choice;

@@ -23,6 +23,7 @@
 #include "kernel/host/page.h"
 #include "kernel/host/random.h"
 #include "kernel/lib/log.h"
+#include "kernel/peers/estimate.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
 #include "kernel/store/registry.h"
@@ -401,7 +402,10 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     j->err = err;
     j->state = err ? JOB_FAILED : JOB_DONE;
     j->ended_us = clock_us();
-    if (!err && j->stats.blackout.total && !job_is_cold(o)) { /* total 0: an operator said so */
+    if (!err && j->stats.blackout.total && o->peer) /* total 0: an operator said so */
+        estimate_learn(peer_index(o->peer), j->kind.how, o->content_bytes, j->wire_bytes, j->ended_us - j->connected_us,
+                       j->stats.blackout.total);
+    if (!err && j->stats.blackout.total && !job_is_cold(o)) {
         histogram_add(&counts->blackout, migration_blackout_bounds_us, j->stats.blackout.total);
         histogram_add(&counts->duration, migration_duration_bounds_us, j->ended_us - j->started_us);
     }
@@ -494,6 +498,7 @@ static enum hv_err outgoing_machine_create(struct outgoing *o)
     ASSERT(!o->m);
     o->console_at = 0; /* from the oldest byte on */
     o->n_boot_pages = o->vm->boot.n_pages;
+    o->content_bytes = o->vm->mem.n_backed * BLOCK_SIZE + (job_is_cold(o) ? o->n_boot_pages * PAGE_SIZE : 0);
     o->peer_has = 0;
     o->job.connected_us = p.now_us;
     mig_opts_default(&p.opts);

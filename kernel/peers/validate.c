@@ -56,6 +56,19 @@ static bool validate_refused_here(const struct vm *vm, const struct move_options
     return out->known;
 }
 
+/* What there is to send.  False: not known yet, or the files of a stopped guest cannot be found, and out says so. */
+static bool validate_content(struct vm *vm, uint64_t *bytes, struct validation *out)
+{
+    *bytes = vm->mem.n_backed * BLOCK_SIZE;
+    if (out->kind.how != MOVE_COLD)
+        return true;
+    enum hv_err e = vm_files_get(vm, WHY(out->text));
+    *bytes = vm->boot.n_pages * PAGE_SIZE;
+    vm_files_leave(vm);
+    out->known = e && e != HV_E_AGAIN;
+    return !e;
+}
+
 static struct question *question_of(const struct vm *vm)
 {
     for (unsigned i = 0; i < QUESTIONS_MAX; i++)
@@ -92,12 +105,14 @@ static struct question *question_new(const struct vm *vm)
 enum hv_err validate(const char *name, const char *to, const struct move_options *o, struct validation *out,
                      struct why *why)
 {
-    const struct vm *vm = vm_find(name);
+    struct vm *vm = vm_find(name);
     const struct peer_config *peer = config_peer(host_config, to);
+    uint64_t content;
     if (!vm || !peer)
         return REFUSE(HV_E_NOENT, vm ? "no [peer %s] in godwit.conf" : "no guest is named \"%s\"", vm ? to : name);
-    if (validate_refused_here(vm, o, out))
+    if (validate_refused_here(vm, o, out) || !validate_content(vm, &content, out))
         return HV_OK;
+    out->estimate = estimate_of((unsigned)(peer - host_config->peers), out->kind.how, content);
     struct question *q = question_of(vm);
     if (!q)
         q = question_new(vm);

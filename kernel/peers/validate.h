@@ -8,15 +8,16 @@
 
 #include "kernel/config/config.h"
 #include "kernel/lib/why.h"
-#include "kernel/peers/kind.h"
+#include "kernel/peers/estimate.h"
 
 struct validation {
     bool known; /* false: the peer is still being asked */
     bool would_move;
     bool has_kind; /* kind is valid: this host at least would move it */
     struct move_kind kind;
-    uint64_t free_bytes; /* would_move: memory that the peer could give */
-    char text[1100];     /* reasons why not, one a line */
+    struct move_estimate estimate; /* valid if would_move */
+    uint64_t free_bytes;           /* would_move: memory that the peer could give */
+    char text[1100];               /* reasons why not, one a line */
 };
 
 /** The verdict on moving the guest named vm to the peer named to with options o.  The first call asks; call again until

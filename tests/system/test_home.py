@@ -113,11 +113,17 @@ def test_guests_live_here(own):
     while len(home.json("file", "list", "-H", "b")["files"]) < 2:     # b writes them into its store
         assert time.monotonic() < deadline, home.hosts["b"].log()
         time.sleep(0.5)
+    home.define("sleeper", 21, "ram:2M")                        # it has never run
+    assert "transfer type: cold" in home.ctl("vm", "migrate", "sleeper", "--to", "b", "--dry-run")[0]
+    said = home.ctl("vm", "migrate", "sleeper", "--to", "b")
+    assert "sleeper moved from a to b" in said[0] and "transfer type cold" in said[1], said
+    assert [(vm["host"], vm["state"]) for vm in home.json("vm", "list")["vms"] if vm["name"] == "sleeper"] == [
+        ("b", "stopped")]
     want = {**{guest: [("a", "running")] for guest in WEB}, "mover": [("b", "running")]}
     home.wait_where(want)
     home.power_cut()
     home.boot()
-    home.wait_where(want)
+    home.wait_where({**want, "sleeper": [("b", "running")]})    # by autostart, there
     assert all(vm["host"] == "b" for vm in home.json("vm", "list")["vms"] if vm["name"] == "mover")
     for guest in WEB:
         with home.hosts["a"].guest(guest) as g:

@@ -3,7 +3,8 @@
  *
  * Both ends are real, from the list of jobs to the engine and the places of the destination.  Streams are pairs of
  * queues in this process; guests have memory that was never touched.  And boot files travel with a guest. */
-/* unit-sources: kernel/peers/migration.c kernel/peers/kind.c kernel/peers/migration_out.c kernel/peers/migration_in.c
+/* unit-sources: kernel/peers/migration.c kernel/peers/kind.c kernel/peers/estimate.c
+ *   kernel/peers/migration_out.c kernel/peers/migration_in.c
  *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c
  *   migrate/tx.c migrate/tx_pages.c migrate/tx_disks.c

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_validate.c - questions whether guests could migrate: how many may be open, which answers make room
  * for others, and the texts about the best destination or the lack of one. */
-/* unit-sources: kernel/peers/validate.c kernel/peers/kind.c kernel/peers/choose.c kernel/peers/choose_best.c
+/* unit-sources: kernel/peers/validate.c kernel/peers/kind.c kernel/peers/estimate.c kernel/peers/choose.c kernel/peers/choose_best.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -46,6 +46,13 @@ struct vm *vm_find(const char *name)
     return NULL;
 }
 static const char *stays;
+static enum hv_err files_error;
+enum hv_err vm_files_get(struct vm *vm, struct why *why)
+{
+    vm->boot.n_pages = 3;
+    return files_error ? REFUSE(files_error, "its kernel is not here") : HV_OK;
+}
+void vm_files_leave(struct vm *vm) { vm->boot.n_pages = 0; }
 bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
 {
     (void)vm, (void)len;
@@ -241,6 +248,19 @@ static void test_kind(void **s)
         vm->operator_paused = false;
     }
     options.live = true;
+    atomic_store(&guests[3].state, VM_STOPPED);
+    assert_int_equal(ask_for(3, "b"), HV_OK);
+    assert_true(v.has_kind && v.kind.how == MOVE_COLD && !v.known);
+    answer();
+    assert_int_equal(ask_for(3, "b"), HV_OK);
+    assert_true(v.would_move && v.estimate.bytes == 3 * PAGE_SIZE && !v.estimate.moves);
+    files_error = HV_E_AGAIN;
+    assert_int_equal(ask_for(3, "b"), HV_OK);
+    assert_false(v.known);
+    files_error = HV_E_NOENT;
+    assert_int_equal(ask_for(3, "b"), HV_OK);
+    assert_true(v.known && !v.would_move && !strcmp(v.text, "its kernel is not here"));
+    files_error = HV_OK;
     assert_string_equal(move_how_name(MOVE_QUICK), "quick");
     assert_string_equal(move_disks_name(MOVE_DISKS_SHARED), "shared");
 }

@@ -31,6 +31,22 @@ static enum exit_code validate_ask(struct host *h, const char *vm, const char *t
     return fail(EXIT_UNREACHABLE, "%s: no verdict on moving %s to %s came in time", h->name, vm, to);
 }
 
+/* What a move would cost, by what the last ones to the same host have cost. */
+static void estimate_print(FILE *f, const json_t *verdict)
+{
+    const json_t *e = json_object_get(verdict, "estimate");
+    char mb[24], s[24], ms[24];
+    uint64_t moves = get_num(e, "moves");
+    decimal(mb, get_num(e, "bytes"), 1000000, 1);
+    if (e && !moves)
+        fprintf(f, "    estimate: %s MB at most; for how long is not known, nothing has moved to %s yet\n", mb,
+                get_str(verdict, "to"));
+    else if (e)
+        fprintf(f, "    estimate: %s MB, %s s, blackout %s ms, by %lu move%s to %s\n", mb,
+                decimal(s, get_num(e, "us"), 1000000, 1), decimal(ms, get_num(e, "blackout_us"), 1000, 1), moves,
+                moves == 1 ? "" : "s", get_str(verdict, "to"));
+}
+
 static void validate_print(FILE *f, const struct host *h, const json_t *verdict)
 {
     size_t i;
@@ -40,6 +56,7 @@ static void validate_print(FILE *f, const struct host *h, const json_t *verdict)
             get_bool(verdict, "would_move") ? "would move" : "would not move");
     if (*get_str(verdict, "transfer_type"))
         fprintf(f, "    transfer type: %s\n", transfer_type(type, sizeof(type), verdict));
+    estimate_print(f, verdict);
     json_array_foreach(json_object_get(verdict, "reasons"), i, reason)
         fprintf(f, "    %s\n", json_string_value(reason));
 }
