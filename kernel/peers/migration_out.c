@@ -41,6 +41,7 @@
 #define BUSY_MIN_US     500000  /* to the next attempt at a busy peer; doubles up to BUSY_MAX_US */
 #define BUSY_MAX_US     8000000
 #define PAUSED_LIMIT_US (3600 * 1000000ul)
+#define GUEST_LETS_GO   "the guest powered off, was reset or crashed, and does so on this host"
 #define MUTE_MAX        20 /* so often a peer may close a new stream without a word, as an older one does when busy */
 
 static struct migration_counts *counts;
@@ -134,8 +135,11 @@ static size_t src_state_max(void *ctx) { return vm_state_max(outgoing_vm(ctx)); 
 static enum hv_err src_state_save(void *ctx, void *buf, size_t cap, size_t *len, struct why *why)
 {
     struct outgoing *o = ctx;
-    if (atomic_load(&o->vm->power_request) != VM_POWER_NONE)
+    if (atomic_load(&o->vm->power_request) != VM_POWER_NONE) {
+        o->job.let_go = true;
+        why_say(why, "%s", GUEST_LETS_GO);
         return HV_FAIL(HV_E_GUEST);
+    }
     guest_console_seal(o->vm, true);
     return vm_state_save(o->vm, &o->knows, buf, cap, len, why);
 }
@@ -641,6 +645,19 @@ static bool pump_limited(struct outgoing *o, bool more_follows)
     return n > 0;
 }
 
+/* Why the stop leads to no handoff.  A guest that asked for power off or a reset just before it was paused gets that
+ * here: its state does not have it, and a quick move would send all memory before it fails.  NULL: nothing is known. */
+static const char *stop_trouble(struct outgoing *o)
+{
+    enum mig_tx_state s = mig_tx_state(o->m);
+    bool let_go = atomic_load(&o->vm->power_request) != VM_POWER_NONE;
+    if (let_go && (s == MIG_TX_STOPPING || s == MIG_TX_STOPPED)) {
+        o->job.let_go = true;
+        return GUEST_LETS_GO;
+    }
+    return s == MIG_TX_STOPPING ? quiesce_trouble(o) : NULL;
+}
+
 static bool moving_step(struct outgoing *o)
 {
     struct mig_wait w = { .kind = MIG_WAIT_MORE };
@@ -656,7 +673,7 @@ static bool moving_step(struct outgoing *o)
         moving_link_lost(o);
         w = mig_tx_step(o->m, clock_us());
     }
-    const char *trouble = mig_tx_state(o->m) == MIG_TX_STOPPING ? quiesce_trouble(o) : NULL;
+    const char *trouble = stop_trouble(o);
     if (trouble && mig_tx_cancel(o->m, trouble, clock_us()) == HV_OK)
         w = mig_tx_step(o->m, clock_us());
     if (mig_tx_state(o->m) == MIG_TX_PRECOPY)

@@ -129,10 +129,11 @@ def test_one_move(trio):
     address that does not answer, and the next one; networks; what is wrong is said."""
     out, _ = trio.ctl("vm", "migrate", "w1", "--to", "auto", "--live", "--policy", "wait", "--network", "10.7.0.0/24")
     assert re.search(r"^[bc] was chosen: it can give \d+ MiB, the most of 2 peer", out, re.M), out
-    trio.ctl("vm", "migrate", "w5", "--to", "b", "--paused", "--plain", "--limit", "4")
+    trio.ctl("vm", "migrate", "w5", "--to", "b", "--quick", "--plain", "--limit", "4")
     job = trio.json("migration", "show", "w5")
     rate = job["blackout"]["final_bytes"] / job["blackout_us"]
-    print(f"        paused: {job['blackout']['final_bytes'] / 1e6:.1f} MB in {job['blackout_us'] / 1e6:.2f} s, "
+    assert job["transfer_type"] == "quick" and job["disk_transfer"] == "none", job
+    print(f"        quick: {job['blackout']['final_bytes'] / 1e6:.1f} MB in {job['blackout_us'] / 1e6:.2f} s, "
           f"{rate:.2f} MB/s under a limit of 4")
     assert not job["options"]["live"] and not job["rounds"] and job["blackout"]["final_bytes"] > 2.5e6 and rate < 4.2, (
         job)

@@ -210,8 +210,11 @@ struct vm *vm_find(const char *name)
 }
 unsigned vm_slots(void) { return N_GUESTS; }
 struct vm *vm_at(unsigned i) { return i < N_GUESTS ? &here[i] : NULL; }
+static bool resets_at_pause;
 bool vm_pause(struct vm *vm)
 {
+    if (resets_at_pause)
+        atomic_store(&vm->power_request, VM_POWER_RESET);
     atomic_store(&vm->state, VM_PAUSED);
     return true;
 }
@@ -281,7 +284,7 @@ enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[C
     (*out)->boot = *boot;
     *boot = (struct boot_set){ 0 };
     atomic_store(&(*out)->state, VM_INCOMING);
-    (*out)->mem.n_gfns = offer->stopped ? 0 : 16;
+    (*out)->mem.n_gfns = offer->stopped ? 0 : here[atoi(offer->config.name + 1)].mem.n_gfns;
     (*out)->operator_paused = offer->paused;
     (*out)->config = offer->config;
     n_arriving++;

@@ -170,6 +170,36 @@ static void test_paused(void **s)
     }
 }
 
+/* A guest that resets itself as it is paused for the handoff: the move ends at once, also a quick one with all pages
+ * to send, and the reset happens here.  A move that ended so is worth another try. */
+static void test_reset_at_the_stop(void **s)
+{
+    struct move_options o;
+    char why[200];
+    (void)s;
+    for (unsigned live = 0; live < 2; live++) {
+        set_up(NULL);
+        migration_options(&o);
+        o.live = live;
+        here[0].mem.n_gfns = 1 << 20;
+        resets_at_pause = true;
+        assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "a test", &jobs[0], WHY(why)), HV_OK);
+        unsigned n_before = 0;
+        for (unsigned i = 0; i < 100000 && !migration_job_over(jobs[0]); i++, now += 1000) {
+            n_before += !strcmp(jobs[0]->stats.phase, "STOPPED");
+            migration_step();
+        }
+        resets_at_pause = false;
+        assert_int_equal(jobs[0]->state, JOB_FAILED);
+        assert_true(jobs[0]->let_go &&
+                    strstr(jobs[0]->text, "the guest powered off, was reset or crashed, and does so"));
+        assert_in_range(n_before, 0, 1);
+        assert_int_equal(vm_state(&here[0]), VM_RUNNING);
+        assert_int_equal(atomic_load(&here[0].power_request), VM_POWER_RESET);
+        assert_int_equal(vm_state(&there[0]), VM_STOPPED);
+    }
+}
+
 /* A destination without memory for what the guest has printed says so before the first page; and no key is typed into
  * a state that is on its way. */
 static void test_console(void **s)
@@ -437,6 +467,7 @@ int main(void)
         cmocka_unit_test_setup(test_without_a_word, set_up),
         cmocka_unit_test_setup(test_disk_servers, set_up),
         cmocka_unit_test_setup(test_paused, set_up),
+        cmocka_unit_test_setup(test_reset_at_the_stop, set_up),
         cmocka_unit_test_setup(test_console, set_up),
         cmocka_unit_test_setup(test_disk_at_validation, set_up),
         cmocka_unit_test_setup(test_question_while_busy, set_up),

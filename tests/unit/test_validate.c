@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_validate.c - questions whether guests could migrate: how many may be open, which answers make room
  * for others, and the texts about the best destination or the lack of one. */
-/* unit-sources: kernel/peers/validate.c kernel/peers/kind.c kernel/peers/estimate.c kernel/peers/choose.c kernel/peers/choose_best.c
- *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c tests/fakes/log.c */
+/* unit-sources: kernel/peers/validate.c kernel/peers/kind.c kernel/peers/estimate.c kernel/peers/choose.c
+ *   kernel/peers/choose_best.c kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c
+ *   tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
