@@ -6,6 +6,9 @@
  * the disk fetches it piece by piece, and again if it must send it a second time.  So a disk has no copies, and a guest
  * that changes a buffer meanwhile harms its own disk only.
  *
+ * A disk of this host need not copy: pin() says where the data is, and the controller reads and writes it there
+ * (kernel/store/lv_disk.c has the rules).
+ *
  * A disk that loses its server keeps its requests, and sends them again in order when the server is back.  It never
  * fails them for that reason: the submitter watches oldest_us and pauses the guest. */
 #ifndef GODWIT_KERNEL_CORE_DISK_H
@@ -19,6 +22,7 @@
 #define DISK_LEN_MAX   (16 * MIB)
 #define DISK_RANGE_MAX (4 * MIB)
 #define DISK_NAME_LEN  112
+#define DISK_PINS_MAX  129u /* pages of one pin(): 512 KiB that begin within a page */
 
 enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_ZEROES };
 enum disk_status { DISK_OK, DISK_ERROR, DISK_UNSUPP, DISK_PENDING };
@@ -46,6 +50,13 @@ struct disk_req {
     bool (*get)(struct disk_req *r, uint64_t off, void *buf, size_t n);
     /** READ: store n bytes of the data at off. */
     void (*put)(struct disk_req *r, uint64_t off, const void *buf, size_t n);
+    /** READ, WRITE: the data at off, up to n bytes of it, for DMA.  Each page[] is a host-physical address: the first
+     *  may begin within its page, at a multiple of 4, each but the last goes to the end of its page.  Returns the
+     *  bytes, whole blocks; each page then needs a block_unpin() (host/page.h), even if the request was dropped
+     *  meanwhile.  0: not so; get and put it.  NULL: never so.  Service pCPU. */
+    uint64_t (*pin)(struct disk_req *r, uint64_t off, uint64_t n, uint64_t page[DISK_PINS_MAX]);
+    /** READ: DMA is over, and may have changed n bytes at off.  Set if pin is. */
+    void (*stored)(struct disk_req *r, uint64_t off, uint64_t n);
     /** Completion of a request for which submit() returned PENDING; never called from within submit(). */
     void (*done)(struct disk_req *r, enum disk_status s);
 };

@@ -9,7 +9,8 @@
  * guest_mem_drop() makes it untouched again.
  *
  * guest_write() copies first and marks the page dirty after that.  The other order loses data: a harvest in between
- * would retire the mark, the page would be sent without our bytes, and never again.  Not here: how to map (s2.c). */
+ * would retire the mark, the page would be sent without our bytes, and never again.  The same holds for a device that
+ * writes a page (guest_page_pin): marked once it is done.  Not here: how to map (s2.c). */
 #include "kernel/core/guest_mem.h"
 
 #include <string.h>
@@ -241,6 +242,17 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
         a = gpa_add(a, n), in += n, len -= n;
     }
     return HV_OK;
+}
+
+/* No drop comes between: that is for this pCPU as well. */
+void *guest_page_pin(struct vm *vm, uint64_t gfn, bool write)
+{
+    if (write && page_back(vm, gfn))
+        return NULL;
+    void *page = (void *)(uintptr_t)guest_page(vm, gfn);
+    if (page)
+        block_pin(page);
+    return page;
 }
 
 enum hv_err guest_xchg_u8(struct vm *vm, gpa_t a, uint8_t val, uint8_t *old)

@@ -92,7 +92,9 @@ struct vdev_ops { /* one per kind; dev_lock held, except service */
     /** Do a bounded piece of deferred work.  True: some was done, and there may be more.  Service pCPU, dev_lock not
      *  held.  May be NULL. */
     bool (*service)(struct vm *vm, struct vdev *d);
-    void (*reset)(struct vm *vm, struct vdev *d);     /* by kind: its part of the union; may be NULL */
+    void (*reset)(struct vm *vm, struct vdev *d); /* by kind: its part of the union; may be NULL */
+    /** Is a reset still under way?  The driver's view of the status is not 0 until it is done.  May be NULL: no. */
+    bool (*resetting)(const struct vm *vm, const struct vdev *d);
     void (*save)(const struct vdev *d, struct wr *w); /* likewise */
     void (*load)(struct vdev *d, struct rd *r);
 };

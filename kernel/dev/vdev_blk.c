@@ -13,7 +13,8 @@
  *
  * Reset.  A guest that resets its device takes its buffers back.  Requests in flight become orphans: their data is not
  * touched any more.  No request is taken until the backend has finished them, so that an old write cannot follow a new
- * one. */
+ * one.  The host's disk may be reading or writing a buffer by itself meanwhile (pin).  So the device status does not
+ * read as 0 before such requests are done, and a driver waits for that (4.1.4.3.2). */
 #include "kernel/dev/vdev_blk.h"
 
 #include "kernel/dev/devices.h"
@@ -46,6 +47,7 @@ struct blk_req {
     struct disk_req r;
     struct blk *b;     /* borrowed: its table is this request's place */
     bool used, orphan; /* an orphan is used, too */
+    bool pinned;       /* used, and pages of its data were pinned */
     enum blk_kind kind;
     uint64_t skip; /* bytes of its data before this piece */
     struct virtq_chain c;
@@ -60,6 +62,7 @@ struct blk {            /* [d] */
     struct disk_ram ram;
     bool hold;                        /* take no requests */
     unsigned n, n_pending, n_orphans; /* n_orphans <= n_pending <= n */
+    unsigned n_pinned_orphans;
     uint64_t pending_bytes;
     uint64_t part; /* bytes done of the request that is next in the ring; 0: it has not begun */
     struct blk_counts counts[BLK_KINDS];
@@ -122,6 +125,29 @@ static void blk_data_put(struct disk_req *r, uint64_t off, const void *buf, size
     if (!q->orphan)
         (void)virtq_write(q->b->vm, &q->c, q->skip + off, buf, n);
     blk_req_unlock(q);
+}
+
+static uint64_t blk_data_pin(struct disk_req *r, uint64_t off, uint64_t n, uint64_t page[DISK_PINS_MAX])
+{
+    struct blk_req *q = container_of(r, struct blk_req, r);
+    struct blk *b = q->b;
+    bool in = r->op == DISK_READ;
+    ASSERT(q->used);
+    blk_req_lock(q);
+    uint64_t got = q->orphan ? 0
+                             : virtq_pin(b->vm, &q->c, in, (in ? 0 : HEADER_LEN) + q->skip + off, n,
+                                         b->disk->info.block, page, DISK_PINS_MAX);
+    q->pinned |= got != 0;
+    blk_req_unlock(q);
+    return got;
+}
+
+/* Of an orphan, too: the guest's memory has changed. */
+static void blk_data_stored(struct disk_req *r, uint64_t off, uint64_t n)
+{
+    struct blk_req *q = container_of(r, struct blk_req, r);
+    ASSERT(q->used && q->pinned);
+    virtq_written(q->b->vm, &q->c, q->skip + off, n);
 }
 
 static uint64_t blk_data_in(const struct virtq_chain *c)
@@ -273,6 +299,7 @@ static bool blk_serve_ring(struct vm *vm, struct vdev *d)
     unsigned completed = 0;
     while (!vdev_turn_over(vm, turn) && (q = blk_req_alloc(b)) && vdev_pop(vm, d, 0, &q->c) == VIRTQ_GOT) {
         q->used = true;
+        q->pinned = false;
         enum disk_status s = blk_begin(q);
         if (s == DISK_PENDING && !b->disk->max_pending) {
             q->used = false;
@@ -303,8 +330,9 @@ static void blk_done(struct disk_req *r, enum disk_status s)
     b->n_pending--;
     b->pending_bytes -= blk_data_in(&q->c) + blk_data_out(&q->c);
     if (q->orphan) {
-        ASSERT(b->n_orphans > 0);
+        ASSERT(b->n_orphans > 0 && b->n_pinned_orphans >= q->pinned);
         b->n_orphans--;
+        b->n_pinned_orphans -= q->pinned;
     } else if (vdev_live(d)) {
         blk_complete(vm, d, q, s);
         if (vdev_live(d))
@@ -341,8 +369,11 @@ static void blk_reset(struct vm *vm, struct vdev *d)
             continue;
         b->req[i].orphan = true;
         b->n_orphans++;
+        b->n_pinned_orphans += b->req[i].pinned;
     }
 }
+
+static bool blk_resetting(const struct vm *vm, const struct vdev *d) { return vm->blk[d->index]->n_pinned_orphans; }
 
 const struct vdev_ops vdev_blk_ops = {
     .name = "disk",
@@ -355,6 +386,7 @@ const struct vdev_ops vdev_blk_ops = {
     .doorbell = blk_doorbell,
     .service = blk_service,
     .reset = blk_reset,
+    .resetting = blk_resetting,
 };
 
 /* ---- creation, and calls of vm_disk.c ---- */
@@ -365,6 +397,9 @@ _Static_assert(sizeof(struct blk) + PENDING_MAX * sizeof(struct blk_req) <= VDEV
 
 static enum hv_err blk_create(struct vm *vm, unsigned index)
 {
+    static const struct disk_req requests = {
+        .get = blk_data_get, .put = blk_data_put, .pin = blk_data_pin, .stored = blk_data_stored, .done = blk_done
+    };
     const struct disk_config *c = &vm->config.disk[index];
     bool in_ram = c->kind == DISK_IN_RAM;
     unsigned n = in_ram ? 1 : PENDING_MAX;
@@ -373,7 +408,7 @@ static enum hv_err blk_create(struct vm *vm, unsigned index)
         return HV_FAIL(HV_E_NOMEM);
     *b = (struct blk){ .vm = vm, .index = index, .n = n, .read_only = c->read_only, .serial = c->serial };
     for (unsigned i = 0; i < n; i++)
-        b->req[i] = (struct blk_req){ .b = b, .r = { .get = blk_data_get, .put = blk_data_put, .done = blk_done } };
+        b->req[i] = (struct blk_req){ .b = b, .r = requests };
     if (!in_ram)
         return HV_OK;
     disk_ram_init(&b->ram, vm, config_ram_disk_at(&vm->config, index), c->bytes);

@@ -95,7 +95,14 @@ static struct virtq *selected_queue(struct vdev *d)
     return d->queue_select < vdev_ops_of(d)->n_queues ? &d->q[d->queue_select] : NULL;
 }
 
-static void common_image(struct vdev *d, uint8_t img[COMMON_LEN + 4])
+/* While a reset is under way the driver waits for 0.  One that does not, and acknowledges at once, sees nothing odd. */
+static uint8_t status_read(const struct vm *vm, const struct vdev *d)
+{
+    const struct vdev_ops *ops = vdev_ops_of(d);
+    return !d->status && ops->resetting && ops->resetting(vm, d) ? VIRTIO_ACKNOWLEDGE : d->status;
+}
+
+static void common_image(const struct vm *vm, struct vdev *d, uint8_t img[COMMON_LEN + 4])
 {
     static const struct virtq none = { 0 };
     const struct virtq *q = selected_queue(d);
@@ -106,7 +113,7 @@ static void common_image(struct vdev *d, uint8_t img[COMMON_LEN + 4])
     wr_u32(&w, d->driver_feature_select > 1 ? 0 : (uint32_t)(d->features >> (32 * d->driver_feature_select)));
     wr_u16(&w, d->config_vector);
     wr_u16(&w, (uint16_t)vdev_ops_of(d)->n_queues);
-    wr_u8(&w, d->status);
+    wr_u8(&w, status_read(vm, d));
     wr_u8(&w, d->config_generation);
     wr_u16(&w, d->queue_select);
     if (!q)
@@ -121,12 +128,12 @@ static void common_image(struct vdev *d, uint8_t img[COMMON_LEN + 4])
     wr_u64(&w, 0);
 }
 
-static uint64_t common_read(struct vdev *d, uint32_t off, unsigned size)
+static uint64_t common_read(const struct vm *vm, struct vdev *d, uint32_t off, unsigned size)
 {
     uint8_t img[COMMON_LEN + 4];
     if (off + size > sizeof(img))
         return 0;
-    common_image(d, img);
+    common_image(vm, d, img);
     struct rd r = rd_init(img + off, size);
     return rd_uint(&r, size);
 }
@@ -231,7 +238,7 @@ uint64_t virtio_pci_read(struct vm *vm, unsigned slot, uint32_t off, unsigned si
     struct vdev *d = vdev_at_slot(vm, slot);
     ASSERT(off < AT_END && size >= 1 && size <= 8);
     if (off < AT_ISR)
-        return common_read(d, off, size);
+        return common_read(vm, d, off, size);
     if (off < AT_DEVICE) {
         uint8_t isr = off == AT_ISR ? d->isr : 0;
         if (off == AT_ISR)

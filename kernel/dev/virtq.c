@@ -12,6 +12,7 @@
 #include "kernel/dev/virtq.h"
 
 #include "kernel/core/vm.h"
+#include "kernel/host/page.h"
 #include "kernel/lib/bytes.h"
 #include "kernel/lib/log.h"
 
@@ -261,4 +262,54 @@ size_t virtq_read(struct vm *vm, const struct virtq_chain *c, uint64_t off, void
 size_t virtq_write(struct vm *vm, const struct virtq_chain *c, uint64_t off, const void *buf, size_t len)
 {
     return segs_copy(vm, c->seg + c->n_out, c->n_in, off, (uint8_t *)(uintptr_t)buf, len, true);
+}
+
+/* The place in a request's segments up to which a walk has come. */
+struct seg_walk {
+    const struct virtq_seg *seg;
+    unsigned n; /* segments left, this one included */
+    uint64_t off;
+};
+
+/* The next bytes, up to len, that lie in one page, and go behind them.  *a: where.  0: the segments are at their
+ * end. */
+static uint64_t seg_walk_page(struct seg_walk *w, uint64_t len, uint64_t *a)
+{
+    for (; w->n && w->off >= w->seg->len; w->seg++, w->n--)
+        w->off -= w->seg->len;
+    if (!w->n)
+        return 0;
+    *a = w->seg->gpa + w->off;
+    uint64_t run = MIN(MIN(len, w->seg->len - w->off), PAGE_SIZE - *a % PAGE_SIZE);
+    w->off += run;
+    return run;
+}
+
+uint64_t virtq_pin(struct vm *vm, const struct virtq_chain *c, bool in, uint64_t off, uint64_t len, uint32_t unit,
+                   uint64_t page[], unsigned n_max)
+{
+    struct seg_walk w = { in ? c->seg + c->n_out : c->seg, in ? c->n_in : c->n_out, off };
+    uint64_t done = 0, a, run;
+    unsigned n = 0;
+    for (; n < n_max && done < len; n++, done += run) {
+        run = seg_walk_page(&w, len - done, &a);
+        if (!run || a % (n ? PAGE_SIZE : 4) || (n && (page[0] + done) % PAGE_SIZE))
+            break; /* the last one ended within its page */
+        const char *p = guest_page_pin(vm, gpa_gfn(gpa(a)), in);
+        if (!p)
+            break;
+        page[n] = ptr_hpa(p).v + a % PAGE_SIZE;
+    }
+    done = ALIGN_DOWN(done, unit);
+    unsigned used = done ? (unsigned)DIV_ROUND_UP(page[0] % PAGE_SIZE + done, PAGE_SIZE) : 0;
+    while (n > used)
+        block_unpin(hpa_ptr(hpa(page[--n])));
+    return done;
+}
+
+void virtq_written(struct vm *vm, const struct virtq_chain *c, uint64_t off, uint64_t len)
+{
+    struct seg_walk w = { c->seg + c->n_out, c->n_in, off };
+    for (uint64_t a, run; len && (run = seg_walk_page(&w, len, &a)); len -= run)
+        dirty_mark(vm, gpa_gfn(gpa(a)));
 }

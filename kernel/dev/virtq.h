@@ -4,7 +4,7 @@
  * The rings are guest memory: malformed, or changing while we read.  Rule: read each value once, into our own memory,
  * and check it there.  A queue whose guest breaks the protocol is BROKEN; its device asks for a reset
  * (DEVICE_NEEDS_RESET) and does nothing until then.  Nothing else is affected.
- * Context: dev_lock held.  Not needed for virtq_peek(), virtq_legal(), virtq_read() and virtq_write().
+ * Context: dev_lock held.  Not needed for virtq_peek(), virtq_legal(), and for data of a request.
  * Manual: Virtual I/O Device (VIRTIO) 1.2, 2.7 "Split Virtqueues". */
 #ifndef GODWIT_KERNEL_DEV_VIRTQ_H
 #define GODWIT_KERNEL_DEV_VIRTQ_H
@@ -66,5 +66,12 @@ bool virtq_peek(const struct vm *vm, const struct virtq *q, uint16_t *offered, u
  *  copied: fewer than len at the end of the segments, or when host memory is out. */
 size_t virtq_read(struct vm *vm, const struct virtq_chain *c, uint64_t off, void *buf, size_t len);
 size_t virtq_write(struct vm *vm, const struct virtq_chain *c, uint64_t off, const void *buf, size_t len);
+
+/** The data at off, up to len bytes of it, for DMA: see pin() of disk_req (core/disk.h).  in: of the in-segments.
+ *  Returns whole units.  Service pCPU. */
+uint64_t virtq_pin(struct vm *vm, const struct virtq_chain *c, bool in, uint64_t off, uint64_t len, uint32_t unit,
+                   uint64_t page[], unsigned n_max);
+/** DMA may have written len bytes at off of the in-segments: log them as changed. */
+void virtq_written(struct vm *vm, const struct virtq_chain *c, uint64_t off, uint64_t len);
 
 #endif

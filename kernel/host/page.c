@@ -6,16 +6,23 @@
  * between the lowest and the highest free page, says whether the page heads a free block, and of which order: merging
  * needs no more.  Invariant: two buddies are never both in a list, since they were merged.
  *
+ * A device may be reading or writing a block whose owner frees it: a guest that is stopped with requests at a disk.  So
+ * each 2 MiB have a number of pins.  A block that is freed while it has some is only marked, and the last unpin frees
+ * it.
+ *
  * Memory below 1 MiB is not used: firmware and CPU start-up code need it.  The allocating CPU zeroes memory, outside
  * the lock. */
 #include "kernel/host/page.h"
+#include <stdatomic.h>
 #include <string.h>
 #include "kernel/lib/lock.h"
 #include "kernel/lib/log.h"
 
-#define ORDER_MAX 18 /* 1 GiB */
-#define NOT_HEAD  0xff
-#define LOW_LIMIT MIB
+#define ORDER_MAX   18 /* 1 GiB */
+#define NOT_HEAD    0xff
+#define LOW_LIMIT   MIB
+#define BLOCK_ORDER (BLOCK_SHIFT - PAGE_SHIFT)
+#define PIN_FREED   0x8000u /* among a block's pins: it was freed */
 _Static_assert(ORDER_MAX < NOT_HEAD, "state is an order or NOT_HEAD");
 _Static_assert(PAGE_SIZE << ORDER_MAX == GIB, "largest block");
 
@@ -29,6 +36,7 @@ static struct {
     uint64_t n_blocks[ORDER_MAX + 1];       /* [page_pool] */
     uint8_t *state;              /* [page_pool] owned: per page, order of the free block it heads or NOT_HEAD */
     uint64_t first_pfn, n_pages; /* [c] span that state covers */
+    atomic_ushort *pins;         /* [a] owned: per 2 MiB of that span, from the block of its first page on */
     uint64_t total_bytes;        /* [c] */
     uint64_t free_pages;         /* [page_pool] */
 } pool;
@@ -155,9 +163,13 @@ void page_init(const struct boot_info *bi)
         panic("the firmware reports no free memory above 1 MiB");
     pool.first_pfn = first;
     pool.n_pages = last - first;
-    uint64_t need = DIV_ROUND_UP(pool.n_pages, PAGE_SIZE), at = pool_state_place(bi, need);
+    uint64_t state_len = ALIGN_UP(pool.n_pages, sizeof(*pool.pins)); /* the pins are behind the states */
+    uint64_t n_pins = ((last - 1) >> BLOCK_ORDER) - (first >> BLOCK_ORDER) + 1;
+    uint64_t need = DIV_ROUND_UP(state_len + n_pins * sizeof(*pool.pins), PAGE_SIZE), at = pool_state_place(bi, need);
     pool.state = (uint8_t *)(uintptr_t)(at << PAGE_SHIFT);
     memset(pool.state, NOT_HEAD, pool.n_pages);
+    pool.pins = (void *)(pool.state + state_len);
+    memset((void *)pool.pins, 0, n_pins * sizeof(*pool.pins));
     for (uint32_t i = 0; i < bi->n_mem; i++) {
         if (boot_mem_usable(&bi->mem[i], &pfn, &end))
             pool_add_range(pfn, at >= pfn && at < end ? at : end);
@@ -177,6 +189,43 @@ void *mem_alloc(size_t len_bytes)
     return pfn ? memset(pfn_block(pfn), 0, PAGE_SIZE << order) : NULL;
 }
 
+/* ---- pins ---- */
+
+static atomic_ushort *pins_of(uint64_t pfn)
+{
+    ASSERT(pfn >= pool.first_pfn && pfn - pool.first_pfn < pool.n_pages);
+    return &pool.pins[(pfn >> BLOCK_ORDER) - (pool.first_pfn >> BLOCK_ORDER)];
+}
+
+/* The block is to be freed.  True: it has pins, and the last one frees it. */
+static bool pins_keep(uint64_t pfn)
+{
+    atomic_ushort *pins = pins_of(pfn);
+    if (!atomic_load(pins))
+        return false; /* and there will be none: its owner frees it */
+    if (atomic_fetch_or(pins, PIN_FREED))
+        return true;
+    atomic_store(pins, 0); /* the last one was given back in between */
+    return false;
+}
+
+void block_pin(const void *p)
+{
+    unsigned was = atomic_fetch_add(pins_of((uintptr_t)p >> PAGE_SHIFT), 1);
+    ASSERT(was < PIN_FREED - 1); /* neither too many nor freed */
+}
+
+void block_unpin(const void *p)
+{
+    atomic_ushort *pins = pins_of((uintptr_t)p >> PAGE_SHIFT);
+    unsigned was = atomic_fetch_sub(pins, 1);
+    ASSERT(was & (PIN_FREED - 1));
+    if (was != (PIN_FREED | 1))
+        return;
+    atomic_store(pins, 0);
+    block_free((void *)ALIGN_DOWN((uintptr_t)p, BLOCK_SIZE));
+}
+
 void mem_free(void *p, size_t len_bytes)
 {
     unsigned order = order_for(len_bytes);
@@ -187,6 +236,8 @@ void mem_free(void *p, size_t len_bytes)
     ASSERT(order <= ORDER_MAX);
     ASSERT_EQ((uintptr_t)p & ((PAGE_SIZE << order) - 1), 0);
     ASSERT(pfn >= pool.first_pfn && pfn - pool.first_pfn + (UINT64_C(1) << order) <= pool.n_pages);
+    if (order == BLOCK_ORDER && pins_keep(pfn))
+        return;
     spin_lock(&pool.lock);
     ASSERT_EQ(pool.state[pfn - pool.first_pfn], NOT_HEAD); /* freed twice? */
     pool_free_locked(pfn, order);
@@ -199,8 +250,8 @@ struct page_stats page_stats(void)
 
     spin_lock(&pool.lock);
     s.free_bytes = pool.free_pages * PAGE_SIZE;
-    for (unsigned order = BLOCK_SHIFT - PAGE_SHIFT; order <= ORDER_MAX; order++)
-        s.free_blocks += pool.n_blocks[order] << (order - (BLOCK_SHIFT - PAGE_SHIFT));
+    for (unsigned order = BLOCK_ORDER; order <= ORDER_MAX; order++)
+        s.free_blocks += pool.n_blocks[order] << (order - BLOCK_ORDER);
     spin_unlock(&pool.lock);
     return s;
 }

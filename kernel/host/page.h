@@ -28,6 +28,12 @@ static inline void page_free(void *p) { mem_free(p, PAGE_SIZE); }
 static inline void *block_alloc(void) { return mem_alloc(BLOCK_SIZE); }
 static inline void block_free(void *p) { mem_free(p, BLOCK_SIZE); }
 
+/** A device reads or writes p, which is in a block of block_alloc() that is not freed yet: whoever frees it meanwhile,
+ *  nobody gets that block before each pin was given back.  At most 32767 pins a block.  Any pCPU, no lock. */
+void block_pin(const void *p);
+/** Give one pin back.  Any pCPU; takes page_pool if the block was freed meanwhile. */
+void block_unpin(const void *p);
+
 /* free_blocks: free whole 2 MiB blocks */
 struct page_stats {
     uint64_t total_bytes, free_bytes, free_blocks;

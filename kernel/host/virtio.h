@@ -40,8 +40,9 @@ struct vring_desc {
     uint32_t len;
     uint16_t flags, next;
 };
-#define VRING_DESC_NEXT  1
-#define VRING_DESC_WRITE 2
+#define VRING_DESC_NEXT     1
+#define VRING_DESC_WRITE    2
+#define VRING_DESC_INDIRECT 4 /* of a table of descriptors; VIRTIO_F_INDIRECT_DESC */
 struct vring_avail {
     uint16_t flags, idx, ring[];
 };

@@ -104,12 +104,14 @@ struct cmd_header {
     uint64_t table;
     uint32_t reserved[4];
 };
-#define HEADER_WRITE  BIT32(6)
-#define HEADER_1_PART BIT32(16)
+#define HEADER_WRITE BIT32(6)
+#define HEADER_PARTS 16 /* their number, from this bit on */
 struct cmd_table {
     uint8_t fis[64], atapi[16], reserved[48];
-    uint64_t data;
-    uint32_t data_reserved, data_len; /* len - 1 */
+    struct cmd_part {
+        uint64_t at;
+        uint32_t reserved, len; /* less 1 */
+    } part[BLOCK_PARTS_MAX];
     uint8_t padding[112];
 };
 struct port_memory {
@@ -119,7 +121,7 @@ struct port_memory {
     uint8_t identify[512];
     uint64_t trim[64]; /* of the one DATA SET MANAGEMENT that there can be, since it is alone */
 };
-_Static_assert(sizeof(struct cmd_header) == 32 && sizeof(struct cmd_table) == 256, "4.2");
+_Static_assert(sizeof(struct cmd_header) == 32 && sizeof(struct cmd_table) % 128 == 0, "4.2");
 _Static_assert(offsetof(struct port_memory, table) == 4096, "tables are aligned to 128 bytes, what is received to 256");
 
 enum state { DOWN, STOPPING, RESETTING, LINKING, IDENTIFYING, READY };
@@ -177,17 +179,15 @@ static void fis_put(struct port *p, unsigned slot, uint8_t command, uint64_t lba
     f[13] = (uint8_t)(count >> 8);
 }
 
-/* data: NULL for none */
-static void command_issue(struct port *p, unsigned slot, const void *data, uint32_t len, bool write, bool queued)
+/* r: what has the data. */
+static void command_issue(struct port *p, unsigned slot, const struct block_req *r, bool write, bool queued)
 {
     struct cmd_table *t = &p->mem->table[slot];
-    p->mem->header[slot] =
-        (struct cmd_header){ .flags = FIS_DWORDS | (write ? HEADER_WRITE : 0), .table = ptr_hpa(t).v };
-    if (data) {
-        p->mem->header[slot].flags |= HEADER_1_PART;
-        t->data = ptr_hpa(data).v;
-        t->data_len = len - 1;
-    }
+    unsigned n = 0;
+    for (uint32_t at = 0; r->op != BLOCK_FLUSH && at < r->len; at += t->part[n++].len + 1)
+        t->part[n].len = block_data_at(r, at, &t->part[n].at) - 1;
+    p->mem->header[slot] = (struct cmd_header){ .flags = FIS_DWORDS | (write ? HEADER_WRITE : 0) | n << HEADER_PARTS,
+                                                .table = ptr_hpa(t).v };
     if (!p->sent) /* what was left would hide the next interrupt */
         irq_ack(p, port_read(p, P_IS));
     p->sent |= BIT32(slot);
@@ -216,7 +216,7 @@ static void ahci_send(struct blockdev *d, unsigned slot)
     bool queued = can_queue(p, r), write = r->op == BLOCK_WRITE;
     if (r->op == BLOCK_FLUSH) {
         fis_put(p, slot, ATA_FLUSH, 0, 0, 0);
-        command_issue(p, slot, NULL, 0, false, false);
+        command_issue(p, slot, r, false, false);
         return;
     }
     uint64_t lba = r->at / d->sector;
@@ -224,14 +224,15 @@ static void ahci_send(struct blockdev *d, unsigned slot)
     if (r->op == BLOCK_DISCARD) { /* ATA8-ACS2 7.10 "DATA SET MANAGEMENT": blocks of 512 bytes, whatever the sector */
         p->mem->trim[0] = lba | (uint64_t)count << 48;
         fis_put(p, slot, ATA_DATASET, 0, 1, DATASET_TRIM);
-        command_issue(p, slot, p->mem->trim, sizeof(p->mem->trim), true, false);
+        struct block_req trim = { .op = BLOCK_WRITE, .buf = p->mem->trim, .len = sizeof(p->mem->trim) };
+        command_issue(p, slot, &trim, true, false);
         return;
     }
     if (queued)
         fis_put(p, slot, write ? ATA_WRITE_QUEUED : ATA_READ_QUEUED, lba, slot << 3, count);
     else
         fis_put(p, slot, write ? ATA_WRITE : ATA_READ, lba, count, 0);
-    command_issue(p, slot, r->buf, r->len, write, queued);
+    command_issue(p, slot, r, write, queued);
 }
 
 static void ahci_submit(struct blockdev *d, struct block_req *r) { blockq_add(&port_of(d)->q, r); }
@@ -314,7 +315,8 @@ static void port_linking(struct port *p)
     port_write(p, P_CMD, port_read(p, P_CMD) | CMD_ST);
     memset(p->mem->identify, 0, sizeof(p->mem->identify));
     fis_put(p, 0, ATA_IDENTIFY, 0, 0, 0);
-    command_issue(p, 0, p->mem->identify, sizeof(p->mem->identify), false, false);
+    struct block_req identify = { .op = BLOCK_READ, .buf = p->mem->identify, .len = sizeof(p->mem->identify) };
+    command_issue(p, 0, &identify, false, false);
     port_enter(p, IDENTIFYING, DISK_IDENTIFY_US);
 }
 
@@ -362,6 +364,7 @@ static const char *identity_take(struct port *p)
     struct block_facts f = { .bytes = sectors * sector, .sector = (uint32_t)sector, .serial = serial };
     f.discard = (word(p, 169) & 1) && (word(p, 69) & BIT32(14));
     f.range_max = TRIM_MAX * sector;
+    f.pages_max = UINT32_MAX;
     return blockdev_identified(&p->dev, &f) ? NULL : "it is another disk";
 }
 

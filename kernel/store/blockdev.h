@@ -7,6 +7,7 @@
 #ifndef GODWIT_KERNEL_STORE_BLOCKDEV_H
 #define GODWIT_KERNEL_STORE_BLOCKDEV_H
 
+#include "kernel/core/disk.h"
 #include "kernel/lib/err.h"
 #include "kernel/lib/types.h"
 
@@ -23,8 +24,10 @@ struct block_req {
     enum block_op op;
     bool unmap;      /* ZEROES: the space may be deallocated */
     uint64_t offset; /* bytes; whole sectors within the disk.  FLUSH: 0 */
-    uint32_t len;    /* likewise, 1 to BLOCK_LEN_MAX; DISCARD, ZEROES: to range_max of the disk */
+    uint32_t len;    /* likewise, 1 to BLOCK_LEN_MAX; in pages: to pages_max; DISCARD, ZEROES: to range_max */
     void *buf; /* READ, WRITE: host memory of len bytes, page-aligned and physically contiguous, as of mem_alloc() */
+    /* or buf NULL, and up to DISK_PINS_MAX pages as pin() of disk_req gives them; borrowed until done() */
+    const uint64_t *page;
     /** ok: the disk did it.  FLUSH: each write that was done before it is durable. */
     void (*done)(struct block_req *r, bool ok);
     /* the driver's, while it has r */
@@ -56,6 +59,7 @@ struct blockdev {
     uint32_t sector;      /* bytes, a power of two from 512 to BLOCK_SECTOR_MAX */
     bool discard, zeroes; /* it takes these operations */
     uint32_t range_max;   /* bytes of one of them; whole sectors */
+    uint32_t pages_max;   /* bytes of a READ or WRITE in pages; 0: it takes none */
     bool irq;             /* it interrupts the boot CPU; else it must be polled */
     uint64_t lost_us;     /* clock_us() when it stopped answering; 0: it answers */
     unsigned n_resets;

@@ -35,7 +35,7 @@ struct block_facts {
     uint32_t sector;
     const char *serial;
     bool discard, zeroes;
-    uint64_t range_max; /* bytes; not yet rounded or limited */
+    uint64_t range_max, pages_max; /* bytes; not yet rounded or limited */
 };
 /** The first time d becomes KNOWN.  False: not the disk of the first start, or one that can do less. */
 bool blockdev_identified(struct blockdev *d, const struct block_facts *f);
@@ -43,6 +43,10 @@ bool blockdev_identified(struct blockdev *d, const struct block_facts *f);
 bool blockdev_size_ok(uint64_t sectors, uint64_t sector);
 /** A partition of a disk, in whole sectors.  NULL: no memory. */
 struct blockdev *partition_create(struct blockdev *whole, unsigned number, uint64_t offset, uint64_t bytes);
+/** The next piece of r's data that lies in one page, or all of it if it is in one buffer: from byte `at` of r on.
+ *  Returns its bytes; *a: where. */
+uint32_t block_data_at(const struct block_req *r, uint32_t at, uint64_t *a);
+#define BLOCK_PARTS_MAX DISK_PINS_MAX /* of a request */
 /** len bytes of a device's text, without blanks at the end; what does not print becomes '_'.  to: len + 1 bytes. */
 void blockdev_text(char *to, const uint8_t *from, size_t len);
 

@@ -17,7 +17,8 @@ void blockq_add(struct blockq *q, struct block_req *r)
     const struct blockdev *d = q->dev;
     r->at = r->base + r->offset;
     r->base = 0; /* for this time only: the submitter may use r again, elsewhere */
-    uint32_t most = r->op == BLOCK_DISCARD || r->op == BLOCK_ZEROES ? d->range_max : BLOCK_LEN_MAX;
+    bool range = r->op == BLOCK_DISCARD || r->op == BLOCK_ZEROES, pages = !range && !r->buf && r->page;
+    uint32_t most = range ? d->range_max : pages ? d->pages_max : BLOCK_LEN_MAX;
     ASSERT(r->op == BLOCK_FLUSH || (r->len && r->len <= most && r->at % d->sector == 0 && r->len % d->sector == 0 &&
                                     r->at <= d->bytes && r->len <= d->bytes - r->at));
     ASSERT((r->op != BLOCK_DISCARD || d->discard) && (r->op != BLOCK_ZEROES || d->zeroes));

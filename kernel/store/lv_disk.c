@@ -1,8 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/store/lv_disk.c - see lv_disk.h.
  *
- * A request is done in pieces of BLOCK_LEN_MAX, one at a time; requests run side by side.  Each slot has a buffer of
- * that size: the piece is copied between it and the guest.  A piece never crosses a segment of the volume.
+ * A request is done in pieces, one at a time; requests run side by side.  A piece never crosses a segment of the
+ * volume.
+ *
+ * A piece of up to 512 KiB is read and written by the controller where the guest has its data, if pin() can say where
+ * that is.  Else, as for data that begins or ends within pages, for untouched memory, and for requests of the host
+ * itself, it is copied through the slot's buffer, in pieces of BLOCK_LEN_MAX.  Rules for the former:
+ *   a. The pages stay what they are until the controller is done.  They are pinned (host/page.h): a guest that is
+ *      stopped, reset or gives memory back loses the block, but nobody gets it before.
+ *   b. What a read has stored is marked dirty after the controller is done, and before the guest is told.  So each
+ *      harvest of a move before that sees the mark later, and the last harvest has no request in flight: a move drains
+ *      the disks before it stops the guest (vm/vm_disk.c).  Failed reads are marked too.
+ *   c. A guest that resets its device is told that this is done after the controller is (vdev_blk.c).
+ *   d. A guest that changes data in flight harms its own disk: one write may be sent twice, after a reset of the
+ *      controller.  So nothing that Godwit itself relies on, as the stores of snapshots, is ever read from there:
+ *      clones copy (snapshot_disk.c).
  *
  * Closing.  The disk controller may still write into buffers, or have writes of this disk before it.  So a closed disk
  * stays, without its guest, until its last piece is done; a new opener of the volume waits for that (`known`). */
@@ -27,6 +40,7 @@ struct slot {
     uint64_t since_us;
     uint64_t at;        /* bytes of r that are done */
     bool busy;          /* a piece is with the host's disk, or waits for snapshots */
+    uint64_t *page;     /* [c] of the disk's `pages`: DISK_PINS_MAX for a piece that is pinned */
     uint64_t may_write; /* bytes of the piece that snapshots have; 0: they were not asked */
     struct snap_write w;
     struct block_req b;
@@ -42,6 +56,7 @@ struct lv_disk {
     struct snap_origin *origin; /* owned: its snapshots; NULL: it is read-only */
     struct lv_disk *next;
     uint8_t *buf; /* owned: LV_DISK_MEMORY */
+    uint64_t pages[SLOTS][DISK_PINS_MAX];
     struct slot slot[SLOTS];
 };
 
@@ -84,6 +99,14 @@ static void slot_complete(struct slot *s, enum disk_status status)
 
 static void piece_begin(struct slot *s);
 
+/* The piece's pages are the guest's alone again. */
+static void piece_unpin(struct slot *s)
+{
+    uint64_t n = s->b.page ? DIV_ROUND_UP(s->b.page[0] % PAGE_SIZE + s->b.len, PAGE_SIZE) : 0;
+    for (uint64_t i = 0; i < n; i++)
+        block_unpin(hpa_ptr(hpa(s->b.page[i])));
+}
+
 static void piece_done(struct block_req *b, bool ok)
 {
     struct slot *s = container_of(b, struct slot, b);
@@ -91,12 +114,15 @@ static void piece_done(struct block_req *b, bool ok)
     ASSERT(s->busy && l->n_busy);
     s->busy = false;
     l->n_busy--;
+    piece_unpin(s);
     if (l->closed) {
         if (!l->n_busy)
             lv_disk_free(l);
         return;
     }
-    if (ok && b->op == BLOCK_READ)
+    if (b->op == BLOCK_READ && b->page)
+        s->r->stored(s->r, s->at, b->len);
+    else if (ok && b->op == BLOCK_READ)
         s->r->put(s->r, s->at, b->buf, b->len);
     s->at += b->len;
     if (!ok)
@@ -166,6 +192,47 @@ static bool piece_ask(struct slot *s, uint64_t len)
     return !s->busy;
 }
 
+/* Bytes that a piece on dev may have. */
+static uint64_t piece_most(const struct disk_req *r, const struct blockdev *dev, enum block_op op)
+{
+    if (op != BLOCK_READ && op != BLOCK_WRITE)
+        return dev->range_max;
+    return r->pin && r->op != DISK_ZEROES && dev->pages_max ? MAX(dev->pages_max, BLOCK_LEN_MAX) : BLOCK_LEN_MAX;
+}
+
+/* Let the controller find the data where it is.  False: it cannot, or only little by little. */
+static bool piece_pin(struct slot *s, const struct blockdev *dev)
+{
+    struct disk_req *r = s->r;
+    if (!r->pin || !dev->pages_max || (r->op != DISK_READ && r->op != DISK_WRITE))
+        return false;
+    uint64_t want = MIN(s->b.len, dev->pages_max), got = r->pin(r, s->at, want, s->page);
+    if (!got)
+        return false;
+    s->b.page = s->page;
+    s->b.len = (uint32_t)got;
+    if (got == want || got >= BLOCK_LEN_MAX)
+        return true;
+    piece_unpin(s);
+    s->b.page = NULL;
+    s->b.len = (uint32_t)want;
+    return false;
+}
+
+/* Give the piece a buffer, with what is to be written.  False: the guest has withdrawn that. */
+static bool piece_copy(struct slot *s)
+{
+    struct disk_req *r = s->r;
+    struct block_req *b = &s->b;
+    if (b->op != BLOCK_READ && b->op != BLOCK_WRITE)
+        return true;
+    b->buf = s->d->buf + (size_t)(s - s->d->slot) * BLOCK_LEN_MAX;
+    b->len = (uint32_t)MIN(b->len, BLOCK_LEN_MAX);
+    if (r->op == DISK_ZEROES)
+        memset(b->buf, 0, b->len);
+    return r->op != DISK_WRITE || r->get(r, s->at, b->buf, b->len);
+}
+
 static void piece_begin(struct slot *s)
 {
     struct lv_disk *l = s->d;
@@ -183,19 +250,14 @@ static void piece_begin(struct slot *s)
     uint64_t on_disk = lvm_lv_map(&l->group->vg, lv_of(l), r->offset + s->at, &pv, &run);
     struct blockdev *dev = l->group->dev[pv];
     enum block_op op = piece_op(r, dev);
-    uint64_t most = op == BLOCK_READ || op == BLOCK_WRITE ? BLOCK_LEN_MAX : dev->range_max;
-    uint32_t len = (uint32_t)MIN(MIN(run, r->len - s->at), most);
+    uint32_t len = (uint32_t)MIN(MIN(run, r->len - s->at), piece_most(r, dev, op));
     if (r->op != DISK_READ && !piece_ask(s, len))
         return;
-    void *buf = l->buf + (size_t)(s - l->slot) * BLOCK_LEN_MAX;
-    s->b = (struct block_req){ .op = op, .offset = on_disk, .len = len, .buf = buf, .unmap = r->unmap };
-    if (r->op == DISK_WRITE && !r->get(r, s->at, buf, len)) {
+    s->b = (struct block_req){ .op = op, .offset = on_disk, .len = len, .unmap = r->unmap };
+    if (piece_pin(s, dev) || piece_copy(s))
+        piece_submit(s, dev);
+    else
         slot_complete(s, DISK_ERROR);
-        return;
-    }
-    if (r->op == DISK_ZEROES && op == BLOCK_WRITE)
-        memset(buf, 0, len);
-    piece_submit(s, dev);
 }
 
 /* ---- the disk ---- */
@@ -208,7 +270,7 @@ static enum disk_status lv_submit(struct disk *d, struct disk_req *r)
     for (struct slot *s = l->slot; s < l->slot + SLOTS; s++) {
         if (s->r)
             continue;
-        *s = (struct slot){ .d = l, .r = r, .since_us = clock_us() };
+        *s = (struct slot){ .d = l, .r = r, .since_us = clock_us(), .page = l->pages[s - l->slot] };
         return DISK_PENDING;
     }
     return DISK_ERROR; /* more than max_pending: no submitter does that */

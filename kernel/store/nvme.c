@@ -53,9 +53,10 @@ struct completion {
 };
 _Static_assert(sizeof(struct command) == 64 && sizeof(struct completion) == 16, "4.2 and 4.6");
 
-#define SLOTS    BLOCKQ_MAX /* a ring of one more is never full */
-#define RING     (SLOTS + 1)
-#define LIST_LEN (BLOCK_LEN_MAX / PAGE_SIZE) /* pages of a request */
+#define SLOTS     BLOCKQ_MAX /* a ring of one more is never full */
+#define RING      (SLOTS + 1)
+#define LIST_LEN  (DISK_PINS_MAX - 1) /* pages of a request but the first */
+#define LISTS_LEN ALIGN_UP(SLOTS *LIST_LEN * sizeof(uint64_t), PAGE_SIZE)
 _Static_assert(RING * sizeof(struct command) <= PAGE_SIZE && RING * sizeof(struct completion) <= PAGE_SIZE,
                "a ring is one page");
 
@@ -87,7 +88,8 @@ struct nvme {
     void *scratch;   /* owned, for ever: a page for IDENTIFY */
 };
 static unsigned n_nvmes;
-_Static_assert(SLOTS *LIST_LEN * 8 <= 2 * PAGE_SIZE && LIST_LEN * 8 <= PAGE_SIZE, "lists do not cross pages");
+_Static_assert(PAGE_SIZE % (LIST_LEN * 8) == 0, "lists do not cross pages");
+_Static_assert(LIST_LEN >= BLOCK_LEN_MAX / PAGE_SIZE, "a buffer has no more pages");
 
 static struct nvme *nvme_of(struct blockdev *d) { return container_of(d, struct nvme, dev); }
 
@@ -228,6 +230,7 @@ static const char *controller_take(struct nvme *n)
     n->facts.zeroes = p[520] & BIT32(3);
     /* 77: the longest transfer, 2^n pages; 0: no limit.  Some controllers have it for zeroes as well. */
     n->facts.range_max = p[77] && p[77] < 16 ? PAGE_SIZE << p[77] : DISK_ZEROES_MAX;
+    n->facts.pages_max = n->facts.range_max;
     return !p[77] || p[77] >= 4 ? NULL : "its transfers are too short";
 }
 _Static_assert(PAGE_SIZE << 4 == BLOCK_LEN_MAX, "the transfers that controller_take() asks for");
@@ -301,19 +304,22 @@ static bool nvme_start_step(struct nvme *n)
 
 /* ---- requests ---- */
 
-/* Where r's data is: one page, two, or a list.  4.3 "Physical Region Page Entry and List". */
+/* Where r's data is: one page, two, or a list.  4.3 "Physical Region Page Entry and List": each entry but the
+ * first is a whole page, and the first may begin within its page, as a request's pages do. */
 static void prps_set(struct nvme *n, unsigned i, const struct block_req *r, struct command *c)
 {
-    uint64_t at = ptr_hpa(r->buf).v, *list = n->lists + i * LIST_LEN;
-    unsigned pages = (unsigned)DIV_ROUND_UP(r->len, PAGE_SIZE);
-    c->prp1 = at;
-    if (pages == 2)
-        c->prp2 = at + PAGE_SIZE;
-    if (pages <= 2)
-        return;
-    for (unsigned k = 1; k < pages; k++)
-        list[k - 1] = at + k * PAGE_SIZE;
-    c->prp2 = ptr_hpa(list).v;
+    uint64_t a, *list = n->lists + i * LIST_LEN;
+    unsigned k = 0;
+    for (uint32_t at = 0; at < r->len; k++) {
+        uint32_t len = block_data_at(r, at, &a);
+        at += MIN(len, (uint32_t)(PAGE_SIZE - a % PAGE_SIZE)); /* a buffer comes in one piece */
+        if (k)
+            list[k - 1] = a;
+        else
+            c->prp1 = a;
+    }
+    if (k > 1)
+        c->prp2 = k == 2 ? list[0] : ptr_hpa(list).v;
 }
 
 /* 6.7 "Dataset Management command": one range, in the slot's list. */
@@ -412,7 +418,7 @@ static void nvme_memory_put(struct nvme *n)
     page_free((void *)(uintptr_t)n->admin.cq);
     page_free(n->io.sq);
     page_free((void *)(uintptr_t)n->io.cq);
-    mem_free(n->lists, 2 * PAGE_SIZE);
+    mem_free(n->lists, LISTS_LEN);
     page_free(n->scratch);
     mem_free(n, sizeof(*n));
 }
@@ -426,7 +432,7 @@ static struct nvme *nvme_memory_get(void)
     n->admin.cq = page_alloc();
     n->io.sq = page_alloc();
     n->io.cq = page_alloc();
-    n->lists = mem_alloc(2 * PAGE_SIZE);
+    n->lists = mem_alloc(LISTS_LEN);
     n->scratch = page_alloc();
     if (n->admin.sq && n->admin.cq && n->io.sq && n->io.cq && n->lists && n->scratch)
         return n;

@@ -2,7 +2,8 @@
  * kernel/store/virtio_blk.c - driver for virtio disks, as a host that is itself a guest has them.  virtio 1.1, 5.2
  * "Block Device".
  *
- * One queue.  A request's slot (blockq.h) has three descriptors, which never change places: header, data, status.
+ * One queue.  A request's slot (blockq.h) has three descriptors, which never change places: header, data, status.  One
+ * with data in pages has a table of its own instead, if the device takes indirect descriptors.
  *
  *   DOWN --time--> STOPPING --status 0, queue made--> NAMING --serial number--> READY
  *     ^________________|_________________________________|___ late, failed, or gone __|
@@ -24,13 +25,15 @@
 #define VIRTIO_BLK_ID        0x1042
 
 #define F_SIZE_MAX BIT64(1)
+#define F_SEG_MAX  BIT64(2)
 #define F_RO       BIT64(5)
 #define F_BLK_SIZE BIT64(6)
 #define F_FLUSH    BIT64(9)
 #define F_DISCARD  BIT64(13)
 #define F_ZEROES   BIT64(14)
+#define F_INDIRECT BIT64(28)
 /* 5.2.4 "Device configuration layout". */
-enum { D_CAPACITY = 0, D_SIZE_MAX = 8, D_BLK_SIZE = 20, CONFIG_LEN = 24 };
+enum { D_CAPACITY = 0, D_SIZE_MAX = 8, D_SEG_MAX = 12, D_BLK_SIZE = 20, CONFIG_LEN = 24 };
 enum { D_DISCARD_MAX = 36, D_ZEROES_MAX = 48, D_ZEROES_UNMAP = 56, CONFIG_LEN_ZEROES = 60 };
 /* 5.2.6 "Device Operation". */
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_ZEROES = 13 };
@@ -39,6 +42,7 @@ enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2, S_NONE = 0xff };
 #define ID_LEN  20u
 #define CHAIN   3u /* descriptors of a slot */
 #define STOP_US 2000000
+#define TABLE   (BLOCK_PARTS_MAX + 2) /* descriptors of an indirect table */
 
 struct header {
     uint32_t type, reserved;
@@ -65,8 +69,9 @@ struct virtio_blk {
     struct blockq q;
     struct virtio_dev v;
     struct vring ring;
-    struct note *notes; /* owned, for ever: one for each slot */
-    uint64_t until_us;  /* of STOPPING and NAMING; DOWN: the next try; READY: the next look at the status */
+    struct note *notes;                 /* owned, for ever: one for each slot */
+    struct vring_desc (*tables)[TABLE]; /* likewise */
+    uint64_t until_us; /* of STOPPING and NAMING; DOWN: the next try; READY: the next look at the status */
     enum state state;
     bool msi, unmap;
     uint64_t features;
@@ -99,6 +104,24 @@ static void chain_send(struct virtio_blk *b, unsigned slot, struct header h, voi
     vring_publish(&b->ring, i);
 }
 
+/* The same with r's data, in a table. */
+static void table_send(struct virtio_blk *b, unsigned slot, struct header h, const struct block_req *r)
+{
+    struct note *note = &b->notes[slot];
+    struct vring_desc *t = b->tables[slot];
+    uint16_t n = 0, data = VRING_DESC_NEXT | (r->op == BLOCK_READ ? VRING_DESC_WRITE : 0);
+    note->head = h;
+    note->status = S_NONE;
+    t[n++] = (struct vring_desc){ ptr_hpa(&note->head).v, sizeof(note->head), VRING_DESC_NEXT, 1 };
+    for (uint32_t at = 0; at < r->len; at += t[n++].len) {
+        t[n] = (struct vring_desc){ .flags = data, .next = (uint16_t)(n + 1) };
+        t[n].len = block_data_at(r, at, &t[n].addr);
+    }
+    t[n++] = (struct vring_desc){ ptr_hpa((void *)(uintptr_t)&note->status).v, 1, VRING_DESC_WRITE, 0 };
+    desc_set(b, CHAIN * slot, t, n * (uint32_t)sizeof(*t), VRING_DESC_INDIRECT);
+    vring_publish(&b->ring, CHAIN * slot);
+}
+
 static void virtio_blk_send(struct blockdev *d, unsigned slot)
 {
     static const uint32_t types[] = { [BLOCK_READ] = T_IN,
@@ -121,7 +144,10 @@ static void virtio_blk_send(struct blockdev *d, unsigned slot)
     case BLOCK_READ:
     case BLOCK_WRITE:
         h.sector = r->at / SECTOR;
-        chain_send(b, slot, h, r->buf, r->len, r->op == BLOCK_READ);
+        if (r->buf)
+            chain_send(b, slot, h, r->buf, r->len, r->op == BLOCK_READ);
+        else
+            table_send(b, slot, h, r);
         break;
     }
 }
@@ -190,8 +216,9 @@ static const char *features_check(const struct virtio_blk *b)
 static void virtio_blk_begin(struct virtio_blk *b)
 {
     bool irq;
+    const uint64_t sizes = F_SIZE_MAX | F_SEG_MAX | F_BLK_SIZE;
     uint64_t ranges = b->v.device_len >= CONFIG_LEN_ZEROES ? F_DISCARD | F_ZEROES : 0;
-    if (!virtio_negotiate(&b->v, F_SIZE_MAX | F_RO | F_BLK_SIZE | F_FLUSH | ranges, &b->features)) {
+    if (!virtio_negotiate(&b->v, sizes | F_RO | F_FLUSH | F_INDIRECT | ranges, &b->features)) {
         virtio_blk_unusable(b, "it does not agree on features");
         return;
     }
@@ -229,6 +256,13 @@ static void ranges_take(struct virtio_blk *b, struct block_facts *f)
     f->range_max = most * SECTOR;
 }
 
+/* The longest request in pages; the first and the last may be parts of one. */
+static uint64_t pages_take(const struct virtio_blk *b)
+{
+    uint64_t most = b->features & F_SEG_MAX ? mmio_read32(b->v.device + D_SEG_MAX) : 0;
+    return (b->features & F_INDIRECT) && most ? (most - 1) * PAGE_SIZE : 0;
+}
+
 /* The size, and the serial number if the device told one. */
 static void virtio_blk_named(struct virtio_blk *b)
 {
@@ -244,6 +278,7 @@ static void virtio_blk_named(struct virtio_blk *b)
     }
     struct block_facts f = { .bytes = ALIGN_DOWN(n * SECTOR, sector), .sector = (uint32_t)sector, .serial = serial };
     ranges_take(b, &f);
+    f.pages_max = pages_take(b);
     if (!blockdev_identified(&b->dev, &f)) {
         virtio_blk_unusable(b, "it is another disk");
         return;
@@ -321,7 +356,8 @@ static enum hv_err virtio_blk_open(struct virtio_blk *b, const struct pci_dev *d
     if (size < CHAIN)
         return HV_FAIL(HV_E_UNSUPP);
     b->notes = mem_alloc(BLOCKQ_MAX * sizeof(struct note));
-    if (!b->notes)
+    b->tables = mem_alloc(BLOCKQ_MAX * sizeof(b->tables[0]));
+    if (!b->notes || !b->tables)
         return HV_FAIL(HV_E_NOMEM);
     blockq_init(&b->q, &b->dev, MIN(size / CHAIN, BLOCKQ_MAX), virtio_blk_send);
     return vring_alloc(&b->ring, size);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "kernel/host/clock.h"
+#include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/random.h"
 #include "kernel/host/x86/fpu.h"
@@ -159,6 +160,20 @@ enum hv_err guest_xchg_u8(struct vm *vm, gpa_t a, uint8_t val, uint8_t *old)
 const void *guest_page(const struct vm *vm, uint64_t gfn)
 {
     return gfn < vm->mem.size_bytes / PAGE_SIZE ? container_of(vm, struct machine, vm)->ram + gfn * PAGE_SIZE : NULL;
+}
+unsigned fake_n_marked;
+void dirty_mark(struct vm *vm, uint64_t gfn)
+{
+    if (gfn >= vm->mem.size_bytes / PAGE_SIZE)
+        abort();
+    fake_n_marked++;
+}
+void *guest_page_pin(struct vm *vm, uint64_t gfn, bool write)
+{
+    void *page = write && machine_of(vm)->host_is_full ? NULL : (void *)(uintptr_t)guest_page(vm, gfn);
+    if (page)
+        block_pin(page);
+    return page;
 }
 unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n)
 {

@@ -26,6 +26,7 @@ extern uint64_t fake_wall_ns;        /* what clock_wall_ns() says */
 extern uint64_t fake_n_reads;        /* calls of guest_read() */
 extern uint64_t fake_n_written;      /* bytes written by guest_write() */
 extern unsigned fake_n_kicks;        /* calls of pcpu_kick() */
+extern unsigned fake_n_marked;       /* calls of dirty_mark() */
 extern unsigned fake_service_wanted; /* calls of pcpu_kick_service() */
 extern struct vcpu *fake_running;    /* whose slice "this pCPU" is in */
 

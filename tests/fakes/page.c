@@ -6,7 +6,7 @@
 #include "tests/fakes/page.h"
 
 long fake_page_fail_after = -1;
-long fake_page_outstanding;
+long fake_page_outstanding, fake_page_pins;
 
 void *mem_alloc(size_t len)
 {
@@ -30,4 +30,16 @@ void mem_free(void *p, size_t len)
     if (p)
         fake_page_outstanding--;
     free(p);
+}
+
+void block_pin(const void *p)
+{
+    (void)p;
+    fake_page_pins++;
+}
+
+void block_unpin(const void *p)
+{
+    (void)p;
+    fake_page_pins--;
 }

@@ -71,6 +71,8 @@ static void done(struct block_req *r, bool ok)
     n_good += ok;
 }
 
+#include "tests/unit/disk_pages.h"
+
 static void turns(struct blockdev *d, unsigned n)
 {
     while (n--) {
@@ -85,6 +87,14 @@ static void wait_s(struct blockdev *d, unsigned s)
         now += 100000;
         turns(d, 1);
     }
+}
+
+static void test_pages(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    assert_true(d->pages_max >= 16 * PAGE_SIZE);
+    check_pages(d, disk.bytes, turns);
 }
 
 static void test_data(void **state)

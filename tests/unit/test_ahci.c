@@ -108,24 +108,29 @@ static struct port_memory *memory(void)
     return (void *)(uintptr_t)(*preg(OUR, P_CLB) | (uint64_t)*preg(OUR, P_CLB + 4) << 32);
 }
 
+static uint8_t *mem(const struct cmd_table *t, unsigned k) { return (void *)(uintptr_t)t->part[k].at; }
+
 /* Returns the error register's value; 0: done. */
-static uint8_t rw_do(uint64_t lba, unsigned count, bool write, const struct cmd_table *t)
+static uint8_t rw_do(uint64_t lba, unsigned count, bool write, const struct cmd_table *t, unsigned n_parts)
 {
-    uint8_t *buf = (void *)(uintptr_t)t->data, *at = disk.bytes + lba * 512;
-    assert_true((lba + count) * 512 <= DISK_BYTES && t->data_len + 1 == count * 512);
+    uint8_t *at = disk.bytes + lba * 512;
+    assert_true((lba + count) * 512 <= DISK_BYTES);
     if (dev.fail_lba_n && lba <= dev.fail_lba && dev.fail_lba < lba + count) {
         dev.fail_lba_n--;
         return dev.fail_error;
     }
     *(write ? &disk.n_writes : &disk.n_reads) += 1;
-    memcpy(write ? at : buf, write ? buf : at, t->data_len + 1);
+    unsigned k = 0, done = 0;
+    for (; done < count * 512; done += t->part[k++].len + 1)
+        memcpy(write ? at + done : mem(t, k), write ? mem(t, k) : at + done, t->part[k].len + 1);
+    assert_true(done == count * 512 && k == n_parts);
     return 0;
 }
 
 static uint8_t trim_do(const uint8_t *fis, const struct cmd_table *t)
 {
-    const uint64_t *ranges = (void *)(uintptr_t)t->data;
-    assert_true(fis[3] == DATASET_TRIM && fis[12] == 1 && !fis[13] && t->data_len + 1 == 512);
+    const uint64_t *ranges = (void *)(uintptr_t)t->part[0].at;
+    assert_true(fis[3] == DATASET_TRIM && fis[12] == 1 && !fis[13] && t->part[0].len + 1 == 512);
     for (unsigned i = 0; i < 64; i++) {
         uint64_t lba = ranges[i] & (BIT64(48) - 1), n = ranges[i] >> 48;
         assert_true((lba + n) * 512 <= DISK_BYTES);
@@ -144,16 +149,16 @@ static uint8_t command_do(unsigned slot)
     switch (f[2]) {
     case ATA_IDENTIFY:
         disk.n_starts++;
-        memcpy((void *)(uintptr_t)t->data, dev.id, 512);
+        memcpy((void *)(uintptr_t)t->part[0].at, dev.id, 512);
         return 0;
     case ATA_FLUSH:   disk.n_flushes++; return 0;
     case ATA_DATASET: return trim_do(f, t);
     case ATA_READ:
-    case ATA_WRITE:   return rw_do(lba, f[12] | f[13] << 8, f[2] == ATA_WRITE, t);
+    case ATA_WRITE:   return rw_do(lba, f[12] | f[13] << 8, f[2] == ATA_WRITE, t, h->flags >> 16);
     case ATA_READ_QUEUED:
     case ATA_WRITE_QUEUED:
         assert_int_equal(f[12] >> 3, slot);
-        return rw_do(lba, f[3] | f[11] << 8, f[2] == ATA_WRITE_QUEUED, t);
+        return rw_do(lba, f[3] | f[11] << 8, f[2] == ATA_WRITE_QUEUED, t, h->flags >> 16);
     default: fail_msg("command %x", f[2]); return 4;
     }
 }
@@ -423,11 +428,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_probe, end),      cmocka_unit_test_teardown(test_bad_disks, end),
         cmocka_unit_test_teardown(test_late, end),       cmocka_unit_test_teardown(test_data, end),
-        cmocka_unit_test_teardown(test_queue, end),      cmocka_unit_test_teardown(test_no_queue, end),
-        cmocka_unit_test_teardown(test_bad_sector, end), cmocka_unit_test_teardown(test_link_error, end),
-        cmocka_unit_test_teardown(test_link_lost, end),  cmocka_unit_test_teardown(test_hang, end),
-        cmocka_unit_test_teardown(test_gone, end),       cmocka_unit_test_teardown(test_swapped, end),
-        cmocka_unit_test_teardown(test_lies, end),       cmocka_unit_test_teardown(test_ranges, end),
+        cmocka_unit_test_teardown(test_pages, end),      cmocka_unit_test_teardown(test_queue, end),
+        cmocka_unit_test_teardown(test_no_queue, end),   cmocka_unit_test_teardown(test_bad_sector, end),
+        cmocka_unit_test_teardown(test_link_error, end), cmocka_unit_test_teardown(test_link_lost, end),
+        cmocka_unit_test_teardown(test_hang, end),       cmocka_unit_test_teardown(test_gone, end),
+        cmocka_unit_test_teardown(test_swapped, end),    cmocka_unit_test_teardown(test_lies, end),
+        cmocka_unit_test_teardown(test_ranges, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: kernel/store/snapshot.c kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c
- *   kernel/store/snapshot_grow.c kernel/store/lvm_change.c kernel/store/lvm_commit.c kernel/store/lvm_write.c
+ *   kernel/store/snapshot_grow.c kernel/store/block_driver.c kernel/store/lvm_change.c kernel/store/lvm_commit.c
+ *   kernel/store/lvm_write.c
  *   kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/lib/text.c kernel/lib/err.c
  *   kernel/lib/print.c tests/fakes/log.c tests/fakes/page.c */
 /* tests/unit/test_lvm.c - volume groups as Debian's lvm2 2.03.16 wrote them (tests/unit/golden/lvm2_*.bin, the first
@@ -15,6 +16,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/random.h"
 #include "kernel/lib/bytes.h"
+#include "kernel/store/blockdev_impl.h"
 #include "kernel/store/lv_disk.c"
 #include "tests/fakes/page.h"
 #undef SLOTS
@@ -27,7 +29,7 @@ struct fake {
     struct blockdev dev;
     uint8_t *bytes;
     struct block_req *queue; /* what waits for finish() */
-    unsigned n_flushes, n_ranges;
+    unsigned n_flushes, n_ranges, n_pages;
 };
 static struct fake fakes[N_DISKS];
 static unsigned n_disks;
@@ -45,16 +47,19 @@ static bool fake_do(struct fake *f, struct block_req *r)
         return !fails;
     }
     bool range = r->op == BLOCK_DISCARD || r->op == BLOCK_ZEROES;
-    assert_true(r->len && r->len <= (range ? f->dev.range_max : BLOCK_LEN_MAX));
+    assert_true(r->len && r->len <= (range ? f->dev.range_max : r->buf ? BLOCK_LEN_MAX : f->dev.pages_max));
+    f->n_pages += !range && !r->buf;
     assert_true(r->offset % 512 == 0 && r->len % 512 == 0);
     assert_true(r->offset <= f->dev.bytes && r->len <= f->dev.bytes - r->offset);
     f->n_ranges += range;
-    if (r->op == BLOCK_READ)
-        memcpy(r->buf, f->bytes + r->offset, r->len);
-    else if (range)
+    if (range)
         memset(f->bytes + r->offset, r->op == BLOCK_ZEROES ? 0 : 'd', r->len);
-    else
-        memcpy(f->bytes + r->offset, r->buf, r->len);
+    for (uint32_t at = 0, n; !range && at < r->len; at += n) {
+        uint64_t a;
+        n = block_data_at(r, at, &a);
+        void *mem = (void *)(uintptr_t)a, *disk = f->bytes + r->offset + at;
+        memcpy(r->op == BLOCK_READ ? mem : disk, r->op == BLOCK_READ ? disk : mem, n);
+    }
     return !fails;
 }
 enum hv_err blockdev_do_now(struct blockdev *d, struct block_req *r)
@@ -467,7 +472,7 @@ static void test_wrong_headers(void **state)
 
 static struct disk_req req[70];
 static enum disk_status got[70];
-static uint8_t data[2 * MIB];
+static _Alignas(PAGE_SIZE) uint8_t data[2 * MIB];
 static bool withdrawn;
 
 static bool get(struct disk_req *r, uint64_t off, void *buf, size_t n)
@@ -489,6 +494,34 @@ static enum disk_status begin(struct disk *d, unsigned i, enum disk_op op, uint6
     req[i] = (struct disk_req){ .op = op, .offset = offset, .len = len, .get = get, .put = put, .done = req_done };
     return d->ops->submit(d, &req[i]);
 }
+/* The same with data that the controller may find where it is, up to the end of whole blocks before pin_end. */
+static uint64_t pin_end;
+static unsigned n_stored;
+static uint64_t pin(struct disk_req *r, uint64_t off, uint64_t n, uint64_t page[DISK_PINS_MAX])
+{
+    uint64_t end = MIN(off + n, pin_end), at = off, i = 0;
+    (void)r;
+    for (; at < end && i < DISK_PINS_MAX; i++) {
+        page[i] = (uintptr_t)data + at;
+        block_pin(data + at);
+        at = MIN(end, at + PAGE_SIZE - page[i] % PAGE_SIZE);
+    }
+    return i ? at - off : 0;
+}
+static void stored(struct disk_req *r, uint64_t off, uint64_t n)
+{
+    assert_true(r->op == DISK_READ && off + n <= r->len);
+    n_stored++;
+}
+static void begin_pinned(struct disk *d, unsigned i, enum disk_op op, uint64_t offset, uint64_t len)
+{
+    got[i] = DISK_PENDING;
+    req[i] = (struct disk_req){ .op = op, .offset = offset, .len = len, .get = get, .put = put, .done = req_done };
+    req[i].pin = pin;
+    req[i].stored = stored;
+    assert_int_equal(d->ops->submit(d, &req[i]), DISK_PENDING);
+}
+
 static void turns(struct disk *d, unsigned n)
 {
     while (n--) {
@@ -538,6 +571,53 @@ static void test_disk_data(void **state)
     for (unsigned i = 0; i < 64; i++)
         assert_int_equal(got[i], DISK_OK);
     d->ops->close(d);
+}
+
+/* Data that the controller moves itself: in long pieces, back and forth the same; what cannot be pinned is copied; each
+ * page is given back, also by a disk that fails or is closed meanwhile. */
+static void test_disk_pages(void **state)
+{
+    (void)state;
+    const uint64_t at = 19 * MIB + 512; /* crosses from the first segment to the second */
+    static uint8_t was[sizeof(data)];
+    disk_add("one_disk", 64 * MIB);
+    lvm_scan();
+    fakes[0].dev.pages_max = 512 * KIB;
+    struct disk *d = open_web();
+    turns(d, 1);
+    for (unsigned i = 0; i < sizeof(data); i++)
+        was[i] = data[i] = (uint8_t)(i * 13 + i / 512);
+    for (unsigned round = 0; round < 3; round++) {
+        pin_end = round == 1 ? MIB + 4096 : round == 2 ? 1024 : sizeof(data); /* what is behind must be copied */
+        fakes[0].n_pages = n_stored = 0;
+        memset(fakes[0].bytes + MIB, 0, 63 * MIB);
+        begin_pinned(d, 0, DISK_WRITE, at, sizeof(data));
+        turns(d, 60);
+        assert_memory_equal(fakes[0].bytes + MIB + at, was, MIB - 512);
+        assert_memory_equal(fakes[0].bytes + 29 * MIB, was + MIB - 512, MIB + 512);
+        memset(data, 0, sizeof(data));
+        begin_pinned(d, 1, DISK_READ, at, sizeof(data));
+        turns(d, 60);
+        assert_true(got[0] == DISK_OK && got[1] == DISK_OK);
+        assert_memory_equal(data, was, sizeof(data));
+        assert_int_equal(fakes[0].n_pages, 2 * n_stored);
+        assert_true(round == 0 ? n_stored == 5 : round == 1 ? n_stored == 2 : !n_stored);
+        assert_int_equal(fake_page_pins, 0);
+    }
+    pin_end = sizeof(data);
+    n_stored = 0;
+    fails = true;
+    begin_pinned(d, 0, DISK_READ, 0, 4096);
+    turns(d, 2);
+    assert_true(got[0] == DISK_ERROR && n_stored == 1); /* it may have stored something */
+    fails = false;
+    begin_pinned(d, 1, DISK_READ, 0, MIB);
+    (void)d->ops->poll(d);
+    assert_int_equal(fake_page_pins, 128);
+    d->ops->close(d);
+    assert_true(fake_page_pins > 0); /* the disk may still write there */
+    finish(&fakes[0]);
+    assert_true(!fake_page_pins && n_stored == 1 && got[1] == DISK_PENDING);
 }
 
 /* A disk that takes both, and one that takes neither, for which zeroes are written. */
@@ -671,7 +751,7 @@ int main(void)
         cmocka_unit_test_teardown(test_wrong_headers, end), cmocka_unit_test_teardown(test_disk_data, end),
         cmocka_unit_test_teardown(test_snapshots, end),     cmocka_unit_test_teardown(test_disk_in_a_change, end),
         cmocka_unit_test_teardown(test_disk_errors, end),   cmocka_unit_test_teardown(test_one_writer, end),
-        cmocka_unit_test_teardown(test_disk_ranges, end),
+        cmocka_unit_test_teardown(test_disk_ranges, end),   cmocka_unit_test_teardown(test_disk_pages, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,13 +65,17 @@ static void data_move(const struct command *c, bool to_disk)
 {
     uint64_t at = ((uint64_t)c->cdw11 << 32 | c->cdw10) << dev.shift;
     size_t len = (size_t)((c->cdw12 & 0xffff) + 1) << dev.shift;
-    unsigned pages = (unsigned)DIV_ROUND_UP(len, PAGE_SIZE);
+    unsigned pages = (unsigned)DIV_ROUND_UP(c->prp1 % PAGE_SIZE + len, PAGE_SIZE);
     assert_true(at + len <= DISK_BYTES);
+    uint8_t *disk = dev.disk + at;
     for (unsigned i = 0; i < pages; i++) {
         uint64_t page = !i ? c->prp1 : pages == 2 ? c->prp2 : ((uint64_t *)(uintptr_t)c->prp2)[i - 1];
-        size_t n = MIN(len - i * PAGE_SIZE, PAGE_SIZE);
-        uint8_t *mem = (uint8_t *)(uintptr_t)page, *disk = dev.disk + at + i * PAGE_SIZE;
+        size_t n = MIN(len, PAGE_SIZE - page % PAGE_SIZE);
+        uint8_t *mem = (uint8_t *)(uintptr_t)page;
+        assert_true(!i || page % PAGE_SIZE == 0); /* 4.3: of the first entry only */
         memcpy(to_disk ? disk : mem, to_disk ? mem : disk, n);
+        disk += n;
+        len -= n;
     }
 }
 
@@ -218,6 +222,8 @@ static struct blockdev *begin(void)
     return probe();
 }
 
+#include "tests/unit/disk_pages.h"
+
 static void turns(struct blockdev *d, unsigned n)
 {
     while (n--) {
@@ -271,6 +277,20 @@ static void test_bad_controllers(void **state)
     dev.gone = true;
     controller_run();
     assert_null(probe());
+}
+
+static void test_pages(void **state)
+{
+    (void)state;
+    static const uint8_t mdts[] = { 0, 5 }; /* no limit, 128 KiB */
+    for (unsigned i = 0; i < ARRAY_SIZE(mdts); i++) {
+        dev.mdts = mdts[i];
+        struct blockdev *d = probe();
+        assert_int_equal(d->pages_max, i ? 128 * KIB : 512 * KIB);
+        check_pages(d, dev.disk, turns);
+        (void)end(state);
+    }
+    dev.mdts = 0;
 }
 
 static void test_data(void **state)
@@ -482,17 +502,12 @@ static void test_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_probe, end),
-        cmocka_unit_test_teardown(test_bad_controllers, end),
-        cmocka_unit_test_teardown(test_late, end),
-        cmocka_unit_test_teardown(test_data, end),
-        cmocka_unit_test_teardown(test_many, end),
-        cmocka_unit_test_teardown(test_errors, end),
-        cmocka_unit_test_teardown(test_no_cache, end),
-        cmocka_unit_test_teardown(test_hang, end),
-        cmocka_unit_test_teardown(test_hang_at_full_load, end),
-        cmocka_unit_test_teardown(test_ranges, end),
-        cmocka_unit_test_teardown(test_gone, end),
+        cmocka_unit_test_teardown(test_probe, end),  cmocka_unit_test_teardown(test_bad_controllers, end),
+        cmocka_unit_test_teardown(test_late, end),   cmocka_unit_test_teardown(test_data, end),
+        cmocka_unit_test_teardown(test_pages, end),  cmocka_unit_test_teardown(test_many, end),
+        cmocka_unit_test_teardown(test_errors, end), cmocka_unit_test_teardown(test_no_cache, end),
+        cmocka_unit_test_teardown(test_hang, end),   cmocka_unit_test_teardown(test_hang_at_full_load, end),
+        cmocka_unit_test_teardown(test_ranges, end), cmocka_unit_test_teardown(test_gone, end),
         cmocka_unit_test_teardown(test_lies, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

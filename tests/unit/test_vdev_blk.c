@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <string.h>
 #include "kernel/dev/vdev_blk.h"
+#include "kernel/host/page.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/virtio_driver.h"
 
@@ -57,6 +58,7 @@ static int end(void **state)
     (void)state;
     machine_fini(&m);
     assert_int_equal(fake_page_outstanding, 0);
+    assert_int_equal(fake_page_pins, 0);
     return 0;
 }
 
@@ -287,6 +289,101 @@ static void test_reset_makes_orphans(void **state)
     assert_true(drv_used(&m, BLK, 0) == 1 && status(2) == 0);
 }
 
+/* Request i with data in n segments, each of so many bytes. */
+static void offer_parts(unsigned i, uint32_t type, unsigned n, const uint64_t *gpa, const uint32_t *len)
+{
+    uint64_t t = DRV_RINGS(BLK, 0);
+    drv_put(&m, HEAD(i), type, 4), drv_put(&m, HEAD(i) + 8, 8, 8);
+    drv_desc(&m, t, 0, HEAD(i), 16, 1, 1);
+    for (unsigned k = 0; k < n; k++)
+        drv_desc(&m, t, (uint16_t)(k + 1), gpa[k], len[k], 1 | (type ? 0 : 2), (uint16_t)(k + 2));
+    drv_desc(&m, t, (uint16_t)(n + 1), HEAD(i) + 16, 1, 2, 0);
+    drv_offer(&m, BLK, 0, 0);
+    drv_bell(&m, BLK, 0);
+    service();
+}
+
+static void unpin(const uint64_t *page, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        block_unpin(hpa_ptr(hpa(page[i])));
+}
+
+/* Data that a controller may read or write where it is, and data that it may not. */
+static void test_pins(void **state)
+{
+    (void)state;
+    uint64_t page[DISK_PINS_MAX], ram = (uintptr_t)m.ram;
+    static const uint64_t gpa[] = { 0x400e00, 0x480000, 0x402000, 0x403000 };
+    static const uint32_t len[] = { 0x200, 4096, 0x800, 0x1600 };
+    start();
+    offer_parts(0, 0, 4, gpa, len); /* a read; the third segment ends within its page: another piece behind it */
+    struct disk_req *r = pending[0];
+    disk.info.block = 512;
+    assert_int_equal(r->pin(r, 0, r->len, page), 0x200 + 4096 + 0x800);
+    assert_true(page[0] == ram + 0x400e00 && page[1] == ram + 0x480000 && page[2] == ram + 0x402000);
+    assert_int_equal(fake_page_pins, 3);
+    unpin(page, 3);
+    assert_int_equal(r->pin(r, 0x200 + 4096 + 0x800, 0x1600, page), 0x1600); /* crosses into the next page */
+    assert_true(page[0] == ram + 0x403000 && page[1] == ram + 0x404000);
+    unpin(page, 2);
+    assert_int_equal(r->pin(r, 0x200, 2048, page), 2048); /* no more than was asked for */
+    assert_int_equal(fake_page_pins, 1);
+    unpin(page, 1);
+    disk.info.block = 4096; /* whole blocks: what is over is given back */
+    assert_int_equal(r->pin(r, 0, r->len, page), 4096);
+    assert_int_equal(fake_page_pins, 2);
+    unpin(page, 2);
+    assert_int_equal(r->pin(r, 0x200 + 4096, 0x800, page), 0);
+    m.host_is_full = true;
+    assert_int_equal(r->pin(r, 0, 4096, page), 0);
+    m.host_is_full = false;
+    assert_int_equal(fake_page_pins, 0);
+    fake_n_marked = 0;
+    r->stored(r, 0x100, 0x100 + 4096 + 1);
+    assert_int_equal(fake_n_marked, 3);
+    r->done(r, DISK_OK);
+    static const uint64_t odd[] = { 0x400002 };
+    offer_parts(1, 0, 1, odd, len + 1);
+    assert_int_equal(pending[1]->pin(pending[1], 0, 4096, page), 0); /* not at a multiple of 4 */
+    assert_int_equal(fake_page_pins, 0);
+}
+
+static unsigned device_status(void) { return (unsigned)drv_r(&m, BLK, 0x14, 1); }
+
+/* The reset of a device is not over, for its driver, while a controller may use the guest's memory.  Other requests in
+ * flight do not delay it. */
+static void test_reset_waits_for_dma(void **state)
+{
+    (void)state;
+    uint64_t page[DISK_PINS_MAX];
+    start();
+    offer(0, 1, 8, 4096, false);
+    offer(1, 0, 16, 4096, true);
+    drv_w(&m, BLK, 0x14, 1, 0);
+    assert_int_equal(device_status(), 0);
+    pending[0]->done(pending[0], DISK_OK);
+    pending[1]->done(pending[1], DISK_OK);
+    start();
+    offer(2, 0, 16, 4096, true);
+    offer(3, 1, 16, 4096, false);
+    assert_int_equal(pending[2]->pin(pending[2], 0, 4096, page), 4096);
+    drv_w(&m, BLK, 0x14, 1, 0);
+    assert_int_equal(device_status(), 1);
+    assert_int_equal(pending[3]->pin(pending[3], 0, 4096, page + 1), 0); /* an orphan begins nothing more */
+    pending[3]->done(pending[3], DISK_ERROR);
+    assert_int_equal(device_status(), 1);
+    fake_n_marked = 0;
+    pending[2]->stored(pending[2], 0, 4096); /* the guest's memory has changed nevertheless */
+    unpin(page, 1);
+    assert_int_equal(fake_n_marked, 1);
+    pending[2]->done(pending[2], DISK_OK);
+    assert_int_equal(device_status(), 0);
+    start();
+    offer(4, 1, 24, 4096, false);
+    assert_int_equal(n_pending, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +397,8 @@ int main(void)
         T(test_bytes_under_way_are_bounded),
         T(test_a_place_is_left_for_the_flush_before_a_stop),
         T(test_reset_makes_orphans),
+        T(test_pins),
+        T(test_reset_waits_for_dma),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

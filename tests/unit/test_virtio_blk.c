@@ -58,7 +58,8 @@ void *pci_bar_map(const struct pci_dev *d, unsigned b)
     return b ? NULL : dev.bar;
 }
 
-static uint8_t request_do(const struct vring_desc *c)
+/* c: header, n parts of the data, status. */
+static uint8_t request_do(const struct vring_desc *c, unsigned n)
 {
     const struct header *h = (void *)(uintptr_t)c->addr;
     const struct vring_desc *data = c + 1;
@@ -85,11 +86,15 @@ static uint8_t request_do(const struct vring_desc *c)
         return S_OK;
     }
     assert_true(h->type == T_IN || h->type == T_OUT);
-    assert_true(h->sector * SECTOR + data->len <= DISK_BYTES && data->len % dev.blk_size == 0);
     *(h->type == T_IN ? &disk.n_reads : &disk.n_writes) += 1;
-    assert_int_equal(data->flags, VRING_DESC_NEXT | (h->type == T_IN ? VRING_DESC_WRITE : 0));
-    uint8_t *at = disk.bytes + h->sector * SECTOR;
-    memcpy(h->type == T_IN ? buf : at, h->type == T_IN ? at : buf, data->len);
+    uint64_t pos = h->sector * SECTOR;
+    for (; n--; pos += data++->len) {
+        uint8_t *at = disk.bytes + pos, *mem = (void *)(uintptr_t)data->addr;
+        assert_true(pos + data->len <= DISK_BYTES);
+        assert_int_equal(data->flags, VRING_DESC_NEXT | (h->type == T_IN ? VRING_DESC_WRITE : 0));
+        memcpy(h->type == T_IN ? mem : at, h->type == T_IN ? at : mem, data->len);
+    }
+    assert_int_equal(pos % dev.blk_size, 0);
     return S_OK;
 }
 
@@ -104,13 +109,18 @@ static void queue_run(void)
     const struct vring_desc *desc = (void *)(uintptr_t)get64(C_QDESC);
     const struct vring_avail *avail = (void *)(uintptr_t)get64(C_QAVAIL);
     for (; dev.taken != avail->idx; dev.taken++) {
-        unsigned id = avail->ring[dev.taken % reg16(C_QSIZE)], last = desc[id].next;
-        const struct header *h = (void *)(uintptr_t)desc[id].addr;
-        if (h->type != T_FLUSH)
-            last = desc[last].next;
-        uint8_t status = request_do(&desc[id]);
-        assert_true(desc[last].len == 1 && desc[last].flags == VRING_DESC_WRITE);
-        *(uint8_t *)(uintptr_t)desc[last].addr = status;
+        unsigned id = avail->ring[dev.taken % reg16(C_QSIZE)], n = 0;
+        const struct vring_desc *c = &desc[id], *last = c;
+        if (c->flags == VRING_DESC_INDIRECT) {
+            assert_true((dev.features & F_INDIRECT) && c->len % sizeof(*c) == 0);
+            last = c = (void *)(uintptr_t)c->addr;
+        }
+        const struct vring_desc *table = c == &desc[id] ? desc : c;
+        for (; last->flags & VRING_DESC_NEXT; n++)
+            last = &table[last->next];
+        uint8_t status = request_do(c, n - 1);
+        assert_true(last->len == 1 && last->flags == VRING_DESC_WRITE);
+        *(uint8_t *)(uintptr_t)last->addr = status;
         used_put(id);
     }
 }
@@ -143,6 +153,7 @@ void device_run(void)
     dev.status = *reg(C_STATUS);
     put(0x1000 + D_CAPACITY, dev.capacity, 8);
     put(0x1000 + D_SIZE_MAX, dev.size_max, 4);
+    put(0x1000 + D_SEG_MAX, 100, 4);
     put(0x1000 + D_BLK_SIZE, dev.blk_size, 4);
     put(0x1000 + D_DISCARD_MAX, dev.range_max, 4);
     put(0x1000 + D_ZEROES_MAX, 999, 4);
@@ -158,6 +169,7 @@ static int end(void **state)
     if (added) {
         struct virtio_blk *b = blk_of(added);
         mem_free(b->notes, 1);
+        mem_free(b->tables, 1);
         mem_free(b->ring.desc, 1);
         mem_free((void *)(uintptr_t)b->ring.avail, 1);
         mem_free((void *)(uintptr_t)b->ring.used, 1);
@@ -172,7 +184,7 @@ static int end(void **state)
 static void device_new(void)
 {
     memset(&dev, 0, sizeof(dev));
-    dev.features = VIRTIO_F_VERSION_1 | F_BLK_SIZE | F_FLUSH | BIT64(7) | F_DISCARD | F_ZEROES;
+    dev.features = VIRTIO_F_VERSION_1 | F_SEG_MAX | F_INDIRECT | F_BLK_SIZE | F_FLUSH | BIT64(7) | F_DISCARD | F_ZEROES;
     dev.range_max = 1000;
     dev.capacity = DISK_BYTES / SECTOR;
     dev.blk_size = 512;
@@ -312,12 +324,13 @@ static void test_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_probe, end),    cmocka_unit_test_teardown(test_bad_devices, end),
-        cmocka_unit_test_teardown(test_late, end),     cmocka_unit_test_teardown(test_data, end),
-        cmocka_unit_test_teardown(test_many, end),     cmocka_unit_test_teardown(test_errors, end),
-        cmocka_unit_test_teardown(test_no_cache, end), cmocka_unit_test_teardown(test_hang, end),
-        cmocka_unit_test_teardown(test_gone, end),     cmocka_unit_test_teardown(test_swapped, end),
-        cmocka_unit_test_teardown(test_lies, end),     cmocka_unit_test_teardown(test_ranges, end),
+        cmocka_unit_test_teardown(test_probe, end),   cmocka_unit_test_teardown(test_bad_devices, end),
+        cmocka_unit_test_teardown(test_late, end),    cmocka_unit_test_teardown(test_data, end),
+        cmocka_unit_test_teardown(test_pages, end),   cmocka_unit_test_teardown(test_many, end),
+        cmocka_unit_test_teardown(test_errors, end),  cmocka_unit_test_teardown(test_no_cache, end),
+        cmocka_unit_test_teardown(test_hang, end),    cmocka_unit_test_teardown(test_gone, end),
+        cmocka_unit_test_teardown(test_swapped, end), cmocka_unit_test_teardown(test_lies, end),
+        cmocka_unit_test_teardown(test_ranges, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
