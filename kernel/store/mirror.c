@@ -223,6 +223,18 @@ static void mirror_whole_put(struct disk_req *r, uint64_t off, const void *buf, 
     orig->put(orig, off, buf, n);
 }
 
+static uint64_t mirror_whole_pin(struct disk_req *r, uint64_t off, uint64_t n, uint64_t page[DISK_PINS_MAX])
+{
+    struct disk_req *orig = container_of(r, struct guest_req, whole.r)->orig;
+    return orig->pin ? orig->pin(orig, off, n, page) : 0;
+}
+
+static void mirror_whole_stored(struct disk_req *r, uint64_t off, uint64_t n)
+{
+    struct disk_req *orig = container_of(r, struct guest_req, whole.r)->orig;
+    orig->stored(orig, off, n);
+}
+
 static bool op_changes(enum disk_op op) { return op == DISK_WRITE || op == DISK_ZEROES || op == DISK_DISCARD; }
 
 static void whole_begin(struct mirror *m, struct guest_req *q)
@@ -230,6 +242,8 @@ static void whole_begin(struct mirror *m, struct guest_req *q)
     struct disk_req r = *q->orig;
     r.get = mirror_whole_get;
     r.put = mirror_whole_put;
+    r.pin = mirror_whole_pin;
+    r.stored = mirror_whole_stored;
     q->how = REQ_WHOLE;
     q->logged = op_changes(r.op) && m->phase != FAILED;
     if (q->logged) {

@@ -46,8 +46,16 @@ static bool fails(const struct fake *f, const struct disk_req *r)
     return bad && (!f->bad_at || (r->offset <= f->bad_at && f->bad_at < r->offset + r->len));
 }
 
+/* A block goes between the disk and the guest's memory by itself. */
+static void dma(struct disk_req *r, uint64_t at, uint8_t *on_disk, uint8_t *mem)
+{
+    memcpy(r->op == DISK_READ ? mem : on_disk, r->op == DISK_READ ? on_disk : mem, BLOCK);
+    if (r->op == DISK_READ)
+        r->stored(r, at, BLOCK);
+}
 static enum disk_status carry_out(struct fake *f, struct disk_req *r)
 {
+    uint64_t page[DISK_PINS_MAX];
     assert_true(r->offset % BLOCK == 0 && r->len % BLOCK == 0 && r->offset + r->len <= f->disk.info.bytes);
     if (fails(f, r))
         return DISK_ERROR;
@@ -59,6 +67,8 @@ static enum disk_status carry_out(struct fake *f, struct disk_req *r)
         uint8_t *p = f->data + r->offset + at;
         if (r->op == DISK_ZEROES || r->op == DISK_DISCARD)
             memset(p, r->op == DISK_ZEROES ? 0 : (int)any(256), BLOCK);
+        else if (r->pin && any(2) && r->pin(r, at, BLOCK, page) == BLOCK)
+            dma(r, at, p, (uint8_t *)(uintptr_t)page[0]);
         else if (r->op == DISK_READ)
             r->put(r, at, p, BLOCK);
         else if (!r->get(r, at, p, BLOCK))
@@ -100,6 +110,17 @@ static uint8_t model[BYTES], flushed[BYTES]; /* what it wrote; what was so when 
 static unsigned n_errors, n_done;
 static bool hostile; /* overlapping requests, and buffers that change */
 
+static uint64_t slot_pin(struct disk_req *r, uint64_t off, uint64_t n, uint64_t page[DISK_PINS_MAX])
+{
+    struct slot *s = container_of(r, struct slot, r);
+    assert_true(s->busy && off + n <= r->len);
+    page[0] = (uintptr_t)s->buf + off;
+    return any(8) ? n : 0;
+}
+static void slot_stored(struct disk_req *r, uint64_t off, uint64_t n)
+{
+    assert_true(container_of(r, struct slot, r)->busy && r->op == DISK_READ && off + n <= r->len);
+}
 static bool slot_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
 {
     struct slot *s = container_of(r, struct slot, r);
@@ -160,6 +181,8 @@ static struct slot *ask(enum disk_op op, uint64_t offset, uint64_t len)
     s->r = (struct disk_req){
         .op = op, .offset = offset, .len = len, .get = slot_get, .put = slot_put, .done = slot_done
     };
+    s->r.pin = any(2) ? slot_pin : NULL;
+    s->r.stored = slot_stored;
     s->busy = true;
     enum disk_status st = now_disk->ops->submit(now_disk, &s->r);
     if (st != DISK_PENDING)
