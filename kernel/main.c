@@ -60,7 +60,12 @@ static void config_load(struct boot_info *bi)
                   "no \\godwit\\%s on the boot disk: this host has no name, network or guests until it gets one",
                   CONFIG_FILE);
     vm_define_init((const char *)(uintptr_t)f.base, f.len);
-    config_parse(f.len ? (const char *)(uintptr_t)f.base : "", f.len, &config, config_error, NULL);
+    const char *text = f.len ? (const char *)(uintptr_t)f.base : "";
+    config.max_vms = config_vms_bound(text, f.len);
+    config.vms = mem_alloc(MAX(config.max_vms, 1u) * sizeof(*config.vms));
+    if (!config.vms)
+        panic("no memory at boot for %u guests", config.max_vms);
+    config_parse(text, f.len, &config, config_error, NULL);
     host_config = &config;
     bool found = boot_file_take(bi, config.host.pool_cpuid, &pool);
     cpu_pool_load(&config, cpuid_host, found ? (const char *)(uintptr_t)pool.base : NULL, pool.len);

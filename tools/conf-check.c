@@ -24,7 +24,8 @@
 #include "kernel/vm/boot_files.h"
 
 static struct boot_info boot;
-static struct config config;
+static struct vm_config vms[CONFIG_MAX_VMS];
+static struct config config = { .vms = vms, .max_vms = CONFIG_MAX_VMS };
 
 /* ---- what the host's code asks of the host ---- */
 

@@ -272,7 +272,7 @@ static enum section vm_begin(struct parser *p, const char *given)
         mistake_report(p, p->line, "", "[vm NAME]; a name is " NAME);
     else if (vm_find(c, vm_name))
         mistake_report(p, p->line, "", "a name that no other VM has");
-    else if (c->n_vms == CONFIG_MAX_VMS)
+    else if (c->n_vms == c->max_vms)
         mistake_report(p, p->line, "", "at most 256 VMs");
     else {
         p->vm = &c->vms[c->n_vms++];
@@ -490,10 +490,27 @@ static void sections_read(struct parser *p, const char *text, size_t len)
     gateway_check(p);
 }
 
+unsigned config_vms_bound(const char *text, size_t len)
+{
+    unsigned n = 0;
+    for (const char *at = text; n < CONFIG_MAX_VMS && (at = memchr(at, '[', len - (size_t)(at - text))); at++)
+        n++;
+    return n;
+}
+
+static void config_clear(struct config *c)
+{
+    struct vm_config *vms = c->vms;
+    unsigned max_vms = c->max_vms;
+    memset(c, 0, sizeof(*c));
+    c->vms = vms;
+    c->max_vms = max_vms;
+}
+
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx)
 {
     struct parser p = { .c = out, .on_error = on_error, .ctx = ctx };
-    memset(out, 0, sizeof(*out));
+    config_clear(out);
     host_defaults(&out->host);
     sections_read(&p, text, len);
 }
@@ -502,7 +519,7 @@ void config_parse_later(const char *text, size_t len, const struct host_config *
                         config_error_fn *on_error, void *ctx)
 {
     struct parser p = { .c = out, .on_error = on_error, .ctx = ctx, .later = true };
-    memset(out, 0, sizeof(*out));
+    config_clear(out);
     out->host = *host;
     sections_read(&p, text, len);
 }
@@ -511,7 +528,7 @@ void config_vm_parse(const char *name, const char *text, size_t len, struct conf
                      void *ctx)
 {
     struct parser p = { .c = out, .on_error = on_error, .ctx = ctx, .only = name };
-    memset(out, 0, sizeof(*out));
+    config_clear(out);
     lines_read(&p, text, len);
     only_begin(&p); /* an empty text lacks what a section must have */
     section_end(&p);

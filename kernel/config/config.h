@@ -159,8 +159,8 @@ struct config {
     unsigned n_peers;
     struct peer_config clients[CONFIG_MAX_CLIENTS]; /* of the management interface; without address */
     unsigned n_clients;
-    struct vm_config vms[CONFIG_MAX_VMS];
-    unsigned n_vms;
+    struct vm_config *vms; /* borrowed: room for max_vms, from whoever has the text parsed */
+    unsigned n_vms, max_vms;
     unsigned n_errors;
 };
 
@@ -175,9 +175,12 @@ extern const struct config *host_config;
  *  expected: what would be right. */
 typedef void config_error_fn(void *ctx, unsigned line, const char *section, const char *key, const char *expected);
 
-/** Parse text[0..len) into out (fully overwritten; defaults where nothing valid is given).  Never fails: mistakes go to
- *  on_error (NULL: nowhere) and are counted in out->n_errors.  A [vm] without valid memory or kernel is reported and
- *  dropped, and so is a [peer] without address or fingerprint.  Any context; out is large: no stack variable. */
+/** At least so many [vm] sections as text has, at most CONFIG_MAX_VMS: for max_vms. */
+unsigned config_vms_bound(const char *text, size_t len);
+/** Parse text[0..len) into out, which is overwritten but for vms and max_vms; defaults where nothing valid is given.
+ *  Never fails: mistakes go to on_error (NULL: nowhere) and are counted in out->n_errors.  A [vm] without valid memory
+ *  or kernel is reported and dropped, and so is a [peer] without address or fingerprint.  Any context; out is large: no
+ *  stack variable. */
 void config_parse(const char *text, size_t len, struct config *out, config_error_fn *on_error, void *ctx);
 
 /** Parse what was set while the host runs, in the same syntax, into out: its host begins as *host; a [peer] or [client]

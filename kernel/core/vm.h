@@ -59,6 +59,7 @@ struct boot_set { /* kernel, initrd, modules; n 0: none are known */
 };
 
 struct vm {
+    unsigned slot;
     struct vm_config config;         /* [s] what runs, arrives or would be started */
     const struct vm_config *defined; /* [s] borrowed: its definition, for its next start if redefined; NULL: none */
     bool redefined;

@@ -288,6 +288,7 @@ const char *move_record_left_to(const char *guest)
 static struct vm *arrival_recall(const char *guest, const char *text)
 {
     struct config *c = mem_alloc(sizeof(*c));
+    struct vm_config *config = mem_alloc(sizeof(*config));
     struct boot_want want[2 + CONFIG_MAX_MODULES];
     unsigned n = 0;
     char v[VALUE_LEN];
@@ -297,12 +298,15 @@ static struct vm *arrival_recall(const char *guest, const char *text)
     while (n < ARRAY_SIZE(want) && value_get(text, "file", n, v) && number_read(v, &want[n].len) && strchr(v, ' ') &&
            hex_read(strchr(v, ' ') + 1, want[n].sha256, SHA256_LEN))
         n++;
-    if (c && section) {
+    if (c && config && section) {
+        c->vms = config;
+        c->max_vms = 1;
         config_parse(section, strlen(section), c, NULL, NULL);
         if (c->n_vms == 1 && !strcmp(c->vms[0].name, guest) && value_get(text, "uuid", 0, v) &&
             hex_read(v, uuid, sizeof(uuid)))
             vm = vm_recall(&c->vms[0], uuid, want, n);
     }
+    mem_free(config, sizeof(*config));
     mem_free(c, sizeof(*c));
     return vm;
 }

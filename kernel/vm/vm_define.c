@@ -65,8 +65,9 @@ enum hv_err vm_definition_read(const char *name, const char *text, size_t len, d
     *out = mem_alloc(sizeof(**out));
     enum hv_err e = c && *out ? HV_OK : HV_FAIL(HV_E_NOMEM);
     if (!e) {
+        c->vms = *out;
+        c->max_vms = 1;
         config_vm_parse(name, text, len, c, reader_mistake, &r);
-        **out = c->vms[0];
         e = c->n_errors ? HV_FAIL(HV_E_INVAL) : HV_OK;
     }
     mem_free(c, sizeof(*c));
@@ -104,10 +105,11 @@ static void definition_load(const char *name, const char *text, size_t len)
     char guest[CONFIG_NAME_LEN];
     snprintf(guest, sizeof(guest), "%s", name);
     enum hv_err e = vm_definition_read(guest, text, len, load_mistake, guest, &c);
-    struct vm *vm = e ? NULL : vm_slot_get(guest);
+    char why[100];
+    struct why *full = WHY(why);
+    struct vm *vm = e ? NULL : vm_slot_get(guest, full);
     if (!vm) {
-        log_error("vm", "%s is not defined, although the registry has it: %s", guest,
-                  e ? hv_err_text(e) : "the table of guests is full");
+        log_error("vm", "%s is not defined, although the registry has it: %s", guest, e ? hv_err_text(e) : why);
         if (!e)
             mem_free(c, sizeof(*c));
         return;
@@ -224,13 +226,12 @@ enum hv_err vm_define(const char *name, const char *text, size_t len, define_mis
     if (e)
         return REFUSE(e, "%s", e == HV_E_NOMEM ? "no memory for a definition" : "the definition has mistakes");
     bool bad = !vm_definition_macs_ok(c, on_mistake, ctx);
-    struct vm *vm = bad ? NULL : vm_slot_get(name);
+    struct vm *vm = bad ? NULL : vm_slot_get(name, why);
     e = bad ? HV_FAIL(HV_E_INVAL) : vm ? HV_OK : HV_FAIL(HV_E_NOMEM);
     if (!e)
         e = registry_put(entry_of(entry, "vm", name), text, len, why);
-    else
-        why_say(why, bad ? "the definition has mistakes" : "this host knows %u guests already, which is its limit",
-                VM_MAX);
+    else if (bad)
+        why_say(why, "the definition has mistakes");
     if (e) {
         mem_free(c, sizeof(*c));
         if (vm)

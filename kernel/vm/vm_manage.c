@@ -16,6 +16,7 @@
 #include "kernel/dev/vdev_balloon.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
+#include "kernel/host/panic.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/random.h"
 #include "kernel/host/x86/fpu.h"
@@ -35,15 +36,15 @@
 #define QUICK_RESET_US   2000000 /* a reset sooner after the start than this is quick */
 #define QUICK_RESETS_MAX 5       /* a guest that makes so many quick resets in a row is stopped */
 
-static struct vm vms[VM_MAX];
-static bool used[VM_MAX]; /* the slot has a VM, configured or arrived */
-static unsigned n_slots;  /* none was ever used from here on */
-static struct stay {      /* what a stopped guest was before an arrival of its name took its slot */
+static struct vm *vms[VM_MAX]; /* owned; made when its slot is first used, and then kept: see vm_slot() */
+static bool used[VM_MAX];      /* the slot has a VM, configured or arrived */
+static unsigned n_slots;       /* none was ever used from here on */
+static struct stay {           /* what a guest was before an arrival of its name, or of a new one, took its slot */
     struct vm_config config;
     struct boot_set boot;
     uint8_t uuid[16];
     bool arrived;
-} before[VM_MAX];
+} *before[VM_MAX];                   /* owned; NULL unless a guest arrives in the slot */
 static vm_abort_move_fn *abort_move; /* [c] */
 
 _Static_assert(CONFIG_MAX_VMS <= VM_MAX, "every configured VM has a slot");
@@ -52,28 +53,36 @@ _Static_assert(VM_MAX_VCPUS <= UINT8_MAX, "an offer has one byte for the number 
 struct vm *vm_at(unsigned i)
 {
     ASSERT(i < VM_MAX);
-    return used[i] ? &vms[i] : NULL;
+    return used[i] ? vms[i] : NULL;
 }
 
 unsigned vm_slots(void) { return n_slots; }
 
-static void slot_use(unsigned i)
+/* An empty VM in slot i, which was not used.  NULL: no memory. */
+static struct vm *slot_use(unsigned i)
 {
+    ASSERT(!used[i]);
+    if (!vms[i])
+        vms[i] = mem_alloc(sizeof(*vms[i]));
+    if (!vms[i])
+        return NULL;
+    *vms[i] = (struct vm){ .slot = i };
     used[i] = true;
     n_slots = MAX(n_slots, i + 1);
+    return vms[i];
 }
 
 unsigned vm_slot(const struct vm *vm)
 {
-    ASSERT(vm >= vms && vm < vms + VM_MAX);
-    return (unsigned)(vm - vms);
+    ASSERT(vm->slot < VM_MAX && vms[vm->slot] == vm);
+    return vm->slot;
 }
 
 struct vm *vm_find(const char *name)
 {
     for (unsigned i = 0; i < n_slots; i++)
-        if (used[i] && !strcmp(vms[i].config.name, name))
-            return &vms[i];
+        if (used[i] && !strcmp(vms[i]->config.name, name))
+            return vms[i];
     return NULL;
 }
 
@@ -84,9 +93,11 @@ void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover)
     boot_store_init();
     abort_move = mover;
     for (unsigned i = 0; i < host_config->n_vms && i < VM_MAX; i++) {
-        vms[i].defined = &host_config->vms[i];
-        vms[i].config = *vms[i].defined;
-        slot_use(i);
+        struct vm *vm = slot_use(i);
+        if (!vm)
+            panic("no memory for the guests of godwit.conf");
+        vm->defined = &host_config->vms[i];
+        vm->config = *vm->defined;
     }
 }
 
@@ -375,12 +386,24 @@ bool vm_pause(struct vm *vm)
     return frozen;
 }
 
+/* The arrival in vm's slot has come to stay. */
+static void stay_drop(const struct vm *vm)
+{
+    struct stay *was = before[vm_slot(vm)];
+    if (was)
+        boot_set_drop(&was->boot);
+    mem_free(was, sizeof(*was));
+    before[vm_slot(vm)] = NULL;
+}
+
 void vm_resume(struct vm *vm)
 {
     ASSERT(vm_state(vm) == VM_PAUSED || vm_state(vm) == VM_INCOMING || vm_state(vm) == VM_RUNNING);
     ASSERT(vm->n_vcpus && vm->devices);
-    if (vm_state(vm) == VM_INCOMING)
+    if (vm_state(vm) == VM_INCOMING) {
         vm->here_us = clock_us();
+        stay_drop(vm);
+    }
     if (vm->operator_paused) {
         ASSERT(vm_state(vm) != VM_RUNNING);
         atomic_store(&vm->state, VM_PAUSED);
@@ -388,8 +411,6 @@ void vm_resume(struct vm *vm)
     }
     if (vm_state(vm) == VM_PAUSED || vm_state(vm) == VM_INCOMING)
         pvclock_guest_stopped(vm);
-    if (vm_state(vm) == VM_INCOMING)
-        boot_set_drop(&before[vm_slot(vm)].boot); /* of an older stay */
     atomic_store(&vm->state, VM_RUNNING);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         sched_thaw(vm->vcpus[i]);
@@ -433,16 +454,21 @@ void vm_incoming_check(const struct vm_offer *offer, reason_fn *add, void *ctx)
         add(ctx, text);
 }
 
-struct vm *vm_slot_get(const char *name)
+struct vm *vm_slot_get(const char *name, struct why *why)
 {
     struct vm *vm = vm_find(name);
-    for (unsigned i = 0; !vm && i < VM_MAX; i++)
-        if (!used[i]) {
-            slot_use(i);
-            memset(&vms[i], 0, sizeof(vms[i]));
-            vm = &vms[i];
-            guest_console_begin(vm); /* what the slot's last guest said is not this one's */
-        }
+    unsigned i = 0;
+    while (i < VM_MAX && used[i])
+        i++;
+    if (vm)
+        return vm;
+    vm = i < VM_MAX ? slot_use(i) : NULL;
+    if (vm)
+        guest_console_begin(vm); /* what the slot's last guest said is not this one's */
+    else if (i == VM_MAX)
+        why_say(why, "this host knows %u guests already, which is its limit", VM_MAX);
+    else
+        why_say(why, "no memory for one more guest");
     return vm;
 }
 
@@ -451,14 +477,15 @@ void vm_slot_put(struct vm *vm) { used[vm_slot(vm)] = vm->config.name[0] != '\0'
 /* The arrival in vm's slot ended before it ran: the slot is again what it was. */
 static void vm_arrival_undo(struct vm *vm)
 {
-    struct stay *was = &before[vm_slot(vm)];
-    ASSERT(vm_state(vm) == VM_STOPPED);
+    struct stay *was = before[vm_slot(vm)];
+    ASSERT(vm_state(vm) == VM_STOPPED && was);
     vm->config = was->config;
     boot_set_drop(&vm->boot);
     vm->boot = was->boot;
     was->boot = (struct boot_set){ 0 };
     vm->arrived = was->arrived;
     memcpy(vm->uuid, was->uuid, sizeof(vm->uuid));
+    stay_drop(vm);
     if (vm->redefined)
         vm_forget(vm);
     vm_slot_put(vm);
@@ -467,12 +494,16 @@ static void vm_arrival_undo(struct vm *vm)
 enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[CONFIG_MAX_DISKS], struct boot_set *boot,
                                struct vm **out, struct why *why)
 {
-    struct vm *vm = vm_slot_get(offer->config.name);
+    struct vm *vm = vm_slot_get(offer->config.name, why);
     if (!vm)
-        return REFUSE(HV_E_NOMEM, "this host knows %u guests already, which is its limit", VM_MAX);
+        return HV_FAIL(HV_E_NOMEM);
     if (vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "a guest named %s is %s here", vm->config.name, vm_state_name(vm_state(vm)));
-    struct stay *was = &before[vm_slot(vm)];
+    struct stay *was = before[vm_slot(vm)] = mem_alloc(sizeof(*was));
+    if (!was) {
+        vm_slot_put(vm);
+        return REFUSE(HV_E_NOMEM, "no memory for one more guest");
+    }
     *was = (struct stay){ .config = vm->config, .boot = vm->boot, .arrived = vm->arrived };
     memcpy(was->uuid, vm->uuid, sizeof(was->uuid));
     vm->arrived = true;
@@ -505,7 +536,7 @@ void vm_incoming_drop(struct vm *vm)
 void vm_incoming_rest(struct vm *vm)
 {
     ASSERT(vm_state(vm) == VM_INCOMING && !vm_is_built(vm));
-    boot_set_drop(&before[vm_slot(vm)].boot); /* of an older stay */
+    stay_drop(vm);
     vm_teardown(vm);
     vm->crash_reason[0] = '\0';
     if (vm->redefined) /* meanwhile */
@@ -515,10 +546,11 @@ void vm_incoming_rest(struct vm *vm)
 struct vm *vm_recall(const struct vm_config *c, const uint8_t uuid[16], const struct boot_want *want, unsigned n)
 {
     struct boot_set boot = { 0 };
+    char why[100];
     struct vm *vm = vm_find(c->name);
     if ((vm && vm_state(vm) != VM_STOPPED) || boot_set_recall(&boot, want, n))
         return NULL;
-    vm = vm_slot_get(c->name);
+    vm = vm_slot_get(c->name, WHY(why));
     if (!vm) {
         boot_set_drop(&boot);
         return NULL;
@@ -655,17 +687,17 @@ bool vm_manage_step(void)
     for (unsigned i = 0; i < n_slots; i++) {
         if (!used[i])
             continue;
-        enum vm_power what = (enum vm_power)atomic_load(&vms[i].power_request);
-        if (!vm_boot_check(&vms[i])) {
+        enum vm_power what = (enum vm_power)atomic_load(&vms[i]->power_request);
+        if (!vm_boot_check(vms[i])) {
             acted = true;
             continue;
         }
-        if (what == VM_POWER_NONE || vm_state(&vms[i]) != VM_RUNNING)
+        if (what == VM_POWER_NONE || vm_state(vms[i]) != VM_RUNNING)
             continue;
         acted = true;
         /* The console takes the guest's last output first, in the next turn.  The guest does not run meanwhile. */
-        if (!uart_has_output(&vms[i]))
-            power_request_handle(&vms[i], what);
+        if (!uart_has_output(vms[i]))
+            power_request_handle(vms[i], what);
     }
     return acted;
 }

@@ -20,10 +20,10 @@
 typedef bool vm_abort_move_fn(const char *guest, const char *reason);
 /** Define the VMs of the configuration, all STOPPED.  bi: borrowed for ever; has the kernels' and initrds' files. */
 void vm_manage_init(const struct boot_info *bi, vm_abort_move_fn *mover);
-/** For vm_define.c.  get: the VM of this name, or a free slot, whose VM has no name yet; NULL: the table is full.
+/** For vm_define.c.  get: the VM of this name, or a free slot, whose VM has no name yet; NULL: there is none, and why.
  *  put: such a slot is not needed.  set: vm's definition is c from now on, borrowed, or none; what it was by a move
  *  ends when it is stopped. */
-struct vm *vm_slot_get(const char *name);
+struct vm *vm_slot_get(const char *name, struct why *why);
 void vm_slot_put(struct vm *vm);
 void vm_defined_set(struct vm *vm, const struct vm_config *c);
 /** By name, or in slot i < VM_MAX.  NULL: no such VM, empty slot; these are all from vm_slots() on. */

@@ -37,7 +37,8 @@ static bool modules_ok(const struct vm_config *v)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    static struct config c;
+    static struct vm_config vms[CONFIG_MAX_VMS];
+    static struct config c = { .vms = vms, .max_vms = CONFIG_MAX_VMS };
     n_heard = 0;
     config_parse((const char *)data, len, &c, hear, NULL);
     CHECK(c.n_errors == n_heard);

@@ -26,7 +26,8 @@ static void hear(void *ctx, unsigned line, const char *section, const char *key,
     snprintf(h->expected, sizeof(h->expected), "%s", expected);
 }
 
-static struct config c;
+static struct vm_config vms[CONFIG_MAX_VMS];
+static struct config c = { .vms = vms, .max_vms = CONFIG_MAX_VMS };
 static struct heard heard;
 
 static void parse(const char *text)

@@ -41,7 +41,7 @@ struct vm *vm_find(const char *name)
             return &vms[i];
     return NULL;
 }
-struct vm *vm_slot_get(const char *name)
+struct vm *vm_slot_get(const char *name, struct why *why)
 {
     struct vm *vm = vm_find(name);
     for (unsigned i = 0; !vm && i < VM_MAX; i++)
@@ -50,6 +50,8 @@ struct vm *vm_slot_get(const char *name)
             memset(&vms[i], 0, sizeof(vms[i]));
             vm = &vms[i];
         }
+    if (!vm)
+        why_say(why, "this host knows %u guests already, which is its limit", VM_MAX);
     return vm;
 }
 void vm_slot_put(struct vm *vm) { used[vm_slot(vm)] = vm->config.name[0]; }
@@ -117,7 +119,8 @@ enum hv_err registry_put(const char *name, const char *text, size_t len, struct 
 
 /* ---- a host ---- */
 
-static struct config config;
+static struct vm_config conf_vms[2];
+static struct config config = { .vms = conf_vms, .max_vms = 2 };
 #define CONF                                                                             \
     "[host]\nname = a\n[ vm file ] ; ours\nmemory = 64M\nkernel = k\n# last\n[peer b]\n" \
     "address = 10.0.0.2\n[vm other]\nmemory = 32M\nkernel = k\nnic = yes\nmac = 02:00:00:00:00:01"
@@ -150,7 +153,7 @@ static int begin(void **state)
     config_parse(CONF, strlen(CONF), &config, NULL, NULL);
     assert_int_equal(config.n_vms, 2);
     for (unsigned i = 0; i < 2; i++) {
-        struct vm *vm = vm_slot_get(config.vms[i].name);
+        struct vm *vm = vm_slot_get(config.vms[i].name, WHY(why));
         vm->defined = &config.vms[i];
         vm->config = *vm->defined;
     }
@@ -261,7 +264,7 @@ static void test_running(void **state)
     assert_int_equal(vm->config.n_cpus, 4);
     /* One that came by a move: its definition is what it is after it has stopped. */
     vm->defined = NULL;
-    vm = vm_slot_get("moved");
+    vm = vm_slot_get("moved", WHY(why));
     strcpy(vm->config.name, "moved");
     vm->arrived = true;
     assert_int_equal(vm_source(vm), VM_OF_MOVE);
@@ -513,8 +516,9 @@ static void test_moved(void **state)
     uint8_t mac[6] = { 0 };
     static const char head[] = "id = 1\npeer = b\nfile = 5 00\n";
     char entry[CONFIG_VM_TEXT_MAX];
-    struct vm *vm = vm_slot_get("moved");
-    static struct config c;
+    struct vm *vm = vm_slot_get("moved", WHY(why));
+    static struct vm_config v;
+    static struct config c = { .vms = &v, .max_vms = 1 };
     config_parse("[vm moved]\n" WEB DISK_1 "nic = yes\n", strlen("[vm moved]\n" WEB DISK_1 "nic = yes\n"), &c, NULL,
                  NULL);
     vm->config = c.vms[0];

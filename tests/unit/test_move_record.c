@@ -74,7 +74,8 @@ static char why[300];
 
 static int set_up(void **s)
 {
-    static struct config c;
+    static struct vm_config v;
+    static struct config c = { .vms = &v, .max_vms = 1 };
     static const char text[] = "[vm web]\nmemory = 64M\ncpus = 2\nkernel = vmlinuz\ninitrd = rd\nmodule = m1 a b=c\n"
                                "cmdline = console=ttyS0 a=\"b c\"\ncpu = x86-64-v2\nautostart = last\n"
                                "start-order = 7\nstart-delay-s = 30\n"
