@@ -121,6 +121,15 @@ static void answer_mistakes(struct api_call *c, const struct mistakes *m)
     json_end(j);
 }
 
+/* Does the guest move while it is stopped?  Then it stays what it was when that began, and the answer says so. */
+static bool moves_cold(struct api_call *c)
+{
+    if (vm_is_built(vm_find(c->arg)) || !migration_is_moving(c->arg))
+        return false;
+    api_fail(c, HV_E_BUSY, 0, "%s is moving; cancel that first", c->arg);
+    return true;
+}
+
 void api_vm_define(struct api_call *c)
 {
     struct mistakes m = { .c = c };
@@ -128,10 +137,8 @@ void api_vm_define(struct api_call *c)
     bool is_new = !vm_find(c->arg);
     if (!wait_possible(c))
         return;
-    if (!is_new && !vm_is_built(vm_find(c->arg)) && migration_is_moving(c->arg)) {
-        api_fail(c, HV_E_BUSY, 0, "%s is moving; cancel that first", c->arg);
+    if (!is_new && moves_cold(c))
         return;
-    }
     enum hv_err e = vm_define(c->arg, (const char *)c->http->body, c->http->body_len, mistake_put, &m, WHY(why));
     if (e && m.n) {
         answer_mistakes(c, &m);
@@ -179,7 +186,7 @@ static struct vm *device_guest(struct api_call *c)
     struct vm *vm = vm_find(c->arg);
     if (!vm)
         api_fail(c, HV_E_NOENT, 0, "no guest is named \"%s\"; GET /v1/vms lists all guests", c->arg);
-    return vm && wait_possible(c) ? vm : NULL;
+    return vm && !moves_cold(c) && wait_possible(c) ? vm : NULL;
 }
 
 /* Answer with the job of a change, or with the error e.  device: what was attached or detached.  change: it, in words.
