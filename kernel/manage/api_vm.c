@@ -7,6 +7,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/manage/api_call.h"
 #include "kernel/manage/operate.h"
+#include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
@@ -63,6 +64,9 @@ static void put_vm(struct json *j, const struct vm *vm)
         json_str(j, "start_text", start.text);
     if (start.state == START_FAILED)
         json_str(j, "start_code", hv_err_name(start.err));
+    const char *left_to = vm_state(vm) == VM_STOPPED ? move_record_left_to(v->name) : NULL;
+    if (left_to)
+        json_str(j, "left_to", left_to);
     if (vm->crash_reason[0])
         json_str(j, "crash_reason", vm->crash_reason);
     if (vm->devices)

@@ -110,7 +110,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "Event", "number:n uptime_us:n unix_us:n kind:host|guest|move|disk|peer|job|audit subject:s what:s text:s" },
     { "Vms", "vms:[VmRow] next?:s" },
     { "VmRow", "name:s state:stopped|running|paused|crashed|incoming moving:b doubt?:s memory_bytes:n needed_bytes:n cpus:n "
-               "cpu:s autostart:b age_us?:n waits?:s starting:b start_text?:s start_code?:s crash_reason?:s "
+               "cpu:s autostart:b age_us?:n waits?:s starting:b start_text?:s start_code?:s crash_reason?:s left_to?:s "
                "power_button?:unused|ready|pressed|taken" },
     { "Defined", "job:n created:b at_next_start:b warning:s" },
     { "Attached", "job:n device:s at_next_start:b warning:s" },

@@ -418,6 +418,11 @@ def test_lists():
         assert "3 min  for its disk" in out and "5 s\n" in out and "-  not started: no file" in out, out
         assert re.search(r"^web +a +stopped", a.ctl("vm", "list", "-H", "a")[0], re.M)      # its definition
         assert len(json.loads(a.ctl("--json", "vm", "list")[0])["vms"]) == 4
+        a.answers["GET /v1/vms"] = {"vms": [{**guest, "state": "stopped", "left_to": "b"}]}  # it moved while stopped
+        b.answers["GET /v1/vms"] = {"vms": [{**guest, "state": "stopped"}]}
+        assert re.findall(r"^web +(\w) ", a.ctl("vm", "list")[0], re.M) == ["b"]
+        b.answers["GET /v1/vms"] = {"vms": []}
+        assert re.search(r"^web +a +stopped .*moved to b$", a.ctl("vm", "list")[0], re.M)
         a.answers["GET /v1/vms"] = {"vms": [{**guest, "name": "g1"}], "next": "g1"}  # a list of several pages
         a.answers["GET /v1/vms?after=g1"] = {"vms": [{**guest, "name": "g2"}], "next": "g2"}
         a.answers["GET /v1/vms?after=g2"] = {"vms": [{**guest, "name": "g3"}]}

@@ -13,6 +13,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/manage/api_call.h"
 #include "kernel/manage/operate.h"
+#include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
@@ -38,6 +39,12 @@ const char *migration_job_doubt(const struct job *j)
 {
     assert_ptr_equal(j, &move);
     return doubt;
+}
+static const char *left_to;
+const char *move_record_left_to(const char *guest)
+{
+    assert_string_equal(guest, "web");
+    return left_to;
 }
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &web; }
 struct vm *vm_at(unsigned i) { return i ? NULL : &web; }
@@ -173,8 +180,21 @@ static void test_doubt(void **s)
     }
 }
 
+/* A stopped guest that has moved away is told from one that is this host's. */
+static void test_left(void **s)
+{
+    (void)s;
+    left_to = "b";
+    begin(VM_RUNNING); /* it came back, and nothing else counts */
+    assert_null(strstr(ask(api_vm_list), "left_to"));
+    begin(VM_STOPPED);
+    assert_non_null(strstr(ask(api_vm_list), "\"left_to\":\"b\""));
+    left_to = NULL;
+    assert_null(strstr(ask(api_vm_list), "left_to"));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_doubt) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_doubt), cmocka_unit_test(test_left) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,8 +16,9 @@ static void vm_note(char *out, size_t len, const json_t *v)
     const char *start = get_str(v, "start_text"), *doubt = get_str(v, "doubt");
     bool starting = get_bool(v, "starting"), not_started = !starting && vm_is_stopped(v) && *start;
     const char *moves = *doubt ? "in doubt: " : get_bool(v, "moving") ? "moving " : "";
-    snprintf(out, len, "%s%s%s%s%s%s%s", moves, doubt, *doubt ? " " : "", get_str(v, "crash_reason"),
-             get_str(v, "waits"),
+    const char *to = get_str(v, "left_to");
+    snprintf(out, len, "%s%s%s%s%s%s%s%s%s", *to ? "moved to " : "", to, moves, doubt, *doubt ? " " : "",
+             get_str(v, "crash_reason"), get_str(v, "waits"),
              starting      ? "asks its peers before it starts "
              : not_started ? "not started: "
                            : "",
@@ -41,13 +42,18 @@ static enum exit_code vm_list_row(struct host *h, json_t *v, void *all)
     return EXIT_GOOD;
 }
 
-/* Is the guest that is stopped here on another host, in whatever state? */
+/* Is the guest that is stopped here on another host: not stopped, or stopped there since it moved? */
 static bool vm_has_left(const json_t *all, const json_t *v)
 {
     size_t i;
     json_t *other;
-    json_array_foreach(all, i, other) if (!vm_is_stopped(other) &&
-                                          !strcmp(get_str(other, "name"), get_str(v, "name"))) return true;
+    const char *to = get_str(v, "left_to");
+    json_array_foreach(all, i, other)
+    {
+        bool same = !strcmp(get_str(other, "name"), get_str(v, "name"));
+        if (same && (!vm_is_stopped(other) || (*to && !strcmp(get_str(other, "host"), to))))
+            return true;
+    }
     return false;
 }
 
@@ -82,12 +88,12 @@ struct search {
     json_t *vm;        /* owned */
 };
 
-/* A guest may be defined on several hosts, but only on one is it not stopped.  While it moves there are two, and the
- * source is the one to ask. */
+/* A guest may be defined on several hosts, but only on one is it not stopped; where it has left, it is not.  While it
+ * moves there are two, and the source is the one to ask. */
 static int vm_rank(const json_t *vm)
 {
     const char *state = get_str(vm, "state");
-    return !strcmp(state, "stopped") ? 1 : !strcmp(state, "incoming") ? 2 : 3;
+    return *get_str(vm, "left_to") ? 0 : !strcmp(state, "stopped") ? 1 : !strcmp(state, "incoming") ? 2 : 3;
 }
 
 static enum exit_code vm_search_row(struct host *h, json_t *v, void *ctx)
