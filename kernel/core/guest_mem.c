@@ -247,9 +247,9 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
 /* No drop comes between: that is for this pCPU as well. */
 void *guest_page_pin(struct vm *vm, uint64_t gfn, bool write)
 {
-    if (write && page_back(vm, gfn))
-        return NULL;
     void *page = (void *)(uintptr_t)guest_page(vm, gfn);
+    if (!page && write && page_back(vm, gfn) == HV_OK)
+        page = (void *)(uintptr_t)guest_page(vm, gfn);
     if (page)
         block_pin(page);
     return page;

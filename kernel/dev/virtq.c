@@ -21,6 +21,7 @@
 #define DESC_INDIRECT      4u
 #define AVAIL_NO_INTERRUPT 1u
 #define RAM_HIGH           (4 * GIB)
+#define DESC_AHEAD         16u /* descriptors of an indirect table that are read together */
 
 struct desc {
     uint64_t addr;
@@ -78,14 +79,27 @@ static bool ring_put16(struct vm *vm, struct virtq *q, uint64_t a, uint16_t val)
     return false;
 }
 
-static bool desc_get(struct vm *vm, struct virtq *q, uint64_t table, unsigned i, struct desc *d)
+/* Descriptors of one table that were read together: an indirect table is mostly walked in order.  Still each is read
+ * once. */
+struct desc_batch {
+    uint64_t table;
+    unsigned n;            /* entries of the table */
+    unsigned ahead;        /* so many are read together */
+    unsigned first, count; /* of those in `bytes` */
+    uint8_t bytes[16 * DESC_AHEAD];
+};
+
+static bool desc_get(struct vm *vm, struct virtq *q, struct desc_batch *b, unsigned i, struct desc *d)
 {
-    uint8_t b[16];
-    if (guest_read(vm, gpa(table + 16ul * i), b, sizeof(b)) != HV_OK) {
-        q->broken = true;
-        return false;
+    if (i - b->first >= b->count) {
+        b->first = i;
+        b->count = MIN(b->n - i, b->ahead);
+        if (guest_read(vm, gpa(b->table + 16ul * i), b->bytes, 16ul * b->count) != HV_OK) {
+            q->broken = true;
+            return false;
+        }
     }
-    struct rd r = rd_init(b, sizeof(b));
+    struct rd r = rd_init(b->bytes + 16ul * (i - b->first), 16);
     *d = (struct desc){ rd_u64(&r), rd_u32(&r), rd_u16(&r), rd_u16(&r) };
     return true;
 }
@@ -114,9 +128,14 @@ static bool seg_add(const struct vm *vm, struct virtq_chain *c, const struct des
 static bool table_walk(struct vm *vm, struct virtq *q, struct virtq_chain *c, uint64_t table, unsigned n, unsigned i,
                        bool indirect_ok)
 {
+    struct desc_batch b;
     struct desc d;
+    b.table = table;
+    b.n = n;
+    b.ahead = indirect_ok ? 1 : DESC_AHEAD; /* the free list of a ring is in no order */
+    b.first = b.count = 0;
     do {
-        if (i >= n || !desc_get(vm, q, table, i, &d))
+        if (i >= n || !desc_get(vm, q, &b, i, &d))
             return false;
         if (d.flags & DESC_INDIRECT) {
             unsigned entries = d.len / 16;

@@ -84,9 +84,14 @@ static bool queue_step(void)
 
 bool migration_step(void)
 {
-    bool moved = queue_step();
-    for (unsigned i = 0; i < MIGRATION_JOBS; i++)
+    bool moved = false, waiting = false;
+    for (unsigned i = 0; i < MIGRATION_JOBS; i++) { /* in each turn of the service loop, and mostly for nothing */
+        if (!job_active(&outgoing[i]))
+            continue;
+        waiting |= outgoing[i].job.state == JOB_QUEUED;
         moved |= outgoing_step(&outgoing[i]);
+    }
+    moved |= waiting && queue_step();
     return incoming_step() || moved;
 }
 

@@ -52,6 +52,7 @@ struct lv_disk {
     const struct lvm_lv *lv; /* the volume, as of the group's seqno */
     uint64_t seqno;
     unsigned n_busy;
+    unsigned top; /* slots from here on have no request: most turns look at few */
     bool closed, held;
     struct snap_origin *origin; /* owned: its snapshots; NULL: it is read-only */
     struct lv_disk *next;
@@ -90,8 +91,11 @@ static void lv_disk_free(struct lv_disk *l)
 
 static void slot_complete(struct slot *s, enum disk_status status)
 {
+    struct lv_disk *l = s->d;
     struct disk_req *r = s->r;
     s->r = NULL;
+    while (l->top && !l->slot[l->top - 1].r)
+        l->top--;
     r->done(r, status);
 }
 
@@ -271,6 +275,7 @@ static enum disk_status lv_submit(struct disk *d, struct disk_req *r)
         if (s->r)
             continue;
         *s = (struct slot){ .d = l, .r = r, .since_us = clock_us(), .page = l->pages[s - l->slot] };
+        l->top = MAX(l->top, (unsigned)(s - l->slot) + 1);
         return DISK_PENDING;
     }
     return DISK_ERROR; /* more than max_pending: no submitter does that */
@@ -280,7 +285,7 @@ static void lv_note_state(struct lv_disk *l)
 {
     uint64_t oldest = 0;
     l->disk.lost_us = l->disk.n_losses = 0;
-    for (const struct slot *s = l->slot; s < l->slot + SLOTS; s++)
+    for (const struct slot *s = l->slot; s < l->slot + l->top; s++)
         if (s->r && (!oldest || s->since_us < oldest))
             oldest = s->since_us;
     l->disk.oldest_us = oldest;
@@ -308,7 +313,7 @@ static bool lv_poll(struct disk *d)
         d->known = l->use->disks == 1;
         return d->known;
     }
-    for (struct slot *s = l->slot; s < l->slot + SLOTS; s++)
+    for (struct slot *s = l->slot; s < l->slot + l->top; s++)
         if (s->r && !s->busy) {
             piece_begin(s);
             moved = true;
