@@ -32,8 +32,8 @@ struct net_params {
 };
 /** The fingerprint of a certificate (DER): its SHA-256.  Any time, before net_init() as well. */
 void net_fingerprint(const uint8_t *der, size_t len, uint8_t out[32]);
-/** Find cards, start lwIP, listen on config->host.port and, if there are clients, on api_port.  A missing card, key or
- *  certificate is logged with its fix; the host starts without what depends on it.
+/** Find cards, start lwIP, listen on config->host.port and, once there are clients, on api_port.  A missing card, key
+ *  or certificate is logged with its fix; the host starts without what depends on it.
  *  HV_E_NOENT: no usable card; HV_E_AUTH: no usable key or certificate; HV_E_NOMEM; HV_E_EXIST: port taken. */
 HV_MUST_CHECK enum hv_err net_init(const struct net_params *p);
 /** One bounded turn: receive, timers, TLS, send.  True if anything moved; then call again at once. */

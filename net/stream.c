@@ -671,11 +671,14 @@ static bool stream_step(struct stream *s, uint64_t now)
     return moved;
 }
 
+static void clients_listen(void);
+
 bool streams_poll(void)
 {
     bool moved = activity;
     net_assert_core();
     activity = false;
+    clients_listen();
     uint64_t now = clock_us();
     for (struct stream *s = streams, *next; s; s = next) {
         bool m = stream_step(s, now);
@@ -756,24 +759,33 @@ static enum hv_err service_listen(struct service *sv, uint16_t port, struct tcp_
     return HV_OK;
 }
 
+/* Listen for clients as soon as there is one: all may be in the registry, which is read after the network is up. */
+static void clients_listen(void)
+{
+    static bool tried;
+    struct tcp_pcb *api;
+    if (tried || !listener || !clients.on_accept || !config->n_clients || !config->host.api_port)
+        return;
+    tried = true;
+    enum hv_err e = service_listen(&clients, config->host.api_port, &api);
+    if (e)
+        log_error("net", "no management interface on port %u ([host] api-port): %s", config->host.api_port,
+                  config->host.api_port == config->host.port ? "that is the peers' port ([host] port)"
+                                                             : hv_err_text(e));
+    else
+        log_info("net", "management interface on port %u for %u clients", config->host.api_port, config->n_clients);
+}
+
 enum hv_err streams_init(const struct net_params *p)
 {
     const struct config *c = config = p->config;
-    struct tcp_pcb *api;
     ASSERT(!listener && p->on_accept); /* once */
     host_if_on_frame = stream_count_frame;
     peers = (struct service){ "peer", c->peers, &c->n_peers, p->on_accept, NULL, { .classify = peers_classify } };
     clients = (struct service){ "client", c->clients, &c->n_clients, p->on_client, BUSY_ANSWER, { .port = 0 } };
     enum hv_err e = service_listen(&peers, c->host.port, &listener);
-    if (e || !p->on_client || !c->n_clients || !c->host.api_port)
-        return e;
-    e = service_listen(&clients, c->host.api_port, &api);
-    if (e)
-        log_error("net", "no management interface on port %u ([host] api-port): %s", c->host.api_port,
-                  c->host.api_port == c->host.port ? "that is the peers' port ([host] port)" : hv_err_text(e));
-    else
-        log_info("net", "management interface on port %u for %u clients", c->host.api_port, c->n_clients);
-    return HV_OK;
+    clients_listen();
+    return e;
 }
 
 bool streams_is_of_other(const uint8_t ip[4], const uint8_t mac[6])

@@ -93,7 +93,6 @@ static void host_start(bool is_a, const struct scene *sc, int fd)
         conf.host.api_port = 7443;
         p->port = is_a ? 7443 : 7420;
         conf.clients[0] = (struct peer_config){ .name = "client", .trust = TRUST_READ };
-        conf.n_clients = 1;
         fp_of(sc->b_has_client_a ? cert_a : cert_c, sc->b_has_client_a ? sizeof(cert_a) : sizeof(cert_c),
               conf.clients[0].fingerprint);
     }
@@ -115,6 +114,7 @@ static void host_start(bool is_a, const struct scene *sc, int fd)
     static struct net_params kept;
     kept = np;
     CHECK(net_init(&kept) == HV_OK);
+    conf.n_clients = sc->api; /* as from the registry, which is read now */
     CHECK(net_is_up());
 }
 
