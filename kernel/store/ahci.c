@@ -61,6 +61,7 @@ enum {
 #define CMD_FR      BIT32(14)
 #define CMD_CR      BIT32(15)
 #define IS_DONE     (BIT32(0) | BIT32(1) | BIT32(3)) /* D2H, PIO setup, set device bits */
+#define IS_LINK     (BIT32(6) | BIT32(22))           /* the link went, or came: the disk may have been without power */
 #define IS_TFES     BIT32(30)
 #define IS_ERRORS   (BIT32(24) | BIT32(27) | BIT32(28) | BIT32(29) | IS_TFES)
 #define TFD_ERR     BIT32(0)
@@ -434,7 +435,8 @@ static void alone_failed(struct port *p, uint32_t tfd)
 static bool port_reap(struct port *p)
 {
     uint32_t is = port_read(p, P_IS);
-    if ((is & IS_ERRORS) && SSTS_DET(port_read(p, P_SSTS)) != DET_LINK) { /* what else it says means nothing */
+    if ((is & IS_LINK) || ((is & IS_ERRORS) && SSTS_DET(port_read(p, P_SSTS)) != DET_LINK)) {
+        blockq_forget(&p->q); /* what else it says means nothing */
         port_stop_begin(p);
         return true;
     }
@@ -482,6 +484,7 @@ static bool ahci_poll(struct blockdev *d)
     const char *trouble = p->state == READY ? port_trouble(p) : NULL;
     if (trouble) {
         d->n_resets++;
+        blockq_forget(&p->q);
         blockdev_lost(d, trouble);
         port_stop_begin(p);
     }

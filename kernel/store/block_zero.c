@@ -21,8 +21,13 @@ static void zero_done(struct block_req *r, bool ok)
     q->busy = false;
     z->n_busy--;
     z->done += r->len;
-    if (!ok && !z->failed)
+    if (r->lost) { /* from the begin */
+        z->i = 0;
+        z->done = 0;
+        z->flushing = false;
+    } else if (!ok && !z->failed) {
         z->failed = q->dev;
+    }
 }
 
 static void zero_send(struct block_zero *z, struct block_zero_req *q)
@@ -36,6 +41,7 @@ static void zero_send(struct block_zero *z, struct block_zero_req *q)
                .offset = range->at + z->at,
                .len = len,
                .buf = z->zeroes,
+               .writes = &z->writes,
                .done = zero_done },
         .z = z,
         .dev = range->dev,
@@ -50,9 +56,30 @@ static void zero_send(struct block_zero *z, struct block_zero_req *q)
     range->dev->ops->submit(range->dev, &q->r);
 }
 
+/* The next disk, once for all its ranges. */
+static bool flush_send(struct block_zero *z)
+{
+    struct blockdev *dev = z->range[z->i++].dev;
+    for (unsigned k = 0; k + 1 < z->i; k++)
+        if (z->range[k].dev == dev)
+            return true;
+    z->req[0] = (struct block_zero_req){
+        .r = { .op = BLOCK_FLUSH, .writes = &z->writes, .done = zero_done }, .z = z, .dev = dev, .busy = true
+    };
+    z->n_busy++;
+    dev->ops->submit(dev, &z->req[0].r);
+    return true;
+}
+
 bool block_zero_step(struct block_zero *z)
 {
     bool moved = false;
+    if (z->i == z->n && !z->flushing && !z->n_busy && !z->failed) {
+        z->flushing = true;
+        z->i = 0;
+    }
+    if (z->flushing)
+        return !z->n_busy && !z->failed && z->i < z->n && flush_send(z);
     for (struct block_zero_req *q = z->req; q < z->req + BLOCK_ZERO_DEPTH; q++)
         if (!q->busy && z->i < z->n && !z->failed) {
             zero_send(z, q);
@@ -61,7 +88,7 @@ bool block_zero_step(struct block_zero *z)
     return moved;
 }
 
-bool block_zero_over(const struct block_zero *z) { return !z->n_busy && (z->i == z->n || z->failed); }
+bool block_zero_over(const struct block_zero *z) { return !z->n_busy && ((z->flushing && z->i == z->n) || z->failed); }
 
 void block_zero_end(struct block_zero *z)
 {

@@ -2,7 +2,7 @@
  * kernel/store/block_zero.h - write zeroes over parts of the host's disks.  Service pCPU only.
  *
  * The owner calls block_zero_step() in each turn until block_zero_over(), then block_zero_end().  The zeroes are
- * durable after the next flush of each disk. */
+ * durable then. */
 #ifndef GODWIT_KERNEL_STORE_BLOCK_ZERO_H
 #define GODWIT_KERNEL_STORE_BLOCK_ZERO_H
 
@@ -17,11 +17,13 @@ struct block_range {
 };
 struct block_zero {
     const struct block_range *range; /* borrowed until block_zero_end() */
-    unsigned n, i;                   /* ranges; the one that is being sent */
+    unsigned n, i;                   /* ranges; the one that is being sent, then of which the disk is flushed */
     uint64_t at;                     /* bytes of it that are sent */
     uint64_t done, total;            /* bytes */
     const struct blockdev *failed;   /* the disk that failed first; NULL: none */
     unsigned n_busy;
+    bool flushing; /* all is written */
+    struct block_writes writes;
     void *zeroes; /* owned */
     struct block_zero_req {
         struct block_req r;

@@ -57,6 +57,7 @@ static bool blockdev_publish(struct blockdev *d)
         return false;
     }
     devs[i] = d;
+    d->number = d->whole ? d->whole->number : i;
     return true;
 }
 

@@ -3,7 +3,9 @@
  *
  * A request belongs to its submitter until done().  A driver keeps requests over a reset of its controller and sends
  * them again, so what a submitter sees is the disk's answer: done, or an error of the medium.  While a disk does not
- * answer, `why` says so, and its requests wait. */
+ * answer, `why` says so, and its requests wait.
+ *
+ * The next FLUSH fails of whoever wrote what a disk may have lost by a reset. */
 #ifndef GODWIT_KERNEL_STORE_BLOCKDEV_H
 #define GODWIT_KERNEL_STORE_BLOCKDEV_H
 
@@ -20,6 +22,13 @@
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_ZEROES };
 #define BLOCK_OPS 5
 
+/* What one submitter has written and not flushed; see blockdev_impl.h.  All zeroes: nothing. */
+struct block_writes {
+    struct {
+        uint64_t done, safe, epoch;
+    } disk[BLOCKDEVS_MAX]; /* by blockdev.number */
+};
+
 struct block_req {
     enum block_op op;
     bool unmap;      /* ZEROES: the space may be deallocated */
@@ -28,12 +37,15 @@ struct block_req {
     void *buf; /* READ, WRITE: host memory of len bytes, page-aligned and physically contiguous, as of mem_alloc() */
     /* or buf NULL, and up to DISK_PINS_MAX pages as pin() of disk_req gives them; borrowed until done() */
     const uint64_t *page;
+    struct block_writes *writes; /* WRITE, ZEROES, FLUSH: the submitter's.  NULL: it does not care */
     /** ok: the disk did it.  FLUSH: each write that was done before it is durable. */
     void (*done)(struct block_req *r, bool ok);
+    bool lost; /* so a FLUSH failed; told once */
     /* the driver's, while it has r */
     struct block_req *next;
     uint64_t base, at; /* where its partition begins; bytes of the whole disk where r is */
     unsigned tries;
+    uint64_t begun, oldest, covers;
 };
 
 struct blockdev;
@@ -50,7 +62,9 @@ enum blockdev_found { BLOCK_STARTING, BLOCK_KNOWN, BLOCK_NONE };
 
 struct blockdev {
     const struct blockdev_ops *ops;
-    char name[16];          /* "nvme0", "nvme0p2" */
+    char name[16];   /* "nvme0", "nvme0p2" */
+    unsigned number; /* in struct block_writes; partitions have that of their disk */
+    uint64_t epoch;
     struct blockdev *whole; /* of a partition: its disk; borrowed, for ever */
     const char *table;      /* "GPT", "MBR": it has partitions, and is not to be used as a whole; NULL: none */
     enum blockdev_found found;

@@ -41,6 +41,39 @@ struct block_facts {
 bool blockdev_identified(struct blockdev *d, const struct block_facts *f);
 /** Can a disk of so many sectors of so many bytes be used? */
 bool blockdev_size_ok(uint64_t sectors, uint64_t sector);
+/* What was not flushed.  A disk that was without power, or hung until it was reset, answers the next FLUSH as if
+ * nothing had happened.  So each disk has an epoch, which changes with such an event.  A submitter's block_writes
+ * has the number of writes that are done, of those that a flush made durable or told lost, and the epoch in which the
+ * oldest other one was done, or an earlier one.  A FLUSH notes how many writes it covers, that epoch, and the one in
+ * which it begins; if a write that it covers was done in another epoch than the flush, it fails. */
+
+/** d, a whole disk, takes r. */
+static inline void blockdev_take(const struct blockdev *d, struct block_req *r)
+{
+    r->lost = false;
+    if (r->op != BLOCK_FLUSH || !r->writes)
+        return;
+    r->covers = r->writes->disk[d->number].done;
+    r->begun = d->epoch;
+    r->oldest = r->covers == r->writes->disk[d->number].safe ? UINT64_MAX : r->writes->disk[d->number].epoch;
+}
+/** The disk has answered r; ok: well.  Returns what its submitter is told. */
+static inline bool blockdev_result(const struct blockdev *d, struct block_req *r, bool ok)
+{
+    if (!ok || !r->writes || r->op == BLOCK_READ || r->op == BLOCK_DISCARD)
+        return ok;
+    uint64_t *done = &r->writes->disk[d->number].done, *safe = &r->writes->disk[d->number].safe;
+    uint64_t *epoch = &r->writes->disk[d->number].epoch;
+    if (r->op != BLOCK_FLUSH) {
+        *epoch = *done == *safe ? d->epoch : *epoch;
+        ++*done;
+        return true;
+    }
+    r->lost = r->oldest != UINT64_MAX && r->oldest != d->epoch;
+    *safe = MAX(*safe, r->covers);
+    *epoch = MAX(*epoch, r->begun); /* what was done since it began */
+    return !r->lost;
+}
 /** A partition of a disk, in whole sectors.  NULL: no memory. */
 struct blockdev *partition_create(struct blockdev *whole, unsigned number, uint64_t offset, uint64_t bytes);
 /** The next piece of r's data that lies in one page, or all of it if it is in one buffer: from byte `at` of r on.

@@ -24,6 +24,7 @@ void blockq_add(struct blockq *q, struct block_req *r)
     ASSERT((r->op != BLOCK_DISCARD || d->discard) && (r->op != BLOCK_ZEROES || d->zeroes));
     r->next = NULL;
     r->tries = 0;
+    blockdev_take(d, r);
     *q->last = r;
     q->last = &r->next;
 }
@@ -82,6 +83,10 @@ bool blockq_fill(struct blockq *q)
 void blockq_done(struct blockq *q, unsigned slot, bool ok)
 {
     struct block_req *r = slot_take(q, slot);
+    ok = blockdev_result(q->dev, r, ok);
+    if (r->lost)
+        log_warn("store", "%s: a flush failed: the disk was reset, and may have lost what was written before",
+                 q->dev->name);
     q->dev->n_errors += !ok;
     q->dev->n_done[r->op] += ok;
     q->dev->n_bytes[r->op] += ok && r->op != BLOCK_FLUSH ? r->len : 0;
@@ -130,6 +135,8 @@ void blockq_requeue(struct blockq *q)
         waiting_put_back(q, slot_take(q, best));
     }
 }
+
+void blockq_forget(struct blockq *q) { q->dev->epoch += !q->no_cache; }
 
 bool blockq_late(const struct blockq *q)
 {

@@ -3,7 +3,7 @@
  *
  * A slot's number is what the controller calls the command by.  A reset puts all requests in flight back before those
  * that wait, in their old order.  That is safe: reads and writes are idempotent, and a flush covers only what was done
- * before it began.  Portable; service pCPU. */
+ * before it began; if the disk may have forgotten that (blockq_forget()), it fails.  Portable; service pCPU. */
 #ifndef GODWIT_KERNEL_STORE_BLOCKQ_H
 #define GODWIT_KERNEL_STORE_BLOCKQ_H
 
@@ -44,6 +44,9 @@ void blockq_failed(struct blockq *q, unsigned slot, bool for_ever, const char *w
 bool blockq_failed_back(struct blockq *q, unsigned slot, bool for_ever, const char *what);
 /** Put everything in flight back. */
 void blockq_requeue(struct blockq *q);
+/** The disk hung, or was without power or link for a time: what was done and not flushed may be lost.  Not for a reset
+ *  after an error which the disk itself told. */
+void blockq_forget(struct blockq *q);
 /** Is one in flight for longer than DISK_REQUEST_US? */
 bool blockq_late(const struct blockq *q);
 

@@ -55,6 +55,7 @@ struct lv_disk {
     unsigned top; /* slots from here on have no request: most turns look at few */
     bool closed, held;
     struct snap_origin *origin; /* owned: its snapshots; NULL: it is read-only */
+    struct block_writes writes;
     struct lv_disk *next;
     uint8_t *buf; /* owned: LV_DISK_MEMORY */
     uint64_t pages[SLOTS][DISK_PINS_MAX];
@@ -140,6 +141,7 @@ static void piece_done(struct block_req *b, bool ok)
 static void piece_submit(struct slot *s, struct blockdev *dev)
 {
     s->b.done = piece_done;
+    s->b.writes = &s->d->writes;
     s->busy = true;
     s->d->n_busy++;
     dev->ops->submit(dev, &s->b);

@@ -20,6 +20,7 @@ struct lvm_change {
     uint64_t at;       /* TEXT: so many bytes of the area's ranges are written */
     bool busy;         /* r is with the disk */
     bool answered, ok; /* r has ended since, and how */
+    struct block_writes writes;
     enum hv_err err;
     char why[200];
     char *text; /* owned, LVM_TEXT_MAX */

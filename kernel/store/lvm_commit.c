@@ -18,7 +18,10 @@
  * written.  A cut within it leaves on each disk the old or the new header, since a sector is not torn; both name a
  * whole text, since FLUSH_TEXT came first.  With a new header on any disk the group is the new one, by seqno, also for
  * LVM2, which then repairs the others.  Data that a volume of the new group must have (zeroes, an image) were written
- * before the commit began, so FLUSH_TEXT covers them; hence it flushes disks without a metadata area as well.
+ * and flushed before the commit began, by those who wrote them.
+ *
+ * A disk that may have lost its cache (blockdev.h) fails the flush that follows: the phase before it is done again, on
+ * all disks.  So headers never name a text that was lost: they are written after a flush which says that it was not.
  *
  * Errors.  A disk that fails before HEADER ends the commit: the group is the old one, everywhere.  From then on a disk
  * that fails leaves its header in doubt.  If another disk has the new one the commit is done, as LVM2 has it, and the
@@ -211,7 +214,9 @@ static void request_begin(struct lvm_change *c, enum block_op op, uint64_t at, u
 {
     struct blockdev *d = c->group->dev[c->pv];
     c->busy = true;
-    c->r = (struct block_req){ .op = op, .offset = at, .len = len, .buf = c->buf, .done = request_done };
+    c->r = (struct block_req){
+        .op = op, .offset = at, .len = len, .buf = c->buf, .writes = &c->writes, .done = request_done
+    };
     d->ops->submit(d, &c->r);
 }
 
@@ -308,12 +313,17 @@ static bool phase_request(struct lvm_change *c)
 /* The request has ended. */
 static void phase_take(struct lvm_change *c)
 {
-    if (c->phase == LVM_READ)
+    if (c->phase == LVM_READ) {
         header_take(c);
-    else if (c->phase == LVM_HEADER || c->phase == LVM_FLUSH_HEADER)
+    } else if (c->r.lost) {
+        c->phase = c->phase == LVM_FLUSH_TEXT ? LVM_TEXT : LVM_HEADER;
+        c->pv = 0;
+        c->at = 0;
+    } else if (c->phase == LVM_HEADER || c->phase == LVM_FLUSH_HEADER) {
         c->failed[c->pv] |= !c->ok;
-    else if (!c->ok)
+    } else if (!c->ok) {
         commit_fail_disk(c, "writing the new metadata beside the old");
+    }
 }
 
 /* ---- the end ---- */

@@ -383,8 +383,10 @@ static const char *nvme_trouble(struct nvme *n)
     n->until_us = now + DISK_CHECK_US;
     if (blockq_late(&n->q))
         return "a request took longer than 10 s: its controller is reset";
-    uint32_t status = n->q.n_sent ? mmio_read32(n->regs + R_CSTS) : 0;
-    return status & CSTS_CFS ? "its controller is gone, or reports a fatal error: it is reset" : NULL;
+    uint32_t status = n->q.n_sent ? mmio_read32(n->regs + R_CSTS) : CSTS_RDY;
+    return (status & CSTS_CFS) || !(status & CSTS_RDY)
+               ? "its controller is gone, was reset, or reports a fatal error: it is reset"
+               : NULL;
 }
 
 static bool nvme_poll(struct blockdev *d)
@@ -402,6 +404,7 @@ static bool nvme_poll(struct blockdev *d)
     const char *trouble = nvme_trouble(n);
     if (trouble) {
         d->n_resets++;
+        blockq_forget(&n->q);
         nvme_down(n, trouble);
         nvme_stop_begin(n);
     }

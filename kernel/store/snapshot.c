@@ -20,6 +20,10 @@
  * crash may show the origin's chunk, as if the write had not been done.  snapshot_step() commits after SNAP_LAZY_US,
  * even if the guest never flushes.  For a write to an origin: before the origin is overwritten.
  *
+ * A disk that may have lost its cache (blockdev.h): exceptions that are not committed may name garbage, as after a loss
+ * of power.  So they are forgotten, and their places in the area are zeroed; the origin's chunks show again.  All that
+ * wait for a commit are told, or the next one that comes.
+ *
  * Memory: 4 bytes for each chunk of the origin, allocated when the store is opened; nothing later. */
 #include "kernel/store/snapshot.h"
 
@@ -68,6 +72,7 @@ static void transfer_done(struct block_req *b, bool ok)
     ASSERT(s->running);
     s->at += b->op == BLOCK_FLUSH ? 1 : b->len;
     s->failed |= !ok;
+    s->lost |= b->lost;
     transfer_step(s);
 }
 
@@ -91,7 +96,7 @@ static void transfer_step(struct snapshot *s)
 
 static void transfer_begin(struct snapshot *s, enum block_op op, uint32_t from, uint32_t to, snap_next next)
 {
-    s->b = (struct block_req){ .op = op };
+    s->b = (struct block_req){ .op = op, .writes = &s->writes };
     s->at = from;
     s->end = to;
     s->next = next;
@@ -170,11 +175,14 @@ static bool round_wanted(struct snapshot *s) { return s->waiting && !(s->moved <
 static void riders_answer(struct snapshot *s)
 {
     struct snap_wait *w = s->riding;
+    bool failed = s->failed || s->untold, lost = s->untold;
     s->riding = NULL;
+    s->untold &= !w;
     for (struct snap_wait *next; w; w = next) {
         next = w->next;
-        if (s->failed || w->until <= s->committed) {
-            w->done(w, !s->failed);
+        if (failed || w->until <= s->committed) {
+            w->lost = lost;
+            w->done(w, !failed);
             continue;
         }
         w->next = s->waiting; /* not all fitted into the area */
@@ -182,19 +190,82 @@ static void riders_answer(struct snapshot *s)
     }
 }
 
+static void round_over(struct snapshot *s)
+{
+    s->pending_since_us = clock_us();
+    riders_answer(s);
+    s->running = false;
+    if (round_wanted(s))
+        round_begin(s);
+}
+
+/* ---- a disk may have lost its cache ---- */
+
+static void forget_write(struct snapshot *s);
+
+static void forget_end(struct snapshot *s)
+{
+    if (s->lost) {
+        forget_write(s);
+        return;
+    }
+    if (!s->failed)
+        s->n_stale = 0; /* else the next round tries again */
+    round_over(s);
+}
+
+static void forget_flush(struct snapshot *s)
+{
+    if (s->failed)
+        forget_end(s);
+    else
+        group_flush(s, forget_end);
+}
+
+/* The area as it was when it was committed last, over what a round may have written. */
+static void forget_write(struct snapshot *s)
+{
+    uint32_t from = s->n_committed * EXCEPTION_LEN, to = s->n_stale * EXCEPTION_LEN;
+    s->failed = s->lost = false;
+    chunk_transfer(s, BLOCK_WRITE, (uint32_t)area_chunk(s, s->area), from - from % PAGE_SIZE,
+                   (uint32_t)ALIGN_UP(to, PAGE_SIZE), forget_flush);
+}
+
+static void forget_begin(struct snapshot *s)
+{
+    struct snap_wait **end = &s->riding;
+    for (uint32_t i = s->n_committed; i < s->n_filled; i++) {
+        struct rd r = rd_init(s->area_data + i * EXCEPTION_LEN, EXCEPTION_LEN);
+        s->table[rd_u64(&r)] = 0;
+    }
+    for (; s->moved < s->entered; s->moved++)
+        s->table[s->pending[s->moved % SNAP_PENDING_MAX].old] = 0;
+    s->committed = s->entered;
+    memset(s->area_data + s->n_committed * EXCEPTION_LEN, 0, (s->n_filled - s->n_committed) * EXCEPTION_LEN);
+    s->n_stale = s->n_filled;
+    s->n_filled = s->n_committed;
+    s->n_lost++;
+    s->untold = true;
+    while (*end)
+        end = &(*end)->next;
+    *end = s->waiting;
+    s->waiting = NULL;
+    forget_write(s);
+}
+
 static void round_end(struct snapshot *s)
 {
+    if (s->lost) {
+        forget_begin(s);
+        return;
+    }
     if (!s->failed) {
         s->committed += s->n_filled - s->n_committed;
         s->n_committed = s->n_filled;
         if (s->n_filled == s->per_area)
             area_next(s);
     }
-    s->pending_since_us = clock_us();
-    riders_answer(s);
-    s->running = false;
-    if (round_wanted(s))
-        round_begin(s);
+    round_over(s);
 }
 
 static void round_area_write(struct snapshot *s)
@@ -228,9 +299,13 @@ static void round_begin(struct snapshot *s)
 {
     ASSERT(s->ready && !s->running && !s->riding);
     s->running = true;
-    s->failed = false;
+    s->failed = s->lost = false;
     s->riding = s->waiting;
     s->waiting = NULL;
+    if (s->n_stale) {
+        forget_write(s);
+        return;
+    }
     area_take(s);
     if (s->n_filled == s->per_area)
         chunk_zero(s, (uint32_t)area_chunk(s, s->area + 1), round_flush);
@@ -295,8 +370,22 @@ void snapshot_drop(struct snapshot *s, uint32_t new)
 
 /* ---- reading ---- */
 
+static void read_again(struct snapshot *s)
+{
+    s->running = s->failed = s->lost = false;
+    s->area = s->n_entries = 0;
+    s->next_free = FIRST_DATA;
+    memset(s->table, 0, s->n_chunks * sizeof(*s->table));
+    memset(s->seen, 0, s->seen_len);
+    snapshot_read(s);
+}
+
 static void read_end(struct snapshot *s)
 {
+    if (s->lost) { /* so may be what was written meanwhile */
+        read_again(s);
+        return;
+    }
     mem_free(s->seen, s->seen_len);
     s->seen = NULL;
     s->running = false;

@@ -19,6 +19,7 @@
 /* What waits for a commit.  The submitter's until done(). */
 struct snap_wait {
     void (*done)(struct snap_wait *w, bool ok);
+    bool lost;      /* with done(.., false): a disk may have lost what was written and not committed */
     uint64_t until; /* the store's, as next: exceptions up to this number are to be committed */
     struct snap_wait *next;
 };
@@ -50,12 +51,16 @@ struct snapshot {
     uint8_t *zeroes;                        /* owned, MIN(chunk, BLOCK_LEN_MAX) */
     uint32_t next_free, area;
     uint32_t n_committed, n_filled; /* exceptions of the current area: on disk, in area_data */
+    uint32_t n_stale;               /* while they are forgotten: so many may be on disk */
     uint32_t spare[SNAP_COPIES_MAX], n_spare, n_copies;
     struct snap_exception pending[SNAP_PENDING_MAX]; /* a ring */
     uint64_t entered, moved, committed;              /* numbers of exceptions: in all, taken out of the ring, safe */
     uint64_t pending_since_us;                       /* clock_us() when the oldest that is not committed was entered */
     struct snap_wait *waiting, *riding;
-    bool running, failed; /* a round of commit or the reading runs; it met an error */
+    bool running, failed;       /* a round of commit or the reading runs; it met an error */
+    bool lost, untold;          /* that error was: a disk lost what was not flushed; nobody was told so */
+    uint64_t n_lost;            /* so often: each time, what is entered and not committed is forgotten */
+    struct block_writes writes; /* all that is written to the store, by its users as well */
     bool read_only, zeroing, growing;
     uint8_t *seen; /* owned, seen_len: while it is read, one bit for each chunk of the store that is taken */
     size_t seen_len;
@@ -109,7 +114,7 @@ uint64_t snapshot_size(struct snapshot *s);
 struct snap_volume snap_volume_of(struct lvm_group *g, const struct lvm_lv *lv);
 /** The volume, where it is now. */
 const struct lvm_lv *snap_volume(struct snap_volume *v);
-/** Submit b (op, len, buf and done are set) for byte `at` of a volume on.  Only as much as one of its segments has. */
+/** Submit b (op, len, buf, writes and done are set) for byte `at` of a volume on: as much as one segment has. */
 void snap_transfer(struct snap_volume *v, uint64_t at, struct block_req *b);
 
 #endif

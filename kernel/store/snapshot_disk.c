@@ -32,6 +32,7 @@ struct slot {
     bool busy;             /* it waits for a disk or a commit */
     uint32_t old, new;     /* the chunk that is copied, and where to; new 0: none */
     uint32_t window;       /* bytes of it that are copied */
+    uint64_t n_lost;       /* of the store, when the copy began */
     struct block_req b;
     struct snap_wait wait;
 };
@@ -96,6 +97,7 @@ static bool slot_idle(struct slot *s)
 static void slot_transfer(struct slot *s, struct snap_volume *v, uint64_t at, void (*done)(struct block_req *, bool))
 {
     s->b.buf = buf_of(s);
+    s->b.writes = &s->d->s->writes;
     s->b.done = done;
     slot_busy(s);
     snap_transfer(v, at, &s->b);
@@ -120,6 +122,9 @@ static void window_written(struct block_req *b, bool ok)
         request_end(s, DISK_ERROR);
     } else if (s->window < copy_len(s)) {
         copy_step(s);
+    } else if (s->n_lost != s->d->s->n_lost) { /* a part may be lost: again in the next turn */
+        snapshot_drop(s->d->s, s->new);
+        s->new = 0;
     } else {
         snapshot_enter(s->d->s, s->old, s->new);
         s->new = 0;
@@ -184,6 +189,7 @@ static void copy_begin(struct slot *s, uint64_t first)
     if (is_copied(s->d, s->old) || !(s->new = snapshot_alloc(store)))
         return; /* again in the next turn */
     s->window = 0;
+    s->n_lost = store->n_lost;
     copy_step(s);
 }
 

@@ -2,12 +2,12 @@
  * kernel/store/snapshot_make.c - see snapshot_make.h.
  *
  * A new store is written to extents that belong to nobody yet: header, and an empty first area.  Then one change of the
- * group makes them a volume and ties it to its origin.  The commit of that change flushes the disks first, so a power
- * cut leaves free extents, or a whole snapshot.
+ * group makes them a volume and ties it to its origin.  The store is flushed before, so a power cut leaves free
+ * extents, or a whole snapshot.
  *
  * If a guest writes to the origin, its disk is held from before the commit until the disk copies out for the new
  * snapshot (snapshot_origin.c): nothing is under way then, so the snapshot is what a power cut would have left at that
- * instant.  The commit's flush makes durable all that was answered before it.
+ * instant.
  *
  * Not here: to undo them (snapshot_revert.c). */
 #include "kernel/store/snapshot_make.h"
@@ -21,7 +21,7 @@
 #include "kernel/store/snapshot.h"
 #include "kernel/store/snapshot_origin.h"
 
-enum make_phase { MAKE_AREA, MAKE_HEADER, MAKE_HOLD, MAKE_COMMIT, MAKE_END };
+enum make_phase { MAKE_AREA, MAKE_HEADER, MAKE_FLUSH, MAKE_HOLD, MAKE_COMMIT, MAKE_END };
 
 /* A snapshot that is being made. */
 struct making {
@@ -32,6 +32,7 @@ struct making {
     bool busy, failed; /* b is with the disk; it met an error */
     struct lvm_reservation *r;
     struct block_req b;
+    struct block_writes writes;
     uint8_t *buf; /* owned, SNAP_CHUNK */
     enum hv_err err;
     char why[200];
@@ -45,7 +46,19 @@ static void making_written(struct block_req *b, bool ok)
 {
     struct making *m = container_of(b, struct making, b);
     m->busy = false;
-    m->failed |= !ok;
+    m->failed |= !ok && !b->lost;
+    if (b->lost)
+        m->phase = MAKE_AREA;
+}
+
+static void making_submit(struct making *m, enum block_op op, uint64_t at, uint32_t len)
+{
+    struct blockdev *d = m->g->dev[m->r->seg[0].pv];
+    m->b = (struct block_req){
+        .op = op, .offset = at, .len = len, .buf = m->buf, .writes = &m->writes, .done = making_written
+    };
+    m->busy = true;
+    d->ops->submit(d, &m->b);
 }
 
 /* Chunk 0 or 1 of the store: both are in its first extent. */
@@ -54,10 +67,7 @@ static void making_write(struct making *m, unsigned chunk)
     const struct lvm_seg *seg = &m->r->seg[0];
     const struct lvm_vg *vg = &m->g->vg;
     uint64_t at = vg->pv[seg->pv].pe_start + seg->pv_first * vg->extent_bytes + chunk * SNAP_CHUNK;
-    m->b =
-        (struct block_req){ .op = BLOCK_WRITE, .offset = at, .len = SNAP_CHUNK, .buf = m->buf, .done = making_written };
-    m->busy = true;
-    m->g->dev[seg->pv]->ops->submit(m->g->dev[seg->pv], &m->b);
+    making_submit(m, BLOCK_WRITE, at, SNAP_CHUNK);
 }
 _Static_assert(SNAP_CHUNK <= BLOCK_LEN_MAX && 2 * SNAP_CHUNK <= 128 * KIB, "one request; the smallest extent");
 
@@ -124,12 +134,17 @@ static void making_step(struct making *m)
     }
     switch (m->phase) {
     case MAKE_AREA:
+        memset(m->buf, 0, SNAP_CHUNK);
         making_write(m, 1);
         m->phase = MAKE_HEADER;
         break;
     case MAKE_HEADER:
         snapshot_header_write(m->buf, SNAP_CHUNK);
         making_write(m, 0);
+        m->phase = MAKE_FLUSH;
+        break;
+    case MAKE_FLUSH:
+        making_submit(m, BLOCK_FLUSH, 0, 0);
         m->phase = MAKE_HOLD;
         break;
     case MAKE_HOLD:

@@ -25,6 +25,7 @@ struct snap_copy {
     struct snap_write *w;      /* that wants it, and still waits; NULL: it does not any more */
     struct snap_store *store;  /* NULL: this place is free */
     uint32_t old, new, window; /* as in snapshot_disk.c */
+    uint64_t n_lost;
     struct block_req b;
 };
 struct snap_store {
@@ -58,7 +59,7 @@ static uint32_t old_len(const struct snap_copy *c)
 static void origin_copy_end(struct snap_copy *c, bool ok)
 {
     struct snap_origin *o = c->o;
-    if (ok)
+    if (ok && c->n_lost == c->store->s->n_lost) /* else the writer has it copied again */
         snapshot_enter(c->store->s, c->old, c->new);
     else
         snapshot_drop(c->store->s, c->new);
@@ -89,6 +90,7 @@ static void origin_copy_read(struct block_req *b, bool ok)
         return;
     }
     *b = (struct block_req){ .op = BLOCK_WRITE, .len = b->len, .buf = copy_buf(c), .done = origin_copy_written };
+    b->writes = &c->store->s->writes;
     snap_transfer(&c->store->s->cow, (uint64_t)c->new * c->store->s->chunk + c->window, b);
 }
 
@@ -112,7 +114,7 @@ static void origin_copy_begin(struct snap_origin *o, struct snap_store *store, u
     uint32_t new = place && !store->frozen ? snapshot_alloc(store->s) : 0;
     if (!new)
         return; /* again in the next turn */
-    *place = (struct snap_copy){ .o = o, .w = w, .store = store, .old = old, .new = new };
+    *place = (struct snap_copy){ .o = o, .w = w, .store = store, .old = old, .new = new, .n_lost = store->s->n_lost };
     o->n_copies++;
     w->n_copies++;
     origin_copy_step(place);
@@ -140,7 +142,8 @@ static bool store_counts(const struct snap_store *store) { return store->s && st
 static void write_committed(struct snap_wait *wait, bool ok)
 {
     struct snap_write *w = container_of(wait, struct snap_write_wait, w)->of;
-    w->failed |= !ok;
+    w->failed |= !ok && !wait->lost;
+    w->committing &= !wait->lost; /* copy again */
     w->n_waits--;
 }
 

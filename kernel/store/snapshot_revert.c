@@ -30,6 +30,7 @@ struct undoing {
     uint32_t old, window, n_done; /* the chunk that is copied, bytes of it; chunks that are */
     unsigned pv;                  /* FLUSH: so many disks are flushed */
     struct block_req b;
+    struct block_writes writes;
     uint8_t *buf; /* owned, BLOCK_LEN_MAX; of a revert */
     enum hv_err err;
     char why[200];
@@ -97,7 +98,11 @@ static void undo_done(struct block_req *b, bool ok)
 {
     struct undoing *u = container_of(b, struct undoing, b);
     u->busy = false;
-    u->failed |= !ok;
+    u->failed |= !ok && !b->lost;
+    if (b->lost) { /* all of it again */
+        u->phase = UNDO_COPY;
+        u->old = u->window = u->n_done = u->pv = 0;
+    }
 }
 
 static void undo_written(struct block_req *b, bool ok)
@@ -114,7 +119,9 @@ static void undo_read(struct block_req *b, bool ok)
         undo_done(b, false);
         return;
     }
-    *b = (struct block_req){ .op = BLOCK_WRITE, .len = b->len, .buf = u->buf, .done = undo_written };
+    *b = (struct block_req){
+        .op = BLOCK_WRITE, .len = b->len, .buf = u->buf, .writes = &u->writes, .done = undo_written
+    };
     snap_transfer(&u->origin, (uint64_t)u->old * u->s->chunk + u->window, b);
 }
 
@@ -149,7 +156,7 @@ static void undo_flush(struct undoing *u)
         return;
     }
     struct blockdev *dev = u->g->dev[u->pv++];
-    u->b = (struct block_req){ .op = BLOCK_FLUSH, .len = 1, .done = undo_done };
+    u->b = (struct block_req){ .op = BLOCK_FLUSH, .len = 1, .writes = &u->writes, .done = undo_done };
     u->busy = true;
     dev->ops->submit(dev, &u->b);
 }

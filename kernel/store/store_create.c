@@ -2,7 +2,7 @@
  * kernel/store/store_create.c - see store_create.h.
  *
  *   WIPE         zeroes over the first and last MiB, where every label, partition table and superblock is, and over the
- *                registry's volume; then a flush
+ *                registry's volume; and a flush
  *   COMMIT       text and header of the metadata area, as any change (lvm_commit.c), with the registry's volume in it
  *   LABEL        the sector that makes the disk a physical volume
  *   FLUSH_LABEL
@@ -25,7 +25,7 @@
 #define AREA_LEN  (MIB - AREA_AT)
 #define BYTES_MIN (32 * MIB)
 
-enum create_state { WIPE, FLUSH_WIPE, COMMIT_BEGIN, COMMIT, LABEL, FLUSH_LABEL, OVER };
+enum create_state { WIPE, COMMIT_BEGIN, COMMIT, LABEL, FLUSH_LABEL, OVER };
 struct store_making {
     enum create_state state;
     struct blockdev *dev;
@@ -35,6 +35,7 @@ struct store_making {
     struct block_zero zero;
     struct block_range range[3];
     struct block_req r;
+    struct block_writes writes;
     uint8_t *buf; /* owned, BLOCK_SECTOR_MAX */
     bool busy, ok;
     enum hv_err err;
@@ -188,7 +189,9 @@ static void create_request_done(struct block_req *r, bool ok)
     struct store_making *m = container_of(r, struct store_making, r);
     m->busy = false;
     m->ok = ok;
-    if (!ok)
+    if (r->lost)
+        m->state = LABEL;
+    else if (!ok)
         create_fail_disk(m);
     else
         m->state++;
@@ -197,7 +200,7 @@ static void create_request_done(struct block_req *r, bool ok)
 static void create_request(struct store_making *m, enum block_op op, uint32_t len)
 {
     m->busy = true;
-    m->r = (struct block_req){ .op = op, .len = len, .buf = m->buf, .done = create_request_done };
+    m->r = (struct block_req){ .op = op, .len = len, .buf = m->buf, .writes = &m->writes, .done = create_request_done };
     m->dev->ops->submit(m->dev, &m->r);
 }
 
@@ -210,7 +213,7 @@ static bool wipe_step(struct store_making *m)
     if (m->zero.failed)
         create_fail_disk(m);
     else
-        m->state = FLUSH_WIPE;
+        m->state = COMMIT_BEGIN;
     return true;
 }
 
@@ -272,7 +275,6 @@ bool store_create_step(void)
         return false;
     switch (m->state) {
     case WIPE:         return wipe_step(m);
-    case FLUSH_WIPE:
     case FLUSH_LABEL:  create_request(m, BLOCK_FLUSH, 0); break;
     case COMMIT_BEGIN: commit_begin(m); break;
     case COMMIT:       return false;

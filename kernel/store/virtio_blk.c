@@ -340,6 +340,7 @@ static bool virtio_blk_poll(struct blockdev *d)
     const char *trouble = virtio_blk_trouble(b);
     if (trouble) {
         d->n_resets++;
+        blockq_forget(&b->q);
         virtio_blk_down(b, trouble);
         virtio_blk_stop_begin(b);
     }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/lib/log.h"
+#include "kernel/store/blockdev_impl.h"
 
 static struct cut_disk *disk_of(struct blockdev *d) { return container_of(d, struct cut_disk, dev); }
 
@@ -16,6 +17,7 @@ static void disk_submit(struct blockdev *dev, struct block_req *r)
                                     r->offset <= dev->bytes && r->len <= dev->bytes - r->offset));
     ASSERT(r->op == BLOCK_FLUSH || (uintptr_t)r->buf % PAGE_SIZE == 0);
     r->next = NULL;
+    blockdev_take(dev, r);
     *d->queue_end = r;
     d->queue_end = &r->next;
 }
@@ -81,9 +83,18 @@ bool cut_disk_run(struct cut_disk *d)
     d->queue_end = &d->queue;
     for (struct block_req *next; r; r = next) {
         next = r->next;
-        r->done(r, request_do(d, r));
+        if (d->blink_before && !--d->blink_before)
+            cut_disk_blink(d);
+        r->done(r, blockdev_result(&d->dev, r, request_do(d, r)));
     }
     return any;
+}
+
+void cut_disk_blink(struct cut_disk *d)
+{
+    memcpy(d->view, d->durable, d->dev.bytes);
+    d->n_cache = 0;
+    d->dev.epoch++;
 }
 
 void disk_cut(const struct cut_disk *d, enum cut_kind kind, unsigned seed, uint8_t *to)

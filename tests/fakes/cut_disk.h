@@ -21,6 +21,7 @@ struct cut_disk {
     size_t n_cache, cache_room;
     struct block_req *queue, **queue_end;
     unsigned n_writes, n_flushes; /* sectors; flushes */
+    unsigned blink_before;        /* the n-th request from now on finds that its disk has lost its cache; 0: none */
     bool fails_writes, fails_reads, fails_flushes;
     /** NULL, or called after each sector that is written. */
     void (*written)(struct cut_disk *d);
@@ -30,6 +31,8 @@ void cut_disk_init(struct cut_disk *d, const char *name, uint64_t bytes);
 void cut_disk_free(struct cut_disk *d);
 /** Do what waits, and what follows from it.  False: nothing waited. */
 bool cut_disk_run(struct cut_disk *d);
+/** It loses its power for a moment, and with it all that was not flushed; it goes on. */
+void cut_disk_blink(struct cut_disk *d);
 /** What the disk has after a power cut now: into `to`, dev.bytes long.  seed: of CUT_KEEPS_SOME. */
 void disk_cut(const struct cut_disk *d, enum cut_kind kind, unsigned seed, uint8_t *to);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/store/blockdev_impl.h"
 
 #define SECTOR 512u
 
@@ -46,6 +47,7 @@ static void power_submit(struct blockdev *dev, struct block_req *r)
 {
     struct power_disk *d = disk_of(dev);
     r->next = NULL;
+    blockdev_take(dev, r);
     *d->last = r;
     d->last = &r->next;
 }
@@ -73,6 +75,8 @@ static void flush(struct power_disk *d)
 
 static bool power_do(struct power_disk *d, struct block_req *r)
 {
+    if (d->blink_before && !--d->blink_before)
+        power_blink(0);
     if (d->fail_after && !--d->fail_after)
         d->fails = true;
     if (r->op == BLOCK_FLUSH) {
@@ -104,7 +108,7 @@ static bool power_poll(struct blockdev *dev)
     d->first = r->next;
     if (!d->first)
         d->last = &d->first;
-    r->done(r, ok);
+    r->done(r, blockdev_result(dev, r, ok));
     return true;
 }
 
@@ -127,7 +131,8 @@ struct power_disk *power_disk_add(uint64_t bytes, uint32_t sector)
 {
     assert(n_disks < POWER_DISKS_MAX);
     struct power_disk *d = &power_disks[n_disks];
-    *d = (struct power_disk){ .dev = { .ops = &power_ops, .bytes = bytes, .sector = sector }, .last = &d->first };
+    *d = (struct power_disk){ .dev = { .ops = &power_ops, .bytes = bytes, .sector = sector, .number = n_disks },
+                              .last = &d->first };
     snprintf(d->dev.name, sizeof(d->dev.name), "disk%u", n_disks++);
     d->bytes = calloc(1, bytes);
     assert(d->bytes);
@@ -193,4 +198,12 @@ void power_uncut(void)
     while (cut.n--)
         memcpy(cut.v[cut.n].disk->bytes + cut.v[cut.n].at, cut.v[cut.n].was, SECTOR);
     cut.n = 0;
+}
+
+void power_blink(uint64_t seed)
+{
+    power_cut(seed);
+    cut.n = cache.n = 0;
+    for (unsigned i = 0; i < n_disks; i++)
+        power_disks[i].dev.epoch++;
 }

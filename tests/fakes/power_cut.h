@@ -26,6 +26,7 @@ struct power_disk {
     bool fails, gone;    /* each request fails; none is answered */
     unsigned fail_after; /* so many requests are done before `fails`; 0: no such limit */
     unsigned n_flushes;
+    unsigned blink_before; /* the n-th request from now on finds that its disk has lost its cache; 0: none */
 };
 extern struct power_disk power_disks[POWER_DISKS_MAX];
 
@@ -39,6 +40,8 @@ bool power_is_off(void);
 /** Sector writes since power_begin(). */
 uint64_t power_writes(void);
 void power_cut(uint64_t seed);
+/** All disks lose their power for a moment, by themselves: as power_cut(), for good, and they go on. */
+void power_blink(uint64_t seed);
 void power_uncut(void);
 
 #endif

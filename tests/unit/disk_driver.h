@@ -211,6 +211,81 @@ static void test_gone(void **state)
     page_free(buf);
 }
 
+static enum disk_told { FLUSH_FAILED, FLUSH_LOST, FLUSH_GOOD } flush_tell(struct blockdev *d, struct block_writes *w)
+{
+    struct block_req f = { .op = BLOCK_FLUSH, .writes = w, .done = done };
+    n_done = n_good = 0;
+    d->ops->submit(d, &f);
+    turns(d, 6);
+    wait_s(d, n_done ? 0 : 25);
+    assert_int_equal(n_done, 1);
+    return n_good ? FLUSH_GOOD : f.lost ? FLUSH_LOST : FLUSH_FAILED;
+}
+
+/* A disk that was reset, or gone for a time, may have lost what it had not flushed: the next flush of whoever wrote
+ * that fails, once; nobody else's does. */
+static void test_forgets(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    struct block_writes one = { 0 }, other = { 0 }, none = { 0 };
+    void *buf = page_alloc();
+    for (unsigned i = 0; i < 2; i++) {
+        struct block_req w = { .op = BLOCK_WRITE, .len = 512, .buf = buf, .writes = &one, .done = done }, v = w, r = w;
+        v.writes = &other;
+        r.op = BLOCK_READ;
+        d->ops->submit(d, &w);
+        d->ops->submit(d, &v);
+        turns(d, 6);
+        assert_int_equal(flush_tell(d, &other), FLUSH_GOOD);
+        disk.hangs = !i;
+        disk.gone = i;
+        d->ops->submit(d, &r);
+        wait_s(d, 15);
+        disk.hangs = disk.gone = false;
+        wait_s(d, 25);
+        assert_true(d->n_resets == i + 1 && !d->lost_us);
+        assert_int_equal(flush_tell(d, &none), FLUSH_GOOD);
+        assert_int_equal(flush_tell(d, &other), FLUSH_GOOD);
+        assert_int_equal(flush_tell(d, &one), FLUSH_LOST);
+        assert_int_equal(flush_tell(d, &one), FLUSH_GOOD);
+    }
+    page_free(buf);
+}
+
+/* Writes before, beside and after a flush, and two flushes at once. */
+static void test_epochs(void **state)
+{
+    (void)state;
+    struct blockdev d = { .number = 3 };
+    struct block_writes w = { 0 };
+    struct block_req write = { .op = BLOCK_WRITE, .writes = &w }, a = { .op = BLOCK_FLUSH, .writes = &w }, b = a;
+    assert_true(blockdev_result(&d, &write, true));
+    blockdev_take(&d, &a);
+    assert_true(blockdev_result(&d, &write, true)); /* beside a: it does not count for it */
+    blockdev_take(&d, &b);
+    assert_true(blockdev_result(&d, &a, true));
+    d.epoch++;
+    assert_true(!blockdev_result(&d, &b, true) && b.lost);
+    blockdev_take(&d, &a);
+    assert_true(blockdev_result(&d, &a, true) && !a.lost);
+    assert_true(blockdev_result(&d, &write, true));
+    d.epoch++;
+    blockdev_take(&d, &a);
+    blockdev_take(&d, &b);
+    assert_true(blockdev_result(&d, &write, true)); /* in the new epoch */
+    assert_true(!blockdev_result(&d, &a, true) &&
+                !blockdev_result(&d, &b, true)); /* both, as neither was told before */
+    blockdev_take(&d, &a);
+    assert_true(blockdev_result(&d, &a, true));
+    assert_true(blockdev_result(&d, &write, true));
+    blockdev_take(&d, &a);
+    assert_false(blockdev_result(&d, &a, false)); /* an error of the medium: what was written is still in doubt */
+    d.epoch++;
+    blockdev_take(&d, &a);
+    assert_true(!blockdev_result(&d, &a, true) && a.lost);
+}
+
 /* One that starts late is waited for. */
 static void test_late(void **state)
 {

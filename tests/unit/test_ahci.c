@@ -53,8 +53,11 @@ static void port_write_take(unsigned port, unsigned off, uint32_t v)
 {
     uint32_t *r = preg(port, off);
     switch (off) {
-    case P_IS:
-    case P_SERR: *r &= ~v; break;
+    case P_IS: *r &= ~(v & ~IS_LINK); break;
+    case P_SERR:
+        *r &= ~v;
+        *preg(port, P_IS) &= ~IS_LINK;
+        break;
     case P_SACT: *r |= v; break;
     case P_CI:
         assert_true(*preg(port, P_CMD) & CMD_ST);
@@ -391,6 +394,22 @@ static void test_link_lost(void **state)
     page_free(buf);
 }
 
+/* The link went and came between two looks at the port: the disk may have been without power. */
+static void test_link_blinks(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    struct block_writes writes = { 0 };
+    void *buf = page_alloc();
+    struct block_req w = { .op = BLOCK_WRITE, .len = 512, .buf = buf, .writes = &writes, .done = done };
+    d->ops->submit(d, &w);
+    turns(d, 4);
+    *preg(OUR, P_IS) |= BIT32(22);
+    assert_int_equal(flush_tell(d, &writes), FLUSH_LOST);
+    assert_int_equal(flush_tell(d, &writes), FLUSH_GOOD);
+    page_free(buf);
+}
+
 static void test_swapped(void **state)
 {
     (void)state;
@@ -426,14 +445,15 @@ static void test_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_probe, end),      cmocka_unit_test_teardown(test_bad_disks, end),
-        cmocka_unit_test_teardown(test_late, end),       cmocka_unit_test_teardown(test_data, end),
-        cmocka_unit_test_teardown(test_pages, end),      cmocka_unit_test_teardown(test_queue, end),
-        cmocka_unit_test_teardown(test_no_queue, end),   cmocka_unit_test_teardown(test_bad_sector, end),
-        cmocka_unit_test_teardown(test_link_error, end), cmocka_unit_test_teardown(test_link_lost, end),
-        cmocka_unit_test_teardown(test_hang, end),       cmocka_unit_test_teardown(test_gone, end),
-        cmocka_unit_test_teardown(test_swapped, end),    cmocka_unit_test_teardown(test_lies, end),
-        cmocka_unit_test_teardown(test_ranges, end),
+        cmocka_unit_test_teardown(test_probe, end),       cmocka_unit_test_teardown(test_bad_disks, end),
+        cmocka_unit_test_teardown(test_late, end),        cmocka_unit_test_teardown(test_data, end),
+        cmocka_unit_test_teardown(test_pages, end),       cmocka_unit_test_teardown(test_queue, end),
+        cmocka_unit_test_teardown(test_no_queue, end),    cmocka_unit_test_teardown(test_bad_sector, end),
+        cmocka_unit_test_teardown(test_link_error, end),  cmocka_unit_test_teardown(test_link_lost, end),
+        cmocka_unit_test_teardown(test_link_blinks, end), cmocka_unit_test_teardown(test_hang, end),
+        cmocka_unit_test_teardown(test_gone, end),        cmocka_unit_test_teardown(test_forgets, end),
+        cmocka_unit_test_teardown(test_epochs, end),      cmocka_unit_test_teardown(test_swapped, end),
+        cmocka_unit_test_teardown(test_lies, end),        cmocka_unit_test_teardown(test_ranges, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

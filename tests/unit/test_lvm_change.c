@@ -658,6 +658,28 @@ static void test_power_cut(void **state)
     assert_true(n[0] > 300 && n[1] > 5);
 }
 
+/* Disks that lose their caches, by themselves, before any request of a commit: the next boot finds the new group. */
+static void test_blink(void **state)
+{
+    (void)state;
+    for (unsigned n = 1, last = 0; !last; n++) {
+        end(NULL);
+        struct lvm_group *g;
+        struct lvm_change *c = two_disks_change(&g);
+        power_begin();
+        power_disks[n % 2].blink_before = (n + 1) / 2;
+        assert_int_equal(commit(c), HV_OK);
+        last = power_disks[n % 2].blink_before;
+        power_disks[n % 2].blink_before = 0;
+        power_cut(0);
+        uint64_t seqno = g->vg.seqno;
+        g = group_again("wrap");
+        assert_string_equal(g->why_not, "");
+        assert_true(g->vg.seqno == seqno && !lvm_lv_find(&g->vg, "one"));
+        assert_true(!last || n > 8);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -675,6 +697,7 @@ int main(void)
         cmocka_unit_test_teardown(test_reservations, end),
         cmocka_unit_test_teardown(test_reserve_meanwhile, end),
         cmocka_unit_test_teardown(test_power_cut, end),
+        cmocka_unit_test_teardown(test_blink, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,6 +70,7 @@ static void group_make(struct world *x, uint32_t cow_extents)
     for (unsigned i = 0; i < 2; i++) {
         vg->pv[i] = (struct lvm_pv){ .pe_start = 64 * KIB, .pe_count = 20 };
         cut_disk_init(&x->disk[i], i ? "disk1" : "disk0", DISK_LEN);
+        x->disk[i].dev.number = i;
         x->g.dev[i] = &x->disk[i].dev;
     }
     lv_set(vg, 0, "base", 0, 1, BASE_LEN / EXTENT);
@@ -390,6 +391,51 @@ static void cut_here(struct cut_disk *disk)
         after_goes_on(s);
 }
 
+/* Disks that lose their caches, by themselves, at any request.  The guest's next flush fails, once; sectors are whole,
+ * of their own place, and none is older than what was flushed, neither as the guest reads them nor after a cut. */
+static void test_blinks(void **state)
+{
+    (void)state;
+    unsigned n_lost = 0, n_good = 0;
+    group_make(&after, 20);
+    memcpy(base_was, place(&w, "base", 0), BASE_LEN);
+    clone_open(&w);
+    for (unsigned i = 0; i < 400; i++) {
+        static uint32_t was[N_SECTORS];
+        if (i % 3 == 0)
+            w.disk[rnd(2)].blink_before = 1 + rnd(12);
+        for (unsigned k = 0; k < rnd(4); k++) {
+            struct guest_req *q[2];
+            for (unsigned m = 0; m < 2; m++)
+                q[m] = begin(3 + m, DISK_WRITE, m * 800 + rnd(700), 1 + rnd(m ? 9 : 90));
+            assert_true(wait(q[0]) == DISK_OK && wait(q[1]) == DISK_OK);
+        }
+        now_us += rnd(2) * 1500000; /* the store commits by itself */
+        memcpy(was, answered, sizeof(was));
+        enum disk_status s = wait(begin(1, DISK_FLUSH, 0, 0));
+        n_good += s == DISK_OK;
+        n_lost += s == DISK_ERROR;
+        if (s == DISK_OK)
+            memcpy(flushed, was, sizeof(was));
+        else /* any of it may be lost, and the guest knows */
+            memcpy(answered, flushed, sizeof(answered));
+        uint32_t at = rnd(1400);
+        struct guest_req *q = begin(2, DISK_READ, at, 128);
+        assert_int_equal(wait(q), DISK_OK);
+        for (uint32_t k = 0; k < 128; k++) {
+            uint32_t got = sector_generation(q->data + k * 512, at + k);
+            assert_in_range(got, flushed[at + k], newest[at + k]);
+        }
+        cut_here(NULL);
+    }
+    assert_true(n_lost > 40 && n_good > 200 && n_lost < 140);
+    w.disk[0].blink_before = w.disk[1].blink_before = 0;
+    clone_flush();
+    clone_flush();
+    clone_close();
+    group_free(&after);
+}
+
 static void test_power_cuts(void **state)
 {
     (void)state;
@@ -608,6 +654,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_data, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_format, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_power_cuts, begin_test, end_test),
+        cmocka_unit_test_setup_teardown(test_blinks, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_torn_tail, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_damage, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_errors, begin_test, end_test),

@@ -392,6 +392,44 @@ static void test_snapshot_and_revert(void **state)
     cut_disk_free(&after);
 }
 
+/* A disk that loses its cache, by itself, at any request: the snapshot stays what it was, a guest's writes never fail,
+ * and its next flush does, once.  Making the snapshot, reverting to it and deleting one go on. */
+static void test_blinks(void **state)
+{
+    (void)state;
+    static uint32_t got[N_SECTORS];
+    unsigned n_lost = 0;
+    live = "web";
+    guest_open("web");
+    guest_write(0, 100);
+    guest_flush();
+    disk.blink_before = 2; /* the store's header, or area */
+    good(snapshot_take(vg0(), "web", "snap", &order, WHY(why)));
+    assert_int_equal(disk.blink_before, 0);
+    volume_read(vg0(), "snap", frozen);
+    is_frozen = true;
+    for (uint32_t i = 0; i < 120; i++) {
+        disk.blink_before = i % 3 ? 0 : 1 + i / 3 % 14;
+        guest_write(i * 37 % 400, 1 + i % 40);
+        guest_write(i * 101 % 400, 1 + i % 9);
+        now_us += i % 2 * 1500000;
+        enum disk_status s = wait(begin(1, DISK_FLUSH, 0, 0));
+        n_lost += s == DISK_ERROR;
+        memcpy(s == DISK_OK ? flushed : answered, s == DISK_OK ? answered : flushed, sizeof(flushed));
+        look_at_snapshot(vg0());
+    }
+    assert_in_range(n_lost, 5, 40);
+    disk.blink_before = 0;
+    guest_flush();
+    guest_close();
+    disk.blink_before = 9;
+    good(snapshot_revert(vg0(), "snap", &order, WHY(why)));
+    assert_int_equal(disk.blink_before, 0);
+    cut_disk_blink(&disk);
+    volume_read(vg0(), "web", got);
+    assert_memory_equal(got, frozen, sizeof(got));
+}
+
 /* Two clones of one base: made, written to, deleted; the base stays as it is, and cannot go before them. */
 static void test_clones(void **state)
 {
@@ -697,6 +735,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_snapshot_and_revert, begin_test, end_test),
+        cmocka_unit_test_setup_teardown(test_blinks, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_clones, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_growth, begin_test, end_test),
         cmocka_unit_test_setup_teardown(test_start_beside_delete, begin_test, end_test),

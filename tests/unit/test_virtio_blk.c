@@ -329,6 +329,7 @@ int main(void)
         cmocka_unit_test_teardown(test_pages, end),   cmocka_unit_test_teardown(test_many, end),
         cmocka_unit_test_teardown(test_errors, end),  cmocka_unit_test_teardown(test_no_cache, end),
         cmocka_unit_test_teardown(test_hang, end),    cmocka_unit_test_teardown(test_gone, end),
+        cmocka_unit_test_teardown(test_forgets, end), cmocka_unit_test_teardown(test_epochs, end),
         cmocka_unit_test_teardown(test_swapped, end), cmocka_unit_test_teardown(test_lies, end),
         cmocka_unit_test_teardown(test_ranges, end),
     };
