@@ -4,7 +4,7 @@
 The power cuts: the host has a store on an NVMe disk, one on a SATA disk, and one on a virtio-blk disk.  They lose what
 was not flushed (volatile_disk.py).  Its guest writes to a volume and to a clone in each of them, all at once, each with
 several requests under way (tests/guest/diskcuts.c).  Volumes get and lose snapshots meanwhile.  After each cut the host
-starts the guest by itself, and the guest verifies everything."""
+starts the guest by itself, and the guest verifies everything.  CUTS=n: so many cuts, not twenty."""
 import hashlib
 import os
 import random
@@ -19,7 +19,7 @@ from test_store import KINDS, StoreDisk
 from test_virtio import FILES, guest_vm
 from volatile_disk import VolatileDisk, blank
 
-CUTS, VOLUME_MIB = 20, 16
+CUTS, VOLUME_MIB = int(os.environ.get("CUTS", "20")), 16
 MIB = 1 << 20
 DEVICES = {"nvme": "nvme,drive=nvme,serial=godwit", "ahci": "ide-hd,drive=ahci,bus=ide.1,serial=godwit",
            "virtio": "virtio-blk-pci,drive=virtio,serial=godwit"}
