@@ -13,6 +13,7 @@
 #include "kernel/manage/api_file.h"
 #include "kernel/manage/console.h"
 #include "kernel/manage/events.h"
+#include "kernel/manage/move_disk.h"
 #include "kernel/manage/settings.h"
 #include "kernel/peers/ask.h"
 #include "kernel/peers/evacuate.h"
@@ -63,7 +64,8 @@ bool service_step(uint64_t *wake)
     busy |= validate_step();
     busy |= vm_manage_step();
     vm_define_step();
-    move_record_step(); /* after that: of two entries with a name it has the instance */
+    move_record_step();       /* after that: of two entries with a name it has the instance */
+    busy |= disk_move_step(); /* after both: which volumes guests have is known */
     vm_usage_step();
     log_step();
     pcpu_check_timers();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
  *   tools/ctl/image.c tools/ctl/volume_data.c tools/ctl/file.c
- *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/validate.c tools/ctl/svg.c tools/ctl/picture.c
+ *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/move_disk.c tools/ctl/validate.c tools/ctl/svg.c
+ *   tools/ctl/picture.c
  *   tools/ctl/progress.c tools/ctl/store.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c tools/ctl/trust.c
  *   tools/ctl/define.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
@@ -116,6 +117,10 @@ static const struct command {
       "move a guest and watch (--detach: do not watch; --dry-run: only say what would happen)",
       "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate web --to beta --quick --dry-run\nvm migrate db --to beta --policy stop --limit 100",
       cmd_vm_migrate },
+    { { "vm", "move-disk" }, 2, 2, "NAME DISK --to PLACE", "to keep overwrite limit detach cancel",
+      "move a disk of a running guest (vda, vdb...) to STORE/VOLUME, which is made if need be, or nbd:ADDRESS/EXPORT "
+      "(--keep: and keep the old volume; --overwrite: what is there may be lost; --limit: MB per second; --cancel: end "
+      "a move of the disk)", "vm move-disk web vda --to fast/web\nvm move-disk web vda --cancel", cmd_vm_move_disk },
     { { "migration", "list" }, 0, 0, "", "", "moves, newest first", "migration list --host alpha", cmd_migration_list },
     { { "migration", "show" }, 1, 1, "MOVE [--svg FILE]", "svg",
       "all figures of a move (--svg FILE: draw it; MOVE -: one that --json printed, from standard input)",
@@ -357,7 +362,9 @@ enum {
     OPT_SURE,
     OPT_ROLE,
     OPT_SPOOF,
-    OPT_DEFINITION
+    OPT_DEFINITION,
+    OPT_KEEP,
+    OPT_OVERWRITE
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
@@ -402,6 +409,8 @@ static const struct option long_options[] = {
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "name", required_argument, NULL, OPT_NAME },
     { "definition", no_argument, NULL, OPT_DEFINITION },
+    { "keep", no_argument, NULL, OPT_KEEP },
+    { "overwrite", no_argument, NULL, OPT_OVERWRITE },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { "version", no_argument, NULL, OPT_VERSION },
     { "complete-options", no_argument, NULL, OPT_OPTIONS }, /* for the completion of shells */
@@ -510,6 +519,8 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_TIMEOUT:     options.timeout = optarg; break;
         case OPT_NAME:        options.name = optarg; break;
         case OPT_DEFINITION:  options.show_config = true; break;
+        case OPT_KEEP:        options.keep = true; break;
+        case OPT_OVERWRITE:   options.overwrite = true; break;
         case OPT_LIVE:        options.live = true; break;
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_QUICK:       options.quick = true; break;

@@ -45,6 +45,7 @@ static void host_defaults(struct host_config *h)
     h->incoming = h->outgoing = true;
     h->downtime_limit_ms = 300;
     h->max_jobs = 2;
+    h->max_storage_jobs = 2;
     h->guest_cpus = UINT64_MAX;
     h->dirty_mech = DIRTY_AUTO;
     h->lz4 = true;

@@ -2,7 +2,8 @@
  * kernel/config/config.h - \godwit\godwit.conf as a plain struct.  docs/config.md lists every key.
  *
  *   [host]           name, ip (dhcp | a.b.c.d/len), gateway, port, api-port, key, cert, incoming, outgoing, networks,
- *                    bandwidth-limit-mb, downtime-limit-ms, max-jobs, dirty-log, verify, lz4, pool-cpuid
+ *                    bandwidth-limit-mb, downtime-limit-ms, max-jobs, max-storage-jobs, dirty-log, verify, lz4,
+ *                    pool-cpuid
  *   [peer NAME]      address, port, fingerprint
  *   [client NAME]    fingerprint, role
  *   [vm NAME]        memory, cpus, kernel, initrd, module (several), cmdline, cpu, autostart, start-order,
@@ -148,6 +149,7 @@ struct host_config {
     unsigned bandwidth_limit_mb; /* of all outgoing moves together, in 10^6 bytes per second; 0: no limit */
     unsigned downtime_limit_ms;  /* default 300 */
     unsigned max_jobs;           /* simultaneous outgoing moves, default 2; more wait */
+    unsigned max_storage_jobs;   /* the same for moves of disks within this host */
     enum dirty_mech dirty_mech;
     uint64_t guest_cpus; /* bit n: pCPU n may run guests; default all */
     bool verify;         /* hash all guest memory when the guest is stopped, and compare; lengthens the blackout */
@@ -192,6 +194,14 @@ void config_parse_later(const char *text, size_t len, const struct host_config *
  *  config_parse(); out->vms[0] is the guest, valid if out->n_errors is 0. */
 void config_vm_parse(const char *name, const char *text, size_t len, struct config *out, config_error_fn *on_error,
                      void *ctx);
+/** Parse the value of a key `disk`; of an NBD server without its fingerprint.  False: it is wrong. */
+bool config_disk_parse(const char *value, struct disk_config *out);
+/** Write the place of d as it stands behind `disk = `, without options.  Returns as snprintf(). */
+int config_disk_place(const struct disk_config *d, char *out, size_t cap);
+/** Write the lines of d: `disk`, and `disk-fingerprint` if it has one.  Returns their length without the final NUL; 0:
+ *  they do not fit into cap (CONFIG_DISK_TEXT_MAX does). */
+#define CONFIG_DISK_TEXT_MAX 512u
+size_t config_disk_write(const struct disk_config *d, char *out, size_t cap);
 /** The lines of section [vm NAME] in text, from the one with its name on.  NULL: there is none. */
 const char *config_vm_text(const char *text, size_t len, const char *name, size_t *section_len);
 

@@ -96,6 +96,20 @@ size_t config_edit_cut_disk(const char *text, size_t len, unsigned i, char *out,
     return length(&t);
 }
 
+size_t config_edit_swap_disk(const char *text, size_t len, unsigned i, const char *lines, char *out, size_t cap)
+{
+    struct text t = { .buf = out, .cap = cap };
+    bool there = false;
+    for (struct reader r = reader_begin(text, len); reader_next(&r);) {
+        if (r.owner != OF_DISK || r.i != i)
+            put(&t, r.line, r.len);
+        else if (!there)
+            put(&t, lines, strlen(lines));
+        there |= r.owner == OF_DISK && r.i == i;
+    }
+    return there ? length(&t) : 0;
+}
+
 /* Bit i: card i has a line `mac`. */
 static uint32_t macs_given(const char *text, size_t len)
 {

@@ -384,6 +384,10 @@ static bool host_bandwidth_set(struct parser *p, const char *v)
     return config_number(v, 0, 100000, &p->c->host.bandwidth_limit_mb);
 }
 static bool host_max_jobs_set(struct parser *p, const char *v) { return config_number(v, 1, 16, &p->c->host.max_jobs); }
+static bool host_max_storage_jobs_set(struct parser *p, const char *v)
+{
+    return config_number(v, 1, 16, &p->c->host.max_storage_jobs);
+}
 static bool host_guest_cpus_set(struct parser *p, const char *v) { return cpu_list_parse(v, &p->c->host.guest_cpus); }
 static bool host_verify_set(struct parser *p, const char *v) { return config_boolean(v, &p->c->host.verify); }
 static bool host_lz4_set(struct parser *p, const char *v) { return config_boolean(v, &p->c->host.lz4); }
@@ -582,6 +586,7 @@ static bool disk_parse(const char *v, struct disk_config *out)
     }
     return disk_place_parse(s, out);
 }
+bool config_disk_parse(const char *value, struct disk_config *out) { return disk_parse(value, out); }
 static bool vm_disk_set(struct parser *p, const char *v)
 {
     struct vm_config *vm = p->vm;
@@ -653,6 +658,7 @@ static const struct key host_keys[] = {
     { "bandwidth-limit-mb", host_bandwidth_set, "megabytes per second, 0 (no limit) to 100000" },
     { "downtime-limit-ms", host_downtime_set, "milliseconds, 1 to 60000" },
     { "max-jobs", host_max_jobs_set, "a number, 1 to 16" },
+    { "max-storage-jobs", host_max_storage_jobs_set, "a number, 1 to 16" },
     { "dirty-log", host_dirty_log_set, "auto, wp, ad or pml" },
     { "guest-cpus", host_guest_cpus_set, "all, or numbers of CPUs from 0 to 63: 1-3,5" },
     { "verify", host_verify_set, YES_NO },

@@ -35,15 +35,27 @@ static void nbd_write(struct text *t, const struct nbd_config *n)
 }
 
 /* A ram: disk that came by a move is blank when the guest starts again. */
-static void disk_write(struct text *t, const struct disk_config *d)
+static void disk_place_write(struct text *t, const struct disk_config *d)
 {
-    char fingerprint[65];
-    line(t, "disk = ");
     switch (d->kind) {
     case DISK_IN_RAM: line(t, "ram:%luM", d->bytes / MIB); break;
     case DISK_ON_LV:  line(t, "lv:%s/%s", d->lv.vg, d->lv.lv); break;
     case DISK_ON_NBD: nbd_write(t, &d->nbd); break;
     }
+}
+
+int config_disk_place(const struct disk_config *d, char *out, size_t cap)
+{
+    struct text t = { out, 0, cap };
+    disk_place_write(&t, d);
+    return (int)t.len;
+}
+
+static void disk_write(struct text *t, const struct disk_config *d)
+{
+    char fingerprint[65];
+    line(t, "disk = ");
+    disk_place_write(t, d);
     line(t, "%s%s%s\n", d->read_only ? " read-only" : "", d->serial[0] ? " serial=" : "", d->serial);
     if (d->kind != DISK_ON_NBD || !d->nbd.tls)
         return;
@@ -71,6 +83,13 @@ static void files_write(struct text *t, const struct vm_config *c)
         line(t, "initrd = initrd\n");
     for (const char *m = NULL; (m = config_module_next(c, m, file, &string));)
         line(t, "module = module-%u%s%s\n", ++i, *string ? " " : "", string);
+}
+
+size_t config_disk_write(const struct disk_config *d, char *out, size_t cap)
+{
+    struct text t = { out, 0, cap };
+    disk_write(&t, d);
+    return t.len < cap ? t.len : 0;
 }
 
 size_t config_vm_write(const struct vm_config *c, char *out, size_t cap)

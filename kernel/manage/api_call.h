@@ -134,6 +134,8 @@ void api_vm_disk_detach(struct api_call *c);
 void api_vm_nic_attach(struct api_call *c);
 void api_vm_nic_detach(struct api_call *c);
 void api_store_adopt(struct api_call *c);
+void api_disk_move(struct api_call *c); /* api_move_disk.c */
+void api_disk_move_cancel(struct api_call *c);
 void api_migration_list(struct api_call *c); /* api_migration.c */
 void api_migration_show(struct api_call *c);
 void api_migration_start(struct api_call *c);

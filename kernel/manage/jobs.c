@@ -62,6 +62,12 @@ void job_progress(struct api_job *j, uint64_t done, uint64_t total)
     j->total = total;
 }
 
+void job_say(struct api_job *j, const char *text)
+{
+    ASSERT(j->running);
+    snprintf(j->text, sizeof(j->text), "%s", text);
+}
+
 void job_end(struct api_job *j, enum hv_err e, const char *text)
 {
     ASSERT(j->running);
@@ -105,10 +111,10 @@ static void put_api_job(struct json *o, const struct api_job *j)
     json_num(o, "elapsed_us", (j->running ? clock_us() : j->end_us) - j->begin_us);
     json_num(o, "bytes_done", j->done);
     json_num(o, "bytes", j->total);
-    if (!j->running) {
+    if (!j->running)
         json_str(o, "code", j->err ? hv_err_name(j->err) : "HV_OK");
+    if (!j->running || j->text[0])
         json_str(o, "message", j->text);
-    }
     json_end(o);
 }
 

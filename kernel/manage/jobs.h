@@ -29,6 +29,8 @@ HV_MUST_CHECK struct api_job *job_begin(const char *by, const char *what_fmt, ..
 unsigned job_number(const struct api_job *j);
 /** So many bytes of total are done; total 0: not known. */
 void job_progress(struct api_job *j, uint64_t done, uint64_t total);
+/** What it waits for, for a person; "": nothing.  text of at most 319 bytes is kept. */
+void job_say(struct api_job *j, const char *text);
 /** The outcome, once: HV_OK, or an error.  text: for a person; of an error its cause and fix.  j is not used any more
  *  by the caller.  It is logged. */
 void job_end(struct api_job *j, enum hv_err e, const char *text);

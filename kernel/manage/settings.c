@@ -17,9 +17,11 @@
 #include "kernel/store/registry.h"
 #include "net/net.h"
 
-#define TEXT_MAX  32768u
-#define ENTRY     "settings"
-#define KEYS_LIVE "incoming, outgoing, networks, bandwidth-limit-mb, downtime-limit-ms, max-jobs, verify, lz4"
+#define TEXT_MAX 32768u
+#define ENTRY    "settings"
+#define KEYS_LIVE                                                                     \
+    "incoming, outgoing, networks, bandwidth-limit-mb, downtime-limit-ms, max-jobs, " \
+    "max-storage-jobs, verify, lz4"
 
 static void show_bool(bool v, char *out) { snprintf(out, SETTINGS_VALUE, "%s", v ? "yes" : "no"); }
 static void show_num(unsigned v, char *out) { snprintf(out, SETTINGS_VALUE, "%u", v); }
@@ -28,6 +30,7 @@ static void show_outgoing(const struct host_config *h, char *out) { show_bool(h-
 static void show_bandwidth(const struct host_config *h, char *out) { show_num(h->bandwidth_limit_mb, out); }
 static void show_downtime(const struct host_config *h, char *out) { show_num(h->downtime_limit_ms, out); }
 static void show_max_jobs(const struct host_config *h, char *out) { show_num(h->max_jobs, out); }
+static void show_max_storage_jobs(const struct host_config *h, char *out) { show_num(h->max_storage_jobs, out); }
 static void show_verify(const struct host_config *h, char *out) { show_bool(h->verify, out); }
 static void show_lz4(const struct host_config *h, char *out) { show_bool(h->lz4, out); }
 static void show_networks(const struct host_config *h, char *out)
@@ -51,6 +54,7 @@ static struct live { /* a key of [host] that may change */
     { "bandwidth-limit-mb", show_bandwidth, "" },
     { "downtime-limit-ms", show_downtime, "" },
     { "max-jobs", show_max_jobs, "" },
+    { "max-storage-jobs", show_max_storage_jobs, "" },
     { "verify", show_verify, "" },
     { "lz4", show_lz4, "" },
 };

@@ -670,7 +670,7 @@ static void rate_note(struct mirror *m)
     uint64_t now = clock_us(), us = now - m->rate_us;
     if (us < RATE_US)
         return;
-    m->stats.rate = (m->stats.copied - m->rate_was) * 1000000 / us;
+    m->stats.rate_of_late = (m->stats.copied - m->rate_was) * 1000000 / us;
     m->rate_us = now;
     m->rate_was = m->stats.copied;
 }

@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "kernel/config/config_edit.h"
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/registry.h"
@@ -263,6 +264,49 @@ enum hv_err vm_undefine(struct vm *vm, struct why *why)
         e = registry_put(entry_of(entry, "state", name), NULL, 0, why);
     made_set(vm, NULL);
     return e;
+}
+
+/* ---- another place for a disk ---- */
+
+/* The entry arrived/NAME of a guest that came by a move ends with a [vm] section; no line above it is of a disk. */
+
+enum hv_err vm_define_disk_check(const struct vm *vm, struct why *why)
+{
+    const char *name = vm->config.name;
+    if (vm->arrived)
+        return HV_OK;
+    if (of_conf(vm))
+        return REFUSE(HV_E_UNSUPP,
+                      "%s is defined in godwit.conf, which this host does not change: move its [vm] section to the "
+                      "registry (`vm define`), and start it again",
+                      name);
+    if (vm->redefined)
+        return REFUSE(HV_E_BUSY, "%s was defined anew while it runs: start it again first", name);
+    return HV_OK;
+}
+
+enum hv_err vm_define_disk(struct vm *vm, unsigned i, const struct disk_config *d, struct why *why)
+{
+    char entry[ENTRY_LEN], lines[CONFIG_DISK_TEXT_MAX];
+    size_t len = 0;
+    enum hv_err e = vm_define_disk_check(vm, why);
+    if (e)
+        return e;
+    const char *text = registry_get(entry_of(entry, vm->arrived ? "arrived" : "vm", vm->config.name), &len);
+    if (!text)
+        return REFUSE(HV_E_UNSUPP, "this host's registry has no definition of %s: `vm define` it", vm->config.name);
+    size_t cap = len + sizeof(lines) + 1;
+    char *out = config_disk_write(d, lines, sizeof(lines)) ? mem_alloc(cap) : NULL;
+    size_t n = out ? config_edit_swap_disk(text, len, i, lines, out, cap) : 0;
+    e = n ? registry_put(entry, out, n, why)
+          : REFUSE(HV_E_NOMEM, "the definition of %s cannot be changed: no memory", vm->config.name);
+    mem_free(out, cap);
+    if (e)
+        return e;
+    vm->config.disk[i] = *d;
+    if (!vm->arrived && made[vm_slot(vm)])
+        made[vm_slot(vm)]->disk[i] = *d;
+    return HV_OK;
 }
 
 /* ---- where from ---- */

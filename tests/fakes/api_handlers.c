@@ -36,6 +36,7 @@ HANDLER(vm_console_read) HANDLER(vm_console_write) HANDLER(migration_list) HANDL
 HANDLER(migration_cancel) HANDLER(migration_set) HANDLER(migration_resolve) HANDLER(evacuate_show) HANDLER(evacuate_start)
 HANDLER(vm_define) HANDLER(vm_undefine) HANDLER(vm_config) HANDLER(store_adopt)
 HANDLER(vm_disk_attach) HANDLER(vm_disk_detach) HANDLER(vm_nic_attach) HANDLER(vm_nic_detach)
+HANDLER(disk_move) HANDLER(disk_move_cancel)
 HANDLER(vm_shutdown) HANDLER(vm_reset) HANDLER(vm_nmi) HANDLER(vm_set) HANDLER(poweroff) HANDLER(reboot) HANDLER(events) HANDLER(host_set)
 HANDLER(peer_list) HANDLER(peer_add) HANDLER(peer_remove) HANDLER(client_list) HANDLER(client_add) HANDLER(client_remove)
 HANDLER(evacuate_cancel) HANDLER(validate) HANDLER(job_list) HANDLER(job_show)

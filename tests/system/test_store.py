@@ -7,10 +7,12 @@ import struct
 import time
 import zlib
 
-from fixtures import Clients, each
-from host import Lan, Link, ROOT, RUNS, SlowLink
+from fixtures import Clients, Skip, each
+from host import KERNEL, Lan, Link, ROOT, RUNS, SlowLink
 from lvm2 import States
-from test_virtio import FILES, guest_vm, sh
+from nbd import NbdServer, missing
+from test_nbd import begin, end
+from test_virtio import FILES, INITRD, guest_vm, sh
 from tiny_guest import ticks, walker_files, walker_vm
 from volatile_disk import VolatileDisk, blank
 
@@ -313,6 +315,61 @@ def test_store_made_here(own):
     assert written in text and re.search(r"^49152$", text, re.M) and re.search(r"^0$", text, re.M), text
     b.kill()
     states.judge("")
+    link.close()
+
+
+LONGEST_MS = 1500                                       # of a request in the guest, while its disk moves; emulated
+
+
+def test_a_disk_moves_under_load(own):
+    """A guest that writes all the time, and verifies: its disk moves from a server to a store, to another store on
+    another controller, and back to the server.  The definition follows; old volumes are gone, or kept if asked for.
+    Then the power is cut in the middle of a move: the guest has the disk that it had, and what was made is deleted."""
+    if missing():
+        raise Skip(missing())
+    nbd, disks = NbdServer("moved", 16), [StoreDisk("fast", [], golden=os.devnull), StoreDisk("slow", [],
+                                                                                               golden=os.devnull)]
+    devices = ["nvme,drive=store0,serial=godwit", "ide-hd,drive=store1,bus=ide.1,serial=slow"]
+    extra = []
+    for i, (disk, device) in enumerate(zip(disks, devices)):
+        extra += ["-drive", f"file={disk.file},if=none,id=store{i},format=raw", "-device", device]
+    host = {"files": {"linux": KERNEL, "initrd": INITRD}, "extra": extra, "clients": Clients.ROLES}
+    a = own("a", link := Lan(), **host)
+    clients = Clients([a])
+    ctl = clients.ctl
+    ctl("store", "create", "a", "nvme0", "--yes")
+    ctl("store", "create", "a", next(d["name"] for d in clients.json("disk", "list")["disks"] if d["serial"] == "slow"),
+        "--name", "slow", "--yes")
+    text = os.path.join(RUNS, "moved.conf")
+    with open(text, "w", encoding="utf-8") as f:
+        f.write(f"[vm guest]\nmemory = 128M\nkernel = linux\ninitrd = initrd\ncmdline = console=ttyS0 quiet\n"
+                f"; the disk\ndisk = {nbd.disk}\n")
+    ctl("vm", "define", text)
+    ctl("vm", "start", "guest")
+    begin(a)
+    assert "there is a volume" not in ctl("vm", "move-disk", "guest", "vdb", "--to", "godwit/web", code=1)[1]
+    said = [ctl("vm", "move-disk", "guest", "vda", "--to", "godwit/web")[0]]
+    assert "vda of guest is on lv:godwit/web now" in said[0], said
+    assert "; the disk\ndisk = lv:godwit/web\n" in ctl("vm", "show", "guest", "--config")[0]
+    said.append(ctl("vm", "move-disk", "guest", "vda", "--to", "slow/web")[0])
+    assert "lv:godwit/web is deleted" in said[1] and "godwit/web" not in ctl("volume", "list")[0], said
+    assert "--overwrite allows that" in ctl("vm", "move-disk", "guest", "vda", "--to", nbd.disk, code=1)[1]
+    said.append(ctl("vm", "move-disk", "guest", "vda", "--to", nbd.disk, "--overwrite", "--keep")[0])
+    assert "slow/web" in ctl("volume", "list")[0]
+    with a.guest("guest") as g:
+        g.ready()
+        figures = end(g, nbd)
+    print("; ".join(said), figures)
+    assert figures["slowest_ms"] < LONGEST_MS, figures
+    ctl("vm", "move-disk", "guest", "vda", "--to", "godwit/web", "--limit", "1", "--detach")
+    while "godwit/web" not in ctl("volume", "list")[0]:
+        time.sleep(0.3)
+    a.kill()                                            # the power is cut
+    b = own("a", link, **host)
+    b.wait_log("the move of a disk ended with this host, and left lv:godwit/web behind")
+    b.wait_log("what the move of a disk left behind is deleted")
+    assert f"disk = {nbd.disk}\n" in ctl("vm", "show", "guest", "--config")[0]
+    assert not re.search("godwit/web", ctl("volume", "list")[0])
     link.close()
 
 

@@ -214,6 +214,7 @@ static const struct value_case value_cases[] = {
     { "host", "downtime-limit-ms", "0", false }, { "host", "downtime-limit-ms", "60001", false },
     { "host", "downtime-limit-ms", "300ms", false },
     { "host", "max-jobs", "16", true }, { "host", "max-jobs", "17", false }, { "host", "max-jobs", "0", false },
+    { "host", "max-storage-jobs", "3", true }, { "host", "max-storage-jobs", "0", false },
     { "host", "dirty-log", "auto", true }, { "host", "dirty-log", "wp", true }, { "host", "dirty-log", "ad", true },
     { "host", "dirty-log", "pml", true }, { "host", "dirty-log", "fast", false },
     { "host", "no-such-key", "1", false }, { "host", "memory", "256M", false },

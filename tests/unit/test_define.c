@@ -405,6 +405,43 @@ static void test_disks(void **state)
     assert_string_equal(why, "web: no kernel");
 }
 
+/* The disk of a guest that runs is in another place: text and configuration follow, and it is not "redefined". */
+static void test_a_disk_elsewhere(void **state)
+{
+    (void)state;
+    struct disk_config d, nbd;
+    assert_true(config_disk_parse("lv:g/new read-only serial=x", &d) && config_disk_parse("nbd:10.0.0.9/b", &nbd));
+    assert_false(config_disk_parse("lv:g", &nbd) || config_disk_parse("tape:1", &nbd));
+    assert_int_equal(define("web", HEAD "disk-fingerprint = " FINGERPRINT "\n"
+                                        "disk = nbd:1.2.3.4/a ; this\n" DISK_1),
+                     HV_OK);
+    struct vm *vm = vm_find("web");
+    atomic_store(&vm->state, VM_RUNNING);
+    vm->redefined = false;
+    assert_int_equal(vm_define_disk(vm, 0, &d, WHY(why)), HV_OK);
+    text_is("web", HEAD "disk = lv:g/new read-only serial=x\n" DISK_1);
+    assert_true(!strcmp(vm->config.disk[0].lv.lv, "new") && !strcmp(vm->defined->disk[0].lv.lv, "new") &&
+                !vm->redefined);
+    assert_int_equal(vm_define_disk(vm, 7, &d, WHY(why)), HV_E_NOMEM);
+    fails = true;
+    assert_int_equal(vm_define_disk(vm, 1, &d, WHY(why)), HV_E_IO);
+    fails = false;
+    assert_string_not_equal(vm->config.disk[1].lv.lv, "new");
+    vm->redefined = true;
+    assert_int_equal(vm_define_disk(vm, 1, &d, WHY(why)), HV_E_BUSY);
+    assert_int_equal(vm_define_disk(vm_find("file"), 0, &d, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "defined in godwit.conf, which this host does not change"));
+    /* One that came by a move. */
+    vm->arrived = true;
+    assert_int_equal(vm_define_disk(vm, 1, &d, WHY(why)), HV_E_UNSUPP);
+    const char *entry = "id = 1\nfile = 5 00\n[vm web]\n" WEB DISK_1 DISK_1;
+    assert_int_equal(registry_table_put(&table, "arrived/web", entry, strlen(entry)), HV_OK);
+    assert_int_equal(vm_define_disk(vm, 1, &d, WHY(why)), HV_OK);
+    assert_string_equal(registry_get("arrived/web", NULL),
+                        "id = 1\nfile = 5 00\n[vm web]\n" WEB DISK_1 "disk = lv:g/new read-only serial=x\n");
+    vm->arrived = false;
+}
+
 static void refused(enum hv_err e, enum hv_err wanted, const char *says)
 {
     if (e != wanted || !strstr(why, says))
@@ -563,6 +600,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_load, begin, end),
         cmocka_unit_test_setup_teardown(test_last, begin, end),
         cmocka_unit_test_setup_teardown(test_disks, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_disk_elsewhere, begin, end),
         cmocka_unit_test_setup_teardown(test_disks_refused, begin, end),
         cmocka_unit_test_setup_teardown(test_cards, begin, end),
         cmocka_unit_test_setup_teardown(test_moved, begin, end),

@@ -545,7 +545,7 @@ static void test_a_rate(void **state)
     uint64_t since = now_us;
     until_sync(0);
     assert_true(now_us - since > 3800000 && now_us - since < 4500000);
-    uint64_t rate = mirror_stats(m).rate;
+    uint64_t rate = mirror_stats(m).rate_of_late;
     assert_true(rate > 8 * MIRROR_GRAIN && rate < 12 * MIRROR_GRAIN);
     end(true);
 }

@@ -48,7 +48,7 @@ extern struct settings settings;
 struct options {
     bool base, raw;
     bool json, detach, yes, force, plain, lz4, live, paused, quick, cold, dry_run, verify, force_here, force_there,
-        print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config, spoof;
+        keep, overwrite, print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config, spoof;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
         *name;
 };
@@ -169,6 +169,7 @@ enum exit_code cmd_vm_stop(int argc, char **argv);
 enum exit_code cmd_vm_shutdown(int argc, char **argv); /* power.c */
 enum exit_code cmd_vm_reset(int argc, char **argv);
 enum exit_code cmd_vm_nmi(int argc, char **argv);
+enum exit_code cmd_vm_move_disk(int argc, char **argv);
 enum exit_code cmd_vm_set(int argc, char **argv);
 enum exit_code cmd_vm_pause(int argc, char **argv);
 enum exit_code cmd_vm_resume(int argc, char **argv);
@@ -306,6 +307,8 @@ enum exit_code validate_move(struct host *h, const char *vm);
 const char *move_summary(char *out, size_t len, const json_t *job);
 /** n / unit with so many decimals, rounded half up; returns out.  All figures with decimals come from here. */
 const char *decimal(char out[24], uint64_t n, uint64_t unit, unsigned digits);
+/** Follow the job that h has answered with in a, which is freed; print its outcome. */
+enum exit_code watch_job(struct host *h, struct answer *a);
 /** Wait for a job of the host, with progress between progress_begin() and _end().  message: its outcome. */
 enum exit_code job_follow(struct host *h, uint64_t id, char *message, size_t len);
 

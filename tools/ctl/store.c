@@ -27,8 +27,7 @@ static enum exit_code size_argument(const char *text, uint64_t *bytes)
 
 /* ---- jobs ---- */
 
-/* Follow the job that h has answered with in a, which is freed; print its outcome. */
-static enum exit_code watch_job(struct host *h, struct answer *a)
+enum exit_code watch_job(struct host *h, struct answer *a)
 {
     char path[64], message[512];
     uint64_t job = get_num(a->json, "job");

@@ -70,6 +70,8 @@ enum exit_code job_follow(struct host *h, uint64_t id, char *message, size_t len
         bar.total = get_num(a.json, "bytes");
         if (running && bar.total)
             bar_show(&bar, get_num(a.json, "bytes_done"));
+        if (running && *get_str(a.json, "message"))
+            progress_show("%s: %s", what, get_str(a.json, "message"));
         snprintf(message, len, "%s", get_str(a.json, "message"));
         if (!strcmp(state, "failed"))
             e = refused(h, get_str(a.json, "code"), message, 409);

@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/move_disk.c - see move_disk.h.  The copy itself is kernel/store/mirror.c.
+ *
+ *   QUEUED -> NOTED -> CREATING -> OPENING -> ENTERING -> COPYING -> RECORDING -> LEAVING -> DELETING (the old volume)
+ *                                     |          |           |
+ *                                     +----------+-----------+-> RETURNING -> DELETING (the new volume)
+ *
+ * NOTED: the volume does not exist, and will be made.  ENTERING, LEAVING, RETURNING: the guest's requests are held
+ * while its disk is exchanged: for the mirror, for the new one, for the old one.
+ *
+ * Power cuts.  The registry's entry storage/GUEST.N names the volume to delete after one: at first the new one, if it
+ * is made for this; from the switch on the old one, unless it is kept.  At the switch this entry and the guest's
+ * definition are written together.  Before it is durable the guest has the old disk after a power cut, afterwards the
+ * new one; so each write goes to both until it is known to be.  A volume that some guest has is not deleted.
+ *
+ * A guest that is stopped or reset on the way closes its disks, and the mirror with them (move_gone()). */
+#include "kernel/manage/move_disk.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/migration.h"
+#include "kernel/store/lv_disk.h"
+#include "kernel/store/lvm_change.h"
+#include "kernel/store/mirror.h"
+#include "kernel/store/registry.h"
+#include "kernel/store/volume.h"
+#include "kernel/vm/vm_define.h"
+#include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_manage.h"
+#include "net/nbd.h"
+
+#define MOVES_MAX 32u
+#define OPEN_US   15000000u /* for the new disk to answer first */
+#define STUCK_US  60000000u /* without progress, while the guest does not depend on it */
+#define CLOSE_US  30000000u /* for a disk's last requests to end, before its volume is deleted */
+#define ENTRY_LEN (sizeof("storage/") + CONFIG_NAME_LEN + 4)
+
+enum move_state {
+    MOVE_FREE,
+    MOVE_QUEUED,
+    MOVE_NOTED,
+    MOVE_CREATING,
+    MOVE_OPENING,
+    MOVE_ENTERING,
+    MOVE_COPYING,
+    MOVE_RECORDING,
+    MOVE_LEAVING,
+    MOVE_RETURNING,
+    MOVE_DELETING,
+    MOVE_OVER
+};
+struct disk_move {
+    enum move_state state;
+    unsigned number; /* in the order of requests */
+    struct api_job *job;
+    char guest[CONFIG_NAME_LEN];
+    unsigned disk;
+    struct disk_config from, to;
+    char from_text[DISK_NAME_LEN + 16], to_text[DISK_NAME_LEN + 16];
+    struct disk_move_options o;
+    uint64_t bytes;        /* of the disk */
+    bool creates, created; /* the volume is made for this move; it is there */
+    bool switched;         /* the definition names the new place */
+    bool busy;             /* an action with a volume is under way */
+    struct mirror *m;      /* NULL: the guest does not have it */
+    struct disk *to_disk;  /* owned in OPENING and ENTERING */
+    uint64_t mark;         /* of the registry */
+    uint64_t since_us;     /* of the state; COPYING: of the last progress */
+    uint64_t begun_us;     /* when it left the queue */
+    uint64_t copied;       /* at the last look */
+    uint64_t pause_us;     /* the longest time that the guest's requests were held */
+    struct mirror_stats stats;
+    enum hv_err err; /* with why: it fails, and ends once all is as before */
+    char why[400];
+    char after[200]; /* about the old volume, for the end */
+};
+static struct disk_move moves[MOVES_MAX];
+static unsigned last_number;
+static uint64_t epoch; /* of the registry in which leftovers were looked for */
+
+static void move_to(struct disk_move *d, enum move_state s)
+{
+    d->state = s;
+    d->since_us = clock_us();
+}
+
+HV_PRINTF(3, 4)
+static void move_fails(struct disk_move *d, enum hv_err e, const char *fmt, ...)
+{
+    va_list ap;
+    if (d->err)
+        return;
+    d->err = e;
+    va_start(ap, fmt);
+    vsnprintf(d->why, sizeof(d->why), fmt, ap);
+    va_end(ap);
+}
+
+/* The guest, if it is up: its disks are open. */
+static struct vm *move_vm(const struct disk_move *d)
+{
+    struct vm *vm = vm_find(d->guest);
+    return vm && (vm_state(vm) == VM_RUNNING || vm_state(vm) == VM_PAUSED) ? vm : NULL;
+}
+
+/* ---- what the registry says of it ---- */
+
+static const char *move_entry(const struct disk_move *d, char out[ENTRY_LEN])
+{
+    snprintf(out, ENTRY_LEN, "storage/%s.%u", d->guest, d->disk);
+    return out;
+}
+
+/* lv: the volume that is to be deleted after a power cut; NULL: none. */
+static enum hv_err move_note(const struct disk_move *d, const struct lv_config *lv, struct why *why)
+{
+    char entry[ENTRY_LEN], text[2 * CONFIG_LV_NAME_LEN + 2];
+    move_entry(d, entry);
+    if (!lv)
+        return registry_get(entry, NULL) ? registry_put(entry, NULL, 0, why) : HV_OK;
+    int n = snprintf(text, sizeof(text), "%s/%s\n", lv->vg, lv->lv);
+    return registry_put(entry, text, (size_t)n, why);
+}
+
+/* ---- volumes ---- */
+
+static void move_on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    const struct disk_move *d = ctx;
+    if (d->state == MOVE_CREATING)
+        job_progress(d->job, done, total);
+}
+
+static void move_on_created(void *ctx, enum hv_err e, const char *text)
+{
+    struct disk_move *d = ctx;
+    d->busy = false;
+    d->created = !e;
+    if (e)
+        move_fails(d, e, "%s", text);
+    move_to(d, MOVE_OPENING);
+}
+
+static void move_on_deleted(void *ctx, enum hv_err e, const char *text)
+{
+    struct disk_move *d = ctx;
+    d->busy = false;
+    if (e)
+        snprintf(d->after, sizeof(d->after), "; %s stays: %.120s", d->err ? d->to_text : d->from_text, text);
+    else if (!d->err)
+        snprintf(d->after, sizeof(d->after), "; %s is deleted", d->from_text);
+    move_to(d, MOVE_OVER);
+}
+
+/* The volume to delete at the end; NULL: none. */
+static const struct lv_config *move_garbage(const struct disk_move *d)
+{
+    if (d->err)
+        return d->created ? &d->to.lv : NULL;
+    return d->from.kind == DISK_ON_LV && !d->o.keep ? &d->from.lv : NULL;
+}
+
+static bool move_delete(struct disk_move *d)
+{
+    const struct lv_config *lv = move_garbage(d);
+    const struct store_watch watch = { move_on_progress, move_on_deleted, d };
+    char why[200];
+    if (d->busy)
+        return false;
+    if (!lv) {
+        move_to(d, MOVE_OVER);
+        return true;
+    }
+    struct lvm_group *g = lvm_group_find(lv->vg);
+    d->busy = true;
+    enum hv_err e = g ? volume_delete(g, lv->lv, &watch, WHY(why)) : HV_E_NOENT;
+    if (!e)
+        return true;
+    d->busy = false;
+    if (e == HV_E_BUSY && clock_us() - d->since_us < CLOSE_US)
+        return false; /* its disk still closes */
+    move_on_deleted(d, e, g ? why : "its store is gone");
+    return true;
+}
+
+static const char *volume_guest(const struct lv_config *lv)
+{
+    for (unsigned i = 0; i < vm_slots(); i++)
+        if (vm_at(i) && vm_disk_names(&vm_at(i)->config, lv->vg, lv->lv))
+            return vm_at(i)->config.name;
+    return NULL;
+}
+
+/* ---- may it begin? ---- */
+
+static enum hv_err move_check_volume(const struct lv_config *lv, uint64_t bytes, bool overwrite, bool *creates,
+                                     struct why *why)
+{
+    struct lvm_group *g = lvm_group_find(lv->vg);
+    const struct lvm_lv *v = g ? lvm_lv_find(&g->vg, lv->lv) : NULL;
+    const char *owner = volume_guest(lv);
+    *creates = g && !v;
+    if (!g)
+        return REFUSE(HV_E_NOENT, "this host has no store named %s; `store list` shows them", lv->vg);
+    if (owner)
+        return REFUSE(HV_E_BUSY, "%s/%s is a disk of the guest %s", lv->vg, lv->lv, owner);
+    if (!v && lvm_extents_free(g) * g->vg.extent_bytes < bytes)
+        return REFUSE(HV_E_NOMEM, "the store %s has %lu MiB left, and the disk has %lu", lv->vg,
+                      lvm_extents_free(g) * g->vg.extent_bytes / MIB, (bytes + MIB - 1) / MIB);
+    if (!v)
+        return HV_OK;
+    if (!overwrite)
+        return REFUSE(HV_E_EXIST, "there is a volume %s/%s: --overwrite writes over it", lv->vg, lv->lv);
+    if (v->read_only)
+        return REFUSE(HV_E_BUSY, "the volume %s/%s is read-only", lv->vg, lv->lv);
+    return lv_disk_check(lv->vg, lv->lv, why);
+}
+
+static enum hv_err move_check(struct disk_move *d, struct why *why)
+{
+    const struct vm *vm = vm_find(d->guest);
+    if (!vm)
+        return REFUSE(HV_E_NOENT, "no guest is named \"%s\"; `vm list` shows all guests", d->guest);
+    if (d->disk >= vm->config.n_disks)
+        return REFUSE(HV_E_NOENT, "%s has no disk vd%c; it has %u", d->guest, 'a' + d->disk, vm->config.n_disks);
+    if (migration_is_moving(d->guest))
+        return REFUSE(HV_E_BUSY, "%s is moving; its disk can move after that", d->guest);
+    if (!move_vm(d))
+        return REFUSE(HV_E_BUSY, "%s is %s; only a running guest's disk can be moved", d->guest,
+                      vm_state_name(vm_state(vm)));
+    d->from = vm->config.disk[d->disk];
+    d->to.read_only = d->from.read_only;
+    memcpy(d->to.serial, d->from.serial, sizeof(d->to.serial));
+    if (d->from.kind == DISK_IN_RAM || d->to.kind == DISK_IN_RAM)
+        return REFUSE(HV_E_UNSUPP, "a disk in memory cannot be moved, and no disk can be moved into memory");
+    if (!registry_present() || registry_why()[0])
+        return REFUSE(HV_E_UNSUPP, "this host cannot record where the disk is: %s", registry_why());
+    const struct disk *is = vm->disks.d[d->disk].disk;
+    if (!is || !is->known)
+        return REFUSE(HV_E_BUSY, "%s waits for this disk", d->guest);
+    d->bytes = is->info.bytes;
+    config_disk_place(&d->from, d->from_text, sizeof(d->from_text));
+    config_disk_place(&d->to, d->to_text, sizeof(d->to_text));
+    if (!strcmp(d->from_text, d->to_text))
+        return REFUSE(HV_E_INVAL, "the disk is on %s already", d->to_text);
+    enum hv_err e = vm_define_disk_check(vm, why);
+    if (e)
+        return e;
+    if (d->to.kind == DISK_ON_LV)
+        return move_check_volume(&d->to.lv, d->bytes, d->o.overwrite, &d->creates, why);
+    return d->o.overwrite ? HV_OK
+                          : REFUSE(HV_E_EXIST, "what is on %s would be lost: --overwrite allows that", d->to_text);
+}
+
+static struct disk_move *move_find(const char *guest, unsigned i)
+{
+    for (struct disk_move *d = moves; d < moves + MOVES_MAX; d++)
+        if (d->state != MOVE_FREE && !strcmp(d->guest, guest) && d->disk == i)
+            return d;
+    return NULL;
+}
+
+enum hv_err disk_move_begin(const char *guest, unsigned i, const struct disk_config *to,
+                            const struct disk_move_options *o, const char *by, struct api_job **job, struct why *why)
+{
+    struct disk_move *d = moves, trial = { .disk = i, .to = *to, .o = *o };
+    snprintf(trial.guest, sizeof(trial.guest), "%s", guest);
+    if (move_find(guest, i))
+        return REFUSE(HV_E_BUSY, "that disk of %s is being moved already", guest);
+    enum hv_err e = move_check(&trial, why);
+    if (e)
+        return e;
+    while (d < moves + MOVES_MAX && d->state != MOVE_FREE)
+        d++;
+    trial.job =
+        d == moves + MOVES_MAX ? NULL : job_begin(by, "move disk vd%c of %s to %s", 'a' + i, guest, trial.to_text);
+    if (!trial.job)
+        return REFUSE(HV_E_BUSY, "too many jobs are running here: wait until some have ended");
+    *d = trial;
+    d->number = ++last_number;
+    *job = d->job;
+    move_to(d, MOVE_QUEUED);
+    return HV_OK;
+}
+
+enum hv_err disk_move_cancel(const char *guest, unsigned i, const char *by, struct why *why)
+{
+    struct disk_move *d = move_find(guest, i);
+    if (!d)
+        return REFUSE(HV_E_NOENT, "no disk vd%c of a guest named %s is being moved", 'a' + i, guest);
+    if (d->switched)
+        return REFUSE(HV_E_BUSY, "it is too late: vd%c of %s is on %s already", 'a' + i, guest, d->to_text);
+    move_fails(d, HV_E_CANCEL, "cancelled by %s; %s has its disk on %s as before", by, guest, d->from_text);
+    if (d->m)
+        mirror_cancel(d->m, d->why);
+    why_say(why, "the move of vd%c of %s is cancelled", 'a' + i, guest);
+    return HV_OK;
+}
+
+/* ---- step by step ---- */
+
+/* The guest has closed its disks. */
+static void move_gone(void *ctx)
+{
+    struct disk_move *d = ctx;
+    d->m = NULL;
+    if (!d->switched)
+        move_fails(d, HV_E_CANCEL, "%s was stopped or reset meanwhile; its disk is on %s as before", d->guest,
+                   d->from_text);
+}
+
+static bool move_queued(struct disk_move *d)
+{
+    char why[320];
+    unsigned running = 0, before = 0;
+    for (const struct disk_move *o = moves; o < moves + MOVES_MAX; o++) {
+        running += o->state > MOVE_QUEUED;
+        before += o->state == MOVE_QUEUED && o->number < d->number;
+    }
+    if (!d->err && (before || running >= host_config->host.max_storage_jobs)) {
+        snprintf(why, sizeof(why), "waits, place %u in the queue", before + 1);
+        job_say(d->job, why);
+        return false;
+    }
+    enum hv_err e = d->err ? d->err : move_check(d, WHY(why));
+    if (!e && d->creates)
+        e = move_note(d, &d->to.lv, WHY(why));
+    if (e) {
+        move_fails(d, e, "%s", why);
+        move_to(d, MOVE_OVER);
+        return true;
+    }
+    job_say(d->job, "");
+    vm_disk_moving_set(move_vm(d), d->disk, true);
+    d->begun_us = clock_us();
+    d->mark = registry_mark();
+    move_to(d, d->creates ? MOVE_NOTED : MOVE_OPENING);
+    return true;
+}
+
+static bool move_noted(struct disk_move *d)
+{
+    const struct store_watch watch = { move_on_progress, move_on_created, d };
+    char why[320];
+    if (registry_why()[0])
+        move_fails(d, HV_E_IO, "this host cannot record what it does: %s", registry_why());
+    if (!d->err && !registry_durable(d->mark))
+        return false;
+    struct lvm_group *g = d->err ? NULL : lvm_group_find(d->to.lv.vg);
+    if (g) {
+        move_to(d, MOVE_CREATING);
+        d->busy = true;
+        enum hv_err e = volume_create(g, d->to.lv.lv, d->bytes, &watch, WHY(why));
+        if (e)
+            move_on_created(d, e, why);
+        return true;
+    }
+    move_fails(d, HV_E_NOENT, "the store %s is gone", d->to.lv.vg);
+    move_to(d, MOVE_DELETING);
+    return true;
+}
+
+static enum hv_err move_open(struct disk_move *d, struct why *why)
+{
+    if (d->to.kind == DISK_ON_LV)
+        return lv_disk_open(d->to.lv.vg, d->to.lv.lv, &d->to_disk, why);
+    enum hv_err e = nbd_open(&d->to.nbd, &d->to_disk);
+    return e ? REFUSE(e, "no memory for the connection to %s", d->to_text) : HV_OK;
+}
+
+/* Open the new disk, and wait until it answers. */
+static bool move_opening(struct disk_move *d)
+{
+    char why[320];
+    enum hv_err e = d->err || d->to_disk ? d->err : move_open(d, WHY(why));
+    if (e)
+        move_fails(d, e, "%s", why);
+    if (!move_vm(d))
+        move_gone(d);
+    bool moved = d->to_disk && d->to_disk->ops->poll(d->to_disk);
+    if (!d->err && d->to_disk->known) {
+        move_to(d, MOVE_ENTERING);
+        return true;
+    }
+    if (!d->err && (clock_us() - d->since_us > OPEN_US || d->to_disk->n_failed_tries > 2))
+        move_fails(d, HV_E_TIMEOUT, "%s cannot be reached: %s", d->to_text,
+                   d->to_disk->why[0] ? d->to_disk->why : "it does not answer");
+    if (!d->err)
+        return moved;
+    if (d->to_disk)
+        d->to_disk->ops->close(d->to_disk);
+    d->to_disk = NULL;
+    move_to(d, MOVE_DELETING);
+    return true;
+}
+
+static void move_held(struct disk_move *d, uint64_t us) { d->pause_us = MAX(d->pause_us, us); }
+
+/* The guest is given the mirror. */
+static bool move_entering(struct disk_move *d)
+{
+    struct vm *vm = move_vm(d);
+    char why[320];
+    struct disk *now = vm ? vm->disks.d[d->disk].disk : NULL;
+    if (!vm)
+        move_gone(d);
+    if (vm && !vm_disk_hold(vm, d->disk))
+        return false;
+    const struct mirror_opts o = { .rate = d->o.rate, .to_is_zero = d->created, .gone = move_gone, .ctx = d };
+    enum hv_err e = d->err ? d->err : mirror_open(now, d->to_disk, &o, &d->m, WHY(why));
+    if (e) {
+        move_fails(d, e, "%s", why);
+        d->to_disk->ops->close(d->to_disk);
+    }
+    d->to_disk = NULL;
+    if (vm)
+        move_held(d, vm_disk_swap(vm, d->disk, d->m ? mirror_disk(d->m) : now));
+    move_to(d, d->m ? MOVE_COPYING : MOVE_DELETING);
+    return true;
+}
+
+/* Both sides are equal.  Name the new place; until that is durable, both count. */
+static void move_switch(struct disk_move *d)
+{
+    struct vm *vm = vm_find(d->guest);
+    char why[320];
+    const struct lv_config *old = d->from.kind == DISK_ON_LV && !d->o.keep ? &d->from.lv : NULL;
+    enum hv_err e = move_note(d, old, WHY(why));
+    if (!e)
+        e = vm_define_disk(vm, d->disk, &d->to, WHY(why));
+    if (e) {
+        char again[200];
+        move_fails(d, e, "%s", why);
+        mirror_cancel(d->m, why);
+        if (move_note(d, d->creates ? &d->to.lv : NULL, WHY(again)))
+            log_error("job", "the registry still says that the move of a disk of %s has ended: %s", d->guest, again);
+        return;
+    }
+    mirror_commit(d->m);
+    d->switched = true;
+    d->mark = registry_mark();
+    move_to(d, MOVE_RECORDING);
+}
+
+static bool move_copying(struct disk_move *d)
+{
+    char why[320];
+    if (!d->m) {
+        move_to(d, MOVE_DELETING);
+        return true;
+    }
+    d->stats = mirror_stats(d->m);
+    job_progress(d->job, d->stats.bytes - d->stats.left, d->stats.bytes);
+    if (d->stats.copied != d->copied)
+        d->since_us = clock_us();
+    d->copied = d->stats.copied;
+    if (clock_us() - d->since_us > STUCK_US && !mirror_in_sync(d->m))
+        mirror_cancel(d->m, "no byte was copied for 60 s: does one of the disks not answer?");
+    if (mirror_failed(d->m, WHY(why))) {
+        move_fails(d, HV_E_IO, "%s; %s has its disk on %s as before", why, d->guest, d->from_text);
+        move_to(d, MOVE_RETURNING);
+        return true;
+    }
+    if (!mirror_in_sync(d->m))
+        return false;
+    move_switch(d);
+    return true;
+}
+
+static bool move_recording(struct disk_move *d)
+{
+    if (!registry_durable(d->mark)) {
+        if (registry_why()[0])
+            job_say(d->job, registry_why());
+        return false;
+    }
+    move_to(d, d->m ? MOVE_LEAVING : MOVE_DELETING);
+    return true;
+}
+
+/* The guest is given one side: the new disk, or after a failure the old one. */
+static bool move_leaving(struct disk_move *d)
+{
+    struct vm *vm = d->m ? vm_find(d->guest) : NULL;
+    if (vm) {
+        mirror_hold(d->m, true);
+        if (!vm_disk_hold(vm, d->disk) || !mirror_quiet(d->m))
+            return false;
+        struct disk *disk = mirror_close(d->m, d->state == MOVE_LEAVING);
+        d->m = NULL;
+        move_held(d, vm_disk_swap(vm, d->disk, disk));
+    }
+    move_to(d, MOVE_DELETING);
+    return true;
+}
+
+static void move_over(struct disk_move *d)
+{
+    struct vm *vm = vm_find(d->guest);
+    char text[640], why[200];
+    uint64_t ms = (clock_us() - d->begun_us) / 1000;
+    if (vm)
+        vm_disk_moving_set(vm, d->disk, false);
+    if (d->begun_us && move_note(d, NULL, WHY(why)))
+        log_warn("job", "%s: that the move of its disk has ended is not noted: %s", d->guest, why);
+    if (d->err)
+        snprintf(text, sizeof(text), "%s%s", d->why, d->after);
+    else
+        snprintf(text, sizeof(text),
+                 "vd%c of %s is on %s now: %lu MiB read, %lu MiB of them zero, %u rounds, %lu.%lu s; its requests "
+                 "waited "
+                 "%lu.%lu ms at most for the exchange%s",
+                 'a' + d->disk, d->guest, d->to_text, d->stats.copied / MIB, d->stats.zero / MIB, d->stats.rounds,
+                 ms / 1000, ms % 1000 / 100, d->pause_us / 1000, d->pause_us % 1000 / 100, d->after);
+    job_end(d->job, d->err, text);
+    *d = (struct disk_move){ 0 };
+}
+
+static bool move_step(struct disk_move *d)
+{
+    switch (d->state) {
+    case MOVE_FREE:      return false;
+    case MOVE_QUEUED:    return move_queued(d);
+    case MOVE_NOTED:     return move_noted(d);
+    case MOVE_CREATING:  return false; /* move_on_created() */
+    case MOVE_OPENING:   return move_opening(d);
+    case MOVE_ENTERING:  return move_entering(d);
+    case MOVE_COPYING:   return move_copying(d);
+    case MOVE_RECORDING: return move_recording(d);
+    case MOVE_LEAVING:
+    case MOVE_RETURNING: return move_leaving(d);
+    case MOVE_DELETING:  return move_delete(d);
+    case MOVE_OVER:      move_over(d); return true;
+    }
+    return false;
+}
+
+/* ---- after a power cut ---- */
+
+static void leftover_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
+static void leftover_deleted(void *ctx, enum hv_err e, const char *text)
+{
+    (void)ctx;
+    if (e)
+        log_warn("store", "what the move of a disk left behind stays: %s", text);
+    else
+        log_info("store", "what the move of a disk left behind is deleted");
+}
+
+/* text: GROUP/VOLUME and a newline. */
+static void leftover_delete(const char *text)
+{
+    static const struct store_watch watch = { leftover_progress, leftover_deleted, NULL };
+    struct disk_config d;
+    char value[2 * CONFIG_LV_NAME_LEN + 8], why[320];
+    snprintf(value, sizeof(value), "lv:%.*s", (int)strcspn(text, "\n"), text);
+    if (!config_disk_parse(value, &d))
+        return;
+    struct lvm_group *g = lvm_group_find(d.lv.vg);
+    const char *owner = volume_guest(&d.lv);
+    if (!g || !lvm_lv_find(&g->vg, d.lv.lv))
+        return;
+    log_info("store", "the move of a disk ended with this host, and left %s behind", value);
+    enum hv_err e = owner ? HV_E_BUSY : volume_delete(g, d.lv.lv, &watch, WHY(why));
+    if (e)
+        log_warn("store", "%s stays: %s", value, owner ? "a guest has it as a disk" : why);
+}
+
+/* Entries of moves that this host does not carry out. */
+static void leftovers_delete(void)
+{
+    char next[ENTRY_LEN + 64] = "", why[200];
+    epoch = registry_epoch();
+    for (const char *e = ""; (e = registry_next("storage/", e));) {
+        bool ours = false;
+        char entry[ENTRY_LEN];
+        for (const struct disk_move *d = moves; d < moves + MOVES_MAX; d++)
+            ours |= d->state != MOVE_FREE && !strcmp(move_entry(d, entry), e);
+        snprintf(next, sizeof(next), "%s", e);
+        if (ours)
+            continue;
+        leftover_delete(registry_get(e, NULL));
+        if (registry_put(next, NULL, 0, WHY(why)))
+            log_warn("store", "%s stays in the registry: %s", next, why);
+        e = next;
+    }
+}
+
+bool disk_move_step(void)
+{
+    bool moved = false;
+    if (epoch != registry_epoch())
+        leftovers_delete();
+    for (struct disk_move *d = moves; d < moves + MOVES_MAX; d++)
+        moved |= move_step(d);
+    return moved;
+}

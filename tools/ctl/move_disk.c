@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tools/ctl/move_disk.c - godwitctl vm move-disk: a disk of a running guest to another place. */
+#include "tools/ctl/ctl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The request from the options.  NULL: one is wrong, and the message says so. */
+static json_t *move_disk_body(void)
+{
+    char *end = "";
+    unsigned long mb = options.limit ? strtoul(options.limit, &end, 10) : 0;
+    if (!options.to || *end || (options.limit && !*options.limit)) {
+        fail(EXIT_USAGE,
+             options.to ? "--limit takes MB per second" : "--to STORE/VOLUME or --to nbd:ADDRESS/EXPORT says where");
+        return NULL;
+    }
+    return json_pack("{s:s,s:b,s:b,s:I}", "place", options.to, "keep", options.keep, "overwrite", options.overwrite,
+                     "bandwidth_limit_mb", (json_int_t)mb);
+}
+
+enum exit_code cmd_vm_move_disk(int argc, char **argv)
+{
+    char path[256];
+    struct host *h;
+    struct answer a;
+    json_t *vm, *body = options.cancel ? NULL : move_disk_body();
+    (void)argc;
+    if (!options.cancel && !body)
+        return EXIT_USAGE;
+    enum exit_code e = find_vm(argv[0], &h, &vm);
+    if (e) {
+        json_decref(body);
+        return e;
+    }
+    json_decref(vm);
+    snprintf(path, sizeof(path), "/v1/vms/%s/disks/%s/move", argv[0], argv[1]);
+    e = ask(h, options.cancel ? "DELETE" : "POST", path, body, &a);
+    if (e)
+        return e;
+    if (!options.cancel && !options.detach)
+        return watch_job(h, &a);
+    if (options.cancel)
+        print_message(h, get_str(a.json, "message"));
+    else
+        print_json(json_incref(a.json));
+    answer_free(&a);
+    return EXIT_GOOD;
+}
