@@ -23,7 +23,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, "build")
-TREE = ("Makefile", "linker.ld", "boot", "kernel", "svm", "vmx", "net", "migrate", "tests", "tools", "docs")
+TREE = ("Makefile", "LICENSE", "linker.ld", "boot", "kernel", "svm", "vmx", "net", "migrate", "tests", "tools", "docs")
 SYSTEM = "system "  # a test that starts so is a pattern for run.py -k; else a program of tests/unit/
 MORE = "more "  # a program of tests/unit/ too, but not with --fast: one rule of several, and a test that takes longer
 LIMIT_S = 900
