@@ -80,6 +80,35 @@ def first_sum(g):
     return re.search(r"^[0-9a-f]{64}", text, re.M)[0]
 
 
+def more_devices(home, guest, disks):
+    """Two disks more and a second card, by godwitctl."""
+    for n, disk in enumerate(disks):
+        assert f"vd{'bc'[n]} of {guest} is {disk}" in home.ctl("vm", "disk", "attach", guest, disk, "-H", "a")[0]
+    home.ctl("vm", "nic", "attach", guest, "-H", "a")
+
+
+def second_card_up(g, number):
+    sh(g, "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore; ip link set eth1 up; "     # each card for its own address
+          f"ip addr add 10.8.0.{number}/24 dev eth1")
+
+
+def further_sums(g):
+    text = sh(g, "for d in vdb vdc; do dd if=/dev/$d bs=64k count=8 iflag=direct 2>/dev/null | sha256sum; done")
+    return re.findall(r"^[0-9a-f]{64}", text, re.M)
+
+
+def devices_work(g, ping):
+    """Each of the further disks keeps what is written, and each card reaches another guest's.  Returns their sums."""
+    before = further_sums(g)
+    text = sh(g, "for d in vdb vdc; do dd if=/dev/urandom of=/dev/$d bs=64k count=8 conv=notrunc,fsync 2>/dev/null; "
+                 f"done; for n in 7 8; do ping -c 4 10.$n.0.{ping}; done")
+    after = further_sums(g)
+    assert len({*before, *after}) == 2 + len(set(before)) and len(after) == 2, "a disk does not keep what is written"
+    for net in "78":
+        assert len(re.findall(rf"from 10.{net}.0.{ping}: seq", text)) >= 3, f"pings over a card are lost:\n{text}"
+    return after
+
+
 def test_guests_live_here(own):
     if missing():
         raise Skip(missing())
@@ -93,8 +122,11 @@ def test_guests_live_here(own):
     for n, guest in enumerate(WEB):
         home.ctl("volume", "clone", "base", guest, "-H", "a")
         home.define(guest, 11 + n, f"lv:godwit/{guest}")
-    nbd = NbdServer("home", IMAGE_MIB)
+    nbd, more = NbdServer("home", IMAGE_MIB), [NbdServer(f"home{n}", 1) for n in "12"]
     home.define("mover", 20, nbd.disk)
+    home.ctl("volume", "create", "data", "4M", "-H", "a")
+    more_devices(home, "web1", ["lv:godwit/data", more[0].disk])
+    more_devices(home, "mover", ["ram:2M", more[1].disk])
     for guest in (*WEB, "mover"):
         home.ctl("vm", "start", guest, "-H", "a")
     home.wait_where({guest: [("a", "running")] for guest in (*WEB, "mover")})
@@ -105,10 +137,20 @@ def test_guests_live_here(own):
             sh(g, f"dd if=/dev/urandom of=/dev/vda bs=64k seek={n * 7} count=9 conv=notrunc,fsync 2>/dev/null")
             sums[guest] = first_sum(g)
     assert len({base, *sums.values()}) == 4
+    further = {}
+    for guest, number in ("web1", 11), ("mover", 20):
+        with home.hosts["a"].guest(guest) as g:
+            second_card_up(g, number)
+    for guest, other in ("web1", 20), ("mover", 11):
+        with home.hosts["a"].guest(guest) as g:
+            further[guest] = devices_work(g, other)
+    assert "its disk is the volume" in home.ctl("vm", "migrate", "web1", "--to", "b", code=1)[1]
     home.ctl("vm", "migrate", "mover", "--to", "b")
-    home.ctl("vm", "reset", "mover", "-H", "b")                 # b has its files and its definition by the move
     with home.hosts["b"].guest("mover") as g:
-        g.ready()
+        assert further_sums(g) == further["mover"], "a disk is another one after the move"
+        devices_work(g, 11)
+        home.ctl("vm", "reset", "mover", "-H", "b")             # b has its files and its definition by the move
+        g.expect(r"guest ready kernel=.*\n", 120)               # behind the prompt that it was reset at
     deadline = time.monotonic() + 60
     while len(home.json("file", "list", "-H", "b")["files"]) < 2:     # b writes them into its store
         assert time.monotonic() < deadline, home.hosts["b"].log()
