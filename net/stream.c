@@ -641,8 +641,22 @@ static bool plain_step(struct stream *s)
     return before != s->status;
 }
 
+/* A peer that was removed while its connection was open: whatever it was about to ask or send, it is too late.  (A
+ * client's is closed by the management interface, behind the answer that it may be waiting for.) */
+static bool stream_cut_removed(struct stream *s)
+{
+    if (s->service != &peers || s->status != STREAM_OPEN || !s->peer->removed)
+        return false;
+    stream_fail(s, HV_E_AUTH, "%s was removed from this host's peers", s->peer->name);
+    pcb_abort(s);
+    rxq_drop(s);
+    return true;
+}
+
 static bool stream_step(struct stream *s, uint64_t now)
 {
+    if (stream_cut_removed(s))
+        return true;
     bool moved = s->plain && plain_step(s);
     if (s->pcb && s->connected && !s->tls && !s->plain && s->status == STREAM_CONNECTING) {
         stream_note_addresses(s, s->pcb);

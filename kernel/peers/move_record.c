@@ -18,7 +18,7 @@
 #define ID_HEX         33
 #define VALUE_LEN      160
 
-static uint64_t epoch;                        /* of the registry that was read */
+static uint64_t epoch, merges;                /* of the registry that was read */
 static uint64_t last_order;                   /* of the entries job/ID */
 static char arrived[VM_MAX][CONFIG_NAME_LEN]; /* by slot: the guest of an entry arrived/NAME of state here; "": none */
 
@@ -377,8 +377,26 @@ static void entries_load(const char *prefix, void (*load)(const char *name))
     }
 }
 
+/* What was put into this host's registry when it adopted another: only guests that are not known here, neither by an
+ * entry of its own nor as they arrive or run. */
+static void arrival_load_new(const char *name)
+{
+    const char *guest = name + strlen("arrived/");
+    bool known = false;
+    for (unsigned i = 0; i < vm_slots(); i++) {
+        const struct vm *vm = vm_at(i);
+        known |= !strcmp(arrived[i], guest);
+        known |= vm && !strcmp(vm->config.name, guest) && (vm->arrived || vm_state(vm) != VM_STOPPED);
+    }
+    if (!known)
+        arrival_load(name);
+}
+
 void move_record_step(void)
 {
+    if (epoch == registry_epoch() && merges != registry_merges())
+        entries_load("arrived/", arrival_load_new);
+    merges = registry_merges();
     if (epoch != registry_epoch()) {
         epoch = registry_epoch();
         entries_load("job/", order_load);

@@ -17,7 +17,7 @@ struct table {
     unsigned n;
 };
 static struct table now, durable;
-static uint64_t puts_made, puts_durable, epoch = 1;
+static uint64_t puts_made, puts_durable, epoch = 1, merges;
 bool fake_registry_there, fake_registry_full, fake_registry_lands = true;
 const char *fake_registry_bad = "";
 
@@ -44,9 +44,12 @@ void fake_registry_boot(void)
     epoch++;
 }
 
+void fake_registry_merged(void) { merges++; }
+
 bool registry_present(void) { return fake_registry_there; }
 const char *registry_why(void) { return fake_registry_there ? fake_registry_bad : "this host has no store"; }
 uint64_t registry_epoch(void) { return fake_registry_there ? epoch : 0; }
+uint64_t registry_merges(void) { return merges; }
 uint64_t registry_mark(void) { return puts_made; }
 bool registry_durable(uint64_t mark) { return mark <= puts_durable; }
 

@@ -17,5 +17,7 @@ void fake_registry_reset(void);
 void fake_registry_land(void);
 /** Power cut, and a boot: what is not durable is lost. */
 void fake_registry_boot(void);
+/** What was put since came from another registry, which was adopted. */
+void fake_registry_merged(void);
 
 #endif

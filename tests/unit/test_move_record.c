@@ -310,14 +310,42 @@ static void test_odd(void **s)
     assert_non_null(registry_get("job/1", NULL));
 }
 
+/* The store of another host is adopted: its guests that had come by a move are known at once, but nothing that is about
+ * a guest which arrives or runs here. */
+static void test_adopted(void **s)
+{
+    (void)s;
+    struct move_write w = { 0 }, h = { 0 };
+    move_record_here(guest, &id1, "a", &h);
+    used[1] = false;
+    move_record_step();
+    assert_int_equal(seen.n_recalled, 0);
+    memset(arrived, 0, sizeof(arrived)); /* the entry is as if from the other host */
+    guest = &vms[5];
+    used[5] = true;
+    *guest = vms[1];
+    snprintf(guest->config.name, sizeof(guest->config.name), "db");
+    atomic_store(&guest->state, VM_INCOMING);
+    assert_int_equal(move_record_arriving(guest, &id2, "a", &w, WHY(why)), HV_OK);
+    move_record_here(&vms[1], &id1, "a", &h);
+    memset(arrived, 0, sizeof(arrived));
+    fake_registry_merged();
+    move_record_step();
+    assert_int_equal(seen.n_recalled, 1);
+    is_the_guest();
+    assert_true(move_record_is_here("web"));
+    assert_int_equal(seen.n_verdicts, 1); /* none about the one that arrives */
+    assert_non_null(registry_get("arrived/db", NULL));
+    move_record_step();
+    assert_int_equal(seen.n_recalled, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_destination, set_up),
-        cmocka_unit_test_setup(test_source, set_up),
-        cmocka_unit_test_setup(test_passes_through, set_up),
-        cmocka_unit_test_setup(test_bounded, set_up),
-        cmocka_unit_test_setup(test_odd, set_up),
+        cmocka_unit_test_setup(test_destination, set_up),    cmocka_unit_test_setup(test_source, set_up),
+        cmocka_unit_test_setup(test_passes_through, set_up), cmocka_unit_test_setup(test_bounded, set_up),
+        cmocka_unit_test_setup(test_adopted, set_up),        cmocka_unit_test_setup(test_odd, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

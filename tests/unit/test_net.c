@@ -231,7 +231,34 @@ static void b_plain_echo(void)
     }
 }
 
+static void b_removes_its_peer(void)
+{
+    uint8_t buf[100];
+    size_t n = 0;
+    while (!accepted || !(n = stream_read(accepted, buf, sizeof(buf))))
+        turn();
+    CHECK(n == 5 && stream_status(accepted) == STREAM_OPEN);
+    conf.peers[0].removed = true;
+    turn();
+    CHECK(stream_status(accepted) == STREAM_FAILED && stream_error(accepted) == HV_E_AUTH);
+    CHECK(strstr(stream_reason(accepted), "was removed from this host's peers"));
+    turn_for(200000);
+    CHECK(!stream_read(accepted, buf, sizeof(buf)));
+    stream_close(accepted);
+    turn_for(100000);
+}
+
 /* --- host A's tests --- */
+
+static void a_is_removed(void)
+{
+    struct stream *s = dial();
+    CHECK(stream_write(s, "hello", 5) == 5);
+    stream_flush(s);
+    while (stream_status(s) == STREAM_OPEN)
+        turn();
+    CHECK(stream_status(s) == STREAM_FAILED && stream_error(s) == HV_E_CLOSED);
+}
 
 static struct stream *dial_plain(uint16_t port)
 {
@@ -742,6 +769,11 @@ static void test_reader_too_often(void **s)
                                .host_a = a_reader_too_often,
                                .host_b = b_take_and_close });
 }
+static void test_removed(void **s)
+{
+    (void)s;
+    run_scene(&(struct scene){ a_is_removed, b_removes_its_peer, .mtu = 1500, .b_decides = true, KNOWN });
+}
 static void test_slow_handshake(void **s)
 {
     (void)s;
@@ -831,6 +863,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_death_busy),
         cmocka_unit_test(test_many_unknown),
         cmocka_unit_test(test_past_a_crowd),
+        cmocka_unit_test(test_removed),
         cmocka_unit_test(test_slow_handshake),
         cmocka_unit_test(test_too_many_from_one),
         cmocka_unit_test(test_reader_too_often),
