@@ -168,21 +168,30 @@ static size_t src_console_take(void *ctx, uint64_t *at, void *buf, size_t cap)
     return n;
 }
 
-/* The peer keeps the definition of a guest that it has recorded: this host's goes, in the same write that says so. */
-static void definition_drop(const char *guest)
+/* The peer keeps the definition of a guest that it has recorded: this host's goes, in the same write that says so.  One
+ * that was changed while the guest ran stays: the peer has the one that it runs by, and nobody else has the change. */
+static void definition_drop(const char *guest, bool changed)
 {
     char why[300];
     struct vm *vm = vm_find(guest);
-    if (vm && vm_source(vm) == VM_OF_REGISTRY && vm_undefine(vm, WHY(why)))
+    if (!vm || vm_source(vm) != VM_OF_REGISTRY)
+        return;
+    if (changed)
+        log_warn("mig",
+                 "%s has left; its definition was changed while it ran, so it stays here: `vm show --config` has it, "
+                 "`vm edit` at its new host changes it there",
+                 guest);
+    else if (vm_undefine(vm, WHY(why)))
         log_error("mig", "%s has left, and its definition is still here: %s", guest, why);
 }
 
 static void src_release(void *ctx)
 {
     struct outgoing *o = ctx;
+    bool changed = o->vm->redefined;
     vm_left(o->vm);
     if (o->peer_records)
-        definition_drop(o->job.guest);
+        definition_drop(o->job.guest, changed);
     if (o->doubt.begun)
         move_record_left(o->job.guest, mig_tx_id(o->m), o->job.peer, vm_find(o->job.guest) != NULL);
     o->doubt.begun = false;
